@@ -1,0 +1,127 @@
+"""Exceptions, warnings, and the `Convergence` enumeration.
+
+    RanefError
+    ├── FormulaError     the formula cannot be read, or asks for something that is not allowed
+    ├── DataError        the data cannot carry the model that the formula asks for
+    └── FitError         a fit was asked for in a way that has no answer
+
+    RanefWarning
+    ├── DataWarning          rows or columns were left out
+    └── ConvergenceWarning   the numbers should not be trusted as they are
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from enum import Enum
+
+
+class RanefError(ValueError):
+    """Base class of the errors that ranef raises on purpose."""
+
+
+class FormulaError(RanefError):
+    """A formula that cannot be read or is not allowed.
+
+    Parameters
+    ----------
+    message : str
+        What is wrong, what was expected and what to do.
+    formula : str, optional
+        The whole formula; with `span` the place is marked by carets under it.
+    span : tuple of int, optional
+        First and one-past-last character of the place.
+    """
+
+    def __init__(
+        self, message: str, formula: str | None = None, span: tuple[int, int] | None = None
+    ) -> None:
+        self.formula, self.span = formula, span
+        super().__init__(message + _marked(formula, span))
+
+
+class DataError(RanefError):
+    """Data that cannot carry the model."""
+
+
+class FitError(RanefError):
+    """A fit that was asked for in a way that has no answer."""
+
+
+class RanefWarning(UserWarning):
+    """Base class of the warnings that ranef gives."""
+
+
+class DataWarning(RanefWarning):
+    """Rows or columns were left out; the message counts and names them."""
+
+
+class ConvergenceWarning(RanefWarning):
+    """The optimiser or the sampler did not reach an answer to rely on."""
+
+
+class Convergence(Enum):
+    """How an optimisation ended. The value is the message for the user."""
+
+    CONVERGED = "The optimiser converged."
+    SINGULAR = (
+        "The optimiser converged to a singular fit: the estimated covariance of a random-effects "
+        "term is on the boundary of its space (a zero variance or a perfect correlation)."
+    )
+    MAX_ITERATIONS = (
+        "The optimiser stopped at its limit of iterations before the gradient vanished; "
+        "the estimates are not at the optimum."
+    )
+    STALLED = (
+        "The optimiser could not improve the objective although its gradient has not vanished; "
+        "the estimates may not be at the optimum. Rescaling the predictors can help."
+    )
+
+    @property
+    def ok(self) -> bool:
+        """Whether the estimates are at an optimum."""
+        return self in (Convergence.CONVERGED, Convergence.SINGULAR)
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """Return a sentence that offers the closest of the known names, or lists them.
+
+    Examples
+    --------
+    >>> suggestion("subject", ["Reaction", "Days", "Subject"])
+    'Did you mean `Subject`?'
+    >>> suggestion("zzz", ["x", "y"])
+    'Known names: `x`, `y`.'
+    """
+    names = list(known)
+    lowered = {candidate.lower(): candidate for candidate in reversed(names)}
+    close = difflib.get_close_matches(name.lower(), lowered, n=3, cutoff=0.6)
+    if close:
+        return f"Did you mean {listed((lowered[c] for c in close), 'or')}?"
+    return f"Known names: {', '.join(f'`{n}`' for n in names)}."
+
+
+def listed(items: Iterable[object], last: str = "and", limit: int = 5) -> str:
+    """Return items in backticks as a phrase, at most `limit` of them.
+
+    Examples
+    --------
+    >>> listed(["a", "b", "c"])
+    '`a`, `b` and `c`'
+    >>> listed(range(9))
+    '`0`, `1`, `2`, `3`, `4` and 4 more'
+    """
+    words = [f"`{item}`" for item in items]
+    if len(words) > limit:
+        words = [*words[:limit], f"{len(words) - limit} more"]
+    if len(words) < 2:
+        return "".join(words)
+    return f"{', '.join(words[:-1])} {last} {words[-1]}"
+
+
+def _marked(formula: str | None, span: tuple[int, int] | None) -> str:
+    if formula is None or span is None:
+        return ""
+    start, stop = span
+    return f"\n    {formula}\n    {' ' * start}{'^' * max(1, stop - start)}"
