@@ -1,0 +1,414 @@
+"""From a formula and a data frame to arrays: the `Design`.
+
+Random terms are held as the level of each row and the coefficient columns, never as an indicator
+matrix. The recipe that made a design (levels, means, knots, codings) makes it again on new data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from ranef.coding import Columns, code
+from ranef.errors import DataError, listed
+from ranef.formula import Formula, RandomPart
+from ranef.frames import complete_rows, open_frame
+from ranef.transforms import Interpreter, Memory
+
+Array = NDArray[np.float64]
+Codes = NDArray[np.int64]
+Functions = Mapping[str, Callable[..., Any]]
+
+RANK_TOLERANCE = 1e-7  # of a column's length, as R's lm and lme4
+
+
+@dataclass(frozen=True, eq=False)
+class Factor:
+    """A grouping factor: the level of each row.
+
+    Attributes
+    ----------
+    name : str
+        As lme4 names it: `Subject`, `cask:batch` for `batch/cask`.
+    levels : pandas.Index
+        Labels of the m levels that occur.
+    codes : ndarray of int, shape (n,)
+        The level of each row; -1 for a level that was not there when the design was built.
+    parts : tuple of Factor
+        The factors that are combined; empty for a plain one.
+    """
+
+    name: str
+    levels: pd.Index[Any]
+    codes: Codes
+    parts: tuple[Factor, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class RandomTerm:
+    """One random-effects term.
+
+    Attributes
+    ----------
+    label : str
+        The grouping factor's name, made unique: `Subject`, then `Subject_1`.
+    text : str
+        The term as a formula.
+    grouping : Factor
+    coefs : tuple of str
+        Names of the k coefficients.
+    columns : ndarray, shape (n, k)
+        The coefficient columns.
+    numeric : tuple of bool
+        Whether a column is measured (True) or an intercept or indicator (False).
+    correlated : bool
+        Whether the coefficients of a level are correlated (`|`) or independent (`||`).
+    """
+
+    label: str
+    text: str
+    grouping: Factor
+    coefs: tuple[str, ...]
+    columns: Array
+    numeric: tuple[bool, ...]
+    correlated: bool
+
+    @property
+    def factor(self) -> str:
+        """The name of the grouping factor."""
+        return self.grouping.name
+
+    @property
+    def levels(self) -> pd.Index[Any]:
+        """Labels of the levels, shape (m,)."""
+        return self.grouping.levels
+
+    @property
+    def codes(self) -> Codes:
+        """The level of each row, shape (n,)."""
+        return self.grouping.codes
+
+    @property
+    def n_levels(self) -> int:
+        """The number of levels, m."""
+        return len(self.levels)
+
+    @property
+    def n_coefs(self) -> int:
+        """The number of coefficients of a level, k."""
+        return len(self.coefs)
+
+
+@dataclass(frozen=True, eq=False)
+class Recipe:
+    """What a design learnt from its data: enough to build the matrices of new rows.
+
+    Attributes
+    ----------
+    memory : Memory
+        Levels of the factors and states of the transforms.
+    X : Columns
+        The fixed columns as first coded; a design may have dropped some of them.
+    random : tuple of (RandomPart, Columns)
+        In the order of the design's terms.
+    functions : mapping of str to callable
+        The user's functions.
+    offset : str or None
+        The name of the column given as `offset=`; "" where it was an array.
+    """
+
+    memory: Memory
+    X: Columns
+    random: tuple[tuple[RandomPart, Columns], ...]
+    functions: Functions
+    offset: str | None
+
+
+@dataclass(frozen=True, eq=False)
+class Design:
+    """Everything that a fit needs of formula and data.
+
+    Attributes
+    ----------
+    formula : Formula
+    response : str
+        Label of the response.
+    y : ndarray, shape (n,)
+    X : ndarray, shape (n, p)
+    fixed : tuple of str
+        Names of the columns of X.
+    numeric : tuple of bool
+        Per column of X, whether it is measured.
+    terms : tuple of RandomTerm
+        By decreasing number of levels, as lme4 orders them.
+    weights : ndarray, shape (n,)
+        Prior weights: Var(y_i) = sigma^2 / w_i.
+    offset : ndarray, shape (n,)
+        The known part of the mean.
+    rows : pandas.Index
+        Labels of the rows used.
+    recipe : Recipe
+        Makes the matrices again on new data.
+    """
+
+    formula: Formula
+    response: str
+    y: Array
+    X: Array
+    fixed: tuple[str, ...]
+    numeric: tuple[bool, ...]
+    terms: tuple[RandomTerm, ...]
+    weights: Array
+    offset: Array
+    rows: pd.Index[Any]
+    recipe: Recipe
+
+    @property
+    def n_obs(self) -> int:
+        """The number of rows used, n."""
+        return len(self.y)
+
+    @property
+    def dropped(self) -> tuple[str, ...]:
+        """The fixed columns that were left out as combinations of others."""
+        return tuple(name for name in self.recipe.X.names if name not in self.fixed)
+
+    def term(self, label: str) -> RandomTerm:
+        """Return the term of a label."""
+        return next(t for t in self.terms if t.label == label)
+
+
+@dataclass(frozen=True, eq=False)
+class NewRows:
+    """The matrices of rows to predict: as a `Design`, without response and weights."""
+
+    X: Array
+    terms: tuple[RandomTerm, ...]
+    offset: Array
+    rows: pd.Index[Any]
+
+
+def build_design(
+    formula: Formula,
+    data: object,
+    *,
+    weights: str | ArrayLike | None = None,
+    offset: str | ArrayLike | None = None,
+    missing: str = "drop",
+    functions: Functions | None = None,
+) -> Design:
+    """Build the design of a formula on a data frame.
+
+    Parameters
+    ----------
+    formula : Formula
+    data : DataFrame
+        pandas, any eager frame that narwhals reads (polars, pyarrow), or a mapping of columns.
+    weights, offset : str or array of shape (rows of data,), optional
+        The name of a column, or values.
+    missing : {"drop", "raise"}
+        What happens to rows with missing values in the used columns.
+    functions : mapping of str to callable, optional
+        Functions that the formula may use besides the built-in ones.
+
+    Raises
+    ------
+    FormulaError
+        If the formula names a column that is not in the data.
+    DataError
+        If the data cannot carry the model; the message names columns and rows.
+
+    Warns
+    -----
+    DataWarning
+        When rows with missing values are left out.
+    """
+    source = open_frame(data)
+    columns = source.columns(formula.columns(), formula.text)
+    given = source.values(weights, "weights"), source.values(offset, "offset")
+    rows = complete_rows(columns, *given, missing)
+    interpreter = Interpreter(rows.columns, formula.text, Memory(), dict(functions or {}))
+    X = code(interpreter, formula.fixed)
+    random = _in_lme4_order([_first_coded(interpreter, part) for part in formula.random])
+    n = len(rows.columns)
+    return Design(
+        formula=formula,
+        response=str(formula.response),
+        y=_response(interpreter, formula),
+        X=X.values,
+        fixed=X.names,
+        numeric=X.numeric,
+        terms=tuple(
+            _term(part, columns, factor, label)
+            for (part, columns, factor), label in zip(random, _labels(random), strict=True)
+        ),
+        weights=np.ones(n) if rows.weights is None else rows.weights,
+        offset=_offset(interpreter, formula, rows.offset),
+        rows=rows.columns.index,
+        recipe=Recipe(
+            memory=interpreter.memory,
+            X=X,
+            random=tuple((part, columns) for part, columns, _ in random),
+            functions=interpreter.functions,
+            offset=offset if isinstance(offset, str) or offset is None else "",
+        ),
+    )
+
+
+def new_rows(design: Design, data: object, *, random: bool = True) -> NewRows:
+    """Build the matrices of a design's formula for new data.
+
+    Parameters
+    ----------
+    design : Design
+    data : DataFrame
+    random : bool
+        Whether the random terms are wanted; without them their columns need not be there.
+
+    Raises
+    ------
+    FormulaError
+        If a column is missing.
+    DataError
+        If a value is missing or a level of a fixed factor is new. A new level of a grouping
+        factor gets the code -1.
+    """
+    formula, recipe = design.formula, design.recipe
+    if recipe.offset == "":
+        message = "the model has an array as offset=, which is unknown for new data: "
+        raise DataError(message + "give it as a column of the data, or as offset() in the formula.")
+    source = open_frame(data)
+    frame = source.columns(formula.predictors(random=random), formula.text)
+    if frame.isna().any(axis=None):
+        bad = listed(frame.columns[frame.isna().any()])
+        raise DataError(f"the new data has missing values in {bad}.")
+    interpreter = Interpreter(frame, formula.text, recipe.memory, recipe.functions)
+    X = code(interpreter, formula.fixed, recipe.X.spec).values
+    terms = [
+        _term(part, code(interpreter, part.terms, columns.spec), _grouping(interpreter, part, old), old.label)
+        for old, (part, columns) in zip(design.terms, recipe.random, strict=True)
+        if random
+    ]
+    return NewRows(
+        X=X[:, [recipe.X.names.index(name) for name in design.fixed]],
+        terms=tuple(terms),
+        offset=_offset(interpreter, formula, source.values(recipe.offset, "offset")),
+        rows=frame.index,
+    )
+
+
+def full_rank(design: Design) -> Design:
+    """Leave out the fixed columns that are linear combinations of earlier ones.
+
+    The tolerance is R's: a column counts as dependent when what earlier ones leave of it is
+    shorter than 1e-7 of its length.
+    """
+    kept = independent_columns(design.X * np.sqrt(design.weights)[:, None])
+    if len(kept) == len(design.fixed):
+        return design
+    return replace(
+        design,
+        X=design.X[:, kept],
+        fixed=tuple(design.fixed[j] for j in kept),
+        numeric=tuple(design.numeric[j] for j in kept),
+    )
+
+
+def independent_columns(X: Array) -> list[int]:
+    """Return the columns that are not combinations of those before them.
+
+    Examples
+    --------
+    >>> independent_columns(np.array([[1.0, 2.0, 0.0], [1.0, 2.0, 1.0], [1.0, 2.0, 5.0]]))
+    [0, 2]
+    """
+    lengths = np.linalg.norm(X, axis=0)
+    kept = [j for j in range(X.shape[1]) if lengths[j] > 0]
+    while kept:
+        left = np.abs(np.diag(np.linalg.qr(X[:, kept] / lengths[kept], mode="r")))
+        left = np.append(left, np.zeros(len(kept) - len(left)))  # more columns than rows
+        dependent = np.flatnonzero(left < RANK_TOLERANCE)
+        if not len(dependent):
+            break
+        del kept[dependent[0]]
+    return kept
+
+
+# ------------------------------------------------------------------------------- the parts
+
+
+def _response(interpreter: Interpreter, formula: Formula) -> Array:
+    y = interpreter.numeric(formula.response)
+    if y.ndim != 1:
+        raise DataError(f"the response `{formula.response}` has {y.shape[1]} columns, expected one.")
+    return y
+
+
+def _offset(interpreter: Interpreter, formula: Formula, given: Array | None) -> Array:
+    total = np.zeros(len(interpreter.frame)) if given is None else given.copy()
+    for node in formula.offsets:
+        total += interpreter.numeric(node)
+    return total
+
+
+Coded = tuple[RandomPart, Columns, Factor]
+
+
+def _first_coded(interpreter: Interpreter, part: RandomPart) -> Coded:
+    return part, code(interpreter, part.terms), _grouping(interpreter, part, None)
+
+
+def _in_lme4_order(random: list[Coded]) -> list[Coded]:
+    """Sort by decreasing number of levels; equal numbers stay in the formula's order."""
+    return sorted(random, key=lambda coded: -len(coded[2].levels))
+
+
+def _labels(random: Sequence[Coded]) -> list[str]:
+    """Name each term by its factor: `Subject`, then `Subject_1`."""
+    names = [factor.name for _, _, factor in random]
+    counts = [names[:i].count(name) for i, name in enumerate(names)]
+    return [f"{name}_{n}" if n else name for name, n in zip(names, counts, strict=True)]
+
+
+def _term(part: RandomPart, columns: Columns, factor: Factor, label: str) -> RandomTerm:
+    return RandomTerm(
+        label=label,
+        text=str(part),
+        grouping=factor,
+        coefs=columns.names,
+        columns=columns.values,
+        numeric=columns.numeric,
+        correlated=part.correlated,
+    )
+
+
+def _grouping(interpreter: Interpreter, part: RandomPart, old: RandomTerm | None) -> Factor:
+    """Return the grouping factor of a term; with the levels of an earlier design if given."""
+    coded = [(str(node), interpreter.categorical(node)) for node in part.group]
+    parts = tuple(Factor(name, c.levels, c.codes) for name, c in coded)
+    if len(parts) == 1:
+        return parts[0]
+    return _combined(part.factor, parts, None if old is None else old.levels)
+
+
+def _combined(name: str, parts: tuple[Factor, ...], levels: pd.Index[Any] | None) -> Factor:
+    """Combine factors: the levels are the combinations that occur, the first part slowest."""
+    sizes = [len(p.levels) for p in parts]
+    joint = np.ravel_multi_index([np.maximum(p.codes, 0) for p in parts], sizes)
+    used, codes = np.unique(joint, return_inverse=True)
+    places = np.unravel_index(used, sizes)
+    labels = [
+        ":".join(str(p.levels[i]) for p, i in zip(parts, place, strict=True))
+        for place in zip(*places, strict=True)
+    ]
+    found = pd.Index(labels, dtype=object)
+    unseen = np.any([p.codes < 0 for p in parts], axis=0)
+    if levels is None:
+        return Factor(name, found, codes.astype(np.int64), parts)
+    known = levels.get_indexer(found)[codes]
+    return Factor(name, levels, np.where(unseen, -1, known).astype(np.int64), parts)

@@ -1,0 +1,168 @@
+"""Prior distributions as frozen, validated records: names and numbers, no computation."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, fields
+from numbers import Real
+
+from ranef.errors import FitError
+
+_LOCATIONS = ("mu", "lower", "upper")
+
+
+@dataclass(frozen=True)
+class Prior(ABC):
+    """A prior distribution. `str` writes it with four significant digits."""
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            _check_number(type(self).__name__, field.name, getattr(self, field.name))
+
+    def __str__(self) -> str:
+        """Return the prior as it is written."""
+        numbers = (f"{float(getattr(self, field.name)):.4g}" for field in fields(self))
+        return f"{type(self).__name__}({', '.join(numbers)})"
+
+    @property
+    @abstractmethod
+    def positive(self) -> bool:
+        """Whether the prior is one of a positive number."""
+
+
+@dataclass(frozen=True)
+class Normal(Prior):
+    """Normal distribution with mean `mu` and standard deviation `sigma`.
+
+    Raises
+    ------
+    FitError
+        Here and for all priors: if a number is not finite, or a scale or shape not positive.
+
+    Examples
+    --------
+    >>> print(Normal(250, 100))
+    Normal(250, 100)
+    """
+
+    mu: float
+    sigma: float
+    positive = False
+
+
+@dataclass(frozen=True)
+class StudentT(Prior):
+    """Student's t distribution with `nu` degrees of freedom, location `mu` and scale `sigma`."""
+
+    nu: float
+    mu: float
+    sigma: float
+    positive = False
+
+
+@dataclass(frozen=True)
+class HalfNormal(Prior):
+    """Normal(0, `sigma`), restricted to positive values."""
+
+    sigma: float
+    positive = True
+
+
+@dataclass(frozen=True)
+class HalfStudentT(Prior):
+    """StudentT(`nu`, 0, `sigma`), restricted to positive values."""
+
+    nu: float
+    sigma: float
+    positive = True
+
+
+@dataclass(frozen=True)
+class HalfCauchy(Prior):
+    """Cauchy distribution around 0 with scale `beta`, restricted to positive values."""
+
+    beta: float
+    positive = True
+
+
+@dataclass(frozen=True)
+class Exponential(Prior):
+    """Exponential distribution with mean `scale`, which is 1 / rate.
+
+    Examples
+    --------
+    What brms writes as exponential(0.1), by its rate:
+
+    >>> print(Exponential(scale=10))
+    Exponential(10)
+    """
+
+    scale: float
+    positive = True
+
+
+@dataclass(frozen=True)
+class Gamma(Prior):
+    """Gamma distribution with shape `alpha` and rate `beta`; its mean is alpha / beta."""
+
+    alpha: float
+    beta: float
+    positive = True
+
+
+@dataclass(frozen=True)
+class InverseGamma(Prior):
+    """Distribution of 1 / x where x ~ Gamma(`alpha`, `beta`); its mean is beta / (alpha - 1)."""
+
+    alpha: float
+    beta: float
+    positive = True
+
+
+@dataclass(frozen=True)
+class LogNormal(Prior):
+    """Distribution of exp(x) where x ~ Normal(`mu`, `sigma`)."""
+
+    mu: float
+    sigma: float
+    positive = True
+
+
+@dataclass(frozen=True)
+class Uniform(Prior):
+    """Uniform distribution between `lower` and `upper`."""
+
+    lower: float
+    upper: float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.lower >= self.upper:
+            raise FitError(
+                f"Uniform: lower must be below upper, got lower={self.lower}, upper={self.upper}"
+            )
+
+    @property
+    def positive(self) -> bool:
+        """Whether no value below zero is allowed."""
+        return self.lower >= 0
+
+
+@dataclass(frozen=True)
+class LKJ(Prior):
+    """Density of a correlation matrix R proportional to det(R)^(`eta` - 1).
+
+    `eta` = 1 is uniform over correlation matrices, larger values favour small correlations.
+    Source: Lewandowski, Kurowicka & Joe (2009), J. Multivariate Analysis 100, 1989-2001.
+    """
+
+    eta: float
+    positive = False
+
+
+def _check_number(record: str, name: str, value: object) -> None:
+    if not isinstance(value, Real) or isinstance(value, bool) or not math.isfinite(value):
+        raise FitError(f"{record}: {name} must be a finite number, got {value!r}")
+    if name not in _LOCATIONS and value <= 0:
+        raise FitError(f"{record}: {name} must be positive, got {value}")

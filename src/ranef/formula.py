@@ -1,0 +1,411 @@
+"""What a model formula asks for: the response, the fixed terms, the random terms.
+
+The tree of `ranef.syntax` is read with the rules of R's formulas (Wilkinson & Rogers 1973) and
+lme4's random-effects terms (Bates et al. 2015, section 2.2). Nothing is evaluated here; every
+function is held against the allow-list of `ranef.transforms`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import product
+
+from ranef.errors import FormulaError, suggestion
+from ranef.syntax import Binary, Call, Column, Literal, Node, Paren, Span, Unary, parse, walk
+from ranef.transforms import FUNCTIONS
+
+MAX_TERMS = 2000
+MAX_POWER = 10
+INTERCEPT = "Intercept"
+
+_ARITHMETIC_ONLY = {"==", "!=", "<=", ">=", "<", ">"}
+
+
+@dataclass(frozen=True)
+class Term:
+    """A product of factors, `()` for the intercept. Terms are equal whatever the order."""
+
+    factors: tuple[Node, ...]
+
+    @property
+    def key(self) -> frozenset[str]:
+        """The labels of the factors as a set: what makes two terms the same."""
+        return frozenset(map(str, self.factors))
+
+    def __str__(self) -> str:
+        return ":".join(map(str, self.factors)) or "1"
+
+
+@dataclass(frozen=True)
+class RandomPart:
+    """One random-effects term `(terms | group)` after expansion of `/`.
+
+    Attributes
+    ----------
+    terms : tuple of Term
+        What varies between the levels; the intercept is the term without factors.
+    group : tuple of Node
+        The factors whose combinations are the levels.
+    correlated : bool
+        False for `||`.
+    span : tuple of int
+        Where it stands in the formula.
+    """
+
+    terms: tuple[Term, ...]
+    group: tuple[Node, ...]
+    correlated: bool
+    span: Span
+
+    @property
+    def factor(self) -> str:
+        """The grouping factor as lme4 names it, `cask:batch` for `batch/cask`."""
+        return ":".join(map(str, self.group))
+
+    def __str__(self) -> str:
+        words = [str(t) for t in self.terms]
+        if Term(()).key not in [t.key for t in self.terms]:
+            words = ["0", *words]
+        bar = "|" if self.correlated else "||"
+        return f"({' + '.join(words)} {bar} {self.factor})"
+
+
+@dataclass(frozen=True)
+class Formula:
+    """A formula that has been read.
+
+    Attributes
+    ----------
+    text : str
+        The formula as it was given.
+    response : Node
+        The expression on the left.
+    fixed : tuple of Term
+        The fixed terms in R's order, the intercept first where there is one.
+    random : tuple of RandomPart
+        The random terms in the formula's order.
+    offsets : tuple of Node
+        The arguments of `offset()`.
+
+    Examples
+    --------
+    >>> f = read_formula("y ~ a*x + (x | g/h) - 1")
+    >>> [str(t) for t in f.fixed]
+    ['a', 'x', 'a:x']
+    >>> [str(r) for r in f.random]
+    ['(1 + x | g)', '(1 + x | h:g)']
+    """
+
+    text: str
+    response: Node
+    fixed: tuple[Term, ...]
+    random: tuple[RandomPart, ...]
+    offsets: tuple[Node, ...]
+
+    def columns(self) -> dict[str, Span]:
+        """Return the names of all columns used, with the place of their first use."""
+        return _columns([self.response]) | self.predictors()
+
+    def predictors(self, *, random: bool = True) -> dict[str, Span]:
+        """Return the columns used on the right, with or without those of the random terms."""
+        nodes = [factor for term in self.fixed for factor in term.factors]
+        for part in self.random if random else ():
+            nodes += [factor for term in part.terms for factor in term.factors]
+            nodes += part.group
+        return _columns([*nodes, *self.offsets])
+
+
+def _columns(nodes: Iterable[Node]) -> dict[str, Span]:
+    found: dict[str, Span] = {}
+    for leaf in (part for node in nodes for part in walk(node)):
+        if isinstance(leaf, Column) and not is_contrast(leaf.name):
+            found.setdefault(leaf.name, leaf.span)
+    return found
+
+
+def is_contrast(name: str) -> bool:
+    """Whether a name stands for a coding, as in `C(f, contr.sum)`, and not for a column."""
+    return name.startswith("contr.")
+
+
+def read_formula(text: str, functions: Iterable[str] = ()) -> Formula:
+    """Read a formula.
+
+    Parameters
+    ----------
+    text : str
+        As in lme4: `y ~ x + (x | g)`.
+    functions : iterable of str, optional
+        Names of functions that are allowed besides the built-in ones.
+
+    Raises
+    ------
+    FormulaError
+        With the place marked, where the text is not a formula or uses what is not allowed.
+    """
+    return _Reader(text, frozenset(FUNCTIONS) | frozenset(functions)).read()
+
+
+class _Reader:
+    """Turns the tree of one formula into terms."""
+
+    def __init__(self, text: str, functions: frozenset[str]) -> None:
+        self.text = text
+        self.functions = functions
+
+    def error(self, message: str, span: Span) -> FormulaError:
+        return FormulaError(message, self.text, span)
+
+    def read(self) -> Formula:
+        tree = parse(self.text)
+        if not isinstance(tree, Binary) or tree.op != "~":
+            raise self.error("a formula needs `~` between response and predictors.", tree.span)
+        if isinstance(tree.left, Binary) and tree.left.op == "~":
+            raise self.error("a formula has one `~` only.", tree.op_span)
+        for node in walk(tree):
+            self.check_call(node, left=node.span[1] <= tree.left.span[1])
+        self.check_arithmetic(tree.left)
+        return self.assemble(tree.left, tree.right)
+
+    def assemble(self, response: Node, right: Node) -> Formula:
+        fixed: dict[frozenset[str], Term] = {frozenset(): Term(())}
+        random: list[RandomPart] = []
+        offsets: list[Node] = []
+        for sign, part in _summands(right):
+            if _is_bar(part):
+                self.only_added(sign, part, "a random-effects term")
+                random.extend(self.random_parts(part))
+            elif isinstance(part, Call) and part.function == "offset":
+                self.only_added(sign, part, "an offset")
+                offsets.append(self.offset(part))
+            else:
+                self.accumulate(fixed, sign, part)
+        self.check_random(random)
+        formula = Formula(self.text, response, _ordered(fixed), tuple(random), tuple(offsets))
+        self.check_response(formula)
+        return formula
+
+    def only_added(self, sign: str, part: Node, what: str) -> None:
+        if sign != "+":
+            raise self.error(f"{what} can only be added with `+`.", part.span)
+
+    def offset(self, call: Call) -> Node:
+        if len(call.args) != 1 or call.kwargs:
+            raise self.error("`offset` takes one expression.", call.span)
+        self.check_arithmetic(call.args[0])
+        return call.args[0]
+
+    # ------------------------------------------------------------------ terms
+
+    def accumulate(self, terms: dict[frozenset[str], Term], sign: str, part: Node) -> None:
+        """Add the terms of one summand to a set of terms, or take them away."""
+        if isinstance(part, Literal) and part.value in (0.0, 1.0):
+            found, adding = [Term(())], (sign == "+") == (part.value == 1.0)
+        else:
+            found, adding = self.expand(part), sign == "+"
+        for term in found:
+            if adding:
+                terms.setdefault(term.key, term)
+            else:
+                terms.pop(term.key, None)
+        if len(terms) > MAX_TERMS:
+            raise self.error(f"this expands to more than {MAX_TERMS} terms.", part.span)
+
+    def expand(self, node: Node) -> list[Term]:
+        """Return the terms that an expression of formula operators stands for."""
+        match node:
+            case Paren() if not _is_bar(node):
+                return self.sum(node.inner)
+            case Binary(op="+" | "-"):
+                return self.sum(node)
+            case Binary(op="*"):
+                left, right = self.expand(node.left), self.expand(node.right)
+                return [*left, *right, *self.crossed(left, right, node)]
+            case Binary(op=":" | "%in%"):
+                return self.crossed(self.expand(node.left), self.expand(node.right), node)
+            case Binary(op="/"):
+                left = self.expand(node.left)
+                whole = [Term(_unique(f for term in left for f in term.factors))]
+                return [*left, *self.crossed(whole, self.expand(node.right), node)]
+            case Binary(op="^" | "**"):
+                return self.power(node)
+        return [self.single(node)]
+
+    def sum(self, node: Node) -> list[Term]:
+        terms: dict[frozenset[str], Term] = {}
+        for sign, part in _summands(node):
+            self.accumulate(terms, sign, part)
+        return list(terms.values())
+
+    def crossed(self, left: list[Term], right: list[Term], node: Node) -> list[Term]:
+        if len(left) * len(right) > MAX_TERMS:
+            raise self.error(f"this expands to more than {MAX_TERMS} terms.", node.span)
+        return [Term(_unique((*a.factors, *b.factors))) for a, b in product(left, right)]
+
+    def power(self, node: Binary) -> list[Term]:
+        exponent = node.right.value if isinstance(node.right, Literal) else None
+        if not isinstance(exponent, float) or exponent not in range(1, MAX_POWER + 1):
+            message = (
+                f"between terms, `{node.op}` means interactions up to a whole order from 1 to "
+                f"{MAX_POWER}; for a power of a number write `I({node})`."
+            )
+            raise self.error(message, node.right.span)
+        base = self.expand(node.left)
+        if len(base) == 1 and exponent > 1:
+            message = f"between terms, `{node}` means no more than `{node.left}`; "
+            raise self.error(message + f"for a power of a number write `I({node})`.", node.span)
+        terms = {term.key: term for term in base}
+        for _ in range(int(exponent) - 1):
+            for term in self.crossed(list(terms.values()), base, node):
+                terms.setdefault(term.key, term)
+        return list(terms.values())
+
+    def single(self, node: Node) -> Term:
+        """Return the term of one expression that is not made of formula operators."""
+        if _is_bar(node):
+            message = "a random-effects term can only be added with `+`, at the top of the formula."
+            raise self.error(message, node.span)
+        match node:
+            case Binary(op="|" | "||"):
+                message = "put random-effects terms in parentheses, as in `(x | g)`."
+                raise self.error(message, node.op_span)
+            case Binary(op=op) if op in _ARITHMETIC_ONLY:
+                raise self.error(f"write a comparison between terms as `I({node})`.", node.span)
+            case Literal():
+                message = f"`{node}` cannot be a term: only 0 and 1 (the intercept) can; "
+                raise self.error(message + f"`offset({node})` adds a constant.", node.span)
+            case Unary():
+                raise self.error(f"write arithmetic between terms as `I({node})`.", node.span)
+            case Call(function="offset" | "cbind" as name):
+                where = "at the top of" if name == "offset" else "on the left of"
+                raise self.error(f"`{name}` can only stand {where} a formula.", node.span)
+        self.check_arithmetic(node)
+        return Term((node,))
+
+    # ----------------------------------------------------------- random terms
+
+    def random_parts(self, part: Node) -> list[RandomPart]:
+        assert isinstance(part, Paren)
+        bar = part.inner
+        assert isinstance(bar, Binary)
+        if _contains_bar(bar.left) or _contains_bar(bar.right):
+            message = "there can be one `|` or `||` in a random-effects term."
+            raise self.error(message, bar.op_span)
+        terms: dict[frozenset[str], Term] = {frozenset(): Term(())}
+        for sign, summand in _summands(bar.left):
+            self.accumulate(terms, sign, summand)
+        if not terms:
+            message = f"`{part}` has no coefficients: name what varies between the groups, as in "
+            raise self.error(message + f"`(1 | {bar.right})`.", part.span)
+        ordered = _ordered(terms)
+        correlated = bar.op == "|"
+        return [
+            RandomPart(ordered, group, correlated, part.span) for group in self.groups(bar.right)
+        ]
+
+    def groups(self, node: Node) -> list[tuple[Node, ...]]:
+        """Return the grouping factors, `a/b` being `a` and then `b:a` as lme4 names it."""
+        match node:
+            case Paren():
+                return self.groups(node.inner)
+            case Binary(op="/"):
+                outer = self.groups(node.left)
+                return [*outer, *(_unique((*g, *outer[-1])) for g in self.groups(node.right))]
+            case Binary(op=":"):
+                left, right = self.groups(node.left), self.groups(node.right)
+                if len(left) == len(right) == 1:
+                    return [_unique((*left[0], *right[0]))]
+            case Column():
+                return [(node,)]
+            case Call(function=name) if FUNCTIONS.get(name) == "categorical":
+                self.check_arithmetic(node)
+                return [(node,)]
+        message = (
+            f"`{node}` is not a grouping factor: expected a column, or columns joined with `:` "
+            "(their combinations) or `/` (nested)."
+        )
+        raise self.error(message, node.span)
+
+    def check_random(self, random: list[RandomPart]) -> None:
+        """Refuse a coefficient that two terms give to the same grouping factor."""
+        seen: Counter[tuple[frozenset[str], frozenset[str]]] = Counter()
+        for part in random:
+            group = frozenset(map(str, part.group))
+            for term in part.terms:
+                seen[group, term.key] += 1
+                if seen[group, term.key] > 1:
+                    name = "the intercept" if not term.factors else f"`{term}`"
+                    message = (
+                        f"{name} varies by `{part.factor}` in two random-effects terms, and the "
+                        "data cannot tell their variances apart: keep it in one of them."
+                    )
+                    raise self.error(message, part.span)
+
+    # ----------------------------------------------------------------- checks
+
+    def check_call(self, node: Node, *, left: bool) -> None:
+        if not isinstance(node, Call):
+            return
+        if node.function not in self.functions and not is_contrast(node.function):
+            message = f"the function `{node.function}` is not available in a formula. "
+            known = (f for f in sorted(self.functions) if node.function[:3] == f[:3] or "." not in f)
+            remedy = " Functions of your own can be given as `functions={'name': function}`."
+            raise self.error(message + suggestion(node.function, known) + remedy, node.span)
+        if node.function == "cbind" and not left:
+            raise self.error("`cbind` can only stand on the left of a formula.", node.span)
+
+    def check_arithmetic(self, node: Node) -> None:
+        """Refuse the operators that mean something between terms only."""
+        for part in walk(node):
+            if isinstance(part, Binary) and part.op in ("|", "||", ":", "%in%", "~"):
+                message = f"`{part.op}` has no meaning inside `{node}`."
+                raise self.error(message, part.op_span)
+
+    def check_response(self, formula: Formula) -> None:
+        """Refuse a response without a column, or one that is among the predictors."""
+        response = str(formula.response)
+        if not _columns([formula.response]):
+            raise self.error("the response uses no column.", formula.response.span)
+        factors = [f for term in formula.fixed for f in term.factors]
+        factors += [f for part in formula.random for term in part.terms for f in term.factors]
+        factors += [f for part in formula.random for f in part.group]
+        for node in factors:
+            if str(node) == response:
+                message = f"the response `{response}` is also on the right-hand side."
+                raise self.error(message, node.span)
+
+
+def _summands(node: Node) -> list[tuple[str, Node]]:
+    """Return the parts of a sum with their signs; iterative, as a sum may be long."""
+    parts: list[tuple[str, Node]] = []
+    while isinstance(node, Binary) and node.op in "+-":
+        parts.append(_signed(node.op, node.right))
+        node = node.left
+    return [_signed("+", node), *reversed(parts)]
+
+
+def _signed(sign: str, node: Node) -> tuple[str, Node]:
+    while isinstance(node, Unary):
+        sign = "+" if sign == node.op else "-"
+        node = node.operand
+    return sign, node
+
+
+def _is_bar(node: Node) -> bool:
+    inner = node.inner if isinstance(node, Paren) else None
+    return isinstance(inner, Binary) and inner.op in ("|", "||")
+
+
+def _contains_bar(node: Node) -> bool:
+    return any(isinstance(part, Binary) and part.op in ("|", "||") for part in walk(node))
+
+
+def _unique(factors: Iterable[Node]) -> tuple[Node, ...]:
+    return tuple({str(f): f for f in factors}.values())
+
+
+def _ordered(terms: dict[frozenset[str], Term]) -> tuple[Term, ...]:
+    """Sort terms by their order of interaction, as R does; equal orders stay as they came."""
+    return tuple(sorted(terms.values(), key=lambda term: len(term.factors)))

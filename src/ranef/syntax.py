@@ -1,0 +1,341 @@
+"""Formula text to a closed syntax tree.
+
+Every character becomes a token, every token is used or refused with its place: what cannot be
+expressed in this tree (attributes, subscripts, lambdas, assignments) cannot reach any later step.
+Operators bind as in R: ``^`` ``**``, unary sign, ``:``, ``%in%``, ``*`` ``/``, ``+`` ``-``,
+comparisons, ``|`` ``||``, ``~``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from ranef.errors import FormulaError
+
+MAX_LENGTH = 4096
+MAX_DEPTH = 50
+MAX_CHAIN = 100  # operators in a row, but for the `+` and `-` between terms, of which any number
+
+Span = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Column:
+    """A name that stands for a column of the data."""
+
+    name: str
+    span: Span
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True)
+class Literal:
+    """A number, a string, or one of TRUE, FALSE and None."""
+
+    value: float | str | bool | None
+    text: str
+    span: Span
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True)
+class Call:
+    """A function of the allow-list with its arguments."""
+
+    function: str
+    args: tuple[Node, ...]
+    kwargs: tuple[tuple[str, Node], ...]
+    span: Span
+
+    def __str__(self) -> str:
+        words = [str(a) for a in self.args] + [f"{k}={v}" for k, v in self.kwargs]
+        return f"{self.function}({', '.join(words)})"
+
+
+@dataclass(frozen=True)
+class Unary:
+    """A signed expression."""
+
+    op: str
+    operand: Node
+    span: Span
+
+    def __str__(self) -> str:
+        return f"{self.op}{self.operand}"
+
+
+@dataclass(frozen=True)
+class Binary:
+    """Two expressions and the operator between them; ``|`` and ``||`` too."""
+
+    op: str
+    left: Node
+    right: Node
+    span: Span
+    op_span: Span
+
+    def __str__(self) -> str:
+        space = "" if self.op in _TIGHT else " "
+        return f"{self.left}{space}{self.op}{space}{self.right}"
+
+
+@dataclass(frozen=True)
+class Paren:
+    """An expression in parentheses."""
+
+    inner: Node
+    span: Span
+
+    def __str__(self) -> str:
+        return f"({self.inner})"
+
+
+Node = Column | Literal | Call | Unary | Binary | Paren
+
+_TIGHT = {"^", "**", ":", "/"}
+_PRECEDENCE = (
+    ("~",),
+    ("||", "|"),
+    ("==", "!=", "<=", ">=", "<", ">"),
+    ("+", "-"),
+    ("*", "/"),
+    ("%in%",),
+    (":",),
+)
+_CONSTANTS = {"TRUE": True, "True": True, "FALSE": False, "False": False, "None": None}
+_TOKEN = re.compile(
+    r"""(?P<space>\s+)
+      | (?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)
+      | (?P<name>(?:[^\W\d]|\.(?=[^\W\d]))[\w.]*)
+      | (?P<backtick>`[^`]+`)
+      | (?P<string>"[^"\\]*"|'[^'\\]*')
+      | (?P<op>%in%|\*\*|\|\||==|!=|<=|>=|[~|<>+\-*/:^(),=])
+    """,
+    re.VERBOSE,
+)
+_REFUSED = {
+    "[": "subscripts are not allowed in a formula",
+    "]": "subscripts are not allowed in a formula",
+    "{": "braces are not allowed in a formula",
+    "}": "braces are not allowed in a formula",
+    ".": "attributes are not allowed in a formula; `.` for all other columns is not supported either",
+    "`": "this backtick is never closed",
+    '"': "this quote is never closed (backslashes are not allowed)",
+    "'": "this quote is never closed (backslashes are not allowed)",
+    "@": "decorators and matrix products are not allowed in a formula",
+    ";": "a formula is one expression",
+    "&": "logical operators are not allowed in a formula",
+    "!": "logical operators are not allowed in a formula",
+    "%": "the only operator of this kind is `%in%`",
+}
+
+
+@dataclass(frozen=True)
+class Token:
+    """A piece of the formula's text."""
+
+    kind: str
+    text: str
+    span: Span
+
+
+def parse(text: str) -> Node:
+    """Return the syntax tree of a formula.
+
+    Raises
+    ------
+    FormulaError
+        If a character or a token has no meaning where it stands; the place is marked.
+
+    Examples
+    --------
+    >>> print(parse("y~I(x ^2)+ (1|g)"))
+    y ~ I(x^2) + (1 | g)
+    """
+    if not isinstance(text, str):
+        raise FormulaError(f"a formula is text, got {type(text).__name__}.")
+    if len(text) > MAX_LENGTH:
+        raise FormulaError(f"the formula has {len(text)} characters; at most {MAX_LENGTH} are read.")
+    return _Parser(text).formula()
+
+
+def walk(node: Node) -> Iterator[Node]:
+    """Yield a node and all that is below it, outside in, left to right."""
+    waiting = [node]  # a stack, since a sum of many terms is deeper than Python recurses
+    while waiting:
+        node = waiting.pop()
+        yield node
+        waiting.extend(reversed(children(node)))
+
+
+def children(node: Node) -> tuple[Node, ...]:
+    """Return the nodes directly below a node."""
+    match node:
+        case Call():
+            return (*node.args, *(value for _, value in node.kwargs))
+        case Unary():
+            return (node.operand,)
+        case Binary():
+            return (node.left, node.right)
+        case Paren():
+            return (node.inner,)
+        case _:
+            return ()
+
+
+def tokens(text: str) -> list[Token]:
+    """Return the tokens of a formula, without the white space, with an end mark."""
+    found: list[Token] = []
+    place = 0
+    while place < len(text):
+        match = _TOKEN.match(text, place)
+        if match is None:
+            reason = _REFUSED.get(text[place], f"`{text[place]}` has no meaning in a formula")
+            raise FormulaError(f"{reason}.", text, (place, place + 1))
+        place = match.end()
+        if match.lastgroup not in (None, "space"):
+            found.append(Token(str(match.lastgroup), match.group(), match.span()))
+    return [*found, Token("end", "the end of the formula", (len(text), len(text) + 1))]
+
+
+class _Parser:
+    """Recursive descent over the tokens of one formula."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.tokens = tokens(text)
+        self.place = 0
+        self.depth = 0
+
+    def formula(self) -> Node:
+        node = self.level(0)
+        if self.here.kind != "end":
+            raise self.error(self._tail())
+        return node
+
+    def _tail(self) -> str:
+        if self.here.text == ")":
+            return "this parenthesis closes nothing."
+        if self.here.text == "=":
+            return "`=` has no meaning here; a formula has `~` between its sides."
+        return f"`{self.here.text}` is left over: an operator such as `+` is missing before it."
+
+    @property
+    def here(self) -> Token:
+        return self.tokens[self.place]
+
+    def error(self, message: str, token: Token | None = None) -> FormulaError:
+        return FormulaError(message, self.text, (token or self.here).span)
+
+    def advance(self) -> Token:
+        self.place += 1
+        return self.tokens[self.place - 1]
+
+    def accept(self, *texts: str) -> Token | None:
+        return self.advance() if self.here.kind == "op" and self.here.text in texts else None
+
+    def level(self, n: int) -> Node:
+        """Left-associative binary operators of the n-th precedence and those that bind tighter."""
+        if n == len(_PRECEDENCE):
+            return self.signed()
+        if n == 0 and self.here.text == "~":
+            raise self.error("the left-hand side is empty: name the response before `~`.")
+        node = self.level(n + 1)
+        unlimited = self.depth == 0 and "+" in _PRECEDENCE[n]
+        length = 0
+        while op := self.accept(*_PRECEDENCE[n]):
+            length += 1
+            if length > MAX_CHAIN and not unlimited:
+                raise self.error(f"more than {MAX_CHAIN} operators in a row.", op)
+            right = self.level(n + 1)
+            node = Binary(op.text, node, right, (node.span[0], right.span[1]), op.span)
+        return node
+
+    def signed(self) -> Node:
+        if op := self.accept("+", "-"):
+            operand = self.nested(self.signed)
+            return Unary(op.text, operand, (op.span[0], operand.span[1]))
+        return self.power()
+
+    def power(self) -> Node:
+        base = self.atom()
+        if op := self.accept("^", "**"):
+            exponent = self.nested(self.signed)
+            return Binary(op.text, base, exponent, (base.span[0], exponent.span[1]), op.span)
+        return base
+
+    def nested(self, rule: Callable[[], Node]) -> Node:
+        """Apply a rule one level deeper, within the limit that keeps recursion bounded."""
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise self.error(f"the formula is nested more than {MAX_DEPTH} levels deep.")
+        node = rule()
+        self.depth -= 1
+        return node
+
+    def atom(self) -> Node:
+        token = self.advance()
+        match token.kind:
+            case "number":
+                return Literal(float(token.text), token.text, token.span)
+            case "string":
+                return Literal(token.text[1:-1], token.text, token.span)
+            case "backtick":
+                return Column(token.text[1:-1], token.span)
+            case "name":
+                return self.named(token)
+        if token.text == "(":
+            inner = self.nested(lambda: self.level(1))
+            return Paren(inner, (token.span[0], self.close(token)))
+        raise self.error(f"expected a column, a number or `(`, found {_shown(token)}.", token)
+
+    def named(self, token: Token) -> Node:
+        if self.here.text == "(" and self.here.kind == "op":
+            return self.nested(lambda: self.call(token))
+        if token.text in _CONSTANTS:
+            return Literal(_CONSTANTS[token.text], token.text, token.span)
+        return Column(token.text, token.span)
+
+    def call(self, name: Token) -> Node:
+        opening = self.advance()
+        args: list[Node] = []
+        kwargs: list[tuple[str, Node]] = []
+        while self.here.text != ")":
+            keyword = self.keyword()
+            value = self.level(1)
+            if keyword:
+                kwargs.append((keyword, value))
+            elif kwargs:
+                raise FormulaError(
+                    "a positional argument cannot follow a named one.", self.text, value.span
+                )
+            else:
+                args.append(value)
+            if not self.accept(","):
+                break
+        end = self.close(opening)
+        return Call(name.text, tuple(args), tuple(kwargs), (name.span[0], end))
+
+    def keyword(self) -> str | None:
+        after = self.tokens[min(self.place + 1, len(self.tokens) - 1)]
+        if self.here.kind != "name" or after.text != "=":
+            return None
+        self.place += 2
+        return self.tokens[self.place - 2].text
+
+    def close(self, opening: Token) -> int:
+        if closing := self.accept(")"):
+            return closing.span[1]
+        if self.here.kind == "end":
+            raise self.error("this parenthesis is never closed.", opening)
+        raise self.error(f"expected `)` or an operator, found {_shown(self.here)}.")
+
+
+def _shown(token: Token) -> str:
+    return token.text if token.kind == "end" else f"`{token.text}`"
