@@ -1,0 +1,235 @@
+"""The sufficient statistics of a Gaussian mixed model: cross-products of [Z X y].
+
+Rows are read once; afterwards nothing costs anything in n. The columns are first brought to a
+well-conditioned basis: X becomes orthonormal, y its least-squares residual, and the columns of a
+random term orthonormal (full covariance) or of unit size (diagonal), so that neither the scale
+nor the origin of a variable matters to the optimiser.
+
+Terms are split in two. Along the *chain* each factor is nested in the next one (or the chain is a
+single factor), so that its block of Lambda'Z'Z Lambda + I stays block diagonal when the earlier
+ones are eliminated. The *rest*, crossed factors together with X and y, is one dense matrix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import linalg, sparse
+
+from ranef.covariance import Shape
+from ranef.design import Codes, Design, RandomTerm
+
+Array = NDArray[np.float64]
+
+SPARSE_SIZE = 500_000  # elements of a block of the rest from which on sparsity pays
+SPARSE_SHARE = 0.25  # ... if at most this share of them is not zero
+
+
+@dataclass(frozen=True, eq=False)
+class Link:
+    """One grouping factor of the chain, with its cross-products.
+
+    Attributes
+    ----------
+    term : int
+        Which term of the design.
+    k : int
+        Its number of coefficients.
+    front : ndarray, shape (m, f, f)
+        Per level, the cross-products among the term's k coefficients and those of the later
+        terms of the chain; the part among the later terms is zero.
+    rest : ndarray, shape (m, k, w), or sparse array, shape (m k, w)
+        Cross-products with the rest.
+    parent : ndarray of int, shape (m,), or None
+        The level of the next factor of the chain in which a level is nested.
+    """
+
+    term: int
+    k: int
+    front: Array
+    rest: Array | sparse.csr_array
+    parent: Codes | None
+
+
+@dataclass(frozen=True, eq=False)
+class CrossProducts:
+    """All that a Gaussian model needs of its data.
+
+    Attributes
+    ----------
+    n, p : int
+        Numbers of rows and of fixed columns.
+    log_weights : float
+        Sum of the logarithms of the prior weights.
+    shapes : tuple of Shape
+        Of the terms, in the design's order.
+    n_levels : tuple of int
+    chain : tuple of Link
+    rest : ndarray, shape (w, w)
+        Cross-products of the rest: the random terms that are not in the chain, X, y.
+    rest_terms : tuple of (int, slice)
+        Which terms are in the rest, and where.
+    bases : tuple of ndarray, shape (k, k)
+        T of each term: columns = (columns in the basis) @ T, so b in the basis is T b.
+    R : ndarray, shape (p, p)
+        X = Q R, upper triangular, in the metric of the weights.
+    beta_ols : ndarray, shape (p,)
+        The (weighted) least-squares estimate that y is a residual of.
+    """
+
+    n: int
+    p: int
+    log_weights: float
+    shapes: tuple[Shape, ...]
+    n_levels: tuple[int, ...]
+    chain: tuple[Link, ...]
+    rest: Array
+    rest_terms: tuple[tuple[int, slice], ...]
+    bases: tuple[Array, ...]
+    R: Array
+    beta_ols: Array
+
+    @property
+    def q_rest(self) -> int:
+        """The number of random effects in the rest."""
+        return len(self.rest) - self.p - 1
+
+
+def cross_products(design: Design) -> CrossProducts:
+    """Compute the cross-products of a design whose X has full column rank.
+
+    Source: Bates et al. (2015), *Journal of Statistical Software* 67(1), section 3.4.
+    """
+    root = np.sqrt(design.weights)
+    Q, R = np.linalg.qr(design.X * root[:, None])
+    y = (design.y - design.offset) * root
+    coefficients = Q.T @ y
+    residual = y - Q @ coefficients
+    residual -= Q @ (Q.T @ residual)  # once more, for a y far from zero
+    bases = tuple(_basis(t) for t in design.terms)
+    columns = [
+        linalg.solve_triangular(T, (t.columns * root[:, None]).T, trans="T").T
+        for t, T in zip(design.terms, bases, strict=True)
+    ]
+    chain, others = chain_of(design.terms)
+    rest_columns, rest_terms = _rest_layout(design.terms, others)
+    fixed = np.column_stack([Q, residual])
+    return CrossProducts(
+        n=design.n_obs,
+        p=design.X.shape[1],
+        log_weights=float(np.log(design.weights).sum()),
+        shapes=tuple(Shape(t.n_coefs, t.correlated) for t in design.terms),
+        n_levels=tuple(t.n_levels for t in design.terms),
+        chain=tuple(
+            _link(design.terms, columns, chain[i:], others, fixed) for i in range(len(chain))
+        ),
+        rest=_rest(design.terms, columns, others, fixed, rest_columns),
+        rest_terms=rest_terms,
+        bases=bases,
+        R=R,
+        beta_ols=linalg.solve_triangular(R, coefficients) if len(R) else coefficients,
+    )
+
+
+def chain_of(terms: Sequence[RandomTerm]) -> tuple[list[int], list[int]]:
+    """Return the terms that form a chain of nested factors, and the others.
+
+    The chain starts with the first term and goes on with each later one in which the last of
+    the chain is nested.
+    """
+    chain: list[int] = []
+    for i, term in enumerate(terms):
+        if not chain or is_nested(terms[chain[-1]].codes, term.codes):
+            chain.append(i)
+    return chain, [i for i in range(len(terms)) if i not in chain]
+
+
+def is_nested(inner: Codes, outer: Codes) -> bool:
+    """Whether every level of `inner` occurs within one level of `outer`."""
+    seen = np.full(inner.max() + 1, -1, dtype=outer.dtype)
+    seen[inner] = outer
+    return bool((seen[inner] == outer).all())
+
+
+def _basis(term: RandomTerm) -> Array:
+    """Return T of a term: triangular for a full covariance, diagonal for a diagonal one."""
+    Z = term.columns
+    size = np.sqrt(np.mean(Z**2, axis=0))
+    size[size == 0] = 1.0
+    if not term.correlated or term.n_coefs == 1:
+        return np.diag(size)
+    R = np.linalg.qr(Z / size, mode="r") / np.sqrt(len(Z))
+    if len(R) < term.n_coefs or np.linalg.cond(R) > 1e8:  # columns that are not independent
+        return np.diag(size)
+    return np.asarray(np.sign(np.diag(R))[:, None] * R * size)
+
+
+def _rest_layout(
+    terms: Sequence[RandomTerm], others: list[int]
+) -> tuple[int, tuple[tuple[int, slice], ...]]:
+    places, start = [], 0
+    for i in others:
+        stop = start + terms[i].n_levels * terms[i].n_coefs
+        places.append((i, slice(start, stop)))
+        start = stop
+    return start, tuple(places)
+
+
+def _incidence(codes: Codes, m: int, values: Array) -> sparse.csr_array:
+    """Return Z' of one term, shape (m k, n): level by level, coefficient by coefficient."""
+    n, k = values.shape
+    rows = (codes[:, None] * k + np.arange(k)).ravel()
+    indptr = np.arange(0, n * k + 1, k)
+    return sparse.csc_array((values.ravel(), rows, indptr), shape=(m * k, n)).tocsr()
+
+
+def _link(
+    terms: Sequence[RandomTerm], columns: list[Array], chain: list[int], others: list[int], fixed: Array
+) -> Link:
+    i, *later = chain
+    term, m, k = terms[i], terms[i].n_levels, terms[i].n_coefs
+    Zt = _incidence(term.codes, m, columns[i])
+    wide = np.column_stack([columns[i], *(columns[j] for j in later)])
+    f = wide.shape[1]
+    front = np.zeros((m, f, f))
+    front[:, :k] = _by_level(Zt, wide, k)
+    front[:, k:, :k] = front[:, :k, k:].transpose(0, 2, 1)
+    parent = None
+    if later:
+        parent = np.empty(m, dtype=np.int64)
+        parent[term.codes] = terms[later[0]].codes
+    crossed = [Zt @ _incidence(terms[j].codes, terms[j].n_levels, columns[j]).T for j in others]
+    return Link(i, k, front, _crossed(crossed, Zt @ fixed, k), parent)
+
+
+def _by_level(Zt: sparse.csr_array, columns: Array, k: int) -> Array:
+    return np.asarray(Zt @ columns).reshape(-1, k, columns.shape[1])
+
+
+def _crossed(crossed: list[sparse.csr_array], fixed: Array, k: int) -> Array | sparse.csr_array:
+    """Join the blocks of the rest, dense unless that would waste time and memory."""
+    rows = len(fixed)
+    size = rows * sum(c.shape[1] for c in crossed)
+    if size > SPARSE_SIZE and sum(c.nnz for c in crossed) < SPARSE_SHARE * size:
+        return sparse.csr_array(sparse.hstack([*crossed, sparse.csr_array(fixed)], format="csr"))
+    joined = np.column_stack([*(c.toarray() for c in crossed), fixed])
+    return joined.reshape(rows // k, k, -1)
+
+
+def _rest(
+    terms: Sequence[RandomTerm], columns: list[Array], others: list[int], fixed: Array, q: int
+) -> Array:
+    w = q + fixed.shape[1]
+    S = np.zeros((w, w))
+    S[q:, q:] = fixed.T @ fixed
+    if others:
+        Zt = sparse.vstack(
+            [_incidence(terms[j].codes, terms[j].n_levels, columns[j]) for j in others], format="csr"
+        )
+        S[:q, :q] = (Zt @ Zt.T).toarray()
+        S[:q, q:] = Zt @ fixed
+        S[q:, :q] = S[:q, q:].T
+    return S

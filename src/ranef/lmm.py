@@ -1,0 +1,453 @@
+"""The Gaussian engine: profiled deviance, gradient, conditional modes and variances.
+
+Everything is a pure function of the cross-products and the relative factors Lambda (one k x k
+matrix a term, in the basis of the cross-products). A term of the chain is *absorbed*: with
+V = R^-1 Lambda', R R' = I + Lambda' D Lambda, what remains is the cross-products of a model
+without it, A - (V C)'(V C). At the end a small dense problem is left, whose Cholesky factor gives
+the deviance. The derivatives with respect to the cross-products are carried back in the same way.
+
+Notation: D, B, C are a level's cross-products with itself, with the later terms of the chain and
+with the rest; Y = Lambda (I + Lambda' D Lambda)^-1 Lambda'; N = I - D Y; a bar marks a
+derivative of the deviance. The *score* of a term is the derivative of the deviance with respect
+to Lambda Lambda'; it is finite and informative also where Lambda is singular.
+
+Source: Bates et al. (2015), *Journal of Statistical Software* 67(1), sections 3.4 and 5.4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+from scipy.linalg import lapack
+
+from ranef.crossproducts import CrossProducts, Link
+from ranef.design import Codes
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Absorbed:
+    """A term of the chain after its elimination, shapes as in `Link`."""
+
+    term: int
+    D: Array
+    B: Array
+    C: Array | sparse.csr_array
+    V: Array
+    parent: Codes | None
+
+    @property
+    def k(self) -> int:
+        """The number of coefficients."""
+        return self.D.shape[1]
+
+    @property
+    def Y(self) -> Array:
+        """Lambda (I + Lambda' D Lambda)^-1 Lambda', shape (m, k, k)."""
+        return np.asarray(_t(self.V) @ self.V)
+
+    @property
+    def N(self) -> Array:
+        """I - D Y, shape (m, k, k)."""
+        return np.asarray(np.eye(self.k) - self.D @ self.Y)
+
+
+@dataclass(frozen=True, eq=False)
+class Factorized:
+    """The blocked Cholesky factor at given relative factors.
+
+    Attributes
+    ----------
+    cross : CrossProducts
+    Lambdas : list of ndarray, shape (k, k)
+        In the design's order, in the basis of the cross-products.
+    chain : tuple of Absorbed
+    S : ndarray, shape (w, w)
+        Cross-products of the rest with the chain absorbed.
+    L : ndarray, shape (w - 1, w - 1)
+        Cholesky factor of the scaled rest without y.
+    v : ndarray, shape (w,)
+        (-b, -gamma, 1) of the rest: S v = what is left of the rest's columns' fit.
+    logdet_z, logdet_x : float
+        log|L_Z|^2 and log|L_X|^2.
+    r2 : float
+        The penalised residual sum of squares.
+    """
+
+    cross: CrossProducts
+    Lambdas: list[Array]
+    chain: tuple[Absorbed, ...]
+    S: Array
+    L: Array
+    v: Array
+    logdet_z: float
+    logdet_x: float
+    r2: float
+
+    def criterion(self, *, reml: bool) -> float:
+        """Return the profiled deviance, or REML criterion, with all constants.
+
+        Bates et al. (2015), eqs. 34 and 41, with prior weights.
+        """
+        cross = self.cross
+        nu = cross.n - cross.p if reml else cross.n
+        value = self.logdet_z + nu * (1 + np.log(2 * np.pi * self.r2 / nu)) - cross.log_weights
+        return float(value + self.logdet_x if reml else value)
+
+
+def factorize(cross: CrossProducts, Lambdas: Sequence[Array]) -> Factorized:
+    """Absorb the chain and factorise the rest.
+
+    Raises
+    ------
+    numpy.linalg.LinAlgError
+        If a matrix is not positive definite in floating point (Lambda is far too large).
+    """
+    chain, S, logdet = _absorb(cross, Lambdas)
+    M = _scaled(cross, S, Lambdas)
+    L, c = _cholesky(M[:-1, :-1]), M[:-1, -1]
+    half = _solve(L, c)
+    solution = _solve(L, half, transposed=True)
+    logs = 2 * np.log(np.diag(L))
+    q = cross.q_rest
+    return Factorized(
+        cross=cross,
+        Lambdas=list(Lambdas),
+        chain=chain,
+        S=S,
+        L=L,
+        v=np.append(-_times(cross, Lambdas, solution), 1.0),
+        logdet_z=logdet + float(logs[:q].sum()),
+        logdet_x=float(logs[q:].sum()) + 2 * float(np.log(np.abs(np.diag(cross.R))).sum()),
+        r2=float(M[-1, -1] - half @ half),
+    )
+
+
+def scores(factorized: Factorized, *, reml: bool) -> list[Array]:
+    """Return the derivative of the criterion with respect to Lambda Lambda', term by term.
+
+    Returns
+    -------
+    list of ndarray, shape (k, k)
+        Symmetric, in the design's order.
+    """
+    cross, v = factorized.cross, factorized.v
+    size = cross.q_rest + cross.p if reml else cross.q_rest
+    weight = ((cross.n - cross.p) if reml else cross.n) / factorized.r2
+    found: list[Array] = [np.empty(0)] * len(cross.shapes)
+    for term, place in cross.rest_terms:
+        found[term] = _rest_score(factorized, term, place, size, weight)
+    bar = _inverse_bar(factorized, size) + weight * np.outer(v, v)
+    above: tuple[Array, Array] | None = None
+    for stage in reversed(factorized.chain):
+        first = stage is factorized.chain[0]
+        found[stage.term] = _chain_score(stage, bar, above)
+        if not first:
+            above = _carry_back(stage, bar, above)
+    return found
+
+
+def gradient(factorized: Factorized, *, reml: bool) -> list[Array]:
+    """Return the derivative of the criterion with respect to each Lambda: 2 score Lambda."""
+    found = scores(factorized, reml=reml)
+    return [2 * s @ Lambda for s, Lambda in zip(found, factorized.Lambdas, strict=True)]
+
+
+def modes(factorized: Factorized) -> list[Array]:
+    """Return the conditional modes b of each term in the basis, shape (m, k)."""
+    cross, v = factorized.cross, factorized.v
+    found: list[Array] = [np.empty(0)] * len(cross.shapes)
+    for term, place in cross.rest_terms:
+        found[term] = -v[place].reshape(cross.n_levels[term], -1)
+    later = np.empty((0, 0))
+    for stage in reversed(factorized.chain):
+        left = _rows(stage.C @ v, stage.k)
+        if stage.parent is not None:
+            left = left - (stage.B @ later[stage.parent][:, :, None])[:, :, 0]
+        b = (stage.Y @ left[:, :, None])[:, :, 0]
+        found[stage.term] = b
+        later = b if stage.parent is None else np.hstack([b, later[stage.parent]])
+    return found
+
+
+def conditional_covariances(factorized: Factorized, *, fixed_known: bool = True) -> list[Array]:
+    """Return Lambda (M^-1)_ll Lambda' of every level, shape (m, k, k), term by term.
+
+    Times sigma^2 this is the covariance of b given y and theta; with `fixed_known` also given
+    beta, as lme4 reports it, else with beta integrated out under a flat prior.
+    """
+    cross = factorized.cross
+    size = cross.q_rest if fixed_known else cross.q_rest + cross.p
+    bar = _inverse_bar(factorized, size)
+    found: list[Array] = [np.empty(0)] * len(cross.shapes)
+    for term, place in cross.rest_terms:
+        found[term] = _diagonal_blocks(bar[place, place], cross.shapes[term].k)
+    above: tuple[Array, Array] | None = None
+    for stage in reversed(factorized.chain):
+        above = _carry_back(stage, bar, above)
+        found[stage.term] = above[0][:, : stage.k, : stage.k]
+    return found
+
+
+def fixed_effects(factorized: Factorized) -> tuple[Array, Array]:
+    """Return beta, shape (p,), and its covariance over sigma^2, shape (p, p)."""
+    cross = factorized.cross
+    q, p = cross.q_rest, cross.p
+    if p == 0:
+        return np.empty(0), np.empty((0, 0))
+    beta = cross.beta_ols - _upper_solve(cross.R, factorized.v[q:-1])
+    root = _upper_solve(cross.R, _solve(factorized.L[q:, q:], np.eye(p)).T)
+    return beta, np.asarray(root @ root.T)
+
+
+# ------------------------------------------------------------------------ the chain, forward
+
+
+def _absorb(
+    cross: CrossProducts, Lambdas: Sequence[Array]
+) -> tuple[tuple[Absorbed, ...], Array, float]:
+    stages, S, logdet = [], cross.rest, 0.0
+    carried: tuple[Array, Array] | None = None
+    for link in cross.chain:
+        k = link.k
+        front = link.front if carried is None else link.front + carried[0]
+        C = link.rest if carried is None else _dense(link.rest, k) + carried[1][:, :k]
+        D, Lambda = front[:, :k, :k], Lambdas[link.term]
+        R = _batched_cholesky(np.eye(k) + Lambda.T @ D @ Lambda)
+        V = _batched_solve(R, Lambda.T)
+        logdet += 2 * float(np.log(np.diagonal(R, axis1=1, axis2=2)).sum())
+        stage = Absorbed(link.term, D, front[:, :k, k:], C, V, link.parent)
+        VC = _times_left(V, C)
+        S = S - _gram(VC)
+        if link.parent is not None:
+            carried = _carry_up(stage, VC, front, carried)
+        stages.append(stage)
+    return tuple(stages), S, logdet
+
+
+def _carry_up(
+    stage: Absorbed, VC: Array | sparse.csr_array, front: Array, carried: tuple[Array, Array] | None
+) -> tuple[Array, Array]:
+    """Return what the elimination of a term takes from its parents' cross-products."""
+    assert stage.parent is not None
+    k, parent = stage.k, stage.parent
+    VB = stage.V @ stage.B
+    up_front = _summed(parent, front[:, k:, k:] - _t(VB) @ VB)
+    m, f = len(up_front), up_front.shape[1]
+    if isinstance(VC, np.ndarray):
+        taken = _summed(parent, _t(VB) @ VC)
+    else:  # (levels of the parent x later coefficients) by (rows of C)
+        rows = (parent[:, None, None] * f + np.arange(f)) + np.zeros((1, k, 1), dtype=np.int64)
+        columns = np.arange(VB.shape[0] * k).reshape(-1, k, 1) + np.zeros((1, 1, f), dtype=np.int64)
+        places = (rows.ravel(), columns.ravel())
+        weights = sparse.csr_array((VB.ravel(), places), shape=(m * f, VB.shape[0] * k))
+        taken = (weights @ VC).toarray().reshape(m, f, -1)
+    if carried is None:
+        return up_front, -taken
+    return up_front, _summed(parent, carried[1][:, k:]) - taken
+
+
+# ----------------------------------------------------------------------- the chain, backward
+
+
+def _chain_score(stage: Absorbed, bar: Array, above: tuple[Array, Array] | None) -> Array:
+    """Sum N D - N Q N' over the levels, Q the derivative bar seen through [B C]."""
+    N = stage.N
+    own = (N @ stage.D).sum(axis=0)
+    F = N @ stage.B
+    if isinstance(stage.C, np.ndarray):
+        E: Array | sparse.csr_array = N @ stage.C
+        through = _contract(E @ bar, E)
+    else:
+        E = _times_left(N, stage.C)
+        through = _sparse_quadratic(E, bar, stage.k)
+    if above is not None:
+        front, cross = above[0][stage.parent], above[1][stage.parent]
+        mixed = _contract(F @ cross, E)
+        through = through + _contract(F @ front, F) + mixed + mixed.T
+    total = own - through
+    return np.asarray((total + total.T) / 2)
+
+
+def _carry_back(
+    stage: Absorbed, bar: Array, above: tuple[Array, Array] | None
+) -> tuple[Array, Array]:
+    """Return the derivatives for a term's own cross-products and all later ones' in its rows.
+
+    Returns
+    -------
+    tuple of ndarray, shapes (m, f, f) and (m, f, w)
+    """
+    Y, B, C = stage.Y, stage.B, _dense(stage.C, stage.k)
+    PC = C @ bar
+    if above is None:
+        Q = PC @ _t(C)
+        return Y + Y @ Q @ Y, -Y @ PC
+    front, cross = above[0][stage.parent], above[1][stage.parent]
+    PC = PC + B @ cross
+    PB = B @ front + C @ _t(cross)
+    Q = PC @ _t(C) + PB @ _t(B)
+    Dbar, Bbar = Y + Y @ Q @ Y, -Y @ PB
+    whole = np.concatenate(
+        [np.concatenate([Dbar, Bbar], axis=2), np.concatenate([_t(Bbar), front], axis=2)], axis=1
+    )
+    return whole, np.concatenate([-Y @ PC, cross], axis=1)
+
+
+# --------------------------------------------------------------------------------- the rest
+
+
+def _scaled(cross: CrossProducts, S: Array, Lambdas: Sequence[Array]) -> Array:
+    """Return T'ST + I on the random effects, T the block diagonal of the Lambdas."""
+    M, q, w = S.copy(), cross.q_rest, len(S)
+    for term, place in cross.rest_terms:
+        Lambda, k = Lambdas[term], cross.shapes[term].k
+        M[place] = (Lambda.T @ M[place].reshape(-1, k, w)).reshape(-1, w)
+        M[:, place] = (M[:, place].reshape(w, -1, k) @ Lambda).reshape(w, -1)
+    M[np.arange(q), np.arange(q)] += 1.0
+    return M
+
+
+def _times(cross: CrossProducts, Lambdas: Sequence[Array], x: Array) -> Array:
+    """Return T x for the rows of x, shape (w - 1, ...)."""
+    found = x.copy()
+    for term, place in cross.rest_terms:
+        k = cross.shapes[term].k
+        part = x[place].reshape(-1, k, *x.shape[1:])
+        found[place] = np.einsum("ab,mb...->ma...", Lambdas[term], part).reshape(x[place].shape)
+    return found
+
+
+def _inverse_bar(factorized: Factorized, size: int) -> Array:
+    """Return T M^-1 T' of the first `size` rows of the rest, zero elsewhere, shape (w, w)."""
+    cross, w = factorized.cross, len(factorized.S)
+    bar = np.zeros((w, w))
+    if size:
+        inverse, _ = lapack.dpotri(factorized.L[:size, :size], lower=1)
+        inverse = np.tril(inverse) + np.tril(inverse, -1).T
+        padded = np.zeros((w - 1, w - 1))
+        padded[:size, :size] = inverse
+        bar[:-1, :-1] = _times(cross, factorized.Lambdas, padded)
+        bar[:-1, :-1] = _times(cross, factorized.Lambdas, bar[:-1, :-1].T)
+    return bar
+
+
+def _rest_score(
+    factorized: Factorized, term: int, place: slice, size: int, weight: float
+) -> Array:
+    """Sum Z_l' P Z_l - weight (Z_l' e)(Z_l' e)' over the levels of a term of the rest."""
+    cross, S = factorized.cross, factorized.S
+    k = cross.shapes[term].k
+    scaled = np.zeros((len(S) - 1, place.stop - place.start))
+    scaled[:] = S[:-1, place]
+    for other, rows in cross.rest_terms:  # T' S
+        part = scaled[rows].reshape(-1, cross.shapes[other].k, scaled.shape[1])
+        scaled[rows] = (factorized.Lambdas[other].T @ part).reshape(rows.stop - rows.start, -1)
+    F = _solve(factorized.L[:size, :size], scaled[:size])
+    blocks = F.reshape(size, -1, k)
+    explained = np.einsum("sma,smb->ab", blocks, blocks)
+    residual = (S[place] @ factorized.v).reshape(-1, k)
+    own = _diagonal_blocks(S[place, place], k).sum(axis=0)
+    return np.asarray(own - explained - weight * residual.T @ residual)
+
+
+# ------------------------------------------------------------------------- small operations
+
+
+def _t(x: Array) -> Array:
+    return x.swapaxes(-1, -2)
+
+
+def _rows(x: Array, k: int) -> Array:
+    return np.asarray(x).reshape(-1, k)
+
+
+def _dense(C: Array | sparse.csr_array, k: int) -> Array:
+    return C if isinstance(C, np.ndarray) else C.toarray().reshape(-1, k, C.shape[1])
+
+
+def _diagonal_blocks(x: Array, k: int) -> Array:
+    m = len(x) // k
+    places = np.arange(m)
+    return np.asarray(x.reshape(m, k, m, k)[places, :, places, :])
+
+
+def _batched_cholesky(M: Array) -> Array:
+    return np.sqrt(M) if M.shape[-1] == 1 else np.linalg.cholesky(M)
+
+
+def _batched_solve(R: Array, right: Array) -> Array:
+    if R.shape[-1] == 1:
+        return np.asarray(right / R)
+    return np.linalg.solve(R, np.broadcast_to(right, R.shape))
+
+
+def _times_left(V: Array, C: Array | sparse.csr_array) -> Array | sparse.csr_array:
+    """Return V_l C_l for every level."""
+    if isinstance(C, np.ndarray):
+        return np.asarray(V @ C)
+    m, k = V.shape[:2]
+    if k == 1:
+        return sparse.csr_array((C.data * np.repeat(V.ravel(), np.diff(C.indptr)), C.indices, C.indptr), C.shape)
+    indptr, indices = np.arange(m + 1), np.arange(m)
+    return sparse.csr_array(sparse.bsr_array((V, indices, indptr), shape=(m * k, m * k)) @ C)
+
+
+def _gram(VC: Array | sparse.csr_array) -> Array:
+    """Return (V C)'(V C), shape (w, w)."""
+    if isinstance(VC, np.ndarray):
+        flat = VC.reshape(-1, VC.shape[2])
+        return np.asarray(flat.T @ flat)
+    return np.asarray((VC.T @ VC).toarray())
+
+
+def _summed(parent: Codes, x: Array) -> Array:
+    """Sum over the children of each level of the parent."""
+    m = int(parent.max()) + 1
+    indicator = sparse.csr_array(
+        (np.ones(len(parent)), (parent, np.arange(len(parent)))), shape=(m, len(parent))
+    )
+    return np.asarray(indicator @ x.reshape(len(x), -1)).reshape(m, *x.shape[1:])
+
+
+def _contract(x: Array, y: Array | sparse.csr_array) -> Array:
+    """Return the sum over levels of x_l y_l', shape (k, k)."""
+    k = x.shape[1]
+    if isinstance(y, np.ndarray):
+        return np.asarray(np.tensordot(x, y, axes=([0, 2], [0, 2])))
+    found = [[float(y[b::k].multiply(x[:, a]).sum()) for b in range(k)] for a in range(k)]
+    return np.array(found)
+
+
+def _sparse_quadratic(E: sparse.csr_array, bar: Array, k: int) -> Array:
+    """Return the sum over levels of E_l bar E_l' from the pattern of E'E alone."""
+    found = np.empty((k, k))
+    for a in range(k):
+        for b in range(a + 1):
+            product = sparse.coo_array(E[a::k].T @ E[b::k])
+            found[a, b] = found[b, a] = product.data @ bar[product.row, product.col]
+    return found
+
+
+def _cholesky(M: Array) -> Array:
+    if not len(M):
+        return M
+    L, failed = lapack.dpotrf(M, lower=1, clean=1)
+    if failed:
+        raise np.linalg.LinAlgError("the system matrix is not positive definite")
+    return np.asarray(L)
+
+
+def _solve(L: Array, right: Array, *, transposed: bool = False) -> Array:
+    if not len(L):
+        return np.zeros_like(right)
+    return np.asarray(lapack.dtrtrs(L, right, lower=1, trans=int(transposed))[0])
+
+
+def _upper_solve(R: Array, right: Array) -> Array:
+    return np.asarray(lapack.dtrtrs(R, right, lower=0)[0])

@@ -1,0 +1,226 @@
+"""Unconstrained minimisation with a gradient, down to rounding error.
+
+Quasi-Newton steps (SciPy's BFGS) bring the point near a minimum; the Hessian, differenced from
+the gradient, then tells a minimum from a saddle, which a vanishing gradient cannot, and Newton
+steps finish. Nothing here knows statistics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef.errors import Convergence
+
+Array = NDArray[np.float64]
+Objective = Callable[[Array], tuple[float, Array]]
+
+GRADIENT_TOLERANCE = 1e-5
+DECREMENT_TOLERANCE = 1e-6  # twice what a Newton step would still gain
+CURVATURE_TOLERANCE = 1e-7  # relative to the largest curvature
+MAX_RESTARTS = 6
+
+
+@dataclass(frozen=True)
+class Step:
+    """One accepted step: the objective and where."""
+
+    value: float
+    x: Array
+
+
+@dataclass(frozen=True)
+class Optimum:
+    """Where a minimisation ended.
+
+    Attributes
+    ----------
+    x : ndarray, shape (d,)
+    value : float
+    gradient : ndarray, shape (d,)
+    hessian : ndarray, shape (d, d)
+        By central differences of the gradient.
+    decrement : float
+        g' H^-1 g, twice what one more Newton step would gain.
+    evaluations : int
+        Calls of the objective.
+    convergence : Convergence
+    trace : tuple of Step
+    """
+
+    x: Array
+    value: float
+    gradient: Array
+    hessian: Array
+    decrement: float
+    evaluations: int
+    convergence: Convergence
+    trace: tuple[Step, ...]
+
+
+@dataclass
+class _Counter:
+    """Calls an objective, counts the calls, keeps the accepted steps."""
+
+    objective: Objective
+    on_step: Callable[[Step], None] | None
+    calls: int = 0
+    steps: list[Step] = field(default_factory=list)
+
+    def __call__(self, x: Array) -> tuple[float, Array]:
+        self.calls += 1
+        return self.objective(x)
+
+    def accept(self, value: float, x: Array) -> None:
+        step = Step(value, np.array(x))
+        self.steps.append(step)
+        if self.on_step is not None:
+            self.on_step(step)
+
+
+def minimize(
+    objective: Objective,
+    start: Array,
+    *,
+    simplify: Callable[[Array], Array] | None = None,
+    on_step: Callable[[Step], None] | None = None,
+    max_iterations: int = 1000,
+) -> Optimum:
+    """Minimise a smooth function.
+
+    Parameters
+    ----------
+    objective : callable
+        Point, shape (d,), to value and gradient, shape (d,). May answer `inf`.
+    start : ndarray, shape (d,)
+    simplify : callable, optional
+        Point to a nearby point that would be nicer (with exact zeros, say). It is taken where it
+        is a minimum too.
+    on_step : callable, optional
+        Called with every accepted `Step`.
+    max_iterations : int
+
+    Returns
+    -------
+    Optimum
+        Its `convergence` says how far to trust it; nothing is raised.
+
+    Examples
+    --------
+    >>> bowl = lambda x: (float((x - 1) @ (x - 1)), 2 * (x - 1))
+    >>> minimize(bowl, np.zeros(2)).x
+    array([1., 1.])
+    """
+    count = _Counter(objective, on_step)
+    x = np.array(start, dtype=np.float64)
+    count.accept(count(x)[0], x)
+    if not len(x):
+        return _finished(count, x, np.zeros((0, 0)), Convergence.CONVERGED)
+    x, ended = _quasi_newton(count, x, max_iterations)
+    if simplify is not None:
+        x = _simplified(count, x, simplify(x))
+    hessian = differenced_hessian(count, x)
+    for _ in range(MAX_RESTARTS):
+        downhill = _negative_curvature(hessian)
+        if downhill is None:
+            break
+        x, ended = _quasi_newton(count, _descend(count, x, downhill), max_iterations)
+        hessian = differenced_hessian(count, x)
+    x = _newton(count, x, hessian)
+    return _finished(count, x, hessian, ended)
+
+
+def differenced_hessian(objective: Objective, x: Array) -> Array:
+    """Return the Hessian by central differences of the gradient, shape (d, d)."""
+    rows = []
+    for j in range(len(x)):
+        h = np.zeros(len(x))
+        h[j] = 1e-4 * max(abs(x[j]), 0.1)
+        rows.append((objective(x + h)[1] - objective(x - h)[1]) / (2 * h[j]))
+    hessian = np.array(rows)
+    return np.asarray((hessian + hessian.T) / 2)
+
+
+def _quasi_newton(count: _Counter, start: Array, limit: int) -> tuple[Array, Convergence]:
+    from scipy import optimize
+
+    found = optimize.minimize(
+        count,
+        start,
+        jac=True,
+        method="BFGS",
+        callback=lambda intermediate_result: count.accept(
+            intermediate_result.fun, intermediate_result.x
+        ),
+        options={"gtol": GRADIENT_TOLERANCE, "maxiter": limit},
+    )
+    reached = found.nit >= limit
+    return found.x, Convergence.MAX_ITERATIONS if reached else Convergence.CONVERGED
+
+
+def _simplified(count: _Counter, x: Array, simple: Array) -> Array:
+    """Take the simpler point if it is no worse and the objective curves upwards there."""
+    if np.array_equal(x, simple):
+        return x
+    value, simple_value = count(x)[0], count(simple)[0]
+    if simple_value > value + 1e-7 * max(1.0, abs(value)) ** 0.5:
+        return x
+    if _negative_curvature(differenced_hessian(count, simple)) is not None:
+        return x
+    return simple
+
+
+def _negative_curvature(hessian: Array) -> Array | None:
+    """Return a direction in which the objective curves downwards, if there is one."""
+    values, vectors = np.linalg.eigh(hessian)
+    if values[0] < -CURVATURE_TOLERANCE * np.abs(values).max():
+        return np.asarray(vectors[:, 0])
+    return None
+
+
+def _descend(count: _Counter, x: Array, direction: Array) -> Array:
+    """Return the best point on a line of steps in both directions."""
+    steps = [sign * size for size in (1.0, 0.3, 0.1, 0.03, 0.01, 0.001) for sign in (1, -1)]
+    points = [x + step * direction for step in steps]
+    return min([x, *points], key=lambda point: count(point)[0])
+
+
+def _newton(count: _Counter, x: Array, hessian: Array) -> Array:
+    """Take Newton steps with a fixed Hessian while the gradient shrinks."""
+    value, gradient = count(x)
+    for _ in range(4):
+        step = -_inverse(hessian) @ gradient
+        step[(x == 0) & (gradient == 0)] = 0.0  # a simplified point stays simple
+        new_value, new_gradient = count(x + step)
+        noise = 1e-12 * max(1.0, abs(value))
+        if not (new_value <= value + noise and _size(new_gradient) < _size(gradient)):
+            break
+        x, value, gradient = x + step, new_value, new_gradient
+    return x
+
+
+def _size(gradient: Array) -> float:
+    return float(np.abs(gradient).max())
+
+
+def _inverse(hessian: Array) -> Array:
+    """Return the inverse on the directions that curve upwards, zero on flat ones."""
+    values, vectors = np.linalg.eigh(hessian)
+    curved = values > CURVATURE_TOLERANCE * np.abs(values).max()
+    return np.asarray((vectors[:, curved] / values[curved]) @ vectors[:, curved].T)
+
+
+def _finished(count: _Counter, x: Array, hessian: Array, ended: Convergence) -> Optimum:
+    value, gradient = count(x)
+    decrement = float(gradient @ _inverse(hessian) @ gradient) if len(x) else 0.0
+    if decrement > DECREMENT_TOLERANCE or not np.isfinite(value):
+        ended = ended if ended is Convergence.MAX_ITERATIONS else Convergence.STALLED
+    else:
+        ended = Convergence.CONVERGED
+    count.accept(value, x)
+    return Optimum(
+        x, value, gradient, hessian, decrement, count.calls, ended, tuple(count.steps)
+    )
