@@ -1,0 +1,87 @@
+"""Hierarchical models: one lme4-style formula, REML, ML and Bayesian fits with the same names.
+
+Everything is loaded when it is first used, so that `import ranef` costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ranef import priors
+    from ranef.datasets import list_datasets, load_dataset
+    from ranef.errors import (
+        Convergence,
+        ConvergenceWarning,
+        DataError,
+        DataWarning,
+        FitError,
+        FormulaError,
+        RanefError,
+        RanefWarning,
+    )
+    from ranef.families import Family, Link
+    from ranef.model import Model, fit
+    from ranef.pointfit import PointFit
+    from ranef.posteriorfit import PosteriorFit
+    from ranef.results import VarCorr, side_by_side
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Convergence": "errors",
+    "ConvergenceWarning": "errors",
+    "DataError": "errors",
+    "DataWarning": "errors",
+    "Family": "families",
+    "FitError": "errors",
+    "FormulaError": "errors",
+    "Link": "families",
+    "Model": "model",
+    "PointFit": "pointfit",
+    "PosteriorFit": "posteriorfit",
+    "RanefError": "errors",
+    "RanefWarning": "errors",
+    "VarCorr": "results",
+    "fit": "model",
+    "list_datasets": "datasets",
+    "load_dataset": "datasets",
+    "side_by_side": "results",
+}
+
+__all__ = [  # noqa: PLE0604 -- plain strings
+    "Convergence",
+    "ConvergenceWarning",
+    "DataError",
+    "DataWarning",
+    "Family",
+    "FitError",
+    "FormulaError",
+    "Link",
+    "Model",
+    "PointFit",
+    "PosteriorFit",
+    "RanefError",
+    "RanefWarning",
+    "VarCorr",
+    "fit",
+    "list_datasets",
+    "load_dataset",
+    "priors",
+    "side_by_side",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "priors":
+        return import_module("ranef.priors")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'ranef' has no attribute {name!r}")
+    value = getattr(import_module(f"ranef.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-ZERO = 1e-12  # a diagonal element below this share of its row counts as zero
+ZERO = 1e-10  # a diagonal element below this share of its row counts as zero
 
 
 @dataclass(frozen=True)

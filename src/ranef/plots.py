@@ -1,6 +1,6 @@
 """Draw random effects: the caterpillar plot and the shrinkage plot.
 
-Both take a tidy table, so that any fit (and any table made by hand) can be drawn. Each goes the
+Both take a tidy table, so that any fit, and any table made by hand, can be drawn. Each goes the
 same way: table -> records of arrays -> marks on given axes, or on a new figure made for them.
 Matplotlib loads with the first plot, not with the package.
 """
@@ -8,44 +8,34 @@ Matplotlib loads with the first plot, not with the package.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from itertools import chain
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.special import ndtri
 
+from ranef.canvas import Groups, Panel, draw_groups, draw_panel, new_grid, new_single
 from ranef.errors import DataError, RanefError, listed, suggestion
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 type Floats = NDArray[np.float64]
-type AxesLike = Axes | Iterable[Axes] | None
 
 KINDS = ("interval", "qq")
 ORDERS = ("estimate", "each", "level")
 RANEF_COLUMNS = ("term", "level", "coef", "estimate", "lower", "upper")
 SHRINKAGE_COLUMNS = ("term", "level", "coef", "own", "model", "population", "n")
-CONTOURS = (0.5, 0.95)
-
-# Blue of the colour-blind-safe palette of Okabe and Ito, and a tint of it.
-ACCENT, TINT, GREY, PALE = "#0072B2", "#86BBDC", "0.45", "0.9"
-MAX_LABELLED = 60
-MIN_LABEL_POINTS = 7.0
-MAX_LABEL_CHARACTERS = 32
 
 
 def caterpillar(
     table: pd.DataFrame,
     *,
     term: str | None = None,
-    kind: Literal["interval", "qq"] = "interval",
-    order: Literal["estimate", "each", "level"] = "estimate",
+    kind: str = "interval",
+    order: str = "estimate",
     interval_label: str = "",
-    ax: AxesLike = None,
+    ax: Axes | Iterable[Axes] | None = None,
 ) -> NDArray[np.object_]:
     """Draw the random effects of a fit with their intervals, one panel a coefficient.
 
@@ -53,18 +43,20 @@ def caterpillar(
     ----------
     table : DataFrame
         Columns `term, level, coef, estimate, lower, upper` (others are ignored), one row for each
-        level and coefficient, in the units of the coefficients.
+        level and coefficient, in the units of the coefficient.
     term : str, optional
-        The term to draw. By default all of them, one row of panels a term.
+        The term to draw. By default all of them, one row of panels a term, because a plot that
+        leaves a grouping factor out unasked would be read as the whole model.
     kind : {"interval", "qq"}
-        `"interval"` puts one level on each row. `"qq"` puts the levels at the standard normal
-        quantiles of (rank - 1/2) / m: normal effects lie on a line.
+        `"interval"` gives each level a row of its own. `"qq"` puts the levels at the standard
+        normal quantiles of (rank - 1/2) / m, where normal effects lie on a line.
     order : {"estimate", "each", "level"}
-        Levels from the bottom by the estimates of the term's first coefficient (the same row
-        is the same level in all panels), by each panel's own estimates, or from the top in the
-        order of the table. A quantile plot always ranks each panel by its own estimates.
+        Levels from the bottom by the estimates of the term's first coefficient (a row is the
+        same level in all its panels), by each panel's own estimates, or from the top in the
+        order of the table. A quantile plot ranks each panel by its own estimates in any case.
     interval_label : str
-        What the intervals are, for instance `"mode ± 1.96 conditional sd"`.
+        What the intervals are, for instance `"mode ± 1.96 conditional sd"`; written once a term,
+        under its title.
     ax : Axes or several Axes, optional
         Axes to draw on, one for each panel. By default a new figure is made.
 
@@ -82,8 +74,8 @@ def caterpillar(
 
     Notes
     -----
-    Levels are named while each has at least 7 points of height; a new figure grows to give up to
-    60 levels that much. Beyond, the axis counts them.
+    Levels are named where each has at least 7 points of height, which a new figure gives to as
+    many as 60; beyond, the axis counts them.
 
     References
     ----------
@@ -93,8 +85,8 @@ def caterpillar(
     Examples
     --------
     >>> table = pd.DataFrame(
-    ...     {"term": "Batch", "level": list("ABC"), "coef": "Intercept", "estimate": [-1, 2, 0.5],
-    ...      "sd": 1.0, "lower": [-3, 0, -1.5], "upper": [1, 4, 2.5]})
+    ...     {"term": "Batch", "level": list("ABC"), "coef": "Intercept",
+    ...      "estimate": [-1, 2, 0.5], "lower": [-3, 0, -1.5], "upper": [1, 4, 2.5]})
     >>> (panel,) = caterpillar(table, interval_label="95 % HPD")
     >>> [label.get_text() for label in panel.get_yticklabels()]
     ['A', 'C', 'B']
@@ -102,13 +94,212 @@ def caterpillar(
     _check_choice("kind", kind, KINDS)
     _check_choice("order", order, ORDERS)
     _check_table(table, RANEF_COLUMNS)
-    terms = _names(table["term"]) if term is None else [_known_term(table, term)]
-    rows = [_panels(table, name, "each" if kind == "qq" else order) for name in terms]
-    names = [f"{panel.term}: {panel.coef}" for panel in chain(*rows)]
-    axes = _new_grid(rows, kind) if ax is None else _given_axes(ax, names)
-    places = iter(axes)
-    for row in rows:
-        for position, panel in enumerate(row):
-            named = position == 0 or (order == "each" and kind == "interval")
-            _draw_panel(next(places), panel, kind, named, interval_label)
+    terms = _names(table["term"]) if term is None else (_known_term(table, term),)
+    rule = "each" if kind == "qq" else order
+    rows = [_panels(_part(table, name), rule) for name in terms]
+    panels = [panel for row in rows for panel in row]
+    names = [f"{panel.term}: {panel.coef}" for panel in panels]
+    axes = new_grid(rows, kind) if ax is None else _given_axes(ax, names)
+    for place, panel in zip(axes, panels, strict=True):
+        draw_panel(place, panel, kind, interval_label)
+    return axes
+
+
+def shrinkage(
+    table: pd.DataFrame,
+    *,
+    term: str | None = None,
+    coefs: str | Sequence[str] | None = None,
+    covariance: pd.DataFrame | Floats | None = None,
+    labels: bool | Literal["auto"] = "auto",
+    ax: Axes | Iterable[Axes] | None = None,
+) -> Axes:
+    """Draw how the model pulls each group's own estimate towards the population.
+
+    One coefficient gives each group a row, sorted by its own estimate; two span a plane.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Columns `term, level, coef, own, model, population, n`: the group's own least-squares
+        estimate (no pooling; missing where its data cannot give one), the model's (partial
+        pooling), the fixed effect (complete pooling), and the group's number of observations.
+    term : str, optional
+        The term to draw. By default the first of the table.
+    coefs : str or sequence of one or two str, optional
+        The coefficients to draw. By default the first two of the term, or its only one.
+    covariance : DataFrame or ndarray, shape (k, k), optional
+        Estimated covariance of the random effects, to draw the regions that hold 50 % and 95 %
+        of the groups under the model. A DataFrame may hold more coefficients than are drawn.
+    labels : bool or "auto"
+        Whether to name the groups; `"auto"` names them where there is room.
+    ax : Axes, optional
+        Axes to draw on. By default a new figure is made.
+
+    Returns
+    -------
+    Axes
+
+    Raises
+    ------
+    DataError
+        The table is empty, lacks a column, or has no such term or coefficient.
+    RanefError
+        More than two coefficients, more than one axes, or a covariance of the wrong shape.
+
+    Notes
+    -----
+    Groups without an estimate of their own are not drawn; a note on the axes counts them. Own
+    estimates more than three interquartile ranges beyond the quartiles do not stretch the axes;
+    those that end up outside are counted too.
+
+    References
+    ----------
+    Gelman and Hill (2007), "Data Analysis Using Regression and Multilevel/Hierarchical Models",
+    chapter 12.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame(
+    ...     {"term": "Batch", "level": list("ABC"), "coef": "Intercept",
+    ...      "own": [1.0, 5.0, 9.0], "model": [2.0, 5.0, 8.0], "population": 5.0, "n": 4})
+    >>> shrinkage(table).get_xlabel()
+    'Intercept'
+    """
+    _check_table(table, SHRINKAGE_COLUMNS)
+    part = _part(table, _names(table["term"])[0] if term is None else _known_term(table, term))
+    groups = _groups(part, _known_coefs(part, coefs))
+    matrix = _covariance(covariance, groups.coefs)
+    (axes,) = new_single(groups) if ax is None else _given_axes(ax, [groups.term])
+    draw_groups(axes, groups, matrix, labels)
+    return axes  # type: ignore[no-any-return]
+
+
+def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise RanefError(f"`{name}={value!r}` is not known. {suggestion(str(value), choices)}")
+
+
+def _check_table(table: pd.DataFrame, columns: Sequence[str]) -> None:
+    missing = [name for name in columns if name not in table.columns]
+    if missing:
+        raise DataError(
+            f"The table lacks {listed(missing)}. It must have the columns {', '.join(columns)}."
+        )
+    if table.empty:
+        raise DataError(
+            "The table has no rows, so there is nothing to draw. "
+            "Only a model with a random-effects term such as `(1 | g)` has random effects."
+        )
+
+
+def _known_term(table: pd.DataFrame, term: str) -> str:
+    terms = _names(table["term"])
+    if term not in terms:
+        raise DataError(f"The table has no term `{term}`. {suggestion(str(term), terms)}")
+    return term
+
+
+def _known_coefs(part: pd.DataFrame, coefs: str | Sequence[str] | None) -> tuple[str, ...]:
+    known = _names(part["coef"])
+    wanted = known[:2] if coefs is None else (coefs,) if isinstance(coefs, str) else tuple(coefs)
+    for coef in wanted:
+        if coef not in known:
+            term = part["term"].iloc[0]
+            raise DataError(
+                f"The term `{term}` has no coefficient `{coef}`. {suggestion(coef, known)}"
+            )
+    if len(wanted) not in (1, 2):
+        raise RanefError(f"`coefs` must name one or two coefficients to draw, not {len(wanted)}.")
+    return wanted
+
+
+def _names(column: pd.Series[Any]) -> tuple[str, ...]:
+    return tuple(str(name) for name in column.unique())
+
+
+def _part(table: pd.DataFrame, term: str) -> pd.DataFrame:
+    part = table[table["term"] == term]
+    part = part.assign(level=[str(level) for level in part["level"]])
+    twice = part[part.duplicated(["level", "coef"])]
+    if len(twice):
+        raise DataError(
+            f"The table has more than one row for the level `{twice['level'].iloc[0]}` and the "
+            f"coefficient `{twice['coef'].iloc[0]}` of the term `{term}`."
+        )
+    return part
+
+
+def _matrix(part: pd.DataFrame, column: str, coefs: Sequence[str]) -> Floats:
+    """Return a column of one term's table as an array, levels x coefficients."""
+    wide = part.pivot(index="level", columns="coef", values=column)
+    return wide.reindex(index=_names(part["level"]), columns=list(coefs)).to_numpy(dtype=float)
+
+
+def _panels(part: pd.DataFrame, order: str) -> list[Panel]:
+    term, coefs, levels = part["term"].iloc[0], _names(part["coef"]), _names(part["level"])
+    estimate, lower, upper = (_matrix(part, name, coefs) for name in ("estimate", "lower", "upper"))
+    ranks = np.argsort(estimate, axis=0, kind="stable")
+    if order == "level":
+        ranks[:] = np.arange(len(levels))[::-1, None]
+    if order == "estimate":
+        ranks[:] = ranks[:, :1]
+    return [
+        Panel(
+            term=term,
+            coef=coef,
+            levels=tuple(levels[i] for i in ranks[:, j]),
+            estimate=estimate[ranks[:, j], j],
+            lower=lower[ranks[:, j], j],
+            upper=upper[ranks[:, j], j],
+            leads=j == 0,
+            named=j == 0 or order == "each",
+        )
+        for j, coef in enumerate(coefs)
+    ]
+
+
+def _groups(part: pd.DataFrame, coefs: tuple[str, ...]) -> Groups:
+    own, model, population, n = (
+        _matrix(part, name, coefs) for name in ("own", "model", "population", "n")
+    )
+    kept = np.isfinite(own).all(axis=1)
+    levels = tuple(level for level, keep in zip(_names(part["level"]), kept, strict=True) if keep)
+    return Groups(
+        term=part["term"].iloc[0],
+        coefs=coefs,
+        levels=levels,
+        own=own[kept],
+        model=model[kept],
+        population=population[0],
+        n=n[kept, 0],
+        absent=int(np.sum(~kept)),
+    )
+
+
+def _covariance(matrix: pd.DataFrame | Floats | None, coefs: tuple[str, ...]) -> Floats | None:
+    if matrix is None:
+        return None
+    if isinstance(matrix, pd.DataFrame):
+        for coef in coefs:
+            if coef not in matrix.index or coef not in matrix.columns:
+                raise RanefError(
+                    f"`covariance` has no `{coef}`. {suggestion(coef, matrix.columns)}"
+                )
+        matrix = matrix.loc[list(coefs), list(coefs)].to_numpy(dtype=float)
+    values, k = np.asarray(matrix, dtype=float), len(coefs)
+    if values.shape != (k, k):
+        raise RanefError(
+            f"`covariance` has the shape {values.shape}, but {listed(coefs)} need {(k, k)}."
+        )
+    return values
+
+
+def _given_axes(ax: Axes | Iterable[Axes], panels: Sequence[str]) -> NDArray[np.object_]:
+    axes = np.ravel(np.array(list(ax) if isinstance(ax, Iterable) else ax, dtype=object))
+    if len(axes) != len(panels):
+        raise RanefError(
+            f"`ax` must hold one axes for each panel, {len(panels)} in all "
+            f"({', '.join(panels)}), but it holds {len(axes)}."
+        )
     return axes

@@ -195,7 +195,8 @@ def resolve(design: Design, priors: PriorSetting = "default") -> Priors:
         A default is needed, but the response is constant and gives no scale.
     """
     given = _given(design, priors)
-    centred = "Intercept" in design.fixed and given.first("Intercept") is None
+    has_slopes = "Intercept" in design.fixed and len(design.fixed) > 1
+    centred = has_slopes and given.first("Intercept") is None
     return Priors(
         fixed=design.fixed,
         beta=tuple(_beta_prior(design, given, j) for j in range(len(design.fixed))),

@@ -1,0 +1,396 @@
+"""Bayesian models in PyMC: the hierarchical model of a design, its table of priors, and NUTS.
+
+PyTensor compiles every kind of operation separately, and on a model of this size compiling takes
+longer than sampling. Hence the elementwise products and sums in place of matrix products, and
+correlations built from independent Beta variables in place of PyMC's LKJ.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
+from functools import reduce
+from operator import add
+from typing import TYPE_CHECKING, Any, TypeGuard
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ranef import distributions
+from ranef.design import Design, RandomTerm
+from ranef.distributions import LKJ, Gamma, HalfNormal, Prior
+from ranef.errors import FitError
+from ranef.priors import AT_MEAN, PriorRow, Priors, TermPriors
+
+if TYPE_CHECKING:
+    import pymc as pm  # type: ignore[import-untyped]
+    import xarray as xr
+
+type Variable = Any  # a PyTensor variable; PyMC's functions carry no types
+type Dims = tuple[str, str, str]  # of a term: levels, coefficients, coefficients again
+
+# Names of dimensions that PyMC, nutpie and ArviZ keep for themselves
+_RESERVED = ("chain", "draw", "sample", "__sample__", "unconstrained_parameter")
+_KINDS = {kind.__name__.lower(): kind for kind in Prior.__subclasses__()}
+_PARAMETER = re.compile(
+    rf"(?:(?:{'|'.join(_KINDS)})_)?(?P<at_mean>at_mean_)?"
+    r"(?P<parameter>beta|sigma|sd_.*|partial_corr_.*)"
+)
+_DOCUMENTED = re.compile(r"beta|sigma|(sd|corr|b)_.*")
+
+
+def hierarchical(design: Design, priors: Priors, *, centered: bool = False) -> pm.Model:
+    """Build the textbook model with explicit random effects.
+
+    Parameters
+    ----------
+    design : Design
+        Response, matrices and names.
+    priors : Priors
+        A prior for every parameter, from `ranef.priors.resolve`.
+    centered : bool
+        Whether the random effects are sampled as they are. By default they are sampled as
+        standard normal `z_<term>` and scaled, which suits groups with few rows; with many
+        rows in every group `centered=True` can be faster.
+
+    Returns
+    -------
+    pymc.Model
+        Variables, all in the user's units: `beta` (fixed), `sigma`, and for each term
+        `sd_<term>` (<term>_coef), `corr_<term>` (<term>_coef, <term>_coef_bis) if it is
+        correlated, `b_<term>` (<term>, <term>_coef); and the observed `y` (obs). Where a prior
+        holds at centred predictors, the random variables are `at_mean_beta`, `at_mean_sd_<term>`
+        and so on. Dimensions whose name is taken get underscores appended.
+    """
+    import pymc as pm
+
+    dims = _term_dims(design)
+    with pm.Model(coords={"obs": _labels(design.rows), "fixed": design.fixed}) as model:
+        parts = [design.offset] if design.offset.any() else []
+        if design.fixed:
+            parts.append((design.X * _fixed_effects(design, priors)).sum(-1))
+        sigma = _variable("sigma", [priors.sigma])
+        for term, term_priors in zip(design.terms, priors.terms, strict=True):
+            _add_coords(model, term, dims[term.label])
+            b = _random_effects(term_priors, dims[term.label], centered=centered)
+            parts.append((term.columns * b[term.codes]).sum(-1))
+        mu = reduce(add, parts) if parts else 0.0
+        scale = sigma / np.sqrt(design.weights) if (design.weights != 1).any() else sigma
+        pm.Normal("y", mu=mu, sigma=scale, observed=design.y, dims="obs")
+    return model
+
+
+def prior_table(model: pm.Model) -> pd.DataFrame:
+    """Tabulate the priors of a model, read back from its random variables.
+
+    Parameters
+    ----------
+    model : pymc.Model
+        A model from `hierarchical`. Variables that were added to it are left out.
+
+    Returns
+    -------
+    DataFrame
+        Columns `parameter` (`beta`, `sigma`, `sd_<term>`, `corr_<term>`), `coef`, `prior` (text)
+        and `note`, which says where the prior holds if not at zero predictors.
+    """
+    rows = [row for rv in model.free_RVs for row in _prior_rows(model, rv)]
+    parameters = list(dict.fromkeys(row.parameter for row in rows))
+    rows.sort(key=lambda row: (parameters.index(row.parameter), _position(model, row)))
+    return pd.DataFrame(
+        [(row.parameter, row.coef, str(row.prior), row.note) for row in rows],
+        columns=["parameter", "coef", "prior", "note"],
+    )
+
+
+def sample(
+    model: pm.Model,
+    *,
+    draws: int = 1000,
+    tune: int = 1000,
+    chains: int = 4,
+    seed: int | None = None,
+    cores: int | None = None,
+    progressbar: bool = True,
+    target_accept: float = 0.9,
+) -> xr.DataTree:
+    """Draw from the posterior with the no-U-turn sampler of nutpie.
+
+    Parameters
+    ----------
+    model : pymc.Model
+        A model from `hierarchical`.
+    draws, tune, chains : int
+        Draws kept of each chain, draws before these to adapt the sampler, and chains.
+    seed : int, optional
+        The same seed gives the same draws, whatever `cores`.
+    cores : int, optional
+        How many chains run at a time; by default as many as there are processors.
+    progressbar : bool
+        Whether to show progress.
+    target_accept : float
+        Aim for this mean acceptance probability. Higher means smaller steps: slower, but fewer
+        divergences.
+
+    Returns
+    -------
+    xarray.DataTree
+        Groups `posterior` (chain, draw, ...), `sample_stats` and `observed_data`.
+
+    Raises
+    ------
+    FitError
+        If a number is out of its range.
+    """
+    import nutpie  # type: ignore[import-untyped]
+    from pytensor.configdefaults import config
+
+    counts = {"draws": draws, "tune": tune, "chains": chains}
+    _check_settings(counts | ({} if cores is None else {"cores": cores}), seed, target_accept)
+    kept = [name for name in model.named_vars if _DOCUMENTED.fullmatch(name)]
+    # With fast maths the last bits depend on whether a kernel was compiled or came from the cache,
+    # and after some steps so do the draws.
+    with config.change_flags(numba__fastmath=False):
+        compiled = nutpie.compile_pymc_model(model, var_names=kept)
+    settings = {"seed": seed, "cores": cores, "target_accept": target_accept}
+    tree = nutpie.sample(
+        compiled, **counts, **settings, save_warmup=False, progress_bar=progressbar
+    )
+    return _tree(model, tree, kept)
+
+
+def _check_settings(counts: Mapping[str, object], seed: object, target_accept: float) -> None:
+    for name, count in counts.items():
+        if not _is_integer(count) or count < 1:
+            raise FitError(f"`{name}` must be a positive whole number, got {count!r}.")
+    if seed is not None and (not _is_integer(seed) or seed < 0):
+        raise FitError(f"`seed` must be None or a whole number from 0 on, got {seed!r}.")
+    if not 0 < target_accept < 1:
+        raise FitError(f"`target_accept` must lie between 0 and 1, got {target_accept!r}.")
+
+
+def _is_integer(value: object) -> TypeGuard[int]:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def _tree(model: pm.Model, tree: xr.DataTree, kept: Sequence[str]) -> xr.DataTree:
+    import xarray as xr
+
+    observed = {
+        rv.name: xr.DataArray(
+            model.rvs_to_values[rv].data,
+            dims=model.named_vars_to_dims[rv.name],
+            coords={dim: list(model.coords[dim]) for dim in model.named_vars_to_dims[rv.name]},
+        )
+        for rv in model.observed_RVs
+    }
+    return xr.DataTree.from_dict(
+        {
+            "posterior": tree["posterior"].to_dataset()[list(kept)],
+            "sample_stats": tree["sample_stats"].to_dataset(),
+            "observed_data": xr.Dataset(observed),
+        }
+    )
+
+
+# Names of dimensions, and labels on them
+
+
+def _term_dims(design: Design) -> dict[str, Dims]:
+    """Return for each term the names of its dimensions: levels, coefficients, these again."""
+    labels = [term.label for term in design.terms]
+    taken = {"obs", "fixed", "beta", "sigma", "y", *_RESERVED}
+    taken |= {f"{kind}_{label}" for kind in ("sd", "corr", "b", "z") for label in labels}
+    dims = {}
+    for label in labels:
+        names = [_unused(name, taken) for name in (label, f"{label}_coef", f"{label}_coef_bis")]
+        dims[label] = (names[0], names[1], names[2])
+        taken |= set(names)
+    return dims
+
+
+def _unused(name: str, taken: set[str]) -> str:
+    while name in taken:
+        name += "_"
+    return name
+
+
+def _labels(index: pd.Index[Any]) -> Sequence[Any]:
+    if isinstance(index, pd.MultiIndex) or not index.is_unique:
+        return range(len(index))
+    if isinstance(index, pd.IntervalIndex | pd.PeriodIndex):
+        return [str(label) for label in index]
+    return list(index)
+
+
+def _add_coords(model: pm.Model, term: RandomTerm, dims: Dims) -> None:
+    for dim, labels in zip(dims, (_labels(term.levels), term.coefs, term.coefs), strict=True):
+        model.add_coord(dim, labels)
+
+
+# The parts of the model
+
+
+def _fixed_effects(design: Design, priors: Priors) -> Variable:
+    import pymc as pm
+
+    if not priors.centred:
+        return _vector("beta", priors.beta, "fixed")
+    at_mean = _vector("at_mean_beta", priors.beta, "fixed")
+    from_mean = _from_mean(design.fixed, priors.centres)
+    return pm.Deterministic("beta", (from_mean * at_mean).sum(-1), dims="fixed")
+
+
+def _random_effects(priors: TermPriors, dims: Dims, *, centered: bool) -> Variable:
+    """Return b (m, k), in the user's units."""
+    label, prefix = priors.label, "at_mean_" if priors.centred else ""
+    sd = _vector(f"{prefix}sd_{label}", priors.sd, dims[1])
+    if priors.corr is None:
+        return _independent_effects(label, sd, dims, centered=centered)
+    unit = _lkj_factor(label, priors.corr, len(priors.coefs))
+    factor = sd[:, None] * unit
+    b = _correlated_effects(f"{prefix}b_{label}", label, factor, dims=dims, centered=centered)
+    if priors.centred:
+        return _effects_at_zero(priors, factor, b, dims=dims)
+    _correlations(label, unit, dims)
+    return b
+
+
+def _independent_effects(label: str, sd: Variable, dims: Dims, *, centered: bool) -> Variable:
+    import pymc as pm
+
+    if centered:
+        return pm.Normal(f"b_{label}", mu=0.0, sigma=sd, dims=dims[:2])
+    z = pm.Normal(f"z_{label}", dims=dims[:2])
+    return pm.Deterministic(f"b_{label}", z * sd, dims=dims[:2])
+
+
+def _correlated_effects(
+    name: str, label: str, factor: Variable, *, dims: Dims, centered: bool
+) -> Variable:
+    import pymc as pm
+
+    if centered:
+        return pm.MvNormal(name, mu=0.0, chol=factor, dims=dims[:2])
+    z = pm.Normal(f"z_{label}", dims=dims[:2])
+    return pm.Deterministic(name, (z[:, None, :] * factor).sum(-1), dims=dims[:2])
+
+
+def _effects_at_zero(priors: TermPriors, factor: Variable, b: Variable, *, dims: Dims) -> Variable:
+    """Return the effects at zero predictors, from those at the mean, and add their sd and corr."""
+    import pymc as pm
+
+    label, change = priors.label, _from_mean(priors.coefs, priors.centres)
+    factor = (change[:, :, None] * factor).sum(1)
+    sd = pm.Deterministic(f"sd_{label}", (factor**2).sum(-1) ** 0.5, dims=dims[1])
+    _correlations(label, factor / sd[:, None], dims)
+    return pm.Deterministic(f"b_{label}", (b[:, None, :] * change).sum(-1), dims=dims[:2])
+
+
+def _correlations(label: str, unit: Variable, dims: Dims) -> None:
+    import pymc as pm
+
+    pm.Deterministic(f"corr_{label}", (unit[:, None, :] * unit).sum(-1), dims=dims[1:])
+
+
+def _from_mean(names: Sequence[str], centres: Sequence[float]) -> NDArray[np.float64]:
+    """Return the matrix (k, k) from coefficients at the mean to coefficients at zero."""
+    matrix = np.eye(len(names))
+    matrix[names.index("Intercept")] -= centres
+    return matrix
+
+
+def _lkj_factor(label: str, prior: LKJ, k: int) -> Variable:
+    """Return the Cholesky factor (k, k) of an LKJ correlation matrix.
+
+    Its partial correlations are independent, and Beta variables on (-1, 1): Lewandowski,
+    Kurowicka & Joe (2009), section 2.4.
+    """
+    import pymc as pm
+    import pytensor.tensor as pt
+
+    shape = prior.eta + (k - 2 - np.tril_indices(k, -1)[1]) / 2
+    partial = 2.0 * pm.Beta(f"partial_corr_{label}", shape, shape) - 1.0
+    pairs = iter(range(len(shape)))
+    entries: list[Any] = []
+    for row in range(k):
+        rest = pt.constant(1.0)
+        for correlation in (partial[next(pairs)] for _ in range(row)):
+            entries.append(correlation * rest**0.5)
+            rest = rest * (1.0 - correlation**2)
+        entries += [rest**0.5, *[pt.constant(0.0)] * (k - row - 1)]
+    return pt.stack(entries).reshape((k, k))
+
+
+def _vector(name: str, priors: Sequence[Prior], dim: str) -> Variable:
+    """Return one variable if the priors are of a kind; if not, one for each kind, reassembled."""
+    import pymc as pm
+    import pytensor.tensor as pt
+
+    model = pm.modelcontext(None)
+    kinds = list(dict.fromkeys(type(prior) for prior in priors))
+    if len(kinds) == 1:
+        return _variable(name, priors, dim)
+    elements: dict[int, Variable] = {}
+    for kind in kinds:
+        own = [i for i, prior in enumerate(priors) if type(prior) is kind]
+        part = f"{kind.__name__.lower()}_{name}"
+        model.add_coord(f"{part}_dim", [model.coords[dim][i] for i in own])
+        variable = _variable(part, [priors[i] for i in own], f"{part}_dim")
+        elements |= {i: variable[j] for j, i in enumerate(own)}
+    return pm.Deterministic(name, pt.stack([elements[i] for i in range(len(priors))]), dims=dim)
+
+
+def _variable(name: str, priors: Sequence[Prior], dim: str | None = None) -> Variable:
+    import pymc as pm
+
+    kind = type(priors[0])
+    values = {f.name: [float(getattr(prior, f.name)) for prior in priors] for f in fields(kind)}
+    numbers = {key: v[0] if len(set(v)) == 1 else np.array(v) for key, v in values.items()}
+    return getattr(pm, kind.__name__)(name, **numbers, dims=dim)
+
+
+# From random variables back to their priors
+
+
+def _prior_rows(model: pm.Model, rv: Variable) -> list[PriorRow]:
+    match = _PARAMETER.fullmatch(rv.name)
+    if match is None:
+        return []
+    parameter, at_mean = match["parameter"], match["at_mean"]
+    if parameter.startswith("partial_"):
+        parameter = parameter.removeprefix("partial_")
+        at_mean = f"at_mean_sd_{parameter.removeprefix('corr_')}" in model.named_vars
+        return [PriorRow(parameter, "", _records(rv)[-1], AT_MEAN if at_mean else "")]
+    dims = model.named_vars_to_dims.get(rv.name)
+    coefs = model.coords[dims[0]] if dims else ("",)
+    notes = (AT_MEAN if at_mean and coef == "Intercept" else "" for coef in coefs)
+    rows = zip(coefs, _records(rv, len(coefs)), notes, strict=True)
+    return [PriorRow(parameter, coef, prior, note) for coef, prior, note in rows]
+
+
+def _records(rv: Variable, n: int = 1) -> list[Prior]:
+    """Return the prior record of each element of a random variable, from its distribution."""
+    from pymc.pytensorf import constant_fold  # type: ignore[import-untyped]
+
+    op = rv.owner.op
+    numbers = [np.atleast_1d(x) for x in constant_fold(tuple(op.dist_params(rv.owner)))]
+    rows = zip(*(np.broadcast_to(x, max(n, x.size)).tolist() for x in numbers), strict=True)
+    make = _FROM_PYMC.get(op._print_name[0]) or getattr(distributions, op._print_name[0])
+    return [make(*row) for row in rows]
+
+
+# PyMC's own parameters, where they are not those of the record; a Beta variable stands for an LKJ
+_FROM_PYMC: Mapping[str, Callable[..., Prior]] = {
+    "HalfNormal": lambda _, sigma: HalfNormal(sigma),
+    "Gamma": lambda alpha, scale: Gamma(alpha, 1 / scale),
+    "Beta": lambda alpha, _: LKJ(alpha),
+}
+
+
+def _position(model: pm.Model, row: PriorRow) -> int:
+    """Return where the coefficient stands in its parameter: a mix of priors is split by kind."""
+    dims = model.named_vars_to_dims.get(row.parameter)
+    return list(model.coords[dims[0]]).index(row.coef) if dims and row.coef else 0

@@ -1,0 +1,87 @@
+"""Whether data can carry a model: refused, warned of, or fine."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+
+from ranef.design import Design
+from ranef.errors import DataError, DataWarning, listed
+
+
+def check_response(design: Design) -> None:
+    """Refuse a constant response, which has no residual variance to speak of.
+
+    Raises
+    ------
+    DataError
+    """
+    y = design.y - design.offset
+    if np.ptp(design.y) == 0:
+        value = f"{design.y[0]:g}"
+        raise DataError(f"the response `{design.response}` is constant ({value} in every row).")
+    if np.ptp(y) == 0:
+        raise DataError(f"the response `{design.response}` minus its offset is constant.")
+
+
+def check_identified(design: Design) -> None:
+    """Refuse what leaves sigma or a covariance without an estimate by REML or ML.
+
+    Raises
+    ------
+    DataError
+        If a factor has one level, a term as many random effects as there are rows, or X as many
+        columns as rows or a perfect fit.
+    """
+    n, p = design.X.shape
+    remedy = 'a Bayesian fit, model.fit("mcmc"), can go on with its priors.'
+    for term in design.terms:
+        if term.n_levels == 1:
+            message = f"the grouping factor `{term.factor}` has one level only, "
+            message += f"{listed(term.levels)}: no variance between levels can be estimated; "
+            raise DataError(message + remedy)
+        effects = term.n_levels * term.n_coefs
+        if effects >= n:
+            message = (
+                f"{term.text} has {effects} random effects ({term.n_levels} levels of "
+                f"`{term.factor}` x {term.n_coefs}) for {n} rows, so that their variance and the "
+                f"residual variance cannot be told apart; {remedy}"
+            )
+            raise DataError(message)
+    if p >= n:
+        raise DataError(f"{p} fixed effects for {n} rows leave nothing to estimate sigma from.")
+    root = np.sqrt(design.weights)
+    y = (design.y - design.offset) * root
+    left = y - (design.X * root[:, None]) @ _least_squares(design.X * root[:, None], y)
+    if np.linalg.norm(left) <= 1e-12 * np.linalg.norm(y):
+        message = f"the fixed effects fit the response `{design.response}` exactly: there is no "
+        raise DataError(message + "residual variation to model.")
+
+
+def warn_dropped(design: Design) -> None:
+    """Warn of fixed columns that were left out as combinations of others."""
+    if design.dropped:
+        message = (
+            f"the fixed effects are linearly dependent: {listed(design.dropped)} left out as a "
+            "combination of the columns before it."
+        )
+        warnings.warn(message, DataWarning, stacklevel=4)
+
+
+def warn_posterior(design: Design) -> None:
+    """Warn of parameters that only a prior informs."""
+    for term in design.terms:
+        if term.n_levels == 1:
+            message = f"`{term.factor}` has one level only: its sd is informed by the prior alone."
+            warnings.warn(message, DataWarning, stacklevel=4)
+        elif term.n_levels * term.n_coefs >= design.n_obs:
+            message = (
+                f"{term.text} has as many random effects as there are rows: the data cannot tell "
+                "their sd from sigma, the priors do."
+            )
+            warnings.warn(message, DataWarning, stacklevel=4)
+
+
+def _least_squares(X: np.ndarray, y: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+    return np.asarray(np.linalg.lstsq(X, y, rcond=None)[0])

@@ -1,0 +1,225 @@
+"""The teaching data sets of the field, with their sources.
+
+Small published data sets that the books on hierarchical models work with, as CSV files inside the
+package; nothing is downloaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.resources import files
+
+import pandas as pd
+
+from ranef.errors import DataError, suggestion
+
+
+@dataclass(frozen=True)
+class _Dataset:
+    """What is known of a data set; a factor's levels only where they are not in sorted order."""
+
+    name: str
+    rows: int
+    what: str
+    source: str
+    factors: tuple[str, ...]
+    ordered: tuple[str, ...] = ()
+    levels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+_DATASETS = (
+    _Dataset(
+        name="Dyestuff",
+        rows=30,
+        what="yield of dyestuff, five preparations of six batches",
+        source="Davies & Goldsmith (1972), sec. 6.4",
+        factors=("Batch",),
+    ),
+    _Dataset(
+        name="Dyestuff2",
+        rows=30,
+        what="as Dyestuff, constructed to have no variance between batches",
+        source="Box & Tiao (1973), sec. 5.1.2",
+        factors=("Batch",),
+    ),
+    _Dataset(
+        name="Penicillin",
+        rows=144,
+        what="zones of growth inhibition, 24 plates crossed with 6 samples",
+        source="Davies & Goldsmith (1972), sec. 6.6",
+        factors=("plate", "sample"),
+    ),
+    _Dataset(
+        name="Pastes",
+        rows=60,
+        what="strength of a paste, casks nested in batches",
+        source="Davies & Goldsmith (1972), sec. 6.5",
+        factors=("batch", "cask", "sample"),
+    ),
+    _Dataset(
+        name="sleepstudy",
+        rows=180,
+        what="reaction times of 18 subjects over ten days with little sleep",
+        source="Belenky et al. (2003)",
+        factors=("Subject",),
+    ),
+    _Dataset(
+        name="cbpp",
+        rows=56,
+        what="new cases of bovine pleuropneumonia in 15 herds and 4 quarters",
+        source="Lesnoff et al. (2004)",
+        factors=("herd", "period"),
+    ),
+    _Dataset(
+        name="cake",
+        rows=270,
+        what="breaking angle of cakes, split plot: 3 recipes, 6 temperatures",
+        source="Cook (1938)",
+        factors=("replicate", "recipe", "temperature"),
+        ordered=("temperature",),
+    ),
+    _Dataset(
+        name="ScotsSec",
+        rows=3435,
+        what="attainment of pupils, primary crossed with secondary schools",
+        source="Paterson (1991)",
+        factors=("primary", "sex", "second"),
+        levels={"sex": ("M", "F")},
+    ),
+    _Dataset(
+        name="Contraception",
+        rows=1934,
+        what="use of contraception by women in 60 districts of Bangladesh",
+        source="Steele, Diamond & Amin (1996)",
+        factors=("woman", "district", "use", "livch", "urban"),
+        ordered=("livch",),
+    ),
+    _Dataset(
+        name="Orthodont",
+        rows=108,
+        what="a facial distance of 27 children at ages 8, 10, 12 and 14",
+        source="Potthoff & Roy (1964)",
+        factors=("Subject", "Sex"),
+    ),
+    _Dataset(
+        name="Machines",
+        rows=54,
+        what="productivity of six workers, three times on each of three machines",
+        source="Milliken & Johnson (1992), p. 285",
+        factors=("Worker", "Machine"),
+    ),
+    _Dataset(
+        name="Oats",
+        rows=72,
+        what="yield of oats, split plot: 3 varieties, 4 amounts of nitrogen",
+        source="Yates (1935)",
+        factors=("Block", "Variety"),
+    ),
+)
+
+
+def list_datasets() -> pd.DataFrame:
+    """List the data sets.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Indexed by `name`, with the columns `rows`, `what` and `source`; `load_dataset` gives
+        the sources in full.
+
+    Examples
+    --------
+    >>> list_datasets()["rows"].head(3)
+    name
+    Dyestuff       30
+    Dyestuff2      30
+    Penicillin    144
+    Name: rows, dtype: int64
+    """
+    table = pd.DataFrame([(d.name, d.rows, d.what, d.source) for d in _DATASETS])
+    table.columns = pd.Index(["name", "rows", "what", "source"])
+    return table.set_index("name")
+
+
+def load_dataset(name: str) -> pd.DataFrame:
+    """Load a data set by its name, in capitals or not.
+
+    Factors are categorical with text labels, also those that look like numbers (`Subject`,
+    `herd`). Labels that are numbers are in numeric order, others sorted, `sex` as M, F; the first
+    level is the reference. Only `livch` and `temperature` are ordered categories. Every call
+    reads a new frame.
+
+    ============= ==== =============================================================== =========
+    name          rows source                                                          taken from
+    ============= ==== =============================================================== =========
+    Dyestuff        30 Davies & Goldsmith (1972), sec. 6.4                             R's lme4
+    Dyestuff2       30 Box & Tiao (1973), sec. 5.1.2                                   R's lme4
+    Penicillin     144 Davies & Goldsmith (1972), sec. 6.6                             R's lme4
+    Pastes          60 Davies & Goldsmith (1972), sec. 6.5                             R's lme4
+    sleepstudy     180 Belenky et al. (2003), J. Sleep Research 12, 1-12               R's lme4
+    cbpp            56 Lesnoff et al. (2004), Prev. Vet. Medicine 64, 27-40            R's lme4
+    cake           270 Cook (1938), MSc thesis, Iowa State College                     R's lme4
+    ScotsSec      3435 Paterson (1991), Evaluation Res. Education 5, 97-121            R's mlmRev
+    Contraception 1934 Steele, Diamond & Amin (1996), J. R. Stat. Soc. A 159, 289-299  R's mlmRev
+    Orthodont      108 Potthoff & Roy (1964), Biometrika 51, 313-326                   R's nlme
+    Machines        54 Milliken & Johnson (1992), p. 285                               R's nlme
+    Oats            72 Yates (1935), Suppl. J. R. Stat. Soc. 2, 181-247                R's nlme
+    ============= ==== =============================================================== =========
+
+    Parameters
+    ----------
+    name : str
+        One of the names above.
+
+    Returns
+    -------
+    pandas.DataFrame
+
+    Raises
+    ------
+    DataError
+        If there is no data set of this name.
+
+    References
+    ----------
+    Davies, O. L. & Goldsmith, P. L., eds (1972). *Statistical Methods in Research and
+    Production*, 4th ed. Oliver & Boyd.
+    Box, G. E. P. & Tiao, G. C. (1973). *Bayesian Inference in Statistical Analysis*.
+    Addison-Wesley.
+    Milliken, G. A. & Johnson, D. E. (1992). *Analysis of Messy Data*, vol. I. Chapman & Hall.
+
+    Examples
+    --------
+    >>> sleep = load_dataset("sleepstudy")
+    >>> sleep.head(3)
+       Reaction  Days Subject
+    0  249.5600     0     308
+    1  258.7047     1     308
+    2  250.8006     2     308
+    >>> list(sleep["Subject"].cat.categories[:3])
+    ['308', '309', '310']
+    """
+    record = _record(name)
+    with (files("ranef") / "data" / f"{record.name}.csv").open(encoding="utf-8") as file:
+        frame = pd.read_csv(file, dtype=dict.fromkeys(record.factors, str))
+    return frame.astype({column: _dtype(record, column, frame) for column in record.factors})
+
+
+def _record(name: str) -> _Dataset:
+    known = {dataset.name.lower(): dataset for dataset in _DATASETS}
+    if name.lower() not in known:
+        hint = suggestion(name, (dataset.name for dataset in _DATASETS))
+        raise DataError(f"there is no data set `{name}`. {hint}")
+    return known[name.lower()]
+
+
+def _dtype(record: _Dataset, column: str, frame: pd.DataFrame) -> pd.CategoricalDtype:
+    levels = record.levels.get(column) or _in_order(frame[column].unique().tolist())
+    return pd.CategoricalDtype(levels, ordered=column in record.ordered)
+
+
+def _in_order(labels: list[str]) -> list[str]:
+    """Sort labels: numbers by value, anything else by code point, as R in the C locale."""
+    numbers = all(label.isdecimal() for label in labels)
+    return sorted(labels, key=int) if numbers else sorted(labels)

@@ -1,0 +1,57 @@
+"""What an engine hands over: the `Estimate`, a plain record without behaviour."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef.errors import Convergence
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Estimate:
+    """Point estimates of a mixed model on the user's scale.
+
+    Attributes
+    ----------
+    theta : ndarray
+        Relative covariance parameters in lme4's order.
+    Lambdas : tuple of ndarray, shape (k, k)
+        Relative covariance factor of each term.
+    beta : ndarray, shape (p,)
+    vcov : ndarray, shape (p, p)
+        Covariance of beta: sigma^2 (R_X' R_X)^-1.
+    sigma : float
+    b : tuple of ndarray, shape (m, k)
+        Conditional modes.
+    b_cov : tuple of ndarray, shape (m, k, k)
+        Conditional covariance of b given theta, sigma and beta.
+    objective : float
+        The deviance or the REML criterion at the optimum.
+    singular : tuple of bool
+        Per term, whether its covariance is on the boundary.
+    convergence : Convergence
+    decrement : float
+        What one more Newton step would gain in the objective, doubled.
+    evaluations : int
+    trace : tuple of (float, ndarray)
+        The objective and theta at each step.
+    """
+
+    theta: Array
+    Lambdas: tuple[Array, ...]
+    beta: Array
+    vcov: Array
+    sigma: float
+    b: tuple[Array, ...]
+    b_cov: tuple[Array, ...]
+    objective: float
+    singular: tuple[bool, ...]
+    convergence: Convergence
+    decrement: float
+    evaluations: int
+    trace: tuple[tuple[float, Array], ...]

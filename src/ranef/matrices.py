@@ -1,0 +1,51 @@
+"""The textbook's matrices Z, Lambda and L of a fit, to look at and to teach with.
+
+The engine never forms them. Rows and columns are in the order of the terms, level by level,
+coefficient by coefficient; no permutation is applied, so L is as dense as it happens to be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from ranef.design import Design
+
+Array = NDArray[np.float64]
+
+
+def random_effects_matrix(design: Design) -> sparse.csc_array:
+    """Return Z, shape (n, q), sparse."""
+    blocks = []
+    for term in design.terms:
+        n, k = term.columns.shape
+        columns = (term.codes[:, None] * k + np.arange(k)).ravel()
+        indptr = np.arange(0, n * k + 1, k)
+        shape = (n, term.n_levels * k)
+        blocks.append(sparse.csr_array((term.columns.ravel(), columns, indptr), shape=shape))
+    if not blocks:
+        return sparse.csc_array((design.n_obs, 0))
+    return sparse.csc_array(sparse.hstack(blocks))
+
+
+def relative_factor(design: Design, Lambdas: Sequence[Array]) -> sparse.csc_array:
+    """Return Lambda, shape (q, q), block diagonal and sparse."""
+    blocks = [
+        sparse.kron(sparse.eye_array(term.n_levels), Lambda)
+        for term, Lambda in zip(design.terms, Lambdas, strict=True)
+    ]
+    return sparse.csc_array(sparse.block_diag(blocks)) if blocks else sparse.csc_array((0, 0))
+
+
+def cholesky_factor(design: Design, Lambdas: Sequence[Array]) -> Array:
+    """Return L with L L' = Lambda' Z' W Z Lambda + I, shape (q, q), dense lower triangular.
+
+    Bates et al. (2015), eq. 18, without the permutation.
+    """
+    ZL = random_effects_matrix(design) @ relative_factor(design, Lambdas)
+    weighted = sparse.diags_array(np.sqrt(design.weights)) @ ZL
+    system = (weighted.T @ weighted).toarray() + np.eye(ZL.shape[1])
+    return np.linalg.cholesky(system)

@@ -1,0 +1,288 @@
+"""`PointFit`: REML and ML fits, with lme4's answers under lme4's names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import sparse, special
+
+from ranef import matrices
+from ranef.covariance import sd_and_corr
+from ranef.design import Design, RandomTerm
+from ranef.errors import Convergence, FitError, suggestion
+from ranef.estimates import Estimate
+from ranef.families import Family
+from ranef.results import Fit, VarCorr
+from ranef.tables import Summary
+
+Array = NDArray[np.float64]
+
+FEW_LEVELS = 5
+_NAMES = {"reml": "REML", "ml": "maximum likelihood"}
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class PointFit(Fit):
+    """A fit by REML or maximum likelihood.
+
+    Attributes
+    ----------
+    design : Design
+        Data and matrices; columns of X that are combinations of others are left out.
+    family : Family
+    method : {"reml", "ml"}
+    estimate : Estimate
+        The numbers, as the engine handed them over.
+
+    Examples
+    --------
+    >>> import ranef as rf
+    >>> fit = rf.fit("Yield ~ 1 + (1 | Batch)", rf.load_dataset("Dyestuff"))
+    >>> round(fit.objective, 4), round(fit.sigma, 4)
+    (319.6543, 49.5101)
+    """
+
+    design: Design
+    family: Family
+    method: str
+    estimate: Estimate
+
+    # -------------------------------------------------------------------------- estimates
+
+    def fixef(self) -> pd.Series[float]:
+        return pd.Series(self.estimate.beta, index=pd.Index(self.design.fixed), name="estimate")
+
+    def vcov(self) -> pd.DataFrame:
+        names = pd.Index(self.design.fixed)
+        return pd.DataFrame(self.estimate.vcov, index=names, columns=names)
+
+    def varcorr(self) -> VarCorr:
+        sd, corr, cov = {}, {}, {}
+        for term, Lambda in zip(self.design.terms, self.estimate.Lambdas, strict=True):
+            names = pd.Index(term.coefs)
+            covariance = self.sigma**2 * Lambda @ Lambda.T
+            sds, corrs = sd_and_corr(covariance)
+            sd[term.label] = pd.Series(sds, index=names, name="sd")
+            corr[term.label] = pd.DataFrame(corrs, index=names, columns=names)
+            cov[term.label] = pd.DataFrame(covariance, index=names, columns=names)
+        correlated = frozenset(t.label for t in self.design.terms if t.correlated)
+        return VarCorr(sd, corr, cov, self.sigma, correlated)
+
+    def ranef_table(self, prob: float = 0.95) -> pd.DataFrame:
+        """Return the conditional modes with their conditional standard deviations.
+
+        Parameters
+        ----------
+        prob : float
+            Probability of the normal intervals.
+
+        Returns
+        -------
+        DataFrame
+            Columns `term, level, coef, estimate, sd, lower, upper`; `sd` is given theta, sigma
+            and beta, as lme4's `ranef(condVar = TRUE)`.
+        """
+        z = normal_quantile(prob)
+        covariances = dict(zip((t.label for t in self.design.terms), self.estimate.b_cov, strict=True))
+        b = self._b()
+        tables = []
+        for term in self.design.terms:
+            sd = np.sqrt(np.diagonal(covariances[term.label], axis1=1, axis2=2))
+            tables.append(_tidy(term, b[term.label], sd, z))
+        columns = ["term", "level", "coef", "estimate", "sd", "lower", "upper"]
+        return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)
+
+    def confint(self, method: str | None = None, prob: float = 0.95) -> pd.DataFrame:
+        """Return Wald intervals of the fixed effects.
+
+        Parameters
+        ----------
+        method : {"wald"}, optional
+        prob : float
+            Their probability.
+
+        Notes
+        -----
+        There is no useful Wald interval of a variance: its estimator is skewed and its space has
+        a boundary. The posterior (`model.fit("mcmc")`) has intervals for it.
+        """
+        if method not in (None, "wald"):
+            known = suggestion(str(method), ["wald"])
+            raise FitError(f"method={method!r} is not available for a {self.method} fit. {known}")
+        fixef, half = self.fixef(), normal_quantile(prob) * self.se()
+        return pd.DataFrame({"lower": fixef - half, "upper": fixef + half})
+
+    @property
+    def sigma(self) -> float:
+        return self.estimate.sigma
+
+    @property
+    def theta(self) -> Array:
+        return self.estimate.theta
+
+    def _b(self) -> dict[str, Array]:
+        return dict(zip((t.label for t in self.design.terms), self.estimate.b, strict=True))
+
+    @property
+    def _interval_label(self) -> str:
+        return "conditional mode with {percent} interval"
+
+    # ------------------------------------------------------------------------- likelihood
+
+    @property
+    def objective(self) -> float:
+        """-2 times the maximised (restricted) log-likelihood, with all constants."""
+        return self.estimate.objective
+
+    @property
+    def loglik(self) -> float:
+        """The maximised log-likelihood; for REML the restricted one."""
+        return -self.objective / 2
+
+    @property
+    def df(self) -> int:
+        """The number of parameters: fixed effects, theta, and one for sigma."""
+        return len(self.estimate.beta) + len(self.theta) + 1
+
+    @property
+    def aic(self) -> float:
+        """-2 log-likelihood + 2 df."""
+        return self.objective + 2 * self.df
+
+    @property
+    def bic(self) -> float:
+        """-2 log-likelihood + log(n) df, n all rows, as lme4."""
+        return float(self.objective + np.log(self.n_obs) * self.df)
+
+    @property
+    def convergence(self) -> Convergence:
+        return self.estimate.convergence
+
+    @property
+    def is_singular(self) -> bool:
+        return any(self.estimate.singular)
+
+    @property
+    def trace(self) -> pd.DataFrame:
+        """The objective and theta at each step of the optimiser."""
+        rows = [[value, *theta] for value, theta in self.estimate.trace]
+        return pd.DataFrame(rows, columns=pd.Index(["objective", *self.theta_names]))
+
+    # ------------------------------------------------------------------------ for teaching
+
+    def lambda_blocks(self) -> dict[str, pd.DataFrame]:
+        """Return each term's relative covariance factor, k x k, by label."""
+        return {
+            t.label: pd.DataFrame(Lambda, index=pd.Index(t.coefs), columns=pd.Index(t.coefs))
+            for t, Lambda in zip(self.design.terms, self.estimate.Lambdas, strict=True)
+        }
+
+    def Z(self) -> sparse.csc_array:  # noqa: N802 -- the paper's letter
+        """Return the random-effects model matrix, n x q, sparse."""
+        return matrices.random_effects_matrix(self.design)
+
+    def Lambda(self) -> sparse.csc_array:  # noqa: N802 -- the paper's letter
+        """Return the relative covariance factor of all random effects, q x q, sparse."""
+        return matrices.relative_factor(self.design, self.estimate.Lambdas)
+
+    def cholesky(self) -> Array:
+        """Return L with L L' = Lambda' Z' W Z Lambda + I, q x q, dense lower triangular."""
+        return matrices.cholesky_factor(self.design, self.estimate.Lambdas)
+
+    # ---------------------------------------------------------------------------- printing
+
+    def summary(self) -> Summary:
+        """Return the printed table as an object: text, HTML, `.to_frame()` (fixed effects)."""
+        fixed = pd.DataFrame({"estimate": self.fixef(), "se": self.se()})
+        fixed["t"] = fixed["estimate"] / fixed["se"]
+        fixed = fixed.join(self.confint())
+        sections = []
+        if self.design.terms:
+            sections.append(("Random effects", self.varcorr().printed()))
+        if len(fixed):
+            sections.append(("Fixed effects, with 95 % Wald intervals", fixed))
+        kind = "Linear mixed model" if self.design.terms else "Linear model"
+        criterion = "REML criterion" if self.method == "reml" else "deviance"
+        figures = (
+            f"{criterion} {self.objective:.4f}, log-likelihood {self.loglik:.4f}, "
+            f"AIC {self.aic:.2f}, BIC {self.bic:.2f}, {self.df} parameters"
+        )
+        if not self.design.terms:
+            figures += f", residual sd {self.sigma:.6g}"
+        return Summary(
+            title=f"{kind} fitted by {_NAMES[self.method]}",
+            facts=(*self._facts(), figures),
+            sections=tuple(sections),
+            notes=tuple(self._notes()),
+            frame=fixed,
+        )
+
+    def _notes(self) -> list[str]:
+        if not self.design.terms:
+            return []
+        notes = [self.convergence.value]
+        notes += [
+            singular_note(t, Lambda)
+            for t, Lambda, singular in zip(
+                self.design.terms, self.estimate.Lambdas, self.estimate.singular, strict=True
+            )
+            if singular
+        ]
+        if self.is_singular:
+            notes.append(
+                "This is an estimate, not a failure. A posterior does not sit on the boundary: "
+                'see model.fit("mcmc"); or leave out what is estimated as zero.'
+            )
+        few = [f"{f} has {m}" for f, m in self.n_groups.items() if m < FEW_LEVELS]
+        if few:
+            notes.append(
+                f"Few levels ({', '.join(few)}): their standard deviation is hardly determined by "
+                "the data; its posterior shows how little."
+            )
+        return notes
+
+
+def normal_quantile(prob: float) -> float:
+    """Return z such that a standard normal is within z of zero with probability `prob`."""
+    if not 0 < prob < 1:
+        raise FitError(f"prob must be between 0 and 1, got {prob}.")
+    return float(special.ndtri((1 + prob) / 2))
+
+
+def singular_note(term: RandomTerm, Lambda: Array) -> str:
+    """Say which coefficients of a singular term are on the boundary."""
+    sds, corr = sd_and_corr(Lambda @ Lambda.T)
+    zero = [c for c, sd in zip(term.coefs, sds, strict=True) if sd < 1e-6 * max(sds.max(), 1e-6)]
+    if zero:
+        return f"{term.text}: the estimated sd of {', '.join(zero)} is zero."
+    pairs = [
+        f"{term.coefs[j]} and {term.coefs[i]} {corr[i, j]:+.3f}"
+        for i in range(len(sds))
+        for j in range(i)
+        if abs(corr[i, j]) > 0.999
+    ]
+    if pairs:
+        return f"{term.text}: estimated correlation of {', '.join(pairs)}."
+    rank = np.linalg.matrix_rank(Lambda, tol=1e-6 * np.abs(Lambda).max())
+    return (
+        f"{term.text}: the estimated covariance of the {term.n_coefs} coefficients has rank {rank}."
+    )
+
+
+def _tidy(term: RandomTerm, b: Array, sd: Array, z: float) -> pd.DataFrame:
+    m, k = b.shape
+    estimate, spread = b.ravel(), sd.ravel()
+    return pd.DataFrame(
+        {
+            "term": term.label,
+            "level": np.repeat(term.levels.to_numpy(), k),
+            "coef": np.tile(np.array(term.coefs, dtype=object), m),
+            "estimate": estimate,
+            "sd": spread,
+            "lower": estimate - z * spread,
+            "upper": estimate + z * spread,
+        }
+    )

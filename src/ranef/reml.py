@@ -1,0 +1,132 @@
+"""REML and ML estimates of a Gaussian model: optimise the criterion, return to the user's scale.
+
+The optimiser works on the elements of Lambda in the basis of the cross-products, without bounds:
+the criterion is even in every column of Lambda, so that a variance of zero is an ordinary
+stationary point, and the sign of the curvature there says whether it is a minimum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef import lmm
+from ranef.covariance import Shape, factors, lower_factor, pack, starting_theta
+from ranef.crossproducts import CrossProducts
+from ranef.errors import Convergence
+from ranef.estimates import Estimate
+from ranef.optimize import Optimum, Step, minimize
+
+Array = NDArray[np.float64]
+
+NEARLY_ZERO = 1e-3  # a relative sd for which zero is tried
+SINGULAR = 1e-4  # a relative sd that counts as zero, as lme4's isSingular
+
+
+def estimate(
+    cross: CrossProducts, *, reml: bool, on_step: Callable[[float, Array], None] | None = None
+) -> Estimate:
+    """Minimise the profiled deviance (ML) or the REML criterion.
+
+    Parameters
+    ----------
+    cross : CrossProducts
+    reml : bool
+    on_step : callable, optional
+        Called with the objective and theta (on the user's scale) at each accepted step.
+    """
+    shapes = cross.shapes
+
+    def report(step: Step) -> None:
+        if on_step is not None:
+            on_step(*_on_users_scale(cross, step))
+
+    optimum = minimize(
+        lambda x: criterion(cross, factors(x, shapes), reml=reml),
+        starting_theta(shapes),
+        simplify=lambda x: pack([_simplest(f) for f in factors(x, shapes)], shapes),
+        on_step=report,
+    )
+    return at_optimum(cross, optimum, reml=reml)
+
+
+def criterion(cross: CrossProducts, Lambdas: list[Array], *, reml: bool) -> tuple[float, Array]:
+    """Return the criterion and its gradient in the free elements; inf where it overflows."""
+    try:
+        factorized = lmm.factorize(cross, Lambdas)
+    except np.linalg.LinAlgError:
+        factorized = None
+    n_theta = sum(s.n_theta for s in cross.shapes)
+    if factorized is None or not factorized.r2 > 0:
+        return np.inf, np.zeros(n_theta)
+    slopes = lmm.gradient(factorized, reml=reml)
+    return factorized.criterion(reml=reml), pack(slopes, cross.shapes)
+
+
+def at_optimum(cross: CrossProducts, optimum: Optimum, *, reml: bool) -> Estimate:
+    """Compute all estimates at the optimum of the criterion."""
+    Lambdas = factors(optimum.x, cross.shapes)
+    factorized = lmm.factorize(cross, Lambdas)
+    variance = factorized.r2 / (cross.n - cross.p if reml else cross.n)
+    beta, unscaled = lmm.fixed_effects(factorized)
+    inverses = [np.linalg.inv(T) for T in cross.bases]
+    users = users_factors(cross, Lambdas)
+    singular = tuple(_smallest_sd(f) < SINGULAR for f in Lambdas)
+    converged = optimum.convergence
+    if converged.ok and any(singular):
+        converged = Convergence.SINGULAR
+    covariances = lmm.conditional_covariances(factorized)
+    return Estimate(
+        theta=pack(users, cross.shapes),
+        Lambdas=tuple(users),
+        beta=beta,
+        vcov=variance * unscaled,
+        sigma=float(np.sqrt(variance)),
+        b=tuple(b @ T.T for b, T in zip(lmm.modes(factorized), inverses, strict=True)),
+        b_cov=tuple(
+            variance * (T @ c @ T.T) for c, T in zip(covariances, inverses, strict=True)
+        ),
+        objective=optimum.value,
+        singular=singular,
+        convergence=converged,
+        decrement=optimum.decrement,
+        evaluations=optimum.evaluations,
+        trace=tuple(_on_users_scale(cross, step) for step in optimum.trace),
+    )
+
+
+def users_factors(cross: CrossProducts, Lambdas: list[Array]) -> list[Array]:
+    """Return the relative factors on the user's scale, triangular with diagonal >= 0."""
+    roots = [np.linalg.solve(T, f) for T, f in zip(cross.bases, Lambdas, strict=True)]
+    return [_canonical(r, s) for r, s in zip(roots, cross.shapes, strict=True)]
+
+
+def basis_factors(cross: CrossProducts, theta: Array) -> list[Array]:
+    """Return the relative factors in the basis of the cross-products for a user's theta."""
+    users = factors(np.asarray(theta, dtype=np.float64), cross.shapes)
+    roots = [T @ f for T, f in zip(cross.bases, users, strict=True)]
+    return [_canonical(r, s) for r, s in zip(roots, cross.shapes, strict=True)]
+
+
+def _canonical(root: Array, shape: Shape) -> Array:
+    return lower_factor(root) if shape.correlated else np.diag(np.abs(np.diag(root)))
+
+
+def _on_users_scale(cross: CrossProducts, step: Step) -> tuple[float, Array]:
+    users = users_factors(cross, factors(step.x, cross.shapes))
+    return step.value, pack(users, cross.shapes)
+
+
+def _simplest(Lambda: Array) -> Array:
+    """Return the factor of the same covariance, standard deviations near zero made zero."""
+    if not np.tril(Lambda, -1).any():  # diagonal: each element by itself
+        sds = np.abs(np.diag(Lambda))
+        return np.diag(np.where(sds < NEARLY_ZERO, 0.0, sds))
+    vectors, sds, _ = np.linalg.svd(Lambda)
+    return lower_factor(vectors * np.where(sds < NEARLY_ZERO * max(1.0, sds[0]), 0.0, sds))
+
+
+def _smallest_sd(Lambda: Array) -> float:
+    return float(np.linalg.svd(Lambda, compute_uv=False)[-1])

@@ -1,0 +1,408 @@
+"""Fits: one protocol for point estimates and posteriors.
+
+`Fit` holds what every fit answers in the same way; `PointFit` and `PosteriorFit` add where their
+numbers come from. Fits are frozen and carry no engine.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ranef import plots
+from ranef.covariance import Shape, theta_names
+from ranef.design import Design, RandomTerm, new_rows
+from ranef.errors import Convergence, DataError, FitError, listed, suggestion
+from ranef.families import Family
+from ranef.shrinkage import shrinkage_table
+from ranef.tables import Summary, as_text
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class VarCorr:
+    """Standard deviations and correlations of the random effects.
+
+    Attributes
+    ----------
+    sd : dict of str to Series
+        By term label: the standard deviation of each coefficient.
+    corr, cov : dict of str to DataFrame
+        By term label: correlations (nan where a variance is zero) and covariances.
+    sigma : float
+        The residual standard deviation.
+    """
+
+    sd: dict[str, pd.Series[float]]
+    corr: dict[str, pd.DataFrame]
+    cov: dict[str, pd.DataFrame]
+    sigma: float
+    correlated: frozenset[str]
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """Tidy table with columns `grp, var1, var2, vcov, sdcor`, as lme4's `as.data.frame`."""
+        rows: list[tuple[str, str | None, str | None, float, float]] = []
+        for label, sd in self.sd.items():
+            names, cov, corr = list(sd.index), self.cov[label], self.corr[label]
+            rows += [(label, a, None, cov.loc[a, a], sd[a]) for a in names]
+            if label in self.correlated:
+                rows += [
+                    (label, a, b, cov.loc[a, b], corr.loc[a, b])
+                    for i, a in enumerate(names)
+                    for b in names[i + 1 :]
+                ]
+        rows.append(("Residual", None, None, self.sigma**2, self.sigma))
+        return pd.DataFrame(rows, columns=["grp", "var1", "var2", "vcov", "sdcor"])
+
+    def printed(self) -> pd.DataFrame:
+        """Return the table for people: one row a coefficient, correlations with those above."""
+        rows, index = [], []
+        width = max((len(self.sd[t]) - 1 for t in self.correlated), default=0)
+        for label, sd in self.sd.items():
+            corr = self.corr[label].to_numpy()
+            for i, name in enumerate(sd.index):
+                own = corr[i, :i] if label in self.correlated else []
+                words = [f"{r:.3f}" if np.isfinite(r) else "nan" for r in own]
+                words += [""] * (width - len(words))
+                rows.append([sd[name] ** 2, sd[name], *words])
+                index.append((label if i == 0 else "", name))
+        rows.append([self.sigma**2, self.sigma, *[""] * width])
+        index.append(("Residual", ""))
+        heads = ["variance", "sd", *(["corr"] + [""] * (width - 1) if width else [])]
+        table = pd.DataFrame(rows, index=pd.MultiIndex.from_tuples(index))
+        table.columns = pd.Index(heads)
+        return table
+
+    def __repr__(self) -> str:
+        return as_text(_unique_heads(self.printed()))
+
+
+class Fit(ABC):
+    """What every fit answers, whatever the method.
+
+    Attributes
+    ----------
+    design : Design
+        Data and matrices of the fit.
+    family : Family
+    method : str
+        How the fit was made: "reml", "ml", "mcmc".
+    """
+
+    design: Design
+    family: Family
+    method: str
+
+    # ----------------------------------------------------- what the two kinds of fit differ in
+
+    @abstractmethod
+    def fixef(self) -> pd.Series[float]:
+        """Return the fixed effects by name: estimates, or posterior means."""
+
+    @abstractmethod
+    def vcov(self) -> pd.DataFrame:
+        """Return the covariance of the fixed effects."""
+
+    @abstractmethod
+    def varcorr(self) -> VarCorr:
+        """Return standard deviations and correlations of the random effects."""
+
+    @abstractmethod
+    def ranef_table(self, prob: float = 0.95) -> pd.DataFrame:
+        """Return the random effects as a tidy table, `term, level, coef, estimate, sd, lower, upper`."""
+
+    @abstractmethod
+    def confint(self, method: str | None = None, prob: float = 0.95) -> pd.DataFrame:
+        """Return intervals, a DataFrame with columns `lower` and `upper`."""
+
+    @abstractmethod
+    def summary(self) -> Summary:
+        """Return the table that `print(fit)` shows."""
+
+    @property
+    @abstractmethod
+    def sigma(self) -> float:
+        """The residual standard deviation."""
+
+    @property
+    @abstractmethod
+    def theta(self) -> Array:
+        """The relative covariance parameters, in lme4's order; their names: `theta_names`."""
+
+    @property
+    @abstractmethod
+    def convergence(self) -> Convergence:
+        """How the fit ended; the value of this enumeration is a message."""
+
+    @property
+    @abstractmethod
+    def is_singular(self) -> bool:
+        """Whether a covariance is on the boundary: a zero variance or a perfect correlation."""
+
+    @abstractmethod
+    def _b(self) -> dict[str, Array]:
+        """Return the random effects by term label, shape (m, k)."""
+
+    @property
+    @abstractmethod
+    def _interval_label(self) -> str:
+        """What the intervals of the random effects are, for a plot."""
+
+    # ------------------------------------------------------------------- what they share
+
+    @property
+    def theta_names(self) -> list[str]:
+        """Names of the elements of theta, as in lme4: `Subject.Days.Intercept`."""
+        terms = self.design.terms
+        shapes = [Shape(t.n_coefs, t.correlated) for t in terms]
+        return theta_names([t.label for t in terms], [t.coefs for t in terms], shapes)
+
+    def se(self) -> pd.Series[float]:
+        """Return the standard errors of the fixed effects (posterior: standard deviations)."""
+        vcov = self.vcov()
+        return pd.Series(np.sqrt(np.diag(vcov)), index=vcov.index, name="se")
+
+    def ranef(self) -> dict[str, pd.DataFrame]:
+        """Return the random effects: by term label, a DataFrame of levels x coefficients."""
+        b = self._b()
+        return {t.label: _by_level(t, b[t.label], t.coefs) for t in self.design.terms}
+
+    def coef(self) -> dict[str, pd.DataFrame]:
+        """Return the coefficients of each group: fixed effects plus its random effects.
+
+        By term label, a DataFrame of levels x coefficients. As in lme4, all fixed effects have
+        a column; those that do not vary in the term are the same in all rows.
+        """
+        fixef = self.fixef()
+        found = {}
+        for label, table in self.ranef().items():
+            names = [*fixef.index, *(c for c in table.columns if c not in fixef.index)]
+            base = pd.DataFrame(
+                np.tile(fixef.reindex(names, fill_value=0.0).to_numpy(), (len(table), 1)),
+                index=table.index,
+                columns=pd.Index(names),
+            )
+            found[label] = base.add(table.reindex(columns=names, fill_value=0.0))
+        return found
+
+    @property
+    def n_obs(self) -> int:
+        """The number of rows used."""
+        return self.design.n_obs
+
+    @property
+    def n_groups(self) -> dict[str, int]:
+        """The number of levels of each grouping factor."""
+        return {t.factor: t.n_levels for t in self.design.terms}
+
+    @property
+    def converged(self) -> bool:
+        """Whether the numbers can be relied on, a singular fit included."""
+        return self.convergence.ok
+
+    def fitted(self) -> Array:
+        """Return the fitted values, random effects included, shape (n,), in the data's row order."""
+        design = self.design
+        return self.family.link.inverse(
+            design.offset + _linear_predictor(design.X, self.fixef(), design.terms, self._b())
+        )
+
+    def residuals(self, kind: str = "response") -> Array:
+        """Return residuals, shape (n,), in the data's row order.
+
+        Parameters
+        ----------
+        kind : {"response", "pearson", "deviance"}
+            Observed minus fitted; or that times the root of the prior weight over the variance
+            function. For a Gaussian model deviance residuals are the Pearson residuals.
+        """
+        kinds = ("response", "pearson", "deviance")
+        if kind not in kinds:
+            raise FitError(f"kind={kind!r} is not a kind of residual. {suggestion(kind, kinds)}")
+        mu = self.fitted()
+        left = self.design.y - mu
+        if kind == "response":
+            return left
+        return left * np.sqrt(self.design.weights / self.family.variance(mu))
+
+    def predict(self, new_data: object = None, groups: str = "known") -> Array:
+        """Return predicted means.
+
+        Parameters
+        ----------
+        new_data : DataFrame, optional
+            The rows to predict; the rows of the fit by default.
+        groups : {"known", "population", "new"}
+            "known" adds the random effects, and every level must have been in the data;
+            "population" leaves all random effects out; "new" takes a level that was not in the
+            data as a new group, whose expected random effects are zero.
+
+        Returns
+        -------
+        ndarray, shape (rows of new_data,)
+
+        Raises
+        ------
+        DataError
+            If a level is new and `groups="known"`.
+        """
+        modes = ("known", "population", "new")
+        if groups not in modes:
+            raise FitError(f"groups={groups!r} is not an option. {suggestion(groups, modes)}")
+        random = groups != "population"
+        rows = self.design if new_data is None else new_rows(self.design, new_data, random=random)
+        terms = rows.terms if random else ()
+        if groups == "known":
+            for term in terms:
+                _refuse_unseen(term, rows.rows)
+        eta = rows.offset + _linear_predictor(rows.X, self.fixef(), terms, self._b())
+        return self.family.link.inverse(eta)
+
+    def estimates(self) -> pd.Series[float]:
+        """Return all parameters in one Series: fixed effects, sigma, sds, correlations.
+
+        The names are those of the posterior's variables: `Days`, `sigma`, `sd_Subject[Days]`,
+        `corr_Subject[Intercept, Days]`.
+        """
+        table = self.varcorr().table
+        named = {**self.fixef().to_dict(), "sigma": self.sigma}
+        for row in table.itertuples():
+            if row.var1 is not None and row.grp != "Residual":
+                inner = row.var1 if row.var2 is None else f"{row.var1}, {row.var2}"
+                kind = "sd" if row.var2 is None else "corr"
+                named[f"{kind}_{row.grp}[{inner}]"] = row.sdcor
+        return pd.Series(named, name="estimate")
+
+    # -------------------------------------------------------------------------- pictures
+
+    def shrinkage_table(self, term: str | None = None) -> pd.DataFrame:
+        """Return, for each group, its own least-squares estimate beside the model's.
+
+        Parameters
+        ----------
+        term : str, optional
+            Label of the term; the first by default.
+
+        Returns
+        -------
+        DataFrame
+            Columns `term, level, coef, own, model, population, n`: no pooling (nan where the
+            rows of the group do not determine it), partial pooling, complete pooling, rows.
+        """
+        chosen = self._term(term)
+        return shrinkage_table(self.design, chosen, beta=self.fixef(), b=self._b())
+
+    def plot_caterpillar(
+        self, term: str | None = None, *, prob: float = 0.95, kind: str = "interval", **style: Any
+    ) -> NDArray[np.object_]:
+        """Draw the random effects with their intervals, ordered: see `ranef.plots.caterpillar`.
+
+        Parameters
+        ----------
+        term : str, optional
+            Label of the term; all by default.
+        prob : float
+            Probability of the intervals.
+        kind : {"interval", "qq"}
+            Levels in order, or against normal quantiles.
+        **style
+            `ax=`, `order=` and whatever else `ranef.plots.caterpillar` takes.
+        """
+        table = self.ranef_table(prob)
+        label = self._interval_label.format(percent=f"{100 * prob:g} %")
+        return plots.caterpillar(table, term=term, kind=kind, interval_label=label, **style)
+
+    def plot_shrinkage(
+        self, term: str | None = None, *, coefs: Any = None, **style: Any
+    ) -> Axes:
+        """Draw how the model shrinks each group's own estimate: see `ranef.plots.shrinkage`.
+
+        Parameters
+        ----------
+        term : str, optional
+            Label of the term; the first by default.
+        coefs : str or sequence of str, optional
+            One coefficient (lines) or two (arrows with the covariance ellipse); the first two by
+            default.
+        **style
+            `ax=` and whatever else `ranef.plots.shrinkage` takes.
+        """
+        chosen = self._term(term)
+        return plots.shrinkage(
+            self.shrinkage_table(chosen.label),
+            coefs=coefs,
+            covariance=self.varcorr().cov[chosen.label],
+            **style,
+        )
+
+    def _term(self, label: str | None) -> RandomTerm:
+        labels = [t.label for t in self.design.terms]
+        if not labels:
+            raise FitError("the model has no random effects.")
+        if label is None:
+            return self.design.terms[0]
+        if label not in labels:
+            raise FitError(f"there is no random-effects term {label!r}. {suggestion(label, labels)}")
+        return self.design.term(label)
+
+    # -------------------------------------------------------------------------- printing
+
+    def __str__(self) -> str:
+        return str(self.summary())
+
+    def __repr__(self) -> str:
+        return str(self.summary())
+
+    def _repr_html_(self) -> str:
+        return self.summary()._repr_html_()
+
+    def _facts(self) -> tuple[str, ...]:
+        groups = [f"{name} ({count} levels)" for name, count in self.n_groups.items()]
+        by = f" in the groups of {', '.join(groups)}" if groups else ""
+        facts = [self.design.formula.text, f"{self.n_obs} rows{by}"]
+        if self.design.dropped:
+            names = listed(self.design.dropped)
+            facts.append(f"left out as combinations of other columns: {names}")
+        return tuple(facts)
+
+
+def _linear_predictor(
+    X: Array, beta: pd.Series[float], terms: tuple[RandomTerm, ...], b: Mapping[str, Array]
+) -> Array:
+    eta = X @ beta.to_numpy()
+    for term in terms:
+        known = np.vstack([b[term.label], np.zeros(term.n_coefs)])  # row -1: a new level
+        eta = eta + np.sum(term.columns * known[term.codes], axis=1)
+    return np.asarray(eta)
+
+
+def _refuse_unseen(term: RandomTerm, rows: pd.Index[Any]) -> None:
+    unseen = term.codes < 0
+    if unseen.any():
+        message = (
+            f"{unseen.sum()} rows have levels of `{term.factor}` that the model has not seen "
+            f"(rows {listed(rows[unseen])}): predict them with groups='new' (a new group, expected "
+            "random effects zero) or groups='population'."
+        )
+        raise DataError(message)
+
+
+def _by_level(term: RandomTerm, values: Array, names: tuple[str, ...]) -> pd.DataFrame:
+    return pd.DataFrame(values, index=term.levels.rename(term.factor), columns=pd.Index(names))
+
+
+def _unique_heads(table: pd.DataFrame) -> pd.DataFrame:
+    """Make repeated empty heads different, by spaces, so that columns can be told apart."""
+    heads = [h if h else " " * i for i, h in enumerate(table.columns)]
+    return table.set_axis(pd.Index(heads), axis=1)
