@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from ranef import distributions
 from ranef.design import Design, RandomTerm
-from ranef.distributions import LKJ, Gamma, HalfNormal, Prior
+from ranef.distributions import LKJ, Gamma, HalfNormal, InverseGamma, Prior
 from ranef.errors import FitError
 from ranef.priors import AT_MEAN, PriorRow, Priors, TermPriors
 
@@ -178,6 +178,7 @@ def _is_integer(value: object) -> TypeGuard[int]:
 def _tree(model: pm.Model, tree: xr.DataTree, kept: Sequence[str]) -> xr.DataTree:
     import xarray as xr
 
+    stats = tree["sample_stats"].to_dataset()
     observed = {
         rv.name: xr.DataArray(
             model.rvs_to_values[rv].data,
@@ -189,7 +190,7 @@ def _tree(model: pm.Model, tree: xr.DataTree, kept: Sequence[str]) -> xr.DataTre
     return xr.DataTree.from_dict(
         {
             "posterior": tree["posterior"].to_dataset()[list(kept)],
-            "sample_stats": tree["sample_stats"].to_dataset(),
+            "sample_stats": stats.drop_vars([k for k, v in stats.items() if v.dtype == object]),
             "observed_data": xr.Dataset(observed),
         }
     )
@@ -378,14 +379,16 @@ def _records(rv: Variable, n: int = 1) -> list[Prior]:
     op = rv.owner.op
     numbers = [np.atleast_1d(x) for x in constant_fold(tuple(op.dist_params(rv.owner)))]
     rows = zip(*(np.broadcast_to(x, max(n, x.size)).tolist() for x in numbers), strict=True)
-    make = _FROM_PYMC.get(op._print_name[0]) or getattr(distributions, op._print_name[0])
+    name = type(op).__name__.removesuffix("RV")
+    make = _FROM_PYMC.get(name) or getattr(distributions, name)
     return [make(*row) for row in rows]
 
 
-# PyMC's own parameters, where they are not those of the record; a Beta variable stands for an LKJ
+# Where PyMC's names and numbers are not those of the record; a Beta variable stands for an LKJ
 _FROM_PYMC: Mapping[str, Callable[..., Prior]] = {
     "HalfNormal": lambda _, sigma: HalfNormal(sigma),
     "Gamma": lambda alpha, scale: Gamma(alpha, 1 / scale),
+    "InvGamma": InverseGamma,
     "Beta": lambda alpha, _: LKJ(alpha),
 }
 

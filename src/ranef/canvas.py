@@ -26,7 +26,7 @@ type Floats = NDArray[np.float64]
 REGIONS = (0.5, 0.95)
 
 # The blue of the colour-blind-safe palette of Okabe and Ito, and a tint of it.
-ACCENT, TINT, GREY, PALE = "#0072B2", "#8FC1E0", "0.45", "0.9"
+ACCENT, TINT, GREY = "#0072B2", "#8FC1E0", "0.45"
 MAX_NAMED_ROWS = 60
 MAX_NAMED_POINTS = 30
 MIN_ROW_POINTS = 7.0
@@ -186,7 +186,7 @@ def _note(axes: Axes, text: str, corner: tuple[float, float], **place: Any) -> N
 
 
 def _strip(axes: Axes, grid: Literal["x", "both"]) -> None:
-    axes.grid(axis=grid, color=PALE, linewidth=0.6)
+    axes.grid(axis=grid, color=GREY, alpha=0.2, linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(axis="y", length=0)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,15 +37,20 @@ class Shape:
     @property
     def places(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         """Rows and columns of the free elements, in the order of theta."""
-        if not self.correlated:
-            return np.arange(self.k), np.arange(self.k)
-        columns, rows = np.triu_indices(self.k)
-        return rows, columns
+        return _places(self.k, self.correlated)
 
     @property
     def n_theta(self) -> int:
         """The number of free elements."""
         return self.k * (self.k + 1) // 2 if self.correlated else self.k
+
+
+@cache
+def _places(k: int, correlated: bool) -> tuple[NDArray[np.intp], NDArray[np.intp]]:  # noqa: FBT001
+    if not correlated:
+        return np.arange(k), np.arange(k)
+    columns, rows = np.triu_indices(k)
+    return rows, columns
 
 
 def factors(theta: Array, shapes: Sequence[Shape]) -> list[Array]:

@@ -216,7 +216,7 @@ def _record(name: str) -> _Dataset:
 
 def _dtype(record: _Dataset, column: str, frame: pd.DataFrame) -> pd.CategoricalDtype:
     levels = record.levels.get(column) or _in_order(frame[column].unique().tolist())
-    return pd.CategoricalDtype(levels, ordered=column in record.ordered)
+    return pd.CategoricalDtype(list(levels), ordered=column in record.ordered)
 
 
 def _in_order(labels: list[str]) -> list[str]:

@@ -162,7 +162,7 @@ class LKJ(Prior):
 
 
 def _check_number(record: str, name: str, value: object) -> None:
-    if not isinstance(value, Real) or isinstance(value, bool) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
         raise FitError(f"{record}: {name} must be a finite number, got {value!r}")
     if name not in _LOCATIONS and value <= 0:
         raise FitError(f"{record}: {name} must be positive, got {value}")

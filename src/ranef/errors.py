@@ -62,7 +62,7 @@ class ConvergenceWarning(RanefWarning):
 
 
 class Convergence(Enum):
-    """How an optimisation ended. The value is the message for the user."""
+    """How an optimisation or a sampling ended. The value is the message for the user."""
 
     CONVERGED = "The optimiser converged."
     SINGULAR = (
@@ -77,11 +77,16 @@ class Convergence(Enum):
         "The optimiser could not improve the objective although its gradient has not vanished; "
         "the estimates may not be at the optimum. Rescaling the predictors can help."
     )
+    MIXED = "The chains agree and nothing speaks against their draws."
+    NOT_MIXED = (
+        "The draws should not be relied on as they are: the diagnostics say what is wrong and what "
+        "to do."
+    )
 
     @property
     def ok(self) -> bool:
-        """Whether the estimates are at an optimum."""
-        return self in (Convergence.CONVERGED, Convergence.SINGULAR)
+        """Whether the numbers can be relied on."""
+        return self in (Convergence.CONVERGED, Convergence.SINGULAR, Convergence.MIXED)
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:

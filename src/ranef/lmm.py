@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
-from scipy.linalg import lapack
+from scipy.linalg import blas, lapack
 
 from ranef.crossproducts import CrossProducts, Link
 from ranef.design import Codes
@@ -444,10 +444,13 @@ def _cholesky(M: Array) -> Array:
 
 
 def _solve(L: Array, right: Array, *, transposed: bool = False) -> Array:
-    if not len(L):
+    """Solve with a lower triangle. BLAS, as LAPACK's dtrtrs starts threads for 2 x 2 matrices."""
+    if not right.size:
         return np.zeros_like(right)
-    return np.asarray(lapack.dtrtrs(L, right, lower=1, trans=int(transposed))[0])
+    if right.ndim == 1:
+        return np.asarray(blas.dtrsv(L, right, lower=1, trans=int(transposed)))
+    return np.asarray(blas.dtrsm(1.0, L, right, lower=1, trans_a=int(transposed)))
 
 
 def _upper_solve(R: Array, right: Array) -> Array:
-    return np.asarray(lapack.dtrtrs(R, right, lower=0)[0])
+    return _solve(R.T, right, transposed=True)

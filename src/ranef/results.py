@@ -278,10 +278,10 @@ class Fit(ABC):
         table = self.varcorr().table
         named = {**self.fixef().to_dict(), "sigma": self.sigma}
         for row in table.itertuples():
-            if row.var1 is not None and row.grp != "Residual":
-                inner = row.var1 if row.var2 is None else f"{row.var1}, {row.var2}"
-                kind = "sd" if row.var2 is None else "corr"
-                named[f"{kind}_{row.grp}[{inner}]"] = row.sdcor
+            if isinstance(row.var2, str):
+                named[f"corr_{row.grp}[{row.var1}, {row.var2}]"] = row.sdcor
+            elif isinstance(row.var1, str):
+                named[f"sd_{row.grp}[{row.var1}]"] = row.sdcor
         return pd.Series(named, name="estimate")
 
     # -------------------------------------------------------------------------- pictures
@@ -333,7 +333,7 @@ class Fit(ABC):
         term : str, optional
             Label of the term; the first by default.
         coefs : str or sequence of str, optional
-            One coefficient (lines) or two (arrows with the covariance ellipse); the first two by
+            One coefficient (rows) or two (arrows with the covariance ellipse); the first two by
             default.
         **style
             `ax=` and whatever else `ranef.plots.shrinkage` takes.
@@ -406,3 +406,31 @@ def _unique_heads(table: pd.DataFrame) -> pd.DataFrame:
     """Make repeated empty heads different, by spaces, so that columns can be told apart."""
     heads = [h if h else " " * i for i, h in enumerate(table.columns)]
     return table.set_axis(pd.Index(heads), axis=1)
+
+
+def side_by_side(fits: Mapping[str, Fit]) -> pd.DataFrame:
+    """Tabulate the estimates of several fits, one column a fit.
+
+    Parameters
+    ----------
+    fits : mapping of str to Fit
+        Fits by the name that heads their column; any methods together.
+
+    Returns
+    -------
+    DataFrame
+        Rows are parameters, named as in `Fit.estimates`; nan where a fit has no such parameter.
+
+    Examples
+    --------
+    >>> import ranef as rf
+    >>> model = rf.Model("Yield ~ 1 + (1 | Batch)", rf.load_dataset("Dyestuff"))
+    >>> rf.side_by_side({"REML": model.fit(), "ML": model.fit("ml")}).round(2)
+                             REML       ML
+    Intercept             1527.50  1527.50
+    sigma                   49.51    49.51
+    sd_Batch[Intercept]     42.00    37.26
+    """
+    columns = {name: fit.estimates() for name, fit in fits.items()}
+    rows = list(dict.fromkeys(row for column in columns.values() for row in column.index))
+    return pd.DataFrame({name: column.reindex(rows) for name, column in columns.items()})

@@ -1,0 +1,246 @@
+"""How far to trust draws from a posterior, and the table of what they say.
+
+Works on the `xarray.DataTree` of a sampled model with chains and draws, whoever sampled it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ranef.errors import FitError
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+type Array = NDArray[np.float64]
+
+TAILS = (0.05, 0.95)
+MAX_RHAT, MIN_ESS, MIN_BFMI = 1.01, 400.0, 0.3
+
+
+@dataclass(frozen=True)
+class Diagnostics:
+    """What the draws say about the sampler.
+
+    Attributes
+    ----------
+    draws : int
+        Number of draws of all chains together.
+    divergences : int
+        Number of draws after which the simulated trajectory diverged.
+    max_treedepth : float
+        Share of draws whose trajectory was cut off at its greatest length.
+    rhat, rhat_of : float, str
+        The largest R-hat, and of what.
+    ess_bulk, ess_bulk_of : float, str
+        The smallest effective sample size in the bulk, and of what.
+    ess_tail, ess_tail_of : float, str
+        The smallest effective sample size in the tails, and of what.
+    bfmi : float
+        The smallest energy Bayesian fraction of missing information of a chain.
+
+    Notes
+    -----
+    Thresholds: R-hat 1.01 and effective sample size 400 (Vehtari, Gelman, Simpson, Carpenter &
+    Bürkner 2021, Bayesian Analysis 16, 667-718), E-BFMI 0.3 (Betancourt 2016, arXiv:1604.00695).
+    """
+
+    draws: int
+    divergences: int
+    max_treedepth: float
+    rhat: float
+    rhat_of: str
+    ess_bulk: float
+    ess_bulk_of: str
+    ess_tail: float
+    ess_tail_of: str
+    bfmi: float
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing speaks against the draws."""
+        return not any(self._problems())
+
+    def messages(self) -> tuple[str, ...]:
+        """Return what is wrong and what to do about it, or one sentence that all is well."""
+        all_well = (
+            f"No divergences in {self.draws} draws; R-hat at most {self.rhat:.3f}, effective "
+            f"sample size at least {min(self.ess_bulk, self.ess_tail):.0f}, "
+            f"E-BFMI at least {self.bfmi:.2f}."
+        )
+        return tuple(self._problems()) or (all_well,)
+
+    def _problems(self) -> Iterator[str]:
+        if self.divergences:
+            yield (
+                f"{self.divergences} of {self.draws} draws diverged, so a part of the posterior "
+                "may be missing. Raise `target_accept` (to 0.99, say), try `centered=True`, or "
+                "give stronger priors."
+            )
+        if not self.rhat <= MAX_RHAT:
+            yield (
+                f"R-hat of `{self.rhat_of}` is {self.rhat:.3f}, above {MAX_RHAT}: the chains do "
+                "not agree. Raise `tune` and `draws`; if that does not help, try `centered=True`, "
+                "centre the predictors, or give stronger priors."
+            )
+        for part, ess, name in (
+            ("bulk", self.ess_bulk, self.ess_bulk_of),
+            ("tails", self.ess_tail, self.ess_tail_of),
+        ):
+            if not ess >= MIN_ESS:
+                yield (
+                    f"The effective sample size of `{name}` is {ess:.0f} in the {part}, below "
+                    f"{MIN_ESS:.0f}: the numbers are noisy. Raise `draws`."
+                )
+        if not self.bfmi >= MIN_BFMI:
+            yield (
+                f"E-BFMI is {self.bfmi:.2f}, below {MIN_BFMI}: the chains hardly reach the tails. "
+                "Raise `tune`, try `centered=True`, or give stronger priors."
+            )
+
+
+def diagnose(tree: xr.DataTree) -> Diagnostics:
+    """Check the draws of a posterior.
+
+    Parameters
+    ----------
+    tree : xarray.DataTree
+        With groups `posterior` and `sample_stats` (`diverging`, `energy`, `maxdepth_reached`).
+
+    Returns
+    -------
+    Diagnostics
+        The worst of every check; what never varies is left out.
+    """
+    import arviz as az  # type: ignore[import-untyped]
+
+    stats = tree["sample_stats"].to_dataset()
+    draws = {k: v for k, v in _quantities(tree, include_b=True).items() if np.ptp(v) > 0}
+    names, values = list(draws), np.stack(list(draws.values()), axis=-1)
+    rhat, bulk, tail = az.rhat(values), az.ess(values), az.ess(values, method="tail", prob=TAILS)
+    high, low, low_tail = _worst(rhat), _worst(-bulk), _worst(-tail)
+    return Diagnostics(
+        draws=int(values.shape[0] * values.shape[1]),
+        divergences=int(stats["diverging"].sum()),
+        max_treedepth=float(stats["maxdepth_reached"].mean()),
+        rhat=float(rhat[high]),
+        rhat_of=names[high],
+        ess_bulk=float(bulk[low]),
+        ess_bulk_of=names[low],
+        ess_tail=float(tail[low_tail]),
+        ess_tail_of=names[low_tail],
+        bfmi=float(_bfmi(stats["energy"].to_numpy()).min()),
+    )
+
+
+def summarise(tree: xr.DataTree, prob: float = 0.95, *, include_b: bool = False) -> pd.DataFrame:
+    """Tabulate the posterior.
+
+    Parameters
+    ----------
+    tree : xarray.DataTree
+        With a group `posterior`, dimensions (chain, draw, ...).
+    prob : float
+        Probability of the highest posterior density intervals.
+    include_b : bool
+        Whether to list the random effects too.
+
+    Returns
+    -------
+    DataFrame
+        Index `Days`, `sigma`, `sd_Subject[Days]`, `corr_Subject[Intercept, Days]` and so on;
+        columns `mean`, `sd`, `lower`, `upper`, `ess_bulk`, `ess_tail`, `r_hat`, `mcse_mean`.
+
+    Raises
+    ------
+    FitError
+        If `prob` does not lie between 0 and 1.
+    """
+    import arviz as az
+
+    draws = _quantities(tree, include_b=include_b)
+    values = np.stack(list(draws.values()), axis=-1)
+    lower, upper = hdi(values, prob)
+    columns = {
+        "mean": values.mean((0, 1)),
+        "sd": values.std((0, 1), ddof=1),
+        "lower": lower,
+        "upper": upper,
+        "ess_bulk": az.ess(values),
+        "ess_tail": az.ess(values, method="tail", prob=TAILS),
+        "r_hat": az.rhat(values),
+        "mcse_mean": az.mcse(values, method="mean"),
+    }
+    return pd.DataFrame(columns, index=list(draws))
+
+
+def hdi(draws: Array, prob: float = 0.95) -> tuple[Array, Array]:
+    """Return the bounds of highest posterior density intervals.
+
+    Parameters
+    ----------
+    draws : ndarray, shape (chain, draw, ...)
+    prob : float
+        Probability inside the interval.
+
+    Returns
+    -------
+    lower, upper : ndarray, shape (...)
+        The shortest interval with that share of the draws.
+
+    Raises
+    ------
+    FitError
+        If `prob` does not lie between 0 and 1.
+
+    Examples
+    --------
+    >>> draws = np.random.default_rng(1).exponential(size=(4, 25_000))
+    >>> lower, upper = hdi(draws, 0.5)
+    >>> bool(lower < 0.01 and abs(upper - np.log(2)) < 0.02)
+    True
+    """
+    import arviz as az
+
+    if not 0 < prob < 1:
+        raise FitError(f"`prob` must lie between 0 and 1, got {prob!r}.")
+    bounds = np.asarray(az.hdi(draws, prob=prob, axis=(0, 1)))
+    return bounds[..., 0], bounds[..., 1]
+
+
+def _quantities(tree: xr.DataTree, *, include_b: bool) -> dict[str, Array]:
+    """Return the draws (chain, draw) of every number, each correlation once."""
+    posterior = tree["posterior"].to_dataset()
+    kept = (str(v) for v in posterior.data_vars if include_b or not str(v).startswith("b_"))
+    return {label: draws for name in kept for label, draws in _elements(posterior, name)}
+
+
+def _elements(posterior: xr.Dataset, name: str) -> Iterator[tuple[str, Array]]:
+    values: Any = posterior[name].to_numpy()
+    labels = [posterior[dim].to_numpy().tolist() for dim in posterior[name].dims[2:]]
+    indices: Any = np.ndindex(values.shape[2:])
+    if name.startswith("corr_"):
+        indices = combinations(range(len(labels[0])), 2)
+    for index in indices:
+        parts = [str(part[i]) for part, i in zip(labels, index, strict=True)]
+        inside = f"[{', '.join(parts)}]" if parts else ""
+        plain = name == "beta" and parts[0] not in posterior
+        yield (parts[0] if plain else f"{name}{inside}"), values[:, :, *index]
+
+
+def _worst(values: Array) -> int:
+    """Return the position of the greatest value; what could not be computed counts as worst."""
+    return int(np.argmax(np.where(np.isnan(values), math.inf, values)))
+
+
+def _bfmi(energy: Array) -> Array:
+    """Return E-BFMI of each chain (chain, draw): Betancourt (2016), equation 3."""
+    return np.square(np.diff(energy)).sum(-1) / (energy.shape[-1] * energy.var(-1))
