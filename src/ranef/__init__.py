@@ -50,7 +50,7 @@ _HOMES = {
     "side_by_side": "results",
 }
 
-__all__ = [  # noqa: PLE0604 -- plain strings
+__all__ = [
     "Convergence",
     "ConvergenceWarning",
     "DataError",

@@ -46,7 +46,7 @@ class Shape:
 
 
 @cache
-def _places(k: int, correlated: bool) -> tuple[NDArray[np.intp], NDArray[np.intp]]:  # noqa: FBT001
+def _places(k: int, correlated: bool) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     if not correlated:
         return np.arange(k), np.arange(k)
     columns, rows = np.triu_indices(k)
@@ -126,7 +126,9 @@ def diagonal_places(shapes: Sequence[Shape]) -> NDArray[np.bool_]:
     return np.concatenate(parts) if parts else np.empty(0, dtype=bool)
 
 
-def theta_names(labels: Sequence[str], coefs: Sequence[Sequence[str]], shapes: Sequence[Shape]) -> list[str]:
+def theta_names(
+    labels: Sequence[str], coefs: Sequence[Sequence[str]], shapes: Sequence[Shape]
+) -> list[str]:
     """Return lme4's names of the elements of theta.
 
     Examples

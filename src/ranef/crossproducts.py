@@ -187,7 +187,11 @@ def _incidence(codes: Codes, m: int, values: Array) -> sparse.csr_array:
 
 
 def _link(
-    terms: Sequence[RandomTerm], columns: list[Array], chain: list[int], others: list[int], fixed: Array
+    terms: Sequence[RandomTerm],
+    columns: list[Array],
+    chain: list[int],
+    others: list[int],
+    fixed: Array,
 ) -> Link:
     i, *later = chain
     term, m, k = terms[i], terms[i].n_levels, terms[i].n_coefs
@@ -227,7 +231,8 @@ def _rest(
     S[q:, q:] = fixed.T @ fixed
     if others:
         Zt = sparse.vstack(
-            [_incidence(terms[j].codes, terms[j].n_levels, columns[j]) for j in others], format="csr"
+            [_incidence(terms[j].codes, terms[j].n_levels, columns[j]) for j in others],
+            format="csr",
         )
         S[:q, :q] = (Zt @ Zt.T).toarray()
         S[:q, q:] = Zt @ fixed

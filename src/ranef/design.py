@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -364,8 +365,15 @@ def _first_coded(interpreter: Interpreter, part: RandomPart) -> Coded:
 
 
 def _in_lme4_order(random: list[Coded]) -> list[Coded]:
-    """Sort by decreasing number of levels; equal numbers stay in the formula's order."""
-    return sorted(random, key=lambda coded: -len(coded[2].levels))
+    """Sort by decreasing number of levels, as lme4's mkReTrms does.
+
+    Terms that are in that order already stay as they are; sorting reverses the equal ones.
+    """
+    counts = [len(factor.levels) for _, _, factor in random]
+    if all(a >= b for a, b in pairwise(counts)):
+        return random
+    ascending = sorted(range(len(random)), key=lambda i: counts[i])
+    return [random[i] for i in reversed(ascending)]
 
 
 def _labels(random: Sequence[Coded]) -> list[str]:

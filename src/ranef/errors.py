@@ -1,13 +1,12 @@
 """Exceptions, warnings, and the `Convergence` enumeration.
 
-    RanefError
-    ├── FormulaError     the formula cannot be read, or asks for something that is not allowed
-    ├── DataError        the data cannot carry the model that the formula asks for
-    └── FitError         a fit was asked for in a way that has no answer
-
-    RanefWarning
-    ├── DataWarning          rows or columns were left out
-    └── ConvergenceWarning   the numbers should not be trusted as they are
+- `RanefError`
+    - `FormulaError`: the formula cannot be read, or asks for something that is not allowed
+    - `DataError`: the data cannot carry the model that the formula asks for
+    - `FitError`: a fit was asked for in a way that has no answer
+- `RanefWarning`
+    - `DataWarning`: rows or columns were left out
+    - `ConvergenceWarning`: the numbers should not be trusted as they are
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.linalg import blas, lapack
 
-from ranef.crossproducts import CrossProducts, Link
+from ranef.crossproducts import CrossProducts
 from ranef.design import Codes
 
 Array = NDArray[np.float64]
@@ -44,7 +44,7 @@ class Absorbed:
     @property
     def k(self) -> int:
         """The number of coefficients."""
-        return self.D.shape[1]
+        return int(self.D.shape[1])
 
     @property
     def Y(self) -> Array:
@@ -260,12 +260,11 @@ def _chain_score(stage: Absorbed, bar: Array, above: tuple[Array, Array] | None)
     N = stage.N
     own = (N @ stage.D).sum(axis=0)
     F = N @ stage.B
-    if isinstance(stage.C, np.ndarray):
-        E: Array | sparse.csr_array = N @ stage.C
+    E = _times_left(N, stage.C)
+    if isinstance(E, np.ndarray):
         through = _contract(E @ bar, E)
     else:
-        E = _times_left(N, stage.C)
-        through = _sparse_quadratic(E, bar, stage.k)
+        through = _pattern_quadratic(E, bar, stage.k)
     if above is not None:
         front, cross = above[0][stage.parent], above[1][stage.parent]
         mixed = _contract(F @ cross, E)
@@ -337,9 +336,7 @@ def _inverse_bar(factorized: Factorized, size: int) -> Array:
     return bar
 
 
-def _rest_score(
-    factorized: Factorized, term: int, place: slice, size: int, weight: float
-) -> Array:
+def _rest_score(factorized: Factorized, term: int, place: slice, size: int, weight: float) -> Array:
     """Sum Z_l' P Z_l - weight (Z_l' e)(Z_l' e)' over the levels of a term of the rest."""
     cross, S = factorized.cross, factorized.S
     k = cross.shapes[term].k
@@ -393,7 +390,8 @@ def _times_left(V: Array, C: Array | sparse.csr_array) -> Array | sparse.csr_arr
         return np.asarray(V @ C)
     m, k = V.shape[:2]
     if k == 1:
-        return sparse.csr_array((C.data * np.repeat(V.ravel(), np.diff(C.indptr)), C.indices, C.indptr), C.shape)
+        data = C.data * np.repeat(V.ravel(), np.diff(C.indptr))
+        return sparse.csr_array((data, C.indices, C.indptr), C.shape)
     indptr, indices = np.arange(m + 1), np.arange(m)
     return sparse.csr_array(sparse.bsr_array((V, indices, indptr), shape=(m * k, m * k)) @ C)
 
@@ -424,8 +422,8 @@ def _contract(x: Array, y: Array | sparse.csr_array) -> Array:
     return np.array(found)
 
 
-def _sparse_quadratic(E: sparse.csr_array, bar: Array, k: int) -> Array:
-    """Return the sum over levels of E_l bar E_l' from the pattern of E'E alone."""
+def _pattern_quadratic(E: sparse.csr_array, bar: Array, k: int) -> Array:
+    """Return the sum over levels of E_l bar E_l', shape (k, k), from the pattern of E'E alone."""
     found = np.empty((k, k))
     for a in range(k):
         for b in range(a + 1):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -158,7 +157,9 @@ class Model:
         319.792389
         """
         if method not in ("reml", "ml"):
-            raise FitError(f"method={method!r} has no criterion. {suggestion(method, ['reml', 'ml'])}")
+            raise FitError(
+                f"method={method!r} has no criterion. {suggestion(method, ['reml', 'ml'])}"
+            )
         cross = self._cross_products
         size = sum(s.n_theta for s in cross.shapes)
         theta = np.asarray(theta, dtype=np.float64)
@@ -267,5 +268,5 @@ def fit(formula: str, data: object, method: str = "reml", **options: Any) -> Fit
     return model.fit(method, **{k: v for k, v in options.items() if k not in of_model})
 
 
-def _print_step(value: float, theta: np.ndarray) -> None:  # type: ignore[type-arg]
-    print(f"{value:14.6f}  {'  '.join(f'{t:.6f}' for t in theta)}")
+def _print_step(value: float, theta: np.ndarray) -> None:
+    print(f"{value:14.6f}  {'  '.join(f'{t:.6f}' for t in theta)}")  # noqa: T201 -- verbose=True

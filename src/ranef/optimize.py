@@ -221,6 +221,4 @@ def _finished(count: _Counter, x: Array, hessian: Array, ended: Convergence) -> 
     else:
         ended = Convergence.CONVERGED
     count.accept(value, x)
-    return Optimum(
-        x, value, gradient, hessian, decrement, count.calls, ended, tuple(count.steps)
-    )
+    return Optimum(x, value, gradient, hessian, decrement, count.calls, ended, tuple(count.steps))

@@ -86,7 +86,9 @@ class PointFit(Fit):
             and beta, as lme4's `ranef(condVar = TRUE)`.
         """
         z = normal_quantile(prob)
-        covariances = dict(zip((t.label for t in self.design.terms), self.estimate.b_cov, strict=True))
+        covariances = dict(
+            zip((t.label for t in self.design.terms), self.estimate.b_cov, strict=True)
+        )
         b = self._b()
         tables = []
         for term in self.design.terms:
@@ -180,11 +182,11 @@ class PointFit(Fit):
             for t, Lambda in zip(self.design.terms, self.estimate.Lambdas, strict=True)
         }
 
-    def Z(self) -> sparse.csc_array:  # noqa: N802 -- the paper's letter
+    def Z(self) -> sparse.csc_array:
         """Return the random-effects model matrix, n x q, sparse."""
         return matrices.random_effects_matrix(self.design)
 
-    def Lambda(self) -> sparse.csc_array:  # noqa: N802 -- the paper's letter
+    def Lambda(self) -> sparse.csc_array:
         """Return the relative covariance factor of all random effects, q x q, sparse."""
         return matrices.relative_factor(self.design, self.estimate.Lambdas)
 

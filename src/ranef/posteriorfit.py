@@ -69,7 +69,7 @@ class PosteriorFit(Fit):
         return VarCorr(sd, corr, cov, self.sigma, correlated)
 
     def ranef_table(self, prob: float = 0.95) -> pd.DataFrame:
-        """Return posterior means, sds and highest posterior density intervals of the random effects.
+        """Return posterior means, sds and HPD intervals of the random effects.
 
         Parameters
         ----------

@@ -18,6 +18,7 @@ from ranef.crossproducts import CrossProducts
 from ranef.errors import Convergence
 from ranef.estimates import Estimate
 from ranef.optimize import Optimum, Step, minimize
+from ranef.threads import threads_for
 
 Array = NDArray[np.float64]
 
@@ -43,13 +44,14 @@ def estimate(
         if on_step is not None:
             on_step(*_on_users_scale(cross, step))
 
-    optimum = minimize(
-        lambda x: criterion(cross, factors(x, shapes), reml=reml),
-        starting_theta(shapes),
-        simplify=lambda x: pack([_simplest(f) for f in factors(x, shapes)], shapes),
-        on_step=report,
-    )
-    return at_optimum(cross, optimum, reml=reml)
+    with threads_for(len(cross.rest)):
+        optimum = minimize(
+            lambda x: criterion(cross, factors(x, shapes), reml=reml),
+            starting_theta(shapes),
+            simplify=lambda x: pack([_simplest(f) for f in factors(x, shapes)], shapes),
+            on_step=report,
+        )
+        return at_optimum(cross, optimum, reml=reml)
 
 
 def criterion(cross: CrossProducts, Lambdas: list[Array], *, reml: bool) -> tuple[float, Array]:
@@ -85,9 +87,7 @@ def at_optimum(cross: CrossProducts, optimum: Optimum, *, reml: bool) -> Estimat
         vcov=variance * unscaled,
         sigma=float(np.sqrt(variance)),
         b=tuple(b @ T.T for b, T in zip(lmm.modes(factorized), inverses, strict=True)),
-        b_cov=tuple(
-            variance * (T @ c @ T.T) for c, T in zip(covariances, inverses, strict=True)
-        ),
+        b_cov=tuple(variance * (T @ c @ T.T) for c, T in zip(covariances, inverses, strict=True)),
         objective=optimum.value,
         singular=singular,
         convergence=converged,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -72,8 +73,8 @@ class VarCorr:
         for label, sd in self.sd.items():
             corr = self.corr[label].to_numpy()
             for i, name in enumerate(sd.index):
-                own = corr[i, :i] if label in self.correlated else []
-                words = [f"{r:.3f}" if np.isfinite(r) else "nan" for r in own]
+                above = range(i) if label in self.correlated else ()
+                words = [f"{corr[i, j]:.3f}" for j in above]
                 words += [""] * (width - len(words))
                 rows.append([sd[name] ** 2, sd[name], *words])
                 index.append((label if i == 0 else "", name))
@@ -120,7 +121,10 @@ class Fit(ABC):
 
     @abstractmethod
     def ranef_table(self, prob: float = 0.95) -> pd.DataFrame:
-        """Return the random effects as a tidy table, `term, level, coef, estimate, sd, lower, upper`."""
+        """Return the random effects as a tidy table.
+
+        Columns `term, level, coef, estimate, sd, lower, upper`.
+        """
 
     @abstractmethod
     def confint(self, method: str | None = None, prob: float = 0.95) -> pd.DataFrame:
@@ -212,7 +216,7 @@ class Fit(ABC):
         return self.convergence.ok
 
     def fitted(self) -> Array:
-        """Return the fitted values, random effects included, shape (n,), in the data's row order."""
+        """Return the fitted values, random effects included, shape (n,), in the data's order."""
         design = self.design
         return self.family.link.inverse(
             design.offset + _linear_predictor(design.X, self.fixef(), design.terms, self._b())
@@ -275,13 +279,17 @@ class Fit(ABC):
         The names are those of the posterior's variables: `Days`, `sigma`, `sd_Subject[Days]`,
         `corr_Subject[Intercept, Days]`.
         """
-        table = self.varcorr().table
-        named = {**self.fixef().to_dict(), "sigma": self.sigma}
-        for row in table.itertuples():
-            if isinstance(row.var2, str):
-                named[f"corr_{row.grp}[{row.var1}, {row.var2}]"] = row.sdcor
-            elif isinstance(row.var1, str):
-                named[f"sd_{row.grp}[{row.var1}]"] = row.sdcor
+        found = self.varcorr()
+        named = {str(name): float(value) for name, value in self.fixef().items()}
+        named["sigma"] = self.sigma
+        for label, sd in found.sd.items():
+            named |= {f"sd_{label}[{coef}]": float(sd[coef]) for coef in sd.index}
+            if label in found.correlated:
+                corr = found.corr[label]
+                named |= {
+                    f"corr_{label}[{a}, {b}]": float(corr.to_numpy()[i, j])
+                    for (i, a), (j, b) in combinations(enumerate(corr.index), 2)
+                }
         return pd.Series(named, name="estimate")
 
     # -------------------------------------------------------------------------- pictures
@@ -323,9 +331,7 @@ class Fit(ABC):
         label = self._interval_label.format(percent=f"{100 * prob:g} %")
         return plots.caterpillar(table, term=term, kind=kind, interval_label=label, **style)
 
-    def plot_shrinkage(
-        self, term: str | None = None, *, coefs: Any = None, **style: Any
-    ) -> Axes:
+    def plot_shrinkage(self, term: str | None = None, *, coefs: Any = None, **style: Any) -> Axes:
         """Draw how the model shrinks each group's own estimate: see `ranef.plots.shrinkage`.
 
         Parameters
@@ -353,7 +359,9 @@ class Fit(ABC):
         if label is None:
             return self.design.terms[0]
         if label not in labels:
-            raise FitError(f"there is no random-effects term {label!r}. {suggestion(label, labels)}")
+            raise FitError(
+                f"there is no random-effects term {label!r}. {suggestion(label, labels)}"
+            )
         return self.design.term(label)
 
     # -------------------------------------------------------------------------- printing
@@ -404,7 +412,7 @@ def _by_level(term: RandomTerm, values: Array, names: tuple[str, ...]) -> pd.Dat
 
 def _unique_heads(table: pd.DataFrame) -> pd.DataFrame:
     """Make repeated empty heads different, by spaces, so that columns can be told apart."""
-    heads = [h if h else " " * i for i, h in enumerate(table.columns)]
+    heads = [h or " " * i for i, h in enumerate(table.columns)]
     return table.set_axis(pd.Index(heads), axis=1)
 
 

@@ -38,7 +38,9 @@ def shrinkage_table(
         not determine it), partial pooling, complete pooling, and the number of rows.
     """
     population = np.array([beta.get(c, 0.0) for c in term.coefs])
-    own, counts = group_least_squares(term, _partial_residual(design, term, beta, b), design.weights)
+    own, counts = group_least_squares(
+        term, _partial_residual(design, term, beta, b), design.weights
+    )
     m, k = own.shape
     return pd.DataFrame(
         {

@@ -95,14 +95,14 @@ def wrapped(text: str, width: int = 100) -> str:
     return "\n".join([*lines, line])
 
 
-def _column(name: str, values: pd.Series) -> list[str]:  # type: ignore[type-arg]
+def _column(name: str, values: pd.Series) -> list[str]:
     if values.dtype.kind != "f":
         return [str(v) for v in values]
     spec = f".{_decimals(name, values.to_numpy())}"
     return ["" if np.isnan(v) else format(v, spec) for v in values]
 
 
-def _decimals(name: str, values: np.ndarray) -> str:  # type: ignore[type-arg]
+def _decimals(name: str, values: np.ndarray) -> str:
     """Return a format: six significant digits of the largest number, fixed point where readable."""
     if name in _EXACT:
         return "0f"

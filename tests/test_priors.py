@@ -1,0 +1,350 @@
+"""Who gets which prior."""
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ranef.datasets import load_dataset
+from ranef.design import build_design
+from ranef.errors import DataError, FitError
+from ranef.formula import read_formula
+from ranef.priors import (
+    LKJ,
+    Exponential,
+    Gamma,
+    HalfNormal,
+    HalfStudentT,
+    Normal,
+    StudentT,
+    Uniform,
+    resolve,
+)
+
+AT_MEAN = "at the mean of the predictors"
+
+
+def design(text, data, **options):
+    return build_design(read_formula(text), data, **options)
+
+
+@pytest.fixture(scope="module")
+def sleep():
+    return design("Reaction ~ Days + (Days | Subject)", load_dataset("sleepstudy"))
+
+
+@pytest.fixture(scope="module")
+def crossed():
+    rng = np.random.default_rng(5)
+    data = pd.DataFrame(
+        {
+            "y": rng.normal(10, 2, 60),
+            "x": rng.normal(50, 5, 60),
+            "f": rng.choice(["a", "b", "c"], 60),
+            "g": rng.choice(list("pqrst"), 60),
+            "h": rng.choice(list("uvw"), 60),
+        }
+    )
+    return design("y ~ x + f + (x + f | g) + (x || h)", data)
+
+
+def as_dict(priors):
+    return {(row.parameter, row.coef): row.prior for row in priors.rows()}
+
+
+# Defaults
+
+
+def test_defaults_of_sleepstudy(sleep):
+    y, days = load_dataset("sleepstudy")["Reaction"], load_dataset("sleepstudy")["Days"]
+    sy, sx = y.std(), days.std()
+    rows = [(r.parameter, r.coef, r.prior, r.note) for r in resolve(sleep).rows()]
+    assert [row[:2] + row[3:] for row in rows] == [
+        ("beta", "Intercept", AT_MEAN),
+        ("beta", "Days", ""),
+        ("sigma", "", ""),
+        ("sd_Subject", "Intercept", AT_MEAN),
+        ("sd_Subject", "Days", ""),
+        ("corr_Subject", "", AT_MEAN),
+    ]
+    expected = [
+        Normal(y.mean(), 2.5 * sy),
+        Normal(0, 2.5 * sy / sx),
+        HalfStudentT(3, sy),
+        HalfStudentT(3, sy),
+        HalfStudentT(3, sy / sx),
+        LKJ(2),
+    ]
+    for (*_, prior, _), wanted in zip(rows, expected, strict=True):
+        assert type(prior) is type(wanted)
+        assert vars(prior) == pytest.approx(vars(wanted), rel=1e-12)
+
+
+def test_the_defaults_by_name(sleep):
+    priors = resolve(sleep, "default")
+    assert priors == resolve(sleep)
+    assert priors.intercept == priors.beta[0]
+    assert priors.slopes == {"Days": priors.beta[1]}
+    assert priors.centred
+    assert priors.centres == (0.0, 4.5)
+    assert priors.terms[0].centred
+    assert priors.terms[0].centres == (0.0, 4.5)
+
+
+def test_indicators_have_scale_one_and_are_centred_in_the_fixed_part_only(crossed):
+    priors = resolve(crossed)
+    sy = crossed.y.std(ddof=1)
+    assert priors.slopes["f[T.b]"] == Normal(0, 2.5 * sy)
+    assert priors.centres == pytest.approx((0.0, *crossed.X[:, 1:].mean(axis=0)))
+    g, h = priors.terms
+    assert (g.label, h.label) == ("g", "h")
+    assert g.sd[2] == HalfStudentT(3, sy)
+    assert g.centres == pytest.approx((0.0, crossed.X[:, 1].mean(), 0.0, 0.0))
+    assert (h.corr, h.centred, h.centres) == (None, False, (0.0, 0.0))
+
+
+def test_nothing_is_centred_without_an_intercept():
+    data = load_dataset("sleepstudy")
+    priors = resolve(design("Reaction ~ 0 + Days + (0 + Days | Subject)", data))
+    assert priors.intercept is None
+    assert (priors.centred, priors.centres) == (False, (0.0,))
+    assert (priors.terms[0].centred, priors.terms[0].centres) == (False, (0.0,))
+    assert {row.note for row in priors.rows()} == {""}
+
+
+def test_an_intercept_alone_is_not_at_the_mean_of_anything():
+    priors = resolve(design("Reaction ~ 1 + (1 | Subject)", load_dataset("sleepstudy")))
+    assert not priors.centred
+    assert priors.intercept.mu == pytest.approx(298.5079, abs=1e-4)
+
+
+def test_an_offset_is_taken_off_the_response_first():
+    data = load_dataset("sleepstudy").assign(known=lambda d: 1000.0 * d["Days"])
+    moved = data.assign(Reaction=data["Reaction"] + data["known"])
+    with_offset = resolve(design("Reaction ~ Days + (Days | Subject)", moved, offset="known"))
+    plain = resolve(design("Reaction ~ Days + (Days | Subject)", data))
+    for (key, prior), wanted in zip(as_dict(with_offset).items(), plain.rows(), strict=True):
+        assert key == (wanted.parameter, wanted.coef)
+        assert vars(prior) == pytest.approx(vars(wanted.prior), rel=1e-9, abs=1e-9)
+
+
+def test_the_scale_of_the_weights_is_the_scale_of_sigma():
+    data = load_dataset("sleepstudy")
+    text = "Reaction ~ Days + (1 | Subject)"
+    heavy = resolve(design(text, data, weights=np.full(len(data), 100.0)))
+    assert heavy.sigma.sigma == pytest.approx(10 * resolve(design(text, data)).sigma.sigma)
+
+
+def test_a_constant_column_is_measured_by_its_size():
+    data = load_dataset("sleepstudy").assign(one=5.0)
+    priors = resolve(design("Reaction ~ 0 + one + (1 | Subject)", data))
+    sy = data["Reaction"].std()
+    assert priors.slopes["one"].sigma == pytest.approx(2.5 * sy / 5)
+
+
+def test_a_constant_response_gives_no_scale():
+    data = load_dataset("sleepstudy").assign(Reaction=1.0)
+    flat = design("Reaction ~ 1 + (1 | Subject)", data)
+    message = (
+        "The response `Reaction` does not vary, so the default priors have no scale; "
+        "give priors for all parameters."
+    )
+    with pytest.raises(DataError, match=f"^{re.escape(message)}$"):
+        resolve(flat)
+    half = HalfNormal(1)
+    given = {"Intercept": Normal(0, 1), "sigma": half, "sd": half}
+    assert resolve(flat, given).terms[0].sd == (half,)
+
+
+def moved_and_scaled(text, a, c, d, e):
+    """Return a design of y and x, and one of a + c y and d + e x."""
+    rng = np.random.default_rng(3)
+    data = pd.DataFrame({"x": rng.normal(7, 2, 40), "g": np.arange(40) % 8})
+    data["y"] = 3 + 2 * data["x"] + rng.normal(size=40)
+    other = data.assign(x=d + e * data["x"], y=a + c * data["y"])
+    return design(text, data), design(text, other)
+
+
+def implied_normal(priors):
+    """Return mean and covariance of (b0, b1) at zero predictors."""
+    change = np.array([[1.0, -priors.centres[1]], [0.0, 1.0]])
+    mean, sd = (np.array([getattr(p, name) for p in priors.beta]) for name in ("mu", "sigma"))
+    return change @ mean, change @ np.diag(sd**2) @ change.T
+
+
+def test_default_priors_of_the_fixed_effects_follow_the_data():
+    a, c, d, e = -20.0, 3.0, 100.0, -0.25
+    before, after = map(resolve, moved_and_scaled("y ~ x + (x | g)", a, c, d, e))
+    # y = b0 + b1 x is a + c y = (a + c b0 - c b1 d / e) + (c / e) b1 (d + e x)
+    map_ = np.array([[c, -c * d / e], [0.0, c / e]])
+    mean, cov = implied_normal(before)
+    mean_after, cov_after = implied_normal(after)
+    # where e is negative the order of magnitude of b1 stays, its scale is positive
+    np.testing.assert_allclose(mean_after, map_ @ mean + [a, 0.0], rtol=1e-9)
+    np.testing.assert_allclose(cov_after, map_ @ cov @ map_.T, rtol=1e-9)
+
+
+def test_default_priors_of_the_variances_follow_the_data():
+    c, e = 3.0, 0.25
+    before, after = map(resolve, moved_and_scaled("y ~ x + (x | g)", -20.0, c, 100.0, e))
+    assert after.sigma.sigma == pytest.approx(c * before.sigma.sigma)
+    sds = [np.array([sd.sigma for sd in priors.terms[0].sd]) for priors in (before, after)]
+    np.testing.assert_allclose(sds[1], sds[0] * [c, c / e], rtol=1e-9)
+    assert after.terms[0].centres[1] == pytest.approx(100 + e * before.terms[0].centres[1])
+
+
+# What the user gives
+
+
+def test_what_is_not_named_keeps_its_default(sleep):
+    given = resolve(sleep, {"Days": Normal(0, 20)})
+    assert given.slopes == {"Days": Normal(0, 20)}
+    assert given.intercept == resolve(sleep).intercept
+    assert given.centred
+    assert (given.sigma, given.terms) == (resolve(sleep).sigma, resolve(sleep).terms)
+
+
+def test_a_prior_of_the_intercept_holds_at_zero_predictors(sleep):
+    given = resolve(sleep, {"Intercept": Normal(250, 100)})
+    assert given.intercept == Normal(250, 100)
+    assert (given.centred, given.centres) == (False, (0.0, 0.0))
+    assert given.terms[0].centred
+
+
+@pytest.mark.parametrize(
+    "priors",
+    [
+        {"sd": HalfNormal(10)},
+        {"sd": {"Days": HalfNormal(10)}},
+        {"sd_Subject": {"Intercept": HalfNormal(10)}},
+        {"corr": LKJ(1)},
+        {"corr_Subject": LKJ(1)},
+    ],
+    ids=str,
+)
+def test_any_prior_of_a_term_holds_at_zero_predictors(sleep, priors):
+    given = resolve(sleep, priors)
+    assert (given.terms[0].centred, given.terms[0].centres) == (False, (0.0, 0.0))
+    assert given.centred
+
+
+def test_a_prior_of_one_term_leaves_the_others_centred():
+    data = load_dataset("sleepstudy").assign(half=lambda d: d["Days"] % 2)
+    two = design("Reaction ~ Days + (Days | Subject) + (Days | half)", data)
+    given = resolve(two, {"sd_half": HalfNormal(10)})
+    assert [term.centred for term in given.terms] == [True, False]
+
+
+def test_the_more_specific_key_wins(crossed):
+    e1, e2, e3, e4 = (Exponential(scale) for scale in (1, 2, 3, 4))
+    given = resolve(
+        crossed,
+        {
+            "f[T.b]": Normal(0, 1),
+            "beta": {"f[T.b]": Normal(0, 2), "f[T.c]": Normal(0, 3)},
+            "sd_g": {"x": e1},
+            "sd": {"x": e2, "Intercept": e3},
+            "sd_h": e4,
+            "corr": LKJ(3),
+            "corr_g": LKJ(4),
+        },
+    )
+    found = as_dict(given)
+    default = as_dict(resolve(crossed))
+    assert found["beta", "f[T.b]"] == Normal(0, 1)
+    assert found["beta", "f[T.c]"] == Normal(0, 3)
+    assert found["beta", "x"] == default["beta", "x"]
+    assert [found["sd_g", coef] for coef in ("Intercept", "x")] == [e3, e1]
+    assert found["sd_g", "f[T.b]"] == default["sd_g", "f[T.b]"]
+    assert [found["sd_h", coef] for coef in ("Intercept", "x")] == [e4, e4]
+    assert found["corr_g", ""] == LKJ(4)
+
+
+def test_classes_reach_all_their_members(crossed):
+    given = resolve(crossed, {"beta": StudentT(3, 0, 1), "sd": Gamma(2, 1), "sigma": Uniform(0, 9)})
+    assert set(given.slopes.values()) == {StudentT(3, 0, 1)}
+    assert {sd for term in given.terms for sd in term.sd} == {Gamma(2, 1)}
+    assert given.sigma == Uniform(0, 9)
+    assert isinstance(given.intercept, Normal)
+
+
+def test_a_column_named_like_a_class_is_reached_through_beta():
+    data = load_dataset("sleepstudy").rename(columns={"Days": "sigma"})
+    clash = design("Reaction ~ sigma + (1 | Subject)", data)
+    given = resolve(clash, {"sigma": HalfNormal(5), "beta": {"sigma": Normal(0, 7)}})
+    assert given.sigma == HalfNormal(5)
+    assert given.slopes == {"sigma": Normal(0, 7)}
+
+
+MODEL = "`Intercept`, `Days`, `beta`, `sigma`, `sd`, `corr`, `sd_Subject`, `corr_Subject`"
+
+
+@pytest.mark.parametrize(
+    ("priors", "message"),
+    [
+        ("weak", "There are no priors named `weak`. Known names: `default`."),
+        (3, "`priors` is a name or a dict from parameter to prior, got 3."),
+        (
+            {"days": Normal(0, 1)},
+            "priors: `days` is no parameter of this model. Did you mean `Days`?",
+        ),
+        (
+            {"rho": LKJ(1)},
+            f"priors: `rho` is no parameter of this model. Known names: {MODEL}.",
+        ),
+        (
+            {"sd_Subject": {"days": HalfNormal(1)}},
+            "priors: `sd_Subject` has no coefficient `days`. Did you mean `Days`?",
+        ),
+        (
+            {"beta": {"Intercept": Normal(0, 1)}},
+            "priors: `beta` has no coefficient `Intercept`. Known names: `Days`.",
+        ),
+        (
+            {"Days": 3},
+            "priors: `Days` needs a prior such as Normal or StudentT, not 3.",
+        ),
+        (
+            {"sigma": {"Days": HalfNormal(1)}},
+            "priors: `sigma` needs a prior such as HalfNormal, HalfStudentT, Exponential or Gamma, "
+            "not {'Days': HalfNormal(sigma=1)}.",
+        ),
+        (
+            {"sd": {"Days": Normal(0, 10)}},
+            "priors: Normal(0, 10) does not fit `sd[Days]`, which is a standard deviation; "
+            "give a prior such as HalfNormal, HalfStudentT, Exponential or Gamma.",
+        ),
+        (
+            {"sd": Uniform(-1, 1)},
+            "priors: Uniform(-1, 1) does not fit `sd`, which is a standard deviation; "
+            "give a prior such as HalfNormal, HalfStudentT, Exponential or Gamma.",
+        ),
+        (
+            {"sigma": LKJ(2)},
+            "priors: LKJ(2) does not fit `sigma`, which is a standard deviation; "
+            "give a prior such as HalfNormal, HalfStudentT, Exponential or Gamma.",
+        ),
+        (
+            {"Days": LKJ(2)},
+            "priors: LKJ(2) does not fit `Days`, which is a coefficient; "
+            "give a prior such as Normal or StudentT.",
+        ),
+        (
+            {"corr": Uniform(0, 1)},
+            "priors: Uniform(0, 1) does not fit `corr`, which is a correlation matrix; "
+            "give a prior such as LKJ.",
+        ),
+    ],
+    ids=str,
+)
+def test_what_is_refused(sleep, priors, message):
+    with pytest.raises(FitError, match=f"^{re.escape(message)}$"):
+        resolve(sleep, priors)
+
+
+@pytest.mark.parametrize("key", ["corr", "corr_Subject", "sd_Subject_1", "beta"])
+def test_a_key_that_reaches_nothing_is_refused(key):
+    scalar = design("Reaction ~ 1 + (1 | Subject)", load_dataset("sleepstudy"))
+    with pytest.raises(FitError, match=f"`{key}` is no parameter of this model"):
+        resolve(scalar, {key: HalfNormal(1)})
