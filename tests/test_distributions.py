@@ -48,8 +48,11 @@ def test_a_prior_is_a_value():
         (lambda: priors.Normal(math.inf, 1), "Normal: mu must be a finite number, got inf"),
         (lambda: priors.StudentT(0, 0, 1), "StudentT: nu must be positive, got 0"),
         (lambda: priors.Gamma("2", 1), "Gamma: alpha must be a finite number, got '2'"),
-        (lambda: priors.LKJ(True), "LKJ: eta must be a finite number, got True"),
-        (lambda: priors.Exponential(math.nan), "Exponential: scale must be a finite number, got nan"),
+        (lambda: priors.LKJ(eta=True), "LKJ: eta must be a finite number, got True"),
+        (
+            lambda: priors.Exponential(math.nan),
+            "Exponential: scale must be a finite number, got nan",
+        ),
         (
             lambda: priors.Uniform(1, 1),
             "Uniform: lower must be below upper, got lower=1, upper=1",

@@ -180,7 +180,6 @@ def test_default_priors_of_the_fixed_effects_follow_the_data():
     map_ = np.array([[c, -c * d / e], [0.0, c / e]])
     mean, cov = implied_normal(before)
     mean_after, cov_after = implied_normal(after)
-    # where e is negative the order of magnitude of b1 stays, its scale is positive
     np.testing.assert_allclose(mean_after, map_ @ mean + [a, 0.0], rtol=1e-9)
     np.testing.assert_allclose(cov_after, map_ @ cov @ map_.T, rtol=1e-9)
 
@@ -277,6 +276,10 @@ def test_a_column_named_like_a_class_is_reached_through_beta():
     assert given.slopes == {"sigma": Normal(0, 7)}
 
 
+SDS = "HalfNormal, HalfStudentT, Exponential or Gamma"
+FOR_COEF = "give a prior such as Normal or StudentT."
+FOR_CORR = "give a prior such as LKJ."
+FOR_SD = f"which is a standard deviation; give a prior such as {SDS}."
 MODEL = "`Intercept`, `Days`, `beta`, `sigma`, `sd`, `corr`, `sd_Subject`, `corr_Subject`"
 
 
@@ -306,34 +309,28 @@ MODEL = "`Intercept`, `Days`, `beta`, `sigma`, `sd`, `corr`, `sd_Subject`, `corr
             "priors: `Days` needs a prior such as Normal or StudentT, not 3.",
         ),
         (
-            {"sigma": {"Days": HalfNormal(1)}},
-            "priors: `sigma` needs a prior such as HalfNormal, HalfStudentT, Exponential or Gamma, "
-            "not {'Days': HalfNormal(sigma=1)}.",
+            {"sigma": {"Days": 1}},
+            f"priors: `sigma` needs a prior such as {SDS}, not {{'Days': 1}}.",
         ),
         (
             {"sd": {"Days": Normal(0, 10)}},
-            "priors: Normal(0, 10) does not fit `sd[Days]`, which is a standard deviation; "
-            "give a prior such as HalfNormal, HalfStudentT, Exponential or Gamma.",
+            f"priors: Normal(0, 10) does not fit `sd[Days]`, {FOR_SD}",
         ),
         (
             {"sd": Uniform(-1, 1)},
-            "priors: Uniform(-1, 1) does not fit `sd`, which is a standard deviation; "
-            "give a prior such as HalfNormal, HalfStudentT, Exponential or Gamma.",
+            f"priors: Uniform(-1, 1) does not fit `sd`, {FOR_SD}",
         ),
         (
             {"sigma": LKJ(2)},
-            "priors: LKJ(2) does not fit `sigma`, which is a standard deviation; "
-            "give a prior such as HalfNormal, HalfStudentT, Exponential or Gamma.",
+            f"priors: LKJ(2) does not fit `sigma`, {FOR_SD}",
         ),
         (
             {"Days": LKJ(2)},
-            "priors: LKJ(2) does not fit `Days`, which is a coefficient; "
-            "give a prior such as Normal or StudentT.",
+            f"priors: LKJ(2) does not fit `Days`, which is a coefficient; {FOR_COEF}",
         ),
         (
             {"corr": Uniform(0, 1)},
-            "priors: Uniform(0, 1) does not fit `corr`, which is a correlation matrix; "
-            "give a prior such as LKJ.",
+            f"priors: Uniform(0, 1) does not fit `corr`, which is a correlation matrix; {FOR_CORR}",
         ),
     ],
     ids=str,

@@ -149,7 +149,8 @@ def sample(
 
     counts = {"draws": draws, "tune": tune, "chains": chains}
     _check_settings(counts | ({} if cores is None else {"cores": cores}), seed, target_accept)
-    kept = [name for name in model.named_vars if _DOCUMENTED.fullmatch(name)]
+    # b first: ArviZ 1.3 mixes up the rows of `az.summary` where a dimension turns up out of order
+    kept = sorted(filter(_DOCUMENTED.fullmatch, model.named_vars), key=_b_before_sd)
     # With fast maths the last bits depend on whether a kernel was compiled or came from the cache,
     # and after some steps so do the draws.
     with config.change_flags(numba__fastmath=False):
@@ -159,6 +160,10 @@ def sample(
         compiled, **counts, **settings, save_warmup=False, progress_bar=progressbar
     )
     return _tree(model, tree, kept)
+
+
+def _b_before_sd(name: str) -> int:
+    return ("beta", "sigma", "b", "sd", "corr").index(name.split("_")[0])
 
 
 def _check_settings(counts: Mapping[str, object], seed: object, target_accept: float) -> None:
@@ -348,8 +353,12 @@ def _variable(name: str, priors: Sequence[Prior], dim: str | None = None) -> Var
     import pymc as pm
 
     kind = type(priors[0])
-    values = {f.name: [float(getattr(prior, f.name)) for prior in priors] for f in fields(kind)}
-    numbers = {key: v[0] if len(set(v)) == 1 else np.array(v) for key, v in values.items()}
+    values = {f.name: [getattr(prior, f.name) for prior in priors] for f in fields(kind)}
+    # as float64: PyTensor makes single precision of Python's numbers
+    numbers = {
+        field: np.float64(value[0]) if len(set(value)) == 1 else np.array(value, np.float64)
+        for field, value in values.items()
+    }
     return getattr(pm, kind.__name__)(name, **numbers, dims=dim)
 
 

@@ -115,17 +115,6 @@ def lower_factor(root: Array) -> Array:
     return Lambda
 
 
-def starting_theta(shapes: Sequence[Shape]) -> Array:
-    """Return theta with Lambda = I for every term, where lme4 starts."""
-    return pack([np.eye(s.k) for s in shapes], shapes)
-
-
-def diagonal_places(shapes: Sequence[Shape]) -> NDArray[np.bool_]:
-    """Return which elements of theta are on a diagonal, and so bounded below by zero."""
-    parts = [np.equal(*s.places) for s in shapes]
-    return np.concatenate(parts) if parts else np.empty(0, dtype=bool)
-
-
 def theta_names(
     labels: Sequence[str], coefs: Sequence[Sequence[str]], shapes: Sequence[Shape]
 ) -> list[str]:

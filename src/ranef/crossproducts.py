@@ -12,7 +12,7 @@ ones are eliminated. The *rest*, crossed factors together with X and y, is one d
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -132,6 +132,17 @@ def cross_products(design: Design) -> CrossProducts:
         R=R,
         beta_ols=linalg.solve_triangular(R, coefficients) if len(R) else coefficients,
     )
+
+
+def residual_sums(cross: CrossProducts) -> Iterator[tuple[int, Array, Array]]:
+    """Yield for every term its number, diag(Z_l'Z_l) and Z_l'y, both of shape (m, k)."""
+    for link in cross.chain:
+        k, last = link.k, link.rest[..., -1:] if isinstance(link.rest, np.ndarray) else None
+        sums = link.rest[:, [-1]].toarray() if last is None else last
+        yield link.term, np.diagonal(link.front, axis1=1, axis2=2)[:, :k], sums.reshape(-1, k)
+    for term, place in cross.rest_terms:
+        k = cross.shapes[term].k
+        yield term, np.diag(cross.rest)[place].reshape(-1, k), cross.rest[place, -1].reshape(-1, k)
 
 
 def chain_of(terms: Sequence[RandomTerm]) -> tuple[list[int], list[int]]:

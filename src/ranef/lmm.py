@@ -8,8 +8,8 @@ the deviance. The derivatives with respect to the cross-products are carried bac
 
 Notation: D, B, C are a level's cross-products with itself, with the later terms of the chain and
 with the rest; Y = Lambda (I + Lambda' D Lambda)^-1 Lambda'; N = I - D Y; a bar marks a
-derivative of the deviance. The *score* of a term is the derivative of the deviance with respect
-to Lambda Lambda'; it is finite and informative also where Lambda is singular.
+derivative of the deviance. The *score* of a term is the derivative with respect to
+Lambda Lambda'. Nowhere is anything divided by Lambda, which may be singular.
 
 Source: Bates et al. (2015), *Journal of Statistical Software* 67(1), sections 3.4 and 5.4.
 """
@@ -128,34 +128,26 @@ def factorize(cross: CrossProducts, Lambdas: Sequence[Array]) -> Factorized:
     )
 
 
-def scores(factorized: Factorized, *, reml: bool) -> list[Array]:
-    """Return the derivative of the criterion with respect to Lambda Lambda', term by term.
+def gradient(factorized: Factorized, *, reml: bool) -> list[Array]:
+    """Return the derivative of the criterion with respect to each Lambda.
 
     Returns
     -------
     list of ndarray, shape (k, k)
-        Symmetric, in the design's order.
+        In the design's order; only the lower triangle (or the diagonal) is free.
     """
     cross, v = factorized.cross, factorized.v
     size = cross.q_rest + cross.p if reml else cross.q_rest
     weight = ((cross.n - cross.p) if reml else cross.n) / factorized.r2
-    found: list[Array] = [np.empty(0)] * len(cross.shapes)
-    for term, place in cross.rest_terms:
-        found[term] = _rest_score(factorized, term, place, size, weight)
-    bar = _inverse_bar(factorized, size) + weight * np.outer(v, v)
+    inverse = _inverse(factorized.L, size)
+    found = _rest_gradient(factorized, inverse, weight)
+    bar = _bar(factorized, inverse) + weight * np.outer(v, v)
     above: tuple[Array, Array] | None = None
     for stage in reversed(factorized.chain):
-        first = stage is factorized.chain[0]
-        found[stage.term] = _chain_score(stage, bar, above)
-        if not first:
+        found[stage.term] = 2 * _chain_score(stage, bar, above) @ factorized.Lambdas[stage.term]
+        if stage is not factorized.chain[0]:
             above = _carry_back(stage, bar, above)
-    return found
-
-
-def gradient(factorized: Factorized, *, reml: bool) -> list[Array]:
-    """Return the derivative of the criterion with respect to each Lambda: 2 score Lambda."""
-    found = scores(factorized, reml=reml)
-    return [2 * s @ Lambda for s, Lambda in zip(found, factorized.Lambdas, strict=True)]
+    return [found[term] for term in range(len(cross.shapes))]
 
 
 def modes(factorized: Factorized) -> list[Array]:
@@ -183,7 +175,7 @@ def conditional_covariances(factorized: Factorized, *, fixed_known: bool = True)
     """
     cross = factorized.cross
     size = cross.q_rest if fixed_known else cross.q_rest + cross.p
-    bar = _inverse_bar(factorized, size)
+    bar = _bar(factorized, _inverse(factorized.L, size))
     found: list[Array] = [np.empty(0)] * len(cross.shapes)
     for term, place in cross.rest_terms:
         found[term] = _diagonal_blocks(bar[place, place], cross.shapes[term].k)
@@ -256,7 +248,7 @@ def _carry_up(
 
 
 def _chain_score(stage: Absorbed, bar: Array, above: tuple[Array, Array] | None) -> Array:
-    """Sum N D - N Q N' over the levels, Q the derivative bar seen through [B C]."""
+    """Return the score: N D - N Q N' summed over levels, Q the bar seen through [B C]."""
     N = stage.N
     own = (N @ stage.D).sum(axis=0)
     F = N @ stage.B
@@ -322,35 +314,49 @@ def _times(cross: CrossProducts, Lambdas: Sequence[Array], x: Array) -> Array:
     return found
 
 
-def _inverse_bar(factorized: Factorized, size: int) -> Array:
-    """Return T M^-1 T' of the first `size` rows of the rest, zero elsewhere, shape (w, w)."""
-    cross, w = factorized.cross, len(factorized.S)
+def _inverse(L: Array, size: int) -> Array:
+    """Return the inverse of the first `size` rows and columns of L L', shape (size, size)."""
+    if not size:
+        return np.empty((0, 0))
+    inverse, _ = lapack.dpotri(L[:size, :size], lower=1)  # with zeros above the diagonal
+    diagonal = np.diag(inverse).copy()
+    inverse = inverse + inverse.T
+    inverse[np.diag_indices(size)] = diagonal
+    return np.asarray(inverse)
+
+
+def _bar(factorized: Factorized, inverse: Array) -> Array:
+    """Return T M^-1 T' of the rest, zero where M^-1 is not given, shape (w, w)."""
+    cross, w, size = factorized.cross, len(factorized.S), len(inverse)
     bar = np.zeros((w, w))
-    if size:
-        inverse, _ = lapack.dpotri(factorized.L[:size, :size], lower=1)
-        inverse = np.tril(inverse) + np.tril(inverse, -1).T
-        padded = np.zeros((w - 1, w - 1))
-        padded[:size, :size] = inverse
-        bar[:-1, :-1] = _times(cross, factorized.Lambdas, padded)
-        bar[:-1, :-1] = _times(cross, factorized.Lambdas, bar[:-1, :-1].T)
+    bar[:size, :size] = inverse
+    for term, place in cross.rest_terms:
+        Lambda, k = factorized.Lambdas[term], cross.shapes[term].k
+        bar[place] = (Lambda @ bar[place].reshape(-1, k, w)).reshape(-1, w)
+        bar[:, place] = (bar[:, place].reshape(w, -1, k) @ Lambda.T).reshape(w, -1)
     return bar
 
 
-def _rest_score(factorized: Factorized, term: int, place: slice, size: int, weight: float) -> Array:
-    """Sum Z_l' P Z_l - weight (Z_l' e)(Z_l' e)' over the levels of a term of the rest."""
-    cross, S = factorized.cross, factorized.S
-    k = cross.shapes[term].k
-    scaled = np.zeros((len(S) - 1, place.stop - place.start))
-    scaled[:] = S[:-1, place]
-    for other, rows in cross.rest_terms:  # T' S
-        part = scaled[rows].reshape(-1, cross.shapes[other].k, scaled.shape[1])
-        scaled[rows] = (factorized.Lambdas[other].T @ part).reshape(rows.stop - rows.start, -1)
-    F = _solve(factorized.L[:size, :size], scaled[:size])
-    blocks = F.reshape(size, -1, k)
-    explained = np.einsum("sma,smb->ab", blocks, blocks)
-    residual = (S[place] @ factorized.v).reshape(-1, k)
-    own = _diagonal_blocks(S[place, place], k).sum(axis=0)
-    return np.asarray(own - explained - weight * residual.T @ residual)
+def _rest_gradient(factorized: Factorized, inverse: Array, weight: float) -> dict[int, Array]:
+    """Return 2 sum_l [S T M^-1 - weight S v (S v)' T]_ll for the terms of the rest.
+
+    As M^-1 is multiplied by S T, and not divided by T, a variance of zero is no exception.
+    """
+    cross, S, Lambdas = factorized.cross, factorized.S, factorized.Lambdas
+    size, found = len(inverse), {}
+    for term, place in cross.rest_terms:
+        k = cross.shapes[term].k
+        ST = S[place, :size].copy()
+        for other, columns in cross.rest_terms:
+            part = ST[:, columns].reshape(len(ST), -1, cross.shapes[other].k)
+            ST[:, columns] = (part @ Lambdas[other]).reshape(len(ST), -1)
+        rows, columns = ST.reshape(-1, k, size), inverse[place].reshape(-1, k, size)
+        explained = np.array(
+            [[np.vdot(rows[:, a], columns[:, b]) for b in range(k)] for a in range(k)]
+        )
+        residual = (S[place] @ factorized.v).reshape(-1, k)
+        found[term] = 2 * (explained - weight * residual.T @ residual @ Lambdas[term])
+    return found
 
 
 # ------------------------------------------------------------------------- small operations

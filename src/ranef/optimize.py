@@ -18,10 +18,12 @@ from ranef.errors import Convergence
 Array = NDArray[np.float64]
 Objective = Callable[[Array], tuple[float, Array]]
 
-GRADIENT_TOLERANCE = 1e-5
+GRADIENT_TOLERANCE = 1e-3  # over the root of the curvature: where Newton steps take over
 DECREMENT_TOLERANCE = 1e-6  # twice what a Newton step would still gain
 CURVATURE_TOLERANCE = 1e-7  # relative to the largest curvature
+NEARBY = 0.1  # how much worse a simpler point may be before Newton steps start from it
 MAX_RESTARTS = 6
+MAX_NEWTON = 12
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Optimum:
     value : float
     gradient : ndarray, shape (d,)
     hessian : ndarray, shape (d, d)
-        By central differences of the gradient.
+        By differences of the gradient.
     decrement : float
         g' H^-1 g, twice what one more Newton step would gain.
     evaluations : int
@@ -63,16 +65,18 @@ class Optimum:
 
 @dataclass
 class _Counter:
-    """Calls an objective, counts the calls, keeps the accepted steps."""
+    """Calls an objective, never twice at a point; keeps the accepted steps."""
 
     objective: Objective
     on_step: Callable[[Step], None] | None
-    calls: int = 0
+    known: dict[bytes, tuple[float, Array]] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)
 
     def __call__(self, x: Array) -> tuple[float, Array]:
-        self.calls += 1
-        return self.objective(x)
+        key = x.tobytes()
+        if key not in self.known:
+            self.known[key] = self.objective(x)
+        return self.known[key]
 
     def accept(self, value: float, x: Array) -> None:
         step = Step(value, np.array(x))
@@ -120,26 +124,40 @@ def minimize(
     if not len(x):
         return _finished(count, x, np.zeros((0, 0)), Convergence.CONVERGED)
     x, ended = _quasi_newton(count, x, max_iterations)
-    if simplify is not None:
-        x = _simplified(count, x, simplify(x))
+    simple = x if simplify is None else _simplified(count, x, simplify(x))
+    found = _settled(count, simple, ended, max_iterations)
+    if count(found[0])[0] > count(x)[0] + _noise(count(x)[0]):  # the simpler point was none too good
+        found = _settled(count, x, ended, max_iterations)
+    return _finished(count, *found)
+
+
+def _settled(
+    count: _Counter, x: Array, ended: Convergence, limit: int
+) -> tuple[Array, Array, Convergence]:
+    """Leave saddles, then take Newton steps; return the point, its Hessian, and how it ended."""
     hessian = differenced_hessian(count, x)
     for _ in range(MAX_RESTARTS):
         downhill = _negative_curvature(hessian)
         if downhill is None:
             break
-        x, ended = _quasi_newton(count, _descend(count, x, downhill), max_iterations)
+        x, ended = _quasi_newton(count, _descend(count, x, downhill), limit)
         hessian = differenced_hessian(count, x)
-    x = _newton(count, x, hessian)
-    return _finished(count, x, hessian, ended)
+    return _newton(count, x, hessian), hessian, ended
+
+
+def _noise(value: float) -> float:
+    """Return what rounding may do to a value of this size."""
+    return 1e-12 * max(1.0, abs(value))
 
 
 def differenced_hessian(objective: Objective, x: Array) -> Array:
-    """Return the Hessian by central differences of the gradient, shape (d, d)."""
+    """Return the Hessian by forward differences of the gradient, shape (d, d)."""
+    gradient = objective(x)[1]
     rows = []
     for j in range(len(x)):
         h = np.zeros(len(x))
-        h[j] = 1e-4 * max(abs(x[j]), 0.1)
-        rows.append((objective(x + h)[1] - objective(x - h)[1]) / (2 * h[j]))
+        h[j] = 1e-5 * max(abs(x[j]), 0.1)
+        rows.append((objective(x + h)[1] - gradient) / h[j])
     hessian = np.array(rows)
     return np.asarray((hessian + hessian.T) / 2)
 
@@ -147,6 +165,14 @@ def differenced_hessian(objective: Objective, x: Array) -> Array:
 def _quasi_newton(count: _Counter, start: Array, limit: int) -> tuple[Array, Convergence]:
     from scipy import optimize
 
+    curvature = differenced_hessian(count, start)
+    options: dict[str, object] = {"maxiter": limit, "gtol": GRADIENT_TOLERANCE}
+    if np.isfinite(curvature).all():
+        values = np.linalg.eigvalsh(curvature)
+        options["gtol"] = GRADIENT_TOLERANCE * np.sqrt(max(1.0, values[-1]))
+        if values[0] > CURVATURE_TOLERANCE * values[-1]:
+            inverse = np.linalg.inv(curvature)
+            options["hess_inv0"] = (inverse + inverse.T) / 2
     found = optimize.minimize(
         count,
         start,
@@ -155,22 +181,18 @@ def _quasi_newton(count: _Counter, start: Array, limit: int) -> tuple[Array, Con
         callback=lambda intermediate_result: count.accept(
             intermediate_result.fun, intermediate_result.x
         ),
-        options={"gtol": GRADIENT_TOLERANCE, "maxiter": limit},
+        options=options,
     )
     reached = found.nit >= limit
     return found.x, Convergence.MAX_ITERATIONS if reached else Convergence.CONVERGED
 
 
 def _simplified(count: _Counter, x: Array, simple: Array) -> Array:
-    """Take the simpler point if it is no worse and the objective curves upwards there."""
-    if np.array_equal(x, simple):
+    """Take the simpler point if it is about as good and the objective curves upwards there."""
+    if np.array_equal(x, simple) or count(simple)[0] > count(x)[0] + NEARBY:
         return x
-    value, simple_value = count(x)[0], count(simple)[0]
-    if simple_value > value + 1e-7 * max(1.0, abs(value)) ** 0.5:
-        return x
-    if _negative_curvature(differenced_hessian(count, simple)) is not None:
-        return x
-    return simple
+    saddle = _negative_curvature(differenced_hessian(count, simple)) is not None
+    return x if saddle else simple
 
 
 def _negative_curvature(hessian: Array) -> Array | None:
@@ -191,12 +213,12 @@ def _descend(count: _Counter, x: Array, direction: Array) -> Array:
 def _newton(count: _Counter, x: Array, hessian: Array) -> Array:
     """Take Newton steps with a fixed Hessian while the gradient shrinks."""
     value, gradient = count(x)
-    for _ in range(4):
+    for _ in range(MAX_NEWTON):
         step = -_inverse(hessian) @ gradient
         step[(x == 0) & (gradient == 0)] = 0.0  # a simplified point stays simple
         new_value, new_gradient = count(x + step)
-        noise = 1e-12 * max(1.0, abs(value))
-        if not (new_value <= value + noise and _size(new_gradient) < _size(gradient)):
+        better = new_value <= value + _noise(value) and _size(new_gradient) < _size(gradient)
+        if not better:
             break
         x, value, gradient = x + step, new_value, new_gradient
     return x
@@ -221,4 +243,4 @@ def _finished(count: _Counter, x: Array, hessian: Array, ended: Convergence) -> 
     else:
         ended = Convergence.CONVERGED
     count.accept(value, x)
-    return Optimum(x, value, gradient, hessian, decrement, count.calls, ended, tuple(count.steps))
+    return Optimum(x, value, gradient, hessian, decrement, len(count.known), ended, tuple(count.steps))

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef import lmm
-from ranef.covariance import Shape, factors, lower_factor, pack, starting_theta
-from ranef.crossproducts import CrossProducts
+from ranef.covariance import Shape, factors, lower_factor, pack
+from ranef.crossproducts import CrossProducts, residual_sums
 from ranef.errors import Convergence
 from ranef.estimates import Estimate
 from ranef.optimize import Optimum, Step, minimize
@@ -22,7 +22,7 @@ from ranef.threads import threads_for
 
 Array = NDArray[np.float64]
 
-NEARLY_ZERO = 1e-3  # a relative sd for which zero is tried
+NEARLY_ZERO = 0.03  # a relative sd for which zero is tried
 SINGULAR = 1e-4  # a relative sd that counts as zero, as lme4's isSingular
 
 
@@ -47,11 +47,25 @@ def estimate(
     with threads_for(len(cross.rest)):
         optimum = minimize(
             lambda x: criterion(cross, factors(x, shapes), reml=reml),
-            starting_theta(shapes),
+            moment_start(cross),
             simplify=lambda x: pack([_simplest(f) for f in factors(x, shapes)], shapes),
             on_step=report,
         )
         return at_optimum(cross, optimum, reml=reml)
+
+
+def moment_start(cross: CrossProducts) -> Array:
+    """Return a diagonal Lambda for every term from the moments of the least-squares residuals.
+
+    With s_l the residuals' sums Z_l'e and D_l = Z_l'Z_l, E s_l^2 / sigma^2 is about
+    D_l + Lambda^2 D_l^2 for each coefficient, as if it were the only one. Kept within 0.1 and 3.
+    """
+    variance = cross.rest[-1, -1] / (cross.n - cross.p)
+    starts = [np.empty(0)] * len(cross.shapes)
+    for term, D, s in residual_sums(cross):
+        excess = (s**2 / variance - D).sum(axis=0) / (D**2).sum(axis=0)
+        starts[term] = np.diag(np.sqrt(np.clip(excess, 0.01, 9.0)))
+    return pack(starts, cross.shapes)
 
 
 def criterion(cross: CrossProducts, Lambdas: list[Array], *, reml: bool) -> tuple[float, Array]:

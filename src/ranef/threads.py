@@ -12,7 +12,7 @@ from functools import cache
 
 from threadpoolctl import ThreadpoolController
 
-SMALL = 400  # rows of the largest matrix that one thread factorises
+SMALL = 2000  # rows of the largest matrix that one thread factorises
 
 
 def threads_for(size: int) -> AbstractContextManager[object]:
