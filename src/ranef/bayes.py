@@ -38,7 +38,9 @@ _PARAMETER = re.compile(
     rf"(?:(?:{'|'.join(_KINDS)})_)?(?P<at_mean>at_mean_)?"
     r"(?P<parameter>beta|sigma|sd_.*|partial_corr_.*)"
 )
-_DOCUMENTED = re.compile(r"beta|sigma|(sd|corr|b)_.*")
+# What a posterior holds, by the first part of the name. ArviZ 1.3 mixes up the rows of `az.summary`
+# where a dimension turns up out of order, as it would with sd (coefficients) before b (levels, ...).
+_KEPT = ("beta", "sigma", "b", "sd", "corr")
 
 
 def hierarchical(design: Design, priors: Priors, *, centered: bool = False) -> pm.Model:
@@ -149,8 +151,7 @@ def sample(
 
     counts = {"draws": draws, "tune": tune, "chains": chains}
     _check_settings(counts | ({} if cores is None else {"cores": cores}), seed, target_accept)
-    # b first: ArviZ 1.3 mixes up the rows of `az.summary` where a dimension turns up out of order
-    kept = sorted(filter(_DOCUMENTED.fullmatch, model.named_vars), key=_b_before_sd)
+    kept = [name for kind in _KEPT for name in model.named_vars if name.split("_", 1)[0] == kind]
     # With fast maths the last bits depend on whether a kernel was compiled or came from the cache,
     # and after some steps so do the draws.
     with config.change_flags(numba__fastmath=False):
@@ -160,10 +161,6 @@ def sample(
         compiled, **counts, **settings, save_warmup=False, progress_bar=progressbar
     )
     return _tree(model, tree, kept)
-
-
-def _b_before_sd(name: str) -> int:
-    return ("beta", "sigma", "b", "sd", "corr").index(name.split("_")[0])
 
 
 def _check_settings(counts: Mapping[str, object], seed: object, target_accept: float) -> None:
@@ -224,11 +221,12 @@ def _unused(name: str, taken: set[str]) -> str:
 
 
 def _labels(index: pd.Index[Any]) -> Sequence[Any]:
+    """Return labels of a type that nutpie can carry: numbers, dates, or else text."""
     if isinstance(index, pd.MultiIndex) or not index.is_unique:
         return range(len(index))
-    if isinstance(index, pd.IntervalIndex | pd.PeriodIndex):
-        return [str(label) for label in index]
-    return list(index)
+    labels = pd.Index(index.tolist())
+    is_plain = isinstance(labels.dtype, np.dtype) and labels.dtype.kind in "biufmM"
+    return labels.tolist() if is_plain else [str(label) for label in labels]
 
 
 def _add_coords(model: pm.Model, term: RandomTerm, dims: Dims) -> None:

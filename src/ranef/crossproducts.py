@@ -26,6 +26,48 @@ Array = NDArray[np.float64]
 
 SPARSE_SIZE = 500_000  # elements of a block of the rest from which on sparsity pays
 SPARSE_SHARE = 0.25  # ... if at most this share of them is not zero
+MAX_PAIRS = 20_000_000  # products of two elements that are kept; 12 bytes each
+
+
+@dataclass(frozen=True, eq=False)
+class SparseRows:
+    """A block of the rest with few elements that are not zero.
+
+    Attributes
+    ----------
+    rows : sparse array, shape (m k, w)
+        The block itself, C.
+    pairs : sparse array, shape (w w, m k (k + 1) / 2)
+        The linear map from symmetric k x k matrices Y_l, one a level, to the lower triangle of
+        the sum of C_l' Y_l C_l; its transpose gives the C_l A C_l'.
+    k : int
+    """
+
+    rows: sparse.csr_array
+    pairs: sparse.csr_array
+    k: int
+
+    def sandwich(self, Y: Array) -> Array:
+        """Return the sum over levels of C_l' Y_l C_l, shape (w, w), for Y of shape (m, k, k)."""
+        w = self.rows.shape[1]
+        lower = (self.pairs @ Y[:, *np.tril_indices(self.k)].ravel()).reshape(w, w)
+        return np.asarray(lower + np.tril(lower, -1).T)
+
+    def quadratic(self, A: Array) -> Array:
+        """Return C_l A C_l' for every level, shape (m, k, k), for a symmetric A."""
+        lower = np.tril(A)
+        lower *= 2.0
+        lower[np.diag_indices_from(lower)] /= 2.0
+        rows, columns = np.tril_indices(self.k)
+        halves = np.where(rows == columns, 1.0, 0.5)
+        packed = (self.pairs.T @ lower.ravel()).reshape(-1, len(rows)) * halves
+        found = np.empty((len(packed), self.k, self.k))
+        found[:, rows, columns] = found[:, columns, rows] = packed
+        return found
+
+    def dense(self) -> Array:
+        """Return C as an array, shape (m, k, w)."""
+        return self.rows.toarray().reshape(-1, self.k, self.rows.shape[1])
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +83,7 @@ class Link:
     front : ndarray, shape (m, f, f)
         Per level, the cross-products among the term's k coefficients and those of the later
         terms of the chain; the part among the later terms is zero.
-    rest : ndarray, shape (m, k, w), or sparse array, shape (m k, w)
+    rest : ndarray, shape (m, k, w), or SparseRows
         Cross-products with the rest.
     parent : ndarray of int, shape (m,), or None
         The level of the next factor of the chain in which a level is nested.
@@ -50,7 +92,7 @@ class Link:
     term: int
     k: int
     front: Array
-    rest: Array | sparse.csr_array
+    rest: Array | SparseRows
     parent: Codes | None
 
 
@@ -137,8 +179,8 @@ def cross_products(design: Design) -> CrossProducts:
 def residual_sums(cross: CrossProducts) -> Iterator[tuple[int, Array, Array]]:
     """Yield for every term its number, diag(Z_l'Z_l) and Z_l'y, both of shape (m, k)."""
     for link in cross.chain:
-        k, last = link.k, link.rest[..., -1:] if isinstance(link.rest, np.ndarray) else None
-        sums = link.rest[:, [-1]].toarray() if last is None else last
+        k, rest = link.k, link.rest
+        sums = rest[:, :, -1] if isinstance(rest, np.ndarray) else rest.rows[:, [-1]].toarray()
         yield link.term, np.diagonal(link.front, axis1=1, axis2=2)[:, :k], sums.reshape(-1, k)
     for term, place in cross.rest_terms:
         k = cross.shapes[term].k
@@ -217,21 +259,60 @@ def _link(
         parent = np.empty(m, dtype=np.int64)
         parent[term.codes] = terms[later[0]].codes
     crossed = [Zt @ _incidence(terms[j].codes, terms[j].n_levels, columns[j]).T for j in others]
-    return Link(i, k, front, _crossed(crossed, Zt @ fixed, k), parent)
+    return Link(i, k, front, _joined(crossed, Zt @ fixed, k, may_be_sparse=i == 0), parent)
 
 
 def _by_level(Zt: sparse.csr_array, columns: Array, k: int) -> Array:
     return np.asarray(Zt @ columns).reshape(-1, k, columns.shape[1])
 
 
-def _crossed(crossed: list[sparse.csr_array], fixed: Array, k: int) -> Array | sparse.csr_array:
-    """Join the blocks of the rest, dense unless that would waste time and memory."""
+def _joined(
+    crossed: list[sparse.csr_array], fixed: Array, k: int, *, may_be_sparse: bool
+) -> Array | SparseRows:
+    """Join the blocks of the rest.
+
+    Sparse where that saves time and memory, and only at the head of the chain: the
+    elimination of a term fills the rows of its parents.
+    """
     rows = len(fixed)
     size = rows * sum(c.shape[1] for c in crossed)
-    if size > SPARSE_SIZE and sum(c.nnz for c in crossed) < SPARSE_SHARE * size:
-        return sparse.csr_array(sparse.hstack([*crossed, sparse.csr_array(fixed)], format="csr"))
-    joined = np.column_stack([*(c.toarray() for c in crossed), fixed])
-    return joined.reshape(rows // k, k, -1)
+    few = sum(c.nnz for c in crossed) < SPARSE_SHARE * size
+    if may_be_sparse and size > SPARSE_SIZE and few:
+        joined = sparse.csr_array(sparse.hstack([*crossed, sparse.csr_array(fixed)]))
+        if _count_pairs(joined, k) <= MAX_PAIRS:
+            return SparseRows(joined, _pair_products(joined, k), k)
+    full = np.column_stack([*(c.toarray() for c in crossed), fixed])
+    return full.reshape(rows // k, k, -1)
+
+
+def _count_pairs(C: sparse.csr_array, k: int) -> int:
+    lengths = np.diff(C.tobsr((k, 1)).indptr)
+    return int((lengths * (lengths + 1) // 2).sum() * k * (k + 1) // 2)
+
+
+def _pair_products(C: sparse.csr_array, k: int) -> sparse.csr_array:
+    """Return `SparseRows.pairs`: products of any two elements of a level's rows."""
+    blocks = C.tobsr((k, 1))
+    blocks.sort_indices()
+    values, columns, w = blocks.data[:, :, 0], blocks.indices, C.shape[1]
+    lengths = np.diff(blocks.indptr)
+    level = np.repeat(np.arange(len(lengths)), lengths)
+    start = blocks.indptr[level]
+    earlier = np.arange(len(columns)) - start + 1  # elements of the level up to this one
+    first = np.repeat(np.arange(len(columns)), earlier)
+    second = np.arange(len(first)) - np.repeat(np.cumsum(earlier) - earlier, earlier)
+    second += np.repeat(start, earlier)
+    pairs = list(zip(*np.tril_indices(k), strict=True))
+    products = [
+        values[first, a] * values[second, b] + (a != b) * values[first, b] * values[second, a]
+        for a, b in pairs
+    ]
+    places = columns[first].astype(np.int64) * w + columns[second]
+    targets = [level[first] * len(pairs) + t for t in range(len(pairs))]
+    return sparse.coo_array(
+        (np.concatenate(products), (np.tile(places, len(pairs)), np.concatenate(targets))),
+        shape=(w * w, len(lengths) * len(pairs)),
+    ).tocsr()
 
 
 def _rest(

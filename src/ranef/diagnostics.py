@@ -243,5 +243,5 @@ def _worst(values: Array) -> int:
 
 def _bfmi(energy: Array) -> Array:
     """Return E-BFMI of each chain (chain, draw): Betancourt (2016), equation 3."""
-    steps: Array = np.square(np.diff(energy)).sum(-1)
-    return steps / (energy.shape[-1] * energy.var(-1))
+    ratio: Array = np.square(np.diff(energy)).sum(-1) / (energy.shape[-1] * energy.var(-1))
+    return ratio

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.linalg import blas, lapack
 
-from ranef.crossproducts import CrossProducts
+from ranef.crossproducts import CrossProducts, SparseRows
 from ranef.design import Codes
 
 Array = NDArray[np.float64]
@@ -37,7 +37,7 @@ class Absorbed:
     term: int
     D: Array
     B: Array
-    C: Array | sparse.csr_array
+    C: Array | SparseRows
     V: Array
     parent: Codes | None
 
@@ -158,7 +158,7 @@ def modes(factorized: Factorized) -> list[Array]:
         found[term] = -v[place].reshape(cross.n_levels[term], -1)
     later = np.empty((0, 0))
     for stage in reversed(factorized.chain):
-        left = _rows(stage.C @ v, stage.k)
+        left = stage.C @ v if isinstance(stage.C, np.ndarray) else _rows(stage.C.rows @ v, stage.k)
         if stage.parent is not None:
             left = left - (stage.B @ later[stage.parent][:, :, None])[:, :, 0]
         b = (stage.Y @ left[:, :, None])[:, :, 0]
@@ -181,8 +181,10 @@ def conditional_covariances(factorized: Factorized, *, fixed_known: bool = True)
         found[term] = _diagonal_blocks(bar[place, place], cross.shapes[term].k)
     above: tuple[Array, Array] | None = None
     for stage in reversed(factorized.chain):
-        above = _carry_back(stage, bar, above)
-        found[stage.term] = above[0][:, : stage.k, : stage.k]
+        Y = stage.Y
+        found[stage.term] = Y + Y @ _through(stage, bar, above) @ Y
+        if stage is not factorized.chain[0]:
+            above = _carry_back(stage, bar, above)
     return found
 
 
@@ -208,37 +210,28 @@ def _absorb(
     for link in cross.chain:
         k = link.k
         front = link.front if carried is None else link.front + carried[0]
-        C = link.rest if carried is None else _dense(link.rest, k) + carried[1][:, :k]
+        C = link.rest if carried is None else _dense(link.rest) + carried[1][:, :k]
         D, Lambda = front[:, :k, :k], Lambdas[link.term]
         R = _batched_cholesky(np.eye(k) + Lambda.T @ D @ Lambda)
         V = _batched_solve(R, Lambda.T)
         logdet += 2 * float(np.log(np.diagonal(R, axis1=1, axis2=2)).sum())
         stage = Absorbed(link.term, D, front[:, :k, k:], C, V, link.parent)
-        VC = _times_left(V, C)
-        S = S - _gram(VC)
+        S = S - _sandwich(C, stage)
         if link.parent is not None:
-            carried = _carry_up(stage, VC, front, carried)
+            carried = _carry_up(stage, front, carried)
         stages.append(stage)
     return tuple(stages), S, logdet
 
 
 def _carry_up(
-    stage: Absorbed, VC: Array | sparse.csr_array, front: Array, carried: tuple[Array, Array] | None
+    stage: Absorbed, front: Array, carried: tuple[Array, Array] | None
 ) -> tuple[Array, Array]:
-    """Return what the elimination of a term takes from its parents' cross-products."""
+    """Return what the elimination of a term leaves for its parents' cross-products to add."""
     assert stage.parent is not None
     k, parent = stage.k, stage.parent
-    VB = stage.V @ stage.B
-    up_front = _summed(parent, front[:, k:, k:] - _t(VB) @ VB)
-    m, f = len(up_front), up_front.shape[1]
-    if isinstance(VC, np.ndarray):
-        taken = _summed(parent, _t(VB) @ VC)
-    else:  # (levels of the parent x later coefficients) by (rows of C)
-        rows = (parent[:, None, None] * f + np.arange(f)) + np.zeros((1, k, 1), dtype=np.int64)
-        columns = np.arange(VB.shape[0] * k).reshape(-1, k, 1) + np.zeros((1, 1, f), dtype=np.int64)
-        places = (rows.ravel(), columns.ravel())
-        weights = sparse.csr_array((VB.ravel(), places), shape=(m * f, VB.shape[0] * k))
-        taken = (weights @ VC).toarray().reshape(m, f, -1)
+    YB = stage.Y @ stage.B
+    up_front = _summed(parent, front[:, k:, k:] - _t(stage.B) @ YB)
+    taken = _summed_rows(parent, YB, stage.C)
     if carried is None:
         return up_front, -taken
     return up_front, _summed(parent, carried[1][:, k:]) - taken
@@ -250,19 +243,19 @@ def _carry_up(
 def _chain_score(stage: Absorbed, bar: Array, above: tuple[Array, Array] | None) -> Array:
     """Return the score: N D - N Q N' summed over levels, Q the bar seen through [B C]."""
     N = stage.N
-    own = (N @ stage.D).sum(axis=0)
-    F = N @ stage.B
-    E = _times_left(N, stage.C)
-    if isinstance(E, np.ndarray):
-        through = _contract(E @ bar, E)
-    else:
-        through = _pattern_quadratic(E, bar, stage.k)
-    if above is not None:
-        front, cross = above[0][stage.parent], above[1][stage.parent]
-        mixed = _contract(F @ cross, E)
-        through = through + _contract(F @ front, F) + mixed + mixed.T
-    total = own - through
+    total = (N @ stage.D - N @ _through(stage, bar, above) @ _t(N)).sum(axis=0)
     return np.asarray((total + total.T) / 2)
+
+
+def _through(stage: Absorbed, bar: Array, above: tuple[Array, Array] | None) -> Array:
+    """Return Q = [B C] bar [B C]' of every level, shape (m, k, k)."""
+    B, C = stage.B, stage.C
+    Q = (C @ bar) @ _t(C) if isinstance(C, np.ndarray) else C.quadratic(bar)
+    if above is None:
+        return np.asarray(Q)
+    front, cross = above[0][stage.parent], above[1][stage.parent]
+    mixed = (B @ cross) @ _t(_dense(C))
+    return np.asarray(Q + B @ front @ _t(B) + mixed + _t(mixed))
 
 
 def _carry_back(
@@ -274,20 +267,16 @@ def _carry_back(
     -------
     tuple of ndarray, shapes (m, f, f) and (m, f, w)
     """
-    Y, B, C = stage.Y, stage.B, _dense(stage.C, stage.k)
-    PC = C @ bar
+    Y, B, C = stage.Y, stage.B, _dense(stage.C)
+    Dbar = Y + Y @ _through(stage, bar, above) @ Y
     if above is None:
-        Q = PC @ _t(C)
-        return Y + Y @ Q @ Y, -Y @ PC
+        return Dbar, -Y @ (C @ bar)
     front, cross = above[0][stage.parent], above[1][stage.parent]
-    PC = PC + B @ cross
-    PB = B @ front + C @ _t(cross)
-    Q = PC @ _t(C) + PB @ _t(B)
-    Dbar, Bbar = Y + Y @ Q @ Y, -Y @ PB
+    Bbar = -Y @ (B @ front + C @ _t(cross))
     whole = np.concatenate(
         [np.concatenate([Dbar, Bbar], axis=2), np.concatenate([_t(Bbar), front], axis=2)], axis=1
     )
-    return whole, np.concatenate([-Y @ PC, cross], axis=1)
+    return whole, np.concatenate([-Y @ (C @ bar + B @ cross), cross], axis=1)
 
 
 # --------------------------------------------------------------------------------- the rest
@@ -370,8 +359,8 @@ def _rows(x: Array, k: int) -> Array:
     return np.asarray(x).reshape(-1, k)
 
 
-def _dense(C: Array | sparse.csr_array, k: int) -> Array:
-    return C if isinstance(C, np.ndarray) else C.toarray().reshape(-1, k, C.shape[1])
+def _dense(C: Array | SparseRows) -> Array:
+    return C if isinstance(C, np.ndarray) else C.dense()
 
 
 def _diagonal_blocks(x: Array, k: int) -> Array:
@@ -390,24 +379,12 @@ def _batched_solve(R: Array, right: Array) -> Array:
     return np.linalg.solve(R, np.broadcast_to(right, R.shape))
 
 
-def _times_left(V: Array, C: Array | sparse.csr_array) -> Array | sparse.csr_array:
-    """Return V_l C_l for every level."""
-    if isinstance(C, np.ndarray):
-        return np.asarray(V @ C)
-    m, k = V.shape[:2]
-    if k == 1:
-        data = C.data * np.repeat(V.ravel(), np.diff(C.indptr))
-        return sparse.csr_array((data, C.indices, C.indptr), C.shape)
-    indptr, indices = np.arange(m + 1), np.arange(m)
-    return sparse.csr_array(sparse.bsr_array((V, indices, indptr), shape=(m * k, m * k)) @ C)
-
-
-def _gram(VC: Array | sparse.csr_array) -> Array:
-    """Return (V C)'(V C), shape (w, w)."""
-    if isinstance(VC, np.ndarray):
-        flat = VC.reshape(-1, VC.shape[2])
-        return np.asarray(flat.T @ flat)
-    return np.asarray((VC.T @ VC).toarray())
+def _sandwich(C: Array | SparseRows, stage: Absorbed) -> Array:
+    """Return the sum over levels of C_l' Y_l C_l, shape (w, w)."""
+    if not isinstance(C, np.ndarray):
+        return C.sandwich(stage.Y)
+    VC = (stage.V @ C).reshape(-1, C.shape[2])
+    return np.asarray(VC.T @ VC)
 
 
 def _summed(parent: Codes, x: Array) -> Array:
@@ -419,23 +396,16 @@ def _summed(parent: Codes, x: Array) -> Array:
     return np.asarray(indicator @ x.reshape(len(x), -1)).reshape(m, *x.shape[1:])
 
 
-def _contract(x: Array, y: Array | sparse.csr_array) -> Array:
-    """Return the sum over levels of x_l y_l', shape (k, k)."""
-    k = x.shape[1]
-    if isinstance(y, np.ndarray):
-        return np.asarray(np.tensordot(x, y, axes=([0, 2], [0, 2])))
-    found = [[float(y[b::k].multiply(x[:, a]).sum()) for b in range(k)] for a in range(k)]
-    return np.array(found)
-
-
-def _pattern_quadratic(E: sparse.csr_array, bar: Array, k: int) -> Array:
-    """Return the sum over levels of E_l bar E_l', shape (k, k), from the pattern of E'E alone."""
-    found = np.empty((k, k))
-    for a in range(k):
-        for b in range(a + 1):
-            product = sparse.coo_array(E[a::k].T @ E[b::k])
-            found[a, b] = found[b, a] = product.data @ bar[product.row, product.col]
-    return found
+def _summed_rows(parent: Codes, YB: Array, C: Array | SparseRows) -> Array:
+    """Return the sum of (Y B)_l' C_l over the children of each level, shape (m', f - k, w)."""
+    if isinstance(C, np.ndarray):
+        return _summed(parent, _t(YB) @ C)
+    m, k, f = YB.shape
+    rows = np.broadcast_to((parent[:, None] * f + np.arange(f))[:, None], YB.shape)
+    columns = np.broadcast_to(np.arange(m * k).reshape(m, k, 1), YB.shape)
+    shape = ((int(parent.max()) + 1) * f, m * k)
+    weights = sparse.csr_array((YB.ravel(), (rows.ravel(), columns.ravel())), shape=shape)
+    return np.asarray((weights @ C.rows).toarray()).reshape(-1, f, C.rows.shape[1])
 
 
 def _cholesky(M: Array) -> Array:

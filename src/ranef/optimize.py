@@ -126,7 +126,9 @@ def minimize(
     x, ended = _quasi_newton(count, x, max_iterations)
     simple = x if simplify is None else _simplified(count, x, simplify(x))
     found = _settled(count, simple, ended, max_iterations)
-    if count(found[0])[0] > count(x)[0] + _noise(count(x)[0]):  # the simpler point was none too good
+    if count(found[0])[0] > count(x)[0] + _noise(
+        count(x)[0]
+    ):  # the simpler point was none too good
         found = _settled(count, x, ended, max_iterations)
     return _finished(count, *found)
 
@@ -243,4 +245,6 @@ def _finished(count: _Counter, x: Array, hessian: Array, ended: Convergence) -> 
     else:
         ended = Convergence.CONVERGED
     count.accept(value, x)
-    return Optimum(x, value, gradient, hessian, decrement, len(count.known), ended, tuple(count.steps))
+    return Optimum(
+        x, value, gradient, hessian, decrement, len(count.known), ended, tuple(count.steps)
+    )
