@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from ranef.model import Model, fit
     from ranef.pointfit import PointFit
     from ranef.posteriorfit import PosteriorFit
-    from ranef.results import VarCorr, side_by_side
+    from ranef.results import side_by_side
+    from ranef.tables import VarCorr
 
 __version__ = "0.1.0"
 
@@ -43,7 +44,7 @@ _HOMES = {
     "PosteriorFit": "posteriorfit",
     "RanefError": "errors",
     "RanefWarning": "errors",
-    "VarCorr": "results",
+    "VarCorr": "tables",
     "fit": "model",
     "list_datasets": "datasets",
     "load_dataset": "datasets",

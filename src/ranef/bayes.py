@@ -25,7 +25,7 @@ from ranef.errors import FitError
 from ranef.priors import AT_MEAN, PriorRow, Priors, TermPriors
 
 if TYPE_CHECKING:
-    import pymc as pm  # type: ignore[import-untyped]
+    import pymc as pm
     import xarray as xr
 
 type Variable = Any  # a PyTensor variable; PyMC's functions carry no types
@@ -33,13 +33,13 @@ type Dims = tuple[str, str, str]  # of a term: levels, coefficients, coefficient
 
 # Names of dimensions that PyMC, nutpie and ArviZ keep for themselves
 _RESERVED = ("chain", "draw", "sample", "__sample__", "unconstrained_parameter")
-_KINDS = {kind.__name__.lower(): kind for kind in Prior.__subclasses__()}
+_KINDS = "|".join(kind.__name__.lower() for kind in Prior.__subclasses__())
 _PARAMETER = re.compile(
-    rf"(?:(?:{'|'.join(_KINDS)})_)?(?P<at_mean>at_mean_)?"
+    rf"(?:(?:{_KINDS})_)?(?P<at_mean>at_mean_)?"
     r"(?P<parameter>beta|sigma|sd_.*|partial_corr_.*)"
 )
-# What a posterior holds, by the first part of the name. ArviZ 1.3 mixes up the rows of `az.summary`
-# where a dimension turns up out of order, as it would with sd (coefficients) before b (levels, ...).
+# What a posterior holds, by the first part of the name. b goes before sd because ArviZ 1.3 mixes
+# up the rows of `az.summary` where variables do not have their dimensions in one order.
 _KEPT = ("beta", "sigma", "b", "sd", "corr")
 
 
@@ -97,6 +97,17 @@ def prior_table(model: pm.Model) -> pd.DataFrame:
     DataFrame
         Columns `parameter` (`beta`, `sigma`, `sd_<term>`, `corr_<term>`), `coef`, `prior` (text)
         and `note`, which says where the prior holds if not at zero predictors.
+
+    Examples
+    --------
+    >>> import ranef as rf
+    >>> model = rf.Model("Reaction ~ Days + (1 | Subject)", rf.load_dataset("sleepstudy")).to_pymc()
+    >>> print(prior_table(model)[["parameter", "coef", "prior"]].to_string(index=False))
+     parameter      coef                prior
+          beta Intercept Normal(298.5, 140.8)
+          beta      Days     Normal(0, 48.89)
+         sigma           HalfStudentT(3, 56.33)
+    sd_Subject Intercept HalfStudentT(3, 56.33)
     """
     rows = [row for rv in model.free_RVs for row in _prior_rows(model, rv)]
     parameters = list(dict.fromkeys(row.parameter for row in rows))
@@ -146,7 +157,7 @@ def sample(
     FitError
         If a number is out of its range.
     """
-    import nutpie  # type: ignore[import-untyped]
+    import nutpie
     from pytensor.configdefaults import config
 
     counts = {"draws": draws, "tune": tune, "chains": chains}
@@ -181,19 +192,12 @@ def _tree(model: pm.Model, tree: xr.DataTree, kept: Sequence[str]) -> xr.DataTre
     import xarray as xr
 
     stats = tree["sample_stats"].to_dataset()
-    observed = {
-        rv.name: xr.DataArray(
-            model.rvs_to_values[rv].data,
-            dims=model.named_vars_to_dims[rv.name],
-            coords={dim: list(model.coords[dim]) for dim in model.named_vars_to_dims[rv.name]},
-        )
-        for rv in model.observed_RVs
-    }
+    y = {"y": ("obs", model.rvs_to_values[model["y"]].data)}
     return xr.DataTree.from_dict(
         {
             "posterior": tree["posterior"].to_dataset()[list(kept)],
             "sample_stats": stats.drop_vars([k for k, v in stats.items() if v.dtype == object]),
-            "observed_data": xr.Dataset(observed),
+            "observed_data": xr.Dataset(y, coords={"obs": list(model.coords["obs"])}),
         }
     )
 
@@ -249,54 +253,37 @@ def _fixed_effects(design: Design, priors: Priors) -> Variable:
 
 def _random_effects(priors: TermPriors, dims: Dims, *, centered: bool) -> Variable:
     """Return b (m, k), in the user's units."""
+    import pymc as pm
+
     label, prefix = priors.label, "at_mean_" if priors.centred else ""
     sd = _vector(f"{prefix}sd_{label}", priors.sd, dims[1])
     if priors.corr is None:
-        return _independent_effects(label, sd, dims, centered=centered)
+        return _effects(f"b_{label}", label, sd, dims=dims, centered=centered)
     unit = _lkj_factor(label, priors.corr, len(priors.coefs))
     factor = sd[:, None] * unit
-    b = _correlated_effects(f"{prefix}b_{label}", label, factor, dims=dims, centered=centered)
+    b = _effects(f"{prefix}b_{label}", label, factor, dims=dims, centered=centered)
     if priors.centred:
-        return _effects_at_zero(priors, factor, b, dims=dims)
-    _correlations(label, unit, dims)
+        change = _from_mean(priors.coefs, priors.centres)
+        factor = (change[:, :, None] * factor).sum(1)
+        sd = pm.Deterministic(f"sd_{label}", (factor**2).sum(-1) ** 0.5, dims=dims[1])
+        unit = factor / sd[:, None]
+        b = pm.Deterministic(f"b_{label}", (b[:, None, :] * change).sum(-1), dims=dims[:2])
+    pm.Deterministic(f"corr_{label}", (unit[:, None, :] * unit).sum(-1), dims=dims[1:])
     return b
 
 
-def _independent_effects(label: str, sd: Variable, dims: Dims, *, centered: bool) -> Variable:
+def _effects(name: str, label: str, scale: Variable, *, dims: Dims, centered: bool) -> Variable:
+    """Return effects (m, k); `scale` is their sd (k,) or the factor of their covariance (k, k)."""
     import pymc as pm
 
+    correlated = scale.ndim == 2
+    if centered and correlated:
+        return pm.MvNormal(name, mu=0.0, chol=scale, dims=dims[:2])
     if centered:
-        return pm.Normal(f"b_{label}", mu=0.0, sigma=sd, dims=dims[:2])
+        return pm.Normal(name, mu=0.0, sigma=scale, dims=dims[:2])
     z = pm.Normal(f"z_{label}", dims=dims[:2])
-    return pm.Deterministic(f"b_{label}", z * sd, dims=dims[:2])
-
-
-def _correlated_effects(
-    name: str, label: str, factor: Variable, *, dims: Dims, centered: bool
-) -> Variable:
-    import pymc as pm
-
-    if centered:
-        return pm.MvNormal(name, mu=0.0, chol=factor, dims=dims[:2])
-    z = pm.Normal(f"z_{label}", dims=dims[:2])
-    return pm.Deterministic(name, (z[:, None, :] * factor).sum(-1), dims=dims[:2])
-
-
-def _effects_at_zero(priors: TermPriors, factor: Variable, b: Variable, *, dims: Dims) -> Variable:
-    """Return the effects at zero predictors, from those at the mean, and add their sd and corr."""
-    import pymc as pm
-
-    label, change = priors.label, _from_mean(priors.coefs, priors.centres)
-    factor = (change[:, :, None] * factor).sum(1)
-    sd = pm.Deterministic(f"sd_{label}", (factor**2).sum(-1) ** 0.5, dims=dims[1])
-    _correlations(label, factor / sd[:, None], dims)
-    return pm.Deterministic(f"b_{label}", (b[:, None, :] * change).sum(-1), dims=dims[:2])
-
-
-def _correlations(label: str, unit: Variable, dims: Dims) -> None:
-    import pymc as pm
-
-    pm.Deterministic(f"corr_{label}", (unit[:, None, :] * unit).sum(-1), dims=dims[1:])
+    b = (z[:, None, :] * scale).sum(-1) if correlated else z * scale
+    return pm.Deterministic(name, b, dims=dims[:2])
 
 
 def _from_mean(names: Sequence[str], centres: Sequence[float]) -> NDArray[np.float64]:
@@ -351,12 +338,13 @@ def _variable(name: str, priors: Sequence[Prior], dim: str | None = None) -> Var
     import pymc as pm
 
     kind = type(priors[0])
-    values = {f.name: [getattr(prior, f.name) for prior in priors] for f in fields(kind)}
     # as float64: PyTensor makes single precision of Python's numbers
-    numbers = {
-        field: np.float64(value[0]) if len(set(value)) == 1 else np.array(value, np.float64)
-        for field, value in values.items()
+    numbers: dict[str, Any] = {
+        f.name: np.array([getattr(prior, f.name) for prior in priors], np.float64)
+        for f in fields(kind)
     }
+    if dim is None:
+        numbers = {field: values[0] for field, values in numbers.items()}
     return getattr(pm, kind.__name__)(name, **numbers, dims=dim)
 
 
@@ -381,7 +369,7 @@ def _prior_rows(model: pm.Model, rv: Variable) -> list[PriorRow]:
 
 def _records(rv: Variable, n: int = 1) -> list[Prior]:
     """Return the prior record of each element of a random variable, from its distribution."""
-    from pymc.pytensorf import constant_fold  # type: ignore[import-untyped]
+    from pymc.pytensorf import constant_fold
 
     op = rv.owner.op
     numbers = [np.atleast_1d(x) for x in constant_fold(tuple(op.dist_params(rv.owner)))]

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 
 from ranef.design import Design
-from ranef.errors import DataError, DataWarning, listed
+from ranef.errors import DataError, DataWarning, listed, warn
 
 
 def check_response(design: Design) -> None:
@@ -66,7 +64,7 @@ def warn_dropped(design: Design) -> None:
             f"the fixed effects are linearly dependent: {listed(design.dropped)} left out as a "
             "combination of the columns before it."
         )
-        warnings.warn(message, DataWarning, stacklevel=4)
+        warn(message, DataWarning)
 
 
 def warn_posterior(design: Design) -> None:
@@ -74,14 +72,14 @@ def warn_posterior(design: Design) -> None:
     for term in design.terms:
         if term.n_levels == 1:
             message = f"`{term.factor}` has one level only: its sd is informed by the prior alone."
-            warnings.warn(message, DataWarning, stacklevel=4)
+            warn(message, DataWarning)
         elif term.n_levels * term.n_coefs >= design.n_obs:
             message = (
                 f"{term.text} has as many random effects as there are rows: the data cannot tell "
                 "their sd from sigma, the priors do."
             )
-            warnings.warn(message, DataWarning, stacklevel=4)
+            warn(message, DataWarning)
 
 
-def _least_squares(X: np.ndarray, y: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+def _least_squares(X: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.asarray(np.linalg.lstsq(X, y, rcond=None)[0])

@@ -1,13 +1,15 @@
 """Terms to model-matrix columns: formulaic codes what the interpreter has evaluated.
 
-formulaic sees values under the labels of their factors, never an expression: its terms are made
-of look-ups only, so it has nothing to evaluate.
+formulaic sees values under names made up here (`f0`, `f1`) and levels by their numbers, never a
+word of the user: its terms are made of look-ups only, so it has nothing to evaluate, and no label
+can clash with another or mean something to it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -15,8 +17,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ranef.errors import DataError, listed
+from ranef.factors import Categorical
 from ranef.formula import Term
-from ranef.transforms import Categorical, Interpreter, Value
+from ranef.transforms import Interpreter, Value
+
+MAX_COLUMNS = 10_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +48,7 @@ class Columns:
     spec: Any
 
 
-def code(interpreter: Interpreter, terms: Sequence[Term], spec: Any = None) -> Columns:
+def code(interpreter: Interpreter, terms: Sequence[Term], old: Columns | None = None) -> Columns:
     """Code terms as columns.
 
     Parameters
@@ -51,27 +56,34 @@ def code(interpreter: Interpreter, terms: Sequence[Term], spec: Any = None) -> C
     interpreter : Interpreter
         Evaluates the factors.
     terms : sequence of Term
-    spec : optional
-        The specification of an earlier result, to code new rows in the same way.
+    old : Columns, optional
+        An earlier result, to code new rows in the same way.
 
     Raises
     ------
     DataError
-        If a factor has one level only, or a level that it did not have at first.
+        If a factor has one level only, or a level that it did not have at first; if there are too
+        many columns, or two of one name.
     """
     n = len(interpreter.frame)
     if not terms:
         return Columns((), np.empty((n, 0)), (), {}, None)
-    values = {str(f): interpreter.value(f) for term in terms for f in term.factors}
-    values = {label: _as_factor(v) for label, v in values.items()}
+    values = {str(f): _as_factor(interpreter.value(f)) for term in terms for f in term.factors}
     for label, value in values.items():
         _check_levels(label, value)
-    matrix = _materialize(terms, {k: _for_formulaic(v) for k, v in values.items()}, n, spec)
-    numeric = {label: not isinstance(v, Categorical) for label, v in values.items()}
+        _check_kind(label, value, old)
+    _check_size(terms, values)
+    aliases = {label: f"f{i}" for i, label in enumerate(values)}
+    matrix = _materialize(terms, aliases, values, n, None if old is None else old.spec)
     structure = matrix.model_spec.structure
-    measured = [any(numeric.get(f.expr, False) for f in s.term.factors) for s in structure]
+    original = {alias: (label, values[label]) for label, alias in aliases.items()}
+    names = [_named(str(name), original) for s in structure for name in s.columns]
+    _check_names(names)
+    measured = [
+        any(not isinstance(values[str(f)], Categorical) for f in term.factors) for term in terms
+    ]
     return Columns(
-        names=tuple(str(name) for s in structure for name in s.columns),
+        names=tuple(names),
         values=np.asarray(matrix, dtype=np.float64).reshape(n, -1),
         numeric=tuple(m for m, s in zip(measured, structure, strict=True) for _ in s.columns),
         codings={k: _in_words(v) for k, v in values.items() if isinstance(v, Categorical)},
@@ -80,7 +92,11 @@ def code(interpreter: Interpreter, terms: Sequence[Term], spec: Any = None) -> C
 
 
 def _materialize(
-    terms: Sequence[Term], values: Mapping[str, Any], n: int, spec: Any
+    terms: Sequence[Term],
+    aliases: Mapping[str, str],
+    values: Mapping[str, Value],
+    n: int,
+    spec: Any,
 ) -> Any:
     from formulaic import ModelSpec, SimpleFormula
     from formulaic.parser.types import Factor
@@ -88,7 +104,7 @@ def _materialize(
 
     if spec is None:
         coded = [
-            CodedTerm([Factor(str(f), eval_method="lookup") for f in term.factors])
+            CodedTerm([Factor(aliases[str(f)], eval_method="lookup") for f in term.factors])
             if term.factors
             else CodedTerm([Factor("1", eval_method="literal")])
             for term in terms
@@ -96,7 +112,24 @@ def _materialize(
         spec = ModelSpec(
             formula=SimpleFormula(coded, _ordering="none"), output="pandas", na_action="ignore"
         )
-    return spec.get_model_matrix(pd.DataFrame(index=pd.RangeIndex(n)), context=values)
+    context = {aliases[label]: _for_formulaic(value) for label, value in values.items()}
+    return spec.get_model_matrix(pd.DataFrame(index=pd.RangeIndex(n)), context=context)
+
+
+def _named(name: str, original: Mapping[str, tuple[str, Value]]) -> str:
+    """Put the user's words into a column's name: `f0[T.1]:f1` becomes `sex[T.F]:age`."""
+    return ":".join(_word(part, original) for part in name.split(":"))
+
+
+def _word(part: str, original: Mapping[str, tuple[str, Value]]) -> str:
+    alias, bracket, inside = part.partition("[")
+    if alias not in original:
+        return part
+    label, value = original[alias]
+    coding, dot, place = inside.removesuffix("]").rpartition(".")
+    if isinstance(value, Categorical) and place.isdecimal():
+        return f"{label}[{coding}{dot}{value.levels[int(place)]}]"
+    return f"{label}{bracket}{inside}"
 
 
 def _as_factor(value: Value) -> Value:
@@ -108,31 +141,58 @@ def _as_factor(value: Value) -> Value:
 
 def _for_formulaic(value: Value) -> Any:
     from formulaic.transforms import TRANSFORMS
+    from formulaic.transforms.contrasts import ContrastsRegistry
 
     if not isinstance(value, Categorical):
         if value.ndim == 1:
             return pd.Series(value)
         return pd.DataFrame(value, columns=range(1, value.shape[1] + 1))
-    series = pd.Series(pd.Categorical.from_codes(value.codes, value.levels))
-    return TRANSFORMS["C"](series, value.contrasts)
+    coding = getattr(ContrastsRegistry, value.coding.name)  # one of CODINGS
+    series = pd.Series(pd.Categorical.from_codes(value.codes, pd.RangeIndex(len(value.levels))))
+    return TRANSFORMS["C"](series, coding(**value.coding.settings))
 
 
 def _check_levels(label: str, value: Value) -> None:
     if not isinstance(value, Categorical):
         return
     if value.unseen:
-        known = listed(value.levels)
-        raise DataError(f"`{label}` has new levels {listed(value.unseen)}; the model knows {known}.")
+        message = f"`{label}` has new levels {listed(value.unseen)}; "
+        raise DataError(message + f"the model knows {listed(value.levels)}.")
     if len(value.levels) < 2:
         message = f"the factor `{label}` has one level only, {listed(value.levels)}: leave it out."
         raise DataError(message)
 
 
+def _check_kind(label: str, value: Value, old: Columns | None) -> None:
+    """Refuse numbers where there were categories, and the other way round."""
+    if old is not None and (label in old.codings) != isinstance(value, Categorical):
+        was, now = ("categories", "numbers") if label in old.codings else ("numbers", "categories")
+        raise DataError(f"`{label}` holds {now}, but held {was} when the model was built.")
+
+
+def _check_size(terms: Sequence[Term], values: Mapping[str, Value]) -> None:
+    """Refuse more columns than anyone means, before they fill the memory."""
+    widths = {
+        label: len(v.levels) if isinstance(v, Categorical) else int(np.prod(v.shape[1:]))
+        for label, v in values.items()
+    }
+    for term in terms:
+        width = prod(widths[str(f)] for f in term.factors)
+        if width > MAX_COLUMNS:
+            message = f"`{term}` stands for {width} columns, more than {MAX_COLUMNS}: "
+            raise DataError(message + f"is it a grouping factor, as in `(1 | {term})`?")
+
+
+def _check_names(names: Sequence[str]) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            message = f"two columns of the model matrix would be called `{name}`: "
+            raise DataError(message + "rename the column or the level that brings it in.")
+
+
 def _in_words(value: Categorical) -> str:
-    if value.contrasts is None:
-        return f"treatment coding, reference {value.levels[0]}"
-    name = type(value.contrasts).__name__.removesuffix("Contrasts").lower()
-    base = getattr(value.contrasts, "base", None)
-    if name == "treatment" and isinstance(base, (str, int, float)):
-        return f"treatment coding, reference {base}"
-    return f"{name} coding"
+    name = value.coding.name
+    if name not in ("treatment", "SAS"):
+        return f"{name} coding"
+    base = value.coding.settings.get("base", 0 if name == "treatment" else -1)
+    return f"treatment coding, reference {value.levels[base]}"

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from itertools import combinations
+from collections.abc import Sequence
+from itertools import combinations, permutations
 
 import numpy as np
-import pandas as pd
+from numpy.typing import NDArray
 
 from ranef.crossproducts import is_nested
-from ranef.design import Design, Factor, RandomTerm
+from ranef.design import Design, Factor, RandomTerm, independent_columns
 from ranef.families import Family
 from ranef.priors import PriorRow
 from ranef.tables import indented, wrapped
+
+FEW_LEVELS = 5
 
 
 def describe(design: Design, family: Family, priors: tuple[PriorRow, ...]) -> str:
@@ -27,7 +30,8 @@ def describe(design: Design, family: Family, priors: tuple[PriorRow, ...]) -> st
     related = relations(design)
     if related:
         parts.append("Grouping factors\n" + indented("\n".join(related)))
-    parts.append(f"Priors of a Bayesian fit, in units of {design.response}\n" + indented(_table(priors)))
+    heading = f"Priors of a Bayesian fit, in units of {design.response}"
+    parts.append(f"{heading}\n{indented(_table(priors))}")
     parts += [wrapped(f"Note: {note}") for note in notes(design)]
     return "\n\n".join(parts)
 
@@ -39,27 +43,16 @@ def relations(design: Design) -> list[str]:
 
 def notes(design: Design) -> list[str]:
     """Return what a user may have overlooked."""
-    found = []
     factors = _factors(design)
-    for a, b in combinations(factors, 2):
-        for inner, outer in ((a, b), (b, a)):
-            if _looks_implicitly_nested(inner, outer):
-                found.append(_nesting_note(inner, outer))
-                break
-    for factor in factors:
-        if len(factor.levels) < 5:
-            found.append(
-                f"{factor.name} has {len(factor.levels)} levels: the data say little about how "
-                "such levels vary, and a prior says much."
-            )
-    for term in design.terms:
-        alone = [c for c in term.coefs if c not in design.fixed and c != "Intercept"]
-        if alone and not _spanned(design, term):
-            found.append(
-                f"{', '.join(alone)} varies by {term.factor} around a mean of zero, as it is not "
-                "among the fixed effects."
-            )
-    return found
+    return [
+        *(
+            _nesting_note(a, b)
+            for a, b in permutations(factors, 2)
+            if _looks_implicitly_nested(a, b)
+        ),
+        *(_few_levels_note(factor) for factor in factors if len(factor.levels) < FEW_LEVELS),
+        *(_mean_zero_note(term, alone) for term in design.terms if (alone := _alone(design, term))),
+    ]
 
 
 def _extras(design: Design) -> str:
@@ -81,16 +74,16 @@ def _fixed(design: Design) -> str:
 
 def _random(term: RandomTerm) -> str:
     k = term.n_coefs
-    n_corr = k * (k - 1) // 2 if term.correlated else 0
-    counts = f"{k} {_plural('sd', k)}"
+    n_corr = k * (k - 1) // 2
+    counts = f"{k} standard {_plural('deviation', k)}"
     if n_corr:
-        counts += f" and {n_corr} {_plural('correlation', n_corr)}"
-    lines = [
-        f"{term.text}",
-        f"  {term.n_levels} levels of {term.factor}, {k} {_plural('coefficient', k)} each "
-        f"({', '.join(term.coefs)}): {counts}",
-    ]
-    return "\n".join(lines)
+        counts += f" and {n_corr if term.correlated else 'no'} {_plural('correlation', n_corr)}"
+    levels = f"{term.n_levels} {_plural('level', term.n_levels)} of {term.factor}"
+    return f"{term.text}\n  {levels}, each with its own {_phrase(term.coefs)}: {counts}"
+
+
+def _phrase(words: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
 
 
 def _plural(noun: str, count: int) -> str:
@@ -106,14 +99,15 @@ def _relation(a: Factor, b: Factor) -> str:
         return f"{a.name} is nested in {b.name}"
     if is_nested(b.codes, a.codes):
         return f"{b.name} is nested in {a.name}"
-    cells, possible = len(_cells(a, b)), len(a.levels) * len(b.levels)
+    cells, possible = len(np.unique(_cell_of(a, b))), len(a.levels) * len(b.levels)
     if cells == possible:
         return f"{a.name} and {b.name} are crossed: every combination occurs"
     return f"{a.name} and {b.name} are partially crossed: {cells} of {possible} combinations occur"
 
 
-def _cells(a: Factor, b: Factor) -> pd.Index:  # type: ignore[type-arg]
-    return pd.Index(np.unique(a.codes * len(b.levels) + b.codes))
+def _cell_of(a: Factor, b: Factor) -> NDArray[np.int64]:
+    """Return the combination of two factors' levels of each row, as a number."""
+    return a.codes * len(b.levels) + b.codes
 
 
 def _looks_implicitly_nested(inner: Factor, outer: Factor) -> bool:
@@ -124,27 +118,47 @@ def _looks_implicitly_nested(inner: Factor, outer: Factor) -> bool:
     """
     if inner.parts or outer.parts or len(inner.levels) >= len(outer.levels):
         return False
-    cells = np.zeros((len(outer.levels), len(inner.levels)), dtype=np.int64)
-    np.add.at(cells, (outer.codes, inner.codes), 1)
-    counts = (cells > 0).sum(axis=1)
-    first = np.arange(len(inner.levels)) < counts[:, None]
-    return bool((first == (cells > 0)).all() and (counts >= 2).all() and (cells[cells > 0] > 1).all())
+    cells, counts = np.unique(_cell_of(outer, inner), return_counts=True)
+    rows, labels = np.divmod(cells, len(inner.levels))
+    within = np.bincount(rows, minlength=len(outer.levels))
+    last = np.zeros_like(within)
+    np.maximum.at(last, rows, labels)
+    return bool((within >= 2).all() and (last + 1 == within).all() and (counts > 1).all())
 
 
 def _nesting_note(inner: Factor, outer: Factor) -> str:
-    labels = ", ".join(map(str, inner.levels[:3]))
+    labels = ", ".join(map(str, inner.levels[:3])) + ", ..." * (len(inner.levels) > 3)
+    example = f"{inner.name} {inner.levels[0]}"
     return (
-        f"the same labels of {inner.name} ({labels}, ...) occur within every level of {outer.name}. "
-        f"If {inner.name} {inner.levels[0]} of one {outer.name} is not that of another, write "
-        f"(1 | {outer.name}/{inner.name}) or (1 | {outer.name}:{inner.name}): as it stands, the "
-        f"model has {len(inner.levels)} levels of {inner.name} that are shared by all."
+        f"the labels of {inner.name} ({labels}) start anew within every level of {outer.name}. As "
+        f"it stands, {example} is one and the same in every {outer.name}. If {example} of one "
+        f"{outer.name} has nothing to do with {example} of another, write "
+        f"(1 | {outer.name}/{inner.name}) or (1 | {outer.name}:{inner.name})."
     )
 
 
-def _spanned(design: Design, term: RandomTerm) -> bool:
-    """Whether the fixed columns contain the term's, perhaps in another coding."""
+def _few_levels_note(factor: Factor) -> str:
+    return (
+        f"{factor.name} has {len(factor.levels)} {_plural('level', len(factor.levels))}: the data "
+        "say little about how much such levels vary, so the prior of a Bayesian fit says much."
+    )
+
+
+def _mean_zero_note(term: RandomTerm, alone: list[str]) -> str:
+    names = _phrase(alone)
+    vary, they, is_are = ("varies", "it", "is") if len(alone) == 1 else ("vary", "they", "are")
+    return (
+        f"{names} {vary} by {term.factor} around a mean of zero, as {they} {is_are} not among the "
+        "fixed effects."
+    )
+
+
+def _alone(design: Design, term: RandomTerm) -> list[str]:
+    """Coefficients whose mean is not a fixed effect, nor spanned by others in another coding."""
+    alone = [name for name in term.coefs if name not in design.fixed]
     both = np.column_stack([design.X, term.columns])
-    return bool(np.linalg.matrix_rank(both) == np.linalg.matrix_rank(design.X))
+    spanned = len(independent_columns(both)) == len(independent_columns(design.X))
+    return [] if spanned else alone
 
 
 def _table(rows: tuple[PriorRow, ...]) -> str:

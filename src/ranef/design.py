@@ -289,9 +289,14 @@ def new_rows(design: Design, data: object, *, random: bool = True) -> NewRows:
         bad = listed(frame.columns[frame.isna().any()])
         raise DataError(f"the new data has missing values in {bad}.")
     interpreter = Interpreter(frame, formula.text, recipe.memory, recipe.functions)
-    X = code(interpreter, formula.fixed, recipe.X.spec).values
+    X = code(interpreter, formula.fixed, recipe.X).values
     terms = [
-        _term(part, code(interpreter, part.terms, columns.spec), _grouping(interpreter, part, old), old.label)
+        _term(
+            part,
+            code(interpreter, part.terms, columns),
+            _grouping(interpreter, part, old),
+            old.label,
+        )
         for old, (part, columns) in zip(design.terms, recipe.random, strict=True)
         if random
     ]
@@ -346,7 +351,8 @@ def independent_columns(X: Array) -> list[int]:
 def _response(interpreter: Interpreter, formula: Formula) -> Array:
     y = interpreter.numeric(formula.response)
     if y.ndim != 1:
-        raise DataError(f"the response `{formula.response}` has {y.shape[1]} columns, expected one.")
+        message = f"the response `{formula.response}` has {y.shape[1]} columns, expected one."
+        raise DataError(message)
     return y
 
 
@@ -406,17 +412,25 @@ def _grouping(interpreter: Interpreter, part: RandomPart, old: RandomTerm | None
 
 def _combined(name: str, parts: tuple[Factor, ...], levels: pd.Index[Any] | None) -> Factor:
     """Combine factors: the levels are the combinations that occur, the first part slowest."""
-    sizes = [len(p.levels) for p in parts]
-    joint = np.ravel_multi_index([np.maximum(p.codes, 0) for p in parts], sizes)
-    used, codes = np.unique(joint, return_inverse=True)
-    places = np.unravel_index(used, sizes)
-    labels = [
-        ":".join(str(p.levels[i]) for p, i in zip(parts, place, strict=True))
-        for place in zip(*places, strict=True)
-    ]
+    codes = _joint([p.codes for p in parts])
+    _, first = np.unique(codes, return_index=True)
+    labels = [":".join(str(p.levels[p.codes[row]]) for p in parts) for row in first]
     found = pd.Index(labels, dtype=object)
     unseen = np.any([p.codes < 0 for p in parts], axis=0)
     if levels is None:
-        return Factor(name, found, codes.astype(np.int64), parts)
+        if not found.is_unique:
+            twice = found[found.duplicated()][0]
+            message = f"two combinations of `{name}` would both be called `{twice}`: "
+            raise DataError(message + "rename the labels.")
+        return Factor(name, found, codes, parts)
     known = levels.get_indexer(found)[codes]
     return Factor(name, levels, np.where(unseen, -1, known).astype(np.int64), parts)
+
+
+def _joint(parts: Sequence[Codes]) -> Codes:
+    """Return a number for every combination of codes that occurs, the first code slowest."""
+    joint = np.zeros_like(parts[0])
+    for codes in parts:  # numbered afresh each time, so that no product overflows
+        joint = joint * (codes.max(initial=0) + 2) + codes + 1
+        joint = np.unique(joint, return_inverse=True)[1].astype(np.int64)
+    return joint

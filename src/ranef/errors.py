@@ -12,8 +12,15 @@
 from __future__ import annotations
 
 import difflib
+import os
+import unicodedata
+import warnings
 from collections.abc import Iterable
 from enum import Enum
+from pathlib import Path
+
+_SHOWN = 40  # names at most in an error
+_PACKAGE = f"{Path(__file__).parent}{os.sep}"
 
 
 class RanefError(ValueError):
@@ -88,6 +95,11 @@ class Convergence(Enum):
         return self in (Convergence.CONVERGED, Convergence.SINGULAR, Convergence.MIXED)
 
 
+def warn(message: str, category: type[RanefWarning]) -> None:
+    """Warn at the line outside of this package that led here, however deep the call."""
+    warnings.warn(message, category, skip_file_prefixes=(_PACKAGE,))
+
+
 def suggestion(name: str, known: Iterable[str]) -> str:
     """Return a sentence that offers the closest of the known names, or lists them.
 
@@ -103,7 +115,11 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name.lower(), lowered, n=3, cutoff=0.6)
     if close:
         return f"Did you mean {listed((lowered[c] for c in close), 'or')}?"
-    return f"Known names: {', '.join(f'`{n}`' for n in names)}."
+    if not names:
+        return "There are none."
+    shown = ", ".join(f"`{n}`" for n in names[:_SHOWN])
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"Known names: {shown}{more}."
 
 
 def listed(items: Iterable[object], last: str = "and", limit: int = 5) -> str:
@@ -128,4 +144,11 @@ def _marked(formula: str | None, span: tuple[int, int] | None) -> str:
     if formula is None or span is None:
         return ""
     start, stop = span
-    return f"\n    {formula}\n    {' ' * start}{'^' * max(1, stop - start)}"
+    line = "".join(c if c.isprintable() else " " for c in formula)  # carets need one line
+    carets = "^" * max(1, _width(line[start:stop]))
+    return f"\n    {line}\n    {' ' * _width(line[:start])}{carets}"
+
+
+def _width(text: str) -> int:
+    """Return the columns of a terminal that a text takes: two for a wide letter."""
+    return sum(1 + (unicodedata.east_asian_width(letter) in "WF") for letter in text)

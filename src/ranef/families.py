@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.errors import FitError, suggestion
+from ranef.errors import FitError, listed, suggestion
 
 Array = NDArray[np.float64]
 
@@ -69,6 +69,11 @@ def find_family(family: str | Family, link: str | None = None) -> Family:
         family = FAMILIES[family]
     if not isinstance(family, Family):
         raise FitError(f"family= takes a name or a Family, got {type(family).__name__}.")
+    if family not in FAMILIES.values():
+        message = (
+            f"the {family.name} family with {family.link.name} link as given is not available: "
+        )
+        raise FitError(message + f"there is {listed(FAMILIES)}.")
     if link is not None and link != family.link.name:
         message = f"link={link!r} is not available for the {family.name} family: "
         raise FitError(message + f"there is {family.link.name!r}.")

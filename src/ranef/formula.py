@@ -13,8 +13,22 @@ from dataclasses import dataclass
 from itertools import product
 
 from ranef.errors import FormulaError, suggestion
-from ranef.syntax import Binary, Call, Column, Literal, Node, Paren, Span, Unary, parse, walk
-from ranef.transforms import FUNCTIONS
+from ranef.syntax import (
+    Binary,
+    Call,
+    Column,
+    Literal,
+    Node,
+    Paren,
+    Span,
+    Unary,
+    contains_bar,
+    is_bar,
+    parse,
+    summands,
+    walk,
+)
+from ranef.transforms import FUNCTIONS, is_contrast
 
 MAX_TERMS = 2000
 MAX_POWER = 10
@@ -125,11 +139,6 @@ def _columns(nodes: Iterable[Node]) -> dict[str, Span]:
     return found
 
 
-def is_contrast(name: str) -> bool:
-    """Whether a name stands for a coding, as in `C(f, contr.sum)`, and not for a column."""
-    return name.startswith("contr.")
-
-
 def read_formula(text: str, functions: Iterable[str] = ()) -> Formula:
     """Read a formula.
 
@@ -164,6 +173,7 @@ class _Reader:
             raise self.error("a formula needs `~` between response and predictors.", tree.span)
         if isinstance(tree.left, Binary) and tree.left.op == "~":
             raise self.error("a formula has one `~` only.", tree.op_span)
+        self.check_labels(tree)
         for node in walk(tree):
             self.check_call(node, left=node.span[1] <= tree.left.span[1])
         self.check_arithmetic(tree.left)
@@ -173,15 +183,15 @@ class _Reader:
         fixed: dict[frozenset[str], Term] = {frozenset(): Term(())}
         random: list[RandomPart] = []
         offsets: list[Node] = []
-        for sign, part in _summands(right):
-            if _is_bar(part):
+        for sign, part in summands(right):
+            if is_bar(part):
                 self.only_added(sign, part, "a random-effects term")
                 random.extend(self.random_parts(part))
             elif isinstance(part, Call) and part.function == "offset":
                 self.only_added(sign, part, "an offset")
                 offsets.append(self.offset(part))
             else:
-                self.accumulate(fixed, sign, part)
+                self.accumulate(fixed, sign, part, top=True)
         self.check_random(random)
         formula = Formula(self.text, response, _ordered(fixed), tuple(random), tuple(offsets))
         self.check_response(formula)
@@ -199,9 +209,11 @@ class _Reader:
 
     # ------------------------------------------------------------------ terms
 
-    def accumulate(self, terms: dict[frozenset[str], Term], sign: str, part: Node) -> None:
+    def accumulate(
+        self, terms: dict[frozenset[str], Term], sign: str, part: Node, *, top: bool
+    ) -> None:
         """Add the terms of one summand to a set of terms, or take them away."""
-        if isinstance(part, Literal) and part.value in (0.0, 1.0):
+        if top and isinstance(part, Literal) and _is_intercept(part):
             found, adding = [Term(())], (sign == "+") == (part.value == 1.0)
         else:
             found, adding = self.expand(part), sign == "+"
@@ -216,10 +228,8 @@ class _Reader:
     def expand(self, node: Node) -> list[Term]:
         """Return the terms that an expression of formula operators stands for."""
         match node:
-            case Paren() if not _is_bar(node):
-                return self.sum(node.inner)
-            case Binary(op="+" | "-"):
-                return self.sum(node)
+            case Paren() | Binary(op="+" | "-") if not is_bar(node):
+                return self.sum(node.inner if isinstance(node, Paren) else node)
             case Binary(op="*"):
                 left, right = self.expand(node.left), self.expand(node.right)
                 return [*left, *right, *self.crossed(left, right, node)]
@@ -235,8 +245,8 @@ class _Reader:
 
     def sum(self, node: Node) -> list[Term]:
         terms: dict[frozenset[str], Term] = {}
-        for sign, part in _summands(node):
-            self.accumulate(terms, sign, part)
+        for sign, part in summands(node):
+            self.accumulate(terms, sign, part, top=False)
         return list(terms.values())
 
     def crossed(self, left: list[Term], right: list[Term], node: Node) -> list[Term]:
@@ -264,7 +274,7 @@ class _Reader:
 
     def single(self, node: Node) -> Term:
         """Return the term of one expression that is not made of formula operators."""
-        if _is_bar(node):
+        if is_bar(node):
             message = "a random-effects term can only be added with `+`, at the top of the formula."
             raise self.error(message, node.span)
         match node:
@@ -273,9 +283,14 @@ class _Reader:
                 raise self.error(message, node.op_span)
             case Binary(op=op) if op in _ARITHMETIC_ONLY:
                 raise self.error(f"write a comparison between terms as `I({node})`.", node.span)
+            case Literal() if _is_intercept(node):
+                message = (
+                    f"`{node}` stands for the intercept: add it or take it away at the top of "
+                )
+                raise self.error(message + "the formula, not inside another term.", node.span)
             case Literal():
-                message = f"`{node}` cannot be a term: only 0 and 1 (the intercept) can; "
-                raise self.error(message + f"`offset({node})` adds a constant.", node.span)
+                message = f"`{node}` cannot be a term: only 0 and 1, for the intercept, can."
+                raise self.error(message, node.span)
             case Unary():
                 raise self.error(f"write arithmetic between terms as `I({node})`.", node.span)
             case Call(function="offset" | "cbind" as name):
@@ -290,12 +305,12 @@ class _Reader:
         assert isinstance(part, Paren)
         bar = part.inner
         assert isinstance(bar, Binary)
-        if _contains_bar(bar.left) or _contains_bar(bar.right):
+        if contains_bar(bar.left) or contains_bar(bar.right):
             message = "there can be one `|` or `||` in a random-effects term."
             raise self.error(message, bar.op_span)
         terms: dict[frozenset[str], Term] = {frozenset(): Term(())}
-        for sign, summand in _summands(bar.left):
-            self.accumulate(terms, sign, summand)
+        for sign, summand in summands(bar.left):
+            self.accumulate(terms, sign, summand, top=True)
         if not terms:
             message = f"`{part}` has no coefficients: name what varies between the groups, as in "
             raise self.error(message + f"`(1 | {bar.right})`.", part.span)
@@ -350,11 +365,21 @@ class _Reader:
             return
         if node.function not in self.functions and not is_contrast(node.function):
             message = f"the function `{node.function}` is not available in a formula. "
-            known = (f for f in sorted(self.functions) if node.function[:3] == f[:3] or "." not in f)
+            known = (
+                f for f in sorted(self.functions) if node.function[:3] == f[:3] or "." not in f
+            )
             remedy = " Functions of your own can be given as `functions={'name': function}`."
             raise self.error(message + suggestion(node.function, known) + remedy, node.span)
         if node.function == "cbind" and not left:
             raise self.error("`cbind` can only stand on the left of a formula.", node.span)
+
+    def check_labels(self, tree: Node) -> None:
+        """Refuse two different things that read the same, as `log(x)` and a column of that name."""
+        seen: dict[str, Node] = {}
+        for node in walk(tree):
+            if isinstance(node, (Column, Call)) and seen.setdefault(str(node), node) != node:
+                message = f"`{node}` is used as the name of a column and as an expression: "
+                raise self.error(message + "rename the column.", node.span)
 
     def check_arithmetic(self, node: Node) -> None:
         """Refuse the operators that mean something between terms only."""
@@ -377,29 +402,8 @@ class _Reader:
                 raise self.error(message, node.span)
 
 
-def _summands(node: Node) -> list[tuple[str, Node]]:
-    """Return the parts of a sum with their signs; iterative, as a sum may be long."""
-    parts: list[tuple[str, Node]] = []
-    while isinstance(node, Binary) and node.op in "+-":
-        parts.append(_signed(node.op, node.right))
-        node = node.left
-    return [_signed("+", node), *reversed(parts)]
-
-
-def _signed(sign: str, node: Node) -> tuple[str, Node]:
-    while isinstance(node, Unary):
-        sign = "+" if sign == node.op else "-"
-        node = node.operand
-    return sign, node
-
-
-def _is_bar(node: Node) -> bool:
-    inner = node.inner if isinstance(node, Paren) else None
-    return isinstance(inner, Binary) and inner.op in ("|", "||")
-
-
-def _contains_bar(node: Node) -> bool:
-    return any(isinstance(part, Binary) and part.op in ("|", "||") for part in walk(node))
+def _is_intercept(node: Node) -> bool:
+    return isinstance(node, Literal) and isinstance(node.value, float) and node.value in (0.0, 1.0)
 
 
 def _unique(factors: Iterable[Node]) -> tuple[Node, ...]:
@@ -407,5 +411,11 @@ def _unique(factors: Iterable[Node]) -> tuple[Node, ...]:
 
 
 def _ordered(terms: dict[frozenset[str], Term]) -> tuple[Term, ...]:
-    """Sort terms by their order of interaction, as R does; equal orders stay as they came."""
-    return tuple(sorted(terms.values(), key=lambda term: len(term.factors)))
+    """Sort as R does: factors by their first use, terms by their order of interaction."""
+    first: dict[str, int] = {}
+    for factor in (f for term in terms.values() for f in term.factors):
+        first[str(factor)] = min(factor.span[0], first.get(str(factor), factor.span[0]))
+    sorted_factors = [
+        Term(tuple(sorted(term.factors, key=lambda f: first[str(f)]))) for term in terms.values()
+    ]
+    return tuple(sorted(sorted_factors, key=lambda term: len(term.factors)))

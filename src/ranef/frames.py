@@ -6,7 +6,6 @@ through narwhals, which keeps the order of their categories.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,8 +14,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from ranef.errors import DataError, DataWarning, FormulaError, listed, suggestion
+from ranef.errors import DataError, DataWarning, FormulaError, listed, suggestion, warn
 from ranef.syntax import Span
+
+_NUMERIC = {*"biuf", "boolean", "integer", "floating", "mixed-integer-float", "decimal", "empty"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,10 +50,7 @@ class Source:
         elif isinstance(given, pd.Series) and not given.index.equals(self.rows):
             message = f"the index of {what}= differs from that of the data: pass a plain array."
             raise DataError(message)
-        try:
-            values = np.asarray(given, dtype=np.float64)
-        except (TypeError, ValueError):
-            raise DataError(f"{what}= is not numeric.") from None
+        values = _as_numbers(given, what)
         if values.shape != (len(self.rows),):
             message = f"{what}= has shape {values.shape}, expected ({len(self.rows)},)."
             raise DataError(message)
@@ -88,7 +86,7 @@ def open_frame(data: object) -> Source:
         If `data` is not a data frame.
     """
     if isinstance(data, Mapping):
-        data = pd.DataFrame(dict(data))
+        data = _from_mapping(data)
     if isinstance(data, pd.DataFrame):
         names = [str(c) for c in data.columns]
         frame = data
@@ -148,7 +146,7 @@ def _report(absent: pd.DataFrame, gone: NDArray[np.bool_], missing: str) -> None
         rows = listed(absent.index[gone])
         raise DataError(f"{share} have missing values, in {counts}: rows {rows}.")
     message = f"{share} left out for missing values in {counts}."
-    warnings.warn(message, DataWarning, stacklevel=6)
+    warn(message, DataWarning)
 
 
 def _check_extras(rows: Rows) -> None:
@@ -162,18 +160,36 @@ def _check_extras(rows: Rows) -> None:
         raise DataError(message + "Leave out the rows that should not count.")
 
 
+def _as_numbers(given: ArrayLike, what: str) -> NDArray[np.float64]:
+    try:
+        raw = np.asarray(given)
+        kind = pd.api.types.infer_dtype(raw, skipna=True) if raw.dtype == object else raw.dtype.kind
+        if kind in _NUMERIC:
+            return np.asarray(given, dtype=np.float64)
+    except (TypeError, ValueError):
+        pass
+    raise DataError(f"{what}= is not numeric.")
+
+
+def _from_mapping(data: Mapping[Any, Any]) -> pd.DataFrame:
+    try:
+        return pd.DataFrame(dict(data))
+    except (TypeError, ValueError):
+        message = "the columns of the data do not make a table: expected arrays of one length."
+        raise DataError(message) from None
+
+
 def _series(column: Any) -> pd.Series[Any]:
     """Turn a narwhals column into a pandas one, without needing pyarrow."""
     import narwhals.stable.v1 as nw
 
-    if column.dtype in (nw.Categorical, nw.Enum):
+    dtype = column.dtype
+    # the categories of a polars Categorical have no order but that of their names
+    if dtype == nw.Enum or (dtype == nw.Categorical and not column.implementation.is_polars()):
         levels = column.cat.get_categories().to_list()
-        values = column.cast(nw.String).to_list()
-        return pd.Series(pd.Categorical(values, [v for v in levels if v is not None]))
-    if column.dtype == nw.Boolean or column.dtype == nw.String:
-        return pd.Series(column.to_list(), dtype=object).convert_dtypes()
-    if column.dtype.is_numeric():
-        missing = column.is_null().to_numpy()
-        values = column.cast(nw.Float64).to_numpy() if missing.any() else column.to_numpy()
-        return pd.Series(values)
-    return pd.Series(column.to_list())
+        return pd.Series(pd.Categorical(column.to_list(), [v for v in levels if v is not None]))
+    if dtype.is_float():
+        return pd.Series(column.cast(nw.Float64).to_numpy())
+    if dtype.is_integer() and dtype not in (nw.Int128, nw.UInt128) and not column.is_null().any():
+        return pd.Series(column.to_numpy())
+    return pd.Series(column.to_list(), dtype=object)

@@ -339,10 +339,8 @@ def _rest_gradient(factorized: Factorized, inverse: Array, weight: float) -> dic
         for other, columns in cross.rest_terms:
             part = ST[:, columns].reshape(len(ST), -1, cross.shapes[other].k)
             ST[:, columns] = (part @ Lambdas[other]).reshape(len(ST), -1)
-        rows, columns = ST.reshape(-1, k, size), inverse[place].reshape(-1, k, size)
-        explained = np.array(
-            [[np.vdot(rows[:, a], columns[:, b]) for b in range(k)] for a in range(k)]
-        )
+        right = inverse[place].reshape(-1, k, size)
+        explained = np.tensordot(ST.reshape(-1, k, size), right, axes=([0, 2], [0, 2]))
         residual = (S[place] @ factorized.v).reshape(-1, k)
         found[term] = 2 * (explained - weight * residual.T @ residual @ Lambdas[term])
     return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import warnings
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,7 @@ from ranef import bayes, checks, reml
 from ranef.crossproducts import CrossProducts, cross_products
 from ranef.describe import describe
 from ranef.design import Design, build_design, full_rank
-from ranef.errors import ConvergenceWarning, FitError, suggestion
+from ranef.errors import ConvergenceWarning, FitError, suggestion, warn
 from ranef.families import Family, find_family
 from ranef.formula import read_formula
 from ranef.pointfit import PointFit
@@ -25,7 +24,7 @@ from ranef.priors import PriorSetting, resolve
 from ranef.results import Fit
 
 if TYPE_CHECKING:
-    import pymc as pm  # type: ignore[import-untyped]
+    import pymc as pm
 
 
 class Model:
@@ -126,13 +125,9 @@ class Model:
             "ml": self._fit_ml,
             "mcmc": self._fit_mcmc,
         }
-        if method not in methods:
-            raise FitError(f"method={method!r} does not exist. {suggestion(method, methods)}")
-        known = inspect.signature(methods[method]).parameters
-        for option in options:
-            if option not in known:
-                hint = suggestion(option, known)
-                raise FitError(f"fit({method!r}) has no option `{option}`. {hint}")
+        if str(method) not in methods:
+            raise FitError(f"method={method!r} does not exist. {suggestion(str(method), methods)}")
+        _check_options(method, options, list(inspect.signature(methods[method]).parameters))
         return methods[method](**options)
 
     def criterion(self, theta: ArrayLike, method: str = "reml") -> float:
@@ -157,9 +152,8 @@ class Model:
         319.792389
         """
         if method not in ("reml", "ml"):
-            raise FitError(
-                f"method={method!r} has no criterion. {suggestion(method, ['reml', 'ml'])}"
-            )
+            hint = suggestion(str(method), ["reml", "ml"])
+            raise FitError(f"method={method!r} has no criterion. {hint}")
         cross = self._cross_products
         size = sum(s.n_theta for s in cross.shapes)
         theta = np.asarray(theta, dtype=np.float64)
@@ -212,7 +206,7 @@ class Model:
             self._cross_products, reml=method == "reml", on_step=_print_step if verbose else None
         )
         if not estimate.convergence.ok:
-            warnings.warn(estimate.convergence.value, ConvergenceWarning, stacklevel=4)
+            warn(estimate.convergence.value, ConvergenceWarning)
         return PointFit(self._estimable, self.family, method, estimate)
 
     def _fit_mcmc(
@@ -240,7 +234,7 @@ class Model:
         )
         fit = PosteriorFit(self.design, self.family, "mcmc", tree)
         if not fit.converged:
-            warnings.warn(" ".join(fit.diagnostics.messages()), ConvergenceWarning, stacklevel=4)
+            warn(" ".join(fit.diagnostics.messages()), ConvergenceWarning)
         return fit
 
 
@@ -263,9 +257,18 @@ def fit(formula: str, data: object, method: str = "reml", **options: Any) -> Fit
     >>> rf.fit("Reaction ~ Days + (Days | Subject)", sleep).fixef().round(3).to_dict()
     {'Intercept': 251.405, 'Days': 10.467}
     """
-    of_model = set(inspect.signature(Model.__init__).parameters) - {"self"}
+    of_model = inspect.signature(Model).parameters
     model = Model(formula, data, **{k: v for k, v in options.items() if k in of_model})
     return model.fit(method, **{k: v for k, v in options.items() if k not in of_model})
+
+
+def _check_options(method: str, options: Mapping[str, object], known: list[str]) -> None:
+    of_model = list(inspect.signature(Model).parameters)[2:]
+    for option in options:
+        if option not in known:
+            hint = suggestion(option, [*known, *of_model])
+            hint = "It is an option of Model." if option in of_model else hint
+            raise FitError(f"fit({method!r}) has no option `{option}`. {hint}")
 
 
 def _print_step(value: float, theta: np.ndarray) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,7 @@ CURVATURE_TOLERANCE = 1e-7  # relative to the largest curvature
 NEARBY = 0.1  # how much worse a simpler point may be before Newton steps start from it
 MAX_RESTARTS = 6
 MAX_NEWTON = 12
+SLOW = 0.01  # a gradient that a Newton step leaves larger than this share of itself
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,7 @@ def _settled(
             break
         x, ended = _quasi_newton(count, _descend(count, x, downhill), limit)
         hessian = differenced_hessian(count, x)
-    return _newton(count, x, hessian), hessian, ended
+    return (*_newton(count, x, hessian), ended)
 
 
 def _noise(value: float) -> float:
@@ -168,7 +170,7 @@ def _quasi_newton(count: _Counter, start: Array, limit: int) -> tuple[Array, Con
     from scipy import optimize
 
     curvature = differenced_hessian(count, start)
-    options: dict[str, object] = {"maxiter": limit, "gtol": GRADIENT_TOLERANCE}
+    options: Any = {"maxiter": limit, "gtol": GRADIENT_TOLERANCE}
     if np.isfinite(curvature).all():
         values = np.linalg.eigvalsh(curvature)
         options["gtol"] = GRADIENT_TOLERANCE * np.sqrt(max(1.0, values[-1]))
@@ -212,8 +214,8 @@ def _descend(count: _Counter, x: Array, direction: Array) -> Array:
     return min([x, *points], key=lambda point: count(point)[0])
 
 
-def _newton(count: _Counter, x: Array, hessian: Array) -> Array:
-    """Take Newton steps with a fixed Hessian while the gradient shrinks."""
+def _newton(count: _Counter, x: Array, hessian: Array) -> tuple[Array, Array]:
+    """Take Newton steps while the gradient shrinks; renew the Hessian where it shrinks slowly."""
     value, gradient = count(x)
     for _ in range(MAX_NEWTON):
         step = -_inverse(hessian) @ gradient
@@ -222,8 +224,11 @@ def _newton(count: _Counter, x: Array, hessian: Array) -> Array:
         better = new_value <= value + _noise(value) and _size(new_gradient) < _size(gradient)
         if not better:
             break
+        slow = _size(new_gradient) > SLOW * _size(gradient)
         x, value, gradient = x + step, new_value, new_gradient
-    return x
+        if slow:
+            hessian = differenced_hessian(count, x)
+    return x, hessian
 
 
 def _size(gradient: Array) -> float:
@@ -239,7 +244,7 @@ def _inverse(hessian: Array) -> Array:
 
 def _finished(count: _Counter, x: Array, hessian: Array, ended: Convergence) -> Optimum:
     value, gradient = count(x)
-    decrement = float(gradient @ _inverse(hessian) @ gradient) if len(x) else 0.0
+    decrement = _decrement(gradient, hessian)
     if decrement > DECREMENT_TOLERANCE or not np.isfinite(value):
         ended = ended if ended is Convergence.MAX_ITERATIONS else Convergence.STALLED
     else:
@@ -248,3 +253,13 @@ def _finished(count: _Counter, x: Array, hessian: Array, ended: Convergence) -> 
     return Optimum(
         x, value, gradient, hessian, decrement, len(count.known), ended, tuple(count.steps)
     )
+
+
+def _decrement(gradient: Array, hessian: Array) -> float:
+    """Return g' H^-1 g, with a flat or downward direction as curved as it might just be."""
+    if not len(gradient):
+        return 0.0
+    values, vectors = np.linalg.eigh(hessian)
+    curvature = np.maximum(np.abs(values), CURVATURE_TOLERANCE * np.abs(values).max())
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return float(np.nan_to_num((vectors.T @ gradient) ** 2 / curvature).sum())

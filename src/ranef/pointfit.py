@@ -15,12 +15,13 @@ from ranef.design import Design, RandomTerm
 from ranef.errors import Convergence, FitError, suggestion
 from ranef.estimates import Estimate
 from ranef.families import Family
-from ranef.results import Fit, VarCorr
-from ranef.tables import Summary
+from ranef.results import Fit
+from ranef.tables import Summary, VarCorr, tidy_effects
 
 Array = NDArray[np.float64]
 
 FEW_LEVELS = 5
+SMALL = 1e-4  # a relative sd that counts as zero
 _NAMES = {"reml": "REML", "ml": "maximum likelihood"}
 
 
@@ -69,7 +70,7 @@ class PointFit(Fit):
             corr[term.label] = pd.DataFrame(corrs, index=names, columns=names)
             cov[term.label] = pd.DataFrame(covariance, index=names, columns=names)
         correlated = frozenset(t.label for t in self.design.terms if t.correlated)
-        return VarCorr(sd, corr, cov, self.sigma, correlated)
+        return VarCorr(sd, corr, cov, self.sigma, self.sigma**2, correlated)
 
     def ranef_table(self, prob: float = 0.95) -> pd.DataFrame:
         """Return the conditional modes with their conditional standard deviations.
@@ -86,16 +87,9 @@ class PointFit(Fit):
             and beta, as lme4's `ranef(condVar = TRUE)`.
         """
         z = normal_quantile(prob)
-        covariances = dict(
-            zip((t.label for t in self.design.terms), self.estimate.b_cov, strict=True)
-        )
-        b = self._b()
-        tables = []
-        for term in self.design.terms:
-            sd = np.sqrt(np.diagonal(covariances[term.label], axis1=1, axis2=2))
-            tables.append(_tidy(term, b[term.label], sd, z))
-        columns = ["term", "level", "coef", "estimate", "sd", "lower", "upper"]
-        return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)
+        sds = [np.sqrt(np.diagonal(cov, axis1=1, axis2=2)) for cov in self.estimate.b_cov]
+        found = zip(self.estimate.b, sds, strict=True)
+        return tidy_effects(self.design.terms, [(b, sd, b - z * sd, b + z * sd) for b, sd in found])
 
     def confint(self, method: str | None = None, prob: float = 0.95) -> pd.DataFrame:
         """Return Wald intervals of the fixed effects.
@@ -212,11 +206,10 @@ class PointFit(Fit):
             f"{criterion} {self.objective:.4f}, log-likelihood {self.loglik:.4f}, "
             f"AIC {self.aic:.2f}, BIC {self.bic:.2f}, {self.df} parameters"
         )
-        if not self.design.terms:
-            figures += f", residual sd {self.sigma:.6g}"
+        sd = [] if self.design.terms else [f"residual sd {self.sigma:.6g}"]
         return Summary(
             title=f"{kind} fitted by {_NAMES[self.method]}",
-            facts=(*self._facts(), figures),
+            facts=(*self._facts(), figures, *sd),
             sections=tuple(sections),
             notes=tuple(self._notes()),
             frame=fixed,
@@ -250,41 +243,26 @@ class PointFit(Fit):
 def normal_quantile(prob: float) -> float:
     """Return z such that a standard normal is within z of zero with probability `prob`."""
     if not 0 < prob < 1:
-        raise FitError(f"prob must be between 0 and 1, got {prob}.")
+        raise FitError(f"`prob` must lie between 0 and 1, got {prob!r}.")
     return float(special.ndtri((1 + prob) / 2))
 
 
 def singular_note(term: RandomTerm, Lambda: Array) -> str:
     """Say which coefficients of a singular term are on the boundary."""
-    sds, corr = sd_and_corr(Lambda @ Lambda.T)
-    zero = [c for c, sd in zip(term.coefs, sds, strict=True) if sd < 1e-6 * max(sds.max(), 1e-6)]
+    lengths = np.sqrt(np.mean(term.columns**2, axis=0))  # so that units do not matter
+    rows = Lambda * lengths[:, None]
+    zero = [c for c, row in zip(term.coefs, rows, strict=True) if np.linalg.norm(row) < SMALL]
     if zero:
         return f"{term.text}: the estimated sd of {', '.join(zero)} is zero."
+    _, corr = sd_and_corr(rows @ rows.T)
     pairs = [
         f"{term.coefs[j]} and {term.coefs[i]} {corr[i, j]:+.3f}"
-        for i in range(len(sds))
-        for j in range(i)
+        for i, j in zip(*np.tril_indices(term.n_coefs, -1), strict=True)
         if abs(corr[i, j]) > 0.999
     ]
     if pairs:
         return f"{term.text}: estimated correlation of {', '.join(pairs)}."
-    rank = np.linalg.matrix_rank(Lambda, tol=1e-6 * np.abs(Lambda).max())
+    rank = min(np.linalg.matrix_rank(rows, tol=SMALL), term.n_coefs - 1)
     return (
         f"{term.text}: the estimated covariance of the {term.n_coefs} coefficients has rank {rank}."
-    )
-
-
-def _tidy(term: RandomTerm, b: Array, sd: Array, z: float) -> pd.DataFrame:
-    m, k = b.shape
-    estimate, spread = b.ravel(), sd.ravel()
-    return pd.DataFrame(
-        {
-            "term": term.label,
-            "level": np.repeat(term.levels.to_numpy(), k),
-            "coef": np.tile(np.array(term.coefs, dtype=object), m),
-            "estimate": estimate,
-            "sd": spread,
-            "lower": estimate - z * spread,
-            "upper": estimate + z * spread,
-        }
     )

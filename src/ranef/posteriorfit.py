@@ -14,8 +14,8 @@ from ranef.design import Design, RandomTerm
 from ranef.diagnostics import Diagnostics, diagnose, hdi, summarise
 from ranef.errors import Convergence, FitError, suggestion
 from ranef.families import Family
-from ranef.results import Fit, VarCorr
-from ranef.tables import Summary
+from ranef.results import Fit
+from ranef.tables import Summary, VarCorr, tidy_effects
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -66,7 +66,8 @@ class PosteriorFit(Fit):
             corr[term.label] = pd.DataFrame(corrs.mean(axis=0), index=names, columns=names)
             cov[term.label] = pd.DataFrame(covs.mean(axis=0), index=names, columns=names)
         correlated = frozenset(t.label for t in self.design.terms if t.correlated)
-        return VarCorr(sd, corr, cov, self.sigma, correlated)
+        sigma2 = float(np.mean(self.draws("sigma") ** 2))
+        return VarCorr(sd, corr, cov, self.sigma, sigma2, correlated)
 
     def ranef_table(self, prob: float = 0.95) -> pd.DataFrame:
         """Return posterior means, sds and HPD intervals of the random effects.
@@ -81,9 +82,12 @@ class PosteriorFit(Fit):
         DataFrame
             Columns `term, level, coef, estimate, sd, lower, upper`.
         """
-        tables = [self._tidy(term, prob) for term in self.design.terms]
-        columns = ["term", "level", "coef", "estimate", "sd", "lower", "upper"]
-        return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)
+        posterior = self.posterior["posterior"]
+        draws = [posterior[f"b_{t.label}"].to_numpy() for t in self.design.terms]
+        return tidy_effects(
+            self.design.terms,
+            [(b.mean((0, 1)), b.std((0, 1), ddof=1), *hdi(b, prob)) for b in draws],
+        )
 
     def hdi(self, prob: float = 0.95) -> pd.DataFrame:
         """Return highest posterior density intervals of all parameters.
@@ -196,18 +200,3 @@ class PosteriorFit(Fit):
         if term.correlated and term.n_coefs > 1:
             return self.draws(f"corr_{term.label}")
         return np.broadcast_to(np.eye(term.n_coefs), (1, term.n_coefs, term.n_coefs))
-
-    def _tidy(self, term: RandomTerm, prob: float) -> pd.DataFrame:
-        draws = self.posterior["posterior"][f"b_{term.label}"].to_numpy()
-        lower, upper = hdi(draws, prob)
-        return pd.DataFrame(
-            {
-                "term": term.label,
-                "level": np.repeat(term.levels.to_numpy(), term.n_coefs),
-                "coef": np.tile(np.array(term.coefs, dtype=object), term.n_levels),
-                "estimate": draws.mean(axis=(0, 1)).ravel(),
-                "sd": draws.std(axis=(0, 1), ddof=1).ravel(),
-                "lower": lower.ravel(),
-                "upper": upper.ravel(),
-            }
-        )

@@ -193,6 +193,17 @@ def resolve(design: Design, priors: PriorSetting = "default") -> Priors:
         A name that the model does not have, or a prior that does not fit its parameter.
     DataError
         A default is needed, but the response is constant and gives no scale.
+
+    Examples
+    --------
+    >>> import ranef as rf
+    >>> sleep = rf.Model("Reaction ~ Days + (1 | Subject)", rf.load_dataset("sleepstudy")).design
+    >>> for row in resolve(sleep, {"Days": Normal(0, 20), "sd": HalfNormal(50)}).rows():
+    ...     print(f"{row.parameter:11}{row.coef:10}{row.prior} {row.note}".rstrip())
+    beta       Intercept Normal(298.5, 140.8) at the mean of the predictors
+    beta       Days      Normal(0, 20)
+    sigma                HalfStudentT(3, 56.33)
+    sd_Subject Intercept HalfNormal(50)
     """
     given = _given(design, priors)
     has_slopes = "Intercept" in design.fixed and len(design.fixed) > 1

@@ -70,15 +70,16 @@ def moment_start(cross: CrossProducts) -> Array:
 
 def criterion(cross: CrossProducts, Lambdas: list[Array], *, reml: bool) -> tuple[float, Array]:
     """Return the criterion and its gradient in the free elements; inf where it overflows."""
-    try:
-        factorized = lmm.factorize(cross, Lambdas)
-    except np.linalg.LinAlgError:
-        factorized = None
-    n_theta = sum(s.n_theta for s in cross.shapes)
-    if factorized is None or not factorized.r2 > 0:
-        return np.inf, np.zeros(n_theta)
-    slopes = lmm.gradient(factorized, reml=reml)
-    return factorized.criterion(reml=reml), pack(slopes, cross.shapes)
+    nowhere = np.inf, np.zeros(sum(s.n_theta for s in cross.shapes))
+    with np.errstate(all="ignore"):
+        try:
+            factorized = lmm.factorize(cross, Lambdas)
+        except np.linalg.LinAlgError:
+            return nowhere
+        if not factorized.r2 > 0:
+            return nowhere
+        slopes = lmm.gradient(factorized, reml=reml)
+        return factorized.criterion(reml=reml), pack(slopes, cross.shapes)
 
 
 def at_optimum(cross: CrossProducts, optimum: Optimum, *, reml: bool) -> Estimate:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
@@ -22,71 +21,12 @@ from ranef.design import Design, RandomTerm, new_rows
 from ranef.errors import Convergence, DataError, FitError, listed, suggestion
 from ranef.families import Family
 from ranef.shrinkage import shrinkage_table
-from ranef.tables import Summary, as_text
+from ranef.tables import Summary, VarCorr
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Array = NDArray[np.float64]
-
-
-@dataclass(frozen=True, eq=False)
-class VarCorr:
-    """Standard deviations and correlations of the random effects.
-
-    Attributes
-    ----------
-    sd : dict of str to Series
-        By term label: the standard deviation of each coefficient.
-    corr, cov : dict of str to DataFrame
-        By term label: correlations (nan where a variance is zero) and covariances.
-    sigma : float
-        The residual standard deviation.
-    """
-
-    sd: dict[str, pd.Series[float]]
-    corr: dict[str, pd.DataFrame]
-    cov: dict[str, pd.DataFrame]
-    sigma: float
-    correlated: frozenset[str]
-
-    @property
-    def table(self) -> pd.DataFrame:
-        """Tidy table with columns `grp, var1, var2, vcov, sdcor`, as lme4's `as.data.frame`."""
-        rows: list[tuple[str, str | None, str | None, float, float]] = []
-        for label, sd in self.sd.items():
-            names, cov, corr = list(sd.index), self.cov[label], self.corr[label]
-            rows += [(label, a, None, cov.loc[a, a], sd[a]) for a in names]
-            if label in self.correlated:
-                rows += [
-                    (label, a, b, cov.loc[a, b], corr.loc[a, b])
-                    for i, a in enumerate(names)
-                    for b in names[i + 1 :]
-                ]
-        rows.append(("Residual", None, None, self.sigma**2, self.sigma))
-        return pd.DataFrame(rows, columns=["grp", "var1", "var2", "vcov", "sdcor"])
-
-    def printed(self) -> pd.DataFrame:
-        """Return the table for people: one row a coefficient, correlations with those above."""
-        rows, index = [], []
-        width = max((len(self.sd[t]) - 1 for t in self.correlated), default=0)
-        for label, sd in self.sd.items():
-            corr = self.corr[label].to_numpy()
-            for i, name in enumerate(sd.index):
-                above = range(i) if label in self.correlated else ()
-                words = [f"{corr[i, j]:.3f}" for j in above]
-                words += [""] * (width - len(words))
-                rows.append([sd[name] ** 2, sd[name], *words])
-                index.append((label if i == 0 else "", name))
-        rows.append([self.sigma**2, self.sigma, *[""] * width])
-        index.append(("Residual", ""))
-        heads = ["variance", "sd", *(["corr"] + [""] * (width - 1) if width else [])]
-        table = pd.DataFrame(rows, index=pd.MultiIndex.from_tuples(index))
-        table.columns = pd.Index(heads)
-        return table
-
-    def __repr__(self) -> str:
-        return as_text(_unique_heads(self.printed()))
 
 
 class Fit(ABC):
@@ -233,7 +173,8 @@ class Fit(ABC):
         """
         kinds = ("response", "pearson", "deviance")
         if kind not in kinds:
-            raise FitError(f"kind={kind!r} is not a kind of residual. {suggestion(kind, kinds)}")
+            hint = suggestion(str(kind), kinds)
+            raise FitError(f"kind={kind!r} is not a kind of residual. {hint}")
         mu = self.fitted()
         left = self.design.y - mu
         if kind == "response":
@@ -263,7 +204,8 @@ class Fit(ABC):
         """
         modes = ("known", "population", "new")
         if groups not in modes:
-            raise FitError(f"groups={groups!r} is not an option. {suggestion(groups, modes)}")
+            hint = suggestion(str(groups), modes)
+            raise FitError(f"groups={groups!r} is not an option. {hint}")
         random = groups != "population"
         rows = self.design if new_data is None else new_rows(self.design, new_data, random=random)
         terms = rows.terms if random else ()
@@ -277,10 +219,16 @@ class Fit(ABC):
         """Return all parameters in one Series: fixed effects, sigma, sds, correlations.
 
         The names are those of the posterior's variables: `Days`, `sigma`, `sd_Subject[Days]`,
-        `corr_Subject[Intercept, Days]`.
+        `corr_Subject[Intercept, Days]`. A coefficient that is called as a variable is written
+        `beta[sigma]`.
         """
         found = self.varcorr()
-        named = {str(name): float(value) for name, value in self.fixef().items()}
+        kinds = ("b", "sd", "corr")
+        taken = {"beta", "sigma", *(f"{k}_{t.label}" for k in kinds for t in self.design.terms)}
+        named = {
+            f"beta[{name}]" if name in taken else str(name): float(value)
+            for name, value in self.fixef().items()
+        }
         named["sigma"] = self.sigma
         for label, sd in found.sd.items():
             named |= {f"sd_{label}[{coef}]": float(sd[coef]) for coef in sd.index}
@@ -327,6 +275,7 @@ class Fit(ABC):
         **style
             `ax=`, `order=` and whatever else `ranef.plots.caterpillar` takes.
         """
+        self._term(term)
         table = self.ranef_table(prob)
         label = self._interval_label.format(percent=f"{100 * prob:g} %")
         return plots.caterpillar(table, term=term, kind=kind, interval_label=label, **style)
@@ -360,7 +309,7 @@ class Fit(ABC):
             return self.design.terms[0]
         if label not in labels:
             raise FitError(
-                f"there is no random-effects term {label!r}. {suggestion(label, labels)}"
+                f"there is no random-effects term {label!r}. {suggestion(str(label), labels)}"
             )
         return self.design.term(label)
 
@@ -376,13 +325,21 @@ class Fit(ABC):
         return self.summary()._repr_html_()
 
     def _facts(self) -> tuple[str, ...]:
-        groups = [f"{name} ({count} levels)" for name, count in self.n_groups.items()]
-        by = f" in the groups of {', '.join(groups)}" if groups else ""
-        facts = [self.design.formula.text, f"{self.n_obs} rows{by}"]
+        counts = [
+            f"{count} level{'s' * (count != 1)} of {name}" for name, count in self.n_groups.items()
+        ]
+        rows = f"{self.n_obs} rows{_extras(self.design)}"
+        facts = [self.design.formula.text, "; ".join([rows, *counts])]
         if self.design.dropped:
             names = listed(self.design.dropped)
             facts.append(f"left out as combinations of other columns: {names}")
         return tuple(facts)
+
+
+def _extras(design: Design) -> str:
+    used = ["prior weights"] * bool((design.weights != 1).any())
+    used += ["an offset"] * bool(design.offset.any())
+    return f" with {' and '.join(used)}" if used else ""
 
 
 def _linear_predictor(
@@ -408,12 +365,6 @@ def _refuse_unseen(term: RandomTerm, rows: pd.Index[Any]) -> None:
 
 def _by_level(term: RandomTerm, values: Array, names: tuple[str, ...]) -> pd.DataFrame:
     return pd.DataFrame(values, index=term.levels.rename(term.factor), columns=pd.Index(names))
-
-
-def _unique_heads(table: pd.DataFrame) -> pd.DataFrame:
-    """Make repeated empty heads different, by spaces, so that columns can be told apart."""
-    heads = [h or " " * i for i, h in enumerate(table.columns)]
-    return table.set_axis(pd.Index(heads), axis=1)
 
 
 def side_by_side(fits: Mapping[str, Fit]) -> pd.DataFrame:

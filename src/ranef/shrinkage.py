@@ -41,16 +41,22 @@ def shrinkage_table(
     own, counts = group_least_squares(
         term, _partial_residual(design, term, beta, b), design.weights
     )
-    m, k = own.shape
+    return effect_labels(term).assign(
+        own=own.ravel(),
+        model=(population + b[term.label]).ravel(),
+        population=np.tile(population, term.n_levels),
+        n=np.repeat(counts, term.n_coefs),
+    )
+
+
+def effect_labels(term: RandomTerm) -> pd.DataFrame:
+    """Return the columns `term, level, coef` of a table with a row a level and coefficient."""
+    m, k = term.n_levels, term.n_coefs
     return pd.DataFrame(
         {
             "term": term.label,
             "level": np.repeat(term.levels.to_numpy(), k),
             "coef": np.tile(np.array(term.coefs, dtype=object), m),
-            "own": own.ravel(),
-            "model": (population + b[term.label]).ravel(),
-            "population": np.tile(population, m),
-            "n": np.repeat(counts, k),
         }
     )
 

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ranef.errors import FormulaError
 
 MAX_LENGTH = 4096
 MAX_DEPTH = 50
 MAX_CHAIN = 100  # operators in a row, but for the `+` and `-` between terms, of which any number
+MAX_HEIGHT = 150  # of one term's tree: how deep later steps recurse
 
 Span = tuple[int, int]
 
@@ -26,7 +27,7 @@ class Column:
     """A name that stands for a column of the data."""
 
     name: str
-    span: Span
+    span: Span = field(compare=False)
 
     def __str__(self) -> str:
         return self.name
@@ -38,7 +39,7 @@ class Literal:
 
     value: float | str | bool | None
     text: str
-    span: Span
+    span: Span = field(compare=False)
 
     def __str__(self) -> str:
         return self.text
@@ -51,7 +52,7 @@ class Call:
     function: str
     args: tuple[Node, ...]
     kwargs: tuple[tuple[str, Node], ...]
-    span: Span
+    span: Span = field(compare=False)
 
     def __str__(self) -> str:
         words = [str(a) for a in self.args] + [f"{k}={v}" for k, v in self.kwargs]
@@ -64,7 +65,7 @@ class Unary:
 
     op: str
     operand: Node
-    span: Span
+    span: Span = field(compare=False)
 
     def __str__(self) -> str:
         return f"{self.op}{self.operand}"
@@ -77,8 +78,8 @@ class Binary:
     op: str
     left: Node
     right: Node
-    span: Span
-    op_span: Span
+    span: Span = field(compare=False)
+    op_span: Span = field(compare=False)
 
     def __str__(self) -> str:
         space = "" if self.op in _TIGHT else " "
@@ -90,7 +91,7 @@ class Paren:
     """An expression in parentheses."""
 
     inner: Node
-    span: Span
+    span: Span = field(compare=False)
 
     def __str__(self) -> str:
         return f"({self.inner})"
@@ -111,7 +112,7 @@ _PRECEDENCE = (
 _CONSTANTS = {"TRUE": True, "True": True, "FALSE": False, "False": False, "None": None}
 _TOKEN = re.compile(
     r"""(?P<space>\s+)
-      | (?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)
+      | (?P<number>(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)
       | (?P<name>(?:[^\W\d]|\.(?=[^\W\d]))[\w.]*)
       | (?P<backtick>`[^`]+`)
       | (?P<string>"[^"\\]*"|'[^'\\]*')
@@ -124,8 +125,8 @@ _REFUSED = {
     "]": "subscripts are not allowed in a formula",
     "{": "braces are not allowed in a formula",
     "}": "braces are not allowed in a formula",
-    ".": "attributes are not allowed in a formula; `.` for all other columns is not supported either",
-    "`": "this backtick is never closed",
+    ".": "attributes are not allowed in a formula, nor is `.` for all other columns",
+    "`": "this backtick is never closed, or has no name after it",
     '"': "this quote is never closed (backslashes are not allowed)",
     "'": "this quote is never closed (backslashes are not allowed)",
     "@": "decorators and matrix products are not allowed in a formula",
@@ -161,8 +162,14 @@ def parse(text: str) -> Node:
     if not isinstance(text, str):
         raise FormulaError(f"a formula is text, got {type(text).__name__}.")
     if len(text) > MAX_LENGTH:
-        raise FormulaError(f"the formula has {len(text)} characters; at most {MAX_LENGTH} are read.")
-    return _Parser(text).formula()
+        message = f"the formula has {len(text)} characters; at most {MAX_LENGTH} are read."
+        raise FormulaError(message)
+    tree = _Parser(text).formula()
+    left, right = (tree.left, tree.right) if isinstance(tree, Binary) else (tree, tree)
+    for part in (left, *(part for _, part in summands(right))):
+        if height(part) > MAX_HEIGHT:
+            raise FormulaError("this has too many operators inside one another.", text, part.span)
+    return tree
 
 
 def walk(node: Node) -> Iterator[Node]:
@@ -189,6 +196,41 @@ def children(node: Node) -> tuple[Node, ...]:
             return ()
 
 
+def height(node: Node) -> int:
+    """Return the number of nodes from a node down to its deepest leaf."""
+    heights: dict[int, int] = {}
+    for part in reversed(list(walk(node))):  # leaves before what stands above them
+        heights[id(part)] = 1 + max((heights[id(c)] for c in children(part)), default=0)
+    return heights[id(node)]
+
+
+def summands(node: Node) -> list[tuple[str, Node]]:
+    """Return the parts of a sum with their signs; iterative, as a sum may be long."""
+    parts: list[tuple[str, Node]] = []
+    while isinstance(node, Binary) and node.op in "+-":
+        parts.append(_signed(node.op, node.right))
+        node = node.left
+    return [_signed("+", node), *reversed(parts)]
+
+
+def _signed(sign: str, node: Node) -> tuple[str, Node]:
+    while isinstance(node, Unary):
+        sign = "+" if sign == node.op else "-"
+        node = node.operand
+    return sign, node
+
+
+def is_bar(node: Node) -> bool:
+    """Whether a node is a random-effects term, `(x | g)`."""
+    inner = node.inner if isinstance(node, Paren) else None
+    return isinstance(inner, Binary) and inner.op in ("|", "||")
+
+
+def contains_bar(node: Node) -> bool:
+    """Whether there is a `|` or `||` at or below a node."""
+    return any(isinstance(part, Binary) and part.op in ("|", "||") for part in walk(node))
+
+
 def tokens(text: str) -> list[Token]:
     """Return the tokens of a formula, without the white space, with an end mark."""
     found: list[Token] = []
@@ -196,7 +238,8 @@ def tokens(text: str) -> list[Token]:
     while place < len(text):
         match = _TOKEN.match(text, place)
         if match is None:
-            reason = _REFUSED.get(text[place], f"`{text[place]}` has no meaning in a formula")
+            letter = text[place]
+            reason = _REFUSED.get(letter, f"{_letter(letter)} has no meaning in a formula")
             raise FormulaError(f"{reason}.", text, (place, place + 1))
         place = match.end()
         if match.lastgroup not in (None, "space"):
@@ -335,6 +378,12 @@ class _Parser:
         if self.here.kind == "end":
             raise self.error("this parenthesis is never closed.", opening)
         raise self.error(f"expected `)` or an operator, found {_shown(self.here)}.")
+
+
+def _letter(letter: str) -> str:
+    if letter.isprintable():
+        return f"`{letter}`"
+    return f"the character U+{ord(letter):04X}"
 
 
 def _shown(token: Token) -> str:

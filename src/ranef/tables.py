@@ -1,15 +1,96 @@
-"""How tables of numbers are printed: plain text for a terminal, HTML for a notebook."""
+"""Printed tables as objects: the variance components, the summary of a fit, and their layout.
+
+Plain text for a terminal, HTML for a notebook, a DataFrame for everything else.
+"""
 
 from __future__ import annotations
 
 import html
+import textwrap
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-_EXACT = {"ess_bulk", "ess_tail", "n"}
-_THREE = {"corr", "r_hat", "t"}
+from ranef.design import RandomTerm
+from ranef.shrinkage import effect_labels
+
+Array = NDArray[np.float64]
+
+WIDTH = 100
+_DECIMALS = {"ess_bulk": 0, "ess_tail": 0, "n": 0, "t": 2, "r_hat": 3}
+_SAME_UNIT = ("estimate", "mean", "se", "sd", "lower", "upper", "mcse_mean")
+_SPREADS = ("se", "sd", "variance")
+
+
+@dataclass(frozen=True, eq=False)
+class VarCorr:
+    """Standard deviations and correlations of the random effects.
+
+    Attributes
+    ----------
+    sd : dict of str to Series
+        By term label: the standard deviation of each coefficient.
+    corr, cov : dict of str to DataFrame
+        By term label: correlations (nan where a variance is zero) and covariances.
+    sigma : float
+        The residual standard deviation.
+    sigma2 : float
+        The residual variance.
+    correlated : frozenset of str
+        Labels of the terms whose coefficients may be correlated.
+
+    Notes
+    -----
+    Of a posterior all of these are means, and the mean of a variance is larger than the square of
+    the mean standard deviation.
+    """
+
+    sd: dict[str, pd.Series[float]]
+    corr: dict[str, pd.DataFrame]
+    cov: dict[str, pd.DataFrame]
+    sigma: float
+    sigma2: float
+    correlated: frozenset[str]
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """Tidy table with columns `grp, var1, var2, vcov, sdcor`, as lme4's `as.data.frame`."""
+        rows: list[tuple[str, str | None, str | None, float, float]] = []
+        for label, sd in self.sd.items():
+            cov, corr = self.cov[label].to_numpy(), self.corr[label].to_numpy()
+            pairs = combinations(range(len(sd)), 2)
+            rows += [(label, name, None, cov[i, i], sd.iloc[i]) for i, name in enumerate(sd.index)]
+            if label in self.correlated:
+                rows += [(label, sd.index[i], sd.index[j], cov[i, j], corr[i, j]) for i, j in pairs]
+        rows.append(("Residual", None, None, self.sigma2, self.sigma))
+        return pd.DataFrame(rows, columns=["grp", "var1", "var2", "vcov", "sdcor"])
+
+    def printed(self) -> pd.DataFrame:
+        """Return the table for people: one row a coefficient, correlations with those above."""
+        rows, index = [], []
+        width = max((len(self.sd[t]) - 1 for t in self.correlated), default=0)
+        for label, sd in self.sd.items():
+            cov, corr = self.cov[label].to_numpy(), self.corr[label].to_numpy()
+            for i, name in enumerate(sd.index):
+                above = range(i) if label in self.correlated else ()
+                words = ["" if np.isnan(corr[i, j]) else f"{corr[i, j]:.3f}" for j in above]
+                rows.append([cov[i, i], sd.iloc[i], *words, *[""] * (width - len(words))])
+                index.append((label if i == 0 else "", name))
+        rows.append([self.sigma2, self.sigma, *[""] * width])
+        index.append(("Residual", ""))
+        blank = [" " * i for i in range(1, width)]  # heads that differ, but not to the eye
+        heads = ["variance", "sd", *(["corr", *blank] if width else [])]
+        return pd.DataFrame(rows, pd.MultiIndex.from_tuples(index), heads)
+
+    def __repr__(self) -> str:
+        return as_text(self.printed())
+
+    def _repr_html_(self) -> str:
+        return as_html(self.printed())
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +121,7 @@ class Summary:
         return self.frame.copy()
 
     def __str__(self) -> str:
-        lines = [self.title, *(f"  {fact}" for fact in self.facts)]
+        lines = [self.title, *(indented(wrapped(fact, WIDTH - 2)) for fact in self.facts)]
         for heading, table in self.sections:
             lines += ["", heading, indented(as_text(table))]
         if self.notes:
@@ -53,13 +134,40 @@ class Summary:
         parts = [f"<p><b>{html.escape(self.title)}</b></p>"]
         parts += [f"<div>{html.escape(fact)}</div>" for fact in self.facts]
         for heading, table in self.sections:
-            parts.append(f"<p><b>{html.escape(heading)}</b></p>{as_strings(table).to_html()}")
+            parts.append(f"<p><b>{html.escape(heading)}</b></p>{as_html(table)}")
         parts += [f"<p>{html.escape(note)}</p>" for note in self.notes]
         return "\n".join(parts)
 
 
+def tidy_effects(
+    terms: Sequence[RandomTerm], values: Sequence[tuple[Array, Array, Array, Array]]
+) -> pd.DataFrame:
+    """Tabulate random effects: one row a level and coefficient, one term after the other.
+
+    Parameters
+    ----------
+    terms : sequence of RandomTerm
+    values : sequence of (estimate, sd, lower, upper)
+        Per term, arrays of shape (m, k).
+
+    Returns
+    -------
+    DataFrame
+        Columns `term, level, coef, estimate, sd, lower, upper`.
+    """
+    heads = ("estimate", "sd", "lower", "upper")
+    tables = [
+        effect_labels(term).assign(**{h: v.ravel() for h, v in zip(heads, found, strict=True)})
+        for term, found in zip(terms, values, strict=True)
+    ]
+    if tables:
+        return pd.concat(tables, ignore_index=True)
+    empty = {head: np.empty(0) for head in heads}
+    return pd.DataFrame({"term": [], "level": [], "coef": []}, dtype=object).assign(**empty)
+
+
 def as_text(table: pd.DataFrame) -> str:
-    """Return a table as aligned text, every column with as many decimals as it needs.
+    """Return a table as aligned text, with as many decimals as the numbers need.
 
     Examples
     --------
@@ -68,14 +176,26 @@ def as_text(table: pd.DataFrame) -> str:
     Subject  24.7400
     """
     lines = as_strings(table).to_string().split("\n")
-    return "\n".join(line.rstrip() for line in lines).rstrip("\n")
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def as_html(table: pd.DataFrame) -> str:
+    """Return a table as HTML, numbers as in `as_text`, in the style of pandas."""
+    with pd.option_context("display.max_colwidth", None):
+        return as_strings(table).to_html()
 
 
 def as_strings(table: pd.DataFrame) -> pd.DataFrame:
-    """Return a table with its numbers as text; nan becomes empty."""
-    return pd.DataFrame(
-        {name: _column(str(name), table[name]) for name in table.columns}, index=table.index
-    )
+    """Return a table with its numbers as text; nan becomes empty, and 0 is exactly zero.
+
+    Columns in one unit have the same number of decimals: estimates, their errors, their bounds.
+    """
+    same = [name for name in table.columns if name in _SAME_UNIT]
+    together = _format(same, table[same].to_numpy()) if same else ""
+    columns = {
+        name: _column(table[name], together if name in same else None) for name in table.columns
+    }
+    return pd.DataFrame(columns, index=table.index)
 
 
 def indented(text: str) -> str:
@@ -83,35 +203,34 @@ def indented(text: str) -> str:
     return "\n".join(f"  {line}".rstrip() for line in text.split("\n"))
 
 
-def wrapped(text: str, width: int = 100) -> str:
+def wrapped(text: str, width: int = WIDTH) -> str:
     """Return a sentence in lines of at most `width` characters."""
-    lines, line = [], ""
-    for word in text.split():
-        if line and len(line) + 1 + len(word) > width:
-            lines.append(line)
-            line = word
-        else:
-            line = f"{line} {word}".lstrip()
-    return "\n".join([*lines, line])
+    return textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False)
 
 
-def _column(name: str, values: pd.Series) -> list[str]:
+def _column(values: pd.Series, spec: str | None) -> list[str]:
     if values.dtype.kind != "f":
         return [str(v) for v in values]
-    spec = f".{_decimals(name, values.to_numpy())}"
-    return ["" if np.isnan(v) else format(v, spec) for v in values]
+    if spec is None:
+        spec = _format([str(values.name)], values.to_numpy()[:, None])
+    return ["" if np.isnan(v) else format(v, spec) if v else "0" for v in values]
 
 
-def _decimals(name: str, values: np.ndarray) -> str:
-    """Return a format: six significant digits of the largest number, fixed point where readable."""
-    if name in _EXACT:
-        return "0f"
-    if name in _THREE:
-        return "3f"
-    largest = np.abs(values[np.isfinite(values)]).max(initial=0.0)
+def _format(names: Sequence[str], values: Array) -> str:
+    """Return a format: six digits of the largest number, at least two of every spread."""
+    if names[0] in _DECIMALS:
+        return f".{_DECIMALS[names[0]]}f"
+    values = np.where(np.isfinite(values), np.abs(values), 0.0)
+    largest = values.max(initial=0.0)
     if largest == 0:
-        return "3f"
-    order = int(np.floor(np.log10(largest)))
-    if not -5 <= order <= 7:
-        return "5g"
-    return f"{max(0, 5 - order if order >= 0 else 4 - order)}f"
+        return ".3f"
+    spreads = values[:, [name in _SPREADS for name in names]]
+    smallest = spreads[spreads > 1e-8 * largest].min(initial=largest)
+    order = _order(largest)
+    decimals = max(0, 5 - order - (order < 0), 1 - _order(smallest))
+    readable = -5 <= order <= 7 and order + decimals <= 12
+    return f".{decimals}f" if readable else ".6g"
+
+
+def _order(number: float) -> int:
+    return int(np.floor(np.log10(number)))

@@ -9,7 +9,7 @@ same expression on new data means the same.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -18,9 +18,13 @@ from numpy.typing import NDArray
 from scipy import special
 
 from ranef.errors import DataError, FormulaError, listed
+from ranef.factors import Categorical, Coding, coded, plain
+from ranef.settings import CODINGS, SETTINGS, bind
 from ranef.syntax import Binary, Call, Column, Literal, Node, Paren, Unary
 
 Array = NDArray[np.float64]
+
+MAX_SIZE = 1e150  # beyond it squares overflow
 
 ELEMENTWISE: dict[str, Callable[[Any], Any]] = {
     "log": np.log,
@@ -47,26 +51,15 @@ ELEMENTWISE |= _NUMPY | {
     "plogis": special.expit,
     "qlogis": special.logit,
 }
-_STATEFUL = ("scale", "center", "standardize", "poly", "bs", "cr", "cs", "cc")
-_CATEGORICAL = ("C", "factor", "as.factor")
 FUNCTIONS: dict[str, str] = {
     **dict.fromkeys(ELEMENTWISE, "elementwise"),
-    **dict.fromkeys(_STATEFUL, "stateful"),
-    **dict.fromkeys(_CATEGORICAL, "categorical"),
+    **dict.fromkeys(SETTINGS, "stateful"),
+    **dict.fromkeys(("C", "factor", "as.factor"), "categorical"),
     "I": "identity",
     "offset": "offset",
     "cbind": "response",
 }
-MAX_DEGREE = 25
-
-_CODINGS = {
-    "treatment": "treatment",
-    "sas": "SAS",
-    "sum": "sum",
-    "helmert": "helmert",
-    "diff": "diff",
-    "poly": "poly",
-}
+_CODINGS = {name.lower(): name for name in CODINGS}
 _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
     "+": np.add,
     "-": np.subtract,
@@ -83,17 +76,6 @@ _COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
     ">": np.greater,
     ">=": np.greater_equal,
 }
-
-
-@dataclass(frozen=True, eq=False)
-class Categorical:
-    """Values of a factor: integer codes (-1 for a level that was not seen), levels, coding."""
-
-    codes: NDArray[np.int64]
-    levels: pd.Index[Any]
-    contrasts: object | None = None
-    unseen: tuple[object, ...] = ()
-
 
 Value = Array | NDArray[np.bool_] | Categorical
 
@@ -138,8 +120,12 @@ class Interpreter:
         ndarray of shape (n,) or (n, k), or Categorical
         """
         found = self.evaluate(node)
-        if isinstance(found, (pd.Series, Categorical)):
-            return self.categorical(node) if isinstance(found, pd.Series) else found
+        if isinstance(found, Categorical):
+            return found
+        if isinstance(found, pd.Series):
+            return self.categorical(node)
+        if isinstance(found, (str, type(None))):
+            raise self.error(f"`{node}` is neither a column nor a number.", node)
         values = np.broadcast_to(found, (len(self.frame),)) if np.ndim(found) == 0 else found
         if values.dtype == bool:
             return np.asarray(values)
@@ -155,22 +141,27 @@ class Interpreter:
 
     def categorical(self, node: Node) -> Categorical:
         """Return values as a factor: category order, else the sorted values, unused left out."""
-        found = self.evaluate(node)
+        found = self.series(node) if isinstance(node, Column) else self.evaluate(node)
         if isinstance(found, Categorical):
             return found
         if np.ndim(found) != 1:
             raise self.error(f"`{node}` is not one column, so it cannot be a factor.", node)
-        return self._coded(str(node), pd.Series(found))
+        series = pd.Series(found)
+        if series.dtype.kind == "f":
+            self.finite(series.to_numpy(), node)
+        return self._coded(str(node), series)
 
     def finite(self, values: Array, node: Node) -> Array:
-        bad = ~np.isfinite(values.reshape(len(values), -1)).all(axis=1)
+        """Refuse what cannot be calculated with, naming the rows."""
+        bad = ~np.isfinite(values).all(axis=tuple(range(1, values.ndim)))
         if bad.any():
-            rows = listed(self.frame.index[bad])
             message = (
-                f"`{node}` is infinite or not a number in {bad.sum()} rows: {rows}. "
-                "Correct these values or leave the rows out."
+                f"`{node}` is infinite or not a number in {bad.sum()} of {len(bad)} rows: "
+                f"{listed(self.frame.index[bad])}. Correct these values or leave the rows out."
             )
             raise DataError(message)
+        if np.abs(values).max(initial=0.0) > MAX_SIZE:
+            raise DataError(f"`{node}` has values beyond {MAX_SIZE:g}: rescale it.")
         return values
 
     # -------------------------------------------------------------- the tree
@@ -180,38 +171,33 @@ class Interpreter:
         match node:
             case Column():
                 return self.column(node)
-            case Literal(value=float() | bool() as number):
-                return np.float64(number)
             case Literal():
-                return node.value
+                return (
+                    np.float64(node.value) if isinstance(node.value, float | bool) else node.value
+                )
             case Paren():
                 return self.evaluate(node.inner)
-            case Unary():
-                operand = self.number(node.operand)
-                return -operand if node.op == "-" else operand
-            case Binary(op=op) if op in _OPERATORS:
-                with np.errstate(all="ignore"):
-                    return _OPERATORS[op](self.number(node.left), self.number(node.right))
+            case Unary() | Binary(op="+" | "-" | "*" | "/" | "^" | "**"):
+                return self.arithmetic(node)
             case Binary(op=op) if op in _COMPARISONS:
                 return self.comparison(node)
             case Call():
                 return self.call(node)
         raise self.error(f"`{node}` cannot be evaluated.", node)
 
-    def column(self, node: Column) -> Any:
+    def series(self, node: Column) -> pd.Series[Any]:
+        """Return a column as numbers, truth values, categories or other labels."""
         if node.name not in self.frame:
-            raise self.error(f"`{node}` cannot be used here.", node)
-        series = self.frame[node.name]
-        if series.dtype == bool or isinstance(series.dtype, pd.BooleanDtype):
-            return series.to_numpy(dtype=bool)
-        if pd.api.types.is_numeric_dtype(series.dtype) and series.dtype.kind != "c":
+            message = f"`{node}` cannot be used here: it names a coding, as in `C(f, contr.sum)`."
+            raise self.error(message, node)
+        return plain(self.frame[node.name])
+
+    def column(self, node: Column) -> Any:
+        series = self.series(node)
+        if series.dtype == bool:
+            return series.to_numpy()
+        if series.dtype.kind in "iuf":
             return series.to_numpy(dtype=np.float64)
-        if series.dtype.kind in "mMc" or isinstance(series.dtype, pd.PeriodDtype):
-            message = (
-                f"column `{node}` has type {series.dtype}: turn it into numbers (say, days since "
-                "the start) or into a categorical first."
-            )
-            raise DataError(message)
         return series
 
     def number(self, node: Node) -> Any:
@@ -219,21 +205,31 @@ class Interpreter:
         found = self.evaluate(node)
         if isinstance(found, (pd.Series, Categorical, str, type(None))):
             raise self.error(f"`{node}` is not numeric, so it cannot be calculated with.", node)
+        if np.ndim(found) > 1:
+            message = f"`{node}` has {found.shape[1]} columns, so it cannot be calculated with."
+            raise self.error(message, node)
         return np.asarray(found, dtype=np.float64)
+
+    def arithmetic(self, node: Unary | Binary) -> Any:
+        with np.errstate(all="ignore"):  # what comes out is checked in the end
+            if isinstance(node, Binary):
+                return _OPERATORS[node.op](self.number(node.left), self.number(node.right))
+            operand = self.number(node.operand)
+            return -operand if node.op == "-" else operand
 
     def comparison(self, node: Binary) -> Any:
         left, right = self.evaluate(node.left), self.evaluate(node.right)
-        labels = [isinstance(side, (pd.Series, str)) for side in (left, right)]
         if any(isinstance(side, Categorical) for side in (left, right)):
             raise self.error("compare the column itself, without `factor` or `C`.", node)
+        labels = [isinstance(side, (pd.Series, str)) for side in (left, right)]
         if any(labels) and (not all(labels) or node.op not in ("==", "!=")):
             message = f"`{node}` compares labels with numbers, or orders labels; "
             raise self.error(message + "labels can be compared by `==` and `!=`.", node)
         if any(labels):
-            left, right = (
-                np.asarray(s, dtype=object) if isinstance(s, pd.Series) else s for s in (left, right)
-            )
-        return np.asarray(_COMPARISONS[node.op](left, right), dtype=bool)
+            sides = [np.asarray(s, dtype=object) if np.ndim(s) else s for s in (left, right)]
+        else:
+            sides = [self.number(node.left), self.number(node.right)]
+        return np.asarray(_COMPARISONS[node.op](*sides), dtype=bool)
 
     # --------------------------------------------------------------- functions
 
@@ -263,7 +259,11 @@ class Interpreter:
     def user(self, node: Call) -> Array:
         arguments = [self.evaluate(a) for a in node.args]
         named = {k: self.evaluate(v) for k, v in node.kwargs}
-        found = np.asarray(self.functions[node.function](*arguments, **named), dtype=np.float64)
+        given = self.functions[node.function](*arguments, **named)
+        try:
+            found = np.asarray(given, dtype=np.float64)
+        except (TypeError, ValueError):
+            raise self.error(f"`{node}` did not give numbers.", node) from None
         if found.ndim not in (1, 2) or len(found) != len(self.frame):
             message = f"`{node}` gave an array of shape {found.shape} for {len(self.frame)} rows."
             raise self.error(message, node)
@@ -273,36 +273,50 @@ class Interpreter:
         """Apply one of formulaic's transforms that remember what they learnt."""
         from formulaic.transforms import TRANSFORMS
 
-        if not node.args:
+        if not node.args or np.ndim(data := self.number(node.args[0])) == 0:
             raise self.error(f"`{node.function}` needs a column.", node)
-        settings = [self.setting(a) for a in node.args[1:]]
-        named = {k: self.setting(v) for k, v in node.kwargs}
+        self.finite(data, node.args[0])
+        settings = bind(node, SETTINGS[node.function], node.args[1:], self.text)
+        if str(node) not in self.memory.states:
+            self._check_enough(node, settings, data)
         state = self.memory.states.setdefault(str(node), {})
-        data = self.number(node.args[0])
-        if np.ndim(data) == 0 or not np.isfinite(data).all():
-            self.finite(np.atleast_1d(data), node.args[0])
-            raise self.error(f"`{node.function}` needs a column.", node)
-        name = "scale" if node.function == "standardize" else node.function
+        if node.function == "bs":
+            self._check_range(node, settings | state, data)
         try:
-            found = TRANSFORMS[name](data, *settings, _state=state, **named)
-        except (TypeError, ValueError) as error:
-            raise self.error(f"`{node}` cannot be evaluated: {error}.", node) from error
+            with np.errstate(all="ignore"):  # what comes out is checked in the end
+                name = "scale" if node.function == "standardize" else node.function
+                found = TRANSFORMS[name](data, _state=state, **settings)
+        except ValueError as error:
+            message = f"`{node}` cannot be calculated: {str(error).rstrip('.')}."
+            raise self.error(message, node) from None
         if isinstance(found, dict):  # splines come as one array a basis function
-            columns = [v for k, v in found.items() if not str(k).startswith("__")]
-            return np.column_stack([np.asarray(c, dtype=np.float64) for c in columns])
+            return np.column_stack([np.asarray(c, dtype=np.float64) for c in found.values()])
         return np.asarray(found, dtype=np.float64)
 
-    def setting(self, node: Node) -> Any:
-        """Return an argument that sets how a transform works: a number, a word, TRUE, FALSE."""
-        sign, inner = (-1, node.operand) if isinstance(node, Unary) else (1, node)
-        if not isinstance(inner, Literal):
-            raise self.error(f"expected a number, TRUE or FALSE, got `{node}`.", node)
-        if not isinstance(inner.value, float):
-            return inner.value
-        value = sign * inner.value
-        if value.is_integer() and abs(value) > MAX_DEGREE:
-            raise self.error(f"`{node}` is too large: at most {MAX_DEGREE}.", node)
-        return int(value) if value.is_integer() else value
+    def _check_enough(self, node: Call, settings: Mapping[str, Any], data: Array) -> None:
+        """Refuse more curvature than the different values of a column can carry."""
+        spline = node.function in ("bs", "cr", "cs", "cc")
+        least = 2 - (node.function == "cc" or "constraints" in settings)
+        if node.function == "bs":
+            least = settings.get("degree", 3) + settings.get("include_intercept", False)
+        if spline and settings.get("df", least if node.function == "bs" else 0) < least:
+            raise self.error(f"`{node.function}` needs `df` of {least} or more here.", node)
+        curved = node.function == "poly" and not settings.get("raw", False)
+        needed = settings.get("degree", 1) + 1 if curved else 2
+        if (found := len(np.unique(data))) < needed:
+            message = f"`{node}` needs {needed} different values or more; "
+            raise DataError(message + f"`{node.args[0]}` has {found}.")
+
+    def _check_range(self, node: Call, settings: Mapping[str, Any], data: Array) -> None:
+        low, high = settings.get("lower_bound", -np.inf), settings.get("upper_bound", np.inf)
+        outside = (data < low) | (data > high)
+        if outside.any() and settings.get("extrapolation", "raise") == "raise":
+            message = (
+                f"`{node.args[0]}` leaves the range of `{node}`, {low:g} to {high:g}, in the rows "
+                f"{listed(self.frame.index[outside])}. The setting `extrapolation` (clip, zero or "
+                "extend) can say how to go on there."
+            )
+            raise DataError(message)
 
     def factor(self, node: Call) -> Categorical:
         if not node.args or len(node.args) + len(node.kwargs) > 2:
@@ -310,58 +324,34 @@ class Interpreter:
         coding = [*node.args[1:], *(v for k, v in node.kwargs if k == "contrasts")]
         if len(coding) + 1 != len(node.args) + len(node.kwargs):
             raise self.error(f"`{node.function}` takes a column and `contrasts=`.", node)
-        found = self.evaluate(node.args[0])
-        if isinstance(found, Categorical) or np.ndim(found) != 1:
-            raise self.error(f"`{node.args[0]}` is not one column.", node)
-        coded = self._coded(str(node), pd.Series(found))
-        contrasts = self.coding(coding[0]) if coding else None
-        return Categorical(coded.codes, coded.levels, contrasts, coded.unseen)
+        found = self.categorical(node.args[0])
+        return replace(found, coding=self.coding(coding[0], found.levels)) if coding else found
 
-    def coding(self, node: Node) -> object:
-        """Return formulaic's contrasts for `contr.sum`, `contr.treatment("b")` and their like."""
-        from formulaic.transforms.contrasts import ContrastsRegistry
-
+    def coding(self, node: Node, levels: pd.Index[Any]) -> Coding:
+        """Read `contr.sum`, `contr.treatment("b")` and their like."""
         name = node.function if isinstance(node, Call) else str(node)
-        known = _CODINGS.get(name.removeprefix("contr.").lower())
-        if known is None:
-            names = listed((f"contr.{c}" for c in _CODINGS), limit=9)
+        name = _CODINGS.get(name.removeprefix("contr.").lower(), "")
+        if not name:
+            names = listed((f"contr.{c}" for c in CODINGS), limit=9)
             raise self.error(f"`{node}` is not a coding: there are {names}.", node)
-        arguments, named = [], {}
-        if isinstance(node, Call):
-            arguments = [self.setting(a) for a in node.args]
-            named = {k: self.setting(v) for k, v in node.kwargs}
-        try:
-            return getattr(ContrastsRegistry, known)(*arguments, **named)
-        except TypeError as error:
-            raise self.error(f"`{node}` cannot be used: {error}.", node) from error
+        if not isinstance(node, Call):
+            return Coding(name)
+        settings = bind(node, CODINGS[name], node.args, self.text)
+        if "base" in settings:
+            labels = [str(level) for level in levels]
+            if (base := str(settings["base"])) not in labels:
+                message = f"`{base}` is not a level: there are {listed(labels, limit=9)}."
+                raise self.error(message, node)
+            settings["base"] = labels.index(base)
+        return Coding(name, settings)
 
     def _coded(self, label: str, series: pd.Series[Any]) -> Categorical:
         """Code labels by the levels learnt, or learn them."""
-        levels = self.memory.levels.get(label)
-        if levels is None:
-            levels = self.memory.levels[label] = sorted_levels(series)
-        plain = series.astype(object) if isinstance(series.dtype, pd.CategoricalDtype) else series
-        codes = levels.get_indexer(pd.Index(plain))
-        unseen = tuple(pd.unique(plain[codes < 0])) if (codes < 0).any() else ()
-        return Categorical(codes.astype(np.int64), levels, None, unseen)
+        found = coded(label, series, self.memory.levels.get(label))
+        self.memory.levels.setdefault(label, found.levels)
+        return found
 
 
-def sorted_levels(series: pd.Series[Any]) -> pd.Index[Any]:
-    """Return the levels that occur, in category order or sorted.
-
-    Examples
-    --------
-    >>> list(sorted_levels(pd.Series(["b", "a", "b"])))
-    ['a', 'b']
-    """
-    if isinstance(series.dtype, pd.CategoricalDtype):
-        used = set(series.cat.codes.unique())
-        kept = [level for code, level in enumerate(series.cat.categories) if code in used]
-        return pd.Index(kept, dtype=series.cat.categories.dtype)
-    values = pd.unique(series)
-    if values.dtype.kind == "f" and (values == np.floor(values)).all():
-        values = values.astype(np.int64)
-    try:
-        return pd.Index(np.sort(np.asarray(values)))
-    except TypeError:  # labels of mixed types have no order of their own
-        return pd.Index(sorted(values, key=lambda v: (type(v).__name__, str(v))), dtype=object)
+def is_contrast(name: str) -> bool:
+    """Whether a name stands for a coding, as in `C(f, contr.sum)`, and not for a column."""
+    return name.startswith("contr.")

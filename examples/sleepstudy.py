@@ -1,0 +1,37 @@
+"""The main job on real data: one formula, its REML fit and its posterior, side by side.
+
+Writes `sleepstudy-caterpillar.png` and `sleepstudy-shrinkage.png` into the folder given as the
+first argument, by default the current one.
+"""
+
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+import ranef as rf
+
+folder = Path(sys.argv[1] if len(sys.argv) > 1 else ".")
+
+# Reaction times (ms) of 18 subjects over ten days with three hours of sleep (Belenky et al. 2003)
+sleep = rf.load_dataset("sleepstudy")
+model = rf.Model("Reaction ~ Days + (Days | Subject)", sleep)
+print(model, end="\n\n")
+
+reml = model.fit()
+print(reml, end="\n\n")
+
+print("Compiling and sampling the posterior ...", flush=True)
+posterior = model.fit("mcmc", seed=1, progressbar=sys.stderr.isatty())
+print(posterior, end="\n\n")
+
+print("REML estimates beside posterior means with 95 % HPD intervals")
+both = rf.side_by_side({"REML": reml, "posterior": posterior})
+print(pd.concat([both, posterior.hdi()], axis=1).round(2).to_string(), end="\n\n")
+
+for name, axes in {
+    "sleepstudy-caterpillar.png": posterior.plot_caterpillar()[0],
+    "sleepstudy-shrinkage.png": posterior.plot_shrinkage(),
+}.items():
+    axes.figure.savefig(folder / name, dpi=150)
+    print(f"wrote {folder / name}")

@@ -1,0 +1,105 @@
+"""What can be set of the functions of a formula, and the arguments of their calls.
+
+Every setting has a name, a kind and no more: what a call gives is held against this list before
+anything is called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ranef.errors import FormulaError
+from ranef.syntax import Call, Literal, Node, Unary
+
+MAX_DEGREE = 25
+
+Kind = tuple[str, Callable[[Any], bool]]  # of a setting: in words, and whether a value is one
+_FLAG: Kind = ("TRUE or FALSE", lambda v: isinstance(v, bool))
+_COUNT: Kind = (
+    f"a whole number from 1 to {MAX_DEGREE}",
+    lambda v: not isinstance(v, bool) and v in range(1, MAX_DEGREE + 1),
+)
+_NUMBER: Kind = ("a number", lambda v: isinstance(v, float | int) and np.isfinite(v))
+_LABEL: Kind = ("a level", lambda _: True)
+_SCALE: dict[str, Kind] = {
+    "center": _FLAG,
+    "scale": _FLAG,
+    "ddof": ("0 or 1", lambda v: not isinstance(v, bool) and v in (0, 1)),
+}
+_SPLINE: dict[str, Kind] = {
+    "df": _COUNT,
+    "lower_bound": _NUMBER,
+    "upper_bound": _NUMBER,
+    "extrapolation": (
+        '"raise", "clip", "zero" or "extend"',
+        ("raise", "clip", "zero", "extend").__contains__,
+    ),
+}
+_CUBIC = _SPLINE | {"constraints": ('"center"', ("center",).__contains__)}
+SETTINGS: dict[str, dict[str, Kind]] = {
+    "scale": _SCALE,
+    "standardize": _SCALE,
+    "center": {},
+    "poly": {"degree": _COUNT, "raw": _FLAG},
+    "bs": _SPLINE | {"degree": _COUNT, "include_intercept": _FLAG},
+    "cr": _CUBIC,
+    "cs": _CUBIC,
+    "cc": _CUBIC,
+}
+CODINGS: dict[str, dict[str, Kind]] = {
+    "treatment": {"base": _LABEL},
+    "SAS": {"base": _LABEL},
+    "sum": {},
+    "helmert": {"reverse": _FLAG, "scale": _FLAG},
+    "diff": {"backward": _FLAG},
+    "poly": {},
+}
+
+
+def bind(
+    call: Call, allowed: Mapping[str, Kind], given: Sequence[Node], text: str
+) -> dict[str, Any]:
+    """Bind the arguments of a call to the names of its settings.
+
+    Parameters
+    ----------
+    call : Call
+    allowed : mapping of str to Kind
+        The settings there are; `scale` takes two of them without a name, others take one.
+    given : sequence of Node
+        The arguments without a name that are settings.
+    text : str
+        The formula, for the errors.
+
+    Raises
+    ------
+    FormulaError
+        If there is no such setting, it is given twice, or its value is of another kind.
+    """
+    positional = list(allowed)[: 2 if allowed is _SCALE else 1]
+    if len(given) > len(positional):
+        message = f"`{call}` has too many arguments without a name."
+        raise FormulaError(message, text, call.span)
+    bound: dict[str, Any] = {}
+    for name, node in [*zip(positional, given, strict=False), *call.kwargs]:
+        if name not in allowed or name in bound:
+            what = "two settings" if name in bound else "no setting"
+            raise FormulaError(f"`{call.function}` has {what} `{name}`.", text, node.span)
+        described, accepts = allowed[name]
+        bound[name] = value(node)
+        if bound[name] is None or not accepts(bound[name]):
+            raise FormulaError(f"`{name}` is {described}, not `{node}`.", text, node.span)
+    return bound
+
+
+def value(node: Node) -> float | str | bool | None:
+    """Return the value of a literal, whole numbers as integers; None of what is no literal."""
+    sign, inner = (node.op, node.operand) if isinstance(node, Unary) else ("", node)
+    found = inner.value if isinstance(inner, Literal) else None
+    if not isinstance(found, float):
+        return None if sign else found
+    found = -found if sign == "-" else found
+    return int(found) if found.is_integer() else found

@@ -1,0 +1,87 @@
+"""Cross-products: the basis, the chain of nested factors, the products of sparse rows."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from designs import STRUCTURES, random_design, random_frame
+from scipy import sparse
+
+from ranef import crossproducts
+from ranef.crossproducts import SparseRows, chain_of, cross_products, is_nested, residual_sums
+from ranef.design import build_design
+from ranef.formula import read_formula
+
+
+@pytest.mark.parametrize(
+    ("formula", "chain"),
+    [
+        ("y ~ (1 | c)", ["c"]),
+        ("y ~ (1 | r/s/c)", ["c:s:r", "s:r", "r"]),
+        ("y ~ (1 | c) + (1 | i)", ["c"]),
+        ("y ~ (1 | i) + (1 | c) + (1 | s)", ["c", "s"]),
+        ("y ~ (1 | c) + (0 + x | c) + (1 | r)", ["c", "c", "r"]),
+        ("y ~ x", []),
+    ],
+)
+def test_the_chain_goes_on_with_every_factor_that_the_last_is_nested_in(formula, chain):
+    terms = random_design(formula, 0).terms
+    inside, outside = chain_of(terms)
+    assert [terms[i].factor for i in inside] == chain
+    assert sorted(inside + outside) == list(range(len(terms)))
+
+
+def test_nesting():
+    assert is_nested(np.array([0, 1, 2, 2]), np.array([0, 0, 1, 1]))
+    assert not is_nested(np.array([0, 1, 2, 2]), np.array([0, 0, 1, 0]))
+
+
+@pytest.mark.parametrize("formula", STRUCTURES.values(), ids=STRUCTURES.keys())
+def test_the_basis_is_well_conditioned(formula):
+    design = random_design(formula, 1)
+    cross = cross_products(design)
+    p = cross.p
+    np.testing.assert_allclose(cross.rest[-1 - p : -1, -1 - p : -1], np.eye(p), atol=1e-12)
+    np.testing.assert_allclose(cross.rest[-1, -1 - p : -1], 0, atol=1e-9)
+    for term, T in zip(design.terms, cross.bases, strict=True):
+        columns = np.linalg.solve(T.T, term.columns.T).T
+        np.testing.assert_allclose(np.mean(columns**2, axis=0), 1.0)
+        if term.correlated:
+            np.testing.assert_allclose(
+                columns.T @ columns / len(columns), np.eye(term.n_coefs), atol=1e-10
+            )
+
+
+def test_dependent_columns_of_a_term_are_only_scaled():
+    frame = random_frame(np.random.default_rng(0))
+    frame["x2"] = 2 * frame["x"]
+    design = build_design(read_formula("y ~ x + (x + x2 | c)"), frame)
+    T = cross_products(design).bases[0]
+    np.testing.assert_array_equal(T, np.diag(np.diag(T)))
+
+
+def test_residual_sums_are_those_of_the_rows():
+    design = random_design(STRUCTURES["nested and crossed"], 2)
+    cross = cross_products(design)
+    y = cross.rest[-1, -1]
+    for term, D, sums in residual_sums(cross):
+        assert D.shape == sums.shape == (design.terms[term].n_levels, design.terms[term].n_coefs)
+        assert (sums**2 <= D * y * (1 + 1e-9)).all()  # Cauchy and Schwarz
+
+
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_products_of_sparse_rows(k):
+    rng = np.random.default_rng(k)
+    m, w = 9, 14
+    C = rng.normal(size=(m, k, w)) * (rng.random((m, 1, w)) < 0.4)
+    C[0, 0, 0] = 0.0  # an element that is zero in one row of a level only
+    flat = sparse.csr_array(C.reshape(m * k, w))
+    rows = SparseRows(flat, crossproducts._pair_products(flat, k), k)
+    root = rng.normal(size=(m, k, k))
+    Y = root @ root.transpose(0, 2, 1)
+    A = rng.normal(size=(w, w))
+    A = A + A.T
+    np.testing.assert_allclose(rows.dense(), C)
+    np.testing.assert_allclose(rows.sandwich(Y), np.einsum("mav,mab,mbw->vw", C, Y, C), atol=1e-12)
+    np.testing.assert_allclose(rows.quadratic(A), C @ A @ C.transpose(0, 2, 1), atol=1e-12)
+    assert crossproducts._count_pairs(flat, k) >= rows.pairs.nnz / (k * (k + 1) / 2)

@@ -1,0 +1,125 @@
+"""The blocked engine against the n x n covariance matrix, and its gradient against differences."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from designs import STRUCTURES, dense, random_design, random_factors
+
+from ranef import crossproducts, lmm
+from ranef.covariance import factors, pack
+from ranef.crossproducts import SparseRows, cross_products
+
+SEEDS = range(3)
+
+
+@pytest.fixture(params=["dense rows", "sparse rows"])
+def storage(request, monkeypatch):
+    """Run with the crossed blocks stored densely and sparsely."""
+    if request.param == "sparse rows":
+        monkeypatch.setattr(crossproducts, "SPARSE_SIZE", 0)
+        monkeypatch.setattr(crossproducts, "SPARSE_SHARE", 2.0)
+    return request.param
+
+
+@pytest.fixture(params=STRUCTURES.values(), ids=STRUCTURES.keys())
+def formula(request):
+    return request.param
+
+
+def everything(formula, seed):
+    design = random_design(formula, seed)
+    cross = cross_products(design)
+    Lambdas = random_factors(cross, seed)
+    return design, cross, Lambdas, lmm.factorize(cross, Lambdas)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_criteria_equal_the_dense_ones(formula, storage, seed):  # noqa: ARG001 -- sets storage
+    design, cross, Lambdas, factorized = everything(formula, seed)
+    expected = dense(design, cross, Lambdas)
+    assert factorized.criterion(reml=False) == pytest.approx(expected.deviance, rel=1e-12)
+    assert factorized.criterion(reml=True) == pytest.approx(expected.reml, rel=1e-12)
+    assert factorized.r2 == pytest.approx(expected.r2, rel=1e-10)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_fixed_and_random_effects_equal_the_dense_ones(formula, storage, seed):  # noqa: ARG001
+    design, cross, Lambdas, factorized = everything(formula, seed)
+    expected = dense(design, cross, Lambdas)
+    beta, beta_cov = lmm.fixed_effects(factorized)
+    np.testing.assert_allclose(beta, expected.beta, rtol=1e-8, atol=1e-8)
+    np.testing.assert_allclose(beta_cov, expected.beta_cov, rtol=1e-8, atol=1e-11)
+    for T, b, whole in zip(cross.bases, lmm.modes(factorized), expected.b, strict=True):
+        np.testing.assert_allclose((b @ np.linalg.inv(T).T).ravel(), whole, atol=1e-8)
+
+
+@pytest.mark.parametrize("fixed_known", [True, False])
+def test_conditional_covariances_equal_the_dense_ones(formula, storage, fixed_known):  # noqa: ARG001
+    design, cross, Lambdas, factorized = everything(formula, 1)
+    expected = dense(design, cross, Lambdas)
+    wholes = expected.b_cov if fixed_known else expected.b_cov_total
+    found = lmm.conditional_covariances(factorized, fixed_known=fixed_known)
+    for T, blocks, whole in zip(cross.bases, found, wholes, strict=True):
+        back, k = np.linalg.inv(T), len(T)
+        for level, block in enumerate(blocks):
+            rows = slice(level * k, (level + 1) * k)
+            np.testing.assert_allclose(back @ block @ back.T, whole[rows, rows], atol=1e-9)
+
+
+@pytest.mark.parametrize("reml", [True, False])
+@pytest.mark.parametrize("where", ["inside", "at zero", "far out"])
+def test_gradient_equals_central_differences(formula, storage, reml, where):  # noqa: ARG001
+    cross = cross_products(random_design(formula, 5))
+    theta = pack(random_factors(cross, 5), cross.shapes)
+    if where == "at zero":
+        theta[:1] = 0.0
+    if where == "far out":
+        theta *= 20
+
+    def criterion(x):
+        return lmm.factorize(cross, factors(x, cross.shapes)).criterion(reml=reml)
+
+    def difference(h):
+        near, far = (criterion(theta + s * h) - criterion(theta - s * h) for s in (1, 2))
+        return (8 * near - far) / (12 * h.sum())
+
+    steps = 1e-3 * np.maximum(1, np.abs(theta))[:, None] * np.eye(len(theta))
+    expected = np.array([difference(h) for h in steps])
+    slopes = lmm.gradient(lmm.factorize(cross, factors(theta, cross.shapes)), reml=reml)
+    found = pack(slopes, cross.shapes)
+    scale = max(1.0, np.abs(expected).max(initial=0.0))
+    np.testing.assert_allclose(found / scale, expected / scale, atol=1e-6)
+
+
+def test_a_singular_factor_is_nothing_special(formula, storage):  # noqa: ARG001
+    design, cross, Lambdas, _ = everything(formula, 2)
+    for Lambda in Lambdas:
+        Lambda[-1] = 0.0
+    expected = dense(design, cross, Lambdas)
+    assert lmm.factorize(cross, Lambdas).criterion(reml=True) == pytest.approx(expected.reml)
+
+
+def test_called_twice_it_answers_twice_the_same(formula):
+    _, cross, Lambdas, _ = everything(formula, 3)
+    first, second = (lmm.factorize(cross, Lambdas) for _ in range(2))
+    assert first.criterion(reml=True) == second.criterion(reml=True)
+    for one, other in zip(
+        lmm.gradient(first, reml=True), lmm.gradient(second, reml=True), strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_sparse_rows_are_used_where_they_should_be(monkeypatch):
+    monkeypatch.setattr(crossproducts, "SPARSE_SIZE", 0)
+    monkeypatch.setattr(crossproducts, "SPARSE_SHARE", 2.0)
+    cross = cross_products(random_design(STRUCTURES["nested and crossed"], 0))
+    assert [isinstance(link.rest, SparseRows) for link in cross.chain] == [True, False]
+    monkeypatch.setattr(crossproducts, "MAX_PAIRS", 10)
+    cross = cross_products(random_design(STRUCTURES["nested and crossed"], 0))
+    assert not isinstance(cross.chain[0].rest, SparseRows)
+
+
+def test_an_indefinite_system_is_an_error_for_the_caller_to_catch():
+    with pytest.raises(np.linalg.LinAlgError, match="the system matrix is not positive definite"):
+        lmm._cholesky(-np.eye(2))

@@ -1,0 +1,104 @@
+"""The minimiser on functions whose minima are known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ranef.errors import Convergence
+from ranef.optimize import differenced_hessian, minimize
+
+
+def rosenbrock(x):
+    value = 100 * (x[1] - x[0] ** 2) ** 2 + (1 - x[0]) ** 2
+    slope = -400 * x[0] * (x[1] - x[0] ** 2) - 2 * (1 - x[0])
+    return value, np.array([slope, 200 * (x[1] - x[0] ** 2)])
+
+
+def double_well(x):
+    """Even in x: a saddle at zero, minima at -1 and 1, as a variance away from its boundary."""
+    return float(np.sum((x**2 - 1) ** 2)), 4 * x * (x**2 - 1)
+
+
+def even_bowl(x):
+    """Even in x with its minimum at zero, as a variance on its boundary."""
+    return float(np.sum(x**2 + x**4)), 2 * x + 4 * x**3
+
+
+def test_rosenbrock_to_rounding_error():
+    found = minimize(rosenbrock, np.array([-1.2, 1.0]))
+    np.testing.assert_allclose(found.x, 1, atol=1e-12)
+    assert found.convergence is Convergence.CONVERGED
+    assert found.decrement < 1e-12
+
+
+def test_a_vanishing_gradient_is_not_enough():
+    found = minimize(double_well, np.zeros(2))
+    np.testing.assert_allclose(np.abs(found.x), 1, atol=1e-10)
+
+
+def test_a_minimum_at_zero_becomes_exactly_zero():
+    found = minimize(
+        even_bowl, np.array([1.0, 0.5]), simplify=lambda x: np.where(abs(x) < 0.1, 0, x)
+    )
+    np.testing.assert_array_equal(found.x, 0)
+
+
+def test_a_simpler_point_is_not_taken_where_it_is_a_saddle():
+    small = 0.05
+
+    def shallow(x):
+        value, gradient = double_well(x / small)
+        return value * small**4, gradient * small**3
+
+    found = minimize(shallow, np.array([0.2]), simplify=lambda x: np.where(abs(x) < 0.1, 0, x))
+    assert abs(found.x[0]) == pytest.approx(small, rel=1e-6)
+
+
+def test_nothing_to_optimise():
+    found = minimize(lambda x: (3.0, x), np.empty(0))
+    assert found.value == 3.0
+    assert found.convergence is Convergence.CONVERGED
+
+
+def test_a_limit_of_iterations_is_reported():
+    found = minimize(rosenbrock, np.array([-1.2, 1.0]), max_iterations=2)
+    assert found.convergence is Convergence.MAX_ITERATIONS
+
+
+def test_a_wrong_gradient_is_reported_as_stalled():
+    found = minimize(lambda x: (float(x @ x), -2 * x + 1), np.array([3.0, 1.0]))
+    assert found.convergence is Convergence.STALLED
+
+
+def test_infinite_values_are_stepped_back_from():
+    def walled(x):
+        return (np.inf, np.zeros(1)) if x[0] <= 0 else (float(x[0] - np.log(x[0])), 1 - 1 / x)
+
+    assert minimize(walled, np.array([5.0])).x[0] == pytest.approx(1)
+
+
+def test_no_point_is_evaluated_twice():
+    seen = []
+
+    def recorded(x):
+        seen.append(x.tobytes())
+        return rosenbrock(x)
+
+    found = minimize(recorded, np.array([-1.2, 1.0]))
+    assert len(seen) == len(set(seen)) == found.evaluations
+
+
+def test_the_trace_starts_at_the_start_and_ends_at_the_end():
+    steps = []
+    found = minimize(rosenbrock, np.array([-1.2, 1.0]), on_step=steps.append)
+    assert tuple(steps) == found.trace
+    np.testing.assert_array_equal(steps[0].x, [-1.2, 1.0])
+    np.testing.assert_array_equal(steps[-1].x, found.x)
+    assert [s.value for s in steps] == sorted((s.value for s in steps), reverse=True)
+
+
+def test_hessian():
+    x = np.array([0.3, -0.7])
+    expected = [[1200 * x[0] ** 2 - 400 * x[1] + 2, -400 * x[0]], [-400 * x[0], 200]]
+    np.testing.assert_allclose(differenced_hessian(rosenbrock, x), expected, rtol=1e-4)

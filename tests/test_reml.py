@@ -1,0 +1,196 @@
+"""REML and ML estimates against closed forms, at the boundary, and under changes of units."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from designs import STRUCTURES, dense, random_frame
+
+import ranef as rf
+from ranef import reml
+from ranef.covariance import factors
+from ranef.crossproducts import cross_products
+from ranef.errors import Convergence
+
+DYESTUFF = "Yield ~ 1 + (1 | Batch)"
+
+
+def balanced_one_way(data, response, factor):
+    """Return sums of squares within and between, the number of groups and their size."""
+    groups = data.groupby(factor, observed=True)[response]
+    mean = groups.transform("mean")
+    within = float(((data[response] - mean) ** 2).sum())
+    between = float(((mean - data[response].mean()) ** 2).sum())
+    return within, between, groups.ngroups, len(data) // groups.ngroups
+
+
+@pytest.mark.parametrize("method", ["reml", "ml"])
+def test_dyestuff_has_a_closed_form(method):
+    data = rf.load_dataset("Dyestuff")
+    within, between, m, r = balanced_one_way(data, "Yield", "Batch")
+    variance = within / (m * (r - 1))
+    divisor = m - 1 if method == "reml" else m
+    between_variance = (between / divisor - variance) / r
+    fit = rf.fit(DYESTUFF, data, method)
+    assert fit.sigma**2 == pytest.approx(variance, rel=1e-10)
+    assert fit.varcorr().cov["Batch"].iloc[0, 0] == pytest.approx(between_variance, rel=1e-10)
+    assert fit.theta[0] == pytest.approx(np.sqrt(between_variance / variance), rel=1e-10)
+    se = np.sqrt(between / divisor / r / m) if method == "ml" else np.sqrt(between / (m - 1) / 30)
+    assert fit.se().iloc[0] == pytest.approx(se, rel=1e-10)
+
+
+def test_dyestuff_criterion():
+    # the closed form at theta: Bates et al. (2015), eq. 41, for the balanced one-way layout
+    model = rf.Model(DYESTUFF, rf.load_dataset("Dyestuff"))
+    assert model.fit().objective == pytest.approx(319.654276842257, abs=1e-10 * 320)
+    assert model.fit("ml").objective == pytest.approx(327.327059881135, abs=1e-10 * 330)
+    assert model.criterion([1.0]) == pytest.approx(319.792389042002, rel=1e-12)
+    assert model.criterion([0.0]) == pytest.approx(326.023232155879, rel=1e-12)
+
+
+def test_dyestuff2_is_singular_and_says_so():
+    fit = rf.fit(DYESTUFF, rf.load_dataset("Dyestuff2"), "ml")
+    assert fit.theta.tolist() == [0.0]
+    assert fit.objective == pytest.approx(162.87303665382575, abs=1e-9)
+    assert fit.convergence is Convergence.SINGULAR
+    assert fit.is_singular
+    assert fit.converged
+    assert (fit.ranef()["Batch"].to_numpy() == 0).all()
+
+
+def test_a_false_boundary_point_is_left(monkeypatch):
+    """At theta = 0 the gradient is zero although the minimum is elsewhere."""
+    monkeypatch.setattr(
+        reml, "moment_start", lambda cross: np.zeros(sum(s.n_theta for s in cross.shapes))
+    )
+    sleep = rf.load_dataset("sleepstudy")
+    for formula in ("Reaction ~ Days + (Days | Subject)", "Reaction ~ Days + (Days || Subject)"):
+        fit = rf.fit(formula, sleep)
+        monkeypatch.undo()
+        expected = rf.fit(formula, sleep)
+        assert fit.objective == pytest.approx(expected.objective, rel=1e-12)
+        assert not fit.is_singular
+        monkeypatch.setattr(
+            reml, "moment_start", lambda cross: np.zeros(sum(s.n_theta for s in cross.shapes))
+        )
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_every_stop_is_a_minimum(seed):
+    """Small groups put half of these on the boundary: the score there must point inwards."""
+    rng = np.random.default_rng(seed)
+    g = np.repeat(np.arange(8), 4)
+    x = rng.normal(size=32)
+    b = rng.normal(size=(8, 2)) * [0.4, 0.2]
+    data = pd.DataFrame({"g": g, "x": x, "y": b[g, 0] + b[g, 1] * x + rng.normal(size=32)})
+    model = rf.Model("y ~ x + (x | g)", data)
+    fit = model.fit()
+    best = min(
+        model.criterion(fit.theta + step)
+        for scale in (1e-3, 1e-2, 0.1, 0.5)
+        for step in scale * rng.normal(size=(40, 3))
+    )
+    assert best >= fit.objective - 1e-8
+    assert fit.converged
+
+
+@pytest.mark.parametrize("method", ["reml", "ml"])
+@pytest.mark.parametrize("name", ["correlated slope", "nested slopes", "crossed slopes"])
+def test_units_do_not_matter(name, method):
+    """y -> a + c y and x -> d + e x change the estimates as they must, and nothing else."""
+    formula = STRUCTURES[name]
+    frame = random_frame(np.random.default_rng(3))
+    frame["y"] += 2 * frame["c"] / 3 + (frame["c"] % 4) * frame["x"] / 5
+    base = rf.fit(formula, frame, method)
+    scaled = rf.fit(formula, frame.assign(y=1e3 - 1e4 * frame["y"]), method)
+    assert scaled.sigma == pytest.approx(1e4 * base.sigma, rel=1e-8)
+    assert scaled.fixef()["x"] == pytest.approx(-1e4 * base.fixef()["x"], rel=1e-8)
+    np.testing.assert_allclose(scaled.theta, base.theta, rtol=1e-6, atol=1e-7)
+    moved = rf.fit(formula, frame.assign(x=2015 + 1e-3 * frame["x"]), method)
+    assert moved.sigma == pytest.approx(base.sigma, rel=1e-8)
+    assert moved.fixef()["x"] == pytest.approx(1e3 * base.fixef()["x"], rel=1e-7)
+    np.testing.assert_allclose(moved.fitted(), base.fitted(), rtol=1e-7)
+
+
+def test_a_response_far_from_zero():
+    sleep = rf.load_dataset("sleepstudy")
+    base = rf.fit("Reaction ~ Days + (Days | Subject)", sleep)
+    far = rf.fit(
+        "Reaction ~ Days + (Days | Subject)", sleep.assign(Reaction=sleep["Reaction"] + 1e10)
+    )
+    assert far.sigma == pytest.approx(base.sigma, rel=1e-6)
+    huge = rf.fit(
+        "Reaction ~ Days + (Days | Subject)", sleep.assign(Reaction=sleep["Reaction"] * 1e12)
+    )
+    assert huge.sigma == pytest.approx(1e12 * base.sigma, rel=1e-10)
+
+
+def test_order_of_rows_and_of_terms_does_not_matter():
+    frame = random_frame(np.random.default_rng(4))
+    base = rf.fit("y ~ x + (x | c) + (z | i)", frame)
+    order = np.random.default_rng(0).permutation(len(frame))
+    shuffled = rf.fit("y ~ x + (z | i) + (x | c)", frame.iloc[order])
+    assert shuffled.objective == pytest.approx(base.objective, rel=1e-12)
+    np.testing.assert_allclose(shuffled.fitted(), base.fitted()[order], rtol=1e-8)
+
+
+def test_weights_are_replications():
+    frame = random_frame(np.random.default_rng(5), 60)
+    counts = np.random.default_rng(6).integers(1, 4, len(frame))
+    weighted = rf.fit("y ~ x + (x | c)", frame, "ml", weights=counts)
+    replicated = rf.fit("y ~ x + (x | c)", frame.loc[frame.index.repeat(counts)], "ml")
+    # replicated rows give the same estimates of beta and Lambda sigma; sigma counts more rows
+    ratio = len(frame) / counts.sum()
+    at_same_theta = rf.Model("y ~ x + (x | c)", frame, weights=counts)
+    assert weighted.objective == pytest.approx(at_same_theta.criterion(weighted.theta, "ml"))
+    assert replicated.sigma**2 < weighted.sigma**2 / ratio
+
+
+def test_independent_coefficients_in_one_term_or_in_two():
+    sleep = rf.load_dataset("sleepstudy")
+    one = rf.fit("Reaction ~ Days + (Days || Subject)", sleep)
+    two = rf.fit("Reaction ~ Days + (1 | Subject) + (0 + Days | Subject)", sleep)
+    assert one.objective == pytest.approx(two.objective, rel=1e-13)
+    np.testing.assert_allclose(one.theta, two.theta, rtol=1e-9)
+
+
+def test_without_random_terms_it_is_least_squares():
+    frame = random_frame(np.random.default_rng(7))
+    fit = rf.fit("y ~ x * f", frame, weights="w")
+    root = np.sqrt(frame["w"].to_numpy())
+    X = fit.design.X * root[:, None]
+    beta, rss, *_ = np.linalg.lstsq(X, frame["y"].to_numpy() * root, rcond=None)
+    np.testing.assert_allclose(fit.fixef(), beta, rtol=1e-9)
+    assert fit.sigma**2 == pytest.approx(rss[0] / (len(frame) - X.shape[1]), rel=1e-9)
+    assert fit.theta.shape == (0,)
+    assert fit.ranef() == {}
+
+
+@pytest.mark.parametrize("formula", STRUCTURES.values(), ids=STRUCTURES.keys())
+def test_criterion_at_a_users_theta_equals_the_dense_one(formula):
+    frame = random_frame(np.random.default_rng(8))
+    model = rf.Model(formula, frame, weights="w")
+    cross = cross_products(model.design)
+    theta = np.random.default_rng(9).uniform(0.1, 2, sum(s.n_theta for s in cross.shapes))
+    users = [T @ f for T, f in zip(cross.bases, factors(theta, cross.shapes), strict=True)]
+    expected = dense(model.design, cross, users)
+    assert model.criterion(theta) == pytest.approx(expected.reml, rel=1e-11)
+    assert model.criterion(theta, "ml") == pytest.approx(expected.deviance, rel=1e-11)
+
+
+def test_where_nothing_can_be_computed_the_criterion_is_infinite():
+    cross = cross_products(rf.Model(DYESTUFF, rf.load_dataset("Dyestuff")).design)
+    assert reml.criterion(cross, [np.array([[1e200]])], reml=True)[0] == np.inf
+
+
+def test_the_trace_is_in_the_users_theta():
+    fit = rf.fit("Reaction ~ Days + (Days | Subject)", rf.load_dataset("sleepstudy"))
+    assert list(fit.trace.columns) == [
+        "objective",
+        "Subject.Intercept",
+        "Subject.Days.Intercept",
+        "Subject.Days",
+    ]
+    np.testing.assert_allclose(fit.trace.iloc[-1, 1:].to_numpy(dtype=float), fit.theta, rtol=1e-9)
+    assert fit.trace["objective"].is_monotonic_decreasing
