@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from designs import STRUCTURES, random_design, random_frame
 from scipy import sparse
 
+from designs import STRUCTURES, random_design, random_frame
 from ranef import crossproducts
 from ranef.crossproducts import SparseRows, chain_of, cross_products, is_nested, residual_sums
 from ranef.design import build_design

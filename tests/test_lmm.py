@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from designs import STRUCTURES, dense, random_design, random_factors
 
+from designs import STRUCTURES, dense, random_design, random_factors
 from ranef import crossproducts, lmm
 from ranef.covariance import factors, pack
 from ranef.crossproducts import SparseRows, cross_products

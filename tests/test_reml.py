@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from designs import STRUCTURES, dense, random_frame
 
 import ranef as rf
+from designs import STRUCTURES, dense, random_frame
 from ranef import reml
 from ranef.covariance import factors
 from ranef.crossproducts import cross_products

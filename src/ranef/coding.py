@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from ranef.errors import DataError, listed
 from ranef.factors import Categorical
 from ranef.formula import Term
+from ranef.syntax import Node
 from ranef.transforms import Interpreter, Value
 
 MAX_COLUMNS = 10_000
@@ -68,10 +69,11 @@ def code(interpreter: Interpreter, terms: Sequence[Term], old: Columns | None = 
     n = len(interpreter.frame)
     if not terms:
         return Columns((), np.empty((n, 0)), (), {}, None)
-    values = {str(f): _as_factor(interpreter.value(f)) for term in terms for f in term.factors}
+    values = {str(f): _as_factor(interpreter, f) for term in terms for f in term.factors}
     for label, value in values.items():
-        _check_levels(label, value)
         _check_kind(label, value, old)
+        if isinstance(value, Categorical):
+            _check_levels(label, value)
     _check_size(terms, values)
     aliases = {label: f"f{i}" for i, label in enumerate(values)}
     matrix = _materialize(terms, aliases, values, n, None if old is None else old.spec)
@@ -84,7 +86,7 @@ def code(interpreter: Interpreter, terms: Sequence[Term], old: Columns | None = 
     ]
     return Columns(
         names=tuple(names),
-        values=np.asarray(matrix, dtype=np.float64).reshape(n, -1),
+        values=np.asarray(matrix, dtype=np.float64).reshape(n, len(names)),
         numeric=tuple(m for m, s in zip(measured, structure, strict=True) for _ in s.columns),
         codings={k: _in_words(v) for k, v in values.items() if isinstance(v, Categorical)},
         spec=matrix.model_spec,
@@ -132,11 +134,13 @@ def _word(part: str, original: Mapping[str, tuple[str, Value]]) -> str:
     return f"{label}{bracket}{inside}"
 
 
-def _as_factor(value: Value) -> Value:
-    """Turn truth values into a factor with the levels False and True, as R does."""
+def _as_factor(interpreter: Interpreter, node: Node) -> Value:
+    """Evaluate; turn truth values into a factor with the levels False and True, as R does."""
+    value = interpreter.value(node)
     if isinstance(value, Categorical) or value.dtype != bool:
         return value
-    return Categorical(value.astype(np.int64), pd.Index([False, True]))
+    levels = interpreter.memory.levels.setdefault(str(node), pd.Index([False, True]))
+    return Categorical(value.astype(np.int64), levels)
 
 
 def _for_formulaic(value: Value) -> Any:
@@ -152,12 +156,13 @@ def _for_formulaic(value: Value) -> Any:
     return TRANSFORMS["C"](series, coding(**value.coding.settings))
 
 
-def _check_levels(label: str, value: Value) -> None:
-    if not isinstance(value, Categorical):
-        return
+def _check_levels(label: str, value: Categorical) -> None:
     if value.unseen:
         message = f"`{label}` has new levels {listed(value.unseen)}; "
-        raise DataError(message + f"the model knows {listed(value.levels)}.")
+        message += f"the model knows {listed(value.levels)}."
+        if set(map(str, value.unseen)) & set(map(str, value.levels)):
+            message += " A number and its text are different levels."
+        raise DataError(message)
     if len(value.levels) < 2:
         message = f"the factor `{label}` has one level only, {listed(value.levels)}: leave it out."
         raise DataError(message)

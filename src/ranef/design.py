@@ -16,7 +16,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from ranef.coding import Columns, code
-from ranef.errors import DataError, listed
+from ranef.errors import DataError, FormulaError, listed
 from ranef.formula import Formula, RandomPart
 from ranef.frames import complete_rows, open_frame
 from ranef.transforms import Interpreter, Memory
@@ -229,11 +229,12 @@ def build_design(
     DataWarning
         When rows with missing values are left out.
     """
+    functions = _callables(functions)
     source = open_frame(data)
     columns = source.columns(formula.columns(), formula.text)
     given = source.values(weights, "weights"), source.values(offset, "offset")
     rows = complete_rows(columns, *given, missing)
-    interpreter = Interpreter(rows.columns, formula.text, Memory(), dict(functions or {}))
+    interpreter = Interpreter(rows.columns, formula.text, Memory(), functions)
     X = code(interpreter, formula.fixed)
     random = _in_lme4_order([_first_coded(interpreter, part) for part in formula.random])
     n = len(rows.columns)
@@ -288,7 +289,8 @@ def new_rows(design: Design, data: object, *, random: bool = True) -> NewRows:
     if frame.isna().any(axis=None):
         bad = listed(frame.columns[frame.isna().any()])
         raise DataError(f"the new data has missing values in {bad}.")
-    interpreter = Interpreter(frame, formula.text, recipe.memory, recipe.functions)
+    memory = replace(recipe.memory, levels=dict(recipe.memory.levels))  # nothing new is learnt
+    interpreter = Interpreter(frame, formula.text, memory, recipe.functions)
     X = code(interpreter, formula.fixed, recipe.X).values
     terms = [
         _term(
@@ -346,6 +348,13 @@ def independent_columns(X: Array) -> list[int]:
 
 
 # ------------------------------------------------------------------------------- the parts
+
+
+def _callables(functions: Any) -> Functions:
+    functions = {} if functions is None else functions
+    if not isinstance(functions, Mapping) or not all(map(callable, functions.values())):
+        raise FormulaError("functions= takes a dict from a name to a function.")
+    return dict(functions)
 
 
 def _response(interpreter: Interpreter, formula: Formula) -> Array:
@@ -414,7 +423,8 @@ def _combined(name: str, parts: tuple[Factor, ...], levels: pd.Index[Any] | None
     """Combine factors: the levels are the combinations that occur, the first part slowest."""
     codes = _joint([p.codes for p in parts])
     _, first = np.unique(codes, return_index=True)
-    labels = [":".join(str(p.levels[p.codes[row]]) for p in parts) for row in first]
+    texts = [np.array([str(v) for v in p.levels], dtype=object)[p.codes[first]] for p in parts]
+    labels = [":".join(words) for words in zip(*texts, strict=True)]
     found = pd.Index(labels, dtype=object)
     unseen = np.any([p.codes < 0 for p in parts], axis=0)
     if levels is None:

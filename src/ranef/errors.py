@@ -112,7 +112,7 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     """
     names = list(known)
     lowered = {candidate.lower(): candidate for candidate in reversed(names)}
-    close = difflib.get_close_matches(name.lower(), lowered, n=3, cutoff=0.6)
+    close = difflib.get_close_matches(str(name).lower(), lowered, n=3, cutoff=0.6)
     if close:
         return f"Did you mean {listed((lowered[c] for c in close), 'or')}?"
     if not names:

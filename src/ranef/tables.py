@@ -16,7 +16,6 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ranef.design import RandomTerm
-from ranef.shrinkage import effect_labels
 
 Array = NDArray[np.float64]
 
@@ -155,15 +154,28 @@ def tidy_effects(
     DataFrame
         Columns `term, level, coef, estimate, sd, lower, upper`.
     """
-    heads = ("estimate", "sd", "lower", "upper")
-    tables = [
-        effect_labels(term).assign(**{h: v.ravel() for h, v in zip(heads, found, strict=True)})
-        for term, found in zip(terms, values, strict=True)
-    ]
+    tables = [_effects(term, *found) for term, found in zip(terms, values, strict=True)]
     if tables:
         return pd.concat(tables, ignore_index=True)
-    empty = {head: np.empty(0) for head in heads}
-    return pd.DataFrame({"term": [], "level": [], "coef": []}, dtype=object).assign(**empty)
+    words = pd.DataFrame(columns=["term", "level", "coef"], dtype=object)
+    return words.assign(**dict.fromkeys(("estimate", "sd", "lower", "upper"), np.empty(0)))
+
+
+def _effects(
+    term: RandomTerm, estimate: Array, sd: Array, lower: Array, upper: Array
+) -> pd.DataFrame:
+    m, k = estimate.shape
+    return pd.DataFrame(
+        {
+            "term": term.label,
+            "level": np.repeat(term.levels.to_numpy(), k),
+            "coef": np.tile(np.array(term.coefs, dtype=object), m),
+            "estimate": estimate.ravel(),
+            "sd": sd.ravel(),
+            "lower": lower.ravel(),
+            "upper": upper.ravel(),
+        }
+    )
 
 
 def as_text(table: pd.DataFrame) -> str:

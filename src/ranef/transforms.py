@@ -24,7 +24,7 @@ from ranef.syntax import Binary, Call, Column, Literal, Node, Paren, Unary
 
 Array = NDArray[np.float64]
 
-MAX_SIZE = 1e150  # beyond it squares overflow
+MAX_SIZE = 1e150  # beyond it squares overflow, and below its inverse they vanish
 
 ELEMENTWISE: dict[str, Callable[[Any], Any]] = {
     "log": np.log,
@@ -160,8 +160,9 @@ class Interpreter:
                 f"{listed(self.frame.index[bad])}. Correct these values or leave the rows out."
             )
             raise DataError(message)
-        if np.abs(values).max(initial=0.0) > MAX_SIZE:
-            raise DataError(f"`{node}` has values beyond {MAX_SIZE:g}: rescale it.")
+        size = np.abs(values).max(initial=0.0)
+        if size > MAX_SIZE or 0 < size < 1 / MAX_SIZE:
+            raise DataError(f"`{node}` has values of the order of {size:.0e}: rescale it.")
         return values
 
     # -------------------------------------------------------------- the tree
@@ -260,14 +261,13 @@ class Interpreter:
         arguments = [self.evaluate(a) for a in node.args]
         named = {k: self.evaluate(v) for k, v in node.kwargs}
         given = self.functions[node.function](*arguments, **named)
-        try:
-            found = np.asarray(given, dtype=np.float64)
-        except (TypeError, ValueError):
-            raise self.error(f"`{node}` did not give numbers.", node) from None
-        if found.ndim not in (1, 2) or len(found) != len(self.frame):
+        found = np.asarray(given)
+        if found.dtype.kind not in "biuf":
+            raise self.error(f"`{node}` did not give numbers.", node)
+        if found.ndim not in (1, 2) or len(found) != len(self.frame) or 0 in found.shape[1:]:
             message = f"`{node}` gave an array of shape {found.shape} for {len(self.frame)} rows."
             raise self.error(message, node)
-        return found
+        return found.astype(np.float64)
 
     def stateful(self, node: Call) -> Any:
         """Apply one of formulaic's transforms that remember what they learnt."""
