@@ -111,6 +111,23 @@ def test_the_worst_quantity_is_named(tree):
     assert not found.ok
 
 
+def test_stretches_in_the_tails_show_in_the_tails(tree):
+    draws = tree["posterior"]["sigma"].to_numpy().copy()
+    draws.sort(axis=1)
+    draws[:, 25:475] = np.random.default_rng(4).permuted(draws[:, 25:475], axis=1)
+    found = diagnose(changed(tree, sigma=draws))
+    assert found.ess_tail_of == "sigma"
+    assert found.ess_tail < 100
+
+
+def test_a_draw_that_is_not_a_number_is_not_fine(tree):
+    broken = tree["posterior"]["b_g"].to_numpy().copy()
+    broken[0, 3, 1, 1] = np.nan
+    found = diagnose(changed(tree, b_g=broken))
+    assert found.rhat_of == found.ess_bulk_of == found.ess_tail_of == "b_g[8, x]"
+    assert len(found.messages()) == 3
+
+
 def test_slow_chains_have_few_effective_draws(tree):
     walk = np.random.default_rng(2).normal(size=(4, 500))
     for i in range(1, 500):
@@ -173,9 +190,9 @@ def test_a_clean_bill_is_one_sentence():
         (
             {"rhat": 1.0234},
             (
-                "R-hat of `Days` is 1.023, above 1.01: the chains do not agree. Raise `tune` and "
-                "`draws`; if that does not help, try `centered=True`, centre the predictors, or "
-                "give stronger priors."
+                "R-hat of `Days` is 1.0234, above 1.01: the chains do not agree. Raise `tune` "
+                "and `draws`; if that does not help, try `centered=True`, centre the "
+                "predictors, or give stronger priors."
             ),
         ),
         (

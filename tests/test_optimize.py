@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from ranef import optimize
 from ranef.errors import Convergence
 from ranef.optimize import differenced_hessian, minimize
 
@@ -61,7 +62,8 @@ def test_nothing_to_optimise():
     assert found.convergence is Convergence.CONVERGED
 
 
-def test_a_limit_of_iterations_is_reported():
+def test_a_limit_of_iterations_is_reported(monkeypatch):
+    monkeypatch.setattr(optimize, "MAX_NEWTON", 0)
     found = minimize(rosenbrock, np.array([-1.2, 1.0]), max_iterations=2)
     assert found.convergence is Convergence.MAX_ITERATIONS
 

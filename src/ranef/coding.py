@@ -7,6 +7,7 @@ can clash with another or mean something to it.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -189,10 +190,10 @@ def _check_size(terms: Sequence[Term], values: Mapping[str, Value]) -> None:
 
 
 def _check_names(names: Sequence[str]) -> None:
-    for name in names:
-        if names.count(name) > 1:
-            message = f"two columns of the model matrix would be called `{name}`: "
-            raise DataError(message + "rename the column or the level that brings it in.")
+    name, count = Counter(names).most_common(1)[0]
+    if count > 1:
+        message = f"two columns of the model matrix would be called `{name}`: "
+        raise DataError(message + "rename the column or the level that brings it in.")
 
 
 def _in_words(value: Categorical) -> str:

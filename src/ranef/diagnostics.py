@@ -87,7 +87,7 @@ class Diagnostics:
             )
         if not self.rhat <= MAX_RHAT:
             yield (
-                f"R-hat of `{self.rhat_of}` is {self.rhat:.3f}, above {MAX_RHAT}: the chains do "
+                f"R-hat of `{self.rhat_of}` is {self.rhat:.4f}, above {MAX_RHAT}: the chains do "
                 "not agree. Raise `tune` and `draws`; if that does not help, try `centered=True`, "
                 "centre the predictors, or give stronger priors."
             )
@@ -123,7 +123,7 @@ def diagnose(tree: xr.DataTree) -> Diagnostics:
     import arviz as az  # type: ignore[import-untyped]
 
     stats = tree["sample_stats"].to_dataset()
-    draws = {k: v for k, v in _quantities(tree, include_b=True).items() if np.ptp(v) > 0}
+    draws = {k: v for k, v in _quantities(tree, include_b=True).items() if np.ptp(v) != 0}
     names, values = list(draws), np.stack(list(draws.values()), axis=-1)
     rhat, bulk, tail = az.rhat(values), az.ess(values), az.ess(values, method="tail", prob=TAILS)
     high, low, low_tail = _worst(rhat), _worst(-bulk), _worst(-tail)

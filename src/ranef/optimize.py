@@ -24,7 +24,8 @@ DECREMENT_TOLERANCE = 1e-6  # twice what a Newton step would still gain
 CURVATURE_TOLERANCE = 1e-7  # relative to the largest curvature
 NEARBY = 0.1  # how much worse a simpler point may be before Newton steps start from it
 MAX_RESTARTS = 6
-MAX_NEWTON = 12
+MAX_NEWTON = 40
+DAMPING = (1.0, 0.5, 0.25, 0.1, 0.01)  # shares of a Newton step that are tried
 SLOW = 0.01  # a gradient that a Newton step leaves larger than this share of itself
 
 
@@ -126,18 +127,16 @@ def minimize(
     if not len(x):
         return _finished(count, x, np.zeros((0, 0)), Convergence.CONVERGED)
     x, ended = _quasi_newton(count, x, max_iterations)
-    simple = x if simplify is None else _simplified(count, x, simplify(x))
-    found = _settled(count, simple, ended, max_iterations)
-    if count(found[0])[0] > count(x)[0] + _noise(
-        count(x)[0]
-    ):  # the simpler point was none too good
-        found = _settled(count, x, ended, max_iterations)
+    found = _settled(count, x, ended, max_iterations)
+    if simplify is not None:
+        found = _simplified(count, x, found, simplify, max_iterations)
     return _finished(count, *found)
 
 
-def _settled(
-    count: _Counter, x: Array, ended: Convergence, limit: int
-) -> tuple[Array, Array, Convergence]:
+Settled = tuple[Array, Array, Convergence]
+
+
+def _settled(count: _Counter, x: Array, ended: Convergence, limit: int) -> Settled:
     """Leave saddles, then take Newton steps; return the point, its Hessian, and how it ended."""
     hessian = differenced_hessian(count, x)
     for _ in range(MAX_RESTARTS):
@@ -191,12 +190,17 @@ def _quasi_newton(count: _Counter, start: Array, limit: int) -> tuple[Array, Con
     return found.x, Convergence.MAX_ITERATIONS if reached else Convergence.CONVERGED
 
 
-def _simplified(count: _Counter, x: Array, simple: Array) -> Array:
-    """Take the simpler point if it is about as good and the objective curves upwards there."""
-    if np.array_equal(x, simple) or count(simple)[0] > count(x)[0] + NEARBY:
-        return x
-    saddle = _negative_curvature(differenced_hessian(count, simple)) is not None
-    return x if saddle else simple
+def _simplified(
+    count: _Counter, x: Array, found: Settled, simplify: Callable[[Array], Array], limit: int
+) -> Settled:
+    """Prefer a simpler point where it leads to a minimum that is as good."""
+    simple = simplify(found[0])
+    if np.array_equal(found[0], simple) or count(simple)[0] > count(x)[0] + NEARBY:
+        return found
+    if _negative_curvature(differenced_hessian(count, simple)) is not None:
+        return found
+    other = _settled(count, simple, found[2], limit)
+    return other if count(other[0])[0] <= count(found[0])[0] + 100 * _noise(count(x)[0]) else found
 
 
 def _negative_curvature(hessian: Array) -> Array | None:
@@ -215,20 +219,26 @@ def _descend(count: _Counter, x: Array, direction: Array) -> Array:
 
 
 def _newton(count: _Counter, x: Array, hessian: Array) -> tuple[Array, Array]:
-    """Take Newton steps while the gradient shrinks; renew the Hessian where it shrinks slowly."""
-    value, gradient = count(x)
+    """Take Newton steps while they help; renew the Hessian where the gradient shrinks slowly."""
     for _ in range(MAX_NEWTON):
-        step = -_inverse(hessian) @ gradient
-        step[(x == 0) & (gradient == 0)] = 0.0  # a simplified point stays simple
-        new_value, new_gradient = count(x + step)
-        better = new_value <= value + _noise(value) and _size(new_gradient) < _size(gradient)
-        if not better:
+        step = -_inverse(hessian) @ count(x)[1]
+        step[(x == 0) & (count(x)[1] == 0)] = 0.0  # a simplified point stays simple
+        better = next((x + t * step for t in DAMPING if _is_better(count, x, x + t * step)), None)
+        if better is None:
             break
-        slow = _size(new_gradient) > SLOW * _size(gradient)
-        x, value, gradient = x + step, new_value, new_gradient
+        slow = _size(count(better)[1]) > SLOW * _size(count(x)[1])
+        x = better
         if slow:
             hessian = differenced_hessian(count, x)
     return x, hessian
+
+
+def _is_better(count: _Counter, x: Array, other: Array) -> bool:
+    """Whether a point has a lower value; where rounding hides that, a smaller gradient."""
+    (value, gradient), (new_value, new_gradient) = count(x), count(other)
+    if abs(new_value - value) > _noise(value):
+        return new_value < value
+    return _size(new_gradient) < _size(gradient)
 
 
 def _size(gradient: Array) -> float:

@@ -135,12 +135,12 @@ def _on_users_scale(cross: CrossProducts, step: Step) -> tuple[float, Array]:
 
 
 def _simplest(Lambda: Array) -> Array:
-    """Return the factor of the same covariance, standard deviations near zero made zero."""
+    """Return a factor of nearly the same covariance whose smallest sds are exactly zero."""
     if not np.tril(Lambda, -1).any():  # diagonal: each element by itself
-        sds = np.abs(np.diag(Lambda))
-        return np.diag(np.where(sds < NEARLY_ZERO, 0.0, sds))
+        return np.where(np.abs(Lambda) < NEARLY_ZERO, 0.0, Lambda)
     vectors, sds, _ = np.linalg.svd(Lambda)
-    return lower_factor(vectors * np.where(sds < NEARLY_ZERO * max(1.0, sds[0]), 0.0, sds))
+    small = sds < NEARLY_ZERO * max(1.0, sds[0])
+    return lower_factor(vectors * np.where(small, 0.0, sds)) if small.any() else Lambda
 
 
 def _smallest_sd(Lambda: Array) -> float:

@@ -353,12 +353,13 @@ def _linear_predictor(
 
 
 def _refuse_unseen(term: RandomTerm, rows: pd.Index[Any]) -> None:
-    unseen = term.codes < 0
-    if unseen.any():
+    unseen = rows[term.codes < 0]
+    if len(unseen):
+        who = "1 row has a level" if len(unseen) == 1 else f"{len(unseen)} rows have levels"
         message = (
-            f"{unseen.sum()} rows have levels of `{term.factor}` that the model has not seen "
-            f"(rows {listed(rows[unseen])}): predict them with groups='new' (a new group, expected "
-            "random effects zero) or groups='population'."
+            f"{who} of `{term.factor}` that the model has not seen (row{'s' * (len(unseen) > 1)} "
+            f"{listed(unseen)}): predict with groups='new' (a new group, expected random effects "
+            "zero) or groups='population'."
         )
         raise DataError(message)
 

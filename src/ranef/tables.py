@@ -229,7 +229,10 @@ def _column(values: pd.Series, spec: str | None) -> list[str]:
 
 
 def _format(names: Sequence[str], values: Array) -> str:
-    """Return a format: six digits of the largest number, at least two of every spread."""
+    """Return a format: six digits of the largest number, at least two of every spread.
+
+    Four digits of numbers with a Monte Carlo error.
+    """
     if names[0] in _DECIMALS:
         return f".{_DECIMALS[names[0]]}f"
     values = np.where(np.isfinite(values), np.abs(values), 0.0)
@@ -239,7 +242,8 @@ def _format(names: Sequence[str], values: Array) -> str:
     spreads = values[:, [name in _SPREADS for name in names]]
     smallest = spreads[spreads > 1e-8 * largest].min(initial=largest)
     order = _order(largest)
-    decimals = max(0, 5 - order - (order < 0), 1 - _order(smallest))
+    digits = 4 if "mcse_mean" in names else 6
+    decimals = max(0, digits - 1 - order - (order < 0), 1 - _order(smallest))
     readable = -5 <= order <= 7 and order + decimals <= 12
     return f".{decimals}f" if readable else ".6g"
 

@@ -203,7 +203,9 @@ class Interpreter:
 
     def number(self, node: Node) -> Any:
         """Return the value of an operand of arithmetic."""
-        found = self.evaluate(node)
+        return self.calculable(self.evaluate(node), node)
+
+    def calculable(self, found: Any, node: Node) -> Any:
         if isinstance(found, (pd.Series, Categorical, str, type(None))):
             raise self.error(f"`{node}` is not numeric, so it cannot be calculated with.", node)
         if np.ndim(found) > 1:
@@ -229,7 +231,7 @@ class Interpreter:
         if any(labels):
             sides = [np.asarray(s, dtype=object) if np.ndim(s) else s for s in (left, right)]
         else:
-            sides = [self.number(node.left), self.number(node.right)]
+            sides = [self.calculable(left, node.left), self.calculable(right, node.right)]
         return np.asarray(_COMPARISONS[node.op](*sides), dtype=bool)
 
     # --------------------------------------------------------------- functions
