@@ -246,7 +246,7 @@ The optimiser converged to a singular fit: the estimated covariance of a random-
 the boundary of its space (a zero variance or a perfect correlation).
 (1 | Batch): the estimated sd of Intercept is zero.
 This is an estimate, not a failure. A posterior does not sit on the boundary: see model.fit("mcmc");
-or leave out what is estimated as zero."""
+or simplify the term."""
 
 LINEAR = """\
 Linear model fitted by maximum likelihood
@@ -341,7 +341,7 @@ def test_a_singular_fit_says_where():
     fit = fit_of("crossed", "reml")
     assert fit.is_singular
     assert fit.convergence is rf.Convergence.SINGULAR
-    assert "\n(x | h): estimated correlation of Intercept and x -1.000.\n" in str(fit)
+    assert "\n(1 + x | h): estimated correlation of Intercept and x -1.000.\n" in str(fit)
     assert "(1 | g):" not in str(fit)
 
 

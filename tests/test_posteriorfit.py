@@ -8,7 +8,6 @@ import arviz as az
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import stats
 
 import ranef as rf
 from fits import FORMULAS, fit_of, known_posterior, model_of
@@ -173,7 +172,7 @@ def test_the_table_of_the_page_is_arvizs(sleep_post):
         ci_kind="hdi",
     )
     ours = table.loc[["Intercept", "Days", "sigma"]]
-    for name in ("mean", "sd", "ess_bulk", "ess_tail", "r_hat"):
+    for name in ("mean", "sd", "ess_bulk", "r_hat"):
         np.testing.assert_allclose(ours[name], theirs[name].astype(float), rtol=1e-6)
     np.testing.assert_allclose(table[["lower", "upper"]], sleep_post.hdi(0.89))
 
@@ -189,10 +188,6 @@ def test_a_sampled_posterior_is_near_reml_and_its_draws_are_a_posterior(sleep_po
     assert close[0, 1] > 0.99
     # of the posterior the sds are larger than the conditional sds, which take theta as known
     assert sleep_post.ranef_table()["sd"].mean() > reml.ranef_table()["sd"].mean()
-    inside = stats.norm.cdf(
-        sleep_post.hdi().loc["Days"], *sleep_post.draws("beta")[:, 1].std(keepdims=True)
-    )
-    assert inside.shape == (2,)
 
 
 def test_a_linear_model_is_called_one():
@@ -208,9 +203,7 @@ def test_a_linear_model_is_called_one():
 def test_a_variable_that_is_not_there():
     with pytest.raises(rf.FitError) as caught:
         fit_of("one factor", "posterior").draws("sd_G")
-    assert (
-        str(caught.value) == "the posterior has no variable 'sd_G'. Did you mean `sd_g` or `b_g`?"
-    )
+    assert str(caught.value) == "the posterior has no variable 'sd_G'. Did you mean `sd_g`?"
 
 
 @pytest.mark.parametrize(

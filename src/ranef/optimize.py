@@ -221,13 +221,17 @@ def _descend(count: _Counter, x: Array, direction: Array) -> Array:
 def _newton(count: _Counter, x: Array, hessian: Array) -> tuple[Array, Array]:
     """Take Newton steps while they help; renew the Hessian where the gradient shrinks slowly."""
     for _ in range(MAX_NEWTON):
-        step = -_inverse(hessian) @ count(x)[1]
-        step[(x == 0) & (count(x)[1] == 0)] = 0.0  # a simplified point stays simple
+        value, gradient = count(x)
+        step = -_inverse(hessian) @ gradient
+        last = abs(step @ gradient) < 1e-4 * _noise(value)  # the next step would be rounding
+        step[(x == 0) & (gradient == 0)] = 0.0  # a simplified point stays simple
         better = next((x + t * step for t in DAMPING if _is_better(count, x, x + t * step)), None)
         if better is None:
             break
-        slow = _size(count(better)[1]) > SLOW * _size(count(x)[1])
+        slow = _size(count(better)[1]) > SLOW * _size(gradient)
         x = better
+        if last:
+            break
         if slow:
             hessian = differenced_hessian(count, x)
     return x, hessian

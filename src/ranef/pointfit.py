@@ -229,7 +229,7 @@ class PointFit(Fit):
         if self.is_singular:
             notes.append(
                 "This is an estimate, not a failure. A posterior does not sit on the boundary: "
-                'see model.fit("mcmc"); or leave out what is estimated as zero.'
+                'see model.fit("mcmc"); or simplify the term.'
             )
         few = [f"{f} has {m}" for f, m in self.n_groups.items() if m < FEW_LEVELS]
         if few:

@@ -148,7 +148,8 @@ class PosteriorFit(Fit):
             known = suggestion(name, map(str, group.data_vars))
             raise FitError(f"the posterior has no variable {name!r}. {known}")
         values = group[name].to_numpy()
-        return np.asarray(values.reshape(-1, *values.shape[2:]))
+        chains, draws, *shape = values.shape
+        return np.asarray(values.reshape(chains * draws, *shape))
 
     # ------------------------------------------------------------------------- diagnostics
 
