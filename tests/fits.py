@@ -67,8 +67,10 @@ def fit_of(kind, method):
 def known_posterior(model, *, chains=4, draws=150, seed=1, method="mcmc", **changed):
     """Return a posterior of independent draws, without a sampler; `changed` replaces variables."""
     design, rng = model.design, np.random.default_rng(seed)
-    values = {"beta": (("fixed",), rng.normal(3, 0.5, (chains, draws, len(design.fixed))))}
-    values["sigma"] = (), rng.gamma(50, 0.02, (chains, draws))
+    values = {"sigma": ((), rng.gamma(50, 0.02, (chains, draws)))}
+    if design.fixed:
+        beta = rng.normal(3, 0.5, (chains, draws, len(design.fixed)))
+        values = {"beta": (("fixed",), beta)} | values
     coords = {"fixed": list(design.fixed)}
     for term in design.terms:
         label, k = term.label, term.n_coefs

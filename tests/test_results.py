@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 import ranef as rf
-from fits import FORMULAS, METHODS, fit_of, frame, known_posterior, model_of
+from fits import FORMULAS, METHODS, fit_of, frame, known_posterior
 from ranef.results import Fit
 from ranef.tables import Summary
 

@@ -63,7 +63,8 @@ def plain(series: pd.Series[Any]) -> pd.Series[Any]:
         raise DataError(message)
     if dtype.kind in "biuf" or pd.api.types.is_numeric_dtype(dtype):
         values = series.to_numpy(dtype=getattr(dtype, "numpy_dtype", None))
-        return pd.Series(values.astype(np.float64) if values.dtype == object else values)
+        unlike = values.dtype in (object, np.float16)  # decimals, and what pandas has no index of
+        return pd.Series(values.astype(np.float64) if unlike else values)
     return series
 
 

@@ -265,6 +265,8 @@ class _Parser:
     def _tail(self) -> str:
         if self.here.text == ")":
             return "this parenthesis closes nothing."
+        if self.here.text == ",":
+            return "a comma can only stand between the arguments of a function."
         if self.here.text == "=":
             return "`=` has no meaning here; a formula has `~` between its sides."
         return f"`{self.here.text}` is left over: an operator such as `+` is missing before it."

@@ -279,6 +279,8 @@ class Interpreter:
             raise self.error(f"`{node.function}` needs a column.", node)
         self.finite(data, node.args[0])
         settings = bind(node, SETTINGS[node.function], node.args[1:], self.text)
+        if node.function in ("bs", "cr", "cs", "cc"):
+            self._check_spline(node, settings)
         if str(node) not in self.memory.states:
             self._check_enough(node, settings, data)
         state = self.memory.states.setdefault(str(node), {})
@@ -297,17 +299,21 @@ class Interpreter:
 
     def _check_enough(self, node: Call, settings: Mapping[str, Any], data: Array) -> None:
         """Refuse more curvature than the different values of a column can carry."""
-        spline = node.function in ("bs", "cr", "cs", "cc")
-        least = 2 - (node.function == "cc" or "constraints" in settings)
-        if node.function == "bs":
-            least = settings.get("degree", 3) + settings.get("include_intercept", False)
-        if spline and settings.get("df", least if node.function == "bs" else 0) < least:
-            raise self.error(f"`{node.function}` needs `df` of {least} or more here.", node)
         curved = node.function == "poly" and not settings.get("raw", False)
         needed = settings.get("degree", 1) + 1 if curved else 2
         if (found := len(np.unique(data))) < needed:
             message = f"`{node}` needs {needed} different values or more; "
             raise DataError(message + f"`{node.args[0]}` has {found}.")
+
+    def _check_spline(self, node: Call, settings: Mapping[str, Any]) -> None:
+        if node.function == "bs":
+            least = settings.get("degree", 3) + settings.get("include_intercept", False)
+        else:
+            least = 2 - (node.function == "cc" or "constraints" in settings)
+        if settings.get("df", least if node.function == "bs" else 0) < least:
+            raise self.error(f"`{node.function}` needs `df` of {least} or more here.", node)
+        if settings.get("lower_bound", -np.inf) >= settings.get("upper_bound", np.inf):
+            raise self.error("`lower_bound` has to lie below `upper_bound`.", node)
 
     def _check_range(self, node: Call, settings: Mapping[str, Any], data: Array) -> None:
         low, high = settings.get("lower_bound", -np.inf), settings.get("upper_bound", np.inf)

@@ -1,0 +1,292 @@
+"""`Model` and `fit`: what goes where, what is refused, what is said on the way."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+
+import ranef as rf
+from fits import FORMULAS, dense_Z, frame, known_posterior, model_of
+from ranef import bayes, reml
+from ranef.describe import describe
+
+SLEEP = "Reaction ~ Days + (Days | Subject)"
+OF_MODEL = "`family`, `link`, `weights`, `offset`, `priors`, `missing`, `functions`"
+FIT_OPTIONS = {
+    "draws": 7,
+    "tune": 8,
+    "chains": 3,
+    "seed": 5,
+    "cores": 1,
+    "progressbar": False,
+    "target_accept": 0.8,
+}
+
+
+@pytest.fixture
+def sleep():
+    return rf.Model(SLEEP, rf.load_dataset("sleepstudy"))
+
+
+def same(a, b):
+    pd.testing.assert_series_equal(a.estimates(), b.estimates())
+    assert a.method == b.method
+
+
+# ----------------------------------------------------------------------------- what goes where
+
+
+def test_reml_is_what_a_model_is_fitted_by(sleep):
+    assert sleep.fit().method == sleep.fit("reml").method == "reml"
+    same(sleep.fit(), sleep.fit("reml"))
+    assert sleep.fit("ml").method == "ml"
+    assert sleep.fit("ml").objective != sleep.fit().objective
+
+
+def test_a_model_can_be_fitted_again(sleep):
+    first = sleep.fit()
+    sleep.fit("ml")
+    same(first, sleep.fit())
+    assert first.design is sleep.design
+
+
+def test_fit_is_model_and_fit_in_one_call(sleep):
+    for method in ("reml", "ml"):
+        same(rf.fit(SLEEP, rf.load_dataset("sleepstudy"), method), sleep.fit(method))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"weights": "w"},
+        {"offset": "z"},
+        {"weights": "w", "offset": np.arange(240.0)},
+        {"family": "gaussian", "link": "identity"},
+        {"functions": {"half": lambda v: v / 2}},
+        {"missing": "raise"},
+        {"priors": {"sigma": rf.priors.HalfNormal(3)}},
+    ],
+)
+def test_fit_passes_the_options_of_the_model_on(options):
+    formula = "y ~ half(x) + (1 | g)" if "functions" in options else "y ~ x + (1 | g)"
+    same(rf.fit(formula, frame(), **options), rf.Model(formula, frame(), **options).fit())
+
+
+def test_options_of_the_model_change_the_estimates():
+    plain = rf.fit("y ~ x + (1 | g)", frame())
+    for options in ({"weights": "w"}, {"offset": "z"}):
+        fit = rf.fit("y ~ x + (1 | g)", frame(), **options)
+        assert fit.sigma != pytest.approx(plain.sigma, rel=1e-3)
+
+
+def test_missing_rows_are_dropped_or_refused():
+    data = frame().assign(x=frame()["x"].where(frame()["x"] > -2))
+    with pytest.warns(rf.DataWarning) as caught:
+        assert rf.fit("y ~ x + (1 | g)", data).n_obs < 240
+    assert [w.filename for w in caught] == [__file__]
+    with pytest.raises(rf.DataError):
+        rf.fit("y ~ x + (1 | g)", data, missing="raise")
+
+
+@pytest.mark.parametrize("through", ["model", "fit"])
+def test_options_of_the_sampler_reach_it(monkeypatch, through):
+    model = model_of("one factor")
+    seen, tree = {}, known_posterior(model, draws=1000).posterior
+
+    def sample(built, **options):
+        seen.update(options, model=built)
+        return tree
+
+    def hierarchical(design, priors, *, centered):
+        assert priors.rows() == model.priors.rows()
+        return design.fixed, centered
+
+    monkeypatch.setattr(bayes, "sample", sample)
+    monkeypatch.setattr(bayes, "hierarchical", hierarchical)
+    if through == "model":
+        fit = model.fit("mcmc", centered=True, **FIT_OPTIONS)
+    else:
+        fit = rf.fit(FORMULAS["one factor"], frame(), "mcmc", centered=True, **FIT_OPTIONS)
+    assert seen == FIT_OPTIONS | {"model": (("Intercept", "x"), True)}
+    assert fit.method == "mcmc"
+    assert fit.posterior is tree
+    model.fit("mcmc")
+    defaults = {"draws": 1000, "tune": 1000, "chains": 4, "seed": None, "cores": None}
+    defaults |= {"progressbar": True, "target_accept": 0.9}
+    assert seen == defaults | {"model": (("Intercept", "x"), False)}
+
+
+def test_a_polars_frame_is_as_good():
+    for kind in ("nested", "levels as coefficients"):
+        fit = rf.fit(FORMULAS[kind], pl.DataFrame(frame().to_dict("list")))
+        same(fit, model_of(kind).fit())
+
+
+def test_what_a_model_prints(sleep):
+    assert repr(sleep) == describe(sleep.design, sleep.family, sleep.priors.rows())
+    assert repr(sleep).startswith(f"{SLEEP}\n  gaussian family with identity link, 180 rows\n")
+
+
+def test_the_pymc_model_has_the_documented_variables(sleep):
+    names = {"beta", "sigma", "sd_Subject", "corr_Subject", "b_Subject", "y"}
+    assert names <= set(sleep.to_pymc().named_vars)
+    assert "z_Subject" in sleep.to_pymc().named_vars
+    assert "z_Subject" not in sleep.to_pymc(centered=True).named_vars
+    table = sleep.prior_table()
+    assert list(table.columns) == ["parameter", "coef", "prior", "note"]
+    expected = ["beta", "beta", "sigma", "sd_Subject", "sd_Subject", "corr_Subject"]
+    assert list(table["parameter"]) == expected
+
+
+# ----------------------------------------------------------------------------- the criterion
+
+
+def dense_criterion(design, theta, *, reml):
+    X, y, w, theta = design.X, design.y - design.offset, design.weights, list(theta)
+    V = np.diag(1 / w)
+    for term in design.terms:
+        Lambda = np.zeros((term.n_coefs, term.n_coefs))
+        for j in range(term.n_coefs):
+            for i in range(j, term.n_coefs if term.correlated else j + 1):
+                Lambda[i, j] = theta.pop(0)
+        half = dense_Z(term) @ np.kron(np.eye(term.n_levels), Lambda)
+        V += half @ half.T
+    inverse = np.linalg.inv(V)
+    information = X.T @ inverse @ X
+    left = y - X @ np.linalg.solve(information, X.T @ inverse @ y)
+    degrees = len(y) - reml * X.shape[1]
+    value = degrees * (1 + np.log(2 * np.pi * (left @ inverse @ left) / degrees))
+    return value + np.linalg.slogdet(V)[1] + reml * np.linalg.slogdet(information)[1]
+
+
+@pytest.mark.parametrize("kind", FORMULAS)
+@pytest.mark.parametrize("method", ["reml", "ml"])
+def test_the_criterion_is_the_dense_one_at_any_theta(kind, method):
+    model, rng = model_of(kind), np.random.default_rng(3)
+    fit = model.fit(method)
+    for theta in (fit.theta, rng.normal(size=fit.theta.shape), 0 * fit.theta):
+        expected = dense_criterion(model.design, theta, reml=method == "reml")
+        assert model.criterion(list(theta), method) == pytest.approx(expected, rel=1e-9)
+    assert model.criterion(fit.theta, method) == pytest.approx(fit.objective, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("theta", "method", "message"),
+    [
+        ([1.0], "reml", "theta has shape (1,), expected (3,)."),
+        (1.0, "ml", "theta has shape (), expected (3,)."),
+        (np.ones((3, 1)), "ml", "theta has shape (3, 1), expected (3,)."),
+        (
+            [1, 0, 1],
+            "mcmc",
+            "method='mcmc' has no criterion. Known names: `reml`, `ml`.",
+        ),
+        ([1, 0, 1], "REML", "method='REML' has no criterion. Did you mean `reml` or `ml`?"),
+    ],
+)
+def test_where_there_is_no_criterion(sleep, theta, method, message):
+    with pytest.raises(rf.FitError) as caught:
+        sleep.criterion(theta, method)
+    assert str(caught.value) == message
+
+
+# --------------------------------------------------------------------- what is said on the way
+
+
+def test_verbose_prints_the_steps(sleep, capsys):
+    fit = sleep.fit("ml", verbose=True)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(fit.trace)
+    for line, row in zip(lines, fit.trace.itertuples(index=False), strict=True):
+        assert [float(word) for word in line.split()] == pytest.approx(list(row), abs=1e-6)
+    rf.fit(SLEEP, rf.load_dataset("sleepstudy"), verbose=True)
+    assert capsys.readouterr().out.count("\n") > 2
+    sleep.fit(verbose=False)
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("method", ["reml", "ml"])
+def test_an_optimiser_that_stopped_short_warns(sleep, monkeypatch, method):
+    stopped = replace(sleep.fit(method).estimate, convergence=rf.Convergence.MAX_ITERATIONS)
+    monkeypatch.setattr(reml, "estimate", lambda *_, **__: stopped)
+    for call in (sleep.fit, lambda how: rf.fit(SLEEP, rf.load_dataset("sleepstudy"), how)):
+        with pytest.warns(rf.ConvergenceWarning) as caught:
+            fit = call(method)
+        assert [str(w.message) for w in caught] == [rf.Convergence.MAX_ITERATIONS.value]
+        assert [w.filename for w in caught] == [__file__]
+        assert fit.converged is False
+        assert str(fit).endswith("the gradient vanished; the estimates are not\nat the optimum.")
+
+
+def test_chains_that_disagree_warn(monkeypatch):
+    model = model_of("one factor")
+    sigma = np.random.default_rng(1).gamma(50, 0.02, (4, 1000)) + np.arange(4)[:, None]
+    posterior = known_posterior(model, draws=1000, sigma=sigma)
+    monkeypatch.setattr(bayes, "hierarchical", lambda *_, **__: None)
+    monkeypatch.setattr(bayes, "sample", lambda *_, **__: posterior.posterior)
+    for call in (model.fit, lambda how: rf.fit(FORMULAS["one factor"], frame(), how)):
+        with pytest.warns(rf.ConvergenceWarning) as caught:
+            call("mcmc")
+        assert [w.filename for w in caught] == [__file__]
+        assert str(caught[0].message) == " ".join(posterior.diagnostics.messages())
+
+
+def test_dependent_columns_are_left_out_by_reml_and_kept_by_mcmc(monkeypatch):
+    model = rf.Model("y ~ x + twice + (1 | g)", frame().assign(twice=2 * frame()["x"]))
+    with pytest.warns(rf.DataWarning, match="`twice` left out"):
+        fit = model.fit()
+    same(fit, model_of("one factor").fit())
+    tree = known_posterior(model, draws=1000).posterior
+    monkeypatch.setattr(bayes, "hierarchical", lambda *_, **__: None)
+    monkeypatch.setattr(bayes, "sample", lambda *_, **__: tree)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert list(model.fit("mcmc").fixef().index) == ["Intercept", "x", "twice"]
+
+
+def test_one_level_is_refused_by_reml_and_left_to_the_prior_by_mcmc(monkeypatch):
+    model = rf.Model("y ~ x + (1 | one)", frame().assign(one="a"))
+    with pytest.raises(rf.DataError, match="`one` has one level only"):
+        model.fit()
+    tree = known_posterior(model, draws=1000).posterior
+    monkeypatch.setattr(bayes, "hierarchical", lambda *_, **__: None)
+    monkeypatch.setattr(bayes, "sample", lambda *_, **__: tree)
+    with pytest.warns(rf.DataWarning, match="informed by the prior alone"):
+        assert "240 rows; 1 level of one\n" in str(model.fit("mcmc"))
+
+
+# ----------------------------------------------------------------------------------- errors
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "message"),
+    [
+        ("mcm", {}, "method='mcm' does not exist. Did you mean `mcmc`?"),
+        (None, {}, "method=None does not exist. Known names: `reml`, `ml`, `mcmc`."),
+        (["ml"], {}, "method=['ml'] does not exist. Known names: `reml`, `ml`, `mcmc`."),
+        ("ml", {"verbos": 1}, "fit('ml') has no option `verbos`. Did you mean `verbose`?"),
+        (
+            "reml",
+            {"seed": 1},
+            f"fit('reml') has no option `seed`. Known names: `verbose`, {OF_MODEL}.",
+        ),
+        ("mcmc", {"drawz": 1}, "fit('mcmc') has no option `drawz`. Did you mean `draws`?"),
+        ("reml", {"weigths": 1}, "fit('reml') has no option `weigths`. Did you mean `weights`?"),
+    ],
+)
+def test_what_does_not_exist_is_named(sleep, method, options, message):
+    for call in (sleep.fit, lambda *a, **k: rf.fit(SLEEP, rf.load_dataset("sleepstudy"), *a, **k)):
+        with pytest.raises(rf.FitError) as caught:
+            call(method, **options)
+        assert str(caught.value) == message
+
+
+def test_an_option_of_the_model_is_no_option_of_its_fit(sleep):
+    with pytest.raises(rf.FitError) as caught:
+        sleep.fit("ml", weights="w")
+    assert str(caught.value) == "fit('ml') has no option `weights`. It is an option of Model."

@@ -1,0 +1,71 @@
+"""The public names, and what importing them costs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import ranef
+
+NAMES = [
+    "Convergence",
+    "ConvergenceWarning",
+    "DataError",
+    "DataWarning",
+    "Family",
+    "FitError",
+    "FormulaError",
+    "Link",
+    "Model",
+    "PointFit",
+    "PosteriorFit",
+    "RanefError",
+    "RanefWarning",
+    "VarCorr",
+    "fit",
+    "list_datasets",
+    "load_dataset",
+    "priors",
+    "side_by_side",
+]
+HEAVY = ["arviz", "matplotlib", "numba", "nutpie", "pymc", "pytensor"]
+FIT = """
+import sys
+import ranef as rf
+assert not {"numpy", "pandas", "scipy"} & set(sys.modules), "import ranef loads nothing"
+fit = rf.fit("Reaction ~ Days + (Days | Subject)", rf.load_dataset("sleepstudy"))
+str(fit), fit.ranef_table(), fit.shrinkage_table()
+print(sorted({name.split(".")[0] for name in sys.modules}))
+"""
+
+
+def test_the_public_names():
+    assert ranef.__all__ == NAMES
+    assert dir(ranef) == NAMES
+    for name in NAMES:
+        value = getattr(ranef, name)
+        assert value is getattr(ranef, name)
+        assert value.__name__.split(".")[-1] == name
+        assert value.__doc__
+
+
+def test_a_star_imports_them():
+    found = {}
+    exec("from ranef import *", found)
+    assert set(NAMES) <= set(found)
+
+
+def test_what_is_not_there():
+    with pytest.raises(AttributeError) as caught:
+        _ = ranef.lmer
+    assert str(caught.value) == "module 'ranef' has no attribute 'lmer'"
+    assert not hasattr(ranef, "__wrapped__")
+
+
+def test_a_reml_fit_loads_no_heavy_library():
+    done = subprocess.run([sys.executable, "-c", FIT], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "'ranef'" in done.stdout
+    assert not [name for name in HEAVY if f"'{name}'" in done.stdout]

@@ -1,0 +1,135 @@
+"""The shrinkage table: each group's own least squares beside what the model makes of it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import ranef as rf
+from fits import FORMULAS, METHODS, fit_of, frame
+from ranef.shrinkage import group_least_squares
+
+
+@pytest.fixture(params=FORMULAS)
+def fit(request):
+    return fit_of(request.param, "reml")
+
+
+def own(table):
+    return table.pivot_table(index="level", columns="coef", values="own", sort=False, dropna=False)
+
+
+def least_squares(columns, response, weights):
+    W = np.diag(weights)
+    return np.linalg.solve(columns.T @ W @ columns, columns.T @ W @ response)
+
+
+def test_own_estimates_are_least_squares_on_the_groups_rows():
+    data = rf.load_dataset("sleepstudy")
+    fit = rf.fit("Reaction ~ Days + (Days | Subject)", data)
+    table = fit.shrinkage_table()
+    for subject, rows in data.groupby("Subject", observed=True):
+        slope, intercept = np.polyfit(rows["Days"], rows["Reaction"], 1)
+        mine = table[table["level"] == subject].set_index("coef")["own"]
+        assert (mine["Intercept"], mine["Days"]) == pytest.approx((intercept, slope))
+    # D. Bates, IMPS 2008 (slides): the model's slopes vary less than the groups' own
+    slopes = table[table["coef"] == "Days"]
+    assert slopes["model"].std() < slopes["own"].std()
+    assert set(table["n"]) == {10}
+
+
+def test_own_estimates_on_what_the_rest_of_the_model_leaves(fit):
+    """By the residual: what is left after everything, with the term's own part put back."""
+    fitted, beta = fit.fitted(), fit.fixef()
+    for term in fit.design.terms:
+        b = fit.ranef()[term.label].to_numpy()
+        part = b[term.codes] + np.array([beta.get(c, 0.0) for c in term.coefs])
+        partial = fit.design.y - fitted + np.sum(term.columns * part, axis=1)
+        table = fit.shrinkage_table(term.label)
+        found = table["own"].to_numpy().reshape(b.shape)
+        for level in range(term.n_levels):
+            rows = term.codes == level
+            expected = least_squares(term.columns[rows], partial[rows], fit.design.weights[rows])
+            np.testing.assert_allclose(found[level], expected, rtol=1e-8, atol=1e-10)
+        assert list(table["n"][:: term.n_coefs]) == np.bincount(term.codes).tolist()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_models_coefficients_are_those_of_coef(method):
+    fit = fit_of("crossed", method)
+    for label in ("g", "h"):
+        table = fit.shrinkage_table(label)
+        model = table.pivot_table(index="level", columns="coef", values="model", sort=False)
+        expected = fit.coef()[label][list(model.columns)].loc[model.index]
+        np.testing.assert_allclose(model, expected)
+
+
+def few_rows():
+    """Return groups of 1, 2 and many rows, one without variation of x, one at x = 0 only."""
+    data = frame().iloc[:60].assign(g="many")
+    data.loc[:0, "g"] = "one"
+    data.loc[1:2, "g"] = "two"
+    data.loc[3:7, "g"] = "constant"
+    data.loc[3:7, "x"] = 2.0
+    data.loc[8:12, "g"] = "zero"
+    data.loc[8:12, "x"] = 0.0
+    data.loc[13:30, "g"] = "more"
+    return data
+
+
+def test_what_the_rows_of_a_group_do_not_determine_is_nan():
+    fit = rf.fit("y ~ x + (x | g)", few_rows())
+    table = fit.shrinkage_table()
+    undetermined = own(table).isna()
+    assert undetermined["Intercept"].equals(undetermined["x"])
+    assert undetermined["x"].to_dict() == {
+        "constant": True,
+        "many": False,
+        "more": False,
+        "one": True,
+        "two": False,
+        "zero": True,
+    }
+    counts = table.drop_duplicates("level").set_index("level")["n"].to_dict()
+    assert counts == {"constant": 5, "many": 29, "more": 18, "one": 1, "two": 2, "zero": 5}
+    assert table[["model", "population"]].notna().all(axis=None)
+
+
+def test_a_slope_alone_needs_a_row_off_zero():
+    fit = rf.fit("y ~ x + (0 + x | g)", few_rows())
+    found = own(fit.shrinkage_table())["x"]
+    assert list(found.index[found.isna()]) == ["zero"]
+
+
+@pytest.mark.parametrize("unit", [1e-9, 1e9])
+def test_units_do_not_decide_what_is_determined(unit):
+    plain = rf.fit("y ~ x + (x | g)", few_rows()).shrinkage_table()
+    data = few_rows().assign(x=lambda d: d["x"] * unit)
+    scaled = rf.fit("y ~ x + (x | g)", data).shrinkage_table()
+    factor = plain["coef"].map({"Intercept": 1.0, "x": unit})
+    np.testing.assert_allclose(scaled["own"] * factor, plain["own"], rtol=1e-6)
+
+
+def test_a_column_of_zeros_is_not_determined_anywhere():
+    fit = fit_of("one factor", "ml")
+    term = fit.design.terms[0]
+    silent = type(term)(**{**vars(term), "columns": np.zeros((240, 1))})
+    found, counts = group_least_squares(silent, fit.design.y, fit.design.weights)
+    assert np.isnan(found).all()
+    assert counts.sum() == 240
+
+
+def test_weights_weigh():
+    data = pd.DataFrame({"y": [1.0, 5.0, 2.0, 3.0, 4.0, 9.0, 7.0], "g": list("aabbccc")})
+    fit = rf.fit("y ~ 1 + (1 | g)", data, weights=[3.0, 1, 1, 1, 1, 1, 2])
+    assert own(fit.shrinkage_table())["Intercept"].to_dict() == pytest.approx(
+        {"a": 2.0, "b": 2.5, "c": 6.75}
+    )
+
+
+def test_an_offset_is_taken_off():
+    data = frame()
+    fit = rf.fit("y ~ 1 + (1 | g)", data, offset="e")
+    expected = (data["y"] - data["e"]).groupby(data["g"]).mean()
+    np.testing.assert_allclose(fit.shrinkage_table()["own"], expected)
