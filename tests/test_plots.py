@@ -23,7 +23,6 @@ from ranef.plots import caterpillar, shrinkage
 
 pytestmark = pytest.mark.filterwarnings("error")
 
-SETTINGS = mpl.rcParams.copy()
 
 
 @pytest.fixture(autouse=True)
@@ -465,10 +464,11 @@ def test_a_small_given_axes_counts_the_levels_instead_of_crowding_them() -> None
 
 
 def test_each_call_makes_one_figure_and_keeps_the_settings(sleep: pd.DataFrame) -> None:
+    settings = mpl.rcParams.copy()
     caterpillar(sleep)
     shrinkage(groups())
     assert len(plt.get_fignums()) == 2
-    assert mpl.rcParams == SETTINGS
+    assert mpl.rcParams == settings
 
 
 def test_the_table_is_left_as_it_was(sleep: pd.DataFrame) -> None:

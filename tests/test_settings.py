@@ -94,7 +94,7 @@ def test_arguments_are_bound_to_names(text, expected):
     ],
 )
 def test_codings(text, name, settings):
-    coding = value(text).coding
+    coding = evaluated(text).coding
     assert (coding.name, dict(coding.settings)) == (name, settings)
 
 

@@ -218,8 +218,7 @@ def test_orthogonal_polynomials_are_orthonormal():
 
 
 def test_two_functions_do_not_share_what_they_learn():
-    memory = Memory()
-    value("scale(x)", memory=memory)
+    value("scale(x)", memory=(memory := Memory()))
     np.testing.assert_allclose(value("scale(z)", memory=memory), value("scale(z)"))
     assert set(memory.states) == {"scale(x)", "scale(z)"}
 
@@ -243,8 +242,7 @@ def test_a_spline_goes_on_beyond_its_range_as_it_is_told():
 
 
 def test_a_spline_says_which_rows_leave_its_range():
-    memory = Memory()
-    value("bs(x, df=4)", memory=memory)
+    value("bs(x, df=4)", memory=(memory := Memory()))
     new = pd.DataFrame({"x": [1.0, 9.5, -2]}, index=["a", "b", "c"])
     with pytest.raises(DataError) as error:
         value("bs(x, df=4)", new, memory)
@@ -255,8 +253,7 @@ def test_a_spline_says_which_rows_leave_its_range():
 
 
 def test_levels_are_learnt_once():
-    memory = Memory()
-    value("f", memory=memory)
+    value("f", memory=(memory := Memory()))
     found = value("f", pd.DataFrame({"f": ["w", "new", "u"]}), memory)
     assert found.codes.tolist() == [2, -1, 0]
     assert found.levels.tolist() == ["u", "v", "w"]

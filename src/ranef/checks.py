@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ranef.design import Design
+from ranef.design import Design, full_rank
 from ranef.errors import DataError, DataWarning, listed, warn
 
 
@@ -69,6 +69,14 @@ def warn_dropped(design: Design) -> None:
 
 def warn_posterior(design: Design) -> None:
     """Warn of parameters that only a prior informs."""
+    dependent = full_rank(design).dropped
+    if dependent:
+        message = (
+            f"the fixed effects are linearly dependent ({listed(dependent)} is a combination of "
+            "the columns before it): the data say something about their sums only, the priors "
+            "tell them apart."
+        )
+        warn(message, DataWarning)
     for term in design.terms:
         if term.n_levels == 1:
             message = f"`{term.factor}` has one level only: its sd is informed by the prior alone."

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
+ROUNDING = 1e-12
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class PosteriorFit(Fit):
@@ -129,7 +131,9 @@ class PosteriorFit(Fit):
         for term in self.design.terms:
             sds = self.draws(f"sd_{term.label}") / sigma
             if term.correlated:
-                Lambda = sds[:, :, None] * np.linalg.cholesky(self._correlations(term))
+                # a drawn correlation can round to 1, which has no Cholesky factor
+                corr = self._correlations(term) + ROUNDING * np.eye(term.n_coefs)
+                Lambda = sds[:, :, None] * np.linalg.cholesky(corr)
                 columns, rows = np.triu_indices(term.n_coefs)
                 sds = Lambda[:, rows, columns]
             parts.append(sds.mean(axis=0))
