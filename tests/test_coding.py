@@ -247,6 +247,8 @@ def test_no_terms_are_no_columns():
     assert (found.names, found.values.shape, found.numeric) == ((), (40, 0), ())
 
 
+KNOWS = "the model knows"
+TEXTS = "A number and its text are different levels."
 TEXT = "C(a, contr.helmert)*x + b + t + poly(z, 2) + C(n, contr.treatment(2))"
 
 
@@ -272,8 +274,7 @@ def test_new_rows_are_coded_as_the_old_ones(rows):
         (
             "n",
             "1",
-            "`C(n, contr.treatment(2))` has new levels `1`; the model knows `1`, `2` and `3`. "
-            "A number and its text are different levels.",
+            f"`C(n, contr.treatment(2))` has new levels `1`; {KNOWS} `1`, `2` and `3`. {TEXTS}",
         ),
         ("x", "1.5", "`x` holds categories, but held numbers when the model was built."),
         ("b", 1.0, "`b` holds numbers, but held categories when the model was built."),
@@ -297,7 +298,6 @@ def test_a_factor_needs_two_levels():
 @pytest.mark.parametrize(
     ("text", "columns", "name"),
     [
-        ("Intercept", {"Intercept": 1.0}, "Intercept"),
         ("x:z + `x:z`", {"x:z": 2.0}, "x:z"),
         ("a + `a[T.q]`", {"a[T.q]": 2.0}, "a[T.q]"),
         ("m", {"m": [1, "1", "b", "1"] * 10}, "m[T.1]"),
@@ -312,6 +312,13 @@ def test_no_two_columns_have_one_name(text, columns, name):
     assert refusal(text, frame) == (
         f"two columns of the model matrix would be called `{name}`: rename the column or the level "
         "that brings it in."
+    )
+
+
+@pytest.mark.parametrize("text", ["Intercept", "0 + Intercept", "x:Intercept"])
+def test_the_name_of_the_intercept_is_taken(text):
+    assert refusal(text, random_frame(1).assign(Intercept=2.0)) == (
+        "a predictor cannot be called `Intercept`, which is the intercept's name: rename the column."
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -75,6 +74,13 @@ def test_fit_is_model_and_fit_in_one_call(sleep):
 def test_fit_passes_the_options_of_the_model_on(options):
     formula = "y ~ half(x) + (1 | g)" if "functions" in options else "y ~ x + (1 | g)"
     same(rf.fit(formula, frame(), **options), rf.Model(formula, frame(), **options).fit())
+
+
+def test_priors_and_links_are_held_against_what_there_is():
+    model = rf.Model("y ~ x + (1 | g)", frame(), priors={"sigma": rf.priors.HalfNormal(3)})
+    assert "HalfNormal(3)" in repr(model)
+    with pytest.raises(rf.FitError, match="link='log' is not available"):
+        rf.Model("y ~ x + (1 | g)", frame(), link="log")
 
 
 def test_options_of_the_model_change_the_estimates():
@@ -244,8 +250,7 @@ def test_dependent_columns_are_left_out_by_reml_and_kept_by_mcmc(monkeypatch):
     tree = known_posterior(model, draws=1000).posterior
     monkeypatch.setattr(bayes, "hierarchical", lambda *_, **__: None)
     monkeypatch.setattr(bayes, "sample", lambda *_, **__: tree)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    with pytest.warns(rf.DataWarning, match="the priors tell them apart"):
         assert list(model.fit("mcmc").fixef().index) == ["Intercept", "x", "twice"]
 
 

@@ -320,6 +320,8 @@ def term(k, unit=1.0):
         ([[0, 0], [0, 0]], "(t): the estimated sd of a, b is zero."),
         ([[1, 0], [0, 0]], "(t): the estimated sd of b is zero."),
         ([[0, 0, 0], [0, 1, 0], [0, 1, 0]], "(t): the estimated sd of a is zero."),
+        ([[1, 0], [1, 0.02]], "(t): estimated correlation of a and b +1.000."),
+        ([[1, 0], [1, 1]], "(t): the estimated covariance of the 2 coefficients has rank 1."),
         ([[1, 0], [-1, 0]], "(t): estimated correlation of a and b -1.000."),
         (
             [[1, 0, 0], [2, 0, 0], [3, 0, 0]],

@@ -8,6 +8,7 @@ import pytest
 
 import ranef as rf
 from fits import FORMULAS, METHODS, fit_of, frame, known_posterior
+from ranef import plots
 from ranef.results import Fit
 from ranef.tables import Summary
 
@@ -321,6 +322,16 @@ def test_pictures_are_drawn_from_the_tables(method):
     assert right is not left
     assert fit.plot_shrinkage().get_xlabel() != ""
     assert fit.plot_shrinkage("g", coefs="x", ax=left) is left
+
+
+def test_the_ellipse_of_shrinkage_is_the_models_covariance(monkeypatch):
+    seen = {}
+    monkeypatch.setattr(plots, "shrinkage", lambda table, **style: seen.update(style, table=table))
+    fit = fit_of("crossed", "ml")
+    fit.plot_shrinkage("h", coefs=["x", "Intercept"], labels=False)
+    pd.testing.assert_frame_equal(seen.pop("covariance"), fit.varcorr().cov["h"])
+    pd.testing.assert_frame_equal(seen.pop("table"), fit.shrinkage_table("h"))
+    assert seen == {"coefs": ["x", "Intercept"], "labels": False}
 
 
 # --------------------------------------------------------------------------------- errors

@@ -71,7 +71,7 @@ def few_rows():
     data.loc[:0, "g"] = "one"
     data.loc[1:2, "g"] = "two"
     data.loc[3:7, "g"] = "constant"
-    data.loc[3:7, "x"] = 2.0
+    data.loc[3:7, "x"] = 2 + 1e-14 * np.arange(5)  # but for rounding
     data.loc[8:12, "g"] = "zero"
     data.loc[8:12, "x"] = 0.0
     data.loc[13:30, "g"] = "more"

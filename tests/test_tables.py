@@ -132,17 +132,18 @@ class Cells(html.parser.HTMLParser):
 
 def test_html_says_what_the_text_says_and_escapes_it():
     table = pd.DataFrame({"sd": [1.5]}, index=["<x>"])
-    summary = Summary("A & B", ("y ~ x < 2",), (("Numbers >", table),), ("Note & more",), table)
+    texts = ("A <b> & B", ("y ~ x < 2 <i>",), (("Numbers <b>", table),), ("Note <p>",))
+    summary = Summary(*texts, table)
     cells = Cells(summary._repr_html_())
     assert cells.open == []
     assert cells.found == [
-        ("b", "A & B"),
-        ("div", "y ~ x < 2"),
-        ("b", "Numbers >"),
+        ("b", "A <b> & B"),
+        ("div", "y ~ x < 2 <i>"),
+        ("b", "Numbers <b>"),
         ("th", "sd"),
         ("th", "<x>"),
         ("td", "1.50000"),
-        ("p", "Note & more"),
+        ("p", "Note <p>"),
     ]
 
 
@@ -217,7 +218,8 @@ def test_the_variance_of_a_posterior_is_the_mean_of_the_squares():
     fit = known_posterior(model_of("correlated slopes"))
     found = fit.varcorr()
     squares = fit.draws("sd_g") ** 2
-    np.testing.assert_allclose(found.printed()["variance"].iloc[:2], squares.mean(axis=0))
+    variances = [*squares.mean(axis=0), found.sigma2]
+    np.testing.assert_allclose(found.printed()["variance"], variances)
     assert found.sigma2 == pytest.approx(np.mean(fit.draws("sigma") ** 2)) != found.sigma**2
     assert fit_of("correlated slopes", "ml").varcorr().sigma2 == pytest.approx(
         fit_of("correlated slopes", "ml").sigma ** 2

@@ -18,8 +18,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ranef.errors import DataError, listed
-from ranef.factors import Categorical
-from ranef.formula import Term
+from ranef.factors import Categorical, Coding
+from ranef.formula import INTERCEPT, Term
 from ranef.syntax import Node
 from ranef.transforms import Interpreter, Value
 
@@ -76,6 +76,9 @@ def code(interpreter: Interpreter, terms: Sequence[Term], old: Columns | None = 
         if isinstance(value, Categorical):
             _check_levels(label, value)
     _check_size(terms, values)
+    if INTERCEPT in values:
+        message = f"a predictor cannot be called `{INTERCEPT}`, which is the intercept's name: "
+        raise DataError(message + "rename the column.")
     aliases = {label: f"f{i}" for i, label in enumerate(values)}
     matrix = _materialize(terms, aliases, values, n, None if old is None else old.spec)
     structure = matrix.model_spec.structure
@@ -145,16 +148,28 @@ def _as_factor(interpreter: Interpreter, node: Node) -> Value:
 
 
 def _for_formulaic(value: Value) -> Any:
-    from formulaic.transforms import TRANSFORMS
-    from formulaic.transforms.contrasts import ContrastsRegistry
+    from formulaic.transforms import C
 
     if not isinstance(value, Categorical):
         if value.ndim == 1:
             return pd.Series(value)
         return pd.DataFrame(value, columns=range(1, value.shape[1] + 1))
-    coding = getattr(ContrastsRegistry, value.coding.name)  # one of CODINGS
     series = pd.Series(pd.Categorical.from_codes(value.codes, pd.RangeIndex(len(value.levels))))
-    return TRANSFORMS["C"](series, coding(**value.coding.settings))
+    return C(series, _contrasts(value.coding))
+
+
+def _contrasts(coding: Coding) -> Any:
+    from formulaic.transforms import contrasts
+
+    kinds = {
+        "treatment": contrasts.TreatmentContrasts,
+        "SAS": contrasts.SASContrasts,
+        "sum": contrasts.SumContrasts,
+        "helmert": contrasts.HelmertContrasts,
+        "diff": contrasts.DiffContrasts,
+        "poly": contrasts.PolyContrasts,
+    }
+    return kinds[coding.name](**coding.settings)
 
 
 def _check_levels(label: str, value: Categorical) -> None:

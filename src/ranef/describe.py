@@ -79,7 +79,8 @@ def _random(term: RandomTerm) -> str:
     if n_corr:
         counts += f" and {n_corr if term.correlated else 'no'} {_plural('correlation', n_corr)}"
     levels = f"{term.n_levels} {_plural('level', term.n_levels)} of {term.factor}"
-    return f"{term.text}\n  {levels}, each with its own {_phrase(term.coefs)}: {counts}"
+    effects = wrapped(f"{levels}, each with its own {_phrase(term.coefs)}", 92)
+    return f"{term.text}\n{indented(effects)}\n  {counts}"
 
 
 def _phrase(words: Sequence[str]) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import count, pairwise
 from typing import Any
 
 import numpy as np
@@ -392,10 +392,13 @@ def _in_lme4_order(random: list[Coded]) -> list[Coded]:
 
 
 def _labels(random: Sequence[Coded]) -> list[str]:
-    """Name each term by its factor: `Subject`, then `Subject_1`."""
+    """Name each term by its factor: `Subject`, then `Subject_1`, or the next name that is free."""
     names = [factor.name for _, _, factor in random]
-    counts = [names[:i].count(name) for i, name in enumerate(names)]
-    return [f"{name}_{n}" if n else name for name, n in zip(names, counts, strict=True)]
+    labels: list[str] = []
+    for i, name in enumerate(names):
+        free = (f"{name}_{n}" for n in count(1) if f"{name}_{n}" not in (*names, *labels))
+        labels.append(next(free) if name in names[:i] else name)
+    return labels
 
 
 def _term(part: RandomPart, columns: Columns, factor: Factor, label: str) -> RandomTerm:

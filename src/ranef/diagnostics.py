@@ -232,7 +232,7 @@ def _elements(posterior: xr.Dataset, name: str) -> Iterator[tuple[str, Array]]:
     for index in indices:
         parts = [str(part[i]) for part, i in zip(labels, index, strict=True)]
         inside = f"[{', '.join(parts)}]" if parts else ""
-        plain = name == "beta" and parts[0] not in posterior
+        plain = name == "beta" and parts[0] not in posterior.data_vars
         yield (parts[0] if plain else f"{name}{inside}"), values[:, :, *index]
 
 

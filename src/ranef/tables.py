@@ -193,8 +193,7 @@ def as_text(table: pd.DataFrame) -> str:
 
 def as_html(table: pd.DataFrame) -> str:
     """Return a table as HTML, numbers as in `as_text`, in the style of pandas."""
-    with pd.option_context("display.max_colwidth", None):
-        return as_strings(table).to_html()
+    return as_strings(table).to_html()
 
 
 def as_strings(table: pd.DataFrame) -> pd.DataFrame:
@@ -244,8 +243,7 @@ def _format(names: Sequence[str], values: Array) -> str:
     order = _order(largest)
     digits = 4 if "mcse_mean" in names else 6
     decimals = max(0, digits - 1 - order - (order < 0), 1 - _order(smallest))
-    readable = -5 <= order <= 7 and order + decimals <= 12
-    return f".{decimals}f" if readable else ".6g"
+    return f".{decimals}f" if -5 <= order <= 7 else ".6g"
 
 
 def _order(number: float) -> int:

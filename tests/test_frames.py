@@ -1,0 +1,332 @@
+"""Any data frame gives the same columns; weights, missing rows, and the line that is warned."""
+
+import warnings
+from decimal import Decimal
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+
+from ranef.design import build_design
+from ranef.errors import DataError, DataWarning, FormulaError
+from ranef.formula import read_formula
+from ranef.frames import complete_rows, open_frame
+
+N = 24
+COLUMNS = {
+    "y": np.linspace(0, 1, N).tolist(),
+    "x": [0.5, None, 2.0, 3.0] * 6,
+    "i": [3, 1, None, 2] * 6,
+    "big": [2**60 + 1, 2**60 + 2, 5, 7] * 6,
+    "t": [True, None, False, True] * 6,
+    "s": ["b", None, "a", "ü"] * 6,
+    "g": ["k", "l", "m"] * 8,
+    "d": [Decimal("1.5"), Decimal(2), None] * 8,
+}
+ENUM = ["lo", "hi", None, "lo"] * 6
+LEVELS = ["lo", "mid", "hi"]
+
+
+def with_pandas():
+    return pd.DataFrame(COLUMNS).assign(e=pd.Categorical(ENUM, categories=LEVELS))
+
+
+def with_nullable():
+    kinds = {"x": "Float64", "i": "Int64", "big": "Int64", "t": "boolean", "s": "string"}
+    return with_pandas().assign(**{k: pd.array(COLUMNS[k], dtype=d) for k, d in kinds.items()})
+
+
+def with_arrow_dtypes():
+    kinds = {"x": pa.float64(), "i": pa.int16(), "t": pa.bool_(), "s": pa.string()}
+    kinds |= {"d": pa.decimal128(9, 3), "g": pa.large_string()}
+    return with_pandas().assign(
+        **{k: pd.array(COLUMNS[k], dtype=pd.ArrowDtype(d)) for k, d in kinds.items()}
+    )
+
+
+def with_objects():
+    frame = pd.DataFrame({k: pd.Series(v, dtype=object) for k, v in COLUMNS.items()})
+    return frame.assign(e=pd.Categorical(ENUM, categories=LEVELS))
+
+
+def with_polars():
+    return pl.DataFrame(COLUMNS).with_columns(e=pl.Series(ENUM, dtype=pl.Enum(LEVELS)))
+
+
+def with_pyarrow(text=None):
+    indices = pa.array([None if v is None else LEVELS.index(v) for v in ENUM], pa.int8())
+    arrays = {k: pa.array(v, text) if k in "sg" else pa.array(v) for k, v in COLUMNS.items()}
+    return pa.table(arrays | {"e": pa.DictionaryArray.from_arrays(indices, LEVELS)})
+
+
+FRAMES = {
+    "mapping": lambda: {k: with_pandas()[k] for k in [*COLUMNS, "e"]},
+    "nullable": with_nullable,
+    "arrow dtypes": with_arrow_dtypes,
+    "objects": with_objects,
+    "polars": with_polars,
+    "pyarrow": with_pyarrow,
+    "pyarrow large": lambda: with_pyarrow(pa.large_string()),
+    "pyarrow view": lambda: with_pyarrow(pa.string_view()),
+    "pyarrow chunks": lambda: pa.concat_tables([with_pyarrow()[:7], with_pyarrow()[7:]]),
+}
+
+
+def designed(text, frame, **options):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataWarning)
+        return build_design(read_formula(text), frame, **options)
+
+
+@pytest.mark.parametrize("name", FRAMES)
+@pytest.mark.parametrize(
+    "text", ["x", "i", "big", "t", "s", "g", "d", "e", "s*x + (1 | i) + (x | e:g)"]
+)
+def test_every_kind_of_frame_gives_the_design_of_pandas(name, text):
+    ours = designed(f"y ~ {text}", FRAMES[name]())
+    theirs = designed(f"y ~ {text}", with_pandas())
+    assert ours.fixed == theirs.fixed
+    assert ours.numeric == theirs.numeric
+    np.testing.assert_array_equal(ours.X, theirs.X)
+    np.testing.assert_array_equal(ours.y, theirs.y)
+    assert ours.rows.tolist() == theirs.rows.tolist()
+    for one, other in zip(ours.terms, theirs.terms, strict=True):
+        assert one.levels.tolist() == other.levels.tolist()
+        np.testing.assert_array_equal(one.codes, other.codes)
+        np.testing.assert_array_equal(one.columns, other.columns)
+
+
+@pytest.mark.parametrize("name", FRAMES)
+def test_large_whole_numbers_are_not_merged_as_labels(name):
+    (term,) = designed("y ~ (1 | big)", FRAMES[name]()).terms
+    assert term.levels.tolist() == [5, 7, 2**60 + 1, 2**60 + 2]
+    assert term.codes.tolist() == [2, 3, 0, 1] * 6
+
+
+def test_a_polars_categorical_is_ordered_by_its_names_whatever_was_seen_before():
+    pl.Series(["zz", "v"], dtype=pl.Categorical)
+    frame = pl.DataFrame(
+        {"y": [1.0, 2, 3, 4], "c": pl.Series(["w", "u", "v", None], dtype=pl.Categorical)}
+    )
+    assert designed("y ~ c", frame).fixed == ("Intercept", "c[T.v]", "c[T.w]")
+
+
+def test_a_dictionary_of_numbers_keeps_its_order():
+    table = pa.table({"y": [1.0, 2, 3], "c": pa.array([30, 10, 20]).dictionary_encode()})
+    assert designed("y ~ c", table).fixed == ("Intercept", "c[T.10]", "c[T.20]")
+
+
+def test_nan_of_polars_is_missing_too():
+    frame = pl.DataFrame({"y": [1.0, 2.0, 3.0], "x": [1.0, float("nan"), 3.0]})
+    assert designed("y ~ x", frame).rows.tolist() == [0, 2]
+
+
+@pytest.mark.parametrize("kind", [pl.Int128, pl.UInt8, pl.Float32])
+def test_polars_numbers_of_every_size(kind):
+    frame = pl.DataFrame({"y": [1.0, 2.0, 3.0], "x": pl.Series([1, 5, 2], dtype=kind)})
+    assert designed("y ~ x", frame).X[:, 1].tolist() == [1.0, 5.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"), [([[1], [2]], "[1]"), ([{"a": 1}, {"a": 2}], "{'a': 1}")]
+)
+@pytest.mark.parametrize("library", [pl.DataFrame, pa.table, pd.DataFrame])
+def test_nested_values_are_no_labels(library, values, kind):
+    with pytest.raises(DataError) as error:
+        designed("y ~ v", library({"y": [1.0, 2.0], "v": values}))
+    assert str(error.value) == f"`v` has values that cannot be levels, such as {kind}."
+
+
+# ------------------------------------------------------------------------------- what is no frame
+
+LAZY = pl.DataFrame({"y": [1.0]}).lazy()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [None, 3, "x.csv", [{"y": 1}], np.zeros((3, 2)), pd.Series([1.0]), pl.Series([1.0]), LAZY],
+)
+def test_what_is_no_data_frame(data):
+    with pytest.raises(DataError) as error:
+        open_frame(data)
+    kind = type(data).__name__
+    assert str(error.value) == f"expected a data frame (pandas, polars, pyarrow), got {kind}."
+
+
+@pytest.mark.parametrize(
+    "data", [{"y": [1, 2], "x": [1]}, {"y": 1, "x": 2}, {"y": np.zeros((3, 2)), "x": [1, 2, 3]}]
+)
+def test_a_mapping_that_makes_no_table(data):
+    with pytest.raises(DataError) as error:
+        open_frame(data)
+    assert str(error.value) == (
+        "the columns of the data do not make a table: expected arrays of one length."
+    )
+
+
+@pytest.mark.parametrize("data", [{}, pd.DataFrame(), pl.DataFrame(), pa.table({})])
+def test_a_frame_without_columns(data):
+    with pytest.raises(FormulaError) as error:
+        designed("y ~ x", data)
+    assert str(error.value) == (
+        "the column `y` is not in the data. There are none.\n    y ~ x\n    ^"
+    )
+
+
+@pytest.mark.parametrize("data", [with_pandas()[:0], with_polars()[:0], with_pyarrow()[:0]])
+def test_a_frame_without_rows(data):
+    with pytest.raises(DataError) as error:
+        designed("y ~ x", data)
+    assert str(error.value) == "the data has no rows."
+
+
+def test_a_column_name_is_read_as_text_and_must_be_unique():
+    frame = pd.DataFrame([[1.0, 2.0, 3.0], [2.0, 1.0, 5.0], [4.0, 1.0, 6.0]], columns=["y", 1, "1"])
+    with pytest.raises(DataError) as error:
+        designed("y ~ `1`", frame)
+    assert str(error.value) == "2 columns of the data are called `1`: rename them."
+    assert designed("y ~ `1`", frame.iloc[:, :2]).X[:, 1].tolist() == [2.0, 1.0, 1.0]
+    assert designed("y ~ 1", frame).fixed == ("Intercept",)  # what is not used does no harm
+    with pytest.raises(DataError, match="2 columns of the data are called `1`"):
+        designed("y ~ 1", frame, weights="1")
+
+
+def test_only_the_columns_in_use_are_read():
+    class Frame(pd.DataFrame):
+        @property
+        def iloc(self):
+            read.append(1)
+            return super().iloc
+
+    read = []
+    designed("y ~ g", Frame(with_pandas()))
+    assert len(read) == 2
+
+
+# ------------------------------------------------------------------------------ weights and offset
+
+
+@pytest.mark.parametrize("what", ["weights", "offset"])
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("w", "{what}='w' is not a column of the data. Known names: {known}."),
+        ("Y", "{what}='Y' is not a column of the data. Did you mean `y`?"),
+        ("g", "{what}= is not numeric."),
+        (["1"] * N, "{what}= is not numeric."),
+        (pd.date_range("2020", periods=N), "{what}= is not numeric."),
+        (np.ones(N) * 1j, "{what}= is not numeric."),
+        ([[1], [1, 2]] * (N // 2), "{what}= is not numeric."),
+        ({"a": 1}, "{what}= is not numeric."),
+        (2.0, "{what}= has shape (), expected (24,)."),
+        ([1.0], "{what}= has shape (1,), expected (24,)."),
+        (np.ones((N, 1)), "{what}= has shape (24, 1), expected (24,)."),
+        (
+            pd.Series(1.0, index=range(1, N + 1)),
+            "the index of {what}= differs from that of the data: pass a plain array.",
+        ),
+        ([np.inf] + [1.0] * (N - 1), "{what}= is infinite in the rows `0`."),
+    ],
+    ids=lambda v: type(v).__name__,
+)
+def test_weights_and_offset_that_do_not_fit(what, given, message):
+    with pytest.raises(DataError) as error:
+        designed("y ~ 1", with_pandas(), **{what: given})
+    known = ", ".join(f"`{c}`" for c in with_pandas())
+    assert str(error.value) == message.format(what=what, known=known)
+
+
+@pytest.mark.parametrize("values", [[0.0, -1.0], [-1.0, 0.0], [False, 0]])
+def test_weights_are_positive(values):
+    with pytest.raises(DataError) as error:
+        designed("y ~ 1", with_pandas(), weights=[1] * (N - 2) + values)
+    assert str(error.value) == (
+        "weights= must be positive; zero or negative in the rows `22` and `23`. Leave out the rows "
+        "that should not count."
+    )
+    assert (
+        designed("y ~ 1", with_pandas(), offset=[1] * (N - 2) + values).offset[-2:].tolist()
+        == values
+    )
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "big",
+        COLUMNS["big"],
+        tuple(COLUMNS["big"]),
+        np.array(COLUMNS["big"]),
+        pd.Series(COLUMNS["big"]),
+        pl.Series(COLUMNS["big"]),
+        pa.array(COLUMNS["big"]),
+        pd.array(COLUMNS["big"], dtype="Int64"),
+        [Decimal(v) for v in COLUMNS["big"]],
+    ],
+    ids=lambda v: type(v).__name__,
+)
+def test_weights_and_offset_are_a_column_or_any_array(given):
+    for frame in (with_pandas(), with_polars()):
+        found = designed("y ~ 1", frame, weights=given, offset=given)
+        assert found.weights.tolist() == found.offset.tolist() == [float(v) for v in COLUMNS["big"]]
+
+
+# ------------------------------------------------------------------------------------ missing rows
+
+
+def test_rows_with_missing_values_are_counted_and_left_out():
+    frame = with_pandas().set_axis(range(100, 100 + N))
+    weights = [None] + [2.0] * (N - 1)
+    with pytest.warns(DataWarning) as caught:
+        found = build_design(read_formula("y ~ x + s"), frame, weights=weights)
+    (warning,) = caught
+    assert str(warning.message) == (
+        "7 of 24 rows left out for missing values in `x` (6), `s` (6), `weights=` (1)."
+    )
+    assert warning.filename == __file__
+    assert found.rows.tolist() == [i for i in range(101, 124) if i % 4 != 1]
+    assert set(found.weights) == {2.0}
+
+
+def test_missing_values_may_be_refused():
+    with pytest.raises(DataError) as error:
+        build_design(read_formula("y ~ x"), with_pandas(), missing="raise")
+    assert str(error.value) == (
+        "6 of 24 rows have missing values, in `x` (6): rows `1`, `5`, `9`, `13`, `17` and 1 more."
+    )
+    assert build_design(read_formula("y ~ g"), with_pandas(), missing="raise").n_obs == N
+
+
+def test_something_has_to_be_left():
+    frame = with_pandas().assign(x=None)
+    with pytest.raises(DataError) as error:
+        build_design(read_formula("y ~ x + i"), frame)
+    assert str(error.value) == "no row is complete: missing values in `x` (24), `i` (6)."
+
+
+@pytest.mark.parametrize("given", ["ignore", None, ["drop"]])
+def test_other_ways_with_missing_values_do_not_exist(given):
+    with pytest.raises(DataError) as error:
+        complete_rows(with_pandas(), None, None, given)
+    assert str(error.value) == f"missing={given!r} is not an option: use 'drop' or 'raise'."
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        [7] * N,
+        pd.MultiIndex.from_product([range(4), list("abcdef")]),
+        pd.date_range("2020", periods=N),
+        [None] * N,
+    ],
+    ids=lambda v: type(v).__name__,
+)
+def test_any_index_will_do(index):
+    frame = with_pandas().set_axis(index)
+    found = designed("y ~ x + (1 | g)", frame, weights=pd.Series(2.0, index=frame.index))
+    plain = designed("y ~ x + (1 | g)", with_pandas())
+    np.testing.assert_array_equal(found.X, plain.X)
+    np.testing.assert_array_equal(found.terms[0].codes, plain.terms[0].codes)
+    assert found.rows.equals(frame.index[[i % 4 != 1 for i in range(N)]])
