@@ -24,7 +24,6 @@ from ranef.plots import caterpillar, shrinkage
 pytestmark = pytest.mark.filterwarnings("error")
 
 
-
 @pytest.fixture(autouse=True)
 def _no_figures_left() -> Iterator[None]:
     yield

@@ -147,6 +147,73 @@ def test_weights_are_replications():
     assert replicated.sigma**2 < weighted.sigma**2 / ratio
 
 
+@pytest.mark.parametrize("scale", [1e-12, 1e-6, 1e8])
+def test_the_size_of_the_weights_only_scales_sigma(scale):
+    frame = random_frame(np.random.default_rng(10))
+    frame["y"] += frame["c"] / 5 * frame["x"]
+    base = rf.fit("y ~ x + (x | c) + (1 | i)", frame, weights="w")
+    scaled = rf.fit("y ~ x + (x | c) + (1 | i)", frame, weights=scale * frame["w"])
+    assert scaled.sigma == pytest.approx(base.sigma * np.sqrt(scale), rel=1e-8)
+    assert scaled.is_singular == base.is_singular
+    assert scaled.objective == pytest.approx(base.objective, rel=1e-10)
+    np.testing.assert_allclose(scaled.fitted(), base.fitted(), rtol=1e-8)
+
+
+def test_columns_with_the_same_variation_far_from_zero():
+    frame = random_frame(np.random.default_rng(11))
+    base = rf.fit("y ~ x + (x | c)", frame, "ml")
+    for shift in (1e3, 1e5):
+        moved = rf.fit("y ~ x + (x | c)", frame.assign(x=frame["x"] + shift), "ml")
+        assert moved.objective == pytest.approx(base.objective, abs=1e-6)
+
+
+APART = (
+    "is zero or a combination of the coefficients before it, so that their variances cannot be "
+    "told apart: leave it out."
+)
+CONTAINED = (
+    "the fixed effects contain every effect of `c` already, so that REML has nothing to estimate "
+    "its variance from: leave one of the two out."
+)
+EXACTLY = (
+    "the model fits the response `exact` exactly: there is no residual variation to estimate "
+    "sigma from."
+)
+
+
+@pytest.mark.parametrize(
+    ("formula", "message"),
+    [
+        ("y ~ x + (zero | c)", f"(1 + zero | c): `zero` {APART}"),
+        ("y ~ x + (x + twice || c)", f"(1 + x + twice || c): `twice` {APART}"),
+        ("y ~ level + (1 | c)", f"(1 | c): {CONTAINED}"),
+        ("exact ~ x + (1 | c)", EXACTLY),
+    ],
+)
+def test_what_cannot_be_estimated_is_refused(formula, message):
+    frame = random_frame(np.random.default_rng(12))
+    frame = frame.assign(
+        zero=0.0, twice=2 * frame["x"], level=frame["c"].astype(str), exact=np.sqrt(frame["c"])
+    )
+    with pytest.raises(rf.DataError) as error:
+        rf.fit(formula, frame)
+    assert str(error.value) == message
+
+
+def test_a_second_optimum_of_a_small_sample_is_found():
+    # the criterion of these 13 rows has two minima; the one near zero is the higher
+    rng = np.random.default_rng(142)
+    lowest = []
+    for _ in range(30):
+        g, h = rng.integers(0, 4, 13), rng.integers(0, 3, 13)
+        frame = pd.DataFrame({"g": g, "h": h, "x": rng.normal(size=13), "z": rng.normal(size=13)})
+        frame["y"] = rng.normal(size=13)
+        model = rf.Model("y ~ x + (1 | g) + (1 | h)", frame)
+        grid = min(model.criterion([a, b], "ml") for a in (0, 0.5, 2, 8) for b in (0, 0.5, 2, 8))
+        lowest.append(model.fit("ml").objective <= grid + 1e-9)
+    assert all(lowest)
+
+
 def test_independent_coefficients_in_one_term_or_in_two():
     sleep = rf.load_dataset("sleepstudy")
     one = rf.fit("Reaction ~ Days + (Days || Subject)", sleep)

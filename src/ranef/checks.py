@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from ranef.design import Design, full_rank
+from ranef.crossproducts import CrossProducts, spanned_terms
+from ranef.design import Design, RandomTerm, full_rank, independent_columns
 from ranef.errors import DataError, DataWarning, listed, warn
+
+EXACT = 1e-4  # share of the response's sd below which a residual sd is on its way to zero
 
 
 def check_response(design: Design) -> None:
@@ -33,6 +36,8 @@ def check_identified(design: Design) -> None:
         columns as rows or a perfect fit.
     """
     n, p = design.X.shape
+    for term in design.terms:
+        _check_columns(term)
     remedy = 'a Bayesian fit, model.fit("mcmc"), can go on with its priors.'
     for term in design.terms:
         if term.n_levels == 1:
@@ -55,6 +60,45 @@ def check_identified(design: Design) -> None:
     if np.linalg.norm(left) <= 1e-12 * np.linalg.norm(y):
         message = f"the fixed effects fit the response `{design.response}` exactly: there is no "
         raise DataError(message + "residual variation to model.")
+
+
+def check_not_spanned(design: Design, cross: CrossProducts) -> None:
+    """Refuse a random term that the fixed effects contain, of which REML knows nothing.
+
+    Raises
+    ------
+    DataError
+    """
+    for term in (design.terms[i] for i in spanned_terms(cross)):
+        message = (
+            f"{term.text}: the fixed effects contain every effect of `{term.factor}` already, so "
+            "that REML has nothing to estimate its variance from: leave one of the two out."
+        )
+        raise DataError(message)
+
+
+def check_residual(design: Design, sigma: float) -> None:
+    """Refuse a model that fits the response exactly, given that no optimum was found.
+
+    Raises
+    ------
+    DataError
+    """
+    if not sigma > EXACT * np.std((design.y - design.offset) * np.sqrt(design.weights)):
+        message = f"the model fits the response `{design.response}` exactly: there is no residual "
+        raise DataError(message + "variation to estimate sigma from.")
+
+
+def _check_columns(term: RandomTerm) -> None:
+    """Refuse coefficients whose variances the data cannot tell apart."""
+    kept = independent_columns(term.columns)
+    dependent = [c for j, c in enumerate(term.coefs) if j not in kept]
+    if dependent:
+        message = (
+            f"{term.text}: {listed(dependent)} is zero or a combination of the coefficients before "
+            "it, so that their variances cannot be told apart: leave it out."
+        )
+        raise DataError(message)
 
 
 def warn_dropped(design: Design) -> None:

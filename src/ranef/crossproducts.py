@@ -26,6 +26,7 @@ Array = NDArray[np.float64]
 
 SPARSE_SIZE = 500_000  # elements of a block of the rest from which on sparsity pays
 SPARSE_SHARE = 0.25  # ... if at most this share of them is not zero
+SPANNED = 1e-9  # share of a term's columns that the fixed ones may leave unexplained
 MAX_PAIRS = 20_000_000  # products of two elements that are kept; 12 bytes each
 
 
@@ -151,10 +152,10 @@ def cross_products(design: Design) -> CrossProducts:
     coefficients = Q.T @ y
     residual = y - Q @ coefficients
     residual -= Q @ (Q.T @ residual)  # once more, for a y far from zero
-    bases = tuple(_basis(t) for t in design.terms)
+    weighted = [term.columns * root[:, None] for term in design.terms]
+    bases = tuple(_basis(Z, term) for Z, term in zip(weighted, design.terms, strict=True))
     columns = [
-        linalg.solve_triangular(T, (t.columns * root[:, None]).T, trans="T").T
-        for t, T in zip(design.terms, bases, strict=True)
+        linalg.solve_triangular(T, Z.T, trans="T").T for Z, T in zip(weighted, bases, strict=True)
     ]
     chain, others = chain_of(design.terms)
     rest_columns, rest_terms = _rest_layout(design.terms, others)
@@ -178,13 +179,23 @@ def cross_products(design: Design) -> CrossProducts:
 
 def residual_sums(cross: CrossProducts) -> Iterator[tuple[int, Array, Array]]:
     """Yield for every term its number, diag(Z_l'Z_l) and Z_l'y, both of shape (m, k)."""
+    for term, D, sums in _fixed_shares(cross, slice(len(cross.rest) - 1, len(cross.rest))):
+        yield term, D, sums[:, :, 0]
+
+
+def _fixed_shares(cross: CrossProducts, columns: slice) -> Iterator[tuple[int, Array, Array]]:
+    """Yield for every term diag(Z_l'Z_l), (m, k), and Z_l' of some columns of the rest."""
     for link in cross.chain:
         k, rest = link.k, link.rest
-        sums = rest[:, :, -1] if isinstance(rest, np.ndarray) else rest.rows[:, [-1]].toarray()
-        yield link.term, np.diagonal(link.front, axis1=1, axis2=2)[:, :k], sums.reshape(-1, k)
+        part = (
+            rest[:, :, columns] if isinstance(rest, np.ndarray) else rest.rows[:, columns].toarray()
+        )
+        diagonal = np.diagonal(link.front, axis1=1, axis2=2)[:, :k]
+        yield link.term, diagonal, np.asarray(part).reshape(len(diagonal), k, -1)
     for term, place in cross.rest_terms:
         k = cross.shapes[term].k
-        yield term, np.diag(cross.rest)[place].reshape(-1, k), cross.rest[place, -1].reshape(-1, k)
+        part = cross.rest[place, columns]
+        yield term, np.diag(cross.rest)[place].reshape(-1, k), part.reshape(-1, k, part.shape[1])
 
 
 def chain_of(terms: Sequence[RandomTerm]) -> tuple[list[int], list[int]]:
@@ -207,17 +218,25 @@ def is_nested(inner: Codes, outer: Codes) -> bool:
     return bool((seen[inner] == outer).all())
 
 
-def _basis(term: RandomTerm) -> Array:
+def _basis(Z: Array, term: RandomTerm) -> Array:
     """Return T of a term: triangular for a full covariance, diagonal for a diagonal one."""
-    Z = term.columns
     size = np.sqrt(np.mean(Z**2, axis=0))
-    size[size == 0] = 1.0
     if not term.correlated or term.n_coefs == 1:
         return np.diag(size)
     R = np.linalg.qr(Z / size, mode="r") / np.sqrt(len(Z))
-    if len(R) < term.n_coefs or np.linalg.cond(R) > 1e8:  # columns that are not independent
-        return np.diag(size)
     return np.asarray(np.sign(np.diag(R))[:, None] * R * size)
+
+
+def spanned_terms(cross: CrossProducts) -> list[int]:
+    """Return the terms all of whose columns are combinations of the fixed columns.
+
+    REML knows nothing of their covariance: it uses what the fixed effects leave of the data.
+    """
+    q, found = cross.q_rest, []
+    for term, D, Q in _fixed_shares(cross, slice(q, q + cross.p)):
+        if D.sum() - (Q**2).sum() < SPANNED * D.sum():
+            found.append(term)
+    return found
 
 
 def _rest_layout(

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ranef.errors import FitError
+from ranef.errors import probability
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -210,9 +210,7 @@ def hdi(draws: Array, prob: float = 0.95) -> tuple[Array, Array]:
     """
     import arviz as az
 
-    if not 0 < prob < 1:
-        raise FitError(f"`prob` must lie between 0 and 1, got {prob!r}.")
-    bounds = np.asarray(az.hdi(draws, prob=prob, axis=(0, 1)))
+    bounds = np.asarray(az.hdi(draws, prob=probability(prob), axis=(0, 1)))
     return bounds[..., 0], bounds[..., 1]
 
 

@@ -17,6 +17,7 @@ import unicodedata
 import warnings
 from collections.abc import Iterable
 from enum import Enum
+from numbers import Real
 from pathlib import Path
 
 _SHOWN = 40  # names at most in an error
@@ -98,6 +99,19 @@ class Convergence(Enum):
 def warn(message: str, category: type[RanefWarning]) -> None:
     """Warn at the line outside of this package that led here, however deep the call."""
     warnings.warn(message, category, skip_file_prefixes=(_PACKAGE,))
+
+
+def probability(prob: object) -> float:
+    """Return a probability as a number, or refuse it.
+
+    Raises
+    ------
+    FitError
+        If it is not a number between 0 and 1.
+    """
+    if isinstance(prob, Real) and 0 < float(prob) < 1:
+        return float(prob)
+    raise FitError(f"`prob` must lie between 0 and 1, got {prob!r}.")
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:

@@ -156,9 +156,14 @@ class Model:
             raise FitError(f"method={method!r} has no criterion. {hint}")
         cross = self._cross_products
         size = sum(s.n_theta for s in cross.shapes)
-        theta = np.asarray(theta, dtype=np.float64)
+        try:
+            theta = np.asarray(theta, dtype=np.float64)
+        except (TypeError, ValueError):
+            raise FitError(f"theta must be numbers, got {theta!r}.") from None
         if theta.shape != (size,):
             raise FitError(f"theta has shape {theta.shape}, expected ({size},).")
+        if not np.isfinite(theta).all():
+            raise FitError(f"theta must be finite, got {theta.tolist()}.")
         return reml.criterion(cross, reml.basis_factors(cross, theta), reml=method == "reml")[0]
 
     def to_pymc(self, *, centered: bool = False) -> pm.Model:
@@ -191,6 +196,7 @@ class Model:
 
     @cached_property
     def _cross_products(self) -> CrossProducts:
+        checks.check_identified(self._estimable)
         return cross_products(self._estimable)
 
     def _fit_reml(self, *, verbose: bool = False) -> PointFit:
@@ -201,11 +207,14 @@ class Model:
 
     def _point(self, method: str, *, verbose: bool) -> PointFit:
         checks.warn_dropped(self._estimable)
-        checks.check_identified(self._estimable)
+        cross = self._cross_products
+        if method == "reml":
+            checks.check_not_spanned(self._estimable, cross)
         estimate = reml.estimate(
-            self._cross_products, reml=method == "reml", on_step=_print_step if verbose else None
+            cross, reml=method == "reml", on_step=_print_step if verbose else None
         )
         if not estimate.convergence.ok:
+            checks.check_residual(self._estimable, estimate.sigma)
             warn(estimate.convergence.value, ConvergenceWarning)
         return PointFit(self._estimable, self.family, method, estimate)
 

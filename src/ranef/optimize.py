@@ -107,7 +107,7 @@ def minimize(
         Point to a nearby point that would be nicer (with exact zeros, say). It is taken where it
         is a minimum too.
     on_step : callable, optional
-        Called with every accepted `Step`.
+        Called with every `Step` that is taken; one that is taken back later is not in `trace`.
     max_iterations : int
 
     Returns
@@ -129,7 +129,7 @@ def minimize(
     x, ended = _quasi_newton(count, x, max_iterations)
     found = _settled(count, x, ended, max_iterations)
     if simplify is not None:
-        found = _simplified(count, x, found, simplify, max_iterations)
+        found = _simplified(count, found, simplify, max_iterations)
     return _finished(count, *found)
 
 
@@ -145,7 +145,9 @@ def _settled(count: _Counter, x: Array, ended: Convergence, limit: int) -> Settl
             break
         x, ended = _quasi_newton(count, _descend(count, x, downhill), limit)
         hessian = differenced_hessian(count, x)
-    return (*_newton(count, x, hessian), ended)
+    x, hessian = _newton(count, x, hessian)
+    count.accept(count(x)[0], x)
+    return x, hessian, ended
 
 
 def _noise(value: float) -> float:
@@ -191,20 +193,26 @@ def _quasi_newton(count: _Counter, start: Array, limit: int) -> tuple[Array, Con
 
 
 def _simplified(
-    count: _Counter, x: Array, found: Settled, simplify: Callable[[Array], Array], limit: int
+    count: _Counter, found: Settled, simplify: Callable[[Array], Array], limit: int
 ) -> Settled:
     """Prefer a simpler point where it leads to a minimum that is as good."""
-    simple = simplify(found[0])
-    if np.array_equal(found[0], simple) or count(simple)[0] > count(x)[0] + NEARBY:
+    value, simple = count(found[0])[0], simplify(found[0])
+    if np.array_equal(found[0], simple) or count(simple)[0] > value + NEARBY:
         return found
     if _negative_curvature(differenced_hessian(count, simple)) is not None:
         return found
+    taken = len(count.steps)
     other = _settled(count, simple, found[2], limit)
-    return other if count(other[0])[0] <= count(found[0])[0] + 100 * _noise(count(x)[0]) else found
+    if count(other[0])[0] <= value + 100 * _noise(value):
+        return other
+    del count.steps[taken:]
+    return found
 
 
 def _negative_curvature(hessian: Array) -> Array | None:
     """Return a direction in which the objective curves downwards, if there is one."""
+    if not hessian.size or not np.isfinite(hessian).all():
+        return None
     values, vectors = np.linalg.eigh(hessian)
     if values[0] < -CURVATURE_TOLERANCE * np.abs(values).max():
         return np.asarray(vectors[:, 0])
@@ -251,7 +259,7 @@ def _size(gradient: Array) -> float:
 
 def _inverse(hessian: Array) -> Array:
     """Return the inverse on the directions that curve upwards, zero on flat ones."""
-    values, vectors = np.linalg.eigh(hessian)
+    values, vectors = np.linalg.eigh(np.nan_to_num(hessian))
     curved = values > CURVATURE_TOLERANCE * np.abs(values).max()
     return np.asarray((vectors[:, curved] / values[curved]) @ vectors[:, curved].T)
 
@@ -259,11 +267,11 @@ def _inverse(hessian: Array) -> Array:
 def _finished(count: _Counter, x: Array, hessian: Array, ended: Convergence) -> Optimum:
     value, gradient = count(x)
     decrement = _decrement(gradient, hessian)
-    if decrement > DECREMENT_TOLERANCE or not np.isfinite(value):
+    saddle = _negative_curvature(hessian) is not None
+    if decrement > DECREMENT_TOLERANCE or saddle or not np.isfinite(value):
         ended = ended if ended is Convergence.MAX_ITERATIONS else Convergence.STALLED
     else:
         ended = Convergence.CONVERGED
-    count.accept(value, x)
     return Optimum(
         x, value, gradient, hessian, decrement, len(count.known), ended, tuple(count.steps)
     )
@@ -273,7 +281,7 @@ def _decrement(gradient: Array, hessian: Array) -> float:
     """Return g' H^-1 g, with a flat or downward direction as curved as it might just be."""
     if not len(gradient):
         return 0.0
-    values, vectors = np.linalg.eigh(hessian)
+    values, vectors = np.linalg.eigh(np.nan_to_num(hessian))
     curvature = np.maximum(np.abs(values), CURVATURE_TOLERANCE * np.abs(values).max())
     with np.errstate(divide="ignore", invalid="ignore"):
         return float(np.nan_to_num((vectors.T @ gradient) ** 2 / curvature).sum())

@@ -12,7 +12,7 @@ from scipy import sparse, special
 from ranef import matrices
 from ranef.covariance import sd_and_corr
 from ranef.design import Design, RandomTerm
-from ranef.errors import Convergence, FitError, suggestion
+from ranef.errors import Convergence, FitError, probability, suggestion
 from ranef.estimates import Estimate
 from ranef.families import Family
 from ranef.results import Fit
@@ -242,9 +242,7 @@ class PointFit(Fit):
 
 def normal_quantile(prob: float) -> float:
     """Return z such that a standard normal is within z of zero with probability `prob`."""
-    if not 0 < prob < 1:
-        raise FitError(f"`prob` must lie between 0 and 1, got {prob!r}.")
-    return float(special.ndtri((1 + prob) / 2))
+    return float(special.ndtri((1 + probability(prob)) / 2))
 
 
 def singular_note(term: RandomTerm, Lambda: Array) -> str:

@@ -2,6 +2,8 @@
 
 The defaults are proper and follow the data: shifting or rescaling the response or a predictor
 shifts or rescales them with it. To that end they hold for the coefficients at centred predictors.
+A product or power of predictors (`a:b`, `I(x^2)`) counts as a column of its own; centre its
+predictors where zero is far from the data.
 A prior that the user gives holds for the coefficient as the user sees it, uncentred and unscaled.
 """
 
@@ -180,7 +182,8 @@ def resolve(design: Design, priors: PriorSetting = "default") -> Priors:
         specific key wins; what is not named keeps its default. The values are prior records;
         those of "beta", "sd" and "sd_<term>" may also be dicts from coefficient to record.
         A prior given for the intercept holds at zero predictors, as do all priors of a term of
-        which the sds or correlations were given one.
+        which the sds or correlations were given one; the default sd of such a term's intercept
+        is then as much wider as the slopes make it there.
 
     Returns
     -------
@@ -327,10 +330,11 @@ def _term_priors(design: Design, given: _Given, term: RandomTerm) -> TermPriors:
     ]
     corr = given.first(f"corr_{label}", "corr") if _has_corr(term) else None
     centred = _can_centre(term) and not any([*sds, corr])
+    far = _can_centre(term) and not centred
     return TermPriors(
         label=label,
         coefs=term.coefs,
-        sd=tuple(sd or _default_sd(design, term, j) for j, sd in enumerate(sds)),
+        sd=tuple(sd or _default_sd(design, term, j, far=far) for j, sd in enumerate(sds)),
         corr=_lkj(corr) if _has_corr(term) else None,
         centred=centred,
         centres=_centres(term.columns, (centred and numeric for numeric in term.numeric)),
@@ -370,9 +374,14 @@ def _default_sigma(design: Design) -> HalfStudentT:
     return HalfStudentT(3, _response_scale(design) * math.sqrt(design.weights.mean()))
 
 
-def _default_sd(design: Design, term: RandomTerm, j: int) -> HalfStudentT:
+def _default_sd(design: Design, term: RandomTerm, j: int, *, far: bool) -> HalfStudentT:
+    """Return the default, for an intercept at zero predictors as wide as slopes make it there."""
     column_scale = _column_scale(term.columns[:, j], numeric=term.numeric[j])
-    return HalfStudentT(3, _response_scale(design) / column_scale)
+    scale = _response_scale(design) / column_scale
+    if far and term.coefs[j] == "Intercept":
+        measured = term.columns[:, list(term.numeric)]
+        scale *= math.sqrt(1 + float(np.sum((measured.mean(0) / measured.std(0, ddof=1)) ** 2)))
+    return HalfStudentT(3, scale)
 
 
 def _response_scale(design: Design) -> float:

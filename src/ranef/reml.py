@@ -23,6 +23,7 @@ from ranef.threads import threads_for
 Array = NDArray[np.float64]
 
 NEARLY_ZERO = 0.03  # a relative sd for which zero is tried
+FEW_ROWS = 100  # up to which several starts are tried
 SINGULAR = 1e-4  # a relative sd that counts as zero, as lme4's isSingular
 
 
@@ -44,13 +45,20 @@ def estimate(
         if on_step is not None:
             on_step(*_on_users_scale(cross, step))
 
-    with threads_for(len(cross.rest)):
-        optimum = minimize(
+    def best_from(start: Array) -> Optimum:
+        return minimize(
             lambda x: criterion(cross, factors(x, shapes), reml=reml),
-            moment_start(cross),
+            start,
             simplify=lambda x: pack([_simplest(f) for f in factors(x, shapes)], shapes),
             on_step=report,
         )
+
+    with threads_for(len(cross.rest)):
+        optimum = best_from(moment_start(cross))
+        if cross.n <= FEW_ROWS and len(optimum.x):  # few data can have several optima
+            identity = pack([np.eye(s.k) for s in shapes], shapes)
+            others = [best_from(scale * identity) for scale in (1.0, 3.0)]
+            optimum = min([optimum, *others], key=lambda found: round(found.value, 9))
         return at_optimum(cross, optimum, reml=reml)
 
 

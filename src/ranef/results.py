@@ -157,10 +157,7 @@ class Fit(ABC):
 
     def fitted(self) -> Array:
         """Return the fitted values, random effects included, shape (n,), in the data's order."""
-        design = self.design
-        return self.family.link.inverse(
-            design.offset + _linear_predictor(design.X, self.fixef(), design.terms, self._b())
-        )
+        return self.predict()
 
     def residuals(self, kind: str = "response") -> Array:
         """Return residuals, shape (n,), in the data's row order.
@@ -391,6 +388,10 @@ def side_by_side(fits: Mapping[str, Fit]) -> pd.DataFrame:
     sigma                   49.51    49.51
     sd_Batch[Intercept]     42.00    37.26
     """
+    given: object = fits  # whatever it may really be
+    named = isinstance(given, Mapping) and all(isinstance(fit, Fit) for fit in given.values())
+    if not named or not fits:
+        raise FitError("side_by_side takes a dict from names to fits: {'REML': reml, 'ML': ml}.")
     columns = {name: fit.estimates() for name, fit in fits.items()}
     rows = list(dict.fromkeys(row for column in columns.values() for row in column.index))
     return pd.DataFrame({name: column.reindex(rows) for name, column in columns.items()})
