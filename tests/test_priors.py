@@ -345,3 +345,22 @@ def test_a_key_that_reaches_nothing_is_refused(key):
     scalar = design("Reaction ~ 1 + (1 | Subject)", load_dataset("sleepstudy"))
     with pytest.raises(FitError, match=f"`{key}` is no parameter of this model"):
         resolve(scalar, {key: HalfNormal(1)})
+
+
+def test_keys_can_be_as_the_model_prints_them(sleep):
+    printed = {"sd_Subject[Days]": HalfNormal(10), "beta[Days]": Normal(0, 20)}
+    nested = {"sd_Subject": {"Days": HalfNormal(10)}, "beta": {"Days": Normal(0, 20)}}
+    assert resolve(sleep, printed) == resolve(sleep, nested)
+    with pytest.raises(FitError) as caught:
+        resolve(sleep, {"sd_Subject[days]": HalfNormal(10)})
+    message = "priors: `sd_Subject` has no coefficient `days`. Did you mean `Days`?"
+    assert str(caught.value) == message
+
+
+def test_an_untouched_intercept_sd_is_as_wide_as_the_slopes_make_it_at_zero(sleep):
+    default = resolve(sleep).terms[0].sd
+    touched = resolve(sleep, {"corr": LKJ(1)}).terms[0].sd
+    days = sleep.X[:, 1]
+    factor = np.sqrt(1 + (days.mean() / days.std(ddof=1)) ** 2)
+    assert touched[0].sigma == pytest.approx(default[0].sigma * factor)
+    assert touched[1] == default[1]

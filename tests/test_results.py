@@ -380,7 +380,7 @@ def test_without_random_effects_there_is_nothing_to_shrink(name, method):
     assert str(caught.value) == "the model has no random effects."
 
 
-@pytest.mark.parametrize("fits", [[1, 2], {"a": 3}, {}, None])
+@pytest.mark.parametrize("fits", [[1, 2], {"a": 3}, None])
 def test_only_named_fits_stand_side_by_side(fits):
     with pytest.raises(rf.FitError) as caught:
         rf.side_by_side(fits)

@@ -64,6 +64,9 @@ class Diagnostics:
     ess_tail_of: str
     bfmi: float
 
+    def __str__(self) -> str:
+        return "\n".join(self.messages())
+
     @property
     def ok(self) -> bool:
         """Whether nothing speaks against the draws."""
@@ -85,7 +88,12 @@ class Diagnostics:
                 "may be missing. Raise `target_accept` (to 0.99, say), try `centered=True`, or "
                 "give stronger priors."
             )
-        if not self.rhat <= MAX_RHAT:
+        if math.isnan(self.rhat):
+            yield (
+                f"R-hat of `{self.rhat_of}` cannot be computed: sample two chains or more, of at "
+                "least four draws, and check that they agree."
+            )
+        elif not self.rhat <= MAX_RHAT:
             yield (
                 f"R-hat of `{self.rhat_of}` is {self.rhat:.4f}, above {MAX_RHAT}: the chains do "
                 "not agree. Raise `tune` and `draws`; if that does not help, try `centered=True`, "

@@ -43,7 +43,11 @@ class Model:
     weights, offset : str or array, optional
         Prior weights and a known part of the mean: a column's name or values, one a row of data.
     priors : str or dict
-        "default", or a dict from parameter or coefficient to a prior of `ranef.priors`.
+        "default", or a dict from parameter or coefficient to a prior of `ranef.priors`; what is
+        not named keeps its default. The keys are "Intercept", "sigma", "beta" (all other fixed
+        effects), "sd", "corr"; the name of a fixed effect; "sd_<term>", "corr_<term>"; or
+        what `print(model)` shows, "sd_Subject[Days]". For instance
+        `{"Days": rf.priors.Normal(0, 20), "sd_Subject": {"Days": rf.priors.HalfNormal(10)}}`.
     missing : {"drop", "raise"}
         What happens to rows with missing values in the used columns.
     functions : mapping of str to callable, optional

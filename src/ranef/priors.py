@@ -10,6 +10,7 @@ A prior that the user gives holds for the coefficient as the user sees it, uncen
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -54,6 +55,7 @@ __all__ = [
     "resolve",
 ]
 
+_PRINTED = re.compile(r"(?P<parameter>[^\[]+)\[(?P<coef>.+)\]")  # as in print(model)
 AT_MEAN = "at the mean of the predictors"
 
 type PriorSetting = str | Mapping[str, Prior | Mapping[str, Prior]]
@@ -179,7 +181,8 @@ def resolve(design: Design, priors: PriorSetting = "default") -> Priors:
     priors : str or dict
         "default", or a dict whose keys are "Intercept", "beta" (all other fixed effects),
         "sigma", "sd", "corr", the name of a fixed effect, "sd_<term>" or "corr_<term>". The more
-        specific key wins; what is not named keeps its default. The values are prior records;
+        specific key wins; what is not named keeps its default. A key may also be as the model
+        prints it, "sd_Subject[Days]". The values are prior records;
         those of "beta", "sd" and "sd_<term>" may also be dicts from coefficient to record.
         A prior given for the intercept holds at zero predictors, as do all priors of a term of
         which the sds or correlations were given one; the default sd of such a term's intercept
@@ -277,6 +280,9 @@ def _targets(design: Design) -> dict[str, _Target]:
 def _flat(
     key: str, value: object, targets: Mapping[str, _Target]
 ) -> list[tuple[tuple[str, ...], Prior]]:
+    printed = _PRINTED.fullmatch(str(key))
+    if key not in targets and printed and printed["parameter"] in targets:
+        key, value = printed["parameter"], {printed["coef"]: value}
     if key not in targets:
         hint = suggestion(str(key), targets)
         raise FitError(f"priors: `{key}` is no parameter of this model. {hint}")

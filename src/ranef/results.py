@@ -390,7 +390,7 @@ def side_by_side(fits: Mapping[str, Fit]) -> pd.DataFrame:
     """
     given: object = fits  # whatever it may really be
     named = isinstance(given, Mapping) and all(isinstance(fit, Fit) for fit in given.values())
-    if not named or not fits:
+    if not named:
         raise FitError("side_by_side takes a dict from names to fits: {'REML': reml, 'ML': ml}.")
     columns = {name: fit.estimates() for name, fit in fits.items()}
     rows = list(dict.fromkeys(row for column in columns.values() for row in column.index))
