@@ -128,9 +128,9 @@ Grouping factors
 
 Priors of a Bayesian fit, in units of attain
   beta[Intercept]        Normal(5.679, 7.646)    at the mean of the predictors
-  beta[sex[T.F]]         Normal(0, 7.646)
-  beta[verbal]           Normal(0, 0.5752)
-  beta[sex[T.F]:verbal]  Normal(0, 0.8318)
+  beta[sex[T.F]]         Normal(0, 7.646)        at the mean of the predictors
+  beta[verbal]           Normal(0, 0.5752)       at the mean of the predictors
+  beta[sex[T.F]:verbal]  Normal(0, 1.157)
   sigma                  HalfStudentT(3, 3.059)
   sd_primary[Intercept]  HalfStudentT(3, 3.059)
   sd_second[Intercept]   HalfStudentT(3, 3.059)

@@ -87,29 +87,30 @@ def test_the_defaults_by_name(sleep):
     assert priors.intercept == priors.beta[0]
     assert priors.slopes == {"Days": priors.beta[1]}
     assert priors.centred
-    assert priors.centres == (0.0, 4.5)
+    np.testing.assert_allclose(priors.change, [[1, -4.5], [0, 1]])
     assert priors.terms[0].centred
-    assert priors.terms[0].centres == (0.0, 4.5)
+    np.testing.assert_allclose(priors.terms[0].change, [[1, -4.5], [0, 1]])
 
 
 def test_indicators_have_scale_one_and_are_centred_in_the_fixed_part_only(crossed):
     priors = resolve(crossed)
     sy = crossed.y.std(ddof=1)
     assert priors.slopes["f[T.b]"] == Normal(0, 2.5 * sy)
-    assert priors.centres == pytest.approx((0.0, *crossed.X[:, 1:].mean(axis=0)))
+    np.testing.assert_allclose(priors.change[0], [1, *-crossed.X[:, 1:].mean(axis=0)])
+    np.testing.assert_allclose(priors.change[1:], np.eye(len(crossed.fixed))[1:])
     g, h = priors.terms
     assert (g.label, h.label) == ("g", "h")
     assert g.sd[2] == HalfStudentT(3, sy)
-    assert g.centres == pytest.approx((0.0, crossed.X[:, 1].mean(), 0.0, 0.0))
-    assert (h.corr, h.centred, h.centres) == (None, False, (0.0, 0.0))
+    np.testing.assert_allclose(g.change[0], [1, -crossed.X[:, 1].mean(), 0, 0])
+    assert (h.corr, h.centred, h.change) == (None, False, None)
 
 
 def test_nothing_is_centred_without_an_intercept():
     data = load_dataset("sleepstudy")
     priors = resolve(design("Reaction ~ 0 + Days + (0 + Days | Subject)", data))
     assert priors.intercept is None
-    assert (priors.centred, priors.centres) == (False, (0.0,))
-    assert (priors.terms[0].centred, priors.terms[0].centres) == (False, (0.0,))
+    assert (priors.centred, priors.change) == (False, None)
+    assert (priors.terms[0].centred, priors.terms[0].change) == (False, None)
     assert {row.note for row in priors.rows()} == {""}
 
 
@@ -168,7 +169,7 @@ def moved_and_scaled(text, a, c, d, e):
 
 def implied_normal(priors):
     """Return mean and covariance of (b0, b1) at zero predictors."""
-    change = np.array([[1.0, -priors.centres[1]], [0.0, 1.0]])
+    change = priors.change
     mean, sd = (np.array([getattr(p, name) for p in priors.beta]) for name in ("mu", "sigma"))
     return change @ mean, change @ np.diag(sd**2) @ change.T
 
@@ -190,7 +191,8 @@ def test_default_priors_of_the_variances_follow_the_data():
     assert after.sigma.sigma == pytest.approx(c * before.sigma.sigma)
     sds = [np.array([sd.sigma for sd in priors.terms[0].sd]) for priors in (before, after)]
     np.testing.assert_allclose(sds[1], sds[0] * [c, c / e], rtol=1e-9)
-    assert after.terms[0].centres[1] == pytest.approx(100 + e * before.terms[0].centres[1])
+    centres = [-priors.terms[0].change[0, 1] for priors in (before, after)]
+    assert centres[1] == pytest.approx(100 + e * centres[0])
 
 
 # What the user gives
@@ -207,7 +209,7 @@ def test_what_is_not_named_keeps_its_default(sleep):
 def test_a_prior_of_the_intercept_holds_at_zero_predictors(sleep):
     given = resolve(sleep, {"Intercept": Normal(250, 100)})
     assert given.intercept == Normal(250, 100)
-    assert (given.centred, given.centres) == (False, (0.0, 0.0))
+    assert (given.centred, given.change) == (False, None)
     assert given.terms[0].centred
 
 
@@ -224,7 +226,7 @@ def test_a_prior_of_the_intercept_holds_at_zero_predictors(sleep):
 )
 def test_any_prior_of_a_term_holds_at_zero_predictors(sleep, priors):
     given = resolve(sleep, priors)
-    assert (given.terms[0].centred, given.terms[0].centres) == (False, (0.0, 0.0))
+    assert (given.terms[0].centred, given.terms[0].change) == (False, None)
     assert given.centred
 
 
@@ -364,3 +366,26 @@ def test_an_untouched_intercept_sd_is_as_wide_as_the_slopes_make_it_at_zero(slee
     factor = np.sqrt(1 + (days.mean() / days.std(ddof=1)) ** 2)
     assert touched[0].sigma == pytest.approx(default[0].sigma * factor)
     assert touched[1] == default[1]
+
+
+@pytest.mark.parametrize("text", ["y ~ x*f + I(x^2) + (x | g)", "y ~ x*z*f + (x*z | g)"])
+def test_default_priors_of_products_and_powers_follow_the_data(text):
+    """The implied prior of the linear predictor is the same wherever x has its origin."""
+    rng = np.random.default_rng(4)
+    n = 60
+    data = pd.DataFrame({"x": rng.normal(7, 2, n), "z": rng.normal(size=n), "g": np.arange(n) % 8})
+    data["f"] = rng.choice(list("ab"), n)
+    data["y"] = rng.normal(size=n)
+    covariances = []
+    for shift, scale in ((0, 1), (2015, 1), (-3, 1e3)):
+        made = design(text, data.assign(x=shift + scale * data["x"]))
+        priors = resolve(made)
+        sds = np.array([prior.sigma for prior in priors.beta])
+        root = made.X @ priors.change * sds
+        parts = [root @ root.T]
+        for term, given in zip(made.terms, priors.terms, strict=True):
+            effects = term.columns @ given.change * [prior.sigma for prior in given.sd]
+            parts.append(effects @ effects.T)
+        covariances.append(np.array(parts))
+    np.testing.assert_allclose(covariances[1], covariances[0], rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(covariances[2], covariances[0], rtol=1e-7, atol=1e-9)

@@ -22,7 +22,7 @@ from ranef import distributions
 from ranef.design import Design, RandomTerm
 from ranef.distributions import LKJ, Gamma, HalfNormal, InverseGamma, Prior
 from ranef.errors import FitError
-from ranef.priors import AT_MEAN, PriorRow, Priors, TermPriors
+from ranef.priors import AT_MEAN, PriorRow, Priors, TermPriors, moved_coefs
 
 if TYPE_CHECKING:
     import pymc as pm
@@ -72,7 +72,7 @@ def hierarchical(design: Design, priors: Priors, *, centered: bool = False) -> p
     with pm.Model(coords={"obs": _labels(design.rows), "fixed": design.fixed}) as model:
         parts = [design.offset] if design.offset.any() else []
         if design.fixed:
-            parts.append((design.X * _fixed_effects(design, priors)).sum(-1))
+            parts.append((design.X * _fixed_effects(priors)).sum(-1))
         sigma = _variable("sigma", [priors.sigma])
         for term, term_priors in zip(design.terms, priors.terms, strict=True):
             _add_coords(model, term, dims[term.label])
@@ -241,14 +241,14 @@ def _add_coords(model: pm.Model, term: RandomTerm, dims: Dims) -> None:
 # The parts of the model
 
 
-def _fixed_effects(design: Design, priors: Priors) -> Variable:
+def _fixed_effects(priors: Priors) -> Variable:
     import pymc as pm
 
-    if not priors.centred:
+    if priors.change is None:
         return _vector("beta", priors.beta, "fixed")
     at_mean = _vector("at_mean_beta", priors.beta, "fixed")
-    from_mean = _from_mean(design.fixed, priors.centres)
-    return pm.Deterministic("beta", (from_mean * at_mean).sum(-1), dims="fixed")
+    _add_moved("at_mean_beta", priors.fixed, priors.change)
+    return pm.Deterministic("beta", (priors.change * at_mean).sum(-1), dims="fixed")
 
 
 def _random_effects(priors: TermPriors, dims: Dims, *, centered: bool) -> Variable:
@@ -262,8 +262,8 @@ def _random_effects(priors: TermPriors, dims: Dims, *, centered: bool) -> Variab
     unit = _lkj_factor(label, priors.corr, len(priors.coefs))
     factor = sd[:, None] * unit
     b = _effects(f"{prefix}b_{label}", label, factor, dims=dims, centered=centered)
-    if priors.centred:
-        change = _from_mean(priors.coefs, priors.centres)
+    if (change := priors.change) is not None:
+        _add_moved(f"at_mean_sd_{label}", priors.coefs, change)
         factor = (change[:, :, None] * factor).sum(1)
         sd = pm.Deterministic(f"sd_{label}", (factor**2).sum(-1) ** 0.5, dims=dims[1])
         unit = factor / sd[:, None]
@@ -286,11 +286,11 @@ def _effects(name: str, label: str, scale: Variable, *, dims: Dims, centered: bo
     return pm.Deterministic(name, b, dims=dims[:2])
 
 
-def _from_mean(names: Sequence[str], centres: Sequence[float]) -> NDArray[np.float64]:
-    """Return the matrix (k, k) from coefficients at the mean to coefficients at zero."""
-    matrix = np.eye(len(names))
-    matrix[names.index("Intercept")] -= centres
-    return matrix
+def _add_moved(name: str, coefs: Sequence[str], change: NDArray[np.float64]) -> None:
+    """Record in the model which coefficients of a variable are not those at zero predictors."""
+    import pymc as pm
+
+    pm.modelcontext(None).add_coord(f"{name}_moved", moved_coefs(coefs, change))
 
 
 def _lkj_factor(label: str, prior: LKJ, k: int) -> Variable:
@@ -362,7 +362,8 @@ def _prior_rows(model: pm.Model, rv: Variable) -> list[PriorRow]:
         return [PriorRow(parameter, "", _records(rv)[-1], AT_MEAN if at_mean else "")]
     dims = model.named_vars_to_dims.get(rv.name)
     coefs = model.coords[dims[0]] if dims else ("",)
-    notes = (AT_MEAN if at_mean and coef == "Intercept" else "" for coef in coefs)
+    moved = model.coords.get(f"at_mean_{parameter}_moved", ())
+    notes = (AT_MEAN if at_mean and coef in moved else "" for coef in coefs)
     rows = zip(coefs, _records(rv, len(coefs)), notes, strict=True)
     return [PriorRow(parameter, coef, prior, note) for coef, prior, note in rows]
 

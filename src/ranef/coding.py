@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ranef.errors import DataError, listed
 from ranef.factors import Categorical, Coding
-from ranef.formula import INTERCEPT, Term
+from ranef.formula import INTERCEPT, Term, columns_of
 from ranef.syntax import Node
 from ranef.transforms import Interpreter, Value
 
@@ -37,6 +37,8 @@ class Columns:
     values : ndarray, shape (n, k)
     numeric : tuple of bool
         Whether a column is measured (True) or an intercept or indicator (False).
+    origins : tuple of Origin
+        Which term each column is of, and which columns of the data it uses.
     codings : mapping of str to str
         How each factor is coded, in words, by its label.
     spec : object
@@ -46,8 +48,17 @@ class Columns:
     names: tuple[str, ...]
     values: NDArray[np.float64]
     numeric: tuple[bool, ...]
+    origins: tuple[Origin, ...]
     codings: Mapping[str, str]
     spec: Any
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a column comes from: which term, and which columns of the data."""
+
+    term: int
+    variables: frozenset[str]
 
 
 def code(interpreter: Interpreter, terms: Sequence[Term], old: Columns | None = None) -> Columns:
@@ -69,7 +80,7 @@ def code(interpreter: Interpreter, terms: Sequence[Term], old: Columns | None = 
     """
     n = len(interpreter.frame)
     if not terms:
-        return Columns((), np.empty((n, 0)), (), {}, None)
+        return Columns((), np.empty((n, 0)), (), (), {}, None)
     values = {str(f): _as_factor(interpreter, f) for term in terms for f in term.factors}
     for label, value in values.items():
         _check_kind(label, value, old)
@@ -88,10 +99,12 @@ def code(interpreter: Interpreter, terms: Sequence[Term], old: Columns | None = 
     measured = [
         any(not isinstance(values[str(f)], Categorical) for f in term.factors) for term in terms
     ]
+    origins = [Origin(i, frozenset(columns_of(term.factors))) for i, term in enumerate(terms)]
     return Columns(
         names=tuple(names),
         values=np.asarray(matrix, dtype=np.float64).reshape(n, len(names)),
         numeric=tuple(m for m, s in zip(measured, structure, strict=True) for _ in s.columns),
+        origins=tuple(o for o, s in zip(origins, structure, strict=True) for _ in s.columns),
         codings={k: _in_words(v) for k, v in values.items() if isinstance(v, Categorical)},
         spec=matrix.model_spec,
     )

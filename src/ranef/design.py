@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from ranef.coding import Columns, code
+from ranef.coding import Columns, Origin, code
 from ranef.errors import DataError, FormulaError, listed
 from ranef.formula import Formula, RandomPart
 from ranef.frames import complete_rows, open_frame
@@ -67,6 +67,8 @@ class RandomTerm:
         The coefficient columns.
     numeric : tuple of bool
         Whether a column is measured (True) or an intercept or indicator (False).
+    origins : tuple of Origin
+        Which columns of the data each column uses.
     correlated : bool
         Whether the coefficients of a level are correlated (`|`) or independent (`||`).
     """
@@ -77,6 +79,7 @@ class RandomTerm:
     coefs: tuple[str, ...]
     columns: Array
     numeric: tuple[bool, ...]
+    origins: tuple[Origin, ...]
     correlated: bool
 
     @property
@@ -145,6 +148,8 @@ class Design:
         Names of the columns of X.
     numeric : tuple of bool
         Per column of X, whether it is measured.
+    origins : tuple of Origin
+        Per column of X, which columns of the data it uses.
     terms : tuple of RandomTerm
         By decreasing number of levels, as lme4 orders them.
     weights : ndarray, shape (n,)
@@ -163,6 +168,7 @@ class Design:
     X: Array
     fixed: tuple[str, ...]
     numeric: tuple[bool, ...]
+    origins: tuple[Origin, ...]
     terms: tuple[RandomTerm, ...]
     weights: Array
     offset: Array
@@ -245,6 +251,7 @@ def build_design(
         X=X.values,
         fixed=X.names,
         numeric=X.numeric,
+        origins=X.origins,
         terms=tuple(
             _term(part, columns, factor, label)
             for (part, columns, factor), label in zip(random, _labels(random), strict=True)
@@ -324,6 +331,7 @@ def full_rank(design: Design) -> Design:
         X=design.X[:, kept],
         fixed=tuple(design.fixed[j] for j in kept),
         numeric=tuple(design.numeric[j] for j in kept),
+        origins=tuple(design.origins[j] for j in kept),
     )
 
 
@@ -409,6 +417,7 @@ def _term(part: RandomPart, columns: Columns, factor: Factor, label: str) -> Ran
         coefs=columns.names,
         columns=columns.values,
         numeric=columns.numeric,
+        origins=columns.origins,
         correlated=part.correlated,
     )
 

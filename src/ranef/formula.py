@@ -120,7 +120,7 @@ class Formula:
 
     def columns(self) -> dict[str, Span]:
         """Return the names of all columns used, with the place of their first use."""
-        return _columns([self.response]) | self.predictors()
+        return columns_of([self.response]) | self.predictors()
 
     def predictors(self, *, random: bool = True) -> dict[str, Span]:
         """Return the columns used on the right, with or without those of the random terms."""
@@ -128,10 +128,11 @@ class Formula:
         for part in self.random if random else ():
             nodes += [factor for term in part.terms for factor in term.factors]
             nodes += part.group
-        return _columns([*nodes, *self.offsets])
+        return columns_of([*nodes, *self.offsets])
 
 
-def _columns(nodes: Iterable[Node]) -> dict[str, Span]:
+def columns_of(nodes: Iterable[Node]) -> dict[str, Span]:
+    """Return the columns of the data that expressions use, with the place of their first use."""
     found: dict[str, Span] = {}
     for leaf in (part for node in nodes for part in walk(node)):
         if isinstance(leaf, Column) and not is_contrast(leaf.name):
@@ -391,7 +392,7 @@ class _Reader:
     def check_response(self, formula: Formula) -> None:
         """Refuse a response without a column, or one that is among the predictors."""
         response = str(formula.response)
-        if not _columns([formula.response]):
+        if not columns_of([formula.response]):
             raise self.error("the response uses no column.", formula.response.span)
         factors = [f for term in formula.fixed for f in term.factors]
         factors += [f for part in formula.random for term in part.terms for f in term.factors]

@@ -2,8 +2,7 @@
 
 The defaults are proper and follow the data: shifting or rescaling the response or a predictor
 shifts or rescales them with it. To that end they hold for the coefficients at centred predictors.
-A product or power of predictors (`a:b`, `I(x^2)`) counts as a column of its own; centre its
-predictors where zero is far from the data.
+A product or power (`a:b`, `I(x^2)`) is centred at what its predictors leave of it.
 A prior that the user gives holds for the coefficient as the user sees it, uncentred and unscaled.
 """
 
@@ -11,13 +10,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ranef.coding import Origin
 from ranef.design import Design, RandomTerm
 from ranef.distributions import (
     LKJ,
@@ -58,6 +58,7 @@ __all__ = [
 _PRINTED = re.compile(r"(?P<parameter>[^\[]+)\[(?P<coef>.+)\]")  # as in print(model)
 AT_MEAN = "at the mean of the predictors"
 
+type Change = NDArray[np.float64] | None
 type PriorSetting = str | Mapping[str, Prior | Mapping[str, Prior]]
 
 
@@ -85,22 +86,26 @@ class TermPriors:
         Prior of the standard deviation of each coefficient.
     corr : LKJ or None
         Prior of the correlation matrix; None for a diagonal or scalar term.
-    centred : bool
-        Whether `sd` and `corr` hold for the coefficients at centred columns.
-    centres : tuple of float
-        What is subtracted from each of the k columns; all zero unless `centred`.
+    change : ndarray, shape (k, k), or None
+        Where `sd` and `corr` hold for coefficients at centred columns: the matrix that turns
+        those into the coefficients as the user sees them.
     """
 
     label: str
     coefs: tuple[str, ...]
     sd: tuple[Prior, ...]
     corr: LKJ | None
-    centred: bool
-    centres: tuple[float, ...]
+    change: Change = field(default=None, compare=False)
+
+    @property
+    def centred(self) -> bool:
+        """Whether the priors hold for coefficients at centred columns."""
+        return self.change is not None
 
     def rows(self) -> tuple[PriorRow, ...]:
         """Return the rows of the table of priors."""
-        notes = [AT_MEAN if self.centred and coef == "Intercept" else "" for coef in self.coefs]
+        moved = moved_coefs(self.coefs, self.change)
+        notes = [AT_MEAN if coef in moved else "" for coef in self.coefs]
         sds = zip(self.coefs, self.sd, notes, strict=True)
         rows = [PriorRow(f"sd_{self.label}", coef, sd, note) for coef, sd, note in sds]
         if self.corr is not None:
@@ -119,10 +124,9 @@ class Priors:
         Names of the p fixed effects.
     beta : tuple of Prior
         Prior of each fixed effect.
-    centred : bool
-        Whether the prior of the intercept holds at centred predictors.
-    centres : tuple of float
-        What is subtracted from each of the p columns; all zero unless `centred`.
+    change : ndarray, shape (p, p), or None
+        Where the priors hold for coefficients at centred predictors: the matrix that turns those
+        into the fixed effects as the user sees them.
     sigma : Prior
         Prior of the residual standard deviation.
     terms : tuple of TermPriors
@@ -131,10 +135,14 @@ class Priors:
 
     fixed: tuple[str, ...]
     beta: tuple[Prior, ...]
-    centred: bool
-    centres: tuple[float, ...]
     sigma: Prior
     terms: tuple[TermPriors, ...]
+    change: Change = field(default=None, compare=False)
+
+    @property
+    def centred(self) -> bool:
+        """Whether the priors hold for coefficients at centred predictors."""
+        return self.change is not None
 
     @property
     def intercept(self) -> Prior | None:
@@ -149,8 +157,9 @@ class Priors:
 
     def rows(self) -> tuple[PriorRow, ...]:
         """Return the rows of the table of priors: fixed effects, sigma, then term by term."""
+        moved = moved_coefs(self.fixed, self.change)
         rows = [
-            PriorRow("beta", coef, prior, AT_MEAN if self.centred and coef == "Intercept" else "")
+            PriorRow("beta", coef, prior, AT_MEAN if coef in moved else "")
             for coef, prior in zip(self.fixed, self.beta, strict=True)
         ]
         rows.append(PriorRow("sigma", "", self.sigma, ""))
@@ -214,11 +223,13 @@ def resolve(design: Design, priors: PriorSetting = "default") -> Priors:
     given = _given(design, priors)
     has_slopes = "Intercept" in design.fixed and len(design.fixed) > 1
     centred = has_slopes and given.first("Intercept") is None
+    below = lower_columns(design.origins)
+    change = centring(design.X, below) if centred else None
+    columns = design.X if change is None else design.X @ change
     return Priors(
         fixed=design.fixed,
-        beta=tuple(_beta_prior(design, given, j) for j in range(len(design.fixed))),
-        centred=centred,
-        centres=_centres(design.X, (centred and name != "Intercept" for name in design.fixed)),
+        beta=tuple(_beta_prior(design, given, columns, j) for j in range(len(design.fixed))),
+        change=change,
         sigma=given.first("sigma") or _default_sigma(design),
         terms=tuple(_term_priors(design, given, term) for term in design.terms),
     )
@@ -321,12 +332,12 @@ _FOR = {
 # Who gets which prior
 
 
-def _beta_prior(design: Design, given: _Given, j: int) -> Prior:
+def _beta_prior(design: Design, given: _Given, columns: NDArray[np.float64], j: int) -> Prior:
     name = design.fixed[j]
     own = () if given.targets[name] != _Target("coefficient") else (name,)
     general: tuple[str | tuple[str, ...], ...] = (("beta", name), "beta")
     places = own if name == "Intercept" else (*own, *general)
-    return given.first(*places) or _default_beta(design, j)
+    return given.first(*places) or _default_beta(design, columns, j)
 
 
 def _term_priors(design: Design, given: _Given, term: RandomTerm) -> TermPriors:
@@ -337,13 +348,20 @@ def _term_priors(design: Design, given: _Given, term: RandomTerm) -> TermPriors:
     corr = given.first(f"corr_{label}", "corr") if _has_corr(term) else None
     centred = _can_centre(term) and not any([*sds, corr])
     far = _can_centre(term) and not centred
+    below = [
+        lower if numeric else ()
+        for lower, numeric in zip(lower_columns(term.origins), term.numeric, strict=True)
+    ]
+    change = centring(term.columns, below) if centred else None
+    columns = term.columns if change is None else term.columns @ change
     return TermPriors(
         label=label,
         coefs=term.coefs,
-        sd=tuple(sd or _default_sd(design, term, j, far=far) for j, sd in enumerate(sds)),
+        sd=tuple(
+            sd or _default_sd(design, term, columns, j, far=far) for j, sd in enumerate(sds)
+        ),
         corr=_lkj(corr) if _has_corr(term) else None,
-        centred=centred,
-        centres=_centres(term.columns, (centred and numeric for numeric in term.numeric)),
+        change=change,
     )
 
 
@@ -359,30 +377,67 @@ def _can_centre(term: RandomTerm) -> bool:
     return _has_corr(term) and "Intercept" in term.coefs and any(term.numeric)
 
 
-def _centres(columns: NDArray[np.float64], which: Iterable[bool]) -> tuple[float, ...]:
-    return tuple(
-        float(column.mean()) if wanted else 0.0
-        for column, wanted in zip(columns.T, which, strict=True)
-    )
+# Centring: of each column, what is left by those that it is made of
+
+
+def lower_columns(origins: Sequence[Origin]) -> list[tuple[int, ...]]:
+    """Return for each column the earlier ones of other terms that use no other variables.
+
+    For `x` that is the intercept; for `a:b` also `a` and `b`, for `I(x^2)` also `x`.
+    """
+    return [
+        tuple(
+            i
+            for i, other in enumerate(origins[:j])
+            if other.term != own.term and other.variables <= own.variables
+        )
+        for j, own in enumerate(origins)
+    ]
+
+
+def centring(columns: NDArray[np.float64], below: Sequence[tuple[int, ...]]) -> NDArray[np.float64]:
+    """Return the matrix (k, k) that leaves of each column its residual from the lower ones.
+
+    With it `columns @ change` are the centred columns, and `change` turns their coefficients
+    into those of the columns. Neither the origin of a variable nor its unit changes the
+    residuals by more than a factor.
+    """
+    change = np.eye(columns.shape[1])
+    size = np.linalg.norm(columns, axis=0)
+    scaled = columns / np.where(size > 0, size, 1.0)
+    for j, lower in enumerate(map(list, below)):
+        share = np.linalg.lstsq(scaled[:, lower], scaled[:, j], rcond=None)[0]
+        change[lower, j] = -share * size[j] / size[lower]
+    return change
+
+
+def moved_coefs(names: Sequence[str], change: Change) -> tuple[str, ...]:
+    """Return the coefficients that are not the same at centred columns."""
+    if change is None:
+        return ()
+    moved = np.abs(change - np.eye(len(names))).sum(axis=1) > 0
+    return tuple(name for name, is_moved in zip(names, moved, strict=True) if is_moved)
 
 
 # The default scales
 
 
-def _default_beta(design: Design, j: int) -> Normal:
+def _default_beta(design: Design, columns: NDArray[np.float64], j: int) -> Normal:
     scale = 2.5 * _response_scale(design)
     if design.fixed[j] == "Intercept":
         return Normal(float(np.mean(design.y - design.offset)), scale)
-    return Normal(0, scale / _column_scale(design.X[:, j], numeric=design.numeric[j]))
+    return Normal(0, scale / _column_scale(columns[:, j], numeric=design.numeric[j]))
 
 
 def _default_sigma(design: Design) -> HalfStudentT:
     return HalfStudentT(3, _response_scale(design) * math.sqrt(design.weights.mean()))
 
 
-def _default_sd(design: Design, term: RandomTerm, j: int, *, far: bool) -> HalfStudentT:
+def _default_sd(
+    design: Design, term: RandomTerm, columns: NDArray[np.float64], j: int, *, far: bool
+) -> HalfStudentT:
     """Return the default, for an intercept at zero predictors as wide as slopes make it there."""
-    column_scale = _column_scale(term.columns[:, j], numeric=term.numeric[j])
+    column_scale = _column_scale(columns[:, j], numeric=term.numeric[j])
     scale = _response_scale(design) / column_scale
     if far and term.coefs[j] == "Intercept":
         measured = term.columns[:, list(term.numeric)]
