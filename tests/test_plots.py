@@ -12,6 +12,8 @@ import pytest
 
 mpl.use("Agg")
 
+import itertools
+
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PathCollection
@@ -198,7 +200,7 @@ def test_level_names_do_not_overlap() -> None:
     (axes,) = caterpillar(many(60))
     axes.figure.draw_without_rendering()
     boxes = [label.get_window_extent() for label in axes.get_yticklabels()]
-    assert all(low.y1 <= high.y0 for low, high in zip(boxes[:-1], boxes[1:], strict=True))
+    assert all(low.y1 <= high.y0 for low, high in itertools.pairwise(boxes))
 
 
 def test_a_new_figure_grows_with_the_levels() -> None:
