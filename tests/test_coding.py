@@ -318,7 +318,8 @@ def test_no_two_columns_have_one_name(text, columns, name):
 @pytest.mark.parametrize("text", ["Intercept", "0 + Intercept", "x:Intercept"])
 def test_the_name_of_the_intercept_is_taken(text):
     assert refusal(text, random_frame(1).assign(Intercept=2.0)) == (
-        "a predictor cannot be called `Intercept`, which is the intercept's name: rename the column."
+        "a predictor cannot be called `Intercept`, which is the intercept's name: "
+        "rename the column."
     )
 
 

@@ -357,9 +357,7 @@ def _term_priors(design: Design, given: _Given, term: RandomTerm) -> TermPriors:
     return TermPriors(
         label=label,
         coefs=term.coefs,
-        sd=tuple(
-            sd or _default_sd(design, term, columns, j, far=far) for j, sd in enumerate(sds)
-        ),
+        sd=tuple(sd or _default_sd(design, term, columns, j, far=far) for j, sd in enumerate(sds)),
         corr=_lkj(corr) if _has_corr(term) else None,
         change=change,
     )
