@@ -105,6 +105,13 @@ def test_large_whole_numbers_are_not_merged_as_labels(name):
     assert term.codes.tolist() == [2, 3, 0, 1] * 6
 
 
+@pytest.mark.parametrize("library", [pl.DataFrame, pa.table])
+def test_large_whole_numbers_beside_missing_ones_are_not_merged_either(library):
+    data = {"y": [1.0, 2, 3, 4], "g": [2**60 + 1, None, 2**60 + 2, 5]}
+    (term,) = designed("y ~ (1 | g)", library(data)).terms
+    assert term.levels.tolist() == [5, 2**60 + 1, 2**60 + 2]
+
+
 def test_a_polars_categorical_is_ordered_by_its_names_whatever_was_seen_before():
     pl.Series(["zz", "v"], dtype=pl.Categorical)
     frame = pl.DataFrame(

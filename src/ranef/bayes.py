@@ -19,10 +19,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ranef import distributions
+from ranef.centring import moved_coefs
 from ranef.design import Design, RandomTerm
 from ranef.distributions import LKJ, Gamma, HalfNormal, InverseGamma, Prior
 from ranef.errors import FitError
-from ranef.priors import AT_MEAN, PriorRow, Priors, TermPriors, moved_coefs
+from ranef.priors import AT_MEAN, PriorRow, Priors, TermPriors
 
 if TYPE_CHECKING:
     import pymc as pm

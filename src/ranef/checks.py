@@ -57,7 +57,8 @@ def check_identified(design: Design) -> None:
     root = np.sqrt(design.weights)
     y = (design.y - design.offset) * root
     left = y - (design.X * root[:, None]) @ _least_squares(design.X * root[:, None], y)
-    if np.linalg.norm(left) <= 1e-12 * np.linalg.norm(y):
+    rounding = 8 * np.finfo(np.float64).eps * np.linalg.norm(y)
+    if np.linalg.norm(left) <= max(rounding, 1e-12 * np.linalg.norm(y - y.mean())):
         message = f"the fixed effects fit the response `{design.response}` exactly: there is no "
         raise DataError(message + "residual variation to model.")
 

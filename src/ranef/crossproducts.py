@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from scipy import linalg, sparse
 
 from ranef.covariance import Shape
-from ranef.design import Codes, Design, RandomTerm
+from ranef.design import Design, RandomTerm
+from ranef.factors import Codes
 
 Array = NDArray[np.float64]
 

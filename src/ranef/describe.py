@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.crossproducts import is_nested
-from ranef.design import Design, Factor, RandomTerm, independent_columns
+from ranef.design import Design, RandomTerm, independent_columns
+from ranef.factors import Factor
 from ranef.families import Family
 from ranef.priors import PriorRow
 from ranef.tables import indented, wrapped

@@ -17,37 +17,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from ranef.coding import Columns, Origin, code
 from ranef.errors import DataError, FormulaError, listed
+from ranef.factors import Codes, Factor, combined
 from ranef.formula import Formula, RandomPart
 from ranef.frames import complete_rows, open_frame
 from ranef.transforms import Interpreter, Memory
 
 Array = NDArray[np.float64]
-Codes = NDArray[np.int64]
 Functions = Mapping[str, Callable[..., Any]]
 
 RANK_TOLERANCE = 1e-7  # of a column's length, as R's lm and lme4
-
-
-@dataclass(frozen=True, eq=False)
-class Factor:
-    """A grouping factor: the level of each row.
-
-    Attributes
-    ----------
-    name : str
-        As lme4 names it: `Subject`, `cask:batch` for `batch/cask`.
-    levels : pandas.Index
-        Labels of the m levels that occur.
-    codes : ndarray of int, shape (n,)
-        The level of each row; -1 for a level that was not there when the design was built.
-    parts : tuple of Factor
-        The factors that are combined; empty for a plain one.
-    """
-
-    name: str
-    levels: pd.Index[Any]
-    codes: Codes
-    parts: tuple[Factor, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -428,31 +406,4 @@ def _grouping(interpreter: Interpreter, part: RandomPart, old: RandomTerm | None
     parts = tuple(Factor(name, c.levels, c.codes) for name, c in coded)
     if len(parts) == 1:
         return parts[0]
-    return _combined(part.factor, parts, None if old is None else old.levels)
-
-
-def _combined(name: str, parts: tuple[Factor, ...], levels: pd.Index[Any] | None) -> Factor:
-    """Combine factors: the levels are the combinations that occur, the first part slowest."""
-    codes = _joint([p.codes for p in parts])
-    _, first = np.unique(codes, return_index=True)
-    texts = [np.array([str(v) for v in p.levels], dtype=object)[p.codes[first]] for p in parts]
-    labels = [":".join(words) for words in zip(*texts, strict=True)]
-    found = pd.Index(labels, dtype=object)
-    unseen = np.any([p.codes < 0 for p in parts], axis=0)
-    if levels is None:
-        if not found.is_unique:
-            twice = found[found.duplicated()][0]
-            message = f"two combinations of `{name}` would both be called `{twice}`: "
-            raise DataError(message + "rename the labels.")
-        return Factor(name, found, codes, parts)
-    known = levels.get_indexer(found)[codes]
-    return Factor(name, levels, np.where(unseen, -1, known).astype(np.int64), parts)
-
-
-def _joint(parts: Sequence[Codes]) -> Codes:
-    """Return a number for every combination of codes that occurs, the first code slowest."""
-    joint = np.zeros_like(parts[0])
-    for codes in parts:  # numbered afresh each time, so that no product overflows
-        joint = joint * (codes.max(initial=0) + 2) + codes + 1
-        joint = np.unique(joint, return_inverse=True)[1].astype(np.int64)
-    return joint
+    return combined(part.factor, parts, None if old is None else old.levels)

@@ -1,8 +1,11 @@
-"""Columns of a data frame as numbers or as factors: types, levels and their order, codes."""
+"""Columns of a data frame as numbers or as factors: types, levels and their order, codes.
+
+A `Categorical` is a factor as a predictor, to be coded; a `Factor` groups random effects.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +14,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ranef.errors import DataError
+
+Codes = NDArray[np.int64]
 
 _NUMBERS = {"integer", "floating", "mixed-integer-float", "decimal", "boolean"}
 _EXACT = 2**53  # whole numbers up to here are themselves as floats
@@ -113,3 +118,52 @@ def sorted_levels(series: pd.Series[Any]) -> pd.Index[Any]:
 def _whole(values: NDArray[Any]) -> bool:
     exact = float(np.abs(values).max(initial=0)) < _EXACT
     return bool(exact and (values == np.round(values)).all())
+
+
+@dataclass(frozen=True, eq=False)
+class Factor:
+    """A grouping factor: the level of each row.
+
+    Attributes
+    ----------
+    name : str
+        As lme4 names it: `Subject`, `cask:batch` for `batch/cask`.
+    levels : pandas.Index
+        Labels of the m levels that occur.
+    codes : ndarray of int, shape (n,)
+        The level of each row; -1 for a level that was not there when the design was built.
+    parts : tuple of Factor
+        The factors that are combined; empty for a plain one.
+    """
+
+    name: str
+    levels: pd.Index[Any]
+    codes: Codes
+    parts: tuple[Factor, ...] = ()
+
+
+def combined(name: str, parts: tuple[Factor, ...], levels: pd.Index[Any] | None) -> Factor:
+    """Combine factors: the levels are the combinations that occur, the first part slowest."""
+    codes = _joint([p.codes for p in parts])
+    _, first = np.unique(codes, return_index=True)
+    texts = [np.array([str(v) for v in p.levels], dtype=object)[p.codes[first]] for p in parts]
+    labels = [":".join(words) for words in zip(*texts, strict=True)]
+    found = pd.Index(labels, dtype=object)
+    unseen = np.any([p.codes < 0 for p in parts], axis=0)
+    if levels is None:
+        if not found.is_unique:
+            twice = found[found.duplicated()][0]
+            message = f"two combinations of `{name}` would both be called `{twice}`: "
+            raise DataError(message + "rename the labels.")
+        return Factor(name, found, codes, parts)
+    known = levels.get_indexer(found)[codes]
+    return Factor(name, levels, np.where(unseen, -1, known).astype(np.int64), parts)
+
+
+def _joint(parts: Sequence[Codes]) -> Codes:
+    """Return a number for every combination of codes that occurs, the first code slowest."""
+    joint = np.zeros_like(parts[0])
+    for codes in parts:  # numbered afresh each time, so that no product overflows
+        joint = joint * (codes.max(initial=0) + 2) + codes + 1
+        joint = np.unique(joint, return_inverse=True)[1].astype(np.int64)
+    return joint

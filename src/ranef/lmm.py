@@ -25,7 +25,7 @@ from scipy import sparse
 from scipy.linalg import blas, lapack
 
 from ranef.crossproducts import CrossProducts, SparseRows
-from ranef.design import Codes
+from ranef.factors import Codes
 
 Array = NDArray[np.float64]
 

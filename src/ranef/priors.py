@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.coding import Origin
+from ranef.centring import Change, centring, lower_columns, moved_coefs
 from ranef.design import Design, RandomTerm
 from ranef.distributions import (
     LKJ,
@@ -58,7 +58,6 @@ __all__ = [
 _PRINTED = re.compile(r"(?P<parameter>[^\[]+)\[(?P<coef>.+)\]")  # as in print(model)
 AT_MEAN = "at the mean of the predictors"
 
-type Change = NDArray[np.float64] | None
 type PriorSetting = str | Mapping[str, Prior | Mapping[str, Prior]]
 
 
@@ -373,48 +372,6 @@ def _has_corr(term: RandomTerm) -> bool:
 
 def _can_centre(term: RandomTerm) -> bool:
     return _has_corr(term) and "Intercept" in term.coefs and any(term.numeric)
-
-
-# Centring: of each column, what is left by those that it is made of
-
-
-def lower_columns(origins: Sequence[Origin]) -> list[tuple[int, ...]]:
-    """Return for each column the earlier ones of other terms that use no other variables.
-
-    For `x` that is the intercept; for `a:b` also `a` and `b`, for `I(x^2)` also `x`.
-    """
-    return [
-        tuple(
-            i
-            for i, other in enumerate(origins[:j])
-            if other.term != own.term and other.variables <= own.variables
-        )
-        for j, own in enumerate(origins)
-    ]
-
-
-def centring(columns: NDArray[np.float64], below: Sequence[tuple[int, ...]]) -> NDArray[np.float64]:
-    """Return the matrix (k, k) that leaves of each column its residual from the lower ones.
-
-    With it `columns @ change` are the centred columns, and `change` turns their coefficients
-    into those of the columns. Neither the origin of a variable nor its unit changes the
-    residuals by more than a factor.
-    """
-    change = np.eye(columns.shape[1])
-    size = np.linalg.norm(columns, axis=0)
-    scaled = columns / np.where(size > 0, size, 1.0)
-    for j, lower in enumerate(map(list, below)):
-        share = np.linalg.lstsq(scaled[:, lower], scaled[:, j], rcond=None)[0]
-        change[lower, j] = -share * size[j] / size[lower]
-    return change
-
-
-def moved_coefs(names: Sequence[str], change: Change) -> tuple[str, ...]:
-    """Return the coefficients that are not the same at centred columns."""
-    if change is None:
-        return ()
-    moved = np.abs(change - np.eye(len(names))).sum(axis=1) > 0
-    return tuple(name for name, is_moved in zip(names, moved, strict=True) if is_moved)
 
 
 # The default scales
