@@ -92,9 +92,8 @@ def test_no_point_is_evaluated_twice():
 
 
 def test_the_trace_starts_at_the_start_and_ends_at_the_end():
-    steps = []
-    found = minimize(rosenbrock, np.array([-1.2, 1.0]), on_step=steps.append)
-    assert tuple(steps) == found.trace
+    found = minimize(rosenbrock, np.array([-1.2, 1.0]))
+    steps = found.trace
     np.testing.assert_array_equal(steps[0].x, [-1.2, 1.0])
     np.testing.assert_array_equal(steps[-1].x, found.x)
     assert [s.value for s in steps] == sorted((s.value for s in steps), reverse=True)

@@ -16,6 +16,7 @@ from ranef.crossproducts import CrossProducts, cross_products
 from ranef.describe import describe
 from ranef.design import Design, build_design, full_rank
 from ranef.errors import ConvergenceWarning, FitError, suggestion, warn
+from ranef.estimates import Estimate
 from ranef.families import Family, find_family
 from ranef.formula import read_formula
 from ranef.pointfit import PointFit
@@ -214,9 +215,9 @@ class Model:
         cross = self._cross_products
         if method == "reml":
             checks.check_not_spanned(self._estimable, cross)
-        estimate = reml.estimate(
-            cross, reml=method == "reml", on_step=_print_step if verbose else None
-        )
+        estimate = reml.estimate(cross, reml=method == "reml")
+        if verbose:
+            _print_trace(estimate)
         if not estimate.convergence.ok:
             checks.check_residual(self._estimable, estimate.sigma)
             warn(estimate.convergence.value, ConvergenceWarning)
@@ -284,5 +285,6 @@ def _check_options(method: str, options: Mapping[str, object], known: list[str])
             raise FitError(f"fit({method!r}) has no option `{option}`. {hint}")
 
 
-def _print_step(value: float, theta: np.ndarray) -> None:
-    print(f"{value:14.6f}  {'  '.join(f'{t:.6f}' for t in theta)}")  # noqa: T201 -- verbose=True
+def _print_trace(estimate: Estimate) -> None:
+    for value, theta in estimate.trace:
+        print(f"{value:14.6f}  {'  '.join(f'{t:.6f}' for t in theta)}")  # noqa: T201 -- verbose=True

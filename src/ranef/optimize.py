@@ -71,7 +71,6 @@ class _Counter:
     """Calls an objective, never twice at a point; keeps the accepted steps."""
 
     objective: Objective
-    on_step: Callable[[Step], None] | None
     known: dict[bytes, tuple[float, Array]] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)
 
@@ -82,10 +81,7 @@ class _Counter:
         return self.known[key]
 
     def accept(self, value: float, x: Array) -> None:
-        step = Step(value, np.array(x))
-        self.steps.append(step)
-        if self.on_step is not None:
-            self.on_step(step)
+        self.steps.append(Step(value, np.array(x)))
 
 
 def minimize(
@@ -93,7 +89,6 @@ def minimize(
     start: Array,
     *,
     simplify: Callable[[Array], Array] | None = None,
-    on_step: Callable[[Step], None] | None = None,
     max_iterations: int = 1000,
 ) -> Optimum:
     """Minimise a smooth function.
@@ -106,8 +101,6 @@ def minimize(
     simplify : callable, optional
         Point to a nearby point that would be nicer (with exact zeros, say). It is taken where it
         is a minimum too.
-    on_step : callable, optional
-        Called with every `Step` that is taken; one that is taken back later is not in `trace`.
     max_iterations : int
 
     Returns
@@ -121,7 +114,7 @@ def minimize(
     >>> minimize(bowl, np.zeros(2)).x
     array([1., 1.])
     """
-    count = _Counter(objective, on_step)
+    count = _Counter(objective)
     x = np.array(start, dtype=np.float64)
     count.accept(count(x)[0], x)
     if not len(x):

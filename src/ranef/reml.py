@@ -7,8 +7,6 @@ stationary point, and the sign of the curvature there says whether it is a minim
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -27,38 +25,27 @@ FEW_ROWS = 100  # up to which several starts are tried
 SINGULAR = 1e-4  # a relative sd that counts as zero, as lme4's isSingular
 
 
-def estimate(
-    cross: CrossProducts, *, reml: bool, on_step: Callable[[float, Array], None] | None = None
-) -> Estimate:
+def estimate(cross: CrossProducts, *, reml: bool) -> Estimate:
     """Minimise the profiled deviance (ML) or the REML criterion.
 
-    Parameters
-    ----------
-    cross : CrossProducts
-    reml : bool
-    on_step : callable, optional
-        Called with the objective and theta (on the user's scale) at each accepted step.
+    Starts from the moments of the data; with few rows, where the criterion can have several
+    minima, from two larger covariances too, and keeps the lowest.
     """
     shapes = cross.shapes
-
-    def report(step: Step) -> None:
-        if on_step is not None:
-            on_step(*_on_users_scale(cross, step))
 
     def best_from(start: Array) -> Optimum:
         return minimize(
             lambda x: criterion(cross, factors(x, shapes), reml=reml),
             start,
             simplify=lambda x: pack([_simplest(f) for f in factors(x, shapes)], shapes),
-            on_step=report,
         )
 
     with threads_for(len(cross.rest)):
-        optimum = best_from(moment_start(cross))
-        if cross.n <= FEW_ROWS and len(optimum.x):  # few data can have several optima
+        starts = [moment_start(cross)]
+        if cross.n <= FEW_ROWS and shapes:
             identity = pack([np.eye(s.k) for s in shapes], shapes)
-            others = [best_from(scale * identity) for scale in (1.0, 3.0)]
-            optimum = min([optimum, *others], key=lambda found: round(found.value, 9))
+            starts += [identity, 3 * identity]
+        optimum = min(map(best_from, starts), key=lambda found: round(found.value, 9))
         return at_optimum(cross, optimum, reml=reml)
 
 
