@@ -12,7 +12,7 @@ import pytest
 from ranef.datasets import list_datasets, load_dataset
 from ranef.errors import DataError
 
-NAMES = list(list_datasets().index)
+NAMES = list_datasets()
 FOLDER = files("ranef") / "data"
 REFERENCE = Path(__file__).parent / "reference"
 NUMERIC = {
@@ -42,7 +42,7 @@ def test_a_data_set_is_its_file(name: str) -> None:
     with (FOLDER / f"{name}.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     frame = load_dataset(name)
-    assert len(frame) == len(rows) == list_datasets().loc[name, "rows"]
+    assert len(frame) == len(rows)
     assert list(frame.columns) == list(rows[0])
     assert not frame.isna().any(axis=None)
     for column in frame:
@@ -127,11 +127,12 @@ def test_a_name_like_no_other_is_answered_with_the_list() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_printed_tables_say_the_same(name: str) -> None:
-    row = list_datasets().loc[name]
-    pattern = rf"^ *{name} +{row['rows']} {re.escape(row['source'])}"
+    frame = load_dataset(name)
+    source = frame.attrs["source"]
+    pattern = rf"^ *{name} +{len(frame)} {re.escape(source)}"
     assert re.search(pattern, str(load_dataset.__doc__), re.MULTILINE)
     readme = (FOLDER / "README.md").read_text(encoding="utf-8").splitlines()
-    line = next(x for x in readme if x.startswith(f"| `{name}.csv` | {row['rows']} |"))
-    author, year = re.match(r"(\w+).*\((\d{4})\)", row["source"]).groups()
+    line = next(x for x in readme if x.startswith(f"| `{name}.csv` | {len(frame)} |"))
+    author, year = re.match(r"(\w+).*\((\d{4})\)", source).groups()
     assert author in line
     assert year in line

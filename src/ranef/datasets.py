@@ -20,7 +20,6 @@ class _Dataset:
     """What is known of a data set; a factor's levels only where they are not in sorted order."""
 
     name: str
-    rows: int
     what: str
     source: str
     factors: tuple[str, ...]
@@ -31,49 +30,42 @@ class _Dataset:
 _DATASETS = (
     _Dataset(
         name="Dyestuff",
-        rows=30,
         what="yield of dyestuff, five preparations of six batches",
         source="Davies & Goldsmith (1972), sec. 6.4",
         factors=("Batch",),
     ),
     _Dataset(
         name="Dyestuff2",
-        rows=30,
         what="as Dyestuff, constructed to have no variance between batches",
         source="Box & Tiao (1973), sec. 5.1.2",
         factors=("Batch",),
     ),
     _Dataset(
         name="Penicillin",
-        rows=144,
         what="zones of growth inhibition, 24 plates crossed with 6 samples",
         source="Davies & Goldsmith (1972), sec. 6.6",
         factors=("plate", "sample"),
     ),
     _Dataset(
         name="Pastes",
-        rows=60,
         what="strength of a paste, casks nested in batches",
         source="Davies & Goldsmith (1972), sec. 6.5",
         factors=("batch", "cask", "sample"),
     ),
     _Dataset(
         name="sleepstudy",
-        rows=180,
         what="reaction times of 18 subjects over ten days with little sleep",
         source="Belenky et al. (2003)",
         factors=("Subject",),
     ),
     _Dataset(
         name="cbpp",
-        rows=56,
         what="new cases of bovine pleuropneumonia in 15 herds and 4 quarters",
         source="Lesnoff et al. (2004)",
         factors=("herd", "period"),
     ),
     _Dataset(
         name="cake",
-        rows=270,
         what="breaking angle of cakes, split plot: 3 recipes, 6 temperatures",
         source="Cook (1938)",
         factors=("replicate", "recipe", "temperature"),
@@ -81,7 +73,6 @@ _DATASETS = (
     ),
     _Dataset(
         name="ScotsSec",
-        rows=3435,
         what="attainment of pupils, primary crossed with secondary schools",
         source="Paterson (1991)",
         factors=("primary", "sex", "second"),
@@ -89,7 +80,6 @@ _DATASETS = (
     ),
     _Dataset(
         name="Contraception",
-        rows=1934,
         what="use of contraception by women in 60 districts of Bangladesh",
         source="Steele, Diamond & Amin (1996)",
         factors=("woman", "district", "use", "livch", "urban"),
@@ -97,21 +87,18 @@ _DATASETS = (
     ),
     _Dataset(
         name="Orthodont",
-        rows=108,
         what="a facial distance of 27 children at ages 8, 10, 12 and 14",
         source="Potthoff & Roy (1964)",
         factors=("Subject", "Sex"),
     ),
     _Dataset(
         name="Machines",
-        rows=54,
         what="productivity of six workers, three times on each of three machines",
         source="Milliken & Johnson (1992), p. 285",
         factors=("Worker", "Machine"),
     ),
     _Dataset(
         name="Oats",
-        rows=72,
         what="yield of oats, split plot: 3 varieties, 4 amounts of nitrogen",
         source="Yates (1935)",
         factors=("Block", "Variety"),
@@ -119,27 +106,15 @@ _DATASETS = (
 )
 
 
-def list_datasets() -> pd.DataFrame:
-    """List the data sets.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Indexed by `name`, with the columns `rows`, `what` and `source`; `load_dataset` gives
-        the sources in full.
+def list_datasets() -> list[str]:
+    """Return the names of the data sets; `load_dataset` says what they are and where from.
 
     Examples
     --------
-    >>> list_datasets()["rows"].head(3)
-    name
-    Dyestuff       30
-    Dyestuff2      30
-    Penicillin    144
-    Name: rows, dtype: int64
+    >>> list_datasets()[:3]
+    ['Dyestuff', 'Dyestuff2', 'Penicillin']
     """
-    table = pd.DataFrame([(d.name, d.rows, d.what, d.source) for d in _DATASETS])
-    table.columns = pd.Index(["name", "rows", "what", "source"])
-    return table.set_index("name")
+    return [dataset.name for dataset in _DATASETS]
 
 
 def load_dataset(name: str) -> pd.DataFrame:
@@ -175,6 +150,7 @@ def load_dataset(name: str) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
+        Its `attrs` say `what` it is and its `source`.
 
     Raises
     ------
@@ -199,11 +175,15 @@ def load_dataset(name: str) -> pd.DataFrame:
     2  250.8006     2     308
     >>> list(sleep["Subject"].cat.categories[:3])
     ['308', '309', '310']
+    >>> sleep.attrs["source"]
+    'Belenky et al. (2003)'
     """
     record = _record(name)
     with (files("ranef") / "data" / f"{record.name}.csv").open(encoding="utf-8") as file:
         frame = pd.read_csv(file, dtype=dict.fromkeys(record.factors, str))
-    return frame.astype({column: _dtype(record, column, frame) for column in record.factors})
+    frame = frame.astype({column: _dtype(record, column, frame) for column in record.factors})
+    frame.attrs = {"name": record.name, "what": record.what, "source": record.source}
+    return frame
 
 
 def _record(name: str) -> _Dataset:
