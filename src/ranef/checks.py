@@ -32,14 +32,13 @@ def check_identified(design: Design) -> None:
     Raises
     ------
     DataError
-        If a factor has one level, a term as many random effects as there are rows, or X as many
-        columns as rows or a perfect fit.
+        If a factor has one level, a term dependent coefficients or as many random effects as
+        there are rows, or X as many columns as rows or a perfect fit.
     """
     n, p = design.X.shape
-    for term in design.terms:
-        _check_columns(term)
     remedy = 'a Bayesian fit, model.fit("mcmc"), can go on with its priors.'
     for term in design.terms:
+        _check_columns(term)
         if term.n_levels == 1:
             message = f"the grouping factor `{term.factor}` has one level only, "
             message += f"{listed(term.levels)}: no variance between levels can be estimated; "

@@ -45,11 +45,8 @@ class Optimum:
     ----------
     x : ndarray, shape (d,)
     value : float
-    gradient : ndarray, shape (d,)
-    hessian : ndarray, shape (d, d)
-        By differences of the gradient.
     decrement : float
-        g' H^-1 g, twice what one more Newton step would gain.
+        g' H^-1 g, twice what one more Newton step would gain; H by differences of g nearby.
     evaluations : int
         Calls of the objective.
     convergence : Convergence
@@ -58,8 +55,6 @@ class Optimum:
 
     x: Array
     value: float
-    gradient: Array
-    hessian: Array
     decrement: float
     evaluations: int
     convergence: Convergence
@@ -265,9 +260,7 @@ def _finished(count: _Counter, x: Array, hessian: Array, ended: Convergence) -> 
         ended = ended if ended is Convergence.MAX_ITERATIONS else Convergence.STALLED
     else:
         ended = Convergence.CONVERGED
-    return Optimum(
-        x, value, gradient, hessian, decrement, len(count.known), ended, tuple(count.steps)
-    )
+    return Optimum(x, value, decrement, len(count.known), ended, tuple(count.steps))
 
 
 def _decrement(gradient: Array, hessian: Array) -> float:
