@@ -1,15 +1,17 @@
-"""The Gaussian engine: profiled deviance, gradient, conditional modes and variances.
+"""The Gaussian engine: random effects eliminated, their derivatives, modes and variances.
 
 Everything is a pure function of the cross-products and the relative factors Lambda (one k x k
 matrix a term, in the basis of the cross-products). A term of the chain is *absorbed*: with
 V = R^-1 Lambda', R R' = I + Lambda' D Lambda, what remains is the cross-products of a model
-without it, A - (V C)'(V C). At the end a small dense problem is left, whose Cholesky factor gives
-the deviance. The derivatives with respect to the cross-products are carried back in the same way.
+without it, A - (V C)'(V C). At the end a small dense problem is left, whose random effects go by
+a Cholesky factor. So a model is *reduced* to log|Lambda'Z'WZ Lambda + I| and the cross-products of
+[X y] in the metric of V^-1; deviance, REML criterion and marginal density are functions of these
+two, and the derivatives of any such function are carried back in the same way.
 
 Notation: D, B, C are a level's cross-products with itself, with the later terms of the chain and
 with the rest; Y = Lambda (I + Lambda' D Lambda)^-1 Lambda'; N = I - D Y; a bar marks a
-derivative of the deviance. The *score* of a term is the derivative with respect to
-Lambda Lambda'. Nowhere is anything divided by Lambda, which may be singular.
+derivative. The *score* of a term is the derivative with respect to Lambda Lambda'. Nowhere is
+anything divided by Lambda, which may be singular.
 
 Source: Bates et al. (2015), *Journal of Statistical Software* 67(1), sections 3.4 and 5.4.
 """
@@ -65,18 +67,18 @@ class Factorized:
     ----------
     cross : CrossProducts
     Lambdas : list of ndarray, shape (k, k)
-        In the design's order, in the basis of the cross-products.
+        In the design's order, in the basis of the cross-products; any square root will do.
     chain : tuple of Absorbed
     S : ndarray, shape (w, w)
         Cross-products of the rest with the chain absorbed.
-    L : ndarray, shape (w - 1, w - 1)
-        Cholesky factor of the scaled rest without y.
-    v : ndarray, shape (w,)
-        (-b, -gamma, 1) of the rest: S v = what is left of the rest's columns' fit.
-    logdet_z, logdet_x : float
-        log|L_Z|^2 and log|L_X|^2.
-    r2 : float
-        The penalised residual sum of squares.
+    L : ndarray, shape (q, q)
+        Cholesky factor of M = T'ST + I, the scaled random effects of the rest.
+    H : ndarray, shape (q, p + 1)
+        M^-1 T'S, the scaled random effects fitted to each column of [X y].
+    reduced : ndarray, shape (p + 1, p + 1)
+        [X y]' V^-1 [X y] with V = W^-1 + Z Lambda Lambda' Z'.
+    logdet : float
+        log|Lambda'Z'WZ Lambda + I| over all random effects.
     """
 
     cross: CrossProducts
@@ -84,24 +86,13 @@ class Factorized:
     chain: tuple[Absorbed, ...]
     S: Array
     L: Array
-    v: Array
-    logdet_z: float
-    logdet_x: float
-    r2: float
-
-    def criterion(self, *, reml: bool) -> float:
-        """Return the profiled deviance, or REML criterion, with all constants.
-
-        Bates et al. (2015), eqs. 34 and 41, with prior weights.
-        """
-        cross = self.cross
-        nu = cross.n - cross.p if reml else cross.n
-        value = self.logdet_z + nu * (1 + np.log(2 * np.pi * self.r2 / nu)) - cross.log_weights
-        return float(value + self.logdet_x if reml else value)
+    H: Array
+    reduced: Array
+    logdet: float
 
 
 def factorize(cross: CrossProducts, Lambdas: Sequence[Array]) -> Factorized:
-    """Absorb the chain and factorise the rest.
+    """Eliminate all random effects: first the chain, then those of the rest.
 
     Raises
     ------
@@ -109,50 +100,56 @@ def factorize(cross: CrossProducts, Lambdas: Sequence[Array]) -> Factorized:
         If a matrix is not positive definite in floating point (Lambda is far too large).
     """
     chain, S, logdet = _absorb(cross, Lambdas)
-    M = _scaled(cross, S, Lambdas)
-    L, c = _cholesky(M[:-1, :-1]), M[:-1, -1]
-    half = _solve(L, c)
-    solution = _solve(L, half, transposed=True)
-    logs = 2 * np.log(np.diag(L))
     q = cross.q_rest
+    M = _scaled(cross, S, Lambdas)
+    L = _cholesky(M[:q, :q])
+    half = _solve(L, M[:q, q:])
     return Factorized(
         cross=cross,
         Lambdas=list(Lambdas),
         chain=chain,
         S=S,
         L=L,
-        v=np.append(-_times(cross, Lambdas, solution), 1.0),
-        logdet_z=logdet + float(logs[:q].sum()),
-        logdet_x=float(logs[q:].sum()) + 2 * float(np.log(np.abs(np.diag(cross.R))).sum()),
-        r2=float(M[-1, -1] - half @ half),
+        H=_solve(L, half, transposed=True),
+        reduced=M[q:, q:] - half.T @ half,
+        logdet=logdet + 2 * float(np.log(np.diag(L)).sum()),
     )
 
 
-def gradient(factorized: Factorized, *, reml: bool) -> list[Array]:
-    """Return the derivative of the criterion with respect to each Lambda.
+def gradient(factorized: Factorized, slope: Array) -> list[Array]:
+    """Return the derivative of logdet + g(reduced) with respect to each Lambda.
+
+    Parameters
+    ----------
+    factorized : Factorized
+    slope : ndarray, shape (p + 1, p + 1)
+        The derivative of g, symmetric.
 
     Returns
     -------
     list of ndarray, shape (k, k)
-        In the design's order; only the lower triangle (or the diagonal) is free.
+        In the design's order.
     """
-    cross, v = factorized.cross, factorized.v
-    size = cross.q_rest + cross.p if reml else cross.q_rest
-    weight = ((cross.n - cross.p) if reml else cross.n) / factorized.r2
-    inverse = _inverse(factorized.L, size)
-    found = _rest_gradient(factorized, inverse, weight)
-    bar = _bar(factorized, inverse) + weight * np.outer(v, v)
+    found, bar = _rest_gradient(factorized, slope)
     above: tuple[Array, Array] | None = None
     for stage in reversed(factorized.chain):
         found[stage.term] = 2 * _chain_score(stage, bar, above) @ factorized.Lambdas[stage.term]
         if stage is not factorized.chain[0]:
             above = _carry_back(stage, bar, above)
-    return [found[term] for term in range(len(cross.shapes))]
+    return [found[term] for term in range(len(factorized.cross.shapes))]
 
 
-def modes(factorized: Factorized) -> list[Array]:
-    """Return the conditional modes b of each term in the basis, shape (m, k)."""
-    cross, v = factorized.cross, factorized.v
+def modes(factorized: Factorized, gamma: Array) -> list[Array]:
+    """Return the conditional means b of each term in the basis, shape (m, k).
+
+    Parameters
+    ----------
+    factorized : Factorized
+    gamma : ndarray, shape (p,)
+        Coefficients of the columns of X in the basis; y is a least-squares residual there.
+    """
+    cross = factorized.cross
+    v = _contrast(factorized, gamma)
     found: list[Array] = [np.empty(0)] * len(cross.shapes)
     for term, place in cross.rest_terms:
         found[term] = -v[place].reshape(cross.n_levels[term], -1)
@@ -167,15 +164,20 @@ def modes(factorized: Factorized) -> list[Array]:
     return found
 
 
-def conditional_covariances(factorized: Factorized, *, fixed_known: bool = True) -> list[Array]:
-    """Return Lambda (M^-1)_ll Lambda' of every level, shape (m, k, k), term by term.
+def conditional_covariances(factorized: Factorized, gamma_cov: Array | None = None) -> list[Array]:
+    """Return the covariance of b over sigma^2 of every level, shape (m, k, k), term by term.
 
-    Times sigma^2 this is the covariance of b given y and theta; with `fixed_known` also given
-    beta, as lme4 reports it, else with beta integrated out under a flat prior.
+    Parameters
+    ----------
+    factorized : Factorized
+    gamma_cov : ndarray, shape (p, p), optional
+        The covariance of gamma over sigma^2; by default gamma is known, as lme4 reports it.
     """
     cross = factorized.cross
-    size = cross.q_rest if fixed_known else cross.q_rest + cross.p
-    bar = _bar(factorized, _inverse(factorized.L, size))
+    slope = np.zeros_like(factorized.reduced)
+    if gamma_cov is not None:
+        slope[:-1, :-1] = gamma_cov
+    bar = _bar(factorized, slope)[1]
     found: list[Array] = [np.empty(0)] * len(cross.shapes)
     for term, place in cross.rest_terms:
         found[term] = _diagonal_blocks(bar[place, place], cross.shapes[term].k)
@@ -186,17 +188,6 @@ def conditional_covariances(factorized: Factorized, *, fixed_known: bool = True)
         if stage is not factorized.chain[0]:
             above = _carry_back(stage, bar, above)
     return found
-
-
-def fixed_effects(factorized: Factorized) -> tuple[Array, Array]:
-    """Return beta, shape (p,), and its covariance over sigma^2, shape (p, p)."""
-    cross = factorized.cross
-    q, p = cross.q_rest, cross.p
-    if p == 0:
-        return np.empty(0), np.empty((0, 0))
-    beta = cross.beta_ols - _upper_solve(cross.R, factorized.v[q:-1])
-    root = _upper_solve(cross.R, _solve(factorized.L[q:, q:], np.eye(p)).T)
-    return beta, np.asarray(root @ root.T)
 
 
 # ------------------------------------------------------------------------ the chain, forward
@@ -314,36 +305,47 @@ def _inverse(L: Array, size: int) -> Array:
     return np.asarray(inverse)
 
 
-def _bar(factorized: Factorized, inverse: Array) -> Array:
-    """Return T M^-1 T' of the rest, zero where M^-1 is not given, shape (w, w)."""
-    cross, w, size = factorized.cross, len(factorized.S), len(inverse)
-    bar = np.zeros((w, w))
-    bar[:size, :size] = inverse
+def _contrast(factorized: Factorized, gamma: Array) -> Array:
+    """Return v = (-b, -gamma, 1) of the rest: S v is what is left of its columns' fit."""
+    cross, contrast = factorized.cross, np.append(-gamma, 1.0)
+    return np.append(-_times(cross, factorized.Lambdas, factorized.H @ contrast), contrast)
+
+
+def _bar(factorized: Factorized, slope: Array) -> tuple[Array, Array]:
+    """Return M-bar T' and T M-bar T', shape (w, w).
+
+    M-bar is the derivative of log|M_ZZ| + g(reduced) with respect to M = T'ST + I: the inverse of
+    M_ZZ, and `slope` seen through the elimination, (-H, I)' slope (-H, I).
+    """
+    cross, H, w, q = factorized.cross, factorized.H, len(factorized.S), len(factorized.L)
+    M_bar = np.empty((w, w))
+    M_bar[q:, q:] = slope
+    M_bar[:q, q:] = -H @ slope
+    M_bar[q:, :q] = M_bar[:q, q:].T
+    M_bar[:q, :q] = _inverse(factorized.L, q) - M_bar[:q, q:] @ H.T
+    for term, place in cross.rest_terms:
+        Lambda, k = factorized.Lambdas[term], cross.shapes[term].k
+        M_bar[:, place] = (M_bar[:, place].reshape(w, -1, k) @ Lambda.T).reshape(w, -1)
+    bar = M_bar.copy()
     for term, place in cross.rest_terms:
         Lambda, k = factorized.Lambdas[term], cross.shapes[term].k
         bar[place] = (Lambda @ bar[place].reshape(-1, k, w)).reshape(-1, w)
-        bar[:, place] = (bar[:, place].reshape(w, -1, k) @ Lambda.T).reshape(w, -1)
-    return bar
+    return M_bar, bar
 
 
-def _rest_gradient(factorized: Factorized, inverse: Array, weight: float) -> dict[int, Array]:
-    """Return 2 sum_l [S T M^-1 - weight S v (S v)' T]_ll for the terms of the rest.
+def _rest_gradient(factorized: Factorized, slope: Array) -> tuple[dict[int, Array], Array]:
+    """Return 2 sum_l [S T M-bar]_ll for the terms of the rest, and T M-bar T'.
 
-    As M^-1 is multiplied by S T, and not divided by T, a variance of zero is no exception.
+    As M-bar is multiplied by S T, and not divided by T, a variance of zero is no exception.
     """
-    cross, S, Lambdas = factorized.cross, factorized.S, factorized.Lambdas
-    size, found = len(inverse), {}
+    cross, S = factorized.cross, factorized.S
+    right, bar = _bar(factorized, slope)
+    found = {}
     for term, place in cross.rest_terms:
-        k = cross.shapes[term].k
-        ST = S[place, :size].copy()
-        for other, columns in cross.rest_terms:
-            part = ST[:, columns].reshape(len(ST), -1, cross.shapes[other].k)
-            ST[:, columns] = (part @ Lambdas[other]).reshape(len(ST), -1)
-        right = inverse[place].reshape(-1, k, size)
-        explained = np.tensordot(ST.reshape(-1, k, size), right, axes=([0, 2], [0, 2]))
-        residual = (S[place] @ factorized.v).reshape(-1, k)
-        found[term] = 2 * (explained - weight * residual.T @ residual @ Lambdas[term])
-    return found
+        blocks = (-1, cross.shapes[term].k, len(S))
+        left, rows = S[place].reshape(blocks), right[place].reshape(blocks)
+        found[term] = 2 * np.tensordot(left, rows, axes=([0, 2], [0, 2]))
+    return found, bar
 
 
 # ------------------------------------------------------------------------- small operations
@@ -422,7 +424,3 @@ def _solve(L: Array, right: Array, *, transposed: bool = False) -> Array:
     if right.ndim == 1:
         return np.asarray(blas.dtrsv(L, right, lower=1, trans=int(transposed)))
     return np.asarray(blas.dtrsm(1.0, L, right, lower=1, trans_a=int(transposed)))
-
-
-def _upper_solve(R: Array, right: Array) -> Array:
-    return _solve(R.T, right, transposed=True)

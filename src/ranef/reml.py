@@ -7,6 +7,8 @@ stationary point, and the sign of the curvature there says whether it is a minim
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -69,34 +71,77 @@ def criterion(cross: CrossProducts, Lambdas: list[Array], *, reml: bool) -> tupl
     with np.errstate(all="ignore"):
         try:
             factorized = lmm.factorize(cross, Lambdas)
+            profile = profiled(factorized, reml=reml)
         except np.linalg.LinAlgError:
             return nowhere
-        if not factorized.r2 > 0:
+        if not profile.r2 > 0:
             return nowhere
-        slopes = lmm.gradient(factorized, reml=reml)
-        return factorized.criterion(reml=reml), pack(slopes, cross.shapes)
+        return profile.value, pack(lmm.gradient(factorized, profile.slope), cross.shapes)
+
+
+@dataclass(frozen=True, eq=False)
+class Profile:
+    """The deviance or the REML criterion with beta and sigma at their optimum.
+
+    Attributes
+    ----------
+    value : float
+        With all constants: Bates et al. (2015), eqs. 34 and 41, with prior weights.
+    slope : ndarray, shape (p + 1, p + 1)
+        Its derivative with respect to the reduced cross-products.
+    gamma, gamma_cov : ndarray, shapes (p,) and (p, p)
+        Coefficients in the basis, and their covariance over sigma^2.
+    r2 : float
+        The penalised residual sum of squares.
+    """
+
+    value: float
+    slope: Array
+    gamma: Array
+    gamma_cov: Array
+    r2: float
+
+
+def profiled(factorized: lmm.Factorized, *, reml: bool) -> Profile:
+    """Profile beta and sigma out of the (restricted) likelihood."""
+    cross, K, c = factorized.cross, factorized.reduced[:-1, :-1], factorized.reduced[:-1, -1]
+    L = np.linalg.cholesky(K)
+    inverse = np.linalg.inv(L)
+    gamma_cov, half = inverse.T @ inverse, inverse @ c
+    gamma = inverse.T @ half
+    r2 = float(factorized.reduced[-1, -1] - half @ half)
+    nu = cross.n - cross.p if reml else cross.n
+    value = factorized.logdet + nu * (1 + np.log(2 * np.pi * r2 / nu)) - cross.log_weights
+    contrast = np.append(-gamma, 1.0)
+    slope = nu / r2 * np.outer(contrast, contrast)
+    if reml:
+        value += 2 * float(np.log(np.diag(L) * np.abs(np.diag(cross.R))).sum())
+        slope[:-1, :-1] += gamma_cov
+    return Profile(float(value), slope, gamma, gamma_cov, r2)
 
 
 def at_optimum(cross: CrossProducts, optimum: Optimum, *, reml: bool) -> Estimate:
     """Compute all estimates at the optimum of the criterion."""
     Lambdas = factors(optimum.x, cross.shapes)
     factorized = lmm.factorize(cross, Lambdas)
-    variance = factorized.r2 / (cross.n - cross.p if reml else cross.n)
-    beta, unscaled = lmm.fixed_effects(factorized)
+    profile = profiled(factorized, reml=reml)
+    variance = profile.r2 / (cross.n - cross.p if reml else cross.n)
+    to_users = np.linalg.inv(cross.R)
     inverses = [np.linalg.inv(T) for T in cross.bases]
     users = users_factors(cross, Lambdas)
     singular = tuple(_smallest_sd(f) < SINGULAR for f in Lambdas)
     converged = optimum.convergence
     if converged.ok and any(singular):
         converged = Convergence.SINGULAR
+    modes = lmm.modes(factorized, profile.gamma)
     covariances = lmm.conditional_covariances(factorized)
     return Estimate(
         theta=pack(users, cross.shapes),
         Lambdas=tuple(users),
-        beta=beta,
-        vcov=variance * unscaled,
+        beta=cross.beta_ols + to_users @ profile.gamma,
+        vcov=variance * to_users @ profile.gamma_cov @ to_users.T,
         sigma=float(np.sqrt(variance)),
-        b=tuple(b @ T.T for b, T in zip(lmm.modes(factorized), inverses, strict=True)),
+        b=tuple(b @ T.T for b, T in zip(modes, inverses, strict=True)),
         b_cov=tuple(variance * (T @ c @ T.T) for c, T in zip(covariances, inverses, strict=True)),
         objective=optimum.value,
         singular=singular,
