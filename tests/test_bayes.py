@@ -27,7 +27,9 @@ from ranef.errors import FitError
 from ranef.formula import read_formula
 from ranef.priors import (
     LKJ,
+    Constant,
     Exponential,
+    Flat,
     Gamma,
     HalfCauchy,
     HalfNormal,
@@ -36,6 +38,7 @@ from ranef.priors import (
     LogNormal,
     Normal,
     Prior,
+    Relative,
     StudentT,
     Uniform,
     resolve,
@@ -236,6 +239,46 @@ def test_each_record_means_its_density(record, frozen):
     assert float(density([1.5])) == pytest.approx(frozen.logpdf(1.5), rel=1e-8)
 
 
+def test_density_with_flat_known_and_relative_parameters():
+    made = design("y ~ x + v + (x + v || g) + (1 | h)", small_data())
+    given = {
+        "Intercept": Normal(1, 9),
+        "x": Flat(),
+        "v": Constant(0.5),
+        "sigma": Flat(),
+        "sd_g": {"Intercept": Relative(HalfNormal(2)), "x": Relative(Constant(3)), "v": Flat()},
+        "sd_h": Constant(0.8),
+    }
+    model = bayes.hierarchical(made, resolve(made, given))
+    sigma, ratio, flat = 1.3, 0.6, 0.7
+    z_g, z_h = np.random.default_rng(1).normal(size=(4, 3)), np.array([[0.2], [-1.0], [0.4]])
+    sd = np.array([ratio * sigma, 3 * sigma, flat])
+    wanted = normal(1, 9)(9.0) + stats.halfnorm(scale=2).logpdf(ratio)
+    wanted += normal(0, 1)(z_g).sum() + normal(0, 1)(z_h).sum()
+    wanted += log_likelihood(made, np.array([9.0, -0.3, 0.5]), [z_g * sd, z_h * 0.8], sigma)
+    values = {
+        "normal_beta": [9.0], "flat_beta": [-0.3], "sigma": sigma, "z_g": z_g, "z_h": z_h,
+        "halfnormal_relative_sd_g": [ratio], "flat_sd_g": [flat],
+    }  # fmt: skip
+    assert log_density(model, values) == pytest.approx(wanted, rel=1e-10)
+    assert log_density(model, values | {"flat_sd_g": [-flat]}) == -np.inf
+
+
+def test_relative_sds_of_a_correlated_term():
+    made = design("y ~ 1 + (x | g)", small_data())
+    given = {"Intercept": Flat(), "sigma": Constant(1.5), "sd": Relative(Exponential(2))}
+    model = bayes.hierarchical(made, resolve(made, given), centered=True)
+    ratio, rho = np.array([0.4, 1.1]), 0.3
+    sd = 1.5 * ratio
+    cov = np.outer(sd, sd) * [[1, rho], [rho, 1]]
+    b = np.random.default_rng(3).normal(size=(4, 2))
+    wanted = stats.expon(scale=2).logpdf(ratio).sum() + stats.beta(2, 2).logpdf((1 + rho) / 2)
+    wanted += stats.multivariate_normal(cov=cov).logpdf(b).sum()
+    wanted += log_likelihood(made, np.array([9.0]), [b], 1.5)
+    values = {"beta": [9.0], "relative_sd_g": ratio, "partial_corr_g": [(1 + rho) / 2], "b_g": b}
+    assert log_density(model, values) == pytest.approx(wanted, rel=1e-10)
+
+
 # Correlations
 
 
@@ -363,27 +406,6 @@ def test_rows_with_repeated_or_nested_labels_are_counted():
         assert model_of("y ~ x", frame).coords["obs"] == tuple(range(len(data)))
 
 
-@pytest.mark.parametrize(
-    ("index", "labels"),
-    [
-        (pd.Index([3, 1]), [3, 1]),
-        (pd.Index([0.5, 1.0]), [0.5, 1.0]),
-        (pd.Index(["b", "a"]), ["b", "a"]),
-        (pd.Index([True, False]), [True, False]),
-        (pd.CategoricalIndex(["b", "a"]), ["b", "a"]),
-        (pd.CategoricalIndex([2, 1]), [2, 1]),
-        (pd.Index([1, "a"]), ["1", "a"]),
-        (pd.interval_range(0, 2), ["(0, 1]", "(1, 2]"]),
-        (pd.period_range("2020-01", periods=2, freq="M"), ["2020-01", "2020-02"]),
-        (pd.date_range("2020-01-01", periods=2), list(pd.date_range("2020-01-01", periods=2))),
-        (pd.date_range("2020-01-01", periods=1, tz="UTC"), ["2020-01-01 00:00:00+00:00"]),
-    ],
-    ids=lambda value: type(value).__name__ if isinstance(value, pd.Index) else "",
-)
-def test_labels_are_the_users_where_nutpie_can_carry_them_and_else_text(index, labels):
-    assert list(bayes._labels(index)) == labels
-
-
 TAKEN = ["fixed", "obs", "beta", "sigma", "y", "chain", "draw", "sample", "g_coef", "sd_g"]
 
 
@@ -425,9 +447,20 @@ MIXED = {
         BRMS_PRIORS | {"x": LogNormal(0, 1)},
         MIXED,
         MIXED | {"Intercept": Uniform(0, 20), "sd_h": HalfCauchy(2)},
+        "flat",
+        "brms",
+        {"sigma": Constant(2), "x": Constant(0), "sd_g": Relative(HalfNormal(2))},
+        {
+            "beta": {"x": Flat(), "v": Constant(1)},
+            "sigma": Constant(2),
+            "sd_g": {"Intercept": Relative(Constant(2)), "x": Flat(), "v": Relative(Flat())},
+            "sd_h": Relative(Constant(0.5)),
+        },
     ],
-    ids=["default", "brms", "mixed", "mixed, at zero"],
-)
+    ids=[
+        "default", "as brms", "mixed", "mixed, at zero", "flat", "brms", "relative", "all kinds",
+    ],
+)  # fmt: skip
 @pytest.mark.parametrize("centered", [False, True])
 def test_the_table_read_from_the_model_is_the_one_of_the_records(priors, centered):
     data = small_data()
@@ -467,6 +500,21 @@ def test_mixed_priors_keep_the_order_of_the_coefficients():
 
 
 # Sampling
+
+
+def test_flat_known_and_relative_parameters_are_sampled():
+    given = {"base": "brms", "sigma": Constant(25), "Days": Constant(10)}
+    given["sd_Subject"] = {"Intercept": Relative(HalfNormal(1)), "Days": Constant(6)}
+    model = model_of("Reaction ~ Days + (Days | Subject)", load_dataset("sleepstudy"), given)
+    tree = bayes.sample(model, draws=200, tune=300, chains=2, seed=1, progressbar=False)
+    posterior = tree["posterior"]
+    assert list(posterior.data_vars) == [
+        "beta", "sigma", "b_Subject", "sd_Subject", "corr_Subject",
+    ]  # fmt: skip
+    assert set(posterior["sigma"].to_numpy().ravel()) == {25.0}
+    assert set(posterior["beta"].sel(fixed="Days").to_numpy().ravel()) == {10.0}
+    assert set(posterior["sd_Subject"].sel(Subject_coef="Days").to_numpy().ravel()) == {6.0}
+    assert 5 < posterior["sd_Subject"].sel(Subject_coef="Intercept").mean() < 50
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,8 @@ import pytest
 from ranef import priors
 from ranef.errors import FitError
 
+RELATIVE = "Relative: prior must be one of a positive number, such as HalfNormal(1)"
+
 
 @pytest.mark.parametrize(
     ("prior", "text", "positive"),
@@ -25,12 +27,24 @@ from ranef.errors import FitError
         (priors.Uniform(0, 1e6), "Uniform(0, 1e+06)", True),
         (priors.Uniform(-1, 1), "Uniform(-1, 1)", False),
         (priors.LKJ(2), "LKJ(2)", False),
+        (priors.Flat(), "Flat()", True),
+        (priors.Constant(2.5), "Constant(2.5)", True),
+        (priors.Constant(-1), "Constant(-1)", False),
+        (priors.Constant(0), "Constant(0)", False),
+        (priors.Relative(priors.HalfNormal(1)), "sigma * HalfNormal(1)", True),
+        (priors.Relative(priors.Constant(0.2)), "sigma * Constant(0.2)", True),
     ],
     ids=str,
 )
 def test_a_prior_is_written_with_four_digits_and_knows_its_sign(prior, text, positive):
     assert str(prior) == text
     assert prior.positive is positive
+
+
+def test_flat_priors_alone_are_improper():
+    flat = [priors.Flat(), priors.Relative(priors.Flat())]
+    rest = [priors.Relative(priors.HalfNormal(1)), priors.Constant(1), priors.Uniform(0, 1e9)]
+    assert [prior.proper for prior in [*flat, *rest]] == [False, False, True, True, True]
 
 
 def test_a_prior_is_a_value():
@@ -56,6 +70,20 @@ def test_a_prior_is_a_value():
         (
             lambda: priors.Uniform(1, 1),
             "Uniform: lower must be below upper, got lower=1, upper=1",
+        ),
+        (lambda: priors.HalfNormal(-1), "HalfNormal: sigma must be positive, got -1"),
+        (lambda: priors.HalfCauchy(0), "HalfCauchy: beta must be positive, got 0"),
+        (lambda: priors.HalfStudentT(3, -2), "HalfStudentT: sigma must be positive, got -2"),
+        (lambda: priors.InverseGamma(1, -2), "InverseGamma: beta must be positive, got -2"),
+        (lambda: priors.LogNormal(0, 0), "LogNormal: sigma must be positive, got 0"),
+        (lambda: priors.Constant(math.inf), "Constant: value must be a finite number, got inf"),
+        (lambda: priors.Constant("1"), "Constant: value must be a finite number, got '1'"),
+        (lambda: priors.Relative(1), f"{RELATIVE}, got 1"),
+        (lambda: priors.Relative(priors.Normal(0, 1)), f"{RELATIVE}, got Normal(0, 1)"),
+        (lambda: priors.Relative(priors.Constant(0)), f"{RELATIVE}, got Constant(0)"),
+        (
+            lambda: priors.Relative(priors.Relative(priors.HalfNormal(1))),
+            f"{RELATIVE}, got sigma * HalfNormal(1)",
         ),
     ],
 )

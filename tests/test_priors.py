@@ -12,11 +12,14 @@ from ranef.errors import DataError, FitError
 from ranef.formula import read_formula
 from ranef.priors import (
     LKJ,
+    Constant,
     Exponential,
+    Flat,
     Gamma,
     HalfNormal,
     HalfStudentT,
     Normal,
+    Relative,
     StudentT,
     Uniform,
     resolve,
@@ -281,14 +284,17 @@ def test_a_column_named_like_a_class_is_reached_through_beta():
 SDS = "HalfNormal, HalfStudentT, Exponential or Gamma"
 FOR_COEF = "give a prior such as Normal or StudentT."
 FOR_CORR = "give a prior such as LKJ."
-FOR_SD = f"which is a standard deviation; give a prior such as {SDS}."
+GIVE_SD = f"give a prior such as {SDS}."
+FOR_SD = f"which is a standard deviation; {GIVE_SD}"
+RATIO = "sigma * HalfNormal(1)"
+SETS = "Known names: `default`, `flat`, `boundary`, `brms`, `rstanarm`."
 MODEL = "`Intercept`, `Days`, `beta`, `sigma`, `sd`, `corr`, `sd_Subject`, `corr_Subject`"
 
 
 @pytest.mark.parametrize(
     ("priors", "message"),
     [
-        ("weak", "There are no priors named `weak`. Known names: `default`."),
+        ("weak", f"There are no priors named `weak`. {SETS}"),
         (3, "`priors` is a name or a dict from parameter to prior, got 3."),
         (
             {"days": Normal(0, 1)},
@@ -327,6 +333,26 @@ MODEL = "`Intercept`, `Days`, `beta`, `sigma`, `sd`, `corr`, `sd_Subject`, `corr
             f"priors: LKJ(2) does not fit `sigma`, {FOR_SD}",
         ),
         (
+            {"Days": Relative(HalfNormal(1))},
+            f"priors: {RATIO} does not fit `Days`, which is a coefficient; {FOR_COEF}",
+        ),
+        (
+            {"sigma": Relative(HalfNormal(1))},
+            f"priors: {RATIO} does not fit `sigma`, which is not relative to itself; {GIVE_SD}",
+        ),
+        (
+            {"sigma": Constant(-1)},
+            f"priors: Constant(-1) does not fit `sigma`, {FOR_SD}",
+        ),
+        (
+            {"sd_Subject": Constant(0)},
+            f"priors: Constant(0) does not fit `sd_Subject`, {FOR_SD}",
+        ),
+        (
+            {"corr": Flat()},
+            f"priors: Flat() does not fit `corr`, which is a correlation matrix; {FOR_CORR}",
+        ),
+        (
             {"Days": LKJ(2)},
             f"priors: LKJ(2) does not fit `Days`, which is a coefficient; {FOR_COEF}",
         ),
@@ -347,6 +373,35 @@ def test_a_key_that_reaches_nothing_is_refused(key):
     scalar = design("Reaction ~ 1 + (1 | Subject)", load_dataset("sleepstudy"))
     with pytest.raises(FitError, match=f"`{key}` is no parameter of this model"):
         resolve(scalar, {key: HalfNormal(1)})
+
+
+def test_known_relative_and_flat_parameters(sleep):
+    given = resolve(
+        sleep,
+        {
+            "Days": Constant(-3),
+            "sigma": Constant(1),
+            "sd": {"Intercept": Relative(Flat()), "Days": Constant(0.5)},
+        },
+    )
+    assert given.slopes == {"Days": Constant(-3)}
+    assert given.sigma == Constant(1)
+    assert given.terms[0].sd == (Relative(Flat()), Constant(0.5))
+    assert str(as_dict(given)["sd_Subject", "Intercept"]) == "sigma * Flat()"
+
+
+def test_a_prior_of_the_users_is_not_moved_by_products():
+    rng = np.random.default_rng(2)
+    data = pd.DataFrame({name: rng.normal(5, 1, 30) for name in ("y", "a", "b")})
+    made = design("y ~ a * b", data)
+    given = resolve(made, {"a": Constant(2)})
+    notes = {row.coef: row.note for row in given.rows() if row.parameter == "beta"}
+    assert notes == {"Intercept": AT_MEAN, "a": "", "b": AT_MEAN, "a:b": ""}
+    centred = made.X @ given.change
+    # the product is orthogonal to the intercept and b; a is not taken out of it
+    inner = centred[:, 3] @ made.X / np.linalg.norm(made.X, axis=0) / np.linalg.norm(centred[:, 3])
+    np.testing.assert_allclose(inner[[0, 2]], 0, atol=1e-9)
+    assert abs(inner[1]) > 1e-3
 
 
 def test_keys_can_be_as_the_model_prints_them(sleep):

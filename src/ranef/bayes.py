@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from functools import reduce
 from operator import add
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -20,9 +20,19 @@ from numpy.typing import NDArray
 
 from ranef import distributions
 from ranef.centring import moved_coefs
-from ranef.design import Design, RandomTerm
-from ranef.distributions import LKJ, Gamma, HalfNormal, InverseGamma, Prior
-from ranef.errors import FitError
+from ranef.design import Design
+from ranef.distributions import (
+    LKJ,
+    Constant,
+    Flat,
+    Gamma,
+    HalfNormal,
+    InverseGamma,
+    Prior,
+    Relative,
+)
+from ranef.naming import KINDS, Dims, coordinates
+from ranef.options import Sampling
 from ranef.priors import AT_MEAN, PriorRow, Priors, TermPriors
 
 if TYPE_CHECKING:
@@ -30,18 +40,12 @@ if TYPE_CHECKING:
     import xarray as xr
 
 type Variable = Any  # a PyTensor variable; PyMC's functions carry no types
-type Dims = tuple[str, str, str]  # of a term: levels, coefficients, coefficients again
 
-# Names of dimensions that PyMC, nutpie and ArviZ keep for themselves
-_RESERVED = ("chain", "draw", "sample", "__sample__", "unconstrained_parameter")
-_KINDS = "|".join(kind.__name__.lower() for kind in Prior.__subclasses__())
+_KINDS = "|".join(k.__name__.lower() for k in Prior.__subclasses__() if k is not Relative)
 _PARAMETER = re.compile(
-    rf"(?:(?:{_KINDS})_)?(?P<at_mean>at_mean_)?"
+    rf"(?:(?:{_KINDS})_)?(?P<relative>relative_)?(?P<at_mean>at_mean_)?"
     r"(?P<parameter>beta|sigma|sd_.*|partial_corr_.*)"
 )
-# What a posterior holds, by the first part of the name. b goes before sd because ArviZ 1.3 mixes
-# up the rows of `az.summary` where variables do not have their dimensions in one order.
-_KEPT = ("beta", "sigma", "b", "sd", "corr")
 
 
 def hierarchical(design: Design, priors: Priors, *, centered: bool = False) -> pm.Model:
@@ -65,19 +69,19 @@ def hierarchical(design: Design, priors: Priors, *, centered: bool = False) -> p
         `sd_<term>` (<term>_coef), `corr_<term>` (<term>_coef, <term>_coef_bis) if it is
         correlated, `b_<term>` (<term>, <term>_coef); and the observed `y` (obs). Where a prior
         holds at centred predictors, the random variables are `at_mean_beta`, `at_mean_sd_<term>`
-        and so on. Dimensions whose name is taken get underscores appended.
+        and so on; where one is of sd / sigma, `relative_sd_<term>`. Dimensions whose name is
+        taken get underscores appended.
     """
     import pymc as pm
 
-    dims = _term_dims(design)
-    with pm.Model(coords={"obs": _labels(design.rows), "fixed": design.fixed}) as model:
+    dims, coords = coordinates(design)
+    with pm.Model(coords=coords) as model:
         parts = [design.offset] if design.offset.any() else []
         if design.fixed:
             parts.append((design.X * _fixed_effects(priors)).sum(-1))
         sigma = _variable("sigma", [priors.sigma])
         for term, term_priors in zip(design.terms, priors.terms, strict=True):
-            _add_coords(model, term, dims[term.label])
-            b = _random_effects(term_priors, dims[term.label], centered=centered)
+            b = _random_effects(term_priors, sigma, dims[term.label], centered=centered)
             parts.append((term.columns * b[term.codes]).sum(-1))
         mu = reduce(add, parts) if parts else 0.0
         scale = sigma / np.sqrt(design.weights) if (design.weights != 1).any() else sigma
@@ -86,7 +90,7 @@ def hierarchical(design: Design, priors: Priors, *, centered: bool = False) -> p
 
 
 def prior_table(model: pm.Model) -> pd.DataFrame:
-    """Tabulate the priors of a model, read back from its random variables.
+    """Tabulate the priors of a model, read back from its variables.
 
     Parameters
     ----------
@@ -110,7 +114,9 @@ def prior_table(model: pm.Model) -> pd.DataFrame:
          sigma           HalfStudentT(3, 56.33)
     sd_Subject Intercept HalfStudentT(3, 56.33)
     """
-    rows = [row for rv in model.free_RVs for row in _prior_rows(model, rv)]
+    given = {v.name for v in (*model.free_RVs, *filter(_is_constant, model.deterministics))}
+    variables = (variable for name, variable in model.named_vars.items() if name in given)
+    rows = [row for variable in variables for row in _prior_rows(model, variable)]
     parameters = list(dict.fromkeys(row.parameter for row in rows))
     rows.sort(key=lambda row: (parameters.index(row.parameter), _position(model, row)))
     return pd.DataFrame(
@@ -161,32 +167,13 @@ def sample(
     import nutpie
     from pytensor.configdefaults import config
 
-    counts = {"draws": draws, "tune": tune, "chains": chains}
-    _check_settings(counts | ({} if cores is None else {"cores": cores}), seed, target_accept)
-    kept = [name for kind in _KEPT for name in model.named_vars if name.split("_", 1)[0] == kind]
+    settings = Sampling(draws, tune, chains, seed, cores, progressbar, target_accept)
+    kept = [name for kind in KINDS for name in model.named_vars if name.split("_", 1)[0] == kind]
     # With fast maths the last bits depend on whether a kernel was compiled or came from the cache,
     # and after some steps so do the draws.
     with config.change_flags(numba__fastmath=False):
         compiled = nutpie.compile_pymc_model(model, var_names=kept)
-    settings = {"seed": seed, "cores": cores, "target_accept": target_accept}
-    tree = nutpie.sample(
-        compiled, **counts, **settings, save_warmup=False, progress_bar=progressbar
-    )
-    return _tree(model, tree, kept)
-
-
-def _check_settings(counts: Mapping[str, object], seed: object, target_accept: float) -> None:
-    for name, count in counts.items():
-        if not _is_integer(count) or count < 1:
-            raise FitError(f"`{name}` must be a positive whole number, got {count!r}.")
-    if seed is not None and (not _is_integer(seed) or seed < 0):
-        raise FitError(f"`seed` must be None or a whole number from 0 on, got {seed!r}.")
-    if not 0 < target_accept < 1:
-        raise FitError(f"`target_accept` must lie between 0 and 1, got {target_accept!r}.")
-
-
-def _is_integer(value: object) -> TypeGuard[int]:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+    return _tree(model, nutpie.sample(compiled, **settings.of_nutpie()), kept)
 
 
 def _tree(model: pm.Model, tree: xr.DataTree, kept: Sequence[str]) -> xr.DataTree:
@@ -203,42 +190,6 @@ def _tree(model: pm.Model, tree: xr.DataTree, kept: Sequence[str]) -> xr.DataTre
     )
 
 
-# Names of dimensions, and labels on them
-
-
-def _term_dims(design: Design) -> dict[str, Dims]:
-    """Return for each term the names of its dimensions: levels, coefficients, these again."""
-    labels = [term.label for term in design.terms]
-    taken = {"obs", "fixed", "beta", "sigma", "y", *_RESERVED}
-    taken |= {f"{kind}_{label}" for kind in ("sd", "corr", "b", "z") for label in labels}
-    dims = {}
-    for label in labels:
-        names = [_unused(name, taken) for name in (label, f"{label}_coef", f"{label}_coef_bis")]
-        dims[label] = (names[0], names[1], names[2])
-        taken |= set(names)
-    return dims
-
-
-def _unused(name: str, taken: set[str]) -> str:
-    while name in taken:
-        name += "_"
-    return name
-
-
-def _labels(index: pd.Index[Any]) -> Sequence[Any]:
-    """Return labels of a type that nutpie can carry: numbers, dates, or else text."""
-    if isinstance(index, pd.MultiIndex) or not index.is_unique:
-        return range(len(index))
-    labels = pd.Index(index.tolist())
-    is_plain = isinstance(labels.dtype, np.dtype) and labels.dtype.kind in "biufmM"
-    return labels.tolist() if is_plain else [str(label) for label in labels]
-
-
-def _add_coords(model: pm.Model, term: RandomTerm, dims: Dims) -> None:
-    for dim, labels in zip(dims, (_labels(term.levels), term.coefs, term.coefs), strict=True):
-        model.add_coord(dim, labels)
-
-
 # The parts of the model
 
 
@@ -252,12 +203,12 @@ def _fixed_effects(priors: Priors) -> Variable:
     return pm.Deterministic("beta", (priors.change * at_mean).sum(-1), dims="fixed")
 
 
-def _random_effects(priors: TermPriors, dims: Dims, *, centered: bool) -> Variable:
+def _random_effects(priors: TermPriors, sigma: Variable, dims: Dims, *, centered: bool) -> Variable:
     """Return b (m, k), in the user's units."""
     import pymc as pm
 
     label, prefix = priors.label, "at_mean_" if priors.centred else ""
-    sd = _vector(f"{prefix}sd_{label}", priors.sd, dims[1])
+    sd = _vector(f"{prefix}sd_{label}", priors.sd, dims[1], sigma)
     if priors.corr is None:
         return _effects(f"b_{label}", label, sd, dims=dims, centered=centered)
     unit = _lkj_factor(label, priors.corr, len(priors.coefs))
@@ -316,27 +267,41 @@ def _lkj_factor(label: str, prior: LKJ, k: int) -> Variable:
     return pt.stack(entries).reshape((k, k))
 
 
-def _vector(name: str, priors: Sequence[Prior], dim: str) -> Variable:
+def _vector(
+    name: str, priors: Sequence[Prior], dim: str, sigma: Variable | None = None
+) -> Variable:
     """Return one variable if the priors are of a kind; if not, one for each kind, reassembled."""
     import pymc as pm
     import pytensor.tensor as pt
 
     model = pm.modelcontext(None)
     kinds = list(dict.fromkeys(type(prior) for prior in priors))
+    if kinds == [Relative]:
+        return pm.Deterministic(name, _relative(name, priors, dim, sigma), dims=dim)
     if len(kinds) == 1:
         return _variable(name, priors, dim)
     elements: dict[int, Variable] = {}
     for kind in kinds:
         own = [i for i, prior in enumerate(priors) if type(prior) is kind]
-        part = f"{kind.__name__.lower()}_{name}"
+        among, part = [priors[i] for i in own], f"{kind.__name__.lower()}_{name}"
         model.add_coord(f"{part}_dim", [model.coords[dim][i] for i in own])
-        variable = _variable(part, [priors[i] for i in own], f"{part}_dim")
+        if kind is Relative:
+            variable = _relative(name, among, f"{part}_dim", sigma)
+        else:
+            variable = _variable(part, among, f"{part}_dim")
         elements |= {i: variable[j] for j, i in enumerate(own)}
     return pm.Deterministic(name, pt.stack([elements[i] for i in range(len(priors))]), dims=dim)
 
 
+def _relative(name: str, priors: Sequence[Prior], dim: str, sigma: Variable | None) -> Variable:
+    """Return sds whose priors are relative to sigma."""
+    inner = [prior.prior for prior in priors if isinstance(prior, Relative)]
+    return sigma * _vector(f"relative_{name}", inner, dim)
+
+
 def _variable(name: str, priors: Sequence[Prior], dim: str | None = None) -> Variable:
     import pymc as pm
+    import pytensor.tensor as pt
 
     kind = type(priors[0])
     # as float64: PyTensor makes single precision of Python's numbers
@@ -346,6 +311,11 @@ def _variable(name: str, priors: Sequence[Prior], dim: str | None = None) -> Var
     }
     if dim is None:
         numbers = {field: values[0] for field, values in numbers.items()}
+    if kind is Constant:
+        return pm.Deterministic(name, pt.constant(numbers["value"]), dims=dim)
+    if kind is Flat:
+        is_beta = name.removeprefix("flat_").removeprefix("at_mean_") == "beta"
+        return (pm.Flat if is_beta else pm.HalfFlat)(name, dims=dim)
     return getattr(pm, kind.__name__)(name, **numbers, dims=dim)
 
 
@@ -365,19 +335,31 @@ def _prior_rows(model: pm.Model, rv: Variable) -> list[PriorRow]:
     coefs = model.coords[dims[0]] if dims else ("",)
     moved = model.coords.get(f"at_mean_{parameter}_moved", ())
     notes = (AT_MEAN if at_mean and coef in moved else "" for coef in coefs)
-    rows = zip(coefs, _records(rv, len(coefs)), notes, strict=True)
+    priors = _records(rv, len(coefs))
+    rows = zip(coefs, map(Relative, priors) if match["relative"] else priors, notes, strict=True)
     return [PriorRow(parameter, coef, prior, note) for coef, prior, note in rows]
 
 
+def _is_constant(variable: Variable) -> bool:
+    """Whether a deterministic variable is a number as it was given, and no function of others."""
+    from pytensor.graph.basic import Constant as Number
+
+    inputs = variable.owner.inputs if variable.owner else [variable]
+    return len(inputs) == 1 and isinstance(inputs[0], Number)
+
+
 def _records(rv: Variable, n: int = 1) -> list[Prior]:
-    """Return the prior record of each element of a random variable, from its distribution."""
+    """Return the prior record of each element of a variable, from its distribution or value."""
     from pymc.pytensorf import constant_fold
 
-    op = rv.owner.op
-    numbers = [np.atleast_1d(x) for x in constant_fold(tuple(op.dist_params(rv.owner)))]
+    name = type(rv.owner.op).__name__.removesuffix("RV") if rv.owner else ""
+    if name in ("Flat", "HalfFlat"):
+        return [Flat()] * n
+    given = not hasattr(rv.owner and rv.owner.op, "dist_params")
+    parameters = (rv,) if given else rv.owner.op.dist_params(rv.owner)
+    numbers = [np.atleast_1d(x) for x in constant_fold(tuple(parameters))]
     rows = zip(*(np.broadcast_to(x, max(n, x.size)).tolist() for x in numbers), strict=True)
-    name = type(op).__name__.removesuffix("RV")
-    make = _FROM_PYMC.get(name) or getattr(distributions, name)
+    make = Constant if given else _FROM_PYMC.get(name) or getattr(distributions, name)
     return [make(*row) for row in rows]
 
 

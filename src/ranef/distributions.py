@@ -9,7 +9,7 @@ from numbers import Real
 
 from ranef.errors import FitError
 
-_LOCATIONS = ("mu", "lower", "upper")
+_LOCATIONS = ("mu", "lower", "upper", "value")
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,11 @@ class Prior(ABC):
     @abstractmethod
     def positive(self) -> bool:
         """Whether the prior is one of a positive number."""
+
+    @property
+    def proper(self) -> bool:
+        """Whether the prior is a distribution: whether its density has an integral."""
+        return True
 
 
 @dataclass(frozen=True)
@@ -159,6 +164,76 @@ class LKJ(Prior):
 
     eta: float
     positive = False
+
+
+@dataclass(frozen=True)
+class Flat(Prior):
+    """The improper prior with density 1: on the real line, for a standard deviation above 0.
+
+    Examples
+    --------
+    >>> print(Flat())
+    Flat()
+    """
+
+    positive = True  # where its parameter is
+    proper = False
+
+
+@dataclass(frozen=True)
+class Constant(Prior):
+    """A parameter that is known to be `value`.
+
+    Examples
+    --------
+    The residual standard deviation where the weights are known precisions, 1 / s^2:
+
+    >>> known = {"sigma": Constant(1)}
+    """
+
+    value: float
+
+    @property
+    def positive(self) -> bool:
+        """Whether the value is above zero."""
+        return self.value > 0
+
+
+@dataclass(frozen=True)
+class Relative(Prior):
+    """A standard deviation of random effects, relative to sigma: `prior` is that of sd / sigma.
+
+    Raises
+    ------
+    FitError
+        If `prior` is not one of a positive number.
+
+    Examples
+    --------
+    >>> print(Relative(HalfNormal(1)))
+    sigma * HalfNormal(1)
+    """
+
+    prior: Prior
+    positive = True
+
+    def __post_init__(self) -> None:
+        prior: object = self.prior
+        fits = isinstance(prior, Prior) and prior.positive and not isinstance(prior, Relative)
+        if not fits:
+            shown = prior if isinstance(prior, Prior) else repr(prior)
+            raise FitError(
+                "Relative: prior must be one of a positive number, such as HalfNormal(1), "
+                f"got {shown}"
+            )
+
+    def __str__(self) -> str:
+        return f"sigma * {self.prior}"
+
+    @property
+    def proper(self) -> bool:
+        """Whether the prior of the ratio is proper."""
+        return self.prior.proper
 
 
 def _check_number(record: str, name: str, value: object) -> None:

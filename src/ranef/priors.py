@@ -1,4 +1,4 @@
-"""Who gets which prior: default scales taken from a design, and what the user gave instead.
+"""Who gets which prior: a named set, and what the user gave instead.
 
 The defaults are proper and follow the data: shifting or rescaling the response or a predictor
 shifts or rescales them with it. To that end they hold for the coefficients at centred predictors.
@@ -8,7 +8,6 @@ A prior that the user gives holds for the coefficient as the user sees it, uncen
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,7 +20,9 @@ from ranef.centring import Change, centring, lower_columns, moved_coefs
 from ranef.design import Design, RandomTerm
 from ranef.distributions import (
     LKJ,
+    Constant,
     Exponential,
+    Flat,
     Gamma,
     HalfCauchy,
     HalfNormal,
@@ -30,14 +31,19 @@ from ranef.distributions import (
     LogNormal,
     Normal,
     Prior,
+    Relative,
     StudentT,
     Uniform,
 )
-from ranef.errors import DataError, FitError, suggestion
+from ranef.errors import FitError, suggestion
+from ranef.naming import has_corr
+from ranef.priorsets import SETS, PriorSet
 
 __all__ = [
     "LKJ",
+    "Constant",
     "Exponential",
+    "Flat",
     "Gamma",
     "HalfCauchy",
     "HalfNormal",
@@ -49,6 +55,7 @@ __all__ = [
     "PriorRow",
     "PriorSetting",
     "Priors",
+    "Relative",
     "StudentT",
     "TermPriors",
     "Uniform",
@@ -58,7 +65,7 @@ __all__ = [
 _PRINTED = re.compile(r"(?P<parameter>[^\[]+)\[(?P<coef>.+)\]")  # as in print(model)
 AT_MEAN = "at the mean of the predictors"
 
-type PriorSetting = str | Mapping[str, Prior | Mapping[str, Prior]]
+type PriorSetting = str | Mapping[str, str | Prior | Mapping[str, Prior]]
 
 
 @dataclass(frozen=True)
@@ -182,14 +189,39 @@ def resolve(design: Design, priors: PriorSetting = "default") -> Priors:
     In a correlated term with an intercept and numeric slopes the defaults hold for the
     coefficients at centred numeric columns.
 
+    The other sets, with s_y, mean y and median y those of the response as it is, and MAD its
+    median absolute deviation times 1.4826:
+
+    ============  ==================  ===================  ============  ======================
+    set           intercept           other fixed effects  sigma         sds; correlations
+    ============  ==================  ===================  ============  ======================
+    "flat"        Flat                Flat                 Flat          Flat; LKJ(1)
+    "boundary"    Flat                Flat                 Flat          see below
+    "brms"        StudentT(3, median  Flat                 HalfStudentT  HalfStudentT(3, m);
+                  y, m), m = max(2.5,                      (3, m)        LKJ(1)
+                  MAD), both rounded
+                  to one digit
+    "rstanarm"    Normal(mean y,      Normal(0, 2.5 s_y /  Exponential   sigma Exponential(1),
+                  2.5 s_y)            sd of the column)    (s_y)         not in correlated terms
+    ============  ==================  ===================  ============  ======================
+
+    Those of brms and of rstanarm (`stan_lmer`, from 2.21 on) are the defaults of these packages.
+    Their intercept is at the mean of the columns as they are, products included; without an
+    intercept in the model nothing is centred. "boundary" keeps a mode away from zero variances
+    and perfect correlations: Gamma(2, rate) on the sds, in a correlated term Gamma(2.5, rate) and
+    LKJ(1.75), which is a Wishart prior with k + 2.5 degrees of freedom and no scale,
+    det(Sigma)^(3/4); the rate is 1e-4 over the scale of the default. Source: Chung, Rabe-Hesketh,
+    Dorie, Gelman & Liu (2013), Psychometrika 78, 685-709.
+
     Parameters
     ----------
     design : Design
         The model's matrices and names.
     priors : str or dict
-        "default", or a dict whose keys are "Intercept", "beta" (all other fixed effects),
+        The name of a set, or a dict whose keys are "Intercept", "beta" (all other fixed effects),
         "sigma", "sd", "corr", the name of a fixed effect, "sd_<term>" or "corr_<term>". The more
-        specific key wins; what is not named keeps its default. A key may also be as the model
+        specific key wins; what is not named keeps its default, or with `{"base": "brms", ...}`
+        the prior of that set. A key may also be as the model
         prints it, "sd_Subject[Days]". The values are prior records;
         those of "beta", "sd" and "sd_<term>" may also be dicts from coefficient to record.
         A prior given for the intercept holds at zero predictors, as do all priors of a term of
@@ -205,6 +237,7 @@ def resolve(design: Design, priors: PriorSetting = "default") -> Priors:
     ------
     FitError
         A name that the model does not have, or a prior that does not fit its parameter.
+        Or "rstanarm" for a correlated term: its prior has dependent sds.
     DataError
         A default is needed, but the response is constant and gives no scale.
 
@@ -220,16 +253,14 @@ def resolve(design: Design, priors: PriorSetting = "default") -> Priors:
     sd_Subject Intercept HalfNormal(50)
     """
     given = _given(design, priors)
-    has_slopes = "Intercept" in design.fixed and len(design.fixed) > 1
-    centred = has_slopes and given.first("Intercept") is None
-    below = lower_columns(design.origins)
-    change = centring(design.X, below) if centred else None
+    below = _below(design, given)
+    change = None if below is None else centring(design.X, below)
     columns = design.X if change is None else design.X @ change
     return Priors(
         fixed=design.fixed,
         beta=tuple(_beta_prior(design, given, columns, j) for j in range(len(design.fixed))),
         change=change,
-        sigma=given.first("sigma") or _default_sigma(design),
+        sigma=given.first("sigma") or given.base.sigma(design),
         terms=tuple(_term_priors(design, given, term) for term in design.terms),
     )
 
@@ -247,8 +278,9 @@ class _Target:
 
 @dataclass(frozen=True)
 class _Given:
-    """The user's records by place: a key, or a key and a coefficient."""
+    """The user's records by place: a key, or a key and a coefficient; and the set for the rest."""
 
+    base: PriorSet
     records: Mapping[tuple[str, ...], Prior]
     targets: Mapping[str, _Target]
 
@@ -259,14 +291,22 @@ class _Given:
 
 def _given(design: Design, priors: PriorSetting) -> _Given:
     targets = _targets(design)
-    if isinstance(priors, Mapping):
-        pairs = (_flat(key, value, targets) for key, value in priors.items())
-        return _Given({place: prior for part in pairs for place, prior in part}, targets)
-    if not isinstance(priors, str):
+    if isinstance(priors, str):
+        return _Given(_named(priors), {}, targets)
+    if not isinstance(priors, Mapping):
         raise FitError(f"`priors` is a name or a dict from parameter to prior, got {priors!r}.")
-    if priors != "default":
-        raise FitError(f"There are no priors named `{priors}`. {suggestion(priors, ['default'])}")
-    return _Given({}, targets)
+    own, base = dict(priors), "default"
+    if isinstance(own.get("base"), str):  # a record is the prior of a coefficient of that name
+        base = str(own.pop("base"))
+    pairs = (_flat(key, value, targets) for key, value in own.items())
+    records = {place: prior for part in pairs for place, prior in part}
+    return _Given(_named(base), records, targets)
+
+
+def _named(name: str) -> PriorSet:
+    if name not in SETS:
+        raise FitError(f"There are no priors named `{name}`. {suggestion(name, SETS)}")
+    return SETS[name]
 
 
 def _targets(design: Design) -> dict[str, _Target]:
@@ -278,11 +318,11 @@ def _targets(design: Design) -> dict[str, _Target]:
     targets["sigma"] = _Target("standard deviation")
     if design.terms:
         targets["sd"] = _Target("standard deviation", coefs)
-    if any(_has_corr(term) for term in design.terms):
+    if any(has_corr(term) for term in design.terms):
         targets["corr"] = _Target("correlation matrix")
     for term in design.terms:
         targets[f"sd_{term.label}"] = _Target("standard deviation", term.coefs)
-        if _has_corr(term):
+        if has_corr(term):
             targets[f"corr_{term.label}"] = _Target("correlation matrix")
     return targets
 
@@ -311,11 +351,17 @@ def _fitting(place: str, prior: object, target: _Target) -> Prior:
         raise FitError(
             f"priors: `{place}` needs a prior such as {_FOR[target.kind]}, not {prior!r}."
         )
+    is_sd = target.kind == "standard deviation"
     if isinstance(prior, LKJ) != (target.kind == "correlation matrix") or (
-        target.kind == "standard deviation" and not prior.positive
+        not prior.positive if is_sd else isinstance(prior, Relative)
     ):
         raise FitError(
             f"priors: {prior} does not fit `{place}`, which is a {target.kind}; "
+            f"give a prior such as {_FOR[target.kind]}."
+        )
+    if isinstance(prior, Relative) and place == "sigma":
+        raise FitError(
+            f"priors: {prior} does not fit `sigma`, which is not relative to itself; "
             f"give a prior such as {_FOR[target.kind]}."
         )
     return prior
@@ -331,21 +377,37 @@ _FOR = {
 # Who gets which prior
 
 
-def _beta_prior(design: Design, given: _Given, columns: NDArray[np.float64], j: int) -> Prior:
-    name = design.fixed[j]
+def _below(design: Design, given: _Given) -> list[tuple[int, ...]] | None:
+    """Return what the fixed columns are centred at; None if they are not."""
+    has_slopes = "Intercept" in design.fixed and len(design.fixed) > 1
+    if given.base.below is None or not has_slopes or given.first("Intercept") is not None:
+        return None
+    # Nothing is centred at a column whose coefficient has a prior of the user's: that would move it
+    theirs = {j for j, name in enumerate(design.fixed) if _given_beta(given, name) is not None}
+    return [tuple(i for i in lower if i not in theirs) for lower in given.base.below(design)]
+
+
+def _given_beta(given: _Given, name: str) -> Prior | None:
     own = () if given.targets[name] != _Target("coefficient") else (name,)
     general: tuple[str | tuple[str, ...], ...] = (("beta", name), "beta")
-    places = own if name == "Intercept" else (*own, *general)
-    return given.first(*places) or _default_beta(design, columns, j)
+    return given.first(*(own if name == "Intercept" else (*own, *general)))
+
+
+def _beta_prior(design: Design, given: _Given, columns: NDArray[np.float64], j: int) -> Prior:
+    name = design.fixed[j]
+    if (prior := _given_beta(given, name)) is not None:
+        return prior
+    is_intercept = name == "Intercept"
+    return given.base.intercept(design) if is_intercept else given.base.slope(design, columns, j)
 
 
 def _term_priors(design: Design, given: _Given, term: RandomTerm) -> TermPriors:
-    label = term.label
+    label, base = term.label, given.base
     sds = [
         given.first((f"sd_{label}", coef), f"sd_{label}", ("sd", coef), "sd") for coef in term.coefs
     ]
-    corr = given.first(f"corr_{label}", "corr") if _has_corr(term) else None
-    centred = _can_centre(term) and not any([*sds, corr])
+    corr = given.first(f"corr_{label}", "corr") if has_corr(term) else None
+    centred = base.centres_terms and _can_centre(term) and not any([*sds, corr])
     far = _can_centre(term) and not centred
     below = [
         lower if numeric else ()
@@ -356,66 +418,11 @@ def _term_priors(design: Design, given: _Given, term: RandomTerm) -> TermPriors:
     return TermPriors(
         label=label,
         coefs=term.coefs,
-        sd=tuple(sd or _default_sd(design, term, columns, j, far=far) for j, sd in enumerate(sds)),
-        corr=_lkj(corr) if _has_corr(term) else None,
+        sd=tuple(sd or base.sd(design, term, columns, j, far) for j, sd in enumerate(sds)),
+        corr=(corr if isinstance(corr, LKJ) else base.corr) if has_corr(term) else None,
         change=change,
     )
 
 
-def _lkj(prior: Prior | None) -> LKJ:
-    return prior if isinstance(prior, LKJ) else LKJ(2)
-
-
-def _has_corr(term: RandomTerm) -> bool:
-    return term.correlated and len(term.coefs) > 1
-
-
 def _can_centre(term: RandomTerm) -> bool:
-    return _has_corr(term) and "Intercept" in term.coefs and any(term.numeric)
-
-
-# The default scales
-
-
-def _default_beta(design: Design, columns: NDArray[np.float64], j: int) -> Normal:
-    scale = 2.5 * _response_scale(design)
-    if design.fixed[j] == "Intercept":
-        return Normal(float(np.mean(design.y - design.offset)), scale)
-    return Normal(0, scale / _column_scale(columns[:, j], numeric=design.numeric[j]))
-
-
-def _default_sigma(design: Design) -> HalfStudentT:
-    return HalfStudentT(3, _response_scale(design) * math.sqrt(design.weights.mean()))
-
-
-def _default_sd(
-    design: Design, term: RandomTerm, columns: NDArray[np.float64], j: int, *, far: bool
-) -> HalfStudentT:
-    """Return the default, for an intercept at zero predictors as wide as slopes make it there."""
-    column_scale = _column_scale(columns[:, j], numeric=term.numeric[j])
-    scale = _response_scale(design) / column_scale
-    if far and term.coefs[j] == "Intercept":
-        measured = term.columns[:, list(term.numeric)]
-        scale *= math.sqrt(1 + float(np.sum((measured.mean(0) / measured.std(0, ddof=1)) ** 2)))
-    return HalfStudentT(3, scale)
-
-
-def _response_scale(design: Design) -> float:
-    scale = _sd(design.y - design.offset)
-    if scale == 0.0:
-        raise DataError(
-            f"The response `{design.response}` does not vary, so the default priors have no scale; "
-            "give priors for all parameters."
-        )
-    return scale
-
-
-def _column_scale(column: NDArray[np.float64], *, numeric: bool) -> float:
-    """Return the standard deviation; for a constant column the size of its values."""
-    if not numeric:
-        return 1.0
-    return _sd(column) or abs(float(column[0])) or 1.0
-
-
-def _sd(values: NDArray[np.float64]) -> float:
-    return float(np.std(values, ddof=1)) if np.ptp(values) > 0 else 0.0
+    return has_corr(term) and "Intercept" in term.coefs and any(term.numeric)

@@ -1,0 +1,137 @@
+"""The names of a posterior: its variables, their dimensions and the labels on these.
+
+Every way to a posterior, and the draws from the prior, name what they hold as it is done here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ranef.design import Design, RandomTerm
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+type Dims = tuple[str, str, str]  # of a term: levels, coefficients, coefficients again
+
+# Names of dimensions that PyMC, nutpie and ArviZ keep for themselves
+_RESERVED = ("chain", "draw", "sample", "__sample__", "unconstrained_parameter")
+
+# The order of the variables, by the first part of the name. b goes before sd because ArviZ 1.3
+# mixes up the rows of `az.summary` where variables do not have their dimensions in one order.
+KINDS = ("beta", "sigma", "b", "sd", "corr")
+
+
+def coordinates(design: Design) -> tuple[dict[str, Dims], dict[str, Sequence[Any]]]:
+    """Return the dimensions of a design's posterior, and the labels on them.
+
+    Returns
+    -------
+    dims : dict
+        From the label of a term to the names of its dimensions: levels, coefficients, and
+        coefficients again. Where a name is taken, underscores are appended.
+    coords : dict
+        From the name of a dimension to its labels: `obs` (n), `fixed` (p; none without fixed
+        effects), and those of the terms.
+
+    Examples
+    --------
+    >>> import ranef as rf
+    >>> model = rf.Model("Reaction ~ Days + (Days | Subject)", rf.load_dataset("sleepstudy"))
+    >>> dims, coords = coordinates(model.design)
+    >>> dims
+    {'Subject': ('Subject', 'Subject_coef', 'Subject_coef_bis')}
+    >>> coords["Subject_coef"]
+    ('Intercept', 'Days')
+    """
+    dims = _term_dims(design)
+    coords: dict[str, Sequence[Any]] = {"obs": labels(design.rows), "fixed": design.fixed}
+    for term in design.terms:
+        own = (labels(term.levels), term.coefs, term.coefs)
+        coords |= dict(zip(dims[term.label], own, strict=True))
+    return dims, coords
+
+
+def variables(design: Design) -> dict[str, tuple[str, ...]]:
+    """Return the variables of a design's posterior in their order, and the dimensions of each.
+
+    Examples
+    --------
+    >>> import ranef as rf
+    >>> model = rf.Model("Reaction ~ Days + (1 | Subject)", rf.load_dataset("sleepstudy"))
+    >>> list(variables(model.design))
+    ['beta', 'sigma', 'b_Subject', 'sd_Subject']
+    """
+    dims = _term_dims(design)
+    fixed: dict[str, tuple[str, ...]] = {"beta": ("fixed",)} if design.fixed else {}
+    return (
+        fixed
+        | {"sigma": ()}
+        | {f"b_{label}": own[:2] for label, own in dims.items()}
+        | {f"sd_{label}": own[1:2] for label, own in dims.items()}
+        | {f"corr_{t.label}": dims[t.label][1:] for t in design.terms if has_corr(t)}
+    )
+
+
+def named(design: Design, draws: Mapping[str, NDArray[np.float64]]) -> xr.Dataset:
+    """Return draws as a data set, with the dimensions and labels of a posterior.
+
+    Parameters
+    ----------
+    design : Design
+    draws : mapping of str to array, shape (chains, draws, ...)
+        One array for each name in `variables(design)`, or some of these.
+    """
+    import xarray as xr
+
+    _, coords = coordinates(design)
+    chains, n = next(iter(draws.values())).shape[:2]
+    data = {
+        name: (("chain", "draw", *dims), draws[name])
+        for name, dims in variables(design).items()
+        if name in draws
+    }
+    used = {dim for dims, _ in data.values() for dim in dims}
+    indices: dict[str, Sequence[Any]] = {"chain": range(chains), "draw": range(n)}
+    return xr.Dataset(
+        data,
+        coords={dim: list(own) for dim, own in (indices | coords).items() if dim in used},
+    )
+
+
+def has_corr(term: RandomTerm) -> bool:
+    """Whether a term has correlations."""
+    return term.correlated and term.n_coefs > 1
+
+
+def labels(index: pd.Index[Any]) -> Sequence[Any]:
+    """Return labels of a type that every container can carry: numbers, dates, or else text."""
+    if isinstance(index, pd.MultiIndex) or not index.is_unique:
+        return range(len(index))
+    plain = pd.Index(index.tolist())
+    is_plain = isinstance(plain.dtype, np.dtype) and plain.dtype.kind in "biufmM"
+    return plain.tolist() if is_plain else [str(label) for label in plain]
+
+
+def _term_dims(design: Design) -> dict[str, Dims]:
+    """Return for each term the names of its dimensions: levels, coefficients, these again."""
+    terms = [term.label for term in design.terms]
+    taken = {"obs", "fixed", "beta", "sigma", "y", *_RESERVED}
+    taken |= {f"{kind}_{label}" for kind in ("sd", "corr", "b", "z") for label in terms}
+    dims = {}
+    for label in terms:
+        names = [_unused(name, taken) for name in (label, f"{label}_coef", f"{label}_coef_bis")]
+        dims[label] = (names[0], names[1], names[2])
+        taken |= set(names)
+    return dims
+
+
+def _unused(name: str, taken: set[str]) -> str:
+    while name in taken:
+        name += "_"
+    return name

@@ -1,0 +1,98 @@
+"""Options of fits that are counts, seeds and shares: checked in one place, in one set of words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, TypeGuard
+
+import numpy as np
+
+from ranef.errors import FitError
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Settings of the no-U-turn sampler.
+
+    Attributes
+    ----------
+    draws, tune, chains : int
+        Draws kept of each chain, draws before these to adapt the sampler, and chains.
+    seed : int or None
+        The same seed gives the same draws, whatever `cores`.
+    cores : int or None
+        How many chains run at a time; None for as many as there are processors.
+    progressbar : bool
+        Whether to show progress.
+    target_accept : float
+        The mean acceptance probability that is aimed at. Higher means smaller steps: slower, but
+        fewer divergences.
+
+    Raises
+    ------
+    FitError
+        If a number is out of its range.
+    """
+
+    draws: int = 1000
+    tune: int = 1000
+    chains: int = 4
+    seed: int | None = None
+    cores: int | None = None
+    progressbar: bool = True
+    target_accept: float = 0.9
+
+    def __post_init__(self) -> None:
+        check_counts(draws=self.draws, tune=self.tune, chains=self.chains)
+        if self.cores is not None:
+            check_counts(cores=self.cores)
+        check_seed(self.seed)
+        if not 0 < self.target_accept < 1:
+            raise FitError(f"`target_accept` must lie between 0 and 1, got {self.target_accept!r}.")
+
+    def of_nutpie(self) -> dict[str, Any]:
+        """Return the settings under nutpie's names."""
+        return {
+            "draws": self.draws,
+            "tune": self.tune,
+            "chains": self.chains,
+            "seed": self.seed,
+            "cores": self.cores,
+            "target_accept": self.target_accept,
+            "progress_bar": self.progressbar,
+            "save_warmup": False,
+        }
+
+
+def check_counts(**counts: object) -> None:
+    """Refuse what is not a positive whole number.
+
+    Raises
+    ------
+    FitError
+
+    Examples
+    --------
+    >>> check_counts(draws=0)
+    Traceback (most recent call last):
+    ...
+    ranef.errors.FitError: `draws` must be a positive whole number, got 0.
+    """
+    for name, count in counts.items():
+        if not _is_integer(count) or count < 1:
+            raise FitError(f"`{name}` must be a positive whole number, got {count!r}.")
+
+
+def check_seed(seed: object) -> None:
+    """Refuse what is neither None nor a whole number from 0 on.
+
+    Raises
+    ------
+    FitError
+    """
+    if seed is not None and (not _is_integer(seed) or seed < 0):
+        raise FitError(f"`seed` must be None or a whole number from 0 on, got {seed!r}.")
+
+
+def _is_integer(value: object) -> TypeGuard[int]:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)

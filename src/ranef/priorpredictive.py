@@ -1,0 +1,293 @@
+"""Draws from the priors, and of the response that they imply: independent, and in NumPy alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef.design import Design, RandomTerm
+from ranef.distributions import LKJ, Prior, Relative
+from ranef.errors import FitError, listed
+from ranef.naming import coordinates, has_corr, named
+from ranef.options import check_counts, check_seed
+from ranef.priors import Priors, TermPriors
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+type Array = NDArray[np.float64]
+type Draw = Callable[[Any, np.random.Generator, int], Array]
+
+
+@dataclass(frozen=True, eq=False)
+class TermDraws:
+    """Draws of the parameters of one term with k coefficients and m levels, in the user's units.
+
+    Attributes
+    ----------
+    sd : ndarray, shape (n, k)
+    corr : ndarray, shape (n, k, k)
+    factor : ndarray, shape (n, k, k)
+        `factor @ factor.T` is the covariance; lower triangular unless the priors hold at centred
+        columns.
+    b : ndarray, shape (n, m, k), or None
+        The random effects, where asked for.
+    """
+
+    sd: Array
+    corr: Array
+    factor: Array
+    b: Array | None
+
+
+@dataclass(frozen=True, eq=False)
+class PriorDraws:
+    """Draws of all parameters from their priors, in the user's units.
+
+    Attributes
+    ----------
+    beta : ndarray, shape (n, p)
+    sigma : ndarray, shape (n,)
+    terms : tuple of TermDraws
+        In the order of the design.
+    """
+
+    beta: Array
+    sigma: Array
+    terms: tuple[TermDraws, ...]
+
+
+def prior_draws(
+    design: Design, priors: Priors, n: int, rng: np.random.Generator, *, effects: bool = False
+) -> PriorDraws:
+    """Draw the parameters of a design from their priors.
+
+    Parameters
+    ----------
+    design : Design
+    priors : Priors
+        From `ranef.priors.resolve`.
+    n : int
+        Number of draws.
+    rng : numpy.random.Generator
+    effects : bool
+        Whether the random effects are drawn as well. The parameters are the same either way.
+
+    Raises
+    ------
+    FitError
+        If a prior is improper; the message names its parameter.
+
+    Examples
+    --------
+    >>> import ranef as rf
+    >>> model = rf.Model("Reaction ~ Days + (Days | Subject)", rf.load_dataset("sleepstudy"))
+    >>> draws = prior_draws(model.design, model.priors, 100, np.random.default_rng(1))
+    >>> draws.beta.shape, draws.terms[0].corr.shape
+    ((100, 2), (100, 2, 2))
+    """
+    _check_proper(priors)
+    beta = _columns(priors.beta, rng, n)
+    sigma = draw(priors.sigma, rng, n)
+    covariances = [_covariance(own, sigma, rng) for own in priors.terms]
+    return PriorDraws(
+        beta=beta if priors.change is None else beta @ priors.change.T,
+        sigma=sigma,
+        terms=tuple(
+            TermDraws(*found, b=_effects(term, found[2], rng) if effects else None)
+            for term, found in zip(design.terms, covariances, strict=True)
+        ),
+    )
+
+
+def prior_predictive(
+    design: Design, priors: Priors, n: int = 1000, seed: int | None = None
+) -> xr.DataTree:
+    """Draw parameters from their priors, and a response for each draw.
+
+    Parameters
+    ----------
+    design : Design
+    priors : Priors
+        From `ranef.priors.resolve`.
+    n : int
+        Number of draws.
+    seed : int, optional
+        The same seed gives the same draws.
+
+    Returns
+    -------
+    xarray.DataTree
+        Groups `prior`, with the variables, dimensions and labels of a posterior and one chain;
+        `prior_predictive` with `y` (chain, draw, obs); and `observed_data`, as ArviZ has it.
+
+    Raises
+    ------
+    FitError
+        If a prior is improper, or `n` or `seed` out of its range.
+
+    Examples
+    --------
+    >>> import ranef as rf
+    >>> model = rf.Model("Reaction ~ Days + (1 | Subject)", rf.load_dataset("sleepstudy"))
+    >>> tree = prior_predictive(model.design, model.priors, n=200, seed=1)
+    >>> dict(tree["prior_predictive"].sizes)
+    {'chain': 1, 'draw': 200, 'obs': 180}
+    """
+    import xarray as xr
+
+    check_counts(n=n)
+    check_seed(seed)
+    rng = np.random.default_rng(seed)
+    draws = prior_draws(design, priors, n, rng, effects=True)
+    obs = list(coordinates(design)[1]["obs"])
+    y = _response(design, draws, rng)
+    index = {"chain": [0], "draw": range(n), "obs": obs}
+    return xr.DataTree.from_dict(
+        {
+            "prior": named(design, _by_name(design, draws)),
+            "prior_predictive": xr.Dataset({"y": (tuple(index), y[None])}, coords=index),
+            "observed_data": xr.Dataset({"y": ("obs", design.y)}, coords={"obs": obs}),
+        }
+    )
+
+
+def draw(prior: Prior, rng: np.random.Generator, size: int) -> Array:
+    """Draw from the prior of one number.
+
+    Parameters
+    ----------
+    prior : Prior
+        Any record but `Flat`, `Relative` and `LKJ`.
+    rng : numpy.random.Generator
+    size : int
+
+    Returns
+    -------
+    ndarray, shape (size,)
+
+    Raises
+    ------
+    FitError
+        If the prior is not a distribution of one number.
+
+    Examples
+    --------
+    >>> from ranef.priors import Constant
+    >>> draw(Constant(2), np.random.default_rng(1), 3)
+    array([2., 2., 2.])
+    """
+    name = type(prior).__name__
+    if name not in _DRAWS:
+        raise FitError(
+            f"nothing can be drawn from {prior} alone: it is no distribution of one number."
+        )
+    return _DRAWS[name](prior, rng, size)
+
+
+def draw_unit_factors(prior: LKJ, k: int, rng: np.random.Generator, size: int) -> Array:
+    """Draw Cholesky factors of correlation matrices.
+
+    The partial correlations are independent, and Beta variables on (-1, 1): Lewandowski,
+    Kurowicka & Joe (2009), section 2.4.
+
+    Returns
+    -------
+    ndarray, shape (size, k, k)
+        Lower triangular, with rows of length 1.
+    """
+    factors = np.zeros((size, k, k))
+    for row in range(k):
+        rest = np.ones(size)
+        for column in range(row):
+            shape = prior.eta + (k - 2 - column) / 2
+            partial = 2 * rng.beta(shape, shape, size) - 1
+            factors[:, row, column] = partial * np.sqrt(rest)
+            rest = rest * (1 - partial**2)
+        factors[:, row, row] = np.sqrt(rest)
+    return factors
+
+
+_DRAWS: Mapping[str, Draw] = {
+    "Normal": lambda p, rng, n: rng.normal(p.mu, p.sigma, n),
+    "StudentT": lambda p, rng, n: p.mu + p.sigma * rng.standard_t(p.nu, n),
+    "HalfNormal": lambda p, rng, n: np.abs(rng.normal(0, p.sigma, n)),
+    "HalfStudentT": lambda p, rng, n: p.sigma * np.abs(rng.standard_t(p.nu, n)),
+    "HalfCauchy": lambda p, rng, n: p.beta * np.abs(rng.standard_cauchy(n)),
+    "Exponential": lambda p, rng, n: rng.exponential(p.scale, n),
+    "Gamma": lambda p, rng, n: rng.gamma(p.alpha, 1 / p.beta, n),
+    "InverseGamma": lambda p, rng, n: p.beta / rng.standard_gamma(p.alpha, n),
+    "LogNormal": lambda p, rng, n: rng.lognormal(p.mu, p.sigma, n),
+    "Uniform": lambda p, rng, n: rng.uniform(p.lower, p.upper, n),
+    "Constant": lambda p, _, n: np.full(n, float(p.value)),
+}
+
+
+# The parts
+
+
+def _check_proper(priors: Priors) -> None:
+    flat = [
+        f"{row.parameter}[{row.coef}]" if row.coef else row.parameter
+        for row in priors.rows()
+        if not row.prior.proper
+    ]
+    if flat:
+        raise FitError(
+            f"nothing can be drawn from the prior of {listed(flat)}, which is flat; "
+            "give a proper one with priors=, such as Normal or HalfNormal."
+        )
+
+
+def _columns(priors: tuple[Prior, ...], rng: np.random.Generator, n: int) -> Array:
+    return np.array([draw(prior, rng, n) for prior in priors]).reshape(len(priors), n).T
+
+
+def _covariance(
+    priors: TermPriors, sigma: Array, rng: np.random.Generator
+) -> tuple[Array, Array, Array]:
+    """Return sds (n, k), correlations (n, k, k) and factors (n, k, k) in the user's units."""
+    n, k = len(sigma), len(priors.coefs)
+    ratio = [prior.prior if isinstance(prior, Relative) else prior for prior in priors.sd]
+    sd = _columns(tuple(ratio), rng, n)
+    sd *= np.where([isinstance(prior, Relative) for prior in priors.sd], sigma[:, None], 1.0)
+    unit = np.broadcast_to(np.eye(k), (n, k, k))
+    if priors.corr is not None:
+        unit = draw_unit_factors(priors.corr, k, rng, n)
+    factor = sd[:, :, None] * unit
+    if priors.change is not None:
+        factor = priors.change @ factor
+        sd = np.linalg.norm(factor, axis=2)
+        unit = factor / sd[:, :, None]
+    return sd, unit @ unit.transpose(0, 2, 1), factor
+
+
+def _effects(term: RandomTerm, factor: Array, rng: np.random.Generator) -> Array:
+    """Return random effects (n, m, k)."""
+    z = rng.standard_normal((len(factor), term.n_levels, term.n_coefs))
+    return z @ factor.transpose(0, 2, 1)
+
+
+def _response(design: Design, draws: PriorDraws, rng: np.random.Generator) -> Array:
+    """Return responses (n, rows)."""
+    noise = rng.standard_normal((len(draws.sigma), design.n_obs)) / np.sqrt(design.weights)
+    y = draws.beta @ design.X.T + design.offset + draws.sigma[:, None] * noise
+    for term, own in zip(design.terms, draws.terms, strict=True):
+        assert own.b is not None
+        for j, column in enumerate(term.columns.T):
+            y += own.b[:, term.codes, j] * column
+    return np.asarray(y)
+
+
+def _by_name(design: Design, draws: PriorDraws) -> dict[str, Array]:
+    """Return the draws of one chain under the names of a posterior's variables."""
+    found = {"beta": draws.beta, "sigma": draws.sigma}
+    for term, own in zip(design.terms, draws.terms, strict=True):
+        assert own.b is not None
+        found |= {f"b_{term.label}": own.b, f"sd_{term.label}": own.sd}
+        found |= {f"corr_{term.label}": own.corr} if has_corr(term) else {}
+    return {name: values[None] for name, values in found.items()}

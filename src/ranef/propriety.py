@@ -1,0 +1,273 @@
+"""Whether flat priors leave a posterior proper: refused where they do not.
+
+A flat prior has no mass to share out, so that the data must pin its parameter down. With X_F the
+columns of the fixed effects with flat priors, p_F their number, and Z_j the columns that belong to
+the standard deviation j, the marginal likelihood given the variances is that of K'y, K spanning
+what is orthogonal to X_F. As the standard deviations of a set T go to infinity together like s it
+falls off like s^-r, where
+
+    r(T) = rank [X_F, Z_T] - p_F,
+
+so its integral over them converges if r(T) > |T| for every set T of standard deviations with
+flat priors: by power counting, since the determinant of K'VK is a polynomial in the variances
+without negative coefficients and r is submodular, other paths to infinity ask for no more.
+Correlations change nothing: where a correlation matrix loses j of its ranks, the LKJ density with
+any eta > 0 gives back more than the likelihood's slower fall takes.
+
+A flat prior on sigma adds one condition, as all rows have a part in sigma: n - p_F must exceed 1
+plus the number of standard deviations with flat priors. One that is flat relative to sigma
+does not add to this count, as it goes to infinity with sigma by itself; but where the random
+effects can fit every row exactly, sigma can also go to zero while the ratio goes to infinity, and
+the prior of sigma must vanish at zero to prevent it.
+
+A response that the model fits exactly is left out of account: with it no prior that is positive
+at sigma = 0 helps, a proper one included. Conditions of this kind are those of Hobert & Casella
+(1996), J. American Statistical Association 91, 1461-1473.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef.design import RANK_TOLERANCE, Design, RandomTerm, independent_columns
+from ranef.distributions import (
+    Constant,
+    Gamma,
+    InverseGamma,
+    LogNormal,
+    Prior,
+    Relative,
+    Uniform,
+)
+from ranef.errors import FitError, listed
+from ranef.priors import Priors
+
+type Array = NDArray[np.float64]
+
+_CHUNK = 20_000  # rows at a time
+_SUPPORT = 1e-6  # share of a dependency below which a vector has no part in it
+
+
+def is_proper_prior(priors: Priors) -> bool:
+    """Whether every prior is proper, as a Bayes factor needs it.
+
+    Examples
+    --------
+    >>> import ranef as rf
+    >>> design = rf.Model("Yield ~ 1 + (1 | Batch)", rf.load_dataset("Dyestuff")).design
+    >>> [is_proper_prior(rf.priors.resolve(design, name)) for name in ("default", "flat")]
+    [True, False]
+    """
+    return all(row.prior.proper for row in priors.rows())
+
+
+def check_proper(design: Design, priors: Priors) -> None:
+    """Refuse flat priors that leave the posterior improper.
+
+    Parameters
+    ----------
+    design : Design
+        Response, matrices and names.
+    priors : Priors
+        A prior for every parameter of the design.
+
+    Raises
+    ------
+    FitError
+        If there are flat priors on linearly dependent fixed effects, on sigma with too few
+        rows, or on the standard deviations of factors with too few levels.
+    """
+    if is_proper_prior(priors):
+        return
+    X = _flat_columns(design, priors)
+    _check_fixed(X, [n for n, p in zip(priors.fixed, priors.beta, strict=True) if not p.proper])
+    flats = _flat_sds(design, priors)
+    _check_sigma(design, priors, flats, X.shape[1])
+    _check_sds(flats, X)
+    _check_saturated(design, priors, flats)
+
+
+@dataclass(frozen=True, eq=False)
+class _FlatSd:
+    """A standard deviation with a flat prior: of coefficient j of a term, or of it over sigma."""
+
+    term: RandomTerm
+    j: int
+    relative: bool
+
+    @property
+    def name(self) -> str:
+        label, coef = self.term.label, self.term.coefs[self.j]
+        return f"sd_{label}" if self.term.n_coefs == 1 else f"sd_{label}[{coef}]"
+
+    @property
+    def levels(self) -> NDArray[np.int64]:
+        """The levels that the coefficient has effects in: its columns' rank is their number."""
+        return np.unique(self.term.codes[self.term.columns[:, self.j] != 0])
+
+
+def _flat_columns(design: Design, priors: Priors) -> Array:
+    """Return the columns (n, p_F) of the coefficients with flat priors, where these hold."""
+    columns = design.X if priors.change is None else design.X @ priors.change
+    return columns[:, [not prior.proper for prior in priors.beta]]
+
+
+def _flat_sds(design: Design, priors: Priors) -> list[_FlatSd]:
+    return [
+        _FlatSd(term, j, isinstance(prior, Relative))
+        for term, own in zip(design.terms, priors.terms, strict=True)
+        for j, prior in enumerate(own.sd)
+        if not prior.proper
+    ]
+
+
+# The conditions
+
+
+def _check_fixed(X: Array, names: Sequence[str]) -> None:
+    kept = independent_columns(X)
+    dependent = [name for j, name in enumerate(names) if j not in kept]
+    if dependent:
+        are = "is a combination" if len(dependent) == 1 else "are combinations"
+        raise FitError(
+            "flat priors on linearly dependent fixed effects leave the posterior improper: "
+            f"{listed(dependent)} {are} of the columns before. Leave out what is not needed, or "
+            "give it a proper prior with priors=, such as Normal."
+        )
+
+
+def _check_sigma(design: Design, priors: Priors, flats: Sequence[_FlatSd], p: int) -> None:
+    absolute = [flat.name for flat in flats if not flat.relative]
+    if not priors.sigma.proper and design.n_obs - p <= 1 + len(absolute):
+        raise FitError(
+            f"{'flat priors' if absolute else 'a flat prior'} on {listed(['sigma', *absolute])} "
+            f"{'leave' if absolute else 'leaves'} the posterior improper: with {p} flat priors on "
+            f"fixed effects at least {p + 2 + len(absolute)} rows are needed, and there "
+            f"{'is' if design.n_obs == 1 else 'are'} {design.n_obs}. Give `sigma` a proper prior "
+            "with priors=, such as HalfStudentT."
+        )
+
+
+def _check_sds(flats: Sequence[_FlatSd], X: Array) -> None:
+    """Refuse a set T of standard deviations with r(T) <= |T|.
+
+    Where an sd has more than p_F + |all flat sds| levels, r(T) > |T| for every T it is in. For
+    the others take a random vector from the span of each one's columns, orthogonal to X_F: they
+    are independent if and only if r(T) >= |T| for all T (Rado 1942, Quarterly J. Mathematics 13,
+    83-89), exceptions having probability zero. With two vectors of one of them that is
+    r(T) > |T| where T contains it.
+    """
+    few = [flat for flat in flats if len(flat.levels) <= X.shape[1] + len(flats)]
+    bases = _orthogonal_bases(X, few)
+    rng = np.random.default_rng(0)
+    vectors = [(i, _random_vector(basis, rng)) for i, basis in enumerate(bases)]
+    for i, basis in enumerate(bases):
+        ordered = [vectors[i], (i, _random_vector(basis, rng)), *vectors[:i], *vectors[i + 1 :]]
+        found = _dependent([vector for _, vector in ordered])
+        if found:
+            T = [few[j] for j in dict.fromkeys(ordered[h][0] for h in found)]
+            raise FitError(_improper(T, len(found) - 1))
+
+
+def _improper(T: Sequence[_FlatSd], rank: int) -> str:
+    """Say what a set of standard deviations with flat priors lacks; `rank` is its r(T)."""
+    flat, levels = T[0], len(T[0].levels)
+    coef, factor = flat.term.coefs[flat.j], flat.term.factor
+    if len(T) == 1 and levels - rank <= 1:
+        where = "" if coef == "Intercept" else f" with `{coef}` other than 0"
+        there = f"there is {levels}" if levels == 1 else f"there are {levels}"
+        lacks = f"it needs at least {levels - rank + 2} levels of `{factor}`{where}, and {there}"
+    else:
+        they = "it needs" if len(T) == 1 else "together they need"
+        lacks = (
+            f"{they} random effects of rank {len(T) + 1} beside the fixed effects that have flat "
+            f"priors, and the rank is {rank}"
+        )
+    prior, one = ("a flat prior", "it") if len(T) == 1 else ("flat priors", "one of them")
+    leaves = "leaves" if len(T) == 1 else "leave"
+    return (
+        f"{prior} on {listed(flat.name for flat in T)} {leaves} the posterior improper: {lacks}. "
+        f"Give {one} a proper prior with priors=, such as HalfNormal or HalfStudentT."
+    )
+
+
+def _check_saturated(design: Design, priors: Priors, flats: Sequence[_FlatSd]) -> None:
+    relative = [flat.name for flat in flats if flat.relative]
+    if len(relative) >= 1 + _order_at_zero(priors.sigma) and _fits_all_rows(design, priors):
+        raise FitError(
+            f"a flat prior on {listed(relative)} relative to sigma leaves the posterior improper: "
+            "the model has as many effects as rows, so that sigma can go to zero. Give the ratio "
+            "a proper prior with priors=, such as Relative(HalfNormal(1))."
+        )
+
+
+def _order_at_zero(prior: Prior) -> float:
+    """Return the power with which the density of sigma vanishes at zero."""
+    if isinstance(prior, Gamma):
+        return prior.alpha - 1
+    away = isinstance(prior, Constant | InverseGamma | LogNormal)
+    return math.inf if away or (isinstance(prior, Uniform) and prior.lower > 0) else 0.0
+
+
+def _fits_all_rows(design: Design, priors: Priors) -> bool:
+    """Whether the effects that do not vanish with sigma span the space of the response."""
+    sds = [
+        _FlatSd(term, j, relative=False)
+        for term, own in zip(design.terms, priors.terms, strict=True)
+        for j, prior in enumerate(own.sd)
+        if not prior.proper or not isinstance(prior, Relative)
+    ]
+    counts = [len(sd.levels) for sd in sds]
+    if max(counts) == design.n_obs or design.X.shape[1] + sum(counts) < design.n_obs:
+        return max(counts) == design.n_obs
+    rows = np.arange(design.n_obs)
+    columns = np.column_stack([design.X, *(_columns(sd, rows) for sd in sds)])
+    return len(independent_columns(columns)) == design.n_obs
+
+
+# Linear algebra
+
+
+def _columns(sd: _FlatSd, rows: NDArray[np.int64]) -> Array:
+    """Return some rows of the columns of Z that belong to a standard deviation, of length 1."""
+    column, codes = sd.term.columns[:, sd.j], sd.term.codes
+    size = np.sqrt(np.bincount(codes, column**2))[sd.levels]
+    indicators = codes[rows, None] == sd.levels
+    return np.asarray(indicators * column[rows, None] / size)
+
+
+def _orthogonal_bases(X: Array, sds: Sequence[_FlatSd]) -> list[Array]:
+    """Return for each standard deviation its columns less what X spans, in a common basis.
+
+    They come from the triangular factor of all columns, which is updated by chunks of rows.
+    """
+    n, p = X.shape
+    X = X / np.linalg.norm(X, axis=0)
+    stops = np.cumsum([p, *(len(sd.levels) for sd in sds)])
+    R = np.zeros((0, stops[-1]))
+    for start in range(0, n if sds else 0, _CHUNK):
+        rows = np.arange(start, min(start + _CHUNK, n))
+        chunk = np.column_stack([X[rows], *(_columns(sd, rows) for sd in sds)])
+        R = np.linalg.qr(np.vstack([R, chunk]), mode="r")
+    return [R[p:, a:b] for a, b in pairwise(stops)]
+
+
+def _random_vector(basis: Array, rng: np.random.Generator) -> Array:
+    weights = rng.normal(size=basis.shape[1])
+    return np.asarray(basis @ (weights / np.linalg.norm(weights)))
+
+
+def _dependent(vectors: Sequence[Array]) -> list[int]:
+    """Return the first set of dependent vectors; empty if there is none."""
+    A = np.column_stack(vectors)
+    for i in range(A.shape[1]):
+        shares = np.linalg.lstsq(A[:, :i], A[:, i], rcond=None)[0]
+        if np.linalg.norm(A[:, i] - A[:, :i] @ shares) < RANK_TOLERANCE:
+            return [*np.flatnonzero(np.abs(shares) > _SUPPORT).tolist(), i]
+    return []

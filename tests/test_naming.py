@@ -1,0 +1,86 @@
+"""The names of a posterior: variables, dimensions, labels."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ranef import bayes, naming
+from ranef.design import build_design
+from ranef.formula import read_formula
+from ranef.priors import resolve
+
+
+def small_design(text="response ~ x + (x | g) + (1 | sigma) + (x || h)"):
+    rng = np.random.default_rng(11)
+    n = 30
+    data = pd.DataFrame({"response": rng.normal(10, 2, n), "x": rng.normal(3, 1, n)})
+    data["g"], data["h"] = rng.choice(list("abcde"), n), rng.choice([1, 2, 3], n)
+    data["sigma"] = rng.choice(list("abcd"), n)
+    return build_design(read_formula(text), data)
+
+
+def test_variables_dimensions_and_labels():
+    dims, coords = naming.coordinates(small_design())
+    assert dims == {
+        "g": ("g", "g_coef", "g_coef_bis"),
+        "sigma": ("sigma_", "sigma_coef", "sigma_coef_bis"),
+        "h": ("h", "h_coef", "h_coef_bis"),
+    }
+    assert coords["obs"] == list(range(30))
+    assert coords["fixed"] == coords["g_coef"] == coords["g_coef_bis"] == ("Intercept", "x")
+    assert (coords["sigma_"], coords["sigma_coef"]) == (list("abcd"), ("Intercept",))
+    assert naming.variables(small_design()) == {
+        "beta": ("fixed",),
+        "sigma": (),
+        "b_g": ("g", "g_coef"),
+        "b_sigma": ("sigma_", "sigma_coef"),
+        "b_h": ("h", "h_coef"),
+        "sd_g": ("g_coef",),
+        "sd_sigma": ("sigma_coef",),
+        "sd_h": ("h_coef",),
+        "corr_g": ("g_coef", "g_coef_bis"),
+    }
+    assert list(naming.variables(small_design("response ~ 0"))) == ["sigma"]
+
+
+@pytest.mark.parametrize("text", ["response ~ x + (x | g) + (1 | h)", "response ~ 0 + (1 | sigma)"])
+def test_draws_are_named_as_those_of_the_sampler(text):
+    made = small_design(text)
+    model = bayes.hierarchical(made, resolve(made))
+    tree = bayes.sample(model, draws=5, tune=20, chains=2, seed=1, progressbar=False)
+    sampled = tree["posterior"].to_dataset()
+    found = naming.named(made, {name: v.to_numpy() for name, v in sampled.data_vars.items()})
+    assert list(found.data_vars) == list(sampled.data_vars) == list(naming.variables(made))
+    assert dict(found.sizes) == dict(sampled.sizes)
+    for name, variable in sampled.variables.items():
+        assert found[name].dims == variable.dims
+        assert found[name].to_numpy().tolist() == variable.to_numpy().tolist()
+
+
+def test_some_of_the_variables_bring_their_own_dimensions_only():
+    found = naming.named(
+        small_design(), {"beta": np.zeros((1, 4, 2)), "b_h": np.ones((1, 4, 3, 2))}
+    )
+    assert list(found.data_vars) == ["beta", "b_h"]
+    assert set(found.dims) == {"chain", "draw", "fixed", "h", "h_coef"}
+
+
+@pytest.mark.parametrize(
+    ("index", "labels"),
+    [
+        (pd.Index([3, 1]), [3, 1]),
+        (pd.Index([0.5, 1.0]), [0.5, 1.0]),
+        (pd.Index(["b", "a"]), ["b", "a"]),
+        (pd.Index([True, False]), [True, False]),
+        (pd.CategoricalIndex(["b", "a"]), ["b", "a"]),
+        (pd.CategoricalIndex([2, 1]), [2, 1]),
+        (pd.Index([1, "a"]), ["1", "a"]),
+        (pd.interval_range(0, 2), ["(0, 1]", "(1, 2]"]),
+        (pd.period_range("2020-01", periods=2, freq="M"), ["2020-01", "2020-02"]),
+        (pd.date_range("2020-01-01", periods=2), list(pd.date_range("2020-01-01", periods=2))),
+        (pd.date_range("2020-01-01", periods=1, tz="UTC"), ["2020-01-01 00:00:00+00:00"]),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, pd.Index) else "",
+)
+def test_labels_are_the_users_where_nutpie_can_carry_them_and_else_text(index, labels):
+    assert list(naming.labels(index)) == labels

@@ -1,0 +1,279 @@
+"""Draws from the priors, and of the response."""
+
+import re
+
+import arviz as az
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pymc as pm
+import pytest
+import xarray as xr
+from scipy import stats
+
+from ranef import bayes
+from ranef.datasets import load_dataset
+from ranef.design import build_design
+from ranef.errors import FitError
+from ranef.formula import read_formula
+from ranef.naming import variables
+from ranef.priorpredictive import draw, draw_unit_factors, prior_draws, prior_predictive
+from ranef.priors import (
+    LKJ,
+    Constant,
+    Exponential,
+    Flat,
+    Gamma,
+    HalfCauchy,
+    HalfNormal,
+    HalfStudentT,
+    InverseGamma,
+    LogNormal,
+    Normal,
+    Prior,
+    Relative,
+    StudentT,
+    Uniform,
+    resolve,
+)
+
+N = 20_000
+
+
+def design(text, data=None, **options):
+    return build_design(read_formula(text), small_data() if data is None else data, **options)
+
+
+def small_data(n=40):
+    rng = np.random.default_rng(11)
+    data = pd.DataFrame({"y": rng.normal(10, 2, n), "x": rng.normal(30, 1, n)})
+    data["v"], data["known"] = rng.normal(-2, 1, n), rng.normal(size=n)
+    data["g"], data["h"] = rng.choice(list("abcd"), n), rng.choice([1, 2, 3], n)
+    data["w"] = rng.uniform(0.5, 4, n)
+    return data
+
+
+# Single records
+
+
+@pytest.mark.parametrize(
+    ("record", "frozen"),
+    [
+        (Normal(3, 2), stats.norm(3, 2)),
+        (StudentT(4, 1, 2), stats.t(4, 1, 2)),
+        (HalfNormal(2), stats.halfnorm(scale=2)),
+        (HalfStudentT(3, 2), stats.foldnorm(0)),
+        (HalfCauchy(2), stats.halfcauchy(scale=2)),
+        (Exponential(4), stats.expon(scale=4)),
+        (Gamma(3, 0.5), stats.gamma(3, scale=2)),
+        (InverseGamma(3, 2), stats.invgamma(3, scale=2)),
+        (LogNormal(0.5, 2), stats.lognorm(2, scale=np.exp(0.5))),
+        (Uniform(-2, 5), stats.uniform(-2, 7)),
+    ],
+    ids=lambda value: str(value) if isinstance(value, Prior) else "",
+)
+def test_each_record_is_drawn_from_its_distribution(record, frozen):
+    values = draw(record, np.random.default_rng(1), N)
+    half_t = isinstance(record, HalfStudentT)
+    cdf = (lambda x: 2 * stats.t(3, scale=2).cdf(x) - 1) if half_t else frozen.cdf
+    assert values.shape == (N,)
+    assert stats.kstest(values, cdf).pvalue > 0.001
+
+
+def test_a_constant_is_drawn_as_it_is():
+    np.testing.assert_array_equal(draw(Constant(-2), np.random.default_rng(1), 3), [-2.0] * 3)
+
+
+@pytest.mark.parametrize("record", [Flat(), LKJ(1), Relative(HalfNormal(1))], ids=str)
+def test_what_is_no_distribution_of_a_number(record):
+    message = f"nothing can be drawn from {record} alone: it is no distribution of one number."
+    with pytest.raises(FitError, match=f"^{re.escape(message)}$"):
+        draw(record, np.random.default_rng(1), 3)
+
+
+@pytest.mark.parametrize(("eta", "k"), [(1.0, 2), (0.5, 3), (2.0, 4)])
+def test_correlations_are_lkj(eta, k):
+    """Every correlation is 2 Beta(a, a) - 1 with a = eta + (k - 2) / 2, whatever its place."""
+    factors = draw_unit_factors(LKJ(eta), k, np.random.default_rng(2), N)
+    np.testing.assert_array_equal(factors, np.tril(factors))
+    corr = factors @ factors.transpose(0, 2, 1)
+    np.testing.assert_allclose(np.diagonal(corr, axis1=1, axis2=2), 1, rtol=1e-12)
+    a = eta + (k - 2) / 2
+    for row, column in zip(*np.tril_indices(k, -1), strict=True):
+        values = (1 + corr[:, row, column]) / 2
+        assert stats.kstest(values, stats.beta(a, a).cdf).pvalue > 0.001
+
+
+def test_the_density_of_three_correlations_is_a_power_of_the_determinant():
+    """Draws of LKJ(1), weighted by det(R), have the determinant's mean of LKJ(2)."""
+    rng = np.random.default_rng(3)
+    dets = []
+    for eta in (1.0, 2.0):
+        diagonal = np.diagonal(draw_unit_factors(LKJ(eta), 3, rng, N), axis1=1, axis2=2)
+        dets.append(np.prod(diagonal**2, axis=1))
+    weighted = np.sum(dets[0] ** 2) / np.sum(dets[0])
+    assert weighted == pytest.approx(dets[1].mean(), abs=0.01)
+
+
+# All parameters
+
+
+def test_shapes_with_and_without_effects():
+    made = design("y ~ x + (x + v | g) + (1 | h)")
+    priors = resolve(made)
+    plain, full = (
+        prior_draws(made, priors, 7, np.random.default_rng(1), effects=effects)
+        for effects in (False, True)
+    )
+    assert (plain.beta.shape, plain.sigma.shape) == ((7, 2), (7,))
+    g, h = plain.terms
+    assert (g.sd.shape, g.corr.shape, g.factor.shape, g.b) == ((7, 3), (7, 3, 3), (7, 3, 3), None)
+    assert (h.sd.shape, h.corr.shape, h.factor.shape) == ((7, 1), (7, 1, 1), (7, 1, 1))
+    assert [term.b.shape for term in full.terms] == [(7, 4, 3), (7, 3, 1)]
+    np.testing.assert_array_equal(full.beta, plain.beta)
+    np.testing.assert_array_equal(full.terms[1].factor, plain.terms[1].factor)
+
+
+def test_sds_correlations_and_factors_are_of_one_covariance():
+    made = design("y ~ x + (x + v | g) + (x || h)")
+    for priors in (resolve(made), resolve(made, {"sd": HalfNormal(2)})):
+        for own in prior_draws(made, priors, 50, np.random.default_rng(4)).terms:
+            cov = own.factor @ own.factor.transpose(0, 2, 1)
+            of_parts = own.sd[:, :, None] * own.corr * own.sd[:, None, :]
+            np.testing.assert_allclose(cov, of_parts, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "default",
+        {
+            "sd_g": {"x": Relative(HalfNormal(1)), "v": Constant(2)},
+            "corr": LKJ(1),
+            "x": Constant(1),
+        },
+    ],
+    ids=["default", "mixed"],
+)
+def test_the_draws_are_those_of_pymc(setting):
+    """At centred columns and at zero, for known and relative parameters: the same distributions."""
+    made = design("y ~ x + (x + v | g) + (x || h)")
+    priors = resolve(made, setting)
+    n = 4000
+    ours = prior_draws(made, priors, n, np.random.default_rng(5), effects=True)
+    names = ["beta", "sigma", "sd_g", "sd_h", "corr_g", "b_g", "b_h"]
+    model = bayes.hierarchical(made, priors)
+    theirs = pm.draw([model[name] for name in names], draws=n, random_seed=6, mode="FAST_COMPILE")
+    g, h = ours.terms
+    found = [ours.beta, ours.sigma, g.sd, h.sd, g.corr, g.b, h.b]
+    for name, one, two in zip(names, found, theirs, strict=True):
+        for a, b in zip(one.reshape(n, -1).T, two.reshape(n, -1).T, strict=True):
+            if np.ptp(b) > 1e-9:
+                assert stats.ks_2samp(a, b).pvalue > 1e-4, name
+            else:
+                np.testing.assert_allclose(a, b, rtol=1e-9)
+
+
+def test_default_draws_follow_a_shift_and_rescaling_of_the_data():
+    a, c, d, e = -20.0, 3.0, 100.0, 0.25
+    data = small_data()
+    moved = data.assign(y=a + c * data["y"], x=d + e * data["x"])
+    before, after = (
+        prior_draws(made, resolve(made), 20, np.random.default_rng(7), effects=True)
+        for made in (design("y ~ x + (x | g)", data), design("y ~ x + (x | g)", moved))
+    )
+    change = np.array([[c, -c * d / e], [0.0, c / e]])
+    np.testing.assert_allclose(after.beta, before.beta @ change.T + [a, 0], rtol=1e-8)
+    np.testing.assert_allclose(after.sigma, c * before.sigma, rtol=1e-8)
+    np.testing.assert_allclose(after.terms[0].b, before.terms[0].b @ change.T, rtol=1e-6, atol=1e-6)
+
+
+# The response
+
+
+def test_the_response_has_the_mean_and_covariance_of_the_model():
+    made = design("y ~ x + (x | g) + (1 | h)", weights="w", offset="known")
+    given = {
+        "Intercept": Normal(1, 0.5), "x": Normal(0.2, 0.1), "sigma": Constant(2), "corr": LKJ(1e6),
+        "sd_g": {"Intercept": Constant(1.5), "x": Constant(0.05)}, "sd_h": Relative(Constant(0.7)),
+    }  # fmt: skip
+    y = prior_predictive(made, resolve(made, given), n=N, seed=8)["prior_predictive"]["y"][0]
+    mean = made.X @ [1, 0.2] + made.offset
+    root = [made.X * [0.5, 0.1], np.diag(2 / np.sqrt(made.weights))]
+    for term, sd in zip(made.terms, ([1.5, 0.05], [1.4]), strict=True):
+        indicators = np.eye(term.n_levels)[term.codes]
+        root += [indicators * (term.columns[:, [j]] * s) for j, s in enumerate(sd)]
+    cov = np.column_stack(root) @ np.column_stack(root).T
+    z = (y.to_numpy() - mean) / np.sqrt(np.diag(cov))
+    assert np.abs(z.mean(axis=0)).max() < 5 / N**0.5
+    corr = cov / np.sqrt(np.outer(np.diag(cov), np.diag(cov)))
+    np.testing.assert_allclose(np.cov(z.T), corr, atol=0.05)
+
+
+def test_the_tree_has_the_names_of_a_posterior():
+    made = design("y ~ x + (x | g) + (1 | h)")
+    tree = prior_predictive(made, resolve(made), n=10, seed=1)
+    assert list(tree.children) == ["prior", "prior_predictive", "observed_data"]
+    prior = tree["prior"].to_dataset()
+    assert {name: v.dims[2:] for name, v in prior.data_vars.items()} == variables(made)
+    assert list(prior.data_vars) == list(variables(made))
+    assert (prior.sizes["chain"], prior.sizes["draw"]) == (1, 10)
+    assert prior["g"].to_numpy().tolist() == list("abcd")
+    assert tree["prior_predictive"]["y"].dims == ("chain", "draw", "obs")
+    np.testing.assert_array_equal(tree["observed_data"]["y"], made.y)
+
+
+def test_models_without_fixed_or_random_effects():
+    for text, names in [("y ~ 0 + (1 | g)", {"sigma", "b_g", "sd_g"}), ("y ~ 0", {"sigma"})]:
+        made = design(text)
+        tree = prior_predictive(made, resolve(made), n=4, seed=1)
+        assert set(tree["prior"].data_vars) == names
+        assert tree["prior_predictive"]["y"].shape == (1, 4, 40)
+
+
+def test_the_same_seed_gives_the_same_draws():
+    made = design("y ~ x + (x | g)")
+    one, two, other = (prior_predictive(made, resolve(made), n=5, seed=s) for s in (3, 3, 4))
+    xr.testing.assert_identical(one, two)
+    assert not np.array_equal(one["prior_predictive"]["y"], other["prior_predictive"]["y"])
+
+
+def test_arviz_takes_the_tree():
+    sleep = load_dataset("sleepstudy")
+    made = design("Reaction ~ Days + (Days | Subject)", sleep)
+    tree = prior_predictive(made, resolve(made), n=50, seed=1)
+    az.plot_ppc_dist(tree, group="prior_predictive")
+    az.plot_dist(tree, group="prior", var_names=["sd_Subject"])
+    plt.close("all")
+
+
+@pytest.mark.parametrize(
+    ("setting", "named"),
+    [
+        ("brms", "`beta[x]`"),
+        ({"sd_g": {"x": Relative(Flat())}, "sigma": Flat()}, "`sigma` and `sd_g[x]`"),
+    ],
+)
+def test_improper_priors_are_refused(setting, named):
+    made = design("y ~ x + (x | g)")
+    message = (
+        f"nothing can be drawn from the prior of {named}, which is flat; "
+        "give a proper one with priors=, such as Normal or HalfNormal."
+    )
+    with pytest.raises(FitError, match=f"^{re.escape(message)}$"):
+        prior_predictive(made, resolve(made, setting))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"n": 0}, "`n` must be a positive whole number, got 0."),
+        ({"n": 2.5}, "`n` must be a positive whole number, got 2.5."),
+        ({"seed": -1}, "`seed` must be None or a whole number from 0 on, got -1."),
+        ({"seed": True}, "`seed` must be None or a whole number from 0 on, got True."),
+    ],
+)
+def test_settings_that_are_refused(options, message):
+    made = design("y ~ 1")
+    with pytest.raises(FitError, match=f"^{re.escape(message)}$"):
+        prior_predictive(made, resolve(made), **options)
