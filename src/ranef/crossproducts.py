@@ -27,6 +27,7 @@ Array = NDArray[np.float64]
 
 SPARSE_SIZE = 500_000  # elements of a block of the rest from which on sparsity pays
 SPARSE_SHARE = 0.25  # ... if at most this share of them is not zero
+DEPENDENT = 1e-7  # what earlier columns leave of a column of unit size that depends on them
 SPANNED = 1e-9  # share of a term's columns that the fixed ones may leave unexplained
 MAX_PAIRS = 20_000_000  # products of two elements that are kept; 12 bytes each
 
@@ -222,9 +223,12 @@ def is_nested(inner: Codes, outer: Codes) -> bool:
 def _basis(Z: Array, term: RandomTerm) -> Array:
     """Return T of a term: triangular for a full covariance, diagonal for a diagonal one."""
     size = np.sqrt(np.mean(Z**2, axis=0))
+    size[size == 0] = 1.0
     if not term.correlated or term.n_coefs == 1:
         return np.diag(size)
     R = np.linalg.qr(Z / size, mode="r") / np.sqrt(len(Z))
+    if len(R) < term.n_coefs or np.abs(np.diag(R)).min() < DEPENDENT:
+        return np.diag(size)
     return np.asarray(np.sign(np.diag(R))[:, None] * R * size)
 
 

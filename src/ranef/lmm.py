@@ -139,17 +139,21 @@ def gradient(factorized: Factorized, slope: Array) -> list[Array]:
     return [found[term] for term in range(len(factorized.cross.shapes))]
 
 
-def modes(factorized: Factorized, gamma: Array) -> list[Array]:
-    """Return the conditional means b of each term in the basis, shape (m, k).
+def modes(
+    factorized: Factorized, gamma: Array, noise: Sequence[Array] | None = None
+) -> list[Array]:
+    """Return the conditional means b of each term in the basis, shape (m, k), or a draw.
 
     Parameters
     ----------
     factorized : Factorized
     gamma : ndarray, shape (p,)
         Coefficients of the columns of X in the basis; y is a least-squares residual there.
+    noise : sequence of ndarray, shape (m, k), optional
+        Independent N(0, sigma^2) numbers: they make the result a draw of b given y and gamma.
     """
     cross = factorized.cross
-    v = _contrast(factorized, gamma)
+    v = _contrast(factorized, gamma, noise)
     found: list[Array] = [np.empty(0)] * len(cross.shapes)
     for term, place in cross.rest_terms:
         found[term] = -v[place].reshape(cross.n_levels[term], -1)
@@ -159,6 +163,8 @@ def modes(factorized: Factorized, gamma: Array) -> list[Array]:
         if stage.parent is not None:
             left = left - (stage.B @ later[stage.parent][:, :, None])[:, :, 0]
         b = (stage.Y @ left[:, :, None])[:, :, 0]
+        if noise is not None:
+            b = b + (_t(stage.V) @ noise[stage.term][:, :, None])[:, :, 0]
         found[stage.term] = b
         later = b if stage.parent is None else np.hstack([b, later[stage.parent]])
     return found
@@ -305,10 +311,14 @@ def _inverse(L: Array, size: int) -> Array:
     return np.asarray(inverse)
 
 
-def _contrast(factorized: Factorized, gamma: Array) -> Array:
+def _contrast(factorized: Factorized, gamma: Array, noise: Sequence[Array] | None) -> Array:
     """Return v = (-b, -gamma, 1) of the rest: S v is what is left of its columns' fit."""
     cross, contrast = factorized.cross, np.append(-gamma, 1.0)
-    return np.append(-_times(cross, factorized.Lambdas, factorized.H @ contrast), contrast)
+    u = factorized.H @ contrast
+    if noise is not None:
+        own = [noise[term].ravel() for term, _ in cross.rest_terms]
+        u = u + _solve(factorized.L, np.concatenate([*own, []]), transposed=True)
+    return np.append(-_times(cross, factorized.Lambdas, u), contrast)
 
 
 def _bar(factorized: Factorized, slope: Array) -> tuple[Array, Array]:

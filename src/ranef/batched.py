@@ -1,0 +1,338 @@
+"""The engine at many points at once: what a grid or a set of draws of the variances asks for.
+
+With one grouping factor all levels of all points are eliminated together, elementwise; any other
+structure goes through `lmm.factorize` point by point. Small matrices are stored with their two
+dimensions first, so that every operation runs along points and levels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef import lmm
+from ranef.crossproducts import CrossProducts, Link
+from ranef.densities import LOG_2PI
+from ranef.marginal import Target
+from ranef.threads import threads_for
+
+type Array = NDArray[np.float64]
+type Gammas = Callable[[slice, Array, Array], tuple[Array, Array]]
+
+CHUNK = 2_000_000  # elements of a temporary array
+
+
+def reduced(cross: CrossProducts, Lambdas: Sequence[Array]) -> tuple[Array, Array]:
+    """Return log|M| and the cross-products of [X y] in the metric of V^-1 at every point.
+
+    Parameters
+    ----------
+    cross : CrossProducts
+    Lambdas : sequence of ndarray, shape (points, k, k)
+        Relative factors of each term in the basis of the cross-products.
+
+    Returns
+    -------
+    logdet : ndarray, shape (points,)
+    reduced : ndarray, shape (points, p + 1, p + 1)
+        Both nan where they cannot be computed.
+    """
+    points = len(Lambdas[0]) if Lambdas else 1
+    logdet, found = np.full(points, np.nan), np.full((points, cross.p + 1, cross.p + 1), np.nan)
+    with threads_for(len(cross.rest)), np.errstate(all="ignore"):
+        if _is_one_factor(cross):
+            link = cross.chain[0]
+            for part in _chunks(points, link):
+                logdet[part], found[part] = _reduced(cross, link, Lambdas[0][part])
+            return logdet, found
+        for i in range(points):
+            try:
+                factorized = lmm.factorize(cross, [Lambda[i] for Lambda in Lambdas])
+            except np.linalg.LinAlgError:
+                continue
+            logdet[i], found[i] = factorized.logdet, factorized.reduced
+    return logdet, found
+
+
+def effects(
+    cross: CrossProducts,
+    Lambdas: Sequence[Array],
+    gammas: Gammas,
+    *,
+    r: int,
+    sigma: Array,
+    rng: np.random.Generator,
+) -> tuple[Array, list[Array]]:
+    """Draw the random effects from their exact conditional distribution, one at every point.
+
+    Parameters
+    ----------
+    cross : CrossProducts
+    Lambdas : sequence of ndarray, shape (points, k, k)
+    gammas : callable
+        From a slice of the points with their log|M| and reduced cross-products to integrated
+        coefficients, shape (points, r), and those of all columns of the basis, (points, p).
+    r : int
+    sigma : ndarray, shape (points,)
+    rng : Generator
+
+    Returns
+    -------
+    gamma : ndarray, shape (points, r)
+    b : list of ndarray, shape (points, m, k)
+        In the basis, term by term.
+    """
+    points, gamma = len(sigma), np.empty((len(sigma), r))
+    b = [
+        sigma[:, None, None] * rng.standard_normal((points, m, shape.k))
+        for m, shape in zip(cross.n_levels, cross.shapes, strict=True)
+    ]
+    with threads_for(len(cross.rest)), np.errstate(all="ignore"):
+        if _is_one_factor(cross):
+            link = cross.chain[0]
+            for part in _chunks(points, link):
+                gamma[part], full = gammas(part, *_reduced(cross, link, Lambdas[0][part]))
+                b[0][part] = _effects(link, Lambdas[0][part], full, b[0][part])
+            return gamma, b
+        for i in range(points):
+            factorized = lmm.factorize(cross, [Lambda[i] for Lambda in Lambdas])
+            logdet, found = np.array([factorized.logdet]), factorized.reduced[None]
+            gamma[i : i + 1], full = gammas(slice(i, i + 1), logdet, found)
+            for own, drawn in zip(
+                b, lmm.modes(factorized, full[0], [part[i] for part in b]), strict=True
+            ):
+                own[i] = drawn
+    return gamma, b
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """The random effects of one term given gamma, in the basis, at every point.
+
+    Attributes
+    ----------
+    mean : ndarray, shape (points, m, k)
+        Where gamma is zero.
+    slope : ndarray, shape (points, m, k, p)
+        Their derivative with respect to gamma.
+    cov : ndarray, shape (points, m, k, k)
+        Covariance over sigma^2.
+    """
+
+    mean: Array
+    slope: Array
+    cov: Array
+
+
+def moments(cross: CrossProducts, Lambdas: Sequence[Array]) -> list[Moments]:
+    """Return the conditional moments of the random effects, term by term.
+
+    Parameters
+    ----------
+    cross : CrossProducts
+    Lambdas : sequence of ndarray, shape (points, k, k)
+    """
+    points, p = len(Lambdas[0]) if Lambdas else 1, cross.p
+    found = [
+        Moments(
+            np.empty((points, m, s.k)),
+            np.empty((points, m, s.k, p)),
+            np.empty((points, m, s.k, s.k)),
+        )
+        for m, s in zip(cross.n_levels, cross.shapes, strict=True)
+    ]
+    contrasts = np.vstack([np.zeros((1, p)), np.eye(p)])
+    with threads_for(len(cross.rest)), np.errstate(all="ignore"):
+        if _is_one_factor(cross):
+            link = cross.chain[0]
+            for part in _chunks(points, link):
+                _moments(link, Lambdas[0][part], found[0], part)
+            return found
+        for i in range(points):
+            factorized = lmm.factorize(cross, [Lambda[i] for Lambda in Lambdas])
+            covariances = lmm.conditional_covariances(factorized)
+            modes = [lmm.modes(factorized, gamma) for gamma in contrasts]
+            for t, own in enumerate(found):
+                own.mean[i], own.cov[i] = modes[0][t], covariances[t]
+                for j in range(p):
+                    own.slope[i, :, :, j] = modes[j + 1][t] - modes[0][t]
+    return found
+
+
+def _moments(link: Link, Lambda: Array, found: Moments, part: slice) -> None:
+    """Y C of one factor, as Y = V'V."""
+    R, L = _factor(link, Lambda)
+    V = np.stack([np.stack(np.broadcast_arrays(*_forward(R, row)), -1) for row in L], axis=-2)
+    Y = V @ V.swapaxes(-1, -2)
+    YC = Y @ np.asarray(link.rest)
+    found.mean[part], found.slope[part], found.cov[part] = YC[..., -1], -YC[..., :-1], Y
+
+
+@dataclass(frozen=True, eq=False)
+class Draws:
+    """Exact draws of all effects, one at every point, on the user's scale.
+
+    Attributes
+    ----------
+    beta : ndarray, shape (points, p)
+    sigma : ndarray, shape (points,)
+    factors : list of ndarray, shape (points, k, k)
+        A square root of each term's covariance.
+    b : list of ndarray, shape (points, m, k)
+    """
+
+    beta: Array
+    sigma: Array
+    factors: list[Array]
+    b: list[Array]
+
+
+def log_density(target: Target, x: Array) -> Array:
+    """Return the log posterior density, up to p(y), at points x, shape (points, d).
+
+    Minus infinity where it cannot be computed.
+    """
+    with np.errstate(all="ignore"):
+        values, logp = target.space.values(x)
+        found = (
+            logp + _integrated(target, values, *reduced(target.cross, _relative(target, values)))[0]
+        )
+    return np.where(np.isfinite(found), found, -np.inf)
+
+
+def draw(target: Target, values: Array, rng: np.random.Generator) -> Draws:
+    """Draw beta and b from their exact conditional distribution.
+
+    Parameters
+    ----------
+    target : Target
+    values : ndarray, shape (points, n_values)
+        As `Space.values` returns them.
+    rng : Generator
+
+    Notes
+    -----
+    gamma ~ N(gamma-hat, sigma^2 K^-1) with K its cross-products, prior included; then b given it.
+    """
+    space, fixed, cross = target.space, target.fixed, target.cross
+    sigma, given = values[:, space.n_given], values[:, : space.n_given]
+    Lambdas = _relative(target, values)
+    z = rng.standard_normal((len(values), fixed.J.shape[1]))
+    rest = rng.standard_normal((len(values), len(fixed.mean)))
+
+    def gammas(part: slice, logdet: Array, found: Array) -> tuple[Array, Array]:
+        _, gamma, root = _integrated(target, values[part], logdet, found)
+        upper = root.swapaxes(1, 2)
+        gamma = gamma + sigma[part, None] * np.linalg.solve(upper, z[part, :, None])[:, :, 0]
+        return gamma, gamma @ fixed.J.T + fixed.offset(given[part])
+
+    gamma, b = effects(cross, Lambdas, gammas, r=fixed.J.shape[1], sigma=sigma, rng=rng)
+    inverses = [np.linalg.inv(T) for T in cross.bases]
+    changes = [T @ A for T, A in zip(inverses, target.bases, strict=True)]
+    return Draws(
+        beta=fixed.effects(gamma, given, rest),
+        sigma=sigma,
+        factors=[A @ F for A, F in zip(changes, space.factors(values), strict=True)],
+        b=[found @ T.T for found, T in zip(b, inverses, strict=True)],
+    )
+
+
+def _relative(target: Target, values: Array) -> list[Array]:
+    """Return the relative factors in the basis, (points, k, k)."""
+    sigma = values[:, target.space.n_given, None, None]
+    factors = target.space.factors(values)
+    return [A @ F / sigma for A, F in zip(target.bases, factors, strict=True)]
+
+
+def _integrated(
+    target: Target, values: Array, logdet: Array, found: Array
+) -> tuple[Array, Array, Array]:
+    """Return log p(y), the mean of gamma and the Cholesky factor of its precision times sigma^2."""
+    cross, fixed, g = target.cross, target.fixed, target.space.n_given
+    r, variance = fixed.J.shape[1], values[:, g] ** 2
+    turn = np.zeros((len(values), cross.p + 1, r + 1))
+    turn[:, :-1, :-1], turn[:, -1, -1] = fixed.J, 1.0
+    turn[:, :-1, -1] = -fixed.offset(values[:, :g])
+    total = turn.swapaxes(1, 2) @ found @ turn
+    total += variance[:, None, None] * (fixed.rows.T @ fixed.rows)
+    usable = np.isfinite(total).all(axis=(1, 2))
+    total[~usable] = np.eye(r + 1)
+    root = np.linalg.cholesky(total[:, :-1, :-1])
+    half = np.linalg.solve(root, total[:, :-1, -1:])
+    gamma = np.linalg.solve(root.swapaxes(1, 2), half)[:, :, 0]
+    r2 = total[:, -1, -1] - (half[:, :, 0] ** 2).sum(axis=1)
+    deviance = logdet + 2 * np.log(np.diagonal(root, axis1=1, axis2=2)).sum(axis=1)
+    deviance += (cross.n - r) * (LOG_2PI + np.log(variance)) + r2 / variance - cross.log_weights
+    return np.where(usable, fixed.constant - deviance / 2, -np.inf), gamma, root
+
+
+def _is_one_factor(cross: CrossProducts) -> bool:
+    return len(cross.chain) == 1 == len(cross.shapes) and isinstance(
+        cross.chain[0].rest, np.ndarray
+    )
+
+
+def _chunks(points: int, link: Link) -> Iterator[slice]:
+    size = max(1, CHUNK // (len(link.front) * link.k**2))
+    return (slice(start, start + size) for start in range(0, points, size))
+
+
+def _reduced(cross: CrossProducts, link: Link, Lambda: Array) -> tuple[Array, Array]:
+    C = np.asarray(link.rest)
+    R, L = _factor(link, Lambda)
+    k, w = link.k, C.shape[2]
+    logdet = 2 * np.log(np.prod([R[i][i] for i in range(k)], axis=0)).sum(axis=1)
+    V = [_forward(R, L[a]) for a in range(k)]  # columns of R^-1 Lambda'
+    found = np.broadcast_to(cross.rest, (len(Lambda), w, w)).reshape(-1, w * w).copy()
+    for a in range(k):
+        for b in range(a + 1):  # Y_ab = V_.a' V_.b
+            Y = sum(V[a][i] * V[b][i] for i in range(k))
+            pairs = np.einsum("lu,lv->luv", C[:, a], C[:, b])
+            pairs = pairs if a == b else pairs + pairs.swapaxes(1, 2)
+            found -= Y @ pairs.reshape(-1, w * w)
+    return logdet, found.reshape(-1, w, w)
+
+
+def _effects(link: Link, Lambda: Array, gamma: Array, noise: Array) -> Array:
+    k, C = link.k, np.asarray(link.rest)
+    contrast = np.column_stack([-gamma, np.ones(len(gamma))])
+    left = [contrast @ C[:, a].T for a in range(k)]
+    R, L = _factor(link, Lambda)
+    right = [sum(L[a][i] * left[a] for a in range(k)) for i in range(k)]
+    half = [h + noise[:, :, i] for i, h in enumerate(_forward(R, right))]
+    u = _backward(R, half)
+    return np.stack([sum(L[a][i] * u[i] for i in range(k)) for a in range(k)], axis=-1)
+
+
+def _factor(link: Link, Lambda: Array) -> tuple[list[list[Array]], list[list[Array]]]:
+    """Return R, R R' = I + Lambda' D Lambda, and Lambda: elements (points, m) and (points, 1)."""
+    k, D = link.k, link.front
+    L = [[Lambda[:, a, i, None] for i in range(k)] for a in range(k)]
+    DL = [[sum(D[:, a, b] * L[b][i] for b in range(k)) for i in range(k)] for a in range(k)]
+    R: list[list[Array]] = [[np.empty(0)] * k for _ in range(k)]
+    for j in range(k):
+        for i in range(j, k):
+            M = sum(L[a][i] * DL[a][j] for a in range(k)) + (1.0 if i == j else 0.0)
+            M = M - sum(R[i][c] * R[j][c] for c in range(j))
+            R[i][j] = np.sqrt(M) if i == j else M / R[j][j]
+    return R, L
+
+
+def _forward(R: list[list[Array]], right: Sequence[Array]) -> list[Array]:
+    """Solve R x = right."""
+    x: list[Array] = []
+    for i, r in enumerate(right):
+        x.append((r - sum(R[i][c] * x[c] for c in range(i))) / R[i][i])
+    return x
+
+
+def _backward(R: list[list[Array]], right: Sequence[Array]) -> list[Array]:
+    """Solve R' x = right."""
+    x = list(right)
+    for i in reversed(range(len(right))):
+        left = sum(R[c][i] * x[c] for c in range(i + 1, len(right)))
+        x[i] = (right[i] - left) / R[i][i]
+    return x

@@ -1,0 +1,377 @@
+"""The density of the data with all random effects, and the fixed ones, integrated out.
+
+With beta ~ N(m, S), or flat, the prior of the fixed effects acts like further rows of data with
+the residual variance sigma^2: rows (S^-1/2 X-part, S^-1/2 m) in the cross-products of [X y]. So
+the density is a function of what `lmm.factorize` leaves of a model, and of sigma:
+
+    -2 log p(y | theta, sigma) = log|M| + log|K| + (n - p) log(2 pi sigma^2) - log|W| + r^2/sigma^2
+
+K and r^2 being the cross-products of X and the residual sum of squares with these rows added, up
+to the constant of the prior. Fixed effects with any other prior are given. Coefficients gamma are
+those of an orthonormal basis of the integrated columns, and y is the least-squares residual.
+
+Source: Bates & DebRoy (2004), *Journal of Multivariate Analysis* 91; Gelman et al., *Bayesian Data
+Analysis*, 3rd ed., section 14.8 (prior information as additional data points).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef import lmm
+from ranef.crossproducts import CrossProducts
+from ranef.densities import LOG_2PI, evaluate
+from ranef.design import Design
+from ranef.distributions import Flat, Normal
+from ranef.priors import Priors
+from ranef.space import Space, given_effects, partial_slopes, space_of, unit_factor
+
+type Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class FixedPart:
+    """The fixed effects of a model: which are integrated out, and under which prior.
+
+    Attributes
+    ----------
+    J : ndarray, shape (p, r)
+        Orthonormal basis of the integrated columns, in the basis of the cross-products.
+    rows : ndarray, shape (l, r + 1)
+        The prior as rows of data: their part in the columns of gamma, and in y.
+    constant : float
+        Logarithm of what the prior adds to the density.
+    given : ndarray, shape (p, n_given)
+        Columns of the fixed effects that are given.
+    shift : ndarray, shape (p,)
+        Minus what J leaves of the least-squares fit.
+    mean, back, noise : ndarray, shapes (p',), (p', r) and (p', p')
+        The integrated effects are mean + back gamma + noise z, z standard normal.
+    change : ndarray, shape (p'', p'')
+        Turns effects at centred columns into the user's.
+    order : tuple of ndarray of int
+        Places of the integrated and of the given effects among all p''.
+    """
+
+    J: Array
+    rows: Array
+    constant: float
+    given: Array
+    shift: Array
+    mean: Array
+    back: Array
+    noise: Array
+    change: Array
+    order: tuple[NDArray[np.intp], NDArray[np.intp]]
+
+    def effects(self, gamma: Array, given: Array, z: Array | None = None) -> Array:
+        """Return all fixed effects on the user's scale, shape (..., p'').
+
+        Parameters
+        ----------
+        gamma : ndarray, shape (..., r)
+        given : ndarray, shape (..., n_given)
+        z : ndarray, shape (..., p'), optional
+            Standard normal; without it the mean.
+        """
+        own, others = self.order
+        found = np.empty((*gamma.shape[:-1], len(own) + len(others)))
+        found[..., own] = self.mean + gamma @ self.back.T
+        if z is not None:
+            found[..., own] += z @ self.noise.T
+        found[..., others] = given
+        return found @ self.change.T
+
+    def covariance(self, gamma_cov: Array) -> Array:
+        """Return the covariance of the user's fixed effects from that of gamma, (..., p'', p'')."""
+        own, others = self.order
+        size = len(own) + len(others)
+        found = np.zeros((*gamma_cov.shape[:-2], size, size))
+        part = self.back @ gamma_cov @ self.back.T + self.noise @ self.noise.T
+        found[..., own[:, None], own] = part
+        return self.change @ found @ self.change.T
+
+    def offset(self, given: Array) -> Array:
+        """Return the coefficients of all columns of the basis where gamma is zero, (..., p)."""
+        return given @ self.given.T + self.shift
+
+
+def fixed_part(
+    cross: CrossProducts, columns: Array, kept: Sequence[int], priors: Priors
+) -> FixedPart:
+    """Return the fixed effects of a model in the basis of its cross-products.
+
+    Parameters
+    ----------
+    cross : CrossProducts
+        Of a design with independent columns.
+    columns : ndarray, shape (n, p'')
+        All columns of X, also those that are combinations of others.
+    kept : sequence of int
+        Which of them the cross-products have.
+    priors : Priors
+        Of all p'' fixed effects.
+
+    Notes
+    -----
+    Effects of dependent columns need a proper prior: `ranef.propriety.check_proper`.
+    """
+    size = columns.shape[1]
+    change = np.eye(size) if priors.change is None else priors.change
+    combined = np.eye(size)
+    if len(kept) < size:
+        combined = np.linalg.lstsq(columns[:, kept], columns, rcond=None)[0]
+        combined[:, kept] = np.eye(len(kept))
+    K = cross.R @ combined @ change
+    given = np.array(given_effects(priors), dtype=np.intp)
+    own = np.setdiff1d(np.arange(size), given)
+    target = cross.R @ cross.beta_ols
+    numbers = [p for p in (priors.beta[j] for j in own) if isinstance(p, Normal | Flat)]
+    J, rows, constant, (mean, back, noise) = _integrated(K[:, own], target, numbers)
+    return FixedPart(
+        J=J,
+        rows=rows,
+        constant=constant,
+        given=K[:, given],
+        shift=J @ (J.T @ target) - target,
+        mean=mean,
+        back=back,
+        noise=noise,
+        change=change,
+        order=(own, given),
+    )
+
+
+def _integrated(
+    K: Array, target: Array, priors: Sequence[Normal | Flat]
+) -> tuple[Array, Array, float, tuple[Array, Array, Array]]:
+    """Return J, the prior as rows, its constant, and the way back, for effects K beta.
+
+    J gamma + J J' target = K beta. Of independent columns gamma determines beta; of dependent
+    ones beta given gamma is normal, and gamma has the prior that this induces.
+    """
+    m = np.array([p.mu if isinstance(p, Normal) else 0.0 for p in priors])
+    s = np.array([p.sigma if isinstance(p, Normal) else np.inf for p in priors])
+    proper = np.isfinite(s)
+    size = np.maximum(np.linalg.norm(K, axis=0), np.finfo(np.float64).tiny)
+    if np.linalg.matrix_rank(K / size) == len(m):
+        J, R = np.linalg.qr(K)
+        back = np.linalg.inv(R)
+        mean = back @ (J.T @ target)
+        rows = np.column_stack([back, mean * -1 + m])[proper] / s[proper, None]
+        constant = -np.log(np.abs(np.diag(R))).sum() - (np.log(s[proper]) + LOG_2PI / 2).sum()
+        return J, rows, float(constant), (mean, back, np.zeros((len(m), len(m))))
+    left, singular, _ = np.linalg.svd(K / size, full_matrices=False)
+    J = left[:, singular > 1e-7 * singular[0]]
+    H = J.T @ K
+    C = np.linalg.cholesky(H * s**2 @ H.T)
+    inverse = np.linalg.inv(C)
+    back = (s**2)[:, None] * H.T @ inverse.T @ inverse
+    mean = m + back @ (J.T @ target - H @ m)
+    left_over = np.diag(s) - back @ H * s  # (I - back H) S^1/2, a root of cov(beta | gamma)
+    rows = inverse @ np.column_stack([np.eye(len(H)), H @ m - J.T @ target])
+    constant = -np.log(np.diag(C)).sum() - len(H) * LOG_2PI / 2
+    return J, rows, float(constant), (mean, back, left_over)
+
+
+# ------------------------------------------------------------------------- the density itself
+
+
+@dataclass(frozen=True, eq=False)
+class Marginal:
+    """The log density of the data at one point, with its derivatives.
+
+    Attributes
+    ----------
+    value : float
+    slope : ndarray, shape (p + 1, p + 1)
+        The derivative of -2 `value` with respect to the reduced cross-products.
+    d_sigma : float
+        The derivative with respect to sigma at constant Lambda.
+    d_given : ndarray, shape (n_given,)
+    gamma, gamma_cov : ndarray, shapes (r,) and (r, r)
+        Mean of gamma given the data, and its covariance over sigma^2.
+    """
+
+    value: float
+    slope: Array
+    d_sigma: float
+    d_given: Array
+    gamma: Array
+    gamma_cov: Array
+
+
+def marginal(factorized: lmm.Factorized, fixed: FixedPart, sigma: float, given: Array) -> Marginal:
+    """Integrate the fixed effects out of a factorised model.
+
+    Parameters
+    ----------
+    factorized : Factorized
+    fixed : FixedPart
+    sigma : float
+        Residual standard deviation.
+    given : ndarray, shape (n_given,)
+        Values of the fixed effects that are not integrated out.
+    """
+    cross, r = factorized.cross, fixed.J.shape[1]
+    turn = np.zeros((cross.p + 1, r + 1))
+    turn[:-1, :-1], turn[:-1, -1], turn[-1, -1] = fixed.J, -fixed.offset(given), 1.0
+    variance = sigma**2
+    turned = factorized.reduced @ turn
+    prior = fixed.rows.T @ fixed.rows
+    total = turn.T @ turned + variance * prior
+    root = np.linalg.cholesky(total[:-1, :-1])
+    inverse = np.linalg.inv(root)
+    half = inverse @ total[:-1, -1]
+    gamma_cov, gamma = inverse.T @ inverse, inverse.T @ half
+    r2 = float(total[-1, -1] - half @ half)
+    v = np.append(-gamma, 1.0)
+    nu = cross.n - r
+    deviance = factorized.logdet + 2 * np.log(np.diag(root)).sum() - cross.log_weights
+    deviance += nu * (LOG_2PI + np.log(variance)) + r2 / variance
+    slope = np.outer(v, v) / variance
+    slope[:-1, :-1] += gamma_cov
+    penalty = v @ prior @ v / variance + np.sum(gamma_cov * prior[:-1, :-1])
+    return Marginal(
+        value=float(fixed.constant - deviance / 2),
+        slope=turn @ slope @ turn.T,
+        d_sigma=float(-sigma * (nu / variance + penalty - r2 / variance**2)),
+        d_given=fixed.given.T @ (turned @ v)[:-1] / variance,
+        gamma=gamma,
+        gamma_cov=gamma_cov,
+    )
+
+
+def log_marginal(
+    cross: CrossProducts,
+    fixed: FixedPart,
+    Lambdas: Sequence[Array],
+    sigma: float,
+    given: Array,
+) -> tuple[float, list[Array], float, Array]:
+    """Return log p(y | Lambda, sigma, given effects) and its derivatives.
+
+    Parameters
+    ----------
+    cross : CrossProducts
+    fixed : FixedPart
+    Lambdas : sequence of ndarray, shape (k, k)
+        Relative factors in the basis of the cross-products.
+    sigma : float
+    given : ndarray, shape (n_given,)
+
+    Returns
+    -------
+    value : float
+    d_Lambdas : list of ndarray, shape (k, k)
+    d_sigma : float
+        At constant Lambda.
+    d_given : ndarray, shape (n_given,)
+
+    Raises
+    ------
+    numpy.linalg.LinAlgError
+        If a matrix is not positive definite in floating point.
+    """
+    factorized = lmm.factorize(cross, Lambdas)
+    found = marginal(factorized, fixed, sigma, given)
+    slopes = [-0.5 * slope for slope in lmm.gradient(factorized, found.slope)]
+    return found.value, slopes, found.d_sigma, found.d_given
+
+
+# --------------------------------------------------------------- as a function of coordinates
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """The posterior density of the variance parameters, up to p(y).
+
+    Attributes
+    ----------
+    cross : CrossProducts
+    fixed : FixedPart
+    space : Space
+    bases : tuple of ndarray, shape (k, k)
+        Of each term: turns coefficients at centred columns into those of the basis.
+    """
+
+    cross: CrossProducts
+    fixed: FixedPart
+    space: Space
+    bases: tuple[Array, ...]
+
+    def likelihood(self, values: Array) -> tuple[float, Array]:
+        """Return log p(y | values) and its derivatives, shape (n_values,).
+
+        Minus infinity, without derivatives, where it cannot be computed.
+        """
+        space = self.space
+        g, sigma = space.n_given, values[space.n_given]
+        found = np.zeros(len(values))
+        factors = space.factors(values)
+        Lambdas = [A @ F / sigma for A, F in zip(self.bases, factors, strict=True)]
+        try:
+            value, slopes, found[g], found[:g] = log_marginal(
+                self.cross, self.fixed, Lambdas, sigma, values[:g]
+            )
+        except np.linalg.LinAlgError:
+            return -np.inf, found
+        for t, (sd, partial) in enumerate(space.places):
+            found[g] -= np.sum(slopes[t] * Lambdas[t]) / sigma
+            slope = self.bases[t].T @ slopes[t] / sigma
+            U = unit_factor(values[partial], space.sizes[t][0])
+            found[sd] = (slope * U).sum(axis=1)
+            found[partial] = partial_slopes(values[sd, None] * slope, U, values[partial])
+        return (value, found) if np.isfinite(value) else (-np.inf, np.zeros(len(values)))
+
+    def __call__(self, x: Array, *, natural: bool = False) -> tuple[float, Array]:
+        """Return the log posterior density at x, shape (d,), and its gradient.
+
+        Parameters
+        ----------
+        x : ndarray, shape (d,)
+        natural : bool
+            Whether the density is that of the parameters, or that of x.
+        """
+        space, g = self.space, self.space.n_given
+        values, slopes, gradient = space.known.copy(), np.empty(space.d), np.empty(space.d)
+        logp = space.constant
+        with np.errstate(all="ignore"):
+            for i, c in enumerate(space.coordinates):
+                values[space.free[i]], slopes[i], part, gradient[i] = evaluate(
+                    c.family, c.transform, c.a, c.b, c.c, x[i], is_natural=natural
+                )
+                logp += part
+            ratios = values[space.relative]
+            values[space.relative] *= values[g]
+            likelihood, found = self.likelihood(values)
+            found[g] += found[space.relative] @ ratios
+            found[space.relative] *= values[g]
+            return float(logp + likelihood), gradient + found[space.free] * slopes
+
+
+def target_of(design: Design, cross: CrossProducts, kept: Sequence[int], priors: Priors) -> Target:
+    """Return the posterior density of a model.
+
+    Parameters
+    ----------
+    design : Design
+        With all columns of X, also those that are combinations of others.
+    cross : CrossProducts
+        Of the design without the latter.
+    kept : sequence of int
+        Which columns these are.
+    priors : Priors
+        Of all parameters.
+    """
+    changes = [np.eye(len(t.coefs)) if t.change is None else t.change for t in priors.terms]
+    return Target(
+        cross=cross,
+        fixed=fixed_part(cross, design.X * np.sqrt(design.weights)[:, None], kept, priors),
+        space=space_of(priors),
+        bases=tuple(T @ change for T, change in zip(cross.bases, changes, strict=True)),
+    )
