@@ -31,7 +31,9 @@ class Estimate:
     b_cov : tuple of ndarray, shape (m, k, k)
         Conditional covariance of b given theta, sigma and beta.
     objective : float
-        The deviance or the REML criterion at the optimum.
+        What was minimised: the deviance, the REML criterion, or -2 times the log posterior.
+    loglik : float
+        The (restricted) log-likelihood at the optimum.
     singular : tuple of bool
         Per term, whether its covariance is on the boundary.
     convergence : Convergence
@@ -50,8 +52,31 @@ class Estimate:
     b: tuple[Array, ...]
     b_cov: tuple[Array, ...]
     objective: float
+    loglik: float
     singular: tuple[bool, ...]
     convergence: Convergence
     decrement: float
     evaluations: int
     trace: tuple[tuple[float, Array], ...]
+
+
+@dataclass(frozen=True)
+class MarginalLikelihood:
+    """The density of the data with all parameters integrated out, log p(y).
+
+    Attributes
+    ----------
+    value : float
+        log p(y), with all constants.
+    mcse : float
+        Its Monte Carlo standard error, or an estimate of the error of the quadrature.
+    method : str
+        How it was computed.
+    """
+
+    value: float
+    mcse: float
+    method: str
+
+    def __str__(self) -> str:
+        return f"log marginal likelihood {self.value:.4f}, error {self.mcse:.1g} ({self.method})"

@@ -1,4 +1,4 @@
-"""`PointFit`: REML and ML fits, with lme4's answers under lme4's names."""
+"""`PointFit`: REML, ML and MAP fits, with lme4's answers under lme4's names."""
 
 from __future__ import annotations
 
@@ -22,19 +22,20 @@ Array = NDArray[np.float64]
 
 FEW_LEVELS = 5
 SMALL = 1e-4  # a relative sd that counts as zero
-_NAMES = {"reml": "REML", "ml": "maximum likelihood"}
+_NAMES = {"reml": "REML", "ml": "maximum likelihood", "map": "maximum a posteriori"}
+_CRITERIA = {"reml": "REML criterion", "ml": "deviance", "map": "-2 log posterior"}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class PointFit(Fit):
-    """A fit by REML or maximum likelihood.
+    """A fit by REML, maximum likelihood or maximum a posteriori.
 
     Attributes
     ----------
     design : Design
         Data and matrices; columns of X that are combinations of others are left out.
     family : Family
-    method : {"reml", "ml"}
+    method : {"reml", "ml", "map"}
     estimate : Estimate
         The numbers, as the engine handed them over.
 
@@ -130,13 +131,16 @@ class PointFit(Fit):
 
     @property
     def objective(self) -> float:
-        """-2 times the maximised (restricted) log-likelihood, with all constants."""
+        """-2 times the maximised (restricted) log-likelihood, with all constants.
+
+        By "map" what was minimised: -2 times the log posterior density of the variance parameters.
+        """
         return self.estimate.objective
 
     @property
     def loglik(self) -> float:
-        """The maximised log-likelihood; for REML the restricted one."""
-        return -self.objective / 2
+        """The log-likelihood; for REML the restricted one, for "map" with the priors of beta."""
+        return self.estimate.loglik
 
     @property
     def df(self) -> int:
@@ -146,12 +150,12 @@ class PointFit(Fit):
     @property
     def aic(self) -> float:
         """-2 log-likelihood + 2 df."""
-        return self.objective + 2 * self.df
+        return -2 * self.loglik + 2 * self.df
 
     @property
     def bic(self) -> float:
         """-2 log-likelihood + log(n) df, n all rows, as lme4."""
-        return float(self.objective + np.log(self.n_obs) * self.df)
+        return float(-2 * self.loglik + np.log(self.n_obs) * self.df)
 
     @property
     def convergence(self) -> Convergence:
@@ -201,9 +205,8 @@ class PointFit(Fit):
         if len(fixed):
             sections.append(("Fixed effects, with 95 % Wald intervals", fixed))
         kind = "Linear mixed model" if self.design.terms else "Linear model"
-        criterion = "REML criterion" if self.method == "reml" else "deviance"
         figures = (
-            f"{criterion} {self.objective:.4f}, log-likelihood {self.loglik:.4f}, "
+            f"{_CRITERIA[self.method]} {self.objective:.4f}, log-likelihood {self.loglik:.4f}, "
             f"AIC {self.aic:.2f}, BIC {self.bic:.2f}, {self.df} parameters"
         )
         sd = [] if self.design.terms else [f"residual sd {self.sigma:.6g}"]
@@ -228,8 +231,9 @@ class PointFit(Fit):
         ]
         if self.is_singular:
             notes.append(
-                "This is an estimate, not a failure. A posterior does not sit on the boundary: "
-                'see model.fit("mcmc"); or simplify the term.'
+                "This is an estimate, not a failure. To keep it off the boundary use "
+                'model.fit("map", priors="boundary"); a posterior, model.fit("mcmc"), does not '
+                "sit there; or simplify the term."
             )
         few = [f"{f} has {m}" for f, m in self.n_groups.items() if m < FEW_LEVELS]
         if few:

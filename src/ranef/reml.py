@@ -39,7 +39,7 @@ def estimate(cross: CrossProducts, *, reml: bool) -> Estimate:
         return minimize(
             lambda x: criterion(cross, factors(x, shapes), reml=reml),
             start,
-            simplify=lambda x: pack([_simplest(f) for f in factors(x, shapes)], shapes),
+            simplify=lambda x: pack([simplest(f) for f in factors(x, shapes)], shapes),
         )
 
     with threads_for(len(cross.rest)):
@@ -48,7 +48,8 @@ def estimate(cross: CrossProducts, *, reml: bool) -> Estimate:
             identity = pack([np.eye(s.k) for s in shapes], shapes)
             starts += [identity, 3 * identity]
         optimum = min(map(best_from, starts), key=lambda found: round(found.value, 9))
-        return at_optimum(cross, optimum, reml=reml)
+        factorized = lmm.factorize(cross, factors(optimum.x, shapes))
+        return at_optimum(cross, optimum, factorized, _solution(factorized, reml=reml))
 
 
 def moment_start(cross: CrossProducts) -> Array:
@@ -120,30 +121,65 @@ def profiled(factorized: lmm.Factorized, *, reml: bool) -> Profile:
     return Profile(float(value), slope, gamma, gamma_cov, r2)
 
 
-def at_optimum(cross: CrossProducts, optimum: Optimum, *, reml: bool) -> Estimate:
-    """Compute all estimates at the optimum of the criterion."""
-    Lambdas = factors(optimum.x, cross.shapes)
-    factorized = lmm.factorize(cross, Lambdas)
-    profile = profiled(factorized, reml=reml)
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """What is estimated given theta.
+
+    Attributes
+    ----------
+    gamma : ndarray, shape (p,)
+        Coefficients of the columns of X in the basis.
+    beta, vcov : ndarray
+        Fixed effects on the user's scale, and their covariance.
+    sigma : float
+    loglik : float
+        The (restricted) log-likelihood.
+    """
+
+    gamma: Array
+    beta: Array
+    vcov: Array
+    sigma: float
+    loglik: float
+
+
+def _solution(factorized: lmm.Factorized, *, reml: bool) -> Solution:
+    cross, profile = factorized.cross, profiled(factorized, reml=reml)
     variance = profile.r2 / (cross.n - cross.p if reml else cross.n)
     to_users = np.linalg.inv(cross.R)
+    return Solution(
+        gamma=profile.gamma,
+        beta=cross.beta_ols + to_users @ profile.gamma,
+        vcov=variance * to_users @ profile.gamma_cov @ to_users.T,
+        sigma=float(np.sqrt(variance)),
+        loglik=-profile.value / 2,
+    )
+
+
+def at_optimum(
+    cross: CrossProducts, optimum: Optimum, factorized: lmm.Factorized, solution: Solution
+) -> Estimate:
+    """Gather all estimates at the optimum of a criterion."""
+    Lambdas = factorized.Lambdas
     inverses = [np.linalg.inv(T) for T in cross.bases]
     users = users_factors(cross, Lambdas)
     singular = tuple(_smallest_sd(f) < SINGULAR for f in Lambdas)
     converged = optimum.convergence
     if converged.ok and any(singular):
         converged = Convergence.SINGULAR
-    modes = lmm.modes(factorized, profile.gamma)
+    modes = lmm.modes(factorized, solution.gamma)
     covariances = lmm.conditional_covariances(factorized)
+    variance = solution.sigma**2
     return Estimate(
         theta=pack(users, cross.shapes),
         Lambdas=tuple(users),
-        beta=cross.beta_ols + to_users @ profile.gamma,
-        vcov=variance * to_users @ profile.gamma_cov @ to_users.T,
-        sigma=float(np.sqrt(variance)),
+        beta=solution.beta,
+        vcov=solution.vcov,
+        sigma=solution.sigma,
         b=tuple(b @ T.T for b, T in zip(modes, inverses, strict=True)),
         b_cov=tuple(variance * (T @ c @ T.T) for c, T in zip(covariances, inverses, strict=True)),
         objective=optimum.value,
+        loglik=solution.loglik,
         singular=singular,
         convergence=converged,
         decrement=optimum.decrement,
@@ -170,11 +206,12 @@ def _canonical(root: Array, shape: Shape) -> Array:
 
 
 def _on_users_scale(cross: CrossProducts, step: Step) -> tuple[float, Array]:
-    users = users_factors(cross, factors(step.x, cross.shapes))
+    theta = step.x[len(step.x) - sum(s.n_theta for s in cross.shapes) :]
+    users = users_factors(cross, factors(theta, cross.shapes))
     return step.value, pack(users, cross.shapes)
 
 
-def _simplest(Lambda: Array) -> Array:
+def simplest(Lambda: Array) -> Array:
     """Return a factor of nearly the same covariance whose smallest sds are exactly zero."""
     if not np.tril(Lambda, -1).any():  # diagonal: each element by itself
         return np.where(np.abs(Lambda) < NEARLY_ZERO, 0.0, Lambda)

@@ -1,0 +1,128 @@
+"""Posterior densities of one number without Monte Carlo noise: quantiles, intervals, moments."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import interpolate, special
+
+from ranef.errors import probability
+
+type Array = NDArray[np.float64]
+
+TAIL = 1e-12  # probability that may lie outside the grid of a mixture
+POINTS = 801
+SHARPEST = 1e-4  # width of the finest details that are resolved, relative to the whole
+STEP = 2000  # components at a time
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """The posterior density of one number.
+
+    Attributes
+    ----------
+    values : ndarray, shape (G,)
+        Increasing values of the parameter.
+    density : ndarray, shape (G,)
+        The density there.
+    t, slope : ndarray, shape (G,)
+        Evenly spaced positions of the values, on a scale on which the density is smooth, and the
+        derivative of the values by it.
+
+    Examples
+    --------
+    >>> t = np.linspace(-8, 8, 401)
+    >>> normal = Curve(t, np.exp(-t**2 / 2) / np.sqrt(2 * np.pi), t, np.ones_like(t))
+    >>> lower, upper = normal.hdi(0.95)
+    >>> round(lower, 3), round(upper, 3), round(float(normal.cdf(1.0)), 6)
+    (-1.96, 1.96, 0.841345)
+    """
+
+    values: Array
+    density: Array
+    t: Array
+    slope: Array
+
+    @cached_property
+    def _cumulative(self) -> Array:
+        whole = interpolate.make_interp_spline(self.t, self.density * self.slope, k=5)
+        cumulative = whole.antiderivative()(self.t)
+        return np.asarray(np.maximum.accumulate(cumulative / cumulative[-1]))
+
+    @cached_property
+    def mean(self) -> float:
+        """The posterior mean."""
+        return self._expected(self.values)
+
+    @cached_property
+    def sd(self) -> float:
+        """The posterior standard deviation."""
+        return float(np.sqrt(self._expected((self.values - self.mean) ** 2)))
+
+    def pdf(self, x: ArrayLike) -> Array:
+        """Return the density at x; zero outside the range."""
+        x = np.asarray(x, dtype=np.float64)
+        found = interpolate.PchipInterpolator(self.values, self.density, extrapolate=False)(x)
+        return np.nan_to_num(found)
+
+    def cdf(self, x: ArrayLike) -> Array:
+        """Return the probability of values up to x."""
+        x = np.asarray(x, dtype=np.float64)
+        t = np.interp(x, self.values, self.t)
+        inner = interpolate.PchipInterpolator(self.values, self.t, extrapolate=False)(x)
+        t = np.where(np.isfinite(inner), inner, t)
+        return np.clip(interpolate.PchipInterpolator(self.t, self._cumulative)(t), 0.0, 1.0)
+
+    def quantile(self, q: ArrayLike) -> Array:
+        """Return the value with probability q below it."""
+        inner = np.concatenate([[True], np.diff(self._cumulative) > 0])
+        back = interpolate.PchipInterpolator(self._cumulative[inner], self.values[inner])
+        return np.asarray(back(np.asarray(q, dtype=np.float64)))
+
+    def hdi(self, prob: float = 0.95) -> tuple[float, float]:
+        """Return the shortest interval with the given probability."""
+        prob = probability(prob)
+        lower = np.linspace(0.0, 1.0 - prob, 2001)
+        for _ in range(2):
+            width = self.quantile(lower + prob) - self.quantile(lower)
+            best = int(width.argmin())
+            lower = np.linspace(lower[max(best - 1, 0)], lower[min(best + 1, 2000)], 2001)
+        start = float(lower[1000]) if 0 < best < 2000 else float(lower[0 if best == 0 else -1])
+        return float(self.quantile(start)), float(self.quantile(start + prob))
+
+    def _expected(self, of: Array) -> float:
+        weights = self.density * self.slope
+        return float((weights * of).sum() / weights.sum())
+
+
+def tabulated(t: Array, log_density: Array, values: Array, slope: Array) -> Curve:
+    """Return the curve of a log density of t, up to a constant, with values(t) and their slope."""
+    density = np.exp(log_density - log_density.max())
+    density /= density.sum() * (t[1] - t[0])
+    return Curve(values, density / slope, t, slope)
+
+
+def mixture(weights: Array, means: Array, sds: Array) -> Curve:
+    """Return the curve of a mixture of normal distributions, all arrays of shape (N,).
+
+    Points are denser around the narrowest component: where a variance may be zero, the density of
+    an effect has a sharp peak.
+    """
+    reach = -special.ndtri(TAIL)
+    lower, upper = (means - reach * sds).min(), (means + reach * sds).max()
+    center = float(means[sds.argmin()])
+    scale = max(float(sds.min()), (upper - lower) * SHARPEST)
+    t = np.linspace(
+        np.arcsinh((lower - center) / scale), np.arcsinh((upper - center) / scale), POINTS
+    )
+    values, slope = center + scale * np.sinh(t), scale * np.cosh(t)
+    density = np.zeros(POINTS)
+    for i in range(0, len(weights), STEP):
+        part = slice(i, i + STEP)
+        z = (values[:, None] - means[part]) / sds[part]
+        density += np.exp(-0.5 * z * z) @ (weights[part] / sds[part])
+    return Curve(values, density / np.sqrt(2 * np.pi) / weights.sum(), t, slope)

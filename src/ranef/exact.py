@@ -1,0 +1,302 @@
+"""A posterior by quadrature: what its fit asks for, computed when it is asked.
+
+Given the variance parameters, fixed and random effects are normal. So the posterior of each is a
+mixture of normals over the nodes of a lattice; moments are sums over its nodes, and the density
+of a variance parameter is an integral over the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import interpolate, special
+
+from ranef import batched
+from ranef.curves import Curve, mixture, tabulated
+from ranef.densities import evaluate
+from ranef.laplace import Mode
+from ranef.marginal import Target
+from ranef.quadrature import (
+    CUT,
+    FINER,
+    STEP,
+    Lattice,
+    Mixture,
+    Nodes,
+    draw_values,
+    heaviest,
+    lattice,
+)
+from ranef.whitened import Frame, frame, half_line
+
+type Array = NDArray[np.float64]
+
+SMOOTH = 0.45  # steps along the axes of a marginal density, which is interpolated
+NEGLIGIBLE = 1e-7  # share of the posterior in nodes that are left out
+NEGLIGIBLE_IN_DENSITIES = 1e-6  # ... where the density of an effect is a mixture of all nodes
+
+
+@dataclass(frozen=True, eq=False)
+class Exact:
+    """The posterior of a Gaussian model with few variance parameters.
+
+    Attributes
+    ----------
+    target : Target
+    mode : Mode
+    frame : Frame
+    lattice : Lattice
+    """
+
+    target: Target
+    mode: Mode
+    frame: Frame
+    lattice: Lattice
+
+    @property
+    def log_evidence(self) -> float:
+        """The logarithm of p(y)."""
+        return self.lattice.log_evidence
+
+    @property
+    def error(self) -> float:
+        """Bound of the error of log p(y)."""
+        return self.lattice.error
+
+    @cached_property
+    def mixture(self) -> Mixture:
+        """All nodes of the lattice that count."""
+        return heaviest(self.lattice, NEGLIGIBLE)
+
+    @cached_property
+    def _coarse(self) -> Mixture:
+        """Nodes for the densities of effects, which are smooth: the first, coarse lattice."""
+        steps = np.full(len(self.frame.order), STEP)
+        return heaviest(lattice(self.frame, steps), NEGLIGIBLE_IN_DENSITIES)
+
+    # -------------------------------------------------------------------- variance parameters
+
+    def expected(self, of: Callable[[Array, list[Array]], Array]) -> Array:
+        """Return the posterior mean of a function of sigma, (C,), and the factors, (C, k, k)."""
+        found = of(self.mixture.sigma, self.factors)
+        return np.asarray(np.tensordot(self.mixture.weights, found, axes=1))
+
+    @cached_property
+    def factors(self) -> list[Array]:
+        """A square root of each term's covariance at the nodes, on the user's scale."""
+        target, sigma = self.target, self.mixture.sigma[:, None, None]
+        parts = zip(
+            target.cross.bases,
+            target.bases,
+            target.space.factors(self.mixture.nodes.values),
+            strict=True,
+        )
+        return [sigma * (np.linalg.solve(T, A) @ F) for T, A, F in parts]
+
+    def curve(self, place: int) -> Curve:
+        """Return the density of one free value of the space, on the user's scale."""
+        return marginal(self.target, self.mode, place)
+
+    # ----------------------------------------------------------------------------- the effects
+
+    def beta(self, mixture: Mixture) -> tuple[Array, Array]:
+        """Return mean and covariance of the user's fixed effects at nodes, (C, p) and (C, p, p)."""
+        fixed, given = self.target.fixed, mixture.nodes.values[:, : self.target.space.n_given]
+        gamma, cov = mixture.nodes.gamma(mixture.sigma)
+        return fixed.effects(gamma, given), fixed.covariance(cov)
+
+    @cached_property
+    def beta_moments(self) -> tuple[Array, Array]:
+        """Posterior mean and covariance of the fixed effects."""
+        means, covs = self.beta(self.mixture)
+        return _pooled(self.mixture.weights, means, covs)
+
+    def beta_curve(self, j: int) -> Curve:
+        """Return the density of the j-th fixed effect."""
+        fixed = self.target.fixed
+        involved = np.flatnonzero(fixed.change[j, fixed.order[1]])
+        if not len(involved):
+            means, covs = self.beta(self._coarse)
+            return mixture(self._coarse.weights, means[:, j], np.sqrt(covs[:, j, j]))
+        first = int(involved[0])
+        if np.count_nonzero(fixed.change[j]) == 1:
+            return self.curve(first)
+        return self._curve_with_given(j, first)
+
+    def _curve_with_given(self, j: int, first: int) -> Curve:
+        """Return the density of an effect that is a sum of a given one and others.
+
+        Along the given one, weight, mean and variance of the sum are interpolated.
+        """
+        own, nodes = along(self.target, self.mode, first)
+        weights, means, covs = own.weights, *self.beta(own)
+        slices, place = np.unique(nodes, return_inverse=True)
+        share = np.bincount(place, weights)
+        mean = np.bincount(place, weights * means[:, j]) / share
+        square = np.bincount(place, weights * (covs[:, j, j] + means[:, j] ** 2)) / share
+        table = np.column_stack([np.log(share), mean, np.log(square - mean**2)])
+        fine = np.linspace(slices[0], slices[-1], 8 * (len(slices) - 1) + 1)
+        log_share, mean, log_variance = interpolate.make_interp_spline(slices, table, k=5)(fine).T
+        share = np.exp(log_share)
+        return mixture(share / share.sum(), mean, np.exp(log_variance / 2))
+
+    @cached_property
+    def _effects(self) -> list[tuple[Array, Array]]:
+        """Mean and covariance of the random effects at the coarse nodes."""
+        own, cross, fixed = self._coarse, self.target.cross, self.target.fixed
+        factors = self.target.space.factors(own.nodes.values)
+        Lambdas = [A @ F for A, F in zip(self.target.bases, factors, strict=True)]
+        rows, back = _distinct(own.nodes)
+        gamma, cov = own.nodes.gamma(own.sigma)
+        offset = fixed.offset(own.nodes.values[:, : self.target.space.n_given])
+        gamma, cov = gamma @ fixed.J.T + offset, fixed.J @ cov @ fixed.J.T
+        found = []
+        for part, T in zip(
+            batched.moments(cross, [L[rows] for L in Lambdas]), cross.bases, strict=True
+        ):
+            turn = np.linalg.inv(T)
+            slope = turn @ part.slope[back]
+            mean = part.mean[back] @ turn.T + (slope @ gamma[:, None, :, None])[..., 0]
+            own_cov = own.sigma[:, None, None, None] ** 2 * (turn @ part.cov @ turn.T)[back]
+            found.append((mean, own_cov + slope @ cov[:, None] @ slope.swapaxes(-1, -2)))
+        return found
+
+    @cached_property
+    def effect_moments(self) -> list[tuple[Array, Array]]:
+        """Posterior mean, (m, k), and sd of the random effects, term by term."""
+        pooled = (_pooled(self._coarse.weights, mean, cov) for mean, cov in self._effects)
+        return [(mean, np.sqrt(np.diagonal(cov, axis1=-2, axis2=-1))) for mean, cov in pooled]
+
+    def effect_curve(self, term: int, level: int, coef: int) -> Curve:
+        """Return the density of one random effect."""
+        mean, cov = self._effects[term]
+        sds = np.sqrt(cov[:, level, coef, coef])
+        return mixture(self._coarse.weights, mean[:, level, coef], sds)
+
+    # ------------------------------------------------------------------------------- the draws
+
+    def draw(self, n: int, rng: np.random.Generator) -> batched.Draws:
+        """Draw from the posterior."""
+        values = draw_values(self.frame, self.lattice, n, rng)
+        return batched.draw(self.target, values, rng)
+
+
+def _distinct(nodes: Nodes) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return which nodes differ in more than sigma, and the way back."""
+    values = np.nan_to_num(nodes.values)  # a free sigma is nan
+    _, rows, back = np.unique(values, axis=0, return_index=True, return_inverse=True)
+    return rows, back.ravel()
+
+
+def _pooled(weights: Array, means: Array, covs: Array) -> tuple[Array, Array]:
+    """Return mean and covariance of a mixture."""
+    mean = np.tensordot(weights, means, axes=1)
+    left = means - mean
+    between = np.tensordot(weights, left[..., :, None] * left[..., None, :], axes=1)
+    return mean, np.tensordot(weights, covs, axes=1) + between
+
+
+# ------------------------------------------------------------- densities of variance parameters
+
+
+def along(target: Target, mode: Mode, place: int) -> tuple[Mixture, Array]:
+    """Return nodes whose first coordinate is that of a given value, and where each is along it."""
+    own = frame(target, mode, first=place)
+    steps = _steps_along(own)
+    found = lattice(own, steps)
+    rows = np.repeat(np.arange(len(found.z)), found.log_density.shape[1])
+    weights = np.exp(found.log_density - found.log_density.max()).ravel()
+    mixed = Mixture(weights / weights.sum(), found.nodes[rows], np.exp(found.log_sigma.ravel()))
+    return mixed, found.z[rows, 0] * steps[0]
+
+
+def _steps_along(own: Frame) -> Array:
+    steps = np.full(len(own.order), STEP * FINER * np.sqrt(1 - own.share_of_sigma))
+    steps[[0, -1]] = SMOOTH
+    return steps
+
+
+def marginal(target: Target, mode: Mode, place: int) -> Curve:
+    """Return the posterior density of one free value, all else integrated out.
+
+    Parameters
+    ----------
+    target : Target
+    mode : Mode
+    place : int
+        Which of the values of the space. Sds and correlations are the user's.
+    """
+    own = frame(target, mode, first=place)
+    steps = _steps_along(own)
+    if place == target.space.n_given:
+        return _curve_of_sigma(own, steps)
+    found = lattice(own, steps, on=1)
+    first = np.arange(found.z[:, 0].min(), found.z[:, 0].max() + 1)
+    table = np.stack(
+        [special.logsumexp(found.log_density[found.z[:, 0] == i], axis=0) for i in first]
+    )
+    first = first * steps[0]
+    if own.is_sd[place] and own.has_sigma:
+        return _curve_of_sd(own, place, first, found.axis, table)
+    t = _finer(first)
+    log_density = _smooth(first, special.logsumexp(table, axis=1))(t)
+    t = own.center[0] + own.root[0, 0] * t
+    if own.is_sd[place]:
+        log_ratio, log_slope = half_line(t)
+        value = own.scales[place] * np.exp(log_ratio + own.log_sigma)
+        return tabulated(t, log_density, value, value * np.exp(log_slope))
+    c = target.space.coordinates[int(np.flatnonzero(target.space.free == place)[0])]
+    value, slope, _, _ = evaluate(c.family, c.transform, c.a, c.b, c.c, t, is_natural=False)
+    return tabulated(t, log_density, value, slope)
+
+
+def _curve_of_sigma(own: Frame, steps: Array) -> Curve:
+    found = lattice(own, steps, on=0)
+    t = _finer(found.log_sigma[0])
+    log_density = _smooth(found.log_sigma[0], special.logsumexp(found.log_density, axis=0))(t)
+    value = np.exp(t)
+    return tabulated(t, log_density, value, value)
+
+
+def _curve_of_sd(own: Frame, place: int, first: Array, axis: Array, table: Array) -> Curve:
+    """Return the density of an sd from that of sd / sigma, along the first axis, and log sigma.
+
+    For every value of the sd it is integrated along sd / sigma, with log sigma making up the rest.
+    """
+    spread = float(np.linalg.norm(own.root[-1, 1:]))
+    log_density = interpolate.RectBivariateSpline(first, axis, table, kx=5, ky=5)
+    t = own.center[0] + own.root[0, 0] * _finer(first)
+    log_value, log_slope = half_line(t)
+    steepest = float(np.abs(own.root[0, 0] * np.exp(log_slope) + own.root[-1, 0]).max())
+    step = max(min(SMOOTH / 4, spread / steepest / 4), np.ptp(first) / 8000)
+    white = np.arange(first[0], first[-1], step)
+    log_ratio, _ = half_line(own.center[0] + own.root[0, 0] * white)
+    log_sigma = own.log_sigma + own.root[-1, 0] * white
+    t = np.linspace(t[0] - 2, t[-1] + 2, 2 * len(t))
+    log_value, log_slope = half_line(t)
+    places = (log_value[:, None] + own.log_sigma - log_ratio - log_sigma) / spread
+    inside = (places >= axis[0]) & (places <= axis[-1])
+    rows, columns = np.nonzero(inside)
+    found = np.zeros(inside.shape)
+    found[rows, columns] = np.exp(
+        log_density.ev(white[columns], places[rows, columns]) - table.max()
+    )
+    density = found.sum(axis=1) * np.exp(log_slope)
+    kept = density > density.max() * np.exp(-CUT)
+    part = slice(int(kept.argmax()), len(kept) - int(kept[::-1].argmax()))
+    value = own.scales[place] * np.exp(log_value + own.log_sigma)
+    with np.errstate(divide="ignore"):
+        logs = np.log(density[part])
+    return tabulated(t[part], logs, value[part], (value * np.exp(log_slope))[part])
+
+
+def _finer(t: Array) -> Array:
+    return np.linspace(t[0], t[-1], 8 * (len(t) - 1) + 1)
+
+
+def _smooth(t: Array, log_density: Array) -> interpolate.BSpline:
+    return interpolate.make_interp_spline(t, log_density, k=5)

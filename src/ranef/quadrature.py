@@ -1,0 +1,363 @@
+"""The posterior of a few variance parameters by deterministic integration.
+
+The trapezoid rule on a lattice, in coordinates that the Laplace approximation has whitened,
+converges geometrically for a smooth density. The lattice is grown from the mode until the density
+has fallen by a fixed factor all around, so that a long tail, as where an sd may be zero, is
+followed as far as it goes.
+
+Source: Trefethen & Weideman (2014), *SIAM Review* 56(3) (the trapezoid rule).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+
+from ranef import batched
+from ranef.densities import LOG_2PI
+from ranef.errors import FitError, listed
+from ranef.laplace import smoothed, systematic
+from ranef.marginal import Target
+from ranef.whitened import Frame, log_prior, values_at
+
+type Array = NDArray[np.float64]
+
+MAX_COORDINATES = 4
+STEP = 0.9  # between the nodes, in standard deviations
+TOLERANCE = 1e-7  # relative error of p(y) that is aimed at
+SAFETY = 10.0  # by which the estimate of the error is multiplied
+CUT = 25.0  # how far the log density falls before the lattice ends
+FIRST = 5.0  # standard deviations around the mode that are taken without asking
+MAX_NODES = 60_000
+FINER = 0.7  # ratio of steps to those before
+MAX_AXIS = 400  # values of sigma
+LOG_SIGMA_RANGE = (-7.5, 8.0)  # in conditional standard deviations; extended where not enough
+
+
+def check_feasible(target: Target) -> None:
+    """Refuse a posterior that a lattice cannot take.
+
+    Raises
+    ------
+    FitError
+        With more than four free parameters, or an sd that is known where sigma is not.
+    """
+    space = target.space
+    if space.d > MAX_COORDINATES:
+        raise FitError(
+            f"the posterior has {space.d} parameters that are not integrated out "
+            f"({listed(space.free_names, limit=10)}); quadrature takes up to {MAX_COORDINATES}: "
+            'use method="mcmc" or "laplace".'
+        )
+    sds = [place for sd, _ in space.places for place in range(sd.start, sd.stop)]
+    fixed = [space.names[place] for place in sds if np.isfinite(space.known[place])]
+    absolute = [name for name in fixed if not space.relative[space.names.index(name)]]
+    if absolute and space.n_given in space.free:
+        raise FitError(
+            f"{listed(absolute)} is known but sigma is not; quadrature needs sds relative to it: "
+            'use method="mcmc" or "laplace".'
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Nodes:
+    """The posterior at points xi, up to what depends on sigma.
+
+    Attributes
+    ----------
+    values : ndarray, shape (N, n_values)
+        Sds are relative to sigma, on the scale that the priors hold for.
+    log_density : ndarray, shape (N,)
+        What does not depend on sigma.
+    rss : ndarray, shape (N,)
+        y' V^-1 y with the given effects taken off.
+    basis : ndarray, shape (N, r, r)
+        B with K = B^-1 (I + sigma^2 diag(spectrum)) B^-T for the precision K / sigma^2 of gamma.
+    spectrum : ndarray, shape (N, r)
+        The prior's precision in units of the data's.
+    data, prior : ndarray, shape (N, r)
+        What data and prior say of gamma, seen through B.
+    """
+
+    values: Array
+    log_density: Array
+    rss: Array
+    basis: Array
+    spectrum: Array
+    data: Array
+    prior: Array
+
+    def __getitem__(self, chosen: Any) -> Nodes:
+        return Nodes(**{f.name: getattr(self, f.name)[chosen] for f in fields(self)})
+
+    @staticmethod
+    def joined(parts: Sequence[Nodes]) -> Nodes:
+        """Join the nodes of several calls."""
+        names = [f.name for f in fields(Nodes)]
+        return Nodes(**{n: np.concatenate([getattr(part, n) for part in parts]) for n in names})
+
+    def gamma(self, sigma: Array) -> tuple[Array, Array]:
+        """Return mean and covariance of gamma, shapes (N, r) and (N, r, r), for sigma (N,)."""
+        variance = sigma[:, None] ** 2
+        shrink = 1 + variance * self.spectrum
+        turned = self.basis.swapaxes(1, 2)
+        mean = turned @ ((self.data + variance * self.prior) / shrink)[:, :, None]
+        return mean[:, :, 0], (turned * (variance / shrink)[:, None]) @ self.basis
+
+
+def nodes_at(frame: Frame, xi: Array) -> Nodes:
+    """Compute all that does not depend on sigma at points, shape (N, heavy)."""
+    target, fixed, space = frame.target, frame.target.fixed, frame.target.space
+    r, g = fixed.J.shape[1], space.n_given
+    values, logp = values_at(frame, xi)
+    factors = space.factors(values)
+    logdet, found = batched.reduced(
+        target.cross, [A @ F for A, F in zip(target.bases, factors, strict=True)]
+    )
+    turn = np.zeros((len(xi), target.cross.p + 1, r + 1))
+    turn[:, :-1, :-1], turn[:, -1, -1] = fixed.J, 1.0
+    turn[:, :-1, -1] = -fixed.offset(values[:, :g])
+    total = turn.swapaxes(1, 2) @ found @ turn
+    bad = ~np.isfinite(total).all(axis=(1, 2))
+    total[bad] = np.eye(r + 1)
+    root = np.linalg.cholesky(total[:, :-1, :-1])
+    inverse = np.linalg.inv(root)
+    precision = fixed.rows[:, :-1].T @ fixed.rows[:, :-1]
+    spectrum, vectors = np.linalg.eigh(inverse @ precision @ inverse.swapaxes(1, 2))
+    basis = vectors.swapaxes(1, 2) @ inverse
+    logp += fixed.constant + (target.cross.log_weights - logdet) / 2
+    logp -= np.log(np.diagonal(root, axis1=1, axis2=2)).sum(axis=1)
+    return Nodes(
+        values=values,
+        log_density=np.where(bad | ~np.isfinite(logp), -np.inf, logp),
+        rss=total[:, -1, -1],
+        basis=basis,
+        spectrum=np.maximum(spectrum, 0.0),
+        data=(basis @ total[:, :-1, -1:])[:, :, 0],
+        prior=basis @ (fixed.rows[:, :-1].T @ fixed.rows[:, -1]),
+    )
+
+
+def log_joint(frame: Frame, nodes: Nodes, log_sigma: Array) -> Array:
+    """Return the log density of (xi, log sigma), up to p(y), for log sigma of shape (N, T)."""
+    space, cross, fixed = frame.target.space, frame.target.cross, frame.target.fixed
+    variance = np.exp(2 * log_sigma)
+    shrink = 1 + variance[:, :, None] * nodes.spectrum[:, None]
+    right = nodes.data[:, None] + variance[:, :, None] * nodes.prior[:, None]
+    r2 = nodes.rss[:, None] + variance * (fixed.rows[:, -1] @ fixed.rows[:, -1])
+    r2 = r2 - (right**2 / shrink).sum(axis=2)
+    nu = cross.n - fixed.J.shape[1]
+    found = nodes.log_density[:, None] - nu * (LOG_2PI / 2 + log_sigma)
+    found = found - np.log(shrink).sum(axis=2) / 2 - r2 / variance / 2
+    for c, place in zip(space.coordinates, space.free, strict=True):
+        if place == space.n_given:
+            found = found + log_prior(c, log_sigma)
+        elif frame.is_sd[place] and not space.relative[place]:
+            found = found + log_prior(c, np.log(nodes.values[:, place, None]) + log_sigma)
+    return np.where(np.isfinite(found), found, -np.inf)
+
+
+# ------------------------------------------------------------------------------- the lattice
+
+
+@dataclass(frozen=True, eq=False)
+class Lattice:
+    """Nodes around the mode, and the density on an axis of sigma at each.
+
+    Attributes
+    ----------
+    steps : ndarray, shape (d,)
+    z : ndarray of int, shape (N, heavy)
+    nodes : Nodes
+    axis : ndarray, shape (T,)
+        Whitened places along the axis of log sigma; of known sigma, one.
+    log_sigma, log_density : ndarray, shape (N, T)
+    log_volume : float
+        Of a cell.
+    """
+
+    steps: Array
+    z: NDArray[np.int64]
+    nodes: Nodes
+    axis: Array
+    log_sigma: Array
+    log_density: Array
+    log_volume: float
+
+    @property
+    def log_evidence(self) -> float:
+        """The integral, log p(y)."""
+        return float(special.logsumexp(self.log_density) + self.log_volume)
+
+    @property
+    def error(self) -> float:
+        """An estimate of the error of log p(y).
+
+        The nodes whose places add up to an even number make a coarser rule of their own; how much
+        they differ from the other half, times a factor for safety, stands for the error of both.
+        """
+        if not self.z.shape[1] and self.log_density.shape[1] == 1:
+            return 0.0
+        odd = (self.z.sum(axis=1)[:, None] + np.arange(self.log_density.shape[1])) % 2 == 1
+        weights = np.exp(self.log_density - self.log_density.max())
+        rows = weights.sum(axis=1)
+        outside = np.exp(-CUT) * len(rows) * rows.max()
+        difference = SAFETY * abs(weights[odd].sum() - weights[~odd].sum())
+        return float((difference + outside) / weights.sum())
+
+
+def integrate(frame: Frame) -> Lattice:
+    """Integrate over all coordinates, with finer steps until the error is small enough."""
+    steps = np.full(len(frame.order), STEP)
+    while True:
+        found = lattice(frame, steps)
+        is_costly = len(found.z) * (1 / FINER) ** len(steps) > MAX_NODES
+        if found.error < TOLERANCE or is_costly:
+            return found
+        steps = steps * FINER
+
+
+def lattice(frame: Frame, steps: Array, *, on: int | None = None) -> Lattice:
+    """Grow a lattice from the mode until the density is negligible all around.
+
+    Parameters
+    ----------
+    frame : Frame
+    steps : ndarray, shape (d,)
+        Between nodes along each whitened axis.
+    on : int, optional
+        On how many of the first coordinates the values of log sigma at a node depend, by
+        regression; by default on all others.
+    """
+    heavy = frame.heavy
+    axis, spread, slope = np.zeros(1), 1.0, np.zeros(heavy)
+    if frame.has_sigma:
+        on = heavy if on is None else on
+        slope[:on], spread = frame.root[-1, :on], float(np.linalg.norm(frame.root[-1, on:]))
+        axis = np.arange(*LOG_SIGMA_RANGE, steps[-1])
+
+    waves: list[Nodes] = []
+
+    def log_sigma_of(z: NDArray[np.int64]) -> Array:
+        return np.asarray(frame.log_sigma + ((z * steps[:heavy]) @ slope)[:, None] + spread * axis)
+
+    def density_of(z: NDArray[np.int64]) -> Array:
+        white = z * steps[:heavy]
+        xi = frame.center[:heavy] + white @ frame.root[:heavy, :heavy].T
+        waves.append(nodes_at(frame, xi))
+        return np.asarray(special.logsumexp(log_joint(frame, waves[-1], log_sigma_of(z)), axis=1))
+
+    z, kept = _grown(steps[:heavy], density_of)
+    nodes, z = Nodes.joined(waves)[kept], z[kept]
+    density = log_joint(frame, nodes, log_sigma_of(z))
+    while frame.has_sigma and (ends := _open_ends(density)).any() and len(axis) < MAX_AXIS:
+        more = 10 * steps[-1] * ends
+        axis = np.arange(axis[0] - more[0], axis[-1] + more[1] + steps[-1] / 2, steps[-1])
+        density = log_joint(frame, nodes, log_sigma_of(z))
+    volume = np.log(np.diag(frame.root)[:heavy] * steps[:heavy]).sum()
+    volume += np.log(spread * steps[-1]) if frame.has_sigma else 0.0
+    return Lattice(steps, z, nodes, axis, log_sigma_of(z), density, float(volume))
+
+
+def _grown(
+    steps: Array, density: Callable[[NDArray[np.int64]], Array]
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Evaluate a density outwards from a ball around the origin, until it is negligible.
+
+    Returns all places in the order in which they were evaluated, and which of them count.
+    """
+    dimension = len(steps)
+    if not dimension:
+        place = np.zeros((1, 0), dtype=np.int64)
+        return place, density(place) > -np.inf
+    moves = _moves(steps)
+    reach = [np.arange(-int(FIRST / step), int(FIRST / step) + 1) for step in steps]
+    box = np.stack(np.meshgrid(*reach, indexing="ij"), axis=-1).reshape(-1, dimension)
+    new = box[((box * steps) ** 2).sum(axis=1) <= FIRST**2]
+    places, found = new[:0], np.empty(0)
+    seen = {row.tobytes() for row in new}
+    while len(new) and len(places) <= MAX_NODES:
+        own = density(new)
+        places, found = np.concatenate([places, new]), np.append(found, own)
+        growing = new[own > found.max() - CUT]
+        around = (growing[:, None] + moves).reshape(-1, dimension)
+        fresh = [row for row in np.unique(around, axis=0) if row.tobytes() not in seen]
+        seen.update(row.tobytes() for row in fresh)
+        new = np.array(fresh, dtype=np.int64).reshape(len(fresh), dimension)
+    return places, found > found.max() - CUT
+
+
+def _moves(steps: Array) -> NDArray[np.int64]:
+    """Return steps to neighbours, up to about the same distance along every axis."""
+    unit = np.eye(len(steps), dtype=np.int64)
+    lengths = [range(1, max(1, int(STEP / step)) + 1) for step in steps]
+    return np.array(
+        [s * length * unit[i] for i, own in enumerate(lengths) for length in own for s in (1, -1)]
+    )
+
+
+def _open_ends(density: Array) -> NDArray[np.bool_]:
+    """Return whether the axis of sigma ends too early, below and above."""
+    return np.array([density[:, 0].max(), density[:, -1].max()]) > density.max() - CUT
+
+
+@dataclass(frozen=True, eq=False)
+class Mixture:
+    """The nodes that count, each with one value of sigma.
+
+    Attributes
+    ----------
+    weights : ndarray, shape (C,)
+        They sum to one.
+    nodes : Nodes
+    sigma : ndarray, shape (C,)
+    """
+
+    weights: Array
+    nodes: Nodes
+    sigma: Array
+
+
+def heaviest(lattice: Lattice, negligible: float) -> Mixture:
+    """Return the nodes with all but a negligible share of the posterior."""
+    weights = np.exp(lattice.log_density - lattice.log_density.max()).ravel()
+    weights /= weights.sum()
+    order = np.argsort(weights)[::-1]
+    chosen = order[: int(np.searchsorted(np.cumsum(weights[order]), 1 - negligible)) + 1]
+    chosen.sort()
+    rows = chosen // lattice.log_density.shape[1]
+    weights = weights[chosen]
+    return Mixture(
+        weights / weights.sum(), lattice.nodes[rows], np.exp(lattice.log_sigma.ravel()[chosen])
+    )
+
+
+def draw_values(frame: Frame, found: Lattice, n: int, rng: np.random.Generator) -> Array:
+    """Draw from the posterior of the values, shape (n, n_values).
+
+    Twice as many points are spread evenly over cells, which are chosen by the weights of their
+    nodes; resampling by the ratio of the density there to that at the node makes them exact.
+    """
+    heavy, size = frame.heavy, 2 * n
+    weights = np.exp(found.log_density - found.log_density.max()).ravel()
+    chosen = systematic(weights / weights.sum(), size, rng)
+    rows, columns = np.divmod(chosen, found.log_density.shape[1])
+    jitter = rng.uniform(-0.5, 0.5, (size, len(frame.order))) * found.steps
+    white = found.z[rows] * found.steps[:heavy] + jitter[:, :heavy]
+    log_sigma = np.full(size, frame.log_sigma)
+    if frame.has_sigma:
+        white = np.column_stack([white, found.axis[columns] + jitter[:, -1]])
+        log_sigma = frame.log_sigma + white @ frame.root[-1]
+    nodes = nodes_at(frame, frame.center[:heavy] + white[:, :heavy] @ frame.root[:heavy, :heavy].T)
+    ratios = log_joint(frame, nodes, log_sigma[:, None])[:, 0] - found.log_density[rows, columns]
+    own, _ = smoothed(ratios)
+    kept = rng.permutation(systematic(own, n, rng))
+    values = nodes.values[kept].copy()
+    values[:, frame.target.space.n_given] = np.exp(log_sigma[kept])
+    values[:, frame.is_sd] *= np.exp(log_sigma[kept, None])
+    return values

@@ -1,0 +1,209 @@
+"""Whitened coordinates of the variance parameters, made for integration.
+
+Coordinates xi are sd / sigma on the user's scale, mapped from the half-line; a transformed
+correlation; effects that are given; and log sigma last. So all that is costly depends on the
+others only, and every point has a whole axis of values of sigma. Near a mode the Laplace
+approximation makes them independent and of unit size.
+
+Source: Takahasi & Mori (1974), *Publ. RIMS Kyoto* 9, 721-741 (the map from the half-line).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+
+from ranef.covariance import lower_factor
+from ranef.densities import LOGIT, Coordinate, evaluate
+from ranef.laplace import Mode
+from ranef.marginal import Target
+from ranef.space import unit_factor
+
+type Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """Whitened coordinates: xi = center + root z, z = 0 near the mode.
+
+    Attributes
+    ----------
+    target : Target
+    order : ndarray of int, shape (d,)
+        The free values that the coordinates belong to; sigma, if it is free, comes last.
+    scales : ndarray, shape (n_values,)
+        Relative sds below which a smaller one makes no difference; nan for other values.
+    center : ndarray, shape (d,)
+    root : ndarray, shape (d, d)
+        Lower triangular.
+    """
+
+    target: Target
+    order: NDArray[np.intp]
+    scales: Array
+    center: Array
+    root: Array
+
+    @property
+    def has_sigma(self) -> bool:
+        """Whether sigma is free."""
+        return bool(len(self.order)) and self.order[-1] == self.target.space.n_given
+
+    @property
+    def heavy(self) -> int:
+        """The number of coordinates other than sigma."""
+        return len(self.order) - self.has_sigma
+
+    @property
+    def log_sigma(self) -> float:
+        """The logarithm of sigma at the centre, or where it is known."""
+        known = self.target.space.known[self.target.space.n_given]
+        return float(self.center[-1] if self.has_sigma else np.log(known))
+
+    @cached_property
+    def is_sd(self) -> NDArray[np.bool_]:
+        """Which values are standard deviations of random effects."""
+        return np.isfinite(self.scales)
+
+    @property
+    def share_of_sigma(self) -> float:
+        """The largest squared correlation of log sigma with another whitened coordinate."""
+        if not self.has_sigma:
+            return 0.0
+        row = self.root[-1]
+        return float((row[:-1] ** 2).max(initial=0.0) / (row**2).sum())
+
+
+def frame(target: Target, mode: Mode, first: int | None = None) -> Frame:
+    """Return the frame around a mode; `first` is the free value that the first axis follows."""
+    space = target.space
+    sigma = space.n_given
+    others = [int(i) for i in space.free if i not in (sigma, first)]
+    lead = [] if first is None or first == sigma else [first]
+    order = np.array(lead + others + [sigma] * (sigma in space.free), dtype=np.intp)
+
+    scales = _scales(target)
+
+    def coordinates(x: Array) -> Array:
+        return _from_x(target, scales, x)[..., order]
+
+    steps = 1e-4 * np.eye(space.d)
+    slopes = (coordinates(mode.x + steps) - coordinates(mode.x - steps)) / 2e-4
+    spread = slopes.T @ mode.root
+    return Frame(target, order, scales, coordinates(mode.x), lower_factor(spread))
+
+
+def log_prior(c: Coordinate, log_value: Array) -> Array:
+    """Return the log prior density of the logarithm of a positive parameter."""
+    x = log_value
+    if c.transform == LOGIT:
+        share = (np.exp(log_value) - c.b) / (c.c - c.b)
+        inside = (share > 0) & (share < 1)
+        x = special.logit(np.where(inside, share, np.nan))
+    found = evaluate(c.family, c.transform, c.a, c.b, c.c, x, is_natural=True)[2]
+    return np.asarray(found + log_value + c.constant)
+
+
+def _scales(target: Target) -> Array:
+    """Return for each sd the standard error of one level's effect over sigma, all else known."""
+    cross, found = target.cross, np.full(len(target.space.known), np.nan)
+    for (sd, _), T, m in zip(target.space.places, cross.bases, cross.n_levels, strict=True):
+        found[sd] = np.sqrt(m / cross.n) / np.linalg.norm(T, axis=0)
+    return found
+
+
+def half_line(t: Array) -> tuple[Array, Array]:
+    """Return log y for y = exp(t - exp(-t)), and the logarithm of its derivative by t.
+
+    With it a density on the half-line that is finite at zero falls doubly exponentially to the
+    left (Takahasi & Mori 1974), where its logarithm would have a long exponential tail.
+    """
+    back = np.exp(-np.maximum(t, -300.0))
+    return t - back, np.log1p(back)
+
+
+def _from_half_line(log_y: Array) -> Array:
+    """Return t: by the Wright omega function, as exp(-t) + log exp(-t) = -log y."""
+    return np.asarray(log_y + special.wrightomega(-log_y))
+
+
+def _from_x(target: Target, scales: Array, x: Array) -> Array:
+    """Return xi of all values, shape (..., n_values), at points of the unconstrained space."""
+    space = target.space
+    values, _ = space.values(x)
+    sigma = values[..., space.n_given].copy()
+    found = values.copy()
+    found[..., space.free[space.free < space.n_given]] = x[..., space.free < space.n_given]
+    found[..., space.n_given] = np.log(sigma)
+    for (sd, partial), F, A, T in zip(
+        space.places, space.factors(values), target.bases, target.cross.bases, strict=True
+    ):
+        own = np.linalg.solve(T, A) @ F
+        ratio = np.linalg.norm(own, axis=-1) / sigma[..., None] / scales[sd]
+        found[..., sd] = _from_half_line(np.log(ratio))
+        if F.shape[-1] == 2 and partial.stop > partial.start:
+            found[..., partial] = _unbounded_correlation(own)[..., None]
+    return found
+
+
+def _unbounded_correlation(F: Array) -> Array:
+    """Return 2 artanh of the correlation of F F', shape (..., 2, 2), accurate near 1."""
+    size = np.linalg.norm(F, axis=-1)
+    product = size[..., 0] * size[..., 1]
+    corr = (F[..., 0, :] * F[..., 1, :]).sum(axis=-1) / product
+    det = F[..., 0, 0] * F[..., 1, 1] - F[..., 0, 1] * F[..., 1, 0]
+    return np.sign(corr) * 2 * np.log((1 + np.abs(corr)) * product / np.abs(det))
+
+
+def values_at(frame: Frame, xi: Array) -> tuple[Array, Array]:
+    """Return values, (N, n_values), with relative sds, and what xi adds to the log density."""
+    target, space = frame.target, frame.target.space
+    values = np.broadcast_to(space.known, (len(xi), len(space.known))).copy()
+    own = dict(zip(frame.order[: frame.heavy].tolist(), xi.T, strict=True))
+    logp = np.zeros(len(xi))
+    coordinates = dict(zip(space.free.tolist(), space.coordinates, strict=True))
+    for place, x in own.items():
+        if frame.is_sd[place]:
+            log_ratio, log_slope = half_line(x)
+            values[:, place] = frame.scales[place] * np.exp(log_ratio)
+            logp += log_slope
+        else:
+            c = coordinates[place]
+            values[:, place], _, part, _ = evaluate(
+                c.family, c.transform, c.a, c.b, c.c, x, is_natural=False
+            )
+            logp += part + c.constant
+    for (sd, partial), A, T in zip(space.places, target.bases, target.cross.bases, strict=True):
+        if partial.stop > partial.start and not np.array_equal(A, T):
+            logp += _centre(
+                values, (sd, partial), np.linalg.solve(A, T), coordinates[partial.start]
+            )
+    for place in np.flatnonzero(frame.is_sd & space.relative):
+        if place in coordinates:
+            logp += log_prior(coordinates[place], np.log(values[:, place]))
+    return values, logp
+
+
+def _centre(values: Array, places: tuple[slice, slice], change: Array, c: Coordinate) -> Array:
+    """Turn the user's sds and correlation of a term into those at centred columns, in place.
+
+    Returns what this changes in the log density: the prior of the correlation, which was taken
+    where it does not hold, and the Jacobian. That of the covariance matrix by (log sd_1, log sd_2,
+    2 artanh corr) is |Sigma| sd_1 sd_2, and |Sigma| is the same on both scales.
+    """
+    sd, partial = places
+    users = values[:, sd].copy()
+    F = change @ (users[:, :, None] * unit_factor(values[:, partial], 2))
+
+    def prior(x: Array) -> Array:
+        return np.asarray(evaluate(c.family, c.transform, c.a, c.b, c.c, x, is_natural=False)[2])
+
+    before = prior(2 * np.arctanh(values[:, partial.start]))
+    values[:, sd] = np.linalg.norm(F, axis=2)
+    x = _unbounded_correlation(F)
+    values[:, partial.start] = np.tanh(x / 2)
+    return prior(x) - before + np.log(users / values[:, sd]).sum(axis=1)
