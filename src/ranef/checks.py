@@ -111,8 +111,8 @@ def warn_dropped(design: Design) -> None:
         warn(message, DataWarning)
 
 
-def warn_posterior(design: Design) -> None:
-    """Warn of parameters that only a prior informs."""
+def warn_posterior(design: Design, *, knows_sigma: bool = False) -> None:
+    """Warn of parameters that only a prior informs; of fewer, where sigma is known."""
     dependent = full_rank(design).dropped
     if dependent:
         message = (
@@ -125,7 +125,7 @@ def warn_posterior(design: Design) -> None:
         if term.n_levels == 1:
             message = f"`{term.factor}` has one level only: its sd is informed by the prior alone."
             warn(message, DataWarning)
-        elif term.n_levels * term.n_coefs >= design.n_obs:
+        elif term.n_levels * term.n_coefs >= design.n_obs and not knows_sigma:
             message = (
                 f"{term.text} has as many random effects as there are rows: the data cannot tell "
                 "their sd from sigma, the priors do."

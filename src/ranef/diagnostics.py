@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -24,6 +24,114 @@ type Array = NDArray[np.float64]
 
 TAILS = (0.05, 0.95)
 MAX_RHAT, MIN_ESS, MIN_BFMI = 1.01, 400.0, 0.3
+MAX_KHAT = 0.7
+MAX_ERROR = 1e-3
+
+
+class Reliability(Protocol):
+    """How far to trust a posterior."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing speaks against it."""
+        ...
+
+    def messages(self) -> tuple[str, ...]:
+        """Return what is wrong and what to do about it, or one sentence that all is well."""
+        ...
+
+
+@dataclass(frozen=True)
+class ImportanceDiagnostics:
+    """What importance weights say of the approximation that they correct.
+
+    Attributes
+    ----------
+    draws : int
+        Number of draws.
+    khat : float
+        Shape of the tail of the importance ratios; nan where there was nothing to correct.
+    ess : float
+        How many independent draws the weighted proposals are worth.
+    converged : bool
+        Whether the mode was found.
+
+    Notes
+    -----
+    Thresholds: k-hat 0.7 (Vehtari, Simpson, Gelman, Yao & Gabry 2024, JMLR 25(72)).
+    """
+
+    draws: int
+    khat: float
+    ess: float
+    converged: bool
+
+    def __str__(self) -> str:
+        return "\n".join(self.messages())
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing speaks against the draws."""
+        return not any(self._problems())
+
+    def messages(self) -> tuple[str, ...]:
+        """Return what is wrong and what to do about it, or one sentence that all is well."""
+        khat = "" if math.isnan(self.khat) else f"Pareto k-hat {self.khat:.2f}, "
+        all_well = f"{khat}effective sample size {self.ess:.0f} before resampling."
+        return tuple(self._problems()) or (all_well[0].upper() + all_well[1:],)
+
+    def _problems(self) -> Iterator[str]:
+        if not self.converged:
+            yield (
+                "The mode of the posterior was not found, so that the approximation may be of "
+                'another place. Use method="mcmc" or "quadrature", or give stronger priors.'
+            )
+        if self.khat > MAX_KHAT:
+            yield (
+                f"Pareto k-hat is {self.khat:.2f}, above {MAX_KHAT}: the normal approximation is "
+                "too far from the posterior for importance weights to correct it. Use "
+                'method="quadrature" (up to 4 variance parameters) or "mcmc".'
+            )
+        if not self.ess >= MIN_ESS:
+            yield (
+                f"The effective sample size is {self.ess:.0f}, below {MIN_ESS:.0f}: the numbers "
+                'are noisy. Raise `draws`, or use method="mcmc".'
+            )
+
+
+@dataclass(frozen=True)
+class QuadratureDiagnostics:
+    """How exact a posterior by quadrature is.
+
+    Attributes
+    ----------
+    nodes : int
+        Points at which the density was computed.
+    error : float
+        Estimate of the relative error of the integral over all parameters.
+    """
+
+    nodes: int
+    error: float
+
+    def __str__(self) -> str:
+        return "\n".join(self.messages())
+
+    @property
+    def ok(self) -> bool:
+        """Whether the error is small."""
+        return self.error < MAX_ERROR
+
+    def messages(self) -> tuple[str, ...]:
+        """Return what is wrong and what to do about it, or one sentence that all is well."""
+        if self.ok:
+            return (f"{self.nodes} nodes; relative error of the integral about {self.error:.0e}.",)
+        message = (
+            f"The relative error of the integral is about {self.error:.1g}, above {MAX_ERROR:g}: "
+            "the posterior has an edge or several modes, as under a uniform prior. Use "
+            'method="mcmc".'
+        )
+        return (message,)
 
 
 @dataclass(frozen=True)

@@ -85,6 +85,7 @@ class Convergence(Enum):
         "the estimates may not be at the optimum. Rescaling the predictors can help."
     )
     MIXED = "The chains agree and nothing speaks against their draws."
+    CHECKED = "The numbers were checked, and nothing speaks against them."
     NOT_MIXED = (
         "The draws should not be relied on as they are: the diagnostics say what is wrong and what "
         "to do."
@@ -93,7 +94,15 @@ class Convergence(Enum):
     @property
     def ok(self) -> bool:
         """Whether the numbers can be relied on."""
-        return self in (Convergence.CONVERGED, Convergence.SINGULAR, Convergence.MIXED)
+        return self in _RELIABLE
+
+
+_RELIABLE = (
+    Convergence.CONVERGED,
+    Convergence.SINGULAR,
+    Convergence.MIXED,
+    Convergence.CHECKED,
+)
 
 
 def warn(message: str, category: type[RanefWarning]) -> None:

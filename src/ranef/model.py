@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from copy import copy
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
-from ranef import bayes, checks, reml
+from ranef import bayes, checks, collapsed, penalized, propriety, reml
 from ranef.crossproducts import CrossProducts, cross_products
 from ranef.describe import describe
 from ranef.design import Design, build_design, full_rank
@@ -19,13 +20,16 @@ from ranef.errors import ConvergenceWarning, FitError, suggestion, warn
 from ranef.estimates import Estimate
 from ranef.families import Family, find_family
 from ranef.formula import read_formula
+from ranef.marginal import Target, log_marginal, target_of
 from ranef.pointfit import PointFit
-from ranef.posteriorfit import PosteriorFit
+from ranef.posteriors import FORMS, Posterior
+from ranef.priorpredictive import prior_predictive
 from ranef.priors import PriorSetting, resolve
 from ranef.results import Fit
 
 if TYPE_CHECKING:
     import pymc as pm
+    import xarray as xr
 
 
 class Model:
@@ -44,8 +48,9 @@ class Model:
     weights, offset : str or array, optional
         Prior weights and a known part of the mean: a column's name or values, one a row of data.
     priors : str or dict
-        "default", or a dict from parameter or coefficient to a prior of `ranef.priors`; what is
-        not named keeps its default. The keys are "Intercept", "sigma", "beta" (all other fixed
+        "default", "flat", "boundary", "brms", "rstanarm", or a dict from parameter or coefficient
+        to a prior of `ranef.priors`; what is not named keeps its default, or that of the set
+        named under "base". The keys are "Intercept", "sigma", "beta" (all other fixed
         effects), "sd", "corr"; the name of a fixed effect; "sd_<term>", "corr_<term>"; or
         what `print(model)` shows, "sd_Subject[Days]". For instance
         `{"Days": rf.priors.Normal(0, 20), "sd_Subject": {"Days": rf.priors.HalfNormal(10)}}`.
@@ -93,6 +98,7 @@ class Model:
         )
         checks.check_response(self.design)
         self.priors = resolve(self.design, priors)
+        self._setting = priors
 
     def __repr__(self) -> str:
         return describe(self.design, self.family, self.priors.rows())
@@ -102,12 +108,19 @@ class Model:
 
         Parameters
         ----------
-        method : {"reml", "ml", "mcmc"}
-            Restricted or plain maximum likelihood, or draws from the posterior by NUTS.
+        method : {"reml", "ml", "map", "laplace", "quadrature", "mcmc"}
+            Restricted or plain maximum likelihood; the mode of the variance parameters under the
+            priors; or the posterior: approximated at that mode and corrected by importance
+            weights, integrated on a grid (up to 4 variance parameters), or sampled by NUTS.
         **options
-            For "reml" and "ml": `verbose=True` prints the objective and theta at every step.
+            For all but "reml" and "ml": `priors=`, in place of the model's.
+            For "reml", "ml" and "map": `verbose=True` prints the objective and theta at every
+            step.
+            For "laplace" and "quadrature": `draws=4000, seed=None`.
             For "mcmc": `draws=1000, tune=1000, chains=4, seed=None, cores=None,
-            progressbar=True, target_accept=0.9, centered=False`.
+            progressbar=True, target_accept=0.9`; `form="marginal"` samples the variance
+            parameters alone and draws all effects exactly, `form="hierarchical"` samples
+            everything (`centered=False`); `pymc_model=` is a model from `to_pymc` that was changed.
 
         Returns
         -------
@@ -116,24 +129,48 @@ class Model:
         Raises
         ------
         FitError
-            If the method or an option does not exist.
+            If the method or an option does not exist, or the posterior is improper.
         DataError
             If the data do not identify the estimates.
 
         Warns
         -----
         ConvergenceWarning
-            If the optimiser or the sampler did not reach an answer to rely on.
+            If there is no answer to rely on.
         """
-        methods: dict[str, Callable[..., Fit]] = {
+        points: dict[str, Callable[..., Fit]] = {
             "reml": self._fit_reml,
             "ml": self._fit_ml,
-            "mcmc": self._fit_mcmc,
+            "map": self._fit_map,
         }
+        posteriors: dict[str, Callable[..., Fit]] = {
+            "laplace": Posterior.laplace,
+            "quadrature": Posterior.quadrature,
+            "mcmc": Posterior.mcmc,
+        }
+        methods = points | posteriors
         if str(method) not in methods:
             raise FitError(f"method={method!r} does not exist. {suggestion(str(method), methods)}")
-        _check_options(method, options, list(inspect.signature(methods[method]).parameters))
-        return methods[method](**options)
+        if "priors" in options and method not in ("reml", "ml"):
+            return self.with_priors(options.pop("priors")).fit(method, **options)
+        known = [name for name in inspect.signature(methods[method]).parameters if name != "self"]
+        _check_options(method, options, known)
+        if method in posteriors:
+            return posteriors[method](self._posterior, **options)
+        return points[method](**options)
+
+    def with_priors(self, priors: PriorSetting) -> Model:
+        """Return the same model with other priors.
+
+        Parameters
+        ----------
+        priors : str or dict
+            As of `Model`.
+        """
+        other = copy(self)
+        vars(other).pop("_target", None)
+        vars(other).update(priors=resolve(self.design, priors), _setting=priors)
+        return other
 
     def criterion(self, theta: ArrayLike, method: str = "reml") -> float:
         """Return the REML criterion or the profiled deviance at any theta.
@@ -159,38 +196,94 @@ class Model:
         if method not in ("reml", "ml"):
             hint = suggestion(str(method), ["reml", "ml"])
             raise FitError(f"method={method!r} has no criterion. {hint}")
-        cross = self._cross_products
-        size = sum(s.n_theta for s in cross.shapes)
-        try:
-            theta = np.asarray(theta, dtype=np.float64)
-        except (TypeError, ValueError):
-            raise FitError(f"theta must be numbers, got {theta!r}.") from None
-        if theta.shape != (size,):
-            raise FitError(f"theta has shape {theta.shape}, expected ({size},).")
-        if not np.isfinite(theta).all():
-            raise FitError(f"theta must be finite, got {theta.tolist()}.")
+        cross = self._identified
+        theta = self._checked_theta(theta)
         return reml.criterion(cross, reml.basis_factors(cross, theta), reml=method == "reml")[0]
 
-    def to_pymc(self, *, centered: bool = False) -> pm.Model:
-        """Build the hierarchical model in PyMC, to read, to extend or to sample by hand.
+    def log_marginal(self, theta: ArrayLike, sigma: float) -> float:
+        """Return log p(y | theta, sigma): all random effects and the fixed ones integrated out.
 
         Parameters
         ----------
+        theta : array
+            Relative covariance parameters in lme4's order.
+        sigma : float
+            The residual standard deviation.
+
+        Returns
+        -------
+        float
+            With the priors of the fixed effects, which must be normal or flat.
+
+        Examples
+        --------
+        >>> import ranef as rf
+        >>> model = rf.Model("Yield ~ 1 + (1 | Batch)", rf.load_dataset("Dyestuff"))
+        >>> round(model.log_marginal([0.8], 50), 6)
+        -163.713187
+        """
+        target = self._target
+        if target.space.n_given:
+            name = target.space.names[0]
+            message = f"the prior of `{name}` is not normal, so that it is not integrated out; "
+            raise FitError(f"{message}log_marginal needs normal or flat priors of fixed effects.")
+        if not (isinstance(sigma, int | float | np.number) and 0 < sigma < np.inf):
+            raise FitError(f"`sigma` must be a positive number, got {sigma!r}.")
+        Lambdas = reml.basis_factors(target.cross, self._checked_theta(theta))
+        try:
+            found = log_marginal(target.cross, target.fixed, Lambdas, float(sigma), np.empty(0))
+        except np.linalg.LinAlgError:
+            return -np.inf
+        return found[0]
+
+    def to_pymc(self, form: str = "hierarchical", *, centered: bool = False) -> pm.Model:
+        """Build the model in PyMC, to read, to extend or to sample by hand.
+
+        Parameters
+        ----------
+        form : {"hierarchical", "marginal"}
+            With explicit fixed and random effects, or of the variance parameters alone, all
+            effects integrated out. `model.fit("mcmc", pymc_model=changed)` samples either, and
+            draws the effects.
         centered : bool
-            Whether random effects are sampled as they are, or (the default) as standard normal
-            variables that are scaled.
+            Whether the random effects of the hierarchical form are sampled as they are, or (the
+            default) as standard normal variables that are scaled.
 
         Returns
         -------
         pymc.Model
             With the variables `beta`, `sigma`, `sd_<term>`, `corr_<term>`, `b_<term>` and the
-            user's labels as coordinates.
+            user's labels as coordinates; without `beta` and `b_<term>` in the marginal form.
         """
-        return bayes.hierarchical(self.design, self.priors, centered=centered)
+        if form not in FORMS:
+            raise FitError(f"form={form!r} does not exist. {suggestion(str(form), FORMS)}")
+        if form == "hierarchical":
+            return bayes.hierarchical(self.design, self.priors, centered=centered)
+        if centered:
+            raise FitError("the marginal form has no random effects that could be centered.")
+        propriety.check_proper(self.design, self.priors)
+        return collapsed.marginal_model(self.design, self.priors, self._target)
 
     def prior_table(self) -> pd.DataFrame:
         """Return the priors as they stand in the compiled PyMC model, in the response's units."""
         return bayes.prior_table(self.to_pymc())
+
+    def prior_predictive(self, n: int = 1000, seed: int | None = None) -> xr.DataTree:
+        """Draw parameters from their priors, and a response for each draw.
+
+        Parameters
+        ----------
+        n : int
+            Number of draws.
+        seed : int, optional
+            The same seed gives the same draws.
+
+        Returns
+        -------
+        xarray.DataTree
+            Groups `prior`, `prior_predictive` and `observed_data`, as ArviZ has them.
+        """
+        return prior_predictive(self.design, self.priors, n, seed)
 
     # -------------------------------------------------------------------------- the methods
 
@@ -201,55 +294,66 @@ class Model:
 
     @cached_property
     def _cross_products(self) -> CrossProducts:
-        checks.check_identified(self._estimable)
         return cross_products(self._estimable)
 
+    @cached_property
+    def _identified(self) -> CrossProducts:
+        checks.check_identified(self._estimable)
+        return self._cross_products
+
+    @cached_property
+    def _target(self) -> Target:
+        """The posterior density of the variance parameters."""
+        kept = [self.design.fixed.index(name) for name in self._estimable.fixed]
+        return target_of(self.design, self._cross_products, kept, self.priors)
+
+    def _checked_theta(self, theta: ArrayLike) -> NDArray[np.float64]:
+        size = sum(s.n_theta for s in self._cross_products.shapes)
+        try:
+            theta = np.asarray(theta, dtype=np.float64)
+        except (TypeError, ValueError):
+            raise FitError(f"theta must be numbers, got {theta!r}.") from None
+        if theta.shape != (size,):
+            raise FitError(f"theta has shape {theta.shape}, expected ({size},).")
+        if not np.isfinite(theta).all():
+            raise FitError(f"theta must be finite, got {theta.tolist()}.")
+        return theta
+
     def _fit_reml(self, *, verbose: bool = False) -> PointFit:
-        return self._point("reml", verbose=verbose)
+        checks.warn_dropped(self._estimable)
+        checks.check_identified(self._estimable)
+        checks.check_not_spanned(self._estimable, self._cross_products)
+        return self._point("reml", reml.estimate(self._cross_products, reml=True), verbose=verbose)
 
     def _fit_ml(self, *, verbose: bool = False) -> PointFit:
-        return self._point("ml", verbose=verbose)
-
-    def _point(self, method: str, *, verbose: bool) -> PointFit:
         checks.warn_dropped(self._estimable)
-        cross = self._cross_products
-        if method == "reml":
-            checks.check_not_spanned(self._estimable, cross)
-        estimate = reml.estimate(cross, reml=method == "reml")
+        return self._point("ml", reml.estimate(self._identified, reml=False), verbose=verbose)
+
+    def _fit_map(self, *, verbose: bool = False) -> PointFit:
+        if all(prior.proper for prior in self.priors.beta):
+            return self._point("map", penalized.estimate(self._target), verbose=verbose)
+        checks.warn_dropped(self._estimable)
+        checks.check_identified(self._estimable)
+        priors = resolve(self._estimable, self._setting)
+        target = target_of(
+            self._estimable, self._cross_products, range(len(self._estimable.fixed)), priors
+        )
+        return self._point("map", penalized.estimate(target), verbose=verbose, reduced=True)
+
+    def _point(
+        self, method: str, estimate: Estimate, *, verbose: bool, reduced: bool | None = None
+    ) -> PointFit:
+        design = self.design if method == "map" and not reduced else self._estimable
         if verbose:
             _print_trace(estimate)
         if not estimate.convergence.ok:
-            checks.check_residual(self._estimable, estimate.sigma)
+            checks.check_residual(design, estimate.sigma)
             warn(estimate.convergence.value, ConvergenceWarning)
-        return PointFit(self._estimable, self.family, method, estimate)
+        return PointFit(design, self.family, method, estimate)
 
-    def _fit_mcmc(
-        self,
-        *,
-        draws: int = 1000,
-        tune: int = 1000,
-        chains: int = 4,
-        seed: int | None = None,
-        cores: int | None = None,
-        progressbar: bool = True,
-        target_accept: float = 0.9,
-        centered: bool = False,
-    ) -> PosteriorFit:
-        checks.warn_posterior(self.design)
-        tree = bayes.sample(
-            self.to_pymc(centered=centered),
-            draws=draws,
-            tune=tune,
-            chains=chains,
-            seed=seed,
-            cores=cores,
-            progressbar=progressbar,
-            target_accept=target_accept,
-        )
-        fit = PosteriorFit(self.design, self.family, "mcmc", tree)
-        if not fit.converged:
-            warn(" ".join(fit.diagnostics.messages()), ConvergenceWarning)
-        return fit
+    @property
+    def _posterior(self) -> Posterior:
+        return Posterior(self.design, self.family, self.priors, self._target)
 
 
 def fit(formula: str, data: object, method: str = "reml", **options: Any) -> Fit:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -11,8 +12,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ranef.design import Design, RandomTerm
-from ranef.diagnostics import Diagnostics, diagnose, hdi, summarise
+from ranef.diagnostics import Reliability, diagnose, hdi, summarise
 from ranef.errors import Convergence, FitError, suggestion
+from ranef.estimates import MarginalLikelihood
 from ranef.families import Family
 from ranef.results import Fit
 from ranef.tables import Summary, VarCorr, tidy_effects
@@ -23,6 +25,11 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 
 ROUNDING = 1e-12
+_NAMES = {
+    "mcmc": "MCMC (NUTS)",
+    "laplace": "Laplace approximation, corrected by importance weights",
+    "quadrature": "quadrature",
+}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -34,16 +41,29 @@ class PosteriorFit(Fit):
     design : Design
         Data and matrices.
     family : Family
-    method : {"mcmc"}
-    posterior : xarray.DataTree
-        Groups `posterior` (variables `beta`, `sigma`, `sd_<term>`, `corr_<term>`, `b_<term>`),
-        `sample_stats`, `observed_data`: ArviZ takes it as it is.
+    method : {"mcmc", "laplace", "quadrature"}
+    tree : xarray.DataTree or callable
+        The draws, or what makes them when they are first asked for.
+    checks : Reliability, optional
+        How far to trust the draws; by default what the draws of a sampler say themselves.
+    evidence : MarginalLikelihood, optional
+        log p(y), where the method gives it.
     """
 
     design: Design
     family: Family
     method: str
-    posterior: xr.DataTree
+    tree: xr.DataTree | Callable[[], xr.DataTree]
+    checks: Reliability | None = None
+    evidence: MarginalLikelihood | None = None
+
+    @cached_property
+    def posterior(self) -> xr.DataTree:
+        """Groups `posterior`, `observed_data` and, by MCMC, `sample_stats`.
+
+        Variables `beta`, `sigma`, `b_<term>`, `sd_<term>`, `corr_<term>`; ArviZ takes it as it is.
+        """
+        return self.tree() if callable(self.tree) else self.tree
 
     # -------------------------------------------------------------------------- estimates
 
@@ -104,7 +124,7 @@ class PosteriorFit(Fit):
         DataFrame
             Columns `lower` and `upper`; rows named as in `estimates()`.
         """
-        return summarise(self.posterior, prob)[["lower", "upper"]]
+        return self._table(prob)[["lower", "upper"]]
 
     def confint(self, method: str | None = None, prob: float = 0.95) -> pd.DataFrame:
         """Return highest posterior density intervals, as `hdi`.
@@ -158,13 +178,42 @@ class PosteriorFit(Fit):
     # ------------------------------------------------------------------------- diagnostics
 
     @cached_property
-    def diagnostics(self) -> Diagnostics:
-        """What the draws say about the sampler; `.ok` and `.messages()` in short."""
-        return diagnose(self.posterior)
+    def diagnostics(self) -> Reliability:
+        """What speaks for and against the numbers; `.ok` and `.messages()` in short."""
+        return diagnose(self.posterior) if self.checks is None else self.checks
 
     @property
     def convergence(self) -> Convergence:
-        return Convergence.MIXED if self.diagnostics.ok else Convergence.NOT_MIXED
+        if not self.diagnostics.ok:
+            return Convergence.NOT_MIXED
+        return Convergence.MIXED if self.checks is None else Convergence.CHECKED
+
+    def log_marginal_likelihood(self) -> MarginalLikelihood:
+        """Return log p(y), all parameters integrated out, with its error.
+
+        Returns
+        -------
+        MarginalLikelihood
+            A record with `value`, `mcse` and `method`.
+
+        Raises
+        ------
+        FitError
+            For draws by MCMC, which do not give it.
+
+        Examples
+        --------
+        >>> import ranef as rf
+        >>> model = rf.Model("Yield ~ 1 + (1 | Batch)", rf.load_dataset("Dyestuff"))
+        >>> round(model.fit("quadrature").log_marginal_likelihood().value, 4)
+        -168.6996
+        """
+        if self.evidence is None:
+            raise FitError(
+                f"a {self.method} fit does not give the marginal likelihood: "
+                'fit the model with method="quadrature" or "laplace".'
+            )
+        return self.evidence
 
     @property
     def is_singular(self) -> bool:
@@ -181,18 +230,28 @@ class PosteriorFit(Fit):
         prob : float
             Probability of the highest posterior density intervals.
         """
-        table = summarise(self.posterior, prob)
-        sizes = self.posterior["posterior"].sizes
+        table = self._table(prob)
         kind = "Linear mixed model" if self.design.terms else "Linear model"
         return Summary(
-            title=f"{kind}, posterior by MCMC (NUTS)",
-            facts=(*self._facts(), f"{sizes['chain']} chains of {sizes['draw']} draws"),
+            title=f"{kind}, posterior by {_NAMES[self.method]}",
+            facts=(*self._facts(), *self._how()),
             sections=((f"Posterior, with {100 * prob:g} % HPD intervals", table),),
             notes=self.diagnostics.messages(),
             frame=table,
         )
 
     # ------------------------------------------------------------------------------ inside
+
+    def _table(self, prob: float) -> pd.DataFrame:
+        table = summarise(self.posterior, prob)
+        return table if self.checks is None else table[["mean", "sd", "lower", "upper"]]
+
+    def _how(self) -> list[str]:
+        sizes = self.posterior["posterior"].sizes
+        chains, draws = sizes["chain"], sizes["draw"]
+        if self.checks is None:
+            return [f"{chains} chains of {draws} draws"]
+        return [f"{chains * draws} draws", *([] if self.evidence is None else [str(self.evidence)])]
 
     def _b(self) -> dict[str, Array]:
         return {t.label: self.draws(f"b_{t.label}").mean(axis=0) for t in self.design.terms}

@@ -1,0 +1,169 @@
+"""The marginal model in PyMC: the hierarchical one with all effects integrated out.
+
+Its random variables are those of `bayes.hierarchical` without the effects, and the likelihood is
+one operation, `LogMarginal`, compiled beforehand. It costs nothing in the number of rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ranef import bayes, packed
+from ranef.design import Design
+from ranef.marginal import Target
+from ranef.naming import Dims, coordinates
+from ranef.priors import Priors, TermPriors
+from ranef.space import given_effects
+
+if TYPE_CHECKING:
+    import pymc as pm
+
+type Variable = Any  # a PyTensor variable; PyMC's functions carry no types
+
+
+def marginal_model(design: Design, priors: Priors, target: Target) -> pm.Model:
+    """Build the model of the variance parameters, with beta and u integrated out.
+
+    Parameters
+    ----------
+    design : Design
+        Response, matrices and names.
+    priors : Priors
+        A prior for every parameter, from `ranef.priors.resolve`.
+    target : Target
+        The density of the same design and priors.
+
+    Returns
+    -------
+    pymc.Model
+        The variables of the hierarchical model but `beta`, `b_<term>`, `z_<term>` and `y`: in the
+        user's units `sigma`, and for each term `sd_<term>` (<term>_coef) and, if it is correlated,
+        `corr_<term>` (<term>_coef, <term>_coef_bis). A fixed effect is a variable, too, where its
+        prior is neither normal nor flat. The potential `log_marginal` is log p(y | these).
+
+    Examples
+    --------
+    >>> import ranef as rf
+    >>> from ranef.crossproducts import cross_products
+    >>> from ranef.marginal import target_of
+    >>> model = rf.Model("Yield ~ 1 + (1 | Batch)", rf.load_dataset("Dyestuff"))
+    >>> target = target_of(model.design, cross_products(model.design), [0], model.priors)
+    >>> [variable.name for variable in marginal_model(model.design, model.priors, target).free_RVs]
+    ['sigma', 'sd_Batch']
+    """
+    import pymc as pm
+    import pytensor.tensor as pt
+
+    dims, coords = coordinates(design)
+    numbers = packed.pack(target)
+    with pm.Model(coords=coords) as model:
+        given = _given_effects(priors)
+        sigma = bayes._variable("sigma", [priors.sigma])
+        values = [*given, sigma[None]]
+        for term in priors.terms:
+            values += _covariance(term, sigma, dims[term.label])
+        value, _ = _log_marginal()(pt.concatenate(values), numbers.counts, numbers.numbers)
+        pm.Potential("log_marginal", value)
+    return model
+
+
+def _given_effects(priors: Priors) -> list[Variable]:
+    """Return the effects that are not integrated out, in their order, as vectors of one number."""
+    import pymc as pm
+
+    model, prefix = pm.modelcontext(None), "at_mean_" if priors.centred else ""
+    given = given_effects(priors)
+    kinds = {type(prior) for prior in priors.beta}
+    found: dict[int, Variable] = {}
+    for kind in dict.fromkeys(type(priors.beta[j]) for j in given):
+        own = [j for j in given if type(priors.beta[j]) is kind]
+        name, dim = f"{prefix}beta", "fixed"
+        if len(kinds) > 1:
+            name = f"{kind.__name__.lower()}_{name}"
+            dim = f"{name}_dim"
+            model.add_coord(dim, [priors.fixed[j] for j in own])
+        variable = bayes._variable(name, [priors.beta[j] for j in own], dim)
+        found |= {j: variable[i : i + 1] for i, j in enumerate(own)}
+    if given and priors.change is not None:
+        bayes._add_moved("at_mean_beta", priors.fixed, priors.change)
+    return [found[j] for j in given]
+
+
+def _covariance(priors: TermPriors, sigma: Variable, dims: Dims) -> list[Variable]:
+    """Return the sds and the partial correlations of a term; add what the user sees of them."""
+    import pymc as pm
+
+    label, prefix = priors.label, "at_mean_" if priors.centred else ""
+    sd = bayes._vector(f"{prefix}sd_{label}", priors.sd, dims[1], sigma)
+    if priors.corr is None:
+        return [sd]
+    unit = bayes._lkj_factor(label, priors.corr, len(priors.coefs))
+    partial = 2.0 * pm.modelcontext(None)[f"partial_corr_{label}"] - 1.0
+    if (change := priors.change) is not None:
+        bayes._add_moved(f"at_mean_sd_{label}", priors.coefs, change)
+        factor = (change[:, :, None] * (sd[:, None] * unit)).sum(1)
+        own = pm.Deterministic(f"sd_{label}", (factor**2).sum(-1) ** 0.5, dims=dims[1])
+        unit = factor / own[:, None]
+    pm.Deterministic(f"corr_{label}", (unit[:, None, :] * unit).sum(-1), dims=dims[1:])
+    return [sd, partial]
+
+
+@cache
+def _log_marginal() -> Any:
+    """Return the operation (values, counts, numbers) -> log p(y | values) and its derivatives."""
+    import pytensor.tensor as pt
+    from pytensor.gradient import disconnected_type
+    from pytensor.graph.basic import Apply
+    from pytensor.graph.op import Op
+
+    class LogMarginal(Op):
+        __props__ = ()
+
+        def make_node(self, *inputs: Any) -> Any:
+            values, counts, numbers = (pt.as_tensor(part) for part in inputs)
+            return Apply(self, [values, counts, numbers], [pt.dscalar(), values.type()])
+
+        def perform(self, _node: Any, inputs: Any, outputs: Any) -> None:
+            from ranef import kernel
+
+            values, counts, numbers = (np.ascontiguousarray(part) for part in inputs)
+            gradient = np.empty(len(values))
+            outputs[0][0] = np.asarray(kernel.likelihood(values, counts, numbers, gradient))
+            outputs[1][0] = gradient
+
+        def infer_shape(self, _node: Any, shapes: Any) -> Any:
+            return [(), shapes[0]]
+
+        def connection_pattern(self, _node: Any) -> Any:
+            return [[True, False], [False, False], [False, False]]
+
+        def pullback(self, _inputs: Any, outputs: Any, cotangents: Any) -> Any:
+            return [cotangents[0] * outputs[1], disconnected_type(), disconnected_type()]
+
+    _register(LogMarginal)
+    return LogMarginal()
+
+
+def _register(kind: type) -> None:
+    """Tell PyTensor's Numba backend what to call."""
+    from pytensor.link.numba.dispatch.basic import register_funcify_default_op_cache_key
+
+    @register_funcify_default_op_cache_key(kind)
+    def funcify(_op: Any, **_: Any) -> Any:
+        import numba
+
+        from ranef import kernel
+
+        likelihood = kernel.likelihood
+
+        @numba.njit
+        def log_marginal(values, counts, numbers):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+            gradient = np.empty(len(values))
+            value = likelihood(values, counts, numbers, gradient)
+            return np.asarray(value), gradient
+
+        return log_marginal, kernel.revision()

@@ -1,0 +1,452 @@
+"""The posterior density of the variance parameters, compiled: the lines that NUTS spends time in.
+
+The same number as `marginal.Target`, computed level by level with loops, from the two arrays of
+`packed.Packed`. As these have the same types for every model, the functions are compiled once on
+a machine and read from Numba's cache ever after. Importing this module imports Numba.
+
+All random effects of the rest and all integrated fixed effects go in one sweep over
+
+    N = E'T'ST E + blockdiag(I, sigma^2 prior),
+
+S the rest with the levels absorbed, T the block diagonal of the relative factors and E the
+contrast y - (given columns) (given effects): it leaves -N^-1, their estimates and r^2.
+
+Source: as `marginal`; Goodnight (1979), *The American Statistician* 33 (the sweep operator).
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef import densities, packed
+
+type Array = NDArray[np.float64]
+type Counts = NDArray[np.int64]
+
+LOG_2PI = densities.LOG_2PI
+# places in `Packed.counts`
+HEAD, TERM = 9, 6
+
+
+def compiled[F: Callable[..., Any]](function: F) -> F:
+    """Compile a function, or read it from the cache. No fast maths: it depends on the compiler."""
+    return cast(F, numba.njit(function, cache=True, error_model="numpy", nogil=True))
+
+
+def part[F: Callable[..., Any]](function: F) -> F:
+    """Compile a function as a part of others, which are cached with all their parts."""
+    return cast(F, numba.njit(function, error_model="numpy"))
+
+
+def revision() -> int:
+    """Return a number that changes with the compiled code, for caches of what calls it."""
+    sources = (Path(str(module.__file__)).read_bytes() for module in (densities, packed))
+    return zlib.crc32(b"".join([Path(__file__).read_bytes(), *sources]))
+
+
+# After a change there, remove the cache by hand: Numba looks for changes in this file only.
+evaluate = part(densities.evaluate)
+
+
+@compiled
+def posterior(x: Array, counts: Counts, numbers: Array, gradient: Array) -> float:
+    """Return the log posterior density at x, shape (d,), and write its gradient.
+
+    Minus infinity where it cannot be computed.
+    """
+    g, n_terms, d, n_values = counts[4], counts[5], counts[7], counts[8]
+    codes = counts[HEAD + TERM * n_terms :]
+    relative = codes[3 * d :]
+    known = numbers[len(numbers) - n_values :]
+    prior = numbers[len(numbers) - n_values - 3 * d :]
+    values, slopes, found = known.copy(), np.empty(d), np.empty(n_values)
+    logp = numbers[3]
+    for i in range(d):
+        a, b, c = prior[3 * i], prior[3 * i + 1], prior[3 * i + 2]
+        values[codes[3 * i + 2]], slopes[i], part, gradient[i] = evaluate(
+            codes[3 * i], codes[3 * i + 1], a, b, c, x[i], False
+        )
+        logp += part
+    for i in range(g + 1, n_values):
+        if relative[i]:
+            values[i] *= values[g]
+    logp += _density(values, counts, numbers, found)
+    for i in range(g + 1, n_values):
+        if relative[i]:
+            found[g] += found[i] * values[i] / values[g]
+            found[i] *= values[g]
+    for i in range(d):
+        gradient[i] += found[codes[3 * i + 2]] * slopes[i]
+    return logp
+
+
+@compiled
+def likelihood(values: Array, counts: Counts, numbers: Array, gradient: Array) -> float:
+    """Return log p(y | values), and write its derivatives, shape (n_values,).
+
+    Minus infinity, and zeros, where it cannot be computed.
+    """
+    return _density(values, counts, numbers, gradient)
+
+
+@numba.njit(inline="always", error_model="numpy")
+def _density(values: Array, counts: Counts, numbers: Array, gradient: Array) -> float:
+    m, k, q, r, g, n_terms, k_max = counts[:7]
+    w, sigma = q + r + g + 1, values[g]
+    size, variance = q + r, sigma * sigma
+    terms = counts[HEAD : HEAD + TERM * n_terms].reshape(n_terms, TERM)
+    D, C, S, prior, origin, bases = _arrays(counts, numbers)
+    U, Lambda = np.zeros((n_terms, k_max, k_max)), np.zeros((n_terms, k_max, k_max))
+    _factors(values, sigma, terms, bases, U, Lambda)
+    V = np.empty((m, k, k))
+    logdet = _absorb(D, C, Lambda, V, S) if m else 0.0
+    contrast = np.zeros(w)  # over the rest: (-estimates, origin - given, 1)
+    for i in range(g):
+        contrast[size + i] = origin[i] - values[i]
+    contrast[w - 1] = 1.0
+    N = _system(S, terms, Lambda, contrast, q, size)
+    for i in range(r + 1):
+        for j in range(i, r + 1):
+            N[q + i, q + j] += variance * prior[i, j]
+    logdet += _sweep(N, size)
+    r2 = N[size, size]
+    nu = numbers[0] - r
+    deviance = logdet - numbers[1] + nu * (LOG_2PI + np.log(variance)) + r2 / variance
+    value = numbers[2] - 0.5 * deviance
+    gradient[:] = 0.0
+    if not np.isfinite(value):
+        return -np.inf
+    for i in range(size):
+        contrast[i] = -N[i, size]
+    penalty = _penalty(N, prior, contrast, variance, q, r)
+    gradient[g] = -sigma * (nu / variance + penalty - r2 / variance**2)
+    slopes = np.zeros((n_terms, k_max, k_max))
+    bar = _rest_slopes(S, N, terms, Lambda, contrast, variance, q, size, slopes)
+    for i in range(g):
+        for j in range(w):
+            gradient[i] += S[size + i, j] * contrast[j] / variance
+    if m:
+        _chain_slopes(D, C, Lambda, V, bar, slopes)
+    _pull_back(values, sigma, terms, bases, U, Lambda, slopes, gradient, g)
+    return value
+
+
+@part
+def _arrays(counts: Counts, numbers: Array) -> tuple[Array, Array, Array, Array, Array, Array]:
+    """Return D, C, a copy of the rest, the fixed effects' prior and origin, and all bases."""
+    m, k, q, r, g = counts[:5]
+    w = q + r + g + 1
+    a = 4
+    b = a + m * k * k
+    c = b + m * k * w
+    d = c + w * w
+    e = d + (r + 1) * (r + 1)
+    return (
+        numbers[a:b].reshape(m, k, k),
+        numbers[b:c].reshape(m, k, w),
+        numbers[c:d].reshape(w, w).copy(),
+        numbers[d:e].reshape(r + 1, r + 1),
+        numbers[e : e + g],
+        numbers[e + g :],
+    )
+
+
+# ---------------------------------------------------------------- from values to relative factors
+
+
+@part
+def _factors(
+    values: Array, sigma: float, terms: Counts, bases: Array, U: Array, Lambda: Array
+) -> None:
+    """Write the unit factor of each term, and Lambda = base diag(sd) U / sigma."""
+    start = 0
+    for t in range(len(terms)):
+        k, sd, place, correlated = terms[t, 0], terms[t, 3], terms[t, 4], terms[t, 5] > 0
+        for row in range(k):
+            rest = 1.0
+            for c in range(row if correlated else 0):
+                U[t, row, c] = values[place] * rest
+                rest *= np.sqrt(1.0 - values[place] ** 2)
+                place += 1
+            U[t, row, row] = rest
+        base = bases[start : start + k * k].reshape(k, k)
+        start += k * k
+        for a in range(k):
+            for b in range(k):
+                total = 0.0
+                for c in range(b, k):
+                    total += base[a, c] * values[sd + c] * U[t, c, b]
+                Lambda[t, a, b] = total / sigma
+
+
+@part
+def _pull_back(
+    values: Array,
+    sigma: float,
+    terms: Counts,
+    bases: Array,
+    U: Array,
+    Lambda: Array,
+    slopes: Array,
+    gradient: Array,
+    g: int,
+) -> None:
+    """Turn derivatives by the Lambdas into those by sigma, the sds and partial correlations."""
+    start = 0
+    for t in range(len(terms)):
+        k, sd, place, correlated = terms[t, 0], terms[t, 3], terms[t, 4], terms[t, 5] > 0
+        base = bases[start : start + k * k].reshape(k, k)
+        start += k * k
+        by_factor = np.zeros((k, k))  # diag(sd) U
+        for a in range(k):
+            for b in range(k):
+                gradient[g] -= slopes[t, a, b] * Lambda[t, a, b] / sigma
+                for c in range(k):
+                    by_factor[c, b] += base[a, c] * slopes[t, a, b] / sigma
+        for row in range(k):
+            for c in range(row + 1):
+                gradient[sd + row] += by_factor[row, c] * U[t, row, c]
+                by_factor[row, c] *= values[sd + row]
+        for row in range(1, k if correlated else 0):
+            ahead = by_factor[row, row] * U[t, row, row]
+            for c in range(row - 1, -1, -1):
+                p = values[place + c]
+                before = 1.0
+                for b in range(c):
+                    before -= U[t, row, b] ** 2
+                before = np.sqrt(max(0.0, before))
+                gradient[place + c] = by_factor[row, c] * before - ahead * p / (1.0 - p * p)
+                ahead += by_factor[row, c] * U[t, row, c]
+            place += row
+
+
+# ----------------------------------------------------------------------------- the levels
+
+
+@part
+def _absorb(D: Array, C: Array, Lambda: Array, V: Array, S: Array) -> float:
+    """Take the levels out of S; write V = R^-1 Lambda'; return log|RR'|."""
+    m, k, w = C.shape
+    R, VC = np.empty((k, k)), np.empty((m * k, w))
+    logdet = 0.0
+    for level in range(m):
+        logdet += _level_factor(D[level], Lambda, R, V[level])
+        for a in range(k):
+            row = VC[level * k + a]
+            for j in range(w):
+                row[j] = V[level, a, 0] * C[level, 0, j]
+            for b in range(1, k):
+                for j in range(w):
+                    row[j] += V[level, a, b] * C[level, b, j]
+    S -= np.dot(VC.T, VC)
+    return logdet
+
+
+@part
+def _level_factor(D: Array, Lambda: Array, R: Array, V: Array) -> float:
+    """Write V = R^-1 Lambda', R R' = I + Lambda' D Lambda, of one level; return log|RR'|."""
+    k = len(D)
+    for a in range(k):  # D Lambda
+        for b in range(k):
+            total = 0.0
+            for c in range(k):
+                total += D[a, c] * Lambda[0, c, b]
+            V[a, b] = total
+    determinant = 1.0
+    for j in range(k):
+        for i in range(j, k):
+            total = 1.0 if i == j else 0.0
+            for a in range(k):
+                total += Lambda[0, a, i] * V[a, j]
+            for c in range(j):
+                total -= R[i, c] * R[j, c]
+            R[i, j] = np.sqrt(total) if i == j else total / R[j, j]
+        determinant *= R[j, j]
+    for b in range(k):
+        for a in range(k):
+            total = Lambda[0, b, a]
+            for c in range(a):
+                total -= R[a, c] * V[c, b]
+            V[a, b] = total / R[a, a]
+    return 2.0 * np.log(determinant)
+
+
+@part
+def _chain_slopes(D: Array, C: Array, Lambda: Array, V: Array, bar: Array, slopes: Array) -> None:
+    """Write -Score Lambda of the levels: Score = sum of N D - N Q N', Q = C bar C'."""
+    m, k, w = C.shape
+    N, Q, score = np.empty((k, k)), np.empty((k, k)), np.zeros((k, k))
+    barC = np.dot(C.reshape(m * k, w), bar)
+    for level in range(m):
+        for a in range(k):
+            for b in range(k):
+                total = 0.0
+                for j in range(w):
+                    total += barC[level * k + a, j] * C[level, b, j]
+                Q[a, b] = total
+        for a in range(k):  # N = I - D V'V
+            for b in range(k):
+                total = 1.0 if a == b else 0.0
+                for c in range(k):
+                    for d in range(k):
+                        total -= D[level, a, c] * V[level, d, c] * V[level, d, b]
+                N[a, b] = total
+        for a in range(k):
+            for b in range(k):
+                for c in range(k):
+                    total = D[level, c, b]
+                    for d in range(k):
+                        total -= Q[c, d] * N[b, d]
+                    score[a, b] += N[a, c] * total
+    for a in range(k):
+        for b in range(k):
+            total = 0.0
+            for c in range(k):
+                total += 0.5 * (score[a, c] + score[c, a]) * Lambda[0, c, b]
+            slopes[0, a, b] = -total
+
+
+# ------------------------------------------------------------------------------- the rest
+
+
+@part
+def _system(S: Array, terms: Counts, Lambda: Array, contrast: Array, q: int, size: int) -> Array:
+    """Return E'T'ST E + blockdiag(I, 0)."""
+    w = len(S)
+    N = np.empty((size + 1, size + 1))
+    N[size, size] = 0.0
+    for i in range(w):
+        total = 0.0
+        for j in range(size, w):
+            total += S[i, j] * contrast[j]
+        if i < size:
+            N[i, size] = N[size, i] = total
+            for j in range(size):
+                N[i, j] = S[i, j]
+        else:
+            N[size, size] += contrast[i] * total
+    flipped = Lambda.copy()
+    for t in range(len(Lambda)):
+        _transpose(flipped[t])
+    _times(flipped, terms, N)
+    _transpose(N)
+    _times(flipped, terms, N)
+    for i in range(q):
+        N[i, i] += 1.0
+    return N
+
+
+@part
+def _transpose(A: Array) -> None:
+    for i in range(len(A)):
+        for j in range(i):
+            A[i, j], A[j, i] = A[j, i], A[i, j]
+
+
+@part
+def _times(factors: Array, terms: Counts, A: Array) -> None:
+    """Replace A by T A, T the block diagonal of the factors of the rest."""
+    n = A.shape[1]
+    held = np.empty((factors.shape[1], n))
+    for t in range(1, len(terms)):
+        k, place = terms[t, 0], terms[t, 2]
+        for level in range(terms[t, 1]):
+            start = place + level * k
+            for a in range(k):
+                for j in range(n):
+                    held[a, j] = 0.0
+                for b in range(k):
+                    factor = factors[t, a, b]
+                    for j in range(n):
+                        held[a, j] += factor * A[start + b, j]
+            for a in range(k):
+                for j in range(n):
+                    A[start + a, j] = held[a, j]
+
+
+@part
+def _sweep(N: Array, size: int) -> float:
+    """Sweep the upper triangle of N on its first `size` rows; return their log determinant.
+
+    What is left: minus the inverse, the solutions for the later columns, the Schur complement.
+    """
+    n = len(N)
+    row = np.empty(n)
+    logdet = 0.0
+    for pivot in range(size):
+        for j in range(pivot):
+            row[j] = N[j, pivot]
+        for j in range(pivot, n):
+            row[j] = N[pivot, j]
+        d = row[pivot]
+        logdet += np.log(d)
+        row[pivot] = 0.0
+        for i in range(n):
+            factor = row[i] / d
+            for j in range(n - i):  # as it is vectorised
+                N[i, i + j] -= factor * row[i + j]
+        for j in range(pivot):
+            N[j, pivot] = row[j] / d
+        for j in range(pivot + 1, n):
+            N[pivot, j] = row[j] / d
+        N[pivot, pivot] = -1.0 / d
+    return logdet
+
+
+@part
+def _penalty(N: Array, prior: Array, contrast: Array, variance: float, q: int, r: int) -> float:
+    """Return the derivative of the deviance by the variance due to the prior as rows of data."""
+    last, w = contrast[q : q + r], 0.0
+    for i in range(r):
+        for j in range(r):
+            inverse = -N[q + min(i, j), q + max(i, j)]
+            w += prior[i, j] * (last[i] * last[j] / variance + inverse)
+        w += 2.0 * prior[i, r] * last[i] / variance
+    return w + prior[r, r] / variance
+
+
+@part
+def _rest_slopes(
+    S: Array,
+    N: Array,
+    terms: Counts,
+    Lambda: Array,
+    contrast: Array,
+    variance: float,
+    q: int,
+    size: int,
+    slopes: Array,
+) -> Array:
+    """Write the derivatives for the factors of the rest; return that for S as `bar`.
+
+    With M-bar = N^-1 + v v' / sigma^2, v = `contrast`: the derivative of the deviance by the
+    Lambda of a term is 2 sum over its levels of [S T M-bar], and T M-bar T' that by S. `contrast`
+    is changed to T v.
+    """
+    w = len(S)
+    bar = np.empty((w, w))
+    for i in range(w):
+        for j in range(i, w):
+            bar[i, j] = contrast[i] * contrast[j] / variance
+            if j < size:
+                bar[i, j] -= N[i, j]
+            bar[j, i] = bar[i, j]
+    _times(Lambda, terms, bar)
+    for t in range(1, len(terms)):
+        k, place = terms[t, 0], terms[t, 2]
+        for start in range(place, place + k * terms[t, 1], k):
+            for a in range(k):
+                for j in range(w):
+                    for b in range(k):
+                        slopes[t, a, b] -= S[start + a, j] * bar[j, start + b]
+    _transpose(bar)
+    _times(Lambda, terms, bar)
+    _times(Lambda, terms, contrast.reshape(w, 1))
+    return bar

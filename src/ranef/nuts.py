@@ -1,0 +1,150 @@
+"""NUTS over the variance parameters of a Gaussian model, all effects integrated out.
+
+Nutpie is given a density to call; nothing is compiled for the model at hand.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef import packed
+from ranef.marginal import Target
+from ranef.threads import threads_for
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+type Array = NDArray[np.float64]
+type Density = Callable[[Array], tuple[float, Array]]
+
+MAX_TRIES = 20  # each start is that much nearer, 2^-20 times the scale at the last
+QUICK = 5e-5  # seconds; below, threads spend more on waiting for each other than they save
+
+
+def sample(
+    target: Target,
+    *,
+    start: Array,
+    scale: Array,
+    draws: int = 1000,
+    tune: int = 1000,
+    chains: int = 4,
+    seed: int | None = None,
+    cores: int | None = None,
+    progressbar: bool = True,
+    target_accept: float = 0.9,
+) -> tuple[Array, xr.Dataset]:
+    """Draw from the posterior of the variance parameters with the no-U-turn sampler of nutpie.
+
+    Parameters
+    ----------
+    target : Target
+    start, scale : ndarray, shape (d,)
+        The chains start at independent normal points with this mean and standard deviation;
+        nearer to `start` where the density is zero there.
+    draws, tune, chains : int
+        Draws kept of each chain, draws before these to adapt the sampler, and chains.
+    seed : int, optional
+        The same seed gives the same draws, whatever `cores`.
+    cores : int, optional
+        How many chains may run at a time; by default as many as there are processors. Where the
+        density takes microseconds they run one after the other, which is faster.
+    progressbar : bool
+        Whether to show progress.
+    target_accept : float
+        Aim for this mean acceptance probability.
+
+    Returns
+    -------
+    x : ndarray, shape (chains, draws, d)
+    sample_stats : xarray.Dataset
+        `diverging`, `energy`, `maxdepth_reached`, `n_steps` and so on, dimensions (chain, draw).
+    """
+    if not target.space.d:
+        return np.empty((chains, draws, 0)), _no_stats(chains, draws)
+    import nutpie
+    from nutpie.compiled_pyfunc import from_pyfunc
+
+    with threads_for(target.cross.q_rest):
+        logp = density(target)
+        model = from_pyfunc(
+            target.space.d,
+            make_logp_fn=lambda: logp,
+            make_expand_fn=lambda *_: _as_drawn,
+            expanded_dtypes=[np.dtype(np.float64)],
+            expanded_shapes=[(target.space.d,)],
+            expanded_names=["x"],
+            make_initial_point_fn=partial(_near, logp, start, scale),
+        )
+        tree = nutpie.sample(
+            model,
+            draws=draws,
+            tune=tune,
+            chains=chains,
+            seed=seed,
+            cores=min(chains, cores or _processors()) if _seconds(logp, start) > QUICK else 1,
+            target_accept=target_accept,
+            save_warmup=False,
+            progress_bar=progressbar,
+        )
+    stats = tree["sample_stats"].to_dataset()
+    plain = stats.drop_vars([name for name, value in stats.items() if value.dtype == object])
+    return tree["posterior"]["x"].to_numpy(), plain
+
+
+def density(target: Target) -> Density:
+    """Return the fastest function for the log posterior density and its gradient."""
+    if not packed.suits(target):
+        return target
+    from ranef import kernel
+
+    posterior, model = kernel.posterior, packed.pack(target)
+    counts, numbers, d = model.counts, model.numbers, model.d
+
+    def compiled(x: Array) -> tuple[float, Array]:
+        gradient = np.empty(d)
+        return posterior(x, counts, numbers, gradient), gradient
+
+    return compiled
+
+
+def _as_drawn(x: Array) -> dict[str, Array]:
+    return {"x": np.array(x)}
+
+
+def _near(logp: Density, start: Array, scale: Array, seed: int) -> Array:
+    """Return where a chain starts."""
+    step = scale * np.random.default_rng(seed).standard_normal(len(start))
+    points = (start + 0.5**i * step for i in range(MAX_TRIES))
+    return next((x for x in points if np.isfinite(logp(x)[0])), start)
+
+
+def _seconds(logp: Density, x: Array) -> float:
+    """Return how long one evaluation takes once the function is compiled."""
+    logp(x)
+    begin, count = time.perf_counter(), 10
+    for _ in range(count):
+        logp(x)
+    return (time.perf_counter() - begin) / count
+
+
+def _processors() -> int:
+    available: Any = getattr(os, "process_cpu_count", os.cpu_count)  # the first from 3.13 on
+    return available() or 1
+
+
+def _no_stats(chains: int, draws: int) -> xr.Dataset:
+    """Return the statistics of a sampler that has nothing to do."""
+    import xarray as xr
+
+    zeros = np.zeros((chains, draws))
+    stats = {"diverging": zeros > 0, "maxdepth_reached": zeros > 0, "energy": zeros}
+    dims = ("chain", "draw")
+    return xr.Dataset({name: (dims, value) for name, value in stats.items()})

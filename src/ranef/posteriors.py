@@ -1,0 +1,170 @@
+"""The ways to a posterior: from the density of the variance parameters to a fit."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef import batched, bayes, checks, collapsed, laplace, nuts, propriety, quadrature
+from ranef.design import Design
+from ranef.diagnostics import ImportanceDiagnostics, QuadratureDiagnostics
+from ranef.distributions import Constant
+from ranef.errors import ConvergenceWarning, FitError, suggestion, warn
+from ranef.estimates import MarginalLikelihood
+from ranef.exact import Exact
+from ranef.families import Family
+from ranef.marginal import Target
+from ranef.options import Sampling, check_counts, check_seed
+from ranef.posteriorfit import PosteriorFit
+from ranef.priors import Priors
+from ranef.quadraturefit import QuadratureFit
+from ranef.trees import tree
+from ranef.whitened import frame
+
+if TYPE_CHECKING:
+    import pymc as pm
+    import xarray as xr
+
+FORMS = ("marginal", "hierarchical")
+
+
+@dataclass(frozen=True, eq=False)
+class Posterior:
+    """A model whose posterior is proper.
+
+    Attributes
+    ----------
+    design : Design
+    family : Family
+    priors : Priors
+    target : Target
+        The density of the variance parameters.
+
+    Raises
+    ------
+    FitError
+        If flat priors leave the posterior improper.
+
+    Warns
+    -----
+    DataWarning
+        Of parameters that only a prior informs.
+    """
+
+    design: Design
+    family: Family
+    priors: Priors
+    target: Target
+
+    def __post_init__(self) -> None:
+        propriety.check_proper(self.design, self.priors)
+        checks.warn_posterior(self.design, knows_sigma=isinstance(self.priors.sigma, Constant))
+
+    def laplace(self, *, draws: int = 4000, seed: int | None = None) -> PosteriorFit:
+        """Approximate the posterior at its mode, and correct the draws by importance weights."""
+        check_counts(draws=draws)
+        check_seed(seed)
+        rng = np.random.default_rng(seed)
+        found = laplace.approximate(self.target, draws=draws, rng=rng)
+        effects = batched.draw(self.target, self.target.space.values(found.x)[0], rng)
+        return _checked(
+            PosteriorFit(
+                self.design,
+                self.family,
+                "laplace",
+                tree(self.design, effects, chains=1),
+                ImportanceDiagnostics(draws, found.khat, found.ess, found.mode.convergence.ok),
+                self._evidence(found.log_evidence, found.mcse, "importance sampling"),
+            )
+        )
+
+    def quadrature(self, *, draws: int = 4000, seed: int | None = None) -> QuadratureFit:
+        """Integrate over the variance parameters; draws are made when they are asked for."""
+        check_counts(draws=draws)
+        check_seed(seed)
+        quadrature.check_feasible(self.target)
+        mode = laplace.find_mode(self.target)
+        own = frame(self.target, mode)
+        exact = Exact(self.target, mode, own, quadrature.integrate(own))
+
+        def drawn() -> xr.DataTree:
+            return tree(self.design, exact.draw(draws, np.random.default_rng(seed)), chains=1)
+
+        return _checked(
+            QuadratureFit(
+                self.design,
+                self.family,
+                "quadrature",
+                drawn,
+                QuadratureDiagnostics(exact.lattice.log_density.size, exact.error),
+                self._evidence(exact.log_evidence, exact.error, "quadrature"),
+                exact,
+            )
+        )
+
+    def mcmc(
+        self,
+        *,
+        draws: int = 1000,
+        tune: int = 1000,
+        chains: int = 4,
+        seed: int | None = None,
+        cores: int | None = None,
+        progressbar: bool = True,
+        target_accept: float = 0.9,
+        form: str | None = None,
+        centered: bool = False,
+        pymc_model: pm.Model | None = None,
+    ) -> PosteriorFit:
+        """Sample the posterior by NUTS: its marginal form without PyMC, all else with it."""
+        settings = Sampling(draws, tune, chains, seed, cores, progressbar, target_accept)
+        form = form or ("hierarchical" if centered else "marginal")
+        if form not in FORMS:
+            raise FitError(f"form={form!r} does not exist. {suggestion(str(form), FORMS)}")
+        if pymc_model is None and form == "marginal":
+            if centered:
+                raise FitError("the marginal form has no random effects that could be centered.")
+            return self._sampled(settings)
+        if pymc_model is None:
+            pymc_model = bayes.hierarchical(self.design, self.priors, centered=centered)
+        found = bayes.sample(pymc_model, **asdict(settings))
+        if collapsed.is_marginal(pymc_model):
+            values = collapsed.values_of(found, self.target)
+            return self._completed(values, found["sample_stats"].to_dataset(), seed)
+        return _checked(PosteriorFit(self.design, self.family, "mcmc", found))
+
+    def _sampled(self, settings: Sampling) -> PosteriorFit:
+        """Sample the variance parameters without PyMC: nothing has to be compiled for a model."""
+        if not self.target.space.d:
+            raise FitError(
+                "every variance parameter is known, so that there is nothing to sample: "
+                'method="quadrature" gives the exact posterior.'
+            )
+        mode = laplace.find_mode(self.target)
+        scale = np.linalg.norm(mode.root, axis=1)
+        x, stats = nuts.sample(self.target, start=mode.x, scale=scale, **asdict(settings))
+        return self._completed(self.target.space.values(x)[0], stats, settings.seed)
+
+    def _completed(
+        self, values: NDArray[np.float64], stats: xr.Dataset, seed: int | None
+    ) -> PosteriorFit:
+        """Draw beta and b exactly for draws of the variance parameters, (chains, draws, ...)."""
+        rng = np.random.default_rng(None if seed is None else [seed, 1])
+        effects = batched.draw(self.target, values.reshape(-1, values.shape[-1]), rng)
+        found = tree(self.design, effects, len(values), stats)
+        return _checked(PosteriorFit(self.design, self.family, "mcmc", found))
+
+    def _evidence(self, value: float, mcse: float, method: str) -> MarginalLikelihood | None:
+        """Return log p(y), which improper priors leave undefined."""
+        proper = propriety.is_proper_prior(self.priors)
+        return MarginalLikelihood(value, mcse, method) if proper else None
+
+
+def _checked[F: PosteriorFit](fit: F) -> F:
+    """Warn if a posterior is not to be relied on."""
+    if not fit.converged:
+        warn(" ".join(fit.diagnostics.messages()), ConvergenceWarning)
+    return fit

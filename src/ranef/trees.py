@@ -1,0 +1,49 @@
+"""From exact draws to the container of a posterior: an `xarray.DataTree` that ArviZ takes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef.batched import Draws
+from ranef.design import Design
+from ranef.naming import coordinates, has_corr, named
+from ranef.space import correlations
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+type Array = NDArray[np.float64]
+
+
+def tree(design: Design, draws: Draws, chains: int, stats: xr.Dataset | None = None) -> xr.DataTree:
+    """Return draws with the user's names and labels.
+
+    Parameters
+    ----------
+    design : Design
+    draws : Draws
+        Of all chains together, one chain after the other.
+    chains : int
+    stats : xarray.Dataset, optional
+        What the sampler says of the draws.
+
+    Returns
+    -------
+    xarray.DataTree
+        Groups `posterior`, `observed_data` and, with `stats`, `sample_stats`.
+    """
+    import xarray as xr
+
+    found: dict[str, Array] = {"beta": draws.beta, "sigma": draws.sigma}
+    for term, F, b in zip(design.terms, draws.factors, draws.b, strict=True):
+        sd = np.linalg.norm(F, axis=2)
+        found |= {f"b_{term.label}": b, f"sd_{term.label}": sd}
+        if has_corr(term):
+            found[f"corr_{term.label}"] = correlations(F / sd[:, :, None])
+    by_chain = {name: part.reshape(chains, -1, *part.shape[1:]) for name, part in found.items()}
+    y = xr.Dataset({"y": ("obs", design.y)}, {"obs": list(coordinates(design)[1]["obs"])})
+    groups = {"posterior": named(design, by_chain), "observed_data": y}
+    return xr.DataTree.from_dict(groups if stats is None else groups | {"sample_stats": stats})
