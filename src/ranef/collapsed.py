@@ -4,9 +4,10 @@ Its random variables are those of `bayes.hierarchical` without the effects, and 
 one operation, `LogMarginal`, compiled beforehand. It costs nothing in the number of rows.
 """
 
+# ruff: noqa: SLF001 -- the variables are made as those of the hierarchical model
+
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -66,7 +67,8 @@ def marginal_model(design: Design, priors: Priors, target: Target) -> pm.Model:
         values = [*given, sigma[None]]
         for term in priors.terms:
             values += _covariance(term, sigma, dims[term.label])
-        value, _ = _log_marginal()(pt.concatenate(values), numbers.counts, numbers.numbers)
+        joined = pt.concatenate(values)  # type: ignore[no-untyped-call]
+        value, _ = _log_marginal()(joined, numbers.counts, numbers.numbers)
         pm.Potential("log_marginal", value)
     return model
 
@@ -152,7 +154,7 @@ def _register(kind: type) -> None:
     """Tell PyTensor's Numba backend what to call."""
     from pytensor.link.numba.dispatch.basic import register_funcify_default_op_cache_key
 
-    @register_funcify_default_op_cache_key(kind)
+    @register_funcify_default_op_cache_key(kind)  # type: ignore[no-untyped-call, untyped-decorator]
     def funcify(_op: Any, **_: Any) -> Any:
         import numba
 

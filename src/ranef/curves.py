@@ -14,7 +14,7 @@ from ranef.errors import probability
 type Array = NDArray[np.float64]
 
 TAIL = 1e-12  # probability that may lie outside the grid of a mixture
-POINTS = 801
+POINTS = 401
 SHARPEST = 1e-4  # width of the finest details that are resolved, relative to the whole
 STEP = 2000  # components at a time
 

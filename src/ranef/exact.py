@@ -21,8 +21,6 @@ from ranef.densities import evaluate
 from ranef.laplace import Mode
 from ranef.marginal import Target
 from ranef.quadrature import (
-    CUT,
-    FINER,
     STEP,
     Lattice,
     Mixture,
@@ -36,6 +34,7 @@ from ranef.whitened import Frame, frame, half_line
 type Array = NDArray[np.float64]
 
 SMOOTH = 0.45  # steps along the axes of a marginal density, which is interpolated
+DEPTH = 17.0  # how far the logarithm of such a density is followed
 NEGLIGIBLE = 1e-7  # share of the posterior in nodes that are left out
 NEGLIGIBLE_IN_DENSITIES = 1e-6  # ... where the density of an effect is a mixture of all nodes
 
@@ -207,7 +206,7 @@ def along(target: Target, mode: Mode, place: int) -> tuple[Mixture, Array]:
     """Return nodes whose first coordinate is that of a given value, and where each is along it."""
     own = frame(target, mode, first=place)
     steps = _steps_along(own)
-    found = lattice(own, steps)
+    found = lattice(own, steps, cut=DEPTH)
     rows = np.repeat(np.arange(len(found.z)), found.log_density.shape[1])
     weights = np.exp(found.log_density - found.log_density.max()).ravel()
     mixed = Mixture(weights / weights.sum(), found.nodes[rows], np.exp(found.log_sigma.ravel()))
@@ -215,7 +214,7 @@ def along(target: Target, mode: Mode, place: int) -> tuple[Mixture, Array]:
 
 
 def _steps_along(own: Frame) -> Array:
-    steps = np.full(len(own.order), STEP * FINER * np.sqrt(1 - own.share_of_sigma))
+    steps = np.full(len(own.order), STEP * np.sqrt(1 - own.share_of_sigma))
     steps[[0, -1]] = SMOOTH
     return steps
 
@@ -234,7 +233,7 @@ def marginal(target: Target, mode: Mode, place: int) -> Curve:
     steps = _steps_along(own)
     if place == target.space.n_given:
         return _curve_of_sigma(own, steps)
-    found = lattice(own, steps, on=1)
+    found = lattice(own, steps, on=1, cut=DEPTH)
     first = np.arange(found.z[:, 0].min(), found.z[:, 0].max() + 1)
     table = np.stack(
         [special.logsumexp(found.log_density[found.z[:, 0] == i], axis=0) for i in first]
@@ -255,7 +254,7 @@ def marginal(target: Target, mode: Mode, place: int) -> Curve:
 
 
 def _curve_of_sigma(own: Frame, steps: Array) -> Curve:
-    found = lattice(own, steps, on=0)
+    found = lattice(own, steps, on=0, cut=DEPTH)
     t = _finer(found.log_sigma[0])
     log_density = _smooth(found.log_sigma[0], special.logsumexp(found.log_density, axis=0))(t)
     value = np.exp(t)
@@ -286,7 +285,7 @@ def _curve_of_sd(own: Frame, place: int, first: Array, axis: Array, table: Array
         log_density.ev(white[columns], places[rows, columns]) - table.max()
     )
     density = found.sum(axis=1) * np.exp(log_slope)
-    kept = density > density.max() * np.exp(-CUT)
+    kept = density > density.max() * np.exp(-DEPTH)
     part = slice(int(kept.argmax()), len(kept) - int(kept[::-1].argmax()))
     value = own.scales[place] * np.exp(log_value + own.log_sigma)
     with np.errstate(divide="ignore"):

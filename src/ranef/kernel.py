@@ -14,6 +14,8 @@ contrast y - (given columns) (given effects): it leaves -N^-1, their estimates a
 Source: as `marginal`; Goodnight (1979), *The American Statistician* 33 (the sweep operator).
 """
 
+# ruff: noqa: C901, PLR0912, PLR0917 -- loops over small matrices; Numba knows no keyword-only ones
+
 from __future__ import annotations
 
 import zlib
@@ -71,7 +73,7 @@ def posterior(x: Array, counts: Counts, numbers: Array, gradient: Array) -> floa
     for i in range(d):
         a, b, c = prior[3 * i], prior[3 * i + 1], prior[3 * i + 2]
         values[codes[3 * i + 2]], slopes[i], part, gradient[i] = evaluate(
-            codes[3 * i], codes[3 * i + 1], a, b, c, x[i], False
+            codes[3 * i], codes[3 * i + 1], a, b, c, x[i], is_natural=False
         )
         logp += part
     for i in range(g + 1, n_values):
@@ -84,7 +86,7 @@ def posterior(x: Array, counts: Counts, numbers: Array, gradient: Array) -> floa
             found[i] *= values[g]
     for i in range(d):
         gradient[i] += found[codes[3 * i + 2]] * slopes[i]
-    return logp
+    return float(logp)
 
 
 @compiled
@@ -93,7 +95,7 @@ def likelihood(values: Array, counts: Counts, numbers: Array, gradient: Array) -
 
     Minus infinity, and zeros, where it cannot be computed.
     """
-    return _density(values, counts, numbers, gradient)
+    return float(_density(values, counts, numbers, gradient))
 
 
 @numba.njit(inline="always", error_model="numpy")
@@ -128,7 +130,7 @@ def _density(values: Array, counts: Counts, numbers: Array, gradient: Array) -> 
     penalty = _penalty(N, prior, contrast, variance, q, r)
     gradient[g] = -sigma * (nu / variance + penalty - r2 / variance**2)
     slopes = np.zeros((n_terms, k_max, k_max))
-    bar = _rest_slopes(S, N, terms, Lambda, contrast, variance, q, size, slopes)
+    bar = _rest_slopes(S, N, terms, Lambda, contrast, variance, slopes)
     for i in range(g):
         for j in range(w):
             gradient[i] += S[size + i, j] * contrast[j] / variance
@@ -275,7 +277,7 @@ def _level_factor(D: Array, Lambda: Array, R: Array, V: Array) -> float:
             for c in range(a):
                 total -= R[a, c] * V[c, b]
             V[a, b] = total / R[a, a]
-    return 2.0 * np.log(determinant)
+    return float(2.0 * np.log(determinant))
 
 
 @part
@@ -409,7 +411,7 @@ def _penalty(N: Array, prior: Array, contrast: Array, variance: float, q: int, r
             inverse = -N[q + min(i, j), q + max(i, j)]
             w += prior[i, j] * (last[i] * last[j] / variance + inverse)
         w += 2.0 * prior[i, r] * last[i] / variance
-    return w + prior[r, r] / variance
+    return float(w + prior[r, r] / variance)
 
 
 @part
@@ -420,8 +422,6 @@ def _rest_slopes(
     Lambda: Array,
     contrast: Array,
     variance: float,
-    q: int,
-    size: int,
     slopes: Array,
 ) -> Array:
     """Write the derivatives for the factors of the rest; return that for S as `bar`.
@@ -430,7 +430,7 @@ def _rest_slopes(
     Lambda of a term is 2 sum over its levels of [S T M-bar], and T M-bar T' that by S. `contrast`
     is changed to T v.
     """
-    w = len(S)
+    w, size = len(S), len(N) - 1
     bar = np.empty((w, w))
     for i in range(w):
         for j in range(i, w):
@@ -439,14 +439,14 @@ def _rest_slopes(
                 bar[i, j] -= N[i, j]
             bar[j, i] = bar[i, j]
     _times(Lambda, terms, bar)
+    _transpose(bar)
     for t in range(1, len(terms)):
         k, place = terms[t, 0], terms[t, 2]
         for start in range(place, place + k * terms[t, 1], k):
             for a in range(k):
-                for j in range(w):
-                    for b in range(k):
-                        slopes[t, a, b] -= S[start + a, j] * bar[j, start + b]
-    _transpose(bar)
+                for b in range(k):
+                    for j in range(w):
+                        slopes[t, a, b] -= S[start + a, j] * bar[start + b, j]
     _times(Lambda, terms, bar)
     _times(Lambda, terms, contrast.reshape(w, 1))
     return bar

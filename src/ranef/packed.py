@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -192,7 +193,7 @@ def _rows(cross: CrossProducts, i: int, places: dict[int, slice], w: int, turn: 
 def _ancestors(chain: tuple[Link, ...]) -> Iterator[tuple[Link, NDArray[np.int64]]]:
     """Yield the later factors of a chain, and in which of their levels those of the first are."""
     level = np.arange(len(chain[0].front)) if chain else np.empty(0, dtype=np.int64)
-    for inner, outer in zip(chain, chain[1:], strict=False):
+    for inner, outer in pairwise(chain):
         assert inner.parent is not None
         level = inner.parent[level]
         yield outer, level

@@ -28,13 +28,13 @@ from ranef.whitened import Frame, log_prior, values_at
 type Array = NDArray[np.float64]
 
 MAX_COORDINATES = 4
-STEP = 0.9  # between the nodes, in standard deviations
+STEP = 0.8  # between the nodes, in standard deviations
 TOLERANCE = 1e-7  # relative error of p(y) that is aimed at
 SAFETY = 10.0  # by which the estimate of the error is multiplied
-CUT = 25.0  # how far the log density falls before the lattice ends
+CUT = 22.0  # how far the log density falls before the lattice ends
 FIRST = 5.0  # standard deviations around the mode that are taken without asking
 MAX_NODES = 60_000
-FINER = 0.7  # ratio of steps to those before
+FINER = 0.75  # ratio of steps to those before
 MAX_AXIS = 400  # values of sigma
 LOG_SIGMA_RANGE = (-7.5, 8.0)  # in conditional standard deviations; extended where not enough
 
@@ -112,6 +112,11 @@ class Nodes:
 
 def nodes_at(frame: Frame, xi: Array) -> Nodes:
     """Compute all that does not depend on sigma at points, shape (N, heavy)."""
+    with np.errstate(all="ignore"):
+        return _nodes_at(frame, xi)
+
+
+def _nodes_at(frame: Frame, xi: Array) -> Nodes:
     target, fixed, space = frame.target, frame.target.fixed, frame.target.space
     r, g = fixed.J.shape[1], space.n_given
     values, logp = values_at(frame, xi)
@@ -222,7 +227,7 @@ def integrate(frame: Frame) -> Lattice:
         steps = steps * FINER
 
 
-def lattice(frame: Frame, steps: Array, *, on: int | None = None) -> Lattice:
+def lattice(frame: Frame, steps: Array, *, on: int | None = None, cut: float = CUT) -> Lattice:
     """Grow a lattice from the mode until the density is negligible all around.
 
     Parameters
@@ -233,6 +238,8 @@ def lattice(frame: Frame, steps: Array, *, on: int | None = None) -> Lattice:
     on : int, optional
         On how many of the first coordinates the values of log sigma at a node depend, by
         regression; by default on all others.
+    cut : float
+        How far the log density falls before the lattice ends.
     """
     heavy = frame.heavy
     axis, spread, slope = np.zeros(1), 1.0, np.zeros(heavy)
@@ -252,10 +259,10 @@ def lattice(frame: Frame, steps: Array, *, on: int | None = None) -> Lattice:
         waves.append(nodes_at(frame, xi))
         return np.asarray(special.logsumexp(log_joint(frame, waves[-1], log_sigma_of(z)), axis=1))
 
-    z, kept = _grown(steps[:heavy], density_of)
+    z, kept = _grown(steps[:heavy], density_of, cut)
     nodes, z = Nodes.joined(waves)[kept], z[kept]
     density = log_joint(frame, nodes, log_sigma_of(z))
-    while frame.has_sigma and (ends := _open_ends(density)).any() and len(axis) < MAX_AXIS:
+    while frame.has_sigma and (ends := _open_ends(density, cut)).any() and len(axis) < MAX_AXIS:
         more = 10 * steps[-1] * ends
         axis = np.arange(axis[0] - more[0], axis[-1] + more[1] + steps[-1] / 2, steps[-1])
         density = log_joint(frame, nodes, log_sigma_of(z))
@@ -265,7 +272,7 @@ def lattice(frame: Frame, steps: Array, *, on: int | None = None) -> Lattice:
 
 
 def _grown(
-    steps: Array, density: Callable[[NDArray[np.int64]], Array]
+    steps: Array, density: Callable[[NDArray[np.int64]], Array], cut: float
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Evaluate a density outwards from a ball around the origin, until it is negligible.
 
@@ -279,17 +286,21 @@ def _grown(
     reach = [np.arange(-int(FIRST / step), int(FIRST / step) + 1) for step in steps]
     box = np.stack(np.meshgrid(*reach, indexing="ij"), axis=-1).reshape(-1, dimension)
     new = box[((box * steps) ** 2).sum(axis=1) <= FIRST**2]
-    places, found = new[:0], np.empty(0)
-    seen = {row.tobytes() for row in new}
+    places, found, seen = new[:0], np.empty(0), _keys(new)
     while len(new) and len(places) <= MAX_NODES:
         own = density(new)
         places, found = np.concatenate([places, new]), np.append(found, own)
-        growing = new[own > found.max() - CUT]
+        growing = new[own > found.max() - cut]
         around = (growing[:, None] + moves).reshape(-1, dimension)
-        fresh = [row for row in np.unique(around, axis=0) if row.tobytes() not in seen]
-        seen.update(row.tobytes() for row in fresh)
-        new = np.array(fresh, dtype=np.int64).reshape(len(fresh), dimension)
-    return places, found > found.max() - CUT
+        keys, first = np.unique(_keys(around), return_index=True)
+        fresh = ~np.isin(keys, seen, assume_unique=True)
+        new, seen = around[first[fresh]], np.concatenate([seen, keys[fresh]])
+    return places, found > found.max() - cut
+
+
+def _keys(places: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return one number for each place, shape (N, dimension); no coordinate reaches 10,000."""
+    return np.asarray((places + 10_000) @ 20_000 ** np.arange(places.shape[1], dtype=np.int64))
 
 
 def _moves(steps: Array) -> NDArray[np.int64]:
@@ -301,9 +312,9 @@ def _moves(steps: Array) -> NDArray[np.int64]:
     )
 
 
-def _open_ends(density: Array) -> NDArray[np.bool_]:
+def _open_ends(density: Array, cut: float) -> NDArray[np.bool_]:
     """Return whether the axis of sigma ends too early, below and above."""
-    return np.array([density[:, 0].max(), density[:, -1].max()]) > density.max() - CUT
+    return np.array([density[:, 0].max(), density[:, -1].max()]) > density.max() - cut
 
 
 @dataclass(frozen=True, eq=False)

@@ -181,7 +181,7 @@ def unit_factor(partial: Array, k: int) -> Array:
         rest = np.ones(partial.shape[:-1])
         for c in range(r if partial.shape[-1] else 0):
             U[..., r, c] = partial[..., place] * rest
-            rest = rest * np.sqrt(1.0 - partial[..., place] ** 2)
+            rest = rest * np.sqrt(np.maximum(1.0 - partial[..., place] ** 2, 0.0))
             place += 1
         U[..., r, r] = rest
     return U
