@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ranef import priors
+    from ranef.curves import Curve
     from ranef.datasets import list_datasets, load_dataset
     from ranef.errors import (
         Convergence,
@@ -21,10 +22,12 @@ if TYPE_CHECKING:
         RanefError,
         RanefWarning,
     )
+    from ranef.estimates import MarginalLikelihood
     from ranef.families import Family, Link
     from ranef.model import Model, fit
     from ranef.pointfit import PointFit
     from ranef.posteriorfit import PosteriorFit
+    from ranef.quadraturefit import QuadratureFit
     from ranef.results import side_by_side
     from ranef.tables import VarCorr
 
@@ -33,15 +36,18 @@ __version__ = "0.1.0"
 _HOMES = {
     "Convergence": "errors",
     "ConvergenceWarning": "errors",
+    "Curve": "curves",
     "DataError": "errors",
     "DataWarning": "errors",
     "Family": "families",
     "FitError": "errors",
     "FormulaError": "errors",
     "Link": "families",
+    "MarginalLikelihood": "estimates",
     "Model": "model",
     "PointFit": "pointfit",
     "PosteriorFit": "posteriorfit",
+    "QuadratureFit": "quadraturefit",
     "RanefError": "errors",
     "RanefWarning": "errors",
     "VarCorr": "tables",
@@ -54,15 +60,18 @@ _HOMES = {
 __all__ = [
     "Convergence",
     "ConvergenceWarning",
+    "Curve",
     "DataError",
     "DataWarning",
     "Family",
     "FitError",
     "FormulaError",
     "Link",
+    "MarginalLikelihood",
     "Model",
     "PointFit",
     "PosteriorFit",
+    "QuadratureFit",
     "RanefError",
     "RanefWarning",
     "VarCorr",

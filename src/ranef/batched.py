@@ -258,15 +258,33 @@ def _integrated(
     turn[:, :-1, -1] = -fixed.offset(values[:, :g])
     total = turn.swapaxes(1, 2) @ found @ turn
     total += variance[:, None, None] * (fixed.rows.T @ fixed.rows)
-    usable = np.isfinite(total).all(axis=(1, 2))
-    total[~usable] = np.eye(r + 1)
-    root = np.linalg.cholesky(total[:, :-1, :-1])
+    root, usable = choleskies(total)
     half = np.linalg.solve(root, total[:, :-1, -1:])
     gamma = np.linalg.solve(root.swapaxes(1, 2), half)[:, :, 0]
     r2 = total[:, -1, -1] - (half[:, :, 0] ** 2).sum(axis=1)
     deviance = logdet + 2 * np.log(np.diagonal(root, axis1=1, axis2=2)).sum(axis=1)
     deviance += (cross.n - r) * (LOG_2PI + np.log(variance)) + r2 / variance - cross.log_weights
     return np.where(usable, fixed.constant - deviance / 2, -np.inf), gamma, root
+
+
+def choleskies(total: Array) -> tuple[Array, NDArray[np.bool_]]:
+    """Return the Cholesky factors of all but the last row and column, and which there are.
+
+    What has none, not even a finite element, is replaced by the identity, in place.
+
+    Parameters
+    ----------
+    total : ndarray, shape (points, r + 1, r + 1)
+    """
+    usable = np.isfinite(total).all(axis=(1, 2))
+    total[~usable] = np.eye(total.shape[-1])
+    try:
+        return np.linalg.cholesky(total[:, :-1, :-1]), usable
+    except np.linalg.LinAlgError:
+        least = np.linalg.eigvalsh(total[:, :-1, :-1]).min(axis=1)
+        usable &= least > np.finfo(np.float64).eps * np.abs(total).max(axis=(1, 2))
+        total[~usable] = np.eye(total.shape[-1])
+        return np.linalg.cholesky(total[:, :-1, :-1]), usable
 
 
 def _is_one_factor(cross: CrossProducts) -> bool:

@@ -6,7 +6,8 @@ Works on the `xarray.DataTree` of a sampled model with chains and draws, whoever
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING, Any, Protocol
@@ -26,6 +27,7 @@ TAILS = (0.05, 0.95)
 MAX_RHAT, MIN_ESS, MIN_BFMI = 1.01, 400.0, 0.3
 MAX_KHAT = 0.7
 MAX_ERROR = 1e-3
+FEWEST = 4  # draws of a chain, of which a sample size can be estimated
 
 
 class Reliability(Protocol):
@@ -124,6 +126,8 @@ class QuadratureDiagnostics:
 
     def messages(self) -> tuple[str, ...]:
         """Return what is wrong and what to do about it, or one sentence that all is well."""
+        if self.error == 0:
+            return ("Every variance parameter is known, so that nothing is approximated.",)
         if self.ok:
             return (f"{self.nodes} nodes; relative error of the integral about {self.error:.0e}.",)
         message = (
@@ -239,9 +243,11 @@ def diagnose(tree: xr.DataTree) -> Diagnostics:
     import arviz as az  # type: ignore[import-untyped]
 
     stats = tree["sample_stats"].to_dataset()
-    draws = {k: v for k, v in _quantities(tree, include_b=True).items() if np.ptp(v) != 0}
+    every = _quantities(tree, include_b=True)
+    draws = {k: v for k, v in every.items() if np.ptp(v) != 0} or every
     names, values = list(draws), np.stack(list(draws.values()), axis=-1)
-    rhat, bulk, tail = az.rhat(values), az.ess(values), az.ess(values, method="tail", prob=TAILS)
+    rhat, bulk = _statistic(az.rhat, values), _statistic(az.ess, values)
+    tail = _statistic(az.ess, values, method="tail", prob=TAILS)
     high, low, low_tail = _worst(rhat), _worst(-bulk), _worst(-tail)
     return Diagnostics(
         draws=int(values.shape[0] * values.shape[1]),
@@ -273,7 +279,8 @@ def summarise(tree: xr.DataTree, prob: float = 0.95, *, include_b: bool = False)
     -------
     DataFrame
         Index `Days`, `sigma`, `sd_Subject[Days]`, `corr_Subject[Intercept, Days]` and so on;
-        columns `mean`, `sd`, `lower`, `upper`, `ess_bulk`, `ess_tail`, `r_hat`, `mcse_mean`.
+        columns `mean`, `sd`, `lower`, `upper`, `ess_bulk`, `ess_tail`, `r_hat`, `mcse_mean`; the
+        last four nan of what is known, and of fewer than four draws.
 
     Raises
     ------
@@ -287,13 +294,13 @@ def summarise(tree: xr.DataTree, prob: float = 0.95, *, include_b: bool = False)
     lower, upper = hdi(values, prob)
     columns = {
         "mean": values.mean((0, 1)),
-        "sd": values.std((0, 1), ddof=1),
+        "sd": values.std((0, 1), ddof=min(1, values[..., 0].size - 1)),
         "lower": lower,
         "upper": upper,
-        "ess_bulk": az.ess(values),
-        "ess_tail": az.ess(values, method="tail", prob=TAILS),
-        "r_hat": az.rhat(values),
-        "mcse_mean": az.mcse(values, method="mean"),
+        "ess_bulk": _statistic(az.ess, values),
+        "ess_tail": _statistic(az.ess, values, method="tail", prob=TAILS),
+        "r_hat": _statistic(az.rhat, values),
+        "mcse_mean": _statistic(az.mcse, values, method="mean"),
     }
     return pd.DataFrame(columns, index=list(draws))
 
@@ -350,6 +357,17 @@ def _elements(posterior: xr.Dataset, name: str) -> Iterator[tuple[str, Array]]:
         yield (parts[0] if plain else f"{name}{inside}"), values[:, :, *index]
 
 
+def _statistic(of: Callable[..., Any], values: Array, **options: Any) -> Array:
+    """Return ArviZ's statistic of each number (chain, draw, number), where it has a meaning."""
+    found = np.full(values.shape[-1], np.nan)
+    varies = np.ptp(values, axis=(0, 1)) > 0
+    if values.shape[1] >= FEWEST and varies.any():
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Found chain dimension to be longer than draw")
+            found[varies] = of(values[..., varies], **options)
+    return found
+
+
 def _worst(values: Array) -> int:
     """Return the position of the greatest value; what could not be computed counts as worst."""
     return int(np.argmax(np.where(np.isnan(values), math.inf, values)))
@@ -357,5 +375,6 @@ def _worst(values: Array) -> int:
 
 def _bfmi(energy: Array) -> Array:
     """Return E-BFMI of each chain (chain, draw): Betancourt (2016), equation 3."""
-    ratio: Array = np.square(np.diff(energy)).sum(-1) / (energy.shape[-1] * energy.var(-1))
+    with np.errstate(invalid="ignore"):  # nan of a single draw
+        ratio: Array = np.square(np.diff(energy)).sum(-1) / (energy.shape[-1] * energy.var(-1))
     return ratio

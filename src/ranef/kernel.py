@@ -1,8 +1,8 @@
 """The posterior density of the variance parameters, compiled: the lines that NUTS spends time in.
 
-The same number as `marginal.Target`, computed level by level with loops, from the two arrays of
-`packed.Packed`. As these have the same types for every model, the functions are compiled once on
-a machine and read from Numba's cache ever after. Importing this module imports Numba.
+The same number as `marginal.Target`, from the two arrays of `packed.Packed`. As these have the
+same types for every model, the functions are compiled once on a machine and then read from a
+cache. Importing this module imports Numba.
 
 All random effects of the rest and all integrated fixed effects go in one sweep over
 
@@ -98,7 +98,7 @@ def likelihood(values: Array, counts: Counts, numbers: Array, gradient: Array) -
     return float(_density(values, counts, numbers, gradient))
 
 
-@numba.njit(inline="always", error_model="numpy")
+@numba.njit(inline="always", error_model="numpy")  # to optimise it twice takes seconds
 def _density(values: Array, counts: Counts, numbers: Array, gradient: Array) -> float:
     m, k, q, r, g, n_terms, k_max = counts[:7]
     w, sigma = q + r + g + 1, values[g]
@@ -137,7 +137,7 @@ def _density(values: Array, counts: Counts, numbers: Array, gradient: Array) -> 
     if m:
         _chain_slopes(D, C, Lambda, V, bar, slopes)
     _pull_back(values, sigma, terms, bases, U, Lambda, slopes, gradient, g)
-    return value
+    return float(value)
 
 
 @part
@@ -368,9 +368,7 @@ def _times(factors: Array, terms: Counts, A: Array) -> None:
                     factor = factors[t, a, b]
                     for j in range(n):
                         held[a, j] += factor * A[start + b, j]
-            for a in range(k):
-                for j in range(n):
-                    A[start + a, j] = held[a, j]
+            A[start : start + k] = held[:k]
 
 
 @part

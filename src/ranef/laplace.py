@@ -29,6 +29,7 @@ type Array = NDArray[np.float64]
 
 NU = 4.0  # degrees of freedom of the proposals: few, as the log of an sd has an exponential tail
 REACH = 3.5  # how far out, in standard deviations, the widths of the proposals are fitted
+FEWEST = 200  # proposals: of fewer there is no tail to be smoothed
 NARROWEST, WIDEST = 0.5, 6.0  # widths, relative to those of the normal approximation
 
 
@@ -131,14 +132,14 @@ def approximate(target: Target, *, draws: int, rng: np.random.Generator) -> Appr
     ----------
     target : Target
     draws : int
-        Number of draws; twice as many proposals are made.
+        Number of draws; twice as many proposals are made, and at least `FEWEST`.
     rng : Generator
     """
     mode = find_mode(target)
     if not target.space.d:
         x = np.zeros((draws, 0))
         return Approximation(mode, x, np.nan, float(draws), mode.logp, 0.0)
-    z, logq = _proposals(target, mode, 2 * draws, rng)
+    z, logq = _proposals(target, mode, max(2 * draws, FEWEST), rng)
     x = mode.x + z @ mode.root.T
     ratios = batched.log_density(target, x) - logq + np.log(np.diag(mode.root)).sum()
     weights, khat = smoothed(ratios)
@@ -160,6 +161,8 @@ def smoothed(log_ratios: Array) -> tuple[Array, float]:
     """Return Pareto-smoothed weights, which sum to one, and k-hat."""
     from arviz_stats.base.array import array_stats
 
+    if np.ptp(log_ratios) == 0:  # of which there is no tail to be fitted
+        return np.full(len(log_ratios), 1 / len(log_ratios)), np.nan
     log_weights, khat = array_stats.psislw(-log_ratios)
     weights = np.exp(log_weights - special.logsumexp(log_weights))
     return weights, float(khat)

@@ -31,6 +31,7 @@ from ranef.priors import Priors
 from ranef.space import Space, given_effects, partial_slopes, space_of, unit_factor
 
 type Array = NDArray[np.float64]
+type Derived = tuple[float, list[Array], float, Array]  # by Lambdas, sigma, given effects
 
 
 @dataclass(frozen=True, eq=False)
@@ -252,7 +253,7 @@ def log_marginal(
     Lambdas: Sequence[Array],
     sigma: float,
     given: Array,
-) -> tuple[float, list[Array], float, Array]:
+) -> Derived:
     """Return log p(y | Lambda, sigma, given effects) and its derivatives.
 
     Parameters

@@ -199,7 +199,8 @@ class PosteriorFit(Fit):
         Raises
         ------
         FitError
-            For draws by MCMC, which do not give it.
+            For draws by MCMC, which do not give it, and for improper priors, which leave it
+            undefined.
 
         Examples
         --------
@@ -208,12 +209,18 @@ class PosteriorFit(Fit):
         >>> round(model.fit("quadrature").log_marginal_likelihood().value, 4)
         -168.6996
         """
-        if self.evidence is None:
+        if self.evidence is not None:
+            return self.evidence
+        if self.method == "mcmc":
             raise FitError(
-                f"a {self.method} fit does not give the marginal likelihood: "
-                'fit the model with method="quadrature" or "laplace".'
+                'method="mcmc" does not give the marginal likelihood: fit the model with '
+                'method="quadrature" or "laplace".'
             )
-        return self.evidence
+        raise FitError(
+            "the marginal likelihood is not defined under flat priors, as it has their arbitrary "
+            "height as a factor: give every parameter a proper prior with priors=, as the default "
+            "ones are."
+        )
 
     @property
     def is_singular(self) -> bool:

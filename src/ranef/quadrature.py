@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from scipy import special
 
 from ranef import batched
-from ranef.densities import LOG_2PI
+from ranef.densities import LOG_2PI, LOGIT
 from ranef.errors import FitError, listed
-from ranef.laplace import smoothed, systematic
+from ranef.laplace import FEWEST, smoothed, systematic
 from ranef.marginal import Target
 from ranef.whitened import Frame, log_prior, values_at
 
@@ -34,6 +34,8 @@ SAFETY = 10.0  # by which the estimate of the error is multiplied
 CUT = 22.0  # how far the log density falls before the lattice ends
 FIRST = 5.0  # standard deviations around the mode that are taken without asking
 MAX_NODES = 60_000
+REFINEMENTS = 4
+MAX_VALUES = 1_000_000  # of the density, beyond which there is no refinement
 FINER = 0.75  # ratio of steps to those before
 MAX_AXIS = 400  # values of sigma
 LOG_SIGMA_RANGE = (-7.5, 8.0)  # in conditional standard deviations; extended where not enough
@@ -45,7 +47,8 @@ def check_feasible(target: Target) -> None:
     Raises
     ------
     FitError
-        With more than four free parameters, or an sd that is known where sigma is not.
+        With more than four free parameters, a uniform prior of an sd, or an sd that is known
+        where sigma is not.
     """
     space = target.space
     if space.d > MAX_COORDINATES:
@@ -53,6 +56,16 @@ def check_feasible(target: Target) -> None:
             f"the posterior has {space.d} parameters that are not integrated out "
             f"({listed(space.free_names, limit=10)}); quadrature takes up to {MAX_COORDINATES}: "
             'use method="mcmc" or "laplace".'
+        )
+    edges = [
+        space.names[place]
+        for place, c in zip(space.free, space.coordinates, strict=True)
+        if c.transform == LOGIT and place >= space.n_given
+    ]
+    if edges:
+        raise FitError(
+            f"the prior of {listed(edges)} is uniform and ends abruptly, which quadrature cannot "
+            'integrate over: use method="mcmc" or "laplace", or a prior such as HalfNormal.'
         )
     sds = [place for sd, _ in space.places for place in range(sd.start, sd.stop)]
     fixed = [space.names[place] for place in sds if np.isfinite(space.known[place])]
@@ -128,9 +141,7 @@ def _nodes_at(frame: Frame, xi: Array) -> Nodes:
     turn[:, :-1, :-1], turn[:, -1, -1] = fixed.J, 1.0
     turn[:, :-1, -1] = -fixed.offset(values[:, :g])
     total = turn.swapaxes(1, 2) @ found @ turn
-    bad = ~np.isfinite(total).all(axis=(1, 2))
-    total[bad] = np.eye(r + 1)
-    root = np.linalg.cholesky(total[:, :-1, :-1])
+    root, usable = batched.choleskies(total)
     inverse = np.linalg.inv(root)
     precision = fixed.rows[:, :-1].T @ fixed.rows[:, :-1]
     spectrum, vectors = np.linalg.eigh(inverse @ precision @ inverse.swapaxes(1, 2))
@@ -139,7 +150,7 @@ def _nodes_at(frame: Frame, xi: Array) -> Nodes:
     logp -= np.log(np.diagonal(root, axis1=1, axis2=2)).sum(axis=1)
     return Nodes(
         values=values,
-        log_density=np.where(bad | ~np.isfinite(logp), -np.inf, logp),
+        log_density=np.where(usable & np.isfinite(logp), logp, -np.inf),
         rss=total[:, -1, -1],
         basis=basis,
         spectrum=np.maximum(spectrum, 0.0),
@@ -218,13 +229,12 @@ class Lattice:
 
 def integrate(frame: Frame) -> Lattice:
     """Integrate over all coordinates, with finer steps until the error is small enough."""
-    steps = np.full(len(frame.order), STEP)
-    while True:
-        found = lattice(frame, steps)
-        is_costly = len(found.z) * (1 / FINER) ** len(steps) > MAX_NODES
-        if found.error < TOLERANCE or is_costly:
-            return found
-        steps = steps * FINER
+    found = lattice(frame, np.full(len(frame.order), STEP))
+    for _ in range(REFINEMENTS):
+        if found.error < TOLERANCE or found.log_density.size > MAX_VALUES:
+            break
+        found = lattice(frame, found.steps * FINER)
+    return found
 
 
 def lattice(frame: Frame, steps: Array, *, on: int | None = None, cut: float = CUT) -> Lattice:
@@ -354,7 +364,7 @@ def draw_values(frame: Frame, found: Lattice, n: int, rng: np.random.Generator) 
     Twice as many points are spread evenly over cells, which are chosen by the weights of their
     nodes; resampling by the ratio of the density there to that at the node makes them exact.
     """
-    heavy, size = frame.heavy, 2 * n
+    heavy, size = frame.heavy, max(2 * n, FEWEST)
     weights = np.exp(found.log_density - found.log_density.max()).ravel()
     chosen = systematic(weights / weights.sum(), size, rng)
     rows, columns = np.divmod(chosen, found.log_density.shape[1])

@@ -166,8 +166,9 @@ class QuadratureFit(PosteriorFit):
         """Return a curve, or the value of what is known."""
         space, fixed = self._exact.target.space, list(self.design.fixed)
         plain = name.removeprefix("beta[").removesuffix("]") if name.startswith("beta[") else name
-        if name in space.names and space.names.index(name) >= space.n_given:
-            place = space.names.index(name)
+        variances = space.names[space.n_given :]  # a given effect may be called `sigma`
+        if name in variances:
+            place = space.n_given + variances.index(name)
             return self._exact.curve(place) if place in space.free else self._value(name)
         return self._exact.beta_curve(fixed.index(plain))
 
@@ -205,4 +206,4 @@ class QuadratureFit(PosteriorFit):
         return float(np.sqrt(max(0.0, float(self._mean((values - self._mean(values)) ** 2)))))
 
     def _how(self) -> list[str]:
-        return [str(self.evidence)]
+        return [] if self.evidence is None else [str(self.evidence)]

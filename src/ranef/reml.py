@@ -25,6 +25,7 @@ Array = NDArray[np.float64]
 NEARLY_ZERO = 0.03  # a relative sd for which zero is tried
 FEW_ROWS = 100  # up to which several starts are tried
 SINGULAR = 1e-4  # a relative sd that counts as zero, as lme4's isSingular
+TINY = np.finfo(np.float64).tiny
 
 
 def estimate(cross: CrossProducts, *, reml: bool) -> Estimate:
@@ -58,7 +59,7 @@ def moment_start(cross: CrossProducts) -> Array:
     With s_l the residuals' sums Z_l'e and D_l = Z_l'Z_l, E s_l^2 / sigma^2 is about
     D_l + Lambda^2 D_l^2 for each coefficient, as if it were the only one. Kept within 0.1 and 3.
     """
-    variance = cross.rest[-1, -1] / (cross.n - cross.p)
+    variance = max(cross.rest[-1, -1], TINY) / max(cross.n - cross.p, 1)
     starts = [np.empty(0)] * len(cross.shapes)
     for term, D, s in residual_sums(cross):
         excess = (s**2 / variance - D).sum(axis=0) / (D**2).sum(axis=0)

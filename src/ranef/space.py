@@ -19,6 +19,8 @@ from ranef.priors import Priors, TermPriors
 
 type Array = NDArray[np.float64]
 
+TINY = np.finfo(np.float64).tiny
+
 
 @dataclass(frozen=True, eq=False)
 class Space:
@@ -198,7 +200,7 @@ def partial_slopes(slope: Array, U: Array, partial: Array) -> Array:
         ahead = slope[r, r] * U[r, r]
         for c in range(r - 1, -1, -1):
             p = partial[place + c]
-            rest = 1.0 - p * p
+            rest = max(1.0 - p * p, TINY)  # where it is zero, so is `ahead`
             before = np.sqrt(max(0.0, 1.0 - float(U[r, :c] @ U[r, :c])))
             found[place + c] = slope[r, c] * before - ahead * p / rest
             ahead += slope[r, c] * U[r, c]

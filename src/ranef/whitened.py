@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from ranef.covariance import lower_factor
-from ranef.densities import LOGIT, Coordinate, evaluate
+from ranef.densities import Coordinate, evaluate
 from ranef.laplace import Mode
 from ranef.marginal import Target
 from ranef.space import unit_factor
@@ -99,13 +99,8 @@ def frame(target: Target, mode: Mode, first: int | None = None) -> Frame:
 
 def log_prior(c: Coordinate, log_value: Array) -> Array:
     """Return the log prior density of the logarithm of a positive parameter."""
-    x = log_value
-    if c.transform == LOGIT:
-        share = (np.exp(log_value) - c.b) / (c.c - c.b)
-        inside = (share > 0) & (share < 1)
-        x = special.logit(np.where(inside, share, np.nan))
-    found = evaluate(c.family, c.transform, c.a, c.b, c.c, x, is_natural=True)[2]
-    return np.asarray(found + log_value + c.constant)
+    found = evaluate(c.family, c.transform, c.a, c.b, c.c, log_value, is_natural=False)[2]
+    return np.asarray(found + c.constant)
 
 
 def _scales(target: Target) -> Array:
@@ -182,6 +177,8 @@ def values_at(frame: Frame, xi: Array) -> tuple[Array, Array]:
             logp += _centre(
                 values, (sd, partial), np.linalg.solve(A, T), coordinates[partial.start]
             )
+    known = frame.is_sd & np.isfinite(space.known) & ~space.relative
+    values[:, known] /= space.known[space.n_given]
     for place in np.flatnonzero(frame.is_sd & space.relative):
         if place in coordinates:
             logp += log_prior(coordinates[place], np.log(values[:, place]))
