@@ -48,6 +48,14 @@ _PARAMETER = re.compile(
 )
 
 
+# Variables that others are computed from
+_INSIDE = re.compile(
+    rf"(?:(?:{_KINDS})_)?(?:relative_)?at_mean_.*|(?:{_KINDS})_(?:relative_)?(?:beta|sd_.*)"
+    r"|relative_sd_.*|partial_corr_.*|z_.*"
+)
+VALUES = "values"  # what a marginal model computes its likelihood from
+
+
 def hierarchical(design: Design, priors: Priors, *, centered: bool = False) -> pm.Model:
     """Build the textbook model with explicit random effects.
 
@@ -79,7 +87,7 @@ def hierarchical(design: Design, priors: Priors, *, centered: bool = False) -> p
         parts = [design.offset] if design.offset.any() else []
         if design.fixed:
             parts.append((design.X * _fixed_effects(priors)).sum(-1))
-        sigma = _variable("sigma", [priors.sigma])
+        sigma = random_variable("sigma", [priors.sigma])
         for term, term_priors in zip(design.terms, priors.terms, strict=True):
             b = _random_effects(term_priors, sigma, dims[term.label], centered=centered)
             parts.append((term.columns * b[term.codes]).sum(-1))
@@ -168,7 +176,7 @@ def sample(
     from pytensor.configdefaults import config
 
     settings = Sampling(draws, tune, chains, seed, cores, progressbar, target_accept)
-    kept = [name for kind in KINDS for name in model.named_vars if name.split("_", 1)[0] == kind]
+    kept = _kept(model)
     # With fast maths the last bits depend on whether a kernel was compiled or came from the cache,
     # and after some steps so do the draws.
     with config.change_flags(numba__fastmath=False):
@@ -176,18 +184,25 @@ def sample(
     return _tree(model, nutpie.sample(compiled, **settings.of_nutpie()), kept)
 
 
+def _kept(model: pm.Model) -> list[str]:
+    """Return the variables that are stored: the posterior's in their order, then a user's own."""
+    known = [name for kind in KINDS for name in model.named_vars if name.split("_", 1)[0] == kind]
+    variables = (v.name for v in (*model.free_RVs, *model.deterministics))
+    return known + [v for v in variables if v not in known and not _INSIDE.fullmatch(v)]
+
+
 def _tree(model: pm.Model, tree: xr.DataTree, kept: Sequence[str]) -> xr.DataTree:
     import xarray as xr
 
     stats = tree["sample_stats"].to_dataset()
-    y = {"y": ("obs", model.rvs_to_values[model["y"]].data)}
-    return xr.DataTree.from_dict(
-        {
-            "posterior": tree["posterior"].to_dataset()[list(kept)],
-            "sample_stats": stats.drop_vars([k for k, v in stats.items() if v.dtype == object]),
-            "observed_data": xr.Dataset(y, coords={"obs": list(model.coords["obs"])}),
-        }
-    )
+    groups = {
+        "posterior": tree["posterior"].to_dataset()[list(kept)],
+        "sample_stats": stats.drop_vars([k for k, v in stats.items() if v.dtype == object]),
+    }
+    if "y" in model.named_vars:  # not so in a marginal model
+        y = {"y": ("obs", model.rvs_to_values[model["y"]].data)}
+        groups["observed_data"] = xr.Dataset(y, coords={"obs": list(model.coords["obs"])})
+    return xr.DataTree.from_dict(groups)
 
 
 # The parts of the model
@@ -197,9 +212,9 @@ def _fixed_effects(priors: Priors) -> Variable:
     import pymc as pm
 
     if priors.change is None:
-        return _vector("beta", priors.beta, "fixed")
-    at_mean = _vector("at_mean_beta", priors.beta, "fixed")
-    _add_moved("at_mean_beta", priors.fixed, priors.change)
+        return random_vector("beta", priors.beta, "fixed")
+    at_mean = random_vector("at_mean_beta", priors.beta, "fixed")
+    note_moved("at_mean_beta", priors.fixed, priors.change)
     return pm.Deterministic("beta", (priors.change * at_mean).sum(-1), dims="fixed")
 
 
@@ -208,14 +223,14 @@ def _random_effects(priors: TermPriors, sigma: Variable, dims: Dims, *, centered
     import pymc as pm
 
     label, prefix = priors.label, "at_mean_" if priors.centred else ""
-    sd = _vector(f"{prefix}sd_{label}", priors.sd, dims[1], sigma)
+    sd = random_vector(f"{prefix}sd_{label}", priors.sd, dims[1], sigma)
     if priors.corr is None:
         return _effects(f"b_{label}", label, sd, dims=dims, centered=centered)
-    unit = _lkj_factor(label, priors.corr, len(priors.coefs))
+    unit = lkj_factor(label, priors.corr, len(priors.coefs))
     factor = sd[:, None] * unit
     b = _effects(f"{prefix}b_{label}", label, factor, dims=dims, centered=centered)
     if (change := priors.change) is not None:
-        _add_moved(f"at_mean_sd_{label}", priors.coefs, change)
+        note_moved(f"at_mean_sd_{label}", priors.coefs, change)
         factor = (change[:, :, None] * factor).sum(1)
         sd = pm.Deterministic(f"sd_{label}", (factor**2).sum(-1) ** 0.5, dims=dims[1])
         unit = factor / sd[:, None]
@@ -238,14 +253,14 @@ def _effects(name: str, label: str, scale: Variable, *, dims: Dims, centered: bo
     return pm.Deterministic(name, b, dims=dims[:2])
 
 
-def _add_moved(name: str, coefs: Sequence[str], change: NDArray[np.float64]) -> None:
+def note_moved(name: str, coefs: Sequence[str], change: NDArray[np.float64]) -> None:
     """Record in the model which coefficients of a variable are not those at zero predictors."""
     import pymc as pm
 
     pm.modelcontext(None).add_coord(f"{name}_moved", moved_coefs(coefs, change))
 
 
-def _lkj_factor(label: str, prior: LKJ, k: int) -> Variable:
+def lkj_factor(label: str, prior: LKJ, k: int) -> Variable:
     """Return the Cholesky factor (k, k) of an LKJ correlation matrix.
 
     Its partial correlations are independent, and Beta variables on (-1, 1): Lewandowski,
@@ -267,7 +282,7 @@ def _lkj_factor(label: str, prior: LKJ, k: int) -> Variable:
     return pt.stack(entries).reshape((k, k))
 
 
-def _vector(
+def random_vector(
     name: str, priors: Sequence[Prior], dim: str, sigma: Variable | None = None
 ) -> Variable:
     """Return one variable if the priors are of a kind; if not, one for each kind, reassembled."""
@@ -279,7 +294,7 @@ def _vector(
     if kinds == [Relative]:
         return pm.Deterministic(name, _relative(name, priors, dim, sigma), dims=dim)
     if len(kinds) == 1:
-        return _variable(name, priors, dim)
+        return random_variable(name, priors, dim)
     elements: dict[int, Variable] = {}
     for kind in kinds:
         own = [i for i, prior in enumerate(priors) if type(prior) is kind]
@@ -288,7 +303,7 @@ def _vector(
         if kind is Relative:
             variable = _relative(name, among, f"{part}_dim", sigma)
         else:
-            variable = _variable(part, among, f"{part}_dim")
+            variable = random_variable(part, among, f"{part}_dim")
         elements |= {i: variable[j] for j, i in enumerate(own)}
     return pm.Deterministic(name, pt.stack([elements[i] for i in range(len(priors))]), dims=dim)
 
@@ -296,10 +311,11 @@ def _vector(
 def _relative(name: str, priors: Sequence[Prior], dim: str, sigma: Variable | None) -> Variable:
     """Return sds whose priors are relative to sigma."""
     inner = [prior.prior for prior in priors if isinstance(prior, Relative)]
-    return sigma * _vector(f"relative_{name}", inner, dim)
+    return sigma * random_vector(f"relative_{name}", inner, dim)
 
 
-def _variable(name: str, priors: Sequence[Prior], dim: str | None = None) -> Variable:
+def random_variable(name: str, priors: Sequence[Prior], dim: str | None = None) -> Variable:
+    """Return one variable for priors of one kind: a number, or with `dim` a vector."""
     import pymc as pm
     import pytensor.tensor as pt
 

@@ -4,24 +4,24 @@ Its random variables are those of `bayes.hierarchical` without the effects, and 
 one operation, `LogMarginal`, compiled beforehand. It costs nothing in the number of rows.
 """
 
-# ruff: noqa: SLF001 -- the variables are made as those of the hierarchical model
-
 from __future__ import annotations
 
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ranef import bayes, packed
 from ranef.design import Design
 from ranef.marginal import Target
-from ranef.naming import Dims, coordinates
+from ranef.naming import Dims, coordinates, variables
 from ranef.priors import Priors, TermPriors
 from ranef.space import given_effects
 
 if TYPE_CHECKING:
     import pymc as pm
+    import xarray as xr
 
 type Variable = Any  # a PyTensor variable; PyMC's functions carry no types
 
@@ -44,7 +44,8 @@ def marginal_model(design: Design, priors: Priors, target: Target) -> pm.Model:
         The variables of the hierarchical model but `beta`, `b_<term>`, `z_<term>` and `y`: in the
         user's units `sigma`, and for each term `sd_<term>` (<term>_coef) and, if it is correlated,
         `corr_<term>` (<term>_coef, <term>_coef_bis). A fixed effect is a variable, too, where its
-        prior is neither normal nor flat. The potential `log_marginal` is log p(y | these).
+        prior is neither normal nor flat. The potential `log_marginal` is log p(y | these), and
+        `values` what it is computed from.
 
     Examples
     --------
@@ -63,14 +64,40 @@ def marginal_model(design: Design, priors: Priors, target: Target) -> pm.Model:
     numbers = packed.pack(target)
     with pm.Model(coords=coords) as model:
         given = _given_effects(priors)
-        sigma = bayes._variable("sigma", [priors.sigma])
+        sigma = bayes.random_variable("sigma", [priors.sigma])
         values = [*given, sigma[None]]
         for term in priors.terms:
             values += _covariance(term, sigma, dims[term.label])
         joined = pt.concatenate(values)  # type: ignore[no-untyped-call]
         value, _ = _log_marginal()(joined, numbers.counts, numbers.numbers)
         pm.Potential("log_marginal", value)
+        pm.Deterministic(bayes.VALUES, joined)
     return model
+
+
+def is_marginal(model: pm.Model) -> bool:
+    """Whether a model was made by `marginal_model`, whatever was done to it since."""
+    return bayes.VALUES in model.named_vars
+
+
+def taken_apart(
+    tree: xr.DataTree, design: Design
+) -> tuple[NDArray[np.float64], xr.Dataset, xr.Dataset]:
+    """Return what a sampled marginal model has.
+
+    Returns
+    -------
+    values : ndarray, shape (chains, draws, n_values)
+        What the likelihood was computed from.
+    stats : Dataset
+        What the sampler says.
+    extra : Dataset
+        Variables that a user added to the model.
+    """
+    posterior = tree["posterior"].to_dataset()
+    known = [name for name in variables(design) if name in posterior]
+    values = posterior[bayes.VALUES].to_numpy()
+    return values, tree["sample_stats"].to_dataset(), posterior.drop_vars([*known, bayes.VALUES])
 
 
 def _given_effects(priors: Priors) -> list[Variable]:
@@ -88,10 +115,10 @@ def _given_effects(priors: Priors) -> list[Variable]:
             name = f"{kind.__name__.lower()}_{name}"
             dim = f"{name}_dim"
             model.add_coord(dim, [priors.fixed[j] for j in own])
-        variable = bayes._variable(name, [priors.beta[j] for j in own], dim)
+        variable = bayes.random_variable(name, [priors.beta[j] for j in own], dim)
         found |= {j: variable[i : i + 1] for i, j in enumerate(own)}
     if given and priors.change is not None:
-        bayes._add_moved("at_mean_beta", priors.fixed, priors.change)
+        bayes.note_moved("at_mean_beta", priors.fixed, priors.change)
     return [found[j] for j in given]
 
 
@@ -100,13 +127,13 @@ def _covariance(priors: TermPriors, sigma: Variable, dims: Dims) -> list[Variabl
     import pymc as pm
 
     label, prefix = priors.label, "at_mean_" if priors.centred else ""
-    sd = bayes._vector(f"{prefix}sd_{label}", priors.sd, dims[1], sigma)
+    sd = bayes.random_vector(f"{prefix}sd_{label}", priors.sd, dims[1], sigma)
     if priors.corr is None:
         return [sd]
-    unit = bayes._lkj_factor(label, priors.corr, len(priors.coefs))
+    unit = bayes.lkj_factor(label, priors.corr, len(priors.coefs))
     partial = 2.0 * pm.modelcontext(None)[f"partial_corr_{label}"] - 1.0
     if (change := priors.change) is not None:
-        bayes._add_moved(f"at_mean_sd_{label}", priors.coefs, change)
+        bayes.note_moved(f"at_mean_sd_{label}", priors.coefs, change)
         factor = (change[:, :, None] * (sd[:, None] * unit)).sum(1)
         own = pm.Deterministic(f"sd_{label}", (factor**2).sum(-1) ** 0.5, dims=dims[1])
         unit = factor / own[:, None]

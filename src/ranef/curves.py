@@ -66,8 +66,9 @@ class Curve:
     def pdf(self, x: ArrayLike) -> Array:
         """Return the density at x; zero outside the range."""
         x = np.asarray(x, dtype=np.float64)
-        found = interpolate.PchipInterpolator(self.values, self.density, extrapolate=False)(x)
-        return np.nan_to_num(found)
+        t = interpolate.PchipInterpolator(self.values, self.t, extrapolate=False)(x)
+        found = interpolate.make_interp_spline(self.t, self.density, k=5)(t)
+        return np.maximum(np.nan_to_num(found), 0.0)
 
     def cdf(self, x: ArrayLike) -> Array:
         """Return the probability of values up to x."""

@@ -36,6 +36,7 @@ type Array = NDArray[np.float64]
 SMOOTH = 0.45  # steps along the axes of a marginal density, which is interpolated
 DEPTH = 17.0  # how far the logarithm of such a density is followed
 NEGLIGIBLE = 1e-7  # share of the posterior in nodes that are left out
+NARROWEST = 4000  # ratio of the range of an effect to the width of a component of its density
 NEGLIGIBLE_IN_DENSITIES = 1e-6  # ... where the density of an effect is a mixture of all nodes
 
 
@@ -136,9 +137,13 @@ class Exact:
         slices, place = np.unique(nodes, return_inverse=True)
         share = np.bincount(place, weights)
         mean = np.bincount(place, weights * means[:, j]) / share
-        square = np.bincount(place, weights * (covs[:, j, j] + means[:, j] ** 2)) / share
-        table = np.column_stack([np.log(share), mean, np.log(square - mean**2)])
-        fine = np.linspace(slices[0], slices[-1], 8 * (len(slices) - 1) + 1)
+        spread = covs[:, j, j] + (means[:, j] - mean[place]) ** 2
+        variance = np.bincount(place, weights * spread) / share
+        # components much narrower than the whole need not be, but they have to overlap
+        variance = np.maximum(variance, (np.ptp(mean) / NARROWEST) ** 2)
+        table = np.column_stack([np.log(share), mean, np.log(variance)])
+        size = max(8 * (len(slices) - 1), int(2 * np.ptp(mean) / np.sqrt(variance.min())))
+        fine = np.linspace(slices[0], slices[-1], size + 1)
         log_share, mean, log_variance = interpolate.make_interp_spline(slices, table, k=5)(fine).T
         share = np.exp(log_share)
         return mixture(share / share.sum(), mean, np.exp(log_variance / 2))

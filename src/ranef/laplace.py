@@ -163,7 +163,7 @@ def smoothed(log_ratios: Array) -> tuple[Array, float]:
 
     if np.ptp(log_ratios) == 0:  # of which there is no tail to be fitted
         return np.full(len(log_ratios), 1 / len(log_ratios)), np.nan
-    log_weights, khat = array_stats.psislw(-log_ratios)
+    log_weights, khat = array_stats.psislw(-log_ratios)  # type: ignore[no-untyped-call]
     weights = np.exp(log_weights - special.logsumexp(log_weights))
     return weights, float(khat)
 

@@ -339,7 +339,8 @@ class Model:
             name = target.space.names[0]
             message = f"the prior of `{name}` is not normal, so that it is not integrated out; "
             raise FitError(f"{message}log_marginal needs normal or flat priors of fixed effects.")
-        if not (isinstance(sigma, int | float | np.number) and 0 < float(sigma) < np.inf):
+        given: object = sigma  # whatever it may really be
+        if not (isinstance(given, int | float | np.number) and 0 < given < np.inf):
             raise FitError(f"`sigma` must be a positive number, got {sigma!r}.")
         users = factors(self._checked_theta(theta), target.cross.shapes)
         Lambdas = [T @ f for T, f in zip(target.cross.bases, users, strict=True)]

@@ -43,20 +43,6 @@ class Packed:
     d: int
     n_values: int
 
-    def posterior(self, x: Array) -> tuple[float, Array]:
-        """Return the log posterior density at x, shape (d,), and its gradient."""
-        from ranef import kernel
-
-        gradient = np.empty(self.d)
-        return kernel.posterior(x, self.counts, self.numbers, gradient), gradient
-
-    def likelihood(self, values: Array) -> tuple[float, Array]:
-        """Return log p(y | values) and its derivatives, shape (n_values,)."""
-        from ranef import kernel
-
-        gradient = np.empty(self.n_values)
-        return kernel.likelihood(values, self.counts, self.numbers, gradient), gradient
-
 
 def suits(target: Target) -> bool:
     """Whether the rest is small enough for the compiled density."""

@@ -132,8 +132,7 @@ class Posterior:
             pymc_model = bayes.hierarchical(self.design, self.priors, centered=centered)
         found = bayes.sample(pymc_model, **asdict(settings))
         if collapsed.is_marginal(pymc_model):
-            values = collapsed.values_of(found, self.target)
-            return self._completed(values, found["sample_stats"].to_dataset(), seed)
+            return self._completed(*collapsed.taken_apart(found, self.design), seed=seed)
         return _checked(PosteriorFit(self.design, self.family, "mcmc", found))
 
     def _sampled(self, settings: Sampling) -> PosteriorFit:
@@ -146,15 +145,20 @@ class Posterior:
         mode = laplace.find_mode(self.target)
         scale = np.linalg.norm(mode.root, axis=1)
         x, stats = nuts.sample(self.target, start=mode.x, scale=scale, **asdict(settings))
-        return self._completed(self.target.space.values(x)[0], stats, settings.seed)
+        return self._completed(self.target.space.values(x)[0], stats, seed=settings.seed)
 
     def _completed(
-        self, values: NDArray[np.float64], stats: xr.Dataset, seed: int | None
+        self,
+        values: NDArray[np.float64],
+        stats: xr.Dataset,
+        extra: xr.Dataset | None = None,
+        *,
+        seed: int | None,
     ) -> PosteriorFit:
         """Draw beta and b exactly for draws of the variance parameters, (chains, draws, ...)."""
         rng = np.random.default_rng(None if seed is None else [seed, 1])
         effects = batched.draw(self.target, values.reshape(-1, values.shape[-1]), rng)
-        found = tree(self.design, effects, len(values), stats)
+        found = tree(self.design, effects, len(values), stats, extra)
         return _checked(PosteriorFit(self.design, self.family, "mcmc", found))
 
     def _evidence(self, value: float, mcse: float, method: str) -> MarginalLikelihood | None:

@@ -381,4 +381,4 @@ def draw_values(frame: Frame, found: Lattice, n: int, rng: np.random.Generator) 
     values = nodes.values[kept].copy()
     values[:, frame.target.space.n_given] = np.exp(log_sigma[kept])
     values[:, frame.is_sd] *= np.exp(log_sigma[kept, None])
-    return values
+    return np.asarray(values)

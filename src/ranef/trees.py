@@ -18,7 +18,13 @@ if TYPE_CHECKING:
 type Array = NDArray[np.float64]
 
 
-def tree(design: Design, draws: Draws, chains: int, stats: xr.Dataset | None = None) -> xr.DataTree:
+def tree(
+    design: Design,
+    draws: Draws,
+    chains: int,
+    stats: xr.Dataset | None = None,
+    extra: xr.Dataset | None = None,
+) -> xr.DataTree:
     """Return draws with the user's names and labels.
 
     Parameters
@@ -29,6 +35,8 @@ def tree(design: Design, draws: Draws, chains: int, stats: xr.Dataset | None = N
     chains : int
     stats : xarray.Dataset, optional
         What the sampler says of the draws.
+    extra : xarray.Dataset, optional
+        Draws of further variables.
 
     Returns
     -------
@@ -45,5 +53,8 @@ def tree(design: Design, draws: Draws, chains: int, stats: xr.Dataset | None = N
             found[f"corr_{term.label}"] = correlations(F / sd[:, :, None])
     by_chain = {name: part.reshape(chains, -1, *part.shape[1:]) for name, part in found.items()}
     y = xr.Dataset({"y": ("obs", design.y)}, {"obs": list(coordinates(design)[1]["obs"])})
-    groups = {"posterior": named(design, by_chain), "observed_data": y}
+    posterior = named(design, by_chain)
+    if extra is not None:
+        posterior = posterior.assign(extra.data_vars)
+    groups = {"posterior": posterior, "observed_data": y}
     return xr.DataTree.from_dict(groups if stats is None else groups | {"sample_stats": stats})

@@ -203,4 +203,4 @@ def _centre(values: Array, places: tuple[slice, slice], change: Array, c: Coordi
     values[:, sd] = np.linalg.norm(F, axis=2)
     x = _unbounded_correlation(F)
     values[:, partial.start] = np.tanh(x / 2)
-    return prior(x) - before + np.log(users / values[:, sd]).sum(axis=1)
+    return np.asarray(prior(x) - before + np.log(users / values[:, sd]).sum(axis=1))

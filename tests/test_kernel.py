@@ -1,0 +1,136 @@
+"""The compiled density against the one in NumPy, which has its own tests against dense algebra."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import ranef as rf
+from designs import STRUCTURES
+from ranef import densities, packed
+from ranef.crossproducts import cross_products
+from ranef.marginal import target_of
+from ranef.packed import pack, suits
+from ranef.priors import (
+    Constant,
+    Exponential,
+    Gamma,
+    HalfCauchy,
+    HalfNormal,
+    InverseGamma,
+    LogNormal,
+    StudentT,
+    Uniform,
+)
+from test_marginal import PRIORS, everything, random_point
+
+
+def evaluated(model, point, function="posterior"):
+    """Return what a compiled function says of a point: its value and its gradient."""
+    from ranef import kernel
+
+    gradient = np.empty(len(point))
+    return getattr(kernel, function)(point, model.counts, model.numbers, gradient), gradient
+
+
+def assert_same(found, expected, digits=11):
+    """The values to some digits, the derivatives to two less of the largest."""
+    assert found[0] == pytest.approx(expected[0], rel=10.0**-digits)
+    scale = np.abs(expected[1]).max(initial=1.0)
+    np.testing.assert_allclose(found[1] / scale, expected[1] / scale, atol=10.0 ** (2 - digits))
+
+
+@pytest.mark.parametrize("priors", PRIORS.keys())
+@pytest.mark.parametrize("formula", STRUCTURES.values(), ids=STRUCTURES.keys())
+def test_density_equals_that_in_numpy(formula, priors):
+    _, _, target = everything(formula, 1, PRIORS[priors])
+    model, rng = pack(target), np.random.default_rng(1)
+    digits = 10 if priors == "given" else 11  # an intercept of 1000 costs both of them digits
+    for _ in range(3):
+        x = random_point(target.space, rng)
+        assert_same(evaluated(model, x), target(x), digits)
+        values, _ = target.space.values(x)
+        assert_same(evaluated(model, values, "likelihood"), target.likelihood(values), digits)
+
+
+@pytest.mark.parametrize(
+    "priors",
+    [
+        {"sigma": HalfCauchy(2), "sd": Exponential(3)},
+        {"sigma": Gamma(2, 0.5), "sd": InverseGamma(2, 3)},
+        {"sigma": LogNormal(0, 1), "sd": Uniform(0, 9)},
+        {"sigma": Constant(1.5), "sd": {"Intercept": Constant(0.5), "x": HalfNormal(2)}},
+        {"sigma": Uniform(0.5, 4), "x": Uniform(-2, 3), "Intercept": StudentT(4, 990, 9)},
+    ],
+    ids=lambda priors: " ".join(str(prior) for prior in priors.values()),
+)
+def test_every_prior(priors):
+    design, _, _ = everything("y ~ x + (x | c) + (1 | i)", 3)
+    target = target_of(design, cross_products(design), [0, 1], rf.priors.resolve(design, priors))
+    x = 0.3 * np.random.default_rng(1).normal(size=target.space.d)
+    x[:1] += 1000.0 * (target.space.n_given > 0)
+    assert_same(evaluated(pack(target), x), target(x), 10)
+
+
+@pytest.mark.parametrize("family", range(7))
+@pytest.mark.parametrize("transform", range(4))
+@pytest.mark.parametrize("natural", [True, False])
+def test_densities_compile_to_what_they_are(family, transform, natural):
+    from ranef import kernel
+
+    args = (family, transform, 0.7, 1.3, 2.5, 0.4, natural)
+    assert kernel.evaluate(*args) == pytest.approx(densities.evaluate(*args), rel=1e-14)
+
+
+def test_one_compilation_serves_every_model():
+    from ranef import kernel
+
+    for formula in STRUCTURES.values():
+        _, _, target = everything(formula, 1)
+        evaluated(pack(target), np.zeros(target.space.d))
+    assert len(kernel.posterior.signatures) == 1
+
+
+def test_where_the_density_cannot_be_computed_it_is_zero():
+    _, _, target = everything("y ~ x + (x | c)", 1)
+    x = np.array([0.0, 400.0, 400.0, 0.0])
+    with np.errstate(all="ignore"):
+        value, gradient = evaluated(pack(target), target.space.values(x)[0], "likelihood")
+    assert value == -np.inf
+    np.testing.assert_array_equal(gradient, 0.0)
+    assert evaluated(pack(target), x)[0] == -np.inf
+
+
+def test_sparse_cross_products_are_unpacked(monkeypatch):
+    design, priors, dense = everything("y ~ x + (1 | c) + (x | i)", 1)
+    monkeypatch.setattr("ranef.crossproducts.SPARSE_SIZE", 0)
+    monkeypatch.setattr("ranef.crossproducts.SPARSE_SHARE", 2.0)
+    sparse = target_of(design, cross_products(design), [0, 1], priors)
+    assert not isinstance(sparse.cross.chain[0].rest, np.ndarray)
+    np.testing.assert_array_equal(pack(sparse).numbers, pack(dense).numbers)
+
+
+def test_size_does_not_grow_with_the_rows():
+    sizes = [len(pack(everything("y ~ x + (x | c)", 1, n=n)[2]).numbers) for n in (150, 900)]
+    assert sizes[0] == sizes[1]
+
+
+def test_large_rests_are_left_to_linear_algebra(monkeypatch):
+    crossed, nested = (everything(STRUCTURES[name], 1)[2] for name in ("crossed", "nested"))
+    assert suits(crossed)
+    assert suits(nested)
+    monkeypatch.setattr(packed, "MAX_REST", 6)
+    monkeypatch.setattr(packed, "MAX_NESTED", 3)
+    assert not suits(crossed)
+    assert not suits(nested)
+
+
+def test_numba_is_loaded_with_the_kernel_only():
+    modules = "ranef.packed, ranef.nuts, ranef.collapsed"
+    heavy = "'numba', 'nutpie', 'pymc', 'pytensor', 'arviz', 'xarray'"
+    code = f"import sys, {modules}; print(sorted({{{heavy}}} & set(sys.modules)))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout == "[]\n"

@@ -1,0 +1,107 @@
+"""NUTS on the marginal posterior against sums over a grid."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import ranef as rf
+from ranef import nuts, packed
+from ranef.crossproducts import cross_products
+from ranef.marginal import target_of
+from ranef.priors import Constant, resolve
+from test_marginal import everything
+
+QUIET = {"progressbar": False, "seed": 1}
+
+
+@pytest.fixture(scope="module")
+def dyestuff():
+    model = rf.Model("Yield ~ 1 + (1 | Batch)", rf.load_dataset("Dyestuff"))
+    return target_of(model.design, cross_products(model.design), [0], model.priors)
+
+
+def near(target):
+    return {"start": np.array([4.0, 3.5]), "scale": np.full(target.space.d, 0.3)}
+
+
+def test_moments_are_those_of_a_grid(dyestuff):
+    x, stats = nuts.sample(dyestuff, **near(dyestuff), **QUIET)
+    axes = [np.linspace(3, 5.2, 120), np.linspace(-6, 7, 400)]
+    points = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 2)
+    density = nuts.density(dyestuff)
+    logp = np.array([density(point)[0] for point in points])
+    share = np.exp(logp - logp.max())
+    share /= share.sum()
+    values, _ = dyestuff.space.values(points)
+    drawn, _ = dyestuff.space.values(x)
+    mean = share @ values
+    sd = np.sqrt(share @ (values - mean) ** 2)
+    assert x.shape == (4, 1000, 2)
+    assert not stats["diverging"].any()
+    np.testing.assert_allclose(drawn.mean((0, 1)), mean, atol=0.1 * sd.min())
+    np.testing.assert_allclose(drawn.std((0, 1)), sd, rtol=0.1)
+
+
+def test_same_seed_same_draws_whatever_the_cores_and_the_time_an_evaluation_takes(
+    dyestuff, monkeypatch
+):
+    settings = near(dyestuff) | QUIET | {"draws": 50, "tune": 100}
+    first, _ = nuts.sample(dyestuff, **settings, cores=1)
+    second, _ = nuts.sample(dyestuff, **settings, cores=2)
+    monkeypatch.setattr(nuts, "QUICK", 0.0)
+    third, _ = nuts.sample(dyestuff, **settings, cores=2)
+    other, _ = nuts.sample(dyestuff, **settings | {"seed": 2})
+    np.testing.assert_array_equal(first, second)
+    np.testing.assert_array_equal(first, third)
+    assert (first != other).all()
+    assert (first[0] != first[1]).all()
+
+
+def test_large_models_are_sampled_in_numpy(dyestuff, monkeypatch):
+    settings = near(dyestuff) | QUIET | {"draws": 20, "tune": 50, "chains": 2}
+    compiled, _ = nuts.sample(dyestuff, **settings)
+    monkeypatch.setattr(packed, "MAX_ELEMENTS", 0)
+    assert nuts.density(dyestuff) is dyestuff
+    plain, _ = nuts.sample(dyestuff, **settings)
+    assert plain.shape == (2, 20, 2)
+    np.testing.assert_allclose(plain[:, 0], compiled[:, 0], atol=1.0)
+
+
+def test_chains_start_where_the_density_is_positive():
+    def density(x):
+        return (0.0 if abs(x[0]) < 0.01 else -np.inf), -x
+
+    starts = [nuts._near(density, np.zeros(1), np.full(1, 50.0), seed) for seed in range(20)]
+    assert np.abs(starts).max() < 0.01
+    assert len(np.unique(starts)) == 20
+
+
+def test_where_the_density_is_zero_a_draw_diverges_and_sampling_goes_on(dyestuff, monkeypatch):
+    whole = nuts.density(dyestuff)
+
+    def cut(x):
+        value, gradient = whole(x)
+        return (value if x[1] < 4.0 else -np.inf), gradient
+
+    monkeypatch.setattr(nuts, "density", lambda _: cut)
+    x, stats = nuts.sample(dyestuff, **near(dyestuff), **QUIET, draws=200, tune=200, chains=2)
+    assert stats["diverging"].any()
+    assert x[:, :, 1].max() < 4.0
+
+
+def test_statistics_are_numbers(dyestuff):
+    _, stats = nuts.sample(dyestuff, **near(dyestuff), **QUIET, draws=10, tune=20, chains=2)
+    assert {"diverging", "energy", "maxdepth_reached", "n_steps"} <= set(stats)
+    assert all(value.dtype != object for value in stats.values())
+    assert dict(stats.sizes) == {"chain": 2, "draw": 10}
+
+
+def test_nothing_to_sample():
+    design, _, _ = everything("y ~ x * f", 1)
+    target = target_of(
+        design, cross_products(design), range(6), resolve(design, {"sigma": Constant(2.0)})
+    )
+    x, stats = nuts.sample(target, start=np.empty(0), scale=np.empty(0), draws=5, chains=3, **QUIET)
+    assert x.shape == (3, 5, 0)
+    assert not stats["diverging"].any()
