@@ -1,4 +1,4 @@
-"""The main job on real data: one formula, its REML fit and its posterior, side by side.
+"""The main job on real data: one formula, its REML fit and its posteriors, side by side.
 
 Writes `sleepstudy-caterpillar.png` and `sleepstudy-shrinkage.png` into the folder given as the
 first argument, by default the current one.
@@ -6,8 +6,6 @@ first argument, by default the current one.
 
 import sys
 from pathlib import Path
-
-import pandas as pd
 
 import ranef as rf
 
@@ -21,13 +19,15 @@ print(model, end="\n\n")
 reml = model.fit()
 print(reml, end="\n\n")
 
-print("Compiling and sampling the posterior ...", flush=True)
+exact = model.fit("quadrature")  # with 4 variance parameters an integral, without sampling
+print(exact, end="\n\n")
+
 posterior = model.fit("mcmc", seed=1, progressbar=sys.stderr.isatty())
 print(posterior, end="\n\n")
 
-print("REML estimates beside posterior means with 95 % HPD intervals")
-both = rf.side_by_side({"REML": reml, "posterior": posterior})
-print(pd.concat([both, posterior.hdi()], axis=1).round(2).to_string(), end="\n\n")
+print("REML estimates beside posterior means, exact and by NUTS, with exact 95 % HPD intervals")
+fits = {"REML": reml, "exact": exact, "NUTS": posterior}
+print(rf.side_by_side(fits).join(exact.hdi()).round(2).to_string(), end="\n\n")
 
 for name, axes in {
     "sleepstudy-caterpillar.png": posterior.plot_caterpillar()[0],
