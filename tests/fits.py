@@ -1,7 +1,8 @@
-"""Fits of every kind of model: by REML, by ML, and posteriors of draws that are made by hand."""
+"""Fits of every kind of model, by every method, and posteriors of draws that are made by hand."""
 
 from __future__ import annotations
 
+import warnings
 from functools import cache
 
 import numpy as np
@@ -27,6 +28,12 @@ FORMULAS = {
     "weights and offset": "y ~ x + offset(log(e)) + (x | g)",
 }
 METHODS = ("reml", "ml", "posterior")
+OPTIONS = {
+    "laplace": {"draws": 400, "seed": 1},
+    "quadrature": {"draws": 400, "seed": 1},
+    "mcmc": {"draws": 150, "tune": 200, "chains": 2, "seed": 1, "progressbar": False},
+}
+TOO_MANY = ("four coefficients", "levels as coefficients", "crossed")  # for quadrature
 
 
 @cache
@@ -60,8 +67,13 @@ def model_of(kind):
 
 @cache
 def fit_of(kind, method):
+    """Return a fit; "posterior" is one that is made by hand, few draws of others do not warn."""
     model = model_of(kind)
-    return known_posterior(model) if method == "posterior" else model.fit(method)
+    if method == "posterior":
+        return known_posterior(model)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", rf.ConvergenceWarning)
+        return model.fit(method, **OPTIONS.get(method, {}))
 
 
 def known_posterior(model, *, chains=4, draws=150, seed=1, method="mcmc", **changed):

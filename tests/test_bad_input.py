@@ -215,16 +215,16 @@ def test_a_missing_weight_is_a_missing_row():
 
 # ------------------------------------------------------------------- what cannot be identified
 
-REMEDY = 'a Bayesian fit, model.fit("mcmc"), can go on with its priors.'
+REMEDY = 'a Bayesian fit, model.fit("mcmc"), can go on with proper priors.'
 
 
 def sampled(formula, frame, monkeypatch):
     """Return the warnings of a Bayesian fit, up to its sampling."""
-    monkeypatch.setattr("ranef.model.bayes.hierarchical", lambda *_, **__: None)
-    monkeypatch.setattr("ranef.model.bayes.sample", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("ranef.posteriors.bayes.hierarchical", lambda *_, **__: None)
+    monkeypatch.setattr("ranef.posteriors.bayes.sample", lambda *_, **__: 1 / 0)
     model = rf.Model(formula, frame)
     with pytest.warns(rf.DataWarning) as caught, pytest.raises(ZeroDivisionError):
-        model.fit("mcmc")
+        model.fit("mcmc", form="hierarchical")
     assert {w.filename for w in caught} == {__file__}
     return [str(w.message) for w in caught]
 
@@ -345,7 +345,8 @@ def test_the_name_of_the_intercept_is_taken():
         ),
         (
             lambda: rf.Model("y ~ x", FRAME).fit(None),
-            "method=None does not exist. Known names: `reml`, `ml`, `mcmc`.",
+            "method=None does not exist. Known names: `reml`, `ml`, `map`, `laplace`, `quadrature`, "
+            "`mcmc`.",
         ),
     ],
 )

@@ -120,6 +120,25 @@ def test_stretches_in_the_tails_show_in_the_tails(tree):
     assert found.ess_tail < 100
 
 
+def test_what_is_known_has_no_sample_size(tree):
+    known = changed(tree, sigma=np.full((4, 500), 30.0))
+    table = summarise(known)
+    assert table.loc["sigma", ["mean", "sd", "lower", "upper"]].tolist() == [30, 0, 30, 30]
+    assert table.loc["sigma", ["ess_bulk", "ess_tail", "r_hat", "mcse_mean"]].isna().all()
+    np.testing.assert_array_equal(table.drop("sigma"), summarise(tree).drop("sigma"))
+
+
+@pytest.mark.parametrize(("chains", "draws"), [(4, 3), (1, 1), (2, 1), (8, 5)])
+def test_few_draws_are_not_fine_but_no_accident(chains, draws):
+    rng = np.random.default_rng(1)
+    posterior = xr.Dataset({"sigma": (("chain", "draw"), rng.gamma(9, size=(chains, draws)))})
+    few = with_stats(posterior, energy=rng.normal(size=(chains, draws)))
+    assert not diagnose(few).ok
+    table = summarise(few)
+    assert np.isfinite(table[["mean", "sd"]].to_numpy()).all()
+    assert table["r_hat"].isna().all() == (draws < 4)
+
+
 def test_a_draw_that_is_not_a_number_is_not_fine(tree):
     broken = tree["posterior"]["b_g"].to_numpy().copy()
     broken[0, 3, 1, 1] = np.nan
@@ -183,7 +202,8 @@ def test_a_clean_bill_is_one_sentence():
             {"divergences": 3},
             (
                 "3 of 4000 draws diverged, so a part of the posterior may be missing. "
-                "Raise `target_accept` (to 0.99, say), try `centered=True`, or give stronger "
+                "Raise `target_accept` (to 0.99, say), sample the marginal form, which is the "
+                "default, or give stronger "
                 "priors."
             ),
         ),
@@ -191,8 +211,8 @@ def test_a_clean_bill_is_one_sentence():
             {"rhat": 1.0234},
             (
                 "R-hat of `Days` is 1.0234, above 1.01: the chains do not agree. Raise `tune` "
-                "and `draws`; if that does not help, try `centered=True`, centre the "
-                "predictors, or give stronger priors."
+                "and `draws`; if that does not help, sample the marginal form, which is the "
+                "default, or give stronger priors."
             ),
         ),
         (
@@ -212,8 +232,8 @@ def test_a_clean_bill_is_one_sentence():
         (
             {"bfmi": 0.2},
             (
-                "E-BFMI is 0.20, below 0.3: the chains hardly reach the tails. Raise `tune`, try "
-                "`centered=True`, or give stronger priors."
+                "E-BFMI is 0.20, below 0.3: the chains hardly reach the tails. Raise `tune`, "
+                "sample the marginal form, which is the default, or give stronger priors."
             ),
         ),
     ],

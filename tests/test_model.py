@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -25,6 +26,10 @@ FIT_OPTIONS = {
     "progressbar": False,
     "target_accept": 0.8,
 }
+
+
+BUILT = SimpleNamespace(named_vars={})  # stands for a model in PyMC
+METHODS = "`reml`, `ml`, `map`, `laplace`, `quadrature`, `mcmc`"
 
 
 @pytest.fixture
@@ -105,12 +110,12 @@ def test_options_of_the_sampler_reach_it(monkeypatch, through):
     seen, tree = {}, known_posterior(model, draws=1000).posterior
 
     def sample(built, **options):
-        seen.update(options, model=built)
+        seen.update(options, model=built.made)
         return tree
 
     def hierarchical(design, priors, *, centered):
         assert priors.rows() == model.priors.rows()
-        return design.fixed, centered
+        return SimpleNamespace(named_vars={}, made=(design.fixed, centered))
 
     monkeypatch.setattr(bayes, "sample", sample)
     monkeypatch.setattr(bayes, "hierarchical", hierarchical)
@@ -121,7 +126,7 @@ def test_options_of_the_sampler_reach_it(monkeypatch, through):
     assert seen == FIT_OPTIONS | {"model": (("Intercept", "x"), True)}
     assert fit.method == "mcmc"
     assert fit.posterior is tree
-    model.fit("mcmc")
+    model.fit("mcmc", form="hierarchical")
     defaults = {"draws": 1000, "tune": 1000, "chains": 4, "seed": None, "cores": None}
     defaults |= {"progressbar": True, "target_accept": 0.9}
     assert seen == defaults | {"model": (("Intercept", "x"), False)}
@@ -233,11 +238,11 @@ def test_chains_that_disagree_warn(monkeypatch):
     model = model_of("one factor")
     sigma = np.random.default_rng(1).gamma(50, 0.02, (4, 1000)) + np.arange(4)[:, None]
     posterior = known_posterior(model, draws=1000, sigma=sigma)
-    monkeypatch.setattr(bayes, "hierarchical", lambda *_, **__: None)
+    monkeypatch.setattr(bayes, "hierarchical", lambda *_, **__: BUILT)
     monkeypatch.setattr(bayes, "sample", lambda *_, **__: posterior.posterior)
-    for call in (model.fit, lambda how: rf.fit(FORMULAS["one factor"], frame(), how)):
+    for call in (model.fit, lambda *a, **k: rf.fit(FORMULAS["one factor"], frame(), *a, **k)):
         with pytest.warns(rf.ConvergenceWarning) as caught:
-            call("mcmc")
+            call("mcmc", form="hierarchical")
         assert [w.filename for w in caught] == [__file__]
         assert str(caught[0].message) == " ".join(posterior.diagnostics.messages())
 
@@ -248,10 +253,14 @@ def test_dependent_columns_are_left_out_by_reml_and_kept_by_mcmc(monkeypatch):
         fit = model.fit()
     same(fit, model_of("one factor").fit())
     tree = known_posterior(model, draws=1000).posterior
-    monkeypatch.setattr(bayes, "hierarchical", lambda *_, **__: None)
+    monkeypatch.setattr(bayes, "hierarchical", lambda *_, **__: BUILT)
     monkeypatch.setattr(bayes, "sample", lambda *_, **__: tree)
     with pytest.warns(rf.DataWarning, match="the priors tell them apart"):
-        assert list(model.fit("mcmc").fixef().index) == ["Intercept", "x", "twice"]
+        assert list(model.fit("mcmc", form="hierarchical").fixef().index) == [
+            "Intercept",
+            "x",
+            "twice",
+        ]
 
 
 def test_one_level_is_refused_by_reml_and_left_to_the_prior_by_mcmc(monkeypatch):
@@ -259,10 +268,10 @@ def test_one_level_is_refused_by_reml_and_left_to_the_prior_by_mcmc(monkeypatch)
     with pytest.raises(rf.DataError, match="`one` has one level only"):
         model.fit()
     tree = known_posterior(model, draws=1000).posterior
-    monkeypatch.setattr(bayes, "hierarchical", lambda *_, **__: None)
+    monkeypatch.setattr(bayes, "hierarchical", lambda *_, **__: BUILT)
     monkeypatch.setattr(bayes, "sample", lambda *_, **__: tree)
     with pytest.warns(rf.DataWarning, match="informed by the prior alone"):
-        assert "240 rows; 1 level of one\n" in str(model.fit("mcmc"))
+        assert "240 rows; 1 level of one\n" in str(model.fit("mcmc", form="hierarchical"))
 
 
 # ----------------------------------------------------------------------------------- errors
@@ -272,8 +281,8 @@ def test_one_level_is_refused_by_reml_and_left_to_the_prior_by_mcmc(monkeypatch)
     ("method", "options", "message"),
     [
         ("mcm", {}, "method='mcm' does not exist. Did you mean `mcmc`?"),
-        (None, {}, "method=None does not exist. Known names: `reml`, `ml`, `mcmc`."),
-        (["ml"], {}, "method=['ml'] does not exist. Known names: `reml`, `ml`, `mcmc`."),
+        (None, {}, f"method=None does not exist. Known names: {METHODS}."),
+        (["ml"], {}, f"method=['ml'] does not exist. Known names: {METHODS}."),
         ("ml", {"verbos": 1}, "fit('ml') has no option `verbos`. Did you mean `verbose`?"),
         (
             "reml",

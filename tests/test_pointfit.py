@@ -245,8 +245,8 @@ Fixed effects, with 95 % Wald intervals
 The optimiser converged to a singular fit: the estimated covariance of a random-effects term is on
 the boundary of its space (a zero variance or a perfect correlation).
 (1 | Batch): the estimated sd of Intercept is zero.
-This is an estimate, not a failure. A posterior does not sit on the boundary: see model.fit("mcmc");
-or simplify the term."""
+This is an estimate, not a failure. To keep it off the boundary use model.fit("map",
+priors="boundary"); a posterior, model.fit("mcmc"), does not sit there; or simplify the term."""
 
 LINEAR = """\
 Linear model fitted by maximum likelihood

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from ranef.coding import Origin
 
+DEPENDENT = 1e-7  # share of a column that may be left of one that depends on others
+
 type Change = NDArray[np.float64] | None
 
 
@@ -36,15 +38,19 @@ def centring(columns: NDArray[np.float64], below: Sequence[tuple[int, ...]]) -> 
 
     With it `columns @ change` are the centred columns, and `change` turns their coefficients
     into those of the columns. Neither the origin of a variable nor its unit changes the
-    residuals by more than a factor.
+    residuals by more than a factor. Of a column of which nothing would be left only the first
+    of the lower ones, the intercept, is taken off, or nothing.
     """
     change = np.eye(columns.shape[1])
     size = np.linalg.norm(columns, axis=0)
     size[size == 0] = 1.0
     scaled = columns / size
     for j, lower in enumerate(map(list, below)):
-        share = np.linalg.lstsq(scaled[:, lower], scaled[:, j], rcond=None)[0]
-        change[lower, j] = -share * size[j] / size[lower]
+        for chosen in (lower, lower[:1]):
+            share = np.linalg.lstsq(scaled[:, chosen], scaled[:, j], rcond=None)[0]
+            if np.linalg.norm(scaled[:, j] - scaled[:, chosen] @ share) > DEPENDENT:
+                change[chosen, j] = -share * size[j] / size[chosen]
+                break
     return change
 
 

@@ -36,7 +36,7 @@ def check_identified(design: Design) -> None:
         there are rows, or X as many columns as rows or a perfect fit.
     """
     n, p = design.X.shape
-    remedy = 'a Bayesian fit, model.fit("mcmc"), can go on with its priors.'
+    remedy = 'a Bayesian fit, model.fit("mcmc"), can go on with proper priors.'
     for term in design.terms:
         _check_columns(term)
         if term.n_levels == 1:
@@ -53,6 +53,23 @@ def check_identified(design: Design) -> None:
             raise DataError(message)
     if p >= n:
         raise DataError(f"{p} fixed effects for {n} rows leave nothing to estimate sigma from.")
+    check_varies(design)
+
+
+def check_varies(design: Design, *, knows_sigma: bool = False) -> None:
+    """Refuse what leaves nothing for an sd, or for sigma: a column of zeros, an exact fit.
+
+    Raises
+    ------
+    DataError
+    """
+    for term in design.terms:
+        zero = [c for c, column in zip(term.coefs, term.columns.T, strict=True) if not column.any()]
+        if zero:
+            message = f"{term.text}: {listed(zero)} is zero in every row: leave it out."
+            raise DataError(message)
+    if knows_sigma or design.X.shape[1] >= design.n_obs:
+        return
     root = np.sqrt(design.weights)
     y = (design.y - design.offset) * root
     left = y - (design.X * root[:, None]) @ _least_squares(design.X * root[:, None], y)

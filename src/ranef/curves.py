@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import interpolate, special
 
-from ranef.errors import probability
+from ranef.errors import FitError, probability
 
 type Array = NDArray[np.float64]
 
 TAIL = 1e-12  # probability that may lie outside the grid of a mixture
 POINTS = 401
+MEAN_CELL, SD_CELL = 0.3, 0.01  # merged: means this close in sds, and logs of sds this close
 SHARPEST = 1e-4  # width of the finest details that are resolved, relative to the whole
 STEP = 2000  # components at a time
 
@@ -79,10 +80,13 @@ class Curve:
         return np.clip(interpolate.PchipInterpolator(self.t, self._cumulative)(t), 0.0, 1.0)
 
     def quantile(self, q: ArrayLike) -> Array:
-        """Return the value with probability q below it."""
+        """Return the value with probability q, from 0 to 1, below it."""
+        q = np.asarray(q, dtype=np.float64)
+        if not ((q >= 0) & (q <= 1)).all():
+            raise FitError(f"a quantile is asked for with probabilities from 0 to 1, got {q}.")
         inner = np.concatenate([[True], np.diff(self._cumulative) > 0])
         back = interpolate.PchipInterpolator(self._cumulative[inner], self.values[inner])
-        return np.asarray(back(np.asarray(q, dtype=np.float64)))
+        return np.asarray(back(q))
 
     def hdi(self, prob: float = 0.95) -> tuple[float, float]:
         """Return the shortest interval with the given probability."""
@@ -110,9 +114,10 @@ def tabulated(t: Array, log_density: Array, values: Array, slope: Array) -> Curv
 def mixture(weights: Array, means: Array, sds: Array) -> Curve:
     """Return the curve of a mixture of normal distributions, all arrays of shape (N,).
 
-    Points are denser around the narrowest component: where a variance may be zero, the density of
-    an effect has a sharp peak.
+    Components that are nearly the same are merged first. Points are denser around the narrowest
+    component: where a variance may be zero, the density of an effect has a sharp peak.
     """
+    weights, means, sds = _merged(weights, means, sds)
     reach = -special.ndtri(TAIL)
     lower, upper = (means - reach * sds).min(), (means + reach * sds).max()
     center = float(means[sds.argmin()])
@@ -127,3 +132,19 @@ def mixture(weights: Array, means: Array, sds: Array) -> Curve:
         z = (values[:, None] - means[part]) / sds[part]
         density += np.exp(-0.5 * z * z) @ (weights[part] / sds[part])
     return Curve(values, density / np.sqrt(2 * np.pi) / weights.sum(), t, slope)
+
+
+def _merged(weights: Array, means: Array, sds: Array) -> tuple[Array, Array, Array]:
+    """Merge components whose sds are nearly the same and whose means differ by much less.
+
+    Weight, mean and variance of what is merged stay the same.
+    """
+    log_sd = np.round(np.log(sds) / SD_CELL)
+    width = MEAN_CELL * np.exp(log_sd * SD_CELL)
+    keys = np.column_stack([log_sd, np.round((means - means.mean()) / width)])
+    _, place = np.unique(keys, axis=0, return_inverse=True)
+    place = place.ravel()
+    weight = np.bincount(place, weights)
+    mean = np.bincount(place, weights * means) / weight
+    variance = np.bincount(place, weights * (sds**2 + (means - mean[place]) ** 2)) / weight
+    return weight, mean, np.sqrt(variance)

@@ -38,6 +38,8 @@ FLAT, NORMAL, STUDENT_T, GAMMA, INVERSE_GAMMA, LOG_NORMAL, POWER = range(7)
 # How the parameter comes from its coordinate
 IDENTITY, LOG, LOGIT, TANH = range(4)
 
+TINY, EDGE = 1e-300, 0.05  # nearest to the ends of a range that a coordinate is looked up
+
 LOG_2, LOG_PI, LOG_2PI = math.log(2), math.log(math.pi), math.log(2 * math.pi)
 
 
@@ -185,9 +187,10 @@ def evaluate(  # noqa: PLR0917 -- Numba knows no keywords
 
 
 def coordinate_of(found: Coordinate, value: float) -> float:
-    """Return x for a value of the parameter inside its range."""
+    """Return x for a value of the parameter; one outside its range is moved inside."""
     if found.transform == LOG:
-        return math.log(value)
+        return math.log(max(value, TINY))
     if found.transform == LOGIT:
-        return math.log((value - found.b) / (found.c - value))
+        share = min(max((value - found.b) / (found.c - found.b), EDGE), 1 - EDGE)
+        return math.log(share / (1 - share))
     return 2 * math.atanh(value) if found.transform == TANH else value

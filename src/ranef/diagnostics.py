@@ -78,7 +78,11 @@ class ImportanceDiagnostics:
 
     def messages(self) -> tuple[str, ...]:
         """Return what is wrong and what to do about it, or one sentence that all is well."""
-        khat = "" if math.isnan(self.khat) else f"Pareto k-hat {self.khat:.2f}, "
+        khat = (
+            ""
+            if math.isnan(self.khat)
+            else f"Pareto k-hat {self.khat:.2f} (reliable up to {MAX_KHAT}), "
+        )
         all_well = f"{khat}effective sample size {self.ess:.0f} before resampling."
         return tuple(self._problems()) or (all_well[0].upper() + all_well[1:],)
 
@@ -197,8 +201,8 @@ class Diagnostics:
         if self.divergences:
             yield (
                 f"{self.divergences} of {self.draws} draws diverged, so a part of the posterior "
-                "may be missing. Raise `target_accept` (to 0.99, say), try `centered=True`, or "
-                "give stronger priors."
+                "may be missing. Raise `target_accept` (to 0.99, say), sample the marginal form, "
+                "which is the default, or give stronger priors."
             )
         if math.isnan(self.rhat):
             yield (
@@ -208,8 +212,8 @@ class Diagnostics:
         elif not self.rhat <= MAX_RHAT:
             yield (
                 f"R-hat of `{self.rhat_of}` is {self.rhat:.4f}, above {MAX_RHAT}: the chains do "
-                "not agree. Raise `tune` and `draws`; if that does not help, try `centered=True`, "
-                "centre the predictors, or give stronger priors."
+                "not agree. Raise `tune` and `draws`; if that does not help, sample the marginal "
+                "form, which is the default, or give stronger priors."
             )
         for part, ess, name in (
             ("bulk", self.ess_bulk, self.ess_bulk_of),
@@ -223,7 +227,8 @@ class Diagnostics:
         if not self.bfmi >= MIN_BFMI:
             yield (
                 f"E-BFMI is {self.bfmi:.2f}, below {MIN_BFMI}: the chains hardly reach the tails. "
-                "Raise `tune`, try `centered=True`, or give stronger priors."
+                "Raise `tune`, sample the marginal form, which is the default, or give stronger "
+                "priors."
             )
 
 

@@ -115,10 +115,13 @@ class Exact:
         means, covs = self.beta(self.mixture)
         return _pooled(self.mixture.weights, means, covs)
 
-    def beta_curve(self, j: int) -> Curve:
-        """Return the density of the j-th fixed effect."""
-        fixed = self.target.fixed
-        involved = np.flatnonzero(fixed.change[j, fixed.order[1]])
+    def beta_curve(self, j: int) -> Curve | float:
+        """Return the density of the j-th fixed effect, or its value where it is known."""
+        fixed, space = self.target.fixed, self.target.space
+        given = np.flatnonzero(fixed.change[j, fixed.order[1]])
+        involved = np.intersect1d(given, space.free)
+        if len(given) == np.count_nonzero(fixed.change[j]) and not len(involved):
+            return float(fixed.change[j, fixed.order[1]] @ space.known[: space.n_given])
         if not len(involved):
             means, covs = self.beta(self._coarse)
             return mixture(self._coarse.weights, means[:, j], np.sqrt(covs[:, j, j]))
@@ -280,7 +283,9 @@ def _curve_of_sd(own: Frame, place: int, first: Array, axis: Array, table: Array
     white = np.arange(first[0], first[-1], step)
     log_ratio, _ = half_line(own.center[0] + own.root[0, 0] * white)
     log_sigma = own.log_sigma + own.root[-1, 0] * white
-    t = np.linspace(t[0] - 2, t[-1] + 2, 2 * len(t))
+    # log sigma moves the sd by no more than this beyond the range of sd / sigma
+    beyond = min(2.0, spread * np.ptp(axis) / 2 + abs(own.root[-1, 0]) * np.ptp(first) / 2)
+    t = np.linspace(t[0] - beyond, t[-1] + beyond, 2 * len(t))
     log_value, log_slope = half_line(t)
     places = (log_value[:, None] + own.log_sigma - log_ratio - log_sigma) / spread
     inside = (places >= axis[0]) & (places <= axis[-1])

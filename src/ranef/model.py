@@ -17,6 +17,7 @@ from ranef.covariance import factors, pack
 from ranef.crossproducts import CrossProducts, cross_products
 from ranef.describe import describe
 from ranef.design import Design, build_design, full_rank
+from ranef.distributions import Constant
 from ranef.errors import ConvergenceWarning, FitError, suggestion, warn
 from ranef.estimates import Estimate
 from ranef.families import Family, find_family
@@ -157,7 +158,7 @@ class Model:
         known = [name for name in inspect.signature(methods[method]).parameters if name != "self"]
         _check_options(method, options, known)
         if method in posteriors:
-            return posteriors[method](self._posterior, **options)
+            return posteriors[method](self._posterior(), **options)
         return points[method](**options)
 
     def with_priors(self, priors: PriorSetting) -> Model:
@@ -340,7 +341,7 @@ class Model:
             message = f"the prior of `{name}` is not normal, so that it is not integrated out; "
             raise FitError(f"{message}log_marginal needs normal or flat priors of fixed effects.")
         given: object = sigma  # whatever it may really be
-        if not (isinstance(given, int | float | np.number) and 0 < given < np.inf):
+        if not (isinstance(given, int | float | np.number) and 1e-100 < given < 1e100):
             raise FitError(f"`sigma` must be a positive number, got {sigma!r}.")
         users = factors(self._checked_theta(theta), target.cross.shapes)
         Lambdas = [T @ f for T, f in zip(target.cross.bases, users, strict=True)]
@@ -357,6 +358,8 @@ class Model:
         return self._point("ml", reml.estimate(self._identified, reml=False), verbose=verbose)
 
     def _fit_map(self, *, verbose: bool = False) -> PointFit:
+        knows_sigma = isinstance(self.priors.sigma, Constant)
+        checks.check_varies(self._estimable, knows_sigma=knows_sigma)
         if all(prior.proper for prior in self.priors.beta):
             return self._point("map", penalized.estimate(self._target), verbose=verbose)
         checks.warn_dropped(self._estimable)
@@ -378,8 +381,11 @@ class Model:
             warn(estimate.convergence.value, ConvergenceWarning)
         return PointFit(design, self.family, method, estimate)
 
-    @property
     def _posterior(self) -> Posterior:
+        knows_sigma = isinstance(self.priors.sigma, Constant)
+        checks.check_varies(self._estimable, knows_sigma=knows_sigma)
+        propriety.check_proper(self.design, self.priors)
+        checks.warn_posterior(self.design, knows_sigma=knows_sigma)
         return Posterior(self.design, self.family, self.priors, self._target)
 
 

@@ -47,7 +47,8 @@ class Sampling:
         if self.cores is not None:
             check_counts(cores=self.cores)
         check_seed(self.seed)
-        if not 0 < self.target_accept < 1:
+        share: object = self.target_accept  # whatever it may really be
+        if not (isinstance(share, float) and 0 < share < 1):
             raise FitError(f"`target_accept` must lie between 0 and 1, got {self.target_accept!r}.")
 
     def of_nutpie(self) -> dict[str, Any]:

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef import batched, bayes, checks, collapsed, laplace, nuts, propriety, quadrature
+from ranef import batched, bayes, collapsed, laplace, nuts, propriety, quadrature
 from ranef.design import Design
 from ranef.diagnostics import ImportanceDiagnostics, QuadratureDiagnostics
-from ranef.distributions import Constant
 from ranef.errors import ConvergenceWarning, FitError, suggestion, warn
 from ranef.estimates import MarginalLikelihood
 from ranef.exact import Exact
@@ -43,25 +42,12 @@ class Posterior:
     target : Target
         The density of the variance parameters.
 
-    Raises
-    ------
-    FitError
-        If flat priors leave the posterior improper.
-
-    Warns
-    -----
-    DataWarning
-        Of parameters that only a prior informs.
     """
 
     design: Design
     family: Family
     priors: Priors
     target: Target
-
-    def __post_init__(self) -> None:
-        propriety.check_proper(self.design, self.priors)
-        checks.warn_posterior(self.design, knows_sigma=isinstance(self.priors.sigma, Constant))
 
     def laplace(self, *, draws: int = 4000, seed: int | None = None) -> PosteriorFit:
         """Approximate the posterior at its mode, and correct the draws by importance weights."""
@@ -128,6 +114,8 @@ class Posterior:
             if centered:
                 raise FitError("the marginal form has no random effects that could be centered.")
             return self._sampled(settings)
+        if pymc_model is not None and not hasattr(pymc_model, "named_vars"):
+            raise FitError(f"`pymc_model` must be a model from to_pymc(), got {pymc_model!r}.")
         if pymc_model is None:
             pymc_model = bayes.hierarchical(self.design, self.priors, centered=centered)
         found = bayes.sample(pymc_model, **asdict(settings))

@@ -207,10 +207,8 @@ def _response_scale(design: Design, y: Array) -> float:
 
 
 def _column_scale(column: Array, *, numeric: bool) -> float:
-    """Return the standard deviation; for a constant column the size of its values."""
-    if not numeric:
-        return 1.0
-    return _sd(column) or abs(float(column[0])) or 1.0
+    """Return the standard deviation; of a constant column the size of its values."""
+    return (_sd(column) or abs(float(column[0])) or 1.0) if numeric else 1.0
 
 
 def _sd(values: Array) -> float:

@@ -29,8 +29,8 @@ type Array = NDArray[np.float64]
 
 MAX_COORDINATES = 4
 STEP = 0.8  # between the nodes, in standard deviations
-TOLERANCE = 1e-7  # relative error of p(y) that is aimed at
-SAFETY = 10.0  # by which the estimate of the error is multiplied
+TOLERANCE = 1e-6  # relative error of p(y) that is aimed at
+SAFETY = 10.0  # how much more there may be beyond an edge than at it
 CUT = 22.0  # how far the log density falls before the lattice ends
 FIRST = 5.0  # standard deviations around the mode that are taken without asking
 MAX_NODES = 60_000
@@ -195,6 +195,8 @@ class Lattice:
     log_sigma, log_density : ndarray, shape (N, T)
     log_volume : float
         Of a cell.
+    is_edge : ndarray of bool, shape (N,)
+        Nodes whose neighbours were left out, although they may count, as there were too many.
     """
 
     steps: Array
@@ -204,6 +206,7 @@ class Lattice:
     log_sigma: Array
     log_density: Array
     log_volume: float
+    is_edge: NDArray[np.bool_]
 
     @property
     def log_evidence(self) -> float:
@@ -214,17 +217,20 @@ class Lattice:
     def error(self) -> float:
         """An estimate of the error of log p(y).
 
-        The nodes whose places add up to an even number make a coarser rule of their own; how much
-        they differ from the other half, times a factor for safety, stands for the error of both.
+        Every other node along an axis makes a rule with steps twice as long. As the error falls
+        geometrically with the number of nodes, that of all nodes is below the square of how much
+        the two such rules differ; those of the axes add up.
         """
         if not self.z.shape[1] and self.log_density.shape[1] == 1:
             return 0.0
-        odd = (self.z.sum(axis=1)[:, None] + np.arange(self.log_density.shape[1])) % 2 == 1
         weights = np.exp(self.log_density - self.log_density.max())
-        rows = weights.sum(axis=1)
-        outside = np.exp(-CUT) * len(rows) * rows.max()
-        difference = SAFETY * abs(weights[odd].sum() - weights[~odd].sum())
-        return float((difference + outside) / weights.sum())
+        rows, columns = weights.sum(axis=1), weights.sum(axis=0)
+        differences = rows @ (1 - 2 * (self.z % 2))
+        if len(columns) > 1:
+            differences = np.append(differences, columns[::2].sum() - columns[1::2].sum())
+        total = rows.sum()
+        outside = np.exp(-CUT) * len(rows) * rows.max() + SAFETY * rows[self.is_edge].sum()
+        return float(np.sum((differences / total) ** 2) + outside / total)
 
 
 def integrate(frame: Frame) -> Lattice:
@@ -269,7 +275,7 @@ def lattice(frame: Frame, steps: Array, *, on: int | None = None, cut: float = C
         waves.append(nodes_at(frame, xi))
         return np.asarray(special.logsumexp(log_joint(frame, waves[-1], log_sigma_of(z)), axis=1))
 
-    z, kept = _grown(steps[:heavy], density_of, cut)
+    z, kept, is_edge = _grown(steps[:heavy], density_of, cut)
     nodes, z = Nodes.joined(waves)[kept], z[kept]
     density = log_joint(frame, nodes, log_sigma_of(z))
     while frame.has_sigma and (ends := _open_ends(density, cut)).any() and len(axis) < MAX_AXIS:
@@ -278,20 +284,21 @@ def lattice(frame: Frame, steps: Array, *, on: int | None = None, cut: float = C
         density = log_joint(frame, nodes, log_sigma_of(z))
     volume = np.log(np.diag(frame.root)[:heavy] * steps[:heavy]).sum()
     volume += np.log(spread * steps[-1]) if frame.has_sigma else 0.0
-    return Lattice(steps, z, nodes, axis, log_sigma_of(z), density, float(volume))
+    return Lattice(steps, z, nodes, axis, log_sigma_of(z), density, float(volume), is_edge[kept])
 
 
 def _grown(
     steps: Array, density: Callable[[NDArray[np.int64]], Array], cut: float
-) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.bool_]]:
     """Evaluate a density outwards from a ball around the origin, until it is negligible.
 
-    Returns all places in the order in which they were evaluated, and which of them count.
+    Returns all places in the order in which they were evaluated, which of them count, and at
+    which there was no going on, as there are too many.
     """
     dimension = len(steps)
     if not dimension:
         place = np.zeros((1, 0), dtype=np.int64)
-        return place, density(place) > -np.inf
+        return place, density(place) > -np.inf, np.zeros(1, dtype=bool)
     moves = _moves(steps)
     reach = [np.arange(-int(FIRST / step), int(FIRST / step) + 1) for step in steps]
     box = np.stack(np.meshgrid(*reach, indexing="ij"), axis=-1).reshape(-1, dimension)
@@ -305,7 +312,10 @@ def _grown(
         keys, first = np.unique(_keys(around), return_index=True)
         fresh = ~np.isin(keys, seen, assume_unique=True)
         new, seen = around[first[fresh]], np.concatenate([seen, keys[fresh]])
-    return places, found > found.max() - cut
+    is_edge = np.zeros(len(places), dtype=bool)
+    if len(new):
+        is_edge[-len(own) :] = True
+    return places, found > found.max() - cut, is_edge
 
 
 def _keys(places: NDArray[np.int64]) -> NDArray[np.int64]:

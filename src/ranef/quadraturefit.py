@@ -40,7 +40,7 @@ class QuadratureFit(PosteriorFit):
     >>> fit = rf.fit("Yield ~ 1 + (1 | Batch)", rf.load_dataset("Dyestuff"), "quadrature")
     >>> batch = fit.curve("sd_Batch[Intercept]")
     >>> round(batch.mean, 1), [round(x, 1) for x in batch.hdi(0.9)]
-    (47.3, [13.3, 82.3])
+    (47.3, [14.9, 80.6])
     """
 
     exact: Exact | None = None
@@ -168,20 +168,28 @@ class QuadratureFit(PosteriorFit):
         plain = name.removeprefix("beta[").removesuffix("]") if name.startswith("beta[") else name
         variances = space.names[space.n_given :]  # a given effect may be called `sigma`
         if name in variances:
-            place = space.n_given + variances.index(name)
-            return self._exact.curve(place) if place in space.free else self._value(name)
+            return self._curve_of_variance(space.n_given + variances.index(name))
         return self._exact.beta_curve(fixed.index(plain))
 
-    def _value(self, name: str) -> float:
-        return float(self.estimates()[name])
+    def _curve_of_variance(self, place: int) -> Curve | float:
+        space = self._exact.target.space
+        if place in space.free:
+            return self._exact.curve(place)
+        value = float(space.known[place])
+        sigma = self._curve_of_variance(space.n_given) if space.relative[place] else 1.0
+        if isinstance(sigma, float):
+            return value * sigma
+        return Curve(value * sigma.values, sigma.density / value, sigma.t, value * sigma.slope)
 
     def _table(self, prob: float) -> pd.DataFrame:
         mean, sd = self.estimates(), self._sds()
         rows = {}
         for name in mean.index:
             found = self._curve(name)
-            bounds = (found, found) if isinstance(found, float) else found.hdi(prob)
-            rows[name] = (mean[name], sd[name], *bounds)
+            if isinstance(found, float):
+                rows[name] = (found, 0.0, found, found)
+            else:
+                rows[name] = (mean[name], sd[name], *found.hdi(prob))
         return pd.DataFrame.from_dict(
             rows, orient="index", columns=["mean", "sd", "lower", "upper"]
         )

@@ -21,7 +21,8 @@ Array = NDArray[np.float64]
 
 WIDTH = 100
 _DECIMALS = {"ess_bulk": 0, "ess_tail": 0, "n": 0, "t": 2, "r_hat": 3}
-_SAME_UNIT = ("estimate", "mean", "se", "sd", "lower", "upper", "mcse_mean")
+_SAME_UNIT = ("estimate", "mean", "se", "sd", "lower", "upper")
+_ERRORS = ("mcse_mean",)  # two digits each
 _SPREADS = ("se", "sd", "variance")
 
 
@@ -202,7 +203,8 @@ def as_strings(table: pd.DataFrame) -> pd.DataFrame:
     Columns in one unit have the same number of decimals: estimates, their errors, their bounds.
     """
     same = [name for name in table.columns if name in _SAME_UNIT]
-    together = _format(same, table[same].to_numpy()) if same else ""
+    noisy = any(name in table.columns for name in _ERRORS)
+    together = _format(same, table[same].to_numpy(), digits=4 if noisy else 6) if same else ""
     columns = {
         name: _column(table[name], together if name in same else None) for name in table.columns
     }
@@ -222,16 +224,15 @@ def wrapped(text: str, width: int = WIDTH) -> str:
 def _column(values: pd.Series, spec: str | None) -> list[str]:
     if values.dtype.kind != "f":
         return [str(v) for v in values]
+    if values.name in _ERRORS:
+        spec = ".2g"
     if spec is None:
         spec = _format([str(values.name)], values.to_numpy()[:, None])
     return ["" if np.isnan(v) else format(v, spec) if v else "0" for v in values]
 
 
-def _format(names: Sequence[str], values: Array) -> str:
-    """Return a format: six digits of the largest number, at least two of every spread.
-
-    Four digits of numbers with a Monte Carlo error.
-    """
+def _format(names: Sequence[str], values: Array, digits: int = 6) -> str:
+    """Return a format: so many digits of the largest number, at least two of every spread."""
     if names[0] in _DECIMALS:
         return f".{_DECIMALS[names[0]]}f"
     values = np.where(np.isfinite(values), np.abs(values), 0.0)
@@ -241,7 +242,6 @@ def _format(names: Sequence[str], values: Array) -> str:
     spreads = values[:, [name in _SPREADS for name in names]]
     smallest = spreads[spreads > 1e-8 * largest].min(initial=largest)
     order = _order(largest)
-    digits = 4 if "mcse_mean" in names else 6
     decimals = max(0, digits - 1 - order - (order < 0), 1 - _order(smallest))
     return f".{decimals}f" if -5 <= order <= 7 else ".6g"
 

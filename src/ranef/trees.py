@@ -51,7 +51,10 @@ def tree(
         found |= {f"b_{term.label}": b, f"sd_{term.label}": sd}
         if has_corr(term):
             found[f"corr_{term.label}"] = correlations(F / sd[:, :, None])
-    by_chain = {name: part.reshape(chains, -1, *part.shape[1:]) for name, part in found.items()}
+    by_chain = {
+        name: part.reshape(chains, len(part) // chains, *part.shape[1:])
+        for name, part in found.items()
+    }
     y = xr.Dataset({"y": ("obs", design.y)}, {"obs": list(coordinates(design)[1]["obs"])})
     posterior = named(design, by_chain)
     if extra is not None:

@@ -1,15 +1,20 @@
 """Whitened coordinates of the variance parameters, made for integration.
 
-Coordinates xi are sd / sigma on the user's scale, mapped from the half-line; a transformed
-correlation; effects that are given; and log sigma last. So all that is costly depends on the
-others only, and every point has a whole axis of values of sigma. Near a mode the Laplace
-approximation makes them independent and of unit size.
+Coordinates xi are sd / sigma, mapped from the half-line; a transformed correlation; effects that
+are given; and log sigma last. So all that is costly depends on the others only, and every point
+has a whole axis of values of sigma. Near a mode the Laplace approximation makes them independent
+and of unit size.
+
+Sds and correlations are those that the priors hold for: at centred columns the two coefficients
+of a term are far less dependent than where the user's predictor is zero. Only where the density
+of one of the user's own is asked for do the coordinates of its term follow the user's columns.
 
 Source: Takahasi & Mori (1974), *Publ. RIMS Kyoto* 9, 721-741 (the map from the half-line).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -25,6 +30,8 @@ from ranef.space import unit_factor
 
 type Array = NDArray[np.float64]
 
+SAME = 1e-9  # what centring moves of a coefficient, relative to its size, that does not count
+
 
 @dataclass(frozen=True, eq=False)
 class Frame:
@@ -35,6 +42,8 @@ class Frame:
     target : Target
     order : ndarray of int, shape (d,)
         The free values that the coordinates belong to; sigma, if it is free, comes last.
+    bases : tuple of ndarray, shape (k, k)
+        Of each term: turns coefficients on the scale of its coordinates into those of the basis.
     scales : ndarray, shape (n_values,)
         Relative sds below which a smaller one makes no difference; nan for other values.
     center : ndarray, shape (d,)
@@ -44,6 +53,7 @@ class Frame:
 
     target: Target
     order: NDArray[np.intp]
+    bases: tuple[Array, ...]
     scales: Array
     center: Array
     root: Array
@@ -86,15 +96,16 @@ def frame(target: Target, mode: Mode, first: int | None = None) -> Frame:
     lead = [] if first is None or first == sigma else [first]
     order = np.array(lead + others + [sigma] * (sigma in space.free), dtype=np.intp)
 
-    scales = _scales(target)
+    bases = _bases(target, first)
+    scales = _scales(target, bases)
 
     def coordinates(x: Array) -> Array:
-        return _from_x(target, scales, x)[..., order]
+        return _from_x(target, bases, scales, x)[..., order]
 
     steps = 1e-4 * np.eye(space.d)
     slopes = (coordinates(mode.x + steps) - coordinates(mode.x - steps)) / 2e-4
     spread = slopes.T @ mode.root
-    return Frame(target, order, scales, coordinates(mode.x), lower_factor(spread))
+    return Frame(target, order, bases, scales, coordinates(mode.x), lower_factor(spread))
 
 
 def log_prior(c: Coordinate, log_value: Array) -> Array:
@@ -103,11 +114,26 @@ def log_prior(c: Coordinate, log_value: Array) -> Array:
     return np.asarray(found + c.constant)
 
 
-def _scales(target: Target) -> Array:
+def _bases(target: Target, first: int | None) -> tuple[Array, ...]:
+    """Return the priors' basis of each term, or the user's where `first` differs on both scales."""
+    found = []
+    for (sd, partial), A, T in zip(
+        target.space.places, target.bases, target.cross.bases, strict=True
+    ):
+        moved = False
+        if first is not None and sd.start <= first < partial.stop:
+            size = np.linalg.norm(T, axis=0)
+            away = np.abs(np.linalg.solve(T, A) - np.eye(len(T))) * size[:, None] / size
+            moved = bool((away if first >= sd.stop else away[first - sd.start]).max() > SAME)
+        found.append(T if moved else A)
+    return tuple(found)
+
+
+def _scales(target: Target, bases: Sequence[Array]) -> Array:
     """Return for each sd the standard error of one level's effect over sigma, all else known."""
     cross, found = target.cross, np.full(len(target.space.known), np.nan)
-    for (sd, _), T, m in zip(target.space.places, cross.bases, cross.n_levels, strict=True):
-        found[sd] = np.sqrt(m / cross.n) / np.linalg.norm(T, axis=0)
+    for (sd, _), B, m in zip(target.space.places, bases, cross.n_levels, strict=True):
+        found[sd] = np.sqrt(m / cross.n) / np.linalg.norm(B, axis=0)
     return found
 
 
@@ -126,7 +152,7 @@ def _from_half_line(log_y: Array) -> Array:
     return np.asarray(log_y + special.wrightomega(-log_y))
 
 
-def _from_x(target: Target, scales: Array, x: Array) -> Array:
+def _from_x(target: Target, bases: Sequence[Array], scales: Array, x: Array) -> Array:
     """Return xi of all values, shape (..., n_values), at points of the unconstrained space."""
     space = target.space
     values, _ = space.values(x)
@@ -134,10 +160,10 @@ def _from_x(target: Target, scales: Array, x: Array) -> Array:
     found = values.copy()
     found[..., space.free[space.free < space.n_given]] = x[..., space.free < space.n_given]
     found[..., space.n_given] = np.log(sigma)
-    for (sd, partial), F, A, T in zip(
-        space.places, space.factors(values), target.bases, target.cross.bases, strict=True
+    for (sd, partial), F, A, B in zip(
+        space.places, space.factors(values), target.bases, bases, strict=True
     ):
-        own = np.linalg.solve(T, A) @ F
+        own = np.linalg.solve(B, A) @ F
         ratio = np.linalg.norm(own, axis=-1) / sigma[..., None] / scales[sd]
         found[..., sd] = _from_half_line(np.log(ratio))
         if F.shape[-1] == 2 and partial.stop > partial.start:
@@ -172,10 +198,10 @@ def values_at(frame: Frame, xi: Array) -> tuple[Array, Array]:
                 c.family, c.transform, c.a, c.b, c.c, x, is_natural=False
             )
             logp += part + c.constant
-    for (sd, partial), A, T in zip(space.places, target.bases, target.cross.bases, strict=True):
-        if partial.stop > partial.start and not np.array_equal(A, T):
+    for (sd, partial), A, B in zip(space.places, target.bases, frame.bases, strict=True):
+        if partial.stop > partial.start and not np.array_equal(A, B):
             logp += _centre(
-                values, (sd, partial), np.linalg.solve(A, T), coordinates[partial.start]
+                values, (sd, partial), np.linalg.solve(A, B), coordinates[partial.start]
             )
     known = frame.is_sd & np.isfinite(space.known) & ~space.relative
     values[:, known] /= space.known[space.n_given]

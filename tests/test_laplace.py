@@ -1,0 +1,322 @@
+"""The Laplace approximation and its importance weights: closed forms, known tails, quadrature."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import special, stats
+
+import ranef as rf
+from designs import STRUCTURES
+from ranef import batched, laplace
+from ranef.crossproducts import cross_products
+from ranef.design import build_design
+from ranef.formula import read_formula
+from ranef.laplace import Mode, approximate, find_mode, smoothed, start, systematic
+from ranef.marginal import target_of
+from ranef.priors import (
+    LKJ,
+    Constant,
+    HalfCauchy,
+    HalfNormal,
+    HalfStudentT,
+    Normal,
+    StudentT,
+    resolve,
+)
+from test_marginal import everything
+
+SLEEP_PRIORS = {
+    "Intercept": Normal(250, 100),
+    "Days": Normal(0, 20),
+    "sigma": HalfStudentT(3, 59.3),
+    "sd": HalfStudentT(3, 59.3),
+    "corr": LKJ(2),
+}
+# random part -> log p(y) and Laplace's approximation of it; the evidences of the independent and
+# the correlated slopes are computed in test_quadrature by another rule
+SLEEP = {
+    "": (-959.34556067, -959.34647),
+    " + (1 | Subject)": (-907.69622008, -907.70660),
+    " + (Days || Subject)": (-889.6568369235, -889.69734),
+    " + (Days | Subject)": (-890.2440625427, -890.32724),
+}
+SCHOOLS = pd.DataFrame(
+    {
+        "y": [28.0, 8.0, -3.0, 7.0, -1.0, 1.0, 18.0, 12.0],
+        "school": list("ABCDEFGH"),
+        "w": 1 / np.array([15.0, 10.0, 16.0, 11.0, 9.0, 11.0, 10.0, 18.0]) ** 2,
+    }
+)
+
+
+def density(formula, data, priors, weights=None):
+    """Return the posterior density of a model with independent columns."""
+    design = build_design(read_formula(formula), data, weights=weights)
+    kept = range(len(design.fixed))
+    return target_of(design, cross_products(design), kept, resolve(design, priors))
+
+
+@cache
+def sleep(random):
+    priors = dict(SLEEP_PRIORS)
+    if not random:
+        del priors["sd"]
+    if "(Days | " not in random:
+        del priors["corr"]
+    return density("Reaction ~ Days" + random, rf.load_dataset("sleepstudy"), priors)
+
+
+CAUCHY = HalfCauchy(5)
+
+
+def schools(sd=CAUCHY, formula="y ~ 1 + (1 | school)"):
+    priors = {"Intercept": Normal(0, 5), "sigma": Constant(1)}
+    if sd is not None:
+        priors["sd"] = sd
+    return density(formula, SCHOOLS, priors, weights="w")
+
+
+def generator(seed=1):
+    return np.random.default_rng(seed)
+
+
+# --------------------------------------------------------------------------------- the mode
+
+
+@pytest.mark.parametrize("random", SLEEP)
+def test_laplace_evidences_of_the_sleep_study(random):
+    assert find_mode(sleep(random)).log_evidence == pytest.approx(SLEEP[random][1], abs=1e-4)
+
+
+@pytest.mark.parametrize("name", STRUCTURES)
+def test_the_mode_is_a_maximum_on_every_structure(name):
+    _, _, target = everything(STRUCTURES[name], 3, n=120)
+    mode = find_mode(target)
+    assert mode.convergence.ok
+    assert mode.logp == pytest.approx(target(mode.x)[0], rel=1e-12)
+    steps = 0.3 * generator().normal(size=(40, len(mode.x))) @ mode.root.T
+    assert (batched.log_density(target, mode.x + steps) <= mode.logp + 1e-9).all()
+
+
+@pytest.mark.parametrize("random", list(SLEEP)[1:])
+def test_root_is_that_of_the_curvature_at_the_mode(random):
+    """In the coordinates that it whitens, second differences of the density are -1 and 0."""
+    target = sleep(random)
+    mode, h = find_mode(target), 1e-3
+    d = len(mode.x)
+
+    def at(z):
+        return batched.log_density(target, (mode.x + np.asarray(z) @ mode.root.T)[None])[0]
+
+    unit = h * np.eye(d)
+    found = [
+        [(at(a + b) - at(a - b) - at(b - a) + at(-a - b)) / (4 * h * h) for b in unit] for a in unit
+    ]
+    np.testing.assert_allclose(found, -np.eye(d), atol=2e-3)
+    assert (np.triu(mode.root, 1) == 0).all()
+
+
+@pytest.mark.parametrize("name", STRUCTURES)
+def test_start_is_a_usual_point(name):
+    _, _, target = everything(STRUCTURES[name], 3, n=120)
+    x = start(target)
+    assert x.shape == (target.space.d,)
+    assert np.isfinite(target(x)[0])
+
+
+def test_start_keeps_what_is_known():
+    target = schools(Constant(3.0))
+    assert start(target).shape == (0,)
+    target = density("y ~ 1 + (1 | school)", SCHOOLS, {"sd": Constant(3.0)}, weights="w")
+    values, _ = target.space.values(start(target))
+    assert values[1] == 3.0
+
+
+# ------------------------------------------------------------------------------- closed forms
+
+
+def normal_target():
+    """Known variances, and an intercept with a t prior that cannot be told from a normal one."""
+    priors = {"Intercept": StudentT(1e9, 2, 5), "sigma": Constant(1), "sd": Constant(6)}
+    return density("y ~ 1 + (1 | school)", SCHOOLS, priors, weights="w")
+
+
+def normal_answer():
+    """Return posterior mean and sd of the intercept, and log p(y)."""
+    y, variance = SCHOOLS["y"].to_numpy(), 1 / SCHOOLS["w"].to_numpy() + 36
+    precision = 1 / 25 + (1 / variance).sum()
+    cov = np.diag(variance) + 25.0
+    evidence = stats.multivariate_normal(np.full(8, 2.0), cov).logpdf(y)
+    return (2 / 25 + (y / variance).sum()) / precision, precision**-0.5, evidence
+
+
+def test_a_normal_posterior_is_found_exactly():
+    mean, sd, evidence = normal_answer()
+    mode = find_mode(normal_target())
+    assert mode.x[0] == pytest.approx(mean, abs=1e-6)
+    assert mode.root[0, 0] == pytest.approx(sd, rel=1e-6)
+    assert mode.log_evidence == pytest.approx(evidence, abs=1e-6)
+
+
+def test_normal_proposals_for_a_normal_posterior_have_equal_weights(monkeypatch):
+    """With many degrees of freedom nothing is left for the weights to correct."""
+    monkeypatch.setattr(laplace, "NU", 1e9)
+    found = approximate(normal_target(), draws=500, rng=generator())
+    assert found.log_evidence == pytest.approx(normal_answer()[2], abs=1e-5)
+    assert found.ess == pytest.approx(1000, rel=1e-6)
+    assert found.mcse < 1e-4
+
+
+def test_draws_from_a_normal_posterior():
+    mean, sd, evidence = normal_answer()
+    found = approximate(normal_target(), draws=4000, rng=generator())
+    assert found.log_evidence == pytest.approx(evidence, abs=4 * found.mcse)
+    assert found.khat < 0.3
+    z = (found.x[:, 0] - mean) / sd
+    assert abs(z.mean()) < 4 / np.sqrt(found.ess)
+    assert abs((z**2).mean() - 1) < 4 * np.sqrt(2 / found.ess)
+
+
+def test_without_coordinates_there_is_nothing_to_approximate():
+    found = approximate(schools(Constant(3.0)), draws=7, rng=generator())
+    y, cov = SCHOOLS["y"], np.diag(1 / SCHOOLS["w"] + 9) + 25.0
+    expected = stats.multivariate_normal(np.zeros(8), cov).logpdf(y)
+    assert found.x.shape == (7, 0)
+    assert (found.log_evidence, found.mcse) == (pytest.approx(expected, rel=1e-12), 0.0)
+
+
+# --------------------------------------------------------------------------------- the weights
+
+
+@pytest.mark.parametrize("k", [0.2, 0.5, 0.9])
+def test_khat_is_the_shape_of_a_known_tail(k):
+    """u^-k, u uniform, has a Pareto tail of shape k."""
+    u = generator(2).uniform(size=20_000)
+    weights, khat = smoothed(-k * np.log(u))
+    assert khat == pytest.approx(k, abs=0.15)
+    assert weights.sum() == pytest.approx(1.0)
+    assert weights.argmax() == u.argmin()
+
+
+def test_bounded_ratios_have_no_tail():
+    _, khat = smoothed(generator(2).uniform(size=20_000))
+    assert khat < 0
+
+
+def test_equal_ratios_have_equal_weights():
+    weights, _ = smoothed(np.full(1000, -700.0))
+    np.testing.assert_allclose(weights, 1e-3)
+
+
+def test_systematic_choice_is_in_proportion_to_the_weights():
+    rng = generator(3)
+    weights = rng.dirichlet(np.full(50, 0.3))
+    expected = 400 * weights
+    for _ in range(20):
+        counts = np.bincount(systematic(weights, 400, rng), minlength=50)
+        assert counts.sum() == 400
+        assert (np.abs(counts - expected) < 1 + 1e-9).all()
+    many = sum(np.bincount(systematic(weights, 10, rng), minlength=50) for _ in range(3000))
+    np.testing.assert_allclose(many / 3000, 10 * weights, atol=4 * 0.5 / np.sqrt(3000))
+
+
+@pytest.mark.parametrize("widths", [(1.0, 1.0), (2.0, 0.8)])
+def test_proposals_have_the_density_that_is_claimed(monkeypatch, widths):
+    """E_q f / q is the integral of f, and the sides are as wide as the target falls off."""
+
+    def two_sided(_, x):
+        scale = np.where(x > 0, widths[0], widths[1])
+        return -((x / scale) ** 2).sum(axis=1) / 2
+
+    monkeypatch.setattr(batched, "log_density", two_sided)
+    mode = Mode(np.zeros(2), 0.0, np.eye(2), None, 0)
+    z, logq = laplace._proposals(None, mode, 40_000, generator())
+    for f in (stats.norm(0.3, 0.6), stats.logistic(-0.2, 0.5)):
+        ratios = np.exp(f.logpdf(z).sum(axis=1) - logq)
+        assert abs(ratios.mean() - 1) < 4.5 * ratios.std() / np.sqrt(len(z))
+    # a Student t distribution on either side, taken as often as it is wide
+    right = z[:, 0] > 0
+    assert right.mean() == pytest.approx(widths[0] / sum(widths), abs=0.012)
+    folded = stats.t(laplace.NU, 0, widths[0])
+    assert stats.kstest(z[right, 0], lambda x: 2 * folded.cdf(x) - 1).pvalue > 1e-3
+
+
+# ----------------------------------------------------------------------------- whole posteriors
+
+
+@pytest.mark.parametrize("random", SLEEP)
+def test_evidence_is_within_its_error(random):
+    found = approximate(sleep(random), draws=4000, rng=generator())
+    assert found.mcse < 0.02
+    assert abs(found.log_evidence - SLEEP[random][0]) < 4 * found.mcse
+    assert found.khat < 0.7
+    assert found.ess > 2000
+
+
+def test_evidence_of_the_eight_schools_is_within_its_error():
+    found = approximate(schools(), draws=4000, rng=generator())
+    assert abs(found.log_evidence + 31.311347352293) < 4 * found.mcse
+    tau = np.exp(found.x[:, 0])
+    assert abs(tau.mean() - 3.5977054841) < 4 * tau.std() / np.sqrt(found.ess)
+
+
+def test_the_error_of_the_evidence_is_what_it_says():
+    target, exact = sleep(" + (1 | Subject)"), SLEEP[" + (1 | Subject)"][0]
+    found = [approximate(target, draws=500, rng=generator(seed)) for seed in range(60)]
+    z = np.array([(one.log_evidence - exact) / one.mcse for one in found])
+    assert 0.6 < np.mean(z**2) < 1.6
+    assert abs(z.mean()) < 0.5
+
+
+@pytest.mark.parametrize("random", [" + (1 | Subject)", " + (Days | Subject)"])
+def test_the_same_seed_gives_the_same_draws(random):
+    one, two, other = (
+        approximate(sleep(random), draws=300, rng=generator(seed)) for seed in (4, 4, 5)
+    )
+    np.testing.assert_array_equal(one.x, two.x)
+    assert (one.log_evidence, one.khat) == (two.log_evidence, two.khat)
+    assert one.log_evidence != other.log_evidence
+
+
+def test_draws_come_in_random_order():
+    """Systematic resampling leaves copies side by side: these must not look like a chain."""
+    x = approximate(sleep(" + (1 | Subject)"), draws=2000, rng=generator()).x[:, 0]
+    assert abs(np.corrcoef(x[1:], x[:-1])[0, 1]) < 4 / np.sqrt(2000)
+
+
+@pytest.mark.parametrize("draws", [1, 3, 10])
+def test_a_few_draws_can_be_had(draws):
+    """Although the tail of so few ratios could not be smoothed."""
+    found = approximate(sleep(""), draws=draws, rng=generator())
+    assert found.x.shape == (draws, 1)
+    assert abs(found.log_evidence - SLEEP[""][0]) < 4 * found.mcse
+
+
+def test_evidence_is_the_mean_of_the_ratios():
+    """The smoothed weights are for the draws; the evidence is unbiased without them."""
+    target = sleep("")
+    rng = generator(9)
+    mode = find_mode(target)
+    z, logq = laplace._proposals(target, mode, 600, rng)
+    x = mode.x + z @ mode.root.T
+    ratios = batched.log_density(target, x) - logq + np.log(np.diag(mode.root)).sum()
+    found = approximate(target, draws=300, rng=generator(9))
+    assert found.log_evidence == pytest.approx(special.logsumexp(ratios) - np.log(600), rel=1e-12)
+
+
+def test_a_posterior_with_a_mode_at_a_vanishing_sd_is_reported_honestly():
+    """Dyestuff2: the log of the sd has a long exponential tail, which the weights make good."""
+    target = density(
+        "Yield ~ 1 + (1 | Batch)",
+        rf.load_dataset("Dyestuff2"),
+        {"Intercept": Normal(5, 5), "sigma": HalfNormal(10), "sd": HalfNormal(10)},
+    )
+    found = approximate(target, draws=4000, rng=generator())
+    other = approximate(target, draws=4000, rng=generator(2))
+    difference = found.log_evidence - other.log_evidence
+    assert abs(difference) < 4 * np.hypot(found.mcse, other.mcse)
+    assert found.khat < 0.7

@@ -1,0 +1,66 @@
+"""Options that are counts, seeds and shares: what is taken, and what is refused in which words."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ranef.errors import FitError
+from ranef.options import Sampling, check_counts, check_seed
+
+
+@pytest.mark.parametrize("count", [1, 1000, np.int64(3)])
+def test_positive_whole_numbers_are_counts(count):
+    check_counts(draws=count, chains=count)
+
+
+@pytest.mark.parametrize("count", [0, -1, 2.0, "4", None, True, np.nan, np.int64(0)])
+def test_anything_else_is_no_count(count):
+    with pytest.raises(FitError) as error:
+        check_counts(draws=5, tune=count)
+    assert str(error.value) == f"`tune` must be a positive whole number, got {count!r}."
+
+
+@pytest.mark.parametrize("seed", [None, 0, 7, np.uint32(8), 2**63])
+def test_whole_numbers_from_zero_on_are_seeds(seed):
+    check_seed(seed)
+
+
+@pytest.mark.parametrize("seed", [-1, 1.5, "1", False, np.random.default_rng(1)])
+def test_anything_else_is_no_seed(seed):
+    with pytest.raises(FitError) as error:
+        check_seed(seed)
+    assert str(error.value) == f"`seed` must be None or a whole number from 0 on, got {seed!r}."
+
+
+@pytest.mark.parametrize("name", ["draws", "tune", "chains", "cores"])
+def test_settings_of_the_sampler_are_counts(name):
+    with pytest.raises(FitError) as error:
+        Sampling(**{name: 0})
+    assert str(error.value) == f"`{name}` must be a positive whole number, got 0."
+
+
+@pytest.mark.parametrize("share", [0, 1, -0.1, 1.5, np.nan])
+def test_target_accept_is_a_share(share):
+    with pytest.raises(FitError) as error:
+        Sampling(target_accept=share)
+    assert str(error.value) == f"`target_accept` must lie between 0 and 1, got {share!r}."
+
+
+def test_a_seed_of_the_sampler_is_checked():
+    with pytest.raises(FitError, match="`seed` must be None or a whole number"):
+        Sampling(seed=-3)
+
+
+def test_settings_under_the_names_of_nutpie():
+    found = Sampling(draws=5, tune=6, chains=7, seed=8, cores=9, progressbar=False).of_nutpie()
+    assert found == {
+        "draws": 5,
+        "tune": 6,
+        "chains": 7,
+        "seed": 8,
+        "cores": 9,
+        "target_accept": 0.9,
+        "progress_bar": False,
+        "save_warmup": False,
+    }

@@ -1,0 +1,234 @@
+"""The posterior mode: REML where priors are flat, off the boundary where they say so."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import optimize, stats
+
+import ranef as rf
+from designs import STRUCTURES, random_frame
+from ranef import penalized, reml
+from ranef.covariance import pack
+from ranef.crossproducts import cross_products
+from ranef.design import build_design
+from ranef.errors import FitError
+from ranef.formula import read_formula
+from ranef.marginal import target_of
+from ranef.priors import (
+    LKJ,
+    Constant,
+    Exponential,
+    Gamma,
+    HalfNormal,
+    HalfStudentT,
+    Normal,
+    Relative,
+    StudentT,
+    resolve,
+)
+
+
+def target(formula, data, priors, weights=None):
+    design = build_design(read_formula(formula), data, weights=weights)
+    places = range(len(design.fixed))
+    return target_of(design, cross_products(design), places, resolve(design, priors))
+
+
+def structured(seed=3, scale=1.0):
+    frame = random_frame(np.random.default_rng(seed))
+    effects = 2 * frame["c"] / 3 + (frame["c"] % 4) * frame["x"] / 5 + frame["i"]
+    frame["y"] += scale * effects - 1e3
+    return frame
+
+
+@pytest.mark.parametrize("scale", [0.0, 1.0], ids=["singular", "regular"])
+@pytest.mark.parametrize("name", STRUCTURES)
+def test_flat_priors_make_reml(name, scale):
+    own = target(STRUCTURES[name], structured(scale=scale), "flat", weights="w")
+    found = penalized.estimate(own)
+    expected = reml.estimate(own.cross, reml=True)
+    assert found.objective == pytest.approx(expected.objective, abs=1e-7)
+    assert found.loglik == pytest.approx(expected.loglik, abs=1e-7)
+    np.testing.assert_allclose(found.theta, expected.theta, atol=2e-4)
+    assert found.sigma == pytest.approx(expected.sigma, rel=1e-5)
+    np.testing.assert_allclose(found.beta, expected.beta, rtol=1e-4, atol=1e-4)
+    assert found.convergence.ok
+
+
+@pytest.mark.parametrize("formula", ["Yield ~ 1 + (1 | Batch)"])
+@pytest.mark.parametrize("data", ["Dyestuff", "Dyestuff2"])
+def test_flat_priors_make_reml_on_the_dyestuffs(formula, data):
+    frame = rf.load_dataset(data)
+    mode, expected = rf.fit(formula, frame, "map", priors="flat"), rf.fit(formula, frame)
+    assert mode.objective == pytest.approx(expected.objective, abs=1e-8)
+    np.testing.assert_allclose(mode.theta, expected.theta, atol=1e-5)
+    np.testing.assert_allclose(mode.se(), expected.se(), rtol=1e-5)
+    assert mode.is_singular == expected.is_singular == (data == "Dyestuff2")
+
+
+# ---------------------------------------------------------- against the same density, dense
+
+
+def dense_mode(data, log_prior, k, columns):
+    """Maximise REML plus a prior by SciPy, from the n x n matrix; returns sigma and covariance."""
+    y, g = data["y"].to_numpy(), data["g"].to_numpy()
+    X = np.column_stack([np.ones(len(y)), data["x"]])
+    Z = np.column_stack([np.ones(len(y)), data["x"]])[:, :columns]
+    same = g[:, None] == g
+    rows, cols = np.tril_indices(k)
+
+    def parts(v):
+        F = np.zeros((k, k))
+        F[rows, cols] = v[1:]
+        return np.exp(v[0]), F @ F.T
+
+    def negative(v):
+        sigma, cov = parts(v)
+        V = sigma**2 * np.eye(len(y)) + np.where(same, Z @ cov @ Z.T, 0.0)
+        inverse = np.linalg.inv(V)
+        information = X.T @ inverse @ X
+        beta = np.linalg.solve(information, X.T @ inverse @ y)
+        left = y - X @ beta
+        deviance = np.linalg.slogdet(V)[1] + np.linalg.slogdet(information)[1]
+        deviance += left @ inverse @ left + (len(y) - 2) * np.log(2 * np.pi)
+        return deviance / 2 - log_prior(cov)
+
+    start = np.append(np.log(y.std()), np.eye(k)[rows, cols] * y.std() / 2)
+    best = min(
+        (
+            optimize.minimize(
+                negative,
+                start * factor,
+                method="Nelder-Mead",
+                options={"xatol": 1e-9, "fatol": 1e-13, "maxiter": 40_000, "maxfev": 40_000},
+            )
+            for factor in (1.0, 0.5)
+        ),
+        key=lambda found: found.fun,
+    )
+    return *parts(best.x), best.fun
+
+
+def singular_data(seed=4):
+    """Return data whose REML estimate of the variances is on the boundary."""
+    rng = np.random.default_rng(seed)
+    g = np.arange(30) % 6
+    x, noise = rng.normal(size=(2, 30))
+    noise -= 0.9 * (np.bincount(g, noise) / 5)[g]
+    return pd.DataFrame({"g": g, "x": x, "y": 3 + x + noise})
+
+
+def test_boundary_priors_keep_an_sd_off_zero():
+    data = singular_data()
+    assert rf.fit("y ~ x + (1 | g)", data).theta[0] == 0.0
+    model = rf.Model("y ~ x + (1 | g)", data, priors="boundary")
+    gamma = model.priors.terms[0].sd[0]
+    assert isinstance(gamma, Gamma)
+    assert gamma.alpha == 2
+
+    def log_prior(cov):
+        return stats.gamma(2, 0, 1 / gamma.beta).logpdf(np.sqrt(cov[0, 0]))
+
+    sigma, cov, least = dense_mode(data, log_prior, 1, 1)
+    fit = model.fit("map")
+    assert fit.sigma == pytest.approx(sigma, rel=1e-5)
+    assert fit.varcorr().cov["g"].iloc[0, 0] == pytest.approx(cov[0, 0], rel=1e-5)
+    assert fit.objective == pytest.approx(2 * least, abs=1e-8)
+    assert fit.theta[0] > 0.05
+    assert not fit.is_singular
+
+
+def test_boundary_priors_keep_a_covariance_matrix_off_the_boundary():
+    """Gamma(2.5) and LKJ(1.75) are det(Sigma)^(3/4), wherever the predictor is centred."""
+    data = singular_data()
+    model = rf.Model("y ~ x + (x | g)", data, priors="boundary")
+    assert model.fit().is_singular
+    rates = [prior.beta for prior in model.priors.terms[0].sd]
+    change = model.priors.terms[0].change
+    change = np.eye(2) if change is None else change
+
+    def log_prior(cov):
+        back = np.linalg.inv(change)
+        own = back @ cov @ back.T
+        sd = np.sqrt(np.diag(own))
+        found = sum(
+            stats.gamma(2.5, 0, 1 / rate).logpdf(s) for rate, s in zip(rates, sd, strict=True)
+        )
+        return found + 0.75 * np.log(np.linalg.det(own) / np.prod(sd) ** 2)
+
+    sigma, cov, least = dense_mode(data, log_prior, 2, 2)
+    fit = model.fit("map")
+    assert fit.objective == pytest.approx(2 * least, abs=1e-6)
+    assert fit.sigma == pytest.approx(sigma, rel=1e-4)
+    np.testing.assert_allclose(fit.varcorr().cov["g"], cov, rtol=1e-3, atol=1e-6)
+    assert not fit.is_singular
+
+
+def test_boundary_prior_shifts_a_well_determined_sd_by_less_than_its_error():
+    """Chung et al. (2013): about one standard error where REML is zero, nothing otherwise."""
+    sleep = rf.load_dataset("sleepstudy")
+    formula = "Reaction ~ Days + (Days | Subject)"
+    reml_fit, mode = rf.fit(formula, sleep), rf.fit(formula, sleep, "map", priors="boundary")
+    assert mode.loglik <= reml_fit.loglik + 1e-9
+    assert reml_fit.loglik - mode.loglik < 0.2
+    np.testing.assert_allclose(mode.fixef(), reml_fit.fixef(), rtol=1e-4)
+
+
+# ------------------------------------------------------------------------------- the gradient
+
+PRIORS = {
+    "flat": "flat",
+    "boundary": "boundary",
+    "default": "default",
+    "own": {"sigma": HalfStudentT(3, 2), "sd": Exponential(1), "Intercept": StudentT(3, 0, 5)},
+    "relative": {"sd": Relative(HalfNormal(1.5)), "x": Normal(0, 1)},
+    "known sigma": {"sigma": Constant(2.0), "sd": HalfNormal(2)},
+}
+GRADIENTS = ["y ~ x + (1 | c)", "y ~ x + (x | c)", "y ~ x + (x || c)", "y ~ x + (1 + x + z | c)"]
+GRADIENTS += ["y ~ x + (x | s/c) + (1 | i)"]
+
+
+@pytest.mark.parametrize("priors", PRIORS.values(), ids=PRIORS)
+@pytest.mark.parametrize("formula", GRADIENTS)
+def test_gradient_equals_central_differences(formula, priors):
+    if isinstance(priors, dict) and ("(x | " in formula or "x + z |" in formula):
+        priors = priors | {"corr": LKJ(2.5)}
+    own = target(formula, structured(), priors, weights="w")
+    penalty = penalized._Penalty(own)
+    rng = np.random.default_rng(5)
+    identity = pack([np.eye(s.k) for s in own.cross.shapes], own.cross.shapes)
+    first = np.concatenate([penalty.start(), identity])
+    x = first + 0.1 * rng.normal(size=len(first))
+    _, found = penalty(x)
+
+    def difference(h):
+        near, far = (penalty(x + s * h)[0] - penalty(x - s * h)[0] for s in (1, 2))
+        return (8 * near - far) / (12 * h.sum())
+
+    expected = np.array([difference(1e-3 * h) for h in np.eye(len(x))])
+    scale = max(1.0, np.abs(expected).max())
+    np.testing.assert_allclose(found / scale, expected / scale, atol=1e-7)
+
+
+def test_a_known_sd_is_refused():
+    own = target("y ~ x + (1 | c)", structured(), {"sd": Constant(1.0)})
+    with pytest.raises(FitError) as error:
+        penalized.estimate(own)
+    assert str(error.value) == (
+        "the prior of `sd_c[Intercept]` is a constant: a posterior mode keeps no standard "
+        'deviation of random effects fixed; use method="mcmc" or "laplace".'
+    )
+
+
+@pytest.mark.parametrize("c", [1e-6, -1e5])
+def test_units_do_not_matter(c):
+    data = structured()
+    formula = "y ~ x + (x | c)"
+    base = rf.fit(formula, data, "map", priors="default")
+    moved = rf.fit(formula, data.assign(y=1e3 + c * data["y"], x=2015 - 1e3 * data["x"]), "map")
+    assert moved.sigma == pytest.approx(abs(c) * base.sigma, rel=1e-5)
+    assert moved.fixef()["x"] == pytest.approx(-c / 1e3 * base.fixef()["x"], rel=1e-5)
+    own = moved.varcorr().sd["c"]["x"]
+    assert own == pytest.approx(abs(c) / 1e3 * base.varcorr().sd["c"]["x"], rel=1e-4)

@@ -1,0 +1,210 @@
+"""The space of the variance parameters: what its coordinates stand for, and the way back."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+import ranef as rf
+from ranef.priors import (
+    LKJ,
+    Constant,
+    HalfNormal,
+    HalfStudentT,
+    Normal,
+    Priors,
+    Relative,
+    StudentT,
+    TermPriors,
+    Uniform,
+)
+from ranef.space import correlations, given_effects, partial_slopes, space_of, unit_factor
+
+HALF_NORMAL, LKJ_2 = HalfNormal(2), LKJ(2)
+
+
+def priors_of(*, beta=(), sigma=HALF_NORMAL, terms=()):
+    fixed = tuple(f"x{j}" for j in range(len(beta)))
+    return Priors(fixed=fixed, beta=tuple(beta), sigma=sigma, terms=tuple(terms), change=None)
+
+
+def term(k, corr=LKJ_2, sd=HALF_NORMAL, label="g"):
+    coefs = tuple("abcd"[:k])
+    sds = sd if isinstance(sd, tuple) else (sd,) * k
+    return TermPriors(label=label, coefs=coefs, sd=sds, corr=corr if k > 1 else None)
+
+
+FULL = priors_of(
+    beta=(Normal(0, 1), StudentT(3, 1, 2), Uniform(-2, 2)),
+    terms=(term(3), term(2, corr=None, label="h"), term(2, sd=Relative(HalfNormal(1)), label="i")),
+)
+
+
+def test_names_and_places_follow_the_terms():
+    space = space_of(FULL)
+    assert space.names == (
+        "x1",
+        "x2",
+        "sigma",
+        "sd_g[a]",
+        "sd_g[b]",
+        "sd_g[c]",
+        "corr_g[a, b]",
+        "corr_g[a, c]",
+        "corr_g[b, c]",
+        "sd_h[a]",
+        "sd_h[b]",
+        "sd_i[a]",
+        "sd_i[b]",
+        "corr_i[a, b]",
+    )
+    assert space.free_names == space.names
+    assert space.d == 14
+    assert given_effects(FULL) == [1, 2]
+    assert space.places == (
+        (slice(3, 6), slice(6, 9)),
+        (slice(9, 11), slice(11, 11)),
+        (slice(11, 13), slice(13, 14)),
+    )
+
+
+def test_point_is_the_way_back_from_values():
+    space = space_of(FULL)
+    x = np.random.default_rng(1).normal(size=(20, space.d))
+    values, _ = space.values(x)
+    np.testing.assert_allclose([space.point(v) for v in values], x, atol=1e-12)
+
+
+def test_values_of_many_points_are_those_of_each():
+    space = space_of(FULL)
+    x = np.random.default_rng(2).normal(size=(2, 3, space.d))
+    values, logp = space.values(x, natural=True)
+    for place in np.ndindex(2, 3):
+        own, density = space.values(x[place], natural=True)
+        np.testing.assert_array_equal(values[place], own)
+        assert logp[place] == pytest.approx(float(density), rel=1e-14)
+
+
+def test_prior_density_is_that_of_scipy_with_all_constants():
+    priors = priors_of(
+        beta=(StudentT(3, 1, 2),),
+        sigma=HalfStudentT(4, 3),
+        terms=(term(2, corr=LKJ(1.5)), term(1, sd=Relative(HalfNormal(1.7)), label="h")),
+    )
+    space = space_of(priors)
+    x = np.array([0.3, 0.7, -0.4, 0.2, 0.9, -0.6])
+    values, logp = space.values(x, natural=True)
+    beta, sigma, sd_a, sd_b, corr, sd_h = values
+    expected = stats.t(3, 1, 2).logpdf(beta) + stats.t(4, 0, 3).logpdf(sigma) + np.log(2)
+    expected += stats.halfnorm(0, 2).logpdf([sd_a, sd_b]).sum()
+    expected += stats.beta(1.5, 1.5, -1, 2).logpdf(corr)
+    expected += stats.halfnorm(0, 1.7).logpdf(sd_h / sigma)  # a density of the ratio
+    assert logp == pytest.approx(expected, rel=1e-13)
+    jacobian = np.log(sigma * sd_a * sd_b * (sd_h / sigma) * (1 - corr**2) / 2)
+    assert space.values(x)[1] == pytest.approx(expected + jacobian, rel=1e-13)
+
+
+def test_a_relative_sd_grows_with_sigma():
+    space = space_of(priors_of(terms=(term(2, sd=Relative(HalfNormal(1))),)))
+    x = np.array([np.log(3.0), np.log(0.5), np.log(2.0), 0.0])
+    values, _ = space.values(x)
+    np.testing.assert_allclose(values, [3.0, 1.5, 6.0, 0.0])
+    np.testing.assert_array_equal(space.relative, [False, True, True, False])
+
+
+def test_known_values_are_left_out_of_the_coordinates():
+    sd = (Constant(1.5), Relative(Constant(0.5)))
+    space = space_of(priors_of(beta=(Constant(7),), terms=(term(2, sd=sd),)))
+    assert space.free_names == ("sigma", "corr_g[a, b]")
+    np.testing.assert_array_equal(space.free, [1, 4])
+    values, logp = space.values(np.array([np.log(4.0), 0.0]))
+    np.testing.assert_allclose(values, [7.0, 4.0, 1.5, 2.0, 0.0])
+    assert logp == pytest.approx(
+        stats.halfnorm(0, 2).logpdf(4) + np.log(4) + stats.beta(2, 2, -1, 2).logpdf(0) - np.log(2)
+    )
+    np.testing.assert_allclose(space.point(values), [np.log(4.0), 0.0])
+
+
+def test_a_space_without_coordinates():
+    space = space_of(priors_of(sigma=Constant(2)))
+    values, logp = space.values(np.empty((3, 0)))
+    assert (space.d, space.codes.shape, space.numbers.shape) == (0, (0, 2), (0, 3))
+    np.testing.assert_array_equal(values, [[2.0]] * 3)
+    np.testing.assert_array_equal(logp, np.zeros(3))
+    assert space.point(values[0]).shape == (0,)
+
+
+def test_factors_are_square_roots_of_the_covariances():
+    space = space_of(FULL)
+    values, _ = space.values(np.random.default_rng(3).normal(size=(5, space.d)))
+    for F, (sd, partial), (k, correlated) in zip(
+        space.factors(values), space.places, space.sizes, strict=True
+    ):
+        assert F.shape == (5, k, k)
+        cov = F @ F.swapaxes(1, 2)
+        np.testing.assert_allclose(np.sqrt(np.diagonal(cov, axis1=1, axis2=2)), values[:, sd])
+        if not correlated:
+            np.testing.assert_array_equal(F, values[:, sd, None] * np.eye(k))
+        if k == 2 and correlated:
+            product = values[:, sd].prod(axis=1)
+            np.testing.assert_allclose(cov[:, 0, 1] / product, values[:, partial.start])
+
+
+# -------------------------------------------------------------------- partial correlations
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 4, 5])
+def test_unit_factor_is_the_cholesky_factor_of_a_correlation_matrix(k):
+    partial = np.random.default_rng(k).uniform(-0.95, 0.95, (7, k * (k - 1) // 2))
+    U = unit_factor(partial, k)
+    R = U @ U.swapaxes(1, 2)
+    np.testing.assert_allclose(np.diagonal(R, axis1=1, axis2=2), 1.0)
+    np.testing.assert_allclose(U, np.linalg.cholesky(R), atol=1e-13)
+
+
+def test_partial_correlations_are_those_of_the_matrix():
+    """Of r and c given all before c: from the inverse of the matrix of these."""
+    k = 4
+    partial = np.random.default_rng(9).uniform(-0.9, 0.9, k * (k - 1) // 2)
+    U = unit_factor(partial, k)
+    R = U @ U.T
+    for place, (r, c) in enumerate(zip(*np.tril_indices(k, -1), strict=True)):
+        involved = [*range(c), c, r]
+        inverse = np.linalg.inv(R[np.ix_(involved, involved)])
+        found = -inverse[-1, -2] / np.sqrt(inverse[-1, -1] * inverse[-2, -2])
+        assert found == pytest.approx(partial[place], abs=1e-12)
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 4, 5])
+def test_partial_slopes_equal_central_differences(k):
+    rng = np.random.default_rng(k)
+    partial = rng.uniform(-0.9, 0.9, k * (k - 1) // 2)
+    slope = rng.normal(size=(k, k))
+
+    def along(p):
+        return np.sum(slope * unit_factor(p, k))
+
+    expected = [
+        (along(partial + h) - along(partial - h)) / 2e-6 for h in 1e-6 * np.eye(len(partial))
+    ]
+    found = partial_slopes(slope, unit_factor(partial, k), partial)
+    np.testing.assert_allclose(found, expected, atol=1e-8)
+
+
+def test_partial_slopes_of_an_uncorrelated_term_are_empty():
+    assert partial_slopes(np.ones((3, 3)), np.eye(3), np.empty(0)).shape == (0,)
+
+
+def test_correlations_have_a_diagonal_of_exactly_one_and_stay_inside():
+    partial = np.array([[1 - 1e-16, 0.3, 0.5], [-1.0, 1.0, 0.1], [0.0, 0.0, 0.0]])
+    found = correlations(unit_factor(partial, 3))
+    assert (np.diagonal(found, axis1=1, axis2=2) == 1.0).all()
+    assert (np.abs(found) <= 1.0).all()
+    np.testing.assert_array_equal(found, found.swapaxes(1, 2))
+
+
+def test_names_are_those_of_the_estimates():
+    model = rf.Model("Reaction ~ Days + (Days | Subject)", rf.load_dataset("sleepstudy"))
+    names = space_of(model.priors).names
+    assert set(names) <= set(model.fit().estimates().index)
