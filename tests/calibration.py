@@ -116,6 +116,11 @@ def unbalanced():
     return _frame((1, 14, 2, 3, 2, 6, 4), 1)
 
 
+def few_groups():
+    """Return data that hardly say what the variances are, so that mistakes in a prior show."""
+    return _frame((1, 3, 4), 5)
+
+
 def slopes():
     return _frame((2, 8, 3, 4, 5, 4, 6, 3), 2)
 
@@ -145,6 +150,11 @@ STRUCTURES = {
     "one factor": Structure(
         "y ~ x + (1 | g)",
         unbalanced,
+        BETA | {"sigma": InverseGamma(3, 2), "sd": Gamma(2, 2)},
+    ),
+    "few groups": Structure(
+        "y ~ x + (1 | g)",
+        few_groups,
         BETA | {"sigma": InverseGamma(3, 2), "sd": Gamma(2, 2)},
     ),
     "correlated slopes": Structure(

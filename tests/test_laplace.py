@@ -282,10 +282,33 @@ def test_the_same_seed_gives_the_same_draws(random):
     assert one.log_evidence != other.log_evidence
 
 
-def test_draws_come_in_random_order():
-    """Systematic resampling leaves copies side by side: these must not look like a chain."""
+def test_copies_of_a_draw_are_not_side_by_side(monkeypatch):
+    """As systematic resampling leaves them: they would look like a chain that stands still."""
+    monkeypatch.setattr(
+        laplace, "systematic", lambda _, draws, __: np.repeat(np.arange(draws // 2), 2)
+    )
     x = approximate(sleep(" + (1 | Subject)"), draws=2000, rng=generator()).x[:, 0]
-    assert abs(np.corrcoef(x[1:], x[:-1])[0, 1]) < 4 / np.sqrt(2000)
+    assert len(np.unique(x)) == 1000
+    assert (x[1:] == x[:-1]).mean() < 0.01
+
+
+def test_as_many_effects_as_rows():
+    data = SCHOOLS.iloc[:2].assign(x=[0.0, 1.0])
+    priors = {"Intercept": Normal(0, 20), "x": Normal(0, 20), "sigma": HalfNormal(20)}
+    target = density("y ~ x + (1 | school)", data, priors | {"sd": HalfNormal(10)})
+    assert target.cross.n == target.cross.p
+    found = approximate(target, draws=2000, rng=generator())
+    nodes, weights = np.polynomial.legendre.leggauss(60)
+    sigma, sd = 60 * (nodes + 1), 30 * (nodes + 1)
+    V = (sigma[:, None] ** 2 + sd**2)[..., None, None] * np.eye(2)
+    X = np.array([[1.0, 0.0], [1.0, 1.0]])
+    V = V + 400 * X @ X.T
+    y = data["y"].to_numpy()
+    inner = np.einsum("i,abij,j->ab", y, np.linalg.inv(V), y)
+    logs = -inner / 2 - np.linalg.slogdet(V)[1] / 2 - np.log(2 * np.pi)
+    logs += stats.halfnorm(0, 20).logpdf(sigma)[:, None] + stats.halfnorm(0, 10).logpdf(sd)
+    expected = np.log((60 * weights) @ np.exp(logs) @ (30 * weights))
+    assert abs(found.log_evidence - expected) < 4 * found.mcse
 
 
 @pytest.mark.parametrize("draws", [1, 3, 10])

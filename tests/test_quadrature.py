@@ -317,6 +317,14 @@ def test_draws_of_the_values_have_the_posterior_density(random):
         assert stats.kstest(values[:, place], exact.curve(place).cdf).pvalue > 1e-3
 
 
+def test_draws_do_not_show_the_cells_of_a_coarse_lattice():
+    exact = sleep_exact(" + (1 | Subject)")
+    coarse = quadrature.lattice(exact.frame, np.full(2, 1.8))
+    values = quadrature.draw_values(exact.frame, coarse, 8000, np.random.default_rng(1))
+    for place in range(2):
+        assert stats.kstest(values[:, place], exact.curve(place).cdf).statistic < 0.02
+
+
 def test_draws_of_given_effects():
     priors = {"Intercept": StudentT(4, 5, 3), "sigma": HalfNormal(3), "sd": HalfNormal(2)}
     exact = exact_of(density("y ~ x + (1 | g)", slopes_frame(), priors))
