@@ -286,7 +286,7 @@ def test_partial_correlations_make_the_lkj_density():
     """log p(partials) - log|d corr / d partials| - (eta - 1) log det corr is one constant."""
     eta, k = 2.5, 4
     with pm.Model() as model:
-        unit = bayes._lkj_factor("g", LKJ(eta), k)
+        unit = bayes.lkj_factor("g", LKJ(eta), k)
     rv = model["partial_corr_g"]
     build = model.compile_fn(
         (unit[:, None, :] * unit).sum(-1), inputs=[rv], point_fn=False, mode=PYTHON
@@ -311,7 +311,7 @@ def test_prior_draws_of_correlations_are_lkj():
     """Marginally 2 Beta(a, a) - 1 with a = eta + (k - 2) / 2; E det from the Beta moments."""
     eta, k, draws = 2.0, 3, 20_000
     with pm.Model() as model:
-        unit = bayes._lkj_factor("g", LKJ(eta), k)
+        unit = bayes.lkj_factor("g", LKJ(eta), k)
     build = model.compile_fn(
         (unit[:, None, :] * unit).sum(-1),
         inputs=[model["partial_corr_g"]],

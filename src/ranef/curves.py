@@ -16,6 +16,7 @@ type Array = NDArray[np.float64]
 TAIL = 1e-12  # probability that may lie outside the grid of a mixture
 POINTS = 401
 MEAN_CELL, SD_CELL = 0.3, 0.01  # merged: means this close in sds, and logs of sds this close
+LEVEL = 1e-6  # of the mean: next to zero so far, the density of an sd does not change
 SHARPEST = 1e-4  # width of the finest details that are resolved, relative to the whole
 STEP = 2000  # components at a time
 
@@ -33,6 +34,8 @@ class Curve:
     t, slope : ndarray, shape (G,)
         Evenly spaced positions of the values, on a scale on which the density is smooth, and the
         derivative of the values by it.
+    from_zero : bool
+        Whether the parameter takes all positive values, and zero as a limit.
 
     Examples
     --------
@@ -47,12 +50,18 @@ class Curve:
     density: Array
     t: Array
     slope: Array
+    from_zero: bool = False
 
     @cached_property
     def _cumulative(self) -> Array:
         whole = interpolate.make_interp_spline(self.t, self.density * self.slope, k=5)
         cumulative = whole.antiderivative()(self.t)
         return np.asarray(np.maximum.accumulate(cumulative / cumulative[-1]))
+
+    @cached_property
+    def _near_zero(self) -> float:
+        near = self.values[self.values > LEVEL * self.mean]
+        return float(near[0]) if self.values[0] < LEVEL * self.mean else 0.0
 
     @cached_property
     def mean(self) -> float:
@@ -67,6 +76,8 @@ class Curve:
     def pdf(self, x: ArrayLike) -> Array:
         """Return the density at x; zero outside the range."""
         x = np.asarray(x, dtype=np.float64)
+        if self.from_zero:  # next to zero the density is level
+            x = np.where(x >= 0, np.maximum(x, self._near_zero), x)
         t = interpolate.PchipInterpolator(self.values, self.t, extrapolate=False)(x)
         found = interpolate.make_interp_spline(self.t, self.density, k=5)(t)
         return np.maximum(np.nan_to_num(found), 0.0)
@@ -104,11 +115,13 @@ class Curve:
         return float((weights * of).sum() / weights.sum())
 
 
-def tabulated(t: Array, log_density: Array, values: Array, slope: Array) -> Curve:
+def tabulated(
+    t: Array, log_density: Array, values: Array, slope: Array, *, from_zero: bool = False
+) -> Curve:
     """Return the curve of a log density of t, up to a constant, with values(t) and their slope."""
     density = np.exp(log_density - log_density.max())
     density /= density.sum() * (t[1] - t[0])
-    return Curve(values, density / slope, t, slope)
+    return Curve(values, density / slope, t, slope, from_zero)
 
 
 def mixture(weights: Array, means: Array, sds: Array) -> Curve:

@@ -255,7 +255,7 @@ def marginal(target: Target, mode: Mode, place: int) -> Curve:
     if own.is_sd[place]:
         log_ratio, log_slope = half_line(t)
         value = own.scales[place] * np.exp(log_ratio + own.log_sigma)
-        return tabulated(t, log_density, value, value * np.exp(log_slope))
+        return tabulated(t, log_density, value, value * np.exp(log_slope), from_zero=True)
     c = target.space.coordinates[int(np.flatnonzero(target.space.free == place)[0])]
     value, slope, _, _ = evaluate(c.family, c.transform, c.a, c.b, c.c, t, is_natural=False)
     return tabulated(t, log_density, value, slope)
@@ -300,7 +300,8 @@ def _curve_of_sd(own: Frame, place: int, first: Array, axis: Array, table: Array
     value = own.scales[place] * np.exp(log_value + own.log_sigma)
     with np.errstate(divide="ignore"):
         logs = np.log(density[part])
-    return tabulated(t[part], logs, value[part], (value * np.exp(log_slope))[part])
+    slope = value * np.exp(log_slope)
+    return tabulated(t[part], logs, value[part], slope[part], from_zero=True)
 
 
 def _finer(t: Array) -> Array:

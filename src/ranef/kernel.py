@@ -224,7 +224,9 @@ def _pull_back(
                 for b in range(c):
                     before -= U[t, row, b] ** 2
                 before = np.sqrt(max(0.0, before))
-                gradient[place + c] = by_factor[row, c] * before - ahead * p / (1.0 - p * p)
+                gradient[place + c] = by_factor[row, c] * before - ahead * p / max(
+                    1.0 - p * p, 1e-300
+                )
                 ahead += by_factor[row, c] * U[t, row, c]
             place += row
 

@@ -170,8 +170,7 @@ class Model:
             As of `Model`.
         """
         other = copy(self)
-        vars(other).pop("_target", None)
-        vars(other).update(priors=resolve(self.design, priors), _setting=priors)
+        other.priors, other._setting = resolve(self.design, priors), priors  # noqa: SLF001 -- its own
         return other
 
     def criterion(self, theta: ArrayLike, method: str = "reml") -> float:
@@ -316,7 +315,7 @@ class Model:
         checks.check_identified(self._estimable)
         return self._cross_products
 
-    @cached_property
+    @property
     def _target(self) -> Target:
         """The posterior density of the variance parameters."""
         kept = [self.design.fixed.index(name) for name in self._estimable.fixed]
