@@ -345,8 +345,10 @@ def test_the_name_of_the_intercept_is_taken():
         ),
         (
             lambda: rf.Model("y ~ x", FRAME).fit(None),
-            "method=None does not exist. Known names: `reml`, `ml`, `map`, `laplace`, `quadrature`, "
-            "`mcmc`.",
+            (
+                "method=None does not exist. Known names: `reml`, `ml`, `map`, `laplace`, "
+                "`quadrature`, `mcmc`."
+            ),
         ),
     ],
 )
