@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import math
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import combinations
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -30,21 +31,32 @@ MAX_ERROR = 1e-3
 FEWEST = 4  # draws of a chain, of which a sample size can be estimated
 
 
-class Reliability(Protocol):
+class Reliability(ABC):
     """How far to trust a posterior."""
+
+    def __str__(self) -> str:
+        return "\n".join(self.messages())
 
     @property
     def ok(self) -> bool:
         """Whether nothing speaks against it."""
-        ...
+        return not any(self._problems())
 
     def messages(self) -> tuple[str, ...]:
         """Return what is wrong and what to do about it, or one sentence that all is well."""
-        ...
+        return tuple(self._problems()) or (self._all_well(),)
+
+    @abstractmethod
+    def _problems(self) -> Iterator[str]:
+        """Yield what is wrong, with the remedy."""
+
+    @abstractmethod
+    def _all_well(self) -> str:
+        """Return the sentence for a posterior that has no problems."""
 
 
 @dataclass(frozen=True)
-class ImportanceDiagnostics:
+class ImportanceDiagnostics(Reliability):
     """What importance weights say of the approximation that they correct.
 
     Attributes
@@ -68,23 +80,11 @@ class ImportanceDiagnostics:
     ess: float
     converged: bool
 
-    def __str__(self) -> str:
-        return "\n".join(self.messages())
-
-    @property
-    def ok(self) -> bool:
-        """Whether nothing speaks against the draws."""
-        return not any(self._problems())
-
-    def messages(self) -> tuple[str, ...]:
-        """Return what is wrong and what to do about it, or one sentence that all is well."""
-        khat = (
-            ""
-            if math.isnan(self.khat)
-            else f"Pareto k-hat {self.khat:.2f} (reliable up to {MAX_KHAT}), "
-        )
-        all_well = f"{khat}effective sample size {self.ess:.0f} before resampling."
-        return tuple(self._problems()) or (all_well[0].upper() + all_well[1:],)
+    def _all_well(self) -> str:
+        size = f"effective sample size {self.ess:.0f} before resampling."
+        if math.isnan(self.khat):
+            return size.capitalize()
+        return f"Pareto k-hat {self.khat:.2f} (reliable up to {MAX_KHAT}), {size}"
 
     def _problems(self) -> Iterator[str]:
         if not self.converged:
@@ -106,7 +106,7 @@ class ImportanceDiagnostics:
 
 
 @dataclass(frozen=True)
-class QuadratureDiagnostics:
+class QuadratureDiagnostics(Reliability):
     """How exact a posterior by quadrature is.
 
     Attributes
@@ -120,30 +120,22 @@ class QuadratureDiagnostics:
     nodes: int
     error: float
 
-    def __str__(self) -> str:
-        return "\n".join(self.messages())
-
-    @property
-    def ok(self) -> bool:
-        """Whether the error is small."""
-        return self.error < MAX_ERROR
-
-    def messages(self) -> tuple[str, ...]:
-        """Return what is wrong and what to do about it, or one sentence that all is well."""
+    def _all_well(self) -> str:
         if self.error == 0:
-            return ("Every variance parameter is known, so that nothing is approximated.",)
-        if self.ok:
-            return (f"{self.nodes} nodes; relative error of the integral about {self.error:.0e}.",)
-        message = (
-            f"The relative error of the integral is about {self.error:.1g}, above {MAX_ERROR:g}: "
-            "the posterior has an edge or several modes, as under a uniform prior. Use "
-            'method="mcmc".'
-        )
-        return (message,)
+            return "Every variance parameter is known, so that nothing is approximated."
+        return f"{self.nodes} nodes; relative error of the integral about {self.error:.0e}."
+
+    def _problems(self) -> Iterator[str]:
+        if not self.error < MAX_ERROR:
+            yield (
+                f"The relative error of the integral is about {self.error:.1g}, above "
+                f"{MAX_ERROR:g}: the posterior has an edge or several modes, as under a uniform "
+                'prior. Use method="mcmc".'
+            )
 
 
 @dataclass(frozen=True)
-class Diagnostics:
+class Diagnostics(Reliability):
     """What the draws say about the sampler.
 
     Attributes
@@ -180,22 +172,12 @@ class Diagnostics:
     ess_tail_of: str
     bfmi: float
 
-    def __str__(self) -> str:
-        return "\n".join(self.messages())
-
-    @property
-    def ok(self) -> bool:
-        """Whether nothing speaks against the draws."""
-        return not any(self._problems())
-
-    def messages(self) -> tuple[str, ...]:
-        """Return what is wrong and what to do about it, or one sentence that all is well."""
-        all_well = (
+    def _all_well(self) -> str:
+        return (
             f"No divergences in {self.draws} draws; R-hat at most {self.rhat:.3f}, effective "
             f"sample size at least {min(self.ess_bulk, self.ess_tail):.0f}, "
             f"E-BFMI at least {self.bfmi:.2f}."
         )
-        return tuple(self._problems()) or (all_well,)
 
     def _problems(self) -> Iterator[str]:
         if self.divergences:

@@ -1,8 +1,7 @@
 """The posterior density of the variance parameters, compiled: the lines that NUTS spends time in.
 
-The same number as `marginal.Target`, from the two arrays of `packed.Packed`. As these have the
-same types for every model, the functions are compiled once on a machine and then read from a
-cache. Importing this module imports Numba.
+The same number as `marginal.Target`, from the two arrays of `packed.Packed`: of the same types for
+every model, so that it is compiled once on a machine. Importing this module imports Numba.
 
 All random effects of the rest and all integrated fixed effects go in one sweep over
 
@@ -49,8 +48,8 @@ def part[F: Callable[..., Any]](function: F) -> F:
 
 def revision() -> int:
     """Return a number that changes with the compiled code, for caches of what calls it."""
-    sources = (Path(str(module.__file__)).read_bytes() for module in (densities, packed))
-    return zlib.crc32(b"".join([Path(__file__).read_bytes(), *sources]))
+    files = (__file__, densities.__file__, packed.__file__)
+    return zlib.crc32(b"".join(Path(str(file)).read_bytes() for file in files))
 
 
 # After a change there, remove the cache by hand: Numba looks for changes in this file only.
