@@ -208,13 +208,7 @@ STRUCTURES = {
 
 @dataclass(frozen=True, eq=False)
 class Simulation:
-    """Parameters from their priors, one draw of each, and a response.
-
-    Attributes
-    ----------
-    parameters : PriorDraws
-    y : ndarray, shape (rows,)
-    """
+    """Parameters from their priors, one draw of each, and a response, shape (rows,)."""
 
     parameters: PriorDraws
     y: np.ndarray
@@ -428,17 +422,7 @@ def _two_sided(n):
 
 
 def holm(p):
-    """Return p-values that hold for all of a family at once (Holm 1979).
-
-    Parameters
-    ----------
-    p : Series
-
-    Returns
-    -------
-    Series
-        Increasing.
-    """
+    """Return p-values that hold for all of a family at once, increasing (Holm 1979)."""
     ordered = p.sort_values()
     return (ordered * np.arange(len(p), 0, -1)).cummax().clip(upper=1.0)
 

@@ -34,6 +34,7 @@ from ranef.whitened import Frame, frame, half_line
 type Array = NDArray[np.float64]
 
 SMOOTH = 0.45  # steps along the axes of a marginal density, which is interpolated
+SMALLEST = 1e-14  # variance of a random effect at a node, relative to the largest
 DEPTH = 17.0  # how far the logarithm of such a density is followed
 NEGLIGIBLE = 1e-7  # share of the posterior in nodes that are left out
 NARROWEST = 4000  # ratio of the range of an effect to the width of a component of its density
@@ -176,12 +177,17 @@ class Exact:
     def effect_moments(self) -> list[tuple[Array, Array]]:
         """Posterior mean, (m, k), and sd of the random effects, term by term."""
         pooled = (_pooled(self._coarse.weights, mean, cov) for mean, cov in self._effects)
-        return [(mean, np.sqrt(np.diagonal(cov, axis1=-2, axis2=-1))) for mean, cov in pooled]
+        return [
+            (mean, np.sqrt(np.maximum(np.diagonal(cov, axis1=-2, axis2=-1), 0.0)))
+            for mean, cov in pooled
+        ]
 
     def effect_curve(self, term: int, level: int, coef: int) -> Curve:
         """Return the density of one random effect."""
         mean, cov = self._effects[term]
-        sds = np.sqrt(cov[:, level, coef, coef])
+        variance = cov[:, level, coef, coef]
+        floor = (variance.max() * SMALLEST) ** 0.5  # an sd of nearly zero is all rounding
+        sds = np.maximum(np.sqrt(np.maximum(variance, 0.0)), floor)
         return mixture(self._coarse.weights, mean[:, level, coef], sds)
 
     # ------------------------------------------------------------------------------- the draws
