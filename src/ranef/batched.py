@@ -253,9 +253,7 @@ def _integrated(
     """Return log p(y), the mean of gamma and the Cholesky factor of its precision times sigma^2."""
     cross, fixed, g = target.cross, target.fixed, target.space.n_given
     r, variance = fixed.J.shape[1], values[:, g] ** 2
-    turn = np.zeros((len(values), cross.p + 1, r + 1))
-    turn[:, :-1, :-1], turn[:, -1, -1] = fixed.J, 1.0
-    turn[:, :-1, -1] = -fixed.offset(values[:, :g])
+    turn = fixed.turn(values[:, :g])
     total = turn.swapaxes(1, 2) @ found @ turn
     total += variance[:, None, None] * (fixed.rows.T @ fixed.rows)
     root, usable = choleskies(total)

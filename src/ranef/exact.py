@@ -7,7 +7,6 @@ of a variance parameter is an integral over the others.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -81,10 +80,9 @@ class Exact:
 
     # -------------------------------------------------------------------- variance parameters
 
-    def expected(self, of: Callable[[Array, list[Array]], Array]) -> Array:
-        """Return the posterior mean of a function of sigma, (C,), and the factors, (C, k, k)."""
-        found = of(self.mixture.sigma, self.factors)
-        return np.asarray(np.tensordot(self.mixture.weights, found, axes=1))
+    def expected(self, values: Array) -> Array:
+        """Return the posterior mean of what has the given values at the nodes, shape (C, ...)."""
+        return np.asarray(np.tensordot(self.mixture.weights, values, axes=1))
 
     @cached_property
     def factors(self) -> list[Array]:

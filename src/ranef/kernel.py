@@ -32,8 +32,7 @@ type Array = NDArray[np.float64]
 type Counts = NDArray[np.int64]
 
 LOG_2PI = densities.LOG_2PI
-# places in `Packed.counts`
-HEAD, TERM = 9, 6
+HEAD, TERM = 9, 6  # places in `Packed.counts`
 
 
 def compiled[F: Callable[..., Any]](function: F) -> F:

@@ -96,6 +96,17 @@ class FixedPart:
         found[..., own[:, None], own] = part
         return self.change @ found @ self.change.T
 
+    def turn(self, given: Array) -> Array:
+        """Return the map from [X y] to the integrated columns and y less what is given.
+
+        Shape (..., p + 1, r + 1), for given effects of shape (..., n_given).
+        """
+        p, r = self.J.shape
+        found = np.zeros((*given.shape[:-1], p + 1, r + 1))
+        found[..., :-1, :-1], found[..., -1, -1] = self.J, 1.0
+        found[..., :-1, -1] = -self.offset(given)
+        return found
+
     def offset(self, given: Array) -> Array:
         """Return the coefficients of all columns of the basis where gamma is zero, (..., p)."""
         return given @ self.given.T + self.shift
@@ -219,8 +230,7 @@ def marginal(factorized: lmm.Factorized, fixed: FixedPart, sigma: float, given: 
         Values of the fixed effects that are not integrated out.
     """
     cross, r = factorized.cross, fixed.J.shape[1]
-    turn = np.zeros((cross.p + 1, r + 1))
-    turn[:-1, :-1], turn[:-1, -1], turn[-1, -1] = fixed.J, -fixed.offset(given), 1.0
+    turn = fixed.turn(given)
     variance = sigma**2
     turned = factorized.reduced @ turn
     prior = fixed.rows.T @ fixed.rows

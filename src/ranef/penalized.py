@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ranef import lmm
 from ranef.covariance import factors, pack
-from ranef.densities import POWER, Coordinate, evaluate
+from ranef.densities import Coordinate, evaluate
 from ranef.errors import FitError
 from ranef.estimates import Estimate
 from ranef.laplace import start
@@ -172,4 +172,4 @@ def _density(c: Coordinate, x: float) -> tuple[float, float, float, float]:
     value, slope, logp, logp_slope = evaluate(
         c.family, c.transform, c.a, c.b, c.c, x, is_natural=True
     )
-    return value, slope, logp + (0.0 if c.family == POWER else c.constant), logp_slope
+    return value, slope, logp + c.constant, logp_slope

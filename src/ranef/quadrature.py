@@ -131,15 +131,13 @@ def nodes_at(frame: Frame, xi: Array) -> Nodes:
 
 def _nodes_at(frame: Frame, xi: Array) -> Nodes:
     target, fixed, space = frame.target, frame.target.fixed, frame.target.space
-    r, g = fixed.J.shape[1], space.n_given
+    g = space.n_given
     values, logp = values_at(frame, xi)
     factors = space.factors(values)
     logdet, found = batched.reduced(
         target.cross, [A @ F for A, F in zip(target.bases, factors, strict=True)]
     )
-    turn = np.zeros((len(xi), target.cross.p + 1, r + 1))
-    turn[:, :-1, :-1], turn[:, -1, -1] = fixed.J, 1.0
-    turn[:, :-1, -1] = -fixed.offset(values[:, :g])
+    turn = fixed.turn(values[:, :g])
     total = turn.swapaxes(1, 2) @ found @ turn
     root, usable = batched.choleskies(total)
     inverse = np.linalg.inv(root)

@@ -153,7 +153,7 @@ class QuadratureFit(PosteriorFit):
         return self.exact
 
     def _mean(self, values: Array) -> Array:
-        return np.asarray(np.tensordot(self._exact.mixture.weights, values, axes=1))
+        return self._exact.expected(values)
 
     def _b(self) -> dict[str, Array]:
         moments = self._exact.effect_moments
