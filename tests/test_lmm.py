@@ -7,6 +7,7 @@ import pytest
 
 from designs import STRUCTURES, dense, random_design, random_factors
 from ranef import crossproducts, lmm
+from ranef.blocks import cholesky
 from ranef.covariance import factors, pack
 from ranef.crossproducts import SparseRows, cross_products
 from ranef.reml import profiled
@@ -128,4 +129,4 @@ def test_sparse_rows_are_used_where_they_should_be(monkeypatch):
 
 def test_an_indefinite_system_is_an_error_for_the_caller_to_catch():
     with pytest.raises(np.linalg.LinAlgError, match="the system matrix is not positive definite"):
-        lmm._cholesky(-np.eye(2))
+        cholesky(-np.eye(2))

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -155,7 +156,7 @@ def cross_products(design: Design) -> CrossProducts:
     residual = y - Q @ coefficients
     residual -= Q @ (Q.T @ residual)  # once more, for a y far from zero
     weighted = [term.columns * root[:, None] for term in design.terms]
-    bases = tuple(_basis(Z, term) for Z, term in zip(weighted, design.terms, strict=True))
+    bases = tuple(basis(Z, term) for Z, term in zip(weighted, design.terms, strict=True))
     columns = [
         linalg.solve_triangular(T, Z.T, trans="T").T for Z, T in zip(weighted, bases, strict=True)
     ]
@@ -200,7 +201,15 @@ def _fixed_shares(cross: CrossProducts, columns: slice) -> Iterator[tuple[int, A
         yield term, np.diag(cross.rest)[place].reshape(-1, k), part.reshape(-1, k, part.shape[1])
 
 
-def chain_of(terms: Sequence[RandomTerm]) -> tuple[list[int], list[int]]:
+class Coded(Protocol):
+    """Whatever has the level of each row."""
+
+    @property
+    def codes(self) -> Codes:
+        """The level of each row, shape (n,)."""
+
+
+def chain_of(terms: Sequence[Coded]) -> tuple[list[int], list[int]]:
     """Return the terms that form a chain of nested factors, and the others.
 
     The chain starts with the first term and goes on with each later one in which the last of
@@ -220,8 +229,11 @@ def is_nested(inner: Codes, outer: Codes) -> bool:
     return bool((seen[inner] == outer).all())
 
 
-def _basis(Z: Array, term: RandomTerm) -> Array:
-    """Return T of a term: triangular for a full covariance, diagonal for a diagonal one."""
+def basis(Z: Array, term: RandomTerm) -> Array:
+    """Return T of a term, k x k: triangular for a full covariance, diagonal for a diagonal one.
+
+    The columns Z T^-1 have unit mean squares, and are orthogonal if T is triangular.
+    """
     size = np.sqrt(np.mean(Z**2, axis=0))
     size[size == 0] = 1.0
     if not term.correlated or term.n_coefs == 1:

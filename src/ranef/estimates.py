@@ -42,6 +42,12 @@ class Estimate:
     evaluations : int
     trace : tuple of (float, ndarray)
         The objective and theta at each step.
+    parameters : tuple of float
+        The family's own parameters besides sigma, in their order.
+    n_agq : int
+        Points of the quadrature in each dimension; 1 for the Laplace approximation.
+    working_weights : ndarray, shape (n,), or None
+        The observed information of the linear predictor of each row; None for a linear model.
     """
 
     theta: Array
@@ -58,6 +64,9 @@ class Estimate:
     decrement: float
     evaluations: int
     trace: tuple[tuple[float, Array], ...]
+    parameters: tuple[float, ...] = ()
+    n_agq: int = 1
+    working_weights: Array | None = None
 
 
 @dataclass(frozen=True)

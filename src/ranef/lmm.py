@@ -23,9 +23,20 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
-from scipy.linalg import blas, lapack
 
+from ranef.blocks import (
+    batched_cholesky,
+    batched_solve,
+    cholesky,
+    dense,
+    diagonal_blocks,
+    inverse,
+    rows_of,
+    summed,
+    summed_rows,
+    transposed,
+    triangular_solve,
+)
 from ranef.crossproducts import CrossProducts, SparseRows
 from ranef.factors import Codes
 
@@ -51,7 +62,7 @@ class Absorbed:
     @property
     def Y(self) -> Array:
         """Lambda (I + Lambda' D Lambda)^-1 Lambda', shape (m, k, k)."""
-        return np.asarray(_t(self.V) @ self.V)
+        return np.asarray(transposed(self.V) @ self.V)
 
     @property
     def N(self) -> Array:
@@ -102,15 +113,15 @@ def factorize(cross: CrossProducts, Lambdas: Sequence[Array]) -> Factorized:
     chain, S, logdet = _absorb(cross, Lambdas)
     q = cross.q_rest
     M = _scaled(cross, S, Lambdas)
-    L = _cholesky(M[:q, :q])
-    half = _solve(L, M[:q, q:])
+    L = cholesky(M[:q, :q])
+    half = triangular_solve(L, M[:q, q:])
     return Factorized(
         cross=cross,
         Lambdas=list(Lambdas),
         chain=chain,
         S=S,
         L=L,
-        H=_solve(L, half, transposed=True),
+        H=triangular_solve(L, half, transposed=True),
         reduced=M[q:, q:] - half.T @ half,
         logdet=logdet + 2 * float(np.log(np.diag(L)).sum()),
     )
@@ -152,22 +163,7 @@ def modes(
     noise : sequence of ndarray, shape (m, k), optional
         Independent N(0, sigma^2) numbers: they make the result a draw of b given y and gamma.
     """
-    cross = factorized.cross
-    v = _contrast(factorized, gamma, noise)
-    found: list[Array] = [np.empty(0)] * len(cross.shapes)
-    for term, place in cross.rest_terms:
-        found[term] = -v[place].reshape(cross.n_levels[term], -1)
-    later = np.empty((0, 0))
-    for stage in reversed(factorized.chain):
-        left = stage.C @ v if isinstance(stage.C, np.ndarray) else _rows(stage.C.rows @ v, stage.k)
-        if stage.parent is not None:
-            left = left - (stage.B @ later[stage.parent][:, :, None])[:, :, 0]
-        b = (stage.Y @ left[:, :, None])[:, :, 0]
-        if noise is not None:
-            b = b + (_t(stage.V) @ noise[stage.term][:, :, None])[:, :, 0]
-        found[stage.term] = b
-        later = b if stage.parent is None else np.hstack([b, later[stage.parent]])
-    return found
+    return _back(factorized, _contrast(factorized, gamma, noise), noise=noise)
 
 
 def conditional_covariances(factorized: Factorized, gamma_cov: Array | None = None) -> list[Array]:
@@ -186,7 +182,7 @@ def conditional_covariances(factorized: Factorized, gamma_cov: Array | None = No
     bar = _bar(factorized, slope)[1]
     found: list[Array] = [np.empty(0)] * len(cross.shapes)
     for term, place in cross.rest_terms:
-        found[term] = _diagonal_blocks(bar[place, place], cross.shapes[term].k)
+        found[term] = diagonal_blocks(bar[place, place], cross.shapes[term].k)
     above: tuple[Array, Array] | None = None
     for stage in reversed(factorized.chain):
         Y = stage.Y
@@ -194,6 +190,72 @@ def conditional_covariances(factorized: Factorized, gamma_cov: Array | None = No
         if stage is not factorized.chain[0]:
             above = _carry_back(stage, bar, above)
     return found
+
+
+def solve(factorized: Factorized, sums: Sequence[Array]) -> list[Array]:
+    """Return Lambda (Lambda'Z'WZ Lambda + I)^-1 Lambda' r term by term, shape (m, k).
+
+    Parameters
+    ----------
+    factorized : Factorized
+    sums : sequence of ndarray, shape (m, k)
+        r, such as the sums Z'e of some residuals, in the design's order.
+    """
+    cross, q = factorized.cross, factorized.cross.q_rest
+    own = [sums[term].ravel() for term, _ in cross.rest_terms]
+    rest = np.concatenate([*own, np.empty(0)])
+    right, later = [], np.empty((0, 0))
+    for stage in factorized.chain:
+        r = (
+            sums[stage.term]
+            if stage is factorized.chain[0]
+            else sums[stage.term] + later[:, : stage.k]
+        )
+        taken = (stage.Y @ r[:, :, None])[:, :, 0]
+        rest = rest - np.tensordot(taken, dense(stage.C)[:, :, :q], axes=2)
+        if stage.parent is not None:
+            passed = -(transposed(stage.B) @ taken[:, :, None])[:, :, 0]
+            if later.size:
+                passed = passed + later[:, stage.k :]
+            later = summed(stage.parent, passed)
+        right.append(r)
+    scaled = _times(cross, [Lambda.T for Lambda in factorized.Lambdas], rest)
+    u = triangular_solve(factorized.L, triangular_solve(factorized.L, scaled), transposed=True)
+    v = np.append(-_times(cross, factorized.Lambdas, u), np.zeros(cross.p + 1))
+    return _back(factorized, v, right=right)
+
+
+@dataclass(frozen=True, eq=False)
+class Selected:
+    """The elements of G = Lambda (Lambda'Z'WZ Lambda + I)^-1 Lambda' that rows of Z meet.
+
+    Attributes
+    ----------
+    chain : tuple of (ndarray, ndarray)
+        For each term of the chain its rows of G, level by level: the columns of its own and the
+        later terms of the chain, shape (m, k, f), and of the rest, shape (m, k, q).
+    rest : ndarray, shape (q, q)
+    gradient : list of ndarray, shape (k, k)
+        The derivative of log|Lambda'Z'WZ Lambda + I| with respect to each Lambda.
+    """
+
+    chain: tuple[tuple[Array, Array], ...]
+    rest: Array
+    gradient: list[Array]
+
+
+def selected_inverse(factorized: Factorized) -> Selected:
+    """Return the derivative of logdet with respect to Z'WZ, where it is needed, and to Lambda."""
+    q = factorized.cross.q_rest
+    found, bar = _rest_gradient(factorized, np.zeros_like(factorized.reduced))
+    above: tuple[Array, Array] | None = None
+    blocks = []
+    for stage in reversed(factorized.chain):
+        found[stage.term] = 2 * _chain_score(stage, bar, above) @ factorized.Lambdas[stage.term]
+        above = _carry_back(stage, bar, above)
+        blocks.append((above[0][:, : stage.k], above[1][:, : stage.k, :q]))
+    terms = range(len(factorized.cross.shapes))
+    return Selected(tuple(reversed(blocks)), bar[:q, :q], [found[term] for term in terms])
 
 
 # ------------------------------------------------------------------------ the chain, forward
@@ -207,10 +269,10 @@ def _absorb(
     for link in cross.chain:
         k = link.k
         front = link.front if carried is None else link.front + carried[0]
-        C = link.rest if carried is None else _dense(link.rest) + carried[1][:, :k]
+        C = link.rest if carried is None else dense(link.rest) + carried[1][:, :k]
         D, Lambda = front[:, :k, :k], Lambdas[link.term]
-        R = _batched_cholesky(np.eye(k) + Lambda.T @ D @ Lambda)
-        V = _batched_solve(R, Lambda.T)
+        R = batched_cholesky(np.eye(k) + Lambda.T @ D @ Lambda)
+        V = batched_solve(R, Lambda.T)
         logdet += 2 * float(np.log(np.diagonal(R, axis1=1, axis2=2)).sum())
         stage = Absorbed(link.term, D, front[:, :k, k:], C, V, link.parent)
         S = S - _sandwich(C, stage)
@@ -227,32 +289,59 @@ def _carry_up(
     assert stage.parent is not None
     k, parent = stage.k, stage.parent
     YB = stage.Y @ stage.B
-    up_front = _summed(parent, front[:, k:, k:] - _t(stage.B) @ YB)
-    taken = _summed_rows(parent, YB, stage.C)
+    up_front = summed(parent, front[:, k:, k:] - transposed(stage.B) @ YB)
+    taken = summed_rows(parent, YB, stage.C)
     if carried is None:
         return up_front, -taken
-    return up_front, _summed(parent, carried[1][:, k:]) - taken
+    return up_front, summed(parent, carried[1][:, k:]) - taken
 
 
 # ----------------------------------------------------------------------- the chain, backward
 
 
+def _back(
+    factorized: Factorized,
+    v: Array,
+    right: Sequence[Array] | None = None,
+    noise: Sequence[Array] | None = None,
+) -> list[Array]:
+    """Return b term by term from v = (-b, -gamma, 1) of the rest, and what is to be fitted."""
+    cross = factorized.cross
+    found: list[Array] = [np.empty(0)] * len(cross.shapes)
+    for term, place in cross.rest_terms:
+        found[term] = -v[place].reshape(cross.n_levels[term], -1)
+    later = np.empty((0, 0))
+    for i, stage in reversed(list(enumerate(factorized.chain))):
+        C = stage.C
+        left = C @ v if isinstance(C, np.ndarray) else rows_of(C.rows @ v, stage.k)
+        if right is not None:
+            left = left + right[i]
+        if stage.parent is not None:
+            left = left - (stage.B @ later[stage.parent][:, :, None])[:, :, 0]
+        b = (stage.Y @ left[:, :, None])[:, :, 0]
+        if noise is not None:
+            b = b + (transposed(stage.V) @ noise[stage.term][:, :, None])[:, :, 0]
+        found[stage.term] = b
+        later = b if stage.parent is None else np.hstack([b, later[stage.parent]])
+    return found
+
+
 def _chain_score(stage: Absorbed, bar: Array, above: tuple[Array, Array] | None) -> Array:
     """Return the score: N D - N Q N' summed over levels, Q the bar seen through [B C]."""
     N = stage.N
-    total = (N @ stage.D - N @ _through(stage, bar, above) @ _t(N)).sum(axis=0)
+    total = (N @ stage.D - N @ _through(stage, bar, above) @ transposed(N)).sum(axis=0)
     return np.asarray((total + total.T) / 2)
 
 
 def _through(stage: Absorbed, bar: Array, above: tuple[Array, Array] | None) -> Array:
     """Return Q = [B C] bar [B C]' of every level, shape (m, k, k)."""
     B, C = stage.B, stage.C
-    Q = (C @ bar) @ _t(C) if isinstance(C, np.ndarray) else C.quadratic(bar)
+    Q = (C @ bar) @ transposed(C) if isinstance(C, np.ndarray) else C.quadratic(bar)
     if above is None:
         return np.asarray(Q)
     front, cross = above[0][stage.parent], above[1][stage.parent]
-    mixed = (B @ cross) @ _t(_dense(C))
-    return np.asarray(Q + B @ front @ _t(B) + mixed + _t(mixed))
+    mixed = (B @ cross) @ transposed(dense(C))
+    return np.asarray(Q + B @ front @ transposed(B) + mixed + transposed(mixed))
 
 
 def _carry_back(
@@ -264,14 +353,15 @@ def _carry_back(
     -------
     tuple of ndarray, shapes (m, f, f) and (m, f, w)
     """
-    Y, B, C = stage.Y, stage.B, _dense(stage.C)
+    Y, B, C = stage.Y, stage.B, dense(stage.C)
     Dbar = Y + Y @ _through(stage, bar, above) @ Y
     if above is None:
         return Dbar, -Y @ (C @ bar)
     front, cross = above[0][stage.parent], above[1][stage.parent]
-    Bbar = -Y @ (B @ front + C @ _t(cross))
+    Bbar = -Y @ (B @ front + C @ transposed(cross))
     whole = np.concatenate(
-        [np.concatenate([Dbar, Bbar], axis=2), np.concatenate([_t(Bbar), front], axis=2)], axis=1
+        [np.concatenate([Dbar, Bbar], axis=2), np.concatenate([transposed(Bbar), front], axis=2)],
+        axis=1,
     )
     return whole, np.concatenate([-Y @ (C @ bar + B @ cross), cross], axis=1)
 
@@ -300,24 +390,13 @@ def _times(cross: CrossProducts, Lambdas: Sequence[Array], x: Array) -> Array:
     return found
 
 
-def _inverse(L: Array, size: int) -> Array:
-    """Return the inverse of the first `size` rows and columns of L L', shape (size, size)."""
-    if not size:
-        return np.empty((0, 0))
-    inverse, _ = lapack.dpotri(L[:size, :size], lower=1)  # with zeros above the diagonal
-    diagonal = np.diag(inverse).copy()
-    inverse = inverse + inverse.T
-    inverse[np.diag_indices(size)] = diagonal
-    return np.asarray(inverse)
-
-
 def _contrast(factorized: Factorized, gamma: Array, noise: Sequence[Array] | None) -> Array:
     """Return v = (-b, -gamma, 1) of the rest: S v is what is left of its columns' fit."""
     cross, contrast = factorized.cross, np.append(-gamma, 1.0)
     u = factorized.H @ contrast
     if noise is not None:
         own = [noise[term].ravel() for term, _ in cross.rest_terms]
-        u = u + _solve(factorized.L, np.concatenate([*own, []]), transposed=True)
+        u = u + triangular_solve(factorized.L, np.concatenate([*own, []]), transposed=True)
     return np.append(-_times(cross, factorized.Lambdas, u), contrast)
 
 
@@ -332,7 +411,7 @@ def _bar(factorized: Factorized, slope: Array) -> tuple[Array, Array]:
     M_bar[q:, q:] = slope
     M_bar[:q, q:] = -H @ slope
     M_bar[q:, :q] = M_bar[:q, q:].T
-    M_bar[:q, :q] = _inverse(factorized.L, q) - M_bar[:q, q:] @ H.T
+    M_bar[:q, :q] = inverse(factorized.L, q) - M_bar[:q, q:] @ H.T
     for term, place in cross.rest_terms:
         Lambda, k = factorized.Lambdas[term], cross.shapes[term].k
         M_bar[:, place] = (M_bar[:, place].reshape(w, -1, k) @ Lambda.T).reshape(w, -1)
@@ -358,79 +437,9 @@ def _rest_gradient(factorized: Factorized, slope: Array) -> tuple[dict[int, Arra
     return found, bar
 
 
-# ------------------------------------------------------------------------- small operations
-
-
-def _t(x: Array) -> Array:
-    return x.swapaxes(-1, -2)
-
-
-def _rows(x: Array, k: int) -> Array:
-    return np.asarray(x).reshape(-1, k)
-
-
-def _dense(C: Array | SparseRows) -> Array:
-    return C if isinstance(C, np.ndarray) else C.dense()
-
-
-def _diagonal_blocks(x: Array, k: int) -> Array:
-    m = len(x) // k
-    places = np.arange(m)
-    return np.asarray(x.reshape(m, k, m, k)[places, :, places, :])
-
-
-def _batched_cholesky(M: Array) -> Array:
-    return np.sqrt(M) if M.shape[-1] == 1 else np.linalg.cholesky(M)
-
-
-def _batched_solve(R: Array, right: Array) -> Array:
-    if R.shape[-1] == 1:
-        return np.asarray(right / R)
-    return np.linalg.solve(R, np.broadcast_to(right, R.shape))
-
-
 def _sandwich(C: Array | SparseRows, stage: Absorbed) -> Array:
     """Return the sum over levels of C_l' Y_l C_l, shape (w, w)."""
     if not isinstance(C, np.ndarray):
         return C.sandwich(stage.Y)
     VC = (stage.V @ C).reshape(-1, C.shape[2])
     return np.asarray(VC.T @ VC)
-
-
-def _summed(parent: Codes, x: Array) -> Array:
-    """Sum over the children of each level of the parent."""
-    m = int(parent.max()) + 1
-    indicator = sparse.csr_array(
-        (np.ones(len(parent)), (parent, np.arange(len(parent)))), shape=(m, len(parent))
-    )
-    return np.asarray(indicator @ x.reshape(len(x), -1)).reshape(m, *x.shape[1:])
-
-
-def _summed_rows(parent: Codes, YB: Array, C: Array | SparseRows) -> Array:
-    """Return the sum of (Y B)_l' C_l over the children of each level, shape (m', f - k, w)."""
-    if isinstance(C, np.ndarray):
-        return _summed(parent, _t(YB) @ C)
-    m, k, f = YB.shape
-    rows = np.broadcast_to((parent[:, None] * f + np.arange(f))[:, None], YB.shape)
-    columns = np.broadcast_to(np.arange(m * k).reshape(m, k, 1), YB.shape)
-    shape = ((int(parent.max()) + 1) * f, m * k)
-    weights = sparse.csr_array((YB.ravel(), (rows.ravel(), columns.ravel())), shape=shape)
-    return np.asarray((weights @ C.rows).toarray()).reshape(-1, f, C.rows.shape[1])
-
-
-def _cholesky(M: Array) -> Array:
-    if not len(M):
-        return M
-    L, failed = lapack.dpotrf(M, lower=1, clean=1)
-    if failed:
-        raise np.linalg.LinAlgError("the system matrix is not positive definite")
-    return np.asarray(L)
-
-
-def _solve(L: Array, right: Array, *, transposed: bool = False) -> Array:
-    """Solve with a lower triangle. BLAS, as LAPACK's dtrtrs starts threads for 2 x 2 matrices."""
-    if not right.size:
-        return np.zeros_like(right)
-    if right.ndim == 1:
-        return np.asarray(blas.dtrsv(L, right, lower=1, trans=int(transposed)))
-    return np.asarray(blas.dtrsm(1.0, L, right, lower=1, trans_a=int(transposed)))

@@ -7,6 +7,7 @@ stationary point, and the sign of the curvature there says whether it is a minim
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -163,8 +164,8 @@ def at_optimum(
     """Gather all estimates at the optimum of a criterion."""
     Lambdas = factorized.Lambdas
     inverses = [np.linalg.inv(T) for T in cross.bases]
-    users = users_factors(cross, Lambdas)
-    singular = tuple(_smallest_sd(f) < SINGULAR for f in Lambdas)
+    users = users_factors(cross.bases, cross.shapes, Lambdas)
+    singular = tuple(smallest_sd(f) < SINGULAR for f in Lambdas)
     converged = optimum.convergence
     if converged.ok and any(singular):
         converged = Convergence.SINGULAR
@@ -189,10 +190,12 @@ def at_optimum(
     )
 
 
-def users_factors(cross: CrossProducts, Lambdas: list[Array]) -> list[Array]:
-    """Return the relative factors on the user's scale, triangular with diagonal >= 0."""
-    roots = [np.linalg.solve(T, f) for T, f in zip(cross.bases, Lambdas, strict=True)]
-    return [_canonical(r, s) for r, s in zip(roots, cross.shapes, strict=True)]
+def users_factors(
+    bases: Sequence[Array], shapes: Sequence[Shape], Lambdas: Sequence[Array]
+) -> list[Array]:
+    """Return the factors on the user's scale, triangular with diagonal >= 0."""
+    roots = [np.linalg.solve(T, f) for T, f in zip(bases, Lambdas, strict=True)]
+    return [_canonical(r, s) for r, s in zip(roots, shapes, strict=True)]
 
 
 def basis_factors(cross: CrossProducts, theta: Array) -> list[Array]:
@@ -208,7 +211,7 @@ def _canonical(root: Array, shape: Shape) -> Array:
 
 def _on_users_scale(cross: CrossProducts, step: Step) -> tuple[float, Array]:
     theta = step.x[len(step.x) - sum(s.n_theta for s in cross.shapes) :]
-    users = users_factors(cross, factors(theta, cross.shapes))
+    users = users_factors(cross.bases, cross.shapes, factors(theta, cross.shapes))
     return step.value, pack(users, cross.shapes)
 
 
@@ -221,5 +224,6 @@ def simplest(Lambda: Array) -> Array:
     return lower_factor(vectors * np.where(small, 0.0, sds)) if small.any() else Lambda
 
 
-def _smallest_sd(Lambda: Array) -> float:
+def smallest_sd(Lambda: Array) -> float:
+    """Return the smallest standard deviation of any combination of coefficients."""
     return float(np.linalg.svd(Lambda, compute_uv=False)[-1])

@@ -1,0 +1,277 @@
+"""A generalised model made ready for its likelihood: columns in a basis, and where to start.
+
+The basis is that of a generalised linear model without random effects: with W0 its weights, X
+becomes orthonormal in the metric of W0, and the columns of a random term get unit mean squares there
+(orthogonal, for a full covariance). A factor Lambda in this basis has no unit; it is the spread of
+the effects over the error of one row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import linalg
+
+from ranef import agq, glmm
+from ranef.covariance import Shape
+from ranef.crossproducts import basis
+from ranef.design import Design
+from ranef.errors import DataError, FitError, listed
+from ranef.families import Family
+from ranef.optimize import minimize
+from ranef.pirls import Modes, NoModesError, Problem, Setting, find_modes
+from ranef.weighted import Block, weighted
+
+type Array = NDArray[np.float64]
+
+TINY = np.finfo(np.float64).tiny
+ROUNDS = 3  # of a model without random effects and the family's own parameters, in turn
+MAX_NODES = 50_000_000  # rows times nodes of a quadrature
+
+
+@dataclass(frozen=True, eq=False)
+class Generalized:
+    """A generalised model in its basis.
+
+    Attributes
+    ----------
+    family : Family
+    problem : Problem
+    X : ndarray, shape (n, p)
+        The fixed columns in the basis; the user's coefficients are `to_users @ gamma`.
+    to_users : ndarray, shape (p, p)
+    bases : tuple of ndarray, shape (k, k)
+        T of each term: b in the basis is T b.
+    offset : ndarray, shape (n,)
+    gamma : ndarray, shape (p,)
+        Coefficients without random effects: where to start.
+    log_psi : ndarray, shape (r,)
+        Logarithms of the family's own parameters there.
+    Lambdas : tuple of ndarray, shape (k, k)
+        Factors to start with, from moments.
+    """
+
+    family: Family
+    problem: Problem
+    X: Array
+    to_users: Array
+    bases: tuple[Array, ...]
+    offset: Array
+    gamma: Array
+    log_psi: Array
+    Lambdas: tuple[Array, ...]
+
+    @property
+    def shapes(self) -> tuple[Shape, ...]:
+        """The shapes of the terms' factors."""
+        return tuple(block.shape for block in self.problem.Z.blocks)
+
+    @cached_property
+    def merged(self) -> Problem:
+        """The same with all terms in one, for a single grouping factor."""
+        blocks, n = self.problem.Z.blocks, len(self.offset)
+        if len(blocks) == 1:
+            return self.problem
+        columns = np.column_stack([block.columns for block in blocks])
+        shape = Shape(columns.shape[1], correlated=True)
+        one = Block(blocks[0].codes, columns, blocks[0].n_levels, shape)
+        return Problem(self.family, self.problem.y, self.problem.weights, weighted([one], n))
+
+    def zeros(self) -> list[Array]:
+        """Return random effects u of zero."""
+        return [np.zeros((block.n_levels, block.k)) for block in self.problem.Z.blocks]
+
+    def at(self, gamma: Array, Lambdas: Sequence[Array], log_psi: Array) -> Setting:
+        """Return the setting of known fixed effects."""
+        known = self.offset + self.X @ gamma
+        return Setting(self.problem, known, self.X[:, :0], list(Lambdas), np.exp(log_psi))
+
+    def profile(self, Lambdas: Sequence[Array], log_psi: Array) -> Setting:
+        """Return the setting in which fixed effects are found together with the random ones."""
+        return Setting(self.problem, self.offset, self.X, list(Lambdas), np.exp(log_psi))
+
+    def likelihood(self, setting: Setting, u: Sequence[Array], n_agq: int = 1) -> glmm.Likelihood:
+        """Return the likelihood with the random effects integrated out, and its derivatives.
+
+        Parameters
+        ----------
+        setting : Setting
+            From `at`.
+        u : sequence of ndarray, shape (m, k)
+            Where the search for the modes starts.
+        n_agq : int
+            Points of the quadrature in each dimension; 1 for the Laplace approximation.
+
+        Raises
+        ------
+        NoModesError
+            If there is no such likelihood, or it cannot be computed.
+        """
+        if n_agq == 1 or not u:
+            return glmm.laplace(setting, find_modes(setting, u, np.empty(0)))
+        together = Setting(
+            self.merged,
+            setting.base,
+            setting.fixed,
+            [linalg.block_diag(*setting.Lambdas)],
+            setting.psi,
+        )
+        modes = find_modes(together, [np.hstack(u)], np.empty(0))
+        found = agq.quadrature(together, modes, n_agq)
+        return glmm.Likelihood(
+            value=found.value,
+            rows=found.rows,
+            Lambdas=_diagonal_parts(found.Lambdas[0], self.shapes),
+            psi=found.psi,
+            modes=_apart(modes, self.shapes),
+        )
+
+
+def prepare(design: Design, family: Family) -> Generalized:
+    """Bring a design whose X has full column rank to its basis.
+
+    Raises
+    ------
+    DataError
+        If no starting values are found.
+    """
+    bare = Problem(family, design.y, design.weights, weighted([], design.n_obs))
+    gamma, eta, psi = _without_random_effects(design, bare)
+    W = family.information(eta, design.weights, psi)
+    W = np.clip(W, 1e-10 * W.max(), None)
+    root = np.sqrt(W)[:, None]
+    R = np.linalg.qr(design.X * root, mode="r")
+    to_users = linalg.solve_triangular(R, np.eye(len(R)))
+    bases = tuple(basis(term.columns * root, term) for term in design.terms)
+    blocks = [
+        Block(
+            np.asarray(term.codes, dtype=np.int64),
+            linalg.solve_triangular(T, term.columns.T, trans="T").T,
+            term.n_levels,
+            Shape(term.n_coefs, term.correlated),
+        )
+        for term, T in zip(design.terms, bases, strict=True)
+    ]
+    problem = Problem(family, design.y, design.weights, weighted(blocks, design.n_obs))
+    score = problem.expansion(eta, psi).score
+    return Generalized(
+        family=family,
+        problem=problem,
+        X=design.X @ to_users,
+        to_users=to_users,
+        bases=bases,
+        offset=design.offset,
+        gamma=R @ gamma,
+        log_psi=np.log(psi),
+        Lambdas=tuple(_moments(block, W, score) for block in blocks),
+    )
+
+
+def check_n_agq(design: Design, n_agq: object) -> int:
+    """Return the number of points of a quadrature, or refuse it.
+
+    Raises
+    ------
+    FitError
+        If it is not a whole number from 0 on, or the model has several grouping factors, or there
+        were too many nodes.
+    """
+    if not isinstance(n_agq, int | np.integer) or isinstance(n_agq, bool) or n_agq < 0:
+        raise FitError(f"`n_agq` must be a whole number from 0 on, got {n_agq!r}.")
+    factors = list(dict.fromkeys(term.factor for term in design.terms))
+    if n_agq <= 1 or not factors:
+        return int(n_agq)
+    if len(factors) > 1:
+        message = f"n_agq={n_agq} needs one grouping factor; this model has {listed(factors)}. "
+        raise FitError(message + 'Use n_agq=1, the Laplace approximation, or fit("mcmc").')
+    k = sum(term.n_coefs for term in design.terms)
+    if int(n_agq) ** k * design.n_obs > MAX_NODES:
+        most = int((MAX_NODES / design.n_obs) ** (1 / k))
+        message = f"n_agq={n_agq} in {k} dimensions are {n_agq**k} nodes for each of "
+        raise FitError(f"{message}{design.n_obs} rows: use n_agq={most} or less.")
+    return int(n_agq)
+
+
+def _without_random_effects(design: Design, bare: Problem) -> tuple[Array, Array, Array]:
+    """Return fixed effects, linear predictor and own parameters of a model without random ones."""
+    psi = _guess(bare.family, design)
+    eta = _constant(bare.family, design)
+    gamma = np.linalg.lstsq(design.X, eta - design.offset, rcond=None)[0]
+    for _ in range(ROUNDS):
+        setting = Setting(bare, design.offset, design.X, [], psi)
+        try:
+            modes = find_modes(setting, [], gamma)
+        except NoModesError:
+            # as with perfect separation; the constant predictor is as good to start from
+            return gamma, design.offset + design.X @ gamma, psi
+        gamma, eta = modes.gamma, modes.eta
+        if not len(psi):
+            break
+        psi = _own_parameters(bare, eta, psi)
+    return gamma, eta, psi
+
+
+def _own_parameters(problem: Problem, eta: Array, psi: Array) -> Array:
+    """Maximise the likelihood of the family's own parameters at a linear predictor."""
+
+    def objective(log_psi: Array) -> tuple[float, Array]:
+        now = np.exp(np.clip(log_psi, -50, 50))
+        with np.errstate(all="ignore"):
+            value = problem.expansion(eta, now).value.sum()
+            further = problem.family.further_expansion(problem.y, eta, problem.weights, now)
+        if not np.isfinite(value):
+            return np.inf, np.zeros_like(log_psi)
+        return -float(value), -further.value.sum(-1)
+
+    found = minimize(objective, np.log(psi), max_iterations=50)
+    return np.asarray(np.exp(np.clip(found.x, -10, 10)))
+
+
+def _constant(family: Family, design: Design) -> Array:
+    """Return the linear predictor of a mean that is the same in all rows."""
+    mean = float(np.average(design.y, weights=design.weights))
+    if family.support in ("proportions", "binary", "unit"):
+        mean = (mean * design.n_obs + 0.5) / (design.n_obs + 1)
+    elif family.support == "counts":
+        mean = max(mean, 0.5 / design.n_obs)
+    with np.errstate(all="ignore"):
+        eta = float(family.link.link(np.array([mean]))[0])
+    if not np.isfinite(eta):
+        message = f"the mean of the response `{design.response}`, {mean:g}, has no "
+        raise DataError(f"{message}{family.link.name}: choose another link.")
+    return np.full(design.n_obs, eta)
+
+
+def _guess(family: Family, design: Design) -> Array:
+    """Return own parameters to start with: a scale by moments, 1 for all others."""
+    mean = np.full(design.n_obs, np.average(design.y, weights=design.weights))
+    ones = np.ones(len(family.parameters))
+    variance = np.asarray(family.variance(mean, *ones))
+    sigma = np.sqrt(np.mean(design.weights * (design.y - mean) ** 2 / variance))
+    scale = sigma if np.isfinite(sigma) and sigma > 0 else 1.0
+    return np.array([scale if name == "sigma" else 1.0 for name in family.parameters])
+
+
+def _moments(block: Block, W: Array, score: Array) -> Array:
+    """Return a diagonal factor from the moments of the scores, as `reml.moment_start`."""
+    D = np.stack([np.bincount(block.codes, W * z**2) for z in block.columns.T], axis=1)
+    S = np.stack([np.bincount(block.codes, score * z) for z in block.columns.T], axis=1)
+    excess = (S**2 - D).sum(axis=0) / np.maximum((D**2).sum(axis=0), TINY)
+    return np.diag(np.sqrt(np.clip(excess, 0.01, 9.0)))
+
+
+def _diagonal_parts(Lambda: Array, shapes: Sequence[Shape]) -> list[Array]:
+    stops = np.cumsum([shape.k for shape in shapes])
+    return [Lambda[b - s.k : b, b - s.k : b] for b, s in zip(stops, shapes, strict=True)]
+
+
+def _apart(modes: Modes, shapes: Sequence[Shape]) -> Modes:
+    stops = np.cumsum([shape.k for shape in shapes])[:-1]
+    u = np.split(modes.u[0], stops, axis=1)
+    return Modes(
+        u, modes.gamma, modes.eta, modes.expansion, modes.factorized, modes.value, modes.steps
+    )

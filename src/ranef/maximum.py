@@ -1,0 +1,221 @@
+"""Maximum likelihood of a generalised model: first the variances, then all parameters together.
+
+In the first stage the fixed effects are those of the conditional modes, found together with the
+random effects, and the Laplace approximation is maximised over the variances and the family's own
+parameters. From there it is, or the quadrature, over all parameters jointly. Both have exact
+gradients. Factors are unconstrained as for linear models; a variance of zero is an ordinary point.
+
+Source: Bates et al. (2015), *Journal of Statistical Software* 67(1), for the two stages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef import glmm, lmm
+from ranef.covariance import factors, pack
+from ranef.errors import Convergence
+from ranef.estimates import Estimate
+from ranef.generalized import Generalized
+from ranef.optimize import Objective, Optimum, minimize
+from ranef.pirls import NoModesError, find_modes
+from ranef.reml import FEW_ROWS, SINGULAR, simplest, smallest_sd, users_factors
+from ranef.threads import threads_for
+
+type Array = NDArray[np.float64]
+
+STEP = 1e-4  # of a parameter, for second derivatives
+NOT_CURVED = 1e-8  # relative to the largest curvature
+
+
+@dataclass(frozen=True, eq=False)
+class _Vector:
+    """How a vector holds coefficients, the logarithms of own parameters, and theta."""
+
+    model: Generalized
+    joint: bool
+
+    @property
+    def p(self) -> int:
+        return self.model.X.shape[1] if self.joint else 0
+
+    def parts(self, x: Array) -> tuple[Array, Array, list[Array]]:
+        r = self.p + len(self.model.log_psi)
+        return x[: self.p], x[self.p : r], factors(x[r:], self.model.shapes)
+
+    def packed(self, gamma: Array, log_psi: Array, Lambdas: list[Array]) -> Array:
+        return np.concatenate([gamma[: self.p], log_psi, pack(Lambdas, self.model.shapes)])
+
+    def simplified(self, x: Array) -> Array:
+        gamma, log_psi, Lambdas = self.parts(x)
+        return self.packed(gamma, log_psi, [simplest(f) for f in Lambdas])
+
+
+def estimate(model: Generalized, *, n_agq: int = 1) -> Estimate:
+    """Maximise the likelihood.
+
+    Parameters
+    ----------
+    model : Generalized
+    n_agq : int
+        Points of the quadrature in each dimension; 1 for the Laplace approximation; 0 stops after
+        the first stage.
+    """
+    width = model.problem.Z.q_rest
+    with threads_for(width):
+        optimum, found = _first_stage(model)
+        vector = _Vector(model, joint=False)
+        gamma = found.modes.gamma
+        if n_agq:
+            _, log_psi, Lambdas = vector.parts(optimum.x)
+            vector = _Vector(model, joint=True)
+            objective = joint_objective(model, found.modes.u, n_agq)
+            start = vector.packed(gamma, log_psi, Lambdas)
+            optimum = minimize(objective, start, simplify=vector.simplified)
+            gamma = vector.parts(optimum.x)[0]
+        return _at_optimum(model, vector, optimum, gamma, found.modes.u, n_agq)
+
+
+def joint_objective(model: Generalized, u: list[Array], n_agq: int) -> Objective:
+    """Return -2 log-likelihood of (gamma, log psi, theta), with its gradient.
+
+    Parameters
+    ----------
+    model : Generalized
+    u : list of ndarray, shape (m, k)
+        Where every search for conditional modes starts.
+    n_agq : int
+    """
+    vector = _Vector(model, joint=True)
+
+    def objective(x: Array) -> tuple[float, Array]:
+        gamma, log_psi, Lambdas = vector.parts(x)
+        found = _quietly(lambda: model.likelihood(model.at(gamma, Lambdas, log_psi), u, n_agq))
+        if found is None:
+            return np.inf, np.zeros_like(x)
+        slope = vector.packed(model.X.T @ found.rows, found.psi, found.Lambdas)
+        return -2 * found.value, -2 * slope
+
+    return objective
+
+
+def _quietly(likelihood: Callable[[], glmm.Likelihood]) -> glmm.Likelihood | None:
+    """Return a likelihood, or None where there is none."""
+    with np.errstate(all="ignore"):
+        try:
+            found = likelihood()
+        except (NoModesError, np.linalg.LinAlgError):
+            return None
+    parts = (found.rows, found.psi, *found.Lambdas)
+    finite = np.isfinite(found.value) and all(np.isfinite(part).all() for part in parts)
+    return found if finite else None
+
+
+def _first_stage(model: Generalized) -> tuple[Optimum, glmm.Likelihood]:
+    vector = _Vector(model, joint=False)
+
+    def likelihood(x: Array, u: list[Array], gamma: Array) -> glmm.Likelihood | None:
+        _, log_psi, Lambdas = vector.parts(x)
+        setting = model.profile(Lambdas, log_psi)
+        return _quietly(lambda: glmm.laplace(setting, find_modes(setting, u, gamma)))
+
+    def best_from(Lambdas: list[Array]) -> tuple[Optimum, glmm.Likelihood | None]:
+        start = vector.packed(model.gamma, model.log_psi, Lambdas)
+        first = likelihood(start, model.zeros(), model.gamma)
+        u = model.zeros() if first is None else first.modes.u
+        gamma = model.gamma if first is None else first.modes.gamma
+
+        def objective(x: Array) -> tuple[float, Array]:
+            found = likelihood(x, u, gamma)
+            if found is None:
+                return np.inf, np.zeros_like(x)
+            return -2 * found.value, -2 * vector.packed(gamma, found.psi, found.Lambdas)
+
+        optimum = minimize(objective, start, simplify=vector.simplified)
+        return optimum, likelihood(optimum.x, u, gamma)
+
+    starts = [list(model.Lambdas)]
+    if len(model.offset) <= FEW_ROWS and model.shapes:
+        starts += [[size * np.eye(s.k) for s in model.shapes] for size in (1.0, 3.0)]
+    results = [best_from(Lambdas) for Lambdas in starts]
+    found = [(optimum, one) for optimum, one in results if one is not None]
+    if not found:
+        raise NoModesError("no likelihood at the start")
+    return min(found, key=lambda result: round(result[0].value, 9))
+
+
+def _at_optimum(
+    model: Generalized,
+    vector: _Vector,
+    optimum: Optimum,
+    gamma: Array,
+    u: list[Array],
+    n_agq: int,
+) -> Estimate:
+    """Gather all estimates, on the user's scale."""
+    _, log_psi, Lambdas = vector.parts(optimum.x)
+    joint = _Vector(model, joint=True)
+    x = joint.packed(gamma, log_psi, Lambdas)
+    setting = model.at(gamma, Lambdas, log_psi)
+    modes = find_modes(setting, u, np.empty(0))
+    own = dict(zip(model.family.parameters, np.exp(log_psi).tolist(), strict=True))
+    sigma = own.pop("sigma", 1.0)
+    users = [f / sigma for f in users_factors(model.bases, model.shapes, Lambdas)]
+    inverses = [np.linalg.inv(T) for T in model.bases]
+    singular = tuple(smallest_sd(f) < SINGULAR for f in Lambdas)
+    converged = optimum.convergence
+    covariances = lmm.conditional_covariances(modes.factorized)
+    hessian = _hessian(joint_objective(model, modes.u, max(n_agq, 1)), x)
+    vcov = model.to_users @ _covariance(hessian / 2, len(gamma)) @ model.to_users.T
+    return Estimate(
+        theta=pack(users, model.shapes),
+        Lambdas=tuple(users),
+        beta=model.to_users @ gamma,
+        vcov=vcov,
+        sigma=sigma,
+        b=tuple(
+            one @ f.T @ T.T for one, f, T in zip(modes.u, Lambdas, inverses, strict=True)
+        ),
+        b_cov=tuple(T @ c @ T.T for c, T in zip(covariances, inverses, strict=True)),
+        objective=optimum.value,
+        loglik=-optimum.value / 2,
+        singular=singular,
+        convergence=Convergence.SINGULAR if converged.ok and any(singular) else converged,
+        decrement=optimum.decrement,
+        evaluations=optimum.evaluations,
+        trace=tuple(_users_step(model, vector, step.value, step.x) for step in optimum.trace),
+        parameters=tuple(own.values()),
+        n_agq=n_agq,
+        working_weights=modes.expansion.weight,
+    )
+
+
+def _users_step(
+    model: Generalized, vector: _Vector, value: float, x: Array
+) -> tuple[float, Array]:
+    _, log_psi, Lambdas = vector.parts(x)
+    own = dict(zip(model.family.parameters, np.exp(log_psi).tolist(), strict=True))
+    users = users_factors(model.bases, model.shapes, Lambdas)
+    return value, pack(users, model.shapes) / own.get("sigma", 1.0)
+
+
+def _hessian(objective: Objective, x: Array) -> Array:
+    """Return the Hessian by central differences of the gradient, shape (d, d)."""
+    rows = [
+        (objective(x + h)[1] - objective(x - h)[1]) / (2 * STEP)
+        for h in STEP * np.eye(len(x))
+    ]
+    hessian = np.array(rows).reshape(len(x), len(x))
+    return np.asarray((hessian + hessian.T) / 2)
+
+
+def _covariance(information: Array, p: int) -> Array:
+    """Return the covariance of the first p parameters; directions without curvature are known."""
+    values, vectors = np.linalg.eigh(information[p:, p:])
+    curved = values > NOT_CURVED * np.abs(values).max(initial=0.0)
+    half = vectors[:, curved].T @ information[p:, :p]
+    return np.asarray(np.linalg.inv(information[:p, :p] - half.T @ (half / values[curved, None])))

@@ -1,0 +1,252 @@
+"""Penalised iteratively reweighted least squares: the conditional modes of a generalised model.
+
+With b = Lambda u and u ~ N(0, I) the modes maximise log f(y | eta) - |u|^2 / 2. Each step is one of
+Newton's, with the observed weights W = -d^2 log f / d eta^2 where these make a positive definite
+system and the expected ones otherwise; it is the solution of a linear mixed model with weights W. A
+step is shortened until the penalised log density has grown enough (Armijo).
+
+Fixed effects either are known, or are found together with u.
+
+Source: Bates et al. (2015), *Journal of Statistical Software* 67(1), section 3; for generalised
+models Bates (2024), and Nocedal & Wright (2006), section 3.1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef import lmm
+from ranef.expansions import Expansion
+from ranef.families import Family
+from ranef.weighted import Weighted
+
+type Array = NDArray[np.float64]
+
+DECREMENT = 1e-10  # below which one more Newton step is exact to rounding
+ARMIJO = 1e-4
+ROUNDING = 1e-14  # of a log density
+MAX_STEPS = 200
+MAX_HALVINGS = 40
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """A generalised model: its response and its random effects, in a basis.
+
+    Attributes
+    ----------
+    family : Family
+    y, weights : ndarray, shape (n,)
+    Z : Weighted
+    """
+
+    family: Family
+    y: Array
+    weights: Array
+    Z: Weighted
+
+    def expansion(self, eta: Array, psi: Array) -> Expansion:
+        """Return the log density of the rows, and its derivatives in eta."""
+        return self.family.expansion(self.y, eta, self.weights, psi)
+
+
+@dataclass(frozen=True, eq=False)
+class Modes:
+    """Conditional modes.
+
+    Attributes
+    ----------
+    u : list of ndarray, shape (m, k)
+    gamma : ndarray, shape (p,)
+        Coefficients of the fixed columns, where these are found together with u.
+    eta : ndarray, shape (n,)
+    expansion : Expansion
+    factorized : Factorized
+        At the modes, with the observed weights.
+    value : float
+        log f(y | eta) - |u|^2 / 2.
+    steps : int
+    """
+
+    u: list[Array]
+    gamma: Array
+    eta: Array
+    expansion: Expansion
+    factorized: lmm.Factorized
+    value: float
+    steps: int
+
+
+class NoModesError(ArithmeticError):
+    """There are no conditional modes, or none were found."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Point:
+    """Where an iteration is."""
+
+    u: list[Array]
+    gamma: Array
+    eta: Array
+    expansion: Expansion
+    value: float
+
+
+@dataclass(frozen=True, eq=False)
+class Setting:
+    """What is held fixed while modes are found.
+
+    Attributes
+    ----------
+    problem : Problem
+    base : ndarray, shape (n,)
+        The part of eta that is known.
+    fixed : ndarray, shape (n, p)
+        Columns whose coefficients are found together with u; with p = 0 there are none.
+    Lambdas : sequence of ndarray, shape (k, k)
+    psi : ndarray, shape (r,)
+        The family's own parameters.
+    """
+
+    problem: Problem
+    base: Array
+    fixed: Array
+    Lambdas: Sequence[Array]
+    psi: Array
+
+    def point(self, u: list[Array], gamma: Array) -> _Point:
+        """Return the penalised log density at effects."""
+        b = [one @ Lambda.T for one, Lambda in zip(u, self.Lambdas, strict=True)]
+        eta = self.base + self.problem.Z.fitted(b)
+        if len(gamma):
+            eta = eta + self.fixed @ gamma
+        with np.errstate(all="ignore"):
+            expansion = self.problem.expansion(eta, self.psi)
+        value = float(expansion.value.sum()) - 0.5 * sum(float(np.vdot(one, one)) for one in u)
+        return _Point(u, gamma, eta, expansion, value if np.isfinite(value) else -np.inf)
+
+    def factorized(self, weights: Array) -> lmm.Factorized:
+        """Return the factorised system for weights of the rows.
+
+        Raises
+        ------
+        LinAlgError
+            If it is not positive definite.
+        """
+        if not np.isfinite(weights).all():
+            raise np.linalg.LinAlgError("the weights are not finite")
+        with np.errstate(all="ignore"):
+            found = lmm.factorize(self.problem.Z.cross(weights, self.fixed), self.Lambdas)
+        if not np.isfinite(found.logdet) or not np.isfinite(found.reduced).all():
+            raise np.linalg.LinAlgError("the system is not positive definite")
+        return found
+
+    def solve(
+        self, factorized: lmm.Factorized, weights: Array, rows: Array
+    ) -> tuple[list[Array], Array, Array]:
+        """Solve the mixed-model equations for the right side [Z Lambda, fixed]' rows.
+
+        Returns
+        -------
+        u : list of ndarray, shape (m, k)
+        gamma : ndarray, shape (p,)
+        fitted : ndarray, shape (n,)
+            Z Lambda u + fixed gamma.
+        """
+        Z = self.problem.Z
+        fitted = Z.fitted(lmm.solve(factorized, Z.sums(rows)))
+        gamma = np.empty(0)
+        if self.fixed.shape[1]:
+            left = self.fixed.T @ (rows - weights * fitted)
+            gamma = np.linalg.solve(factorized.reduced[:-1, :-1], left)
+            of_fixed = self.fixed @ gamma
+            b = lmm.solve(factorized, Z.sums(rows - weights * of_fixed))
+            fitted = Z.fitted(b) + of_fixed
+        return self.scores(rows - weights * fitted), gamma, fitted
+
+    def scores(self, rows: Array) -> list[Array]:
+        """Return Lambda'Z' times a vector, term by term, shape (m, k)."""
+        return [s @ Lambda for s, Lambda in zip(self.problem.Z.sums(rows), self.Lambdas, strict=True)]
+
+
+def find_modes(setting: Setting, u: Sequence[Array], gamma: Array) -> Modes:
+    """Return the conditional modes, from a start.
+
+    Raises
+    ------
+    NoModesError
+        If no finite modes are found.
+    """
+    point = setting.point(list(u), gamma)
+    if not np.isfinite(point.value):
+        point = setting.point([np.zeros_like(one) for one in u], gamma)
+    if not np.isfinite(point.value):
+        raise NoModesError("the log density is not finite at the start")
+    for step in range(MAX_STEPS):
+        new, gain, observed = _newton_step(setting, point)
+        if gain < DECREMENT and observed:
+            point = new if new.value > point.value - DECREMENT else point
+            return _finished(setting, point, step)
+        better = _shortened(setting, point, new, gain)
+        if better is None:
+            return _finished(setting, point, step)
+        point = better
+    raise NoModesError("the modes were not reached")
+
+
+def _newton_step(setting: Setting, point: _Point) -> tuple[_Point, float, bool]:
+    """Return where a full step leads, the Newton decrement, and whether W was observed."""
+    problem, expansion = setting.problem, point.expansion
+    weights, observed = expansion.weight, True
+    try:
+        factorized = setting.factorized(weights)
+    except np.linalg.LinAlgError:
+        weights, observed = problem.family.information(point.eta, problem.weights, setting.psi), False
+        factorized = _factorized_or_none(setting, weights)
+    rows = expansion.score + weights * (point.eta - setting.base)
+    try:
+        u, gamma, _ = setting.solve(factorized, weights, rows)
+    except np.linalg.LinAlgError as error:
+        raise NoModesError("the fixed effects are not identified") from error
+    slopes = setting.scores(expansion.score)
+    gain = sum(
+        float(np.vdot(new - old, slope - old))
+        for new, old, slope in zip(u, point.u, slopes, strict=True)
+    )
+    gain += float((gamma - point.gamma) @ (setting.fixed.T @ expansion.score))
+    if not np.isfinite(gain):
+        raise NoModesError("a step is not finite")
+    return setting.point(u, gamma), gain, observed
+
+
+def _factorized_or_none(setting: Setting, weights: Array) -> lmm.Factorized:
+    try:
+        return setting.factorized(weights)
+    except np.linalg.LinAlgError as error:
+        raise NoModesError("the expected information is not finite") from error
+
+
+def _shortened(setting: Setting, point: _Point, new: _Point, gain: float) -> _Point | None:
+    """Return a point on the way to a Newton step that is better enough; None if there is none."""
+    share, rounding = 1.0, ROUNDING * abs(point.value)
+    for _ in range(MAX_HALVINGS):
+        if new.value >= point.value + ARMIJO * share * gain - rounding:
+            return new
+        share /= 2
+        u = [old + (one - old) / 2 for old, one in zip(point.u, new.u, strict=True)]
+        new = setting.point(u, point.gamma + (new.gamma - point.gamma) / 2)
+    return None
+
+
+def _finished(setting: Setting, point: _Point, steps: int) -> Modes:
+    try:
+        factorized = setting.factorized(point.expansion.weight)
+    except np.linalg.LinAlgError as error:
+        raise NoModesError("the modes are no maximum") from error
+    return Modes(
+        point.u, point.gamma, point.eta, point.expansion, factorized, point.value, steps
+    )

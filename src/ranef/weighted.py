@@ -1,0 +1,235 @@
+"""The cross-products Z'WZ of random effects for any row weights W: linear maps of the weights.
+
+A generalised model needs them anew at every step of its iterations. Which rows add to which
+element does not change, so that each block is one sparse matrix times the vector of weights. The
+blocks are those of `ranef.crossproducts`, and the engine of the linear model takes them as they
+are. Weights may be negative.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from ranef.covariance import Shape
+from ranef.crossproducts import CrossProducts, Link, chain_of
+from ranef.factors import Codes
+from ranef.lmm import Selected
+
+type Array = NDArray[np.float64]
+type Places = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """The columns of one random-effects term: shape (n, k), and the level of each row."""
+
+    codes: Codes
+    columns: Array
+    n_levels: int
+    shape: Shape
+
+    @property
+    def k(self) -> int:
+        """The number of coefficients."""
+        return int(self.columns.shape[1])
+
+    @cached_property
+    def indicator(self) -> sparse.csr_array:
+        """The sums over the rows of each level, shape (m, n)."""
+        return _map(self.codes[:, None], np.ones((len(self.codes), 1)), self.n_levels)
+
+    @property
+    def places(self) -> Places:
+        """Where in a vector of all the term's effects those of each row are, shape (n, k)."""
+        return np.asarray(self.codes[:, None] * self.k + np.arange(self.k), dtype=np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class Maps:
+    """The maps from weights to the blocks of one term of the chain, flattened.
+
+    Attributes
+    ----------
+    front : sparse array, shape (m k f, n)
+    crossed : sparse array, shape (m k q, n)
+    wide : ndarray, shape (n, f)
+        The term's columns and those of the later terms of the chain.
+    parent : ndarray of int, shape (m,), or None
+    """
+
+    front: sparse.csr_array
+    crossed: sparse.csr_array
+    wide: Array
+    parent: Codes | None
+
+
+@dataclass(frozen=True, eq=False)
+class Weighted:
+    """All that is needed of Z for weighted cross-products and residuals.
+
+    Attributes
+    ----------
+    blocks : tuple of Block
+        In the design's order.
+    transposes : tuple of sparse array, shape (m k, n)
+        Z' of each term.
+    chain : tuple of int
+        Which terms form the chain of nested factors.
+    maps : tuple of Maps
+        Of the terms of the chain.
+    others : tuple of (int, slice)
+        Which terms are in the rest, and where.
+    rest : sparse array, shape (q q, n)
+    rest_places : ndarray, shape (n, sum of k)
+        Where the effects of each row are in the rest.
+    rest_columns : ndarray, shape (n, sum of k)
+    """
+
+    blocks: tuple[Block, ...]
+    transposes: tuple[sparse.csr_array, ...]
+    chain: tuple[int, ...]
+    maps: tuple[Maps, ...]
+    others: tuple[tuple[int, slice], ...]
+    rest: sparse.csr_array
+    rest_places: Places
+    rest_columns: Array
+
+    @property
+    def q_rest(self) -> int:
+        """The number of random effects in the rest."""
+        return self.others[-1][1].stop if self.others else 0
+
+    def cross(self, weights: Array, fixed: Array) -> CrossProducts:
+        """Return the cross-products of [Z fixed 0] in the metric of the weights.
+
+        Parameters
+        ----------
+        weights : ndarray, shape (n,)
+        fixed : ndarray, shape (n, p)
+        """
+        n, p = fixed.shape
+        q, shapes = self.q_rest, tuple(block.shape for block in self.blocks)
+        right = np.column_stack([fixed * weights[:, None], np.zeros(n)])
+        rest = np.zeros((q + p + 1, q + p + 1))
+        if q:
+            rest[:q, :q] = (self.rest @ weights).reshape(q, q)
+            for term, place in self.others:
+                rest[place, q:] = self.transposes[term] @ right
+            rest[q:, :q] = rest[:q, q:].T
+        rest[q:-1, q:-1] = fixed.T @ right[:, :-1]
+        return CrossProducts(
+            n=n,
+            p=p,
+            log_weights=0.0,
+            shapes=shapes,
+            n_levels=tuple(block.n_levels for block in self.blocks),
+            chain=tuple(
+                self._link(term, maps, weights, right)
+                for term, maps in zip(self.chain, self.maps, strict=True)
+            ),
+            rest=rest,
+            rest_terms=self.others,
+            bases=tuple(np.eye(block.k) for block in self.blocks),
+            R=np.eye(p),
+            beta_ols=np.zeros(p),
+        )
+
+    def sums(self, rows: Array) -> list[Array]:
+        """Return Z' times a vector, shape (n,), term by term: shape (m, k)."""
+        pairs = zip(self.transposes, self.blocks, strict=True)
+        return [np.asarray(Zt @ rows).reshape(block.n_levels, block.k) for Zt, block in pairs]
+
+    def fitted(self, b: Sequence[Array]) -> Array:
+        """Return Z b, shape (n,), for effects of shape (m, k) in the basis of the columns."""
+        total = np.zeros(self.rest_places.shape[0])
+        for block, effects in zip(self.blocks, b, strict=True):
+            for j in range(block.k):
+                total += effects[block.codes, j] * block.columns[:, j]
+        return total
+
+    def leverages(self, selected: Selected) -> Array:
+        """Return z_i' G z_i for every row, shape (n,), G as in `Selected`."""
+        x, places = self.rest_columns, self.rest_places
+        d = np.einsum("na,nab,nb->n", x, selected.rest[places[:, :, None], places[:, None, :]], x)
+        for term, maps, (front, crossed) in zip(self.chain, self.maps, selected.chain, strict=True):
+            block = self.blocks[term]
+            wide = 2 * maps.wide
+            wide[:, : block.k] /= 2
+            d += np.einsum("na,nab,nb->n", block.columns, front[block.codes], wide)
+            if places.shape[1]:
+                met = crossed[block.codes[:, None], :, places]
+                d += 2 * np.einsum("nba,na,nb->n", met, block.columns, x)
+        return np.asarray(d)
+
+    def _link(self, term: int, maps: Maps, weights: Array, right: Array) -> Link:
+        block, f = self.blocks[term], maps.wide.shape[1]
+        m, k = block.n_levels, block.k
+        front = np.zeros((m, f, f))
+        front[:, :k] = (maps.front @ weights).reshape(m, k, f)
+        front[:, k:, :k] = front[:, :k, k:].transpose(0, 2, 1)
+        fixed = np.asarray(self.transposes[term] @ right).reshape(m, k, right.shape[1])
+        crossed = (maps.crossed @ weights).reshape(m, k, self.q_rest)
+        return Link(term, k, front, np.concatenate([crossed, fixed], axis=2), maps.parent)
+
+
+def weighted(blocks: Sequence[Block], n: int) -> Weighted:
+    """Return the maps from weights of n rows to cross-products."""
+    chain, others = chain_of(blocks)
+    places, start = [], 0
+    for j in others:
+        places.append((j, slice(start, start + blocks[j].n_levels * blocks[j].k)))
+        start = places[-1][1].stop
+    own = [blocks[j].places + place.start for j, place in places]
+    rest_places = np.column_stack([np.empty((n, 0), dtype=np.int64), *own])
+    rest_columns = np.column_stack([np.empty((n, 0)), *(blocks[j].columns for j in others)])
+    rest_rows = rest_places[:, :, None] * start + rest_places[:, None, :]
+    return Weighted(
+        blocks=tuple(blocks),
+        transposes=tuple(_map(b.places, b.columns, b.n_levels * b.k) for b in blocks),
+        chain=tuple(chain),
+        maps=tuple(
+            _maps(blocks, chain[i:], rest_places, rest_columns, start) for i in range(len(chain))
+        ),
+        others=tuple(places),
+        rest=_products(rest_rows, rest_columns, rest_columns, start * start),
+        rest_places=rest_places,
+        rest_columns=rest_columns,
+    )
+
+
+def _maps(
+    blocks: Sequence[Block], chain: list[int], places: Places, columns: Array, q: int
+) -> Maps:
+    block, *later = [blocks[i] for i in chain]
+    wide = np.column_stack([block.columns, *(other.columns for other in later)])
+    f, size = wide.shape[1], block.n_levels * block.k
+    parent = None
+    if later:
+        parent = np.empty(block.n_levels, dtype=np.int64)
+        parent[block.codes] = later[0].codes
+    own = block.places[:, :, None]
+    return Maps(
+        front=_products(own * f + np.arange(f), block.columns, wide, size * f),
+        crossed=_products(own * q + places[:, None, :], block.columns, columns, size * q),
+        wide=wide,
+        parent=parent,
+    )
+
+
+def _products(rows: Places, left: Array, right: Array, size: int) -> sparse.csr_array:
+    """Return the map to sums of products of two columns, which go to `rows`, shape (n, a, b)."""
+    products = left[:, :, None] * right[:, None, :]
+    return _map(rows.reshape(len(rows), -1), products.reshape(len(rows), -1), size)
+
+
+def _map(rows: Places, values: Array, size: int) -> sparse.csr_array:
+    """Return the sparse matrix, shape (size, n), whose column i has `values[i]` in `rows[i]`."""
+    n, each = values.shape
+    indptr = np.arange(0, n * each + 1, max(each, 1)) if each else np.zeros(n + 1, dtype=np.int64)
+    return sparse.csc_array((values.ravel(), rows.ravel(), indptr), shape=(size, n)).tocsr()
