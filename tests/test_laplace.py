@@ -15,7 +15,7 @@ from ranef import batched, laplace
 from ranef.crossproducts import cross_products
 from ranef.design import build_design
 from ranef.formula import read_formula
-from ranef.laplace import Mode, approximate, find_mode, smoothed, start, systematic
+from ranef.laplace import Mode, approximate, find_mode, smoothed, systematic
 from ranef.marginal import target_of
 from ranef.priors import (
     LKJ,
@@ -123,16 +123,16 @@ def test_root_is_that_of_the_curvature_at_the_mode(random):
 @pytest.mark.parametrize("name", STRUCTURES)
 def test_start_is_a_usual_point(name):
     _, _, target = everything(STRUCTURES[name], 3, n=120)
-    x = start(target)
+    x = target.start()
     assert x.shape == (target.space.d,)
     assert np.isfinite(target(x)[0])
 
 
 def test_start_keeps_what_is_known():
     target = schools(Constant(3.0))
-    assert start(target).shape == (0,)
+    assert target.start().shape == (0,)
     target = density("y ~ 1 + (1 | school)", SCHOOLS, {"sd": Constant(3.0)}, weights="w")
-    values, _ = target.space.values(start(target))
+    values, _ = target.space.values(target.start())
     assert values[1] == 3.0
 
 

@@ -196,7 +196,7 @@ def test_gradient_equals_central_differences(formula, priors):
     if isinstance(priors, dict) and ("(x | " in formula or "x + z |" in formula):
         priors = priors | {"corr": LKJ(2.5)}
     own = target(formula, structured(), priors, weights="w")
-    penalty = penalized._Penalty(own)
+    penalty = penalized._Marginal(own)
     rng = np.random.default_rng(5)
     identity = pack([np.eye(s.k) for s in own.cross.shapes], own.cross.shapes)
     first = np.concatenate([penalty.start(), identity])

@@ -6,11 +6,11 @@ and weights w of the standard normal distribution,
 
     log p(y_l) ~= -log|L| + log sum_i w_i exp{h(û + C z_i) + |z_i|^2 / 2}.
 
-One node is the Laplace approximation. The gradient is that of this sum itself, the nodes moving with
-û and C, so that value and gradient agree for any number of nodes.
+One node is the Laplace approximation. The gradient is that of this sum itself, the nodes moving
+with û and C, so that value and gradient agree for any number of nodes.
 
-Source: Pinheiro & Bates (1995), *J. Comput. Graph. Stat.* 4, 12-35; Liu & Pierce (1994), *Biometrika*
-81, 624-629; the derivative of a Cholesky factor: Murray (2016), arXiv 1602.07527.
+Source: Pinheiro & Bates (1995), *J. Comput. Graph. Stat.* 4, 12-35; Liu & Pierce (1994),
+*Biometrika* 81, 624-629; the derivative of a Cholesky factor: Murray (2016), arXiv 1602.07527.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def quadrature(setting: Setting, modes: Modes, points: int) -> Likelihood:
     """
     problem, psi, (Lambda,) = setting.problem, setting.psi, setting.Lambdas
     (block,) = problem.Z.blocks
-    z, (u,) = rule(points, block.k), modes.u
+    z = rule(points, block.k)
     D = modes.factorized.chain[0].D
     L = np.linalg.cholesky(np.eye(block.k) + Lambda.T @ D @ Lambda)
     C = np.linalg.inv(L).swapaxes(1, 2)

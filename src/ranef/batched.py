@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from ranef import lmm
 from ranef.crossproducts import CrossProducts, Link
 from ranef.densities import LOG_2PI
+from ranef.draws import Draws
+from ranef.logposterior import LogPosterior
 from ranef.marginal import Target
 from ranef.threads import threads_for
 
@@ -171,30 +173,14 @@ def _moments(link: Link, Lambda: Array, found: Moments, part: slice) -> None:
     found.mean[part], found.slope[part], found.cov[part] = YC[..., -1], -YC[..., :-1], Y
 
 
-@dataclass(frozen=True, eq=False)
-class Draws:
-    """Exact draws of all effects, one at every point, on the user's scale.
-
-    Attributes
-    ----------
-    beta : ndarray, shape (points, p)
-    sigma : ndarray, shape (points,)
-    factors : list of ndarray, shape (points, k, k)
-        A square root of each term's covariance.
-    b : list of ndarray, shape (points, m, k)
-    """
-
-    beta: Array
-    sigma: Array
-    factors: list[Array]
-    b: list[Array]
-
-
-def log_density(target: Target, x: Array) -> Array:
+def log_density(target: LogPosterior, x: Array) -> Array:
     """Return the log posterior density, up to p(y), at points x, shape (points, d).
 
     Minus infinity where it cannot be computed.
     """
+    if not isinstance(target, Target):
+        with threads_for(target.width):
+            return np.array([target(point)[0] for point in x])
     with np.errstate(all="ignore"):
         values, logp = target.space.values(x)
         found = (

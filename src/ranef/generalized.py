@@ -1,9 +1,9 @@
 """A generalised model made ready for its likelihood: columns in a basis, and where to start.
 
-The basis is that of a generalised linear model without random effects: with W0 its weights, X
-becomes orthonormal in the metric of W0, and the columns of a random term get unit mean squares there
-(orthogonal, for a full covariance). A factor Lambda in this basis has no unit; it is the spread of
-the effects over the error of one row.
+The basis is that of a model without random effects: with W0 its weights, X becomes orthonormal in
+the metric of W0, and the columns of a random term get unit mean squares there (and orthogonal, for
+a full covariance). A factor Lambda in this basis has no unit: it is the spread of the effects over
+the error of one row.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy import linalg
 
 from ranef import agq, glmm
-from ranef.covariance import Shape
+from ranef.covariance import Shape, factors, pack
 from ranef.crossproducts import basis
 from ranef.design import Design
 from ranef.errors import DataError, FitError, listed
@@ -125,7 +125,7 @@ class Generalized:
         return glmm.Likelihood(
             value=found.value,
             rows=found.rows,
-            Lambdas=_diagonal_parts(found.Lambdas[0], self.shapes),
+            Lambdas=diagonal_parts(found.Lambdas[0], self.shapes),
             psi=found.psi,
             modes=_apart(modes, self.shapes),
         )
@@ -168,6 +168,62 @@ def prepare(design: Design, family: Family) -> Generalized:
         gamma=R @ gamma,
         log_psi=np.log(psi),
         Lambdas=tuple(_moments(block, W, score) for block in blocks),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class UsersLikelihood:
+    """A log-likelihood and its derivatives by the parameters as the user has them.
+
+    Attributes
+    ----------
+    value : float
+    theta : ndarray
+    beta : ndarray, shape (p,)
+    parameters : dict of str to float
+    """
+
+    value: float
+    theta: Array
+    beta: Array
+    parameters: dict[str, float]
+
+
+def users_likelihood(
+    model: Generalized, theta: Array, beta: Array, psi: Array, n_agq: int
+) -> UsersLikelihood:
+    """Return the likelihood at the user's parameters, theta being relative to sigma.
+
+    Parameters
+    ----------
+    model : Generalized
+    theta : ndarray
+    beta : ndarray, shape (p,)
+    psi : ndarray, shape (r,)
+    n_agq : int
+    """
+    own = dict(zip(model.family.parameters, psi.tolist(), strict=True))
+    sigma = own.get("sigma", 1.0)
+    users = factors(theta, model.shapes)
+    Lambdas = [sigma * T @ f for T, f in zip(model.bases, users, strict=True)]
+    gamma = np.linalg.solve(model.to_users, beta)
+    try:
+        setting = model.at(gamma, Lambdas, np.log(psi))
+        found = model.likelihood(setting, model.zeros(), n_agq)
+    except (NoModesError, np.linalg.LinAlgError):
+        nowhere = dict.fromkeys(own, np.nan)
+        return UsersLikelihood(-np.inf, theta * np.nan, beta * np.nan, nowhere)
+    slopes = [sigma * T.T @ slope for T, slope in zip(model.bases, found.Lambdas, strict=True)]
+    by_own = dict(zip(own, (found.psi / psi).tolist(), strict=True))
+    if "sigma" in own:
+        by_own["sigma"] += (
+            sum(float(np.vdot(slope, f)) for slope, f in zip(slopes, users, strict=True)) / sigma
+        )
+    return UsersLikelihood(
+        value=found.value,
+        theta=pack(slopes, model.shapes),
+        beta=np.linalg.solve(model.to_users.T, model.X.T @ found.rows),
+        parameters=by_own,
     )
 
 
@@ -264,9 +320,10 @@ def _moments(block: Block, W: Array, score: Array) -> Array:
     return np.diag(np.sqrt(np.clip(excess, 0.01, 9.0)))
 
 
-def _diagonal_parts(Lambda: Array, shapes: Sequence[Shape]) -> list[Array]:
+def diagonal_parts(matrix: Array, shapes: Sequence[Shape]) -> list[Array]:
+    """Return the blocks of terms that were taken as one, shape (..., k, k) each."""
     stops = np.cumsum([shape.k for shape in shapes])
-    return [Lambda[b - s.k : b, b - s.k : b] for b, s in zip(stops, shapes, strict=True)]
+    return [matrix[..., b - s.k : b, b - s.k : b] for b, s in zip(stops, shapes, strict=True)]
 
 
 def _apart(modes: Modes, shapes: Sequence[Shape]) -> Modes:

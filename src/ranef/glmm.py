@@ -1,12 +1,12 @@
 """The likelihood of a generalised model by the Laplace approximation, with its exact gradient.
 
-With û the conditional modes given the fixed effects and H = Lambda'Z'WZ Lambda + I, W the *observed*
-weights there,
+With û the conditional modes given the fixed effects, and H = Lambda'Z'WZ Lambda + I with the
+*observed* weights W there,
 
     log p(y) ~= log f(y | eta(û)) - |û|^2 / 2 - log|H| / 2.
 
 Its derivative follows û: what eta changes in W, and û with everything. With the leverages
-d_i = z_i' Lambda H^-1 Lambda' z_i and dW/d eta, `pull` = -d (dW/d eta) / 2 is the derivative through W,
+d_i = z_i' Lambda H^-1 Lambda' z_i, `pull` = -d (dW/d eta) / 2 is the derivative through W,
 lambda = H^-1 Lambda'Z' pull the one through û, and
 
     r = score + pull - W Z Lambda lambda

@@ -17,12 +17,10 @@ from numpy.typing import NDArray
 from scipy import special
 
 from ranef import batched
-from ranef.covariance import factors
 from ranef.densities import LOG_2PI, LOG_PI
 from ranef.errors import Convergence
-from ranef.marginal import Target
+from ranef.logposterior import LogPosterior
 from ranef.optimize import differenced_hessian, minimize
-from ranef.reml import moment_start
 from ranef.threads import threads_for
 
 type Array = NDArray[np.float64]
@@ -85,52 +83,37 @@ class Approximation:
     mcse: float
 
 
-def find_mode(target: Target) -> Mode:
+def find_mode(target: LogPosterior) -> Mode:
     """Maximise the posterior density of the coordinates."""
+    units = target.units()
 
-    def objective(x: Array) -> tuple[float, Array]:
-        logp, gradient = target(x)
-        return (-logp, -gradient) if np.isfinite(logp) else (np.inf, np.zeros_like(x))
+    def objective(z: Array) -> tuple[float, Array]:
+        logp, gradient = target(units @ z)
+        if not np.isfinite(logp):
+            return np.inf, np.zeros_like(z)
+        return -logp, -units.T @ gradient
 
-    with threads_for(len(target.cross.rest)):
-        found = minimize(objective, start(target))
+    with threads_for(target.width):
+        found = minimize(objective, np.linalg.solve(units, target.start()))
         hessian = differenced_hessian(objective, found.x)
     values, vectors = np.linalg.eigh(hessian) if len(hessian) else (np.ones(0), np.eye(0))
     curved = np.maximum(values, 1e-6 * np.abs(values).max(initial=0.0))
-    covariance = (vectors / curved) @ vectors.T
+    spread = units @ (vectors / np.sqrt(curved))
     return Mode(
-        x=found.x,
+        x=units @ found.x,
         logp=-found.value,
-        root=np.linalg.cholesky(covariance),
+        root=np.linalg.cholesky(spread @ spread.T),
         convergence=found.convergence,
         evaluations=found.evaluations,
     )
 
 
-def start(target: Target) -> Array:
-    """Return a sensible point to start from, by moments of the least-squares residuals."""
-    cross, space, fixed = target.cross, target.space, target.fixed
-    values = np.zeros_like(space.known)
-    columns = np.column_stack([fixed.given, fixed.J])
-    effects = np.linalg.lstsq(columns, cross.R @ cross.beta_ols, rcond=None)[0]
-    values[: space.n_given] = effects[: space.n_given]
-    sigma = np.sqrt(max(cross.rest[-1, -1], 1e-12) / max(cross.n - cross.p, 1))
-    values[space.n_given] = sigma
-    if space.sizes:
-        Lambdas = factors(moment_start(cross), cross.shapes)
-        for (sd, _), A, Lambda in zip(space.places, target.bases, Lambdas, strict=True):
-            values[sd] = sigma * np.linalg.norm(np.linalg.solve(A, Lambda), axis=1)
-    known = np.isfinite(space.known)
-    values[known] = space.known[known]
-    return space.point(values)
-
-
-def approximate(target: Target, *, draws: int, rng: np.random.Generator) -> Approximation:
+def approximate(target: LogPosterior, *, draws: int, rng: np.random.Generator) -> Approximation:
     """Approximate the posterior and draw from it.
 
     Parameters
     ----------
-    target : Target
+    target : LogPosterior
     draws : int
         Number of draws; twice as many proposals are made, and at least `FEWEST`.
     rng : Generator
@@ -169,7 +152,7 @@ def smoothed(log_ratios: Array) -> tuple[Array, float]:
 
 
 def _proposals(
-    target: Target, mode: Mode, size: int, rng: np.random.Generator
+    target: LogPosterior, mode: Mode, size: int, rng: np.random.Generator
 ) -> tuple[Array, Array]:
     """Return split-t points in units of the normal approximation, and their log density.
 

@@ -23,12 +23,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef import lmm
+from ranef.covariance import factors
 from ranef.crossproducts import CrossProducts
-from ranef.densities import LOG_2PI, evaluate
+from ranef.densities import LOG_2PI
 from ranef.design import Design
 from ranef.distributions import Flat, Normal
+from ranef.logposterior import LogPosterior
 from ranef.priors import Priors
-from ranef.space import Space, given_effects, partial_slopes, space_of, unit_factor
+from ranef.reml import moment_start
+from ranef.space import Space, given_effects, space_of
 
 type Array = NDArray[np.float64]
 type Derived = tuple[float, list[Array], float, Array]  # by Lambdas, sigma, given effects
@@ -298,7 +301,7 @@ def log_marginal(
 
 
 @dataclass(frozen=True, eq=False)
-class Target:
+class Target(LogPosterior):
     """The posterior density of the variance parameters, up to p(y).
 
     Attributes
@@ -307,7 +310,6 @@ class Target:
     fixed : FixedPart
     space : Space
     bases : tuple of ndarray, shape (k, k)
-        Of each term: turns coefficients at centred columns into those of the basis.
     """
 
     cross: CrossProducts
@@ -316,53 +318,40 @@ class Target:
     bases: tuple[Array, ...]
 
     def likelihood(self, values: Array) -> tuple[float, Array]:
-        """Return log p(y | values) and its derivatives, shape (n_values,).
-
-        Minus infinity, without derivatives, where it cannot be computed.
-        """
         space = self.space
         g, sigma = space.n_given, values[space.n_given]
         found = np.zeros(len(values))
-        factors = space.factors(values)
-        Lambdas = [A @ F / sigma for A, F in zip(self.bases, factors, strict=True)]
+        Lambdas = [A @ F / sigma for A, F in zip(self.bases, space.factors(values), strict=True)]
         try:
             value, slopes, found[g], found[:g] = log_marginal(
                 self.cross, self.fixed, Lambdas, sigma, values[:g]
             )
         except np.linalg.LinAlgError:
             return -np.inf, found
-        for t, (sd, partial) in enumerate(space.places):
-            found[g] -= np.sum(slopes[t] * Lambdas[t]) / sigma
-            slope = self.bases[t].T @ slopes[t] / sigma
-            U = unit_factor(values[partial], space.sizes[t][0])
-            found[sd] = (slope * U).sum(axis=1)
-            found[partial] = partial_slopes(values[sd, None] * slope, U, values[partial])
+        found[g] -= sum(float(np.vdot(s, f)) for s, f in zip(slopes, Lambdas, strict=True)) / sigma
+        self.by_values([slope / sigma for slope in slopes], values, found)
         return (value, found) if np.isfinite(value) else (-np.inf, np.zeros(len(values)))
 
-    def __call__(self, x: Array, *, natural: bool = False) -> tuple[float, Array]:
-        """Return the log posterior density at x, shape (d,), and its gradient.
+    def start(self) -> Array:
+        """Return a sensible point to start from, by moments of the least-squares residuals."""
+        cross, space, fixed = self.cross, self.space, self.fixed
+        values = np.zeros_like(space.known)
+        columns = np.column_stack([fixed.given, fixed.J])
+        effects = np.linalg.lstsq(columns, cross.R @ cross.beta_ols, rcond=None)[0]
+        values[: space.n_given] = effects[: space.n_given]
+        sigma = np.sqrt(max(cross.rest[-1, -1], 1e-12) / max(cross.n - cross.p, 1))
+        values[space.n_given] = sigma
+        if space.sizes:
+            Lambdas = factors(moment_start(cross), cross.shapes)
+            for (sd, _), A, Lambda in zip(space.places, self.bases, Lambdas, strict=True):
+                values[sd] = sigma * np.linalg.norm(np.linalg.solve(A, Lambda), axis=1)
+        known = np.isfinite(space.known)
+        values[known] = space.known[known]
+        return space.point(values)
 
-        Parameters
-        ----------
-        x : ndarray, shape (d,)
-        natural : bool
-            Whether the density is that of the parameters, or that of x.
-        """
-        space, g = self.space, self.space.n_given
-        values, slopes, gradient = space.known.copy(), np.empty(space.d), np.empty(space.d)
-        logp = space.constant
-        with np.errstate(all="ignore"):
-            for i, c in enumerate(space.coordinates):
-                values[space.free[i]], slopes[i], part, gradient[i] = evaluate(
-                    c.family, c.transform, c.a, c.b, c.c, x[i], is_natural=natural
-                )
-                logp += part
-            ratios = values[space.relative]
-            values[space.relative] *= values[g]
-            likelihood, found = self.likelihood(values)
-            found[g] += found[space.relative] @ ratios
-            found[space.relative] *= values[g]
-            return float(logp + likelihood), gradient + found[space.free] * slopes
+    @property
+    def width(self) -> int:
+        return len(self.cross.rest)
 
 
 def target_of(design: Design, cross: CrossProducts, kept: Sequence[int], priors: Priors) -> Target:

@@ -10,8 +10,8 @@ Source: Bates et al. (2015), *Journal of Statistical Software* 67(1), for the tw
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +20,9 @@ from ranef import glmm, lmm
 from ranef.covariance import factors, pack
 from ranef.errors import Convergence
 from ranef.estimates import Estimate
-from ranef.generalized import Generalized
+from ranef.generalized import Generalized, diagonal_parts
 from ranef.optimize import Objective, Optimum, minimize
-from ranef.pirls import NoModesError, find_modes
+from ranef.pirls import Modes, NoModesError, find_modes
 from ranef.reml import FEW_ROWS, SINGULAR, simplest, smallest_sd, users_factors
 from ranef.threads import threads_for
 
@@ -77,7 +77,8 @@ def estimate(model: Generalized, *, n_agq: int = 1) -> Estimate:
             start = vector.packed(gamma, log_psi, Lambdas)
             optimum = minimize(objective, start, simplify=vector.simplified)
             gamma = vector.parts(optimum.x)[0]
-        return _at_optimum(model, vector, optimum, gamma, found.modes.u, n_agq)
+        u = found.modes.u
+        return _at_optimum(model, vector, optimum, gamma=gamma, u=u, n_agq=n_agq)
 
 
 def joint_objective(model: Generalized, u: list[Array], n_agq: int) -> Objective:
@@ -152,68 +153,104 @@ def _at_optimum(
     model: Generalized,
     vector: _Vector,
     optimum: Optimum,
+    *,
     gamma: Array,
     u: list[Array],
     n_agq: int,
 ) -> Estimate:
-    """Gather all estimates, on the user's scale."""
     _, log_psi, Lambdas = vector.parts(optimum.x)
-    joint = _Vector(model, joint=True)
-    x = joint.packed(gamma, log_psi, Lambdas)
-    setting = model.at(gamma, Lambdas, log_psi)
-    modes = find_modes(setting, u, np.empty(0))
-    own = dict(zip(model.family.parameters, np.exp(log_psi).tolist(), strict=True))
+    modes = find_modes(model.at(gamma, Lambdas, log_psi), u, np.empty(0))
+    x = _Vector(model, joint=True).packed(gamma, log_psi, Lambdas)
+    hessian = differenced_twice(joint_objective(model, modes.u, max(n_agq, 1)), x)
+
+    def users_theta(x: Array) -> Array:
+        _, log_psi, Lambdas = vector.parts(x)
+        own = dict(zip(model.family.parameters, np.exp(log_psi).tolist(), strict=True))
+        users = users_factors(model.bases, model.shapes, Lambdas)
+        return np.asarray(pack(users, model.shapes) / own.get("sigma", 1.0))
+
+    return gathered(
+        model,
+        optimum,
+        beta=model.to_users @ gamma,
+        vcov=model.to_users @ covariance_of(hessian / 2, len(gamma)) @ model.to_users.T,
+        psi=np.exp(log_psi),
+        Lambdas=Lambdas,
+        modes=modes,
+        loglik=-optimum.value / 2,
+        trace=tuple((step.value, users_theta(step.x)) for step in optimum.trace),
+        n_agq=n_agq,
+    )
+
+
+def gathered(
+    model: Generalized,
+    optimum: Optimum,
+    *,
+    beta: Array,
+    vcov: Array,
+    psi: Array,
+    Lambdas: Sequence[Array],
+    modes: Modes,
+    loglik: float,
+    trace: tuple[tuple[float, Array], ...],
+    n_agq: int,
+) -> Estimate:
+    """Gather all estimates at an optimum, on the user's scale.
+
+    Parameters
+    ----------
+    model : Generalized
+    optimum : Optimum
+    beta, vcov : ndarray
+        Fixed effects and their covariance, on the user's scale.
+    psi : ndarray, shape (r,)
+    Lambdas : sequence of ndarray, shape (k, k)
+        In the basis; not relative to sigma.
+    modes : Modes
+    loglik : float
+    trace : tuple of (float, ndarray)
+    n_agq : int
+    """
+    own = dict(zip(model.family.parameters, psi.tolist(), strict=True))
     sigma = own.pop("sigma", 1.0)
     users = [f / sigma for f in users_factors(model.bases, model.shapes, Lambdas)]
     inverses = [np.linalg.inv(T) for T in model.bases]
+    b = [one @ f.T @ T.T for one, f, T in zip(modes.u, Lambdas, inverses, strict=True)]
     singular = tuple(smallest_sd(f) < SINGULAR for f in Lambdas)
     converged = optimum.convergence
     covariances = lmm.conditional_covariances(modes.factorized)
-    hessian = _hessian(joint_objective(model, modes.u, max(n_agq, 1)), x)
-    vcov = model.to_users @ _covariance(hessian / 2, len(gamma)) @ model.to_users.T
+    if len(covariances) < len(b):  # terms of one factor that were taken as one
+        covariances = diagonal_parts(covariances[0], model.shapes)
     return Estimate(
         theta=pack(users, model.shapes),
         Lambdas=tuple(users),
-        beta=model.to_users @ gamma,
+        beta=beta,
         vcov=vcov,
         sigma=sigma,
-        b=tuple(
-            one @ f.T @ T.T for one, f, T in zip(modes.u, Lambdas, inverses, strict=True)
-        ),
+        b=tuple(b),
         b_cov=tuple(T @ c @ T.T for c, T in zip(covariances, inverses, strict=True)),
         objective=optimum.value,
-        loglik=-optimum.value / 2,
+        loglik=loglik,
         singular=singular,
         convergence=Convergence.SINGULAR if converged.ok and any(singular) else converged,
         decrement=optimum.decrement,
         evaluations=optimum.evaluations,
-        trace=tuple(_users_step(model, vector, step.value, step.x) for step in optimum.trace),
+        trace=trace,
         parameters=tuple(own.values()),
         n_agq=n_agq,
         working_weights=modes.expansion.weight,
     )
 
 
-def _users_step(
-    model: Generalized, vector: _Vector, value: float, x: Array
-) -> tuple[float, Array]:
-    _, log_psi, Lambdas = vector.parts(x)
-    own = dict(zip(model.family.parameters, np.exp(log_psi).tolist(), strict=True))
-    users = users_factors(model.bases, model.shapes, Lambdas)
-    return value, pack(users, model.shapes) / own.get("sigma", 1.0)
-
-
-def _hessian(objective: Objective, x: Array) -> Array:
+def differenced_twice(objective: Objective, x: Array) -> Array:
     """Return the Hessian by central differences of the gradient, shape (d, d)."""
-    rows = [
-        (objective(x + h)[1] - objective(x - h)[1]) / (2 * STEP)
-        for h in STEP * np.eye(len(x))
-    ]
+    rows = [(objective(x + h)[1] - objective(x - h)[1]) / (2 * STEP) for h in STEP * np.eye(len(x))]
     hessian = np.array(rows).reshape(len(x), len(x))
     return np.asarray((hessian + hessian.T) / 2)
 
 
-def _covariance(information: Array, p: int) -> Array:
+def covariance_of(information: Array, p: int) -> Array:
     """Return the covariance of the first p parameters; directions without curvature are known."""
     values, vectors = np.linalg.eigh(information[p:, p:])
     curved = values > NOT_CURVED * np.abs(values).max(initial=0.0)

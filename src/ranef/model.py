@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from copy import copy
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -12,19 +13,18 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from ranef import bayes, checks, collapsed, penalized, propriety, reml
-from ranef.covariance import factors, pack
-from ranef.crossproducts import CrossProducts, cross_products
+from ranef import bayes, checks, collapsed, propriety, reml, routes
+from ranef.covariance import Shape, factors, pack
 from ranef.describe import describe
 from ranef.design import Design, build_design, full_rank
-from ranef.distributions import Constant
-from ranef.errors import ConvergenceWarning, FitError, suggestion, warn
-from ranef.estimates import Estimate
-from ranef.families import Family, find_family
+from ranef.errors import FitError, listed, suggestion
+from ranef.families import Family, Link, find_family
 from ranef.formula import read_formula
-from ranef.marginal import Derived, Target, log_marginal, target_of
-from ranef.pointfit import PointFit
-from ranef.posteriors import FORMS, Posterior
+from ranef.generalized import UsersLikelihood, check_n_agq, users_likelihood
+from ranef.marginal import Derived, log_marginal
+from ranef.options import check_positive
+from ranef.parametrization import choose
+from ranef.posteriors import FORMS
 from ranef.priorpredictive import prior_predictive
 from ranef.priors import PriorSetting, resolve
 from ranef.results import Fit
@@ -86,7 +86,7 @@ class Model:
         data: object,
         family: str | Family = "gaussian",
         *,
-        link: str | None = None,
+        link: str | Link | None = None,
         weights: str | ArrayLike | None = None,
         offset: str | ArrayLike | None = None,
         priors: PriorSetting = "default",
@@ -96,33 +96,49 @@ class Model:
         self.family = find_family(family, link)
         self.formula = read_formula(formula, functions or ())
         self.design: Design = build_design(
-            self.formula, data, weights=weights, offset=offset, missing=missing, functions=functions
+            self.formula,
+            data,
+            family=self.family,
+            weights=weights,
+            offset=offset,
+            missing=missing,
+            functions=functions,
         )
-        checks.check_response(self.design)
-        self.priors = resolve(self.design, priors)
+        checks.check_response(self.design, self.family)
+        self.priors = resolve(self.design, priors, self.family)
         self._setting = priors
 
     def __repr__(self) -> str:
-        return describe(self.design, self.family, self.priors.rows())
+        choices = () if self.family.is_normal else choose(full_rank(self.design), self.family)
+        return describe(self.design, self.family, self.priors.rows(), choices)
 
-    def fit(self, method: str = "reml", **options: Any) -> Fit:
+    def fit(self, method: str | None = None, **options: Any) -> Fit:
         """Fit the model.
 
         Parameters
         ----------
-        method : {"reml", "ml", "map", "laplace", "quadrature", "mcmc"}
-            Restricted or plain maximum likelihood; the mode of the variance parameters under the
-            priors; or the posterior: approximated at that mode and corrected by importance
-            weights, integrated on a grid (up to 4 variance parameters), or sampled by NUTS.
+        method : {"reml", "ml", "map", "laplace", "quadrature", "mcmc"}, optional
+            Restricted or plain maximum likelihood; the mode under the priors, of the variance
+            parameters (linear models) or of all parameters but the random effects; or the
+            posterior: approximated at that mode and corrected by importance weights, integrated
+            on a grid (up to 4 variance parameters), or sampled by NUTS. "reml" and "quadrature"
+            are for linear models. By default "reml" for those, "ml" for all others.
         **options
             For all but "reml" and "ml": `priors=`, in place of the model's.
             For "reml", "ml" and "map": `verbose=True` prints the objective and theta at every
             step.
-            For "laplace" and "quadrature": `draws=4000, seed=None`.
+            For "ml", "map" and "laplace" of a generalised model: `n_agq=1`, the Laplace
+            approximation, or more points of an adaptive Gauss-Hermite quadrature in each
+            dimension, for one grouping factor; `n_agq=0`, with "ml", leaves the fixed effects at
+            the joint mode with the random ones, as lme4's nAGQ = 0.
+            For "laplace" and "quadrature": `draws=4000` (generalised models 1000), `seed=None`.
             For "mcmc": `draws=1000, tune=1000, chains=4, seed=None, cores=None,
-            progressbar=True, target_accept=0.9`; `form="marginal"` samples the variance
-            parameters alone and draws all effects exactly, `form="hierarchical"` samples
-            everything (`centered=False`); `pymc_model=` is a model from `to_pymc` that was changed.
+            progressbar=True, target_accept=0.9`, `log_likelihood=True` to store that of every
+            row; `pymc_model=` is a model from `to_pymc` that was changed. Linear models:
+            `form="marginal"` samples the variance parameters alone and draws all effects exactly,
+            `form="hierarchical"` samples everything (`centered=False`). Generalised models:
+            `centered=` says how random effects are sampled, by term; the default is what
+            `print(model)` says.
 
         Returns
         -------
@@ -140,26 +156,14 @@ class Model:
         ConvergenceWarning
             If there is no answer to rely on.
         """
-        points: dict[str, Callable[..., Fit]] = {
-            "reml": self._fit_reml,
-            "ml": self._fit_ml,
-            "map": self._fit_map,
-        }
-        posteriors: dict[str, Callable[..., Fit]] = {
-            "laplace": Posterior.laplace,
-            "quadrature": Posterior.quadrature,
-            "mcmc": Posterior.mcmc,
-        }
-        methods = points | posteriors
-        if str(method) not in methods:
-            raise FitError(f"method={method!r} does not exist. {suggestion(str(method), methods)}")
-        if "priors" in options and method not in ("reml", "ml"):
-            return self.with_priors(options.pop("priors")).fit(method, **options)
-        known = [name for name in inspect.signature(methods[method]).parameters if name != "self"]
-        _check_options(method, options, known)
-        if method in posteriors:
-            return posteriors[method](self._posterior(), **options)
-        return points[method](**options)
+        route = self._route
+        name = route.method(method)
+        if "priors" in options and name not in ("reml", "ml"):
+            return self.with_priors(options.pop("priors")).fit(name, **options)
+        run = route.methods[name]
+        known = [option for option in inspect.signature(run).parameters if option != "self"]
+        _check_options(name, options, known)
+        return run(**options)
 
     def with_priors(self, priors: PriorSetting) -> Model:
         """Return the same model with other priors.
@@ -170,7 +174,9 @@ class Model:
             As of `Model`.
         """
         other = copy(self)
-        other.priors, other._setting = resolve(self.design, priors), priors  # noqa: SLF001 -- its own
+        resolved = resolve(self.design, priors, self.family)
+        other.priors, other._setting = resolved, priors  # noqa: SLF001 -- its own
+        other._route = replace(self._route, priors=resolved, setting=priors)  # noqa: SLF001
         return other
 
     def criterion(self, theta: ArrayLike, method: str = "reml") -> float:
@@ -197,7 +203,7 @@ class Model:
         if method not in ("reml", "ml"):
             hint = suggestion(str(method), ["reml", "ml"])
             raise FitError(f"method={method!r} has no criterion. {hint}")
-        cross = self._identified
+        cross = self._linear("criterion", "log_likelihood").identified
         theta = self._checked_theta(theta)
         return reml.criterion(cross, reml.basis_factors(cross, theta), reml=method == "reml")[0]
 
@@ -246,11 +252,13 @@ class Model:
         d_sigma : float
         """
         _, slopes, d_sigma, _ = self._marginal(theta, sigma)
-        cross = self._cross_products
+        cross = self._linear("log_marginal_gradient", "log_likelihood_gradient").cross
         users = [T.T @ slope for T, slope in zip(cross.bases, slopes, strict=True)]
         return pack(users, cross.shapes), d_sigma
 
-    def to_pymc(self, form: str = "hierarchical", *, centered: bool = False) -> pm.Model:
+    def to_pymc(
+        self, form: str = "hierarchical", *, centered: bool | Mapping[str, bool] = False
+    ) -> pm.Model:
         """Build the model in PyMC, to read, to extend or to sample by hand.
 
         Parameters
@@ -259,7 +267,7 @@ class Model:
             With explicit fixed and random effects, or of the variance parameters alone, all
             effects integrated out. `model.fit("mcmc", pymc_model=changed)` samples either, and
             draws the effects.
-        centered : bool
+        centered : bool or dict from term to bool
             Whether the random effects of the hierarchical form are sampled as they are, or (the
             default) as standard normal variables that are scaled.
 
@@ -272,11 +280,12 @@ class Model:
         if form not in FORMS:
             raise FitError(f"form={form!r} does not exist. {suggestion(str(form), FORMS)}")
         if form == "hierarchical":
-            return bayes.hierarchical(self.design, self.priors, centered=centered)
+            return bayes.hierarchical(self.design, self.priors, self.family, centered=centered)
         if centered:
             raise FitError("the marginal form has no random effects that could be centered.")
+        target = self._linear('to_pymc("marginal")', 'to_pymc("hierarchical")').target
         propriety.check_proper(self.design, self.priors)
-        return collapsed.marginal_model(self.design, self.priors, self._target)
+        return collapsed.marginal_model(self.design, self.priors, target)
 
     def prior_table(self) -> pd.DataFrame:
         """Return the priors as they stand in the compiled PyMC model, in the response's units."""
@@ -297,98 +306,126 @@ class Model:
         xarray.DataTree
             Groups `prior`, `prior_predictive` and `observed_data`, as ArviZ has them.
         """
-        return prior_predictive(self.design, self.priors, n, seed)
+        return prior_predictive(self.design, self.priors, n, seed, self.family)
 
-    # -------------------------------------------------------------------------- the methods
+    def log_likelihood(
+        self,
+        theta: ArrayLike,
+        beta: ArrayLike,
+        parameters: Mapping[str, float] | None = None,
+        *,
+        n_agq: int = 1,
+    ) -> float:
+        """Return log p(y | beta, theta, own parameters): the random effects integrated out.
+
+        Parameters
+        ----------
+        theta : array
+            Relative covariance parameters in lme4's order.
+        beta : array, shape (p,)
+            Fixed effects, without those that are combinations of others.
+        parameters : mapping of str to float, optional
+            The family's own parameters, such as `{"shape": 2.0}`, sigma included.
+        n_agq : int
+            Points of an adaptive Gauss-Hermite quadrature in each dimension; 1 for the Laplace
+            approximation.
+
+        Returns
+        -------
+        float
+            With all constants; minus infinity where there is none.
+
+        Raises
+        ------
+        FitError
+            If a parameter is missing, or out of its range.
+
+        Examples
+        --------
+        >>> import ranef as rf
+        >>> formula = "cbind(incidence, size - incidence) ~ period + (1 | herd)"
+        >>> model = rf.Model(formula, rf.load_dataset("cbpp"), family="binomial")
+        >>> fit = model.fit()
+        >>> round(-2 * model.log_likelihood(fit.theta, fit.fixef()), 6)
+        184.052564
+        """
+        return self._likelihood(theta, beta, parameters, n_agq).value
+
+    def log_likelihood_gradient(
+        self,
+        theta: ArrayLike,
+        beta: ArrayLike,
+        parameters: Mapping[str, float] | None = None,
+        *,
+        n_agq: int = 1,
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], dict[str, float]]:
+        """Return the derivatives of `log_likelihood`.
+
+        Parameters
+        ----------
+        theta, beta, parameters, n_agq
+            As of `log_likelihood`.
+
+        Returns
+        -------
+        d_theta, d_beta : ndarray
+        d_parameters : dict
+        """
+        found = self._likelihood(theta, beta, parameters, n_agq)
+        return found.theta, found.beta, found.parameters
+
+    # ------------------------------------------------------------------------------ inside
 
     @cached_property
-    def _estimable(self) -> Design:
-        """The design without fixed columns that are combinations of others."""
-        return full_rank(self.design)
+    def _route(self) -> routes.Route:
+        return routes.route(self.design, self.family, self.priors, self._setting)
 
-    @cached_property
-    def _cross_products(self) -> CrossProducts:
-        return cross_products(self._estimable)
-
-    @cached_property
-    def _identified(self) -> CrossProducts:
-        checks.check_identified(self._estimable)
-        return self._cross_products
-
-    @property
-    def _target(self) -> Target:
-        """The posterior density of the variance parameters."""
-        kept = [self.design.fixed.index(name) for name in self._estimable.fixed]
-        return target_of(self.design, self._cross_products, kept, self.priors)
-
-    def _checked_theta(self, theta: ArrayLike) -> NDArray[np.float64]:
-        size = sum(s.n_theta for s in self._cross_products.shapes)
-        try:
-            theta = np.asarray(theta, dtype=np.float64)
-        except (TypeError, ValueError):
-            raise FitError(f"theta must be numbers, got {theta!r}.") from None
-        if theta.shape != (size,):
-            raise FitError(f"theta has shape {theta.shape}, expected ({size},).")
-        if not np.isfinite(theta).all():
-            raise FitError(f"theta must be finite, got {theta.tolist()}.")
-        return theta
+    def _linear(self, name: str, other: str) -> routes.Linear:
+        """Return the route of a linear model, or say what there is instead."""
+        if not isinstance(self._route, routes.Linear):
+            raise FitError(f"{name} is for linear models; see {other}.")
+        return self._route
 
     def _marginal(self, theta: ArrayLike, sigma: float) -> Derived:
-        target = self._target
+        target = self._linear("log_marginal", "log_likelihood").target
         if target.space.n_given:
             name = target.space.names[0]
             message = f"the prior of `{name}` is not normal, so that it is not integrated out; "
             raise FitError(f"{message}log_marginal needs normal or flat priors of fixed effects.")
-        given: object = sigma  # whatever it may really be
-        if not (isinstance(given, int | float | np.number) and 1e-100 < given < 1e100):
-            raise FitError(f"`sigma` must be a positive number, got {sigma!r}.")
+        check_positive(sigma=sigma)
         users = factors(self._checked_theta(theta), target.cross.shapes)
         Lambdas = [T @ f for T, f in zip(target.cross.bases, users, strict=True)]
         return log_marginal(target.cross, target.fixed, Lambdas, float(sigma), np.empty(0))
 
-    def _fit_reml(self, *, verbose: bool = False) -> PointFit:
-        checks.warn_dropped(self._estimable)
-        checks.check_identified(self._estimable)
-        checks.check_not_spanned(self._estimable, self._cross_products)
-        return self._point("reml", reml.estimate(self._cross_products, reml=True), verbose=verbose)
-
-    def _fit_ml(self, *, verbose: bool = False) -> PointFit:
-        checks.warn_dropped(self._estimable)
-        return self._point("ml", reml.estimate(self._identified, reml=False), verbose=verbose)
-
-    def _fit_map(self, *, verbose: bool = False) -> PointFit:
-        knows_sigma = isinstance(self.priors.sigma, Constant)
-        checks.check_varies(self._estimable, knows_sigma=knows_sigma)
-        if all(prior.proper for prior in self.priors.beta):
-            return self._point("map", penalized.estimate(self._target), verbose=verbose)
-        checks.warn_dropped(self._estimable)
-        checks.check_identified(self._estimable)
-        priors = resolve(self._estimable, self._setting)
-        target = target_of(
-            self._estimable, self._cross_products, range(len(self._estimable.fixed)), priors
+    def _likelihood(
+        self,
+        theta: ArrayLike,
+        beta: ArrayLike,
+        parameters: Mapping[str, float] | None,
+        n_agq: int,
+    ) -> UsersLikelihood:
+        own = {} if parameters is None else dict(parameters)
+        if set(own) != set(self.family.parameters):
+            wanted = listed(self.family.parameters) or "none"
+            message = f"`parameters` are those of the {self.family.name} family: {wanted}; "
+            raise FitError(f"{message}got {listed(own) or 'none'}.")
+        check_positive(**own)
+        points = max(check_n_agq(self.design, n_agq), 1)
+        p = len(self._route.data.estimable.fixed)
+        return users_likelihood(
+            self._route.data.generalized,
+            self._checked_theta(theta),
+            _checked("beta", beta, p),
+            np.array([float(own[name]) for name in self.family.parameters]),
+            points,
         )
-        return self._point("map", penalized.estimate(target), verbose=verbose, reduced=True)
 
-    def _point(
-        self, method: str, estimate: Estimate, *, verbose: bool, reduced: bool | None = None
-    ) -> PointFit:
-        design = self.design if method == "map" and not reduced else self._estimable
-        if verbose:
-            _print_trace(estimate)
-        if not estimate.convergence.ok:
-            checks.check_residual(design, estimate.sigma)
-            warn(estimate.convergence.value, ConvergenceWarning)
-        return PointFit(design, self.family, method, estimate)
-
-    def _posterior(self) -> Posterior:
-        knows_sigma = isinstance(self.priors.sigma, Constant)
-        checks.check_varies(self._estimable, knows_sigma=knows_sigma)
-        propriety.check_proper(self.design, self.priors)
-        checks.warn_posterior(self.design, knows_sigma=knows_sigma)
-        return Posterior(self.design, self.family, self.priors, self._target)
+    def _checked_theta(self, theta: ArrayLike) -> NDArray[np.float64]:
+        shapes = [Shape(t.n_coefs, t.correlated) for t in self.design.terms]
+        return _checked("theta", theta, sum(s.n_theta for s in shapes))
 
 
-def fit(formula: str, data: object, method: str = "reml", **options: Any) -> Fit:
+def fit(formula: str, data: object, method: str | None = None, **options: Any) -> Fit:
     """Build a `Model` and fit it in one call.
 
     Parameters
@@ -421,6 +458,14 @@ def _check_options(method: str, options: Mapping[str, object], known: list[str])
             raise FitError(f"fit({method!r}) has no option `{option}`. {hint}")
 
 
-def _print_trace(estimate: Estimate) -> None:
-    for value, theta in estimate.trace:
-        print(f"{value:14.6f}  {'  '.join(f'{t:.6f}' for t in theta)}")  # noqa: T201 -- verbose=True
+def _checked(name: str, values: ArrayLike, size: int) -> NDArray[np.float64]:
+    """Return finite numbers of the right count, or refuse them."""
+    try:
+        found = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise FitError(f"{name} must be numbers, got {values!r}.") from None
+    if found.shape != (size,):
+        raise FitError(f"{name} has shape {found.shape}, expected ({size},).")
+    if not np.isfinite(found).all():
+        raise FitError(f"{name} must be finite, got {found.tolist()}.")
+    return found

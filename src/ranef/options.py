@@ -84,6 +84,25 @@ def check_counts(**counts: object) -> None:
             raise FitError(f"`{name}` must be a positive whole number, got {count!r}.")
 
 
+def check_positive(**numbers: object) -> None:
+    """Refuse what is not a positive number that can be calculated with.
+
+    Raises
+    ------
+    FitError
+
+    Examples
+    --------
+    >>> check_positive(sigma=0)
+    Traceback (most recent call last):
+    ...
+    ranef.errors.FitError: `sigma` must be a positive number, got 0.
+    """
+    for name, number in numbers.items():
+        if not (isinstance(number, int | float | np.number) and 1e-100 < number < 1e100):
+            raise FitError(f"`{name}` must be a positive number, got {number!r}.")
+
+
 def check_seed(seed: object) -> None:
     """Refuse what is neither None nor a whole number from 0 on.
 

@@ -9,52 +9,92 @@ Source: Chung, Rabe-Hesketh, Dorie, Gelman & Liu (2013), *Psychometrika* 78, 685
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ranef import lmm
-from ranef.covariance import factors, pack
+from ranef.covariance import Shape, factors, pack
 from ranef.densities import Coordinate, evaluate
 from ranef.errors import FitError
 from ranef.estimates import Estimate
-from ranef.laplace import start
+from ranef.joint import Joint
+from ranef.logposterior import LogPosterior
 from ranef.marginal import Target, marginal
+from ranef.maximum import covariance_of, differenced_twice, gathered
 from ranef.optimize import Optimum, minimize
-from ranef.reml import FEW_ROWS, Solution, at_optimum, moment_start, simplest
+from ranef.pirls import NoModesError
+from ranef.reml import FEW_ROWS, Solution, at_optimum, moment_start, simplest, users_factors
 from ranef.threads import threads_for
 
 type Array = NDArray[np.float64]
 
 
 def estimate(target: Target) -> Estimate:
-    """Maximise the posterior density of the variance parameters.
+    """Maximise the posterior density of the variance parameters of a Gaussian model.
 
     Raises
     ------
     FitError
         If a prior fixes the sd of a random effect.
     """
-    penalty = _Penalty(target)
-    cross = target.cross
-    with threads_for(len(cross.rest)):
-        first = np.concatenate([penalty.start(), moment_start(cross)])
-        starts = [first]
-        if cross.n <= FEW_ROWS and cross.shapes:
-            identity = pack([np.eye(s.k) for s in cross.shapes], cross.shapes)
-            lead = first[: len(first) - len(identity)]
+    penalty = _Marginal(target)
+    return penalty.at(_best(penalty, moment_start(target.cross), few=target.cross.n <= FEW_ROWS))
+
+
+def estimate_jointly(joint: Joint) -> Estimate:
+    """Maximise the posterior density of all parameters of a generalised model.
+
+    Raises
+    ------
+    FitError
+        If a prior fixes the sd of a random effect.
+    """
+    penalty, model = _Joint(joint), joint.model
+    sigma = joint.space.values(joint.start())[0][joint.space.n_given]
+    start = pack([f / sigma for f in model.Lambdas], model.shapes)
+    return penalty.at(_best(penalty, start, few=len(model.offset) <= FEW_ROWS))
+
+
+def _best(penalty: _Penalty, theta: Array, *, few: bool) -> Optimum:
+    """Return the best optimum; with few rows, where there can be several, of three starts."""
+    shapes = penalty.shapes
+    with threads_for(penalty.target.width):
+        lead = penalty.start()
+        starts = [np.append(lead, theta)]
+        if few and shapes:
+            identity = pack([np.eye(s.k) for s in shapes], shapes)
             starts += [np.append(lead, identity), np.append(lead, 3 * identity)]
         found = (minimize(penalty, x, simplify=penalty.simplify) for x in starts)
-        optimum = min(found, key=lambda one: round(one.value, 9))
-        return penalty.at(optimum)
+        return min(found, key=lambda one: round(one.value, 9))
 
 
 @dataclass(frozen=True, eq=False)
-class _Penalty:
-    """-2 times the log posterior density, as a function of the given effects, log sigma, Lambda."""
+class Parts:
+    """A log-likelihood and its derivatives.
 
-    target: Target
+    Attributes
+    ----------
+    value : float
+    leading : ndarray, shape (n_given + 1,)
+        By the given effects and own parameters, and by log sigma.
+    Lambdas : list of ndarray, shape (k, k)
+        By the relative factors in the basis.
+    """
+
+    value: float
+    leading: Array
+    Lambdas: list[Array]
+
+
+@dataclass(frozen=True, eq=False)
+class _Penalty(ABC):
+    """-2 times the log posterior density, as a function of given values, log sigma and Lambda."""
+
+    target: LogPosterior
 
     def __post_init__(self) -> None:
         space = self.target.space
@@ -67,42 +107,56 @@ class _Penalty:
                 )
 
     @property
+    @abstractmethod
+    def shapes(self) -> tuple[Shape, ...]:
+        """The shapes of the terms' factors."""
+
+    @abstractmethod
+    def likelihood(self, values: Array, Lambdas: list[Array]) -> Parts | None:
+        """Return the likelihood at given values, sigma and relative factors."""
+
+    @property
     def lead(self) -> int:
-        """The number of given effects, and sigma if it is free."""
+        """The number of given values, and sigma if it is free."""
         space = self.target.space
         return int((space.free <= space.n_given).sum())
 
+    @cached_property
+    def units(self) -> Array:
+        """Steps of the leading coordinates in which the density is about as wide as long."""
+        return self.target.units()[: self.lead, : self.lead]
+
     def start(self) -> Array:
-        """Return where given effects and log sigma start."""
-        return start(self.target)[: self.lead]
+        """Return where given values and log sigma start, in these steps."""
+        return np.linalg.solve(self.units, self.target.start()[: self.lead])
 
     def simplify(self, x: Array) -> Array:
         """Return a point nearby with variances of exactly zero."""
-        shapes = self.target.cross.shapes
-        Lambdas = [simplest(f) for f in factors(x[self.lead :], shapes)]
-        return np.append(x[: self.lead], pack(Lambdas, shapes))
+        Lambdas = [simplest(f) for f in factors(x[self.lead :], self.shapes)]
+        return np.append(x[: self.lead], pack(Lambdas, self.shapes))
 
     def __call__(self, x: Array) -> tuple[float, Array]:
-        target, space, lead = self.target, self.target.space, self.lead
-        Lambdas = factors(x[lead:], target.cross.shapes)
+        space, lead = self.target.space, self.lead
+        Lambdas = factors(x[lead:], self.shapes)
         with np.errstate(all="ignore"):
             values, logp, slope = self._leading(x)
             sigma = values[space.n_given]
+            found = self.likelihood(values, Lambdas)
+            if found is None:
+                return np.inf, np.zeros_like(x)
             try:
-                factorized = lmm.factorize(target.cross, Lambdas)
-                found = marginal(factorized, target.fixed, sigma, values[: space.n_given])
                 priors = [self._prior(t, Lambda, sigma) for t, Lambda in enumerate(Lambdas)]
             except np.linalg.LinAlgError:
                 return np.inf, np.zeros_like(x)
-            slopes = lmm.gradient(factorized, found.slope)
             total = found.value + logp + sum(p[0] for p in priors)
             if not np.isfinite(total):
                 return np.inf, np.zeros_like(x)
             gradient = np.empty_like(x)
-            by_value = np.append(found.d_given, found.d_sigma * sigma + sum(p[2] for p in priors))
-            gradient[:lead] = slope[0] + by_value[space.free[:lead]] * slope[1]
-            parts = [p[1] - s / 2 for p, s in zip(priors, slopes, strict=True)]
-            gradient[lead:] = pack(parts, target.cross.shapes)
+            by_value = found.leading.copy()
+            by_value[-1] += sum(p[2] for p in priors)
+            gradient[:lead] = self.units.T @ (slope[0] + by_value[space.free[:lead]] * slope[1])
+            parts = [p[1] + s for p, s in zip(priors, found.Lambdas, strict=True)]
+            gradient[lead:] = pack(parts, self.shapes)
         return -2 * total, -2 * gradient
 
     def _leading(self, x: Array) -> tuple[Array, float, tuple[Array, Array]]:
@@ -113,9 +167,10 @@ class _Penalty:
         space = self.target.space
         values, logp = space.known[: space.n_given + 1].copy(), 0.0
         slopes, chain = np.empty(self.lead), np.empty(self.lead)
+        leading = self.units @ x[: self.lead]
         for i in range(self.lead):
             c, place = space.coordinates[i], space.free[i]
-            value, slope, part, slopes[i] = _density(c, x[i])
+            value, slope, part, slopes[i] = _density(c, leading[i])
             values[place] = value
             logp += part
             chain[i] = slope / value if place == space.n_given else slope
@@ -146,12 +201,32 @@ class _Penalty:
         by_R[seen] += (by_row[seen] / lengths[seen] ** 2)[:, None] * R[seen]
         return logp, back.T @ by_R, by_sigma
 
+
+class _Marginal(_Penalty):
+    """Of a Gaussian model, with beta and b integrated out."""
+
+    target: Target
+
+    @property
+    def shapes(self) -> tuple[Shape, ...]:
+        return self.target.cross.shapes
+
+    def likelihood(self, values: Array, Lambdas: list[Array]) -> Parts | None:
+        target, g = self.target, self.target.space.n_given
+        try:
+            factorized = lmm.factorize(target.cross, Lambdas)
+            found = marginal(factorized, target.fixed, values[g], values[:g])
+        except np.linalg.LinAlgError:
+            return None
+        slopes = [-slope / 2 for slope in lmm.gradient(factorized, found.slope)]
+        return Parts(found.value, np.append(found.d_given, found.d_sigma * values[g]), slopes)
+
     def at(self, optimum: Optimum) -> Estimate:
         """Compute all estimates at the mode."""
         target, space = self.target, self.target.space
         values, _, _ = self._leading(optimum.x)
         sigma, given = float(values[space.n_given]), values[: space.n_given]
-        Lambdas = factors(optimum.x[self.lead :], target.cross.shapes)
+        Lambdas = factors(optimum.x[self.lead :], self.shapes)
         factorized = lmm.factorize(target.cross, Lambdas)
         found = marginal(factorized, target.fixed, sigma, given)
         solution = Solution(
@@ -162,6 +237,63 @@ class _Penalty:
             loglik=found.value,
         )
         return at_optimum(target.cross, optimum, factorized, solution)
+
+
+class _Joint(_Penalty):
+    """Of a generalised model, with b integrated out."""
+
+    target: Joint
+
+    @property
+    def shapes(self) -> tuple[Shape, ...]:
+        return self.target.model.shapes
+
+    def likelihood(self, values: Array, Lambdas: list[Array]) -> Parts | None:
+        joint, g = self.target, self.target.space.n_given
+        sigma = values[g]
+        found = joint.evaluate(joint.at(values, [sigma * f for f in Lambdas]))
+        if found is None:
+            return None
+        by_value = joint.by_effects(found, values)
+        slopes = [sigma * slope for slope in found.Lambdas]
+        by_value[g] *= sigma
+        by_value[g] += sum(float(np.vdot(s, f)) for s, f in zip(slopes, Lambdas, strict=True))
+        return Parts(found.value, by_value[: g + 1], slopes)
+
+    def at(self, optimum: Optimum) -> Estimate:
+        """Compute all estimates at the mode."""
+        joint = self.target
+        values, Lambdas = self._absolute(optimum.x)
+        likelihood = joint.evaluate(joint.at(values, Lambdas))
+        if likelihood is None:
+            raise NoModesError("no likelihood at the mode")
+        covariance = (
+            self.units
+            @ covariance_of(differenced_twice(self, optimum.x) / 2, self.lead)
+            @ self.units.T
+        )
+        return gathered(
+            joint.model,
+            optimum,
+            beta=joint.change @ values[: joint.p],
+            vcov=joint.change @ covariance[: joint.p, : joint.p] @ joint.change.T,
+            psi=joint.own(values),
+            Lambdas=Lambdas,
+            modes=likelihood.modes,
+            loglik=likelihood.value,
+            trace=tuple((step.value, self._users_theta(step.x)) for step in optimum.trace),
+            n_agq=joint.n_agq,
+        )
+
+    def _absolute(self, x: Array) -> tuple[Array, list[Array]]:
+        values, _, _ = self._leading(x)
+        sigma = values[self.target.space.n_given]
+        return values, [sigma * f for f in factors(x[self.lead :], self.shapes)]
+
+    def _users_theta(self, x: Array) -> Array:
+        model = self.target.model
+        users = users_factors(model.bases, model.shapes, factors(x[self.lead :], model.shapes))
+        return pack(users, model.shapes)
 
 
 TINY = 1e-300

@@ -170,7 +170,9 @@ class Setting:
 
     def scores(self, rows: Array) -> list[Array]:
         """Return Lambda'Z' times a vector, term by term, shape (m, k)."""
-        return [s @ Lambda for s, Lambda in zip(self.problem.Z.sums(rows), self.Lambdas, strict=True)]
+        return [
+            s @ Lambda for s, Lambda in zip(self.problem.Z.sums(rows), self.Lambdas, strict=True)
+        ]
 
 
 def find_modes(setting: Setting, u: Sequence[Array], gamma: Array) -> Modes:
@@ -205,7 +207,10 @@ def _newton_step(setting: Setting, point: _Point) -> tuple[_Point, float, bool]:
     try:
         factorized = setting.factorized(weights)
     except np.linalg.LinAlgError:
-        weights, observed = problem.family.information(point.eta, problem.weights, setting.psi), False
+        weights, observed = (
+            problem.family.information(point.eta, problem.weights, setting.psi),
+            False,
+        )
         factorized = _factorized_or_none(setting, weights)
     rows = expansion.score + weights * (point.eta - setting.base)
     try:
@@ -247,6 +252,4 @@ def _finished(setting: Setting, point: _Point, steps: int) -> Modes:
         factorized = setting.factorized(point.expansion.weight)
     except np.linalg.LinAlgError as error:
         raise NoModesError("the modes are no maximum") from error
-    return Modes(
-        point.u, point.gamma, point.eta, point.expansion, factorized, point.value, steps
-    )
+    return Modes(point.u, point.gamma, point.eta, point.expansion, factorized, point.value, steps)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
@@ -15,8 +16,11 @@ from ranef.errors import ConvergenceWarning, FitError, suggestion, warn
 from ranef.estimates import MarginalLikelihood
 from ranef.exact import Exact
 from ranef.families import Family
+from ranef.generalized import check_n_agq
+from ranef.joint import joint_of
 from ranef.marginal import Target
 from ranef.options import Sampling, check_counts, check_seed
+from ranef.parametrization import choose
 from ranef.posteriorfit import PosteriorFit
 from ranef.priors import Priors
 from ranef.quadraturefit import QuadratureFit
@@ -153,6 +157,73 @@ class Posterior:
         """Return log p(y), which improper priors leave undefined."""
         proper = propriety.is_proper_prior(self.priors)
         return MarginalLikelihood(value, mcse, method) if proper else None
+
+
+@dataclass(frozen=True, eq=False)
+class JointPosterior:
+    """A generalised model whose posterior is proper.
+
+    Attributes
+    ----------
+    design : Design
+    family : Family
+    priors : Priors
+    """
+
+    design: Design
+    family: Family
+    priors: Priors
+
+    def laplace(
+        self, *, draws: int = 1000, seed: int | None = None, n_agq: int = 1
+    ) -> PosteriorFit:
+        """Approximate the posterior of all but the random effects, and draw these given them."""
+        check_counts(draws=draws)
+        check_seed(seed)
+        points = max(check_n_agq(self.design, n_agq), 1)
+        rng = np.random.default_rng(seed)
+        joint = joint_of(self.design, self.family, self.priors, points)
+        found = laplace.approximate(joint, draws=draws, rng=rng)
+        drawn = joint.draw(joint.space.values(found.x)[0], rng)
+        proper = propriety.is_proper_prior(self.priors)
+        evidence = MarginalLikelihood(found.log_evidence, found.mcse, joint.how)
+        return _checked(
+            PosteriorFit(
+                self.design,
+                self.family,
+                "laplace",
+                tree(self.design, drawn, chains=1, family=self.family),
+                ImportanceDiagnostics(draws, found.khat, found.ess, found.mode.convergence.ok),
+                evidence if proper else None,
+            )
+        )
+
+    def mcmc(
+        self,
+        *,
+        draws: int = 1000,
+        tune: int = 1000,
+        chains: int = 4,
+        seed: int | None = None,
+        cores: int | None = None,
+        progressbar: bool = True,
+        target_accept: float = 0.9,
+        centered: bool | Mapping[str, bool] | None = None,
+        log_likelihood: bool = False,
+        pymc_model: pm.Model | None = None,
+    ) -> PosteriorFit:
+        """Sample the hierarchical PyMC model by NUTS, each term centred or not as suits it."""
+        settings = Sampling(draws, tune, chains, seed, cores, progressbar, target_accept)
+        if pymc_model is not None and not hasattr(pymc_model, "named_vars"):
+            raise FitError(f"`pymc_model` must be a model from to_pymc(), got {pymc_model!r}.")
+        if pymc_model is None:
+            if centered is None:
+                centered = {c.label: c.centered for c in choose(self.design, self.family)}
+            pymc_model = bayes.hierarchical(
+                self.design, self.priors, self.family, centered=centered
+            )
+        found = bayes.sample(pymc_model, **asdict(settings))
+        return _checked(PosteriorFit(self.design, self.family, "mcmc", found))
 
 
 def _checked[F: PosteriorFit](fit: F) -> F:

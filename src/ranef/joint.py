@@ -1,0 +1,205 @@
+"""The posterior density of a generalised model: fixed effects, own parameters and variances.
+
+The random effects are integrated out by the Laplace approximation or by quadrature; nothing else
+can be. The values of the space are the fixed effects (at centred predictors, where the priors hold
+there), the family's own parameters, sigma, and the sds and partial correlations of each term.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef import lmm
+from ranef.covariance import lower_factor
+from ranef.design import Design, full_rank
+from ranef.distributions import Normal
+from ranef.families import Family
+from ranef.generalized import Generalized, prepare
+from ranef.glmm import Likelihood
+from ranef.logposterior import LogPosterior
+from ranef.pirls import Modes, NoModesError, Setting, find_modes
+from ranef.priors import Priors
+from ranef.space import Space, space_of
+
+type Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Joint(LogPosterior):
+    """The posterior density of a generalised model.
+
+    Attributes
+    ----------
+    model : Generalized
+    X : ndarray, shape (n, p)
+        The fixed columns, centred where the priors hold for centred predictors.
+    change : ndarray, shape (p, p)
+        Turns coefficients of these columns into the user's.
+    precision : ndarray, shape (p,)
+        Of normal priors of the fixed effects; zero for others.
+    space : Space
+    bases : tuple of ndarray, shape (k, k)
+    n_agq : int
+        Points of the quadrature in each dimension; 1 for the Laplace approximation.
+    """
+
+    model: Generalized
+    X: Array
+    change: Array
+    precision: Array
+    space: Space
+    bases: tuple[Array, ...]
+    n_agq: int = 1
+
+    @property
+    def p(self) -> int:
+        """The number of fixed effects."""
+        return int(self.X.shape[1])
+
+    @property
+    def width(self) -> int:
+        return self.model.problem.Z.q_rest
+
+    def setting(self, values: Array) -> Setting:
+        """Return the setting of the likelihood at values."""
+        Lambdas = [A @ F for A, F in zip(self.bases, self.space.factors(values), strict=True)]
+        return self.at(values, Lambdas)
+
+    def at(self, values: Array, Lambdas: Sequence[Array]) -> Setting:
+        """Return the setting at values of the effects and own parameters, and factors."""
+        known = self.model.offset + self.X @ values[: self.p]
+        return Setting(
+            self.model.problem, known, self.X[:, :0], list(Lambdas), values[self._own_places]
+        )
+
+    def likelihood(self, values: Array) -> tuple[float, Array]:
+        likelihood = self.evaluate(self.setting(values))
+        if likelihood is None:
+            return -np.inf, np.zeros(len(values))
+        found = self.by_effects(likelihood, values)
+        self.by_values(likelihood.Lambdas, values, found)
+        return likelihood.value, found
+
+    def by_effects(self, likelihood: Likelihood, values: Array) -> Array:
+        """Return the derivatives by effects and own parameters, shape (n_values,), else zero."""
+        found = np.zeros(len(values))
+        found[: self.p] = self.X.T @ likelihood.rows
+        found[self._own_places] = likelihood.psi / values[self._own_places]
+        return found
+
+    def own(self, values: Array) -> Array:
+        """Return the family's own parameters, in its order."""
+        return np.asarray(values[self._own_places])
+
+    def evaluate(self, setting: Setting) -> Likelihood | None:
+        """Return the likelihood of a setting, or None where it cannot be computed."""
+        try:
+            found = self.model.likelihood(setting, self._u, self.n_agq)
+        except (NoModesError, np.linalg.LinAlgError):
+            return None
+        parts = (found.rows, found.psi, *found.Lambdas)
+        return found if all(np.isfinite(part).all() for part in parts) else None
+
+    def draw(self, values: Array, rng: np.random.Generator) -> list[Array]:
+        """Draw random effects from the normal approximation at their modes.
+
+        Parameters
+        ----------
+        values : ndarray, shape (points, n_values)
+        rng : Generator
+
+        Returns
+        -------
+        list of ndarray, shape (points, m, k)
+            On the user's scale.
+        """
+        blocks = self.model.problem.Z.blocks
+        b = [np.empty((len(values), block.n_levels, block.k)) for block in blocks]
+        inverses = [np.linalg.inv(T) for T in self.model.bases]
+        for i, point in enumerate(values):
+            setting = self.setting(point)
+            modes = find_modes(setting, self._u, np.empty(0))
+            noise = [rng.standard_normal(u.shape) for u in modes.u]
+            drawn = lmm.modes(modes.factorized, np.empty(0), noise)
+            for own, u, around, Lambda, T in zip(
+                b, modes.u, drawn, setting.Lambdas, inverses, strict=True
+            ):
+                own[i] = (u @ Lambda.T + around) @ T.T
+        return b
+
+    def start(self) -> Array:
+        values = np.zeros_like(self.space.known)
+        values[: self.p] = np.linalg.lstsq(self.X, self.model.X @ self.model.gamma, rcond=None)[0]
+        values[self._own_places] = np.exp(self.model.log_psi)
+        for (sd, _), A, Lambda in zip(
+            self.space.places, self.bases, self.model.Lambdas, strict=True
+        ):
+            values[sd] = np.linalg.norm(lower_factor(np.linalg.solve(A, Lambda)), axis=1)
+        known = np.isfinite(self.space.known)
+        values[known] = self.space.known[known]
+        return self.space.point(values)
+
+    def units(self) -> Array:
+        """Return standard errors of the fixed effects without random ones, as a matrix."""
+        W = self.model.family.information(
+            self.model.offset + self.model.X @ self.model.gamma,
+            self.model.problem.weights,
+            np.exp(self.model.log_psi),
+        )
+        information = (self.X.T * W) @ self.X + np.diag(self.precision)
+        size = np.sqrt(np.maximum(np.diag(information), 1e-300))
+        scaled = information / np.outer(size, size) + 1e-8 * np.eye(self.p)
+        units = np.eye(self.space.d)
+        effects = self.space.free[: self.p] < self.p
+        p = int(effects.sum())
+        keep = self.space.free[:p]
+        root = np.linalg.cholesky(scaled[np.ix_(keep, keep)])
+        units[:p, :p] = np.linalg.inv(root).T / size[keep][:, None]
+        return units
+
+    @property
+    def _own_places(self) -> list[int]:
+        """Where the family's own parameters are among the values, in the family's order."""
+        names = list(self.space.names)
+        return [names.index(name, self.p) for name in self.model.family.parameters]
+
+    @cached_property
+    def _u(self) -> list[Array]:
+        """Where every search for conditional modes starts: those at the start."""
+        return self._modes(self.space.values(self.start())[0]).u
+
+    def _modes(self, values: Array) -> Modes:
+        return find_modes(self.setting(values), self.model.zeros(), np.empty(0))
+
+
+def joint_of(design: Design, family: Family, priors: Priors, n_agq: int = 1) -> Joint:
+    """Return the posterior density of a generalised model.
+
+    Parameters
+    ----------
+    design : Design
+        With all columns of X, also those that are combinations of others.
+    family : Family
+    priors : Priors
+        Of all parameters.
+    n_agq : int
+    """
+    model = prepare(full_rank(design), family)
+    p = len(design.fixed)
+    change = np.eye(p) if priors.change is None else priors.change
+    changes = [np.eye(len(t.coefs)) if t.change is None else t.change for t in priors.terms]
+    sds = [prior.sigma if isinstance(prior, Normal) else np.inf for prior in priors.beta]
+    return Joint(
+        model=model,
+        X=design.X @ change,
+        change=change,
+        precision=1 / np.array(sds).reshape(p) ** 2,
+        space=space_of(priors, all_effects=True),
+        bases=tuple(T @ own for T, own in zip(model.bases, changes, strict=True)),
+        n_agq=n_agq,
+    )

@@ -1,0 +1,264 @@
+"""The ways from a model to its fits: one for linear models, one for all others.
+
+A route knows which methods there are, checks what each needs of the data, and calls its engine.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property, wraps
+from typing import Any, Concatenate
+
+import numpy as np
+
+from ranef import checks, maximum, penalized, propriety, reml
+from ranef.crossproducts import CrossProducts, cross_products
+from ranef.design import Design, full_rank
+from ranef.distributions import Constant
+from ranef.errors import ConvergenceWarning, FitError, suggestion, warn
+from ranef.estimates import Estimate
+from ranef.families import Family
+from ranef.generalized import Generalized, check_n_agq, prepare
+from ranef.joint import joint_of
+from ranef.marginal import Target, target_of
+from ranef.pointfit import PointFit
+from ranef.posteriors import JointPosterior, Posterior
+from ranef.priors import Priors, PriorSetting, resolve
+from ranef.results import Fit
+
+FAR = 10.0  # a linear predictor that asks whether estimates exist at all
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """A design, and what is computed of it once, whatever the priors.
+
+    Attributes
+    ----------
+    design : Design
+    family : Family
+    """
+
+    design: Design
+    family: Family
+
+    @cached_property
+    def estimable(self) -> Design:
+        """The design without fixed columns that are combinations of others."""
+        return full_rank(self.design)
+
+    @cached_property
+    def cross(self) -> CrossProducts:
+        """The cross-products of the estimable design."""
+        return cross_products(self.estimable)
+
+    @cached_property
+    def generalized(self) -> Generalized:
+        """The estimable design in the basis of a generalised model."""
+        return prepare(self.estimable, self.family)
+
+
+@dataclass(frozen=True, eq=False)
+class Route(ABC):
+    """The ways to fit one model.
+
+    Attributes
+    ----------
+    data : Data
+    priors : Priors
+    setting : str or dict
+        What the priors were resolved from.
+    """
+
+    data: Data
+    priors: Priors
+    setting: PriorSetting
+
+    @property
+    def design(self) -> Design:
+        """The design."""
+        return self.data.design
+
+    @property
+    def family(self) -> Family:
+        """The family."""
+        return self.data.family
+
+    @property
+    @abstractmethod
+    def methods(self) -> Mapping[str, Callable[..., Fit]]:
+        """What `Model.fit` can do; the first is the default."""
+
+    @property
+    def reasons(self) -> Mapping[str, str]:
+        """Why some methods do not exist here."""
+        return {}
+
+    def method(self, name: str | None) -> str:
+        """Return the name of a method, the default for None.
+
+        Raises
+        ------
+        FitError
+            If it does not exist.
+        """
+        if name is None:
+            return next(iter(self.methods))
+        if str(name) in self.reasons:
+            raise FitError(f"method={name!r} {self.reasons[name]}")
+        if str(name) not in self.methods:
+            raise FitError(f"method={name!r} does not exist. {suggestion(str(name), self.methods)}")
+        return str(name)
+
+    def _point(self, design: Design, method: str, estimate: Estimate, *, verbose: bool) -> PointFit:
+        if verbose:
+            for value, theta in estimate.trace:
+                words = "  ".join(f"{t:.6f}" for t in theta)
+                print(f"{value:14.6f}  {words}")  # noqa: T201 -- verbose=True
+        if not estimate.convergence.ok:
+            if self.family.is_normal:
+                checks.check_residual(design, estimate.sigma)
+            warn(estimate.convergence.value, ConvergenceWarning)
+        return PointFit(design, self.family, method, estimate)
+
+
+class Linear(Route):
+    """Linear mixed models, whose random effects integrate out in closed form."""
+
+    @property
+    def methods(self) -> Mapping[str, Callable[..., Fit]]:
+        return {
+            "reml": self._reml,
+            "ml": self._ml,
+            "map": self._map,
+            "laplace": _after(self._posterior, Posterior.laplace),
+            "quadrature": _after(self._posterior, Posterior.quadrature),
+            "mcmc": _after(self._posterior, Posterior.mcmc),
+        }
+
+    @property
+    def cross(self) -> CrossProducts:
+        """The cross-products of the estimable design."""
+        return self.data.cross
+
+    @cached_property
+    def identified(self) -> CrossProducts:
+        """The cross-products, after the data have been found to carry estimates."""
+        checks.check_identified(self.data.estimable)
+        return self.cross
+
+    @property
+    def target(self) -> Target:
+        """The posterior density of the variance parameters."""
+        kept = [self.design.fixed.index(name) for name in self.data.estimable.fixed]
+        return target_of(self.design, self.cross, kept, self.priors)
+
+    @property
+    def _knows_sigma(self) -> bool:
+        return isinstance(self.priors.sigma, Constant)
+
+    def _reml(self, *, verbose: bool = False) -> PointFit:
+        checks.warn_dropped(self.data.estimable)
+        checks.check_identified(self.data.estimable)
+        checks.check_not_spanned(self.data.estimable, self.cross)
+        estimate = reml.estimate(self.cross, reml=True)
+        return self._point(self.data.estimable, "reml", estimate, verbose=verbose)
+
+    def _ml(self, *, verbose: bool = False) -> PointFit:
+        checks.warn_dropped(self.data.estimable)
+        estimate = reml.estimate(self.identified, reml=False)
+        return self._point(self.data.estimable, "ml", estimate, verbose=verbose)
+
+    def _map(self, *, verbose: bool = False) -> PointFit:
+        checks.check_varies(self.data.estimable, knows_sigma=self._knows_sigma)
+        if all(prior.proper for prior in self.priors.beta):
+            estimate = penalized.estimate(self.target)
+            return self._point(self.design, "map", estimate, verbose=verbose)
+        checks.warn_dropped(self.data.estimable)
+        checks.check_identified(self.data.estimable)
+        priors = resolve(self.data.estimable, self.setting)
+        reduced = replace(self, data=Data(self.data.estimable, self.family), priors=priors)
+        estimate = penalized.estimate(reduced.target)
+        return self._point(self.data.estimable, "map", estimate, verbose=verbose)
+
+    def _posterior(self) -> Posterior:
+        checks.check_varies(self.data.estimable, knows_sigma=self._knows_sigma)
+        propriety.check_proper(self.design, self.priors)
+        checks.warn_posterior(self.design, knows_sigma=self._knows_sigma)
+        return Posterior(self.design, self.family, self.priors, self.target)
+
+
+class Nonlinear(Route):
+    """Generalised linear mixed models, whose random effects are integrated out numerically."""
+
+    @property
+    def methods(self) -> Mapping[str, Callable[..., Fit]]:
+        return {
+            "ml": self._ml,
+            "map": self._map,
+            "laplace": _after(self._posterior, JointPosterior.laplace),
+            "mcmc": _after(self._posterior, JointPosterior.mcmc),
+        }
+
+    @property
+    def reasons(self) -> Mapping[str, str]:
+        name = f"the {self.family.name} family with {self.family.link.name} link"
+        return {
+            "reml": f"is for linear models: {name} has no restricted likelihood. Use "
+            'method="ml", or method="map" with priors="boundary" against variances of zero.',
+            "quadrature": f"is for linear models: with {name} the fixed effects do not integrate "
+            'out in closed form. Use method="laplace" or "mcmc"; for a quadrature over the random '
+            "effects use n_agq=.",
+        }
+
+    def _ml(self, *, n_agq: int = 1, verbose: bool = False) -> PointFit:
+        points = check_n_agq(self.design, n_agq)
+        checks.warn_dropped(self.data.estimable)
+        self._check_estimable()
+        estimate = maximum.estimate(self.data.generalized, n_agq=points)
+        return self._point(self.data.estimable, "ml", estimate, verbose=verbose)
+
+    def _map(self, *, n_agq: int = 1, verbose: bool = False) -> PointFit:
+        points = max(check_n_agq(self.design, n_agq), 1)
+        checks.check_varies(self.data.estimable, self.family)
+        design, priors = self.design, self.priors
+        if not all(prior.proper for prior in priors.beta):
+            checks.warn_dropped(self.data.estimable)
+            self._check_estimable()
+            design = self.data.estimable
+            priors = resolve(design, self.setting, self.family)
+        estimate = penalized.estimate_jointly(joint_of(design, self.family, priors, points))
+        return self._point(design, "map", estimate, verbose=verbose)
+
+    def _check_estimable(self) -> None:
+        """Refuse data that leave a parameter without a maximum likelihood estimate."""
+        checks.check_identified(self.data.estimable, self.family)
+        # without random effects the estimates run off where there are none
+        if np.abs(self.data.generalized.X @ self.data.generalized.gamma).max(initial=0.0) > FAR:
+            checks.check_separation(self.data.estimable, self.family)
+
+    def _posterior(self) -> JointPosterior:
+        checks.check_varies(self.data.estimable, self.family)
+        propriety.check_proper(self.design, self.priors, self.family)
+        checks.warn_posterior(self.design, self.family)
+        return JointPosterior(self.design, self.family, self.priors)
+
+
+def _after[P](
+    posterior: Callable[[], P], fit: Callable[Concatenate[P, ...], Fit]
+) -> Callable[..., Fit]:
+    """Return a method of a posterior as a function of its options alone."""
+
+    @wraps(fit)
+    def fitted(**options: Any) -> Fit:
+        return fit(posterior(), **options)
+
+    return fitted
+
+
+def route(design: Design, family: Family, priors: Priors, setting: PriorSetting) -> Route:
+    """Return the way to fit a model."""
+    kind = Linear if family.is_normal else Nonlinear
+    return kind(Data(design, family), priors, setting)
