@@ -22,7 +22,7 @@ from ranef.families import Family, Link, find_family
 from ranef.formula import read_formula
 from ranef.generalized import UsersLikelihood, check_n_agq, users_likelihood
 from ranef.marginal import Derived, log_marginal
-from ranef.options import check_positive
+from ranef.options import check_numbers, check_options, check_positive
 from ranef.parametrization import choose
 from ranef.posteriors import FORMS
 from ranef.priorpredictive import prior_predictive
@@ -162,7 +162,7 @@ class Model:
             return self.with_priors(options.pop("priors")).fit(name, **options)
         run = route.methods[name]
         known = [option for option in inspect.signature(run).parameters if option != "self"]
-        _check_options(name, options, known)
+        check_options(name, options, known, list(inspect.signature(Model).parameters)[2:])
         return run(**options)
 
     def with_priors(self, priors: PriorSetting) -> Model:
@@ -415,14 +415,14 @@ class Model:
         return users_likelihood(
             self._route.data.generalized,
             self._checked_theta(theta),
-            _checked("beta", beta, p),
+            check_numbers("beta", beta, p),
             np.array([float(own[name]) for name in self.family.parameters]),
             points,
         )
 
     def _checked_theta(self, theta: ArrayLike) -> NDArray[np.float64]:
         shapes = [Shape(t.n_coefs, t.correlated) for t in self.design.terms]
-        return _checked("theta", theta, sum(s.n_theta for s in shapes))
+        return check_numbers("theta", theta, sum(s.n_theta for s in shapes))
 
 
 def fit(formula: str, data: object, method: str | None = None, **options: Any) -> Fit:
@@ -447,25 +447,3 @@ def fit(formula: str, data: object, method: str | None = None, **options: Any) -
     of_model = inspect.signature(Model).parameters
     model = Model(formula, data, **{k: v for k, v in options.items() if k in of_model})
     return model.fit(method, **{k: v for k, v in options.items() if k not in of_model})
-
-
-def _check_options(method: str, options: Mapping[str, object], known: list[str]) -> None:
-    of_model = list(inspect.signature(Model).parameters)[2:]
-    for option in options:
-        if option not in known:
-            hint = suggestion(option, [*known, *of_model])
-            hint = "It is an option of Model." if option in of_model else hint
-            raise FitError(f"fit({method!r}) has no option `{option}`. {hint}")
-
-
-def _checked(name: str, values: ArrayLike, size: int) -> NDArray[np.float64]:
-    """Return finite numbers of the right count, or refuse them."""
-    try:
-        found = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise FitError(f"{name} must be numbers, got {values!r}.") from None
-    if found.shape != (size,):
-        raise FitError(f"{name} has shape {found.shape}, expected ({size},).")
-    if not np.isfinite(found).all():
-        raise FitError(f"{name} must be finite, got {found.tolist()}.")
-    return found

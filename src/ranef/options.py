@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
-from ranef.errors import FitError
+from ranef.errors import FitError, suggestion
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,31 @@ def check_positive(**numbers: object) -> None:
             raise FitError(f"`{name}` must be a positive number, got {number!r}.")
 
 
+def check_numbers(name: str, values: ArrayLike, size: int) -> NDArray[np.float64]:
+    """Return finite numbers of the right count, or refuse them.
+
+    Raises
+    ------
+    FitError
+
+    Examples
+    --------
+    >>> check_numbers("beta", [1, 2], 3)
+    Traceback (most recent call last):
+    ...
+    ranef.errors.FitError: beta has shape (2,), expected (3,).
+    """
+    try:
+        found = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise FitError(f"{name} must be numbers, got {values!r}.") from None
+    if found.shape != (size,):
+        raise FitError(f"{name} has shape {found.shape}, expected ({size},).")
+    if not np.isfinite(found).all():
+        raise FitError(f"{name} must be finite, got {found.tolist()}.")
+    return found
+
+
 def check_seed(seed: object) -> None:
     """Refuse what is neither None nor a whole number from 0 on.
 
@@ -116,3 +143,27 @@ def check_seed(seed: object) -> None:
 
 def _is_integer(value: object) -> TypeGuard[int]:
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def check_options(
+    method: str, options: Iterable[str], known: Sequence[str], of_model: Sequence[str]
+) -> None:
+    """Refuse options that a method does not have.
+
+    Parameters
+    ----------
+    method : str
+    options : iterable of str
+        The names that were given.
+    known, of_model : sequence of str
+        Options of the method, and of `Model`.
+
+    Raises
+    ------
+    FitError
+    """
+    for option in options:
+        if option not in known:
+            hint = suggestion(option, [*known, *of_model])
+            hint = "It is an option of Model." if option in of_model else hint
+            raise FitError(f"fit({method!r}) has no option `{option}`. {hint}")
