@@ -1,8 +1,8 @@
 """Adaptive Gauss-Hermite quadrature: the likelihood of a generalised model with one factor.
 
 Given the fixed effects the levels are independent, and of each an integral over its k effects u is
-to be done. With h(u) = log f(y_l | u) - |u|^2 / 2, its mode û, H = -h''(û) = L L', C = L'^-1, and nodes z
-and weights w of the standard normal distribution,
+to be done. With h(u) = log f(y_l | u) - |u|^2 / 2, its mode û, H = -h''(û) = L L', C = L'^-1, and
+nodes z and weights w of the standard normal distribution,
 
     log p(y_l) ~= -log|L| + log sum_i w_i exp{h(û + C z_i) + |z_i|^2 / 2}.
 
@@ -87,6 +87,13 @@ class _Nodes:
     value: float
 
 
+def quadrature_value(setting: Setting, modes: Modes, points: int) -> float:
+    """Return the likelihood as `quadrature` does, without its derivatives."""
+    L, C = _roots(setting, modes)
+    (block,) = setting.problem.Z.blocks
+    return _total(_at_nodes(setting, modes, rule(points, block.k), C), L)
+
+
 def quadrature(setting: Setting, modes: Modes, points: int) -> Likelihood:
     """Return the likelihood by adaptive Gauss-Hermite quadrature, given the conditional modes.
 
@@ -102,8 +109,7 @@ def quadrature(setting: Setting, modes: Modes, points: int) -> Likelihood:
     (block,) = problem.Z.blocks
     z = rule(points, block.k)
     D = modes.factorized.chain[0].D
-    L = np.linalg.cholesky(np.eye(block.k) + Lambda.T @ D @ Lambda)
-    C = np.linalg.inv(L).swapaxes(1, 2)
+    L, C = _roots(setting, modes)
     at = _at_nodes(setting, modes, z, C)
     # what reaches the integrand through the nodes: by u, and by C
     slopes = _summed(problem.Z.transposes[0], at.scores, block.k) @ Lambda
@@ -121,12 +127,24 @@ def quadrature(setting: Setting, modes: Modes, points: int) -> Likelihood:
     through = through_modes(problem, modes, pull, [lambdas], fitted)
     of_nodes = _outer(block.columns, at, block.codes)
     return Likelihood(
-        value=at.value - float(np.log(np.diagonal(L, axis1=1, axis2=2)).sum()),
+        value=_total(at, L),
         rows=at.scores.sum(0) + through.rows,
         Lambdas=[of_nodes + 2 * (D @ Lambda @ H_bar).sum(0) + through.Lambdas[0]],
         psi=_by_psi(setting, at, block.codes) + further.weight @ d + further.score @ fitted,
         modes=modes,
     )
+
+
+def _roots(setting: Setting, modes: Modes) -> tuple[Array, Array]:
+    """Return the Cholesky factors L of H at the modes, and C = L'^-1, shape (m, k, k)."""
+    (Lambda,) = setting.Lambdas
+    H = np.eye(len(Lambda)) + Lambda.T @ modes.factorized.chain[0].D @ Lambda
+    L = np.linalg.cholesky(H)
+    return L, np.linalg.inv(L).swapaxes(1, 2)
+
+
+def _total(at: _Nodes, L: Array) -> float:
+    return at.value - float(np.log(np.diagonal(L, axis1=1, axis2=2)).sum())
 
 
 def _at_nodes(setting: Setting, modes: Modes, z: Rule, C: Array) -> _Nodes:

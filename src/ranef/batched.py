@@ -180,7 +180,7 @@ def log_density(target: LogPosterior, x: Array) -> Array:
     """
     if not isinstance(target, Target):
         with threads_for(target.width):
-            return np.array([target(point)[0] for point in x])
+            return target.log_density(x)
     with np.errstate(all="ignore"):
         values, logp = target.space.values(x)
         found = (

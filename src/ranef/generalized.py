@@ -24,12 +24,14 @@ from ranef.errors import DataError, FitError, listed
 from ranef.families import Family
 from ranef.optimize import minimize
 from ranef.pirls import Modes, NoModesError, Problem, Setting, find_modes
+from ranef.threads import threads_for
 from ranef.weighted import Block, weighted
 
 type Array = NDArray[np.float64]
 
 TINY = np.finfo(np.float64).tiny
 ROUNDS = 3  # of a model without random effects and the family's own parameters, in turn
+NEAR = 6.0  # how far from its mean a linear predictor may start
 MAX_NODES = 50_000_000  # rows times nodes of a quadrature
 
 
@@ -53,6 +55,9 @@ class Generalized:
         Logarithms of the family's own parameters there.
     Lambdas : tuple of ndarray, shape (k, k)
         Factors to start with, from moments.
+    reach : float
+        How far the fixed part of the linear predictor gets from that of a constant mean, without
+        random effects: very far where the likelihood has no maximum.
     """
 
     family: Family
@@ -64,6 +69,7 @@ class Generalized:
     gamma: Array
     log_psi: Array
     Lambdas: tuple[Array, ...]
+    reach: float
 
     @property
     def shapes(self) -> tuple[Shape, ...]:
@@ -113,14 +119,7 @@ class Generalized:
         """
         if n_agq == 1 or not u:
             return glmm.laplace(setting, find_modes(setting, u, np.empty(0)))
-        together = Setting(
-            self.merged,
-            setting.base,
-            setting.fixed,
-            [linalg.block_diag(*setting.Lambdas)],
-            setting.psi,
-        )
-        modes = find_modes(together, [np.hstack(u)], np.empty(0))
+        together, modes = self._together(setting, u)
         found = agq.quadrature(together, modes, n_agq)
         return glmm.Likelihood(
             value=found.value,
@@ -129,6 +128,18 @@ class Generalized:
             psi=found.psi,
             modes=_apart(modes, self.shapes),
         )
+
+    def log_likelihood(self, setting: Setting, u: Sequence[Array], n_agq: int = 1) -> float:
+        """Return the value of `likelihood` alone."""
+        if n_agq == 1 or not u:
+            return glmm.laplace_value(find_modes(setting, u, np.empty(0)))
+        return agq.quadrature_value(*self._together(setting, u), n_agq)
+
+    def _together(self, setting: Setting, u: Sequence[Array]) -> tuple[Setting, Modes]:
+        """Return the setting with all terms in one, and its modes."""
+        Lambda = linalg.block_diag(*setting.Lambdas)
+        one = Setting(self.merged, setting.base, setting.fixed, [Lambda], setting.psi)
+        return one, find_modes(one, [np.hstack(u)], np.empty(0))
 
 
 def prepare(design: Design, family: Family) -> Generalized:
@@ -139,8 +150,16 @@ def prepare(design: Design, family: Family) -> Generalized:
     DataError
         If no starting values are found.
     """
+    with threads_for(0):
+        return _prepared(design, family)
+
+
+def _prepared(design: Design, family: Family) -> Generalized:
     bare = Problem(family, design.y, design.weights, weighted([], design.n_obs))
-    gamma, eta, psi = _without_random_effects(design, bare)
+    gamma, psi = _without_random_effects(design, bare)
+    constant = _constant(family, design) - design.offset.mean()
+    gamma, reach = _within_reach(design.X, gamma, constant)
+    eta = design.offset + design.X @ gamma
     W = family.information(eta, design.weights, psi)
     W = np.clip(W, 1e-10 * W.max(), None)
     root = np.sqrt(W)[:, None]
@@ -150,7 +169,7 @@ def prepare(design: Design, family: Family) -> Generalized:
     blocks = [
         Block(
             np.asarray(term.codes, dtype=np.int64),
-            linalg.solve_triangular(T, term.columns.T, trans="T").T,
+            term.columns @ np.linalg.inv(T),
             term.n_levels,
             Shape(term.n_coefs, term.correlated),
         )
@@ -168,6 +187,7 @@ def prepare(design: Design, family: Family) -> Generalized:
         gamma=R @ gamma,
         log_psi=np.log(psi),
         Lambdas=tuple(_moments(block, W, score) for block in blocks),
+        reach=reach,
     )
 
 
@@ -252,8 +272,8 @@ def check_n_agq(design: Design, n_agq: object) -> int:
     return int(n_agq)
 
 
-def _without_random_effects(design: Design, bare: Problem) -> tuple[Array, Array, Array]:
-    """Return fixed effects, linear predictor and own parameters of a model without random ones."""
+def _without_random_effects(design: Design, bare: Problem) -> tuple[Array, Array]:
+    """Return fixed effects and own parameters of a model without random effects."""
     psi = _guess(bare.family, design)
     eta = _constant(bare.family, design)
     gamma = np.linalg.lstsq(design.X, eta - design.offset, rcond=None)[0]
@@ -262,13 +282,22 @@ def _without_random_effects(design: Design, bare: Problem) -> tuple[Array, Array
         try:
             modes = find_modes(setting, [], gamma)
         except NoModesError:
-            # as with perfect separation; the constant predictor is as good to start from
-            return gamma, design.offset + design.X @ gamma, psi
-        gamma, eta = modes.gamma, modes.eta
+            break
+        gamma = modes.gamma
         if not len(psi):
             break
-        psi = _own_parameters(bare, eta, psi)
-    return gamma, eta, psi
+        psi = _own_parameters(bare, modes.eta, psi)
+    return gamma, psi
+
+
+def _within_reach(X: Array, gamma: Array, constant: Array) -> tuple[Array, float]:
+    """Draw fixed effects that run off, as under separation, towards a constant predictor."""
+    away = X @ gamma - constant
+    reach = float(np.abs(away).max(initial=0.0))
+    if reach <= NEAR:
+        return gamma, reach
+    nearer = constant + away * NEAR / reach
+    return np.linalg.lstsq(X, nearer, rcond=None)[0], reach
 
 
 def _own_parameters(problem: Problem, eta: Array, psi: Array) -> Array:
@@ -306,8 +335,9 @@ def _guess(family: Family, design: Design) -> Array:
     """Return own parameters to start with: a scale by moments, 1 for all others."""
     mean = np.full(design.n_obs, np.average(design.y, weights=design.weights))
     ones = np.ones(len(family.parameters))
-    variance = np.asarray(family.variance(mean, *ones))
-    sigma = np.sqrt(np.mean(design.weights * (design.y - mean) ** 2 / variance))
+    with np.errstate(all="ignore"):  # at an end of its range a mean has no variance
+        variance = np.asarray(family.variance(mean, *ones))
+        sigma = np.sqrt(np.mean(design.weights * (design.y - mean) ** 2 / variance))
     scale = sigma if np.isfinite(sigma) and sigma > 0 else 1.0
     return np.array([scale if name == "sigma" else 1.0 for name in family.parameters])
 

@@ -61,6 +61,11 @@ def further_at(problem: Problem, modes: Modes, psi: Array) -> Further:
     return problem.family.further_expansion(problem.y, modes.eta, problem.weights, psi)
 
 
+def laplace_value(modes: Modes) -> float:
+    """Return the Laplace approximation without its derivatives."""
+    return float(modes.value - modes.factorized.logdet / 2)
+
+
 def laplace(setting: Setting, modes: Modes) -> Likelihood:
     """Return the Laplace approximation, given the conditional modes.
 
@@ -75,7 +80,7 @@ def laplace(setting: Setting, modes: Modes) -> Likelihood:
     lambdas, _, fitted = setting.solve(modes.factorized, expansion.weight, pull)
     through = through_modes(problem, modes, pull, lambdas, fitted)
     return Likelihood(
-        value=modes.value - modes.factorized.logdet / 2,
+        value=laplace_value(modes),
         rows=expansion.score + through.rows,
         Lambdas=[
             of_score + of_modes - G / 2

@@ -13,11 +13,13 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import linalg
 
 from ranef import lmm
 from ranef.covariance import lower_factor
 from ranef.design import Design, full_rank
 from ranef.distributions import Normal
+from ranef.draws import Draws
 from ranef.families import Family
 from ranef.generalized import Generalized, prepare
 from ranef.glmm import Likelihood
@@ -25,6 +27,7 @@ from ranef.logposterior import LogPosterior
 from ranef.pirls import Modes, NoModesError, Setting, find_modes
 from ranef.priors import Priors
 from ranef.space import Space, space_of
+from ranef.threads import threads_for
 
 type Array = NDArray[np.float64]
 
@@ -57,6 +60,11 @@ class Joint(LogPosterior):
     n_agq: int = 1
 
     @property
+    def how(self) -> str:
+        """How the random effects are integrated out, in words."""
+        return f"{self.n_agq}-point quadrature" if self.n_agq > 1 else "Laplace's approximation"
+
+    @property
     def p(self) -> int:
         """The number of fixed effects."""
         return int(self.X.shape[1])
@@ -85,6 +93,18 @@ class Joint(LogPosterior):
         self.by_values(likelihood.Lambdas, values, found)
         return likelihood.value, found
 
+    def log_density(self, x: Array) -> Array:
+        values, logp = self.space.values(x)
+        found = np.array([self._value(self.setting(point)) for point in values])
+        return np.asarray(logp + found)
+
+    def _value(self, setting: Setting) -> float:
+        try:
+            value = self.model.log_likelihood(setting, self._u, self.n_agq)
+        except (NoModesError, np.linalg.LinAlgError):
+            return -np.inf
+        return value if np.isfinite(value) else -np.inf
+
     def by_effects(self, likelihood: Likelihood, values: Array) -> Array:
         """Return the derivatives by effects and own parameters, shape (n_values,), else zero."""
         found = np.zeros(len(values))
@@ -105,31 +125,43 @@ class Joint(LogPosterior):
         parts = (found.rows, found.psi, *found.Lambdas)
         return found if all(np.isfinite(part).all() for part in parts) else None
 
-    def draw(self, values: Array, rng: np.random.Generator) -> list[Array]:
-        """Draw random effects from the normal approximation at their modes.
+    def draw(self, values: Array, rng: np.random.Generator) -> Draws:
+        """Draw random effects from the normal approximation at their modes, all else given.
 
         Parameters
         ----------
         values : ndarray, shape (points, n_values)
         rng : Generator
-
-        Returns
-        -------
-        list of ndarray, shape (points, m, k)
-            On the user's scale.
         """
+        space, family = self.space, self.model.family
+        own = dict(zip(family.parameters, values[:, self._own_places].T, strict=True))
+        factors = [
+            linalg.solve(T, A) @ F
+            for T, A, F in zip(self.model.bases, self.bases, space.factors(values), strict=True)
+        ]
+        return Draws(
+            beta=values[:, : self.p] @ self.change.T,
+            sigma=own.pop("sigma", None),
+            factors=factors,
+            b=self._effects(values, rng),
+            parameters=own,
+        )
+
+    def _effects(self, values: Array, rng: np.random.Generator) -> list[Array]:
+        """Return drawn effects of each term, shape (points, m, k), on the user's scale."""
         blocks = self.model.problem.Z.blocks
         b = [np.empty((len(values), block.n_levels, block.k)) for block in blocks]
         inverses = [np.linalg.inv(T) for T in self.model.bases]
-        for i, point in enumerate(values):
-            setting = self.setting(point)
-            modes = find_modes(setting, self._u, np.empty(0))
-            noise = [rng.standard_normal(u.shape) for u in modes.u]
-            drawn = lmm.modes(modes.factorized, np.empty(0), noise)
-            for own, u, around, Lambda, T in zip(
-                b, modes.u, drawn, setting.Lambdas, inverses, strict=True
-            ):
-                own[i] = (u @ Lambda.T + around) @ T.T
+        with threads_for(self.width):
+            for i, point in enumerate(values):
+                setting = self.setting(point)
+                modes = find_modes(setting, self._u, np.empty(0))
+                noise = [rng.standard_normal(u.shape) for u in modes.u]
+                around = lmm.modes(modes.factorized, np.empty(0), noise)
+                for own, u, drawn, Lambda, T in zip(
+                    b, modes.u, around, setting.Lambdas, inverses, strict=True
+                ):
+                    own[i] = (u @ Lambda.T + drawn) @ T.T
         return b
 
     def start(self) -> Array:

@@ -72,6 +72,10 @@ class LogPosterior(ABC):
             found[space.relative] *= values[g]
             return float(logp + likelihood), gradient + found[space.free] * slopes
 
+    def log_density(self, x: Array) -> Array:
+        """Return the log posterior density at points x, shape (points, d), one after the other."""
+        return np.array([self(point)[0] for point in x])
+
     def by_values(self, slopes: Sequence[Array], values: Array, found: Array) -> None:
         """Fill in the derivatives by sds and partial correlations.
 

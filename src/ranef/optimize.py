@@ -128,7 +128,7 @@ def _settled(count: _Counter, x: Array, ended: Convergence, limit: int) -> Settl
     """Leave saddles, then take Newton steps; return the point, its Hessian, and how it ended."""
     hessian = differenced_hessian(count, x)
     for _ in range(MAX_RESTARTS):
-        downhill = _negative_curvature(hessian)
+        downhill = _negative_curvature(hessian, _still(count, x))
         if downhill is None:
             break
         x, ended = _quasi_newton(count, _descend(count, x, downhill), limit)
@@ -187,7 +187,7 @@ def _simplified(
     value, simple = count(found[0])[0], simplify(found[0])
     if np.array_equal(found[0], simple) or count(simple)[0] > value + NEARBY:
         return found
-    if _negative_curvature(differenced_hessian(count, simple)) is not None:
+    if _negative_curvature(differenced_hessian(count, simple), _still(count, simple)) is not None:
         return found
     taken = len(count.steps)
     other = _settled(count, simple, found[2], limit)
@@ -197,13 +197,24 @@ def _simplified(
     return found
 
 
-def _negative_curvature(hessian: Array) -> Array | None:
+def _still(count: _Counter, x: Array) -> NDArray[np.bool_]:
+    """Return which coordinates are at rest at exactly zero, by the symmetry of the objective.
+
+    They do not mix with others there. The objective may have a kink: a curvature without bound.
+    """
+    return np.asarray((x == 0) & (count(x)[1] == 0))
+
+
+def _negative_curvature(hessian: Array, still: NDArray[np.bool_]) -> Array | None:
     """Return a direction in which the objective curves downwards, if there is one."""
     if not hessian.size or not np.isfinite(hessian).all():
         return None
-    values, vectors = np.linalg.eigh(hessian)
-    if values[0] < -CURVATURE_TOLERANCE * np.abs(values).max():
-        return np.asarray(vectors[:, 0])
+    for block in (np.flatnonzero(~still), np.flatnonzero(still)):
+        values, vectors = np.linalg.eigh(hessian[np.ix_(block, block)])
+        if len(block) and values[0] < -CURVATURE_TOLERANCE * np.abs(values).max():
+            direction = np.zeros(len(hessian))
+            direction[block] = vectors[:, 0]
+            return direction
     return None
 
 
@@ -218,9 +229,10 @@ def _newton(count: _Counter, x: Array, hessian: Array) -> tuple[Array, Array]:
     """Take Newton steps while they help; renew the Hessian where the gradient shrinks slowly."""
     for _ in range(MAX_NEWTON):
         value, gradient = count(x)
-        step = -_inverse(hessian) @ gradient
+        moving = ~_still(count, x)  # a simplified point stays simple
+        step = np.zeros_like(x)
+        step[moving] = -_inverse(hessian[np.ix_(moving, moving)]) @ gradient[moving]
         last = abs(step @ gradient) < 1e-4 * _noise(value)  # the next step would be rounding
-        step[(x == 0) & (gradient == 0)] = 0.0  # a simplified point stays simple
         better = next((x + t * step for t in DAMPING if _is_better(count, x, x + t * step)), None)
         if better is None:
             break
@@ -248,14 +260,15 @@ def _size(gradient: Array) -> float:
 def _inverse(hessian: Array) -> Array:
     """Return the inverse on the directions that curve upwards, zero on flat ones."""
     values, vectors = np.linalg.eigh(np.nan_to_num(hessian))
-    curved = values > CURVATURE_TOLERANCE * np.abs(values).max()
+    curved = values > CURVATURE_TOLERANCE * np.abs(values).max(initial=0.0)
     return np.asarray((vectors[:, curved] / values[curved]) @ vectors[:, curved].T)
 
 
 def _finished(count: _Counter, x: Array, hessian: Array, ended: Convergence) -> Optimum:
     value, gradient = count(x)
-    decrement = _decrement(gradient, hessian)
-    saddle = _negative_curvature(hessian) is not None
+    still = _still(count, x)
+    decrement = _decrement(gradient[~still], hessian[np.ix_(~still, ~still)])
+    saddle = _negative_curvature(hessian, still) is not None
     if decrement > DECREMENT_TOLERANCE or saddle or not np.isfinite(value):
         ended = ended if ended is Convergence.MAX_ITERATIONS else Convergence.STALLED
     else:

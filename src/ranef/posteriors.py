@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef import batched, bayes, collapsed, laplace, nuts, propriety, quadrature
-from ranef.design import Design
+from ranef import batched, bayes, collapsed, laplace, nuts, predictive, propriety, quadrature
+from ranef.design import Design, full_rank
 from ranef.diagnostics import ImportanceDiagnostics, QuadratureDiagnostics
 from ranef.errors import ConvergenceWarning, FitError, suggestion, warn
 from ranef.estimates import MarginalLikelihood
@@ -186,7 +186,8 @@ class JointPosterior:
         found = laplace.approximate(joint, draws=draws, rng=rng)
         drawn = joint.draw(joint.space.values(found.x)[0], rng)
         proper = propriety.is_proper_prior(self.priors)
-        evidence = MarginalLikelihood(found.log_evidence, found.mcse, joint.how)
+        how = f"importance sampling, random effects by {joint.how}"
+        evidence = MarginalLikelihood(found.log_evidence, found.mcse, how)
         return _checked(
             PosteriorFit(
                 self.design,
@@ -218,11 +219,20 @@ class JointPosterior:
             raise FitError(f"`pymc_model` must be a model from to_pymc(), got {pymc_model!r}.")
         if pymc_model is None:
             if centered is None:
-                centered = {c.label: c.centered for c in choose(self.design, self.family)}
+                centered = {
+                    c.label: c.centered for c in choose(full_rank(self.design), self.family)
+                }
             pymc_model = bayes.hierarchical(
                 self.design, self.priors, self.family, centered=centered
             )
         found = bayes.sample(pymc_model, **asdict(settings))
+        if log_likelihood:
+            import xarray as xr
+
+            rows = predictive.log_likelihood(
+                self.design, self.family, found["posterior"].to_dataset()
+            )
+            found = found.assign({"log_likelihood": xr.DataTree(rows)})
         return _checked(PosteriorFit(self.design, self.family, "mcmc", found))
 
 

@@ -11,8 +11,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property, wraps
 from typing import Any, Concatenate
 
-import numpy as np
-
 from ranef import checks, maximum, penalized, propriety, reml
 from ranef.crossproducts import CrossProducts, cross_products
 from ranef.design import Design, full_rank
@@ -236,7 +234,7 @@ class Nonlinear(Route):
         """Refuse data that leave a parameter without a maximum likelihood estimate."""
         checks.check_identified(self.data.estimable, self.family)
         # without random effects the estimates run off where there are none
-        if np.abs(self.data.generalized.X @ self.data.generalized.gamma).max(initial=0.0) > FAR:
+        if self.data.generalized.reach > FAR:
             checks.check_separation(self.data.estimable, self.family)
 
     def _posterior(self) -> JointPosterior:
