@@ -3,7 +3,8 @@
 What an engine needs of a response distribution is how log f(y | eta, psi) changes with eta, up to
 the third derivative, and with the logarithms of the distribution's own parameters psi (a scale, a
 shape). Distributions that are known have these in closed form; for any other they come from
-central differences of a high order, which keep ten digits of a slope and eight of a third derivative.
+central differences of a high order, which keep ten digits of a slope and eight of a third
+derivative.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 type Array = NDArray[np.float64]
 
 REACH = 4  # points on either side
-STEP = 0.03  # of a linear predictor
+STEP = 0.015  # of a linear predictor
 PSI_STEP = 1e-3  # of the logarithm of a parameter
 
 

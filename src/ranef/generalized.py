@@ -19,7 +19,7 @@ from scipy import linalg
 from ranef import agq, glmm
 from ranef.covariance import Shape, factors, pack
 from ranef.crossproducts import basis
-from ranef.design import Design
+from ranef.design import Design, RandomTerm
 from ranef.errors import DataError, FitError, listed
 from ranef.families import Family
 from ranef.optimize import minimize
@@ -165,7 +165,7 @@ def _prepared(design: Design, family: Family) -> Generalized:
     root = np.sqrt(W)[:, None]
     R = np.linalg.qr(design.X * root, mode="r")
     to_users = linalg.solve_triangular(R, np.eye(len(R)))
-    bases = tuple(basis(term.columns * root, term) for term in design.terms)
+    bases = tuple(_basis(term, root) for term in design.terms)
     blocks = [
         Block(
             np.asarray(term.codes, dtype=np.int64),
@@ -189,6 +189,15 @@ def _prepared(design: Design, family: Family) -> Generalized:
         Lambdas=tuple(_moments(block, W, score) for block in blocks),
         reach=reach,
     )
+
+
+def _basis(term: RandomTerm, root: Array) -> Array:
+    """Return T of a term, as `crossproducts.basis`, but lower triangular.
+
+    So a factor that is lower triangular for the user is so in the basis: the nodes of a quadrature,
+    which depend on it, are the same in both.
+    """
+    return basis((term.columns * root)[:, ::-1], term)[::-1, ::-1]
 
 
 @dataclass(frozen=True, eq=False)

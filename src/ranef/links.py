@@ -1,0 +1,407 @@
+"""Link functions eta = g(mu), with what is needed of their inverses, stable far out in the tails.
+
+Densities of positive responses are written in log mu and those of proportions in log mu and
+log(1 - mu). A link says how these change with eta: each as a curve, the value and its first three
+derivatives. So nothing is lost where mu itself is 1 to rounding, or 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.polynomial.polynomial import polyval
+from numpy.typing import NDArray
+from scipy import special
+
+from ranef.expansions import STEP, differenced
+
+type Array = NDArray[np.float64]
+type Curve = tuple[Array, Array, Array, Array]
+
+HUGE = 700.0  # exp of it, and of minus it, is a number
+SQUARED = 300.0  # the square of exp of it, too
+CUBED = 200.0  # the third power of exp of it, too, and some more
+PROBIT_TAIL = 20.0  # log Phi(-x) comes from its series beyond
+MILLS = np.array([1.0, -2.0, 10.0, -74.0, 706.0, -8162.0, 110410.0, -1708394.0, 29752066.0])
+IMPOSSIBLE = np.finfo(np.float64).min  # for log 0: times no trials it is 0
+ONE, ZERO = np.ones(()), np.zeros(())
+
+
+@dataclass(frozen=True)
+class Link:
+    """A link function g with eta = g(mu), elementwise on arrays.
+
+    Attributes
+    ----------
+    name : str
+    link : callable
+        eta of mu.
+    inverse : callable
+        mu of eta.
+    slope : callable, optional
+        The derivative of mu with respect to eta; by differences of `inverse` if not given.
+    positive : bool
+        Whether eta has to be positive, as for the inverse link.
+    pymc : callable, optional
+        `inverse` for a PyTensor variable: takes PyMC's `math` module and eta. If it is not given,
+        `inverse` itself is used, which then must do with arithmetic.
+    curve : callable, optional
+        mu of eta and its first three derivatives; by differences of `inverse` if not given.
+    logs : callable, optional
+        The same of log mu and, for a mean between 0 and 1, of log(1 - mu): a tuple of one or two
+        curves. From `curve` if not given; to be given for what is exact in the tails.
+
+    Examples
+    --------
+    >>> gompit = Link("loglog", lambda mu: -np.log(-np.log(mu)), lambda eta: np.exp(-np.exp(-eta)))
+    >>> gompit.at(np.array([0.0]))[0].round(3)
+    array([0.368])
+    """
+
+    name: str
+    link: Callable[[Array], Array]
+    inverse: Callable[[Array], Array]
+    slope: Callable[[Array], Array] | None = None
+    positive: bool = False
+    pymc: Callable[[Any, Any], Any] | None = None
+    curve: Callable[[Array], Curve] | None = None
+    logs: Callable[[Array], tuple[Curve, ...]] | None = None
+
+    def step(self, eta: Array) -> Array:
+        """Return the step of differences at eta, which stay where eta is possible."""
+        return np.asarray(STEP * np.minimum(1.0, np.abs(eta)) if self.positive else STEP)
+
+    def at(self, eta: Array) -> Curve:
+        """Return mu and its first three derivatives in eta."""
+        if self.curve is not None:
+            return self.curve(eta)
+        mu, first, second, third = differenced(self.inverse, eta, self.step(eta))
+        return mu, first, second, third
+
+    def log_mean(self, eta: Array) -> Curve:
+        """Return log mu and its first three derivatives in eta."""
+        return _log(self.at(eta)) if self.logs is None else self.logs(eta)[0]
+
+    def log_chances(self, eta: Array) -> tuple[Curve, Curve]:
+        """Return log mu and log(1 - mu), each with its first three derivatives in eta.
+
+        Where mu is no probability both logarithms are as low as numbers go.
+        """
+        logs = () if self.logs is None else self.logs(eta)
+        if len(logs) == 2:
+            return logs[0], logs[1]
+        mu, first, second, third = self.at(eta)
+        possible = (mu > 0) & (mu < 1)
+        mu = np.where(possible, mu, 0.5)
+        A, *of_A = _log((mu, first, second, third))
+        B, *of_B = _log((1 - mu, -first, -second, -third))
+        A, B = (np.where(possible, one, IMPOSSIBLE) for one in (A, B))
+        return (A, of_A[0], of_A[1], of_A[2]), (B, of_B[0], of_B[1], of_B[2])
+
+    def graph(self, pm: Any, eta: Any) -> Any:
+        """Return mu of a PyTensor variable; `pm` is the PyMC module."""
+        return self.inverse(eta) if self.pymc is None else self.pymc(pm.math, eta)
+
+
+def _log(curve: Curve) -> Curve:
+    """Return the curve of the logarithm of a curve."""
+    mu, *slopes = curve
+    first, second, third = (slope / mu for slope in slopes)
+    return (
+        np.log(mu),
+        first,
+        second - first * first,
+        third - 3 * first * second + 2 * first * first * first,
+    )
+
+
+def _itself(x: Array) -> Array:
+    return x
+
+
+def _exp(eta: Array) -> Array:
+    return np.exp(np.minimum(eta, HUGE))
+
+
+def _power(eta: Array, c: float) -> Array:
+    return np.asarray(eta**c)
+
+
+def _power_slope(eta: Array, c: float) -> Array:
+    return np.asarray(c * eta ** (c - 1))
+
+
+def _power_curve(eta: Array, c: float) -> Curve:
+    mu = eta**c
+    first = c * mu / eta
+    second = (c - 1) * first / eta
+    return mu, first, second, (c - 2) * second / eta
+
+
+def _power_logs(eta: Array, c: float) -> tuple[Curve]:
+    first = c / eta
+    second = -first / eta
+    return ((c * np.log(eta), first, second, -2 * second / eta),)
+
+
+def _power_graph(_: Any, eta: Any, c: float) -> Any:
+    return eta**c
+
+
+def _identity_curve(eta: Array) -> Curve:
+    return eta, ONE, ZERO, ZERO
+
+
+def _log_curve(eta: Array) -> Curve:
+    """Return exp; from e^200 on it stays as it is, so that its powers do not overflow."""
+    mu = np.exp(np.minimum(eta, CUBED))
+    return mu, mu, mu, mu
+
+
+def _log_logs(eta: Array) -> tuple[Curve]:
+    return ((eta, ONE, ZERO, ZERO),)
+
+
+def _log_graph(math: Any, eta: Any) -> Any:
+    return math.exp(eta)
+
+
+def _logit_slope(eta: Array) -> Array:
+    return np.asarray(special.expit(eta) * special.expit(-eta))
+
+
+def _logit_curve(eta: Array) -> Curve:
+    p, q = special.expit(eta), special.expit(-eta)
+    pq = p * q
+    return p, pq, pq * (q - p), pq * (1 - 6 * pq)
+
+
+def _logit_logs(eta: Array) -> tuple[Curve, Curve]:
+    e = np.exp(-np.abs(eta))
+    large = 1 / (1 + e)
+    small = e * large
+    p, q = np.where(eta < 0, small, large), np.where(eta < 0, large, small)
+    log_large = np.log1p(e)
+    second = -small * large
+    third = second * (q - p)
+    return (
+        (np.minimum(eta, 0) - log_large, q, second, third),
+        (-np.maximum(eta, 0) - log_large, -p, second, third),
+    )
+
+
+def _logit_graph(math: Any, eta: Any) -> Any:
+    return math.sigmoid(eta)
+
+
+def _probit_slope(eta: Array) -> Array:
+    return np.asarray(np.exp(-0.5 * eta * eta) / np.sqrt(2 * np.pi))
+
+
+def _probit_curve(eta: Array) -> Curve:
+    first = _probit_slope(eta)
+    return special.ndtr(eta), first, -eta * first, (eta * eta - 1) * first
+
+
+def _probit_logs(eta: Array) -> tuple[Curve, Curve]:
+    low, high = _log_ndtr(np.abs(eta))
+    up = eta > 0
+    A = [np.where(up, h, l) for l, h in zip(low, high, strict=True)]
+    B = [np.where(up, l, h) for l, h in zip(low, high, strict=True)]
+    return (A[0], A[1], A[2], A[3]), (B[0], -B[1], B[2], -B[3])
+
+
+def _log_ndtr(x: Array) -> tuple[Curve, Curve]:
+    """Return the curves of log Phi at -x and at x, for x >= 0."""
+    mills = special.erfcx(x / np.sqrt(2))
+    kernel = np.exp(-0.5 * x * x)
+    small = 0.5 * mills * kernel
+    ratio = np.sqrt(2 / np.pi) / mills
+    of_low = (ratio, *_ratio_slopes(-x, ratio))
+    far = x > PROBIT_TAIL
+    if far.any():
+        tail = _log_ndtr_tail(np.where(far, -x, -PROBIT_TAIL))
+        first, second, third = (np.where(far, a, b) for a, b in zip(tail, of_low, strict=True))
+    else:
+        first, second, third = of_low
+    high = kernel / (np.sqrt(2 * np.pi) * (1 - small))
+    second_high, third_high = _ratio_slopes(x, high)
+    return (
+        (np.log(0.5 * mills) - 0.5 * x * x, first, second, third),
+        (np.log1p(-small), high, second_high, third_high),
+    )
+
+
+def _ratio_slopes(x: Array, ratio: Array) -> tuple[Array, Array]:
+    """Return the first two derivatives of phi(x) / Phi(x)."""
+    rest = x + ratio
+    first = -ratio * rest
+    return first, ratio * (rest * rest - 1 - first)
+
+
+def _log_ndtr_tail(x: Array) -> tuple[Array, Array, Array]:
+    """Return the first three derivatives of log Phi far below zero.
+
+    Source: the asymptotic series of Mills' ratio (Abramowitz & Stegun 26.2.12); the coefficients
+    of its logarithm's derivative are those of OEIS A000698.
+    """
+    t, odd = 1 / (x * x), 2 * np.arange(len(MILLS)) + 1
+    first = -x - polyval(t, MILLS) / x
+    second = -1 + t * polyval(t, MILLS * odd)
+    third = -t / x * polyval(t, MILLS * odd * (odd + 1))
+    return first, second, third
+
+
+def _probit_graph(math: Any, eta: Any) -> Any:
+    return 0.5 * math.erfc(-eta / np.sqrt(2))  # PyMC's own has eight digits
+
+
+def _cloglog(mu: Array) -> Array:
+    return np.asarray(np.log(-np.log1p(-mu)))
+
+
+def _cloglog_inverse(eta: Array) -> Array:
+    return np.asarray(-np.expm1(-_exp(eta)))
+
+
+def _cloglog_slope(eta: Array) -> Array:
+    eta = np.minimum(eta, HUGE)
+    return np.exp(eta - np.exp(eta))
+
+
+def _cloglog_curve(eta: Array) -> Curve:
+    t, first = _exp(eta), _cloglog_slope(eta)
+    second = (1 - t) * first
+    return _cloglog_inverse(eta), first, second, (1 - t) * second - t * first
+
+
+def _cloglog_logs(eta: Array) -> tuple[Curve, Curve]:
+    t = np.exp(np.clip(eta, -HUGE, SQUARED))
+    gone = -np.expm1(-t)
+    h = t * np.exp(-t) / gone
+    s = np.minimum(t, 0.1)
+    series = s * (-1 / 2 + s * (-1 / 12 + s * s * (1 / 720 - s * s / 30240)))
+    u = np.where(t < 0.1, series, 1 - t - h)  # which loses digits where t is small
+    second = h * u
+    third = second * u - h * (t + second)
+    low, high = eta + np.log(gone / t), np.log1p(-np.exp(-np.maximum(t, 0.5)))
+    A = np.where(t < 0.5, low, high)
+    return (A, h, second, third), (-t, -t, -t, -t)
+
+
+def _cloglog_graph(math: Any, eta: Any) -> Any:
+    return -math.expm1(-math.exp(eta))
+
+
+def _cauchit(mu: Array) -> Array:
+    return np.asarray(-1 / np.tan(np.pi * mu))
+
+
+def _cauchit_inverse(eta: Array) -> Array:
+    return np.asarray(np.arctan2(1.0, -eta) / np.pi)  # 1/2 + arctan(eta)/pi loses the lower tail
+
+
+def _cauchit_slope(eta: Array) -> Array:
+    return np.asarray(1 / (np.pi * (1 + eta * eta)))
+
+
+def _cauchit_curve(eta: Array) -> Curve:
+    first, bend = _cauchit_slope(eta), eta / (1 + eta * eta)
+    return (
+        _cauchit_inverse(eta),
+        first,
+        -2 * bend * first,
+        (8 * bend * bend - 2 / (1 + eta * eta)) * first,
+    )
+
+
+def _cauchit_logs(eta: Array) -> tuple[Curve, Curve]:
+    B, first, second, third = _log(_cauchit_curve(-eta))
+    return _log(_cauchit_curve(eta)), (B, -first, second, -third)
+
+
+def _cauchit_graph(math: Any, eta: Any) -> Any:
+    return 0.5 + math.arctan(eta) / np.pi
+
+
+def _of_power(name: str, c: float) -> Link:
+    """Return the link whose inverse is a power of eta."""
+    return Link(
+        name,
+        link=partial(_power, c=1 / c),
+        inverse=partial(_power, c=c),
+        slope=partial(_power_slope, c=c),
+        positive=True,
+        pymc=partial(_power_graph, c=c),
+        curve=partial(_power_curve, c=c),
+        logs=partial(_power_logs, c=c),
+    )
+
+
+IDENTITY = Link(
+    "identity",
+    link=_itself,
+    inverse=_itself,
+    slope=np.ones_like,
+    curve=_identity_curve,
+    logs=partial(_power_logs, c=1.0),
+)
+POSITIVE_IDENTITY = replace(IDENTITY, positive=True)
+LOG = Link("log", np.log, _exp, _exp, pymc=_log_graph, curve=_log_curve, logs=_log_logs)
+SQRT = _of_power("sqrt", 2.0)
+INVERSE = _of_power("inverse", -1.0)
+INVERSE_SQUARED = _of_power("inverse_squared", -0.5)
+LOGIT = Link(
+    "logit",
+    link=special.logit,
+    inverse=special.expit,
+    slope=_logit_slope,
+    pymc=_logit_graph,
+    curve=_logit_curve,
+    logs=_logit_logs,
+)
+PROBIT = Link(
+    "probit",
+    link=special.ndtri,
+    inverse=special.ndtr,
+    slope=_probit_slope,
+    pymc=_probit_graph,
+    curve=_probit_curve,
+    logs=_probit_logs,
+)
+CLOGLOG = Link(
+    "cloglog",
+    link=_cloglog,
+    inverse=_cloglog_inverse,
+    slope=_cloglog_slope,
+    pymc=_cloglog_graph,
+    curve=_cloglog_curve,
+    logs=_cloglog_logs,
+)
+CAUCHIT = Link(
+    "cauchit",
+    link=_cauchit,
+    inverse=_cauchit_inverse,
+    slope=_cauchit_slope,
+    pymc=_cauchit_graph,
+    curve=_cauchit_curve,
+    logs=_cauchit_logs,
+)
+LINKS = {
+    link.name: link
+    for link in (
+        IDENTITY,
+        LOG,
+        LOGIT,
+        PROBIT,
+        CLOGLOG,
+        CAUCHIT,
+        INVERSE,
+        INVERSE_SQUARED,
+        SQRT,
+    )
+}

@@ -1,0 +1,76 @@
+"""Derivatives by differences, and those of families that have no closed form."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from ranef.expansions import REACH, STEP, differenced
+from ranef.families import FAMILIES, Family, find_family
+from ranef.links import LOG
+
+ETA = np.array([-1.3, 0.2, 1.7])
+
+
+def test_differences_of_what_has_known_derivatives():
+    found = differenced(np.sin, ETA, np.asarray(STEP))
+    expected = np.sin(ETA), np.cos(ETA), -np.sin(ETA), -np.cos(ETA)
+    for a, b, tolerance in zip(found, expected, (0, 1e-12, 1e-10, 1e-8), strict=True):
+        np.testing.assert_allclose(a, b, rtol=tolerance)
+
+
+def test_differences_are_exact_for_a_polynomial_of_their_order():
+    polynomial = np.polynomial.Polynomial(np.arange(1.0, 2 * REACH + 2))
+    found = differenced(polynomial, ETA, np.asarray(0.3))
+    for order, values in enumerate(found):
+        expected = polynomial.deriv(order)(ETA) if order else polynomial(ETA)
+        np.testing.assert_allclose(values, expected, rtol=1e-9)
+
+
+def test_steps_can_differ_between_elements():
+    found = differenced(np.log, np.array([0.01, 1.0]), np.array([1e-4, 1e-2]))
+    np.testing.assert_allclose(found[1], [100, 1], rtol=1e-9)
+    np.testing.assert_allclose(found[2], [-1e4, -1], rtol=1e-8)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_family_without_closed_form_has_the_same_derivatives(name):
+    family = find_family(name)
+    rng = np.random.default_rng(3)
+    eta, psi = rng.uniform(0.3, 1.0, 12), np.array([0.9, 4.5])[: len(family.parameters)]
+    w = rng.integers(1, 4, 12).astype(float)
+    y = family.draw(rng, family.link.inverse(eta), w, *psi)
+    plain = replace(family, expand=None, further=None)
+    for part, tolerance in {"value": 1e-13, "score": 1e-8, "weight": 1e-7}.items():
+        one, other = (getattr(f.expansion(y, eta, w, psi), part) for f in (plain, family))
+        np.testing.assert_allclose(one, other, rtol=tolerance, atol=tolerance)
+    one, other = (f.further_expansion(y, eta, w, psi) for f in (plain, family))
+    np.testing.assert_allclose(one.third, other.third, rtol=1e-4, atol=1e-4)
+    for part in ("value", "score", "weight"):
+        assert getattr(one, part).shape == (len(psi), 12)
+        np.testing.assert_allclose(getattr(one, part), getattr(other, part), rtol=1e-5, atol=1e-5)
+
+
+def test_a_family_of_ones_own():
+    """The exponential distribution, with eta the log of its mean, and several rows of eta."""
+    own = Family(
+        "exponential",
+        LOG,
+        variance=lambda mu: mu**2,
+        log_density=lambda y, mu, w: w * (-np.log(mu) - y / mu),
+        deviance=lambda y, mu: 2 * (y / mu - 1 - np.log(y / mu)),
+        draw=lambda rng, mu, w: rng.exponential(mu) + 0 * w,
+        support="positive",
+    )
+    y, w, psi = np.array([0.5, 2.0, 1.0]), np.array([1.0, 1.0, 2.0]), np.empty(0)
+    eta = np.stack([ETA, ETA + 1])
+    found, further = own.expansion(y, eta, w, psi), own.further_expansion(y, eta, w, psi)
+    ratio = w * y * np.exp(-eta)
+    np.testing.assert_allclose(found.value, -w * eta - ratio, rtol=1e-14)
+    np.testing.assert_allclose(found.score, ratio - w, rtol=1e-10)
+    np.testing.assert_allclose(found.weight, ratio, rtol=1e-8)
+    np.testing.assert_allclose(further.third, -ratio, rtol=1e-5)
+    assert further.value.shape == (0, 2, 3)
+    np.testing.assert_allclose(own.information(eta, w, psi), w * np.ones_like(eta), rtol=1e-12)
