@@ -1,11 +1,14 @@
 """The names of a posterior: variables, dimensions, labels."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from ranef import bayes, naming
 from ranef.design import build_design
+from ranef.families import BINOMIAL, POISSON, find_family
 from ranef.formula import read_formula
 from ranef.priors import resolve
 
@@ -41,6 +44,53 @@ def test_variables_dimensions_and_labels():
         "corr_g": ("g_coef", "g_coef_bis"),
     }
     assert list(naming.variables(small_design("response ~ 0"))) == ["sigma"]
+
+
+def test_variables_are_those_of_the_family():
+    made = small_design("response ~ x + (1 | g)")
+    start, end = ["beta"], ["b_g", "sd_g"]
+    for name, own in {
+        "binomial": [],
+        "poisson": [],
+        "negative_binomial": ["shape"],
+        "gamma": ["sigma"],
+        "beta": ["phi"],
+        "t": ["sigma", "nu"],
+    }.items():
+        found = naming.variables(made, find_family(name))
+        assert list(found) == start + own + end
+        assert {found[parameter] for parameter in own} <= {()}
+    backwards = replace(POISSON, parameters=("zeta", "sigma"))
+    assert list(naming.variables(made, backwards)) == [*start, "sigma", "zeta", *end]
+
+
+def test_factors_that_are_called_like_parameters():
+    """Only a parameter that the family has takes the name away from a dimension."""
+    rng = np.random.default_rng(1)
+    names = ("shape", "phi", "nu", "sigma")
+    data = pd.DataFrame({name: rng.choice(list("abc"), 30) for name in names})
+    data["y"] = rng.normal(size=30)
+    text = "y ~ 1 + (1 | shape) + (1 | phi) + (1 | nu) + (1 | sigma)"
+    made = build_design(read_formula(text), data)
+    for family in map(find_family, ("binomial", "negative_binomial", "beta", "gaussian", "t")):
+        dims, coords = naming.coordinates(made, family)
+        expected = {name: name + "_" * (name in family.parameters) for name in names}
+        assert {label: own[0] for label, own in dims.items()} == expected
+        assert set(expected.values()) <= set(coords)
+        found = naming.variables(made, family)
+        assert {f"b_{name}" for name in names} | {f"sd_{name}" for name in names} <= set(found)
+        assert not set(family.parameters) & {dim for own in found.values() for dim in own}
+        draws = {name: np.zeros((1, 2, *(3 if d in expected.values() else 1 for d in own)))
+                 for name, own in found.items()}  # fmt: skip
+        assert list(naming.named(made, draws, family).data_vars) == list(found)
+
+
+def test_draws_of_what_the_family_does_not_have_are_left_out():
+    draws = {"beta": np.zeros((1, 4, 2)), "sigma": np.ones((1, 4)), "shape": np.ones((1, 4))}
+    made = small_design("response ~ x")
+    assert list(naming.named(made, draws, BINOMIAL).data_vars) == ["beta"]
+    nb = find_family("negative_binomial")
+    assert list(naming.named(made, draws, nb).data_vars) == ["beta", "shape"]
 
 
 @pytest.mark.parametrize("text", ["response ~ x + (x | g) + (1 | h)", "response ~ 0 + (1 | sigma)"])

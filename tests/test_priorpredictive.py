@@ -1,6 +1,7 @@
 """Draws from the priors, and of the response."""
 
 import re
+from dataclasses import replace
 
 import arviz as az
 import matplotlib.pyplot as plt
@@ -14,10 +15,17 @@ from scipy import stats
 from ranef import bayes
 from ranef.datasets import load_dataset
 from ranef.design import build_design
-from ranef.errors import FitError
+from ranef.errors import FitError, RanefWarning
+from ranef.families import BINOMIAL, GAUSSIAN, POISSON, find_family
 from ranef.formula import read_formula
 from ranef.naming import variables
-from ranef.priorpredictive import draw, draw_unit_factors, prior_draws, prior_predictive
+from ranef.priorpredictive import (
+    draw,
+    draw_unit_factors,
+    prior_draws,
+    prior_predictive,
+    response,
+)
 from ranef.priors import (
     LKJ,
     Constant,
@@ -277,3 +285,166 @@ def test_settings_that_are_refused(options, message):
     made = design("y ~ 1")
     with pytest.raises(FitError, match=f"^{re.escape(message)}$"):
         prior_predictive(made, resolve(made), **options)
+
+
+# Generalised models
+
+
+KNOWN = {"sd": Constant(0.6), "Intercept": Constant(0.3), "x": Constant(0.02)}
+
+
+def known_model(name, link=None, **own):
+    """Return draws of the response under known parameters, and eta's mean and variance."""
+    made = replace(design("y ~ x + (1 | g) + (1 | h)"), weights=np.tile([1.0, 3.0, 5.0, 8.0], 10))
+    family = find_family(name, link)
+    setting = KNOWN | {parameter: Constant(value) for parameter, value in own.items()}
+    priors = resolve(made, setting, family)
+    y = prior_predictive(made, priors, n=N, seed=9, family=family)["prior_predictive"]["y"][0]
+    return y.to_numpy(), made.X @ [0.3, 0.02], made.weights
+
+
+def check_moments(y, mean, variance):
+    """Within five standard errors; those of the variance from the draws themselves."""
+    assert np.abs((y.mean(axis=0) - mean) / np.sqrt(variance / N)).max() < 5
+    squares = (y - mean) ** 2
+    assert np.abs((squares.mean(axis=0) - variance) / (squares.std(axis=0) / N**0.5)).max() < 5
+
+
+@pytest.mark.parametrize(
+    ("name", "own", "spread"),
+    [
+        ("poisson", {}, lambda mu, mu2, w: mu),  # noqa: ARG005
+        ("negative_binomial", {"shape": 2.0}, lambda mu, mu2, w: mu + mu2 / 2),  # noqa: ARG005
+        ("gamma", {"sigma": 0.5}, lambda mu, mu2, w: 0.25 * mu2 / w),  # noqa: ARG005
+    ],
+)
+def test_moments_on_a_log_link_are_those_of_log_normal_means(name, own, spread):
+    """mu = exp(eta), eta ~ N(m, 2 0.36): E mu^k = exp(k m + k^2 0.36)."""
+    y, m, w = known_model(name, **own)
+    mu, mu2 = np.exp(m + 0.36), np.exp(2 * m + 4 * 0.36)
+    check_moments(y, mu, spread(mu, mu2, w) + mu2 - mu**2)
+
+
+@pytest.mark.parametrize(("name", "own"), [("binomial", {}), ("beta", {"phi": 4.0})])
+def test_moments_of_proportions_are_those_of_integrals_over_a_probit(name, own):
+    """E Phi(eta) = Phi(m / sqrt(1 + v)); E Phi(eta)^2 is a bivariate normal probability."""
+    y, m, w = known_model(name, "probit", **own)
+    v = 0.72
+    mean = stats.norm.cdf(m / np.sqrt(1 + v))
+    nodes, weights = np.polynomial.hermite_e.hermegauss(60)
+    weights /= weights.sum()
+    square = stats.norm.cdf(m[:, None] + np.sqrt(v) * nodes) ** 2 @ weights
+    size = 1 + own["phi"] if own else w
+    check_moments(y, mean, (mean - square) / size + square - mean**2)
+    if name == "binomial":
+        np.testing.assert_allclose(y * w, np.round(y * w), atol=1e-9)
+
+
+def test_moments_of_a_t_response():
+    y, m, w = known_model("t", sigma=0.8, nu=9.0)
+    check_moments(y, m, 0.64 / w * 9 / 7 + 0.72)
+
+
+def test_the_tree_of_a_family_with_own_parameters():
+    made, family = design("y ~ x + (1 | g)"), find_family("negative_binomial")
+    priors = resolve(made, {"shape": Gamma(2, 0.1)}, family)
+    tree = prior_predictive(made, priors, n=500, seed=1, family=family)
+    prior = tree["prior"].to_dataset()
+    assert (
+        list(prior.data_vars) == list(variables(made, family)) == ["beta", "shape", "b_g", "sd_g"]
+    )
+    assert stats.kstest(prior["shape"].values[0], stats.gamma(2, scale=10).cdf).pvalue > 0.001
+    draws = prior_draws(made, priors, 500, np.random.default_rng(1))
+    np.testing.assert_array_equal(draws.parameters["shape"], prior["shape"].values[0])
+    np.testing.assert_array_equal(draws.sigma, np.ones(500))
+    assert list(prior_draws(made, resolve(made), 5, np.random.default_rng(1)).parameters) == []
+
+
+def test_defaults_of_binary_data_spread_over_all_probabilities():
+    """The intercept alone is 1.5 wide: a bit flatter than uniform in its middle."""
+    data = small_data().assign(y=lambda d: (d["y"] > 10) * 1.0)
+    made = design("y ~ 1", data)
+    tree = prior_predictive(made, resolve(made, family=BINOMIAL), n=N, seed=2, family=BINOMIAL)
+    p = 1 / (1 + np.exp(-tree["prior"]["beta"].values.ravel()))
+    assert np.mean((p > 0.25) & (p < 0.75)) == pytest.approx(0.536, abs=0.02)
+    y = tree["prior_predictive"]["y"].values
+    assert set(np.unique(y)) == {0.0, 1.0}
+    assert y.mean() == pytest.approx(0.5, abs=0.02)
+
+
+@pytest.mark.parametrize("name", ["poisson", "negative_binomial"])
+def test_counts_too_large_to_be_drawn_are_drawn_smaller_and_scaled(name):
+    """NumPy refuses Poisson means from 9.2e18 on."""
+    family, rng = find_family(name), np.random.default_rng(3)
+    psi = () if name == "poisson" else (np.full((2000, 1), 4.0),)
+    eta = np.full((2000, 3), [np.log(1e15), np.log(1e25), 1e4])
+    y = response(family, eta, np.ones(3), psi, rng)
+    assert np.isfinite(y[:, :2]).all()
+    for j, mu in enumerate([1e15, 1e25]):
+        ratio = y[:, j] / mu
+        if name == "poisson":
+            np.testing.assert_allclose(ratio, 1.0, atol=1e-5)
+        else:
+            assert stats.kstest(ratio, stats.gamma(4, scale=1 / 4).cdf).pvalue > 0.001
+    assert (y[:, 2] > 1e285).all()  # some may be infinite
+
+
+def test_small_counts_are_drawn_as_they_are():
+    rng, other = np.random.default_rng(3), np.random.default_rng(3)
+    eta = np.array([[0.0, 5.0, -700.0, 20.0]])
+    y = response(POISSON, eta, np.ones(4), (), rng)
+    np.testing.assert_array_equal(y, other.poisson(np.exp(eta)))
+
+
+@pytest.mark.parametrize("name", ["gamma", "inverse_gaussian", "beta", "binomial", "bernoulli"])
+@pytest.mark.parametrize("end", [-800.0, 800.0])
+def test_nothing_breaks_at_the_ends(name, end):
+    family, rng = find_family(name), np.random.default_rng(4)
+    psi = tuple(np.full((5, 1), 1.0) for _ in family.parameters)
+    y = response(family, np.full((5, 3), end), np.ones(3), psi, rng)
+    assert not np.isnan(y).any()
+    if family.support != "positive":
+        assert (np.abs(y - (end > 0)) < 1e-9).all()
+    elif end < 0:
+        assert (y < 1e-250).all()
+
+
+def test_predictors_that_have_no_mean_are_counted():
+    """An inverse link has a mean for positive eta only."""
+    made, family = design("y ~ 1"), find_family("gamma", "inverse")
+    priors = resolve(made, {"Intercept": Normal(0, 1)}, family)
+    with pytest.warns(RanefWarning) as caught:
+        tree = prior_predictive(made, priors, n=1000, seed=1, family=family)
+    beta, y = tree["prior"]["beta"].values.ravel(), tree["prior_predictive"]["y"].values[0]
+    below = (beta < 0).sum()
+    assert 400 < below < 600
+    np.testing.assert_array_equal(np.isnan(y), np.repeat(beta[:, None] < 0, 40, axis=1))
+    message = (
+        f"{below} of 1000 prior draws have linear predictors outside of the range of the inverse "
+        f"link of a gamma mean, which makes {below / 1000:.1%} of the responses nan; narrower "
+        "priors or another link avoid that."
+    )
+    assert [str(warning.message) for warning in caught] == [message]
+
+
+def test_a_poisson_mean_on_the_identity_is_positive():
+    family = find_family("poisson", "identity")
+    eta = np.array([[-1.0, 2.0]])
+    y = response(family, eta, np.ones(2), (), np.random.default_rng(1))
+    assert np.isnan(y).tolist() == [[True, False]]
+    roots = response(find_family("poisson", "sqrt"), eta, np.ones(2), (), np.random.default_rng(1))
+    assert np.isnan(roots).tolist() == [[True, False]]  # though (-1)^2 is a mean
+    linear = replace(BINOMIAL, link=GAUSSIAN.link)  # of a family of the user's
+    y = response(linear, np.array([[-0.1, 0.5, 1.1]]), np.ones(3), (), np.random.default_rng(1))
+    assert np.isnan(y).tolist() == [[True, False, True]]
+
+
+def test_flat_parameters_of_a_family_are_named():
+    made, family = design("y ~ 1"), find_family("t")
+    priors = resolve(made, {"nu": Flat()}, family)
+    message = (
+        "nothing can be drawn from the prior of `nu`, which is flat; "
+        "give a proper one with priors=, such as Normal or HalfNormal."
+    )
+    with pytest.raises(FitError, match=f"^{re.escape(message)}$"):
+        prior_predictive(made, priors, family=family)

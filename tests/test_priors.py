@@ -9,6 +9,7 @@ import pytest
 from ranef.datasets import load_dataset
 from ranef.design import build_design
 from ranef.errors import DataError, FitError
+from ranef.families import BINOMIAL, POISSON, find_family
 from ranef.formula import read_formula
 from ranef.priors import (
     LKJ,
@@ -26,6 +27,7 @@ from ranef.priors import (
 )
 
 AT_MEAN = "at the mean of the predictors"
+BERNOULLI, NEGATIVE_BINOMIAL = find_family("bernoulli"), find_family("negative_binomial")
 
 
 def design(text, data, **options):
@@ -444,3 +446,137 @@ def test_default_priors_of_products_and_powers_follow_the_data(text):
         covariances.append(np.array(parts))
     np.testing.assert_allclose(covariances[1], covariances[0], rtol=1e-5, atol=1e-7)
     np.testing.assert_allclose(covariances[2], covariances[0], rtol=1e-7, atol=1e-9)
+
+
+# Generalised models
+
+
+def table(priors):
+    return [f"{row.parameter}[{row.coef}] {row.prior} {row.note}".rstrip() for row in priors.rows()]
+
+
+def test_printed_rows_of_cbpp():
+    made = design(
+        "cbind(incidence, size - incidence) ~ period + (1 | herd)",
+        load_dataset("cbpp"),
+        family=BINOMIAL,
+    )
+    assert table(resolve(made, family=BINOMIAL)) == [
+        "beta[Intercept] Normal(0, 1.5) at the mean of the predictors",
+        "beta[period[T.2]] Normal(0, 1)",
+        "beta[period[T.3]] Normal(0, 1)",
+        "beta[period[T.4]] Normal(0, 1)",
+        "sd_herd[Intercept] HalfNormal(1)",
+    ]
+
+
+def test_printed_rows_of_contraception():
+    """R: 1 / sd(age) is 0.11095, and 1 / sd(resid(lm(I(age^2) ~ age))) 0.012290."""
+    made = design(
+        "use ~ age + I(age^2) + urban + (1 + age | district)",
+        load_dataset("Contraception"),
+        family=BERNOULLI,
+    )
+    assert table(resolve(made, family=BERNOULLI)) == [
+        "beta[Intercept] Normal(0, 1.5) at the mean of the predictors",
+        "beta[age] Normal(0, 0.1109) at the mean of the predictors",
+        "beta[I(age^2)] Normal(0, 0.01229)",
+        "beta[urban[T.Y]] Normal(0, 1)",
+        "sd_district[Intercept] HalfNormal(1) at the mean of the predictors",
+        "sd_district[age] HalfNormal(0.1109)",
+        "corr_district[] LKJ(2) at the mean of the predictors",
+    ]
+
+
+def test_printed_rows_of_counts_with_an_exposure():
+    """In all 99 of 842 animals fell ill: log(99 / 842) = -2.141."""
+    made = design(
+        "incidence ~ period + offset(log(size)) + (1 | herd)",
+        load_dataset("cbpp"),
+        family=NEGATIVE_BINOMIAL,
+    )
+    assert table(resolve(made, family=NEGATIVE_BINOMIAL)) == [
+        "beta[Intercept] Normal(-2.141, 2.5) at the mean of the predictors",
+        "beta[period[T.2]] Normal(0, 1)",
+        "beta[period[T.3]] Normal(0, 1)",
+        "beta[period[T.4]] Normal(0, 1)",
+        "shape[] InverseGamma(0.4, 0.3)",
+        "sd_herd[Intercept] Exponential(1)",
+    ]
+    assert table(resolve(made, "flat", NEGATIVE_BINOMIAL))[-2:] == [
+        "shape[] Flat()",
+        "sd_herd[Intercept] Flat()",
+    ]
+
+
+def counted(**columns):
+    rng = np.random.default_rng(8)
+    data = pd.DataFrame({"x": rng.normal(20, 3, 60), "g": np.arange(60) % 6})
+    data["exposure"] = rng.uniform(1, 9, 60)
+    data["y"] = rng.poisson(2 * data["exposure"]).astype(float)
+    return data.assign(**columns)
+
+
+def test_own_parameters_have_rows_keys_and_no_sigma_beside_them():
+    made = design("y ~ x + (1 | g)", counted())
+    found = resolve(made, {"shape": Gamma(2, 1), "sd": HalfNormal(2)}, NEGATIVE_BINOMIAL)
+    assert found.parameters == (("shape", Gamma(2, 1)),)
+    assert (found.sigma, found.has_sigma) == (Constant(1.0), False)
+    assert [row.parameter for row in found.rows()] == ["beta", "beta", "shape", "sd_g"]
+    both = resolve(made, {"nu": Exponential(30)}, find_family("t"))
+    assert [row.parameter for row in both.rows()] == ["beta", "beta", "sigma", "nu", "sd_g"]
+    assert both.parameters == (("nu", Exponential(30)),)
+    plain = resolve(made)
+    assert (plain.parameters, plain.has_sigma) == ((), True)
+    known = resolve(made, {"sigma": Constant(1.0)})
+    assert "sigma" in {row.parameter for row in known.rows()}
+
+
+def test_all_zero_counts_have_finite_priors():
+    made = design("y ~ x + (x | g)", counted(y=0.0))
+    for family in (POISSON, NEGATIVE_BINOMIAL, BINOMIAL, find_family("poisson", "sqrt")):
+        for name in ("default", "boundary", "brms"):
+            for row in resolve(made, name, family).rows():
+                assert np.isfinite(list(vars(row.prior).values())).all()
+    assert resolve(made, family=POISSON).intercept.mu == pytest.approx(np.log(0.5 / 60))
+
+
+def test_on_a_log_link_neither_units_of_x_nor_those_of_the_exposure_matter():
+    """A shift d and scale e of x, and exposures times f: one model in other words."""
+    d, e, f = 100.0, -0.25, 1e3
+    text = "y ~ x + offset(log(exposure)) + (x | g)"
+    moved = counted().assign(x=lambda t: d + e * t["x"], exposure=lambda t: f * t["exposure"])
+    before, after = (resolve(design(text, data), family=POISSON) for data in (counted(), moved))
+    map_ = np.array([[1.0, -d / e], [0.0, 1 / e]])
+    mean, cov = implied_normal(before)
+    mean_after, cov_after = implied_normal(after)
+    np.testing.assert_allclose(mean_after, map_ @ mean - [np.log(f), 0.0], rtol=1e-9)
+    np.testing.assert_allclose(cov_after, map_ @ cov @ map_.T, rtol=1e-9)
+    sds = [np.array([sd.scale for sd in priors.terms[0].sd]) for priors in (before, after)]
+    np.testing.assert_allclose(sds[1], sds[0] / [1, abs(e)], rtol=1e-9)
+
+
+def test_nothing_of_a_positive_response_depends_on_its_units():
+    c, text = 1e-3, "y ~ x + (1 | g)"
+    data = counted(y=lambda t: t["y"] + 0.5)
+    for family in (find_family("gamma", "inverse"), find_family("inverse_gaussian", "inverse")):
+        before, after = (
+            resolve(design(text, own), family=family)
+            for own in (data, data.assign(y=c * data["y"]))
+        )
+        (mean, cov), (mean_after, cov_after) = implied_normal(before), implied_normal(after)
+        np.testing.assert_allclose(mean_after, mean / c, rtol=1e-7)
+        np.testing.assert_allclose(cov_after, cov / c**2, rtol=1e-7)
+        sd, sd_after = (priors.terms[0].sd[0].scale for priors in (before, after))
+        assert sd_after == pytest.approx(sd / c)
+    assert after.sigma.sigma == pytest.approx(before.sigma.sigma / np.sqrt(c))
+
+
+def test_a_far_intercept_is_as_wide_as_its_slopes_make_it_there():
+    made = design("y ~ x + (x | g)", counted())
+    x = made.X[:, 1]
+    found = resolve(made, {"corr": LKJ(2)}, POISSON).terms[0]
+    assert not found.centred
+    ratio = x.mean() / x.std(ddof=1)
+    assert found.sd[0].scale == pytest.approx(np.sqrt(1 + ratio**2))
+    assert found.sd[1].scale == pytest.approx(1 / x.std(ddof=1))

@@ -1,6 +1,7 @@
 """The named sets of priors."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ from scipy import stats
 from ranef.datasets import load_dataset
 from ranef.design import build_design
 from ranef.errors import DataError, FitError
+from ranef.families import BINOMIAL, GAUSSIAN, POISSON, Link, find_family
 from ranef.formula import read_formula
 from ranef.priors import (
     LKJ,
@@ -18,6 +20,8 @@ from ranef.priors import (
     Gamma,
     HalfNormal,
     HalfStudentT,
+    InverseGamma,
+    LogNormal,
     Normal,
     Relative,
     StudentT,
@@ -110,10 +114,10 @@ def test_brms_defaults_of_sleepstudy(sleep):
     assert notes(priors) == {("beta", "Intercept")}
 
 
-def test_brms_has_a_smallest_scale_and_no_regard_for_an_offset():
+def test_brms_has_a_smallest_scale_and_takes_the_mean_offset_off():
     data = load_dataset("sleepstudy").assign(Reaction=lambda d: d["Reaction"] / 100, known=5.0)
     made = design("Reaction ~ Days + (1 | Subject)", data, offset="known")
-    assert resolve(made, "brms").intercept == StudentT(3, 2.9, 2.5)
+    assert vars(resolve(made, "brms").intercept) == pytest.approx(vars(StudentT(3, -2.1, 2.5)))
     assert resolve(made, "rstanarm").intercept.mu == pytest.approx(data["Reaction"].mean())
 
 
@@ -198,3 +202,169 @@ def test_a_constant_response_gives_rstanarm_no_scale_and_brms_its_smallest():
     with pytest.raises(DataError, match="does not vary"):
         resolve(made, "rstanarm")
     assert resolve(made, "brms").sigma == HalfStudentT(3, 2.5)
+
+
+# Generalised models
+
+
+@pytest.fixture(scope="module")
+def counts():
+    rng = np.random.default_rng(7)
+    data = pd.DataFrame({"x": rng.normal(50, 5, 80), "f": rng.choice(["a", "b"], 80)})
+    data["y"] = rng.negative_binomial(2, 0.02, 80).astype(float)
+    data.loc[:3, "y"] = 0.0
+    data["g"], data["w"] = np.arange(80) % 8, rng.uniform(0.5, 3, 80)
+    return design("y ~ x + f + (1 | g)", data, weights="w")
+
+
+FAMILIES = ("binomial", "poisson", "negative_binomial", "gamma", "inverse_gaussian", "beta", "t")
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_flat_is_flat_everywhere(counts, name):
+    family = find_family(name)
+    found = as_dict(resolve(counts, "flat", family))
+    assert set(found.values()) == {Flat()}
+    assert len(found) == 4 + len(family.parameters)
+
+
+@pytest.mark.parametrize("name", ["binomial", "poisson", "t"])
+def test_boundary_is_relative_to_the_scale_of_the_default(counts, name):
+    family = find_family(name)
+    default, found = (as_dict(resolve(counts, s, family)) for s in ("default", "boundary"))
+    sd = default.pop(("sd_g", "Intercept"))
+    scale = vars(sd)["scale" if name == "poisson" else "sigma"]
+    assert found.pop(("sd_g", "Intercept")) == Gamma(2, 1e-4 / scale)
+    assert set(found.values()) == {Flat()}
+
+
+def test_brms_defaults_of_counts(counts):
+    """R: y <- ifelse(y == 0, y + .1, y); round(median(log(y)), 1); round(mad(log(y)), 1)."""
+    logs = np.log(np.where(counts.y == 0, 0.1, counts.y))
+    mad = stats.median_abs_deviation(logs, scale=1 / 1.4826)
+    assert mad < 2.45
+    found = as_dict(resolve(counts, "brms", find_family("negative_binomial")))
+    assert found == {
+        ("beta", "Intercept"): StudentT(3, round(np.median(logs), 1), 2.5),
+        ("beta", "x"): Flat(),
+        ("beta", "f[T.b]"): Flat(),
+        ("shape", ""): InverseGamma(0.4, 0.3),
+        ("sd_g", "Intercept"): HalfStudentT(3, 2.5),
+    }
+    moved = resolve(replace(counts, offset=np.full(80, 2.0)), "brms", POISSON)
+    assert moved.intercept.mu == pytest.approx(round(np.median(logs), 1) - 2)
+    roots = np.sqrt(counts.y)
+    scale = round(stats.median_abs_deviation(roots, scale=1 / 1.4826), 1)
+    assert scale > 2.5
+    found = resolve(counts, "brms", find_family("poisson", "sqrt"))
+    assert found.intercept == StudentT(3, round(np.median(roots), 1), scale)
+    assert found.terms[0].sd == (HalfStudentT(3, scale),)
+
+
+@pytest.mark.parametrize("link", ["logit", "probit", "cloglog"])
+def test_brms_defaults_of_a_probability_do_not_look_at_the_data(counts, link):
+    made = replace(counts, y=counts.y / counts.y.max(), offset=np.ones(80))
+    found = resolve(made, "brms", find_family("binomial", link))
+    assert (found.intercept, found.terms[0].sd) == (StudentT(3, 0, 2.5), (HalfStudentT(3, 2.5),))
+    phi = resolve(made, "brms", find_family("beta", link)).parameters
+    assert phi == (("phi", Gamma(0.01, 0.01)),)
+
+
+def test_brms_defaults_where_the_link_of_the_response_is_not_finite(counts):
+    family = replace(GAUSSIAN, link=Link("log", np.log, np.exp))
+    found = resolve(replace(counts, y=counts.y - 3), "brms", family)
+    assert (found.intercept, found.sigma) == (StudentT(3, 0, 2.5), HalfStudentT(3, 2.5))
+
+
+def test_brms_takes_successes_on_a_log_link(counts):
+    made = replace(counts, y=np.repeat([0.25, 1.0], 40), weights=np.full(80, 400.0))
+    family = replace(BINOMIAL, link=Link("log", np.log, np.exp))
+    expected = round((np.log(100) + np.log(400)) / 2, 1)
+    assert resolve(made, "brms", family).intercept.mu == expected
+
+
+def test_brms_defaults_of_a_t_response(counts):
+    found = as_dict(resolve(counts, "brms", find_family("t")))
+    mad = round(stats.median_abs_deviation(counts.y, scale=1 / 1.4826), 1)
+    assert found["sigma", ""] == found["sd_g", "Intercept"] == HalfStudentT(3, mad)
+    assert found["nu", ""] == Gamma(2, 0.1)
+
+
+def test_rstanarm_defaults_of_a_generalised_model(counts):
+    x = counts.X[:, 1]
+    for name, own in (("poisson", {}), ("negative_binomial", {("shape", ""): Exponential(1)})):
+        found = as_dict(resolve(counts, "rstanarm", find_family(name)))
+        assert vars(found.pop(("beta", "x"))) == pytest.approx(
+            {"mu": 0, "sigma": 2.5 / x.std(ddof=1)}
+        )
+        indicator = found.pop(("beta", "f[T.b]"))
+        assert indicator.sigma == pytest.approx(2.5 / counts.X[:, 2].std(ddof=1))
+        assert found == {
+            ("beta", "Intercept"): Normal(0, 2.5),
+            ("sd_g", "Intercept"): Exponential(1),
+            **own,
+        }
+    assert resolve(counts, "rstanarm", find_family("beta")).parameters == (("phi", Exponential(1)),)
+
+
+@pytest.mark.parametrize(
+    ("name", "family", "parameter", "why"),
+    [
+        ("brms", "gamma", "sigma", "that package has one of 1 / sigma^2 instead"),
+        ("rstanarm", "inverse_gaussian", "sigma", "that package has one of 1 / sigma^2 instead"),
+        ("rstanarm", "t", "sigma", "it knows no t family with that parameter"),
+        ("brms", "mine", "zeta", "it knows no mine family with that parameter"),
+        ("rstanarm", "mine", "zeta", "it knows no mine family with that parameter"),
+    ],
+)
+def test_a_set_without_a_prior_says_so(counts, name, family, parameter, why):
+    made = replace(POISSON, name="mine", parameters=("zeta",))
+    own = made if family == "mine" else find_family(family)
+    message = (
+        f'priors: "{name}" has no prior for `{parameter}`: {why}. Give it one, as in '
+        f'{{"base": "{name}", "{parameter}": Exponential(1)}}.'
+    )
+    with pytest.raises(FitError, match=f"^{re.escape(message)}$"):
+        resolve(counts, name, own)
+    given = {"base": name, "sigma": Exponential(1)} | (
+        {other: Exponential(1) for other in own.parameters}
+    )
+    assert resolve(
+        counts, {k: v for k, v in given.items() if k == "base" or k in own.parameters}, own
+    )
+
+
+def test_default_scale_parameters(counts):
+    w, y = counts.weights.mean(), counts.weights @ counts.y / counts.weights.sum()
+    sigma = {name: resolve(counts, family=find_family(name)).sigma for name in FAMILIES}
+    assert vars(sigma["gamma"]) == pytest.approx({"scale": np.sqrt(w)})
+    assert isinstance(sigma["gamma"], Exponential)
+    assert vars(sigma["inverse_gaussian"]) == pytest.approx({"nu": 3, "sigma": np.sqrt(w / y)})
+    mad = stats.median_abs_deviation(counts.y, scale=1 / 1.4826)
+    assert vars(sigma["t"]) == pytest.approx({"nu": 3, "sigma": mad * np.sqrt(w)})
+    log = replace(GAUSSIAN, link=Link("log", np.log, np.exp))
+    expected = counts.y.std(ddof=1) * np.sqrt(w)
+    moved = replace(counts, offset=np.arange(80) / 9)  # which is not one of the response's units
+    assert resolve(moved, family=log).sigma.sigma == pytest.approx(expected)
+
+
+def test_a_family_of_the_users_has_the_scale_of_its_variance_function(counts):
+    mine = replace(GAUSSIAN, name="mine", variance=lambda mu, _: 4 * mu**2)
+    w, y = counts.weights.mean(), counts.weights @ counts.y / counts.weights.sum()
+    found = resolve(counts, family=mine).sigma
+    expected = counts.y.std(ddof=1) * np.sqrt(w) / (2 * y)
+    assert vars(found) == pytest.approx({"nu": 3, "sigma": expected})
+
+
+def test_default_parameters_are_proper_and_say_little():
+    """phi: with a mean of 1/2 the sd of the response is 0.5 / sqrt(1 + phi)."""
+    rng = np.random.default_rng(1)
+    data = pd.DataFrame({"y": rng.uniform(size=30), "g": np.arange(30) % 5})
+    made = design("y ~ 1 + (1 | g)", data)
+    found = dict(resolve(made, family=find_family("beta")).parameters)
+    assert found == {"phi": LogNormal(np.log(10), 2)}
+    bounds = stats.lognorm(2, scale=10).ppf([0.025, 0.975])
+    assert 0.5 / np.sqrt(1 + bounds) == pytest.approx([0.457, 0.0223], abs=1e-3)
+    assert dict(resolve(made, family=find_family("t")).parameters) == {"nu": Gamma(2, 0.1)}
+    mine = replace(POISSON, name="mine", parameters=("zeta",))
+    assert dict(resolve(made, family=mine).parameters) == {"zeta": LogNormal(0, 2.5)}

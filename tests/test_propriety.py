@@ -1,29 +1,34 @@
 """Flat priors are refused where the posterior would be improper, and only there."""
 
 import re
-from itertools import combinations
+from dataclasses import replace
+from itertools import combinations, pairwise
 
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import integrate
+from scipy import integrate, special, stats
 
 from ranef.design import build_design
 from ranef.errors import FitError
+from ranef.families import BINOMIAL, FAMILIES, GAUSSIAN, POISSON, Link, find_family
 from ranef.formula import read_formula
 from ranef.priors import (
     Constant,
     Flat,
     Gamma,
+    HalfCauchy,
     HalfNormal,
+    HalfStudentT,
     InverseGamma,
     LogNormal,
     Normal,
     Relative,
+    StudentT,
     Uniform,
     resolve,
 )
-from ranef.propriety import check_proper, is_proper_prior
+from ranef.propriety import _moments, check_proper, is_proper_prior
 
 PROPER = "Give it a proper prior with priors=, such as HalfNormal or HalfStudentT."
 
@@ -376,3 +381,246 @@ def test_which_sets_of_priors_are_proper():
     assert all(is_proper_prior(resolve(made, setting)) for setting in settings)
     settings = ["flat", "boundary", "brms", {"x": Flat()}, {"sd": Relative(Flat())}]
     assert not any(is_proper_prior(resolve(made, setting)) for setting in settings)
+
+
+# Generalised models
+
+
+def binary(**columns):
+    rng = np.random.default_rng(4)
+    data = pd.DataFrame({"x": rng.normal(size=40), "g": np.arange(40) % 8})
+    data["y"] = (rng.uniform(size=40) < 0.5) * 1.0
+    return data.assign(**columns)
+
+
+def refused(made, priors, family, message):
+    with pytest.raises(FitError, match=f"^{re.escape(message)}$"):
+        check_proper(made, resolve(made, priors, family), family)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_defaults_are_proper_in_every_family(family):
+    made, own = design("y ~ x + (1 | g)", binary(y=lambda d: d["x"] ** 2)), find_family(family)
+    priors = resolve(made, family=own)
+    assert is_proper_prior(priors)
+    check_proper(made, priors, own)
+
+
+@pytest.mark.parametrize("link", ["logit", "probit", "cloglog"])
+def test_flat_effects_of_a_probability_need_data_without_separation(link):
+    family = find_family("binomial", link)
+    check_proper(design("y ~ x + (1 | g)", binary()), with_flat(binary(), family), family)
+    apart = binary(y=lambda d: (d["x"] > 0) * 1.0)
+    message = (
+        "a flat prior on `x` leaves the posterior improper: the data are separated, so that the "
+        "likelihood does not fall to zero along it. Give it a proper prior with priors=, such as "
+        "Normal."
+    )
+    refused(
+        design("y ~ x + (1 | g)", apart), {"beta": Flat(), "Intercept": Flat()}, family, message
+    )
+    proper = resolve(design("y ~ x + (1 | g)", apart), {"Intercept": Flat()}, family)
+    check_proper(design("y ~ x + (1 | g)", apart), proper, family)  # the intercept alone is pinned
+
+
+def with_flat(data, family):
+    made = design("y ~ x + (1 | g)", data)
+    return resolve(made, {"beta": Flat(), "Intercept": Flat()}, family)
+
+
+def mass_of_slope(y, x, upper):
+    """Integrate a logistic likelihood under a flat prior of a slope over abs(slope) < upper."""
+    sign = 2 * y - 1
+
+    def kernel(slope):
+        return np.exp(special.log_expit(sign * slope * x).sum())
+
+    ends = np.append(0.0, np.geomspace(1e-3, upper, 40))
+    ends = np.append(-ends[:0:-1], ends)
+    return sum(integrate.quad(kernel, a, b)[0] for a, b in pairwise(ends))
+
+
+def test_separation_is_what_makes_the_mass_infinite():
+    x = binary()["x"].to_numpy()
+    for y, is_proper in ((binary()["y"].to_numpy(), True), ((x > 0) * 1.0, False)):
+        small, large = (mass_of_slope(y, x, upper) for upper in (1e6, 1e7))
+        assert large == pytest.approx(small if is_proper else 10 * small, rel=0.02)
+        made = design("y ~ 0 + x", binary(y=y))
+        if is_proper:
+            check_proper(made, resolve(made, "flat", BINOMIAL), BINOMIAL)
+        else:
+            with pytest.raises(FitError, match="the data are separated"):
+                check_proper(made, resolve(made, "flat", BINOMIAL), BINOMIAL)
+
+
+@pytest.mark.parametrize(
+    ("intercept", "is_proper"),
+    [(Normal(0, 1), True), (StudentT(3, 0, 1), True), (StudentT(1, 0, 1), False)],
+    ids=str,
+)
+def test_a_proper_prior_holds_a_flat_slope_back_if_its_tails_are_light(intercept, is_proper):
+    """Outcomes that change at x = 1 to 2: far out the intercept is between -2 and -1 slopes.
+
+    The mass of slopes around s is P(-2 s < intercept < -s), and its integral over s > 0 half the
+    mean of the absolute value of the intercept.
+    """
+    data = binary(x=np.repeat([0.0, 1.0, 2.0, 3.0], 10), y=np.repeat([0.0, 0.0, 1.0, 1.0], 10))
+    made = design("y ~ x + (1 | g)", data)
+    priors = resolve(made, {"x": Flat(), "Intercept": intercept}, BINOMIAL)
+    frozen = stats.norm() if isinstance(intercept, Normal) else stats.t(intercept.nu)
+    small, large = (
+        integrate.quad(lambda s: (frozen.sf(np.exp(s)) - frozen.sf(2 * np.exp(s))) * np.exp(s),
+                       -9, np.log(upper), limit=500)[0]
+        for upper in (1e3, 1e6)
+    )  # fmt: skip
+    assert (large < 1.001 * small) == is_proper
+    if is_proper:
+        check_proper(made, priors, BINOMIAL)
+    else:
+        with pytest.raises(FitError, match=r"^a flat prior on `x` leaves the posterior improper"):
+            check_proper(made, priors, BINOMIAL)
+
+
+@pytest.mark.parametrize(
+    ("prior", "order"),
+    [
+        (HalfStudentT(4, 1), 4), (HalfCauchy(1), 1), (InverseGamma(0.4, 1), 0.4),
+        (StudentT(2.5, 0, 1), 2.5), (Flat(), 0), (Uniform(0, 1), np.inf), (LogNormal(0, 1), np.inf),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_the_order_of_the_moments(prior, order):
+    """A prior with an order up to the number of flat effects is counted as one of them."""
+    assert _moments(prior) == order
+
+
+def test_brms_has_flat_slopes_and_a_t_intercept():
+    """Three flat slopes are too many for it where there is separation with an intercept."""
+    x = binary()["x"].rank()
+    for shift, is_proper in ((0, False), (10, True)):
+        data = binary(x=x, y=(x > 20.5 + shift) * 1.0)  # at the mean, or elsewhere
+        made = design("y ~ x + (1 | g)", data)
+        assert _accepts(made, "brms") == is_proper
+    data = data.assign(u=np.arange(40) % 3, v=np.arange(40) % 7)
+    assert _accepts(design("y ~ x + u + (1 | g)", data), "brms")
+    assert not _accepts(design("y ~ x + u + v + (1 | g)", data), "brms")
+
+
+def _accepts(made, priors):
+    try:
+        check_proper(made, resolve(made, priors, BINOMIAL), BINOMIAL)
+    except FitError as error:
+        assert "the data are separated" in str(error)  # noqa: PT017 -- not what is tested
+        return False
+    return True
+
+
+@pytest.mark.parametrize("name", ["poisson", "negative_binomial"])
+def test_flat_effects_of_counts_need_a_count_on_every_side(name):
+    family, setting = find_family(name), {"beta": Flat(), "Intercept": Flat()}
+    check_proper(design("y ~ x", binary()), with_flat(binary(), family), family)
+    data = binary(y=lambda d: np.where(d["x"] > 0, 3.0, 0.0), f=lambda d: (d["x"] > 0) * 1.0)
+    message = (
+        "a flat prior on `f` leaves the posterior improper: the data are separated, so that the "
+        "likelihood does not fall to zero along it. Give it a proper prior with priors=, such as "
+        "Normal."
+    )
+    refused(design("y ~ f + (1 | g)", data), setting, family, message)
+    for link in ("sqrt", "identity"):
+        other = find_family("poisson", link)
+        check_proper(design("y ~ f + (1 | g)", data), resolve(
+            design("y ~ f + (1 | g)", data), setting, other), other)  # fmt: skip
+
+
+def test_a_flat_intercept_of_nothing_but_failures():
+    message = (
+        "a flat prior on `Intercept` leaves the posterior improper: the data are separated, so "
+        "that the likelihood does not fall to zero along it. Give it a proper prior with priors=, "
+        "such as Normal."
+    )
+    for family in (BINOMIAL, POISSON):
+        refused(design("y ~ 1 + (1 | g)", binary(y=0.0)), {"Intercept": Flat()}, family, message)
+
+
+POSITIVE = [("gamma", "log"), ("gamma", "inverse"), ("inverse_gaussian", "inverse_squared"),
+            ("inverse_gaussian", "inverse"), ("beta", "logit"), ("t", "identity")]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "link"), POSITIVE)
+def test_flat_effects_of_other_responses_need_independent_columns(name, link):
+    family = find_family(name, link)
+    data = binary(y=lambda d: 0.1 + 0.8 * d["x"].rank() / 41)
+    check_proper(design("y ~ x + (1 | g)", data), with_flat(data, family), family)
+    twice = binary(y=data["y"], z=lambda d: 2 * d["x"])
+    refused(
+        design("y ~ x + z", twice), {"beta": Flat()}, family,
+        "flat priors on linearly dependent fixed effects leave the posterior improper: `z` is a "
+        "combination of the columns before. Leave out what is not needed, or give it a proper "
+        "prior with priors=, such as Normal.",
+    )  # fmt: skip
+
+
+UNKNOWN = [("gaussian", "log"), ("inverse_gaussian", "log"), ("binomial", "cauchit"),
+           ("gamma", "identity"), ("t", "log")]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "link"), UNKNOWN)
+def test_flat_effects_where_a_likelihood_falls_slowly_or_not_at_all(name, link):
+    family = find_family(name, link)
+    data = binary(y=lambda d: 0.1 + 0.8 * d["x"].rank() / 41)
+    message = (
+        f"flat priors on `Intercept` and `x` cannot be used in a {name} model with {link} link, "
+        "whose likelihood is not known to fall to zero fast enough as the linear predictor goes to "
+        "infinity. Give them proper priors with priors=, such as Normal."
+    )
+    setting = {"beta": Flat(), "Intercept": Flat()}
+    refused(design("y ~ x + (1 | g)", data), setting, family, message)
+
+
+def test_an_inverse_gaussian_likelihood_does_not_fall_on_the_log():
+    """It tends to a constant as the mean goes to infinity, so that a refusal is right."""
+    family, y = find_family("inverse_gaussian"), np.array([0.5, 2.0, 3.0])
+    far = [family.log_density(y, np.exp(eta), np.ones(3), 1.0).sum() for eta in (50.0, 200.0)]
+    assert far[0] == pytest.approx(far[1])
+    assert np.isfinite(far[0])
+
+
+def test_families_and_links_of_the_users_need_proper_priors():
+    mine = replace(POISSON, name="mine")
+    message = (
+        "a flat prior on `x` cannot be used in a mine model with log link, whose likelihood is not "
+        "known to fall to zero fast enough as the linear predictor goes to infinity. Give it a "
+        "proper prior with priors=, such as Normal."
+    )
+    refused(design("y ~ x + (1 | g)", binary()), {"x": Flat()}, mine, message)
+    own = replace(BINOMIAL, link=Link("own", special.logit, special.expit))
+    priors = with_flat(binary(), own)
+    with pytest.raises(FitError, match="with own link, whose"):
+        check_proper(design("y ~ x", binary()), priors, own)
+
+
+def test_flat_priors_on_anything_else_are_refused():
+    made = design("y ~ x + (x | g)", binary(y=lambda d: d["x"] ** 2))
+    message = (
+        "flat priors on `shape`, `sd_g[Intercept]` and `sd_g[x]` cannot be used in a "
+        "negative_binomial model: whether the posterior is proper is known for normal responses "
+        "only. Give them proper priors with priors=, such as HalfNormal or Gamma."
+    )
+    refused(made, {"shape": Flat(), "sd": Flat()}, find_family("negative_binomial"), message)
+    message = (
+        "a flat prior on `sigma` cannot be used in a gaussian model: whether the posterior is "
+        "proper is known for normal responses only. Give it a proper prior with priors=, such as "
+        "HalfNormal or Gamma."
+    )
+    positive = design("y ~ x + (1 | g)", binary(y=lambda d: 1 + d["x"] ** 2))
+    refused(positive, {"sigma": Flat()}, find_family("gaussian", "log"), message)
+    check_proper(positive, resolve(positive, {"sigma": Flat()}), GAUSSIAN)
+
+
+def test_flat_effects_are_judged_where_their_priors_hold():
+    """At centred predictors: dropping the intercept's column leaves a slope that is pinned."""
+    data = binary(x=lambda d: d["x"] + 100)
+    made = design("y ~ x + (1 | g)", data)
+    priors = resolve(made, "brms", BINOMIAL)
+    assert priors.change is not None
+    check_proper(made, priors, BINOMIAL)

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
 
 import ranef as rf
+from ranef.densities import evaluate
+from ranef.families import find_family
 from ranef.priors import (
     LKJ,
     Constant,
+    Flat,
+    Gamma,
     HalfNormal,
     HalfStudentT,
+    InverseGamma,
     Normal,
     Priors,
     Relative,
     StudentT,
     TermPriors,
     Uniform,
+    resolve,
 )
 from ranef.space import correlations, given_effects, partial_slopes, space_of, unit_factor
 
@@ -208,3 +216,86 @@ def test_names_are_those_of_the_estimates():
     model = rf.Model("Reaction ~ Days + (Days | Subject)", rf.load_dataset("sleepstudy"))
     names = space_of(model.priors).names
     assert set(names) <= set(model.fit().estimates().index)
+
+
+# ------------------------------------------------------------------- generalised models
+
+OWN = replace(
+    priors_of(
+        beta=(Normal(1, 2), Flat(), StudentT(3, 1, 2), Constant(7)),
+        sigma=Constant(1.0),
+        terms=(term(2),),
+    ),
+    parameters=(("shape", InverseGamma(0.4, 0.3)), ("zeta", Constant(5))),
+    has_sigma=False,
+)
+
+
+def test_all_effects_and_the_own_parameters_come_before_sigma():
+    space = space_of(OWN, all_effects=True)
+    names = ("x0", "x1", "x2", "x3", "shape", "zeta", "sigma")
+    assert space.names == (*names, "sd_g[a]", "sd_g[b]", "corr_g[a, b]")
+    assert space.free_names == ("x0", "x1", "x2", "shape", "sd_g[a]", "sd_g[b]", "corr_g[a, b]")
+    assert (space.n_given, space.d) == (6, 7)
+    np.testing.assert_array_equal(space.known[[3, 5, 6]], [7.0, 5.0, 1.0])
+    assert space.places == ((slice(7, 9), slice(9, 10)),)
+    some = space_of(OWN)
+    assert some.names[:5] == ("x2", "x3", "shape", "zeta", "sigma")
+    assert some.n_given == 4
+
+
+def test_the_density_of_a_generalised_model_is_that_of_scipy():
+    space = space_of(OWN, all_effects=True)
+    x = np.random.default_rng(5).normal(size=(20, space.d))
+    values, natural = space.values(x, natural=True)
+    np.testing.assert_array_equal(values[:, [3, 5, 6]], [[7.0, 5.0, 1.0]] * 20)
+    np.testing.assert_array_equal(values[:, :3], x[:, :3])
+    np.testing.assert_allclose(values[:, 4], np.exp(x[:, 3]))
+    expected = stats.norm(1, 2).logpdf(values[:, 0]) + stats.t(3, 1, 2).logpdf(values[:, 2])
+    expected += stats.invgamma(0.4, scale=0.3).logpdf(values[:, 4])
+    expected += stats.halfnorm(0, 2).logpdf(values[:, 7:9]).sum(axis=1)
+    corr = values[:, 9]
+    expected += stats.beta(2, 2, -1, 2).logpdf(corr)
+    np.testing.assert_allclose(natural, expected, rtol=1e-12)
+    jacobian = np.log(values[:, [4, 7, 8]]).sum(axis=1) + np.log((1 - corr**2) / 2)
+    np.testing.assert_allclose(space.values(x)[1], expected + jacobian, rtol=1e-12)
+    np.testing.assert_allclose([space.point(v) for v in values], x, atol=1e-12)
+
+
+@pytest.mark.parametrize("natural", [False, True])
+def test_the_slope_of_the_density_equals_central_differences(natural):
+    space = space_of(OWN, all_effects=True)
+    x = np.random.default_rng(6).normal(size=space.d)
+    h = 1e-6 * np.eye(space.d)
+    expected = space.values(x + h, natural=natural)[1] - space.values(x - h, natural=natural)[1]
+    found = [
+        evaluate(c.family, c.transform, c.a, c.b, c.c, own, is_natural=natural)[3]
+        for c, own in zip(space.coordinates, x, strict=True)
+    ]
+    np.testing.assert_allclose(found, expected / 2e-6, atol=1e-8)
+
+
+def test_sds_may_be_relative_to_the_sigma_of_a_family_that_has_one():
+    priors = replace(
+        priors_of(beta=(Flat(),), terms=(term(1, sd=Relative(HalfNormal(1))),)),
+        parameters=(("nu", Gamma(2, 0.1)),),
+    )
+    space = space_of(priors, all_effects=True)
+    assert space.names == ("x0", "nu", "sigma", "sd_g[a]")
+    values, _ = space.values(np.log([np.e, 4.0, 3.0, 0.5]))
+    np.testing.assert_allclose(values, [1.0, 4.0, 3.0, 1.5])
+    np.testing.assert_allclose(space.point(values), np.log([np.e, 4.0, 3.0, 0.5]), atol=1e-12)
+
+
+def test_the_space_of_resolved_priors():
+    cbpp = rf.load_dataset("cbpp")
+    made = rf.Model("incidence ~ period + (1 | herd)", cbpp).design
+    family = find_family("negative_binomial")
+    space = space_of(resolve(made, family=family), all_effects=True)
+    own = ("shape", "sigma", "sd_herd[Intercept]")
+    assert space.names == (*made.fixed, *own)
+    assert space.free_names == (*made.fixed, own[0], own[2])
+    flat = space_of(resolve(made, "flat", family), all_effects=True)
+    assert flat.free_names == space.free_names
+    x = np.arange(6.0)
+    assert flat.values(x)[1] == x[4:].sum()  # only what the logarithms add

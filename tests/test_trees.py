@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import xarray as xr
 
 from designs import random_design
-from ranef.batched import Draws
+from ranef.draws import Draws
+from ranef.families import BINOMIAL, find_family
 from ranef.trees import tree
 
 
@@ -65,3 +68,18 @@ def test_what_was_observed_and_what_the_sampler_says_go_along():
     found = tree(design, draws_of(design, 4), chains=2, stats=stats)
     assert set(found.children) == {"posterior", "observed_data", "sample_stats"}
     assert found["sample_stats"]["diverging"].shape == (2, 2)
+
+
+def test_own_parameters_stand_under_their_names_and_sigma_only_where_there_is_one():
+    design = random_design("y ~ x + (1 | c)", 1)
+    draws = replace(draws_of(design, 6), sigma=None)
+    names = set(tree(design, draws, chains=2, family=BINOMIAL)["posterior"].data_vars)
+    assert names == {"beta", "b_c", "sd_c"}
+    shape = np.arange(6.0)
+    own = replace(draws, parameters={"shape": shape})
+    found = tree(design, own, chains=2, family=find_family("negative_binomial"))["posterior"]
+    assert list(found.data_vars) == ["beta", "shape", "b_c", "sd_c"]
+    np.testing.assert_array_equal(found["shape"].values, [shape[:3], shape[3:]])
+    both = replace(draws_of(design, 6), parameters={"nu": shape})
+    found = tree(design, both, chains=2, family=find_family("t"))["posterior"]
+    assert list(found.data_vars) == ["beta", "sigma", "nu", "b_c", "sd_c"]

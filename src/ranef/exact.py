@@ -17,6 +17,7 @@ from scipy import interpolate, special
 from ranef import batched
 from ranef.curves import Curve, mixture, tabulated
 from ranef.densities import evaluate
+from ranef.draws import Draws
 from ranef.laplace import Mode
 from ranef.marginal import Target
 from ranef.quadrature import (
@@ -190,7 +191,7 @@ class Exact:
 
     # ------------------------------------------------------------------------------- the draws
 
-    def draw(self, n: int, rng: np.random.Generator) -> batched.Draws:
+    def draw(self, n: int, rng: np.random.Generator) -> Draws:
         """Draw from the posterior."""
         values = draw_values(self.frame, self.lattice, n, rng)
         return batched.draw(self.target, values, rng)

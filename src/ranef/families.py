@@ -177,7 +177,12 @@ class Family:
         def log_density(eta: Array) -> Array:
             return self.log_density(y, self.link.inverse(eta), w, *psi)
 
-        return differenced(log_density, eta, self.link.step(eta))
+        step = self.link.step(eta)
+        if self.link.name == "identity":  # eta has a unit: that of the response
+            with np.errstate(all="ignore"):
+                spread = 1 / np.sqrt(self.information(eta, w, psi))
+            step = np.where(np.isfinite(spread) & (spread > 0), step * spread, step)
+        return differenced(log_density, eta, step)
 
 
 def _closed_form(distribution: Distribution) -> dict[str, Any]:

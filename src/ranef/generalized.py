@@ -31,6 +31,7 @@ type Array = NDArray[np.float64]
 
 TINY = np.finfo(np.float64).tiny
 ROUNDS = 3  # of a model without random effects and the family's own parameters, in turn
+FIRST = 5.0  # a shape, precision or degrees of freedom to start with
 NEAR = 6.0  # how far from its mean a linear predictor may start
 MAX_NODES = 50_000_000  # rows times nodes of a quadrature
 
@@ -341,14 +342,15 @@ def _constant(family: Family, design: Design) -> Array:
 
 
 def _guess(family: Family, design: Design) -> Array:
-    """Return own parameters to start with: a scale by moments, 1 for all others."""
+    """Return own parameters to start with: a scale by moments, `FIRST` for all others."""
     mean = np.full(design.n_obs, np.average(design.y, weights=design.weights))
-    ones = np.ones(len(family.parameters))
+    psi = np.array([1.0 if name == "sigma" else FIRST for name in family.parameters])
     with np.errstate(all="ignore"):  # at an end of its range a mean has no variance
-        variance = np.asarray(family.variance(mean, *ones))
+        variance = np.asarray(family.variance(mean, *psi))
         sigma = np.sqrt(np.mean(design.weights * (design.y - mean) ** 2 / variance))
-    scale = sigma if np.isfinite(sigma) and sigma > 0 else 1.0
-    return np.array([scale if name == "sigma" else 1.0 for name in family.parameters])
+    if np.isfinite(sigma) and sigma > 0:
+        psi[[name == "sigma" for name in family.parameters]] = sigma
+    return psi
 
 
 def _moments(block: Block, W: Array, score: Array) -> Array:

@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ranef.design import Design, RandomTerm
+from ranef.families import GAUSSIAN, Family
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -27,8 +28,16 @@ _RESERVED = ("chain", "draw", "sample", "__sample__", "unconstrained_parameter")
 KINDS = ("beta", "sigma", "b", "sd", "corr")
 
 
-def coordinates(design: Design) -> tuple[dict[str, Dims], dict[str, Sequence[Any]]]:
+def coordinates(
+    design: Design, family: Family = GAUSSIAN
+) -> tuple[dict[str, Dims], dict[str, Sequence[Any]]]:
     """Return the dimensions of a design's posterior, and the labels on them.
+
+    Parameters
+    ----------
+    design : Design
+    family : Family
+        Whose parameters are no names for dimensions.
 
     Returns
     -------
@@ -49,7 +58,7 @@ def coordinates(design: Design) -> tuple[dict[str, Dims], dict[str, Sequence[Any
     >>> coords["Subject_coef"]
     ('Intercept', 'Days')
     """
-    dims = _term_dims(design)
+    dims = _term_dims(design, family)
     coords: dict[str, Sequence[Any]] = {"obs": labels(design.rows), "fixed": design.fixed}
     for term in design.terms:
         own = (labels(term.levels), term.coefs, term.coefs)
@@ -57,8 +66,10 @@ def coordinates(design: Design) -> tuple[dict[str, Dims], dict[str, Sequence[Any
     return dims, coords
 
 
-def variables(design: Design) -> dict[str, tuple[str, ...]]:
+def variables(design: Design, family: Family = GAUSSIAN) -> dict[str, tuple[str, ...]]:
     """Return the variables of a design's posterior in their order, and the dimensions of each.
+
+    There is a sigma where the family has one; then come the family's own parameters.
 
     Examples
     --------
@@ -67,33 +78,37 @@ def variables(design: Design) -> dict[str, tuple[str, ...]]:
     >>> list(variables(model.design))
     ['beta', 'sigma', 'b_Subject', 'sd_Subject']
     """
-    dims = _term_dims(design)
+    dims = _term_dims(design, family)
     fixed: dict[str, tuple[str, ...]] = {"beta": ("fixed",)} if design.fixed else {}
     return (
         fixed
-        | {"sigma": ()}
+        | ({"sigma": ()} if family.has_sigma else {})
+        | {name: () for name in family.parameters if name != "sigma"}
         | {f"b_{label}": own[:2] for label, own in dims.items()}
         | {f"sd_{label}": own[1:2] for label, own in dims.items()}
         | {f"corr_{t.label}": dims[t.label][1:] for t in design.terms if has_corr(t)}
     )
 
 
-def named(design: Design, draws: Mapping[str, NDArray[np.float64]]) -> xr.Dataset:
+def named(
+    design: Design, draws: Mapping[str, NDArray[np.float64]], family: Family = GAUSSIAN
+) -> xr.Dataset:
     """Return draws as a data set, with the dimensions and labels of a posterior.
 
     Parameters
     ----------
     design : Design
     draws : mapping of str to array, shape (chains, draws, ...)
-        One array for each name in `variables(design)`, or some of these.
+        One array for each name in `variables(design, family)`, or some of these.
+    family : Family
     """
     import xarray as xr
 
-    _, coords = coordinates(design)
+    _, coords = coordinates(design, family)
     chains, n = next(iter(draws.values())).shape[:2]
     data = {
         name: (("chain", "draw", *dims), draws[name])
-        for name, dims in variables(design).items()
+        for name, dims in variables(design, family).items()
         if name in draws
     }
     used = {dim for dims, _ in data.values() for dim in dims}
@@ -118,10 +133,10 @@ def labels(index: pd.Index[Any]) -> Sequence[Any]:
     return plain.tolist() if is_plain else [str(label) for label in plain]
 
 
-def _term_dims(design: Design) -> dict[str, Dims]:
+def _term_dims(design: Design, family: Family) -> dict[str, Dims]:
     """Return for each term the names of its dimensions: levels, coefficients, these again."""
     terms = [term.label for term in design.terms]
-    taken = {"obs", "fixed", "beta", "sigma", "y", *_RESERVED}
+    taken = {"obs", "fixed", "beta", "y", *family.parameters, *_RESERVED}
     taken |= {f"{kind}_{label}" for kind in ("sd", "corr", "b", "z") for label in terms}
     dims = {}
     for label in terms:

@@ -144,8 +144,16 @@ def gamma_draw(rng: Generator, mu: Array, w: Array, sigma: Any) -> Array:
 
 
 def inverse_gaussian_draw(rng: Generator, mu: Array, w: Array, sigma: Any) -> Array:
-    """Draw positive numbers."""
-    return np.asarray(np.maximum(rng.wald(mu, w / sigma**2), LEAST))
+    """Draw positive numbers.
+
+    By Michael, Schucany & Haas (1976), *The American Statistician* 30, 88-90; the smaller root is
+    written without a difference, which would lose its digits where the variance is huge.
+    """
+    mu, w = np.broadcast_arrays(mu, w)
+    r = mu * sigma**2 / w * rng.chisquare(1, mu.shape) / 2
+    smaller = mu / (1 + r + np.sqrt(r * (r + 2)))
+    taken = rng.uniform(size=mu.shape) * (mu + smaller) <= mu
+    return np.asarray(np.maximum(np.where(taken, smaller, mu * (mu / smaller)), LEAST))
 
 
 def beta_draw(rng: Generator, mu: Array, w: Array, phi: Any) -> Array:  # noqa: ARG001

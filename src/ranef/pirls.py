@@ -191,7 +191,8 @@ def find_modes(setting: Setting, u: Sequence[Array], gamma: Array) -> Modes:
     for step in range(MAX_STEPS):
         new, gain, observed = _newton_step(setting, point)
         if gain < DECREMENT and observed:
-            point = new if new.value > point.value - DECREMENT else point
+            rounding = max(DECREMENT, ROUNDING * abs(point.value))
+            point = new if new.value > point.value - rounding else point
             return _finished(setting, point, step)
         better = _shortened(setting, point, new, gain)
         if better is None:

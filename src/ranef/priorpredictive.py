@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from ranef.design import Design, RandomTerm
 from ranef.distributions import LKJ, Prior, Relative
-from ranef.errors import FitError, listed
+from ranef.errors import FitError, RanefWarning, listed, warn
+from ranef.families import GAUSSIAN, Family
+from ranef.linkscales import BOUNDED
 from ranef.naming import coordinates, has_corr, named
 from ranef.options import check_counts, check_seed
 from ranef.priors import Priors, TermPriors
@@ -21,6 +23,11 @@ if TYPE_CHECKING:
 
 type Array = NDArray[np.float64]
 type Draw = Callable[[Any, np.random.Generator, int], Array]
+
+LARGEST = 1e12  # mean of a count that is drawn as such; NumPy draws none beyond 1e18
+_INSIDE = {"positive": (1e-300, 1e300), "unit": (1e-300, 1 - 2.0**-53)}  # means that rounding ...
+_INSIDE |= {"counts": (0.0, LARGEST)}  # ... and overflow would move out of what can be drawn
+HUGE = np.finfo(np.float64).max
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,13 +59,22 @@ class PriorDraws:
     ----------
     beta : ndarray, shape (n, p)
     sigma : ndarray, shape (n,)
+        All 1 for a family without one.
     terms : tuple of TermDraws
         In the order of the design.
+    parameters : mapping of str to ndarray, shape (n,)
+        The family's own parameters besides sigma.
     """
 
     beta: Array
     sigma: Array
     terms: tuple[TermDraws, ...]
+    parameters: Mapping[str, Array] = field(default_factory=dict)
+
+    def psi(self, family: Family) -> tuple[Array, ...]:
+        """Return the draws of all parameters of the family, in its order, shape (n, 1)."""
+        found = {"sigma": self.sigma, **self.parameters}
+        return tuple(found[name][:, None] for name in family.parameters)
 
 
 def prior_draws(
@@ -93,6 +109,7 @@ def prior_draws(
     _check_proper(priors)
     beta = _columns(priors.beta, rng, n)
     sigma = draw(priors.sigma, rng, n)
+    parameters = {name: draw(prior, rng, n) for name, prior in priors.parameters}
     covariances = [_covariance(own, sigma, rng) for own in priors.terms]
     return PriorDraws(
         beta=beta if priors.change is None else beta @ priors.change.T,
@@ -101,11 +118,16 @@ def prior_draws(
             TermDraws(*found, b=_effects(term, found[2], rng) if effects else None)
             for term, found in zip(design.terms, covariances, strict=True)
         ),
+        parameters=parameters,
     )
 
 
 def prior_predictive(
-    design: Design, priors: Priors, n: int = 1000, seed: int | None = None
+    design: Design,
+    priors: Priors,
+    n: int = 1000,
+    seed: int | None = None,
+    family: Family = GAUSSIAN,
 ) -> xr.DataTree:
     """Draw parameters from their priors, and a response for each draw.
 
@@ -118,6 +140,8 @@ def prior_predictive(
         Number of draws.
     seed : int, optional
         The same seed gives the same draws.
+    family : Family
+        Of the response, which for a binomial family is the proportion of successes.
 
     Returns
     -------
@@ -129,6 +153,17 @@ def prior_predictive(
     ------
     FitError
         If a prior is improper, or `n` or `seed` out of its range.
+
+    Warns
+    -----
+    RanefWarning
+        Where a linear predictor has no mean: a negative one on the inverse link. The response
+        is nan there.
+
+    Notes
+    -----
+    A count with a mean beyond 1e12 is drawn with that mean and scaled up to its own: its relative
+    spread is the same to six digits. It is infinite where a double overflows.
 
     Examples
     --------
@@ -144,16 +179,73 @@ def prior_predictive(
     check_seed(seed)
     rng = np.random.default_rng(seed)
     draws = prior_draws(design, priors, n, rng, effects=True)
-    obs = list(coordinates(design)[1]["obs"])
-    y = _response(design, draws, rng)
+    obs = list(coordinates(design, family)[1]["obs"])
+    eta = _predictor(design, draws)
+    y = response(family, eta, design.weights, draws.psi(family), rng)
+    _warn_of_none(y, family)
     index = {"chain": [0], "draw": range(n), "obs": obs}
     return xr.DataTree.from_dict(
         {
-            "prior": named(design, _by_name(design, draws)),
+            "prior": named(design, _by_name(design, draws), family),
             "prior_predictive": xr.Dataset({"y": (tuple(index), y[None])}, coords=index),
             "observed_data": xr.Dataset({"y": ("obs", design.y)}, coords={"obs": obs}),
         }
     )
+
+
+def response(
+    family: Family, eta: Array, w: Array, psi: tuple[Array, ...], rng: np.random.Generator
+) -> Array:
+    """Draw responses, whatever the size of the linear predictor.
+
+    Parameters
+    ----------
+    family : Family
+    eta : ndarray, shape (n, rows)
+    w : ndarray, shape (rows,)
+    psi : tuple of ndarray, shape (n, 1)
+        The family's parameters, in its order.
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    ndarray, shape (n, rows)
+        nan where eta has no mean that the family can have.
+
+    Examples
+    --------
+    >>> from ranef.families import POISSON
+    >>> eta, w = np.log([[1e30, 3e300]]), np.ones(2)
+    >>> y = response(POISSON, eta, w, (), np.random.default_rng(1))
+    >>> (y / np.exp(eta)).round(4)
+    array([[1., 1.]])
+    """
+    with np.errstate(all="ignore"):
+        mu = family.link.inverse(eta)
+        possible = _is_possible(mu, family) & ((eta > 0) | (not family.link.positive))
+        drawn = np.clip(np.where(possible, mu, 0.5), *_INSIDE.get(family.support, (None, None)))
+        y = family.draw(rng, drawn, np.broadcast_to(w, eta.shape), *psi)
+        if family.support == "counts":
+            y = y * (np.clip(mu, LARGEST, HUGE) / LARGEST)
+    return np.where(possible, y, np.nan)
+
+
+def _is_possible(mu: Array, family: Family) -> NDArray[np.bool_]:
+    """Whether a family can have a mean; ends of its range count, as rounding leads there."""
+    if family.support in BOUNDED:
+        return (mu >= 0) & (mu <= 1)
+    return mu >= 0 if family.support in {"counts", "positive"} else ~np.isnan(mu)
+
+
+def _warn_of_none(y: Array, family: Family) -> None:
+    none = np.isnan(y)
+    if none.any():
+        warn(
+            f"{none.any(axis=1).sum()} of {len(y)} prior draws have linear predictors outside of "
+            f"the range of the {family.link.name} link of a {family.name} mean, which makes "
+            f"{none.mean():.1%} of the responses nan; narrower priors or another link avoid that.",
+            RanefWarning,
+        )
 
 
 def draw(prior: Prior, rng: np.random.Generator, size: int) -> Array:
@@ -272,20 +364,19 @@ def _effects(term: RandomTerm, factor: Array, rng: np.random.Generator) -> Array
     return z @ factor.transpose(0, 2, 1)
 
 
-def _response(design: Design, draws: PriorDraws, rng: np.random.Generator) -> Array:
-    """Return responses (n, rows)."""
-    noise = rng.standard_normal((len(draws.sigma), design.n_obs)) / np.sqrt(design.weights)
-    y = draws.beta @ design.X.T + design.offset + draws.sigma[:, None] * noise
+def _predictor(design: Design, draws: PriorDraws) -> Array:
+    """Return linear predictors (n, rows)."""
+    eta = draws.beta @ design.X.T + design.offset
     for term, own in zip(design.terms, draws.terms, strict=True):
         assert own.b is not None
         for j, column in enumerate(term.columns.T):
-            y += own.b[:, term.codes, j] * column
-    return np.asarray(y)
+            eta += own.b[:, term.codes, j] * column
+    return np.asarray(eta)
 
 
 def _by_name(design: Design, draws: PriorDraws) -> dict[str, Array]:
     """Return the draws of one chain under the names of a posterior's variables."""
-    found = {"beta": draws.beta, "sigma": draws.sigma}
+    found = {"beta": draws.beta, "sigma": draws.sigma, **draws.parameters}
     for term, own in zip(design.terms, draws.terms, strict=True):
         assert own.b is not None
         found |= {f"b_{term.label}": own.b, f"sd_{term.label}": own.sd}

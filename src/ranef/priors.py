@@ -8,10 +8,7 @@ A prior that the user gives holds for the coefficient as the user sees it, uncen
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,9 +32,9 @@ from ranef.distributions import (
     StudentT,
     Uniform,
 )
-from ranef.errors import FitError, suggestion
+from ranef.families import GAUSSIAN, Family
+from ranef.givenpriors import Given, PriorSetting, read_given
 from ranef.naming import has_corr
-from ranef.priorsets import SETS, PriorSet
 
 __all__ = [
     "LKJ",
@@ -62,10 +59,7 @@ __all__ = [
     "resolve",
 ]
 
-_PRINTED = re.compile(r"(?P<parameter>[^\[]+)\[(?P<coef>.+)\]")  # as in print(model)
 AT_MEAN = "at the mean of the predictors"
-
-type PriorSetting = str | Mapping[str, str | Prior | Mapping[str, Prior]]
 
 
 @dataclass(frozen=True)
@@ -134,9 +128,13 @@ class Priors:
         Where the priors hold for coefficients at centred predictors: the matrix that turns those
         into the fixed effects as the user sees them.
     sigma : Prior
-        Prior of the residual standard deviation.
+        Prior of the residual standard deviation; `Constant(1.0)` for a family without one.
     terms : tuple of TermPriors
         The priors of the random-effects terms, in the order of the design.
+    parameters : tuple of (str, Prior)
+        The family's own parameters besides sigma, and their priors.
+    has_sigma : bool
+        Whether sigma is a parameter of the family.
     """
 
     fixed: tuple[str, ...]
@@ -144,6 +142,8 @@ class Priors:
     sigma: Prior
     terms: tuple[TermPriors, ...]
     change: Change = field(default=None, compare=False)
+    parameters: tuple[tuple[str, Prior], ...] = ()
+    has_sigma: bool = True
 
     @property
     def centred(self) -> bool:
@@ -162,21 +162,23 @@ class Priors:
         return {name: prior for name, prior in named if name != "Intercept"}
 
     def rows(self) -> tuple[PriorRow, ...]:
-        """Return the rows of the table of priors: fixed effects, sigma, then term by term."""
+        """Return the rows of the table of priors: fixed effects, parameters, then the terms."""
         moved = moved_coefs(self.fixed, self.change)
         rows = [
             PriorRow("beta", coef, prior, AT_MEAN if coef in moved else "")
             for coef, prior in zip(self.fixed, self.beta, strict=True)
         ]
-        rows.append(PriorRow("sigma", "", self.sigma, ""))
+        if self.has_sigma:
+            rows.append(PriorRow("sigma", "", self.sigma, ""))
+        rows += [PriorRow(name, "", prior, "") for name, prior in self.parameters]
         return tuple(rows + [row for term in self.terms for row in term.rows()])
 
 
-def resolve(design: Design, priors: PriorSetting = "default") -> Priors:
+def resolve(design: Design, priors: PriorSetting = "default", family: Family = GAUSSIAN) -> Priors:
     """Give every parameter of a design its prior.
 
     With z = y - offset, s_z its standard deviation, s_j that of a numeric column (1 for an
-    intercept or indicator) and w the weights, the defaults are
+    intercept or indicator) and w the weights, the defaults on an identity link are
 
     =====================  ================================================
     intercept              Normal(mean z, 2.5 s_z), at centred predictors
@@ -185,6 +187,34 @@ def resolve(design: Design, priors: PriorSetting = "default") -> Priors:
     sd of a coefficient    HalfStudentT(3, s_z / s_j)
     correlations           LKJ(2)
     =====================  ================================================
+
+    For a t response median and 1.4826 times the median absolute deviation take the place of mean
+    and standard deviation. On other links the predictor has its own scale:
+
+    ===================  ==============================  ===================================
+    parameter            logit, probit, cloglog,         log (u = 1), and others, with
+                         cauchit                         u = abs(d eta / d log mu) at mean y
+    ===================  ==============================  ===================================
+    intercept            Normal(0, 1.5)                  Normal(a, 2.5 u)
+    other fixed effects  Normal(0, 1 / s_j)              Normal(0, u / s_j)
+    sd of a coefficient  HalfNormal(1 / s_j)             Exponential(u / s_j)
+    ===================  ==============================  ===================================
+
+    with a = log(sum w y / sum w exp(offset)) for the log, the link at mean y otherwise, less the
+    mean offset as on the left. Without any event in the data mean y is that of half an event. The
+    unit u makes priors follow y in its units: 1/2 sqrt(mean y) for the square root, 1 / mean y for
+    the inverse link. For a probability on another link u is abs(d eta / d logit mu), with
+    Normal(a, 1.5 u) and HalfNormal for the sds. The parameters of the families:
+
+    ===========================  ====================================================
+    sigma, gaussian              HalfStudentT(3, s_y sqrt(mean w))
+    sigma, gamma                 Exponential(sqrt(mean w)), a coefficient of variation
+    sigma, inverse Gaussian      HalfStudentT(3, sqrt(mean w / mean y)): that of 1
+    shape (negative binomial)    InverseGamma(0.4, 0.3), which is that of brms
+    phi (beta)                   LogNormal(log 10, 2): sds from 0.02 to 0.46 at a mean of 1/2
+    nu (t)                       Gamma(2, 0.1): Juarez & Steel (2010)
+    others                       LogNormal(0, 2.5)
+    ===========================  ====================================================
 
     In a correlated term with an intercept and numeric slopes the defaults hold for the
     coefficients at centred numeric columns.
@@ -207,11 +237,16 @@ def resolve(design: Design, priors: PriorSetting = "default") -> Priors:
 
     Those of brms and of rstanarm (`stan_lmer`, from 2.21 on) are the defaults of these packages.
     Their intercept is at the mean of the columns as they are, products included; without an
-    intercept in the model nothing is centred. "boundary" keeps a mode away from zero variances
-    and perfect correlations: Gamma(2, rate) on the sds, in a correlated term Gamma(2.5, rate) and
-    LKJ(1.75), which is a Wishart prior with k + 2.5 degrees of freedom and no scale,
-    det(Sigma)^(3/4); the rate is 1e-4 over the scale of the default. Source: Chung, Rabe-Hesketh,
-    Dorie, Gelman & Liu (2013), Psychometrika 78, 685-709.
+    intercept in the model nothing is centred. On other links brms takes median and MAD of
+    link(y), with 0.1 for a zero, less the mean offset; 0 and 2.5 for a probability. rstanarm has
+    Normal(0, 2.5), Normal(0, 2.5 / sd of the column) and Exponential(1) there. Their shape,
+    phi and nu are InverseGamma(0.4, 0.3), Gamma(0.01, 0.01) and Gamma(2, 0.1), not cut off at 1, in
+    brms; Exponential(1), Exponential(1) and none in rstanarm.
+
+    "boundary" keeps a mode away from zero variances and perfect correlations: Gamma(2, rate) on the
+    sds, in a correlated term Gamma(2.5, rate) and LKJ(1.75), which is a Wishart prior with k + 2.5
+    degrees of freedom and no scale, det(Sigma)^(3/4); the rate is 1e-4 over the scale of the
+    default. Source: Chung, Rabe-Hesketh, Dorie, Gelman & Liu (2013), Psychometrika 78, 685-709.
 
     Parameters
     ----------
@@ -219,14 +254,16 @@ def resolve(design: Design, priors: PriorSetting = "default") -> Priors:
         The model's matrices and names.
     priors : str or dict
         The name of a set, or a dict whose keys are "Intercept", "beta" (all other fixed effects),
-        "sigma", "sd", "corr", the name of a fixed effect, "sd_<term>" or "corr_<term>". The more
-        specific key wins; what is not named keeps its default, or with `{"base": "brms", ...}`
-        the prior of that set. A key may also be as the model
-        prints it, "sd_Subject[Days]". The values are prior records;
-        those of "beta", "sd" and "sd_<term>" may also be dicts from coefficient to record.
+        "sigma" or another parameter of the family, "sd", "corr", the name of a fixed effect,
+        "sd_<term>" or "corr_<term>". The more specific key wins; what is not named keeps its
+        default, or with `{"base": "brms", ...}` the prior of that set. A key may also be as the
+        model prints it, "sd_Subject[Days]". The values are prior records; those of "beta", "sd"
+        and "sd_<term>" may also be dicts from coefficient to record.
         A prior given for the intercept holds at zero predictors, as do all priors of a term of
         which the sds or correlations were given one; the default sd of such a term's intercept
         is then as much wider as the slopes make it there.
+    family : Family
+        What the parameters are, and what the units of the linear predictor.
 
     Returns
     -------
@@ -237,7 +274,8 @@ def resolve(design: Design, priors: PriorSetting = "default") -> Priors:
     ------
     FitError
         A name that the model does not have, or a prior that does not fit its parameter.
-        Or "rstanarm" for a correlated term: its prior has dependent sds.
+        Or a set without a prior for a parameter: "rstanarm" for a correlated term, as its prior
+        has dependent sds.
     DataError
         A default is needed, but the response is constant and gives no scale.
 
@@ -252,156 +290,57 @@ def resolve(design: Design, priors: PriorSetting = "default") -> Priors:
     sigma                HalfStudentT(3, 56.33)
     sd_Subject Intercept HalfNormal(50)
     """
-    given = _given(design, priors)
+    given = read_given(design, priors, family)
     below = _below(design, given)
     change = None if below is None else centring(design.X, below)
     columns = design.X if change is None else design.X @ change
+    own = [name for name in family.parameters if name != "sigma"]
     return Priors(
         fixed=design.fixed,
-        beta=tuple(_beta_prior(design, given, columns, j) for j in range(len(design.fixed))),
+        beta=tuple(
+            _beta_prior(design, family, given, columns, j) for j in range(len(design.fixed))
+        ),
         change=change,
-        sigma=given.first("sigma") or given.base.sigma(design),
-        terms=tuple(_term_priors(design, given, term) for term in design.terms),
+        sigma=_sigma_prior(design, family, given),
+        terms=tuple(_term_priors(design, family, given, term) for term in design.terms),
+        parameters=tuple(
+            (name, given.first(name) or given.base.parameter(family, name)) for name in own
+        ),
+        has_sigma=family.has_sigma,
     )
-
-
-# The user's dict: what its keys can be, whether its values fit, and which of them is nearest
-
-
-@dataclass(frozen=True)
-class _Target:
-    """What a key of the user's dict stands for; its value may be a dict over `coefs`."""
-
-    kind: Literal["coefficient", "standard deviation", "correlation matrix"]
-    coefs: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class _Given:
-    """The user's records by place: a key, or a key and a coefficient; and the set for the rest."""
-
-    base: PriorSet
-    records: Mapping[tuple[str, ...], Prior]
-    targets: Mapping[str, _Target]
-
-    def first(self, *places: str | tuple[str, ...]) -> Prior | None:
-        keys = ((place,) if isinstance(place, str) else place for place in places)
-        return next((self.records[key] for key in keys if key in self.records), None)
-
-
-def _given(design: Design, priors: PriorSetting) -> _Given:
-    targets = _targets(design)
-    if isinstance(priors, str):
-        return _Given(_named(priors), {}, targets)
-    if not isinstance(priors, Mapping):
-        raise FitError(f"`priors` is a name or a dict from parameter to prior, got {priors!r}.")
-    own, base = dict(priors), "default"
-    if isinstance(own.get("base"), str):  # a record is the prior of a coefficient of that name
-        base = str(own.pop("base"))
-    pairs = (_flat(key, value, targets) for key, value in own.items())
-    records = {place: prior for part in pairs for place, prior in part}
-    return _Given(_named(base), records, targets)
-
-
-def _named(name: str) -> PriorSet:
-    if name not in SETS:
-        raise FitError(f"There are no priors named `{name}`. {suggestion(name, SETS)}")
-    return SETS[name]
-
-
-def _targets(design: Design) -> dict[str, _Target]:
-    slopes = tuple(name for name in design.fixed if name != "Intercept")
-    coefs = tuple(dict.fromkeys(coef for term in design.terms for coef in term.coefs))
-    targets = {name: _Target("coefficient") for name in design.fixed}
-    if slopes:
-        targets["beta"] = _Target("coefficient", slopes)
-    targets["sigma"] = _Target("standard deviation")
-    if design.terms:
-        targets["sd"] = _Target("standard deviation", coefs)
-    if any(has_corr(term) for term in design.terms):
-        targets["corr"] = _Target("correlation matrix")
-    for term in design.terms:
-        targets[f"sd_{term.label}"] = _Target("standard deviation", term.coefs)
-        if has_corr(term):
-            targets[f"corr_{term.label}"] = _Target("correlation matrix")
-    return targets
-
-
-def _flat(
-    key: str, value: object, targets: Mapping[str, _Target]
-) -> list[tuple[tuple[str, ...], Prior]]:
-    printed = _PRINTED.fullmatch(str(key))
-    if key not in targets and printed and printed["parameter"] in targets:
-        key, value = printed["parameter"], {printed["coef"]: value}
-    if key not in targets:
-        hint = suggestion(str(key), targets)
-        raise FitError(f"priors: `{key}` is no parameter of this model. {hint}")
-    target = targets[key]
-    if not (isinstance(value, Mapping) and target.coefs):
-        return [((key,), _fitting(key, value, target))]
-    unknown = [coef for coef in value if coef not in target.coefs]
-    if unknown:
-        hint = suggestion(str(unknown[0]), target.coefs)
-        raise FitError(f"priors: `{key}` has no coefficient `{unknown[0]}`. {hint}")
-    return [((key, c), _fitting(f"{key}[{c}]", prior, target)) for c, prior in value.items()]
-
-
-def _fitting(place: str, prior: object, target: _Target) -> Prior:
-    if not isinstance(prior, Prior):
-        raise FitError(
-            f"priors: `{place}` needs a prior such as {_FOR[target.kind]}, not {prior!r}."
-        )
-    is_sd = target.kind == "standard deviation"
-    if isinstance(prior, LKJ) != (target.kind == "correlation matrix") or (
-        not prior.positive if is_sd else isinstance(prior, Relative)
-    ):
-        raise FitError(
-            f"priors: {prior} does not fit `{place}`, which is a {target.kind}; "
-            f"give a prior such as {_FOR[target.kind]}."
-        )
-    if isinstance(prior, Relative) and place == "sigma":
-        raise FitError(
-            f"priors: {prior} does not fit `sigma`, which is not relative to itself; "
-            f"give a prior such as {_FOR[target.kind]}."
-        )
-    return prior
-
-
-_FOR = {
-    "coefficient": "Normal or StudentT",
-    "standard deviation": "HalfNormal, HalfStudentT, Exponential or Gamma",
-    "correlation matrix": "LKJ",
-}
 
 
 # Who gets which prior
 
 
-def _below(design: Design, given: _Given) -> list[tuple[int, ...]] | None:
+def _below(design: Design, given: Given) -> list[tuple[int, ...]] | None:
     """Return what the fixed columns are centred at; None if they are not."""
     has_slopes = "Intercept" in design.fixed and len(design.fixed) > 1
     if given.base.below is None or not has_slopes or given.first("Intercept") is not None:
         return None
     # Nothing is centred at a column whose coefficient has a prior of the user's: that would move it
-    theirs = {j for j, name in enumerate(design.fixed) if _given_beta(given, name) is not None}
+    theirs = {j for j, name in enumerate(design.fixed) if given.of_effect(name) is not None}
     return [tuple(i for i in lower if i not in theirs) for lower in given.base.below(design)]
 
 
-def _given_beta(given: _Given, name: str) -> Prior | None:
-    own = () if given.targets[name] != _Target("coefficient") else (name,)
-    general: tuple[str | tuple[str, ...], ...] = (("beta", name), "beta")
-    return given.first(*(own if name == "Intercept" else (*own, *general)))
-
-
-def _beta_prior(design: Design, given: _Given, columns: NDArray[np.float64], j: int) -> Prior:
+def _beta_prior(
+    design: Design, family: Family, given: Given, columns: NDArray[np.float64], j: int
+) -> Prior:
     name = design.fixed[j]
-    if (prior := _given_beta(given, name)) is not None:
+    if (prior := given.of_effect(name)) is not None:
         return prior
-    is_intercept = name == "Intercept"
-    return given.base.intercept(design) if is_intercept else given.base.slope(design, columns, j)
+    if name == "Intercept":
+        return given.base.intercept(design, family)
+    return given.base.slope(design, family, columns, j)
 
 
-def _term_priors(design: Design, given: _Given, term: RandomTerm) -> TermPriors:
+def _sigma_prior(design: Design, family: Family, given: Given) -> Prior:
+    if not family.has_sigma:
+        return Constant(1.0)
+    return given.first("sigma") or given.base.sigma(design, family)
+
+
+def _term_priors(design: Design, family: Family, given: Given, term: RandomTerm) -> TermPriors:
     label, base = term.label, given.base
     sds = [
         given.first((f"sd_{label}", coef), f"sd_{label}", ("sd", coef), "sd") for coef in term.coefs
@@ -418,7 +357,7 @@ def _term_priors(design: Design, given: _Given, term: RandomTerm) -> TermPriors:
     return TermPriors(
         label=label,
         coefs=term.coefs,
-        sd=tuple(sd or base.sd(design, term, columns, j, far) for j, sd in enumerate(sds)),
+        sd=tuple(sd or base.sd(design, family, term, columns, j, far) for j, sd in enumerate(sds)),
         corr=(corr if isinstance(corr, LKJ) else base.corr) if has_corr(term) else None,
         change=change,
     )

@@ -1,7 +1,7 @@
 """The named sets of priors: who gets which prior where the user gives none.
 
-A set is a record of functions of the design. Its priors of the fixed effects may hold at centred
-predictors, those of a correlated term at centred columns; see `ranef.priors`.
+A set is a record of functions of the design and the family. Its priors of the fixed effects may
+hold at centred predictors, those of a correlated term at centred columns; see `ranef.priors`.
 """
 
 from __future__ import annotations
@@ -21,18 +21,21 @@ from ranef.distributions import (
     Flat,
     Gamma,
     HalfStudentT,
+    InverseGamma,
+    LogNormal,
     Normal,
     Prior,
     Relative,
     StudentT,
 )
-from ranef.errors import DataError, FitError
+from ranef.errors import FitError
+from ranef.families import Family
+from ranef.linkscales import MAD, link_scale, mean_response, response_scale, spread
 from ranef.naming import has_corr
 
 type Array = NDArray[np.float64]
 
 _BOUNDARY_RATE = 1e-4  # of a Gamma prior in units of the sd's scale: its pull inwards is not felt
-_MAD = 1.4826  # turns R's mad into the sd of a normal distribution
 
 
 @dataclass(frozen=True)
@@ -41,11 +44,14 @@ class PriorSet:
 
     Attributes
     ----------
-    intercept : function of (design)
-    slope : function of (design, columns, j)
+    intercept : function of (design, family)
+    slope : function of (design, family, columns, j)
         Of a fixed effect other than the intercept; `columns` is X, centred if it is.
-    sigma : function of (design)
-    sd : function of (design, term, columns, j, far)
+    sigma : function of (design, family)
+        Asked for only where the family has a sigma.
+    parameter : function of (family, name)
+        Of a parameter of the family's own, besides sigma.
+    sd : function of (design, family, term, columns, j, far)
         Of a coefficient of a random term; `far` says that there are numeric slopes besides
         its intercept, which are not centred.
     corr : LKJ
@@ -56,10 +62,11 @@ class PriorSet:
         Whether the numeric columns of correlated terms are centred.
     """
 
-    intercept: Callable[[Design], Prior]
-    slope: Callable[[Design, Array, int], Prior]
-    sigma: Callable[[Design], Prior]
-    sd: Callable[[Design, RandomTerm, Array, int, bool], Prior]
+    intercept: Callable[[Design, Family], Prior]
+    slope: Callable[[Design, Family, Array, int], Prior]
+    sigma: Callable[[Design, Family], Prior]
+    parameter: Callable[[Family, str], Prior]
+    sd: Callable[[Design, Family, RandomTerm, Array, int, bool], Prior]
     corr: LKJ
     below: Callable[[Design], Sequence[tuple[int, ...]]] | None = None
     centres_terms: bool = False
@@ -68,31 +75,63 @@ class PriorSet:
 # Defaults
 
 
-def _default_intercept(design: Design) -> Normal:
-    z = design.y - design.offset
-    return Normal(float(np.mean(z)), 2.5 * _response_scale(design, z))
+def _default_intercept(design: Design, family: Family) -> Normal:
+    scale = link_scale(design, family)
+    return Normal(scale.location, scale.intercept)
 
 
-def _default_slope(design: Design, columns: Array, j: int) -> Normal:
-    scale = 2.5 * _response_scale(design, design.y - design.offset)
+def _default_slope(design: Design, family: Family, columns: Array, j: int) -> Normal:
+    scale = link_scale(design, family).slope
     return Normal(0, scale / _column_scale(columns[:, j], numeric=design.numeric[j]))
 
 
-def _default_sigma(design: Design) -> HalfStudentT:
-    scale = _response_scale(design, design.y - design.offset)
-    return HalfStudentT(3, scale * math.sqrt(design.weights.mean()))
+def _default_sigma(design: Design, family: Family) -> Prior:
+    """Return a prior under which sigma may be as large as the spread of the response.
+
+    A gamma response with sigma = 1 is exponential; an inverse Gaussian one has the standard
+    deviation sigma mu^(3/2), which is as large as a mean mu at sigma = mu^(-1/2).
+    """
+    size = math.sqrt(design.weights.mean())
+    if family.name == "gamma":
+        return Exponential(size)
+    if family.name == "inverse_gaussian":
+        return HalfStudentT(3, size / math.sqrt(mean_response(design, family)))
+    scale = response_scale(design, family) * size
+    if family.name in {"gaussian", "t"}:
+        return HalfStudentT(3, scale)
+    ones = [1.0] * len(family.parameters)
+    variance = float(family.variance(np.array(mean_response(design, family)), *ones))
+    return HalfStudentT(3, scale / math.sqrt(variance))
 
 
-def _default_sd(
-    design: Design, term: RandomTerm, columns: Array, j: int, far: bool
-) -> HalfStudentT:
-    """Return the default, for an intercept at zero predictors as wide as slopes make it there."""
+def _default_parameter(family: Family, name: str) -> Prior:  # noqa: ARG001 -- as all sets
+    return _DEFAULT_PARAMETERS.get(name, LogNormal(0, 2.5))
+
+
+_DEFAULT_PARAMETERS = {
+    "shape": InverseGamma(0.4, 0.3),
+    "phi": LogNormal(math.log(10), 2),
+    "nu": Gamma(2, 0.1),
+}
+
+
+def _default_sd(  # noqa: PLR0917 -- as all sets
+    design: Design, family: Family, term: RandomTerm, columns: Array, j: int, far: bool
+) -> Prior:
+    half = link_scale(design, family).half
+    return half(_sd_scale(design, family, term, columns, j, far))
+
+
+def _sd_scale(  # noqa: PLR0917 -- as all sets
+    design: Design, family: Family, term: RandomTerm, columns: Array, j: int, far: bool
+) -> float:
+    """Return the default's, for an intercept at zero predictors as wide as slopes make it there."""
     column_scale = _column_scale(columns[:, j], numeric=term.numeric[j])
-    scale = _response_scale(design, design.y - design.offset) / column_scale
+    scale = link_scale(design, family).sd / column_scale
     if far and term.coefs[j] == "Intercept":
         measured = term.columns[:, list(term.numeric)]
         scale *= math.sqrt(1 + float(np.sum((measured.mean(0) / measured.std(0, ddof=1)) ** 2)))
-    return HalfStudentT(3, scale)
+    return scale
 
 
 def _lower_columns(design: Design) -> list[tuple[int, ...]]:
@@ -102,25 +141,63 @@ def _lower_columns(design: Design) -> list[tuple[int, ...]]:
 # Avoiding the boundary: zero variances and perfect correlations
 
 
-def _boundary_sd(design: Design, term: RandomTerm, columns: Array, j: int, far: bool) -> Gamma:
-    scale = _default_sd(design, term, columns, j, far).sigma
+def _boundary_sd(  # noqa: PLR0917 -- as all sets
+    design: Design, family: Family, term: RandomTerm, columns: Array, j: int, far: bool
+) -> Gamma:
+    scale = _sd_scale(design, family, term, columns, j, far)
     return Gamma(2.5 if has_corr(term) else 2, _BOUNDARY_RATE / scale)
 
 
-# Those of brms, as its `default_prior` gives them for a Gaussian response
+# Those of brms, as its `default_prior` gives them
 
 
-def _brms_scale(design: Design) -> float:
-    mad = _MAD * float(np.median(np.abs(design.y - np.median(design.y))))
+_BRMS_PARAMETERS = {
+    "shape": InverseGamma(0.4, 0.3),
+    "phi": Gamma(0.01, 0.01),
+    "nu": Gamma(2, 0.1),
+}
+_MOVED_FROM_ZERO = ("log", "inverse", "inverse_squared")  # links of which brms shifts a zero
+_BRMS_LINKS = ("identity", "sqrt", *_MOVED_FROM_ZERO)  # on which it looks at the response
+
+
+def _brms_response(design: Design, family: Family) -> Array:
+    """Return what brms takes location and scale from: the response on the scale of the link."""
+    if family.link.name not in _BRMS_LINKS:
+        return np.zeros(1)
+    y = design.y * design.weights if family.support == "proportions" else design.y
+    if family.link.name in _MOVED_FROM_ZERO:
+        y = np.where(y == 0, 0.1, y)
+    with np.errstate(all="ignore"):
+        eta = family.link.link(y)
+    return eta if np.isfinite(eta).all() else np.zeros(1)
+
+
+def _brms_scale(design: Design, family: Family) -> float:
+    eta = _brms_response(design, family)
+    mad = MAD * float(np.median(np.abs(eta - np.median(eta))))
     return max(2.5, round(mad, 1))
 
 
-def _brms_intercept(design: Design) -> StudentT:
-    return StudentT(3, round(float(np.median(design.y)), 1), _brms_scale(design))
+def _brms_intercept(design: Design, family: Family) -> StudentT:
+    known = float(np.mean(design.offset)) if family.link.name in _BRMS_LINKS else 0.0
+    location = 0.0 + round(float(np.median(_brms_response(design, family))), 1)  # no minus zero
+    return StudentT(3, location - known, _brms_scale(design, family))
 
 
-def _brms_sd(design: Design) -> HalfStudentT:
-    return HalfStudentT(3, _brms_scale(design))
+def _brms_sigma(design: Design, family: Family) -> Prior:
+    if family.name not in {"gaussian", "t"}:
+        raise _none("brms", "sigma", family)
+    return _brms_sd(design, family)
+
+
+def _brms_parameter(family: Family, name: str) -> Prior:
+    if name not in _BRMS_PARAMETERS:
+        raise _none("brms", name, family)
+    return _BRMS_PARAMETERS[name]
+
+
+def _brms_sd(design: Design, family: Family, *_: object) -> HalfStudentT:
+    return HalfStudentT(3, _brms_scale(design, family))
 
 
 def _at_means(design: Design) -> list[tuple[int, ...]]:
@@ -129,25 +206,57 @@ def _at_means(design: Design) -> list[tuple[int, ...]]:
     return [() if j == intercept else (intercept,) for j in range(len(design.fixed))]
 
 
-# Those of rstanarm's stan_lmer with its default `autoscale`
+# Those of rstanarm's stan_lmer and stan_glmer with its default `autoscale`
 
 
-def _rstanarm_intercept(design: Design) -> Normal:
-    return Normal(float(np.mean(design.y)), 2.5 * _response_scale(design, design.y))
+_RSTANARM_PARAMETERS = {"shape": Exponential(1), "phi": Exponential(1)}
 
 
-def _rstanarm_slope(design: Design, columns: Array, j: int) -> Normal:
-    return Normal(0, 2.5 * _response_scale(design, design.y) / (_sd(columns[:, j]) or 1.0))
+def _rstanarm_intercept(design: Design, family: Family) -> Normal:
+    if not family.is_normal:
+        return Normal(0, 2.5)
+    return Normal(float(np.mean(design.y)), 2.5 * _rstanarm_scale(design, family))
 
 
-def _rstanarm_sd(design: Design, term: RandomTerm, _: Array, _j: int, _far: bool) -> Relative:  # noqa: ARG001 -- as all sets
+def _rstanarm_slope(design: Design, family: Family, columns: Array, j: int) -> Normal:
+    scale = _rstanarm_scale(design, family) if family.is_normal else 1.0
+    return Normal(0, 2.5 * scale / (spread(columns[:, j]) or 1.0))
+
+
+def _rstanarm_sigma(design: Design, family: Family) -> Exponential:
+    if family.name != "gaussian":
+        raise _none("rstanarm", "sigma", family)
+    return Exponential(_rstanarm_scale(design, family))
+
+
+def _rstanarm_parameter(family: Family, name: str) -> Prior:
+    if name not in _RSTANARM_PARAMETERS:
+        raise _none("rstanarm", name, family)
+    return _RSTANARM_PARAMETERS[name]
+
+
+def _rstanarm_scale(design: Design, family: Family) -> float:
+    return spread(design.y) or response_scale(design, family)  # which says what is wrong
+
+
+def _rstanarm_sd(_: Design, family: Family, term: RandomTerm, *_rest: object) -> Prior:
     if has_corr(term):
         raise FitError(
             f'priors: "rstanarm" has no prior for {term.text}: its decov prior divides one trace '
             "among the variances of correlated coefficients, which makes them dependent. "
             f"Write {' || '.join(term.text.rsplit(' | ', 1))}, or give `sd_{term.label}` a prior."
         )
-    return Relative(Exponential(1))
+    return Relative(Exponential(1)) if family.name == "gaussian" else Exponential(1)
+
+
+def _none(name: str, parameter: str, family: Family) -> FitError:
+    why = f"it knows no {family.name} family with that parameter"
+    if parameter == "sigma" and family.name in {"gamma", "inverse_gaussian"}:
+        why = "that package has one of 1 / sigma^2 instead"
+    return FitError(
+        f'priors: "{name}" has no prior for `{parameter}`: {why}. Give it one, as in '
+        f'{{"base": "{name}", "{parameter}": Exponential(1)}}.'
+    )
 
 
 SETS = {
@@ -155,37 +264,42 @@ SETS = {
         intercept=_default_intercept,
         slope=_default_slope,
         sigma=_default_sigma,
+        parameter=_default_parameter,
         sd=_default_sd,
         corr=LKJ(2),
         below=_lower_columns,
         centres_terms=True,
     ),
     "flat": PriorSet(
-        intercept=lambda _: Flat(),
+        intercept=lambda *_: Flat(),
         slope=lambda *_: Flat(),
-        sigma=lambda _: Flat(),
+        sigma=lambda *_: Flat(),
+        parameter=lambda *_: Flat(),
         sd=lambda *_: Flat(),
         corr=LKJ(1),
     ),
     "boundary": PriorSet(
-        intercept=lambda _: Flat(),
+        intercept=lambda *_: Flat(),
         slope=lambda *_: Flat(),
-        sigma=lambda _: Flat(),
+        sigma=lambda *_: Flat(),
+        parameter=lambda *_: Flat(),
         sd=_boundary_sd,
         corr=LKJ(1.75),
     ),
     "brms": PriorSet(
         intercept=_brms_intercept,
         slope=lambda *_: Flat(),
-        sigma=_brms_sd,
-        sd=lambda design, *_: _brms_sd(design),
+        sigma=_brms_sigma,
+        parameter=_brms_parameter,
+        sd=_brms_sd,
         corr=LKJ(1),
         below=_at_means,
     ),
     "rstanarm": PriorSet(
         intercept=_rstanarm_intercept,
         slope=_rstanarm_slope,
-        sigma=lambda design: Exponential(_response_scale(design, design.y)),
+        sigma=_rstanarm_sigma,
+        parameter=_rstanarm_parameter,
         sd=_rstanarm_sd,
         corr=LKJ(1),
         below=_at_means,
@@ -193,23 +307,6 @@ SETS = {
 }
 
 
-# Scales
-
-
-def _response_scale(design: Design, y: Array) -> float:
-    scale = _sd(y)
-    if scale == 0.0:
-        raise DataError(
-            f"The response `{design.response}` does not vary, so the default priors have no scale; "
-            "give priors for all parameters."
-        )
-    return scale
-
-
 def _column_scale(column: Array, *, numeric: bool) -> float:
     """Return the standard deviation; of a constant column the size of its values."""
-    return (_sd(column) or abs(float(column[0])) or 1.0) if numeric else 1.0
-
-
-def _sd(values: Array) -> float:
-    return float(np.std(values, ddof=1)) if np.ptp(values) > 0 else 0.0
+    return (spread(column) or abs(float(column[0])) or 1.0) if numeric else 1.0

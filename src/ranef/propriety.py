@@ -23,13 +23,27 @@ the prior of sigma must vanish at zero to prevent it.
 A response that the model fits exactly is left out of account: with it no prior that is positive
 at sigma = 0 helps, a proper one included. Conditions of this kind are those of Hobert & Casella
 (1996), J. American Statistical Association 91, 1461-1473.
+
+All this is for a normal response with identity link. Of other responses it is known what flat
+priors on fixed effects ask for: along every direction of their coefficients the likelihood of some
+row must fall to zero exponentially, or integrably as that of a t response. A count above zero and
+a row with failures and successes fall both ways; a zero, and a row of nothing but failures or
+successes, one way only, so that there must be no separation. A positive response falls both ways on
+some links and not on others: an inverse Gaussian density tends to a constant as its mean goes to
+infinity. Fixed effects with proper priors hold those with flat ones back, if these priors have a
+moment of order p_F. This is for given random effects. The integral grows with them like a power p_F
+at most, so that it is finite on average if their standard deviations have priors with a moment of
+that order, too; heavier tails are not refused there, as less will do where a level has different
+outcomes. Flat priors on anything else are refused: where no level has different outcomes the
+likelihood does not fall as a standard deviation grows, nor does it as a negative binomial
+distribution tends to the Poisson, or t to the normal distribution.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -39,19 +53,34 @@ from ranef.design import RANK_TOLERANCE, Design, RandomTerm, independent_columns
 from ranef.distributions import (
     Constant,
     Gamma,
+    HalfCauchy,
+    HalfStudentT,
     InverseGamma,
     LogNormal,
     Prior,
     Relative,
+    StudentT,
     Uniform,
 )
 from ranef.errors import FitError, listed
+from ranef.families import GAUSSIAN, Family
 from ranef.priors import Priors
+from ranef.separation import separated_columns
 
 type Array = NDArray[np.float64]
 
 _CHUNK = 20_000  # rows at a time
 _SUPPORT = 1e-6  # share of a dependency below which a vector has no part in it
+_PINNED = {  # links on which a row pins its linear predictor down, but where there is separation
+    "binomial": ("logit", "probit", "cloglog", "log"),
+    "bernoulli": ("logit", "probit", "cloglog", "log"),
+    "poisson": ("log", "sqrt", "identity"),
+    "negative_binomial": ("log",),
+    "gamma": ("log", "inverse"),
+    "inverse_gaussian": ("inverse", "inverse_squared"),
+    "beta": ("logit", "probit", "cloglog"),
+    "t": ("identity",),
+}
 
 
 def is_proper_prior(priors: Priors) -> bool:
@@ -67,7 +96,7 @@ def is_proper_prior(priors: Priors) -> bool:
     return all(row.prior.proper for row in priors.rows())
 
 
-def check_proper(design: Design, priors: Priors) -> None:
+def check_proper(design: Design, priors: Priors, family: Family = GAUSSIAN) -> None:
     """Refuse flat priors that leave the posterior improper.
 
     Parameters
@@ -76,17 +105,26 @@ def check_proper(design: Design, priors: Priors) -> None:
         Response, matrices and names.
     priors : Priors
         A prior for every parameter of the design.
+    family : Family
+        Of the response.
 
     Raises
     ------
     FitError
         If there are flat priors on linearly dependent fixed effects, on sigma with too few
-        rows, or on the standard deviations of factors with too few levels.
+        rows, or on the standard deviations of factors with too few levels. For any but a normal
+        response with identity link: if there are flat priors on fixed effects that the data do
+        not pin down, or on anything else.
     """
     if is_proper_prior(priors):
         return
     X = _flat_columns(design, priors)
-    _check_fixed(X, [n for n, p in zip(priors.fixed, priors.beta, strict=True) if not p.proper])
+    names = [n for n, p in zip(priors.fixed, priors.beta, strict=True) if not p.proper]
+    _check_fixed(X, names)
+    if not family.is_normal:
+        _check_others(priors, family)
+        _check_pinned(design, priors, names, family)
+        return
     flats = _flat_sds(design, priors)
     _check_sigma(design, priors, flats, X.shape[1])
     _check_sds(flats, X)
@@ -112,10 +150,15 @@ class _FlatSd:
         return np.unique(self.term.codes[self.term.columns[:, self.j] != 0])
 
 
+def _columns_of_priors(design: Design, priors: Priors) -> Array:
+    """Return the columns (n, p) of the coefficients that the priors hold for."""
+    return design.X if priors.change is None else design.X @ priors.change
+
+
 def _flat_columns(design: Design, priors: Priors) -> Array:
-    """Return the columns (n, p_F) of the coefficients with flat priors, where these hold."""
-    columns = design.X if priors.change is None else design.X @ priors.change
-    return columns[:, [not prior.proper for prior in priors.beta]]
+    """Return those (n, p_F) of the coefficients with flat priors."""
+    flat = [not prior.proper for prior in priors.beta]
+    return np.asarray(_columns_of_priors(design, priors)[:, flat])
 
 
 def _flat_sds(design: Design, priors: Priors) -> list[_FlatSd]:
@@ -140,6 +183,61 @@ def _check_fixed(X: Array, names: Sequence[str]) -> None:
             f"{listed(dependent)} {are} of the columns before. Leave out what is not needed, or "
             "give it a proper prior with priors=, such as Normal."
         )
+
+
+def _check_others(priors: Priors, family: Family) -> None:
+    """Refuse flat priors on anything but fixed effects."""
+    rows = [row for row in priors.rows() if not row.prior.proper and row.parameter != "beta"]
+    names = [f"{row.parameter}[{row.coef}]" if row.coef else row.parameter for row in rows]
+    if names:
+        raise FitError(
+            f"{_flat_on(names)} cannot be used in a {family.name} model: whether the posterior is "
+            f"proper is known for normal responses only. Give {_proper_ones(names)} with priors=, "
+            "such as HalfNormal or Gamma."
+        )
+
+
+def _check_pinned(design: Design, priors: Priors, names: Sequence[str], family: Family) -> None:
+    """Refuse flat priors on fixed effects along which the likelihood does not fall to zero.
+
+    A proper prior without a moment of order p_F does not keep flat ones from infinity.
+    """
+    if not names:
+        return
+    if family.link.name not in _PINNED.get(family.name, ()):
+        raise FitError(
+            f"{_flat_on(names)} cannot be used in a {family.name} model with {family.link.name} "
+            "link, whose likelihood is not known to fall to zero fast enough as the linear "
+            f"predictor goes to infinity. Give {_proper_ones(names)} with priors=, such as Normal."
+        )
+    free = [_moments(prior) <= len(names) for prior in priors.beta]
+    fixed = tuple(name for name, is_free in zip(priors.fixed, free, strict=True) if is_free)
+    free_design = replace(design, X=_columns_of_priors(design, priors)[:, free], fixed=fixed)
+    separated = [name for name in separated_columns(free_design, family) if name in names]
+    if separated:
+        raise FitError(
+            f"{_flat_on(separated)} {'leaves' if len(separated) == 1 else 'leave'} the posterior "
+            "improper: the data are separated, so that the likelihood does not fall to zero along "
+            f"{'it' if len(separated) == 1 else 'them'}. Give {_proper_ones(separated)} with "
+            "priors=, such as Normal."
+        )
+
+
+def _moments(prior: Prior) -> float:
+    """Return the order below which a prior has moments."""
+    if isinstance(prior, StudentT | HalfStudentT):
+        return prior.nu
+    if isinstance(prior, HalfCauchy | InverseGamma):
+        return 1.0 if isinstance(prior, HalfCauchy) else prior.alpha
+    return math.inf if prior.proper else 0.0
+
+
+def _flat_on(names: Sequence[str]) -> str:
+    return f"{'a flat prior' if len(names) == 1 else 'flat priors'} on {listed(names)}"
+
+
+def _proper_ones(names: Sequence[str]) -> str:
+    return "it a proper prior" if len(names) == 1 else "them proper priors"
 
 
 def _check_sigma(design: Design, priors: Priors, flats: Sequence[_FlatSd], p: int) -> None:

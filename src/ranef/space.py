@@ -1,8 +1,9 @@
 """The space of the variance parameters: unconstrained coordinates x and what they stand for.
 
 A point has a *value* for every parameter that is not integrated out: the fixed effects without a
-normal or flat prior, sigma, and of each term its k sds and, if it is correlated, its k (k - 1) / 2
-partial correlations, row by row. Values that are known are left out of x.
+normal or flat prior, or all of them, where none can be integrated out; the family's own parameters;
+sigma; and of each term its k sds and, if it is correlated, its k (k - 1) / 2 partial correlations,
+row by row. Values that are known, such as the sigma of a family without one, are left out of x.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class Space:
     relative : ndarray of bool, shape (n_values,)
         Sds whose coordinate stands for sd / sigma.
     n_given : int
-        How many fixed effects come first.
+        How many fixed effects and own parameters of the family come first, before sigma.
     sizes : tuple of (int, bool)
         k of each term, and whether it is correlated.
     """
@@ -123,8 +124,21 @@ class Space:
         ]
 
 
-def space_of(priors: Priors) -> Space:
-    """Return the space of a model with these priors."""
+def space_of(priors: Priors, *, all_effects: bool = False) -> Space:
+    """Return the space of a model with these priors.
+
+    Parameters
+    ----------
+    priors : Priors
+    all_effects : bool
+        Whether every fixed effect is a coordinate, whatever its prior.
+
+    Notes
+    -----
+    Fixed effects and random-effects terms are those that the priors hold for, at centred
+    predictors where `Priors.change` and `TermPriors.change` say so: these matrices turn them into
+    the user's.
+    """
     names: list[str] = []
     found: list[Coordinate | float] = []
     relative: list[bool] = []
@@ -137,8 +151,11 @@ def space_of(priors: Priors) -> Space:
         known = inner.value if isinstance(inner, Constant) else None
         found.append(coordinate(inner, positive=positive) if known is None else known)
 
-    for j in given_effects(priors):
+    given = range(len(priors.beta)) if all_effects else given_effects(priors)
+    for j in given:
         add(priors.fixed[j], priors.beta[j], positive=False)
+    for name, prior in priors.parameters:
+        add(name, prior, positive=True)
     add("sigma", priors.sigma, positive=True)
     for term in priors.terms:
         for coef, prior in zip(term.coefs, term.sd, strict=True):
@@ -154,7 +171,7 @@ def space_of(priors: Priors) -> Space:
         free=np.flatnonzero(~np.array(is_known, dtype=bool)),
         known=np.array([np.nan if isinstance(f, Coordinate) else float(f) for f in found]),
         relative=np.array(relative, dtype=bool),
-        n_given=len(given_effects(priors)),
+        n_given=len(given) + len(priors.parameters),
         sizes=tuple((len(t.coefs), t.corr is not None) for t in priors.terms),
     )
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.batched import Draws
 from ranef.design import Design
+from ranef.draws import Draws
+from ranef.families import GAUSSIAN, Family
 from ranef.naming import coordinates, has_corr, named
 from ranef.space import correlations
 
@@ -24,6 +25,8 @@ def tree(
     chains: int,
     stats: xr.Dataset | None = None,
     extra: xr.Dataset | None = None,
+    *,
+    family: Family = GAUSSIAN,
 ) -> xr.DataTree:
     """Return draws with the user's names and labels.
 
@@ -37,6 +40,8 @@ def tree(
         What the sampler says of the draws.
     extra : xarray.Dataset, optional
         Draws of further variables.
+    family : Family
+        Which has a sigma or not, and parameters of its own.
 
     Returns
     -------
@@ -45,7 +50,9 @@ def tree(
     """
     import xarray as xr
 
-    found: dict[str, Array] = {"beta": draws.beta, "sigma": draws.sigma}
+    found: dict[str, Array] = {"beta": draws.beta, **draws.parameters}
+    if draws.sigma is not None:
+        found["sigma"] = draws.sigma
     for term, F, b in zip(design.terms, draws.factors, draws.b, strict=True):
         sd = np.linalg.norm(F, axis=2)
         found |= {f"b_{term.label}": b, f"sd_{term.label}": sd}
@@ -55,8 +62,8 @@ def tree(
         name: part.reshape(chains, len(part) // chains, *part.shape[1:])
         for name, part in found.items()
     }
-    y = xr.Dataset({"y": ("obs", design.y)}, {"obs": list(coordinates(design)[1]["obs"])})
-    posterior = named(design, by_chain)
+    y = xr.Dataset({"y": ("obs", design.y)}, {"obs": list(coordinates(design, family)[1]["obs"])})
+    posterior = named(design, by_chain, family)
     if extra is not None:
         posterior = posterior.assign(extra.data_vars)
     groups = {"posterior": posterior, "observed_data": y}
