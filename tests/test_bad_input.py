@@ -119,7 +119,8 @@ def test_numbers_beyond_what_squares_can_hold(power):
 
 def test_a_response_of_labels():
     assert refusal(rf.DataError, "f ~ x") == (
-        "`f` is not numeric: it has the levels `u`, `v` and `w`."
+        "`f` is not numeric: it has the levels `u`, `v` and `w`. The gaussian family takes "
+        "numbers; two classes, such as `(f == 'w')`, are for family=\"binomial\"."
     )
 
 
@@ -332,21 +333,28 @@ def test_the_name_of_the_intercept_is_taken():
     [
         (
             lambda: rf.Model("y ~ x", FRAME, "quasi"),
-            "family='quasi' is not available. Known names: `gaussian`.",
+            (
+                "family='quasi' is not available. Known names: `gaussian`, `binomial`, "
+                "`bernoulli`, `poisson`, `negative_binomial`, `gamma`, `inverse_gaussian`, `beta`, "
+                "`t`."
+            ),
         ),
         (lambda: rf.Model("y ~ x", FRAME, 3), "family= takes a name or a Family, got int."),
         (
-            lambda: rf.Model("y ~ x", FRAME, link="log"),
-            "link='log' is not available for the gaussian family: there is 'identity'.",
+            lambda: rf.Model("y ~ x", FRAME, link="logit"),
+            (
+                "link='logit' is not available for the gaussian family, which has `identity`, "
+                "`log` and `inverse`."
+            ),
         ),
         (
             lambda: rf.Model("y ~ x", FRAME).fit("remm"),
             "method='remm' does not exist. Did you mean `reml`?",
         ),
         (
-            lambda: rf.Model("y ~ x", FRAME).fit(None),
+            lambda: rf.Model("y ~ x", FRAME).fit(3),
             (
-                "method=None does not exist. Known names: `reml`, `ml`, `map`, `laplace`, "
+                "method=3 does not exist. Known names: `reml`, `ml`, `map`, `laplace`, "
                 "`quadrature`, `mcmc`."
             ),
         ),

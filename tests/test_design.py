@@ -137,25 +137,16 @@ def test_the_response_is_any_expression(response, expected):
 
 
 @pytest.mark.parametrize(
-    ("response", "message"),
+    ("formula", "what"),
     [
-        ("f", "`f` is not numeric: it has the levels `u`, `v` and `w`."),
-        ("factor(h)", "`factor(h)` is not numeric: it has the levels `1`, `2` and `3`."),
-        ("poly(y, 2)", "the response `poly(y, 2)` has 2 columns, expected one."),
+        ("poly(y, 2) ~ x", "the response `poly(y, 2)`"),
+        ("y ~ x + offset(poly(z, 2))", "the offset `poly(z, 2)`"),
     ],
 )
-def test_a_response_that_is_no_column_of_numbers(response, message):
+def test_a_response_and_an_offset_are_one_column(formula, what):
     with pytest.raises(DataError) as error:
-        design(f"{response} ~ x", FRAME)
-    assert str(error.value) == message
-
-
-def test_a_response_of_two_columns_is_for_other_families():
-    with pytest.raises(FormulaError) as error:
-        design("cbind(y, x) ~ z", FRAME)
-    assert str(error.value) == (
-        "a response of two columns is for a binomial model.\n    cbind(y, x) ~ z\n    ^^^^^^^^^^^"
-    )
+        design(formula, FRAME)
+    assert str(error.value) == f"{what} has 2 columns, expected one."
 
 
 @pytest.mark.parametrize("functions", [[3], {"f": 3}, "f", {3}])

@@ -106,6 +106,7 @@ NO_FACTOR = (
 )
 ORDER = "means interactions up to a whole order from 1 to 10; for a power of a number write"
 NOT_A_TERM = "cannot be a term: only 0 and 1, for the intercept, can."
+ONLY_LEFT = "`cbind` can only be the whole left side of a formula."
 INTERCEPT_INSIDE = (
     "stands for the intercept: add it or take it away at the top of the formula, not inside "
     "another term."
@@ -220,11 +221,21 @@ RENAME = "is used as the name of a column and as an expression: rename the colum
         ("y ~ 0*x", "    ^", f"`0` {INTERCEPT_INSIDE}"),
         ("y ~ -x:z", "    ^^", "write arithmetic between terms as `I(-x)`."),
         ("y ~ x:-z", "      ^^", "write arithmetic between terms as `I(-z)`."),
-        ("y ~ cbind(x, z)", "    ^^^^^^^^^^^", "`cbind` can only stand on the left of a formula."),
+        ("y ~ cbind(x, z)", "    ^^^^^^^^^^^", ONLY_LEFT),
+        ("y ~ log(cbind(x, z))", "        ^^^^^^^^^^^", ONLY_LEFT),
+        ("y ~ (cbind(x, z) | g)", "     ^^^^^^^^^^^", ONLY_LEFT),
+        ("log(cbind(x, z)) ~ y", "    ^^^^^^^^^^^", ONLY_LEFT),
+        ("cbind(x, cbind(y, z)) ~ 1", "         ^^^^^^^^^^^", ONLY_LEFT),
+        ("(cbind(x, z)) ~ y", " ^^^^^^^^^^^", ONLY_LEFT),
         (
-            "y ~ log(cbind(x, z))",
-            "        ^^^^^^^^^^^",
-            "`cbind` can only stand on the left of a formula.",
+            "cbind(x, n - x) ~ z + x",
+            "                      ^",
+            "the response `x` is also on the right-hand side.",
+        ),
+        (
+            "cbind(x, n - x) ~ z + (1 | x)",
+            "                           ^",
+            "the response `x` is also on the right-hand side.",
         ),
         ("y ~ log(a:b)", "         ^", "`:` has no meaning inside `log(a:b)`."),
         ("y ~ I(a %in% b)", "        ^^^^", "`%in%` has no meaning inside `I(a %in% b)`."),

@@ -341,7 +341,7 @@ CORRECT = "Correct these values or leave the rows out."
         ),
         ("contr.sum(x)", "^^^^^^^^^^^^", "`contr.sum` cannot be used here."),
         ("offset(x)", "^^^^^^^^^", "`offset` cannot be used here."),
-        ("cbind(x, z)", "^^^^^^^^^^^", "a response of two columns is for a binomial model."),
+        ("cbind(x, z)", "^^^^^^^^^^^", "`cbind` cannot be used here."),
         ("log(f)", "    ^", f"`f` {NO_NUMBER}"),
         ("I(f + 1)", "  ^", f"`f` {NO_NUMBER}"),
         ("I(x + 'a')", "      ^^^", f"`'a'` {NO_NUMBER}"),

@@ -7,57 +7,85 @@ import numpy as np
 from ranef.crossproducts import CrossProducts, spanned_terms
 from ranef.design import Design, RandomTerm, full_rank, independent_columns
 from ranef.errors import DataError, DataWarning, listed, warn
+from ranef.families import GAUSSIAN, Family
+from ranef.formula import INTERCEPT
+from ranef.separation import separated_columns
 
 EXACT = 1e-4  # share of the response's sd below which a residual sd is on its way to zero
 
+_BAYESIAN = 'a Bayesian fit, model.fit("mcmc"), can go on with proper priors.'
+_PENALISED = 'with proper priors model.fit("map") and model.fit("mcmc") can go on.'
 
-def check_response(design: Design) -> None:
-    """Refuse a constant response, which has no residual variance to speak of.
+
+def check_response(design: Design, family: Family = GAUSSIAN) -> None:
+    """Refuse a constant response of measurements, which has no residual variance to speak of.
+
+    A constant response of counts or classes is the same as many, or the concern of
+    `check_separation`.
 
     Raises
     ------
     DataError
     """
-    y = design.y - design.offset
+    if _is_discrete(family):
+        return
     if np.ptp(design.y) == 0:
         value = f"{design.y[0]:g}"
         raise DataError(f"the response `{design.response}` is constant ({value} in every row).")
-    if np.ptp(y) == 0:
+    if family.link.name == "identity" and np.ptp(design.y - design.offset) == 0:
         raise DataError(f"the response `{design.response}` minus its offset is constant.")
 
 
-def check_identified(design: Design) -> None:
-    """Refuse what leaves sigma or a covariance without an estimate by REML or ML.
+def check_identified(design: Design, family: Family = GAUSSIAN) -> None:
+    """Refuse what leaves a covariance or a scale without an estimate by REML or ML.
 
     Raises
     ------
     DataError
-        If a factor has one level, a term dependent coefficients or as many random effects as
-        there are rows, or X as many columns as rows or a perfect fit.
+        If a factor has one level, a term dependent coefficients or more random effects than the
+        rows can tell apart, or X as many columns as rows or a perfect fit.
     """
-    n, p = design.X.shape
-    remedy = 'a Bayesian fit, model.fit("mcmc"), can go on with proper priors.'
     for term in design.terms:
         _check_columns(term)
         if term.n_levels == 1:
             message = f"the grouping factor `{term.factor}` has one level only, "
             message += f"{listed(term.levels)}: no variance between levels can be estimated; "
-            raise DataError(message + remedy)
-        effects = term.n_levels * term.n_coefs
-        if effects >= n:
-            message = (
-                f"{term.text} has {effects} random effects ({term.n_levels} levels of "
-                f"`{term.factor}` x {term.n_coefs}) for {n} rows, so that their variance and the "
-                f"residual variance cannot be told apart; {remedy}"
-            )
-            raise DataError(message)
-    if p >= n:
+            raise DataError(message + _BAYESIAN)
+        _check_effects(design, term, family)
+    _check_saturated(design, family)
+    check_varies(design, family)
+
+
+def _check_effects(design: Design, term: RandomTerm, family: Family) -> None:
+    """Refuse random effects that do what the distribution of a row does."""
+    effects, n = term.n_levels * term.n_coefs, design.n_obs
+    size = f"{term.n_levels} levels of `{term.factor}` x {term.n_coefs}"
+    if family.has_sigma and effects >= n:
+        message = (
+            f"{term.text} has {effects} random effects ({size}) for {n} rows, so that their "
+            f"variance and the residual variance cannot be told apart; {_BAYESIAN}"
+        )
+        raise DataError(message)
+    if _is_alone(design, term, family):
+        raise DataError(f"{_alone(term)}; {_BAYESIAN}")
+
+
+def _check_saturated(design: Design, family: Family) -> None:
+    """Refuse as many fixed effects as rows, unless these are all that is estimated."""
+    n, p = design.X.shape
+    if p < n or not (family.parameters or design.terms):
+        return
+    if family.has_sigma:
         raise DataError(f"{p} fixed effects for {n} rows leave nothing to estimate sigma from.")
-    check_varies(design)
+    rest = [*family.parameters, *(f"the variance of {term.text}" for term in design.terms)]
+    message = f"{p} fixed effects for {n} rows fit every row by themselves and leave nothing to "
+    raise DataError(f"{message}estimate {' and '.join(rest)} from.")
 
 
-def check_varies(design: Design, *, knows_sigma: bool = False) -> None:
+def check_varies(design: Design, family: Family = GAUSSIAN, *, knows_sigma: bool = False) -> None:
     """Refuse what leaves nothing for an sd, or for sigma: a column of zeros, an exact fit.
+
+    Whether the fit is exact is asked for the normal distribution with identity link only.
 
     Raises
     ------
@@ -68,7 +96,7 @@ def check_varies(design: Design, *, knows_sigma: bool = False) -> None:
         if zero:
             message = f"{term.text}: {listed(zero)} is zero in every row: leave it out."
             raise DataError(message)
-    if knows_sigma or design.X.shape[1] >= design.n_obs:
+    if not family.is_normal or knows_sigma or design.X.shape[1] >= design.n_obs:
         return
     root = np.sqrt(design.weights)
     y = (design.y - design.offset) * root
@@ -77,6 +105,37 @@ def check_varies(design: Design, *, knows_sigma: bool = False) -> None:
     if np.linalg.norm(left) <= max(rounding, 1e-12 * np.linalg.norm(y - y.mean())):
         message = f"the fixed effects fit the response `{design.response}` exactly: there is no "
         raise DataError(message + "residual variation to model.")
+
+
+def check_separation(design: Design, family: Family) -> None:
+    """Refuse a response that leaves fixed effects without a maximum likelihood estimate.
+
+    Parameters
+    ----------
+    design : Design
+        Of full rank.
+    family : Family
+
+    Raises
+    ------
+    DataError
+        If every row is 0 (or every one a success), or the fixed effects separate the rows; see
+        `ranef.separation`.
+    """
+    separated = separated_columns(design, family)
+    if _is_extreme(design, family) and (separated or not design.fixed):
+        message = (
+            f"the response `{design.response}` is {design.y[0]:g} in every row, and the likelihood "
+            "has no maximum: it rises without end as the mean approaches that value; "
+        )
+        raise DataError(message + _PENALISED)
+    if separated:
+        message = (
+            f"the fixed effects separate the values of the response `{design.response}`: the "
+            f"likelihood has no maximum, but rises without end with the coefficients of "
+            f"{listed(separated)}; leave out what separates, or "
+        )
+        raise DataError(message + _PENALISED)
 
 
 def check_not_spanned(design: Design, cross: CrossProducts) -> None:
@@ -128,26 +187,66 @@ def warn_dropped(design: Design) -> None:
         warn(message, DataWarning)
 
 
-def warn_posterior(design: Design, *, knows_sigma: bool = False) -> None:
+def warn_posterior(design: Design, family: Family = GAUSSIAN, *, knows_sigma: bool = False) -> None:
     """Warn of parameters that only a prior informs; of fewer, where sigma is known."""
-    dependent = full_rank(design).dropped
-    if dependent:
+    estimable = full_rank(design)
+    if estimable.dropped:
         message = (
-            f"the fixed effects are linearly dependent ({listed(dependent)} is a combination of "
-            "the columns before it): the data say something about their sums only, the priors "
-            "tell them apart."
+            f"the fixed effects are linearly dependent ({listed(estimable.dropped)} is a "
+            "combination of the columns before it): the data say something about their sums only, "
+            "the priors tell them apart."
         )
         warn(message, DataWarning)
+    _warn_separated(estimable, family)
     for term in design.terms:
         if term.n_levels == 1:
             message = f"`{term.factor}` has one level only: its sd is informed by the prior alone."
             warn(message, DataWarning)
-        elif term.n_levels * term.n_coefs >= design.n_obs and not knows_sigma:
+        elif _is_alone(design, term, family):
+            warn(f"{_alone(term)}: the prior of their sd does.", DataWarning)
+        elif family.has_sigma and term.n_levels * term.n_coefs >= design.n_obs and not knows_sigma:
             message = (
                 f"{term.text} has as many random effects as there are rows: the data cannot tell "
                 "their sd from sigma, the priors do."
             )
             warn(message, DataWarning)
+
+
+def _warn_separated(design: Design, family: Family) -> None:
+    separated = separated_columns(design, family)
+    if _is_extreme(design, family) and (separated or not design.fixed):
+        message = (
+            f"all {design.n_obs} rows of the response `{design.response}` are {design.y[0]:g}: "
+        )
+        warn(f"{message}how near to that its mean is, the priors say.", DataWarning)
+    elif separated:
+        message = (
+            f"the fixed effects separate the values of the response `{design.response}`: how large "
+            f"the coefficients of {listed(separated)} are, the priors say."
+        )
+        warn(message, DataWarning)
+
+
+def _is_discrete(family: Family) -> bool:
+    return family.support in ("counts", "binary", "proportions")
+
+
+def _is_extreme(design: Design, family: Family) -> bool:
+    """Whether every row is at the same end of what it can be."""
+    ends = (0.0,) if family.support == "counts" else (0.0, 1.0)
+    return _is_discrete(family) and any(bool((design.y == end).all()) for end in ends)
+
+
+def _is_alone(design: Design, term: RandomTerm, family: Family) -> bool:
+    """Whether each row is a single trial with an intercept of its own."""
+    if family.support not in ("binary", "proportions") or INTERCEPT not in term.coefs:
+        return False
+    single = np.isin(design.y, (0.0, 1.0)).all() and (design.weights == 1).all()
+    return bool(single) and term.n_levels == design.n_obs
+
+
+def _alone(term: RandomTerm) -> str:
+    return f"{term.text} has one trial a level, which says nothing of how much levels vary"
 
 
 def _least_squares(X: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -18,9 +18,11 @@ from numpy.typing import ArrayLike, NDArray
 from ranef.coding import Columns, Origin, code
 from ranef.errors import DataError, FormulaError, listed
 from ranef.factors import Codes, Factor, combined
+from ranef.families import GAUSSIAN, Family
 from ranef.formula import Formula, RandomPart
 from ranef.frames import complete_rows, open_frame
-from ranef.transforms import Interpreter, Memory
+from ranef.responses import read_response
+from ranef.transforms import Interpreter, Memory, one_column
 
 Array = NDArray[np.float64]
 Functions = Mapping[str, Callable[..., Any]]
@@ -121,6 +123,7 @@ class Design:
     response : str
         Label of the response.
     y : ndarray, shape (n,)
+        The proportion of successes for a binomial family.
     X : ndarray, shape (n, p)
     fixed : tuple of str
         Names of the columns of X.
@@ -131,13 +134,15 @@ class Design:
     terms : tuple of RandomTerm
         By decreasing number of levels, as lme4 orders them.
     weights : ndarray, shape (n,)
-        Prior weights: Var(y_i) = sigma^2 / w_i.
+        Prior weights: Var(y_i) = sigma^2 / w_i. Numbers of trials for a binomial family.
     offset : ndarray, shape (n,)
-        The known part of the mean.
+        The known part of the linear predictor.
     rows : pandas.Index
         Labels of the rows used.
     recipe : Recipe
         Makes the matrices again on new data.
+    success : str
+        What counts as a success, where the response holds labels: `use == 'Y'`. Else empty.
     """
 
     formula: Formula
@@ -152,6 +157,7 @@ class Design:
     offset: Array
     rows: pd.Index[Any]
     recipe: Recipe
+    success: str = ""
 
     @property
     def n_obs(self) -> int:
@@ -182,6 +188,7 @@ def build_design(
     formula: Formula,
     data: object,
     *,
+    family: Family = GAUSSIAN,
     weights: str | ArrayLike | None = None,
     offset: str | ArrayLike | None = None,
     missing: str = "drop",
@@ -194,8 +201,10 @@ def build_design(
     formula : Formula
     data : DataFrame
         pandas, any eager frame that narwhals reads (polars, pyarrow), or a mapping of columns.
+    family : Family
+        What the response can be, and what `weights` mean.
     weights, offset : str or array of shape (rows of data,), optional
-        The name of a column, or values.
+        The name of a column, or values. The weights of a binomial family are numbers of trials.
     missing : {"drop", "raise"}
         What happens to rows with missing values in the used columns.
     functions : mapping of str to callable, optional
@@ -221,11 +230,11 @@ def build_design(
     interpreter = Interpreter(rows.columns, formula.text, Memory(), functions)
     X = code(interpreter, formula.fixed)
     random = _in_lme4_order([_first_coded(interpreter, part) for part in formula.random])
-    n = len(rows.columns)
+    response = read_response(interpreter, formula.response, family, rows.weights)
     return Design(
         formula=formula,
-        response=str(formula.response),
-        y=_response(interpreter, formula),
+        response=response.label,
+        y=response.y,
         X=X.values,
         fixed=X.names,
         numeric=X.numeric,
@@ -234,7 +243,7 @@ def build_design(
             _term(part, columns, factor, label)
             for (part, columns, factor), label in zip(random, _labels(random), strict=True)
         ),
-        weights=np.ones(n) if rows.weights is None else rows.weights,
+        weights=response.weights,
         offset=_offset(interpreter, formula, rows.offset),
         rows=rows.columns.index,
         recipe=Recipe(
@@ -244,6 +253,7 @@ def build_design(
             functions=interpreter.functions,
             offset=offset if isinstance(offset, str) or offset is None else "",
         ),
+        success=response.success,
     )
 
 
@@ -343,18 +353,10 @@ def _callables(functions: Any) -> Functions:
     return dict(functions)
 
 
-def _response(interpreter: Interpreter, formula: Formula) -> Array:
-    y = interpreter.numeric(formula.response)
-    if y.ndim != 1:
-        message = f"the response `{formula.response}` has {y.shape[1]} columns, expected one."
-        raise DataError(message)
-    return y
-
-
 def _offset(interpreter: Interpreter, formula: Formula, given: Array | None) -> Array:
     total = np.zeros(len(interpreter.frame)) if given is None else given.copy()
     for node in formula.offsets:
-        total += interpreter.numeric(node)
+        total += one_column(interpreter.numeric(node), f"the offset `{node}`")
     return total
 
 

@@ -176,7 +176,7 @@ class _Reader:
             raise self.error("a formula has one `~` only.", tree.op_span)
         self.check_labels(tree)
         for node in walk(tree):
-            self.check_call(node, left=node.span[1] <= tree.left.span[1])
+            self.check_call(node, tree.left)
         self.check_arithmetic(tree.left)
         return self.assemble(tree.left, tree.right)
 
@@ -294,9 +294,8 @@ class _Reader:
                 raise self.error(message, node.span)
             case Unary():
                 raise self.error(f"write arithmetic between terms as `I({node})`.", node.span)
-            case Call(function="offset" | "cbind" as name):
-                where = "at the top of" if name == "offset" else "on the left of"
-                raise self.error(f"`{name}` can only stand {where} a formula.", node.span)
+            case Call(function="offset"):
+                raise self.error("`offset` can only stand at the top of a formula.", node.span)
         self.check_arithmetic(node)
         return Term((node,))
 
@@ -361,7 +360,7 @@ class _Reader:
 
     # ----------------------------------------------------------------- checks
 
-    def check_call(self, node: Node, *, left: bool) -> None:
+    def check_call(self, node: Node, response: Node) -> None:
         if not isinstance(node, Call):
             return
         if node.function not in self.functions and not is_contrast(node.function):
@@ -371,8 +370,8 @@ class _Reader:
             )
             remedy = " Functions of your own can be given as `functions={'name': function}`."
             raise self.error(message + suggestion(node.function, known) + remedy, node.span)
-        if node.function == "cbind" and not left:
-            raise self.error("`cbind` can only stand on the left of a formula.", node.span)
+        if node.function == "cbind" and node is not response:
+            raise self.error("`cbind` can only be the whole left side of a formula.", node.span)
 
     def check_labels(self, tree: Node) -> None:
         """Refuse two different things that read the same, as `log(x)` and a column of that name."""
@@ -391,15 +390,17 @@ class _Reader:
 
     def check_response(self, formula: Formula) -> None:
         """Refuse a response without a column, or one that is among the predictors."""
-        response = str(formula.response)
-        if not columns_of([formula.response]):
-            raise self.error("the response uses no column.", formula.response.span)
+        given = formula.response
+        if not columns_of([given]):
+            raise self.error("the response uses no column.", given.span)
+        counts = given.args if isinstance(given, Call) and given.function == "cbind" else ()
+        responses = [str(node) for node in (given, *counts)]
         factors = [f for term in formula.fixed for f in term.factors]
         factors += [f for part in formula.random for term in part.terms for f in term.factors]
         factors += [f for part in formula.random for f in part.group]
         for node in factors:
-            if str(node) == response:
-                message = f"the response `{response}` is also on the right-hand side."
+            if str(node) in responses:
+                message = f"the response `{node}` is also on the right-hand side."
                 raise self.error(message, node.span)
 
 

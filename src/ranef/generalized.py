@@ -56,9 +56,6 @@ class Generalized:
         Logarithms of the family's own parameters there.
     Lambdas : tuple of ndarray, shape (k, k)
         Factors to start with, from moments.
-    reach : float
-        How far the fixed part of the linear predictor gets from that of a constant mean, without
-        random effects: very far where the likelihood has no maximum.
     """
 
     family: Family
@@ -70,7 +67,6 @@ class Generalized:
     gamma: Array
     log_psi: Array
     Lambdas: tuple[Array, ...]
-    reach: float
 
     @property
     def shapes(self) -> tuple[Shape, ...]:
@@ -159,7 +155,7 @@ def _prepared(design: Design, family: Family) -> Generalized:
     bare = Problem(family, design.y, design.weights, weighted([], design.n_obs))
     gamma, psi = _without_random_effects(design, bare)
     constant = _constant(family, design) - design.offset.mean()
-    gamma, reach = _within_reach(design.X, gamma, constant)
+    gamma = _within_reach(design.X, gamma, constant)
     eta = design.offset + design.X @ gamma
     W = family.information(eta, design.weights, psi)
     W = np.clip(W, 1e-10 * W.max(), None)
@@ -188,7 +184,6 @@ def _prepared(design: Design, family: Family) -> Generalized:
         gamma=R @ gamma,
         log_psi=np.log(psi),
         Lambdas=tuple(_moments(block, W, score) for block in blocks),
-        reach=reach,
     )
 
 
@@ -300,14 +295,14 @@ def _without_random_effects(design: Design, bare: Problem) -> tuple[Array, Array
     return gamma, psi
 
 
-def _within_reach(X: Array, gamma: Array, constant: Array) -> tuple[Array, float]:
+def _within_reach(X: Array, gamma: Array, constant: Array) -> Array:
     """Draw fixed effects that run off, as under separation, towards a constant predictor."""
     away = X @ gamma - constant
     reach = float(np.abs(away).max(initial=0.0))
     if reach <= NEAR:
-        return gamma, reach
+        return gamma
     nearer = constant + away * NEAR / reach
-    return np.linalg.lstsq(X, nearer, rcond=None)[0], reach
+    return np.asarray(np.linalg.lstsq(X, nearer, rcond=None)[0])
 
 
 def _own_parameters(problem: Problem, eta: Array, psi: Array) -> Array:

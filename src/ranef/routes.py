@@ -26,8 +26,6 @@ from ranef.posteriors import JointPosterior, Posterior
 from ranef.priors import Priors, PriorSetting, resolve
 from ranef.results import Fit
 
-FAR = 10.0  # a linear predictor that asks whether estimates exist at all
-
 
 @dataclass(frozen=True, eq=False)
 class Data:
@@ -233,9 +231,7 @@ class Nonlinear(Route):
     def _check_estimable(self) -> None:
         """Refuse data that leave a parameter without a maximum likelihood estimate."""
         checks.check_identified(self.data.estimable, self.family)
-        # without random effects the estimates run off where there are none
-        if self.data.generalized.reach > FAR:
-            checks.check_separation(self.data.estimable, self.family)
+        checks.check_separation(self.data.estimable, self.family)
 
     def _posterior(self) -> JointPosterior:
         checks.check_varies(self.data.estimable, self.family)

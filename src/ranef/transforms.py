@@ -248,8 +248,6 @@ class Interpreter:
                 return self.stateful(node)
             case "categorical":
                 return self.factor(node)
-            case "response":
-                raise self.error("a response of two columns is for a binomial model.", node)
             case None if node.function in self.functions:
                 return self.user(node)
         raise self.error(f"`{node.function}` cannot be used here.", node)
@@ -358,6 +356,18 @@ class Interpreter:
         found = coded(label, series, self.memory.levels.get(label))
         self.memory.levels.setdefault(label, found.levels)
         return found
+
+
+def one_column(values: Array, what: str) -> Array:
+    """Return values that are one number a row, or refuse them.
+
+    Raises
+    ------
+    DataError
+    """
+    if values.ndim != 1:
+        raise DataError(f"{what} has {values.shape[1]} columns, expected one.")
+    return values
 
 
 def is_contrast(name: str) -> bool:

@@ -1,0 +1,239 @@
+"""The response of a model: what a family can take, as numbers, with its weights or trials.
+
+A binomial response comes in five shapes: numbers 0 and 1, truth values, a column of two levels (the
+second is the success), `cbind(successes, failures)`, a proportion with its trials as `weights=`.
+All of them end as the proportion of successes, with the number of trials as weight.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ranef.errors import DataError, listed
+from ranef.factors import Categorical
+from ranef.families import Family
+from ranef.syntax import Call, Node
+from ranef.transforms import FUNCTIONS, Interpreter, one_column
+
+Array = NDArray[np.float64]
+
+COUNTED = 1e-9  # how far a count may be from a whole number, relative to it
+CALCULATED = 1e-6  # the same of a proportion times its trials, which may be of single precision
+
+_SHAPES = (
+    "A {family} response is 0 or 1, a column of two levels (of two numbers: `factor({label})`), "
+)
+_TRIALS = "`cbind(successes, failures)`, or a proportion with its trials as `weights=`."
+
+
+@dataclass(frozen=True, eq=False)
+class Response:
+    """The response of a model.
+
+    Attributes
+    ----------
+    label : str
+        Its text in the formula.
+    y : ndarray, shape (n,)
+        Proportions of successes for a binomial family.
+    weights : ndarray, shape (n,)
+        Prior weights; numbers of trials for a binomial family.
+    success : str
+        What counts as a success, where the response holds labels: `use == 'Y'`. Else empty.
+    """
+
+    label: str
+    y: Array
+    weights: Array
+    success: str = ""
+
+
+def read_response(
+    interpreter: Interpreter, node: Node, family: Family, weights: Array | None = None
+) -> Response:
+    """Evaluate the left side of a formula and hold it against the support of a family.
+
+    Parameters
+    ----------
+    interpreter : Interpreter
+        Of complete rows.
+    node : Node
+        The left side.
+    family : Family
+    weights : ndarray, shape (n,), optional
+        As given: positive and finite.
+
+    Raises
+    ------
+    FormulaError
+        If `cbind` is used with another family than the binomial, or with other than two counts.
+    DataError
+        If a value is none that the family can take; the message names rows and remedies.
+
+    Examples
+    --------
+    >>> from ranef.families import BINOMIAL
+    >>> from ranef.syntax import parse
+    >>> from ranef.transforms import Memory
+    >>> frame = pd.DataFrame({"dead": [1, 0], "alive": [3, 2]})
+    >>> interpreter = Interpreter(frame, "cbind(dead, alive)", Memory(), {})
+    >>> response = read_response(interpreter, parse("cbind(dead, alive)"), BINOMIAL)
+    >>> response.y, response.weights
+    (array([0.25, 0.  ]), array([4., 2.]))
+    """
+    if isinstance(node, Call) and node.function == "cbind":
+        return _of_two_counts(interpreter, node, family, weights)
+    given, label, rows = interpreter.value(node), str(node), interpreter.frame.index
+    success = ""
+    if isinstance(given, Categorical):
+        y, success = _of_two_levels(given, node, family)
+    else:
+        y = np.asarray(given, dtype=np.float64)
+    y = one_column(y, f"the response `{label}`")
+    if family.support == "proportions":
+        y, weights = _of_trials(y, label, family, weights, rows)
+    else:
+        y = _supported(y, label, family, rows)
+    return Response(label, y, np.ones(len(y)) if weights is None else weights, success)
+
+
+def _of_two_counts(
+    interpreter: Interpreter, node: Call, family: Family, weights: Array | None
+) -> Response:
+    """Read `cbind(successes, failures)`."""
+    label, rows = str(node), interpreter.frame.index
+    if family.support != "proportions":
+        message = (
+            f'`cbind` makes a response for family="binomial"; the {family.name} family takes one '
+            "column."
+        )
+        raise interpreter.error(message, node)
+    if len(node.args) != 2 or node.kwargs:
+        message = "`cbind` takes two counts: of successes and of failures."
+        raise interpreter.error(message, node)
+    if weights is not None:
+        message = f"`{label}` and weights= both give the numbers of trials: leave out weights=."
+        raise DataError(message)
+    successes, failures = (_cell(interpreter, part, label) for part in node.args)
+    trials = successes + failures
+    refuse = partial(_refuse, rows=rows, remedy="Leave out the rows without trials.")
+    refuse(trials == 0, f"`{label}`", "zero in both counts")
+    return Response(label, successes / trials, trials)
+
+
+def _cell(interpreter: Interpreter, node: Node, whole: str) -> Array:
+    found = one_column(interpreter.numeric(node), f"`{node}`")
+    rows = interpreter.frame.index
+    remedy = f"`{whole}` takes counts: of successes, and of failures (not of trials)."
+    _refuse(found < 0, f"`{node}`", "negative", rows, remedy)
+    _refuse(_is_fractional(found, COUNTED), f"`{node}`", "not a whole number", rows, remedy)
+    return np.round(found)
+
+
+def _of_two_levels(given: Categorical, node: Node, family: Family) -> tuple[Array, str]:
+    """Return 0 and 1 for the first and the second level, and what the second one says."""
+    levels, label, last = given.levels, str(node), _quoted(given.levels[-1])
+    column = _column(node)
+    if family.support not in ("proportions", "binary"):
+        message = (
+            f"`{label}` is not numeric: it has the levels {listed(levels)}. The {family.name} "
+            f"family takes numbers; two classes, such as `({column} == {last})`, are for "
+            'family="binomial".'
+        )
+        raise DataError(message)
+    if len(levels) == 1:
+        message = (
+            f"`{label}` has one level only, {listed(levels)}, which may be success or failure: "
+            f"write `({column} == {last})` or `({column} != {last})`."
+        )
+        raise DataError(message)
+    if len(levels) > 2:
+        message = (
+            f"`{label}` has {len(levels)} levels, {listed(levels)}; the {family.name} family takes "
+            f"two: `({column} == {last})` sets one of them against the others."
+        )
+        raise DataError(message)
+    return given.codes.astype(np.float64), f"{column} == {last}"
+
+
+def _of_trials(
+    y: Array, label: str, family: Family, trials: Array | None, rows: pd.Index
+) -> tuple[Array, Array]:
+    """Check proportions and their numbers of trials."""
+    subject = f"`{label}`"
+    shapes = _SHAPES.format(family=family.name, label=label) + _TRIALS
+    _refuse((y < 0) | (y > 1), subject, "not between 0 and 1", rows, shapes)
+    if trials is None:
+        remedy = (
+            "A proportion needs its number of trials: give them as `weights=`, or write "
+            "`cbind(successes, failures)`. A proportion that is not one of trials is for "
+            'family="beta".'
+        )
+        _refuse((y > 0) & (y < 1), subject, "neither 0 nor 1", rows, remedy)
+        return y, np.ones(len(y))
+    remedy = (
+        f"For the {family.name} family they are numbers of trials. Weights of another kind, on 0 "
+        'and 1, are for family="bernoulli".'
+    )
+    _refuse(_is_fractional(trials, COUNTED), "weights=", "not a whole number", rows, remedy)
+    trials = np.round(trials)
+    remedy = "weights= are the numbers of trials, and successes come in whole numbers."
+    off = _is_fractional(y * trials, CALCULATED)
+    _refuse(off, f"{subject} times its weights=", "not a whole number", rows, remedy)
+    return np.round(y * trials) / trials, trials
+
+
+def _supported(y: Array, label: str, family: Family, rows: pd.Index) -> Array:
+    """Check a response of any other family."""
+    name = family.name
+    refuse = partial(_refuse, subject=f"`{label}`", rows=rows)
+    match family.support:
+        case "counts":
+            remedy = f"The {name} family takes counts: 0, 1, 2 and so on."
+            refuse(y < 0, what="negative", remedy=remedy)
+            remedy += " A rate is a count with an `offset(log(exposure))`."
+            refuse(_is_fractional(y, COUNTED), what="not a whole number", remedy=remedy)
+            return np.round(y)
+        case "positive":
+            remedy = (
+                f"The {name} family takes positive numbers. Whether there is anything at all can "
+                f'be modelled apart: `({label} > 0)` with family="binomial".'
+            )
+            refuse(y <= 0, what="zero or negative", remedy=remedy)
+        case "unit":
+            remedy = (
+                f"The {name} family takes numbers above 0 and below 1. A proportion of a number of "
+                'trials is for family="binomial".'
+            )
+            refuse((y <= 0) | (y >= 1), what="not strictly between 0 and 1", remedy=remedy)
+        case "binary":
+            remedy = _SHAPES.format(family=name, label=label).rstrip(", ") + "."
+            refuse((y != 0) & (y != 1), what="neither 0 nor 1", remedy=remedy)
+    return y
+
+
+def _refuse(bad: NDArray[np.bool_], subject: str, what: str, rows: pd.Index, remedy: str) -> None:
+    if bad.any():
+        share = f"{bad.sum()} of {len(bad)} rows"
+        raise DataError(f"{subject} is {what} in {share}: {listed(rows[bad])}. {remedy}")
+
+
+def _is_fractional(values: Array, tolerance: float) -> NDArray[np.bool_]:
+    off = np.abs(values - np.round(values))
+    return np.asarray(off > tolerance * np.maximum(1.0, np.abs(values)))
+
+
+def _column(node: Node) -> Node:
+    """Return what stands in `factor(...)`, which is what can be compared."""
+    while isinstance(node, Call) and FUNCTIONS.get(node.function) == "categorical":
+        node = node.args[0]
+    return node
+
+
+def _quoted(level: object) -> str:
+    return repr(str(level)) if isinstance(level, str) else str(level)

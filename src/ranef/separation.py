@@ -1,0 +1,152 @@
+"""Separation: fixed effects along which the likelihood of discrete data rises without end.
+
+A row whose response is at the end of its range (a failure, a success, a count of zero) is the
+better explained the further its linear predictor goes to that end; any other row only up to a
+point. A direction d of the coefficients that moves some rows of the first kind their way, x'd > 0,
+none of them the other way, and no other row at all, x'd = 0, raises the likelihood for ever: there
+is no maximum likelihood estimate. Without such a direction there is one (Albert & Anderson 1984 for
+logistic, Haberman 1974 for log-linear models). To look for it is a linear programme (Konis 2007).
+
+The same direction leaves a model with random effects without an estimate: given any values of them
+the likelihood rises along it, strictly, and so does its mean over them, which is the likelihood of
+the model (of approximations to it this is not said). The converse does not hold: without separation
+the variance of random effects can still be without an estimate.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+from scipy.linalg import null_space
+from scipy.optimize import linprog
+
+from ranef.design import Design
+from ranef.families import Family
+from ranef.formula import INTERCEPT
+from ranef.threads import threads_for
+
+Array = NDArray[np.float64]
+
+ZERO = 1e-6  # a move of a row or a coefficient, next to a mean or a largest one of 1
+BALANCED = 1e-9  # what may be left of a sum of rows that is to vanish
+ROUNDS = 25  # of Newton's method
+
+
+def separated_columns(design: Design, family: Family) -> tuple[str, ...]:
+    """Return the fixed columns along which the likelihood rises without end.
+
+    Parameters
+    ----------
+    design : Design
+        Its columns of X linearly independent.
+    family : Family
+
+    Returns
+    -------
+    tuple of str
+        Empty where there is no separation, or where the family and its link allow of none. The
+        intercept is named only where nothing else is: what separates at a threshold or in the
+        reference level moves it along.
+
+    Notes
+    -----
+    Data without separation mostly show it at once: positive multiples of their rows cancel. In
+    others a direction of few columns is looked for, by the least sum of absolute coefficients of
+    scaled columns; then another among the rows that it leaves where they are, and so on. There are
+    at most as many as columns.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from ranef.design import build_design
+    >>> from ranef.families import BINOMIAL
+    >>> from ranef.formula import read_formula
+    >>> frame = pd.DataFrame({"y": [0, 0, 0, 1, 1], "x": [1, 2, 3, 4, 5], "z": [1, 0, 1, 0, 1]})
+    >>> design = build_design(read_formula("y ~ x + z"), frame, family=BINOMIAL)
+    >>> separated_columns(design, BINOMIAL)
+    ('x',)
+    """
+    sign = _wanted_moves(design.y, family)
+    priced = np.array([name != INTERCEPT for name in design.fixed], dtype=bool)
+    X = _scaled(design.X, priced)
+    moved = X[sign != 0] * sign[sign != 0, None]
+    still = np.linalg.qr(X[sign == 0], mode="r")  # as these rows, but few
+    with threads_for(len(priced)):
+        if _is_balanced(moved, still):
+            return ()
+    involved = np.zeros(len(priced), dtype=bool)
+    while (d := _direction(moved, still, priced)) is not None:
+        involved |= np.abs(d) > ZERO * np.abs(d).max()
+        moved = moved[moved @ d <= ZERO]
+    if (involved & priced).any():
+        involved &= priced
+    return tuple(
+        name for name, takes_part in zip(design.fixed, involved, strict=True) if takes_part
+    )
+
+
+def _wanted_moves(y: Array, family: Family) -> Array:
+    """Return +1 or -1 for a row that is explained the better the higher or lower eta is, else 0."""
+    sign = np.zeros(len(y))
+    if family.support not in ("counts", "binary", "proportions") or family.link.positive:
+        return sign
+    with np.errstate(all="ignore"):  # a link may not be made for the ends
+        lowest, highest = family.link.inverse(np.array([-np.inf, np.inf]))
+    if np.abs(lowest) < ZERO:
+        sign[y == 0] = -1.0
+    if family.support != "counts" and np.abs(highest - 1) < ZERO:
+        sign[y == 1] = 1.0
+    return sign
+
+
+def _scaled(X: Array, priced: NDArray[np.bool_]) -> Array:
+    """Centre the columns if there is an intercept, and bring them to one scale.
+
+    Centring changes the coefficient of the intercept alone, and helps with a predictor such as a
+    year, which varies little next to its size.
+    """
+    if not priced.all():
+        X = np.where(priced, X - X.mean(axis=0), X)
+    size = np.sqrt(np.mean(X * X, axis=0))
+    return np.asarray(X / np.where(size > 0, size, 1.0))
+
+
+def _is_balanced(moved: Array, still: Array) -> bool:
+    """Whether it is plain that there is no direction, without a linear programme.
+
+    There is none exactly if positive multiples of the rows cancel (Stiemke 1915). The residuals of
+    a logistic model of these rows do, where it has an estimate, and that takes a few steps to see.
+    """
+    M = moved @ null_space(still)
+    d = np.zeros(M.shape[1])
+    for _ in range(ROUNDS):
+        multiples = special.expit(-M @ d)
+        left = M.T @ multiples
+        least = multiples.min(initial=1.0)
+        if np.linalg.norm(left) <= BALANCED * least * len(M):
+            return True
+        if least < BALANCED:  # on the way to infinity
+            break
+        try:
+            d += np.linalg.solve((M.T * (multiples * (1 - multiples))) @ M, left)
+        except np.linalg.LinAlgError:
+            break
+    return False
+
+
+def _direction(moved: Array, still: Array, priced: NDArray[np.bool_]) -> Array | None:
+    """Return the shortest d with moved d >= 0 and 1 on average, and still d = 0, or None."""
+    if 0 in moved.shape:
+        return None
+    equal = np.vstack([moved.mean(axis=0), still])
+    found = linprog(
+        np.tile(np.where(priced, 1.0, 0.0), 2),  # of the positive and of the negative parts
+        A_ub=np.hstack([-moved, moved]),
+        b_ub=np.zeros(len(moved)),
+        A_eq=np.hstack([equal, -equal]),
+        b_eq=np.arange(len(equal)) == 0,
+    )
+    if found.x is None:  # no direction meets all this
+        return None
+    return np.asarray(found.x[: len(priced)] - found.x[len(priced) :])
