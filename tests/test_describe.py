@@ -1,11 +1,17 @@
 """The whole text of `print(model)`, and when a note is due."""
 
+from typing import NamedTuple
+
 import numpy as np
 import pandas as pd
 import pytest
 
 import ranef as rf
-from ranef.describe import notes, relations
+from generalized_fits import design_of
+from ranef.describe import describe, notes, relations
+from ranef.distributions import Normal
+from ranef.families import find_family
+from ranef.priors import PriorRow
 
 SNAPSHOTS = {
     ("sleepstudy", "Reaction ~ Days + (Days | Subject)"): """\
@@ -159,7 +165,7 @@ fixed effects.
 """,
     ("Oats", "yield ~ nitro + Variety + offset(nitro*2) + (0 + Variety | Block)"): """\
 yield ~ nitro + Variety + offset(nitro*2) + (0 + Variety | Block)
-  gaussian family with identity link, 72 rows, with weights and an offset
+  gaussian family with identity link, 72 rows, with prior weights and an offset
 
 Fixed effects
   Intercept, nitro, Variety[T.Marvellous], Variety[T.Victory]
@@ -337,3 +343,69 @@ def test_no_line_is_too_long():
     names = " + ".join(f"column_number_{i}" for i in range(5))
     text = repr(rf.Model(f"y ~ {names} + (0 + {names} || g)", frame))
     assert max(map(len, text.split("\n")[1:])) <= 100
+
+
+# ------------------------------------------------------------------------ generalised models
+
+
+class Chosen(NamedTuple):
+    reason: str
+
+
+PRIORS = (PriorRow("beta", "Intercept", Normal(0, 1.5), "at the mean"),)
+
+
+def described(formula, data, family, choices=()):
+    return describe(design_of(formula, data, family), family, PRIORS, choices)
+
+
+CBPP = """\
+cbind(incidence, size - incidence) ~ period + (1 | herd)
+  binomial family with logit link, 56 rows, with 842 trials
+
+Fixed effects
+  Intercept, period[T.2], period[T.3], period[T.4]
+  period: treatment coding, reference 1
+
+Random effects
+  (1 | herd)
+    15 levels of herd, each with its own Intercept
+    1 standard deviation
+
+Priors of a Bayesian fit, on the logit scale
+  beta[Intercept]  Normal(0, 1.5)  at the mean
+
+Random effects as MCMC samples them
+  herd: non-centred (because)"""
+
+
+def test_a_binomial_model():
+    data = rf.load_dataset("cbpp")
+    formula = "cbind(incidence, size - incidence) ~ period + (1 | herd)"
+    choices = [Chosen("herd: non-centred (because)")]
+    assert described(formula, data, find_family("binomial"), choices) == CBPP
+
+
+def test_what_counts_as_a_success_is_said():
+    data = pd.DataFrame({"use": list("NYNYNY"), "x": range(6)})
+    lines = described("use ~ x", data, find_family("binomial", "probit")).split("\n")
+    assert lines[1:3] == [
+        "  binomial family with probit link, 6 rows",
+        "  success: use == 'Y'",
+    ]
+    assert "Priors of a Bayesian fit, on the probit scale" in lines
+    assert not any("MCMC" in line for line in lines)
+
+
+def test_priors_have_the_unit_of_the_linear_predictor():
+    data = pd.DataFrame({"k": [0, 1, 4, 2], "x": range(4)})
+    assert "on the log scale" in described("k ~ x", data, find_family("poisson"))
+    assert "fit, in units of k\n" in described("k ~ x", data, find_family("poisson", "identity"))
+    assert "fit, in units of k\n" in described("k ~ x", data, find_family("t"))
+
+
+def test_long_reasons_are_wrapped():
+    data = pd.DataFrame({"k": [0, 1, 4, 2], "x": range(4)})
+    text = described("k ~ x", data, find_family("poisson"), [Chosen("why " * 60), Chosen("b")])
+    assert max(map(len, text.split("\n"))) <= 100
+    assert text.endswith("\n  b")

@@ -8,6 +8,8 @@ from scipy import sparse
 
 import ranef as rf
 from fits import FORMULAS, dense_Z, fit_of
+from generalized_fits import made_up
+from ranef.matrices import cholesky_factor
 
 
 @pytest.fixture(params=FORMULAS)
@@ -93,3 +95,12 @@ def test_a_perfect_correlation_leaves_L_positive_definite():
     assert fit.is_singular
     assert (fit.Lambda().toarray().diagonal() == 0).sum() == 6
     assert np.isfinite(np.log(np.diag(fit.cholesky()))).all()
+
+
+def test_a_negative_information_of_a_row_is_allowed():
+    made = made_up("t", "one factor")
+    weights = np.where(np.arange(200) % 50, 1.0, -0.5)
+    found = cholesky_factor(made.design, made.estimate.Lambdas, weights)
+    sums = np.bincount(made.design.terms[0].codes, weights)
+    expected = np.diag(np.sqrt(made.theta**2 * sums + 1))
+    np.testing.assert_allclose(found, expected, atol=1e-12)

@@ -331,7 +331,7 @@ def test_the_ellipse_of_shrinkage_is_the_models_covariance(monkeypatch):
     fit.plot_shrinkage("h", coefs=["x", "Intercept"], labels=False)
     pd.testing.assert_frame_equal(seen.pop("covariance"), fit.varcorr().cov["h"])
     pd.testing.assert_frame_equal(seen.pop("table"), fit.shrinkage_table("h"))
-    assert seen == {"coefs": ["x", "Intercept"], "labels": False}
+    assert seen == {"coefs": ["x", "Intercept"], "labels": False, "scale": ""}
 
 
 # --------------------------------------------------------------------------------- errors

@@ -5,9 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import optimize, special
 
 import ranef as rf
 from fits import FORMULAS, METHODS, fit_of, frame
+from generalized_fits import FAMILIES, design_of, made_up, point_fit, simulated
+from ranef.families import find_family
+from ranef.separation import separated_columns
 from ranef.shrinkage import group_least_squares
 
 
@@ -133,3 +137,119 @@ def test_an_offset_is_taken_off():
     fit = rf.fit("y ~ 1 + (1 | g)", data, offset="e")
     expected = (data["y"] - data["e"]).groupby(data["g"]).mean()
     np.testing.assert_allclose(fit.shrinkage_table()["own"], expected)
+
+
+# ------------------------------------------------------------------------ generalised models
+
+
+@pytest.fixture(params=FAMILIES)
+def generalised(request):
+    return made_up(request.param, "two terms of one factor")
+
+
+def test_own_estimates_maximise_the_likelihood_of_the_group(generalised):
+    """By a search that knows no derivatives, with the rest of the linear predictor given."""
+    fit, (intercepts, slopes) = generalised, generalised.design.terms
+    family, psi = fit.family, np.array(list(fit.parameters.values()))
+    eta, b = fit.predict(kind="link"), fit.ranef()["g"].to_numpy()[:, 0]
+    rest = eta - b[intercepts.codes] - fit.fixef()["Intercept"]
+    table = fit.shrinkage_table("g")
+    assert list(table["n"]) == np.bincount(intercepts.codes).tolist()
+    np.testing.assert_allclose(table["model"], fit.fixef()["Intercept"] + b)
+    for level, found in enumerate(table["own"]):
+        rows = intercepts.codes == level
+        y, w = fit.design.y[rows], fit.design.weights[rows]
+
+        def deviance(c, y=y, w=w, rest=rest[rows]):
+            with np.errstate(all="ignore"):
+                return -family.expansion(y, rest + c, w, psi).value.sum()
+
+        best = optimize.minimize_scalar(deviance, (found - 0.1, found + 0.1), tol=1e-12)
+        assert found == pytest.approx(best.x, abs=1e-6)
+    assert fit.shrinkage_table(slopes.label)["own"].notna().all()
+
+
+def test_several_coefficients_have_no_score_left():
+    for name in ("binomial", "negative_binomial", "gamma", "t"):
+        fit = made_up(name, "correlated slopes")
+        (term,), psi = fit.design.terms, np.array(list(fit.parameters.values()))
+        own = fit.shrinkage_table()["own"].to_numpy().reshape(-1, 2)
+        assert np.isfinite(own).all()
+        eta = np.sum(term.columns * own[term.codes], axis=1)
+        score = fit.family.expansion(fit.design.y, eta, fit.design.weights, psi).score
+        for column in term.columns.T:
+            left = np.bincount(term.codes, score * column)
+            assert np.abs(left).max() < 1e-4
+
+
+def test_own_estimates_of_intercepts_in_closed_form():
+    """Of every group its mean, as the link sees it: the number of rows or trials weighs."""
+    for name, link in (("binomial", special.logit), ("poisson", np.log), ("gamma", np.log)):
+        made = made_up(name, "no fixed effects")
+        totals = np.bincount(made.design.terms[0].codes, made.design.weights * made.design.y)
+        sizes = np.bincount(made.design.terms[0].codes, made.design.weights)
+        found = made.shrinkage_table()["own"]
+        np.testing.assert_allclose(found, link(totals / sizes), rtol=1e-6)
+
+
+GROUPS = pd.DataFrame(
+    {
+        "g": list("aaaabbbbccccddddee"),
+        "x": [0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 1, 1, 1, 1, 0, 1],
+        # all successes; separated by x; overlapping; x does not vary; two rows, one of each
+        "y": [1, 1, 1, 1, 0, 0, 1, 1, 0, 1, 0, 1, 0, 1, 1, 0, 0, 1],
+    }
+)
+
+
+def test_what_has_no_maximum_is_nan():
+    binomial, poisson = find_family("binomial"), find_family("poisson")
+    intercepts = own(point_fit("y ~ 1 + (1 | g)", GROUPS, binomial).shrinkage_table())["Intercept"]
+    assert list(intercepts.index[intercepts.isna()]) == ["a"]
+    slopes = own(point_fit("y ~ x + (x | g)", GROUPS, binomial).shrinkage_table())
+    assert list(slopes.index[slopes["x"].notna()]) == ["c"]
+    assert slopes["Intercept"].isna().equals(slopes["x"].isna())
+    counts = GROUPS.assign(y=lambda d: d["y"] * (d["g"] != "c"))  # nothing but zeros in c
+    found = own(point_fit("y ~ 1 + (1 | g)", counts, poisson).shrinkage_table())["Intercept"]
+    assert list(found.index[found.isna()]) == ["c"]
+    assert found["a"] == pytest.approx(0.0, abs=1e-6)
+
+
+@pytest.mark.parametrize("link", ["logit", "probit", "cloglog", "cauchit"])
+def test_separation_is_told_with_every_link(link):
+    family = find_family("binomial", link)
+    for data in (GROUPS, GROUPS.assign(y=1 - GROUPS["y"])):
+        found = own(point_fit("y ~ 1 + (1 | g)", data, family).shrinkage_table())["Intercept"]
+        assert list(found.index[found.isna()]) == ["a"]
+        np.testing.assert_allclose(found.dropna(), family.link.link(np.array(0.5)), atol=1e-6)
+        slopes = own(point_fit("y ~ x + (x | g)", data, family).shrinkage_table())["x"]
+        assert list(slopes.index[slopes.notna()]) == ["c"]
+
+
+def test_separation_is_what_the_linear_programme_finds():
+    rng, n, family = np.random.default_rng(1), 400, find_family("binomial")
+    data = pd.DataFrame({"x": rng.normal(size=n), "g": rng.integers(0, 60, n)})
+    data["y"] = (rng.random(n) < special.expit(data["x"])).astype(int)
+    found = own(point_fit("y ~ x + (x | g)", data, family).shrinkage_table())["x"]
+    assert 5 < found.isna().sum() < 55
+    for group, rows in data.groupby("g"):
+        separated = separated_columns(design_of("y ~ x", rows, family), family)
+        assert np.isnan(found[group]) == bool(separated), group
+
+
+def test_rare_is_not_never():
+    data = pd.DataFrame({"k": [1, 0, 999_999], "n": 1_000_000, "g": list("abc")})
+    fit = point_fit("cbind(k, n - k) ~ 1 + (1 | g)", data, find_family("binomial"))
+    found = fit.shrinkage_table()["own"]
+    expected = [special.logit(1e-6), np.nan, -special.logit(1e-6)]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_the_start_does_not_matter():
+    made = made_up("poisson", "correlated slopes")
+    far = [b + shift for b, shift in zip(made.estimate.b, ((8.0, -3.0),), strict=True)]
+    moved = point_fit(
+        made.design.formula.text, simulated("poisson"), made.family, beta=made.fixef(), b=far
+    )
+    expected = made.shrinkage_table()["own"]
+    np.testing.assert_allclose(moved.shrinkage_table()["own"], expected, atol=1e-6)

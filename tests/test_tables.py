@@ -11,7 +11,18 @@ import pytest
 
 import ranef as rf
 from fits import fit_of, known_posterior, model_of
-from ranef.tables import Summary, VarCorr, as_html, as_strings, as_text, indented, wrapped
+from generalized_fits import made_up, point_fit, simulated
+from ranef.families import find_family
+from ranef.tables import (
+    Summary,
+    VarCorr,
+    as_html,
+    as_strings,
+    as_text,
+    extras,
+    indented,
+    wrapped,
+)
 
 
 def printed(**columns):
@@ -233,3 +244,52 @@ def test_every_number_of_a_fit_is_printed_in_its_column():
         ends = [match.end() for match in re.finditer(r"\S+", lines[0])]
         for line in lines[1:]:
             assert all(m.end() in ends for m in re.finditer(r"-?\d+\.\d+", line)), block
+
+
+# ------------------------------------------------------------------------ generalised models
+
+
+def test_without_a_sigma_there_is_no_residual():
+    text = repr(made_up("poisson", "correlated slopes").varcorr())
+    assert [line.split()[0] for line in text.split("\n")] == ["variance", "g", "x"]
+    table = made_up("poisson", "crossed").varcorr().table
+    assert list(table["grp"]) == ["g", "h", "h"]
+    assert list(made_up("gamma", "crossed").varcorr().table["grp"]) == ["g", "h", "h", "Residual"]
+
+
+def test_no_variances_at_all():
+    found = made_up("poisson", "no random terms").varcorr()
+    assert repr(found) == "no variance components"
+    assert found._repr_html_() == "<p>no variance components</p>"
+    assert found.table.shape == (0, 5)
+    assert found.printed().shape == (0, 2)
+    assert "Residual" in repr(made_up("gamma", "no random terms").varcorr())
+
+
+def test_z_has_the_decimals_of_t():
+    assert printed(z=[36.8399, -0.123], t=[36.8399, -0.123]) == {
+        "z": ["36.84", "-0.12"],
+        "t": ["36.84", "-0.12"],
+    }
+
+
+def test_long_titles_are_wrapped():
+    table = pd.DataFrame({"n": [1]})
+    summary = Summary("long " * 30, ("fact",), (("Heading", table),), (), table)
+    lines = str(summary).split("\n")
+    assert max(map(len, lines)) <= 100
+    assert lines[2] == "  fact"
+    assert f"<b>{'long ' * 30}</b>" in summary._repr_html_()
+
+
+def test_extras_are_trials_weights_and_offsets():
+    trials = made_up("binomial", "offset")
+    assert extras(trials.design, trials.family) == [
+        f"{simulated('binomial')['trials'].sum()} trials",
+        "an offset",
+    ]
+    poisson = find_family("poisson")
+    fit = point_fit("y ~ x", simulated("poisson"), poisson)
+    assert extras(fit.design, poisson) == []
+    weighted = type(fit.design)(**vars(fit.design) | {"weights": np.full(200, 2.0)})
+    assert extras(weighted, poisson) == ["prior weights"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import combinations, permutations
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,26 +14,46 @@ from ranef.design import Design, RandomTerm, independent_columns
 from ranef.factors import Factor
 from ranef.families import Family
 from ranef.priors import PriorRow
-from ranef.tables import indented, wrapped
+from ranef.tables import extras, indented, wrapped
 
 FEW_LEVELS = 5
 
 
-def describe(design: Design, family: Family, priors: tuple[PriorRow, ...]) -> str:
-    """Return the expansion of a formula: columns, terms, how factors are related, priors."""
-    parts = [
-        f"{design.formula.text}\n"
-        f"  {family.name} family with {family.link.name} link, {design.n_obs} rows"
-        + _extras(design),
-        "Fixed effects\n" + indented(_fixed(design)),
-    ]
+class Choice(Protocol):
+    """How the random effects of a term are sampled, and why."""
+
+    @property
+    def reason(self) -> str:
+        """A sentence that begins with the label of the term."""
+
+
+def describe(
+    design: Design,
+    family: Family,
+    priors: tuple[PriorRow, ...],
+    choices: Sequence[Choice] = (),
+) -> str:
+    """Return the expansion of a formula: columns, terms, how factors are related, priors.
+
+    Parameters
+    ----------
+    design : Design
+    family : Family
+    priors : tuple of PriorRow
+    choices : sequence of Choice
+        How MCMC samples the random effects of each term, where that is chosen by the data.
+    """
+    parts = [f"{design.formula.text}\n{indented(_response(design, family))}"]
+    parts.append("Fixed effects\n" + indented(_fixed(design)))
     if design.terms:
         parts.append("Random effects\n" + indented("\n".join(map(_random, design.terms))))
     related = relations(design)
     if related:
         parts.append("Grouping factors\n" + indented("\n".join(related)))
-    heading = f"Priors of a Bayesian fit, in units of {design.response}"
-    parts.append(f"{heading}\n{indented(_table(priors))}")
+    parts.append(f"{_prior_heading(design, family)}\n{indented(_table(priors))}")
+    if choices:
+        reasons = "\n".join(wrapped(choice.reason, 98) for choice in choices)
+        parts.append(f"Random effects as MCMC samples them\n{indented(reasons)}")
     parts += [wrapped(f"Note: {note}") for note in notes(design)]
     return "\n\n".join(parts)
 
@@ -56,13 +77,19 @@ def notes(design: Design) -> list[str]:
     ]
 
 
-def _extras(design: Design) -> str:
-    used = []
-    if (design.weights != 1).any():
-        used.append("weights")
-    if design.offset.any():
-        used.append("an offset")
-    return f", with {' and '.join(used)}" if used else ""
+def _response(design: Design, family: Family) -> str:
+    used = extras(design, family)
+    rows = f"{design.n_obs} rows{', with ' * bool(used)}{' and '.join(used)}"
+    lines = [f"{family.name} family with {family.link.name} link, {rows}"]
+    if design.success:
+        lines.append(f"success: {design.success}")
+    return "\n".join(lines)
+
+
+def _prior_heading(design: Design, family: Family) -> str:
+    if family.link.name == "identity":
+        return f"Priors of a Bayesian fit, in units of {design.response}"
+    return f"Priors of a Bayesian fit, on the {family.link.name} scale"
 
 
 def _fixed(design: Design) -> str:

@@ -76,6 +76,11 @@ class Convergence(Enum):
         "The optimiser converged to a singular fit: the estimated covariance of a random-effects "
         "term is on the boundary of its space (a zero variance or a perfect correlation)."
     )
+    LIMIT = (
+        "The optimiser converged to a limit of the family: a parameter of the response distribution "
+        "grows without bound, and the simpler distribution that it leads to fits as well (Poisson "
+        "for an infinite shape, normal for infinite nu)."
+    )
     MAX_ITERATIONS = (
         "The optimiser stopped at its limit of iterations before the gradient vanished; "
         "the estimates are not at the optimum."
@@ -100,6 +105,7 @@ class Convergence(Enum):
 _RELIABLE = (
     Convergence.CONVERGED,
     Convergence.SINGULAR,
+    Convergence.LIMIT,
     Convergence.MIXED,
     Convergence.CHECKED,
 )

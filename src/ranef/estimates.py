@@ -24,8 +24,10 @@ class Estimate:
         Relative covariance factor of each term.
     beta : ndarray, shape (p,)
     vcov : ndarray, shape (p, p)
-        Covariance of beta: sigma^2 (R_X' R_X)^-1.
+        Covariance of beta: sigma^2 (R_X' R_X)^-1; of a generalised model from the Hessian of the
+        log-likelihood in all parameters.
     sigma : float
+        1 where the family has none.
     b : tuple of ndarray, shape (m, k)
         Conditional modes.
     b_cov : tuple of ndarray, shape (m, k, k)
@@ -45,7 +47,8 @@ class Estimate:
     parameters : tuple of float
         The family's own parameters besides sigma, in their order.
     n_agq : int
-        Points of the quadrature in each dimension; 1 for the Laplace approximation.
+        Points of the quadrature in each dimension; 1 for the Laplace approximation, 0 for one
+        whose fixed effects are found with the modes.
     working_weights : ndarray, shape (n,), or None
         The observed information of the linear predictor of each row; None for a linear model.
     """

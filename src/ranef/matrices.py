@@ -40,12 +40,19 @@ def relative_factor(design: Design, Lambdas: Sequence[Array]) -> sparse.csc_arra
     return sparse.csc_array(sparse.block_diag(blocks)) if blocks else sparse.csc_array((0, 0))
 
 
-def cholesky_factor(design: Design, Lambdas: Sequence[Array]) -> Array:
+def cholesky_factor(design: Design, Lambdas: Sequence[Array], weights: Array) -> Array:
     """Return L with L L' = Lambda' Z' W Z Lambda + I, shape (q, q), dense lower triangular.
 
     Bates et al. (2015), eq. 18, without the permutation.
+
+    Parameters
+    ----------
+    design : Design
+    Lambdas : sequence of ndarray, shape (k, k)
+    weights : ndarray, shape (n,)
+        The diagonal of W: prior weights, or those of a generalised model at its modes.
     """
     ZL = random_effects_matrix(design) @ relative_factor(design, Lambdas)
-    weighted = sparse.diags_array(np.sqrt(design.weights)) @ ZL
-    system = (weighted.T @ weighted).toarray() + np.eye(ZL.shape[1])
+    weighted = sparse.diags_array(weights) @ ZL  # no root of them: an observed one can be negative
+    system = (ZL.T @ weighted).toarray() + np.eye(ZL.shape[1])
     return np.linalg.cholesky(system)

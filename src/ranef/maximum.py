@@ -10,7 +10,7 @@ Source: Bates et al. (2015), *Journal of Statistical Software* 67(1), for the tw
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +28,8 @@ from ranef.threads import threads_for
 
 type Array = NDArray[np.float64]
 
+ENDLESS = 1e4  # a shape or degrees of freedom that do as well as infinite ones
+NOTHING_LEFT = 1e-2  # of the objective, to be gained
 STEP = 1e-4  # of a parameter, for second derivatives
 NOT_CURVED = 1e-8  # relative to the largest curvature
 
@@ -218,7 +220,6 @@ def gathered(
     inverses = [np.linalg.inv(T) for T in model.bases]
     b = [one @ f.T @ T.T for one, f, T in zip(modes.u, Lambdas, inverses, strict=True)]
     singular = tuple(smallest_sd(f) < SINGULAR for f in Lambdas)
-    converged = optimum.convergence
     covariances = lmm.conditional_covariances(modes.factorized)
     if len(covariances) < len(b):  # terms of one factor that were taken as one
         covariances = diagonal_parts(covariances[0], model.shapes)
@@ -233,7 +234,7 @@ def gathered(
         objective=optimum.value,
         loglik=loglik,
         singular=singular,
-        convergence=Convergence.SINGULAR if converged.ok and any(singular) else converged,
+        convergence=_ended(optimum, own, singular),
         decrement=optimum.decrement,
         evaluations=optimum.evaluations,
         trace=trace,
@@ -241,6 +242,14 @@ def gathered(
         n_agq=n_agq,
         working_weights=modes.expansion.weight,
     )
+
+
+def _ended(optimum: Optimum, own: Mapping[str, float], singular: Sequence[bool]) -> Convergence:
+    """Return how the optimisation ended, at an edge of its space perhaps."""
+    ended = optimum.convergence
+    if any(value > ENDLESS for value in own.values()) and optimum.decrement < NOTHING_LEFT:
+        return Convergence.LIMIT
+    return Convergence.SINGULAR if ended.ok and any(singular) else ended
 
 
 def differenced_twice(objective: Objective, x: Array) -> Array:

@@ -112,6 +112,7 @@ def shrinkage(
     coefs: str | Sequence[str] | None = None,
     covariance: pd.DataFrame | Floats | None = None,
     labels: bool | Literal["auto"] = "auto",
+    scale: str = "",
     ax: Axes | Iterable[Axes] | None = None,
 ) -> Axes:
     """Draw how the model pulls each group's own estimate towards the population.
@@ -121,9 +122,10 @@ def shrinkage(
     Parameters
     ----------
     table : DataFrame
-        Columns `term, level, coef, own, model, population, n`: the group's own least-squares
-        estimate (no pooling; missing where its data cannot give one), the model's (partial
-        pooling), the fixed effect (complete pooling), and the group's number of observations.
+        Columns `term, level, coef, own, model, population, n`: the group's own estimate, by least
+        squares or maximum likelihood (no pooling; missing where its data cannot give one), the
+        model's (partial pooling), the fixed effect (complete pooling), and the group's number of
+        observations.
     term : str, optional
         The term to draw. By default the first of the table.
     coefs : str or sequence of one or two str, optional
@@ -133,6 +135,8 @@ def shrinkage(
         of the groups under the model. A DataFrame may hold more coefficients than are drawn.
     labels : bool or "auto"
         Whether to name the groups; `"auto"` names them where there is room.
+    scale : str
+        What the numbers are, if not in the response's unit; for the axis labels: "logit scale".
     ax : Axes, optional
         Axes to draw on. By default a new figure is made.
 
@@ -172,6 +176,10 @@ def shrinkage(
     matrix = _covariance(covariance, groups.coefs)
     (axes,) = new_single(groups) if ax is None else _given_axes(ax, [groups.term])
     draw_groups(axes, groups, matrix, labels)
+    if scale:
+        axes.set_xlabel(f"{axes.get_xlabel()} ({scale})", parse_math=False)
+        if len(groups.coefs) == 2:
+            axes.set_ylabel(f"{axes.get_ylabel()} ({scale})", parse_math=False)
     return axes  # type: ignore[no-any-return]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,13 +23,16 @@ Array = NDArray[np.float64]
 
 FEW_LEVELS = 5
 SMALL = 1e-4  # a relative sd that counts as zero
+LITTLE = 2.0  # information of a level, below which Laplace's approximation is poor
+NODES = {1: 25, 2: 11, 3: 7}  # points of a quadrature, by its dimensions
 _NAMES = {"reml": "REML", "ml": "maximum likelihood", "map": "maximum a posteriori"}
 _CRITERIA = {"reml": "REML criterion", "ml": "deviance", "map": "-2 log posterior"}
+_DISCRETE = ("proportions", "binary", "counts")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class PointFit(Fit):
-    """A fit by REML, maximum likelihood or maximum a posteriori.
+    """A fit by REML, maximum likelihood or maximum a posteriori, of any family.
 
     Attributes
     ----------
@@ -71,7 +75,8 @@ class PointFit(Fit):
             corr[term.label] = pd.DataFrame(corrs, index=names, columns=names)
             cov[term.label] = pd.DataFrame(covariance, index=names, columns=names)
         correlated = frozenset(t.label for t in self.design.terms if t.correlated)
-        return VarCorr(sd, corr, cov, self.sigma, self.sigma**2, correlated)
+        sigma, has_sigma = self.sigma, self.family.has_sigma
+        return VarCorr(sd, corr, cov, sigma, sigma**2, correlated, has_sigma)
 
     def ranef_table(self, prob: float = 0.95) -> pd.DataFrame:
         """Return the conditional modes with their conditional standard deviations.
@@ -117,6 +122,12 @@ class PointFit(Fit):
         return self.estimate.sigma
 
     @property
+    def parameters(self) -> dict[str, float]:
+        own = [name for name in self.family.parameters if name != "sigma"]
+        found = {"sigma": self.sigma, **dict(zip(own, self.estimate.parameters, strict=True))}
+        return {name: found[name] for name in self.family.parameters}
+
+    @property
     def theta(self) -> Array:
         return self.estimate.theta
 
@@ -133,7 +144,9 @@ class PointFit(Fit):
     def objective(self) -> float:
         """-2 times the maximised (restricted) log-likelihood, with all constants.
 
-        By "map" what was minimised: -2 times the log posterior density of the variance parameters.
+        By "map" what was minimised: -2 times the log posterior density, of the variance parameters
+        of a linear model, of all parameters of any other. Of a generalised model the likelihood
+        is the Laplace approximation, or its quadrature.
         """
         return self.estimate.objective
 
@@ -144,8 +157,8 @@ class PointFit(Fit):
 
     @property
     def df(self) -> int:
-        """The number of parameters: fixed effects, theta, and one for sigma."""
-        return len(self.estimate.beta) + len(self.theta) + 1
+        """The number of parameters: fixed effects, theta, and the family's own, such as sigma."""
+        return len(self.estimate.beta) + len(self.theta) + len(self.family.parameters)
 
     @property
     def aic(self) -> float:
@@ -189,38 +202,65 @@ class PointFit(Fit):
         return matrices.relative_factor(self.design, self.estimate.Lambdas)
 
     def cholesky(self) -> Array:
-        """Return L with L L' = Lambda' Z' W Z Lambda + I, q x q, dense lower triangular."""
-        return matrices.cholesky_factor(self.design, self.estimate.Lambdas)
+        """Return L with L L' = Lambda' Z' W Z Lambda + I, q x q, dense lower triangular.
+
+        W has the prior weights; for a generalised model the observed information of each row's
+        linear predictor, at the conditional modes and times sigma^2.
+        """
+        working = self.estimate.working_weights
+        weights = self.design.weights if working is None else self.sigma**2 * working
+        return matrices.cholesky_factor(self.design, self.estimate.Lambdas, weights)
 
     # ---------------------------------------------------------------------------- printing
 
     def summary(self) -> Summary:
         """Return the printed table as an object: text, HTML, `.to_frame()` (fixed effects)."""
         fixed = pd.DataFrame({"estimate": self.fixef(), "se": self.se()})
-        fixed["t"] = fixed["estimate"] / fixed["se"]
+        fixed["t" if self.family.is_normal else "z"] = fixed["estimate"] / fixed["se"]
         fixed = fixed.join(self.confint())
         sections = []
         if self.design.terms:
             sections.append(("Random effects", self.varcorr().printed()))
         if len(fixed):
             sections.append(("Fixed effects, with 95 % Wald intervals", fixed))
-        kind = "Linear mixed model" if self.design.terms else "Linear model"
-        figures = (
-            f"{_CRITERIA[self.method]} {self.objective:.4f}, log-likelihood {self.loglik:.4f}, "
-            f"AIC {self.aic:.2f}, BIC {self.bic:.2f}, {self.df} parameters"
-        )
-        sd = [] if self.design.terms else [f"residual sd {self.sigma:.6g}"]
         return Summary(
-            title=f"{kind} fitted by {_NAMES[self.method]}",
-            facts=(*self._facts(), figures, *sd),
+            title=f"{self._kind} fitted by {_NAMES[self.method]}{self._approximation}",
+            facts=(*self._facts(), self._figures(), *self._own()),
             sections=tuple(sections),
             notes=tuple(self._notes()),
             frame=fixed,
         )
 
+    @property
+    def _approximation(self) -> str:
+        """How the random effects of a generalised model were integrated out."""
+        n_agq = self.estimate.n_agq
+        if self.family.is_normal or not self.design.terms:
+            return ""
+        if n_agq > 1:
+            return f" (adaptive Gauss-Hermite quadrature, {n_agq} points)"
+        return f" (Laplace approximation{', n_agq=0' * (n_agq == 0)})"
+
+    def _figures(self) -> str:
+        is_plain = self.method == "ml" and not self.family.is_normal
+        criterion = "-2 log-likelihood" if is_plain else _CRITERIA[self.method]
+        return (
+            f"{criterion} {self.objective:.4f}, log-likelihood {self.loglik:.4f}, "
+            f"AIC {self.aic:.2f}, BIC {self.bic:.2f}, {self.df} parameters"
+        )
+
+    def _own(self) -> list[str]:
+        """Say the family's own parameters, but for a sigma that has a row in a table."""
+        own = self.parameters
+        if self.family.has_sigma and self.design.terms:
+            del own["sigma"]
+        words = {"sigma": "residual sd"} if self.family.is_normal else {}
+        said = [f"{words.get(name, name)} {value:.6g}" for name, value in own.items()]
+        return [", ".join(said)] * bool(said)
+
     def _notes(self) -> list[str]:
         if not self.design.terms:
-            return []
+            return [] if self.family.is_normal else [self.convergence.value]
         notes = [self.convergence.value]
         notes += [
             singular_note(t, Lambda)
@@ -241,6 +281,8 @@ class PointFit(Fit):
                 f"Few levels ({', '.join(few)}): their standard deviation is hardly determined by "
                 "the data; its posterior shows how little."
             )
+        if self._approximation.startswith(" (Laplace"):
+            notes += laplace_notes(self.design, self.family, self.fitted(), self.parameters)
         return notes
 
 
@@ -268,3 +310,56 @@ def singular_note(term: RandomTerm, Lambda: Array) -> str:
     return (
         f"{term.text}: the estimated covariance of the {term.n_coefs} coefficients has rank {rank}."
     )
+
+
+def laplace_notes(
+    design: Design, family: Family, mu: Array, parameters: Mapping[str, float]
+) -> list[str]:
+    """Say where the Laplace approximation cannot be relied on, in at most one note.
+
+    Parameters
+    ----------
+    design : Design
+    family : Family
+    mu : ndarray, shape (n,)
+        Fitted means.
+    parameters : mapping of str to float
+        The family's own.
+
+    Notes
+    -----
+    Classes and counts that say little about a level make the conditional distribution of its
+    effects skewed. With one random intercept and many levels the estimated sd tends to 0.70 times
+    the true one for 2 coin tosses a level, 0.93 for 7, 0.96 for 10; to 1.42 times for 10 trials
+    of probability 0.05, 1.17 times for one expected event of a Poisson count, if the true sd is
+    0.3. It is within 6 % where a level has `LITTLE` information or more about its log odds or
+    log mean, over sds of 0.3 to 3, as computed from the exact distribution of its total.
+    """
+    if family.support not in _DISCRETE:
+        return []
+    spread = mu if family.support == "counts" else mu * (1 - mu)  # of mu with its log (odds)
+    variance = family.variance(mu, *parameters.values())
+    information = design.weights * np.divide(spread**2, variance, where=variance > 0, out=0 * mu)
+    poor = [
+        f"{term.text} {np.median(per_level):.2g}"
+        for term in design.terms
+        if np.median(per_level := np.bincount(term.codes, information) / term.n_coefs) < LITTLE
+    ]
+    if not poor:
+        return []
+    what = "log mean" if family.support == "counts" else "log odds"
+    note = (
+        f"The Laplace approximation is poor here: at the median, the data of a level have little "
+        f"information about its {what}, {', '.join(poor)}, where {LITTLE:g} for each coefficient "
+        "is enough. The standard deviation may be well off, mostly too small; compare "
+        f"{_better(design)}."
+    )
+    return [note]
+
+
+def _better(design: Design) -> str:
+    """Return the methods that do not need the Laplace approximation."""
+    nodes = NODES.get(sum(term.n_coefs for term in design.terms))
+    if nodes is None or len({term.factor for term in design.terms}) > 1:
+        return 'model.fit("mcmc")'
+    return f'model.fit(n_agq={nodes}) or model.fit("mcmc")'

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -11,11 +11,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ranef.design import Design, RandomTerm
-from ranef.diagnostics import Reliability, diagnose, hdi, summarise
+from ranef.design import Design, NewRows, RandomTerm
+from ranef.diagnostics import MARGINAL, OTHER_FORM, Reliability, diagnose, hdi, summarise
 from ranef.errors import Convergence, FitError, suggestion
 from ranef.estimates import MarginalLikelihood
 from ranef.families import Family
+from ranef.predictive import mean_response
 from ranef.results import Fit
 from ranef.tables import Summary, VarCorr, tidy_effects
 
@@ -61,7 +62,8 @@ class PosteriorFit(Fit):
     def posterior(self) -> xr.DataTree:
         """Groups `posterior`, `observed_data` and, by MCMC, `sample_stats`.
 
-        Variables `beta`, `sigma`, `b_<term>`, `sd_<term>`, `corr_<term>`; ArviZ takes it as it is.
+        Variables `beta`, `sigma`, other parameters of the family, `b_<term>`, `sd_<term>`,
+        `corr_<term>`; ArviZ takes it as it is.
         """
         return self.tree() if callable(self.tree) else self.tree
 
@@ -88,8 +90,9 @@ class PosteriorFit(Fit):
             corr[term.label] = pd.DataFrame(corrs.mean(axis=0), index=names, columns=names)
             cov[term.label] = pd.DataFrame(covs.mean(axis=0), index=names, columns=names)
         correlated = frozenset(t.label for t in self.design.terms if t.correlated)
-        sigma2 = float(np.mean(self.draws("sigma") ** 2))
-        return VarCorr(sd, corr, cov, self.sigma, sigma2, correlated)
+        sigma2 = float(np.mean(self._sigmas() ** 2))
+        has_sigma = self.family.has_sigma
+        return VarCorr(sd, corr, cov, self.sigma, sigma2, correlated, has_sigma)
 
     def ranef_table(self, prob: float = 0.95) -> pd.DataFrame:
         """Return posterior means, sds and HPD intervals of the random effects.
@@ -141,13 +144,20 @@ class PosteriorFit(Fit):
 
     @property
     def sigma(self) -> float:
-        return float(self.draws("sigma").mean())
+        return float(self._sigmas().mean())
+
+    @property
+    def parameters(self) -> dict[str, float]:
+        return {
+            name: self.sigma if name == "sigma" else float(self.draws(name).mean())
+            for name in self.family.parameters
+        }
 
     @property
     def theta(self) -> Array:
         """Posterior means of the relative covariance parameters, in lme4's order."""
         parts = []
-        sigma = self.draws("sigma")[:, None]
+        sigma = self._sigmas()[:, None]
         for term in self.design.terms:
             sds = self.draws(f"sd_{term.label}") / sigma
             if term.correlated:
@@ -165,7 +175,8 @@ class PosteriorFit(Fit):
         Parameters
         ----------
         name : str
-            `beta`, `sigma`, `sd_<term>`, `corr_<term>` or `b_<term>`.
+            `beta`, `sigma` or another parameter of the family, `sd_<term>`, `corr_<term>` or
+            `b_<term>`.
         """
         group = self.posterior["posterior"]
         if name not in group.data_vars:
@@ -180,7 +191,10 @@ class PosteriorFit(Fit):
     @cached_property
     def diagnostics(self) -> Reliability:
         """What speaks for and against the numbers; `.ok` and `.messages()` in short."""
-        return diagnose(self.posterior) if self.checks is None else self.checks
+        if self.checks is not None:
+            return self.checks
+        remedy = MARGINAL if self.family.is_normal else OTHER_FORM if self.design.terms else ""
+        return diagnose(self.posterior, remedy)
 
     @property
     def convergence(self) -> Convergence:
@@ -238,9 +252,8 @@ class PosteriorFit(Fit):
             Probability of the highest posterior density intervals.
         """
         table = self._table(prob)
-        kind = "Linear mixed model" if self.design.terms else "Linear model"
         return Summary(
-            title=f"{kind}, posterior by {_NAMES[self.method]}",
+            title=f"{self._kind}, posterior by {_NAMES[self.method]}",
             facts=(*self._facts(), *self._how()),
             sections=((f"Posterior, with {100 * prob:g} % HPD intervals", table),),
             notes=self.diagnostics.messages(),
@@ -259,6 +272,23 @@ class PosteriorFit(Fit):
         if self.checks is None:
             return [f"{chains} chains of {draws} draws"]
         return [f"{chains * draws} draws", *([] if self.evidence is None else [str(self.evidence)])]
+
+    def _sigmas(self) -> Array:
+        """Return the draws of sigma: ones where the family has none."""
+        return self.draws("sigma") if self.family.has_sigma else np.ones(self._n_draws)
+
+    @property
+    def _n_draws(self) -> int:
+        sizes = self.posterior["posterior"].sizes
+        return int(sizes["chain"] * sizes["draw"])
+
+    def _predicted(self, rows: Design | NewRows, terms: Sequence[RandomTerm], kind: str) -> Array:
+        """Return posterior means of eta, or of mu: not mu at the posterior mean."""
+        if kind == "link" or self.family.link.name == "identity":
+            return super()._predicted(rows, terms, kind)
+        beta = self.draws("beta") if self.design.fixed else np.empty((self._n_draws, 0))
+        b = {term.label: self.draws(f"b_{term.label}") for term in terms}
+        return mean_response(self.family, rows, terms, beta, b)
 
     def _b(self) -> dict[str, Array]:
         return {t.label: self.draws(f"b_{t.label}").mean(axis=0) for t in self.design.terms}

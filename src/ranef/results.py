@@ -7,7 +7,7 @@ numbers come from. Fits are frozen and carry no engine.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 
 from ranef import plots
 from ranef.covariance import Shape, theta_names
-from ranef.design import Design, RandomTerm, new_rows
+from ranef.design import Design, NewRows, RandomTerm, new_rows
 from ranef.errors import Convergence, DataError, FitError, listed, suggestion
 from ranef.families import Family
 from ranef.shrinkage import shrinkage_table
-from ranef.tables import Summary, VarCorr
+from ranef.tables import Summary, VarCorr, extras
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,7 +38,7 @@ class Fit(ABC):
         Data and matrices of the fit.
     family : Family
     method : str
-        How the fit was made: "reml", "ml", "mcmc".
+        How the fit was made: "reml", "ml", "map", "laplace", "quadrature", "mcmc".
     """
 
     design: Design
@@ -77,7 +77,12 @@ class Fit(ABC):
     @property
     @abstractmethod
     def sigma(self) -> float:
-        """The residual standard deviation."""
+        """The residual standard deviation, or the family's scale; 1 where it has none."""
+
+    @property
+    @abstractmethod
+    def parameters(self) -> dict[str, float]:
+        """The family's own parameters by name, `sigma` among them where it has one."""
 
     @property
     @abstractmethod
@@ -156,7 +161,10 @@ class Fit(ABC):
         return self.convergence.ok
 
     def fitted(self) -> Array:
-        """Return the fitted values, random effects included, shape (n,), in the data's order."""
+        """Return the fitted means, random effects included, shape (n,), in the data's order.
+
+        For a binomial family these are probabilities.
+        """
         return self.predict()
 
     def residuals(self, kind: str = "response") -> Array:
@@ -165,20 +173,24 @@ class Fit(ABC):
         Parameters
         ----------
         kind : {"response", "pearson", "deviance"}
-            Observed minus fitted; or that times the root of the prior weight over the variance
-            function. For a Gaussian model deviance residuals are the Pearson residuals.
+            Observed minus fitted (proportions, for a binomial family); that over the root of the
+            variance function, times the root of the prior weight (number of trials); or the root
+            of what the row adds to the deviance, with the sign of the first. None of them is
+            divided by sigma. For a Gaussian model the last two are the same.
         """
-        kinds = ("response", "pearson", "deviance")
-        if kind not in kinds:
-            hint = suggestion(str(kind), kinds)
-            raise FitError(f"kind={kind!r} is not a kind of residual. {hint}")
-        mu = self.fitted()
-        left = self.design.y - mu
+        _check_choice("kind", kind, ("response", "pearson", "deviance"), "a kind of residual")
+        mu, y, w = self.fitted(), self.design.y, self.design.weights
+        psi = self.parameters.values()
         if kind == "response":
-            return left
-        return left * np.sqrt(self.design.weights / self.family.variance(mu))
+            return y - mu
+        if kind == "pearson":
+            return np.asarray((y - mu) * np.sqrt(w / self.family.variance(mu, *psi)))
+        deviance = w * self.family.deviance(y, mu, *psi)
+        return np.asarray(np.sign(y - mu) * np.sqrt(np.maximum(deviance, 0.0)))  # but for rounding
 
-    def predict(self, new_data: object = None, groups: str = "known") -> Array:
+    def predict(
+        self, new_data: object = None, groups: str = "known", kind: str = "response"
+    ) -> Array:
         """Return predicted means.
 
         Parameters
@@ -189,6 +201,9 @@ class Fit(ABC):
             "known" adds the random effects, and every level must have been in the data;
             "population" leaves all random effects out; "new" takes a level that was not in the
             data as a new group, whose expected random effects are zero.
+        kind : {"response", "link"}
+            The mean of the response (a probability, for a binomial family), or the linear
+            predictor.
 
         Returns
         -------
@@ -198,35 +213,46 @@ class Fit(ABC):
         ------
         DataError
             If a level is new and `groups="known"`.
+
+        Notes
+        -----
+        Random effects of zero are those of a typical group. With another link than the identity
+        its mean is not the average over groups: half of the groups are above it, but the inverse
+        link of an average is not the average of the inverse link.
         """
         modes = ("known", "population", "new")
-        if groups not in modes:
-            hint = suggestion(str(groups), modes)
-            raise FitError(f"groups={groups!r} is not an option. {hint}")
+        _check_choice("groups", groups, modes, "an option")
+        _check_choice("kind", kind, ("response", "link"), "a kind of prediction")
         random = groups != "population"
         rows = self.design if new_data is None else new_rows(self.design, new_data, random=random)
         terms = rows.terms if random else ()
         if groups == "known":
             for term in terms:
                 _refuse_unseen(term, rows.rows)
-        eta = rows.offset + _linear_predictor(rows.X, self.fixef(), terms, self._b())
-        return self.family.link.inverse(eta)
+        return self._predicted(rows, terms, kind)
+
+    def _predicted(self, rows: Design | NewRows, terms: Sequence[RandomTerm], kind: str) -> Array:
+        """Return means, or linear predictors by kind "link", of rows with the effects of terms."""
+        eta = linear_predictor(rows, terms, np.asarray(self.fixef()), self._b())
+        return eta if kind == "link" else self.family.link.inverse(eta)
 
     def estimates(self) -> pd.Series[float]:
         """Return all parameters in one Series: fixed effects, sigma, sds, correlations.
 
         The names are those of the posterior's variables: `Days`, `sigma`, `sd_Subject[Days]`,
-        `corr_Subject[Intercept, Days]`. A coefficient that is called as a variable is written
-        `beta[sigma]`.
+        `corr_Subject[Intercept, Days]`, and `shape` or whatever else the family has in place of
+        `sigma` or besides. A coefficient that is called as a variable is written `beta[sigma]`.
         """
         found = self.varcorr()
         kinds = ("b", "sd", "corr")
-        taken = {"beta", "sigma", *(f"{k}_{t.label}" for k in kinds for t in self.design.terms)}
+        labels = [f"{kind}_{t.label}" for kind in kinds for t in self.design.terms]
+        taken = {"beta", *self.family.parameters, *labels}
         named = {
             f"beta[{name}]" if name in taken else str(name): float(value)
             for name, value in self.fixef().items()
         }
-        named["sigma"] = self.sigma
+        for name in self.family.parameters:
+            named[name] = self.sigma if name == "sigma" else self.parameters[name]
         for label, sd in found.sd.items():
             named |= {f"sd_{label}[{coef}]": float(sd[coef]) for coef in sd.index}
             if label in found.correlated:
@@ -240,7 +266,7 @@ class Fit(ABC):
     # -------------------------------------------------------------------------- pictures
 
     def shrinkage_table(self, term: str | None = None) -> pd.DataFrame:
-        """Return, for each group, its own least-squares estimate beside the model's.
+        """Return, for each group, its own estimate beside the model's.
 
         Parameters
         ----------
@@ -251,10 +277,13 @@ class Fit(ABC):
         -------
         DataFrame
             Columns `term, level, coef, own, model, population, n`: no pooling (nan where the
-            rows of the group do not determine it), partial pooling, complete pooling, rows.
+            rows of the group do not determine it), partial pooling, complete pooling, rows. All
+            on the link scale; see `ranef.shrinkage.shrinkage_table`.
         """
-        chosen = self._term(term)
-        return shrinkage_table(self.design, chosen, beta=self.fixef(), b=self._b())
+        chosen, psi = self._term(term), np.array(list(self.parameters.values()))
+        return shrinkage_table(
+            self.design, chosen, beta=self.fixef(), b=self._b(), family=self.family, psi=psi
+        )
 
     def plot_caterpillar(
         self, term: str | None = None, *, prob: float = 0.95, kind: str = "interval", **style: Any
@@ -295,6 +324,7 @@ class Fit(ABC):
             self.shrinkage_table(chosen.label),
             coefs=coefs,
             covariance=self.varcorr().cov[chosen.label],
+            scale="" if self.family.link.name == "identity" else f"{self.family.link.name} scale",
             **style,
         )
 
@@ -321,32 +351,54 @@ class Fit(ABC):
     def _repr_html_(self) -> str:
         return self.summary()._repr_html_()
 
+    @property
+    def _kind(self) -> str:
+        """What the model is, as the head of a summary says it."""
+        kind = "linear mixed model" if self.design.terms else "linear model"
+        if self.family.is_normal:
+            return kind.capitalize()
+        return f"Generalised {kind} ({self.family.name}, {self.family.link.name} link)"
+
     def _facts(self) -> tuple[str, ...]:
         counts = [
             f"{count} level{'s' * (count != 1)} of {name}" for name, count in self.n_groups.items()
         ]
-        rows = f"{self.n_obs} rows{_extras(self.design)}"
+        used = extras(self.design, self.family)
+        rows = f"{self.n_obs} rows{' with ' * bool(used)}{' and '.join(used)}"
         facts = [self.design.formula.text, "; ".join([rows, *counts])]
+        if self.design.success:
+            facts.insert(1, f"success: {self.design.success}")
         if self.design.dropped:
             names = listed(self.design.dropped)
             facts.append(f"left out as combinations of other columns: {names}")
         return tuple(facts)
 
 
-def _extras(design: Design) -> str:
-    used = ["prior weights"] * bool((design.weights != 1).any())
-    used += ["an offset"] * bool(design.offset.any())
-    return f" with {' and '.join(used)}" if used else ""
-
-
-def _linear_predictor(
-    X: Array, beta: pd.Series[float], terms: tuple[RandomTerm, ...], b: Mapping[str, Array]
+def linear_predictor(
+    rows: Design | NewRows, terms: Sequence[RandomTerm], beta: Array, b: Mapping[str, Array]
 ) -> Array:
-    eta = X @ beta.to_numpy()
+    """Return eta of rows, shape (n,), with the random effects of some terms.
+
+    Parameters
+    ----------
+    rows : Design or NewRows
+    terms : sequence of RandomTerm
+        The terms of `rows` that take part; the code -1 is a level with random effects of zero.
+    beta : ndarray, shape (p,)
+    b : mapping of str to ndarray, shape (m, k)
+        By the label of a term.
+    """
+    eta = rows.offset + rows.X @ beta
     for term in terms:
         known = np.vstack([b[term.label], np.zeros(term.n_coefs)])  # row -1: a new level
         eta = eta + np.sum(term.columns * known[term.codes], axis=1)
     return np.asarray(eta)
+
+
+def _check_choice(name: str, value: object, known: Sequence[str], what: str) -> None:
+    if value not in known:
+        hint = suggestion(str(value), known)
+        raise FitError(f"{name}={value!r} is not {what}. {hint}")
 
 
 def _refuse_unseen(term: RandomTerm, rows: pd.Index[Any]) -> None:

@@ -3,24 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from ranef.design import Design, RandomTerm
+from ranef.families import Family
 
 Array = NDArray[np.float64]
 
+RANK = 1e-9  # of a singular value, relative to the largest
+STEPS, HALVINGS = 100, 40
+SETTLED = 1e-10  # what a last step may promise
+ENDLESS = 3e-3  # of the way so far: a last step that is no last one
+ENOUGH = 1e-4  # of the gain that a step promises
+
 
 def shrinkage_table(
-    design: Design, term: RandomTerm, *, beta: pd.Series[float], b: Mapping[str, Array]
+    design: Design,
+    term: RandomTerm,
+    *,
+    beta: pd.Series[float],
+    b: Mapping[str, Array],
+    family: Family,
+    psi: Array,
 ) -> pd.DataFrame:
-    """Compare each group's own least-squares estimate with the model's.
+    """Compare each group's own estimate with the model's.
 
-    A group's own estimate is the (weighted) least-squares fit of the term's columns to the rows
-    of that group alone. What other fixed effects and other random terms explain is taken off the
-    response first, at the model's estimates.
+    A group's own estimate is the maximum likelihood estimate of the term's coefficients from the
+    rows of that group alone: with a normal response and identity link (weighted) least squares.
+    What other fixed effects and other random terms explain is held at the model's estimates.
 
     Parameters
     ----------
@@ -30,20 +44,28 @@ def shrinkage_table(
         Fixed effects by name.
     b : mapping of str to ndarray, shape (m, k)
         Random effects of every term, by label.
+    family : Family
+    psi : ndarray, shape (r,)
+        The family's own parameters.
 
     Returns
     -------
     DataFrame
         `term, level, coef, own, model, population, n`: no pooling (nan where the group's rows do
-        not determine it), partial pooling, complete pooling, and the number of rows.
+        not determine it, and where the likelihood rises without end, as with successes alone),
+        partial pooling, complete pooling, and the number of rows. All on the link scale.
     """
     population = np.array([beta.get(c, 0.0) for c in term.coefs])
-    own, counts = group_least_squares(
-        term, _partial_residual(design, term, beta, b), design.weights
-    )
+    model = population + b[term.label]
+    rest = _rest(design, term, beta, b)
+    if family.is_normal:
+        own, counts = group_least_squares(term, design.y - rest, design.weights)
+    else:
+        rows = Rows(family, design.y, design.weights, psi, rest)
+        own, counts = group_maximum_likelihood(term, rows, model)
     return effect_labels(term).assign(
         own=own.ravel(),
-        model=(population + b[term.label]).ravel(),
+        model=model.ravel(),
         population=np.tile(population, term.n_levels),
         n=np.repeat(counts, term.n_coefs),
     )
@@ -73,26 +95,166 @@ def group_least_squares(
     ndarray of int, shape (m,)
         Rows of each group.
     """
-    m, k = term.n_levels, term.n_coefs
-    scale = np.sqrt(np.mean(term.columns**2, axis=0))
-    Z = term.columns / np.where(scale > 0, scale, 1.0)
-    order = np.argsort(term.codes, kind="stable")
-    counts = np.bincount(term.codes, minlength=m)
-    own = np.full((m, k), np.nan)
-    for level, rows in enumerate(np.split(order, np.cumsum(counts)[:-1])):
+    scale, groups = _scale(term), _groups(term)
+    Z = term.columns / scale
+    own = np.full((term.n_levels, term.n_coefs), np.nan)
+    for level, rows in enumerate(groups):
         root = np.sqrt(weights[rows])[:, None]
-        found, _, rank, _ = np.linalg.lstsq(Z[rows] * root, response[rows] * root[:, 0], rcond=1e-9)
-        if rank == k:
+        found, _, rank, _ = np.linalg.lstsq(Z[rows] * root, response[rows] * root[:, 0], rcond=RANK)
+        if rank == term.n_coefs:
             own[level] = found
-    return own / np.where(scale > 0, scale, 1.0), counts
+    return own / scale, np.array([len(rows) for rows in groups])
 
 
-def _partial_residual(
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """What the likelihood of each row needs besides the coefficients of its group.
+
+    Attributes
+    ----------
+    family : Family
+    y, weights : ndarray, shape (n,)
+    psi : ndarray, shape (r,)
+        The family's own parameters.
+    rest : ndarray, shape (n,)
+        The linear predictor without those coefficients.
+    """
+
+    family: Family
+    y: Array
+    weights: Array
+    psi: Array
+    rest: Array
+
+
+def group_maximum_likelihood(
+    term: RandomTerm, rows: Rows, start: Array
+) -> tuple[Array, NDArray[np.int64]]:
+    """Maximise each group's likelihood over the coefficients of a term, all groups at a time.
+
+    Parameters
+    ----------
+    term : RandomTerm
+    rows : Rows
+    start : ndarray, shape (m, k)
+        Where the search begins; likelihoods have to be finite there.
+
+    Returns
+    -------
+    ndarray, shape (m, k)
+        nan for the groups whose columns are linearly dependent, or whose likelihood has no maximum.
+    ndarray of int, shape (m,)
+        Rows of each group.
+
+    Notes
+    -----
+    By damped Newton steps. They get shorter and shorter near a maximum. Where the likelihood rises
+    without end they stay as long as they are, although there is less and less to gain.
+    """
+    scale, groups = _scale(term), _groups(term)
+    Z = term.columns / scale
+    ranks = [np.linalg.matrix_rank(Z[g], rtol=RANK) if len(g) else 0 for g in groups]
+    determined = np.array(ranks) == term.n_coefs
+    likelihoods = _Likelihoods(rows, term, Z)
+    first = now = likelihoods.at(start * scale)
+    moving, last = determined, np.zeros_like(start)
+    for _ in range(STEPS):
+        step = np.squeeze(np.linalg.pinv(now.information, hermitian=True) @ now.score[..., None], 2)
+        step, gain = step * moving[:, None], np.sum(step * now.score, axis=1) * moving
+        now = _uphill(likelihoods, now, step, gain)
+        last = np.where(moving[:, None], step, last)
+        moving = moving & (gain > SETTLED)
+        if not moving.any():
+            break
+    way = np.maximum(_length(now.coefs - first.coefs), _length(now.coefs))
+    exists = determined & ~moving & (_length(last) <= ENDLESS * way)
+    own = np.where(exists[:, None], now.coefs / scale, np.nan)
+    return own, np.array([len(g) for g in groups])
+
+
+@dataclass(frozen=True, eq=False)
+class _Point:
+    """The log-likelihood of each group and its derivatives at coefficients, shape (m, k)."""
+
+    coefs: Array
+    value: Array
+    score: Array
+    information: Array
+
+
+@dataclass(frozen=True, eq=False)
+class _Likelihoods:
+    """The log-likelihoods of all groups as functions of their coefficients."""
+
+    rows: Rows
+    term: RandomTerm
+    Z: Array
+
+    def at(self, coefs: Array) -> _Point:
+        rows = self.rows
+        eta = rows.rest + np.sum(self.Z * coefs[self.term.codes], axis=1)
+        with np.errstate(all="ignore"):
+            found = rows.family.expansion(rows.y, eta, rows.weights, rows.psi)
+        return _Point(
+            coefs,
+            self._sums(found.value),
+            np.stack([self._sums(found.score * z) for z in self.Z.T], axis=1),
+            self._information(found.weight),
+        )
+
+    def _information(self, weight: Array) -> Array:
+        """Return the observed information, or a positive semi-definite stand-in."""
+        observed, absolute = self._squares(weight), self._squares(np.abs(weight))
+        is_convex = np.linalg.eigvalsh(observed)[:, 0] > 0
+        return np.where(is_convex[:, None, None], observed, absolute)
+
+    def _squares(self, weight: Array) -> Array:
+        sums = [[self._sums(weight * a * b) for a in self.Z.T] for b in self.Z.T]
+        return np.array(sums).transpose(2, 0, 1)
+
+    def _sums(self, values: Array) -> Array:
+        return np.bincount(self.term.codes, values, self.term.n_levels)
+
+
+def _uphill(likelihoods: _Likelihoods, now: _Point, step: Array, gain: Array) -> _Point:
+    """Take steps, halved for each group until its likelihood rises enough."""
+    size = np.ones(len(step))
+    for _ in range(HALVINGS):
+        ahead = likelihoods.at(now.coefs + size[:, None] * step)
+        short = ~(ahead.value >= now.value + ENOUGH * size * gain - _rounding(now.value))
+        if not short.any():
+            break
+        size = np.where(short, size / 2, size)
+    return ahead
+
+
+def _length(coefs: Array) -> Array:
+    return np.asarray(np.linalg.norm(coefs, axis=1))
+
+
+def _rounding(value: Array) -> Array:
+    return 1e-14 * np.abs(value)
+
+
+def _scale(term: RandomTerm) -> Array:
+    """Return the root mean square of each column, shape (k,)."""
+    scale = np.sqrt(np.mean(term.columns**2, axis=0))
+    return np.where(scale > 0, scale, 1.0)
+
+
+def _groups(term: RandomTerm) -> list[NDArray[np.intp]]:
+    """Return the rows of each group."""
+    order = np.argsort(term.codes, kind="stable")
+    return np.split(order, np.cumsum(np.bincount(term.codes, minlength=term.n_levels))[:-1])
+
+
+def _rest(
     design: Design, term: RandomTerm, beta: pd.Series[float], b: Mapping[str, Array]
 ) -> Array:
+    """Return the linear predictor without the coefficients of a term."""
     others = [j for j, name in enumerate(design.fixed) if name not in term.coefs]
-    left = design.y - design.offset - design.X[:, others] @ beta.to_numpy()[others]
+    rest = design.offset + design.X[:, others] @ beta.to_numpy()[others]
     for other in design.terms:
         if other.label != term.label:
-            left = left - np.sum(other.columns * b[other.label][other.codes], axis=1)
-    return np.asarray(left)
+            rest = rest + np.sum(other.columns * b[other.label][other.codes], axis=1)
+    return np.asarray(rest)

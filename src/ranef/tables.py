@@ -15,15 +15,17 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ranef.design import RandomTerm
+from ranef.design import Design, RandomTerm
+from ranef.families import Family
 
 Array = NDArray[np.float64]
 
 WIDTH = 100
-_DECIMALS = {"ess_bulk": 0, "ess_tail": 0, "n": 0, "t": 2, "r_hat": 3}
+_DECIMALS = {"ess_bulk": 0, "ess_tail": 0, "n": 0, "t": 2, "z": 2, "r_hat": 3}
 _SAME_UNIT = ("estimate", "mean", "se", "sd", "lower", "upper")
 _ERRORS = ("mcse_mean",)  # two digits each
 _SPREADS = ("se", "sd", "variance")
+_NO_VARIANCES = "no variance components"
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,11 +39,13 @@ class VarCorr:
     corr, cov : dict of str to DataFrame
         By term label: correlations (nan where a variance is zero) and covariances.
     sigma : float
-        The residual standard deviation.
+        The residual standard deviation, or the family's scale; 1 where it has none.
     sigma2 : float
         The residual variance.
     correlated : frozenset of str
         Labels of the terms whose coefficients may be correlated.
+    has_sigma : bool
+        Whether there is a sigma, and with it a row `Residual` in the tables.
 
     Notes
     -----
@@ -55,6 +59,7 @@ class VarCorr:
     sigma: float
     sigma2: float
     correlated: frozenset[str]
+    has_sigma: bool = True
 
     @property
     def table(self) -> pd.DataFrame:
@@ -66,7 +71,8 @@ class VarCorr:
             rows += [(label, name, None, cov[i, i], sd.iloc[i]) for i, name in enumerate(sd.index)]
             if label in self.correlated:
                 rows += [(label, sd.index[i], sd.index[j], cov[i, j], corr[i, j]) for i, j in pairs]
-        rows.append(("Residual", None, None, self.sigma2, self.sigma))
+        if self.has_sigma:
+            rows.append(("Residual", None, None, self.sigma2, self.sigma))
         return pd.DataFrame(rows, columns=["grp", "var1", "var2", "vcov", "sdcor"])
 
     def printed(self) -> pd.DataFrame:
@@ -80,17 +86,23 @@ class VarCorr:
                 words = ["" if np.isnan(corr[i, j]) else f"{corr[i, j]:.3f}" for j in above]
                 rows.append([cov[i, i], sd.iloc[i], *words, *[""] * (width - len(words))])
                 index.append((label if i == 0 else "", name))
-        rows.append([self.sigma2, self.sigma, *[""] * width])
-        index.append(("Residual", ""))
+        if self.has_sigma:
+            rows.append([self.sigma2, self.sigma, *[""] * width])
+            index.append(("Residual", ""))
         blank = [" " * i for i in range(1, width)]  # heads that differ, but not to the eye
         heads = ["variance", "sd", *(["corr", *blank] if width else [])]
-        return pd.DataFrame(rows, pd.MultiIndex.from_tuples(index), heads)
+        labels = pd.MultiIndex.from_arrays([[pair[i] for pair in index] for i in (0, 1)])
+        return pd.DataFrame(rows, labels, heads)
 
     def __repr__(self) -> str:
-        return as_text(self.printed())
+        return as_text(self.printed()) if self._has_rows else _NO_VARIANCES
 
     def _repr_html_(self) -> str:
-        return as_html(self.printed())
+        return as_html(self.printed()) if self._has_rows else f"<p>{_NO_VARIANCES}</p>"
+
+    @property
+    def _has_rows(self) -> bool:
+        return self.has_sigma or bool(self.sd)
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +133,7 @@ class Summary:
         return self.frame.copy()
 
     def __str__(self) -> str:
-        lines = [self.title, *(indented(wrapped(fact, WIDTH - 2)) for fact in self.facts)]
+        lines = [wrapped(self.title), *(indented(wrapped(fact, WIDTH - 2)) for fact in self.facts)]
         for heading, table in self.sections:
             lines += ["", heading, indented(as_text(table))]
         if self.notes:
@@ -177,6 +189,15 @@ def _effects(
             "upper": upper.ravel(),
         }
     )
+
+
+def extras(design: Design, family: Family) -> list[str]:
+    """Return what a fit uses besides its columns, in words: trials, prior weights, an offset."""
+    used = []
+    if (design.weights != 1).any():
+        is_trials = family.support == "proportions"
+        used.append(f"{design.weights.sum():.0f} trials" if is_trials else "prior weights")
+    return used + ["an offset"] * bool(design.offset.any())
 
 
 def as_text(table: pd.DataFrame) -> str:
