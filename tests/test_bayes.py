@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import arviz as az
@@ -24,6 +25,7 @@ from ranef.datasets import load_dataset
 from ranef.design import build_design
 from ranef.diagnostics import diagnose, summarise
 from ranef.errors import FitError
+from ranef.families import FAMILIES, find_family
 from ranef.formula import read_formula
 from ranef.priors import (
     LKJ,
@@ -277,6 +279,126 @@ def test_relative_sds_of_a_correlated_term():
     wanted += log_likelihood(made, np.array([9.0]), [b], 1.5)
     values = {"beta": [9.0], "relative_sd_g": ratio, "partial_corr_g": [(1 + rho) / 2], "b_g": b}
     assert log_density(model, values) == pytest.approx(wanted, rel=1e-10)
+
+
+# Other families
+
+
+FAMILY_RESPONSES = {
+    "real": lambda rng, n: rng.normal(1, 0.3, n),
+    "positive": lambda rng, n: rng.gamma(3, 1, n),
+    "counts": lambda rng, n: rng.poisson(3, n).astype(float),
+    "binary": lambda rng, n: rng.binomial(1, 0.4, n).astype(float),
+    "unit": lambda rng, n: rng.beta(2, 3, n),
+    "proportions": lambda rng, n: rng.integers(0, 4, n) / 3,
+}
+
+
+@pytest.mark.parametrize("name", sorted({family.name for family in FAMILIES.values()}))
+def test_density_of_every_family(name):
+    family = find_family(name)
+    data = small_data()
+    data["response"] = FAMILY_RESPONSES[family.support](np.random.default_rng(5), len(data))
+    weights = np.full(len(data), 3.0) if family.support == "proportions" else None
+    made = design("response ~ x + (x || g) + (1 | h)", data, weights=weights, offset="known")
+    half = HalfStudentT(3, 2)
+    given = {"Intercept": Normal(0, 9), "beta": Normal(0, 5), "sd": half}
+    given |= {parameter: HalfNormal(2) for parameter in family.parameters}
+    priors = resolve(made, given, family)
+    model = bayes.hierarchical(made, priors, family, centered={"h": True})
+    beta, sd_g, sd_h = np.array([0.4, -0.3]), np.array([0.7, 0.2]), np.array([0.4])
+    psi = 1.1 + 0.3 * np.arange(len(family.parameters))
+    rng = np.random.default_rng(6)
+    z_g, b_h = rng.normal(size=(4, 2)), rng.normal(size=(3, 1))
+    eta = expected_y(made, beta, [z_g * sd_g, b_h])
+    wanted = normal(0, [9, 5])(beta).sum() + half_t(2)(np.array([*sd_g, *sd_h])).sum()
+    wanted += stats.halfnorm(scale=2).logpdf(psi).sum()
+    wanted += normal(0, 1)(z_g).sum() + normal(0, sd_h)(b_h).sum()
+    wanted += family.log_density(made.y, family.link.inverse(eta), made.weights, *psi).sum()
+    values = dict(zip(family.parameters, psi, strict=True))
+    values |= {"beta": beta, "sd_g": sd_g, "sd_h": sd_h, "z_g": z_g, "b_h": b_h}
+    assert log_density(model, values) == pytest.approx(wanted, rel=1e-8)
+
+
+def count_data():
+    return small_data().assign(k=np.arange(30.0) % 5)
+
+
+def test_parameters_of_a_family_are_variables_in_the_table_and_in_the_tree():
+    made = design("k ~ x + (1 | g)", count_data())
+    family = find_family("negative_binomial")
+    priors = resolve(made, "default", family)
+    model = bayes.hierarchical(made, priors, family)
+    assert "sigma" not in model.named_vars
+    table = bayes.prior_table(model)
+    assert list(table.itertuples(index=False, name=None)) == as_rows(priors)
+    assert table["parameter"].tolist() == ["beta", "beta", "shape", "sd_g"]
+    tree = bayes.sample(model, draws=20, tune=50, chains=1, seed=1, progressbar=False)
+    assert list(tree["posterior"].data_vars) == ["beta", "shape", "b_g", "sd_g"]
+
+
+def test_the_table_of_a_family_with_two_parameters():
+    made = design("y ~ x", small_data())
+    family = find_family("t")
+    for given in ("default", "flat", {"nu": Constant(4), "sigma": Flat()}):
+        priors = resolve(made, given, family)
+        table = bayes.prior_table(bayes.hierarchical(made, priors, family))
+        assert list(table.itertuples(index=False, name=None)) == as_rows(priors)
+        assert table["parameter"].tolist() == ["beta", "beta", "sigma", "nu"]
+
+
+def test_a_factor_may_be_called_as_a_parameter_of_the_family():
+    data = count_data().rename(columns={"h": "shape"})
+    made = design("k ~ 1 + (1 | shape)", data)
+    family = find_family("negative_binomial")
+    model = bayes.hierarchical(made, resolve(made, "default", family), family)
+    assert model.named_vars_to_dims["b_shape"][0] == "shape_"
+
+
+def test_each_term_can_be_centered_on_its_own():
+    made = design("y ~ 1 + (1 | g) + (1 | h)", small_data())
+    for centered, names in (
+        ({"g": True}, {"b_g", "z_h"}),
+        ({"h": True, "g": False}, {"z_g", "b_h"}),
+        ({}, {"z_g", "z_h"}),
+        (True, {"b_g", "b_h"}),
+    ):
+        model = bayes.hierarchical(made, resolve(made), centered=centered)
+        random = {rv.name for rv in model.free_RVs}
+        assert {name for name in random if name[:2] in ("b_", "z_")} == names
+
+
+@pytest.mark.parametrize(
+    ("centered", "message"),
+    [
+        (
+            {"gg": True},
+            "centered: there is no random-effects term 'gg'. Did you mean `g`?",
+        ),
+        (
+            {"g": 1},
+            "`centered` is True or False, or a dict of these from the label of a term, got 1.",
+        ),
+        (
+            "g",
+            "`centered` is True or False, or a dict of these from the label of a term, got 'g'.",
+        ),
+    ],
+)
+def test_centered_that_is_refused(centered, message):
+    with pytest.raises(FitError, match=f"^{re.escape(message)}"):
+        model_of("y ~ 1 + (1 | g) + (1 | h)", small_data(), centered=centered)
+
+
+def test_a_family_that_pymc_does_not_know_is_refused():
+    made = design("k ~ 1", count_data())
+    family = replace(find_family("poisson"), name="mine", pymc=None)
+    message = (
+        "the family 'mine' cannot be sampled with PyMC: give it `pymc`, a function of (pm, name, "
+        "link, eta, w, *parameters, observed=, dims=) that adds the likelihood."
+    )
+    with pytest.raises(FitError, match=f"^{re.escape(message)}$"):
+        bayes.hierarchical(made, resolve(made, "default", family), family)
 
 
 # Correlations

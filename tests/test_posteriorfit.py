@@ -8,10 +8,16 @@ import arviz as az
 import numpy as np
 import pandas as pd
 import pytest
+import xarray as xr
+from scipy import special
 
 import ranef as rf
 from fits import FORMULAS, fit_of, known_posterior, model_of
+from ranef.design import build_design
 from ranef.diagnostics import hdi
+from ranef.families import find_family
+from ranef.formula import read_formula
+from ranef.naming import coordinates, named, variables
 
 
 @pytest.fixture(params=FORMULAS)
@@ -227,3 +233,132 @@ def test_the_intervals_are_the_diagnostics_own(sleep_post):
     table = sleep_post.ranef_table(0.5)
     np.testing.assert_array_equal(table["lower"], lower.ravel())
     np.testing.assert_array_equal(table["upper"], upper.ravel())
+
+
+# ------------------------------------------------------------------------ generalised models
+
+
+FAMILY_OF = {"y": "binomial", "count": "negative_binomial"}
+
+
+def generalised(response="y", text="x + (x | g) + (1 | h)", scale=0.5):
+    """Return a posterior of arbitrary draws, made by hand."""
+    rng = np.random.default_rng(7)
+    n = 60
+    data = pd.DataFrame({"x": rng.normal(size=n), "g": np.arange(n) % 6, "h": np.arange(n) % 4})
+    data["w"] = rng.integers(1, 9, n).astype(float)
+    data["y"] = rng.binomial(data["w"].astype(int), 0.4) / data["w"]
+    data["count"] = rng.poisson(4, n).astype(float)
+    family = find_family(FAMILY_OF[response])
+    weights = "w" if response == "y" else None
+    formula = read_formula(f"{response} ~ {text}")
+    design = build_design(formula, data, weights=weights, family=family)
+    coords = {name: list(labels) for name, labels in coordinates(design, family)[1].items()}
+    values = {}
+    for name, dims in variables(design, family).items():
+        shape = (4, 100, *(len(coords[dim]) for dim in dims))
+        positive = name in family.parameters or name.startswith("sd_")
+        values[name] = rng.gamma(9, 0.1, shape) if positive else rng.normal(0.3, scale, shape)
+        if name.startswith("corr_"):
+            values[name] = np.tile([[1, 0.3], [0.3, 1]], (4, 100, 1, 1))
+    stats = {"diverging": np.zeros((4, 100)), "maxdepth_reached": np.zeros((4, 100))}
+    stats["energy"] = rng.normal(size=(4, 100))
+    dims = ("chain", "draw")
+    groups = {
+        "posterior": named(design, values, family),
+        "sample_stats": xr.Dataset({name: (dims, value) for name, value in stats.items()}),
+    }
+    return rf.PosteriorFit(design, family, "mcmc", xr.DataTree.from_dict(groups)), data
+
+
+def test_a_family_without_sigma():
+    fit, _ = generalised()
+    assert fit.sigma == 1.0
+    assert fit.parameters == {}
+    assert "sigma" not in fit.estimates().index
+    assert "sigma" not in fit.hdi().index
+    sds = fit.draws("sd_h").mean()
+    assert fit.theta[-1] == pytest.approx(sds)
+    assert fit.varcorr().sd["h"].tolist() == pytest.approx([sds])
+    assert "Residual" not in str(fit)
+
+
+def test_own_parameters_are_posterior_means():
+    fit, _ = generalised("count")
+    shape = fit.draws("shape").mean()
+    assert fit.parameters == {"shape": pytest.approx(shape)}
+    assert fit.estimates()["shape"] == pytest.approx(shape)
+    assert "shape" in fit.hdi().index
+
+
+@pytest.mark.parametrize("text", ["x + (x | g) + (1 | h)", "0 + (1 | g)", "x"])
+def test_fitted_values_are_means_of_mu_and_not_mu_at_the_mean(text):
+    fit, _ = generalised(text=text, scale=2.0)
+    beta = fit.draws("beta") if fit.design.fixed else np.empty((400, 0))
+    eta = beta @ fit.design.X.T
+    for term in fit.design.terms:
+        eta = eta + (fit.draws(f"b_{term.label}")[:, term.codes] * term.columns).sum(axis=-1)
+    mu = special.expit(eta).mean(axis=0)
+    np.testing.assert_allclose(fit.fitted(), mu, rtol=1e-12)
+    np.testing.assert_allclose(fit.predict(kind="link"), eta.mean(axis=0), rtol=1e-9, atol=1e-12)
+    assert np.abs(fit.fitted() - special.expit(eta.mean(axis=0))).max() > 0.01
+    left = fit.design.y - mu
+    pearson = left * np.sqrt(fit.design.weights / (mu * (1 - mu)))
+    np.testing.assert_allclose(fit.residuals(), left, rtol=1e-9)
+    np.testing.assert_allclose(fit.residuals("pearson"), pearson, rtol=1e-9)
+    unit = 2 * (special.rel_entr(fit.design.y, mu) + special.rel_entr(1 - fit.design.y, 1 - mu))
+    deviance = np.sign(left) * np.sqrt(fit.design.weights * unit)
+    np.testing.assert_allclose(fit.residuals("deviance"), deviance, rtol=1e-9)
+
+
+def test_predictions_for_new_data_of_new_groups_and_of_the_population():
+    fit, data = generalised(scale=2.0)
+    rows = data.head(3).assign(g=[0, 1, 99])
+    beta = fit.draws("beta")
+    fixed = beta[:, :1] + beta[:, 1:] * rows["x"].to_numpy()
+    population = special.expit(fixed).mean(axis=0)
+    np.testing.assert_allclose(fit.predict(rows, groups="population"), population, rtol=1e-12)
+    with_h = fixed + fit.draws("b_h")[:, [0, 1, 2], 0]
+    new = fit.predict(rows, groups="new")
+    assert new[2] == pytest.approx(special.expit(with_h[:, 2]).mean())
+    np.testing.assert_allclose(new[:2], fit.fitted()[:2])
+
+
+def test_the_page_of_a_generalised_model():
+    fit, _ = generalised()
+    lines = str(fit).splitlines()
+    assert lines[0] == (
+        "Generalised linear mixed model (binomial, logit link), posterior by MCMC (NUTS)"
+    )
+    plain, _ = generalised("count", "x")
+    assert str(plain).splitlines()[0] == (
+        "Generalised linear model (negative_binomial, log link), posterior by MCMC (NUTS)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "advice"),
+    [
+        (
+            "x + (1 | g)",
+            (
+                "Raise `target_accept` (to 0.99, say), sample the random effects in the other form "
+                "(`centered=`), or give stronger priors."
+            ),
+        ),
+        ("x", "Raise `target_accept` (to 0.99, say), or give stronger priors."),
+    ],
+)
+def test_divergences_of_generalised_models(text, advice):
+    fit, _ = generalised(text=text)
+    fit.posterior["sample_stats"]["diverging"][0, 0] = 1
+    assert fit.diagnostics.messages()[0].endswith(f"may be missing. {advice}")
+
+
+def test_a_marginal_form_is_advised_for_linear_models_only():
+    linear = known_posterior(model_of("one factor"))
+    linear.posterior["sample_stats"]["diverging"][0, 0] = 1
+    assert linear.diagnostics.messages()[0].endswith(
+        "Raise `target_accept` (to 0.99, say), sample the marginal form, which is the default, or "
+        "give stronger priors."
+    )

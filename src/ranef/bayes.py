@@ -31,6 +31,8 @@ from ranef.distributions import (
     Prior,
     Relative,
 )
+from ranef.errors import FitError, suggestion
+from ranef.families import GAUSSIAN, Family
 from ranef.naming import KINDS, Dims, coordinates
 from ranef.options import Sampling
 from ranef.priors import AT_MEAN, PriorRow, Priors, TermPriors
@@ -54,9 +56,16 @@ _INSIDE = re.compile(
     r"|relative_sd_.*|partial_corr_.*|z_.*"
 )
 VALUES = "values"  # what a marginal model computes its likelihood from
+OWN = "family_parameters"  # the coordinate that says which variables these are
 
 
-def hierarchical(design: Design, priors: Priors, *, centered: bool = False) -> pm.Model:
+def hierarchical(
+    design: Design,
+    priors: Priors,
+    family: Family = GAUSSIAN,
+    *,
+    centered: bool | Mapping[str, bool] = False,
+) -> pm.Model:
     """Build the textbook model with explicit random effects.
 
     Parameters
@@ -65,36 +74,69 @@ def hierarchical(design: Design, priors: Priors, *, centered: bool = False) -> p
         Response, matrices and names.
     priors : Priors
         A prior for every parameter, from `ranef.priors.resolve`.
-    centered : bool
-        Whether the random effects are sampled as they are. By default they are sampled as
-        standard normal `z_<term>` and scaled, which suits groups with few rows; with many
-        rows in every group `centered=True` can be faster.
+    family : Family
+    centered : bool or mapping of str to bool
+        Whether the random effects are sampled as they are; by the label of a term, or for all
+        terms. By default they are sampled as standard normal `z_<term>` and scaled, which suits
+        groups with few rows; with many rows in every group `centered=True` can be faster.
+        `ranef.parametrization.choose` says which.
 
     Returns
     -------
     pymc.Model
-        Variables, all in the user's units: `beta` (fixed), `sigma`, and for each term
+        Variables, all in the user's units, on the scale of the linear predictor: `beta` (fixed),
+        `sigma` where the family has it, its other parameters under their names, and for each term
         `sd_<term>` (<term>_coef), `corr_<term>` (<term>_coef, <term>_coef_bis) if it is
         correlated, `b_<term>` (<term>, <term>_coef); and the observed `y` (obs). Where a prior
         holds at centred predictors, the random variables are `at_mean_beta`, `at_mean_sd_<term>`
         and so on; where one is of sd / sigma, `relative_sd_<term>`. Dimensions whose name is
         taken get underscores appended.
+
+    Raises
+    ------
+    FitError
+        If the family has no `pymc`, or `centered` names a term that there is not.
     """
     import pymc as pm
 
-    dims, coords = coordinates(design)
-    with pm.Model(coords=coords) as model:
+    if family.pymc is None:
+        raise FitError(
+            f"the family {family.name!r} cannot be sampled with PyMC: give it `pymc`, a function "
+            "of (pm, name, link, eta, w, *parameters, observed=, dims=) that adds the likelihood."
+        )
+    as_they_are = _centered(design, centered)
+    dims, coords = coordinates(design, family)
+    own = {"sigma": priors.sigma, **dict(priors.parameters)}
+    with pm.Model(coords=coords | {OWN: family.parameters}) as model:
         parts = [design.offset] if design.offset.any() else []
         if design.fixed:
             parts.append((design.X * _fixed_effects(priors)).sum(-1))
-        sigma = random_variable("sigma", [priors.sigma])
+        psi = {name: random_variable(name, [own[name]]) for name in family.parameters}
         for term, term_priors in zip(design.terms, priors.terms, strict=True):
-            b = _random_effects(term_priors, sigma, dims[term.label], centered=centered)
+            label, sigma = term.label, psi.get("sigma", 1.0)
+            b = _random_effects(term_priors, sigma, dims[label], centered=as_they_are[label])
             parts.append((term.columns * b[term.codes]).sum(-1))
-        mu = reduce(add, parts) if parts else 0.0
-        scale = sigma / np.sqrt(design.weights) if (design.weights != 1).any() else sigma
-        pm.Normal("y", mu=mu, sigma=scale, observed=design.y, dims="obs")
+        eta = reduce(add, parts) if parts else np.zeros(design.n_obs)
+        likelihood = {"observed": design.y, "dims": "obs"}
+        family.pymc(pm, "y", family.link, eta, design.weights, *psi.values(), **likelihood)
     return model
+
+
+def _centered(design: Design, centered: bool | Mapping[str, bool]) -> dict[str, bool]:
+    """Return for each term whether its random effects are sampled as they are."""
+    labels = [term.label for term in design.terms]
+    given = centered if isinstance(centered, Mapping) else dict.fromkeys(labels, centered)
+    unknown = [label for label in given if label not in labels]
+    if unknown:
+        hint = suggestion(str(unknown[0]), labels)
+        raise FitError(f"centered: there is no random-effects term {unknown[0]!r}. {hint}")
+    values: list[object] = list(given.values())
+    if wrong := [value for value in values if not isinstance(value, bool)]:
+        raise FitError(
+            "`centered` is True or False, or a dict of these from the label of a term, "
+            f"got {wrong[0]!r}."
+        )
+    return {label: given.get(label, False) for label in labels}
 
 
 def prior_table(model: pm.Model) -> pd.DataFrame:
@@ -181,12 +223,17 @@ def sample(
     # and after some steps so do the draws.
     with config.change_flags(numba__fastmath=False):
         compiled = nutpie.compile_pymc_model(model, var_names=kept)
-    return _tree(model, nutpie.sample(compiled, **settings.of_nutpie()), kept)
+    # The intercept and the mean of many effects go together, which a diagonal metric cannot follow
+    metric = "diag" if VALUES in model.named_vars else "low_rank"
+    return _tree(model, nutpie.sample(compiled, **settings.of_nutpie(), adaptation=metric), kept)
 
 
 def _kept(model: pm.Model) -> list[str]:
     """Return the variables that are stored: the posterior's in their order, then a user's own."""
-    known = [name for kind in KINDS for name in model.named_vars if name.split("_", 1)[0] == kind]
+    own = model.coords.get(OWN, ())
+    kinds = dict.fromkeys((*KINDS[:2], *own, *KINDS[2:]))  # beta and sigma come first
+    names = {n: n if n in own else n.split("_", 1)[0] for n in model.named_vars}
+    known = [name for kind in kinds for name in names if names[name] == kind]
     variables = (v.name for v in (*model.free_RVs, *model.deterministics))
     return known + [v for v in variables if v not in known and not _INSIDE.fullmatch(v)]
 
@@ -339,6 +386,8 @@ def random_variable(name: str, priors: Sequence[Prior], dim: str | None = None) 
 
 
 def _prior_rows(model: pm.Model, rv: Variable) -> list[PriorRow]:
+    if rv.name in model.coords.get(OWN, ()):
+        return [PriorRow(rv.name, "", _records(rv)[-1], "")]
     match = _PARAMETER.fullmatch(rv.name)
     if match is None:
         return []

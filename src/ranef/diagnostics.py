@@ -28,6 +28,9 @@ TAILS = (0.05, 0.95)
 MAX_RHAT, MIN_ESS, MIN_BFMI = 1.01, 400.0, 0.3
 MAX_KHAT = 0.7
 MAX_ERROR = 1e-3
+MARGINAL = "sample the marginal form, which is the default"
+STRONGER = "give stronger priors"
+OTHER_FORM = "sample the random effects in the other form (`centered=`)"
 FEWEST = 4  # draws of a chain, of which a sample size can be estimated
 
 
@@ -69,6 +72,8 @@ class ImportanceDiagnostics(Reliability):
         How many independent draws the weighted proposals are worth.
     converged : bool
         Whether the mode was found.
+    linear : bool
+        Whether the model is linear, so that there is `method="quadrature"`.
 
     Notes
     -----
@@ -79,6 +84,7 @@ class ImportanceDiagnostics(Reliability):
     khat: float
     ess: float
     converged: bool
+    linear: bool = True
 
     def _all_well(self) -> str:
         size = f"effective sample size {self.ess:.0f} before resampling."
@@ -87,16 +93,18 @@ class ImportanceDiagnostics(Reliability):
         return f"Pareto k-hat {self.khat:.2f} (reliable up to {MAX_KHAT}), {size}"
 
     def _problems(self) -> Iterator[str]:
+        exact = 'Use method="mcmc"' + ' or "quadrature"' * self.linear
         if not self.converged:
             yield (
                 "The mode of the posterior was not found, so that the approximation may be of "
-                'another place. Use method="mcmc" or "quadrature", or give stronger priors.'
+                f"another place. {_any_of(exact, STRONGER)}."
             )
         if self.khat > MAX_KHAT:
             yield (
                 f"Pareto k-hat is {self.khat:.2f}, above {MAX_KHAT}: the normal approximation is "
-                "too far from the posterior for importance weights to correct it. Use "
-                'method="quadrature" (up to 4 variance parameters) or "mcmc".'
+                "too far from the posterior for importance weights to correct it. "
+                f"Use method={'"quadrature" (up to 4 variance parameters) or ' * self.linear}"
+                '"mcmc".'
             )
         if not self.ess >= MIN_ESS:
             yield (
@@ -154,6 +162,8 @@ class Diagnostics(Reliability):
         The smallest effective sample size in the tails, and of what.
     bfmi : float
         The smallest energy Bayesian fraction of missing information of a chain.
+    remedy : str
+        What else can help than settings and priors.
 
     Notes
     -----
@@ -171,6 +181,7 @@ class Diagnostics(Reliability):
     ess_tail: float
     ess_tail_of: str
     bfmi: float
+    remedy: str = MARGINAL
 
     def _all_well(self) -> str:
         return (
@@ -180,11 +191,11 @@ class Diagnostics(Reliability):
         )
 
     def _problems(self) -> Iterator[str]:
+        higher = "Raise `target_accept` (to 0.99, say)"
         if self.divergences:
             yield (
                 f"{self.divergences} of {self.draws} draws diverged, so a part of the posterior "
-                "may be missing. Raise `target_accept` (to 0.99, say), sample the marginal form, "
-                "which is the default, or give stronger priors."
+                f"may be missing. {_any_of(higher, self.remedy, STRONGER)}."
             )
         if math.isnan(self.rhat):
             yield (
@@ -194,8 +205,8 @@ class Diagnostics(Reliability):
         elif not self.rhat <= MAX_RHAT:
             yield (
                 f"R-hat of `{self.rhat_of}` is {self.rhat:.4f}, above {MAX_RHAT}: the chains do "
-                "not agree. Raise `tune` and `draws`; if that does not help, sample the marginal "
-                "form, which is the default, or give stronger priors."
+                "not agree. Raise `tune` and `draws`; if that does not help, "
+                f"{_any_of(self.remedy, STRONGER)}."
             )
         for part, ess, name in (
             ("bulk", self.ess_bulk, self.ess_bulk_of),
@@ -209,18 +220,25 @@ class Diagnostics(Reliability):
         if not self.bfmi >= MIN_BFMI:
             yield (
                 f"E-BFMI is {self.bfmi:.2f}, below {MIN_BFMI}: the chains hardly reach the tails. "
-                "Raise `tune`, sample the marginal form, which is the default, or give stronger "
-                "priors."
+                f"{_any_of('Raise `tune`', self.remedy, STRONGER)}."
             )
 
 
-def diagnose(tree: xr.DataTree) -> Diagnostics:
+def _any_of(*advice: str) -> str:
+    """Return pieces of advice as one sentence; empty ones are none."""
+    *others, last = filter(None, advice)
+    return f"{', '.join(others)}, or {last}" if others else last
+
+
+def diagnose(tree: xr.DataTree, remedy: str = MARGINAL) -> Diagnostics:
     """Check the draws of a posterior.
 
     Parameters
     ----------
     tree : xarray.DataTree
         With groups `posterior` and `sample_stats` (`diverging`, `energy`, `maxdepth_reached`).
+    remedy : str
+        What to advise besides settings and priors.
 
     Returns
     -------
@@ -247,6 +265,7 @@ def diagnose(tree: xr.DataTree) -> Diagnostics:
         ess_tail=float(tail[low_tail]),
         ess_tail_of=names[low_tail],
         bfmi=float(_bfmi(stats["energy"].to_numpy()).min()),
+        remedy=remedy,
     )
 
 

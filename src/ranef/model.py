@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from ranef import bayes, checks, collapsed, propriety, reml, routes
 from ranef.covariance import Shape, factors, pack
 from ranef.describe import describe
-from ranef.design import Design, build_design, full_rank
+from ranef.design import Design, build_design
 from ranef.errors import FitError, listed, suggestion
 from ranef.families import Family, Link, find_family
 from ranef.formula import read_formula
@@ -109,7 +109,7 @@ class Model:
         self._setting = priors
 
     def __repr__(self) -> str:
-        choices = () if self.family.is_normal else choose(full_rank(self.design), self.family)
+        choices = () if self.family.is_normal else choose(self.design, self.family)
         return describe(self.design, self.family, self.priors.rows(), choices)
 
     def fit(self, method: str | None = None, **options: Any) -> Fit:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef import batched, bayes, collapsed, laplace, nuts, predictive, propriety, quadrature
-from ranef.design import Design, full_rank
+from ranef.design import Design
 from ranef.diagnostics import ImportanceDiagnostics, QuadratureDiagnostics
 from ranef.errors import ConvergenceWarning, FitError, suggestion, warn
 from ranef.estimates import MarginalLikelihood
@@ -107,27 +107,30 @@ class Posterior:
         target_accept: float = 0.9,
         form: str | None = None,
         centered: bool = False,
+        log_likelihood: bool = False,
         pymc_model: pm.Model | None = None,
     ) -> PosteriorFit:
         """Sample the posterior by NUTS: its marginal form without PyMC, all else with it."""
         settings = Sampling(draws, tune, chains, seed, cores, progressbar, target_accept)
+        _check_own(pymc_model, log_likelihood=log_likelihood)
         form = form or ("hierarchical" if centered else "marginal")
         if form not in FORMS:
             raise FitError(f"form={form!r} does not exist. {suggestion(str(form), FORMS)}")
         if pymc_model is None and form == "marginal":
             if centered:
                 raise FitError("the marginal form has no random effects that could be centered.")
-            return self._sampled(settings)
-        if pymc_model is not None and not hasattr(pymc_model, "named_vars"):
-            raise FitError(f"`pymc_model` must be a model from to_pymc(), got {pymc_model!r}.")
+            found = self._marginal(settings)
+            return _checked(
+                _sampled(self.design, self.family, found, log_likelihood=log_likelihood)
+            )
         if pymc_model is None:
             pymc_model = bayes.hierarchical(self.design, self.priors, centered=centered)
         found = bayes.sample(pymc_model, **asdict(settings))
         if collapsed.is_marginal(pymc_model):
-            return self._completed(*collapsed.taken_apart(found, self.design), seed=seed)
-        return _checked(PosteriorFit(self.design, self.family, "mcmc", found))
+            found = self._completed(*collapsed.taken_apart(found, self.design), seed=seed)
+        return _checked(_sampled(self.design, self.family, found, log_likelihood=log_likelihood))
 
-    def _sampled(self, settings: Sampling) -> PosteriorFit:
+    def _marginal(self, settings: Sampling) -> xr.DataTree:
         """Sample the variance parameters without PyMC: nothing has to be compiled for a model."""
         if not self.target.space.d:
             raise FitError(
@@ -146,12 +149,11 @@ class Posterior:
         extra: xr.Dataset | None = None,
         *,
         seed: int | None,
-    ) -> PosteriorFit:
+    ) -> xr.DataTree:
         """Draw beta and b exactly for draws of the variance parameters, (chains, draws, ...)."""
         rng = np.random.default_rng(None if seed is None else [seed, 1])
         effects = batched.draw(self.target, values.reshape(-1, values.shape[-1]), rng)
-        found = tree(self.design, effects, len(values), stats, extra)
-        return _checked(PosteriorFit(self.design, self.family, "mcmc", found))
+        return tree(self.design, effects, len(values), stats, extra)
 
     def _evidence(self, value: float, mcse: float, method: str) -> MarginalLikelihood | None:
         """Return log p(y), which improper priors leave undefined."""
@@ -194,7 +196,9 @@ class JointPosterior:
                 self.family,
                 "laplace",
                 tree(self.design, drawn, chains=1, family=self.family),
-                ImportanceDiagnostics(draws, found.khat, found.ess, found.mode.convergence.ok),
+                ImportanceDiagnostics(
+                    draws, found.khat, found.ess, found.mode.convergence.ok, linear=False
+                ),
                 evidence if proper else None,
             )
         )
@@ -215,25 +219,48 @@ class JointPosterior:
     ) -> PosteriorFit:
         """Sample the hierarchical PyMC model by NUTS, each term centred or not as suits it."""
         settings = Sampling(draws, tune, chains, seed, cores, progressbar, target_accept)
-        if pymc_model is not None and not hasattr(pymc_model, "named_vars"):
-            raise FitError(f"`pymc_model` must be a model from to_pymc(), got {pymc_model!r}.")
+        _check_own(pymc_model, log_likelihood=log_likelihood)
         if pymc_model is None:
             if centered is None:
-                centered = {
-                    c.label: c.centered for c in choose(full_rank(self.design), self.family)
-                }
+                centered = {c.label: c.centered for c in choose(self.design, self.family)}
             pymc_model = bayes.hierarchical(
                 self.design, self.priors, self.family, centered=centered
             )
         found = bayes.sample(pymc_model, **asdict(settings))
-        if log_likelihood:
-            import xarray as xr
+        groups = {"observed_data": predictive.observed(self.design)}
+        found = _with_groups(found, groups)
+        return _checked(_sampled(self.design, self.family, found, log_likelihood=log_likelihood))
 
-            rows = predictive.log_likelihood(
-                self.design, self.family, found["posterior"].to_dataset()
-            )
-            found = found.assign({"log_likelihood": xr.DataTree(rows)})
-        return _checked(PosteriorFit(self.design, self.family, "mcmc", found))
+
+def _check_own(pymc_model: object, *, log_likelihood: bool) -> None:
+    """Refuse what is no model of the user's, or has a likelihood that is not known here."""
+    if pymc_model is None:
+        return
+    if not hasattr(pymc_model, "named_vars"):
+        raise FitError(f"`pymc_model` must be a model from to_pymc(), got {pymc_model!r}.")
+    if log_likelihood:
+        raise FitError(
+            "log_likelihood=True is for the model as it is; for a PyMC model of your own use "
+            "pymc.compute_log_likelihood."
+        )
+
+
+def _sampled(
+    design: Design, family: Family, found: xr.DataTree, *, log_likelihood: bool
+) -> PosteriorFit:
+    """Return the fit of a sampled posterior, with the log-likelihood of every row if wanted."""
+    if log_likelihood:
+        rows = predictive.log_likelihood(design, family, found["posterior"].to_dataset())
+        found = _with_groups(found, {"log_likelihood": rows})
+    return PosteriorFit(design, family, "mcmc", found)
+
+
+def _with_groups(found: xr.DataTree, groups: Mapping[str, xr.Dataset]) -> xr.DataTree:
+    """Return a tree with some groups added, or in place of others of these names."""
+    import xarray as xr
+
+    kept = {name: child.to_dataset() for name, child in found.children.items()}
+    return xr.DataTree.from_dict(kept | dict(groups))
 
 
 def _checked[F: PosteriorFit](fit: F) -> F:

@@ -1,0 +1,124 @@
+"""What the draws of a posterior say of the response: mean and log density of every row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef.design import Design, NewRows, RandomTerm
+from ranef.families import Family
+from ranef.naming import coordinates
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+type Array = NDArray[np.float64]
+
+BLOCK = 2**20  # most numbers of a block of linear predictors: 8 MB
+
+
+def mean_response(
+    family: Family,
+    rows: Design | NewRows,
+    terms: Sequence[RandomTerm],
+    beta: Array,
+    b: Mapping[str, Array],
+) -> Array:
+    """Return the mean of mu over draws, shape (n,): not mu at the mean of the draws.
+
+    Parameters
+    ----------
+    family : Family
+    rows : Design or NewRows
+        The fixed columns, shape (n, p), and the offset.
+    terms : sequence of RandomTerm
+        The terms that take part; a level that is not known, code -1, has random effects of zero.
+    beta : ndarray, shape (draws, p)
+    b : mapping of str to ndarray, shape (draws, m, k)
+        By the label of a term.
+
+    Examples
+    --------
+    >>> import ranef as rf
+    >>> from ranef.families import POISSON
+    >>> design = rf.Model("Yield ~ 1", rf.load_dataset("Dyestuff")).design
+    >>> mean_response(POISSON, design, (), np.log([[2.0], [4.0]]), {})[:2].round(6).tolist()
+    [3.0, 3.0]
+    """
+    total = np.zeros(len(rows.X))
+    for _, eta in linear_predictors(rows, terms, beta, b):
+        total += family.link.inverse(eta).sum(axis=0)
+    return total / len(beta)
+
+
+def linear_predictors(
+    rows: Design | NewRows, terms: Sequence[RandomTerm], beta: Array, b: Mapping[str, Array]
+) -> Iterator[tuple[slice, Array]]:
+    """Yield the linear predictors of blocks of draws, shape (draws of the block, n).
+
+    Parameters are those of `mean_response`. A block takes a few megabytes, whatever the number of
+    rows and draws.
+    """
+    known = [term.columns * (term.codes >= 0)[:, None] for term in terms]
+    step = max(1, BLOCK // max(1, len(rows.X)))
+    for start in range(0, len(beta), step):
+        block = slice(start, start + step)
+        eta = beta[block] @ rows.X.T + rows.offset
+        for term, columns in zip(terms, known, strict=True):
+            eta += np.einsum("srk,rk->sr", b[term.label][block][:, term.codes], columns)
+        yield block, eta
+
+
+def log_likelihood(design: Design, family: Family, posterior: xr.Dataset) -> xr.Dataset:
+    """Return log f(y_i | parameters, random effects) of every row and draw.
+
+    Parameters
+    ----------
+    design : Design
+    family : Family
+    posterior : xarray.Dataset
+        Variables `beta`, those of the family and `b_<term>`; dimensions (chain, draw, ...).
+
+    Returns
+    -------
+    xarray.Dataset
+        Variable `y` (chain, draw, obs): the group `log_likelihood` as ArviZ's `loo` takes it.
+
+    Notes
+    -----
+    Conditional on the random effects: what `loo` makes of it scores a new observation of a group
+    that is known.
+    """
+    import xarray as xr
+
+    shape = posterior.sizes["chain"], posterior.sizes["draw"]
+
+    def flat(name: str) -> Array:
+        values = posterior[name].to_numpy()
+        return np.asarray(values.reshape(-1, *values.shape[2:]))
+
+    beta = flat("beta") if design.fixed else np.empty((shape[0] * shape[1], 0))
+    b = {term.label: flat(f"b_{term.label}") for term in design.terms}
+    psi = np.array([flat(name) for name in family.parameters])
+    found = np.empty((len(beta), design.n_obs))
+    for block, eta in linear_predictors(design, design.terms, beta, b):
+        own = psi[:, block, None] if len(psi) else psi
+        found[block] = family.expansion(design.y, eta, design.weights, own).value
+    indices = {name: posterior[name].to_numpy() for name in ("chain", "draw")}
+    return xr.Dataset(
+        {"y": (("chain", "draw", "obs"), found.reshape(*shape, -1))},
+        {**indices, "obs": list(coordinates(design)[1]["obs"])},
+    )
+
+
+def observed(design: Design) -> xr.Dataset:
+    """Return the response as the design has it: the group `observed_data` of a posterior.
+
+    PyMC has the successes of a binomial response, the design has their proportion.
+    """
+    import xarray as xr
+
+    return xr.Dataset({"y": ("obs", design.y)}, {"obs": list(coordinates(design)[1]["obs"])})

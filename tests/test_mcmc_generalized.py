@@ -1,0 +1,72 @@
+"""Generalised models by NUTS: posteriors against the parameters behind simulated data."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from calibration import judge
+from mcmc_calibration import STRUCTURES, calibrate, quantities, simulate
+from ranef.priors import Gamma
+
+LEVEL = 0.01  # of all quantities of all structures together
+UNRELIABLE = 0.1  # most fits with few effective draws
+FEW = {"bernoulli, one factor": 25, "poisson, crossed": 25}
+MANY = 400
+
+
+def check(found):
+    unreliable = {name: table.iloc[:, 0].isna().mean() for name, table in found.items()}
+    assert max(unreliable.values()) <= UNRELIABLE, unreliable
+    assert min(judge(found)) > LEVEL, judge(found).head(10)
+
+
+def test_posteriors_are_calibrated():
+    check({name: calibrate(STRUCTURES[name], n, seed=1) for name, n in FEW.items()})
+
+
+def test_effects_of_other_levels_are_found():
+    """The compiled model of another test, with the effects of the simulation mixed up."""
+    structure = STRUCTURES["poisson, crossed"]
+    found = judge({"": calibrate(structure, 25, seed=2, flaw=levels_mixed_up)})
+    assert found["", "log p(y | b)"] < LEVEL
+    assert found["", "x"] > LEVEL
+
+
+def levels_mixed_up(own):
+    return own | {"b_g": np.roll(own["b_g"], 1, axis=0)}
+
+
+@pytest.mark.slow
+def test_every_structure_is_calibrated():
+    check(
+        {
+            name: calibrate(own, MANY, seed)
+            for seed, (name, own) in enumerate(STRUCTURES.items(), start=100)
+        }
+    )
+
+
+@pytest.mark.slow
+def test_a_prior_that_is_too_wide_is_found():
+    own = STRUCTURES["poisson, one factor"]
+    structure = replace(own, assumed={"sd_g": Gamma(2, 3 / 1.5)})
+    found = judge({"": calibrate(structure, MANY, seed=3)})
+    assert found["", "sd_g"] < LEVEL
+
+
+# ----------------------------------------------------------------------------- what is simulated
+
+
+def test_quantities_are_those_of_the_smallest_and_the_largest_group():
+    structure = STRUCTURES["bernoulli, one factor"]
+    own, y = simulate(structure, np.random.default_rng(4))
+    got = quantities(structure, {name: v[None, None] for name, v in own.items()}, y)
+    assert got["b_g[small]"].item() == own["b_g"][0, 0]
+    assert got["b_g[large]"].item() == own["b_g"][1, 0]
+    design = structure.design
+    eta = design.X @ own["beta"] + own["b_g"][design.terms[0].codes, 0]
+    wanted = np.log(np.where(y == 1, 1 / (1 + np.exp(-eta)), 1 / (1 + np.exp(eta)))).sum()
+    assert got["log p(y | b)"].item() == pytest.approx(wanted)
