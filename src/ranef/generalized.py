@@ -74,6 +74,12 @@ class Generalized:
         return tuple(block.shape for block in self.problem.Z.blocks)
 
     @cached_property
+    def has_one_factor(self) -> bool:
+        """Whether all random effects belong to the levels of a single factor."""
+        codes = [block.codes for block in self.problem.Z.blocks]
+        return bool(codes) and all(np.array_equal(codes[0], other) for other in codes[1:])
+
+    @cached_property
     def merged(self) -> Problem:
         """The same with all terms in one, for a single grouping factor."""
         blocks, n = self.problem.Z.blocks, len(self.offset)
@@ -362,9 +368,13 @@ def diagonal_parts(matrix: Array, shapes: Sequence[Shape]) -> list[Array]:
     return [matrix[..., b - s.k : b, b - s.k : b] for b, s in zip(stops, shapes, strict=True)]
 
 
+def columns_of(effects: Array, shapes: Sequence[Shape]) -> list[Array]:
+    """Return the effects of terms that were taken as one, shape (..., k) each."""
+    return np.split(effects, np.cumsum([shape.k for shape in shapes])[:-1], axis=-1)
+
+
 def _apart(modes: Modes, shapes: Sequence[Shape]) -> Modes:
-    stops = np.cumsum([shape.k for shape in shapes])[:-1]
-    u = np.split(modes.u[0], stops, axis=1)
+    u = columns_of(modes.u[0], shapes)
     return Modes(
         u, modes.gamma, modes.eta, modes.expansion, modes.factorized, modes.value, modes.steps
     )

@@ -7,7 +7,7 @@ there), the family's own parameters, sigma, and the sds and partial correlations
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -15,13 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
 
-from ranef import lmm
+from ranef import lmm, onefactor
+from ranef.agq import rule
 from ranef.covariance import lower_factor
 from ranef.design import Design, full_rank
 from ranef.distributions import Normal
 from ranef.draws import Draws
 from ranef.families import Family
-from ranef.generalized import Generalized, prepare
+from ranef.generalized import Generalized, columns_of, prepare
 from ranef.glmm import Likelihood
 from ranef.logposterior import LogPosterior
 from ranef.pirls import Modes, NoModesError, Setting, find_modes
@@ -95,7 +96,14 @@ class Joint(LogPosterior):
 
     def log_density(self, x: Array) -> Array:
         values, logp = self.space.values(x)
-        found = np.array([self._value(self.setting(point)) for point in values])
+        if not self.model.has_one_factor:
+            found = np.array([self._value(self.setting(point)) for point in values])
+            return np.asarray(logp + found)
+        problem, found = self.model.merged, np.empty(len(x))
+        nodes = rule(self.n_agq, problem.Z.blocks[0].k) if self.n_agq > 1 else None
+        for part, points in self._points(values):
+            modes = onefactor.find_level_modes(problem, points, self._merged_u)
+            found[part] = onefactor.log_likelihoods(problem, points, modes, nodes)
         return np.asarray(logp + found)
 
     def _value(self, setting: Setting) -> float:
@@ -149,20 +157,45 @@ class Joint(LogPosterior):
 
     def _effects(self, values: Array, rng: np.random.Generator) -> list[Array]:
         """Return drawn effects of each term, shape (points, m, k), on the user's scale."""
-        blocks = self.model.problem.Z.blocks
+        blocks, bases = self.model.problem.Z.blocks, self.model.bases
         b = [np.empty((len(values), block.n_levels, block.k)) for block in blocks]
-        inverses = [np.linalg.inv(T) for T in self.model.bases]
         with threads_for(self.width):
-            for i, point in enumerate(values):
-                setting = self.setting(point)
-                modes = find_modes(setting, self._u, np.empty(0))
-                noise = [rng.standard_normal(u.shape) for u in modes.u]
-                around = lmm.modes(modes.factorized, np.empty(0), noise)
-                for own, u, drawn, Lambda, T in zip(
-                    b, modes.u, around, setting.Lambdas, inverses, strict=True
-                ):
-                    own[i] = (u @ Lambda.T + drawn) @ T.T
-        return b
+            if self.model.has_one_factor:
+                for part, points in self._points(values):
+                    modes = onefactor.find_level_modes(self.model.merged, points, self._merged_u)
+                    drawn = columns_of(_drawn(modes, points, rng), self.model.shapes)
+                    for own, found in zip(b, drawn, strict=True):
+                        own[part] = found
+            else:
+                for i, point in enumerate(values):
+                    for own, found in zip(b, self._drawn(point, rng), strict=True):
+                        own[i] = found
+        return [own @ np.linalg.inv(T).T for own, T in zip(b, bases, strict=True)]
+
+    def _drawn(self, values: Array, rng: np.random.Generator) -> list[Array]:
+        """Return drawn effects of each term at one point, shape (m, k), in the basis."""
+        setting = self.setting(values)
+        modes = find_modes(setting, self._u, np.empty(0))
+        noise = [rng.standard_normal(u.shape) for u in modes.u]
+        around = lmm.modes(modes.factorized, np.empty(0), noise)
+        return [
+            u @ Lambda.T + drawn
+            for u, Lambda, drawn in zip(modes.u, setting.Lambdas, around, strict=True)
+        ]
+
+    def _points(self, values: Array) -> Iterator[tuple[slice, onefactor.Points]]:
+        """Yield the values of some points at a time, for a single factor."""
+        for part in onefactor.chunks(len(values), len(self.X)):
+            own = values[part]
+            factors = self.space.factors(own)
+            k = sum(F.shape[-1] for F in factors)
+            Lambda, at = np.zeros((len(own), k, k)), 0
+            for A, F in zip(self.bases, factors, strict=True):
+                stop = at + F.shape[-1]
+                Lambda[:, at:stop, at:stop] = A @ F
+                at = stop
+            known = self.model.offset + own[:, : self.p] @ self.X.T
+            yield part, onefactor.Points(known, Lambda, own[:, self._own_places])
 
     def start(self) -> Array:
         values = np.zeros_like(self.space.known)
@@ -205,8 +238,22 @@ class Joint(LogPosterior):
         """Where every search for conditional modes starts: those at the start."""
         return self._modes(self.space.values(self.start())[0]).u
 
+    @property
+    def _merged_u(self) -> Array:
+        """The same with all terms in one."""
+        return np.hstack(self._u)
+
     def _modes(self, values: Array) -> Modes:
         return find_modes(self.setting(values), self.model.zeros(), np.empty(0))
+
+
+def _drawn(
+    modes: onefactor.LevelModes, points: onefactor.Points, rng: np.random.Generator
+) -> Array:
+    """Return draws of b in the basis from the normal approximation, shape (S, m, k)."""
+    z = rng.standard_normal(modes.u.shape)
+    u = modes.u + np.linalg.solve(modes.L.swapaxes(2, 3), z[..., None])[..., 0]
+    return np.asarray(u @ points.Lambda.swapaxes(1, 2))
 
 
 def joint_of(design: Design, family: Family, priors: Priors, n_agq: int = 1) -> Joint:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +28,10 @@ from ranef.weighted import Weighted
 type Array = NDArray[np.float64]
 
 DECREMENT = 1e-10  # below which one more Newton step is exact to rounding
+HIDDEN = 1e-6  # what a step may gain without its being seen, where numbers are large
 ARMIJO = 1e-4
 ROUNDING = 1e-14  # of a log density
+SMALL = 1e-12  # a singular value of Lambda, relative to the largest, that counts as zero
 MAX_STEPS = 200
 MAX_HALVINGS = 40
 
@@ -158,15 +161,21 @@ class Setting:
             Z Lambda u + fixed gamma.
         """
         Z = self.problem.Z
-        fitted = Z.fitted(lmm.solve(factorized, Z.sums(rows)))
-        gamma = np.empty(0)
+        b = lmm.solve(factorized, Z.sums(rows))
+        fitted, gamma = Z.fitted(b), np.empty(0)
         if self.fixed.shape[1]:
             left = self.fixed.T @ (rows - weights * fitted)
             gamma = np.linalg.solve(factorized.reduced[:-1, :-1], left)
             of_fixed = self.fixed @ gamma
             b = lmm.solve(factorized, Z.sums(rows - weights * of_fixed))
             fitted = Z.fitted(b) + of_fixed
-        return self.scores(rows - weights * fitted), gamma, fitted
+        u = [one @ inverse.T for one, inverse in zip(b, self._inverses, strict=True)]
+        return u, gamma, fitted
+
+    @cached_property
+    def _inverses(self) -> list[Array]:
+        """The pseudo-inverses of the factors: as u is in the range of Lambda', b tells it."""
+        return [np.linalg.pinv(Lambda, rcond=SMALL) for Lambda in self.Lambdas]
 
     def scores(self, rows: Array) -> list[Array]:
         """Return Lambda'Z' times a vector, term by term, shape (m, k)."""
@@ -195,7 +204,9 @@ def find_modes(setting: Setting, u: Sequence[Array], gamma: Array) -> Modes:
             point = new if new.value > point.value - rounding else point
             return _finished(setting, point, step)
         better = _shortened(setting, point, new, gain)
-        if better is None:
+        if better is None and gain > max(HIDDEN, ROUNDING * abs(point.value)):
+            raise NoModesError("no step towards the modes helps")
+        if better is None or (gain < HIDDEN and better.value <= point.value):
             return _finished(setting, point, step)
         point = better
     raise NoModesError("the modes were not reached")
