@@ -36,9 +36,9 @@ def _student_t(y, mu, w, sigma, nu):
 def made(name, like, **changed):
     """Return a family of which nothing but the log density is known."""
     fields = {
-        "variance": lambda mu, *psi: np.ones_like(mu) + 0 * sum(psi),
-        "deviance": lambda y, mu, *psi: (y - mu) ** 2,
-        "draw": lambda rng, mu, w, *psi: rng.normal(mu),
+        "variance": lambda mu, *_: np.ones_like(mu),
+        "deviance": lambda y, mu, *_: (y - mu) ** 2,
+        "draw": lambda rng, mu, *_: rng.normal(mu),
     }
     return Family(name=name, link=find_family(like).link, **(fields | changed))
 
@@ -97,7 +97,9 @@ def response(family: Family, rng: np.random.Generator, n: int) -> tuple[Array, A
     return made[family.support](), w
 
 
-def random_model(formula: str, family: Family, seed: int, n: int = 90) -> tuple[Design, Generalized]:
+def random_model(
+    formula: str, family: Family, seed: int, n: int = 90
+) -> tuple[Design, Generalized]:
     """Return a design with a response of the family, and the model in its basis."""
     rng = np.random.default_rng(seed)
     frame = random_frame(rng, n)

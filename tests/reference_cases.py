@@ -1,4 +1,4 @@
-"""The reference cases from lme4 as data frames and keyword arguments."""
+"""The reference cases from R as data frames and models."""
 
 from __future__ import annotations
 
@@ -8,16 +8,30 @@ from pathlib import Path
 
 import pandas as pd
 
+import ranef as rf
+
 REFERENCE = Path(__file__).parent / "reference"
 
 
 def read_cases(name: str) -> list[dict]:
     """Return the linear cases of one JSON file, each with the folder of its data."""
+    return [case for case in _all_cases(name) if _is_linear(case)]
+
+
+def read_generalized(name: str) -> list[dict]:
+    """Return the generalised cases of one JSON file, each with the folder of its data."""
+    return [case for case in _all_cases(name) if not _is_linear(case)]
+
+
+def _all_cases(name: str) -> list[dict]:
     content = json.loads((REFERENCE / name).read_text())
-    cases = [case for case in content["cases"] if case["family"] == "gaussian"]
-    for case in cases:
+    for case in content["cases"]:
         case["folder"] = REFERENCE / case.get("data_dir", content["meta"]["data_dir"])
-    return cases
+    return content["cases"]
+
+
+def _is_linear(case: dict) -> bool:
+    return case["family"] == "gaussian" and case["link"] == "identity"
 
 
 def music_cases() -> list[dict]:
@@ -42,3 +56,18 @@ def read_frame(case: dict) -> pd.DataFrame:
 def python_formula(case: dict) -> str:
     """Return the case's formula in this package's language."""
     return case.get("python") or case["formula"]
+
+
+def generalized_model(case: dict) -> rf.Model:
+    """Return the model of a generalised case."""
+    frame = read_frame(case)
+    if "derived" in case:
+        frame["ch"] = pd.Categorical(frame["livch"].map(lambda n: "NY"[n != "0"]), ["N", "Y"])
+    return rf.Model(
+        case["formula"],
+        frame,
+        family=case["family"],
+        link=case["link"],
+        weights=case.get("weights"),
+        offset=case.get("offset"),
+    )

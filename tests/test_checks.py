@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import ranef as rf
 from ranef import checks
 from ranef.design import build_design
 from ranef.errors import DataError, DataWarning
@@ -283,3 +284,18 @@ def test_columns_that_depend_on_others_do_not_hide_what_separates():
             "coefficients of `row` are, the priors say."
         ),
     ]
+
+
+def test_levels_of_one_value_each_are_warned_of():
+    data = {"y": [0, 0, 1, 1, 0, 0, 1, 1, 1, 1], "g": list("aabbccddee")}
+    model = rf.Model("y ~ (1 | g)", data, family="binomial")
+    message = (
+        "every level of `g` has failures only, or successes only: the data set no limit to how "
+        "much the levels vary, and the estimated sd may be endless; with proper priors "
+        'model.fit("map") and model.fit("mcmc") can go on.'
+    )
+    with pytest.warns(DataWarning) as caught:
+        model.fit()
+    assert [str(w.message) for w in caught if w.category is DataWarning] == [message]
+    mixed = rf.Model("y ~ (1 | g)", data | {"y": [0, 1, 1, 1, 0, 0, 1, 1, 1, 0]}, family="binomial")
+    mixed.fit()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import linalg
 
 from designs import STRUCTURES, dense, random_design, random_factors
 from ranef import crossproducts, lmm
@@ -130,3 +131,69 @@ def test_sparse_rows_are_used_where_they_should_be(monkeypatch):
 def test_an_indefinite_system_is_an_error_for_the_caller_to_catch():
     with pytest.raises(np.linalg.LinAlgError, match="the system matrix is not positive definite"):
         cholesky(-np.eye(2))
+
+
+def dense_system(design, cross, Lambdas):
+    """Return Lambda (Lambda'Z'WZ Lambda + I)^-1 Lambda' and Z'WZ in the basis, term by term."""
+    n, blocks, roots = design.n_obs, [np.empty((design.n_obs, 0))], [np.empty((0, 0))]
+    for term, T, Lambda in zip(design.terms, cross.bases, Lambdas, strict=True):
+        columns = np.linalg.solve(T.T, term.columns.T).T * np.sqrt(design.weights)[:, None]
+        Z = np.zeros((n, term.n_levels * term.n_coefs))
+        for a in range(term.n_coefs):
+            Z[np.arange(n), term.codes * term.n_coefs + a] = columns[:, a]
+        blocks.append(Z)
+        roots.append(np.kron(np.eye(term.n_levels), Lambda))
+    root, Z = linalg.block_diag(*roots), np.hstack(blocks)
+    H = root.T @ Z.T @ Z @ root + np.eye(len(root))
+    return root @ np.linalg.solve(H, root.T), Z.T @ Z, np.linalg.solve(H, root.T)
+
+
+def starts_of(cross):
+    sizes = [m * shape.k for m, shape in zip(cross.n_levels, cross.shapes, strict=True)]
+    return np.concatenate([[0], np.cumsum(sizes)])
+
+
+@pytest.mark.parametrize("where", ["inside", "singular"])
+def test_solve_equals_the_dense_inverse(formula, storage, where):  # noqa: ARG001
+    design, cross, Lambdas, _ = everything(formula, 6)
+    if where == "singular":
+        for Lambda in Lambdas:
+            Lambda[-1] = 0.0
+    G = dense_system(design, cross, Lambdas)[0]
+    rng, sizes = np.random.default_rng(1), zip(cross.n_levels, cross.shapes, strict=True)
+    sums = [rng.normal(size=(m, shape.k)) for m, shape in sizes]
+    before = [s.copy() for s in sums]
+    found = lmm.solve(lmm.factorize(cross, Lambdas), sums)
+    assert [b.shape for b in found] == [s.shape for s in sums]
+    flat, right = (np.concatenate([*(x.ravel() for x in xs), []]) for xs in (found, sums))
+    np.testing.assert_allclose(flat, G @ right, atol=1e-10)
+    for one, other in zip(sums, before, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_the_selected_inverse_holds_elements_of_the_dense_inverse(formula, storage):  # noqa: ARG001
+    design, cross, Lambdas, factorized = everything(formula, 7)
+    G, starts = dense_system(design, cross, Lambdas)[0], starts_of(cross)
+    found = lmm.selected_inverse(factorized)
+    others = [np.arange(starts[t], starts[t + 1]) for t, _ in cross.rest_terms]
+    rest = np.concatenate([*others, []]).astype(int)
+    np.testing.assert_allclose(found.rest, G[np.ix_(rest, rest)], atol=1e-10)
+    for i, (link, (front, crossed)) in enumerate(zip(cross.chain, found.chain, strict=True)):
+        levels, columns = np.arange(len(link.front)), []
+        for later in cross.chain[i:]:
+            columns.append(starts[later.term] + levels[:, None] * later.k + np.arange(later.k))
+            levels = levels if later.parent is None else later.parent[levels]
+        for level, (own, wide) in enumerate(zip(columns[0], np.hstack(columns), strict=True)):
+            np.testing.assert_allclose(front[level], G[np.ix_(own, wide)], atol=1e-10)
+            np.testing.assert_allclose(crossed[level], G[np.ix_(own, rest)], atol=1e-10)
+
+
+def test_the_derivative_of_the_determinant_is_the_dense_one(formula, storage):  # noqa: ARG001
+    design, cross, Lambdas, factorized = everything(formula, 7)
+    _, ZZ, half = dense_system(design, cross, Lambdas)
+    whole, starts = 2 * half @ ZZ, starts_of(cross)
+    for term, slope in enumerate(lmm.selected_inverse(factorized).gradient):
+        k, m = cross.shapes[term].k, cross.n_levels[term]
+        places = starts[term] + np.arange(m * k).reshape(m, k)
+        expected = sum(whole[np.ix_(own, own)] for own in places).T
+        np.testing.assert_allclose(slope, expected, atol=1e-9)

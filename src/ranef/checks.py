@@ -138,6 +138,21 @@ def check_separation(design: Design, family: Family) -> None:
         raise DataError(message + _PENALISED)
 
 
+def warn_pure(design: Design, family: Family) -> None:
+    """Warn of a factor whose levels have one value each: all failures, or all successes."""
+    if family.support not in ("proportions", "binary"):
+        return
+    for term in design.terms:
+        successes = np.bincount(term.codes, design.weights * design.y)
+        trials = np.bincount(term.codes, design.weights)
+        if (trials > 1).any() and ((successes == 0) | (successes == trials)).all():
+            message = (
+                f"every level of `{term.factor}` has failures only, or successes only: the data "
+                "set no limit to how much the levels vary, and the estimated sd may be endless; "
+            )
+            warn(message + _PENALISED, DataWarning)
+
+
 def check_not_spanned(design: Design, cross: CrossProducts) -> None:
     """Refuse a random term that the fixed effects contain, of which REML knows nothing.
 
@@ -153,14 +168,23 @@ def check_not_spanned(design: Design, cross: CrossProducts) -> None:
         raise DataError(message)
 
 
-def check_residual(design: Design, sigma: float) -> None:
+def check_residual(design: Design, sigma: float, scale: float | None = None) -> None:
     """Refuse a model that fits the response exactly, given that no optimum was found.
+
+    Parameters
+    ----------
+    design : Design
+    sigma : float
+    scale : float, optional
+        What sigma is without random effects; by default the standard deviation of the response.
 
     Raises
     ------
     DataError
     """
-    if not sigma > EXACT * np.std((design.y - design.offset) * np.sqrt(design.weights)):
+    if scale is None:
+        scale = float(np.std((design.y - design.offset) * np.sqrt(design.weights)))
+    if not sigma > EXACT * scale:
         message = f"the model fits the response `{design.response}` exactly: there is no residual "
         raise DataError(message + "variation to estimate sigma from.")
 

@@ -77,9 +77,9 @@ class Convergence(Enum):
         "term is on the boundary of its space (a zero variance or a perfect correlation)."
     )
     LIMIT = (
-        "The optimiser converged to a limit of the family: a parameter of the response distribution "
-        "grows without bound, and the simpler distribution that it leads to fits as well (Poisson "
-        "for an infinite shape, normal for infinite nu)."
+        "The optimiser converged to a limit of the family: a parameter of the response "
+        "distribution grows without bound, and the simpler distribution that it leads to fits as "
+        "well (Poisson for an infinite shape, normal for infinite nu)."
     )
     MAX_ITERATIONS = (
         "The optimiser stopped at its limit of iterations before the gradient vanished; "

@@ -163,6 +163,10 @@ def _prepared(design: Design, family: Family) -> Generalized:
     constant = _constant(family, design) - design.offset.mean()
     gamma = _within_reach(design.X, gamma, constant)
     eta = design.offset + design.X @ gamma
+    if family.link.positive and not (eta > 0).all():
+        message = f"with the {family.link.name} link the linear predictor has to be positive, and "
+        message += f"no fixed effects make it so in every row of `{design.response}`: add an "
+        raise DataError(message + 'intercept, or use another link, such as link="log".')
     W = family.information(eta, design.weights, psi)
     W = np.clip(W, 1e-10 * W.max(), None)
     root = np.sqrt(W)[:, None]

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ranef import glmm, lmm
 from ranef.covariance import factors, pack
-from ranef.errors import Convergence
+from ranef.errors import Convergence, FitError
 from ranef.estimates import Estimate
 from ranef.generalized import Generalized, diagonal_parts
 from ranef.optimize import Objective, Optimum, minimize
@@ -28,6 +28,11 @@ from ranef.threads import threads_for
 
 type Array = NDArray[np.float64]
 
+NOWHERE = (
+    "the likelihood cannot be computed where the search for its maximum starts: the linear "
+    "predictor or the response is out of reach for this family and link. Rescale the predictors, "
+    "or use another link."
+)
 ENDLESS = 1e4  # a shape or degrees of freedom that do as well as infinite ones
 NOTHING_LEFT = 1e-2  # of the objective, to be gained
 STEP = 1e-4  # of a parameter, for second derivatives
@@ -147,7 +152,7 @@ def _first_stage(model: Generalized) -> tuple[Optimum, glmm.Likelihood]:
     results = [best_from(Lambdas) for Lambdas in starts]
     found = [(optimum, one) for optimum, one in results if one is not None]
     if not found:
-        raise NoModesError("no likelihood at the start")
+        raise FitError(NOWHERE)
     return min(found, key=lambda result: round(result[0].value, 9))
 
 
@@ -264,4 +269,7 @@ def covariance_of(information: Array, p: int) -> Array:
     values, vectors = np.linalg.eigh(information[p:, p:])
     curved = values > NOT_CURVED * np.abs(values).max(initial=0.0)
     half = vectors[:, curved].T @ information[p:, :p]
-    return np.asarray(np.linalg.inv(information[:p, :p] - half.T @ (half / values[curved, None])))
+    left = information[:p, :p] - half.T @ (half / values[curved, None])
+    if p and np.linalg.eigvalsh(left)[0] <= 0:  # no maximum: the others are taken as known
+        left = information[:p, :p]
+    return np.asarray(np.linalg.inv(left))

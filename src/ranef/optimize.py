@@ -269,7 +269,8 @@ def _finished(count: _Counter, x: Array, hessian: Array, ended: Convergence) -> 
     still = _still(count, x)
     decrement = _decrement(gradient[~still], hessian[np.ix_(~still, ~still)])
     saddle = _negative_curvature(hessian, still) is not None
-    if decrement > DECREMENT_TOLERANCE or saddle or not np.isfinite(value):
+    left = decrement > max(DECREMENT_TOLERANCE, _noise(value))
+    if left or saddle or not np.isfinite(value):
         ended = ended if ended is Convergence.MAX_ITERATIONS else Convergence.STALLED
     else:
         ended = Convergence.CONVERGED

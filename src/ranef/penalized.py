@@ -24,9 +24,8 @@ from ranef.estimates import Estimate
 from ranef.joint import Joint
 from ranef.logposterior import LogPosterior
 from ranef.marginal import Target, marginal
-from ranef.maximum import covariance_of, differenced_twice, gathered
+from ranef.maximum import NOWHERE, covariance_of, differenced_twice, gathered
 from ranef.optimize import Optimum, minimize
-from ranef.pirls import NoModesError
 from ranef.reml import FEW_ROWS, Solution, at_optimum, moment_start, simplest, users_factors
 from ranef.threads import threads_for
 
@@ -266,7 +265,7 @@ class _Joint(_Penalty):
         values, Lambdas = self._absolute(optimum.x)
         likelihood = joint.evaluate(joint.at(values, Lambdas))
         if likelihood is None:
-            raise NoModesError("no likelihood at the mode")
+            raise FitError(NOWHERE)
         covariance = (
             self.units
             @ covariance_of(differenced_twice(self, optimum.x) / 2, self.lead)

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef import lmm
+from ranef.errors import FitError
 from ranef.expansions import Expansion
 from ranef.families import Family
 from ranef.weighted import Weighted
@@ -84,7 +85,7 @@ class Modes:
     steps: int
 
 
-class NoModesError(ArithmeticError):
+class NoModesError(FitError):
     """There are no conditional modes, or none were found."""
 
 

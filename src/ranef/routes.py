@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property, wraps
 from typing import Any, Concatenate
 
+import numpy as np
+
 from ranef import checks, maximum, penalized, propriety, reml
 from ranef.crossproducts import CrossProducts, cross_products
 from ranef.design import Design, full_rank
@@ -108,14 +110,19 @@ class Route(ABC):
             raise FitError(f"method={name!r} does not exist. {suggestion(str(name), self.methods)}")
         return str(name)
 
+    @property
+    def _scale(self) -> float | None:
+        """What sigma is without random effects, where that is not the sd of the response."""
+        return None
+
     def _point(self, design: Design, method: str, estimate: Estimate, *, verbose: bool) -> PointFit:
         if verbose:
             for value, theta in estimate.trace:
                 words = "  ".join(f"{t:.6f}" for t in theta)
                 print(f"{value:14.6f}  {words}")  # noqa: T201 -- verbose=True
         if not estimate.convergence.ok:
-            if self.family.is_normal:
-                checks.check_residual(design, estimate.sigma)
+            if self.family.has_sigma:
+                checks.check_residual(design, estimate.sigma, self._scale)
             warn(estimate.convergence.value, ConvergenceWarning)
         return PointFit(design, self.family, method, estimate)
 
@@ -209,10 +216,17 @@ class Nonlinear(Route):
             "effects use n_agq=.",
         }
 
+    @property
+    def _scale(self) -> float | None:
+        model = self.data.generalized
+        own = dict(zip(self.family.parameters, np.exp(model.log_psi).tolist(), strict=True))
+        return own.get("sigma")
+
     def _ml(self, *, n_agq: int = 1, verbose: bool = False) -> PointFit:
         points = check_n_agq(self.design, n_agq)
         checks.warn_dropped(self.data.estimable)
         self._check_estimable()
+        checks.warn_pure(self.data.estimable, self.family)
         estimate = maximum.estimate(self.data.generalized, n_agq=points)
         return self._point(self.data.estimable, "ml", estimate, verbose=verbose)
 
