@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ranef.pointfit import PointFit
     from ranef.posteriorfit import PosteriorFit
     from ranef.quadraturefit import QuadratureFit
-    from ranef.results import side_by_side
+    from ranef.sidebyside import side_by_side
     from ranef.tables import VarCorr
 
 __version__ = "0.1.0"
@@ -54,7 +54,7 @@ _HOMES = {
     "fit": "model",
     "list_datasets": "datasets",
     "load_dataset": "datasets",
-    "side_by_side": "results",
+    "side_by_side": "sidebyside",
 }
 
 __all__ = [

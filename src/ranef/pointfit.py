@@ -13,6 +13,7 @@ from scipy import sparse, special
 from ranef import matrices
 from ranef.covariance import sd_and_corr
 from ranef.design import Design, RandomTerm
+from ranef.draws import Draws
 from ranef.errors import Convergence, FitError, probability, suggestion
 from ranef.estimates import Estimate
 from ranef.families import Family
@@ -133,6 +134,20 @@ class PointFit(Fit):
 
     def _b(self) -> dict[str, Array]:
         return dict(zip((t.label for t in self.design.terms), self.estimate.b, strict=True))
+
+    def _drawn(self, n: int, rng: np.random.Generator) -> Draws:  # noqa: ARG002 -- nothing random
+        def repeated(values: object) -> Array:
+            array = np.asarray(values, dtype=np.float64)
+            return np.broadcast_to(array, (n, *array.shape))
+
+        own = {name: repeated(value) for name, value in self.parameters.items()}
+        return Draws(
+            beta=repeated(self.estimate.beta),
+            sigma=own.pop("sigma", None),
+            factors=[repeated(self.sigma * Lambda) for Lambda in self.estimate.Lambdas],
+            b=[repeated(b) for b in self.estimate.b],
+            parameters=own,
+        )
 
     @property
     def _interval_label(self) -> str:

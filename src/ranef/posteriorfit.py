@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ranef.design import Design, NewRows, RandomTerm
 from ranef.diagnostics import MARGINAL, OTHER_FORM, Reliability, diagnose, hdi, summarise
+from ranef.draws import Draws
 from ranef.errors import Convergence, FitError, suggestion
 from ranef.estimates import MarginalLikelihood
 from ranef.families import Family
@@ -161,9 +162,7 @@ class PosteriorFit(Fit):
         for term in self.design.terms:
             sds = self.draws(f"sd_{term.label}") / sigma
             if term.correlated:
-                # a drawn correlation can round to 1, which has no Cholesky factor
-                corr = self._correlations(term) + ROUNDING * np.eye(term.n_coefs)
-                Lambda = sds[:, :, None] * np.linalg.cholesky(corr)
+                Lambda = sds[:, :, None] * self._unit_factors(term)
                 columns, rows = np.triu_indices(term.n_coefs)
                 sds = Lambda[:, rows, columns]
             parts.append(sds.mean(axis=0))
@@ -276,6 +275,31 @@ class PosteriorFit(Fit):
     def _sigmas(self) -> Array:
         """Return the draws of sigma: ones where the family has none."""
         return self.draws("sigma") if self.family.has_sigma else np.ones(self._n_draws)
+
+    def _drawn(self, n: int, rng: np.random.Generator) -> Draws:
+        chosen = rng.choice(self._n_draws, n, replace=n > self._n_draws)
+        own = {name: self.draws(name)[chosen] for name in self.family.parameters}
+        beta = self.draws("beta") if self.design.fixed else np.empty((self._n_draws, 0))
+        terms = self.design.terms
+        return Draws(
+            beta=beta[chosen],
+            sigma=own.pop("sigma", None),
+            factors=[
+                (self.draws(f"sd_{t.label}")[:, :, None] * self._unit_factors(t))[chosen]
+                for t in terms
+            ],
+            b=[self.draws(f"b_{t.label}")[chosen] for t in terms],
+            parameters=own,
+        )
+
+    def _unit_factors(self, term: RandomTerm) -> Array:
+        """Return Cholesky factors of the drawn correlations, shape (draws, k, k).
+
+        A drawn correlation can round to 1, which has no Cholesky factor.
+        """
+        corr = self._correlations(term) + ROUNDING * np.eye(term.n_coefs)
+        factors = np.linalg.cholesky(corr)
+        return np.broadcast_to(factors, (self._n_draws, *factors.shape[1:]))
 
     @property
     def _n_draws(self) -> int:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.design import Design, NewRows, RandomTerm
+from ranef.draws import Draws
 from ranef.families import Family
 from ranef.naming import coordinates
 
@@ -52,6 +53,27 @@ def mean_response(
     for _, eta in linear_predictors(rows, terms, beta, b):
         total += family.link.inverse(eta).sum(axis=0)
     return total / len(beta)
+
+
+def linear_predictor(
+    rows: Design | NewRows, terms: Sequence[RandomTerm], beta: Array, b: Mapping[str, Array]
+) -> Array:
+    """Return eta of rows, shape (n,), with the random effects of some terms.
+
+    Parameters
+    ----------
+    rows : Design or NewRows
+    terms : sequence of RandomTerm
+        The terms of `rows` that take part; the code -1 is a level with random effects of zero.
+    beta : ndarray, shape (p,)
+    b : mapping of str to ndarray, shape (m, k)
+        By the label of a term.
+    """
+    eta = rows.offset + rows.X @ beta
+    for term in terms:
+        known = np.vstack([b[term.label], np.zeros(term.n_coefs)])  # row -1: a new level
+        eta = eta + np.sum(term.columns * known[term.codes], axis=1)
+    return np.asarray(eta)
 
 
 def linear_predictors(
@@ -122,3 +144,31 @@ def observed(design: Design) -> xr.Dataset:
     import xarray as xr
 
     return xr.Dataset({"y": ("obs", design.y)}, {"obs": list(coordinates(design)[1]["obs"])})
+
+
+def simulated(
+    design: Design, family: Family, draws: Draws, rng: np.random.Generator, *, new: bool
+) -> Array:
+    """Return drawn responses, shape (n, points): one data set for each draw.
+
+    Parameters
+    ----------
+    design : Design
+    family : Family
+    draws : Draws
+    rng : Generator
+    new : bool
+        Whether random effects are drawn anew from their distribution.
+    """
+    b = {}
+    for term, factor, effects in zip(design.terms, draws.factors, draws.b, strict=True):
+        z = rng.standard_normal(effects.shape) if new else effects
+        b[term.label] = z @ factor.swapaxes(1, 2) if new else z
+    own = dict(draws.parameters) | ({} if draws.sigma is None else {"sigma": draws.sigma})
+    psi = [own[name] for name in family.parameters]
+    found = np.empty((len(draws.beta), design.n_obs))
+    for block, eta in linear_predictors(design, design.terms, draws.beta, b):
+        values = [one[block, None] for one in psi]
+        mu = family.link.inverse(eta)
+        found[block] = family.draw(rng, mu, np.broadcast_to(design.weights, mu.shape), *values)
+    return np.asarray(found.T)

@@ -7,7 +7,7 @@ numbers come from. Fits are frozen and carry no engine.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +18,11 @@ from numpy.typing import NDArray
 from ranef import plots
 from ranef.covariance import Shape, theta_names
 from ranef.design import Design, NewRows, RandomTerm, new_rows
+from ranef.draws import Draws
 from ranef.errors import Convergence, DataError, FitError, listed, suggestion
 from ranef.families import Family
+from ranef.options import check_counts, check_seed
+from ranef.predictive import linear_predictor, simulated
 from ranef.shrinkage import shrinkage_table
 from ranef.tables import Summary, VarCorr, extras
 
@@ -263,6 +266,42 @@ class Fit(ABC):
                 }
         return pd.Series(named, name="estimate")
 
+    def simulate(self, n: int = 1, seed: int | None = None, groups: str = "new") -> Array:
+        """Draw new responses for the rows of the fit.
+
+        Parameters
+        ----------
+        n : int
+            Number of data sets.
+        seed : int, optional
+            The same seed gives the same responses.
+        groups : {"new", "known"}
+            Whether every level gets new random effects from their distribution, as in lme4's
+            `simulate`, or keeps those of the fit.
+
+        Returns
+        -------
+        ndarray, shape (n_obs, n)
+            Of a binomial model proportions. A point fit draws at its estimates; a posterior takes
+            a draw of its own for each data set. Prior weights that count rows are not used.
+
+        Examples
+        --------
+        >>> import ranef as rf
+        >>> fit = rf.Model("Yield ~ 1 + (1 | Batch)", rf.load_dataset("Dyestuff")).fit()
+        >>> fit.simulate(1000, seed=1).mean().round()
+        np.float64(1527.0)
+        """
+        check_counts(n=n)
+        check_seed(seed)
+        _check_choice("groups", groups, ("new", "known"), "an option")
+        rng = np.random.default_rng(seed)
+        return simulated(self.design, self.family, self._drawn(n, rng), rng, new=groups == "new")
+
+    @abstractmethod
+    def _drawn(self, n: int, rng: np.random.Generator) -> Draws:
+        """Return parameters and random effects for n data sets."""
+
     # -------------------------------------------------------------------------- pictures
 
     def shrinkage_table(self, term: str | None = None) -> pd.DataFrame:
@@ -374,27 +413,6 @@ class Fit(ABC):
         return tuple(facts)
 
 
-def linear_predictor(
-    rows: Design | NewRows, terms: Sequence[RandomTerm], beta: Array, b: Mapping[str, Array]
-) -> Array:
-    """Return eta of rows, shape (n,), with the random effects of some terms.
-
-    Parameters
-    ----------
-    rows : Design or NewRows
-    terms : sequence of RandomTerm
-        The terms of `rows` that take part; the code -1 is a level with random effects of zero.
-    beta : ndarray, shape (p,)
-    b : mapping of str to ndarray, shape (m, k)
-        By the label of a term.
-    """
-    eta = rows.offset + rows.X @ beta
-    for term in terms:
-        known = np.vstack([b[term.label], np.zeros(term.n_coefs)])  # row -1: a new level
-        eta = eta + np.sum(term.columns * known[term.codes], axis=1)
-    return np.asarray(eta)
-
-
 def _check_choice(name: str, value: object, known: Sequence[str], what: str) -> None:
     if value not in known:
         hint = suggestion(str(value), known)
@@ -415,35 +433,3 @@ def _refuse_unseen(term: RandomTerm, rows: pd.Index[Any]) -> None:
 
 def _by_level(term: RandomTerm, values: Array, names: tuple[str, ...]) -> pd.DataFrame:
     return pd.DataFrame(values, index=term.levels.rename(term.factor), columns=pd.Index(names))
-
-
-def side_by_side(fits: Mapping[str, Fit]) -> pd.DataFrame:
-    """Tabulate the estimates of several fits, one column a fit.
-
-    Parameters
-    ----------
-    fits : mapping of str to Fit
-        Fits by the name that heads their column; any methods together.
-
-    Returns
-    -------
-    DataFrame
-        Rows are parameters, named as in `Fit.estimates`; nan where a fit has no such parameter.
-
-    Examples
-    --------
-    >>> import ranef as rf
-    >>> model = rf.Model("Yield ~ 1 + (1 | Batch)", rf.load_dataset("Dyestuff"))
-    >>> rf.side_by_side({"REML": model.fit(), "ML": model.fit("ml")}).round(2)
-                             REML       ML
-    Intercept             1527.50  1527.50
-    sigma                   49.51    49.51
-    sd_Batch[Intercept]     42.00    37.26
-    """
-    given: object = fits  # whatever it may really be
-    named = isinstance(given, Mapping) and all(isinstance(fit, Fit) for fit in given.values())
-    if not named:
-        raise FitError("side_by_side takes a dict from names to fits: {'REML': reml, 'ML': ml}.")
-    columns = {name: fit.estimates() for name, fit in fits.items()}
-    rows = list(dict.fromkeys(row for column in columns.values() for row in column.index))
-    return pd.DataFrame({name: column.reindex(rows) for name, column in columns.items()})
