@@ -196,6 +196,14 @@ BETA = {"Intercept": Normal(0.5, 1), "x": Normal(-0.5, 0.7)}
 ONE = {**BETA, "sd_g": Gamma(2, 3)}
 TWO = {**BETA, "sd_g": HalfNormal(0.8), "sd_h": Gamma(2, 4)}
 
+# Binary data say too little of a level for the centred form, which then does not mix
+FORMS = [
+    ("bernoulli", "one factor", False),
+    ("bernoulli", "crossed", False),
+    ("poisson", "one factor", False),
+    ("poisson", "crossed", False),
+    ("poisson", "crossed", True),
+]
 STRUCTURES = {
     f"{family}, {terms}{', centred' * centered}": Structure(
         "y ~ x + (1 | g)" + " + (1 | h)" * (terms == "crossed"),
@@ -204,6 +212,5 @@ STRUCTURES = {
         TWO if terms == "crossed" else ONE,
         centered={"g": True} if centered else False,
     )
-    for family in ("bernoulli", "poisson")
-    for terms, centered in (("one factor", False), ("crossed", False), ("crossed", True))
+    for family, terms, centered in FORMS
 }
