@@ -38,8 +38,6 @@ class Structure:
         A record for every parameter: Normal, and HalfNormal or Gamma.
     assumed : dict
         What the fit takes instead for some of them: a mistake.
-    centered : bool or dict
-        Of the model.
     """
 
     formula: str
@@ -47,7 +45,6 @@ class Structure:
     family: str
     priors: Mapping
     assumed: Mapping = field(default_factory=dict)
-    centered: bool | Mapping = False
 
     @cached_property
     def design(self):
@@ -62,7 +59,7 @@ class Structure:
 
         family = find_family(self.family)
         priors = resolve(self.design, {**self.priors, **self.assumed}, family)
-        model = bayes.hierarchical(self.design, priors, family, centered=self.centered)
+        model = bayes.hierarchical(self.design, priors, family)
         y, fixed = model["y"], model.rvs_to_values[model["y"]]
         with model:
             response = pm.Data("response", fixed.data)
@@ -196,21 +193,13 @@ BETA = {"Intercept": Normal(0.5, 1), "x": Normal(-0.5, 0.7)}
 ONE = {**BETA, "sd_g": Gamma(2, 3)}
 TWO = {**BETA, "sd_g": HalfNormal(0.8), "sd_h": Gamma(2, 4)}
 
-# Binary data say too little of a level for the centred form, which then does not mix
-FORMS = [
-    ("bernoulli", "one factor", False),
-    ("bernoulli", "crossed", False),
-    ("poisson", "one factor", False),
-    ("poisson", "crossed", False),
-    ("poisson", "crossed", True),
-]
 STRUCTURES = {
-    f"{family}, {terms}{', centred' * centered}": Structure(
+    f"{family}, {terms}": Structure(
         "y ~ x + (1 | g)" + " + (1 | h)" * (terms == "crossed"),
         crossed if terms == "crossed" else one_factor,
         family,
         TWO if terms == "crossed" else ONE,
-        centered={"g": True} if centered else False,
     )
-    for family, terms, centered in FORMS
+    for family in ("bernoulli", "poisson")
+    for terms in ("one factor", "crossed")
 }

@@ -102,9 +102,11 @@ def test_a_response_that_is_separated_has_no_estimate(random):
 
 def test_priors_give_an_estimate_where_the_likelihood_has_none():
     frame = FRAME.assign(y=(FRAME["x"] > 0.3) * 1)
-    fit = rf.fit("y ~ x", frame, "map", family="binomial")
+    with pytest.warns(rf.DataWarning, match=r"^the fixed effects separate the values of the "):
+        fit = rf.fit("y ~ x", frame, "map", family="binomial")
     assert 0 < fit.fixef()["x"] < 10
-    zeros = rf.fit("y ~ x", FRAME.assign(y=0), "map", family="poisson")
+    with pytest.warns(rf.DataWarning, match=r"^the response `y` is 0 in every row"):
+        zeros = rf.fit("y ~ x", FRAME.assign(y=0), "map", family="poisson")
     assert -10 < zeros.fixef()["Intercept"] < 0
 
 

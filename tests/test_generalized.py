@@ -124,9 +124,9 @@ def test_too_many_nodes_are_refused():
     with pytest.raises(FitError) as caught:
         check_n_agq(design, 100)
     assert str(caught.value) == (
-        "n_agq=100 in 3 dimensions are 1000000 nodes for each of 90 rows: use n_agq=82 or less."
+        "n_agq=100 in 3 dimensions are 1000000 nodes for each of 90 rows: use n_agq=60 or less."
     )
-    assert check_n_agq(design, np.int64(82)) == 82
+    assert check_n_agq(design, np.int64(60)) == 60
 
 
 def test_any_number_of_points_goes_without_random_effects():

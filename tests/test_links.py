@@ -44,7 +44,7 @@ def is_curve(curve, function, eta):
             found + 0 * eta,
             expected,
             rtol=tolerance,
-            atol=tolerance * np.abs(expected).max() + 1e-8,
+            atol=tolerance * np.abs(expected).max() + 1e-7,
         )
 
 
@@ -52,7 +52,7 @@ def is_curve(curve, function, eta):
 def test_a_link_and_its_inverse(link):
     mu = np.linspace(0.01, 0.99, 9)
     np.testing.assert_allclose(link.inverse(link.link(mu)), mu, rtol=1e-13)
-    assert link.positive == (link.name in {"sqrt", "inverse", "inverse_squared"})
+    assert link.positive == (link.name in {"inverse", "inverse_squared"})
 
 
 @every_link

@@ -28,6 +28,7 @@ NAMES = [
     "RanefWarning",
     "VarCorr",
     "fit",
+    "links",
     "list_datasets",
     "load_dataset",
     "priors",

@@ -76,6 +76,7 @@ __all__ = [
     "RanefWarning",
     "VarCorr",
     "fit",
+    "links",
     "list_datasets",
     "load_dataset",
     "priors",
@@ -84,8 +85,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name == "priors":
-        return import_module("ranef.priors")
+    if name in ("links", "priors"):
+        return import_module(f"ranef.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'ranef' has no attribute {name!r}")
     value = getattr(import_module(f"ranef.{_HOMES[name]}"), name)

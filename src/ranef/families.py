@@ -104,9 +104,36 @@ class Family:
     expected: Callable[..., Array] | None = None
 
     def __post_init__(self) -> None:
+        self._check_fields()
         if self.support not in SUPPORTS:
             message = f"the {self.name} family has support={self.support!r}, expected one of "
             raise FitError(f"{message}{listed(SUPPORTS, 'or', limit=len(SUPPORTS))}.")
+
+    def _check_fields(self) -> None:
+        """Refuse what is not a link, a function or a name, whatever the annotations say."""
+        given: dict[str, object] = {"name": self.name, "link": self.link}
+        if not isinstance(given["name"], str):
+            raise FitError(f"the name of a family is text, got {self.name!r}.")
+        if not isinstance(given["link"], Link):
+            message = f"the {self.name} family has link={self.link!r}, expected a Link: one of "
+            raise FitError(f"{message}`ranef.links`, such as `rf.links.LOG`, or your own.")
+        functions = {
+            "variance": self.variance,
+            "log_density": self.log_density,
+            "deviance": self.deviance,
+            "draw": self.draw,
+        }
+        for field, function in functions.items():
+            if not callable(function):
+                raise FitError(f"the {self.name} family has {field}={function!r}, not a function.")
+        names: object = self.parameters
+        if not isinstance(names, tuple) or not all(isinstance(name, str) for name in names):
+            message = f"the {self.name} family has parameters={names!r}, expected a tuple of names."
+            raise FitError(message)
+        taken = [n for n in names if n == "beta" or n.startswith(("b_", "sd_", "corr_"))]
+        if taken:
+            message = f"the {self.name} family cannot call a parameter {listed(taken)}: a variable "
+            raise FitError(message + "of every posterior has such a name.")
 
     @property
     def has_sigma(self) -> bool:
@@ -116,7 +143,7 @@ class Family:
     @property
     def is_normal(self) -> bool:
         """Whether all is closed form: a normal response with identity link."""
-        return self.name == "gaussian" and self.link.name == "identity"
+        return self.expand == GAUSSIAN.expand and self.link.name == "identity"
 
     def expansion(self, y: Array, eta: Array, w: Array, psi: Array) -> Expansion:
         """Return log f and its first two derivatives in eta.

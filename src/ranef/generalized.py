@@ -33,7 +33,7 @@ TINY = np.finfo(np.float64).tiny
 ROUNDS = 3  # of a model without random effects and the family's own parameters, in turn
 FIRST = 5.0  # a shape, precision or degrees of freedom to start with
 NEAR = 6.0  # how far from its mean a linear predictor may start
-MAX_NODES = 50_000_000  # rows times nodes of a quadrature
+MAX_NODES = 20_000_000  # rows times nodes of a quadrature
 
 
 @dataclass(frozen=True, eq=False)
@@ -262,17 +262,17 @@ def users_likelihood(
     )
 
 
-def check_n_agq(design: Design, n_agq: object) -> int:
+def check_n_agq(design: Design, n_agq: object, least: int = 0) -> int:
     """Return the number of points of a quadrature, or refuse it.
 
     Raises
     ------
     FitError
-        If it is not a whole number from 0 on, or the model has several grouping factors, or there
-        were too many nodes.
+        If it is not a whole number from `least` on, or the model has several grouping factors, or
+        there were too many nodes.
     """
-    if not isinstance(n_agq, int | np.integer) or isinstance(n_agq, bool) or n_agq < 0:
-        raise FitError(f"`n_agq` must be a whole number from 0 on, got {n_agq!r}.")
+    if not isinstance(n_agq, int | np.integer) or isinstance(n_agq, bool) or n_agq < least:
+        raise FitError(f"`n_agq` must be a whole number from {least} on, got {n_agq!r}.")
     factors = list(dict.fromkeys(term.factor for term in design.terms))
     if n_agq <= 1 or not factors:
         return int(n_agq)
@@ -334,6 +334,8 @@ def _own_parameters(problem: Problem, eta: Array, psi: Array) -> Array:
 def _constant(family: Family, design: Design) -> Array:
     """Return the linear predictor of a mean that is the same in all rows."""
     mean = float(np.average(design.y, weights=design.weights))
+    if family.support == "real" and family.link.name == "identity":
+        mean = float(np.median(design.y))
     if family.support in ("proportions", "binary", "unit"):
         mean = (mean * design.n_obs + 0.5) / (design.n_obs + 1)
     elif family.support == "counts":
@@ -353,6 +355,8 @@ def _guess(family: Family, design: Design) -> Array:
     with np.errstate(all="ignore"):  # at an end of its range a mean has no variance
         variance = np.asarray(family.variance(mean, *psi))
         sigma = np.sqrt(np.mean(design.weights * (design.y - mean) ** 2 / variance))
+    if family.support == "real":  # outliers may be what the family is for
+        sigma = 1.5 * np.median(np.abs(design.y - np.median(design.y)))
     if np.isfinite(sigma) and sigma > 0:
         psi[[name == "sigma" for name in family.parameters]] = sigma
     return psi

@@ -145,7 +145,7 @@ def _power_curve(eta: Array, c: float) -> Curve:
 def _power_logs(eta: Array, c: float) -> tuple[Curve]:
     first = c / eta
     second = -first / eta
-    return ((c * np.log(eta), first, second, -2 * second / eta),)
+    return ((c * np.log(np.abs(eta)), first, second, -2 * second / eta),)
 
 
 def _power_graph(_: Any, eta: Any, c: float) -> Any:
@@ -352,7 +352,7 @@ IDENTITY = Link(
 )
 POSITIVE_IDENTITY = replace(IDENTITY, positive=True)
 LOG = Link("log", np.log, _exp, _exp, pymc=_log_graph, curve=_log_curve, logs=_log_logs)
-SQRT = _of_power("sqrt", 2.0)
+SQRT = replace(_of_power("sqrt", 2.0), positive=False)  # eta and -eta have the same mean
 INVERSE = _of_power("inverse", -1.0)
 INVERSE_SQUARED = _of_power("inverse_squared", -0.5)
 LOGIT = Link(

@@ -258,18 +258,30 @@ def _ended(optimum: Optimum, own: Mapping[str, float], singular: Sequence[bool])
 
 
 def differenced_twice(objective: Objective, x: Array) -> Array:
-    """Return the Hessian by central differences of the gradient, shape (d, d)."""
-    rows = [(objective(x + h)[1] - objective(x - h)[1]) / (2 * STEP) for h in STEP * np.eye(len(x))]
+    """Return the Hessian by differences of the gradient, shape (d, d), central where they can be.
+
+    nan where the objective is finite on neither side.
+    """
+    center = objective(x)[1]
+    rows = []
+    for h in STEP * np.eye(len(x)):
+        ends = [objective(x + h), objective(x - h)]
+        up, down = (g if np.isfinite(value) else None for value, g in ends)
+        sides = 2 - (up is None) - (down is None)
+        difference = (center if up is None else up) - (center if down is None else down)
+        rows.append(difference / (sides * STEP) if sides else np.full(len(x), np.nan))
     hessian = np.array(rows).reshape(len(x), len(x))
     return np.asarray((hessian + hessian.T) / 2)
 
 
 def covariance_of(information: Array, p: int) -> Array:
     """Return the covariance of the first p parameters; directions without curvature are known."""
+    if not np.isfinite(information).all():
+        return np.full((p, p), np.nan)
     values, vectors = np.linalg.eigh(information[p:, p:])
     curved = values > NOT_CURVED * np.abs(values).max(initial=0.0)
     half = vectors[:, curved].T @ information[p:, :p]
     left = information[:p, :p] - half.T @ (half / values[curved, None])
-    if p and np.linalg.eigvalsh(left)[0] <= 0:  # no maximum: the others are taken as known
-        left = information[:p, :p]
+    if not np.isfinite(left).all() or np.linalg.eigvalsh(left).min(initial=1.0) <= 0:
+        return np.full((p, p), np.nan)  # no maximum, so no standard errors
     return np.asarray(np.linalg.inv(left))

@@ -22,7 +22,7 @@ from ranef.families import Family, Link, find_family
 from ranef.formula import read_formula
 from ranef.generalized import UsersLikelihood, check_n_agq, users_likelihood
 from ranef.marginal import Derived, log_marginal
-from ranef.options import check_numbers, check_options, check_positive
+from ranef.options import by_name, check_numbers, check_options, check_positive
 from ranef.parametrization import choose
 from ranef.posteriors import FORMS
 from ranef.priorpredictive import prior_predictive
@@ -173,8 +173,7 @@ class Model:
         priors : str or dict
             As of `Model`.
         """
-        other = copy(self)
-        resolved = resolve(self.design, priors, self.family)
+        other, resolved = copy(self), resolve(self.design, priors, self.family)
         other.priors, other._setting = resolved, priors  # noqa: SLF001 -- its own
         other._route = replace(self._route, priors=resolved, setting=priors)  # noqa: SLF001
         return other
@@ -322,8 +321,8 @@ class Model:
         ----------
         theta : array
             Relative covariance parameters in lme4's order.
-        beta : array, shape (p,)
-            Fixed effects, without those that are combinations of others.
+        beta : array, shape (p,), Series or dict
+            Fixed effects, without combinations of others; by name where they have names.
         parameters : mapping of str to float, optional
             The family's own parameters, such as `{"shape": 2.0}`, sigma included.
         n_agq : int
@@ -404,18 +403,20 @@ class Model:
         parameters: Mapping[str, float] | None,
         n_agq: int,
     ) -> UsersLikelihood:
-        own = {} if parameters is None else dict(parameters)
+        own: object = {} if parameters is None else parameters
+        if not isinstance(own, Mapping):
+            raise FitError(f"`parameters` is a dict from name to number, got {parameters!r}.")
         if set(own) != set(self.family.parameters):
             wanted = listed(self.family.parameters) or "none"
             message = f"`parameters` are those of the {self.family.name} family: {wanted}; "
             raise FitError(f"{message}got {listed(own) or 'none'}.")
         check_positive(**own)
-        points = max(check_n_agq(self.design, n_agq), 1)
-        p = len(self._route.data.estimable.fixed)
+        points = check_n_agq(self.design, n_agq, least=1)
+        names = self._route.data.estimable.fixed
         return users_likelihood(
             self._route.data.generalized,
             self._checked_theta(theta),
-            check_numbers("beta", beta, p),
+            check_numbers("beta", by_name("beta", beta, names), len(names)),
             np.array([float(own[name]) for name in self.family.parameters]),
             points,
         )

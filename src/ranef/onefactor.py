@@ -202,7 +202,7 @@ class _Search:
 def _cholesky(H: Array) -> Array:
     """Return Cholesky factors of stacked matrices, nan where there is none."""
     if H.shape[-1] == 1:
-        return np.sqrt(H)
+        return np.sqrt(np.where(H > 0, H, np.nan))
     try:
         return np.linalg.cholesky(H)
     except np.linalg.LinAlgError:

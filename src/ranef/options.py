@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from ranef.errors import FitError, suggestion
+from ranef.errors import FitError, listed, suggestion
 
 
 @dataclass(frozen=True)
@@ -101,8 +102,28 @@ def check_positive(**numbers: object) -> None:
     ranef.errors.FitError: `sigma` must be a positive number, got 0.
     """
     for name, number in numbers.items():
-        if not (isinstance(number, int | float | np.number) and 1e-100 < number < 1e100):
+        if (
+            isinstance(number, bool)
+            or not isinstance(number, int | float | np.number)
+            or not 1e-100 < number < 1e100
+        ):
             raise FitError(f"`{name}` must be a positive number, got {number!r}.")
+
+
+def by_name(what: str, values: Any, names: Sequence[str]) -> Any:
+    """Return values in the order of their names, where they have names.
+
+    Raises
+    ------
+    FitError
+        If the names are not those that are wanted.
+    """
+    if not isinstance(values, Mapping | pd.Series):
+        return values
+    given = dict(values.items())
+    if set(given) != set(names):
+        raise FitError(f"{what} is for {listed(names)}; got {listed(given) or 'none'}.")
+    return [given[name] for name in names]
 
 
 def check_numbers(name: str, values: ArrayLike, size: int) -> NDArray[np.float64]:

@@ -147,6 +147,7 @@ class Setting:
             found = lmm.factorize(self.problem.Z.cross(weights, self.fixed), self.Lambdas)
         if not np.isfinite(found.logdet) or not np.isfinite(found.reduced).all():
             raise np.linalg.LinAlgError("the system is not positive definite")
+        np.linalg.cholesky(found.reduced[:-1, :-1])  # of the fixed columns; raises if it is not
         return found
 
     def solve(
@@ -200,7 +201,7 @@ def find_modes(setting: Setting, u: Sequence[Array], gamma: Array) -> Modes:
         raise NoModesError("the log density is not finite at the start")
     for step in range(MAX_STEPS):
         new, gain, observed = _newton_step(setting, point)
-        if gain < DECREMENT and observed:
+        if abs(gain) < DECREMENT and observed:
             rounding = max(DECREMENT, ROUNDING * abs(point.value))
             point = new if new.value > point.value - rounding else point
             return _finished(setting, point, step)
@@ -245,7 +246,7 @@ def _factorized_or_none(setting: Setting, weights: Array) -> lmm.Factorized:
     try:
         return setting.factorized(weights)
     except np.linalg.LinAlgError as error:
-        raise NoModesError("the expected information is not finite") from error
+        raise NoModesError("the expected information is not positive definite") from error
 
 
 def _shortened(setting: Setting, point: _Point, new: _Point, gain: float) -> _Point | None:

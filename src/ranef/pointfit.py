@@ -167,7 +167,10 @@ class PointFit(Fit):
 
     @property
     def loglik(self) -> float:
-        """The log-likelihood; for REML the restricted one, for "map" with the priors of beta."""
+        """The log-likelihood; for REML the restricted one.
+
+        By "map" that of the estimates; of a linear model with beta integrated out.
+        """
         return self.estimate.loglik
 
     @property

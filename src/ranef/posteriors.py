@@ -182,7 +182,7 @@ class JointPosterior:
         """Approximate the posterior of all but the random effects, and draw these given them."""
         check_counts(draws=draws)
         check_seed(seed)
-        points = max(check_n_agq(self.design, n_agq), 1)
+        points = check_n_agq(self.design, n_agq, least=1)
         rng = np.random.default_rng(seed)
         joint = joint_of(self.design, self.family, self.priors, points)
         found = laplace.approximate(joint, draws=draws, rng=rng)

@@ -414,7 +414,7 @@ class Fit(ABC):
 
 
 def _check_choice(name: str, value: object, known: Sequence[str], what: str) -> None:
-    if value not in known:
+    if not isinstance(value, str) or value not in known:
         hint = suggestion(str(value), known)
         raise FitError(f"{name}={value!r} is not {what}. {hint}")
 

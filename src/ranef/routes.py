@@ -6,7 +6,8 @@ A route knows which methods there are, checks what each needs of the data, and c
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, wraps
 from typing import Any, Concatenate
@@ -23,6 +24,7 @@ from ranef.families import Family
 from ranef.generalized import Generalized, check_n_agq, prepare
 from ranef.joint import joint_of
 from ranef.marginal import Target, target_of
+from ranef.pirls import NoModesError
 from ranef.pointfit import PointFit
 from ranef.posteriors import JointPosterior, Posterior
 from ranef.priors import Priors, PriorSetting, resolve
@@ -227,19 +229,22 @@ class Nonlinear(Route):
         checks.warn_dropped(self.data.estimable)
         self._check_estimable()
         checks.warn_pure(self.data.estimable, self.family)
-        estimate = maximum.estimate(self.data.generalized, n_agq=points)
+        with _explained():
+            estimate = maximum.estimate(self.data.generalized, n_agq=points)
         return self._point(self.data.estimable, "ml", estimate, verbose=verbose)
 
     def _map(self, *, n_agq: int = 1, verbose: bool = False) -> PointFit:
-        points = max(check_n_agq(self.design, n_agq), 1)
+        points = check_n_agq(self.design, n_agq, least=1)
         checks.check_varies(self.data.estimable, self.family)
+        checks.warn_posterior(self.design, self.family)
         design, priors = self.design, self.priors
         if not all(prior.proper for prior in priors.beta):
             checks.warn_dropped(self.data.estimable)
             self._check_estimable()
             design = self.data.estimable
             priors = resolve(design, self.setting, self.family)
-        estimate = penalized.estimate_jointly(joint_of(design, self.family, priors, points))
+        with _explained():
+            estimate = penalized.estimate_jointly(joint_of(design, self.family, priors, points))
         return self._point(design, "map", estimate, verbose=verbose)
 
     def _check_estimable(self) -> None:
@@ -261,9 +266,21 @@ def _after[P](
 
     @wraps(fit)
     def fitted(**options: Any) -> Fit:
-        return fit(posterior(), **options)
+        with _explained():
+            return fit(posterior(), **options)
 
     return fitted
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Say what it means, and what to do, where random effects have no conditional modes."""
+    try:
+        yield
+    except NoModesError as error:
+        message = f"the random effects cannot be integrated out, as {error}: the linear predictor "
+        message += "or the response is out of reach for this family and link. Rescale the "
+        raise FitError(message + "predictors, or use another link or family.") from error
 
 
 def route(design: Design, family: Family, priors: Priors, setting: PriorSetting) -> Route:
