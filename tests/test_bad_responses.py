@@ -105,7 +105,7 @@ def test_priors_give_an_estimate_where_the_likelihood_has_none():
     with pytest.warns(rf.DataWarning, match=r"^the fixed effects separate the values of the "):
         fit = rf.fit("y ~ x", frame, "map", family="binomial")
     assert 0 < fit.fixef()["x"] < 10
-    with pytest.warns(rf.DataWarning, match=r"^the response `y` is 0 in every row"):
+    with pytest.warns(rf.DataWarning, match=r"^all 60 rows of the response `y` are 0: "):
         zeros = rf.fit("y ~ x", FRAME.assign(y=0), "map", family="poisson")
     assert -10 < zeros.fixef()["Intercept"] < 0
 
