@@ -227,7 +227,7 @@ class Joint(LogPosterior):
         units[:p, :p] = np.linalg.inv(root).T / size[keep][:, None]
         return units
 
-    @property
+    @cached_property
     def _own_places(self) -> list[int]:
         """Where the family's own parameters are among the values, in the family's order."""
         names = list(self.space.names)
@@ -238,7 +238,7 @@ class Joint(LogPosterior):
         """Where every search for conditional modes starts: those at the start."""
         return self._modes(self.space.values(self.start())[0]).u
 
-    @property
+    @cached_property
     def _merged_u(self) -> Array:
         """The same with all terms in one."""
         return np.hstack(self._u)

@@ -227,10 +227,7 @@ def _newton_step(setting: Setting, point: _Point) -> tuple[_Point, float, bool]:
         )
         factorized = _factorized_or_none(setting, weights)
     rows = expansion.score + weights * (point.eta - setting.base)
-    try:
-        u, gamma, _ = setting.solve(factorized, weights, rows)
-    except np.linalg.LinAlgError as error:
-        raise NoModesError("the fixed effects are not identified") from error
+    u, gamma, _ = setting.solve(factorized, weights, rows)
     slopes = setting.scores(expansion.score)
     gain = sum(
         float(np.vdot(new - old, slope - old))

@@ -231,5 +231,5 @@ def _products(rows: Places, left: Array, right: Array, size: int) -> sparse.csr_
 def _map(rows: Places, values: Array, size: int) -> sparse.csr_array:
     """Return the sparse matrix, shape (size, n), whose column i has `values[i]` in `rows[i]`."""
     n, each = values.shape
-    indptr = np.arange(0, n * each + 1, max(each, 1)) if each else np.zeros(n + 1, dtype=np.int64)
+    indptr = each * np.arange(n + 1)
     return sparse.csc_array((values.ravel(), rows.ravel(), indptr), shape=(size, n)).tocsr()
