@@ -20,7 +20,7 @@ from generalized_fits import (
     simulated,
 )
 from ranef.families import find_family
-from ranef.pointfit import LITTLE, laplace_notes
+from ranef.notes import LITTLE, laplace_notes
 
 CASES = {case["id"]: case for case in cases()}
 

@@ -39,6 +39,7 @@ FLAT, NORMAL, STUDENT_T, GAMMA, INVERSE_GAMMA, LOG_NORMAL, POWER = range(7)
 IDENTITY, LOG, LOGIT, TANH = range(4)
 
 TINY, EDGE = 1e-300, 0.05  # nearest to the ends of a range that a coordinate is looked up
+NEXT = 1e-15  # as near as floating point comes
 
 LOG_2, LOG_PI, LOG_2PI = math.log(2), math.log(math.pi), math.log(2 * math.pi)
 
@@ -186,11 +187,22 @@ def evaluate(  # noqa: PLR0917 -- Numba knows no keywords
     return value, slope, logp + log_slope, d_value * slope + d_log_slope
 
 
-def coordinate_of(found: Coordinate, value: float) -> float:
-    """Return x for a value of the parameter; one outside its range is moved inside."""
+def coordinate_of(found: Coordinate, value: Any, edge: float = EDGE) -> Any:
+    """Return x for values of the parameter; what is outside its range is moved inside.
+
+    Parameters
+    ----------
+    found : Coordinate
+    value : float or ndarray
+    edge : float
+        How near to the ends of a bounded range a value may come, as a share of the range.
+    """
     if found.transform == LOG:
-        return math.log(max(value, TINY))
+        return np.log(np.maximum(value, TINY))
     if found.transform == LOGIT:
-        share = min(max((value - found.b) / (found.c - found.b), EDGE), 1 - EDGE)
-        return math.log(share / (1 - share))
-    return 2 * math.atanh(value) if found.transform == TANH else value
+        edge = max(edge, NEXT)
+        share = np.clip((value - found.b) / (found.c - found.b), edge, 1 - edge)
+        return np.log(share / (1 - share))
+    if found.transform == TANH:
+        return 2 * np.arctanh(np.clip(value, -1 + NEXT, 1 - NEXT))
+    return value

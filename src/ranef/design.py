@@ -20,7 +20,7 @@ from ranef.errors import DataError, FormulaError, listed
 from ranef.factors import Codes, Factor, combined
 from ranef.families import GAUSSIAN, Family
 from ranef.formula import Formula, RandomPart
-from ranef.frames import complete_rows, open_frame
+from ranef.frames import Rows, complete_rows, open_frame
 from ranef.responses import read_response
 from ranef.transforms import Interpreter, Memory, one_column
 
@@ -104,6 +104,8 @@ class Recipe:
         The user's functions.
     offset : str or None
         The name of the column given as `offset=`; "" where it was an array.
+    rows : Rows
+        The columns of the data that are used, in the rows that are complete.
     """
 
     memory: Memory
@@ -111,6 +113,7 @@ class Recipe:
     random: tuple[tuple[RandomPart, Columns], ...]
     functions: Functions
     offset: str | None
+    rows: Rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -252,6 +255,7 @@ def build_design(
             random=tuple((part, columns) for part, columns, _ in random),
             functions=interpreter.functions,
             offset=offset if isinstance(offset, str) or offset is None else "",
+            rows=rows,
         ),
         success=response.success,
     )

@@ -76,6 +76,15 @@ class Rows:
     weights: NDArray[np.float64] | None
     offset: NDArray[np.float64] | None
 
+    def frame(self, **names: str | None) -> pd.DataFrame:
+        """Return the columns, with weights and offset added under names that are given."""
+        found = self.columns.copy()
+        given = {"weights": self.weights, "offset": self.offset}
+        for what, name in names.items():
+            if name and name not in found:
+                found[name] = given[what]
+        return found
+
 
 def open_frame(data: object) -> Source:
     """Return a `Source` for a frame of any supported kind.

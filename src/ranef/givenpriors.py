@@ -87,6 +87,34 @@ def read_given(design: Design, priors: PriorSetting, family: Family) -> Given:
     return Given(_named(base), dict(pairs), targets)
 
 
+def restricted(priors: PriorSetting, design: Design, family: Family) -> PriorSetting:
+    """Return a setting without what is said of parameters that a simpler model does not have.
+
+    Parameters
+    ----------
+    priors : str or dict
+        Of a larger model, which it fits.
+    design : Design
+        Of the simpler model.
+    family : Family
+    """
+    if isinstance(priors, str):
+        return priors
+    targets, kept = _targets(design, family), {}
+    for key, value in priors.items():
+        printed = _PRINTED.fullmatch(str(key))
+        own = targets.get(printed["parameter"] if printed and key not in targets else key)
+        if key == "base" and isinstance(value, str):
+            kept[key] = value
+        elif own is None or (printed and key not in targets and printed["coef"] not in own.coefs):
+            continue
+        elif isinstance(value, Mapping):
+            kept[key] = {coef: prior for coef, prior in value.items() if coef in own.coefs}
+        else:
+            kept[key] = value
+    return kept
+
+
 def _named(name: str) -> PriorSet:
     if name not in SETS:
         raise FitError(f"There are no priors named `{name}`. {suggestion(name, SETS)}")

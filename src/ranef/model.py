@@ -14,20 +14,20 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from ranef import bayes, checks, collapsed, propriety, reml, routes
-from ranef.covariance import Shape, factors, pack
+from ranef.covariance import pack
 from ranef.describe import describe
 from ranef.design import Design, build_design
-from ranef.errors import FitError, listed, suggestion
+from ranef.errors import FitError, suggestion
 from ranef.families import Family, Link, find_family
 from ranef.formula import read_formula
-from ranef.generalized import UsersLikelihood, check_n_agq, users_likelihood
-from ranef.marginal import Derived, log_marginal
-from ranef.options import by_name, check_numbers, check_options, check_positive
+from ranef.givenpriors import restricted
+from ranef.options import check_options
 from ranef.parametrization import choose
 from ranef.posteriors import FORMS
 from ranef.priorpredictive import prior_predictive
 from ranef.priors import PriorSetting, resolve
 from ranef.results import Fit
+from ranef.structures import structures
 
 if TYPE_CHECKING:
     import pymc as pm
@@ -107,6 +107,8 @@ class Model:
         checks.check_response(self.design, self.family)
         self.priors = resolve(self.design, priors, self.family)
         self._setting = priors
+        given = {"weights": weights, "offset": offset}
+        self._columns = {k: v if isinstance(v, str) else None for k, v in given.items()}
 
     def __repr__(self) -> str:
         choices = () if self.family.is_normal else choose(self.design, self.family)
@@ -156,7 +158,7 @@ class Model:
         ConvergenceWarning
             If there is no answer to rely on.
         """
-        route = self._route
+        route = self.route
         name = route.method(method)
         if "priors" in options and name not in ("reml", "ml"):
             return self.with_priors(options.pop("priors")).fit(name, **options)
@@ -175,7 +177,7 @@ class Model:
         """
         other, resolved = copy(self), resolve(self.design, priors, self.family)
         other.priors, other._setting = resolved, priors  # noqa: SLF001 -- its own
-        other._route = replace(self._route, priors=resolved, setting=priors)  # noqa: SLF001
+        other.route = replace(self.route, priors=resolved, setting=priors)
         return other
 
     def criterion(self, theta: ArrayLike, method: str = "reml") -> float:
@@ -203,7 +205,7 @@ class Model:
             hint = suggestion(str(method), ["reml", "ml"])
             raise FitError(f"method={method!r} has no criterion. {hint}")
         cross = self._linear("criterion", "log_likelihood").identified
-        theta = self._checked_theta(theta)
+        theta = self.route.checked_theta(theta)
         return reml.criterion(cross, reml.basis_factors(cross, theta), reml=method == "reml")[0]
 
     def log_marginal(self, theta: ArrayLike, sigma: float) -> float:
@@ -233,7 +235,7 @@ class Model:
         >>> round(model.log_marginal([0.8], 50), 4)
         -165.8216
         """
-        return self._marginal(theta, sigma)[0]
+        return self._linear("log_marginal", "log_likelihood").marginal(theta, sigma)[0]
 
     def log_marginal_gradient(
         self, theta: ArrayLike, sigma: float
@@ -250,10 +252,10 @@ class Model:
         d_theta : ndarray, in the order of theta
         d_sigma : float
         """
-        _, slopes, d_sigma, _ = self._marginal(theta, sigma)
-        cross = self._linear("log_marginal_gradient", "log_likelihood_gradient").cross
-        users = [T.T @ slope for T, slope in zip(cross.bases, slopes, strict=True)]
-        return pack(users, cross.shapes), d_sigma
+        route = self._linear("log_marginal_gradient", "log_likelihood_gradient")
+        _, slopes, d_sigma, _ = route.marginal(theta, sigma)
+        users = [T.T @ slope for T, slope in zip(route.cross.bases, slopes, strict=True)]
+        return pack(users, route.cross.shapes), d_sigma
 
     def to_pymc(
         self, form: str = "hierarchical", *, centered: bool | Mapping[str, bool] = False
@@ -285,6 +287,39 @@ class Model:
         target = self._linear('to_pymc("marginal")', 'to_pymc("hierarchical")').target
         propriety.check_proper(self.design, self.priors)
         return collapsed.marginal_model(self.design, self.priors, target)
+
+    def structures(self) -> dict[str, Model]:
+        """Return the models with simpler random effects, from none up to this one.
+
+        Returns
+        -------
+        dict of str to Model
+            By random effects: those of the formula, with `||` in place of `|`, with slopes left
+            out, intercepts only, none; of several terms in all combinations. Data, fixed effects
+            and priors are the same.
+
+        Examples
+        --------
+        >>> import ranef as rf
+        >>> model = rf.Model("Reaction ~ Days + (Days | Subject)", rf.load_dataset("sleepstudy"))
+        >>> list(model.structures())[:3]
+        ['no random effects', '(1 | Subject)', '(Days || Subject)']
+        """
+        found = structures(self.formula, self.design.recipe.random)
+        return {one.label: self._with_formula(one.formula) for one in found}
+
+    def _with_formula(self, text: str) -> Model:
+        """Return a model of the same rows with other random effects."""
+        rows, own = self.design.recipe.rows, self._columns
+        model = Model(
+            text,
+            rows.frame(**own),
+            self.family,
+            weights=rows.weights if own["weights"] is None else own["weights"],
+            offset=rows.offset if own["offset"] is None else own["offset"],
+            functions=self.design.recipe.functions,
+        )
+        return model.with_priors(restricted(self._setting, model.design, self.family))
 
     def prior_table(self) -> pd.DataFrame:
         """Return the priors as they stand in the compiled PyMC model, in the response's units."""
@@ -348,7 +383,7 @@ class Model:
         >>> round(-2 * model.log_likelihood(fit.theta, fit.fixef()), 6)
         184.052564
         """
-        return self._likelihood(theta, beta, parameters, n_agq).value
+        return self.route.likelihood(theta, beta, parameters, n_agq).value
 
     def log_likelihood_gradient(
         self,
@@ -370,60 +405,21 @@ class Model:
         d_theta, d_beta : ndarray
         d_parameters : dict
         """
-        found = self._likelihood(theta, beta, parameters, n_agq)
+        found = self.route.likelihood(theta, beta, parameters, n_agq)
         return found.theta, found.beta, found.parameters
 
     # ------------------------------------------------------------------------------ inside
 
     @cached_property
-    def _route(self) -> routes.Route:
+    def route(self) -> routes.Route:
+        """How a model of this kind is fitted."""
         return routes.route(self.design, self.family, self.priors, self._setting)
 
     def _linear(self, name: str, other: str) -> routes.Linear:
         """Return the route of a linear model, or say what there is instead."""
-        if not isinstance(self._route, routes.Linear):
+        if not isinstance(self.route, routes.Linear):
             raise FitError(f"{name} is for linear models; see {other}.")
-        return self._route
-
-    def _marginal(self, theta: ArrayLike, sigma: float) -> Derived:
-        target = self._linear("log_marginal", "log_likelihood").target
-        if target.space.n_given:
-            name = target.space.names[0]
-            message = f"the prior of `{name}` is not normal, so that it is not integrated out; "
-            raise FitError(f"{message}log_marginal needs normal or flat priors of fixed effects.")
-        check_positive(sigma=sigma)
-        users = factors(self._checked_theta(theta), target.cross.shapes)
-        Lambdas = [T @ f for T, f in zip(target.cross.bases, users, strict=True)]
-        return log_marginal(target.cross, target.fixed, Lambdas, float(sigma), np.empty(0))
-
-    def _likelihood(
-        self,
-        theta: ArrayLike,
-        beta: ArrayLike,
-        parameters: Mapping[str, float] | None,
-        n_agq: int,
-    ) -> UsersLikelihood:
-        own: object = {} if parameters is None else parameters
-        if not isinstance(own, Mapping):
-            raise FitError(f"`parameters` is a dict from name to number, got {parameters!r}.")
-        if set(own) != set(self.family.parameters):
-            wanted = listed(self.family.parameters) or "none"
-            message = f"`parameters` are those of the {self.family.name} family: {wanted}; "
-            raise FitError(f"{message}got {listed(own) or 'none'}.")
-        check_positive(**own)
-        points = check_n_agq(self.design, n_agq, least=1)
-        names = self._route.data.estimable.fixed
-        return users_likelihood(
-            self._route.data.generalized,
-            self._checked_theta(theta),
-            check_numbers("beta", by_name("beta", beta, names), len(names)),
-            np.array([float(own[name]) for name in self.family.parameters]),
-            points,
-        )
-
-    def _checked_theta(self, theta: ArrayLike) -> NDArray[np.float64]:
-        shapes = [Shape(t.n_coefs, t.correlated) for t in self.design.terms]
-        return check_numbers("theta", theta, sum(s.n_theta for s in shapes))
+        return self.route
 
 
 def fit(formula: str, data: object, method: str | None = None, **options: Any) -> Fit:

@@ -151,6 +151,19 @@ def check_numbers(name: str, values: ArrayLike, size: int) -> NDArray[np.float64
     return found
 
 
+def check_positive_numbers(name: str, values: ArrayLike) -> NDArray[np.float64]:
+    """Return positive numbers, shape (any,), or refuse them.
+
+    Raises
+    ------
+    FitError
+    """
+    found = check_numbers(name, values, np.size(np.asarray(values, dtype=object)))
+    if not (found > 0).all():
+        raise FitError(f"{name} must be positive, got {found.tolist()}.")
+    return found
+
+
 def check_seed(seed: object) -> None:
     """Refuse what is neither None nor a whole number from 0 on.
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -12,23 +13,31 @@ from scipy import sparse, special
 
 from ranef import matrices
 from ranef.covariance import sd_and_corr
-from ranef.design import Design, RandomTerm
+from ranef.design import Design
 from ranef.draws import Draws
-from ranef.errors import Convergence, FitError, probability, suggestion
+from ranef.engines import Engine
+from ranef.errors import Convergence, FitError, listed, probability, suggestion
 from ranef.estimates import Estimate
 from ranef.families import Family
+from ranef.notes import laplace_notes, singular_note
 from ranef.results import Fit
 from ranef.tables import Summary, VarCorr, tidy_effects
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+    from ranef.bootstrap import Bootstrap, Statistic
+    from ranef.profiling import Profile
 
 Array = NDArray[np.float64]
 
 FEW_LEVELS = 5
-SMALL = 1e-4  # a relative sd that counts as zero
-LITTLE = 2.0  # information of a level, below which Laplace's approximation is poor
-NODES = {1: 25, 2: 11, 3: 7}  # points of a quadrature, by its dimensions
 _NAMES = {"reml": "REML", "ml": "maximum likelihood", "map": "maximum a posteriori"}
 _CRITERIA = {"reml": "REML criterion", "ml": "deviance", "map": "-2 log posterior"}
-_DISCRETE = ("proportions", "binary", "counts")
+_DF = {
+    "satterthwaite": "with Satterthwaite's degrees of freedom",
+    "kenward-roger": "with Kenward and Roger's standard errors and degrees of freedom",
+}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -43,6 +52,8 @@ class PointFit(Fit):
     method : {"reml", "ml", "map"}
     estimate : Estimate
         The numbers, as the engine handed them over.
+    engine : Engine, optional
+        What answers for the model that the fit comes from.
 
     Examples
     --------
@@ -56,6 +67,7 @@ class PointFit(Fit):
     family: Family
     method: str
     estimate: Estimate
+    engine: Engine | None = None
 
     # -------------------------------------------------------------------------- estimates
 
@@ -98,25 +110,99 @@ class PointFit(Fit):
         found = zip(self.estimate.b, sds, strict=True)
         return tidy_effects(self.design.terms, [(b, sd, b - z * sd, b + z * sd) for b, sd in found])
 
-    def confint(self, method: str | None = None, prob: float = 0.95) -> pd.DataFrame:
-        """Return Wald intervals of the fixed effects.
+    def confint(
+        self, method: str | None = None, prob: float = 0.95, **options: Any
+    ) -> pd.DataFrame:
+        """Return confidence intervals.
 
         Parameters
         ----------
-        method : {"wald"}, optional
+        method : {"wald", "profile", "bootstrap"}, optional
+            "wald", the default: of the fixed effects, estimate and standard error. "profile": of
+            all parameters, by the likelihood with all others at their optimum (of a REML fit that
+            of maximum likelihood, as in lme4). "bootstrap": of all parameters, percentiles of
+            refits to simulated responses.
         prob : float
             Their probability.
+        **options
+            For "bootstrap" those of `bootstrap`: `n=`, `seed=`, `executor=`.
+
+        Returns
+        -------
+        DataFrame
+            Columns `lower` and `upper`; rows named as in `estimates()`.
 
         Notes
         -----
         There is no useful Wald interval of a variance: its estimator is skewed and its space has
-        a boundary. The posterior (`model.fit("mcmc")`) has intervals for it.
+        a boundary.
         """
-        if method not in (None, "wald"):
-            known = suggestion(str(method), ["wald"])
+        prob = probability(prob)
+        methods = ("wald", "profile", "bootstrap")
+        if method not in (None, *methods):
+            known = suggestion(str(method), methods)
             raise FitError(f"method={method!r} is not available for a {self.method} fit. {known}")
+        if options and method != "bootstrap":
+            raise FitError(f"confint({method!r}) has no option {listed(options)}.")
+        if method == "profile":
+            return self.profile(prob=prob).confint(prob)
+        if method == "bootstrap":
+            return self.bootstrap(**options).confint(prob)
         fixef, half = self.fixef(), normal_quantile(prob) * self.se()
         return pd.DataFrame({"lower": fixef - half, "upper": fixef + half})
+
+    def profile(
+        self, parameters: str | Sequence[str] | None = None, *, prob: float = 0.99
+    ) -> Profile:
+        """Return the profile likelihood: how the deviance rises away from the estimates.
+
+        Parameters
+        ----------
+        parameters : str or sequence of str, optional
+            Names as in `estimates()`; all by default.
+        prob : float
+            How far out: as far as the ends of intervals of this probability.
+
+        Returns
+        -------
+        Profile
+            With `.table`, `.confint(prob)` and `.plot()`. Of a REML fit the likelihood is that of
+            maximum likelihood, whose fixed effects can be profiled.
+
+        Source: Bates et al. (2015), *Journal of Statistical Software* 67(1), section 5.1.
+        """
+        names = [parameters] if isinstance(parameters, str) else parameters
+        return self.asked.profile(self, names, probability(prob))
+
+    def bootstrap(
+        self,
+        n: int = 1000,
+        statistic: Statistic | None = None,
+        *,
+        seed: int | None = None,
+        executor: Executor | None = None,
+    ) -> Bootstrap:
+        """Simulate responses from the fit and fit each of them again.
+
+        Parameters
+        ----------
+        n : int
+            How many.
+        statistic : callable, optional
+            What is kept of each refit: a function of a fit, returning a number, a Series or a
+            dict. By default all parameters, which for a linear model takes no rows, only
+            cross-products, and is far faster.
+        seed : int, optional
+            The same seed gives the same refits, whatever the number of workers.
+        executor : concurrent.futures.Executor, optional
+            Where refits that go one by one are to run.
+
+        Returns
+        -------
+        Bootstrap
+            With `.estimates`, `.confint()`, `.se()`, `.bias()`, and how many refits failed.
+        """
+        return self.asked.replicate(self, n, statistic=statistic, seed=seed, executor=executor)
 
     @property
     def sigma(self) -> float:
@@ -231,16 +317,21 @@ class PointFit(Fit):
 
     # ---------------------------------------------------------------------------- printing
 
-    def summary(self) -> Summary:
-        """Return the printed table as an object: text, HTML, `.to_frame()` (fixed effects)."""
-        fixed = pd.DataFrame({"estimate": self.fixef(), "se": self.se()})
-        fixed["t" if self.family.is_normal else "z"] = fixed["estimate"] / fixed["se"]
-        fixed = fixed.join(self.confint())
+    def summary(self, df: str | None = None) -> Summary:
+        """Return the printed table as an object: text, HTML, `.to_frame()` (fixed effects).
+
+        Parameters
+        ----------
+        df : {"satterthwaite", "kenward-roger"}, optional
+            Test the fixed effects of a linear model with these denominator degrees of freedom:
+            columns `df` and `p_value`. Kenward-Roger adjusts the standard errors too.
+        """
+        fixed, heading = self._tested(df)
         sections = []
         if self.design.terms:
             sections.append(("Random effects", self.varcorr().printed()))
         if len(fixed):
-            sections.append(("Fixed effects, with 95 % Wald intervals", fixed))
+            sections.append((heading, fixed))
         return Summary(
             title=f"{self._kind} fitted by {_NAMES[self.method]}{self._approximation}",
             facts=(*self._facts(), self._figures(), *self._own()),
@@ -248,6 +339,15 @@ class PointFit(Fit):
             notes=tuple(self._notes()),
             frame=fixed,
         )
+
+    def _tested(self, df: str | None) -> tuple[pd.DataFrame, str]:
+        """Return the table of the fixed effects, and its heading."""
+        if df is not None:
+            heading = f"Fixed effects, {_DF[_known_df(df)]}"
+            return self.asked.degrees_of_freedom(self, df), heading
+        fixed = pd.DataFrame({"estimate": self.fixef(), "se": self.se()})
+        fixed["t" if self.family.is_normal else "z"] = fixed["estimate"] / fixed["se"]
+        return fixed.join(self.confint()), "Fixed effects, with 95 % Wald intervals"
 
     @property
     def _approximation(self) -> str:
@@ -304,80 +404,12 @@ class PointFit(Fit):
         return notes
 
 
+def _known_df(df: str) -> str:
+    if df not in _DF:
+        raise FitError(f"df={df!r} does not exist. {suggestion(str(df), _DF)}")
+    return df
+
+
 def normal_quantile(prob: float) -> float:
     """Return z such that a standard normal is within z of zero with probability `prob`."""
     return float(special.ndtri((1 + probability(prob)) / 2))
-
-
-def singular_note(term: RandomTerm, Lambda: Array) -> str:
-    """Say which coefficients of a singular term are on the boundary."""
-    lengths = np.sqrt(np.mean(term.columns**2, axis=0))  # so that units do not matter
-    rows = Lambda * lengths[:, None]
-    zero = [c for c, row in zip(term.coefs, rows, strict=True) if np.linalg.norm(row) < SMALL]
-    if zero:
-        return f"{term.text}: the estimated sd of {', '.join(zero)} is zero."
-    _, corr = sd_and_corr(rows @ rows.T)
-    pairs = [
-        f"{term.coefs[j]} and {term.coefs[i]} {corr[i, j]:+.3f}"
-        for i, j in zip(*np.tril_indices(term.n_coefs, -1), strict=True)
-        if abs(corr[i, j]) > 0.999
-    ]
-    if pairs:
-        return f"{term.text}: estimated correlation of {', '.join(pairs)}."
-    rank = min(np.linalg.matrix_rank(rows, tol=SMALL), term.n_coefs - 1)
-    return (
-        f"{term.text}: the estimated covariance of the {term.n_coefs} coefficients has rank {rank}."
-    )
-
-
-def laplace_notes(
-    design: Design, family: Family, mu: Array, parameters: Mapping[str, float]
-) -> list[str]:
-    """Say where the Laplace approximation cannot be relied on, in at most one note.
-
-    Parameters
-    ----------
-    design : Design
-    family : Family
-    mu : ndarray, shape (n,)
-        Fitted means.
-    parameters : mapping of str to float
-        The family's own.
-
-    Notes
-    -----
-    Classes and counts that say little about a level make the conditional distribution of its
-    effects skewed. With one random intercept and many levels the estimated sd tends to 0.70 times
-    the true one for 2 coin tosses a level, 0.93 for 7, 0.96 for 10; to 1.42 times for 10 trials
-    of probability 0.05, 1.17 times for one expected event of a Poisson count, if the true sd is
-    0.3. It is within 6 % where a level has `LITTLE` information or more about its log odds or
-    log mean, over sds of 0.3 to 3, as computed from the exact distribution of its total.
-    """
-    if family.support not in _DISCRETE:
-        return []
-    spread = mu if family.support == "counts" else mu * (1 - mu)  # of mu with its log (odds)
-    variance = family.variance(mu, *parameters.values())
-    information = design.weights * np.divide(spread**2, variance, where=variance > 0, out=0 * mu)
-    poor = [
-        f"{term.text} {np.median(per_level):.2g}"
-        for term in design.terms
-        if np.median(per_level := np.bincount(term.codes, information) / term.n_coefs) < LITTLE
-    ]
-    if not poor:
-        return []
-    what = "log mean" if family.support == "counts" else "log odds"
-    note = (
-        f"The Laplace approximation is poor here: at the median, the data of a level have little "
-        f"information about its {what}, {', '.join(poor)}, where {LITTLE:g} for each coefficient "
-        "is enough. The standard deviation may be well off, mostly too small; compare "
-        f"{_better(design)}."
-    )
-    return [note]
-
-
-def _better(design: Design) -> str:
-    """Return the methods that do not need the Laplace approximation."""
-    nodes = NODES.get(sum(term.n_coefs for term in design.terms))
-    if nodes is None or len({term.factor for term in design.terms}) > 1:
-        return 'model.fit("mcmc")'
-    return f'model.fit(n_agq={nodes}) or model.fit("mcmc")'

@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from ranef.design import Design, NewRows, RandomTerm
 from ranef.diagnostics import MARGINAL, OTHER_FORM, Reliability, diagnose, hdi, summarise
 from ranef.draws import Draws
+from ranef.engines import Engine
 from ranef.errors import Convergence, FitError, suggestion
 from ranef.estimates import MarginalLikelihood
 from ranef.families import Family
 from ranef.predictive import mean_response
-from ranef.results import Fit
+from ranef.scored import Scored
 from ranef.tables import Summary, VarCorr, tidy_effects
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ _NAMES = {
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class PosteriorFit(Fit):
+class PosteriorFit(Scored):
     """A fit by draws from the posterior.
 
     Attributes
@@ -50,6 +51,8 @@ class PosteriorFit(Fit):
         How far to trust the draws; by default what the draws of a sampler say themselves.
     evidence : MarginalLikelihood, optional
         log p(y), where the method gives it.
+    engine : Engine, optional
+        What answers for the model that the fit comes from.
     """
 
     design: Design
@@ -58,6 +61,7 @@ class PosteriorFit(Fit):
     tree: xr.DataTree | Callable[[], xr.DataTree]
     checks: Reliability | None = None
     evidence: MarginalLikelihood | None = None
+    engine: Engine | None = None
 
     @cached_property
     def posterior(self) -> xr.DataTree:
@@ -201,40 +205,6 @@ class PosteriorFit(Fit):
             return Convergence.NOT_MIXED
         return Convergence.MIXED if self.checks is None else Convergence.CHECKED
 
-    def log_marginal_likelihood(self) -> MarginalLikelihood:
-        """Return log p(y), all parameters integrated out, with its error.
-
-        Returns
-        -------
-        MarginalLikelihood
-            A record with `value`, `mcse` and `method`.
-
-        Raises
-        ------
-        FitError
-            For draws by MCMC, which do not give it, and for improper priors, which leave it
-            undefined.
-
-        Examples
-        --------
-        >>> import ranef as rf
-        >>> model = rf.Model("Yield ~ 1 + (1 | Batch)", rf.load_dataset("Dyestuff"))
-        >>> round(model.fit("quadrature").log_marginal_likelihood().value, 4)
-        -168.6996
-        """
-        if self.evidence is not None:
-            return self.evidence
-        if self.method == "mcmc":
-            raise FitError(
-                'method="mcmc" does not give the marginal likelihood: fit the model with '
-                'method="quadrature" or "laplace".'
-            )
-        raise FitError(
-            "the marginal likelihood is not defined under flat priors, as it has their arbitrary "
-            "height as a factor: give every parameter a proper prior with priors=, as the default "
-            "ones are."
-        )
-
     @property
     def is_singular(self) -> bool:
         """False: a posterior does not sit on the boundary."""
@@ -277,7 +247,10 @@ class PosteriorFit(Fit):
         return self.draws("sigma") if self.family.has_sigma else np.ones(self._n_draws)
 
     def _drawn(self, n: int, rng: np.random.Generator) -> Draws:
-        chosen = rng.choice(self._n_draws, n, replace=n > self._n_draws)
+        return self.draws_at(rng.choice(self._n_draws, n, replace=n > self._n_draws))
+
+    def draws_at(self, chosen: NDArray[np.intp] | slice = slice(None)) -> Draws:
+        """Return some draws of all parameters, by default all of them, chain after chain."""
         own = {name: self.draws(name)[chosen] for name in self.family.parameters}
         beta = self.draws("beta") if self.design.fixed else np.empty((self._n_draws, 0))
         terms = self.design.terms

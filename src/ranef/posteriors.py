@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from ranef import batched, bayes, collapsed, laplace, nuts, predictive, propriety, quadrature
 from ranef.design import Design
 from ranef.diagnostics import ImportanceDiagnostics, QuadratureDiagnostics
+from ranef.engines import Engine
 from ranef.errors import ConvergenceWarning, FitError, suggestion, warn
 from ranef.estimates import MarginalLikelihood
 from ranef.exact import Exact
@@ -45,13 +47,15 @@ class Posterior:
     priors : Priors
     target : Target
         The density of the variance parameters.
-
+    engine : Engine, optional
+        For the fits.
     """
 
     design: Design
     family: Family
     priors: Priors
     target: Target
+    engine: Engine | None = None
 
     def laplace(self, *, draws: int = 4000, seed: int | None = None) -> PosteriorFit:
         """Approximate the posterior at its mode, and correct the draws by importance weights."""
@@ -68,6 +72,7 @@ class Posterior:
                 tree(self.design, effects, chains=1),
                 ImportanceDiagnostics(draws, found.khat, found.ess, found.mode.convergence.ok),
                 self._evidence(found.log_evidence, found.mcse, "importance sampling"),
+                self.engine,
             )
         )
 
@@ -79,18 +84,15 @@ class Posterior:
         mode = laplace.find_mode(self.target)
         own = frame(self.target, mode)
         exact = Exact(self.target, mode, own, quadrature.integrate(own))
-
-        def drawn() -> xr.DataTree:
-            return tree(self.design, exact.draw(draws, np.random.default_rng(seed)), chains=1)
-
         return _checked(
             QuadratureFit(
                 self.design,
                 self.family,
                 "quadrature",
-                drawn,
+                partial(_drawn, self.design, exact, draws, seed),
                 QuadratureDiagnostics(exact.lattice.log_density.size, exact.error),
                 self._evidence(exact.log_evidence, exact.error, "quadrature"),
+                self.engine,
                 exact,
             )
         )
@@ -120,15 +122,14 @@ class Posterior:
             if centered:
                 raise FitError("the marginal form has no random effects that could be centered.")
             found = self._marginal(settings)
-            return _checked(
-                _sampled(self.design, self.family, found, log_likelihood=log_likelihood)
-            )
+            return _checked(_sampled(self, found, self.engine, log_likelihood=log_likelihood))
+        engine = self.engine if pymc_model is None else None
         if pymc_model is None:
             pymc_model = bayes.hierarchical(self.design, self.priors, centered=centered)
         found = bayes.sample(pymc_model, **asdict(settings))
         if collapsed.is_marginal(pymc_model):
             found = self._completed(*collapsed.taken_apart(found, self.design), seed=seed)
-        return _checked(_sampled(self.design, self.family, found, log_likelihood=log_likelihood))
+        return _checked(_sampled(self, found, engine, log_likelihood=log_likelihood))
 
     def _marginal(self, settings: Sampling) -> xr.DataTree:
         """Sample the variance parameters without PyMC: nothing has to be compiled for a model."""
@@ -170,11 +171,14 @@ class JointPosterior:
     design : Design
     family : Family
     priors : Priors
+    engine : Engine, optional
+        For the fits.
     """
 
     design: Design
     family: Family
     priors: Priors
+    engine: Engine | None = None
 
     def laplace(
         self, *, draws: int = 1000, seed: int | None = None, n_agq: int = 1
@@ -200,6 +204,7 @@ class JointPosterior:
                     draws, found.khat, found.ess, found.mode.convergence.ok, linear=False
                 ),
                 evidence if proper else None,
+                self.engine,
             )
         )
 
@@ -220,6 +225,7 @@ class JointPosterior:
         """Sample the hierarchical PyMC model by NUTS, each term centred or not as suits it."""
         settings = Sampling(draws, tune, chains, seed, cores, progressbar, target_accept)
         _check_own(pymc_model, log_likelihood=log_likelihood)
+        engine = self.engine if pymc_model is None else None
         if pymc_model is None:
             if centered is None:
                 centered = {c.label: c.centered for c in choose(self.design, self.family)}
@@ -229,7 +235,11 @@ class JointPosterior:
         found = bayes.sample(pymc_model, **asdict(settings))
         groups = {"observed_data": predictive.observed(self.design)}
         found = _with_groups(found, groups)
-        return _checked(_sampled(self.design, self.family, found, log_likelihood=log_likelihood))
+        return _checked(_sampled(self, found, engine, log_likelihood=log_likelihood))
+
+
+def _drawn(design: Design, exact: Exact, draws: int, seed: int | None) -> xr.DataTree:
+    return tree(design, exact.draw(draws, np.random.default_rng(seed)), chains=1)
 
 
 def _check_own(pymc_model: object, *, log_likelihood: bool) -> None:
@@ -246,13 +256,21 @@ def _check_own(pymc_model: object, *, log_likelihood: bool) -> None:
 
 
 def _sampled(
-    design: Design, family: Family, found: xr.DataTree, *, log_likelihood: bool
+    model: Posterior | JointPosterior,
+    found: xr.DataTree,
+    engine: Engine | None,
+    *,
+    log_likelihood: bool,
 ) -> PosteriorFit:
-    """Return the fit of a sampled posterior, with the log-likelihood of every row if wanted."""
+    """Return the fit of a sampled posterior, with the log-likelihood of every row if wanted.
+
+    A PyMC model that the user has changed has no engine: what it is a model of is not known.
+    """
     if log_likelihood:
-        rows = predictive.log_likelihood(design, family, found["posterior"].to_dataset())
+        rows = found["posterior"].to_dataset()
+        rows = predictive.log_likelihood(model.design, model.family, rows)
         found = _with_groups(found, {"log_likelihood": rows})
-    return PosteriorFit(design, family, "mcmc", found)
+    return PosteriorFit(model.design, model.family, "mcmc", found, engine=engine)
 
 
 def _with_groups(found: xr.DataTree, groups: Mapping[str, xr.Dataset]) -> xr.DataTree:

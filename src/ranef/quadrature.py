@@ -22,6 +22,7 @@ from ranef import batched
 from ranef.densities import LOG_2PI, LOGIT
 from ranef.errors import FitError, listed
 from ranef.laplace import FEWEST, smoothed, systematic
+from ranef.logposterior import LogPosterior
 from ranef.marginal import Target
 from ranef.whitened import Frame, log_prior, values_at
 
@@ -75,6 +76,17 @@ def check_feasible(target: Target) -> None:
             f"{listed(absolute)} is known but sigma is not; quadrature needs sds relative to it: "
             'use method="mcmc" or "laplace".'
         )
+
+
+def is_feasible(target: LogPosterior) -> bool:
+    """Whether a lattice can take a posterior."""
+    if not isinstance(target, Target):
+        return False
+    try:
+        check_feasible(target)
+    except FitError:
+        return False
+    return True
 
 
 @dataclass(frozen=True, eq=False)

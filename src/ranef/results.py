@@ -1,12 +1,12 @@
 """Fits: one protocol for point estimates and posteriors.
 
 `Fit` holds what every fit answers in the same way; `PointFit` and `PosteriorFit` add where their
-numbers come from. Fits are frozen and carry no engine.
+numbers come from. Fits are frozen; what needs the data once more they ask of their `Engine`.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
@@ -15,24 +15,24 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ranef import plots
 from ranef.covariance import Shape, theta_names
 from ranef.design import Design, NewRows, RandomTerm, new_rows
 from ranef.draws import Draws
+from ranef.engines import Engine
 from ranef.errors import Convergence, DataError, FitError, listed, suggestion
 from ranef.families import Family
 from ranef.options import check_counts, check_seed
+from ranef.pictures import Pictures
 from ranef.predictive import linear_predictor, simulated
-from ranef.shrinkage import shrinkage_table
-from ranef.tables import Summary, VarCorr, extras
+from ranef.tables import Summary, extras
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+    from ranef.explained import Explained, PrincipalComponents
 
 Array = NDArray[np.float64]
 
 
-class Fit(ABC):
+class Fit(Pictures):
     """What every fit answers, whatever the method.
 
     Attributes
@@ -42,36 +42,34 @@ class Fit(ABC):
     family : Family
     method : str
         How the fit was made: "reml", "ml", "map", "laplace", "quadrature", "mcmc".
+    engine : Engine, optional
+        What answers for the model that the fit comes from.
     """
 
     design: Design
     family: Family
     method: str
+    engine: Engine | None
 
     # ----------------------------------------------------- what the two kinds of fit differ in
-
-    @abstractmethod
-    def fixef(self) -> pd.Series[float]:
-        """Return the fixed effects by name: estimates, or posterior means."""
 
     @abstractmethod
     def vcov(self) -> pd.DataFrame:
         """Return the covariance of the fixed effects."""
 
     @abstractmethod
-    def varcorr(self) -> VarCorr:
-        """Return standard deviations and correlations of the random effects."""
-
-    @abstractmethod
-    def ranef_table(self, prob: float = 0.95) -> pd.DataFrame:
-        """Return the random effects as a tidy table.
-
-        Columns `term, level, coef, estimate, sd, lower, upper`.
-        """
-
-    @abstractmethod
     def confint(self, method: str | None = None, prob: float = 0.95) -> pd.DataFrame:
         """Return intervals, a DataFrame with columns `lower` and `upper`."""
+
+    @property
+    def asked(self) -> Engine:
+        """What answers for the model that the fit comes from."""
+        if self.engine is None:
+            raise FitError(
+                "this fit has no model to ask, as it was put together by hand or sampled from a "
+                "PyMC model of your own: fit a `ranef.Model` as it is."
+            )
+        return self.engine
 
     @abstractmethod
     def summary(self) -> Summary:
@@ -81,11 +79,6 @@ class Fit(ABC):
     @abstractmethod
     def sigma(self) -> float:
         """The residual standard deviation, or the family's scale; 1 where it has none."""
-
-    @property
-    @abstractmethod
-    def parameters(self) -> dict[str, float]:
-        """The family's own parameters by name, `sigma` among them where it has one."""
 
     @property
     @abstractmethod
@@ -101,15 +94,6 @@ class Fit(ABC):
     @abstractmethod
     def is_singular(self) -> bool:
         """Whether a covariance is on the boundary: a zero variance or a perfect correlation."""
-
-    @abstractmethod
-    def _b(self) -> dict[str, Array]:
-        """Return the random effects by term label, shape (m, k)."""
-
-    @property
-    @abstractmethod
-    def _interval_label(self) -> str:
-        """What the intervals of the random effects are, for a plot."""
 
     # ------------------------------------------------------------------- what they share
 
@@ -169,6 +153,63 @@ class Fit(ABC):
         For a binomial family these are probabilities.
         """
         return self.predict()
+
+    def icc(self, prob: float = 0.95) -> Explained:
+        """Return intraclass correlations: the share of the variance that lies between groups.
+
+        Parameters
+        ----------
+        prob : float
+            Probability of the highest posterior density intervals of a posterior.
+
+        Returns
+        -------
+        Explained
+            Prints itself; `.to_frame()` has rows `adjusted` (random over random and residual
+            variance), `unadjusted` (with the variance of the fixed effects in the denominator) and
+            one for each grouping factor. See `ranef.explained`.
+
+        Examples
+        --------
+        >>> import ranef as rf
+        >>> fit = rf.fit("Yield ~ 1 + (1 | Batch)", rf.load_dataset("Dyestuff"))
+        >>> round(fit.icc().to_frame().loc["adjusted", "estimate"], 4)
+        0.4185
+        """
+        from ranef.explained import icc_table
+
+        return icc_table(self, prob)
+
+    def r2(self, prob: float = 0.95) -> Explained:
+        """Return the share of the variance that is explained: R2.
+
+        Parameters
+        ----------
+        prob : float
+            Probability of the highest posterior density intervals of a posterior.
+
+        Returns
+        -------
+        Explained
+            Prints itself; `.to_frame()` has rows `marginal` (by the fixed effects) and
+            `conditional` (by fixed and random effects). See `ranef.explained`.
+        """
+        from ranef.explained import r2_table
+
+        return r2_table(self, prob)
+
+    def re_pca(self) -> PrincipalComponents:
+        """Return the principal components of each term's covariance, as lme4's `rePCA`.
+
+        Returns
+        -------
+        PrincipalComponents
+            Prints itself; `.to_frame()` has the sd and share of each component: those near zero
+            are not supported by the data.
+        """
+        from ranef.explained import pca_table
+
+        return pca_table(self)
 
     def residuals(self, kind: str = "response") -> Array:
         """Return residuals, shape (n,), in the data's row order.
@@ -301,83 +342,6 @@ class Fit(ABC):
     @abstractmethod
     def _drawn(self, n: int, rng: np.random.Generator) -> Draws:
         """Return parameters and random effects for n data sets."""
-
-    # -------------------------------------------------------------------------- pictures
-
-    def shrinkage_table(self, term: str | None = None) -> pd.DataFrame:
-        """Return, for each group, its own estimate beside the model's.
-
-        Parameters
-        ----------
-        term : str, optional
-            Label of the term; the first by default.
-
-        Returns
-        -------
-        DataFrame
-            Columns `term, level, coef, own, model, population, n`: no pooling (nan where the
-            rows of the group do not determine it), partial pooling, complete pooling, rows. All
-            on the link scale; see `ranef.shrinkage.shrinkage_table`.
-        """
-        chosen, psi = self._term(term), np.array(list(self.parameters.values()))
-        return shrinkage_table(
-            self.design, chosen, beta=self.fixef(), b=self._b(), family=self.family, psi=psi
-        )
-
-    def plot_caterpillar(
-        self, term: str | None = None, *, prob: float = 0.95, kind: str = "interval", **style: Any
-    ) -> NDArray[np.object_]:
-        """Draw the random effects with their intervals, ordered: see `ranef.plots.caterpillar`.
-
-        Parameters
-        ----------
-        term : str, optional
-            Label of the term; all by default.
-        prob : float
-            Probability of the intervals.
-        kind : {"interval", "qq"}
-            Levels in order, or against normal quantiles.
-        **style
-            `ax=`, `order=` and whatever else `ranef.plots.caterpillar` takes.
-        """
-        self._term(term)
-        table = self.ranef_table(prob)
-        label = self._interval_label.format(percent=f"{100 * prob:g} %")
-        return plots.caterpillar(table, term=term, kind=kind, interval_label=label, **style)
-
-    def plot_shrinkage(self, term: str | None = None, *, coefs: Any = None, **style: Any) -> Axes:
-        """Draw how the model shrinks each group's own estimate: see `ranef.plots.shrinkage`.
-
-        Parameters
-        ----------
-        term : str, optional
-            Label of the term; the first by default.
-        coefs : str or sequence of str, optional
-            One coefficient (rows) or two (arrows with the covariance ellipse); the first two by
-            default.
-        **style
-            `ax=` and whatever else `ranef.plots.shrinkage` takes.
-        """
-        chosen = self._term(term)
-        return plots.shrinkage(
-            self.shrinkage_table(chosen.label),
-            coefs=coefs,
-            covariance=self.varcorr().cov[chosen.label],
-            scale="" if self.family.link.name == "identity" else f"{self.family.link.name} scale",
-            **style,
-        )
-
-    def _term(self, label: str | None) -> RandomTerm:
-        labels = [t.label for t in self.design.terms]
-        if not labels:
-            raise FitError("the model has no random effects.")
-        if label is None:
-            return self.design.terms[0]
-        if label not in labels:
-            raise FitError(
-                f"there is no random-effects term {label!r}. {suggestion(str(label), labels)}"
-            )
-        return self.design.term(label)
 
     # -------------------------------------------------------------------------- printing
 

@@ -13,51 +13,31 @@ from functools import cached_property, wraps
 from typing import Any, Concatenate
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from ranef import checks, maximum, penalized, propriety, reml
-from ranef.crossproducts import CrossProducts, cross_products
-from ranef.design import Design, full_rank
+from ranef.covariance import Shape, factors
+from ranef.crossproducts import CrossProducts
+from ranef.design import Design
 from ranef.distributions import Constant
-from ranef.errors import ConvergenceWarning, FitError, suggestion, warn
+from ranef.engines import Engine
+from ranef.errors import ConvergenceWarning, FitError, listed, suggestion, warn
 from ranef.estimates import Estimate
 from ranef.families import Family
-from ranef.generalized import Generalized, check_n_agq, prepare
+from ranef.generalized import UsersLikelihood, check_n_agq, users_likelihood
+from ranef.inference import JointEngine, LinearEngine
 from ranef.joint import joint_of
-from ranef.marginal import Target, target_of
+from ranef.marginal import Derived, Target, log_marginal
+from ranef.options import by_name, check_numbers, check_positive
 from ranef.pirls import NoModesError
 from ranef.pointfit import PointFit
 from ranef.posteriors import JointPosterior, Posterior
+from ranef.prepared import Data
 from ranef.priors import Priors, PriorSetting, resolve
+from ranef.quadrature import is_feasible
 from ranef.results import Fit
 
-
-@dataclass(frozen=True, eq=False)
-class Data:
-    """A design, and what is computed of it once, whatever the priors.
-
-    Attributes
-    ----------
-    design : Design
-    family : Family
-    """
-
-    design: Design
-    family: Family
-
-    @cached_property
-    def estimable(self) -> Design:
-        """The design without fixed columns that are combinations of others."""
-        return full_rank(self.design)
-
-    @cached_property
-    def cross(self) -> CrossProducts:
-        """The cross-products of the estimable design."""
-        return cross_products(self.estimable)
-
-    @cached_property
-    def generalized(self) -> Generalized:
-        """The estimable design in the basis of a generalised model."""
-        return prepare(self.estimable, self.family)
+type Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,6 +93,51 @@ class Route(ABC):
         return str(name)
 
     @property
+    @abstractmethod
+    def engine(self) -> Engine:
+        """What the fits of this model ask for whatever needs the data once more."""
+
+    @property
+    @abstractmethod
+    def posterior_method(self) -> str:
+        """The most exact way to the posterior that takes seconds at most."""
+
+    def run(self, name: str, **options: Any) -> Fit:
+        """Fit by a method."""
+        return self.methods[name](**options)
+
+    def checked_theta(self, theta: ArrayLike) -> Array:
+        """Return relative covariance parameters, or refuse what are none of this model."""
+        shapes = [Shape(t.n_coefs, t.correlated) for t in self.design.terms]
+        return check_numbers("theta", theta, sum(s.n_theta for s in shapes))
+
+    def likelihood(
+        self,
+        theta: ArrayLike,
+        beta: ArrayLike,
+        parameters: Mapping[str, float] | None,
+        n_agq: int,
+    ) -> UsersLikelihood:
+        """Return the likelihood at a user's parameters; see `Model.log_likelihood`."""
+        own: object = {} if parameters is None else parameters
+        if not isinstance(own, Mapping):
+            raise FitError(f"`parameters` is a dict from name to number, got {parameters!r}.")
+        if set(own) != set(self.family.parameters):
+            wanted = listed(self.family.parameters) or "none"
+            message = f"`parameters` are those of the {self.family.name} family: {wanted}; "
+            raise FitError(f"{message}got {listed(own) or 'none'}.")
+        check_positive(**own)
+        points = check_n_agq(self.design, n_agq, least=1)
+        names = self.data.estimable.fixed
+        return users_likelihood(
+            self.data.generalized,
+            self.checked_theta(theta),
+            check_numbers("beta", by_name("beta", beta, names), len(names)),
+            np.array([float(own[name]) for name in self.family.parameters]),
+            points,
+        )
+
+    @property
     def _scale(self) -> float | None:
         """What sigma is without random effects, where that is not the sd of the response."""
         return None
@@ -126,7 +151,7 @@ class Route(ABC):
             if self.family.has_sigma:
                 checks.check_residual(design, estimate.sigma, self._scale)
             warn(estimate.convergence.value, ConvergenceWarning)
-        return PointFit(design, self.family, method, estimate)
+        return PointFit(design, self.family, method, estimate, self.engine)
 
 
 class Linear(Route):
@@ -143,6 +168,14 @@ class Linear(Route):
             "mcmc": _after(self._posterior, Posterior.mcmc),
         }
 
+    @cached_property
+    def engine(self) -> LinearEngine:
+        return LinearEngine(self.data, self.priors, self.run)
+
+    @property
+    def posterior_method(self) -> str:
+        return "quadrature" if is_feasible(self.target) else "laplace"
+
     @property
     def cross(self) -> CrossProducts:
         """The cross-products of the estimable design."""
@@ -157,8 +190,19 @@ class Linear(Route):
     @property
     def target(self) -> Target:
         """The posterior density of the variance parameters."""
-        kept = [self.design.fixed.index(name) for name in self.data.estimable.fixed]
-        return target_of(self.design, self.cross, kept, self.priors)
+        return self.engine.target
+
+    def marginal(self, theta: ArrayLike, sigma: float) -> Derived:
+        """Return log p(y | theta, sigma) with its derivatives; see `Model.log_marginal`."""
+        target = self.target
+        if target.space.n_given:
+            name = target.space.names[0]
+            message = f"the prior of `{name}` is not normal, so that it is not integrated out; "
+            raise FitError(f"{message}log_marginal needs normal or flat priors of fixed effects.")
+        check_positive(sigma=sigma)
+        users = factors(self.checked_theta(theta), target.cross.shapes)
+        Lambdas = [T @ f for T, f in zip(target.cross.bases, users, strict=True)]
+        return log_marginal(target.cross, target.fixed, Lambdas, float(sigma), np.empty(0))
 
     @property
     def _knows_sigma(self) -> bool:
@@ -192,7 +236,8 @@ class Linear(Route):
         checks.check_varies(self.data.estimable, knows_sigma=self._knows_sigma)
         propriety.check_proper(self.design, self.priors)
         checks.warn_posterior(self.design, knows_sigma=self._knows_sigma)
-        return Posterior(self.design, self.family, self.priors, self.target)
+        engine = self.engine
+        return Posterior(self.design, self.family, self.priors, engine.target, engine)
 
 
 class Nonlinear(Route):
@@ -217,6 +262,14 @@ class Nonlinear(Route):
             'out in closed form. Use method="laplace" or "mcmc"; for a quadrature over the random '
             "effects use n_agq=.",
         }
+
+    @property
+    def posterior_method(self) -> str:
+        return "laplace"
+
+    @cached_property
+    def engine(self) -> JointEngine:
+        return JointEngine(self.data, self.priors, self.run)
 
     @property
     def _scale(self) -> float | None:
@@ -256,7 +309,7 @@ class Nonlinear(Route):
         checks.check_varies(self.data.estimable, self.family)
         propriety.check_proper(self.design, self.priors, self.family)
         checks.warn_posterior(self.design, self.family)
-        return JointPosterior(self.design, self.family, self.priors)
+        return JointPosterior(self.design, self.family, self.priors, self.engine)
 
 
 def _after[P](

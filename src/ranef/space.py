@@ -14,7 +14,14 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.densities import Coordinate, coordinate, coordinate_of, evaluate, partial_correlation
+from ranef.densities import (
+    EDGE,
+    Coordinate,
+    coordinate,
+    coordinate_of,
+    evaluate,
+    partial_correlation,
+)
 from ranef.distributions import Constant, Flat, Normal, Prior, Relative
 from ranef.priors import Priors, TermPriors
 
@@ -110,11 +117,20 @@ class Space:
         values[..., self.relative] *= values[..., self.n_given, None]
         return values, logp
 
-    def point(self, values: Array) -> Array:
-        """Return the coordinates x, shape (d,), of values inside their ranges."""
-        own = np.where(self.relative, values / values[self.n_given], values)
-        pairs = zip(self.coordinates, self.free, strict=True)
-        return np.array([coordinate_of(c, float(own[i])) for c, i in pairs])
+    def point(self, values: Array, *, edge: float = EDGE) -> Array:
+        """Return the coordinates x, shape (..., d), of values inside their ranges.
+
+        Parameters
+        ----------
+        values : ndarray, shape (..., n_values)
+        edge : float
+            How near to the ends of a uniform prior a coordinate is looked up.
+        """
+        own = np.where(self.relative, values / values[..., self.n_given, None], values)
+        found = np.empty((*values.shape[:-1], self.d))
+        for i, (c, place) in enumerate(zip(self.coordinates, self.free, strict=True)):
+            found[..., i] = coordinate_of(c, own[..., place], edge)
+        return found
 
     def factors(self, values: Array) -> list[Array]:
         """Return the covariance factor diag(sd) U of each term, shape (..., k, k)."""

@@ -1,0 +1,375 @@
+"""Comparing models: by what they predict, of new groups and of known ones, and by Bayes factors."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from scipy import special
+
+from ranef.comparable import check_comparable, named_fits, no_bayes_factors
+from ranef.comparisontable import Comparison, Score
+from ranef.elpd import GROUP, OBSERVATION, Scores
+from ranef.errors import ConvergenceWarning, FitError, listed
+from ranef.estimates import MarginalLikelihood
+from ranef.model import Model
+from ranef.options import check_seed
+from ranef.pointfit import PointFit
+from ranef.results import Fit
+from ranef.scored import SCALES, Scored
+from ranef.sensitivity import Sensitivity
+from ranef.stacking import bayesian_bootstrap, differences, stack
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+type Array = NDArray[np.float64]
+
+REPLICATES = 1000  # of the Bayesian bootstrap of stacking weights
+
+
+def compare(
+    fits: Mapping[str, Fit],
+    *,
+    group: str | ArrayLike | None = None,
+    prior: Mapping[str, float] | None = None,
+    seed: int | None = None,
+    executor: Executor | None = None,
+) -> Comparison:
+    """Compare models of the same data, which may differ in their random effects.
+
+    Parameters
+    ----------
+    fits : mapping of str to Fit
+        Fits by name. Posteriors are compared in full; of point estimates the table has the
+        log-likelihood, AIC and BIC.
+    group : str or array of shape (n_obs,), optional
+        The grouping factor whose levels are predicted as new groups; needed where the models have
+        several.
+    prior : mapping of str to float, optional
+        Prior probabilities of the models; the same for all by default.
+    seed : int, optional
+        For what takes random numbers: bridge sampling, the bootstrap of the stacking weights.
+    executor : concurrent.futures.Executor, optional
+        Where the models are to be looked at, side by side.
+
+    Returns
+    -------
+    Comparison
+        Prints itself; `.to_frame()` has one row a model. Two questions about predictions: of a
+        *new group* (all of its rows together, nothing known of it), which is where random-effects
+        structures differ, and of a *new row of a known group*; each with the difference to the
+        best model and its standard error over the units that were left out. And how probable the
+        data are under each model: marginal likelihood, posterior probability and Bayes factor,
+        with its range as the scales of the priors of all random-effect standard deviations are
+        multiplied by 1/4 to 4. Every number comes with its error and how it was obtained.
+
+    Raises
+    ------
+    FitError
+        If fits have no names or no reliable convergence.
+    DataError
+        If they are fits of different rows or of different responses.
+
+    Notes
+    -----
+    A Bayes factor is a statement about priors as much as about data, and one that depends on
+    their scale is not decided. Where it is not defined, as flat priors leave it, the reason is
+    given in its place.
+
+    Source: Merkle, Furr & Rabe-Hesketh (2019), *Psychometrika* 84; Vehtari, Gelman & Gabry (2017),
+    *Statistics and Computing* 27; Yao, Vehtari, Simpson & Gelman (2018), *Bayesian Analysis* 13;
+    Sivula, Magnusson, Matamoros & Vehtari (2025), *Bayesian Analysis*.
+
+    Examples
+    --------
+    >>> import ranef as rf
+    >>> yields = rf.load_dataset("Dyestuff")
+    >>> fits = {
+    ...     "batches": rf.fit("Yield ~ 1 + (1 | Batch)", yields, "quadrature"),
+    ...     "none": rf.fit("Yield ~ 1", yields, "quadrature"),
+    ... }
+    >>> table = rf.compare(fits, seed=1).to_frame()
+    >>> table["log_bayes_factor"].round(2).to_dict()
+    {'batches': 0.0, 'none': -0.94}
+    """
+    check_seed(seed)
+    found = named_fits(fits)
+    check_comparable(found)
+    scored = {name: fit for name, fit in found.items() if isinstance(fit, Scored)}
+    table = pd.concat([_described(found), _likelihoods(found)], axis=1)
+    if len(scored) < 2:
+        return Comparison(table, None, None, None, _caveats(found, scored))
+    weights, reason = _prior(prior, list(scored)), no_bayes_factors(scored)
+    asked = partial(_ask, group=_group_of(scored, group), seed=seed, evidence=not reason)
+    apply = map if executor is None else executor.map
+    answers = dict(zip(scored, apply(asked, scored.values()), strict=True))
+    new = {name: own.new_group for name, own in answers.items() if own.new_group is not None}
+    known = {name: own.known_group for name, own in answers.items()}
+    evidence, sensitivity = (None, None) if reason else _evidence(answers, weights)
+    parts = [table, _predicted(new, "group", seed), _predicted(known, "row", seed), evidence]
+    return Comparison(
+        pd.concat([part for part in parts if part is not None], axis=1),
+        Score.of(new),
+        Score.of(known),
+        sensitivity,
+        _caveats(found, scored, reason),
+    )
+
+
+def compare_structures(
+    model: Model,
+    method: str | None = None,
+    *,
+    group: str | ArrayLike | None = None,
+    seed: int | None = None,
+    executor: Executor | None = None,
+    progressbar: bool = True,
+    **options: Any,
+) -> Comparison:
+    """Fit a model with all simpler random-effects structures, and compare them.
+
+    Parameters
+    ----------
+    model : Model
+        The largest of them; the others are those of `model.structures()`.
+    method : str, optional
+        As of `Model.fit`. By default the posterior by "quadrature" where a model has few enough
+        variance parameters, by "laplace" otherwise, and by "mcmc" where the latter's importance
+        weights say that it is not to be relied on.
+    group, seed, executor
+        As of `compare`.
+    progressbar : bool
+    **options
+        Of `Model.fit`.
+
+    Returns
+    -------
+    Comparison
+        Its rows are named by their random effects.
+
+    Examples
+    --------
+    >>> import ranef as rf
+    >>> model = rf.Model("Yield ~ 1 + (1 | Batch)", rf.load_dataset("Dyestuff"))
+    >>> found = rf.compare_structures(model, seed=1, progressbar=False)
+    >>> found.to_frame()["probability"].round(2).to_dict()
+    {'no random effects': 0.28, '(1 | Batch)': 0.72}
+    """
+    from rich.console import Console
+    from rich.progress import track
+
+    models = model.structures()
+    fitted = partial(_fitted, method=method, seed=seed, options=options)
+    found = track(
+        (executor.map if executor else map)(fitted, models.values()),
+        description="Fitting",
+        total=len(models),
+        console=Console(stderr=True),
+        transient=True,
+        disable=not progressbar,
+    )
+    fits = dict(zip(models, found, strict=True))
+    result = compare(fits, group=group, seed=seed, executor=executor)
+    return replace(result, table=result.table.assign(random=list(models)))
+
+
+def _fitted(model: Model, *, method: str | None, seed: int | None, options: dict[str, Any]) -> Fit:
+    """Fit one of several models, by a slower method where a fast one fails."""
+    if method is not None:
+        own = {} if method in ("reml", "ml", "map") else {"seed": seed}
+        return model.fit(method, **own, **options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        fit = model.fit(model.route.posterior_method, seed=seed, **options)
+    return fit if fit.converged else model.fit("mcmc", seed=seed, progressbar=False)
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """What a posterior says of itself.
+
+    Attributes
+    ----------
+    new_group, known_group : Scores
+        Of groups and of rows that are left out; no groups where no model has a grouping factor.
+    marginal : tuple of (MarginalLikelihood, Sensitivity) or None
+        None where it is not wanted.
+    """
+
+    new_group: Scores | None
+    known_group: Scores
+    marginal: tuple[MarginalLikelihood, Sensitivity] | None
+
+
+def _ask(fit: Scored, *, group: Any, seed: int | None, evidence: bool) -> Answers:
+    """Ask a fit for all that a comparison needs of it."""
+    rng, engine = np.random.default_rng(seed), fit.asked
+    new = None if group is None else fit.scores(GROUP, group, seed=seed)
+    known, marginal = fit.scores(OBSERVATION, seed=seed), None
+    if evidence:
+        marginal = engine.evidence(fit, rng, relative=True), engine.sensitivity(fit, SCALES)
+    return Answers(new, known, marginal)
+
+
+# ------------------------------------------------------------------------------- the columns
+
+
+def _described(fits: Mapping[str, Fit]) -> pd.DataFrame:
+    """Return what each model is."""
+    rows = {
+        name: {
+            "random": random_part(fit),
+            "method": fit.method,
+            "n_variances": len(fit.theta_names),
+        }
+        for name, fit in fits.items()
+    }
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def random_part(fit: Fit) -> str:
+    """Return the random effects of a model as a formula."""
+    return " + ".join(term.text for term in fit.design.terms) or "no random effects"
+
+
+def _likelihoods(fits: Mapping[str, Fit]) -> pd.DataFrame | None:
+    """Return log-likelihood, AIC and BIC of the point estimates."""
+    rows = {
+        name: {"df": fit.df, "loglik": fit.loglik, "aic": fit.aic, "bic": fit.bic}
+        for name, fit in fits.items()
+        if isinstance(fit, PointFit)
+    }
+    return pd.DataFrame.from_dict(rows, orient="index").reindex(list(fits)) if rows else None
+
+
+def _group_of(fits: Mapping[str, Scored], group: str | ArrayLike | None) -> Any:
+    """Return the groups as labels that every model takes, also one without the factor."""
+    if group is not None and not isinstance(group, str):
+        return group
+    factors = {t.factor: t for fit in fits.values() for t in fit.design.terms}
+    if not factors:
+        return None
+    if group is None and len(factors) > 1:
+        message = f"the models have the grouping factors {listed(factors)}: name the one whose "
+        raise FitError(f"{message}levels are predicted as new groups, `group=`.")
+    name = next(iter(factors)) if group is None else group
+    if name not in factors:
+        raise FitError(
+            f"no model has the grouping factor {name!r}; there are {listed(factors)}. Labels of "
+            "the rows may be given as an array."
+        )
+    term = factors[name]
+    rows = next(iter(fits.values())).design.rows
+    return pd.Series(term.levels[term.codes], index=rows, name=name)
+
+
+def _predicted(scores: Mapping[str, Scores], what: str, seed: int | None) -> pd.DataFrame | None:
+    """Return elpd, differences to the best with flags, and stacking weights with intervals."""
+    if not scores:
+        return None
+    elpd = pd.DataFrame({name: own.elpd for name, own in scores.items()})
+    k_hat = pd.DataFrame({name: own.khat for name, own in scores.items()})
+    found = differences(elpd, k_hat=k_hat).reindex(list(scores))
+    found["error"] = [own.error for own in scores.values()]
+    found["how"] = [own.method for own in scores.values()]
+    if what == "group":
+        replicates = bayesian_bootstrap(elpd.to_numpy(), REPLICATES, seed)
+        found["weight"] = stack(elpd.to_numpy())
+        found["weight_lower"], found["weight_upper"] = np.quantile(
+            replicates, [0.025, 0.975], axis=0
+        )
+    return found.add_suffix(f"_{what}")
+
+
+def _evidence(answers: Mapping[str, Answers], prior: Array) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return marginal likelihoods and what follows from them, and the table of sensitivities."""
+    names = list(answers)
+    both = {name: own.marginal for name, own in answers.items() if own.marginal is not None}
+    found, moved = ({name: own[i] for name, own in both.items()} for i in (0, 1))
+    value = np.array([found[n].value for n in names])
+    error = np.array([found[n].mcse for n in names])
+    best = int(np.argmax(value))
+    log_bf = np.stack([moved[n].log_ratio for n in names]) + value[:, None]
+    log_bf -= log_bf[best]
+    spread = np.hypot(error, error[best]) * (np.arange(len(names)) != best)
+    noise = np.stack([moved[n].mcse for n in names])
+    noise = np.sqrt(noise**2 + noise[best] ** 2 + spread[:, None] ** 2)
+    noise[best] = 0.0
+    table = pd.DataFrame(
+        {
+            "log_ml": value,
+            "log_ml_error": error,
+            "probability": special.softmax(value + np.log(prior)),
+            "log_bayes_factor": value - value[best],
+            "log_bayes_factor_error": spread,
+            "log_bayes_factor_lower": log_bf.min(axis=1),
+            "log_bayes_factor_upper": log_bf.max(axis=1),
+            "how_ml": [found[n].method for n in names],
+        },
+        index=names,
+    )
+    long = pd.DataFrame(
+        {
+            "model": np.repeat(names, len(SCALES)),
+            "scale": np.tile(SCALES, len(names)),
+            "log_bf": log_bf.ravel(),
+            "mcse": noise.ravel(),
+        }
+    )
+    return table, long
+
+
+def _prior(prior: Mapping[str, float] | None, names: list[str]) -> Array:
+    """Return prior probabilities of the models."""
+    if prior is None:
+        return np.full(len(names), 1 / len(names))
+    if set(prior) != set(names):
+        raise FitError(f"`prior` is for the models {listed(names)}; got {listed(prior) or 'none'}.")
+    found = np.array([float(prior[name]) for name in names])
+    if not (found >= 0).all() or not np.isfinite(found).all() or not found.sum() > 0:
+        raise FitError(f"`prior` must be probabilities, got {dict(prior)}.")
+    return np.asarray(found / found.sum())
+
+
+def _caveats(
+    fits: Mapping[str, Fit], scored: Mapping[str, Scored], reason: str = ""
+) -> tuple[str, ...]:
+    """Return what is to be said of the table as a whole."""
+    notes = []
+    if reason:
+        notes.append(f"No Bayes factors: {reason}")
+    points = [name for name in fits if name not in scored]
+    if points:
+        notes.append(
+            f"{listed(points)}: point estimates, which have no predictive densities of what is "
+            'left out and no marginal likelihood; fit them by "quadrature", "laplace" or "mcmc". '
+            "AIC and BIC count a variance like any other parameter, which it is not where it may "
+            "be zero; rf.anova tests that."
+        )
+    if any(isinstance(f, PointFit) and f.method == "reml" for f in fits.values()):
+        notes.append(
+            "Restricted log-likelihoods compare only between models with the same fixed effects."
+        )
+    if scored and not reason:
+        notes.append(_priors_note(scored))
+    return tuple(notes)
+
+
+def _priors_note(scored: Mapping[str, Scored]) -> str:
+    """Say under which priors of standard deviations the Bayes factors hold."""
+    rows = [row for fit in scored.values() for row in fit.asked.priors.rows()]
+    lines = dict.fromkeys(
+        f"{row.parameter}[{row.coef}] ~ {row.prior}"
+        for row in rows
+        if row.parameter.startswith("sd_")
+    )
+    if not lines:
+        return "Bayes factors hold for the priors of these models: see `model.prior_table()`."
+    return f"Bayes factors hold for the priors of these models: {listed(lines, limit=6)}."

@@ -1,0 +1,390 @@
+"""The REML criterion and the deviance of many responses to one design, with their gradients.
+
+Replicates share everything but the column of y. The effects of the grouping factor with most of
+them are eliminated level by level, elementwise over replicates and levels; the other random
+effects and X, the *dense* columns, are one small matrix a replicate. The formulas and the notation
+are those of `ranef.lmm` and `ranef.reml`.
+
+Source: Bates et al. (2015), *Journal of Statistical Software* 67(1), eqs. 34 and 41.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef.covariance import Shape
+from ranef.crossproducts import CrossProducts
+from ranef.design import Design
+from ranef.replicates import Responses
+from ranef.spans import Block, by_factor, gram
+
+type Array = NDArray[np.float64]
+type Which = NDArray[np.intp]
+type Matrix = list[list[Array]]  # elements, each over replicates and levels
+
+MAX_DENSE = 80  # columns besides those of the first factor for which replicates go together
+MAX_ELEMENTS = 5_000_000  # of their products
+CHUNK = 50_000  # elements of a temporary array
+
+
+@dataclass(frozen=True, eq=False)
+class Shared:
+    """The cross-products that all replicates share: the first factor, and everything else.
+
+    Attributes
+    ----------
+    cross : CrossProducts
+    first : tuple of int
+        The terms that are eliminated level by level, K coefficients in all.
+    others : tuple of (int, slice)
+        The other terms, and their places among the w dense columns; X comes last.
+    D : ndarray, shape (u, K, K)
+        Cross-products within each level; u = 1 where they are the same in all.
+    C : ndarray, shape (K, m, w)
+        With the dense columns.
+    pairs : ndarray, shape (u K (K + 1) / 2, w w)
+        Products of the rows of C, for each pair of coefficients; summed over levels if u = 1.
+    S : ndarray, shape (w, w)
+        Among the dense columns.
+    """
+
+    cross: CrossProducts
+    first: tuple[int, ...]
+    others: tuple[tuple[int, slice], ...]
+    D: Array
+    C: Array
+    pairs: Array
+    S: Array
+
+    @property
+    def q(self) -> int:
+        """The number of dense random effects."""
+        return len(self.S) - self.cross.p
+
+    @property
+    def step(self) -> int:
+        """How many replicates to take at a time."""
+        return int(max(16, CHUNK // max(self.C.shape[1], len(self.pairs), len(self.S) ** 2, 1)))
+
+
+@dataclass(frozen=True, eq=False)
+class Columns:
+    """The column of y of every replicate, in the order of a `Shared`.
+
+    Attributes
+    ----------
+    c : ndarray, shape (K, B, m)
+    s : ndarray, shape (B, w)
+    yy : ndarray, shape (B,)
+    """
+
+    c: Array
+    s: Array
+    yy: Array
+
+    def at(self, which: Which) -> Columns:
+        """Return those of some replicates."""
+        return Columns(self.c[:, which], self.s[which], self.yy[which])
+
+
+def shared_by(design: Design, cross: CrossProducts) -> Shared | None:
+    """Return what replicates share, or None where they are better fitted one by one.
+
+    Parameters
+    ----------
+    design : Design
+    cross : CrossProducts
+        Of this design.
+    """
+    root = np.sqrt(design.weights)[:, None]
+    groups = by_factor(design.terms)
+    order = [[design.terms.index(term) for term in group] for group in groups]
+    first = tuple(order[0]) if order else ()
+    others = [t for group in order[1:] for t in group]
+    sizes = [cross.n_levels[t] * cross.shapes[t].k for t in others]
+    width, K = sum(sizes) + cross.p, sum(cross.shapes[t].k for t in first)
+    m = cross.n_levels[first[0]] if first else 0
+    if width > MAX_DENSE or m * K * (K + 1) // 2 * width**2 > MAX_ELEMENTS:
+        return None
+    weighted = [
+        term.columns * root @ np.linalg.inv(T)
+        for term, T in zip(design.terms, cross.bases, strict=True)
+    ]
+    blocks = [Block(design.terms[t].codes, cross.n_levels[t], weighted[t]) for t in others]
+    if first:
+        columns = np.column_stack([weighted[t] for t in first])
+        blocks = [Block(design.terms[first[0]].codes, m, columns), *blocks]
+    D, C, S = gram(blocks, design.X * root @ np.linalg.inv(cross.R))
+    ends = np.cumsum([0, *sizes]).tolist()
+    places = [slice(a, b) for a, b in pairwise(ends)]
+    if m and np.abs(D - D[0]).max() <= 1e-12 * np.abs(D).max():
+        D = D.mean(axis=0, keepdims=True)
+    pairs = _pairs(C, summed=len(D) < m)
+    C = np.ascontiguousarray(C.swapaxes(0, 1))
+    return Shared(cross, first, tuple(zip(others, places, strict=True)), D, C, pairs, S)
+
+
+def _pairs(C: Array, *, summed: bool) -> Array:
+    m, K, w = C.shape
+    found = [np.empty((0, w * w))]
+    for a, b in zip(*np.tril_indices(K), strict=True):
+        outer = C[:, a, :, None] * C[:, b, None, :]
+        both = (outer + outer.swapaxes(1, 2) if a != b else outer).reshape(m, w * w)
+        found.append(both.sum(axis=0, keepdims=True) if summed else both)
+    return np.concatenate(found)
+
+
+def columns_of(shared: Shared, drawn: Responses) -> Columns:
+    """Return the columns of y in the order of the shared cross-products."""
+    B, m = len(drawn), shared.C.shape[1]
+    c = np.concatenate([np.empty((B, m, 0)), *(drawn.sums[t] for t in shared.first)], axis=2)
+    s = np.zeros((B, len(shared.S)))
+    for term, place in shared.others:
+        s[:, place] = drawn.sums[term].reshape(B, -1)
+    return Columns(np.ascontiguousarray(np.moveaxis(c, 2, 0)), s, drawn.squares)
+
+
+# ----------------------------------------------------------------------------- the criterion
+
+
+@dataclass(frozen=True, eq=False)
+class Profiles:
+    """The criterion of B replicates, with what is estimated along with it.
+
+    Attributes
+    ----------
+    value : ndarray, shape (B,)
+        Infinite where it cannot be computed.
+    gradient : ndarray, shape (B, d)
+    gamma : ndarray, shape (B, p)
+        Coefficients in the basis.
+    r2 : ndarray, shape (B,)
+        The penalised residual sum of squares.
+    """
+
+    value: Array
+    gradient: Array
+    gamma: Array
+    r2: Array
+
+
+def profiles(shared: Shared, y: Columns, x: Array, *, reml: bool) -> Profiles:
+    """Return the deviance or the REML criterion at one point for each replicate.
+
+    Parameters
+    ----------
+    shared : Shared
+    y : Columns
+    x : ndarray, shape (B, d)
+        Free elements of the relative factors, in the basis.
+    reml : bool
+    """
+    with np.errstate(all="ignore"):
+        cross, B = shared.cross, len(x)
+        Lambdas = unpacked(x, cross.shapes)
+        G = _joined([Lambdas[t] for t in shared.first], B)
+        logdet, Y = _eliminated(shared, G)
+        b = _product(Y, y.c)
+        dense = _solved(
+            shared,
+            Lambdas,
+            S=shared.S - _reduction(shared, Y),
+            s=y.s - sum((one @ C for one, C in zip(b, shared.C, strict=True)), np.zeros(1)),
+            yy=y.yy - sum((c * one).sum(axis=1) for c, one in zip(y.c, b, strict=True)),
+            reml=reml,
+        )
+        nu = cross.n - cross.p if reml else cross.n
+        value = logdet + dense.logdet + nu * (1 + np.log(2 * np.pi * dense.r2 / nu))
+        value -= cross.log_weights
+        if reml:
+            value += 2 * np.log(np.abs(np.diag(cross.R))).sum()
+        slopes = dense.slopes(shared, Lambdas, nu)
+        score = _score(shared, Y, y.c, dense, nu)
+        for term, block in zip(shared.first, _split(2 * score @ G, shared), strict=True):
+            slopes[term] = block
+        gradient = packed(slopes, cross.shapes, B)
+    bad = ~(np.isfinite(value) & np.isfinite(gradient).all(axis=1) & (dense.r2 > 0))
+    value[bad], gradient[bad] = np.inf, 0.0
+    return Profiles(value, gradient, dense.v[:, shared.q :], dense.r2)
+
+
+def unpacked(x: Array, shapes: Sequence[Shape]) -> list[Array]:
+    """Return the factors of each term, shape (B, k, k)."""
+    found, start = [], 0
+    for shape in shapes:
+        Lambda = np.zeros((len(x), shape.k, shape.k))
+        Lambda[:, *shape.places] = x[:, start : start + shape.n_theta]
+        start += shape.n_theta
+        found.append(Lambda)
+    return found
+
+
+def packed(matrices: Sequence[Array], shapes: Sequence[Shape], B: int) -> Array:
+    """Return the free elements of factors: the inverse of `unpacked`."""
+    parts = [m[:, *s.places] for m, s in zip(matrices, shapes, strict=True)]
+    return np.concatenate([np.empty((B, 0)), *parts], axis=1)
+
+
+def _joined(Lambdas: Sequence[Array], B: int) -> Array:
+    K, a = sum(Lambda.shape[1] for Lambda in Lambdas), 0
+    G = np.zeros((B, K, K))
+    for Lambda in Lambdas:
+        k = Lambda.shape[1]
+        G[:, a : a + k, a : a + k] = Lambda
+        a += k
+    return G
+
+
+def _split(slope: Array, shared: Shared) -> list[Array]:
+    ends = np.cumsum([0, *(shared.cross.shapes[t].k for t in shared.first)])
+    return [slope[:, a:b, a:b] for a, b in pairwise(ends)]
+
+
+def _product(A: Sequence[Sequence[Array]], x: Sequence[Array] | Array) -> list[Array]:
+    return [sum((a * one for a, one in zip(row, x, strict=True)), np.zeros(1)) for row in A]
+
+
+def _eliminated(shared: Shared, G: Array) -> tuple[Array, Matrix]:
+    """Return log|I + L'DL| and Y = L (I + L'DL)^-1 L' of the first factor."""
+    K, D = G.shape[1], shared.D
+    L = [[G[:, a, i, None] for i in range(K)] for a in range(K)]
+    DL = [[sum(D[:, a, b] * L[b][i] for b in range(K)) for i in range(K)] for a in range(K)]
+    R: Matrix = [[np.empty(0)] * K for _ in range(K)]
+    logdet = np.zeros(len(G))
+    for j in range(K):
+        for i in range(j, K):
+            M = sum(L[a][i] * DL[a][j] for a in range(K)) + (1.0 if i == j else 0.0)
+            M = M - sum(R[i][c] * R[j][c] for c in range(j))
+            R[i][j] = np.sqrt(M) if i == j else M / R[j][j]
+        logdet += 2 * np.log(R[j][j]).sum(axis=1)
+    V: Matrix = []
+    for row in L:
+        own: list[Array] = []
+        for i, right in enumerate(row):
+            own.append((right - sum(R[i][c] * own[c] for c in range(i))) / R[i][i])
+        V.append(own)
+    Y: Matrix = [[np.empty(0)] * K for _ in range(K)]
+    for a, b in zip(*np.tril_indices(K), strict=True):
+        Y[a][b] = Y[b][a] = sum((v * w for v, w in zip(V[a], V[b], strict=True)), np.zeros(1))
+    return logdet * (shared.C.shape[1] // max(len(D), 1)), Y
+
+
+def _reduction(shared: Shared, Y: Matrix) -> Array:
+    """Return the sum of C_l' Y_l C_l, shape (B, w, w)."""
+    K, w = len(Y), len(shared.S)
+    if not K:
+        return np.zeros((1, w, w))
+    flat = np.concatenate([Y[a][b] for a, b in zip(*np.tril_indices(K), strict=True)], axis=1)
+    return np.asarray((flat @ shared.pairs).reshape(len(flat), w, w))
+
+
+def _score(shared: Shared, Y: Matrix, c: Array, dense: _Solved, nu: int) -> Array:
+    """Return the derivative with respect to Lambda Lambda' of the first factor, (B, K, K)."""
+    K, D, B = len(Y), shared.D, len(dense.r2)
+    pairs, places = list(zip(*np.tril_indices(K), strict=True)), range(K)
+    e = [own - dense.v @ C.T for own, C in zip(c, shared.C, strict=True)]
+    fitted = _product(Y, e)
+    left = [e[a] - sum(D[:, a, b] * fitted[b] for b in places) for a in places]
+    N = [[(a == b) - sum(D[:, a, i] * Y[i][b] for i in places) for b in places] for a in places]
+    Q: Matrix = [[np.zeros(1)] * K for _ in places]
+    if dense.bar is not None:
+        through = (dense.bar.reshape(B, -1) @ shared.pairs.T).reshape(B, len(pairs), len(D))
+        for i, (a, b) in enumerate(pairs):
+            Q[a][b] = Q[b][a] = through[:, i] / (1 if a == b else 2)
+    repeats = shared.C.shape[1] // max(len(D), 1)
+    score = np.zeros((B, K, K))
+    for a, b in pairs:
+        NQ = [sum(N[a][i] * Q[i][j] for i in places) for j in places]
+        own = repeats * sum(N[a][i] * D[:, i, b] for i in places)
+        own = own - sum(NQ[j] * N[b][j] for j in places)
+        residual = nu / dense.r2 * np.einsum("bm,bm->b", left[a], left[b])
+        score[:, a, b] = score[:, b, a] = own.sum(axis=1) - residual
+    return score
+
+
+@dataclass(frozen=True, eq=False)
+class _Solved:
+    """The dense part: v, effects and gamma fitted to y; bar, the derivative of its log|.|."""
+
+    S: Array
+    s: Array
+    u: Array
+    v: Array
+    inverse: Array | None
+    bar: Array | None
+    logdet: Array
+    r2: Array
+
+    def slopes(self, shared: Shared, Lambdas: Sequence[Array], nu: int) -> list[Array]:
+        """Return the derivative with respect to the factor of every dense term, by term."""
+        found: list[Array] = [np.empty(0)] * len(shared.cross.shapes)
+        if not shared.others:
+            return found
+        B, w = self.s.shape
+        right = _times(shared, Lambdas, self.inverse if self.inverse is not None else self.S)
+        left = self.s - (self.S @ self.v[:, :, None])[:, :, 0]
+        for term, place in shared.others:
+            k = shared.cross.shapes[term].k
+            rows = self.S[:, place].reshape(B, -1, k, w).swapaxes(1, 2).reshape(B, k, -1)
+            cols = right[:, :, place].reshape(B, w, -1, k).swapaxes(1, 2).reshape(B, -1, k)
+            g, u = left[:, place].reshape(B, -1, k), self.u[:, place].reshape(B, -1, k)
+            fit = (nu / self.r2)[:, None, None] * (g.swapaxes(1, 2) @ u)
+            found[term] = 2 * (rows @ cols - fit)
+        return found
+
+
+def _solved(
+    shared: Shared, Lambdas: Sequence[Array], *, S: Array, s: Array, yy: Array, reml: bool
+) -> _Solved:
+    """Solve the dense part of every replicate."""
+    B, (q, w) = len(s), (shared.q, len(shared.S))
+    S = np.broadcast_to(S, (B, w, w))
+    turned = [Lambda.swapaxes(1, 2) for Lambda in Lambdas]
+    M = _times(shared, turned, _times(shared, turned, S).swapaxes(1, 2))
+    if q:
+        M[:, np.arange(q), np.arange(q)] += 1.0
+    right = _times(shared, turned, s[:, :, None])[:, :, 0]
+    L = _choleskies(M)
+    half = np.linalg.inv(L)
+    u = (half.swapaxes(1, 2) @ (half @ right[:, :, None]))[:, :, 0]
+    r2 = yy - (u * right).sum(axis=1)
+    kept = w if reml else q
+    inverse = bar = None
+    if kept:
+        inverse = np.zeros((B, w, w))
+        own = half[:, :kept, :kept]
+        inverse[:, :kept, :kept] = own.swapaxes(1, 2) @ own
+        bar = _times(shared, Lambdas, _times(shared, Lambdas, inverse).swapaxes(1, 2))
+    logdet = 2 * np.log(np.diagonal(L, axis1=1, axis2=2)[:, :kept]).sum(axis=1)
+    v = _times(shared, Lambdas, u[:, :, None])[:, :, 0]
+    return _Solved(S, s, u, v, inverse, bar, logdet, r2)
+
+
+def _times(shared: Shared, Lambdas: Sequence[Array], x: Array) -> Array:
+    """Return T x, T the block diagonal of the dense terms' factors and ones for X."""
+    if not shared.others:
+        return x
+    found, B = x.copy(), len(x)
+    for term, place in shared.others:
+        own = x[:, place]
+        blocks = own.reshape(B, -1, shared.cross.shapes[term].k, x.shape[2])
+        found[:, place] = (Lambdas[term][:, None] @ blocks).reshape(own.shape)
+    return found
+
+
+def _choleskies(M: Array) -> Array:
+    """Return the Cholesky factors, not a number where there is none."""
+    try:
+        return np.asarray(np.linalg.cholesky(M))
+    except np.linalg.LinAlgError:
+        found = np.full_like(M, np.nan)
+        usable = np.isfinite(M).all(axis=(1, 2))
+        least = np.linalg.eigvalsh(M[usable]).min(axis=1)
+        usable[usable] = least > np.finfo(np.float64).eps * np.abs(M[usable]).max(axis=(1, 2))
+        found[usable] = np.linalg.cholesky(M[usable])
+        return found

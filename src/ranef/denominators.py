@@ -1,0 +1,446 @@
+"""Denominator degrees of freedom of the fixed effects of a linear mixed model.
+
+The estimated variance of a contrast c'beta is itself uncertain. Matched to a multiple of a
+chi-squared variable it has df = 2 f^2 / (g'C g) degrees of freedom, f = c'Phi c with
+Phi = cov(beta), g its derivative in the variance parameters and C their covariance. Two ways:
+
+- Satterthwaite: C from the curvature of the (restricted) deviance at the optimum, as lmerTest.
+- Kenward & Roger: C from the expected information of REML, Phi adjusted for the uncertainty of
+  the variances, and for several contrasts an F statistic with a scaling of its own, as pbkrtest.
+
+All is a function of the cross-products, in their basis. Satterthwaite costs four gradients of the
+criterion for each variance parameter, Kenward-Roger a dense matrix of connected random effects.
+
+Sources: Giesbrecht & Burns (1985), *Biometrics* 41, 477-486; Fai & Cornelius (1996), *Journal of
+Statistical Computation and Simulation* 54, 363-378; Kenward & Roger (1997), *Biometrics* 53,
+983-997; Halekoh & Højsgaard (2014), *Journal of Statistical Software* 59(9); Kuznetsova et al.
+(2017), *Journal of Statistical Software* 82(13).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import special
+
+from ranef import lmm
+from ranef.covariance import Shape
+from ranef.crossproducts import CrossProducts
+from ranef.errors import FitError, suggestion
+from ranef.estimates import Estimate
+from ranef.information import derivatives
+from ranef.threads import threads_for
+
+type Array = NDArray[np.float64]
+
+KINDS = ("satterthwaite", "kenward-roger")
+STEP = 1e-3  # of central differences of the fourth order, relative to a parameter
+FLOOR = 0.03  # a relative sd whose step a smaller one has
+ZERO = 1e-4  # a relative sd that counts as zero, as lme4's isSingular
+FLAT = 1e-7  # a curvature, relative to those of its parameters, that counts as zero
+NEGATIVE = 1e-6  # of the largest curvature, that does not count as rounding
+SPANNED = 1e-7  # share of a contrast that others may leave unexplained
+
+
+@dataclass(frozen=True)
+class FTest:
+    """The F test of one or several contrasts.
+
+    Attributes
+    ----------
+    f : float
+        The statistic, with its scaling.
+    df_num, df_den : float
+        Degrees of freedom: the rank of the contrasts, and the denominator's.
+    p_value : float
+    scaling : float
+        What the statistic is multiplied by: 1 but for Kenward-Roger.
+    """
+
+    f: float
+    df_num: int
+    df_den: float
+    p_value: float
+    scaling: float
+
+    def __str__(self) -> str:
+        scaled = "" if self.scaling == 1 else f", scaled by {self.scaling:.6g}"
+        freedom = f"{self.df_num} and {self.df_den:.2f} df{scaled}"
+        return f"F = {self.f:.4f} on {freedom}: p = {self.p_value:.4g}"
+
+
+@dataclass(frozen=True, eq=False)
+class DegreesOfFreedom:
+    """How well the covariance of the fixed effects is known.
+
+    Attributes
+    ----------
+    kind : {"satterthwaite", "kenward-roger"}
+    Phi : ndarray, shape (p, p)
+        The covariance of the coefficients in the basis.
+    adjusted : ndarray, shape (p, p)
+        The same with Kenward and Roger's adjustment; Phi by Satterthwaite.
+    slopes : ndarray, shape (d, p, p)
+        The derivative of Phi in each variance parameter.
+    C : ndarray, shape (d, d)
+        The covariance of the estimates of the variance parameters.
+    to_users : ndarray, shape (p, p)
+        What turns coefficients in the basis into the user's.
+    """
+
+    kind: str
+    Phi: Array
+    adjusted: Array
+    slopes: Array
+    C: Array
+    to_users: Array
+
+    @property
+    def vcov(self) -> Array:
+        """The (adjusted) covariance of the fixed effects on the user's scale, shape (p, p)."""
+        return np.asarray(self.to_users @ self.adjusted @ self.to_users.T)
+
+    def spread(self, L: Array) -> Array:
+        """Return A with A A' = L cov(beta) L', without adjustment, shape (r, p)."""
+        return np.asarray(L @ self.to_users @ np.linalg.cholesky(self.Phi))
+
+    def df(self, L: Array) -> Array:
+        """Return the degrees of freedom of every row of contrasts, L of shape (r, p)."""
+        c = L @ self.to_users
+        f = np.einsum("ra,ab,rb->r", c, self.Phi, c)
+        g = np.einsum("ra,iab,rb->ri", c, self.slopes, c)
+        return np.asarray(2 * f**2 / np.einsum("ri,ij,rj->r", g, self.C, g))
+
+    def test(self, beta: Array, L: Array) -> FTest:
+        """Return the F test of L beta = 0; rows that are combinations of others do not count.
+
+        Parameters
+        ----------
+        beta : ndarray, shape (p,)
+        L : ndarray, shape (r, p)
+
+        Raises
+        ------
+        FitError
+            If L is no matrix of contrasts, or if Kenward-Roger's approximation breaks down.
+        """
+        L = _checked(L, len(beta))
+        return (_scaled if self.kind == "kenward-roger" else _fai_cornelius)(self, beta, L)
+
+
+def table(
+    cross: CrossProducts, estimate: Estimate, names: Sequence[str], kind: str, *, reml: bool
+) -> pd.DataFrame:
+    """Return the fixed effects with their t tests.
+
+    Parameters
+    ----------
+    cross : CrossProducts
+    estimate : Estimate
+        Of a linear model by REML or maximum likelihood.
+    names : sequence of str
+        Of the fixed effects.
+    kind : {"satterthwaite", "kenward-roger"}
+    reml : bool
+
+    Returns
+    -------
+    DataFrame
+        Columns `estimate, se, df, t, p_value`; by Kenward-Roger `se` is adjusted.
+
+    Raises
+    ------
+    FitError
+        If there is no such kind, or the approximation cannot be had.
+    """
+    found = degrees_of_freedom(cross, estimate, kind, reml=reml)
+    se = np.sqrt(np.diag(found.vcov))
+    df = found.df(np.eye(len(se)))
+    t = estimate.beta / se
+    p_value = 2 * special.stdtr(df, -np.abs(t))
+    columns = {"estimate": estimate.beta, "se": se, "df": df, "t": t, "p_value": p_value}
+    return pd.DataFrame(columns, index=pd.Index(names))
+
+
+def contrast(cross: CrossProducts, estimate: Estimate, L: Array, kind: str, *, reml: bool) -> FTest:
+    """Return the F test of several contrasts at once, L beta = 0.
+
+    Parameters are those of `table`, and L of shape (r, p): rows of the identity test that
+    coefficients are zero, such as those of a factor.
+
+    Raises
+    ------
+    FitError
+        As `table`, and if L is no matrix of contrasts.
+    """
+    return degrees_of_freedom(cross, estimate, kind, reml=reml).test(estimate.beta, L)
+
+
+def degrees_of_freedom(
+    cross: CrossProducts, estimate: Estimate, kind: str, *, reml: bool
+) -> DegreesOfFreedom:
+    """Return Satterthwaite's or Kenward and Roger's approximation at an estimate."""
+    if kind not in KINDS:
+        message = f"kind={kind!r} is not a kind of degrees of freedom. "
+        raise FitError(message + suggestion(str(kind), KINDS))
+    roots = [T @ Lambda for T, Lambda in zip(cross.bases, estimate.Lambdas, strict=True)]
+    if kind == "satterthwaite":
+        return satterthwaite(cross, roots, estimate.sigma, reml=reml)
+    if not reml:
+        raise FitError(
+            "Kenward-Roger degrees of freedom are those of a REML fit: fit the model with "
+            'method="reml", or ask for kind="satterthwaite".'
+        )
+    return kenward_roger(cross, roots, estimate.sigma)
+
+
+def _checked(L: object, p: int) -> Array:
+    """Return contrasts as a matrix of p columns, or refuse them."""
+    try:
+        matrix = np.atleast_2d(np.asarray(L, dtype=np.float64))
+    except (TypeError, ValueError) as error:
+        raise FitError("`L` is not a matrix of numbers.") from error
+    if matrix.ndim != 2 or matrix.shape[1] != p:
+        raise FitError(
+            f"`L` has the shape {matrix.shape}, expected rows of {p} numbers, one for each fixed "
+            "effect."
+        )
+    if not np.isfinite(matrix).all():
+        raise FitError("`L` has an entry that is not a finite number.")
+    if not matrix.any():
+        raise FitError("`L` is zero: it tests nothing.")
+    return matrix
+
+
+# ------------------------------------------------------------------------------ Satterthwaite
+
+
+def satterthwaite(
+    cross: CrossProducts, Lambdas: Sequence[Array], sigma: float, *, reml: bool
+) -> DegreesOfFreedom:
+    """Return Satterthwaite's approximation.
+
+    The parameters are log sigma and what moves the relative covariances without changing their
+    rank, so that on the boundary only what can still vary counts: in these the optimum is a
+    stationary point, and the curvature does not depend on how the covariance is written. A
+    model without random effects has n - p degrees of freedom exactly, by maximum likelihood too.
+
+    Parameters
+    ----------
+    cross : CrossProducts
+    Lambdas : sequence of ndarray, shape (k, k)
+        In the basis of the cross-products, at the optimum; any square root will do.
+    sigma : float
+    reml : bool
+
+    Raises
+    ------
+    FitError
+        If the deviance has no minimum there.
+    """
+    nu = cross.n - cross.p if reml or not cross.shapes else cross.n
+    roots, moves = _moves(cross.shapes, Lambdas)
+    criterion = _Criterion(cross, moves, sigma, reml)
+    with threads_for(len(cross.rest)):
+        changes = np.array([criterion.change(roots, move) for move in moves])
+        K = lmm.factorize(cross, roots).reduced[:-1, :-1]
+    d, p = len(moves), cross.p
+    changes = changes.reshape(d, d + 1 + p * p)
+    H = np.empty((d + 1, d + 1))
+    H[:d, :d] = (changes[:, :d] + changes[:, :d].T) / 2
+    H[:d, d] = H[d, :d] = -2 * changes[:, d]
+    H[d, d] = 4 * nu
+    Phi = sigma**2 * np.linalg.inv(K)
+    slopes = -Phi @ changes[:, d + 1 :].reshape(d, p, p) @ Phi / sigma**2
+    return DegreesOfFreedom(
+        "satterthwaite",
+        Phi,
+        Phi,
+        np.concatenate([slopes, 2 * Phi[None]]),
+        2 * _inverse_curvature(H),
+        np.linalg.inv(cross.R),
+    )
+
+
+type _Move = tuple[int, Array]  # a term, and a direction in which its root can go
+
+
+def _moves(shapes: Sequence[Shape], Lambdas: Sequence[Array]) -> tuple[list[Array], list[_Move]]:
+    """Return roots of the relative covariances, and the directions that keep their rank.
+
+    Along its principal axes, longest first, a root is diagonal and can be moved within its lower
+    triangle; a column of zeros stays. Every direction has the size of the sd that it changes.
+    """
+    roots, moves = [], []
+    for term, (shape, Lambda) in enumerate(zip(shapes, Lambdas, strict=True)):
+        axes, sds = np.eye(shape.k), np.abs(np.diag(Lambda))
+        if shape.correlated:
+            axes, sds, _ = np.linalg.svd(Lambda)
+        roots.append(axes * sds)
+        for i, j in zip(*shape.places, strict=True):
+            if sds[j] > ZERO:
+                direction = np.zeros((shape.k, shape.k))
+                direction[:, j] = axes[:, i] * max(sds[i], FLOOR)
+                moves.append((term, direction))
+    return roots, moves
+
+
+@dataclass(frozen=True, eq=False)
+class _Criterion:
+    """The (restricted) deviance at a known sigma."""
+
+    cross: CrossProducts
+    moves: list[_Move]
+    sigma: float
+    reml: bool
+
+    def state(self, roots: list[Array]) -> Array:
+        """Return its derivative in every direction, r^2 / sigma^2 and X'V^-1 X, in a row."""
+        factorized = lmm.factorize(self.cross, roots)
+        K, b = factorized.reduced[:-1, :-1], factorized.reduced[:-1, -1]
+        v = np.append(-np.linalg.solve(K, b), 1.0)
+        slope = np.outer(v, v) / self.sigma**2
+        r2 = float(v @ factorized.reduced @ v) / self.sigma**2
+        if self.reml:
+            slope[:-1, :-1] += np.linalg.inv(K)
+        gradient = lmm.gradient(factorized, slope)
+        along = [float((gradient[term] * direction).sum()) for term, direction in self.moves]
+        return np.array([*along, r2, *K.ravel()])
+
+    def change(self, roots: list[Array], move: _Move) -> Array:
+        """Return the derivative of the state in a direction, by differences of fourth order."""
+        (term, direction), found = move, []
+        for step in (STEP, -STEP, 2 * STEP, -2 * STEP):
+            moved = list(roots)
+            moved[term] = roots[term] + step * direction
+            found.append(self.state(moved))
+        up, down, up2, down2 = found
+        return np.asarray((8 * (up - down) - (up2 - down2)) / (12 * STEP))
+
+
+def _inverse_curvature(H: Array) -> Array:
+    """Return the inverse of a Hessian, of what is not flat, or refuse a negative curvature."""
+    values = np.linalg.eigvalsh(H)
+    if values[0] < -NEGATIVE * values[-1]:
+        raise FitError(
+            "the estimates are not at a minimum of the deviance, so that its curvature does not "
+            "say how well the variances are known: Satterthwaite degrees of freedom cannot be "
+            'had. Look at `fit.convergence`; kind="kenward-roger" does without the curvature.'
+        )
+    size = np.sqrt(np.maximum(np.diag(H), 1e-9 * values[-1]))
+    values, vectors = np.linalg.eigh(H / np.outer(size, size))
+    kept = values > FLAT
+    scaled = vectors[:, kept] / size[:, None]
+    return np.asarray((scaled / values[kept]) @ scaled.T)
+
+
+def _fai_cornelius(found: DegreesOfFreedom, beta: Array, L: Array) -> FTest:
+    """Return the F test of independent contrasts with different degrees of freedom.
+
+    Source: Fai & Cornelius (1996), as in lmerTest: E F is that of the denominator.
+    """
+    axes, sds, _ = np.linalg.svd(found.spread(L), full_matrices=False)
+    q = len(_independent(found, L))
+    rows = axes[:, :q].T @ L
+    f = float(np.mean((rows @ beta / sds[:q]) ** 2))
+    nu = found.df(rows)
+    df = float(nu[0]) if q == 1 else _pooled(nu)
+    return FTest(f, q, df, float(special.fdtrc(q, df, f)), 1.0)
+
+
+def _pooled(nu: Array) -> float:
+    """Return the df of an F with the mean of squared t variables: 2 E / (E - q), E their sum."""
+    if nu.min() <= 2:
+        return 2.0
+    excess = float(np.sum(2 / (nu - 2)))  # E - q
+    return 2 * (len(nu) + excess) / excess
+
+
+# ------------------------------------------------------------------------------ Kenward-Roger
+
+
+def kenward_roger(cross: CrossProducts, Lambdas: Sequence[Array], sigma: float) -> DegreesOfFreedom:
+    """Return Kenward and Roger's approximation.
+
+    Parameters are those of `satterthwaite`, at the REML estimate. V is linear in the elements of
+    the relative covariances and its own scale, which span what the elements of the covariances
+    and the residual variance do; nothing depends on the choice.
+
+    Raises
+    ------
+    FitError
+        If data connect more random effects than `ranef.information.MOST`.
+    """
+    found = derivatives(cross, [root @ root.T for root in Lambdas])
+    T, P, Q = found.T, found.P, found.Q
+    Phi = np.linalg.inv(found.K)
+    taken = np.einsum("iab,bc,jcd->ijad", P, Phi, P, optimize=True)
+    information = T - 2 * np.einsum("ab,ijba->ij", Phi, Q) + np.einsum("ab,ijba->ij", Phi, taken)
+    size = np.sqrt(np.diag(T))
+    W = 2 * np.linalg.pinv(information / np.outer(size, size), rcond=FLAT, hermitian=True)
+    W /= np.outer(size, size)
+    bias = 2 * Phi @ np.einsum("ij,ijab->ab", W, Q - taken) @ Phi
+    variance = sigma**2
+    return DegreesOfFreedom(
+        "kenward-roger",
+        variance * Phi,
+        variance * (Phi + (bias + bias.T) / 2),
+        -variance * Phi @ P @ Phi,
+        W,
+        np.linalg.inv(cross.R),
+    )
+
+
+def _scaled(found: DegreesOfFreedom, beta: Array, L: Array) -> FTest:
+    """Return Kenward and Roger's F test, whose first two moments are those of a scaled F.
+
+    Source: Kenward & Roger (1997), section 3, with the letters of Halekoh & Højsgaard (2014).
+    """
+    rows = _independent(found, L)
+    a, q = rows @ found.to_users, len(rows)
+    known = a.T @ np.linalg.solve(a @ found.Phi @ a.T, a)
+    moves = known @ found.slopes  # Theta Phi P_i Phi
+    traces = np.einsum("iaa->i", moves)
+    A1 = float(traces @ found.C @ traces)
+    A2 = float(np.einsum("ij,iab,jba->", found.C, moves, moves))
+    df, scaling = _matched(q, A1, A2)
+    if not df > 0:
+        raise FitError(
+            f"Kenward and Roger's approximation has no denominator degrees of freedom for these "
+            f"{q} contrasts: the variances they depend on are hardly known. Test fewer at once, "
+            'or ask for kind="satterthwaite".'
+        )
+    value = rows @ beta
+    f = scaling * float(value @ np.linalg.solve(rows @ found.vcov @ rows.T, value)) / q
+    return FTest(f, q, df, float(special.fdtrc(q, df, f)), scaling)
+
+
+def _independent(found: DegreesOfFreedom, L: Array) -> Array:
+    """Return combinations of the rows of L, as many as are independent, whatever their units."""
+    spread = found.spread(L)
+    lengths = np.linalg.norm(spread, axis=1)
+    L, spread = L[lengths > 0], spread[lengths > 0]
+    lengths = lengths[lengths > 0, None]
+    axes, sizes, _ = np.linalg.svd(spread / lengths, full_matrices=False)
+    return np.asarray(axes[:, sizes > SPANNED * sizes[0]].T @ (L / lengths))
+
+
+def _matched(q: int, A1: float, A2: float) -> tuple[float, float]:
+    """Return the denominator df and the scaling of an F statistic of q contrasts.
+
+    Where both mean and variance lead to 0 / 0, which a single contrast does, the ratio is 1.
+    """
+    B = (A1 + 6 * A2) / (2 * q)
+    g = ((q + 1) * A1 - (q + 4) * A2) / ((q + 2) * A2)
+    c = np.array([g, q - g, q + 2 - g]) / (3 * q + 2 * (1 - g))
+    V0, V1, V2 = 1 + c[0] * B, 1 - c[1] * B, 1 - c[2] * B
+    E = 1 - A2 / q
+    V0 = 0.0 if abs(V0) < 1e-10 else V0
+    ratio = 1.0 if max(abs(E), abs(V1)) < 1e-10 else E / V1
+    rho = ratio**2 * V0 / V2 / q
+    df = 4 + (q + 2) / (q * rho - 1)
+    return float(df), 1.0 if abs(df - 2) < 1e-2 else float(df * E / (df - 2))

@@ -1,0 +1,236 @@
+"""Log predictive densities of units that were left out: rows, or the levels of a grouping factor.
+
+The posterior without unit A is that of all data divided by p(y_A | y_-A, phi), so draws of the
+latter with weights 1 / p(y_A | y_-A, phi) stand for it, whether or not the rows are independent
+given the parameters phi. Pareto smoothing makes the weights as good as they can be, and its k-hat
+says whether that is good enough.
+
+Source: Vehtari, Gelman & Gabry (2017), *Statistics and Computing* 27, 1413-1432; Vehtari, Simpson,
+Gelman, Yao & Gabry (2024), *JMLR* 25(72); Bürkner, Gabry & Vehtari (2021), *Computational
+Statistics* 36, 1243-1261 (rows that depend on each other).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from arviz_stats.utils import ELPDData
+
+type Array = NDArray[np.float64]
+
+OBSERVATION, GROUP = "observation", "group"  # the units
+SAME = 1e-9  # range of log densities that is rounding
+
+
+@dataclass(frozen=True, eq=False)
+class Units:
+    """What is left out, one unit at a time.
+
+    Attributes
+    ----------
+    unit : str
+        "observation" or "group".
+    factor : str or None
+        The grouping factor whose levels are the units.
+    codes : ndarray of int, shape (n,), or None
+        The level of each row; None where every row is a unit.
+    labels : pandas.Index
+        Labels of the U units: of the rows, or of the levels.
+    """
+
+    unit: str
+    factor: str | None
+    codes: NDArray[np.int64] | None
+    labels: pd.Index[Any]
+
+    @property
+    def size(self) -> int:
+        """The number of units, U."""
+        return len(self.labels)
+
+    def name(self, place: int) -> str:
+        """Return a unit in words: `row 7`, or `level 308 of Subject`."""
+        label = self.labels[place]
+        return f"row `{label}`" if self.codes is None else f"level `{label}` of `{self.factor}`"
+
+    def rows(self, place: int) -> NDArray[np.intp]:
+        """Return the places of a unit's rows."""
+        if self.codes is None:
+            return np.array([place], dtype=np.intp)
+        return np.flatnonzero(self.codes == place)
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """Log predictive densities of units that were left out.
+
+    Attributes
+    ----------
+    unit : str
+        "observation" or "group".
+    factor : str or None
+        The grouping factor of a group.
+    labels : pandas.Index
+        Labels of the U units: of the rows, or of the levels.
+    elpd : ndarray, shape (U,)
+        log p(y_A | y without A).
+    lpd : ndarray, shape (U,)
+        Logarithm of the posterior mean of p(y_A | y without A, phi), phi from all data.
+    khat : ndarray, shape (U,)
+        Pareto's k-hat; nan where nothing was importance-weighted, or what replaced it is exact.
+    mcse : ndarray, shape (U,)
+        Error of elpd, of Monte Carlo or of quadrature.
+    repaired : ndarray of bool, shape (U,)
+        Computed anew, as the importance weights could not be trusted.
+    draws : int
+        The number of posterior draws, or of nodes.
+    method : str
+        In words.
+    """
+
+    unit: str
+    factor: str | None
+    labels: pd.Index[Any]
+    elpd: Array
+    lpd: Array
+    khat: Array
+    mcse: Array
+    repaired: NDArray[np.bool_]
+    draws: int
+    method: str
+
+    @property
+    def total(self) -> float:
+        """The sum of elpd over units."""
+        return float(self.elpd.sum())
+
+    @property
+    def se(self) -> float:
+        """Standard error of the total, as units vary: sqrt(U) times the sample sd of elpd."""
+        return float(np.sqrt(len(self.elpd) * np.var(self.elpd, ddof=1)))
+
+    @property
+    def p_loo(self) -> float:
+        """The effective number of parameters: how much better the data are known from within."""
+        return float((self.lpd - self.elpd).sum())
+
+    @property
+    def error(self) -> float:
+        """Error of the total, of Monte Carlo or of quadrature."""
+        return float(np.sqrt((self.mcse**2).sum()))
+
+
+def good_khat(draws: int) -> float:
+    """Return the k-hat up to which an importance-weighted mean of so many draws can be trusted.
+
+    Examples
+    --------
+    >>> good_khat(1000), good_khat(100)
+    (0.6666666666666667, 0.5)
+    """
+    return float(min(1 - 1 / np.log10(max(draws, 2)), 0.7))
+
+
+def smoothed_scores(log_p: Array, reff: ArrayLike = 1.0) -> tuple[Array, Array, Array, Array]:
+    """Return what draws from the posterior of all data say of units that are left out.
+
+    Parameters
+    ----------
+    log_p : ndarray, shape (S, U)
+        log p(y_A | y_-A, phi_s) at draws from the posterior of all data.
+    reff : float or ndarray of shape (U,)
+        Effective number of draws over S: one for independent draws.
+
+    Returns
+    -------
+    elpd, lpd, khat, mcse : ndarray, shape (U,)
+        As in `Scores`. k-hat is nan where all draws say the same; infinite where the draws are
+        too few to tell, and, with an elpd of nan, where `log_p` is not finite.
+
+    Notes
+    -----
+    The error of the self-normalised mean m of p_s with weights w_s is, to first order, the root
+    of sum w_s^2 (p_s - m)^2; that of its logarithm is taken from a log-normal distribution.
+    """
+    log_p = np.asarray(log_p, dtype=np.float64)
+    reffs = np.broadcast_to(np.asarray(reff, dtype=np.float64), log_p.shape[1])
+    found = [_smoothed(column, float(r)) for column, r in zip(log_p.T, reffs, strict=True)]
+    elpd, lpd, khat, mcse = np.array(found, dtype=np.float64).reshape(-1, 4).T
+    return elpd, lpd, khat, mcse
+
+
+def _smoothed(log_p: Array, reff: float) -> tuple[float, float, float, float]:
+    if not np.isfinite(log_p).all():
+        return np.nan, np.nan, np.inf, np.nan
+    top = log_p.max()
+    lpd = float(top + np.log(np.exp(log_p - top).mean()))
+    if np.ptp(log_p) < SAME:
+        return lpd, lpd, np.nan, 0.0
+    weights, khat = _weights(log_p, reff)
+    shifted = log_p + np.log(np.maximum(weights, np.finfo(np.float64).tiny))
+    highest = shifted.max()
+    log_mean = highest + np.log(np.exp(shifted - highest).sum())
+    relative = np.sqrt(np.sum((weights * np.expm1(log_p - log_mean)) ** 2) / reff)
+    return float(log_mean), lpd, khat, float(np.sqrt(np.log1p(relative**2)))
+
+
+def _weights(log_p: Array, reff: float) -> tuple[Array, float]:
+    """Return smoothed weights, which sum to one, and k-hat: infinite where no tail can be fitted.
+
+    That is so with fewer than 25 draws, or where the largest weights are all the same.
+    """
+    from arviz_stats.base.array import array_stats
+
+    try:  # psislw wants log-likelihoods: it turns their sign itself
+        log_weights, khat = array_stats.psislw(log_p, r_eff=reff)  # type: ignore[no-untyped-call]
+    except ValueError:
+        log_weights, khat = -log_p, np.inf
+    weights = np.exp(log_weights - log_weights.max())
+    return weights / weights.sum(), float(np.inf if np.isnan(khat) else khat)
+
+
+def to_arviz(scores: Scores) -> ELPDData:
+    """Return the scores as ArviZ holds them: for `az.compare`, `az.plot_compare`, `az.plot_khat`.
+
+    The pointwise values have one dimension, named by the factor (or `obs`), with the labels.
+    Without any importance weights there is no `pareto_k`.
+    """
+    from arviz_stats.utils import ELPDDataLOO
+
+    limit = good_khat(scores.draws)
+    weighted = bool((~np.isnan(scores.khat)).any())
+    return ELPDDataLOO(
+        elpd=scores.total,
+        se=scores.se,
+        p=scores.p_loo,
+        n_samples=scores.draws,
+        n_data_points=len(scores.elpd),
+        scale="log",
+        warning=bool((scores.khat > limit).any()),
+        good_k=limit,
+        elpd_i=_labelled(scores, scores.elpd, "elpd_i"),
+        pareto_k=_labelled(scores, scores.khat, "pareto_k") if weighted else None,  # type: ignore[arg-type]
+    )
+
+
+def _labelled(scores: Scores, values: Array, name: str) -> xr.DataArray:
+    import xarray as xr
+
+    dim = "obs" if scores.factor is None else scores.factor
+    return xr.DataArray(values, {dim: (dim, _coordinate(scores.labels))}, (dim,), name)
+
+
+def _coordinate(labels: pd.Index[Any]) -> pd.Index[Any] | NDArray[Any]:
+    """Return labels as xarray takes them along one dimension: those of several parts as tuples."""
+    if not isinstance(labels, pd.MultiIndex):
+        return labels.rename(None)
+    found = np.empty(len(labels), dtype=object)
+    found[:] = list(labels)
+    return found

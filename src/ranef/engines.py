@@ -1,0 +1,121 @@
+"""What a fit can ask of the model that it comes from: an `Engine`, which fits carry.
+
+Fits hold numbers. Whatever needs the data once more, leaving rows out, refitting, profiling, goes
+through these methods; which way a model answers is settled where the fit is made.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef.elpd import Scores, Units
+from ranef.estimates import MarginalLikelihood
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+    import pandas as pd
+
+    from ranef.bootstrap import Bootstrap, Statistic
+    from ranef.pointfit import PointFit
+    from ranef.priors import Priors
+    from ranef.profiling import Profile
+    from ranef.results import Fit
+    from ranef.savagedickey import SavageDickey
+    from ranef.scored import Scored
+    from ranef.sensitivity import Sensitivity
+
+type Array = NDArray[np.float64]
+
+
+class Engine(ABC):
+    """The answers that need more than the numbers of a fit.
+
+    Attributes
+    ----------
+    priors : Priors
+        Of the model.
+    """
+
+    priors: Priors
+
+    # ----------------------------------------------------------------------- any fit
+
+    @abstractmethod
+    def refit(self, method: str, **options: Any) -> Fit:
+        """Fit the same model by another method."""
+
+    # ----------------------------------------------------------------------- posteriors
+
+    @abstractmethod
+    def scores(self, fit: Scored, units: Units, rng: np.random.Generator) -> Scores:
+        """Return the log predictive densities of units that are left out."""
+
+    @abstractmethod
+    def evidence(
+        self, fit: Scored, rng: np.random.Generator, *, relative: bool = False
+    ) -> MarginalLikelihood:
+        """Return log p(y).
+
+        Parameters
+        ----------
+        fit : Scored
+        rng : Generator
+        relative : bool
+            Whether improper priors are taken, which leave a constant open: for ratios of models
+            that share these priors.
+        """
+
+    @abstractmethod
+    def sensitivity(self, fit: Scored, scales: Array) -> Sensitivity:
+        """Return how log p(y) changes with the scale of the priors of all sds.
+
+        Improper priors of what is not an sd do not matter.
+        """
+
+    @abstractmethod
+    def savage_dickey(self, fit: Scored, name: str) -> SavageDickey:
+        """Return the Bayes factor of the model without a parameter."""
+
+    # ----------------------------------------------------------------------- point estimates
+
+    @abstractmethod
+    def profile(self, fit: PointFit, names: Sequence[str] | None, prob: float) -> Profile:
+        """Return the profile likelihood of parameters."""
+
+    @abstractmethod
+    def replicate(
+        self,
+        fit: PointFit,
+        n: int,
+        *,
+        statistic: Statistic | None,
+        seed: int | None,
+        executor: Executor | None,
+    ) -> Bootstrap:
+        """Return refits of responses that are simulated from a fit."""
+
+    @abstractmethod
+    def null_statistics(
+        self, null: PointFit, n: int, *, seed: int | None, first: int
+    ) -> tuple[Array, NDArray[np.bool_]]:
+        """Return likelihood-ratio statistics under a smaller model, and which refits failed.
+
+        Parameters
+        ----------
+        null : PointFit
+            Of the smaller model, by the method of both fits.
+        n : int
+        seed : int, optional
+        first : int
+            The number of the first replicate, so that a sequence can be continued.
+        """
+
+    @abstractmethod
+    def degrees_of_freedom(self, fit: PointFit, kind: str) -> pd.DataFrame:
+        """Return tests of the fixed effects with denominator degrees of freedom."""

@@ -1,0 +1,418 @@
+"""Null distributions of likelihood ratios: mixtures, simulated ones, exact ones.
+
+- Mixtures of chi-squared distributions (Self & Liang 1987, *JASA* 82; Stram & Lee 1994,
+  *Biometrics* 50).
+- p-values of simulated statistics, also of a sequence that stops (Besag & Clifford 1991,
+  *Biometrika* 78).
+- The finite-sample distribution of the (restricted) likelihood ratio for one variance component,
+  by its spectral form (Crainiceanu & Ruppert 2004, *J. Royal Statistical Society B* 66).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from math import comb
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+
+from ranef.design import Design
+from ranef.errors import FitError
+from ranef.ftests import FTest
+
+type Array = NDArray[np.float64]
+type Flags = NDArray[np.bool_]
+type Simulate = Callable[[int, int], tuple[Array, Flags]]
+
+EPSILON = 1e-6  # of a statistic: what an optimiser may have left
+HITS = 50  # simulated statistics that reach the observed one, after which a sequence stops
+FIRST, MOST = 100, 2000  # replicates at a time
+RANK = 1e-10  # an eigenvalue that counts as zero, relative to the largest level
+EQUAL = 1e-8  # relative difference of eigenvalues that are pooled
+STEP = 0.25  # between points of the grid, on a scale that is linear below `GRAIN` and log beyond
+GRAIN = 0.1
+CHUNK = 500_000  # elements of a temporary array
+ITERATIONS = 60
+SETTLED = 1e-4  # a step of Newton's after which its parabola is exact enough
+
+
+# ------------------------------------------------------------------- chi-squared distributions
+
+
+def chi_bar_squared(statistic: float, free: int, bounded: int) -> float:
+    """Return P(T >= statistic) for a mixture of chi-squared distributions with binomial weights.
+
+    Parameters
+    ----------
+    statistic : float
+    free : int
+        Parameters that can go either way from their value in the smaller model.
+    bounded : int
+        Variances that are zero there. With one the weights are 1/2 and 1/2; with more they are
+        binomial if their estimates are independent.
+
+    Examples
+    --------
+    >>> round(chi_bar_squared(0.407233941893935, 0, 1), 12)
+    0.26169839823
+    """
+    weights = [comb(bounded, j) / 2**bounded for j in range(bounded + 1)]
+    return float(sum(w * _chi2_tail(statistic, free + j) for j, w in enumerate(weights)))
+
+
+def _chi2_tail(statistic: float, df: int) -> float:
+    return float(special.chdtrc(df, statistic)) if df else float(statistic <= 0)
+
+
+# ------------------------------------------------------------------------ simulated p-values
+
+
+@dataclass(frozen=True)
+class MonteCarlo:
+    """A p-value from simulated statistics.
+
+    Attributes
+    ----------
+    p_value : float
+        (1 + hits) / (1 + n), or hits / n where the sequence stopped at its last hit.
+    lower, upper : float
+        95 % interval of what it would be after endless simulation: of a binomial, or of a negative
+        binomial probability (Clopper & Pearson 1934, *Biometrika* 26).
+    n : int
+        Statistics used.
+    hits : int
+        How many reach the observed one; those that are zero count like any other.
+    n_zero : int
+        How many are zero.
+    n_failed : int
+        Replicates without a statistic, which are left out.
+    stopped : bool
+        Whether the sequence stopped early.
+    """
+
+    p_value: float
+    lower: float
+    upper: float
+    n: int
+    hits: int
+    n_zero: int
+    n_failed: int = 0
+    stopped: bool = False
+
+
+def monte_carlo(observed: float, statistics: Array) -> MonteCarlo:
+    """Return the p-value of an observed statistic from simulated ones.
+
+    Examples
+    --------
+    >>> monte_carlo(2.0, np.array([0.0, 0.0, 1.0, 2.0])).p_value
+    0.4
+    """
+    n, hits = len(statistics), int((statistics >= observed - EPSILON).sum())
+    n_zero = int((statistics < EPSILON).sum())
+    return MonteCarlo((1 + hits) / (1 + n), *binomial_interval(hits, n), n, hits, n_zero)
+
+
+def sequential(observed: float, simulate: Simulate, n: int, stop: int = HITS) -> MonteCarlo:
+    """Simulate until so many statistics reach the observed one, or n have been simulated.
+
+    Besag & Clifford (1991): p = stop / l if that happens at the l-th. What is simulated after it
+    is not used, so that the result does not depend on how many are simulated at a time.
+
+    Parameters
+    ----------
+    observed : float
+    simulate : callable (size, first)
+        Returns statistics and which of them failed, for replicates `first`, `first + 1`, ...
+    n : int
+        Replicates at most.
+    stop : int
+
+    Raises
+    ------
+    FitError
+        If all replicates failed.
+    """
+    statistics, failed = np.empty(0), np.empty(0, dtype=np.bool_)
+    while len(statistics) < n:
+        first = len(statistics)
+        drawn, lost = simulate(min(max(FIRST, first), MOST, n - first), first)
+        statistics = np.concatenate([statistics, drawn])
+        failed = np.concatenate([failed, lost | ~np.isfinite(drawn)])
+        hits = np.flatnonzero(~failed & (statistics >= observed - EPSILON))
+        if len(hits) >= stop:
+            last = hits[stop - 1] + 1
+            return _stopped(observed, statistics[:last], failed[:last])
+    if failed.all():
+        message = f"the models could not be fitted to any of {n} simulated responses, so that "
+        raise FitError(message + "there is no bootstrap.")
+    return replace(monte_carlo(observed, statistics[~failed]), n_failed=int(failed.sum()))
+
+
+def _stopped(observed: float, statistics: Array, failed: Flags) -> MonteCarlo:
+    """Return the p-value of a sequence whose last statistic was the one to stop at."""
+    found = monte_carlo(observed, statistics[~failed])
+    h, n = found.hits, found.n
+    return replace(
+        found,
+        p_value=h / n,
+        lower=binomial_interval(h, n)[0],
+        upper=binomial_interval(h - 1, n - 1)[1],
+        n_failed=int(failed.sum()),
+        stopped=True,
+    )
+
+
+def binomial_interval(hits: int, n: int) -> tuple[float, float]:
+    """Return the 95 % interval of a probability from the successes among n trials."""
+    lower = special.betaincinv(hits, n - hits + 1, 0.025) if hits else 0.0
+    upper = special.betaincinv(hits + 1, n - hits, 0.975) if hits < n else 1.0
+    return float(lower), float(upper)
+
+
+# ------------------------------------------------------------- one variance component, exactly
+
+
+@dataclass(frozen=True, eq=False)
+class Spectrum:
+    """What the null distribution of the likelihood ratio of one variance component depends on.
+
+    Attributes
+    ----------
+    mu, counts : ndarray, shape (r,)
+        The positive eigenvalues of Z'P0Z, P0 = I - X(X'X)^-1 X', in units of the largest one:
+        different ones, and how often each occurs.
+    xi, xi_counts : ndarray
+        Those of the log-determinant in the criterion: the same ones by REML, the eigenvalues of
+        Z'Z by ML.
+    left : int
+        Degrees of freedom that X and Z leave, n - rank [X Z].
+    nu : int
+        What multiplies the logarithm of the residual sum of squares: n - p by REML, n by ML.
+    fixed : int
+        How many fixed effects are tested besides, by ML.
+    """
+
+    mu: Array
+    counts: NDArray[np.int64]
+    xi: Array
+    xi_counts: NDArray[np.int64]
+    left: int
+    nu: int
+    fixed: int = 0
+
+
+def spectrum(small: Design, large: Design, *, reml: bool) -> Spectrum:
+    """Return the spectral form of a test of one variance component.
+
+    Parameters
+    ----------
+    small, large : Design
+        Without random effects, and with one term of one coefficient. With prior weights W, X and
+        Z stand for W^1/2 X and W^1/2 Z.
+    reml : bool
+        For equal column spaces of X only.
+    """
+    (term,) = large.terms
+    n, p = large.X.shape
+    root = np.sqrt(large.weights)
+    z = term.columns[:, 0] * root
+    Q, _ = np.linalg.qr(large.X * root[:, None])
+    sizes = np.bincount(term.codes, z**2)
+    U = np.column_stack([sizes, *(np.bincount(term.codes, z * q) for q in Q.T)])[:, 1:]
+    unit = sizes.max()
+    mu = _eigenvalues(sizes / unit, U / np.sqrt(unit))
+    mu = mu[mu > RANK]
+    values, counts = _pooled(mu)
+    xi = (values, counts) if reml else _pooled(sizes / unit)
+    return Spectrum(
+        values, counts, *xi, n - p - len(mu), n - p if reml else n, p - small.X.shape[1]
+    )
+
+
+def closed_form(spectrum: Spectrum, f: FTest, statistic: float) -> float | None:
+    """Return the p-value where all eigenvalues are equal, as with levels of one size; else None.
+
+    The likelihood ratio is then a function of F that does not fall, and zero for F up to some
+    value.
+    """
+    if len(spectrum.mu) > 1 or spectrum.fixed or f.d2 != spectrum.left:
+        return None
+    if statistic < EPSILON:
+        return 1.0
+    return f.p_value
+
+
+def null_statistics(spectrum: Spectrum, n: int, seed: int | None) -> Array:
+    """Draw from the null distribution of the (restricted) likelihood ratio.
+
+    Crainiceanu & Ruppert (2004), theorems 1 and 2: with independent w_s^2 ~ chi2_1, c ~ chi2_left,
+
+        RLRT = sup_l (n - p) log[(sum w_s^2 + c) / D(l)] - sum log(1 + l mu_s)
+        LRT  = n log[1 + chi2_q / (sum w_s^2 + c)]
+               + sup_l n log[(sum w_s^2 + c) / D(l)] - sum log(1 + l xi_s)
+        D(l) = sum w_s^2 / (1 + l mu_s) + c
+
+    Parameters
+    ----------
+    spectrum : Spectrum
+    n : int
+    seed : int, optional
+
+    Returns
+    -------
+    ndarray, shape (n,)
+    """
+    rng = np.random.default_rng(seed)
+    grid = _grid(spectrum)
+    size = max(1, CHUNK // max(len(grid.t), len(spectrum.mu)))
+    sizes = [min(size, n - start) for start in range(0, n, size)]
+    return np.concatenate([_drawn(spectrum, grid, rng, size) for size in sizes])
+
+
+def _drawn(spectrum: Spectrum, grid: _Grid, rng: np.random.Generator, n: int) -> Array:
+    several = spectrum.counts > 1
+    w2 = rng.standard_normal((n, len(spectrum.mu))) ** 2
+    w2[:, several] += rng.chisquare(spectrum.counts[several] - 1, (n, int(several.sum())))
+    c = rng.chisquare(spectrum.left, n) if spectrum.left else np.zeros(n)
+    found = supremum(spectrum, grid, w2, c)
+    if spectrum.fixed:
+        found += spectrum.nu * np.log1p(rng.chisquare(spectrum.fixed, n) / (w2.sum(axis=1) + c))
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class _Grid:
+    """Values of l to start from.
+
+    Attributes
+    ----------
+    grain : float
+        l = grain (exp(t) - 1).
+    t : ndarray, shape (G,)
+        Equally spaced from 0.
+    factors : ndarray, shape (r + 1, G)
+        From w_s^2 and c to D(l) exp(sum log(1 + l xi_s) / nu), which is smallest at the supremum.
+    """
+
+    grain: float
+    t: Array
+    factors: Array
+
+
+def _grid(spectrum: Spectrum) -> _Grid:
+    decades = min(12.0, max(3.0, 16 / max(spectrum.left, 1)))  # few degrees of freedom: heavy tails
+    grain = GRAIN / np.sqrt(spectrum.counts.sum())
+    t = np.arange(0.0, np.log1p(10**decades / spectrum.mu.min() / grain) + STEP, STEP)
+    l = grain * np.expm1(t)
+    factors = np.vstack([1 / (1 + np.outer(spectrum.mu, l)), np.ones_like(l)])
+    logdet = spectrum.xi_counts @ np.log1p(np.outer(spectrum.xi, l))
+    return _Grid(grain, t, factors * np.exp(logdet / spectrum.nu))
+
+
+def supremum(spectrum: Spectrum, grid: _Grid, w2: Array, c: Array) -> Array:
+    """Return the statistics of draws, w2 of shape (n, r) and c of shape (n,)."""
+    start = w2.sum(axis=1) + c
+    values = w2 @ grid.factors[:-1] + c[:, None] * grid.factors[-1]
+    lowest = np.log(values.min(axis=1))
+    slope = spectrum.xi_counts @ spectrum.xi / spectrum.nu - w2 @ spectrum.mu / start
+    rows, places = np.nonzero(_minima(values, slope))
+    found = _refined(spectrum, grid, (w2[rows], c[rows]), places, values[rows])
+    np.minimum.at(lowest, rows, found)
+    return np.asarray(np.maximum(spectrum.nu * (np.log(start) - lowest), 0.0))
+
+
+def _minima(values: Array, slope: Array) -> Flags:
+    """Return where the grid has a minimum between two of its points, shape (n, G - 1)."""
+    falls = values[:, 1:] < values[:, :-1]
+    before = np.column_stack([slope < 0, falls[:, :-1]])
+    return before & ~falls
+
+
+def _refined(
+    spectrum: Spectrum,
+    grid: _Grid,
+    draws: tuple[Array, Array],
+    places: NDArray[np.intp],
+    values: Array,
+) -> Array:
+    """Return the minima of log D + sum log(1 + l xi) / nu next to some points of the grid.
+
+    Newton's method in t, kept between the neighbouring points.
+    """
+    w2, c = draws
+    lo, hi = grid.t[np.maximum(places - 1, 0)], grid.t[places + 1]
+    t, found = _vertex(grid, places, values), np.empty(len(places))
+    on = np.arange(len(places))
+    for _ in range(ITERATIONS):
+        value, slope, curvature = _criterion(spectrum, grid.grain, w2[on], c[on], t[on])
+        rises = slope > 0
+        hi[on] = np.where(rises, t[on], hi[on])
+        lo[on] = np.where(rises, lo[on], t[on])
+        step = -slope / np.where(curvature > 0, curvature, np.inf)
+        new = t[on] + step
+        outside = ~((new > lo[on]) & (new < hi[on])) | (curvature <= 0)
+        new[outside] = (lo[on] + hi[on])[outside] / 2
+        settled = np.abs(new - t[on]) < SETTLED
+        found[on] = value + np.where(outside, 0.0, slope * step / 2)
+        t[on] = new
+        on = on[~settled]
+        if not len(on):
+            break
+    return found
+
+
+def _vertex(grid: _Grid, places: NDArray[np.intp], values: Array) -> Array:
+    """Return where the parabola through a point of the grid and its neighbours is lowest."""
+    rows, inner = np.arange(len(places)), np.maximum(places, 1)
+    a, b, c = (values[rows, inner + i] for i in (-1, 0, 1))
+    bend = a - 2 * b + c
+    shift = np.clip(0.5 * (a - c) / np.where(bend > 0, bend, np.inf), -0.9, 0.9)
+    return np.asarray(np.where(places == 0, STEP / 4, grid.t[inner] + STEP * shift))
+
+
+def _criterion(
+    spectrum: Spectrum, grain: float, w2: Array, c: Array, t: Array
+) -> tuple[Array, Array, Array]:
+    """Return log D + sum log(1 + l xi) / nu and its derivatives in t."""
+    l = grain * np.expm1(t)
+    ratio = spectrum.mu / (1 + l[:, None] * spectrum.mu)  # of mu_s to 1 + l mu_s
+    share = w2 * (ratio / spectrum.mu)
+    D = share.sum(axis=1) + c
+    share *= ratio
+    D1 = -share.sum(axis=1)
+    share *= ratio
+    D2 = 2 * share.sum(axis=1)
+    if spectrum.xi is not spectrum.mu:
+        ratio = spectrum.xi / (1 + l[:, None] * spectrum.xi)
+    logdet = np.log1p(l[:, None] * spectrum.xi) @ spectrum.xi_counts
+    value = np.log(D) + logdet / spectrum.nu
+    slope = D1 / D + ratio @ spectrum.xi_counts / spectrum.nu
+    curvature = D2 / D - (D1 / D) ** 2 - ratio**2 @ spectrum.xi_counts / spectrum.nu
+    scale = l + grain
+    return value, slope * scale, (curvature * scale + slope) * scale
+
+
+def _eigenvalues(d: Array, U: Array) -> Array:
+    """Return the eigenvalues of diag(d) - U U'.
+
+    Where c elements of d are equal, and U has p < c columns, c - p eigenvalues are that element:
+    rotated, all but p of its rows of U are zero.
+    """
+    values, counts = _pooled(d)
+    order = np.split(np.argsort(d, kind="stable"), np.cumsum(counts)[:-1])
+    rows = [np.linalg.qr(U[i], mode="r") if len(i) > U.shape[1] else U[i] for i in order]
+    lengths = [len(r) for r in rows]
+    R = np.vstack(rows)
+    small = np.linalg.eigvalsh(np.diag(np.repeat(values, lengths)) - R @ R.T)
+    return np.concatenate([small, np.repeat(values, counts - lengths)])
+
+
+def _pooled(values: Array) -> tuple[Array, NDArray[np.int64]]:
+    """Return different values, and how often each occurs."""
+    ordered = np.sort(values)
+    first = np.append(True, np.diff(ordered) > EQUAL * ordered[1:])
+    counts = np.diff(np.append(np.flatnonzero(first), len(ordered)))
+    return np.add.reduceat(ordered, np.flatnonzero(first)) / counts, counts

@@ -1,0 +1,412 @@
+"""Log predictive densities of rows and groups left out of a generalised model.
+
+The random effects are integrated out at every draw of the parameters phi, which are the fixed
+effects, the family's own parameters, sds and correlations. Rows that share no level, not even
+through other rows, are independent given phi. So of a group A only the piece or pieces P of the
+data are needed that it lies in:
+
+    log p(y_A | y_-A, phi) = log p(y_P | phi) - log p(y_P without A | phi).
+
+For a single row that would be done as often as there are rows. With one factor
+
+    p(y_i | y_-i, phi) = 1 / E[1 / f(y_i | u)],   u given y and phi,
+
+comes from the nodes of its level; otherwise from the *cavity* of the normal approximation: what it
+says of eta_i without row i. Where these are not accurate enough, it is done.
+
+Source: Vehtari, Mononen, Tolvanen, Sivula & Winther (2016), *JMLR* 17(103), 1-38; Merkle, Furr &
+Rabe-Hesketh (2019), *Psychometrika* 84, 802-829.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from ranef.agq import Rule, rule
+from ranef.design import Design, RandomTerm, independent_columns
+from ranef.distributions import Flat
+from ranef.elpd import Scores, Units, good_khat, smoothed_scores
+from ranef.errors import DataError
+from ranef.estimates import MarginalLikelihood
+from ranef.evidence import log_evidence
+from ranef.families import Family
+from ranef.joint import Joint, joint_of
+from ranef.pieces import Rows, connected, stack, whole
+from ranef.priors import Priors
+from ranef.threads import threads_for
+from ranef.weighted import Block
+
+type Array = NDArray[np.float64]
+
+POINTS = {1: (7, 13, 25, 49, 97), 2: (7, 13, 25), 3: (5, 9)}  # by the number of effects
+TOLERANCE = 1e-4  # of a log density, between one number of points and the next
+SHARE = 0.1  # of the log densities, that may be off by more
+LAPLACE = "Laplace's approximation"
+ROUGH = 1e-2  # error of the log density of a row from which on it is found anew
+CHECKED = 6  # draws at which errors are found
+MOST = 400  # draws, where pieces have many effects
+BATCH = 50  # rows that are compared at a time
+REPAIR = {1: 25, 2: 9, 3: 5}  # points of the quadrature of a marginal likelihood
+ALONE = 1e-9  # of a column's squared length: what other rows have of it, when they have nothing
+
+
+def joint_scores(
+    joint: Joint,
+    design: Design,
+    units: Units,
+    *,
+    values: Array,
+    family: Family,
+    priors: Priors,
+    rng: np.random.Generator,
+) -> Scores:
+    """Return the log predictive densities of units left out of a generalised model.
+
+    Parameters
+    ----------
+    joint : Joint
+    design : Design
+        The one that `joint` was made of.
+    units : Units
+    values : ndarray, shape (S, n_values)
+        Draws from the posterior, as `Space.values` gives them.
+    family : Family
+    priors : Priors
+        Resolved on all rows.
+    rng : Generator
+        For the units whose importance weights cannot be trusted.
+
+    Raises
+    ------
+    DataError
+        If without some unit the posterior would be improper.
+    """
+    _check_determined(joint, units, priors)
+    with threads_for(joint.width), np.errstate(all="ignore"):
+        found = _found(joint, units, values)
+        elpd, lpd, khat, mcse = smoothed_scores(found.log_p)
+        draws = len(found.log_p)
+        repaired = khat > good_khat(draws)
+        mcse = np.hypot(mcse, found.error)
+        if repaired.any():
+            again = _Repair(joint, design, units, family, priors, rng)
+            for place in np.flatnonzero(repaired):
+                elpd[place], mcse[place] = again.elpd(int(place))
+    khat[repaired] = np.nan
+    return Scores(
+        unit=units.unit,
+        factor=units.factor,
+        labels=units.labels,
+        elpd=elpd,
+        lpd=lpd,
+        khat=khat,
+        mcse=mcse,
+        repaired=repaired,
+        draws=draws,
+        method=_method(found, repaired),
+    )
+
+
+def log_predictive(joint: Joint, units: Units, values: Array) -> Array:
+    """Return log p(y_A | y_-A, phi) of every unit at every draw of phi, shape (S, U).
+
+    Parameters
+    ----------
+    joint : Joint
+    units : Units
+    values : ndarray, shape (S, n_values)
+        Where a piece has too many effects for all draws together, some of them are taken.
+    """
+    with threads_for(joint.width), np.errstate(all="ignore"):
+        return _found(joint, units, values).log_p
+
+
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """Log predictive densities, shape (S, U), their errors, shape (U,), and how, in words."""
+
+    log_p: Array
+    error: Array
+    how: str
+
+
+def _found(joint: Joint, units: Units, values: Array) -> _Found:
+    by_row = units.codes is None
+    if by_row and joint.model.shapes:
+        if joint.model.has_one_factor and _effects(joint) in POINTS:
+            return _rows_of_levels(joint, values)
+        return _rows_by_cavities(joint, _evenly(values, MOST))
+    return _by_pieces(joint, [units.rows(place) for place in range(units.size)], values)
+
+
+def _effects(joint: Joint) -> int:
+    """Return the number of random effects of a row."""
+    return sum(shape.k for shape in joint.model.shapes)
+
+
+def _evenly(values: Array, most: int) -> Array:
+    """Return at most so many draws, evenly spaced."""
+    if len(values) <= most:
+        return values
+    return values[np.linspace(0, len(values) - 1, most).round().astype(np.intp)]
+
+
+def _method(found: _Found, repaired: NDArray[np.bool_]) -> str:
+    count = f"{len(found.log_p):,} draws"
+    text = f"Pareto-smoothed importance sampling over {count}"
+    text += f", random effects by {found.how}" if found.how else ""
+    if not repaired.any():
+        return text
+    anew = f"{int(repaired.sum()):,} of {len(repaired):,} by ratios of marginal likelihoods"
+    return f"{text}; {anew}"
+
+
+def _enough(found: Callable[[Rule], Array], k: int) -> tuple[int, Array]:
+    """Return a number of points that is enough for nine of ten, and the error of each.
+
+    The error is the largest difference to what the next number of points says, over draws.
+
+    Parameters
+    ----------
+    found : callable (Rule)
+        Log densities at a few draws, shape (S, U).
+    k : int
+        Effects, 1 to 3.
+    """
+    last, error = found(rule(POINTS[k][0], k)), np.zeros(0)
+    for points, more in pairwise(POINTS[k]):
+        better = found(rule(more, k))
+        error = np.nan_to_num(np.abs(better - last), nan=np.inf).max(axis=0, initial=0.0)
+        if np.mean(error > TOLERANCE) <= SHARE:
+            return points, error
+        last = better
+    return POINTS[k][-1], error
+
+
+def _in_words(hows: set[str | int]) -> str:
+    """Say how random effects were integrated out: in words, or by how many points."""
+    points = sorted(how for how in hows if isinstance(how, int) and how)
+    words = [f"quadrature with {'up to ' * (len(points) > 1)}{points[-1]} points"] if points else []
+    return " and ".join(words + sorted(how for how in hows if isinstance(how, str)))
+
+
+# ---------------------------------------------------------------------------- from pieces
+
+
+def _signed(
+    blocks: Sequence[Block], n: int, sets: Sequence[Rows]
+) -> tuple[list[Rows], list[Rows], sparse.csr_array]:
+    """Return pieces, what each lies in, and what it adds for each set of rows.
+
+    Returns
+    -------
+    pieces : list of ndarray of int
+    around : list of ndarray of int
+        The piece of all data that each is, or is part of.
+    signs : sparse array, shape (U, pieces)
+        1 for a piece around a set, -1 for one that is left of it.
+    """
+    all_pieces = connected(blocks, np.arange(n))
+    number = np.empty(n, dtype=np.intp)
+    for place, piece in enumerate(all_pieces):
+        number[piece] = place
+    places: dict[bytes, int] = {}
+    pieces: list[Rows] = []
+    entries: list[tuple[int, int, int]] = []
+    for unit, rows in enumerate(sets):
+        around = [all_pieces[place] for place in np.unique(number[rows])]
+        left = np.setdiff1d(np.concatenate([rows[:0], *around]), rows)
+        for sign, parts in ((1, around), (-1, connected(blocks, left))):
+            for part in parts:
+                place = places.setdefault(part.tobytes(), len(places))
+                if place == len(pieces):
+                    pieces.append(part)
+                entries.append((unit, place, sign))
+    units, columns, signs = np.array(entries, dtype=np.intp).reshape(-1, 3).T
+    matrix = sparse.coo_array((signs, (units, columns)), shape=(len(sets), len(pieces)))
+    return pieces, [all_pieces[number[piece[0]]] for piece in pieces], matrix.tocsr()
+
+
+def _by_pieces(joint: Joint, sets: Sequence[Rows], values: Array) -> _Found:
+    """Return log predictive densities of sets of rows from those of pieces."""
+    blocks = joint.model.problem.Z.blocks
+    pieces, around, signs = _signed(blocks, len(joint.X), sets)
+    kinds = [_kind(blocks, piece, outer) for piece, outer in zip(pieces, around, strict=True)]
+    if any(isinstance(kind, int) for kind in kinds):
+        values = _evenly(values, MOST)
+    log_p, error = np.empty((len(values), len(pieces))), np.zeros(len(pieces))
+    hows: set[str | int] = set()
+    for kind in dict.fromkeys(kinds):
+        own = [place for place, other in enumerate(kinds) if other == kind]
+        alike = [pieces[place] for place in own]
+        if isinstance(kind, int):
+            log_p[:, own] = _by_laplace(joint, alike, around[own[0]], values)
+            hows.add(LAPLACE)
+        else:
+            log_p[:, own], error[own], points = _by_quadrature(joint, alike, values)
+            hows.add(points)
+    total = np.asarray((signs @ log_p.T).T)
+    return _Found(total, np.asarray(abs(signs) @ error), _in_words(hows))
+
+
+def _kind(blocks: Sequence[Block], piece: Rows, around: Rows) -> int | tuple[int, ...]:
+    """Return the numbers of levels of a piece with few effects, or which piece it is part of."""
+    counts = tuple(len(np.unique(block.codes[piece])) for block in blocks)
+    k = sum(count * block.k for count, block in zip(counts, blocks, strict=True))
+    return counts if k <= max(POINTS) else int(around[0])
+
+
+def _by_quadrature(joint: Joint, pieces: list[Rows], values: Array) -> tuple[Array, Array, int]:
+    """Return log p(y_R | phi), shape (S, P), its error, and the number of points."""
+    alike = stack(joint, pieces)
+    k = alike.block.k
+    if not k:
+        return alike.log_densities(values, rule(1, 1)), np.zeros(len(pieces)), 0
+    few = _evenly(values, CHECKED)
+    points, error = _enough(lambda nodes: alike.log_densities(few, nodes), k)
+    return alike.log_densities(values, rule(points, k)), error, points
+
+
+def _by_laplace(joint: Joint, pieces: list[Rows], around: Rows, values: Array) -> Array:
+    """Return log p(y_R | phi) of parts of a piece, shape (S, P)."""
+    all_rows = whole(joint, around)
+    keep = np.array([np.isin(around, piece) for piece in pieces])
+    found = np.empty((len(values), len(pieces)))
+    for part in all_rows.chunks(len(values), len(pieces)):
+        first = all_rows.fitted(values[part], np.ones((1, len(around)), dtype=np.bool_))
+        found[part] = all_rows.fitted(values[part], keep, first.u).value
+    return found
+
+
+# ------------------------------------------------------------------------------- single rows
+
+
+def _rows_of_levels(joint: Joint, values: Array) -> _Found:
+    """Return those of rows of a single factor's levels, from the nodes of each level."""
+    levels = stack(joint, connected(joint.model.problem.Z.blocks, np.arange(len(joint.X))))
+    k, few = levels.block.k, _evenly(values, CHECKED)
+    points, error = _enough(lambda nodes: levels.single_rows(few, nodes), k)
+    back = np.argsort(levels.rows)
+    log_p, error = levels.single_rows(values, rule(points, k))[:, back], error[back]
+    return _anew(joint, _Found(log_p, error, _in_words({points})), values)
+
+
+def _rows_by_cavities(joint: Joint, values: Array) -> _Found:
+    """Return those of rows in any structure, from the normal approximation at each draw.
+
+    Those that pull most are compared with ratios of densities of pieces, until these agree.
+    """
+    few = _evenly(values, CHECKED)
+    points, _ = _enough(lambda nodes: _cavities(joint, few, nodes)[0], 1)
+    log_p, pull = _cavities(joint, values, rule(points, 1))
+    ours, error = _evenly(log_p, CHECKED), np.zeros(len(joint.X))
+    order = np.argsort(-np.nan_to_num(pull, nan=np.inf).mean(axis=0))
+    for start in range(0, len(order), BATCH):
+        rows = order[start : start + BATCH]
+        exact = _by_pieces(joint, list(rows[:, None]), few)
+        differ = np.nan_to_num(np.abs(ours[:, rows] - exact.log_p), nan=np.inf)
+        error[rows] = differ.max(axis=0)
+        if error[rows].max() < ROUGH:
+            error[order[start + BATCH :]] = error[rows].max()
+            break
+    return _anew(joint, _Found(log_p, error, LAPLACE), values)
+
+
+def _anew(joint: Joint, found: _Found, values: Array) -> _Found:
+    """Replace those of rows with a large error by ratios of densities of pieces."""
+    rough = np.flatnonzero(found.error > ROUGH)
+    if not len(rough):
+        return found
+    again = _by_pieces(joint, list(rough[:, None]), values)
+    log_p = _evenly(found.log_p, len(again.log_p)).copy()
+    log_p[:, rough], found.error[rough] = again.log_p, again.error
+    return replace(found, log_p=log_p)
+
+
+def _cavities(joint: Joint, values: Array, nodes: Rule) -> tuple[Array, Array]:
+    """Return log p(y_i | y_-i, phi) of every row by its cavity, and its pull, shape (S, n)."""
+    found, pull = np.empty((2, len(values), len(joint.X)))
+    for rows in connected(joint.model.problem.Z.blocks, np.arange(len(joint.X))):
+        piece = whole(joint, rows)
+        for part in piece.chunks(len(values), 1):
+            found[part, rows], pull[part, rows] = piece.single_rows(values[part], nodes)
+    return found, pull
+
+
+# ---------------------------------------------------------------------- without some of the rows
+
+
+def without_rows(design: Design, rows: Rows) -> Design:
+    """Return a design without some rows; levels that lose all of theirs are gone too."""
+    kept = np.setdiff1d(np.arange(design.n_obs), rows)
+    return replace(
+        design,
+        y=design.y[kept],
+        X=design.X[kept],
+        terms=tuple(_kept_term(term, kept) for term in design.terms),
+        weights=design.weights[kept],
+        offset=design.offset[kept],
+        rows=design.rows[kept],
+    )
+
+
+def _kept_term(term: RandomTerm, kept: Rows) -> RandomTerm:
+    levels, codes = np.unique(term.codes[kept], return_inverse=True)
+    grouping = replace(
+        term.grouping, levels=term.levels[levels], codes=codes.astype(np.int64), parts=()
+    )
+    return replace(term, grouping=grouping, columns=term.columns[kept])
+
+
+@dataclass(frozen=True, eq=False)
+class _Repair:
+    """Log predictive densities of units as ratios of marginal likelihoods."""
+
+    joint: Joint
+    design: Design
+    units: Units
+    family: Family
+    priors: Priors
+    rng: np.random.Generator
+
+    def elpd(self, place: int) -> tuple[float, float]:
+        """Return log p(y) - log p(y without a unit), and its error."""
+        whole, left = self.whole, self._evidence(self.units.rows(place))
+        return whole.value - left.value, float(np.hypot(whole.mcse, left.mcse))
+
+    @cached_property
+    def whole(self) -> MarginalLikelihood:
+        """Of all rows."""
+        return self._evidence(np.empty(0, dtype=np.intp))
+
+    def _evidence(self, rows: Rows) -> MarginalLikelihood:
+        one = self.joint.model.has_one_factor
+        points = REPAIR.get(_effects(self.joint), 1) if one else 1
+        left = without_rows(self.design, rows)
+        return log_evidence(joint_of(left, self.family, self.priors, points), rng=self.rng)
+
+
+def _check_determined(joint: Joint, units: Units, priors: Priors) -> None:
+    """Refuse to leave out a unit without which a fixed effect with a flat prior is unknown."""
+    flat = [j for j, prior in enumerate(priors.beta) if isinstance(prior, Flat)]
+    if not flat:
+        return
+    X = joint.X[:, flat]
+    Q = np.linalg.qr(X)[0]
+    codes = np.arange(len(X)) if units.codes is None else units.codes
+    shares = np.zeros((units.size, len(flat), len(flat)))
+    np.add.at(shares, codes, Q[:, :, None] * Q[:, None, :])
+    alone = np.linalg.eigvalsh(shares)[:, -1] > 1 - ALONE  # some combination is in these rows only
+    for place in np.flatnonzero(alone):
+        left = np.delete(X, units.rows(int(place)), axis=0)
+        lost = np.setdiff1d(np.arange(len(flat)), independent_columns(left))
+        name = priors.fixed[flat[lost[0] if len(lost) else 0]]
+        message = f"without {units.name(int(place))} the fixed effect `{name}` is not determined, "
+        raise DataError(f"{message}as its prior is flat: give it a proper prior.")

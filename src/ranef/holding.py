@@ -1,0 +1,554 @@
+"""The deviance with one parameter held: every parameter of a model as a coordinate.
+
+With all others free to move, the deviance is a smooth function of the parameter's coordinate w and
+of a vector x without bounds. For an sd the coefficients of its term are ordered so that its own
+comes first, b = sigma T^-1 F u, F lower triangular: its sd is then the first element of F, and zero
+is an ordinary value. For a correlation its two coefficients come first, and the second row of F is
+tau^2 (sin phi, cos phi): the correlation is sin phi, and -1 and 1 are ordinary values of phi. The
+two sds are squares, as a correlation has no sign without them. T makes the other columns of the
+term orthogonal, so that their scale and origin do not matter.
+
+Of a linear model beta is optimised in closed form, and sigma too, but for an sd, which is not
+relative to it. With a coefficient c'beta held at t the residual sum of squares becomes
+r^2 + (t - c'beta^)^2 / (c'(X'V^-1 X)^-1 c), and nothing else changes.
+
+Source: Bates et al. (2015), *Journal of Statistical Software* 67(1), section 5.1.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import linalg
+
+from ranef import lmm, reml
+from ranef.covariance import Shape, factors, lower_factor, pack
+from ranef.crossproducts import CrossProducts
+from ranef.estimates import Estimate
+from ranef.generalized import Generalized
+from ranef.pirls import NoModesError, find_modes
+from ranef.profiling import Scale
+
+type Array = NDArray[np.float64]
+type Value = tuple[float, float, Array]  # the deviance, and its derivatives by w and by x
+type Objective = Callable[[float, Array], Value]
+
+RIGHT_ANGLE = np.pi / 2
+NO_SD = 1e-7  # a standard deviation, relative to the error of a row, that counts as zero
+UNDEFINED = (
+    "it has no estimate, as a standard deviation is estimated as zero: the likelihood does not "
+    "exclude any correlation."
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Focus:
+    """A parameter as a coordinate.
+
+    Attributes
+    ----------
+    name : str
+    objective : callable
+        w and x to the deviance and its derivatives; inf where there is none.
+    w : float
+        At the estimate.
+    x : ndarray, shape (d,)
+        Likewise.
+    scale : Scale
+        From w to the parameter.
+    bounds : (float, float)
+        Of w.
+    n_theta : int
+        How many elements of factors come last in x.
+    undefined : str
+        Why the parameter has no estimate, if it has none.
+    """
+
+    name: str
+    objective: Objective
+    w: float
+    x: Array
+    scale: Scale = field(default_factory=Scale)
+    bounds: tuple[float, float] = (-np.inf, np.inf)
+    n_theta: int = 0
+    undefined: str = ""
+
+
+# ---------------------------------------------------------------------------- the covariances
+
+
+@dataclass(frozen=True, eq=False)
+class Held:
+    """All factors as functions of w and theta, w being of one term and not in theta.
+
+    Attributes
+    ----------
+    shapes : tuple of Shape
+    term : int
+        Whose sd or correlation w stands for; -1 for none.
+    pair : bool
+        Whether it is the correlation of the first two coefficients, or the sd of the first.
+    turn : ndarray, shape (k, k)
+        Lambda = turn F for this term.
+    """
+
+    shapes: tuple[Shape, ...]
+    term: int = -1
+    pair: bool = False
+    turn: Array = field(default_factory=lambda: np.empty((0, 0)))
+
+    @cached_property
+    def before(self) -> int:
+        """Where the term begins in theta."""
+        return sum(shape.n_theta for shape in self.shapes[: self.term])
+
+    def factors(self, w: float, theta: Array) -> list[Array]:
+        """Return the factor Lambda of each term, w being the first element of F, or phi."""
+        if self.term < 0:
+            return factors(theta, self.shapes)
+        found = factors(self._whole(w, theta), self.shapes)
+        found[self.term] = self.turn @ found[self.term]
+        return found
+
+    def back(self, w: float, theta: Array, slopes: Sequence[Array]) -> tuple[float, Array]:
+        """Return derivatives by w and theta from those by the factors."""
+        if self.term < 0:
+            return 0.0, pack(slopes, self.shapes)
+        own = list(slopes)
+        own[self.term] = self.turn.T @ own[self.term]
+        whole, at = pack(own, self.shapes), self.before
+        if not self.pair:
+            return float(whole[at]), np.delete(whole, at)
+        k = self.shapes[self.term].k
+        alpha, tau, (sin, cos) = theta[at], theta[at + 1], (np.sin(w), np.cos(w))
+        by_w = tau**2 * (cos * whole[at + 1] - sin * whole[at + k])
+        along = sin * whole[at + 1] + cos * whole[at + k]
+        whole[at], whole[at + 1] = 2 * alpha * whole[at], 2 * tau * along
+        return float(by_w), np.delete(whole, at + k)
+
+    def _whole(self, w: float, theta: Array) -> Array:
+        at = self.before
+        if not self.pair:
+            return np.insert(theta, at, w)
+        k = self.shapes[self.term].k
+        square = theta[at + 1] ** 2
+        whole = np.insert(theta, at + k, square * np.cos(w))
+        whole[at], whole[at + 1] = theta[at] ** 2, square * np.sin(w)
+        return whole
+
+    def start(self, F: Array, thetas: Sequence[Array]) -> tuple[float, Array]:
+        """Return w and theta of a factor F of the term, and the factors of all others."""
+        parts = list(thetas)
+        whole = pack([F], self.shapes[self.term : self.term + 1])
+        if not self.pair:
+            parts[self.term] = whole[1:]
+            return float(whole[0]), np.concatenate(parts)
+        k = len(F)
+        sds = np.sqrt([abs(F[0, 0]), np.hypot(F[1, 0], F[1, 1])])
+        parts[self.term] = np.concatenate([sds, np.delete(whole, [0, 1, k])])
+        return float(np.arctan2(F[1, 0], F[1, 1])), np.concatenate(parts)
+
+
+def held(
+    bases: Sequence[Array], shapes: tuple[Shape, ...], term: int, coefs: tuple[int, ...]
+) -> tuple[Held, Array]:
+    """Return the factors with the sd of a coefficient held, or the correlation of two.
+
+    Returns
+    -------
+    Held
+    ndarray, shape (k, k)
+        Which turns the user's effects of the term into those that F belongs to; its first
+        row, or two, have the length of a row of the term on the diagonal and nothing else.
+    """
+    k = shapes[term].k
+    order = [*coefs, *(i for i in range(k) if i not in coefs)]
+    moved = bases[term][:, order]
+    T = np.linalg.qr(moved[:, ::-1], mode="r")[::-1, ::-1]
+    T = np.sign(np.diag(T))[:, None] * T  # lower triangular, as moved'moved = T'T
+    T[: len(coefs), : len(coefs)] = np.diag(np.diag(T)[: len(coefs)])
+    turn = moved @ np.linalg.inv(T)
+    to_own = T @ np.eye(k)[order]
+    return Held(shapes, term, len(coefs) == 2, turn), to_own
+
+
+# -------------------------------------------------------------------------------- the models
+
+
+@dataclass(frozen=True, eq=False)
+class Surface(ABC):
+    """The deviance of a model around its maximum likelihood estimate.
+
+    Attributes
+    ----------
+    estimate : Estimate
+    """
+
+    estimate: Estimate
+
+    @property
+    @abstractmethod
+    def shapes(self) -> tuple[Shape, ...]:
+        """The shapes of the terms' factors."""
+
+    @property
+    @abstractmethod
+    def bases(self) -> tuple[Array, ...]:
+        """T of each term, which turns the user's effects into those of the basis."""
+
+    @property
+    @abstractmethod
+    def width(self) -> int:
+        """The size of the largest matrix that is factorised."""
+
+    @property
+    @abstractmethod
+    def size(self) -> float:
+        """What turns relative factors into those of this model: sigma, or 1."""
+
+    @property
+    @abstractmethod
+    def n_own(self) -> int:
+        """The number of the family's own parameters, sigma among them."""
+
+    @abstractmethod
+    def effect(self, j: int) -> tuple[Objective, float, Array, Scale]:
+        """Return a fixed effect: its objective, w and x at the estimate, and its scale."""
+
+    @abstractmethod
+    def own(self, i: int) -> tuple[Objective, float, Array]:
+        """Return the logarithm of one of the family's own parameters."""
+
+    @abstractmethod
+    def variance(self, known: Held, theta: Array) -> tuple[Objective, Array]:
+        """Return the objective of what is held of a term's factor, and x at the estimate."""
+
+    def focus(self, place: int, name: str) -> Focus:
+        """Return the focus of a parameter by its place among `fit.estimates()`."""
+        n_theta, place = len(self.theta), place - len(self.estimate.beta)
+        if place < 0:
+            objective, w, x, scale = self.effect(place + len(self.estimate.beta))
+            return Focus(name, objective, w, x, scale, n_theta=n_theta)
+        if place < self.n_own:
+            objective, w, x = self.own(place)
+            return Focus(name, objective, w, x, Scale(np.exp), n_theta=n_theta)
+        return self._variance(name, *self._variances[place - self.n_own])
+
+    def _variance(self, name: str, term: int, coefs: tuple[int, ...]) -> Focus:
+        known, to_own = held(self.bases, self.shapes, term, coefs)
+        root = self.size * to_own @ self.estimate.Lambdas[term]
+        correlated = self.shapes[term].correlated
+        F = lower_factor(root) if correlated else np.diag(np.linalg.norm(root, axis=1))
+        parts = [pack([f], [s]) for f, s in zip(self.factors, self.shapes, strict=True)]
+        w, theta = known.start(F, parts)
+        objective, x = self.variance(known, theta)
+        if not known.pair:
+            length = self.estimate.sigma / (self.size * to_own[0, coefs[0]])
+            scale, bounds = Scale(unit=length), (0.0, np.inf)
+            return Focus(name, objective, w, x, scale, bounds, n_theta=len(theta))
+        sds = theta[known.before : known.before + 2] ** 2
+        undefined = UNDEFINED if sds.min() < NO_SD else ""
+        bounds = (-RIGHT_ANGLE, RIGHT_ANGLE)
+        return Focus(name, objective, w, x, Scale(np.sin), bounds, len(theta), undefined)
+
+    @cached_property
+    def _variances(self) -> list[tuple[int, tuple[int, ...]]]:
+        """The term and the coefficients of each sd and correlation, in their order."""
+        found: list[tuple[int, tuple[int, ...]]] = []
+        for term, shape in enumerate(self.shapes):
+            found += [(term, (i,)) for i in range(shape.k)]
+            if shape.correlated:
+                found += [(term, pair) for pair in combinations(range(shape.k), 2)]
+        return found
+
+    @cached_property
+    def factors(self) -> list[Array]:
+        """The estimated factors in the basis, triangular."""
+        roots = [
+            self.size * T @ Lambda
+            for T, Lambda in zip(self.bases, self.estimate.Lambdas, strict=True)
+        ]
+        return [
+            lower_factor(root) if shape.correlated else root
+            for root, shape in zip(roots, self.shapes, strict=True)
+        ]
+
+    @property
+    def theta(self) -> Array:
+        """The estimated elements of all factors."""
+        return pack(self.factors, self.shapes)
+
+
+@dataclass(frozen=True, eq=False)
+class Linear(Surface):
+    """A linear model. Factors are relative to sigma.
+
+    Attributes
+    ----------
+    cross : CrossProducts
+    """
+
+    cross: CrossProducts
+
+    @property
+    def shapes(self) -> tuple[Shape, ...]:
+        return self.cross.shapes
+
+    @property
+    def bases(self) -> tuple[Array, ...]:
+        return self.cross.bases
+
+    @property
+    def width(self) -> int:
+        return len(self.cross.rest)
+
+    @property
+    def size(self) -> float:
+        return 1.0
+
+    @property
+    def n_own(self) -> int:
+        return 1
+
+    def effect(self, j: int) -> tuple[Objective, float, Array, Scale]:
+        cross, known = self.cross, Held(self.shapes)
+        c = np.linalg.inv(cross.R)[j]
+        origin, unit = float(self.estimate.beta[j]), float(np.sqrt(self.estimate.vcov[j, j]))
+
+        def objective(w: float, x: Array) -> Value:
+            target = origin - float(cross.beta_ols[j]) + unit * w
+            found = deviance(cross, known.factors(0.0, x), held=(c, target))
+            _, gradient = known.back(0.0, x, found.Lambdas)
+            return found.value, unit * found.by_held, gradient
+
+        return objective, 0.0, self.theta, Scale(origin=origin, unit=unit)
+
+    def own(self, i: int) -> tuple[Objective, float, Array]:  # noqa: ARG002 -- there is sigma only
+        cross, known = self.cross, Held(self.shapes)
+
+        def objective(w: float, x: Array) -> Value:
+            found = deviance(cross, known.factors(0.0, x), sigma=float(np.exp(w)))
+            return found.value, found.by_log_sigma, known.back(0.0, x, found.Lambdas)[1]
+
+        return objective, float(np.log(self.estimate.sigma)), self.theta
+
+    def variance(self, known: Held, theta: Array) -> tuple[Objective, Array]:
+        cross, sigma = self.cross, self.estimate.sigma
+
+        def angle(w: float, x: Array) -> Value:
+            found = deviance(cross, known.factors(w, x))
+            return found.value, *known.back(w, x, found.Lambdas)
+
+        def spread(w: float, x: Array) -> Value:
+            """An sd in units of the estimated sigma; x starts with log sigma over that."""
+            with np.errstate(over="ignore"):
+                ratio = float(np.exp(x[0]))
+            relative = w / ratio
+            found = deviance(cross, known.factors(relative, x[1:]), sigma=sigma * ratio)
+            slope, gradient = known.back(relative, x[1:], found.Lambdas)
+            by_sigma = found.by_log_sigma - slope * relative
+            return found.value, slope / ratio, np.append(by_sigma, gradient)
+
+        return (angle, theta) if known.pair else (spread, np.append(0.0, theta))
+
+
+@dataclass(frozen=True, eq=False)
+class Deviance:
+    """The deviance of a linear model with beta at its optimum, and its derivatives.
+
+    Attributes
+    ----------
+    value : float
+        With sigma at its optimum too where it is not given. inf where there is none.
+    Lambdas : list of ndarray, shape (k, k)
+        The derivatives by the relative factors.
+    by_log_sigma : float
+        That by log sigma at constant Lambda, where it is given.
+    by_held : float
+        That by the value at which a coefficient is held.
+    """
+
+    value: float
+    Lambdas: list[Array]
+    by_log_sigma: float = 0.0
+    by_held: float = 0.0
+
+
+def deviance(
+    cross: CrossProducts,
+    Lambdas: list[Array],
+    *,
+    sigma: float | None = None,
+    held: tuple[Array, float] | None = None,
+) -> Deviance:
+    """Return the deviance at relative factors.
+
+    Parameters
+    ----------
+    cross : CrossProducts
+    Lambdas : list of ndarray, shape (k, k)
+        In the basis; any roots.
+    sigma : float, optional
+        By default at its optimum.
+    held : (ndarray of shape (p,), float), optional
+        c and t, if the coefficients gamma in the basis are to have c'gamma = t.
+    """
+    nowhere = Deviance(np.inf, [np.zeros_like(Lambda) for Lambda in Lambdas])
+    with np.errstate(all="ignore"):
+        try:
+            factorized = lmm.factorize(cross, Lambdas)
+            found = reml.profiled(factorized, reml=False)
+        except np.linalg.LinAlgError:
+            return nowhere
+        gamma, r2, by_held = found.gamma, found.r2, 0.0
+        if held is not None:
+            along = found.gamma_cov @ held[0]
+            spread = float(held[0] @ along)
+            gap = held[1] - float(held[0] @ gamma)
+            gamma, r2 = gamma + along * (gap / spread), r2 + gap**2 / spread
+            by_held = 2 * gap / spread
+        if not r2 > 0:
+            return nowhere
+        n, v = cross.n, np.append(-gamma, 1.0)
+        variance = r2 / n if sigma is None else sigma**2
+        ratio = r2 / variance  # n, where sigma is at its optimum
+        value = factorized.logdet + n * np.log(2 * np.pi * variance) + ratio - cross.log_weights
+        if not np.isfinite(value):
+            return nowhere
+        return Deviance(
+            value=float(value),
+            Lambdas=lmm.gradient(factorized, np.outer(v, v) / variance),
+            by_log_sigma=float(2 * n - 2 * ratio),
+            by_held=by_held / variance,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Nonlinear(Surface):
+    """A generalised model. Factors are not relative to sigma; x is gamma, log psi, theta.
+
+    Attributes
+    ----------
+    model : Generalized
+    psi : ndarray, shape (r,)
+        The family's own parameters at the estimate.
+    """
+
+    model: Generalized
+    psi: Array
+
+    @property
+    def shapes(self) -> tuple[Shape, ...]:
+        return self.model.shapes
+
+    @property
+    def bases(self) -> tuple[Array, ...]:
+        return self.model.bases
+
+    @property
+    def width(self) -> int:
+        return self.model.problem.Z.q_rest
+
+    @property
+    def size(self) -> float:
+        return self.estimate.sigma
+
+    @property
+    def n_own(self) -> int:
+        return len(self.psi)
+
+    @cached_property
+    def _gamma(self) -> Array:
+        return np.asarray(np.linalg.solve(self.model.to_users, self.estimate.beta))
+
+    @cached_property
+    def _u(self) -> list[Array]:
+        """Where every search for conditional modes starts."""
+        setting = self.model.at(self._gamma, self.factors, np.log(self.psi))
+        return find_modes(setting, self.model.zeros(), np.empty(0)).u
+
+    def effect(self, j: int) -> tuple[Objective, float, Array, Scale]:
+        known, p = Held(self.shapes), len(self._gamma)
+        c = self.model.to_users[j]
+        unit = float(np.linalg.norm(c))
+        turn = np.column_stack([c / unit, linalg.null_space(c[None])])  # orthogonal
+
+        def objective(w: float, x: Array) -> Value:
+            gamma = self._gamma + turn @ np.append(w, x[: p - 1])
+            value, by_gamma, by_log_psi, slopes = self._likelihood(gamma, x[p - 1 :], 0.0, known)
+            slope, *rest = turn.T @ by_gamma
+            return value, float(slope), np.concatenate([rest, by_log_psi, slopes[1]])
+
+        x = np.concatenate([np.zeros(p - 1), np.log(self.psi), self.theta])
+        return objective, 0.0, x, Scale(origin=float(self.estimate.beta[j]), unit=unit)
+
+    def own(self, i: int) -> tuple[Objective, float, Array]:
+        known, p = Held(self.shapes), len(self._gamma)
+
+        def objective(w: float, x: Array) -> Value:
+            rest = np.insert(x[p:], i, w)
+            value, by_gamma, by_log_psi, slopes = self._likelihood(x[:p], rest, 0.0, known)
+            others = np.delete(by_log_psi, i)
+            return value, float(by_log_psi[i]), np.concatenate([by_gamma, others, slopes[1]])
+
+        log_psi = np.log(self.psi)
+        x = np.concatenate([self._gamma, np.delete(log_psi, i), self.theta])
+        return objective, float(log_psi[i]), x
+
+    def variance(self, known: Held, theta: Array) -> tuple[Objective, Array]:
+        p = len(self._gamma)
+
+        def objective(w: float, x: Array) -> Value:
+            value, by_gamma, by_log_psi, slopes = self._likelihood(x[:p], x[p:], w, known)
+            return value, slopes[0], np.concatenate([by_gamma, by_log_psi, slopes[1]])
+
+        return objective, np.concatenate([self._gamma, np.log(self.psi), theta])
+
+    def _likelihood(
+        self, gamma: Array, rest: Array, w: float, known: Held
+    ) -> tuple[float, Array, Array, tuple[float, Array]]:
+        """Return the deviance and its derivatives by gamma, log psi, and w and theta."""
+        r = self.n_own
+        log_psi, theta = rest[:r], rest[r:]
+        roots, n_agq = known.factors(w, theta), self.estimate.n_agq
+        nowhere = np.inf, 0 * gamma, 0 * log_psi, (0.0, 0 * theta)
+        with np.errstate(all="ignore"):
+            try:
+                Lambdas = [canonical(root) for root in roots] if n_agq > 1 else roots
+                found = self.model.likelihood(self.model.at(gamma, Lambdas, log_psi), self._u, n_agq)
+                slopes = found.Lambdas
+                if n_agq > 1:
+                    pairs = zip(roots, Lambdas, slopes, strict=True)
+                    slopes = [by_root(*three) for three in pairs]
+            except (NoModesError, np.linalg.LinAlgError):
+                return nowhere
+            by_w, by_theta = known.back(w, theta, slopes)
+            parts = (found.value, self.model.X.T @ found.rows, found.psi, by_w, by_theta)
+        if not all(np.isfinite(part).all() for part in parts):
+            return nowhere
+        value, by_gamma, by_psi, _, _ = parts
+        return -2 * value, -2 * by_gamma, -2 * by_psi, (-2 * by_w, -2 * by_theta)
+
+
+def canonical(root: Array) -> Array:
+    """Return the triangular factor on which the nodes of a quadrature depend; never singular."""
+    L = lower_factor(root)
+    floor = NO_SD * max(1.0, float(np.abs(L).max(initial=0.0)))
+    return L + np.diag(np.where(np.diag(L) < floor, floor, 0.0))
+
+
+def by_root(root: Array, L: Array, slope: Array) -> Array:
+    """Return the derivative by a root from that by its triangular factor L = root Q.
+
+    Source: Murray (2016), *Differentiation of the Cholesky decomposition*, arXiv:1602.07527, eq. 10.
+    """
+    P = np.tril(L.T @ np.tril(slope))
+    P[np.diag_indices_from(P)] /= 2
+    half = linalg.solve_triangular(L, (P + P.T), lower=True, trans="T")
+    return np.asarray(half @ linalg.solve_triangular(L, root, lower=True))

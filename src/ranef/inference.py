@@ -1,0 +1,209 @@
+"""How linear and generalised models answer what their fits ask: the engines that fits carry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef.elpd import Scores, Units
+from ranef.engines import Engine
+from ranef.errors import FitError
+from ranef.estimates import MarginalLikelihood
+from ranef.evidence import log_evidence
+from ranef.joint import Joint, joint_of
+from ranef.marginal import Target, target_of
+from ranef.pointfit import PointFit
+from ranef.prepared import Data
+from ranef.priors import Priors
+from ranef.propriety import is_proper_prior
+from ranef.quadrature import is_feasible
+from ranef.quadraturefit import QuadratureFit
+from ranef.results import Fit
+from ranef.retraced import points_of, values_of
+from ranef.scored import Scored
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+    import pandas as pd
+
+    from ranef.bootstrap import Bootstrap, Statistic
+    from ranef.profiling import Profile
+    from ranef.savagedickey import SavageDickey
+    from ranef.sensitivity import Sensitivity
+
+type Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Answers(Engine):
+    """What both kinds of models answer in the same way.
+
+    Attributes
+    ----------
+    data : Data
+    priors : Priors
+    run : callable
+        From a method's name to a fit of the same model.
+    """
+
+    data: Data
+    priors: Priors
+    run: Callable[..., Fit]
+
+    @property
+    def target(self) -> Target | Joint:
+        """The posterior density."""
+        raise NotImplementedError
+
+    def refit(self, method: str, **options: Any) -> Fit:
+        return self.run(method, **options)
+
+    def _values(self, fit: Scored) -> Array:
+        """Return the draws of a fit as values of the posterior density."""
+        return values_of(self.target, fit.draws_at())
+
+    def evidence(
+        self, fit: Scored, rng: np.random.Generator, *, relative: bool = False
+    ) -> MarginalLikelihood:
+        if not relative:
+            self._check_proper()
+        if isinstance(fit, QuadratureFit) and fit.exact is not None:
+            return MarginalLikelihood(fit.exact.log_evidence, fit.exact.error, "quadrature")
+        if fit.method == "laplace" and fit.evidence is not None and not is_feasible(self.target):
+            return fit.evidence  # of weighted proposals, which its draws are resampled from
+        return log_evidence(self.target, draws=self._points(fit), rng=rng)
+
+    def _points(self, fit: Scored) -> Array | None:
+        """Return the independent or Markov chain draws of a fit, shape (chains, draws, d)."""
+        if fit.method == "laplace" or is_feasible(self.target):
+            return None
+        return points_of(self.target.space, self._by_chain(fit))
+
+    def _by_chain(self, fit: Scored) -> Array:
+        """Return the values of all draws, shape (chains, draws, n_values)."""
+        values = self._values(fit)
+        chains = fit.posterior["posterior"].sizes["chain"]
+        return values.reshape(chains, -1, values.shape[-1])
+
+    def _check_proper(self) -> None:
+        if not is_proper_prior(self.priors):
+            raise FitError(
+                "the marginal likelihood is not defined under flat priors, as it has their "
+                "arbitrary height as a factor: give every parameter a proper prior with priors=, "
+                "as the default ones are."
+            )
+
+
+class LinearEngine(Answers):
+    """The answers of linear models."""
+
+    @cached_property
+    def target(self) -> Target:
+        kept = [self.data.design.fixed.index(name) for name in self.data.estimable.fixed]
+        return target_of(self.data.design, self.data.cross, kept, self.priors)
+
+    def scores(self, fit: Scored, units: Units, rng: np.random.Generator) -> Scores:
+        from ranef.loo import exact_scores, linear_scores
+
+        if isinstance(fit, QuadratureFit) and fit.exact is not None:
+            return exact_scores(fit.exact, self.data.design, units, priors=self.priors)
+        values = self._values(fit)
+        return linear_scores(
+            self.target, self.data.design, units, values=values, priors=self.priors, rng=rng
+        )
+
+    def sensitivity(self, fit: Scored, scales: Array) -> Sensitivity:
+        from ranef.sensitivity import from_draws, from_lattice
+
+        if isinstance(fit, QuadratureFit) and fit.exact is not None:
+            return from_lattice(fit.exact, scales)
+        return from_draws(self.target, self._by_chain(fit), scales)
+
+    def savage_dickey(self, fit: Scored, name: str) -> SavageDickey:
+        from ranef.savagedickey import savage_dickey
+
+        exact = self.refit("quadrature")
+        if isinstance(fit, QuadratureFit):
+            exact = fit
+        assert isinstance(exact, QuadratureFit)
+        assert exact.exact is not None
+        return savage_dickey(exact.exact, name, self.priors)
+
+    def profile(self, fit: PointFit, names: Sequence[str] | None, prob: float) -> Profile:
+        raise NotImplementedError
+
+    def replicate(
+        self,
+        fit: PointFit,
+        n: int,
+        *,
+        statistic: Statistic | None,
+        seed: int | None,
+        executor: Executor | None,
+    ) -> Bootstrap:
+        raise NotImplementedError
+
+    def null_statistics(
+        self, null: PointFit, n: int, *, seed: int | None, first: int
+    ) -> tuple[Array, NDArray[np.bool_]]:
+        raise NotImplementedError
+
+    def degrees_of_freedom(self, fit: PointFit, kind: str) -> pd.DataFrame:
+        raise NotImplementedError
+
+
+class JointEngine(Answers):
+    """The answers of generalised models."""
+
+    @cached_property
+    def target(self) -> Joint:
+        return joint_of(self.data.design, self.data.family, self.priors)
+
+    def scores(self, fit: Scored, units: Units, rng: np.random.Generator) -> Scores:
+        from ranef.heldoutjoint import joint_scores
+
+        return joint_scores(
+            self.target,
+            self.data.design,
+            units,
+            values=self._values(fit),
+            family=self.data.family,
+            priors=self.priors,
+            rng=rng,
+        )
+
+    def sensitivity(self, fit: Scored, scales: Array) -> Sensitivity:
+        from ranef.sensitivity import from_draws
+
+        return from_draws(self.target, self._by_chain(fit), scales)
+
+    def savage_dickey(self, fit: Scored, name: str) -> SavageDickey:
+        raise NotImplementedError
+
+    def profile(self, fit: PointFit, names: Sequence[str] | None, prob: float) -> Profile:
+        raise NotImplementedError
+
+    def replicate(
+        self,
+        fit: PointFit,
+        n: int,
+        *,
+        statistic: Statistic | None,
+        seed: int | None,
+        executor: Executor | None,
+    ) -> Bootstrap:
+        raise NotImplementedError
+
+    def null_statistics(
+        self, null: PointFit, n: int, *, seed: int | None, first: int
+    ) -> tuple[Array, NDArray[np.bool_]]:
+        raise NotImplementedError
+
+    def degrees_of_freedom(self, fit: PointFit, kind: str) -> pd.DataFrame:
+        raise NotImplementedError

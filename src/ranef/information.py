@@ -1,0 +1,291 @@
+"""What the expected information of a linear model is made of.
+
+With V the relative covariance of y, tr(V^-1 V_i V^-1 V_j) and X'V^-1 V_i V^-1 V_j V^-1 X for all
+pairs of variance parameters. All follow from Z'V^-1 Z and Z'V^-1 X, with random effects that no
+data connect apart from each other: there Z'V^-1 Z is block diagonal, dense within a block. Sets
+of connected effects are a level of a single factor, everything in a level of the outermost of
+nested factors, and everything where factors are crossed. Sets with the same numbers of levels are
+done together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from ranef.covariance import Shape
+from ranef.crossproducts import CrossProducts
+from ranef.errors import FitError
+from ranef.factors import Codes
+from ranef.threads import threads_for
+
+type Array = NDArray[np.float64]
+
+MOST = 5000  # random effects that data connect: three matrices of 200 MB
+BLOCK = 2**21  # numbers of a batch of small matrices: 16 MB
+
+
+@dataclass(frozen=True, eq=False)
+class Derivatives:
+    """Products of the derivatives V_i of V in its d + 1 parameters, in which V is linear.
+
+    These are the free elements of the terms' relative covariances, one term after the other, and
+    last the scale of V itself. They span what the elements and the residual variance do.
+
+    Attributes
+    ----------
+    K : ndarray, shape (p, p)
+        X'V^-1 X.
+    T : ndarray, shape (d + 1, d + 1)
+        tr(V^-1 V_i V^-1 V_j).
+    P : ndarray, shape (d + 1, p, p)
+        X'V^-1 V_i V^-1 X.
+    Q : ndarray, shape (d + 1, d + 1, p, p)
+        X'V^-1 V_i V^-1 V_j V^-1 X.
+    """
+
+    K: Array
+    T: Array
+    P: Array
+    Q: Array
+
+
+def derivatives(cross: CrossProducts, covs: Sequence[Array]) -> Derivatives:
+    """Return what the expected information is made of.
+
+    Parameters
+    ----------
+    cross : CrossProducts
+    covs : sequence of ndarray, shape (k, k)
+        The relative covariance of each term, in the basis of the cross-products.
+
+    Raises
+    ------
+    FitError
+        If data connect more than `MOST` random effects.
+    """
+    units = [_units(shape) for shape in cross.shapes]
+    d, p = sum(map(len, units)), cross.p
+    T, P, Q = np.zeros((d + 1, d + 1)), np.zeros((d + 1, p, p)), np.zeros((d + 1, d + 1, p, p))
+    K = cross.rest[cross.q_rest : -1, cross.q_rest : -1].copy()
+    with threads_for(MOST):
+        for batch in _connected(cross, d * p):
+            taken, traces, single, of_P, of_Q = _share(units, covs, batch)
+            K -= taken
+            T[:d, :d] += traces
+            T[:d, d] += single
+            P[:d] += of_P
+            Q[:d, :d] += of_Q
+    T[d, :d], T[d, d] = T[:d, d], cross.n
+    P[d] = Q[d, d] = K
+    Q[:d, d] = Q[d, :d] = P[:d]
+    return Derivatives(K, T, P, Q)
+
+
+def _units(shape: Shape) -> Array:
+    """Return the derivative of a covariance in each of its free elements, shape (d, k, k)."""
+    found = np.zeros((shape.n_theta, shape.k, shape.k))
+    for unit, i, j in zip(found, *shape.places, strict=True):
+        unit[i, j] = unit[j, i] = 1.0
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class _Batch:
+    """Sets of random effects that data connect, alike in the number of levels of each term.
+
+    Attributes
+    ----------
+    counts, ks : tuple of int
+        For each term, the levels in a set and the coefficients.
+    D : ndarray, shape (sets, size, size)
+        Z'WZ, one term after the other.
+    F : ndarray, shape (sets, size, p)
+        Z'WX.
+    """
+
+    counts: tuple[int, ...]
+    ks: tuple[int, ...]
+    D: Array
+    F: Array
+
+    @property
+    def spans(self) -> list[slice]:
+        """The places of each term."""
+        sizes = [m * k for m, k in zip(self.counts, self.ks, strict=True)]
+        return [slice(stop - n, stop) for n, stop in zip(sizes, np.cumsum(sizes), strict=True)]
+
+    def times(self, term: int, A: Array, x: Array) -> Array:
+        """Return A x for the effects of every level of a term, x of shape (sets, m k, ...)."""
+        rows = x.reshape(len(x), self.counts[term], self.ks[term], -1)
+        return np.asarray((A @ rows).reshape(x.shape))
+
+
+def _share(units: list[Array], covs: Sequence[Array], batch: _Batch) -> tuple[Array, ...]:
+    """Return what a batch takes from K and adds to T, to tr(V^-1 V_i), to P and to Q."""
+    C, F, taken = _inverted(covs, batch)
+    EF = _applied(units, batch, F)
+    d, sets, size, p = EF.shape
+    left, right = (x.transpose(1, 2, 0, 3).reshape(sets * size, d * p) for x in (EF, C @ EF))
+    P = (F.reshape(-1, p).T @ left).reshape(p, d, p).swapaxes(0, 1)
+    Q = (left.T @ right).reshape(d, p, d, p).swapaxes(1, 2)
+    return taken, *_traces(units, batch, C), P, Q
+
+
+def _inverted(covs: Sequence[Array], batch: _Batch) -> tuple[Array, Array, Array]:
+    """Return Z'V^-1 Z and Z'V^-1 X, and what the random effects take from X'WX.
+
+    (I + D G)^-1 [D F] with G the relative covariance, which may be singular.
+    """
+    system, GF = np.empty_like(batch.D), np.empty_like(batch.F)
+    for term, (span, cov) in enumerate(zip(batch.spans, covs, strict=True)):
+        GD = batch.times(term, cov, batch.D[:, span])
+        system[:, :, span] = GD.swapaxes(1, 2)  # D G, as both are symmetric
+        GF[:, span] = batch.times(term, cov, batch.F[:, span])
+    places = np.arange(system.shape[1])
+    system[:, places, places] += 1.0
+    solved = np.linalg.solve(system, np.concatenate([batch.D, batch.F], axis=2))
+    C, F = solved[:, :, : len(places)], solved[:, :, len(places) :]
+    return C, F, np.tensordot(GF, F, axes=([0, 1], [0, 1]))
+
+
+def _applied(units: list[Array], batch: _Batch, F: Array) -> Array:
+    """Return E_i F for the units of all terms, shape (d, sets, size, p)."""
+    found = np.zeros((sum(map(len, units)), *F.shape))
+    rows = iter(found)
+    for term, span in enumerate(batch.spans):
+        for unit in units[term]:
+            next(rows)[:, span] = batch.times(term, unit, F[:, span])
+    return found
+
+
+def _traces(units: list[Array], batch: _Batch, C: Array) -> tuple[Array, Array]:
+    """Return tr(E_i C E_j C) and tr(E_i C), shapes (d, d) and (d,), summed over sets."""
+    sets, rows, single = len(C), [], []
+    for left, a, m, k in zip(units, batch.spans, batch.counts, batch.ks, strict=True):
+        row = []
+        for right, b, n, j in zip(units, batch.spans, batch.counts, batch.ks, strict=True):
+            part = C[:, a, b].reshape(sets, m, k, n, j)
+            planes = part.transpose(0, 1, 3, 2, 4).reshape(-1, k * j)
+            products = (planes.T @ planes).reshape(k, j, k, j)
+            row.append(np.einsum("iab,xcd,bcad->ix", left, right, products))
+        rows.append(row)
+        own = np.einsum("smamb->ab", C[:, a, a].reshape(sets, m, k, m, k))
+        single.append(np.einsum("iab,ab->i", left, own))
+    return np.block(rows), np.concatenate(single)
+
+
+def _connected(cross: CrossProducts, width: int) -> Iterator[_Batch]:
+    """Yield all random effects in sets that data connect, in batches of sets that are alike.
+
+    Parameters
+    ----------
+    cross : CrossProducts
+    width : int
+        Numbers that are needed for each random effect besides its row of Z'WZ.
+    """
+    if not cross.shapes:
+        return
+    D, F = _assembled(cross)
+    ks = tuple(shape.k for shape in cross.shapes)
+    of_effect, kinds, repeats = _sets(cross, D)
+    first, place, effects = _grouped(of_effect)
+    of_element = of_effect[D.row]
+    first_element, _, elements = _grouped(of_element)
+    stop = 0
+    for counts, repeated in zip(kinds, repeats, strict=True):
+        start, stop, size = stop, stop + int(repeated), int(counts @ ks)
+        _refuse_large(size)
+        step = max(1, BLOCK // (size * (size + width)))
+        for low in range(start, stop, step):
+            high = min(low + step, stop)
+            own = elements[first_element[low] : first_element[high]]
+            dense = np.zeros((high - low, size, size))
+            dense[of_element[own] - low, place[D.row[own]], place[D.col[own]]] = D.data[own]
+            rows = F[effects[first[low] : first[high]]].reshape(high - low, size, -1)
+            yield _Batch(tuple(counts.tolist()), ks, dense, rows)
+
+
+def _sets(
+    cross: CrossProducts, D: sparse.coo_array
+) -> tuple[Codes, NDArray[np.int64], NDArray[np.int64]]:
+    """Return the set of every random effect, sets that are alike one after the other.
+
+    Returns
+    -------
+    of_effect : ndarray of int, shape (q,)
+    kinds : ndarray of int, shape (kinds, terms)
+        The number of levels of each term in a set of each kind.
+    repeats : ndarray of int, shape (kinds,)
+        How many sets there are of each.
+    """
+    term_of = np.repeat(np.arange(len(cross.shapes)), cross.n_levels)  # of every level
+    level_of = np.repeat(np.arange(len(term_of)), [cross.shapes[t].k for t in term_of])
+    joined = (np.ones(D.nnz), (level_of[D.row], level_of[D.col]))
+    links = sparse.coo_array(joined, shape=(len(term_of), len(term_of)))
+    n_sets, label = sparse.csgraph.connected_components(links, directed=False)
+    counts = np.zeros((n_sets, len(cross.shapes)), dtype=np.int64)
+    np.add.at(counts, (label, term_of), 1)
+    kinds, kind, repeats = np.unique(counts, axis=0, return_inverse=True, return_counts=True)
+    order = np.empty(n_sets, dtype=np.int64)
+    order[np.argsort(kind, kind="stable")] = np.arange(n_sets)
+    return order[label][level_of], kinds, repeats
+
+
+def _grouped(labels: Codes) -> tuple[Codes, Codes, Codes]:
+    """Return where each label starts in sorted order, each element's place there, and the order."""
+    order = np.argsort(labels, kind="stable")
+    first = np.concatenate([[0], np.cumsum(np.bincount(labels))])
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order)) - first[labels[order]]
+    return first, place, order
+
+
+def _refuse_large(size: int) -> None:
+    if size > MOST:
+        raise FitError(
+            "Kenward-Roger degrees of freedom need a dense matrix of the random effects that the "
+            f"data connect, here {size}, where {MOST} are feasible. With so many levels "
+            'kind="satterthwaite" says nearly the same.'
+        )
+
+
+def _assembled(cross: CrossProducts) -> tuple[sparse.coo_array, Array]:
+    """Return Z'WZ and Z'WX of all random effects, term after term, level after level."""
+    sizes = [m * shape.k for m, shape in zip(cross.n_levels, cross.shapes, strict=True)]
+    starts, q = np.cumsum([0, *sizes]), cross.q_rest
+    places = [np.arange(starts[t], starts[t + 1]) for t, _ in cross.rest_terms]
+    rest = np.concatenate([*places, np.empty(0, dtype=np.int64)])
+    F = np.zeros((starts[-1], cross.p))
+    F[rest] = cross.rest[:q, q:-1]
+    inner = sparse.coo_array(cross.rest[:q, :q])
+    found = [(rest[inner.row], rest[inner.col], inner.data)]
+    for i, link in enumerate(cross.chain):
+        C = link.rest
+        flat = sparse.csr_array(C.reshape(-1, C.shape[2]) if isinstance(C, np.ndarray) else C.rows)
+        own = starts[link.term] + np.arange(flat.shape[0])
+        F[own] = flat[:, q:-1].toarray()
+        across = sparse.coo_array(flat[:, :q])
+        found += _both(own[across.row], rest[across.col], across.data)
+        levels, column = np.arange(len(link.front)), 0
+        for later in cross.chain[i:]:
+            block = link.front[:, : link.k, column : column + later.k]
+            rows = np.broadcast_to(own.reshape(-1, link.k, 1), block.shape).ravel()
+            columns = starts[later.term] + levels[:, None, None] * later.k + np.arange(later.k)
+            columns = np.broadcast_to(columns, block.shape).ravel()
+            one = (rows, columns, block.ravel())
+            found += [one] if later is link else _both(*one)
+            column += later.k
+            if later.parent is not None:
+                levels = later.parent[levels]
+    rows, columns, values = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return sparse.coo_array((values, (rows, columns)), shape=(starts[-1], starts[-1])), F
+
+
+def _both(rows: Codes, columns: Codes, values: Array) -> list[tuple[Codes, Codes, Array]]:
+    """Return elements with those on the other side of the diagonal."""
+    return [(rows, columns, values), (columns, rows, values)]

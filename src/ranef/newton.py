@@ -1,0 +1,146 @@
+"""Unconstrained minimisation of one function for many data sets at once.
+
+Newton steps, with a curvature differenced from the gradient, run for all data sets that still
+move. A direction of negative curvature is a way down from a saddle, which a vanishing gradient does
+not show. Nothing here knows statistics; for a single data set see `ranef.optimize`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+type Array = NDArray[np.float64]
+type Flags = NDArray[np.bool_]
+type Which = NDArray[np.intp]
+type Objective = Callable[[Array, Which], tuple[Array, Array]]
+
+MAX_STEPS = 60
+SETTLED = 1e-8  # what a Newton step may still gain, doubled
+CURVATURE = 1e-7  # relative to the largest one
+PUSH = 0.3  # the least step along a direction that curves downwards
+DIFFERENCE = 1e-5
+SHARES = (1.0, 0.5, 0.25, 0.1, 0.01, 1e-3)  # of a Newton step
+
+
+@dataclass(frozen=True, eq=False)
+class Minima:
+    """Where the minimisations of many replicates ended.
+
+    Attributes
+    ----------
+    x : ndarray, shape (B, d)
+    value : ndarray, shape (B,)
+    settled : ndarray of bool, shape (B,)
+        Whether it is a minimum.
+    """
+
+    x: Array
+    value: Array
+    settled: Flags
+
+    def improved(self, other: Minima, which: Which, slack: float) -> Minima:
+        """Take what others found for some replicates where it is a minimum that is as good.
+
+        Parameters
+        ----------
+        other : Minima
+        which : ndarray of int
+            The replicates of `other`.
+        slack : float
+            How much higher the other value may be, over its size.
+        """
+        room = slack * np.maximum(1.0, np.abs(self.value[which]))
+        taken = other.settled & (~self.settled[which] | (other.value <= self.value[which] + room))
+        x, value, settled = self.x.copy(), self.value.copy(), self.settled.copy()
+        places = which[taken]
+        x[places], value[places], settled[places] = other.x[taken], other.value[taken], True
+        return Minima(x, value, settled)
+
+
+def minimized(objective: Objective, start: Array) -> Minima:
+    """Minimise a function of d numbers for every replicate.
+
+    Parameters
+    ----------
+    objective : callable
+        From points, shape (b, d), and the places of their replicates, (b,), to values and
+        gradients.
+    start : ndarray, shape (B, d)
+    """
+    x, moving = start.copy(), np.arange(len(start))
+    if not len(moving):
+        return Minima(x, np.empty(0), np.empty(0, dtype=bool))
+    value, gradient = objective(x, moving)
+    settled = np.zeros(len(x), dtype=bool)
+    for _ in range(MAX_STEPS):
+        if not len(moving):
+            break
+        at = x[moving], value[moving], gradient[moving]
+        hessian = _differenced(objective, at[0], at[2], moving)
+        step, gain, saddle = _steps(hessian, at[0], at[2])
+        x[moving], value[moving], gradient[moving], moved = _searched(objective, at, step, moving)
+        done = (gain < SETTLED) & ~saddle & np.isfinite(at[1])
+        settled[moving] = done
+        moving = moving[moved & ~done]
+    return Minima(x, value, settled)
+
+
+def _differenced(objective: Objective, x: Array, gradient: Array, who: Which) -> Array:
+    """Return the Hessians by forward differences of the gradients, shape (b, d, d)."""
+    d = x.shape[1]
+    found = np.empty((len(x), d, d))
+    for j in range(d):
+        h = DIFFERENCE * np.maximum(np.abs(x[:, j]), 0.1)
+        moved = x.copy()
+        moved[:, j] += h
+        found[:, j] = (objective(moved, who)[1] - gradient) / h[:, None]
+    return (found + found.swapaxes(1, 2)) / 2
+
+
+def _steps(hessian: Array, x: Array, gradient: Array) -> tuple[Array, Array, Flags]:
+    """Return Newton steps, what they gain (doubled), and where the objective curves downwards.
+
+    Coordinates at rest at exactly zero do not mix with others, by the symmetry of the objective.
+    """
+    still = (x == 0) & (gradient == 0)
+    mixed = still[:, :, None] != still[:, None, :]
+    values, vectors = np.linalg.eigh(np.where(mixed | ~np.isfinite(hessian), 0.0, hessian))
+    least = CURVATURE * np.abs(values).max(axis=1, keepdims=True, initial=0.0)
+    along = np.einsum("bji,bj->bi", vectors, gradient)
+    curvature = np.maximum(np.abs(values), np.maximum(least, np.finfo(np.float64).tiny))
+    size = np.where(np.abs(values) > least, along / curvature, 0.0)
+    downwards = values < -least
+    pushed = np.where(along < 0, -1.0, 1.0) * np.maximum(np.abs(size), PUSH)
+    step = -np.einsum("bij,bj->bi", vectors, np.where(downwards, pushed, size))
+    length = np.linalg.norm(step, axis=1)
+    most = np.maximum(1.0, np.linalg.norm(x, axis=1))
+    step *= np.minimum(1.0, most / np.maximum(length, 1e-300))[:, None]
+    return step, (along**2 / curvature).sum(axis=1), downwards.any(axis=1)
+
+
+def _searched(
+    objective: Objective, at: tuple[Array, Array, Array], step: Array, who: Which
+) -> tuple[Array, Array, Array, Flags]:
+    """Take the largest share of each step that is better; say where there is one."""
+    x, value, gradient = (part.copy() for part in at)
+    left = np.arange(len(x))
+    for share in SHARES:
+        points = at[0][left] + share * step[left]
+        new, slope = objective(points, who[left])
+        change, noise = new - at[1][left], 1e-12 * np.maximum(1.0, np.abs(at[1][left]))
+        flatter = np.abs(slope).max(axis=1, initial=0.0) < np.abs(at[2][left]).max(
+            axis=1, initial=0.0
+        )
+        better = np.isfinite(new) & ((change < -noise) | ((change <= noise) & flatter))
+        taken = left[better]
+        x[taken], value[taken], gradient[taken] = points[better], new[better], slope[better]
+        left = left[~better]
+        if not len(left):
+            break
+    moved = np.ones(len(x), dtype=bool)
+    moved[left] = False
+    return x, value, gradient, moved

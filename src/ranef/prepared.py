@@ -1,0 +1,40 @@
+"""A design, and what is computed of it once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from ranef.crossproducts import CrossProducts, cross_products
+from ranef.design import Design, full_rank
+from ranef.families import Family
+from ranef.generalized import Generalized, prepare
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """A design, and what is computed of it once, whatever the priors.
+
+    Attributes
+    ----------
+    design : Design
+    family : Family
+    """
+
+    design: Design
+    family: Family
+
+    @cached_property
+    def estimable(self) -> Design:
+        """The design without fixed columns that are combinations of others."""
+        return full_rank(self.design)
+
+    @cached_property
+    def cross(self) -> CrossProducts:
+        """The cross-products of the estimable design."""
+        return cross_products(self.estimable)
+
+    @cached_property
+    def generalized(self) -> Generalized:
+        """The estimable design in the basis of a generalised model."""
+        return prepare(self.estimable, self.family)

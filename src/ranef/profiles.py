@@ -1,0 +1,382 @@
+"""Profile likelihoods: every parameter in turn held at some values, all others at their optimum.
+
+The values of a parameter are taken one after the other, from the estimate outwards, each starting
+from the ones before: quasi-Newton steps whose Hessian is handed on. By the envelope theorem the
+derivative of the profile is that of the deviance, so that a step ahead can be as long as is wanted
+in zeta, the signed root of the deviance's rise, and what lies between two values is a cubic.
+
+Sources: Bates et al. (2015), *Journal of Statistical Software* 67(1), section 5.1; Venzon &
+Moolgavkar (1988), *Applied Statistics* 37, 87-94.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+
+from ranef import reml
+from ranef.crossproducts import CrossProducts, cross_products
+from ranef.errors import FitError, probability, suggestion
+from ranef.estimates import Estimate
+from ranef.generalized import Generalized, prepare
+from ranef.holding import Focus, Linear, Nonlinear, Surface
+from ranef.optimize import differenced_hessian, minimize
+from ranef.pointfit import PointFit
+from ranef.profiling import Curve, Profile
+from ranef.threads import threads_for
+
+type Array = NDArray[np.float64]
+
+STEPS = 6  # from the estimate to the cutoff
+MAX_NODES = 40  # on each side
+DECREMENT = 1e-10  # twice what a further step would gain in the deviance
+MAX_CORRECTIONS = 15
+DAMPING = (1.0, 0.5, 0.2, 0.05)  # shares of a step that are tried
+FLAT = 1e-9  # a curvature, relative to the largest, that counts as zero
+NEAR_ZERO = 0.02  # an element of a factor from which on a saddle may be near
+STEP = 1e-4  # of such an element, for second derivatives
+SADDLE = 1e-4  # how far downwards the deviance must curve to count, relative to the largest
+LOWER = 1e-6  # how much lower than the minimum a deviance may be
+COMMON = 0.95  # the interval whose limits are made nodes
+
+
+def profile(
+    fit: PointFit,
+    names: Sequence[str] | str | None = None,
+    *,
+    prob: float = 0.99,
+    prepared: CrossProducts | Generalized | None = None,
+) -> Profile:
+    """Return the profile likelihood of a fit's parameters.
+
+    Parameters
+    ----------
+    fit : PointFit
+        By ML; of a linear model also by REML, whose parameters are then estimated again by ML: a
+        restricted likelihood cannot compare fixed effects, and lme4 does so too.
+    names : str or sequence of str, optional
+        Parameters as `fit.estimates()` names them; all by default.
+    prob : float
+        The intervals that the profiles are to reach out to.
+    prepared : CrossProducts or Generalized, optional
+        The fit's design, if the caller has it already in its basis.
+
+    Raises
+    ------
+    FitError
+        If a name is not known, or the fit has no likelihood to profile.
+
+    Notes
+    -----
+    Where the deviance rises to less than the cutoff, the record says so; see `Profile.confint`.
+
+    Examples
+    --------
+    >>> import ranef as rf
+    >>> fit = rf.fit("Yield ~ 1 + (1 | Batch)", rf.load_dataset("Dyestuff"))
+    >>> profile(fit).confint().round(2)
+                           lower    upper
+    Intercept            1486.45  1568.55
+    sigma                  38.23    67.66
+    sd_Batch[Intercept]    12.20    84.06
+    """
+    if fit.method == "map":
+        raise FitError(
+            "a fit by maximum a posteriori has no profile likelihood: its priors are part of what "
+            'was maximised. Profile the fit by method="ml".'
+        )
+    cutoff = float(special.ndtri((1 + probability(prob)) / 2))
+    known = [str(name) for name in fit.estimates().index]
+    wanted = known if names is None else [names] if isinstance(names, str) else list(names)
+    for name in wanted:
+        if name not in known:
+            raise FitError(f"there is no parameter {name!r}. {suggestion(str(name), known)}")
+    surface = _surface(fit, prepared)
+    with threads_for(surface.width):
+        curves = {name: _curve(surface.focus(known.index(name), name), cutoff) for name in wanted}
+    criterion = "" if fit.family.is_normal else fit.summary().title.partition(" fitted by ")[2]
+    return Profile(
+        curves={name: curve for name, (curve, _) in curves.items()},
+        deviance=surface.estimate.objective,
+        prob=float(prob),
+        title=f"Profile likelihood{' of the ' * bool(criterion)}{criterion}",
+        general_notes=tuple(_notes(fit, surface.estimate, [low for _, low in curves.values()])),
+    )
+
+
+def _surface(fit: PointFit, prepared: CrossProducts | Generalized | None) -> Surface:
+    """Return the deviance of a fit's model around its maximum."""
+    if fit.family.is_normal:
+        cross = prepared if isinstance(prepared, CrossProducts) else cross_products(fit.design)
+        is_ml = fit.method == "ml"
+        return Linear(fit.estimate if is_ml else reml.estimate(cross, reml=False), cross)
+    if fit.estimate.n_agq == 0:
+        raise FitError(
+            "the estimates of n_agq=0 do not maximise the likelihood, so that it has no profile "
+            "around them. Fit with n_agq=1, the default."
+        )
+    model = prepared if isinstance(prepared, Generalized) else prepare(fit.design, fit.family)
+    return Nonlinear(fit.estimate, model, np.array(list(fit.parameters.values())))
+
+
+def _notes(fit: PointFit, estimate: Estimate, lowest: Sequence[float]) -> Iterator[str]:
+    if fit.method == "reml":
+        yield "The likelihood is profiled, not the REML criterion: the estimates are those by ML."
+    if not estimate.convergence.ok:
+        yield estimate.convergence.value
+    if min(lowest, default=0.0) < -LOWER:
+        yield (
+            f"The likelihood has another, higher maximum: a deviance lower by {-min(lowest):.4g} "
+            "was found on the way. The estimates and these intervals are not to be relied on."
+        )
+
+
+# --------------------------------------------------------------------------- one parameter
+
+
+@dataclass(frozen=True, eq=False)
+class _Node:
+    """The optimum of all others at one coordinate w."""
+
+    w: float
+    x: Array
+    deviance: float
+    slope: float
+    hessian: Array
+
+
+def _curve(focus: Focus, cutoff: float) -> tuple[Curve, float]:
+    """Return the profile of one parameter, and how far the deviance fell below its minimum."""
+    w, x = focus.w, focus.x
+    empty = np.empty(0)
+    if focus.undefined:
+        notes = (focus.undefined,)
+        return Curve(focus.name, focus.scale, w, focus.bounds, empty, empty, empty, 0.0, notes), 0.0
+    whole = _hessian(focus, w, x)
+    tangent = -_inverse(whole[1:, 1:]) @ whole[1:, 0]
+    curvature = max(float(whole[0, 0] + whole[0, 1:] @ tangent), 0.0)
+    value, slope, _ = focus.objective(w, x)
+    center = _Node(w, x, value, slope, whole[1:, 1:])
+    down, up = (_Side(focus, center, side, cutoff).nodes(tangent, curvature) for side in (-1, 1))
+    nodes = [*down[:0:-1], center, *up[1:]]
+    rise = np.array([node.deviance - center.deviance for node in nodes])
+    slopes = np.array([node.slope for node in nodes])
+    slopes[len(down) - 1] = 0.0 if focus.bounds[0] < w < focus.bounds[1] else slope
+    curve = Curve(
+        name=focus.name,
+        scale=focus.scale,
+        center=w,
+        bounds=focus.bounds,
+        x=np.array([node.w for node in nodes]),
+        rise=np.maximum(rise, 0.0),
+        slope=slopes,
+        curvature=curvature,
+    )
+    return _explained(curve, cutoff), float(rise.min())
+
+
+def _explained(curve: Curve, cutoff: float) -> Curve:
+    """Add notes to a profile that has no limit on a side, or one at the end of its range."""
+    notes = []
+    for side, word in ((-1, "lower"), (1, "upper")):
+        end = curve.bounds[side > 0]
+        place = curve.crossing(cutoff, side)
+        reached = float(np.sqrt(curve.rise[0 if side < 0 else -1]))
+        last = float(curve.values[0 if side < 0 else -1])
+        if place == end:
+            notes.append(
+                f"the likelihood does not exclude {float(curve.scale.value(end)):g}; |zeta| is "
+                f"{reached:.3f} there."
+            )
+        elif np.isnan(place):
+            notes.append(
+                f"the deviance hardly rises any more at {last:.4g}, where |zeta| is "
+                f"{reached:.3f}: there is no {word} limit beyond."
+            )
+    return replace(curve, notes=tuple(notes))
+
+
+@dataclass(frozen=True, eq=False)
+class _Side:
+    """The way from the estimate to one side."""
+
+    focus: Focus
+    center: _Node
+    side: int
+    cutoff: float
+
+    @property
+    def end(self) -> float:
+        """The end of the coordinate on this side."""
+        return self.focus.bounds[self.side > 0]
+
+    def zeta(self, node: _Node) -> float:
+        """Return |zeta|."""
+        return float(np.sqrt(max(node.deviance - self.center.deviance, 0.0)))
+
+    def nodes(self, tangent: Array, curvature: float) -> list[_Node]:
+        """Return the nodes from the estimate outwards, beyond the cutoff or to the end."""
+        found, pace = [self.center], self.cutoff / STEPS
+        length = pace / np.sqrt(curvature / 2) if curvature > 0 else 1.0
+        while found[-1].w != self.end and len(found) < MAX_NODES:
+            node = self._next(found, tangent, length)
+            if node is None:
+                break
+            found.append(node)
+            if (zeta := self.zeta(node)) >= self.cutoff:
+                break
+            length, slope = 2 * abs(node.w - found[-2].w), self.side * node.slope
+            if slope > 0 and zeta > 0:
+                length = min(length, 2 * zeta * pace / slope)
+        return self._with_limit(self._refined(found, 2 * pace))
+
+    def _next(self, found: list[_Node], tangent: Array, length: float) -> _Node | None:
+        """Return the next node, nearer where the deviance cannot be computed; None if nowhere."""
+        last = found[-1]
+        if len(found) > 1:
+            tangent = (last.x - found[-2].x) / (last.w - found[-2].w)
+        for _ in range(10):
+            w = last.w + self.side * length
+            if self.side * (w - self.end) > 0:
+                w = self.end
+            node = _optimum(self.focus, w, last.x + (w - last.w) * tangent, last)
+            if node is not None:
+                return node
+            length /= 4
+        return None
+
+    def _refined(self, found: list[_Node], widest: float) -> list[_Node]:
+        """Halve the steps that are long in zeta, as far as the cutoff."""
+        budget = MAX_NODES
+        i = 0
+        while i + 1 < len(found) and budget:
+            near, far = self.zeta(found[i]), self.zeta(found[i + 1])
+            if near < self.cutoff and far - near > widest:
+                middle = (found[i].w + found[i + 1].w) / 2
+                budget -= 1
+                if (node := self._between(found[i], found[i + 1], middle)) is not None:
+                    found.insert(i + 1, node)
+                    continue
+            i += 1
+        return found
+
+    def _with_limit(self, found: list[_Node]) -> list[_Node]:
+        """Make the limit of the common interval a node, as far as the cubic tells it."""
+        target = special.ndtri((1 + COMMON) / 2)
+        for i, (near, far) in enumerate(pairwise(found)):
+            if self.zeta(near) < target <= self.zeta(far):
+                pair = sorted((near, far), key=lambda node: node.w)
+                curve = Curve(
+                    name="",
+                    scale=self.focus.scale,
+                    center=near.w,
+                    bounds=self.focus.bounds,
+                    x=np.array([node.w for node in pair]),
+                    rise=np.array([node.deviance - self.center.deviance for node in pair]),
+                    slope=np.array([node.slope for node in pair]),
+                    curvature=0.0,
+                )
+                node = self._between(near, far, curve.crossing(float(target), self.side))
+                return [*found[: i + 1], *([node] if node else []), *found[i + 1 :]]
+        return found
+
+    def _between(self, near: _Node, far: _Node, w: float) -> _Node | None:
+        share = (w - near.w) / (far.w - near.w)
+        if not 1e-9 < share < 1 - 1e-9:
+            return None
+        return _optimum(self.focus, w, near.x + share * (far.x - near.x), near)
+
+
+# ------------------------------------------------------------------- the optimum of the others
+
+
+def _optimum(focus: Focus, w: float, x: Array, last: _Node) -> _Node | None:
+    """Minimise the deviance over x, from a point that should be near; None if there is none."""
+    near = _corrected(focus, w, x, last.hessian)
+    if near is not None and not _is_saddle(focus, near):
+        return near
+    return _searched(focus, w, [x, last.x])
+
+
+def _is_saddle(focus: Focus, node: _Node) -> bool:
+    """Whether the deviance curves downwards where elements of factors are about zero.
+
+    By symmetry the gradient vanishes there, so that steps do not leave.
+    """
+    start = len(node.x) - focus.n_theta
+    places = start + np.flatnonzero(np.abs(node.x[start:]) < NEAR_ZERO)
+    if not len(places):
+        return False
+    gradient = focus.objective(node.w, node.x)[2]
+    moved = [node.x + STEP * unit for unit in np.eye(len(node.x))[places]]
+    rows = np.array([focus.objective(node.w, x)[2] - gradient for x in moved])[:, places] / STEP
+    values = np.linalg.eigvalsh((rows + rows.T) / 2)
+    return bool(values[0] < -SADDLE * max(1.0, values[-1]))
+
+
+def _corrected(focus: Focus, w: float, x: Array, hessian: Array) -> _Node | None:
+    """Take quasi-Newton (BFGS) steps; None if they do not arrive soon."""
+    value, slope, gradient = focus.objective(w, x)
+    for _ in range(MAX_CORRECTIONS):
+        if not np.isfinite(value):
+            return None
+        step = -_inverse(hessian) @ gradient
+        if -(step @ gradient) < DECREMENT:
+            return _Node(w, x, value, slope, hessian)
+        for share in DAMPING:
+            moved = share * step
+            new, slope, ahead = focus.objective(w, x + moved)
+            if new <= value + DECREMENT:
+                break
+        else:
+            return None
+        hessian = _updated(hessian, moved, ahead - gradient)
+        value, x, gradient = new, x + moved, ahead
+    return None
+
+
+def _updated(hessian: Array, s: Array, y: Array) -> Array:
+    curved, Hs = float(s @ y), hessian @ s
+    if curved <= FLAT * np.linalg.norm(s) * np.linalg.norm(y) or s @ Hs <= 0:
+        return hessian
+    return np.asarray(hessian + np.outer(y, y) / curved - np.outer(Hs, Hs) / (s @ Hs))
+
+
+def _searched(focus: Focus, w: float, starts: Sequence[Array]) -> _Node | None:
+    """Minimise thoroughly: past saddles, whose gradient vanishes too."""
+
+    def objective(x: Array) -> tuple[float, Array]:
+        value, _, gradient = focus.objective(w, x)
+        return value, gradient
+
+    for start in starts:
+        if not np.isfinite(objective(start)[0]):
+            continue
+        x = minimize(objective, start, max_iterations=100).x
+        value, slope, _ = focus.objective(w, x)
+        if np.isfinite(value):
+            return _Node(w, x, value, slope, differenced_hessian(objective, x))
+    return None
+
+
+def _hessian(focus: Focus, w: float, x: Array) -> Array:
+    """Return the Hessian by the coordinate, first, and x."""
+
+    def objective(z: Array) -> tuple[float, Array]:
+        value, slope, gradient = focus.objective(float(z[0]), z[1:])
+        return value, np.append(slope, gradient)
+
+    return np.nan_to_num(differenced_hessian(objective, np.append(w, x)))
+
+
+def _inverse(hessian: Array) -> Array:
+    """Return the inverse of the absolute Hessian; zero where it is flat."""
+    values, vectors = np.linalg.eigh(hessian)
+    values = np.abs(values)
+    curved = values > FLAT * values.max(initial=0.0)
+    return np.asarray((vectors[:, curved] / values[curved]) @ vectors[:, curved].T)

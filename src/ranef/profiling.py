@@ -1,0 +1,371 @@
+"""Profiles of a likelihood as a record: the nodes, the intervals between them, and their picture.
+
+For every parameter the deviance is kept at some values of it, the *nodes*, with all other
+parameters at their optimum given this one. Its rise over the minimum, zeta^2, is compared with
+the chi-squared distribution of one degree of freedom; the *signed root* zeta is a straight line
+where the likelihood is that of a normal estimator, so that its curvature shows how far a Wald
+interval can be trusted.
+
+Between two nodes the rise is a cubic: the deviance and its derivative are known at both, as the
+derivative of a profile is the partial derivative at the optimum of the others.
+
+Sources: Bates & Watts (1988), *Nonlinear Regression Analysis and Its Applications*, chapter 6;
+Venzon & Moolgavkar (1988), *Applied Statistics* 37, 87-94; Bates et al. (2015), *Journal of
+Statistical Software* 67(1), section 5.1.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import optimize, special
+
+from ranef.canvas import ACCENT, GREY
+from ranef.errors import FitError, listed, probability, suggestion
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+type Array = NDArray[np.float64]
+
+POINTS = 40  # drawn between two nodes
+COLUMNS = 3  # panels side by side
+
+
+@dataclass(frozen=True, eq=False)
+class Scale:
+    """What a coordinate stands for: value = function(origin + unit * coordinate).
+
+    Attributes
+    ----------
+    function : callable
+        Elementwise and increasing: the identity, `np.exp`, or `np.sin`.
+    origin, unit : float
+    """
+
+    function: Callable[[Array], Array] = np.positive
+    origin: float = 0.0
+    unit: float = 1.0
+
+    def value(self, x: float | Array) -> Array:
+        """Return the values of a parameter at coordinates x."""
+        return np.asarray(self.function(np.asarray(self.origin + self.unit * x)))
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """The profile of one parameter.
+
+    Attributes
+    ----------
+    name : str
+    scale : Scale
+        From the coordinate, in which the nodes are, to the parameter.
+    center : float
+        The coordinate of the estimate.
+    bounds : (float, float)
+        The ends of the coordinate; infinite where there is none.
+    x : ndarray, shape (nodes,)
+        Coordinates of the nodes, increasing. Empty where the parameter is not defined at the
+        estimate, such as a correlation with a coefficient that does not vary.
+    rise : ndarray, shape (nodes,)
+        The deviance over its minimum.
+    slope : ndarray, shape (nodes,)
+        The derivative of the rise.
+    curvature : float
+        Its second derivative at the estimate.
+    notes : tuple of str
+        What should be known of it.
+    """
+
+    name: str
+    scale: Scale
+    center: float
+    bounds: tuple[float, float]
+    x: Array
+    rise: Array
+    slope: Array
+    curvature: float
+    notes: tuple[str, ...] = ()
+
+    @property
+    def estimate(self) -> float:
+        """The maximum likelihood estimate; nan where it is not defined."""
+        return float(self.scale.value(self.center)) if len(self.x) else math.nan
+
+    @property
+    def values(self) -> Array:
+        """The parameter at the nodes."""
+        return self.scale.value(self.x)
+
+    @property
+    def zeta(self) -> Array:
+        """The signed root of the rise at the nodes."""
+        return np.sign(self.x - self.center) * np.sqrt(self.rise)
+
+    @property
+    def ranges(self) -> tuple[float, float]:
+        """The smallest and the largest value that the parameter can have."""
+        low, high = (float(self.scale.value(end)) for end in self.bounds)
+        return low, high
+
+    def limits(self, cutoff: float) -> tuple[float, float]:
+        """Return the values at which |zeta| is the cutoff.
+
+        The end of the parameter's range where the rise stays below the cutoff up to there; nan
+        where neither was reached.
+        """
+        if not len(self.x):
+            return self.ranges
+        low, high = self.crossing(cutoff, -1), self.crossing(cutoff, +1)
+        return float(self.scale.value(low)), float(self.scale.value(high))
+
+    def crossing(self, cutoff: float, side: int) -> float:
+        """Return the coordinate of a limit, on one side (-1 or +1) of the estimate."""
+        nodes = np.flatnonzero(side * (self.x - self.center) >= 0)[::side]
+        target = cutoff**2
+        for i, j in zip(nodes[:-1], nodes[1:], strict=True):
+            if self.rise[j] >= target:
+                return self._solved(i, j, target)
+        end = self.bounds[side > 0]
+        return end if self.x[nodes[-1]] == end else math.nan
+
+    def _solved(self, i: int, j: int, target: float) -> float:
+        """Return where the cubic between two nodes meets a rise that is between theirs."""
+        found = optimize.brentq(
+            lambda t: float(self._between(i, j, np.asarray(t))) - target, 0.0, 1.0, xtol=1e-14
+        )
+        return float(self.x[i] + found * (self.x[j] - self.x[i]))
+
+    def _between(self, i: int, j: int, t: Array) -> Array:
+        """Return the rise at the share t of the way from one node to another."""
+        width = self.x[j] - self.x[i]
+        rest = 1 - t
+        own = rest**2 * ((1 + 2 * t) * self.rise[i] + t * width * self.slope[i])
+        other = t**2 * ((1 + 2 * rest) * self.rise[j] - rest * width * self.slope[j])
+        return np.asarray(own + other)
+
+    def dense(self) -> tuple[Array, Array]:
+        """Return many values and their zeta, to draw."""
+        t = np.linspace(0.0, 1.0, POINTS)
+        pairs = range(len(self.x) - 1)
+        x = [self.x[i] + t * (self.x[i + 1] - self.x[i]) for i in pairs]
+        rise = [self._between(i, i + 1, t) for i in pairs]
+        places, rises = np.concatenate([self.x, *x]), np.concatenate([self.rise, *rise])
+        order = np.argsort(places, kind="stable")
+        zeta = np.sign(places - self.center) * np.sqrt(np.maximum(rises, 0.0))
+        return self.scale.value(places[order]), zeta[order]
+
+    def tangent(self) -> float:
+        """Return the derivative of zeta by the parameter at the estimate: one over its Wald se.
+
+        nan where the parameter has none there, at an end of its range perhaps.
+        """
+        h = 1e-6
+        rate = float(self.scale.value(self.center + h) - self.scale.value(self.center - h)) / 2 / h
+        inside = self.bounds[0] < self.center < self.bounds[1]
+        curved = self.curvature > 0 and rate > 1e-3 * self.scale.unit
+        return math.sqrt(self.curvature / 2) / rate if inside and curved else math.nan
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Profile:
+    """The profile likelihood of a fit's parameters.
+
+    Attributes
+    ----------
+    curves : dict of str to Curve
+        By the name of the parameter, as in `fit.estimates()`.
+    deviance : float
+        The minimum: -2 times the maximised log-likelihood.
+    prob : float
+        The intervals that the nodes reach out to.
+    title : str
+        What was profiled.
+    general_notes : tuple of str
+        Notes that belong to no parameter.
+    """
+
+    curves: dict[str, Curve]
+    deviance: float
+    prob: float
+    title: str
+    general_notes: tuple[str, ...] = ()
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """The nodes: `parameter`, its fixed `value`, `zeta`, and the `deviance` of all others."""
+        parts = [
+            pd.DataFrame(
+                {
+                    "parameter": name,
+                    "value": curve.values,
+                    "zeta": curve.zeta,
+                    "deviance": self.deviance + curve.rise,
+                }
+            )
+            for name, curve in self.curves.items()
+            if len(curve.x)
+        ]
+        columns = ["parameter", "value", "zeta", "deviance"]
+        return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
+
+    def confint(self, prob: float = 0.95) -> pd.DataFrame:
+        """Return profile likelihood intervals.
+
+        Parameters
+        ----------
+        prob : float
+            Their probability, not more than that of the profile.
+
+        Returns
+        -------
+        DataFrame
+            `lower` and `upper` by parameter. A limit is the end of the parameter's range (0 for
+            a standard deviation, -1 or 1 for a correlation) where the likelihood does not exclude
+            it, and nan where the deviance did not rise enough to give one; `notes` says which.
+
+        Raises
+        ------
+        FitError
+            If the profile does not reach that far.
+        """
+        cutoff = _cutoff(prob)
+        if cutoff > _cutoff(self.prob) * (1 + 1e-12):
+            raise FitError(
+                f"the profile reaches out to intervals of prob={self.prob:g}, got prob={prob:g}: "
+                f"make it with prob={prob:g}."
+            )
+        limits = [curve.limits(cutoff) for curve in self.curves.values()]
+        names = pd.Index(list(self.curves))
+        return pd.DataFrame(limits, index=names, columns=pd.Index(["lower", "upper"]))
+
+    @property
+    def estimates(self) -> pd.Series[float]:
+        """The maximum likelihood estimates, from which the profiles start."""
+        found = {name: curve.estimate for name, curve in self.curves.items()}
+        return pd.Series(found, name="estimate", dtype=np.float64)
+
+    @property
+    def notes(self) -> list[str]:
+        """What should be known of the profiles."""
+        own = [f"{name}: {note}" for name, curve in self.curves.items() for note in curve.notes]
+        return [*self.general_notes, *own]
+
+    def __str__(self) -> str:
+        prob = min(0.95, self.prob)
+        numbers = pd.DataFrame({"estimate": self.estimates}).join(self.confint(prob))
+        head = f"{self.title}\ndeviance {self.deviance:.4f}; {100 * prob:g} % intervals"
+        notes = "".join(f"\n{note}" for note in self.notes)
+        return f"{head}\n\n{numbers.to_string(float_format=lambda v: f'{v:.6g}')}\n{notes}".rstrip()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def plot(
+        self,
+        names: str | Sequence[str] | None = None,
+        *,
+        prob: float = 0.95,
+        ax: Axes | Iterable[Axes] | None = None,
+    ) -> NDArray[np.object_]:
+        """Draw zeta against the parameter, one panel each.
+
+        A straight line, the dashed one, is the profile of a parameter whose Wald interval is
+        exact; the dropped lines are the limits of the profile likelihood interval.
+
+        Parameters
+        ----------
+        names : str or sequence of str, optional
+            Which parameters; by default all that have a profile.
+        prob : float
+            Probability of the interval that is marked.
+        ax : Axes or several Axes, optional
+            Axes to draw on, one for each parameter. By default a new figure is made.
+
+        Returns
+        -------
+        ndarray of Axes, shape (parameters,)
+
+        Raises
+        ------
+        FitError
+            A name is not known or has no profile, or the number of axes is wrong.
+        """
+        limits = self.confint(prob)
+        chosen = self._chosen(names)
+        axes = _new_axes(len(chosen)) if ax is None else _given_axes(ax, chosen)
+        for i, (place, name) in enumerate(zip(axes, chosen, strict=True)):
+            lower, upper = limits.loc[name]
+            draw_zeta(place, self.curves[name], (float(lower), float(upper)), _cutoff(prob))
+            if i % COLUMNS == 0:
+                place.set_ylabel("zeta, signed root of the deviance")
+        return axes
+
+    def _chosen(self, names: str | Sequence[str] | None) -> list[str]:
+        drawable = [name for name, curve in self.curves.items() if len(curve.x) > 1]
+        wanted = drawable if names is None else [names] if isinstance(names, str) else list(names)
+        for name in wanted:
+            if name not in self.curves:
+                raise FitError(
+                    f"the profile has no parameter {name!r}. {suggestion(str(name), self.curves)}"
+                )
+            if name not in drawable:
+                raise FitError(f"`{name}` has no profile to draw: {self.curves[name].notes[0]}")
+        if not wanted:
+            raise FitError("there is no profile to draw.")
+        return wanted
+
+
+def draw_zeta(axes: Axes, curve: Curve, limits: tuple[float, float], cutoff: float) -> None:
+    """Draw one profile: its line and nodes, the tangent at the estimate, and two limits."""
+    values, zeta = curve.dense()
+    axes.axhline(0.0, color=GREY, linewidth=0.8, zorder=1)
+    slope = curve.tangent()
+    if math.isfinite(slope):
+        reach = np.array([zeta.min(), zeta.max()])
+        axes.plot(curve.estimate + reach / slope, reach, "--", color=GREY, linewidth=1, zorder=2)
+    axes.plot(values, zeta, color=ACCENT, linewidth=1.6, zorder=3)
+    axes.plot(curve.values, curve.zeta, "o", color=ACCENT, markersize=3, zorder=4)
+    for limit, side in zip(limits, (-1, 1), strict=True):
+        if math.isfinite(limit):
+            height = float(np.interp(limit, values, zeta))
+            axes.vlines(limit, 0.0, height, color=ACCENT, linewidth=1, alpha=0.6, zorder=2)
+            ends = (height, side * cutoff) if height * side < cutoff - 1e-3 else (height, height)
+            axes.plot([limit, limit], ends, ":", color=GREY, linewidth=1, zorder=2)
+    pad = 0.06 * float(np.ptp(values)) or 1.0
+    axes.set_xlim(float(values.min()) - pad, float(values.max()) + pad)
+    axes.set_title(curve.name, loc="left", fontsize="medium", parse_math=False)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _cutoff(prob: float) -> float:
+    """Return the root of the chi-squared quantile of one degree of freedom."""
+    return float(special.ndtri((1 + probability(prob)) / 2))
+
+
+def _new_axes(count: int) -> NDArray[np.object_]:
+    import matplotlib.pyplot as plt
+
+    columns = min(count, COLUMNS)
+    rows = -(-count // columns)
+    figure = plt.figure(figsize=(3.2 * columns, 2.6 * rows), layout="constrained")
+    places: Any = [figure.add_subplot(rows, columns, i + 1) for i in range(count)]
+    return np.array(places, dtype=object)
+
+
+def _given_axes(ax: Axes | Iterable[Axes], names: Sequence[str]) -> NDArray[np.object_]:
+    axes = np.ravel(np.array(list(ax) if isinstance(ax, Iterable) else ax, dtype=object))
+    if len(axes) != len(names):
+        raise FitError(
+            f"`ax` must hold one axes for each parameter, {len(names)} in all ({listed(names)}), "
+            f"but it holds {len(axes)}."
+        )
+    return axes

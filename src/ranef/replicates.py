@@ -1,0 +1,240 @@
+"""Simulated responses of a Gaussian model as cross-products: rows are read once, not once each.
+
+Let F'F = [Z X]'W[Z X], F of rank r. For normal errors e of variance sigma^2 W^-1 the vector
+[Z X]'We is distributed as sigma F'z, z ~ N(0, I_r), and e'We as sigma^2 (z'z + chi^2_{n-r}). So
+what a refit needs of a response costs nothing in n. The columns of several models may be joined:
+then each of them is given the same response, as a likelihood-ratio statistic wants it.
+
+Where F would be large the rows themselves are the cheaper way.
+
+Every replicate has a seed of its own, so that it is the same whatever else is drawn.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from ranef.crossproducts import (
+    CrossProducts,
+    Link,
+    SparseRows,
+    _fixed_shares,
+    _pair_products,
+)
+from ranef.estimates import Estimate
+from ranef.spans import Root, Span
+
+type Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Sums:
+    """Cross-products of B responses with the columns of a `Span`.
+
+    Attributes
+    ----------
+    blocks : list of ndarray, shape (B, m, K)
+    fixed : ndarray, shape (B, P)
+    squares : ndarray, shape (B,)
+        y'Wy.
+    """
+
+    blocks: list[Array]
+    fixed: Array
+    squares: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Responses:
+    """What changes in the cross-products of a model when its response is another one.
+
+    Attributes
+    ----------
+    sums : tuple of ndarray, shape (B, m, k)
+        Z'y of every term, in the basis, y being a least-squares residual.
+    squares : ndarray, shape (B,)
+        y'y of that residual.
+    beta_ols : ndarray, shape (B, p)
+        The least-squares estimates on the user's scale.
+    """
+
+    sums: tuple[Array, ...]
+    squares: Array
+    beta_ols: Array
+
+    def __len__(self) -> int:
+        return len(self.squares)
+
+    def at(self, which: NDArray[np.intp]) -> Responses:
+        """Return some of the responses."""
+        sums = tuple(one[which] for one in self.sums)
+        return Responses(sums, self.squares[which], self.beta_ols[which])
+
+
+@dataclass(frozen=True, eq=False)
+class Null:
+    """The model that responses are drawn from, without its fixed effects.
+
+    Attributes
+    ----------
+    model : int
+        Which of the models of the span.
+    factors : tuple of ndarray, shape (k, k)
+        sigma Lambda of each term on the user's scale: a root of the covariance.
+    sigma : float
+    """
+
+    model: int
+    factors: tuple[Array, ...]
+    sigma: float
+
+
+def null_of(estimate: Estimate, model: int = 0) -> Null:
+    """Return the fitted model to draw from."""
+    scaled = tuple(estimate.sigma * Lambda for Lambda in estimate.Lambdas)
+    return Null(model, scaled, estimate.sigma)
+
+
+def entropy_of(seed: int | None) -> int:
+    """Return what the seeds of replicates are made of: the seed, or something new for None."""
+    return int(seed) if seed is not None else secrets.randbits(64)
+
+
+def children(entropy: int, n: int, first: int = 0) -> list[np.random.SeedSequence]:
+    """Return the seeds of replicates `first` to `first + n`: children that `spawn` would give."""
+    return [np.random.SeedSequence(entropy, spawn_key=(i,)) for i in range(first, first + n)]
+
+
+def simulated(columns: Span, null: Null, seeds: Sequence[np.random.SeedSequence]) -> Sums:
+    """Draw responses of a model whose fixed effects are zero, one for each seed.
+
+    Parameters
+    ----------
+    columns : Span
+    null : Null
+    seeds : sequence of SeedSequence
+    """
+    part, root = columns.parts[null.model], columns.root
+    counts = [columns.blocks[block].m * A.shape[1] for block, A in part.terms]
+    q, n_rest = sum(counts), 0 if root is None else len(root.rest)
+    errors = columns.n if root is None else root.used.size + n_rest
+    drawn, chi2 = np.empty((len(seeds), q + errors)), np.zeros(len(seeds))
+    left = 0 if root is None else columns.n - root.rank
+    for i, seed in enumerate(seeds):
+        rng = np.random.default_rng(seed)
+        rng.standard_normal(out=drawn[i])
+        chi2[i] = rng.chisquare(left) if left > 0 else 0.0
+    a = _effects_of(columns, null, np.split(drawn[:, :q], np.cumsum(counts)[:-1], axis=1))
+    noise = null.sigma * drawn[:, q:]
+    if root is None:
+        return _by_rows(columns, a, noise)
+    sums = _from_root(columns, root, a, noise)
+    return replace(sums, squares=sums.squares + null.sigma**2 * chi2)
+
+
+def _effects_of(columns: Span, null: Null, u: Sequence[Array]) -> list[Array]:
+    """Return the random effects as coefficients of the blocks, shape (B, m, K)."""
+    found = [np.zeros((len(u[0]), block.m, block.K)) for block in columns.blocks]
+    terms = columns.parts[null.model].terms
+    for (block, A), factor, own in zip(terms, null.factors, u, strict=False):
+        k = A.shape[1]
+        found[block] += own.reshape(len(own), -1, k) @ (A @ factor).T
+    return found
+
+
+def _from_root(columns: Span, root: Root, a: list[Array], noise: Array) -> Sums:
+    """Return F's, s = F a + noise, and s's."""
+    B, (m, K) = len(noise), root.used.shape
+    rest = np.concatenate([part.reshape(B, -1) for part in a[1:]] + [np.zeros((B, 0))], axis=1)
+    rest = np.concatenate([rest, np.zeros((B, columns.fixed.shape[1]))], axis=1)
+    own = noise[:, : m * K] * root.used.ravel() + rest @ root.other.T
+    if m:
+        moved = np.einsum("mij,bmj->bmi", root.own, a[0])
+        own = own + moved.reshape(B, -1)
+    left = rest @ root.rest.T + noise[:, m * K :]
+    first = np.einsum("mij,bmi->bmj", root.own, own.reshape(B, m, K)).reshape(B, -1)
+    other = own @ root.other + left @ root.rest
+    q = other.shape[1] - columns.fixed.shape[1]
+    blocks = columns.split(np.concatenate([first, other[:, :q]], axis=1)) if a else []
+    return Sums(blocks, other[:, q:], (own**2).sum(axis=1) + (left**2).sum(axis=1))
+
+
+def _by_rows(columns: Span, a: list[Array], noise: Array) -> Sums:
+    y = noise
+    for block, own in zip(columns.blocks, a, strict=True):
+        y = y + np.einsum("nk,bnk->bn", block.columns, own[:, block.codes])
+    return sums_of(columns, y)
+
+
+def sums_of(columns: Span, y: Array) -> Sums:
+    """Return the cross-products of given responses.
+
+    Parameters
+    ----------
+    columns : Span
+    y : ndarray, shape (B, n)
+        Without the offset, times the roots of the weights.
+    """
+    blocks = [
+        (block.transposed @ y.T).T.reshape(len(y), block.m, block.K) for block in columns.blocks
+    ]
+    return Sums(blocks, y @ columns.fixed, (y**2).sum(axis=1))
+
+
+def responses(
+    columns: Span, sums: Sums, cross: CrossProducts, model: int = 0, beta: Array | None = None
+) -> Responses:
+    """Return the responses as one of the models sees them.
+
+    Parameters
+    ----------
+    columns : Span
+    sums : Sums
+    cross : CrossProducts
+        Of that model.
+    model : int
+    beta : ndarray, shape (p,), optional
+        Fixed effects that the responses are short of.
+    """
+    part, p = columns.parts[model], cross.p
+    to_basis = np.linalg.inv(cross.R)
+    q = sums.fixed @ (part.fixed @ to_basis)
+    found: list[Array] = [np.empty(0)] * len(part.terms)
+    for term, _, ZQ in _fixed_shares(cross, slice(cross.q_rest, cross.q_rest + p)):
+        block, A = part.terms[term]
+        raw = sums.blocks[block][:, : len(ZQ)] @ (A @ np.linalg.inv(cross.bases[term]))
+        m, k, _ = ZQ.shape
+        found[term] = raw - (q @ ZQ.reshape(m * k, p).T).reshape(-1, m, k)
+    ols = q @ to_basis.T
+    return Responses(
+        sums=tuple(found),
+        squares=sums.squares - (q**2).sum(axis=1),
+        beta_ols=ols if beta is None else ols + beta,
+    )
+
+
+def with_response(cross: CrossProducts, drawn: Responses, i: int) -> CrossProducts:
+    """Return the cross-products of a model for one of its responses."""
+    rest, q = cross.rest.copy(), cross.q_rest
+    for term, place in cross.rest_terms:
+        rest[place, -1] = rest[-1, place] = drawn.sums[term][i].ravel()
+    rest[q:, -1] = rest[-1, q:] = 0.0
+    rest[-1, -1] = drawn.squares[i]
+    chain = tuple(_with_sums(link, drawn.sums[link.term][i]) for link in cross.chain)
+    return replace(cross, chain=chain, rest=rest, beta_ols=drawn.beta_ols[i])
+
+
+def _with_sums(link: Link, sums: Array) -> Link:
+    if isinstance(link.rest, SparseRows):
+        columns = sparse.csr_array(sums.reshape(-1, 1))
+        rows = sparse.csr_array(sparse.hstack([link.rest.rows[:, :-1], columns]))
+        return replace(link, rest=SparseRows(rows, _pair_products(rows, link.k), link.k))
+    rest = link.rest.copy()
+    rest[:, :, -1] = sums
+    return replace(link, rest=rest)

@@ -1,0 +1,206 @@
+"""The Savage-Dickey density ratio of a standard deviation or correlation at zero.
+
+A model in which a parameter is zero is compared with one in which it is free by the two densities
+of the full model at zero: posterior over prior. That holds where the other parameters have the
+same prior in both, as they have where priors are independent. The posterior density at zero is
+an integral over all other parameters, which is done on a lattice of its own: at the end of the
+range of an sd no density is estimated from draws, or smoothed.
+
+Source: Dickey (1971), *Annals of Mathematical Statistics* 42, 204-223; Verdinelli & Wasserman
+(1995), *J. American Statistical Association* 90, 614-618 (its conditions).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy import special
+
+from ranef import quadrature
+from ranef.centring import moved_coefs
+from ranef.densities import Coordinate, coordinate, evaluate
+from ranef.distributions import Constant, Gamma, InverseGamma, LogNormal, Prior, Relative, Uniform
+from ranef.errors import FitError, suggestion
+from ranef.exact import Exact
+from ranef.laplace import find_mode
+from ranef.priors import Priors, TermPriors
+from ranef.space import Space
+from ranef.whitened import frame
+
+NOTHING = 1e-100  # an sd over sigma that is no different from zero, but has a logarithm
+
+
+@dataclass(frozen=True)
+class DensityRatio:
+    """The Bayes factor of the model in which a parameter is zero, against the one with it.
+
+    Attributes
+    ----------
+    name : str
+        Of the parameter.
+    log_bf01 : float
+        log p(y | it is zero) - log p(y).
+    posterior, prior : float
+        Densities of the parameter at zero; of sd / sigma, where the prior is one of that.
+    error : float
+        An estimate of the numerical error of `log_bf01`.
+    """
+
+    name: str
+    log_bf01: float
+    posterior: float
+    prior: float
+    error: float
+
+    @property
+    def bf01(self) -> float:
+        """The Bayes factor; above 1 the data speak for zero."""
+        return float(np.exp(self.log_bf01))
+
+
+def savage_dickey(exact: Exact, name: str, priors: Priors) -> DensityRatio:
+    """Compare the model in which an sd or correlation is zero with the one that was fitted.
+
+    Parameters
+    ----------
+    exact : Exact
+        The posterior by quadrature.
+    name : str
+        `sd_Subject[Days]`, `corr_Subject[Intercept, Days]`; `sd_Batch` of a term with one
+        coefficient.
+    priors : Priors
+        Of the model.
+
+    Raises
+    ------
+    FitError
+        If there is no such parameter, it is known, its prior holds at centred columns where zero
+        is another model, or its prior density at zero is none, zero or infinite.
+
+    Notes
+    -----
+    Without an sd its correlations are no part of the model. Those of the other coefficients have
+    the prior that is left: LKJ(eta + 1/2) instead of LKJ(eta) (Lewandowski, Kurowicka & Joe 2009).
+    """
+    t, j = _place(priors, exact.target.space, name)
+    term, is_sd = priors.terms[t], j is not None
+    _check_scale(term, None if j is None else term.coefs[j], name)
+    log_prior = _log_density_of_sd(name, term.sd[j]) if j is not None else _of_correlation(term)
+    target = replace(exact.target, space=_without(exact.target.space, t, j))
+    found = quadrature.integrate(frame(target, find_mode(target)))
+    log_bf = found.log_evidence - exact.log_evidence
+    return DensityRatio(
+        name=name,
+        log_bf01=log_bf,
+        posterior=float(np.exp(log_bf + log_prior)),
+        prior=float(np.exp(log_prior)),
+        error=found.error + exact.error,
+    )
+
+
+# ------------------------------------------------------------------------------ which parameter
+
+
+def _places(priors: Priors) -> dict[str, tuple[int, int | None]]:
+    """Return term and coefficient of each sd, and the term of each correlation of two."""
+    found: dict[str, tuple[int, int | None]] = {}
+    for t, term in enumerate(priors.terms):
+        if len(term.coefs) == 1:
+            found[f"sd_{term.label}"] = t, 0
+        found |= {f"sd_{term.label}[{coef}]": (t, j) for j, coef in enumerate(term.coefs)}
+        if term.corr is not None and len(term.coefs) == 2:
+            for name in (f"corr_{term.label}", f"corr_{term.label}[{', '.join(term.coefs)}]"):
+                found[name] = t, None
+    return found
+
+
+def _place(priors: Priors, space: Space, name: str) -> tuple[int, int | None]:
+    """Return the term, and the coefficient of an sd."""
+    places = _places(priors)
+    if name not in places:
+        if name in space.names:
+            raise FitError(
+                f"`{name}` is not compared with zero here: that is done for standard deviations of "
+                "random effects, and for the correlation of a term with two coefficients."
+            )
+        raise FitError(f"the posterior has no parameter {name!r}. {suggestion(name, places)}")
+    t, j = places[name]
+    sd, partial = space.places[t]
+    place = partial.start if j is None else sd.start + j
+    if place not in space.free:
+        raise FitError(f"`{name}` is known to be {space.known[place]:g}, so that it is not tested.")
+    return t, j
+
+
+def _check_scale(term: TermPriors, coef: str | None, name: str) -> None:
+    """Refuse where zero for the user is not zero where the prior holds."""
+    moved = moved_coefs(term.coefs, term.change)
+    if coef in moved or (coef is None and moved):
+        raise FitError(
+            f"the default prior of `{name}` holds at centred predictors, where a value of zero is "
+            "not the simpler model: give the term's standard deviations priors of your own, as "
+            f'priors={{"sd_{term.label}": HalfNormal(...)}}, or compare both models by their '
+            "marginal likelihoods."
+        )
+
+
+def _without(space: Space, t: int, j: int | None) -> Space:
+    """Return the space with the j-th sd of a term, or its correlation, known to be zero."""
+    sd, partial = space.places[t]
+    k, _ = space.sizes[t]
+    known, relative = space.known.copy(), space.relative.copy()
+    own = np.arange(partial.start, partial.stop)
+    if j is not None:
+        known[sd.start + j], relative[sd.start + j] = NOTHING, True
+        rows = np.repeat(np.arange(k), np.arange(k))[: len(own)]  # of the partial correlations
+        own = own[(rows == j) | (k == 2)]
+    known[own] = 0.0
+    gone = np.isfinite(known[space.free])
+    kept = [c for c, is_gone in zip(space.coordinates, gone, strict=True) if not is_gone]
+    return replace(
+        space, coordinates=tuple(kept), free=space.free[~gone], known=known, relative=relative
+    )
+
+
+# ------------------------------------------------------------------------------ the prior at zero
+
+
+def _log_density_of_sd(name: str, prior: Prior) -> float:
+    """Return the log prior density of an sd, or its ratio to sigma, at zero.
+
+    Raises
+    ------
+    FitError
+        If it is none, zero or infinite.
+    """
+    inner = prior.prior if isinstance(prior, Relative) else prior
+    assert not isinstance(inner, Constant)
+    if not inner.proper:
+        raise FitError(
+            f"`{name}` has a flat prior, which is no density: its Bayes factor is not defined. "
+            "Give it a proper prior with priors=, such as HalfNormal."
+        )
+    shape = inner.alpha if isinstance(inner, Gamma) else 1.0
+    above = isinstance(inner, Uniform) and inner.lower > 0
+    if isinstance(inner, InverseGamma | LogNormal) or above or shape != 1:
+        size = "infinite" if shape < 1 else "zero"
+        raise FitError(
+            f"the prior of `{name}`, {prior}, has {size} density at zero, so that posterior and "
+            "prior cannot be compared there: use one with a density that is neither, such as "
+            "HalfNormal, HalfStudentT or Exponential."
+        )
+    return _at(coordinate(inner, positive=True), -200.0)
+
+
+def _of_correlation(term: TermPriors) -> float:
+    """Return the log density of a correlation under LKJ(eta) for two coefficients, at zero."""
+    assert term.corr is not None
+    eta = term.corr.eta
+    return float(special.gammaln(eta + 0.5) - special.gammaln(eta) - np.log(np.pi) / 2)
+
+
+def _at(c: Coordinate, x: float) -> float:
+    """Return the log density of a parameter, not of its coordinate, where that is x."""
+    found = evaluate(c.family, c.transform, c.a, c.b, c.c, np.float64(x), is_natural=True)[2]
+    return float(found + c.constant)

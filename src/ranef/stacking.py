@@ -1,0 +1,392 @@
+"""Weights of models from what each predicts of every unit: stacking, pseudo-BMA+, differences.
+
+A unit is what was left out at a time, a row or a group; elpd_uk is the log predictive density of
+unit u under model k. Stacking maximises the mean over units of log sum_k w_k exp(elpd_uk) over the
+simplex (Yao, Vehtari, Simpson & Gelman 2018, eq. 5). The problem is that of the proportions of a
+mixture with known components: the constraint sum_k w_k = 1 can be left out, as it holds at the
+maximum of the objective minus sum_k w_k (Kim, Carbonetto, Stephens & Anitescu 2020).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import ndtr, softmax
+
+from ranef.errors import FitError, listed, probability
+from ranef.options import check_counts, check_positive, check_seed
+
+type Array = NDArray[np.float64]
+
+TOLERANCE = 1e-13  # of the Karush-Kuhn-Tucker conditions
+MAX_ITERATIONS = 100
+CENTRING = 0.01  # how far each step lowers what is left of w'z
+TO_THE_BOUNDARY = 0.995  # share of the way there that a step may take
+ZERO = 1e-6  # relative to its multiplier, a weight is zero below
+NEGLIGIBLE = 1e-100  # of the best model's density
+MAX_NUMBERS = 4_000_000  # of replicates x models x units at a time
+FEW_UNITS, SMALL_DIFFERENCE = 100, 4.0
+
+
+def stack(elpd: pd.DataFrame | ArrayLike) -> Array:
+    """Return the stacking weights of models.
+
+    Parameters
+    ----------
+    elpd : DataFrame or array, shape (U, K)
+        Log predictive densities, a row a unit, a column a model. A model that excludes what was
+        seen has -inf.
+
+    Returns
+    -------
+    ndarray, shape (K,)
+        Weights, which sum to 1: with them the mixture of the models' predictive distributions
+        predicts best. Models that predict the same share their weight equally.
+
+    Raises
+    ------
+    FitError
+        If the table is not of numbers, or a unit is excluded by every model.
+
+    References
+    ----------
+    Yao, Vehtari, Simpson and Gelman (2018), "Using stacking to average Bayesian predictive
+    distributions", Bayesian Analysis 13: 917-1007.
+    Kim, Carbonetto, Stephens and Anitescu (2020), "A fast algorithm for maximum likelihood
+    estimation of mixture proportions using sequential quadratic programming", Journal of
+    Computational and Graphical Statistics 29: 261-273.
+
+    Examples
+    --------
+    Of two units, each is predicted well by one model only:
+
+    >>> stack([[-1.0, -5.0], [-5.0, -1.0]])
+    array([0.5, 0.5])
+    """
+    values = _checked(elpd)
+    units = len(values)
+    found: Array = _maximised(_likelihoods(values), np.full((1, units), 1.0 / units))[0]
+    return found
+
+
+def bayesian_bootstrap(
+    elpd: pd.DataFrame | ArrayLike, n: int = 1000, seed: int | None = None
+) -> Array:
+    """Return stacking weights over populations of units that the units at hand speak for.
+
+    Parameters
+    ----------
+    elpd : DataFrame or array, shape (U, K)
+    n : int
+        The number of replicates. In each the units have weights from a Dirichlet(1, ..., 1)
+        distribution (Rubin 1981).
+    seed : int, optional
+
+    Returns
+    -------
+    ndarray, shape (n, K)
+
+    Raises
+    ------
+    FitError
+        As `stack`; or if n or the seed is not a whole number.
+
+    References
+    ----------
+    Rubin (1981), "The Bayesian bootstrap", Annals of Statistics 9: 130-134.
+    """
+    values = _checked(elpd)
+    return _maximised(_likelihoods(values), _unit_weights(len(values), n, seed))
+
+
+def pseudo_bma_plus(
+    elpd: pd.DataFrame | ArrayLike, n: int = 1000, seed: int | None = None
+) -> Array:
+    """Return pseudo-BMA+ weights: shares of exp(sum of elpd), averaged over Bayesian bootstraps.
+
+    Parameters
+    ----------
+    elpd : DataFrame or array, shape (U, K)
+    n : int
+        The number of replicates, the same as those of `bayesian_bootstrap` with the same seed.
+    seed : int, optional
+
+    Returns
+    -------
+    ndarray, shape (K,)
+        Weights, which sum to 1 (Yao et al. 2018, section 3.4).
+
+    Raises
+    ------
+    FitError
+        As `stack`; or if every model excludes some unit.
+    """
+    values = _checked(elpd)
+    excluding = np.isneginf(values).any(axis=0)
+    if excluding.all():
+        raise FitError("every model excludes a unit (elpd of -inf): pseudo-BMA+ has no answer.")
+    weights = _unit_weights(len(values), n, seed)
+    z = len(values) * weights @ np.where(excluding, 0.0, values)
+    z[:, excluding] = -np.inf
+    found: Array = softmax(z, axis=1).mean(axis=0)
+    return found
+
+
+def weights(
+    elpd: pd.DataFrame, *, prob: float = 0.95, n: int = 1000, seed: int | None = None
+) -> pd.DataFrame:
+    """Tabulate the weights of models, and how far the number of units lets them vary.
+
+    Parameters
+    ----------
+    elpd : DataFrame, shape (U, K)
+        A column a model.
+    prob : float
+        Probability of the intervals.
+    n : int
+        The number of replicates of the Bayesian bootstrap.
+    seed : int, optional
+
+    Returns
+    -------
+    DataFrame
+        Rows are models, in their order. `stacking`; `lower` and `upper`, the quantiles of its
+        Bayesian bootstrap; `pseudo_bma_plus`.
+
+    Raises
+    ------
+    FitError
+        As `bayesian_bootstrap` and `pseudo_bma_plus`.
+
+    Examples
+    --------
+    >>> elpd = pd.DataFrame({"a": [-1.0, -5.0, -2.0], "b": [-5.0, -1.0, -3.0]})
+    >>> weights(elpd, seed=1).round(2)
+       stacking  lower  upper  pseudo_bma_plus
+    a      0.62   0.07   1.00             0.58
+    b      0.38   0.00   0.93             0.42
+    """
+    tail = (1.0 - probability(prob)) / 2.0
+    draws = bayesian_bootstrap(elpd, n, seed)
+    lower, upper = np.quantile(draws, [tail, 1.0 - tail], axis=0)
+    return pd.DataFrame(
+        {
+            "stacking": stack(elpd),
+            "lower": lower,
+            "upper": upper,
+            "pseudo_bma_plus": pseudo_bma_plus(elpd, n, seed),
+        },
+        index=_names(elpd),
+    )
+
+
+def differences(
+    elpd: pd.DataFrame, *, k_hat: pd.DataFrame | None = None, good_k: float = 0.7
+) -> pd.DataFrame:
+    """Tabulate models by what they predict, each against the best.
+
+    Parameters
+    ----------
+    elpd : DataFrame, shape (U, K)
+        A column a model.
+    k_hat : DataFrame, shape (U, K), optional
+        Pareto k-hat of each unit and model, where elpd is by importance sampling; nan where it is
+        exact.
+    good_k : float
+        Up to where k-hat is good.
+
+    Returns
+    -------
+    DataFrame
+        Rows are models, the best first. `elpd`, its sum over units, and `se`; `elpd_diff` to the
+        best, not positive, and `se_diff` from the paired differences; `p_worse`, the probability
+        that the model is worse than the best, by a normal approximation; and what speaks against
+        the last two (`diag_diff`) and the first (`diag_elpd`), empty where nothing does.
+
+    Raises
+    ------
+    FitError
+        If the tables are not of numbers, or do not fit together.
+
+    Notes
+    -----
+    Standard errors are those of the R package loo: the square root of U times the sample variance,
+    which divides by U - 1. With fewer than 100 units, or where models predict nearly the same
+    (a difference below 4), `se_diff` is often too small and the normal approximation poor.
+
+    References
+    ----------
+    Vehtari, Gelman and Gabry (2017), "Practical Bayesian model evaluation using leave-one-out
+    cross-validation and WAIC", Statistics and Computing 27: 1413-1432.
+    Sivula, Magnusson, Matamoros and Vehtari (2025), "Uncertainty in Bayesian leave-one-out
+    cross-validation based model comparison", Bayesian Analysis.
+
+    Examples
+    --------
+    >>> elpd = pd.DataFrame({"a": [-1.0, -5.0, -2.0], "b": [-5.0, -1.0, -3.0]})
+    >>> differences(elpd).round(2)
+       elpd    se  elpd_diff  se_diff  p_worse diag_diff diag_elpd
+    a  -8.0  3.61        0.0      0.0      NaN
+    b  -9.0  3.46       -1.0     7.00     0.56   N < 100
+    """
+    values, names = _checked(elpd), _names(elpd)
+    units, total = len(values), values.sum(axis=0)
+    order = np.argsort(-total, kind="stable")
+    best = values[:, order[:1]]
+    if np.isneginf(best).any():
+        raise FitError("every model excludes a unit (elpd of -inf): none can be the best.")
+    difference, se = (values - best).sum(axis=0), _se(values - best)
+    different = np.abs(difference) > 0
+    p_worse = np.full(len(total), np.nan)
+    p_worse[different] = ndtr(-difference[different] / se[different])
+    p_worse[np.isneginf(difference)] = 1.0
+    flag = "N < 100" if units < FEW_UNITS else "|elpd_diff| < 4"
+    flagged = different & ((units < FEW_UNITS) | (np.abs(difference) < SMALL_DIFFERENCE))
+    table = pd.DataFrame(
+        {
+            "elpd": total,
+            "se": _se(values),
+            "elpd_diff": difference,
+            "se_diff": se,
+            "p_worse": p_worse,
+            "diag_diff": np.where(flagged, flag, ""),
+            "diag_elpd": _bad_k(elpd, k_hat, good_k),
+        },
+        index=names,
+    )
+    return table.iloc[order]
+
+
+# ----------------------------------------------------------------------------------- the tables
+
+
+def _checked(elpd: pd.DataFrame | ArrayLike) -> Array:
+    """Return elpd as an array (U, K), or refuse it."""
+    try:
+        values = np.asarray(elpd, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise FitError("elpd must be a table of numbers, a row a unit, a column a model.") from None
+    if values.ndim != 2 or not values.size:
+        message = f"elpd has shape {values.shape}: expected a row a unit and a column a model."
+        raise FitError(message)
+    bad = np.isnan(values) | np.isposinf(values)
+    if bad.any():
+        models = listed(_names(elpd)[bad.any(axis=0)])
+        raise FitError(f"elpd is not a number below infinity in {bad.sum()} places, of {models}.")
+    hopeless = np.isneginf(values).all(axis=1)
+    if hopeless.any():
+        units = elpd.index if isinstance(elpd, pd.DataFrame) else pd.RangeIndex(len(values))
+        raise FitError(
+            f"every model excludes {listed(units[hopeless])} (elpd of -inf): no mixture of them "
+            "can predict what was seen."
+        )
+    return values
+
+
+def _names(elpd: Any) -> pd.Index[Any]:
+    return elpd.columns if isinstance(elpd, pd.DataFrame) else pd.RangeIndex(np.shape(elpd)[1])
+
+
+def _se(values: Array) -> Array:
+    """Return the standard error of the sum of each column; nan where that is not defined."""
+    units = len(values)
+    with np.errstate(invalid="ignore"):  # of -inf
+        squares = ((values - values.mean(axis=0)) ** 2).sum(axis=0)
+    return np.sqrt(units * squares / (units - 1)) if units > 1 else np.full(len(squares), np.nan)
+
+
+def _bad_k(elpd: pd.DataFrame, k_hat: pd.DataFrame | None, good_k: float) -> list[str]:
+    check_positive(good_k=good_k)
+    if k_hat is None:
+        return [""] * elpd.shape[1]
+    if k_hat.shape != elpd.shape or not k_hat.columns.equals(elpd.columns):
+        message = f"k_hat must have the rows and columns of elpd, {elpd.shape}; "
+        raise FitError(f"{message}it has {k_hat.shape} and {listed(k_hat.columns)}.")
+    counts = (k_hat.to_numpy(dtype=np.float64) > good_k).sum(axis=0)
+    return [f"{count} k̂ > {good_k:.2f}" if count else "" for count in counts]
+
+
+def _unit_weights(units: int, n: int, seed: int | None) -> Array:
+    check_counts(n=n)
+    check_seed(seed)
+    return np.random.default_rng(seed).dirichlet(np.ones(units), size=n)
+
+
+# --------------------------------------------------------------------------------- the maximum
+
+
+def _likelihoods(elpd: Array) -> Array:
+    """Return exp(elpd), shape (U, K), in units of the best model of each unit.
+
+    At the maximum a unit of weight v is predicted with v or more in these units, so that what is
+    far below any v adds nothing.
+    """
+    L: Array = np.exp(elpd - elpd.max(axis=1, keepdims=True))
+    return np.where(L > NEGLIGIBLE, L, 0.0)
+
+
+def _maximised(L: Array, V: Array) -> Array:
+    """Return the weights that maximise sum_u v_u log (L w)_u, for every v.
+
+    Parameters
+    ----------
+    L : ndarray, shape (U, K)
+        Each row with a maximum of 1.
+    V : ndarray, shape (n, U)
+        Weights of the units, which sum to 1.
+
+    Returns
+    -------
+    ndarray, shape (n, K)
+    """
+    step = max(1, MAX_NUMBERS // L.size)
+    parts = [_solved(L, V[i : i + step]) for i in range(0, len(V), step)]
+    w = np.concatenate(parts)
+    return w / w.sum(axis=1, keepdims=True)
+
+
+def _solved(L: Array, V: Array) -> Array:
+    """Minimise sum_k w_k - sum_u v_u log (L w)_u over w >= 0, by a primal-dual interior point.
+
+    The multipliers z of w >= 0 are the gradient, and w_k z_k = 0, at the minimum (Boyd &
+    Vandenberghe 2004, "Convex optimization", section 11.7). What has converged is left alone.
+    """
+    w = np.full((len(V), L.shape[1]), 1.0 / L.shape[1])
+    z, left = np.ones_like(w), np.arange(len(V))
+    for _ in range(MAX_ITERATIONS):
+        p = w[left] @ L.T
+        gradient = 1.0 - (V[left] / p) @ L
+        open_still = np.maximum(-gradient, np.abs(w[left] * gradient)).max(axis=1) > TOLERANCE
+        left, p, gradient = left[open_still], p[open_still], gradient[open_still]
+        if not len(left):
+            break
+        root = L.T * (np.sqrt(V[left]) / p)[:, None, :]
+        w[left], z[left] = _stepped(w[left], z[left], gradient, root @ root.transpose(0, 2, 1))
+    return np.where(w < ZERO * z, 0.0, w)
+
+
+def _stepped(w: Array, z: Array, gradient: Array, H: Array) -> tuple[Array, Array]:
+    """Return weights and multipliers after a Newton step towards w_k z_k = mu, all still positive.
+
+    Parameters
+    ----------
+    w, z, gradient : ndarray, shape (n, K)
+    H : ndarray, shape (n, K, K)
+        Second derivatives.
+    """
+    mu = CENTRING * (w * z).mean(axis=1, keepdims=True)
+    scale = np.sqrt(w / z)  # with it, the matrix is no worse than the identity
+    matrix = np.eye(w.shape[1]) + scale[:, :, None] * H * scale[:, None, :]
+    rest = scale * (mu / w - gradient)
+    dw = scale * np.linalg.solve(matrix, rest[:, :, None])[:, :, 0]
+    dz = mu / w - z - z / w * dw
+    return w + _length(w, dw) * dw, z + _length(z, dz) * dz
+
+
+def _length(x: Array, dx: Array) -> Array:
+    """Return the share of a step that keeps x positive, at most 1, shape (n, 1)."""
+    steepest = np.maximum(-dx / x, 0.0).max(axis=1, keepdims=True)
+    return np.minimum(1.0, TO_THE_BOUNDARY / np.maximum(steepest, TO_THE_BOUNDARY))

@@ -1,0 +1,92 @@
+"""Many small matrices at once: products, Cholesky factors, forward substitution.
+
+A stack has the shape (..., rows, columns, points). Small matrices are handled elementwise, each
+operation running along all points; larger ones, from where that is faster, by LAPACK.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+type Array = NDArray[np.float64]
+
+SMALL = 8  # rows up to which elementwise operations are faster than LAPACK
+
+
+def gram(A: Array, B: Array) -> Array:
+    """Return A' B.
+
+    Examples
+    --------
+    >>> A = np.array([[[1.0, 2.0]], [[3.0, 4.0]]])  # two points, of 2 x 1 matrices
+    >>> gram(A, A)[0, 0]
+    array([10., 20.])
+    """
+    if A.shape[-3] > SMALL:
+        return _matrices(np.matmul, A.swapaxes(-3, -2), B)
+    return np.asarray(np.einsum("...kaq,...kbq->...abq", A, B))
+
+
+def from_left(Z: Array, A: Array) -> Array:
+    """Return Z A, with Z, (N, a, c), the same at all points."""
+    N, c, b, points = A.shape
+    found = Z @ A.reshape(N, c, b * points)
+    return np.asarray(found).reshape(len(Z), Z.shape[1], b, points)
+
+
+def from_right(A: Array, Z: Array) -> Array:
+    """Return A Z', with Z, (N, a, c), the same at all points."""
+    return np.asarray(Z[:, None] @ A)
+
+
+def _matrices(function: Callable[..., Array], *arrays: Array) -> Array:
+    """Apply one of NumPy's functions of stacks of matrices."""
+    return np.moveaxis(function(*(np.moveaxis(A, -1, 0) for A in arrays)), 0, -1)
+
+
+def cholesky(A: Array) -> Array:
+    """Return the lower Cholesky factor, with nan where there is none."""
+    size = A.shape[-3]
+    if size > SMALL:
+        return _matrices(_lapack_choleskies, A)
+    L = np.zeros_like(A)
+    for j in range(size):
+        for i in range(j, size):
+            left = A[..., i, j, :] - (L[..., i, :j, :] * L[..., j, :j, :]).sum(axis=-2)
+            L[..., i, j, :] = np.sqrt(left) if i == j else left / L[..., j, j, :]
+    return L
+
+
+def _lapack_choleskies(A: Array) -> Array:
+    try:
+        return np.linalg.cholesky(A)
+    except np.linalg.LinAlgError:
+        if A.ndim == 2:
+            return np.full_like(A, np.nan)
+        return np.stack([_lapack_choleskies(part) for part in A])
+
+
+def forward(L: Array, right: Array) -> Array:
+    """Solve L x = right."""
+    size = L.shape[-3]
+    if size > SMALL:
+        return _matrices(np.linalg.solve, L, right)
+    found: list[Array] = []
+    for i in range(size):
+        left = sum(L[..., i, j, None, :] * found[j] for j in range(i))
+        found.append((right[..., i, :, :] - left) / L[..., i, i, None, :])
+    shape = np.broadcast_shapes(L.shape[:-3], right.shape[:-3])
+    if not found:
+        return np.zeros((*shape, *right.shape[-3:-1], max(L.shape[-1], right.shape[-1])))
+    return np.stack(found, axis=-3)
+
+
+def eliminated(A: Array) -> tuple[Array, Array]:
+    """Return log|A| without its last row and column, and what is left of the last element."""
+    L = cholesky(A[..., :-1, :-1, :])
+    half = forward(L, A[..., :-1, -1:, :])
+    log_det = 2 * np.log(np.einsum("...aaq->a...q", L)).sum(axis=0)
+    return log_det, A[..., -1, -1, :] - (half[..., 0, :] ** 2).sum(axis=-2)

@@ -1,0 +1,80 @@
+"""Draws on the user's scale lead back to the values that they were made of."""
+
+import numpy as np
+import pytest
+
+import ranef as rf
+from designs import STRUCTURES, random_frame
+from ranef import batched
+from ranef.retraced import points_of, values_of
+
+
+def drawn_values(space, rng, n=7):
+    """Return values at random coordinates."""
+    x = rng.normal(size=(n, space.d))
+    return x, space.values(x)[0]
+
+
+@pytest.mark.parametrize("priors", ["default", "brms", "given"])
+@pytest.mark.parametrize("name", STRUCTURES)
+def test_linear_models(name, priors):
+    rng = np.random.default_rng(3)
+    formula = STRUCTURES[name]
+    setting = priors
+    if priors == "given":  # effects that do not integrate out, and sds relative to sigma
+        setting = {"sigma": rf.priors.Exponential(2)}
+        if "(" in formula:
+            setting["sd"] = rf.priors.Relative(rf.priors.HalfNormal(1))
+        if "x" in formula.split("(")[0]:
+            setting["x"] = rf.priors.StudentT(4, 0, 2)
+    target = rf.Model(formula, random_frame(rng), priors=setting).route.target
+    x, values = drawn_values(target.space, rng)
+    found = values_of(target, batched.draw(target, values, rng))
+    np.testing.assert_allclose(found, values, rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(points_of(target.space, found), x, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("family", ["poisson", "negative_binomial", "gamma"])
+@pytest.mark.parametrize("formula", ["y ~ x + (x | c)", "y ~ x + (1 + x + z | c) + (1 | i)"])
+def test_generalised_models(formula, family):
+    rng = np.random.default_rng(5)
+    frame = random_frame(rng)
+    frame["y"] = rng.poisson(3, len(frame)) + 1
+    joint = rf.Model(formula, frame, family=family).route.engine.target
+    x = np.stack([joint.start() + 0.1 * rng.normal(size=joint.space.d) for _ in range(4)])
+    values = joint.space.values(x)[0]
+    found = values_of(joint, joint.draw(values, rng))
+    np.testing.assert_allclose(found, values, rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(points_of(joint.space, found), x, rtol=1e-5, atol=1e-6)
+
+
+def test_known_values_stay_known():
+    model = rf.Model(
+        "Yield ~ 1 + (1 | Batch)",
+        rf.load_dataset("Dyestuff"),
+        priors={"sigma": rf.priors.Constant(50)},
+    )
+    fit = model.fit("quadrature", draws=20, seed=1)
+    values = values_of(fit.engine.target, fit.draws_at())
+    assert (values[:, 0] == 50).all()
+    assert points_of(fit.engine.target.space, values).shape == (20, 1)
+
+
+def test_correlations_of_one_have_coordinates():
+    model = rf.Model("Reaction ~ Days + (Days | Subject)", rf.load_dataset("sleepstudy"))
+    target = model.route.target
+    values = target.space.values(np.zeros((2, 4)))[0]
+    values[:, -1] = [1.0, -1.0]
+    assert np.isfinite(points_of(target.space, values)).all()
+
+
+def test_a_draw_at_the_end_of_a_uniform_prior_stays_there():
+    model = rf.Model(
+        "Yield ~ 1 + (1 | Batch)",
+        rf.load_dataset("Dyestuff"),
+        priors={"sd": rf.priors.Uniform(0, 200)},
+    )
+    space = model.route.target.space
+    values = space.values(np.array([[4.0, 7.0]]))[0]  # 199.8 of 200
+    np.testing.assert_allclose(points_of(space, values), [[4.0, 7.0]], atol=1e-9)
+    assert space.point(values)[0, 1] < 3  # where a search starts, it does not
