@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import pytest
-from designs import random_frame
 
 import ranef as rf
+from designs import random_frame
 from ranef.covariance import Shape, factors
 from ranef.crossproducts import cross_products
 from ranef.design import Design, build_design, full_rank
@@ -50,22 +50,24 @@ ROOM = [  # small, large: nested; Extra(fixed, variances, covariances, bounded)
     ("y ~ (0 + x | i) + (0 + x | i:f)", "y ~ (0 + x:f | i)", Extra(0, 1, 3, 0)),
     ("y ~ 0 + x + (0 + x | c)", "y ~ x + (x || c)", Extra(1, 1, 0, 1)),
 ]
+FIXED = "the fixed effects {} of the first are no combination of those of the second"
+RANDOM = "the random effects {} of the first are not among those of the second"
 OUTSIDE = [  # small, large, why not
-    ("y ~ x", "y ~ z", "the fixed effects `x` of the first are no combination of those of the second"),
-    ("y ~ x * f", "y ~ x + f", "the fixed effects `x:f[T.b]` and `x:f[T.c]` of the first are no "),
-    ("y ~ x", "y ~ 0 + x + (1 | c)", "the fixed effects `Intercept` of the first are no "),
-    ("y ~ (1 | c)", "y ~ 1", "the random effects (1 | c) of the first are not among those of the second"),
-    ("y ~ (1 | c)", "y ~ (1 | i)", "the random effects (1 | c) of the first are not"),
-    ("y ~ (1 | s)", "y ~ (1 | c)", "the random effects (1 | s) of the first are not"),
-    ("y ~ (1 | c)", "y ~ (1 | s)", "the random effects (1 | c) of the first are not"),
-    ("y ~ (1 | c)", "y ~ (0 + x | c)", "the random effects (1 | c) of the first are not"),
-    ("y ~ (x | c)", "y ~ (x || c)", "the random effects (1 + x | c) of the first are not"),
-    ("y ~ (t || c)", "y ~ (x || c)", "the random effects (1 + t || c) of the first are not"),
-    ("y ~ (x | c)", "y ~ (z | c) + (0 + x | c)", "the random effects (1 + x | c) of the first are"),
-    ("y ~ (x | c) + (z | i)", "y ~ (x | c) + (x | i)", "the random effects (1 + z | i) of the first"),
-    ("y ~ (1 | i)", "y ~ (0 + f || i)", "the random effects (1 | i) of the first are not"),
-    ("y ~ (0 + x | i:f)", "y ~ (0 + f | i)", "the random effects (0 + x | i:f) of the first are not"),
-]  # fmt: skip
+    ("y ~ x", "y ~ z", FIXED.format("`x`")),
+    ("y ~ x * f", "y ~ x + f", FIXED.format("`x:f[T.b]` and `x:f[T.c]`")),
+    ("y ~ x", "y ~ 0 + x + (1 | c)", FIXED.format("`Intercept`")),
+    ("y ~ (1 | c)", "y ~ 1", RANDOM.format("(1 | c)")),
+    ("y ~ (1 | c)", "y ~ (1 | i)", RANDOM.format("(1 | c)")),
+    ("y ~ (1 | s)", "y ~ (1 | c)", RANDOM.format("(1 | s)")),
+    ("y ~ (1 | c)", "y ~ (1 | s)", RANDOM.format("(1 | c)")),
+    ("y ~ (1 | c)", "y ~ (0 + x | c)", RANDOM.format("(1 | c)")),
+    ("y ~ (x | c)", "y ~ (x || c)", RANDOM.format("(1 + x | c)")),
+    ("y ~ (t || c)", "y ~ (x || c)", RANDOM.format("(1 + t || c)")),
+    ("y ~ (x | c)", "y ~ (z | c) + (0 + x | c)", RANDOM.format("(1 + x | c)")),
+    ("y ~ (x | c) + (z | i)", "y ~ (x | c) + (x | i)", RANDOM.format("(1 + z | i)")),
+    ("y ~ (1 | i)", "y ~ (0 + f || i)", RANDOM.format("(1 | i)")),
+    ("y ~ (0 + x | i:f)", "y ~ (0 + f | i)", RANDOM.format("(0 + x | i:f)")),
+]
 
 
 @dataclass(frozen=True)
@@ -115,10 +117,10 @@ def reaches(small, large, rng):
     columns = np.array([column for parts in found for _, column in parts]).reshape(-1, len(wanted))
     weights = np.linalg.lstsq(columns.T, wanted, rcond=1e-13)[0]
     left = np.linalg.norm(wanted - weights @ columns) > 1e-6 * np.linalg.norm(wanted)
-    weights = iter(weights)
+    largest, weights = np.abs(weights).max(initial=0), iter(weights)
     matrices = [sum(next(weights) * part for part, _ in parts) for parts in found]
-    lowest = [np.linalg.eigvalsh(M)[0] / (1e-12 + np.abs(M).max()) for M in matrices]
-    return not left and min(lowest, default=0) > -1e-6
+    lowest = [np.linalg.eigvalsh(M)[0] for M in matrices]
+    return not left and min(lowest, default=0) >= -1e-6 * largest
 
 
 # ------------------------------------------------------------------------------- what is nested
@@ -132,7 +134,7 @@ def test_nested_designs_and_what_the_larger_has_more(small, large, counts):
 
 @pytest.mark.parametrize(("small", "large", "reason"), OUTSIDE)
 def test_designs_that_are_not_nested(small, large, reason):
-    assert obstacle(design(small), design(large)).startswith(reason)
+    assert obstacle(design(small), design(large)) == reason
 
 
 @pytest.mark.parametrize(("small", "large"), [case[:2] for case in ROOM + OUTSIDE])
@@ -171,7 +173,7 @@ def test_units_and_origins_do_not_matter():
     assert extra(design("y ~ x + (x | c)"), design("y ~ u + (u | c)", year)) == Extra(0, 0, 0, 0)
     assert extra(design("y ~ x + (1 | c)"), design("y ~ u + (u | c)", year)) == Extra(0, 1, 1, 1)
     for scale in (1e-6, 1e6):
-        frame = FRAME.assign(u=scale * FRAME["x"], v=FRAME["x"] + 1e3, w=FRAME["x"] * scale + 1)
+        frame = FRAME.assign(u=scale * FRAME["x"], v=FRAME["x"] + 1e3, w=scale * (FRAME["x"] + 1))
         assert extra(
             design("y ~ x + (u | c)", frame), design("y ~ u + (v + z | c)", frame)
         ) == Extra(0, 1, 2, 1)
@@ -252,7 +254,7 @@ def test_models_of_the_same_data():
         (
             model("j ~ x"),
             model("j ~ x", family=POISSON),
-            "one has the gaussian family with identity link, the other the poisson family with log link",
+            "one has the gaussian family with identity link, the other the poisson family with ",
         ),
     ],
     ids=str,

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ranef import priors
+    from ranef.comparison import compare, compare_structures
+    from ranef.comparisontable import Comparison
     from ranef.curves import Curve
     from ranef.datasets import list_datasets, load_dataset
     from ranef.errors import (
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from ranef.estimates import MarginalLikelihood
     from ranef.families import Family, Link
     from ranef.model import Model, fit
+    from ranef.nestedtests import anova
     from ranef.pointfit import PointFit
     from ranef.posteriorfit import PosteriorFit
     from ranef.quadraturefit import QuadratureFit
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Comparison": "comparisontable",
     "Convergence": "errors",
     "ConvergenceWarning": "errors",
     "Curve": "curves",
@@ -51,6 +55,9 @@ _HOMES = {
     "RanefError": "errors",
     "RanefWarning": "errors",
     "VarCorr": "tables",
+    "anova": "nestedtests",
+    "compare": "comparison",
+    "compare_structures": "comparison",
     "fit": "model",
     "list_datasets": "datasets",
     "load_dataset": "datasets",
@@ -58,6 +65,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Comparison",
     "Convergence",
     "ConvergenceWarning",
     "Curve",
@@ -75,6 +83,9 @@ __all__ = [
     "RanefError",
     "RanefWarning",
     "VarCorr",
+    "anova",
+    "compare",
+    "compare_structures",
     "fit",
     "links",
     "list_datasets",

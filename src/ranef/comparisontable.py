@@ -23,6 +23,20 @@ CLEAR = 4.0  # difference in elpd below which its standard error is not to be tr
 ERRORS = 2.0  # how many standard errors a difference must have
 
 
+def short(number: float) -> str:
+    """Return a positive number with two digits that count.
+
+    Examples
+    --------
+    >>> [short(x) for x in (0.000728, 1.5e-08, 3.14, 1430.0, 2.5e7)]
+    ['0.00073', '1.5e-08', '3.1', '1,400', '2.5e+07']
+    """
+    if not 1e-5 < number < 1e6:
+        return f"{number:.1e}"
+    rounded = float(f"{number:.2g}")
+    return f"{rounded:,.0f}" if rounded >= 10 else f"{rounded:.10f}".rstrip("0").rstrip(".")
+
+
 @dataclass(frozen=True, eq=False)
 class Score:
     """Log predictive densities by unit and model.
@@ -123,8 +137,8 @@ class Comparison:
         found = pd.DataFrame(columns, index=rows)
         if (self.table["random"] != self.table.index).any():
             found.insert(0, "random effects", self.table.loc[rows, "random"])
-        found.insert(found.shape[1] - len(columns), "par", self.table.loc[rows, "n_variances"])
-        return found
+        found.insert(found.shape[1] - len(columns), "theta", self.table.loc[rows, "n_variances"])
+        return found.loc[:, (found != "").any()]
 
     def _new_group(self) -> tuple[str, pd.DataFrame] | None:
         if self.new_group is None:
@@ -194,14 +208,14 @@ class Comparison:
         row = self.table.loc[name]
         if row["log_bayes_factor"] == 0:
             return "1"
-        return f"{np.exp(row['log_bayes_factor']):.2g}" if self._decided(name) else "not decided"
+        return short(np.exp(row["log_bayes_factor"])) if self._decided(name) else "not decided"
 
     def _range(self, name: str) -> str:
         row = self.table.loc[name]
         if row["log_bayes_factor"] == 0:
             return ""
         low, high = np.exp(row[["log_bayes_factor_lower", "log_bayes_factor_upper"]].astype(float))
-        return f"{low:.2g} to {high:.2g}"
+        return f"{short(low)} to {short(high)}"
 
     def _decided(self, name: str) -> bool:
         """Whether the Bayes factor of a model against the best is more than noise and priors."""
@@ -239,11 +253,13 @@ class Comparison:
         low, high = -row["log_bayes_factor_upper"], -row["log_bayes_factor_lower"]
         probability = float(self.table.loc[best, "probability"])
         decided = self._decided(second) and log_bf >= np.log(SUBSTANTIAL)
-        value = f" is {np.exp(log_bf):.2g}" if self._decided(second) else " depends on the priors"
+        value = (
+            f" is {short(np.exp(log_bf))}" if self._decided(second) else " depends on the priors"
+        )
         return (
             f"The data are the most probable under `{best}` (posterior probability "
-            f"{probability:.2f}). Against `{second}` its Bayes factor{value} "
-            f"({np.exp(low):.2g} to {np.exp(high):.2g} over prior scales)"
+            f"{probability:.3g}). Against `{second}` its Bayes factor{value} "
+            f"({short(np.exp(low))} to {short(np.exp(high))} over prior scales)"
             f"{'.' if decided else ': not decided.'}"
         )
 

@@ -1,79 +1,174 @@
-"""Which random effects depend on each other through the data: the components of a design.
+"""Principal components of the random effects of a grouping factor, as lme4's `rePCA`.
 
-Two levels belong together if some row has both. So every level of a single grouping factor is a
-component, nested factors have those of the outermost, and crossed ones, as a rule, have one.
+Of k coefficients that vary by a factor, fewer than k dimensions may carry all of the variance. Then
+the covariance is singular: the model has more random effects than the data support.
+
+Source: Bates, Kliegl, Vasishth & Baayen (2015), *Parsimonious mixed models*, arXiv:1506.04967.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
-from scipy import sparse
+from scipy import linalg
 
-from ranef.design import Design
-from ranef.factors import Codes
+from ranef.errors import FitError
+from ranef.tables import Summary
 
-type Places = NDArray[np.intp]
+if TYPE_CHECKING:
+    from ranef.results import Fit
+
+type Array = NDArray[np.float64]
+
+ZERO = 1e-4  # a relative sd that counts as zero, as lme4's isSingular
 
 
 @dataclass(frozen=True, eq=False)
 class Components:
-    """The components of a design, with places for the random effects of any of them.
+    """The principal components of a covariance, largest first.
 
     Attributes
     ----------
-    row : ndarray of int, shape (n,)
-        The component of each row.
-    slots : tuple of (slice, ...)
-        For each term the places of the effects of a level, one slice for each level that a
-        component can have.
-    columns : ndarray of int, shape (n, sum of k)
-        The places of the effects that a row has, term by term.
+    sd : ndarray, shape (k,)
+    loadings : DataFrame, shape (k, k)
+        Coefficients x components, columns of length 1 whose largest element is positive.
+    supported : int
+        How many have an sd that is not zero, in units in which no column is larger than others.
     """
 
-    row: Places
-    slots: tuple[tuple[slice, ...], ...]
-    columns: Places
+    sd: Array
+    loadings: pd.DataFrame
+    supported: int
 
     @property
-    def count(self) -> int:
-        """The number of components."""
-        return int(self.row.max()) + 1
-
-    @property
-    def size(self) -> int:
-        """The number of random effects that a component can have, K."""
-        return self.slots[-1][-1].stop if self.slots else 0
+    def table(self) -> pd.DataFrame:
+        """One row a component: `sd`, `proportion` of the variance, and that `cumulative`."""
+        variance = self.sd**2
+        proportion = variance / variance.sum() if variance.any() else np.full(len(variance), np.nan)
+        columns = {"sd": self.sd, "proportion": proportion, "cumulative": np.cumsum(proportion)}
+        return pd.DataFrame(columns, index=self.loadings.columns)
 
 
-def components_of(design: Design) -> Components:
-    """Return the components of a design; without random terms all rows are one."""
-    n, terms = design.n_obs, design.terms
-    if not terms:
-        return Components(np.zeros(n, dtype=np.intp), (), np.empty((n, 0), dtype=np.intp))
-    starts = np.cumsum([0, *(t.n_levels for t in terms)])
-    first = np.tile(terms[0].codes, len(terms))
-    second = np.concatenate([t.codes + start for t, start in zip(terms, starts[:-1], strict=True)])
-    graph = sparse.coo_array((np.ones(len(first)), (first, second)), shape=(starts[-1],) * 2)
-    _, labels = sparse.csgraph.connected_components(graph, directed=False)
-    row = np.unique(labels[terms[0].codes], return_inverse=True)[1]
-    slots, columns, start = [], [], 0
-    for term in terms:
-        rank, k = _rank_within(term.codes, row), term.n_coefs
-        slots.append(tuple(slice(start + i * k, start + i * k + k) for i in range(rank.max() + 1)))
-        columns.append(start + rank[:, None] * k + np.arange(k))
-        start = slots[-1][-1].stop
-    return Components(row, tuple(slots), np.column_stack(columns))
+@dataclass(frozen=True, eq=False, repr=False)
+class PrincipalComponents:
+    """The principal components of all grouping factors.
+
+    Attributes
+    ----------
+    factors : dict of str to Components
+    """
+
+    factors: dict[str, Components]
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return `sd, proportion, cumulative`, with an index of factor and component."""
+        tables = {factor: found.table for factor, found in self.factors.items()}
+        return pd.concat(tables, names=["factor", "component"])
+
+    def summary(self) -> Summary:
+        """Return the printed table as an object."""
+        sections = [
+            (f"{factor}, with loadings", found.table.join(found.loadings.T))
+            for factor, found in self.factors.items()
+        ]
+        return Summary(
+            "Principal components of the random effects, relative to sigma",
+            (),
+            tuple(sections),
+            tuple(_sentence(factor, found) for factor, found in self.factors.items()),
+            self.to_frame(),
+        )
+
+    def __str__(self) -> str:
+        return str(self.summary())
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return self.summary()._repr_html_()
 
 
-def _rank_within(codes: Codes, component: Places) -> Places:
-    """Return for each row the place of its level among those of its component."""
-    levels, first, row = np.unique(codes, return_index=True, return_inverse=True)
-    owner = component[first]
-    order = np.argsort(owner, kind="stable")
-    starts = np.searchsorted(owner[order], owner[order])
-    rank = np.empty(len(levels), dtype=np.intp)
-    rank[order] = np.arange(len(levels)) - starts
-    return rank[row]
+def re_pca(cov: pd.DataFrame, lengths: Array | None = None) -> Components:
+    """Return the principal components of a covariance, shape (k, k).
+
+    Parameters
+    ----------
+    cov : DataFrame, shape (k, k)
+        Relative to sigma^2.
+    lengths : ndarray, shape (k,), optional
+        The root mean square of each coefficient's column, in whose units the supported
+        components are counted.
+
+    Examples
+    --------
+    >>> cov = pd.DataFrame([[1.0, 2.0], [2.0, 4.0]], ["a", "b"], ["a", "b"])
+    >>> found = re_pca(cov)
+    >>> found.sd.round(3), found.supported
+    (array([2.236, 0.   ]), 1)
+    """
+    matrix = cov.to_numpy()
+    sd, axes = _axes(matrix)
+    largest = np.abs(axes).argmax(axis=0)
+    axes = axes * np.sign(axes[largest, np.arange(len(sd))])
+    scale = np.ones(len(sd)) if lengths is None else lengths
+    supported = int((_axes(matrix * np.outer(scale, scale))[0] > ZERO).sum())
+    names = pd.Index([f"PC{i + 1}" for i in range(len(sd))])
+    return Components(sd, pd.DataFrame(axes, cov.index, names), supported)
+
+
+def pca_table(fit: Fit) -> PrincipalComponents:
+    """Return the principal components of a fit, all terms of a grouping factor together.
+
+    Of a posterior those of the mean covariance.
+
+    Raises
+    ------
+    FitError
+        If the model has no random effects.
+    """
+    if not fit.design.terms:
+        raise FitError("the model has no random effects: there are no principal components.")
+    found = fit.varcorr()
+    factors: dict[str, list[str]] = {}
+    for term in fit.design.terms:
+        factors.setdefault(term.factor, []).append(term.label)
+    lengths = {t.label: np.sqrt(np.mean(t.columns**2, axis=0)) for t in fit.design.terms}
+    return PrincipalComponents(
+        {
+            factor: re_pca(
+                _joined(labels, found.cov) / found.sigma2,
+                np.concatenate([lengths[label] for label in labels]),
+            )
+            for factor, labels in factors.items()
+        }
+    )
+
+
+def _joined(labels: list[str], cov: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Return the covariance of independent terms together."""
+    names = [name for label in labels for name in cov[label].index]
+    blocks = linalg.block_diag(*(cov[label].to_numpy() for label in labels))
+    return pd.DataFrame(blocks, pd.Index(names), pd.Index(names))
+
+
+def _axes(cov: Array) -> tuple[Array, Array]:
+    """Return standard deviations and axes, largest first."""
+    values, vectors = np.linalg.eigh(cov)
+    return np.sqrt(np.maximum(values[::-1], 0.0)), vectors[:, ::-1]
+
+
+def _sentence(factor: str, found: Components) -> str:
+    k = len(found.sd)
+    if found.supported == k:
+        what = "the dimension" if k == 1 else f"all {k} dimensions"
+        return f"{factor}: {what} of the random effects {'has' if k == 1 else 'have'} variance."
+    return (
+        f"{factor}: {found.supported} of {k} dimension{'s' * (k > 1)} of the random effects "
+        f"{'has' if found.supported == 1 else 'have'} variance. The model has more random effects "
+        "than the data support: leave out correlations or coefficients."
+    )

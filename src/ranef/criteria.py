@@ -29,7 +29,7 @@ type Matrix = list[list[Array]]  # elements, each over replicates and levels
 
 MAX_DENSE = 80  # columns besides those of the first factor for which replicates go together
 MAX_ELEMENTS = 5_000_000  # of their products
-CHUNK = 50_000  # elements of a temporary array
+CHUNK = 100_000  # elements of a temporary array
 
 
 @dataclass(frozen=True, eq=False)

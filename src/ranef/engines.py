@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ranef.priors import Priors
     from ranef.profiling import Profile
     from ranef.results import Fit
-    from ranef.savagedickey import SavageDickey
+    from ranef.savagedickey import DensityRatio
     from ranef.scored import Scored
     from ranef.sensitivity import Sensitivity
 
@@ -79,7 +79,7 @@ class Engine(ABC):
         """
 
     @abstractmethod
-    def savage_dickey(self, fit: Scored, name: str) -> SavageDickey:
+    def savage_dickey(self, fit: Scored, name: str) -> DensityRatio:
         """Return the Bayes factor of the model without a parameter."""
 
     # ----------------------------------------------------------------------- point estimates

@@ -1,21 +1,31 @@
-"""The marginal likelihood of any model by the most accurate way there is.
+"""The marginal likelihood of any model, by the most accurate way there is.
 
-Few variance parameters of a linear model are integrated out by quadrature. Otherwise draws are
-bridged to a normal distribution, or, without draws, the Laplace approximation is corrected by
-importance weights.
+Few variance parameters of a linear model are integrated out by quadrature. Otherwise draws of the
+posterior are bridged to a normal distribution. Without draws importance sampling makes its own:
+split-t distributions propose points, first around the mode as wide as the curvature says, then
+around the mean of what these found, as wide as that is on either side, until the error is small.
+
+Source: Geweke (1989), *Econometrica* 57, 1317-1339 (split-t proposals); Oh & Berger (1992),
+*J. Statistical Computation and Simulation* 41, 143-168 (proposals that are fitted to weighted
+draws); Vehtari, Simpson, Gelman, Yao & Gabry (2024), *JMLR* 25(72) (k-hat).
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import linalg, special
 
-from ranef import batched, laplace, quadrature
+from ranef import batched, quadrature
 from ranef.bridge import warp3
+from ranef.densities import LOG_PI
 from ranef.errors import FitError
 from ranef.estimates import MarginalLikelihood
+from ranef.joint import Joint
+from ranef.laplace import approximate, find_mode, smoothed, systematic
 from ranef.logposterior import LogPosterior
 from ranef.marginal import Target
 from ranef.whitened import frame
@@ -23,40 +33,138 @@ from ranef.whitened import frame
 type Array = NDArray[np.float64]
 
 GOAL = 0.01  # Monte Carlo error of log p(y) that is aimed at
-FIRST, MOST = 2_000, 64_000  # draws
+FIRST = 1_000  # draws that the first fitted proposals follow
+MOST = 64_000  # proposals
+GROWTH = 4  # at most, from one sample to the next
+NU = 8.0  # degrees of freedom of fitted proposals, which are near the posterior already
+WIDER = 1.05  # than the fit
+CENTRES = np.linspace(-1.0, 1.0, 41)  # tried along each axis, in standard deviations
+RELIABLE = 0.7  # k-hat, and less in small samples
 
 
 def log_evidence(
     target: LogPosterior, *, draws: Array | None = None, rng: np.random.Generator
 ) -> MarginalLikelihood:
-    """Return log p(y), with all constants, where every prior is proper.
+    """Return log p(y), with all constants.
 
     Parameters
     ----------
     target : LogPosterior
+        Of a model with proper priors, or else p(y) is not defined.
     draws : ndarray, shape (chains, n, d), optional
-        Of the unconstrained coordinates, from the posterior.
+        Of the unconstrained coordinates, from the posterior; used where quadrature is not
+        possible.
     rng : Generator
+
+    Returns
+    -------
+    MarginalLikelihood
+        Its `mcse` is the error of the quadrature, or the Monte Carlo standard error: infinite
+        where the importance weights do not say, as their tail is too heavy.
     """
-    if _takes_quadrature(target):
-        assert isinstance(target, Target)
-        found = quadrature.integrate(frame(target, laplace.find_mode(target)))
-        return MarginalLikelihood(found.log_evidence, found.error, "quadrature")
+    exact = _by_quadrature(target)
+    if exact is not None and exact.mcse <= GOAL:
+        return exact
     if draws is not None and target.space.d:
-        return warp3(partial(batched.log_density, target), draws, rng)
-    size = FIRST
-    found_is = laplace.approximate(target, draws=size, rng=rng)
-    while found_is.mcse > GOAL and size < MOST:
-        size *= 2
-        found_is = laplace.approximate(target, draws=size, rng=rng)
-    return MarginalLikelihood(found_is.log_evidence, found_is.mcse, "importance sampling")
+        found = warp3(partial(batched.log_density, target), draws, rng)
+    else:
+        found = _by_importance(target, rng)
+    if exact is not None and exact.mcse < found.mcse:
+        return exact
+    how = f", random effects by {target.how}" if isinstance(target, Joint) else ""
+    return MarginalLikelihood(found.value, found.mcse, found.method + how)
 
 
-def _takes_quadrature(target: LogPosterior) -> bool:
+def _by_quadrature(target: LogPosterior) -> MarginalLikelihood | None:
+    """Return log p(y) by quadrature, or None where it is not possible."""
     if not isinstance(target, Target):
-        return False
+        return None
     try:
         quadrature.check_feasible(target)
     except FitError:
-        return False
-    return True
+        return None
+    found = quadrature.integrate(frame(target, find_mode(target)))
+    return MarginalLikelihood(found.log_evidence, found.error, "quadrature")
+
+
+# ---------------------------------------------------------------------------- importance sampling
+
+
+@dataclass(frozen=True, eq=False)
+class _SplitT:
+    """A multivariate t distribution with two widths along every axis.
+
+    Attributes
+    ----------
+    center, right, left : ndarray, shape (d,)
+        In units of `root`.
+    mean : ndarray, shape (d,)
+    root : ndarray, shape (d, d)
+        Lower triangular.
+    """
+
+    center: Array
+    right: Array
+    left: Array
+    mean: Array
+    root: Array
+
+    def draw(self, size: int, rng: np.random.Generator) -> tuple[Array, Array]:
+        """Return points, shape (size, d), and the log density there."""
+        d = len(self.mean)
+        t = rng.standard_normal((size, d)) * np.sqrt(NU / rng.chisquare(NU, size))[:, None]
+        # either side is taken as often as it is wide, so that the density has no jump
+        is_right = rng.uniform(size=(size, d)) < self.right / (self.right + self.left)
+        z = self.center + np.where(is_right, np.abs(t) * self.right, -np.abs(t) * self.left)
+        constant = special.gammaln((NU + d) / 2) - special.gammaln(NU / 2)
+        constant -= d / 2 * (np.log(NU) + LOG_PI) + np.log(np.diag(self.root)).sum()
+        constant -= np.log((self.right + self.left) / 2).sum()
+        logq = constant - (NU + d) / 2 * np.log1p((t**2).sum(axis=1) / NU)
+        return self.mean + z @ self.root.T, logq
+
+
+def _fitted(x: Array) -> _SplitT:
+    """Return the split-t distribution that follows draws, shape (S, d).
+
+    Along each axis of what whitens them it is the split normal distribution of largest
+    likelihood: with a and b the sums of squares right and left of its centre, the widths are
+    proportional to the cube roots of a and b, and the sum of these is least.
+    """
+    mean = x.mean(axis=0)
+    root = np.linalg.cholesky(np.atleast_2d(np.cov(x.T)))
+    z = linalg.solve_triangular(root, (x - mean).T, lower=True).T
+    left_over = z[None] - CENTRES[:, None, None]
+    a = np.cbrt((np.maximum(left_over, 0.0) ** 2).mean(axis=1))
+    b = np.cbrt((np.minimum(left_over, 0.0) ** 2).mean(axis=1))
+    best, axes = (a + b).argmin(axis=0), np.arange(x.shape[1])
+    a, b = a[best, axes], b[best, axes]
+    wider = WIDER * np.sqrt(a + b)
+    return _SplitT(CENTRES[best], a * wider, b * wider, mean, root)
+
+
+def _by_importance(target: LogPosterior, rng: np.random.Generator) -> MarginalLikelihood:
+    """Return log p(y) by importance sampling, with proposals fitted to what is found."""
+    first = approximate(target, draws=FIRST, rng=rng)
+    size, x = 2 * FIRST, first.x
+    value, mcse = first.log_evidence, _honest(first.mcse, first.khat, size)
+    spent = size
+    while mcse > GOAL and spent < MOST:
+        need = 1.1 * size * (mcse / GOAL) ** 2 if np.isfinite(mcse) else np.inf
+        size = int(min(max(need, size), GROWTH * size, MOST))
+        spent += size
+        points, logq = _fitted(x).draw(size, rng)
+        ratios = batched.log_density(target, points) - logq
+        weights, khat = smoothed(ratios)
+        value = float(special.logsumexp(ratios) - np.log(size))
+        mcse = _honest(_error(weights), khat, size)
+        x = points[systematic(weights, size // 2, rng)]
+    return MarginalLikelihood(value, mcse, "importance sampling")
+
+
+def _error(weights: Array) -> float:
+    return float(np.sqrt(max(0.0, (weights**2).sum() - 1 / len(weights))))
+
+
+def _honest(mcse: float, khat: float, size: int) -> float:
+    """Return an error that is infinite where the tail of the weights is too heavy to say."""
+    return np.inf if khat > min(1 - 1 / np.log10(size), RELIABLE) else mcse

@@ -117,16 +117,24 @@ def _wald_of_totals(small: Design, large: Design, term: RandomTerm, size: float)
 
 def _table(design: Design, terms: Sequence[RandomTerm]) -> _Table:
     root = np.sqrt(design.weights)
-    in_order = sorted(terms, key=lambda t: -t.n_levels * t.n_coefs)
     X = sparse.csc_array(np.linalg.qr(design.X * root[:, None])[0])
     none = sparse.csc_array((design.n_obs, 0))
-    Z = [none, *(_within_levels(t.codes, t.columns * root[:, None]) for t in in_order)]
-    first = min(1, len(terms))
-    return _Table(
-        y=(design.y - design.offset) * root,
-        Q=Z[first],
-        C=sparse.csc_array(sparse.hstack([*Z[first + 1 :], X])),
-    )
+    Z = [_within_levels(codes, columns * root[:, None]) for codes, columns in _by_factor(terms)]
+    first, *others = sorted(Z, key=lambda block: -block.shape[1]) or [none]
+    C = sparse.csc_array(sparse.hstack([*others, X]))
+    return _Table((design.y - design.offset) * root, first, C)
+
+
+def _by_factor(terms: Sequence[RandomTerm]) -> list[tuple[Codes, Array]]:
+    """Return each factor's codes with the columns of all its terms."""
+    first = [next(i for i, t in enumerate(terms) if _same_factor(t, term)) for term in terms]
+    return [
+        (
+            terms[i].codes,
+            np.column_stack([t.columns for j, t in zip(first, terms, strict=True) if j == i]),
+        )
+        for i in dict.fromkeys(first)
+    ]
 
 
 def _totals(table: _Table, H: sparse.csc_array) -> _Table:

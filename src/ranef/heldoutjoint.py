@@ -45,15 +45,16 @@ from ranef.weighted import Block
 
 type Array = NDArray[np.float64]
 
-POINTS = {1: (7, 13, 25, 49, 97), 2: (7, 13, 25), 3: (5, 9)}  # by the number of effects
+POINTS = {1: (7, 13, 25, 49), 2: (7, 13, 25), 3: (5, 9)}  # by the number of effects
 TOLERANCE = 1e-4  # of a log density, between one number of points and the next
-SHARE = 0.1  # of the log densities, that may be off by more
+SHARE = 0.1  # of the log densities of rows, that may be off by more
 LAPLACE = "Laplace's approximation"
-ROUGH = 1e-2  # error of the log density of a row from which on it is found anew
+ROUGH = {"level": 1e-3, "cavity": 1e-2}  # error of a row from which on it is found anew
+SMALL = 3  # rows of a level, of which each is left out in turn
 CHECKED = 6  # draws at which errors are found
 MOST = 400  # draws, where pieces have many effects
 BATCH = 50  # rows that are compared at a time
-REPAIR = {1: 25, 2: 9, 3: 5}  # points of the quadrature of a marginal likelihood
+REPAIR = {1: 9, 2: 7, 3: 5}  # points of the quadrature of a marginal likelihood
 ALONE = 1e-9  # of a column's squared length: what other rows have of it, when they have nothing
 
 
@@ -168,8 +169,8 @@ def _method(found: _Found, repaired: NDArray[np.bool_]) -> str:
     return f"{text}; {anew}"
 
 
-def _enough(found: Callable[[Rule], Array], k: int) -> tuple[int, Array]:
-    """Return a number of points that is enough for nine of ten, and the error of each.
+def _enough(found: Callable[[Rule], Array], k: int, share: float = 0.0) -> tuple[int, Array]:
+    """Return a number of points that is enough, and the error of each log density.
 
     The error is the largest difference to what the next number of points says, over draws.
 
@@ -179,12 +180,14 @@ def _enough(found: Callable[[Rule], Array], k: int) -> tuple[int, Array]:
         Log densities at a few draws, shape (S, U).
     k : int
         Effects, 1 to 3.
+    share : float
+        Of the log densities, that may be off by more than is tolerated.
     """
     last, error = found(rule(POINTS[k][0], k)), np.zeros(0)
     for points, more in pairwise(POINTS[k]):
         better = found(rule(more, k))
         error = np.nan_to_num(np.abs(better - last), nan=np.inf).max(axis=0, initial=0.0)
-        if np.mean(error > TOLERANCE) <= SHARE:
+        if np.mean(error > TOLERANCE) <= share:
             return points, error
         last = better
     return POINTS[k][-1], error
@@ -290,12 +293,17 @@ def _by_laplace(joint: Joint, pieces: list[Rows], around: Rows, values: Array) -
 
 def _rows_of_levels(joint: Joint, values: Array) -> _Found:
     """Return those of rows of a single factor's levels, from the nodes of each level."""
-    levels = stack(joint, connected(joint.model.problem.Z.blocks, np.arange(len(joint.X))))
-    k, few = levels.block.k, _evenly(values, CHECKED)
-    points, error = _enough(lambda nodes: levels.single_rows(few, nodes), k)
-    back = np.argsort(levels.rows)
-    log_p, error = levels.single_rows(values, rule(points, k))[:, back], error[back]
-    return _anew(joint, _Found(log_p, error, _in_words({points})), values)
+    n = len(joint.X)
+    log_p, error, points = np.empty((len(values), n)), np.full(n, np.inf), 0
+    levels = connected(joint.model.problem.Z.blocks, np.arange(n))
+    large = [rows for rows in levels if len(rows) > SMALL]
+    if large:
+        alike, few = stack(joint, large), _evenly(values, CHECKED)
+        k, own = alike.block.k, alike.rows
+        points, error[own] = _enough(lambda nodes: alike.single_rows(few, nodes), k, SHARE)
+        log_p[:, own] = alike.single_rows(values, rule(points, k))
+    found = _Found(log_p, error, _in_words({points}))
+    return _anew(joint, found, values, ROUGH["level"])
 
 
 def _rows_by_cavities(joint: Joint, values: Array) -> _Found:
@@ -304,7 +312,7 @@ def _rows_by_cavities(joint: Joint, values: Array) -> _Found:
     Those that pull most are compared with ratios of densities of pieces, until these agree.
     """
     few = _evenly(values, CHECKED)
-    points, _ = _enough(lambda nodes: _cavities(joint, few, nodes)[0], 1)
+    points, _ = _enough(lambda nodes: _cavities(joint, few, nodes)[0], 1, SHARE)
     log_p, pull = _cavities(joint, values, rule(points, 1))
     ours, error = _evenly(log_p, CHECKED), np.zeros(len(joint.X))
     order = np.argsort(-np.nan_to_num(pull, nan=np.inf).mean(axis=0))
@@ -313,21 +321,21 @@ def _rows_by_cavities(joint: Joint, values: Array) -> _Found:
         exact = _by_pieces(joint, list(rows[:, None]), few)
         differ = np.nan_to_num(np.abs(ours[:, rows] - exact.log_p), nan=np.inf)
         error[rows] = differ.max(axis=0)
-        if error[rows].max() < ROUGH:
+        if error[rows].max() < ROUGH["cavity"]:
             error[order[start + BATCH :]] = error[rows].max()
             break
-    return _anew(joint, _Found(log_p, error, LAPLACE), values)
+    return _anew(joint, _Found(log_p, error, LAPLACE), values, ROUGH["cavity"])
 
 
-def _anew(joint: Joint, found: _Found, values: Array) -> _Found:
+def _anew(joint: Joint, found: _Found, values: Array, limit: float) -> _Found:
     """Replace those of rows with a large error by ratios of densities of pieces."""
-    rough = np.flatnonzero(found.error > ROUGH)
+    rough = np.flatnonzero(found.error > limit)
     if not len(rough):
         return found
     again = _by_pieces(joint, list(rough[:, None]), values)
-    log_p = _evenly(found.log_p, len(again.log_p)).copy()
-    log_p[:, rough], found.error[rough] = again.log_p, again.error
-    return replace(found, log_p=log_p)
+    log_p, error = _evenly(found.log_p, len(again.log_p)).copy(), found.error.copy()
+    log_p[:, rough], error[rough] = again.log_p, again.error
+    return _Found(log_p, error, found.how or again.how)
 
 
 def _cavities(joint: Joint, values: Array, nodes: Rule) -> tuple[Array, Array]:

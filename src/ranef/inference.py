@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ranef.crossproducts import CrossProducts
 from ranef.elpd import Scores, Units
 from ranef.engines import Engine
 from ranef.errors import FitError
 from ranef.estimates import MarginalLikelihood
 from ranef.evidence import log_evidence
+from ranef.generalized import Generalized
 from ranef.joint import Joint, joint_of
 from ranef.marginal import Target, target_of
 from ranef.pointfit import PointFit
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
 
     from ranef.bootstrap import Bootstrap, Statistic
     from ranef.profiling import Profile
-    from ranef.savagedickey import SavageDickey
+    from ranef.savagedickey import DensityRatio
     from ranef.sensitivity import Sensitivity
 
 type Array = NDArray[np.float64]
@@ -61,8 +63,38 @@ class Answers(Engine):
         """The posterior density."""
         raise NotImplementedError
 
+    @property
+    def prepared(self) -> CrossProducts | Generalized:
+        """What estimation starts from."""
+        raise NotImplementedError
+
     def refit(self, method: str, **options: Any) -> Fit:
         return self.run(method, **options)
+
+    def profile(self, fit: PointFit, names: Sequence[str] | None, prob: float) -> Profile:
+        from ranef.profiles import profile
+
+        return profile(fit, names, prob=prob, prepared=self.prepared)
+
+    def replicate(
+        self,
+        fit: PointFit,
+        n: int,
+        *,
+        statistic: Statistic | None,
+        seed: int | None,
+        executor: Executor | None,
+    ) -> Bootstrap:
+        from ranef.bootstrap import replicate
+
+        return replicate(fit, n, statistic=statistic, seed=seed, executor=executor)
+
+    def null_statistics(
+        self, null: PointFit, n: int, *, seed: int | None, first: int
+    ) -> tuple[Array, NDArray[np.bool_]]:
+        from ranef.bootstrap import null_statistics
+
+        return null_statistics(null, self.data.estimable, n, seed=seed, first=first)
 
     def _values(self, fit: Scored) -> Array:
         """Return the draws of a fit as values of the posterior density."""
@@ -125,7 +157,7 @@ class LinearEngine(Answers):
             return from_lattice(fit.exact, scales)
         return from_draws(self.target, self._by_chain(fit), scales)
 
-    def savage_dickey(self, fit: Scored, name: str) -> SavageDickey:
+    def savage_dickey(self, fit: Scored, name: str) -> DensityRatio:
         from ranef.savagedickey import savage_dickey
 
         exact = self.refit("quadrature")
@@ -135,27 +167,20 @@ class LinearEngine(Answers):
         assert exact.exact is not None
         return savage_dickey(exact.exact, name, self.priors)
 
-    def profile(self, fit: PointFit, names: Sequence[str] | None, prob: float) -> Profile:
-        raise NotImplementedError
-
-    def replicate(
-        self,
-        fit: PointFit,
-        n: int,
-        *,
-        statistic: Statistic | None,
-        seed: int | None,
-        executor: Executor | None,
-    ) -> Bootstrap:
-        raise NotImplementedError
-
-    def null_statistics(
-        self, null: PointFit, n: int, *, seed: int | None, first: int
-    ) -> tuple[Array, NDArray[np.bool_]]:
-        raise NotImplementedError
+    @property
+    def prepared(self) -> CrossProducts:
+        return self.data.cross
 
     def degrees_of_freedom(self, fit: PointFit, kind: str) -> pd.DataFrame:
-        raise NotImplementedError
+        from ranef.denominators import table
+
+        if fit.method not in ("reml", "ml"):
+            raise FitError(
+                f"degrees of freedom are those of a REML or ML fit, not of a {fit.method} fit."
+            )
+        return table(
+            self.data.cross, fit.estimate, fit.design.fixed, kind, reml=fit.method == "reml"
+        )
 
 
 class JointEngine(Answers):
@@ -183,27 +208,19 @@ class JointEngine(Answers):
 
         return from_draws(self.target, self._by_chain(fit), scales)
 
-    def savage_dickey(self, fit: Scored, name: str) -> SavageDickey:
-        raise NotImplementedError
+    def savage_dickey(self, fit: Scored, name: str) -> DensityRatio:  # noqa: ARG002
+        raise FitError(
+            "savage_dickey is for linear models with up to four variance parameters; compare the "
+            "marginal likelihoods of both models: rf.compare."
+        )
 
-    def profile(self, fit: PointFit, names: Sequence[str] | None, prob: float) -> Profile:
-        raise NotImplementedError
+    @property
+    def prepared(self) -> Generalized:
+        return self.data.generalized
 
-    def replicate(
-        self,
-        fit: PointFit,
-        n: int,
-        *,
-        statistic: Statistic | None,
-        seed: int | None,
-        executor: Executor | None,
-    ) -> Bootstrap:
-        raise NotImplementedError
-
-    def null_statistics(
-        self, null: PointFit, n: int, *, seed: int | None, first: int
-    ) -> tuple[Array, NDArray[np.bool_]]:
-        raise NotImplementedError
-
-    def degrees_of_freedom(self, fit: PointFit, kind: str) -> pd.DataFrame:
-        raise NotImplementedError
+    def degrees_of_freedom(self, fit: PointFit, kind: str) -> pd.DataFrame:  # noqa: ARG002
+        raise FitError(
+            f"df={kind!r} is for linear models: with the {self.data.family.name} family a test of "
+            "a coefficient has no residual variance to be estimated. The z values hold for large "
+            'samples; fit.confint("profile") and fit.bootstrap() hold for smaller ones.'
+        )

@@ -131,7 +131,7 @@ def _share(units: list[Array], covs: Sequence[Array], batch: _Batch) -> tuple[Ar
     EF = _applied(units, batch, F)
     d, sets, size, p = EF.shape
     left, right = (x.transpose(1, 2, 0, 3).reshape(sets * size, d * p) for x in (EF, C @ EF))
-    P = (F.reshape(-1, p).T @ left).reshape(p, d, p).swapaxes(0, 1)
+    P = (F.reshape(sets * size, p).T @ left).reshape(p, d, p).swapaxes(0, 1)
     Q = (left.T @ right).reshape(d, p, d, p).swapaxes(1, 2)
     return taken, *_traces(units, batch, C), P, Q
 

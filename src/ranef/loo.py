@@ -2,107 +2,35 @@
 
 All random effects, and the fixed ones, are integrated out in closed form, so that only the few
 variance parameters phi are left. From draws of them the posterior without a unit is had by
-importance weights; a unit whose weights cannot be trusted is computed anew. From a quadrature no
-draws are needed:
-
-    log p(y_A | y_-A) = log p(y) - log p(y_-A),
-    p(y_-A) = integral of p(y, phi) / p(y_A | y_-A, phi) d phi,
-
-on the nodes of the posterior of all data, as far out as it takes; where they do not reach, or are
-too far apart, on nodes for the data without the unit.
+importance weights. A unit whose weights cannot be trusted is computed anew: by quadrature, or,
+with many variance parameters, by bridge sampling between the posteriors with and without it.
 
 Source: Vehtari, Gelman & Gabry (2017), *Statistics and Computing* 27, 1413-1432; Merkle, Furr &
-Rabe-Hesketh (2019), *Psychometrika* 84, 802-829 (units to leave out).
+Rabe-Hesketh (2019), *Psychometrika* 84, 802-829 (units to leave out); Meng & Wong (1996),
+*Statistica Sinica* 6, 831-860 (bridge sampling).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from itertools import pairwise
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import special
 
-from ranef import laplace, quadrature
-from ranef.crossproducts import cross_products
-from ranef.design import Design, RandomTerm, full_rank
-from ranef.elpd import GROUP, OBSERVATION, Scores, Units, good_khat, smoothed_scores
-from ranef.errors import FitError, listed, suggestion
-from ranef.evidence import log_evidence
+from ranef import laplace, nuts, quadrature
+from ranef.design import Design
+from ranef.elpd import Scores, Units, good_khat, smoothed_scores
+from ranef.errors import FitError
 from ranef.exact import Exact
-from ranef.factors import Factor
+from ranef.exactloo import exact_of, integrated, target_without, without
 from ranef.heldout import HeldOut, held_out
-from ranef.marginal import Target, target_of
+from ranef.marginal import Target
 from ranef.priors import Priors
 from ranef.propriety import check_proper, is_proper_prior
-from ranef.quadrature import Lattice, lattice
-from ranef.whitened import frame
 
 type Array = NDArray[np.float64]
 type Places = NDArray[np.intp]
 
-LAYERS = (8.0, 11.0, 14.0, 18.0, np.inf)  # how far the density of the nodes taken has fallen
-DEEPEST = 32.0  # ... along the axis of sigma
-TOLERANCE = 5e-5  # relative error of p(y_-A) that is good enough
-
-
-# ----------------------------------------------------------------------------------- the units
-
-
-def units_of(design: Design, unit: str, factor: str | None = None) -> Units:
-    """Return the units that the model itself has: its rows, or the levels of a grouping factor.
-
-    Parameters
-    ----------
-    design : Design
-    unit : {"observation", "group"}
-    factor : str, optional
-        As the model names it; with one grouping factor it need not be given.
-
-    Raises
-    ------
-    FitError
-        If there is no such unit or factor.
-    """
-    if unit == OBSERVATION:
-        if factor is not None:
-            raise FitError(f'unit="observation" has no factor, got {factor!r}: use unit="group".')
-        return Units(OBSERVATION, None, None, design.rows)
-    if unit != GROUP:
-        raise FitError(f'unit={unit!r} does not exist: use "observation" or "group".')
-    known = factors_of(design)
-    if factor is None and len(known) == 1:
-        factor = next(iter(known))
-    if factor is None:
-        which = f"one of {listed(known, 'or')}" if known else "a factor: the model has none"
-        raise FitError(f'unit="group" needs {which}, as factor=.')
-    names = {_parts(name): name for name in known}
-    if _parts(factor) not in names:
-        raise FitError(
-            f"`{factor}` is no grouping factor of the model. {suggestion(factor, known)}"
-        )
-    found = known[names[_parts(factor)]]
-    return Units(GROUP, found.name, found.codes, found.levels)
-
-
-def factors_of(design: Design) -> dict[str, Factor]:
-    """Return the grouping factors of a model by name, those that are combined included."""
-    found: dict[str, Factor] = {}
-    for term in design.terms:
-        found.setdefault(term.factor, term.grouping)
-    for term in design.terms:
-        for part in term.grouping.parts:
-            found.setdefault(part.name, part)
-    return found
-
-
-def _parts(name: str) -> tuple[str, ...]:
-    return tuple(sorted(str(name).split(":")))
-
-
-# ------------------------------------------------------------------------------------ the scores
+DRAWS = 2_000  # from the posterior without a unit
+ITERATIONS = 200  # of the bridge
 
 
 def linear_scores(
@@ -142,15 +70,15 @@ def linear_scores(
     """
     held = held_out(target, design, units)
     check_left_proper(design, units, priors)
-    elpd, lpd, khat, mcse = smoothed_scores(held.log_p(values), reff)
+    log_p = held.log_p(values)
+    elpd, lpd, khat, mcse = smoothed_scores(log_p, reff)
     limit = good_khat(len(values))
     bad = np.flatnonzero(khat > limit)
     method = f"Pareto-smoothed importance sampling over {len(values):,} draws"
     if len(bad):
-        elpd[bad], mcse[bad], how = _repaired(held, bad, design, priors, rng)
+        anew, how = _repaired(held, bad, design, priors, log_p=log_p, rng=rng)
+        elpd[bad], mcse[bad], lpd[bad] = anew
         khat[bad] = np.nan
-        lost = bad[np.isnan(lpd[bad])]
-        lpd[lost] = elpd[lost]
         method += f"; {len(bad)} of {units.size}, whose k-hat was above {limit:.2f}, by {how}"
     repaired = np.zeros(units.size, dtype=bool)
     repaired[bad] = True
@@ -177,7 +105,7 @@ def exact_scores(exact: Exact, design: Design, units: Units, *, priors: Priors) 
     """
     held = held_out(exact.target, design, units)
     check_left_proper(design, units, priors)
-    elpd, lpd, error, anew = _exact(held, np.arange(units.size), exact, design, priors)
+    elpd, lpd, error, anew = integrated(held, np.arange(units.size), exact, design, priors)
     method = "quadrature"
     if anew.any():
         method += f", {anew.sum()} of {units.size} on nodes of their own"
@@ -224,219 +152,89 @@ def check_left_proper(design: Design, units: Units, priors: Priors) -> None:
             raise FitError(f"without {units.name(place)} of the data: {error}") from error
 
 
-# -------------------------------------------------------------------- the data without a unit
-
-
-def without(design: Design, rows: Places) -> Design:
-    """Return a design without some rows; levels that lose all of theirs are gone."""
-    left = np.ones(design.n_obs, dtype=bool)
-    left[rows] = False
-    return replace(
-        design,
-        y=design.y[left],
-        X=design.X[left],
-        terms=tuple(_reduced(term, left) for term in design.terms),
-        weights=design.weights[left],
-        offset=design.offset[left],
-        rows=design.rows[left],
-    )
-
-
-def _reduced(term: RandomTerm, left: NDArray[np.bool_]) -> RandomTerm:
-    kept, codes = np.unique(term.codes[left], return_inverse=True)
-    grouping = replace(
-        term.grouping, levels=term.levels[kept], codes=codes.astype(np.int64), parts=()
-    )
-    return replace(term, grouping=grouping, columns=term.columns[left])
-
-
-def target_without(design: Design, rows: Places, priors: Priors) -> Target:
-    """Return the posterior density without some rows, under the same priors."""
-    left = without(design, rows)
-    estimable = full_rank(left)
-    kept = [left.fixed.index(name) for name in estimable.fixed]
-    return target_of(left, cross_products(estimable), kept, priors)
+# ---------------------------------------------------------------------------------- the repairs
 
 
 def _repaired(
-    held: HeldOut, bad: Places, design: Design, priors: Priors, rng: np.random.Generator
-) -> tuple[Array, Array, str]:
-    """Return elpd and its error as ratios of evidences, and how they were computed."""
-    target, units = held.target, held.units
+    held: HeldOut,
+    bad: Places,
+    design: Design,
+    priors: Priors,
+    *,
+    log_p: Array,
+    rng: np.random.Generator,
+) -> tuple[Array, str]:
+    """Return elpd of some units, its error and lpd, (3, units), and how they were computed."""
     try:
-        quadrature.check_feasible(target)
+        quadrature.check_feasible(held.target)
     except FitError:
-        whole = log_evidence(target, rng=rng)
-        parts = [
-            log_evidence(target_without(design, units.rows(place), priors), rng=rng)
-            for place in bad
-        ]
-        elpd = np.array([whole.value - part.value for part in parts])
-        mcse = np.array([np.hypot(whole.mcse, part.mcse) for part in parts])
-        return elpd, mcse, f"the ratio of two marginal likelihoods ({whole.method})"
-    elpd, _, error, _ = _exact(held.only(bad), bad, exact_of(target), design, priors)
-    return elpd, error, "quadrature"
+        found = np.empty((3, len(bad)))
+        for i, place in enumerate(bad):
+            without_it = target_without(design, held.units.rows(int(place)), priors)
+            values, effective = _draws(without_it, rng)
+            own = held.only(np.array([place])).log_p(values)[:, 0]
+            elpd, error = bridged(own, log_p[:, place], effective)
+            found[:, i] = elpd, error, np.logaddexp.reduce(log_p[:, place]) - np.log(len(log_p))
+        return found, "bridge sampling"
+    elpds, lpds, errors, _ = integrated(held, bad, exact_of(held.target), design, priors)
+    return np.array([elpds, errors, lpds]), "quadrature"
 
 
-def exact_of(target: Target) -> Exact:
-    """Return the posterior by quadrature."""
-    mode = laplace.find_mode(target)
-    own = frame(target, mode)
-    return Exact(target, mode, own, quadrature.integrate(own))
+def _draws(target: Target, rng: np.random.Generator) -> tuple[Array, float]:
+    """Return draws of the values, shape (S, n_values), and their effective number.
 
-
-# ------------------------------------------------------------------------------ by quadrature
-
-
-def _exact(
-    held: HeldOut, places: Places, exact: Exact, design: Design, priors: Priors
-) -> tuple[Array, Array, Array, NDArray[np.bool_]]:
-    """Return elpd, lpd, the error, and which units needed nodes of their own."""
-    U = len(places)
-    log_left, lpd, error = np.empty(U), np.empty(U), np.full(U, np.inf)
-    for nodes in _lattices(exact):
-        poor = np.flatnonzero(~(error < TOLERANCE))
-        if not len(poor):
-            break
-        log_left[poor], lpd[poor], error[poor] = _integrals(held.only(poor), nodes)
-    anew = ~(error < TOLERANCE)
-    for i in np.flatnonzero(anew):
-        rows = held.units.rows(int(places[i]))
-        log_left[i], error[i] = _evidence(target_without(design, rows, priors))
-    return exact.log_evidence - log_left, lpd, error + exact.error, anew
-
-
-def _lattices(exact: Exact) -> Iterator[Lattice]:
-    """Yield lattices over the posterior, from the coarsest to the one that its fit has."""
-    steps = np.full(len(exact.frame.order), quadrature.STEP)
-    while (steps > 1.01 * exact.lattice.steps).any():
-        yield lattice(exact.frame, steps)
-        steps = steps * quadrature.FINER
-    yield exact.lattice
-
-
-def _evidence(target: Target) -> tuple[float, float]:
-    """Return log p(y) and its error, which need be no smaller than that of other units."""
-    own = frame(target, laplace.find_mode(target))
-    found = lattice(own, np.full(len(own.order), quadrature.STEP))
-    for _ in range(quadrature.REFINEMENTS):
-        if found.error < TOLERANCE or found.log_density.size > quadrature.MAX_VALUES:
-            break
-        found = lattice(own, found.steps * quadrature.FINER)
-    return found.log_evidence, found.error
-
-
-def _integrals(held: HeldOut, found: Lattice) -> tuple[Array, Array, Array]:
-    """Integrate, layer by layer of nodes, until a unit has no more to expect.
-
-    Returns
-    -------
-    log_left, lpd, error : ndarray, shape (U,)
-        log p(y_-A), the log posterior mean of p(y_A | y_-A, phi), and the relative error of
-        p(y_-A), which is large or nan where it cannot be computed on these nodes.
+    By importance sampling, or, where that cannot be trusted, by NUTS.
     """
-    rows = special.logsumexp(found.log_density, axis=1)
-    depth = rows.max() - rows
-    sums = _Sums.empty(len(held.n_rows), found)
-    error, is_open = np.full(len(held.n_rows), np.inf), np.arange(len(held.n_rows))
-    for layer, (upper, lower) in enumerate(pairwise((-np.inf, *LAYERS))):
-        nodes = np.flatnonzero((depth > upper) & (depth <= lower))
-        own = held.only(is_open)
-        for part in own.parts(len(nodes), found.log_density.shape[1]):
-            sums.add(is_open, layer, *_at_nodes(own, found, nodes[part]))
-        error[is_open] = sums.error(is_open, layer)
-        is_open = is_open[~(error[is_open] < TOLERANCE)]
-        if not len(is_open):
-            break
-    lpd = sums.within + found.log_volume - found.log_evidence
-    return sums.log_total + found.log_volume, lpd, error
+    found = laplace.approximate(target, draws=DRAWS, rng=rng)
+    if not found.khat > good_khat(DRAWS):
+        return target.space.values(found.x)[0], min(found.ess, DRAWS)
+    x, _ = nuts.sample(
+        target,
+        start=found.mode.x,
+        scale=np.linalg.norm(found.mode.root, axis=1),
+        draws=DRAWS // 8,
+        tune=500,
+        seed=int(rng.integers(2**31)),
+        progressbar=False,
+    )
+    return target.space.values(x.reshape(-1, x.shape[-1]))[0], DRAWS / 4  # they are correlated
 
 
-@dataclass(frozen=True, eq=False)
-class _Sums:
-    """Sums over nodes of each unit, which are added to.
+def bridged(without_it: Array, with_it: Array, effective: float) -> tuple[float, float]:
+    """Return log p(y_A | y_-A) and its error by the optimal bridge between two posteriors.
 
-    Attributes
+    Parameters
     ----------
-    top : ndarray, shape (U,)
-        The log density that sums are relative to.
-    signed : ndarray, shape (U, s)
-        Of p(y_-A, phi): at the ends of sigma's axis, next to them, and with alternating signs
-        along every axis.
-    layers : ndarray, shape (U, layers)
-        Of the same.
-    within : ndarray, shape (U,)
-        The logarithm of that of p(y, phi) p(y_A | y_-A, phi).
-    heavy : int
-        The number of axes besides that of sigma.
+    without_it, with_it : ndarray, shapes (S,) and (S',)
+        log p(y_A | y_-A, phi) at draws from the posteriors without and with unit A.
+    effective : float
+        The effective number of draws without it.
+
+    Raises
+    ------
+    FitError
+        If a density could not be computed.
+
+    Notes
+    -----
+    With l the density and r = p(y) / p(y_-A), the iteration of Meng & Wong (1996) is
+    r = mean of l / (s r + s' l) without A over the mean of 1 / (s r + s' l) with it, s and s' the
+    shares of the draws. The logarithm of r is concave enough for it to converge from anywhere.
     """
-
-    top: Array
-    signed: Array
-    layers: Array
-    within: Array
-    heavy: int
-
-    @staticmethod
-    def empty(U: int, found: Lattice) -> _Sums:
-        heavy = found.z.shape[1]
-        signed = np.zeros((U, 2 + heavy + (found.log_density.shape[1] > 1)))
-        nothing = np.full(U, -np.inf)
-        return _Sums(nothing, signed, np.zeros((U, len(LAYERS))), nothing.copy(), heavy)
-
-    def add(self, units: Places, layer: int, log_left: Array, log_within: Array, s: Array) -> None:
-        """Add nodes, shapes (units, P) and (P, s), of one layer."""
-        highest = np.maximum(self.top[units], log_left.max(axis=1))
-        scale = np.exp(self.top[units] - highest)[:, None]
-        left = np.exp(log_left - highest[:, None])
-        self.top[units] = highest
-        self.signed[units] = self.signed[units] * scale + left @ s
-        self.layers[units] *= scale
-        self.layers[units, layer] += left.sum(axis=1)
-        more = special.logsumexp(log_within, axis=1)
-        self.within[units] = np.logaddexp(self.within[units], more)
-
-    @property
-    def log_total(self) -> Array:
-        """The logarithm of the sum of p(y_-A, phi)."""
-        return np.asarray(self.top + np.log(self.layers.sum(axis=1)))
-
-    def error(self, units: Places, layer: int) -> Array:
-        """Return the relative error of the sum: of the steps, and of what lies outside.
-
-        Sums with alternating signs are differences of two rules with steps twice as long: their
-        square bounds the error of all nodes (`Lattice.error`).
-        """
-        total = self.layers[units].sum(axis=1)[:, None]
-        end, inner, *alternating = (self.signed[units] / total).T
-        found = _outside(inner, end) + sum(part**2 for part in alternating)
-        if not self.heavy:
-            return np.asarray(found)
-        if layer < 2:  # too few to extrapolate
-            return np.full(len(units), np.inf)
-        before, last = (self.layers[units, layer - 1 : layer + 1] / total).T
-        return np.asarray(found + _outside(before, last))
-
-
-def _outside(before: Array, last: Array) -> Array:
-    """Return a bound of what follows two parts of a tail that falls at least geometrically."""
-    fall = last / np.maximum(before, np.finfo(np.float64).tiny)
-    return np.where(fall < 1, last * fall / np.maximum(1 - fall, 1e-9), np.where(last > 0, 1.0, 0))
-
-
-def _at_nodes(held: HeldOut, found: Lattice, nodes: Places) -> tuple[Array, Array, Array]:
-    """Return log p(y_-A, phi), log p(y, phi) p(y_A | y_-A, phi), and the signs to be summed."""
-    values, density = found.nodes.values[nodes], found.log_density[nodes]
-    shares = held.shares(held.relative(values), values[:, : held.target.space.n_given])
-    counts = density > found.log_density.max() - DEEPEST
-    index, columns = np.nonzero(counts)
-    ratio = held.log_ratio(shares, index, np.exp(found.log_sigma[nodes][index, columns]))
-    signs = 1 - 2 * (found.z[nodes][index] % 2)
-    steps_left = np.zeros((2, len(index)), dtype=bool)
-    if counts.shape[1] > 1:
-        padded = np.pad(counts, ((0, 0), (2, 2)))
-        one, two = (padded[index, columns + 2 - s] & padded[index, columns + 2 + s] for s in (1, 2))
-        steps_left = np.array([~one, one & ~two])
-        signs = np.column_stack([signs, 1 - 2 * (columns % 2)])
-    density = density[index, columns]
-    return density - ratio, density + ratio, np.column_stack([*steps_left, signs]).astype(float)
+    if not (np.isfinite(without_it).all() and np.isfinite(with_it).all()):
+        raise FitError(
+            "the predictive density cannot be computed at some draws, at which the random effects "
+            "are far too large: give their standard deviations priors that exclude this."
+        )
+    top = float(np.median(with_it))
+    left, right = np.exp(without_it - top), np.exp(np.maximum(with_it - top, -700.0))
+    s = len(left) / (len(left) + len(right))
+    r = 1.0
+    for _ in range(ITERATIONS):
+        above, below = left / (s * r + (1 - s) * left), 1 / (s * r + (1 - s) * right)
+        before, r = r, float(above.mean() / below.mean())
+        if abs(np.log(r / before)) < 1e-10:
+            break
+    variance = np.var(above) / above.mean() ** 2 / effective
+    variance += np.var(below) / below.mean() ** 2 / len(right)
+    return top + float(np.log(r)), float(np.sqrt(np.log1p(variance)))

@@ -34,6 +34,7 @@ type Array = NDArray[np.float64]
 type Rows = NDArray[np.intp]
 
 DECREMENT = 1e-8  # twice what a log density may still gain
+SINGULAR = 1e-13  # an eigenvalue, relative to the largest, that counts as zero
 CACHED = 32_000  # numbers of an array that stays in the processor's cache
 HELD = 400_000  # numbers of an array of matrices
 FAR = 600.0  # of an exponent
@@ -436,6 +437,7 @@ def _cholesky(H: Array) -> Array:
     except np.linalg.LinAlgError:
         L = np.full(H.shape, np.nan)
         good = np.isfinite(H).all((-2, -1))
-        good[good] = np.linalg.eigvalsh(H[good])[..., 0] > 0
+        values = np.linalg.eigvalsh(H[good])
+        good[good] = values[..., 0] > SINGULAR * values[..., -1]
         L[good] = np.linalg.cholesky(H[good])
         return L

@@ -39,6 +39,7 @@ MAX_CORRECTIONS = 15
 DAMPING = (1.0, 0.5, 0.2, 0.05)  # shares of a step that are tried
 FLAT = 1e-9  # a curvature, relative to the largest, that counts as zero
 NEAR_ZERO = 0.02  # an element of a factor from which on a saddle may be near
+LITTLE = 0.01  # a share of what is missing: were it a hyperbola, the deviance would not gain more
 STEP = 1e-4  # of such an element, for second derivatives
 SADDLE = 1e-4  # how far downwards the deviance must curve to count, relative to the largest
 LOWER = 1e-6  # how much lower than the minimum a deviance may be
@@ -85,10 +86,10 @@ def profile(
     sigma                  38.23    67.66
     sd_Batch[Intercept]    12.20    84.06
     """
-    if fit.method == "map":
+    if fit.method not in ("ml", "reml"):
         raise FitError(
-            "a fit by maximum a posteriori has no profile likelihood: its priors are part of what "
-            'was maximised. Profile the fit by method="ml".'
+            f"a fit by {fit.method!r} has no profile likelihood: what it rests on is not the "
+            'likelihood alone. Profile the fit by method="ml".'
         )
     cutoff = float(special.ndtri((1 + probability(prob)) / 2))
     known = [str(name) for name in fit.estimates().index]
@@ -99,12 +100,12 @@ def profile(
     surface = _surface(fit, prepared)
     with threads_for(surface.width):
         curves = {name: _curve(surface.focus(known.index(name), name), cutoff) for name in wanted}
-    criterion = "" if fit.family.is_normal else fit.summary().title.partition(" fitted by ")[2]
+    approximation = fit.summary().title.partition(" likelihood")[2] if fit.method == "ml" else ""
     return Profile(
         curves={name: curve for name, (curve, _) in curves.items()},
         deviance=surface.estimate.objective,
         prob=float(prob),
-        title=f"Profile likelihood{' of the ' * bool(criterion)}{criterion}",
+        title=f"Profile likelihood{approximation}",
         general_notes=tuple(_notes(fit, surface.estimate, [low for _, low in curves.values()])),
     )
 
@@ -155,18 +156,16 @@ def _curve(focus: Focus, cutoff: float) -> tuple[Curve, float]:
     w, x = focus.w, focus.x
     empty = np.empty(0)
     if focus.undefined:
-        notes = (focus.undefined,)
-        return Curve(focus.name, focus.scale, w, focus.bounds, empty, empty, empty, 0.0, notes), 0.0
+        none = Curve(focus.name, focus.scale, w, focus.bounds, empty, empty, empty, 0.0)
+        return replace(none, notes=(focus.undefined,)), 0.0
     whole = _hessian(focus, w, x)
     tangent = -_inverse(whole[1:, 1:]) @ whole[1:, 0]
     curvature = max(float(whole[0, 0] + whole[0, 1:] @ tangent), 0.0)
-    value, slope, _ = focus.objective(w, x)
-    center = _Node(w, x, value, slope, whole[1:, 1:])
-    down, up = (_Side(focus, center, side, cutoff).nodes(tangent, curvature) for side in (-1, 1))
+    center = _Node(w, x, focus.objective(w, x)[0], 0.0, whole[1:, 1:])
+    sides = [_Side(focus, center, side, cutoff) for side in (-1, 1)]
+    down, up = (side.nodes(tangent, curvature) for side in sides)
     nodes = [*down[:0:-1], center, *up[1:]]
     rise = np.array([node.deviance - center.deviance for node in nodes])
-    slopes = np.array([node.slope for node in nodes])
-    slopes[len(down) - 1] = 0.0 if focus.bounds[0] < w < focus.bounds[1] else slope
     curve = Curve(
         name=focus.name,
         scale=focus.scale,
@@ -174,8 +173,9 @@ def _curve(focus: Focus, cutoff: float) -> tuple[Curve, float]:
         bounds=focus.bounds,
         x=np.array([node.w for node in nodes]),
         rise=np.maximum(rise, 0.0),
-        slope=slopes,
+        slope=np.array([node.slope for node in nodes]),
         curvature=curvature,
+        complete=(sides[0].is_complete(down), sides[1].is_complete(up)),
     )
     return _explained(curve, cutoff), float(rise.min())
 
@@ -184,20 +184,18 @@ def _explained(curve: Curve, cutoff: float) -> Curve:
     """Add notes to a profile that has no limit on a side, or one at the end of its range."""
     notes = []
     for side, word in ((-1, "lower"), (1, "upper")):
-        end = curve.bounds[side > 0]
-        place = curve.crossing(cutoff, side)
-        reached = float(np.sqrt(curve.rise[0 if side < 0 else -1]))
-        last = float(curve.values[0 if side < 0 else -1])
-        if place == end:
+        place, outermost = curve.crossing(cutoff, side), 0 if side < 0 else -1
+        zeta = abs(float(curve.zeta[outermost]))
+        share = f"{100 * (2 * float(special.ndtr(zeta)) - 1):.3g} %"
+        which = f"intervals of more than {share}" if zeta > 0 else "all intervals"
+        if np.isnan(place):
+            value = f"{float(curve.values[outermost]):.4g}"
             notes.append(
-                f"the likelihood does not exclude {float(curve.scale.value(end)):g}; |zeta| is "
-                f"{reached:.3f} there."
+                f"{which} have no {word} limit: the deviance cannot be followed beyond {value}."
             )
-        elif np.isnan(place):
-            notes.append(
-                f"the deviance hardly rises any more at {last:.4g}, where |zeta| is "
-                f"{reached:.3f}: there is no {word} limit beyond."
-            )
+        elif place == curve.bounds[side > 0]:
+            end = f"{curve.ranges[side > 0]:g}"
+            notes.append(f"{which} end at {end}, which the likelihood does not exclude.")
     return replace(curve, notes=tuple(notes))
 
 
@@ -223,17 +221,25 @@ class _Side:
         """Return the nodes from the estimate outwards, beyond the cutoff or to the end."""
         found, pace = [self.center], self.cutoff / STEPS
         length = pace / np.sqrt(curvature / 2) if curvature > 0 else 1.0
-        while found[-1].w != self.end and len(found) < MAX_NODES:
+        while not self.is_complete(found) and len(found) < MAX_NODES:
             node = self._next(found, tangent, length)
             if node is None:
                 break
             found.append(node)
-            if (zeta := self.zeta(node)) >= self.cutoff:
+            if (zeta := self.zeta(node)) >= self.cutoff or self.is_complete(found):
                 break
             length, slope = 2 * abs(node.w - found[-2].w), self.side * node.slope
             if slope > 0 and zeta > 0:
                 length = min(length, 2 * zeta * pace / slope)
         return self._with_limit(self._refined(found, 2 * pace))
+
+    def is_complete(self, found: list[_Node]) -> bool:
+        """Whether the nodes come to the end of the range, or what is left there is too little."""
+        last = found[-1]
+        if np.isfinite(self.end) or len(found) < 2 * STEPS:
+            return last.w == self.end
+        reach = self.side * last.slope * abs(last.w - self.center.w)
+        return reach < LITTLE * (self.cutoff**2 - self.zeta(last) ** 2)
 
     def _next(self, found: list[_Node], tangent: Array, length: float) -> _Node | None:
         """Return the next node, nearer where the deviance cannot be computed; None if nowhere."""

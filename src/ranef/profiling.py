@@ -20,6 +20,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -81,6 +82,9 @@ class Curve:
         The derivative of the rise.
     curvature : float
         Its second derivative at the estimate.
+    complete : (bool, bool)
+        For each side, whether the nodes show the rise as far as the end of the range, which may
+        be approached only.
     notes : tuple of str
         What should be known of it.
     """
@@ -93,6 +97,7 @@ class Curve:
     rise: Array
     slope: Array
     curvature: float
+    complete: tuple[bool, bool] = (False, False)
     notes: tuple[str, ...] = ()
 
     @property
@@ -113,7 +118,7 @@ class Curve:
     @property
     def ranges(self) -> tuple[float, float]:
         """The smallest and the largest value that the parameter can have."""
-        low, high = (float(self.scale.value(end)) for end in self.bounds)
+        low, high = (float(self.scale.value(np.asarray(end))) for end in self.bounds)
         return low, high
 
     def limits(self, cutoff: float) -> tuple[float, float]:
@@ -131,11 +136,10 @@ class Curve:
         """Return the coordinate of a limit, on one side (-1 or +1) of the estimate."""
         nodes = np.flatnonzero(side * (self.x - self.center) >= 0)[::side]
         target = cutoff**2
-        for i, j in zip(nodes[:-1], nodes[1:], strict=True):
+        for i, j in pairwise(nodes):
             if self.rise[j] >= target:
                 return self._solved(i, j, target)
-        end = self.bounds[side > 0]
-        return end if self.x[nodes[-1]] == end else math.nan
+        return self.bounds[side > 0] if self.complete[side > 0] else math.nan
 
     def _solved(self, i: int, j: int, target: float) -> float:
         """Return where the cubic between two nodes meets a rise that is between theirs."""
@@ -229,8 +233,8 @@ class Profile:
         -------
         DataFrame
             `lower` and `upper` by parameter. A limit is the end of the parameter's range (0 for
-            a standard deviation, -1 or 1 for a correlation) where the likelihood does not exclude
-            it, and nan where the deviance did not rise enough to give one; `notes` says which.
+            a standard deviation, -1 or 1 for a correlation, infinity) where the likelihood does
+            not exclude it, and nan where the deviance could not be followed; `notes` says so.
 
         Raises
         ------
@@ -299,12 +303,12 @@ class Profile:
         FitError
             A name is not known or has no profile, or the number of axes is wrong.
         """
-        limits = self.confint(prob)
+        self.confint(prob)  # refuses intervals that the profile does not reach
         chosen = self._chosen(names)
         axes = _new_axes(len(chosen)) if ax is None else _given_axes(ax, chosen)
+        cutoff = _cutoff(prob)
         for i, (place, name) in enumerate(zip(axes, chosen, strict=True)):
-            lower, upper = limits.loc[name]
-            draw_zeta(place, self.curves[name], (float(lower), float(upper)), _cutoff(prob))
+            draw_zeta(place, self.curves[name], cutoff)
             if i % COLUMNS == 0:
                 place.set_ylabel("zeta, signed root of the deviance")
         return axes
@@ -324,7 +328,7 @@ class Profile:
         return wanted
 
 
-def draw_zeta(axes: Axes, curve: Curve, limits: tuple[float, float], cutoff: float) -> None:
+def draw_zeta(axes: Axes, curve: Curve, cutoff: float) -> None:
     """Draw one profile: its line and nodes, the tangent at the estimate, and two limits."""
     values, zeta = curve.dense()
     axes.axhline(0.0, color=GREY, linewidth=0.8, zorder=1)
@@ -334,12 +338,9 @@ def draw_zeta(axes: Axes, curve: Curve, limits: tuple[float, float], cutoff: flo
         axes.plot(curve.estimate + reach / slope, reach, "--", color=GREY, linewidth=1, zorder=2)
     axes.plot(values, zeta, color=ACCENT, linewidth=1.6, zorder=3)
     axes.plot(curve.values, curve.zeta, "o", color=ACCENT, markersize=3, zorder=4)
-    for limit, side in zip(limits, (-1, 1), strict=True):
-        if math.isfinite(limit):
-            height = float(np.interp(limit, values, zeta))
-            axes.vlines(limit, 0.0, height, color=ACCENT, linewidth=1, alpha=0.6, zorder=2)
-            ends = (height, side * cutoff) if height * side < cutoff - 1e-3 else (height, height)
-            axes.plot([limit, limit], ends, ":", color=GREY, linewidth=1, zorder=2)
+    for limit in filter(math.isfinite, curve.limits(cutoff)):
+        height = float(np.interp(limit, values, zeta))
+        axes.vlines(limit, 0.0, height, color=ACCENT, linewidth=1, alpha=0.6, zorder=2)
     pad = 0.06 * float(np.ptp(values)) or 1.0
     axes.set_xlim(float(values.min()) - pad, float(values.max()) + pad)
     axes.set_title(curve.name, loc="left", fontsize="medium", parse_math=False)

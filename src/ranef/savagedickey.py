@@ -84,7 +84,7 @@ def savage_dickey(exact: Exact, name: str, priors: Priors) -> DensityRatio:
     the prior that is left: LKJ(eta + 1/2) instead of LKJ(eta) (Lewandowski, Kurowicka & Joe 2009).
     """
     t, j = _place(priors, exact.target.space, name)
-    term, is_sd = priors.terms[t], j is not None
+    term = priors.terms[t]
     _check_scale(term, None if j is None else term.coefs[j], name)
     log_prior = _log_density_of_sd(name, term.sd[j]) if j is not None else _of_correlation(term)
     target = replace(exact.target, space=_without(exact.target.space, t, j))

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from arviz_stats.utils import ELPDData
 
     from ranef.diagnostics import Reliability
-    from ranef.savagedickey import SavageDickey
+    from ranef.savagedickey import DensityRatio
 
 type Array = NDArray[np.float64]
 
@@ -103,7 +103,7 @@ class Scored(Fit):
         >>> fit = rf.fit("Yield ~ 1 + (1 | Batch)", rf.load_dataset("Dyestuff"), "quadrature")
         >>> new_group = fit.loo("group")
         >>> round(float(new_group.elpd), 1), new_group.n_data_points
-        (-165.4, 6)
+        (-166.8, 6)
         """
         return to_arviz(self.scores(unit, group, seed=seed))
 
@@ -175,7 +175,7 @@ class Scored(Fit):
             {"scale": wanted, "log_ratio": found.log_ratio, "mcse": found.mcse},
         )
 
-    def savage_dickey(self, name: str) -> SavageDickey:
+    def savage_dickey(self, name: str) -> DensityRatio:
         """Return the Bayes factor of the model without a parameter, from its posterior at zero.
 
         Parameters
@@ -185,7 +185,7 @@ class Scored(Fit):
 
         Returns
         -------
-        SavageDickey
+        DensityRatio
             A record with `log_bf01`, and the posterior and prior densities at zero whose ratio
             it is: a second route to the ratio of two marginal likelihoods.
 

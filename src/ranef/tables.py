@@ -21,7 +21,7 @@ from ranef.families import Family
 Array = NDArray[np.float64]
 
 WIDTH = 100
-_DECIMALS = {"ess_bulk": 0, "ess_tail": 0, "n": 0, "t": 2, "z": 2, "r_hat": 3}
+_DECIMALS = {"ess_bulk": 0, "ess_tail": 0, "n": 0, "t": 2, "z": 2, "df": 2, "r_hat": 3}
 _SAME_UNIT = ("estimate", "mean", "se", "sd", "lower", "upper")
 _ERRORS = ("mcse_mean",)  # two digits each
 _SPREADS = ("se", "sd", "variance")
@@ -247,6 +247,8 @@ def _column(values: pd.Series, spec: str | None) -> list[str]:
         return [str(v) for v in values]
     if values.name in _ERRORS:
         spec = ".2g"
+    if values.name == "p_value":
+        spec = ".3g"
     if spec is None:
         spec = _format([str(values.name)], values.to_numpy()[:, None])
     return ["" if np.isnan(v) else format(v, spec) if v else "0" for v in values]

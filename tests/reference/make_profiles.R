@@ -31,12 +31,13 @@ others <- function(f, v0, lower, upper, i) {
   memory <- new.env(); memory$st <- unname(v0[-i])
   function(value) {
     g <- function(z) { full <- numeric(length(v0)); full[i] <- value; full[-i] <- z
+      if (!all(is.finite(full)) || any(abs(full) > 1e5 * pmax(1, abs(v0)))) return(1e9)   # lme4's state would not survive that
       v <- try(f(full), silent = TRUE); if (inherits(v, "try-error") || !is.finite(v)) 1e9 else v }
     best <- Inf
     for (st in list(memory$st, pmin(pmax(unname(v0[-i]), lower[-i] + .02), upper[-i] - .02)))
       for (k in 1:2) { r <- nlminb(st, g, lower = lower[-i] + 1e-9 * is.finite(lower[-i]), upper = upper[-i] - 1e-9 * is.finite(upper[-i]),
                                    control = list(rel.tol = 1e-15, x.tol = 1e-13, eval.max = 4000, iter.max = 3000))
-        st <- r$par; if (r$objective < best) { best <- r$objective; memory$st <- st } }
+        st <- r$par; if (r$objective < min(best, 1e8)) { best <- r$objective; memory$st <- st } }
     best
   }
 }
@@ -53,7 +54,7 @@ exact_linear <- function(m) {
   dev2 <- lme4:::devfun2(m, useSc = TRUE, signames = FALSE)
   v0 <- attr(dev2, "optimum"); nv <- length(getME(m, "theta")) + 1; v0 <- v0[seq_len(nv)]
   cor <- grepl("^cor", names(v0))
-  lo <- ifelse(cor, -1, 0); up <- ifelse(cor, 1, Inf)
+  lo <- ifelse(cor, -1, ifelse(names(v0) == "sigma", .05 * v0, 0)); up <- ifelse(cor, 1, Inf)
   vs <- limits(dev2, v0, lo, up, steps_of(v0)); rownames(vs) <- names(v0)
   dd <- update(m, devFunOnly = TRUE); env <- environment(dd); n <- nobs(m); th0 <- getME(m, "theta"); low <- getME(m, "lower")
   lw <- if (is.null(weights(m))) 0 else sum(log(weights(m)))

@@ -1,0 +1,453 @@
+"""Draw a comparison of models: Bayes factors by prior scale, elpd, and what a group says.
+
+Each plot takes a tidy table, so that any comparison, and any table made by hand, can be drawn, on
+given axes or on a new figure made for it. Matplotlib loads with the first plot.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ranef.canvas import (
+    ACCENT,
+    GREY,
+    TINT,
+    _ink,
+    _labels_width,
+    _mark_sizes,
+    _name_rows,
+    _new_figure,
+    _note,
+    _rows_height,
+    _short,
+    _strip,
+)
+from ranef.errors import DataError, listed
+from ranef.plots import _given_axes
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+type Floats = NDArray[np.float64]
+
+SENSITIVITY_COLUMNS = ("model", "scale", "log_bf", "mcse")
+GROUP_COLUMNS = ("level", "difference")
+ELPD_COLUMNS = ("model", "elpd", "se", "elpd_diff", "se_diff")
+DENSITY_COLUMNS = ("value", "posterior", "prior")
+
+# The colour-blind-safe palette of Okabe and Ito, without black and yellow.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+UNDECIDED = math.log(3.0)  # up to here a Bayes factor is "not worth more than a bare mention"
+FAR = math.log(1000.0)  # beyond, a Bayes factor is overwhelming whatever it is
+VISIBLE = 0.02  # error of a logarithm that a line does not hide
+STEPS = (1, 2, 5, 10, 20, 50, 100, 200, 500)
+MOST_TICKS, WITH_THREES = 9, 3.5  # of powers of ten; and up to how many of them, 3 and 30 too
+LABEL_POINTS = 12.0  # height of a label at the end of a line
+MOST_NAMED = 3  # models that are not drawn
+TALLEST_PRIOR = 2.0  # relative to the posterior
+
+
+def sensitivity(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+    """Draw Bayes factors by the scale of the priors of the random-effect sds.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Columns `model, scale, log_bf, mcse`: the logarithm of the Bayes factor against the best
+        model with priors this many times as wide, and its Monte Carlo standard error.
+    ax : Axes, optional
+        Axes to draw on. By default a new figure is made.
+
+    Returns
+    -------
+    Axes
+        Shaded is where a Bayes factor decides nothing, from 1/3 to 3. Bands around the lines are
+        two standard errors wide to either side. Models that stay below 1/1000 are not drawn but
+        named, as long as two others are.
+
+    Raises
+    ------
+    DataError
+        The table is empty, lacks a column, or holds what is not a number.
+    RanefError
+        `ax` holds more than one axes.
+
+    References
+    ----------
+    Kass and Raftery (1995), "Bayes factors", Journal of the American Statistical Association 90:
+    773-795.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame(
+    ...     {"model": ["a", "a", "b", "b"], "scale": [0.5, 2.0] * 2,
+    ...      "log_bf": [0.0, 0.0, -0.5, -2.0], "mcse": 0.0})
+    >>> print(sensitivity(table).get_ylabel())
+    Bayes factor
+    against a
+    """
+    _check(table, SENSITIVITY_COLUMNS, "model")
+    lines = {str(name): part.sort_values("scale") for name, part in table.groupby("model")}
+    ends = {name: float(part["log_bf"].iloc[-1]) for name, part in lines.items()}
+    far = [name for name, part in lines.items() if part["log_bf"].max() < -FAR]
+    drawn = [name for name in sorted(ends, key=ends.__getitem__) if name not in far]
+    if len(drawn) < 2:
+        drawn, far = sorted(ends, key=ends.__getitem__), []
+    axes = _axes(ax, "sensitivity", 4.6 + _labels_width(drawn), 3.8)
+    _set_scales(axes, table["scale"].to_numpy(dtype=float))
+    _set_bayes_factors(axes, [lines[name] for name in drawn])
+    colours = dict(zip(reversed(drawn), COLOURS * len(drawn), strict=False))
+    for name in drawn:
+        _draw_line(axes, lines[name], colours[name])
+    _name_lines(axes, {name: ends[name] for name in drawn}, colours)
+    best = [name for name, part in lines.items() if not part["log_bf"].any()]
+    against = _short(best[0]) if best else "the best"
+    axes.set_ylabel(f"Bayes factor\nagainst {against}", parse_math=False)
+    axes.set_xlabel("scale of the priors of all random-effect sds")
+    if far:
+        _note_above(axes, f"below 1/1000 throughout: {_some(far)}", "left")
+    return axes
+
+
+def group_differences(
+    table: pd.DataFrame, *, names: tuple[str, str] | None = None, ax: Axes | None = None
+) -> Axes:
+    """Draw by how much each group is predicted better by one model than by another.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Columns `level, difference`: the group, and the elpd of the first model less that of the
+        second.
+    names : tuple of str, optional
+        The two models.
+    ax : Axes, optional
+        Axes to draw on. By default a new figure is made.
+
+    Returns
+    -------
+    Axes
+        The groups in the order of their differences, those that speak for the first model in full
+        colour. Under the title stands the sum with its standard error, and what it would be
+        without the group that it owes most to.
+
+    Raises
+    ------
+    DataError
+        The table is empty, lacks a column, or holds what is not a number.
+    RanefError
+        `ax` holds more than one axes.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"level": ["308", "309", "310"], "difference": [2.0, -0.5, 0.1]})
+    >>> group_differences(table, names=("a", "b")).get_title(loc="left")
+    'a against b, 3 groups'
+    """
+    _check(table, GROUP_COLUMNS, "level")
+    ordered = table.sort_values("difference", kind="stable")
+    difference = ordered["difference"].to_numpy(dtype=float)
+    levels, m = [str(level) for level in ordered["level"]], len(ordered)
+    first, second = names or ("first model", "second model")
+    axes = _axes(ax, "groups", 4.6 + _labels_width(levels), _rows_height(m) + 0.4)
+    rows, (size, width) = np.arange(m, dtype=float), _mark_sizes(axes, m)
+    colours = np.where(difference > 0, ACCENT, TINT)
+    axes.axvline(0.0, color=GREY, linewidth=0.8, zorder=1)
+    axes.hlines(rows, 0.0, difference, color=colours, linewidth=width, zorder=2)
+    axes.scatter(difference, rows, s=size**2, color=colours, zorder=3)
+    _name_rows(axes, levels, m)
+    _strip(axes, "x")
+    axes.set_xlabel(
+        f"difference in elpd\n(positive: {_short(first)} predicts better)", parse_math=False
+    )
+    title = f"{_short(first)} against {_short(second)}, {m} group{'' if m == 1 else 's'}"
+    axes.set_title(title, loc="left", pad=20.0, fontsize="medium", parse_math=False)
+    _note_above(axes, _sum(levels, difference), "left")
+    return axes
+
+
+def elpd(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+    """Draw models by what they predict: the difference to the best, with its standard error.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Columns `model, elpd, se, elpd_diff, se_diff`, one row a model.
+    ax : Axes, optional
+        Axes to draw on. By default a new figure is made.
+
+    Returns
+    -------
+    Axes
+        The best model on top. Intervals are one and two standard errors of the difference wide to
+        either side; the numbers stand beside them.
+
+    Raises
+    ------
+    DataError
+        The table is empty, lacks a column, or holds what is not a number.
+    RanefError
+        `ax` holds more than one axes.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame(
+    ...     {"model": ["a", "b"], "elpd": [-885.0, -904.5], "se": [25.7, 20.0],
+    ...      "elpd_diff": [0.0, -19.5], "se_diff": [0.0, 8.9]})
+    >>> [label.get_text() for label in elpd(table).get_yticklabels()]
+    ['b', 'a']
+    """
+    _check(table, ELPD_COLUMNS, "model")
+    ordered = table.sort_values("elpd", kind="stable")
+    models, m = [str(model) for model in ordered["model"]], len(ordered)
+    difference, se = (ordered[c].to_numpy(dtype=float) for c in ("elpd_diff", "se_diff"))
+    best = ordered.iloc[-1]
+    axes = _axes(ax, "models", 5.0 + _labels_width(models), _rows_height(m) + 0.1)
+    rows, (size, width) = np.arange(m, dtype=float), _mark_sizes(axes, m)
+    axes.axvline(0.0, color=GREY, linewidth=0.8, zorder=1)
+    for reach, factor in ((2.0, 1.0), (1.0, 2.0)):
+        ends = difference - reach * se, difference + reach * se
+        axes.hlines(rows, *ends, color=TINT, linewidth=factor * width, zorder=2)
+    axes.plot(difference, rows, "o", color=ACCENT, markersize=size, zorder=3)
+    _name_rows(axes, models, m)
+    _strip(axes, "x")
+    for row, (d, s) in enumerate(zip(difference[:-1], se[:-1], strict=True)):
+        text = f"{_number(d)} (se {s:.1f})"
+        place = {"xycoords": axes.get_yaxis_transform(), "xytext": (6.0, 0.0)}
+        _write(axes, text, (1.0, row), color=GREY, fontsize="small", **place)
+    words = f"difference in elpd to {_short(models[-1])},\nwhose elpd is {_number(best['elpd'])}"
+    axes.set_xlabel(f"{words} (se {best['se']:.1f})", parse_math=False)
+    return axes
+
+
+def posterior_and_prior(
+    table: pd.DataFrame, *, name: str = "", null: float | None = 0.0, ax: Axes | None = None
+) -> Axes:
+    """Draw the posterior density of a parameter over its prior density.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Columns `value, posterior, prior`: the densities at increasing values.
+    name : str
+        What the parameter is, for the axis.
+    null : float, optional
+        The value at which a smaller model fixes the parameter. Where it is among the values, or
+        next to their end, both densities are marked there: their ratio is the Bayes factor of the
+        smaller model against the larger (Dickey 1971), if the priors of all else agree.
+    ax : Axes, optional
+        Axes to draw on. By default a new figure is made.
+
+    Returns
+    -------
+    Axes
+
+    Raises
+    ------
+    DataError
+        The table is empty, lacks a column, or holds what is not a number.
+    RanefError
+        `ax` holds more than one axes.
+
+    References
+    ----------
+    Dickey (1971), "The weighted likelihood ratio, linear hypotheses on normal location
+    parameters", Annals of Mathematical Statistics 42: 204-223.
+
+    Examples
+    --------
+    >>> value = np.linspace(0, 4, 50)
+    >>> table = pd.DataFrame(
+    ...     {"value": value, "posterior": value * np.exp(-value), "prior": np.exp(-value)})
+    >>> posterior_and_prior(table, name="sd of Days").get_xlabel()
+    'sd of Days'
+    """
+    _check(table, DENSITY_COLUMNS, "value")
+    table = table.sort_values("value")
+    value, posterior, prior = (table[c].to_numpy(dtype=float) for c in DENSITY_COLUMNS)
+    axes = _axes(ax, "densities", 5.2, 3.2)
+    axes.fill_between(value, posterior, color=TINT, alpha=0.45, linewidth=0.0, zorder=1)
+    axes.plot(value, posterior, color=ACCENT, linewidth=1.6, label="posterior", zorder=3)
+    axes.plot(value, prior, color=GREY, linewidth=1.2, linestyle="--", label="prior", zorder=2)
+    top = max(posterior.max(), min(prior.max(), TALLEST_PRIOR * posterior.max()))
+    axes.set_ylim(0.0, 1.08 * top)
+    marked = null is not None and _reaches(value, null)
+    axes.set_xlim(min(value[0], null) if marked else value[0], value[-1])
+    axes.set_yticks([])
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.set_xlabel(name, parse_math=False)
+    axes.set_ylabel("density")
+    axes.legend(
+        loc="lower left",
+        bbox_to_anchor=(0.0, 1.0),
+        ncols=2,
+        frameon=False,
+        fontsize="small",
+        borderaxespad=0.2,
+        borderpad=0.2,
+    )
+    if null is not None and marked:
+        _mark_null(axes, null, [float(np.interp(null, value, d)) for d in (posterior, prior)])
+    return axes
+
+
+# ------------------------------------------------------------------------------------ the parts
+
+
+def _check(table: pd.DataFrame, columns: Sequence[str], label: str) -> None:
+    missing = [name for name in columns if name not in table.columns]
+    if missing:
+        raise DataError(
+            f"The table lacks {listed(missing)}. It must have the columns {', '.join(columns)}."
+        )
+    if table.empty:
+        raise DataError("The table has no rows, so there is nothing to draw.")
+    for name in [column for column in columns if column not in ("model", "level")]:
+        finite = np.isfinite(pd.to_numeric(table[name], errors="coerce"))
+        if not finite.all():
+            where = listed(dict.fromkeys(table[label][~finite]))
+            raise DataError(f"The column `{name}` must be finite numbers; it is not for {where}.")
+
+
+def _axes(ax: Axes | None, what: str, width: float, height: float) -> Axes:
+    if ax is None:
+        return _new_figure(width, height).add_subplot()
+    axes: Axes = _given_axes(ax, [what])[0]
+    return axes
+
+
+def _write(axes: Axes, text: str, place: tuple[float, float], **settings: object) -> None:
+    axes.annotate(
+        text, place, textcoords="offset points", ha="left", va="center", parse_math=False,
+        annotation_clip=False, **settings,  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+def _set_scales(axes: Axes, scale: Floats) -> None:
+    axes.set_xscale("log", base=2)
+    low, high = math.ceil(math.log2(scale.min())), math.floor(math.log2(scale.max()))
+    powers = range(low, high + 1, max(1, (high - low) // 8))
+    axes.set_xticks([2.0**n for n in powers], [_fraction(2, n) for n in powers])
+    axes.set_xticks([], minor=True)
+    axes.set_xlim(scale.min(), scale.max())
+
+
+def _fraction(base: int, power: int) -> str:
+    """Write a power as a number, or as the fraction that it is."""
+    return str(base**power) if power >= 0 else f"1/{base**-power}"
+
+
+def _set_bayes_factors(axes: Axes, lines: Sequence[pd.DataFrame]) -> None:
+    """Set the limits and ticks of log Bayes factors, and shade those that decide nothing."""
+    values = np.concatenate([line["log_bf"].to_numpy(dtype=float) for line in lines])
+    nearest = sorted(float(line["log_bf"].max()) for line in lines)[:-1]
+    floor = min([-FAR, *nearest]) if nearest else -FAR
+    low, high = min(-UNDECIDED, max(values.min(), floor)), max(UNDECIDED, values.max())
+    pad = 0.05 * (high - low)
+    axes.set_ylim(low - pad, high + pad)
+    ticks = _ladder((low - pad) / math.log(10.0), (high + pad) / math.log(10.0))
+    axes.set_yticks(list(ticks), list(ticks.values()))
+    axes.axhspan(-UNDECIDED, UNDECIDED, color=GREY, alpha=0.1, linewidth=0.0, zorder=0)
+    axes.axhline(0.0, color=GREY, linewidth=0.8, zorder=1)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _ladder(low: float, high: float) -> dict[float, str]:
+    """Return log Bayes factors to mark and their names, between two powers of ten.
+
+    Examples
+    --------
+    >>> list(_ladder(-1.8, 0.6).values())
+    ['1/30', '1/10', '1/3', '1', '3']
+    """
+    fits = (n for n in STEPS if (high - low) / n <= MOST_TICKS)
+    step = next(fits, math.ceil((high - low) / MOST_TICKS))
+    powers = [n for n in range(math.ceil(low), math.floor(high) + 1) if n % step == 0]
+    ladder = {float(n): _fraction(10, n) if abs(n) < 5 else f"$10^{{{n}}}$" for n in powers}
+    if high - low <= WITH_THREES:
+        threes = {math.log10(3.0) + n: str(3 * 10**n) for n in range(5)}
+        ladder |= threes | {-log10: f"1/{name}" for log10, name in threes.items()}
+    within = {log10: name for log10, name in ladder.items() if low <= log10 <= high}
+    return {log10 * math.log(10.0): within[log10] for log10 in sorted(within)}
+
+
+def _draw_line(axes: Axes, line: pd.DataFrame, colour: str) -> None:
+    x, y, error = (line[c].to_numpy(dtype=float) for c in ("scale", "log_bf", "mcse"))
+    axes.plot(x, y, color=colour, linewidth=1.6, zorder=3)
+    if error.max() > VISIBLE:
+        axes.fill_between(
+            x, y - 2 * error, y + 2 * error, color=colour, alpha=0.2, linewidth=0.0, zorder=2
+        )
+
+
+def _name_lines(axes: Axes, ends: dict[str, float], colours: dict[str, str]) -> None:
+    """Write names at the right ends of lines, apart where the lines are not."""
+    low, high = axes.get_ylim()
+    height = axes.bbox.height * 72.0 / axes.figure.dpi
+    at = np.clip(np.array(list(ends.values())), low, high)
+    apart = _spread((at - low) / (high - low) * height, LABEL_POINTS)
+    for (name, end), place in zip(ends.items(), apart, strict=True):
+        y = float(np.clip(end, low, high))
+        offset = place - (y - low) / (high - low) * height
+        right = {"xycoords": axes.get_yaxis_transform(), "xytext": (5.0, offset)}
+        _write(axes, _short(name), (1.0, y), color=colours[name], fontsize=9.0, **right)
+
+
+def _spread(places: Floats, gap: float) -> Floats:
+    """Move increasing places as little as possible so that they lie a gap or more apart.
+
+    Examples
+    --------
+    >>> _spread(np.array([0.0, 1.0, 30.0]), 10.0)
+    array([-4.5,  5.5, 30. ])
+    """
+    from scipy.optimize import isotonic_regression
+
+    steps = gap * np.arange(len(places))
+    return np.asarray(isotonic_regression(places - steps).x + steps)
+
+
+def _sum(levels: Sequence[str], difference: Floats) -> str:
+    """Say what the differences add up to, and what without the level that this owes most to."""
+    m, total = len(difference), float(difference.sum())
+    if m == 1:
+        return f"sum {_number(total)}"
+    se = math.sqrt(m) * float(difference.std(ddof=1))
+    most = int(np.argmax(difference * np.sign(total)))
+    rest = _number(total - difference[most])
+    return f"sum {_number(total)} (se {se:.1f}); without {_short(levels[most])}: {rest}"
+
+
+def _number(value: float) -> str:
+    return f"{value:.1f}".replace("-", "\N{MINUS SIGN}")
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(_short(name) for name in names[:MOST_NAMED])
+    return shown if len(names) <= MOST_NAMED else f"{shown} and {len(names) - MOST_NAMED} more"
+
+
+def _note_above(axes: Axes, text: str, side: str) -> None:
+    corner = (0.0 if side == "left" else 1.0, 1.0)
+    _note(axes, text, corner, xytext=(0.0, 5.0), ha=side, va="bottom")
+
+
+def _reaches(value: Floats, null: float) -> bool:
+    """Whether a value is among others, or no further from their ends than these are apart."""
+    steps = np.diff(value)[[0, -1]] if len(value) > 1 else np.zeros(2)
+    return bool(value[0] - steps[0] <= null <= value[-1] + steps[1])
+
+
+def _mark_null(axes: Axes, null: float, densities: Sequence[float]) -> None:
+    posterior, prior = densities
+    for density, colour in ((posterior, ACCENT), (prior, _ink(axes))):
+        axes.plot(null, density, "o", color=colour, markersize=5, clip_on=False, zorder=4)
+    if prior > 0:
+        text = f"at {null:g}, posterior / prior = {posterior / prior:.2g}"
+        _note_above(axes, text, "right")

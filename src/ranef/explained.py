@@ -1,0 +1,444 @@
+"""How much a model explains: intraclass correlations and R^2.
+
+The variance of the linear predictor over the rows is split into that of the fixed effects, of the
+random effects (with slopes the mean over rows of z'cov(b) z) and of the observations. That of a
+generalised model's observations is on the link scale: of a latent variable for proportions, by an
+approximation at the mean response otherwise. Numbers can have a leading dimension of draws, so
+that a posterior has a distribution of each share.
+
+Sources: Nakagawa & Schielzeth (2013), *Methods in Ecology and Evolution* 4, 133-142; Johnson
+(2014), *ibid.* 5, 944-946; Nakagawa, Johnson & Schielzeth (2017), *Journal of the Royal Society
+Interface* 14:20170213; Gelman, Goodrich, Gabry & Vehtari (2019), *The American Statistician* 73,
+307-309.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import special
+
+from ranef.design import Design, RandomTerm
+from ranef.diagnostics import hdi
+from ranef.errors import FitError, listed, probability, suggestion
+from ranef.families import Family
+from ranef.predictive import linear_predictors
+from ranef.tables import Summary
+
+if TYPE_CHECKING:
+    from ranef.results import Fit
+
+type Array = NDArray[np.float64]
+
+LATENT = {"logit": np.pi**2 / 3, "probit": 1.0, "cloglog": np.pi**2 / 6}
+LATENT_WORDS = {"logit": "pi^2 / 3", "probit": "1", "cloglog": "pi^2 / 6"}
+APPROXIMATIONS = ("lognormal", "delta", "trigamma")
+KINDS = ("nakagawa", "bayes")
+CHANCES = ("proportions", "binary")
+
+
+@runtime_checkable
+class Drawn(Protocol):
+    """A fit with draws."""
+
+    def draws(self, name: str) -> Array:
+        """Return the draws of one variable, shape (draws, ...)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Numbers:
+    """The parameters of a fit, as estimates or as draws of shape (draws, ...).
+
+    Attributes
+    ----------
+    beta : ndarray, shape (..., p)
+    covs : tuple of ndarray, shape (..., k, k)
+        The covariance of each term.
+    parameters : mapping of str to float or ndarray, shape (...)
+        The family's own.
+    """
+
+    beta: Array
+    covs: tuple[Array, ...]
+    parameters: Mapping[str, Array]
+
+
+@dataclass(frozen=True, eq=False)
+class Variances:
+    """The variance of the linear predictor in parts, each a number or an array of draws.
+
+    Attributes
+    ----------
+    fixed : ndarray
+        Of the fixed effects over the rows.
+    random : dict of str to ndarray
+        Of the random effects, by grouping factor, the mean over the rows.
+    residual : ndarray
+        Of the observations on the link scale, with that of a term of one level a row.
+    """
+
+    fixed: Array
+    random: dict[str, Array]
+    residual: Array
+
+    @property
+    def all_random(self) -> Array:
+        """The variance of all random effects."""
+        return np.asarray(sum(self.random.values(), np.zeros(np.shape(self.fixed))))
+
+    @property
+    def total(self) -> Array:
+        """The sum of all parts."""
+        return np.asarray(self.fixed + self.all_random + self.residual)
+
+
+# --------------------------------------------------------------------- functions of numbers
+
+
+def variances(
+    design: Design,
+    family: Family,
+    numbers: Numbers,
+    *,
+    approximation: str = "lognormal",
+    mean: float | None = None,
+) -> Variances:
+    """Split the variance of the linear predictor.
+
+    Parameters
+    ----------
+    design : Design
+    family : Family
+    numbers : Numbers
+    approximation : {"lognormal", "delta", "trigamma"}
+        Of the variance of observations with a log link: ln(1 + v), v or trigamma(1 / v), with v
+        the squared coefficient of variation. "delta" also replaces the latent variable of
+        proportions by Var(y) (d eta / d mu)^2 for one trial, which is used for all other links.
+    mean : float, optional
+        The mean response at which; that of the model by default, see `mean_response`.
+
+    Returns
+    -------
+    Variances
+
+    Raises
+    ------
+    FitError
+        For proportions with a link whose latent variable has no variance.
+
+    Notes
+    -----
+    The offset is known, and no part of what is explained. With prior weights w the variance of
+    observations is sigma^2 times the mean of 1 / w, which does not depend on the unit of w.
+    """
+    X = design.X
+    S = np.atleast_2d(np.cov(X, rowvar=False)) if X.shape[1] else np.zeros((0, 0))
+    random: dict[str, Array] = {}
+    observed = np.zeros(np.shape(numbers.beta)[:-1])
+    for term, cov in zip(design.terms, numbers.covs, strict=True):
+        found = np.einsum("...ab,ab->...", cov, term.columns.T @ term.columns / design.n_obs)
+        if is_observational(term, design, family):
+            observed = observed + found
+        else:
+            random[term.factor] = random.get(term.factor, 0.0) + found
+    residual = observation_variance(design, family, numbers, approximation=approximation, mean=mean)
+    fixed = np.einsum("...a,ab,...b->...", numbers.beta, S, numbers.beta)
+    return Variances(fixed, random, residual + observed)
+
+
+def is_observational(term: RandomTerm, design: Design, family: Family) -> bool:
+    """Whether a term of a generalised model is overdispersion: each row is a level."""
+    return term.n_levels == design.n_obs and not family.is_normal
+
+
+def observation_variance(
+    design: Design,
+    family: Family,
+    numbers: Numbers,
+    *,
+    approximation: str = "lognormal",
+    mean: float | None = None,
+) -> Array:
+    """Return the variance of observations on the link scale, shape (...).
+
+    Parameters and errors are those of `variances`.
+    """
+    _check_choice("approximation", approximation, APPROXIMATIONS)
+    shape, link = np.shape(numbers.beta)[:-1], family.link
+    if family.support in CHANCES and approximation != "delta":
+        if link.name not in LATENT:
+            raise FitError(
+                f"the latent variable of the {link.name} link has no variance that is known here: "
+                'use approximation="delta", the variance of one trial on the link scale.'
+            )
+        return np.full(shape, LATENT[link.name])
+    mu = np.asarray(mean_response(design, family, numbers) if mean is None else mean)
+    psi = [np.asarray(numbers.parameters[name]) for name in family.parameters]
+    variance = family.variance(mu, *psi)
+    if family.has_sigma:
+        variance = variance * np.asarray(numbers.parameters["sigma"]) ** 2
+        variance = variance * np.mean(1 / design.weights)
+    if link.name == "log":
+        return np.broadcast_to(_on_log_scale(variance / mu**2, approximation), shape)
+    slope = link.at(link.link(mu))[1]
+    return np.broadcast_to(variance / slope**2, shape)
+
+
+def mean_response(design: Design, family: Family, numbers: Numbers) -> Array:
+    """Return the mean over rows of the response that the model expects, shape (...).
+
+    With a log link the mean over new groups, exp(eta + z'cov(b) z / 2), so that for a model
+    without predictors it is Nakagawa's exp(beta + variance / 2); otherwise that of a group
+    without random effects.
+    """
+    beta = np.atleast_2d(numbers.beta)
+    found = np.empty(len(beta))
+    for block, eta in linear_predictors(design, (), beta, {}):
+        if family.link.name == "log":
+            for term, cov in zip(design.terms, numbers.covs, strict=True):
+                own = cov[block] if numbers.beta.ndim > 1 else cov[None]
+                half = np.einsum("ra,sab,rb->sr", term.columns, own, term.columns, optimize=True)
+                eta = eta + half / 2
+        found[block] = family.link.inverse(eta).mean(axis=1)
+    return found.reshape(np.shape(numbers.beta)[:-1])
+
+
+def icc(found: Variances) -> dict[str, Array]:
+    """Return intraclass correlations: `adjusted`, `unadjusted` and one for each factor.
+
+    The share of the random effects in the variance that is left by the fixed effects (adjusted),
+    and in all of it (unadjusted). That of a grouping factor is a part of the adjusted one, and
+    called `factor[adjusted]` where the factor has the name of another row.
+    """
+    left = found.all_random + found.residual
+    shares = {"adjusted": found.all_random / left, "unadjusted": found.all_random / found.total}
+    for factor, variance in found.random.items():
+        shares[f"factor[{factor}]" if factor in shares else factor] = variance / left
+    return shares
+
+
+def r2(found: Variances) -> dict[str, Array]:
+    """Return R^2: the share of the fixed effects, and of fixed and random effects together."""
+    explained = found.fixed + found.all_random
+    return {"marginal": found.fixed / found.total, "conditional": explained / found.total}
+
+
+def bayes_r2(mu: Array, unexplained: Array) -> Array:
+    """Return the Bayesian R^2 of every draw, shape (draws,).
+
+    The variance of the expected responses over that plus the variance of what they do not
+    explain. Source: Gelman et al. (2019), eq. 3.
+
+    Parameters
+    ----------
+    mu : ndarray, shape (draws, n)
+    unexplained : ndarray, shape (draws,)
+
+    Examples
+    --------
+    >>> bayes_r2(np.array([[1.0, 2.0, 3.0]]), np.array([3.0]))
+    array([0.25])
+    """
+    explained = np.var(mu, axis=1, ddof=1)
+    return np.asarray(explained / (explained + unexplained))
+
+
+def ordinary_r2(design: Design, beta: Array) -> float:
+    """Return 1 - RSS / TSS of a linear model, weighted; about zero where there is no intercept."""
+    y, w, X = design.y - design.offset, design.weights, design.X
+    ones = np.ones(len(y))
+    has_constant = X.shape[1] and np.allclose(X @ np.linalg.lstsq(X, ones)[0], ones)
+    centre = np.average(y, weights=w) if has_constant else 0.0
+    return float(1 - w @ (y - X @ beta) ** 2 / (w @ (y - centre) ** 2))
+
+
+# ------------------------------------------------------------------------- tables of a fit
+
+
+def icc_table(
+    fit: Fit,
+    prob: float = 0.95,
+    *,
+    approximation: str = "lognormal",
+    mean: float | None = None,
+) -> Summary:
+    """Return the intraclass correlations of a fit.
+
+    Parameters
+    ----------
+    fit : Fit
+    prob : float
+        Probability of the HPD intervals of a posterior.
+    approximation : {"lognormal", "delta", "trigamma"}
+        See `variances`.
+    mean : float, optional
+        See `variances`.
+
+    Returns
+    -------
+    Summary
+        Its frame has the rows of `icc` and the column `estimate`, or `mean, sd, lower, upper`.
+
+    Raises
+    ------
+    FitError
+        If the model has no random effects.
+    """
+    probability(prob)
+    if not fit.design.terms:
+        raise FitError("the model has no random effects: there is no intraclass correlation.")
+    numbers = numbers_of(fit)
+    found = variances(fit.design, fit.family, numbers, approximation=approximation, mean=mean)
+    note = _residual_note(fit.design, fit.family, approximation, mean)
+    return _summary("Intraclass correlation", icc(found), found, prob, note)
+
+
+def r2_table(
+    fit: Fit,
+    prob: float = 0.95,
+    *,
+    kind: str = "nakagawa",
+    approximation: str = "lognormal",
+    mean: float | None = None,
+) -> Summary:
+    """Return the marginal and conditional R^2 of a fit.
+
+    Parameters are those of `icc_table`, and `kind`: "nakagawa" for shares of variance on the link
+    scale (Nakagawa et al. 2017), or for a posterior "bayes" for those of the variance of the
+    response itself (Gelman et al. 2019). The estimate of a linear model without random effects is
+    the ordinary R^2.
+
+    Returns
+    -------
+    Summary
+        Its frame has the rows `marginal` and `conditional`, and the columns of `icc_table`.
+    """
+    probability(prob)
+    _check_choice("kind", kind, KINDS)
+    design, family, numbers = fit.design, fit.family, numbers_of(fit)
+    if kind == "bayes":
+        if not isinstance(fit, Drawn):
+            raise FitError('kind="bayes" is for a posterior, such as model.fit("mcmc").')
+        return _summary("Bayesian R2", _bayes_shares(fit, numbers), None, prob, _BAYES)
+    if family.is_normal and not design.terms and numbers.beta.ndim == 1:
+        shares = dict.fromkeys(("marginal", "conditional"), ordinary_r2(design, numbers.beta))
+        return _summary("R2", shares, None, prob, "The ordinary R2 of a linear model.")
+    found = variances(design, family, numbers, approximation=approximation, mean=mean)
+    note = _residual_note(design, family, approximation, mean)
+    return _summary("R2 (Nakagawa)", r2(found), found, prob, note)
+
+
+def numbers_of(fit: Fit) -> Numbers:
+    """Return the estimates of a fit, or its draws."""
+    design = fit.design
+    if not isinstance(fit, Drawn):
+        cov = fit.varcorr().cov
+        covs = tuple(cov[term.label].to_numpy() for term in design.terms)
+        own = {name: np.asarray(value) for name, value in fit.parameters.items()}
+        return Numbers(fit.fixef().to_numpy(), covs, own)
+    own = {name: fit.draws(name) for name in fit.family.parameters}
+    covs = tuple(_drawn_cov(fit, term) for term in design.terms)
+    if design.fixed:
+        return Numbers(fit.draws("beta"), covs, own)
+    return Numbers(np.empty((len([*covs, *own.values()][0]), 0)), covs, own)
+
+
+def _drawn_cov(fit: Drawn, term: RandomTerm) -> Array:
+    sd = fit.draws(f"sd_{term.label}")
+    if not term.correlated or term.n_coefs == 1:
+        return np.asarray(sd[:, :, None] ** 2 * np.eye(term.n_coefs))
+    return np.asarray(fit.draws(f"corr_{term.label}") * sd[:, :, None] * sd[:, None, :])
+
+
+def _bayes_shares(fit: Fit, numbers: Numbers) -> dict[str, Array]:
+    """Return the Bayesian R^2 of population and group means; without, random effects are noise."""
+    assert isinstance(fit, Drawn)
+    design, family = fit.design, fit.family
+    b = {term.label: fit.draws(f"b_{term.label}") for term in design.terms}
+    psi = [np.asarray(numbers.parameters[name]) for name in family.parameters]
+    parts: dict[str, list[Array]] = {"marginal": [], "conditional": []}
+    for block, eta in linear_predictors(design, design.terms, numbers.beta, b):
+        mu = family.link.inverse(eta)
+        population = family.link.inverse(numbers.beta[block] @ design.X.T + design.offset)
+        own = [one[block, None] for one in psi]
+        noise = _response_variance(design, family, mu, own).mean(axis=1)
+        between = np.mean((mu - population) ** 2, axis=1)
+        parts["marginal"].append(bayes_r2(population, noise + between))
+        parts["conditional"].append(bayes_r2(mu, noise))
+    return {name: np.concatenate(values) for name, values in parts.items()}
+
+
+def _response_variance(design: Design, family: Family, mu: Array, psi: Sequence[Array]) -> Array:
+    """Return the variance of responses of known mean, shape (draws, n)."""
+    variance = family.variance(mu, *psi) * np.ones_like(mu)
+    if family.has_sigma:
+        sigma = psi[family.parameters.index("sigma")]
+        return np.asarray(variance * sigma**2 / design.weights)
+    return variance / design.weights if family.support == "proportions" else variance
+
+
+def _on_log_scale(v: Array, approximation: str) -> Array:
+    if approximation == "lognormal":
+        return np.asarray(np.log1p(v))
+    return np.asarray(v if approximation == "delta" else special.polygamma(1, 1 / v))
+
+
+_BAYES = (
+    "Of the variance of the response, draw by draw (Gelman et al. 2019); to population means, "
+    "differences between groups are unexplained."
+)
+
+
+def _residual_note(design: Design, family: Family, approximation: str, mean: float | None) -> str:
+    """Say what the residual variance is."""
+    link = family.link.name
+    weighted = " times the mean of 1 / weight" if (design.weights != 1).any() else ""
+    if family.is_normal:
+        return f"Residual variance: sigma^2{weighted}."
+    if family.support in CHANCES and approximation != "delta":
+        words = f"{LATENT_WORDS[link]}, that of a latent variable"
+    else:
+        how = approximation if link == "log" else "delta"
+        where = "the model's mean response" if mean is None else f"a mean response of {mean:.6g}"
+        words = f"by the {how} method at {where}{weighted if family.has_sigma else ''}"
+    text = f"Residual variance on the {link} scale: {words}"
+    extra = [t.factor for t in design.terms if is_observational(t, design, family)]
+    return text + (f"; plus that of {listed(extra)}, one level a row." if extra else ".")
+
+
+def _summary(
+    title: str,
+    shares: Mapping[str, Array | float],
+    found: Variances | None,
+    prob: float,
+    note: str,
+) -> Summary:
+    frame = _tabulated(shares, prob)
+    sections = [("Shares of variance", frame)]
+    if found is not None:
+        parts = {"fixed": found.fixed, **found.random, "residual": found.residual}
+        names = ["fixed effects", *found.random, "residual"]
+        sections.append(("Variances", _tabulated(dict(zip(names, parts.values())), prob)))
+    percent = f", with {100 * prob:g} % HPD intervals" if "lower" in frame else ""
+    return Summary(f"{title}{percent}", (), tuple(sections), (note,), frame)
+
+
+def _tabulated(values: Mapping[str, Array | float], prob: float) -> pd.DataFrame:
+    """Return one row a quantity: its estimate, or what its draws say."""
+    index = pd.Index(values)
+    array = np.array(list(values.values()), dtype=np.float64)
+    if array.ndim == 1:
+        return pd.DataFrame({"estimate": array}, index)
+    lower, upper = hdi(array.T[None], prob)
+    moments = {"mean": array.mean(axis=1), "sd": array.std(axis=1, ddof=1)}
+    return pd.DataFrame({**moments, "lower": lower, "upper": upper}, index)
+
+
+def _check_choice(name: str, value: object, known: Iterable[str]) -> None:
+    if value not in tuple(known):
+        raise FitError(f"{name}={value!r} does not exist. {suggestion(str(value), known)}")

@@ -1,0 +1,286 @@
+"""Models side by side: checked numbers of four structures, and what is said of them in words."""
+
+import pickle
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import cache
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+
+import ranef as rf
+
+mpl.use("Agg")
+P = rf.priors
+TAU = P.HalfStudentT(3, 59.3)
+PRIORS = {
+    "Intercept": P.Normal(250, 100),
+    "Days": P.Normal(0, 20),
+    "sigma": TAU,
+    "sd": TAU,
+    "corr": P.LKJ(2),
+}
+NAMES = ["no random effects", "(1 | Subject)", "(Days || Subject)", "(Days | Subject)"]
+
+
+@cache
+def sleep():
+    """Return the largest model of the four."""
+    data = rf.load_dataset("sleepstudy")
+    return rf.Model("Reaction ~ Days + (Days | Subject)", data, priors=PRIORS)
+
+
+@cache
+def structures():
+    """Return the comparison of all four."""
+    return rf.compare_structures(sleep(), seed=1, progressbar=False)
+
+
+@cache
+def yields(formula="Yield ~ 1 + (1 | Batch)", method="quadrature", **priors):
+    """Return a fit of the smallest data set."""
+    data = rf.load_dataset("Dyestuff")
+    options = {} if method in ("reml", "ml") else {"seed": 1}
+    return rf.Model(formula, data, priors=dict(priors)).fit(method, **options)
+
+
+@cache
+def two():
+    """Return a small comparison."""
+    return rf.compare({"batches": yields(), "none": yields("Yield ~ 1")}, seed=1)
+
+
+# ------------------------------------------------------------------------------ the numbers
+
+
+def test_marginal_likelihoods_by_another_program():
+    table = structures().to_frame().loc[NAMES]
+    # the last two are 2.0e-6 and 3.5e-6 above what an earlier quadrature gave
+    wanted = [-959.34556067, -907.69622008, -889.6568369, -890.2440625]
+    np.testing.assert_allclose(table["log_ml"], wanted, atol=1e-6)
+    np.testing.assert_allclose(table["probability"], [0, 9.4e-9, 0.643, 0.357], atol=5e-4)
+
+
+def test_elpd_of_new_groups_by_another_program():
+    table = structures().to_frame().loc[NAMES]
+    wanted = [-958.85483, -904.54370, -885.04722, -885.87635]
+    np.testing.assert_allclose(table["elpd_group"], wanted, atol=0.001)
+    np.testing.assert_allclose(table["se_group"], [24.0, 20.0, 25.7, 25.6], atol=0.05)
+
+
+def test_differences_are_paired():
+    elpd = structures().new_group.elpd
+    table = structures().to_frame()
+    each = elpd["(1 | Subject)"] - elpd["(Days || Subject)"]
+    assert table.loc["(1 | Subject)", "elpd_diff_group"] == pytest.approx(each.sum())
+    assert table.loc["(1 | Subject)", "se_diff_group"] == pytest.approx(
+        np.sqrt(18 * each.var(ddof=1)), rel=1e-9
+    )
+    assert list(elpd.index[:2]) == ["308", "309"]
+
+
+def test_the_range_over_prior_scales_is_that_of_refits():
+    table = two().to_frame().loc["none"]
+    prior = sleep_prior = yields().asked.priors.terms[0].sd[0]
+    assert isinstance(prior, P.HalfStudentT)
+    found = []
+    for s in (0.25, 4):
+        scaled = P.HalfStudentT(sleep_prior.nu, sleep_prior.sigma * s)
+        evidence = yields(sd=scaled).log_marginal_likelihood().value
+        found.append(yields("Yield ~ 1").log_marginal_likelihood().value - evidence)
+    sensitivity = two().sensitivity.query("model == 'none'").set_index("scale")["log_bf"]
+    np.testing.assert_allclose(sensitivity[[0.25, 4]], found, atol=1e-4)
+    assert table["log_bayes_factor_lower"] == sensitivity.min()
+    assert table["log_bayes_factor_upper"] == sensitivity.max()
+
+
+def test_prior_probabilities_of_models():
+    fits = {"batches": yields(), "none": yields("Yield ~ 1")}
+    table = rf.compare(fits, prior={"batches": 1, "none": 3}, seed=1).to_frame()
+    odds = table["probability"]["none"] / table["probability"]["batches"]
+    assert odds == pytest.approx(3 * np.exp(table.loc["none", "log_bayes_factor"]))
+    with pytest.raises(
+        rf.FitError, match="`batches` and `none`; got `a`"
+    ):
+        rf.compare(fits, prior={"a": 1})
+    with pytest.raises(rf.FitError, match="`prior` must be probabilities, got"):
+        rf.compare(fits, prior={"batches": -1, "none": 1})
+
+
+def test_flat_priors_that_cancel():
+    flat = {"Intercept": P.Flat(), "sigma": P.Flat()}
+    fits = {"batches": yields(**flat), "none": yields("Yield ~ 1", **flat)}
+    found = rf.compare(fits, seed=1).to_frame()
+    wide = {"Intercept": P.Normal(1500, 1e6), "sigma": P.HalfNormal(1e6)}
+    near = {"batches": yields(**wide), "none": yields("Yield ~ 1", **wide)}
+    other = rf.compare(near, seed=1).to_frame()
+    np.testing.assert_allclose(found["log_bayes_factor"], other["log_bayes_factor"], atol=1e-4)
+    with pytest.raises(rf.FitError, match="not defined under flat priors"):
+        fits["batches"].log_marginal_likelihood()
+
+
+def test_no_bayes_factors_but_predictions():
+    found = rf.compare({"flat": yields(sd=P.Flat()), "none": yields("Yield ~ 1")}, seed=1)
+    assert "log_ml" not in found.to_frame()
+    assert found.to_frame()["elpd_group"].notna().all()
+    assert "No Bayes factors: `flat` has a flat prior on `sd_Batch[Intercept]`" in str(found)
+    with pytest.raises(rf.FitError, match="there are no Bayes factors to draw"):
+        found.plot_sensitivity()
+
+
+# ---------------------------------------------------------------------------------- in words
+
+
+def test_what_is_printed():
+    assert (
+        str(two())
+        == """\
+"""
+    )
+
+
+def test_the_same_seed_and_any_executor_give_the_same_table():
+    with ThreadPoolExecutor(2) as pool:
+        found = rf.compare_structures(sleep(), seed=1, progressbar=False, executor=pool)
+    pd.testing.assert_frame_equal(found.to_frame(), structures().to_frame())
+    assert found.to_frame().loc["(Days | Subject)", "random"] == "(Days | Subject)"
+
+
+def test_fits_travel_to_other_processes():
+    fit = pickle.loads(pickle.dumps(yields()))
+    assert fit.loo("group").elpd == yields().loo("group").elpd
+
+
+def test_point_estimates_offer_what_they_have():
+    fits = {"batches": yields(method="ml"), "none": yields("Yield ~ 1", method="ml")}
+    found = rf.compare(fits)
+    table = found.to_frame()
+    assert table.loc["batches", "loglik"] == pytest.approx(-327.327059881135 / 2)
+    assert table.loc["none", "df"] == 2
+    assert "elpd_group" not in table
+    assert "point estimates, which have no predictive densities" in str(found)
+    with pytest.raises(rf.FitError, match="no groups were left out"):
+        found.plot_elpd()
+
+
+def test_points_beside_posteriors():
+    fits = {"exact": yields(), "none": yields("Yield ~ 1"), "reml": yields(method="reml")}
+    found = rf.compare(fits, seed=1)
+    table = found.to_frame()
+    assert np.isnan(table.loc["reml", "elpd_group"])
+    assert np.isnan(table.loc["exact", "loglik"])
+    assert "Restricted log-likelihoods compare only between models" in str(found)
+
+
+# ---------------------------------------------------------------------------------- groups
+
+
+def test_the_factor_is_named_where_there_are_several():
+    model = rf.Model("strength ~ 1 + (1 | batch/cask)", rf.load_dataset("Pastes"))
+    fits = {"nested": model.fit("quadrature", seed=1), "none": None}
+    fits["none"] = model.structures()["no random effects"].fit("quadrature", seed=1)
+    with pytest.raises(rf.FitError) as caught:
+        rf.compare(fits)
+    assert str(caught.value) == (
+        "the models have the grouping factors `cask:batch` and `batch`: name the one whose levels "
+        "are predicted as new groups, `group=`."
+    )
+    with pytest.raises(rf.FitError, match="no model has the grouping factor 'btch'"):
+        rf.compare(fits, group="btch")
+    assert len(rf.compare(fits, group="batch", seed=1).new_group.elpd) == 10
+
+
+def test_groups_may_be_given_as_labels():
+    labels = rf.load_dataset("Dyestuff")["Batch"].to_numpy()
+    fits = {"batches": yields(), "none": yields("Yield ~ 1")}
+    found = rf.compare(fits, group=labels, seed=1)
+    np.testing.assert_allclose(found.new_group.elpd, two().new_group.elpd, atol=1e-9)
+    assert found.new_group.factor == "group"
+
+
+def test_without_any_grouping_factor():
+    fits = {"mean": yields("Yield ~ 1"), "none": yields("Yield ~ 0", "laplace")}
+    found = rf.compare(fits, seed=1)
+    assert found.new_group is None
+    assert "A new row of a known group" in str(found)
+
+
+# --------------------------------------------------------------------------- other structures
+
+
+def test_priors_of_parameters_that_a_simpler_model_lacks():
+    priors = PRIORS | {"sd_Subject": {"Days": P.HalfNormal(10)}}
+    del priors["corr"]
+    model = sleep().with_priors(priors | {"corr_Subject": P.LKJ(3)})
+    found = model.structures()
+    assert list(found) == NAMES
+    assert found["(1 | Subject)"].priors.terms[0].sd == (TAU,)
+    assert found["(Days || Subject)"].priors.terms[0].sd == (TAU, P.HalfNormal(10))
+    assert found["(Days | Subject)"].priors.terms[0].corr == P.LKJ(3)
+
+
+def test_structures_keep_rows_weights_and_offset():
+    data = rf.load_dataset("sleepstudy").assign(w=2.0, o=lambda d: d["Days"] / 3)
+    data.loc[[3, 70], ["Days", "Subject"]] = np.nan
+    array = np.linspace(1, 2, 180)
+    for weights, offset in (("w", "o"), (array, array)):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", rf.DataWarning)
+            model = rf.Model(
+                "Reaction ~ Days + (Days | Subject)", data, weights=weights, offset=offset
+            )
+        for other in model.structures().values():
+            assert other.design.rows.equals(model.design.rows)
+            np.testing.assert_array_equal(other.design.weights, model.design.weights)
+            np.testing.assert_array_equal(other.design.offset, model.design.offset)
+            np.testing.assert_array_equal(other.design.X, model.design.X)
+        same = model.structures()["(Days | Subject)"]
+        assert same.fit("ml").loglik == pytest.approx(model.fit("ml").loglik, abs=1e-8)
+
+
+def test_generalised_models():
+    data = rf.load_dataset("cbpp")
+    formula = "cbind(incidence, size - incidence) ~ period + (1 | herd)"
+    model = rf.Model(formula, data, family="binomial")
+    found = rf.compare_structures(model, seed=1, progressbar=False)
+    table = found.to_frame()
+    assert list(table.index) == ["no random effects", "(1 | herd)"]
+    assert table["elpd_group"].idxmax() == "(1 | herd)"
+    assert (table["error_group"] < 0.5).all()
+    assert table.loc["(1 | herd)", "probability"] > 0.99
+
+
+# ---------------------------------------------------------------------------------- pictures
+
+
+def test_pictures(tmp_path):
+    for i, ax in enumerate(
+        (
+            structures().plot_sensitivity(),
+            structures().plot_groups("(Days || Subject)", "(1 | Subject)"),
+            structures().plot_elpd(),
+        )
+    ):
+        ax.figure.savefig(tmp_path / f"{i}.png")
+    with pytest.raises(rf.FitError, match="there is no model 'x'"):
+        structures().plot_groups("x", "(1 | Subject)")
+
+
+def test_differences_by_group_add_up():
+    table = structures().group_differences("(Days || Subject)", "(1 | Subject)")
+    assert table["difference"].is_monotonic_increasing
+    found = structures().to_frame()["elpd_group"]
+    total = found["(Days || Subject)"] - found["(1 | Subject)"]
+    assert table["difference"].sum() == pytest.approx(total)
+
+
+def test_undecided_bayes_factors_are_not_numbers():
+    moved = two().table.assign(log_bayes_factor_upper=[0.0, 0.2])
+    assert "not decided" in str(replace(two(), table=moved))
+    noisy = two().table.assign(log_bayes_factor_error=[0.0, 0.2])
+    found = str(replace(two(), table=noisy))
+    assert "not decided" in found
+    assert "depends on the priors" in found
