@@ -49,7 +49,7 @@ def scores(labels, *, khat=None, factor="Subject", seed=0):
 def test_scores_of_a_conjugate_model():
     elpd, lpd, khat, mcse = smoothed_scores(conjugate(20_000, 1))
     assert (np.abs(elpd - EXACT) < 4 * mcse).all()
-    assert elpd.sum() == pytest.approx(EXACT.sum(), abs=0.01)
+    assert elpd.sum() == pytest.approx(EXACT.sum(), abs=0.03)
     mean, variance = posterior(Y)
     within = stats.norm(mean, np.sqrt(1 + variance)).logpdf(Y)
     np.testing.assert_allclose(lpd, within, atol=0.005)
@@ -58,10 +58,10 @@ def test_scores_of_a_conjugate_model():
 
 
 def test_the_error_is_that_of_replicates():
-    found = [smoothed_scores(conjugate(400, seed)) for seed in range(150)]
+    found = [smoothed_scores(conjugate(400, seed)) for seed in range(100)]
     spread = np.std([elpd for elpd, *_ in found], axis=0)
     claimed = np.sqrt(np.mean([mcse**2 for *_, mcse in found], axis=0))
-    np.testing.assert_allclose(claimed, spread, rtol=0.25)
+    np.testing.assert_allclose(claimed, spread, rtol=0.3)
 
 
 def test_fewer_effective_draws_make_the_error_larger():

@@ -216,6 +216,7 @@ def replicate(
     """
     _check(fit, n, seed)
     entropy, plain = entropy_of(seed), replace(fit, engine=None)
+    task: Callable[[Seeds], tuple[Array, Flags]]
     if statistic is None and fit.family.is_normal:
         original = fit.estimates()
         task, size = _together(plain), TOGETHER
@@ -225,10 +226,9 @@ def replicate(
         task, size = _OneByOne(plain, own, tuple(original.index)), APART
     seeds = children(entropy, n)
     parts = [seeds[start : start + size] for start in range(0, n, size)]
-    found = np.concatenate(
-        list(map(task, parts) if executor is None else executor.map(task, parts))
-    )
-    fitted = ~np.isnan(found).all(axis=1)
+    results = list(map(task, parts) if executor is None else executor.map(task, parts))
+    found = np.concatenate([part for part, _ in results])
+    fitted = ~np.concatenate([failed for _, failed in results])
     if not fitted.any():
         raise FitError(
             f"the model could not be fitted to any of {n} simulated responses, so that there is "
@@ -254,18 +254,19 @@ def _check(fit: PointFit, n: int, seed: int | None) -> None:
 
 @dataclass(frozen=True, eq=False)
 class _Together:
-    """Draws and refits responses of a Gaussian model; returns all parameters, nan if missing."""
+    """Draws and refits responses of a Gaussian model; returns all parameters, and which failed."""
 
     columns: Span
     null: Null
     refitter: Refitter
     beta: Array
 
-    def __call__(self, seeds: Seeds) -> Array:
+    def __call__(self, seeds: Seeds) -> tuple[Array, Flags]:
         cross = self.refitter.cross
         sums = simulated(self.columns, self.null, seeds)
         drawn = responses(self.columns, sums, cross, beta=self.beta)
-        return parameters(self.refitter, self.refitter.refit(drawn))
+        found = self.refitter.refit(drawn)
+        return parameters(self.refitter, found), found.failed
 
 
 def _together(fit: PointFit) -> _Together:
@@ -309,8 +310,9 @@ class _OneByOne:
     statistic: Statistic
     names: tuple[object, ...]
 
-    def __call__(self, seeds: Seeds) -> Array:
+    def __call__(self, seeds: Seeds) -> tuple[Array, Flags]:
         found = np.full((len(seeds), len(self.names)), np.nan)
+        failed = np.ones(len(seeds), dtype=bool)
         for i, seed in enumerate(seeds):
             again = refitted(self.fit, simulated_response(self.fit, seed))
             if again is not None:
@@ -320,8 +322,8 @@ class _OneByOne:
                         "the statistic must have the same names for every fit; it has "
                         f"{list(numbers.index)} for a replicate, {list(self.names)} for the data."
                     )
-                found[i] = numbers.to_numpy()
-        return found
+                found[i], failed[i] = numbers.to_numpy(), False
+        return found, failed
 
 
 def _numbers(value: object) -> pd.Series[float]:

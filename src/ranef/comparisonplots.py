@@ -1,7 +1,7 @@
 """Draw a comparison of models: Bayes factors by prior scale, elpd, and what a group says.
 
-Each plot takes a tidy table, so that any comparison, and any table made by hand, can be drawn, on
-given axes or on a new figure made for it. Matplotlib loads with the first plot.
+Each plot takes a tidy table, so that any table made by hand can be drawn too, on given axes or on
+a new figure; more than one axes are a `RanefError`. Matplotlib loads with the first plot.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ UNDECIDED = math.log(3.0)  # up to here a Bayes factor is "not worth more than a
 FAR = math.log(1000.0)  # beyond, a Bayes factor is overwhelming whatever it is
 VISIBLE = 0.02  # error of a logarithm that a line does not hide
 STEPS = (1, 2, 5, 10, 20, 50, 100, 200, 500)
-MOST_TICKS, WITH_THREES = 9, 3.5  # of powers of ten; and up to how many of them, 3 and 30 too
+MOST_TICKS, WITH_THREES = 7, 3.5  # of powers of ten; and up to how many of them, 3 and 30 too
 LABEL_POINTS = 12.0  # height of a label at the end of a line
-MOST_NAMED = 3  # models that are not drawn
+MOST_NAMED, LONG = 3, 40  # models that are not drawn; characters of two names that share a line
 TALLEST_PRIOR = 2.0  # relative to the posterior
 
 
@@ -62,7 +62,7 @@ def sensitivity(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
         Columns `model, scale, log_bf, mcse`: the logarithm of the Bayes factor against the best
         model with priors this many times as wide, and its Monte Carlo standard error.
     ax : Axes, optional
-        Axes to draw on. By default a new figure is made.
+        By default a new figure is made.
 
     Returns
     -------
@@ -75,8 +75,6 @@ def sensitivity(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     ------
     DataError
         The table is empty, lacks a column, or holds what is not a number.
-    RanefError
-        `ax` holds more than one axes.
 
     References
     ----------
@@ -93,6 +91,10 @@ def sensitivity(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     against a
     """
     _check(table, SENSITIVITY_COLUMNS, "model")
+    if len(scales := table["scale"].unique()) < 2:
+        raise DataError(
+            f"The table has one scale only, {scales[0]:g}, so there is no line to draw."
+        )
     lines = {str(name): part.sort_values("scale") for name, part in table.groupby("model")}
     ends = {name: float(part["log_bf"].iloc[-1]) for name, part in lines.items()}
     far = [name for name, part in lines.items() if part["log_bf"].max() < -FAR]
@@ -128,7 +130,7 @@ def group_differences(
     names : tuple of str, optional
         The two models.
     ax : Axes, optional
-        Axes to draw on. By default a new figure is made.
+        By default a new figure is made.
 
     Returns
     -------
@@ -141,8 +143,6 @@ def group_differences(
     ------
     DataError
         The table is empty, lacks a column, or holds what is not a number.
-    RanefError
-        `ax` holds more than one axes.
 
     Examples
     --------
@@ -166,7 +166,8 @@ def group_differences(
     axes.set_xlabel(
         f"difference in elpd\n(positive: {_short(first)} predicts better)", parse_math=False
     )
-    title = f"{_short(first)} against {_short(second)}, {m} group{'' if m == 1 else 's'}"
+    between = " " if len(first + second) <= LONG else "\n"
+    title = f"{_short(first)}{between}against {_short(second)}, {m} group{'' if m == 1 else 's'}"
     axes.set_title(title, loc="left", pad=20.0, fontsize="medium", parse_math=False)
     _note_above(axes, _sum(levels, difference), "left")
     return axes
@@ -180,7 +181,7 @@ def elpd(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     table : DataFrame
         Columns `model, elpd, se, elpd_diff, se_diff`, one row a model.
     ax : Axes, optional
-        Axes to draw on. By default a new figure is made.
+        By default a new figure is made.
 
     Returns
     -------
@@ -192,8 +193,6 @@ def elpd(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     ------
     DataError
         The table is empty, lacks a column, or holds what is not a number.
-    RanefError
-        `ax` holds more than one axes.
 
     Examples
     --------
@@ -242,7 +241,7 @@ def posterior_and_prior(
         next to their end, both densities are marked there: their ratio is the Bayes factor of the
         smaller model against the larger (Dickey 1971), if the priors of all else agree.
     ax : Axes, optional
-        Axes to draw on. By default a new figure is made.
+        By default a new figure is made.
 
     Returns
     -------
@@ -252,8 +251,6 @@ def posterior_and_prior(
     ------
     DataError
         The table is empty, lacks a column, or holds what is not a number.
-    RanefError
-        `ax` holds more than one axes.
 
     References
     ----------

@@ -371,9 +371,12 @@ def _times(shared: Shared, Lambdas: Sequence[Array], x: Array) -> Array:
         return x
     found, B = x.copy(), len(x)
     for term, place in shared.others:
-        own = x[:, place]
-        blocks = own.reshape(B, -1, shared.cross.shapes[term].k, x.shape[2])
-        found[:, place] = (Lambdas[term][:, None] @ blocks).reshape(own.shape)
+        k, Lambda = shared.cross.shapes[term].k, Lambdas[term]
+        blocks = x[:, place].reshape(B, -1, k, x.shape[2])
+        total = sum(
+            (Lambda[:, None, :, j, None] * blocks[:, :, j, None] for j in range(k)), np.zeros(1)
+        )
+        found[:, place] = total.reshape(B, -1, x.shape[2])
     return found
 
 

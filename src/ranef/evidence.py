@@ -34,7 +34,7 @@ type Array = NDArray[np.float64]
 
 GOAL = 0.01  # Monte Carlo error of log p(y) that is aimed at
 FIRST = 1_000  # draws that the first fitted proposals follow
-MOST = 64_000  # proposals
+MOST = 32_000  # proposals
 GROWTH = 4  # at most, from one sample to the next
 NU = 8.0  # degrees of freedom of fitted proposals, which are near the posterior already
 WIDER = 1.05  # than the fit

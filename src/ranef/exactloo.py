@@ -33,7 +33,7 @@ from ranef.whitened import frame
 type Array = NDArray[np.float64]
 type Places = NDArray[np.intp]
 
-LAYERS = (8.0, 11.0, 14.0, 18.0, np.inf)  # how far the density of the nodes taken has fallen
+LAYERS = (9.0, 13.0, 17.0, 20.0, np.inf)  # how far the density of the nodes taken has fallen
 DEEPEST = 32.0  # ... along the axis of sigma
 TOLERANCE = 5e-5  # relative error of p(y_-A) that is good enough
 
@@ -226,10 +226,8 @@ class _Sums:
         found = _outside(inner, end) + sum(part**2 for part in alternating)
         if not self.heavy:
             return np.asarray(found)
-        if layer < 2:  # too few to extrapolate
-            return np.full(len(units), np.inf)
-        before, last = (self.layers[units, layer - 1 : layer + 1] / total).T
-        return np.asarray(found + _outside(before, last))
+        outside = self.layers[units, layer] / total[:, 0]  # than the last layer there is less
+        return np.asarray(found + outside)
 
 
 def _outside(before: Array, last: Array) -> Array:

@@ -222,10 +222,10 @@ def spectrum(small: Design, large: Design, *, reml: bool) -> Spectrum:
     Q, _ = np.linalg.qr(large.X * root[:, None])
     sizes = np.bincount(term.codes, z**2)
     U = np.column_stack([sizes, *(np.bincount(term.codes, z * q) for q in Q.T)])[:, 1:]
-    unit = sizes.max()
-    mu = _eigenvalues(sizes / unit, U / np.sqrt(unit))
-    mu = mu[mu > RANK]
-    values, counts = _pooled(mu)
+    mu = _eigenvalues(sizes, U)
+    mu = mu[mu > RANK * sizes.max()]
+    unit = mu.max(initial=0.0) or 1.0
+    values, counts = _pooled(mu / unit)
     xi = (values, counts) if reml else _pooled(sizes / unit)
     return Spectrum(
         values, counts, *xi, n - p - len(mu), n - p if reml else n, p - small.X.shape[1]
@@ -413,6 +413,6 @@ def _eigenvalues(d: Array, U: Array) -> Array:
 def _pooled(values: Array) -> tuple[Array, NDArray[np.int64]]:
     """Return different values, and how often each occurs."""
     ordered = np.sort(values)
-    first = np.append(True, np.diff(ordered) > EQUAL * ordered[1:])
-    counts = np.diff(np.append(np.flatnonzero(first), len(ordered)))
-    return np.add.reduceat(ordered, np.flatnonzero(first)) / counts, counts
+    new = np.diff(ordered, prepend=-np.inf) > EQUAL * ordered
+    counts = np.bincount(np.cumsum(new) - 1, minlength=0)
+    return np.bincount(np.cumsum(new) - 1, ordered) / counts, counts

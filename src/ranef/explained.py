@@ -28,12 +28,16 @@ from ranef.diagnostics import hdi
 from ranef.errors import FitError, listed, probability, suggestion
 from ranef.families import Family
 from ranef.predictive import linear_predictors
+from ranef.principalcomponents import PrincipalComponents, pca_table
 from ranef.tables import Summary
 
 if TYPE_CHECKING:
     from ranef.results import Fit
 
+__all__ = ["Explained", "PrincipalComponents", "icc_table", "pca_table", "r2_table"]
+
 type Array = NDArray[np.float64]
+type Explained = Summary
 
 LATENT = {"logit": np.pi**2 / 3, "probit": 1.0, "cloglog": np.pi**2 / 6}
 LATENT_WORDS = {"logit": "pi^2 / 3", "probit": "1", "cloglog": "pi^2 / 6"}
@@ -198,13 +202,14 @@ def mean_response(design: Design, family: Family, numbers: Numbers) -> Array:
     """
     beta = np.atleast_2d(numbers.beta)
     found = np.empty(len(beta))
+    terms = design.terms if family.link.name == "log" else ()
+    covs = [np.broadcast_to(cov, (len(beta), *cov.shape[-2:])) for cov in numbers.covs]
     for block, eta in linear_predictors(design, (), beta, {}):
-        if family.link.name == "log":
-            for term, cov in zip(design.terms, numbers.covs, strict=True):
-                own = cov[block] if numbers.beta.ndim > 1 else cov[None]
-                half = np.einsum("ra,sab,rb->sr", term.columns, own, term.columns, optimize=True)
-                eta = eta + half / 2
-        found[block] = family.link.inverse(eta).mean(axis=1)
+        half = [
+            np.einsum("ra,sab,rb->sr", t.columns, cov[block], t.columns, optimize=True) / 2
+            for t, cov in zip(terms, covs, strict=False)
+        ]
+        found[block] = family.link.inverse(sum(half, eta)).mean(axis=1)
     return found.reshape(np.shape(numbers.beta)[:-1])
 
 
@@ -266,7 +271,7 @@ def icc_table(
     *,
     approximation: str = "lognormal",
     mean: float | None = None,
-) -> Summary:
+) -> Explained:
     """Return the intraclass correlations of a fit.
 
     Parameters
@@ -281,7 +286,7 @@ def icc_table(
 
     Returns
     -------
-    Summary
+    Explained
         Its frame has the rows of `icc` and the column `estimate`, or `mean, sd, lower, upper`.
 
     Raises
@@ -305,7 +310,7 @@ def r2_table(
     kind: str = "nakagawa",
     approximation: str = "lognormal",
     mean: float | None = None,
-) -> Summary:
+) -> Explained:
     """Return the marginal and conditional R^2 of a fit.
 
     Parameters are those of `icc_table`, and `kind`: "nakagawa" for shares of variance on the link
@@ -315,7 +320,7 @@ def r2_table(
 
     Returns
     -------
-    Summary
+    Explained
         Its frame has the rows `marginal` and `conditional`, and the columns of `icc_table`.
     """
     probability(prob)
@@ -340,7 +345,7 @@ def numbers_of(fit: Fit) -> Numbers:
         cov = fit.varcorr().cov
         covs = tuple(cov[term.label].to_numpy() for term in design.terms)
         own = {name: np.asarray(value) for name, value in fit.parameters.items()}
-        return Numbers(fit.fixef().to_numpy(), covs, own)
+        return Numbers(np.asarray(fit.fixef()), covs, own)
     own = {name: fit.draws(name) for name in fit.family.parameters}
     covs = tuple(_drawn_cov(fit, term) for term in design.terms)
     if design.fixed:
@@ -417,21 +422,20 @@ def _summary(
     found: Variances | None,
     prob: float,
     note: str,
-) -> Summary:
-    frame = _tabulated(shares, prob)
+) -> Explained:
+    frame = _tabulated(list(shares), list(shares.values()), prob)
     sections = [("Shares of variance", frame)]
     if found is not None:
-        parts = {"fixed": found.fixed, **found.random, "residual": found.residual}
         names = ["fixed effects", *found.random, "residual"]
-        sections.append(("Variances", _tabulated(dict(zip(names, parts.values())), prob)))
+        parts = [found.fixed, *found.random.values(), found.residual]
+        sections.append(("Variances", _tabulated(names, parts, prob)))
     percent = f", with {100 * prob:g} % HPD intervals" if "lower" in frame else ""
     return Summary(f"{title}{percent}", (), tuple(sections), (note,), frame)
 
 
-def _tabulated(values: Mapping[str, Array | float], prob: float) -> pd.DataFrame:
+def _tabulated(names: list[str], values: Sequence[Array | float], prob: float) -> pd.DataFrame:
     """Return one row a quantity: its estimate, or what its draws say."""
-    index = pd.Index(values)
-    array = np.array(list(values.values()), dtype=np.float64)
+    index, array = pd.Index(names), np.array(values, dtype=np.float64)
     if array.ndim == 1:
         return pd.DataFrame({"estimate": array}, index)
     lower, upper = hdi(array.T[None], prob)

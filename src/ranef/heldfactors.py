@@ -1,11 +1,11 @@
-"""Relative factors with one standard deviation or correlation held: it is a coordinate of its own.
+"""Relative factors with one standard deviation or correlation held: it is a coordinate.
 
-For an sd the coefficients of its term are ordered so that its own comes first, b = T^-1 F u, F lower
-triangular: its sd is then the first element of F, and zero is an ordinary value. For a correlation
-its two coefficients come first, and the second row of F is tau^2 (sin phi, cos phi): the correlation
-is sin phi, and -1 and 1 are ordinary values of phi. The two sds are squares, as a correlation has no
-sign without them. T makes the other columns of the term orthogonal, so that their scale and origin
-do not matter.
+For an sd the coefficients of its term are ordered so that its own comes first, b = T^-1 F u, F
+lower triangular: its sd is then the first element of F, and zero is an ordinary value. For a
+correlation its two coefficients come first, and the second row of F is tau^2 (sin phi, cos phi):
+the correlation is sin phi, and -1 and 1 are ordinary values of phi. The two sds are squares, as a
+correlation has no sign without them. T makes the other columns of the term orthogonal, so that
+their scale and origin do not matter.
 """
 
 from __future__ import annotations

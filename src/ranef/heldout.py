@@ -29,9 +29,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.components import Components, components_of
+from ranef.connected import Components, components_of
 from ranef.densities import LOG_2PI
-from ranef.design import Design, full_rank, independent_columns
+from ranef.design import RANK_TOLERANCE, Design, full_rank, independent_columns
 from ranef.elpd import Units
 from ranef.errors import DataError, FitError
 from ranef.factors import Codes
@@ -347,20 +347,18 @@ def check_determined(fixed: FixedPart, design: Design, units: Units, Q: Array) -
     Q : ndarray, shape (n, r)
         The integrated columns, orthonormal.
 
-    Raises
-    ------
-    DataError
-        Which names the unit and the fixed effect.
+    Raises DataError, naming both.
     """
     own = fixed.order[0]
-    if len(fixed.rows) >= len(own):  # each prior that is not flat makes a row
+    if len(fixed.rows) >= Q.shape[1]:  # each prior that is not flat makes a row
         return
-    back = np.linalg.inv(fixed.back)
+    X = np.vstack([Q, fixed.rows[:, :-1]]) @ np.linalg.inv(fixed.back)
+    X /= np.linalg.norm(X, axis=0)
     for place in _suspects(units, Q):
-        left = np.ones(len(Q), dtype=bool)
+        left = np.ones(len(X), dtype=bool)
         left[units.rows(place)] = False
-        columns = np.vstack([Q[left], fixed.rows[:, :-1]]) @ back
-        kept = independent_columns(columns)
+        there = np.linalg.norm(X[left], axis=0) > RANK_TOLERANCE
+        kept = independent_columns(X[left] * there)
         if len(kept) < len(own):
             lost = design.fixed[own[next(j for j in range(len(own)) if j not in kept)]]
             raise DataError(

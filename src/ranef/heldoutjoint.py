@@ -284,7 +284,8 @@ def _by_laplace(joint: Joint, pieces: list[Rows], around: Rows, values: Array) -
     found = np.empty((len(values), len(pieces)))
     for part in all_rows.chunks(len(values), len(pieces)):
         first = all_rows.fitted(values[part], np.ones((1, len(around)), dtype=np.bool_))
-        found[part] = all_rows.fitted(values[part], keep, first.u).value
+        more = len(pieces) > 1 or not keep.all()
+        found[part] = (all_rows.fitted(values[part], keep, first.u) if more else first).value
     return found
 
 
@@ -397,8 +398,30 @@ class _Repair:
     def _evidence(self, rows: Rows) -> MarginalLikelihood:
         one = self.joint.model.has_one_factor
         points = REPAIR.get(_effects(self.joint), 1) if one else 1
-        left = without_rows(self.design, rows)
-        return log_evidence(joint_of(left, self.family, self.priors, points), rng=self.rng)
+        left = joint_of(without_rows(self.design, rows), self.family, self.priors, points)
+        together = _Together(
+            left.model, left.X, left.change, left.precision, left.space, left.bases, points
+        )
+        return log_evidence(together, rng=self.rng)
+
+
+class _Together(Joint):
+    """The posterior density of a generalised model, at many points together."""
+
+    def log_density(self, x: Array) -> Array:
+        values, logp = self.space.values(x)
+        blocks, found = self.model.problem.Z.blocks, logp
+        kinds: dict[int | tuple[int, ...], list[Rows]] = {}
+        for rows in connected(blocks, np.arange(len(self.X))):
+            kinds.setdefault(_kind(blocks, rows, rows), []).append(rows)
+        for kind, pieces in kinds.items():
+            if isinstance(kind, int):
+                found = found + _by_laplace(self, pieces, pieces[0], values)[:, 0]
+            else:
+                alike = stack(self, pieces)
+                nodes = rule(REPAIR.get(alike.block.k, 1), max(alike.block.k, 1))
+                found = found + alike.log_densities(values, nodes).sum(axis=1)
+        return np.where(np.isfinite(found), found, -np.inf)
 
 
 def _check_determined(joint: Joint, units: Units, priors: Priors) -> None:

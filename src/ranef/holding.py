@@ -13,7 +13,7 @@ Source: Bates et al. (2015), *Journal of Statistical Software* 67(1), section 5.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import combinations
@@ -36,6 +36,7 @@ type Value = tuple[float, float, Array]  # the deviance, and its derivatives by 
 type Objective = Callable[[float, Array], Value]
 
 RIGHT_ANGLE = np.pi / 2
+TENFOLD = np.log(10.0)
 UNDEFINED = (
     "it has no estimate, as a standard deviation is estimated as zero: the likelihood does not "
     "exclude any correlation."
@@ -61,6 +62,8 @@ class Focus:
         Of w.
     n_theta : int
         How many elements of factors come last in x.
+    longest : float
+        The longest step in w.
     undefined : str
         Why the parameter has no estimate, if it has none.
     """
@@ -72,6 +75,7 @@ class Focus:
     scale: Scale = field(default_factory=Scale)
     bounds: tuple[float, float] = (-np.inf, np.inf)
     n_theta: int = 0
+    longest: float = np.inf
     undefined: str = ""
 
 
@@ -131,7 +135,7 @@ class Surface(ABC):
             return Focus(name, objective, w, x, scale, n_theta=n_theta)
         if place < self.n_own:
             objective, w, x = self.own(place)
-            return Focus(name, objective, w, x, Scale(np.exp), n_theta=n_theta)
+            return Focus(name, objective, w, x, Scale(np.exp), n_theta=n_theta, longest=TENFOLD)
         return self._variance(name, *self._variances[place - self.n_own])
 
     def _variance(self, name: str, term: int, coefs: tuple[int, ...]) -> Focus:
@@ -149,7 +153,7 @@ class Surface(ABC):
         sds = theta[known.before : known.before + 2] ** 2
         undefined = UNDEFINED if sds.min() < NO_SD else ""
         bounds = (-RIGHT_ANGLE, RIGHT_ANGLE)
-        return Focus(name, objective, w, x, Scale(np.sin), bounds, len(theta), undefined)
+        return Focus(name, objective, w, x, Scale(np.sin), bounds, len(theta), undefined=undefined)
 
     @cached_property
     def _variances(self) -> list[tuple[int, tuple[int, ...]]]:

@@ -19,10 +19,12 @@ type Which = NDArray[np.intp]
 type Objective = Callable[[Array, Which], tuple[Array, Array]]
 
 MAX_STEPS = 60
-SETTLED = 1e-8  # what a Newton step may still gain, doubled
+SETTLED = 1e-10  # what a Newton step may still gain, doubled
+STUCK = 1e-6  # ... where rounding leaves no better point
 CURVATURE = 1e-7  # relative to the largest one
 PUSH = 0.3  # the least step along a direction that curves downwards
 DIFFERENCE = 1e-5
+SLOW = 0.1  # a gradient that a step leaves larger than this share asks for a new curvature
 SHARES = (1.0, 0.5, 0.25, 0.1, 0.01, 1e-3)  # of a Newton step
 
 
@@ -75,17 +77,22 @@ def minimized(objective: Objective, start: Array) -> Minima:
     if not len(moving):
         return Minima(x, np.empty(0), np.empty(0, dtype=bool))
     value, gradient = objective(x, moving)
-    settled = np.zeros(len(x), dtype=bool)
+    settled, stale = np.zeros(len(x), dtype=bool), np.ones(len(x), dtype=bool)
+    hessian = np.zeros((len(x), x.shape[1], x.shape[1]))
     for _ in range(MAX_STEPS):
         if not len(moving):
             break
+        new = moving[stale[moving]]
+        if len(new):
+            hessian[new] = _differenced(objective, x[new], gradient[new], new)
         at = x[moving], value[moving], gradient[moving]
-        hessian = _differenced(objective, at[0], at[2], moving)
-        step, gain, saddle = _steps(hessian, at[0], at[2])
+        step, gain, saddle = _steps(hessian[moving], at[0], at[2])
         x[moving], value[moving], gradient[moving], moved = _searched(objective, at, step, moving)
-        done = (gain < SETTLED) & ~saddle & np.isfinite(at[1])
-        settled[moving] = done
-        moving = moving[moved & ~done]
+        ended = ~moved & stale[moving]
+        enough = np.where(ended, STUCK, np.maximum(SETTLED, _noise(at[1])))
+        settled[moving] = (gain < enough) & ~saddle & np.isfinite(at[1])
+        stale[moving] = ~moved | (_size(gradient[moving]) > SLOW * _size(at[2]))
+        moving = moving[~ended & ~settled[moving]]
     return Minima(x, value, settled)
 
 
@@ -131,10 +138,9 @@ def _searched(
     for share in SHARES:
         points = at[0][left] + share * step[left]
         new, slope = objective(points, who[left])
-        change, noise = new - at[1][left], 1e-12 * np.maximum(1.0, np.abs(at[1][left]))
-        flatter = np.abs(slope).max(axis=1, initial=0.0) < np.abs(at[2][left]).max(
-            axis=1, initial=0.0
-        )
+        with np.errstate(invalid="ignore"):  # from nowhere to nowhere
+            change, noise = new - at[1][left], _noise(at[1][left])
+        flatter = _size(slope) < _size(at[2][left])
         better = np.isfinite(new) & ((change < -noise) | ((change <= noise) & flatter))
         taken = left[better]
         x[taken], value[taken], gradient[taken] = points[better], new[better], slope[better]
@@ -144,3 +150,12 @@ def _searched(
     moved = np.ones(len(x), dtype=bool)
     moved[left] = False
     return x, value, gradient, moved
+
+
+def _size(gradient: Array) -> Array:
+    return np.asarray(np.abs(gradient).max(axis=1, initial=0.0))
+
+
+def _noise(value: Array) -> Array:
+    """Return what rounding may do to values of this size."""
+    return np.asarray(1e-12 * np.maximum(1.0, np.abs(value)))

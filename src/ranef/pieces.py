@@ -307,21 +307,32 @@ class Whole:
         points = points_of(self.joint, self.rows, values, self.counts)
         search = _Newton(self, points, np.ones((1, len(self.rows)), dtype=np.bool_))
         at = search.run(np.zeros((len(values), 1, self.q)))
-        v, score, weight = self._variances(at, points), at.expansion.score, at.expansion.weight
+        C = self._covariances(at, points)
+        v = np.diagonal(C, axis1=2, axis2=3)
+        score, weight = at.expansion.score, at.expansion.weight
         left, root, total = 1 - v * weight, np.sqrt(v), np.zeros_like(v)
         for z, log_weight in zip(nodes.nodes[:, 0], nodes.log_weights, strict=True):
             change = search.rows(at.eta + root * z).value - at.expansion.value
             total += np.exp(change + z * z * v * weight / 2 - root * z * score + log_weight)
         gain = np.log(total) - v * score**2 / (2 * left) + np.log(left) / 2
+        gain += self._skewness(C, score / left, weight / left, search.bends(at.eta))
         found = np.where(np.isfinite(gain), at.expansion.value + gain, -np.inf)
         return found[:, 0], np.abs(v * score / left)[:, 0]
 
-    def _variances(self, found: Fitted, points: onefactor.Points) -> Array:
-        """Return the variance of every row's eta in the normal approximation, shape (S, U, N)."""
-        wide = np.linalg.solve(found.root, points.Lambda[:, None].swapaxes(2, 3))
-        G = wide.swapaxes(2, 3) @ wide
-        met = G[..., self.places[:, :, None], self.places[:, None, :]]
-        return np.asarray(np.einsum("...nab,na,nb->...n", met, self.columns, self.columns))
+    def _covariances(self, found: Fitted, points: onefactor.Points) -> Array:
+        """Return the covariance of the rows' eta in the normal approximation, (S, 1, N, N)."""
+        scaled = np.zeros((len(found.u), 1, len(self.rows), self.q))
+        scaled[:, :, np.arange(len(self.rows))[:, None], self.places] = self.columns
+        half = np.linalg.solve(found.root, (scaled @ points.Lambda[:, None]).swapaxes(2, 3))
+        return np.asarray(half.swapaxes(2, 3) @ half)
+
+    def _skewness(self, C, pull, weight, bends):
+        """Return what other rows' third derivatives change"""
+        v = np.diagonal(C, axis1=2, axis2=3)
+        moved = -C * pull[..., None, :]          # of row j when i is left out: [j, i]
+        spread = v[..., :, None] + C**2 * weight[..., None, :]
+        terms = bends[..., :, None] * (moved**3 / 6 + spread * moved / 2)
+        return np.diagonal(terms, axis1=2, axis2=3) - terms.sum(-2)
 
 
 def whole(joint: Joint, rows: Rows) -> Whole:
@@ -349,6 +360,10 @@ class _Newton:
     def rows(self, eta: Array) -> Expansion:
         """Return the expansion of all rows, shape (S, U, N)."""
         return self.family.expansion(self.y, eta, self.weights, self.psi)
+
+    def bends(self, eta: Array) -> Array:
+        """Return the third derivatives of log f, shape (S, U, N)."""
+        return -self.family.further_expansion(self.y, eta, self.weights, self.psi).third
 
     def at(self, u: Array) -> tuple[Array, Expansion, Array]:
         """Return eta, the expansion of the rows there, and the penalised log density."""

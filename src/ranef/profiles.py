@@ -39,11 +39,11 @@ MAX_CORRECTIONS = 15
 DAMPING = (1.0, 0.5, 0.2, 0.05)  # shares of a step that are tried
 FLAT = 1e-9  # a curvature, relative to the largest, that counts as zero
 NEAR_ZERO = 0.02  # an element of a factor from which on a saddle may be near
-LITTLE = 0.01  # a share of what is missing: were it a hyperbola, the deviance would not gain more
+LITTLE = 0.01  # a share of the rise that is missing
 STEP = 1e-4  # of such an element, for second derivatives
 SADDLE = 1e-4  # how far downwards the deviance must curve to count, relative to the largest
 LOWER = 1e-6  # how much lower than the minimum a deviance may be
-COMMON = 0.95  # the interval whose limits are made nodes
+COMMON = (0.9, 0.95, 0.99)  # the intervals whose limits are made nodes
 
 
 def profile(
@@ -231,15 +231,24 @@ class _Side:
             length, slope = 2 * abs(node.w - found[-2].w), self.side * node.slope
             if slope > 0 and zeta > 0:
                 length = min(length, 2 * zeta * pace / slope)
-        return self._with_limit(self._refined(found, 2 * pace))
+            length = min(length, self.focus.longest)
+        found = self._refined(found, 2 * pace)
+        for prob in COMMON:
+            found = self._with_limit(found, float(special.ndtri((1 + prob) / 2)))
+        return found
 
     def is_complete(self, found: list[_Node]) -> bool:
-        """Whether the nodes come to the end of the range, or what is left there is too little."""
+        """Whether the nodes come to the end of the range, or the deviance levels off."""
         last = found[-1]
-        if np.isfinite(self.end) or len(found) < 2 * STEPS:
+        if np.isfinite(self.end):
             return last.w == self.end
-        reach = self.side * last.slope * abs(last.w - self.center.w)
-        return reach < LITTLE * (self.cutoff**2 - self.zeta(last) ** 2)
+        seen = len(found) > 2 * STEPS or self.zeta(last) > self.cutoff / STEPS
+        return seen and all(self._is_flat(node) for node in found[-2:])
+
+    def _is_flat(self, node: _Node) -> bool:
+        """Whether the deviance would stay well below the cutoff were it a hyperbola from here."""
+        reach = self.side * node.slope * abs(node.w - self.center.w)
+        return node is not self.center and reach < LITTLE * (self.cutoff**2 - self.zeta(node) ** 2)
 
     def _next(self, found: list[_Node], tangent: Array, length: float) -> _Node | None:
         """Return the next node, nearer where the deviance cannot be computed; None if nowhere."""
@@ -271,9 +280,8 @@ class _Side:
             i += 1
         return found
 
-    def _with_limit(self, found: list[_Node]) -> list[_Node]:
-        """Make the limit of the common interval a node, as far as the cubic tells it."""
-        target = special.ndtri((1 + COMMON) / 2)
+    def _with_limit(self, found: list[_Node], target: float) -> list[_Node]:
+        """Make the limit of an interval a node, as far as the cubic tells it."""
         for i, (near, far) in enumerate(pairwise(found)):
             if self.zeta(near) < target <= self.zeta(far):
                 pair = sorted((near, far), key=lambda node: node.w)
@@ -287,7 +295,7 @@ class _Side:
                     slope=np.array([node.slope for node in pair]),
                     curvature=0.0,
                 )
-                node = self._between(near, far, curve.crossing(float(target), self.side))
+                node = self._between(near, far, curve.crossing(target, self.side))
                 return [*found[: i + 1], *([node] if node else []), *found[i + 1 :]]
         return found
 

@@ -154,10 +154,11 @@ def _sds(space: Space) -> list[int]:
         if space.coordinates[i].family == FLAT and space.coordinates[i].transform != LOGIT
     ]
     if flat:
+        one = len(flat) == 1
         raise FitError(
-            f"{'a flat prior' if len(flat) == 1 else 'flat priors'} on {listed(flat)} "
-            f"{'has' if len(flat) == 1 else 'have'} no scale, and leave p(y) undefined: use a "
-            "proper prior such as HalfNormal or HalfStudentT."
+            f"{'a flat prior' if one else 'flat priors'} on {listed(flat)} "
+            f"{'has no scale, and leaves' if one else 'have no scale, and leave'} p(y) undefined: "
+            "use a proper prior such as HalfNormal or HalfStudentT."
         )
     return found
 

@@ -56,10 +56,9 @@ class Structure:
     n_terms : int
         The number of random-effects terms.
     larger : tuple of str
-        Labels of all structures of the lattice that this one is nested in: where fixing variances
-        or correlations at zero, or variances of one factor at one value, gives this one.
+        Labels of all structures of the lattice that this one is a special case of.
     parents : tuple of str
-        The nearest of these: not nested in one another through a third.
+        The nearest of these: none that is larger than another.
     """
 
     label: str
@@ -111,12 +110,8 @@ def structures(
     --------
     >>> from ranef.formula import read_formula
     >>> found = structures(read_formula("y ~ x + (x | g) + (1 | h)"))
-    >>> for s in found[:4]:
-    ...     print(s.label)
-    no random effects
-    (1 | g)
-    (1 | h)
-    (x || g)
+    >>> [s.label for s in found[:4]]
+    ['no random effects', '(1 | g)', '(1 | h)', '(x || g)']
     >>> found[1].parents, found[-1].formula
     (('(x || g)', '(1 | g) + (1 | h)'), 'y ~ x + (x | g) + (1 | h)')
     """
@@ -376,7 +371,7 @@ def _nested(a: _Option, b: _Option) -> bool:
 
 
 def _distinct(found: Sequence[_Option]) -> list[_Option]:
-    """Leave out what is the same model as a later one: `(0 + f | g)` as with `(1 | g)` besides."""
+    """Leave out what is the same model as a later one: `(0 + f | g)`, as `(1 | g)` adds nothing."""
     return [
         a
         for i, a in enumerate(found)

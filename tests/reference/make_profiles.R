@@ -2,7 +2,7 @@
 # profile deviance (`exact`: the ones to compare with). lme4 profiles the ML deviance.
 #   cd tests/reference && OMP_NUM_THREADS=1 Rscript make_profiles.R     (R >= 4.2, lme4 >= 1.1-31, minqa, jsonlite)
 # Writes profiles.json from the shipped CSV files and from data/*.csv. A pattern as argument runs the cases whose id
-# it matches, and writes nothing.
+# it matches, and writes profiles_some.json.
 source("ref_helpers.R")
 ONLY <- commandArgs(TRUE)
 LEVEL <- .95
@@ -23,10 +23,10 @@ root <- function(pdev, start, step, bound) {
     x <- x1; y <- y1; step <- step * 1.5
   }
   e <- rbind(c(x, y), c(x1, y1)); e <- e[order(e[, 1]), ]
-  uniroot(function(z) pdev(z) - Q, e[, 1], f.lower = e[1, 2], f.upper = e[2, 2], tol = 1e-10)$root
+  uniroot(function(z) pdev(z) - Q, e[, 1], f.lower = e[1, 2], f.upper = e[2, 2], tol = 1e-8 * max(abs(e[, 1])))$root
 }
 # The minimum of f over all but one of its arguments, starting from where the last one ended and from v0.
-others <- function(f, v0, lower, upper, i) {
+others <- function(f, v0, lower, upper, i, thorough = TRUE) {
   if (length(v0) == 1) return(f)
   memory <- new.env(); memory$st <- unname(v0[-i])
   function(value) {
@@ -34,18 +34,18 @@ others <- function(f, v0, lower, upper, i) {
       if (!all(is.finite(full)) || any(abs(full) > 1e5 * pmax(1, abs(v0)))) return(1e9)   # lme4's state would not survive that
       v <- try(f(full), silent = TRUE); if (inherits(v, "try-error") || !is.finite(v)) 1e9 else v }
     best <- Inf
-    for (st in list(memory$st, pmin(pmax(unname(v0[-i]), lower[-i] + .02), upper[-i] - .02)))
-      for (k in 1:2) { r <- nlminb(st, g, lower = lower[-i] + 1e-9 * is.finite(lower[-i]), upper = upper[-i] - 1e-9 * is.finite(upper[-i]),
+    for (st in c(list(memory$st), if (thorough) list(pmin(pmax(unname(v0[-i]), lower[-i] + .02), upper[-i] - .02))))
+      for (k in seq_len(1 + thorough)) { r <- nlminb(st, g, lower = lower[-i] + 1e-9 * is.finite(lower[-i]), upper = upper[-i] - 1e-9 * is.finite(upper[-i]),
                                    control = list(rel.tol = 1e-15, x.tol = 1e-13, eval.max = 4000, iter.max = 3000))
         st <- r$par; if (r$objective < min(best, 1e8)) { best <- r$objective; memory$st <- st } }
     best
   }
 }
-limits <- function(f, v0, lower, upper, step, which = seq_along(v0)) {
+limits <- function(f, v0, lower, upper, step, thorough = TRUE) {
   d0 <- f(unname(v0))
-  t(vapply(which, function(i) {
-    p <- others(f, v0, lower, upper, i); pdev <- function(z) p(z) - d0
-    c(root(pdev, v0[[i]], -step[i], lower[i]), { p <- others(f, v0, lower, upper, i); root(pdev, v0[[i]], step[i], upper[i]) })
+  t(vapply(seq_along(v0), function(i) {
+    rise <- function() { p <- others(f, v0, lower, upper, i, thorough); function(z) p(z) - d0 }
+    c(root(rise(), v0[[i]], -step[i], lower[i]), root(rise(), v0[[i]], step[i], upper[i]))
   }, c(0, 0)))
 }
 steps_of <- function(v0) 0.2 * pmax(abs(v0), .3)
@@ -60,7 +60,7 @@ exact_linear <- function(m) {
   lw <- if (is.null(weights(m))) 0 else sum(log(weights(m)))
   db <- function(j, val) { f <- function(th) { dd(th); pp <- env$pp; pw <- env$resp$wrss() + pp$sqrL(1)
       pp$ldL2() + n * (1 + log(2 * pi * (pw + (val - pp$beta(1)[j])^2 / pp$unsc()[j, j]) / n)) - lw }
-    min(vapply(list(th0, pmax(th0, .5)), function(s) nlminb(s, f, lower = low, control = list(rel.tol = 1e-15, x.tol = 1e-13, eval.max = 3000))$objective, 0)) - deviance(m) }
+    min(vapply(list(th0, pmax(th0, .5), pmax(th0, .1)), function(s) nlminb(s, f, lower = low, control = list(rel.tol = 1e-15, x.tol = 1e-13, eval.max = 3000))$objective, 0)) - deviance(m) }
   b <- fixef(m); se <- sqrt(diag(as.matrix(vcov(m))))
   bs <- t(vapply(seq_along(b), function(j) c(root(function(z) db(j, z), b[[j]], -se[[j]], -Inf), root(function(z) db(j, z), b[[j]], se[[j]], Inf)), c(0, 0)))
   rownames(bs) <- names(b)
@@ -78,7 +78,7 @@ exact_glmm <- function(m, dd) {
   lo <- c(if (k == 1) 0 else c(0, -1, 0), rep(-Inf, length(b))); up <- c(if (k == 1) Inf else c(Inf, 1, Inf), rep(Inf, length(b)))
   se <- sqrt(diag(as.matrix(vcov(m))))
   step <- c(steps_of(v0[seq_len(nv)]), se)
-  x <- limits(dev, v0, lo, up, step); rownames(x) <- c(names, names(b)); x
+  x <- limits(dev, v0, lo, up, step, thorough = FALSE); rownames(x) <- c(names, names(b)); x
 }
 
 ## ---------------------------------------------------------------- cases
@@ -125,6 +125,10 @@ one <- function(id, file, formula, levels, family = NULL, nAGQ = 1, weights = NU
 }
 auto <- function(...) sapply(c(...), function(v) "auto", simplify = FALSE)
 
+one("dyestuff", "Dyestuff.csv", "Yield ~ 1 + (1 | Batch)", auto("Batch"))
+one("sleepstudy_slope", "sleepstudy.csv", "Reaction ~ Days + (Days | Subject)", auto("Subject"))
+one("sleepstudy_two_terms", "sleepstudy.csv", "Reaction ~ Days + (1 | Subject) + (0 + Days | Subject)", auto("Subject"),
+    rename = c("sd_Subject[Days]" = "sd_Subject_1[Days]"))
 one("pastes_nested", "Pastes.csv", "strength ~ 1 + (1 | batch/cask)", auto("batch", "cask"))
 one("penicillin_crossed", "Penicillin.csv", "diameter ~ 1 + (1 | plate) + (1 | sample)", auto("plate", "sample"))
 one("sleepstudy_no_intercept", "sleepstudy.csv", "Reaction ~ 0 + Days + (0 + Days | Subject)", auto("Subject"))
@@ -139,7 +143,7 @@ one("cbpp_agq", "cbpp.csv", "cbind(incidence, size - incidence) ~ period + (1 | 
 one("poisson_slope", "glmm_groups.csv", "count ~ x + (x | g)", auto("g"), family = "poisson", shipped = FALSE)
 one("contraception_part", "Contraception.csv", "use ~ urban + (1 | district)", list(district = "auto", use = c("N", "Y"), urban = c("N", "Y")), family = "binomial", rows = 500)
 
-if (!length(ONLY)) write_cases(cases, "profiles.json", list(
+if (length(cases)) write_cases(cases, if (length(ONLY)) "profiles_some.json" else "profiles.json", list(
   script = "make_profiles.R", R = R.version.string, lme4 = as.character(packageVersion("lme4")), data_dir = DATA,
   fields = list(
     intervals = "by parameter, as this package names them: `exact` by root finding on the profile deviance, the others minimised by nlminb from two starts; `lme4` are the limits of confint(profile(m)), interpolated; null where lme4 does not give them",

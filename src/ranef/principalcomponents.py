@@ -163,12 +163,13 @@ def _axes(cov: Array) -> tuple[Array, Array]:
 
 
 def _sentence(factor: str, found: Components) -> str:
-    k = len(found.sd)
+    k, verb = len(found.sd), "has" if found.supported == 1 else "have"
+    text = (
+        f"{factor}: {found.supported} of {k} dimension{'s' * (k > 1)} of the random effects {verb}"
+    )
     if found.supported == k:
-        what = "the dimension" if k == 1 else f"all {k} dimensions"
-        return f"{factor}: {what} of the random effects {'has' if k == 1 else 'have'} variance."
+        return f"{text} variance."
     return (
-        f"{factor}: {found.supported} of {k} dimension{'s' * (k > 1)} of the random effects "
-        f"{'has' if found.supported == 1 else 'have'} variance. The model has more random effects "
-        "than the data support: leave out correlations or coefficients."
+        f"{text} variance. The model has more random effects than the data support: leave out "
+        "correlations or coefficients."
     )

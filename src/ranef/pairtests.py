@@ -1,0 +1,274 @@
+"""Tests of one model against another that is nested in it, and what is said of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef.design import Design
+from ranef.engines import Engine
+from ranef.errors import FitError
+from ranef.exacttests import (
+    MonteCarlo,
+    chi_bar_squared,
+    closed_form,
+    monte_carlo,
+    null_statistics,
+    sequential,
+    spectrum,
+)
+from ranef.ftests import f_test
+from ranef.nestedtable import Comparison
+from ranef.nesting import Extra, extra
+from ranef.pointfit import PointFit
+
+type Array = NDArray[np.float64]
+
+DRAWS, REPLICATES = 100_000, 9_999  # of the exact distribution, and of a bootstrap at most
+LOST = 1e-4  # log-likelihood that a larger model may lack: more is another local maximum
+CRITERIA = {"LRT": "likelihood ratio", "RLRT": "restricted likelihood ratio"}
+
+
+def text_of(fit: PointFit) -> str:
+    """Return the formula of a fit."""
+    return fit.design.formula.text
+
+
+def engine_of(fit: PointFit) -> Engine:
+    """Return what refits the model of a fit, or refuse a fit that came without it."""
+    if fit.engine is None:
+        message = f"the fit of `{text_of(fit)}` comes without its model, so that nothing can be "
+        raise FitError(message + "refitted: fit the model again.")
+    return fit.engine
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """A model and one that it is nested in.
+
+    Attributes
+    ----------
+    small, large : PointFit
+    place : int
+        The number of the small one.
+    extra : Extra
+    statistic : float
+        The (restricted) likelihood ratio.
+    """
+
+    small: PointFit
+    large: PointFit
+    place: int
+    extra: Extra
+    statistic: float
+
+    @property
+    def kind(self) -> str:
+        """Whose ratio the statistic is: LRT or RLRT."""
+        return "RLRT" if self.small.method == "reml" else "LRT"
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether the likelihood is one of a linear model."""
+        return self.small.family.is_normal
+
+    @property
+    def has_exact(self) -> bool:
+        """Whether one variance is tested against a linear model without random effects."""
+        coefs = [term.n_coefs for term in self.large.design.terms]
+        return self.is_linear and not self.small.design.terms and coefs == [1]
+
+    def comparison(
+        self, test: str, p_value: float, words: str, simulated: MonteCarlo | None = None
+    ) -> Comparison:
+        """Return the result of a test of the likelihood ratio."""
+        return Comparison(
+            test=test,
+            kind=self.kind,
+            statistic=self.statistic,
+            df=self.extra.total,
+            p_value=p_value,
+            note=f"{self.places}: {words}",
+            simulated=simulated,
+        )
+
+    @property
+    def places(self) -> str:
+        """Which model is compared with which."""
+        return f"Model {self.place + 1} against {self.place}"
+
+    def refusal(self, test: str, reason: str) -> FitError:
+        """Return the error that says why a test does not exist, and which ones do."""
+        head = f'test="{test}" does not exist for `{text_of(self.large)}` against `'
+        others = '"chi2", "mixture" and' if self.extra.bounded is not None else '"chi2" and'
+        return FitError(f'{head}{text_of(self.small)}`: {reason}. {others} "bootstrap" do.')
+
+
+def pair_of(small: PointFit, large: PointFit, place: int) -> Pair:
+    """Return a fit with one of a model that is nested in it.
+
+    Raises
+    ------
+    FitError
+        If the models are the same, or the larger one is not at its maximum.
+    """
+    found = extra(small.design, large.design)
+    if found.total == 0:
+        message = (
+            f"`{text_of(small)}` and `{text_of(large)}` are the same model: there is nothing to "
+        )
+        raise FitError(message + "test.")
+    gain = large.loglik - small.loglik
+    if small.method == "reml":
+        gain += _log_volume(large.design) - _log_volume(small.design)
+    if gain < -LOST:
+        message = (
+            f"the log-likelihood of `{text_of(large)}` is {-gain:.2g} below that of "
+            f"`{text_of(small)}`, which is nested in it: its optimiser ended in a lower maximum. "
+            "Rescale the predictors, or simplify the model."
+        )
+        raise FitError(message)
+    return Pair(small, large, place, found, max(2 * gain, 0.0))
+
+
+def _log_volume(design: Design) -> float:
+    """Return log|X'WX| / 2: the restricted likelihood is one of contrasts up to this constant."""
+    R = np.linalg.qr(design.X * np.sqrt(design.weights)[:, None], mode="r")
+    return float(np.log(np.abs(np.diag(R))).sum())
+
+
+def default_test(pair: Pair) -> str:
+    """Return the test to take; refits of generalised models take too long to be a default."""
+    if not pair.extra.random:
+        return "chi2"
+    if pair.is_linear:
+        return "exact" if pair.has_exact else "bootstrap"
+    return "mixture" if pair.extra.bounded else "chi2"
+
+
+def _chi2(pair: Pair, n: int | None, entropy: int) -> Comparison:  # noqa: ARG001
+    p = chi_bar_squared(pair.statistic, pair.extra.total, 0)
+    words = f"the {CRITERIA[pair.kind]} against chi-squared with {_degrees(pair.extra.total)}"
+    if not pair.extra.random:
+        words += ", its distribution in large samples. In small ones p is mostly too small: "
+        if pair.is_linear:
+            words += "Wald tests with Kenward-Roger degrees of freedom are better, and "
+        words += 'test="bootstrap" simulates the distribution.'
+    elif pair.extra.bounded == 0:
+        words += (
+            f", its distribution in large samples if no variance of model {pair.place} is zero."
+        )
+    else:
+        words += (
+            f". Not valid at the boundary, but conservative: with variances of zero in model "
+            f'{pair.place} p is too large. test="bootstrap" simulates the distribution.'
+        )
+    return pair.comparison("chi2", p, words)
+
+
+def _mixture(pair: Pair, n: int | None, entropy: int) -> Comparison:  # noqa: ARG001
+    bounded = pair.extra.bounded
+    if bounded is None:
+        reason = "two or more correlated effects are new, whose mixture has no simple weights"
+        raise pair.refusal("mixture", reason)
+    free = pair.extra.total - bounded
+    p = chi_bar_squared(pair.statistic, free, bounded)
+    words = f"the {CRITERIA[pair.kind]} against "
+    if bounded == 0:
+        words += f"chi-squared with {_degrees(free)}: no variance of model {pair.place} is zero."
+    elif bounded == 1:
+        words += (
+            f"half chi-squared with {free} and half with {_degrees(free + 1)}, as one variance of "
+            f"model {pair.place} is zero (Stram & Lee 1994): its distribution with many levels, "
+            'which test="bootstrap" simulates for those at hand.'
+        )
+    else:
+        words += (
+            f"chi-squared with {free} to {_degrees(free + bounded)}, mixed with binomial weights, "
+            f"as {bounded} variances of model {pair.place} are zero: approximate, as if their "
+            'estimates were independent, and for many levels; test="bootstrap" simulates the '
+            "distribution."
+        )
+    return pair.comparison("mixture", p, words)
+
+
+def _f(pair: Pair, n: int | None, entropy: int) -> Comparison:  # noqa: ARG001
+    if not pair.is_linear:
+        raise pair.refusal("f", "it is for linear models")
+    if pair.extra.fixed or not pair.extra.random:
+        raise pair.refusal("f", "it tests random effects, with the same fixed effects in both")
+    found = f_test(pair.small.design, pair.large.design)
+    if found is None:
+        reason = "with random effects as fixed ones there are no new columns, or no residuals"
+        raise pair.refusal("f", reason)
+    words = (
+        f"{pair.places}: F test of the new random effects as fixed "
+        "ones. Exact for normal data, whatever the other variances."
+    )
+    if found.stratum:
+        words += f" The error are the levels of `{found.stratum}`, by their totals."
+    return Comparison("f", "F", found.statistic, found.d1, found.p_value, words, found.d2)
+
+
+def _exact(pair: Pair, n: int | None, entropy: int) -> Comparison:
+    if not pair.has_exact:
+        reason = "it is for one variance against a linear model without random effects"
+        raise pair.refusal("exact", reason)
+    small, large = pair.small.design, pair.large.design
+    form = spectrum(small, large, reml=pair.kind == "RLRT")
+    if not len(form.mu):
+        raise pair.refusal("exact", "the fixed effects contain all levels of the factor")
+    f = f_test(small, large)
+    p = None if f is None else closed_form(form, f, pair.statistic)
+    if f is not None and p is not None:
+        words = f"the levels having one size, the {CRITERIA[pair.kind]} is a function of F = "
+        words += (
+            f"{f.statistic:.6g} with {f.d1} and {f.d2} degrees of freedom. Exact for normal data."
+        )
+        return pair.comparison("exact", p, words)
+    drawn = monte_carlo(pair.statistic, null_statistics(form, n or DRAWS, entropy))
+    words = (
+        f"the {CRITERIA[pair.kind]} against {drawn.n} draws of its distribution in samples of "
+        f"this size (Crainiceanu & Ruppert 2004). Exact for normal data but for simulation: "
+        f"{_interval(drawn)}."
+    )
+    return pair.comparison("exact", drawn.p_value, words, simulated=drawn)
+
+
+def _bootstrap(pair: Pair, n: int | None, entropy: int) -> Comparison:
+    engine = engine_of(pair.large)
+
+    def simulate(size: int, first: int) -> tuple[Array, NDArray[np.bool_]]:
+        return engine.null_statistics(pair.small, size, seed=entropy, first=first)
+
+    drawn = sequential(pair.statistic, simulate, n or REPLICATES)
+    words = (
+        f"the {CRITERIA[pair.kind]} against those of {drawn.n} responses simulated from model "
+        f"{pair.place}, both models fitted to each: {_interval(drawn)}, {drawn.n_zero} statistics "
+        "of zero."
+    )
+    if drawn.stopped:
+        words += f" Stopped when {drawn.hits} had reached the observed one."
+    if drawn.n_failed:
+        words += f" {drawn.n_failed} more could not be fitted and are left out."
+    return pair.comparison("bootstrap", drawn.p_value, words, simulated=drawn)
+
+
+TESTS: dict[str, Callable[[Pair, int | None, int], Comparison]] = {
+    "chi2": _chi2,
+    "mixture": _mixture,
+    "f": _f,
+    "exact": _exact,
+    "bootstrap": _bootstrap,
+}
+
+
+def _degrees(df: int) -> str:
+    return f"{df} degree{'s' * (df != 1)} of freedom"
+
+
+def _interval(drawn: MonteCarlo) -> str:
+    return f"p lies in ({drawn.lower:.3g}, {drawn.upper:.3g}) with 95 % confidence"

@@ -1,0 +1,73 @@
+"""The components of a design against a search through its rows."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from designs import STRUCTURES, random_design
+from ranef.connected import components_of
+
+
+def component_by_search(design):
+    """Return a number for each row: rows that share a level of any term are joined."""
+    found = np.arange(design.n_obs)
+    for _ in range(design.n_obs):
+        before = found.copy()
+        for term in design.terms:
+            for level in range(term.n_levels):
+                rows = term.codes == level
+                found[rows] = found[rows].min()
+        if (found == before).all():
+            break
+    return found
+
+
+@pytest.mark.parametrize("formula", STRUCTURES.values(), ids=STRUCTURES)
+def test_components(formula):
+    design = random_design(formula, 1, n=30)
+    found = components_of(design)
+    expected = component_by_search(design) if design.terms else np.zeros(30)
+    same = expected[:, None] == expected
+    np.testing.assert_array_equal(found.row[:, None] == found.row, same)
+    assert found.count == len(np.unique(expected))
+    assert found.size == sum(
+        len(own) * t.n_coefs for own, t in zip(found.slots, design.terms, strict=True)
+    )
+    most = [
+        max(len(np.unique(t.codes[expected == c])) for c in np.unique(expected))
+        for t in design.terms
+    ]
+    assert [len(own) for own in found.slots] == most
+
+
+@pytest.mark.parametrize("formula", STRUCTURES.values(), ids=STRUCTURES)
+def test_places(formula):
+    """Two rows of a component have the same place in a term if and only if they share its level."""
+    design = random_design(formula, 2, n=40)
+    found, start = components_of(design), 0
+    same = found.row[:, None] == found.row
+    for own, term in zip(found.slots, design.terms, strict=True):
+        places = found.columns[:, start : start + term.n_coefs]
+        starts = np.array([slot.start for slot in own])
+        assert set(places[:, 0]) <= set(starts)
+        np.testing.assert_array_equal(places, places[:, :1] + np.arange(term.n_coefs))
+        assert all(slot.stop - slot.start == term.n_coefs for slot in own)
+        equal = places[:, :1] == places[:, 0]
+        np.testing.assert_array_equal(equal[same], (term.codes[:, None] == term.codes)[same])
+        start += term.n_coefs
+    assert found.columns.shape == (40, start)
+
+
+@pytest.mark.parametrize(
+    ("formula", "count", "size"),
+    [
+        ("y ~ x", 1, 0),
+        ("y ~ x + (x | c)", 12, 2),
+        ("y ~ x + (1 | s/c)", 4, 4),
+        ("y ~ x + (1 | i) + (1 | j)", 1, 12),
+    ],
+)
+def test_counts(formula, count, size):
+    found = components_of(random_design(formula, 3, n=150))
+    assert (found.count, found.size) == (count, size)

@@ -1,0 +1,350 @@
+"""Marginal likelihoods: closed forms, known values, brute force, and one way against another."""
+
+from __future__ import annotations
+
+import itertools
+from functools import cache
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import integrate, special, stats
+
+import ranef as rf
+from ranef import batched, evidence, lmm
+from ranef.bridge import METHOD
+from ranef.crossproducts import cross_products
+from ranef.design import build_design
+from ranef.evidence import log_evidence
+from ranef.formula import read_formula
+from ranef.joint import joint_of
+from ranef.laplace import approximate, find_mode
+from ranef.priors import Constant, HalfCauchy, HalfNormal, HalfStudentT, Normal, StudentT, Uniform
+from ranef.priors import resolve as resolved
+from test_laplace import SLEEP, SLEEP_PRIORS, density, schools, sleep
+from test_marginal import everything
+from test_quadrature import integral, log_axis
+
+
+def generator(seed=1):
+    return np.random.default_rng(seed)
+
+
+# ------------------------------------------------------------------------------- by quadrature
+
+
+@pytest.mark.parametrize("random", SLEEP)
+def test_the_sleep_study(random):
+    found = log_evidence(sleep(random), rng=generator())
+    assert found.value == pytest.approx(SLEEP[random][0], abs=1e-6)
+    assert (found.method, found.mcse < 1e-6) == ("quadrature", True)
+
+
+@pytest.mark.parametrize(
+    ("sd", "log_bf01"),
+    [
+        (HalfCauchy(5), np.log(1.5953756509)),
+        (HalfNormal(10), np.log(1.6836527265)),
+        (HalfNormal(5), np.log(1.2116720680)),
+        (HalfStudentT(3, 10), np.log(1.8740388515)),
+    ],
+    ids=str,
+)
+def test_eight_schools(sd, log_bf01):
+    full = log_evidence(schools(sd), rng=generator())
+    simple = log_evidence(schools(None, "y ~ 1"), rng=generator())
+    assert simple.value - full.value == pytest.approx(log_bf01, abs=1e-6)
+    if sd == HalfCauchy(5):
+        assert full.value == pytest.approx(-31.311347352293, abs=1e-8)
+
+
+def test_nothing_to_integrate_over():
+    """Every variance is known: the density of a multivariate normal distribution."""
+    data = rf.load_dataset("Dyestuff")
+    priors = {"Intercept": Normal(1500, 100), "sigma": Constant(50), "sd": Constant(40)}
+    found = log_evidence(density("Yield ~ 1 + (1 | Batch)", data, priors), rng=generator())
+    same = data["Batch"].to_numpy()[:, None] == data["Batch"].to_numpy()
+    V = 50.0**2 * np.eye(len(data)) + 40.0**2 * same + 100.0**2
+    y = data["Yield"].to_numpy(dtype=float)
+    expected = stats.multivariate_normal(np.full(len(y), 1500), V).logpdf(y)
+    assert found.value == pytest.approx(expected, rel=1e-12)
+    assert found.mcse == 0
+
+
+def test_draws_are_not_needed_where_quadrature_is_possible():
+    target = sleep(" + (1 | Subject)")
+    found = log_evidence(target, draws=np.zeros((4, 100, 2)), rng=generator())
+    assert found.method == "quadrature"
+
+
+# ------------------------------------------------- closed forms of the likelihood without sigma
+
+
+@cache
+def dyestuff():
+    """Return log p(y | sd / sigma) under flat mean and p(sigma^2) = 1 / sigma^2, and the design."""
+    design = build_design(read_formula("Yield ~ 1 + (1 | Batch)"), rf.load_dataset("Dyestuff"))
+    cross = cross_products(design)
+
+    def log_density(ratio):
+        found = lmm.factorize(cross, [np.array([[ratio]]) @ cross.bases[0]])
+        xx, xy, yy = found.reduced[0, 0], found.reduced[0, 1], found.reduced[1, 1]
+        nu = cross.n - 1
+        return -(found.logdet + np.log(xx) + nu * np.log(yy - xy**2 / xx)) / 2
+
+    return log_density, design
+
+
+def shares():
+    y = rf.load_dataset("Dyestuff").groupby("Batch", observed=True)["Yield"]
+    inner = y.var(ddof=0).sum() * 5
+    return 1 - inner / (rf.load_dataset("Dyestuff")["Yield"].var(ddof=0) * 30)
+
+
+@pytest.mark.parametrize("ratio", [0.1, 0.7, 2.0, 30.0])
+def test_balanced_groups_in_closed_form(ratio):
+    log_density, _ = dyestuff()
+    R, u = shares(), 1 / (1 + 5 * ratio**2)
+    expected = 2.5 * np.log(u) - 14.5 * np.log1p(-R + R * u)
+    assert log_density(ratio) - log_density(0.0) == pytest.approx(expected, rel=1e-9)
+
+
+def bayes_factor(log_prior):
+    """Return BF10 for a prior of sd / sigma."""
+    log_density, _ = dyestuff()
+
+    def at(ratio):
+        return np.exp(log_density(ratio) - log_density(0.0) + log_prior(ratio))
+
+    edges = [0, 0.2, 0.5, 1, 2, 5, 20, 100, 1e4, 1e6]
+    parts = [
+        integrate.quad(at, a, b, epsrel=1e-12, epsabs=0, limit=400)[0]
+        for a, b in itertools.pairwise(edges)
+    ]
+    return sum(parts) + integrate.quad(lambda v: at(1 / v) / v**2, 1e-12, 1e-6)[0]
+
+
+def beta_prior(a, b):
+    """A beta distribution of u = 1 / (1 + 5 ratio^2)."""
+
+    def log_prior(ratio):
+        u = 1 / (1 + 5 * ratio**2)
+        return stats.beta(a, b).logpdf(u) + np.log(10 * ratio * u**2 + 1e-300)
+
+    return log_prior
+
+
+def jzs(r):
+    return lambda ratio: (
+        stats.invgamma(0.5, scale=r**2 / 2).logpdf(ratio**2) + np.log(2 * ratio + 1e-300)
+    )
+
+
+FACTORS = {
+    "half-normal(1)": (stats.halfnorm().logpdf, 11.9277, 1e-5),
+    "half-Cauchy(1)": (stats.halfcauchy().logpdf, 8.5180, 1e-5),
+    "half-normal(10)": (stats.halfnorm(scale=10).logpdf, 2.1857, 3e-5),
+    "half-normal(100)": (stats.halfnorm(scale=100).logpdf, 0.22073, 3e-5),
+    "beta(1, 1)": (beta_prior(1, 1), 10.104230544586, 1e-8),
+    "beta(2, 3)": (beta_prior(2, 3), 14.267626873606, 1e-8),
+    "beta(.5, 11.5)": (beta_prior(0.5, 11.5), 4.425048625386, 1e-8),
+    "JZS 1": (jzs(1.0), 10.63864590496, 1e-8),
+    "JZS .5": (jzs(0.5), 10.99161153379, 1e-8),
+    "JZS sqrt .5": (jzs(np.sqrt(0.5)), 11.58878115613, 1e-8),
+}
+
+
+@pytest.mark.parametrize("name", FACTORS)
+def test_bayes_factors_of_batches(name):
+    log_prior, printed, accuracy = FACTORS[name]
+    assert bayes_factor(log_prior) == pytest.approx(printed, rel=accuracy)
+
+
+@pytest.mark.parametrize(("a", "b"), [(1.0, 1.0), (2.0, 3.0), (1.5, 4.0)])
+def test_beta_priors_in_closed_form(a, b):
+    R, more = shares(), a + 2.5
+    expected = (1 - R) ** -14.5 * special.beta(more, b) / special.beta(a, b)
+    expected *= special.hyp2f1(14.5, more, more + b, -R / (1 - R))
+    assert bayes_factor(beta_prior(a, b)) == pytest.approx(expected, rel=1e-8)
+
+
+def test_the_elementary_case():
+    R, a, b = shares(), 0.5, 11.5
+    expected = special.beta(a + 2.5, b) / special.beta(a, b) * (1 - R) ** (a + 2.5 - 14.5)
+    assert expected == pytest.approx(4.425048625386, rel=1e-10)
+    assert bayes_factor(beta_prior(a, b)) == pytest.approx(expected, rel=1e-8)
+
+
+# ------------------------------------------------------------------------ by importance sampling
+
+UNIFORM = SLEEP_PRIORS | {"sd": Uniform(0, 80)}
+
+
+@cache
+def uniform():
+    del_corr = {k: v for k, v in UNIFORM.items() if k != "corr"}
+    return density("Reaction ~ Days + (1 | Subject)", rf.load_dataset("sleepstudy"), del_corr)
+
+
+def test_a_uniform_prior_against_gauss_legendre_panels():
+    ends = np.linspace(0, 80, 9)
+    value, weight = log_axis(ends, 12)
+    sd, weight = np.exp(value), np.exp(weight) * np.exp(value)  # of the sd itself
+    x = special.logit(sd / 80)
+    slope = sd * (1 - sd / 80)
+    expected = integral(
+        uniform(), [log_axis(np.linspace(20, 48, 6), 12), (x, np.log(weight / slope))]
+    )
+    found = log_evidence(uniform(), rng=generator())
+    assert found.method == "importance sampling"
+    assert abs(found.value - expected) < 4 * found.mcse
+    assert found.mcse <= 0.01
+    x = approximate(uniform(), draws=4000, rng=generator(2)).x.reshape(4, 1000, 2)
+    bridged = log_evidence(uniform(), draws=x, rng=generator(3))
+    assert bridged.method == METHOD
+    assert abs(bridged.value - expected) < 4 * bridged.mcse
+
+
+@pytest.mark.parametrize("random", list(SLEEP)[1:])
+def test_importance_sampling_is_as_accurate_as_it_says(random):
+    """Forced to go on beyond the first sample, where proposals are fitted."""
+    target, z = sleep(random), []
+    for seed in range(60):
+        points, logq = evidence._fitted(first_draws(random)).draw(1000, generator(seed))
+        ratios = batched.log_density(target, points) - logq
+        weights = np.exp(ratios - special.logsumexp(ratios))
+        value = special.logsumexp(ratios) - np.log(1000)
+        z.append((value - SLEEP[random][0]) / evidence._error(weights))
+    assert 0.6 < np.mean(np.square(z)) < 1.6
+
+
+@cache
+def first_draws(random):
+    return approximate(sleep(random), draws=1000, rng=generator(11)).x
+
+
+def test_fitted_proposals_have_their_density():
+    """Averages of 1 / q over an interval, weighted by draws from q, are its length."""
+    z = generator(3).standard_gamma(2.0, (4000, 2)) @ np.array([[1.0, 0.4], [0, 0.5]])
+    proposals = evidence._fitted(z)
+    points, logq = proposals.draw(200_000, generator(4))
+    low, high = np.quantile(points, 0.3, axis=0), np.quantile(points, 0.7, axis=0)
+    inside = ((points > low) & (points < high)).all(axis=1)
+    volume = np.mean(inside * np.exp(-logq))
+    assert volume == pytest.approx(np.prod(high - low), rel=0.02)
+    assert proposals.right[0] > 1.5 * proposals.left[0]
+
+
+def test_fitted_widths_are_those_of_a_split_normal():
+    rng = generator(5)
+    right = rng.uniform(size=400_000) < 0.75
+    z = np.where(right, 3.0, -1.0) * np.abs(rng.standard_normal(400_000))
+    found = evidence._fitted(z[:, None])
+    widths = np.array([found.right[0], found.left[0]]) * found.root[0, 0] / evidence.WIDER
+    np.testing.assert_allclose(widths, [3, 1], rtol=0.05)
+    assert found.mean[0] + found.root[0, 0] * found.center[0] == pytest.approx(0, abs=0.06)
+
+
+def test_seven_coordinates_by_two_ways():
+    target = everything("y ~ x + (1 + x + z | c)", 3)[2]
+    found = log_evidence(target, rng=generator(1))
+    assert found.method == "importance sampling"
+    assert found.mcse <= 0.01
+    again = log_evidence(target, rng=generator(2))
+    assert abs(found.value - again.value) < 4 * np.hypot(found.mcse, again.mcse)
+    x = chain(target, generator(3))
+    bridged = log_evidence(target, draws=x, rng=generator(4))
+    assert bridged.method == METHOD
+    assert abs(bridged.value - found.value) < 4 * np.hypot(bridged.mcse, found.mcse)
+
+
+def chain(target, rng, walkers=200, steps=400):
+    """Return draws by random-walk Metropolis steps of many chains at once."""
+    mode = find_mode(target)
+    x = mode.x + rng.standard_normal((walkers, len(mode.x))) @ mode.root.T
+    logp, found = batched.log_density(target, x), []
+    for step in range(steps + 300):
+        new = x + 0.7 * rng.standard_normal(x.shape) @ mode.root.T
+        own = batched.log_density(target, new)
+        accepted = np.log(rng.uniform(size=walkers)) < own - logp
+        x, logp = np.where(accepted[:, None], new, x), np.where(accepted, own, logp)
+        if step >= 300:
+            found.append(x)
+    return np.stack(found, axis=1)[:20]
+
+
+def test_effects_with_priors_of_their_own_against_normal_ones():
+    """A t prior with many degrees of freedom is a normal one, but is not integrated out."""
+    data = rf.load_dataset("sleepstudy")
+    own = {k: v for k, v in SLEEP_PRIORS.items() if k != "corr"}
+    given = own | {"Days": StudentT(1e7, 0, 20), "Intercept": StudentT(1e7, 250, 100)}
+    target = density("Reaction ~ Days + (Days || Subject)", data, given)
+    found = log_evidence(target, rng=generator(1))
+    assert target.space.d == 5
+    assert abs(found.value - SLEEP[" + (Days || Subject)"][0]) < 4 * found.mcse
+
+
+@pytest.mark.parametrize(
+    ("khat", "size", "is_sure"),
+    [(0.5, 2000, True), (0.69, 2000, True), (0.71, 2000, False), (0.6, 100, False), (-1, 9, True)],
+)
+def test_errors_of_heavy_tails_are_not_told(khat, size, is_sure):
+    assert evidence._honest(0.02, khat, size) == (0.02 if is_sure else np.inf)
+
+
+# ------------------------------------------------------------------------------ other responses
+
+
+@cache
+def herds(n_agq):
+    data = rf.load_dataset("cbpp")
+    model = rf.Model("cbind(incidence, size - incidence) ~ 1 + (1 | herd)", data, family="binomial")
+    priors = {"Intercept": Normal(-1, 1.5), "sd": HalfNormal(1)}
+    return joint_of(model.design, model.family, resolved(model.design, priors, model.family), n_agq)
+
+
+def brute_force(data):
+    """Return log p(y): the trapezoid rule over effects of herds, intercept and sd."""
+    effect, mean = np.linspace(-7, 7, 281), np.linspace(-5.0, 2.0, 141)
+    sd, weight = (np.exp(part) for part in log_axis([0, 0.1, 0.25, 0.5, 1, 1.5, 2.5, 6], 8))
+    weight = weight * sd
+    logs = np.zeros((len(sd), len(mean)))
+    normal = stats.norm.logpdf(effect) + np.log(effect[1] - effect[0])
+    for _, rows in data.groupby("herd", observed=True):
+        eta = mean[:, None] + sd[:, None, None] * effect
+        own = sum(
+            stats.binom.logpmf(y, n, special.expit(eta))
+            for y, n in zip(rows["incidence"], rows["size"], strict=True)
+        )
+        logs += special.logsumexp(own + normal, axis=2)
+    logs += stats.norm(-1, 1.5).logpdf(mean) + np.log(mean[1] - mean[0])
+    logs += (stats.halfnorm.logpdf(sd) + np.log(weight))[:, None]
+    return special.logsumexp(logs)
+
+
+def test_binomial_responses_by_brute_force():
+    expected = brute_force(rf.load_dataset("cbpp"))
+    found = log_evidence(herds(11), rng=generator(1))
+    assert found.method == "importance sampling, random effects by 11-point quadrature"
+    assert abs(found.value - expected) < 4 * found.mcse
+    assert found.mcse <= 0.01
+    x = approximate(herds(11), draws=1000, rng=generator(2)).x.reshape(4, 250, 2)
+    bridged = log_evidence(herds(11), draws=x, rng=generator(3))
+    assert bridged.method == METHOD + ", random effects by 11-point quadrature"
+    assert abs(bridged.value - expected) < 4 * bridged.mcse
+
+
+def test_counts_with_everything_known():
+    """A generalised model without a coordinate, of two groups of one row each."""
+    data = pd.DataFrame({"y": [2, 5], "g": ["a", "b"]})
+    model = rf.Model("y ~ 1 + (1 | g)", data, family="poisson")
+    priors = {"Intercept": Constant(1.0), "sd": Constant(0.7)}
+    target = joint_of(model.design, model.family, resolved(model.design, priors, model.family), 25)
+    b = np.linspace(-6, 6, 2001)
+    expected = sum(
+        np.log(np.sum(stats.poisson.pmf(y, np.exp(1 + b)) * stats.norm(0, 0.7).pdf(b)) * 0.006)
+        for y in data["y"]
+    )
+    found = log_evidence(target, draws=np.zeros((2, 50, 0)), rng=generator())
+    assert found.value == pytest.approx(expected, abs=1e-7)
+    assert found.mcse == 0

@@ -1,0 +1,250 @@
+"""Savage-Dickey ratios against models without the parameter, known values and densities."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+from scipy import stats
+
+import ranef as rf
+from designs import random_frame
+from ranef.crossproducts import cross_products
+from ranef.design import build_design, full_rank
+from ranef.errors import FitError
+from ranef.formula import read_formula
+from ranef.marginal import target_of
+from ranef.priors import (
+    LKJ,
+    Constant,
+    Exponential,
+    Flat,
+    Gamma,
+    HalfCauchy,
+    HalfNormal,
+    HalfStudentT,
+    InverseGamma,
+    LogNormal,
+    Normal,
+    Relative,
+    resolve,
+)
+from ranef.savagedickey import savage_dickey
+from test_laplace import SCHOOLS, SLEEP_PRIORS
+from test_quadrature import exact_of
+
+
+def fitted(formula, data, priors="default", weights=None):
+    """Return the posterior by quadrature, and the priors."""
+    design = build_design(read_formula(formula), data, weights=weights)
+    resolved, kept = resolve(design, priors), full_rank(design)
+    places = [design.fixed.index(name) for name in kept.fixed]
+    return exact_of(target_of(design, cross_products(kept), places, resolved)), resolved
+
+
+@cache
+def sleep_fit(random):
+    unused = {"sd"} if not random else set()
+    unused |= set() if "(Days | " in random else {"corr"}
+    priors = {name: prior for name, prior in SLEEP_PRIORS.items() if name not in unused}
+    return fitted("Reaction ~ Days" + random, rf.load_dataset("sleepstudy"), priors)
+
+
+@cache
+def sleep_default(random):
+    return fitted("Reaction ~ Days" + random, rf.load_dataset("sleepstudy"))
+
+
+DYESTUFF = {"Intercept": Normal(1500, 100), "sigma": HalfNormal(60)}
+BATCH = "Yield ~ 1 + (1 | Batch)"
+
+
+def dyestuff(sd):
+    return fitted(BATCH, rf.load_dataset("Dyestuff"), DYESTUFF | {"sd": sd})
+
+
+def test_correlation_of_the_sleep_study():
+    """The density at zero and the Bayes factor, as printed by an independent program."""
+    exact, priors = sleep_fit(" + (Days | Subject)")
+    found = savage_dickey(exact, "corr_Subject[Intercept, Days]", priors)
+    assert found.posterior == pytest.approx(1.349244, abs=1e-5)
+    assert found.prior == pytest.approx(0.75, rel=1e-12)
+    assert found.bf01 == pytest.approx(1.79899, abs=1e-5)
+    without, _ = sleep_fit(" + (Days || Subject)")
+    ratio = without.log_evidence - exact.log_evidence
+    assert found.log_bf01 == pytest.approx(ratio, abs=1e-6)
+    place = exact.target.space.names.index("corr_Subject[Intercept, Days]")
+    assert exact.curve(place).pdf(0.0) == pytest.approx(found.posterior, rel=1e-5)
+    short = savage_dickey(exact, "corr_Subject", priors)
+    assert short == replace(found, name="corr_Subject")
+
+
+@pytest.mark.parametrize(
+    ("name", "full", "simple"),
+    [
+        ("sd_Subject[Days]", " + (Days | Subject)", " + (1 | Subject)"),
+        ("sd_Subject[Intercept]", " + (Days | Subject)", " + (0 + Days | Subject)"),
+        ("sd_Subject[Days]", " + (Days || Subject)", " + (1 | Subject)"),
+        ("sd_Subject[Intercept]", " + (Days || Subject)", " + (0 + Days | Subject)"),
+        ("sd_Subject", " + (1 | Subject)", ""),
+    ],
+)
+def test_an_sd_of_zero_is_the_model_without_it(name, full, simple):
+    (exact, priors), (without, _) = sleep_fit(full), sleep_fit(simple)
+    found = savage_dickey(exact, name, priors)
+    ratio = without.log_evidence - exact.log_evidence
+    assert found.log_bf01 == pytest.approx(ratio, abs=1e-6)
+    assert found.posterior == pytest.approx(found.bf01 * found.prior, rel=1e-12)
+    assert found.error < 2e-6
+
+
+def test_a_slope_whose_default_prior_holds_for_the_user():
+    """Centring moves the intercept, not the slope, and without slopes there is none."""
+    (exact, priors), (without, _) = (
+        sleep_default(" + (Days | Subject)"),
+        sleep_default(" + (1 | Subject)"),
+    )
+    found = savage_dickey(exact, "sd_Subject[Days]", priors)
+    assert found.log_bf01 == pytest.approx(without.log_evidence - exact.log_evidence, abs=1e-6)
+
+
+ORDINATES = {
+    HalfNormal(50): stats.halfnorm(scale=50).pdf(0),
+    HalfStudentT(3, 50): 2 * stats.t(3, scale=50).pdf(0),
+    HalfCauchy(30): stats.halfcauchy(scale=30).pdf(0),
+    Exponential(40): stats.expon(scale=40).pdf(0),
+    Gamma(1, 0.02): 0.02,
+}
+
+
+@pytest.mark.parametrize("prior", ORDINATES, ids=str)
+def test_sd_of_batches(prior):
+    """Against the model without batches, and the density of the sd next to zero."""
+    (exact, priors), (without, _) = (
+        dyestuff(prior),
+        fitted("Yield ~ 1", rf.load_dataset("Dyestuff"), DYESTUFF),
+    )
+    found = savage_dickey(exact, "sd_Batch", priors)
+    assert found.prior == pytest.approx(ORDINATES[prior], rel=1e-12)
+    assert found.log_bf01 == pytest.approx(without.log_evidence - exact.log_evidence, abs=1e-6)
+    assert exact.curve(1).pdf(0.0) == pytest.approx(found.posterior, rel=1e-5)
+
+
+@pytest.mark.parametrize("prior", [HalfNormal(1), HalfCauchy(1)], ids=str)
+def test_an_sd_relative_to_sigma(prior):
+    """Densities of sd / sigma: that of the posterior is an average over sigma and the ratio."""
+    (exact, priors), (without, _) = (
+        dyestuff(Relative(prior)),
+        fitted("Yield ~ 1", rf.load_dataset("Dyestuff"), DYESTUFF),
+    )
+    found = savage_dickey(exact, "sd_Batch[Intercept]", priors)
+    assert found.log_bf01 == pytest.approx(without.log_evidence - exact.log_evidence, abs=1e-6)
+    ratio, small = exact.mixture.nodes.values[:, 1], 0.12
+    share = exact.mixture.weights[ratio < small].sum() / small
+    assert share == pytest.approx(found.posterior, rel=0.4)
+
+
+def test_nested_factors():
+    priors = {"Intercept": Normal(60, 10), "sigma": HalfNormal(3), "sd": HalfNormal(3)}
+    pastes = rf.load_dataset("Pastes")
+    exact, resolved = fitted("strength ~ 1 + (1 | batch / cask)", pastes, priors)
+    for name, rest in (("sd_batch", "(1 | batch:cask)"), ("sd_cask:batch", "(1 | batch)")):
+        without, _ = fitted("strength ~ 1 + " + rest, pastes, priors)
+        found = savage_dickey(exact, name, resolved)
+        assert found.log_bf01 == pytest.approx(without.log_evidence - exact.log_evidence, abs=1e-6)
+
+
+def test_eight_schools():
+    priors = {"Intercept": Normal(0, 5), "sigma": Constant(1), "sd": HalfCauchy(5)}
+    exact, resolved = fitted("y ~ 1 + (1 | school)", SCHOOLS, priors, "w")
+    found = savage_dickey(exact, "sd_school", resolved)
+    assert exact.log_evidence == pytest.approx(-31.311347352293, abs=1e-8)
+    assert found.bf01 == pytest.approx(1.5953756509, abs=2e-8)
+    for sd, expected in (
+        (HalfNormal(10), 1.6836527265),
+        (HalfNormal(5), 1.2116720680),
+        (HalfStudentT(3, 10), 1.8740388515),
+    ):
+        own = fitted("y ~ 1 + (1 | school)", SCHOOLS, priors | {"sd": sd}, "w")
+        assert savage_dickey(own[0], "sd_school", own[1]).bf01 == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("gone", ["z", "x"])
+def test_three_coefficients(gone):
+    """Without one, the correlation of the others has the prior LKJ(eta + 1/2)."""
+    frame = random_frame(np.random.default_rng(3), 90).assign(x=lambda d: d["x"] - 7)
+    known = {"Intercept": Relative(Constant(0.9)), "x": Relative(Constant(0.5)), "z": HalfNormal(1)}
+    if gone == "x":
+        known |= {"x": HalfNormal(1), "z": Relative(Constant(0.5))}
+    base = {"Intercept": Normal(1000, 10), "x": Normal(0, 3), "sigma": Constant(2)}
+    full = base | {"sd_c": known, "corr": LKJ(2)}
+    del known[gone]
+    simple = base | {"sd_c": dict(known), "corr": LKJ(2.5)}
+    known[gone] = HalfNormal(1)
+    exact, priors = fitted("y ~ x + (1 + x + z | c)", frame, full)
+    rest = "x" if gone == "z" else "z"
+    without, _ = fitted(f"y ~ x + (1 + {rest} | c)", frame, simple)
+    found = savage_dickey(exact, f"sd_c[{gone}]", priors)
+    assert found.log_bf01 == pytest.approx(without.log_evidence - exact.log_evidence, abs=1e-5)
+
+
+# ----------------------------------------------------------------------------- what is refused
+
+CENTRED = (
+    "the default prior of `{}` holds at centred predictors, where a value of zero is not the "
+    "simpler model: give the term's standard deviations priors of your own, as "
+    'priors={{"sd_Subject": HalfNormal(...)}}, or compare both models by their marginal '
+    "likelihoods."
+)
+OTHERS = (
+    "`{}` is not compared with zero here: that is done for standard deviations of random effects, "
+    "and for the correlation of a term with two coefficients."
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("sd_Subject[Intercept]", CENTRED.format("sd_Subject[Intercept]")),
+        ("corr_Subject", CENTRED.format("corr_Subject")),
+        ("sigma", OTHERS.format("sigma")),
+        ("sd_subject[days]", "the posterior has no parameter 'sd_subject[days]'. Did you mean"),
+    ],
+)
+def test_names_and_scales_that_are_refused(name, message):
+    exact, priors = sleep_default(" + (Days | Subject)")
+    with pytest.raises(FitError, match=f"^{re.escape(message)}"):
+        savage_dickey(exact, name, priors)
+
+
+@pytest.mark.parametrize(
+    ("prior", "message"),
+    [
+        (Gamma(2, 0.1), "the prior of `sd_Batch`, Gamma(2, 0.1), has zero density at zero, so"),
+        (Gamma(0.5, 0.1), "the prior of `sd_Batch`, Gamma(0.5, 0.1), has infinite density at"),
+        (InverseGamma(2, 50), "the prior of `sd_Batch`, InverseGamma(2, 50), has zero density"),
+        (Relative(LogNormal(0, 1)), "the prior of `sd_Batch`, sigma * LogNormal(0, 1), has zero"),
+        (Flat(), "`sd_Batch` has a flat prior, which is no density: its Bayes factor is not"),
+        (Constant(40), "`sd_Batch` is known to be 40, so that it is not tested."),
+    ],
+    ids=str,
+)
+def test_priors_that_are_refused(prior, message):
+    sigma = {"sigma": Constant(50)} if isinstance(prior, Constant) else {}
+    exact, priors = fitted(BATCH, rf.load_dataset("Dyestuff"), {"sd": prior} | sigma)
+    with pytest.raises(FitError, match=f"^{re.escape(message)}"):
+        savage_dickey(exact, "sd_Batch", priors)
+
+
+def test_what_to_do_instead_of_a_prior_without_density_at_zero():
+    exact, priors = dyestuff(InverseGamma(2, 50))
+    with pytest.raises(FitError) as caught:
+        savage_dickey(exact, "sd_Batch", priors)
+    assert str(caught.value).endswith(
+        "so that posterior and prior cannot be compared there: use one with a density that is "
+        "neither, such as HalfNormal, HalfStudentT or Exponential."
+    )
