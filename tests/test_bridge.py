@@ -161,29 +161,29 @@ def test_proposals_without_density_are_no_harm():
         (
             np.zeros((4, 19, 2)),
             (
-                "bridge sampling of 2 parameters needs at least 80 draws, 8 in each chain, and there "
-                "are 4 chains of 19: sample more."
+                "bridge sampling of 2 parameters needs at least 80 draws, 8 in each chain, and "
+                "there are 4 chains of 19: sample more."
             ),
         ),
         (
             np.zeros((40, 7, 2)),
             (
-                "bridge sampling of 2 parameters needs at least 80 draws, 8 in each chain, and there "
-                "are 40 chains of 7: sample more."
+                "bridge sampling of 2 parameters needs at least 80 draws, 8 in each chain, and "
+                "there are 40 chains of 7: sample more."
             ),
         ),
         (
             np.zeros((4, 50, 2)),
             (
-                "the draws have no covariance of full rank: bridge sampling needs draws that vary in "
-                "every parameter."
+                "the draws have no covariance of full rank: bridge sampling needs draws that vary "
+                "in every parameter."
             ),
         ),
         (
             np.full((4, 50, 2), -1.0),
             (
-                "200 of 200 draws have density zero: they are not draws of this posterior. Use those "
-                "of a fit of the same model and data."
+                "200 of 200 draws have density zero: they are not draws of this posterior. Use "
+                "those of a fit of the same model and data."
             ),
         ),
     ],

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ranef.canvas import _freest, _limits, _short, ellipse
+from ranef.canvas import _freest, _limits, ellipse, short
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -42,8 +42,8 @@ def test_limits_hold_the_core_and_what_is_not_far_out() -> None:
 
 
 def test_names_keep_their_two_ends() -> None:
-    assert _short("x" * 32) == "x" * 32
-    cut = _short("a" * 20 + "b" * 20)
+    assert short("x" * 32) == "x" * 32
+    cut = short("a" * 20 + "b" * 20)
     assert cut == "a" * 15 + "…" + "b" * 16
 
 

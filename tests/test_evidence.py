@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import itertools
 from functools import cache
 
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import integrate, special, stats
+from scipy import special, stats
 
 import ranef as rf
 from ranef import batched, evidence, lmm
 from ranef.bridge import METHOD
 from ranef.crossproducts import cross_products
 from ranef.design import build_design
+from ranef.estimates import MarginalLikelihood
 from ranef.evidence import log_evidence
 from ranef.formula import read_formula
 from ranef.joint import joint_of
@@ -77,6 +77,18 @@ def test_draws_are_not_needed_where_quadrature_is_possible():
     assert found.method == "quadrature"
 
 
+def test_a_quadrature_that_is_not_accurate_is_second_choice(monkeypatch):
+    target = sleep(" + (1 | Subject)")
+    rough = MarginalLikelihood(-900.0, 0.5, "quadrature")
+    monkeypatch.setattr(evidence, "_by_quadrature", lambda _: rough)
+    found = log_evidence(target, rng=generator())
+    assert found.method == "importance sampling"
+    assert abs(found.value - SLEEP[" + (1 | Subject)"][0]) < 4 * found.mcse
+    monkeypatch.setattr(evidence, "_honest", lambda *_: np.inf)
+    monkeypatch.setattr(evidence, "MOST", 3000)
+    assert log_evidence(target, rng=generator()) == rough
+
+
 # ------------------------------------------------- closed forms of the likelihood without sigma
 
 
@@ -109,19 +121,19 @@ def test_balanced_groups_in_closed_form(ratio):
     assert log_density(ratio) - log_density(0.0) == pytest.approx(expected, rel=1e-9)
 
 
+@cache
+def ratios():
+    """Return nodes of sd / sigma, the logarithms of their weights, and of the Bayes factors."""
+    log_density, _ = dyestuff()
+    log_ratio, log_weight = log_axis(np.r_[0, np.geomspace(1e-3, 1e6, 60)], 12)
+    ratio = np.exp(log_ratio)
+    return ratio, log_weight + log_ratio, np.array([log_density(v) for v in ratio]) - log_density(0)
+
+
 def bayes_factor(log_prior):
     """Return BF10 for a prior of sd / sigma."""
-    log_density, _ = dyestuff()
-
-    def at(ratio):
-        return np.exp(log_density(ratio) - log_density(0.0) + log_prior(ratio))
-
-    edges = [0, 0.2, 0.5, 1, 2, 5, 20, 100, 1e4, 1e6]
-    parts = [
-        integrate.quad(at, a, b, epsrel=1e-12, epsabs=0, limit=400)[0]
-        for a, b in itertools.pairwise(edges)
-    ]
-    return sum(parts) + integrate.quad(lambda v: at(1 / v) / v**2, 1e-12, 1e-6)[0]
+    ratio, log_weight, log_bf = ratios()
+    return np.exp(special.logsumexp(log_bf + log_weight + log_prior(ratio)))
 
 
 def beta_prior(a, b):
@@ -129,15 +141,13 @@ def beta_prior(a, b):
 
     def log_prior(ratio):
         u = 1 / (1 + 5 * ratio**2)
-        return stats.beta(a, b).logpdf(u) + np.log(10 * ratio * u**2 + 1e-300)
+        return stats.beta(a, b).logpdf(u) + np.log(10 * ratio * u**2)
 
     return log_prior
 
 
 def jzs(r):
-    return lambda ratio: (
-        stats.invgamma(0.5, scale=r**2 / 2).logpdf(ratio**2) + np.log(2 * ratio + 1e-300)
-    )
+    return lambda ratio: stats.invgamma(0.5, scale=r**2 / 2).logpdf(ratio**2) + np.log(2 * ratio)
 
 
 FACTORS = {
@@ -210,12 +220,16 @@ def test_importance_sampling_is_as_accurate_as_it_says(random):
     """Forced to go on beyond the first sample, where proposals are fitted."""
     target, z = sleep(random), []
     for seed in range(60):
-        points, logq = evidence._fitted(first_draws(random)).draw(1000, generator(seed))
+        points, logq = fitted(first_draws(random)).draw(1000, generator(seed))
         ratios = batched.log_density(target, points) - logq
         weights = np.exp(ratios - special.logsumexp(ratios))
         value = special.logsumexp(ratios) - np.log(1000)
         z.append((value - SLEEP[random][0]) / evidence._error(weights))
     assert 0.6 < np.mean(np.square(z)) < 1.6
+
+
+def fitted(x):
+    return evidence._fitted(x, np.atleast_2d(np.cov(x.T)))
 
 
 @cache
@@ -226,7 +240,7 @@ def first_draws(random):
 def test_fitted_proposals_have_their_density():
     """Averages of 1 / q over an interval, weighted by draws from q, are its length."""
     z = generator(3).standard_gamma(2.0, (4000, 2)) @ np.array([[1.0, 0.4], [0, 0.5]])
-    proposals = evidence._fitted(z)
+    proposals = fitted(z)
     points, logq = proposals.draw(200_000, generator(4))
     low, high = np.quantile(points, 0.3, axis=0), np.quantile(points, 0.7, axis=0)
     inside = ((points > low) & (points < high)).all(axis=1)
@@ -239,10 +253,19 @@ def test_fitted_widths_are_those_of_a_split_normal():
     rng = generator(5)
     right = rng.uniform(size=400_000) < 0.75
     z = np.where(right, 3.0, -1.0) * np.abs(rng.standard_normal(400_000))
-    found = evidence._fitted(z[:, None])
+    found = fitted(z[:, None])
     widths = np.array([found.right[0], found.left[0]]) * found.root[0, 0] / evidence.WIDER
     np.testing.assert_allclose(widths, [3, 1], rtol=0.05)
     assert found.mean[0] + found.root[0, 0] * found.center[0] == pytest.approx(0, abs=0.06)
+
+
+@pytest.mark.parametrize("different", [1, 2, 50])
+def test_proposals_where_few_draws_are_left(different):
+    """Of those that the weights have left, some hundreds of times each."""
+    x = np.repeat(generator(6).standard_normal((different, 4)), 500, axis=0)
+    points, logq = evidence._fitted(x, 4 * np.eye(4)).draw(2000, generator(7))
+    assert np.isfinite(logq).all()
+    assert (np.linalg.eigvalsh(np.cov((points - x.mean(axis=0)).T)) > 0.02).all()
 
 
 def test_seven_coordinates_by_two_ways():
@@ -305,20 +328,18 @@ def herds(n_agq):
 
 def brute_force(data):
     """Return log p(y): the trapezoid rule over effects of herds, intercept and sd."""
-    effect, mean = np.linspace(-7, 7, 281), np.linspace(-5.0, 2.0, 141)
-    sd, weight = (np.exp(part) for part in log_axis([0, 0.1, 0.25, 0.5, 1, 1.5, 2.5, 6], 8))
-    weight = weight * sd
+    effect, mean = np.linspace(-7, 7, 141), np.linspace(-5.0, 2.0, 71)
+    log_sd, weight = log_axis([0, 0.1, 0.25, 0.5, 1, 1.5, 2.5, 6], 7)
+    sd = np.exp(log_sd)
     logs = np.zeros((len(sd), len(mean)))
     normal = stats.norm.logpdf(effect) + np.log(effect[1] - effect[0])
+    eta = mean[:, None] + sd[:, None, None] * effect
     for _, rows in data.groupby("herd", observed=True):
-        eta = mean[:, None] + sd[:, None, None] * effect
-        own = sum(
-            stats.binom.logpmf(y, n, special.expit(eta))
-            for y, n in zip(rows["incidence"], rows["size"], strict=True)
-        )
+        y, n = rows["incidence"].to_numpy(), rows["size"].to_numpy()
+        own = np.log(special.binom(n, y)).sum() + y.sum() * eta - n.sum() * np.logaddexp(0, eta)
         logs += special.logsumexp(own + normal, axis=2)
     logs += stats.norm(-1, 1.5).logpdf(mean) + np.log(mean[1] - mean[0])
-    logs += (stats.halfnorm.logpdf(sd) + np.log(weight))[:, None]
+    logs += (stats.halfnorm.logpdf(sd) + weight + log_sd)[:, None]
     return special.logsumexp(logs)
 
 

@@ -98,6 +98,16 @@ def test_two_terms_of_one_factor():
     assert found.random["Subject"] == pytest.approx(case["var_random"] + slope, rel=1e-9)
 
 
+def test_two_terms_are_as_one_that_is_diagonal():
+    beta, covs = np.array([1.0, 0.5]), (np.array([[2.0]]), np.array([[3.0]]))
+    two, one = model_of("two terms of one factor"), model_of("independent slopes")
+    apart = covs if two.design.terms[0].coefs == ("Intercept",) else covs[::-1]
+    parts = variances(two.design, two.family, Numbers(beta, apart, {"sigma": 1.0}))
+    whole = variances(one.design, one.family, Numbers(beta, (np.diag([2.0, 3]),), {"sigma": 1.0}))
+    assert list(parts.random) == list(whole.random) == ["g"]
+    assert parts.random["g"] == pytest.approx(whole.random["g"], rel=1e-12)
+
+
 @pytest.mark.parametrize(
     ("formula", "expected"),
     [

@@ -15,6 +15,7 @@ from ranef.ftests import FTest, f_test
 
 FRAME = random_frame(np.random.default_rng(8), 150)
 FRAME["x"] -= 7
+FRAME["r"], FRAME["e"] = 0.1 * np.round(FRAME["x"] / 4) + 0.3, np.arange(150) // 3
 
 
 def design(text, frame=FRAME, **options):
@@ -54,6 +55,7 @@ PAIRS = [
     ("y ~ x", "y ~ x + (x | c)"),
     ("y ~ x + (1 | c)", "y ~ x + (x | c)"),
     ("y ~ x + (1 | c)", "y ~ x + (x || c)"),
+    ("y ~ x + (1 | e)", "y ~ x + (r | e)"),  # r is constant within many levels of e
     ("y ~ x + (0 + x | c)", "y ~ x + (1 | c) + (0 + x | c)"),
     ("y ~ f + x + (1 | s)", "y ~ f + x + (1 | s) + (1 | c)"),
     ("y ~ x + (1 | i) + (1 | j)", "y ~ x + (1 | c) + (1 | i) + (1 | j)"),

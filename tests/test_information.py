@@ -92,6 +92,6 @@ def test_too_many(monkeypatch):
         derivatives(cross, [np.eye(1), np.eye(1)])
     assert str(caught.value) == (
         "Kenward-Roger degrees of freedom need a dense matrix of the random effects that the data "
-        'connect, here 19, where 11 are feasible. With so many levels kind="satterthwaite" says '
+        'connect, here 19, where 11 are feasible. With so many levels df="satterthwaite" says '
         "nearly the same."
     )

@@ -141,6 +141,18 @@ def test_errors_outside_of_all_columns():
     assert stats.kstest(drawn.squares / 9, stats.chi2(degrees).cdf).pvalue > 1e-3
 
 
+def test_levels_that_do_not_determine_their_coefficients():
+    """With fewer rows than coefficients a level's columns depend on each other."""
+    design = random_design("y ~ x + (1 + x + z | c)", 1, n=30)
+    columns = span(design)
+    assert not columns.root.used.all()
+    zero = tuple(np.zeros((3, 3)) for _ in design.terms)
+    drawn = responses(
+        columns, simulated(columns, Null(0, zero, 3.0), children(1, 4000)), cross_products(design)
+    )
+    assert stats.kstest(drawn.squares / 9, stats.chi2(28).cdf).pvalue > 1e-3
+
+
 def test_columns_that_leave_nothing():
     """A level for every row: no error is outside of the span."""
     data = rf.load_dataset("Dyestuff").assign(row=range(30))

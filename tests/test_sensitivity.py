@@ -120,8 +120,8 @@ def test_priors_that_scaling_leaves_or_enters():
         (
             Flat(),
             (
-                "Flat() has no scale, so that it cannot be multiplied: give the standard deviation a "
-                "prior such as HalfNormal or HalfStudentT."
+                "Flat() has no scale, so that it cannot be multiplied: give the standard deviation "
+                "a prior such as HalfNormal or HalfStudentT."
             ),
         ),
         (Relative(Flat()), "Flat() has no scale, so that it cannot be multiplied: give"),
@@ -168,9 +168,10 @@ CASES = {
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_lattice_says_what_fits_with_these_priors_say(name):
-    found = from_lattice(exact_at(*CASES[name]), FEW)
+    scales = FEW[::3] if name == "nested" else FEW
+    found = from_lattice(exact_at(*CASES[name]), scales)
     one = exact_at(*CASES[name]).log_evidence
-    expected = [exact_at(*CASES[name], s).log_evidence - one for s in FEW]
+    expected = [exact_at(*CASES[name], s).log_evidence - one for s in scales]
     np.testing.assert_allclose(found.log_ratio, expected, atol=1e-5)
     assert (found.mcse < 3e-5).all()
 
@@ -293,13 +294,13 @@ def test_draws_of_a_generalised_model():
     )
     priors = resolve(model.design, {"sd": HalfNormal(1)}, model.family)
     targets = [joint_of(model.design, model.family, moved(priors, s)) for s in (1.0, 0.5, 3.0)]
-    effect, sd = np.linspace(-4, 1, 61), log_axis([0, 0.2, 0.4, 0.7, 1, 1.5, 2.5, 6], 6)
+    effect, sd = np.linspace(-4, 1, 36), log_axis([0, 0.3, 0.7, 1.2, 2.5, 6], 6)
     grid = np.stack(np.meshgrid(effect, sd[0], indexing="ij"), axis=-1).reshape(-1, 2)
     one, half, three = (
         special.logsumexp(batched.log_density(t, grid) + np.tile(sd[1], len(effect)))
         for t in targets
     )
-    x = approximate(targets[0], draws=2000, rng=np.random.default_rng(4)).x
+    x = approximate(targets[0], draws=1000, rng=np.random.default_rng(4)).x
     found = from_draws(targets[0], targets[0].space.values(x)[0], [0.5, 3.0])
     assert (np.abs(found.log_ratio - [half - one, three - one]) < 4 * found.mcse).all()
     assert (found.mcse < 0.05).all()

@@ -48,6 +48,13 @@ LATTICES = {
     "y ~ Days + (Days | g)": [NONE, "(1 | g)", "(Days || g)", "(Days | g)"],
     "y ~ Days + (Days || g)": [NONE, "(1 | g)", "(Days || g)"],
     "y ~ (1 + x | g)": [NONE, "(1 | g)", "(1 + x || g)", "(1 + x | g)"],
+    "y ~ (1 + x + z || g)": [
+        NONE,
+        "(1 | g)",
+        "(1 + x || g)",
+        "(1 + z || g)",
+        "(1 + x + z || g)",
+    ],
     "y ~ (0 + x | g)": [NONE, "(0 + x | g)"],
     "y ~ (1 || g)": [NONE, "(1 || g)"],
     "y ~ (0 + x + z | g)": [

@@ -33,6 +33,7 @@ from ranef.errors import (
     warn,
 )
 from ranef.estimates import Estimate
+from ranef.families import GAUSSIAN
 from ranef.generalized import prepare
 from ranef.options import check_counts, check_seed
 from ranef.pirls import NoModesError
@@ -48,7 +49,7 @@ type Flags = NDArray[np.bool_]
 type Seeds = Sequence[np.random.SeedSequence]
 type Statistic = Callable[[PointFit], Any]
 
-TOGETHER = 500  # replicates of a task that are fitted together
+TOGETHER = 2500  # replicates of a task that are fitted together
 APART = 10  # ... one by one
 ABSENT = 1e-10  # an sd that counts as zero, over what it is made of
 FAILED = (FitError, DataError, NoModesError, np.linalg.LinAlgError)
@@ -219,11 +220,13 @@ def replicate(
     task: Callable[[Seeds], tuple[Array, Flags]]
     if statistic is None and fit.family.is_normal:
         original = fit.estimates()
-        task, size = _together(plain), TOGETHER
+        task = together = _together(plain)
+        size = TOGETHER if together.refitter.shared is not None else APART
     else:
         own = PointFit.estimates if statistic is None else statistic
         original = _numbers(own(fit))
-        task, size = _OneByOne(plain, own, tuple(original.index)), APART
+        names = tuple(original.index)
+        task, size = _OneByOne(plain, own, names, fit.family.is_normal), APART
     seeds = children(entropy, n)
     parts = [seeds[start : start + size] for start in range(0, n, size)]
     results = list(map(task, parts) if executor is None else executor.map(task, parts))
@@ -309,12 +312,15 @@ class _OneByOne:
     fit: PointFit
     statistic: Statistic
     names: tuple[object, ...]
+    linear: bool
 
     def __call__(self, seeds: Seeds) -> tuple[Array, Flags]:
+        # one that was sent to another process is not recognised
+        fit = replace(self.fit, family=GAUSSIAN) if self.linear else self.fit
         found = np.full((len(seeds), len(self.names)), np.nan)
         failed = np.ones(len(seeds), dtype=bool)
         for i, seed in enumerate(seeds):
-            again = refitted(self.fit, simulated_response(self.fit, seed))
+            again = refitted(fit, simulated_response(fit, seed))
             if again is not None:
                 numbers = _numbers(self.statistic(again))
                 if tuple(numbers.index) != self.names:

@@ -66,11 +66,11 @@ def draw_panel(axes: Axes, panel: Panel, kind: str, interval_label: str) -> None
     m = len(panel.levels)
     rows = np.arange(m, dtype=float)
     heights = ndtri((rows + 0.5) / m) if kind == "qq" else rows
-    size, width = _mark_sizes(axes, m)
+    size, width = mark_sizes(axes, m)
     axes.axvline(0.0, color=GREY, linewidth=0.8, zorder=1)
     axes.hlines(heights, panel.lower, panel.upper, color=TINT, linewidth=width, zorder=2)
     axes.plot(panel.estimate, heights, "o", color=ACCENT, markersize=size, zorder=3)
-    _strip(axes, "both" if kind == "qq" else "x")
+    strip(axes, "both" if kind == "qq" else "x")
     _label_panel(axes, panel, kind, interval_label)
 
 
@@ -93,9 +93,9 @@ def new_grid(rows: list[list[Panel]], kind: str) -> NDArray[np.object_]:
     # A term with fewer coefficients than another fills the width with wider panels.
     columns = math.lcm(*(len(row) for row in rows))
     widest = max(len(row) for row in rows)
-    margins = [0.7 if kind == "qq" else _labels_width(row[0].levels) for row in rows]
-    heights = [3.6 if kind == "qq" else _rows_height(len(row[0].levels)) for row in rows]
-    figure = _new_figure(max(margins) + (4.4 if widest == 1 else 3.0 * widest), sum(heights))
+    margins = [0.7 if kind == "qq" else labels_width(row[0].levels) for row in rows]
+    heights = [3.6 if kind == "qq" else rows_height(len(row[0].levels)) for row in rows]
+    figure = new_figure(max(margins) + (4.4 if widest == 1 else 3.0 * widest), sum(heights))
     grid = figure.add_gridspec(len(rows), columns, height_ratios=heights)
     axes = []
     for i, row in enumerate(rows):
@@ -108,28 +108,32 @@ def new_single(groups: Groups) -> NDArray[np.object_]:
     """Return the axes of a new figure for one shrinkage plot."""
     width, height = 6.4, 5.6
     if len(groups.coefs) == 1:
-        width = _labels_width(groups.levels) + 5.4
-        height = _rows_height(len(groups.levels)) + 0.2
-    return np.array([_new_figure(width, height).add_subplot()], dtype=object)
+        width = labels_width(groups.levels) + 5.4
+        height = rows_height(len(groups.levels)) + 0.2
+    return np.array([new_figure(width, height).add_subplot()], dtype=object)
 
 
-def _new_figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
+    """Return a figure of so many inches whose parts do not overlap."""
     import matplotlib.pyplot as plt
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     return plt.figure(figsize=(width, height), layout=ConstrainedLayoutEngine(wspace=0.04))
 
 
-def _rows_height(m: int) -> float:
+def rows_height(m: int) -> float:
+    """Return the height, in inches, of a plot with a row for each of m levels."""
     return 0.9 + 0.18 * max(m, 4) if m <= MAX_NAMED_ROWS else 6.0
 
 
-def _labels_width(levels: Sequence[str]) -> float:
-    longest = max((len(_short(level)) for level in levels), default=0)
+def labels_width(levels: Sequence[str]) -> float:
+    """Return the width, in inches, of the names of levels beside a plot."""
+    longest = max((len(short(level)) for level in levels), default=0)
     return 0.4 + 0.075 * longest if len(levels) <= MAX_NAMED_ROWS else 0.6
 
 
-def _short(name: str) -> str:
+def short(name: str) -> str:
+    """Return a name with its middle left out where it is too long."""
     half = MAX_NAME_CHARACTERS // 2
     return name if len(name) <= 2 * half else f"{name[: half - 1]}…{name[-half:]}"
 
@@ -139,21 +143,21 @@ def _label_panel(axes: Axes, panel: Panel, kind: str, interval_label: str) -> No
     axes.set_xlabel(panel.coef, parse_math=False)
     if panel.leads:
         _headline(axes, panel.term, m, pad=20.0 if interval_label else 6.0)
-        _note(axes, interval_label, (0.0, 1.0), xytext=(0.0, 6.0), ha="left", va="bottom")
+        note(axes, interval_label, (0.0, 1.0), xytext=(0.0, 6.0), ha="left", va="bottom")
     if kind == "interval":
-        _name_rows(axes, panel.levels if panel.named else (), m)
+        name_rows(axes, panel.levels if panel.named else (), m)
     elif panel.leads:
         axes.set_ylabel("standard normal quantile")
 
 
-def _name_rows(axes: Axes, levels: Sequence[str], m: int, *, labels: bool | str = "auto") -> None:
+def name_rows(axes: Axes, levels: Sequence[str], m: int, *, labels: bool | str = "auto") -> None:
     """Write the level at each of m rows, or how many there are where they have no room."""
     points, margin = _row_points(axes, m), max(0.6, 0.01 * m)
     axes.set_ylim(-margin, m - 1 + margin)
     axes.set_yticks([])
     if levels and (labels is True or (labels == "auto" and points >= MIN_ROW_POINTS)):
         size = np.clip(0.85 * points, 4.0, 9.0)
-        names = [_short(level) for level in levels]
+        names = [short(level) for level in levels]
         axes.set_yticks(range(m), names, fontsize=size, parse_math=False)
     elif levels:
         axes.set_ylabel(f"{m} levels")
@@ -164,7 +168,7 @@ def _row_points(axes: Axes, m: int) -> float:
     return float(axes.bbox.height * 72.0 / axes.figure.dpi / max(m, 1))
 
 
-def _mark_sizes(axes: Axes, m: int) -> tuple[float, float]:
+def mark_sizes(axes: Axes, m: int) -> tuple[float, float]:
     """Return the diameter of a point and the width of a line, in points, for m rows."""
     points = min(_row_points(axes, m), 9.0)
     return max(0.55 * points, 1.2), min(max(0.4 * points, 0.4), 1.8)
@@ -175,7 +179,7 @@ def _headline(axes: Axes, term: str, m: int, pad: float) -> None:
     axes.set_title(text, loc="left", pad=pad, parse_math=False)
 
 
-def _note(axes: Axes, text: str, corner: tuple[float, float], **place: Any) -> None:
+def note(axes: Axes, text: str, corner: tuple[float, float], **place: Any) -> None:
     """Write small grey text at a corner of the axes, if there is any."""
     if not text:
         return
@@ -185,7 +189,8 @@ def _note(axes: Axes, text: str, corner: tuple[float, float], **place: Any) -> N
     )  # fmt: skip
 
 
-def _strip(axes: Axes, grid: Literal["x", "both"]) -> None:
+def strip(axes: Axes, grid: Literal["x", "both"]) -> None:
+    """Leave of the frame what is read: the axis of values, and a light grid."""
     axes.grid(axis=grid, color=GREY, alpha=0.2, linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right", "left"]].set_visible(False)
@@ -200,17 +205,17 @@ def _draw_rows(axes: Axes, groups: Groups, cov: Floats | None, labels: bool | st
     sd = 0.0 if cov is None else math.sqrt(cov[0, 0])
     edges = [_draw_band(axes, centre, sd, prob) for prob in REGIONS if sd > 0.0]
     axes.set_xlim(_limits(own, np.concatenate([model, [centre], *edges])))
-    _name_rows(axes, [groups.levels[i] for i in rank], m, labels=labels)
+    name_rows(axes, [groups.levels[i] for i in rank], m, labels=labels)
     if edges:
         # Room below the rows for the shares that the bands hold.
         axes.set_ylim(bottom=axes.get_ylim()[0] - 12.0 / _row_points(axes, m))
-    size, width = _mark_sizes(axes, m)
+    size, width = mark_sizes(axes, m)
     size = max(size, 2.0)
-    axes.axvline(centre, color=_ink(axes), linewidth=1.0, linestyle="--", zorder=1.5)
+    axes.axvline(centre, color=ink(axes), linewidth=1.0, linestyle="--", zorder=1.5)
     axes.hlines(rows, own, model, color=TINT, linewidth=width, zorder=2)
     _draw_own(axes, np.column_stack([own, rows]), groups.n[rank], size)
     axes.plot(model, rows, "o", color=ACCENT, markersize=size, zorder=4)
-    _strip(axes, "x")
+    strip(axes, "x")
 
 
 def _draw_plane(axes: Axes, groups: Groups, cov: Floats | None, labels: bool | str) -> None:
@@ -225,7 +230,7 @@ def _draw_plane(axes: Axes, groups: Groups, cov: Floats | None, labels: bool | s
     _draw_arrows(axes, groups, size)
     _draw_own(axes, groups.own, groups.n, size)
     axes.plot(*groups.model.T, "o", color=ACCENT, markersize=size, zorder=4)
-    axes.plot(*centre, "D", color=_ink(axes), markersize=6.5, zorder=5)
+    axes.plot(*centre, "D", color=ink(axes), markersize=6.5, zorder=5)
     axes.set_ylabel(groups.coefs[1], parse_math=False)
     axes.spines[["top", "right"]].set_visible(False)
     if labels is True or (labels == "auto" and m <= MAX_NAMED_POINTS):
@@ -297,7 +302,8 @@ def _varies(n: Floats) -> bool:
     return len(set(n.tolist())) > 1
 
 
-def _ink(axes: Axes) -> Any:
+def ink(axes: Axes) -> Any:
+    """Return the colour of text and lines on these axes."""
     return axes.xaxis.label.get_color()
 
 
@@ -319,7 +325,7 @@ def _name_points(axes: Axes, groups: Groups) -> None:
     )
     taken = np.vstack([own, model, (own + model) / 2.0])
     for level, point, tail, head in zip(groups.levels, groups.own, own, model, strict=True):
-        name = _short(level)
+        name = short(level)
         offset = _freest(tail, head, taken, reach=np.array([5.0 + 2.6 * len(name), 9.0]))
         taken = np.vstack([taken, tail + offset])
         axes.annotate(
@@ -342,8 +348,10 @@ def _keys(axes: Axes, groups: Groups) -> list[Artist]:
     from matplotlib.lines import Line2D
 
     own = "group's own estimate" + " (area: observations)" * _varies(groups.n)
-    face, ink, rows = axes.get_facecolor(), _ink(axes), len(groups.coefs) == 1
-    centre = Line2D([], [], marker="" if rows else "D", markersize=6, color=ink, label="population")
+    face, dark, rows = axes.get_facecolor(), ink(axes), len(groups.coefs) == 1
+    centre = Line2D(
+        [], [], marker="" if rows else "D", markersize=6, color=dark, label="population"
+    )
     centre.set_linestyle("--" if rows else "")
     ring, dot = (Line2D([], [], linestyle="", marker="o", markersize=s) for s in (6, 5))
     ring.set(label=own, markeredgecolor=GREY, markerfacecolor=face)
@@ -357,7 +365,7 @@ def _note_remarks(axes: Axes, groups: Groups) -> None:
     if len(groups.coefs) == 1:
         corner, ha, va = (0.01, 0.99), "left", "top"
     box = {"facecolor": axes.get_facecolor(), "edgecolor": "none", "alpha": 0.8, "pad": 1.0}
-    _note(axes, _remarks(axes, groups), corner, xytext=(0.0, 0.0), ha=ha, va=va, bbox=box)
+    note(axes, _remarks(axes, groups), corner, xytext=(0.0, 0.0), ha=ha, va=va, bbox=box)
 
 
 def _remarks(axes: Axes, groups: Groups) -> str:

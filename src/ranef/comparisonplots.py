@@ -18,18 +18,18 @@ from ranef.canvas import (
     ACCENT,
     GREY,
     TINT,
-    _ink,
-    _labels_width,
-    _mark_sizes,
-    _name_rows,
-    _new_figure,
-    _note,
-    _rows_height,
-    _short,
-    _strip,
+    ink,
+    labels_width,
+    mark_sizes,
+    name_rows,
+    new_figure,
+    note,
+    rows_height,
+    short,
+    strip,
 )
 from ranef.errors import DataError, listed
-from ranef.plots import _given_axes
+from ranef.plots import given_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -101,7 +101,7 @@ def sensitivity(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     drawn = [name for name in sorted(ends, key=ends.__getitem__) if name not in far]
     if len(drawn) < 2:
         drawn, far = sorted(ends, key=ends.__getitem__), []
-    axes = _axes(ax, "sensitivity", 4.6 + _labels_width(drawn), 3.8)
+    axes = _axes(ax, "sensitivity", 4.6 + labels_width(drawn), 3.8)
     _set_scales(axes, table["scale"].to_numpy(dtype=float))
     _set_bayes_factors(axes, [lines[name] for name in drawn])
     colours = dict(zip(reversed(drawn), COLOURS * len(drawn), strict=False))
@@ -109,7 +109,7 @@ def sensitivity(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
         _draw_line(axes, lines[name], colours[name])
     _name_lines(axes, {name: ends[name] for name in drawn}, colours)
     best = [name for name, part in lines.items() if not part["log_bf"].any()]
-    against = _short(best[0]) if best else "the best"
+    against = short(best[0]) if best else "the best"
     axes.set_ylabel(f"Bayes factor\nagainst {against}", parse_math=False)
     axes.set_xlabel("scale of the priors of all random-effect sds")
     if far:
@@ -155,19 +155,19 @@ def group_differences(
     difference = ordered["difference"].to_numpy(dtype=float)
     levels, m = [str(level) for level in ordered["level"]], len(ordered)
     first, second = names or ("first model", "second model")
-    axes = _axes(ax, "groups", 4.6 + _labels_width(levels), _rows_height(m) + 0.4)
-    rows, (size, width) = np.arange(m, dtype=float), _mark_sizes(axes, m)
+    axes = _axes(ax, "groups", 4.6 + labels_width(levels), rows_height(m) + 0.4)
+    rows, (size, width) = np.arange(m, dtype=float), mark_sizes(axes, m)
     colours = np.where(difference > 0, ACCENT, TINT)
     axes.axvline(0.0, color=GREY, linewidth=0.8, zorder=1)
     axes.hlines(rows, 0.0, difference, color=colours, linewidth=width, zorder=2)
     axes.scatter(difference, rows, s=size**2, color=colours, zorder=3)
-    _name_rows(axes, levels, m)
-    _strip(axes, "x")
+    name_rows(axes, levels, m)
+    strip(axes, "x")
     axes.set_xlabel(
-        f"difference in elpd\n(positive: {_short(first)} predicts better)", parse_math=False
+        f"difference in elpd\n(positive: {short(first)} predicts better)", parse_math=False
     )
     between = " " if len(first + second) <= LONG else "\n"
-    title = f"{_short(first)}{between}against {_short(second)}, {m} group{'' if m == 1 else 's'}"
+    title = f"{short(first)}{between}against {short(second)}, {m} group{'' if m == 1 else 's'}"
     axes.set_title(title, loc="left", pad=20.0, fontsize="medium", parse_math=False)
     _note_above(axes, _sum(levels, difference), "left")
     return axes
@@ -207,20 +207,20 @@ def elpd(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     models, m = [str(model) for model in ordered["model"]], len(ordered)
     difference, se = (ordered[c].to_numpy(dtype=float) for c in ("elpd_diff", "se_diff"))
     best = ordered.iloc[-1]
-    axes = _axes(ax, "models", 5.0 + _labels_width(models), _rows_height(m) + 0.1)
-    rows, (size, width) = np.arange(m, dtype=float), _mark_sizes(axes, m)
+    axes = _axes(ax, "models", 5.0 + labels_width(models), rows_height(m) + 0.1)
+    rows, (size, width) = np.arange(m, dtype=float), mark_sizes(axes, m)
     axes.axvline(0.0, color=GREY, linewidth=0.8, zorder=1)
     for reach, factor in ((2.0, 1.0), (1.0, 2.0)):
         ends = difference - reach * se, difference + reach * se
         axes.hlines(rows, *ends, color=TINT, linewidth=factor * width, zorder=2)
     axes.plot(difference, rows, "o", color=ACCENT, markersize=size, zorder=3)
-    _name_rows(axes, models, m)
-    _strip(axes, "x")
+    name_rows(axes, models, m)
+    strip(axes, "x")
     for row, (d, s) in enumerate(zip(difference[:-1], se[:-1], strict=True)):
         text = f"{_number(d)} (se {s:.1f})"
         place = {"xycoords": axes.get_yaxis_transform(), "xytext": (6.0, 0.0)}
         _write(axes, text, (1.0, row), color=GREY, fontsize="small", **place)
-    words = f"difference in elpd to {_short(models[-1])},\nwhose elpd is {_number(best['elpd'])}"
+    words = f"difference in elpd to {short(models[-1])},\nwhose elpd is {_number(best['elpd'])}"
     axes.set_xlabel(f"{words} (se {best['se']:.1f})", parse_math=False)
     return axes
 
@@ -314,8 +314,8 @@ def _check(table: pd.DataFrame, columns: Sequence[str], label: str) -> None:
 
 def _axes(ax: Axes | None, what: str, width: float, height: float) -> Axes:
     if ax is None:
-        return _new_figure(width, height).add_subplot()
-    axes: Axes = _given_axes(ax, [what])[0]
+        return new_figure(width, height).add_subplot()
+    axes: Axes = given_axes(ax, [what])[0]
     return axes
 
 
@@ -393,7 +393,7 @@ def _name_lines(axes: Axes, ends: dict[str, float], colours: dict[str, str]) -> 
         y = float(np.clip(end, low, high))
         offset = place - (y - low) / (high - low) * height
         right = {"xycoords": axes.get_yaxis_transform(), "xytext": (5.0, offset)}
-        _write(axes, _short(name), (1.0, y), color=colours[name], fontsize=9.0, **right)
+        _write(axes, short(name), (1.0, y), color=colours[name], fontsize=9.0, **right)
 
 
 def _spread(places: Floats, gap: float) -> Floats:
@@ -418,7 +418,7 @@ def _sum(levels: Sequence[str], difference: Floats) -> str:
     se = math.sqrt(m) * float(difference.std(ddof=1))
     most = int(np.argmax(difference * np.sign(total)))
     rest = _number(total - difference[most])
-    return f"sum {_number(total)} (se {se:.1f}); without {_short(levels[most])}: {rest}"
+    return f"sum {_number(total)} (se {se:.1f}); without {short(levels[most])}: {rest}"
 
 
 def _number(value: float) -> str:
@@ -426,13 +426,13 @@ def _number(value: float) -> str:
 
 
 def _some(names: Sequence[str]) -> str:
-    shown = ", ".join(_short(name) for name in names[:MOST_NAMED])
+    shown = ", ".join(short(name) for name in names[:MOST_NAMED])
     return shown if len(names) <= MOST_NAMED else f"{shown} and {len(names) - MOST_NAMED} more"
 
 
 def _note_above(axes: Axes, text: str, side: str) -> None:
     corner = (0.0 if side == "left" else 1.0, 1.0)
-    _note(axes, text, corner, xytext=(0.0, 5.0), ha=side, va="bottom")
+    note(axes, text, corner, xytext=(0.0, 5.0), ha=side, va="bottom")
 
 
 def _reaches(value: Floats, null: float) -> bool:
@@ -443,7 +443,7 @@ def _reaches(value: Floats, null: float) -> bool:
 
 def _mark_null(axes: Axes, null: float, densities: Sequence[float]) -> None:
     posterior, prior = densities
-    for density, colour in ((posterior, ACCENT), (prior, _ink(axes))):
+    for density, colour in ((posterior, ACCENT), (prior, ink(axes))):
         axes.plot(null, density, "o", color=colour, markersize=5, clip_on=False, zorder=4)
     if prior > 0:
         text = f"at {null:g}, posterior / prior = {posterior / prior:.2g}"

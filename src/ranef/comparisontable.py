@@ -300,7 +300,8 @@ class Comparison:
         """
         from ranef import comparisonplots
 
-        return comparisonplots.group_differences(self.group_differences(first, second), ax=ax)
+        table = self.group_differences(first, second)
+        return comparisonplots.group_differences(table, names=(first, second), ax=ax)
 
     def group_differences(self, first: str, second: str) -> pd.DataFrame:
         """Return the differences in elpd of two models group by group.

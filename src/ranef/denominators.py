@@ -185,7 +185,7 @@ def degrees_of_freedom(
 ) -> DegreesOfFreedom:
     """Return Satterthwaite's or Kenward and Roger's approximation at an estimate."""
     if kind not in KINDS:
-        message = f"kind={kind!r} is not a kind of degrees of freedom. "
+        message = f"df={kind!r} is not a kind of degrees of freedom. "
         raise FitError(message + suggestion(str(kind), KINDS))
     roots = [T @ Lambda for T, Lambda in zip(cross.bases, estimate.Lambdas, strict=True)]
     if kind == "satterthwaite":
@@ -193,7 +193,7 @@ def degrees_of_freedom(
     if not reml:
         raise FitError(
             "Kenward-Roger degrees of freedom are those of a REML fit: fit the model with "
-            'method="reml", or ask for kind="satterthwaite".'
+            'method="reml", or ask for df="satterthwaite".'
         )
     return kenward_roger(cross, roots, estimate.sigma)
 
@@ -329,7 +329,7 @@ def _inverse_curvature(H: Array) -> Array:
         raise FitError(
             "the estimates are not at a minimum of the deviance, so that its curvature does not "
             "say how well the variances are known: Satterthwaite degrees of freedom cannot be "
-            'had. Look at `fit.convergence`; kind="kenward-roger" does without the curvature.'
+            'had. Look at `fit.convergence`; df="kenward-roger" does without the curvature.'
         )
     size = np.sqrt(np.maximum(np.diag(H), 1e-9 * values[-1]))
     values, vectors = np.linalg.eigh(H / np.outer(size, size))
@@ -412,7 +412,7 @@ def _scaled(found: DegreesOfFreedom, beta: Array, L: Array) -> FTest:
         raise FitError(
             f"Kenward and Roger's approximation has no denominator degrees of freedom for these "
             f"{q} contrasts: the variances they depend on are hardly known. Test fewer at once, "
-            'or ask for kind="satterthwaite".'
+            'or ask for df="satterthwaite".'
         )
     value = rows @ beta
     f = scaling * float(value @ np.linalg.solve(rows @ found.vcov @ rows.T, value)) / q

@@ -38,6 +38,7 @@ MOST = 32_000  # proposals
 GROWTH = 4  # at most, from one sample to the next
 NU = 8.0  # degrees of freedom of fitted proposals, which are near the posterior already
 WIDER = 1.05  # than the fit
+NARROWEST = 0.2  # width on either side, in standard deviations
 CENTRES = np.linspace(-1.0, 1.0, 41)  # tried along each axis, in standard deviations
 RELIABLE = 0.7  # k-hat, and less in small samples
 
@@ -123,36 +124,40 @@ class _SplitT:
         return self.mean + z @ self.root.T, logq
 
 
-def _fitted(x: Array) -> _SplitT:
+def _fitted(x: Array, laplace: Array) -> _SplitT:
     """Return the split-t distribution that follows draws, shape (S, d).
+
+    Where importance weights have left few different draws, their covariance counts for less than
+    that of the Laplace approximation, shape (d, d), and no width becomes nothing.
 
     Along each axis of what whitens them it is the split normal distribution of largest
     likelihood: with a and b the sums of squares right and left of its centre, the widths are
     proportional to the cube roots of a and b, and the sum of these is least.
     """
-    mean = x.mean(axis=0)
-    root = np.linalg.cholesky(np.atleast_2d(np.cov(x.T)))
+    mean, d = x.mean(axis=0), x.shape[1]
+    share = (d + 1) / (d + 1 + len(np.unique(x[:, 0])))
+    root = np.linalg.cholesky((1 - share) * np.atleast_2d(np.cov(x.T)) + share * laplace)
     z = linalg.solve_triangular(root, (x - mean).T, lower=True).T
     left_over = z[None] - CENTRES[:, None, None]
     a = np.cbrt((np.maximum(left_over, 0.0) ** 2).mean(axis=1))
     b = np.cbrt((np.minimum(left_over, 0.0) ** 2).mean(axis=1))
-    best, axes = (a + b).argmin(axis=0), np.arange(x.shape[1])
+    best, axes = (a + b).argmin(axis=0), np.arange(d)
     a, b = a[best, axes], b[best, axes]
-    wider = WIDER * np.sqrt(a + b)
-    return _SplitT(CENTRES[best], a * wider, b * wider, mean, root)
+    right, left = np.maximum(WIDER * np.sqrt(a + b) * np.stack([a, b]), NARROWEST)
+    return _SplitT(CENTRES[best], right, left, mean, root)
 
 
 def _by_importance(target: LogPosterior, rng: np.random.Generator) -> MarginalLikelihood:
     """Return log p(y) by importance sampling, with proposals fitted to what is found."""
     first = approximate(target, draws=FIRST, rng=rng)
-    size, x = 2 * FIRST, first.x
+    size, x, laplace = 2 * FIRST, first.x, first.mode.root @ first.mode.root.T
     value, mcse = first.log_evidence, _honest(first.mcse, first.khat, size)
     spent = size
     while mcse > GOAL and spent < MOST:
         need = 1.1 * size * (mcse / GOAL) ** 2 if np.isfinite(mcse) else np.inf
         size = int(min(max(need, size), GROWTH * size, MOST))
         spent += size
-        points, logq = _fitted(x).draw(size, rng)
+        points, logq = _fitted(x, laplace).draw(size, rng)
         ratios = batched.log_density(target, points) - logq
         weights, khat = smoothed(ratios)
         value = float(special.logsumexp(ratios) - np.log(size))

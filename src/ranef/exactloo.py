@@ -33,7 +33,7 @@ from ranef.whitened import frame
 type Array = NDArray[np.float64]
 type Places = NDArray[np.intp]
 
-LAYERS = (9.0, 13.0, 17.0, 20.0, np.inf)  # how far the density of the nodes taken has fallen
+LAYERS = (9.0, 13.0, 17.0, 20.0, 1e9)  # how far the density of the nodes taken has fallen; all
 DEEPEST = 32.0  # ... along the axis of sigma
 TOLERANCE = 5e-5  # relative error of p(y_-A) that is good enough
 
@@ -151,19 +151,33 @@ def _integrals(held: HeldOut, found: Lattice) -> tuple[Array, Array, Array]:
     """
     rows = special.logsumexp(found.log_density, axis=1)
     depth = rows.max() - rows
+    kinds = np.searchsorted(LAYERS, _reach(found, depth))
     sums = _Sums.empty(len(held.n_rows), found)
     error, is_open = np.full(len(held.n_rows), np.inf), np.arange(len(held.n_rows))
     for layer, (upper, lower) in enumerate(pairwise((-np.inf, *LAYERS))):
         nodes = np.flatnonzero((depth > upper) & (depth <= lower))
         own = held.only(is_open)
         for part in own.parts(len(nodes), found.log_density.shape[1]):
-            sums.add(is_open, layer, *_at_nodes(own, found, nodes[part]))
+            sums.add(is_open, *_at_nodes(own, found, nodes[part], kinds))
         error[is_open] = sums.error(is_open, layer)
         is_open = is_open[~(error[is_open] < TOLERANCE)]
         if not len(is_open):
             break
     lpd = sums.within + found.log_volume - found.log_evidence
     return sums.log_total + found.log_volume, lpd, error
+
+
+def _reach(found: Lattice, depth: Array) -> Array:
+    """Return how deep the neighbours of each node are, infinite if one is not in the lattice."""
+    base = 4 * int(np.abs(found.z).max(initial=1)) + 1
+    powers = base ** np.arange(found.z.shape[1])
+    keys = found.z @ powers
+    order = np.argsort(keys)
+    reach = np.full(len(keys), -np.inf)
+    for step in (*powers, *-powers):
+        place = order[np.minimum(np.searchsorted(keys, keys + step, sorter=order), len(keys) - 1)]
+        reach = np.maximum(reach, np.where(keys[place] == keys + step, depth[place], np.inf))
+    return reach
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,81 +188,71 @@ class _Sums:
     ----------
     top : ndarray, shape (U,)
         The log density that sums are relative to.
-    signed : ndarray, shape (U, s)
-        Of p(y_-A, phi): at the ends of sigma's axis, next to them, and with alternating signs
-        along every axis.
-    layers : ndarray, shape (U, layers)
-        Of the same.
+    parts : ndarray, shape (U, s)
+        Of p(y_-A, phi): by how deep the neighbours of a node are (in which of the layers, or
+        nowhere), at the ends of sigma's axis, next to them, and with alternating signs along every
+        axis.
     within : ndarray, shape (U,)
         The logarithm of that of p(y, phi) p(y_A | y_-A, phi).
-    heavy : int
-        The number of axes besides that of sigma.
     """
 
     top: Array
-    signed: Array
-    layers: Array
+    parts: Array
     within: Array
-    heavy: int
 
     @staticmethod
     def empty(U: int, found: Lattice) -> _Sums:
-        heavy = found.z.shape[1]
-        signed = np.zeros((U, 2 + heavy + (found.log_density.shape[1] > 1)))
+        axes = found.z.shape[1] + (found.log_density.shape[1] > 1)
         nothing = np.full(U, -np.inf)
-        return _Sums(nothing, signed, np.zeros((U, len(LAYERS))), nothing.copy(), heavy)
+        return _Sums(nothing, np.zeros((U, len(LAYERS) + 3 + axes)), nothing.copy())
 
-    def add(self, units: Places, layer: int, log_left: Array, log_within: Array, s: Array) -> None:
-        """Add nodes, shapes (units, P) and (P, s), of one layer."""
+    def add(self, units: Places, log_left: Array, log_within: Array, parts: Array) -> None:
+        """Add nodes, shapes (units, P) and (P, s)."""
         highest = np.maximum(self.top[units], log_left.max(axis=1))
         scale = np.exp(self.top[units] - highest)[:, None]
-        left = np.exp(log_left - highest[:, None])
         self.top[units] = highest
-        self.signed[units] = self.signed[units] * scale + left @ s
-        self.layers[units] *= scale
-        self.layers[units, layer] += left.sum(axis=1)
+        self.parts[units] = self.parts[units] * scale + np.exp(log_left - highest[:, None]) @ parts
         more = special.logsumexp(log_within, axis=1)
         self.within[units] = np.logaddexp(self.within[units], more)
 
     @property
     def log_total(self) -> Array:
         """The logarithm of the sum of p(y_-A, phi)."""
-        return np.asarray(self.top + np.log(self.layers.sum(axis=1)))
+        return np.asarray(self.top + np.log(self.parts[:, : len(LAYERS) + 1].sum(axis=1)))
 
     def error(self, units: Places, layer: int) -> Array:
-        """Return the relative error of the sum: of the steps, and of what lies outside.
+        """Return the relative error of the sum after a layer.
 
-        Sums with alternating signs are differences of two rules with steps twice as long: their
-        square bounds the error of all nodes (`Lattice.error`).
+        Beyond nodes that have neighbours outside there is less than at them, and beyond the ends
+        of sigma's axis the fall goes on. Sums with alternating signs are differences of two rules
+        with steps twice as long: their square bounds the error of all nodes (`Lattice.error`).
         """
-        total = self.layers[units].sum(axis=1)[:, None]
-        end, inner, *alternating = (self.signed[units] / total).T
-        found = _outside(inner, end) + sum(part**2 for part in alternating)
-        if not self.heavy:
-            return np.asarray(found)
-        outside = self.layers[units, layer] / total[:, 0]  # than the last layer there is less
-        return np.asarray(found + outside)
+        kinds = len(LAYERS) + 1
+        total = self.parts[units, :kinds].sum(axis=1)
+        share = self.parts[units] / total[:, None]
+        outside = share[:, layer + 1 : kinds].sum(axis=1)
+        end, inner, *alternating = share[:, kinds:].T
+        fall = np.minimum(end / np.maximum(inner, np.finfo(np.float64).tiny), 0.99)
+        found = outside + end * fall / (1 - fall) + sum(part**2 for part in alternating)
+        return np.asarray(found)
 
 
-def _outside(before: Array, last: Array) -> Array:
-    """Return a bound of what follows two parts of a tail that falls at least geometrically."""
-    fall = last / np.maximum(before, np.finfo(np.float64).tiny)
-    return np.where(fall < 1, last * fall / np.maximum(1 - fall, 1e-9), np.where(last > 0, 1.0, 0))
-
-
-def _at_nodes(held: HeldOut, found: Lattice, nodes: Places) -> tuple[Array, Array, Array]:
-    """Return log p(y_-A, phi), log p(y, phi) p(y_A | y_-A, phi), and the signs to be summed."""
+def _at_nodes(
+    held: HeldOut, found: Lattice, nodes: Places, kinds: Places
+) -> tuple[Array, Array, Array]:
+    """Return log p(y_-A, phi), log p(y, phi) p(y_A | y_-A, phi), and the parts to be summed."""
     values, density = found.nodes.values[nodes], found.log_density[nodes]
     shares = held.shares(held.relative(values), values[:, : held.target.space.n_given])
     counts = density > found.log_density.max() - DEEPEST
     index, columns = np.nonzero(counts)
     ratio = held.log_ratio(shares, index, np.exp(found.log_sigma[nodes][index, columns]))
     signs = 1 - 2 * (found.z[nodes][index] % 2)
-    steps_left = np.zeros((2, len(index)), dtype=bool)
+    ends = np.zeros((len(index), 2), dtype=bool)
     if counts.shape[1] > 1:
         padded = np.pad(counts, ((0, 0), (2, 2)))
         one, two = (padded[index, columns + 2 - s] & padded[index, columns + 2 + s] for s in (1, 2))
-        steps_left = np.array([~one, one & ~two])
+        ends = np.column_stack([~one, one & ~two])
         signs = np.column_stack([signs, 1 - 2 * (columns % 2)])
+    kind = kinds[nodes][index, None] == np.arange(len(LAYERS) + 1)
     density = density[index, columns]
-    return density - ratio, density + ratio, np.column_stack([*steps_left, signs]).astype(float)
+    return density - ratio, density + ratio, np.column_stack([kind, ends, signs]).astype(float)

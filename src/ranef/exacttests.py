@@ -135,10 +135,11 @@ def sequential(observed: float, simulate: Simulate, n: int, stop: int = HITS) ->
     FitError
         If all replicates failed.
     """
-    statistics, failed = np.empty(0), np.empty(0, dtype=np.bool_)
-    while len(statistics) < n:
-        first = len(statistics)
-        drawn, lost = simulate(min(max(FIRST, first), MOST, n - first), first)
+    statistics, failed, done = np.empty(0), np.empty(0, dtype=np.bool_), 0
+    while done < n:
+        size = min(max(FIRST, done), MOST, n - done)
+        drawn, lost = simulate(size, done)
+        done += size
         statistics = np.concatenate([statistics, drawn])
         failed = np.concatenate([failed, lost | ~np.isfinite(drawn)])
         hits = np.flatnonzero(~failed & (statistics >= observed - EPSILON))
@@ -228,7 +229,7 @@ def spectrum(small: Design, large: Design, *, reml: bool) -> Spectrum:
     values, counts = _pooled(mu / unit)
     xi = (values, counts) if reml else _pooled(sizes / unit)
     return Spectrum(
-        values, counts, *xi, n - p - len(mu), n - p if reml else n, p - small.X.shape[1]
+        values, counts, *xi, n - p - len(mu), n - p, p - small.X.shape[1]
     )
 
 

@@ -27,7 +27,6 @@ from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 
 from ranef.agq import Rule, rule
 from ranef.design import Design, RandomTerm, independent_columns
@@ -38,10 +37,11 @@ from ranef.estimates import MarginalLikelihood
 from ranef.evidence import log_evidence
 from ranef.families import Family
 from ranef.joint import Joint, joint_of
-from ranef.pieces import Rows, connected, stack, whole
+from ranef.pieces import Rows, connected, signed_pieces, stack
 from ranef.priors import Priors
 from ranef.threads import threads_for
 from ranef.weighted import Block
+from ranef.wholes import whole
 
 type Array = NDArray[np.float64]
 
@@ -52,7 +52,7 @@ LAPLACE = "Laplace's approximation"
 ROUGH = {"level": 1e-3, "cavity": 1e-2}  # error of a row from which on it is found anew
 SMALL = 3  # rows of a level, of which each is left out in turn
 CHECKED = 6  # draws at which errors are found
-MOST = 400  # draws, where pieces have many effects
+LEAST, WORK = 200, 2e7  # draws at least, and what all of them may cost, with many effects
 BATCH = 50  # rows that are compared at a time
 REPAIR = {1: 9, 2: 7, 3: 5}  # points of the quadrature of a marginal likelihood
 ALONE = 1e-9  # of a column's squared length: what other rows have of it, when they have nothing
@@ -143,7 +143,7 @@ def _found(joint: Joint, units: Units, values: Array) -> _Found:
     if by_row and joint.model.shapes:
         if joint.model.has_one_factor and _effects(joint) in POINTS:
             return _rows_of_levels(joint, values)
-        return _rows_by_cavities(joint, _evenly(values, MOST))
+        return _rows_by_cavities(joint, values)
     return _by_pieces(joint, [units.rows(place) for place in range(units.size)], values)
 
 
@@ -157,6 +157,11 @@ def _evenly(values: Array, most: int) -> Array:
     if len(values) <= most:
         return values
     return values[np.linspace(0, len(values) - 1, most).round().astype(np.intp)]
+
+
+def _affordable(values: Array, cost: float) -> Array:
+    """Return as many draws as can be afforded, each having a cost."""
+    return _evenly(values, max(LEAST, int(WORK / max(cost, 1.0))))
 
 
 def _method(found: _Found, repaired: NDArray[np.bool_]) -> str:
@@ -203,47 +208,13 @@ def _in_words(hows: set[str | int]) -> str:
 # ---------------------------------------------------------------------------- from pieces
 
 
-def _signed(
-    blocks: Sequence[Block], n: int, sets: Sequence[Rows]
-) -> tuple[list[Rows], list[Rows], sparse.csr_array]:
-    """Return pieces, what each lies in, and what it adds for each set of rows.
-
-    Returns
-    -------
-    pieces : list of ndarray of int
-    around : list of ndarray of int
-        The piece of all data that each is, or is part of.
-    signs : sparse array, shape (U, pieces)
-        1 for a piece around a set, -1 for one that is left of it.
-    """
-    all_pieces = connected(blocks, np.arange(n))
-    number = np.empty(n, dtype=np.intp)
-    for place, piece in enumerate(all_pieces):
-        number[piece] = place
-    places: dict[bytes, int] = {}
-    pieces: list[Rows] = []
-    entries: list[tuple[int, int, int]] = []
-    for unit, rows in enumerate(sets):
-        around = [all_pieces[place] for place in np.unique(number[rows])]
-        left = np.setdiff1d(np.concatenate([rows[:0], *around]), rows)
-        for sign, parts in ((1, around), (-1, connected(blocks, left))):
-            for part in parts:
-                place = places.setdefault(part.tobytes(), len(places))
-                if place == len(pieces):
-                    pieces.append(part)
-                entries.append((unit, place, sign))
-    units, columns, signs = np.array(entries, dtype=np.intp).reshape(-1, 3).T
-    matrix = sparse.coo_array((signs, (units, columns)), shape=(len(sets), len(pieces)))
-    return pieces, [all_pieces[number[piece[0]]] for piece in pieces], matrix.tocsr()
-
-
 def _by_pieces(joint: Joint, sets: Sequence[Rows], values: Array) -> _Found:
     """Return log predictive densities of sets of rows from those of pieces."""
     blocks = joint.model.problem.Z.blocks
-    pieces, around, signs = _signed(blocks, len(joint.X), sets)
+    pieces, around, signs = signed_pieces(blocks, len(joint.X), sets)
     kinds = [_kind(blocks, piece, outer) for piece, outer in zip(pieces, around, strict=True)]
-    if any(isinstance(kind, int) for kind in kinds):
-        values = _evenly(values, MOST)
+    cost = {kind: _cost(blocks, around[kinds.index(kind)]) for kind in set(kinds)}
+    values = _affordable(values, sum(cost[kind] for kind in kinds if isinstance(kind, int)))
     log_p, error = np.empty((len(values), len(pieces))), np.zeros(len(pieces))
     hows: set[str | int] = set()
     for kind in dict.fromkeys(kinds):
@@ -264,6 +235,12 @@ def _kind(blocks: Sequence[Block], piece: Rows, around: Rows) -> int | tuple[int
     counts = tuple(len(np.unique(block.codes[piece])) for block in blocks)
     k = sum(count * block.k for count, block in zip(counts, blocks, strict=True))
     return counts if k <= max(POINTS) else int(around[0])
+
+
+def _cost(blocks: Sequence[Block], rows: Rows) -> float:
+    """Return what a step of Newton's method costs for some rows."""
+    q = sum(len(np.unique(block.codes[rows])) * block.k for block in blocks)
+    return float(len(rows) + q**2)
 
 
 def _by_quadrature(joint: Joint, pieces: list[Rows], values: Array) -> tuple[Array, Array, int]:
@@ -312,6 +289,7 @@ def _rows_by_cavities(joint: Joint, values: Array) -> _Found:
 
     Those that pull most are compared with ratios of densities of pieces, until these agree.
     """
+    values = _affordable(values, len(joint.X) ** 2 / 5)
     few = _evenly(values, CHECKED)
     points, _ = _enough(lambda nodes: _cavities(joint, few, nodes)[0], 1, SHARE)
     log_p, pull = _cavities(joint, values, rule(points, 1))

@@ -250,7 +250,7 @@ def _refuse_large(size: int) -> None:
         raise FitError(
             "Kenward-Roger degrees of freedom need a dense matrix of the random effects that the "
             f"data connect, here {size}, where {MOST} are feasible. With so many levels "
-            'kind="satterthwaite" says nearly the same.'
+            'df="satterthwaite" says nearly the same.'
         )
 
 

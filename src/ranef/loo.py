@@ -13,7 +13,7 @@ Rabe-Hesketh (2019), *Psychometrika* 84, 802-829 (units to leave out); Meng & Wo
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from ranef import laplace, nuts, quadrature
 from ranef.design import Design
@@ -43,7 +43,7 @@ def linear_scores(
     values: Array,
     priors: Priors,
     rng: np.random.Generator,
-    reff: ArrayLike = 1.0,
+    chains: int | None = None,
 ) -> Scores:
     """Return leave-one-out scores from draws of the variance parameters.
 
@@ -60,8 +60,8 @@ def linear_scores(
         Of the model with all data.
     rng : Generator
         For what has to be computed anew.
-    reff : float or ndarray of shape (U,)
-        Effective number of draws over S.
+    chains : int, optional
+        Of Markov chain draws, which lie one chain after the other; others are independent.
 
     Raises
     ------
@@ -74,6 +74,7 @@ def linear_scores(
     check_left_proper(design, units, priors)
     values = _affordable(held, values)
     log_p = held.log_p(values)
+    reff = 1.0 if chains is None else _efficiency(log_p, chains)
     elpd, lpd, khat, mcse = smoothed_scores(log_p, reff)
     limit = good_khat(len(values))
     bad = np.flatnonzero(khat > limit)
@@ -86,6 +87,17 @@ def linear_scores(
     repaired = np.zeros(units.size, dtype=bool)
     repaired[bad] = True
     return _scores(units, (elpd, lpd, khat, mcse), repaired, len(values), method)
+
+
+def _efficiency(log_p: Array, chains: int) -> Array:
+    """Return the effective number of draws of p(y_A | y_-A, phi) over their number, (U,)."""
+    from arviz_stats.base.array import array_stats
+
+    length = len(log_p) // chains
+    p = np.exp(log_p - log_p.max(axis=0))[: chains * length].T.reshape(-1, chains, length)
+    found = array_stats.ess(p, chain_axis=1, draw_axis=2, method="mean")  # type: ignore[no-untyped-call]
+    share = np.nan_to_num(np.asarray(found) / (chains * length), nan=1.0)
+    return np.asarray(np.clip(share, 1e-3, 1.0))
 
 
 def _affordable(held: HeldOut, values: Array) -> Array:
@@ -184,7 +196,7 @@ def _repaired(
             values, effective = _draws(without_it, rng)
             own = held.only(np.array([place])).log_p(values)[:, 0]
             elpd, error = bridged(own, log_p[:, place], effective)
-            found[:, i] = elpd, error, np.logaddexp.reduce(log_p[:, place]) - np.log(len(log_p))
+            found[:, i] = elpd, error, _log_mean(log_p[:, place])
         return found, "bridge sampling"
     elpds, lpds, errors, _ = integrated(held, bad, exact_of(held.target), design, priors)
     return np.array([elpds, errors, lpds]), "quadrature"
@@ -229,22 +241,27 @@ def bridged(without_it: Array, with_it: Array, effective: float) -> tuple[float,
     -----
     With l the density and r = p(y) / p(y_-A), the iteration of Meng & Wong (1996) is
     r = mean of l / (s r + s' l) without A over the mean of 1 / (s r + s' l) with it, s and s' the
-    shares of the draws. The logarithm of r is concave enough for it to converge from anywhere.
+    shares of the draws; it converges from anywhere.
     """
     if not (np.isfinite(without_it).all() and np.isfinite(with_it).all()):
         raise FitError(
             "the predictive density cannot be computed at some draws, at which the random effects "
             "are far too large: give their standard deviations priors that exclude this."
         )
-    top = float(np.median(with_it))
-    left, right = np.exp(without_it - top), np.exp(np.maximum(with_it - top, -700.0))
-    s = len(left) / (len(left) + len(right))
-    r = 1.0
+    share = len(without_it) / (len(without_it) + len(with_it))
+    log_r = 0.0
     for _ in range(ITERATIONS):
-        above, below = left / (s * r + (1 - s) * left), 1 / (s * r + (1 - s) * right)
-        before, r = r, float(above.mean() / below.mean())
-        if abs(np.log(r / before)) < 1e-10:
+        both = np.log(share) + log_r, np.log(1 - share)
+        above = without_it - np.logaddexp(both[0], both[1] + without_it)
+        below = -np.logaddexp(both[0], both[1] + with_it)
+        before, log_r = log_r, _log_mean(above) - _log_mean(below)
+        if abs(log_r - before) < 1e-10:
             break
-    variance = np.var(above) / above.mean() ** 2 / effective
-    variance += np.var(below) / below.mean() ** 2 / len(right)
-    return top + float(np.log(r)), float(np.sqrt(np.log1p(variance)))
+    variance = np.var(np.exp(above - _log_mean(above))) / effective
+    variance += np.var(np.exp(below - _log_mean(below))) / len(below)
+    return log_r, float(np.sqrt(np.log1p(variance)))
+
+
+def _log_mean(logs: Array) -> float:
+    """Return the logarithm of the mean of exponentials."""
+    return float(np.logaddexp.reduce(logs) - np.log(len(logs)))

@@ -55,8 +55,10 @@ class Minima:
         slack : float
             How much higher the other value may be, over its size.
         """
-        room = slack * np.maximum(1.0, np.abs(self.value[which]))
-        taken = other.settled & (~self.settled[which] | (other.value <= self.value[which] + room))
+        with np.errstate(invalid="ignore"):  # what is nowhere is not settled
+            room = slack * np.maximum(1.0, np.abs(self.value[which]))
+            lower = other.value <= self.value[which] + room
+        taken = other.settled & (~self.settled[which] | lower)
         x, value, settled = self.x.copy(), self.value.copy(), self.settled.copy()
         places = which[taken]
         x[places], value[places], settled[places] = other.x[taken], other.value[taken], True

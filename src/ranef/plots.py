@@ -99,7 +99,7 @@ def caterpillar(
     rows = [_panels(_part(table, name), rule) for name in terms]
     panels = [panel for row in rows for panel in row]
     names = [f"{panel.term}: {panel.coef}" for panel in panels]
-    axes = new_grid(rows, kind) if ax is None else _given_axes(ax, names)
+    axes = new_grid(rows, kind) if ax is None else given_axes(ax, names)
     for place, panel in zip(axes, panels, strict=True):
         draw_panel(place, panel, kind, interval_label)
     return axes
@@ -174,7 +174,7 @@ def shrinkage(
     part = _part(table, _names(table["term"])[0] if term is None else _known_term(table, term))
     groups = _groups(part, _known_coefs(part, coefs))
     matrix = _covariance(covariance, groups.coefs)
-    (axes,) = new_single(groups) if ax is None else _given_axes(ax, [groups.term])
+    (axes,) = new_single(groups) if ax is None else given_axes(ax, [groups.term])
     draw_groups(axes, groups, matrix, labels)
     if scale:
         axes.set_xlabel(f"{axes.get_xlabel()} ({scale})", parse_math=False)
@@ -303,7 +303,8 @@ def _covariance(matrix: pd.DataFrame | Floats | None, coefs: tuple[str, ...]) ->
     return values
 
 
-def _given_axes(ax: Axes | Iterable[Axes], panels: Sequence[str]) -> NDArray[np.object_]:
+def given_axes(ax: Axes | Iterable[Axes], panels: Sequence[str]) -> NDArray[np.object_]:
+    """Return the axes that a plot is to be drawn on, one a panel; refuse another number."""
     axes = np.ravel(np.array(list(ax) if isinstance(ax, Iterable) else ax, dtype=object))
     if len(axes) != len(panels):
         raise RanefError(

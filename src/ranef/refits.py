@@ -43,7 +43,7 @@ OTHER = 1.0  # the relative sds of the other start
 ROUNDING = 1e-8  # of a likelihood-ratio statistic that is zero
 BETTER = 1e-10  # what another start has to gain, over the size of the value
 AS_GOOD = 1e-10  # what a point with exact zeros may lose
-BATCH = 1000  # replicates that are simulated together
+BATCH = 2500  # replicates that are simulated together
 
 
 @dataclass(frozen=True, eq=False)

@@ -29,6 +29,7 @@ from ranef.densities import (
     LOGIT,
     NORMAL,
     STUDENT_T,
+    TINY,
     Coordinate,
     evaluate,
 )
@@ -232,7 +233,8 @@ def from_lattice(exact: Exact, scales: ArrayLike = SCALES) -> Sensitivity:
 def _log_sds(lattice: Lattice, space: Space, i: int) -> Array:
     """Return the logarithm of an sd, or of its ratio to sigma, that the prior is one of, (N, T)."""
     place = space.free[i]
-    found = np.broadcast_to(np.log(lattice.nodes.values[:, place, None]), lattice.log_sigma.shape)
+    own = np.log(np.maximum(lattice.nodes.values[:, place, None], TINY))
+    found = np.broadcast_to(own, lattice.log_sigma.shape)
     return np.asarray(found if space.relative[place] else found + lattice.log_sigma)
 
 
@@ -301,10 +303,9 @@ def from_draws(target: LogPosterior, values: Array, scales: ArrayLike = SCALES) 
 
 def _log_values(values: Array, space: Space, i: int) -> Array:
     """Return the logarithm of what the prior of an sd is one of, shape (chains, n)."""
-    place, known = space.free[i], space.relative[space.free[i]]
-    with np.errstate(divide="ignore"):
-        found = np.log(values[..., place])
-        return np.asarray(found - np.log(values[..., space.n_given]) if known else found)
+    place = space.free[i]
+    found = np.log(np.maximum(values[..., place], TINY))
+    return found - np.log(values[..., space.n_given]) if space.relative[place] else found
 
 
 def _by_weights(logs: Sequence[tuple[Coordinate, Array]], s: float) -> tuple[float, float]:

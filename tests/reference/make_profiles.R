@@ -132,8 +132,7 @@ one("sleepstudy_two_terms", "sleepstudy.csv", "Reaction ~ Days + (1 | Subject) +
 one("pastes_nested", "Pastes.csv", "strength ~ 1 + (1 | batch/cask)", auto("batch", "cask"))
 one("penicillin_crossed", "Penicillin.csv", "diameter ~ 1 + (1 | plate) + (1 | sample)", auto("plate", "sample"))
 one("sleepstudy_no_intercept", "sleepstudy.csv", "Reaction ~ 0 + Days + (0 + Days | Subject)", auto("Subject"))
-one("orthodont_double_bar", "Orthodont.csv", "distance ~ age * Sex + (age || Subject)", auto("Subject", "Sex"),
-    rename = c("sd_Subject[age]" = "sd_Subject_1[age]"))
+one("orthodont_double_bar", "Orthodont.csv", "distance ~ age * Sex + (age || Subject)", auto("Subject", "Sex"))
 one("machines_vectors", "Machines.csv", "score ~ Machine + (0 + Machine | Worker)", auto("Worker", "Machine"), own = FALSE)
 one("weights_slope", "groups.csv", "y ~ x + (x | g)", auto("g"), weights = "w", offset = "off", shipped = FALSE)
 one("dyestuff2_singular", "Dyestuff2.csv", "Yield ~ 1 + (1 | Batch)", auto("Batch"))

@@ -1,0 +1,343 @@
+"""Leave-one-out of generalised models against dense, integrated and refitted posteriors."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import special, stats
+
+from designs import STRUCTURES, random_frame
+from ranef import heldoutjoint
+from ranef.design import build_design
+from ranef.distributions import Constant, Flat, HalfNormal, Normal
+from ranef.elpd import Units
+from ranef.errors import DataError
+from ranef.families import find_family
+from ranef.formula import read_formula
+from ranef.heldoutjoint import joint_scores, log_predictive, without_rows
+from ranef.joint import joint_of
+from ranef.priors import resolve
+from test_pieces import by_integration, data_of, joint_case, some_values
+
+
+def rows_of(design):
+    return Units("observation", None, None, design.rows)
+
+
+def levels_of(design, factor):
+    term = next(term for term in design.terms if term.factor == factor)
+    return Units("group", factor, term.codes, term.levels)
+
+
+def scores(joint, design, units, values, priors):
+    rng = np.random.default_rng(1)
+    family = joint.model.family
+    return joint_scores(joint, design, units, values=values, family=family, priors=priors, rng=rng)
+
+
+# ------------------------------------------------------------------- given the parameters
+
+
+def dense(design, joint, priors, values):
+    """Return log p of any rows of a normal response: a function, by the full covariance matrix."""
+    sigma = values[joint.space.names.index("sigma")]
+    V, mu = np.diag(sigma**2 / design.weights), design.offset + joint.X @ values[: joint.p]
+    for term, own, factor in zip(
+        design.terms, priors.terms, joint.space.factors(values), strict=True
+    ):
+        root = factor if own.change is None else own.change @ factor
+        Z = np.zeros((design.n_obs, term.n_levels, term.n_coefs))
+        Z[np.arange(design.n_obs), term.codes] = term.columns @ root
+        Z = Z.reshape(design.n_obs, -1)
+        V = V + Z @ Z.T
+    return lambda rows: stats.multivariate_normal.logpdf(
+        design.y[rows], mu[rows], V[np.ix_(rows, rows)]
+    )
+
+
+@pytest.mark.filterwarnings("ignore:divide by zero")
+@pytest.mark.parametrize("structure", STRUCTURES)
+def test_a_normal_response_equals_the_dense_computation(structure):
+    frame = random_frame(np.random.default_rng(2), 60)
+    frame["y"] -= 1e3
+    family = find_family("gaussian")
+    design = build_design(read_formula(STRUCTURES[structure]), frame, weights="w")
+    priors = resolve(design, "default", family)
+    joint = joint_of(design, family, priors)
+    values = some_values(joint, 2)
+    groups = [Units("group", t.factor, t.codes, t.levels) for t in design.terms]
+    outside = Units("group", "j", frame["j"].to_numpy(), pd.Index(range(5)))
+    for units in (*groups, outside, rows_of(design)):
+        found = log_predictive(joint, units, values)
+        exact = np.empty_like(found)
+        for s, value in enumerate(values):
+            log_p, everything = dense(design, joint, priors, value), np.arange(60)
+            for a in range(units.size):
+                exact[s, a] = log_p(everything) - log_p(np.setdiff1d(everything, units.rows(a)))
+        few = joint.model.has_one_factor and units.codes is None
+        np.testing.assert_allclose(found, exact, atol=2e-3 if few else 1e-8)
+
+
+@pytest.mark.parametrize("family", ["poisson", "bernoulli", "inverse_gaussian"])
+def test_rows_of_small_and_large_levels_equal_numerical_integration(family):
+    frame = data_of(family)
+    frame["g"] = np.r_[np.arange(6), np.repeat([6, 7], 3), np.repeat([8, 9], 18)]
+    design, joint, _ = joint_case("x + (1 | g)", family, frame)
+    values = some_values(joint, 3)
+    found = log_predictive(joint, rows_of(design), values)
+    for s, value in enumerate(values):
+        log_p = by_integration(joint, value)
+        codes = design.terms[0].codes
+        for i in (0, 5, 6, 11, 12, 30, 47):
+            own = np.flatnonzero(codes == codes[i])
+            left = log_p(own[own != i]) if len(own) > 1 else 0.0
+            assert found[s, i] == pytest.approx(log_p(own) - left, abs=1e-3)
+
+
+def test_an_effect_of_each_row_is_integrated_out():
+    """Given such effects rows are independent: each is as a group of its own."""
+    design, joint, _ = joint_case("x + (1 | row)", "poisson")
+    values = some_values(joint)
+    found = log_predictive(joint, rows_of(design), values)
+    np.testing.assert_allclose(found, log_predictive(joint, levels_of(design, "row"), values))
+    log_p = by_integration(joint, values[1])
+    np.testing.assert_allclose(found[1], [log_p([i]) for i in range(48)], atol=1e-4)
+
+
+def importance_sampled(design, joint, value, draws=10_000):
+    """Return log p of any rows given the parameters: a function, by draws of all effects."""
+    setting, rng = joint.setting(value), np.random.default_rng(4)
+    Z = np.hstack(
+        [
+            np.eye(block.n_levels)[block.codes] * (block.columns @ Lambda)
+            for block, Lambda in zip(joint.model.problem.Z.blocks, setting.Lambdas, strict=True)
+        ]
+    )
+    q, nu = Z.shape[1], 8
+    t = rng.standard_normal((draws, q)) / np.sqrt(rng.chisquare(nu, draws) / nu)[:, None]
+    logq = stats.multivariate_t(np.zeros(q), df=nu).logpdf(t)
+
+    def log_p(rows):
+        X, y, w = Z[rows], design.y[rows], design.weights[rows]
+        u = np.zeros(q)
+        for _ in range(30):
+            at = joint.model.family.expansion(y, setting.base[rows] + X @ u, w, setting.psi)
+            H = np.eye(q) + (X.T * at.weight) @ X
+            u = u + np.linalg.solve(H, X.T @ at.score - u)
+        L = np.linalg.cholesky(H)
+        drawn = u + np.linalg.solve(L.T, t.T).T
+        eta = setting.base[rows] + drawn @ X.T
+        logs = joint.model.family.expansion(y, eta, w, setting.psi).value.sum(1)
+        logs += -0.5 * (drawn**2).sum(1) - q / 2 * np.log(2 * np.pi) - logq
+        return special.logsumexp(logs) - np.log(draws) - np.log(np.diag(L)).sum()
+
+    return log_p
+
+
+@pytest.mark.parametrize("family", ["bernoulli", "poisson"])
+def test_crossed_factors_are_near_the_exact_integral(family):
+    design, joint, _ = joint_case("x + (1 | g) + (1 | h)", family)
+    values = some_values(joint, 2)
+    log_p, everything = importance_sampled(design, joint, values[1]), np.arange(48)
+    for units, off in (
+        (levels_of(design, "g"), 0.05),
+        (levels_of(design, "h"), 0.05),
+        (rows_of(design), 0.02),
+    ):
+        found = log_predictive(joint, units, values)[1]
+        for a in range(0, units.size, units.size // 3):
+            left = np.setdiff1d(everything, units.rows(a))
+            assert found[a] == pytest.approx(log_p(everything) - log_p(left), abs=off)
+
+
+# ---------------------------------------------------------------------- over the posterior
+
+
+@cache
+def integrated(right, family, priors_of, sizes=(27, 21)):
+    """Return a model of two parameters, and its posterior on a lattice of them."""
+    priors = dict(priors_of)
+    data = data_of(family)
+    design, joint, found = joint_case(right, family, data, priors)
+    axes = [np.linspace(-0.5, 1.5, sizes[0]), np.linspace(-4, 1.5, sizes[1])]
+    x = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 2)
+    values, logp = joint.space.values(x)
+    return design, joint, found, x, values, logp
+
+
+ONE = (("Intercept", Normal(0, 1)), ("sd", HalfNormal(1)))
+
+
+@pytest.mark.parametrize(
+    ("family", "unit"),
+    [("poisson", "group"), ("binomial", "group"), ("binomial", "observation")],
+)
+def test_the_posterior_without_a_unit_is_integrated_exactly(family, unit):
+    """Two parameters on a lattice; every level by the trapezoidal rule, without this package."""
+    design, joint, priors, _, values, logp = integrated("1 + (1 | g)", family, ONE)
+    codes = design.terms[0].codes
+    levels = [np.flatnonzero(codes == level) for level in range(8)]
+    sets = levels if unit == "group" else [levels[i % 8][i // 8 : i // 8 + 1] for i in range(10)]
+    whole, left = np.empty((len(values), 8)), np.zeros((len(values), len(sets)))
+    for s, value in enumerate(values):
+        log_p = by_integration(joint, value, 201)
+        whole[s] = [log_p(rows) for rows in levels]
+        for a, rows in enumerate(sets):
+            rest = np.setdiff1d(levels[codes[rows[0]]], rows)
+            left[s, a] = log_p(rest) if len(rest) else 0.0
+    total = whole.sum(axis=1)
+    own = [codes[rows[0]] for rows in sets]
+    without = total[:, None] - whole[:, own] + left
+    exact = special.logsumexp(total + logp) - special.logsumexp(without + logp[:, None], axis=0)
+    weights = np.exp(total + logp - special.logsumexp(total + logp))
+    drawn = np.random.default_rng(1).choice(len(values), 4000, p=weights)
+    units = levels_of(design, "g") if unit == "group" else rows_of(design)
+    found = scores(joint, design, units, values[drawn], priors)
+    places = range(8) if unit == "group" else [int(rows[0]) for rows in sets]
+    np.testing.assert_allclose(found.elpd[list(places)], exact, atol=0.05)
+    assert (np.abs(found.elpd[list(places)] - exact) < 5 * found.mcse[list(places)] + 0.002).all()
+    assert found.draws == 4000
+    assert 0 < found.p_loo < 8
+    assert found.method.startswith(
+        "Pareto-smoothed importance sampling over 4,000 draws, random effects by quadrature with "
+    )
+
+
+CROSSED = (("Intercept", Normal(0, 1)), ("sd_g", HalfNormal(1)), ("sd_h", Constant(0.6)))
+
+
+def crossed():
+    """Return a crossed model of two parameters and draws from its posterior on a lattice."""
+    right = "1 + (1 | g) + (1 | h)"
+    design, joint, priors, x, values, _ = integrated(right, "poisson", CROSSED, (15, 11))
+    density = joint.log_density(x)
+    weights = np.exp(density - special.logsumexp(density))
+    drawn = np.random.default_rng(1).choice(len(x), 1000, p=weights)
+    return design, joint, priors, x, values[drawn], density
+
+
+@cache
+def crossed_case():
+    return crossed()
+
+
+def refitted(units, place):
+    """Return the ratio of marginal likelihoods with and without a unit, on the lattice."""
+    design, joint, priors, x, _, density = crossed_case()
+    left = joint_of(without_rows(design, units.rows(place)), joint.model.family, priors)
+    return special.logsumexp(density) - special.logsumexp(left.log_density(x))
+
+
+def test_crossed_factors_equal_refits():
+    design, joint, priors, _, values, _ = crossed_case()
+    for units, places in ((levels_of(design, "g"), (0, 3)), (rows_of(design), (7,))):
+        found = scores(joint, design, units, values, priors)
+        for place in places:
+            assert found.elpd[place] == pytest.approx(refitted(units, place), abs=0.05)
+        assert "Laplace's approximation" in found.method
+
+
+def test_what_importance_weights_cannot_do_is_done_by_refits(monkeypatch):
+    design, joint, priors, _, values, _ = crossed_case()
+    units = levels_of(design, "h")
+    before = scores(joint, design, units, values, priors)
+    limit = float(np.sort(before.khat)[-2])
+    monkeypatch.setattr(heldoutjoint, "good_khat", lambda _: limit)
+    found = scores(joint, design, units, values, priors)
+    (bad,) = np.flatnonzero(found.repaired)
+    assert bad == np.argmax(before.khat)
+    assert np.isnan(found.khat[bad])
+    assert found.elpd[bad] != before.elpd[bad]
+    assert found.elpd[bad] == pytest.approx(refitted(units, int(bad)), abs=4 * found.mcse[bad])
+    assert 0 < found.mcse[bad] < 0.05
+    others = np.arange(units.size) != bad
+    np.testing.assert_array_equal(found.elpd[others], before.elpd[others])
+    assert found.method.endswith("; 1 of 4 by ratios of marginal likelihoods")
+
+
+def test_where_no_density_is_found_the_unit_is_refitted():
+    design, joint, priors, _, values, _ = integrated("1 + (1 | g)", "poisson", ONE)
+    values = values[270:330].copy()
+    values[5, 0] = 1e4
+    halves = Units("group", "half", design.terms[0].codes // 4, pd.Index(["first", "second"]))
+    found = scores(joint, design, halves, values, priors)
+    assert found.repaired.all()
+    assert np.isfinite(found.elpd).all()
+
+
+def test_a_model_without_random_terms():
+    """Rows are independent: the posterior of the intercept on a lattice says it all."""
+    priors = {"Intercept": Normal(0, 1)}
+    design, joint, found_priors = joint_case("1", "poisson", None, priors)
+    beta = np.linspace(-1.5, 2.5, 801)
+    rows = stats.poisson.logpmf(design.y, np.exp(beta)[:, None])
+    logp = stats.norm.logpdf(beta) + rows.sum(axis=1)
+    codes = np.arange(48) % 5
+    units = Units("group", "fifth", codes, pd.Index(range(5)))
+    out = np.stack([rows[:, codes == a].sum(axis=1) for a in range(5)], axis=1)
+    exact = special.logsumexp(logp) - special.logsumexp(logp[:, None] - out, axis=0)
+    weights = np.exp(logp - special.logsumexp(logp))
+    drawn = np.random.default_rng(1).choice(beta, 4000, p=weights)
+    values = np.repeat(joint.space.values(joint.start())[0][None], 4000, axis=0)
+    values[:, 0] = drawn
+    found = scores(joint, design, units, values, found_priors)
+    np.testing.assert_allclose(found.elpd, exact, atol=0.05)
+    assert found.method == "Pareto-smoothed importance sampling over 4,000 draws"
+    single = log_predictive(joint, rows_of(design), values[:3])
+    np.testing.assert_allclose(single, stats.poisson.logpmf(design.y, np.exp(drawn[:3, None])))
+
+
+def test_nested_factors_are_independent_between_outer_levels():
+    """A level of the outer factor is as a data set of its own."""
+    design, joint, priors = joint_case("x + (1 | s/g)", "bernoulli")
+    values = some_values(joint)
+    found = log_predictive(joint, levels_of(design, "s"), values)
+    for level in range(4):
+        rows = np.flatnonzero(design.term("s").codes != level)
+        alone = joint_of(without_rows(design, rows), joint.model.family, priors, 1)
+        expected = heldoutjoint._Together(
+            alone.model, alone.X, alone.change, alone.precision, alone.space, alone.bases
+        )
+        x = np.array([joint.space.point(value) for value in values])
+        prior = joint.space.values(x)[1]
+        np.testing.assert_allclose(found[:, level], expected.log_density(x) - prior, atol=1e-4)
+
+
+def test_a_flat_prior_needs_the_other_rows():
+    data = data_of("poisson").assign(f=["b", "a", "a", "a", "a", "a", "a", "a"] * 6)
+    design, joint, priors = joint_case("f + (1 | g)", "poisson", data, {"f[T.b]": Flat()})
+    values = some_values(joint)
+    with pytest.raises(DataError) as error:
+        scores(joint, design, levels_of(design, "g"), values, priors)
+    assert str(error.value) == (
+        "without level `0` of `g` the fixed effect `f[T.b]` is not determined, as its prior is "
+        "flat: give it a proper prior."
+    )
+    assert scores(joint, design, rows_of(design), values, priors).draws == 3
+
+
+def test_rows_are_left_out_of_a_design_with_their_levels():
+    design, joint, _ = joint_case("x + (1 | g) + (1 | h)", "binomial")
+    left = without_rows(design, np.flatnonzero(design.term("g").codes == 2))
+    assert left.n_obs == 42
+    assert list(left.term("g").levels) == [0, 1, 3, 4, 5, 6, 7]
+    assert list(left.term("h").levels) == [0, 1, 2, 3]
+    old = design.term("g").levels[design.term("g").codes]
+    new = left.term("g").levels[left.term("g").codes]
+    assert list(new) == [level for level in old if level != 2]
+    np.testing.assert_array_equal(left.y, design.y[left.rows])
+    np.testing.assert_array_equal(left.weights, design.weights[left.rows])
+    assert joint.model.problem.Z.blocks[0].n_levels == 8
+
+
+def test_many_points_together_are_as_one_after_the_other():
+    _, joint, _ = joint_case("x + (1 | g) + (1 | h)", "negative_binomial")
+    together = heldoutjoint._Together(
+        joint.model, joint.X, joint.change, joint.precision, joint.space, joint.bases
+    )
+    steps = np.random.default_rng(2).normal(size=(20, joint.space.d))
+    x = joint.start() + 0.5 * steps @ joint.units().T
+    np.testing.assert_allclose(together.log_density(x), joint.log_density(x), atol=1e-3)
