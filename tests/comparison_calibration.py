@@ -9,15 +9,14 @@ Source: Schad, Nicenboim, Buerkner, Betancourt & Vasishth (2022), *Psychological
 factors); Modrak et al. (2023), *Bayesian Analysis*; Dimitriadis, Gneiting & Jordan (2021), *PNAS*
 118 (calibration of binary forecasts by isotonic regression); Spiegelhalter (1986), *Statistics in
 Medicine* 5; Hosmer & Lemeshow (1980), *Communications in Statistics* A9.
-
-Run as a program it does the whole of it: `python comparison_calibration.py models 2000`.
 """
 
 from __future__ import annotations
 
-import sys
+import multiprocessing
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from unittest import mock
@@ -25,18 +24,20 @@ from unittest import mock
 import numpy as np
 import pandas as pd
 from scipy import optimize, stats
+from threadpoolctl import threadpool_limits
 
 import ranef as rf
-from calibration import Structure, few_groups, p_value, simulate, slopes, unbalanced
+from calibration import Structure, simulate, slopes, unbalanced
 from ranef import quadrature, refits
 from ranef.bootstrap import parameters
 from ranef.exacttests import chi_bar_squared, monte_carlo, null_statistics, spectrum
 from ranef.ftests import f_test
 from ranef.prepared import Data
-from ranef.priors import LKJ, Exponential, HalfNormal, LogNormal, Normal
+from ranef.priors import Exponential, HalfNormal, LogNormal, Normal
 from ranef.replicates import Null, Sums, children, responses, simulated, sums_of
 
 BINS = 10
+REPLICATES = 199
 TOGETHER = 2400  # responses that are refitted together
 DRAWS = 100_000  # of an exact null distribution
 
@@ -68,7 +69,8 @@ def _rivals(data, first, second):
 def small_crossed():
     """Return data with two crossed factors, one of which has many more rows in some levels."""
     frame = unbalanced()
-    return frame.assign(h=np.random.default_rng(8).choice(5, len(frame), p=[0.4, 0.3, 0.1, 0.1, 0.1]))
+    h = np.random.default_rng(8).choice(5, len(frame), p=[0.4, 0.3, 0.1, 0.1, 0.1])
+    return frame.assign(h=h)
 
 
 RIVALS = {
@@ -77,18 +79,21 @@ RIVALS = {
     "one factor or two": _rivals(
         small_crossed, ("(1 | g)", {}), ("(1 | g) + (1 | h)", {"sd_h": Exponential(1)})
     ),
-    "correlated or not": _rivals(few_groups, ("(x || g)", {}), ("(x | g)", {"corr": LKJ(1)})),
 }
 
 
 def log_evidence(structure, y):
-    """Return log p(y) as a fit of the model says it, and its error; nan if there is no fit."""
-    model = structure.truth
+    """Return log p(y) as a fit of the model says it, and its error."""
+    found = refitted(structure.truth, y, "quadrature").log_marginal_likelihood()
+    return found.value, found.mcse
+
+
+def refitted(model, y, method):
+    """Fit a model to another response."""
     route = replace(model.route, data=Data(replace(model.design, y=y), model.family))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", rf.errors.ConvergenceWarning)
-        found = route.run("quadrature").log_marginal_likelihood()
-    return found.value, found.mcse
+        warnings.simplefilter("ignore", rf.errors.ConvergenceWarning)  # the error is looked at
+        return route.run(method)
 
 
 def forecasts(rivals, n, seed, *, tolerance=quadrature.TOLERANCE):
@@ -140,9 +145,10 @@ def calibration_tests(p, happened, rng, n=999):
     Returns
     -------
     Series
-        "mean": of the number of events. "spiegelhalter": of the Brier score against what it is
-        expected to be. "isotonic": of the part of that score which calibration by isotonic
-        regression would take away. "groups": Hosmer and Lemeshow's, ten groups by p.
+        "prior": of the mean probability, 1/2. "mean": of the number of events. "spiegelhalter": of
+        the Brier score against what it is expected to be. "isotonic": of the part of that score
+        which calibration by isotonic regression would take away. "groups": Hosmer and Lemeshow's,
+        ten groups by p.
     """
     x = np.sort(p)
     happened = np.asarray(happened, dtype=np.float64)[np.argsort(p)]
@@ -150,6 +156,7 @@ def calibration_tests(p, happened, rng, n=999):
     variance = x * (1 - x)
     twist = 1 - 2 * x
     z = {
+        "prior": (x.mean() - 0.5) / (x.std(ddof=1) / np.sqrt(len(x))),
         "mean": (happened - x).sum() / np.sqrt(variance.sum()),
         "spiegelhalter": ((happened - x) * twist).sum() / np.sqrt((twist**2 * variance).sum()),
     }
@@ -172,25 +179,6 @@ def hosmer_lemeshow(x, happened):
     return float(
         sum((happened[g] - x[g]).sum() ** 2 / max((x[g] * (1 - x[g])).sum(), 1e-9) for g in groups)
     )
-
-
-def with_factor(p, factor):
-    """Return probabilities by Bayes factors that are wrong by a factor: a mistake."""
-    return factor * p / (1 - p + factor * p)
-
-
-def report(found, rng):
-    """Return what is to be said of one pair of models, as a Series."""
-    p, happened = found["p"].to_numpy(), found["second"].to_numpy()
-    numbers = {
-        "n": len(p),
-        "share": happened.mean(),
-        "mean p": p.mean(),
-        "Brier": ((p - happened) ** 2).mean(),
-        "expected": (p * (1 - p)).mean(),
-        "largest error": found["error"].max(),
-    }
-    return pd.concat([pd.Series(numbers), calibration_tests(p, happened, rng)])
 
 
 # ------------------------------------------------------------------------------ the null hypothesis
@@ -237,21 +225,21 @@ class Hypothesis:
 
 def one_way():
     """Return 40 rows in 7 groups."""
-    return _with_response((2, 3, 4, 5, 6, 8, 12), 11)
+    return _with_rows((2, 3, 4, 5, 6, 8, 12), 11)
 
 
 def varying_slopes():
-    return _with_response((3, 4, 5, 6, 7, 8, 4, 5), 12)
+    return _with_rows((3, 4, 5, 6, 7, 8, 4, 5), 12)
 
 
 def casks():
     """Return batches with different numbers of casks, all of which have two rows."""
-    frame = _with_response((2,) * 24, 13)
+    frame = _with_rows((2,) * 24, 13)
     batch = np.repeat(np.arange(8), (2, 4, 3, 3, 2, 5, 3, 2))
     return frame.assign(c=frame["g"], b=batch[frame["g"]])
 
 
-def _with_response(sizes, seed):
+def _with_rows(sizes, seed):
     rng = np.random.default_rng(seed)
     frame = pd.DataFrame({"g": np.repeat(np.arange(len(sizes)), sizes)})
     return frame.assign(x=rng.normal(2, 1, len(frame)), y=rng.normal(size=len(frame)))
@@ -264,7 +252,7 @@ HYPOTHESES = {
 }
 
 
-def p_values(hypothesis, n, seed, *, replicates=199, reml=True):
+def p_values(hypothesis, n, seed, *, replicates=REPLICATES, reml=True):
     """Return p-values of all tests of n responses drawn under the null hypothesis.
 
     Parameters
@@ -279,8 +267,8 @@ def p_values(hypothesis, n, seed, *, replicates=199, reml=True):
     Returns
     -------
     DataFrame
-        One column for each test, and `statistic`, `below` and `ties`: the likelihood ratio, and how
-        many replicates are smaller and equal.
+        One column for each test, and `statistic`, `above`, `ties` and `failed`: the likelihood
+        ratio, and how many replicates are larger, are equal and could not be fitted.
     """
     of_data, of_boot, of_exact = np.random.SeedSequence(seed).spawn(3)
     y = hypothesis.simulate(n, np.random.default_rng(of_data))
@@ -294,10 +282,11 @@ def p_values(hypothesis, n, seed, *, replicates=199, reml=True):
         form = spectrum(small, large, reml=reml)
         drawn = np.sort(null_statistics(form, DRAWS, int(of_exact.generate_state(1)[0])))
         found["exact"] = [monte_carlo(one, drawn).p_value for one in statistic]
-    own = [Null(0, tuple(np.atleast_3d(sd).T), s) for s, sd in zip(*_scales(models, estimates), strict=True)]
-    boot = bootstrapped(models, own, replicates, int(of_boot.generate_state(1)[0]))
+    nulls = _nulls(models, estimates)
+    boot = bootstrapped(models, nulls, replicates, int(of_boot.generate_state(1)[0]))
     found["bootstrap"] = [monte_carlo(*pair).p_value for pair in zip(statistic, boot, strict=True)]
-    found["below"] = (boot < statistic[:, None] - refits.ROUNDING).sum(axis=1)
+    found["above"] = (boot > statistic[:, None] + refits.ROUNDING).sum(axis=1)
+    found["failed"] = np.isnan(boot).sum(axis=1)
     found["ties"] = (np.abs(boot - statistic[:, None]) <= refits.ROUNDING).sum(axis=1)
     found["mixture"] = [chi_bar_squared(one, 0, 1) for one in statistic]
     found["chi2"] = [chi_bar_squared(one, 1, 0) for one in statistic]
@@ -309,11 +298,10 @@ def _f_of(hypothesis, y):
     return f_test(small, large).p_value
 
 
-def _scales(models, estimates):
-    """Return sigma, shape (n,), and the sds of the intercepts of the small model, (n, terms)."""
-    p = models.small.cross.p
-    found = parameters(models.small, estimates)
-    return found[:, p], found[:, p + 1 :]
+def _nulls(models, estimates):
+    """Return the small model as it is fitted to each response; its terms are intercepts."""
+    found, p = parameters(models.small, estimates), models.small.cross.p
+    return [Null(0, tuple(own[p + 1 :, None, None]), own[p]) for own in found]
 
 
 def likelihood_ratios(models, sums):
@@ -356,12 +344,101 @@ def _joined(sums):
     return Sums(blocks, fixed, np.concatenate([one.squares for one in sums]))
 
 
-def uniform(found, rng):
-    """Return what is uniform under the null hypothesis for each test: ties are broken at random."""
+def uniform(found, rng, replicates=REPLICATES):
+    """Return what is uniform under the null hypothesis, by test: ties are broken at random."""
     own = {"f": found["f"]} if "f" in found else {}
+    u = rng.uniform(size=len(found))
     if "exact" in found:
         at_zero = found["statistic"] == 0
         positive = found.loc[~at_zero, "exact"].max()
-        share = positive + (1 - positive) * rng.uniform(size=len(found))
-        own["exact"] = found["exact"].where(~at_zero, share)
+        own["exact"] = found["exact"].where(~at_zero, positive + (1 - positive) * u)
+    own["bootstrap"] = (found["above"] + u * (found["ties"] + 1)) / (1 + replicates)
     return pd.DataFrame(own)
+
+
+def rejections(found, level=0.05):
+    """Return the share of p-values that are at most `level` for each test, and its p-value.
+
+    That is the binomial probability of a share as far from `level`, on two sides.
+    """
+    tests = [name for name in ("f", "exact", "bootstrap", "mixture", "chi2") if name in found]
+    counts = (found[tests] <= level + 1e-12).sum()
+    sides = np.array(
+        [stats.binom.cdf(counts, len(found), level), stats.binom.sf(counts - 1, len(found), level)]
+    )
+    p = np.minimum(1.0, 2 * sides.min(axis=0))
+    return pd.DataFrame({"rate": counts / len(found), "p_value": p}, index=tests)
+
+
+# --------------------------------------------------------------------------------- intervals
+
+
+def intervals(hypothesis, sd, n, seed, *, replicates=499):
+    """Return 95 % intervals of the sd of the groups, by profile and by bootstrap of REML fits.
+
+    Parameters
+    ----------
+    hypothesis : Hypothesis
+        Of which the large model, with the intercepts of `g` and no others, is the true one.
+    sd : float
+        That the responses are drawn with.
+    n : int
+    seed : int
+    replicates : int
+
+    Returns
+    -------
+    DataFrame, shape (n, 4)
+        The column index is method and limit.
+    """
+    of_data, of_boot = np.random.SeedSequence(seed).spawn(2)
+    true = replace(hypothesis, sds={"g": sd})
+    model, name = rf.Model(true.large, true.data()), "sd_g[Intercept]"
+    rows = []
+    for y, own in zip(
+        true.simulate(n, np.random.default_rng(of_data)), of_boot.spawn(n), strict=True
+    ):
+        fit = refitted(model, y, "reml")
+        boot = fit.bootstrap(replicates, seed=int(own.generate_state(1)[0])).confint().loc[name]
+        rows.append([*fit.profile(name, prob=0.95).confint(0.95).loc[name], *boot])
+    columns = pd.MultiIndex.from_product([["profile", "bootstrap"], ["lower", "upper"]])
+    return pd.DataFrame(rows, columns=columns)
+
+
+def covered(found, sd):
+    """Return how often intervals lie below, around and above the true sd, by method."""
+    rows = {}
+    for method in ("profile", "bootstrap"):
+        lower, upper = (found[method, end] for end in ("lower", "upper"))
+        below, above = (upper < sd).mean(), (lower > sd).mean()
+        rows[method] = {"below": below, "around": 1 - below - above, "above": above}
+    return pd.DataFrame(rows).T
+
+
+# ------------------------------------------------------------------------------- many of them
+
+
+def in_parts(study, n, seed, *, workers=1, size=100):
+    """Return the tables of a study as one.
+
+    Parameters
+    ----------
+    study : callable (n, seed)
+        Returns a table of n responses.
+    n : int
+    seed : int
+        The same seed gives the same table, whatever the number of workers.
+    workers : int
+        Processes.
+    size : int
+        Responses in a part.
+    """
+    sizes = [min(size, n - start) for start in range(0, n, size)]
+    seeds = [int(s.generate_state(1)[0]) for s in np.random.SeedSequence(seed).spawn(len(sizes))]
+    if workers == 1:
+        tables = list(map(study, sizes, seeds))
+    else:
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(workers, context, threadpool_limits, (1,)) as pool:
+            tables = list(pool.map(study, sizes, seeds))
+    return pd.concat(tables, ignore_index=True)

@@ -84,6 +84,14 @@ def test_names_and_original(sleep, many):
     assert many.seed == 1
 
 
+def test_variances_of_zero_are_exact():
+    fit = rf.fit("Yield ~ 1 + (1 | Batch)", rf.load_dataset("Dyestuff2"))
+    sds = replicate(fit, 300, seed=1).estimates["sd_Batch[Intercept]"]
+    share = stats.f.cdf(1, 5, 24)  # the estimate is zero where F is at most 1, and sigma is all
+    assert abs((sds == 0).mean() - share) < 4 * np.sqrt(share * (1 - share) / 300)
+    assert not ((sds > 0) & (sds < 1e-6)).any()
+
+
 def test_fixed_effects_have_their_normal_distribution(sleep, many):
     """Balanced: the estimator of beta is least squares, whatever the variances."""
     z = (many.estimates[["Intercept", "Days"]] - sleep.fixef()) / sleep.se()

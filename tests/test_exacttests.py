@@ -202,6 +202,9 @@ def test_failures_are_counted_and_left_out():
     last = int(np.flatnonzero(T >= 0.1)[49]) + 1
     assert (stopped.n, stopped.n_failed) == (last - failed[:last].sum(), failed[:last].sum())
     assert stopped.p_value == 50 / stopped.n
+    odd = np.where(failed, 99.0, T)  # what a failure leaves behind does not matter
+    assert sequential(0.1, sequence(odd, failed)[0], 400) == stopped
+    assert sequential(0.97, sequence(odd, failed)[0], 400) == found
 
 
 def test_nothing_but_failures():
@@ -271,13 +274,15 @@ def test_suprema_are_those_of_a_fine_grid(seed):
 def test_the_highest_of_several_maxima_is_found():
     mu, counts = np.array([1e-4, 1.0]), np.array([3, 3])
     form = Spectrum(mu, counts, mu, counts, 30, 36)
-    w2 = np.array([[a, b] for a in np.linspace(6, 60, 25) for b in np.linspace(4, 12, 7)])
+    w2 = np.array([[a, b] for a in np.linspace(20, 200, 25) for b in np.linspace(8, 40, 7)])
     c = np.full(len(w2), 30.0)
     l = np.geomspace(1e-3, 1e7, 4000)
     D = c[:, None] + (w2[:, None] / (1 + l[:, None] * mu)).sum(axis=2)
     profile = 36 * np.log((w2.sum(axis=1) + c)[:, None] / D) - np.log1p(l[:, None] * mu) @ counts
     peaks = ((profile[:, 1:-1] > profile[:, :-2]) & (profile[:, 1:-1] > profile[:, 2:])).sum(axis=1)
-    assert (peaks > 1).sum() > 20
+    late = l[profile.argmax(axis=1)] > 100
+    assert ((peaks > 1) & late).sum() > 20
+    assert ((peaks > 1) & ~late).sum() > 20
     assert suprema(form, w2, c) == pytest.approx(np.maximum(profile.max(axis=1), 0), abs=1e-4)
 
 

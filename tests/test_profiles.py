@@ -18,8 +18,8 @@ from ranef.crossproducts import cross_products
 from ranef.errors import Convergence, FitError
 from ranef.generalized import prepare
 from ranef.heldfactors import by_root, canonical, held
-from ranef.holding import Linear, Nonlinear
-from ranef.profiles import profile
+from ranef.holding import Focus, Linear, Nonlinear
+from ranef.profiles import _curve, profile
 from reference_cases import REFERENCE, python_formula
 
 Q = stats.chi2.ppf(0.95, 1)
@@ -449,3 +449,15 @@ def test_what_has_no_profile_is_refused():
         "the estimates of n_agq=0 do not maximise the likelihood, so that it has no profile around "
         "them. Fit with n_agq=1, the default."
     )
+
+
+def test_a_step_that_went_too_far_is_halved():
+    """Flat at the estimate and steep beyond: the first step passes the cutoff by far."""
+
+    def objective(w, x):
+        return 1e4 * w**8, 8e4 * w**7, 0 * x
+
+    curve, _ = _curve(Focus("a", objective, 0.0, np.empty(0)), 2.6)
+    for prob in (0.5, 0.8, 0.95):
+        cutoff = stats.norm.ppf((1 + prob) / 2)
+        assert curve.limits(cutoff)[1] == pytest.approx((cutoff**2 / 1e4) ** (1 / 8), rel=2e-3)

@@ -18,7 +18,7 @@ from ranef.design import build_design, full_rank
 from ranef.errors import FitError
 from ranef.formula import read_formula
 from ranef.joint import joint_of
-from ranef.laplace import approximate
+from ranef.laplace import approximate, smoothed
 from ranef.marginal import target_of
 from ranef.priors import (
     Constant,
@@ -270,6 +270,19 @@ def test_draws_that_do_not_reach_say_so():
     found = from_draws(exact.target, drawn(case, 2000, 3), [0.9, 4.0])
     assert np.isfinite(found.mcse[0])
     assert np.isinf(found.mcse[1])
+
+
+def test_only_the_largest_ratios_are_smoothed():
+    """So the mean is that of the raw ratios with other values for the largest of them."""
+    exact = exact_at(*CASES["prior that holds it back"])
+    values, c = drawn(CASES["prior that holds it back"]), exact.target.space.coordinates[1]
+    ratios = sensitivity._log_ratio(c, 1.6, np.log(values[:, 1]))
+    weights, khat = smoothed(ratios)
+    assert 0 < khat < 0.7
+    order = np.argsort(ratios)
+    assert weights[order[-1]] / weights[order[0]] != pytest.approx(np.exp(np.ptp(ratios)), rel=1e-3)
+    expected = np.log(np.mean(weights / weights[order[0]])) + ratios[order[0]]
+    assert from_draws(exact.target, values, 1.6).log_ratio[0] == pytest.approx(expected, abs=1e-9)
 
 
 def test_a_uniform_prior():

@@ -65,6 +65,8 @@ def test_weights_that_are_negative_are_stepped_over():
     data.loc[::5, "y"] += 9.0
     design, joint, priors = joint_case("x + (1 | g) + (1 | h)", "t", data)
     values, keep = some_values(joint, 8), parts(design, 2)
+    values[:, joint.space.names.index("sigma")] *= 0.2
+    values[:, -2:] = 3.0
     found = whole(joint, np.arange(48)).fitted(values, keep)
     assert (found.expansion.weight < 0).any()
     for part, own in enumerate(keep):
@@ -85,7 +87,7 @@ def test_a_mean_that_overflows_has_no_density_and_leaves_the_others_alone():
 
 
 @pytest.mark.parametrize(
-    ("family", "off"), [("bernoulli", 0.01), ("poisson", 0.02), ("gamma", 0.02)]
+    ("family", "off"), [("bernoulli", 1e-4), ("poisson", 5e-4), ("gamma", 3e-3)]
 )
 def test_single_rows_are_near_laplace_without_each(family, off):
     _, joint, _ = joint_case("x + (1 | g) + (1 | h)", family)
@@ -95,9 +97,7 @@ def test_single_rows_are_near_laplace_without_each(family, off):
     expected = every.value - piece.fitted(values, rows, every.u).value
     found, pull = piece.single_rows(values, rule(13, 1))
     assert pull.shape == found.shape == (3, 48)
-    differ = np.abs(found - expected)
-    assert differ.max() < off
-    assert np.median(differ) < off / 10
+    np.testing.assert_allclose(found, expected, atol=off)
 
 
 def test_blocks_of_single_rows_do_not_matter(monkeypatch):

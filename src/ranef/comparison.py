@@ -292,7 +292,8 @@ def _evidence(answers: Mapping[str, Answers], prior: Array) -> tuple[pd.DataFram
     """Return marginal likelihoods and what follows from them, and the table of sensitivities."""
     names = list(answers)
     both = {name: own.marginal for name, own in answers.items() if own.marginal is not None}
-    found, moved = ({name: own[i] for name, own in both.items()} for i in (0, 1))
+    found = {name: evidence for name, (evidence, _) in both.items()}
+    moved = {name: sensitivity for name, (_, sensitivity) in both.items()}
     value = np.array([found[n].value for n in names])
     error = np.array([found[n].mcse for n in names])
     best = int(np.argmax(value))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from ranef import comparisonplots
 from ranef.elpd import Scores
 from ranef.errors import FitError, suggestion
 from ranef.tables import Summary
@@ -285,8 +286,6 @@ class Comparison:
         """Draw the Bayes factors by the scale of the priors of random-effect sds."""
         if self.sensitivity is None:
             raise FitError(f"there are no Bayes factors to draw. {' '.join(self.caveats)}")
-        from ranef import comparisonplots
-
         return comparisonplots.sensitivity(self.sensitivity, ax=ax)
 
     def plot_groups(self, first: str, second: str, *, ax: Axes | None = None) -> Axes:
@@ -298,8 +297,6 @@ class Comparison:
             Names of the models.
         ax : matplotlib Axes, optional
         """
-        from ranef import comparisonplots
-
         table = self.group_differences(first, second)
         return comparisonplots.group_differences(table, names=(first, second), ax=ax)
 
@@ -337,6 +334,4 @@ class Comparison:
         names |= {"se_diff_group": "se_diff"}
         rows = self._ranked("elpd_group")
         table = self.table.loc[rows, list(names)].rename(columns=names)
-        from ranef import comparisonplots
-
         return comparisonplots.elpd(table.rename_axis("model").reset_index(), ax=ax)

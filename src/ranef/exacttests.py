@@ -229,7 +229,7 @@ def spectrum(small: Design, large: Design, *, reml: bool) -> Spectrum:
     values, counts = _pooled(mu / unit)
     xi = (values, counts) if reml else _pooled(sizes / unit)
     return Spectrum(
-        values, counts, *xi, n - p - len(mu), n - p, p - small.X.shape[1]
+        values, counts, *xi, n - p - len(mu), n - p if reml else n, p - small.X.shape[1]
     )
 
 

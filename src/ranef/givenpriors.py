@@ -100,7 +100,8 @@ def restricted(priors: PriorSetting, design: Design, family: Family) -> PriorSet
     """
     if isinstance(priors, str):
         return priors
-    targets, kept = _targets(design, family), {}
+    targets = _targets(design, family)
+    kept: dict[str, str | Prior | Mapping[str, Prior]] = {}
     for key, value in priors.items():
         printed = _PRINTED.fullmatch(str(key))
         own = targets.get(printed["parameter"] if printed and key not in targets else key)

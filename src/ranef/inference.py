@@ -10,34 +10,37 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ranef import profiles
+from ranef.bootstrap import Bootstrap, Statistic, null_statistics, replicate
 from ranef.crossproducts import CrossProducts
+from ranef.denominators import table
 from ranef.elpd import Scores, Units
 from ranef.engines import Engine
 from ranef.errors import FitError
 from ranef.estimates import MarginalLikelihood
 from ranef.evidence import log_evidence
 from ranef.generalized import Generalized
+from ranef.heldoutjoint import joint_scores
 from ranef.joint import Joint, joint_of
+from ranef.loo import exact_scores, linear_scores
 from ranef.marginal import Target, target_of
 from ranef.pointfit import PointFit
 from ranef.prepared import Data
 from ranef.priors import Priors
+from ranef.profiling import Profile
 from ranef.propriety import is_proper_prior
 from ranef.quadrature import is_feasible
 from ranef.quadraturefit import QuadratureFit
 from ranef.results import Fit
 from ranef.retraced import points_of, values_of
+from ranef.savagedickey import DensityRatio, savage_dickey
 from ranef.scored import Scored
+from ranef.sensitivity import Sensitivity, from_draws, from_lattice
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     import pandas as pd
-
-    from ranef.bootstrap import Bootstrap, Statistic
-    from ranef.profiling import Profile
-    from ranef.savagedickey import DensityRatio
-    from ranef.sensitivity import Sensitivity
 
 type Array = NDArray[np.float64]
 
@@ -72,9 +75,7 @@ class Answers(Engine):
         return self.run(method, **options)
 
     def profile(self, fit: PointFit, names: Sequence[str] | None, prob: float) -> Profile:
-        from ranef.profiles import profile
-
-        return profile(fit, names, prob=prob, prepared=self.prepared)
+        return profiles.profile(fit, names, prob=prob, prepared=self.prepared)
 
     def replicate(
         self,
@@ -85,15 +86,11 @@ class Answers(Engine):
         seed: int | None,
         executor: Executor | None,
     ) -> Bootstrap:
-        from ranef.bootstrap import replicate
-
         return replicate(fit, n, statistic=statistic, seed=seed, executor=executor)
 
     def null_statistics(
         self, null: PointFit, n: int, *, seed: int | None, first: int
     ) -> tuple[Array, NDArray[np.bool_]]:
-        from ranef.bootstrap import null_statistics
-
         return null_statistics(null, self.data.estimable, n, seed=seed, first=first)
 
     def _values(self, fit: Scored) -> Array:
@@ -141,8 +138,6 @@ class LinearEngine(Answers):
         return target_of(self.data.design, self.data.cross, kept, self.priors)
 
     def scores(self, fit: Scored, units: Units, rng: np.random.Generator) -> Scores:
-        from ranef.loo import exact_scores, linear_scores
-
         if isinstance(fit, QuadratureFit) and fit.exact is not None:
             return exact_scores(fit.exact, self.data.design, units, priors=self.priors)
         values = self._values(fit)
@@ -151,15 +146,11 @@ class LinearEngine(Answers):
         )
 
     def sensitivity(self, fit: Scored, scales: Array) -> Sensitivity:
-        from ranef.sensitivity import from_draws, from_lattice
-
         if isinstance(fit, QuadratureFit) and fit.exact is not None:
             return from_lattice(fit.exact, scales)
         return from_draws(self.target, self._by_chain(fit), scales)
 
     def savage_dickey(self, fit: Scored, name: str) -> DensityRatio:
-        from ranef.savagedickey import savage_dickey
-
         exact = self.refit("quadrature")
         if isinstance(fit, QuadratureFit):
             exact = fit
@@ -172,8 +163,6 @@ class LinearEngine(Answers):
         return self.data.cross
 
     def degrees_of_freedom(self, fit: PointFit, kind: str) -> pd.DataFrame:
-        from ranef.denominators import table
-
         if fit.method not in ("reml", "ml"):
             raise FitError(
                 f"degrees of freedom are those of a REML or ML fit, not of a {fit.method} fit."
@@ -191,8 +180,6 @@ class JointEngine(Answers):
         return joint_of(self.data.design, self.data.family, self.priors)
 
     def scores(self, fit: Scored, units: Units, rng: np.random.Generator) -> Scores:
-        from ranef.heldoutjoint import joint_scores
-
         return joint_scores(
             self.target,
             self.data.design,
@@ -204,8 +191,6 @@ class JointEngine(Answers):
         )
 
     def sensitivity(self, fit: Scored, scales: Array) -> Sensitivity:
-        from ranef.sensitivity import from_draws
-
         return from_draws(self.target, self._by_chain(fit), scales)
 
     def savage_dickey(self, fit: Scored, name: str) -> DensityRatio:  # noqa: ARG002

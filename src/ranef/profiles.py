@@ -220,7 +220,9 @@ class _Side:
     def nodes(self, tangent: Array, curvature: float) -> list[_Node]:
         """Return the nodes from the estimate outwards, beyond the cutoff or to the end."""
         found, pace = [self.center], self.cutoff / STEPS
-        length = pace / np.sqrt(curvature / 2) if curvature > 0 else 1.0
+        length = max(1.0, abs(self.center.w))  # coordinates are about of this size
+        if curvature > 0:
+            length = min(length, pace / np.sqrt(curvature / 2))
         while not self.is_complete(found) and len(found) < MAX_NODES:
             node = self._next(found, tangent, length)
             if node is None:

@@ -240,6 +240,8 @@ def _fitted(
     From where the data's own fit is; with care from the usual starts too.
     """
     shapes = cross.shapes
+    if not cross.rest[-1, -1] > 0:  # a response without residuals
+        return None
     identity = pack([np.eye(s.k) for s in shapes], shapes)
     others = [engine.moment_start(cross), identity, 3 * identity]
 

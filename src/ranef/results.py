@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from itertools import combinations
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,14 +20,13 @@ from ranef.design import Design, NewRows, RandomTerm, new_rows
 from ranef.draws import Draws
 from ranef.engines import Engine
 from ranef.errors import Convergence, DataError, FitError, listed, suggestion
+from ranef.explained import icc_table, r2_table
 from ranef.families import Family
 from ranef.options import check_counts, check_seed
 from ranef.pictures import Pictures
 from ranef.predictive import linear_predictor, simulated
+from ranef.principalcomponents import PrincipalComponents, pca_table
 from ranef.tables import Summary, extras
-
-if TYPE_CHECKING:
-    from ranef.explained import Explained, PrincipalComponents
 
 Array = NDArray[np.float64]
 
@@ -154,49 +153,68 @@ class Fit(Pictures):
         """
         return self.predict()
 
-    def icc(self, prob: float = 0.95) -> Explained:
+    def icc(
+        self, prob: float = 0.95, *, approximation: str = "lognormal", mean: float | None = None
+    ) -> Summary:
         """Return intraclass correlations: the share of the variance that lies between groups.
 
         Parameters
         ----------
         prob : float
             Probability of the highest posterior density intervals of a posterior.
+        approximation : {"lognormal", "delta", "trigamma"}
+            How the variance of the observations of a generalised model is found on the link
+            scale, where it is not that of a latent variable.
+        mean : float, optional
+            The mean response at which it is found; by default the model's own.
 
         Returns
         -------
-        Explained
-            Prints itself; `.to_frame()` has rows `adjusted` (random over random and residual
-            variance), `unadjusted` (with the variance of the fixed effects in the denominator) and
-            one for each grouping factor. See `ranef.explained`.
+        Summary
+            `.to_frame()` has rows `adjusted` (random over random and residual variance),
+            `unadjusted` (with the variance of the fixed effects in the denominator) and one for
+            each grouping factor; the column `estimate`, or of a posterior `mean, sd, lower,
+            upper`.
+
+        Source: Nakagawa, Johnson & Schielzeth (2017), *J. Royal Society Interface* 14:20170213.
 
         Examples
         --------
         >>> import ranef as rf
         >>> fit = rf.fit("Yield ~ 1 + (1 | Batch)", rf.load_dataset("Dyestuff"))
         >>> round(fit.icc().to_frame().loc["adjusted", "estimate"], 4)
-        0.4185
+        np.float64(0.4185)
         """
-        from ranef.explained import icc_table
+        return icc_table(self, prob, approximation=approximation, mean=mean)
 
-        return icc_table(self, prob)
-
-    def r2(self, prob: float = 0.95) -> Explained:
+    def r2(
+        self,
+        prob: float = 0.95,
+        *,
+        kind: str = "nakagawa",
+        approximation: str = "lognormal",
+        mean: float | None = None,
+    ) -> Summary:
         """Return the share of the variance that is explained: R2.
 
         Parameters
         ----------
-        prob : float
-            Probability of the highest posterior density intervals of a posterior.
+        prob, approximation, mean
+            As of `icc`.
+        kind : {"nakagawa", "bayes"}
+            Shares of variance on the link scale, or, of a posterior, of the variance of the
+            response itself.
 
         Returns
         -------
-        Explained
-            Prints itself; `.to_frame()` has rows `marginal` (by the fixed effects) and
-            `conditional` (by fixed and random effects). See `ranef.explained`.
-        """
-        from ranef.explained import r2_table
+        Summary
+            `.to_frame()` has rows `marginal` (by the fixed effects) and `conditional` (by fixed
+            and random effects), and columns as of `icc`.
 
-        return r2_table(self, prob)
+        Source: Nakagawa & Schielzeth (2013), *Methods in Ecology and Evolution* 4; Johnson (2014),
+        *ibid.* 5; Gelman, Goodrich, Gabry & Vehtari (2019), *The American Statistician* 73.
+        """
+        return r2_table(self, prob, kind=kind, approximation=approximation, mean=mean)
 
     def re_pca(self) -> PrincipalComponents:
         """Return the principal components of each term's covariance, as lme4's `rePCA`.
@@ -207,8 +225,6 @@ class Fit(Pictures):
             Prints itself; `.to_frame()` has the sd and share of each component: those near zero
             are not supported by the data.
         """
-        from ranef.explained import pca_table
-
         return pca_table(self)
 
     def residuals(self, kind: str = "response") -> Array:
