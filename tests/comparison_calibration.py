@@ -175,10 +175,9 @@ def miscalibration(x, happened):
 
 def hosmer_lemeshow(x, happened):
     """Return chi-squared of observed and expected events in groups of increasing probabilities."""
-    groups = np.array_split(np.arange(len(x)), BINS)
-    return float(
-        sum((happened[g] - x[g]).sum() ** 2 / max((x[g] * (1 - x[g])).sum(), 1e-9) for g in groups)
-    )
+    starts = np.arange(BINS) * len(x) // BINS
+    excess, variance = (np.add.reduceat(v, starts) for v in (happened - x, x * (1 - x)))
+    return float((excess**2 / np.maximum(variance, 1e-9)).sum())
 
 
 # ------------------------------------------------------------------------------ the null hypothesis
@@ -349,7 +348,7 @@ def uniform(found, rng, replicates=REPLICATES):
     own = {"f": found["f"]} if "f" in found else {}
     u = rng.uniform(size=len(found))
     if "exact" in found:
-        at_zero = found["statistic"] == 0
+        at_zero = found["exact"] == 1
         positive = found.loc[~at_zero, "exact"].max()
         own["exact"] = found["exact"].where(~at_zero, positive + (1 - positive) * u)
     own["bootstrap"] = (found["above"] + u * (found["ties"] + 1)) / (1 + replicates)

@@ -89,7 +89,7 @@ def test_products_of_sparse_rows(k):
     C = rng.normal(size=(m, k, w)) * (rng.random((m, 1, w)) < 0.4)
     C[0, 0, 0] = 0.0  # an element that is zero in one row of a level only
     flat = sparse.csr_array(C.reshape(m * k, w))
-    rows = SparseRows(flat, crossproducts._pair_products(flat, k), k)
+    rows = SparseRows(flat, crossproducts.pair_products(flat, k), k)
     root = rng.normal(size=(m, k, k))
     Y = root @ root.transpose(0, 2, 1)
     A = rng.normal(size=(w, w))

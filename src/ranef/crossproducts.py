@@ -182,11 +182,11 @@ def cross_products(design: Design) -> CrossProducts:
 
 def residual_sums(cross: CrossProducts) -> Iterator[tuple[int, Array, Array]]:
     """Yield for every term its number, diag(Z_l'Z_l) and Z_l'y, both of shape (m, k)."""
-    for term, D, sums in _fixed_shares(cross, slice(len(cross.rest) - 1, len(cross.rest))):
+    for term, D, sums in fixed_shares(cross, slice(len(cross.rest) - 1, len(cross.rest))):
         yield term, D, sums[:, :, 0]
 
 
-def _fixed_shares(cross: CrossProducts, columns: slice) -> Iterator[tuple[int, Array, Array]]:
+def fixed_shares(cross: CrossProducts, columns: slice) -> Iterator[tuple[int, Array, Array]]:
     """Yield for every term diag(Z_l'Z_l), (m, k), and Z_l' of some columns of the rest."""
     for link in cross.chain:
         k, rest = link.k, link.rest
@@ -250,7 +250,7 @@ def spanned_terms(cross: CrossProducts) -> list[int]:
     REML knows nothing of their covariance: it uses what the fixed effects leave of the data.
     """
     q, found = cross.q_rest, []
-    for term, D, Q in _fixed_shares(cross, slice(q, q + cross.p)):
+    for term, D, Q in fixed_shares(cross, slice(q, q + cross.p)):
         if D.sum() - (Q**2).sum() < SPANNED * D.sum():
             found.append(term)
     return found
@@ -316,7 +316,7 @@ def _joined(
     if may_be_sparse and size > SPARSE_SIZE and few:
         joined = sparse.csr_array(sparse.hstack([*crossed, sparse.csr_array(fixed)]))
         if _count_pairs(joined, k) <= MAX_PAIRS:
-            return SparseRows(joined, _pair_products(joined, k), k)
+            return SparseRows(joined, pair_products(joined, k), k)
     full = np.column_stack([*(c.toarray() for c in crossed), fixed])
     return full.reshape(rows // k, k, -1)
 
@@ -326,7 +326,7 @@ def _count_pairs(C: sparse.csr_array, k: int) -> int:
     return int((lengths * (lengths + 1) // 2).sum() * k * (k + 1) // 2)
 
 
-def _pair_products(C: sparse.csr_array, k: int) -> sparse.csr_array:
+def pair_products(C: sparse.csr_array, k: int) -> sparse.csr_array:
     """Return `SparseRows.pairs`: products of any two elements of a level's rows."""
     blocks = C.tobsr((k, 1))
     blocks.sort_indices()

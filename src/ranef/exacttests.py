@@ -56,7 +56,7 @@ def chi_bar_squared(statistic: float, free: int, bounded: int) -> float:
     Examples
     --------
     >>> round(chi_bar_squared(0.407233941893935, 0, 1), 12)
-    0.26169839823
+    0.261688398231
     """
     weights = [comb(bounded, j) / 2**bounded for j in range(bounded + 1)]
     return float(sum(w * _chi2_tail(statistic, free + j) for j, w in enumerate(weights)))

@@ -24,6 +24,7 @@ from ranef.heldoutjoint import joint_scores
 from ranef.joint import Joint, joint_of
 from ranef.loo import exact_scores, linear_scores
 from ranef.marginal import Target, target_of
+from ranef.notes import nodes_of
 from ranef.pointfit import PointFit
 from ranef.prepared import Data
 from ranef.priors import Priors
@@ -106,7 +107,11 @@ class Answers(Engine):
             return MarginalLikelihood(fit.exact.log_evidence, fit.exact.error, "quadrature")
         if fit.method == "laplace" and fit.evidence is not None and not is_feasible(self.target):
             return fit.evidence  # of weighted proposals, which its draws are resampled from
-        return log_evidence(self.target, draws=self._points(fit), rng=rng)
+        return log_evidence(self.sampled(fit), draws=self._points(fit), rng=rng)
+
+    def sampled(self, fit: Scored) -> Target | Joint:  # noqa: ARG002
+        """Return the density that the draws of a fit are from."""
+        return self.target
 
     def _points(self, fit: Scored) -> Array | None:
         """Return the independent or Markov chain draws of a fit, shape (chains, draws, d)."""
@@ -140,9 +145,15 @@ class LinearEngine(Answers):
     def scores(self, fit: Scored, units: Units, rng: np.random.Generator) -> Scores:
         if isinstance(fit, QuadratureFit) and fit.exact is not None:
             return exact_scores(fit.exact, self.data.design, units, priors=self.priors)
-        values = self._values(fit)
+        chains = fit.posterior["posterior"].sizes["chain"] if fit.method == "mcmc" else None
         return linear_scores(
-            self.target, self.data.design, units, values=values, priors=self.priors, rng=rng
+            self.target,
+            self.data.design,
+            units,
+            values=self._values(fit),
+            priors=self.priors,
+            rng=rng,
+            chains=chains,
         )
 
     def sensitivity(self, fit: Scored, scales: Array) -> Sensitivity:
@@ -177,7 +188,15 @@ class JointEngine(Answers):
 
     @cached_property
     def target(self) -> Joint:
-        return joint_of(self.data.design, self.data.family, self.priors)
+        return self._joint(1)
+
+    def _joint(self, n_agq: int) -> Joint:
+        return joint_of(self.data.design, self.data.family, self.priors, n_agq)
+
+    def sampled(self, fit: Scored) -> Joint:
+        """Return the density that draws are from: by MCMC without Laplace's approximation."""
+        nodes = nodes_of(self.data.design) if fit.method == "mcmc" else None
+        return self.target if nodes is None else self._joint(nodes)
 
     def scores(self, fit: Scored, units: Units, rng: np.random.Generator) -> Scores:
         return joint_scores(

@@ -54,6 +54,10 @@ class Distribution:
     information: Callable[..., Array]
     supported: Callable[[Array], NDArray[np.bool_]] | None = None
 
+    def __reduce__(self) -> str:
+        """Travel to other processes by name: a family is known by its distribution."""
+        return _NAMES[self.parts]
+
     def density(self, y: Array, mu: Array, w: Array, *psi: Any) -> Array:
         """Return the log density, -inf outside of the support."""
         if self.supported is None:
@@ -272,6 +276,14 @@ INVERSE_GAUSSIAN = Distribution(
     inverse_gaussian_information,
     is_positive,
 )
+_NAMES = {
+    gaussian_parts: "GAUSSIAN",
+    t_parts: "T",
+    poisson_parts: "POISSON",
+    negative_binomial_parts: "NEGATIVE_BINOMIAL",
+    gamma_parts: "GAMMA",
+    inverse_gaussian_parts: "INVERSE_GAUSSIAN",
+}
 
 
 def binomial_density(y: Array, mu: Array, w: Array) -> Array:

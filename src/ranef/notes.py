@@ -85,9 +85,16 @@ def laplace_notes(
     return [note]
 
 
+def nodes_of(design: Design) -> int | None:
+    """Return the points that a good quadrature over the random effects takes, where there is one."""
+    if len({term.factor for term in design.terms}) != 1:
+        return None
+    return NODES.get(sum(term.n_coefs for term in design.terms))
+
+
 def _better(design: Design) -> str:
     """Return the methods that do not need the Laplace approximation."""
-    nodes = NODES.get(sum(term.n_coefs for term in design.terms))
-    if nodes is None or len({term.factor for term in design.terms}) > 1:
+    nodes = nodes_of(design)
+    if nodes is None:
         return 'model.fit("mcmc")'
     return f'model.fit(n_agq={nodes}) or model.fit("mcmc")'

@@ -21,7 +21,8 @@ from ranef.pirls import ARMIJO, DECREMENT, MAX_HALVINGS, MAX_STEPS, ROUNDING, Pr
 
 type Array = NDArray[np.float64]
 
-CHUNK = 500_000  # rows times points of an array
+CHUNK = 30_000  # rows times points of an array: such stay in the processor's cache
+SINGULAR = 1e-13  # ratio of eigenvalues below which a Hessian has no Cholesky factor
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,7 +208,8 @@ def _cholesky(H: Array) -> Array:
         return np.linalg.cholesky(H)
     except np.linalg.LinAlgError:
         good = np.isfinite(H).all((-2, -1))
-        good[good] = np.linalg.eigvalsh(H[good])[..., 0] > 0
+        values = np.linalg.eigvalsh(H[good])
+        good[good] = values[..., 0] > SINGULAR * values[..., -1]
         L = np.full(H.shape, np.nan)
         L[good] = np.linalg.cholesky(H[good])
         return L

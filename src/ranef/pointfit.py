@@ -145,7 +145,7 @@ class PointFit(Fit):
         if options and method != "bootstrap":
             raise FitError(f"confint({method!r}) has no option {listed(options)}.")
         if method == "profile":
-            return self.profile(prob=prob).confint(prob)
+            return self.profile(prob=max(prob, 0.95)).confint(prob)
         if method == "bootstrap":
             return self.bootstrap(**options).confint(prob)
         fixef, half = self.fixef(), normal_quantile(prob) * self.se()

@@ -116,7 +116,7 @@ def profiled(factorized: lmm.Factorized, *, reml: bool) -> Profile:
     nu = cross.n - cross.p if reml else cross.n
     value = factorized.logdet + nu * (1 + np.log(2 * np.pi * r2 / nu)) - cross.log_weights
     contrast = np.append(-gamma, 1.0)
-    slope = nu / r2 * np.outer(contrast, contrast)
+    slope = np.divide(nu, r2) * np.outer(contrast, contrast)
     if reml:
         value += 2 * float(np.log(np.diag(L) * np.abs(np.diag(cross.R))).sum())
         slope[:-1, :-1] += gamma_cov

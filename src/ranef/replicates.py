@@ -24,8 +24,8 @@ from ranef.crossproducts import (
     CrossProducts,
     Link,
     SparseRows,
-    _fixed_shares,
-    _pair_products,
+    fixed_shares,
+    pair_products,
 )
 from ranef.estimates import Estimate
 from ranef.spans import Root, Span
@@ -206,7 +206,7 @@ def responses(
     to_basis = np.linalg.inv(cross.R)
     q = sums.fixed @ (part.fixed @ to_basis)
     found: list[Array] = [np.empty(0)] * len(part.terms)
-    for term, _, ZQ in _fixed_shares(cross, slice(cross.q_rest, cross.q_rest + p)):
+    for term, _, ZQ in fixed_shares(cross, slice(cross.q_rest, cross.q_rest + p)):
         block, A = part.terms[term]
         raw = sums.blocks[block][:, : len(ZQ)] @ (A @ np.linalg.inv(cross.bases[term]))
         m, k, _ = ZQ.shape
@@ -234,7 +234,7 @@ def _with_sums(link: Link, sums: Array) -> Link:
     if isinstance(link.rest, SparseRows):
         columns = sparse.csr_array(sums.reshape(-1, 1))
         rows = sparse.csr_array(sparse.hstack([link.rest.rows[:, :-1], columns]))
-        return replace(link, rest=SparseRows(rows, _pair_products(rows, link.k), link.k))
+        return replace(link, rest=SparseRows(rows, pair_products(rows, link.k), link.k))
     rest = link.rest.copy()
     rest[:, :, -1] = sums
     return replace(link, rest=rest)

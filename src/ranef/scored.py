@@ -83,14 +83,15 @@ class Scored(Fit):
         -------
         ELPDData
             ArviZ's: `elpd`, `se` (over units), `p`, `elpd_i` (one value a unit, with its label),
-            `pareto_k` (nan where no importance weights are involved).
+            `pareto_k` (None where no importance weights are involved, nan for units that were
+            computed anew).
 
         Notes
         -----
         For a linear model log p(y_A | y without A) is a closed form given the variance
         parameters; by "quadrature" it is then integrated without Monte Carlo error, and from draws
         it is a Pareto-smoothed importance sampling estimate, replaced by a ratio of two marginal
-        likelihoods where k-hat is too large. Of other models the random effects are integrated
+        likelihoods, or by bridge sampling, where k-hat is too large. Of other models the random effects are integrated
         out by quadrature or by Laplace's approximation.
 
         Source: Vehtari, Gelman & Gabry (2017), *Statistics and Computing* 27; Merkle, Furr &
