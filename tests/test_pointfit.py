@@ -368,8 +368,8 @@ def test_normal_quantiles():
     ("method", "hint"),
     [
         ("Wald", "Did you mean `wald`?"),
-        ("hpd", "Known names: `wald`."),
-        (3, "Known names: `wald`."),
+        ("hpd", "Known names: `wald`, `profile`, `bootstrap`."),
+        (3, "Known names: `wald`, `profile`, `bootstrap`."),
     ],
 )
 @pytest.mark.parametrize("kind", ["reml", "ml"])

@@ -10,6 +10,9 @@ import pytest
 import ranef
 
 NAMES = [
+    "Anova",
+    "Bootstrap",
+    "Comparison",
     "Convergence",
     "ConvergenceWarning",
     "Curve",
@@ -23,10 +26,14 @@ NAMES = [
     "Model",
     "PointFit",
     "PosteriorFit",
+    "Profile",
     "QuadratureFit",
     "RanefError",
     "RanefWarning",
     "VarCorr",
+    "anova",
+    "compare",
+    "compare_structures",
     "fit",
     "links",
     "list_datasets",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ranef import priors
+    from ranef.bootstrap import Bootstrap
     from ranef.comparison import compare, compare_structures
     from ranef.comparisontable import Comparison
     from ranef.curves import Curve
@@ -27,9 +28,11 @@ if TYPE_CHECKING:
     from ranef.estimates import MarginalLikelihood
     from ranef.families import Family, Link
     from ranef.model import Model, fit
+    from ranef.nestedtable import Anova
     from ranef.nestedtests import anova
     from ranef.pointfit import PointFit
     from ranef.posteriorfit import PosteriorFit
+    from ranef.profiling import Profile
     from ranef.quadraturefit import QuadratureFit
     from ranef.sidebyside import side_by_side
     from ranef.tables import VarCorr
@@ -37,6 +40,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Anova": "nestedtable",
+    "Bootstrap": "bootstrap",
     "Comparison": "comparisontable",
     "Convergence": "errors",
     "ConvergenceWarning": "errors",
@@ -51,6 +56,7 @@ _HOMES = {
     "Model": "model",
     "PointFit": "pointfit",
     "PosteriorFit": "posteriorfit",
+    "Profile": "profiling",
     "QuadratureFit": "quadraturefit",
     "RanefError": "errors",
     "RanefWarning": "errors",
@@ -65,6 +71,8 @@ _HOMES = {
 }
 
 __all__ = [
+    "Anova",
+    "Bootstrap",
     "Comparison",
     "Convergence",
     "ConvergenceWarning",
@@ -79,6 +87,7 @@ __all__ = [
     "Model",
     "PointFit",
     "PosteriorFit",
+    "Profile",
     "QuadratureFit",
     "RanefError",
     "RanefWarning",

@@ -86,7 +86,7 @@ def laplace_notes(
 
 
 def nodes_of(design: Design) -> int | None:
-    """Return the points that a good quadrature over the random effects takes, where there is one."""
+    """Return the points of a good quadrature over the random effects, where there is one."""
     if len({term.factor for term in design.terms}) != 1:
         return None
     return NODES.get(sum(term.n_coefs for term in design.terms))
