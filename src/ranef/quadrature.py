@@ -11,7 +11,7 @@ Source: Trefethen & Weideman (2014), *SIAM Review* 56(3) (the trapezoid rule).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -225,15 +225,23 @@ class Lattice:
 
     @property
     def error(self) -> float:
-        """An estimate of the error of log p(y).
+        """An estimate of the error of log p(y)."""
+        return self.error_of(np.exp(self.log_density - self.log_density.max()))
+
+    def error_of(self, weights: Array) -> float:
+        """Return an estimate of the relative error of the integral of a density.
 
         Every other node along an axis makes a rule with steps twice as long. As the error falls
         geometrically with the number of nodes, that of all nodes is below the square of how much
         the two such rules differ; those of the axes add up.
+
+        Parameters
+        ----------
+        weights : ndarray, shape (N, T)
+            In proportion to the density at the nodes.
         """
-        if not self.z.shape[1] and self.log_density.shape[1] == 1:
+        if not self.z.shape[1] and weights.shape[1] == 1:
             return 0.0
-        weights = np.exp(self.log_density - self.log_density.max())
         rows, columns = weights.sum(axis=1), weights.sum(axis=0)
         differences = rows @ (1 - 2 * (self.z % 2))
         if len(columns) > 1:
@@ -241,6 +249,28 @@ class Lattice:
         total = rows.sum()
         outside = np.exp(-CUT) * len(rows) * rows.max() + SAFETY * rows[self.is_edge].sum()
         return float(np.sum((differences / total) ** 2) + outside / total)
+
+    def outermost(self) -> tuple[NDArray[np.bool_], NDArray[np.intp]]:
+        """Return which nodes have a neighbour that was left out, and the ends of the axis."""
+        keys, outer = _keys(self.z), np.zeros(len(self.z), dtype=bool)
+        for move in np.eye(self.z.shape[1], dtype=np.int64):
+            outer |= ~np.isin(_keys(self.z + move), keys) | ~np.isin(_keys(self.z - move), keys)
+        ends = np.array([0, len(self.axis) - 1] if len(self.axis) > 1 else [], dtype=np.intp)
+        return outer, ends
+
+    def down_to(self, cut: float) -> Lattice:
+        """Return the lattice where the density has fallen by no more than `cut`."""
+        least = self.log_density.max() - cut
+        rows, columns = self.log_density.max(axis=1) > least, self.log_density.max(axis=0) > least
+        return replace(
+            self,
+            z=self.z[rows],
+            nodes=self.nodes[rows],
+            axis=self.axis[columns],
+            log_sigma=self.log_sigma[np.ix_(rows, columns)],
+            log_density=self.log_density[np.ix_(rows, columns)],
+            is_edge=self.is_edge[rows],
+        )
 
 
 def integrate(frame: Frame) -> Lattice:

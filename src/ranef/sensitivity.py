@@ -13,11 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import special
 
 from ranef import quadrature
 from ranef.bridge import effective_size
@@ -57,6 +57,7 @@ from ranef.whitened import frame, log_prior
 type Array = NDArray[np.float64]
 
 SCALES = tuple(2.0 ** (i / 2) for i in range(-4, 5))  # from a quarter to four times
+DEEP = 17.0  # how far the density falls before nodes are left out
 ENOUGH = 1e-5  # error of the logarithm up to which a lattice is used for another scale
 
 
@@ -221,13 +222,13 @@ def from_lattice(exact: Exact, scales: ArrayLike = SCALES) -> Sensitivity:
     FitError
         If an sd has a flat prior, or a scale is not positive.
     """
-    found = _checked_scales(scales)
-    space, lattice = exact.target.space, exact.lattice
+    found, space = _checked_scales(scales), exact.target.space
+    lattice = exact.lattice.down_to(DEEP)
     logs = [(space.coordinates[i], _log_sds(lattice, space, i)) for i in _sds(space)]
-    table = np.array([_on_lattice(exact, logs, float(s)) for s in found]).reshape(-1, 2)
-    weights = np.exp(lattice.log_density - lattice.log_density.max())
-    slope = sum(float((weights * _slope(c, own)).sum()) for c, own in logs) / weights.sum()
-    return Sensitivity(found, table[:, 0], table[:, 1], float(slope))
+    own = _Own(exact, lattice, logs)
+    table = np.array([own.moved(float(s)) for s in found]).reshape(-1, 2)
+    slope = sum(float((own.weights * _slope(c, log)).sum()) for c, log in logs)
+    return Sensitivity(found, table[:, 0], table[:, 1], slope / float(own.weights.sum()))
 
 
 def _log_sds(lattice: Lattice, space: Space, i: int) -> Array:
@@ -238,40 +239,43 @@ def _log_sds(lattice: Lattice, space: Space, i: int) -> Array:
     return np.asarray(found if space.relative[place] else found + lattice.log_sigma)
 
 
-def _on_lattice(
-    exact: Exact, logs: Sequence[tuple[Coordinate, Array]], s: float
-) -> tuple[float, float]:
-    """Return the change of log p(y), and its error, for one scale."""
-    if s == 1 or not logs:
-        return 0.0, 0.0
-    change = sum((_log_ratio(c, s, own) for c, own in logs), np.zeros(1))
-    found = replace(exact.lattice, log_density=exact.lattice.log_density + change)
-    error = found.error + _outermost(found)
-    if error > ENOUGH:
-        target = replace(exact.target, space=_moved_space(exact.target.space, s))
+@dataclass(frozen=True, eq=False)
+class _Own:
+    """A posterior on a lattice, and the logarithms of the sds at its nodes."""
+
+    exact: Exact
+    lattice: Lattice
+    logs: Sequence[tuple[Coordinate, Array]]
+
+    @cached_property
+    def weights(self) -> Array:
+        return np.asarray(np.exp(self.lattice.log_density - self.lattice.log_density.max()))
+
+    @cached_property
+    def outer(self) -> tuple[NDArray[np.bool_], NDArray[np.intp]]:
+        return self.lattice.outermost()
+
+    def moved(self, s: float) -> tuple[float, float]:
+        """Return the change of log p(y), and its error, for one scale."""
+        if s == 1 or not self.logs:
+            return 0.0, 0.0
+        change = sum((_log_ratio(c, s, own) for c, own in self.logs), np.zeros(1))
+        weights = self.weights * np.exp(change)
+        error = self.lattice.error_of(weights) + self._share_outside(weights)
+        if error <= ENOUGH:
+            return float(np.log(weights.sum() / self.weights.sum())), error + self.exact.error
+        target = replace(self.exact.target, space=_moved_space(self.exact.target.space, s))
         found = quadrature.integrate(frame(target, find_mode(target)))
-        error = found.error
-    return found.log_evidence - exact.log_evidence, error + exact.error
+        return found.log_evidence - self.exact.log_evidence, found.error + self.exact.error
 
+    def _share_outside(self, weights: Array) -> float:
+        """Return the share of the density in the outermost nodes.
 
-def _outermost(lattice: Lattice) -> float:
-    """Return the share of the density in the outermost nodes of a lattice.
-
-    It was grown until the density had fallen all around, as it need not with other priors.
-    """
-    total = special.logsumexp(lattice.log_density)
-    nodes = np.exp(special.logsumexp(lattice.log_density, axis=1) - total)
-    keys = _keys(lattice.z)
-    outer = np.zeros(len(keys), dtype=bool)
-    for move in np.eye(lattice.z.shape[1], dtype=np.int64):
-        outer |= ~np.isin(_keys(lattice.z + move), keys) | ~np.isin(_keys(lattice.z - move), keys)
-    axis = np.exp(special.logsumexp(lattice.log_density, axis=0) - total)
-    return float(nodes[outer].sum() + (axis[[0, -1]].sum() if len(axis) > 1 else 0.0))
-
-
-def _keys(z: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return one number for each place, shape (N, dimension); no coordinate reaches 10,000."""
-    return np.asarray((z + 10_000) @ 20_000 ** np.arange(z.shape[1], dtype=np.int64))
+        A lattice is grown until the density has fallen all around, as it need not with other
+        priors.
+        """
+        rows, ends = self.outer
+        return float((weights[rows].sum() + weights[:, ends].sum()) / weights.sum())
 
 
 # --------------------------------------------------------------------------------- from draws
