@@ -113,7 +113,7 @@ def test_the_same_distribution_as_rows_that_are_fitted_one_by_one(data, formula,
     fit = rf.fit(formula, rf.load_dataset(data), method)
     found = replicate(fit, 1000, seed=3).estimates
     loop = pd.DataFrame(
-        [refitted(fit, simulated_response(fit, s)).estimates() for s in children(4, 150)]
+        [refitted(fit, simulated_response(fit, s)).estimates() for s in children(4, 90)]
     )
     assert list(found.columns) == list(loop.columns)
     for name in found.columns:
@@ -156,7 +156,7 @@ def test_the_work_can_be_sent_to_other_processes(sleep):
     plain = replace(sleep, engine=None)
     for task in (
         bootstrap._together(plain),
-        bootstrap._OneByOne(plain, sd_ratio, ("statistic",), linear=True),
+        bootstrap._OneByOne(plain, sd_ratio, ("statistic",)),
     ):
         sent = pickle.loads(pickle.dumps(task))
         seeds = children(1, 2)
@@ -325,8 +325,8 @@ def test_a_generalised_model(herds):
     assert np.abs(z).max() < 5
     np.testing.assert_allclose(found.se()[:4], herds.se(), rtol=0.6)
     with ThreadPoolExecutor(2) as executor:
-        again = replicate(herds, 4, seed=1, executor=executor)
-    pd.testing.assert_frame_equal(again.estimates, found.estimates[found.estimates.index < 4])
+        again = replicate(herds, 2, seed=1, executor=executor)
+    pd.testing.assert_frame_equal(again.estimates, found.estimates[found.estimates.index < 2])
 
 
 def test_a_separated_replicate_is_a_failure():
@@ -343,11 +343,11 @@ def test_a_separated_replicate_is_a_failure():
 def test_statistics_of_generalised_models(herds):
     formula = "cbind(incidence, size - incidence) ~ 1 + (1 | herd)"
     null = rf.fit(formula, rf.load_dataset("cbpp"), family="binomial")
-    found, failed = null_statistics(null, herds.design, 6, seed=1)
+    found, failed = null_statistics(null, herds.design, 4, seed=1)
     assert (found[~failed] >= 0).all()
     assert 0.2 < np.nanmean(found) < 8  # about a chi-square of 3
-    rest, _ = null_statistics(null, herds.design, 2, seed=1, first=3)
-    np.testing.assert_allclose(rest, found[3:5])
+    rest, _ = null_statistics(null, herds.design, 1, seed=1, first=3)
+    np.testing.assert_allclose(rest, found[3:])
     i = int(np.flatnonzero(~failed)[0])
     design = simulated_response(null, children(1, 1, first=i)[0])
     both = [refitted(null, design), refitted(herds, replace(herds.design, y=design.y))]

@@ -123,6 +123,8 @@ def test_what_families_say_of_themselves():
 def test_families_can_be_pickled(name):
     family = FAMILIES[name]
     again = pickle.loads(pickle.dumps(family))
+    assert again == family
+    assert again.is_normal == family.is_normal
     eta, w = np.array([0.3, 0.6]), np.ones(2)
     psi = np.array([0.9, 4.5])[: len(family.parameters)]
     y = family.draw(np.random.default_rng(1), family.link.inverse(eta), w, *psi)

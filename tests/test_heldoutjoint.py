@@ -11,13 +11,13 @@ from scipy import special, stats
 
 from designs import STRUCTURES, random_frame
 from ranef import heldoutjoint
-from ranef.design import build_design
+from ranef.design import build_design, without_rows
 from ranef.distributions import Constant, Flat, HalfNormal, Normal
 from ranef.elpd import Units
 from ranef.errors import DataError
 from ranef.families import find_family
 from ranef.formula import read_formula
-from ranef.heldoutjoint import joint_scores, log_predictive, without_rows
+from ranef.heldoutjoint import joint_scores, log_predictive
 from ranef.joint import joint_of
 from ranef.priors import resolve
 from test_pieces import by_integration, data_of, joint_case, some_values
@@ -32,10 +32,9 @@ def levels_of(design, factor):
     return Units("group", factor, term.codes, term.levels)
 
 
-def scores(joint, design, units, values, priors):
-    rng = np.random.default_rng(1)
-    family = joint.model.family
-    return joint_scores(joint, design, units, values=values, family=family, priors=priors, rng=rng)
+def scores(joint, design, units, values, priors, **settings):
+    settings |= {"values": values, "family": joint.model.family, "priors": priors}
+    return joint_scores(joint, design, units, rng=np.random.default_rng(1), **settings)
 
 
 # ------------------------------------------------------------------- given the parameters
@@ -75,8 +74,9 @@ def test_a_normal_response_equals_the_dense_computation(structure):
         exact = np.empty_like(found)
         for s, value in enumerate(values):
             log_p, everything = dense(design, joint, priors, value), np.arange(60)
+            whole = log_p(everything)
             for a in range(units.size):
-                exact[s, a] = log_p(everything) - log_p(np.setdiff1d(everything, units.rows(a)))
+                exact[s, a] = whole - log_p(np.setdiff1d(everything, units.rows(a)))
         few = joint.model.has_one_factor and units.codes is None
         np.testing.assert_allclose(found, exact, atol=2e-3 if few else 1e-8)
 
@@ -142,6 +142,7 @@ def test_crossed_factors_are_near_the_exact_integral(family):
     design, joint, _ = joint_case("x + (1 | g) + (1 | h)", family)
     values = some_values(joint, 2)
     log_p, everything = importance_sampled(design, joint, values[1]), np.arange(48)
+    whole = log_p(everything)
     for units, off in (
         (levels_of(design, "g"), 0.05),
         (levels_of(design, "h"), 0.05),
@@ -150,7 +151,7 @@ def test_crossed_factors_are_near_the_exact_integral(family):
         found = log_predictive(joint, units, values)[1]
         for a in range(0, units.size, units.size // 3):
             left = np.setdiff1d(everything, units.rows(a))
-            assert found[a] == pytest.approx(log_p(everything) - log_p(left), abs=off)
+            assert found[a] == pytest.approx(whole - log_p(left), abs=off)
 
 
 # ---------------------------------------------------------------------- over the posterior
@@ -259,10 +260,11 @@ def test_what_importance_weights_cannot_do_is_done_by_refits(monkeypatch):
 
 
 def test_where_no_density_is_found_the_unit_is_refitted():
-    design, joint, priors, _, values, _ = integrated("1 + (1 | g)", "poisson", ONE)
-    values = values[270:330].copy()
+    data = data_of("poisson", 12, 4)
+    design, joint, priors = joint_case("1 + (1 | g)", "poisson", data, dict(ONE))
+    values = some_values(joint, 60)
     values[5, 0] = 1e4
-    halves = Units("group", "half", design.terms[0].codes // 4, pd.Index(["first", "second"]))
+    halves = Units("group", "half", design.terms[0].codes // 2, pd.Index(["first", "second"]))
     found = scores(joint, design, halves, values, priors)
     assert found.repaired.all()
     assert np.isfinite(found.elpd).all()
@@ -286,6 +288,10 @@ def test_a_model_without_random_terms():
     found = scores(joint, design, units, values, found_priors)
     np.testing.assert_allclose(found.elpd, exact, atol=0.05)
     assert found.method == "Pareto-smoothed importance sampling over 4,000 draws"
+    repeated = np.repeat(values[:1000], 4, axis=0)  # a chain that moves at every fourth draw
+    alone = scores(joint, design, units, repeated, found_priors)
+    of_chains = scores(joint, design, units, repeated, found_priors, chains=4)
+    np.testing.assert_allclose(of_chains.mcse, 2 * alone.mcse, rtol=0.3)
     single = log_predictive(joint, rows_of(design), values[:3])
     np.testing.assert_allclose(single, stats.poisson.logpmf(design.y, np.exp(drawn[:3, None])))
 

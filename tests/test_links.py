@@ -185,6 +185,7 @@ def test_steps_stay_where_eta_is_possible():
 @every_link
 def test_links_can_be_pickled(link):
     again = pickle.loads(pickle.dumps(link))
+    assert again == link
     np.testing.assert_array_equal(again.inverse(ETA), link.inverse(ETA))
 
 

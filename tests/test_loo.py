@@ -11,10 +11,10 @@ import pytest
 import ranef as rf
 from designs import random_frame
 from ranef import loo, quadrature
-from ranef.design import build_design
-from ranef.elpd import Units
+from ranef.design import build_design, without_rows
+from ranef.elpd import Units, efficiency
 from ranef.errors import FitError
-from ranef.exactloo import exact_of, target_without, without
+from ranef.exactloo import exact_of, target_without
 from ranef.formula import read_formula
 from ranef.laplace import approximate
 from ranef.loo import bridged, exact_scores, linear_scores
@@ -356,8 +356,8 @@ def test_draws_of_markov_chains_count_for_less():
     noise = np.random.default_rng(1).normal(size=(4, 5000, 2))
     for i in range(1, 5000):
         noise[:, i] = r * noise[:, i - 1] + np.sqrt(1 - r**2) * noise[:, i]
-    efficiency = loo._efficiency(0.1 * noise.reshape(-1, 2), 4)
-    np.testing.assert_allclose(efficiency, (1 - r) / (1 + r), rtol=0.2)
+    share = efficiency(0.1 * noise.reshape(-1, 2), 4)
+    np.testing.assert_allclose(share, (1 - r) / (1 + r), rtol=0.2)
 
 
 def test_fewer_draws_of_a_large_model(monkeypatch):
@@ -381,7 +381,7 @@ def test_the_data_without_a_unit():
             _, _, expected = own.parts(own.data.drop(own.data.index[rows]))
             x = found.start() + 0.1
             assert found(x)[0] == pytest.approx(expected(x)[0], rel=1e-10)
-    left = without(own.design, own.units("plate").rows(3))
+    left = without_rows(own.design, own.units("plate").rows(3))
     assert own.design.terms[0].levels[3] not in left.terms[0].levels
     assert left.rows.equals(own.design.rows.drop(own.design.rows[rows]))
 

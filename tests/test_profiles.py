@@ -198,14 +198,12 @@ def brute_force(fit, name, value):
         else np.arcsin(start[o]) if o.startswith("corr_") else start[o]
         for o in free
     ]  # fmt: skip
-    best = np.inf
-    for start in (np.array(x0), np.array(x0) + 0.3):
-        z = start
-        for _ in range(2):
-            found = optimize.minimize(lambda z: dense_deviance(fit, values(z)), z, method="BFGS")
-            z = found.x
-        best = min(best, found.fun)
-    return best
+
+    def minimised(z):
+        return optimize.minimize(lambda z: dense_deviance(fit, values(z)), z, method="BFGS")
+
+    found = [minimised(np.array(x0)), minimised(np.array(x0) + 0.3)]
+    return minimised(min(found, key=lambda one: one.fun).x).fun
 
 
 @pytest.mark.parametrize(

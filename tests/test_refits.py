@@ -69,7 +69,7 @@ FAST = [name for name in STRUCTURES if name not in ("all of it", "nested and cro
 @pytest.mark.parametrize("restricted", [True, False])
 def test_refits_are_fits(name, restricted):
     model, drawn = simulated_from(
-        random_design(STRUCTURES[name], 3), 4, seed=1, restricted=restricted
+        random_design(STRUCTURES[name], 3), 3, seed=1, restricted=restricted
     )
     assert model.shared is not None
     assert check(model, drawn, restricted=restricted) <= 1
@@ -87,7 +87,7 @@ def test_refits_are_fits(name, restricted):
 )
 def test_refits_of_known_data(data, formula):
     design = full_rank(rf.Model(formula, rf.load_dataset(data)).design)
-    model, drawn = simulated_from(design, 15, seed=2, restricted=True)
+    model, drawn = simulated_from(design, 8, seed=2, restricted=True)
     assert check(model, drawn, restricted=True) == 0
 
 
@@ -200,10 +200,10 @@ SLEEP = (
 )
 def test_statistics_are_those_of_separate_fits(data, formulas, method):
     models, _ = pair(data, *formulas, method)
-    found, failed = likelihood_ratios(models, 8, seed=3)
+    found, failed = likelihood_ratios(models, 5, seed=3)
     assert not failed.any()
-    sums = simulated(models.columns, models.null, children(3, 8))
-    for i in range(8):
+    sums = simulated(models.columns, models.null, children(3, 5))
+    for i in range(5):
         small, large = (
             reml.estimate(
                 with_response(one.cross, responses(models.columns, sums, one.cross, m), i),

@@ -93,8 +93,8 @@ def test_labels():
             "btch",
             rf.FitError,
             (
-                "the model has no grouping factor 'btch'. Did you mean `batch`? Labels of the rows may "
-                "be given as an array."
+                "the model has no grouping factor 'btch'. Did you mean `batch`? Labels of the rows "
+                "may be given as an array."
             ),
         ),
         (
@@ -103,8 +103,8 @@ def test_labels():
             None,
             rf.FitError,
             (
-                "the model has no grouping factor: give the labels of the rows' groups as an array, "
-                "`group=`."
+                "the model has no grouping factor: give the labels of the rows' groups as an "
+                "array, `group=`."
             ),
         ),
         (
@@ -144,8 +144,8 @@ def test_labels():
             pd.Series(["A", "B"], index=["x", "y"]),
             rf.DataError,
             (
-                "the index of `group` is not that of the data: pass a plain array of 30 labels, one a "
-                "row of the fit."
+                "the index of `group` is not that of the data: pass a plain array of 30 "
+                "labels, one a row of the fit."
             ),
         ),
     ],

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ranef import stacks
-from ranef.stacks import cholesky, eliminated, forward, from_left, from_right, gram
+from ranef.stacks import choleskies, cholesky, eliminated, forward, from_left, from_right, gram
 
 SIZES = pytest.mark.parametrize("size", [0, 1, 3, 8, 9, 12])
 
@@ -72,3 +72,12 @@ def test_no_factor_is_nan(small, monkeypatch):
     np.testing.assert_allclose(
         found.transpose(0, 3, 1, 2)[others], expected.transpose(0, 3, 1, 2)[others]
     )
+
+
+def test_matrices_without_a_factor_leave_the_others_as_they_are():
+    A = np.moveaxis(positive(3), -1, 0)  # (5, 4, 3, 3)
+    expected = np.linalg.cholesky(A)
+    A[1, 2, 1, 1], A[4, 0] = -1.0, np.diag([1.0, 1e-16, 1e-16])
+    expected[1, 2], expected[4, 0] = np.nan, np.linalg.cholesky(A[4, 0])
+    np.testing.assert_array_equal(choleskies(A), expected)
+    assert choleskies(A[:0]).shape == (0, 4, 3, 3)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ranef.agq import rule
-from ranef.heldoutjoint import without_rows
+from ranef.design import without_rows
 from ranef.joint import joint_of
 from ranef.wholes import whole
 from test_pieces import FAMILIES, data_of, joint_case, some_values

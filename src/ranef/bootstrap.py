@@ -33,7 +33,6 @@ from ranef.errors import (
     warn,
 )
 from ranef.estimates import Estimate
-from ranef.families import GAUSSIAN
 from ranef.generalized import prepare
 from ranef.options import check_counts, check_seed
 from ranef.pirls import NoModesError
@@ -226,7 +225,7 @@ def replicate(
         own = PointFit.estimates if statistic is None else statistic
         original = _numbers(own(fit))
         names = tuple(original.index)
-        task, size = _OneByOne(plain, own, names, fit.family.is_normal), APART
+        task, size = _OneByOne(plain, own, names), APART
     seeds = children(entropy, n)
     parts = [seeds[start : start + size] for start in range(0, n, size)]
     results = list(map(task, parts) if executor is None else executor.map(task, parts))
@@ -312,15 +311,12 @@ class _OneByOne:
     fit: PointFit
     statistic: Statistic
     names: tuple[object, ...]
-    linear: bool
 
     def __call__(self, seeds: Seeds) -> tuple[Array, Flags]:
-        # one that was sent to another process is not recognised
-        fit = replace(self.fit, family=GAUSSIAN) if self.linear else self.fit
         found = np.full((len(seeds), len(self.names)), np.nan)
         failed = np.ones(len(seeds), dtype=bool)
         for i, seed in enumerate(seeds):
-            again = refitted(fit, simulated_response(fit, seed))
+            again = refitted(self.fit, simulated_response(self.fit, seed))
             if again is not None:
                 numbers = _numbers(self.statistic(again))
                 if tuple(numbers.index) != self.names:

@@ -19,7 +19,7 @@ from ranef.elpd import GROUP, OBSERVATION, Scores
 from ranef.errors import ConvergenceWarning, FitError, listed
 from ranef.estimates import MarginalLikelihood
 from ranef.model import Model
-from ranef.options import check_seed
+from ranef.options import check_numbers, check_seed
 from ranef.pointfit import PointFit
 from ranef.results import Fit
 from ranef.scored import SCALES, Scored
@@ -165,7 +165,13 @@ def compare_structures(
     from rich.console import Console
     from rich.progress import track
 
+    given: object = model
+    if not isinstance(given, Model):
+        raise FitError(f"compare_structures takes a model, got {type(given).__name__}.")
     models = model.structures()
+    if len(models) < 2:
+        raise FitError("the model has no random effects, and so no simpler structures.")
+    _group_of(models, group)
     fitted = partial(_fitted, method=method, seed=seed, options=options)
     found = track(
         (executor.map if executor else map)(fitted, models.values()),
@@ -183,12 +189,15 @@ def compare_structures(
 def _fitted(model: Model, *, method: str | None, seed: int | None, options: dict[str, Any]) -> Fit:
     """Fit one of several models, by a slower method where a fast one fails."""
     if method is not None:
-        own = {} if method in ("reml", "ml", "map") else {"seed": seed}
+        own: dict[str, Any] = {} if method in ("reml", "ml", "map") else {"seed": seed}
         return model.fit(method, **own, **options)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         fit = model.fit(model.route.posterior_method, seed=seed, **options)
-    return fit if fit.converged else model.fit("mcmc", seed=seed, progressbar=False)
+    if fit.converged:
+        return fit
+    priors = {name: options[name] for name in ("priors",) if name in options}
+    return model.fit("mcmc", seed=seed, progressbar=False, **priors)
 
 
 @dataclass(frozen=True, eq=False)
@@ -244,12 +253,12 @@ def _likelihoods(fits: Mapping[str, Fit]) -> pd.DataFrame | None:
     rows = {
         name: {"df": fit.df, "loglik": fit.loglik, "aic": fit.aic, "bic": fit.bic}
         for name, fit in fits.items()
-        if isinstance(fit, PointFit)
+        if isinstance(fit, PointFit) and fit.method != "map"
     }
     return pd.DataFrame.from_dict(rows, orient="index").reindex(list(fits)) if rows else None
 
 
-def _group_of(fits: Mapping[str, Scored], group: str | ArrayLike | None) -> Any:
+def _group_of(fits: Mapping[str, Fit | Model], group: str | ArrayLike | None) -> Any:
     """Return the groups as labels that every model takes, also one without the factor."""
     if group is not None and not isinstance(group, str):
         return group
@@ -297,6 +306,8 @@ def _evidence(answers: Mapping[str, Answers], prior: Array) -> tuple[pd.DataFram
     value = np.array([found[n].value for n in names])
     error = np.array([found[n].mcse for n in names])
     best = int(np.argmax(value))
+    with np.errstate(divide="ignore"):  # of a prior probability of zero
+        log_prior = np.log(prior)
     log_bf = np.stack([moved[n].log_ratio for n in names]) + value[:, None]
     log_bf -= log_bf[best]
     spread = np.hypot(error, error[best]) * (np.arange(len(names)) != best)
@@ -307,7 +318,7 @@ def _evidence(answers: Mapping[str, Answers], prior: Array) -> tuple[pd.DataFram
         {
             "log_ml": value,
             "log_ml_error": error,
-            "probability": special.softmax(value + np.log(prior)),
+            "probability": special.softmax(value + log_prior),
             "log_bayes_factor": value - value[best],
             "log_bayes_factor_error": spread,
             "log_bayes_factor_lower": log_bf.min(axis=1),
@@ -333,7 +344,7 @@ def _prior(prior: Mapping[str, float] | None, names: list[str]) -> Array:
         return np.full(len(names), 1 / len(names))
     if set(prior) != set(names):
         raise FitError(f"`prior` is for the models {listed(names)}; got {listed(prior) or 'none'}.")
-    found = np.array([float(prior[name]) for name in names])
+    found = check_numbers("prior", [prior[name] for name in names], len(names))
     if not (found >= 0).all() or not np.isfinite(found).all() or not found.sum() > 0:
         raise FitError(f"`prior` must be probabilities, got {dict(prior)}.")
     return np.asarray(found / found.sum())
@@ -346,6 +357,11 @@ def _caveats(
     notes = []
     if reason:
         notes.append(f"No Bayes factors: {reason}")
+    if len(scored) == 1:
+        notes.append(
+            f"{listed(scored)} is the only posterior: predictions and marginal likelihoods are "
+            "compared between two or more."
+        )
     points = [name for name in fits if name not in scored]
     if points:
         notes.append(
@@ -354,11 +370,15 @@ def _caveats(
             "AIC and BIC count a variance like any other parameter, which it is not where it may "
             "be zero; rf.anova tests that."
         )
-    if any(isinstance(f, PointFit) and f.method == "reml" for f in fits.values()):
+    by = {m: [n for n, f in fits.items() if f.method == m] for m in ("reml", "ml", "map")}
+    if by["reml"]:
         notes.append(
-            "Restricted log-likelihoods compare only between models with the same fixed effects."
+            f"{listed(by['reml'])}: restricted log-likelihoods compare only with each other, and "
+            "between models with the same fixed effects."
         )
-    if scored and not reason:
+    if by["map"]:
+        notes.append(f"{listed(by['map'])}: the likelihood at a posterior mode is not maximal.")
+    if len(scored) > 1 and not reason:
         notes.append(_priors_note(scored))
     return tuple(notes)
 

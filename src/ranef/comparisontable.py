@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 MAX_ERROR = 0.1  # of a log Bayes factor that is printed as a number
 SUBSTANTIAL = 3.0  # a Bayes factor below which nothing is decided
 CLEAR = 4.0  # difference in elpd below which its standard error is not to be trusted
+LEGEND = (
+    "diff, se diff: from the best model, over the units left out; p worse: the probability that a "
+    "model predicts worse, by a normal approximation that flags speak against; error: of the "
+    "numbers themselves."
+)
+ALIKE = 0.005  # a difference in elpd that is none
 ERRORS = 2.0  # how many standard errors a difference must have
 
 
@@ -113,11 +119,9 @@ class Comparison:
         """Return the printed table as an object: text, HTML, `.to_frame()`."""
         table = self.table
         sections = [self._new_group(), self._known_group(), self._marginal(), self._likelihood()]
-        if not any(sections):
-            sections = [("Models", table[["random"]])]
         return Summary(
             title=f"Comparison of {len(table)} models",
-            facts=(),
+            facts=self._models(),
             sections=tuple(section for section in sections if section is not None),
             notes=(*([self.verdict] if self.verdict else []), *self._how(), *self.caveats),
             frame=table,
@@ -136,10 +140,14 @@ class Comparison:
     def _section(self, columns: Mapping[str, pd.Series[Any]], rows: pd.Index[Any]) -> pd.DataFrame:
         """Return columns of text for the models of a section, the best first."""
         found = pd.DataFrame(columns, index=rows)
-        if (self.table["random"] != self.table.index).any():
-            found.insert(0, "random effects", self.table.loc[rows, "random"])
-        found.insert(found.shape[1] - len(columns), "theta", self.table.loc[rows, "n_variances"])
+        found.insert(0, "theta", self.table.loc[rows, "n_variances"])
         return found.loc[:, (found != "").any()]
+
+    def _models(self) -> tuple[str, ...]:
+        """Say what the models are, where their names do not."""
+        if (self.table["random"] == self.table.index).all():
+            return ()
+        return tuple(f"{name}: {random}" for name, random in self.table["random"].items())
 
     def _new_group(self) -> tuple[str, pd.DataFrame] | None:
         if self.new_group is None:
@@ -151,7 +159,7 @@ class Comparison:
             f"{w:.2f} [{a:.2f}, {b:.2f}]"
             for w, a, b in zip(own["weight_group"], low, high, strict=True)
         ]
-        columns = self._elpd(own, "group") | {"stacking weight": pd.Series(weights, rows)}
+        columns = self._elpd(own, "group") | {"weight": pd.Series(weights, rows)}
         units = f"{len(self.new_group.elpd)} groups left out one at a time"
         return (
             f"A new `{self.new_group.factor}`, all its rows together ({units})",
@@ -171,7 +179,7 @@ class Comparison:
         diff, se = own[f"elpd_diff_{what}"], own[f"se_diff_{what}"]
         return {
             "elpd": own[f"elpd_{what}"].map("{:.2f}".format),
-            "difference": diff.map(lambda x: f"{x:.2f}" if x else "0"),
+            "diff": diff.map(lambda x: f"{x:.2f}" if x else "0"),
             "se diff": se.map(lambda x: f"{x:.2f}" if x else ""),
             "p worse": own[f"p_worse_{what}"].map(lambda x: "" if np.isnan(x) else f"{x:.2f}"),
             "flags": own[f"diag_diff_{what}"],
@@ -222,7 +230,8 @@ class Comparison:
         """Whether the Bayes factor of a model against the best is more than noise and priors."""
         row = self.table.loc[name]
         sure = row["log_bayes_factor_error"] <= MAX_ERROR
-        return bool(sure and row["log_bayes_factor_upper"] < 0)
+        low, high = row["log_bayes_factor_lower"], row["log_bayes_factor_upper"]
+        return bool(sure and (high < 0 or low == high))
 
     def _ranked(self, column: str) -> pd.Index[Any]:
         return self.table[column].dropna().sort_values(ascending=False, kind="stable").index
@@ -237,6 +246,8 @@ class Comparison:
         row = self.table.loc[second]
         diff, se = -float(row["elpd_diff_group"]), float(row["se_diff_group"])
         few = len(self.new_group.elpd)
+        if diff < ALIKE and se < ALIKE:
+            return f"A new `{self.new_group.factor}` is predicted alike by `{best}` and `{second}`."
         decided = diff >= CLEAR and diff > ERRORS * se
         ending = "." if decided else f": not decided by {few} groups."
         return (
@@ -257,12 +268,16 @@ class Comparison:
         value = (
             f" is {short(np.exp(log_bf))}" if self._decided(second) else " depends on the priors"
         )
-        return (
+        found = (
             f"The data are the most probable under `{best}` (posterior probability "
             f"{probability:.3g}). Against `{second}` its Bayes factor{value} "
             f"({short(np.exp(low))} to {short(np.exp(high))} over prior scales)"
             f"{'.' if decided else ': not decided.'}"
         )
+        likely = str(self.table["probability"].idxmax())
+        if likely != best:
+            found += f" With the prior probabilities given `{likely}` is the most probable model."
+        return found
 
     def _how(self) -> list[str]:
         """Say how every number was obtained."""
@@ -278,7 +293,9 @@ class Comparison:
                     for way, names in whose.items()
                 ]
                 said.append(f"{name}: {'; '.join(words)}.")
-        return [" ".join(said)] if said else []
+        if not said:
+            return []
+        return [" ".join(said), LEGEND]
 
     # ---------------------------------------------------------------------------- pictures
 
@@ -328,10 +345,7 @@ class Comparison:
         """Draw the models by how well they predict a new group, with standard errors."""
         if self.new_group is None:
             raise FitError("no groups were left out: there is no elpd of new groups to draw.")
-        names = {
-            f"{c}_group": d for c, d in (("elpd", "elpd"), ("se", "se"), ("diff", "elpd_diff"))
-        }
-        names |= {"se_diff_group": "se_diff"}
-        rows = self._ranked("elpd_group")
-        table = self.table.loc[rows, list(names)].rename(columns=names)
+        names = ["elpd", "se", "elpd_diff", "se_diff"]
+        table = self.table.loc[self._ranked("elpd_group"), [f"{name}_group" for name in names]]
+        table.columns = pd.Index(names)
         return comparisonplots.elpd(table.rename_axis("model").reset_index(), ax=ax)

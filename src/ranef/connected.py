@@ -6,6 +6,7 @@ component, nested factors have those of the outermost, and crossed ones, as a ru
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,12 +54,7 @@ def components_of(design: Design) -> Components:
     n, terms = design.n_obs, design.terms
     if not terms:
         return Components(np.zeros(n, dtype=np.intp), (), np.empty((n, 0), dtype=np.intp))
-    starts = np.cumsum([0, *(t.n_levels for t in terms)])
-    first = np.tile(terms[0].codes, len(terms))
-    second = np.concatenate([t.codes + start for t, start in zip(terms, starts[:-1], strict=True)])
-    graph = sparse.coo_array((np.ones(len(first)), (first, second)), shape=(starts[-1],) * 2)
-    _, labels = sparse.csgraph.connected_components(graph, directed=False)
-    row = np.unique(labels[terms[0].codes], return_inverse=True)[1]
+    row = row_components([term.codes for term in terms])
     slots, columns, start = [], [], 0
     for term in terms:
         rank, k = _rank_within(term.codes, row), term.n_coefs
@@ -66,6 +62,22 @@ def components_of(design: Design) -> Components:
         columns.append(start + rank[:, None] * k + np.arange(k))
         start = slots[-1][-1].stop
     return Components(row, tuple(slots), np.column_stack(columns))
+
+
+def row_components(codes: Sequence[Codes]) -> Places:
+    """Return the component of each row, shape (n,), numbered from 0.
+
+    Parameters
+    ----------
+    codes : sequence of ndarray of int, shape (n,)
+        The levels of one grouping factor or more.
+    """
+    starts = np.cumsum([0, *(int(own.max(initial=-1)) + 1 for own in codes)])
+    first = np.tile(codes[0], len(codes))
+    second = np.concatenate([own + start for own, start in zip(codes, starts[:-1], strict=True)])
+    graph = sparse.coo_array((np.ones(len(first)), (first, second)), shape=(starts[-1],) * 2)
+    _, labels = sparse.csgraph.connected_components(graph, directed=False)
+    return np.unique(labels[codes[0]], return_inverse=True)[1]
 
 
 def _rank_within(codes: Codes, component: Places) -> Places:

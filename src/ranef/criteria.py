@@ -22,6 +22,7 @@ from ranef.crossproducts import CrossProducts
 from ranef.design import Design
 from ranef.replicates import Responses
 from ranef.spans import Block, by_factor, gram
+from ranef.stacks import choleskies
 
 type Array = NDArray[np.float64]
 type Which = NDArray[np.intp]
@@ -349,7 +350,7 @@ def _solved(
     if q:
         M[:, np.arange(q), np.arange(q)] += 1.0
     right = _times(shared, turned, s[:, :, None])[:, :, 0]
-    L = _choleskies(M)
+    L = choleskies(M)
     half = np.linalg.inv(L)
     u = (half.swapaxes(1, 2) @ (half @ right[:, :, None]))[:, :, 0]
     r2 = yy - (u * right).sum(axis=1)
@@ -378,16 +379,3 @@ def _times(shared: Shared, Lambdas: Sequence[Array], x: Array) -> Array:
         )
         found[:, place] = total.reshape(B, -1, x.shape[2])
     return found
-
-
-def _choleskies(M: Array) -> Array:
-    """Return the Cholesky factors, not a number where there is none."""
-    try:
-        return np.asarray(np.linalg.cholesky(M))
-    except np.linalg.LinAlgError:
-        found = np.full_like(M, np.nan)
-        usable = np.isfinite(M).all(axis=(1, 2))
-        least = np.linalg.eigvalsh(M[usable]).min(axis=1)
-        usable[usable] = least > np.finfo(np.float64).eps * np.abs(M[usable]).max(axis=(1, 2))
-        found[usable] = np.linalg.cholesky(M[usable])
-        return found

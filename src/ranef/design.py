@@ -327,6 +327,29 @@ def full_rank(design: Design) -> Design:
     )
 
 
+def without_rows(design: Design, rows: NDArray[np.intp]) -> Design:
+    """Return a design without some rows; levels that lose all of theirs are gone."""
+    left = np.ones(design.n_obs, dtype=bool)
+    left[rows] = False
+    return replace(
+        design,
+        y=design.y[left],
+        X=design.X[left],
+        terms=tuple(_without_rows(term, left) for term in design.terms),
+        weights=design.weights[left],
+        offset=design.offset[left],
+        rows=design.rows[left],
+    )
+
+
+def _without_rows(term: RandomTerm, left: NDArray[np.bool_]) -> RandomTerm:
+    kept, codes = np.unique(term.codes[left], return_inverse=True)
+    grouping = replace(
+        term.grouping, levels=term.levels[kept], codes=codes.astype(np.int64), parts=()
+    )
+    return replace(term, grouping=grouping, columns=term.columns[left])
+
+
 def independent_columns(X: Array) -> list[int]:
     """Return the columns that are not combinations of those before them.
 

@@ -138,6 +138,26 @@ def good_khat(draws: int) -> float:
     return float(min(1 - 1 / np.log10(max(draws, 2)), 0.7))
 
 
+def efficiency(log_p: Array, chains: int | None) -> Array:
+    """Return the effective number of draws of p(y_A | y_-A, phi) over their number, shape (U,).
+
+    Parameters
+    ----------
+    log_p : ndarray, shape (S, U)
+    chains : int or None
+        Of Markov chain draws, which lie one chain after the other; None if they are independent.
+    """
+    from arviz_stats.base.array import array_stats
+
+    if chains is None:
+        return np.ones(log_p.shape[1])
+    length = len(log_p) // chains
+    p = np.exp(log_p - log_p.max(axis=0))[: chains * length].T.reshape(-1, chains, length)
+    found = array_stats.ess(p, chain_axis=1, draw_axis=2, method="mean")  # type: ignore[no-untyped-call]
+    share = np.nan_to_num(np.asarray(found) / (chains * length), nan=1.0)
+    return np.asarray(np.clip(share, 1e-3, 1.0))
+
+
 def smoothed_scores(log_p: Array, reff: ArrayLike = 1.0) -> tuple[Array, Array, Array, Array]:
     """Return what draws from the posterior of all data say of units that are left out.
 

@@ -22,6 +22,7 @@ from scipy import linalg, special
 from ranef import batched, quadrature
 from ranef.bridge import warp3
 from ranef.densities import LOG_PI
+from ranef.elpd import good_khat
 from ranef.errors import FitError
 from ranef.estimates import MarginalLikelihood
 from ranef.joint import Joint
@@ -40,7 +41,6 @@ NU = 8.0  # degrees of freedom of fitted proposals, which are near the posterior
 WIDER = 1.05  # than the fit
 NARROWEST = 0.2  # width on either side, in standard deviations
 CENTRES = np.linspace(-1.0, 1.0, 41)  # tried along each axis, in standard deviations
-RELIABLE = 0.7  # k-hat, and less in small samples
 
 
 def log_evidence(
@@ -172,4 +172,4 @@ def _error(weights: Array) -> float:
 
 def _honest(mcse: float, khat: float, size: int) -> float:
     """Return an error that is infinite where the tail of the weights is too heavy to say."""
-    return np.inf if khat > min(1 - 1 / np.log10(size), RELIABLE) else mcse
+    return np.inf if khat > good_khat(size) else mcse

@@ -22,7 +22,7 @@ from scipy import special
 
 from ranef import laplace, quadrature
 from ranef.crossproducts import cross_products
-from ranef.design import Design, RandomTerm, full_rank
+from ranef.design import Design, full_rank, without_rows
 from ranef.exact import Exact
 from ranef.heldout import HeldOut
 from ranef.marginal import Target, target_of
@@ -41,32 +41,9 @@ TOLERANCE = 5e-5  # relative error of p(y_-A) that is good enough
 # -------------------------------------------------------------------- the data without a unit
 
 
-def without(design: Design, rows: Places) -> Design:
-    """Return a design without some rows; levels that lose all of theirs are gone."""
-    left = np.ones(design.n_obs, dtype=bool)
-    left[rows] = False
-    return replace(
-        design,
-        y=design.y[left],
-        X=design.X[left],
-        terms=tuple(_reduced(term, left) for term in design.terms),
-        weights=design.weights[left],
-        offset=design.offset[left],
-        rows=design.rows[left],
-    )
-
-
-def _reduced(term: RandomTerm, left: NDArray[np.bool_]) -> RandomTerm:
-    kept, codes = np.unique(term.codes[left], return_inverse=True)
-    grouping = replace(
-        term.grouping, levels=term.levels[kept], codes=codes.astype(np.int64), parts=()
-    )
-    return replace(term, grouping=grouping, columns=term.columns[left])
-
-
 def target_without(design: Design, rows: Places, priors: Priors) -> Target:
     """Return the posterior density without some rows, under the same priors."""
-    left = without(design, rows)
+    left = without_rows(design, rows)
     estimable = full_rank(left)
     kept = [left.fixed.index(name) for name in estimable.fixed]
     return target_of(left, cross_products(estimable), kept, priors)

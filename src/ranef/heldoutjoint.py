@@ -21,7 +21,7 @@ Rabe-Hesketh (2019), *Psychometrika* 84, 802-829.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 
@@ -29,9 +29,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef.agq import Rule, rule
-from ranef.design import Design, RandomTerm, independent_columns
+from ranef.design import Design, independent_columns, without_rows
 from ranef.distributions import Flat
-from ranef.elpd import Scores, Units, good_khat, smoothed_scores
+from ranef.elpd import Scores, Units, efficiency, good_khat, smoothed_scores
 from ranef.errors import DataError
 from ranef.estimates import MarginalLikelihood
 from ranef.evidence import log_evidence
@@ -67,6 +67,7 @@ def joint_scores(
     family: Family,
     priors: Priors,
     rng: np.random.Generator,
+    chains: int | None = None,
 ) -> Scores:
     """Return the log predictive densities of units left out of a generalised model.
 
@@ -83,6 +84,8 @@ def joint_scores(
         Resolved on all rows.
     rng : Generator
         For the units whose importance weights cannot be trusted.
+    chains : int, optional
+        Of Markov chain draws, which lie one chain after the other; others are independent.
 
     Raises
     ------
@@ -92,7 +95,7 @@ def joint_scores(
     _check_determined(joint, units, priors)
     with threads_for(joint.width), np.errstate(all="ignore"):
         found = _found(joint, units, values)
-        elpd, lpd, khat, mcse = smoothed_scores(found.log_p)
+        elpd, lpd, khat, mcse = smoothed_scores(found.log_p, efficiency(found.log_p, chains))
         draws = len(found.log_p)
         repaired = khat > good_khat(draws)
         mcse = np.hypot(mcse, found.error)
@@ -328,28 +331,6 @@ def _cavities(joint: Joint, values: Array, nodes: Rule) -> tuple[Array, Array]:
 
 
 # ---------------------------------------------------------------------- without some of the rows
-
-
-def without_rows(design: Design, rows: Rows) -> Design:
-    """Return a design without some rows; levels that lose all of theirs are gone too."""
-    kept = np.setdiff1d(np.arange(design.n_obs), rows)
-    return replace(
-        design,
-        y=design.y[kept],
-        X=design.X[kept],
-        terms=tuple(_kept_term(term, kept) for term in design.terms),
-        weights=design.weights[kept],
-        offset=design.offset[kept],
-        rows=design.rows[kept],
-    )
-
-
-def _kept_term(term: RandomTerm, kept: Rows) -> RandomTerm:
-    levels, codes = np.unique(term.codes[kept], return_inverse=True)
-    grouping = replace(
-        term.grouping, levels=term.levels[levels], codes=codes.astype(np.int64), parts=()
-    )
-    return replace(term, grouping=grouping, columns=term.columns[kept])
 
 
 @dataclass(frozen=True, eq=False)

@@ -162,12 +162,10 @@ class LinearEngine(Answers):
         return from_draws(self.target, self._by_chain(fit), scales)
 
     def savage_dickey(self, fit: Scored, name: str) -> DensityRatio:
-        exact = self.refit("quadrature")
-        if isinstance(fit, QuadratureFit):
-            exact = fit
-        assert isinstance(exact, QuadratureFit)
-        assert exact.exact is not None
-        return savage_dickey(exact.exact, name, self.priors)
+        found = fit if isinstance(fit, QuadratureFit) else self.refit("quadrature")
+        assert isinstance(found, QuadratureFit)
+        assert found.exact is not None
+        return savage_dickey(found.exact, name, self.priors)
 
     @property
     def prepared(self) -> CrossProducts:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -328,17 +327,28 @@ def _cauchit_graph(math: Any, eta: Any) -> Any:
     return 0.5 + math.arctan(eta) / np.pi
 
 
+@dataclass(frozen=True)
+class _OfPower:
+    """A function of a power with its exponent. Unlike a `partial` it is equal to its copies."""
+
+    function: Callable[..., Any]
+    c: float
+
+    def __call__(self, *args: Any) -> Any:
+        return self.function(*args, self.c)
+
+
 def _of_power(name: str, c: float) -> Link:
     """Return the link whose inverse is a power of eta."""
     return Link(
         name,
-        link=partial(_power, c=1 / c),
-        inverse=partial(_power, c=c),
-        slope=partial(_power_slope, c=c),
+        link=_OfPower(_power, 1 / c),
+        inverse=_OfPower(_power, c),
+        slope=_OfPower(_power_slope, c),
         positive=True,
-        pymc=partial(_power_graph, c=c),
-        curve=partial(_power_curve, c=c),
-        logs=partial(_power_logs, c=c),
+        pymc=_OfPower(_power_graph, c),
+        curve=_OfPower(_power_curve, c),
+        logs=_OfPower(_power_logs, c),
     )
 
 
@@ -348,7 +358,7 @@ IDENTITY = Link(
     inverse=_itself,
     slope=np.ones_like,
     curve=_identity_curve,
-    logs=partial(_power_logs, c=1.0),
+    logs=_OfPower(_power_logs, 1.0),
 )
 POSITIVE_IDENTITY = replace(IDENTITY, positive=True)
 LOG = Link("log", np.log, _exp, _exp, pymc=_log_graph, curve=_log_curve, logs=_log_logs)

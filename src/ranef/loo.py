@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef import laplace, nuts, quadrature
-from ranef.design import Design
-from ranef.elpd import Scores, Units, good_khat, smoothed_scores
+from ranef.design import Design, without_rows
+from ranef.elpd import Scores, Units, efficiency, good_khat, smoothed_scores
 from ranef.errors import FitError
 from ranef.exact import Exact
-from ranef.exactloo import exact_of, integrated, target_without, without
+from ranef.exactloo import exact_of, integrated, target_without
 from ranef.heldout import HeldOut, held_out
 from ranef.marginal import Target
 from ranef.priors import Priors
@@ -74,8 +74,7 @@ def linear_scores(
     check_left_proper(design, units, priors)
     values = _affordable(held, values)
     log_p = held.log_p(values)
-    reff = 1.0 if chains is None else _efficiency(log_p, chains)
-    elpd, lpd, khat, mcse = smoothed_scores(log_p, reff)
+    elpd, lpd, khat, mcse = smoothed_scores(log_p, efficiency(log_p, chains))
     limit = good_khat(len(values))
     bad = np.flatnonzero(khat > limit)
     method = f"Pareto-smoothed importance sampling over {len(values):,} draws"
@@ -87,17 +86,6 @@ def linear_scores(
     repaired = np.zeros(units.size, dtype=bool)
     repaired[bad] = True
     return _scores(units, (elpd, lpd, khat, mcse), repaired, len(values), method)
-
-
-def _efficiency(log_p: Array, chains: int) -> Array:
-    """Return the effective number of draws of p(y_A | y_-A, phi) over their number, (U,)."""
-    from arviz_stats.base.array import array_stats
-
-    length = len(log_p) // chains
-    p = np.exp(log_p - log_p.max(axis=0))[: chains * length].T.reshape(-1, chains, length)
-    found = array_stats.ess(p, chain_axis=1, draw_axis=2, method="mean")  # type: ignore[no-untyped-call]
-    share = np.nan_to_num(np.asarray(found) / (chains * length), nan=1.0)
-    return np.asarray(np.clip(share, 1e-3, 1.0))
 
 
 def _affordable(held: HeldOut, values: Array) -> Array:
@@ -169,7 +157,7 @@ def check_left_proper(design: Design, units: Units, priors: Priors) -> None:
         return
     for place in range(units.size):
         try:
-            check_proper(without(design, units.rows(place)), priors)
+            check_proper(without_rows(design, units.rows(place)), priors)
         except FitError as error:
             raise FitError(f"without {units.name(place)} of the data: {error}") from error
 

@@ -12,7 +12,7 @@ from ranef.tables import Summary
 
 
 @dataclass(frozen=True)
-class Comparison:
+class NestedTest:
     """One model against the one above it.
 
     Attributes
@@ -57,13 +57,13 @@ class Anova:
     ----------
     fits : tuple of PointFit
         As compared: ordered, and fitted by one method.
-    comparisons : tuple of Comparison
+    comparisons : tuple of NestedTest
         Of the second fit with the first, and so on.
     notes : tuple of str
     """
 
     fits: tuple[PointFit, ...]
-    comparisons: tuple[Comparison, ...]
+    comparisons: tuple[NestedTest, ...]
     notes: tuple[str, ...]
 
     def to_frame(self) -> pd.DataFrame:
@@ -119,7 +119,7 @@ class Anova:
         return self.summary()._repr_html_()
 
 
-def _row(comparison: Comparison) -> dict[str, object]:
+def _row(comparison: NestedTest) -> dict[str, object]:
     found: dict[str, object] = {
         "statistic": comparison.statistic,
         "df": comparison.df,

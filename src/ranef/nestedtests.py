@@ -9,11 +9,12 @@ from itertools import pairwise
 import numpy as np
 
 from ranef.errors import DataError, DataWarning, FitError, listed, suggestion
-from ranef.nestedtable import Anova, Comparison, method_of
+from ranef.nestedtable import Anova, NestedTest, method_of
 from ranef.nesting import obstacle, same_fixed, unlike
 from ranef.options import check_counts, check_seed
 from ranef.pairtests import TESTS, Pair, default_test, engine_of, pair_of, text_of
 from ranef.pointfit import PointFit
+from ranef.replicates import entropy_of
 from ranef.results import Fit
 
 _ANY = "AIC and BIC, or rf.compare() of posteriors, compare models that are not nested."
@@ -80,7 +81,7 @@ def anova(
     common, method_note = _by_one_method(ordered)
     _check_converged(common)
     pairs = [pair_of(a, b, i) for i, (a, b) in enumerate(pairwise(common), start=1)]
-    entropy = int(np.random.default_rng().integers(2**62)) if seed is None else int(seed)
+    entropy = entropy_of(seed)
     comparisons = [TESTS[test or default_test(pair)](pair, n, entropy) for pair in pairs]
     notes = [order_note, method_note, *_notes(pairs, comparisons)]
     return Anova(tuple(common), tuple(comparisons), tuple(note for note in notes if note))
@@ -177,7 +178,7 @@ def _check_converged(fits: Sequence[PointFit]) -> None:
         raise FitError(message + "they are approximated in the same way.")
 
 
-def _notes(pairs: Sequence[Pair], comparisons: Sequence[Comparison]) -> list[str]:
+def _notes(pairs: Sequence[Pair], comparisons: Sequence[NestedTest]) -> list[str]:
     """Return what concerns the table as a whole."""
     notes, last = [], pairs[-1].large
     if any(c.kind == "RLRT" for c in comparisons):

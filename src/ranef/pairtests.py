@@ -21,7 +21,7 @@ from ranef.exacttests import (
     spectrum,
 )
 from ranef.ftests import f_test
-from ranef.nestedtable import Comparison
+from ranef.nestedtable import NestedTest
 from ranef.nesting import Extra, extra
 from ranef.pointfit import PointFit
 
@@ -83,9 +83,9 @@ class Pair:
 
     def comparison(
         self, test: str, p_value: float, words: str, simulated: MonteCarlo | None = None
-    ) -> Comparison:
+    ) -> NestedTest:
         """Return the result of a test of the likelihood ratio."""
-        return Comparison(
+        return NestedTest(
             test=test,
             kind=self.kind,
             statistic=self.statistic,
@@ -149,7 +149,7 @@ def default_test(pair: Pair) -> str:
     return "mixture" if pair.extra.bounded else "chi2"
 
 
-def _chi2(pair: Pair, n: int | None, entropy: int) -> Comparison:  # noqa: ARG001
+def _chi2(pair: Pair, n: int | None, entropy: int) -> NestedTest:  # noqa: ARG001
     p = chi_bar_squared(pair.statistic, pair.extra.total, 0)
     words = f"the {CRITERIA[pair.kind]} against chi-squared with {_degrees(pair.extra.total)}"
     if not pair.extra.random:
@@ -169,7 +169,7 @@ def _chi2(pair: Pair, n: int | None, entropy: int) -> Comparison:  # noqa: ARG00
     return pair.comparison("chi2", p, words)
 
 
-def _mixture(pair: Pair, n: int | None, entropy: int) -> Comparison:  # noqa: ARG001
+def _mixture(pair: Pair, n: int | None, entropy: int) -> NestedTest:  # noqa: ARG001
     bounded = pair.extra.bounded
     if bounded is None:
         reason = "two or more correlated effects are new, whose mixture has no simple weights"
@@ -195,7 +195,7 @@ def _mixture(pair: Pair, n: int | None, entropy: int) -> Comparison:  # noqa: AR
     return pair.comparison("mixture", p, words)
 
 
-def _f(pair: Pair, n: int | None, entropy: int) -> Comparison:  # noqa: ARG001
+def _f(pair: Pair, n: int | None, entropy: int) -> NestedTest:  # noqa: ARG001
     if not pair.is_linear:
         raise pair.refusal("f", "it is for linear models")
     if pair.extra.fixed or not pair.extra.random:
@@ -210,10 +210,10 @@ def _f(pair: Pair, n: int | None, entropy: int) -> Comparison:  # noqa: ARG001
     )
     if found.stratum:
         words += f" The error are the levels of `{found.stratum}`, by their totals."
-    return Comparison("f", "F", found.statistic, found.d1, found.p_value, words, found.d2)
+    return NestedTest("f", "F", found.statistic, found.d1, found.p_value, words, found.d2)
 
 
-def _exact(pair: Pair, n: int | None, entropy: int) -> Comparison:
+def _exact(pair: Pair, n: int | None, entropy: int) -> NestedTest:
     if not pair.has_exact:
         reason = "it is for one variance against a linear model without random effects"
         raise pair.refusal("exact", reason)
@@ -238,7 +238,7 @@ def _exact(pair: Pair, n: int | None, entropy: int) -> Comparison:
     return pair.comparison("exact", drawn.p_value, words, simulated=drawn)
 
 
-def _bootstrap(pair: Pair, n: int | None, entropy: int) -> Comparison:
+def _bootstrap(pair: Pair, n: int | None, entropy: int) -> NestedTest:
     engine = engine_of(pair.large)
 
     def simulate(size: int, first: int) -> tuple[Array, NDArray[np.bool_]]:
@@ -257,7 +257,7 @@ def _bootstrap(pair: Pair, n: int | None, entropy: int) -> Comparison:
     return pair.comparison("bootstrap", drawn.p_value, words, simulated=drawn)
 
 
-TESTS: dict[str, Callable[[Pair, int | None, int], Comparison]] = {
+TESTS: dict[str, Callable[[Pair, int | None, int], NestedTest]] = {
     "chi2": _chi2,
     "mixture": _mixture,
     "f": _f,

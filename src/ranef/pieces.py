@@ -16,10 +16,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
-from scipy.sparse import csgraph
 
 from ranef import onefactor
 from ranef.agq import Rule
+from ranef.connected import row_components
 from ranef.covariance import Shape
 from ranef.joint import Joint
 from ranef.pirls import Problem
@@ -36,11 +36,7 @@ def connected(blocks: Sequence[Block], rows: Rows) -> list[Rows]:
     """Split rows into parts that share no level of any term; without terms into single rows."""
     if not blocks or not len(rows):
         return np.split(rows, len(rows)) if len(rows) else []
-    n, starts = len(rows), np.cumsum([len(rows), *(block.n_levels for block in blocks)])
-    ends = np.concatenate([s + b.codes[rows] for s, b in zip(starts, blocks, strict=False)])
-    edges = (np.tile(np.arange(n), len(blocks)), ends)
-    graph = sparse.coo_array((np.ones(len(ends)), edges), shape=(starts[-1], starts[-1]))
-    labels = csgraph.connected_components(graph, directed=False)[1][:n]
+    labels = row_components([block.codes[rows] for block in blocks])
     order = np.argsort(labels, kind="stable")
     return list(np.split(rows[order], np.flatnonzero(np.diff(labels[order])) + 1))
 

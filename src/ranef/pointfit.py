@@ -140,10 +140,12 @@ class PointFit(Fit):
         prob = probability(prob)
         methods = ("wald", "profile", "bootstrap")
         if method not in (None, *methods):
-            known = suggestion(str(method), methods)
-            raise FitError(f"method={method!r} is not available for a {self.method} fit. {known}")
-        if options and method != "bootstrap":
-            raise FitError(f"confint({method!r}) has no option {listed(options)}.")
+            hint = suggestion(str(method), methods)
+            raise FitError(f"method={method!r} is not available for a {self.method} fit. {hint}")
+        known = ("n", "seed", "executor") if method == "bootstrap" else ()
+        unknown = [option for option in options if option not in known]
+        if unknown:
+            raise FitError(f"confint({method!r}) has no option {listed(unknown)}.")
         if method == "profile":
             return self.profile(prob=max(prob, 0.95)).confint(prob)
         if method == "bootstrap":
@@ -332,8 +334,9 @@ class PointFit(Fit):
             sections.append(("Random effects", self.varcorr().printed()))
         if len(fixed):
             sections.append((heading, fixed))
+        how = f" ({self.approximation})" if self.approximation else ""
         return Summary(
-            title=f"{self._kind} fitted by {_NAMES[self.method]}{self._approximation}",
+            title=f"{self._kind} fitted by {_NAMES[self.method]}{how}",
             facts=(*self._facts(), self._figures(), *self._own()),
             sections=tuple(sections),
             notes=tuple(self._notes()),
@@ -350,14 +353,14 @@ class PointFit(Fit):
         return fixed.join(self.confint()), "Fixed effects, with 95 % Wald intervals"
 
     @property
-    def _approximation(self) -> str:
-        """How the random effects of a generalised model were integrated out."""
+    def approximation(self) -> str:
+        """How the random effects of a generalised model were integrated out; empty for others."""
         n_agq = self.estimate.n_agq
         if self.family.is_normal or not self.design.terms:
             return ""
         if n_agq > 1:
-            return f" (adaptive Gauss-Hermite quadrature, {n_agq} points)"
-        return f" (Laplace approximation{', n_agq=0' * (n_agq == 0)})"
+            return f"adaptive Gauss-Hermite quadrature, {n_agq} points"
+        return f"Laplace approximation{', n_agq=0' * (n_agq == 0)}"
 
     def _figures(self) -> str:
         is_plain = self.method == "ml" and not self.family.is_normal
@@ -399,7 +402,7 @@ class PointFit(Fit):
                 f"Few levels ({', '.join(few)}): their standard deviation is hardly determined by "
                 "the data; its posterior shows how little."
             )
-        if self._approximation.startswith(" (Laplace"):
+        if self.approximation.startswith("Laplace"):
             notes += laplace_notes(self.design, self.family, self.fitted(), self.parameters)
         return notes
 

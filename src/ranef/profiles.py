@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from scipy import special
 
 from ranef import reml
 from ranef.crossproducts import CrossProducts, cross_products
+from ranef.design import RandomTerm
 from ranef.errors import FitError, probability, suggestion
 from ranef.estimates import Estimate
 from ranef.generalized import Generalized, prepare
@@ -98,16 +99,60 @@ def profile(
         if name not in known:
             raise FitError(f"there is no parameter {name!r}. {suggestion(str(name), known)}")
     surface = _surface(fit, prepared)
+    freed = _freed(fit.design.terms)
     with threads_for(surface.width):
-        curves = {name: _curve(surface.focus(known.index(name), name), cutoff) for name in wanted}
-    approximation = fit.summary().title.partition(" likelihood")[2] if fit.method == "ml" else ""
+        needed = [*wanted, *(sd for name in wanted for sd in freed.get(name, ()))]
+        found = {
+            name: _curve(surface.focus(known.index(name), name), cutoff)
+            for name in dict.fromkeys(needed)
+        }
+    sds = {name: [found[sd][0] for sd in freed.get(name, ())] for name in wanted}
+    curves = {name: (_capped(found[name][0], sds[name], cutoff), found[name][1]) for name in wanted}
+    how = f" ({fit.approximation})" if fit.approximation else ""
     return Profile(
         curves={name: curve for name, (curve, _) in curves.items()},
         deviance=surface.estimate.objective,
         prob=float(prob),
-        title=f"Profile likelihood{approximation}",
+        title=f"Profile likelihood{how}",
         general_notes=tuple(_notes(fit, surface.estimate, [low for _, low in curves.values()])),
     )
+
+
+def _freed(terms: Sequence[RandomTerm]) -> dict[str, tuple[str, str]]:
+    """Return for each correlation the two sds, either of which leaves it free where it is zero."""
+    return {
+        f"corr_{t.label}[{a}, {b}]": (f"sd_{t.label}[{a}]", f"sd_{t.label}[{b}]")
+        for t in terms
+        if t.correlated
+        for a, b in combinations(t.coefs, 2)
+    }
+
+
+def _capped(curve: Curve, sds: Sequence[Curve], cutoff: float) -> Curve:
+    """Return a profile that rises no higher than where another parameter frees this one.
+
+    With an sd of zero its correlations can be anything, so that their deviance is never above
+    that of the best model with one of the two sds at zero. Followed from the estimate, it may be.
+    """
+    ends = [sd.rise[0] for sd in sds if len(sd.x) and sd.x[0] == sd.bounds[0]]
+    cap = min(ends, default=np.inf)
+    if not len(curve.x) or not curve.rise.max() > cap:
+        return curve
+    inside = (curve.rise < cap) | (curve.x == curve.center)
+    x, rise, slope = curve.x[inside], curve.rise[inside], curve.slope[inside]
+    for side, end in zip((-1, 1), curve.bounds, strict=True):
+        place = curve.crossing(float(np.sqrt(cap)), side)
+        if np.isnan(place) or place == end:
+            continue
+        beyond = np.nextafter(place, end)
+        x = np.concatenate([x, [place, beyond, end]])
+        rise = np.concatenate([rise, [cap, cap, cap]])
+        slope = np.concatenate([slope, [0.0, 0.0, 0.0]])
+    order = np.argsort(x, kind="stable")
+    whole = replace(curve, x=x[order], rise=rise[order], slope=slope[order], notes=())
+    sides = [bool(whole.x[place] == end) for place, end in zip((0, -1), curve.bounds, strict=True)]
+    complete = (sides[0] or curve.complete[0], sides[1] or curve.complete[1])
+    return _explained(replace(whole, complete=complete), cutoff)
 
 
 def _surface(fit: PointFit, prepared: CrossProducts | Generalized | None) -> Surface:

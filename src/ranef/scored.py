@@ -91,8 +91,9 @@ class Scored(Fit):
         For a linear model log p(y_A | y without A) is a closed form given the variance
         parameters; by "quadrature" it is then integrated without Monte Carlo error, and from draws
         it is a Pareto-smoothed importance sampling estimate, replaced by a ratio of two marginal
-        likelihoods, or by bridge sampling, where k-hat is too large. Of other models the random effects are integrated
-        out by quadrature or by Laplace's approximation.
+        likelihoods, or by bridge sampling, where k-hat is too large.
+        Of other models the random effects are integrated out by quadrature or by Laplace's
+        approximation.
 
         Source: Vehtari, Gelman & Gabry (2017), *Statistics and Computing* 27; Merkle, Furr &
         Rabe-Hesketh (2019), *Psychometrika* 84; Bürkner, Gabry & Vehtari (2021), *Computational
@@ -257,6 +258,10 @@ def _only(factors: list[str]) -> str:
 
 def _labelled(design: Design, group: ArrayLike) -> Units:
     """Return groups given by the labels of the rows."""
+    shape = np.shape(np.asarray(group, dtype=object))
+    if len(shape) != 1:
+        message = f"`group` has shape {shape}, expected ({design.n_obs},), one label a row "
+        raise DataError(f"{message}of the fit.")
     labels = group if isinstance(group, pd.Series) else pd.Series(np.asarray(group))
     if isinstance(group, pd.Series) and not labels.index.equals(design.rows):
         if not labels.index.is_unique or not design.rows.isin(labels.index).all():

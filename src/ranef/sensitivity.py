@@ -46,6 +46,7 @@ from ranef.distributions import (
     Relative,
     Uniform,
 )
+from ranef.elpd import good_khat
 from ranef.errors import FitError, listed
 from ranef.exact import Exact
 from ranef.laplace import find_mode, smoothed
@@ -331,8 +332,7 @@ def _by_weights(logs: Sequence[tuple[Coordinate, Array]], s: float) -> tuple[flo
     whole = np.zeros(ratios.shape)
     whole[finite] = weights * ratios.size
     size = effective_size(whole) if whole.shape[1] > 1 else whole.size
-    limit = min(1 - 1 / np.log10(max(ratios.size, 2)), 0.7)
-    reaches = not khat > limit and not any(_ends_beyond(c, s) for c, _ in logs)
+    reaches = not khat > good_khat(ratios.size) and not any(_ends_beyond(c, s) for c, _ in logs)
     return float(value), float(whole.std(ddof=1) / np.sqrt(size)) if reaches else np.inf
 
 

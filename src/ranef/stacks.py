@@ -51,7 +51,7 @@ def cholesky(A: Array) -> Array:
     """Return the lower Cholesky factor, with nan where there is none."""
     size = A.shape[-3]
     if size > SMALL:
-        return _matrices(_lapack_choleskies, A)
+        return _matrices(choleskies, A)
     L = np.zeros_like(A)
     for j in range(size):
         for i in range(j, size):
@@ -60,13 +60,19 @@ def cholesky(A: Array) -> Array:
     return L
 
 
-def _lapack_choleskies(A: Array) -> Array:
+def choleskies(A: Array) -> Array:
+    """Return the lower Cholesky factors of matrices, shape (..., k, k), with nan where is none.
+
+    What one matrix gives does not depend on the others.
+    """
     try:
-        return np.linalg.cholesky(A)
+        return np.asarray(np.linalg.cholesky(A))
     except np.linalg.LinAlgError:
-        if A.ndim == 2:
+        flat = A.reshape(-1, *A.shape[-2:])
+        if len(flat) == 1:
             return np.full_like(A, np.nan)
-        return np.stack([_lapack_choleskies(part) for part in A])
+        half = len(flat) // 2  # few are bad, and found by halving
+        return np.concatenate([choleskies(flat[:half]), choleskies(flat[half:])]).reshape(A.shape)
 
 
 def forward(L: Array, right: Array) -> Array:

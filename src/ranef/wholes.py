@@ -25,11 +25,11 @@ from ranef.expansions import Expansion
 from ranef.joint import Joint
 from ranef.pieces import Rows, points_of
 from ranef.pirls import ARMIJO, HIDDEN, MAX_HALVINGS, MAX_STEPS, ROUNDING
+from ranef.stacks import choleskies
 
 type Array = NDArray[np.float64]
 
 DECREMENT = 1e-8  # twice what a log density may still gain
-SINGULAR = 1e-13  # an eigenvalue, relative to the largest, that counts as zero
 HELD = 400_000  # numbers of an array of matrices
 
 
@@ -228,7 +228,7 @@ class _Newton:
         rows, q = np.where(self.keep, weights, 0.0), self.piece.q
         D = _applied(self.piece.products, rows).reshape(*rows.shape[:2], q, q)
         Lambda = self.Lambda[:, None]
-        return _cholesky(Lambda.swapaxes(2, 3) @ D @ Lambda + np.eye(q))
+        return choleskies(Lambda.swapaxes(2, 3) @ D @ Lambda + np.eye(q))
 
     def run(self, u: Array) -> Fitted:
         """Return the modes, from a start; a value of minus infinity where there are none."""
@@ -292,16 +292,3 @@ def _map(places: NDArray[np.int64], values: Array, size: int) -> sparse.csr_arra
     columns = np.repeat(np.arange(len(places)), places.shape[1])
     at = (places.ravel(), columns)
     return sparse.coo_array((values.ravel(), at), shape=(size, len(places))).tocsr()
-
-
-def _cholesky(H: Array) -> Array:
-    """Return Cholesky factors of stacked matrices, nan where there is none."""
-    try:
-        return np.linalg.cholesky(H)
-    except np.linalg.LinAlgError:
-        L = np.full(H.shape, np.nan)
-        good = np.isfinite(H).all((-2, -1))
-        values = np.linalg.eigvalsh(H[good])
-        good[good] = values[..., 0] > SINGULAR * values[..., -1]
-        L[good] = np.linalg.cholesky(H[good])
-        return L
