@@ -44,7 +44,7 @@ def structures():
 def yields(formula="Yield ~ 1 + (1 | Batch)", method="quadrature", **priors):
     """Return a fit of the smallest data set."""
     data = rf.load_dataset("Dyestuff")
-    options = {} if method in ("reml", "ml") else {"seed": 1}
+    options = {} if method in ("reml", "ml", "map") else {"seed": 1}
     return rf.Model(formula, data, priors=dict(priors)).fit(method, **options)
 
 
@@ -135,26 +135,31 @@ def test_no_bayes_factors_but_predictions():
 
 PRINTED = """\
 Comparison of 2 models
+  batches: (1 | Batch)
+  none: no random effects
 
 A new `Batch`, all its rows together (6 groups left out one at a time)
-              random effects theta     elpd difference se diff p worse    flags  error    stacking weight
-  batches        (1 | Batch)     1  -166.79          0                           0e-00  0.95 [0.04, 1.00]
-  none     no random effects     0  -169.42      -2.63    2.91    0.82  N < 100  0e-00  0.05 [0.00, 0.96]
+          theta     elpd   diff se diff p worse    flags  error             weight
+  batches     1  -166.79      0                           0e-00  0.95 [0.04, 1.00]
+  none        0  -169.42  -2.63    2.91    0.82  N < 100  0e-00  0.05 [0.00, 0.96]
 
 A new row of a known group (30 rows left out one at a time)
-              random effects theta     elpd difference se diff p worse    flags  error
-  batches        (1 | Batch)     1  -163.99          0                           0e-00
-  none     no random effects     0  -168.11      -4.12    2.92    0.92  N < 100  0e-00
+          theta     elpd   diff se diff p worse    flags  error
+  batches     1  -163.99      0                           0e-00
+  none        0  -168.11  -4.12    2.92    0.92  N < 100  0e-00
 
 Marginal likelihood, and Bayes factor against the best
-              random effects theta  log p(y)  error probability Bayes factor priors x 1/4 to x 4
-  batches        (1 | Batch)     1  -168.700  0e-00       0.909            1
-  none     no random effects     0  -170.996  0e-00      0.0915          0.1       0.094 to 0.27
+          theta  log p(y)  error probability Bayes factor priors x 1/4 to x 4
+  batches     1  -168.700  0e-00       0.909            1
+  none        0  -170.996  0e-00      0.0915          0.1       0.094 to 0.27
 
 A new `Batch` is predicted best by `batches`, by 2.63 (se 2.91) more than by `none`: not decided by
 6 groups. The data are the most probable under `batches` (posterior probability 0.909). Against
 `none` its Bayes factor is 9.9 (3.7 to 11 over prior scales).
 New group: quadrature. New row: quadrature. log p(y): quadrature.
+diff, se diff: from the best model, over the units left out; p worse: the probability that a model
+predicts worse, by a normal approximation that flags speak against; error: of the numbers
+themselves.
 Bayes factors hold for the priors of these models: `sd_Batch[Intercept] ~ HalfStudentT(3, 63.02)`."""  # noqa: E501
 
 
@@ -196,7 +201,7 @@ def test_points_beside_posteriors():
     table = found.to_frame()
     assert np.isnan(table.loc["reml", "elpd_group"])
     assert np.isnan(table.loc["exact", "loglik"])
-    assert "Restricted log-likelihoods compare only between models" in str(found)
+    assert "`reml`: restricted log-likelihoods compare only with each other" in str(found)
 
 
 # ---------------------------------------------------------------------------------- groups
@@ -308,3 +313,45 @@ def test_undecided_bayes_factors_are_not_numbers():
     found = str(replace(two(), table=noisy))
     assert "not decided" in found
     assert "depends on the priors" in found
+
+
+def test_a_lone_posterior_is_said():
+    found = rf.compare({"exact": yields(), "reml": yields(method="reml")})
+    assert "`exact` is the only posterior" in str(found)
+    assert "Bayes factors hold" not in str(found)
+
+
+def test_a_mode_has_no_maximal_likelihood():
+    fits = {"mode": yields(method="map"), "ml": yields(method="ml")}
+    found = rf.compare(fits)
+    assert np.isnan(found.to_frame().loc["mode", "aic"])
+    assert "`mode`: the likelihood at a posterior mode is not maximal." in str(found)
+
+
+def test_a_model_and_itself():
+    found = rf.compare({"a": yields(), "b": yields()}, seed=1)
+    assert found.verdict == (
+        "A new `Batch` is predicted alike by `a` and `b`. The data are the most probable under `a` "
+        "(posterior probability 0.5). Against `b` its Bayes factor is 1 (1 to 1 over prior "
+        "scales): not decided."
+    )
+
+
+def test_improbable_models_stay_improbable():
+    fits = {"batches": yields(), "none": yields("Yield ~ 1")}
+    found = rf.compare(fits, prior={"batches": 0, "none": 1}, seed=1)
+    assert found.to_frame()["probability"].to_dict() == {"batches": 0.0, "none": 1.0}
+    assert "With the prior probabilities given `none` is the most probable model." in found.verdict
+    with pytest.raises(rf.FitError, match="prior must be numbers"):
+        rf.compare(fits, prior={"batches": "x", "none": 1})
+
+
+def test_what_has_no_structures():
+    with pytest.raises(rf.FitError, match="compare_structures takes a model, got QuadratureFit"):
+        rf.compare_structures(yields())
+    model = rf.Model("Yield ~ 1", rf.load_dataset("Dyestuff"))
+    with pytest.raises(rf.FitError, match="no random effects, and so no simpler structures"):
+        rf.compare_structures(model)
+    crossed = rf.Model("diameter ~ 1 + (1 | plate) + (1 | sample)", rf.load_dataset("Penicillin"))
+    with pytest.raises(rf.FitError, match="name the one whose levels are predicted"):
+        rf.compare_structures(crossed)

@@ -459,3 +459,15 @@ def test_a_step_that_went_too_far_is_halved():
     for prob in (0.5, 0.8, 0.95):
         cutoff = stats.norm.ppf((1 + prob) / 2)
         assert curve.limits(cutoff)[1] == pytest.approx((cutoff**2 / 1e4) ** (1 / 8), rel=2e-3)
+
+
+def test_a_correlation_is_free_where_an_sd_is_zero():
+    """lme4's lower limit is -1: with no slope variance, 0.83 above the minimum, it can be any."""
+    fit = rf.fit("distance ~ age * Sex + (age | Subject)", rf.load_dataset("Orthodont"), "ml")
+    found = fit.profile("corr_Subject[Intercept, age]")
+    assert found.confint(0.95).to_numpy().tolist() == [[-1.0, 1.0]]
+    simple = rf.fit("distance ~ age * Sex + (1 | Subject)", rf.load_dataset("Orthodont"), "ml")
+    rise = found.table["deviance"] - fit.objective
+    assert rise.max() <= simple.objective - fit.objective + 1e-6
+    lower, upper = found.confint(0.3).to_numpy()[0]
+    assert -1 < lower < upper < 1

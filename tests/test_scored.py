@@ -127,6 +127,13 @@ def test_labels():
         (
             mean,
             "group",
+            np.ones((30, 2)),
+            rf.DataError,
+            "`group` has shape (30, 2), expected (30,), one label a row of the fit.",
+        ),
+        (
+            mean,
+            "group",
             [None, *range(29)],
             rf.DataError,
             "`group` has 1 missing labels.",

@@ -13,7 +13,7 @@ Source: Merkle, Furr & Rabe-Hesketh (2019), *Psychometrika* 84, 802-829; Trefeth
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np

@@ -94,6 +94,11 @@ class Answers(Engine):
     ) -> tuple[Array, NDArray[np.bool_]]:
         return null_statistics(null, self.data.estimable, n, seed=seed, first=first)
 
+    @staticmethod
+    def _chains(fit: Scored) -> int | None:
+        """Return the number of chains of draws that are autocorrelated."""
+        return int(fit.posterior["posterior"].sizes["chain"]) if fit.method == "mcmc" else None
+
     def _values(self, fit: Scored) -> Array:
         """Return the draws of a fit as values of the posterior density."""
         return values_of(self.target, fit.draws_at())
@@ -145,7 +150,6 @@ class LinearEngine(Answers):
     def scores(self, fit: Scored, units: Units, rng: np.random.Generator) -> Scores:
         if isinstance(fit, QuadratureFit) and fit.exact is not None:
             return exact_scores(fit.exact, self.data.design, units, priors=self.priors)
-        chains = fit.posterior["posterior"].sizes["chain"] if fit.method == "mcmc" else None
         return linear_scores(
             self.target,
             self.data.design,
@@ -153,7 +157,7 @@ class LinearEngine(Answers):
             values=self._values(fit),
             priors=self.priors,
             rng=rng,
-            chains=chains,
+            chains=self._chains(fit),
         )
 
     def sensitivity(self, fit: Scored, scales: Array) -> Sensitivity:
@@ -205,6 +209,7 @@ class JointEngine(Answers):
             family=self.data.family,
             priors=self.priors,
             rng=rng,
+            chains=self._chains(fit),
         )
 
     def sensitivity(self, fit: Scored, scales: Array) -> Sensitivity:

@@ -58,6 +58,12 @@ class DensityRatio:
         """The Bayes factor; above 1 the data speak for zero."""
         return float(np.exp(self.log_bf01))
 
+    def __str__(self) -> str:
+        return (
+            f"Bayes factor {self.bf01:.5g} of `{self.name}` = 0 against the fitted model: density "
+            f"at zero {self.posterior:.5g} after the data, {self.prior:.5g} before"
+        )
+
 
 def savage_dickey(exact: Exact, name: str, priors: Priors) -> DensityRatio:
     """Compare the model in which an sd or correlation is zero with the one that was fitted.
