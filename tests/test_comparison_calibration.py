@@ -272,17 +272,17 @@ def smallest_deviance(frame, y, sds):
 
 def test_profiles_cover_what_the_likelihood_ratio_does_not_reject():
     hypothesis, sd = replace(HYPOTHESES["intercepts"], sds={"g": 0.7}), 0.7
-    found = intervals(HYPOTHESES["intercepts"], sd, 25, seed=3, replicates=49)["profile"]
+    found = intervals(HYPOTHESES["intercepts"], sd, 14, seed=3, replicates=49)["profile"]
     of_data, _ = np.random.SeedSequence(3).spawn(2)
     inside = (found["lower"] <= sd) & (sd <= found["upper"])
-    y, frame = hypothesis.simulate(25, np.random.default_rng(of_data)), hypothesis.data()
+    y, frame = hypothesis.simulate(14, np.random.default_rng(of_data)), hypothesis.data()
     ratios = [
         smallest_deviance(frame, own, sd)[0]
-        - min(smallest_deviance(frame, own, np.linspace(0, 3, 61)))
+        - min(smallest_deviance(frame, own, np.linspace(0, 3, 41)))
         for own in y
     ]
     assert inside.tolist() == [ratio <= stats.chi2.ppf(0.95, 1) for ratio in ratios]
-    assert 0 < inside.sum() < 25
+    assert 0 < inside.sum() < 14
 
 
 def test_parts_do_not_depend_on_the_number_of_processes():

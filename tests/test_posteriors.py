@@ -612,13 +612,11 @@ def test_improper_priors_leave_no_marginal_likelihood(method, priors):
     )
 
 
-def test_a_sampler_gives_no_marginal_likelihood():
-    with pytest.raises(rf.FitError) as caught:
-        fit_of("one factor", "mcmc").log_marginal_likelihood()
-    assert str(caught.value) == (
-        'method="mcmc" does not give the marginal likelihood: fit the model with '
-        'method="quadrature" or "laplace".'
-    )
+def test_a_sampler_gives_the_marginal_likelihood_too():
+    sampled, exact = fit_of("one factor", "mcmc"), fit_of("one factor", "quadrature")
+    found = sampled.log_marginal_likelihood()
+    assert found.value == pytest.approx(exact.log_marginal_likelihood().value, abs=1e-8)
+    assert found.method == "quadrature"
 
 
 @pytest.mark.parametrize("method", DRAWN)

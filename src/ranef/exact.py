@@ -74,10 +74,14 @@ class Exact:
         return heaviest(self.lattice, NEGLIGIBLE)
 
     @cached_property
+    def coarse(self) -> Lattice:
+        """The first, coarse lattice, which is enough for what is smooth."""
+        return lattice(self.frame, np.full(len(self.frame.order), STEP))
+
+    @cached_property
     def _coarse(self) -> Mixture:
-        """Nodes for the densities of effects, which are smooth: the first, coarse lattice."""
-        steps = np.full(len(self.frame.order), STEP)
-        return heaviest(lattice(self.frame, steps), NEGLIGIBLE_IN_DENSITIES)
+        """Nodes for the densities of effects."""
+        return heaviest(self.coarse, NEGLIGIBLE_IN_DENSITIES)
 
     # -------------------------------------------------------------------- variance parameters
 

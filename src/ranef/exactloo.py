@@ -99,10 +99,11 @@ def integrated(
 
 def _lattices(exact: Exact) -> Iterator[Lattice]:
     """Yield lattices over the posterior, from the coarsest to the one that its fit has."""
-    steps = np.full(len(exact.frame.order), quadrature.STEP)
-    while (steps > 1.01 * exact.lattice.steps).any():
+    steps = exact.coarse.steps
+    if (steps > 1.01 * exact.lattice.steps).any():
+        yield exact.coarse
+    while ((steps := steps * quadrature.FINER) > 1.01 * exact.lattice.steps).any():
         yield lattice(exact.frame, steps)
-        steps = steps * quadrature.FINER
     yield exact.lattice
 
 
@@ -189,7 +190,8 @@ class _Sums:
         scale = np.exp(self.top[units] - highest)[:, None]
         self.top[units] = highest
         self.parts[units] = self.parts[units] * scale + np.exp(log_left - highest[:, None]) @ parts
-        more = special.logsumexp(log_within, axis=1)
+        top = log_within.max(axis=1)
+        more = top + np.log(np.exp(log_within - top[:, None]).sum(axis=1))
         self.within[units] = np.logaddexp(self.within[units], more)
 
     @property
