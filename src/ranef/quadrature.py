@@ -313,7 +313,7 @@ def lattice(frame: Frame, steps: Array, *, on: int | None = None, cut: float = C
         white = z * steps[:heavy]
         xi = frame.center[:heavy] + white @ frame.root[:heavy, :heavy].T
         waves.append(nodes_at(frame, xi))
-        return np.asarray(special.logsumexp(log_joint(frame, waves[-1], log_sigma_of(z)), axis=1))
+        return _log_sums(log_joint(frame, waves[-1], log_sigma_of(z)))
 
     z, kept, is_edge = _grown(steps[:heavy], density_of, cut)
     nodes, z = Nodes.joined(waves)[kept], z[kept]
@@ -325,6 +325,14 @@ def lattice(frame: Frame, steps: Array, *, on: int | None = None, cut: float = C
     volume = np.log(np.diag(frame.root)[:heavy] * steps[:heavy]).sum()
     volume += np.log(spread * steps[-1]) if frame.has_sigma else 0.0
     return Lattice(steps, z, nodes, axis, log_sigma_of(z), density, float(volume), is_edge[kept])
+
+
+def _log_sums(x: Array) -> Array:
+    """Return the logarithms of the sums of exp(x) along rows; SciPy's takes three times as long."""
+    top = x.max(axis=1)
+    top = np.where(np.isfinite(top), top, 0.0)
+    with np.errstate(divide="ignore"):
+        return np.asarray(top + np.log(np.exp(x - top[:, None]).sum(axis=1)))
 
 
 def _grown(
