@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -63,14 +64,14 @@ class Answers(Engine):
     run: Callable[..., Fit]
 
     @property
+    @abstractmethod
     def target(self) -> Target | Joint:
         """The posterior density."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def prepared(self) -> CrossProducts | Generalized:
         """What estimation starts from."""
-        raise NotImplementedError
 
     def refit(self, method: str, **options: Any) -> Fit:
         return self.run(method, **options)
