@@ -355,3 +355,10 @@ def test_what_has_no_structures():
     crossed = rf.Model("diameter ~ 1 + (1 | plate) + (1 | sample)", rf.load_dataset("Penicillin"))
     with pytest.raises(rf.FitError, match="name the one whose levels are predicted"):
         rf.compare_structures(crossed)
+
+
+def test_point_estimates_of_crossed_structures_need_no_group():
+    crossed = rf.Model("diameter ~ 1 + (1 | plate) + (1 | sample)", rf.load_dataset("Penicillin"))
+    found = rf.compare_structures(crossed, "ml", progressbar=False).to_frame()
+    assert found["loglik"].idxmax() == "(1 | plate) + (1 | sample)"
+    assert found["loglik"].notna().all()

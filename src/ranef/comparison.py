@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 type Array = NDArray[np.float64]
 
+POINTS = ("reml", "ml", "map")  # methods whose fits have no predictive densities
 REPLICATES = 1000  # of the Bayesian bootstrap of stacking weights
 
 
@@ -171,7 +172,8 @@ def compare_structures(
     models = model.structures()
     if len(models) < 2:
         raise FitError("the model has no random effects, and so no simpler structures.")
-    _group_of(models, group)
+    if method not in POINTS:
+        _group_of(models, group)  # before anything is fitted
     fitted = partial(_fitted, method=method, seed=seed, options=options)
     found = track(
         (executor.map if executor else map)(fitted, models.values()),
@@ -189,8 +191,9 @@ def compare_structures(
 def _fitted(model: Model, *, method: str | None, seed: int | None, options: dict[str, Any]) -> Fit:
     """Fit one of several models, by a slower method where a fast one fails."""
     if method is not None:
-        own: dict[str, Any] = {} if method in ("reml", "ml", "map") else {"seed": seed}
-        return model.fit(method, **own, **options)
+        own: dict[str, Any] = {} if method in POINTS else {"seed": seed}
+        own |= {"progressbar": False} if method == "mcmc" else {}
+        return model.fit(method, **(own | options))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         fit = model.fit(model.route.posterior_method, seed=seed, **options)

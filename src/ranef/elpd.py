@@ -106,6 +106,29 @@ class Scores:
     draws: int
     method: str
 
+    @staticmethod
+    def of(
+        units: Units,
+        found: tuple[Array, Array, Array, Array],
+        repaired: NDArray[np.bool_],
+        draws: int,
+        method: str,
+    ) -> Scores:
+        """Return the scores of units from elpd, lpd, khat and mcse."""
+        elpd, lpd, khat, mcse = found
+        return Scores(
+            unit=units.unit,
+            factor=units.factor,
+            labels=units.labels,
+            elpd=elpd,
+            lpd=lpd,
+            khat=khat,
+            mcse=mcse,
+            repaired=repaired,
+            draws=draws,
+            method=method,
+        )
+
     @property
     def total(self) -> float:
         """The sum of elpd over units."""

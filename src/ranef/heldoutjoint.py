@@ -104,18 +104,7 @@ def joint_scores(
             for place in np.flatnonzero(repaired):
                 elpd[place], mcse[place] = again.elpd(int(place))
     khat[repaired] = np.nan
-    return Scores(
-        unit=units.unit,
-        factor=units.factor,
-        labels=units.labels,
-        elpd=elpd,
-        lpd=lpd,
-        khat=khat,
-        mcse=mcse,
-        repaired=repaired,
-        draws=draws,
-        method=_method(found, repaired),
-    )
+    return Scores.of(units, (elpd, lpd, khat, mcse), repaired, draws, _method(found, repaired))
 
 
 def log_predictive(joint: Joint, units: Units, values: Array) -> Array:

@@ -85,7 +85,7 @@ def linear_scores(
         method += f"; {len(bad)} of {units.size}, whose k-hat was above {limit:.2f}, by {how}"
     repaired = np.zeros(units.size, dtype=bool)
     repaired[bad] = True
-    return _scores(units, (elpd, lpd, khat, mcse), repaired, len(values), method)
+    return Scores.of(units, (elpd, lpd, khat, mcse), repaired, len(values), method)
 
 
 def _affordable(held: HeldOut, values: Array) -> Array:
@@ -120,29 +120,7 @@ def exact_scores(exact: Exact, design: Design, units: Units, *, priors: Priors) 
     if anew.any():
         method += f", {anew.sum()} of {units.size} on nodes of their own"
     found = (elpd, lpd, np.full(units.size, np.nan), error)
-    return _scores(units, found, anew, exact.lattice.log_density.size, method)
-
-
-def _scores(
-    units: Units,
-    found: tuple[Array, Array, Array, Array],
-    repaired: NDArray[np.bool_],
-    draws: int,
-    method: str,
-) -> Scores:
-    elpd, lpd, khat, mcse = found
-    return Scores(
-        unit=units.unit,
-        factor=units.factor,
-        labels=units.labels,
-        elpd=elpd,
-        lpd=lpd,
-        khat=khat,
-        mcse=mcse,
-        repaired=repaired,
-        draws=draws,
-        method=method,
-    )
+    return Scores.of(units, found, anew, exact.lattice.log_density.size, method)
 
 
 def check_left_proper(design: Design, units: Units, priors: Priors) -> None:
