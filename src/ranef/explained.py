@@ -28,16 +28,12 @@ from ranef.diagnostics import hdi
 from ranef.errors import FitError, listed, probability, suggestion
 from ranef.families import Family
 from ranef.predictive import linear_predictors
-from ranef.principalcomponents import PrincipalComponents, pca_table
 from ranef.tables import Summary
 
 if TYPE_CHECKING:
     from ranef.results import Fit
 
-__all__ = ["Explained", "PrincipalComponents", "icc_table", "pca_table", "r2_table"]
-
 type Array = NDArray[np.float64]
-type Explained = Summary
 
 LATENT = {"logit": np.pi**2 / 3, "probit": 1.0, "cloglog": np.pi**2 / 6}
 LATENT_WORDS = {"logit": "pi^2 / 3", "probit": "1", "cloglog": "pi^2 / 6"}
@@ -271,7 +267,7 @@ def icc_table(
     *,
     approximation: str = "lognormal",
     mean: float | None = None,
-) -> Explained:
+) -> Summary:
     """Return the intraclass correlations of a fit.
 
     Parameters
@@ -286,7 +282,7 @@ def icc_table(
 
     Returns
     -------
-    Explained
+    Summary
         Its frame has the rows of `icc` and the column `estimate`, or `mean, sd, lower, upper`.
 
     Raises
@@ -310,7 +306,7 @@ def r2_table(
     kind: str = "nakagawa",
     approximation: str = "lognormal",
     mean: float | None = None,
-) -> Explained:
+) -> Summary:
     """Return the marginal and conditional R^2 of a fit.
 
     Parameters are those of `icc_table`, and `kind`: "nakagawa" for shares of variance on the link
@@ -320,7 +316,7 @@ def r2_table(
 
     Returns
     -------
-    Explained
+    Summary
         Its frame has the rows `marginal` and `conditional`, and the columns of `icc_table`.
     """
     probability(prob)
@@ -422,7 +418,7 @@ def _summary(
     found: Variances | None,
     prob: float,
     note: str,
-) -> Explained:
+) -> Summary:
     frame = _tabulated(list(shares), list(shares.values()), prob)
     sections = [("Shares of variance", frame)]
     if found is not None:
