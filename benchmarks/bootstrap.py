@@ -11,7 +11,7 @@ import time
 from point_estimates import report
 
 import ranef as rf
-from ranef.bootstrap import null_statistics, replicate
+from ranef.likelihood.bootstrap.bootstrap import null_statistics, replicate
 
 LME4 = 6.4e-3  # seconds a refit of sleepstudy with correlated slopes
 SLEEP = "(Days | Subject)", "(Days || Subject)", "(1 | Subject)"

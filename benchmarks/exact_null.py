@@ -9,9 +9,9 @@ from time import perf_counter
 import numpy as np
 import pandas as pd
 
-from ranef.design import build_design
-from ranef.exacttests import null_statistics, spectrum
-from ranef.formula import read_formula
+from ranef.comparison.null_distributions import null_statistics, spectrum
+from ranef.design.design import build_design
+from ranef.formula.terms import read_formula
 
 DRAWS = 100_000
 CASES = {

@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from point_estimates import report, seconds
-from posterior import measure, row
 
 import ranef as rf
+from posterior import measure, row
 
 CONTRACEPTION = "use ~ age + I(age^2) + urban + livch + {random}"
 ANSWERS = "correct ~ ability + kind + (1 | person) + (1 | item)"

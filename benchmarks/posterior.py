@@ -23,9 +23,9 @@ import pandas as pd
 from point_estimates import report, seconds
 
 import ranef as rf
-from ranef import nuts
-from ranef.crossproducts import cross_products
-from ranef.marginal import target_of
+from ranef.likelihood.linear.crossproducts import cross_products
+from ranef.posterior.linear_posterior import target_of
+from ranef.posterior.sampling import nuts
 
 FORMULA = "Reaction ~ Days + (Days | Subject)"
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from ranef.arguments import Sampling, check_counts, check_seed
 from ranef.errors import FitError
-from ranef.options import Sampling, check_counts, check_seed
 
 
 @pytest.mark.parametrize("count", [1, 1000, np.int64(3)])

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ranef import priors
-    from ranef.bootstrap import Bootstrap
-    from ranef.comparison import compare, compare_structures
-    from ranef.comparisontable import Comparison
-    from ranef.curves import Curve
+    from ranef.comparison.anova import anova
+    from ranef.comparison.compare import compare, compare_structures
+    from ranef.comparison.comparison_table import Comparison
+    from ranef.comparison.nestedtable import Anova
     from ranef.datasets import list_datasets, load_dataset
     from ranef.errors import (
         Convergence,
@@ -25,50 +25,52 @@ if TYPE_CHECKING:
         RanefError,
         RanefWarning,
     )
-    from ranef.estimates import MarginalLikelihood
-    from ranef.families import Family, Link
-    from ranef.model import Model, fit
-    from ranef.nestedtable import Anova
-    from ranef.nestedtests import anova
-    from ranef.pointfit import PointFit
-    from ranef.posteriorfit import PosteriorFit
-    from ranef.profiling import Profile
-    from ranef.quadraturefit import QuadratureFit
-    from ranef.sidebyside import side_by_side
-    from ranef.tables import VarCorr
+    from ranef.families.family import Family, Link
+    from ranef.fits.point import PointFit
+    from ranef.fits.posterior import PosteriorFit
+    from ranef.fits.quadraturefit import QuadratureFit
+    from ranef.fits.sidebyside import side_by_side
+    from ranef.fits.tables import VarCorr
+    from ranef.likelihood.bootstrap.bootstrap import Bootstrap
+    from ranef.likelihood.estimate import MarginalLikelihood
+    from ranef.likelihood.profile.likelihood_profile import Profile
+    from ranef.model.model import Model, fit
+    from ranef.posterior.quadrature.marginal_densities import Curve
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Anova": "nestedtable",
-    "Bootstrap": "bootstrap",
-    "Comparison": "comparisontable",
+    "Anova": "comparison.nestedtable",
+    "Bootstrap": "likelihood.bootstrap.bootstrap",
+    "Comparison": "comparison.comparison_table",
     "Convergence": "errors",
     "ConvergenceWarning": "errors",
-    "Curve": "curves",
+    "Curve": "posterior.quadrature.marginal_densities",
     "DataError": "errors",
     "DataWarning": "errors",
-    "Family": "families",
+    "Family": "families.family",
     "FitError": "errors",
     "FormulaError": "errors",
-    "Link": "families",
-    "MarginalLikelihood": "estimates",
-    "Model": "model",
-    "PointFit": "pointfit",
-    "PosteriorFit": "posteriorfit",
-    "Profile": "profiling",
-    "QuadratureFit": "quadraturefit",
+    "Link": "families.family",
+    "MarginalLikelihood": "likelihood.estimate",
+    "Model": "model.model",
+    "PointFit": "fits.point",
+    "PosteriorFit": "fits.posterior",
+    "Profile": "likelihood.profile.likelihood_profile",
+    "QuadratureFit": "fits.quadraturefit",
     "RanefError": "errors",
     "RanefWarning": "errors",
-    "VarCorr": "tables",
-    "anova": "nestedtests",
-    "compare": "comparison",
-    "compare_structures": "comparison",
-    "fit": "model",
+    "VarCorr": "fits.tables",
+    "anova": "comparison.anova",
+    "compare": "comparison.compare",
+    "compare_structures": "comparison.compare",
+    "fit": "model.model",
     "list_datasets": "datasets",
     "load_dataset": "datasets",
-    "side_by_side": "sidebyside",
+    "side_by_side": "fits.sidebyside",
 }
+
+_MODULES = {"links": "families.link", "priors": "priors"}
 
 __all__ = [
     "Anova",
@@ -105,8 +107,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("links", "priors"):
-        return import_module(f"ranef.{name}")
+    if name in _MODULES:
+        return import_module(f"ranef.{_MODULES[name]}")
     if name not in _HOMES:
         raise AttributeError(f"module 'ranef' has no attribute {name!r}")
     value = getattr(import_module(f"ranef.{_HOMES[name]}"), name)

@@ -10,12 +10,12 @@ import pytest
 from scipy import stats
 
 import ranef as rf
-from ranef.crossproducts import cross_products
+from ranef.comparison.anova import anova
+from ranef.comparison.nested_tests import TESTS
+from ranef.comparison.null_distributions import chi_bar_squared
 from ranef.errors import Convergence, DataError, FitError
-from ranef.exacttests import chi_bar_squared
-from ranef.nestedtests import anova
-from ranef.pairtests import TESTS
-from ranef.reml import estimate
+from ranef.likelihood.linear.crossproducts import cross_products
+from ranef.likelihood.linear.reml import estimate
 
 SLEEP = rf.load_dataset("sleepstudy").assign(
     x=np.random.default_rng(3).normal(size=180), half=np.arange(180) % 2

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import ranef as rf
-from ranef.comparable import check_comparable, named_fits, no_bayes_factors
-from ranef.diagnostics import ImportanceDiagnostics
+from ranef.comparison.comparable import check_comparable, named_fits, no_bayes_factors
+from ranef.fits.diagnostics import ImportanceDiagnostics
 
 DYESTUFF = "Yield ~ 1 + (1 | Batch)"
 P = rf.priors

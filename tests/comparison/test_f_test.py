@@ -5,13 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from designs import random_frame
 from scipy import stats
 
 import ranef as rf
-from designs import random_frame
-from ranef.design import build_design, full_rank
-from ranef.formula import read_formula
-from ranef.ftests import FTest, f_test
+from ranef.comparison.f_test import FTest, f_test
+from ranef.design.design import build_design, full_rank
+from ranef.formula.terms import read_formula
 
 FRAME = random_frame(np.random.default_rng(8), 150)
 FRAME["x"] -= 7

@@ -5,16 +5,16 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import pytest
+from designs import random_frame
 
 import ranef as rf
-from designs import random_frame
-from ranef.covariance import Shape, factors
-from ranef.crossproducts import cross_products
-from ranef.design import Design, build_design, full_rank
-from ranef.families import GAUSSIAN, POISSON, Family
-from ranef.formula import read_formula
-from ranef.nesting import Extra, extra, obstacle, same_fixed, unlike
-from ranef.reml import estimate
+from ranef.comparison.nesting import Extra, extra, obstacle, same_fixed, unlike
+from ranef.covariances.covariance import Shape, factors
+from ranef.design.design import Design, build_design, full_rank
+from ranef.families.family import GAUSSIAN, POISSON, Family
+from ranef.formula.terms import read_formula
+from ranef.likelihood.linear.crossproducts import cross_products
+from ranef.likelihood.linear.reml import estimate
 
 FRAME = random_frame(np.random.default_rng(8), 120)
 FRAME["x"] -= 7

@@ -8,11 +8,9 @@ import pytest
 from scipy import optimize, stats
 
 import ranef as rf
-from ranef import exacttests
-from ranef.crossproducts import cross_products
-from ranef.design import build_design, full_rank
-from ranef.errors import FitError
-from ranef.exacttests import (
+from ranef.comparison import null_distributions
+from ranef.comparison.f_test import f_test
+from ranef.comparison.null_distributions import (
     Spectrum,
     binomial_interval,
     chi_bar_squared,
@@ -22,9 +20,11 @@ from ranef.exacttests import (
     sequential,
     spectrum,
 )
-from ranef.formula import read_formula
-from ranef.ftests import f_test
-from ranef.reml import criterion, estimate
+from ranef.design.design import build_design, full_rank
+from ranef.errors import FitError
+from ranef.formula.terms import read_formula
+from ranef.likelihood.linear.crossproducts import cross_products
+from ranef.likelihood.linear.reml import criterion, estimate
 
 
 def unbalanced(rng, n=60, m=9):
@@ -93,7 +93,7 @@ def brute(mu, w2, c, xi, nu):
 
 
 def suprema(form, w2, c):
-    return exacttests.supremum(form, exacttests._grid(form), w2, c)
+    return null_distributions.supremum(form, null_distributions._grid(form), w2, c)
 
 
 # ----------------------------------------------------------------------- chi-squared mixtures
@@ -184,8 +184,8 @@ def test_a_sequence_that_does_not_stop():
 def test_a_sequence_is_the_same_however_many_are_simulated_at_a_time(monkeypatch):
     T = np.random.default_rng(0).uniform(size=9000)
     found = sequential(0.95, sequence(T)[0], 9000)
-    monkeypatch.setattr(exacttests, "FIRST", 7)
-    monkeypatch.setattr(exacttests, "MOST", 11)
+    monkeypatch.setattr(null_distributions, "FIRST", 7)
+    monkeypatch.setattr(null_distributions, "MOST", 11)
     assert sequential(0.95, sequence(T)[0], 9000) == found
 
 
@@ -373,7 +373,7 @@ def test_the_same_seed_draws_the_same():
 def test_chunks_are_seamless(monkeypatch):
     form = spectrum(*designs("fixed effects too"), reml=False)
     whole = null_statistics(form, 20_000, 4)
-    monkeypatch.setattr(exacttests, "CHUNK", 5000)
+    monkeypatch.setattr(null_distributions, "CHUNK", 5000)
     parts = null_statistics(form, 20_000, 4)
     assert len(parts) == 20_000
     assert stats.ks_2samp(whole, parts).pvalue > 0.01
@@ -385,7 +385,7 @@ def test_eigenvalues_of_a_diagonal_less_few_columns(m, p):
     rng = np.random.default_rng(m + p)
     d = rng.choice([1.0, 2.0, 7.0], m)
     U = 0.3 * rng.normal(size=(m, p))
-    found = exacttests._eigenvalues(d, U)
+    found = null_distributions._eigenvalues(d, U)
     assert np.sort(found) == pytest.approx(np.linalg.eigvalsh(np.diag(d) - U @ U.T), abs=1e-9)
 
 

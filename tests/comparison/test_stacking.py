@@ -9,9 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ranef import stacking
+from ranef.comparison import stacking
+from ranef.comparison.stacking import (
+    bayesian_bootstrap,
+    differences,
+    pseudo_bma_plus,
+    stack,
+    weights,
+)
 from ranef.errors import FitError
-from ranef.stacking import bayesian_bootstrap, differences, pseudo_bma_plus, stack, weights
 
 # elpd_loo of 50 observations under three models, from the tests of the R package loo (Vehtari et
 # al., tests/testthat/test_model_weighting.R, run with R 4.2 and loo 2.5.1, set.seed(123)), to

@@ -8,7 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from ranef.covariance import Shape, factors, lower_factor, pack, sd_and_corr, theta_names
+from ranef.covariances.covariance import (
+    Shape,
+    factors,
+    lower_factor,
+    pack,
+    sd_and_corr,
+    theta_names,
+)
 
 SHAPES = [Shape(3, correlated=True), Shape(2, correlated=False), Shape(1, correlated=True)]
 

@@ -9,10 +9,10 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from ranef.design import build_design
+from ranef.design.data_frame import complete_rows, open_frame
+from ranef.design.design import build_design
 from ranef.errors import DataError, DataWarning, FormulaError
-from ranef.formula import read_formula
-from ranef.frames import complete_rows, open_frame
+from ranef.formula.terms import read_formula
 
 N = 24
 COLUMNS = {

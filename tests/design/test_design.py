@@ -8,9 +8,9 @@ import polars as pl
 import pytest
 
 import ranef as rf
-from ranef.design import build_design, full_rank, independent_columns, new_rows
+from ranef.design.design import build_design, full_rank, independent_columns, new_rows
 from ranef.errors import DataError, FormulaError
-from ranef.formula import read_formula
+from ranef.formula.terms import read_formula
 
 
 def design(text, frame, **options):

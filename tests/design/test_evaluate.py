@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from ranef.design.evaluate import ELEMENTWISE, FUNCTIONS, Interpreter, Memory
+from ranef.design.factors import Categorical
 from ranef.errors import DataError, FormulaError
-from ranef.factors import Categorical
-from ranef.syntax import parse
-from ranef.transforms import ELEMENTWISE, FUNCTIONS, Interpreter, Memory
+from ranef.formula.syntax import parse
 
 X = [1.0, 4, 2, 8, 5, 7, 3, 9, 6, 0, 2, 5]
 FRAME = pd.DataFrame(

@@ -8,8 +8,8 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from ranef.design.factors import coded, plain, sorted_levels
 from ranef.errors import DataError
-from ranef.factors import coded, plain, sorted_levels
 
 
 def arrow(values, kind):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
 from designs import STRUCTURES, random_design
-from ranef.connected import components_of
+
+from ranef.design.groups import components_of
 
 
 def component_by_search(design):

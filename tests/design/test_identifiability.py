@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 
 import ranef as rf
-from ranef import checks
-from ranef.design import build_design
+from ranef.design import identifiability
+from ranef.design.design import build_design
 from ranef.errors import DataError, DataWarning
-from ranef.families import BINOMIAL, GAUSSIAN, IDENTITY, LOG, POISSON
-from ranef.formula import read_formula
+from ranef.families.family import BINOMIAL, GAUSSIAN, IDENTITY, LOG, POISSON
+from ranef.formula.terms import read_formula
 
 BERNOULLI = replace(BINOMIAL, name="bernoulli", support="binary")
 NEGATIVE_BINOMIAL = replace(POISSON, name="negative_binomial", parameters=("shape",))
@@ -56,7 +56,7 @@ def refusal(check, *args):
 def warned(built, family, **options):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        checks.warn_posterior(built, family, **options)
+        identifiability.warn_posterior(built, family, **options)
     assert all(w.category is DataWarning for w in caught)
     return [str(w.message) for w in caught]
 
@@ -66,23 +66,23 @@ def warned(built, family, **options):
 
 @pytest.mark.parametrize("family", DISCRETE, ids=named)
 def test_a_constant_response_of_counts_or_classes_is_a_response(family):
-    checks.check_response(design("y ~ x", family, FRAME.assign(y=1)), family)
+    identifiability.check_response(design("y ~ x", family, FRAME.assign(y=1)), family)
 
 
 @pytest.mark.parametrize("family", [GAUSSIAN, GAMMA, BETA], ids=named)
 def test_a_constant_response_of_measurements(family):
     built = design("y ~ x", family, FRAME.assign(y=0.25))
     message = "the response `y` is constant (0.25 in every row)."
-    assert refusal(checks.check_response, built, family) == message
+    assert refusal(identifiability.check_response, built, family) == message
 
 
 def test_an_offset_is_taken_from_the_response_on_its_own_scale_only():
     frame = FRAME.assign(y=FRAME["x"].abs() + 1)
     built = design("y ~ z + offset(y)", GAMMA, frame)
-    checks.check_response(built, GAMMA)
+    identifiability.check_response(built, GAMMA)
     message = "the response `y` minus its offset is constant."
     for family in (GAUSSIAN, replace(GAMMA, link=IDENTITY)):
-        assert refusal(checks.check_response, built, family) == message
+        assert refusal(identifiability.check_response, built, family) == message
 
 
 # ----------------------------------------------------------------- what cannot be identified
@@ -94,7 +94,7 @@ def test_one_level_and_dependent_coefficients_are_refused_for_all_families(famil
     frame["y"] = frame["y"] * 0.5 + 0.25 if family is BETA else frame["y"] * (family is not GAMMA)
     frame["y"] += family is GAMMA
     built = design("y ~ x + (1 | one)", family, frame)
-    assert refusal(checks.check_identified, built, family) == (
+    assert refusal(identifiability.check_identified, built, family) == (
         "the grouping factor `one` has one level only, `a`: no variance between levels can be "
         f"estimated; {BAYESIAN}"
     )
@@ -102,32 +102,32 @@ def test_one_level_and_dependent_coefficients_are_refused_for_all_families(famil
         built, family
     )
     built = design("y ~ x + (x + twice | g)", family, frame)
-    assert refusal(checks.check_identified, built, family) == (
+    assert refusal(identifiability.check_identified, built, family) == (
         "(1 + x + twice | g): `twice` is zero or a combination of the coefficients before it, so "
         "that their variances cannot be told apart: leave it out."
     )
     built = design("y ~ x + (0 + zero | g)", family, frame.assign(zero=0.0))
     message = "(0 + zero | g): `zero` is zero in every row: leave it out."
-    assert refusal(checks.check_varies, built, family) == message
+    assert refusal(identifiability.check_varies, built, family) == message
 
 
 @pytest.mark.parametrize("family", [POISSON, NEGATIVE_BINOMIAL], ids=named)
 def test_a_random_effect_of_every_row_is_fine_for_counts(family):
     for text in ("k ~ x + (1 | row)", "k ~ x + (x | row)", "k ~ x + (1 | g) + (1 | row)"):
         built = design(text, family)
-        checks.check_identified(built, family)
+        identifiability.check_identified(built, family)
         assert warned(built, family) == []
 
 
 def test_a_random_effect_of_every_row_is_fine_for_numbers_of_trials():
     built = design("cbind(k, 20 - k) ~ x + (1 | row)", BINOMIAL)
-    checks.check_identified(built, BINOMIAL)
+    identifiability.check_identified(built, BINOMIAL)
     assert warned(built, BINOMIAL) == []
 
 
 def test_rows_of_several_trials_that_all_end_alike_have_a_variance():
     built = design("y ~ x + (1 | row)", BINOMIAL, weights="n")
-    checks.check_identified(built, BINOMIAL)
+    identifiability.check_identified(built, BINOMIAL)
     assert warned(built, BINOMIAL) == []
 
 
@@ -136,19 +136,19 @@ def test_a_random_effect_of_every_trial_says_nothing(family):
     for text, term in (("(1 | row)", "(1 | row)"), ("(x | row)", "(1 + x | row)")):
         built = design(f"y ~ x + {text}", family)
         said = f"{term} has one trial a level, which says nothing of how much levels vary"
-        assert refusal(checks.check_identified, built, family) == f"{said}; {BAYESIAN}"
+        assert refusal(identifiability.check_identified, built, family) == f"{said}; {BAYESIAN}"
         assert warned(built, family) == [f"{said}: the prior of their sd does."]
     pairs = FRAME.assign(row=FRAME["row"] // 2)
     for text, frame in (("(x | row)", pairs), ("(0 + x | row)", FRAME)):
         built = design(f"y ~ x + {text}", family, frame)
-        checks.check_identified(built, family)
+        identifiability.check_identified(built, family)
         assert warned(built, family) == []
 
 
 @pytest.mark.parametrize("family", [GAUSSIAN, GAMMA], ids=named)
 def test_a_random_effect_of_every_row_is_a_residual_for_families_with_sigma(family):
     built = design("x ~ z + (1 | row)", family, FRAME.assign(x=FRAME["x"].abs()))
-    assert refusal(checks.check_identified, built, family) == (
+    assert refusal(identifiability.check_identified, built, family) == (
         "(1 | row) has 24 random effects (24 levels of `row` x 1) for 24 rows, so that their "
         f"variance and the residual variance cannot be told apart; {BAYESIAN}"
     )
@@ -195,21 +195,21 @@ def test_a_random_effect_of_every_row_is_a_residual_for_families_with_sigma(fami
 def test_as_many_fixed_effects_as_rows(family, random, message):
     frame = FRAME.iloc[[0, 6, 7]].assign(y=[0.5, 0.25, 0.3] if family is BETA else [1, 2, 3])
     built = design(f"y ~ x + z{random}", family, frame)
-    assert refusal(checks.check_identified, built, family) == message
+    assert refusal(identifiability.check_identified, built, family) == message
 
 
 def test_a_saturated_model_without_more_to_estimate_is_a_model():
     frame = FRAME.iloc[:3].assign(y=[1, 2, 3])
-    checks.check_identified(design("y ~ x + z", POISSON, frame), POISSON)
+    identifiability.check_identified(design("y ~ x + z", POISSON, frame), POISSON)
     trials = design("I(y / 4) ~ x + z", BINOMIAL, frame, weights=[4, 4, 4])
-    checks.check_identified(trials, BINOMIAL)
+    identifiability.check_identified(trials, BINOMIAL)
 
 
 def test_an_exact_fit_is_a_matter_of_the_normal_distribution():
     frame = FRAME.assign(y=2 + FRAME["late"])
     for family in (POISSON, GAMMA, replace(GAUSSIAN, link=LOG)):
-        checks.check_varies(design("y ~ late", family, frame), family)
-    assert refusal(checks.check_varies, design("y ~ late", GAUSSIAN, frame)) == (
+        identifiability.check_varies(design("y ~ late", family, frame), family)
+    assert refusal(identifiability.check_varies, design("y ~ late", GAUSSIAN, frame)) == (
         "the fixed effects fit the response `y` exactly: there is no residual variation to model."
     )
 
@@ -222,10 +222,10 @@ def test_an_exact_fit_is_a_matter_of_the_normal_distribution():
 def test_a_response_at_one_end(text, family, y):
     built = design(text, family, FRAME.assign(y=y))
     if y == 1 and family.support == "counts":
-        checks.check_separation(built, family)
+        identifiability.check_separation(built, family)
         assert warned(built, family) == []
         return
-    assert refusal(checks.check_separation, built, family) == (
+    assert refusal(identifiability.check_separation, built, family) == (
         f"the response `y` is {y} in every row, and the likelihood has no maximum: it rises "
         f"without end as the mean approaches that value; {PENALISED}"
     )
@@ -236,21 +236,21 @@ def test_a_response_at_one_end(text, family, y):
 
 def test_trials_that_all_failed():
     built = design("cbind(0*k, n) ~ x + (1 | g)", BINOMIAL)
-    found = refusal(checks.check_separation, built, BINOMIAL)
+    found = refusal(identifiability.check_separation, built, BINOMIAL)
     assert found.startswith("the response `cbind(0 * k, n)` is 0 in every row, and the")
 
 
 def test_successes_alone_without_an_intercept_are_a_model():
     """As conditional logistic regression of pairs has it: the columns are differences."""
     built = design("y ~ 0 + x", BINOMIAL, FRAME.assign(y=1))
-    checks.check_separation(built, BINOMIAL)
+    identifiability.check_separation(built, BINOMIAL)
     assert warned(built, BINOMIAL) == []
 
 
 @pytest.mark.parametrize("family", [BINOMIAL, BERNOULLI], ids=named)
 def test_columns_that_separate(family):
     built = design("late ~ x + row + (1 | g)", family)
-    assert refusal(checks.check_separation, built, family) == (
+    assert refusal(identifiability.check_separation, built, family) == (
         "the fixed effects separate the values of the response `late`: the likelihood has no "
         "maximum, but rises without end with the coefficients of `row`; leave out what separates, "
         f"or {PENALISED}"
@@ -266,10 +266,10 @@ def test_columns_that_separate(family):
 def test_zeros_that_separate_counts():
     frame = FRAME.assign(k=FRAME["k"].where(FRAME["g"] != "b", 0) + (FRAME["g"] != "b"))
     built = design("k ~ x + g", POISSON, frame)
-    found = refusal(checks.check_separation, built, POISSON)
+    found = refusal(identifiability.check_separation, built, POISSON)
     assert "rises without end with the coefficients of `g[T.b]`; leave out" in found
-    checks.check_separation(design("k ~ x + (1 | g)", POISSON, frame), POISSON)
-    checks.check_separation(design("k ~ x + g", GAUSSIAN, frame), GAUSSIAN)
+    identifiability.check_separation(design("k ~ x + (1 | g)", POISSON, frame), POISSON)
+    identifiability.check_separation(design("k ~ x + g", GAUSSIAN, frame), GAUSSIAN)
 
 
 def test_columns_that_depend_on_others_do_not_hide_what_separates():

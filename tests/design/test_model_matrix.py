@@ -7,10 +7,10 @@ from formulaic import Formula
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ranef.coding import MAX_COLUMNS, code
+from ranef.design.evaluate import Interpreter, Memory
+from ranef.design.model_matrix import MAX_COLUMNS, code
 from ranef.errors import DataError
-from ranef.formula import read_formula
-from ranef.transforms import Interpreter, Memory
+from ranef.formula.terms import read_formula
 
 
 def coded(text, frame, memory=None, old=None, functions=None):

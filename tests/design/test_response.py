@@ -8,10 +8,10 @@ import polars as pl
 import pytest
 
 import ranef as rf
-from ranef.design import build_design, new_rows
+from ranef.design.design import build_design, new_rows
 from ranef.errors import DataError, DataWarning, FormulaError
-from ranef.families import BINOMIAL, GAUSSIAN, POISSON
-from ranef.formula import read_formula
+from ranef.families.family import BINOMIAL, GAUSSIAN, POISSON
+from ranef.formula.terms import read_formula
 
 BERNOULLI = replace(BINOMIAL, name="bernoulli", support="binary")
 GAMMA = replace(GAUSSIAN, name="gamma", support="positive")

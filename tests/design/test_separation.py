@@ -9,10 +9,10 @@ import pytest
 from scipy import special, stats
 
 import ranef as rf
-from ranef.design import build_design, full_rank
-from ranef.families import BINOMIAL, GAUSSIAN, IDENTITY, LOG, POISSON, Link
-from ranef.formula import read_formula
-from ranef.separation import separated_columns
+from ranef.design.design import build_design, full_rank
+from ranef.design.separation import separated_columns
+from ranef.families.family import BINOMIAL, GAUSSIAN, IDENTITY, LOG, POISSON, Link
+from ranef.formula.terms import read_formula
 
 BERNOULLI = replace(BINOMIAL, name="bernoulli", support="binary")
 PROBIT = Link("probit", stats.norm.ppf, stats.norm.cdf)

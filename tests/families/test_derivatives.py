@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ranef.expansions import REACH, STEP, differenced
-from ranef.families import FAMILIES, Family, find_family
-from ranef.links import LOG
+from ranef.families.derivatives import REACH, STEP, differenced
+from ranef.families.family import FAMILIES, Family, find_family
+from ranef.families.link import LOG
 
 ETA = np.array([-1.3, 0.2, 1.7])
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import ranef as rf
-from ranef.families import FAMILIES, GAMMA, GAUSSIAN, POISSON, T, find_family
-from ranef.links import CAUCHIT, IDENTITY, LINKS, LOG, LOGIT
+from ranef.families.family import FAMILIES, GAMMA, GAUSSIAN, POISSON, T, find_family
+from ranef.families.link import CAUCHIT, IDENTITY, LINKS, LOG, LOGIT
 
 LINKS_OF = {
     "gaussian": ["identity", "log", "inverse"],

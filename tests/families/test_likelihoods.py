@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
-from ranef.expansions import differenced
-from ranef.families import FAMILIES, find_family
-from ranef.links import Link
+from ranef.families.derivatives import differenced
+from ranef.families.family import FAMILIES, find_family
+from ranef.families.link import Link
 
 PSI = {
     "gaussian": (0.8,),

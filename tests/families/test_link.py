@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from scipy import special
 
-from ranef.expansions import differenced
-from ranef.links import (
+from ranef.families.derivatives import differenced
+from ranef.families.link import (
     CAUCHIT,
     CLOGLOG,
     IDENTITY,

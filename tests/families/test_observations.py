@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ranef.families import FAMILIES, find_family
-from ranef.observations import t_variance
+from ranef.families.family import FAMILIES, find_family
+from ranef.families.observations import t_variance
 
 PSI = {
     "gaussian": (0.8,),

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 from scipy import special
 
-from ranef.stirling import LARGE, log_rising, log_rising_slope, remainder, remainder_slope, trigamma
+from ranef.families.stirling import (
+    LARGE,
+    log_rising,
+    log_rising_slope,
+    remainder,
+    remainder_slope,
+    trigamma,
+)
 
 X = np.array([1e-3, 0.5, 1, 2.5, 11.9, 12.1, 30, 99])
 

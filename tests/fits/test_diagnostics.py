@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from ranef.diagnostics import Diagnostics, diagnose, hdi, summarise
 from ranef.errors import FitError
+from ranef.fits.diagnostics import Diagnostics, diagnose, hdi, summarise
 
 FINE = Diagnostics(
     draws=4000,

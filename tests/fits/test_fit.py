@@ -8,9 +8,9 @@ import pytest
 
 import ranef as rf
 from fits import FORMULAS, METHODS, fit_of, frame, known_posterior
-from ranef import plots
-from ranef.results import Fit
-from ranef.tables import Summary
+from ranef.fits.fit import Fit
+from ranef.fits.tables import Summary
+from ranef.plots import random_effects
 
 TIDY = ["term", "level", "coef"]
 EFFECTS = [*TIDY, "estimate", "sd", "lower", "upper"]
@@ -326,7 +326,9 @@ def test_pictures_are_drawn_from_the_tables(method):
 
 def test_the_ellipse_of_shrinkage_is_the_models_covariance(monkeypatch):
     seen = {}
-    monkeypatch.setattr(plots, "shrinkage", lambda table, **style: seen.update(style, table=table))
+    monkeypatch.setattr(
+        random_effects, "shrinkage", lambda table, **style: seen.update(style, table=table)
+    )
     fit = fit_of("crossed", "ml")
     fit.plot_shrinkage("h", coefs=["x", "Intercept"], labels=False)
     pd.testing.assert_frame_equal(seen.pop("covariance"), fit.varcorr().cov["h"])

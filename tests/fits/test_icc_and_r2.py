@@ -6,12 +6,14 @@ from functools import cache
 import numpy as np
 import pandas as pd
 import pytest
+from reference_cases import REFERENCE, python_formula, read_frame
 from scipy import special, stats
 
 import ranef as rf
 from fits import fit_of, frame, known_posterior, model_of
-from ranef.diagnostics import hdi
-from ranef.explained import (
+from ranef.families.family import find_family
+from ranef.fits.diagnostics import hdi
+from ranef.fits.icc_and_r2 import (
     Numbers,
     bayes_r2,
     icc,
@@ -24,8 +26,6 @@ from ranef.explained import (
     r2_table,
     variances,
 )
-from ranef.families import find_family
-from reference_cases import REFERENCE, python_formula, read_frame
 
 CASES = {
     case["id"]: case | {"folder": REFERENCE / case["data_dir"]}

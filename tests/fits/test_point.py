@@ -11,8 +11,8 @@ from scipy import stats
 
 import ranef as rf
 from fits import FORMULAS, dense_Z, fit_of, frame
-from ranef.notes import singular_note
-from ranef.pointfit import normal_quantile
+from ranef.fits.notes import singular_note
+from ranef.fits.point import normal_quantile
 
 SLEEP = "Reaction ~ Days + (Days | Subject)"
 

@@ -13,11 +13,11 @@ from scipy import special
 
 import ranef as rf
 from fits import FORMULAS, fit_of, known_posterior, model_of
-from ranef.design import build_design
-from ranef.diagnostics import hdi
-from ranef.families import find_family
-from ranef.formula import read_formula
-from ranef.naming import coordinates, named, variables
+from ranef.design.design import build_design
+from ranef.design.labels import coordinates, named, variables
+from ranef.families.family import find_family
+from ranef.fits.diagnostics import hdi
+from ranef.formula.terms import read_formula
 
 
 @pytest.fixture(params=FORMULAS)

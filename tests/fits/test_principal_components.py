@@ -5,12 +5,12 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from reference_cases import REFERENCE
 from scipy import linalg
 
 import ranef as rf
 from fits import fit_of
-from ranef.principalcomponents import pca_table, re_pca
-from reference_cases import REFERENCE
+from ranef.fits.principal_components import pca_table, re_pca
 
 CASES = [
     case

@@ -9,7 +9,7 @@ from scipy import integrate, special, stats
 
 import ranef as rf
 from fits import fit_of, frame
-from ranef.priors import Constant, Flat, HalfNormal, Normal, Relative
+from ranef.priors.distributions import Constant, Flat, HalfNormal, Normal, Relative
 
 SLEEPERS = rf.load_dataset("sleepstudy")
 FORMULA = "Reaction ~ Days + (1 | Subject)"

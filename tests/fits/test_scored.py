@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 import ranef as rf
-from ranef.scored import units_of
+from ranef.fits.scored import units_of
 
 P = rf.priors
 

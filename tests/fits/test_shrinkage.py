@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from generalized_fits import FAMILIES, design_of, made_up, point_fit, simulated
 from scipy import optimize, special
 
 import ranef as rf
 from fits import FORMULAS, METHODS, fit_of, frame
-from generalized_fits import FAMILIES, design_of, made_up, point_fit, simulated
-from ranef.families import find_family
-from ranef.separation import separated_columns
-from ranef.shrinkage import group_least_squares
+from ranef.design.separation import separated_columns
+from ranef.families.family import find_family
+from ranef.fits.shrinkage import group_least_squares
 
 
 @pytest.fixture(params=FORMULAS)

@@ -8,12 +8,12 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+from generalized_fits import made_up, point_fit, simulated
 
 import ranef as rf
 from fits import fit_of, known_posterior, model_of
-from generalized_fits import made_up, point_fit, simulated
-from ranef.families import find_family
-from ranef.tables import (
+from ranef.families.family import find_family
+from ranef.fits.tables import (
     Summary,
     VarCorr,
     as_html,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from generalized_fits import made_up
 from scipy import sparse
 
 import ranef as rf
 from fits import FORMULAS, dense_Z, fit_of
-from generalized_fits import made_up
-from ranef.matrices import cholesky_factor
+from ranef.fits.textbook_matrices import cholesky_factor
 
 
 @pytest.fixture(params=FORMULAS)

@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from ranef.design.evaluate import Interpreter, Memory
 from ranef.errors import FormulaError
-from ranef.settings import CODINGS, SETTINGS, bind, value
-from ranef.syntax import parse
-from ranef.transforms import Interpreter, Memory
+from ranef.formula.functions import CODINGS, SETTINGS, bind, value
+from ranef.formula.syntax import parse
 
 FRAME = pd.DataFrame(
     {

@@ -8,8 +8,8 @@ import pytest
 
 import ranef as rf
 from ranef.errors import FitError
-from ranef.formula import Formula, read_formula
-from ranef.structures import NONE, Structure, structures
+from ranef.formula.structures import NONE, Structure, structures
+from ranef.formula.terms import Formula, read_formula
 
 
 def labels(text: str, **options: object) -> list[str]:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ranef.errors import FormulaError
-from ranef.syntax import (
+from ranef.formula.syntax import (
     MAX_CHAIN,
     MAX_DEPTH,
     MAX_HEIGHT,

@@ -3,7 +3,7 @@
 import pytest
 
 from ranef.errors import FormulaError
-from ranef.formula import MAX_TERMS, read_formula
+from ranef.formula.terms import MAX_TERMS, read_formula
 
 
 def joined(parts):

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from ranef.elpd import Scores, Units, good_khat, smoothed_scores, to_arviz
+from ranef.leave_one_out.elpd import Scores, Units, good_khat, smoothed_scores, to_arviz
 
 Y = np.array([0.3, -1.1, 2.4, 0.7, -0.2, 1.9, 0.1, -0.8])
 TAU = 2.0  # y_i ~ N(mu, 1), mu ~ N(0, TAU^2)

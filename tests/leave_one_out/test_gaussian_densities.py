@@ -7,17 +7,19 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from designs import STRUCTURES, random_frame
+from marginal_cases import PRIORS, dense_covariance, everything, target_of
 
 import ranef as rf
-from designs import STRUCTURES, random_frame
-from ranef import heldout, stacks
-from ranef.design import build_design, without_rows
-from ranef.elpd import Units
+from ranef.design.design import build_design, without_rows
 from ranef.errors import DataError, FitError
-from ranef.formula import read_formula
-from ranef.heldout import held_out
-from ranef.priors import Flat, Normal, resolve
-from test_marginal import PRIORS, dense_covariance, everything, target_of
+from ranef.formula.terms import read_formula
+from ranef.leave_one_out import gaussian_densities
+from ranef.leave_one_out.elpd import Units
+from ranef.leave_one_out.gaussian_densities import held_out
+from ranef.numerics import matrices
+from ranef.priors.distributions import Flat, Normal
+from ranef.priors.resolve import resolve
 
 
 def all_units(design, rng):
@@ -80,7 +82,7 @@ def test_equals_the_dense_density(formula, priors):
 
 @pytest.mark.parametrize("formula", ["correlated slope", "nested slopes", "crossed", "all of it"])
 def test_elementwise_and_by_lapack(formula, monkeypatch):
-    monkeypatch.setattr(stacks, "SMALL", 0)
+    monkeypatch.setattr(matrices, "SMALL", 0)
     check(*everything(STRUCTURES[formula], 4, PRIORS["some flat"], n=60))
 
 
@@ -160,7 +162,7 @@ def test_in_parts_and_for_some_units(formula, monkeypatch):
         again = some.only(np.array([2, 1]))
         np.testing.assert_allclose(again.log_p(values), whole[:, [2, 0]], rtol=1e-12)
         with monkeypatch.context() as patch:
-            patch.setattr(heldout, "CHUNK", 1)
+            patch.setattr(gaussian_densities, "CHUNK", 1)
             np.testing.assert_allclose(held.log_p(values), whole, rtol=1e-12)
 
 
@@ -171,7 +173,7 @@ def test_a_point_that_cannot_be_computed_is_nan():
     units = Units("group", "c", design.terms[0].codes, design.terms[0].levels)
     for small in (8, 0):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(stacks, "SMALL", small)
+            patch.setattr(matrices, "SMALL", small)
             found = held_out(target, design, units).log_p(values)
         assert np.isnan(found[1]).all()
         assert np.isfinite(found[[0, 2]]).all()
@@ -229,7 +231,7 @@ def test_units_of_all_rows_or_none():
 
 
 def test_too_many_random_effects_that_depend_on_each_other(monkeypatch):
-    monkeypatch.setattr(heldout, "LARGEST", 18)
+    monkeypatch.setattr(gaussian_densities, "LARGEST", 18)
     design, _, target = everything("y ~ x + (1 | c) + (1 | i)", 15)
     units = Units("observation", None, None, design.rows)
     with pytest.raises(FitError) as caught:

@@ -7,18 +7,21 @@ from functools import cache
 import numpy as np
 import pandas as pd
 import pytest
+from density_cases import SLEEP_PRIORS
+from designs import random_frame
+from marginal_cases import target_of
 
 import ranef as rf
-from designs import random_frame
-from ranef import loo, quadrature
-from ranef.design import build_design, without_rows
-from ranef.elpd import Units, efficiency
+from ranef.design.design import build_design, without_rows
 from ranef.errors import FitError
-from ranef.exactloo import exact_of, target_without
-from ranef.formula import read_formula
-from ranef.laplace import approximate
-from ranef.loo import bridged, exact_scores, linear_scores
-from ranef.priors import (
+from ranef.formula.terms import read_formula
+from ranef.leave_one_out import gaussian_loo
+from ranef.leave_one_out.elpd import Units, efficiency
+from ranef.leave_one_out.exactloo import exact_of, target_without
+from ranef.leave_one_out.gaussian_loo import bridged, exact_scores, linear_scores
+from ranef.posterior.laplace import approximate
+from ranef.posterior.quadrature import lattice
+from ranef.priors.distributions import (
     Constant,
     Flat,
     Gamma,
@@ -27,10 +30,8 @@ from ranef.priors import (
     Normal,
     Relative,
     StudentT,
-    resolve,
 )
-from test_laplace import SLEEP_PRIORS
-from test_marginal import target_of
+from ranef.priors.resolve import resolve
 
 SLEEP = rf.load_dataset("sleepstudy")
 # random part -> the sum of elpd over subjects and its standard error, by an independent program
@@ -285,8 +286,8 @@ def test_repairs_by_a_bridge(monkeypatch):
     own = case("Dyestuff")
     exact = own.exactly("Batch")
     limits = iter([-9.0] + 6 * [9.0])
-    monkeypatch.setattr(quadrature, "check_feasible", not_feasible)
-    monkeypatch.setattr(loo, "good_khat", lambda _: next(limits))
+    monkeypatch.setattr(lattice, "check_feasible", not_feasible)
+    monkeypatch.setattr(gaussian_loo, "good_khat", lambda _: next(limits))
     found = own.by_draws("Batch", draws=1500)
     assert found.repaired.all()
     assert np.isnan(found.khat).all()
@@ -297,16 +298,16 @@ def test_repairs_by_a_bridge(monkeypatch):
 
 def test_draws_by_nuts_where_importance_sampling_is_not_to_be_trusted(monkeypatch):
     target = case("Dyestuff").target
-    weighted, effective = loo._draws(target, rng(1))
+    weighted, effective = gaussian_loo._draws(target, rng(1))
     assert (weighted.shape, 1000 < effective <= 2000) == ((2000, 2), True)
-    monkeypatch.setattr(loo, "good_khat", lambda _: -9.0)
-    found, effective = loo._draws(target, rng(1))
+    monkeypatch.setattr(gaussian_loo, "good_khat", lambda _: -9.0)
+    found, effective = gaussian_loo._draws(target, rng(1))
     assert (found.shape, effective) == ((1000, 2), 500)
     spread = np.log(weighted).std(axis=0) / np.sqrt(500)
     np.testing.assert_array_less(
         np.abs(np.log(found).mean(axis=0) - np.log(weighted).mean(axis=0)), 4 * spread
     )
-    again, _ = loo._draws(target, rng(1))
+    again, _ = gaussian_loo._draws(target, rng(1))
     np.testing.assert_array_equal(found, again)
 
 
@@ -362,9 +363,9 @@ def test_draws_of_markov_chains_count_for_less():
 
 def test_fewer_draws_of_a_large_model(monkeypatch):
     own = case("Penicillin")
-    monkeypatch.setattr(loo, "WORK", 30**3 * 700)
+    monkeypatch.setattr(gaussian_loo, "WORK", 30**3 * 700)
     assert own.by_draws("sample", draws=2000).draws == 667
-    monkeypatch.setattr(loo, "WORK", 1)
+    monkeypatch.setattr(gaussian_loo, "WORK", 1)
     assert own.by_draws("sample", draws=2000).draws == 500
 
 

@@ -7,20 +7,20 @@ from functools import cache
 import numpy as np
 import pandas as pd
 import pytest
+from component_cases import by_integration, data_of, joint_case, some_values
+from designs import STRUCTURES, random_frame
 from scipy import special, stats
 
-from designs import STRUCTURES, random_frame
-from ranef import heldoutjoint
-from ranef.design import build_design, without_rows
-from ranef.distributions import Constant, Flat, HalfNormal, Normal
-from ranef.elpd import Units
+from ranef.design.design import build_design, without_rows
 from ranef.errors import DataError
-from ranef.families import find_family
-from ranef.formula import read_formula
-from ranef.heldoutjoint import joint_scores, log_predictive
-from ranef.joint import joint_of
-from ranef.priors import resolve
-from test_pieces import by_integration, data_of, joint_case, some_values
+from ranef.families.family import find_family
+from ranef.formula.terms import read_formula
+from ranef.leave_one_out import glmm_loo
+from ranef.leave_one_out.elpd import Units
+from ranef.leave_one_out.glmm_loo import joint_scores, log_predictive
+from ranef.posterior.generalized_posterior import joint_of
+from ranef.priors.distributions import Constant, Flat, HalfNormal, Normal
+from ranef.priors.resolve import resolve
 
 
 def rows_of(design):
@@ -246,7 +246,7 @@ def test_what_importance_weights_cannot_do_is_done_by_refits(monkeypatch):
     units = levels_of(design, "h")
     before = scores(joint, design, units, values, priors)
     limit = float(np.sort(before.khat)[-2])
-    monkeypatch.setattr(heldoutjoint, "good_khat", lambda _: limit)
+    monkeypatch.setattr(glmm_loo, "good_khat", lambda _: limit)
     found = scores(joint, design, units, values, priors)
     (bad,) = np.flatnonzero(found.repaired)
     assert bad == np.argmax(before.khat)
@@ -304,7 +304,7 @@ def test_nested_factors_are_independent_between_outer_levels():
     for level in range(4):
         rows = np.flatnonzero(design.term("s").codes != level)
         alone = joint_of(without_rows(design, rows), joint.model.family, priors, 1)
-        expected = heldoutjoint._Together(
+        expected = glmm_loo._Together(
             alone.model, alone.X, alone.change, alone.precision, alone.space, alone.bases
         )
         x = np.array([joint.space.point(value) for value in values])
@@ -325,8 +325,8 @@ def test_a_flat_prior_needs_the_other_rows():
         "without level `0` of `g` the fixed effect `f[T.b]` is not determined, as its prior is "
         "flat: give it a proper prior."
     )
-    heldoutjoint._check_determined(joint, levels_of(design, "g"), proper)
-    heldoutjoint._check_determined(joint, rows_of(design), priors)
+    glmm_loo._check_determined(joint, levels_of(design, "g"), proper)
+    glmm_loo._check_determined(joint, rows_of(design), priors)
 
 
 def test_rows_are_left_out_of_a_design_with_their_levels():
@@ -345,7 +345,7 @@ def test_rows_are_left_out_of_a_design_with_their_levels():
 
 def test_many_points_together_are_as_one_after_the_other():
     _, joint, _ = joint_case("x + (1 | g) + (1 | h)", "negative_binomial")
-    together = heldoutjoint._Together(
+    together = glmm_loo._Together(
         joint.model, joint.X, joint.change, joint.precision, joint.space, joint.bases
     )
     steps = np.random.default_rng(2).normal(size=(20, joint.space.d))

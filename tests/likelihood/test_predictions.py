@@ -9,11 +9,11 @@ import pytest
 import xarray as xr
 from scipy import special, stats
 
-from ranef import predictive
-from ranef.design import build_design, new_rows
-from ranef.families import find_family
-from ranef.formula import read_formula
-from ranef.naming import coordinates, variables
+from ranef.design.design import build_design, new_rows
+from ranef.design.labels import coordinates, variables
+from ranef.families.family import find_family
+from ranef.formula.terms import read_formula
+from ranef.likelihood import predictions
 
 CHAINS, DRAWS = 2, 30
 
@@ -71,12 +71,12 @@ def effects_of(design, posterior):
     return {term.label: flat(posterior, f"b_{term.label}") for term in design.terms}
 
 
-@pytest.mark.parametrize("block", [1, 100, predictive.BLOCK])
+@pytest.mark.parametrize("block", [1, 100, predictions.BLOCK])
 def test_mean_response_is_the_mean_over_draws(monkeypatch, block):
-    monkeypatch.setattr(predictive, "BLOCK", block)
+    monkeypatch.setattr(predictions, "BLOCK", block)
     family, design = find_family("binomial"), design_of()
     posterior = draws_of(design, family)
-    got = predictive.mean_response(
+    got = predictions.mean_response(
         family, design, design.terms, flat(posterior, "beta"), effects_of(design, posterior)
     )
     every = [
@@ -92,11 +92,11 @@ def test_a_level_that_is_not_known_has_no_effects():
     posterior = draws_of(design, family)
     beta, b = flat(posterior, "beta"), effects_of(design, posterior)
     rows = new_rows(design, frame().head(4).assign(g=["a", "new", "b", "newer"]), random=True)
-    got = predictive.mean_response(family, rows, rows.terms, beta, b)
-    known = predictive.mean_response(family, design, design.terms, beta, b)
+    got = predictions.mean_response(family, rows, rows.terms, beta, b)
+    known = predictions.mean_response(family, design, design.terms, beta, b)
     old = new_rows(design, frame().head(4), random=True)
     only_h = [term for term in old.terms if term.label == "h"]
-    without = predictive.mean_response(family, old, only_h, beta, b)
+    without = predictions.mean_response(family, old, only_h, beta, b)
     assert frame()["g"].iloc[0] != "a" or got[0] == pytest.approx(known[0])
     np.testing.assert_allclose(got[[1, 3]], without[[1, 3]], rtol=1e-12)
 
@@ -104,8 +104,8 @@ def test_a_level_that_is_not_known_has_no_effects():
 def test_blocks_are_of_bounded_size():
     design = design_of(text="x", weights=None)
     beta = np.zeros((200_000, 2))
-    sizes = [eta.size for _, eta in predictive.linear_predictors(design, (), beta, {})]
-    assert max(sizes) <= predictive.BLOCK
+    sizes = [eta.size for _, eta in predictions.linear_predictors(design, (), beta, {})]
+    assert max(sizes) <= predictions.BLOCK
     assert sum(sizes) == 200_000 * design.n_obs
 
 
@@ -127,7 +127,7 @@ def test_log_likelihood_of_every_row_and_draw(name):
     response = {"gaussian": "z", "t": "z", "binomial": "y"}.get(name, "count")
     design = design_of(response, "1 + (x | g) + (1 | h)")
     posterior = draws_of(design, family)
-    found = predictive.log_likelihood(design, family, posterior)["y"]
+    found = predictions.log_likelihood(design, family, posterior)["y"]
     assert found.dims == ("chain", "draw", "obs")
     assert found["obs"].to_numpy().tolist() == frame().index.tolist()
     for chain, draw in ((0, 0), (1, 17)):
@@ -142,7 +142,7 @@ def test_log_likelihood_far_out_is_finite():
     family = find_family("binomial")
     posterior = draws_of(design, family)
     posterior["beta"][:] = 800.0
-    found = predictive.log_likelihood(design, family, posterior)["y"].to_numpy()
+    found = predictions.log_likelihood(design, family, posterior)["y"].to_numpy()
     failures = design.weights * (1 - design.y)
     np.testing.assert_allclose(found[0, 0][failures > 0] / failures[failures > 0], -800, rtol=0.05)
 
@@ -150,7 +150,7 @@ def test_log_likelihood_far_out_is_finite():
 def test_log_likelihood_without_fixed_effects():
     design, family = design_of(text="0 + (1 | g)"), find_family("binomial")
     posterior = draws_of(design, family)
-    found = predictive.log_likelihood(design, family, posterior)["y"].to_numpy()
+    found = predictions.log_likelihood(design, family, posterior)["y"].to_numpy()
     mu = special.expit(flat(posterior, "b_g")[:, design.terms[0].codes, 0])
     wanted = DENSITIES["binomial"](design.y, mu, design.weights)
     np.testing.assert_allclose(found.reshape(CHAINS * DRAWS, -1), wanted, rtol=1e-9)
@@ -161,8 +161,8 @@ def test_arviz_takes_log_likelihoods():
     posterior = draws_of(design, family, scale=0.05, draws=1000)
     groups = {
         "posterior": posterior,
-        "log_likelihood": predictive.log_likelihood(design, family, posterior),
-        "observed_data": predictive.observed(design),
+        "log_likelihood": predictions.log_likelihood(design, family, posterior),
+        "observed_data": predictions.observed(design),
     }
     loo = az.loo(xr.DataTree.from_dict(groups))
     assert loo.n_data_points == design.n_obs
@@ -172,6 +172,6 @@ def test_arviz_takes_log_likelihoods():
 
 def test_observed_data_are_those_of_the_design():
     design = design_of()
-    found = predictive.observed(design)["y"]
+    found = predictions.observed(design)["y"]
     np.testing.assert_array_equal(found, design.y)
     assert found["obs"].to_numpy().tolist() == frame().index.tolist()

@@ -5,13 +5,13 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import pytest
+from generalized_fits import design_of
 
 import ranef as rf
-from generalized_fits import design_of
-from ranef.describe import describe, notes, relations
-from ranef.distributions import Normal
-from ranef.families import find_family
-from ranef.priors import PriorRow
+from ranef.families.family import find_family
+from ranef.model.describe import describe, notes, relations
+from ranef.priors.distributions import Normal
+from ranef.priors.resolve import PriorRow
 
 SNAPSHOTS = {
     ("sleepstudy", "Reaction ~ Days + (Days | Subject)"): """\

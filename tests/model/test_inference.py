@@ -2,14 +2,14 @@
 
 import json
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import pytest
+from reference_cases import REFERENCE
 
 import ranef as rf
 
-CASES = json.loads((Path(__file__).parent / "reference" / "inference.json").read_text())
+CASES = json.loads((REFERENCE / "inference.json").read_text())
 
 
 @cache

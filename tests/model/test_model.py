@@ -12,8 +12,9 @@ import pytest
 
 import ranef as rf
 from fits import FORMULAS, dense_Z, frame, known_posterior, model_of
-from ranef import bayes, reml
-from ranef.describe import describe
+from ranef.likelihood.linear import reml
+from ranef.model.describe import describe
+from ranef.posterior.sampling import pymc_hierarchical
 
 SLEEP = "Reaction ~ Days + (Days | Subject)"
 OF_MODEL = "`family`, `link`, `weights`, `offset`, `priors`, `missing`, `functions`"
@@ -117,8 +118,8 @@ def test_options_of_the_sampler_reach_it(monkeypatch, through):
         assert priors.rows() == model.priors.rows()
         return SimpleNamespace(named_vars={}, made=(design.fixed, centered))
 
-    monkeypatch.setattr(bayes, "sample", sample)
-    monkeypatch.setattr(bayes, "hierarchical", hierarchical)
+    monkeypatch.setattr(pymc_hierarchical, "sample", sample)
+    monkeypatch.setattr(pymc_hierarchical, "hierarchical", hierarchical)
     if through == "model":
         fit = model.fit("mcmc", centered=True, **FIT_OPTIONS)
     else:
@@ -238,8 +239,8 @@ def test_chains_that_disagree_warn(monkeypatch):
     model = model_of("one factor")
     sigma = np.random.default_rng(1).gamma(50, 0.02, (4, 1000)) + np.arange(4)[:, None]
     posterior = known_posterior(model, draws=1000, sigma=sigma)
-    monkeypatch.setattr(bayes, "hierarchical", lambda *_, **__: BUILT)
-    monkeypatch.setattr(bayes, "sample", lambda *_, **__: posterior.posterior)
+    monkeypatch.setattr(pymc_hierarchical, "hierarchical", lambda *_, **__: BUILT)
+    monkeypatch.setattr(pymc_hierarchical, "sample", lambda *_, **__: posterior.posterior)
     for call in (model.fit, lambda *a, **k: rf.fit(FORMULAS["one factor"], frame(), *a, **k)):
         with pytest.warns(rf.ConvergenceWarning) as caught:
             call("mcmc", form="hierarchical")
@@ -253,8 +254,8 @@ def test_dependent_columns_are_left_out_by_reml_and_kept_by_mcmc(monkeypatch):
         fit = model.fit()
     same(fit, model_of("one factor").fit())
     tree = known_posterior(model, draws=1000).posterior
-    monkeypatch.setattr(bayes, "hierarchical", lambda *_, **__: BUILT)
-    monkeypatch.setattr(bayes, "sample", lambda *_, **__: tree)
+    monkeypatch.setattr(pymc_hierarchical, "hierarchical", lambda *_, **__: BUILT)
+    monkeypatch.setattr(pymc_hierarchical, "sample", lambda *_, **__: tree)
     with pytest.warns(rf.DataWarning, match="the priors tell them apart"):
         assert list(model.fit("mcmc", form="hierarchical").fixef().index) == [
             "Intercept",
@@ -268,8 +269,8 @@ def test_one_level_is_refused_by_reml_and_left_to_the_prior_by_mcmc(monkeypatch)
     with pytest.raises(rf.DataError, match="`one` has one level only"):
         model.fit()
     tree = known_posterior(model, draws=1000).posterior
-    monkeypatch.setattr(bayes, "hierarchical", lambda *_, **__: BUILT)
-    monkeypatch.setattr(bayes, "sample", lambda *_, **__: tree)
+    monkeypatch.setattr(pymc_hierarchical, "hierarchical", lambda *_, **__: BUILT)
+    monkeypatch.setattr(pymc_hierarchical, "sample", lambda *_, **__: tree)
     with pytest.warns(rf.DataWarning, match="informed by the prior alone"):
         assert "240 rows; 1 level of one\n" in str(model.fit("mcmc", form="hierarchical"))
 

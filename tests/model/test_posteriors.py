@@ -5,18 +5,18 @@ from __future__ import annotations
 import json
 import re
 from functools import cache
-from pathlib import Path
 
 import arviz as az
 import numpy as np
 import pandas as pd
 import pytest
+from reference_cases import REFERENCE
 
 import ranef as rf
 from fits import FORMULAS, TOO_MANY, fit_of, frame, model_of
-from ranef.diagnostics import ImportanceDiagnostics, QuadratureDiagnostics, summarise
+from ranef.fits.diagnostics import ImportanceDiagnostics, QuadratureDiagnostics, summarise
 
-BRMS = json.loads((Path(__file__).parent / "reference" / "brms.json").read_text())
+BRMS = json.loads((REFERENCE / "brms.json").read_text())
 BRMS_PRIORS = {
     "Intercept": rf.priors.Normal(250, 100),
     "Days": rf.priors.Normal(0, 20),
@@ -394,7 +394,7 @@ def test_the_same_seed_gives_the_same_draws(method):
     options = QUICK if method == "mcmc" else {"draws": 100}
     model = model_of("independent slopes")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ranef.posteriors.warn", lambda *_: None)
+        patch.setattr("ranef.model.posteriors.warn", lambda *_: None)
         one, two, other, free = (
             model.fit(method, **options, seed=seed).posterior["posterior"].to_dataset()
             for seed in (11, 11, 12, None)
@@ -407,7 +407,7 @@ def test_the_same_seed_gives_the_same_draws(method):
 
 def test_the_number_of_cores_changes_nothing():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ranef.posteriors.warn", lambda *_: None)
+        patch.setattr("ranef.model.posteriors.warn", lambda *_: None)
         one, two = (
             model_of("crossed").fit("mcmc", **QUICK, seed=3, cores=cores).posterior["posterior"]
             for cores in (1, 2)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from maximum_cases import frame
 
 import ranef as rf
-from test_maximum import frame
 
 
 def model(family, formula="count ~ x + (1 | g)"):

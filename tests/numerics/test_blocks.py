@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from ranef import blocks
-from ranef.crossproducts import SparseRows
+from ranef.likelihood.linear.crossproducts import SparseRows
+from ranef.numerics import blocks
 
 RNG = np.random.default_rng(0)
 

@@ -7,13 +7,14 @@ from functools import partial
 
 import numpy as np
 import pytest
+from density_cases import SLEEP, sleep
 from scipy import special
 
-from ranef import batched, bridge
-from ranef.bridge import METHOD, effective_size, warp3
 from ranef.errors import FitError
-from ranef.laplace import approximate
-from test_laplace import SLEEP, sleep
+from ranef.likelihood.linear import many_thetas
+from ranef.numerics import bridge_sampling
+from ranef.numerics.bridge_sampling import METHOD, effective_size, warp3
+from ranef.posterior.laplace import approximate
 
 
 def chains(rng, shape, rho=0.0):
@@ -113,7 +114,7 @@ def test_evidences_of_the_sleep_study(random):
     target = sleep(random)
     x = approximate(target, draws=4000, rng=np.random.default_rng(1)).x
     draws, rng = x.reshape(4, 1000, -1), np.random.default_rng(2)
-    found = warp3(partial(batched.log_density, target), draws, rng)
+    found = warp3(partial(many_thetas.log_density, target), draws, rng)
     assert abs(found.value - SLEEP[random][0]) < 4 * found.mcse
     assert found.mcse < 0.004
 
@@ -142,7 +143,9 @@ def test_the_balance_is_the_fixed_point_of_meng_and_wong():
     for _ in range(300):
         r = np.mean(l2 / (s1 * l2 + (1 - s1) * r)) / np.mean(1 / (s1 * l1 + (1 - s1) * r))
     odds = np.log(s1 / (1 - s1))
-    assert bridge._root(np.log(l1) + odds, np.log(l2) + odds, odds) == pytest.approx(np.log(r))
+    assert bridge_sampling._root(np.log(l1) + odds, np.log(l2) + odds, odds) == pytest.approx(
+        np.log(r)
+    )
 
 
 def test_proposals_without_density_are_no_harm():

@@ -5,8 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ranef import stacks
-from ranef.stacks import choleskies, cholesky, eliminated, forward, from_left, from_right, gram
+from ranef.numerics import matrices
+from ranef.numerics.matrices import (
+    choleskies,
+    cholesky,
+    eliminated,
+    forward,
+    from_left,
+    from_right,
+    gram,
+)
 
 SIZES = pytest.mark.parametrize("size", [0, 1, 3, 8, 9, 12])
 
@@ -60,7 +68,7 @@ def test_what_is_left_of_the_last_element(size):
 
 @pytest.mark.parametrize("small", [0, 8])
 def test_no_factor_is_nan(small, monkeypatch):
-    monkeypatch.setattr(stacks, "SMALL", small)
+    monkeypatch.setattr(matrices, "SMALL", small)
     A = positive(3)
     expected = cholesky(A)
     A[1, 2, 2, 3] = -1.0

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ranef import optimize
 from ranef.errors import Convergence
-from ranef.optimize import differenced_hessian, minimize
+from ranef.numerics import minimize as module
+from ranef.numerics.minimize import differenced_hessian, minimize
 
 
 def rosenbrock(x):
@@ -63,7 +63,7 @@ def test_nothing_to_optimise():
 
 
 def test_a_limit_of_iterations_is_reported(monkeypatch):
-    monkeypatch.setattr(optimize, "MAX_NEWTON", 0)
+    monkeypatch.setattr(module, "MAX_NEWTON", 0)
     found = minimize(rosenbrock, np.array([-1.2, 1.0]), max_iterations=2)
     assert found.convergence is Convergence.MAX_ITERATIONS
 

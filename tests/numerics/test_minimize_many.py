@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ranef.newton import Minima, minimized
+from ranef.numerics.minimize_many import Minima, minimized
 
 RNG = np.random.default_rng(5)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from ranef.threads import SMALL, threads_for
+from ranef.numerics.threads import SMALL, threads_for
 
 
 def blas_threads():

@@ -9,8 +9,6 @@ from itertools import product
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import stats
-
 from calibration import (
     STRUCTURES,
     Simulation,
@@ -21,7 +19,9 @@ from calibration import (
     quantities,
     simulate,
 )
-from ranef.priors import Gamma
+from scipy import stats
+
+from ranef.priors.distributions import Gamma
 
 LEVEL = 0.01  # of all quantities of all structures together
 UNRELIABLE = 0.4  # most fits that may say of themselves that they are not to be relied on

@@ -9,9 +9,6 @@ from functools import partial
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import optimize, stats
-
-import ranef as rf
 from calibration import holm, simulate
 from comparison_calibration import (
     HYPOTHESES,
@@ -29,8 +26,11 @@ from comparison_calibration import (
     rejections,
     uniform,
 )
-from ranef import refits
-from ranef.replicates import null_of
+from scipy import optimize, stats
+
+import ranef as rf
+from ranef.likelihood.bootstrap import refits
+from ranef.likelihood.bootstrap.simulated_responses import null_of
 
 LEVEL = 0.01  # of all tests of a study together
 RESPONSES = 2000

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-
 from calibration import judge
 from mcmc_calibration import STRUCTURES, calibrate, quantities, simulate
-from ranef.priors import Gamma
+
+from ranef.priors.distributions import Gamma
 
 LEVEL = 0.01  # of all quantities of all structures together
 UNRELIABLE = 0.1  # most fits with few effective draws

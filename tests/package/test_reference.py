@@ -7,9 +7,9 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+from reference_cases import music_cases, python_formula, read_cases, read_frame
 
 import ranef as rf
-from reference_cases import music_cases, python_formula, read_cases, read_frame
 
 CASES = [*read_cases("lme4.json"), *read_cases("lme4_more.json"), *music_cases()]
 

@@ -6,9 +6,9 @@ from functools import cache
 
 import numpy as np
 import pytest
+from reference_cases import generalized_model, read_generalized
 
 import ranef as rf
-from reference_cases import generalized_model, read_generalized
 
 CASES = [*read_generalized("lme4.json"), *read_generalized("glmm_more.json")]
 QUADRATURE = 25  # points where R took 40

@@ -6,9 +6,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import optimize, special, stats
-
-import ranef as rf
 from generalized_fits import (
     FAMILIES,
     FORMULAS,
@@ -19,8 +16,11 @@ from generalized_fits import (
     point_fit,
     simulated,
 )
-from ranef.families import find_family
-from ranef.notes import LITTLE, laplace_notes
+from scipy import optimize, special, stats
+
+import ranef as rf
+from ranef.families.family import find_family
+from ranef.fits.notes import LITTLE, laplace_notes
 
 CASES = {case["id"]: case for case in cases()}
 

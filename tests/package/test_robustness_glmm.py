@@ -9,13 +9,13 @@ import pandas as pd
 import pytest
 
 import ranef as rf
-from ranef.covariance import pack
-from ranef.design import full_rank
+from ranef.covariances.covariance import pack
+from ranef.design.design import full_rank
 from ranef.errors import RanefError
-from ranef.families import find_family
-from ranef.generalized import prepare
-from ranef.maximum import joint_objective
-from ranef.optimize import minimize
+from ranef.families.family import find_family
+from ranef.likelihood.generalized.glmm import prepare
+from ranef.likelihood.generalized.maximum import joint_objective
+from ranef.numerics.minimize import minimize
 
 STRUCTURES = (
     "{y} ~ x",

@@ -19,11 +19,12 @@ from hypothesis import strategies as st
 
 import ranef
 import ranef as rf
-from ranef.design import build_design
+from ranef.design.design import build_design
 from ranef.errors import FormulaError, RanefError
-from ranef.formula import read_formula
+from ranef.formula.terms import read_formula
 
-SOURCES = sorted(pathlib.Path(ranef.__file__).parent.glob("*.py"))
+PACKAGE = pathlib.Path(ranef.__file__).parent
+SOURCES = sorted(PACKAGE.rglob("*.py"))
 RNG = np.random.default_rng(1)
 FRAME = pd.DataFrame(
     {
@@ -311,12 +312,20 @@ def test_no_source_imports_what_runs_or_unpickles(source):
     assert not imported & {"subprocess", "ctypes", "code", "runpy", "patsy", "pty"}
 
 
-PATH_OF_A_FORMULA = ["syntax", "formula", "settings", "factors", "transforms", "coding", "frames"]
+PATH_OF_A_FORMULA = [
+    "formula/syntax",
+    "formula/terms",
+    "formula/functions",
+    "design/factors",
+    "design/evaluate",
+    "design/model_matrix",
+    "design/data_frame",
+]
 
 
-@pytest.mark.parametrize("name", [*PATH_OF_A_FORMULA, "design"])
+@pytest.mark.parametrize("name", [*PATH_OF_A_FORMULA, "design/design"])
 def test_attributes_are_looked_up_by_constant_names_only(name):
-    source = pathlib.Path(ranef.__file__).parent / f"{name}.py"
+    source = PACKAGE / f"{name}.py"
     looked_up = [
         node.args[1]
         for node in calls(source)
@@ -327,7 +336,7 @@ def test_attributes_are_looked_up_by_constant_names_only(name):
 
 def test_formulaic_is_given_no_text_to_parse():
     """Terms are built as objects, of look-ups and the constant 1."""
-    source = pathlib.Path(ranef.__file__).parent / "coding.py"
+    source = PACKAGE / "design" / "model_matrix.py"
     named = {f.id for f in (node.func for node in calls(source)) if isinstance(f, ast.Name)}
     assert not named & {"Formula", "model_matrix", "stateful_eval"}
     methods = [k.value for node in calls(source) for k in node.keywords if k.arg == "eval_method"]
@@ -337,9 +346,9 @@ def test_formulaic_is_given_no_text_to_parse():
 
 
 @pytest.mark.parametrize("name", PATH_OF_A_FORMULA)
-def test_only_coding_and_transforms_know_formulaic(name):
-    text = (pathlib.Path(ranef.__file__).parent / f"{name}.py").read_text(encoding="utf-8")
-    assert ("from formulaic" in text) is (name in ("coding", "transforms"))
+def test_only_the_evaluation_and_the_model_matrix_know_formulaic(name):
+    text = (PACKAGE / f"{name}.py").read_text(encoding="utf-8")
+    assert ("from formulaic" in text) is (name in ("design/model_matrix", "design/evaluate"))
 
 
 # ----------------------------------------------------------------------------------------- fuzz

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ranef.canvas import _freest, _limits, ellipse, short
+from ranef.plots.canvas import _freest, _limits, ellipse, short
 
 pytestmark = pytest.mark.filterwarnings("error")
 

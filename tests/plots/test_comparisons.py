@@ -17,8 +17,9 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from scipy import stats
 
-from ranef.canvas import ACCENT, TINT
-from ranef.comparisonplots import (
+from ranef.errors import DataError, RanefError
+from ranef.plots.canvas import ACCENT, TINT
+from ranef.plots.comparisons import (
     _ladder,
     _spread,
     elpd,
@@ -26,7 +27,6 @@ from ranef.comparisonplots import (
     posterior_and_prior,
     sensitivity,
 )
-from ranef.errors import DataError, RanefError
 
 pytestmark = pytest.mark.filterwarnings("error")
 

@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.quiver import Quiver
 
 from ranef.errors import DataError, RanefError
-from ranef.plots import caterpillar, shrinkage
+from ranef.plots.random_effects import caterpillar, shrinkage
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -490,7 +490,7 @@ def test_categorical_columns_and_other_level_types_work() -> None:
 
 
 def test_matplotlib_loads_with_the_first_plot() -> None:
-    code = "import sys, ranef.plots; sys.exit('matplotlib' in sys.modules)"
+    code = "import sys, ranef.plots.random_effects; sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

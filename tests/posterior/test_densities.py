@@ -8,8 +8,15 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
-from ranef.densities import Coordinate, coordinate, coordinate_of, evaluate, partial_correlation
-from ranef.distributions import (
+from ranef.posterior.densities import (
+    Coordinate,
+    coordinate,
+    coordinate_of,
+    evaluate,
+    partial_correlation,
+)
+from ranef.posterior.transforms import correlations, unit_factor
+from ranef.priors.distributions import (
     Exponential,
     Flat,
     Gamma,
@@ -22,7 +29,6 @@ from ranef.distributions import (
     StudentT,
     Uniform,
 )
-from ranef.space import correlations, unit_factor
 
 # prior -> SciPy's distribution, and a range of x with all but a negligible share of it
 CASES = {

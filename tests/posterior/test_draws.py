@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 import xarray as xr
-
 from designs import random_design
-from ranef.draws import Draws
-from ranef.families import BINOMIAL, find_family
-from ranef.trees import tree
+
+from ranef.families.family import BINOMIAL, find_family
+from ranef.likelihood.draws_record import Draws
+from ranef.posterior.draws import tree
 
 
 def draws_of(design, size, seed=1):

@@ -8,18 +8,19 @@ from functools import cache
 import numpy as np
 import pandas as pd
 import pytest
+from maximum_cases import design_of, frame
+from nonlinear import KNOWN, OWN, central, direction
 from scipy import integrate, optimize, special, stats
 
-from nonlinear import KNOWN, OWN, central, direction
-from ranef import laplace, maximum, penalized
-from ranef.design import build_design
-from ranef.distributions import Constant, HalfNormal, Normal
+from ranef.design.design import build_design
 from ranef.errors import FitError
-from ranef.formula import read_formula
-from ranef.generalized import prepare, users_likelihood
-from ranef.joint import joint_of
-from ranef.priors import resolve
-from test_maximum import design_of, frame
+from ranef.formula.terms import read_formula
+from ranef.likelihood.generalized import maximum
+from ranef.likelihood.generalized.glmm import prepare, users_likelihood
+from ranef.posterior import laplace, mode
+from ranef.posterior.generalized_posterior import joint_of
+from ranef.priors.distributions import Constant, HalfNormal, Normal
+from ranef.priors.resolve import resolve
 
 POISSON, BERNOULLI = KNOWN["poisson"], KNOWN["bernoulli"]
 
@@ -276,7 +277,7 @@ def test_with_flat_priors_the_mode_is_the_maximum_of_the_likelihood(name, n_agq)
     if n_agq > 1 and name in ("nested", "crossed"):
         pytest.skip("several factors")
     design, joint = joint_case(name, "flat", n_agq, rows=300)
-    found = penalized.estimate_jointly(joint)
+    found = mode.estimate_jointly(joint)
     expected = maximum.estimate(prepare(design, joint.model.family), n_agq=n_agq)
     assert found.loglik == pytest.approx(expected.loglik, abs=1e-7)
     np.testing.assert_allclose(found.beta, expected.beta, rtol=1e-5, atol=1e-5)
@@ -290,7 +291,7 @@ def test_with_flat_priors_the_mode_is_the_maximum_of_the_likelihood(name, n_agq)
 @pytest.mark.parametrize("name", CASES)
 def test_the_gradient_of_the_penalised_objective_equals_differences(name, priors):
     _, joint = joint_case(name, priors)
-    penalty = penalized._Joint(joint)
+    penalty = mode._Joint(joint)
     rng = np.random.default_rng(4)
     size = sum(shape.n_theta for shape in joint.model.shapes)
     x = np.append(penalty.start(), rng.normal(size=size))
@@ -305,7 +306,7 @@ def test_a_normal_prior_of_the_fixed_effects_is_a_ridge():
     design = design_of("one ~ x + z")
     priors = {"beta": Normal(0, 0.3), "Intercept": Normal(1, 0.5)}
     joint = joint_of(design, BERNOULLI, resolve(design, priors, BERNOULLI))
-    found = penalized.estimate_jointly(joint)
+    found = mode.estimate_jointly(joint)
 
     def objective(beta):
         chance = special.log_expit((2 * design.y - 1) * (design.X @ beta)).sum()
@@ -324,7 +325,7 @@ def test_separation_leaves_a_finite_mode():
     data = frame().assign(one=(frame()["x"] > 0.2).astype(float))
     design = design_of("one ~ x + (1 | g)", data)
     joint = joint_of(design, BERNOULLI, resolve(design, "default", BERNOULLI))
-    found = penalized.estimate_jointly(joint)
+    found = mode.estimate_jointly(joint)
     assert found.convergence.ok
     assert 1 < found.beta[1] < 50
     assert np.isfinite(found.vcov).all()
@@ -336,7 +337,7 @@ def test_boundary_priors_keep_a_variance_off_zero():
     zero = maximum.estimate(prepare(design, POISSON))
     assert any(zero.singular)
     joint = joint_of(design, POISSON, resolve(design, "boundary", POISSON))
-    found = penalized.estimate_jointly(joint)
+    found = mode.estimate_jointly(joint)
     assert found.convergence.ok
     assert not any(found.singular)
     assert np.linalg.svd(found.Lambdas[0], compute_uv=False)[-1] > 0.005
@@ -344,10 +345,10 @@ def test_boundary_priors_keep_a_variance_off_zero():
 
 def test_the_mode_is_where_its_gradient_vanishes():
     _, joint = joint_case("slopes", rows=300)
-    found = penalized.estimate_jointly(joint)
+    found = mode.estimate_jointly(joint)
     assert found.convergence.ok
-    penalty = penalized._Joint(joint)
-    again = penalized._best(penalty, np.array([0.3, 0.1, 0.2]), few=False)
+    penalty = mode._Joint(joint)
+    again = mode._best(penalty, np.array([0.3, 0.1, 0.2]), few=False)
     assert again.value == pytest.approx(found.objective, abs=1e-7)
     assert found.objective > -2 * found.loglik - 100
 
@@ -355,9 +356,7 @@ def test_the_mode_is_where_its_gradient_vanishes():
 def test_dependent_columns_have_a_mode_with_proper_priors():
     data = frame().assign(twice=2 * frame()["x"])
     design = build_design(read_formula("count ~ x + twice + (1 | g)"), data)
-    found = penalized.estimate_jointly(
-        joint_of(design, POISSON, resolve(design, "default", POISSON))
-    )
+    found = mode.estimate_jointly(joint_of(design, POISSON, resolve(design, "default", POISSON)))
     plain = design_of("count ~ x + (1 | g)")
     alone = maximum.estimate(prepare(plain, POISSON))
     assert found.convergence.ok
@@ -369,7 +368,7 @@ def test_a_known_sd_has_no_mode():
     design = design_of("count ~ x + (1 | g)")
     joint = joint_of(design, POISSON, resolve(design, {"sd": Constant(1.0)}, POISSON))
     with pytest.raises(FitError) as caught:
-        penalized.estimate_jointly(joint)
+        mode.estimate_jointly(joint)
     assert str(caught.value) == (
         "the prior of `sd_g[Intercept]` is a constant: a posterior mode keeps no standard "
         'deviation of random effects fixed; use method="mcmc" or "laplace".'

@@ -2,82 +2,23 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 import numpy as np
-import pandas as pd
 import pytest
+from density_cases import SCHOOLS, SLEEP, density, schools, sleep
+from designs import STRUCTURES
+from marginal_cases import everything
 from scipy import special, stats
 
 import ranef as rf
-from designs import STRUCTURES
-from ranef import batched, laplace
-from ranef.crossproducts import cross_products
-from ranef.design import build_design
-from ranef.formula import read_formula
-from ranef.laplace import Mode, approximate, find_mode, smoothed, systematic
-from ranef.marginal import target_of
-from ranef.priors import (
-    LKJ,
+from ranef.likelihood.linear import many_thetas
+from ranef.posterior import laplace
+from ranef.posterior.laplace import Mode, approximate, find_mode, smoothed, systematic
+from ranef.priors.distributions import (
     Constant,
-    HalfCauchy,
     HalfNormal,
-    HalfStudentT,
     Normal,
     StudentT,
-    resolve,
 )
-from test_marginal import everything
-
-SLEEP_PRIORS = {
-    "Intercept": Normal(250, 100),
-    "Days": Normal(0, 20),
-    "sigma": HalfStudentT(3, 59.3),
-    "sd": HalfStudentT(3, 59.3),
-    "corr": LKJ(2),
-}
-# random part -> log p(y) and Laplace's approximation of it; the evidences of the independent and
-# the correlated slopes are computed in test_quadrature by another rule
-SLEEP = {
-    "": (-959.34556067, -959.34647),
-    " + (1 | Subject)": (-907.69622008, -907.70660),
-    " + (Days || Subject)": (-889.6568369235, -889.69734),
-    " + (Days | Subject)": (-890.2440625427, -890.32724),
-}
-SCHOOLS = pd.DataFrame(
-    {
-        "y": [28.0, 8.0, -3.0, 7.0, -1.0, 1.0, 18.0, 12.0],
-        "school": list("ABCDEFGH"),
-        "w": 1 / np.array([15.0, 10.0, 16.0, 11.0, 9.0, 11.0, 10.0, 18.0]) ** 2,
-    }
-)
-
-
-def density(formula, data, priors, weights=None):
-    """Return the posterior density of a model with independent columns."""
-    design = build_design(read_formula(formula), data, weights=weights)
-    kept = range(len(design.fixed))
-    return target_of(design, cross_products(design), kept, resolve(design, priors))
-
-
-@cache
-def sleep(random):
-    priors = dict(SLEEP_PRIORS)
-    if not random:
-        del priors["sd"]
-    if "(Days | " not in random:
-        del priors["corr"]
-    return density("Reaction ~ Days" + random, rf.load_dataset("sleepstudy"), priors)
-
-
-CAUCHY = HalfCauchy(5)
-
-
-def schools(sd=CAUCHY, formula="y ~ 1 + (1 | school)"):
-    priors = {"Intercept": Normal(0, 5), "sigma": Constant(1)}
-    if sd is not None:
-        priors["sd"] = sd
-    return density(formula, SCHOOLS, priors, weights="w")
 
 
 def generator(seed=1):
@@ -99,7 +40,7 @@ def test_the_mode_is_a_maximum_on_every_structure(name):
     assert mode.convergence.ok
     assert mode.logp == pytest.approx(target(mode.x)[0], rel=1e-12)
     steps = 0.3 * generator().normal(size=(40, len(mode.x))) @ mode.root.T
-    assert (batched.log_density(target, mode.x + steps) <= mode.logp + 1e-9).all()
+    assert (many_thetas.log_density(target, mode.x + steps) <= mode.logp + 1e-9).all()
 
 
 @pytest.mark.parametrize("random", list(SLEEP)[1:])
@@ -110,7 +51,7 @@ def test_root_is_that_of_the_curvature_at_the_mode(random):
     d = len(mode.x)
 
     def at(z):
-        return batched.log_density(target, (mode.x + np.asarray(z) @ mode.root.T)[None])[0]
+        return many_thetas.log_density(target, (mode.x + np.asarray(z) @ mode.root.T)[None])[0]
 
     unit = h * np.eye(d)
     found = [
@@ -232,7 +173,7 @@ def test_proposals_have_the_density_that_is_claimed(monkeypatch, widths):
         scale = np.where(x > 0, widths[0], widths[1])
         return -((x / scale) ** 2).sum(axis=1) / 2
 
-    monkeypatch.setattr(batched, "log_density", two_sided)
+    monkeypatch.setattr(many_thetas, "log_density", two_sided)
     mode = Mode(np.zeros(2), 0.0, np.eye(2), None, 0)
     z, logq = laplace._proposals(None, mode, 40_000, generator())
     for f in (stats.norm(0.3, 0.6), stats.logistic(-0.2, 0.5)):
@@ -326,7 +267,7 @@ def test_evidence_is_the_mean_of_the_ratios():
     mode = find_mode(target)
     z, logq = laplace._proposals(target, mode, 600, rng)
     x = mode.x + z @ mode.root.T
-    ratios = batched.log_density(target, x) - logq + np.log(np.diag(mode.root)).sum()
+    ratios = many_thetas.log_density(target, x) - logq + np.log(np.diag(mode.root)).sum()
     found = approximate(target, draws=300, rng=generator(9))
     assert found.log_evidence == pytest.approx(special.logsumexp(ratios) - np.log(600), rel=1e-12)
 

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from designs import STRUCTURES, random_design, random_factors, random_frame
+from marginal_cases import (
+    ODD,
+    PRIORS,
+    dense_covariance,
+    everything,
+    odd_frame,
+    random_point,
+    target_of,
+)
 from scipy import stats
 
 import ranef as rf
-from designs import STRUCTURES, random_design, random_factors, random_frame
-from ranef import lmm, marginal
-from ranef.crossproducts import cross_products
-from ranef.design import build_design, full_rank
-from ranef.formula import read_formula
-from ranef.priors import (
+from ranef.design.design import build_design
+from ranef.formula.terms import read_formula
+from ranef.likelihood.linear import blocked_cholesky
+from ranef.likelihood.linear.reml import profiled
+from ranef.posterior import linear_posterior
+from ranef.priors.distributions import (
     LKJ,
     Constant,
     Exponential,
@@ -27,48 +37,8 @@ from ranef.priors import (
     Relative,
     StudentT,
     Uniform,
-    resolve,
 )
-from ranef.reml import profiled
-from ranef.space import unit_factor
-
-PRIORS = {
-    "default": "default",
-    "some flat": {"beta": Normal(0, 3), "Intercept": Normal(900, 50), "sigma": HalfNormal(4)},
-    "flat": "flat",
-    "given": {"Intercept": StudentT(3, 1000, 5)},
-    "relative": {"sd": Relative(HalfNormal(1.5))},
-}
-
-
-def everything(formula, seed, priors="default", n=150):
-    frame = random_frame(np.random.default_rng(seed), n)
-    design = build_design(read_formula(formula), frame, weights="w")
-    if isinstance(priors, dict):
-        priors = {k: v for k, v in priors.items() if k in ("sd", "sigma") or k in design.fixed}
-        priors = {k: v for k, v in priors.items() if k != "sd" or design.terms}
-    resolved = resolve(design, priors)
-    return design, resolved, target_of(design, resolved)
-
-
-def target_of(design, priors):
-    kept = full_rank(design)
-    places = [design.fixed.index(name) for name in kept.fixed]
-    return marginal.target_of(design, cross_products(kept), places, priors)
-
-
-def dense_covariance(design, priors, target, values):
-    """Return the n x n covariance matrix of y given the fixed effects."""
-    space = target.space
-    V = np.diag(values[space.n_given] ** 2 / design.weights)
-    for t, term in enumerate(design.terms):
-        sd, partial = space.places[t]
-        change = np.eye(term.n_coefs) if priors.terms[t].change is None else priors.terms[t].change
-        U = unit_factor(values[partial], term.n_coefs)
-        F = change @ (values[sd, None] * U)
-        rows = term.columns @ F @ F.T @ term.columns.T
-        V += np.where(term.codes[:, None] == term.codes, rows, 0.0)
-    return V
+from ranef.priors.resolve import resolve
 
 
 def dense_log_density(design, priors, target, values):
@@ -90,12 +60,6 @@ def dense_log_density(design, priors, target, values):
     left = left - X @ beta
     deviance = (len(y) - len(flat)) * np.log(2 * np.pi) + np.linalg.slogdet(V)[1]
     return -0.5 * (deviance + np.linalg.slogdet(information)[1] + left @ inverse @ left)
-
-
-def random_point(space, rng):
-    x = rng.normal(size=space.d)
-    x[: min(1, space.n_given)] += 1000.0  # an intercept that is given
-    return x
 
 
 @pytest.mark.parametrize("priors", PRIORS.values(), ids=PRIORS.keys())
@@ -190,23 +154,6 @@ def test_density_of_1000_random_designs_equals_the_dense_one():
         check_random_design(seed)
 
 
-def odd_frame():
-    frame = random_frame(np.random.default_rng(3), 60)
-    frame["y"] -= 1e3
-    return frame.assign(x2=2 * frame["x"] + 3, row=np.arange(60), one="a", k=1.0)
-
-
-ODD = {
-    "dependent fixed effects": "y ~ x + x2 + f + (x | c)",
-    "dependent fixed effects, nested and crossed": "y ~ x + x2 + (x | s/c) + (1 | i)",
-    "dependent columns of a term": "y ~ x + (x + x2 | c)",
-    "a term with two intercepts": "y ~ x + (1 + k | c)",
-    "as many levels as rows": "y ~ x + (1 | row)",
-    "as many levels as rows, slopes": "y ~ (x | row)",
-    "as many levels as rows, and others": "y ~ x + (x || row) + (1 | c)",
-    "one level": "y ~ x + (1 | one)",
-    "one level, slopes": "y ~ x + (x | one)",
-}
 ODD_PRIORS = {
     "default": "default",
     "known sigma": {"sigma": Constant(2), "sd": Exponential(1), "Intercept": StudentT(3, 2, 5)},
@@ -278,7 +225,9 @@ def test_fixed_effects_given_the_variances_are_normal_as_they_must_be(formula, p
     sigma = values[0]
     pairs = zip(target.bases, target.space.factors(values), strict=True)
     Lambdas = [A @ F / sigma for A, F in pairs]
-    found = marginal.marginal(lmm.factorize(cross, Lambdas), fixed, sigma, np.empty(0))
+    found = linear_posterior.marginal(
+        blocked_cholesky.factorize(cross, Lambdas), fixed, sigma, np.empty(0)
+    )
 
     change = np.eye(len(design.fixed)) if resolved.change is None else resolved.change
     m = np.array([p.mu for p in resolved.beta])
@@ -299,10 +248,10 @@ def test_flat_effects_make_the_reml_criterion(name):
     design = random_design(STRUCTURES[name], 4)
     target = target_of(design, resolve(design, "flat"))
     Lambdas = random_factors(target.cross, 4)
-    factorized = lmm.factorize(target.cross, Lambdas)
+    factorized = blocked_cholesky.factorize(target.cross, Lambdas)
     profile = profiled(factorized, reml=True)
     sigma = np.sqrt(profile.r2 / (target.cross.n - target.cross.p))
-    found = marginal.marginal(factorized, target.fixed, sigma, np.empty(0))
+    found = linear_posterior.marginal(factorized, target.fixed, sigma, np.empty(0))
     assert found.value == pytest.approx(-profile.value / 2, rel=1e-12)
     assert found.d_sigma == pytest.approx(0.0, abs=1e-8)
 

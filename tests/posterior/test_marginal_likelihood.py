@@ -7,23 +7,32 @@ from functools import cache
 import numpy as np
 import pandas as pd
 import pytest
+from density_cases import SLEEP, SLEEP_PRIORS, density, schools, sleep
+from lattice_cases import integral, log_axis
+from marginal_cases import everything
 from scipy import special, stats
 
 import ranef as rf
-from ranef import batched, evidence, lmm
-from ranef.bridge import METHOD
-from ranef.crossproducts import cross_products
-from ranef.design import build_design
-from ranef.estimates import MarginalLikelihood
-from ranef.evidence import log_evidence
-from ranef.formula import read_formula
-from ranef.joint import joint_of
-from ranef.laplace import approximate, find_mode
-from ranef.priors import Constant, HalfCauchy, HalfNormal, HalfStudentT, Normal, StudentT, Uniform
-from ranef.priors import resolve as resolved
-from test_laplace import SLEEP, SLEEP_PRIORS, density, schools, sleep
-from test_marginal import everything
-from test_quadrature import integral, log_axis
+from ranef.design.design import build_design
+from ranef.formula.terms import read_formula
+from ranef.likelihood.estimate import MarginalLikelihood
+from ranef.likelihood.linear import blocked_cholesky, many_thetas
+from ranef.likelihood.linear.crossproducts import cross_products
+from ranef.numerics.bridge_sampling import METHOD
+from ranef.posterior import marginal_likelihood
+from ranef.posterior.generalized_posterior import joint_of
+from ranef.posterior.laplace import approximate, find_mode
+from ranef.posterior.marginal_likelihood import log_evidence
+from ranef.priors.distributions import (
+    Constant,
+    HalfCauchy,
+    HalfNormal,
+    HalfStudentT,
+    Normal,
+    StudentT,
+    Uniform,
+)
+from ranef.priors.resolve import resolve as resolved
 
 
 def generator(seed=1):
@@ -80,12 +89,12 @@ def test_draws_are_not_needed_where_quadrature_is_possible():
 def test_a_quadrature_that_is_not_accurate_is_second_choice(monkeypatch):
     target = sleep(" + (1 | Subject)")
     rough = MarginalLikelihood(-900.0, 0.5, "quadrature")
-    monkeypatch.setattr(evidence, "_by_quadrature", lambda _: rough)
+    monkeypatch.setattr(marginal_likelihood, "_by_quadrature", lambda _: rough)
     found = log_evidence(target, rng=generator())
     assert found.method == "importance sampling"
     assert abs(found.value - SLEEP[" + (1 | Subject)"][0]) < 4 * found.mcse
-    monkeypatch.setattr(evidence, "_honest", lambda *_: np.inf)
-    monkeypatch.setattr(evidence, "MOST", 3000)
+    monkeypatch.setattr(marginal_likelihood, "_honest", lambda *_: np.inf)
+    monkeypatch.setattr(marginal_likelihood, "MOST", 3000)
     assert log_evidence(target, rng=generator()) == rough
 
 
@@ -99,7 +108,7 @@ def dyestuff():
     cross = cross_products(design)
 
     def log_density(ratio):
-        found = lmm.factorize(cross, [np.array([[ratio]]) @ cross.bases[0]])
+        found = blocked_cholesky.factorize(cross, [np.array([[ratio]]) @ cross.bases[0]])
         xx, xy, yy = found.reduced[0, 0], found.reduced[0, 1], found.reduced[1, 1]
         nu = cross.n - 1
         return -(found.logdet + np.log(xx) + nu * np.log(yy - xy**2 / xx)) / 2
@@ -221,15 +230,15 @@ def test_importance_sampling_is_as_accurate_as_it_says(random):
     target, z = sleep(random), []
     for seed in range(60):
         points, logq = fitted(first_draws(random)).draw(1000, generator(seed))
-        ratios = batched.log_density(target, points) - logq
+        ratios = many_thetas.log_density(target, points) - logq
         weights = np.exp(ratios - special.logsumexp(ratios))
         value = special.logsumexp(ratios) - np.log(1000)
-        z.append((value - SLEEP[random][0]) / evidence._error(weights))
+        z.append((value - SLEEP[random][0]) / marginal_likelihood._error(weights))
     assert 0.6 < np.mean(np.square(z)) < 1.6
 
 
 def fitted(x):
-    return evidence._fitted(x, np.atleast_2d(np.cov(x.T)))
+    return marginal_likelihood._fitted(x, np.atleast_2d(np.cov(x.T)))
 
 
 @cache
@@ -254,7 +263,9 @@ def test_fitted_widths_are_those_of_a_split_normal():
     right = rng.uniform(size=400_000) < 0.75
     z = np.where(right, 3.0, -1.0) * np.abs(rng.standard_normal(400_000))
     found = fitted(z[:, None])
-    widths = np.array([found.right[0], found.left[0]]) * found.root[0, 0] / evidence.WIDER
+    widths = (
+        np.array([found.right[0], found.left[0]]) * found.root[0, 0] / marginal_likelihood.WIDER
+    )
     np.testing.assert_allclose(widths, [3, 1], rtol=0.05)
     assert found.mean[0] + found.root[0, 0] * found.center[0] == pytest.approx(0, abs=0.06)
 
@@ -263,7 +274,7 @@ def test_fitted_widths_are_those_of_a_split_normal():
 def test_proposals_where_few_draws_are_left(different):
     """Of those that the weights have left, some hundreds of times each."""
     x = np.repeat(generator(6).standard_normal((different, 4)), 500, axis=0)
-    points, logq = evidence._fitted(x, 4 * np.eye(4)).draw(2000, generator(7))
+    points, logq = marginal_likelihood._fitted(x, 4 * np.eye(4)).draw(2000, generator(7))
     assert np.isfinite(logq).all()
     assert (np.linalg.eigvalsh(np.cov((points - x.mean(axis=0)).T)) > 0.02).all()
 
@@ -285,10 +296,10 @@ def chain(target, rng, walkers=200, steps=400):
     """Return draws by random-walk Metropolis steps of many chains at once."""
     mode = find_mode(target)
     x = mode.x + rng.standard_normal((walkers, len(mode.x))) @ mode.root.T
-    logp, found = batched.log_density(target, x), []
+    logp, found = many_thetas.log_density(target, x), []
     for step in range(steps + 300):
         new = x + 0.7 * rng.standard_normal(x.shape) @ mode.root.T
-        own = batched.log_density(target, new)
+        own = many_thetas.log_density(target, new)
         accepted = np.log(rng.uniform(size=walkers)) < own - logp
         x, logp = np.where(accepted[:, None], new, x), np.where(accepted, own, logp)
         if step >= 300:
@@ -312,7 +323,7 @@ def test_effects_with_priors_of_their_own_against_normal_ones():
     [(0.5, 2000, True), (0.69, 2000, True), (0.71, 2000, False), (0.6, 100, False), (-1, 9, True)],
 )
 def test_errors_of_heavy_tails_are_not_told(khat, size, is_sure):
-    assert evidence._honest(0.02, khat, size) == (0.02 if is_sure else np.inf)
+    assert marginal_likelihood._honest(0.02, khat, size) == (0.02 if is_sure else np.inf)
 
 
 # ------------------------------------------------------------------------------ other responses

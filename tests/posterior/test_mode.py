@@ -5,18 +5,19 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from designs import STRUCTURES, random_frame
 from scipy import optimize, stats
 
 import ranef as rf
-from designs import STRUCTURES, random_frame
-from ranef import penalized, reml
-from ranef.covariance import pack
-from ranef.crossproducts import cross_products
-from ranef.design import build_design
+from ranef.covariances.covariance import pack
+from ranef.design.design import build_design
 from ranef.errors import FitError
-from ranef.formula import read_formula
-from ranef.marginal import target_of
-from ranef.priors import (
+from ranef.formula.terms import read_formula
+from ranef.likelihood.linear import reml
+from ranef.likelihood.linear.crossproducts import cross_products
+from ranef.posterior import mode
+from ranef.posterior.linear_posterior import target_of
+from ranef.priors.distributions import (
     LKJ,
     Constant,
     Exponential,
@@ -26,8 +27,8 @@ from ranef.priors import (
     Normal,
     Relative,
     StudentT,
-    resolve,
 )
+from ranef.priors.resolve import resolve
 
 
 def target(formula, data, priors, weights=None):
@@ -47,7 +48,7 @@ def structured(seed=3, scale=1.0):
 @pytest.mark.parametrize("name", STRUCTURES)
 def test_flat_priors_make_reml(name, scale):
     own = target(STRUCTURES[name], structured(scale=scale), "flat", weights="w")
-    found = penalized.estimate(own)
+    found = mode.estimate(own)
     expected = reml.estimate(own.cross, reml=True)
     assert found.objective == pytest.approx(expected.objective, abs=1e-7)
     assert found.loglik == pytest.approx(expected.loglik, abs=1e-7)
@@ -196,7 +197,7 @@ def test_gradient_equals_central_differences(formula, priors):
     if isinstance(priors, dict) and ("(x | " in formula or "x + z |" in formula):
         priors = priors | {"corr": LKJ(2.5)}
     own = target(formula, structured(), priors, weights="w")
-    penalty = penalized._Marginal(own)
+    penalty = mode._Marginal(own)
     rng = np.random.default_rng(5)
     identity = pack([np.eye(s.k) for s in own.cross.shapes], own.cross.shapes)
     first = np.concatenate([penalty.start(), identity])
@@ -215,7 +216,7 @@ def test_gradient_equals_central_differences(formula, priors):
 def test_a_known_sd_is_refused():
     own = target("y ~ x + (1 | c)", structured(), {"sd": Constant(1.0)})
     with pytest.raises(FitError) as error:
-        penalized.estimate(own)
+        mode.estimate(own)
     assert str(error.value) == (
         "the prior of `sd_c[Intercept]` is a constant: a posterior mode keeps no standard "
         'deviation of random effects fixed; use method="mcmc" or "laplace".'

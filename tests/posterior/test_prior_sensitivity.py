@@ -8,19 +8,24 @@ from functools import cache
 
 import numpy as np
 import pytest
+from lattice_cases import exact_of, log_axis
+from savage_dickey_cases import BATCH, DYESTUFF, sleep_fit
 from scipy import special, stats
 
 import ranef as rf
-from ranef import batched, sensitivity
-from ranef.crossproducts import cross_products
-from ranef.densities import coordinate
-from ranef.design import build_design, full_rank
+from ranef.design.design import build_design, full_rank
 from ranef.errors import FitError
-from ranef.formula import read_formula
-from ranef.joint import joint_of
-from ranef.laplace import approximate, smoothed
-from ranef.marginal import target_of
-from ranef.priors import (
+from ranef.formula.terms import read_formula
+from ranef.likelihood.linear import many_thetas
+from ranef.likelihood.linear.crossproducts import cross_products
+from ranef.posterior import prior_sensitivity
+from ranef.posterior.densities import coordinate
+from ranef.posterior.generalized_posterior import joint_of
+from ranef.posterior.laplace import approximate, smoothed
+from ranef.posterior.linear_posterior import target_of
+from ranef.posterior.prior_sensitivity import SCALES, from_draws, from_lattice, scaled
+from ranef.posterior.quadrature.lattice import draw_values
+from ranef.priors.distributions import (
     Constant,
     Exponential,
     Flat,
@@ -33,12 +38,8 @@ from ranef.priors import (
     Normal,
     Relative,
     Uniform,
-    resolve,
 )
-from ranef.quadrature import draw_values
-from ranef.sensitivity import SCALES, from_draws, from_lattice, scaled
-from test_quadrature import exact_of, log_axis
-from test_savagedickey import BATCH, DYESTUFF, sleep_fit
+from ranef.priors.resolve import resolve
 
 FEW = (0.25, 0.7, 2.0, 4.0)
 
@@ -97,8 +98,8 @@ def test_scaled_priors_and_their_densities(prior, s):
     v = np.array([11.0, 13.5, 37.0])
     with np.errstate(divide="ignore"):
         expected = law.logpdf(v) - before.logpdf(v)
-    np.testing.assert_allclose(sensitivity._log_ratio(c, s, np.log(v)), expected, atol=1e-12)
-    ours, theirs = sensitivity._moved(c, s), coordinate(scaled(prior, s), positive=True)
+    np.testing.assert_allclose(prior_sensitivity._log_ratio(c, s, np.log(v)), expected, atol=1e-12)
+    ours, theirs = prior_sensitivity._moved(c, s), coordinate(scaled(prior, s), positive=True)
     for a, b in ((ours.a, theirs.a), (ours.b, theirs.b), (ours.constant, theirs.constant)):
         assert a == pytest.approx(b, rel=1e-12)
     assert (ours.family, ours.transform, ours.c) == (
@@ -180,7 +181,7 @@ def test_a_lattice_says_what_fits_with_these_priors_say(name):
 def test_where_a_lattice_does_not_reach_it_is_not_used(name, monkeypatch):
     """The share of its outermost nodes bounds what it misses."""
     exact, missed = exact_at(*CASES[name]), []
-    monkeypatch.setattr(sensitivity, "ENOUGH", np.inf)
+    monkeypatch.setattr(prior_sensitivity, "ENOUGH", np.inf)
     found = from_lattice(exact, SCALES)
     for s, value, error in zip(SCALES, found.log_ratio, found.mcse, strict=True):
         truth = from_refit(name, s)
@@ -276,7 +277,7 @@ def test_only_the_largest_ratios_are_smoothed():
     """So the mean is that of the raw ratios with other values for the largest of them."""
     exact = exact_at(*CASES["prior that holds it back"])
     values, c = drawn(CASES["prior that holds it back"]), exact.target.space.coordinates[1]
-    ratios = sensitivity._log_ratio(c, 1.6, np.log(values[:, 1]))
+    ratios = prior_sensitivity._log_ratio(c, 1.6, np.log(values[:, 1]))
     weights, khat = smoothed(ratios)
     assert 0 < khat < 0.7
     order = np.argsort(ratios)
@@ -311,7 +312,7 @@ def test_draws_of_a_generalised_model():
     effect, sd = np.linspace(-4, 1, 36), log_axis([0, 0.3, 0.7, 1.2, 2.5, 6], 6)
     grid = np.stack(np.meshgrid(effect, sd[0], indexing="ij"), axis=-1).reshape(-1, 2)
     one, half, three = (
-        special.logsumexp(batched.log_density(t, grid) + np.tile(sd[1], len(effect)))
+        special.logsumexp(many_thetas.log_density(t, grid) + np.tile(sd[1], len(effect)))
         for t in targets
     )
     x = approximate(targets[0], draws=1000, rng=np.random.default_rng(4)).x

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
+from designs import STRUCTURES, random_frame
 
 import ranef as rf
-from designs import STRUCTURES, random_frame
-from ranef import batched
-from ranef.retraced import points_of, values_of
+from ranef.likelihood.linear import many_thetas
+from ranef.posterior.retraced import points_of, values_of
 
 
 def drawn_values(space, rng, n=7):
@@ -29,7 +29,7 @@ def test_linear_models(name, priors):
             setting["x"] = rf.priors.StudentT(4, 0, 2)
     target = rf.Model(formula, random_frame(rng), priors=setting).route.target
     x, values = drawn_values(target.space, rng)
-    found = values_of(target, batched.draw(target, values, rng))
+    found = values_of(target, many_thetas.draw(target, values, rng))
     np.testing.assert_allclose(found, values, rtol=1e-6, atol=1e-9)
     np.testing.assert_allclose(points_of(target.space, found), x, rtol=1e-5, atol=1e-6)
 

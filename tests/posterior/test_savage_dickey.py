@@ -8,16 +8,15 @@ from functools import cache
 
 import numpy as np
 import pytest
+from density_cases import SCHOOLS
+from designs import random_frame
+from savage_dickey_cases import BATCH, DYESTUFF, fitted, sleep_fit
 from scipy import stats
 
 import ranef as rf
-from designs import random_frame
-from ranef.crossproducts import cross_products
-from ranef.design import build_design, full_rank
 from ranef.errors import FitError
-from ranef.formula import read_formula
-from ranef.marginal import target_of
-from ranef.priors import (
+from ranef.posterior.savage_dickey import savage_dickey
+from ranef.priors.distributions import (
     LKJ,
     Constant,
     Exponential,
@@ -30,36 +29,12 @@ from ranef.priors import (
     LogNormal,
     Normal,
     Relative,
-    resolve,
 )
-from ranef.savagedickey import savage_dickey
-from test_laplace import SCHOOLS, SLEEP_PRIORS
-from test_quadrature import exact_of
-
-
-def fitted(formula, data, priors="default", weights=None):
-    """Return the posterior by quadrature, and the priors."""
-    design = build_design(read_formula(formula), data, weights=weights)
-    resolved, kept = resolve(design, priors), full_rank(design)
-    places = [design.fixed.index(name) for name in kept.fixed]
-    return exact_of(target_of(design, cross_products(kept), places, resolved)), resolved
-
-
-@cache
-def sleep_fit(random):
-    unused = {"sd"} if not random else set()
-    unused |= set() if "(Days | " in random else {"corr"}
-    priors = {name: prior for name, prior in SLEEP_PRIORS.items() if name not in unused}
-    return fitted("Reaction ~ Days" + random, rf.load_dataset("sleepstudy"), priors)
 
 
 @cache
 def sleep_default(random):
     return fitted("Reaction ~ Days" + random, rf.load_dataset("sleepstudy"))
-
-
-DYESTUFF = {"Intercept": Normal(1500, 100), "sigma": HalfNormal(60)}
-BATCH = "Yield ~ 1 + (1 | Batch)"
 
 
 def dyestuff(sd):

@@ -9,9 +9,16 @@ import pytest
 from scipy import stats
 
 import ranef as rf
-from ranef.densities import evaluate
-from ranef.families import find_family
-from ranef.priors import (
+from ranef.families.family import find_family
+from ranef.posterior.densities import evaluate
+from ranef.posterior.transforms import (
+    correlations,
+    given_effects,
+    partial_slopes,
+    space_of,
+    unit_factor,
+)
+from ranef.priors.distributions import (
     LKJ,
     Constant,
     Flat,
@@ -20,14 +27,11 @@ from ranef.priors import (
     HalfStudentT,
     InverseGamma,
     Normal,
-    Priors,
     Relative,
     StudentT,
-    TermPriors,
     Uniform,
-    resolve,
 )
-from ranef.space import correlations, given_effects, partial_slopes, space_of, unit_factor
+from ranef.priors.resolve import Priors, TermPriors, resolve
 
 HALF_NORMAL, LKJ_2 = HalfNormal(2), LKJ(2)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ranef.centring import centring, lower_columns, moved_coefs
-from ranef.coding import Origin
+from ranef.design.model_matrix import Origin
+from ranef.priors.centring import centring, lower_columns, moved_coefs
 
 NAMES = ("Intercept", "a", "b", "a:b")
 ORIGINS = [Origin(i, frozenset(v)) for i, v in enumerate(["", "a", "b", "ab"])]

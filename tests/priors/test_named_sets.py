@@ -9,11 +9,11 @@ import pytest
 from scipy import stats
 
 from ranef.datasets import load_dataset
-from ranef.design import build_design
+from ranef.design.design import build_design
 from ranef.errors import DataError, FitError
-from ranef.families import BINOMIAL, GAUSSIAN, POISSON, Link, find_family
-from ranef.formula import read_formula
-from ranef.priors import (
+from ranef.families.family import BINOMIAL, GAUSSIAN, POISSON, Link, find_family
+from ranef.formula.terms import read_formula
+from ranef.priors.distributions import (
     LKJ,
     Exponential,
     Flat,
@@ -25,8 +25,8 @@ from ranef.priors import (
     Normal,
     Relative,
     StudentT,
-    resolve,
 )
+from ranef.priors.resolve import resolve
 
 AT_MEAN = "at the mean of the predictors"
 

@@ -12,21 +12,14 @@ import pytest
 import xarray as xr
 from scipy import stats
 
-from ranef import bayes
 from ranef.datasets import load_dataset
-from ranef.design import build_design
+from ranef.design.design import build_design
+from ranef.design.labels import variables
 from ranef.errors import FitError, RanefWarning
-from ranef.families import BINOMIAL, GAUSSIAN, POISSON, find_family
-from ranef.formula import read_formula
-from ranef.naming import variables
-from ranef.priorpredictive import (
-    draw,
-    draw_unit_factors,
-    prior_draws,
-    prior_predictive,
-    response,
-)
-from ranef.priors import (
+from ranef.families.family import BINOMIAL, GAUSSIAN, POISSON, find_family
+from ranef.formula.terms import read_formula
+from ranef.posterior.sampling import pymc_hierarchical
+from ranef.priors.distributions import (
     LKJ,
     Constant,
     Exponential,
@@ -42,8 +35,15 @@ from ranef.priors import (
     Relative,
     StudentT,
     Uniform,
-    resolve,
 )
+from ranef.priors.prior_predictive import (
+    draw,
+    draw_unit_factors,
+    prior_draws,
+    prior_predictive,
+    response,
+)
+from ranef.priors.resolve import resolve
 
 N = 20_000
 
@@ -170,7 +170,7 @@ def test_the_draws_are_those_of_pymc(setting):
     n = 4000
     ours = prior_draws(made, priors, n, np.random.default_rng(5), effects=True)
     names = ["beta", "sigma", "sd_g", "sd_h", "corr_g", "b_g", "b_h"]
-    model = bayes.hierarchical(made, priors)
+    model = pymc_hierarchical.hierarchical(made, priors)
     theirs = pm.draw([model[name] for name in names], draws=n, random_seed=6, mode="FAST_COMPILE")
     g, h = ours.terms
     found = [ours.beta, ours.sigma, g.sd, h.sd, g.corr, g.b, h.b]

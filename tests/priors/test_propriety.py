@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 from scipy import integrate, special, stats
 
-from ranef.design import build_design
+from ranef.design.design import build_design
 from ranef.errors import FitError
-from ranef.families import BINOMIAL, FAMILIES, GAUSSIAN, POISSON, Link, find_family
-from ranef.formula import read_formula
-from ranef.priors import (
+from ranef.families.family import BINOMIAL, FAMILIES, GAUSSIAN, POISSON, Link, find_family
+from ranef.formula.terms import read_formula
+from ranef.priors.distributions import (
     Constant,
     Flat,
     Gamma,
@@ -26,9 +26,9 @@ from ranef.priors import (
     Relative,
     StudentT,
     Uniform,
-    resolve,
 )
-from ranef.propriety import _moments, check_proper, is_proper_prior
+from ranef.priors.propriety import _moments, check_proper, is_proper_prior
+from ranef.priors.resolve import resolve
 
 PROPER = "Give it a proper prior with priors=, such as HalfNormal or HalfStudentT."
 

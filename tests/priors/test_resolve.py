@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 
 from ranef.datasets import load_dataset
-from ranef.design import build_design
+from ranef.design.design import build_design
 from ranef.errors import DataError, FitError
-from ranef.families import BINOMIAL, POISSON, find_family
-from ranef.formula import read_formula
-from ranef.priors import (
+from ranef.families.family import BINOMIAL, POISSON, find_family
+from ranef.formula.terms import read_formula
+from ranef.priors.distributions import (
     LKJ,
     Constant,
     Exponential,
@@ -23,8 +23,8 @@ from ranef.priors import (
     Relative,
     StudentT,
     Uniform,
-    resolve,
 )
+from ranef.priors.resolve import resolve
 
 AT_MEAN = "at the mean of the predictors"
 BERNOULLI, NEGATIVE_BINOMIAL = find_family("bernoulli"), find_family("negative_binomial")

@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 from scipy import special, stats
 
-from ranef.design import build_design
+from ranef.design.design import build_design
 from ranef.errors import DataError
-from ranef.families import BINOMIAL, GAUSSIAN, POISSON, Link, find_family
-from ranef.formula import read_formula
-from ranef.linkscales import link_scale, mean_response, response_scale, spread
+from ranef.families.family import BINOMIAL, GAUSSIAN, POISSON, Link, find_family
+from ranef.formula.terms import read_formula
+from ranef.priors.scales import link_scale, mean_response, response_scale, spread
 
 
 def design(y, *, weights=None, offset=None):

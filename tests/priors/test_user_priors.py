@@ -6,12 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ranef.design import build_design
+from ranef.design.design import build_design
 from ranef.errors import FitError
-from ranef.families import BINOMIAL, GAUSSIAN, find_family
-from ranef.formula import read_formula
-from ranef.givenpriors import Target, read_given
-from ranef.priors import (
+from ranef.families.family import BINOMIAL, GAUSSIAN, find_family
+from ranef.formula.terms import read_formula
+from ranef.priors.distributions import (
     LKJ,
     Constant,
     Exponential,
@@ -20,9 +19,10 @@ from ranef.priors import (
     Normal,
     Relative,
     Uniform,
-    resolve,
 )
-from ranef.priorsets import SETS
+from ranef.priors.named_sets import SETS
+from ranef.priors.resolve import resolve
+from ranef.priors.user_priors import Target, read_given
 
 
 @pytest.fixture(scope="module")

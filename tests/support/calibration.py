@@ -24,8 +24,7 @@ from scipy import stats
 from threadpoolctl import threadpool_limits
 
 import ranef as rf
-from ranef.priorpredictive import PriorDraws, TermDraws, prior_draws
-from ranef.priors import (
+from ranef.priors.distributions import (
     LKJ,
     Exponential,
     Gamma,
@@ -38,6 +37,7 @@ from ranef.priors import (
     Relative,
     StudentT,
 )
+from ranef.priors.prior_predictive import PriorDraws, TermDraws, prior_draws
 
 DRAWS = 99  # a rank has 100 places
 LIKELIHOODS = ("log p(y | b)", "log p(y | variances)")

@@ -23,18 +23,31 @@ from unittest import mock
 
 import numpy as np
 import pandas as pd
+from calibration import Structure, simulate, slopes, unbalanced
 from scipy import optimize, stats
 from threadpoolctl import threadpool_limits
 
 import ranef as rf
-from calibration import Structure, simulate, slopes, unbalanced
-from ranef import quadrature, refits
-from ranef.bootstrap import parameters
-from ranef.exacttests import chi_bar_squared, monte_carlo, null_statistics, spectrum
-from ranef.ftests import f_test
-from ranef.prepared import Data
-from ranef.priors import Exponential, HalfNormal, LogNormal, Normal
-from ranef.replicates import Null, Sums, children, responses, simulated, sums_of
+from ranef.comparison.f_test import f_test
+from ranef.comparison.null_distributions import (
+    chi_bar_squared,
+    monte_carlo,
+    null_statistics,
+    spectrum,
+)
+from ranef.likelihood.bootstrap import refits
+from ranef.likelihood.bootstrap.bootstrap import parameters
+from ranef.likelihood.bootstrap.simulated_responses import (
+    Null,
+    Sums,
+    children,
+    responses,
+    simulated,
+    sums_of,
+)
+from ranef.model.shared_engine import Data
+from ranef.posterior.quadrature import lattice
+from ranef.priors.distributions import Exponential, HalfNormal, LogNormal, Normal
 
 BINS = 10
 REPLICATES = 199
@@ -96,7 +109,7 @@ def refitted(model, y, method):
         return route.run(method)
 
 
-def forecasts(rivals, n, seed, *, tolerance=quadrature.TOLERANCE):
+def forecasts(rivals, n, seed, *, tolerance=lattice.TOLERANCE):
     """Return which model n responses are from, and the probabilities of the models.
 
     Parameters
@@ -113,7 +126,7 @@ def forecasts(rivals, n, seed, *, tolerance=quadrature.TOLERANCE):
         Columns `second` (whether the second model is the true one), `p` (its probability) and
         `error` (of the logarithm of the Bayes factor).
     """
-    with mock.patch.object(quadrature, "TOLERANCE", tolerance):
+    with mock.patch.object(lattice, "TOLERANCE", tolerance):
         rows = [_forecast(rivals, own) for own in np.random.SeedSequence(seed).spawn(n)]
     return pd.DataFrame(rows, columns=["second", "p", "error"])
 

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ranef.covariance import factors
-from ranef.crossproducts import CrossProducts
-from ranef.design import Design, build_design
-from ranef.formula import read_formula
+from ranef.covariances.covariance import factors
+from ranef.design.design import Design, build_design
+from ranef.formula.terms import read_formula
+from ranef.likelihood.linear.crossproducts import CrossProducts
 
 STRUCTURES = {
     "one factor": "y ~ x + (1 | c)",

@@ -10,7 +10,7 @@ import pandas as pd
 import xarray as xr
 
 import ranef as rf
-from ranef.covariance import sd_and_corr
+from ranef.covariances.covariance import sd_and_corr
 
 FORMULAS = {
     "one factor": "y ~ x + (1 | g)",

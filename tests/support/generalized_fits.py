@@ -7,14 +7,14 @@ from functools import cache
 
 import numpy as np
 import pandas as pd
+from reference_cases import REFERENCE, read_frame
 
 import ranef as rf
-from ranef.covariance import Shape, factors
-from ranef.design import build_design
-from ranef.estimates import Estimate
-from ranef.families import find_family
-from ranef.formula import read_formula
-from reference_cases import REFERENCE, read_frame
+from ranef.covariances.covariance import Shape, factors
+from ranef.design.design import build_design
+from ranef.families.family import find_family
+from ranef.formula.terms import read_formula
+from ranef.likelihood.estimate import Estimate
 
 FORMULAS = {
     "one factor": "{y} ~ x + (1 | g)",

@@ -13,12 +13,13 @@ import arviz as az
 import numpy as np
 import pandas as pd
 
-from ranef import bayes
-from ranef.design import build_design
-from ranef.families import find_family
-from ranef.formula import read_formula
-from ranef.predictive import log_likelihood
-from ranef.priors import Gamma, HalfNormal, Normal, resolve
+from ranef.design.design import build_design
+from ranef.families.family import find_family
+from ranef.formula.terms import read_formula
+from ranef.likelihood.predictions import log_likelihood
+from ranef.posterior.sampling import pymc_hierarchical
+from ranef.priors.distributions import Gamma, HalfNormal, Normal
+from ranef.priors.resolve import resolve
 
 KEPT = 99  # draws that a parameter is ranked among
 FEWEST = 120  # effective draws, below which a fit is left out
@@ -59,7 +60,7 @@ class Structure:
 
         family = find_family(self.family)
         priors = resolve(self.design, {**self.priors, **self.assumed}, family)
-        model = bayes.hierarchical(self.design, priors, family)
+        model = pymc_hierarchical.hierarchical(self.design, priors, family)
         y, fixed = model["y"], model.rvs_to_values[model["y"]]
         with model:
             response = pm.Data("response", fixed.data)

@@ -5,17 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from designs import random_frame
 from numpy.typing import NDArray
 from scipy import special, stats
 
-from designs import random_frame
-from ranef.covariance import factors, pack
-from ranef.design import Design, build_design, full_rank
-from ranef.expansions import differenced
-from ranef.families import FAMILIES, Family, find_family
-from ranef.formula import read_formula
-from ranef.generalized import Generalized, prepare
-from ranef.pirls import Problem, Setting
+from ranef.covariances.covariance import factors, pack
+from ranef.design.design import Design, build_design, full_rank
+from ranef.families.derivatives import differenced
+from ranef.families.family import FAMILIES, Family, find_family
+from ranef.formula.terms import read_formula
+from ranef.likelihood.generalized.glmm import Generalized, prepare
+from ranef.likelihood.generalized.pirls import Problem, Setting
 
 type Array = NDArray[np.float64]
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 import ranef as rf
 
-REFERENCE = Path(__file__).parent / "reference"
+REFERENCE = Path(__file__).parents[1] / "reference"
 
 
 def read_cases(name: str) -> list[dict]:

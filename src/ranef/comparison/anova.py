@@ -8,14 +8,14 @@ from itertools import pairwise
 
 import numpy as np
 
+from ranef.arguments import check_counts, check_seed
+from ranef.comparison.nested_tests import TESTS, Pair, default_test, engine_of, pair_of, text_of
+from ranef.comparison.nestedtable import Anova, NestedTest, method_of
+from ranef.comparison.nesting import obstacle, same_fixed, unlike
 from ranef.errors import DataError, DataWarning, FitError, listed, suggestion
-from ranef.nestedtable import Anova, NestedTest, method_of
-from ranef.nesting import obstacle, same_fixed, unlike
-from ranef.options import check_counts, check_seed
-from ranef.pairtests import TESTS, Pair, default_test, engine_of, pair_of, text_of
-from ranef.pointfit import PointFit
-from ranef.replicates import entropy_of
-from ranef.results import Fit
+from ranef.fits.fit import Fit
+from ranef.fits.point import PointFit
+from ranef.likelihood.bootstrap.simulated_responses import entropy_of
 
 _ANY = "AIC and BIC, or rf.compare() of posteriors, compare models that are not nested."
 

@@ -7,12 +7,12 @@ from itertools import pairwise
 
 import numpy as np
 
-from ranef.design import Design
-from ranef.distributions import Constant
+from ranef.design.design import Design
 from ranef.errors import DataError, FitError, listed
-from ranef.priors import Priors
-from ranef.results import Fit
-from ranef.scored import Scored
+from ranef.fits.fit import Fit
+from ranef.fits.scored import Scored
+from ranef.priors.distributions import Constant
+from ranef.priors.resolve import Priors
 
 _HINT = "give them names: rf.compare({'slopes': fit, 'intercepts': fit0})"
 _DISCRETE = ("counts", "binary", "proportions")

@@ -13,18 +13,18 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from ranef.comparable import check_comparable, named_fits, no_bayes_factors
-from ranef.comparisontable import Comparison, Score
-from ranef.elpd import GROUP, OBSERVATION, Scores
+from ranef.arguments import check_numbers, check_seed
+from ranef.comparison.comparable import check_comparable, named_fits, no_bayes_factors
+from ranef.comparison.comparison_table import Comparison, Score
+from ranef.comparison.stacking import bayesian_bootstrap, differences, stack
 from ranef.errors import ConvergenceWarning, FitError, listed
-from ranef.estimates import MarginalLikelihood
-from ranef.model import Model
-from ranef.options import check_numbers, check_seed
-from ranef.pointfit import PointFit
-from ranef.results import Fit
-from ranef.scored import SCALES, Scored
-from ranef.sensitivity import Sensitivity
-from ranef.stacking import bayesian_bootstrap, differences, stack
+from ranef.fits.fit import Fit
+from ranef.fits.point import PointFit
+from ranef.fits.scored import SCALES, Scored
+from ranef.leave_one_out.elpd import GROUP, OBSERVATION, Scores
+from ranef.likelihood.estimate import MarginalLikelihood
+from ranef.model.model import Model
+from ranef.posterior.prior_sensitivity import Sensitivity
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ranef import comparisonplots
-from ranef.elpd import Scores
 from ranef.errors import FitError, suggestion
-from ranef.tables import Summary
+from ranef.fits.tables import Summary
+from ranef.leave_one_out.elpd import Scores
+from ranef.plots import comparisons
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -303,7 +303,7 @@ class Comparison:
         """Draw the Bayes factors by the scale of the priors of random-effect sds."""
         if self.sensitivity is None:
             raise FitError(f"there are no Bayes factors to draw. {' '.join(self.caveats)}")
-        return comparisonplots.sensitivity(self.sensitivity, ax=ax)
+        return comparisons.sensitivity(self.sensitivity, ax=ax)
 
     def plot_groups(self, first: str, second: str, *, ax: Axes | None = None) -> Axes:
         """Draw by how much one model predicts each new group better than another.
@@ -315,7 +315,7 @@ class Comparison:
         ax : matplotlib Axes, optional
         """
         table = self.group_differences(first, second)
-        return comparisonplots.group_differences(table, names=(first, second), ax=ax)
+        return comparisons.group_differences(table, names=(first, second), ax=ax)
 
     def group_differences(self, first: str, second: str) -> pd.DataFrame:
         """Return the differences in elpd of two models group by group.
@@ -348,4 +348,4 @@ class Comparison:
         names = ["elpd", "se", "elpd_diff", "se_diff"]
         table = self.table.loc[self._ranked("elpd_group"), [f"{name}_group" for name in names]]
         table.columns = pd.Index(names)
-        return comparisonplots.elpd(table.rename_axis("model").reset_index(), ax=ax)
+        return comparisons.elpd(table.rename_axis("model").reset_index(), ax=ax)

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse, special
 
-from ranef.design import Design, RandomTerm
-from ranef.factors import Codes
+from ranef.design.design import Design, RandomTerm
+from ranef.design.factors import Codes
 
 type Array = NDArray[np.float64]
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.design import Design
-from ranef.engines import Engine
-from ranef.errors import FitError
-from ranef.exacttests import (
+from ranef.comparison.f_test import f_test
+from ranef.comparison.nestedtable import NestedTest
+from ranef.comparison.nesting import Extra, extra
+from ranef.comparison.null_distributions import (
     MonteCarlo,
     chi_bar_squared,
     closed_form,
@@ -20,10 +20,10 @@ from ranef.exacttests import (
     sequential,
     spectrum,
 )
-from ranef.ftests import f_test
-from ranef.nestedtable import NestedTest
-from ranef.nesting import Extra, extra
-from ranef.pointfit import PointFit
+from ranef.design.design import Design
+from ranef.errors import FitError
+from ranef.fits.engine import Engine
+from ranef.fits.point import PointFit
 
 type Array = NDArray[np.float64]
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from ranef.exacttests import MonteCarlo
-from ranef.pointfit import PointFit
-from ranef.tables import Summary
+from ranef.comparison.null_distributions import MonteCarlo
+from ranef.fits.point import PointFit
+from ranef.fits.tables import Summary
 
 
 @dataclass(frozen=True)

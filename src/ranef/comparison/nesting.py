@@ -22,11 +22,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ranef.covariance import Shape
-from ranef.design import RANK_TOLERANCE, Design, RandomTerm
+from ranef.covariances.covariance import Shape
+from ranef.design.design import RANK_TOLERANCE, Design, RandomTerm
+from ranef.design.factors import Codes
 from ranef.errors import listed
-from ranef.factors import Codes
-from ranef.families import Family
+from ranef.families.family import Family
 
 type Array = NDArray[np.float64]
 

@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from ranef.design import Design
+from ranef.comparison.f_test import FTest
+from ranef.design.design import Design
 from ranef.errors import FitError
-from ranef.ftests import FTest
 
 type Array = NDArray[np.float64]
 type Flags = NDArray[np.bool_]

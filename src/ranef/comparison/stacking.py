@@ -16,8 +16,8 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr, softmax
 
+from ranef.arguments import check_counts, check_positive, check_seed
 from ranef.errors import FitError, listed, probability
-from ranef.options import check_counts, check_positive, check_seed
 
 type Array = NDArray[np.float64]
 

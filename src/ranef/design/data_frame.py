@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from ranef.errors import DataError, DataWarning, FormulaError, listed, suggestion, warn
-from ranef.syntax import Span
+from ranef.formula.syntax import Span
 
 _NUMERIC = {*"biuf", "boolean", "integer", "floating", "mixed-integer-float", "decimal", "empty"}
 

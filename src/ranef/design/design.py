@@ -15,14 +15,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from ranef.coding import Columns, Origin, code
+from ranef.design.data_frame import Rows, complete_rows, open_frame
+from ranef.design.evaluate import Interpreter, Memory, one_column
+from ranef.design.factors import Codes, Factor, combined
+from ranef.design.model_matrix import Columns, Origin, code
+from ranef.design.response import read_response
 from ranef.errors import DataError, FormulaError, listed
-from ranef.factors import Codes, Factor, combined
-from ranef.families import GAUSSIAN, Family
-from ranef.formula import Formula, RandomPart
-from ranef.frames import Rows, complete_rows, open_frame
-from ranef.responses import read_response
-from ranef.transforms import Interpreter, Memory, one_column
+from ranef.families.family import GAUSSIAN, Family
+from ranef.formula.terms import Formula, RandomPart
 
 Array = NDArray[np.float64]
 Functions = Mapping[str, Callable[..., Any]]

@@ -1,6 +1,6 @@
 """The allow-list of functions, and the interpreter that evaluates checked expressions.
 
-Expressions are trees of `ranef.syntax`; they are interpreted, never compiled, so that a formula
+Expressions are trees of `formula.syntax`; they are interpreted, never compiled, so that a formula
 can reach the columns of its data and the functions listed here, and nothing else. What a function
 learns from the data (a mean, knots, the levels of a factor) is kept in a `Memory`, so that the
 same expression on new data means the same.
@@ -17,10 +17,10 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import special
 
+from ranef.design.factors import Categorical, Coding, coded, plain
 from ranef.errors import DataError, FormulaError, listed
-from ranef.factors import Categorical, Coding, coded, plain
-from ranef.settings import CODINGS, SETTINGS, bind
-from ranef.syntax import Binary, Call, Column, Literal, Node, Paren, Unary
+from ranef.formula.functions import CODINGS, SETTINGS, bind
+from ranef.formula.syntax import Binary, Call, Column, Literal, Node, Paren, Unary
 
 Array = NDArray[np.float64]
 

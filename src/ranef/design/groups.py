@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from ranef.design import Design
-from ranef.factors import Codes
+from ranef.design.design import Design
+from ranef.design.factors import Codes
 
 type Places = NDArray[np.intp]
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from ranef.crossproducts import CrossProducts, spanned_terms
-from ranef.design import Design, RandomTerm, full_rank, independent_columns
+from ranef.design.design import Design, RandomTerm, full_rank, independent_columns
+from ranef.design.separation import separated_columns
 from ranef.errors import DataError, DataWarning, listed, warn
-from ranef.families import GAUSSIAN, Family
-from ranef.formula import INTERCEPT
-from ranef.separation import separated_columns
+from ranef.families.family import GAUSSIAN, Family
+from ranef.formula.terms import INTERCEPT
+from ranef.likelihood.linear.crossproducts import CrossProducts, spanned_terms
 
 EXACT = 1e-4  # share of the response's sd below which a residual sd is on its way to zero
 
@@ -120,7 +120,7 @@ def check_separation(design: Design, family: Family) -> None:
     ------
     DataError
         If every row is 0 (or every one a success), or the fixed effects separate the rows; see
-        `ranef.separation`.
+        `ranef.design.separation`.
     """
     separated = separated_columns(design, family)
     if _is_extreme(design, family) and (separated or not design.fixed):

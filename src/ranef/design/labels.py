@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ranef.design import Design, RandomTerm
-from ranef.families import GAUSSIAN, Family
+from ranef.design.design import Design, RandomTerm
+from ranef.families.family import GAUSSIAN, Family
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -17,11 +17,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ranef.design.evaluate import Interpreter, Value
+from ranef.design.factors import Categorical, Coding
 from ranef.errors import DataError, listed
-from ranef.factors import Categorical, Coding
-from ranef.formula import INTERCEPT, Term, columns_of
-from ranef.syntax import Node
-from ranef.transforms import Interpreter, Value
+from ranef.formula.syntax import Node
+from ranef.formula.terms import INTERCEPT, Term, columns_of
 
 MAX_COLUMNS = 10_000
 

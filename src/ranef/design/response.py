@@ -14,11 +14,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ranef.design.evaluate import FUNCTIONS, Interpreter, one_column
+from ranef.design.factors import Categorical
 from ranef.errors import DataError, listed
-from ranef.factors import Categorical
-from ranef.families import Family
-from ranef.syntax import Call, Node
-from ranef.transforms import FUNCTIONS, Interpreter, one_column
+from ranef.families.family import Family
+from ranef.formula.syntax import Call, Node
 
 Array = NDArray[np.float64]
 
@@ -77,9 +77,9 @@ def read_response(
 
     Examples
     --------
-    >>> from ranef.families import BINOMIAL
-    >>> from ranef.syntax import parse
-    >>> from ranef.transforms import Memory
+    >>> from ranef.families.family import BINOMIAL
+    >>> from ranef.formula.syntax import parse
+    >>> from ranef.design.evaluate import Memory
     >>> frame = pd.DataFrame({"dead": [1, 0], "alive": [3, 2]})
     >>> interpreter = Interpreter(frame, "cbind(dead, alive)", Memory(), {})
     >>> response = read_response(interpreter, parse("cbind(dead, alive)"), BINOMIAL)

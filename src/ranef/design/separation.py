@@ -21,10 +21,10 @@ from scipy import special
 from scipy.linalg import null_space
 from scipy.optimize import linprog
 
-from ranef.design import Design
-from ranef.families import Family
-from ranef.formula import INTERCEPT
-from ranef.threads import threads_for
+from ranef.design.design import Design
+from ranef.families.family import Family
+from ranef.formula.terms import INTERCEPT
+from ranef.numerics.threads import threads_for
 
 Array = NDArray[np.float64]
 
@@ -59,9 +59,9 @@ def separated_columns(design: Design, family: Family) -> tuple[str, ...]:
     Examples
     --------
     >>> import pandas as pd
-    >>> from ranef.design import build_design
-    >>> from ranef.families import BINOMIAL
-    >>> from ranef.formula import read_formula
+    >>> from ranef.design.design import build_design
+    >>> from ranef.families.family import BINOMIAL
+    >>> from ranef.formula.terms import read_formula
     >>> frame = pd.DataFrame({"y": [0, 0, 0, 1, 1], "x": [1, 2, 3, 4, 5], "z": [1, 0, 1, 0, 1]})
     >>> design = build_design(read_formula("y ~ x + z"), frame, family=BINOMIAL)
     >>> separated_columns(design, BINOMIAL)

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef import likelihoods, observations
 from ranef.errors import FitError, listed, suggestion
-from ranef.expansions import PSI_STEP, Expansion, Further, differenced
-from ranef.likelihoods import Distribution
-from ranef.links import (
+from ranef.families import likelihoods, observations
+from ranef.families.derivatives import PSI_STEP, Expansion, Further, differenced
+from ranef.families.likelihoods import Distribution
+from ranef.families.link import (
     CAUCHIT,
     CLOGLOG,
     IDENTITY,

@@ -19,9 +19,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from ranef.expansions import Expansion, Further
-from ranef.links import HUGE, LOGIT, SQUARED, Curve, Link
-from ranef.stirling import log_rising, log_rising_slope, remainder, remainder_slope, trigamma
+from ranef.families.derivatives import Expansion, Further
+from ranef.families.link import HUGE, LOGIT, SQUARED, Curve, Link
+from ranef.families.stirling import (
+    log_rising,
+    log_rising_slope,
+    remainder,
+    remainder_slope,
+    trigamma,
+)
 
 type Array = NDArray[np.float64]
 type Parts = tuple[Array, Array, Array]  # L, L1, L2

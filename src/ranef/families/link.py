@@ -16,7 +16,7 @@ from numpy.polynomial.polynomial import polyval
 from numpy.typing import NDArray
 from scipy import special
 
-from ranef.expansions import STEP, differenced
+from ranef.families.derivatives import STEP, differenced
 
 type Array = NDArray[np.float64]
 type Curve = tuple[Array, Array, Array, Array]

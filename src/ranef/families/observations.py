@@ -12,8 +12,8 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from scipy import special
 
-from ranef.likelihoods import beta_density
-from ranef.links import Link
+from ranef.families.likelihoods import beta_density
+from ranef.families.link import Link
 
 type Array = NDArray[np.float64]
 

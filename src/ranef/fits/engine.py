@@ -13,22 +13,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.elpd import Scores, Units
-from ranef.estimates import MarginalLikelihood
+from ranef.leave_one_out.elpd import Scores, Units
+from ranef.likelihood.estimate import MarginalLikelihood
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     import pandas as pd
 
-    from ranef.bootstrap import Bootstrap, Statistic
-    from ranef.pointfit import PointFit
-    from ranef.priors import Priors
-    from ranef.profiling import Profile
-    from ranef.results import Fit
-    from ranef.savagedickey import DensityRatio
-    from ranef.scored import Scored
-    from ranef.sensitivity import Sensitivity
+    from ranef.fits.fit import Fit
+    from ranef.fits.point import PointFit
+    from ranef.fits.scored import Scored
+    from ranef.likelihood.bootstrap.bootstrap import Bootstrap, Statistic
+    from ranef.likelihood.profile.likelihood_profile import Profile
+    from ranef.posterior.prior_sensitivity import Sensitivity
+    from ranef.posterior.savage_dickey import DensityRatio
+    from ranef.priors.resolve import Priors
 
 type Array = NDArray[np.float64]
 

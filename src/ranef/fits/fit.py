@@ -15,18 +15,18 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ranef.covariance import Shape, theta_names
-from ranef.design import Design, NewRows, RandomTerm, new_rows
-from ranef.draws import Draws
-from ranef.engines import Engine
+from ranef.arguments import check_counts, check_seed
+from ranef.covariances.covariance import Shape, theta_names
+from ranef.design.design import Design, NewRows, RandomTerm, new_rows
 from ranef.errors import Convergence, DataError, FitError, listed, suggestion
-from ranef.explained import icc_table, r2_table
-from ranef.families import Family
-from ranef.options import check_counts, check_seed
-from ranef.pictures import Pictures
-from ranef.predictive import linear_predictor, simulated
-from ranef.principalcomponents import PrincipalComponents, pca_table
-from ranef.tables import Summary, extras
+from ranef.families.family import Family
+from ranef.fits.engine import Engine
+from ranef.fits.icc_and_r2 import icc_table, r2_table
+from ranef.fits.pictures import Pictures
+from ranef.fits.principal_components import PrincipalComponents, pca_table
+from ranef.fits.tables import Summary, extras
+from ranef.likelihood.draws_record import Draws
+from ranef.likelihood.predictions import linear_predictor, simulated
 
 Array = NDArray[np.float64]
 

@@ -23,15 +23,15 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import special
 
-from ranef.design import Design, RandomTerm
-from ranef.diagnostics import hdi
+from ranef.design.design import Design, RandomTerm
 from ranef.errors import FitError, listed, probability, suggestion
-from ranef.families import Family
-from ranef.predictive import linear_predictors
-from ranef.tables import Summary
+from ranef.families.family import Family
+from ranef.fits.diagnostics import hdi
+from ranef.fits.tables import Summary
+from ranef.likelihood.predictions import linear_predictors
 
 if TYPE_CHECKING:
-    from ranef.results import Fit
+    from ranef.fits.fit import Fit
 
 type Array = NDArray[np.float64]
 

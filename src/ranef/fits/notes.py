@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.covariance import sd_and_corr
-from ranef.design import Design, RandomTerm
-from ranef.families import Family
+from ranef.covariances.covariance import sd_and_corr
+from ranef.design.design import Design, RandomTerm
+from ranef.families.family import Family
 
 type Array = NDArray[np.float64]
 

@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ranef import plots
-from ranef.design import Design, RandomTerm
+from ranef.design.design import Design, RandomTerm
 from ranef.errors import FitError, suggestion
-from ranef.families import Family
-from ranef.shrinkage import shrinkage_table
-from ranef.tables import VarCorr
+from ranef.families.family import Family
+from ranef.fits.shrinkage import shrinkage_table
+from ranef.fits.tables import VarCorr
+from ranef.plots import random_effects
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -76,7 +76,7 @@ class Pictures(ABC):
         DataFrame
             Columns `term, level, coef, own, model, population, n`: no pooling (nan where the
             rows of the group do not determine it), partial pooling, complete pooling, rows. All
-            on the link scale; see `ranef.shrinkage.shrinkage_table`.
+            on the link scale; see `ranef.fits.shrinkage.shrinkage_table`.
         """
         chosen, psi = self._term(term), np.array(list(self.parameters.values()))
         return shrinkage_table(
@@ -86,7 +86,7 @@ class Pictures(ABC):
     def plot_caterpillar(
         self, term: str | None = None, *, prob: float = 0.95, kind: str = "interval", **style: Any
     ) -> NDArray[np.object_]:
-        """Draw the random effects with their intervals, ordered: see `ranef.plots.caterpillar`.
+        """Draw the random effects with their intervals, ordered: see `plots.random_effects`.
 
         Parameters
         ----------
@@ -97,15 +97,17 @@ class Pictures(ABC):
         kind : {"interval", "qq"}
             Levels in order, or against normal quantiles.
         **style
-            `ax=`, `order=` and whatever else `ranef.plots.caterpillar` takes.
+            `ax=`, `order=` and whatever else `ranef.plots.random_effects.caterpillar` takes.
         """
         self._term(term)
         table = self.ranef_table(prob)
         label = self._interval_label.format(percent=f"{100 * prob:g} %")
-        return plots.caterpillar(table, term=term, kind=kind, interval_label=label, **style)
+        return random_effects.caterpillar(
+            table, term=term, kind=kind, interval_label=label, **style
+        )
 
     def plot_shrinkage(self, term: str | None = None, *, coefs: Any = None, **style: Any) -> Axes:
-        """Draw how the model shrinks each group's own estimate: see `ranef.plots.shrinkage`.
+        """Draw how the model shrinks each group's own estimate: see `plots.random_effects`.
 
         Parameters
         ----------
@@ -115,10 +117,10 @@ class Pictures(ABC):
             One coefficient (rows) or two (arrows with the covariance ellipse); the first two by
             default.
         **style
-            `ax=` and whatever else `ranef.plots.shrinkage` takes.
+            `ax=` and whatever else `ranef.plots.random_effects.shrinkage` takes.
         """
         chosen = self._term(term)
-        return plots.shrinkage(
+        return random_effects.shrinkage(
             self.shrinkage_table(chosen.label),
             coefs=coefs,
             covariance=self.varcorr().cov[chosen.label],

@@ -11,23 +11,23 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse, special
 
-from ranef import matrices
-from ranef.covariance import sd_and_corr
-from ranef.design import Design
-from ranef.draws import Draws
-from ranef.engines import Engine
+from ranef.covariances.covariance import sd_and_corr
+from ranef.design.design import Design
 from ranef.errors import Convergence, FitError, listed, probability, suggestion
-from ranef.estimates import Estimate
-from ranef.families import Family
-from ranef.notes import laplace_notes, singular_note
-from ranef.results import Fit
-from ranef.tables import Summary, VarCorr, tidy_effects
+from ranef.families.family import Family
+from ranef.fits import textbook_matrices
+from ranef.fits.engine import Engine
+from ranef.fits.fit import Fit
+from ranef.fits.notes import laplace_notes, singular_note
+from ranef.fits.tables import Summary, VarCorr, tidy_effects
+from ranef.likelihood.draws_record import Draws
+from ranef.likelihood.estimate import Estimate
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
-    from ranef.bootstrap import Bootstrap, Statistic
-    from ranef.profiling import Profile
+    from ranef.likelihood.bootstrap.bootstrap import Bootstrap, Statistic
+    from ranef.likelihood.profile.likelihood_profile import Profile
 
 Array = NDArray[np.float64]
 
@@ -303,11 +303,11 @@ class PointFit(Fit):
 
     def Z(self) -> sparse.csc_array:
         """Return the random-effects model matrix, n x q, sparse."""
-        return matrices.random_effects_matrix(self.design)
+        return textbook_matrices.random_effects_matrix(self.design)
 
     def Lambda(self) -> sparse.csc_array:
         """Return the relative covariance factor of all random effects, q x q, sparse."""
-        return matrices.relative_factor(self.design, self.estimate.Lambdas)
+        return textbook_matrices.relative_factor(self.design, self.estimate.Lambdas)
 
     def cholesky(self) -> Array:
         """Return L with L L' = Lambda' Z' W Z Lambda + I, q x q, dense lower triangular.
@@ -317,7 +317,7 @@ class PointFit(Fit):
         """
         working = self.estimate.working_weights
         weights = self.design.weights if working is None else self.sigma**2 * working
-        return matrices.cholesky_factor(self.design, self.estimate.Lambdas, weights)
+        return textbook_matrices.cholesky_factor(self.design, self.estimate.Lambdas, weights)
 
     # ---------------------------------------------------------------------------- printing
 

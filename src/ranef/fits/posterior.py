@@ -11,16 +11,16 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ranef.design import Design, NewRows, RandomTerm
-from ranef.diagnostics import MARGINAL, OTHER_FORM, Reliability, diagnose, hdi, summarise
-from ranef.draws import Draws
-from ranef.engines import Engine
+from ranef.design.design import Design, NewRows, RandomTerm
 from ranef.errors import Convergence, FitError, suggestion
-from ranef.estimates import MarginalLikelihood
-from ranef.families import Family
-from ranef.predictive import mean_response
-from ranef.scored import Scored
-from ranef.tables import Summary, VarCorr, tidy_effects
+from ranef.families.family import Family
+from ranef.fits.diagnostics import MARGINAL, OTHER_FORM, Reliability, diagnose, hdi, summarise
+from ranef.fits.engine import Engine
+from ranef.fits.scored import Scored
+from ranef.fits.tables import Summary, VarCorr, tidy_effects
+from ranef.likelihood.draws_record import Draws
+from ranef.likelihood.estimate import MarginalLikelihood
+from ranef.likelihood.predictions import mean_response
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from scipy import linalg
 
 from ranef.errors import FitError
-from ranef.tables import Summary
+from ranef.fits.tables import Summary
 
 if TYPE_CHECKING:
-    from ranef.results import Fit
+    from ranef.fits.fit import Fit
 
 type Array = NDArray[np.float64]
 

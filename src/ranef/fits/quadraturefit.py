@@ -10,14 +10,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ranef.curves import Curve
 from ranef.errors import FitError, probability, suggestion
-from ranef.posteriorfit import PosteriorFit
-from ranef.space import correlations
-from ranef.tables import VarCorr, tidy_effects
+from ranef.fits.posterior import PosteriorFit
+from ranef.fits.tables import VarCorr, tidy_effects
+from ranef.posterior.quadrature.marginal_densities import Curve
+from ranef.posterior.transforms import correlations
 
 if TYPE_CHECKING:
-    from ranef.exact import Exact
+    from ranef.posterior.quadrature.moments import Exact
 
 Array = NDArray[np.float64]
 

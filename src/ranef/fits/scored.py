@@ -9,21 +9,21 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from ranef.design import Design
-from ranef.draws import Draws
-from ranef.elpd import GROUP, OBSERVATION, Scores, Units, to_arviz
+from ranef.arguments import check_positive_numbers, check_seed
+from ranef.design.design import Design
+from ranef.design.factors import coded
 from ranef.errors import DataError, FitError, listed, suggestion
-from ranef.estimates import MarginalLikelihood
-from ranef.factors import coded
-from ranef.options import check_positive_numbers, check_seed
-from ranef.results import Fit
+from ranef.fits.fit import Fit
+from ranef.leave_one_out.elpd import GROUP, OBSERVATION, Scores, Units, to_arviz
+from ranef.likelihood.draws_record import Draws
+from ranef.likelihood.estimate import MarginalLikelihood
 
 if TYPE_CHECKING:
     import xarray as xr
     from arviz_stats.utils import ELPDData
 
-    from ranef.diagnostics import Reliability
-    from ranef.savagedickey import DensityRatio
+    from ranef.fits.diagnostics import Reliability
+    from ranef.posterior.savage_dickey import DensityRatio
 
 type Array = NDArray[np.float64]
 

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ranef.design import Design, RandomTerm
-from ranef.families import Family
+from ranef.design.design import Design, RandomTerm
+from ranef.families.family import Family
 
 Array = NDArray[np.float64]
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pandas as pd
 
 from ranef.errors import FitError
-from ranef.results import Fit
+from ranef.fits.fit import Fit
 
 
 def side_by_side(fits: Mapping[str, Fit]) -> pd.DataFrame:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from ranef.design import Design
+from ranef.design.design import Design
 
 Array = NDArray[np.float64]
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ranef.errors import FormulaError
-from ranef.syntax import Call, Literal, Node, Unary
+from ranef.formula.syntax import Call, Literal, Node, Unary
 
 MAX_DEGREE = 25
 

@@ -16,11 +16,11 @@ from itertools import combinations, product
 from math import prod
 from typing import Any, Protocol
 
+from ranef.arguments import check_counts
+from ranef.design.evaluate import FUNCTIONS
 from ranef.errors import FitError
-from ranef.formula import Formula, RandomPart, Term
-from ranef.options import check_counts
-from ranef.syntax import Binary, Call, Literal, Node, Paren, is_bar, parse, summands
-from ranef.transforms import FUNCTIONS
+from ranef.formula.syntax import Binary, Call, Literal, Node, Paren, is_bar, parse, summands
+from ranef.formula.terms import Formula, RandomPart, Term
 
 NONE = "no random effects"
 LIMIT = 64
@@ -108,7 +108,7 @@ def structures(
 
     Examples
     --------
-    >>> from ranef.formula import read_formula
+    >>> from ranef.formula.terms import read_formula
     >>> found = structures(read_formula("y ~ x + (x | g) + (1 | h)"))
     >>> [s.label for s in found[:4]]
     ['no random effects', '(1 | g)', '(1 | h)', '(x || g)']

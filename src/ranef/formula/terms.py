@@ -1,8 +1,8 @@
 """What a model formula asks for: the response, the fixed terms, the random terms.
 
-The tree of `ranef.syntax` is read with the rules of R's formulas (Wilkinson & Rogers 1973) and
+The tree of `formula.syntax` is read with the rules of R's formulas (Wilkinson & Rogers 1973) and
 lme4's random-effects terms (Bates et al. 2015, section 2.2). Nothing is evaluated here; every
-function is held against the allow-list of `ranef.transforms`.
+function is held against the allow-list of `ranef.design.evaluate`.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import product
 
+from ranef.design.evaluate import FUNCTIONS, is_contrast
 from ranef.errors import FormulaError, suggestion
-from ranef.syntax import (
+from ranef.formula.syntax import (
     Binary,
     Call,
     Column,
@@ -28,7 +29,6 @@ from ranef.syntax import (
     summands,
     walk,
 )
-from ranef.transforms import FUNCTIONS, is_contrast
 
 MAX_TERMS = 2000
 MAX_POWER = 10

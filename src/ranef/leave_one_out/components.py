@@ -17,13 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from ranef import onefactor
-from ranef.agq import Rule
-from ranef.connected import row_components
-from ranef.covariance import Shape
-from ranef.joint import Joint
-from ranef.pirls import Problem
-from ranef.weighted import Block, weighted
+from ranef.covariances.covariance import Shape
+from ranef.design.groups import row_components
+from ranef.likelihood.generalized import many_modes
+from ranef.likelihood.generalized.gauss_hermite import Rule
+from ranef.likelihood.generalized.pirls import Problem
+from ranef.likelihood.generalized.weighted_crossproducts import Block, weighted
+from ranef.posterior.generalized_posterior import Joint
 
 type Array = NDArray[np.float64]
 type Rows = NDArray[np.intp]
@@ -75,7 +75,7 @@ def signed_pieces(
     return pieces, [all_pieces[number[piece[0]]] for piece in pieces], matrix.tocsr()
 
 
-def points_of(joint: Joint, rows: Rows, values: Array, counts: Sequence[int]) -> onefactor.Points:
+def points_of(joint: Joint, rows: Rows, values: Array, counts: Sequence[int]) -> many_modes.Points:
     """Return where the density of rows is wanted, each term having so many levels.
 
     Parameters
@@ -93,7 +93,7 @@ def points_of(joint: Joint, rows: Rows, values: Array, counts: Sequence[int]) ->
             at = start + factor.shape[-1]
             Lambda[:, start:at, start:at] = factor
     known = joint.model.offset[rows] + values[:, : joint.p] @ joint.X[rows].T
-    return onefactor.Points(known, Lambda, joint.own(values.T).T)
+    return many_modes.Points(known, Lambda, joint.own(values.T).T)
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,16 +168,16 @@ def stack(joint: Joint, pieces: Sequence[Rows]) -> Stack:
 class _Integrand:
     """The densities of the rows of a stack as functions of the random effects, at many draws."""
 
-    def __init__(self, problem: Problem, points: onefactor.Points) -> None:
+    def __init__(self, problem: Problem, points: many_modes.Points) -> None:
         (block,) = problem.Z.blocks
         self.problem, self.codes, self.k = problem, block.codes, block.k
         self.starts = np.flatnonzero(np.diff(self.codes, prepend=-1))
         self.psi, self.eta = points.psi.T[:, :, None], points.known
         if self.k:
             zeros = np.zeros((block.n_levels, self.k))
-            first = onefactor.Points(points.known[:1], points.Lambda[:1], points.psi[:1])
-            start = onefactor.find_level_modes(problem, first, zeros).u[0]
-            self.modes = onefactor.find_level_modes(problem, points, start)
+            first = many_modes.Points(points.known[:1], points.Lambda[:1], points.psi[:1])
+            start = many_modes.find_level_modes(problem, first, zeros).u[0]
+            self.modes = many_modes.find_level_modes(problem, points, start)
             self.scaled = block.columns @ points.Lambda
             self.eta = self.eta + (self.scaled * self.modes.u[:, self.codes]).sum(-1)
 

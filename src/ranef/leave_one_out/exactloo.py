@@ -20,15 +20,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from ranef import laplace, quadrature
-from ranef.crossproducts import cross_products
-from ranef.design import Design, full_rank, without_rows
-from ranef.exact import Exact
-from ranef.heldout import HeldOut
-from ranef.marginal import Target, target_of
-from ranef.priors import Priors
-from ranef.quadrature import Lattice, lattice
-from ranef.whitened import frame
+from ranef.design.design import Design, full_rank, without_rows
+from ranef.leave_one_out.gaussian_densities import HeldOut
+from ranef.likelihood.linear.crossproducts import cross_products
+from ranef.posterior import laplace
+from ranef.posterior.linear_posterior import Target, target_of
+from ranef.posterior.quadrature import lattice as lattices
+from ranef.posterior.quadrature.lattice import Lattice, lattice
+from ranef.posterior.quadrature.moments import Exact
+from ranef.posterior.quadrature.whitening import frame
+from ranef.priors.resolve import Priors
 
 type Array = NDArray[np.float64]
 type Places = NDArray[np.intp]
@@ -53,7 +54,7 @@ def exact_of(target: Target) -> Exact:
     """Return the posterior by quadrature."""
     mode = laplace.find_mode(target)
     own = frame(target, mode)
-    return Exact(target, mode, own, quadrature.integrate(own))
+    return Exact(target, mode, own, lattices.integrate(own))
 
 
 # ------------------------------------------------------------------------------ by quadrature
@@ -79,7 +80,7 @@ def integrated(
     Returns
     -------
     elpd, lpd, error : ndarray, shape (U,)
-        As in `ranef.elpd.Scores`.
+        As in `ranef.leave_one_out.elpd.Scores`.
     anew : ndarray of bool, shape (U,)
         Which needed nodes of their own.
     """
@@ -102,7 +103,7 @@ def _lattices(exact: Exact) -> Iterator[Lattice]:
     steps = exact.coarse.steps
     if (steps > 1.01 * exact.lattice.steps).any():
         yield exact.coarse
-    while ((steps := steps * quadrature.FINER) > 1.01 * exact.lattice.steps).any():
+    while ((steps := steps * lattices.FINER) > 1.01 * exact.lattice.steps).any():
         yield lattice(exact.frame, steps)
     yield exact.lattice
 
@@ -110,11 +111,11 @@ def _lattices(exact: Exact) -> Iterator[Lattice]:
 def _evidence(target: Target) -> tuple[float, float]:
     """Return log p(y) and its error, which need be no smaller than that of other units."""
     own = frame(target, laplace.find_mode(target))
-    found = lattice(own, np.full(len(own.order), quadrature.STEP))
-    for _ in range(quadrature.REFINEMENTS):
-        if found.error < TOLERANCE or found.log_density.size > quadrature.MAX_VALUES:
+    found = lattice(own, np.full(len(own.order), lattices.STEP))
+    for _ in range(lattices.REFINEMENTS):
+        if found.error < TOLERANCE or found.log_density.size > lattices.MAX_VALUES:
             break
-        found = lattice(own, found.steps * quadrature.FINER)
+        found = lattice(own, found.steps * lattices.FINER)
     return found.log_evidence, found.error
 
 

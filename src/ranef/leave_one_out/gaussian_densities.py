@@ -29,15 +29,15 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.connected import Components, components_of
-from ranef.densities import LOG_2PI
-from ranef.design import RANK_TOLERANCE, Design, full_rank, independent_columns
-from ranef.elpd import Units
+from ranef.design.design import RANK_TOLERANCE, Design, full_rank, independent_columns
+from ranef.design.factors import Codes
+from ranef.design.groups import Components, components_of
 from ranef.errors import DataError, FitError
-from ranef.factors import Codes
-from ranef.marginal import FixedPart, Target
-from ranef.stacks import cholesky, eliminated, forward, from_left, from_right, gram
-from ranef.threads import threads_for
+from ranef.leave_one_out.elpd import Units
+from ranef.numerics.matrices import cholesky, eliminated, forward, from_left, from_right, gram
+from ranef.numerics.threads import threads_for
+from ranef.posterior.densities import LOG_2PI
+from ranef.posterior.linear_posterior import FixedPart, Target
 
 type Array = NDArray[np.float64]
 type Places = NDArray[np.intp]

@@ -15,16 +15,18 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef import laplace, nuts, quadrature
-from ranef.design import Design, without_rows
-from ranef.elpd import Scores, Units, efficiency, good_khat, smoothed_scores
+from ranef.design.design import Design, without_rows
 from ranef.errors import FitError
-from ranef.exact import Exact
-from ranef.exactloo import exact_of, integrated, target_without
-from ranef.heldout import HeldOut, held_out
-from ranef.marginal import Target
-from ranef.priors import Priors
-from ranef.propriety import check_proper, is_proper_prior
+from ranef.leave_one_out.elpd import Scores, Units, efficiency, good_khat, smoothed_scores
+from ranef.leave_one_out.exactloo import exact_of, integrated, target_without
+from ranef.leave_one_out.gaussian_densities import HeldOut, held_out
+from ranef.posterior import laplace
+from ranef.posterior.linear_posterior import Target
+from ranef.posterior.quadrature import lattice
+from ranef.posterior.quadrature.moments import Exact
+from ranef.posterior.sampling import nuts
+from ranef.priors.propriety import check_proper, is_proper_prior
+from ranef.priors.resolve import Priors
 
 type Array = NDArray[np.float64]
 type Places = NDArray[np.intp]
@@ -154,7 +156,7 @@ def _repaired(
 ) -> tuple[Array, str]:
     """Return elpd of some units, its error and lpd, (3, units), and how they were computed."""
     try:
-        quadrature.check_feasible(held.target)
+        lattice.check_feasible(held.target)
     except FitError:
         found = np.empty((3, len(bad)))
         for i, place in enumerate(bad):

@@ -28,20 +28,20 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.agq import Rule, rule
-from ranef.design import Design, independent_columns, without_rows
-from ranef.distributions import Flat
-from ranef.elpd import Scores, Units, efficiency, good_khat, smoothed_scores
+from ranef.design.design import Design, independent_columns, without_rows
 from ranef.errors import DataError
-from ranef.estimates import MarginalLikelihood
-from ranef.evidence import log_evidence
-from ranef.families import Family
-from ranef.joint import Joint, joint_of
-from ranef.pieces import Rows, connected, signed_pieces, stack
-from ranef.priors import Priors
-from ranef.threads import threads_for
-from ranef.weighted import Block
-from ranef.wholes import whole
+from ranef.families.family import Family
+from ranef.leave_one_out.components import Rows, connected, signed_pieces, stack
+from ranef.leave_one_out.elpd import Scores, Units, efficiency, good_khat, smoothed_scores
+from ranef.likelihood.estimate import MarginalLikelihood
+from ranef.likelihood.generalized.gauss_hermite import Rule, rule
+from ranef.likelihood.generalized.weighted_crossproducts import Block
+from ranef.likelihood.generalized.wholes import whole
+from ranef.numerics.threads import threads_for
+from ranef.posterior.generalized_posterior import Joint, joint_of
+from ranef.posterior.marginal_likelihood import log_evidence
+from ranef.priors.distributions import Flat
+from ranef.priors.resolve import Priors
 
 type Array = NDArray[np.float64]
 

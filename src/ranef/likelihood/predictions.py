@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.design import Design, NewRows, RandomTerm
-from ranef.draws import Draws
-from ranef.families import Family
-from ranef.naming import coordinates
+from ranef.design.design import Design, NewRows, RandomTerm
+from ranef.design.labels import coordinates
+from ranef.families.family import Family
+from ranef.likelihood.draws_record import Draws
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -44,7 +44,7 @@ def mean_response(
     Examples
     --------
     >>> import ranef as rf
-    >>> from ranef.families import POISSON
+    >>> from ranef.families.family import POISSON
     >>> design = rf.Model("Yield ~ 1", rf.load_dataset("Dyestuff")).design
     >>> mean_response(POISSON, design, (), np.log([[2.0], [4.0]]), {})[:2].round(6).tolist()
     [3.0, 3.0]

@@ -11,33 +11,33 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef import profiles
-from ranef.bootstrap import Bootstrap, Statistic, null_statistics, replicate
-from ranef.crossproducts import CrossProducts
-from ranef.denominators import table
-from ranef.elpd import Scores, Units
-from ranef.engines import Engine
 from ranef.errors import FitError
-from ranef.estimates import MarginalLikelihood
-from ranef.evidence import log_evidence
-from ranef.generalized import Generalized
-from ranef.heldoutjoint import joint_scores
-from ranef.joint import Joint, joint_of
-from ranef.loo import exact_scores, linear_scores
-from ranef.marginal import Target, target_of
-from ranef.notes import nodes_of
-from ranef.pointfit import PointFit
-from ranef.prepared import Data
-from ranef.priors import Priors
-from ranef.profiling import Profile
-from ranef.propriety import is_proper_prior
-from ranef.quadrature import is_feasible
-from ranef.quadraturefit import QuadratureFit
-from ranef.results import Fit
-from ranef.retraced import points_of, values_of
-from ranef.savagedickey import DensityRatio, savage_dickey
-from ranef.scored import Scored
-from ranef.sensitivity import Sensitivity, from_draws, from_lattice
+from ranef.fits.engine import Engine
+from ranef.fits.fit import Fit
+from ranef.fits.notes import nodes_of
+from ranef.fits.point import PointFit
+from ranef.fits.quadraturefit import QuadratureFit
+from ranef.fits.scored import Scored
+from ranef.leave_one_out.elpd import Scores, Units
+from ranef.leave_one_out.gaussian_loo import exact_scores, linear_scores
+from ranef.leave_one_out.glmm_loo import joint_scores
+from ranef.likelihood.bootstrap.bootstrap import Bootstrap, Statistic, null_statistics, replicate
+from ranef.likelihood.estimate import MarginalLikelihood
+from ranef.likelihood.generalized.glmm import Generalized
+from ranef.likelihood.linear.crossproducts import CrossProducts
+from ranef.likelihood.linear.degrees_of_freedom import table
+from ranef.likelihood.profile import search
+from ranef.likelihood.profile.likelihood_profile import Profile
+from ranef.model.shared_engine import Data
+from ranef.posterior.generalized_posterior import Joint, joint_of
+from ranef.posterior.linear_posterior import Target, target_of
+from ranef.posterior.marginal_likelihood import log_evidence
+from ranef.posterior.prior_sensitivity import Sensitivity, from_draws, from_lattice
+from ranef.posterior.quadrature.lattice import is_feasible
+from ranef.posterior.retraced import points_of, values_of
+from ranef.posterior.savage_dickey import DensityRatio, savage_dickey
+from ranef.priors.propriety import is_proper_prior
+from ranef.priors.resolve import Priors
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -77,7 +77,7 @@ class Answers(Engine):
         return self.run(method, **options)
 
     def profile(self, fit: PointFit, names: Sequence[str] | None, prob: float) -> Profile:
-        return profiles.profile(fit, names, prob=prob, prepared=self.prepared)
+        return search.profile(fit, names, prob=prob, prepared=self.prepared)
 
     def replicate(
         self,

@@ -13,21 +13,25 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from ranef import bayes, checks, collapsed, propriety, reml, routes
-from ranef.covariance import pack
-from ranef.describe import describe
-from ranef.design import Design, build_design
+from ranef.arguments import check_options
+from ranef.covariances.covariance import pack
+from ranef.design import identifiability
+from ranef.design.design import Design, build_design
 from ranef.errors import FitError, suggestion
-from ranef.families import Family, Link, find_family
-from ranef.formula import read_formula
-from ranef.givenpriors import restricted
-from ranef.options import check_options
-from ranef.parametrization import choose
-from ranef.posteriors import FORMS
-from ranef.priorpredictive import prior_predictive
-from ranef.priors import PriorSetting, resolve
-from ranef.results import Fit
-from ranef.structures import structures
+from ranef.families.family import Family, Link, find_family
+from ranef.fits.fit import Fit
+from ranef.formula.structures import structures
+from ranef.formula.terms import read_formula
+from ranef.likelihood.linear import reml
+from ranef.model import routes
+from ranef.model.describe import describe
+from ranef.model.posteriors import FORMS
+from ranef.posterior.sampling import pymc_hierarchical, pymc_marginal
+from ranef.posterior.sampling.parametrization import choose
+from ranef.priors import propriety
+from ranef.priors.prior_predictive import prior_predictive
+from ranef.priors.resolve import PriorSetting, resolve
+from ranef.priors.user_priors import restricted
 
 if TYPE_CHECKING:
     import pymc as pm
@@ -104,7 +108,7 @@ class Model:
             missing=missing,
             functions=functions,
         )
-        checks.check_response(self.design, self.family)
+        identifiability.check_response(self.design, self.family)
         self.priors = resolve(self.design, priors, self.family)
         self._setting = priors
         given = {"weights": weights, "offset": offset}
@@ -281,12 +285,14 @@ class Model:
         if form not in FORMS:
             raise FitError(f"form={form!r} does not exist. {suggestion(str(form), FORMS)}")
         if form == "hierarchical":
-            return bayes.hierarchical(self.design, self.priors, self.family, centered=centered)
+            return pymc_hierarchical.hierarchical(
+                self.design, self.priors, self.family, centered=centered
+            )
         if centered:
             raise FitError("the marginal form has no random effects that could be centered.")
         target = self._linear('to_pymc("marginal")', 'to_pymc("hierarchical")').target
         propriety.check_proper(self.design, self.priors)
-        return collapsed.marginal_model(self.design, self.priors, target)
+        return pymc_marginal.marginal_model(self.design, self.priors, target)
 
     def structures(self) -> dict[str, Model]:
         """Return the models with simpler random effects, from none up to this one.
@@ -323,7 +329,7 @@ class Model:
 
     def prior_table(self) -> pd.DataFrame:
         """Return the priors as they stand in the compiled PyMC model, in the response's units."""
-        return bayes.prior_table(self.to_pymc())
+        return pymc_hierarchical.prior_table(self.to_pymc())
 
     def prior_predictive(self, n: int = 1000, seed: int | None = None) -> xr.DataTree:
         """Draw parameters from their priors, and a response for each draw.

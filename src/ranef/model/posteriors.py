@@ -10,24 +10,29 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef import batched, bayes, collapsed, laplace, nuts, predictive, propriety, quadrature
-from ranef.design import Design
-from ranef.diagnostics import ImportanceDiagnostics, QuadratureDiagnostics
-from ranef.engines import Engine
+from ranef.arguments import Sampling, check_counts, check_seed
+from ranef.design.design import Design
 from ranef.errors import ConvergenceWarning, FitError, suggestion, warn
-from ranef.estimates import MarginalLikelihood
-from ranef.exact import Exact
-from ranef.families import Family
-from ranef.generalized import check_n_agq
-from ranef.joint import joint_of
-from ranef.marginal import Target
-from ranef.options import Sampling, check_counts, check_seed
-from ranef.parametrization import choose
-from ranef.posteriorfit import PosteriorFit
-from ranef.priors import Priors
-from ranef.quadraturefit import QuadratureFit
-from ranef.trees import tree
-from ranef.whitened import frame
+from ranef.families.family import Family
+from ranef.fits.diagnostics import ImportanceDiagnostics, QuadratureDiagnostics
+from ranef.fits.engine import Engine
+from ranef.fits.posterior import PosteriorFit
+from ranef.fits.quadraturefit import QuadratureFit
+from ranef.likelihood import predictions
+from ranef.likelihood.estimate import MarginalLikelihood
+from ranef.likelihood.generalized.glmm import check_n_agq
+from ranef.likelihood.linear import many_thetas
+from ranef.posterior import laplace
+from ranef.posterior.draws import tree
+from ranef.posterior.generalized_posterior import joint_of
+from ranef.posterior.linear_posterior import Target
+from ranef.posterior.quadrature import lattice
+from ranef.posterior.quadrature.moments import Exact
+from ranef.posterior.quadrature.whitening import frame
+from ranef.posterior.sampling import nuts, pymc_hierarchical, pymc_marginal
+from ranef.posterior.sampling.parametrization import choose
+from ranef.priors import propriety
+from ranef.priors.resolve import Priors
 
 if TYPE_CHECKING:
     import pymc as pm
@@ -63,7 +68,7 @@ class Posterior:
         check_seed(seed)
         rng = np.random.default_rng(seed)
         found = laplace.approximate(self.target, draws=draws, rng=rng)
-        effects = batched.draw(self.target, self.target.space.values(found.x)[0], rng)
+        effects = many_thetas.draw(self.target, self.target.space.values(found.x)[0], rng)
         return _checked(
             PosteriorFit(
                 self.design,
@@ -80,10 +85,10 @@ class Posterior:
         """Integrate over the variance parameters; draws are made when they are asked for."""
         check_counts(draws=draws)
         check_seed(seed)
-        quadrature.check_feasible(self.target)
+        lattice.check_feasible(self.target)
         mode = laplace.find_mode(self.target)
         own = frame(self.target, mode)
-        exact = Exact(self.target, mode, own, quadrature.integrate(own))
+        exact = Exact(self.target, mode, own, lattice.integrate(own))
         return _checked(
             QuadratureFit(
                 self.design,
@@ -125,10 +130,10 @@ class Posterior:
             return _checked(_sampled(self, found, self.engine, log_likelihood=log_likelihood))
         engine = self.engine if pymc_model is None else None
         if pymc_model is None:
-            pymc_model = bayes.hierarchical(self.design, self.priors, centered=centered)
-        found = bayes.sample(pymc_model, **asdict(settings))
-        if collapsed.is_marginal(pymc_model):
-            found = self._completed(*collapsed.taken_apart(found, self.design), seed=seed)
+            pymc_model = pymc_hierarchical.hierarchical(self.design, self.priors, centered=centered)
+        found = pymc_hierarchical.sample(pymc_model, **asdict(settings))
+        if pymc_marginal.is_marginal(pymc_model):
+            found = self._completed(*pymc_marginal.taken_apart(found, self.design), seed=seed)
         return _checked(_sampled(self, found, engine, log_likelihood=log_likelihood))
 
     def _marginal(self, settings: Sampling) -> xr.DataTree:
@@ -153,7 +158,7 @@ class Posterior:
     ) -> xr.DataTree:
         """Draw beta and b exactly for draws of the variance parameters, (chains, draws, ...)."""
         rng = np.random.default_rng(None if seed is None else [seed, 1])
-        effects = batched.draw(self.target, values.reshape(-1, values.shape[-1]), rng)
+        effects = many_thetas.draw(self.target, values.reshape(-1, values.shape[-1]), rng)
         return tree(self.design, effects, len(values), stats, extra)
 
     def _evidence(self, value: float, mcse: float, method: str) -> MarginalLikelihood | None:
@@ -229,11 +234,11 @@ class JointPosterior:
         if pymc_model is None:
             if centered is None:
                 centered = {c.label: c.centered for c in choose(self.design, self.family)}
-            pymc_model = bayes.hierarchical(
+            pymc_model = pymc_hierarchical.hierarchical(
                 self.design, self.priors, self.family, centered=centered
             )
-        found = bayes.sample(pymc_model, **asdict(settings))
-        groups = {"observed_data": predictive.observed(self.design)}
+        found = pymc_hierarchical.sample(pymc_model, **asdict(settings))
+        groups = {"observed_data": predictions.observed(self.design)}
         found = _with_groups(found, groups)
         return _checked(_sampled(self, found, engine, log_likelihood=log_likelihood))
 
@@ -268,7 +273,7 @@ def _sampled(
     """
     if log_likelihood:
         rows = found["posterior"].to_dataset()
-        rows = predictive.log_likelihood(model.design, model.family, rows)
+        rows = predictions.log_likelihood(model.design, model.family, rows)
         found = _with_groups(found, {"log_likelihood": rows})
     return PosteriorFit(model.design, model.family, "mcmc", found, engine=engine)
 

@@ -15,27 +15,31 @@ from typing import Any, Concatenate
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ranef import checks, maximum, penalized, propriety, reml
-from ranef.covariance import Shape, factors
-from ranef.crossproducts import CrossProducts
-from ranef.design import Design
-from ranef.distributions import Constant
-from ranef.engines import Engine
+from ranef.arguments import by_name, check_numbers, check_positive
+from ranef.covariances.covariance import Shape, factors
+from ranef.design import identifiability
+from ranef.design.design import Design
 from ranef.errors import ConvergenceWarning, FitError, listed, suggestion, warn
-from ranef.estimates import Estimate
-from ranef.families import Family
-from ranef.generalized import UsersLikelihood, check_n_agq, users_likelihood
-from ranef.inference import JointEngine, LinearEngine
-from ranef.joint import joint_of
-from ranef.marginal import Derived, Target, log_marginal
-from ranef.options import by_name, check_numbers, check_positive
-from ranef.pirls import NoModesError
-from ranef.pointfit import PointFit
-from ranef.posteriors import JointPosterior, Posterior
-from ranef.prepared import Data
-from ranef.priors import Priors, PriorSetting, resolve
-from ranef.quadrature import is_feasible
-from ranef.results import Fit
+from ranef.families.family import Family
+from ranef.fits.engine import Engine
+from ranef.fits.fit import Fit
+from ranef.fits.point import PointFit
+from ranef.likelihood.estimate import Estimate
+from ranef.likelihood.generalized import maximum
+from ranef.likelihood.generalized.glmm import UsersLikelihood, check_n_agq, users_likelihood
+from ranef.likelihood.generalized.pirls import NoModesError
+from ranef.likelihood.linear import reml
+from ranef.likelihood.linear.crossproducts import CrossProducts
+from ranef.model.inference import JointEngine, LinearEngine
+from ranef.model.posteriors import JointPosterior, Posterior
+from ranef.model.shared_engine import Data
+from ranef.posterior import mode
+from ranef.posterior.generalized_posterior import joint_of
+from ranef.posterior.linear_posterior import Derived, Target, log_marginal
+from ranef.posterior.quadrature.lattice import is_feasible
+from ranef.priors import propriety
+from ranef.priors.distributions import Constant
+from ranef.priors.resolve import Priors, PriorSetting, resolve
 
 type Array = NDArray[np.float64]
 
@@ -149,7 +153,7 @@ class Route(ABC):
                 print(f"{value:14.6f}  {words}")  # noqa: T201 -- verbose=True
         if not estimate.convergence.ok:
             if self.family.has_sigma:
-                checks.check_residual(design, estimate.sigma, self._scale)
+                identifiability.check_residual(design, estimate.sigma, self._scale)
             warn(estimate.convergence.value, ConvergenceWarning)
         return PointFit(design, self.family, method, estimate, self.engine)
 
@@ -184,7 +188,7 @@ class Linear(Route):
     @cached_property
     def identified(self) -> CrossProducts:
         """The cross-products, after the data have been found to carry estimates."""
-        checks.check_identified(self.data.estimable)
+        identifiability.check_identified(self.data.estimable)
         return self.cross
 
     @property
@@ -209,33 +213,33 @@ class Linear(Route):
         return isinstance(self.priors.sigma, Constant)
 
     def _reml(self, *, verbose: bool = False) -> PointFit:
-        checks.warn_dropped(self.data.estimable)
-        checks.check_identified(self.data.estimable)
-        checks.check_not_spanned(self.data.estimable, self.cross)
+        identifiability.warn_dropped(self.data.estimable)
+        identifiability.check_identified(self.data.estimable)
+        identifiability.check_not_spanned(self.data.estimable, self.cross)
         estimate = reml.estimate(self.cross, reml=True)
         return self._point(self.data.estimable, "reml", estimate, verbose=verbose)
 
     def _ml(self, *, verbose: bool = False) -> PointFit:
-        checks.warn_dropped(self.data.estimable)
+        identifiability.warn_dropped(self.data.estimable)
         estimate = reml.estimate(self.identified, reml=False)
         return self._point(self.data.estimable, "ml", estimate, verbose=verbose)
 
     def _map(self, *, verbose: bool = False) -> PointFit:
-        checks.check_varies(self.data.estimable, knows_sigma=self._knows_sigma)
+        identifiability.check_varies(self.data.estimable, knows_sigma=self._knows_sigma)
         if all(prior.proper for prior in self.priors.beta):
-            estimate = penalized.estimate(self.target)
+            estimate = mode.estimate(self.target)
             return self._point(self.design, "map", estimate, verbose=verbose)
-        checks.warn_dropped(self.data.estimable)
-        checks.check_identified(self.data.estimable)
+        identifiability.warn_dropped(self.data.estimable)
+        identifiability.check_identified(self.data.estimable)
         priors = resolve(self.data.estimable, self.setting)
         reduced = replace(self, data=Data(self.data.estimable, self.family), priors=priors)
-        estimate = penalized.estimate(reduced.target)
+        estimate = mode.estimate(reduced.target)
         return self._point(self.data.estimable, "map", estimate, verbose=verbose)
 
     def _posterior(self) -> Posterior:
-        checks.check_varies(self.data.estimable, knows_sigma=self._knows_sigma)
+        identifiability.check_varies(self.data.estimable, knows_sigma=self._knows_sigma)
         propriety.check_proper(self.design, self.priors)
-        checks.warn_posterior(self.design, knows_sigma=self._knows_sigma)
+        identifiability.warn_posterior(self.design, knows_sigma=self._knows_sigma)
         engine = self.engine
         return Posterior(self.design, self.family, self.priors, engine.target, engine)
 
@@ -279,36 +283,36 @@ class Nonlinear(Route):
 
     def _ml(self, *, n_agq: int = 1, verbose: bool = False) -> PointFit:
         points = check_n_agq(self.design, n_agq)
-        checks.warn_dropped(self.data.estimable)
+        identifiability.warn_dropped(self.data.estimable)
         self._check_estimable()
-        checks.warn_pure(self.data.estimable, self.family)
+        identifiability.warn_pure(self.data.estimable, self.family)
         with _explained():
             estimate = maximum.estimate(self.data.generalized, n_agq=points)
         return self._point(self.data.estimable, "ml", estimate, verbose=verbose)
 
     def _map(self, *, n_agq: int = 1, verbose: bool = False) -> PointFit:
         points = check_n_agq(self.design, n_agq, least=1)
-        checks.check_varies(self.data.estimable, self.family)
-        checks.warn_posterior(self.design, self.family)
+        identifiability.check_varies(self.data.estimable, self.family)
+        identifiability.warn_posterior(self.design, self.family)
         design, priors = self.design, self.priors
         if not all(prior.proper for prior in priors.beta):
-            checks.warn_dropped(self.data.estimable)
+            identifiability.warn_dropped(self.data.estimable)
             self._check_estimable()
             design = self.data.estimable
             priors = resolve(design, self.setting, self.family)
         with _explained():
-            estimate = penalized.estimate_jointly(joint_of(design, self.family, priors, points))
+            estimate = mode.estimate_jointly(joint_of(design, self.family, priors, points))
         return self._point(design, "map", estimate, verbose=verbose)
 
     def _check_estimable(self) -> None:
         """Refuse data that leave a parameter without a maximum likelihood estimate."""
-        checks.check_identified(self.data.estimable, self.family)
-        checks.check_separation(self.data.estimable, self.family)
+        identifiability.check_identified(self.data.estimable, self.family)
+        identifiability.check_separation(self.data.estimable, self.family)
 
     def _posterior(self) -> JointPosterior:
-        checks.check_varies(self.data.estimable, self.family)
+        identifiability.check_varies(self.data.estimable, self.family)
         propriety.check_proper(self.design, self.priors, self.family)
-        checks.warn_posterior(self.design, self.family)
+        identifiability.warn_posterior(self.design, self.family)
         return JointPosterior(self.design, self.family, self.priors, self.engine)
 
 

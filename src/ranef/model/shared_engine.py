@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from ranef.crossproducts import CrossProducts, cross_products
-from ranef.design import Design, full_rank
-from ranef.families import Family
-from ranef.generalized import Generalized, prepare
+from ranef.design.design import Design, full_rank
+from ranef.families.family import Family
+from ranef.likelihood.generalized.glmm import Generalized, prepare
+from ranef.likelihood.linear.crossproducts import CrossProducts, cross_products
 
 
 @dataclass(frozen=True, eq=False)

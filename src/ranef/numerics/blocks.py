@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.linalg import blas, lapack
 
-from ranef.crossproducts import SparseRows
-from ranef.factors import Codes
+from ranef.design.factors import Codes
+from ranef.likelihood.linear.crossproducts import SparseRows
 
 type Array = NDArray[np.float64]
 

@@ -22,9 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg, optimize, special
 
-from ranef.densities import LOG_2PI
 from ranef.errors import FitError
-from ranef.estimates import MarginalLikelihood
+from ranef.likelihood.estimate import MarginalLikelihood
+from ranef.posterior.densities import LOG_2PI
 
 type Array = NDArray[np.float64]
 type LogDensity = Callable[[Array], Array]

@@ -2,7 +2,7 @@
 
 Newton steps, with a curvature differenced from the gradient, run for all data sets that still
 move. A direction of negative curvature is a way down from a saddle, which a vanishing gradient does
-not show. Nothing here knows statistics; for a single data set see `ranef.optimize`.
+not show. Nothing here knows statistics; for a single data set see `ranef.numerics.minimize`.
 """
 
 from __future__ import annotations

@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ranef.canvas import (
+from ranef.errors import DataError, listed
+from ranef.plots.canvas import (
     ACCENT,
     GREY,
     TINT,
@@ -28,8 +29,7 @@ from ranef.canvas import (
     short,
     strip,
 )
-from ranef.errors import DataError, listed
-from ranef.plots import given_axes
+from ranef.plots.random_effects import given_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

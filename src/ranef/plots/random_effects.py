@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ranef.canvas import Groups, Panel, draw_groups, draw_panel, new_grid, new_single
 from ranef.errors import DataError, RanefError, listed, suggestion
+from ranef.plots.canvas import Groups, Panel, draw_groups, draw_panel, new_grid, new_single
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

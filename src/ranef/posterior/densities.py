@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from ranef.distributions import (
+from ranef.priors.distributions import (
     Exponential,
     Flat,
     Gamma,

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.design import Design
-from ranef.draws import Draws
-from ranef.families import GAUSSIAN, Family
-from ranef.naming import coordinates, has_corr, named
-from ranef.space import correlations
+from ranef.design.design import Design
+from ranef.design.labels import coordinates, has_corr, named
+from ranef.families.family import GAUSSIAN, Family
+from ranef.likelihood.draws_record import Draws
+from ranef.posterior.transforms import correlations
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -15,20 +15,21 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
 
-from ranef import lmm, onefactor
-from ranef.agq import rule
-from ranef.covariance import lower_factor
-from ranef.design import Design, full_rank
-from ranef.distributions import Normal
-from ranef.draws import Draws
-from ranef.families import Family
-from ranef.generalized import Generalized, columns_of, prepare
-from ranef.glmm import Likelihood
-from ranef.logposterior import LogPosterior
-from ranef.pirls import Modes, NoModesError, Setting, find_modes
-from ranef.priors import Priors
-from ranef.space import Space, space_of
-from ranef.threads import threads_for
+from ranef.covariances.covariance import lower_factor
+from ranef.design.design import Design, full_rank
+from ranef.families.family import Family
+from ranef.likelihood.draws_record import Draws
+from ranef.likelihood.generalized import many_modes
+from ranef.likelihood.generalized.gauss_hermite import rule
+from ranef.likelihood.generalized.glmm import Generalized, columns_of, prepare
+from ranef.likelihood.generalized.laplace_likelihood import Likelihood
+from ranef.likelihood.generalized.pirls import Modes, NoModesError, Setting, find_modes
+from ranef.likelihood.linear import blocked_cholesky
+from ranef.numerics.threads import threads_for
+from ranef.posterior.log_posterior import LogPosterior
+from ranef.posterior.transforms import Space, space_of
+from ranef.priors.distributions import Normal
+from ranef.priors.resolve import Priors
 
 type Array = NDArray[np.float64]
 
@@ -102,8 +103,8 @@ class Joint(LogPosterior):
         problem, found = self.model.merged, np.empty(len(x))
         nodes = rule(self.n_agq, problem.Z.blocks[0].k) if self.n_agq > 1 else None
         for part, points in self._points(values):
-            modes = onefactor.find_level_modes(problem, points, self._merged_u)
-            found[part] = onefactor.log_likelihoods(problem, points, modes, nodes)
+            modes = many_modes.find_level_modes(problem, points, self._merged_u)
+            found[part] = many_modes.log_likelihoods(problem, points, modes, nodes)
         return np.asarray(logp + found)
 
     def _value(self, setting: Setting) -> float:
@@ -162,7 +163,7 @@ class Joint(LogPosterior):
         with threads_for(self.width):
             if self.model.has_one_factor:
                 for part, points in self._points(values):
-                    modes = onefactor.find_level_modes(self.model.merged, points, self._merged_u)
+                    modes = many_modes.find_level_modes(self.model.merged, points, self._merged_u)
                     drawn = columns_of(_drawn(modes, points, rng), self.model.shapes)
                     for own, found in zip(b, drawn, strict=True):
                         own[part] = found
@@ -177,15 +178,15 @@ class Joint(LogPosterior):
         setting = self.setting(values)
         modes = find_modes(setting, self._u, np.empty(0))
         noise = [rng.standard_normal(u.shape) for u in modes.u]
-        around = lmm.modes(modes.factorized, np.empty(0), noise)
+        around = blocked_cholesky.modes(modes.factorized, np.empty(0), noise)
         return [
             u @ Lambda.T + drawn
             for u, Lambda, drawn in zip(modes.u, setting.Lambdas, around, strict=True)
         ]
 
-    def _points(self, values: Array) -> Iterator[tuple[slice, onefactor.Points]]:
+    def _points(self, values: Array) -> Iterator[tuple[slice, many_modes.Points]]:
         """Yield the values of some points at a time, for a single factor."""
-        for part in onefactor.chunks(len(values), len(self.X)):
+        for part in many_modes.chunks(len(values), len(self.X)):
             own = values[part]
             factors = self.space.factors(own)
             k = sum(F.shape[-1] for F in factors)
@@ -195,7 +196,7 @@ class Joint(LogPosterior):
                 Lambda[:, at:stop, at:stop] = A @ F
                 at = stop
             known = self.model.offset + own[:, : self.p] @ self.X.T
-            yield part, onefactor.Points(known, Lambda, own[:, self._own_places])
+            yield part, many_modes.Points(known, Lambda, own[:, self._own_places])
 
     def start(self) -> Array:
         values = np.zeros_like(self.space.known)
@@ -248,7 +249,7 @@ class Joint(LogPosterior):
 
 
 def _drawn(
-    modes: onefactor.LevelModes, points: onefactor.Points, rng: np.random.Generator
+    modes: many_modes.LevelModes, points: many_modes.Points, rng: np.random.Generator
 ) -> Array:
     """Return draws of b in the basis from the normal approximation, shape (S, m, k)."""
     z = rng.standard_normal(modes.u.shape)

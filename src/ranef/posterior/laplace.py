@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from ranef import batched
-from ranef.densities import LOG_2PI, LOG_PI
 from ranef.errors import Convergence
-from ranef.logposterior import LogPosterior
-from ranef.optimize import differenced_hessian, minimize
-from ranef.threads import threads_for
+from ranef.likelihood.linear import many_thetas
+from ranef.numerics.minimize import differenced_hessian, minimize
+from ranef.numerics.threads import threads_for
+from ranef.posterior.densities import LOG_2PI, LOG_PI
+from ranef.posterior.log_posterior import LogPosterior
 
 type Array = NDArray[np.float64]
 
@@ -124,7 +124,7 @@ def approximate(target: LogPosterior, *, draws: int, rng: np.random.Generator) -
         return Approximation(mode, x, np.nan, float(draws), mode.logp, 0.0)
     z, logq = _proposals(target, mode, max(2 * draws, FEWEST), rng)
     x = mode.x + z @ mode.root.T
-    ratios = batched.log_density(target, x) - logq + np.log(np.diag(mode.root)).sum()
+    ratios = many_thetas.log_density(target, x) - logq + np.log(np.diag(mode.root)).sum()
     weights, khat = smoothed(ratios)
     chosen = systematic(weights, draws, rng)
     size = len(ratios)
@@ -161,7 +161,7 @@ def _proposals(
     """
     d = len(mode.x)
     ends = np.concatenate([REACH * np.eye(d), -REACH * np.eye(d)])
-    drop = mode.logp - batched.log_density(target, mode.x + ends @ mode.root.T)
+    drop = mode.logp - many_thetas.log_density(target, mode.x + ends @ mode.root.T)
     widths = REACH / np.sqrt(2 * np.maximum(drop, 1e-3))
     wide = np.clip(widths, NARROWEST, WIDEST).reshape(2, d)
     mixing = np.sqrt(NU / rng.chisquare(NU, size))

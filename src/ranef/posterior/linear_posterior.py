@@ -2,7 +2,7 @@
 
 With beta ~ N(m, S), or flat, the prior of the fixed effects acts like further rows of data with
 the residual variance sigma^2: rows (S^-1/2 X-part, S^-1/2 m) in the cross-products of [X y]. So
-the density is a function of what `lmm.factorize` leaves of a model, and of sigma:
+the density is a function of what `blocked_cholesky.factorize` leaves of a model, and of sigma:
 
     -2 log p(y | theta, sigma) = log|M| + log|K| + (n - p) log(2 pi sigma^2) - log|W| + r^2/sigma^2
 
@@ -22,16 +22,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef import lmm
-from ranef.covariance import factors
-from ranef.crossproducts import CrossProducts
-from ranef.densities import LOG_2PI
-from ranef.design import Design
-from ranef.distributions import Flat, Normal
-from ranef.logposterior import LogPosterior
-from ranef.priors import Priors
-from ranef.reml import moment_start
-from ranef.space import Space, given_effects, space_of
+from ranef.covariances.covariance import factors
+from ranef.design.design import Design
+from ranef.likelihood.linear import blocked_cholesky
+from ranef.likelihood.linear.crossproducts import CrossProducts
+from ranef.likelihood.linear.reml import moment_start
+from ranef.posterior.densities import LOG_2PI
+from ranef.posterior.log_posterior import LogPosterior
+from ranef.posterior.transforms import Space, given_effects, space_of
+from ranef.priors.distributions import Flat, Normal
+from ranef.priors.resolve import Priors
 
 type Array = NDArray[np.float64]
 type Derived = tuple[float, list[Array], float, Array]  # by Lambdas, sigma, given effects
@@ -133,7 +133,7 @@ def fixed_part(
 
     Notes
     -----
-    Effects of dependent columns need a proper prior: `ranef.propriety.check_proper`.
+    Effects of dependent columns need a proper prior: `ranef.priors.propriety.check_proper`.
     """
     size = columns.shape[1]
     change = np.eye(size) if priors.change is None else priors.change
@@ -220,7 +220,9 @@ class Marginal:
     gamma_cov: Array
 
 
-def marginal(factorized: lmm.Factorized, fixed: FixedPart, sigma: float, given: Array) -> Marginal:
+def marginal(
+    factorized: blocked_cholesky.Factorized, fixed: FixedPart, sigma: float, given: Array
+) -> Marginal:
     """Integrate the fixed effects out of a factorised model.
 
     Parameters
@@ -291,9 +293,9 @@ def log_marginal(
     numpy.linalg.LinAlgError
         If a matrix is not positive definite in floating point.
     """
-    factorized = lmm.factorize(cross, Lambdas)
+    factorized = blocked_cholesky.factorize(cross, Lambdas)
     found = marginal(factorized, fixed, sigma, given)
-    slopes = [-0.5 * slope for slope in lmm.gradient(factorized, found.slope)]
+    slopes = [-0.5 * slope for slope in blocked_cholesky.gradient(factorized, found.slope)]
     return found.value, slopes, found.d_sigma, found.d_given
 
 

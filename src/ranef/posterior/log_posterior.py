@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.densities import evaluate
-from ranef.space import Space, partial_slopes, unit_factor
+from ranef.posterior.densities import evaluate
+from ranef.posterior.transforms import Space, partial_slopes, unit_factor
 
 type Array = NDArray[np.float64]
 

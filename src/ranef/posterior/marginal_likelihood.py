@@ -19,17 +19,18 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg, special
 
-from ranef import batched, quadrature
-from ranef.bridge import warp3
-from ranef.densities import LOG_PI
-from ranef.elpd import good_khat
 from ranef.errors import FitError
-from ranef.estimates import MarginalLikelihood
-from ranef.joint import Joint
-from ranef.laplace import approximate, find_mode, smoothed, systematic
-from ranef.logposterior import LogPosterior
-from ranef.marginal import Target
-from ranef.whitened import frame
+from ranef.leave_one_out.elpd import good_khat
+from ranef.likelihood.estimate import MarginalLikelihood
+from ranef.likelihood.linear import many_thetas
+from ranef.numerics.bridge_sampling import warp3
+from ranef.posterior.densities import LOG_PI
+from ranef.posterior.generalized_posterior import Joint
+from ranef.posterior.laplace import approximate, find_mode, smoothed, systematic
+from ranef.posterior.linear_posterior import Target
+from ranef.posterior.log_posterior import LogPosterior
+from ranef.posterior.quadrature import lattice
+from ranef.posterior.quadrature.whitening import frame
 
 type Array = NDArray[np.float64]
 
@@ -67,7 +68,7 @@ def log_evidence(
     if exact is not None and exact.mcse <= GOAL:
         return exact
     if draws is not None and target.space.d:
-        found = warp3(partial(batched.log_density, target), draws, rng)
+        found = warp3(partial(many_thetas.log_density, target), draws, rng)
     else:
         found = _by_importance(target, rng)
     if exact is not None and exact.mcse < found.mcse:
@@ -81,10 +82,10 @@ def _by_quadrature(target: LogPosterior) -> MarginalLikelihood | None:
     if not isinstance(target, Target):
         return None
     try:
-        quadrature.check_feasible(target)
+        lattice.check_feasible(target)
     except FitError:
         return None
-    found = quadrature.integrate(frame(target, find_mode(target)))
+    found = lattice.integrate(frame(target, find_mode(target)))
     return MarginalLikelihood(found.log_evidence, found.error, "quadrature")
 
 
@@ -158,7 +159,7 @@ def _by_importance(target: LogPosterior, rng: np.random.Generator) -> MarginalLi
         size = int(min(max(need, size), GROWTH * size, MOST))
         spent += size
         points, logq = _fitted(x, laplace).draw(size, rng)
-        ratios = batched.log_density(target, points) - logq
+        ratios = many_thetas.log_density(target, points) - logq
         weights, khat = smoothed(ratios)
         value = float(special.logsumexp(ratios) - np.log(size))
         mcse = _honest(_error(weights), khat, size)

@@ -16,18 +16,25 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef import lmm
-from ranef.covariance import Shape, factors, pack
-from ranef.densities import Coordinate, evaluate
+from ranef.covariances.covariance import Shape, factors, pack
 from ranef.errors import FitError
-from ranef.estimates import Estimate
-from ranef.joint import Joint
-from ranef.logposterior import LogPosterior
-from ranef.marginal import Target, marginal
-from ranef.maximum import NOWHERE, covariance_of, differenced_twice, gathered
-from ranef.optimize import Optimum, minimize
-from ranef.reml import FEW_ROWS, Solution, at_optimum, moment_start, simplest, users_factors
-from ranef.threads import threads_for
+from ranef.likelihood.estimate import Estimate
+from ranef.likelihood.generalized.maximum import NOWHERE, covariance_of, differenced_twice, gathered
+from ranef.likelihood.linear import blocked_cholesky
+from ranef.likelihood.linear.reml import (
+    FEW_ROWS,
+    Solution,
+    at_optimum,
+    moment_start,
+    simplest,
+    users_factors,
+)
+from ranef.numerics.minimize import Optimum, minimize
+from ranef.numerics.threads import threads_for
+from ranef.posterior.densities import Coordinate, evaluate
+from ranef.posterior.generalized_posterior import Joint
+from ranef.posterior.linear_posterior import Target, marginal
+from ranef.posterior.log_posterior import LogPosterior
 
 type Array = NDArray[np.float64]
 
@@ -213,11 +220,11 @@ class _Marginal(_Penalty):
     def likelihood(self, values: Array, Lambdas: list[Array]) -> Parts | None:
         target, g = self.target, self.target.space.n_given
         try:
-            factorized = lmm.factorize(target.cross, Lambdas)
+            factorized = blocked_cholesky.factorize(target.cross, Lambdas)
             found = marginal(factorized, target.fixed, values[g], values[:g])
         except np.linalg.LinAlgError:
             return None
-        slopes = [-slope / 2 for slope in lmm.gradient(factorized, found.slope)]
+        slopes = [-slope / 2 for slope in blocked_cholesky.gradient(factorized, found.slope)]
         return Parts(found.value, np.append(found.d_given, found.d_sigma * values[g]), slopes)
 
     def at(self, optimum: Optimum) -> Estimate:
@@ -226,7 +233,7 @@ class _Marginal(_Penalty):
         values, _, _ = self._leading(optimum.x)
         sigma, given = float(values[space.n_given]), values[: space.n_given]
         Lambdas = factors(optimum.x[self.lead :], self.shapes)
-        factorized = lmm.factorize(target.cross, Lambdas)
+        factorized = blocked_cholesky.factorize(target.cross, Lambdas)
         found = marginal(factorized, target.fixed, sigma, given)
         solution = Solution(
             gamma=target.fixed.J @ found.gamma + target.fixed.offset(given),

@@ -19,9 +19,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ranef import quadrature
-from ranef.bridge import effective_size
-from ranef.densities import (
+from ranef.errors import FitError, listed
+from ranef.leave_one_out.elpd import good_khat
+from ranef.numerics.bridge_sampling import effective_size
+from ranef.posterior.densities import (
     FLAT,
     GAMMA,
     INVERSE_GAMMA,
@@ -33,7 +34,14 @@ from ranef.densities import (
     Coordinate,
     evaluate,
 )
-from ranef.distributions import (
+from ranef.posterior.laplace import find_mode, smoothed
+from ranef.posterior.log_posterior import LogPosterior
+from ranef.posterior.quadrature import lattice
+from ranef.posterior.quadrature.lattice import Lattice
+from ranef.posterior.quadrature.moments import Exact
+from ranef.posterior.quadrature.whitening import frame, log_prior
+from ranef.posterior.transforms import Space
+from ranef.priors.distributions import (
     Constant,
     Exponential,
     Gamma,
@@ -46,14 +54,6 @@ from ranef.distributions import (
     Relative,
     Uniform,
 )
-from ranef.elpd import good_khat
-from ranef.errors import FitError, listed
-from ranef.exact import Exact
-from ranef.laplace import find_mode, smoothed
-from ranef.logposterior import LogPosterior
-from ranef.quadrature import Lattice
-from ranef.space import Space
-from ranef.whitened import frame, log_prior
 
 type Array = NDArray[np.float64]
 
@@ -266,7 +266,7 @@ class _Own:
         if error <= ENOUGH:
             return float(np.log(weights.sum() / self.weights.sum())), error + self.exact.error
         target = replace(self.exact.target, space=_moved_space(self.exact.target.space, s))
-        found = quadrature.integrate(frame(target, find_mode(target)))
+        found = lattice.integrate(frame(target, find_mode(target)))
         return found.log_evidence - self.exact.log_evidence, found.error + self.exact.error
 
     def _share_outside(self, weights: Array) -> float:

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.draws import Draws
-from ranef.joint import Joint
-from ranef.marginal import Target
-from ranef.space import Space
+from ranef.likelihood.draws_record import Draws
+from ranef.posterior.generalized_posterior import Joint
+from ranef.posterior.linear_posterior import Target
+from ranef.posterior.transforms import Space
 
 type Array = NDArray[np.float64]
 

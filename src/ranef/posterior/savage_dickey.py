@@ -17,16 +17,24 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import special
 
-from ranef import quadrature
-from ranef.centring import moved_coefs
-from ranef.densities import Coordinate, coordinate, evaluate
-from ranef.distributions import Constant, Gamma, InverseGamma, LogNormal, Prior, Relative, Uniform
 from ranef.errors import FitError, suggestion
-from ranef.exact import Exact
-from ranef.laplace import find_mode
-from ranef.priors import Priors, TermPriors
-from ranef.space import Space
-from ranef.whitened import frame
+from ranef.posterior.densities import Coordinate, coordinate, evaluate
+from ranef.posterior.laplace import find_mode
+from ranef.posterior.quadrature import lattice
+from ranef.posterior.quadrature.moments import Exact
+from ranef.posterior.quadrature.whitening import frame
+from ranef.posterior.transforms import Space
+from ranef.priors.centring import moved_coefs
+from ranef.priors.distributions import (
+    Constant,
+    Gamma,
+    InverseGamma,
+    LogNormal,
+    Prior,
+    Relative,
+    Uniform,
+)
+from ranef.priors.resolve import Priors, TermPriors
 
 NOTHING = 1e-100  # an sd over sigma that is no different from zero, but has a logarithm
 
@@ -94,7 +102,7 @@ def savage_dickey(exact: Exact, name: str, priors: Priors) -> DensityRatio:
     _check_scale(term, None if j is None else term.coefs[j], name)
     log_prior = _log_density_of_sd(name, term.sd[j]) if j is not None else _of_correlation(term)
     target = replace(exact.target, space=_without(exact.target.space, t, j))
-    found = quadrature.integrate(frame(target, find_mode(target)))
+    found = lattice.integrate(frame(target, find_mode(target)))
     log_bf = found.log_evidence - exact.log_evidence
     return DensityRatio(
         name=name,

@@ -14,7 +14,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.densities import (
+from ranef.posterior.densities import (
     EDGE,
     Coordinate,
     coordinate,
@@ -22,8 +22,8 @@ from ranef.densities import (
     evaluate,
     partial_correlation,
 )
-from ranef.distributions import Constant, Flat, Normal, Prior, Relative
-from ranef.priors import Priors, TermPriors
+from ranef.priors.distributions import Constant, Flat, Normal, Prior, Relative
+from ranef.priors.resolve import Priors, TermPriors
 
 type Array = NDArray[np.float64]
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.coding import Origin
+from ranef.design.model_matrix import Origin
 
 DEPENDENT = 1e-7  # share of a column that may be left of one that depends on others
 

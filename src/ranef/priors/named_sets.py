@@ -13,9 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.centring import lower_columns
-from ranef.design import Design, RandomTerm
-from ranef.distributions import (
+from ranef.design.design import Design, RandomTerm
+from ranef.design.labels import has_corr
+from ranef.errors import FitError
+from ranef.families.family import Family
+from ranef.priors.centring import lower_columns
+from ranef.priors.distributions import (
     LKJ,
     Exponential,
     Flat,
@@ -28,10 +31,7 @@ from ranef.distributions import (
     Relative,
     StudentT,
 )
-from ranef.errors import FitError
-from ranef.families import Family
-from ranef.linkscales import MAD, link_scale, mean_response, response_scale, spread
-from ranef.naming import has_corr
+from ranef.priors.scales import MAD, link_scale, mean_response, response_scale, spread
 
 type Array = NDArray[np.float64]
 
@@ -56,7 +56,7 @@ class PriorSet:
         its intercept, which are not centred.
     corr : LKJ
     below : function of (design), or None
-        Which columns each fixed column is centred at, as for `ranef.centring.centring`;
+        Which columns each fixed column is centred at, as for `ranef.priors.centring.centring`;
         None if the priors hold at zero predictors.
     centres_terms : bool
         Whether the numeric columns of correlated terms are centred.

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.design import Design, RandomTerm
-from ranef.distributions import LKJ, Prior, Relative
+from ranef.arguments import check_counts, check_seed
+from ranef.design.design import Design, RandomTerm
+from ranef.design.labels import coordinates, has_corr, named
 from ranef.errors import FitError, RanefWarning, listed, warn
-from ranef.families import GAUSSIAN, Family
-from ranef.linkscales import BOUNDED
-from ranef.naming import coordinates, has_corr, named
-from ranef.options import check_counts, check_seed
-from ranef.priors import Priors, TermPriors
+from ranef.families.family import GAUSSIAN, Family
+from ranef.priors.distributions import LKJ, Prior, Relative
+from ranef.priors.resolve import Priors, TermPriors
+from ranef.priors.scales import BOUNDED
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -214,7 +214,7 @@ def response(
 
     Examples
     --------
-    >>> from ranef.families import POISSON
+    >>> from ranef.families.family import POISSON
     >>> eta, w = np.log([[1e30, 3e300]]), np.ones(2)
     >>> y = response(POISSON, eta, w, (), np.random.default_rng(1))
     >>> (y / np.exp(eta)).round(4)
@@ -269,7 +269,7 @@ def draw(prior: Prior, rng: np.random.Generator, size: int) -> Array:
 
     Examples
     --------
-    >>> from ranef.priors import Constant
+    >>> from ranef.priors.distributions import Constant
     >>> draw(Constant(2), np.random.default_rng(1), 3)
     array([2., 2., 2.])
     """

@@ -49,8 +49,11 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.design import RANK_TOLERANCE, Design, RandomTerm, independent_columns
-from ranef.distributions import (
+from ranef.design.design import RANK_TOLERANCE, Design, RandomTerm, independent_columns
+from ranef.design.separation import separated_columns
+from ranef.errors import FitError, listed
+from ranef.families.family import GAUSSIAN, Family
+from ranef.priors.distributions import (
     Constant,
     Gamma,
     HalfCauchy,
@@ -62,10 +65,7 @@ from ranef.distributions import (
     StudentT,
     Uniform,
 )
-from ranef.errors import FitError, listed
-from ranef.families import GAUSSIAN, Family
-from ranef.priors import Priors
-from ranef.separation import separated_columns
+from ranef.priors.resolve import Priors
 
 type Array = NDArray[np.float64]
 

@@ -13,9 +13,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.centring import Change, centring, lower_columns, moved_coefs
-from ranef.design import Design, RandomTerm
-from ranef.distributions import (
+from ranef.design.design import Design, RandomTerm
+from ranef.design.labels import has_corr
+from ranef.families.family import GAUSSIAN, Family
+from ranef.priors.centring import Change, centring, lower_columns, moved_coefs
+from ranef.priors.distributions import (
     LKJ,
     Constant,
     Exponential,
@@ -32,9 +34,7 @@ from ranef.distributions import (
     StudentT,
     Uniform,
 )
-from ranef.families import GAUSSIAN, Family
-from ranef.givenpriors import Given, PriorSetting, read_given
-from ranef.naming import has_corr
+from ranef.priors.user_priors import Given, PriorSetting, read_given
 
 __all__ = [
     "LKJ",

@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from ranef.design import Design
-from ranef.distributions import Exponential, HalfNormal, HalfStudentT, Prior
+from ranef.design.design import Design
 from ranef.errors import DataError
-from ranef.families import Family
+from ranef.families.family import Family
+from ranef.priors.distributions import Exponential, HalfNormal, HalfStudentT, Prior
 
 type Array = NDArray[np.float64]
 

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from ranef.design import Design
-from ranef.distributions import LKJ, Prior, Relative
+from ranef.design.design import Design
+from ranef.design.labels import has_corr
 from ranef.errors import FitError, suggestion
-from ranef.families import Family
-from ranef.naming import has_corr
-from ranef.priorsets import SETS, PriorSet
+from ranef.families.family import Family
+from ranef.priors.distributions import LKJ, Prior, Relative
+from ranef.priors.named_sets import SETS, PriorSet
 
 type PriorSetting = str | Mapping[str, str | Prior | Mapping[str, Prior]]
 type Place = tuple[str, ...]  # a key, or a key and a coefficient

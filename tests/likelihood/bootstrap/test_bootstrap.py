@@ -12,8 +12,9 @@ import pytest
 from scipy import stats
 
 import ranef as rf
-from ranef import bootstrap
-from ranef.bootstrap import (
+from ranef.errors import DataWarning, FitError
+from ranef.likelihood.bootstrap import bootstrap
+from ranef.likelihood.bootstrap.bootstrap import (
     Bootstrap,
     null_statistics,
     parameters,
@@ -21,11 +22,10 @@ from ranef.bootstrap import (
     replicate,
     simulated_response,
 )
-from ranef.crossproducts import cross_products
-from ranef.errors import DataWarning, FitError
-from ranef.refits import likelihood_ratios, refitter, rivals
-from ranef.replicates import children, responses, sums_of
-from ranef.spans import span
+from ranef.likelihood.bootstrap.refits import likelihood_ratios, refitter, rivals
+from ranef.likelihood.bootstrap.simulated_responses import children, responses, sums_of
+from ranef.likelihood.bootstrap.spans import span
+from ranef.likelihood.linear.crossproducts import cross_products
 
 SLEEP = "Reaction ~ Days + (Days | Subject)"
 HOSTILE = rf.load_dataset("sleepstudy").assign(

@@ -6,15 +6,22 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from designs import STRUCTURES, random_design
 
 import ranef as rf
-from designs import STRUCTURES, random_design
-from ranef import criteria, reml
-from ranef.covariance import factors
-from ranef.criteria import columns_of, packed, profiles, shared_by, unpacked
-from ranef.crossproducts import cross_products
-from ranef.replicates import responses, sums_of, with_response
-from ranef.spans import span
+from ranef.covariances.covariance import factors
+from ranef.likelihood.bootstrap import many_responses
+from ranef.likelihood.bootstrap.many_responses import (
+    columns_of,
+    packed,
+    profiles,
+    shared_by,
+    unpacked,
+)
+from ranef.likelihood.bootstrap.simulated_responses import responses, sums_of, with_response
+from ranef.likelihood.bootstrap.spans import span
+from ranef.likelihood.linear import reml
+from ranef.likelihood.linear.crossproducts import cross_products
 
 
 def several(design, seed, B=3):
@@ -91,11 +98,11 @@ def test_wide_structures_are_not_stacked(monkeypatch):
     design = random_design(STRUCTURES["crossed"], 3)
     cross = cross_products(design)
     width = len(shared_by(design, cross).S)
-    monkeypatch.setattr(criteria, "MAX_DENSE", width - 1)
+    monkeypatch.setattr(many_responses, "MAX_DENSE", width - 1)
     assert shared_by(design, cross) is None
-    monkeypatch.setattr(criteria, "MAX_DENSE", width)
+    monkeypatch.setattr(many_responses, "MAX_DENSE", width)
     assert shared_by(design, cross) is not None
-    monkeypatch.setattr(criteria, "MAX_ELEMENTS", 10)
+    monkeypatch.setattr(many_responses, "MAX_ELEMENTS", 10)
     assert shared_by(design, cross) is None
 
 

@@ -6,17 +6,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from designs import STRUCTURES, random_design
 from scipy import stats
 
 import ranef as rf
-from designs import STRUCTURES, random_design
-from ranef import criteria, refits, reml
-from ranef.covariance import factors
-from ranef.crossproducts import cross_products
-from ranef.design import full_rank
-from ranef.newton import Minima
-from ranef.refits import likelihood_ratios, refitter, rivals, start_near
-from ranef.replicates import (
+from ranef.covariances.covariance import factors
+from ranef.design.design import full_rank
+from ranef.likelihood.bootstrap import many_responses, refits
+from ranef.likelihood.bootstrap.refits import likelihood_ratios, refitter, rivals, start_near
+from ranef.likelihood.bootstrap.simulated_responses import (
     Responses,
     children,
     null_of,
@@ -25,7 +23,10 @@ from ranef.replicates import (
     sums_of,
     with_response,
 )
-from ranef.spans import span
+from ranef.likelihood.bootstrap.spans import span
+from ranef.likelihood.linear import reml
+from ranef.likelihood.linear.crossproducts import cross_products
+from ranef.numerics.minimize_many import Minima
 
 LOWER = 1e-9  # by rounding of a criterion
 
@@ -103,7 +104,7 @@ def test_the_data_themselves():
 
 @pytest.mark.parametrize("name", ["crossed slopes", "nested", "no random effects"])
 def test_one_by_one_is_the_same(name, monkeypatch):
-    monkeypatch.setattr(criteria, "MAX_DENSE", -1)
+    monkeypatch.setattr(many_responses, "MAX_DENSE", -1)
     model, drawn = simulated_from(random_design(STRUCTURES[name], 3), 4, seed=1, restricted=True)
     assert model.shared is None
     assert check(model, drawn, restricted=True) == 0
@@ -162,7 +163,7 @@ def test_chunks_do_not_matter(monkeypatch):
     design = random_design(STRUCTURES["nested"], 3)
     model, drawn = simulated_from(design, 40, seed=1, restricted=True)
     whole = model.refit(drawn)
-    monkeypatch.setattr(criteria, "CHUNK", 1)
+    monkeypatch.setattr(many_responses, "CHUNK", 1)
     assert model.shared.step == 16
     parts = model.refit(drawn)
     np.testing.assert_allclose(parts.objective, whole.objective, rtol=1e-10)

@@ -6,15 +6,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from designs import STRUCTURES, random_design, random_factors
 from scipy import stats
 
 import ranef as rf
-from designs import STRUCTURES, random_design, random_factors
-from ranef import crossproducts, spans
-from ranef.covariance import factors
-from ranef.crossproducts import cross_products
+from ranef.covariances.covariance import factors
 from ranef.errors import FitError
-from ranef.replicates import (
+from ranef.likelihood.bootstrap import spans
+from ranef.likelihood.bootstrap.simulated_responses import (
     Null,
     children,
     entropy_of,
@@ -24,7 +23,9 @@ from ranef.replicates import (
     sums_of,
     with_response,
 )
-from ranef.spans import span
+from ranef.likelihood.bootstrap.spans import span
+from ranef.likelihood.linear import crossproducts
+from ranef.likelihood.linear.crossproducts import cross_products
 
 WAYS = [False, True]
 

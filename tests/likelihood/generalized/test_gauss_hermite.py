@@ -6,8 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy import integrate, stats
-
 from nonlinear import (
     KNOWN,
     OWN,
@@ -18,9 +16,11 @@ from nonlinear import (
     random_model,
     random_point,
 )
-from ranef.agq import quadrature, rule
-from ranef.glmm import laplace
-from ranef.pirls import find_modes
+from scipy import integrate, stats
+
+from ranef.likelihood.generalized.gauss_hermite import quadrature, rule
+from ranef.likelihood.generalized.laplace_likelihood import laplace
+from ranef.likelihood.generalized.pirls import find_modes
 
 FAMILIES = {name: KNOWN[name] for name in ("binomial", "poisson")} | {
     name: OWN[name] for name in ("a count", "a scale")

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-
 from designs import STRUCTURES
 from nonlinear import ALL, KNOWN, OWN, central, direction, made, packed, random_model, random_point
-from ranef.covariance import Shape, factors
+
+from ranef.covariances.covariance import Shape, factors
 from ranef.errors import DataError, FitError
-from ranef.generalized import check_n_agq, diagonal_parts, prepare, users_likelihood
+from ranef.likelihood.generalized.glmm import check_n_agq, diagonal_parts, prepare, users_likelihood
 
 
 @pytest.fixture(params=STRUCTURES.values(), ids=STRUCTURES.keys())

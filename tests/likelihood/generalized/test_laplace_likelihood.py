@@ -6,8 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy import stats
-
 from designs import STRUCTURES
 from nonlinear import (
     ALL,
@@ -20,11 +18,13 @@ from nonlinear import (
     random_model,
     random_point,
 )
-from ranef import lmm
-from ranef.crossproducts import cross_products
-from ranef.glmm import laplace
-from ranef.pirls import find_modes
-from ranef.reml import profiled
+from scipy import stats
+
+from ranef.likelihood.generalized.laplace_likelihood import laplace
+from ranef.likelihood.generalized.pirls import find_modes
+from ranef.likelihood.linear import blocked_cholesky
+from ranef.likelihood.linear.crossproducts import cross_products
+from ranef.likelihood.linear.reml import profiled
 
 FAST = {name: KNOWN[name] for name in ("binomial", "poisson")} | {"a count": OWN["a count"]}
 
@@ -152,7 +152,7 @@ def test_its_profile_is_that_of_the_linear_engine(formula):
             cross.bases, model.bases, point.profile(model).Lambdas, strict=True
         )
     ]
-    of_linear = profiled(lmm.factorize(cross, relative), reml=False)
+    of_linear = profiled(blocked_cholesky.factorize(cross, relative), reml=False)
     n, r2 = design.n_obs, of_linear.r2
     # from the deviance with sigma at its best to that at a given one
     deviance = of_linear.value - n * (1 + np.log(2 * np.pi * r2 / n))

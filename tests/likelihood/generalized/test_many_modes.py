@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 import ranef as rf
-from ranef import onefactor
-from ranef.joint import joint_of
+from ranef.likelihood.generalized import many_modes
+from ranef.posterior.generalized_posterior import joint_of
 
 N, M = 120, 12
 
@@ -65,8 +65,8 @@ def test_chunks_do_not_matter(monkeypatch):
     target = joint("correlated slopes")
     x = points(target)
     together = target.log_density(x)
-    monkeypatch.setattr(onefactor, "CHUNK", 5 * N)
-    assert [part.stop for part in onefactor.chunks(12, N)] == [5, 10, 12]
+    monkeypatch.setattr(many_modes, "CHUNK", 5 * N)
+    assert [part.stop for part in many_modes.chunks(12, N)] == [5, 10, 12]
     np.testing.assert_allclose(target.log_density(x), together, rtol=1e-13)
 
 
@@ -104,7 +104,7 @@ def test_effects_are_drawn_around_their_modes(case):
     values = np.repeat(target.space.values(target.start())[0][None], 4000, axis=0)
     drawn = target.draw(values, np.random.default_rng(1))
     setting = target.setting(values[0])
-    modes = onefactor.find_level_modes(
+    modes = many_modes.find_level_modes(
         target.model.merged, next(target._points(values[:1]))[1], np.hstack(target._u)
     )
     one = target._drawn(values[0], np.random.default_rng(2))

@@ -6,8 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy import optimize, stats
-
 from designs import STRUCTURES
 from nonlinear import (
     ALL,
@@ -20,10 +18,12 @@ from nonlinear import (
     random_point,
     spread,
 )
-from ranef.covariance import Shape
-from ranef.expansions import Expansion
-from ranef.pirls import NoModesError, Problem, Setting, find_modes
-from ranef.weighted import Block, weighted
+from scipy import optimize, stats
+
+from ranef.covariances.covariance import Shape
+from ranef.families.derivatives import Expansion
+from ranef.likelihood.generalized.pirls import NoModesError, Problem, Setting, find_modes
+from ranef.likelihood.generalized.weighted_crossproducts import Block, weighted
 
 
 @pytest.fixture(params=STRUCTURES.values(), ids=STRUCTURES.keys())

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy import sparse
-
 from designs import STRUCTURES
 from nonlinear import KNOWN, indicator, random_model, random_point, spread
-from ranef import lmm
-from ranef.covariance import factors
-from ranef.weighted import weighted
+from scipy import sparse
+
+from ranef.covariances.covariance import factors
+from ranef.likelihood.generalized.weighted_crossproducts import weighted
+from ranef.likelihood.linear import blocked_cholesky
 
 
 @pytest.fixture(params=STRUCTURES.values(), ids=STRUCTURES.keys())
@@ -81,18 +81,18 @@ def test_sums_and_fitted_values_equal_the_dense_ones(formula):
 def test_leverages_equal_the_dense_ones(formula, weights):
     model = model_of(formula)
     Lambdas = factors(random_point(model, 4).theta, model.shapes)
-    factorized = lmm.factorize(model.problem.Z.cross(weights, model.X), Lambdas)
+    factorized = blocked_cholesky.factorize(model.problem.Z.cross(weights, model.X), Lambdas)
     root = indicator(model.problem) @ spread(model.problem, Lambdas)
     H = (root.T * weights) @ root + np.eye(root.shape[1])
-    found = model.problem.Z.leverages(lmm.selected_inverse(factorized))
+    found = model.problem.Z.leverages(blocked_cholesky.selected_inverse(factorized))
     np.testing.assert_allclose(found, np.einsum("nq,qr,nr->n", root, np.linalg.inv(H), root))
 
 
 def test_leverages_are_zero_where_the_variance_is(formula):
     model = model_of(formula)
     Lambdas = [np.zeros((shape.k, shape.k)) for shape in model.shapes]
-    factorized = lmm.factorize(model.problem.Z.cross(np.ones(90), model.X), Lambdas)
-    assert not model.problem.Z.leverages(lmm.selected_inverse(factorized)).any()
+    factorized = blocked_cholesky.factorize(model.problem.Z.cross(np.ones(90), model.X), Lambdas)
+    assert not model.problem.Z.leverages(blocked_cholesky.selected_inverse(factorized)).any()
 
 
 def test_cross_products_are_linear_in_the_weights(formula):

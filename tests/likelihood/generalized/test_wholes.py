@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from component_cases import FAMILIES, data_of, joint_case, some_values
 
-from ranef.agq import rule
-from ranef.design import without_rows
-from ranef.joint import joint_of
-from ranef.wholes import whole
-from test_pieces import FAMILIES, data_of, joint_case, some_values
+from ranef.design.design import without_rows
+from ranef.likelihood.generalized.gauss_hermite import rule
+from ranef.likelihood.generalized.wholes import whole
+from ranef.posterior.generalized_posterior import joint_of
 
 RIGHT = {
     "crossed": "x + (1 | g) + (1 | h)",
@@ -104,5 +104,5 @@ def test_blocks_of_single_rows_do_not_matter(monkeypatch):
     _, joint, _ = joint_case("x + (1 | g) + (1 | h)", "poisson")
     values, piece = some_values(joint, 2), whole(joint, np.arange(48))
     together = piece.single_rows(values, rule(7, 1))[0]
-    monkeypatch.setattr("ranef.wholes.HELD", 2 * 48 * 5)
+    monkeypatch.setattr("ranef.likelihood.generalized.wholes.HELD", 2 * 48 * 5)
     np.testing.assert_allclose(piece.single_rows(values, rule(7, 1))[0], together, rtol=1e-12)

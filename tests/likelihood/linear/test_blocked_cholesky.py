@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from designs import STRUCTURES, dense, random_design, random_factors
 from scipy import linalg
 
-from designs import STRUCTURES, dense, random_design, random_factors
-from ranef import crossproducts, lmm
-from ranef.blocks import cholesky
-from ranef.covariance import factors, pack
-from ranef.crossproducts import SparseRows, cross_products
-from ranef.reml import profiled
+from ranef.covariances.covariance import factors, pack
+from ranef.likelihood.linear import blocked_cholesky, crossproducts
+from ranef.likelihood.linear.crossproducts import SparseRows, cross_products
+from ranef.likelihood.linear.reml import profiled
+from ranef.numerics.blocks import cholesky
 
 SEEDS = range(3)
 
@@ -34,7 +34,7 @@ def everything(formula, seed):
     design = random_design(formula, seed)
     cross = cross_products(design)
     Lambdas = random_factors(cross, seed)
-    return design, cross, Lambdas, lmm.factorize(cross, Lambdas)
+    return design, cross, Lambdas, blocked_cholesky.factorize(cross, Lambdas)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -55,7 +55,7 @@ def test_fixed_and_random_effects_equal_the_dense_ones(formula, storage, seed): 
     beta, beta_cov = cross.beta_ols + back @ profile.gamma, back @ profile.gamma_cov @ back.T
     np.testing.assert_allclose(beta, expected.beta, rtol=1e-8, atol=1e-8)
     np.testing.assert_allclose(beta_cov, expected.beta_cov, rtol=1e-8, atol=1e-11)
-    modes = lmm.modes(factorized, profile.gamma)
+    modes = blocked_cholesky.modes(factorized, profile.gamma)
     for T, b, whole in zip(cross.bases, modes, expected.b, strict=True):
         np.testing.assert_allclose((b @ np.linalg.inv(T).T).ravel(), whole, atol=1e-8)
 
@@ -66,7 +66,7 @@ def test_conditional_covariances_equal_the_dense_ones(formula, storage, fixed_kn
     expected = dense(design, cross, Lambdas)
     wholes = expected.b_cov if fixed_known else expected.b_cov_total
     gamma_cov = None if fixed_known else profiled(factorized, reml=True).gamma_cov
-    found = lmm.conditional_covariances(factorized, gamma_cov)
+    found = blocked_cholesky.conditional_covariances(factorized, gamma_cov)
     for T, blocks, whole in zip(cross.bases, found, wholes, strict=True):
         back, k = np.linalg.inv(T), len(T)
         for level, block in enumerate(blocks):
@@ -85,7 +85,9 @@ def test_gradient_equals_central_differences(formula, storage, reml, where):  # 
         theta *= 20
 
     def criterion(x):
-        return profiled(lmm.factorize(cross, factors(x, cross.shapes)), reml=reml).value
+        return profiled(
+            blocked_cholesky.factorize(cross, factors(x, cross.shapes)), reml=reml
+        ).value
 
     def difference(h):
         near, far = (criterion(theta + s * h) - criterion(theta - s * h) for s in (1, 2))
@@ -93,8 +95,8 @@ def test_gradient_equals_central_differences(formula, storage, reml, where):  # 
 
     steps = 1e-3 * np.maximum(1, np.abs(theta))[:, None] * np.eye(len(theta))
     expected = np.array([difference(h) for h in steps])
-    factorized = lmm.factorize(cross, factors(theta, cross.shapes))
-    slopes = lmm.gradient(factorized, profiled(factorized, reml=reml).slope)
+    factorized = blocked_cholesky.factorize(cross, factors(theta, cross.shapes))
+    slopes = blocked_cholesky.gradient(factorized, profiled(factorized, reml=reml).slope)
     found = pack(slopes, cross.shapes)
     scale = max(1.0, np.abs(expected).max(initial=0.0))
     np.testing.assert_allclose(found / scale, expected / scale, atol=1e-6)
@@ -105,16 +107,20 @@ def test_a_singular_factor_is_nothing_special(formula, storage):  # noqa: ARG001
     for Lambda in Lambdas:
         Lambda[-1] = 0.0
     expected = dense(design, cross, Lambdas)
-    profile = profiled(lmm.factorize(cross, Lambdas), reml=True)
+    profile = profiled(blocked_cholesky.factorize(cross, Lambdas), reml=True)
     assert profile.value == pytest.approx(expected.reml)
 
 
 def test_called_twice_it_answers_twice_the_same(formula):
     _, cross, Lambdas, _ = everything(formula, 3)
-    first, second = (lmm.factorize(cross, Lambdas) for _ in range(2))
+    first, second = (blocked_cholesky.factorize(cross, Lambdas) for _ in range(2))
     np.testing.assert_array_equal(first.reduced, second.reduced)
     slope = np.eye(cross.p + 1)
-    for one, other in zip(lmm.gradient(first, slope), lmm.gradient(second, slope), strict=True):
+    for one, other in zip(
+        blocked_cholesky.gradient(first, slope),
+        blocked_cholesky.gradient(second, slope),
+        strict=True,
+    ):
         np.testing.assert_array_equal(one, other)
 
 
@@ -163,7 +169,7 @@ def test_solve_equals_the_dense_inverse(formula, storage, where):  # noqa: ARG00
     rng, sizes = np.random.default_rng(1), zip(cross.n_levels, cross.shapes, strict=True)
     sums = [rng.normal(size=(m, shape.k)) for m, shape in sizes]
     before = [s.copy() for s in sums]
-    found = lmm.solve(lmm.factorize(cross, Lambdas), sums)
+    found = blocked_cholesky.solve(blocked_cholesky.factorize(cross, Lambdas), sums)
     assert [b.shape for b in found] == [s.shape for s in sums]
     flat, right = (np.concatenate([*(x.ravel() for x in xs), []]) for xs in (found, sums))
     np.testing.assert_allclose(flat, G @ right, atol=1e-10)
@@ -174,7 +180,7 @@ def test_solve_equals_the_dense_inverse(formula, storage, where):  # noqa: ARG00
 def test_the_selected_inverse_holds_elements_of_the_dense_inverse(formula, storage):  # noqa: ARG001
     design, cross, Lambdas, factorized = everything(formula, 7)
     G, starts = dense_system(design, cross, Lambdas)[0], starts_of(cross)
-    found = lmm.selected_inverse(factorized)
+    found = blocked_cholesky.selected_inverse(factorized)
     others = [np.arange(starts[t], starts[t + 1]) for t, _ in cross.rest_terms]
     rest = np.concatenate([*others, []]).astype(int)
     np.testing.assert_allclose(found.rest, G[np.ix_(rest, rest)], atol=1e-10)
@@ -192,7 +198,7 @@ def test_the_derivative_of_the_determinant_is_the_dense_one(formula, storage):  
     design, cross, Lambdas, factorized = everything(formula, 7)
     _, ZZ, half = dense_system(design, cross, Lambdas)
     whole, starts = 2 * half @ ZZ, starts_of(cross)
-    for term, slope in enumerate(lmm.selected_inverse(factorized).gradient):
+    for term, slope in enumerate(blocked_cholesky.selected_inverse(factorized).gradient):
         k, m = cross.shapes[term].k, cross.n_levels[term]
         places = starts[term] + np.arange(m * k).reshape(m, k)
         expected = sum(whole[np.ix_(own, own)] for own in places).T

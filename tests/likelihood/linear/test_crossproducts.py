@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from designs import STRUCTURES, random_design, random_frame
 from scipy import sparse
 
-from designs import STRUCTURES, random_design, random_frame
-from ranef import crossproducts
-from ranef.crossproducts import (
+from ranef.design.design import build_design, full_rank
+from ranef.formula.terms import read_formula
+from ranef.likelihood.linear import crossproducts
+from ranef.likelihood.linear.crossproducts import (
     SparseRows,
     chain_of,
     cross_products,
@@ -16,8 +18,6 @@ from ranef.crossproducts import (
     residual_sums,
     spanned_terms,
 )
-from ranef.design import build_design, full_rank
-from ranef.formula import read_formula
 
 
 @pytest.mark.parametrize(

@@ -8,14 +8,20 @@ from functools import cache
 import numpy as np
 import pandas as pd
 import pytest
+from designs import STRUCTURES, dense, random_frame
+from reference_cases import REFERENCE, python_formula, read_frame
 from scipy import stats
 
 import ranef as rf
-from designs import STRUCTURES, dense, random_frame
-from ranef import denominators
-from ranef.crossproducts import cross_products
-from ranef.denominators import KINDS, FTest, contrast, degrees_of_freedom, table
-from reference_cases import REFERENCE, python_formula, read_frame
+from ranef.likelihood.linear import degrees_of_freedom as module
+from ranef.likelihood.linear.crossproducts import cross_products
+from ranef.likelihood.linear.degrees_of_freedom import (
+    KINDS,
+    FTest,
+    contrast,
+    degrees_of_freedom,
+    table,
+)
 
 CASES = {
     case["id"]: case | {"folder": REFERENCE / case["data_dir"]}
@@ -299,7 +305,7 @@ def test_two_equal_terms_are_one():
 def test_differences_have_converged(monkeypatch):
     fit, cross = fitted("pupils_crossed")
     found = table(cross, fit.estimate, fit.design.fixed, "satterthwaite", reml=True)["df"]
-    monkeypatch.setattr(denominators, "STEP", 3e-3)
+    monkeypatch.setattr(module, "STEP", 3e-3)
     again = table(cross, fit.estimate, fit.design.fixed, "satterthwaite", reml=True)["df"]
     np.testing.assert_allclose(again, found, rtol=1e-8)
 
@@ -317,8 +323,8 @@ def test_no_fixed_effects(kind):
 
 def test_pooled_df_of_few():
     """The mean of an F with 2 df or fewer does not exist."""
-    assert denominators._pooled(np.array([1.5, 30.0])) == 2
-    assert denominators._pooled(np.array([7.0, 7.0])) == pytest.approx(7)
+    assert module._pooled(np.array([1.5, 30.0])) == 2
+    assert module._pooled(np.array([7.0, 7.0])) == pytest.approx(7)
 
 
 def test_printed():

@@ -3,13 +3,13 @@
 import numpy as np
 import pandas as pd
 import pytest
+from designs import STRUCTURES, random_design, random_factors
 
 import ranef as rf
-from designs import STRUCTURES, random_design, random_factors
 from fits import dense_Z
-from ranef import information
-from ranef.crossproducts import cross_products
-from ranef.information import derivatives
+from ranef.likelihood.linear import expected_information
+from ranef.likelihood.linear.crossproducts import cross_products
+from ranef.likelihood.linear.expected_information import derivatives
 
 
 def dense_derivatives(design, cross, covs):
@@ -43,7 +43,7 @@ def compare(found, expected):
 @pytest.mark.parametrize("formula", STRUCTURES.values(), ids=STRUCTURES)
 @pytest.mark.parametrize("block", [2**21, 1])
 def test_as_dense_matrices(formula, block, monkeypatch):
-    monkeypatch.setattr(information, "BLOCK", block)
+    monkeypatch.setattr(expected_information, "BLOCK", block)
     design = random_design(formula, seed=1)
     cross = cross_products(design)
     covs = [f @ f.T for f in random_factors(cross, seed=2)]
@@ -75,8 +75,8 @@ def test_sets_of_different_size():
 
 def test_sparse_cross_products(monkeypatch):
     """Rows of the head of the chain that are held as a sparse array."""
-    monkeypatch.setattr("ranef.crossproducts.SPARSE_SIZE", 0)
-    monkeypatch.setattr("ranef.crossproducts.SPARSE_SHARE", 2.0)
+    monkeypatch.setattr("ranef.likelihood.linear.crossproducts.SPARSE_SIZE", 0)
+    monkeypatch.setattr("ranef.likelihood.linear.crossproducts.SPARSE_SHARE", 2.0)
     design = random_design(STRUCTURES["all of it"], seed=8)
     cross = cross_products(design)
     assert not isinstance(cross.chain[0].rest, np.ndarray)
@@ -85,7 +85,7 @@ def test_sparse_cross_products(monkeypatch):
 
 
 def test_too_many(monkeypatch):
-    monkeypatch.setattr(information, "MOST", 11)
+    monkeypatch.setattr(expected_information, "MOST", 11)
     derivatives(cross_products(random_design("y ~ x + (1 | c)", seed=1)), [np.eye(1)])
     cross = cross_products(random_design("y ~ x + (1 | c) + (1 | i)", seed=1))
     with pytest.raises(rf.FitError) as caught:

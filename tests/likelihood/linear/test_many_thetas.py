@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy import stats
-
 from designs import STRUCTURES
-from ranef import batched, lmm
-from ranef.priors import Normal
-from test_marginal import (
+from marginal_cases import (
     ODD,
     PRIORS,
     build_design,
@@ -21,6 +17,10 @@ from test_marginal import (
     resolve,
     target_of,
 )
+from scipy import stats
+
+from ranef.likelihood.linear import blocked_cholesky, many_thetas
+from ranef.priors.distributions import Normal
 
 POINTS = 4
 
@@ -48,7 +48,7 @@ def test_log_density_is_that_of_the_target_at_every_point(name, priors):
     _, _, target = everything(STRUCTURES[name], 1, PRIORS[priors], n=80)
     x = points_of(target.space)
     expected = [target(one)[0] for one in x]
-    np.testing.assert_allclose(batched.log_density(target, x), expected, rtol=1e-10)
+    np.testing.assert_allclose(many_thetas.log_density(target, x), expected, rtol=1e-10)
 
 
 @pytest.mark.parametrize("name", ODD)
@@ -56,7 +56,7 @@ def test_log_density_of_an_odd_design_is_that_of_the_target(name):
     _, _, target = odd(ODD[name])
     x = points_of(target.space)
     expected = [target(one)[0] for one in x]
-    np.testing.assert_allclose(batched.log_density(target, x), expected, rtol=1e-10)
+    np.testing.assert_allclose(many_thetas.log_density(target, x), expected, rtol=1e-10)
 
 
 @pytest.mark.parametrize("name", ["correlated slope", "crossed"])
@@ -65,7 +65,7 @@ def test_log_density_is_minus_infinity_where_it_cannot_be_computed(name):
     x = points_of(target.space)
     x[1] = 600.0
     x[2] = np.nan
-    found = batched.log_density(target, x)
+    found = many_thetas.log_density(target, x)
     assert (found[1], found[2]) == (-np.inf, -np.inf)
     assert found[3] == pytest.approx(target(x[3])[0], rel=1e-11)
 
@@ -73,16 +73,16 @@ def test_log_density_is_minus_infinity_where_it_cannot_be_computed(name):
 def test_points_in_chunks_are_the_same_points(monkeypatch):
     _, _, target = everything(STRUCTURES["correlated slope"], 1, n=60)
     x = points_of(target.space)
-    whole = batched.log_density(target, x)
+    whole = many_thetas.log_density(target, x)
     values, _ = target.space.values(x)
-    drawn = batched.draw(target, values, np.random.default_rng(1))
-    parts = batched.moments(target.cross, relative_factors(target, values))
-    monkeypatch.setattr(batched, "CHUNK", 1)
-    np.testing.assert_allclose(batched.log_density(target, x), whole, rtol=1e-12)
-    again = batched.draw(target, values, np.random.default_rng(1))
+    drawn = many_thetas.draw(target, values, np.random.default_rng(1))
+    parts = many_thetas.moments(target.cross, relative_factors(target, values))
+    monkeypatch.setattr(many_thetas, "CHUNK", 1)
+    np.testing.assert_allclose(many_thetas.log_density(target, x), whole, rtol=1e-12)
+    again = many_thetas.draw(target, values, np.random.default_rng(1))
     np.testing.assert_allclose(again.b[0], drawn.b[0], atol=1e-9)
     for own, other in zip(
-        parts, batched.moments(target.cross, relative_factors(target, values)), strict=True
+        parts, many_thetas.moments(target.cross, relative_factors(target, values)), strict=True
     ):
         np.testing.assert_allclose(own.cov, other.cov, atol=1e-12)
 
@@ -93,11 +93,13 @@ def test_moments_are_those_of_the_engine_point_by_point(name):
     values, _ = target.space.values(points_of(target.space, 2))
     Lambdas = relative_factors(target, values)
     gamma = np.random.default_rng(3).normal(size=target.cross.p)
-    found = batched.moments(target.cross, Lambdas)
+    found = many_thetas.moments(target.cross, Lambdas)
     for i in range(POINTS if Lambdas else 0):
-        factorized = lmm.factorize(target.cross, [L[i] for L in Lambdas])
+        factorized = blocked_cholesky.factorize(target.cross, [L[i] for L in Lambdas])
         pairs = zip(
-            lmm.modes(factorized, gamma), lmm.conditional_covariances(factorized), strict=True
+            blocked_cholesky.modes(factorized, gamma),
+            blocked_cholesky.conditional_covariances(factorized),
+            strict=True,
         )
         for own, (mode, cov) in zip(found, pairs, strict=True):
             np.testing.assert_allclose(own.mean[i] + own.slope[i] @ gamma, mode, atol=1e-9)
@@ -188,7 +190,7 @@ def test_draws_have_mean_and_covariance_of_the_normal_distribution(formula, prio
     values, _ = target.space.values(0.3 * random_point(target.space, np.random.default_rng(4)))
     fixed = target.fixed
     noise = fixed.J.shape[1] + len(fixed.mean) + sum(t.n_levels * t.n_coefs for t in design.terms)
-    drawn = batched.draw(target, np.tile(values, (noise + 1, 1)), UnitNumbers())
+    drawn = many_thetas.draw(target, np.tile(values, (noise + 1, 1)), UnitNumbers())
     all_effects = np.hstack([drawn.beta, *(b.reshape(noise + 1, -1) for b in drawn.b)])
     mean, cov = dense_posterior(design, resolved, target, values)
     np.testing.assert_allclose(all_effects[0], mean, rtol=1e-8, atol=1e-8)
@@ -202,7 +204,7 @@ def test_draws_at_different_points_are_independent_normal_numbers(name):
     design, resolved, target = odd(formula, priors)
     values, _ = target.space.values(np.zeros(target.space.d))
     size = 1500
-    found = batched.draw(target, np.tile(values, (size, 1)), np.random.default_rng(5))
+    found = many_thetas.draw(target, np.tile(values, (size, 1)), np.random.default_rng(5))
     mean, cov = dense_posterior(design, resolved, target, values)
     b = found.b[0][:, 0, 0]
     place = found.beta.shape[1]
@@ -215,7 +217,7 @@ def test_draws_at_different_points_are_independent_normal_numbers(name):
 def test_draws_carry_sigma_and_the_users_factors():
     design, resolved, target = odd("y ~ x + (x | c)")
     values, _ = target.space.values(points_of(target.space))
-    found = batched.draw(target, values, np.random.default_rng(1))
+    found = many_thetas.draw(target, values, np.random.default_rng(1))
     np.testing.assert_array_equal(found.sigma, values[:, 0])
     change = resolved.terms[0].change
     for i in range(POINTS):
@@ -227,14 +229,14 @@ def test_draws_carry_sigma_and_the_users_factors():
 def test_known_effects_are_drawn_as_they_are():
     _, _, target = odd("y ~ x + f + (x | c)", PRIORS["given"])
     values, _ = target.space.values(points_of(target.space))
-    found = batched.draw(target, values, np.random.default_rng(1))
+    found = many_thetas.draw(target, values, np.random.default_rng(1))
     np.testing.assert_allclose(found.beta[:, 0], values[:, 0], rtol=1e-12)
 
 
 def test_the_same_generator_gives_the_same_draws():
     _, _, target = odd("y ~ x + (1 | i) + (x | j)")
     values, _ = target.space.values(points_of(target.space))
-    one, two = (batched.draw(target, values, np.random.default_rng(8)) for _ in range(2))
+    one, two = (many_thetas.draw(target, values, np.random.default_rng(8)) for _ in range(2))
     np.testing.assert_array_equal(one.b[1], two.b[1])
     np.testing.assert_array_equal(one.beta, two.beta)
 
@@ -243,7 +245,7 @@ def test_draws_without_random_effects_are_those_of_a_linear_model():
     """At known sigma: the posterior of beta alone, a normal distribution."""
     _, _, target = everything("y ~ x", 1, {"Intercept": Normal(1e3, 50), "x": Normal(0, 3)}, n=40)
     values = np.tile([2.0], (4000, 1))
-    found = batched.draw(target, values, np.random.default_rng(2))
+    found = many_thetas.draw(target, values, np.random.default_rng(2))
     design, resolved, _ = everything(
         "y ~ x", 1, {"Intercept": Normal(1e3, 50), "x": Normal(0, 3)}, n=40
     )

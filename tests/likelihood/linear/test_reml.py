@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from designs import STRUCTURES, dense, random_frame
 
 import ranef as rf
-from designs import STRUCTURES, dense, random_frame
-from ranef import reml
-from ranef.covariance import factors
-from ranef.crossproducts import cross_products
+from ranef.covariances.covariance import factors
 from ranef.errors import Convergence
+from ranef.likelihood.linear import reml
+from ranef.likelihood.linear.crossproducts import cross_products
 
 DYESTUFF = "Yield ~ 1 + (1 | Batch)"
 

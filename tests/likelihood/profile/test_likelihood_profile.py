@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from ranef.errors import FitError
-from ranef.profiling import Curve, Profile, Scale, draw_zeta
+from ranef.likelihood.profile.likelihood_profile import Curve, Profile, Scale, draw_zeta
 
 MEAN, SE = 3.0, 0.5
 

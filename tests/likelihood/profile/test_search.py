@@ -9,18 +9,18 @@ from functools import cache
 import numpy as np
 import pandas as pd
 import pytest
+from designs import STRUCTURES, random_frame
+from reference_cases import REFERENCE, python_formula
 from scipy import optimize, stats
 
 import ranef as rf
-from designs import STRUCTURES, random_frame
 from fits import known_posterior, model_of
-from ranef.crossproducts import cross_products
 from ranef.errors import Convergence, FitError
-from ranef.generalized import prepare
-from ranef.heldfactors import by_root, canonical, held
-from ranef.holding import Focus, Linear, Nonlinear
-from ranef.profiles import _curve, profile
-from reference_cases import REFERENCE, python_formula
+from ranef.likelihood.generalized.glmm import prepare
+from ranef.likelihood.linear.crossproducts import cross_products
+from ranef.likelihood.profile.constrained import Focus, Linear, Nonlinear
+from ranef.likelihood.profile.heldfactors import by_root, canonical, held
+from ranef.likelihood.profile.search import _curve, profile
 
 Q = stats.chi2.ppf(0.95, 1)
 REFERENCES = json.loads((REFERENCE / "profiles.json").read_text())

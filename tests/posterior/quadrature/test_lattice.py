@@ -2,59 +2,30 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import integrate, special, stats
+from density_cases import SCHOOLS, SLEEP, density, schools, sleep
+from lattice_cases import exact_of, integral, log_axis, panels, sleep_exact, slopes_frame
+from scipy import integrate, stats
 
 import ranef as rf
-from ranef import batched, quadrature
 from ranef.errors import FitError
-from ranef.exact import Exact
-from ranef.laplace import find_mode
-from ranef.priors import Constant, HalfCauchy, HalfNormal, HalfStudentT, Normal, Relative, StudentT
-from ranef.whitened import frame
-from test_laplace import SCHOOLS, SLEEP, density, schools, sleep
+from ranef.likelihood.linear import many_thetas
+from ranef.posterior.quadrature import lattice
+from ranef.priors.distributions import (
+    Constant,
+    HalfCauchy,
+    HalfNormal,
+    HalfStudentT,
+    Normal,
+    Relative,
+    StudentT,
+)
 
 # As printed by an independent program; its grid cut the tails of the last two where an sd nears
 # zero, so that they are low by 2.0e-6 and 3.5e-6
 PRINTED = (-959.34556067, -907.69622008, -889.65683896, -890.24406605)
-
-
-def exact_of(target):
-    mode = find_mode(target)
-    own = frame(target, mode)
-    return Exact(target, mode, own, quadrature.integrate(own))
-
-
-@cache
-def sleep_exact(random):
-    return exact_of(sleep(random))
-
-
-def panels(edges, size):
-    """Return nodes and weights of Gauss-Legendre rules between edges."""
-    nodes, weights = np.polynomial.legendre.leggauss(size)
-    middle, half = np.add(edges[1:], edges[:-1]) / 2, np.diff(edges) / 2
-    x = middle[:, None] + half[:, None] * nodes
-    return x.ravel(), (half[:, None] * weights).ravel()
-
-
-def integral(target, axes):
-    """Return log p(y) by a product rule: axes are pairs of nodes and log weights in x."""
-    grid = np.stack(np.meshgrid(*(x for x, _ in axes), indexing="ij"), axis=-1)
-    logs = sum(np.meshgrid(*(w for _, w in axes), indexing="ij"))
-    parts = np.array_split(grid.reshape(-1, len(axes)), max(1, grid.size // 200_000))
-    found = np.concatenate([batched.log_density(target, part) for part in parts])
-    return special.logsumexp(found + logs.ravel())
-
-
-def log_axis(edges, size):
-    """Return a rule for a positive parameter, in the parameter itself, as one for its logarithm."""
-    value, weight = panels(np.asarray(edges, dtype=float), size)
-    return np.log(value), np.log(weight / value)
 
 
 def corr_axis(size):
@@ -81,7 +52,7 @@ def test_evidences_of_the_sleep_study(random, printed):
 def test_evidence_of_the_linear_model_by_adaptive_integration():
     target = sleep("")
     value, error = integrate.quad(
-        lambda s: np.exp(batched.log_density(target, np.log([[s]]))[0] - np.log(s) + 959),
+        lambda s: np.exp(many_thetas.log_density(target, np.log([[s]]))[0] - np.log(s) + 959),
         *(20, 120),
         epsrel=1e-12,
     )
@@ -190,7 +161,7 @@ def test_evidence_of_a_relative_sd():
 
 def test_steps_do_not_matter():
     exact = sleep_exact(" + (Days || Subject)")
-    finer = quadrature.lattice(exact.frame, exact.lattice.steps * 0.6)
+    finer = lattice.lattice(exact.frame, exact.lattice.steps * 0.6)
     assert finer.log_evidence == pytest.approx(exact.log_evidence, abs=1e-8)
 
 
@@ -202,15 +173,15 @@ def test_error_bounds_that_of_coarser_rules(formula, seed):
     d = exact.target.space.d
     assert exact.error < 2e-6
     for step in (0.8, 1.1, 1.5, 2.0):
-        coarse = quadrature.lattice(exact.frame, np.full(d, step))
+        coarse = lattice.lattice(exact.frame, np.full(d, step))
         assert abs(coarse.log_evidence - exact.log_evidence) < 1.5 * coarse.error + 1e-7
 
 
 def test_error_says_that_a_lattice_was_not_finished(monkeypatch):
     exact = sleep_exact(" + (Days || Subject)")
-    monkeypatch.setattr(quadrature, "MAX_NODES", 100)
-    monkeypatch.setattr(quadrature, "FIRST", 1.5)
-    found = quadrature.lattice(exact.frame, np.full(3, 0.6))
+    monkeypatch.setattr(lattice, "MAX_NODES", 100)
+    monkeypatch.setattr(lattice, "FIRST", 1.5)
+    found = lattice.lattice(exact.frame, np.full(3, 0.6))
     missing = abs(found.log_evidence - exact.log_evidence)
     assert found.is_edge.any()
     assert 1e-3 < missing < found.error
@@ -218,15 +189,6 @@ def test_error_says_that_a_lattice_was_not_finished(monkeypatch):
 
 
 # ---------------------------------------------------------------------------------- units
-
-
-def slopes_frame(seed=2, n=80):
-    rng = np.random.default_rng(seed)
-    g = np.arange(n) % 8
-    x = rng.normal(2, 1.5, n)
-    b = rng.normal(size=(8, 2)) * [1.0, 0.4]
-    y = 5 + 0.7 * x + b[g, 0] + b[g, 1] * x + rng.normal(size=n)
-    return pd.DataFrame({"g": g, "x": x, "y": y})
 
 
 @pytest.mark.parametrize(
@@ -283,7 +245,7 @@ def test_too_many_parameters_are_refused():
     data = slopes_frame().assign(h=np.arange(80) // 16)
     target = density("y ~ x + (x | g) + (1 | h)", data, "default")
     with pytest.raises(FitError) as error:
-        quadrature.check_feasible(target)
+        lattice.check_feasible(target)
     assert str(error.value) == (
         "the posterior has 5 parameters that are not integrated out (`sigma`, "
         "`sd_g[Intercept]`, `sd_g[x]`, `corr_g[Intercept, x]` and `sd_h[Intercept]`); "
@@ -294,12 +256,12 @@ def test_too_many_parameters_are_refused():
 def test_a_known_sd_without_a_known_sigma_is_refused():
     target = density("y ~ x + (1 | g)", slopes_frame(), {"sd": Constant(1.5)})
     with pytest.raises(FitError) as error:
-        quadrature.check_feasible(target)
+        lattice.check_feasible(target)
     assert str(error.value) == (
         "`sd_g[Intercept]` is known but sigma is not; quadrature needs sds relative to it: "
         'use method="mcmc" or "laplace".'
     )
-    quadrature.check_feasible(
+    lattice.check_feasible(
         density("y ~ x + (1 | g)", slopes_frame(), {"sd": Relative(Constant(1.5))})
     )
 
@@ -311,7 +273,7 @@ def test_a_known_sd_without_a_known_sigma_is_refused():
 def test_draws_of_the_values_have_the_posterior_density(random):
     """Against curves, which come from another lattice."""
     exact = sleep_exact(random)
-    values = quadrature.draw_values(exact.frame, exact.lattice, 4000, np.random.default_rng(1))
+    values = lattice.draw_values(exact.frame, exact.lattice, 4000, np.random.default_rng(1))
     assert values.shape == (4000, len(exact.target.space.names))
     for place in range(exact.target.space.d):
         assert stats.kstest(values[:, place], exact.curve(place).cdf).pvalue > 1e-3
@@ -319,8 +281,8 @@ def test_draws_of_the_values_have_the_posterior_density(random):
 
 def test_draws_do_not_show_the_cells_of_a_coarse_lattice():
     exact = sleep_exact(" + (1 | Subject)")
-    coarse = quadrature.lattice(exact.frame, np.full(2, 1.8))
-    values = quadrature.draw_values(exact.frame, coarse, 8000, np.random.default_rng(1))
+    coarse = lattice.lattice(exact.frame, np.full(2, 1.8))
+    values = lattice.draw_values(exact.frame, coarse, 8000, np.random.default_rng(1))
     for place in range(2):
         assert stats.kstest(values[:, place], exact.curve(place).cdf).statistic < 0.02
 
@@ -328,10 +290,10 @@ def test_draws_do_not_show_the_cells_of_a_coarse_lattice():
 def test_draws_of_given_effects():
     priors = {"Intercept": StudentT(4, 5, 3), "sigma": HalfNormal(3), "sd": HalfNormal(2)}
     exact = exact_of(density("y ~ x + (1 | g)", slopes_frame(), priors))
-    values = quadrature.draw_values(exact.frame, exact.lattice, 4000, np.random.default_rng(2))
+    values = lattice.draw_values(exact.frame, exact.lattice, 4000, np.random.default_rng(2))
     assert stats.kstest(values[:, 0], exact.curve(0).cdf).pvalue > 1e-3
     one, two = (
-        quadrature.draw_values(exact.frame, exact.lattice, 50, np.random.default_rng(3))
+        lattice.draw_values(exact.frame, exact.lattice, 50, np.random.default_rng(3))
         for _ in range(2)
     )
     np.testing.assert_array_equal(one, two)

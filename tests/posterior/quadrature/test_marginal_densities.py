@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ranef.curves import Curve, mixture, tabulated
 from ranef.errors import FitError
+from ranef.posterior.quadrature.marginal_densities import Curve, mixture, tabulated
 
 
 def curve_of(distribution, lower, upper, points=401, *, log=False):

@@ -7,15 +7,15 @@ from functools import cache
 import numpy as np
 import pandas as pd
 import pytest
+from density_cases import density, sleep
+from lattice_cases import exact_of, log_axis, panels, sleep_exact, slopes_frame
 from scipy import special, stats
 
 import ranef as rf
-from ranef import batched
-from ranef.laplace import approximate
-from ranef.priors import HalfNormal, HalfStudentT, Normal, StudentT
-from ranef.space import correlations
-from test_laplace import density, sleep
-from test_quadrature import exact_of, log_axis, panels, sleep_exact, slopes_frame
+from ranef.likelihood.linear import many_thetas
+from ranef.posterior.laplace import approximate
+from ranef.posterior.transforms import correlations
+from ranef.priors.distributions import HalfNormal, HalfStudentT, Normal, StudentT
 
 CENTRED = "y ~ x + (x | g)"
 
@@ -61,7 +61,7 @@ def test_densities_of_sd_and_sigma_equal_direct_integration(name):
     sigma = log_axis(np.geomspace(low, high, 21), 10)
     sd = log_axis(SDS, 10)
     grid = np.stack(np.meshgrid(sigma[0], sd[0], indexing="ij"), axis=-1)
-    logs = batched.log_density(target, grid.reshape(-1, 2)).reshape(grid.shape[:2])
+    logs = many_thetas.log_density(target, grid.reshape(-1, 2)).reshape(grid.shape[:2])
     mass = logs + sigma[1][:, None] + sd[1]
     total = special.logsumexp(mass)
     assert exact.log_evidence == pytest.approx(total, abs=1e-6)
@@ -87,7 +87,7 @@ def test_an_sd_that_may_be_zero(data):
     curve = exact_of(target).curve(1)
     assert curve.values[0] < 1e-4 * scale
     sigma, weight = panels(np.linspace(0.8, 16, 20) * scale, 12)
-    at_zero = batched.log_density(
+    at_zero = many_thetas.log_density(
         target, np.column_stack([np.log(sigma), np.full(len(sigma), np.log(1e-7 * scale))])
     )
     joint = special.logsumexp(at_zero - np.log(sigma) - np.log(1e-7 * scale), b=weight)

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from density_cases import density, schools, sleep
+from lattice_cases import slopes_frame
 from scipy import stats
 
-from ranef import batched, quadrature
-from ranef.densities import coordinate
-from ranef.laplace import find_mode
-from ranef.priors import HalfNormal, HalfStudentT, Normal, Relative, StudentT
-from ranef.whitened import _from_half_line, frame, half_line, log_prior, values_at
-from test_laplace import density, schools, sleep
-from test_quadrature import slopes_frame
+from ranef.likelihood.linear import many_thetas
+from ranef.posterior.densities import coordinate
+from ranef.posterior.laplace import find_mode
+from ranef.posterior.quadrature import lattice
+from ranef.posterior.quadrature.whitening import (
+    _from_half_line,
+    frame,
+    half_line,
+    log_prior,
+    values_at,
+)
+from ranef.priors.distributions import HalfNormal, HalfStudentT, Normal, Relative, StudentT
 
 GIVEN = {"x": StudentT(3, 0, 2), "sd": Relative(HalfNormal(1)), "sigma": HalfNormal(3)}
 TARGETS = {
@@ -52,11 +59,11 @@ def test_density_is_that_of_the_target_times_the_jacobian(name):
             xi = own.center + own.root @ z
             steps = 1e-5 * np.eye(space.d)
             jacobian = np.array([(point(xi + h) - point(xi - h)) / 2e-5 for h in steps])
-            expected = batched.log_density(target, point(xi)[None])[0]
+            expected = many_thetas.log_density(target, point(xi)[None])[0]
             expected += np.linalg.slogdet(jacobian)[1]
-            nodes = quadrature.nodes_at(own, xi[None, :heavy])
+            nodes = lattice.nodes_at(own, xi[None, :heavy])
             log_sigma = xi[-1] if own.has_sigma else own.log_sigma
-            found = quadrature.log_joint(own, nodes, np.array([[log_sigma]]))[0, 0]
+            found = lattice.log_joint(own, nodes, np.array([[log_sigma]]))[0, 0]
             assert found == pytest.approx(expected, abs=1e-6)
 
 

@@ -7,14 +7,16 @@ import sys
 
 import numpy as np
 import pytest
+from designs import STRUCTURES
+from marginal_cases import PRIORS, everything, random_point
 
 import ranef as rf
-from designs import STRUCTURES
-from ranef import densities, packed
-from ranef.crossproducts import cross_products
-from ranef.marginal import target_of
-from ranef.packed import pack, suits
-from ranef.priors import (
+from ranef.likelihood.linear.crossproducts import cross_products
+from ranef.posterior import densities
+from ranef.posterior.linear_posterior import target_of
+from ranef.posterior.sampling import packed
+from ranef.posterior.sampling.packed import pack, suits
+from ranef.priors.distributions import (
     Constant,
     Exponential,
     Gamma,
@@ -25,15 +27,16 @@ from ranef.priors import (
     StudentT,
     Uniform,
 )
-from test_marginal import PRIORS, everything, random_point
 
 
 def evaluated(model, point, function="posterior"):
     """Return what a compiled function says of a point: its value and its gradient."""
-    from ranef import kernel
+    from ranef.posterior.sampling import compiled_density
 
     gradient = np.empty(len(point))
-    return getattr(kernel, function)(point, model.counts, model.numbers, gradient), gradient
+    return getattr(compiled_density, function)(
+        point, model.counts, model.numbers, gradient
+    ), gradient
 
 
 def assert_same(found, expected, digits=11):
@@ -79,19 +82,19 @@ def test_every_prior(priors):
 @pytest.mark.parametrize("transform", range(4))
 @pytest.mark.parametrize("natural", [True, False])
 def test_densities_compile_to_what_they_are(family, transform, natural):
-    from ranef import kernel
+    from ranef.posterior.sampling import compiled_density
 
     args = (family, transform, 0.7, 1.3, 2.5, 0.4, natural)
-    assert kernel.evaluate(*args) == pytest.approx(densities.evaluate(*args), rel=1e-14)
+    assert compiled_density.evaluate(*args) == pytest.approx(densities.evaluate(*args), rel=1e-14)
 
 
 def test_one_compilation_serves_every_model():
-    from ranef import kernel
+    from ranef.posterior.sampling import compiled_density
 
     for formula in STRUCTURES.values():
         _, _, target = everything(formula, 1)
         evaluated(pack(target), np.zeros(target.space.d))
-    assert len(kernel.posterior.signatures) == 1
+    assert len(compiled_density.posterior.signatures) == 1
 
 
 def test_where_the_density_cannot_be_computed_it_is_zero():
@@ -106,8 +109,8 @@ def test_where_the_density_cannot_be_computed_it_is_zero():
 
 def test_sparse_cross_products_are_unpacked(monkeypatch):
     design, priors, dense = everything("y ~ x + (1 | c) + (x | i)", 1)
-    monkeypatch.setattr("ranef.crossproducts.SPARSE_SIZE", 0)
-    monkeypatch.setattr("ranef.crossproducts.SPARSE_SHARE", 2.0)
+    monkeypatch.setattr("ranef.likelihood.linear.crossproducts.SPARSE_SIZE", 0)
+    monkeypatch.setattr("ranef.likelihood.linear.crossproducts.SPARSE_SHARE", 2.0)
     sparse = target_of(design, cross_products(design), [0, 1], priors)
     assert not isinstance(sparse.cross.chain[0].rest, np.ndarray)
     np.testing.assert_array_equal(pack(sparse).numbers, pack(dense).numbers)
@@ -129,7 +132,9 @@ def test_large_rests_are_left_to_linear_algebra(monkeypatch):
 
 
 def test_numba_is_loaded_with_the_kernel_only():
-    modules = "ranef.packed, ranef.nuts, ranef.collapsed"
+    modules = ", ".join(
+        f"ranef.posterior.sampling.{m}" for m in ("packed", "nuts", "pymc_marginal")
+    )
     heavy = "'numba', 'nutpie', 'pymc', 'pytensor', 'arviz', 'xarray'"
     code = f"import sys, {modules}; print(sorted({{{heavy}}} & set(sys.modules)))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from marginal_cases import everything
 
 import ranef as rf
-from ranef import nuts, packed
-from ranef.crossproducts import cross_products
-from ranef.marginal import target_of
-from ranef.priors import Constant, resolve
-from test_marginal import everything
+from ranef.likelihood.linear.crossproducts import cross_products
+from ranef.posterior.linear_posterior import target_of
+from ranef.posterior.sampling import nuts, packed
+from ranef.priors.distributions import Constant
+from ranef.priors.resolve import resolve
 
 QUIET = {"progressbar": False, "seed": 1}
 

@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 
 from ranef.datasets import load_dataset
-from ranef.design import build_design
-from ranef.families import find_family
-from ranef.formula import read_formula
-from ranef.parametrization import ENOUGH, _choice, _worth, choose
+from ranef.design.design import build_design
+from ranef.families.family import find_family
+from ranef.formula.terms import read_formula
+from ranef.posterior.sampling.parametrization import ENOUGH, _choice, _worth, choose
 
 
 def design_of(text, data, family, **options):

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import warnings
 from dataclasses import replace
-from pathlib import Path
 
 import arviz as az
 import matplotlib as mpl
@@ -18,16 +17,17 @@ import pymc as pm
 import pytest
 import xarray as xr
 from pymc.model.transform.conditioning import remove_value_transforms
+from reference_cases import REFERENCE
 from scipy import stats
 
-from ranef import bayes
 from ranef.datasets import load_dataset
-from ranef.design import build_design
-from ranef.diagnostics import diagnose, summarise
+from ranef.design.design import build_design
 from ranef.errors import FitError
-from ranef.families import FAMILIES, find_family
-from ranef.formula import read_formula
-from ranef.priors import (
+from ranef.families.family import FAMILIES, find_family
+from ranef.fits.diagnostics import diagnose, summarise
+from ranef.formula.terms import read_formula
+from ranef.posterior.sampling import pymc_hierarchical
+from ranef.priors.distributions import (
     LKJ,
     Constant,
     Exponential,
@@ -43,10 +43,10 @@ from ranef.priors import (
     Relative,
     StudentT,
     Uniform,
-    resolve,
 )
+from ranef.priors.resolve import resolve
 
-BRMS = json.loads((Path(__file__).parent / "reference" / "brms.json").read_text())
+BRMS = json.loads((REFERENCE / "brms.json").read_text())
 BRMS_PRIORS = {
     "Intercept": Normal(250, 100),
     "Days": Normal(0, 20),
@@ -63,7 +63,7 @@ def design(text, data, **options):
 
 def model_of(text, data, priors="default", *, centered=False, **options):
     made = design(text, data, **options)
-    return bayes.hierarchical(made, resolve(made, priors), centered=centered)
+    return pymc_hierarchical.hierarchical(made, resolve(made, priors), centered=centered)
 
 
 def small_data(n=30):
@@ -118,7 +118,7 @@ def test_density_without_random_effects():
     given = {"Intercept": Normal(1, 2), "x": Normal(3, 4), "sigma": HalfStudentT(3, 5)}
     beta, sigma = np.array([8.0, 0.5]), 1.7
     got = log_density(
-        bayes.hierarchical(made, resolve(made, given)), {"beta": beta, "sigma": sigma}
+        pymc_hierarchical.hierarchical(made, resolve(made, given)), {"beta": beta, "sigma": sigma}
     )
     wanted = normal(1, 2)(8.0) + normal(3, 4)(0.5) + half_t(5)(sigma)
     assert got == pytest.approx(wanted + log_likelihood(made, beta, [], sigma), rel=1e-10)
@@ -128,7 +128,7 @@ def test_density_without_random_effects():
 def test_density_with_a_scalar_term_weights_and_offset(centered):
     made = design("y ~ 1 + (1 | g)", small_data(), weights="w", offset="known")
     given = {"Intercept": Normal(0, 10), "sigma": HalfStudentT(3, 2), "sd": HalfStudentT(3, 4)}
-    model = bayes.hierarchical(made, resolve(made, given), centered=centered)
+    model = pymc_hierarchical.hierarchical(made, resolve(made, given), centered=centered)
     beta, sigma, sd = np.array([9.0]), 1.3, np.array([0.7])
     z = np.array([[0.3], [-1.0], [0.5], [2.0]])
     effects = {"b_g": z * sd} if centered else {"z_g": z}
@@ -144,7 +144,7 @@ def test_density_with_independent_coefficients(centered):
     made = design("y ~ x + (x || g)", small_data())
     half = HalfStudentT(3, 2)
     given = {"Intercept": Normal(0, 10), "beta": Normal(0, 5), "sigma": half, "sd": half}
-    model = bayes.hierarchical(made, resolve(made, given), centered=centered)
+    model = pymc_hierarchical.hierarchical(made, resolve(made, given), centered=centered)
     beta, sigma, sd = np.array([9.0, -0.3]), 1.3, np.array([0.7, 1.9])
     z = np.random.default_rng(1).normal(size=(4, 2))
     b = z * sd
@@ -168,7 +168,9 @@ def test_density_with_three_correlated_coefficients(centered):
     made = design("y ~ x + v + (x + v | g)", small_data())
     half = HalfStudentT(3, 2)
     given = {"Intercept": Normal(0, 9), "beta": Normal(0, 5), "sigma": half, "sd": half}
-    model = bayes.hierarchical(made, resolve(made, given | {"corr": LKJ(1.5)}), centered=centered)
+    model = pymc_hierarchical.hierarchical(
+        made, resolve(made, given | {"corr": LKJ(1.5)}), centered=centered
+    )
     beta, sigma, sd = np.array([9.0, -0.3, 0.2]), 1.3, np.array([0.7, 1.9, 0.4])
     partial = np.array([0.5, -0.3, 0.6])
     cov = np.outer(sd, sd) * correlations_of_three(partial)
@@ -190,7 +192,7 @@ def test_density_with_three_correlated_coefficients(centered):
 def test_density_at_the_mean_with_crossed_terms(centered):
     """Default priors hold at centred columns; the likelihood is that of the usual coefficients."""
     made = design("y ~ x + (x | g) + (1 | h)", small_data())
-    model = bayes.hierarchical(made, resolve(made), centered=centered)
+    model = pymc_hierarchical.hierarchical(made, resolve(made), centered=centered)
     sy, x = made.y.std(ddof=1), made.X[:, 1]
     sx, shift = x.std(ddof=1), np.array([[1, -x.mean()], [0, 1]])
     at_mean, sigma, sd_g, sd_h = np.array([9.0, -0.3]), 1.3, np.array([0.7, 1.9]), np.array([0.4])
@@ -232,7 +234,7 @@ def test_density_at_the_mean_with_crossed_terms(centered):
 def test_each_record_means_its_density(record, frozen):
     given = {"Intercept": Normal(0, 1), "x": record, "sigma": HalfNormal(1)}
     made = design("y ~ x", small_data())
-    model = bayes.hierarchical(made, resolve(made, given))
+    model = pymc_hierarchical.hierarchical(made, resolve(made, given))
     (name,) = {rv.name for rv in model.free_RVs} - {"normal_beta", "sigma"}
     plain = remove_value_transforms(model)
     value = plain.rvs_to_values[plain[name]]
@@ -251,7 +253,7 @@ def test_density_with_flat_known_and_relative_parameters():
         "sd_g": {"Intercept": Relative(HalfNormal(2)), "x": Relative(Constant(3)), "v": Flat()},
         "sd_h": Constant(0.8),
     }
-    model = bayes.hierarchical(made, resolve(made, given))
+    model = pymc_hierarchical.hierarchical(made, resolve(made, given))
     sigma, ratio, flat = 1.3, 0.6, 0.7
     z_g, z_h = np.random.default_rng(1).normal(size=(4, 3)), np.array([[0.2], [-1.0], [0.4]])
     sd = np.array([ratio * sigma, 3 * sigma, flat])
@@ -269,7 +271,7 @@ def test_density_with_flat_known_and_relative_parameters():
 def test_relative_sds_of_a_correlated_term():
     made = design("y ~ 1 + (x | g)", small_data())
     given = {"Intercept": Flat(), "sigma": Constant(1.5), "sd": Relative(Exponential(2))}
-    model = bayes.hierarchical(made, resolve(made, given), centered=True)
+    model = pymc_hierarchical.hierarchical(made, resolve(made, given), centered=True)
     ratio, rho = np.array([0.4, 1.1]), 0.3
     sd = 1.5 * ratio
     cov = np.outer(sd, sd) * [[1, rho], [rho, 1]]
@@ -305,7 +307,7 @@ def test_density_of_every_family(name):
     given = {"Intercept": Normal(0, 9), "beta": Normal(0, 5), "sd": half}
     given |= {parameter: HalfNormal(2) for parameter in family.parameters}
     priors = resolve(made, given, family)
-    model = bayes.hierarchical(made, priors, family, centered={"h": True})
+    model = pymc_hierarchical.hierarchical(made, priors, family, centered={"h": True})
     beta, sd_g, sd_h = np.array([0.4, -0.3]), np.array([0.7, 0.2]), np.array([0.4])
     psi = 1.1 + 0.3 * np.arange(len(family.parameters))
     rng = np.random.default_rng(6)
@@ -328,12 +330,12 @@ def test_parameters_of_a_family_are_variables_in_the_table_and_in_the_tree():
     made = design("k ~ x + (1 | g)", count_data())
     family = find_family("negative_binomial")
     priors = resolve(made, "default", family)
-    model = bayes.hierarchical(made, priors, family)
+    model = pymc_hierarchical.hierarchical(made, priors, family)
     assert "sigma" not in model.named_vars
-    table = bayes.prior_table(model)
+    table = pymc_hierarchical.prior_table(model)
     assert list(table.itertuples(index=False, name=None)) == as_rows(priors)
     assert table["parameter"].tolist() == ["beta", "beta", "shape", "sd_g"]
-    tree = bayes.sample(model, draws=20, tune=50, chains=1, seed=1, progressbar=False)
+    tree = pymc_hierarchical.sample(model, draws=20, tune=50, chains=1, seed=1, progressbar=False)
     assert list(tree["posterior"].data_vars) == ["beta", "shape", "b_g", "sd_g"]
 
 
@@ -342,7 +344,7 @@ def test_the_table_of_a_family_with_two_parameters():
     family = find_family("t")
     for given in ("default", "flat", {"nu": Constant(4), "sigma": Flat()}):
         priors = resolve(made, given, family)
-        table = bayes.prior_table(bayes.hierarchical(made, priors, family))
+        table = pymc_hierarchical.prior_table(pymc_hierarchical.hierarchical(made, priors, family))
         assert list(table.itertuples(index=False, name=None)) == as_rows(priors)
         assert table["parameter"].tolist() == ["beta", "beta", "sigma", "nu"]
 
@@ -351,7 +353,7 @@ def test_a_factor_may_be_called_as_a_parameter_of_the_family():
     data = count_data().rename(columns={"h": "shape"})
     made = design("k ~ 1 + (1 | shape)", data)
     family = find_family("negative_binomial")
-    model = bayes.hierarchical(made, resolve(made, "default", family), family)
+    model = pymc_hierarchical.hierarchical(made, resolve(made, "default", family), family)
     assert model.named_vars_to_dims["b_shape"][0] == "shape_"
 
 
@@ -363,7 +365,7 @@ def test_each_term_can_be_centered_on_its_own():
         ({}, {"z_g", "z_h"}),
         (True, {"b_g", "b_h"}),
     ):
-        model = bayes.hierarchical(made, resolve(made), centered=centered)
+        model = pymc_hierarchical.hierarchical(made, resolve(made), centered=centered)
         random = {rv.name for rv in model.free_RVs}
         assert {name for name in random if name[:2] in ("b_", "z_")} == names
 
@@ -398,7 +400,7 @@ def test_a_family_that_pymc_does_not_know_is_refused():
         "link, eta, w, *parameters, observed=, dims=) that adds the likelihood."
     )
     with pytest.raises(FitError, match=f"^{re.escape(message)}$"):
-        bayes.hierarchical(made, resolve(made, "default", family), family)
+        pymc_hierarchical.hierarchical(made, resolve(made, "default", family), family)
 
 
 # Correlations
@@ -408,7 +410,7 @@ def test_partial_correlations_make_the_lkj_density():
     """log p(partials) - log|d corr / d partials| - (eta - 1) log det corr is one constant."""
     eta, k = 2.5, 4
     with pm.Model() as model:
-        unit = bayes.lkj_factor("g", LKJ(eta), k)
+        unit = pymc_hierarchical.lkj_factor("g", LKJ(eta), k)
     rv = model["partial_corr_g"]
     build = model.compile_fn(
         (unit[:, None, :] * unit).sum(-1), inputs=[rv], point_fn=False, mode=PYTHON
@@ -433,7 +435,7 @@ def test_prior_draws_of_correlations_are_lkj():
     """Marginally 2 Beta(a, a) - 1 with a = eta + (k - 2) / 2; E det from the Beta moments."""
     eta, k, draws = 2.0, 3, 20_000
     with pm.Model() as model:
-        unit = bayes.lkj_factor("g", LKJ(eta), k)
+        unit = pymc_hierarchical.lkj_factor("g", LKJ(eta), k)
     build = model.compile_fn(
         (unit[:, None, :] * unit).sum(-1),
         inputs=[model["partial_corr_g"]],
@@ -510,7 +512,7 @@ def test_scalar_and_diagonal_terms_have_no_correlations():
 def test_a_model_without_fixed_effects():
     model = model_of("y ~ 0 + (1 | g)", small_data())
     assert {rv.name for rv in model.free_RVs} == {"sigma", "sd_g", "z_g"}
-    assert list(bayes.prior_table(model)["parameter"]) == ["sigma", "sd_g"]
+    assert list(pymc_hierarchical.prior_table(model)["parameter"]) == ["sigma", "sd_g"]
 
 
 def test_a_model_without_any_effects():
@@ -590,23 +592,25 @@ def test_the_table_read_from_the_model_is_the_one_of_the_records(priors, centere
         priors = {key: prior for key, prior in priors.items() if key != "Days"}
     made = design("y ~ v + x + (x + v | g) + (1 | h)", data)
     resolved = resolve(made, priors)
-    table = bayes.prior_table(bayes.hierarchical(made, resolved, centered=centered))
+    table = pymc_hierarchical.prior_table(
+        pymc_hierarchical.hierarchical(made, resolved, centered=centered)
+    )
     assert list(table.columns) == ["parameter", "coef", "prior", "note"]
     assert list(table.itertuples(index=False, name=None)) == as_rows(resolved)
 
 
 def test_the_table_leaves_out_what_was_added_to_the_model():
     model = model_of("y ~ x", small_data())
-    before = bayes.prior_table(model)
+    before = pymc_hierarchical.prior_table(model)
     with model:
         pm.Normal("mine")
-    assert bayes.prior_table(model).equals(before)
+    assert pymc_hierarchical.prior_table(model).equals(before)
 
 
 def test_mixed_priors_keep_the_order_of_the_coefficients():
     made = design("y ~ v + x + (x + v | g)", small_data())
     given = {key: prior for key, prior in MIXED.items() if key != "sd_h"}
-    plain = remove_value_transforms(bayes.hierarchical(made, resolve(made, given)))
+    plain = remove_value_transforms(pymc_hierarchical.hierarchical(made, resolve(made, given)))
     values = {
         "normal_at_mean_beta": [1.0, 2.0],
         "studentt_at_mean_beta": [3.0],
@@ -628,7 +632,7 @@ def test_flat_known_and_relative_parameters_are_sampled():
     given = {"base": "brms", "sigma": Constant(25), "Days": Constant(10)}
     given["sd_Subject"] = {"Intercept": Relative(HalfNormal(1)), "Days": Constant(6)}
     model = model_of("Reaction ~ Days + (Days | Subject)", load_dataset("sleepstudy"), given)
-    tree = bayes.sample(model, draws=200, tune=300, chains=2, seed=1, progressbar=False)
+    tree = pymc_hierarchical.sample(model, draws=200, tune=300, chains=2, seed=1, progressbar=False)
     posterior = tree["posterior"]
     assert list(posterior.data_vars) == [
         "beta", "sigma", "b_Subject", "sd_Subject", "corr_Subject",
@@ -642,7 +646,7 @@ def test_flat_known_and_relative_parameters_are_sampled():
 @pytest.fixture(scope="module")
 def sampled():
     model = model_of("Reaction ~ Days + (Days | Subject)", load_dataset("sleepstudy"), BRMS_PRIORS)
-    return bayes.sample(model, draws=4000, seed=2, progressbar=False)
+    return pymc_hierarchical.sample(model, draws=4000, seed=2, progressbar=False)
 
 
 def test_the_tree_holds_what_is_documented(sampled):
@@ -732,8 +736,10 @@ def test_the_same_seed_gives_the_same_draws_on_any_number_of_cores(recwarn, capl
     when = pd.date_range("2020-01-01", periods=30, tz="UTC")
     model = model_of("y ~ x", small_data().set_index(when))
     settings = {"draws": 50, "tune": 100, "chains": 2, "progressbar": False}
-    one, two = (bayes.sample(model, **settings, seed=5, cores=cores) for cores in (1, 2))
-    other = bayes.sample(model, **settings, seed=6)
+    one, two = (
+        pymc_hierarchical.sample(model, **settings, seed=5, cores=cores) for cores in (1, 2)
+    )
+    other = pymc_hierarchical.sample(model, **settings, seed=6)
     xr.testing.assert_equal(one["posterior"].to_dataset(), two["posterior"].to_dataset())
     assert not np.array_equal(one["posterior"]["beta"], other["posterior"]["beta"])
     assert dict(one["posterior"].sizes) == {"chain": 2, "draw": 50, "fixed": 2}
@@ -749,8 +755,8 @@ from ranef.priors import resolve
 
 formula = read_formula("Reaction ~ Days + (Days | Subject)")
 design = build_design(formula, load_dataset("sleepstudy"))
-model = bayes.hierarchical(design, resolve(design))
-tree = bayes.sample(model, seed=1, draws=200, tune=300, progressbar=False)
+model = pymc_hierarchical.hierarchical(design, resolve(design))
+tree = pymc_hierarchical.sample(model, seed=1, draws=200, tune=300, progressbar=False)
 print(tree["posterior"]["beta"].to_numpy().tobytes().hex())
 """
 
@@ -786,4 +792,4 @@ def test_the_same_seed_gives_the_same_draws_with_an_empty_and_a_full_cache(tmp_p
 )
 def test_settings_that_are_refused(settings, message):
     with pytest.raises(FitError, match=f"^{re.escape(message)}$"):
-        bayes.sample(model_of("y ~ x", small_data()), **settings)
+        pymc_hierarchical.sample(model_of("y ~ x", small_data()), **settings)

@@ -6,15 +6,15 @@ import numpy as np
 import pymc as pm
 import pytensor
 import pytest
+from designs import STRUCTURES
+from marginal_cases import PRIORS, everything
 
 import ranef as rf
-from designs import STRUCTURES
-from ranef import bayes, nuts
-from ranef.collapsed import marginal_model
-from ranef.crossproducts import cross_products
-from ranef.marginal import target_of
-from ranef.priors import HalfNormal, Relative, StudentT, Uniform
-from test_marginal import PRIORS, everything
+from ranef.likelihood.linear.crossproducts import cross_products
+from ranef.posterior.linear_posterior import target_of
+from ranef.posterior.sampling import nuts, pymc_hierarchical
+from ranef.posterior.sampling.pymc_marginal import marginal_model
+from ranef.priors.distributions import HalfNormal, Relative, StudentT, Uniform
 
 CASES = [("correlated slope", priors) for priors in PRIORS] + [
     (name, "default") for name in ("no random effects", "three coefficients", "nested and crossed")
@@ -73,7 +73,7 @@ def test_a_mix_of_given_and_integrated_effects_keeps_its_order():
 
 def test_names_and_dimensions_are_those_of_the_hierarchical_model():
     model, _, marginal = sleep()
-    textbook = bayes.hierarchical(model.design, model.priors)
+    textbook = pymc_hierarchical.hierarchical(model.design, model.priors)
     for name in (
         "sigma",
         "at_mean_sd_Subject",
@@ -89,8 +89,10 @@ def test_names_and_dimensions_are_those_of_the_hierarchical_model():
 
 def test_prior_table_reads_what_is_not_integrated_out():
     model, _, marginal = sleep({"Days": StudentT(3, 0, 10), "sd": Relative(HalfNormal(2))})
-    whole = bayes.prior_table(bayes.hierarchical(model.design, model.priors))
-    found = bayes.prior_table(marginal)
+    whole = pymc_hierarchical.prior_table(
+        pymc_hierarchical.hierarchical(model.design, model.priors)
+    )
+    found = pymc_hierarchical.prior_table(marginal)
     normal = (whole["parameter"] == "beta") & (whole["coef"] == "Intercept")
     assert found.to_numpy().tolist() == whole[~normal].to_numpy().tolist()
 

@@ -18,30 +18,32 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import special
 
-from ranef import checks, maximum, reml
-from ranef.covariance import Shape
-from ranef.criteria import unpacked
-from ranef.crossproducts import cross_products
-from ranef.design import Design
-from ranef.draws import Draws
-from ranef.errors import (
-    DataError,
-    DataWarning,
-    FitError,
-    probability,
-    suggestion,
-    warn,
+from ranef.arguments import check_counts, check_seed
+from ranef.covariances.covariance import Shape
+from ranef.design import identifiability
+from ranef.design.design import Design
+from ranef.errors import DataError, DataWarning, FitError, probability, suggestion, warn
+from ranef.fits.point import PointFit
+from ranef.fits.tables import Summary
+from ranef.likelihood.bootstrap.many_responses import unpacked
+from ranef.likelihood.bootstrap.refits import Refits, Refitter, likelihood_ratios, refitter, rivals
+from ranef.likelihood.bootstrap.simulated_responses import (
+    Null,
+    children,
+    entropy_of,
+    null_of,
+    responses,
+    simulated,
 )
-from ranef.estimates import Estimate
-from ranef.generalized import prepare
-from ranef.options import check_counts, check_seed
-from ranef.pirls import NoModesError
-from ranef.pointfit import PointFit
-from ranef.predictive import simulated as simulated_rows
-from ranef.refits import Refits, Refitter, likelihood_ratios, refitter, rivals
-from ranef.replicates import Null, children, entropy_of, null_of, responses, simulated
-from ranef.spans import Span, span
-from ranef.tables import Summary
+from ranef.likelihood.bootstrap.spans import Span, span
+from ranef.likelihood.draws_record import Draws
+from ranef.likelihood.estimate import Estimate
+from ranef.likelihood.generalized import maximum
+from ranef.likelihood.generalized.glmm import prepare
+from ranef.likelihood.generalized.pirls import NoModesError
+from ranef.likelihood.linear import reml
+from ranef.likelihood.linear.crossproducts import cross_products
+from ranef.likelihood.predictions import simulated as simulated_rows
 
 type Array = NDArray[np.float64]
 type Flags = NDArray[np.bool_]
@@ -372,8 +374,8 @@ def refitted(fit: PointFit, design: Design) -> PointFit | None:
 def _estimate(fit: PointFit, design: Design) -> Estimate:
     if fit.family.is_normal:
         return reml.estimate(cross_products(design), reml=fit.method == "reml")
-    checks.check_identified(design, fit.family)
-    checks.check_separation(design, fit.family)
+    identifiability.check_identified(design, fit.family)
+    identifiability.check_separation(design, fit.family)
     return maximum.estimate(prepare(design, fit.family), n_agq=fit.estimate.n_agq)
 
 

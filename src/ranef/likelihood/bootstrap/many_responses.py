@@ -3,7 +3,7 @@
 Replicates share everything but the column of y. The effects of the grouping factor with most of
 them are eliminated level by level, elementwise over replicates and levels; the other random
 effects and X, the *dense* columns, are one small matrix a replicate. The formulas and the notation
-are those of `ranef.lmm` and `ranef.reml`.
+are those of `ranef.likelihood.linear.blocked_cholesky` and `ranef.likelihood.linear.reml`.
 
 Source: Bates et al. (2015), *Journal of Statistical Software* 67(1), eqs. 34 and 41.
 """
@@ -17,12 +17,12 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.covariance import Shape
-from ranef.crossproducts import CrossProducts
-from ranef.design import Design
-from ranef.replicates import Responses
-from ranef.spans import Block, by_factor, gram
-from ranef.stacks import choleskies
+from ranef.covariances.covariance import Shape
+from ranef.design.design import Design
+from ranef.likelihood.bootstrap.simulated_responses import Responses
+from ranef.likelihood.bootstrap.spans import Block, by_factor, gram
+from ranef.likelihood.linear.crossproducts import CrossProducts
+from ranef.numerics.matrices import choleskies
 
 type Array = NDArray[np.float64]
 type Which = NDArray[np.intp]

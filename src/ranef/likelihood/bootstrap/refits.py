@@ -12,16 +12,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef import lmm
-from ranef import reml as engine
-from ranef.covariance import factors, pack
-from ranef.criteria import Shared, columns_of, profiles, shared_by, unpacked
-from ranef.crossproducts import CrossProducts, cross_products
-from ranef.design import Design
-from ranef.estimates import Estimate
-from ranef.newton import Minima, Which, minimized
-from ranef.optimize import Optimum, minimize
-from ranef.replicates import (
+from ranef.covariances.covariance import factors, pack
+from ranef.design.design import Design
+from ranef.likelihood.bootstrap.many_responses import (
+    Shared,
+    columns_of,
+    profiles,
+    shared_by,
+    unpacked,
+)
+from ranef.likelihood.bootstrap.simulated_responses import (
     Null,
     Responses,
     children,
@@ -31,8 +31,14 @@ from ranef.replicates import (
     simulated,
     with_response,
 )
-from ranef.spans import Span, span
-from ranef.threads import threads_for
+from ranef.likelihood.bootstrap.spans import Span, span
+from ranef.likelihood.estimate import Estimate
+from ranef.likelihood.linear import blocked_cholesky
+from ranef.likelihood.linear import reml as engine
+from ranef.likelihood.linear.crossproducts import CrossProducts, cross_products
+from ranef.numerics.minimize import Optimum, minimize
+from ranef.numerics.minimize_many import Minima, Which, minimized
+from ranef.numerics.threads import threads_for
 
 type Array = NDArray[np.float64]
 type Flags = NDArray[np.bool_]
@@ -260,7 +266,9 @@ def _fitted(
     if not usable:
         return None
     best = min(usable, key=lambda one: round(one.value, 9))
-    return best.x, engine.profiled(lmm.factorize(cross, factors(best.x, shapes)), reml=reml)
+    return best.x, engine.profiled(
+        blocked_cholesky.factorize(cross, factors(best.x, shapes)), reml=reml
+    )
 
 
 # ----------------------------------------------------------------- likelihood-ratio statistics

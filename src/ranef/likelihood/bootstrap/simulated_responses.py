@@ -20,15 +20,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from ranef.crossproducts import (
+from ranef.likelihood.bootstrap.spans import Root, Span
+from ranef.likelihood.estimate import Estimate
+from ranef.likelihood.linear.crossproducts import (
     CrossProducts,
     Link,
     SparseRows,
     fixed_shares,
     pair_products,
 )
-from ranef.estimates import Estimate
-from ranef.spans import Root, Span
 
 type Array = NDArray[np.float64]
 

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from ranef.design import Design, RandomTerm, independent_columns
+from ranef.design.design import Design, RandomTerm, independent_columns
+from ranef.design.factors import Codes
 from ranef.errors import FitError
-from ranef.factors import Codes
 
 type Array = NDArray[np.float64]
 

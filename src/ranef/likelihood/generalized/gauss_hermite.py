@@ -23,8 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse, special
 
-from ranef.glmm import Likelihood, further_at, through_modes
-from ranef.pirls import Modes, Setting
+from ranef.likelihood.generalized.laplace_likelihood import Likelihood, further_at, through_modes
+from ranef.likelihood.generalized.pirls import Modes, Setting
 
 type Array = NDArray[np.float64]
 

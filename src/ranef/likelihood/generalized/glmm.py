@@ -16,16 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
 
-from ranef import agq, glmm
-from ranef.covariance import Shape, factors, pack
-from ranef.crossproducts import basis
-from ranef.design import Design, RandomTerm
+from ranef.covariances.covariance import Shape, factors, pack
+from ranef.design.design import Design, RandomTerm
 from ranef.errors import DataError, FitError, listed
-from ranef.families import Family
-from ranef.optimize import minimize
-from ranef.pirls import Modes, NoModesError, Problem, Setting, find_modes
-from ranef.threads import threads_for
-from ranef.weighted import Block, weighted
+from ranef.families.family import Family
+from ranef.likelihood.generalized import gauss_hermite, laplace_likelihood
+from ranef.likelihood.generalized.pirls import Modes, NoModesError, Problem, Setting, find_modes
+from ranef.likelihood.generalized.weighted_crossproducts import Block, weighted
+from ranef.likelihood.linear.crossproducts import basis
+from ranef.numerics.minimize import minimize
+from ranef.numerics.threads import threads_for
 
 type Array = NDArray[np.float64]
 
@@ -103,7 +103,9 @@ class Generalized:
         """Return the setting in which fixed effects are found together with the random ones."""
         return Setting(self.problem, self.offset, self.X, list(Lambdas), np.exp(log_psi))
 
-    def likelihood(self, setting: Setting, u: Sequence[Array], n_agq: int = 1) -> glmm.Likelihood:
+    def likelihood(
+        self, setting: Setting, u: Sequence[Array], n_agq: int = 1
+    ) -> laplace_likelihood.Likelihood:
         """Return the likelihood with the random effects integrated out, and its derivatives.
 
         Parameters
@@ -121,10 +123,10 @@ class Generalized:
             If there is no such likelihood, or it cannot be computed.
         """
         if n_agq == 1 or not u:
-            return glmm.laplace(setting, find_modes(setting, u, np.empty(0)))
+            return laplace_likelihood.laplace(setting, find_modes(setting, u, np.empty(0)))
         together, modes = self._together(setting, u)
-        found = agq.quadrature(together, modes, n_agq)
-        return glmm.Likelihood(
+        found = gauss_hermite.quadrature(together, modes, n_agq)
+        return laplace_likelihood.Likelihood(
             value=found.value,
             rows=found.rows,
             Lambdas=diagonal_parts(found.Lambdas[0], self.shapes),
@@ -135,8 +137,8 @@ class Generalized:
     def log_likelihood(self, setting: Setting, u: Sequence[Array], n_agq: int = 1) -> float:
         """Return the value of `likelihood` alone."""
         if n_agq == 1 or not u:
-            return glmm.laplace_value(find_modes(setting, u, np.empty(0)))
-        return agq.quadrature_value(*self._together(setting, u), n_agq)
+            return laplace_likelihood.laplace_value(find_modes(setting, u, np.empty(0)))
+        return gauss_hermite.quadrature_value(*self._together(setting, u), n_agq)
 
     def _together(self, setting: Setting, u: Sequence[Array]) -> tuple[Setting, Modes]:
         """Return the setting with all terms in one, and its modes."""

@@ -25,9 +25,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef import lmm
-from ranef.expansions import Further
-from ranef.pirls import Modes, Problem, Setting
+from ranef.families.derivatives import Further
+from ranef.likelihood.generalized.pirls import Modes, Problem, Setting
+from ranef.likelihood.linear import blocked_cholesky
 
 type Array = NDArray[np.float64]
 
@@ -73,7 +73,7 @@ def laplace(setting: Setting, modes: Modes) -> Likelihood:
     approximation at those coefficients, and its gradient follows them too.
     """
     problem, expansion = setting.problem, modes.expansion
-    selected = lmm.selected_inverse(modes.factorized)
+    selected = blocked_cholesky.selected_inverse(modes.factorized)
     d = problem.Z.leverages(selected)
     further = further_at(problem, modes, setting.psi)
     pull = -0.5 * d * further.third

@@ -3,7 +3,7 @@
 Given the fixed effects the levels of a single factor are independent, so that the conditional modes
 of all levels at all points of a sample are found together, elementwise: a Newton iteration in which
 every level has its own step length and stops by itself. Then the Laplace approximation or adaptive
-Gauss-Hermite quadrature, as in `ranef.glmm` and `ranef.agq`.
+Gauss-Hermite quadrature, as in `laplace_likelihood` and `gauss_hermite`.
 """
 
 from __future__ import annotations
@@ -15,9 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from ranef.agq import Rule
-from ranef.expansions import Expansion
-from ranef.pirls import ARMIJO, DECREMENT, MAX_HALVINGS, MAX_STEPS, ROUNDING, Problem
+from ranef.families.derivatives import Expansion
+from ranef.likelihood.generalized.gauss_hermite import Rule
+from ranef.likelihood.generalized.pirls import (
+    ARMIJO,
+    DECREMENT,
+    MAX_HALVINGS,
+    MAX_STEPS,
+    ROUNDING,
+    Problem,
+)
 
 type Array = NDArray[np.float64]
 

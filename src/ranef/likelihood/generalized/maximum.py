@@ -16,15 +16,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef import glmm, lmm
-from ranef.covariance import factors, pack
+from ranef.covariances.covariance import factors, pack
 from ranef.errors import Convergence, FitError
-from ranef.estimates import Estimate
-from ranef.generalized import Generalized, diagonal_parts
-from ranef.optimize import Objective, Optimum, minimize
-from ranef.pirls import Modes, NoModesError, find_modes
-from ranef.reml import FEW_ROWS, SINGULAR, simplest, smallest_sd, users_factors
-from ranef.threads import threads_for
+from ranef.likelihood.estimate import Estimate
+from ranef.likelihood.generalized import laplace_likelihood
+from ranef.likelihood.generalized.glmm import Generalized, diagonal_parts
+from ranef.likelihood.generalized.pirls import Modes, NoModesError, find_modes
+from ranef.likelihood.linear import blocked_cholesky
+from ranef.likelihood.linear.reml import FEW_ROWS, SINGULAR, simplest, smallest_sd, users_factors
+from ranef.numerics.minimize import Objective, Optimum, minimize
+from ranef.numerics.threads import threads_for
 
 type Array = NDArray[np.float64]
 
@@ -111,7 +112,9 @@ def joint_objective(model: Generalized, u: list[Array], n_agq: int) -> Objective
     return objective
 
 
-def _quietly(likelihood: Callable[[], glmm.Likelihood]) -> glmm.Likelihood | None:
+def _quietly(
+    likelihood: Callable[[], laplace_likelihood.Likelihood],
+) -> laplace_likelihood.Likelihood | None:
     """Return a likelihood, or None where there is none."""
     with np.errstate(all="ignore"):
         try:
@@ -123,15 +126,15 @@ def _quietly(likelihood: Callable[[], glmm.Likelihood]) -> glmm.Likelihood | Non
     return found if finite else None
 
 
-def _first_stage(model: Generalized) -> tuple[Optimum, glmm.Likelihood]:
+def _first_stage(model: Generalized) -> tuple[Optimum, laplace_likelihood.Likelihood]:
     vector = _Vector(model, joint=False)
 
-    def likelihood(x: Array, u: list[Array], gamma: Array) -> glmm.Likelihood | None:
+    def likelihood(x: Array, u: list[Array], gamma: Array) -> laplace_likelihood.Likelihood | None:
         _, log_psi, Lambdas = vector.parts(x)
         setting = model.profile(Lambdas, log_psi)
-        return _quietly(lambda: glmm.laplace(setting, find_modes(setting, u, gamma)))
+        return _quietly(lambda: laplace_likelihood.laplace(setting, find_modes(setting, u, gamma)))
 
-    def best_from(Lambdas: list[Array]) -> tuple[Optimum, glmm.Likelihood | None]:
+    def best_from(Lambdas: list[Array]) -> tuple[Optimum, laplace_likelihood.Likelihood | None]:
         start = vector.packed(model.gamma, model.log_psi, Lambdas)
         first = likelihood(start, model.zeros(), model.gamma)
         u = model.zeros() if first is None else first.modes.u
@@ -225,7 +228,7 @@ def gathered(
     inverses = [np.linalg.inv(T) for T in model.bases]
     b = [one @ f.T @ T.T for one, f, T in zip(modes.u, Lambdas, inverses, strict=True)]
     singular = tuple(smallest_sd(f) < SINGULAR for f in Lambdas)
-    covariances = lmm.conditional_covariances(modes.factorized)
+    covariances = blocked_cholesky.conditional_covariances(modes.factorized)
     if len(covariances) < len(b):  # terms of one factor that were taken as one
         covariances = diagonal_parts(covariances[0], model.shapes)
     return Estimate(

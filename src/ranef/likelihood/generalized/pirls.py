@@ -20,11 +20,11 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef import lmm
 from ranef.errors import FitError
-from ranef.expansions import Expansion
-from ranef.families import Family
-from ranef.weighted import Weighted
+from ranef.families.derivatives import Expansion
+from ranef.families.family import Family
+from ranef.likelihood.generalized.weighted_crossproducts import Weighted
+from ranef.likelihood.linear import blocked_cholesky
 
 type Array = NDArray[np.float64]
 
@@ -80,7 +80,7 @@ class Modes:
     gamma: Array
     eta: Array
     expansion: Expansion
-    factorized: lmm.Factorized
+    factorized: blocked_cholesky.Factorized
     value: float
     steps: int
 
@@ -133,7 +133,7 @@ class Setting:
         value = float(expansion.value.sum()) - 0.5 * sum(float(np.vdot(one, one)) for one in u)
         return _Point(u, gamma, eta, expansion, value if np.isfinite(value) else -np.inf)
 
-    def factorized(self, weights: Array) -> lmm.Factorized:
+    def factorized(self, weights: Array) -> blocked_cholesky.Factorized:
         """Return the factorised system for weights of the rows.
 
         Raises
@@ -144,14 +144,16 @@ class Setting:
         if not np.isfinite(weights).all():
             raise np.linalg.LinAlgError("the weights are not finite")
         with np.errstate(all="ignore"):
-            found = lmm.factorize(self.problem.Z.cross(weights, self.fixed), self.Lambdas)
+            found = blocked_cholesky.factorize(
+                self.problem.Z.cross(weights, self.fixed), self.Lambdas
+            )
         if not np.isfinite(found.logdet) or not np.isfinite(found.reduced).all():
             raise np.linalg.LinAlgError("the system is not positive definite")
         np.linalg.cholesky(found.reduced[:-1, :-1])  # of the fixed columns; raises if it is not
         return found
 
     def solve(
-        self, factorized: lmm.Factorized, weights: Array, rows: Array
+        self, factorized: blocked_cholesky.Factorized, weights: Array, rows: Array
     ) -> tuple[list[Array], Array, Array]:
         """Solve the mixed-model equations for the right side [Z Lambda, fixed]' rows.
 
@@ -163,13 +165,13 @@ class Setting:
             Z Lambda u + fixed gamma.
         """
         Z = self.problem.Z
-        b = lmm.solve(factorized, Z.sums(rows))
+        b = blocked_cholesky.solve(factorized, Z.sums(rows))
         fitted, gamma = Z.fitted(b), np.empty(0)
         if self.fixed.shape[1]:
             left = self.fixed.T @ (rows - weights * fitted)
             gamma = np.linalg.solve(factorized.reduced[:-1, :-1], left)
             of_fixed = self.fixed @ gamma
-            b = lmm.solve(factorized, Z.sums(rows - weights * of_fixed))
+            b = blocked_cholesky.solve(factorized, Z.sums(rows - weights * of_fixed))
             fitted = Z.fitted(b) + of_fixed
         u = [one @ inverse.T for one, inverse in zip(b, self._inverses, strict=True)]
         return u, gamma, fitted
@@ -239,7 +241,7 @@ def _newton_step(setting: Setting, point: _Point) -> tuple[_Point, float, bool]:
     return setting.point(u, gamma), gain, observed
 
 
-def _factorized_or_none(setting: Setting, weights: Array) -> lmm.Factorized:
+def _factorized_or_none(setting: Setting, weights: Array) -> blocked_cholesky.Factorized:
     try:
         return setting.factorized(weights)
     except np.linalg.LinAlgError as error:

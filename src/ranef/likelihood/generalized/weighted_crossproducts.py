@@ -2,7 +2,7 @@
 
 A generalised model needs them anew at every step of its iterations. Which rows add to which
 element does not change, so that each block is one sparse matrix times the vector of weights. The
-blocks are those of `ranef.crossproducts`, and the engine of the linear model takes them as they
+blocks are those of `linear.crossproducts`, and the engine of the linear model takes them as they
 are. Weights may be negative.
 """
 
@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from ranef.covariance import Shape
-from ranef.crossproducts import CrossProducts, Link, chain_of
-from ranef.factors import Codes
-from ranef.lmm import Selected
+from ranef.covariances.covariance import Shape
+from ranef.design.factors import Codes
+from ranef.likelihood.linear.blocked_cholesky import Selected
+from ranef.likelihood.linear.crossproducts import CrossProducts, Link, chain_of
 
 type Array = NDArray[np.float64]
 type Places = NDArray[np.int64]

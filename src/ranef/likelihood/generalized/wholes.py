@@ -19,13 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from ranef import onefactor
-from ranef.agq import Rule
-from ranef.expansions import Expansion
-from ranef.joint import Joint
-from ranef.pieces import Rows, points_of
-from ranef.pirls import ARMIJO, HIDDEN, MAX_HALVINGS, MAX_STEPS, ROUNDING
-from ranef.stacks import choleskies
+from ranef.families.derivatives import Expansion
+from ranef.leave_one_out.components import Rows, points_of
+from ranef.likelihood.generalized import many_modes
+from ranef.likelihood.generalized.gauss_hermite import Rule
+from ranef.likelihood.generalized.pirls import ARMIJO, HIDDEN, MAX_HALVINGS, MAX_STEPS, ROUNDING
+from ranef.numerics.matrices import choleskies
+from ranef.posterior.generalized_posterior import Joint
 
 type Array = NDArray[np.float64]
 
@@ -148,7 +148,7 @@ class Whole:
         found -= _skewness(half, score / left, weight / left, search.bends(at.eta)[:, 0])
         return np.where(np.isfinite(found), found, -np.inf), np.abs(v * score / left)
 
-    def _half_covariances(self, found: Fitted, points: onefactor.Points) -> Array:
+    def _half_covariances(self, found: Fitted, points: many_modes.Points) -> Array:
         """Return a matrix, shape (S, q, N): its square is the covariance of all eta at the mode."""
         scaled = np.zeros((len(self.rows), self.q))
         scaled[np.arange(len(self.rows))[:, None], self.places] = self.columns
@@ -199,7 +199,7 @@ def whole(joint: Joint, rows: Rows) -> Whole:
 class _Newton:
     """Newton's method for the modes of all parts at all draws together."""
 
-    def __init__(self, piece: Whole, points: onefactor.Points, keep: NDArray[np.bool_]) -> None:
+    def __init__(self, piece: Whole, points: many_modes.Points, keep: NDArray[np.bool_]) -> None:
         problem = piece.joint.model.problem
         self.piece, self.family, self.keep = piece, problem.family, keep
         self.y, self.weights = problem.y[piece.rows], problem.weights[piece.rows]

@@ -24,7 +24,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.blocks import (
+from ranef.design.factors import Codes
+from ranef.likelihood.linear.crossproducts import CrossProducts, SparseRows
+from ranef.numerics.blocks import (
     batched_cholesky,
     batched_solve,
     cholesky,
@@ -37,8 +39,6 @@ from ranef.blocks import (
     transposed,
     triangular_solve,
 )
-from ranef.crossproducts import CrossProducts, SparseRows
-from ranef.factors import Codes
 
 Array = NDArray[np.float64]
 

@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg, sparse
 
-from ranef.covariance import Shape
-from ranef.design import Design, RandomTerm
-from ranef.factors import Codes
+from ranef.covariances.covariance import Shape
+from ranef.design.design import Design, RandomTerm
+from ranef.design.factors import Codes
 
 Array = NDArray[np.float64]
 

@@ -27,13 +27,13 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import special
 
-from ranef import lmm
-from ranef.covariance import Shape
-from ranef.crossproducts import CrossProducts
+from ranef.covariances.covariance import Shape
 from ranef.errors import FitError, suggestion
-from ranef.estimates import Estimate
-from ranef.information import derivatives
-from ranef.threads import threads_for
+from ranef.likelihood.estimate import Estimate
+from ranef.likelihood.linear import blocked_cholesky
+from ranef.likelihood.linear.crossproducts import CrossProducts
+from ranef.likelihood.linear.expected_information import derivatives
+from ranef.numerics.threads import threads_for
 
 type Array = NDArray[np.float64]
 
@@ -247,7 +247,7 @@ def satterthwaite(
     criterion = _Criterion(cross, moves, sigma, reml)
     with threads_for(len(cross.rest)):
         changes = np.array([criterion.change(roots, move) for move in moves])
-        K = lmm.factorize(cross, roots).reduced[:-1, :-1]
+        K = blocked_cholesky.factorize(cross, roots).reduced[:-1, :-1]
     d, p = len(moves), cross.p
     changes = changes.reshape(d, d + 1 + p * p)
     H = np.empty((d + 1, d + 1))
@@ -300,14 +300,14 @@ class _Criterion:
 
     def state(self, roots: list[Array]) -> Array:
         """Return its derivative in every direction, r^2 / sigma^2 and X'V^-1 X, in a row."""
-        factorized = lmm.factorize(self.cross, roots)
+        factorized = blocked_cholesky.factorize(self.cross, roots)
         K, b = factorized.reduced[:-1, :-1], factorized.reduced[:-1, -1]
         v = np.append(-np.linalg.solve(K, b), 1.0)
         slope = np.outer(v, v) / self.sigma**2
         r2 = float(v @ factorized.reduced @ v) / self.sigma**2
         if self.reml:
             slope[:-1, :-1] += np.linalg.inv(K)
-        gradient = lmm.gradient(factorized, slope)
+        gradient = blocked_cholesky.gradient(factorized, slope)
         along = [float((gradient[term] * direction).sum()) for term, direction in self.moves]
         return np.array([*along, r2, *K.ravel()])
 
@@ -373,7 +373,7 @@ def kenward_roger(cross: CrossProducts, Lambdas: Sequence[Array], sigma: float) 
     Raises
     ------
     FitError
-        If data connect more random effects than `ranef.information.MOST`.
+        If data connect more random effects than `expected_information.MOST`.
     """
     found = derivatives(cross, [root @ root.T for root in Lambdas])
     T, P, Q = found.T, found.P, found.Q

@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from ranef.covariance import Shape
-from ranef.crossproducts import CrossProducts
+from ranef.covariances.covariance import Shape
+from ranef.design.factors import Codes
 from ranef.errors import FitError
-from ranef.factors import Codes
-from ranef.threads import threads_for
+from ranef.likelihood.linear.crossproducts import CrossProducts
+from ranef.numerics.threads import threads_for
 
 type Array = NDArray[np.float64]
 

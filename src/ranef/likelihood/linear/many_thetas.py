@@ -1,8 +1,8 @@
 """The engine at many points at once: what a grid or a set of draws of the variances asks for.
 
 With one grouping factor all levels of all points are eliminated together, elementwise; any other
-structure goes through `lmm.factorize` point by point. Small matrices are stored with their two
-dimensions first, so that every operation runs along points and levels.
+structure goes through `blocked_cholesky.factorize` point by point. Small matrices are stored with
+their two dimensions first, so that every operation runs along points and levels.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef import lmm
-from ranef.crossproducts import CrossProducts, Link
-from ranef.densities import LOG_2PI
-from ranef.draws import Draws
-from ranef.logposterior import LogPosterior
-from ranef.marginal import Target
-from ranef.threads import threads_for
+from ranef.likelihood.draws_record import Draws
+from ranef.likelihood.linear import blocked_cholesky
+from ranef.likelihood.linear.crossproducts import CrossProducts, Link
+from ranef.numerics.threads import threads_for
+from ranef.posterior.densities import LOG_2PI
+from ranef.posterior.linear_posterior import Target
+from ranef.posterior.log_posterior import LogPosterior
 
 type Array = NDArray[np.float64]
 type Gammas = Callable[[slice, Array, Array], tuple[Array, Array]]
@@ -52,7 +52,7 @@ def reduced(cross: CrossProducts, Lambdas: Sequence[Array]) -> tuple[Array, Arra
             return logdet, found
         for i in range(points):
             try:
-                factorized = lmm.factorize(cross, [Lambda[i] for Lambda in Lambdas])
+                factorized = blocked_cholesky.factorize(cross, [Lambda[i] for Lambda in Lambdas])
             except np.linalg.LinAlgError:
                 continue
             logdet[i], found[i] = factorized.logdet, factorized.reduced
@@ -100,11 +100,11 @@ def effects(
                 b[0][part] = _effects(link, Lambdas[0][part], full, b[0][part])
             return gamma, b
         for i in range(points):
-            factorized = lmm.factorize(cross, [Lambda[i] for Lambda in Lambdas])
+            factorized = blocked_cholesky.factorize(cross, [Lambda[i] for Lambda in Lambdas])
             logdet, found = np.array([factorized.logdet]), factorized.reduced[None]
             gamma[i : i + 1], full = gammas(slice(i, i + 1), logdet, found)
             for own, drawn in zip(
-                b, lmm.modes(factorized, full[0], [part[i] for part in b]), strict=True
+                b, blocked_cholesky.modes(factorized, full[0], [part[i] for part in b]), strict=True
             ):
                 own[i] = drawn
     return gamma, b
@@ -154,9 +154,9 @@ def moments(cross: CrossProducts, Lambdas: Sequence[Array]) -> list[Moments]:
                 _moments(link, Lambdas[0][part], found[0], part)
             return found
         for i in range(points):
-            factorized = lmm.factorize(cross, [Lambda[i] for Lambda in Lambdas])
-            covariances = lmm.conditional_covariances(factorized)
-            modes = [lmm.modes(factorized, gamma) for gamma in contrasts]
+            factorized = blocked_cholesky.factorize(cross, [Lambda[i] for Lambda in Lambdas])
+            covariances = blocked_cholesky.conditional_covariances(factorized)
+            modes = [blocked_cholesky.modes(factorized, gamma) for gamma in contrasts]
             for t, own in enumerate(found):
                 own.mean[i], own.cov[i] = modes[0][t], covariances[t]
                 for j in range(p):

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef import lmm
-from ranef.covariance import Shape, factors, lower_factor, pack
-from ranef.crossproducts import CrossProducts, residual_sums
+from ranef.covariances.covariance import Shape, factors, lower_factor, pack
 from ranef.errors import Convergence
-from ranef.estimates import Estimate
-from ranef.optimize import Optimum, Step, minimize
-from ranef.threads import threads_for
+from ranef.likelihood.estimate import Estimate
+from ranef.likelihood.linear import blocked_cholesky
+from ranef.likelihood.linear.crossproducts import CrossProducts, residual_sums
+from ranef.numerics.minimize import Optimum, Step, minimize
+from ranef.numerics.threads import threads_for
 
 Array = NDArray[np.float64]
 
@@ -50,7 +50,7 @@ def estimate(cross: CrossProducts, *, reml: bool) -> Estimate:
             identity = pack([np.eye(s.k) for s in shapes], shapes)
             starts += [identity, 3 * identity]
         optimum = min(map(best_from, starts), key=lambda found: round(found.value, 9))
-        factorized = lmm.factorize(cross, factors(optimum.x, shapes))
+        factorized = blocked_cholesky.factorize(cross, factors(optimum.x, shapes))
         return at_optimum(cross, optimum, factorized, _solution(factorized, reml=reml))
 
 
@@ -73,13 +73,15 @@ def criterion(cross: CrossProducts, Lambdas: list[Array], *, reml: bool) -> tupl
     nowhere = np.inf, np.zeros(sum(s.n_theta for s in cross.shapes))
     with np.errstate(all="ignore"):
         try:
-            factorized = lmm.factorize(cross, Lambdas)
+            factorized = blocked_cholesky.factorize(cross, Lambdas)
             profile = profiled(factorized, reml=reml)
         except np.linalg.LinAlgError:
             return nowhere
         if not profile.r2 > 0:
             return nowhere
-        return profile.value, pack(lmm.gradient(factorized, profile.slope), cross.shapes)
+        return profile.value, pack(
+            blocked_cholesky.gradient(factorized, profile.slope), cross.shapes
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +107,7 @@ class Profile:
     r2: float
 
 
-def profiled(factorized: lmm.Factorized, *, reml: bool) -> Profile:
+def profiled(factorized: blocked_cholesky.Factorized, *, reml: bool) -> Profile:
     """Profile beta and sigma out of the (restricted) likelihood."""
     cross, K, c = factorized.cross, factorized.reduced[:-1, :-1], factorized.reduced[:-1, -1]
     L = np.linalg.cholesky(K)
@@ -145,7 +147,7 @@ class Solution:
     loglik: float
 
 
-def _solution(factorized: lmm.Factorized, *, reml: bool) -> Solution:
+def _solution(factorized: blocked_cholesky.Factorized, *, reml: bool) -> Solution:
     cross, profile = factorized.cross, profiled(factorized, reml=reml)
     variance = profile.r2 / (cross.n - cross.p if reml else cross.n)
     to_users = np.linalg.inv(cross.R)
@@ -159,7 +161,10 @@ def _solution(factorized: lmm.Factorized, *, reml: bool) -> Solution:
 
 
 def at_optimum(
-    cross: CrossProducts, optimum: Optimum, factorized: lmm.Factorized, solution: Solution
+    cross: CrossProducts,
+    optimum: Optimum,
+    factorized: blocked_cholesky.Factorized,
+    solution: Solution,
 ) -> Estimate:
     """Gather all estimates at the optimum of a criterion."""
     Lambdas = factorized.Lambdas
@@ -169,8 +174,8 @@ def at_optimum(
     converged = optimum.convergence
     if converged.ok and any(singular):
         converged = Convergence.SINGULAR
-    modes = lmm.modes(factorized, solution.gamma)
-    covariances = lmm.conditional_covariances(factorized)
+    modes = blocked_cholesky.modes(factorized, solution.gamma)
+    covariances = blocked_cholesky.conditional_covariances(factorized)
     variance = solution.sigma**2
     return Estimate(
         theta=pack(users, cross.shapes),

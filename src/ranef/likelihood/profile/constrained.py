@@ -1,7 +1,7 @@
 """The deviance with one parameter held: every parameter of a model as a coordinate.
 
 With all others free to move, the deviance is a smooth function of the parameter's coordinate w and
-of a vector x without bounds; `ranef.heldfactors` says how for the sds and correlations.
+of a vector x without bounds; `heldfactors` says how for the sds and correlations.
 
 Of a linear model beta is optimised in closed form, and sigma too, but for an sd, which is not
 relative to it. With a coefficient c'beta held at t the residual sum of squares becomes
@@ -22,14 +22,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
 
-from ranef import lmm, reml
-from ranef.covariance import Shape, lower_factor, pack
-from ranef.crossproducts import CrossProducts
-from ranef.estimates import Estimate
-from ranef.generalized import Generalized
-from ranef.heldfactors import NO_SD, Held, by_root, canonical, held
-from ranef.pirls import NoModesError, find_modes
-from ranef.profiling import Scale
+from ranef.covariances.covariance import Shape, lower_factor, pack
+from ranef.likelihood.estimate import Estimate
+from ranef.likelihood.generalized.glmm import Generalized
+from ranef.likelihood.generalized.pirls import NoModesError, find_modes
+from ranef.likelihood.linear import blocked_cholesky, reml
+from ranef.likelihood.linear.crossproducts import CrossProducts
+from ranef.likelihood.profile.heldfactors import NO_SD, Held, by_root, canonical, held
+from ranef.likelihood.profile.likelihood_profile import Scale
 
 type Array = NDArray[np.float64]
 type Value = tuple[float, float, Array]  # the deviance, and its derivatives by w and by x
@@ -300,7 +300,7 @@ def deviance(
     nowhere = Deviance(np.inf, [np.zeros_like(Lambda) for Lambda in Lambdas])
     with np.errstate(all="ignore"):
         try:
-            factorized = lmm.factorize(cross, Lambdas)
+            factorized = blocked_cholesky.factorize(cross, Lambdas)
             found = reml.profiled(factorized, reml=False)
         except np.linalg.LinAlgError:
             return nowhere
@@ -321,7 +321,7 @@ def deviance(
             return nowhere
         return Deviance(
             value=float(value),
-            Lambdas=lmm.gradient(factorized, np.outer(v, v) / variance),
+            Lambdas=blocked_cholesky.gradient(factorized, np.outer(v, v) / variance),
             by_log_sigma=float(2 * n - 2 * ratio),
             by_held=by_held / variance,
         )

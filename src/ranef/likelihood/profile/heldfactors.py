@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
 
-from ranef.covariance import Shape, factors, lower_factor, pack
+from ranef.covariances.covariance import Shape, factors, lower_factor, pack
 
 type Array = NDArray[np.float64]
 

@@ -28,8 +28,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import optimize, special
 
-from ranef.canvas import ACCENT, GREY
 from ranef.errors import FitError, listed, probability, suggestion
+from ranef.plots.canvas import ACCENT, GREY
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -19,17 +19,17 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from ranef import reml
-from ranef.crossproducts import CrossProducts, cross_products
-from ranef.design import RandomTerm
+from ranef.design.design import RandomTerm
 from ranef.errors import FitError, probability, suggestion
-from ranef.estimates import Estimate
-from ranef.generalized import Generalized, prepare
-from ranef.holding import Focus, Linear, Nonlinear, Surface
-from ranef.optimize import differenced_hessian, minimize
-from ranef.pointfit import PointFit
-from ranef.profiling import Curve, Profile
-from ranef.threads import threads_for
+from ranef.fits.point import PointFit
+from ranef.likelihood.estimate import Estimate
+from ranef.likelihood.generalized.glmm import Generalized, prepare
+from ranef.likelihood.linear import reml
+from ranef.likelihood.linear.crossproducts import CrossProducts, cross_products
+from ranef.likelihood.profile.constrained import Focus, Linear, Nonlinear, Surface
+from ranef.likelihood.profile.likelihood_profile import Curve, Profile
+from ranef.numerics.minimize import differenced_hessian, minimize
+from ranef.numerics.threads import threads_for
 
 type Array = NDArray[np.float64]
 

@@ -18,13 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from ranef import batched
-from ranef.densities import LOG_2PI, LOGIT
 from ranef.errors import FitError, listed
-from ranef.laplace import FEWEST, smoothed, systematic
-from ranef.logposterior import LogPosterior
-from ranef.marginal import Target
-from ranef.whitened import Frame, log_prior, values_at
+from ranef.likelihood.linear import many_thetas
+from ranef.posterior.densities import LOG_2PI, LOGIT
+from ranef.posterior.laplace import FEWEST, smoothed, systematic
+from ranef.posterior.linear_posterior import Target
+from ranef.posterior.log_posterior import LogPosterior
+from ranef.posterior.quadrature.whitening import Frame, log_prior, values_at
 
 type Array = NDArray[np.float64]
 
@@ -146,12 +146,12 @@ def _nodes_at(frame: Frame, xi: Array) -> Nodes:
     g = space.n_given
     values, logp = values_at(frame, xi)
     factors = space.factors(values)
-    logdet, found = batched.reduced(
+    logdet, found = many_thetas.reduced(
         target.cross, [A @ F for A, F in zip(target.bases, factors, strict=True)]
     )
     turn = fixed.turn(values[:, :g])
     total = turn.swapaxes(1, 2) @ found @ turn
-    root, usable = batched.choleskies(total)
+    root, usable = many_thetas.choleskies(total)
     inverse = np.linalg.inv(root)
     precision = fixed.rows[:, :-1].T @ fixed.rows[:, :-1]
     spectrum, vectors = np.linalg.eigh(inverse @ precision @ inverse.swapaxes(1, 2))

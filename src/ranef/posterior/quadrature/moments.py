@@ -14,13 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import interpolate, special
 
-from ranef import batched
-from ranef.curves import Curve, mixture, tabulated
-from ranef.densities import evaluate
-from ranef.draws import Draws
-from ranef.laplace import Mode
-from ranef.marginal import Target
-from ranef.quadrature import (
+from ranef.likelihood.draws_record import Draws
+from ranef.likelihood.linear import many_thetas
+from ranef.posterior.densities import evaluate
+from ranef.posterior.laplace import Mode
+from ranef.posterior.linear_posterior import Target
+from ranef.posterior.quadrature.lattice import (
     STEP,
     Lattice,
     Mixture,
@@ -29,7 +28,8 @@ from ranef.quadrature import (
     heaviest,
     lattice,
 )
-from ranef.whitened import Frame, frame, half_line
+from ranef.posterior.quadrature.marginal_densities import Curve, mixture, tabulated
+from ranef.posterior.quadrature.whitening import Frame, frame, half_line
 
 type Array = NDArray[np.float64]
 
@@ -167,7 +167,7 @@ class Exact:
         gamma, cov = gamma @ fixed.J.T + offset, fixed.J @ cov @ fixed.J.T
         found = []
         for part, T in zip(
-            batched.moments(cross, [L[rows] for L in Lambdas]), cross.bases, strict=True
+            many_thetas.moments(cross, [L[rows] for L in Lambdas]), cross.bases, strict=True
         ):
             turn = np.linalg.inv(T)
             slope = turn @ part.slope[back]
@@ -198,7 +198,7 @@ class Exact:
     def draw(self, n: int, rng: np.random.Generator) -> Draws:
         """Draw from the posterior."""
         values = draw_values(self.frame, self.lattice, n, rng)
-        return batched.draw(self.target, values, rng)
+        return many_thetas.draw(self.target, values, rng)
 
 
 def _distinct(nodes: Nodes) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

@@ -22,11 +22,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from ranef.covariance import lower_factor
-from ranef.densities import Coordinate, evaluate
-from ranef.laplace import Mode
-from ranef.marginal import Target
-from ranef.space import unit_factor
+from ranef.covariances.covariance import lower_factor
+from ranef.posterior.densities import Coordinate, evaluate
+from ranef.posterior.laplace import Mode
+from ranef.posterior.linear_posterior import Target
+from ranef.posterior.transforms import unit_factor
 
 type Array = NDArray[np.float64]
 

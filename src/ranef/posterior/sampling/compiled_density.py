@@ -26,7 +26,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef import densities, packed
+from ranef.posterior import densities
+from ranef.posterior.sampling import packed
 
 type Array = NDArray[np.float64]
 type Counts = NDArray[np.int64]

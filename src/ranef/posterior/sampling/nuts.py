@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef import packed
-from ranef.marginal import Target
-from ranef.threads import threads_for
+from ranef.numerics.threads import threads_for
+from ranef.posterior.linear_posterior import Target
+from ranef.posterior.sampling import packed
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -103,9 +103,9 @@ def density(target: Target) -> Density:
     """Return the fastest function for the log posterior density and its gradient."""
     if not packed.suits(target):
         return target
-    from ranef import kernel
+    from ranef.posterior.sampling import compiled_density
 
-    posterior, model = kernel.posterior, packed.pack(target)
+    posterior, model = compiled_density.posterior, packed.pack(target)
     counts, numbers, d = model.counts, model.numbers, model.d
 
     def compiled(x: Array) -> tuple[float, Array]:

@@ -14,8 +14,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.crossproducts import CrossProducts, Link
-from ranef.marginal import Target
+from ranef.likelihood.linear.crossproducts import CrossProducts, Link
+from ranef.posterior.linear_posterior import Target
 
 type Array = NDArray[np.float64]
 

@@ -16,15 +16,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef import penalized
-from ranef.crossproducts import cross_products
-from ranef.design import Design, full_rank
-from ranef.distributions import Constant
-from ranef.estimates import Estimate
-from ranef.families import Family
-from ranef.generalized import prepare
-from ranef.marginal import target_of
-from ranef.priors import resolve
+from ranef.design.design import Design, full_rank
+from ranef.families.family import Family
+from ranef.likelihood.estimate import Estimate
+from ranef.likelihood.generalized.glmm import prepare
+from ranef.likelihood.linear.crossproducts import cross_products
+from ranef.posterior import mode
+from ranef.posterior.linear_posterior import target_of
+from ranef.priors.distributions import Constant
+from ranef.priors.resolve import resolve
 
 type Array = NDArray[np.float64]
 
@@ -125,4 +125,4 @@ def _estimate(design: Design, family: Family) -> Estimate:
     if not family.parameters:
         priors = replace(priors, sigma=Constant(1.0))
     every = range(len(working.fixed))
-    return penalized.estimate(target_of(working, cross_products(working), every, priors))
+    return mode.estimate(target_of(working, cross_products(working), every, priors))

@@ -18,10 +18,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ranef import distributions
-from ranef.centring import moved_coefs
-from ranef.design import Design
-from ranef.distributions import (
+from ranef.arguments import Sampling
+from ranef.design.design import Design
+from ranef.design.labels import KINDS, Dims, coordinates
+from ranef.errors import FitError, suggestion
+from ranef.families.family import GAUSSIAN, Family
+from ranef.priors import distributions
+from ranef.priors.centring import moved_coefs
+from ranef.priors.distributions import (
     LKJ,
     Constant,
     Flat,
@@ -31,11 +35,7 @@ from ranef.distributions import (
     Prior,
     Relative,
 )
-from ranef.errors import FitError, suggestion
-from ranef.families import GAUSSIAN, Family
-from ranef.naming import KINDS, Dims, coordinates
-from ranef.options import Sampling
-from ranef.priors import AT_MEAN, PriorRow, Priors, TermPriors
+from ranef.priors.resolve import AT_MEAN, PriorRow, Priors, TermPriors
 
 if TYPE_CHECKING:
     import pymc as pm
@@ -79,7 +79,7 @@ def hierarchical(
         Whether the random effects are sampled as they are; by the label of a term, or for all
         terms. By default they are sampled as standard normal `z_<term>` and scaled, which suits
         groups with few rows; with many rows in every group `centered=True` can be faster.
-        `ranef.parametrization.choose` says which.
+        `ranef.posterior.sampling.parametrization.choose` says which.
 
     Returns
     -------

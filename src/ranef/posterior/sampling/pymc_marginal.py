@@ -1,6 +1,6 @@
 """The marginal model in PyMC: the hierarchical one with all effects integrated out.
 
-Its random variables are those of `bayes.hierarchical` without the effects, and the likelihood is
+Its random variables are those of the hierarchical model without the effects, and the likelihood is
 one operation, `LogMarginal`, compiled beforehand. It costs nothing in the number of rows.
 """
 
@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef import bayes, packed
-from ranef.design import Design
-from ranef.marginal import Target
-from ranef.naming import Dims, coordinates, variables
-from ranef.priors import Priors, TermPriors
-from ranef.space import given_effects
+from ranef.design.design import Design
+from ranef.design.labels import Dims, coordinates, variables
+from ranef.posterior.linear_posterior import Target
+from ranef.posterior.sampling import packed, pymc_hierarchical
+from ranef.posterior.transforms import given_effects
+from ranef.priors.resolve import Priors, TermPriors
 
 if TYPE_CHECKING:
     import pymc as pm
@@ -50,8 +50,8 @@ def marginal_model(design: Design, priors: Priors, target: Target) -> pm.Model:
     Examples
     --------
     >>> import ranef as rf
-    >>> from ranef.crossproducts import cross_products
-    >>> from ranef.marginal import target_of
+    >>> from ranef.likelihood.linear.crossproducts import cross_products
+    >>> from ranef.posterior.linear_posterior import target_of
     >>> model = rf.Model("Yield ~ 1 + (1 | Batch)", rf.load_dataset("Dyestuff"))
     >>> target = target_of(model.design, cross_products(model.design), [0], model.priors)
     >>> [variable.name for variable in marginal_model(model.design, model.priors, target).free_RVs]
@@ -64,20 +64,20 @@ def marginal_model(design: Design, priors: Priors, target: Target) -> pm.Model:
     numbers = packed.pack(target)
     with pm.Model(coords=coords) as model:
         given = _given_effects(priors)
-        sigma = bayes.random_variable("sigma", [priors.sigma])
+        sigma = pymc_hierarchical.random_variable("sigma", [priors.sigma])
         values = [*given, sigma[None]]
         for term in priors.terms:
             values += _covariance(term, sigma, dims[term.label])
         joined = pt.concatenate(values)  # type: ignore[no-untyped-call]
         value, _ = _log_marginal()(joined, numbers.counts, numbers.numbers)
         pm.Potential("log_marginal", value)
-        pm.Deterministic(bayes.VALUES, joined)
+        pm.Deterministic(pymc_hierarchical.VALUES, joined)
     return model
 
 
 def is_marginal(model: pm.Model) -> bool:
     """Whether a model was made by `marginal_model`, whatever was done to it since."""
-    return bayes.VALUES in model.named_vars
+    return pymc_hierarchical.VALUES in model.named_vars
 
 
 def taken_apart(
@@ -96,8 +96,12 @@ def taken_apart(
     """
     posterior = tree["posterior"].to_dataset()
     known = [name for name in variables(design) if name in posterior]
-    values = posterior[bayes.VALUES].to_numpy()
-    return values, tree["sample_stats"].to_dataset(), posterior.drop_vars([*known, bayes.VALUES])
+    values = posterior[pymc_hierarchical.VALUES].to_numpy()
+    return (
+        values,
+        tree["sample_stats"].to_dataset(),
+        posterior.drop_vars([*known, pymc_hierarchical.VALUES]),
+    )
 
 
 def _given_effects(priors: Priors) -> list[Variable]:
@@ -115,10 +119,10 @@ def _given_effects(priors: Priors) -> list[Variable]:
             name = f"{kind.__name__.lower()}_{name}"
             dim = f"{name}_dim"
             model.add_coord(dim, [priors.fixed[j] for j in own])
-        variable = bayes.random_variable(name, [priors.beta[j] for j in own], dim)
+        variable = pymc_hierarchical.random_variable(name, [priors.beta[j] for j in own], dim)
         found |= {j: variable[i : i + 1] for i, j in enumerate(own)}
     if given and priors.change is not None:
-        bayes.note_moved("at_mean_beta", priors.fixed, priors.change)
+        pymc_hierarchical.note_moved("at_mean_beta", priors.fixed, priors.change)
     return [found[j] for j in given]
 
 
@@ -127,13 +131,13 @@ def _covariance(priors: TermPriors, sigma: Variable, dims: Dims) -> list[Variabl
     import pymc as pm
 
     label, prefix = priors.label, "at_mean_" if priors.centred else ""
-    sd = bayes.random_vector(f"{prefix}sd_{label}", priors.sd, dims[1], sigma)
+    sd = pymc_hierarchical.random_vector(f"{prefix}sd_{label}", priors.sd, dims[1], sigma)
     if priors.corr is None:
         return [sd]
-    unit = bayes.lkj_factor(label, priors.corr, len(priors.coefs))
+    unit = pymc_hierarchical.lkj_factor(label, priors.corr, len(priors.coefs))
     partial = 2.0 * pm.modelcontext(None)[f"partial_corr_{label}"] - 1.0
     if (change := priors.change) is not None:
-        bayes.note_moved(f"at_mean_sd_{label}", priors.coefs, change)
+        pymc_hierarchical.note_moved(f"at_mean_sd_{label}", priors.coefs, change)
         factor = (change[:, :, None] * (sd[:, None] * unit)).sum(1)
         own = pm.Deterministic(f"sd_{label}", (factor**2).sum(-1) ** 0.5, dims=dims[1])
         unit = factor / own[:, None]
@@ -157,11 +161,13 @@ def _log_marginal() -> Any:
             return Apply(self, [values, counts, numbers], [pt.dscalar(), values.type()])
 
         def perform(self, _node: Any, inputs: Any, outputs: Any) -> None:
-            from ranef import kernel
+            from ranef.posterior.sampling import compiled_density
 
             values, counts, numbers = (np.ascontiguousarray(part) for part in inputs)
             gradient = np.empty(len(values))
-            outputs[0][0] = np.asarray(kernel.likelihood(values, counts, numbers, gradient))
+            outputs[0][0] = np.asarray(
+                compiled_density.likelihood(values, counts, numbers, gradient)
+            )
             outputs[1][0] = gradient
 
         def infer_shape(self, _node: Any, shapes: Any) -> Any:
@@ -185,9 +191,9 @@ def _register(kind: type) -> None:
     def funcify(_op: Any, **_: Any) -> Any:
         import numba
 
-        from ranef import kernel
+        from ranef.posterior.sampling import compiled_density
 
-        likelihood = kernel.likelihood
+        likelihood = compiled_density.likelihood
 
         @numba.njit
         def log_marginal(values, counts, numbers):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
@@ -195,4 +201,4 @@ def _register(kind: type) -> None:
             value = likelihood(values, counts, numbers, gradient)
             return np.asarray(value), gradient
 
-        return log_marginal, kernel.revision()
+        return log_marginal, compiled_density.revision()

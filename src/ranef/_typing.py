@@ -1,0 +1,1 @@
+"""Types that many rooms share."""

@@ -1,0 +1,1 @@
+"""Log predictive densities of rows and groups that are left out."""

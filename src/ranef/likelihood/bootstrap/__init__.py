@@ -1,0 +1,1 @@
+"""The parametric bootstrap: simulated responses and refits of many of them together."""

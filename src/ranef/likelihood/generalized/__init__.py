@@ -1,0 +1,1 @@
+"""Generalised linear mixed models: conditional modes, Laplace and Gauss-Hermite, ML."""

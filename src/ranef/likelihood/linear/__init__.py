@@ -1,0 +1,1 @@
+"""Linear mixed models: cross-products, the blocked Cholesky factor, REML and ML."""

@@ -1,0 +1,1 @@
+"""Profile likelihoods: one parameter held, the others at their optimum."""

@@ -1,0 +1,1 @@
+"""`Model`, its two engines, and what `print(model)` says."""

@@ -1,0 +1,4 @@
+"""Marks on axes, drawn from tidy tables.
+
+Nothing here knows a model or a fit.
+"""

@@ -1,0 +1,1 @@
+"""The posterior of a few variance parameters by deterministic integration on a lattice."""
