@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ranef import priors
-    from ranef.comparison.anova import anova
+    from ranef.comparison.anova import Anova, anova
     from ranef.comparison.compare import compare, compare_structures
     from ranef.comparison.comparison_table import Comparison
-    from ranef.comparison.nestedtable import Anova
     from ranef.datasets import list_datasets, load_dataset
     from ranef.errors import (
         Convergence,
@@ -26,10 +25,10 @@ if TYPE_CHECKING:
         RanefWarning,
     )
     from ranef.families.family import Family, Link
+    from ranef.fits.fit import side_by_side
     from ranef.fits.point import PointFit
     from ranef.fits.posterior import PosteriorFit
     from ranef.fits.quadraturefit import QuadratureFit
-    from ranef.fits.sidebyside import side_by_side
     from ranef.fits.tables import VarCorr
     from ranef.likelihood.bootstrap.bootstrap import Bootstrap
     from ranef.likelihood.estimate import MarginalLikelihood
@@ -40,7 +39,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Anova": "comparison.nestedtable",
+    "Anova": "comparison.anova",
     "Bootstrap": "likelihood.bootstrap.bootstrap",
     "Comparison": "comparison.comparison_table",
     "Convergence": "errors",
@@ -67,7 +66,7 @@ _HOMES = {
     "fit": "model.model",
     "list_datasets": "datasets",
     "load_dataset": "datasets",
-    "side_by_side": "fits.sidebyside",
+    "side_by_side": "fits.fit",
 }
 
 _MODULES = {"links": "families.link", "priors": "priors"}

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from ranef.design.data_frame import Categorical
 from ranef.design.evaluate import ELEMENTWISE, FUNCTIONS, Interpreter, Memory
-from ranef.design.factors import Categorical
 from ranef.errors import DataError, FormulaError
 from ranef.formula.syntax import parse
 

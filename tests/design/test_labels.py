@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ranef.design import labels
+from ranef.design import labels as module
 from ranef.design.design import build_design
 from ranef.families.family import BINOMIAL, POISSON, find_family
 from ranef.formula.terms import read_formula
 from ranef.posterior.sampling import pymc_hierarchical
-from ranef.priors.resolve import resolve
+from ranef.priors.assignment import resolve
 
 
 def small_design(text="response ~ x + (x | g) + (1 | sigma) + (x || h)"):
@@ -24,7 +24,7 @@ def small_design(text="response ~ x + (x | g) + (1 | sigma) + (x || h)"):
 
 
 def test_variables_dimensions_and_labels():
-    dims, coords = labels.coordinates(small_design())
+    dims, coords = module.coordinates(small_design())
     assert dims == {
         "g": ("g", "g_coef", "g_coef_bis"),
         "sigma": ("sigma_", "sigma_coef", "sigma_coef_bis"),
@@ -33,7 +33,7 @@ def test_variables_dimensions_and_labels():
     assert coords["obs"] == list(range(30))
     assert coords["fixed"] == coords["g_coef"] == coords["g_coef_bis"] == ("Intercept", "x")
     assert (coords["sigma_"], coords["sigma_coef"]) == (list("abcd"), ("Intercept",))
-    assert labels.variables(small_design()) == {
+    assert module.variables(small_design()) == {
         "beta": ("fixed",),
         "sigma": (),
         "b_g": ("g", "g_coef"),
@@ -44,7 +44,7 @@ def test_variables_dimensions_and_labels():
         "sd_h": ("h_coef",),
         "corr_g": ("g_coef", "g_coef_bis"),
     }
-    assert list(labels.variables(small_design("response ~ 0"))) == ["sigma"]
+    assert list(module.variables(small_design("response ~ 0"))) == ["sigma"]
 
 
 def test_variables_are_those_of_the_family():
@@ -58,11 +58,11 @@ def test_variables_are_those_of_the_family():
         "beta": ["phi"],
         "t": ["sigma", "nu"],
     }.items():
-        found = labels.variables(made, find_family(name))
+        found = module.variables(made, find_family(name))
         assert list(found) == start + own + end
         assert {found[parameter] for parameter in own} <= {()}
     backwards = replace(POISSON, parameters=("zeta", "sigma"))
-    assert list(labels.variables(made, backwards)) == [*start, "sigma", "zeta", *end]
+    assert list(module.variables(made, backwards)) == [*start, "sigma", "zeta", *end]
 
 
 def test_factors_that_are_called_like_parameters():
@@ -74,24 +74,24 @@ def test_factors_that_are_called_like_parameters():
     text = "y ~ 1 + (1 | shape) + (1 | phi) + (1 | nu) + (1 | sigma)"
     made = build_design(read_formula(text), data)
     for family in map(find_family, ("binomial", "negative_binomial", "beta", "gaussian", "t")):
-        dims, coords = labels.coordinates(made, family)
+        dims, coords = module.coordinates(made, family)
         expected = {name: name + "_" * (name in family.parameters) for name in names}
         assert {label: own[0] for label, own in dims.items()} == expected
         assert set(expected.values()) <= set(coords)
-        found = labels.variables(made, family)
+        found = module.variables(made, family)
         assert {f"b_{name}" for name in names} | {f"sd_{name}" for name in names} <= set(found)
         assert not set(family.parameters) & {dim for own in found.values() for dim in own}
         draws = {name: np.zeros((1, 2, *(3 if d in expected.values() else 1 for d in own)))
                  for name, own in found.items()}  # fmt: skip
-        assert list(labels.named(made, draws, family).data_vars) == list(found)
+        assert list(module.named(made, draws, family).data_vars) == list(found)
 
 
 def test_draws_of_what_the_family_does_not_have_are_left_out():
     draws = {"beta": np.zeros((1, 4, 2)), "sigma": np.ones((1, 4)), "shape": np.ones((1, 4))}
     made = small_design("response ~ x")
-    assert list(labels.named(made, draws, BINOMIAL).data_vars) == ["beta"]
+    assert list(module.named(made, draws, BINOMIAL).data_vars) == ["beta"]
     nb = find_family("negative_binomial")
-    assert list(labels.named(made, draws, nb).data_vars) == ["beta", "shape"]
+    assert list(module.named(made, draws, nb).data_vars) == ["beta", "shape"]
 
 
 @pytest.mark.parametrize("text", ["response ~ x + (x | g) + (1 | h)", "response ~ 0 + (1 | sigma)"])
@@ -100,8 +100,8 @@ def test_draws_are_named_as_those_of_the_sampler(text):
     model = pymc_hierarchical.hierarchical(made, resolve(made))
     tree = pymc_hierarchical.sample(model, draws=5, tune=20, chains=2, seed=1, progressbar=False)
     sampled = tree["posterior"].to_dataset()
-    found = labels.named(made, {name: v.to_numpy() for name, v in sampled.data_vars.items()})
-    assert list(found.data_vars) == list(sampled.data_vars) == list(labels.variables(made))
+    found = module.named(made, {name: v.to_numpy() for name, v in sampled.data_vars.items()})
+    assert list(found.data_vars) == list(sampled.data_vars) == list(module.variables(made))
     assert dict(found.sizes) == dict(sampled.sizes)
     for name, variable in sampled.variables.items():
         assert found[name].dims == variable.dims
@@ -109,7 +109,7 @@ def test_draws_are_named_as_those_of_the_sampler(text):
 
 
 def test_some_of_the_variables_bring_their_own_dimensions_only():
-    found = labels.named(
+    found = module.named(
         small_design(), {"beta": np.zeros((1, 4, 2)), "b_h": np.ones((1, 4, 3, 2))}
     )
     assert list(found.data_vars) == ["beta", "b_h"]
@@ -134,4 +134,4 @@ def test_some_of_the_variables_bring_their_own_dimensions_only():
     ids=lambda value: type(value).__name__ if isinstance(value, pd.Index) else "",
 )
 def test_labels_are_the_users_where_nutpie_can_carry_them_and_else_text(index, labels):
-    assert list(labels.labels(index)) == labels
+    assert list(module.labels(index)) == labels

@@ -11,8 +11,7 @@ from scipy import stats
 
 import ranef as rf
 from fits import FORMULAS, dense_Z, fit_of, frame
-from ranef.fits.notes import singular_note
-from ranef.fits.point import normal_quantile
+from ranef.fits.point import normal_quantile, singular_note
 
 SLEEP = "Reaction ~ Days + (Days | Subject)"
 

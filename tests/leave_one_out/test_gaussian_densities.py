@@ -18,8 +18,8 @@ from ranef.leave_one_out import gaussian_densities
 from ranef.leave_one_out.elpd import Units
 from ranef.leave_one_out.gaussian_densities import held_out
 from ranef.numerics import matrices
+from ranef.priors.assignment import resolve
 from ranef.priors.distributions import Flat, Normal
-from ranef.priors.resolve import resolve
 
 
 def all_units(design, rng):

@@ -17,10 +17,16 @@ from ranef.errors import FitError
 from ranef.formula.terms import read_formula
 from ranef.leave_one_out import gaussian_loo
 from ranef.leave_one_out.elpd import Units, efficiency
-from ranef.leave_one_out.exactloo import exact_of, target_without
-from ranef.leave_one_out.gaussian_loo import bridged, exact_scores, linear_scores
+from ranef.leave_one_out.gaussian_loo import (
+    bridged,
+    exact_of,
+    exact_scores,
+    linear_scores,
+    target_without,
+)
 from ranef.posterior.laplace import approximate
 from ranef.posterior.quadrature import lattice
+from ranef.priors.assignment import resolve
 from ranef.priors.distributions import (
     Constant,
     Flat,
@@ -31,7 +37,6 @@ from ranef.priors.distributions import (
     Relative,
     StudentT,
 )
-from ranef.priors.resolve import resolve
 
 SLEEP = rf.load_dataset("sleepstudy")
 # random part -> the sum of elpd over subjects and its standard error, by an independent program

@@ -19,8 +19,8 @@ from ranef.leave_one_out import glmm_loo
 from ranef.leave_one_out.elpd import Units
 from ranef.leave_one_out.glmm_loo import joint_scores, log_predictive
 from ranef.posterior.generalized_posterior import joint_of
+from ranef.priors.assignment import resolve
 from ranef.priors.distributions import Constant, Flat, HalfNormal, Normal
-from ranef.priors.resolve import resolve
 
 
 def rows_of(design):

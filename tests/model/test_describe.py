@@ -10,8 +10,8 @@ from generalized_fits import design_of
 import ranef as rf
 from ranef.families.family import find_family
 from ranef.model.describe import describe, notes, relations
+from ranef.priors.assignment import PriorRow
 from ranef.priors.distributions import Normal
-from ranef.priors.resolve import PriorRow
 
 SNAPSHOTS = {
     ("sleepstudy", "Reaction ~ Days + (Days | Subject)"): """\

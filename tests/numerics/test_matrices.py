@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from ranef.numerics import matrices
 from ranef.numerics.matrices import (
+    MAX_SIZE_OF_ONE_THREAD,
     choleskies,
     cholesky,
     eliminated,
@@ -14,6 +16,7 @@ from ranef.numerics.matrices import (
     from_left,
     from_right,
     gram,
+    threads_for,
 )
 
 SIZES = pytest.mark.parametrize("size", [0, 1, 3, 8, 9, 12])
@@ -68,7 +71,7 @@ def test_what_is_left_of_the_last_element(size):
 
 @pytest.mark.parametrize("small", [0, 8])
 def test_no_factor_is_nan(small, monkeypatch):
-    monkeypatch.setattr(matrices, "SMALL", small)
+    monkeypatch.setattr(matrices, "MAX_ELEMENTWISE_SIZE", small)
     A = positive(3)
     expected = cholesky(A)
     A[1, 2, 2, 3] = -1.0
@@ -89,3 +92,18 @@ def test_matrices_without_a_factor_leave_the_others_as_they_are():
     expected[1, 2], expected[4, 0] = np.nan, np.linalg.cholesky(A[4, 0])
     np.testing.assert_array_equal(choleskies(A), expected)
     assert choleskies(A[:0]).shape == (0, 4, 3, 3)
+
+
+def blas_threads():
+    return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+
+
+def test_small_matrices_use_one_thread_and_large_ones_what_there_was():
+    with threadpool_limits(2, "blas"):
+        before = blas_threads()
+        with threads_for(MAX_SIZE_OF_ONE_THREAD):
+            assert set(blas_threads()) == {1}
+        assert blas_threads() == before
+        with threads_for(MAX_SIZE_OF_ONE_THREAD + 1):
+            assert blas_threads() == before
+        assert blas_threads() == before

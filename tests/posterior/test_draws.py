@@ -9,7 +9,7 @@ import xarray as xr
 from designs import random_design
 
 from ranef.families.family import BINOMIAL, find_family
-from ranef.likelihood.draws_record import Draws
+from ranef.likelihood.predictions import Draws
 from ranef.posterior.draws import tree
 
 

@@ -19,8 +19,8 @@ from ranef.likelihood.generalized import maximum
 from ranef.likelihood.generalized.glmm import prepare, users_likelihood
 from ranef.posterior import laplace, mode
 from ranef.posterior.generalized_posterior import joint_of
+from ranef.priors.assignment import resolve
 from ranef.priors.distributions import Constant, HalfNormal, Normal
-from ranef.priors.resolve import resolve
 
 POISSON, BERNOULLI = KNOWN["poisson"], KNOWN["bernoulli"]
 

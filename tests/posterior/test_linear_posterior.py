@@ -22,6 +22,7 @@ from ranef.formula.terms import read_formula
 from ranef.likelihood.linear import blocked_cholesky
 from ranef.likelihood.linear.reml import profiled
 from ranef.posterior import linear_posterior
+from ranef.priors.assignment import resolve
 from ranef.priors.distributions import (
     LKJ,
     Constant,
@@ -38,7 +39,6 @@ from ranef.priors.distributions import (
     StudentT,
     Uniform,
 )
-from ranef.priors.resolve import resolve
 
 
 def dense_log_density(design, priors, target, values):

@@ -23,6 +23,7 @@ from ranef.posterior import marginal_likelihood
 from ranef.posterior.generalized_posterior import joint_of
 from ranef.posterior.laplace import approximate, find_mode
 from ranef.posterior.marginal_likelihood import log_evidence
+from ranef.priors.assignment import resolve as resolved
 from ranef.priors.distributions import (
     Constant,
     HalfCauchy,
@@ -32,7 +33,6 @@ from ranef.priors.distributions import (
     StudentT,
     Uniform,
 )
-from ranef.priors.resolve import resolve as resolved
 
 
 def generator(seed=1):

@@ -17,6 +17,7 @@ from ranef.likelihood.linear import reml
 from ranef.likelihood.linear.crossproducts import cross_products
 from ranef.posterior import mode
 from ranef.posterior.linear_posterior import target_of
+from ranef.priors.assignment import resolve
 from ranef.priors.distributions import (
     LKJ,
     Constant,
@@ -28,7 +29,6 @@ from ranef.priors.distributions import (
     Relative,
     StudentT,
 )
-from ranef.priors.resolve import resolve
 
 
 def target(formula, data, priors, weights=None):

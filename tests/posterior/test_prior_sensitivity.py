@@ -19,12 +19,13 @@ from ranef.formula.terms import read_formula
 from ranef.likelihood.linear import many_thetas
 from ranef.likelihood.linear.crossproducts import cross_products
 from ranef.posterior import prior_sensitivity
-from ranef.posterior.densities import coordinate
 from ranef.posterior.generalized_posterior import joint_of
 from ranef.posterior.laplace import approximate, smoothed
 from ranef.posterior.linear_posterior import target_of
 from ranef.posterior.prior_sensitivity import SCALES, from_draws, from_lattice, scaled
 from ranef.posterior.quadrature.lattice import draw_values
+from ranef.posterior.transforms import coordinate
+from ranef.priors.assignment import resolve
 from ranef.priors.distributions import (
     Constant,
     Exponential,
@@ -39,7 +40,6 @@ from ranef.priors.distributions import (
     Relative,
     Uniform,
 )
-from ranef.priors.resolve import resolve
 
 FEW = (0.25, 0.7, 2.0, 4.0)
 

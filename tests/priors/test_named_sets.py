@@ -13,6 +13,7 @@ from ranef.design.design import build_design
 from ranef.errors import DataError, FitError
 from ranef.families.family import BINOMIAL, GAUSSIAN, POISSON, Link, find_family
 from ranef.formula.terms import read_formula
+from ranef.priors.assignment import resolve
 from ranef.priors.distributions import (
     LKJ,
     Exponential,
@@ -26,7 +27,6 @@ from ranef.priors.distributions import (
     Relative,
     StudentT,
 )
-from ranef.priors.resolve import resolve
 
 AT_MEAN = "at the mean of the predictors"
 

@@ -19,6 +19,7 @@ from ranef.errors import FitError, RanefWarning
 from ranef.families.family import BINOMIAL, GAUSSIAN, POISSON, find_family
 from ranef.formula.terms import read_formula
 from ranef.posterior.sampling import pymc_hierarchical
+from ranef.priors.assignment import resolve
 from ranef.priors.distributions import (
     LKJ,
     Constant,
@@ -43,7 +44,6 @@ from ranef.priors.prior_predictive import (
     prior_predictive,
     response,
 )
-from ranef.priors.resolve import resolve
 
 N = 20_000
 

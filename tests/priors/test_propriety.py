@@ -13,6 +13,7 @@ from ranef.design.design import build_design
 from ranef.errors import FitError
 from ranef.families.family import BINOMIAL, FAMILIES, GAUSSIAN, POISSON, Link, find_family
 from ranef.formula.terms import read_formula
+from ranef.priors.assignment import resolve
 from ranef.priors.distributions import (
     Constant,
     Flat,
@@ -28,7 +29,6 @@ from ranef.priors.distributions import (
     Uniform,
 )
 from ranef.priors.propriety import _moments, check_proper, is_proper_prior
-from ranef.priors.resolve import resolve
 
 PROPER = "Give it a proper prior with priors=, such as HalfNormal or HalfStudentT."
 

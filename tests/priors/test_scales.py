@@ -9,10 +9,19 @@ import pytest
 from scipy import special, stats
 
 from ranef.design.design import build_design
+from ranef.design.model_matrix import Origin
 from ranef.errors import DataError
 from ranef.families.family import BINOMIAL, GAUSSIAN, POISSON, Link, find_family
 from ranef.formula.terms import read_formula
-from ranef.priors.scales import link_scale, mean_response, response_scale, spread
+from ranef.priors.scales import (
+    centring,
+    link_scale,
+    lower_columns,
+    mean_response,
+    moved_coefs,
+    response_scale,
+    spread,
+)
 
 
 def design(y, *, weights=None, offset=None):
@@ -161,3 +170,43 @@ def test_a_t_response_is_measured_by_quantiles():
 def test_a_constant_has_no_spread_not_even_by_rounding():
     assert spread(np.full(7, 0.1)) == 0.0
     assert spread(np.array([1.0, 3.0])) == pytest.approx(np.sqrt(2))
+
+
+NAMES = ("Intercept", "a", "b", "a:b")
+ORIGINS = [Origin(i, frozenset(v)) for i, v in enumerate(["", "a", "b", "ab"])]
+
+
+def columns(shift=0.0):
+    rng = np.random.default_rng(1)
+    a, b = rng.normal(size=30) + shift, rng.normal(size=30)
+    return np.column_stack([np.ones(30), a, b, a * b])
+
+
+def test_a_product_is_above_its_factors():
+    assert lower_columns(ORIGINS) == [(), (0,), (0,), (0, 1, 2)]
+
+
+def test_columns_of_one_term_are_not_below_each_other():
+    origins = [Origin(0, frozenset()), *[Origin(1, frozenset("f"))] * 2, Origin(2, frozenset("f"))]
+    assert lower_columns(origins) == [(), (0,), (0,), (0, 1, 2)]
+
+
+def test_centred_columns_are_residuals_and_do_not_move_with_the_origin():
+    lower = lower_columns(ORIGINS)
+    centred = columns() @ centring(columns(), lower)
+    for j, below in enumerate(map(list, lower)):
+        np.testing.assert_allclose(columns()[:, below].T @ centred[:, j], 0, atol=1e-12)
+    moved = columns(1e3) @ centring(columns(1e3), lower)
+    np.testing.assert_allclose(moved, centred, atol=1e-8)
+
+
+def test_an_empty_column_is_no_trouble():
+    empty = columns()
+    empty[:, 1] = empty[:, 3] = 0.0
+    np.testing.assert_allclose(centring(empty, lower_columns(ORIGINS))[:2, :2], np.eye(2))
+
+
+def test_which_coefficients_are_moved():
+    change = centring(columns(), lower_columns(ORIGINS))
+    assert moved_coefs(NAMES, change) == ("Intercept", "a", "b")
+    assert moved_coefs(NAMES, None) == ()

@@ -10,6 +10,7 @@ from ranef.design.design import build_design
 from ranef.errors import FitError
 from ranef.families.family import BINOMIAL, GAUSSIAN, find_family
 from ranef.formula.terms import read_formula
+from ranef.priors.assignment import resolve
 from ranef.priors.distributions import (
     LKJ,
     Constant,
@@ -21,7 +22,6 @@ from ranef.priors.distributions import (
     Uniform,
 )
 from ranef.priors.named_sets import SETS
-from ranef.priors.resolve import resolve
 from ranef.priors.user_priors import Target, read_given
 
 

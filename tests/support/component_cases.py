@@ -10,7 +10,7 @@ from ranef.design.design import build_design
 from ranef.families.family import find_family
 from ranef.formula.terms import read_formula
 from ranef.posterior.generalized_posterior import joint_of
-from ranef.priors.resolve import resolve
+from ranef.priors.assignment import resolve
 
 FAMILIES = {
     "binomial": ("logit", ()),

@@ -12,6 +12,7 @@ from ranef.design.design import build_design
 from ranef.formula.terms import read_formula
 from ranef.likelihood.linear.crossproducts import cross_products
 from ranef.posterior.linear_posterior import target_of
+from ranef.priors.assignment import resolve
 from ranef.priors.distributions import (
     LKJ,
     Constant,
@@ -19,7 +20,6 @@ from ranef.priors.distributions import (
     HalfStudentT,
     Normal,
 )
-from ranef.priors.resolve import resolve
 
 SLEEP_PRIORS = {
     "Intercept": Normal(250, 100),

@@ -10,13 +10,13 @@ from ranef.formula.terms import read_formula
 from ranef.likelihood.linear.crossproducts import cross_products
 from ranef.posterior import linear_posterior
 from ranef.posterior.transforms import unit_factor
+from ranef.priors.assignment import resolve
 from ranef.priors.distributions import (
     HalfNormal,
     Normal,
     Relative,
     StudentT,
 )
-from ranef.priors.resolve import resolve
 
 PRIORS = {
     "default": "default",

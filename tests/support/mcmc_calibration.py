@@ -18,8 +18,8 @@ from ranef.families.family import find_family
 from ranef.formula.terms import read_formula
 from ranef.likelihood.predictions import log_likelihood
 from ranef.posterior.sampling import pymc_hierarchical
+from ranef.priors.assignment import resolve
 from ranef.priors.distributions import Gamma, HalfNormal, Normal
-from ranef.priors.resolve import resolve
 
 KEPT = 99  # draws that a parameter is ranked among
 FEWEST = 120  # effective draws, below which a fit is left out

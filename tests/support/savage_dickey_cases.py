@@ -12,11 +12,11 @@ from ranef.design.design import build_design, full_rank
 from ranef.formula.terms import read_formula
 from ranef.likelihood.linear.crossproducts import cross_products
 from ranef.posterior.linear_posterior import target_of
+from ranef.priors.assignment import resolve
 from ranef.priors.distributions import (
     HalfNormal,
     Normal,
 )
-from ranef.priors.resolve import resolve
 
 
 def fitted(formula, data, priors="default", weights=None):

@@ -10,13 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import sparse, special
 
+from ranef._typing import Array, Codes
 from ranef.design.design import Design, RandomTerm
-from ranef.design.factors import Codes
-
-type Array = NDArray[np.float64]
 
 DEPENDENT = 1e-7  # what earlier columns leave of a column that depends on them
 RANK = 1e-10  # an eigenvalue of cross-products of unit columns that counts as zero

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ranef._typing import Array
 from ranef.comparison.f_test import f_test
-from ranef.comparison.nestedtable import NestedTest
 from ranef.comparison.nesting import Extra, extra
 from ranef.comparison.null_distributions import (
     MonteCarlo,
@@ -24,8 +24,6 @@ from ranef.design.design import Design
 from ranef.errors import FitError
 from ranef.fits.engine import Engine
 from ranef.fits.point import PointFit
-
-type Array = NDArray[np.float64]
 
 DRAWS, REPLICATES = 100_000, 9_999  # of the exact distribution, and of a bootstrap at most
 LOST = 1e-4  # log-likelihood that a larger model may lack: more is another local maximum
@@ -272,3 +270,41 @@ def _degrees(df: int) -> str:
 
 def _interval(drawn: MonteCarlo) -> str:
     return f"p lies in ({drawn.lower:.3g}, {drawn.upper:.3g}) with 95 % confidence"
+
+
+@dataclass(frozen=True)
+class NestedTest:
+    """One model against the one above it.
+
+    Attributes
+    ----------
+    test : {"chi2", "mixture", "f", "exact", "bootstrap"}
+    kind : {"LRT", "RLRT", "F"}
+        What the statistic is: twice the log of a (restricted) likelihood ratio, or an F.
+    statistic : float
+    df : int
+        Parameters that the larger model has more; of F its first degrees of freedom.
+    p_value : float
+    note : str
+        What was done, and how far to trust it.
+    df_residual : int, optional
+        The second degrees of freedom of F.
+    simulated : MonteCarlo, optional
+        Where the p-value is from simulation.
+    """
+
+    test: str
+    kind: str
+    statistic: float
+    df: int
+    p_value: float
+    note: str
+    df_residual: int | None = None
+    simulated: MonteCarlo | None = None
+
+    @property
+    def label(self) -> str:
+        """The test in a word or two."""
+        if self.kind == "F":
+            return f"F({self.df}, {self.df_residual})"
+        return f"{self.kind}, {self.test}"

@@ -22,13 +22,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ranef._typing import Array, Codes
 from ranef.covariances.covariance import Shape
 from ranef.design.design import RANK_TOLERANCE, Design, RandomTerm
-from ranef.design.factors import Codes
 from ranef.errors import listed
 from ranef.families.family import Family
-
-type Array = NDArray[np.float64]
 
 SAME = 1e-12  # share of a squared covariance that may be left unexplained
 ZERO = 1e-9  # a variance, where that of every column of the smaller model is 1

@@ -18,12 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
+from ranef._typing import Array, Flags
 from ranef.comparison.f_test import FTest
 from ranef.design.design import Design
 from ranef.errors import FitError
 
-type Array = NDArray[np.float64]
-type Flags = NDArray[np.bool_]
 type Simulate = Callable[[int, int], tuple[Array, Flags]]
 
 EPSILON = 1e-6  # of a statistic: what an optimiser may have left

@@ -13,13 +13,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.special import ndtr, softmax
 
+from ranef._typing import Array
 from ranef.arguments import check_counts, check_positive, check_seed
 from ranef.errors import FitError, listed, probability
-
-type Array = NDArray[np.float64]
 
 TOLERANCE = 1e-13  # of the Karush-Kuhn-Tucker conditions
 MAX_ITERATIONS = 100

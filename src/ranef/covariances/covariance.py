@@ -14,7 +14,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from ranef._typing import Array
 
 ZERO = 1e-10  # a diagonal element below this share of its row counts as zero
 

@@ -15,16 +15,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from ranef.design.data_frame import Rows, complete_rows, open_frame
+from ranef._typing import Array, Codes
+from ranef.design.data_frame import Factor, Rows, combined, complete_rows, open_frame
 from ranef.design.evaluate import Interpreter, Memory, one_column
-from ranef.design.factors import Codes, Factor, combined
 from ranef.design.model_matrix import Columns, Origin, code
 from ranef.design.response import read_response
 from ranef.errors import DataError, FormulaError, listed
 from ranef.families.family import GAUSSIAN, Family
 from ranef.formula.terms import Formula, RandomPart
 
-Array = NDArray[np.float64]
 Functions = Mapping[str, Callable[..., Any]]
 
 RANK_TOLERANCE = 1e-7  # of a column's length, as R's lm and lme4

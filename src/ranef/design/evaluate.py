@@ -17,12 +17,11 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import special
 
-from ranef.design.factors import Categorical, Coding, coded, plain
+from ranef._typing import Array
+from ranef.design.data_frame import Categorical, Coding, coded, plain
 from ranef.errors import DataError, FormulaError, listed
 from ranef.formula.functions import CODINGS, SETTINGS, bind
 from ranef.formula.syntax import Binary, Call, Column, Literal, Node, Paren, Unary
-
-Array = NDArray[np.float64]
 
 MAX_SIZE = 1e150  # beyond it squares overflow, and below its inverse they vanish
 

@@ -10,13 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import sparse
 
+from ranef._typing import Codes, Places
 from ranef.design.design import Design
-from ranef.design.factors import Codes
-
-type Places = NDArray[np.intp]
 
 
 @dataclass(frozen=True, eq=False)

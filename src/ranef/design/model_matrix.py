@@ -17,8 +17,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ranef.design.data_frame import Categorical, Coding
 from ranef.design.evaluate import Interpreter, Value
-from ranef.design.factors import Categorical, Coding
 from ranef.errors import DataError, listed
 from ranef.formula.syntax import Node
 from ranef.formula.terms import INTERCEPT, Term, columns_of

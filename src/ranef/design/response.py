@@ -14,13 +14,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ranef._typing import Array
+from ranef.design.data_frame import Categorical
 from ranef.design.evaluate import FUNCTIONS, Interpreter, one_column
-from ranef.design.factors import Categorical
 from ranef.errors import DataError, listed
 from ranef.families.family import Family
 from ranef.formula.syntax import Call, Node
-
-Array = NDArray[np.float64]
 
 COUNTED = 1e-9  # how far a count may be from a whole number, relative to it
 CALCULATED = 1e-6  # the same of a proportion times its trials, which may be of single precision

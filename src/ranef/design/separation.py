@@ -21,12 +21,11 @@ from scipy import special
 from scipy.linalg import null_space
 from scipy.optimize import linprog
 
+from ranef._typing import Array
 from ranef.design.design import Design
 from ranef.families.family import Family
 from ranef.formula.terms import INTERCEPT
-from ranef.numerics.threads import threads_for
-
-Array = NDArray[np.float64]
+from ranef.numerics.matrices import threads_for
 
 ZERO = 1e-6  # a move of a row or a coefficient, next to a mean or a largest one of 1
 BALANCED = 1e-9  # what may be left of a sum of rows that is to vanish

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ranef._typing import Array
 from ranef.errors import FitError, listed, suggestion
 from ranef.families import likelihoods, observations
 from ranef.families.derivatives import PSI_STEP, Expansion, Further, differenced
@@ -35,7 +36,6 @@ from ranef.families.link import (
 
 __all__ = ["FAMILIES", "Family", "Link", "find_family"]
 
-type Array = NDArray[np.float64]
 
 SUPPORTS = ("real", "positive", "counts", "proportions", "binary", "unit")
 

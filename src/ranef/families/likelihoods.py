@@ -19,17 +19,18 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from ranef.families.derivatives import Expansion, Further
-from ranef.families.link import HUGE, LOGIT, SQUARED, Curve, Link
-from ranef.families.stirling import (
+from ranef._typing import Array
+from ranef.families.derivatives import (
+    Expansion,
+    Further,
     log_rising,
     log_rising_slope,
     remainder,
     remainder_slope,
     trigamma,
 )
+from ranef.families.link import HUGE, LOGIT, SQUARED, Curve, Link
 
-type Array = NDArray[np.float64]
 type Parts = tuple[Array, Array, Array]  # L, L1, L2
 type Own = tuple[Array, Array, Array]  # the derivatives of L, L1 and L2 in the logarithm of one psi
 

@@ -13,12 +13,11 @@ from typing import Any
 
 import numpy as np
 from numpy.polynomial.polynomial import polyval
-from numpy.typing import NDArray
 from scipy import special
 
+from ranef._typing import Array
 from ranef.families.derivatives import STEP, differenced
 
-type Array = NDArray[np.float64]
 type Curve = tuple[Array, Array, Array, Array]
 
 HUGE = 700.0  # exp of it, and of minus it, is a number

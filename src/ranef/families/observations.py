@@ -9,13 +9,11 @@ from typing import Any
 
 import numpy as np
 from numpy.random import Generator
-from numpy.typing import NDArray
 from scipy import special
 
+from ranef._typing import Array
 from ranef.families.likelihoods import beta_density
 from ranef.families.link import Link
-
-type Array = NDArray[np.float64]
 
 MOST = 1e18  # of the mean of a count that can be drawn
 LEAST, BELOW_ONE = np.finfo(np.float64).tiny, 1 - 2.0**-53

@@ -15,14 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from ranef._typing import Array
 from ranef.errors import probability
 
 if TYPE_CHECKING:
     import xarray as xr
 
-type Array = NDArray[np.float64]
 
 TAILS = (0.05, 0.95)
 MAX_RHAT, MIN_ESS, MIN_BFMI = 1.01, 400.0, 0.3

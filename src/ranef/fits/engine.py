@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ranef._typing import Array
 from ranef.leave_one_out.elpd import Scores, Units
 from ranef.likelihood.estimate import MarginalLikelihood
 
@@ -28,9 +29,7 @@ if TYPE_CHECKING:
     from ranef.likelihood.profile.likelihood_profile import Profile
     from ranef.posterior.prior_sensitivity import Sensitivity
     from ranef.posterior.savage_dickey import DensityRatio
-    from ranef.priors.resolve import Priors
-
-type Array = NDArray[np.float64]
+    from ranef.priors.assignment import Priors
 
 
 class Engine(ABC):

@@ -6,15 +6,16 @@ numbers come from. Fits are frozen; what needs the data once more they ask of th
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from itertools import combinations
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ranef._typing import Array
 from ranef.arguments import check_counts, check_seed
 from ranef.covariances.covariance import Shape, theta_names
 from ranef.design.design import Design, NewRows, RandomTerm, new_rows
@@ -22,16 +23,18 @@ from ranef.errors import Convergence, DataError, FitError, listed, suggestion
 from ranef.families.family import Family
 from ranef.fits.engine import Engine
 from ranef.fits.icc_and_r2 import icc_table, r2_table
-from ranef.fits.pictures import Pictures
 from ranef.fits.principal_components import PrincipalComponents, pca_table
-from ranef.fits.tables import Summary, extras
-from ranef.likelihood.draws_record import Draws
-from ranef.likelihood.predictions import linear_predictor, simulated
+from ranef.fits.shrinkage import shrinkage_table
+from ranef.fits.tables import Summary, VarCorr, extras
+from ranef.likelihood.predictions import Draws, linear_predictor, simulated
+from ranef.plots import random_effects
 
-Array = NDArray[np.float64]
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+from collections.abc import Mapping
 
 
-class Fit(Pictures):
+class Fit(ABC):
     """What every fit answers, whatever the method.
 
     Attributes
@@ -51,6 +54,35 @@ class Fit(Pictures):
     engine: Engine | None
 
     # ----------------------------------------------------- what the two kinds of fit differ in
+
+    @abstractmethod
+    def fixef(self) -> pd.Series[float]:
+        """Return the fixed effects by name: estimates, or posterior means."""
+
+    @abstractmethod
+    def varcorr(self) -> VarCorr:
+        """Return standard deviations and correlations of the random effects."""
+
+    @abstractmethod
+    def ranef_table(self, prob: float = 0.95) -> pd.DataFrame:
+        """Return the random effects as a tidy table.
+
+        Columns `term, level, coef, estimate, sd, lower, upper`.
+        """
+
+    @property
+    @abstractmethod
+    def parameters(self) -> dict[str, float]:
+        """The family's own parameters by name, `sigma` among them where it has one."""
+
+    @abstractmethod
+    def _b(self) -> dict[str, Array]:
+        """Return the random effects by term label, shape (m, k)."""
+
+    @property
+    @abstractmethod
+    def _interval_label(self) -> str:
+        """What the intervals of the random effects are, for a plot."""
 
     @abstractmethod
     def vcov(self) -> pd.DataFrame:
@@ -392,6 +424,85 @@ class Fit(Pictures):
             facts.append(f"left out as combinations of other columns: {names}")
         return tuple(facts)
 
+    # ---------------------------------------------------------------------------- pictures
+
+    def shrinkage_table(self, term: str | None = None) -> pd.DataFrame:
+        """Return, for each group, its own estimate beside the model's.
+
+        Parameters
+        ----------
+        term : str, optional
+            Label of the term; the first by default.
+
+        Returns
+        -------
+        DataFrame
+            Columns `term, level, coef, own, model, population, n`: no pooling (nan where the
+            rows of the group do not determine it), partial pooling, complete pooling, rows. All
+            on the link scale; see `ranef.fits.shrinkage.shrinkage_table`.
+        """
+        chosen, psi = self._term(term), np.array(list(self.parameters.values()))
+        return shrinkage_table(
+            self.design, chosen, beta=self.fixef(), b=self._b(), family=self.family, psi=psi
+        )
+
+    def plot_caterpillar(
+        self, term: str | None = None, *, prob: float = 0.95, kind: str = "interval", **style: Any
+    ) -> NDArray[np.object_]:
+        """Draw the random effects with their intervals, ordered: see `plots.random_effects`.
+
+        Parameters
+        ----------
+        term : str, optional
+            Label of the term; all by default.
+        prob : float
+            Probability of the intervals.
+        kind : {"interval", "qq"}
+            Levels in order, or against normal quantiles.
+        **style
+            `ax=`, `order=` and whatever else `ranef.plots.random_effects.caterpillar` takes.
+        """
+        self._term(term)
+        table = self.ranef_table(prob)
+        label = self._interval_label.format(percent=f"{100 * prob:g} %")
+        return random_effects.caterpillar(
+            table, term=term, kind=kind, interval_label=label, **style
+        )
+
+    def plot_shrinkage(self, term: str | None = None, *, coefs: Any = None, **style: Any) -> Axes:
+        """Draw how the model shrinks each group's own estimate: see `plots.random_effects`.
+
+        Parameters
+        ----------
+        term : str, optional
+            Label of the term; the first by default.
+        coefs : str or sequence of str, optional
+            One coefficient (rows) or two (arrows with the covariance ellipse); the first two by
+            default.
+        **style
+            `ax=` and whatever else `ranef.plots.random_effects.shrinkage` takes.
+        """
+        chosen = self._term(term)
+        return random_effects.shrinkage(
+            self.shrinkage_table(chosen.label),
+            coefs=coefs,
+            covariance=self.varcorr().cov[chosen.label],
+            scale="" if self.family.link.name == "identity" else f"{self.family.link.name} scale",
+            **style,
+        )
+
+    def _term(self, label: str | None) -> RandomTerm:
+        labels = [t.label for t in self.design.terms]
+        if not labels:
+            raise FitError("the model has no random effects.")
+        if label is None:
+            return self.design.terms[0]
+        if label not in labels:
+            raise FitError(
+                f"there is no random-effects term {label!r}. {suggestion(str(label), labels)}"
+            )
+        return self.design.term(label)
+
 
 def _check_choice(name: str, value: object, known: Sequence[str], what: str) -> None:
     if not isinstance(value, str) or value not in known:
@@ -413,3 +524,35 @@ def _refuse_unseen(term: RandomTerm, rows: pd.Index[Any]) -> None:
 
 def _by_level(term: RandomTerm, values: Array, names: tuple[str, ...]) -> pd.DataFrame:
     return pd.DataFrame(values, index=term.levels.rename(term.factor), columns=pd.Index(names))
+
+
+def side_by_side(fits: Mapping[str, Fit]) -> pd.DataFrame:
+    """Tabulate the estimates of several fits, one column a fit.
+
+    Parameters
+    ----------
+    fits : mapping of str to Fit
+        Fits by the name that heads their column; any methods together.
+
+    Returns
+    -------
+    DataFrame
+        Rows are parameters, named as in `Fit.estimates`; nan where a fit has no such parameter.
+
+    Examples
+    --------
+    >>> import ranef as rf
+    >>> model = rf.Model("Yield ~ 1 + (1 | Batch)", rf.load_dataset("Dyestuff"))
+    >>> rf.side_by_side({"REML": model.fit(), "ML": model.fit("ml")}).round(2)
+                             REML       ML
+    Intercept             1527.50  1527.50
+    sigma                   49.51    49.51
+    sd_Batch[Intercept]     42.00    37.26
+    """
+    given: object = fits  # whatever it may really be
+    named = isinstance(given, Mapping) and all(isinstance(fit, Fit) for fit in given.values())
+    if not named:
+        raise FitError("side_by_side takes a dict from names to fits: {'REML': reml, 'ML': ml}.")
+    columns = {name: fit.estimates() for name, fit in fits.items()}
+    rows = list(dict.fromkeys(row for column in columns.values() for row in column.index))
+    return pd.DataFrame({name: column.reindex(rows) for name, column in columns.items()})

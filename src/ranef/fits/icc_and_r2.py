@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from scipy import special
 
+from ranef._typing import Array
 from ranef.design.design import Design, RandomTerm
 from ranef.errors import FitError, listed, probability, suggestion
 from ranef.families.family import Family
@@ -33,7 +33,6 @@ from ranef.likelihood.predictions import linear_predictors
 if TYPE_CHECKING:
     from ranef.fits.fit import Fit
 
-type Array = NDArray[np.float64]
 
 LATENT = {"logit": np.pi**2 / 3, "probit": 1.0, "cloglog": np.pi**2 / 6}
 LATENT_WORDS = {"logit": "pi^2 / 3", "probit": "1", "cloglog": "pi^2 / 6"}

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ranef._typing import Array
 from ranef.design.design import Design, NewRows, RandomTerm
 from ranef.errors import Convergence, FitError, suggestion
 from ranef.families.family import Family
@@ -18,14 +19,12 @@ from ranef.fits.diagnostics import MARGINAL, OTHER_FORM, Reliability, diagnose, 
 from ranef.fits.engine import Engine
 from ranef.fits.scored import Scored
 from ranef.fits.tables import Summary, VarCorr, tidy_effects
-from ranef.likelihood.draws_record import Draws
 from ranef.likelihood.estimate import MarginalLikelihood
-from ranef.likelihood.predictions import mean_response
+from ranef.likelihood.predictions import Draws, mean_response
 
 if TYPE_CHECKING:
     import xarray as xr
 
-Array = NDArray[np.float64]
 
 ROUNDING = 1e-12
 _NAMES = {

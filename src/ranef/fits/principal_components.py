@@ -14,16 +14,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from scipy import linalg
 
+from ranef._typing import Array
 from ranef.errors import FitError
 from ranef.fits.tables import Summary
 
 if TYPE_CHECKING:
     from ranef.fits.fit import Fit
 
-type Array = NDArray[np.float64]
 
 ZERO = 1e-4  # a relative sd that counts as zero, as lme4's isSingular
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from ranef._typing import Array
 from ranef.errors import FitError, probability, suggestion
 from ranef.fits.posterior import PosteriorFit
 from ranef.fits.tables import VarCorr, tidy_effects
@@ -18,8 +18,6 @@ from ranef.posterior.transforms import correlations
 
 if TYPE_CHECKING:
     from ranef.posterior.quadrature.moments import Exact
-
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -10,13 +10,13 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from ranef.arguments import check_positive_numbers, check_seed
+from ranef.design.data_frame import coded
 from ranef.design.design import Design
-from ranef.design.factors import coded
 from ranef.errors import DataError, FitError, listed, suggestion
 from ranef.fits.fit import Fit
 from ranef.leave_one_out.elpd import GROUP, OBSERVATION, Scores, Units, to_arviz
-from ranef.likelihood.draws_record import Draws
 from ranef.likelihood.estimate import MarginalLikelihood
+from ranef.likelihood.predictions import Draws
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from ranef.fits.diagnostics import Reliability
     from ranef.posterior.savage_dickey import DensityRatio
 
-type Array = NDArray[np.float64]
 
 SCALES = 2.0 ** np.linspace(-2, 2, 9)  # of the priors of the sds
 

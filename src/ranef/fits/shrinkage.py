@@ -9,10 +9,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ranef._typing import Array
 from ranef.design.design import Design, RandomTerm
 from ranef.families.family import Family
-
-Array = NDArray[np.float64]
 
 RANK = 1e-9  # of a singular value, relative to the largest
 STEPS, HALVINGS = 100, 40

@@ -13,12 +13,10 @@ from itertools import combinations
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from ranef._typing import Array
 from ranef.design.design import Design, RandomTerm
 from ranef.families.family import Family
-
-Array = NDArray[np.float64]
 
 WIDTH = 100
 _DECIMALS = {"ess_bulk": 0, "ess_tail": 0, "n": 0, "t": 2, "z": 2, "df": 2, "r_hat": 3}

@@ -9,12 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import sparse
 
+from ranef._typing import Array
 from ranef.design.design import Design
-
-Array = NDArray[np.float64]
 
 
 def random_effects_matrix(design: Design) -> sparse.csc_array:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from ranef._typing import Array
 from ranef.covariances.covariance import Shape
 from ranef.design.groups import row_components
 from ranef.likelihood.generalized import many_modes
@@ -25,7 +26,6 @@ from ranef.likelihood.generalized.pirls import Problem
 from ranef.likelihood.generalized.weighted_crossproducts import Block, weighted
 from ranef.posterior.generalized_posterior import Joint
 
-type Array = NDArray[np.float64]
 type Rows = NDArray[np.intp]
 
 CACHED = 32_000  # numbers of an array that stays in the processor's cache

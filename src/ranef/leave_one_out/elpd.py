@@ -19,11 +19,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from ranef._typing import Array
+
 if TYPE_CHECKING:
     import xarray as xr
     from arviz_stats.utils import ELPDData
 
-type Array = NDArray[np.float64]
 
 OBSERVATION, GROUP = "observation", "group"  # the units
 SAME = 1e-9  # range of log densities that is rounding

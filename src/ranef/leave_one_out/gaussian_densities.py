@@ -29,18 +29,22 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from ranef._typing import Array, Codes, Places
 from ranef.design.design import RANK_TOLERANCE, Design, full_rank, independent_columns
-from ranef.design.factors import Codes
 from ranef.design.groups import Components, components_of
 from ranef.errors import DataError, FitError
 from ranef.leave_one_out.elpd import Units
-from ranef.numerics.matrices import cholesky, eliminated, forward, from_left, from_right, gram
-from ranef.numerics.threads import threads_for
-from ranef.posterior.densities import LOG_2PI
+from ranef.numerics.constants import LOG_2PI
+from ranef.numerics.matrices import (
+    cholesky,
+    eliminated,
+    forward,
+    from_left,
+    from_right,
+    gram,
+    threads_for,
+)
 from ranef.posterior.linear_posterior import FixedPart, Target
-
-type Array = NDArray[np.float64]
-type Places = NDArray[np.intp]
 
 LARGEST = 1_000  # random effects that depend on each other: each point inverts such a matrix
 CHUNK = 1_000_000  # elements of a temporary array

@@ -28,6 +28,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from ranef._typing import Array
 from ranef.design.design import Design, independent_columns, without_rows
 from ranef.errors import DataError
 from ranef.families.family import Family
@@ -37,13 +38,11 @@ from ranef.likelihood.estimate import MarginalLikelihood
 from ranef.likelihood.generalized.gauss_hermite import Rule, rule
 from ranef.likelihood.generalized.weighted_crossproducts import Block
 from ranef.likelihood.generalized.wholes import whole
-from ranef.numerics.threads import threads_for
+from ranef.numerics.matrices import threads_for
 from ranef.posterior.generalized_posterior import Joint, joint_of
 from ranef.posterior.marginal_likelihood import log_evidence
+from ranef.priors.assignment import Priors
 from ranef.priors.distributions import Flat
-from ranef.priors.resolve import Priors
-
-type Array = NDArray[np.float64]
 
 POINTS = {1: (7, 13, 25, 49), 2: (7, 13, 25), 3: (5, 9)}  # by the number of effects
 TOLERANCE = 1e-4  # of a log density, between one number of points and the next

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
+from ranef._typing import Array
 from ranef.errors import Convergence
-
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,17 +6,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ranef._typing import Array
 from ranef.design.design import Design, NewRows, RandomTerm
 from ranef.design.labels import coordinates
 from ranef.families.family import Family
-from ranef.likelihood.draws_record import Draws
 
 if TYPE_CHECKING:
     import xarray as xr
 
-type Array = NDArray[np.float64]
+
+from dataclasses import dataclass, field
 
 BLOCK = 2**20  # most numbers of a block of linear predictors: 8 MB
 
@@ -172,3 +172,26 @@ def simulated(
         mu = family.link.inverse(eta)
         found[block] = family.draw(rng, mu, np.broadcast_to(design.weights, mu.shape), *values)
     return np.asarray(found.T)
+
+
+@dataclass(frozen=True, eq=False)
+class Draws:
+    """Draws of all effects, one at every point, on the user's scale.
+
+    Attributes
+    ----------
+    beta : ndarray, shape (points, p)
+    sigma : ndarray, shape (points,), or None
+        None for a family without a sigma.
+    factors : list of ndarray, shape (points, k, k)
+        A square root of each term's covariance.
+    b : list of ndarray, shape (points, m, k)
+    parameters : mapping of str to ndarray, shape (points,)
+        The family's own parameters besides sigma.
+    """
+
+    beta: Array
+    sigma: Array | None
+    factors: list[Array]
+    b: list[Array]
+    parameters: Mapping[str, Array] = field(default_factory=dict)

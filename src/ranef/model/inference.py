@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ranef._typing import Array
 from ranef.errors import FitError
 from ranef.fits.engine import Engine
 from ranef.fits.fit import Fit
-from ranef.fits.notes import nodes_of
-from ranef.fits.point import PointFit
+from ranef.fits.point import PointFit, nodes_of
 from ranef.fits.quadraturefit import QuadratureFit
 from ranef.fits.scored import Scored
 from ranef.leave_one_out.elpd import Scores, Units
@@ -36,15 +36,13 @@ from ranef.posterior.prior_sensitivity import Sensitivity, from_draws, from_latt
 from ranef.posterior.quadrature.lattice import is_feasible
 from ranef.posterior.retraced import points_of, values_of
 from ranef.posterior.savage_dickey import DensityRatio, savage_dickey
+from ranef.priors.assignment import Priors
 from ranef.priors.propriety import is_proper_prior
-from ranef.priors.resolve import Priors
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     import pandas as pd
-
-type Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)

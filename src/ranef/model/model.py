@@ -27,14 +27,13 @@ from ranef.model import routes
 from ranef.model.describe import describe
 from ranef.model.posteriors import FORMS
 from ranef.posterior.sampling import pymc_hierarchical, pymc_marginal
-from ranef.posterior.sampling.parametrization import choose
+from ranef.posterior.sampling.pymc_hierarchical import PyMCModel, choose
 from ranef.priors import propriety
+from ranef.priors.assignment import resolve
 from ranef.priors.prior_predictive import prior_predictive
-from ranef.priors.resolve import PriorSetting, resolve
-from ranef.priors.user_priors import restricted
+from ranef.priors.user_priors import PriorSetting, restricted
 
 if TYPE_CHECKING:
-    import pymc as pm
     import xarray as xr
 
 
@@ -263,7 +262,7 @@ class Model:
 
     def to_pymc(
         self, form: str = "hierarchical", *, centered: bool | Mapping[str, bool] = False
-    ) -> pm.Model:
+    ) -> PyMCModel:
         """Build the model in PyMC, to read, to extend or to sample by hand.
 
         Parameters

@@ -30,12 +30,11 @@ from ranef.posterior.quadrature import lattice
 from ranef.posterior.quadrature.moments import Exact
 from ranef.posterior.quadrature.whitening import frame
 from ranef.posterior.sampling import nuts, pymc_hierarchical, pymc_marginal
-from ranef.posterior.sampling.parametrization import choose
+from ranef.posterior.sampling.pymc_hierarchical import PyMCModel, choose
 from ranef.priors import propriety
-from ranef.priors.resolve import Priors
+from ranef.priors.assignment import Priors
 
 if TYPE_CHECKING:
-    import pymc as pm
     import xarray as xr
 
 FORMS = ("marginal", "hierarchical")
@@ -115,7 +114,7 @@ class Posterior:
         form: str | None = None,
         centered: bool = False,
         log_likelihood: bool = False,
-        pymc_model: pm.Model | None = None,
+        pymc_model: PyMCModel | None = None,
     ) -> PosteriorFit:
         """Sample the posterior by NUTS: its marginal form without PyMC, all else with it."""
         settings = Sampling(draws, tune, chains, seed, cores, progressbar, target_accept)
@@ -225,7 +224,7 @@ class JointPosterior:
         target_accept: float = 0.9,
         centered: bool | Mapping[str, bool] | None = None,
         log_likelihood: bool = False,
-        pymc_model: pm.Model | None = None,
+        pymc_model: PyMCModel | None = None,
     ) -> PosteriorFit:
         """Sample the hierarchical PyMC model by NUTS, each term centred or not as suits it."""
         settings = Sampling(draws, tune, chains, seed, cores, progressbar, target_accept)

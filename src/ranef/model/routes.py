@@ -13,8 +13,9 @@ from functools import cached_property, wraps
 from typing import Any, Concatenate
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from ranef._typing import Array
 from ranef.arguments import by_name, check_numbers, check_positive
 from ranef.covariances.covariance import Shape, factors
 from ranef.design import identifiability
@@ -38,10 +39,9 @@ from ranef.posterior.generalized_posterior import joint_of
 from ranef.posterior.linear_posterior import Derived, Target, log_marginal
 from ranef.posterior.quadrature.lattice import is_feasible
 from ranef.priors import propriety
+from ranef.priors.assignment import Priors, resolve
 from ranef.priors.distributions import Constant
-from ranef.priors.resolve import Priors, PriorSetting, resolve
-
-type Array = NDArray[np.float64]
+from ranef.priors.user_priors import PriorSetting
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,14 +19,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import linalg, optimize, special
 
+from ranef._typing import Array
 from ranef.errors import FitError
 from ranef.likelihood.estimate import MarginalLikelihood
-from ranef.posterior.densities import LOG_2PI
+from ranef.numerics.constants import LOG_2PI
 
-type Array = NDArray[np.float64]
 type LogDensity = Callable[[Array], Array]
 
 METHOD = "bridge sampling, warp-III"

@@ -7,13 +7,15 @@ operation running along all points; larger ones, from where that is faster, by L
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import cache
 
 import numpy as np
-from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
 
-type Array = NDArray[np.float64]
+from ranef._typing import Array
 
-SMALL = 8  # rows up to which elementwise operations are faster than LAPACK
+MAX_ELEMENTWISE_SIZE = 8  # rows up to which elementwise operations are faster than LAPACK
 
 
 def gram(A: Array, B: Array) -> Array:
@@ -25,7 +27,7 @@ def gram(A: Array, B: Array) -> Array:
     >>> gram(A, A)[0, 0]
     array([10., 20.])
     """
-    if A.shape[-3] > SMALL:
+    if A.shape[-3] > MAX_ELEMENTWISE_SIZE:
         return _matrices(np.matmul, A.swapaxes(-3, -2), B)
     return np.asarray(np.einsum("...kaq,...kbq->...abq", A, B))
 
@@ -50,7 +52,7 @@ def _matrices(function: Callable[..., Array], *arrays: Array) -> Array:
 def cholesky(A: Array) -> Array:
     """Return the lower Cholesky factor, with nan where there is none."""
     size = A.shape[-3]
-    if size > SMALL:
+    if size > MAX_ELEMENTWISE_SIZE:
         return _matrices(choleskies, A)
     L = np.zeros_like(A)
     for j in range(size):
@@ -78,7 +80,7 @@ def choleskies(A: Array) -> Array:
 def forward(L: Array, right: Array) -> Array:
     """Solve L x = right."""
     size = L.shape[-3]
-    if size > SMALL:
+    if size > MAX_ELEMENTWISE_SIZE:
         return _matrices(np.linalg.solve, L, right)
     found: list[Array] = []
     for i in range(size):
@@ -96,3 +98,20 @@ def eliminated(A: Array) -> tuple[Array, Array]:
     half = forward(L, A[..., :-1, -1:, :])
     log_det = 2 * np.log(np.einsum("...aaq->a...q", L)).sum(axis=0)
     return log_det, A[..., -1, -1, :] - (half[..., 0, :] ** 2).sum(axis=-2)
+
+
+MAX_SIZE_OF_ONE_THREAD = 2000  # rows of the largest matrix that one thread factorises
+
+
+def threads_for(size: int) -> AbstractContextManager[object]:
+    """Return a context in which BLAS uses one thread if the largest matrix is small."""
+    return (
+        _controller().limit(limits=1, user_api="blas")
+        if size <= MAX_SIZE_OF_ONE_THREAD
+        else nullcontext()
+    )
+
+
+@cache
+def _controller() -> ThreadpoolController:
+    return ThreadpoolController()

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ranef._typing import Array
 from ranef.errors import Convergence
 
-Array = NDArray[np.float64]
 Objective = Callable[[Array], tuple[float, Array]]
 
 GRADIENT_TOLERANCE = 1e-3  # over the root of the curvature: where Newton steps take over

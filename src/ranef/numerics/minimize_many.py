@@ -11,12 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-type Array = NDArray[np.float64]
-type Flags = NDArray[np.bool_]
-type Which = NDArray[np.intp]
-type Objective = Callable[[Array, Which], tuple[Array, Array]]
+from ranef._typing import Array, Flags, Places
+
+type Objective = Callable[[Array, Places], tuple[Array, Array]]
 
 MAX_STEPS = 60
 SETTLED = 1e-10  # what a Newton step may still gain, doubled
@@ -44,7 +42,7 @@ class Minima:
     value: Array
     settled: Flags
 
-    def improved(self, other: Minima, which: Which, slack: float) -> Minima:
+    def improved(self, other: Minima, which: Places, slack: float) -> Minima:
         """Take what others found for some replicates where it is a minimum that is as good.
 
         Parameters
@@ -98,7 +96,7 @@ def minimized(objective: Objective, start: Array) -> Minima:
     return Minima(x, value, settled)
 
 
-def _differenced(objective: Objective, x: Array, gradient: Array, who: Which) -> Array:
+def _differenced(objective: Objective, x: Array, gradient: Array, who: Places) -> Array:
     """Return the Hessians by forward differences of the gradients, shape (b, d, d)."""
     d = x.shape[1]
     found = np.empty((len(x), d, d))
@@ -132,7 +130,7 @@ def _steps(hessian: Array, x: Array, gradient: Array) -> tuple[Array, Array, Fla
 
 
 def _searched(
-    objective: Objective, at: tuple[Array, Array, Array], step: Array, who: Which
+    objective: Objective, at: tuple[Array, Array, Array], step: Array, who: Places
 ) -> tuple[Array, Array, Array, Flags]:
     """Take the largest share of each step that is better; say where there is one."""
     x, value, gradient = (part.copy() for part in at)

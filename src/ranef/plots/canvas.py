@@ -16,12 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
+from ranef._typing import Array
+
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-type Floats = NDArray[np.float64]
 
 REGIONS = (0.5, 0.95)
 
@@ -40,9 +41,9 @@ class Panel:
     term: str
     coef: str
     levels: tuple[str, ...]
-    estimate: Floats
-    lower: Floats
-    upper: Floats
+    estimate: Array
+    lower: Array
+    upper: Array
     leads: bool  # the first panel of its term, which carries the title
     named: bool  # its rows carry the names of the levels
 
@@ -54,10 +55,10 @@ class Groups:
     term: str
     coefs: tuple[str, ...]
     levels: tuple[str, ...]
-    own: Floats  # (m, k)
-    model: Floats  # (m, k)
-    population: Floats  # (k,)
-    n: Floats  # (m,)
+    own: Array  # (m, k)
+    model: Array  # (m, k)
+    population: Array  # (k,)
+    n: Array  # (m,)
     absent: int  # how many groups have no estimate of their own
 
 
@@ -74,7 +75,7 @@ def draw_panel(axes: Axes, panel: Panel, kind: str, interval_label: str) -> None
     _label_panel(axes, panel, kind, interval_label)
 
 
-def draw_groups(axes: Axes, groups: Groups, cov: Floats | None, labels: bool | str) -> None:
+def draw_groups(axes: Axes, groups: Groups, cov: Array | None, labels: bool | str) -> None:
     """Draw a shrinkage plot: rows for one coefficient, the plane for two."""
     draw = _draw_rows if len(groups.coefs) == 1 else _draw_plane
     draw(axes, groups, cov, labels)
@@ -197,7 +198,7 @@ def strip(axes: Axes, grid: Literal["x", "both"]) -> None:
     axes.tick_params(axis="y", length=0)
 
 
-def _draw_rows(axes: Axes, groups: Groups, cov: Floats | None, labels: bool | str) -> None:
+def _draw_rows(axes: Axes, groups: Groups, cov: Array | None, labels: bool | str) -> None:
     rank = np.argsort(groups.own[:, 0], kind="stable")
     own, model, m = groups.own[rank, 0], groups.model[rank, 0], len(rank)
     rows = np.arange(m, dtype=float)
@@ -218,7 +219,7 @@ def _draw_rows(axes: Axes, groups: Groups, cov: Floats | None, labels: bool | st
     strip(axes, "x")
 
 
-def _draw_plane(axes: Axes, groups: Groups, cov: Floats | None, labels: bool | str) -> None:
+def _draw_plane(axes: Axes, groups: Groups, cov: Array | None, labels: bool | str) -> None:
     centre, m = groups.population, len(groups.levels)
     contours = [] if cov is None else [ellipse(centre, cov, prob) for prob in REGIONS]
     core = np.vstack([groups.model, centre, *contours])
@@ -249,7 +250,7 @@ def _draw_band(axes: Axes, centre: float, sd: float, prob: float) -> tuple[float
     return low, high
 
 
-def _draw_contour(axes: Axes, contour: Floats, prob: float) -> None:
+def _draw_contour(axes: Axes, contour: Array, prob: float) -> None:
     axes.plot(*contour.T, color=GREY, linewidth=0.8, zorder=4.2)
     if not np.ptp(contour, axis=0).any():
         return
@@ -261,7 +262,7 @@ def _draw_contour(axes: Axes, contour: Floats, prob: float) -> None:
     )  # fmt: skip
 
 
-def ellipse(centre: Floats, cov: Floats, prob: float) -> Floats:
+def ellipse(centre: Array, cov: Array, prob: float) -> Array:
     """Return the contour that holds `prob` of N(centre, cov), as 181 points, shape (181, 2).
 
     The squared Mahalanobis distance of two normal variables is chi-squared with two degrees of
@@ -276,7 +277,7 @@ def ellipse(centre: Floats, cov: Floats, prob: float) -> Floats:
     variances, directions = np.linalg.eigh(cov)
     turn = np.linspace(0.0, 2.0 * np.pi, 181)
     circle = np.sqrt(-2.0 * np.log1p(-prob)) * np.column_stack([np.cos(turn), np.sin(turn)])
-    contour: Floats = centre + circle * np.sqrt(np.maximum(variances, 0.0)) @ directions.T
+    contour: Array = centre + circle * np.sqrt(np.maximum(variances, 0.0)) @ directions.T
     return contour
 
 
@@ -288,7 +289,7 @@ def _draw_arrows(axes: Axes, groups: Groups, size: float) -> None:
     )  # fmt: skip
 
 
-def _draw_own(axes: Axes, points: Floats, n: Floats, size: float) -> None:
+def _draw_own(axes: Axes, points: Array, n: Array, size: float) -> None:
     """Draw the groups' own estimates as rings, their area by the number of observations."""
     share = n / n.max() if _varies(n) else np.full(len(n), 0.8)
     x, y = points.T
@@ -298,7 +299,7 @@ def _draw_own(axes: Axes, points: Floats, n: Floats, size: float) -> None:
     )  # fmt: skip
 
 
-def _varies(n: Floats) -> bool:
+def _varies(n: Array) -> bool:
     return len(set(n.tolist())) > 1
 
 
@@ -307,7 +308,7 @@ def ink(axes: Axes) -> Any:
     return axes.xaxis.label.get_color()
 
 
-def _limits(own: Floats, core: Floats) -> tuple[float, float]:
+def _limits(own: Array, core: Array) -> tuple[float, float]:
     """Return ends that hold all of `core` and `own` without what lies far out in `own`."""
     if len(own):
         low, high = np.percentile(own, [25.0, 75.0])
@@ -334,13 +335,13 @@ def _name_points(axes: Axes, groups: Groups) -> None:
         )  # fmt: skip
 
 
-def _freest(tail: Floats, head: Floats, taken: Floats, reach: Floats) -> Floats:
+def _freest(tail: Array, head: Array, taken: Array, reach: Array) -> Array:
     """Return the offset from `tail` with the fewest taken points, first opposite the arrow."""
     away = math.atan2(*(tail - head)[::-1]) if np.any(tail != head) else math.pi / 2.0
     turns = away + np.pi / 4.0 * np.array([0, 1, -1, 2, -2, 3, -3])
     offsets = np.column_stack([np.cos(turns), np.sin(turns)]) * reach
     near = np.abs(taken[None] - (tail + offsets)[:, None]) < reach
-    best: Floats = offsets[np.argmin(near.all(axis=2).sum(axis=1))]
+    best: Array = offsets[np.argmin(near.all(axis=2).sum(axis=1))]
     return best
 
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from ranef._typing import Array
 from ranef.errors import DataError, listed
 from ranef.plots.canvas import (
     ACCENT,
@@ -34,7 +34,6 @@ from ranef.plots.random_effects import given_axes
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-type Floats = NDArray[np.float64]
 
 SENSITIVITY_COLUMNS = ("model", "scale", "log_bf", "mcse")
 GROUP_COLUMNS = ("level", "difference")
@@ -326,7 +325,7 @@ def _write(axes: Axes, text: str, place: tuple[float, float], **settings: object
     )  # fmt: skip
 
 
-def _set_scales(axes: Axes, scale: Floats) -> None:
+def _set_scales(axes: Axes, scale: Array) -> None:
     axes.set_xscale("log", base=2)
     low, high = math.ceil(math.log2(scale.min())), math.floor(math.log2(scale.max()))
     powers = range(low, high + 1, max(1, (high - low) // 8))
@@ -396,7 +395,7 @@ def _name_lines(axes: Axes, ends: dict[str, float], colours: dict[str, str]) -> 
         _write(axes, short(name), (1.0, y), color=colours[name], fontsize=9.0, **right)
 
 
-def _spread(places: Floats, gap: float) -> Floats:
+def _spread(places: Array, gap: float) -> Array:
     """Move increasing places as little as possible so that they lie a gap or more apart.
 
     Examples
@@ -410,7 +409,7 @@ def _spread(places: Floats, gap: float) -> Floats:
     return np.asarray(isotonic_regression(places - steps).x + steps)
 
 
-def _sum(levels: Sequence[str], difference: Floats) -> str:
+def _sum(levels: Sequence[str], difference: Array) -> str:
     """Say what the differences add up to, and what without the level that this owes most to."""
     m, total = len(difference), float(difference.sum())
     if m == 1:
@@ -435,7 +434,7 @@ def _note_above(axes: Axes, text: str, side: str) -> None:
     note(axes, text, corner, xytext=(0.0, 5.0), ha=side, va="bottom")
 
 
-def _reaches(value: Floats, null: float) -> bool:
+def _reaches(value: Array, null: float) -> bool:
     """Whether a value is among others, or no further from their ends than these are apart."""
     steps = np.diff(value)[[0, -1]] if len(value) > 1 else np.zeros(2)
     return bool(value[0] - steps[0] <= null <= value[-1] + steps[1])

@@ -14,13 +14,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ranef._typing import Array
 from ranef.errors import DataError, RanefError, listed, suggestion
 from ranef.plots.canvas import Groups, Panel, draw_groups, draw_panel, new_grid, new_single
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-type Floats = NDArray[np.float64]
 
 KINDS = ("interval", "qq")
 ORDERS = ("estimate", "each", "level")
@@ -110,7 +110,7 @@ def shrinkage(
     *,
     term: str | None = None,
     coefs: str | Sequence[str] | None = None,
-    covariance: pd.DataFrame | Floats | None = None,
+    covariance: pd.DataFrame | Array | None = None,
     labels: bool | Literal["auto"] = "auto",
     scale: str = "",
     ax: Axes | Iterable[Axes] | None = None,
@@ -238,7 +238,7 @@ def _part(table: pd.DataFrame, term: str) -> pd.DataFrame:
     return part
 
 
-def _matrix(part: pd.DataFrame, column: str, coefs: Sequence[str]) -> Floats:
+def _matrix(part: pd.DataFrame, column: str, coefs: Sequence[str]) -> Array:
     """Return a column of one term's table as an array, levels x coefficients."""
     wide = part.pivot(index="level", columns="coef", values=column)
     return wide.reindex(index=_names(part["level"]), columns=list(coefs)).to_numpy(dtype=float)
@@ -285,7 +285,7 @@ def _groups(part: pd.DataFrame, coefs: tuple[str, ...]) -> Groups:
     )
 
 
-def _covariance(matrix: pd.DataFrame | Floats | None, coefs: tuple[str, ...]) -> Floats | None:
+def _covariance(matrix: pd.DataFrame | Array | None, coefs: tuple[str, ...]) -> Array | None:
     if matrix is None:
         return None
     if isinstance(matrix, pd.DataFrame):

@@ -5,18 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ranef._typing import Array
 from ranef.design.design import Design
 from ranef.design.labels import coordinates, has_corr, named
 from ranef.families.family import GAUSSIAN, Family
-from ranef.likelihood.draws_record import Draws
+from ranef.likelihood.predictions import Draws
 from ranef.posterior.transforms import correlations
 
 if TYPE_CHECKING:
     import xarray as xr
-
-type Array = NDArray[np.float64]
 
 
 def tree(

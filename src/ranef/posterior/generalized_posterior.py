@@ -12,26 +12,23 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import linalg
 
+from ranef._typing import Array
 from ranef.covariances.covariance import lower_factor
 from ranef.design.design import Design, full_rank
 from ranef.families.family import Family
-from ranef.likelihood.draws_record import Draws
 from ranef.likelihood.generalized import many_modes
-from ranef.likelihood.generalized.gauss_hermite import rule
+from ranef.likelihood.generalized.gauss_hermite import Likelihood, rule
 from ranef.likelihood.generalized.glmm import Generalized, columns_of, prepare
-from ranef.likelihood.generalized.laplace_likelihood import Likelihood
 from ranef.likelihood.generalized.pirls import Modes, NoModesError, Setting, find_modes
 from ranef.likelihood.linear import blocked_cholesky
-from ranef.numerics.threads import threads_for
+from ranef.likelihood.predictions import Draws
+from ranef.numerics.matrices import threads_for
 from ranef.posterior.log_posterior import LogPosterior
 from ranef.posterior.transforms import Space, space_of
+from ranef.priors.assignment import Priors
 from ranef.priors.distributions import Normal
-from ranef.priors.resolve import Priors
-
-type Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)

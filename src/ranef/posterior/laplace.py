@@ -16,14 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
+from ranef._typing import Array
 from ranef.errors import Convergence
 from ranef.likelihood.linear import many_thetas
+from ranef.numerics.constants import LOG_2PI, LOG_PI
+from ranef.numerics.matrices import threads_for
 from ranef.numerics.minimize import differenced_hessian, minimize
-from ranef.numerics.threads import threads_for
-from ranef.posterior.densities import LOG_2PI, LOG_PI
 from ranef.posterior.log_posterior import LogPosterior
-
-type Array = NDArray[np.float64]
 
 NU = 4.0  # degrees of freedom of the proposals: few, as the log of an sd has an exponential tail
 REACH = 3.5  # how far out, in standard deviations, the widths of the proposals are fitted

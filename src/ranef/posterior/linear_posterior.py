@@ -22,18 +22,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ranef._typing import Array
 from ranef.covariances.covariance import factors
 from ranef.design.design import Design
 from ranef.likelihood.linear import blocked_cholesky
 from ranef.likelihood.linear.crossproducts import CrossProducts
 from ranef.likelihood.linear.reml import moment_start
-from ranef.posterior.densities import LOG_2PI
+from ranef.numerics.constants import LOG_2PI
 from ranef.posterior.log_posterior import LogPosterior
 from ranef.posterior.transforms import Space, given_effects, space_of
+from ranef.priors.assignment import Priors
 from ranef.priors.distributions import Flat, Normal
-from ranef.priors.resolve import Priors
 
-type Array = NDArray[np.float64]
 type Derived = tuple[float, list[Array], float, Array]  # by Lambdas, sigma, given effects
 
 

@@ -6,12 +6,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ranef.posterior.densities import evaluate
-from ranef.posterior.transforms import Space, partial_slopes, unit_factor
-
-type Array = NDArray[np.float64]
+from ranef._typing import Array
+from ranef.posterior.transforms import Space, evaluate, partial_slopes, unit_factor
 
 
 class LogPosterior(ABC):

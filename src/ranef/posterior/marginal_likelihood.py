@@ -16,23 +16,21 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import linalg, special
 
+from ranef._typing import Array
 from ranef.errors import FitError
 from ranef.leave_one_out.elpd import good_khat
 from ranef.likelihood.estimate import MarginalLikelihood
 from ranef.likelihood.linear import many_thetas
 from ranef.numerics.bridge_sampling import warp3
-from ranef.posterior.densities import LOG_PI
+from ranef.numerics.constants import LOG_PI
 from ranef.posterior.generalized_posterior import Joint
 from ranef.posterior.laplace import approximate, find_mode, smoothed, systematic
 from ranef.posterior.linear_posterior import Target
 from ranef.posterior.log_posterior import LogPosterior
 from ranef.posterior.quadrature import lattice
 from ranef.posterior.quadrature.whitening import frame
-
-type Array = NDArray[np.float64]
 
 GOAL = 0.01  # Monte Carlo error of log p(y) that is aimed at
 FIRST = 1_000  # draws that the first fitted proposals follow

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ranef._typing import Array
 from ranef.covariances.covariance import Shape, factors, pack
 from ranef.errors import FitError
 from ranef.likelihood.estimate import Estimate
@@ -29,14 +29,12 @@ from ranef.likelihood.linear.reml import (
     simplest,
     users_factors,
 )
+from ranef.numerics.matrices import threads_for
 from ranef.numerics.minimize import Optimum, minimize
-from ranef.numerics.threads import threads_for
-from ranef.posterior.densities import Coordinate, evaluate
 from ranef.posterior.generalized_posterior import Joint
 from ranef.posterior.linear_posterior import Target, marginal
 from ranef.posterior.log_posterior import LogPosterior
-
-type Array = NDArray[np.float64]
+from ranef.posterior.transforms import Coordinate, evaluate
 
 
 def estimate(target: Target) -> Estimate:

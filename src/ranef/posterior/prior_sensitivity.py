@@ -19,10 +19,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ranef._typing import Array
 from ranef.errors import FitError, listed
 from ranef.leave_one_out.elpd import good_khat
 from ranef.numerics.bridge_sampling import effective_size
-from ranef.posterior.densities import (
+from ranef.posterior.laplace import find_mode, smoothed
+from ranef.posterior.log_posterior import LogPosterior
+from ranef.posterior.quadrature import lattice
+from ranef.posterior.quadrature.lattice import Lattice
+from ranef.posterior.quadrature.moments import Exact
+from ranef.posterior.quadrature.whitening import frame, log_prior
+from ranef.posterior.transforms import (
     FLAT,
     GAMMA,
     INVERSE_GAMMA,
@@ -32,15 +39,9 @@ from ranef.posterior.densities import (
     STUDENT_T,
     TINY,
     Coordinate,
+    Space,
     evaluate,
 )
-from ranef.posterior.laplace import find_mode, smoothed
-from ranef.posterior.log_posterior import LogPosterior
-from ranef.posterior.quadrature import lattice
-from ranef.posterior.quadrature.lattice import Lattice
-from ranef.posterior.quadrature.moments import Exact
-from ranef.posterior.quadrature.whitening import frame, log_prior
-from ranef.posterior.transforms import Space
 from ranef.priors.distributions import (
     Constant,
     Exponential,
@@ -54,8 +55,6 @@ from ranef.priors.distributions import (
     Relative,
     Uniform,
 )
-
-type Array = NDArray[np.float64]
 
 SCALES = tuple(2.0 ** (i / 2) for i in range(-4, 5))  # from a quarter to four times
 DEEP = 17.0  # how far the density falls before nodes are left out

@@ -1,20 +1,16 @@
-"""From draws on the user's scale back to the values and coordinates that a density is one of."""
+"""From draws on the user's scale back to the values and coordinates of a density."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ranef.likelihood.draws_record import Draws
+from ranef._typing import Array
+from ranef.likelihood.predictions import Draws
 from ranef.posterior.generalized_posterior import Joint
 from ranef.posterior.linear_posterior import Target
 from ranef.posterior.transforms import Space
-
-type Array = NDArray[np.float64]
-
-ROUNDING = 1e-14  # of a covariance matrix whose Cholesky factor is taken
 
 
 def values_of(target: Target | Joint, draws: Draws) -> Array:
@@ -79,3 +75,6 @@ def _term(F: Array, k: int, *, correlated: bool) -> list[Array]:
         rest = rest * np.sqrt(np.maximum(1.0 - ratio**2, np.finfo(np.float64).tiny))
     pairs = [partial[c][:, r] for r in range(1, k) for c in range(r)]
     return [sd, np.stack(pairs, axis=1)]
+
+
+ROUNDING = 1e-14  # of a covariance matrix whose Cholesky factor is taken

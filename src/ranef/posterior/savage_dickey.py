@@ -18,13 +18,12 @@ import numpy as np
 from scipy import special
 
 from ranef.errors import FitError, suggestion
-from ranef.posterior.densities import Coordinate, coordinate, evaluate
 from ranef.posterior.laplace import find_mode
 from ranef.posterior.quadrature import lattice
 from ranef.posterior.quadrature.moments import Exact
 from ranef.posterior.quadrature.whitening import frame
-from ranef.posterior.transforms import Space
-from ranef.priors.centring import moved_coefs
+from ranef.posterior.transforms import Coordinate, Space, coordinate, evaluate
+from ranef.priors.assignment import Priors, TermPriors
 from ranef.priors.distributions import (
     Constant,
     Gamma,
@@ -34,7 +33,7 @@ from ranef.priors.distributions import (
     Relative,
     Uniform,
 )
-from ranef.priors.resolve import Priors, TermPriors
+from ranef.priors.scales import moved_coefs
 
 NOTHING = 1e-100  # an sd over sigma that is no different from zero, but has a logarithm
 

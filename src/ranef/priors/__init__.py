@@ -1,8 +1,9 @@
 """Prior distributions, the named sets of priors, and which parameter gets which prior.
 
-The distributions are public as `ranef.priors`.
+What this front exports is public as `ranef.priors`.
 """
 
+from ranef.priors.assignment import PriorRow, Priors, TermPriors, resolve
 from ranef.priors.distributions import (
     LKJ,
     Constant,
@@ -20,6 +21,7 @@ from ranef.priors.distributions import (
     StudentT,
     Uniform,
 )
+from ranef.priors.user_priors import PriorSetting
 
 __all__ = [
     "LKJ",
@@ -34,7 +36,12 @@ __all__ = [
     "LogNormal",
     "Normal",
     "Prior",
+    "PriorRow",
+    "PriorSetting",
+    "Priors",
     "Relative",
     "StudentT",
+    "TermPriors",
     "Uniform",
+    "resolve",
 ]

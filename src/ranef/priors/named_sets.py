@@ -11,13 +11,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ranef._typing import Array
 from ranef.design.design import Design, RandomTerm
 from ranef.design.labels import has_corr
 from ranef.errors import FitError
 from ranef.families.family import Family
-from ranef.priors.centring import lower_columns
 from ranef.priors.distributions import (
     LKJ,
     Exponential,
@@ -31,9 +30,14 @@ from ranef.priors.distributions import (
     Relative,
     StudentT,
 )
-from ranef.priors.scales import MAD, link_scale, mean_response, response_scale, spread
-
-type Array = NDArray[np.float64]
+from ranef.priors.scales import (
+    MAD,
+    link_scale,
+    lower_columns,
+    mean_response,
+    response_scale,
+    spread,
+)
 
 _BOUNDARY_RATE = 1e-4  # of a Gamma prior in units of the sd's scale: its pull inwards is not felt
 
@@ -56,7 +60,7 @@ class PriorSet:
         its intercept, which are not centred.
     corr : LKJ
     below : function of (design), or None
-        Which columns each fixed column is centred at, as for `ranef.priors.centring.centring`;
+        Which columns each fixed column is centred at, as for `ranef.priors.scales.centring`;
         None if the priors hold at zero predictors.
     centres_terms : bool
         Whether the numeric columns of correlated terms are centred.

@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ranef._typing import Array
 from ranef.arguments import check_counts, check_seed
 from ranef.design.design import Design, RandomTerm
 from ranef.design.labels import coordinates, has_corr, named
 from ranef.errors import FitError, RanefWarning, listed, warn
 from ranef.families.family import GAUSSIAN, Family
+from ranef.priors.assignment import Priors, TermPriors
 from ranef.priors.distributions import LKJ, Prior, Relative
-from ranef.priors.resolve import Priors, TermPriors
 from ranef.priors.scales import BOUNDED
 
 if TYPE_CHECKING:
     import xarray as xr
 
-type Array = NDArray[np.float64]
 type Draw = Callable[[Any, np.random.Generator, int], Array]
 
 LARGEST = 1e12  # mean of a count that is drawn as such; NumPy draws none beyond 1e18

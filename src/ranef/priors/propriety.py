@@ -49,10 +49,12 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from ranef._typing import Array
 from ranef.design.design import RANK_TOLERANCE, Design, RandomTerm, independent_columns
 from ranef.design.separation import separated_columns
 from ranef.errors import FitError, listed
 from ranef.families.family import GAUSSIAN, Family
+from ranef.priors.assignment import Priors
 from ranef.priors.distributions import (
     Constant,
     Gamma,
@@ -65,9 +67,6 @@ from ranef.priors.distributions import (
     StudentT,
     Uniform,
 )
-from ranef.priors.resolve import Priors
-
-type Array = NDArray[np.float64]
 
 _CHUNK = 20_000  # rows at a time
 _SUPPORT = 1e-6  # share of a dependency below which a vector has no part in it

@@ -23,8 +23,7 @@ from ranef.likelihood.bootstrap.bootstrap import (
     simulated_response,
 )
 from ranef.likelihood.bootstrap.refits import likelihood_ratios, refitter, rivals
-from ranef.likelihood.bootstrap.simulated_responses import children, responses, sums_of
-from ranef.likelihood.bootstrap.spans import span
+from ranef.likelihood.bootstrap.simulated_responses import children, responses, span, sums_of
 from ranef.likelihood.linear.crossproducts import cross_products
 
 SLEEP = "Reaction ~ Days + (Days | Subject)"

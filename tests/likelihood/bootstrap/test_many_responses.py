@@ -18,8 +18,7 @@ from ranef.likelihood.bootstrap.many_responses import (
     shared_by,
     unpacked,
 )
-from ranef.likelihood.bootstrap.simulated_responses import responses, sums_of, with_response
-from ranef.likelihood.bootstrap.spans import span
+from ranef.likelihood.bootstrap.simulated_responses import responses, span, sums_of, with_response
 from ranef.likelihood.linear import reml
 from ranef.likelihood.linear.crossproducts import cross_products
 
@@ -48,7 +47,7 @@ def test_value_and_gradient_are_those_of_one_response(name, restricted):
         value, gradient = reml.criterion(own, factors(x[i], cross.shapes), reml=restricted)
         assert found.value[i] == pytest.approx(value, rel=1e-12)
         np.testing.assert_allclose(found.gradient[i], gradient, rtol=1e-9, atol=1e-9)
-        one = reml.lmm.factorize(own, factors(x[i], cross.shapes))
+        one = reml.blocked_cholesky.factorize(own, factors(x[i], cross.shapes))
         profile = reml.profiled(one, reml=restricted)
         np.testing.assert_allclose(found.gamma[i], profile.gamma, rtol=1e-9, atol=1e-10)
         assert found.r2[i] == pytest.approx(profile.r2, rel=1e-10)

@@ -20,10 +20,10 @@ from ranef.likelihood.bootstrap.simulated_responses import (
     null_of,
     responses,
     simulated,
+    span,
     sums_of,
     with_response,
 )
-from ranef.likelihood.bootstrap.spans import span
 from ranef.likelihood.linear import reml
 from ranef.likelihood.linear.crossproducts import cross_products
 from ranef.numerics.minimize_many import Minima

@@ -12,7 +12,7 @@ from scipy import stats
 import ranef as rf
 from ranef.covariances.covariance import factors
 from ranef.errors import FitError
-from ranef.likelihood.bootstrap import spans
+from ranef.likelihood.bootstrap import simulated_responses
 from ranef.likelihood.bootstrap.simulated_responses import (
     Null,
     children,
@@ -20,10 +20,10 @@ from ranef.likelihood.bootstrap.simulated_responses import (
     null_of,
     responses,
     simulated,
+    span,
     sums_of,
     with_response,
 )
-from ranef.likelihood.bootstrap.spans import span
 from ranef.likelihood.linear import crossproducts
 from ranef.likelihood.linear.crossproducts import cross_products
 
@@ -254,10 +254,10 @@ def test_models_of_different_rows_are_refused(what):
 def test_many_levels_go_by_rows(monkeypatch):
     design = random_design(STRUCTURES["crossed"], 3)
     assert span(design).root is not None
-    monkeypatch.setattr(spans, "MAX_DENSE", 5)
+    monkeypatch.setattr(simulated_responses, "MAX_DENSE", 5)
     assert span(design).root is None
-    monkeypatch.setattr(spans, "MAX_DENSE", 300)
-    monkeypatch.setattr(spans, "MAX_ELEMENTS", 5)
+    monkeypatch.setattr(simulated_responses, "MAX_DENSE", 300)
+    monkeypatch.setattr(simulated_responses, "MAX_ELEMENTS", 5)
     assert span(design).root is None
 
 
@@ -277,7 +277,7 @@ def test_sparse_cross_products(monkeypatch):
     Lambdas = factors(
         np.full(sum(s.n_theta for s in cross.shapes), 0.5), cross.shapes
     ) or random_factors(cross, 1)
-    values = [rf.lmm.factorize(c, Lambdas).reduced for c in (found, expected)]
+    values = [rf.blocked_cholesky.factorize(c, Lambdas).reduced for c in (found, expected)]
     np.testing.assert_allclose(values[0], values[1], atol=1e-9)
 
 

@@ -18,8 +18,7 @@ from fits import known_posterior, model_of
 from ranef.errors import Convergence, FitError
 from ranef.likelihood.generalized.glmm import prepare
 from ranef.likelihood.linear.crossproducts import cross_products
-from ranef.likelihood.profile.constrained import Focus, Linear, Nonlinear
-from ranef.likelihood.profile.heldfactors import by_root, canonical, held
+from ranef.likelihood.profile.constrained import Focus, Linear, Nonlinear, by_root, canonical, held
 from ranef.likelihood.profile.search import _curve, profile
 
 Q = stats.chi2.ppf(0.95, 1)

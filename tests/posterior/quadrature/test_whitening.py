@@ -9,7 +9,6 @@ from lattice_cases import slopes_frame
 from scipy import stats
 
 from ranef.likelihood.linear import many_thetas
-from ranef.posterior.densities import coordinate
 from ranef.posterior.laplace import find_mode
 from ranef.posterior.quadrature import lattice
 from ranef.posterior.quadrature.whitening import (
@@ -19,6 +18,7 @@ from ranef.posterior.quadrature.whitening import (
     log_prior,
     values_at,
 )
+from ranef.posterior.transforms import coordinate
 from ranef.priors.distributions import HalfNormal, HalfStudentT, Normal, Relative, StudentT
 
 GIVEN = {"x": StudentT(3, 0, 2), "sd": Relative(HalfNormal(1)), "sigma": HalfNormal(3)}

@@ -12,10 +12,10 @@ from marginal_cases import PRIORS, everything, random_point
 
 import ranef as rf
 from ranef.likelihood.linear.crossproducts import cross_products
-from ranef.posterior import densities
+from ranef.posterior import transforms
 from ranef.posterior.linear_posterior import target_of
-from ranef.posterior.sampling import packed
-from ranef.posterior.sampling.packed import pack, suits
+from ranef.posterior.sampling import density_arrays
+from ranef.posterior.sampling.density_arrays import pack, suits
 from ranef.priors.distributions import (
     Constant,
     Exponential,
@@ -85,7 +85,7 @@ def test_densities_compile_to_what_they_are(family, transform, natural):
     from ranef.posterior.sampling import compiled_density
 
     args = (family, transform, 0.7, 1.3, 2.5, 0.4, natural)
-    assert compiled_density.evaluate(*args) == pytest.approx(densities.evaluate(*args), rel=1e-14)
+    assert compiled_density.evaluate(*args) == pytest.approx(transforms.evaluate(*args), rel=1e-14)
 
 
 def test_one_compilation_serves_every_model():
@@ -125,15 +125,15 @@ def test_large_rests_are_left_to_linear_algebra(monkeypatch):
     crossed, nested = (everything(STRUCTURES[name], 1)[2] for name in ("crossed", "nested"))
     assert suits(crossed)
     assert suits(nested)
-    monkeypatch.setattr(packed, "MAX_REST", 6)
-    monkeypatch.setattr(packed, "MAX_NESTED", 3)
+    monkeypatch.setattr(density_arrays, "MAX_REST", 6)
+    monkeypatch.setattr(density_arrays, "MAX_NESTED", 3)
     assert not suits(crossed)
     assert not suits(nested)
 
 
 def test_numba_is_loaded_with_the_kernel_only():
     modules = ", ".join(
-        f"ranef.posterior.sampling.{m}" for m in ("packed", "nuts", "pymc_marginal")
+        f"ranef.posterior.sampling.{m}" for m in ("density_arrays", "nuts", "pymc_marginal")
     )
     heavy = "'numba', 'nutpie', 'pymc', 'pytensor', 'arviz', 'xarray'"
     code = f"import sys, {modules}; print(sorted({{{heavy}}} & set(sys.modules)))"

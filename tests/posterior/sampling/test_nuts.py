@@ -9,9 +9,9 @@ from marginal_cases import everything
 import ranef as rf
 from ranef.likelihood.linear.crossproducts import cross_products
 from ranef.posterior.linear_posterior import target_of
-from ranef.posterior.sampling import nuts, packed
+from ranef.posterior.sampling import density_arrays, nuts
+from ranef.priors.assignment import resolve
 from ranef.priors.distributions import Constant
-from ranef.priors.resolve import resolve
 
 QUIET = {"progressbar": False, "seed": 1}
 
@@ -62,7 +62,7 @@ def test_same_seed_same_draws_whatever_the_cores_and_the_time_an_evaluation_take
 def test_large_models_are_sampled_in_numpy(dyestuff, monkeypatch):
     settings = near(dyestuff) | QUIET | {"draws": 20, "tune": 50, "chains": 2}
     compiled, _ = nuts.sample(dyestuff, **settings)
-    monkeypatch.setattr(packed, "MAX_ELEMENTS", 0)
+    monkeypatch.setattr(density_arrays, "MAX_ELEMENTS", 0)
     assert nuts.density(dyestuff) is dyestuff
     plain, _ = nuts.sample(dyestuff, **settings)
     assert plain.shape == (2, 20, 2)

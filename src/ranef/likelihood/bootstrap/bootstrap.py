@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from scipy import special
 
+from ranef._typing import Array, Flags
 from ranef.arguments import check_counts, check_seed
 from ranef.covariances.covariance import Shape
 from ranef.design import identifiability
@@ -29,24 +29,23 @@ from ranef.likelihood.bootstrap.many_responses import unpacked
 from ranef.likelihood.bootstrap.refits import Refits, Refitter, likelihood_ratios, refitter, rivals
 from ranef.likelihood.bootstrap.simulated_responses import (
     Null,
+    Span,
     children,
     entropy_of,
     null_of,
     responses,
     simulated,
+    span,
 )
-from ranef.likelihood.bootstrap.spans import Span, span
-from ranef.likelihood.draws_record import Draws
 from ranef.likelihood.estimate import Estimate
 from ranef.likelihood.generalized import maximum
 from ranef.likelihood.generalized.glmm import prepare
 from ranef.likelihood.generalized.pirls import NoModesError
 from ranef.likelihood.linear import reml
 from ranef.likelihood.linear.crossproducts import cross_products
+from ranef.likelihood.predictions import Draws
 from ranef.likelihood.predictions import simulated as simulated_rows
 
-type Array = NDArray[np.float64]
-type Flags = NDArray[np.bool_]
 type Seeds = Sequence[np.random.SeedSequence]
 type Statistic = Callable[[PointFit], Any]
 

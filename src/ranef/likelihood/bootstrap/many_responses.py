@@ -15,17 +15,14 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ranef._typing import Array, Places
 from ranef.covariances.covariance import Shape
 from ranef.design.design import Design
-from ranef.likelihood.bootstrap.simulated_responses import Responses
-from ranef.likelihood.bootstrap.spans import Block, by_factor, gram
+from ranef.likelihood.bootstrap.simulated_responses import Block, Responses, by_factor, gram
 from ranef.likelihood.linear.crossproducts import CrossProducts
 from ranef.numerics.matrices import choleskies
 
-type Array = NDArray[np.float64]
-type Which = NDArray[np.intp]
 type Matrix = list[list[Array]]  # elements, each over replicates and levels
 
 MAX_DENSE = 80  # columns besides those of the first factor for which replicates go together
@@ -88,7 +85,7 @@ class Columns:
     s: Array
     yy: Array
 
-    def at(self, which: Which) -> Columns:
+    def at(self, which: Places) -> Columns:
         """Return those of some replicates."""
         return Columns(self.c[:, which], self.s[which], self.yy[which])
 

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ranef._typing import Array, Flags, Places
 from ranef.covariances.covariance import factors, pack
 from ranef.design.design import Design
 from ranef.likelihood.bootstrap.many_responses import (
@@ -24,24 +24,22 @@ from ranef.likelihood.bootstrap.many_responses import (
 from ranef.likelihood.bootstrap.simulated_responses import (
     Null,
     Responses,
+    Span,
     children,
     entropy_of,
     null_of,
     responses,
     simulated,
+    span,
     with_response,
 )
-from ranef.likelihood.bootstrap.spans import Span, span
 from ranef.likelihood.estimate import Estimate
 from ranef.likelihood.linear import blocked_cholesky
 from ranef.likelihood.linear import reml as engine
 from ranef.likelihood.linear.crossproducts import CrossProducts, cross_products
+from ranef.numerics.matrices import threads_for
 from ranef.numerics.minimize import Optimum, minimize
-from ranef.numerics.minimize_many import Minima, Which, minimized
-from ranef.numerics.threads import threads_for
-
-type Array = NDArray[np.float64]
-type Flags = NDArray[np.bool_]
+from ranef.numerics.minimize_many import Minima, minimized
 
 NEAR = 0.2  # a relative sd below which another start is tried
 AWAY = 0.1  # how far from zero a start is kept
@@ -107,15 +105,15 @@ class Refitter:
                 ]
         return joined(parts)
 
-    def again(self, drawn: Responses, which: Which) -> Refits:
+    def again(self, drawn: Responses, which: Places) -> Refits:
         """Return the estimates of some replicates with all the care of a single fit."""
         return joined([self._one(drawn, int(i), careful=True) for i in which])
 
     def _together(self, shared: Shared, drawn: Responses) -> Refits:
         y, cross = columns_of(shared, drawn), self.cross
 
-        def search(start: Array, which: Which) -> Minima:
-            def objective(x: Array, who: Which) -> tuple[Array, Array]:
+        def search(start: Array, which: Places) -> Minima:
+            def objective(x: Array, who: Places) -> tuple[Array, Array]:
                 found = profiles(shared, y.at(which[who]), x, reml=self.reml)
                 return found.value, found.gradient
 
@@ -136,7 +134,7 @@ class Refitter:
         left = np.flatnonzero(~found.settled | refits.failed)
         return replaced(refits, left, self.again(drawn, left)) if len(left) else refits
 
-    def _simpler(self, x: Array) -> tuple[Which, Array]:
+    def _simpler(self, x: Array) -> tuple[Places, Array]:
         """Return which points have sds that are nearly zero, and the points with exact zeros."""
         which = np.flatnonzero(self._smallest(x) < engine.NEARLY_ZERO)
         simple = [
@@ -224,7 +222,7 @@ def joined(parts: Sequence[Refits]) -> Refits:
     )
 
 
-def replaced(refits: Refits, which: Which, others: Refits) -> Refits:
+def replaced(refits: Refits, which: Places, others: Refits) -> Refits:
     """Return refits with some of them replaced."""
     order = np.arange(len(refits.failed))
     order[which] = len(order) + np.arange(len(which))

@@ -15,6 +15,7 @@ Source: Pinheiro & Bates (1995), *J. Comput. Graph. Stat.* 4, 12-35; Liu & Pierc
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
@@ -23,10 +24,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse, special
 
-from ranef.likelihood.generalized.laplace_likelihood import Likelihood, further_at, through_modes
-from ranef.likelihood.generalized.pirls import Modes, Setting
-
-type Array = NDArray[np.float64]
+from ranef._typing import Array
+from ranef.families.derivatives import Further
+from ranef.likelihood.generalized.pirls import Modes, Problem, Setting
+from ranef.likelihood.linear import blocked_cholesky
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,3 +187,110 @@ def _by_psi(setting: Setting, at: _Nodes, codes: NDArray[np.int64]) -> Array:
     problem = setting.problem
     further = problem.family.further_expansion(problem.y, at.eta, problem.weights, setting.psi)
     return np.asarray(np.einsum("rjn,nj->r", further.value, at.shares[codes]))
+
+
+@dataclass(frozen=True, eq=False)
+class Likelihood:
+    """A log-likelihood with the random effects integrated out, and its derivatives.
+
+    Attributes
+    ----------
+    value : float
+    rows : ndarray, shape (n,)
+        The derivative with respect to the known part of eta, row by row: X' rows is that with
+        respect to the fixed effects.
+    Lambdas : list of ndarray, shape (k, k)
+        The derivatives with respect to the factors.
+    psi : ndarray, shape (r,)
+        Those with respect to the logarithms of the family's own parameters.
+    modes : Modes
+    """
+
+    value: float
+    rows: Array
+    Lambdas: list[Array]
+    psi: Array
+    modes: Modes
+
+
+def further_at(problem: Problem, modes: Modes, psi: Array) -> Further:
+    """Return the higher derivatives of the log density at the modes."""
+    return problem.family.further_expansion(problem.y, modes.eta, problem.weights, psi)
+
+
+def laplace_value(modes: Modes) -> float:
+    """Return the Laplace approximation without its derivatives."""
+    return float(modes.value - modes.factorized.logdet / 2)
+
+
+def laplace(setting: Setting, modes: Modes) -> Likelihood:
+    """Return the Laplace approximation, given the conditional modes.
+
+    Where the setting has columns whose coefficients are found together with u, this is the
+    approximation at those coefficients, and its gradient follows them too.
+    """
+    problem, expansion = setting.problem, modes.expansion
+    selected = blocked_cholesky.selected_inverse(modes.factorized)
+    d = problem.Z.leverages(selected)
+    further = further_at(problem, modes, setting.psi)
+    pull = -0.5 * d * further.third
+    lambdas, _, fitted = setting.solve(modes.factorized, expansion.weight, pull)
+    through = through_modes(problem, modes, pull, lambdas, fitted)
+    return Likelihood(
+        value=laplace_value(modes),
+        rows=expansion.score + through.rows,
+        Lambdas=[
+            of_score + of_modes - G / 2
+            for of_score, of_modes, G in zip(
+                outer_sums(problem, expansion.score, modes.u),
+                through.Lambdas,
+                selected.gradient,
+                strict=True,
+            )
+        ],
+        psi=further.value.sum(-1) - 0.5 * further.weight @ d + further.score @ fitted,
+        modes=modes,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Through:
+    """What reaches a likelihood through its conditional modes.
+
+    Attributes
+    ----------
+    rows : ndarray, shape (n,)
+        The derivative with respect to the known part of eta.
+    Lambdas : list of ndarray, shape (k, k)
+    """
+
+    rows: Array
+    Lambdas: list[Array]
+
+
+def through_modes(
+    problem: Problem, modes: Modes, pull: Array, lambdas: Sequence[Array], fitted: Array
+) -> Through:
+    """Carry derivatives at the modes back to the parameters.
+
+    Parameters
+    ----------
+    problem : Problem
+    modes : Modes
+    pull : ndarray, shape (n,)
+        The derivative of the likelihood with respect to eta at the modes.
+    lambdas : sequence of ndarray, shape (m, k)
+        H^-1 times the derivative with respect to u, all in all.
+    fitted : ndarray, shape (n,)
+        Z Lambda lambdas.
+    """
+    rows = pull - modes.expansion.weight * fitted
+    direct = outer_sums(problem, rows, modes.u)
+    by_score = outer_sums(problem, modes.expansion.score, lambdas)
+    return Through(rows, [a + b for a, b in zip(direct, by_score, strict=True)])
+
+
+def outer_sums(problem: Problem, rows: Array, u: Sequence[Array]) -> list[Array]:
+    """Return the sum over levels of (Z'rows)_l u_l', term by term, shape (k, k)."""
+    sums = problem.Z.sums(rows)
+    return [np.asarray(s.T @ one) for s, one in zip(sums, u, strict=True)]

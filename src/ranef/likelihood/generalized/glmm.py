@@ -13,21 +13,19 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import linalg
 
+from ranef._typing import Array
 from ranef.covariances.covariance import Shape, factors, pack
 from ranef.design.design import Design, RandomTerm
 from ranef.errors import DataError, FitError, listed
 from ranef.families.family import Family
-from ranef.likelihood.generalized import gauss_hermite, laplace_likelihood
+from ranef.likelihood.generalized import gauss_hermite
 from ranef.likelihood.generalized.pirls import Modes, NoModesError, Problem, Setting, find_modes
 from ranef.likelihood.generalized.weighted_crossproducts import Block, weighted
 from ranef.likelihood.linear.crossproducts import basis
+from ranef.numerics.matrices import threads_for
 from ranef.numerics.minimize import minimize
-from ranef.numerics.threads import threads_for
-
-type Array = NDArray[np.float64]
 
 TINY = np.finfo(np.float64).tiny
 ROUNDS = 3  # of a model without random effects and the family's own parameters, in turn
@@ -105,7 +103,7 @@ class Generalized:
 
     def likelihood(
         self, setting: Setting, u: Sequence[Array], n_agq: int = 1
-    ) -> laplace_likelihood.Likelihood:
+    ) -> gauss_hermite.Likelihood:
         """Return the likelihood with the random effects integrated out, and its derivatives.
 
         Parameters
@@ -123,10 +121,10 @@ class Generalized:
             If there is no such likelihood, or it cannot be computed.
         """
         if n_agq == 1 or not u:
-            return laplace_likelihood.laplace(setting, find_modes(setting, u, np.empty(0)))
+            return gauss_hermite.laplace(setting, find_modes(setting, u, np.empty(0)))
         together, modes = self._together(setting, u)
         found = gauss_hermite.quadrature(together, modes, n_agq)
-        return laplace_likelihood.Likelihood(
+        return gauss_hermite.Likelihood(
             value=found.value,
             rows=found.rows,
             Lambdas=diagonal_parts(found.Lambdas[0], self.shapes),
@@ -137,7 +135,7 @@ class Generalized:
     def log_likelihood(self, setting: Setting, u: Sequence[Array], n_agq: int = 1) -> float:
         """Return the value of `likelihood` alone."""
         if n_agq == 1 or not u:
-            return laplace_likelihood.laplace_value(find_modes(setting, u, np.empty(0)))
+            return gauss_hermite.laplace_value(find_modes(setting, u, np.empty(0)))
         return gauss_hermite.quadrature_value(*self._together(setting, u), n_agq)
 
     def _together(self, setting: Setting, u: Sequence[Array]) -> tuple[Setting, Modes]:

@@ -3,7 +3,7 @@
 Given the fixed effects the levels of a single factor are independent, so that the conditional modes
 of all levels at all points of a sample are found together, elementwise: a Newton iteration in which
 every level has its own step length and stops by itself. Then the Laplace approximation or adaptive
-Gauss-Hermite quadrature, as in `laplace_likelihood` and `gauss_hermite`.
+Gauss-Hermite quadrature, as in `gauss_hermite`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from ranef._typing import Array
 from ranef.families.derivatives import Expansion
 from ranef.likelihood.generalized.gauss_hermite import Rule
 from ranef.likelihood.generalized.pirls import (
@@ -25,8 +26,6 @@ from ranef.likelihood.generalized.pirls import (
     ROUNDING,
     Problem,
 )
-
-type Array = NDArray[np.float64]
 
 CHUNK = 30_000  # rows times points of an array: such stay in the processor's cache
 SINGULAR = 1e-13  # ratio of eigenvalues below which a Hessian has no Cholesky factor

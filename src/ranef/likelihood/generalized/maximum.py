@@ -14,20 +14,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ranef._typing import Array
 from ranef.covariances.covariance import factors, pack
 from ranef.errors import Convergence, FitError
 from ranef.likelihood.estimate import Estimate
-from ranef.likelihood.generalized import laplace_likelihood
+from ranef.likelihood.generalized import gauss_hermite
 from ranef.likelihood.generalized.glmm import Generalized, diagonal_parts
 from ranef.likelihood.generalized.pirls import Modes, NoModesError, find_modes
 from ranef.likelihood.linear import blocked_cholesky
 from ranef.likelihood.linear.reml import FEW_ROWS, SINGULAR, simplest, smallest_sd, users_factors
+from ranef.numerics.matrices import threads_for
 from ranef.numerics.minimize import Objective, Optimum, minimize
-from ranef.numerics.threads import threads_for
-
-type Array = NDArray[np.float64]
 
 NOWHERE = (
     "the likelihood cannot be computed where the search for its maximum starts: the linear "
@@ -113,8 +111,8 @@ def joint_objective(model: Generalized, u: list[Array], n_agq: int) -> Objective
 
 
 def _quietly(
-    likelihood: Callable[[], laplace_likelihood.Likelihood],
-) -> laplace_likelihood.Likelihood | None:
+    likelihood: Callable[[], gauss_hermite.Likelihood],
+) -> gauss_hermite.Likelihood | None:
     """Return a likelihood, or None where there is none."""
     with np.errstate(all="ignore"):
         try:
@@ -126,15 +124,15 @@ def _quietly(
     return found if finite else None
 
 
-def _first_stage(model: Generalized) -> tuple[Optimum, laplace_likelihood.Likelihood]:
+def _first_stage(model: Generalized) -> tuple[Optimum, gauss_hermite.Likelihood]:
     vector = _Vector(model, joint=False)
 
-    def likelihood(x: Array, u: list[Array], gamma: Array) -> laplace_likelihood.Likelihood | None:
+    def likelihood(x: Array, u: list[Array], gamma: Array) -> gauss_hermite.Likelihood | None:
         _, log_psi, Lambdas = vector.parts(x)
         setting = model.profile(Lambdas, log_psi)
-        return _quietly(lambda: laplace_likelihood.laplace(setting, find_modes(setting, u, gamma)))
+        return _quietly(lambda: gauss_hermite.laplace(setting, find_modes(setting, u, gamma)))
 
-    def best_from(Lambdas: list[Array]) -> tuple[Optimum, laplace_likelihood.Likelihood | None]:
+    def best_from(Lambdas: list[Array]) -> tuple[Optimum, gauss_hermite.Likelihood | None]:
         start = vector.packed(model.gamma, model.log_psi, Lambdas)
         first = likelihood(start, model.zeros(), model.gamma)
         u = model.zeros() if first is None else first.modes.u

@@ -18,15 +18,13 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ranef._typing import Array
 from ranef.errors import FitError
 from ranef.families.derivatives import Expansion
 from ranef.families.family import Family
 from ranef.likelihood.generalized.weighted_crossproducts import Weighted
 from ranef.likelihood.linear import blocked_cholesky
-
-type Array = NDArray[np.float64]
 
 DECREMENT = 1e-10  # below which one more Newton step is exact to rounding
 HIDDEN = 1e-6  # what a step may gain without its being seen, where numbers are large

@@ -16,12 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from ranef._typing import Array, Codes
 from ranef.covariances.covariance import Shape
-from ranef.design.factors import Codes
 from ranef.likelihood.linear.blocked_cholesky import Selected
 from ranef.likelihood.linear.crossproducts import CrossProducts, Link, chain_of
 
-type Array = NDArray[np.float64]
 type Places = NDArray[np.int64]
 
 

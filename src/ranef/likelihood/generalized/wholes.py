@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from ranef._typing import Array
 from ranef.families.derivatives import Expansion
 from ranef.leave_one_out.components import Rows, points_of
 from ranef.likelihood.generalized import many_modes
@@ -26,8 +27,6 @@ from ranef.likelihood.generalized.gauss_hermite import Rule
 from ranef.likelihood.generalized.pirls import ARMIJO, HIDDEN, MAX_HALVINGS, MAX_STEPS, ROUNDING
 from ranef.numerics.matrices import choleskies
 from ranef.posterior.generalized_posterior import Joint
-
-type Array = NDArray[np.float64]
 
 DECREMENT = 1e-8  # twice what a log density may still gain
 HELD = 400_000  # numbers of an array of matrices

@@ -17,14 +17,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import linalg, sparse
 
+from ranef._typing import Array, Codes
 from ranef.covariances.covariance import Shape
 from ranef.design.design import Design, RandomTerm
-from ranef.design.factors import Codes
-
-Array = NDArray[np.float64]
 
 SPARSE_SIZE = 500_000  # elements of a block of the rest from which on sparsity pays
 SPARSE_SHARE = 0.25  # ... if at most this share of them is not zero

@@ -24,18 +24,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from scipy import special
 
+from ranef._typing import Array
 from ranef.covariances.covariance import Shape
 from ranef.errors import FitError, suggestion
 from ranef.likelihood.estimate import Estimate
 from ranef.likelihood.linear import blocked_cholesky
 from ranef.likelihood.linear.crossproducts import CrossProducts
 from ranef.likelihood.linear.expected_information import derivatives
-from ranef.numerics.threads import threads_for
-
-type Array = NDArray[np.float64]
+from ranef.numerics.matrices import threads_for
 
 KINDS = ("satterthwaite", "kenward-roger")
 STEP = 1e-3  # of central differences of the fourth order, relative to a parameter

@@ -17,13 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from ranef._typing import Array, Codes
 from ranef.covariances.covariance import Shape
-from ranef.design.factors import Codes
 from ranef.errors import FitError
 from ranef.likelihood.linear.crossproducts import CrossProducts
-from ranef.numerics.threads import threads_for
-
-type Array = NDArray[np.float64]
+from ranef.numerics.matrices import threads_for
 
 MOST = 5000  # random effects that data connect: three matrices of 200 MB
 BLOCK = 2**21  # numbers of a batch of small matrices: 16 MB

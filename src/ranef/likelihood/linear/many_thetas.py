@@ -13,15 +13,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.likelihood.draws_record import Draws
+from ranef._typing import Array
 from ranef.likelihood.linear import blocked_cholesky
 from ranef.likelihood.linear.crossproducts import CrossProducts, Link
-from ranef.numerics.threads import threads_for
-from ranef.posterior.densities import LOG_2PI
+from ranef.likelihood.predictions import Draws
+from ranef.numerics.constants import LOG_2PI
+from ranef.numerics.matrices import threads_for
 from ranef.posterior.linear_posterior import Target
 from ranef.posterior.log_posterior import LogPosterior
 
-type Array = NDArray[np.float64]
 type Gammas = Callable[[slice, Array, Array], tuple[Array, Array]]
 
 CHUNK = 2_000_000  # elements of a temporary array

@@ -11,17 +11,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ranef._typing import Array
 from ranef.covariances.covariance import Shape, factors, lower_factor, pack
 from ranef.errors import Convergence
 from ranef.likelihood.estimate import Estimate
 from ranef.likelihood.linear import blocked_cholesky
 from ranef.likelihood.linear.crossproducts import CrossProducts, residual_sums
+from ranef.numerics.matrices import threads_for
 from ranef.numerics.minimize import Optimum, Step, minimize
-from ranef.numerics.threads import threads_for
-
-Array = NDArray[np.float64]
 
 NEARLY_ZERO = 0.03  # a relative sd for which zero is tried
 FEW_ROWS = 100  # up to which several starts are tried

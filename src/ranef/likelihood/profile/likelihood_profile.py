@@ -28,13 +28,13 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import optimize, special
 
+from ranef._typing import Array
 from ranef.errors import FitError, listed, probability, suggestion
 from ranef.plots.canvas import ACCENT, GREY
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-type Array = NDArray[np.float64]
 
 POINTS = 40  # drawn between two nodes
 COLUMNS = 3  # panels side by side

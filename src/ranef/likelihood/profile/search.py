@@ -16,9 +16,9 @@ from dataclasses import dataclass, replace
 from itertools import combinations, pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import special
 
+from ranef._typing import Array
 from ranef.design.design import RandomTerm
 from ranef.errors import FitError, probability, suggestion
 from ranef.fits.point import PointFit
@@ -28,10 +28,8 @@ from ranef.likelihood.linear import reml
 from ranef.likelihood.linear.crossproducts import CrossProducts, cross_products
 from ranef.likelihood.profile.constrained import Focus, Linear, Nonlinear, Surface
 from ranef.likelihood.profile.likelihood_profile import Curve, Profile
+from ranef.numerics.matrices import threads_for
 from ranef.numerics.minimize import differenced_hessian, minimize
-from ranef.numerics.threads import threads_for
-
-type Array = NDArray[np.float64]
 
 STEPS = 6  # from the estimate to the cutoff
 MAX_NODES = 40  # on each side

@@ -18,15 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
+from ranef._typing import Array
 from ranef.errors import FitError, listed
 from ranef.likelihood.linear import many_thetas
-from ranef.posterior.densities import LOG_2PI, LOGIT
+from ranef.numerics.constants import LOG_2PI
 from ranef.posterior.laplace import FEWEST, smoothed, systematic
 from ranef.posterior.linear_posterior import Target
 from ranef.posterior.log_posterior import LogPosterior
 from ranef.posterior.quadrature.whitening import Frame, log_prior, values_at
-
-type Array = NDArray[np.float64]
+from ranef.posterior.transforms import LOGIT
 
 MAX_COORDINATES = 4
 STEP = 0.8  # between the nodes, in standard deviations

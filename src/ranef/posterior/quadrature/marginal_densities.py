@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import interpolate, special
 
+from ranef._typing import Array
 from ranef.errors import FitError, probability
-
-type Array = NDArray[np.float64]
 
 TAIL = 1e-12  # probability that may lie outside the grid of a mixture
 POINTS = 401

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import interpolate, special
 
-from ranef.likelihood.draws_record import Draws
+from ranef._typing import Array
 from ranef.likelihood.linear import many_thetas
-from ranef.posterior.densities import evaluate
+from ranef.likelihood.predictions import Draws
 from ranef.posterior.laplace import Mode
 from ranef.posterior.linear_posterior import Target
 from ranef.posterior.quadrature.lattice import (
@@ -30,8 +30,7 @@ from ranef.posterior.quadrature.lattice import (
 )
 from ranef.posterior.quadrature.marginal_densities import Curve, mixture, tabulated
 from ranef.posterior.quadrature.whitening import Frame, frame, half_line
-
-type Array = NDArray[np.float64]
+from ranef.posterior.transforms import evaluate
 
 SMOOTH = 0.45  # steps along the axes of a marginal density, which is interpolated
 SMALLEST = 1e-14  # variance of a random effect at a node, relative to the largest

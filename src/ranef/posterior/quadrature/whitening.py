@@ -22,13 +22,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
+from ranef._typing import Array
 from ranef.covariances.covariance import lower_factor
-from ranef.posterior.densities import Coordinate, evaluate
 from ranef.posterior.laplace import Mode
 from ranef.posterior.linear_posterior import Target
-from ranef.posterior.transforms import unit_factor
-
-type Array = NDArray[np.float64]
+from ranef.posterior.transforms import Coordinate, evaluate, unit_factor
 
 SAME = 1e-9  # what centring moves of a coefficient, relative to its size, that does not count
 

@@ -1,7 +1,8 @@
 """The posterior density of the variance parameters, compiled: the lines that NUTS spends time in.
 
-The same number as `marginal.Target`, from the two arrays of `packed.Packed`: of the same types for
-every model, so that it is compiled once on a machine. Importing this module imports Numba.
+The same number as `linear_posterior.Target`, from the two arrays of `density_arrays.Packed`: of the
+same types for every model, so that it is compiled once on a machine. Importing this module imports
+Numba.
 
 All random effects of the rest and all integrated fixed effects go in one sweep over
 
@@ -26,13 +27,13 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.posterior import densities
-from ranef.posterior.sampling import packed
+from ranef._typing import Array
+from ranef.numerics.constants import LOG_2PI
+from ranef.posterior import transforms
+from ranef.posterior.sampling import density_arrays
 
-type Array = NDArray[np.float64]
 type Counts = NDArray[np.int64]
 
-LOG_2PI = densities.LOG_2PI
 HEAD, TERM = 9, 6  # places in `Packed.counts`
 
 
@@ -48,12 +49,12 @@ def part[F: Callable[..., Any]](function: F) -> F:
 
 def revision() -> int:
     """Return a number that changes with the compiled code, for caches of what calls it."""
-    files = (__file__, densities.__file__, packed.__file__)
+    files = (__file__, transforms.__file__, density_arrays.__file__)
     return zlib.crc32(b"".join(Path(str(file)).read_bytes() for file in files))
 
 
 # After a change there, remove the cache by hand: Numba looks for changes in this file only.
-evaluate = part(densities.evaluate)
+evaluate = part(transforms.evaluate)
 
 
 @compiled

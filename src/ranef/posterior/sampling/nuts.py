@@ -12,16 +12,15 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ranef.numerics.threads import threads_for
+from ranef._typing import Array
+from ranef.numerics.matrices import threads_for
 from ranef.posterior.linear_posterior import Target
-from ranef.posterior.sampling import packed
+from ranef.posterior.sampling import density_arrays
 
 if TYPE_CHECKING:
     import xarray as xr
 
-type Array = NDArray[np.float64]
 type Density = Callable[[Array], tuple[float, Array]]
 
 MAX_TRIES = 20  # each start is that much nearer, 2^-20 times the scale at the last
@@ -101,11 +100,11 @@ def sample(
 
 def density(target: Target) -> Density:
     """Return the fastest function for the log posterior density and its gradient."""
-    if not packed.suits(target):
+    if not density_arrays.suits(target):
         return target
     from ranef.posterior.sampling import compiled_density
 
-    posterior, model = compiled_density.posterior, packed.pack(target)
+    posterior, model = compiled_density.posterior, density_arrays.pack(target)
     counts, numbers, d = model.counts, model.numbers, model.d
 
     def compiled(x: Array) -> tuple[float, Array]:

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from ranef.design.design import Design
 from ranef.design.labels import Dims, coordinates, variables
 from ranef.posterior.linear_posterior import Target
-from ranef.posterior.sampling import packed, pymc_hierarchical
+from ranef.posterior.sampling import density_arrays, pymc_hierarchical
 from ranef.posterior.transforms import given_effects
-from ranef.priors.resolve import Priors, TermPriors
+from ranef.priors.assignment import Priors, TermPriors
 
 if TYPE_CHECKING:
     import pymc as pm
@@ -61,7 +61,7 @@ def marginal_model(design: Design, priors: Priors, target: Target) -> pm.Model:
     import pytensor.tensor as pt
 
     dims, coords = coordinates(design)
-    numbers = packed.pack(target)
+    numbers = density_arrays.pack(target)
     with pm.Model(coords=coords) as model:
         given = _given_effects(priors)
         sigma = pymc_hierarchical.random_variable("sigma", [priors.sigma])

@@ -16,48 +16,13 @@ from numpy.typing import NDArray
 from ranef.design.design import Design, RandomTerm
 from ranef.design.labels import has_corr
 from ranef.families.family import GAUSSIAN, Family
-from ranef.priors.centring import Change, centring, lower_columns, moved_coefs
 from ranef.priors.distributions import (
     LKJ,
     Constant,
-    Exponential,
-    Flat,
-    Gamma,
-    HalfCauchy,
-    HalfNormal,
-    HalfStudentT,
-    InverseGamma,
-    LogNormal,
-    Normal,
     Prior,
-    Relative,
-    StudentT,
-    Uniform,
 )
+from ranef.priors.scales import Change, centring, lower_columns, moved_coefs
 from ranef.priors.user_priors import Given, PriorSetting, read_given
-
-__all__ = [
-    "LKJ",
-    "Constant",
-    "Exponential",
-    "Flat",
-    "Gamma",
-    "HalfCauchy",
-    "HalfNormal",
-    "HalfStudentT",
-    "InverseGamma",
-    "LogNormal",
-    "Normal",
-    "Prior",
-    "PriorRow",
-    "PriorSetting",
-    "Priors",
-    "Relative",
-    "StudentT",
-    "TermPriors",
-    "Uniform",
-    "resolve",
-]
 
 AT_MEAN = "at the mean of the predictors"
 

@@ -11,6 +11,7 @@ from ranef.design.design import build_design
 from ranef.errors import DataError, FitError
 from ranef.families.family import BINOMIAL, POISSON, find_family
 from ranef.formula.terms import read_formula
+from ranef.priors.assignment import resolve
 from ranef.priors.distributions import (
     LKJ,
     Constant,
@@ -24,7 +25,6 @@ from ranef.priors.distributions import (
     StudentT,
     Uniform,
 )
-from ranef.priors.resolve import resolve
 
 AT_MEAN = "at the mean of the predictors"
 BERNOULLI, NEGATIVE_BINOMIAL = find_family("bernoulli"), find_family("negative_binomial")

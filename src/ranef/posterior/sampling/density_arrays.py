@@ -14,10 +14,9 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from ranef._typing import Array
 from ranef.likelihood.linear.crossproducts import CrossProducts, Link
 from ranef.posterior.linear_posterior import Target
-
-type Array = NDArray[np.float64]
 
 MAX_REST = 300  # random effects besides the first factor's up to which this is the faster way
 MAX_NESTED = 100  # ... with nested factors, of which `lmm` eliminates all without a dense matrix
