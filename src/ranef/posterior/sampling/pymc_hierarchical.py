@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields, replace
 from functools import reduce
 from operator import add
 from typing import TYPE_CHECKING, Any
@@ -18,13 +18,19 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ranef._typing import Array
 from ranef.arguments import Sampling
-from ranef.design.design import Design
+from ranef.design.design import Design, full_rank
 from ranef.design.labels import KINDS, Dims, coordinates
 from ranef.errors import FitError, suggestion
 from ranef.families.family import GAUSSIAN, Family
+from ranef.likelihood.estimate import Estimate
+from ranef.likelihood.generalized.glmm import prepare
+from ranef.likelihood.linear.crossproducts import cross_products
+from ranef.posterior import mode
+from ranef.posterior.linear_posterior import target_of
 from ranef.priors import distributions
-from ranef.priors.assignment import AT_MEAN, PriorRow, Priors, TermPriors
+from ranef.priors.assignment import AT_MEAN, PriorRow, Priors, TermPriors, resolve
 from ranef.priors.distributions import (
     LKJ,
     Constant,
@@ -42,19 +48,6 @@ if TYPE_CHECKING:
     import xarray as xr
 
 type PyMCModel = pm.Model  # for annotations where PyMC is not imported
-
-
-from dataclasses import dataclass, replace
-
-from ranef._typing import Array
-from ranef.design.design import full_rank
-from ranef.likelihood.estimate import Estimate
-from ranef.likelihood.generalized.glmm import prepare
-from ranef.likelihood.linear.crossproducts import cross_products
-from ranef.posterior import mode
-from ranef.posterior.linear_posterior import target_of
-from ranef.priors.assignment import resolve
-
 type Variable = Any  # a PyTensor variable; PyMC's functions carry no types
 
 _KINDS = "|".join(k.__name__.lower() for k in Prior.__subclasses__() if k is not Relative)
