@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +18,8 @@ from ranef._typing import Array
 from ranef.arguments import check_numbers, check_seed
 from ranef.comparison.comparison_table import Comparison, Score
 from ranef.comparison.stacking import bayesian_bootstrap, differences, stack
-from ranef.errors import ConvergenceWarning, FitError, listed
+from ranef.design.design import Design
+from ranef.errors import ConvergenceWarning, DataError, FitError, listed
 from ranef.fits.fit import Fit
 from ranef.fits.point import PointFit
 from ranef.fits.scored import SCALES, Scored
@@ -25,18 +27,12 @@ from ranef.leave_one_out.elpd import GROUP, OBSERVATION, Scores
 from ranef.likelihood.estimate import MarginalLikelihood
 from ranef.model.model import Model
 from ranef.posterior.prior_sensitivity import Sensitivity
+from ranef.priors.assignment import Priors
+from ranef.priors.distributions import Constant
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
-
-from collections.abc import Iterable
-from itertools import pairwise
-
-from ranef.design.design import Design
-from ranef.errors import DataError
-from ranef.priors.assignment import Priors
-from ranef.priors.distributions import Constant
 
 POINTS = ("reml", "ml", "map")  # methods whose fits have no predictive densities
 REPLICATES = 1000  # of the Bayesian bootstrap of stacking weights

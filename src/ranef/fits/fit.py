@@ -7,7 +7,7 @@ numbers come from. Fits are frozen; what needs the data once more they ask of th
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +31,6 @@ from ranef.plots import random_effects
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-from collections.abc import Mapping
 
 
 class Fit(ABC):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from scipy import sparse, special
 
 from ranef._typing import Array
 from ranef.covariances.covariance import sd_and_corr
-from ranef.design.design import Design
+from ranef.design.design import Design, RandomTerm
 from ranef.errors import Convergence, FitError, listed, probability, suggestion
 from ranef.families.family import Family
 from ranef.fits import textbook_matrices
@@ -28,10 +28,6 @@ if TYPE_CHECKING:
     from ranef.likelihood.bootstrap.bootstrap import Bootstrap, Statistic
     from ranef.likelihood.profile.likelihood_profile import Profile
 
-
-from collections.abc import Mapping
-
-from ranef.design.design import RandomTerm
 
 FEW_LEVELS = 5
 _NAMES = {"reml": "REML", "ml": "maximum likelihood", "map": "maximum a posteriori"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,8 +16,6 @@ from ranef.families.family import Family
 if TYPE_CHECKING:
     import xarray as xr
 
-
-from dataclasses import dataclass, field
 
 BLOCK = 2**20  # most numbers of a block of linear predictors: 8 MB
 
