@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 
 from ranef.design.data_frame import Categorical
-from ranef.design.evaluate import ELEMENTWISE, FUNCTIONS, Interpreter, Memory
+from ranef.design.evaluate import Interpreter, Memory
 from ranef.errors import DataError, FormulaError
+from ranef.formula.functions import ELEMENTWISE, FUNCTIONS
 from ranef.formula.syntax import parse
 
 X = [1.0, 4, 2, 8, 5, 7, 3, 9, 6, 0, 2, 5]

@@ -1,9 +1,9 @@
-"""The allow-list of functions, and the interpreter that evaluates checked expressions.
+"""The interpreter that evaluates checked expressions on the columns of a data frame.
 
 Expressions are trees of `formula.syntax`; they are interpreted, never compiled, so that a formula
-can reach the columns of its data and the functions listed here, and nothing else. What a function
-learns from the data (a mean, knots, the levels of a factor) is kept in a `Memory`, so that the
-same expression on new data means the same.
+can reach the columns of its data and the functions of `formula.functions`, and nothing else. What a
+function learns from the data (a mean, knots, the levels of a factor) is kept in a `Memory`, so that
+the same expression on new data means the same.
 """
 
 from __future__ import annotations
@@ -15,49 +15,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import special
 
 from ranef._typing import Array
 from ranef.design.data_frame import Categorical, Coding, coded, plain
 from ranef.errors import DataError, FormulaError, listed
-from ranef.formula.functions import CODINGS, SETTINGS, bind
+from ranef.formula.functions import CODINGS, ELEMENTWISE, FUNCTIONS, SETTINGS, bind
 from ranef.formula.syntax import Binary, Call, Column, Literal, Node, Paren, Unary
 
 MAX_SIZE = 1e150  # beyond it squares overflow, and below its inverse they vanish
 
-ELEMENTWISE: dict[str, Callable[[Any], Any]] = {
-    "log": np.log,
-    "log2": np.log2,
-    "log10": np.log10,
-    "log1p": np.log1p,
-    "exp": np.exp,
-    "expm1": np.expm1,
-    "sqrt": np.sqrt,
-    "abs": np.abs,
-    "sin": np.sin,
-    "cos": np.cos,
-    "tan": np.tan,
-    "tanh": np.tanh,
-    "sign": np.sign,
-    "floor": np.floor,
-    "ceil": np.ceil,
-    "round": np.round,
-}
-_NUMPY = {f"np.{name}": function for name, function in ELEMENTWISE.items()}
-ELEMENTWISE |= _NUMPY | {
-    "ceiling": np.ceil,
-    "logit": special.logit,
-    "plogis": special.expit,
-    "qlogis": special.logit,
-}
-FUNCTIONS: dict[str, str] = {
-    **dict.fromkeys(ELEMENTWISE, "elementwise"),
-    **dict.fromkeys(SETTINGS, "stateful"),
-    **dict.fromkeys(("C", "factor", "as.factor"), "categorical"),
-    "I": "identity",
-    "offset": "offset",
-    "cbind": "response",
-}
 _CODINGS = {name.lower(): name for name in CODINGS}
 _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
     "+": np.add,
@@ -367,8 +333,3 @@ def one_column(values: Array, what: str) -> Array:
     if values.ndim != 1:
         raise DataError(f"{what} has {values.shape[1]} columns, expected one.")
     return values
-
-
-def is_contrast(name: str) -> bool:
-    """Whether a name stands for a coding, as in `C(f, contr.sum)`, and not for a column."""
-    return name.startswith("contr.")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from ranef.design.design import Design, RandomTerm, full_rank, independent_columns
@@ -9,7 +11,6 @@ from ranef.design.separation import separated_columns
 from ranef.errors import DataError, DataWarning, listed, warn
 from ranef.families.family import GAUSSIAN, Family
 from ranef.formula.terms import INTERCEPT
-from ranef.likelihood.linear.crossproducts import CrossProducts, spanned_terms
 
 EXACT = 1e-4  # share of the response's sd below which a residual sd is on its way to zero
 
@@ -153,14 +154,20 @@ def warn_pure(design: Design, family: Family) -> None:
             warn(message + _PENALISED, DataWarning)
 
 
-def check_not_spanned(design: Design, cross: CrossProducts) -> None:
+def check_not_spanned(design: Design, spanned: Sequence[int]) -> None:
     """Refuse a random term that the fixed effects contain, of which REML knows nothing.
+
+    Parameters
+    ----------
+    design : Design
+    spanned : sequence of int
+        The numbers of such terms.
 
     Raises
     ------
     DataError
     """
-    for term in (design.terms[i] for i in spanned_terms(cross)):
+    for term in (design.terms[i] for i in spanned):
         message = (
             f"{term.text}: the fixed effects contain every effect of `{term.factor}` already, so "
             "that REML has nothing to estimate its variance from: leave one of the two out."

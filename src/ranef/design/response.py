@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from ranef._typing import Array
 from ranef.design.data_frame import Categorical
-from ranef.design.evaluate import FUNCTIONS, Interpreter, one_column
+from ranef.design.evaluate import Interpreter, one_column
 from ranef.errors import DataError, listed
 from ranef.families.family import Family
+from ranef.formula.functions import FUNCTIONS
 from ranef.formula.syntax import Call, Node
 
 COUNTED = 1e-9  # how far a count may be from a whole number, relative to it

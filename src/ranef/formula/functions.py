@@ -1,7 +1,7 @@
-"""What can be set of the functions of a formula, and the arguments of their calls.
+"""The allow-list of functions that a formula may call, their settings, and the codings of factors.
 
-Every setting has a name, a kind and no more: what a call gives is held against this list before
-anything is called.
+Every setting has a name, a kind and no more: the arguments of a call are held against this list
+before anything is called.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from scipy import special
 
 from ranef.errors import FormulaError
 from ranef.formula.syntax import Call, Literal, Node, Unary
@@ -57,6 +58,39 @@ CODINGS: dict[str, dict[str, Kind]] = {
     "diff": {"backward": _FLAG},
     "poly": {},
 }
+ELEMENTWISE: dict[str, Callable[[Any], Any]] = {
+    "log": np.log,
+    "log2": np.log2,
+    "log10": np.log10,
+    "log1p": np.log1p,
+    "exp": np.exp,
+    "expm1": np.expm1,
+    "sqrt": np.sqrt,
+    "abs": np.abs,
+    "sin": np.sin,
+    "cos": np.cos,
+    "tan": np.tan,
+    "tanh": np.tanh,
+    "sign": np.sign,
+    "floor": np.floor,
+    "ceil": np.ceil,
+    "round": np.round,
+}
+_NUMPY = {f"np.{name}": function for name, function in ELEMENTWISE.items()}
+ELEMENTWISE |= _NUMPY | {
+    "ceiling": np.ceil,
+    "logit": special.logit,
+    "plogis": special.expit,
+    "qlogis": special.logit,
+}
+FUNCTIONS: dict[str, str] = {
+    **dict.fromkeys(ELEMENTWISE, "elementwise"),
+    **dict.fromkeys(SETTINGS, "stateful"),
+    **dict.fromkeys(("C", "factor", "as.factor"), "categorical"),
+    "I": "identity",
+    "offset": "offset",
+    "cbind": "response",
+}
 
 
 def bind(
@@ -103,3 +137,8 @@ def value(node: Node) -> float | str | bool | None:
         return None if sign else found
     found = -found if sign == "-" else found
     return int(found) if found.is_integer() else found
+
+
+def is_contrast(name: str) -> bool:
+    """Whether a name stands for a coding, as in `C(f, contr.sum)`, and not for a column."""
+    return name.startswith("contr.")

@@ -17,8 +17,8 @@ from math import prod
 from typing import Any, Protocol
 
 from ranef.arguments import check_counts
-from ranef.design.evaluate import FUNCTIONS
 from ranef.errors import FitError
+from ranef.formula.functions import FUNCTIONS
 from ranef.formula.syntax import Binary, Call, Literal, Node, Paren, is_bar, parse, summands
 from ranef.formula.terms import Formula, RandomPart, Term
 

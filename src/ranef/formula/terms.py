@@ -2,7 +2,7 @@
 
 The tree of `formula.syntax` is read with the rules of R's formulas (Wilkinson & Rogers 1973) and
 lme4's random-effects terms (Bates et al. 2015, section 2.2). Nothing is evaluated here; every
-function is held against the allow-list of `ranef.design.evaluate`.
+function is held against the allow-list of `ranef.formula.functions`.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import product
 
-from ranef.design.evaluate import FUNCTIONS, is_contrast
 from ranef.errors import FormulaError, suggestion
+from ranef.formula.functions import FUNCTIONS, is_contrast
 from ranef.formula.syntax import (
     Binary,
     Call,

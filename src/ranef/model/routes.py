@@ -30,7 +30,7 @@ from ranef.likelihood.generalized import maximum
 from ranef.likelihood.generalized.glmm import UsersLikelihood, check_n_agq, users_likelihood
 from ranef.likelihood.generalized.pirls import NoModesError
 from ranef.likelihood.linear import reml
-from ranef.likelihood.linear.crossproducts import CrossProducts
+from ranef.likelihood.linear.crossproducts import CrossProducts, spanned_terms
 from ranef.model.inference import JointEngine, LinearEngine
 from ranef.model.posteriors import JointPosterior, Posterior
 from ranef.model.shared_engine import Data
@@ -215,7 +215,7 @@ class Linear(Route):
     def _reml(self, *, verbose: bool = False) -> PointFit:
         identifiability.warn_dropped(self.data.estimable)
         identifiability.check_identified(self.data.estimable)
-        identifiability.check_not_spanned(self.data.estimable, self.cross)
+        identifiability.check_not_spanned(self.data.estimable, spanned_terms(self.cross))
         estimate = reml.estimate(self.cross, reml=True)
         return self._point(self.data.estimable, "reml", estimate, verbose=verbose)
 
