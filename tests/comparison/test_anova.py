@@ -395,9 +395,8 @@ def test_weights_offsets_and_rows_that_are_left_out():
     assert found["p_value"] < 1e-15
     assert again["p_value"] == pytest.approx(1 / 2001)
     assert refusal(small, other, error=DataError) == (
-        "fits 1 and 2 are not of the same data: their rows are not the same, 178 and 180: `row 4` "
-        "and `row 17` in the second only. Likelihoods can be compared for the same rows of the "
-        "same response only."
+        "fit 1 and fit 2 are fits of different rows (178 and 180: 2 only in fit 2 (`row 4` and "
+        "`row 17`)): fit both to the rows that are complete in all columns that either uses."
     )
 
 
@@ -626,8 +625,31 @@ def test_the_same_model_twice():
 
 def test_other_data():
     assert refusal(fitted(N), fitted("log(Reaction) ~ Days"), error=DataError) == (
-        "fits 1 and 2 are not of the same data: their responses are not the same, `Reaction` and "
-        "`log(Reaction)`. Likelihoods can be compared for the same rows of the same response only."
+        "fit 1 is a model of `Reaction` and fit 2 one of `log(Reaction)`: densities of a response "
+        "and of its transform are in different units and cannot be compared. Fit both to the same "
+        "response; a link function transforms its mean instead."
+    )
+
+
+def test_other_weights_and_offsets():
+    weighted = rf.fit("Reaction ~ Days", SLEEP, weights=np.tile([1.0, 2.0], 90))
+    assert refusal(rf.fit("Reaction ~ 1", SLEEP), weighted, error=DataError) == (
+        "fit 1 and fit 2 are not fits of the same data: the weights or numbers of trials differ in "
+        "90 rows (`1`, `3`, `5`, `7`, `9` and 85 more)."
+    )
+    shifted = rf.fit("Reaction ~ Days", SLEEP, offset=np.arange(180) / 9)
+    assert refusal(rf.fit("Reaction ~ 1", SLEEP), shifted, error=DataError) == (
+        "fit 1 and fit 2 are not fits of the same data: the offset differs in 179 rows (`1`, `2`, "
+        "`3`, `4`, `5` and 174 more)."
+    )
+
+
+def test_other_families():
+    counts = SLEEP.assign(Reaction=SLEEP["Reaction"].round())
+    poisson = rf.fit("Reaction ~ Days", counts, family="poisson")
+    assert refusal(rf.fit("Reaction ~ 1", counts, "ml"), poisson) == (
+        "fits 1 and 2 are not nested: one has the gaussian family with identity link, the other "
+        "the poisson family with log link."
     )
 
 

@@ -369,10 +369,14 @@ def test_point_estimates_of_crossed_structures_need_no_group():
 DYESTUFF = "Yield ~ 1 + (1 | Batch)"
 
 
+def dyestuff():
+    return rf.load_dataset("Dyestuff")
+
+
 @cache
 def fitted(formula=DYESTUFF, rows=30, family="gaussian", **priors):
     """Return a quick posterior fit."""
-    model = rf.Model(formula, yields().head(rows), family=family, priors=dict(priors))
+    model = rf.Model(formula, dyestuff().head(rows), family=family, priors=dict(priors))
     return model.fit("laplace", draws=400, seed=1)
 
 
@@ -400,7 +404,7 @@ HINT = "give them names: rf.compare({'slopes': fit, 'intercepts': fit0})."
         (lambda fit: {"a": fit}, "compare takes two fits or more, got 1."),
         (lambda _: {}, "compare takes two fits or more, got 0."),
         (
-            lambda fit: {"a": fit, "b": rf.Model(DYESTUFF, yields())},
+            lambda fit: {"a": fit, "b": rf.Model(DYESTUFF, dyestuff())},
             "`b` is not a fit but Model: fit the model first, as by model.fit('quadrature').",
         ),
     ],
@@ -421,7 +425,7 @@ def test_different_rows():
 
 
 def test_rows_in_another_order():
-    other = rf.Model(DYESTUFF, yields().iloc[::-1]).fit("laplace", draws=400, seed=1)
+    other = rf.Model(DYESTUFF, dyestuff().iloc[::-1]).fit("laplace", draws=400, seed=1)
     with pytest.raises(rf.DataError, match=r"different rows \(30 and 30: in another order\)"):
         check_comparable({"a": fitted(), "b": other})
 
@@ -437,13 +441,12 @@ def test_a_transformed_response():
 
 
 def test_other_values_of_the_response():
-    changed = yields().assign(Yield=lambda d: d["Yield"] + (d.index == 3))
+    changed = dyestuff().assign(Yield=lambda d: d["Yield"] + (d.index == 3))
     other = rf.Model(DYESTUFF, changed).fit("laplace", draws=400, seed=1)
     with pytest.raises(rf.DataError) as caught:
         check_comparable({"a": fitted(), "b": other})
     assert str(caught.value) == (
-        "the response `Yield` of `a` differs from that of `b` in 1 row (`3`): they are fits of "
-        "different data."
+        "`a` and `b` are not fits of the same data: the response `Yield` differs in 1 row (`3`)."
     )
 
 
@@ -463,7 +466,17 @@ def test_other_numbers_of_trials():
     other = replace(fit, design=replace(fit.design, weights=fit.design.weights + 1))
     with pytest.raises(rf.DataError) as caught:
         check_comparable({"a": fit, "b": other})
-    assert str(caught.value) == "`a` and `b` have different numbers of trials or weights."
+    assert str(caught.value) == (
+        "`a` and `b` are not fits of the same data: the weights or numbers of trials differ in 56 "
+        "rows (`0`, `1`, `2`, `3`, `4` and 51 more)."
+    )
+
+
+def test_weights_of_variances_and_offsets_are_parts_of_the_models():
+    weighted = rf.Model(DYESTUFF, dyestuff(), weights=np.tile([1.0, 2.0], 15))
+    shifted = rf.Model(DYESTUFF, dyestuff(), offset=np.arange(30.0))
+    others = {m: m.fit("laplace", draws=400, seed=1) for m in (weighted, shifted)}
+    check_comparable({"plain": fitted(), "weighted": others[weighted], "offset": others[shifted]})
 
 
 def test_a_failed_diagnostic():
@@ -477,7 +490,7 @@ def test_a_failed_diagnostic():
 
 
 def test_point_estimates_that_did_not_converge():
-    fit = rf.Model(DYESTUFF, yields()).fit("ml")
+    fit = rf.Model(DYESTUFF, dyestuff()).fit("ml")
     bad = replace(fit, estimate=replace(fit.estimate, convergence=rf.Convergence.STALLED))
     with pytest.raises(rf.FitError) as caught:
         check_comparable({"good": fit, "bad": bad})
@@ -514,9 +527,21 @@ def test_flat_priors_of_different_parameters():
     )
 
 
+def test_a_flat_prior_of_sigma_with_other_weights():
+    """Sigma is not the same parameter: twice the weights, and it is larger by sqrt(2)."""
+    flat = rf.priors.Flat()
+    a = fitted(sigma=flat)
+    b = replace(a, design=replace(a.design, weights=a.design.weights * 2))
+    assert no_bayes_factors({"a": a, "b": a}) == ""
+    assert no_bayes_factors({"a": a, "b": b}) == (
+        "`a` and `b` have different weights, so that the arbitrary heights of their flat priors "
+        "on `sigma` do not cancel: give it a proper prior."
+    )
+
+
 def test_flat_priors_of_different_columns():
     def fit(x):
-        model = rf.Model("Yield ~ x + (1 | Batch)", yields().assign(x=x), priors={"x": P.Flat()})
+        model = rf.Model("Yield ~ x + (1 | Batch)", dyestuff().assign(x=x), priors={"x": P.Flat()})
         return model.fit("laplace", draws=400, seed=1)
 
     fits = {"a": fit(np.arange(30.0)), "b": fit(np.arange(30.0) ** 2)}

@@ -1,17 +1,13 @@
-"""Nesting, against dense covariance matrices and against likelihoods; the words of refusals."""
-
-from dataclasses import dataclass
+"""Nesting, against dense covariance matrices and against likelihoods; the words of obstacles."""
 
 import numpy as np
-import pandas as pd
 import pytest
 from designs import random_frame
 
 import ranef as rf
-from ranef.comparison.nesting import Extra, extra, obstacle, same_fixed, unlike
+from ranef.comparison.nesting import Extra, extra, obstacle, same_fixed
 from ranef.covariances.covariance import Shape, factors
-from ranef.design.design import Design, build_design, full_rank
-from ranef.families.family import GAUSSIAN, POISSON, Family
+from ranef.design.design import build_design, full_rank
 from ranef.formula.terms import read_formula
 from ranef.likelihood.linear.crossproducts import cross_products
 from ranef.likelihood.linear.reml import estimate
@@ -70,18 +66,8 @@ OUTSIDE = [  # small, large, why not
 ]
 
 
-@dataclass(frozen=True)
-class Model:
-    design: Design
-    family: Family
-
-
 def design(text, frame=FRAME, **options):
     return full_rank(build_design(read_formula(text), frame, **options))
-
-
-def model(text, frame=FRAME, family=GAUSSIAN, **options):
-    return Model(design(text, frame, family=family, **options), family)
 
 
 def covariance_of(term, Sigma):
@@ -204,60 +190,3 @@ def test_columns_that_change_sign_between_levels_only_are_the_same():
         obstacle(design("y ~ x + (0 + x2 | c)", frame), design("y ~ x + (0 + x | c)", frame)) == ""
     )
     assert obstacle(design("y ~ x + (x2 | c)", frame), design("y ~ x + (x | c)", frame)) != ""
-
-
-# ------------------------------------------------------------------------------- the same data
-
-
-def test_models_of_the_same_data():
-    assert unlike(model("y ~ x"), model("y ~ z + (1 | c)", FRAME.copy())) == ""
-    assert unlike(model("y ~ x", weights="w"), model("y ~ z", weights="w")) == ""
-    assert unlike(model("y ~ x + offset(z)"), model("y ~ z", offset="z")) == ""
-    labels = FRAME.set_index(pd.Index([f"r{i}" for i in range(119)] + [None]))
-    assert unlike(model("y ~ x", labels), model("y ~ z", labels.copy())) == ""
-
-
-@pytest.mark.parametrize(
-    ("first", "second", "reason"),
-    [
-        (model("y ~ x"), model("log(y) ~ x"), "their responses are not the same, `y` and `log(y)`"),
-        (
-            model("y ~ x"),
-            model("y ~ x", FRAME.assign(y=FRAME["y"] + (FRAME.index < 2))),
-            "the response `y` differs in row `0` and `1`",
-        ),
-        (
-            model("y ~ x"),
-            model("y ~ x", weights="w"),
-            "the weights differ in row `0`, `1`, `2` and 117",
-        ),
-        (
-            model("y ~ x"),
-            model("y ~ x + offset(z)"),
-            "the offset differ in row `0`, `1`, `2` and 117",
-        ),
-        (
-            model("y ~ x"),
-            model("y ~ x", FRAME[2:]),
-            "their rows are not the same, 120 and 118: `0` and `1` in the first only",
-        ),
-        (
-            model("y ~ x", FRAME.set_index(FRAME["y"].rank().astype(int).astype(str) + "a")[:-1]),
-            model("y ~ x", FRAME.set_index(FRAME["y"].rank().astype(int).astype(str) + "a")[5:]),
-            "their rows are not the same, 119 and 115: ",
-        ),
-        (
-            model("y ~ x"),
-            model("y ~ x", FRAME[::-1]),
-            "their rows are not the same, 120 and 120: in another order",
-        ),
-        (
-            model("j ~ x"),
-            model("j ~ x", family=POISSON),
-            "one has the gaussian family with identity link, the other the poisson family with ",
-        ),
-    ],
-    ids=str,
-)
-def test_models_of_other_data(first, second, reason):
-    assert unlike(first, second).startswith(reason)

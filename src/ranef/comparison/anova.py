@@ -20,8 +20,9 @@ from ranef.comparison.nested_tests import (
     pair_of,
     text_of,
 )
-from ranef.comparison.nesting import obstacle, same_fixed, unlike
-from ranef.errors import DataError, DataWarning, FitError, listed, suggestion
+from ranef.comparison.nesting import obstacle, same_fixed
+from ranef.design.same_data import check_same_data
+from ranef.errors import DataWarning, FitError, listed, suggestion
 from ranef.fits.fit import Fit
 from ranef.fits.point import PointFit
 from ranef.fits.tables import Summary
@@ -67,7 +68,7 @@ def anova(
     Raises
     ------
     DataError
-        If the fits are not to the same rows and response.
+        If the fits are not to the same rows and response, with the same weights and offset.
     FitError
         If the models are not nested, a fit did not converge, or the test does not exist for them.
 
@@ -117,11 +118,15 @@ def _checked(fits: Sequence[object]) -> list[PointFit]:
     if len(found) < 2:
         raise FitError(f"anova compares two fits or more, got {len(found)}.")
     for i, fit in enumerate(found[1:], start=2):
-        reason = unlike(found[0], fit)
-        if reason:
-            message = f"fits 1 and {i} are not of the same data: {reason}. Likelihoods can be "
-            raise DataError(message + "compared for the same rows of the same response only.")
+        check_same_data(found[0].design, fit.design, ("fit 1", f"fit {i}"))
+        if fit.family != found[0].family:
+            message = f"fits 1 and {i} are not nested: one has {_family(found[0])}, the other "
+            raise FitError(f"{message}{_family(fit)}.")
     return found
+
+
+def _family(fit: PointFit) -> str:
+    return f"the {fit.family.name} family with {fit.family.link.name} link"
 
 
 def _check_options(test: object, n: object, seed: object) -> None:

@@ -18,7 +18,7 @@ from ranef._typing import Array
 from ranef.arguments import check_numbers, check_seed
 from ranef.comparison.comparison_table import Comparison, Score
 from ranef.comparison.stacking import bayesian_bootstrap, differences, stack
-from ranef.design.design import Design
+from ranef.design.same_data import check_same_data
 from ranef.errors import ConvergenceWarning, DataError, FitError, listed
 from ranef.fits.fit import Fit
 from ranef.fits.point import PointFit
@@ -451,13 +451,21 @@ def check_comparable(fits: Mapping[str, Fit]) -> None:
     Raises
     ------
     DataError
-        If rows, responses or kinds of response differ.
+        If rows, responses or kinds of response differ, or weights that multiply a log density or
+        are numbers of trials. Other weights, and offsets, are parts of the models that are
+        compared.
     FitError
         If a fit carries a failed diagnostic.
     """
     for (a, first), (b, second) in pairwise(fits.items()):
-        _check_rows(a, first.design, b, second.design)
-        _check_response(a, first, b, second)
+        counted = not (first.family.has_sigma and second.family.has_sigma)
+        names = f"`{a}`", f"`{b}`"
+        check_same_data(first.design, second.design, names, weights=counted, offset=False)
+        if (first.family.support in _DISCRETE) != (second.family.support in _DISCRETE):
+            raise DataError(
+                f"`{a}` has the {first.family.name} family and `{b}` the {second.family.name} "
+                "family: a probability and a density cannot be compared."
+            )
     for name, fit in fits.items():
         if not fit.converged:
             said = (
@@ -465,48 +473,6 @@ def check_comparable(fits: Mapping[str, Fit]) -> None:
             )
             message = f"the fit `{name}` is not to be relied on, and neither is a comparison with "
             raise FitError(f"{message}it: {' '.join(said)}")
-
-
-def _check_rows(a: str, first: Design, b: str, second: Design) -> None:
-    if first.rows.equals(second.rows):
-        return
-    only_a = first.rows.difference(second.rows, sort=False)
-    only_b = second.rows.difference(first.rows, sort=False)
-    parts = [
-        f"{len(rows)} only in `{name}` ({listed(rows)})"
-        for name, rows in ((a, only_a), (b, only_b))
-        if len(rows)
-    ]
-    which = "; ".join(parts) or "in another order"
-    raise DataError(
-        f"`{a}` and `{b}` are fits of different rows ({first.n_obs} and {second.n_obs}: {which}): "
-        "fit both to the rows that are complete in all columns that either uses."
-    )
-
-
-def _check_response(a: str, first: Fit, b: str, second: Fit) -> None:
-    ours, theirs = first.design, second.design
-    if ours.response != theirs.response:
-        raise DataError(
-            f"`{a}` is a model of `{ours.response}` and `{b}` one of `{theirs.response}`: "
-            "densities of a response and of its transform are in different units and cannot be "
-            "compared. Fit both to the same response; a link function transforms its mean instead."
-        )
-    if not np.array_equal(ours.y, theirs.y):
-        places = np.flatnonzero(ours.y != theirs.y)
-        count = f"{len(places)} row{'s' * (len(places) != 1)}"
-        raise DataError(
-            f"the response `{ours.response}` of `{a}` differs from that of `{b}` in "
-            f"{count} ({listed(ours.rows[places])}): they are fits of different data."
-        )
-    kinds = [fit.family.support in _DISCRETE for fit in (first, second)]
-    if kinds[0] != kinds[1]:
-        raise DataError(
-            f"`{a}` has the {first.family.name} family and `{b}` the {second.family.name} family: "
-            "a probability and a density cannot be compared."
-        )
-    if kinds[0] and not np.array_equal(ours.weights, theirs.weights):
-        raise DataError(f"`{a}` and `{b}` have different numbers of trials or weights.")
 
 
 # --------------------------------------------------------------------------- Bayes factors
@@ -519,7 +485,8 @@ def no_bayes_factors(fits: Mapping[str, Scored]) -> str:
     -----
     An improper prior has an arbitrary constant, which cancels where all models share the
     parameter: that of a fixed effect, as long as the models have the same fixed columns, and that
-    of sigma. It never cancels for a parameter that some models do not have.
+    of sigma, as long as they have the same weights. It never cancels for a parameter that some
+    models do not have.
 
     Source: Berger, Pericchi & Varshavsky (1998), *Sankhya A* 60, 307-321.
     """
@@ -540,8 +507,13 @@ def no_bayes_factors(fits: Mapping[str, Scored]) -> str:
                 f"({listed(improper[first]) or 'none'}; {listed(names) or 'none'}), so that their "
                 "arbitrary heights do not cancel: give all of them proper priors."
             )
-        X, other = fits[first].design.X, fits[name].design.X
-        if any(p != "sigma" for p in names) and not np.array_equal(X, other):
+        one, other = fits[first].design, fits[name].design
+        if "sigma" in names and not np.array_equal(one.weights, other.weights):
+            return (
+                f"`{first}` and `{name}` have different weights, so that the arbitrary heights of "
+                "their flat priors on `sigma` do not cancel: give it a proper prior."
+            )
+        if any(p != "sigma" for p in names) and not np.array_equal(one.X, other.X):
             return (
                 f"`{first}` and `{name}` have different fixed effects with flat priors, whose "
                 "arbitrary heights do not cancel: give the fixed effects proper priors."

@@ -16,17 +16,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any, Protocol
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from ranef._typing import Array, Codes
 from ranef.covariances.covariance import Shape
 from ranef.design.design import RANK_TOLERANCE, Design, RandomTerm
 from ranef.errors import listed
-from ranef.families.family import Family
 
 SAME = 1e-12  # share of a squared covariance that may be left unexplained
 ZERO = 1e-9  # a variance, where that of every column of the smaller model is 1
@@ -66,37 +63,6 @@ class Extra:
         return self.fixed + self.random
 
 
-class Fitted(Protocol):
-    """Whatever has a design and a family, such as a fit."""
-
-    @property
-    def design(self) -> Design:
-        """The design, with X of full column rank."""
-
-    @property
-    def family(self) -> Family:
-        """The family."""
-
-
-def unlike(first: Fitted, second: Fitted) -> str:
-    """Say why two models are not models of the same data; empty if they are.
-
-    Rows, response, weights and offset have to be the same, bit by bit, and so has the family with
-    its link.
-    """
-    a, b = first.design, second.design
-    if first.family != second.family:
-        return f"one has {_family(first)}, the other {_family(second)}"
-    if not (len(a.rows) == len(b.rows) and a.rows.equals(b.rows)):
-        return _other_rows(a.rows, b.rows)
-    if not np.array_equal(a.y, b.y):
-        return _other_response(a, b)
-    for what, u, v in (("weights", a.weights, b.weights), ("offset", a.offset, b.offset)):
-        if not np.array_equal(u, v):
-            return f"the {what} differ in row {listed(a.rows[u != v], limit=3)}"
-    return ""
-
-
 def obstacle(small: Design, large: Design) -> str:
     """Say why a design is not nested in another of the same data; empty if it is."""
     outside = _outside(small, large)
@@ -129,26 +95,6 @@ def extra(small: Design, large: Design) -> Extra:
         covariances=after[1] - before[1],
         bounded=sum(new) if few else None,
     )
-
-
-# --------------------------------------------------------------------------------- the data
-
-
-def _family(model: Fitted) -> str:
-    return f"the {model.family.name} family with {model.family.link.name} link"
-
-
-def _other_rows(a: pd.Index[Any], b: pd.Index[Any]) -> str:
-    sides = (("first", a[~a.isin(b)]), ("second", b[~b.isin(a)]))
-    alone = [f"{listed(rows, limit=3)} in the {side} only" for side, rows in sides if len(rows)]
-    detail = " and ".join(alone) or "in another order"
-    return f"their rows are not the same, {len(a)} and {len(b)}: {detail}"
-
-
-def _other_response(a: Design, b: Design) -> str:
-    if a.response != b.response:
-        return f"their responses are not the same, `{a.response}` and `{b.response}`"
-    return f"the response `{a.response}` differs in row {listed(a.rows[a.y != b.y], limit=3)}"
 
 
 # ------------------------------------------------------------------------------ fixed effects

@@ -309,8 +309,8 @@ def rivals(
 
     Raises
     ------
-    FitError
-        If the rows, weights or offsets differ.
+    DataError
+        If the rows, responses, weights or offsets differ.
     """
     columns = span(small, large)
     crosses = cross_products(small), cross_products(large)

@@ -22,7 +22,7 @@ from scipy import sparse
 
 from ranef._typing import Array, Codes
 from ranef.design.design import Design, RandomTerm, independent_columns
-from ranef.errors import FitError
+from ranef.design.same_data import check_same_data
 from ranef.likelihood.estimate import Estimate
 from ranef.likelihood.linear.crossproducts import (
     CrossProducts,
@@ -358,7 +358,7 @@ class Span:
 
 
 def span(*designs: Design, by_rows: bool | None = None) -> Span:
-    """Join the columns of designs on the same rows, with the same weights.
+    """Join the columns of designs of the same data.
 
     Parameters
     ----------
@@ -369,10 +369,12 @@ def span(*designs: Design, by_rows: bool | None = None) -> Span:
 
     Raises
     ------
-    FitError
-        If the rows, weights or offsets differ.
+    DataError
+        If the rows, responses, weights or offsets differ.
     """
-    _check_same_rows(designs)
+    for design in designs[1:]:
+        names = f"`{designs[0].formula.text}`", f"`{design.formula.text}`"
+        check_same_data(designs[0], design, names)
     root = np.sqrt(designs[0].weights)
     X = np.column_stack([design.X * root[:, None] for design in designs])
     X = X / np.maximum(np.linalg.norm(X, axis=0), np.finfo(np.float64).tiny)
@@ -393,22 +395,6 @@ def span(*designs: Design, by_rows: bool | None = None) -> Span:
     if by_rows is None:
         by_rows = width > MAX_DENSE or size > MAX_ELEMENTS
     return Span(tuple(blocks), fixed, parts, None if by_rows else _root(blocks, fixed))
-
-
-def _check_same_rows(designs: Sequence[Design]) -> None:
-    for other in designs[1:]:
-        one = designs[0]
-        pairs = {
-            "rows": one.rows.equals(other.rows),
-            "weights": np.array_equal(one.weights, other.weights),
-            "offset": np.array_equal(one.offset, other.offset),
-        }
-        for name, same in pairs.items():
-            if not same:
-                raise FitError(
-                    f"`{one.formula.text}` and `{other.formula.text}` differ in their {name}: fit "
-                    "both models to the same rows, with the same weights and offset."
-                )
 
 
 def by_factor(terms: Sequence[RandomTerm]) -> list[list[RandomTerm]]:

@@ -1,0 +1,84 @@
+"""Whether two designs are of the same data, so that what is said of their models can be compared.
+
+The data are the rows, by their labels and in one order, and the response: what is modelled, and its
+values bit by bit. Of what else is known of a row, it depends on the comparison what counts:
+
+- Weights. Where they divide a variance (families with a sigma) the density of a response is one in
+  the same units whatever they are: two models that differ in them can be compared by what they
+  predict. Where they are numbers of trials they are half of the response, and where they multiply
+  a log density they say how often a row counts: then they are data.
+- The offset is a part of the mean. Models that differ in it are different models of the same data;
+  they can be compared by what they predict, but their means are not nested.
+
+So a likelihood-ratio test of nested models, and the bootstrap that simulates it, need the same
+weights and offset; a comparison of predictions and of marginal likelihoods needs the same weights
+where they are data. The family is no part of the data.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ranef.design.design import Design
+from ranef.errors import DataError, listed
+
+
+def check_same_data(
+    first: Design,
+    second: Design,
+    names: tuple[str, str],
+    *,
+    weights: bool = True,
+    offset: bool = True,
+) -> None:
+    """Refuse designs of different data.
+
+    Parameters
+    ----------
+    first, second : Design
+    names : tuple of (str, str)
+        What the errors call the two models.
+    weights, offset : bool
+        Whether these have to be the same, besides rows and response.
+
+    Raises
+    ------
+    DataError
+        The message says what differs, and in which rows.
+    """
+    a, b = names
+    if not first.rows.equals(second.rows):
+        raise DataError(
+            f"{a} and {b} are fits of different rows ({first.n_obs} and {second.n_obs}: "
+            f"{_other_rows(first.rows, second.rows, names)}): fit both to the rows that are "
+            "complete in all columns that either uses."
+        )
+    if first.response != second.response:
+        raise DataError(
+            f"{a} is a model of `{first.response}` and {b} one of `{second.response}`: densities "
+            "of a response and of its transform are in different units and cannot be compared. "
+            "Fit both to the same response; a link function transforms its mean instead."
+        )
+    known = [(f"response `{first.response}` differs", first.y, second.y)]
+    if weights:
+        known.append(("weights or numbers of trials differ", first.weights, second.weights))
+    if offset:
+        known.append(("offset differs", first.offset, second.offset))
+    for what, ours, theirs in known:
+        if not np.array_equal(ours, theirs):
+            where = first.rows[ours != theirs]
+            count = f"{len(where)} row{'s' * (len(where) != 1)}"
+            message = f"{a} and {b} are not fits of the same data: the {what} in {count} "
+            raise DataError(f"{message}({listed(where)}).")
+
+
+def _other_rows(first: pd.Index[Any], second: pd.Index[Any], names: tuple[str, str]) -> str:
+    a, b = names
+    sides = ((a, first[~first.isin(second)]), (b, second[~second.isin(first)]))
+    alone = [f"{len(rows)} only in {name} ({listed(rows)})" for name, rows in sides if len(rows)]
+    if not alone and len(first) == len(second):
+        return "in another order"
+    return "; ".join(alone) or "labels that occur several times"
