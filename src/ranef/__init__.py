@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from ranef.fits.quadraturefit import QuadratureFit
     from ranef.fits.tables import VarCorr
     from ranef.likelihood.bootstrap.bootstrap import Bootstrap
-    from ranef.likelihood.estimate import MarginalLikelihood
     from ranef.likelihood.profile.likelihood_profile import Profile
     from ranef.model.model import Model, fit
+    from ranef.posterior.marginal_likelihood import MarginalLikelihood
     from ranef.posterior.quadrature.marginal_densities import Curve
 
 __version__ = "0.1.0"
@@ -51,7 +51,7 @@ _HOMES = {
     "FitError": "errors",
     "FormulaError": "errors",
     "Link": "families.family",
-    "MarginalLikelihood": "likelihood.estimate",
+    "MarginalLikelihood": "posterior.marginal_likelihood",
     "Model": "model.model",
     "PointFit": "fits.point",
     "PosteriorFit": "fits.posterior",

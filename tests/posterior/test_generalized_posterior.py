@@ -379,5 +379,5 @@ def test_known_values_are_no_coordinates():
     _, joint = joint_case("intercepts")
     assert "sigma" not in joint.space.free_names
     assert joint.space.values(joint.start())[0][joint.space.n_given] == 1.0
-    assert replace(joint, n_agq=7).how == "7-point quadrature"
-    assert joint.how == "Laplace's approximation"
+    assert replace(joint, n_agq=7).approximation == "7-point quadrature"
+    assert joint.approximation == "Laplace's approximation"

@@ -5,8 +5,6 @@ import pytest
 from designs import STRUCTURES, random_frame
 
 import ranef as rf
-from ranef.likelihood.linear import many_thetas
-from ranef.posterior.retraced import points_of, values_of
 
 
 def drawn_values(space, rng, n=7):
@@ -29,9 +27,9 @@ def test_linear_models(name, priors):
             setting["x"] = rf.priors.StudentT(4, 0, 2)
     target = rf.Model(formula, random_frame(rng), priors=setting).route.target
     x, values = drawn_values(target.space, rng)
-    found = values_of(target, many_thetas.draw(target, values, rng))
+    found = target.values_of(target.draw(values, rng))
     np.testing.assert_allclose(found, values, rtol=1e-6, atol=1e-9)
-    np.testing.assert_allclose(points_of(target.space, found), x, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(target.space.point(found, edge=0.0), x, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("family", ["poisson", "negative_binomial", "gamma"])
@@ -43,9 +41,9 @@ def test_generalised_models(formula, family):
     joint = rf.Model(formula, frame, family=family).route.engine.target
     x = np.stack([joint.start() + 0.1 * rng.normal(size=joint.space.d) for _ in range(4)])
     values = joint.space.values(x)[0]
-    found = values_of(joint, joint.draw(values, rng))
+    found = joint.values_of(joint.draw(values, rng))
     np.testing.assert_allclose(found, values, rtol=1e-6, atol=1e-9)
-    np.testing.assert_allclose(points_of(joint.space, found), x, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(joint.space.point(found, edge=0.0), x, rtol=1e-5, atol=1e-6)
 
 
 def test_known_values_stay_known():
@@ -55,9 +53,9 @@ def test_known_values_stay_known():
         priors={"sigma": rf.priors.Constant(50)},
     )
     fit = model.fit("quadrature", draws=20, seed=1)
-    values = values_of(fit.engine.target, fit.draws_at())
+    values = fit.engine.target.values_of(fit.draws_at())
     assert (values[:, 0] == 50).all()
-    assert points_of(fit.engine.target.space, values).shape == (20, 1)
+    assert fit.engine.target.space.point(values, edge=0.0).shape == (20, 1)
 
 
 def test_correlations_of_one_have_coordinates():
@@ -65,7 +63,7 @@ def test_correlations_of_one_have_coordinates():
     target = model.route.target
     values = target.space.values(np.zeros((2, 4)))[0]
     values[:, -1] = [1.0, -1.0]
-    assert np.isfinite(points_of(target.space, values)).all()
+    assert np.isfinite(target.space.point(values, edge=0.0)).all()
 
 
 def test_a_draw_at_the_end_of_a_uniform_prior_stays_there():
@@ -76,5 +74,5 @@ def test_a_draw_at_the_end_of_a_uniform_prior_stays_there():
     )
     space = model.route.target.space
     values = space.values(np.array([[4.0, 7.0]]))[0]  # 199.8 of 200
-    np.testing.assert_allclose(points_of(space, values), [[4.0, 7.0]], atol=1e-9)
+    np.testing.assert_allclose(space.point(values, edge=0.0), [[4.0, 7.0]], atol=1e-9)
     assert space.point(values)[0, 1] < 3  # where a search starts, it does not

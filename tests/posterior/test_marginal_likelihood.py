@@ -15,14 +15,12 @@ from scipy import special, stats
 import ranef as rf
 from ranef.design.design import build_design
 from ranef.formula.terms import read_formula
-from ranef.likelihood.estimate import MarginalLikelihood
-from ranef.likelihood.linear import blocked_cholesky, many_thetas
+from ranef.likelihood.linear import blocked_cholesky
 from ranef.likelihood.linear.crossproducts import cross_products
-from ranef.numerics.bridge_sampling import METHOD
 from ranef.posterior import marginal_likelihood
 from ranef.posterior.generalized_posterior import joint_of
 from ranef.posterior.laplace import approximate, find_mode
-from ranef.posterior.marginal_likelihood import log_evidence
+from ranef.posterior.marginal_likelihood import BRIDGE, MarginalLikelihood, log_evidence
 from ranef.priors.assignment import resolve as resolved
 from ranef.priors.distributions import (
     Constant,
@@ -220,7 +218,7 @@ def test_a_uniform_prior_against_gauss_legendre_panels():
     assert found.mcse <= 0.01
     x = approximate(uniform(), draws=4000, rng=generator(2)).x.reshape(4, 1000, 2)
     bridged = log_evidence(uniform(), draws=x, rng=generator(3))
-    assert bridged.method == METHOD
+    assert bridged.method == BRIDGE
     assert abs(bridged.value - expected) < 4 * bridged.mcse
 
 
@@ -230,7 +228,7 @@ def test_importance_sampling_is_as_accurate_as_it_says(random):
     target, z = sleep(random), []
     for seed in range(60):
         points, logq = fitted(first_draws(random)).draw(1000, generator(seed))
-        ratios = many_thetas.log_density(target, points) - logq
+        ratios = target.log_density(points) - logq
         weights = np.exp(ratios - special.logsumexp(ratios))
         value = special.logsumexp(ratios) - np.log(1000)
         z.append((value - SLEEP[random][0]) / marginal_likelihood._error(weights))
@@ -288,7 +286,7 @@ def test_seven_coordinates_by_two_ways():
     assert abs(found.value - again.value) < 4 * np.hypot(found.mcse, again.mcse)
     x = chain(target, generator(3))
     bridged = log_evidence(target, draws=x, rng=generator(4))
-    assert bridged.method == METHOD
+    assert bridged.method == BRIDGE
     assert abs(bridged.value - found.value) < 4 * np.hypot(bridged.mcse, found.mcse)
 
 
@@ -296,10 +294,10 @@ def chain(target, rng, walkers=200, steps=400):
     """Return draws by random-walk Metropolis steps of many chains at once."""
     mode = find_mode(target)
     x = mode.x + rng.standard_normal((walkers, len(mode.x))) @ mode.root.T
-    logp, found = many_thetas.log_density(target, x), []
+    logp, found = target.log_density(x), []
     for step in range(steps + 300):
         new = x + 0.7 * rng.standard_normal(x.shape) @ mode.root.T
-        own = many_thetas.log_density(target, new)
+        own = target.log_density(new)
         accepted = np.log(rng.uniform(size=walkers)) < own - logp
         x, logp = np.where(accepted[:, None], new, x), np.where(accepted, own, logp)
         if step >= 300:
@@ -362,7 +360,7 @@ def test_binomial_responses_by_brute_force():
     assert found.mcse <= 0.01
     x = approximate(herds(11), draws=1000, rng=generator(2)).x.reshape(4, 250, 2)
     bridged = log_evidence(herds(11), draws=x, rng=generator(3))
-    assert bridged.method == METHOD + ", random effects by 11-point quadrature"
+    assert bridged.method == BRIDGE + ", random effects by 11-point quadrature"
     assert abs(bridged.value - expected) < 4 * bridged.mcse
 
 

@@ -9,7 +9,6 @@ import pandas as pd
 from density_cases import sleep
 from scipy import special
 
-from ranef.likelihood.linear import many_thetas
 from ranef.posterior.laplace import find_mode
 from ranef.posterior.quadrature import lattice
 from ranef.posterior.quadrature.moments import Exact
@@ -40,7 +39,7 @@ def integral(target, axes):
     grid = np.stack(np.meshgrid(*(x for x, _ in axes), indexing="ij"), axis=-1)
     logs = sum(np.meshgrid(*(w for _, w in axes), indexing="ij"))
     parts = np.array_split(grid.reshape(-1, len(axes)), max(1, grid.size // 200_000))
-    found = np.concatenate([many_thetas.log_density(target, part) for part in parts])
+    found = np.concatenate([target.log_density(part) for part in parts])
     return special.logsumexp(found + logs.ravel())
 
 

@@ -24,8 +24,8 @@ from ranef.fits.fit import Fit
 from ranef.fits.point import PointFit
 from ranef.fits.scored import SCALES, Scored
 from ranef.leave_one_out.elpd import GROUP, OBSERVATION, Scores
-from ranef.likelihood.estimate import MarginalLikelihood
 from ranef.model.model import Model
+from ranef.posterior.marginal_likelihood import MarginalLikelihood
 from ranef.posterior.prior_sensitivity import Sensitivity
 from ranef.priors.assignment import Priors
 from ranef.priors.distributions import Constant

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ranef._typing import Array
 from ranef.leave_one_out.elpd import Scores, Units
-from ranef.likelihood.estimate import MarginalLikelihood
+from ranef.posterior.marginal_likelihood import MarginalLikelihood
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor

@@ -19,8 +19,8 @@ from ranef.fits.diagnostics import MARGINAL, OTHER_FORM, Reliability, diagnose, 
 from ranef.fits.engine import Engine
 from ranef.fits.scored import Scored
 from ranef.fits.tables import Summary, VarCorr, tidy_effects
-from ranef.likelihood.estimate import MarginalLikelihood
 from ranef.likelihood.predictions import Draws, mean_response
+from ranef.posterior.marginal_likelihood import MarginalLikelihood
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -15,8 +15,8 @@ from ranef.design.design import Design
 from ranef.errors import DataError, FitError, listed, suggestion
 from ranef.fits.fit import Fit
 from ranef.leave_one_out.elpd import GROUP, OBSERVATION, Scores, Units, to_arviz
-from ranef.likelihood.estimate import MarginalLikelihood
 from ranef.likelihood.predictions import Draws
+from ranef.posterior.marginal_likelihood import MarginalLikelihood
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -24,7 +24,7 @@ from ranef.likelihood.generalized import many_modes
 from ranef.likelihood.generalized.gauss_hermite import Rule
 from ranef.likelihood.generalized.pirls import Problem
 from ranef.likelihood.generalized.weighted_crossproducts import Block, weighted
-from ranef.posterior.generalized_posterior import Joint
+from ranef.posterior.generalized_posterior import GeneralizedPosterior
 
 type Rows = NDArray[np.intp]
 
@@ -75,12 +75,14 @@ def signed_pieces(
     return pieces, [all_pieces[number[piece[0]]] for piece in pieces], matrix.tocsr()
 
 
-def points_of(joint: Joint, rows: Rows, values: Array, counts: Sequence[int]) -> many_modes.Points:
+def points_of(
+    joint: GeneralizedPosterior, rows: Rows, values: Array, counts: Sequence[int]
+) -> many_modes.Points:
     """Return where the density of rows is wanted, each term having so many levels.
 
     Parameters
     ----------
-    joint : Joint
+    joint : GeneralizedPosterior
     rows : ndarray of int, shape (N,)
     values : ndarray, shape (S, n_values)
     counts : sequence of int
@@ -102,7 +104,7 @@ class Stack:
 
     Attributes
     ----------
-    joint : Joint
+    joint : GeneralizedPosterior
     rows : ndarray of int, shape (N,)
         Piece by piece.
     counts : tuple of int
@@ -111,7 +113,7 @@ class Stack:
         One block: all effects of a piece are those of a level.
     """
 
-    joint: Joint
+    joint: GeneralizedPosterior
     rows: Rows
     counts: tuple[int, ...]
     problem: Problem
@@ -147,7 +149,7 @@ class Stack:
             yield slice(start, min(start + step, count))
 
 
-def stack(joint: Joint, pieces: Sequence[Rows]) -> Stack:
+def stack(joint: GeneralizedPosterior, pieces: Sequence[Rows]) -> Stack:
     """Stack pieces that have the same number of levels of each term."""
     problem, rows = joint.model.problem, np.concatenate(pieces)
     codes = np.repeat(np.arange(len(pieces)), [len(piece) for piece in pieces])

@@ -44,7 +44,7 @@ from ranef.numerics.matrices import (
     gram,
     threads_for,
 )
-from ranef.posterior.linear_posterior import FixedPart, Target
+from ranef.posterior.linear_posterior import FixedPart, LinearPosterior
 
 LARGEST = 1_000  # random effects that depend on each other: each point inverts such a matrix
 CHUNK = 1_000_000  # elements of a temporary array
@@ -104,7 +104,7 @@ class HeldOut:
 
     Attributes
     ----------
-    target : Target
+    target : LinearPosterior
     units : Units
     n_rows : ndarray of int, shape (U,)
     log_weights : ndarray, shape (U,)
@@ -122,7 +122,7 @@ class HeldOut:
     pieces : Pieces
     """
 
-    target: Target
+    target: LinearPosterior
     units: Units
     n_rows: NDArray[np.int64]
     log_weights: Array
@@ -259,12 +259,12 @@ class HeldOut:
 # ------------------------------------------------------------------------------- preparation
 
 
-def held_out(target: Target, design: Design, units: Units) -> HeldOut:
+def held_out(target: LinearPosterior, design: Design, units: Units) -> HeldOut:
     """Prepare a linear model for leaving out units.
 
     Parameters
     ----------
-    target : Target
+    target : LinearPosterior
         The posterior density of the model.
     design : Design
         All of its data, also with columns that are combinations of others.
@@ -315,7 +315,7 @@ def _check_left(units: Units, counts: Codes, n: int) -> None:
         )
 
 
-def _fixed_columns(design: Design, target: Target) -> Array:
+def _fixed_columns(design: Design, target: LinearPosterior) -> Array:
     """Return the integrated columns, the given ones and y, (n, r + n_given + 1), weighted.
 
     Their combination with (-given, 1) is what is left of y without the given effects, but for
@@ -379,7 +379,7 @@ def _suspects(units: Units, Q: Array) -> Iterator[int]:
             yield place
 
 
-def _random_columns(target: Target, design: Design) -> Array:
+def _random_columns(target: LinearPosterior, design: Design) -> Array:
     """Return the columns of all terms in the basis, (n, sum of k), weighted."""
     root = np.sqrt(design.weights)[:, None]
     found = [

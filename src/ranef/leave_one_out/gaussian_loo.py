@@ -27,7 +27,7 @@ from ranef.leave_one_out.elpd import Scores, Units, efficiency, good_khat, smoot
 from ranef.leave_one_out.gaussian_densities import HeldOut, held_out
 from ranef.likelihood.linear.crossproducts import cross_products
 from ranef.posterior import laplace
-from ranef.posterior.linear_posterior import Target, target_of
+from ranef.posterior.linear_posterior import LinearPosterior, target_of
 from ranef.posterior.quadrature import lattice as lattices
 from ranef.posterior.quadrature.lattice import Lattice, lattice
 from ranef.posterior.quadrature.moments import Exact
@@ -43,7 +43,7 @@ ITERATIONS = 200  # of the bridge
 
 
 def linear_scores(
-    target: Target,
+    target: LinearPosterior,
     design: Design,
     units: Units,
     *,
@@ -56,7 +56,7 @@ def linear_scores(
 
     Parameters
     ----------
-    target : Target
+    target : LinearPosterior
         The posterior density of the model.
     design : Design
         All of its data.
@@ -175,7 +175,7 @@ def _repaired(
     return np.array([elpds, errors, lpds]), "quadrature"
 
 
-def _draws(target: Target, rng: np.random.Generator) -> tuple[Array, float]:
+def _draws(target: LinearPosterior, rng: np.random.Generator) -> tuple[Array, float]:
     """Return draws of the values, shape (S, n_values), and their effective number.
 
     By importance sampling, or, where that cannot be trusted, by NUTS.
@@ -248,7 +248,7 @@ TOLERANCE = 5e-5  # relative error of p(y_-A) that is good enough
 # -------------------------------------------------------------------- the data without a unit
 
 
-def target_without(design: Design, rows: Places, priors: Priors) -> Target:
+def target_without(design: Design, rows: Places, priors: Priors) -> LinearPosterior:
     """Return the posterior density without some rows, under the same priors."""
     left = without_rows(design, rows)
     estimable = full_rank(left)
@@ -256,7 +256,7 @@ def target_without(design: Design, rows: Places, priors: Priors) -> Target:
     return target_of(left, cross_products(estimable), kept, priors)
 
 
-def exact_of(target: Target) -> Exact:
+def exact_of(target: LinearPosterior) -> Exact:
     """Return the posterior by quadrature."""
     mode = laplace.find_mode(target)
     own = frame(target, mode)
@@ -314,7 +314,7 @@ def _lattices(exact: Exact) -> Iterator[Lattice]:
     yield exact.lattice
 
 
-def _evidence(target: Target) -> tuple[float, float]:
+def _evidence(target: LinearPosterior) -> tuple[float, float]:
     """Return log p(y) and its error, which need be no smaller than that of other units."""
     own = frame(target, laplace.find_mode(target))
     found = lattice(own, np.full(len(own.order), lattices.STEP))

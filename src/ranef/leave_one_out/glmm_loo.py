@@ -34,13 +34,12 @@ from ranef.errors import DataError
 from ranef.families.family import Family
 from ranef.leave_one_out.components import Rows, connected, signed_pieces, stack
 from ranef.leave_one_out.elpd import Scores, Units, efficiency, good_khat, smoothed_scores
-from ranef.likelihood.estimate import MarginalLikelihood
 from ranef.likelihood.generalized.gauss_hermite import Rule, rule
 from ranef.likelihood.generalized.weighted_crossproducts import Block
 from ranef.likelihood.generalized.wholes import whole
 from ranef.numerics.matrices import threads_for
-from ranef.posterior.generalized_posterior import Joint, joint_of
-from ranef.posterior.marginal_likelihood import log_evidence
+from ranef.posterior.generalized_posterior import GeneralizedPosterior, joint_of
+from ranef.posterior.marginal_likelihood import MarginalLikelihood, log_evidence
 from ranef.priors.assignment import Priors
 from ranef.priors.distributions import Flat
 
@@ -58,7 +57,7 @@ ALONE = 1e-9  # of a column's squared length: what other rows have of it, when t
 
 
 def joint_scores(
-    joint: Joint,
+    joint: GeneralizedPosterior,
     design: Design,
     units: Units,
     *,
@@ -72,7 +71,7 @@ def joint_scores(
 
     Parameters
     ----------
-    joint : Joint
+    joint : GeneralizedPosterior
     design : Design
         The one that `joint` was made of.
     units : Units
@@ -106,12 +105,12 @@ def joint_scores(
     return Scores.of(units, (elpd, lpd, khat, mcse), repaired, draws, _method(found, repaired))
 
 
-def log_predictive(joint: Joint, units: Units, values: Array) -> Array:
+def log_predictive(joint: GeneralizedPosterior, units: Units, values: Array) -> Array:
     """Return log p(y_A | y_-A, phi) of every unit at every draw of phi, shape (S, U).
 
     Parameters
     ----------
-    joint : Joint
+    joint : GeneralizedPosterior
     units : Units
     values : ndarray, shape (S, n_values)
         Where a piece has too many effects for all draws together, some of them are taken.
@@ -129,7 +128,7 @@ class _Found:
     how: str
 
 
-def _found(joint: Joint, units: Units, values: Array) -> _Found:
+def _found(joint: GeneralizedPosterior, units: Units, values: Array) -> _Found:
     by_row = units.codes is None
     if by_row and joint.model.shapes:
         if joint.model.has_one_factor and _effects(joint) in POINTS:
@@ -138,7 +137,7 @@ def _found(joint: Joint, units: Units, values: Array) -> _Found:
     return _by_pieces(joint, [units.rows(place) for place in range(units.size)], values)
 
 
-def _effects(joint: Joint) -> int:
+def _effects(joint: GeneralizedPosterior) -> int:
     """Return the number of random effects of a row."""
     return sum(shape.k for shape in joint.model.shapes)
 
@@ -199,7 +198,7 @@ def _in_words(hows: set[str | int]) -> str:
 # ---------------------------------------------------------------------------- from pieces
 
 
-def _by_pieces(joint: Joint, sets: Sequence[Rows], values: Array) -> _Found:
+def _by_pieces(joint: GeneralizedPosterior, sets: Sequence[Rows], values: Array) -> _Found:
     """Return log predictive densities of sets of rows from those of pieces."""
     blocks = joint.model.problem.Z.blocks
     pieces, around, signs = signed_pieces(blocks, len(joint.X), sets)
@@ -234,7 +233,9 @@ def _cost(blocks: Sequence[Block], rows: Rows) -> float:
     return float(len(rows) + q**2)
 
 
-def _by_quadrature(joint: Joint, pieces: list[Rows], values: Array) -> tuple[Array, Array, int]:
+def _by_quadrature(
+    joint: GeneralizedPosterior, pieces: list[Rows], values: Array
+) -> tuple[Array, Array, int]:
     """Return log p(y_R | phi), shape (S, P), its error, and the number of points."""
     alike = stack(joint, pieces)
     k = alike.block.k
@@ -245,7 +246,9 @@ def _by_quadrature(joint: Joint, pieces: list[Rows], values: Array) -> tuple[Arr
     return alike.log_densities(values, rule(points, k)), error, points
 
 
-def _by_laplace(joint: Joint, pieces: list[Rows], around: Rows, values: Array) -> Array:
+def _by_laplace(
+    joint: GeneralizedPosterior, pieces: list[Rows], around: Rows, values: Array
+) -> Array:
     """Return log p(y_R | phi) of parts of a piece, shape (S, P)."""
     all_rows = whole(joint, around)
     keep = np.array([np.isin(around, piece) for piece in pieces])
@@ -260,7 +263,7 @@ def _by_laplace(joint: Joint, pieces: list[Rows], around: Rows, values: Array) -
 # ------------------------------------------------------------------------------- single rows
 
 
-def _rows_of_levels(joint: Joint, values: Array) -> _Found:
+def _rows_of_levels(joint: GeneralizedPosterior, values: Array) -> _Found:
     """Return those of rows of a single factor's levels, from the nodes of each level."""
     n = len(joint.X)
     log_p, error, points = np.empty((len(values), n)), np.full(n, np.inf), 0
@@ -275,7 +278,7 @@ def _rows_of_levels(joint: Joint, values: Array) -> _Found:
     return _anew(joint, found, values, ROUGH["level"])
 
 
-def _rows_by_cavities(joint: Joint, values: Array) -> _Found:
+def _rows_by_cavities(joint: GeneralizedPosterior, values: Array) -> _Found:
     """Return those of rows in any structure, from the normal approximation at each draw.
 
     Those that pull most are compared with ratios of densities of pieces, until these agree.
@@ -297,7 +300,7 @@ def _rows_by_cavities(joint: Joint, values: Array) -> _Found:
     return _anew(joint, _Found(log_p, error, LAPLACE), values, ROUGH["cavity"])
 
 
-def _anew(joint: Joint, found: _Found, values: Array, limit: float) -> _Found:
+def _anew(joint: GeneralizedPosterior, found: _Found, values: Array, limit: float) -> _Found:
     """Replace those of rows with a large error by ratios of densities of pieces."""
     rough = np.flatnonzero(found.error > limit)
     if not len(rough):
@@ -308,7 +311,7 @@ def _anew(joint: Joint, found: _Found, values: Array, limit: float) -> _Found:
     return _Found(log_p, error, found.how or again.how)
 
 
-def _cavities(joint: Joint, values: Array, nodes: Rule) -> tuple[Array, Array]:
+def _cavities(joint: GeneralizedPosterior, values: Array, nodes: Rule) -> tuple[Array, Array]:
     """Return log p(y_i | y_-i, phi) of every row by its cavity, and its pull, shape (S, n)."""
     found, pull = np.empty((2, len(values), len(joint.X)))
     for rows in connected(joint.model.problem.Z.blocks, np.arange(len(joint.X))):
@@ -325,7 +328,7 @@ def _cavities(joint: Joint, values: Array, nodes: Rule) -> tuple[Array, Array]:
 class _Repair:
     """Log predictive densities of units as ratios of marginal likelihoods."""
 
-    joint: Joint
+    joint: GeneralizedPosterior
     design: Design
     units: Units
     family: Family
@@ -352,7 +355,7 @@ class _Repair:
         return log_evidence(together, rng=self.rng)
 
 
-class _Together(Joint):
+class _Together(GeneralizedPosterior):
     """The posterior density of a generalised model, at many points together."""
 
     def log_density(self, x: Array) -> Array:
@@ -371,7 +374,7 @@ class _Together(Joint):
         return np.where(np.isfinite(found), found, -np.inf)
 
 
-def _check_determined(joint: Joint, units: Units, priors: Priors) -> None:
+def _check_determined(joint: GeneralizedPosterior, units: Units, priors: Priors) -> None:
     """Refuse to leave out a unit without which a fixed effect with a flat prior is unknown."""
     flat = [j for j, prior in enumerate(priors.beta) if isinstance(prior, Flat)]
     if not flat:

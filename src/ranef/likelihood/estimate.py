@@ -66,25 +66,3 @@ class Estimate:
     parameters: tuple[float, ...] = ()
     n_agq: int = 1
     working_weights: Array | None = None
-
-
-@dataclass(frozen=True)
-class MarginalLikelihood:
-    """The density of the data with all parameters integrated out, log p(y).
-
-    Attributes
-    ----------
-    value : float
-        log p(y), with all constants.
-    mcse : float
-        Its Monte Carlo standard error, or an estimate of the error of the quadrature.
-    method : str
-        How it was computed.
-    """
-
-    value: float
-    mcse: float
-    method: str
-
-    def __str__(self) -> str:
-        return f"log marginal likelihood {self.value:.4f}, error {self.mcse:.1g} ({self.method})"

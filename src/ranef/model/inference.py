@@ -22,19 +22,18 @@ from ranef.leave_one_out.elpd import Scores, Units
 from ranef.leave_one_out.gaussian_loo import exact_scores, linear_scores
 from ranef.leave_one_out.glmm_loo import joint_scores
 from ranef.likelihood.bootstrap.bootstrap import Bootstrap, Statistic, null_statistics, replicate
-from ranef.likelihood.estimate import MarginalLikelihood
 from ranef.likelihood.generalized.glmm import Generalized
 from ranef.likelihood.linear.crossproducts import CrossProducts
 from ranef.likelihood.linear.degrees_of_freedom import table
 from ranef.likelihood.profile import search
 from ranef.likelihood.profile.likelihood_profile import Profile
 from ranef.model.shared_engine import Data
-from ranef.posterior.generalized_posterior import Joint, joint_of
-from ranef.posterior.linear_posterior import Target, target_of
-from ranef.posterior.marginal_likelihood import log_evidence
+from ranef.posterior.generalized_posterior import GeneralizedPosterior, joint_of
+from ranef.posterior.linear_posterior import LinearPosterior, target_of
+from ranef.posterior.log_posterior import LogPosterior
+from ranef.posterior.marginal_likelihood import MarginalLikelihood, log_evidence
 from ranef.posterior.prior_sensitivity import Sensitivity, from_draws, from_lattice
 from ranef.posterior.quadrature.lattice import is_feasible
-from ranef.posterior.retraced import points_of, values_of
 from ranef.posterior.savage_dickey import DensityRatio, savage_dickey
 from ranef.priors.assignment import Priors
 from ranef.priors.propriety import is_proper_prior
@@ -63,7 +62,7 @@ class Answers(Engine):
 
     @property
     @abstractmethod
-    def target(self) -> Target | Joint:
+    def target(self) -> LogPosterior:
         """The posterior density."""
 
     @property
@@ -100,7 +99,7 @@ class Answers(Engine):
 
     def _values(self, fit: Scored) -> Array:
         """Return the draws of a fit as values of the posterior density."""
-        return values_of(self.target, fit.draws_at())
+        return self.target.values_of(fit.draws_at())
 
     def evidence(
         self, fit: Scored, rng: np.random.Generator, *, relative: bool = False
@@ -113,7 +112,7 @@ class Answers(Engine):
             return fit.evidence  # of weighted proposals, which its draws are resampled from
         return log_evidence(self.sampled(fit), draws=self._points(fit), rng=rng)
 
-    def sampled(self, fit: Scored) -> Target | Joint:  # noqa: ARG002
+    def sampled(self, fit: Scored) -> LogPosterior:  # noqa: ARG002
         """Return the density that the draws of a fit are from."""
         return self.target
 
@@ -121,7 +120,7 @@ class Answers(Engine):
         """Return the independent or Markov chain draws of a fit, shape (chains, draws, d)."""
         if fit.method == "laplace" or is_feasible(self.target):
             return None
-        return points_of(self.target.space, self._by_chain(fit))
+        return self.target.space.point(self._by_chain(fit), edge=0.0)
 
     def _by_chain(self, fit: Scored) -> Array:
         """Return the values of all draws, shape (chains, draws, n_values)."""
@@ -142,7 +141,7 @@ class LinearEngine(Answers):
     """The answers of linear models."""
 
     @cached_property
-    def target(self) -> Target:
+    def target(self) -> LinearPosterior:
         kept = [self.data.design.fixed.index(name) for name in self.data.estimable.fixed]
         return target_of(self.data.design, self.data.cross, kept, self.priors)
 
@@ -188,13 +187,13 @@ class JointEngine(Answers):
     """The answers of generalised models."""
 
     @cached_property
-    def target(self) -> Joint:
+    def target(self) -> GeneralizedPosterior:
         return self._joint(1)
 
-    def _joint(self, n_agq: int) -> Joint:
+    def _joint(self, n_agq: int) -> GeneralizedPosterior:
         return joint_of(self.data.design, self.data.family, self.priors, n_agq)
 
-    def sampled(self, fit: Scored) -> Joint:
+    def sampled(self, fit: Scored) -> GeneralizedPosterior:
         """Return the density that draws are from: by MCMC without Laplace's approximation."""
         nodes = nodes_of(self.data.design) if fit.method == "mcmc" else None
         return self.target if nodes is None else self._joint(nodes)

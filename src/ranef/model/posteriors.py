@@ -19,13 +19,12 @@ from ranef.fits.engine import Engine
 from ranef.fits.posterior import PosteriorFit
 from ranef.fits.quadraturefit import QuadratureFit
 from ranef.likelihood import predictions
-from ranef.likelihood.estimate import MarginalLikelihood
 from ranef.likelihood.generalized.glmm import check_n_agq
-from ranef.likelihood.linear import many_thetas
 from ranef.posterior import laplace
 from ranef.posterior.draws import tree
 from ranef.posterior.generalized_posterior import joint_of
-from ranef.posterior.linear_posterior import Target
+from ranef.posterior.linear_posterior import LinearPosterior
+from ranef.posterior.marginal_likelihood import MarginalLikelihood
 from ranef.posterior.quadrature import lattice
 from ranef.posterior.quadrature.moments import Exact
 from ranef.posterior.quadrature.whitening import frame
@@ -49,7 +48,7 @@ class Posterior:
     design : Design
     family : Family
     priors : Priors
-    target : Target
+    target : LinearPosterior
         The density of the variance parameters.
     engine : Engine, optional
         For the fits.
@@ -58,7 +57,7 @@ class Posterior:
     design: Design
     family: Family
     priors: Priors
-    target: Target
+    target: LinearPosterior
     engine: Engine | None = None
 
     def laplace(self, *, draws: int = 4000, seed: int | None = None) -> PosteriorFit:
@@ -67,7 +66,7 @@ class Posterior:
         check_seed(seed)
         rng = np.random.default_rng(seed)
         found = laplace.approximate(self.target, draws=draws, rng=rng)
-        effects = many_thetas.draw(self.target, self.target.space.values(found.x)[0], rng)
+        effects = self.target.draw(self.target.space.values(found.x)[0], rng)
         return _checked(
             PosteriorFit(
                 self.design,
@@ -157,7 +156,7 @@ class Posterior:
     ) -> xr.DataTree:
         """Draw beta and b exactly for draws of the variance parameters, (chains, draws, ...)."""
         rng = np.random.default_rng(None if seed is None else [seed, 1])
-        effects = many_thetas.draw(self.target, values.reshape(-1, values.shape[-1]), rng)
+        effects = self.target.draw(values.reshape(-1, values.shape[-1]), rng)
         return tree(self.design, effects, len(values), stats, extra)
 
     def _evidence(self, value: float, mcse: float, method: str) -> MarginalLikelihood | None:
@@ -196,7 +195,7 @@ class JointPosterior:
         found = laplace.approximate(joint, draws=draws, rng=rng)
         drawn = joint.draw(joint.space.values(found.x)[0], rng)
         proper = propriety.is_proper_prior(self.priors)
-        how = f"importance sampling, random effects by {joint.how}"
+        how = f"importance sampling, random effects by {joint.approximation}"
         evidence = MarginalLikelihood(found.log_evidence, found.mcse, how)
         return _checked(
             PosteriorFit(

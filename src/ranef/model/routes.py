@@ -36,7 +36,7 @@ from ranef.model.posteriors import JointPosterior, Posterior
 from ranef.model.shared_engine import Data
 from ranef.posterior import mode
 from ranef.posterior.generalized_posterior import joint_of
-from ranef.posterior.linear_posterior import Derived, Target, log_marginal
+from ranef.posterior.linear_posterior import Derived, LinearPosterior, log_marginal
 from ranef.posterior.quadrature.lattice import is_feasible
 from ranef.priors import propriety
 from ranef.priors.assignment import Priors, resolve
@@ -192,7 +192,7 @@ class Linear(Route):
         return self.cross
 
     @property
-    def target(self) -> Target:
+    def target(self) -> LinearPosterior:
         """The posterior density of the variance parameters."""
         return self.engine.target
 

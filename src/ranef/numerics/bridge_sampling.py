@@ -17,23 +17,29 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from scipy import linalg, optimize, special
 
 from ranef._typing import Array
 from ranef.errors import FitError
-from ranef.likelihood.estimate import MarginalLikelihood
 from ranef.numerics.constants import LOG_2PI
 
 type LogDensity = Callable[[Array], Array]
 
-METHOD = "bridge sampling, warp-III"
 PROPOSALS = 2  # for each draw that makes the estimate
 FEWEST = 20  # draws for each coordinate, below which there is no covariance to speak of
 
 
-def warp3(log_density: LogDensity, draws: Array, rng: np.random.Generator) -> MarginalLikelihood:
+class LogIntegral(NamedTuple):
+    """The logarithm of an integral, and its Monte Carlo standard error."""
+
+    value: float
+    mcse: float
+
+
+def warp3(log_density: LogDensity, draws: Array, rng: np.random.Generator) -> LogIntegral:
     """Estimate the logarithm of the integral of a density from draws of it.
 
     Parameters
@@ -47,8 +53,7 @@ def warp3(log_density: LogDensity, draws: Array, rng: np.random.Generator) -> Ma
 
     Returns
     -------
-    MarginalLikelihood
-        The logarithm of the integral, and the Monte Carlo standard error of that.
+    LogIntegral
 
     Raises
     ------
@@ -64,7 +69,7 @@ def warp3(log_density: LogDensity, draws: Array, rng: np.random.Generator) -> Ma
         )
     half = draws.shape[1] // 2
     value, variance = _estimate(log_density, draws[:, :half], draws[:, half:], logp[:, half:], rng)
-    return MarginalLikelihood(value, float(np.sqrt(variance)), METHOD)
+    return LogIntegral(value, float(np.sqrt(variance)))
 
 
 def _check(draws: Array) -> None:

@@ -32,7 +32,7 @@ from ranef.priors.distributions import Normal
 
 
 @dataclass(frozen=True, eq=False)
-class Joint(LogPosterior):
+class GeneralizedPosterior(LogPosterior):
     """The posterior density of a generalised model.
 
     Attributes
@@ -59,8 +59,7 @@ class Joint(LogPosterior):
     n_agq: int = 1
 
     @property
-    def how(self) -> str:
-        """How the random effects are integrated out, in words."""
+    def approximation(self) -> str:
         return f"{self.n_agq}-point quadrature" if self.n_agq > 1 else "Laplace's approximation"
 
     @property
@@ -95,13 +94,15 @@ class Joint(LogPosterior):
     def log_density(self, x: Array) -> Array:
         values, logp = self.space.values(x)
         if not self.model.has_one_factor:
-            found = np.array([self._value(self.setting(point)) for point in values])
+            with threads_for(self.width):
+                found = np.array([self._value(self.setting(point)) for point in values])
             return np.asarray(logp + found)
         problem, found = self.model.merged, np.empty(len(x))
         nodes = rule(self.n_agq, problem.Z.blocks[0].k) if self.n_agq > 1 else None
-        for part, points in self._points(values):
-            modes = many_modes.find_level_modes(problem, points, self._merged_u)
-            found[part] = many_modes.log_likelihoods(problem, points, modes, nodes)
+        with threads_for(self.width):
+            for part, points in self._points(values):
+                modes = many_modes.find_level_modes(problem, points, self._merged_u)
+                found[part] = many_modes.log_likelihoods(problem, points, modes, nodes)
         return np.asarray(logp + found)
 
     def _value(self, setting: Setting) -> float:
@@ -131,24 +132,23 @@ class Joint(LogPosterior):
         parts = (found.rows, found.psi, *found.Lambdas)
         return found if all(np.isfinite(part).all() for part in parts) else None
 
-    def draw(self, values: Array, rng: np.random.Generator) -> Draws:
-        """Draw random effects from the normal approximation at their modes, all else given.
+    @cached_property
+    def term_changes(self) -> list[Array]:
+        return [linalg.solve(T, A) for T, A in zip(self.model.bases, self.bases, strict=True)]
 
-        Parameters
-        ----------
-        values : ndarray, shape (points, n_values)
-        rng : Generator
-        """
+    def given_values(self, draws: Draws) -> Array:
+        own = [draws.parameters[name] for name in self.space.names[self.p : self.space.n_given]]
+        beta = np.linalg.solve(self.change, draws.beta.T).T
+        return np.column_stack([beta, *own])
+
+    def draw(self, values: Array, rng: np.random.Generator) -> Draws:
+        """Draw random effects from the normal approximation at their modes, all else given."""
         space, family = self.space, self.model.family
         own = dict(zip(family.parameters, values[:, self._own_places].T, strict=True))
-        factors = [
-            linalg.solve(T, A) @ F
-            for T, A, F in zip(self.model.bases, self.bases, space.factors(values), strict=True)
-        ]
         return Draws(
             beta=values[:, : self.p] @ self.change.T,
             sigma=own.pop("sigma", None),
-            factors=factors,
+            factors=[A @ F for A, F in zip(self.term_changes, space.factors(values), strict=True)],
             b=self._effects(values, rng),
             parameters=own,
         )
@@ -254,7 +254,9 @@ def _drawn(
     return np.asarray(u @ points.Lambda.swapaxes(1, 2))
 
 
-def joint_of(design: Design, family: Family, priors: Priors, n_agq: int = 1) -> Joint:
+def joint_of(
+    design: Design, family: Family, priors: Priors, n_agq: int = 1
+) -> GeneralizedPosterior:
     """Return the posterior density of a generalised model.
 
     Parameters
@@ -271,7 +273,7 @@ def joint_of(design: Design, family: Family, priors: Priors, n_agq: int = 1) -> 
     change = np.eye(p) if priors.change is None else priors.change
     changes = [np.eye(len(t.coefs)) if t.change is None else t.change for t in priors.terms]
     sds = [prior.sigma if isinstance(prior, Normal) else np.inf for prior in priors.beta]
-    return Joint(
+    return GeneralizedPosterior(
         model=model,
         X=design.X @ change,
         change=change,

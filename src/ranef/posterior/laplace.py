@@ -18,7 +18,6 @@ from scipy import special
 
 from ranef._typing import Array
 from ranef.errors import Convergence
-from ranef.likelihood.linear import many_thetas
 from ranef.numerics.constants import LOG_2PI, LOG_PI
 from ranef.numerics.matrices import threads_for
 from ranef.numerics.minimize import differenced_hessian, minimize
@@ -123,7 +122,7 @@ def approximate(target: LogPosterior, *, draws: int, rng: np.random.Generator) -
         return Approximation(mode, x, np.nan, float(draws), mode.logp, 0.0)
     z, logq = _proposals(target, mode, max(2 * draws, FEWEST), rng)
     x = mode.x + z @ mode.root.T
-    ratios = many_thetas.log_density(target, x) - logq + np.log(np.diag(mode.root)).sum()
+    ratios = target.log_density(x) - logq + np.log(np.diag(mode.root)).sum()
     weights, khat = smoothed(ratios)
     chosen = systematic(weights, draws, rng)
     size = len(ratios)
@@ -160,7 +159,7 @@ def _proposals(
     """
     d = len(mode.x)
     ends = np.concatenate([REACH * np.eye(d), -REACH * np.eye(d)])
-    drop = mode.logp - many_thetas.log_density(target, mode.x + ends @ mode.root.T)
+    drop = mode.logp - target.log_density(mode.x + ends @ mode.root.T)
     widths = REACH / np.sqrt(2 * np.maximum(drop, 1e-3))
     wide = np.clip(widths, NARROWEST, WIDEST).reshape(2, d)
     mixing = np.sqrt(NU / rng.chisquare(NU, size))

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,9 +26,10 @@ from numpy.typing import NDArray
 from ranef._typing import Array
 from ranef.covariances.covariance import factors
 from ranef.design.design import Design
-from ranef.likelihood.linear import blocked_cholesky
+from ranef.likelihood.linear import blocked_cholesky, many_thetas
 from ranef.likelihood.linear.crossproducts import CrossProducts
 from ranef.likelihood.linear.reml import moment_start
+from ranef.likelihood.predictions import Draws
 from ranef.numerics.constants import LOG_2PI
 from ranef.posterior.log_posterior import LogPosterior
 from ranef.posterior.transforms import Space, given_effects, space_of
@@ -303,7 +305,7 @@ def log_marginal(
 
 
 @dataclass(frozen=True, eq=False)
-class Target(LogPosterior):
+class LinearPosterior(LogPosterior):
     """The posterior density of the variance parameters, up to p(y).
 
     Attributes
@@ -334,6 +336,80 @@ class Target(LogPosterior):
         self.by_values([slope / sigma for slope in slopes], values, found)
         return (value, found) if np.isfinite(value) else (-np.inf, np.zeros(len(values)))
 
+    @property
+    def can_be_integrated(self) -> bool:
+        return True
+
+    @cached_property
+    def term_changes(self) -> list[Array]:
+        return [np.linalg.solve(T, A) for T, A in zip(self.cross.bases, self.bases, strict=True)]
+
+    def given_values(self, draws: Draws) -> Array:
+        return np.linalg.solve(self.fixed.change, draws.beta.T).T[:, self.fixed.order[1]]
+
+    def relative_factors(self, values: Array) -> list[Array]:
+        """Return the relative factor of each term in the basis, shape (points, k, k)."""
+        sigma = values[:, self.space.n_given, None, None]
+        factors = self.space.factors(values)
+        return [A @ F / sigma for A, F in zip(self.bases, factors, strict=True)]
+
+    def log_density(self, x: Array) -> Array:
+        with np.errstate(all="ignore"):
+            values, logp = self.space.values(x)
+            metric = many_thetas.reduced(self.cross, self.relative_factors(values))
+            logp = logp + self._integrated(values, *metric)[0]
+        return np.where(np.isfinite(logp), logp, -np.inf)
+
+    def _integrated(
+        self, values: Array, logdet: Array, reduced: Array
+    ) -> tuple[Array, Array, Array]:
+        """Return log p(y), the mean of gamma, and the Cholesky factor of its precision.
+
+        The precision is that over sigma^-2. Each is one of many points, at which log|M| and the
+        cross-products in the metric of V^-1 are known.
+        """
+        cross, fixed, g = self.cross, self.fixed, self.space.n_given
+        r, variance = fixed.J.shape[1], values[:, g] ** 2
+        turn = fixed.turn(values[:, :g])
+        total = turn.swapaxes(1, 2) @ reduced @ turn
+        total += variance[:, None, None] * (fixed.rows.T @ fixed.rows)
+        root, usable = many_thetas.choleskies(total)
+        half = np.linalg.solve(root, total[:, :-1, -1:])
+        gamma = np.linalg.solve(root.swapaxes(1, 2), half)[:, :, 0]
+        r2 = total[:, -1, -1] - (half[:, :, 0] ** 2).sum(axis=1)
+        deviance = logdet + 2 * np.log(np.diagonal(root, axis1=1, axis2=2)).sum(axis=1)
+        deviance += (cross.n - r) * (LOG_2PI + np.log(variance)) + r2 / variance - cross.log_weights
+        return np.where(usable, fixed.constant - deviance / 2, -np.inf), gamma, root
+
+    def draw(self, values: Array, rng: np.random.Generator) -> Draws:
+        """Draw beta and b from their exact conditional distribution.
+
+        Notes
+        -----
+        gamma ~ N(gamma-hat, sigma^2 K^-1) with K its cross-products, prior included; then b given
+        it.
+        """
+        space, fixed, cross = self.space, self.fixed, self.cross
+        sigma, given = values[:, space.n_given], values[:, : space.n_given]
+        z = rng.standard_normal((len(values), fixed.J.shape[1]))
+        z_of_dependent = rng.standard_normal((len(values), len(fixed.mean)))
+
+        def gammas(points: slice, logdet: Array, reduced: Array) -> tuple[Array, Array]:
+            _, gamma, root = self._integrated(values[points], logdet, reduced)
+            noise = np.linalg.solve(root.swapaxes(1, 2), z[points, :, None])[:, :, 0]
+            gamma = gamma + sigma[points, None] * noise
+            return gamma, gamma @ fixed.J.T + fixed.offset(given[points])
+
+        gamma, b = many_thetas.effects(
+            cross, self.relative_factors(values), gammas, r=fixed.J.shape[1], sigma=sigma, rng=rng
+        )
+        return Draws(
+            beta=fixed.effects(gamma, given, z_of_dependent),
+            sigma=sigma,
+            factors=[A @ F for A, F in zip(self.term_changes, space.factors(values), strict=True)],
+            b=[of_term @ np.linalg.inv(T).T for of_term, T in zip(b, cross.bases, strict=True)],
+        )
+
     def start(self) -> Array:
         """Return a sensible point to start from, by moments of the least-squares residuals."""
         cross, space, fixed = self.cross, self.space, self.fixed
@@ -356,7 +432,9 @@ class Target(LogPosterior):
         return len(self.cross.rest)
 
 
-def target_of(design: Design, cross: CrossProducts, kept: Sequence[int], priors: Priors) -> Target:
+def target_of(
+    design: Design, cross: CrossProducts, kept: Sequence[int], priors: Priors
+) -> LinearPosterior:
     """Return the posterior density of a model.
 
     Parameters
@@ -371,7 +449,7 @@ def target_of(design: Design, cross: CrossProducts, kept: Sequence[int], priors:
         Of all parameters.
     """
     changes = [np.eye(len(t.coefs)) if t.change is None else t.change for t in priors.terms]
-    return Target(
+    return LinearPosterior(
         cross=cross,
         fixed=fixed_part(cross, design.X * np.sqrt(design.weights)[:, None], kept, priors),
         space=space_of(priors),

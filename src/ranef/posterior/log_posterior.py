@@ -8,11 +8,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from ranef._typing import Array
+from ranef.likelihood.predictions import Draws
 from ranef.posterior.transforms import Space, evaluate, partial_slopes, unit_factor
+
+ROUNDING = 1e-14  # of a correlation matrix whose Cholesky factor is taken
 
 
 class LogPosterior(ABC):
-    """The posterior density of the values of a space, up to p(y).
+    """The posterior density of the values of a space, up to p(y): all that a model can be asked.
 
     Attributes
     ----------
@@ -30,6 +33,43 @@ class LogPosterior(ABC):
 
         Minus infinity, without derivatives, where it cannot be computed.
         """
+
+    @abstractmethod
+    def log_density(self, x: Array) -> Array:
+        """Return the log posterior density at points x, shape (points, d), all together.
+
+        Minus infinity where it cannot be computed.
+        """
+
+    @abstractmethod
+    def draw(self, values: Array, rng: np.random.Generator) -> Draws:
+        """Draw what is integrated out from its distribution given values and data.
+
+        Parameters
+        ----------
+        values : ndarray, shape (points, n_values)
+            As `Space.values` returns them.
+        rng : Generator
+        """
+
+    @abstractmethod
+    def given_values(self, draws: Draws) -> Array:
+        """Return the fixed effects and own parameters among the values, shape (draws, n_given)."""
+
+    @property
+    @abstractmethod
+    def term_changes(self) -> list[Array]:
+        """Of each term: turns coefficients where its priors hold into the user's."""
+
+    @property
+    def can_be_integrated(self) -> bool:
+        """Whether only variances are left, of which sigma has a closed form given the others."""
+        return False
+
+    @property
+    def approximation(self) -> str:
+        """How the random effects are integrated out, in words; empty where that is exact."""
+        return ""
 
     @abstractmethod
     def start(self) -> Array:
@@ -69,9 +109,25 @@ class LogPosterior(ABC):
             found[space.relative] *= values[g]
             return float(logp + likelihood), gradient + found[space.free] * slopes
 
-    def log_density(self, x: Array) -> Array:
-        """Return the log posterior density at points x, shape (points, d), one after the other."""
-        return np.array([self(point)[0] for point in x])
+    def values_of(self, draws: Draws) -> Array:
+        """Return the values of every draw, shape (draws, n_values), as `Space.values` has them.
+
+        Parameters
+        ----------
+        draws : Draws
+            Of the same model, on the user's scale.
+        """
+        space = self.space
+        sigma = np.ones(len(draws.beta)) if draws.sigma is None else draws.sigma
+        columns = [self.given_values(draws), sigma[:, None]]
+        for (k, correlated), F, change in zip(
+            space.sizes, draws.factors, self.term_changes, strict=True
+        ):
+            columns += _sds_and_partials(np.linalg.solve(change, F), k, correlated=correlated)
+        values = np.concatenate(columns, axis=1)
+        known = np.isfinite(space.known) & ~space.relative
+        values[:, known] = space.known[known]
+        return values
 
     def by_values(self, slopes: Sequence[Array], values: Array, found: Array) -> None:
         """Fill in the derivatives by sds and partial correlations.
@@ -89,3 +145,19 @@ class LogPosterior(ABC):
             U = unit_factor(values[partial], self.space.sizes[t][0])
             found[sd] = (slope * U).sum(axis=1)
             found[partial] = partial_slopes(values[sd, None] * slope, U, values[partial])
+
+
+def _sds_and_partials(F: Array, k: int, *, correlated: bool) -> list[Array]:
+    """Return sds, (draws, k), and partial correlations, (draws, k (k - 1) / 2), of factors."""
+    sd = np.linalg.norm(F, axis=2)
+    if not correlated or k == 1:
+        return [sd]
+    unit = F / sd[:, :, None]
+    U = np.linalg.cholesky(unit @ unit.swapaxes(1, 2) + ROUNDING * np.eye(k))
+    partial, rest = [], np.ones((len(F), k))
+    for c in range(k - 1):
+        ratio = np.clip(U[:, :, c] / rest, -1.0, 1.0)
+        partial.append(ratio)
+        rest = rest * np.sqrt(np.maximum(1.0 - ratio**2, np.finfo(np.float64).tiny))
+    pairs = [partial[c][:, r] for r in range(1, k) for c in range(r)]
+    return [sd, np.stack(pairs, axis=1)]

@@ -13,25 +13,20 @@ draws); Vehtari, Simpson, Gelman, Yao & Gabry (2024), *JMLR* 25(72) (k-hat).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 from scipy import linalg, special
 
 from ranef._typing import Array
-from ranef.errors import FitError
 from ranef.leave_one_out.elpd import good_khat
-from ranef.likelihood.estimate import MarginalLikelihood
-from ranef.likelihood.linear import many_thetas
 from ranef.numerics.bridge_sampling import warp3
 from ranef.numerics.constants import LOG_PI
-from ranef.posterior.generalized_posterior import Joint
 from ranef.posterior.laplace import approximate, find_mode, smoothed, systematic
-from ranef.posterior.linear_posterior import Target
 from ranef.posterior.log_posterior import LogPosterior
 from ranef.posterior.quadrature import lattice
 from ranef.posterior.quadrature.whitening import frame
 
+BRIDGE = "bridge sampling, warp-III"
 GOAL = 0.01  # Monte Carlo error of log p(y) that is aimed at
 FIRST = 1_000  # draws that the first fitted proposals follow
 MOST = 32_000  # proposals
@@ -40,6 +35,28 @@ NU = 8.0  # degrees of freedom of fitted proposals, which are near the posterior
 WIDER = 1.05  # than the fit
 NARROWEST = 0.2  # width on either side, in standard deviations
 CENTRES = np.linspace(-1.0, 1.0, 41)  # tried along each axis, in standard deviations
+
+
+@dataclass(frozen=True)
+class MarginalLikelihood:
+    """The density of the data with all parameters integrated out, log p(y).
+
+    Attributes
+    ----------
+    value : float
+        log p(y), with all constants.
+    mcse : float
+        Its Monte Carlo standard error, or an estimate of the error of the quadrature.
+    method : str
+        How it was computed.
+    """
+
+    value: float
+    mcse: float
+    method: str
+
+    def __str__(self) -> str:
+        return f"log marginal likelihood {self.value:.4f}, error {self.mcse:.1g} ({self.method})"
 
 
 def log_evidence(
@@ -66,22 +83,18 @@ def log_evidence(
     if exact is not None and exact.mcse <= GOAL:
         return exact
     if draws is not None and target.space.d:
-        found = warp3(partial(many_thetas.log_density, target), draws, rng)
+        found = MarginalLikelihood(*warp3(target.log_density, draws, rng), BRIDGE)
     else:
         found = _by_importance(target, rng)
     if exact is not None and exact.mcse < found.mcse:
         return exact
-    how = f", random effects by {target.how}" if isinstance(target, Joint) else ""
+    how = f", random effects by {target.approximation}" if target.approximation else ""
     return MarginalLikelihood(found.value, found.mcse, found.method + how)
 
 
 def _by_quadrature(target: LogPosterior) -> MarginalLikelihood | None:
     """Return log p(y) by quadrature, or None where it is not possible."""
-    if not isinstance(target, Target):
-        return None
-    try:
-        lattice.check_feasible(target)
-    except FitError:
+    if not lattice.is_feasible(target):
         return None
     found = lattice.integrate(frame(target, find_mode(target)))
     return MarginalLikelihood(found.log_evidence, found.error, "quadrature")
@@ -157,7 +170,7 @@ def _by_importance(target: LogPosterior, rng: np.random.Generator) -> MarginalLi
         size = int(min(max(need, size), GROWTH * size, MOST))
         spent += size
         points, logq = _fitted(x, laplace).draw(size, rng)
-        ratios = many_thetas.log_density(target, points) - logq
+        ratios = target.log_density(points) - logq
         weights, khat = smoothed(ratios)
         value = float(special.logsumexp(ratios) - np.log(size))
         mcse = _honest(_error(weights), khat, size)

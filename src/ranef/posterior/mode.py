@@ -31,13 +31,13 @@ from ranef.likelihood.linear.reml import (
 )
 from ranef.numerics.matrices import threads_for
 from ranef.numerics.minimize import Optimum, minimize
-from ranef.posterior.generalized_posterior import Joint
-from ranef.posterior.linear_posterior import Target, marginal
+from ranef.posterior.generalized_posterior import GeneralizedPosterior
+from ranef.posterior.linear_posterior import LinearPosterior, marginal
 from ranef.posterior.log_posterior import LogPosterior
 from ranef.posterior.transforms import Coordinate, evaluate
 
 
-def estimate(target: Target) -> Estimate:
+def estimate(target: LinearPosterior) -> Estimate:
     """Maximise the posterior density of the variance parameters of a Gaussian model.
 
     Raises
@@ -49,7 +49,7 @@ def estimate(target: Target) -> Estimate:
     return penalty.at(_best(penalty, moment_start(target.cross), few=target.cross.n <= FEW_ROWS))
 
 
-def estimate_jointly(joint: Joint) -> Estimate:
+def estimate_jointly(joint: GeneralizedPosterior) -> Estimate:
     """Maximise the posterior density of all parameters of a generalised model.
 
     Raises
@@ -209,7 +209,7 @@ class _Penalty(ABC):
 class _Marginal(_Penalty):
     """Of a Gaussian model, with beta and b integrated out."""
 
-    target: Target
+    target: LinearPosterior
 
     @property
     def shapes(self) -> tuple[Shape, ...]:
@@ -246,7 +246,7 @@ class _Marginal(_Penalty):
 class _Joint(_Penalty):
     """Of a generalised model, with b integrated out."""
 
-    target: Joint
+    target: GeneralizedPosterior
 
     @property
     def shapes(self) -> tuple[Shape, ...]:

@@ -48,7 +48,7 @@ def test_log_density_is_that_of_the_target_at_every_point(name, priors):
     _, _, target = everything(STRUCTURES[name], 1, PRIORS[priors], n=80)
     x = points_of(target.space)
     expected = [target(one)[0] for one in x]
-    np.testing.assert_allclose(many_thetas.log_density(target, x), expected, rtol=1e-10)
+    np.testing.assert_allclose(target.log_density(x), expected, rtol=1e-10)
 
 
 @pytest.mark.parametrize("name", ODD)
@@ -56,7 +56,7 @@ def test_log_density_of_an_odd_design_is_that_of_the_target(name):
     _, _, target = odd(ODD[name])
     x = points_of(target.space)
     expected = [target(one)[0] for one in x]
-    np.testing.assert_allclose(many_thetas.log_density(target, x), expected, rtol=1e-10)
+    np.testing.assert_allclose(target.log_density(x), expected, rtol=1e-10)
 
 
 @pytest.mark.parametrize("name", ["correlated slope", "crossed"])
@@ -65,7 +65,7 @@ def test_log_density_is_minus_infinity_where_it_cannot_be_computed(name):
     x = points_of(target.space)
     x[1] = 600.0
     x[2] = np.nan
-    found = many_thetas.log_density(target, x)
+    found = target.log_density(x)
     assert (found[1], found[2]) == (-np.inf, -np.inf)
     assert found[3] == pytest.approx(target(x[3])[0], rel=1e-11)
 
@@ -73,13 +73,13 @@ def test_log_density_is_minus_infinity_where_it_cannot_be_computed(name):
 def test_points_in_chunks_are_the_same_points(monkeypatch):
     _, _, target = everything(STRUCTURES["correlated slope"], 1, n=60)
     x = points_of(target.space)
-    whole = many_thetas.log_density(target, x)
+    whole = target.log_density(x)
     values, _ = target.space.values(x)
-    drawn = many_thetas.draw(target, values, np.random.default_rng(1))
+    drawn = target.draw(values, np.random.default_rng(1))
     parts = many_thetas.moments(target.cross, relative_factors(target, values))
     monkeypatch.setattr(many_thetas, "CHUNK", 1)
-    np.testing.assert_allclose(many_thetas.log_density(target, x), whole, rtol=1e-12)
-    again = many_thetas.draw(target, values, np.random.default_rng(1))
+    np.testing.assert_allclose(target.log_density(x), whole, rtol=1e-12)
+    again = target.draw(values, np.random.default_rng(1))
     np.testing.assert_allclose(again.b[0], drawn.b[0], atol=1e-9)
     for own, other in zip(
         parts, many_thetas.moments(target.cross, relative_factors(target, values)), strict=True
@@ -190,7 +190,7 @@ def test_draws_have_mean_and_covariance_of_the_normal_distribution(formula, prio
     values, _ = target.space.values(0.3 * random_point(target.space, np.random.default_rng(4)))
     fixed = target.fixed
     noise = fixed.J.shape[1] + len(fixed.mean) + sum(t.n_levels * t.n_coefs for t in design.terms)
-    drawn = many_thetas.draw(target, np.tile(values, (noise + 1, 1)), UnitNumbers())
+    drawn = target.draw(np.tile(values, (noise + 1, 1)), UnitNumbers())
     all_effects = np.hstack([drawn.beta, *(b.reshape(noise + 1, -1) for b in drawn.b)])
     mean, cov = dense_posterior(design, resolved, target, values)
     np.testing.assert_allclose(all_effects[0], mean, rtol=1e-8, atol=1e-8)
@@ -204,7 +204,7 @@ def test_draws_at_different_points_are_independent_normal_numbers(name):
     design, resolved, target = odd(formula, priors)
     values, _ = target.space.values(np.zeros(target.space.d))
     size = 1500
-    found = many_thetas.draw(target, np.tile(values, (size, 1)), np.random.default_rng(5))
+    found = target.draw(np.tile(values, (size, 1)), np.random.default_rng(5))
     mean, cov = dense_posterior(design, resolved, target, values)
     b = found.b[0][:, 0, 0]
     place = found.beta.shape[1]
@@ -217,7 +217,7 @@ def test_draws_at_different_points_are_independent_normal_numbers(name):
 def test_draws_carry_sigma_and_the_users_factors():
     design, resolved, target = odd("y ~ x + (x | c)")
     values, _ = target.space.values(points_of(target.space))
-    found = many_thetas.draw(target, values, np.random.default_rng(1))
+    found = target.draw(values, np.random.default_rng(1))
     np.testing.assert_array_equal(found.sigma, values[:, 0])
     change = resolved.terms[0].change
     for i in range(POINTS):
@@ -229,14 +229,14 @@ def test_draws_carry_sigma_and_the_users_factors():
 def test_known_effects_are_drawn_as_they_are():
     _, _, target = odd("y ~ x + f + (x | c)", PRIORS["given"])
     values, _ = target.space.values(points_of(target.space))
-    found = many_thetas.draw(target, values, np.random.default_rng(1))
+    found = target.draw(values, np.random.default_rng(1))
     np.testing.assert_allclose(found.beta[:, 0], values[:, 0], rtol=1e-12)
 
 
 def test_the_same_generator_gives_the_same_draws():
     _, _, target = odd("y ~ x + (1 | i) + (x | j)")
     values, _ = target.space.values(points_of(target.space))
-    one, two = (many_thetas.draw(target, values, np.random.default_rng(8)) for _ in range(2))
+    one, two = (target.draw(values, np.random.default_rng(8)) for _ in range(2))
     np.testing.assert_array_equal(one.b[1], two.b[1])
     np.testing.assert_array_equal(one.beta, two.beta)
 
@@ -245,7 +245,7 @@ def test_draws_without_random_effects_are_those_of_a_linear_model():
     """At known sigma: the posterior of beta alone, a normal distribution."""
     _, _, target = everything("y ~ x", 1, {"Intercept": Normal(1e3, 50), "x": Normal(0, 3)}, n=40)
     values = np.tile([2.0], (4000, 1))
-    found = many_thetas.draw(target, values, np.random.default_rng(2))
+    found = target.draw(values, np.random.default_rng(2))
     design, resolved, _ = everything(
         "y ~ x", 1, {"Intercept": Normal(1e3, 50), "x": Normal(0, 3)}, n=40
     )

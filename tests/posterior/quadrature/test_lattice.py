@@ -11,7 +11,6 @@ from scipy import integrate, stats
 
 import ranef as rf
 from ranef.errors import FitError
-from ranef.likelihood.linear import many_thetas
 from ranef.posterior.quadrature import lattice
 from ranef.priors.distributions import (
     Constant,
@@ -52,7 +51,7 @@ def test_evidences_of_the_sleep_study(random, printed):
 def test_evidence_of_the_linear_model_by_adaptive_integration():
     target = sleep("")
     value, error = integrate.quad(
-        lambda s: np.exp(many_thetas.log_density(target, np.log([[s]]))[0] - np.log(s) + 959),
+        lambda s: np.exp(target.log_density(np.log([[s]]))[0] - np.log(s) + 959),
         *(20, 120),
         epsrel=1e-12,
     )

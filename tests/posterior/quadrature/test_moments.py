@@ -12,7 +12,6 @@ from lattice_cases import exact_of, log_axis, panels, sleep_exact, slopes_frame
 from scipy import special, stats
 
 import ranef as rf
-from ranef.likelihood.linear import many_thetas
 from ranef.posterior.laplace import approximate
 from ranef.posterior.transforms import correlations
 from ranef.priors.distributions import HalfNormal, HalfStudentT, Normal, StudentT
@@ -61,7 +60,7 @@ def test_densities_of_sd_and_sigma_equal_direct_integration(name):
     sigma = log_axis(np.geomspace(low, high, 21), 10)
     sd = log_axis(SDS, 10)
     grid = np.stack(np.meshgrid(sigma[0], sd[0], indexing="ij"), axis=-1)
-    logs = many_thetas.log_density(target, grid.reshape(-1, 2)).reshape(grid.shape[:2])
+    logs = target.log_density(grid.reshape(-1, 2)).reshape(grid.shape[:2])
     mass = logs + sigma[1][:, None] + sd[1]
     total = special.logsumexp(mass)
     assert exact.log_evidence == pytest.approx(total, abs=1e-6)
@@ -87,8 +86,8 @@ def test_an_sd_that_may_be_zero(data):
     curve = exact_of(target).curve(1)
     assert curve.values[0] < 1e-4 * scale
     sigma, weight = panels(np.linspace(0.8, 16, 20) * scale, 12)
-    at_zero = many_thetas.log_density(
-        target, np.column_stack([np.log(sigma), np.full(len(sigma), np.log(1e-7 * scale))])
+    at_zero = target.log_density(
+        np.column_stack([np.log(sigma), np.full(len(sigma), np.log(1e-7 * scale))])
     )
     joint = special.logsumexp(at_zero - np.log(sigma) - np.log(1e-7 * scale), b=weight)
     expected = np.exp(joint - exact_of(target).log_evidence)

@@ -26,7 +26,7 @@ from ranef.likelihood.generalized import many_modes
 from ranef.likelihood.generalized.gauss_hermite import Rule
 from ranef.likelihood.generalized.pirls import ARMIJO, HIDDEN, MAX_HALVINGS, MAX_STEPS, ROUNDING
 from ranef.numerics.matrices import choleskies
-from ranef.posterior.generalized_posterior import Joint
+from ranef.posterior.generalized_posterior import GeneralizedPosterior
 
 DECREMENT = 1e-8  # twice what a log density may still gain
 HELD = 400_000  # numbers of an array of matrices
@@ -61,7 +61,7 @@ class Whole:
 
     Attributes
     ----------
-    joint : Joint
+    joint : GeneralizedPosterior
     rows : ndarray of int, shape (N,)
     counts : tuple of int
         The number of levels of each term.
@@ -70,7 +70,7 @@ class Whole:
     columns : ndarray, shape (N, K)
     """
 
-    joint: Joint
+    joint: GeneralizedPosterior
     rows: Rows
     counts: tuple[int, ...]
     places: NDArray[np.int64]
@@ -183,7 +183,7 @@ def _skewness(half: Array, pull: Array, weight: Array, bends: Array) -> Array:
     return found
 
 
-def whole(joint: Joint, rows: Rows) -> Whole:
+def whole(joint: GeneralizedPosterior, rows: Rows) -> Whole:
     """Return a piece with its random effects as one vector."""
     places, counts, start = [], [], 0
     for block in joint.model.problem.Z.blocks:

@@ -16,11 +16,7 @@ from numpy.typing import NDArray
 from ranef._typing import Array
 from ranef.likelihood.linear import blocked_cholesky
 from ranef.likelihood.linear.crossproducts import CrossProducts, Link
-from ranef.likelihood.predictions import Draws
-from ranef.numerics.constants import LOG_2PI
 from ranef.numerics.matrices import threads_for
-from ranef.posterior.linear_posterior import Target
-from ranef.posterior.log_posterior import LogPosterior
 
 type Gammas = Callable[[slice, Array, Array], tuple[Array, Array]]
 
@@ -171,84 +167,6 @@ def _moments(link: Link, Lambda: Array, found: Moments, part: slice) -> None:
     Y = V @ V.swapaxes(-1, -2)
     YC = Y @ np.asarray(link.rest)
     found.mean[part], found.slope[part], found.cov[part] = YC[..., -1], -YC[..., :-1], Y
-
-
-def log_density(target: LogPosterior, x: Array) -> Array:
-    """Return the log posterior density, up to p(y), at points x, shape (points, d).
-
-    Minus infinity where it cannot be computed.
-    """
-    if not isinstance(target, Target):
-        with threads_for(target.width):
-            return target.log_density(x)
-    with np.errstate(all="ignore"):
-        values, logp = target.space.values(x)
-        found = (
-            logp + _integrated(target, values, *reduced(target.cross, _relative(target, values)))[0]
-        )
-    return np.where(np.isfinite(found), found, -np.inf)
-
-
-def draw(target: Target, values: Array, rng: np.random.Generator) -> Draws:
-    """Draw beta and b from their exact conditional distribution.
-
-    Parameters
-    ----------
-    target : Target
-    values : ndarray, shape (points, n_values)
-        As `Space.values` returns them.
-    rng : Generator
-
-    Notes
-    -----
-    gamma ~ N(gamma-hat, sigma^2 K^-1) with K its cross-products, prior included; then b given it.
-    """
-    space, fixed, cross = target.space, target.fixed, target.cross
-    sigma, given = values[:, space.n_given], values[:, : space.n_given]
-    Lambdas = _relative(target, values)
-    z = rng.standard_normal((len(values), fixed.J.shape[1]))
-    rest = rng.standard_normal((len(values), len(fixed.mean)))
-
-    def gammas(part: slice, logdet: Array, found: Array) -> tuple[Array, Array]:
-        _, gamma, root = _integrated(target, values[part], logdet, found)
-        upper = root.swapaxes(1, 2)
-        gamma = gamma + sigma[part, None] * np.linalg.solve(upper, z[part, :, None])[:, :, 0]
-        return gamma, gamma @ fixed.J.T + fixed.offset(given[part])
-
-    gamma, b = effects(cross, Lambdas, gammas, r=fixed.J.shape[1], sigma=sigma, rng=rng)
-    inverses = [np.linalg.inv(T) for T in cross.bases]
-    changes = [T @ A for T, A in zip(inverses, target.bases, strict=True)]
-    return Draws(
-        beta=fixed.effects(gamma, given, rest),
-        sigma=sigma,
-        factors=[A @ F for A, F in zip(changes, space.factors(values), strict=True)],
-        b=[found @ T.T for found, T in zip(b, inverses, strict=True)],
-    )
-
-
-def _relative(target: Target, values: Array) -> list[Array]:
-    """Return the relative factors in the basis, (points, k, k)."""
-    sigma = values[:, target.space.n_given, None, None]
-    factors = target.space.factors(values)
-    return [A @ F / sigma for A, F in zip(target.bases, factors, strict=True)]
-
-
-def _integrated(
-    target: Target, values: Array, logdet: Array, found: Array
-) -> tuple[Array, Array, Array]:
-    """Return log p(y), the mean of gamma and the Cholesky factor of its precision times sigma^2."""
-    cross, fixed, g = target.cross, target.fixed, target.space.n_given
-    r, variance = fixed.J.shape[1], values[:, g] ** 2
-    turn = fixed.turn(values[:, :g])
-    total = turn.swapaxes(1, 2) @ found @ turn
-    total += variance[:, None, None] * (fixed.rows.T @ fixed.rows)
-    root, usable = choleskies(total)
-    half = np.linalg.solve(root, total[:, :-1, -1:])
-    gamma = np.linalg.solve(root.swapaxes(1, 2), half)[:, :, 0]
-    r2 = total[:, -1, -1] - (half[:, :, 0] ** 2).sum(axis=1)
-    deviance = logdet + 2 * np.log(np.diagonal(root, axis1=1, axis2=2)).sum(axis=1)
-    deviance += (cross.n - r) * (LOG_2PI + np.log(variance)) + r2 / variance - cross.log_weights
-    return np.where(usable, fixed.constant - deviance / 2, -np.inf), gamma, root
 
 
 def choleskies(total: Array) -> tuple[Array, NDArray[np.bool_]]:

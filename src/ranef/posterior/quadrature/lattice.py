@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, TypeGuard, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,7 @@ from ranef.errors import FitError, listed
 from ranef.likelihood.linear import many_thetas
 from ranef.numerics.constants import LOG_2PI
 from ranef.posterior.laplace import FEWEST, smoothed, systematic
-from ranef.posterior.linear_posterior import Target
+from ranef.posterior.linear_posterior import LinearPosterior
 from ranef.posterior.log_posterior import LogPosterior
 from ranef.posterior.quadrature.whitening import Frame, log_prior, values_at
 from ranef.posterior.transforms import LOGIT
@@ -42,7 +42,7 @@ MAX_AXIS = 400  # values of sigma
 LOG_SIGMA_RANGE = (-7.5, 8.0)  # in conditional standard deviations; extended where not enough
 
 
-def check_feasible(target: Target) -> None:
+def check_feasible(target: LinearPosterior) -> None:
     """Refuse a posterior that a lattice cannot take.
 
     Raises
@@ -78,12 +78,12 @@ def check_feasible(target: Target) -> None:
         )
 
 
-def is_feasible(target: LogPosterior) -> bool:
+def is_feasible(target: LogPosterior) -> TypeGuard[LinearPosterior]:
     """Whether a lattice can take a posterior."""
-    if not isinstance(target, Target):
+    if not target.can_be_integrated:
         return False
     try:
-        check_feasible(target)
+        check_feasible(cast("LinearPosterior", target))
     except FitError:
         return False
     return True

@@ -18,7 +18,7 @@ from ranef._typing import Array
 from ranef.likelihood.linear import many_thetas
 from ranef.likelihood.predictions import Draws
 from ranef.posterior.laplace import Mode
-from ranef.posterior.linear_posterior import Target
+from ranef.posterior.linear_posterior import LinearPosterior
 from ranef.posterior.quadrature.lattice import (
     STEP,
     Lattice,
@@ -46,13 +46,13 @@ class Exact:
 
     Attributes
     ----------
-    target : Target
+    target : LinearPosterior
     mode : Mode
     frame : Frame
     lattice : Lattice
     """
 
-    target: Target
+    target: LinearPosterior
     mode: Mode
     frame: Frame
     lattice: Lattice
@@ -197,7 +197,7 @@ class Exact:
     def draw(self, n: int, rng: np.random.Generator) -> Draws:
         """Draw from the posterior."""
         values = draw_values(self.frame, self.lattice, n, rng)
-        return many_thetas.draw(self.target, values, rng)
+        return self.target.draw(values, rng)
 
 
 def _distinct(nodes: Nodes) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
@@ -218,7 +218,7 @@ def _pooled(weights: Array, means: Array, covs: Array) -> tuple[Array, Array]:
 # ------------------------------------------------------------- densities of variance parameters
 
 
-def along(target: Target, mode: Mode, place: int) -> tuple[Mixture, Array]:
+def along(target: LinearPosterior, mode: Mode, place: int) -> tuple[Mixture, Array]:
     """Return nodes whose first coordinate is that of a given value, and where each is along it."""
     own = frame(target, mode, first=place)
     steps = _steps_along(own)
@@ -235,12 +235,12 @@ def _steps_along(own: Frame) -> Array:
     return steps
 
 
-def marginal(target: Target, mode: Mode, place: int) -> Curve:
+def marginal(target: LinearPosterior, mode: Mode, place: int) -> Curve:
     """Return the posterior density of one free value, all else integrated out.
 
     Parameters
     ----------
-    target : Target
+    target : LinearPosterior
     mode : Mode
     place : int
         Which of the values of the space. Sds and correlations are the user's.

@@ -25,7 +25,7 @@ from scipy import special
 from ranef._typing import Array
 from ranef.covariances.covariance import lower_factor
 from ranef.posterior.laplace import Mode
-from ranef.posterior.linear_posterior import Target
+from ranef.posterior.linear_posterior import LinearPosterior
 from ranef.posterior.transforms import Coordinate, evaluate, unit_factor
 
 SAME = 1e-9  # what centring moves of a coefficient, relative to its size, that does not count
@@ -37,7 +37,7 @@ class Frame:
 
     Attributes
     ----------
-    target : Target
+    target : LinearPosterior
     order : ndarray of int, shape (d,)
         The free values that the coordinates belong to; sigma, if it is free, comes last.
     bases : tuple of ndarray, shape (k, k)
@@ -49,7 +49,7 @@ class Frame:
         Lower triangular.
     """
 
-    target: Target
+    target: LinearPosterior
     order: NDArray[np.intp]
     bases: tuple[Array, ...]
     scales: Array
@@ -86,7 +86,7 @@ class Frame:
         return float((row[:-1] ** 2).max(initial=0.0) / (row**2).sum())
 
 
-def frame(target: Target, mode: Mode, first: int | None = None) -> Frame:
+def frame(target: LinearPosterior, mode: Mode, first: int | None = None) -> Frame:
     """Return the frame around a mode; `first` is the free value that the first axis follows."""
     space = target.space
     sigma = space.n_given
@@ -112,7 +112,7 @@ def log_prior(c: Coordinate, log_value: Array) -> Array:
     return np.asarray(found + c.constant)
 
 
-def _bases(target: Target, first: int | None) -> tuple[Array, ...]:
+def _bases(target: LinearPosterior, first: int | None) -> tuple[Array, ...]:
     """Return the priors' basis of each term, or the user's where `first` differs on both scales."""
     found = []
     for (sd, partial), A, T in zip(
@@ -127,7 +127,7 @@ def _bases(target: Target, first: int | None) -> tuple[Array, ...]:
     return tuple(found)
 
 
-def _scales(target: Target, bases: Sequence[Array]) -> Array:
+def _scales(target: LinearPosterior, bases: Sequence[Array]) -> Array:
     """Return for each sd the standard error of one level's effect over sigma, all else known."""
     cross, found = target.cross, np.full(len(target.space.known), np.nan)
     for (sd, _), B, m in zip(target.space.places, bases, cross.n_levels, strict=True):
@@ -150,7 +150,7 @@ def _from_half_line(log_y: Array) -> Array:
     return np.asarray(log_y + special.wrightomega(-log_y))
 
 
-def _from_x(target: Target, bases: Sequence[Array], scales: Array, x: Array) -> Array:
+def _from_x(target: LinearPosterior, bases: Sequence[Array], scales: Array, x: Array) -> Array:
     """Return xi of all values, shape (..., n_values), at points of the unconstrained space."""
     space = target.space
     values, _ = space.values(x)

@@ -1,7 +1,7 @@
 """The posterior density of the variance parameters, compiled: the lines that NUTS spends time in.
 
-The same number as `linear_posterior.Target`, from the two arrays of `density_arrays.Packed`: of the
-same types for every model, so that it is compiled once on a machine. Importing this module imports
+The same number as `LinearPosterior`, from the two arrays of `density_arrays.Packed`: of the same
+types for every model, so that it is compiled once on a machine. Importing this module imports
 Numba.
 
 All random effects of the rest and all integrated fixed effects go in one sweep over

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ranef._typing import Array
 from ranef.likelihood.linear.crossproducts import CrossProducts, Link
-from ranef.posterior.linear_posterior import Target
+from ranef.posterior.linear_posterior import LinearPosterior
 
 MAX_REST = 300  # random effects besides the first factor's up to which this is the faster way
 MAX_NESTED = 100  # ... with nested factors, of which `lmm` eliminates all without a dense matrix
@@ -43,7 +43,7 @@ class Packed:
     n_values: int
 
 
-def suits(target: Target) -> bool:
+def suits(target: LinearPosterior) -> bool:
     """Whether the rest is small enough for the compiled density."""
     cross = target.cross
     sizes = [m * shape.k for m, shape in zip(cross.n_levels, cross.shapes, strict=True)]
@@ -52,12 +52,12 @@ def suits(target: Target) -> bool:
     return rest <= limit and first * (rest + cross.p + 1) <= MAX_ELEMENTS
 
 
-def pack(target: Target) -> Packed:
+def pack(target: LinearPosterior) -> Packed:
     """Write a model, its priors and its cross-products into two arrays.
 
     Parameters
     ----------
-    target : Target
+    target : LinearPosterior
         One that `suits`; any other works as well, but slowly.
     """
     cross, fixed, space = target.cross, target.fixed, target.space
@@ -107,7 +107,7 @@ def _layout(cross: CrossProducts) -> tuple[list[int], dict[int, slice]]:
     return order, places
 
 
-def _turn(target: Target) -> tuple[Array, Array, Array]:
+def _turn(target: LinearPosterior) -> tuple[Array, Array, Array]:
     """Return what turns [X y] into the columns of gamma, of the given effects, and y.
 
     Further the origin, an estimate of the given effects, and the prior as rows of data. Gamma is
@@ -126,7 +126,7 @@ def _turn(target: Target) -> tuple[Array, Array, Array]:
     return turn, origin, rows
 
 
-def _term(target: Target, term: int, places: dict[int, slice]) -> NDArray[np.int64]:
+def _term(target: LinearPosterior, term: int, places: dict[int, slice]) -> NDArray[np.int64]:
     """Return k, levels, place in the rest, places of the sds and partial correlations of a term."""
     place = places[term].start if term in places else 0
     sd, partial = target.space.places[term]

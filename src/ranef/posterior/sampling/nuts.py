@@ -15,7 +15,7 @@ import numpy as np
 
 from ranef._typing import Array
 from ranef.numerics.matrices import threads_for
-from ranef.posterior.linear_posterior import Target
+from ranef.posterior.linear_posterior import LinearPosterior
 from ranef.posterior.sampling import density_arrays
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ QUICK = 5e-5  # seconds; below, threads spend more on waiting for each other tha
 
 
 def sample(
-    target: Target,
+    target: LinearPosterior,
     *,
     start: Array,
     scale: Array,
@@ -44,7 +44,7 @@ def sample(
 
     Parameters
     ----------
-    target : Target
+    target : LinearPosterior
     start, scale : ndarray, shape (d,)
         The chains start at independent normal points with this mean and standard deviation;
         nearer to `start` where the density is zero there.
@@ -98,7 +98,7 @@ def sample(
     return tree["posterior"]["x"].to_numpy(), plain
 
 
-def density(target: Target) -> Density:
+def density(target: LinearPosterior) -> Density:
     """Return the fastest function for the log posterior density and its gradient."""
     if not density_arrays.suits(target):
         return target

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ranef.design.design import Design
 from ranef.design.labels import Dims, coordinates, variables
-from ranef.posterior.linear_posterior import Target
+from ranef.posterior.linear_posterior import LinearPosterior
 from ranef.posterior.sampling import density_arrays, pymc_hierarchical
 from ranef.posterior.transforms import given_effects
 from ranef.priors.assignment import Priors, TermPriors
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 type Variable = Any  # a PyTensor variable; PyMC's functions carry no types
 
 
-def marginal_model(design: Design, priors: Priors, target: Target) -> pm.Model:
+def marginal_model(design: Design, priors: Priors, target: LinearPosterior) -> pm.Model:
     """Build the model of the variance parameters, with beta and u integrated out.
 
     Parameters
@@ -35,7 +35,7 @@ def marginal_model(design: Design, priors: Priors, target: Target) -> pm.Model:
         Response, matrices and names.
     priors : Priors
         A prior for every parameter, from `ranef.priors.resolve`.
-    target : Target
+    target : LinearPosterior
         The density of the same design and priors.
 
     Returns
