@@ -24,7 +24,8 @@ if TYPE_CHECKING:
         RanefError,
         RanefWarning,
     )
-    from ranef.families.family import Family, Link
+    from ranef.families.family import Family
+    from ranef.families.link import Link
     from ranef.fits.fit import side_by_side
     from ranef.fits.point import PointFit
     from ranef.fits.posterior import PosteriorFit
@@ -50,7 +51,7 @@ _HOMES = {
     "Family": "families.family",
     "FitError": "errors",
     "FormulaError": "errors",
-    "Link": "families.family",
+    "Link": "families.link",
     "MarginalLikelihood": "posterior.marginal_likelihood",
     "Model": "model.model",
     "PointFit": "fits.point",

@@ -11,7 +11,10 @@ import ranef as rf
 from ranef.design import identifiability
 from ranef.design.design import build_design
 from ranef.errors import DataError, DataWarning
-from ranef.families.family import BINOMIAL, GAUSSIAN, IDENTITY, LOG, POISSON
+from ranef.families.binomial import BINOMIAL
+from ranef.families.gaussian import GAUSSIAN
+from ranef.families.link import IDENTITY, LOG
+from ranef.families.poisson import POISSON
 from ranef.formula.terms import read_formula
 
 BERNOULLI = replace(BINOMIAL, name="bernoulli", support="binary")

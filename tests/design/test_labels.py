@@ -8,7 +8,9 @@ import pytest
 
 from ranef.design import labels as module
 from ranef.design.design import build_design
-from ranef.families.family import BINOMIAL, POISSON, find_family
+from ranef.families.binomial import BINOMIAL
+from ranef.families.names import find_family
+from ranef.families.poisson import POISSON
 from ranef.formula.terms import read_formula
 from ranef.posterior.sampling import pymc_hierarchical
 from ranef.priors.assignment import resolve

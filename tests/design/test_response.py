@@ -10,7 +10,9 @@ import pytest
 import ranef as rf
 from ranef.design.design import build_design, new_rows
 from ranef.errors import DataError, DataWarning, FormulaError
-from ranef.families.family import BINOMIAL, GAUSSIAN, POISSON
+from ranef.families.binomial import BINOMIAL
+from ranef.families.gaussian import GAUSSIAN
+from ranef.families.poisson import POISSON
 from ranef.formula.terms import read_formula
 
 BERNOULLI = replace(BINOMIAL, name="bernoulli", support="binary")

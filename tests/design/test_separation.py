@@ -11,7 +11,10 @@ from scipy import special, stats
 import ranef as rf
 from ranef.design.design import build_design, full_rank
 from ranef.design.separation import separated_columns
-from ranef.families.family import BINOMIAL, GAUSSIAN, IDENTITY, LOG, POISSON, Link
+from ranef.families.binomial import BINOMIAL
+from ranef.families.gaussian import GAUSSIAN
+from ranef.families.link import IDENTITY, LOG, Link
+from ranef.families.poisson import POISSON
 from ranef.formula.terms import read_formula
 
 BERNOULLI = replace(BINOMIAL, name="bernoulli", support="binary")

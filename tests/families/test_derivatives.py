@@ -19,8 +19,9 @@ from ranef.families.derivatives import (
     remainder_slope,
     trigamma,
 )
-from ranef.families.family import FAMILIES, Family, find_family
+from ranef.families.family import Family
 from ranef.families.link import LOG
+from ranef.families.names import FAMILIES, find_family
 
 ETA = np.array([-1.3, 0.2, 1.7])
 

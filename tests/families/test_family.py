@@ -1,4 +1,4 @@
-"""Families and links by name."""
+"""What every family says of itself; far out, at the edge, and in other processes."""
 
 from __future__ import annotations
 
@@ -7,10 +7,15 @@ from dataclasses import FrozenInstanceError, replace
 
 import numpy as np
 import pytest
+from family_cases import PSI, single
+from scipy import special
 
 import ranef as rf
-from ranef.families.family import FAMILIES, GAMMA, GAUSSIAN, POISSON, T, find_family
-from ranef.families.link import CAUCHIT, IDENTITY, LINKS, LOG, LOGIT
+from ranef.families.gaussian import GAUSSIAN
+from ranef.families.link import IDENTITY
+from ranef.families.names import FAMILIES, find_family
+from ranef.families.poisson import POISSON
+from ranef.families.t import T
 
 LINKS_OF = {
     "gaussian": ["identity", "log", "inverse"],
@@ -23,70 +28,6 @@ LINKS_OF = {
     "beta": ["logit", "probit", "cloglog"],
     "t": ["identity", "log"],
 }
-
-
-def test_all_families_are_there():
-    assert list(FAMILIES) == list(LINKS_OF)
-
-
-@pytest.mark.parametrize("name", FAMILIES)
-def test_a_family_and_its_links_are_found_by_their_names(name):
-    assert find_family(name).name == name
-    assert find_family(name) is find_family(find_family(name))
-    assert find_family(name).link.name == LINKS_OF[name][0]
-    for link in LINKS_OF[name]:
-        assert find_family(name, link).link.name == link
-    assert find_family(name, LINKS_OF[name][0]) is find_family(name)
-
-
-@pytest.mark.parametrize(
-    ("alias", "name"),
-    [
-        ("normal", "gaussian"),
-        ("Gaussian", "gaussian"),
-        ("Gamma", "gamma"),
-        ("inverse.gaussian", "inverse_gaussian"),
-        ("InverseGaussian", "inverse_gaussian"),
-        ("wald", "inverse_gaussian"),
-        ("nbinom2", "negative_binomial"),
-        ("negbinomial", "negative_binomial"),
-        ("negativebinomial", "negative_binomial"),
-        ("NegativeBinomial", "negative_binomial"),
-        ("neg_binomial_2", "negative_binomial"),
-        ("negbin", "negative_binomial"),
-        ("beta_family", "beta"),
-        ("student", "t"),
-        ("student_t", "t"),
-        ("StudentT", "t"),
-        ("Bernoulli", "bernoulli"),
-    ],
-)
-def test_names_of_other_packages(alias, name):
-    assert find_family(alias) is FAMILIES[name]
-
-
-@pytest.mark.parametrize(
-    ("family", "alias", "name"),
-    [
-        ("inverse_gaussian", "1/mu^2", "inverse_squared"),
-        ("gamma", "inverse_power", "inverse"),
-        ("binomial", "CLogLog", "cloglog"),
-        ("poisson", "Log", "log"),
-    ],
-)
-def test_links_by_names_of_other_packages(family, alias, name):
-    assert find_family(family, alias).link.name == name
-
-
-def test_records_of_ones_own_are_taken_as_they_are():
-    loglog = rf.Link("loglog", lambda mu: -np.log(-np.log(mu)), lambda eta: np.exp(-np.exp(-eta)))
-    family = find_family("binomial", loglog)
-    assert family.link is loglog
-    own = replace(GAMMA, name="tweedie", draw=np.add)
-    assert find_family(own) is own
-    for link in LINKS:
-        assert find_family(own, link).link is LINKS[link]
-    assert find_family(T, LOG).link is LOG
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -142,61 +83,6 @@ def test_records_are_frozen():
         IDENTITY.name = "log"
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (
-            ("gausian",),
-            "family='gausian' is not available. Did you mean `gaussian` or `inverse_gaussian`?",
-        ),
-        (
-            ("zzz",),
-            (
-                "family='zzz' is not available. Known names: `gaussian`, `binomial`, `bernoulli`, "
-                "`poisson`, `negative_binomial`, `gamma`, `inverse_gaussian`, `beta`, `t`."
-            ),
-        ),
-        (
-            ("nbinom1",),
-            "family='nbinom1' is not available. Did you mean `binomial`?",
-        ),
-        ((None,), "family= takes a name or a Family, got NoneType."),
-        ((["gaussian"],), "family= takes a name or a Family, got list."),
-        (
-            ("gaussian", "logit"),
-            (
-                "link='logit' is not available for the gaussian family, which has `identity`, "
-                "`log` and `inverse`."
-            ),
-        ),
-        (
-            ("negative_binomial", "sqrt"),
-            "link='sqrt' is not available for the negative_binomial family, which has `log`.",
-        ),
-        (
-            (replace(POISSON, link=CAUCHIT), "logit"),
-            (
-                "link='logit' is not available for the poisson family, which has `log`, `sqrt` and "
-                "`identity`."
-            ),
-        ),
-        (
-            (replace(POISSON, draw=np.add), "logarithm"),
-            (
-                "link='logarithm' is not available for the poisson family, which has `identity`, "
-                "`log`, `logit`, `probit`, `cloglog`, `cauchit`, `inverse`, `inverse_squared` and "
-                "`sqrt`."
-            ),
-        ),
-        (("gaussian", 3), "link= takes a name or a Link, got int."),
-    ],
-)
-def test_what_is_not_there(arguments, message):
-    with pytest.raises(rf.FitError) as caught:
-        find_family(*arguments)
-    assert str(caught.value) == message
-
-
 def test_a_support_that_is_not_there():
     with pytest.raises(rf.FitError) as caught:
         replace(POISSON, support="count")
@@ -219,10 +105,53 @@ def test_eta_outside_of_a_links_domain_is_impossible(name):
     assert np.isfinite(family.further_expansion(y, eta, w, psi).third).all()
 
 
-def test_logit_is_the_canonical_link_of_the_binomial():
-    """The observed information is the expected one."""
-    family = find_family("binomial")
-    assert family.link is LOGIT
-    eta, w = np.array([-2.0, 0.3]), np.array([4.0, 5.0])
-    found = family.expansion(np.array([0.25, 0.8]), eta, w, np.empty(0))
-    np.testing.assert_allclose(found.weight, family.information(eta, w, np.empty(0)), rtol=1e-14)
+def test_means_at_the_edge():
+    binomial, poisson = find_family("binomial"), find_family("poisson")
+    y, w = np.array([0.0, 1.0, 0.5]), np.array([2.0, 2.0, 2.0])
+    np.testing.assert_array_equal(binomial.log_density(y, y * (y != 0.5), w), [0, 0, -np.inf])
+    counts, zero = np.array([0.0, 1.0]), np.zeros(2)
+    np.testing.assert_allclose(poisson.log_density(counts, zero, w[:2]), [0, -1488.9], atol=0.1)
+    np.testing.assert_array_equal(poisson.log_density(counts, zero - 1, w[:2]), -np.inf)
+
+
+def test_tails_keep_their_digits():
+    e = np.exp(-40.0)
+    np.testing.assert_allclose(single("bernoulli", 0.0, -40.0), [-e, -e, e, e], rtol=1e-14)
+    np.testing.assert_allclose(single("bernoulli", 1.0, -40.0), [-40, 1, e, e], rtol=1e-14)
+    np.testing.assert_allclose(single("bernoulli", 1.0, 40.0), [-e, e, e, -e], rtol=1e-14)
+    mills = single("bernoulli", 1.0, -40.0, link="probit")
+    np.testing.assert_allclose(mills[0], special.log_ndtr(-40.0), rtol=1e-14)
+    np.testing.assert_allclose(mills[1], 40 + 1 / 40 - 2 / 40**3, rtol=1e-8)
+    np.testing.assert_allclose(mills[2], 1 - 1 / 40**2 + 6 / 40**4, rtol=1e-7)
+    np.testing.assert_allclose(single("poisson", 0.0, -700.0)[:2], [-np.exp(-700)] * 2)
+    np.testing.assert_allclose(single("gamma", 2.0, 700.0, (0.5,))[1:3], [-4, 0], atol=1e-12)
+    np.testing.assert_allclose(
+        single("negative_binomial", 3.0, 700.0, (2.0,))[1:], [-2, 0, 0], atol=1e-12
+    )
+    np.testing.assert_allclose(
+        single("beta", 0.3, -700.0, (2.0,)), [-700 + np.log(2 * 0.7 / 0.3), 1, 0, 0], atol=1e-12
+    )
+    np.testing.assert_allclose(
+        single("t", 1.0, 150.0, (0.9, 4.5), "log")[1:], [-5.5, 0, 0], rtol=1e-12, atol=1e-12
+    )
+
+
+@pytest.mark.parametrize("name", ["gaussian", "binomial", "poisson", "negative_binomial", "gamma"])
+def test_unit_deviances_are_twice_a_difference_of_log_densities(name):
+    family, psi = find_family(name), PSI.get(name, ())
+    y, mu, w = np.array([1.0, 1.0]), np.array([0.3, 0.8]), np.ones(2)
+    difference = family.log_density(y, y, w, *psi) - family.log_density(y, mu, w, *psi)
+    scale = psi[0] ** 2 if family.has_sigma else 1
+    np.testing.assert_allclose(family.deviance(y, mu, *psi), 2 * scale * difference, rtol=1e-12)
+
+
+def test_draws_far_out_are_possible_responses():
+    rng, w = np.random.default_rng(6), np.ones(50)
+    huge, tiny = np.full(50, 1e300), np.full(50, 1e-300)
+    assert np.isfinite(find_family("poisson").draw(rng, huge, w)).all()
+    assert np.isfinite(find_family("negative_binomial").draw(rng, huge, w, 0.5)).all()
+    assert (find_family("gamma").draw(rng, tiny, w, 40.0) > 0).all()
+    assert (find_family("inverse_gaussian").draw(rng, tiny, w, 40.0) > 0).all()
+    for mu in (np.zeros(50), tiny, np.ones(50)):
+        y = find_family("beta").draw(rng, mu, w, 0.01)
+        assert ((y > 0) & (y < 1)).all()

@@ -11,7 +11,7 @@ from scipy import special, stats
 
 import ranef as rf
 from fits import fit_of, frame, known_posterior, model_of
-from ranef.families.family import find_family
+from ranef.families.names import find_family
 from ranef.fits.diagnostics import hdi
 from ranef.fits.icc_and_r2 import (
     Numbers,

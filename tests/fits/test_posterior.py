@@ -15,7 +15,7 @@ import ranef as rf
 from fits import FORMULAS, fit_of, known_posterior, model_of
 from ranef.design.design import build_design
 from ranef.design.labels import coordinates, named, variables
-from ranef.families.family import find_family
+from ranef.families.names import find_family
 from ranef.fits.diagnostics import hdi
 from ranef.formula.terms import read_formula
 

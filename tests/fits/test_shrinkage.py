@@ -11,7 +11,7 @@ from scipy import optimize, special
 import ranef as rf
 from fits import FORMULAS, METHODS, fit_of, frame
 from ranef.design.separation import separated_columns
-from ranef.families.family import find_family
+from ranef.families.names import find_family
 from ranef.fits.shrinkage import group_least_squares
 
 

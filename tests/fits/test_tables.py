@@ -12,7 +12,7 @@ from generalized_fits import made_up, point_fit, simulated
 
 import ranef as rf
 from fits import fit_of, known_posterior, model_of
-from ranef.families.family import find_family
+from ranef.families.names import find_family
 from ranef.fits.tables import (
     Summary,
     VarCorr,

@@ -13,7 +13,7 @@ from scipy import special, stats
 
 from ranef.design.design import build_design, without_rows
 from ranef.errors import DataError
-from ranef.families.family import find_family
+from ranef.families.names import find_family
 from ranef.formula.terms import read_formula
 from ranef.leave_one_out import glmm_loo
 from ranef.leave_one_out.elpd import Units

@@ -11,7 +11,7 @@ from scipy import special, stats
 
 from ranef.design.design import build_design, new_rows
 from ranef.design.labels import coordinates, variables
-from ranef.families.family import find_family
+from ranef.families.names import find_family
 from ranef.formula.terms import read_formula
 from ranef.likelihood import predictions
 

@@ -8,7 +8,7 @@ import pytest
 from generalized_fits import design_of
 
 import ranef as rf
-from ranef.families.family import find_family
+from ranef.families.names import find_family
 from ranef.model.describe import describe, notes, relations
 from ranef.priors.assignment import PriorRow
 from ranef.priors.distributions import Normal

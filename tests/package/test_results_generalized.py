@@ -19,7 +19,7 @@ from generalized_fits import (
 from scipy import optimize, special, stats
 
 import ranef as rf
-from ranef.families.family import find_family
+from ranef.families.names import find_family
 from ranef.fits.point import LITTLE, laplace_notes
 
 CASES = {case["id"]: case for case in cases()}

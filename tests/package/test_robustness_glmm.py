@@ -12,7 +12,7 @@ import ranef as rf
 from ranef.covariances.covariance import pack
 from ranef.design.design import full_rank
 from ranef.errors import RanefError
-from ranef.families.family import find_family
+from ranef.families.names import find_family
 from ranef.likelihood.generalized.glmm import prepare
 from ranef.likelihood.generalized.maximum import joint_objective
 from ranef.numerics.minimize import minimize

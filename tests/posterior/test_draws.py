@@ -8,7 +8,8 @@ import numpy as np
 import xarray as xr
 from designs import random_design
 
-from ranef.families.family import BINOMIAL, find_family
+from ranef.families.binomial import BINOMIAL
+from ranef.families.names import find_family
 from ranef.likelihood.predictions import Draws
 from ranef.posterior.draws import tree
 

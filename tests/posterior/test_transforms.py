@@ -10,7 +10,7 @@ import pytest
 from scipy import integrate, stats
 
 import ranef as rf
-from ranef.families.family import find_family
+from ranef.families.names import find_family
 from ranef.posterior.transforms import (
     Coordinate,
     coordinate,

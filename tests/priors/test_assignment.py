@@ -9,7 +9,9 @@ import pytest
 from ranef.datasets import load_dataset
 from ranef.design.design import build_design
 from ranef.errors import DataError, FitError
-from ranef.families.family import BINOMIAL, POISSON, find_family
+from ranef.families.binomial import BINOMIAL
+from ranef.families.names import find_family
+from ranef.families.poisson import POISSON
 from ranef.formula.terms import read_formula
 from ranef.priors.assignment import resolve
 from ranef.priors.distributions import (

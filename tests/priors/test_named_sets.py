@@ -11,7 +11,11 @@ from scipy import stats
 from ranef.datasets import load_dataset
 from ranef.design.design import build_design
 from ranef.errors import DataError, FitError
-from ranef.families.family import BINOMIAL, GAUSSIAN, POISSON, Link, find_family
+from ranef.families.binomial import BINOMIAL
+from ranef.families.gaussian import GAUSSIAN
+from ranef.families.link import Link
+from ranef.families.names import find_family
+from ranef.families.poisson import POISSON
 from ranef.formula.terms import read_formula
 from ranef.priors.assignment import resolve
 from ranef.priors.distributions import (

@@ -16,7 +16,10 @@ from ranef.datasets import load_dataset
 from ranef.design.design import build_design
 from ranef.design.labels import variables
 from ranef.errors import FitError, RanefWarning
-from ranef.families.family import BINOMIAL, GAUSSIAN, POISSON, find_family
+from ranef.families.binomial import BINOMIAL
+from ranef.families.gaussian import GAUSSIAN
+from ranef.families.names import find_family
+from ranef.families.poisson import POISSON
 from ranef.formula.terms import read_formula
 from ranef.posterior.sampling import pymc_hierarchical
 from ranef.priors.assignment import resolve

@@ -11,7 +11,11 @@ from scipy import special, stats
 from ranef.design.design import build_design
 from ranef.design.model_matrix import Origin
 from ranef.errors import DataError
-from ranef.families.family import BINOMIAL, GAUSSIAN, POISSON, Link, find_family
+from ranef.families.binomial import BINOMIAL
+from ranef.families.gaussian import GAUSSIAN
+from ranef.families.link import Link
+from ranef.families.names import find_family
+from ranef.families.poisson import POISSON
 from ranef.formula.terms import read_formula
 from ranef.priors.scales import (
     centring,

@@ -8,7 +8,9 @@ import pytest
 
 from ranef.design.design import build_design
 from ranef.errors import FitError
-from ranef.families.family import BINOMIAL, GAUSSIAN, find_family
+from ranef.families.binomial import BINOMIAL
+from ranef.families.gaussian import GAUSSIAN
+from ranef.families.names import find_family
 from ranef.formula.terms import read_formula
 from ranef.priors.assignment import resolve
 from ranef.priors.distributions import (

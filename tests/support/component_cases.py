@@ -7,7 +7,7 @@ import pandas as pd
 from scipy import special
 
 from ranef.design.design import build_design
-from ranef.families.family import find_family
+from ranef.families.names import find_family
 from ranef.formula.terms import read_formula
 from ranef.posterior.generalized_posterior import joint_of
 from ranef.priors.assignment import resolve

@@ -12,7 +12,7 @@ from reference_cases import REFERENCE, read_frame
 import ranef as rf
 from ranef.covariances.covariance import Shape, factors
 from ranef.design.design import build_design
-from ranef.families.family import find_family
+from ranef.families.names import find_family
 from ranef.formula.terms import read_formula
 from ranef.likelihood.estimate import Estimate
 

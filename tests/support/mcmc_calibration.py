@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from ranef.design.design import build_design
-from ranef.families.family import find_family
+from ranef.families.names import find_family
 from ranef.formula.terms import read_formula
 from ranef.likelihood.predictions import log_likelihood
 from ranef.posterior.sampling import pymc_hierarchical

@@ -12,7 +12,8 @@ from scipy import special, stats
 from ranef.covariances.covariance import factors, pack
 from ranef.design.design import Design, build_design, full_rank
 from ranef.families.derivatives import differenced
-from ranef.families.family import FAMILIES, Family, find_family
+from ranef.families.family import Family
+from ranef.families.names import FAMILIES, find_family
 from ranef.formula.terms import read_formula
 from ranef.likelihood.generalized.glmm import Generalized, prepare
 from ranef.likelihood.generalized.pirls import Problem, Setting

@@ -21,7 +21,8 @@ from ranef.design.evaluate import Interpreter, Memory, one_column
 from ranef.design.model_matrix import Columns, Origin, code
 from ranef.design.response import read_response
 from ranef.errors import DataError, FormulaError, listed
-from ranef.families.family import GAUSSIAN, Family
+from ranef.families.family import Family
+from ranef.families.gaussian import GAUSSIAN
 from ranef.formula.terms import Formula, RandomPart
 
 Functions = Mapping[str, Callable[..., Any]]

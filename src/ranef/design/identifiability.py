@@ -9,7 +9,8 @@ import numpy as np
 from ranef.design.design import Design, RandomTerm, full_rank, independent_columns
 from ranef.design.separation import separated_columns
 from ranef.errors import DataError, DataWarning, listed, warn
-from ranef.families.family import GAUSSIAN, Family
+from ranef.families.family import Family
+from ranef.families.gaussian import GAUSSIAN
 from ranef.formula.terms import INTERCEPT
 
 EXACT = 1e-4  # share of the response's sd below which a residual sd is on its way to zero

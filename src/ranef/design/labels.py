@@ -13,7 +13,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ranef.design.design import Design, RandomTerm
-from ranef.families.family import GAUSSIAN, Family
+from ranef.families.family import Family
+from ranef.families.gaussian import GAUSSIAN
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -77,7 +77,7 @@ def read_response(
 
     Examples
     --------
-    >>> from ranef.families.family import BINOMIAL
+    >>> from ranef.families.binomial import BINOMIAL
     >>> from ranef.formula.syntax import parse
     >>> from ranef.design.evaluate import Memory
     >>> frame = pd.DataFrame({"dead": [1, 0], "alive": [3, 2]})

@@ -59,7 +59,7 @@ def separated_columns(design: Design, family: Family) -> tuple[str, ...]:
     --------
     >>> import pandas as pd
     >>> from ranef.design.design import build_design
-    >>> from ranef.families.family import BINOMIAL
+    >>> from ranef.families.binomial import BINOMIAL
     >>> from ranef.formula.terms import read_formula
     >>> frame = pd.DataFrame({"y": [0, 0, 0, 1, 1], "x": [1, 2, 3, 4, 5], "z": [1, 0, 1, 0, 1]})
     >>> design = build_design(read_formula("y ~ x + z"), frame, family=BINOMIAL)

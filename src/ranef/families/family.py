@@ -1,43 +1,96 @@
-"""Response distributions and their links, as frozen records of functions.
+"""A response distribution with its link: the record of all that a family says of itself.
 
 Notation: mu is the mean, eta = g(mu) the linear predictor, w the prior weight of a row (for a
 binomial response its number of trials, y being the proportion of successes), psi the parameters
-that a distribution has besides its mean, such as sigma.
+that a distribution has besides its mean, such as sigma; L the log density, with derivatives L1, L2
+and L3.
+
+A distribution is written where it is simplest: in mu (normal, t), in lambda = log mu (counts and
+positive responses), or in log mu and log(1 - mu) (proportions). There it has three derivatives, and
+the link's curve carries them to eta by the chain rule. For counts and positive responses with the
+log link, eta is lambda itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from pkgutil import resolve_name
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ranef._typing import Array
-from ranef.errors import FitError, listed, suggestion
-from ranef.families import likelihoods, observations
+from ranef.errors import FitError, listed
 from ranef.families.derivatives import PSI_STEP, Expansion, Further, differenced
-from ranef.families.likelihoods import Distribution
-from ranef.families.link import (
-    CAUCHIT,
-    CLOGLOG,
-    IDENTITY,
-    INVERSE,
-    INVERSE_SQUARED,
-    LINKS,
-    LOG,
-    LOGIT,
-    POSITIVE_IDENTITY,
-    PROBIT,
-    SQRT,
-    Link,
-)
+from ranef.families.link import Curve, Link
 
-__all__ = ["FAMILIES", "Family", "Link", "find_family"]
+__all__ = ["Family", "Link"]
+
+type Parts = tuple[Array, Array, Array]  # L, L1, L2
+type Own = tuple[Array, Array, Array]  # the derivatives of L, L1 and L2 in the logarithm of one psi
+type PriorForm = tuple[str, tuple[float, ...]]  # the name of a prior in `ranef.priors`, its numbers
+
+LEAST_MEAN = 5e-324  # of a mean that has a logarithm
+LEAST, BELOW_ONE = np.finfo(np.float64).tiny, 1 - 2.0**-53  # of responses between 0 and 1
 
 
-SUPPORTS = ("real", "positive", "counts", "proportions", "binary", "unit")
+@dataclass(frozen=True)
+class Support:
+    """Where responses can be.
+
+    Attributes
+    ----------
+    lowest, highest : float
+        The ends of the range of a mean.
+    is_discrete : bool
+        Whether responses are counts or classes; they can then be at the ends of the range.
+    """
+
+    lowest: float = -math.inf
+    highest: float = math.inf
+    is_discrete: bool = False
+
+
+SUPPORTS = {
+    "real": Support(),
+    "positive": Support(0.0),
+    "counts": Support(0.0, is_discrete=True),
+    "proportions": Support(0.0, 1.0, is_discrete=True),
+    "binary": Support(0.0, 1.0, is_discrete=True),
+    "unit": Support(0.0, 1.0),
+}
+
+
+@dataclass(frozen=True)
+class OwnParameter:
+    """A parameter that a distribution has besides its mean, and its priors in the named sets.
+
+    Attributes
+    ----------
+    name : str
+    default : tuple of (str, tuple of float)
+        Its prior by default: the name of a prior, and its numbers. For "sigma" the prior has a
+        scale that comes from the data, as one more number.
+    brms, rstanarm : tuple of (str, tuple of float), optional
+        Its prior in these packages, where they have one.
+    elsewhere : str
+        What these packages have instead of a prior.
+    spread : {"response", "mean"}
+        For "sigma": how spread responses are at its scale, as the response is or as its mean.
+    """
+
+    name: str
+    default: PriorForm = ("LogNormal", (0, 2.5))
+    brms: PriorForm | None = None
+    rstanarm: PriorForm | None = None
+    elsewhere: str = ""
+    spread: Literal["response", "mean"] = "response"
+
+
+SIGMA = OwnParameter("sigma", default=("HalfStudentT", (3,)))
 
 
 @dataclass(frozen=True)
@@ -78,6 +131,21 @@ class Family:
         The higher derivatives, a `Further`.
     expected : callable (link, eta, w, psi), optional
         The expected information of eta; (d mu / d eta)^2 / Var(y) if it is not given.
+    response_mean : callable (mu, *psi), optional
+        The mean of the response, if it is not mu: mu may be a location, or the mean of a part.
+    own : tuple of OwnParameter, optional
+        What is known of `parameters`, such as their default priors.
+    links : tuple of Link, optional
+        The links that can be asked for by name; all if not given.
+    aliases : tuple of str, optional
+        Names in other packages, small letters and digits only.
+    pins : tuple of str, optional
+        The names of links with which each row pins its linear predictor down, but where there is
+        separation: its likelihood falls to zero fast enough that fixed effects may have flat
+        priors. A family made from another by `replace`, with another log density, has its own.
+    heavy_tailed : bool, optional
+        Whether outliers are to be expected, so that default priors have their location and scale
+        from median and median absolute deviation of the response.
 
     Notes
     -----
@@ -102,6 +170,12 @@ class Family:
     expand: Callable[..., Expansion] | None = None
     further: Callable[..., Further] | None = None
     expected: Callable[..., Array] | None = None
+    response_mean: Callable[..., Array] | None = None
+    own: tuple[OwnParameter, ...] = ()
+    links: tuple[Link, ...] = ()
+    aliases: tuple[str, ...] = ()
+    pins: tuple[str, ...] = ()
+    heavy_tailed: bool = False
 
     def __post_init__(self) -> None:
         self._check_fields()
@@ -143,7 +217,57 @@ class Family:
     @property
     def is_normal(self) -> bool:
         """Whether all is closed form: a normal response with identity link."""
-        return self.expand == GAUSSIAN.expand and self.link.name == "identity"
+        distribution = getattr(self.expand, "__self__", None)
+        is_normal = isinstance(distribution, Distribution) and distribution.is_normal
+        return is_normal and self.link.name == "identity"
+
+    @property
+    def is_discrete(self) -> bool:
+        """Whether responses are counts or classes."""
+        return SUPPORTS[self.support].is_discrete
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether the mean of a response is a probability, or like one between 0 and 1."""
+        return math.isfinite(SUPPORTS[self.support].highest)
+
+    @property
+    def has_classes(self) -> bool:
+        """Whether a response is a success or a failure, or several of them."""
+        return self.is_discrete and self.is_bounded
+
+    @property
+    def has_trials(self) -> bool:
+        """Whether a response is a proportion of successes, with a number of trials for weight."""
+        return self.support == "proportions"
+
+    @property
+    def mean_range(self) -> tuple[float, float]:
+        """The ends of the range of mu."""
+        support = SUPPORTS[self.support]
+        return support.lowest, support.highest
+
+    @property
+    def reachable_ends(self) -> tuple[float, ...]:
+        """The ends of the range of mu that responses can be at."""
+        return tuple(filter(math.isfinite, self.mean_range)) if self.is_discrete else ()
+
+    def parameter(self, name: str) -> OwnParameter:
+        """Return what is known of one of `parameters`."""
+        known = {parameter.name: parameter for parameter in (SIGMA, *self.own)}
+        return known.get(name) or OwnParameter(name)
+
+    def mean(self, eta: Array, psi: Sequence[Any] = ()) -> Array:
+        """Return the mean of responses.
+
+        Parameters
+        ----------
+        eta : ndarray
+        psi : sequence, of the length of `parameters`
+            Not needed where mu is the mean.
+        """
+        mu = self.link.inverse(eta)
+        return mu if self.response_mean is None else self.response_mean(mu, *psi)
 
     def expansion(self, y: Array, eta: Array, w: Array, psi: Array) -> Expansion:
         """Return log f and its first two derivatives in eta.
@@ -212,239 +336,122 @@ class Family:
         return differenced(log_density, eta, step)
 
 
-def _closed_form(distribution: Distribution) -> dict[str, Any]:
-    return {
-        "log_density": distribution.density,
-        "expand": distribution.expand,
-        "further": distribution.further,
-        "expected": distribution.expected,
-    }
+@dataclass(frozen=True, eq=False)
+class Distribution:
+    """A distribution that is written in one function x of eta: mu or log mu.
+
+    Attributes
+    ----------
+    name : str
+        Of the constant that holds the distribution, in the file of its functions.
+    inner : callable (link, eta)
+        The curve of x.
+    parts : callable (y, x, w, *psi)
+        L, L1 and L2.
+    others : callable (y, x, w, *psi)
+        L3, and for each of psi the derivatives of L, L1 and L2 in its logarithm.
+    information : callable (x, w, *psi)
+        The expected information of x.
+    supported : callable (y), optional
+        Which responses are possible, if not all are.
+    is_normal : bool
+        Whether this is the normal distribution of mean x.
+    """
+
+    name: str
+    inner: Callable[[Link, Array], Curve]
+    parts: Callable[..., Parts]
+    others: Callable[..., tuple[Array, list[Own]]]
+    information: Callable[..., Array]
+    supported: Callable[[Array], NDArray[np.bool_]] | None = None
+    is_normal: bool = False
+
+    def __reduce__(self) -> tuple[Callable[[str], Any], tuple[str]]:
+        """Travel to other processes by name: a family is known by its distribution."""
+        return resolve_name, (f"{self.parts.__module__}:{self.name}",)
+
+    def fields(self) -> dict[str, Any]:
+        """Return the fields of a family that say this distribution in closed form."""
+        return {
+            "log_density": self.density,
+            "expand": self.expand,
+            "further": self.further,
+            "expected": self.expected,
+        }
+
+    def density(self, y: Array, mu: Array, w: Array, *psi: Any) -> Array:
+        """Return the log density, -inf outside of the support."""
+        if self.supported is None:
+            return self.parts(y, mu, w, *psi)[0]
+        with np.errstate(all="ignore"):
+            L = self.parts(y, np.log(np.maximum(mu, LEAST_MEAN)), w, *psi)[0]
+        return np.where(self.supported(y) & (mu >= 0), L, -np.inf)
+
+    def expand(self, link: Link, y: Array, eta: Array, w: Array, psi: Array) -> Expansion:
+        """Return the log density and its derivatives in eta."""
+        x, first, second, _ = self.inner(link, eta)
+        L, L1, L2 = self.parts(y, x, w, *psi)
+        return Expansion(L, L1 * first, -(L2 * (first * first) + L1 * second))
+
+    def further(self, link: Link, y: Array, eta: Array, w: Array, psi: Array) -> Further:
+        """Return the higher derivatives."""
+        x, first, second, third = self.inner(link, eta)
+        _, L1, L2 = self.parts(y, x, w, *psi)
+        L3, own = self.others(y, x, w, *psi)
+        square = first * first
+        of_weight = -(L3 * (square * first) + 3 * L2 * (first * second) + L1 * third)
+        carried = [(l, l1 * first, -(l2 * square + l1 * second)) for l, l1, l2 in own]
+        return stacked(of_weight, carried)
+
+    def expected(self, link: Link, eta: Array, w: Array, psi: Array) -> Array:
+        """Return the expected information of eta."""
+        x, first, _, _ = self.inner(link, eta)
+        return self.information(x, w, *psi) * (first * first)
 
 
-GAUSSIAN = Family(
-    "gaussian",
-    IDENTITY,
-    parameters=("sigma",),
-    variance=observations.constant_variance,
-    deviance=observations.gaussian_deviance,
-    draw=observations.gaussian_draw,
-    pymc=observations.gaussian_pymc,
-    **_closed_form(likelihoods.GAUSSIAN),
-)
-"""The normal distribution; sigma is its standard deviation."""
-
-T = Family(
-    "t",
-    IDENTITY,
-    parameters=("sigma", "nu"),
-    variance=observations.t_variance,
-    deviance=observations.t_deviance,
-    draw=observations.t_draw,
-    pymc=observations.t_pymc,
-    **_closed_form(likelihoods.T),
-)
-"""Student's t distribution around mu, with scale sigma and nu degrees of freedom."""
-
-BINOMIAL = Family(
-    "binomial",
-    LOGIT,
-    variance=observations.binomial_variance,
-    log_density=likelihoods.binomial_density,
-    deviance=observations.binomial_deviance,
-    draw=observations.binomial_draw,
-    support="proportions",
-    pymc=observations.binomial_pymc,
-    expand=likelihoods.binomial_expand,
-    further=likelihoods.binomial_further,
-    expected=likelihoods.binomial_expected,
-)
-"""The proportion of successes in w trials."""
-
-BERNOULLI = replace(
-    BINOMIAL,
-    name="bernoulli",
-    support="binary",
-    draw=observations.bernoulli_draw,
-    pymc=observations.bernoulli_pymc,
-)
-"""0 or 1; weights are not trials but multiply the log density."""
-
-POISSON = Family(
-    "poisson",
-    LOG,
-    support="counts",
-    variance=observations.poisson_variance,
-    deviance=observations.poisson_deviance,
-    draw=observations.poisson_draw,
-    pymc=observations.poisson_pymc,
-    **_closed_form(likelihoods.POISSON),
-)
-"""Counts whose variance is their mean."""
-
-NEGATIVE_BINOMIAL = Family(
-    "negative_binomial",
-    LOG,
-    support="counts",
-    parameters=("shape",),
-    variance=observations.negative_binomial_variance,
-    deviance=observations.negative_binomial_deviance,
-    draw=observations.negative_binomial_draw,
-    pymc=observations.negative_binomial_pymc,
-    **_closed_form(likelihoods.NEGATIVE_BINOMIAL),
-)
-"""Counts with variance mu + mu^2 / shape (NB2); a large shape is the Poisson distribution."""
-
-GAMMA = Family(
-    "gamma",
-    LOG,
-    support="positive",
-    parameters=("sigma",),
-    variance=observations.gamma_variance,
-    deviance=observations.gamma_deviance,
-    draw=observations.gamma_draw,
-    pymc=observations.gamma_pymc,
-    **_closed_form(likelihoods.GAMMA),
-)
-"""Positive numbers with coefficient of variation sigma; the shape is w / sigma^2.
-
-The link is the log and not, as in R, the canonical inverse: any eta then has a mean, which random
-effects that are normal require, and coefficients are ratios of means.
-"""
-
-INVERSE_GAUSSIAN = Family(
-    "inverse_gaussian",
-    LOG,
-    support="positive",
-    parameters=("sigma",),
-    variance=observations.inverse_gaussian_variance,
-    deviance=observations.inverse_gaussian_deviance,
-    draw=observations.inverse_gaussian_draw,
-    pymc=observations.inverse_gaussian_pymc,
-    **_closed_form(likelihoods.INVERSE_GAUSSIAN),
-)
-"""Positive numbers with variance sigma^2 mu^3 / w. The link is the log, as for `GAMMA`."""
-
-BETA = Family(
-    "beta",
-    LOGIT,
-    variance=observations.beta_variance,
-    log_density=likelihoods.beta_density,
-    deviance=observations.beta_deviance,
-    draw=observations.beta_draw,
-    support="unit",
-    parameters=("phi",),
-    pymc=observations.beta_pymc,
-    expand=likelihoods.beta_expand,
-    further=likelihoods.beta_further,
-    expected=likelihoods.beta_expected,
-)
-"""Numbers between 0 and 1, with variance mu (1 - mu) / (1 + phi)."""
-
-OF_REAL = (IDENTITY, LOG, INVERSE)
-OF_CHANCE = (LOGIT, PROBIT, CLOGLOG, CAUCHIT)
-_AVAILABLE: tuple[tuple[Family, tuple[Link, ...]], ...] = (
-    (GAUSSIAN, OF_REAL),
-    (BINOMIAL, OF_CHANCE),
-    (BERNOULLI, OF_CHANCE),
-    (POISSON, (LOG, SQRT, POSITIVE_IDENTITY)),
-    (NEGATIVE_BINOMIAL, (LOG,)),
-    (GAMMA, (LOG, INVERSE, POSITIVE_IDENTITY)),
-    (INVERSE_GAUSSIAN, (LOG, INVERSE_SQUARED, INVERSE)),
-    (BETA, (LOGIT, PROBIT, CLOGLOG)),
-    (T, (IDENTITY, LOG)),
-)
-FAMILIES = {family.name: family for family, _ in _AVAILABLE}
-_LINKS_OF = {
-    family.name: {link.name: link for link in (family.link, *links)} for family, links in _AVAILABLE
-}
-_FAMILY_ALIASES = {
-    "normal": "gaussian",
-    "binary": "bernoulli",
-    "negbinomial": "negative_binomial",
-    "negbin": "negative_binomial",
-    "negbinomial2": "negative_binomial",
-    "nbinom": "negative_binomial",
-    "nbinom2": "negative_binomial",
-    "nb": "negative_binomial",
-    "nb2": "negative_binomial",
-    "wald": "inverse_gaussian",
-    "betafamily": "beta",
-    "betaregression": "beta",
-    "student": "t",
-    "studentt": "t",
-    "tfamily": "t",
-}
-_LINK_ALIASES = {
-    "1mu2": "inverse_squared",
-    "inversepower": "inverse",
-    "reciprocal": "inverse",
-    "cll": "cloglog",
-    "logistic": "logit",
-    "ln": "log",
-}
+def is_count(y: Array) -> NDArray[np.bool_]:
+    """Return whether numbers are 0, 1, 2 and so on."""
+    return np.asarray((y >= 0) & (y == np.floor(y)))
 
 
-def find_family(family: str | Family, link: str | Link | None = None) -> Family:
-    """Return the family of a name, with a link.
+def is_positive(y: Array) -> NDArray[np.bool_]:
+    """Return whether numbers are above 0."""
+    return np.asarray(y > 0)
 
-    Names are those of R, brms, bambi and statsmodels as well, however they are written:
-    "inverse.gaussian" and "InverseGaussian" are "inverse_gaussian".
+
+def stacked(third: Array, own: list[Own]) -> Further:
+    """Return the third derivative with the derivatives in the logarithm of each psi, stacked."""
+    parts = np.empty((3, len(own), *third.shape))
+    for j, derivatives in enumerate(own):
+        for part, derivative in zip(parts, derivatives, strict=True):
+            part[j] = derivative
+    return Further(third, *parts)
+
+
+def weighted(
+    pm: Any, family: Any, at: tuple[str, Any], w: Array, observed: Any, **parameters: Any
+) -> Any:
+    """Add observations; with weights their log density times the weights, as a potential.
+
+    PyMC has no weights. A potential counts in all that uses the density; what PyMC itself would do
+    with observations, such as to draw new ones, it cannot do with it.
 
     Parameters
     ----------
-    family : str or Family
-    link : str or Link, optional
-        The family's own link by default.
-
-    Raises
-    ------
-    FitError
-        If there is no such family, or the family has no such link.
-
-    Examples
-    --------
-    >>> find_family("gaussian").link.name
-    'identity'
-    >>> find_family("Gamma", "inverse").link.name
-    'inverse'
-    >>> find_family("nbinom2").name
-    'negative_binomial'
+    at : tuple
+        The name and the dimensions.
     """
-    if isinstance(family, str):
-        name = _known(family, FAMILIES, _FAMILY_ALIASES)
-        if name is None:
-            message = f"family={family!r} is not available. {suggestion(family, FAMILIES)}"
-            raise FitError(message)
-        family = FAMILIES[name]
-    if not isinstance(family, Family):
-        raise FitError(f"family= takes a name or a Family, got {type(family).__name__}.")
-    if link is None:
-        return family
-    if isinstance(link, str):
-        link = _find_link(family, link)
-    if not isinstance(link, Link):
-        raise FitError(f"link= takes a name or a Link, got {type(link).__name__}.")
-    return family if link == family.link else replace(family, link=link)
+    name, dims = at
+    if (w == 1).all():
+        return family(name, observed=observed, dims=dims, **parameters)
+    return pm.Potential(name, w * pm.logp(family.dist(**parameters), observed), dims=dims)
 
 
-def _find_link(family: Family, name: str) -> Link:
-    own = FAMILIES.get(family.name)
-    is_ours = own is not None and own.draw == family.draw
-    links = _LINKS_OF[family.name] if is_ours else LINKS
-    found = _known(name, links, _LINK_ALIASES)
-    if found is None:
-        message = f"link={name!r} is not available for the {family.name} family, which has "
-        raise FitError(f"{message}{listed(links, limit=len(links))}.")
-    return links[found]
+def over_root(sigma: Any, w: Array) -> Any:
+    """Return the scale of rows with prior weights in a PyMC model."""
+    return sigma if (w == 1).all() else sigma * (1 / np.sqrt(w))
 
 
-def _known(name: str, names: dict[str, Any], aliases: dict[str, str]) -> str | None:
-    """Return the name by which we know what is called so, however it is written."""
-    plain = _plain(name)
-    spellings = {_plain(known): known for known in names}
-    found = spellings.get(plain, aliases.get(plain))
-    return found if found in names else None
-
-
-def _plain(name: str) -> str:
-    return "".join(letter for letter in name.lower() if letter.isalnum())
+def inside(pm: Any, mu: Any) -> Any:
+    """Keep a mean off 0 and 1, where a gradient would not be a number."""
+    return pm.math.clip(mu, LEAST, BELOW_ONE)

@@ -43,7 +43,7 @@ def mean_response(
     Examples
     --------
     >>> import ranef as rf
-    >>> from ranef.families.family import POISSON
+    >>> from ranef.families.poisson import POISSON
     >>> design = rf.Model("Yield ~ 1", rf.load_dataset("Dyestuff")).design
     >>> mean_response(POISSON, design, (), np.log([[2.0], [4.0]]), {})[:2].round(6).tolist()
     [3.0, 3.0]

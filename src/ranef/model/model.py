@@ -18,7 +18,9 @@ from ranef.covariances.covariance import pack
 from ranef.design import identifiability
 from ranef.design.design import Design, build_design
 from ranef.errors import FitError, suggestion
-from ranef.families.family import Family, Link, find_family
+from ranef.families.family import Family
+from ranef.families.link import Link
+from ranef.families.names import find_family
 from ranef.fits.fit import Fit
 from ranef.formula.structures import structures
 from ranef.formula.terms import read_formula

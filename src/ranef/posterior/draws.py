@@ -9,7 +9,8 @@ import numpy as np
 from ranef._typing import Array
 from ranef.design.design import Design
 from ranef.design.labels import coordinates, has_corr, named
-from ranef.families.family import GAUSSIAN, Family
+from ranef.families.family import Family
+from ranef.families.gaussian import GAUSSIAN
 from ranef.likelihood.predictions import Draws
 from ranef.posterior.transforms import correlations
 

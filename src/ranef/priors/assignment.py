@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from ranef.design.design import Design, RandomTerm
 from ranef.design.labels import has_corr
-from ranef.families.family import GAUSSIAN, Family
+from ranef.families.family import Family
+from ranef.families.gaussian import GAUSSIAN
 from ranef.priors.distributions import (
     LKJ,
     Constant,
@@ -248,7 +249,8 @@ def resolve(design: Design, priors: PriorSetting = "default", family: Family = G
     --------
     >>> import ranef as rf
     >>> sleep = rf.Model("Reaction ~ Days + (1 | Subject)", rf.load_dataset("sleepstudy")).design
-    >>> for row in resolve(sleep, {"Days": Normal(0, 20), "sd": HalfNormal(50)}).rows():
+    >>> given = {"Days": rf.priors.Normal(0, 20), "sd": rf.priors.HalfNormal(50)}
+    >>> for row in resolve(sleep, given).rows():
     ...     print(f"{row.parameter:11}{row.coef:10}{row.prior} {row.note}".rstrip())
     beta       Intercept Normal(298.5, 140.8) at the mean of the predictors
     beta       Days      Normal(0, 20)

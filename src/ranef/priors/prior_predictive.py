@@ -14,7 +14,8 @@ from ranef.arguments import check_counts, check_seed
 from ranef.design.design import Design, RandomTerm
 from ranef.design.labels import coordinates, has_corr, named
 from ranef.errors import FitError, RanefWarning, listed, warn
-from ranef.families.family import GAUSSIAN, Family
+from ranef.families.family import Family
+from ranef.families.gaussian import GAUSSIAN
 from ranef.priors.assignment import Priors, TermPriors
 from ranef.priors.distributions import LKJ, Prior, Relative
 from ranef.priors.scales import BOUNDED
@@ -214,7 +215,7 @@ def response(
 
     Examples
     --------
-    >>> from ranef.families.family import POISSON
+    >>> from ranef.families.poisson import POISSON
     >>> eta, w = np.log([[1e30, 3e300]]), np.ones(2)
     >>> y = response(POISSON, eta, w, (), np.random.default_rng(1))
     >>> (y / np.exp(eta)).round(4)

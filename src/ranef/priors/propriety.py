@@ -53,7 +53,8 @@ from ranef._typing import Array
 from ranef.design.design import RANK_TOLERANCE, Design, RandomTerm, independent_columns
 from ranef.design.separation import separated_columns
 from ranef.errors import FitError, listed
-from ranef.families.family import GAUSSIAN, Family
+from ranef.families.family import Family
+from ranef.families.gaussian import GAUSSIAN
 from ranef.priors.assignment import Priors
 from ranef.priors.distributions import (
     Constant,

@@ -23,7 +23,7 @@ from scipy import stats
 from ranef.datasets import load_dataset
 from ranef.design.design import build_design
 from ranef.errors import FitError
-from ranef.families.family import FAMILIES, find_family
+from ranef.families.names import FAMILIES, find_family
 from ranef.fits.diagnostics import diagnose, summarise
 from ranef.formula.terms import read_formula
 from ranef.posterior.sampling import pymc_hierarchical

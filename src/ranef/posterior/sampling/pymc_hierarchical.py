@@ -23,7 +23,8 @@ from ranef.arguments import Sampling
 from ranef.design.design import Design, full_rank
 from ranef.design.labels import KINDS, Dims, coordinates
 from ranef.errors import FitError, suggestion
-from ranef.families.family import GAUSSIAN, Family
+from ranef.families.family import Family
+from ranef.families.gaussian import GAUSSIAN
 from ranef.likelihood.estimate import Estimate
 from ranef.likelihood.generalized.glmm import prepare
 from ranef.likelihood.linear.crossproducts import cross_products

@@ -1,0 +1,124 @@
+"""Distributions of proportions of w trials (binomial), and of 0 and 1 (Bernoulli)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.random import Generator
+from scipy import special
+
+from ranef._typing import Array
+from ranef.families.derivatives import Expansion, Further
+from ranef.families.family import Family, inside, stacked, weighted
+from ranef.families.link import CAUCHIT, CLOGLOG, LOGIT, PROBIT, Link
+
+
+def binomial_density(y: Array, mu: Array, w: Array) -> Array:
+    """Return the log density of w y successes in w trials."""
+    k = w * y
+    with np.errstate(all="ignore"):
+        L = special.xlogy(k, mu) + special.xlog1py(w - k, -mu) + _log_choices(k, w)
+    return np.where((y >= 0) & (y <= 1) & (mu >= 0) & (mu <= 1), L, -np.inf)
+
+
+def binomial_expand(link: Link, y: Array, eta: Array, w: Array, psi: Array) -> Expansion:  # noqa: ARG001
+    """Return the expansion of the binomial distribution."""
+    (A, A1, A2, _), (B, B1, B2, _) = link.log_chances(eta)
+    won = w * y
+    lost = w - won
+    L = won * A + lost * B + _log_choices(won, w)
+    return Expansion(L, won * A1 + lost * B1, -(won * A2 + lost * B2))
+
+
+def binomial_further(link: Link, y: Array, eta: Array, w: Array, psi: Array) -> Further:  # noqa: ARG001
+    """Return the higher derivatives of the binomial distribution."""
+    A, B = link.log_chances(eta)
+    won = w * y
+    return stacked(-(won * A[3] + (w - won) * B[3]), [])
+
+
+def binomial_expected(link: Link, eta: Array, w: Array, psi: Array) -> Array:  # noqa: ARG001
+    """Return the expected information of eta, (d mu / d eta)^2 / (mu (1 - mu)) per trial."""
+    A, B = link.log_chances(eta)
+    return -w * A[1] * B[1]
+
+
+def _log_choices(k: Array, n: Array) -> Array:
+    if (n == 1).all():  # 0 or 1 of one: the usual case, and the quick one
+        return np.zeros(())
+    return np.asarray(special.gammaln(n + 1) - special.gammaln(k + 1) - special.gammaln(n - k + 1))
+
+
+def binomial_variance(mu: Array) -> Array:
+    """Return mu (1 - mu)."""
+    return mu * (1 - mu)
+
+
+def binomial_deviance(y: Array, mu: Array) -> Array:
+    """Return 2 (y log(y / mu) + (1 - y) log((1 - y) / (1 - mu)))."""
+    return np.asarray(2 * (special.rel_entr(y, mu) + special.rel_entr(1 - y, 1 - mu)))
+
+
+def binomial_draw(rng: Generator, mu: Array, w: Array) -> Array:
+    """Draw proportions of successes in w trials."""
+    return np.asarray(rng.binomial(np.round(w).astype(np.int64), mu) / w)
+
+
+def bernoulli_draw(rng: Generator, mu: Array, w: Array) -> Array:  # noqa: ARG001
+    """Draw 0 or 1."""
+    return np.asarray(rng.binomial(1, mu), dtype=np.float64)
+
+
+def binomial_pymc(
+    pm: Any, name: str, link: Link, eta: Any, w: Array, *, observed: Array, dims: Any
+) -> Any:
+    """Add the likelihood of the numbers of successes."""
+    trials = np.round(w).astype(np.int64)
+    successes = np.round(observed * w).astype(np.int64)
+    chance = _chance(pm, link, eta)
+    return pm.Binomial(name, n=trials, observed=successes, dims=dims, **chance)
+
+
+def bernoulli_pymc(
+    pm: Any, name: str, link: Link, eta: Any, w: Array, *, observed: Array, dims: Any
+) -> Any:
+    """Add the likelihood."""
+    y = np.round(observed).astype(np.int64)
+    return weighted(pm, pm.Bernoulli, (name, dims), w, y, **_chance(pm, link, eta))
+
+
+def _chance(pm: Any, link: Link, eta: Any) -> dict[str, Any]:
+    """Return the argument that says how probable a success is: its logit where this is eta."""
+    if link.name == "logit":
+        return {"logit_p": eta}
+    return {"p": inside(pm, link.graph(pm, eta))}
+
+
+BINOMIAL = Family(
+    "binomial",
+    LOGIT,
+    variance=binomial_variance,
+    log_density=binomial_density,
+    deviance=binomial_deviance,
+    draw=binomial_draw,
+    support="proportions",
+    pymc=binomial_pymc,
+    expand=binomial_expand,
+    further=binomial_further,
+    expected=binomial_expected,
+    links=(LOGIT, PROBIT, CLOGLOG, CAUCHIT),
+    pins=("logit", "probit", "cloglog", "log"),
+)
+"""The proportion of successes in w trials."""
+
+BERNOULLI = replace(
+    BINOMIAL,
+    name="bernoulli",
+    support="binary",
+    draw=bernoulli_draw,
+    pymc=bernoulli_pymc,
+    aliases=("binary",),
+)
+"""0 or 1; weights are not trials but multiply the log density."""

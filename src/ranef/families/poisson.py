@@ -1,0 +1,170 @@
+"""The distributions of counts: Poisson, and negative binomial with a shape."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.random import Generator
+from scipy import special
+
+from ranef._typing import Array
+from ranef.families.derivatives import log_rising, log_rising_slope
+from ranef.families.family import Distribution, Family, Own, OwnParameter, Parts, is_count, weighted
+from ranef.families.link import HUGE, LOG, LOGIT, POSITIVE_IDENTITY, SQRT, Link
+
+MOST = 1e18  # of the mean of a count that can be drawn
+
+
+def poisson_parts(y: Array, lam: Array, w: Array) -> Parts:
+    """Return L, L1 and L2 in log mu."""
+    mu = np.exp(np.minimum(lam, HUGE))
+    return w * (y * lam - mu - special.gammaln(y + 1)), w * (y - mu), -w * mu
+
+
+def poisson_others(y: Array, lam: Array, w: Array) -> tuple[Array, list[Own]]:  # noqa: ARG001
+    """Return L3; there are no parameters."""
+    return -w * np.exp(np.minimum(lam, HUGE)), []
+
+
+def poisson_information(lam: Array, w: Array) -> Array:
+    """Return the expected information of log mu."""
+    return w * np.exp(np.minimum(lam, HUGE))
+
+
+def poisson_variance(mu: Array) -> Array:
+    """Return mu."""
+    return mu
+
+
+def poisson_deviance(y: Array, mu: Array) -> Array:
+    """Return 2 (y log(y / mu) - (y - mu))."""
+    return np.asarray(2 * special.kl_div(y, mu))
+
+
+def poisson_draw(rng: Generator, mu: Array, w: Array) -> Array:  # noqa: ARG001
+    """Draw counts."""
+    return np.asarray(rng.poisson(np.minimum(mu, MOST)), dtype=np.float64)
+
+
+def poisson_pymc(
+    pm: Any, name: str, link: Link, eta: Any, w: Array, *, observed: Array, dims: Any
+) -> Any:
+    """Add the likelihood."""
+    y = np.round(observed).astype(np.int64)
+    return weighted(pm, pm.Poisson, (name, dims), w, y, mu=link.graph(pm, eta))
+
+
+def negative_binomial_parts(y: Array, lam: Array, w: Array, shape: float) -> Parts:
+    """Return L, L1 and L2 in log mu; stable up to the Poisson distribution, shape = inf nearly."""
+    p, q, log_q = _failure(lam, shape)
+    constant = log_rising(y, shape) - special.gammaln(y + 1)
+    L = w * (y * lam + (shape + y) * log_q + constant)
+    return L, w * (y * q - shape * p), -w * (shape + y) * p * q
+
+
+def negative_binomial_others(
+    y: Array, lam: Array, w: Array, shape: float
+) -> tuple[Array, list[Own]]:
+    """Return L3, and the derivatives in log shape."""
+    p, q, log_q = _failure(lam, shape)
+    score = y * q - shape * p
+    both = w * (shape + y) * p * q
+    of_shape = (
+        w * (shape * log_q + (shape + y) * p + log_rising_slope(y, shape)),
+        w * p * score,
+        -w * p * q * (2 * p * (shape + y) - y),
+    )
+    return both * (p - q), [of_shape]
+
+
+def negative_binomial_information(lam: Array, w: Array, shape: float) -> Array:
+    """Return the expected information of log mu."""
+    return np.asarray(w * shape * special.expit(lam - np.log(shape)))
+
+
+def negative_binomial_variance(mu: Array, shape: Any) -> Array:
+    """Return mu + mu^2 / shape."""
+    return np.asarray(mu + mu**2 / shape)
+
+
+def negative_binomial_deviance(y: Array, mu: Array, shape: Any) -> Array:
+    """Return 2 (y log(y / mu) - (y + shape) log((y + shape) / (mu + shape)))."""
+    excess = (y + shape) * np.log1p((y - mu) / (mu + shape))
+    return np.asarray(2 * (special.rel_entr(y, mu) - excess))
+
+
+def negative_binomial_draw(rng: Generator, mu: Array, w: Array, shape: Any) -> Array:
+    """Draw counts: Poisson with means of a gamma distribution."""
+    return poisson_draw(rng, rng.gamma(shape, mu / shape), w)
+
+
+def negative_binomial_pymc(
+    pm: Any, name: str, link: Link, eta: Any, w: Array, *psi: Any, observed: Array, dims: Any
+) -> Any:
+    """Add the likelihood."""
+    (shape,) = psi
+    y, mu = np.round(observed).astype(np.int64), link.graph(pm, eta)
+    return weighted(pm, pm.NegativeBinomial, (name, dims), w, y, mu=mu, alpha=shape)
+
+
+def _failure(lam: Array, shape: float) -> tuple[Array, Array, Array]:
+    """Return p = mu / (mu + shape), 1 - p and log(1 - p)."""
+    (_, q, _, _), (log_q, minus_p, _, _) = LOGIT.log_chances(lam - np.log(shape))
+    return -minus_p, q, log_q
+
+
+POISSON_DENSITY = Distribution(
+    "POISSON_DENSITY",
+    Link.log_mean,
+    poisson_parts,
+    poisson_others,
+    poisson_information,
+    is_count,
+)
+NEGATIVE_BINOMIAL_DENSITY = Distribution(
+    "NEGATIVE_BINOMIAL_DENSITY",
+    Link.log_mean,
+    negative_binomial_parts,
+    negative_binomial_others,
+    negative_binomial_information,
+    is_count,
+)
+
+POISSON = Family(
+    "poisson",
+    LOG,
+    support="counts",
+    variance=poisson_variance,
+    deviance=poisson_deviance,
+    draw=poisson_draw,
+    pymc=poisson_pymc,
+    links=(LOG, SQRT, POSITIVE_IDENTITY),
+    pins=("log", "sqrt", "identity"),
+    **POISSON_DENSITY.fields(),
+)
+"""Counts whose variance is their mean."""
+
+NEGATIVE_BINOMIAL = Family(
+    "negative_binomial",
+    LOG,
+    support="counts",
+    parameters=("shape",),
+    variance=negative_binomial_variance,
+    deviance=negative_binomial_deviance,
+    draw=negative_binomial_draw,
+    pymc=negative_binomial_pymc,
+    own=(
+        OwnParameter(
+            "shape",
+            default=("InverseGamma", (0.4, 0.3)),
+            brms=("InverseGamma", (0.4, 0.3)),
+            rstanarm=("Exponential", (1,)),
+        ),
+    ),
+    links=(LOG,),
+    aliases=("negbinomial", "negbin", "negbinomial2", "nbinom", "nbinom2", "nb", "nb2"),
+    pins=("log",),
+    **NEGATIVE_BINOMIAL_DENSITY.fields(),
+)
+"""Counts with variance mu + mu^2 / shape (NB2); a large shape is the Poisson distribution."""
