@@ -297,9 +297,9 @@ def p_values(hypothesis, n, seed, *, replicates=REPLICATES, reml=True):
     nulls = _nulls(models, estimates)
     boot = bootstrapped(models, nulls, replicates, int(of_boot.generate_state(1)[0]))
     found["bootstrap"] = [monte_carlo(*pair).p_value for pair in zip(statistic, boot, strict=True)]
-    found["above"] = (boot > statistic[:, None] + refits.ROUNDING).sum(axis=1)
+    found["above"] = (boot > statistic[:, None] + refits.RATIO_ROUNDING).sum(axis=1)
     found["failed"] = np.isnan(boot).sum(axis=1)
-    found["ties"] = (np.abs(boot - statistic[:, None]) <= refits.ROUNDING).sum(axis=1)
+    found["ties"] = (np.abs(boot - statistic[:, None]) <= refits.RATIO_ROUNDING).sum(axis=1)
     found["mixture"] = [chi_bar_squared(one, 0, 1) for one in statistic]
     found["chi2"] = [chi_bar_squared(one, 1, 0) for one in statistic]
     return found
@@ -322,14 +322,14 @@ def likelihood_ratios(models, sums):
     drawn = [responses(models.columns, sums, one.cross, i) for i, one in enumerate(both)]
     found = [one.refit(own) for one, own in zip(both, drawn, strict=True)]
     statistic = refits._contrast(models, found)
-    worse = np.flatnonzero(statistic < -refits.ROUNDING)
+    worse = np.flatnonzero(statistic < -refits.RATIO_ROUNDING)
     if len(worse):
         found = [
             refits.replaced(old, worse, one.again(own, worse))
             for one, own, old in zip(both, drawn, found, strict=True)
         ]
         statistic = refits._contrast(models, found)
-    return np.where(statistic < refits.ROUNDING, 0.0, statistic), found[0]
+    return np.where(statistic < refits.RATIO_ROUNDING, 0.0, statistic), found[0]
 
 
 def bootstrapped(models, nulls, replicates, seed):

@@ -24,6 +24,7 @@ from ranef.design.design import Design
 from ranef.errors import FitError
 from ranef.fits.engine import Engine
 from ranef.fits.point import PointFit
+from ranef.likelihood.bootstrap.refits import RATIO_ROUNDING
 
 DRAWS, REPLICATES = 100_000, 9_999  # of the exact distribution, and of a bootstrap at most
 LOST = 1e-4  # log-likelihood that a larger model may lack: more is another local maximum
@@ -129,7 +130,8 @@ def pair_of(small: PointFit, large: PointFit, place: int) -> Pair:
             "Rescale the predictors, or simplify the model."
         )
         raise FitError(message)
-    return Pair(small, large, place, found, max(2 * gain, 0.0))
+    statistic = 2 * gain
+    return Pair(small, large, place, found, statistic if statistic > RATIO_ROUNDING else 0.0)
 
 
 def _log_volume(design: Design) -> float:

@@ -44,7 +44,7 @@ from ranef.numerics.minimize_many import Minima, minimized
 NEAR = 0.2  # a relative sd below which another start is tried
 AWAY = 0.1  # how far from zero a start is kept
 OTHER = 1.0  # the relative sds of the other start
-ROUNDING = 1e-8  # of a likelihood-ratio statistic that is zero
+RATIO_ROUNDING = 1e-8  # a likelihood-ratio statistic below it is zero: an ordinary value
 BETTER = 1e-10  # what another start has to gain, over the size of the value
 AS_GOOD = 1e-10  # what a point with exact zeros may lose
 BATCH = 2500  # replicates that are simulated together
@@ -357,14 +357,14 @@ def _ratios(models: Rivals, seeds: Sequence[np.random.SeedSequence]) -> Array:
     drawn = [responses(models.columns, sums, one.cross, i) for i, one in enumerate(both)]
     found = [one.refit(own) for one, own in zip(both, drawn, strict=True)]
     statistic = _contrast(models, found)
-    worse = np.flatnonzero(statistic < -ROUNDING)  # a minimum that is not the lowest
+    worse = np.flatnonzero(statistic < -RATIO_ROUNDING)  # a minimum that is not the lowest
     if len(worse):
         found = [
             replaced(old, worse, one.again(own, worse))
             for one, own, old in zip(both, drawn, found, strict=True)
         ]
         statistic = _contrast(models, found)
-    return np.where(statistic < ROUNDING, 0.0, statistic)
+    return np.where(statistic < RATIO_ROUNDING, 0.0, statistic)
 
 
 def _contrast(models: Rivals, found: Sequence[Refits]) -> Array:

@@ -1,0 +1,60 @@
+"""One model against another that is nested in it: the statistic, and which test is the default."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+
+import pytest
+
+import ranef as rf
+from ranef.comparison.nested_tests import default_test, pair_of
+from ranef.likelihood.bootstrap.refits import RATIO_ROUNDING
+
+
+@cache
+def fitted(formula):
+    return rf.fit(formula, rf.load_dataset("sleepstudy"), method="ml")
+
+
+SMALL = "Reaction ~ Days + (1 | Subject)"
+LARGE = "Reaction ~ Days + (Days || Subject)"
+
+
+def raised(fit, gain):
+    """Return a fit whose log-likelihood is that of the small model and what is gained."""
+    estimate = replace(fit.estimate, loglik=fitted(SMALL).estimate.loglik + gain)
+    return replace(fit, estimate=estimate)
+
+
+@pytest.mark.parametrize("share", [-0.9, -0.1, 0.0, 0.1, 0.9])
+def test_a_gain_within_rounding_is_a_statistic_of_zero(share):
+    """So that P(T >= t) of a mixture is 1, whatever the order of BLAS' sums."""
+    pair = pair_of(fitted(SMALL), raised(fitted(LARGE), share * RATIO_ROUNDING / 2), 2)
+    assert pair.statistic == 0
+
+
+def test_a_gain_above_rounding_is_the_statistic():
+    pair = pair_of(fitted(SMALL), raised(fitted(LARGE), 2 * RATIO_ROUNDING), 2)
+    assert pair.statistic == pytest.approx(4 * RATIO_ROUNDING, rel=1e-3)
+
+
+def test_a_likelihood_that_falls_is_another_maximum():
+    with pytest.raises(rf.FitError, match="is 0.001 below that of .* ended in a lower maximum"):
+        pair_of(fitted(SMALL), raised(fitted(LARGE), -1e-3), 2)
+
+
+def test_the_default_depends_on_what_is_new():
+    exact = pair_of(fitted("Reaction ~ Days"), fitted(SMALL), 2)
+    several = pair_of(fitted(SMALL), fitted("Reaction ~ Days + (Days | Subject)"), 2)
+    fixed = pair_of(fitted("Reaction ~ 1 + (1 | Subject)"), fitted(SMALL), 2)
+    assert [default_test(pair) for pair in (exact, several, fixed)] == [
+        "exact",
+        "bootstrap",
+        "chi2",
+    ]
+
+
+def test_the_same_model_is_not_tested():
+    with pytest.raises(rf.FitError, match="are the same model: there is nothing to test"):
+        pair_of(fitted(SMALL), fitted("Reaction ~ 1 + Days + (1 | Subject)"), 2)
