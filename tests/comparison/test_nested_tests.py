@@ -40,7 +40,7 @@ def test_a_gain_above_rounding_is_the_statistic():
 
 
 def test_a_likelihood_that_falls_is_another_maximum():
-    with pytest.raises(rf.FitError, match="is 0.001 below that of .* ended in a lower maximum"):
+    with pytest.raises(rf.FitError, match=r"is 0.001 below that of .* ended in a lower maximum"):
         pair_of(fitted(SMALL), raised(fitted(LARGE), -1e-3), 2)
 
 
