@@ -8,7 +8,7 @@ for names are settled here, without touching Matplotlib's global settings.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from ranef._typing import Array
+from ranef.errors import RanefError
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -112,6 +113,17 @@ def new_single(groups: Groups) -> NDArray[np.object_]:
         width = labels_width(groups.levels) + 5.4
         height = rows_height(len(groups.levels)) + 0.2
     return np.array([new_figure(width, height).add_subplot()], dtype=object)
+
+
+def given_axes(ax: Axes | Iterable[Axes], panels: Sequence[str]) -> NDArray[np.object_]:
+    """Return the axes that a plot is to be drawn on, one a panel; refuse another number."""
+    axes = np.ravel(np.array(list(ax) if isinstance(ax, Iterable) else ax, dtype=object))
+    if len(axes) != len(panels):
+        raise RanefError(
+            f"`ax` must hold one axes for each panel, {len(panels)} in all "
+            f"({', '.join(panels)}), but it holds {len(axes)}."
+        )
+    return axes
 
 
 def new_figure(width: float, height: float) -> Figure:

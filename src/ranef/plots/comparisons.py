@@ -19,6 +19,7 @@ from ranef.plots.canvas import (
     ACCENT,
     GREY,
     TINT,
+    given_axes,
     ink,
     labels_width,
     mark_sizes,
@@ -29,7 +30,6 @@ from ranef.plots.canvas import (
     short,
     strip,
 )
-from ranef.plots.random_effects import given_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

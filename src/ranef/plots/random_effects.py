@@ -16,7 +16,15 @@ from numpy.typing import NDArray
 
 from ranef._typing import Array
 from ranef.errors import DataError, RanefError, listed, suggestion
-from ranef.plots.canvas import Groups, Panel, draw_groups, draw_panel, new_grid, new_single
+from ranef.plots.canvas import (
+    Groups,
+    Panel,
+    draw_groups,
+    draw_panel,
+    given_axes,
+    new_grid,
+    new_single,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -301,14 +309,3 @@ def _covariance(matrix: pd.DataFrame | Array | None, coefs: tuple[str, ...]) -> 
             f"`covariance` has the shape {values.shape}, but {listed(coefs)} need {(k, k)}."
         )
     return values
-
-
-def given_axes(ax: Axes | Iterable[Axes], panels: Sequence[str]) -> NDArray[np.object_]:
-    """Return the axes that a plot is to be drawn on, one a panel; refuse another number."""
-    axes = np.ravel(np.array(list(ax) if isinstance(ax, Iterable) else ax, dtype=object))
-    if len(axes) != len(panels):
-        raise RanefError(
-            f"`ax` must hold one axes for each panel, {len(panels)} in all "
-            f"({', '.join(panels)}), but it holds {len(axes)}."
-        )
-    return axes

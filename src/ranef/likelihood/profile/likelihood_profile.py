@@ -1,4 +1,4 @@
-"""Profiles of a likelihood as a record: the nodes, the intervals between them, and their picture.
+"""Profiles of a likelihood as a record: the nodes, and the intervals between them.
 
 For every parameter the deviance is kept at some values of it, the *nodes*, with all other
 parameters at their optimum given this one. Its rise over the minimum, zeta^2, is compared with
@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -29,15 +29,14 @@ from numpy.typing import NDArray
 from scipy import optimize, special
 
 from ranef._typing import Array
-from ranef.errors import FitError, listed, probability, suggestion
-from ranef.plots.canvas import ACCENT, GREY
+from ranef.errors import FitError, probability, suggestion
+from ranef.plots.zeta import ZetaPanel, zeta_plots
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
 POINTS = 40  # drawn between two nodes
-COLUMNS = 3  # panels side by side
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,7 +155,15 @@ class Curve:
         other = t**2 * ((1 + 2 * rest) * self.rise[j] - rest * width * self.slope[j])
         return np.asarray(own + other)
 
-    def dense(self) -> tuple[Array, Array]:
+    def panel(self, cutoff: float) -> ZetaPanel:
+        """Return what is drawn of the profile, with the limits at a cutoff."""
+        values, zeta = self._dense()
+        limits = self.limits(cutoff)
+        return ZetaPanel(
+            self.name, values, zeta, self.values, self.zeta, self.estimate, self.tangent(), limits
+        )
+
+    def _dense(self) -> tuple[Array, Array]:
         """Return many values and their zeta, to draw."""
         t = np.linspace(0.0, 1.0, POINTS)
         pairs = range(len(self.x) - 1)
@@ -301,17 +308,14 @@ class Profile:
         Raises
         ------
         FitError
-            A name is not known or has no profile, or the number of axes is wrong.
+            A name is not known or has no profile.
+        RanefError
+            The number of axes is wrong.
         """
         self.confint(prob)  # refuses intervals that the profile does not reach
         chosen = self._chosen(names)
-        axes = _new_axes(len(chosen)) if ax is None else _given_axes(ax, chosen)
         cutoff = _cutoff(prob)
-        for i, (place, name) in enumerate(zip(axes, chosen, strict=True)):
-            draw_zeta(place, self.curves[name], cutoff)
-            if i % COLUMNS == 0:
-                place.set_ylabel("zeta, signed root of the deviance")
-        return axes
+        return zeta_plots([self.curves[name].panel(cutoff) for name in chosen], ax=ax)
 
     def _chosen(self, names: str | Sequence[str] | None) -> list[str]:
         drawable = [name for name, curve in self.curves.items() if len(curve.x) > 1]
@@ -328,45 +332,6 @@ class Profile:
         return wanted
 
 
-def draw_zeta(axes: Axes, curve: Curve, cutoff: float) -> None:
-    """Draw one profile: its line and nodes, the tangent at the estimate, and two limits."""
-    values, zeta = curve.dense()
-    axes.axhline(0.0, color=GREY, linewidth=0.8, zorder=1)
-    slope = curve.tangent()
-    if math.isfinite(slope):
-        reach = np.array([zeta.min(), zeta.max()])
-        axes.plot(curve.estimate + reach / slope, reach, "--", color=GREY, linewidth=1, zorder=2)
-    axes.plot(values, zeta, color=ACCENT, linewidth=1.6, zorder=3)
-    axes.plot(curve.values, curve.zeta, "o", color=ACCENT, markersize=3, zorder=4)
-    for limit in filter(math.isfinite, curve.limits(cutoff)):
-        height = float(np.interp(limit, values, zeta))
-        axes.vlines(limit, 0.0, height, color=ACCENT, linewidth=1, alpha=0.6, zorder=2)
-    pad = 0.06 * float(np.ptp(values)) or 1.0
-    axes.set_xlim(float(values.min()) - pad, float(values.max()) + pad)
-    axes.set_title(curve.name, loc="left", fontsize="medium", parse_math=False)
-    axes.spines[["top", "right"]].set_visible(False)
-
-
 def _cutoff(prob: float) -> float:
     """Return the root of the chi-squared quantile of one degree of freedom."""
     return float(special.ndtri((1 + probability(prob)) / 2))
-
-
-def _new_axes(count: int) -> NDArray[np.object_]:
-    import matplotlib.pyplot as plt
-
-    columns = min(count, COLUMNS)
-    rows = -(-count // columns)
-    figure = plt.figure(figsize=(3.2 * columns, 2.6 * rows), layout="constrained")
-    places: Any = [figure.add_subplot(rows, columns, i + 1) for i in range(count)]
-    return np.array(places, dtype=object)
-
-
-def _given_axes(ax: Axes | Iterable[Axes], names: Sequence[str]) -> NDArray[np.object_]:
-    axes = np.ravel(np.array(list(ax) if isinstance(ax, Iterable) else ax, dtype=object))
-    if len(axes) != len(names):
-        raise FitError(
-            f"`ax` must hold one axes for each parameter, {len(names)} in all ({listed(names)}), "
-            f"but it holds {len(axes)}."
-        )
-    return axes

@@ -1,0 +1,108 @@
+"""Zeta plots: the signed root of a profiled deviance against a parameter, one panel each.
+
+A straight line is the profile of a parameter whose Wald interval is exact (Bates & Watts 1988).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranef._typing import Array
+from ranef.plots.canvas import ACCENT, GREY, given_axes
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+COLUMNS = 3  # panels side by side
+
+
+@dataclass(frozen=True, eq=False)
+class ZetaPanel:
+    """The profile of one parameter.
+
+    Attributes
+    ----------
+    name : str
+    values, zeta : ndarray, shape (points,)
+        The line, by increasing values.
+    nodes, node_zeta : ndarray, shape (nodes,)
+        The points where the profile is known.
+    estimate : float
+        Where zeta is 0.
+    slope : float
+        The slope of the line there; nan where it has none.
+    limits : tuple of float
+        The ends of an interval; those that are not finite are not drawn.
+    """
+
+    name: str
+    values: Array
+    zeta: Array
+    nodes: Array
+    node_zeta: Array
+    estimate: float
+    slope: float
+    limits: tuple[float, ...]
+
+
+def zeta_plots(
+    panels: Sequence[ZetaPanel], *, ax: Axes | Iterable[Axes] | None = None
+) -> NDArray[np.object_]:
+    """Draw profiles, one a panel.
+
+    Parameters
+    ----------
+    panels : sequence of ZetaPanel
+    ax : Axes or several Axes, optional
+        One for each panel. By default a new figure is made.
+
+    Returns
+    -------
+    ndarray of Axes, shape (panels,)
+
+    Raises
+    ------
+    RanefError
+        If the number of axes is wrong.
+    """
+    axes = _new_axes(len(panels)) if ax is None else given_axes(ax, [p.name for p in panels])
+    for i, (place, panel) in enumerate(zip(axes, panels, strict=True)):
+        draw_zeta(place, panel)
+        if i % COLUMNS == 0:
+            place.set_ylabel("zeta, signed root of the deviance")
+    return axes
+
+
+def draw_zeta(axes: Axes, panel: ZetaPanel) -> None:
+    """Draw one profile: its line and nodes, the tangent at the estimate, and the limits."""
+    axes.axhline(0.0, color=GREY, linewidth=0.8, zorder=1)
+    if math.isfinite(panel.slope):
+        reach = np.array([panel.zeta.min(), panel.zeta.max()])
+        tangent = panel.estimate + reach / panel.slope
+        axes.plot(tangent, reach, "--", color=GREY, linewidth=1, zorder=2)
+    axes.plot(panel.values, panel.zeta, color=ACCENT, linewidth=1.6, zorder=3)
+    axes.plot(panel.nodes, panel.node_zeta, "o", color=ACCENT, markersize=3, zorder=4)
+    for limit in filter(math.isfinite, panel.limits):
+        height = float(np.interp(limit, panel.values, panel.zeta))
+        axes.vlines(limit, 0.0, height, color=ACCENT, linewidth=1, alpha=0.6, zorder=2)
+    pad = 0.06 * float(np.ptp(panel.values)) or 1.0
+    axes.set_xlim(float(panel.values.min()) - pad, float(panel.values.max()) + pad)
+    axes.set_title(panel.name, loc="left", fontsize="medium", parse_math=False)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _new_axes(count: int) -> NDArray[np.object_]:
+    import matplotlib.pyplot as plt
+
+    columns = min(count, COLUMNS)
+    rows = -(-count // columns)
+    figure = plt.figure(figsize=(3.2 * columns, 2.6 * rows), layout="constrained")
+    axes = [figure.add_subplot(rows, columns, i + 1) for i in range(count)]
+    return np.array(axes, dtype=object)
