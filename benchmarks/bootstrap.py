@@ -11,7 +11,7 @@ import time
 from point_estimates import report
 
 import ranef as rf
-from ranef.likelihood.bootstrap.bootstrap import null_statistics, replicate
+from ranef.likelihood.bootstrap.bootstrap import null_statistics
 
 LME4 = 6.4e-3  # seconds a refit of sleepstudy with correlated slopes
 SLEEP = "(Days | Subject)", "(Days || Subject)", "(1 | Subject)"
@@ -32,12 +32,12 @@ def main():
     sleep, pastes = rf.load_dataset("sleepstudy"), rf.load_dataset("Pastes")
     for random in SLEEP:
         fit = rf.fit(f"Reaction ~ Days + {random}", sleep)
-        replicate(fit, 2, seed=1)  # everything is imported
-        wall, cpu = once(lambda fit=fit: replicate(fit, n, seed=1))
+        fit.bootstrap(2, seed=1)  # everything is imported
+        wall, cpu = once(lambda fit=fit: fit.bootstrap(n, seed=1))
         report(f"{n} REML refits, sleepstudy: {random}; processor {cpu:.1f} s", wall)
     report(f"{n} REML refits, sleepstudy: {SLEEP[0]}, lme4", LME4 * n)
     small, large = (rf.fit(formula, pastes, "ml") for formula in PASTES)
-    wall, cpu = once(lambda: null_statistics(small, large.design, n // 5, seed=1))
+    wall, cpu = once(lambda: null_statistics(small.fitted_model, large.design, n // 5, seed=1))
     report(f"{n // 5} statistics, Pastes: variance of batches; processor {cpu:.1f} s", wall)
 
 

@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     )
     from ranef.families.family import Family
     from ranef.families.link import Link
+    from ranef.fits.bootstrap_table import Bootstrap
     from ranef.fits.fit import side_by_side
     from ranef.fits.point import PointFit
     from ranef.fits.posterior import PosteriorFit
     from ranef.fits.quadraturefit import QuadratureFit
     from ranef.fits.tables import VarCorr
-    from ranef.likelihood.bootstrap.bootstrap import Bootstrap
     from ranef.likelihood.profile.likelihood_profile import Profile
     from ranef.model.model import Model, fit
     from ranef.posterior.marginal_likelihood import MarginalLikelihood
@@ -41,7 +41,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Anova": "comparison.anova",
-    "Bootstrap": "likelihood.bootstrap.bootstrap",
+    "Bootstrap": "fits.bootstrap_table",
     "Comparison": "comparison.comparison_table",
     "Convergence": "errors",
     "ConvergenceWarning": "errors",

@@ -240,7 +240,7 @@ def test_replicates_come_from_the_larger_model_with_one_seed_in_sequence():
         (400, 7, 400),
         (100, 7, 800),
     ]
-    assert all(call[0] is fitted(SAMPLE) for call in large.engine.calls)
+    assert all(call[0].estimate is fitted(SAMPLE).estimate for call in large.engine.calls)
 
 
 def test_the_words_of_a_bootstrap():

@@ -242,7 +242,7 @@ def _bootstrap(pair: Pair, n: int | None, entropy: int) -> NestedTest:
     engine = engine_of(pair.large)
 
     def simulate(size: int, first: int) -> tuple[Array, NDArray[np.bool_]]:
-        return engine.null_statistics(pair.small, size, seed=entropy, first=first)
+        return engine.null_statistics(pair.small.fitted_model, size, seed=entropy, first=first)
 
     drawn = sequential(pair.statistic, simulate, n or REPLICATES)
     words = (

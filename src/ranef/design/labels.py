@@ -6,6 +6,7 @@ Every way to a posterior, and the draws from the prior, name what they hold as i
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -89,6 +90,29 @@ def variables(design: Design, family: Family = GAUSSIAN) -> dict[str, tuple[str,
         | {f"sd_{label}": own[1:2] for label, own in dims.items()}
         | {f"corr_{t.label}": dims[t.label][1:] for t in design.terms if has_corr(t)}
     )
+
+
+def parameter_names(design: Design, family: Family = GAUSSIAN) -> list[str]:
+    """Return the names of all numbers that are estimated, each correlation once.
+
+    Fixed effects are called by their columns, or `beta[sigma]` where that is a variable's name.
+
+    Examples
+    --------
+    >>> import ranef as rf
+    >>> model = rf.Model("Reaction ~ 1 + (Days | Subject)", rf.load_dataset("sleepstudy"))
+    >>> parameter_names(model.design)[:3]
+    ['Intercept', 'sigma', 'sd_Subject[Intercept]']
+    """
+    taken = {"beta", *family.parameters}
+    taken |= {f"{kind}_{t.label}" for kind in ("b", "sd", "corr") for t in design.terms}
+    names = [f"beta[{name}]" if name in taken else name for name in design.fixed]
+    names += family.parameters
+    for t in design.terms:
+        names += [f"sd_{t.label}[{coef}]" for coef in t.coefs]
+        if has_corr(t):
+            names += [f"corr_{t.label}[{a}, {b}]" for a, b in combinations(t.coefs, 2)]
+    return names
 
 
 def named(

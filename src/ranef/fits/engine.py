@@ -7,14 +7,16 @@ through these methods; which way a model answers is settled where the fit is mad
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ranef._typing import Array
+from ranef._typing import Array, Flags
+from ranef.design.design import Design
 from ranef.leave_one_out.elpd import Scores, Units
+from ranef.likelihood.estimate import Estimate, FittedModel, Replicates
+from ranef.likelihood.profile.likelihood_profile import Profile
 from ranef.posterior.marginal_likelihood import MarginalLikelihood
 
 if TYPE_CHECKING:
@@ -23,10 +25,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from ranef.fits.fit import Fit
-    from ranef.fits.point import PointFit
     from ranef.fits.scored import Scored
-    from ranef.likelihood.bootstrap.bootstrap import Bootstrap, Statistic
-    from ranef.likelihood.profile.likelihood_profile import Profile
     from ranef.posterior.prior_sensitivity import Sensitivity
     from ranef.posterior.savage_dickey import DensityRatio
     from ranef.priors.assignment import Priors
@@ -84,31 +83,44 @@ class Engine(ABC):
     # ----------------------------------------------------------------------- point estimates
 
     @abstractmethod
-    def profile(self, fit: PointFit, names: Sequence[str] | None, prob: float) -> Profile:
+    def profile(self, model: FittedModel, names: Sequence[str] | None, prob: float) -> Profile:
         """Return the profile likelihood of parameters."""
 
     @abstractmethod
     def replicate(
         self,
-        fit: PointFit,
+        model: FittedModel,
         n: int,
+        statistic: Callable[[Design, Estimate], Array],
         *,
-        statistic: Statistic | None,
+        all_parameters: bool,
         seed: int | None,
         executor: Executor | None,
-    ) -> Bootstrap:
-        """Return refits of responses that are simulated from a fit."""
+    ) -> Replicates:
+        """Return a statistic of refits of responses that are simulated from a fit.
+
+        Parameters
+        ----------
+        model : FittedModel
+        n : int
+        statistic : callable
+            From a design and its estimate to numbers.
+        all_parameters : bool
+            Whether these are all parameters, in the order of `design.labels.parameter_names`.
+        seed : int, optional
+        executor : Executor, optional
+        """
 
     @abstractmethod
     def null_statistics(
-        self, null: PointFit, n: int, *, seed: int | None, first: int
-    ) -> tuple[Array, NDArray[np.bool_]]:
+        self, null: FittedModel, n: int, *, seed: int | None, first: int
+    ) -> tuple[Array, Flags]:
         """Return likelihood-ratio statistics under a smaller model, and which refits failed.
 
         Parameters
         ----------
-        null : PointFit
-            Of the smaller model, by the method of both fits.
+        null : FittedModel
+            The smaller model, by the method of both fits.
         n : int
         seed : int, optional
         first : int
@@ -116,5 +128,5 @@ class Engine(ABC):
         """
 
     @abstractmethod
-    def degrees_of_freedom(self, fit: PointFit, kind: str) -> pd.DataFrame:
+    def degrees_of_freedom(self, model: FittedModel, kind: str) -> pd.DataFrame:
         """Return tests of the fixed effects with denominator degrees of freedom."""

@@ -6,9 +6,8 @@ numbers come from. Fits are frozen; what needs the data once more they ask of th
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,13 +18,14 @@ from ranef._typing import Array
 from ranef.arguments import check_counts, check_seed
 from ranef.covariances.covariance import Shape, theta_names
 from ranef.design.design import Design, NewRows, RandomTerm, new_rows
+from ranef.design.labels import has_corr, parameter_names
 from ranef.errors import Convergence, DataError, FitError, listed, suggestion
 from ranef.families.family import Family
 from ranef.fits.engine import Engine
 from ranef.fits.icc_and_r2 import icc_table, r2_table
 from ranef.fits.principal_components import PrincipalComponents, pca_table
 from ranef.fits.shrinkage import shrinkage_table
-from ranef.fits.tables import Summary, VarCorr, extras
+from ranef.fits.tables import Printed, Summary, VarCorr, extras
 from ranef.likelihood.predictions import Draws, linear_predictor, simulated
 from ranef.plots import random_effects
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-class Fit(ABC):
+class Fit(Printed):
     """What every fit answers, whatever the method.
 
     Attributes
@@ -100,10 +100,6 @@ class Fit(ABC):
                 "PyMC model of your own: fit a `ranef.Model` as it is."
             )
         return self.engine
-
-    @abstractmethod
-    def summary(self) -> Summary:
-        """Return the table that `print(fit)` shows."""
 
     @property
     @abstractmethod
@@ -334,25 +330,15 @@ class Fit(ABC):
         `corr_Subject[Intercept, Days]`, and `shape` or whatever else the family has in place of
         `sigma` or besides. A coefficient that is called as a variable is written `beta[sigma]`.
         """
-        found = self.varcorr()
-        kinds = ("b", "sd", "corr")
-        labels = [f"{kind}_{t.label}" for kind in kinds for t in self.design.terms]
-        taken = {"beta", *self.family.parameters, *labels}
-        named = {
-            f"beta[{name}]" if name in taken else str(name): float(value)
-            for name, value in self.fixef().items()
-        }
-        for name in self.family.parameters:
-            named[name] = self.sigma if name == "sigma" else self.parameters[name]
-        for label, sd in found.sd.items():
-            named |= {f"sd_{label}[{coef}]": float(sd[coef]) for coef in sd.index}
-            if label in found.correlated:
-                corr = found.corr[label]
-                named |= {
-                    f"corr_{label}[{a}, {b}]": float(corr.to_numpy()[i, j])
-                    for (i, a), (j, b) in combinations(enumerate(corr.index), 2)
-                }
-        return pd.Series(named, name="estimate")
+        varcorr = self.varcorr()
+        values = [*self.fixef(), *self.parameters.values()]
+        for term in self.design.terms:
+            values += [*varcorr.sd[term.label]]
+            if has_corr(term):
+                corr = varcorr.corr[term.label].to_numpy()
+                values += [*corr[np.triu_indices(term.n_coefs, 1)]]
+        names = parameter_names(self.design, self.family)
+        return pd.Series(values, names, dtype=np.float64, name="estimate")
 
     def simulate(self, n: int = 1, seed: int | None = None, groups: str = "new") -> Array:
         """Draw new responses for the rows of the fit.
@@ -391,15 +377,6 @@ class Fit(ABC):
         """Return parameters and random effects for n data sets."""
 
     # -------------------------------------------------------------------------- printing
-
-    def __str__(self) -> str:
-        return str(self.summary())
-
-    def __repr__(self) -> str:
-        return str(self.summary())
-
-    def _repr_html_(self) -> str:
-        return self.summary()._repr_html_()
 
     @property
     def _kind(self) -> str:

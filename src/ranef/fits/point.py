@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,17 +16,16 @@ from ranef.design.design import Design, RandomTerm
 from ranef.errors import Convergence, FitError, listed, probability, suggestion
 from ranef.families.family import Family
 from ranef.fits import textbook_matrices
+from ranef.fits.bootstrap_table import Bootstrap, numbers_of
 from ranef.fits.engine import Engine
 from ranef.fits.fit import Fit
 from ranef.fits.tables import Summary, VarCorr, tidy_effects
-from ranef.likelihood.estimate import Estimate
+from ranef.likelihood.estimate import Estimate, FittedModel
 from ranef.likelihood.predictions import Draws
+from ranef.likelihood.profile.likelihood_profile import Profile
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
-
-    from ranef.likelihood.bootstrap.bootstrap import Bootstrap, Statistic
-    from ranef.likelihood.profile.likelihood_profile import Profile
 
 
 FEW_LEVELS = 5
@@ -174,12 +173,12 @@ class PointFit(Fit):
         Source: Bates et al. (2015), *Journal of Statistical Software* 67(1), section 5.1.
         """
         names = [parameters] if isinstance(parameters, str) else parameters
-        return self.asked.profile(self, names, probability(prob))
+        return self.asked.profile(self.fitted_model, names, probability(prob))
 
     def bootstrap(
         self,
         n: int = 1000,
-        statistic: Statistic | None = None,
+        statistic: Callable[[PointFit], Any] | None = None,
         *,
         seed: int | None = None,
         executor: Executor | None = None,
@@ -204,7 +203,22 @@ class PointFit(Fit):
         Bootstrap
             With `.estimates`, `.confint()`, `.se()`, `.bias()`, and how many refits failed.
         """
-        return self.asked.replicate(self, n, statistic=statistic, seed=seed, executor=executor)
+        of_fit = PointFit.estimates if statistic is None else statistic
+        original = numbers_of(of_fit(self))
+        replicates = self.asked.replicate(
+            self.fitted_model,
+            n,
+            _StatisticOfFit(replace(self, engine=None), of_fit, tuple(original.index)),
+            all_parameters=statistic is None,
+            seed=seed,
+            executor=executor,
+        )
+        return Bootstrap.of(replicates, original, _NAMES[self.method])
+
+    @property
+    def fitted_model(self) -> FittedModel:
+        """The numbers of the fit, without what answers for its model."""
+        return FittedModel(self.design, self.family, self.method, self.estimate)
 
     @property
     def sigma(self) -> float:
@@ -212,9 +226,7 @@ class PointFit(Fit):
 
     @property
     def parameters(self) -> dict[str, float]:
-        own = [name for name in self.family.parameters if name != "sigma"]
-        found = {"sigma": self.sigma, **dict(zip(own, self.estimate.parameters, strict=True))}
-        return {name: found[name] for name in self.family.parameters}
+        return self.fitted_model.parameters
 
     @property
     def theta(self) -> Array:
@@ -347,7 +359,7 @@ class PointFit(Fit):
         """Return the table of the fixed effects, and its heading."""
         if df is not None:
             heading = f"Fixed effects, {_DF[_known_df(df)]}"
-            return self.asked.degrees_of_freedom(self, df), heading
+            return self.asked.degrees_of_freedom(self.fitted_model, df), heading
         fixed = pd.DataFrame({"estimate": self.fixef(), "se": self.se()})
         fixed["t" if self.family.is_normal else "z"] = fixed["estimate"] / fixed["se"]
         return fixed.join(self.confint()), "Fixed effects, with 95 % Wald intervals"
@@ -355,12 +367,7 @@ class PointFit(Fit):
     @property
     def approximation(self) -> str:
         """How the random effects of a generalised model were integrated out; empty for others."""
-        n_agq = self.estimate.n_agq
-        if self.family.is_normal or not self.design.terms:
-            return ""
-        if n_agq > 1:
-            return f"adaptive Gauss-Hermite quadrature, {n_agq} points"
-        return f"Laplace approximation{', n_agq=0' * (n_agq == 0)}"
+        return self.fitted_model.approximation
 
     def _figures(self) -> str:
         is_plain = self.method == "ml" and not self.family.is_normal
@@ -405,6 +412,24 @@ class PointFit(Fit):
         if self.approximation.startswith("Laplace"):
             notes += laplace_notes(self.design, self.family, self.fitted(), self.parameters)
         return notes
+
+
+@dataclass(frozen=True, eq=False)
+class _StatisticOfFit:
+    """A user's function of a fit as a function of designs and estimates."""
+
+    fit: PointFit
+    of_fit: Callable[[PointFit], Any]
+    names: tuple[object, ...]
+
+    def __call__(self, design: Design, estimate: Estimate) -> Array:
+        numbers = numbers_of(self.of_fit(replace(self.fit, design=design, estimate=estimate)))
+        if tuple(numbers.index) != self.names:
+            raise FitError(
+                "the statistic must have the same names for every fit; it has "
+                f"{list(numbers.index)} for a replicate, {list(self.names)} for the data."
+            )
+        return np.asarray(numbers, dtype=np.float64)
 
 
 def _known_df(df: str) -> str:

@@ -18,7 +18,7 @@ from scipy import linalg
 
 from ranef._typing import Array
 from ranef.errors import FitError
-from ranef.fits.tables import Summary
+from ranef.fits.tables import Printed, Summary
 
 if TYPE_CHECKING:
     from ranef.fits.fit import Fit
@@ -54,7 +54,7 @@ class Components:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class PrincipalComponents:
+class PrincipalComponents(Printed):
     """The principal components of all grouping factors.
 
     Attributes
@@ -82,14 +82,6 @@ class PrincipalComponents:
             tuple(_sentence(factor, found) for factor, found in self.factors.items()),
             self.to_frame(),
         )
-
-    def __str__(self) -> str:
-        return str(self.summary())
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        return self.summary()._repr_html_()
 
 
 def re_pca(cov: pd.DataFrame, lengths: Array | None = None) -> Components:

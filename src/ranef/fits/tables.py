@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import html
 import textwrap
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -101,6 +102,23 @@ class VarCorr:
     @property
     def _has_rows(self) -> bool:
         return self.has_sigma or bool(self.sd)
+
+
+class Printed(ABC):
+    """A record that prints as its summary."""
+
+    @abstractmethod
+    def summary(self) -> Summary:
+        """Return the printed table as an object: text, HTML, `.to_frame()`."""
+
+    def __str__(self) -> str:
+        return str(self.summary())
+
+    def __repr__(self) -> str:
+        return str(self.summary())
+
+    def _repr_html_(self) -> str:
+        return self.summary()._repr_html_()
 
 
 @dataclass(frozen=True, eq=False)

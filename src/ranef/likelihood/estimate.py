@@ -1,11 +1,13 @@
-"""What an engine hands over: the `Estimate`, a plain record without behaviour."""
+"""Records of what a likelihood gives: the `Estimate`, a model with it, refits of responses."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ranef._typing import Array
+from ranef._typing import Array, Flags
+from ranef.design.design import Design
 from ranef.errors import Convergence
+from ranef.families.family import Family
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,3 +68,60 @@ class Estimate:
     parameters: tuple[float, ...] = ()
     n_agq: int = 1
     working_weights: Array | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class FittedModel:
+    """A model with its estimates: all that is known of a point fit.
+
+    Attributes
+    ----------
+    design : Design
+        Columns of X that are combinations of others are left out.
+    family : Family
+    method : {"reml", "ml", "map"}
+    estimate : Estimate
+    """
+
+    design: Design
+    family: Family
+    method: str
+    estimate: Estimate
+
+    @property
+    def parameters(self) -> dict[str, float]:
+        """The family's own parameters by name, `sigma` among them where it has one."""
+        others = iter(self.estimate.parameters)
+        return {
+            name: self.estimate.sigma if name == "sigma" else next(others)
+            for name in self.family.parameters
+        }
+
+    @property
+    def approximation(self) -> str:
+        """How the random effects of a generalised model were integrated out; empty for others."""
+        n_agq = self.estimate.n_agq
+        if self.family.is_normal or not self.design.terms:
+            return ""
+        if n_agq > 1:
+            return f"adaptive Gauss-Hermite quadrature, {n_agq} points"
+        return f"Laplace approximation{', n_agq=0' * (n_agq == 0)}"
+
+
+@dataclass(frozen=True, eq=False)
+class Replicates:
+    """What was estimated from simulated responses.
+
+    Attributes
+    ----------
+    values : ndarray, shape (n, d)
+        One row for each replicate.
+    failed : ndarray of bool, shape (n,)
+        The replicates that could not be fitted.
+    seed : int
+        Makes the same replicates again.
+    """
+
+    values: Array
+    failed: Flags
+    seed: int

@@ -9,23 +9,22 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ranef._typing import Array
+from ranef._typing import Array, Flags
 from ranef.errors import FitError
 from ranef.fits.engine import Engine
 from ranef.fits.fit import Fit
-from ranef.fits.point import PointFit, nodes_of
+from ranef.fits.point import nodes_of
 from ranef.fits.quadraturefit import QuadratureFit
 from ranef.fits.scored import Scored
 from ranef.leave_one_out.elpd import Scores, Units
 from ranef.leave_one_out.gaussian_loo import exact_scores, linear_scores
 from ranef.leave_one_out.glmm_loo import joint_scores
-from ranef.likelihood.bootstrap.bootstrap import Bootstrap, Statistic, null_statistics, replicate
-from ranef.likelihood.generalized.glmm import Generalized
-from ranef.likelihood.linear.crossproducts import CrossProducts
+from ranef.likelihood.bootstrap.bootstrap import Statistic, null_statistics, replicate
+from ranef.likelihood.estimate import FittedModel, Replicates
 from ranef.likelihood.linear.degrees_of_freedom import table
 from ranef.likelihood.profile import search
+from ranef.likelihood.profile.constrained import Surface
 from ranef.likelihood.profile.likelihood_profile import Profile
 from ranef.model.shared_engine import Data
 from ranef.posterior.generalized_posterior import GeneralizedPosterior, joint_of
@@ -65,31 +64,33 @@ class Answers(Engine):
     def target(self) -> LogPosterior:
         """The posterior density."""
 
-    @property
-    @abstractmethod
-    def prepared(self) -> CrossProducts | Generalized:
-        """What estimation starts from."""
-
     def refit(self, method: str, **options: Any) -> Fit:
         return self.run(method, **options)
 
-    def profile(self, fit: PointFit, names: Sequence[str] | None, prob: float) -> Profile:
-        return search.profile(fit, names, prob=prob, prepared=self.prepared)
+    def profile(self, model: FittedModel, names: Sequence[str] | None, prob: float) -> Profile:
+        return search.profile(model, self._surface(model), names, prob=prob)
+
+    @abstractmethod
+    def _surface(self, model: FittedModel) -> Surface:
+        """Return the deviance around its maximum."""
 
     def replicate(
         self,
-        fit: PointFit,
+        model: FittedModel,
         n: int,
+        statistic: Statistic,
         *,
-        statistic: Statistic | None,
+        all_parameters: bool,
         seed: int | None,
         executor: Executor | None,
-    ) -> Bootstrap:
-        return replicate(fit, n, statistic=statistic, seed=seed, executor=executor)
+    ) -> Replicates:
+        return replicate(
+            model, n, statistic, all_parameters=all_parameters, seed=seed, executor=executor
+        )
 
     def null_statistics(
-        self, null: PointFit, n: int, *, seed: int | None, first: int
-    ) -> tuple[Array, NDArray[np.bool_]]:
+        self, null: FittedModel, n: int, *, seed: int | None, first: int
+    ) -> tuple[Array, Flags]:
         return null_statistics(null, self.data.estimable, n, seed=seed, first=first)
 
     @staticmethod
@@ -169,18 +170,16 @@ class LinearEngine(Answers):
         assert found.exact is not None
         return savage_dickey(found.exact, name, self.priors)
 
-    @property
-    def prepared(self) -> CrossProducts:
-        return self.data.cross
+    def _surface(self, model: FittedModel) -> Surface:
+        return search.linear_surface(model, self.data.cross)
 
-    def degrees_of_freedom(self, fit: PointFit, kind: str) -> pd.DataFrame:
-        if fit.method not in ("reml", "ml"):
+    def degrees_of_freedom(self, model: FittedModel, kind: str) -> pd.DataFrame:
+        if model.method not in ("reml", "ml"):
             raise FitError(
-                f"degrees of freedom are those of a REML or ML fit, not of a {fit.method} fit."
+                f"degrees of freedom are those of a REML or ML fit, not of a {model.method} fit."
             )
-        return table(
-            self.data.cross, fit.estimate, fit.design.fixed, kind, reml=fit.method == "reml"
-        )
+        is_reml = model.method == "reml"
+        return table(self.data.cross, model.estimate, model.design.fixed, kind, reml=is_reml)
 
 
 class JointEngine(Answers):
@@ -219,11 +218,10 @@ class JointEngine(Answers):
             "marginal likelihoods of both models: rf.compare."
         )
 
-    @property
-    def prepared(self) -> Generalized:
-        return self.data.generalized
+    def _surface(self, model: FittedModel) -> Surface:
+        return search.generalized_surface(model, self.data.generalized)
 
-    def degrees_of_freedom(self, fit: PointFit, kind: str) -> pd.DataFrame:  # noqa: ARG002
+    def degrees_of_freedom(self, model: FittedModel, kind: str) -> pd.DataFrame:  # noqa: ARG002
         raise FitError(
             f"df={kind!r} is for linear models: with the {self.data.family.name} family a test of "
             "a coefficient has no residual variance to be estimated. The z values hold for large "

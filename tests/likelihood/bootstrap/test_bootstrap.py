@@ -12,14 +12,13 @@ import pytest
 from scipy import stats
 
 import ranef as rf
-from ranef.errors import DataWarning, FitError
+from ranef.errors import FitError
+from ranef.fits.point import _StatisticOfFit
 from ranef.likelihood.bootstrap import bootstrap
 from ranef.likelihood.bootstrap.bootstrap import (
-    Bootstrap,
     null_statistics,
     parameters,
     refitted,
-    replicate,
     simulated_response,
 )
 from ranef.likelihood.bootstrap.refits import likelihood_ratios, refitter, rivals
@@ -39,7 +38,7 @@ def sleep():
 
 @pytest.fixture(scope="module")
 def many(sleep):
-    return replicate(sleep, 2000, seed=1)
+    return sleep.bootstrap(2000, seed=1)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +84,7 @@ def test_names_and_original(sleep, many):
 
 def test_variances_of_zero_are_exact():
     fit = rf.fit("Yield ~ 1 + (1 | Batch)", rf.load_dataset("Dyestuff2"))
-    sds = replicate(fit, 300, seed=1).estimates["sd_Batch[Intercept]"]
+    sds = fit.bootstrap(300, seed=1).estimates["sd_Batch[Intercept]"]
     share = stats.f.cdf(1, 5, 24)  # the estimate is zero where F is at most 1, and sigma is all
     assert abs((sds == 0).mean() - share) < 4 * np.sqrt(share * (1 - share) / 300)
     assert not ((sds > 0) & (sds < 1e-6)).any()
@@ -110,10 +109,8 @@ def test_fixed_effects_have_their_normal_distribution(sleep, many):
 )
 def test_the_same_distribution_as_rows_that_are_fitted_one_by_one(data, formula, method):
     fit = rf.fit(formula, rf.load_dataset(data), method)
-    found = replicate(fit, 1000, seed=3).estimates
-    loop = pd.DataFrame(
-        [refitted(fit, simulated_response(fit, s)).estimates() for s in children(4, 90)]
-    )
+    found = fit.bootstrap(1000, seed=3).estimates
+    loop = pd.DataFrame([again(fit, s).estimates() for s in children(4, 90)])
     assert list(found.columns) == list(loop.columns)
     for name in found.columns:
         one, other = found[name].dropna().round(6), loop[name].dropna().round(6)
@@ -121,9 +118,15 @@ def test_the_same_distribution_as_rows_that_are_fitted_one_by_one(data, formula,
         assert one.std() == pytest.approx(other.std(), rel=0.3)
 
 
+def again(fit, seed):
+    """Return the fit of a response that is simulated from a fit."""
+    model = refitted(fit.fitted_model, simulated_response(fit.fitted_model, seed))
+    return replace(fit, design=model.design, estimate=model.estimate)
+
+
 def test_rows_are_drawn_from_the_fit(sleep):
     """The mean and the covariance of simulated rows are X beta and sigma^2 (I + Z LL'Z')."""
-    y = np.array([simulated_response(sleep, s).y for s in children(1, 3000)])
+    y = np.array([simulated_response(sleep.fitted_model, s).y for s in children(1, 3000)])
     design, n = sleep.design, len(sleep.design.y)
     root = sleep.sigma * (sleep.Z() @ sleep.Lambda()).toarray()
     V = root @ root.T + sleep.sigma**2 * np.eye(n)
@@ -136,14 +139,14 @@ def test_rows_are_drawn_from_the_fit(sleep):
 
 def test_the_same_seed_whatever_n_and_workers(sleep, monkeypatch):
     monkeypatch.setattr(bootstrap, "TOGETHER", 7)
-    alone = replicate(sleep, 20, seed=5)
+    alone = sleep.bootstrap(20, seed=5)
     with ThreadPoolExecutor(2) as executor:
-        together = replicate(sleep, 20, seed=5, executor=executor)
+        together = sleep.bootstrap(20, seed=5, executor=executor)
     pd.testing.assert_frame_equal(alone.estimates, together.estimates, check_exact=True)
-    pd.testing.assert_frame_equal(replicate(sleep, 9, seed=5).estimates, alone.estimates[:9])
-    assert (replicate(sleep, 9, seed=6).estimates != alone.estimates[:9]).all(axis=None)
-    free = replicate(sleep, 5)
-    pd.testing.assert_frame_equal(replicate(sleep, 5, seed=free.seed).estimates, free.estimates)
+    pd.testing.assert_frame_equal(sleep.bootstrap(9, seed=5).estimates, alone.estimates[:9])
+    assert (sleep.bootstrap(9, seed=6).estimates != alone.estimates[:9]).all(axis=None)
+    free = sleep.bootstrap(5)
+    pd.testing.assert_frame_equal(sleep.bootstrap(5, seed=free.seed).estimates, free.estimates)
 
 
 def sd_ratio(fit):
@@ -152,45 +155,14 @@ def sd_ratio(fit):
 
 
 def test_the_work_can_be_sent_to_other_processes(sleep):
-    plain = replace(sleep, engine=None)
+    of_fit = _StatisticOfFit(replace(sleep, engine=None), sd_ratio, ("statistic",))
     for task in (
-        bootstrap._together(plain),
-        bootstrap._OneByOne(plain, sd_ratio, ("statistic",)),
+        bootstrap._together(sleep.fitted_model),
+        bootstrap._OneByOne(sleep.fitted_model, of_fit),
     ):
         sent = pickle.loads(pickle.dumps(task))
         seeds = children(1, 2)
         np.testing.assert_array_equal(sent(seeds)[0], task(seeds)[0])
-
-
-def test_a_statistic_is_a_function_of_a_fit(sleep):
-    found = replicate(sleep, 12, statistic=sd_ratio, seed=1)
-    assert found.estimates.columns.tolist() == ["statistic"]
-    assert found.original["statistic"] == pytest.approx(sd_ratio(sleep))
-    loop = [sd_ratio(refitted(sleep, simulated_response(sleep, s))) for s in children(1, 12)]
-    np.testing.assert_array_equal(found.estimates["statistic"], loop)
-    series = replicate(sleep, 4, statistic=lambda fit: fit.fixef(), seed=1)
-    assert series.estimates.columns.tolist() == ["Intercept", "Days"]
-    table = replicate(sleep, 4, statistic=lambda fit: {"mean": fit.fitted().mean()}, seed=1)
-    responses_mean = [simulated_response(sleep, s).y.mean() for s in children(1, 4)]
-    np.testing.assert_allclose(table.estimates["mean"], responses_mean, rtol=1e-9)
-
-
-def test_a_statistic_of_another_kind_is_refused(sleep):
-    with pytest.raises(FitError) as caught:
-        replicate(sleep, 3, statistic=lambda _: "much", seed=1)
-    assert str(caught.value) == (
-        "the statistic must answer with a number, or a Series or dict of numbers, got ['much']."
-    )
-
-    def fickle(fit):
-        return {"a": 1.0} if fit.engine is not None else {"b": 1.0}
-
-    with pytest.raises(FitError) as caught:
-        replicate(sleep, 3, statistic=fickle, seed=1)
-    assert str(caught.value) == (
-        "the statistic must have the same names for every fit; it has ['b'] for a replicate, "
-        "['a'] for the data."
-    )
 
 
 @pytest.mark.parametrize(
@@ -202,89 +174,18 @@ def test_a_statistic_of_another_kind_is_refused(sleep):
 )
 def test_counts_are_checked(sleep, options, text):
     with pytest.raises(FitError) as caught:
-        replicate(sleep, **options)
+        sleep.bootstrap(**options)
     assert str(caught.value) == text
 
 
 def test_a_mode_has_no_bootstrap():
     fit = rf.fit("Yield ~ 1 + (1 | Batch)", rf.load_dataset("Dyestuff"), "map")
     with pytest.raises(FitError) as caught:
-        replicate(fit, 5)
+        fit.bootstrap(5)
     assert str(caught.value) == (
         "a fit by method='map' has no parametric bootstrap, which is about the sampling "
         'distribution of estimates: use a fit by "reml" or "ml", or the posterior.'
     )
-
-
-# ------------------------------------------------------------------------------ the record
-
-
-def record(**columns):
-    """Return a record of given replicates; all originals are 10."""
-    frame = pd.DataFrame(columns)
-    return Bootstrap(frame, 0, 1, pd.Series(10.0, index=frame.columns), "REML")
-
-
-def test_quantiles_are_those_of_boot():
-    """R: boot:::norm.inter(1:99, c(.025, .975)); (R + 1) alpha = 2.5, between 2 and 3."""
-    shuffled = np.random.default_rng(1).permutation(np.arange(1.0, 100.0))
-    found = record(a=shuffled).confint(0.95)
-    z = stats.norm.ppf
-    share = (z(0.025) - z(0.02)) / (z(0.03) - z(0.02))
-    assert found.loc["a", "lower"] == pytest.approx(2 + share)
-    assert found.loc["a", "upper"] == pytest.approx(98 - share)
-    assert record(a=shuffled).confint(0.9).loc["a"].tolist() == pytest.approx([5, 95])
-    basic = record(a=shuffled).confint(0.9, kind="basic").loc["a"].tolist()
-    assert basic == pytest.approx([2 * 10 - 95, 2 * 10 - 5])
-
-
-def test_too_few_replicates_for_an_interval():
-    with pytest.warns(DataWarning) as caught:
-        found = record(a=np.arange(20.0)).confint(0.95)
-    assert str(caught[0].message) == (
-        "20 replicates are too few for 95 % intervals: their ends are the smallest and the "
-        "largest replicates."
-    )
-    assert found.loc["a"].tolist() == [0, 19]
-    record(a=np.arange(39.0)).confint(0.95)
-
-
-def test_bias_and_standard_errors(many):
-    np.testing.assert_allclose(many.se(), np.std(many.estimates, axis=0, ddof=1))
-    np.testing.assert_allclose(many.bias(), many.estimates.mean() - many.original)
-    found = record(a=[9.0, 10, 14])
-    assert found.bias()["a"] == pytest.approx(1)
-    assert found.se()["a"] == pytest.approx(np.sqrt(7))
-
-
-def test_what_is_not_defined_is_said_and_left_out():
-    found = record(
-        **{"sd_g[x]": np.r_[0.0, np.arange(1.0, 50)], "corr": np.r_[np.nan, np.arange(49)]}
-    )
-    expected = record(corr=np.arange(49.0)).confint().loc["corr"]
-    pd.testing.assert_series_equal(found.confint().loc["corr"], expected)
-    text = str(replace(found, failures=3))
-    assert "3 replicates could not be fitted and are missing." in text
-    assert "sd_g[x] is zero in 2.0% of the replicates." in text
-    assert "corr is not defined in 1 replicates, which are left out of its numbers." in text
-
-
-def test_an_interval_of_another_kind():
-    with pytest.raises(FitError) as caught:
-        record(a=np.arange(50.0)).confint(kind="basics")
-    assert str(caught.value) == ("kind='basics' is not a bootstrap interval. Did you mean `basic`?")
-    with pytest.raises(FitError, match="`prob` must lie between 0 and 1"):
-        record(a=np.arange(50.0)).confint(2)
-
-
-def test_the_printed_table(many):
-    lines = str(many).split("\n")
-    assert lines[0] == "Parametric bootstrap: 2000 fits of simulated responses"
-    assert lines[1] == "  by REML; seed=1"
-    assert lines[3] == "Estimates, with 95 % percentile intervals"
-    assert lines[4].split() == ["estimate", "bias", "se", "lower", "upper"]
-    assert lines[6].split()[:2] == ["Days", "10.467"]
-    assert "Parametric bootstrap" in many._repr_html_()
 
 
 # ------------------------------------------------------------------- failures, other families
@@ -293,17 +194,17 @@ def test_the_printed_table(many):
 def test_failures_are_counted(sleep, monkeypatch):
     once, calls = bootstrap.refitted, []
 
-    def sometimes(fit, design):
+    def sometimes(model, design):
         calls.append(1)
-        return None if len(calls) in {2, 5} else once(fit, design)
+        return None if len(calls) in {2, 5} else once(model, design)
 
     monkeypatch.setattr(bootstrap, "refitted", sometimes)
-    found = replicate(sleep, 6, statistic=sd_ratio, seed=1)
+    found = sleep.bootstrap(6, statistic=sd_ratio, seed=1)
     assert found.failures == 2
     assert found.estimates.index.tolist() == [0, 2, 3, 5]
     monkeypatch.setattr(bootstrap, "refitted", lambda *_: None)
     with pytest.raises(FitError) as caught:
-        replicate(sleep, 6, statistic=sd_ratio, seed=1)
+        sleep.bootstrap(6, statistic=sd_ratio, seed=1)
     assert str(caught.value) == (
         "the model could not be fitted to any of 6 simulated responses, so that there is no "
         "bootstrap."
@@ -317,14 +218,14 @@ def herds():
 
 
 def test_a_generalised_model(herds):
-    found = replicate(herds, 16, seed=1)
+    found = herds.bootstrap(16, seed=1)
     assert list(found.estimates.columns) == list(herds.estimates().index)
     assert len(found.estimates) + found.failures == 16
     z = found.bias()[:4] / (found.se()[:4] / 4)
     assert np.abs(z).max() < 5
     np.testing.assert_allclose(found.se()[:4], herds.se(), rtol=0.6)
     with ThreadPoolExecutor(2) as executor:
-        again = replicate(herds, 2, seed=1, executor=executor)
+        again = herds.bootstrap(2, seed=1, executor=executor)
     pd.testing.assert_frame_equal(again.estimates, found.estimates[found.estimates.index < 2])
 
 
@@ -334,32 +235,37 @@ def test_a_separated_replicate_is_a_failure():
     data["y"] = (data["x"] + rng.normal(size=24) > 0).astype(int)
     fit = rf.fit("y ~ x + (1 | g)", data, family="binomial")
     separated = replace(fit.design, y=(fit.design.X[:, 1] > 0).astype(float))
-    assert refitted(fit, separated) is None
-    assert refitted(fit, replace(fit.design, y=np.zeros(24))) is None
-    assert refitted(fit, fit.design).loglik == pytest.approx(fit.loglik, abs=1e-8)
+    assert refitted(fit.fitted_model, separated) is None
+    assert refitted(fit.fitted_model, replace(fit.design, y=np.zeros(24))) is None
+    assert refitted(fit.fitted_model, fit.design).estimate.loglik == pytest.approx(
+        fit.loglik, abs=1e-8
+    )
 
 
 def test_statistics_of_generalised_models(herds):
     formula = "cbind(incidence, size - incidence) ~ 1 + (1 | herd)"
     null = rf.fit(formula, rf.load_dataset("cbpp"), family="binomial")
-    found, failed = null_statistics(null, herds.design, 4, seed=1)
+    found, failed = null_statistics(null.fitted_model, herds.design, 4, seed=1)
     assert (found[~failed] >= 0).all()
     assert 0.2 < np.nanmean(found) < 8  # about a chi-square of 3
-    rest, _ = null_statistics(null, herds.design, 1, seed=1, first=3)
+    rest, _ = null_statistics(null.fitted_model, herds.design, 1, seed=1, first=3)
     np.testing.assert_allclose(rest, found[3:])
     i = int(np.flatnonzero(~failed)[0])
-    design = simulated_response(null, children(1, 1, first=i)[0])
-    both = [refitted(null, design), refitted(herds, replace(herds.design, y=design.y))]
-    assert found[i] == pytest.approx(2 * (both[1].loglik - both[0].loglik))
+    design = simulated_response(null.fitted_model, children(1, 1, first=i)[0])
+    both = [
+        refitted(null.fitted_model, design),
+        refitted(herds.fitted_model, replace(herds.design, y=design.y)),
+    ]
+    assert found[i] == pytest.approx(2 * (both[1].estimate.loglik - both[0].estimate.loglik))
 
 
 def test_statistics_of_linear_models():
     frame = rf.load_dataset("sleepstudy")
     null = rf.fit("Reaction ~ Days + (1 | Subject)", frame)
     large = rf.Model(SLEEP, frame).design
-    found, failed = null_statistics(null, large, 6, seed=2)
+    found, failed = null_statistics(null.fitted_model, large, 6, seed=2)
     assert not failed.any()
     models = rivals(null.design, large, null.estimate, reml=True)
     np.testing.assert_array_equal(found, likelihood_ratios(models, 6, seed=2)[0])
     with pytest.raises(FitError, match="`n` must be a positive whole number"):
-        null_statistics(null, large, 0)
+        null_statistics(null.fitted_model, large, 0)

@@ -20,12 +20,12 @@ from scipy import special
 
 from ranef._typing import Array
 from ranef.design.design import RandomTerm
+from ranef.design.labels import parameter_names
 from ranef.errors import FitError, probability, suggestion
-from ranef.fits.point import PointFit
-from ranef.likelihood.estimate import Estimate
-from ranef.likelihood.generalized.glmm import Generalized, prepare
+from ranef.likelihood.estimate import Estimate, FittedModel
+from ranef.likelihood.generalized.glmm import Generalized
 from ranef.likelihood.linear import reml
-from ranef.likelihood.linear.crossproducts import CrossProducts, cross_products
+from ranef.likelihood.linear.crossproducts import CrossProducts
 from ranef.likelihood.profile.constrained import Focus, Linear, Nonlinear, Surface
 from ranef.likelihood.profile.likelihood_profile import Curve, Profile
 from ranef.numerics.matrices import threads_for
@@ -46,30 +46,24 @@ COMMON = (0.9, 0.95, 0.99)  # the intervals whose limits are made nodes
 
 
 def profile(
-    fit: PointFit,
-    names: Sequence[str] | str | None = None,
-    *,
-    prob: float = 0.99,
-    prepared: CrossProducts | Generalized | None = None,
+    model: FittedModel, surface: Surface, names: Sequence[str] | None = None, *, prob: float = 0.99
 ) -> Profile:
     """Return the profile likelihood of a fit's parameters.
 
     Parameters
     ----------
-    fit : PointFit
-        By ML; of a linear model also by REML, whose parameters are then estimated again by ML: a
-        restricted likelihood cannot compare fixed effects, and lme4 does so too.
-    names : str or sequence of str, optional
-        Parameters as `fit.estimates()` names them; all by default.
+    model : FittedModel
+    surface : Surface
+        The deviance around its maximum: `linear_surface` or `generalized_surface` of the model.
+    names : sequence of str, optional
+        Parameters as `design.labels.parameter_names` has them; all by default.
     prob : float
         The intervals that the profiles are to reach out to.
-    prepared : CrossProducts or Generalized, optional
-        The fit's design, if the caller has it already in its basis.
 
     Raises
     ------
     FitError
-        If a name is not known, or the fit has no likelihood to profile.
+        If a name is not known.
 
     Notes
     -----
@@ -79,25 +73,19 @@ def profile(
     --------
     >>> import ranef as rf
     >>> fit = rf.fit("Yield ~ 1 + (1 | Batch)", rf.load_dataset("Dyestuff"))
-    >>> profile(fit).confint().round(2)
+    >>> fit.profile().confint().round(2)
                            lower    upper
     Intercept            1486.45  1568.55
     sigma                  38.23    67.66
     sd_Batch[Intercept]    12.20    84.06
     """
-    if fit.method not in ("ml", "reml"):
-        raise FitError(
-            f"a fit by {fit.method!r} has no profile likelihood: what it rests on is not the "
-            'likelihood alone. Profile the fit by method="ml".'
-        )
     cutoff = float(special.ndtri((1 + probability(prob)) / 2))
-    known = [str(name) for name in fit.estimates().index]
-    wanted = known if names is None else [names] if isinstance(names, str) else list(names)
+    known = parameter_names(model.design, model.family)
+    wanted = known if names is None else list(names)
     for name in wanted:
         if name not in known:
             raise FitError(f"there is no parameter {name!r}. {suggestion(str(name), known)}")
-    surface = _surface(fit, prepared)
-    freed = _freed(fit.design.terms)
+    freed = _freed(model.design.terms)
     with threads_for(surface.width):
         needed = [*wanted, *(sd for name in wanted for sd in freed.get(name, ()))]
         found = {
@@ -106,13 +94,13 @@ def profile(
         }
     sds = {name: [found[sd][0] for sd in freed.get(name, ())] for name in wanted}
     curves = {name: (_capped(found[name][0], sds[name], cutoff), found[name][1]) for name in wanted}
-    how = f" ({fit.approximation})" if fit.approximation else ""
+    how = f" ({model.approximation})" if model.approximation else ""
     return Profile(
         curves={name: curve for name, (curve, _) in curves.items()},
         deviance=surface.estimate.objective,
         prob=float(prob),
         title=f"Profile likelihood{how}",
-        general_notes=tuple(_notes(fit, surface.estimate, [low for _, low in curves.values()])),
+        general_notes=tuple(_notes(model, surface.estimate, [low for _, low in curves.values()])),
     )
 
 
@@ -153,23 +141,61 @@ def _capped(curve: Curve, sds: Sequence[Curve], cutoff: float) -> Curve:
     return _explained(replace(whole, complete=complete), cutoff)
 
 
-def _surface(fit: PointFit, prepared: CrossProducts | Generalized | None) -> Surface:
-    """Return the deviance of a fit's model around its maximum."""
-    if fit.family.is_normal:
-        cross = prepared if isinstance(prepared, CrossProducts) else cross_products(fit.design)
-        is_ml = fit.method == "ml"
-        return Linear(fit.estimate if is_ml else reml.estimate(cross, reml=False), cross)
-    if fit.estimate.n_agq == 0:
+def linear_surface(model: FittedModel, cross: CrossProducts) -> Surface:
+    """Return the deviance of a linear model around its maximum.
+
+    After REML the parameters are estimated again by ML: a restricted likelihood cannot compare
+    fixed effects, and lme4 does so too.
+
+    Parameters
+    ----------
+    model : FittedModel
+    cross : CrossProducts
+        Of its design.
+
+    Raises
+    ------
+    FitError
+        If the fit has no likelihood to profile.
+    """
+    _check_likelihood(model)
+    estimate = model.estimate if model.method == "ml" else reml.estimate(cross, reml=False)
+    return Linear(estimate, cross)
+
+
+def generalized_surface(model: FittedModel, prepared: Generalized) -> Surface:
+    """Return the deviance of a generalised model around its maximum.
+
+    Parameters
+    ----------
+    model : FittedModel
+    prepared : Generalized
+        Its design in the basis of the engine.
+
+    Raises
+    ------
+    FitError
+        If the fit has no likelihood to profile.
+    """
+    _check_likelihood(model)
+    if model.estimate.n_agq == 0:
         raise FitError(
             "the estimates of n_agq=0 do not maximise the likelihood, so that it has no profile "
             "around them. Fit with n_agq=1, the default."
         )
-    model = prepared if isinstance(prepared, Generalized) else prepare(fit.design, fit.family)
-    return Nonlinear(fit.estimate, model, np.array(list(fit.parameters.values())))
+    return Nonlinear(model.estimate, prepared, np.array(list(model.parameters.values())))
 
 
-def _notes(fit: PointFit, estimate: Estimate, lowest: Sequence[float]) -> Iterator[str]:
-    if fit.method == "reml":
+def _check_likelihood(model: FittedModel) -> None:
+    if model.method not in ("ml", "reml"):
+        raise FitError(
+            f"a fit by {model.method!r} has no profile likelihood: what it rests on is not the "
+            'likelihood alone. Profile the fit by method="ml".'
+        )
+
+
+def _notes(model: FittedModel, estimate: Estimate, lowest: Sequence[float]) -> Iterator[str]:
+    if model.method == "reml":
         yield "The likelihood is profiled, not the REML criterion: the estimates are those by ML."
     if not estimate.convergence.ok:
         yield estimate.convergence.value

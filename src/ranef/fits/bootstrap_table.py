@@ -1,0 +1,166 @@
+"""`Bootstrap`: the table of estimates of simulated responses, with its intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy import special
+
+from ranef._typing import Array
+from ranef.errors import DataWarning, FitError, probability, suggestion, warn
+from ranef.fits.tables import Printed, Summary
+from ranef.likelihood.estimate import Replicates
+
+KINDS = ("percentile", "basic")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Bootstrap(Printed):
+    """Estimates of simulated responses.
+
+    Attributes
+    ----------
+    estimates : DataFrame
+        One row for each replicate that could be fitted, by its number; one column for each
+        parameter, or number of the statistic.
+    failures : int
+        How many replicates are missing.
+    seed : int
+        What makes the same replicates again.
+    original : Series
+        The same numbers of the fit that was simulated from.
+    criterion : str
+        By what the model was fitted.
+    """
+
+    estimates: pd.DataFrame
+    failures: int
+    seed: int
+    original: pd.Series[float]
+    criterion: str
+
+    @classmethod
+    def of(cls, replicates: Replicates, original: pd.Series[float], criterion: str) -> Bootstrap:
+        """Return the table of replicates under the names of the original numbers."""
+        table = pd.DataFrame(replicates.values, columns=original.index).rename_axis("replicate")
+        failed = replicates.failed
+        return cls(table[~failed], int(failed.sum()), replicates.seed, original, criterion)
+
+    def se(self) -> pd.Series[float]:
+        """Return the standard deviations over replicates."""
+        return self.estimates.std().rename("se")
+
+    def bias(self) -> pd.Series[float]:
+        """Return the means over replicates minus the original."""
+        return (self.estimates.mean() - self.original).rename("bias")
+
+    def confint(self, prob: float = 0.95, kind: str = "percentile") -> pd.DataFrame:
+        """Return bootstrap intervals.
+
+        Parameters
+        ----------
+        prob : float
+        kind : {"percentile", "basic"}
+            Quantiles of the replicates; or the original plus what it lacks in these, mirrored.
+
+        Returns
+        -------
+        DataFrame
+            Columns `lower` and `upper`, one row for each column of `estimates`. A correlation
+            that is not defined, beside a variance of zero, is left out of its quantiles.
+
+        Notes
+        -----
+        Quantiles are interpolated between order statistics on the normal scale: Davison and
+        Hinkley (1997), eq. 5.8, as in R's boot and in lme4.
+        """
+        tail = (1 - probability(prob)) / 2
+        if kind not in KINDS:
+            raise FitError(
+                f"kind={kind!r} is not a bootstrap interval. {suggestion(str(kind), KINDS)}"
+            )
+        if tail * (len(self.estimates) + 1) < 1:
+            warn(
+                f"{len(self.estimates)} replicates are too few for {100 * prob:g} % intervals: "
+                "their ends are the smallest and the largest replicates.",
+                DataWarning,
+            )
+        columns = (values.dropna().to_numpy() for _, values in self.estimates.items())
+        bounds = np.array([_quantiles(values, (tail, 1 - tail)) for values in columns])
+        bounds = bounds.reshape(-1, 2)
+        if kind == "basic":
+            bounds = 2 * self.original.to_numpy()[:, None] - bounds[:, ::-1]
+        return pd.DataFrame(bounds, index=self.estimates.columns, columns=["lower", "upper"])
+
+    def summary(self, prob: float = 0.95) -> Summary:
+        """Return the printed table as an object: text, HTML, `.to_frame()`."""
+        table = pd.DataFrame({"estimate": self.original, "bias": self.bias(), "se": self.se()})
+        table = table.join(self.confint(prob))
+        return Summary(
+            title=f"Parametric bootstrap: {len(self.estimates)} fits of simulated responses",
+            facts=(f"by {self.criterion}; seed={self.seed}",),
+            sections=((f"Estimates, with {100 * prob:g} % percentile intervals", table),),
+            notes=tuple(self._notes()),
+            frame=table,
+        )
+
+    def _notes(self) -> list[str]:
+        notes = []
+        if self.failures:
+            count = f"{self.failures} replicate{'s' * (self.failures > 1)}"
+            notes.append(f"{count} could not be fitted and are missing.")
+        zero = (self.estimates == 0).mean()
+        notes += [
+            f"{name} is zero in {share:.1%} of the replicates."
+            for name, share in zero.items()
+            if str(name).startswith("sd_") and share > 0
+        ]
+        absent = self.estimates.isna().sum()
+        notes += [
+            f"{name} is not defined in {count} replicates, which are left out of its numbers."
+            for name, count in absent.items()
+            if count
+        ]
+        return notes
+
+
+def _quantiles(values: Array, probs: Sequence[float]) -> list[float]:
+    """Return quantiles, interpolated between order statistics on the normal scale."""
+    R, ordered = len(values), np.sort(values)
+    if not R:
+        return [np.nan] * len(probs)
+    found = []
+    for prob in probs:
+        rank = (R + 1) * prob
+        k = int(np.floor(rank + 1e-9))
+        if k < 1 or k >= R:
+            found.append(float(ordered[0 if k < 1 else -1]))
+            continue
+        low, at, high = special.ndtri([k / (R + 1), prob, (k + 1) / (R + 1)])
+        share = (at - low) / (high - low) if rank > k else 0.0
+        found.append(float(ordered[k - 1] + share * (ordered[k] - ordered[k - 1])))
+    return found
+
+
+def numbers_of(value: object) -> pd.Series[float]:
+    """Return what a user's statistic answers as a Series of numbers.
+
+    Raises
+    ------
+    FitError
+        If it is no numbers.
+    """
+    if isinstance(value, Mapping):
+        value = pd.Series(dict(value), dtype=object)
+    if not isinstance(value, pd.Series):
+        value = pd.Series([value], index=["statistic"], dtype=object)
+    try:
+        return value.astype(np.float64).rename("estimate")
+    except (TypeError, ValueError):
+        raise FitError(
+            "the statistic must answer with a number, or a Series or dict of numbers, got "
+            f"{value.tolist()!r}."
+        ) from None
