@@ -590,7 +590,7 @@ def test_an_inverse_gaussian_likelihood_does_not_fall_on_the_log():
 
 
 def test_families_and_links_of_the_users_need_proper_priors():
-    mine = replace(POISSON, name="mine")
+    mine = replace(POISSON, name="mine", pins=())
     message = (
         "a flat prior on `x` cannot be used in a mine model with log link, whose likelihood is not "
         "known to fall to zero fast enough as the linear predictor goes to infinity. Give it a "

@@ -403,7 +403,6 @@ def _priors_note(scored: Mapping[str, Scored]) -> str:
 
 
 _HINT = "give them names: rf.compare({'slopes': fit, 'intercepts': fit0})"
-_DISCRETE = ("counts", "binary", "proportions")
 
 
 def named_fits(fits: object) -> dict[str, Fit]:
@@ -461,7 +460,7 @@ def check_comparable(fits: Mapping[str, Fit]) -> None:
         counted = not (first.family.has_sigma and second.family.has_sigma)
         names = f"`{a}`", f"`{b}`"
         check_same_data(first.design, second.design, names, weights=counted, offset=False)
-        if (first.family.support in _DISCRETE) != (second.family.support in _DISCRETE):
+        if first.family.is_discrete != second.family.is_discrete:
             raise DataError(
                 f"`{a}` has the {first.family.name} family and `{b}` the {second.family.name} "
                 "family: a probability and a density cannot be compared."

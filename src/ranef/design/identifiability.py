@@ -29,7 +29,7 @@ def check_response(design: Design, family: Family = GAUSSIAN) -> None:
     ------
     DataError
     """
-    if _is_discrete(family):
+    if family.is_discrete:
         return
     if np.ptp(design.y) == 0:
         value = f"{design.y[0]:g}"
@@ -142,7 +142,7 @@ def check_separation(design: Design, family: Family) -> None:
 
 def warn_pure(design: Design, family: Family) -> None:
     """Warn of a factor whose levels have one value each: all failures, or all successes."""
-    if family.support not in ("proportions", "binary"):
+    if not family.has_classes:
         return
     for term in design.terms:
         successes = np.bincount(term.codes, design.weights * design.y)
@@ -259,19 +259,14 @@ def _warn_separated(design: Design, family: Family) -> None:
         warn(message, DataWarning)
 
 
-def _is_discrete(family: Family) -> bool:
-    return family.support in ("counts", "binary", "proportions")
-
-
 def _is_extreme(design: Design, family: Family) -> bool:
     """Whether every row is at the same end of what it can be."""
-    ends = (0.0,) if family.support == "counts" else (0.0, 1.0)
-    return _is_discrete(family) and any(bool((design.y == end).all()) for end in ends)
+    return any(bool((design.y == end).all()) for end in family.reachable_ends)
 
 
 def _is_alone(design: Design, term: RandomTerm, family: Family) -> bool:
     """Whether each row is a single trial with an intercept of its own."""
-    if family.support not in ("binary", "proportions") or INTERCEPT not in term.coefs:
+    if not family.has_classes or INTERCEPT not in term.coefs:
         return False
     single = np.isin(design.y, (0.0, 1.0)).all() and (design.weights == 1).all()
     return bool(single) and term.n_levels == design.n_obs

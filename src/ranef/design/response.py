@@ -95,7 +95,7 @@ def read_response(
     else:
         y = np.asarray(given, dtype=np.float64)
     y = one_column(y, f"the response `{label}`")
-    if family.support == "proportions":
+    if family.has_trials:
         y, weights = _of_trials(y, label, family, weights, rows)
     else:
         y = _supported(y, label, family, rows)
@@ -107,7 +107,7 @@ def _of_two_counts(
 ) -> Response:
     """Read `cbind(successes, failures)`."""
     label, rows = str(node), interpreter.frame.index
-    if family.support != "proportions":
+    if not family.has_trials:
         message = (
             f'`cbind` makes a response for family="binomial"; the {family.name} family takes one '
             "column."
@@ -139,7 +139,7 @@ def _of_two_levels(given: Categorical, node: Node, family: Family) -> tuple[Arra
     """Return 0 and 1 for the first and the second level, and what the second one says."""
     levels, label, last = given.levels, str(node), _quoted(given.levels[-1])
     column = _column(node)
-    if family.support not in ("proportions", "binary"):
+    if not family.has_classes:
         message = (
             f"`{label}` is not numeric: it has the levels {listed(levels)}. The {family.name} "
             f"family takes numbers; two classes, such as `({column} == {last})`, are for "

@@ -88,14 +88,13 @@ def separated_columns(design: Design, family: Family) -> tuple[str, ...]:
 def _wanted_moves(y: Array, family: Family) -> Array:
     """Return +1 or -1 for a row that is explained the better the higher or lower eta is, else 0."""
     sign = np.zeros(len(y))
-    if family.support not in ("counts", "binary", "proportions") or family.link.positive:
+    if family.link.positive:
         return sign
     with np.errstate(all="ignore"):  # a link may not be made for the ends
-        lowest, highest = family.link.inverse(np.array([-np.inf, np.inf]))
-    if np.abs(lowest) < ZERO:
-        sign[y == 0] = -1.0
-    if family.support != "counts" and np.abs(highest - 1) < ZERO:
-        sign[y == 1] = 1.0
+        limits = family.link.inverse(np.array([-np.inf, np.inf]))
+    for end, limit, way in zip(family.reachable_ends, limits, (-1.0, 1.0), strict=False):
+        if np.abs(limit - end) < ZERO:
+            sign[y == end] = way
     return sign
 
 

@@ -34,6 +34,7 @@ type Own = tuple[Array, Array, Array]  # the derivatives of L, L1 and L2 in the 
 type PriorForm = tuple[str, tuple[float, ...]]  # the name of a prior in `ranef.priors`, its numbers
 
 LEAST_MEAN = 5e-324  # of a mean that has a logarithm
+LARGEST_MEAN = 1e12  # of a count that is drawn as such; NumPy draws none beyond 1e18
 LEAST, BELOW_ONE = np.finfo(np.float64).tiny, 1 - 2.0**-53  # of responses between 0 and 1
 
 
@@ -45,6 +46,9 @@ class Support:
     ----------
     lowest, highest : float
         The ends of the range of a mean.
+    least, most : float
+        The ends of the means that responses can be drawn with, where rounding and overflow do not
+        move them out of what is possible.
     is_discrete : bool
         Whether responses are counts or classes; they can then be at the ends of the range.
     """
@@ -52,15 +56,17 @@ class Support:
     lowest: float = -math.inf
     highest: float = math.inf
     is_discrete: bool = False
+    least: float = -math.inf
+    most: float = math.inf
 
 
 SUPPORTS = {
     "real": Support(),
-    "positive": Support(0.0),
-    "counts": Support(0.0, is_discrete=True),
+    "positive": Support(0.0, least=1e-300, most=1e300),
+    "counts": Support(0.0, is_discrete=True, least=0.0, most=LARGEST_MEAN),
     "proportions": Support(0.0, 1.0, is_discrete=True),
     "binary": Support(0.0, 1.0, is_discrete=True),
-    "unit": Support(0.0, 1.0),
+    "unit": Support(0.0, 1.0, least=1e-300, most=BELOW_ONE),
 }
 
 
@@ -130,7 +136,7 @@ class Family:
     further : callable (link, y, eta, w, psi), optional
         The higher derivatives, a `Further`.
     expected : callable (link, eta, w, psi), optional
-        The expected information of eta; (d mu / d eta)^2 / Var(y) if it is not given.
+        The expected information of eta; (d E(y) / d eta)^2 / Var(y) if it is not given.
     response_mean : callable (mu, *psi), optional
         The mean of the response, if it is not mu: mu may be a location, or the mean of a part.
     own : tuple of OwnParameter, optional
@@ -222,14 +228,24 @@ class Family:
         return is_normal and self.link.name == "identity"
 
     @property
+    def range(self) -> Support:
+        """Where responses can be, in numbers."""
+        return SUPPORTS[self.support]
+
+    @property
     def is_discrete(self) -> bool:
         """Whether responses are counts or classes."""
-        return SUPPORTS[self.support].is_discrete
+        return self.range.is_discrete
+
+    @property
+    def is_real(self) -> bool:
+        """Whether responses can be any number."""
+        return not math.isfinite(self.range.lowest)
 
     @property
     def is_bounded(self) -> bool:
         """Whether the mean of a response is a probability, or like one between 0 and 1."""
-        return math.isfinite(SUPPORTS[self.support].highest)
+        return math.isfinite(self.range.highest)
 
     @property
     def has_classes(self) -> bool:
@@ -242,22 +258,17 @@ class Family:
         return self.support == "proportions"
 
     @property
-    def mean_range(self) -> tuple[float, float]:
-        """The ends of the range of mu."""
-        support = SUPPORTS[self.support]
-        return support.lowest, support.highest
-
-    @property
     def reachable_ends(self) -> tuple[float, ...]:
         """The ends of the range of mu that responses can be at."""
-        return tuple(filter(math.isfinite, self.mean_range)) if self.is_discrete else ()
+        ends = self.range.lowest, self.range.highest
+        return tuple(filter(math.isfinite, ends)) if self.is_discrete else ()
 
     def parameter(self, name: str) -> OwnParameter:
         """Return what is known of one of `parameters`."""
         known = {parameter.name: parameter for parameter in (SIGMA, *self.own)}
         return known.get(name) or OwnParameter(name)
 
-    def mean(self, eta: Array, psi: Sequence[Any] = ()) -> Array:
+    def mean(self, eta: Array, psi: Sequence[Any] | Array = ()) -> Array:
         """Return the mean of responses.
 
         Parameters
@@ -268,6 +279,21 @@ class Family:
         """
         mu = self.link.inverse(eta)
         return mu if self.response_mean is None else self.response_mean(mu, *psi)
+
+    @property
+    def mean_is_eta(self) -> bool:
+        """Whether the mean of a response is its linear predictor."""
+        return self.response_mean is None and self.link.name == "identity"
+
+    def unit_variance(self, mu: Array, psi: Sequence[Any] | Array) -> Array:
+        """Return the variance of a response of prior weight one, or of one trial."""
+        named = dict(zip(self.parameters, psi, strict=True))
+        return np.asarray(self.variance(mu, *psi) * named.get("sigma", 1.0) ** 2)
+
+    def response_variance(self, mu: Array, w: Array, psi: Sequence[Any] | Array) -> Array:
+        """Return the variance of responses; weights that multiply a log density change none."""
+        variance = self.unit_variance(mu, psi)
+        return variance / w if self.has_sigma or self.has_trials else variance
 
     def expansion(self, y: Array, eta: Array, w: Array, psi: Array) -> Expansion:
         """Return log f and its first two derivatives in eta.
@@ -312,10 +338,10 @@ class Family:
         _, eta = self._domain(eta)
         if self.expected is not None:
             return self.expected(self.link, eta, w, psi)
-        own = dict(zip(self.parameters, psi, strict=True))
         mu, slope, _, _ = self.link.at(eta)
-        variance = self.variance(mu, *psi) * own.get("sigma", 1.0) ** 2
-        return np.asarray(w * slope**2 / variance)
+        if self.response_mean is not None:
+            slope = differenced(lambda at: self.mean(at, psi), eta, self.link.step(eta))[1]
+        return np.asarray(w * slope**2 / self.unit_variance(mu, psi))
 
     def _domain(self, eta: Array) -> tuple[NDArray[np.bool_], Array]:
         """Return where eta is possible, and eta with 1 where it is not."""

@@ -321,7 +321,7 @@ class Fit(Printed):
     def _predicted(self, rows: Design | NewRows, terms: Sequence[RandomTerm], kind: str) -> Array:
         """Return means, or linear predictors by kind "link", of rows with the effects of terms."""
         eta = linear_predictor(rows, terms, np.asarray(self.fixef()), self._b())
-        return eta if kind == "link" else self.family.link.inverse(eta)
+        return eta if kind == "link" else self.family.mean(eta, list(self.parameters.values()))
 
     def estimates(self) -> pd.Series[float]:
         """Return all parameters in one Series: fixed effects, sigma, sds, correlations.

@@ -38,7 +38,6 @@ LATENT = {"logit": np.pi**2 / 3, "probit": 1.0, "cloglog": np.pi**2 / 6}
 LATENT_WORDS = {"logit": "pi^2 / 3", "probit": "1", "cloglog": "pi^2 / 6"}
 APPROXIMATIONS = ("lognormal", "delta", "trigamma")
 KINDS = ("nakagawa", "bayes")
-CHANCES = ("proportions", "binary")
 
 
 @runtime_checkable
@@ -169,7 +168,7 @@ def observation_variance(
     """
     _check_choice("approximation", approximation, APPROXIMATIONS)
     shape, link = np.shape(numbers.beta)[:-1], family.link
-    if family.support in CHANCES and approximation != "delta":
+    if family.has_classes and approximation != "delta":
         if link.name not in LATENT:
             raise FitError(
                 f"the latent variable of the {link.name} link has no variance that is known here: "
@@ -178,9 +177,8 @@ def observation_variance(
         return np.full(shape, LATENT[link.name])
     mu = np.asarray(mean_response(design, family, numbers) if mean is None else mean)
     psi = [np.asarray(numbers.parameters[name]) for name in family.parameters]
-    variance = family.variance(mu, *psi)
+    variance = family.unit_variance(mu, psi)
     if family.has_sigma:
-        variance = variance * np.asarray(numbers.parameters["sigma"]) ** 2
         variance = variance * np.mean(1 / design.weights)
     if link.name == "log":
         return np.broadcast_to(_on_log_scale(variance / mu**2, approximation), shape)
@@ -204,7 +202,9 @@ def mean_response(design: Design, family: Family, numbers: Numbers) -> Array:
             np.einsum("ra,sab,rb->sr", t.columns, cov[block], t.columns, optimize=True) / 2
             for t, cov in zip(terms, covs, strict=False)
         ]
-        found[block] = family.link.inverse(sum(half, eta)).mean(axis=1)
+        psi = [np.reshape(numbers.parameters[name], (-1, 1)) for name in family.parameters]
+        psi = [np.broadcast_to(one, (len(beta), 1))[block] for one in psi]
+        found[block] = family.mean(sum(half, eta), psi).mean(axis=1)
     return found.reshape(np.shape(numbers.beta)[:-1])
 
 
@@ -363,23 +363,15 @@ def _bayes_shares(fit: Fit, numbers: Numbers) -> dict[str, Array]:
     psi = [np.asarray(numbers.parameters[name]) for name in family.parameters]
     parts: dict[str, list[Array]] = {"marginal": [], "conditional": []}
     for block, eta in linear_predictors(design, design.terms, numbers.beta, b):
-        mu = family.link.inverse(eta)
-        population = family.link.inverse(numbers.beta[block] @ design.X.T + design.offset)
         own = [one[block, None] for one in psi]
-        noise = _response_variance(design, family, mu, own).mean(axis=1)
+        mu = family.mean(eta, own)
+        population = family.mean(numbers.beta[block] @ design.X.T + design.offset, own)
+        variance = family.response_variance(family.link.inverse(eta), design.weights, own)
+        noise = np.broadcast_to(variance, eta.shape).mean(axis=1)
         between = np.mean((mu - population) ** 2, axis=1)
         parts["marginal"].append(bayes_r2(population, noise + between))
         parts["conditional"].append(bayes_r2(mu, noise))
     return {name: np.concatenate(values) for name, values in parts.items()}
-
-
-def _response_variance(design: Design, family: Family, mu: Array, psi: Sequence[Array]) -> Array:
-    """Return the variance of responses of known mean, shape (draws, n)."""
-    variance = family.variance(mu, *psi) * np.ones_like(mu)
-    if family.has_sigma:
-        sigma = psi[family.parameters.index("sigma")]
-        return np.asarray(variance * sigma**2 / design.weights)
-    return variance / design.weights if family.support == "proportions" else variance
 
 
 def _on_log_scale(v: Array, approximation: str) -> Array:
@@ -400,7 +392,7 @@ def _residual_note(design: Design, family: Family, approximation: str, mean: flo
     weighted = " times the mean of 1 / weight" if (design.weights != 1).any() else ""
     if family.is_normal:
         return f"Residual variance: sigma^2{weighted}."
-    if family.support in CHANCES and approximation != "delta":
+    if family.has_classes and approximation != "delta":
         words = f"{LATENT_WORDS[link]}, that of a latent variable"
     else:
         how = approximation if link == "log" else "delta"

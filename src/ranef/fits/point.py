@@ -446,7 +446,6 @@ def normal_quantile(prob: float) -> float:
 SMALL = 1e-4  # a relative sd that counts as zero
 LITTLE = 2.0  # information of a level, below which Laplace's approximation is poor
 NODES = {1: 25, 2: 11, 3: 7}  # points of a quadrature, by its dimensions
-_DISCRETE = ("proportions", "binary", "counts")
 
 
 def singular_note(term: RandomTerm, Lambda: Array) -> str:
@@ -493,9 +492,9 @@ def laplace_notes(
     0.3. It is within 6 % where a level has `LITTLE` information or more about its log odds or
     log mean, over sds of 0.3 to 3, as computed from the exact distribution of its total.
     """
-    if family.support not in _DISCRETE:
+    if not family.is_discrete:
         return []
-    spread = mu if family.support == "counts" else mu * (1 - mu)  # of mu with its log (odds)
+    spread = mu * (1 - mu) if family.is_bounded else mu  # of mu with its log (odds)
     variance = family.variance(mu, *parameters.values())
     information = design.weights * np.divide(spread**2, variance, where=variance > 0, out=0 * mu)
     poor = [
@@ -505,7 +504,7 @@ def laplace_notes(
     ]
     if not poor:
         return []
-    what = "log mean" if family.support == "counts" else "log odds"
+    what = "log odds" if family.is_bounded else "log mean"
     note = (
         f"The Laplace approximation is poor here: at the median, the data of a level have little "
         f"information about its {what}, {', '.join(poor)}, where {LITTLE:g} for each coefficient "

@@ -280,11 +280,12 @@ class PosteriorFit(Scored):
 
     def _predicted(self, rows: Design | NewRows, terms: Sequence[RandomTerm], kind: str) -> Array:
         """Return posterior means of eta, or of mu: not mu at the posterior mean."""
-        if kind == "link" or self.family.link.name == "identity":
+        if kind == "link" or self.family.mean_is_eta:
             return super()._predicted(rows, terms, kind)
         beta = self.draws("beta") if self.design.fixed else np.empty((self._n_draws, 0))
         b = {term.label: self.draws(f"b_{term.label}") for term in terms}
-        return mean_response(self.family, rows, terms, beta, b)
+        psi = [self.draws(name) for name in self.family.parameters]
+        return mean_response(self.family, rows, terms, beta, b, psi=psi)
 
     def _b(self) -> dict[str, Array]:
         return {t.label: self.draws(f"b_{t.label}").mean(axis=0) for t in self.design.terms}

@@ -211,8 +211,7 @@ def extras(design: Design, family: Family) -> list[str]:
     """Return what a fit uses besides its columns, in words: trials, prior weights, an offset."""
     used = []
     if (design.weights != 1).any():
-        is_trials = family.support == "proportions"
-        used.append(f"{design.weights.sum():.0f} trials" if is_trials else "prior weights")
+        used.append(f"{design.weights.sum():.0f} trials" if family.has_trials else "prior weights")
     return used + ["an offset"] * bool(design.offset.any())
 
 

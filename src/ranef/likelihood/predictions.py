@@ -26,8 +26,10 @@ def mean_response(
     terms: Sequence[RandomTerm],
     beta: Array,
     b: Mapping[str, Array],
+    *,
+    psi: Sequence[Array] = (),
 ) -> Array:
-    """Return the mean of mu over draws, shape (n,): not mu at the mean of the draws.
+    """Return the mean response over draws, shape (n,): not that at the mean of the draws.
 
     Parameters
     ----------
@@ -39,6 +41,8 @@ def mean_response(
     beta : ndarray, shape (draws, p)
     b : mapping of str to ndarray, shape (draws, m, k)
         By the label of a term.
+    psi : sequence of ndarray, shape (draws,)
+        The family's parameters, in its order.
 
     Examples
     --------
@@ -49,8 +53,8 @@ def mean_response(
     [3.0, 3.0]
     """
     total = np.zeros(len(rows.X))
-    for _, eta in linear_predictors(rows, terms, beta, b):
-        total += family.link.inverse(eta).sum(axis=0)
+    for block, eta in linear_predictors(rows, terms, beta, b):
+        total += family.mean(eta, [one[block, None] for one in psi]).sum(axis=0)
     return total / len(beta)
 
 

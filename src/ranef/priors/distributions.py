@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
 from numbers import Real
 
-from ranef.errors import FitError
+from ranef.errors import FitError, suggestion
 
 _LOCATIONS = ("mu", "lower", "upper", "value")
 
@@ -241,3 +241,24 @@ def _check_number(record: str, name: str, value: object) -> None:
         raise FitError(f"{record}: {name} must be a finite number, got {value!r}")
     if name not in _LOCATIONS and value <= 0:
         raise FitError(f"{record}: {name} must be positive, got {value}")
+
+
+def prior_of(form: tuple[str, tuple[float, ...]], *scale: float) -> Prior:
+    """Return a prior by its name and numbers, as a family writes those of its own parameters.
+
+    Parameters
+    ----------
+    form : tuple of (str, tuple of float)
+    scale : float, optional
+        One more number, which comes from the data.
+
+    Examples
+    --------
+    >>> print(prior_of(("Gamma", (2, 0.1))), prior_of(("HalfStudentT", (3,)), 8.5))
+    Gamma(2, 0.1) HalfStudentT(3, 8.5)
+    """
+    name, numbers = form
+    known = {prior.__name__: prior for prior in Prior.__subclasses__()}
+    if name not in known:
+        raise FitError(f"a family has a prior called {name!r}. {suggestion(name, known)}")
+    return known[name](*numbers, *scale)

@@ -23,12 +23,11 @@ from ranef.priors.distributions import (
     Flat,
     Gamma,
     HalfStudentT,
-    InverseGamma,
-    LogNormal,
     Normal,
     Prior,
     Relative,
     StudentT,
+    prior_of,
 )
 from ranef.priors.scales import (
     MAD,
@@ -90,33 +89,21 @@ def _default_slope(design: Design, family: Family, columns: Array, j: int) -> No
 
 
 def _default_sigma(design: Design, family: Family) -> Prior:
-    """Return a prior under which sigma may be as large as the spread of the response.
+    """Return a prior under which responses may be as spread as the response is, or as its mean.
 
     A gamma response with sigma = 1 is exponential; an inverse Gaussian one has the standard
     deviation sigma mu^(3/2), which is as large as a mean mu at sigma = mu^(-1/2).
     """
-    size = math.sqrt(design.weights.mean())
-    if family.name == "gamma":
-        return Exponential(size)
-    if family.name == "inverse_gaussian":
-        return HalfStudentT(3, size / math.sqrt(mean_response(design, family)))
-    scale = response_scale(design, family) * size
-    if family.name in {"gaussian", "t"}:
-        return HalfStudentT(3, scale)
+    sigma, mean = family.parameter("sigma"), mean_response(design, family)
+    spread = mean if sigma.spread == "mean" else response_scale(design, family)
     ones = [1.0] * len(family.parameters)
-    variance = float(family.variance(np.array(mean_response(design, family)), *ones))
-    return HalfStudentT(3, scale / math.sqrt(variance))
+    variance = float(family.variance(np.array(mean), *ones))
+    unit = math.sqrt(variance) if math.isfinite(variance) else 1.0
+    return prior_of(sigma.default, spread * math.sqrt(design.weights.mean()) / unit)
 
 
-def _default_parameter(family: Family, name: str) -> Prior:  # noqa: ARG001 -- as all sets
-    return _DEFAULT_PARAMETERS.get(name, LogNormal(0, 2.5))
-
-
-_DEFAULT_PARAMETERS = {
-    "shape": InverseGamma(0.4, 0.3),
-    "phi": LogNormal(math.log(10), 2),
-    "nu": Gamma(2, 0.1),
-}
+def _default_parameter(family: Family, name: str) -> Prior:
+    return prior_of(family.parameter(name).default)
 
 
 def _default_sd(  # noqa: PLR0917 -- as all sets
@@ -155,11 +142,6 @@ def _boundary_sd(  # noqa: PLR0917 -- as all sets
 # Those of brms, as its `default_prior` gives them
 
 
-_BRMS_PARAMETERS = {
-    "shape": InverseGamma(0.4, 0.3),
-    "phi": Gamma(0.01, 0.01),
-    "nu": Gamma(2, 0.1),
-}
 _MOVED_FROM_ZERO = ("log", "inverse", "inverse_squared")  # links of which brms shifts a zero
 _BRMS_LINKS = ("identity", "sqrt", *_MOVED_FROM_ZERO)  # on which it looks at the response
 
@@ -168,7 +150,7 @@ def _brms_response(design: Design, family: Family) -> Array:
     """Return what brms takes location and scale from: the response on the scale of the link."""
     if family.link.name not in _BRMS_LINKS:
         return np.zeros(1)
-    y = design.y * design.weights if family.support == "proportions" else design.y
+    y = design.y * design.weights if family.has_trials else design.y
     if family.link.name in _MOVED_FROM_ZERO:
         y = np.where(y == 0, 0.1, y)
     with np.errstate(all="ignore"):
@@ -189,15 +171,14 @@ def _brms_intercept(design: Design, family: Family) -> StudentT:
 
 
 def _brms_sigma(design: Design, family: Family) -> Prior:
-    if family.name not in {"gaussian", "t"}:
-        raise _none("brms", "sigma", family)
-    return _brms_sd(design, family)
+    return _brms_parameter(family, "sigma", _brms_scale(design, family))
 
 
-def _brms_parameter(family: Family, name: str) -> Prior:
-    if name not in _BRMS_PARAMETERS:
+def _brms_parameter(family: Family, name: str, *scale: float) -> Prior:
+    form = family.parameter(name).brms
+    if form is None:
         raise _none("brms", name, family)
-    return _BRMS_PARAMETERS[name]
+    return prior_of(form, *scale)
 
 
 def _brms_sd(design: Design, family: Family, *_: object) -> HalfStudentT:
@@ -213,9 +194,6 @@ def _at_means(design: Design) -> list[tuple[int, ...]]:
 # Those of rstanarm's stan_lmer and stan_glmer with its default `autoscale`
 
 
-_RSTANARM_PARAMETERS = {"shape": Exponential(1), "phi": Exponential(1)}
-
-
 def _rstanarm_intercept(design: Design, family: Family) -> Normal:
     if not family.is_normal:
         return Normal(0, 2.5)
@@ -227,16 +205,15 @@ def _rstanarm_slope(design: Design, family: Family, columns: Array, j: int) -> N
     return Normal(0, 2.5 * scale / (spread(columns[:, j]) or 1.0))
 
 
-def _rstanarm_sigma(design: Design, family: Family) -> Exponential:
-    if family.name != "gaussian":
-        raise _none("rstanarm", "sigma", family)
-    return Exponential(_rstanarm_scale(design, family))
+def _rstanarm_sigma(design: Design, family: Family) -> Prior:
+    return _rstanarm_parameter(family, "sigma", _rstanarm_scale(design, family))
 
 
-def _rstanarm_parameter(family: Family, name: str) -> Prior:
-    if name not in _RSTANARM_PARAMETERS:
+def _rstanarm_parameter(family: Family, name: str, *scale: float) -> Prior:
+    form = family.parameter(name).rstanarm
+    if form is None:
         raise _none("rstanarm", name, family)
-    return _RSTANARM_PARAMETERS[name]
+    return prior_of(form, *scale)
 
 
 def _rstanarm_scale(design: Design, family: Family) -> float:
@@ -250,13 +227,13 @@ def _rstanarm_sd(_: Design, family: Family, term: RandomTerm, *_rest: object) ->
             "among the variances of correlated coefficients, which makes them dependent. "
             f"Write {' || '.join(term.text.rsplit(' | ', 1))}, or give `sd_{term.label}` a prior."
         )
-    return Relative(Exponential(1)) if family.name == "gaussian" else Exponential(1)
+    has_sigma = family.parameter("sigma").rstanarm is not None
+    return Relative(Exponential(1)) if has_sigma else Exponential(1)
 
 
 def _none(name: str, parameter: str, family: Family) -> FitError:
-    why = f"it knows no {family.name} family with that parameter"
-    if parameter == "sigma" and family.name in {"gamma", "inverse_gaussian"}:
-        why = "that package has one of 1 / sigma^2 instead"
+    why = family.parameter(parameter).elsewhere
+    why = why or f"it knows no {family.name} family with that parameter"
     return FitError(
         f'priors: "{name}" has no prior for `{parameter}`: {why}. Give it one, as in '
         f'{{"base": "{name}", "{parameter}": Exponential(1)}}.'

@@ -7,27 +7,22 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ranef._typing import Array
 from ranef.arguments import check_counts, check_seed
 from ranef.design.design import Design, RandomTerm
 from ranef.design.labels import coordinates, has_corr, named
 from ranef.errors import FitError, RanefWarning, listed, warn
-from ranef.families.family import Family
+from ranef.families.family import LARGEST_MEAN, Family
 from ranef.families.gaussian import GAUSSIAN
 from ranef.priors.assignment import Priors, TermPriors
 from ranef.priors.distributions import LKJ, Prior, Relative
-from ranef.priors.scales import BOUNDED
 
 if TYPE_CHECKING:
     import xarray as xr
 
 type Draw = Callable[[Any, np.random.Generator, int], Array]
 
-LARGEST = 1e12  # mean of a count that is drawn as such; NumPy draws none beyond 1e18
-_INSIDE = {"positive": (1e-300, 1e300), "unit": (1e-300, 1 - 2.0**-53)}  # means that rounding ...
-_INSIDE |= {"counts": (0.0, LARGEST)}  # ... and overflow would move out of what can be drawn
 HUGE = np.finfo(np.float64).max
 
 
@@ -223,19 +218,13 @@ def response(
     """
     with np.errstate(all="ignore"):
         mu = family.link.inverse(eta)
-        possible = _is_possible(mu, family) & ((eta > 0) | (not family.link.positive))
-        drawn = np.clip(np.where(possible, mu, 0.5), *_INSIDE.get(family.support, (None, None)))
+        within = (mu >= family.range.lowest) & (mu <= family.range.highest)  # and not nan
+        possible = within & ((eta > 0) | (not family.link.positive))
+        drawn = np.clip(np.where(possible, mu, 0.5), family.range.least, family.range.most)
         y = family.draw(rng, drawn, np.broadcast_to(w, eta.shape), *psi)
-        if family.support == "counts":
-            y = y * (np.clip(mu, LARGEST, HUGE) / LARGEST)
+        if family.is_discrete and not family.is_bounded:
+            y = y * (np.clip(mu, LARGEST_MEAN, HUGE) / LARGEST_MEAN)
     return np.where(possible, y, np.nan)
-
-
-def _is_possible(mu: Array, family: Family) -> NDArray[np.bool_]:
-    """Whether a family can have a mean; ends of its range count, as rounding leads there."""
-    if family.support in BOUNDED:
-        return (mu >= 0) & (mu <= 1)
-    return mu >= 0 if family.support in {"counts", "positive"} else ~np.isnan(mu)
 
 
 def _warn_of_none(y: Array, family: Family) -> None:

@@ -71,16 +71,6 @@ from ranef.priors.distributions import (
 
 _CHUNK = 20_000  # rows at a time
 _SUPPORT = 1e-6  # share of a dependency below which a vector has no part in it
-_PINNED = {  # links on which a row pins its linear predictor down, but where there is separation
-    "binomial": ("logit", "probit", "cloglog", "log"),
-    "bernoulli": ("logit", "probit", "cloglog", "log"),
-    "poisson": ("log", "sqrt", "identity"),
-    "negative_binomial": ("log",),
-    "gamma": ("log", "inverse"),
-    "inverse_gaussian": ("inverse", "inverse_squared"),
-    "beta": ("logit", "probit", "cloglog"),
-    "t": ("identity",),
-}
 
 
 def is_proper_prior(priors: Priors) -> bool:
@@ -204,7 +194,7 @@ def _check_pinned(design: Design, priors: Priors, names: Sequence[str], family: 
     """
     if not names:
         return
-    if family.link.name not in _PINNED.get(family.name, ()):
+    if family.link.name not in family.pins:
         raise FitError(
             f"{_flat_on(names)} cannot be used in a {family.name} model with {family.link.name} "
             "link, whose likelihood is not known to fall to zero fast enough as the linear "

@@ -23,7 +23,6 @@ from ranef.errors import DataError
 from ranef.families.family import Family
 from ranef.priors.distributions import Exponential, HalfNormal, HalfStudentT, Prior
 
-BOUNDED = ("proportions", "binary", "unit")  # supports whose mean is a probability, or like one
 MAD = 1.4826  # turns R's mad into the sd of a normal distribution
 
 _SIGMOID = ("logit", "probit", "cloglog", "cauchit")
@@ -66,7 +65,7 @@ def link_scale(design: Design, family: Family) -> LinkScale:
     if family.link.name == "identity":
         location, scale = _centre(_response(design, family), family), response_scale(design, family)
         return LinkScale(location, 2.5 * scale, 2.5 * scale, scale, lambda s: HalfStudentT(3, s))
-    if family.support in BOUNDED and family.link.name in _SIGMOID:
+    if family.is_bounded and family.link.name in _SIGMOID:
         return LinkScale(0.0 - float(np.mean(design.offset)), 1.5, 1.0, 1.0, HalfNormal)
     location, unit = _location(design, family), _unit(design, family)
     if not (math.isfinite(location) and math.isfinite(unit) and unit > 0):
@@ -75,7 +74,7 @@ def link_scale(design: Design, family: Family) -> LinkScale:
             f"which is none for the {family.link.name} link, so the default priors have no scale; "
             "give priors for all parameters, or choose another link."
         )
-    if family.support in BOUNDED and family.link.name != "log":
+    if family.is_bounded and family.link.name != "log":
         return LinkScale(location, 1.5 * unit, unit, unit, HalfNormal)
     return LinkScale(location, 2.5 * unit, unit, unit, Exponential)
 
@@ -86,9 +85,9 @@ def mean_response(design: Design, family: Family) -> float:
     With no event in all rows it is that of half an event; likewise with nothing but successes.
     """
     total, size = float(design.weights @ design.y), float(design.weights.sum())
-    if family.support in BOUNDED and not 0 < total < size:
+    if family.is_bounded and not 0 < total < size:
         return (total + _HALF) / (size + 2 * _HALF)
-    if family.support == "counts":
+    if family.is_discrete:
         return (total or _HALF) / size
     return total / size
 
@@ -105,10 +104,10 @@ def response_scale(design: Design, family: Family) -> float:
         If the response does not vary otherwise.
     """
     y = _response(design, family)
-    scale = (MAD * _mad(y) if family.name == "t" else 0.0) or spread(y)
-    if scale == 0.0 and family.support in {"counts", *BOUNDED}:
+    scale = (MAD * _mad(y) if family.heavy_tailed else 0.0) or spread(y)
+    if scale == 0.0 and (family.is_discrete or family.is_bounded):
         mean = mean_response(design, family)
-        scale = mean * (1 - mean) if family.support in BOUNDED else mean
+        scale = mean * (1 - mean) if family.is_bounded else mean
     if scale == 0.0:
         raise DataError(
             f"The response `{design.response}` does not vary, so the default priors have no scale; "
@@ -127,7 +126,7 @@ def _response(design: Design, family: Family) -> Array:
 
 
 def _centre(y: Array, family: Family) -> float:
-    return float(np.median(y) if family.name == "t" else np.mean(y))
+    return float(np.median(y) if family.heavy_tailed else np.mean(y))
 
 
 def _mad(y: Array) -> float:
@@ -149,10 +148,9 @@ def _unit(design: Design, family: Family) -> float:
     mean, steps = mean_response(design, family), np.array([-_STEP, _STEP])
     if family.link.name == "log":
         return 1.0
-    if family.support in BOUNDED:
+    near = mean * np.exp(steps)
+    if family.is_bounded:
         near = special.expit(special.logit(mean) + steps)
-    else:
-        near = mean * np.exp(steps)
     with np.errstate(all="ignore"):
         return float(np.abs(np.diff(family.link.link(near)))[0]) / (2 * _STEP)
 

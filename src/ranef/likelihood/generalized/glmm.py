@@ -334,11 +334,11 @@ def _own_parameters(problem: Problem, eta: Array, psi: Array) -> Array:
 def _constant(family: Family, design: Design) -> Array:
     """Return the linear predictor of a mean that is the same in all rows."""
     mean = float(np.average(design.y, weights=design.weights))
-    if family.support == "real" and family.link.name == "identity":
+    if family.is_real and family.link.name == "identity":
         mean = float(np.median(design.y))
-    if family.support in ("proportions", "binary", "unit"):
+    if family.is_bounded:
         mean = (mean * design.n_obs + 0.5) / (design.n_obs + 1)
-    elif family.support == "counts":
+    elif family.is_discrete:
         mean = max(mean, 0.5 / design.n_obs)
     with np.errstate(all="ignore"):
         eta = float(family.link.link(np.array([mean]))[0])
@@ -355,7 +355,7 @@ def _guess(family: Family, design: Design) -> Array:
     with np.errstate(all="ignore"):  # at an end of its range a mean has no variance
         variance = np.asarray(family.variance(mean, *psi))
         sigma = np.sqrt(np.mean(design.weights * (design.y - mean) ** 2 / variance))
-    if family.support == "real":  # outliers may be what the family is for
+    if family.is_real:  # outliers may be what the family is for
         sigma = 1.5 * np.median(np.abs(design.y - np.median(design.y)))
     if np.isfinite(sigma) and sigma > 0:
         psi[[name == "sigma" for name in family.parameters]] = sigma
