@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 import ranef as rf
-from ranef.comparison.compare import check_comparable, named_fits, no_bayes_factors
+from ranef.comparison.compare import check_comparable, named_fits
 from ranef.fits.diagnostics import ImportanceDiagnostics
 
 mpl.use("Agg")
@@ -497,55 +497,4 @@ def test_point_estimates_that_did_not_converge():
     assert str(caught.value) == (
         "the fit `bad` is not to be relied on, and neither is a comparison with it: "
         f"{rf.Convergence.STALLED.value}"
-    )
-
-
-# ---------------------------------------------------------------------------- Bayes factors
-
-
-def test_proper_priors_have_bayes_factors():
-    assert no_bayes_factors({"a": fitted(), "b": fitted("Yield ~ 1")}) == ""
-
-
-def test_flat_priors_of_what_all_models_share_cancel():
-    flat = {"Intercept": P.Flat(), "sigma": P.Flat()}
-    assert no_bayes_factors({"a": fitted(**flat), "b": fitted("Yield ~ 1", **flat)}) == ""
-
-
-def test_a_flat_prior_of_a_variance():
-    other = fitted(sd=P.Flat())
-    assert no_bayes_factors({"a": fitted("Yield ~ 1"), "b": other}) == (
-        "`b` has a flat prior on `sd_Batch[Intercept]`, whose arbitrary height would be a factor "
-        "of its marginal likelihood: give it a proper prior."
-    )
-
-
-def test_flat_priors_of_different_parameters():
-    assert no_bayes_factors({"a": fitted(), "b": fitted(Intercept=P.Flat())}) == (
-        "`a` and `b` do not have flat priors on the same parameters (none; `Intercept`), so that "
-        "their arbitrary heights do not cancel: give all of them proper priors."
-    )
-
-
-def test_a_flat_prior_of_sigma_with_other_weights():
-    """Sigma is not the same parameter: twice the weights, and it is larger by sqrt(2)."""
-    flat = rf.priors.Flat()
-    a = fitted(sigma=flat)
-    b = replace(a, design=replace(a.design, weights=a.design.weights * 2))
-    assert no_bayes_factors({"a": a, "b": a}) == ""
-    assert no_bayes_factors({"a": a, "b": b}) == (
-        "`a` and `b` have different weights, so that the arbitrary heights of their flat priors "
-        "on `sigma` do not cancel: give it a proper prior."
-    )
-
-
-def test_flat_priors_of_different_columns():
-    def fit(x):
-        model = rf.Model("Yield ~ x + (1 | Batch)", dyestuff().assign(x=x), priors={"x": P.Flat()})
-        return model.fit("laplace", draws=400, seed=1)
-
-    fits = {"a": fit(np.arange(30.0)), "b": fit(np.arange(30.0) ** 2)}
-    assert no_bayes_factors(fits) == (
-        "`a` and `b` have different fixed effects with flat priors, whose arbitrary heights do not "
-        "cancel: give the fixed effects proper priors."
     )

@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from scipy import special
 
-from ranef._typing import Array
-from ranef.arguments import check_numbers, check_seed
+from ranef.arguments import check_seed
+from ranef.comparison.bayes_factors import bayes_factors, no_bayes_factors, prior_probabilities
 from ranef.comparison.comparison_table import Comparison, Score
 from ranef.comparison.stacking import bayesian_bootstrap, differences, stack
 from ranef.design.same_data import check_same_data
@@ -27,8 +26,6 @@ from ranef.leave_one_out.elpd import GROUP, OBSERVATION, Scores
 from ranef.model.model import Model
 from ranef.posterior.marginal_likelihood import MarginalLikelihood
 from ranef.posterior.prior_sensitivity import Sensitivity
-from ranef.priors.assignment import Priors
-from ranef.priors.distributions import Constant
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -110,13 +107,15 @@ def compare(
     table = pd.concat([_described(found), _likelihoods(found)], axis=1)
     if len(scored) < 2:
         return Comparison(table, None, None, None, _caveats(found, scored))
-    weights, reason = _prior(prior, list(scored)), no_bayes_factors(scored)
+    probabilities = prior_probabilities(prior, list(scored))
+    reason = no_bayes_factors(scored)
     asked = partial(_ask, group=_group_of(scored, group), seed=seed, evidence=not reason)
     apply = map if executor is None else executor.map
     answers = dict(zip(scored, apply(asked, scored.values()), strict=True))
     new = {name: own.new_group for name, own in answers.items() if own.new_group is not None}
     known = {name: own.known_group for name, own in answers.items()}
-    evidence, sensitivity = (None, None) if reason else _evidence(answers, weights)
+    marginals = {name: own.marginal for name, own in answers.items() if own.marginal is not None}
+    evidence, sensitivity = (None, None) if reason else bayes_factors(marginals, probabilities)
     parts = [table, _predicted(new, "group", seed), _predicted(known, "row", seed), evidence]
     return Comparison(
         pd.concat([part for part in parts if part is not None], axis=1),
@@ -303,59 +302,6 @@ def _predicted(scores: Mapping[str, Scores], what: str, seed: int | None) -> pd.
     return found.add_suffix(f"_{what}")
 
 
-def _evidence(answers: Mapping[str, Answers], prior: Array) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return marginal likelihoods and what follows from them, and the table of sensitivities."""
-    names = list(answers)
-    both = {name: own.marginal for name, own in answers.items() if own.marginal is not None}
-    found = {name: evidence for name, (evidence, _) in both.items()}
-    moved = {name: sensitivity for name, (_, sensitivity) in both.items()}
-    value = np.array([found[n].value for n in names])
-    error = np.array([found[n].mcse for n in names])
-    best = int(np.argmax(value))
-    with np.errstate(divide="ignore"):  # of a prior probability of zero
-        log_prior = np.log(prior)
-    log_bf = np.stack([moved[n].log_ratio for n in names]) + value[:, None]
-    log_bf -= log_bf[best]
-    spread = np.hypot(error, error[best]) * (np.arange(len(names)) != best)
-    noise = np.stack([moved[n].mcse for n in names])
-    noise = np.sqrt(noise**2 + noise[best] ** 2 + spread[:, None] ** 2)
-    noise[best] = 0.0
-    table = pd.DataFrame(
-        {
-            "log_ml": value,
-            "log_ml_error": error,
-            "probability": special.softmax(value + log_prior),
-            "log_bayes_factor": value - value[best],
-            "log_bayes_factor_error": spread,
-            "log_bayes_factor_lower": log_bf.min(axis=1),
-            "log_bayes_factor_upper": log_bf.max(axis=1),
-            "how_ml": [found[n].method for n in names],
-        },
-        index=names,
-    )
-    long = pd.DataFrame(
-        {
-            "model": np.repeat(names, len(SCALES)),
-            "scale": np.tile(SCALES, len(names)),
-            "log_bf": log_bf.ravel(),
-            "mcse": noise.ravel(),
-        }
-    )
-    return table, long
-
-
-def _prior(prior: Mapping[str, float] | None, names: list[str]) -> Array:
-    """Return prior probabilities of the models."""
-    if prior is None:
-        return np.full(len(names), 1 / len(names))
-    if set(prior) != set(names):
-        raise FitError(f"`prior` is for the models {listed(names)}; got {listed(prior) or 'none'}.")
-    found = check_numbers("prior", [prior[name] for name in names], len(names))
-    if not (found >= 0).all() or not np.isfinite(found).all() or not found.sum() > 0:
-        raise FitError(f"`prior` must be probabilities, got {dict(prior)}.")
-    return np.asarray(found / found.sum())
-
-
 def _caveats(
     fits: Mapping[str, Fit], scored: Mapping[str, Scored], reason: str = ""
 ) -> tuple[str, ...]:
@@ -472,65 +418,3 @@ def check_comparable(fits: Mapping[str, Fit]) -> None:
             )
             message = f"the fit `{name}` is not to be relied on, and neither is a comparison with "
             raise FitError(f"{message}it: {' '.join(said)}")
-
-
-# --------------------------------------------------------------------------- Bayes factors
-
-
-def no_bayes_factors(fits: Mapping[str, Scored]) -> str:
-    """Return why the marginal likelihoods of fits have no ratio; empty where they have one.
-
-    Notes
-    -----
-    An improper prior has an arbitrary constant, which cancels where all models share the
-    parameter: that of a fixed effect, as long as the models have the same fixed columns, and that
-    of sigma, as long as they have the same weights. It never cancels for a parameter that some
-    models do not have.
-
-    Source: Berger, Pericchi & Varshavsky (1998), *Sankhya A* 60, 307-321.
-    """
-    priors = {name: fit.asked.priors for name, fit in fits.items()}
-    for name, own in priors.items():
-        flat = _improper_variances(own)
-        if flat:
-            return (
-                f"`{name}` has a flat prior on {listed(flat)}, whose arbitrary height would be a "
-                "factor of its marginal likelihood: give it a proper prior."
-            )
-    improper = {name: _improper_common(own) for name, own in priors.items()}
-    first = next(iter(fits))
-    for name, names in improper.items():
-        if names != improper[first]:
-            return (
-                f"`{first}` and `{name}` do not have flat priors on the same parameters "
-                f"({listed(improper[first]) or 'none'}; {listed(names) or 'none'}), so that their "
-                "arbitrary heights do not cancel: give all of them proper priors."
-            )
-        one, other = fits[first].design, fits[name].design
-        if "sigma" in names and not np.array_equal(one.weights, other.weights):
-            return (
-                f"`{first}` and `{name}` have different weights, so that the arbitrary heights of "
-                "their flat priors on `sigma` do not cancel: give it a proper prior."
-            )
-        if any(p != "sigma" for p in names) and not np.array_equal(one.X, other.X):
-            return (
-                f"`{first}` and `{name}` have different fixed effects with flat priors, whose "
-                "arbitrary heights do not cancel: give the fixed effects proper priors."
-            )
-    return ""
-
-
-def _improper_variances(priors: Priors) -> list[str]:
-    found = [
-        f"sd_{term.label}[{coef}]"
-        for term in priors.terms
-        for coef, sd in zip(term.coefs, term.sd, strict=True)
-        if not sd.proper
-    ]
-    return found + [name for name, prior in priors.parameters if not prior.proper]
-
-
-def _improper_common(priors: Priors) -> list[str]:
-    beta = [n for n, p in zip(priors.fixed, priors.beta, strict=True) if not p.proper]
-    is_flat = not priors.sigma.proper and not isinstance(priors.sigma, Constant)
-    return beta + ["sigma"] * is_flat
