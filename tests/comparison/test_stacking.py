@@ -13,9 +13,7 @@ from ranef.comparison import stacking
 from ranef.comparison.stacking import (
     bayesian_bootstrap,
     differences,
-    pseudo_bma_plus,
     stack,
-    weights,
 )
 from ranef.errors import FitError
 
@@ -40,7 +38,6 @@ LOO = np.fromstring(
     sep=" ",
 ).reshape(50, 3)
 LOO_STACKING = [2.03627399809e-01, 7.96372600053e-01, 1.38e-10]
-LOO_PSEUDO_BMA_PLUS = [0.0611854, 0.9386381, 0.0001765]  # of 1,000,000 bootstraps
 
 # 18 units under four models; loo::stacking_weights(..., optim_control = list(reltol = 1e-16))
 FOUR = np.fromstring(
@@ -215,43 +212,6 @@ def test_replicates_do_not_depend_on_how_many_are_solved_at_a_time(
     assert np.abs(bayesian_bootstrap(FOUR, n=50, seed=3) - whole).max() > 0.1
 
 
-def test_pseudo_bma_plus_is_that_of_loo() -> None:
-    # the standard deviation of a share is below 0.15, so that of the mean of 40,000 below 0.001
-    np.testing.assert_allclose(
-        pseudo_bma_plus(LOO, n=40_000, seed=1), LOO_PSEUDO_BMA_PLUS, atol=0.003
-    )
-
-
-def test_pseudo_bma_plus_averages_the_shares_of_the_bootstraps() -> None:
-    V = np.random.default_rng(8).dirichlet(np.ones(18), size=30)
-    shares = [np.exp(18 * v @ (FOUR + 40)) for v in V]
-    expected = np.mean([share / share.sum() for share in shares], axis=0)
-    np.testing.assert_allclose(pseudo_bma_plus(FOUR, n=30, seed=8), expected)
-
-
-def test_pseudo_bma_plus_leaves_out_what_excludes_a_unit() -> None:
-    elpd = np.column_stack([LOO, np.zeros(50)])
-    elpd[3, 3] = -np.inf
-    expected = [*pseudo_bma_plus(LOO, n=100, seed=1), 0.0]
-    np.testing.assert_allclose(pseudo_bma_plus(elpd, n=100, seed=1), expected)
-    elpd[0] = [-np.inf] * 3 + [0.0]
-    with pytest.raises(FitError) as error:
-        pseudo_bma_plus(elpd)
-    assert str(error.value) == (
-        "every model excludes a unit (elpd of -inf): pseudo-BMA+ has no answer."
-    )
-
-
-def test_the_table_of_weights() -> None:
-    found = weights(table(FOUR), prob=0.8, n=200, seed=6)
-    draws = bayesian_bootstrap(FOUR, n=200, seed=6)
-    assert list(found.index) == list("abcd")
-    np.testing.assert_allclose(found["stacking"], stack(FOUR), atol=1e-12)
-    np.testing.assert_allclose(found["lower"], np.quantile(draws, 0.1, axis=0))
-    np.testing.assert_allclose(found["upper"], np.quantile(draws, 0.9, axis=0))
-    np.testing.assert_allclose(found["pseudo_bma_plus"], pseudo_bma_plus(FOUR, 200, 6))
-
-
 # ---------------------------------------------------------------------------------- differences
 
 
@@ -292,8 +252,6 @@ def test_what_k_hat_says_of_an_elpd() -> None:
     k_hat.loc[3, "c"] = np.nan  # exact
     found = differences(table(LOO), k_hat=k_hat)["diag_elpd"]
     assert found.to_dict() == {"a": "2 k̂ > 0.70", "b": "", "c": ""}
-    found = differences(table(LOO), k_hat=k_hat, good_k=0.75)["diag_elpd"]
-    assert found["a"] == "1 k̂ > 0.75"
     with pytest.raises(FitError) as error:
         differences(table(LOO), k_hat=k_hat[["a", "b"]])
     assert str(error.value) == (
@@ -329,7 +287,7 @@ NO_MIXTURE = (
 )
 
 
-@pytest.mark.parametrize("of", [stack, bayesian_bootstrap, pseudo_bma_plus, differences, weights])
+@pytest.mark.parametrize("of", [stack, bayesian_bootstrap, differences])
 @pytest.mark.parametrize(
     ("elpd", "message"),
     [
@@ -352,20 +310,10 @@ def test_tables_that_cannot_be_used(of, elpd: object, message: str) -> None:
     assert str(error.value) == message
 
 
-@pytest.mark.parametrize("of", [bayesian_bootstrap, pseudo_bma_plus, weights])
-def test_counts_and_seeds_are_checked(of) -> None:
+def test_counts_and_seeds_are_checked() -> None:
     with pytest.raises(FitError) as error:
-        of(table(LOO), n=0)
+        bayesian_bootstrap(table(LOO), n=0)
     assert str(error.value) == "`n` must be a positive whole number, got 0."
     with pytest.raises(FitError) as error:
-        of(table(LOO), seed=-1)
+        bayesian_bootstrap(table(LOO), seed=-1)
     assert str(error.value) == "`seed` must be None or a whole number from 0 on, got -1."
-
-
-def test_probabilities_and_limits_are_checked() -> None:
-    with pytest.raises(FitError) as error:
-        weights(table(LOO), prob=1.0)
-    assert str(error.value) == "`prob` must lie between 0 and 1, got 1.0."
-    with pytest.raises(FitError) as error:
-        differences(table(LOO), good_k=0)
-    assert str(error.value) == "`good_k` must be a positive number, got 0."

@@ -304,3 +304,12 @@ def test_an_option_of_the_model_is_no_option_of_its_fit(sleep):
     with pytest.raises(rf.FitError) as caught:
         sleep.fit("ml", weights="w")
     assert str(caught.value) == "fit('ml') has no option `weights`. It is an option of Model."
+
+
+def test_structures_without_marginality_and_up_to_a_limit():
+    model = rf.Model("Reaction ~ Days + (Days | Subject)", rf.load_dataset("sleepstudy"))
+    assert "(0 + Days | Subject)" not in model.structures()
+    assert "(0 + Days | Subject)" in model.structures(marginality=False)
+    assert len(model.structures(limit=4)) == 4
+    with pytest.raises(rf.FitError, match="more than limit=3"):
+        model.structures(limit=3)

@@ -1,4 +1,4 @@
-"""Weights of models from what each predicts of every unit: stacking, pseudo-BMA+, differences.
+"""Weights of models from what each predicts of every unit, by stacking, and their differences.
 
 A unit is what was left out at a time, a row or a group; elpd_uk is the log predictive density of
 unit u under model k. Stacking maximises the mean over units of log sum_k w_k exp(elpd_uk) over the
@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from scipy.special import ndtr, softmax
+from scipy.special import ndtr
 
 from ranef._typing import Array
-from ranef.arguments import check_counts, check_positive, check_seed
-from ranef.errors import FitError, listed, probability
+from ranef.arguments import check_counts, check_seed
+from ranef.errors import FitError, listed
 
 TOLERANCE = 1e-13  # of the Karush-Kuhn-Tucker conditions
 MAX_ITERATIONS = 100
@@ -27,6 +27,7 @@ TO_THE_BOUNDARY = 0.995  # share of the way there that a step may take
 ZERO = 1e-6  # relative to its multiplier, a weight is zero below
 NEGLIGIBLE = 1e-100  # of the best model's density
 MAX_NUMBERS = 4_000_000  # of replicates x models x units at a time
+GOOD_K = 0.7  # up to where Pareto's k-hat is good
 FEW_UNITS, SMALL_DIFFERENCE = 100, 4.0
 
 
@@ -101,90 +102,7 @@ def bayesian_bootstrap(
     return _maximised(_likelihoods(values), _unit_weights(len(values), n, seed))
 
 
-def pseudo_bma_plus(
-    elpd: pd.DataFrame | ArrayLike, n: int = 1000, seed: int | None = None
-) -> Array:
-    """Return pseudo-BMA+ weights: shares of exp(sum of elpd), averaged over Bayesian bootstraps.
-
-    Parameters
-    ----------
-    elpd : DataFrame or array, shape (U, K)
-    n : int
-        The number of replicates, the same as those of `bayesian_bootstrap` with the same seed.
-    seed : int, optional
-
-    Returns
-    -------
-    ndarray, shape (K,)
-        Weights, which sum to 1 (Yao et al. 2018, section 3.4).
-
-    Raises
-    ------
-    FitError
-        As `stack`; or if every model excludes some unit.
-    """
-    values = _checked(elpd)
-    excluding = np.isneginf(values).any(axis=0)
-    if excluding.all():
-        raise FitError("every model excludes a unit (elpd of -inf): pseudo-BMA+ has no answer.")
-    weights = _unit_weights(len(values), n, seed)
-    z = len(values) * weights @ np.where(excluding, 0.0, values)
-    z[:, excluding] = -np.inf
-    found: Array = softmax(z, axis=1).mean(axis=0)
-    return found
-
-
-def weights(
-    elpd: pd.DataFrame, *, prob: float = 0.95, n: int = 1000, seed: int | None = None
-) -> pd.DataFrame:
-    """Tabulate the weights of models, and how far the number of units lets them vary.
-
-    Parameters
-    ----------
-    elpd : DataFrame, shape (U, K)
-        A column a model.
-    prob : float
-        Probability of the intervals.
-    n : int
-        The number of replicates of the Bayesian bootstrap.
-    seed : int, optional
-
-    Returns
-    -------
-    DataFrame
-        Rows are models, in their order. `stacking`; `lower` and `upper`, the quantiles of its
-        Bayesian bootstrap; `pseudo_bma_plus`.
-
-    Raises
-    ------
-    FitError
-        As `bayesian_bootstrap` and `pseudo_bma_plus`.
-
-    Examples
-    --------
-    >>> elpd = pd.DataFrame({"a": [-1.0, -5.0, -2.0], "b": [-5.0, -1.0, -3.0]})
-    >>> weights(elpd, seed=1).round(2)
-       stacking  lower  upper  pseudo_bma_plus
-    a      0.61   0.06   1.00             0.58
-    b      0.39   0.00   0.94             0.42
-    """
-    tail = (1.0 - probability(prob)) / 2.0
-    draws = bayesian_bootstrap(elpd, n, seed)
-    lower, upper = np.quantile(draws, [tail, 1.0 - tail], axis=0)
-    return pd.DataFrame(
-        {
-            "stacking": stack(elpd),
-            "lower": lower,
-            "upper": upper,
-            "pseudo_bma_plus": pseudo_bma_plus(elpd, n, seed),
-        },
-        index=_names(elpd),
-    )
-
-
-def differences(
-    elpd: pd.DataFrame, *, k_hat: pd.DataFrame | None = None, good_k: float = 0.7
-) -> pd.DataFrame:
+def differences(elpd: pd.DataFrame, *, k_hat: pd.DataFrame | None = None) -> pd.DataFrame:
     """Tabulate models by what they predict, each against the best.
 
     Parameters
@@ -194,8 +112,6 @@ def differences(
     k_hat : DataFrame, shape (U, K), optional
         Pareto k-hat of each unit and model, where elpd is by importance sampling; nan where it is
         exact.
-    good_k : float
-        Up to where k-hat is good.
 
     Returns
     -------
@@ -253,7 +169,7 @@ def differences(
             "se_diff": se,
             "p_worse": p_worse,
             "diag_diff": np.where(flagged, flag, ""),
-            "diag_elpd": _bad_k(elpd, k_hat, good_k),
+            "diag_elpd": _bad_k(elpd, k_hat),
         },
         index=names,
     )
@@ -298,15 +214,14 @@ def _se(values: Array) -> Array:
     return np.sqrt(units * squares / (units - 1)) if units > 1 else np.full(len(squares), np.nan)
 
 
-def _bad_k(elpd: pd.DataFrame, k_hat: pd.DataFrame | None, good_k: float) -> list[str]:
-    check_positive(good_k=good_k)
+def _bad_k(elpd: pd.DataFrame, k_hat: pd.DataFrame | None) -> list[str]:
     if k_hat is None:
         return [""] * elpd.shape[1]
     if k_hat.shape != elpd.shape or not k_hat.columns.equals(elpd.columns):
         message = f"k_hat must have the rows and columns of elpd, {elpd.shape}; "
         raise FitError(f"{message}it has {k_hat.shape} and {listed(k_hat.columns)}.")
-    counts = (k_hat.to_numpy(dtype=np.float64) > good_k).sum(axis=0)
-    return [f"{count} k̂ > {good_k:.2f}" if count else "" for count in counts]
+    counts = (k_hat.to_numpy(dtype=np.float64) > GOOD_K).sum(axis=0)
+    return [f"{count} k̂ > {GOOD_K:.2f}" if count else "" for count in counts]
 
 
 def _unit_weights(units: int, n: int, seed: int | None) -> Array:

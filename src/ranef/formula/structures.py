@@ -53,19 +53,10 @@ class Structure:
         Its random terms as they stand in the formula, `(1 | g) + (0 + x | h)`.
     formula : str
         The whole formula; response, fixed terms and offsets as they were given.
-    n_terms : int
-        The number of random-effects terms.
-    larger : tuple of str
-        Labels of all structures of the lattice that this one is a special case of.
-    parents : tuple of str
-        The nearest of these: none that is larger than another.
     """
 
     label: str
     formula: str
-    n_terms: int
-    larger: tuple[str, ...]
-    parents: tuple[str, ...]
 
 
 def structures(
@@ -112,8 +103,8 @@ def structures(
     >>> found = structures(read_formula("y ~ x + (x | g) + (1 | h)"))
     >>> [s.label for s in found[:4]]
     ['no random effects', '(1 | g)', '(1 | h)', '(x || g)']
-    >>> found[1].parents, found[-1].formula
-    (('(x || g)', '(1 | g) + (1 | h)'), 'y ~ x + (x | g) + (1 | h)')
+    >>> found[-1].formula
+    'y ~ x + (x | g) + (1 | h)'
     """
     check_counts(limit=limit)
     groups: dict[Key, list[_Source]] = {}
@@ -380,7 +371,7 @@ def _distinct(found: Sequence[_Option]) -> list[_Option]:
 
 
 def _ordered(formula: Formula, options: Sequence[Sequence[_Option]]) -> list[Structure]:
-    """Combine the options, sort by the steps from none, and say what is nested in what."""
+    """Combine the options, and sort by the steps from none."""
     pairs = {(a, b) for found in options for a in found for b in found if _nested(a, b)}
     whole: list[_Structure] = list(product(*options))
     larger = {
@@ -391,26 +382,7 @@ def _ordered(formula: Formula, options: Sequence[Sequence[_Option]]) -> list[Str
     for a in sorted(whole, key=lambda s: -len(larger[s])):  # after all that are nested in it
         steps |= {b: max(steps[b], steps[a] + 1) for b in larger[a]}
     in_order = sorted(whole, key=lambda s: (steps[s], *(-len(c.terms) for c in _choices(s))))
-    place = {a: i for i, a in enumerate(in_order)}
-    above = {a: sorted(larger[a], key=place.__getitem__) for a in in_order}
-    labels = {a: _label(a) for a in in_order}
-    return [
-        Structure(
-            label=labels[a],
-            formula=_written(formula, a),
-            n_terms=sum(bool(choice.terms) for choice in _choices(a)),
-            larger=tuple(labels[b] for b in above[a]),
-            parents=tuple(labels[b] for b in _nearest(above[a], larger)),
-        )
-        for a in in_order
-    ]
-
-
-def _nearest(
-    above: Sequence[_Structure], larger: Mapping[_Structure, Sequence[_Structure]]
-) -> list[_Structure]:
-    further = {b for c in above for b in larger[c]}
-    return [b for b in above if b not in further]
+    return [Structure(_label(a), _written(formula, a)) for a in in_order]
 
 
 def _choices(structure: _Structure) -> list[_Choice]:

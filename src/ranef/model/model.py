@@ -22,7 +22,7 @@ from ranef.families.family import Family
 from ranef.families.link import Link
 from ranef.families.names import find_family
 from ranef.fits.fit import Fit
-from ranef.formula.structures import structures
+from ranef.formula.structures import LIMIT, structures
 from ranef.formula.terms import read_formula
 from ranef.likelihood.linear import reml
 from ranef.model import routes
@@ -295,8 +295,17 @@ class Model:
         propriety.check_proper(self.design, self.priors)
         return pymc_marginal.marginal_model(self.design, self.priors, target)
 
-    def structures(self) -> dict[str, Model]:
+    def structures(self, *, marginality: bool = True, limit: int = LIMIT) -> dict[str, Model]:
         """Return the models with simpler random effects, from none up to this one.
+
+        Parameters
+        ----------
+        marginality : bool
+            Whether a slope is kept only with its intercept, and an interaction only with the
+            terms within it. Otherwise each can go by itself, as in `(0 + x | g)`, where the rest
+            is not the same model in another coding.
+        limit : int
+            The largest number of models that are made.
 
         Returns
         -------
@@ -305,6 +314,11 @@ class Model:
             out, intercepts only, none; of several terms in all combinations. Data, fixed effects
             and priors are the same.
 
+        Raises
+        ------
+        FitError
+            If there are more models than the limit.
+
         Examples
         --------
         >>> import ranef as rf
@@ -312,7 +326,8 @@ class Model:
         >>> list(model.structures())[:3]
         ['no random effects', '(1 | Subject)', '(Days || Subject)']
         """
-        found = structures(self.formula, self.design.recipe.random)
+        random = self.design.recipe.random
+        found = structures(self.formula, random, marginality=marginality, limit=limit)
         return {one.label: self._with_formula(one.formula) for one in found}
 
     def _with_formula(self, text: str) -> Model:
