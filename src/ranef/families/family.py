@@ -100,6 +100,22 @@ SIGMA = OwnParameter("sigma", default=("HalfStudentT", (3,)))
 
 
 @dataclass(frozen=True)
+class Missing:
+    """A function that a family does not have; it says so where it is needed."""
+
+    field: str
+    arguments: str
+    family: str = ""
+
+    def __call__(self, *_: object) -> Any:
+        """Refuse."""
+        raise FitError(
+            f"this needs `{self.field}`, which the {self.family} family does not have: make it "
+            f"with a function {self.field}({self.arguments})."
+        )
+
+
+@dataclass(frozen=True)
 class Family:
     """A response distribution with its link.
 
@@ -115,12 +131,12 @@ class Family:
         parameter "sigma", otherwise variance(mu, *psi), divided by w for proportions of trials.
     log_density : callable (y, mu, w, *psi)
         log f(y | mu), with all constants; -inf outside of the support.
-    deviance : callable (y, mu, *psi)
+    deviance : callable (y, mu, *psi), optional
         The unit deviance, 2 sigma^2 (log f(y | y) - log f(y | mu)) for w = 1, with sigma = 1 for a
-        distribution without it.
-    draw : callable (rng, mu, w, *psi)
+        distribution without it. Without it there are no deviance residuals.
+    draw : callable (rng, mu, w, *psi), optional
         Responses drawn with a `numpy.random.Generator`. Weights that multiply a log density are no
-        part of a distribution to draw from.
+        part of a distribution to draw from. Without it nothing can be simulated.
     support : str
         What a response can be: "real", "positive", "counts", "proportions" (of a number of
         trials), "binary", "unit" (strictly between 0 and 1).
@@ -139,6 +155,9 @@ class Family:
         The expected information of eta; (d E(y) / d eta)^2 / Var(y) if it is not given.
     response_mean : callable (mu, *psi), optional
         The mean of the response, if it is not mu: mu may be a location, or the mean of a part.
+    latent_variance : float, optional
+        Where a response says which interval a latent variable with location eta falls in: the
+        variance of that variable, given eta. Default priors are then those of log odds.
     own : tuple of OwnParameter, optional
         What is known of `parameters`, such as their default priors.
     links : tuple of Link, optional
@@ -168,8 +187,8 @@ class Family:
     link: Link
     variance: Callable[..., Array]
     log_density: Callable[..., Array]
-    deviance: Callable[..., Array]
-    draw: Callable[..., Array]
+    deviance: Callable[..., Array] = Missing("deviance", "y, mu, *psi")
+    draw: Callable[..., Array] = Missing("draw", "rng, mu, w, *psi")
     support: str = "real"
     parameters: tuple[str, ...] = ()
     pymc: Callable[..., Any] | None = None
@@ -177,6 +196,7 @@ class Family:
     further: Callable[..., Further] | None = None
     expected: Callable[..., Array] | None = None
     response_mean: Callable[..., Array] | None = None
+    latent_variance: float | None = None
     own: tuple[OwnParameter, ...] = ()
     links: tuple[Link, ...] = ()
     aliases: tuple[str, ...] = ()
@@ -185,6 +205,9 @@ class Family:
 
     def __post_init__(self) -> None:
         self._check_fields()
+        for field, function in (("deviance", self.deviance), ("draw", self.draw)):
+            if isinstance(function, Missing):  # which is to say whose it is
+                object.__setattr__(self, field, replace(function, family=self.name))
         if self.support not in SUPPORTS:
             message = f"the {self.name} family has support={self.support!r}, expected one of "
             raise FitError(f"{message}{listed(SUPPORTS, 'or', limit=len(SUPPORTS))}.")
@@ -197,14 +220,10 @@ class Family:
         if not isinstance(given["link"], Link):
             message = f"the {self.name} family has link={self.link!r}, expected a Link: one of "
             raise FitError(f"{message}`ranef.links`, such as `rf.links.LOG`, or your own.")
-        functions = {
-            "variance": self.variance,
-            "log_density": self.log_density,
-            "deviance": self.deviance,
-            "draw": self.draw,
-        }
-        for field, function in functions.items():
-            if not callable(function):
+        optional = ("pymc", "expand", "further", "expected", "response_mean")
+        for field in ("variance", "log_density", "deviance", "draw", *optional):
+            function = getattr(self, field)
+            if not callable(function) and (function is not None or field not in optional):
                 raise FitError(f"the {self.name} family has {field}={function!r}, not a function.")
         names: object = self.parameters
         if not isinstance(names, tuple) or not all(isinstance(name, str) for name in names):
@@ -231,6 +250,11 @@ class Family:
     def range(self) -> Support:
         """Where responses can be, in numbers."""
         return SUPPORTS[self.support]
+
+    @property
+    def range_of_mu(self) -> Support:
+        """Where mu can be: anywhere, if it is not the mean."""
+        return self.range if self.response_mean is None else SUPPORTS["real"]
 
     @property
     def is_discrete(self) -> bool:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 LATENT = {"logit": np.pi**2 / 3, "probit": 1.0, "cloglog": np.pi**2 / 6}
-LATENT_WORDS = {"logit": "pi^2 / 3", "probit": "1", "cloglog": "pi^2 / 6"}
+LATENT_WORDS = {np.pi**2 / 3: "pi^2 / 3", np.pi**2 / 6: "pi^2 / 6"}
 APPROXIMATIONS = ("lognormal", "delta", "trigamma")
 KINDS = ("nakagawa", "bayes")
 
@@ -168,13 +168,13 @@ def observation_variance(
     """
     _check_choice("approximation", approximation, APPROXIMATIONS)
     shape, link = np.shape(numbers.beta)[:-1], family.link
-    if family.has_classes and approximation != "delta":
-        if link.name not in LATENT:
-            raise FitError(
-                f"the latent variable of the {link.name} link has no variance that is known here: "
-                'use approximation="delta", the variance of one trial on the link scale.'
-            )
-        return np.full(shape, LATENT[link.name])
+    if _is_latent(family, approximation):
+        return np.full(shape, _latent_variance(family))
+    if family.response_mean is not None:
+        raise FitError(
+            f"the variance of observations on the link scale is not known for the {family.name} "
+            "family, whose mean is not that of its link: make it with a `latent_variance`."
+        )
     mu = np.asarray(mean_response(design, family, numbers) if mean is None else mean)
     psi = [np.asarray(numbers.parameters[name]) for name in family.parameters]
     variance = family.unit_variance(mu, psi)
@@ -184,6 +184,22 @@ def observation_variance(
         return np.broadcast_to(_on_log_scale(variance / mu**2, approximation), shape)
     slope = link.at(link.link(mu))[1]
     return np.broadcast_to(variance / slope**2, shape)
+
+
+def _is_latent(family: Family, approximation: str) -> bool:
+    """Whether the variance of observations is the one of a latent variable."""
+    is_threshold_model = family.has_classes or family.latent_variance is not None
+    return is_threshold_model and approximation != "delta"
+
+
+def _latent_variance(family: Family) -> float:
+    variance = family.latent_variance or LATENT.get(family.link.name)
+    if variance is None:
+        raise FitError(
+            f"the latent variable of the {family.link.name} link has no variance that is known "
+            'here: use approximation="delta", the variance of one trial on the link scale.'
+        )
+    return variance
 
 
 def mean_response(design: Design, family: Family, numbers: Numbers) -> Array:
@@ -392,8 +408,9 @@ def _residual_note(design: Design, family: Family, approximation: str, mean: flo
     weighted = " times the mean of 1 / weight" if (design.weights != 1).any() else ""
     if family.is_normal:
         return f"Residual variance: sigma^2{weighted}."
-    if family.has_classes and approximation != "delta":
-        words = f"{LATENT_WORDS[link]}, that of a latent variable"
+    if _is_latent(family, approximation):
+        variance = _latent_variance(family)
+        words = f"{LATENT_WORDS.get(variance, f'{variance:.4g}')}, that of a latent variable"
     else:
         how = approximation if link == "log" else "delta"
         where = "the model's mean response" if mean is None else f"a mean response of {mean:.6g}"

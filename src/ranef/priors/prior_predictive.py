@@ -218,9 +218,10 @@ def response(
     """
     with np.errstate(all="ignore"):
         mu = family.link.inverse(eta)
-        within = (mu >= family.range.lowest) & (mu <= family.range.highest)  # and not nan
+        mus = family.range_of_mu
+        within = (mu >= mus.lowest) & (mu <= mus.highest)  # and not nan
         possible = within & ((eta > 0) | (not family.link.positive))
-        drawn = np.clip(np.where(possible, mu, 0.5), family.range.least, family.range.most)
+        drawn = np.clip(np.where(possible, mu, 0.5), mus.least, mus.most)
         y = family.draw(rng, drawn, np.broadcast_to(w, eta.shape), *psi)
         if family.is_discrete and not family.is_bounded:
             y = y * (np.clip(mu, LARGEST_MEAN, HUGE) / LARGEST_MEAN)

@@ -62,11 +62,12 @@ def link_scale(design: Design, family: Family) -> LinkScale:
         If the response does not vary and so gives no scale, or its mean is none that the link
         can take.
     """
+    has_log_odds = family.is_bounded and family.link.name in _SIGMOID
+    if has_log_odds or family.latent_variance is not None:
+        return LinkScale(0.0 - float(np.mean(design.offset)), 1.5, 1.0, 1.0, HalfNormal)
     if family.link.name == "identity":
         location, scale = _centre(_response(design, family), family), response_scale(design, family)
         return LinkScale(location, 2.5 * scale, 2.5 * scale, scale, lambda s: HalfStudentT(3, s))
-    if family.is_bounded and family.link.name in _SIGMOID:
-        return LinkScale(0.0 - float(np.mean(design.offset)), 1.5, 1.0, 1.0, HalfNormal)
     location, unit = _location(design, family), _unit(design, family)
     if not (math.isfinite(location) and math.isfinite(unit) and unit > 0):
         raise DataError(
