@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 
 import ranef as rf
-from ranef.fits.scored import SCALES
+from ranef.posterior.prior_sensitivity import SCALES
 
 P = rf.priors
 TAU = P.HalfStudentT(3, 59.3)

@@ -29,8 +29,7 @@ if TYPE_CHECKING:
     from ranef.fits.bootstrap_table import Bootstrap
     from ranef.fits.fit import side_by_side
     from ranef.fits.point import PointFit
-    from ranef.fits.posterior import PosteriorFit
-    from ranef.fits.quadraturefit import QuadratureFit
+    from ranef.fits.posterior import PosteriorFit, QuadratureFit
     from ranef.fits.tables import VarCorr
     from ranef.likelihood.profile.likelihood_profile import Profile
     from ranef.model.model import Model, fit
@@ -57,7 +56,7 @@ _HOMES = {
     "PointFit": "fits.point",
     "PosteriorFit": "fits.posterior",
     "Profile": "likelihood.profile.likelihood_profile",
-    "QuadratureFit": "fits.quadraturefit",
+    "QuadratureFit": "fits.posterior",
     "RanefError": "errors",
     "RanefWarning": "errors",
     "VarCorr": "fits.tables",

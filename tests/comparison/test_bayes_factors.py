@@ -10,7 +10,7 @@ import pytest
 import ranef as rf
 from ranef.comparison.bayes_factors import bayes_factors, no_bayes_factors, prior_probabilities
 from ranef.errors import FitError
-from ranef.fits.scored import SCALES
+from ranef.posterior.prior_sensitivity import SCALES
 
 P = rf.priors
 DYESTUFF = "Yield ~ 1 + (1 | Batch)"

@@ -9,7 +9,8 @@ import pytest
 import xarray as xr
 
 from ranef.errors import FitError
-from ranef.fits.diagnostics import Diagnostics, diagnose, hdi, summarise
+from ranef.fits.diagnostics import Diagnostics, diagnose
+from ranef.posterior.draws import hdi, summarise
 
 FINE = Diagnostics(
     draws=4000,

@@ -12,7 +12,6 @@ from scipy import special, stats
 import ranef as rf
 from fits import fit_of, frame, known_posterior, model_of
 from ranef.families.names import find_family
-from ranef.fits.diagnostics import hdi
 from ranef.fits.icc_and_r2 import (
     Numbers,
     bayes_r2,
@@ -26,6 +25,7 @@ from ranef.fits.icc_and_r2 import (
     r2_table,
     variances,
 )
+from ranef.posterior.draws import hdi
 
 CASES = {
     case["id"]: case | {"folder": REFERENCE / case["data_dir"]}

@@ -1,8 +1,10 @@
-"""Posterior fits: what draws that are known by hand must give, and a sampled one's page."""
+"""Posterior fits: draws known by hand, a sampled page, and what posteriors are compared by."""
 
 from __future__ import annotations
 
 import re
+from dataclasses import replace
+from functools import cache
 
 import arviz as az
 import numpy as np
@@ -16,8 +18,8 @@ from fits import FORMULAS, fit_of, known_posterior, model_of
 from ranef.design.design import build_design
 from ranef.design.labels import coordinates, named, variables
 from ranef.families.names import find_family
-from ranef.fits.diagnostics import hdi
 from ranef.formula.terms import read_formula
+from ranef.posterior.draws import DrawnMarginals, hdi
 
 
 @pytest.fixture(params=FORMULAS)
@@ -268,7 +270,8 @@ def generalised(response="y", text="x + (x | g) + (1 | h)", scale=0.5):
         "posterior": named(design, values, family),
         "sample_stats": xr.Dataset({name: (dims, value) for name, value in stats.items()}),
     }
-    return rf.PosteriorFit(design, family, "mcmc", xr.DataTree.from_dict(groups)), data
+    marginals = DrawnMarginals(design, family, xr.DataTree.from_dict(groups))
+    return rf.PosteriorFit(design, family, "mcmc", marginals), data
 
 
 def test_a_family_without_sigma():
@@ -362,3 +365,106 @@ def test_a_marginal_form_is_advised_for_linear_models_only():
         "Raise `target_accept` (to 0.99, say), sample the marginal form, which is the default, or "
         "give stronger priors."
     )
+
+
+P = rf.priors
+
+
+@cache
+def dyestuff(method="quadrature", **priors):
+    """Return a fit of six batches of five."""
+    model = rf.Model("Yield ~ 1 + (1 | Batch)", rf.load_dataset("Dyestuff"), priors=dict(priors))
+    return model.fit(method, seed=1)
+
+
+@cache
+def pastes():
+    """Return the design of casks in batches."""
+    return rf.Model("strength ~ 1 + (1 | batch/cask)", rf.load_dataset("Pastes")).design
+
+
+@cache
+def mean():
+    """Return the design of a model without groups."""
+    return rf.Model("Yield ~ 1", rf.load_dataset("Dyestuff")).design
+
+
+@pytest.mark.parametrize("unit", ["group", "observation"])
+def test_draws_agree_with_quadrature(unit):
+    exact, drawn = dyestuff(), dyestuff("laplace")
+    np.testing.assert_allclose(drawn.scores(unit).elpd, exact.scores(unit).elpd, atol=0.05)
+
+
+def test_arviz_takes_it():
+    import arviz as az
+
+    found = dyestuff().loo("group")
+    assert found.elpd == pytest.approx(float(found.elpd_i.sum()))
+    assert list(found.elpd_i["Batch"].to_numpy()) == list("ABCDEF")
+    labels = rf.load_dataset("Dyestuff")["Batch"]
+    none = rf.Model("Yield ~ 1", rf.load_dataset("Dyestuff")).fit("quadrature", seed=1)
+    table = az.compare({"batches": found, "none": none.loo("group", labels)})
+    assert table.index[0] == "batches"
+
+
+def test_the_marginal_likelihood_whatever_the_method():
+    exact = dyestuff().log_marginal_likelihood()
+    assert exact.method == "quadrature"
+    assert dyestuff("laplace").log_marginal_likelihood().value == pytest.approx(exact.value)
+
+
+def test_more_variance_parameters_than_quadrature_takes():
+    data = rf.load_dataset("Machines")
+    model = rf.Model("score ~ Machine + (Machine | Worker)", data)
+    fit = model.fit("laplace", draws=4000, seed=1)
+    evidence = fit.log_marginal_likelihood()
+    assert "importance sampling" in evidence.method
+    assert 0 < evidence.mcse < 0.1
+
+
+def test_sensitivity_as_a_table():
+    found = dyestuff().prior_sensitivity([0.5, 1, 2])
+    assert list(found.columns) == ["scale", "log_ratio", "mcse"]
+    prior = dyestuff().asked.priors.terms[0].sd[0]
+    for s, value in zip(found["scale"], found["log_ratio"], strict=True):
+        other = dyestuff(sd=P.HalfStudentT(prior.nu, prior.sigma * s))
+        change = other.log_marginal_likelihood().value - dyestuff().log_marginal_likelihood().value
+        assert value == pytest.approx(change, abs=1e-5)
+    with pytest.raises(rf.FitError, match="scales must be positive"):
+        dyestuff().prior_sensitivity([1, -1])
+
+
+def test_savage_dickey_is_the_ratio_of_marginal_likelihoods():
+    fit = dyestuff(Intercept=P.Normal(1500, 100), sd=P.HalfNormal(50), sigma=P.HalfNormal(80))
+    none = rf.Model(
+        "Yield ~ 1",
+        rf.load_dataset("Dyestuff"),
+        priors={"Intercept": P.Normal(1500, 100), "sigma": P.HalfNormal(80)},
+    ).fit("quadrature", seed=1)
+    ratio = none.log_marginal_likelihood().value - fit.log_marginal_likelihood().value
+    assert fit.savage_dickey("sd_Batch[Intercept]").log_bf01 == pytest.approx(ratio, abs=1e-6)
+    drawn = rf.Model(
+        "Yield ~ 1 + (1 | Batch)",
+        rf.load_dataset("Dyestuff"),
+        priors={
+            "Intercept": P.Normal(1500, 100),
+            "sd": P.HalfNormal(50),
+            "sigma": P.HalfNormal(80),
+        },
+    ).fit("laplace", seed=1)
+    assert drawn.savage_dickey("sd_Batch[Intercept]").log_bf01 == pytest.approx(ratio, abs=1e-6)
+
+
+def test_a_posterior_without_a_model():
+    fit = replace(dyestuff("laplace"), engine=None)
+    with pytest.raises(rf.FitError) as caught:
+        fit.loo()
+    assert str(caught.value) == (
+        "this fit has no model to ask, as it was put together by hand or sampled from a PyMC model "
+        "of your own: fit a `ranef.Model` as it is."
+    )
+
+
+def test_flat_priors_leave_the_marginal_likelihood_undefined():
+    with pytest.raises(rf.FitError, match="not defined under flat priors"):
+        dyestuff(Intercept=P.Flat()).log_marginal_likelihood()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
 
-from ranef.leave_one_out.elpd import Scores, Units, good_khat, smoothed_scores, to_arviz
+import ranef as rf
+from ranef.leave_one_out.elpd import Scores, Units, good_khat, smoothed_scores, to_arviz, units_of
 
 Y = np.array([0.3, -1.1, 2.4, 0.7, -0.2, 1.9, 0.1, -0.8])
 TAU = 2.0  # y_i ~ N(mu, 1), mu ~ N(0, TAU^2)
@@ -175,3 +178,154 @@ def test_what_arviz_prints():
     assert "1.80" in text
     assert not found.warning
     assert to_arviz(scores(pd.Index([1, 2]), khat=np.array([0.1, 0.9]))).warning
+
+
+P = rf.priors
+
+
+@cache
+def dyestuff(method="quadrature", **priors):
+    """Return a fit of six batches of five."""
+    model = rf.Model("Yield ~ 1 + (1 | Batch)", rf.load_dataset("Dyestuff"), priors=dict(priors))
+    return model.fit(method, seed=1)
+
+
+@cache
+def pastes():
+    """Return the design of casks in batches."""
+    return rf.Model("strength ~ 1 + (1 | batch/cask)", rf.load_dataset("Pastes")).design
+
+
+@cache
+def mean():
+    """Return the design of a model without groups."""
+    return rf.Model("Yield ~ 1", rf.load_dataset("Dyestuff")).design
+
+
+def test_rows():
+    units = units_of(pastes(), "observation", None)
+    assert (units.unit, units.factor, units.codes, units.size) == ("observation", None, None, 60)
+
+
+def test_the_only_factor():
+    units = units_of(dyestuff().design, "group", None)
+    assert units.factor == "Batch"
+    assert list(units.labels) == list("ABCDEF")
+
+
+@pytest.mark.parametrize(("name", "size"), [("batch", 10), ("cask:batch", 30)])
+def test_a_named_factor(name, size):
+    assert units_of(pastes(), "group", name).size == size
+
+
+def test_labels():
+    data = rf.load_dataset("Dyestuff")
+    for labels in (data["Batch"], data["Batch"].to_numpy(), data["Batch"].tolist()):
+        units = units_of(mean(), "group", labels)
+        np.testing.assert_array_equal(units.codes, np.repeat(np.arange(6), 5))
+    assert units_of(mean(), "group", data["Batch"]).factor == "Batch"
+    longer = pd.concat([data["Batch"], pd.Series(["Z"], index=[99])])[::-1]  # found by its index
+    assert units_of(mean(), "group", longer).size == 6
+
+
+@pytest.mark.parametrize(
+    ("design", "unit", "group", "error", "text"),
+    [
+        (
+            pastes,
+            "groups",
+            None,
+            rf.FitError,
+            "unit='groups' does not exist. Did you mean `group`?",
+        ),
+        (
+            pastes,
+            "observation",
+            "batch",
+            rf.FitError,
+            '`group` is for unit="group"; unit="observation" leaves out single rows.',
+        ),
+        (
+            pastes,
+            "group",
+            None,
+            rf.FitError,
+            (
+                "the model has the grouping factors `cask:batch` and `batch`: name the one whose "
+                "levels are to be left out, `group=`."
+            ),
+        ),
+        (
+            pastes,
+            "group",
+            "btch",
+            rf.FitError,
+            (
+                "the model has no grouping factor 'btch'. Did you mean `batch`? Labels of the rows "
+                "may be given as an array."
+            ),
+        ),
+        (
+            mean,
+            "group",
+            None,
+            rf.FitError,
+            (
+                "the model has no grouping factor: give the labels of the rows' groups as an "
+                "array, `group=`."
+            ),
+        ),
+        (
+            mean,
+            "group",
+            "Batch",
+            rf.FitError,
+            (
+                "the model has no grouping factor 'Batch'. It has none. Labels of the rows may be "
+                "given as an array."
+            ),
+        ),
+        (
+            mean,
+            "group",
+            [1, 2],
+            rf.DataError,
+            "`group` has shape (2,), expected (30,), one label a row of the fit.",
+        ),
+        (
+            mean,
+            "group",
+            np.ones((30, 2)),
+            rf.DataError,
+            "`group` has shape (30, 2), expected (30,), one label a row of the fit.",
+        ),
+        (
+            mean,
+            "group",
+            [None, *range(29)],
+            rf.DataError,
+            "`group` has 1 missing labels.",
+        ),
+        (
+            mean,
+            "group",
+            ["A"] * 30,
+            rf.DataError,
+            "`group` has one group only, `A`: without it no row is left to predict it from.",
+        ),
+        (
+            mean,
+            "group",
+            pd.Series(["A", "B"], index=["x", "y"]),
+            rf.DataError,
+            (
+                "the index of `group` is not that of the data: pass a plain array of 30 "
+                "labels, one a row of the fit."
+            ),
+        ),
+    ],
+)
+def test_what_cannot_be_left_out(design, unit, group, error, text):
+    with pytest.raises(error) as caught:
+        units_of(design(), unit, group)
+    assert str(caught.value) == text

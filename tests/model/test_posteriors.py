@@ -14,7 +14,8 @@ from reference_cases import REFERENCE
 
 import ranef as rf
 from fits import FORMULAS, TOO_MANY, fit_of, frame, model_of
-from ranef.fits.diagnostics import ImportanceDiagnostics, QuadratureDiagnostics, summarise
+from ranef.fits.diagnostics import ImportanceDiagnostics, QuadratureDiagnostics
+from ranef.posterior.draws import summarise
 
 BRMS = json.loads((REFERENCE / "brms.json").read_text())
 BRMS_PRIORS = {

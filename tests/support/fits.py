@@ -11,6 +11,7 @@ import xarray as xr
 
 import ranef as rf
 from ranef.covariances.covariance import sd_and_corr
+from ranef.posterior.draws import DrawnMarginals
 
 FORMULAS = {
     "one factor": "y ~ x + (1 | g)",
@@ -99,7 +100,9 @@ def known_posterior(model, *, chains=4, draws=150, seed=1, method="mcmc", **chan
         "posterior": xr.Dataset(variables, coords),
         "sample_stats": _stats(rng, (chains, draws)),
     }
-    return rf.PosteriorFit(design, model.family, method, xr.DataTree.from_dict(groups))
+    tree = xr.DataTree.from_dict(groups)
+    marginals = DrawnMarginals(design, model.family, tree, independent=method != "mcmc")
+    return rf.PosteriorFit(design, model.family, method, marginals)
 
 
 def _correlations(rng, shape, k):

@@ -11,9 +11,9 @@ from scipy import special
 from ranef._typing import Array
 from ranef.arguments import check_numbers
 from ranef.errors import FitError, listed
-from ranef.fits.scored import SCALES, Scored
+from ranef.fits.posterior import PosteriorFit
 from ranef.posterior.marginal_likelihood import MarginalLikelihood
-from ranef.posterior.prior_sensitivity import Sensitivity
+from ranef.posterior.prior_sensitivity import SCALES, Sensitivity
 from ranef.priors.assignment import Priors
 from ranef.priors.distributions import Constant
 
@@ -85,7 +85,7 @@ def prior_probabilities(prior: Mapping[str, float] | None, names: list[str]) -> 
     return np.asarray(values / values.sum())
 
 
-def no_bayes_factors(fits: Mapping[str, Scored]) -> str:
+def no_bayes_factors(fits: Mapping[str, PosteriorFit]) -> str:
     """Return why the marginal likelihoods of fits have no ratio; empty where they have one.
 
     Notes

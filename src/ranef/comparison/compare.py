@@ -21,11 +21,11 @@ from ranef.design.same_data import check_same_data
 from ranef.errors import ConvergenceWarning, DataError, FitError, listed
 from ranef.fits.fit import Fit
 from ranef.fits.point import PointFit
-from ranef.fits.scored import SCALES, Scored
+from ranef.fits.posterior import PosteriorFit
 from ranef.leave_one_out.elpd import GROUP, OBSERVATION, Scores
 from ranef.model.model import Model
 from ranef.posterior.marginal_likelihood import MarginalLikelihood
-from ranef.posterior.prior_sensitivity import Sensitivity
+from ranef.posterior.prior_sensitivity import SCALES, Sensitivity
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -103,7 +103,7 @@ def compare(
     check_seed(seed)
     found = named_fits(fits)
     check_comparable(found)
-    scored = {name: fit for name, fit in found.items() if isinstance(fit, Scored)}
+    scored = {name: fit for name, fit in found.items() if isinstance(fit, PosteriorFit)}
     table = pd.concat([_described(found), _likelihoods(found)], axis=1)
     if len(scored) < 2:
         return Comparison(table, None, None, None, _caveats(found, scored))
@@ -222,13 +222,16 @@ class Answers:
     marginal: tuple[MarginalLikelihood, Sensitivity] | None
 
 
-def _ask(fit: Scored, *, group: Any, seed: int | None, evidence: bool) -> Answers:
+def _ask(fit: PosteriorFit, *, group: Any, seed: int | None, evidence: bool) -> Answers:
     """Ask a fit for all that a comparison needs of it."""
     rng, engine = np.random.default_rng(seed), fit.asked
     new = None if group is None else fit.scores(GROUP, group, seed=seed)
     known, marginal = fit.scores(OBSERVATION, seed=seed), None
     if evidence:
-        marginal = engine.evidence(fit, rng, relative=True), engine.sensitivity(fit, SCALES)
+        marginal = (
+            engine.evidence(fit.marginals, rng, known=fit.evidence, relative=True),
+            engine.sensitivity(fit.marginals, SCALES),
+        )
     return Answers(new, known, marginal)
 
 
@@ -303,7 +306,7 @@ def _predicted(scores: Mapping[str, Scores], what: str, seed: int | None) -> pd.
 
 
 def _caveats(
-    fits: Mapping[str, Fit], scored: Mapping[str, Scored], reason: str = ""
+    fits: Mapping[str, Fit], scored: Mapping[str, PosteriorFit], reason: str = ""
 ) -> tuple[str, ...]:
     """Return what is to be said of the table as a whole."""
     notes = []
@@ -335,7 +338,7 @@ def _caveats(
     return tuple(notes)
 
 
-def _priors_note(scored: Mapping[str, Scored]) -> str:
+def _priors_note(scored: Mapping[str, PosteriorFit]) -> str:
     """Say under which priors of standard deviations the Bayes factors hold."""
     rows = [row for fit in scored.values() for row in fit.asked.priors.rows()]
     lines = dict.fromkeys(
@@ -414,7 +417,9 @@ def check_comparable(fits: Mapping[str, Fit]) -> None:
     for name, fit in fits.items():
         if not fit.converged:
             said = (
-                fit.diagnostics.messages() if isinstance(fit, Scored) else [fit.convergence.value]
+                fit.diagnostics.messages()
+                if isinstance(fit, PosteriorFit)
+                else [fit.convergence.value]
             )
             message = f"the fit `{name}` is not to be relied on, and neither is a comparison with "
             raise FitError(f"{message}it: {' '.join(said)}")

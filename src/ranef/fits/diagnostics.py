@@ -6,31 +6,25 @@ Works on the `xarray.DataTree` of a sampled model with chains and draws, whoever
 from __future__ import annotations
 
 import math
-import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import combinations
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from ranef._typing import Array
-from ranef.errors import probability
 
 if TYPE_CHECKING:
     import xarray as xr
+from ranef.posterior.draws import TAILS, quantities, statistic
 
-
-TAILS = (0.05, 0.95)
 MAX_RHAT, MIN_ESS, MIN_BFMI = 1.01, 400.0, 0.3
 MAX_KHAT = 0.7
 MAX_ERROR = 1e-3
 MARGINAL = "sample the marginal form, which is the default"
 STRONGER = "give stronger priors"
 OTHER_FORM = "sample the random effects in the other form (`centered=`)"
-FEWEST = 4  # draws of a chain, of which a sample size can be estimated
 
 
 class Reliability(ABC):
@@ -247,11 +241,11 @@ def diagnose(tree: xr.DataTree, remedy: str = MARGINAL) -> Diagnostics:
     import arviz as az  # type: ignore[import-untyped]
 
     stats = tree["sample_stats"].to_dataset()
-    every = _quantities(tree, include_b=True)
+    every = quantities(tree, include_b=True)
     draws = {k: v for k, v in every.items() if np.ptp(v) != 0} or every
     names, values = list(draws), np.stack(list(draws.values()), axis=-1)
-    rhat, bulk = _statistic(az.rhat, values), _statistic(az.ess, values)
-    tail = _statistic(az.ess, values, method="tail", prob=TAILS)
+    rhat, bulk = statistic(az.rhat, values), statistic(az.ess, values)
+    tail = statistic(az.ess, values, method="tail", prob=TAILS)
     high, low, low_tail = _worst(rhat), _worst(-bulk), _worst(-tail)
     return Diagnostics(
         draws=int(values.shape[0] * values.shape[1]),
@@ -266,111 +260,6 @@ def diagnose(tree: xr.DataTree, remedy: str = MARGINAL) -> Diagnostics:
         bfmi=float(_bfmi(stats["energy"].to_numpy()).min()),
         remedy=remedy,
     )
-
-
-def summarise(tree: xr.DataTree, prob: float = 0.95, *, include_b: bool = False) -> pd.DataFrame:
-    """Tabulate the posterior.
-
-    Parameters
-    ----------
-    tree : xarray.DataTree
-        With a group `posterior`, dimensions (chain, draw, ...).
-    prob : float
-        Probability of the highest posterior density intervals.
-    include_b : bool
-        Whether to list the random effects too.
-
-    Returns
-    -------
-    DataFrame
-        Index `Days`, `sigma`, `sd_Subject[Days]`, `corr_Subject[Intercept, Days]` and so on;
-        columns `mean`, `sd`, `lower`, `upper`, `ess_bulk`, `ess_tail`, `r_hat`, `mcse_mean`; the
-        last four nan of what is known, and of fewer than four draws.
-
-    Raises
-    ------
-    FitError
-        If `prob` does not lie between 0 and 1.
-    """
-    import arviz as az
-
-    draws = _quantities(tree, include_b=include_b)
-    values = np.stack(list(draws.values()), axis=-1)
-    lower, upper = hdi(values, prob)
-    columns = {
-        "mean": values.mean((0, 1)),
-        "sd": values.std((0, 1), ddof=min(1, values[..., 0].size - 1)),
-        "lower": lower,
-        "upper": upper,
-        "ess_bulk": _statistic(az.ess, values),
-        "ess_tail": _statistic(az.ess, values, method="tail", prob=TAILS),
-        "r_hat": _statistic(az.rhat, values),
-        "mcse_mean": _statistic(az.mcse, values, method="mean"),
-    }
-    return pd.DataFrame(columns, index=list(draws))
-
-
-def hdi(draws: Array, prob: float = 0.95) -> tuple[Array, Array]:
-    """Return the bounds of highest posterior density intervals.
-
-    Parameters
-    ----------
-    draws : ndarray, shape (chain, draw, ...)
-    prob : float
-        Probability inside the interval.
-
-    Returns
-    -------
-    lower, upper : ndarray, shape (...)
-        The shortest interval with that share of the draws.
-
-    Raises
-    ------
-    FitError
-        If `prob` does not lie between 0 and 1.
-
-    Examples
-    --------
-    >>> draws = np.random.default_rng(1).exponential(size=(4, 25_000))
-    >>> lower, upper = hdi(draws, 0.5)
-    >>> bool(lower < 0.01 and abs(upper - np.log(2)) < 0.02)
-    True
-    """
-    import arviz as az
-
-    bounds = np.asarray(az.hdi(draws, prob=probability(prob), axis=(0, 1)))
-    return bounds[..., 0], bounds[..., 1]
-
-
-def _quantities(tree: xr.DataTree, *, include_b: bool) -> dict[str, Array]:
-    """Return the draws (chain, draw) of every number, each correlation once."""
-    posterior = tree["posterior"].to_dataset()
-    kept = (str(v) for v in posterior.data_vars if include_b or not str(v).startswith("b_"))
-    return {label: draws for name in kept for label, draws in _elements(posterior, name)}
-
-
-def _elements(posterior: xr.Dataset, name: str) -> Iterator[tuple[str, Array]]:
-    values: Any = posterior[name].to_numpy()
-    labels = [posterior[dim].to_numpy().tolist() for dim in posterior[name].dims[2:]]
-    indices: Any = np.ndindex(values.shape[2:])
-    if name.startswith("corr_"):
-        indices = combinations(range(len(labels[0])), 2)
-    for index in indices:
-        parts = [str(part[i]) for part, i in zip(labels, index, strict=True)]
-        inside = f"[{', '.join(parts)}]" if parts else ""
-        plain = name == "beta" and parts[0] not in posterior.data_vars
-        yield (parts[0] if plain else f"{name}{inside}"), values[:, :, *index]
-
-
-def _statistic(of: Callable[..., Any], values: Array, **options: Any) -> Array:
-    """Return ArviZ's statistic of each number (chain, draw, number), where it has a meaning."""
-    found = np.full(values.shape[-1], np.nan)
-    varies = np.ptp(values, axis=(0, 1)) > 0
-    if values.shape[1] >= FEWEST and varies.any():
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Found chain dimension to be longer than draw")
-            found[varies] = of(values[..., varies], **options)
-    return found
 
 
 def _worst(values: Array) -> int:

@@ -17,6 +17,7 @@ from ranef.design.design import Design
 from ranef.leave_one_out.elpd import Scores, Units
 from ranef.likelihood.estimate import Estimate, FittedModel, Replicates
 from ranef.likelihood.profile.likelihood_profile import Profile
+from ranef.posterior.draws import Marginals
 from ranef.posterior.marginal_likelihood import MarginalLikelihood
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from ranef.fits.fit import Fit
-    from ranef.fits.scored import Scored
     from ranef.posterior.prior_sensitivity import Sensitivity
     from ranef.posterior.savage_dickey import DensityRatio
     from ranef.priors.assignment import Priors
@@ -51,33 +51,40 @@ class Engine(ABC):
     # ----------------------------------------------------------------------- posteriors
 
     @abstractmethod
-    def scores(self, fit: Scored, units: Units, rng: np.random.Generator) -> Scores:
+    def scores(self, posterior: Marginals, units: Units, rng: np.random.Generator) -> Scores:
         """Return the log predictive densities of units that are left out."""
 
     @abstractmethod
     def evidence(
-        self, fit: Scored, rng: np.random.Generator, *, relative: bool = False
+        self,
+        posterior: Marginals,
+        rng: np.random.Generator,
+        *,
+        known: MarginalLikelihood | None = None,
+        relative: bool = False,
     ) -> MarginalLikelihood:
         """Return log p(y).
 
         Parameters
         ----------
-        fit : Scored
+        posterior : Marginals
         rng : Generator
+        known : MarginalLikelihood, optional
+            What the way to the posterior gave already.
         relative : bool
             Whether improper priors are taken, which leave a constant open: for ratios of models
             that share these priors.
         """
 
     @abstractmethod
-    def sensitivity(self, fit: Scored, scales: Array) -> Sensitivity:
+    def sensitivity(self, posterior: Marginals, scales: Array) -> Sensitivity:
         """Return how log p(y) changes with the scale of the priors of all sds.
 
         Improper priors of what is not an sd do not matter.
         """
 
     @abstractmethod
-    def savage_dickey(self, fit: Scored, name: str) -> DensityRatio:
+    def savage_dickey(self, posterior: Marginals, name: str) -> DensityRatio:
         """Return the Bayes factor of the model without a parameter."""
 
     # ----------------------------------------------------------------------- point estimates

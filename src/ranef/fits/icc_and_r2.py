@@ -26,9 +26,9 @@ from ranef._typing import Array
 from ranef.design.design import Design, RandomTerm
 from ranef.errors import FitError, listed, probability, suggestion
 from ranef.families.family import Family
-from ranef.fits.diagnostics import hdi
 from ranef.fits.tables import Summary
 from ranef.likelihood.predictions import linear_predictors
+from ranef.posterior.draws import hdi
 
 if TYPE_CHECKING:
     from ranef.fits.fit import Fit

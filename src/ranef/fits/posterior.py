@@ -1,32 +1,40 @@
-"""`PosteriorFit`: draws from a posterior, with the answers and names of every other fit."""
+"""`PosteriorFit`: a posterior, with the answers and names of every other fit."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ranef._typing import Array
+from ranef.arguments import check_positive_numbers, check_seed
 from ranef.design.design import Design, NewRows, RandomTerm
+from ranef.design.labels import parameter_names
 from ranef.errors import Convergence, FitError, suggestion
 from ranef.families.family import Family
-from ranef.fits.diagnostics import MARGINAL, OTHER_FORM, Reliability, diagnose, hdi, summarise
+from ranef.fits.diagnostics import MARGINAL, OTHER_FORM, Reliability, diagnose
 from ranef.fits.engine import Engine
-from ranef.fits.scored import Scored
+from ranef.fits.fit import Fit
 from ranef.fits.tables import Summary, VarCorr, tidy_effects
+from ranef.leave_one_out.elpd import Scores, to_arviz, units_of
 from ranef.likelihood.predictions import Draws, mean_response
+from ranef.posterior.draws import Marginals, unit_factors
 from ranef.posterior.marginal_likelihood import MarginalLikelihood
+from ranef.posterior.prior_sensitivity import SCALES
+from ranef.posterior.quadrature.marginal_densities import Curve
+from ranef.posterior.quadrature.moments import LatticeMarginals
+from ranef.posterior.savage_dickey import DensityRatio
 
 if TYPE_CHECKING:
     import xarray as xr
+    from arviz_stats.utils import ELPDData
 
 
-ROUNDING = 1e-12
 _NAMES = {
     "mcmc": "MCMC (NUTS)",
     "laplace": "Laplace approximation, corrected by importance weights",
@@ -35,8 +43,8 @@ _NAMES = {
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class PosteriorFit(Scored):
-    """A fit by draws from the posterior.
+class PosteriorFit(Fit):
+    """A posterior of all parameters.
 
     Attributes
     ----------
@@ -44,8 +52,8 @@ class PosteriorFit(Scored):
         Data and matrices.
     family : Family
     method : {"mcmc", "laplace", "quadrature"}
-    tree : xarray.DataTree or callable
-        The draws, or what makes them when they are first asked for.
+    marginals : Marginals
+        The posterior of each parameter: from draws, or from the nodes of a lattice.
     checks : Reliability, optional
         How far to trust the draws; by default what the draws of a sampler say themselves.
     evidence : MarginalLikelihood, optional
@@ -57,44 +65,43 @@ class PosteriorFit(Scored):
     design: Design
     family: Family
     method: str
-    tree: xr.DataTree | Callable[[], xr.DataTree]
+    marginals: Marginals
     checks: Reliability | None = None
     evidence: MarginalLikelihood | None = None
     engine: Engine | None = None
 
-    @cached_property
+    @property
     def posterior(self) -> xr.DataTree:
         """Groups `posterior`, `observed_data` and, by MCMC, `sample_stats`.
 
         Variables `beta`, `sigma`, other parameters of the family, `b_<term>`, `sd_<term>`,
-        `corr_<term>`; ArviZ takes it as it is.
+        `corr_<term>`; ArviZ takes it as it is. By quadrature they are made when first asked for.
         """
-        return self.tree() if callable(self.tree) else self.tree
+        return self.marginals.drawn.tree
 
     # -------------------------------------------------------------------------- estimates
 
     def fixef(self) -> pd.Series[float]:
-        beta = self.draws("beta").mean(axis=0) if self.design.fixed else np.empty(0)
-        return pd.Series(beta, index=pd.Index(self.design.fixed), name="estimate")
+        mean, _ = self.marginals.fixed_moments
+        return pd.Series(mean, index=pd.Index(self.design.fixed), name="estimate")
 
     def vcov(self) -> pd.DataFrame:
-        names = pd.Index(self.design.fixed)
-        p = len(names)
-        cov = np.cov(self.draws("beta"), rowvar=False).reshape(p, p) if p else np.empty((0, 0))
+        names, (_, cov) = pd.Index(self.design.fixed), self.marginals.fixed_moments
         return pd.DataFrame(cov, index=names, columns=names)
 
     def varcorr(self) -> VarCorr:
         """Return posterior means of the standard deviations, correlations and covariances."""
         sd, corr, cov = {}, {}, {}
+        expected = self.marginals.expected
         for term in self.design.terms:
             names = pd.Index(term.coefs)
-            sds, corrs = self.draws(f"sd_{term.label}"), self._correlations(term)
+            sds, corrs = self.marginals.sds(term), self.marginals.correlations(term)
             covs = corrs * sds[:, :, None] * sds[:, None, :]
-            sd[term.label] = pd.Series(sds.mean(axis=0), index=names, name="sd")
-            corr[term.label] = pd.DataFrame(corrs.mean(axis=0), index=names, columns=names)
-            cov[term.label] = pd.DataFrame(covs.mean(axis=0), index=names, columns=names)
+            sd[term.label] = pd.Series(expected(sds), index=names, name="sd")
+            corr[term.label] = pd.DataFrame(expected(corrs), index=names, columns=names)
+            cov[term.label] = pd.DataFrame(expected(covs), index=names, columns=names)
         correlated = frozenset(t.label for t in self.design.terms if t.correlated)
-        sigma2 = float(np.mean(self._sigmas() ** 2))
+        sigma2 = float(expected(self._sigmas() ** 2))
         has_sigma = self.family.has_sigma
         return VarCorr(sd, corr, cov, self.sigma, sigma2, correlated, has_sigma)
 
@@ -111,12 +118,9 @@ class PosteriorFit(Scored):
         DataFrame
             Columns `term, level, coef, estimate, sd, lower, upper`.
         """
-        posterior = self.posterior["posterior"]
-        draws = [posterior[f"b_{t.label}"].to_numpy() for t in self.design.terms]
-        return tidy_effects(
-            self.design.terms,
-            [(b.mean((0, 1)), b.std((0, 1), ddof=1), *hdi(b, prob)) for b in draws],
-        )
+        moments, bounds = self.marginals.effect_moments, self.marginals.effect_hdi(prob)
+        values = [(*own, *ends) for own, ends in zip(moments, bounds, strict=True)]
+        return tidy_effects(self.design.terms, values)
 
     def hdi(self, prob: float = 0.95) -> pd.DataFrame:
         """Return highest posterior density intervals of all parameters.
@@ -131,7 +135,7 @@ class PosteriorFit(Scored):
         DataFrame
             Columns `lower` and `upper`; rows named as in `estimates()`.
         """
-        return self._table(prob)[["lower", "upper"]]
+        return self.marginals.table(prob)[["lower", "upper"]]
 
     def confint(self, method: str | None = None, prob: float = 0.95) -> pd.DataFrame:
         """Return highest posterior density intervals, as `hdi`.
@@ -148,28 +152,29 @@ class PosteriorFit(Scored):
 
     @property
     def sigma(self) -> float:
-        return float(self._sigmas().mean())
+        return float(self.marginals.expected(self._sigmas()))
 
     @property
     def parameters(self) -> dict[str, float]:
+        marginals = self.marginals
         return {
-            name: self.sigma if name == "sigma" else float(self.draws(name).mean())
+            name: float(marginals.expected(marginals.parameter(name)))
             for name in self.family.parameters
         }
 
     @property
     def theta(self) -> Array:
         """Posterior means of the relative covariance parameters, in lme4's order."""
-        parts = []
+        means = [np.empty(0)]
         sigma = self._sigmas()[:, None]
         for term in self.design.terms:
-            sds = self.draws(f"sd_{term.label}") / sigma
+            theta = self.marginals.sds(term) / sigma
             if term.correlated:
-                Lambda = sds[:, :, None] * self._unit_factors(term)
+                Lambda = theta[:, :, None] * unit_factors(self.marginals.correlations(term))
                 columns, rows = np.triu_indices(term.n_coefs)
-                sds = Lambda[:, rows, columns]
-            parts.append(sds.mean(axis=0))
-        return np.concatenate(parts) if parts else np.empty(0)
+                theta = Lambda[:, rows, columns]
+            means.append(self.marginals.expected(theta))
+        return np.concatenate(means)
 
     def draws(self, name: str) -> Array:
         """Return the draws of one variable, all chains together, shape (draws, ...).
@@ -180,13 +185,11 @@ class PosteriorFit(Scored):
             `beta`, `sigma` or another parameter of the family, `sd_<term>`, `corr_<term>` or
             `b_<term>`.
         """
-        group = self.posterior["posterior"]
-        if name not in group.data_vars:
-            known = suggestion(name, map(str, group.data_vars))
-            raise FitError(f"the posterior has no variable {name!r}. {known}")
-        values = group[name].to_numpy()
-        chains, draws, *shape = values.shape
-        return np.asarray(values.reshape(chains * draws, *shape))
+        return self.marginals.drawn.variable(name)
+
+    def draws_at(self, chosen: NDArray[np.intp] | slice = slice(None)) -> Draws:
+        """Return some draws of all parameters, by default all of them, chain after chain."""
+        return self.marginals.drawn.draws_at(chosen)
 
     # ------------------------------------------------------------------------- diagnostics
 
@@ -219,82 +222,253 @@ class PosteriorFit(Scored):
         prob : float
             Probability of the highest posterior density intervals.
         """
-        table = self._table(prob)
+        table = self.marginals.table(prob)
+        evidence = [] if self.evidence is None else [str(self.evidence)]
         return Summary(
             title=f"{self._kind}, posterior by {_NAMES[self.method]}",
-            facts=(*self._facts(), *self._how()),
+            facts=(*self._facts(), *self.marginals.size, *evidence),
             sections=((f"Posterior, with {100 * prob:g} % HPD intervals", table),),
             notes=self.diagnostics.messages(),
             frame=table,
         )
 
+    # ------------------------------------------------------- what posteriors are compared by
+
+    def loo(
+        self,
+        unit: str = "observation",
+        group: str | ArrayLike | None = None,
+        *,
+        seed: int | None = None,
+    ) -> ELPDData:
+        """Return how well the model predicts what is left out: rows, or whole groups.
+
+        Parameters
+        ----------
+        unit : {"observation", "group"}
+            The question. "observation": a new row of a *known* group, whose other rows are there;
+            it asks whether a term helps to predict these groups. "group": all rows of a *new*
+            group together, of which nothing is known (leave one group out); it asks which
+            random-effects structure describes groups, and its number of units is that of the
+            groups. The random effects are integrated out in either.
+        group : str or array of shape (n_obs,), optional
+            The grouping factor whose levels are left out, by name; or the labels of the rows'
+            groups. Needed where there are several factors, or none.
+        seed : int, optional
+            For the few units whose importance weights cannot be trusted and that are computed
+            anew, where that takes random numbers.
+
+        Returns
+        -------
+        ELPDData
+            ArviZ's: `elpd`, `se` (over units), `p`, `elpd_i` (one value a unit, with its label),
+            `pareto_k` (None where no importance weights are involved, nan for units that were
+            computed anew).
+
+        Notes
+        -----
+        For a linear model log p(y_A | y without A) is a closed form given the variance
+        parameters; by "quadrature" it is then integrated without Monte Carlo error, and from draws
+        it is a Pareto-smoothed importance sampling estimate, replaced by a ratio of two marginal
+        likelihoods, or by bridge sampling, where k-hat is too large.
+        Of other models the random effects are integrated out by quadrature or by Laplace's
+        approximation.
+
+        Source: Vehtari, Gelman & Gabry (2017), *Statistics and Computing* 27; Merkle, Furr &
+        Rabe-Hesketh (2019), *Psychometrika* 84; Bürkner, Gabry & Vehtari (2021), *Computational
+        Statistics* 36.
+
+        Examples
+        --------
+        >>> import ranef as rf
+        >>> fit = rf.fit("Yield ~ 1 + (1 | Batch)", rf.load_dataset("Dyestuff"), "quadrature")
+        >>> new_group = fit.loo("group")
+        >>> round(float(new_group.elpd), 1), new_group.n_data_points
+        (-166.8, 6)
+        """
+        return to_arviz(self.scores(unit, group, seed=seed))
+
+    def scores(
+        self,
+        unit: str = "observation",
+        group: str | ArrayLike | None = None,
+        *,
+        seed: int | None = None,
+    ) -> Scores:
+        """Return what `loo` returns as a record, with the error of every unit's number.
+
+        Parameters
+        ----------
+        unit, group, seed
+            As of `loo`.
+        """
+        check_seed(seed)
+        units = units_of(self.design, unit, group)
+        return self.asked.scores(self.marginals, units, np.random.default_rng(seed))
+
+    def log_marginal_likelihood(self, *, seed: int | None = None) -> MarginalLikelihood:
+        """Return log p(y), all parameters integrated out, with its error.
+
+        Parameters
+        ----------
+        seed : int, optional
+            For the bridge sampling of draws.
+
+        Returns
+        -------
+        MarginalLikelihood
+            A record with `value`, `mcse` and `method`: quadrature for a linear model with up to
+            four variance parameters, bridge sampling (warp-III) or importance sampling otherwise.
+
+        Raises
+        ------
+        FitError
+            For improper priors, which leave it undefined, and for draws that are not to be
+            relied on.
+
+        Examples
+        --------
+        >>> import ranef as rf
+        >>> model = rf.Model("Yield ~ 1 + (1 | Batch)", rf.load_dataset("Dyestuff"))
+        >>> round(model.fit("quadrature").log_marginal_likelihood().value, 4)
+        -168.6996
+        """
+        check_seed(seed)
+        rng = np.random.default_rng(seed)
+        return self.asked.evidence(self.marginals, rng, known=self.evidence)
+
+    def prior_sensitivity(self, scales: ArrayLike | None = None) -> pd.DataFrame:
+        """Return how log p(y) changes with the scale of the priors of all random-effect sds.
+
+        Parameters
+        ----------
+        scales : array, optional
+            What the scales of these priors are multiplied by; by default from 1/4 to 4.
+
+        Returns
+        -------
+        DataFrame
+            Columns `scale`, `log_ratio` (log p(y) less its value at scale 1) and `mcse`. It is
+            computed by reweighting the fit: nothing is fitted again.
+        """
+        wanted = SCALES if scales is None else check_positive_numbers("scales", scales)
+        change = self.asked.sensitivity(self.marginals, wanted)
+        return pd.DataFrame({"scale": wanted, "log_ratio": change.log_ratio, "mcse": change.mcse})
+
+    def savage_dickey(self, name: str) -> DensityRatio:
+        """Return the Bayes factor of the model without a parameter, from its posterior at zero.
+
+        Parameters
+        ----------
+        name : str
+            A correlation or standard deviation, as in `estimates()`.
+
+        Returns
+        -------
+        DensityRatio
+            A record with `log_bf01`, and the posterior and prior densities at zero whose ratio
+            it is: a second route to the ratio of two marginal likelihoods.
+
+        Raises
+        ------
+        FitError
+            If the prior has no finite density at zero there, or is not that of the simpler model.
+        """
+        return self.asked.savage_dickey(self.marginals, name)
+
     # ------------------------------------------------------------------------------ inside
 
-    def _table(self, prob: float) -> pd.DataFrame:
-        table = summarise(self.posterior, prob)
-        return table if self.checks is None else table[["mean", "sd", "lower", "upper"]]
-
-    def _how(self) -> list[str]:
-        sizes = self.posterior["posterior"].sizes
-        chains, draws = sizes["chain"], sizes["draw"]
-        if self.checks is None:
-            return [f"{chains} chains of {draws} draws"]
-        return [f"{chains * draws} draws", *([] if self.evidence is None else [str(self.evidence)])]
-
     def _sigmas(self) -> Array:
-        """Return the draws of sigma: ones where the family has none."""
-        return self.draws("sigma") if self.family.has_sigma else np.ones(self._n_draws)
+        """Return sigma at every point: 1 where the family has none."""
+        return self.marginals.parameter("sigma") if self.family.has_sigma else np.ones(1)
 
     def _drawn(self, n: int, rng: np.random.Generator) -> Draws:
-        return self.draws_at(rng.choice(self._n_draws, n, replace=n > self._n_draws))
-
-    def draws_at(self, chosen: NDArray[np.intp] | slice = slice(None)) -> Draws:
-        """Return some draws of all parameters, by default all of them, chain after chain."""
-        own = {name: self.draws(name)[chosen] for name in self.family.parameters}
-        beta = self.draws("beta") if self.design.fixed else np.empty((self._n_draws, 0))
-        terms = self.design.terms
-        return Draws(
-            beta=beta[chosen],
-            sigma=own.pop("sigma", None),
-            factors=[
-                (self.draws(f"sd_{t.label}")[:, :, None] * self._unit_factors(t))[chosen]
-                for t in terms
-            ],
-            b=[self.draws(f"b_{t.label}")[chosen] for t in terms],
-            parameters=own,
-        )
-
-    def _unit_factors(self, term: RandomTerm) -> Array:
-        """Return Cholesky factors of the drawn correlations, shape (draws, k, k).
-
-        A drawn correlation can round to 1, which has no Cholesky factor.
-        """
-        corr = self._correlations(term) + ROUNDING * np.eye(term.n_coefs)
-        factors = np.linalg.cholesky(corr)
-        return np.broadcast_to(factors, (self._n_draws, *factors.shape[1:]))
-
-    @property
-    def _n_draws(self) -> int:
-        sizes = self.posterior["posterior"].sizes
-        return int(sizes["chain"] * sizes["draw"])
+        n_draws = self.marginals.drawn.n_draws
+        return self.draws_at(rng.choice(n_draws, n, replace=n > n_draws))
 
     def _predicted(self, rows: Design | NewRows, terms: Sequence[RandomTerm], kind: str) -> Array:
         """Return posterior means of eta, or of mu: not mu at the posterior mean."""
         if kind == "link" or self.family.mean_is_eta:
             return super()._predicted(rows, terms, kind)
-        beta = self.draws("beta") if self.design.fixed else np.empty((self._n_draws, 0))
-        b = {term.label: self.draws(f"b_{term.label}") for term in terms}
-        psi = [self.draws(name) for name in self.family.parameters]
-        return mean_response(self.family, rows, terms, beta, b, psi=psi)
+        drawn = self.marginals.drawn
+        b = {term.label: drawn.effects(term) for term in terms}
+        psi = [drawn.parameter(name) for name in self.family.parameters]
+        return mean_response(self.family, rows, terms, drawn.beta, b, psi=psi)
 
     def _b(self) -> dict[str, Array]:
-        return {t.label: self.draws(f"b_{t.label}").mean(axis=0) for t in self.design.terms}
+        moments = zip(self.design.terms, self.marginals.effect_moments, strict=True)
+        return {term.label: mean for term, (mean, _) in moments}
 
     @property
     def _interval_label(self) -> str:
         return "posterior mean with {percent} HPD interval"
 
-    def _correlations(self, term: RandomTerm) -> Array:
-        if term.correlated and term.n_coefs > 1:
-            return self.draws(f"corr_{term.label}")
-        return np.broadcast_to(np.eye(term.n_coefs), (1, term.n_coefs, term.n_coefs))
+
+@dataclass(frozen=True, eq=False, repr=False)
+class QuadratureFit(PosteriorFit):
+    """A posterior by deterministic integration over the variance parameters.
+
+    Means, standard deviations, densities and intervals have no Monte Carlo noise; draws are made
+    when they are asked for.
+
+    Attributes
+    ----------
+    marginals : LatticeMarginals
+        Of the nodes of a lattice.
+
+    Examples
+    --------
+    >>> import ranef as rf
+    >>> fit = rf.fit("Yield ~ 1 + (1 | Batch)", rf.load_dataset("Dyestuff"), "quadrature")
+    >>> batch = fit.curve("sd_Batch[Intercept]")
+    >>> round(batch.mean, 1), [round(x, 1) for x in batch.hdi(0.9)]
+    (47.3, [14.9, 80.6])
+    """
+
+    marginals: LatticeMarginals
+
+    def curve(self, name: str) -> Curve:
+        """Return the posterior density of one parameter.
+
+        Parameters
+        ----------
+        name : str
+            As in `estimates()`: `Days`, `sigma`, `sd_Subject[Days]`,
+            `corr_Subject[Intercept, Days]`.
+
+        Returns
+        -------
+        Curve
+            With `pdf`, `cdf`, `quantile`, `hdi(prob)`, `mean` and `sd`.
+        """
+        names = parameter_names(self.design, self.family)
+        if name not in names:
+            raise FitError(f"the posterior has no parameter {name!r}. {suggestion(name, names)}")
+        curve = self.marginals.curve(name)
+        if isinstance(curve, float):
+            raise FitError(f"`{name}` is known to be {curve:g} and has no density.")
+        return curve
+
+    def effect_curve(self, term: str, level: object, coef: str) -> Curve:
+        """Return the posterior density of one random effect.
+
+        Parameters
+        ----------
+        term : str
+            Label of the term.
+        level : label
+            Of the group.
+        coef : str
+        """
+        own = self._term(term)
+        levels = own.levels.tolist()
+        if level not in levels:
+            raise FitError(
+                f"`{own.factor}` has no level {level!r}. {suggestion(str(level), map(str, levels))}"
+            )
+        if coef not in own.coefs:
+            raise FitError(
+                f"{own.text} has no coefficient {coef!r}. {suggestion(str(coef), own.coefs)}"
+            )
+        place = [t.label for t in self.design.terms].index(own.label)
+        return self.marginals.exact.effect_curve(place, levels.index(level), own.coefs.index(coef))

@@ -20,6 +20,9 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from ranef._typing import Array
+from ranef.design.data_frame import coded
+from ranef.design.design import Design
+from ranef.errors import DataError, FitError, listed, suggestion
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -278,3 +281,82 @@ def _coordinate(labels: pd.Index[Any]) -> pd.Index[Any] | NDArray[Any]:
     found = np.empty(len(labels), dtype=object)
     found[:] = list(labels)
     return found
+
+
+def units_of(design: Design, unit: str, group: str | ArrayLike | None) -> Units:
+    """Return what is left out, one at a time.
+
+    Parameters
+    ----------
+    design : Design
+    unit : {"observation", "group"}
+    group : str or array of shape (n,), optional
+        A grouping factor of the design, or the labels of the rows' groups.
+
+    Raises
+    ------
+    FitError
+        If the unit or the factor does not exist, or there is no telling which is meant.
+    DataError
+        If the labels do not fit the rows, or there is one group only.
+    """
+    if unit not in (OBSERVATION, GROUP):
+        raise FitError(
+            f"unit={unit!r} does not exist. {suggestion(str(unit), [OBSERVATION, GROUP])}"
+        )
+    if unit == OBSERVATION:
+        if group is not None:
+            raise FitError(
+                '`group` is for unit="group"; unit="observation" leaves out single rows.'
+            )
+        return Units(OBSERVATION, None, None, design.rows)
+    found = _units_by_factor(design, group)
+    if len(found.labels) < 2:
+        message = f"`{found.factor}` has one group only, {listed(found.labels)}: without it no "
+        raise DataError(f"{message}row is left to predict it from.")
+    return found
+
+
+def _units_by_factor(design: Design, group: str | ArrayLike | None) -> Units:
+    factors = {term.factor: term for term in design.terms}
+    if group is None:
+        group = _only_factor(list(factors))
+    if isinstance(group, str):
+        if group not in factors:
+            known = suggestion(group, factors) if factors else "It has none."
+            message = f"the model has no grouping factor {group!r}. {known} Labels of the rows "
+            raise FitError(f"{message}may be given as an array.")
+        return Units(GROUP, group, factors[group].codes, factors[group].levels)
+    return _units_by_label(design, group)
+
+
+def _only_factor(factors: list[str]) -> str:
+    if not factors:
+        message = "the model has no grouping factor: give the labels of the rows' groups as an "
+        raise FitError(f"{message}array, `group=`.")
+    if len(factors) > 1:
+        message = f"the model has the grouping factors {listed(factors)}: name the one whose "
+        raise FitError(f"{message}levels are to be left out, `group=`.")
+    return factors[0]
+
+
+def _units_by_label(design: Design, group: ArrayLike) -> Units:
+    """Return groups given by the labels of the rows."""
+    shape = np.shape(np.asarray(group, dtype=object))
+    if len(shape) != 1:
+        message = f"`group` has shape {shape}, expected ({design.n_obs},), one label a row "
+        raise DataError(f"{message}of the fit.")
+    labels = group if isinstance(group, pd.Series) else pd.Series(np.asarray(group))
+    if isinstance(group, pd.Series) and not labels.index.equals(design.rows):
+        if not labels.index.is_unique or not design.rows.isin(labels.index).all():
+            message = "the index of `group` is not that of the data: pass a plain array of "
+            raise DataError(f"{message}{design.n_obs} labels, one a row of the fit.")
+        labels = labels.loc[design.rows]
+    if labels.shape != (design.n_obs,):
+        message = f"`group` has shape {labels.shape}, expected ({design.n_obs},), one label a row "
+        raise DataError(f"{message}of the fit.")
+    if labels.isna().any():
+        raise DataError(f"`group` has {int(labels.isna().sum())} missing labels.")
+    name = "group" if labels.name is None else str(labels.name)
+    found = coded(name, labels.reset_index(drop=True))
+    return Units(GROUP, name, found.codes, found.levels)

@@ -15,8 +15,7 @@ from ranef.errors import FitError
 from ranef.fits.engine import Engine
 from ranef.fits.fit import Fit
 from ranef.fits.point import nodes_of
-from ranef.fits.quadraturefit import QuadratureFit
-from ranef.fits.scored import Scored
+from ranef.fits.posterior import QuadratureFit
 from ranef.leave_one_out.elpd import Scores, Units
 from ranef.leave_one_out.gaussian_loo import exact_scores, linear_scores
 from ranef.leave_one_out.glmm_loo import joint_scores
@@ -27,12 +26,14 @@ from ranef.likelihood.profile import search
 from ranef.likelihood.profile.constrained import Surface
 from ranef.likelihood.profile.likelihood_profile import Profile
 from ranef.model.shared_engine import Data
+from ranef.posterior.draws import Marginals
 from ranef.posterior.generalized_posterior import GeneralizedPosterior, joint_of
 from ranef.posterior.linear_posterior import LinearPosterior, target_of
 from ranef.posterior.log_posterior import LogPosterior
 from ranef.posterior.marginal_likelihood import MarginalLikelihood, log_evidence
 from ranef.posterior.prior_sensitivity import Sensitivity, from_draws, from_lattice
 from ranef.posterior.quadrature.lattice import is_feasible
+from ranef.posterior.quadrature.moments import LatticeMarginals
 from ranef.posterior.savage_dickey import DensityRatio, savage_dickey
 from ranef.priors.assignment import Priors
 from ranef.priors.propriety import is_proper_prior
@@ -93,41 +94,41 @@ class Answers(Engine):
     ) -> tuple[Array, Flags]:
         return null_statistics(null, self.data.estimable, n, seed=seed, first=first)
 
-    @staticmethod
-    def _chains(fit: Scored) -> int | None:
-        """Return the number of chains of draws that are autocorrelated."""
-        return int(fit.posterior["posterior"].sizes["chain"]) if fit.method == "mcmc" else None
-
-    def _values(self, fit: Scored) -> Array:
-        """Return the draws of a fit as values of the posterior density."""
-        return self.target.values_of(fit.draws_at())
+    def _values(self, posterior: Marginals) -> Array:
+        """Return draws as values of the posterior density."""
+        return self.target.values_of(posterior.drawn.draws_at())
 
     def evidence(
-        self, fit: Scored, rng: np.random.Generator, *, relative: bool = False
+        self,
+        posterior: Marginals,
+        rng: np.random.Generator,
+        *,
+        known: MarginalLikelihood | None = None,
+        relative: bool = False,
     ) -> MarginalLikelihood:
         if not relative:
             self._check_proper()
-        if isinstance(fit, QuadratureFit) and fit.exact is not None:
-            return MarginalLikelihood(fit.exact.log_evidence, fit.exact.error, "quadrature")
-        if fit.method == "laplace" and fit.evidence is not None and not is_feasible(self.target):
-            return fit.evidence  # of weighted proposals, which its draws are resampled from
-        return log_evidence(self.sampled(fit), draws=self._points(fit), rng=rng)
+        if isinstance(posterior, LatticeMarginals):
+            exact = posterior.exact
+            return MarginalLikelihood(exact.log_evidence, exact.error, "quadrature")
+        if posterior.chains is None and known is not None and not is_feasible(self.target):
+            return known  # of weighted proposals, which the draws are resampled from
+        return log_evidence(self.sampled(posterior), draws=self._points(posterior), rng=rng)
 
-    def sampled(self, fit: Scored) -> LogPosterior:  # noqa: ARG002
+    def sampled(self, posterior: Marginals) -> LogPosterior:  # noqa: ARG002
         """Return the density that the draws of a fit are from."""
         return self.target
 
-    def _points(self, fit: Scored) -> Array | None:
-        """Return the independent or Markov chain draws of a fit, shape (chains, draws, d)."""
-        if fit.method == "laplace" or is_feasible(self.target):
+    def _points(self, posterior: Marginals) -> Array | None:
+        """Return the coordinates of Markov chains where they are needed, (chains, draws, d)."""
+        if posterior.chains is None or is_feasible(self.target):
             return None
-        return self.target.space.point(self._by_chain(fit), edge=0.0)
+        return self.target.space.point(self._by_chain(posterior), edge=0.0)
 
-    def _by_chain(self, fit: Scored) -> Array:
+    def _by_chain(self, posterior: Marginals) -> Array:
         """Return the values of all draws, shape (chains, draws, n_values)."""
-        values = self._values(fit)
-        chains = fit.posterior["posterior"].sizes["chain"]
-        return values.reshape(chains, -1, values.shape[-1])
+        values = self._values(posterior)
+        return values.reshape(posterior.chains or 1, -1, values.shape[-1])
 
     def _check_proper(self) -> None:
         if not is_proper_prior(self.priors):
@@ -146,29 +147,30 @@ class LinearEngine(Answers):
         kept = [self.data.design.fixed.index(name) for name in self.data.estimable.fixed]
         return target_of(self.data.design, self.data.cross, kept, self.priors)
 
-    def scores(self, fit: Scored, units: Units, rng: np.random.Generator) -> Scores:
-        if isinstance(fit, QuadratureFit) and fit.exact is not None:
-            return exact_scores(fit.exact, self.data.design, units, priors=self.priors)
+    def scores(self, posterior: Marginals, units: Units, rng: np.random.Generator) -> Scores:
+        if isinstance(posterior, LatticeMarginals):
+            return exact_scores(posterior.exact, self.data.design, units, priors=self.priors)
         return linear_scores(
             self.target,
             self.data.design,
             units,
-            values=self._values(fit),
+            values=self._values(posterior),
             priors=self.priors,
             rng=rng,
-            chains=self._chains(fit),
+            chains=posterior.chains,
         )
 
-    def sensitivity(self, fit: Scored, scales: Array) -> Sensitivity:
-        if isinstance(fit, QuadratureFit) and fit.exact is not None:
-            return from_lattice(fit.exact, scales)
-        return from_draws(self.target, self._by_chain(fit), scales)
+    def sensitivity(self, posterior: Marginals, scales: Array) -> Sensitivity:
+        if isinstance(posterior, LatticeMarginals):
+            return from_lattice(posterior.exact, scales)
+        return from_draws(self.target, self._by_chain(posterior), scales)
 
-    def savage_dickey(self, fit: Scored, name: str) -> DensityRatio:
-        found = fit if isinstance(fit, QuadratureFit) else self.refit("quadrature")
-        assert isinstance(found, QuadratureFit)
-        assert found.exact is not None
-        return savage_dickey(found.exact, name, self.priors)
+    def savage_dickey(self, posterior: Marginals, name: str) -> DensityRatio:
+        if not isinstance(posterior, LatticeMarginals):
+            fit = self.refit("quadrature")
+            assert isinstance(fit, QuadratureFit)
+            posterior = fit.marginals
+        return savage_dickey(posterior.exact, name, self.priors)
 
     def _surface(self, model: FittedModel) -> Surface:
         return search.linear_surface(model, self.data.cross)
@@ -192,27 +194,27 @@ class JointEngine(Answers):
     def _joint(self, n_agq: int) -> GeneralizedPosterior:
         return joint_of(self.data.design, self.data.family, self.priors, n_agq)
 
-    def sampled(self, fit: Scored) -> GeneralizedPosterior:
+    def sampled(self, posterior: Marginals) -> GeneralizedPosterior:
         """Return the density that draws are from: by MCMC without Laplace's approximation."""
-        nodes = nodes_of(self.data.design) if fit.method == "mcmc" else None
+        nodes = None if posterior.chains is None else nodes_of(self.data.design)
         return self.target if nodes is None else self._joint(nodes)
 
-    def scores(self, fit: Scored, units: Units, rng: np.random.Generator) -> Scores:
+    def scores(self, posterior: Marginals, units: Units, rng: np.random.Generator) -> Scores:
         return joint_scores(
             self.target,
             self.data.design,
             units,
-            values=self._values(fit),
+            values=self._values(posterior),
             family=self.data.family,
             priors=self.priors,
             rng=rng,
-            chains=self._chains(fit),
+            chains=posterior.chains,
         )
 
-    def sensitivity(self, fit: Scored, scales: Array) -> Sensitivity:
-        return from_draws(self.target, self._by_chain(fit), scales)
+    def sensitivity(self, posterior: Marginals, scales: Array) -> Sensitivity:
+        return from_draws(self.target, self._by_chain(posterior), scales)
 
-    def savage_dickey(self, fit: Scored, name: str) -> DensityRatio:  # noqa: ARG002
+    def savage_dickey(self, posterior: Marginals, name: str) -> DensityRatio:  # noqa: ARG002
         raise FitError(
             "savage_dickey is for linear models with up to four variance parameters; compare the "
             "marginal likelihoods of both models: rf.compare."

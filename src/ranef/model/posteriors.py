@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,17 +15,16 @@ from ranef.errors import ConvergenceWarning, FitError, suggestion, warn
 from ranef.families.family import Family
 from ranef.fits.diagnostics import ImportanceDiagnostics, QuadratureDiagnostics
 from ranef.fits.engine import Engine
-from ranef.fits.posterior import PosteriorFit
-from ranef.fits.quadraturefit import QuadratureFit
+from ranef.fits.posterior import PosteriorFit, QuadratureFit
 from ranef.likelihood import predictions
 from ranef.likelihood.generalized.glmm import check_n_agq
 from ranef.posterior import laplace
-from ranef.posterior.draws import tree
+from ranef.posterior.draws import DrawnMarginals, tree
 from ranef.posterior.generalized_posterior import joint_of
 from ranef.posterior.linear_posterior import LinearPosterior
 from ranef.posterior.marginal_likelihood import MarginalLikelihood
 from ranef.posterior.quadrature import lattice
-from ranef.posterior.quadrature.moments import Exact
+from ranef.posterior.quadrature.moments import Exact, LatticeMarginals
 from ranef.posterior.quadrature.whitening import frame
 from ranef.posterior.sampling import nuts, pymc_hierarchical, pymc_marginal
 from ranef.posterior.sampling.pymc_hierarchical import PyMCModel, choose
@@ -72,7 +70,12 @@ class Posterior:
                 self.design,
                 self.family,
                 "laplace",
-                tree(self.design, effects, chains=1),
+                DrawnMarginals(
+                    self.design,
+                    self.family,
+                    tree(self.design, effects, chains=1),
+                    independent=True,
+                ),
                 ImportanceDiagnostics(draws, found.khat, found.ess, found.mode.convergence.ok),
                 self._evidence(found.log_evidence, found.mcse, "importance sampling"),
                 self.engine,
@@ -92,11 +95,10 @@ class Posterior:
                 self.design,
                 self.family,
                 "quadrature",
-                partial(_drawn, self.design, exact, draws, seed),
+                LatticeMarginals(self.design, exact, draws, seed),
                 QuadratureDiagnostics(exact.lattice.log_density.size, exact.error),
                 self._evidence(exact.log_evidence, exact.error, "quadrature"),
                 self.engine,
-                exact,
             )
         )
 
@@ -202,7 +204,12 @@ class JointPosterior:
                 self.design,
                 self.family,
                 "laplace",
-                tree(self.design, drawn, chains=1, family=self.family),
+                DrawnMarginals(
+                    self.design,
+                    self.family,
+                    tree(self.design, drawn, chains=1, family=self.family),
+                    independent=True,
+                ),
                 ImportanceDiagnostics(
                     draws, found.khat, found.ess, found.mode.convergence.ok, linear=False
                 ),
@@ -241,10 +248,6 @@ class JointPosterior:
         return _checked(_sampled(self, found, engine, log_likelihood=log_likelihood))
 
 
-def _drawn(design: Design, exact: Exact, draws: int, seed: int | None) -> xr.DataTree:
-    return tree(design, exact.draw(draws, np.random.default_rng(seed)), chains=1)
-
-
 def _check_own(pymc_model: object, *, log_likelihood: bool) -> None:
     """Refuse what is no model of the user's, or has a likelihood that is not known here."""
     if pymc_model is None:
@@ -273,7 +276,8 @@ def _sampled(
         rows = found["posterior"].to_dataset()
         rows = predictions.log_likelihood(model.design, model.family, rows)
         found = _with_groups(found, {"log_likelihood": rows})
-    return PosteriorFit(model.design, model.family, "mcmc", found, engine=engine)
+    marginals = DrawnMarginals(model.design, model.family, found)
+    return PosteriorFit(model.design, model.family, "mcmc", marginals, engine=engine)
 
 
 def _with_groups(found: xr.DataTree, groups: Mapping[str, xr.Dataset]) -> xr.DataTree:

@@ -1,14 +1,25 @@
-"""From exact draws to the container of a posterior: an `xarray.DataTree` that ArviZ takes."""
+"""A posterior of draws: the container that ArviZ takes, and what it says of each parameter.
+
+A posterior is a weighted mixture of normal distributions: a node of a lattice is one of them, the
+effects given the variances, and a draw is one without width. `Marginals` is what both answer.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import combinations
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
 
 from ranef._typing import Array
-from ranef.design.design import Design
+from ranef.design.design import Design, RandomTerm
 from ranef.design.labels import coordinates, has_corr, named
+from ranef.errors import FitError, probability, suggestion
 from ranef.families.family import Family
 from ranef.families.gaussian import GAUSSIAN
 from ranef.likelihood.predictions import Draws
@@ -16,6 +27,179 @@ from ranef.posterior.transforms import correlations
 
 if TYPE_CHECKING:
     import xarray as xr
+
+TAILS = (0.05, 0.95)
+MIN_DRAWS = 4  # of a chain, of which a sample size can be estimated
+ROUNDING = 1e-12  # a drawn correlation can round to 1, which has no Cholesky factor
+
+
+class Marginals(Protocol):
+    """What a posterior says of each parameter, whether it has nodes of a lattice or draws."""
+
+    @property
+    def drawn(self) -> DrawnMarginals:
+        """The posterior as draws."""
+
+    @property
+    def chains(self) -> int | None:
+        """The number of Markov chains; None where draws are independent."""
+
+    @property
+    def size(self) -> list[str]:
+        """How many draws the numbers rest on, in words; empty where they rest on none."""
+
+    def parameter(self, name: str) -> Array:
+        """Return a parameter of the family, such as sigma, at every point, shape (points,)."""
+
+    def sds(self, term: RandomTerm) -> Array:
+        """Return the standard deviations of a term at every point, shape (points, k)."""
+
+    def correlations(self, term: RandomTerm) -> Array:
+        """Return the correlations of a term, shape (points, k, k), or (1, k, k) where known."""
+
+    def expected(self, values: Array) -> Array:
+        """Return the posterior mean of something known at every point, shape (points, ...)."""
+
+    @property
+    def fixed_moments(self) -> tuple[Array, Array]:
+        """The posterior mean and covariance of the fixed effects."""
+
+    @property
+    def effect_moments(self) -> list[tuple[Array, Array]]:
+        """The posterior mean and sd of the random effects, shape (m, k), term by term."""
+
+    def effect_hdi(self, prob: float) -> list[tuple[Array, Array]]:
+        """Return the bounds of highest density intervals of the random effects, shape (m, k)."""
+
+    def table(self, prob: float) -> pd.DataFrame:
+        """Return mean, sd and highest density interval of every parameter, and what draws add."""
+
+
+@dataclass(frozen=True, eq=False)
+class DrawnMarginals:
+    """What draws say of each parameter.
+
+    Attributes
+    ----------
+    design : Design
+    family : Family
+    tree : xarray.DataTree
+        Groups `posterior`, `observed_data` and, by MCMC, `sample_stats`.
+    independent : bool
+        Whether the draws are independent; those of Markov chains are not.
+    """
+
+    design: Design
+    family: Family
+    tree: xr.DataTree
+    independent: bool = False
+
+    @property
+    def drawn(self) -> DrawnMarginals:
+        """The draws themselves."""
+        return self
+
+    @property
+    def chains(self) -> int | None:
+        """The number of Markov chains; None where draws are independent."""
+        return None if self.independent else int(self.tree["posterior"].sizes["chain"])
+
+    @property
+    def size(self) -> list[str]:
+        """How many draws there are, in words."""
+        chains, draws = (self.tree["posterior"].sizes[dim] for dim in ("chain", "draw"))
+        if self.independent:
+            return [f"{chains * draws} draws"]
+        return [f"{chains} chains of {draws} draws"]
+
+    @property
+    def n_draws(self) -> int:
+        """The number of draws of all chains together."""
+        sizes = self.tree["posterior"].sizes
+        return int(sizes["chain"] * sizes["draw"])
+
+    def variable(self, name: str) -> Array:
+        """Return the draws of one variable, all chains together, shape (draws, ...).
+
+        Raises
+        ------
+        FitError
+            If there is no such variable.
+        """
+        group = self.tree["posterior"]
+        if name not in group.data_vars:
+            known = suggestion(name, map(str, group.data_vars))
+            raise FitError(f"the posterior has no variable {name!r}. {known}")
+        values = group[name].to_numpy()
+        return np.asarray(values.reshape(-1, *values.shape[2:]))
+
+    def parameter(self, name: str) -> Array:
+        """Return the draws of a parameter of the family, shape (draws,)."""
+        return self.variable(name)
+
+    @property
+    def beta(self) -> Array:
+        """The draws of the fixed effects, shape (draws, p)."""
+        return self.variable("beta") if self.design.fixed else np.empty((self.n_draws, 0))
+
+    def sds(self, term: RandomTerm) -> Array:
+        """Return the standard deviations of a term, shape (draws, k)."""
+        return self.variable(f"sd_{term.label}")
+
+    def correlations(self, term: RandomTerm) -> Array:
+        """Return the correlations of a term, shape (draws, k, k); (1, k, k) where it has none."""
+        return self.variable(f"corr_{term.label}") if has_corr(term) else np.eye(term.n_coefs)[None]
+
+    def effects(self, term: RandomTerm) -> Array:
+        """Return the draws of a term's random effects, shape (draws, m, k)."""
+        return self.variable(f"b_{term.label}")
+
+    def expected(self, values: Array) -> Array:
+        """Return the mean over draws."""
+        return np.asarray(values.mean(axis=0))
+
+    @property
+    def fixed_moments(self) -> tuple[Array, Array]:
+        """Mean and covariance of the fixed effects."""
+        p = len(self.design.fixed)
+        if not p:
+            return np.empty(0), np.empty((0, 0))
+        return self.beta.mean(axis=0), np.cov(self.beta, rowvar=False).reshape(p, p)
+
+    @property
+    def effect_moments(self) -> list[tuple[Array, Array]]:
+        """Mean and sd of the random effects, shape (m, k), term by term."""
+        draws = map(self.effects, self.design.terms)
+        return [(b.mean(axis=0), b.std(axis=0, ddof=1)) for b in draws]
+
+    def effect_hdi(self, prob: float) -> list[tuple[Array, Array]]:
+        """Return the bounds of highest density intervals of the random effects, shape (m, k)."""
+        return [hdi(self.effects(term)[None], prob) for term in self.design.terms]
+
+    def table(self, prob: float) -> pd.DataFrame:
+        """Return the table of `summarise`; of independent draws without what chains have."""
+        table = summarise(self.tree, prob)
+        return table[["mean", "sd", "lower", "upper"]] if self.independent else table
+
+    def draws_at(self, chosen: NDArray[np.intp] | slice = slice(None)) -> Draws:
+        """Return some draws of all parameters, by default all of them, chain after chain."""
+        own = {name: self.variable(name)[chosen] for name in self.family.parameters}
+        terms = self.design.terms
+        return Draws(
+            beta=self.beta[chosen],
+            sigma=own.pop("sigma", None),
+            factors=[
+                (self.sds(t)[:, :, None] * unit_factors(self.correlations(t)))[chosen]
+                for t in terms
+            ],
+            b=[self.effects(t)[chosen] for t in terms],
+            parameters=own,
+        )
+
+
+def unit_factors(corr: Array) -> Array:
+    """Return Cholesky factors of correlations, shape (points, k, k)."""
+    return np.linalg.cholesky(corr + ROUNDING * np.eye(corr.shape[-1]))
 
 
 def tree(
@@ -67,3 +251,108 @@ def tree(
         posterior = posterior.assign(extra.data_vars)
     groups = {"posterior": posterior, "observed_data": y}
     return xr.DataTree.from_dict(groups if stats is None else groups | {"sample_stats": stats})
+
+
+def summarise(tree: xr.DataTree, prob: float = 0.95, *, include_b: bool = False) -> pd.DataFrame:
+    """Tabulate the posterior.
+
+    Parameters
+    ----------
+    tree : xarray.DataTree
+        With a group `posterior`, dimensions (chain, draw, ...).
+    prob : float
+        Probability of the highest posterior density intervals.
+    include_b : bool
+        Whether to list the random effects too.
+
+    Returns
+    -------
+    DataFrame
+        Index `Days`, `sigma`, `sd_Subject[Days]`, `corr_Subject[Intercept, Days]` and so on;
+        columns `mean`, `sd`, `lower`, `upper`, `ess_bulk`, `ess_tail`, `r_hat`, `mcse_mean`; the
+        last four nan of what is known, and of fewer than four draws.
+
+    Raises
+    ------
+    FitError
+        If `prob` does not lie between 0 and 1.
+    """
+    import arviz as az  # type: ignore[import-untyped]
+
+    draws = quantities(tree, include_b=include_b)
+    values = np.stack(list(draws.values()), axis=-1)
+    lower, upper = hdi(values, prob)
+    columns = {
+        "mean": values.mean((0, 1)),
+        "sd": values.std((0, 1), ddof=min(1, values[..., 0].size - 1)),
+        "lower": lower,
+        "upper": upper,
+        "ess_bulk": statistic(az.ess, values),
+        "ess_tail": statistic(az.ess, values, method="tail", prob=TAILS),
+        "r_hat": statistic(az.rhat, values),
+        "mcse_mean": statistic(az.mcse, values, method="mean"),
+    }
+    return pd.DataFrame(columns, index=list(draws))
+
+
+def hdi(draws: Array, prob: float = 0.95) -> tuple[Array, Array]:
+    """Return the bounds of highest posterior density intervals.
+
+    Parameters
+    ----------
+    draws : ndarray, shape (chain, draw, ...)
+    prob : float
+        Probability inside the interval.
+
+    Returns
+    -------
+    lower, upper : ndarray, shape (...)
+        The shortest interval with that share of the draws.
+
+    Raises
+    ------
+    FitError
+        If `prob` does not lie between 0 and 1.
+
+    Examples
+    --------
+    >>> draws = np.random.default_rng(1).exponential(size=(4, 25_000))
+    >>> lower, upper = hdi(draws, 0.5)
+    >>> bool(lower < 0.01 and abs(upper - np.log(2)) < 0.02)
+    True
+    """
+    import arviz as az
+
+    bounds = np.asarray(az.hdi(draws, prob=probability(prob), axis=(0, 1)))
+    return bounds[..., 0], bounds[..., 1]
+
+
+def quantities(tree: xr.DataTree, *, include_b: bool) -> dict[str, Array]:
+    """Return the draws (chain, draw) of every number, each correlation once."""
+    posterior = tree["posterior"].to_dataset()
+    kept = (str(v) for v in posterior.data_vars if include_b or not str(v).startswith("b_"))
+    return {label: draws for name in kept for label, draws in _elements(posterior, name)}
+
+
+def _elements(posterior: xr.Dataset, name: str) -> Iterator[tuple[str, Array]]:
+    values: Any = posterior[name].to_numpy()
+    labels = [posterior[dim].to_numpy().tolist() for dim in posterior[name].dims[2:]]
+    indices: Any = np.ndindex(values.shape[2:])
+    if name.startswith("corr_"):
+        indices = combinations(range(len(labels[0])), 2)
+    for index in indices:
+        parts = [str(part[i]) for part, i in zip(labels, index, strict=True)]
+        inside = f"[{', '.join(parts)}]" if parts else ""
+        plain = name == "beta" and parts[0] not in posterior.data_vars
+        yield (parts[0] if plain else f"{name}{inside}"), values[:, :, *index]
+
+
+def statistic(of: Callable[..., Any], values: Array, **options: Any) -> Array:
+    """Return ArviZ's statistic of each number (chain, draw, number), where it has a meaning."""
+    found = np.full(values.shape[-1], np.nan)
+    varies = np.ptp(values, axis=(0, 1)) > 0
+    if values.shape[1] >= MIN_DRAWS and varies.any():
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Found chain dimension to be longer than draw")
+            found[varies] = of(values[..., varies], **options)
+    return found

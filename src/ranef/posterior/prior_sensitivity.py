@@ -56,7 +56,7 @@ from ranef.priors.distributions import (
     Uniform,
 )
 
-SCALES = tuple(2.0 ** (i / 2) for i in range(-4, 5))  # from a quarter to four times
+SCALES = 2.0 ** np.linspace(-2, 2, 9)  # of the priors of the sds: a quarter to four times
 DEEP = 17.0  # how far the density falls before nodes are left out
 ENOUGH = 1e-5  # error of the logarithm up to which a lattice is used for another scale
 

@@ -24,8 +24,9 @@ from ranef.datasets import load_dataset
 from ranef.design.design import build_design
 from ranef.errors import FitError
 from ranef.families.names import FAMILIES, find_family
-from ranef.fits.diagnostics import diagnose, summarise
+from ranef.fits.diagnostics import diagnose
 from ranef.formula.terms import read_formula
+from ranef.posterior.draws import summarise
 from ranef.posterior.sampling import pymc_hierarchical
 from ranef.posterior.sampling.pymc_hierarchical import ENOUGH, _choice, _worth, choose
 from ranef.priors.assignment import resolve

@@ -11,12 +11,18 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy import interpolate, special
 
 from ranef._typing import Array
+from ranef.design.design import Design, RandomTerm
+from ranef.design.labels import has_corr, parameter_names
+from ranef.errors import probability
+from ranef.families.gaussian import GAUSSIAN
 from ranef.likelihood.linear import many_thetas
 from ranef.likelihood.predictions import Draws
+from ranef.posterior.draws import DrawnMarginals, tree
 from ranef.posterior.laplace import Mode
 from ranef.posterior.linear_posterior import LinearPosterior
 from ranef.posterior.quadrature.lattice import (
@@ -30,7 +36,7 @@ from ranef.posterior.quadrature.lattice import (
 )
 from ranef.posterior.quadrature.marginal_densities import Curve, mixture, tabulated
 from ranef.posterior.quadrature.whitening import Frame, frame, half_line
-from ranef.posterior.transforms import evaluate
+from ranef.posterior.transforms import correlations, evaluate
 
 SMOOTH = 0.45  # steps along the axes of a marginal density, which is interpolated
 SMALLEST = 1e-14  # variance of a random effect at a node, relative to the largest
@@ -198,6 +204,132 @@ class Exact:
         """Draw from the posterior."""
         values = draw_values(self.frame, self.lattice, n, rng)
         return self.target.draw(values, rng)
+
+
+@dataclass(frozen=True, eq=False)
+class LatticeMarginals:
+    """What a lattice says of each parameter, without Monte Carlo noise.
+
+    Attributes
+    ----------
+    design : Design
+    exact : Exact
+    n_draws : int
+        How many draws are made where draws are asked for.
+    seed : int or None
+    """
+
+    design: Design
+    exact: Exact
+    n_draws: int
+    seed: int | None
+
+    @cached_property
+    def drawn(self) -> DrawnMarginals:
+        """Draws, made when they are first asked for."""
+        draws = self.exact.draw(self.n_draws, np.random.default_rng(self.seed))
+        return DrawnMarginals(
+            self.design, GAUSSIAN, tree(self.design, draws, chains=1), independent=True
+        )
+
+    @property
+    def chains(self) -> None:
+        """None: draws are independent."""
+        return None
+
+    @property
+    def size(self) -> list[str]:
+        """Empty, as no number rests on draws."""
+        return []
+
+    def parameter(self, name: str) -> Array:  # noqa: ARG002 -- the normal family has no other
+        """Return sigma at the nodes."""
+        return self.exact.mixture.sigma
+
+    def sds(self, term: RandomTerm) -> Array:
+        """Return the standard deviations of a term at the nodes, shape (nodes, k)."""
+        return np.asarray(np.linalg.norm(self._factors(term), axis=2))
+
+    def correlations(self, term: RandomTerm) -> Array:
+        """Return the correlations of a term at the nodes, shape (nodes, k, k)."""
+        return correlations(self._factors(term) / self.sds(term)[:, :, None])
+
+    def expected(self, values: Array) -> Array:
+        """Return the posterior mean of something known at the nodes."""
+        return self.exact.expected(values)
+
+    @property
+    def fixed_moments(self) -> tuple[Array, Array]:
+        """The posterior mean and covariance of the fixed effects."""
+        return self.exact.beta_moments
+
+    @property
+    def effect_moments(self) -> list[tuple[Array, Array]]:
+        """The posterior mean and sd of the random effects, shape (m, k), term by term."""
+        return self.exact.effect_moments
+
+    def effect_hdi(self, prob: float) -> list[tuple[Array, Array]]:
+        """Return the bounds of highest density intervals of the random effects, shape (m, k)."""
+        prob, bounds = probability(prob), []
+        for t, (mean, _) in enumerate(self.effect_moments):
+            curves = (self.exact.effect_curve(t, *place) for place in np.ndindex(mean.shape))
+            ends = np.array([curve.hdi(prob) for curve in curves]).reshape(*mean.shape, 2)
+            bounds.append((ends[..., 0], ends[..., 1]))
+        return bounds
+
+    def table(self, prob: float) -> pd.DataFrame:
+        """Return mean, sd and highest density interval of every parameter."""
+        beta, cov = self.fixed_moments
+        variances = self._variances()
+        means = [*beta, *self.expected(variances)]
+        squares = self.expected((variances - means[len(beta) :]) ** 2)
+        sds = np.sqrt(np.maximum([*np.diag(cov), *squares], 0.0))
+        rows = {}
+        for name, mean, sd in zip(parameter_names(self.design), means, sds, strict=True):
+            curve = self.curve(name)
+            if isinstance(curve, float):
+                rows[name] = (curve, 0.0, curve, curve)
+            else:
+                rows[name] = (mean, sd, *curve.hdi(prob))
+        columns = ["mean", "sd", "lower", "upper"]
+        return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+
+    def curve(self, name: str) -> Curve | float:
+        """Return the density of a parameter, or the value of one that is known.
+
+        Parameters
+        ----------
+        name : str
+            As `design.labels.parameter_names` has it.
+        """
+        space, place = self.exact.target.space, parameter_names(self.design).index(name)
+        if place < len(self.design.fixed):
+            return self.exact.beta_curve(place)
+        return self._curve_of_variance(space.names.index(name, space.n_given))
+
+    def _curve_of_variance(self, place: int) -> Curve | float:
+        space = self.exact.target.space
+        if place in space.free:
+            return self.exact.curve(place)
+        value = float(space.known[place])
+        sigma = self._curve_of_variance(space.n_given) if space.relative[place] else 1.0
+        if isinstance(sigma, float):
+            return value * sigma
+        return Curve(value * sigma.values, sigma.density / value, sigma.t, value * sigma.slope)
+
+    def _factors(self, term: RandomTerm) -> Array:
+        labels = [t.label for t in self.design.terms]
+        return self.exact.factors[labels.index(term.label)]
+
+    def _variances(self) -> Array:
+        """Return sigma, sds and correlations at the nodes, in the order of their names."""
+        columns = [self.exact.mixture.sigma[:, None]]
+        for term in self.design.terms:
+            columns.append(self.sds(term))
+            if has_corr(term):
+                rows, others = np.triu_indices(term.n_coefs, 1)
+                columns.append(self.correlations(term)[:, rows, others])
+        return np.concatenate(columns, axis=1)
 
 
 def _distinct(nodes: Nodes) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
