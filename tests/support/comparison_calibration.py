@@ -313,7 +313,7 @@ def _f_of(hypothesis, y):
 def _nulls(models, estimates):
     """Return the small model as it is fitted to each response; its terms are intercepts."""
     found, p = parameters(models.small, estimates), models.small.cross.p
-    return [Null(0, tuple(own[p + 1 :, None, None]), own[p]) for own in found]
+    return [Null(tuple(own[p + 1 :, None, None]), own[p]) for own in found]
 
 
 def likelihood_ratios(models, sums):

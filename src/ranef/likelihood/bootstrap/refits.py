@@ -291,9 +291,7 @@ class Rivals:
     large: Refitter
 
 
-def rivals(
-    small: Design, large: Design, estimate: Estimate, *, reml: bool, theta: Array | None = None
-) -> Rivals:
+def rivals(small: Design, large: Design, estimate: Estimate, *, reml: bool) -> Rivals:
     """Prepare likelihood-ratio statistics of two models under the small one.
 
     Parameters
@@ -304,8 +302,6 @@ def rivals(
         Of the small model, by the same criterion.
     reml : bool
         The restricted likelihoods, for models with the same space of fixed effects; else ML.
-    theta : ndarray, optional
-        Of the large model; estimated if it is not given.
 
     Raises
     ------
@@ -314,8 +310,7 @@ def rivals(
     """
     columns = span(small, large)
     crosses = cross_products(small), cross_products(large)
-    if theta is None:
-        theta = engine.estimate(crosses[1], reml=reml).theta
+    theta = engine.estimate(crosses[1], reml=reml).theta
     return Rivals(
         columns,
         null_of(estimate),

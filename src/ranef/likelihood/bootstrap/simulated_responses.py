@@ -79,26 +79,23 @@ class Responses:
 
 @dataclass(frozen=True, eq=False)
 class Null:
-    """The model that responses are drawn from, without its fixed effects.
+    """The model that responses are drawn from, the first of a span, without its fixed effects.
 
     Attributes
     ----------
-    model : int
-        Which of the models of the span.
     factors : tuple of ndarray, shape (k, k)
         sigma Lambda of each term on the user's scale: a root of the covariance.
     sigma : float
     """
 
-    model: int
     factors: tuple[Array, ...]
     sigma: float
 
 
-def null_of(estimate: Estimate, model: int = 0) -> Null:
+def null_of(estimate: Estimate) -> Null:
     """Return the fitted model to draw from."""
     scaled = tuple(estimate.sigma * Lambda for Lambda in estimate.Lambdas)
-    return Null(model, scaled, estimate.sigma)
+    return Null(scaled, estimate.sigma)
 
 
 def entropy_of(seed: int | None) -> int:
@@ -120,7 +117,7 @@ def simulated(columns: Span, null: Null, seeds: Sequence[np.random.SeedSequence]
     null : Null
     seeds : sequence of SeedSequence
     """
-    part, root = columns.parts[null.model], columns.root
+    part, root = columns.parts[0], columns.root
     counts = [columns.blocks[block].m * A.shape[1] for block, A in part.terms]
     q, n_rest = sum(counts), 0 if root is None else len(root.rest)
     errors = columns.n if root is None else root.used.size + n_rest
@@ -141,7 +138,7 @@ def simulated(columns: Span, null: Null, seeds: Sequence[np.random.SeedSequence]
 def _effects_of(columns: Span, null: Null, u: Sequence[Array]) -> list[Array]:
     """Return the random effects as coefficients of the blocks, shape (B, m, K)."""
     found = [np.zeros((len(u[0]), block.m, block.K)) for block in columns.blocks]
-    terms = columns.parts[null.model].terms
+    terms = columns.parts[0].terms
     for (block, A), factor, own in zip(terms, null.factors, u, strict=False):
         k = A.shape[1]
         found[block] += own.reshape(len(own), -1, k) @ (A @ factor).T
@@ -357,15 +354,13 @@ class Span:
         ]
 
 
-def span(*designs: Design, by_rows: bool | None = None) -> Span:
+def span(*designs: Design) -> Span:
     """Join the columns of designs of the same data.
 
     Parameters
     ----------
     *designs : Design
         X of full column rank.
-    by_rows : bool, optional
-        Whether to draw responses row by row; by default where it is the cheaper way.
 
     Raises
     ------
@@ -392,8 +387,7 @@ def span(*designs: Design, by_rows: bool | None = None) -> Span:
     )
     width = sum(block.m * block.K for block in blocks[1:]) + fixed.shape[1]
     size = width * (blocks[0].m * blocks[0].K if blocks else 0)
-    if by_rows is None:
-        by_rows = width > MAX_DENSE or size > MAX_ELEMENTS
+    by_rows = width > MAX_DENSE or size > MAX_ELEMENTS
     return Span(tuple(blocks), fixed, parts, None if by_rows else _root(blocks, fixed))
 
 

@@ -152,20 +152,13 @@ def modes(
     return _back(factorized, _contrast(factorized, gamma, noise), noise=noise)
 
 
-def conditional_covariances(factorized: Factorized, gamma_cov: Array | None = None) -> list[Array]:
+def conditional_covariances(factorized: Factorized) -> list[Array]:
     """Return the covariance of b over sigma^2 of every level, shape (m, k, k), term by term.
 
-    Parameters
-    ----------
-    factorized : Factorized
-    gamma_cov : ndarray, shape (p, p), optional
-        The covariance of gamma over sigma^2; by default gamma is known, as lme4 reports it.
+    It is the covariance given gamma, as lme4 reports it.
     """
     cross = factorized.cross
-    slope = np.zeros_like(factorized.reduced)
-    if gamma_cov is not None:
-        slope[:-1, :-1] = gamma_cov
-    bar = _bar(factorized, slope)[1]
+    bar = _bar(factorized, np.zeros_like(factorized.reduced))[1]
     found: list[Array] = [np.empty(0)] * len(cross.shapes)
     for term, place in cross.rest_terms:
         found[term] = diagonal_blocks(bar[place, place], cross.shapes[term].k)
