@@ -60,7 +60,6 @@ def test_a_link_and_its_inverse(link):
 @every_link
 def test_slopes_and_curves_are_those_of_the_inverse(link):
     eta = ETA if link.positive else BOTH
-    np.testing.assert_allclose(link.slope(eta), slopes(link.inverse, eta)[1], rtol=1e-9)
     is_curve(link.at(eta), link.inverse, eta)
 
 
@@ -80,7 +79,7 @@ def test_curves_of_both_logarithms(link):
 @every_link
 def test_a_link_of_three_functions_does_the_same(link):
     eta = ETA if link.positive or link is IDENTITY else BOTH
-    plain = replace(link, curve=None, logs=None, slope=None)
+    plain = replace(link, curve=None, logs=None)
     for a, b, tolerance in zip(
         plain.log_mean(eta), link.log_mean(eta), (1e-13, 1e-8, 1e-7, 1e-5), strict=True
     ):
@@ -91,7 +90,7 @@ def test_a_link_of_three_functions_does_the_same(link):
 def test_tails_have_no_holes(link):
     with np.errstate(over="raise", invalid="raise", divide="raise"):
         sides = link.log_chances(FAR)
-        for curve in (*sides, link.at(FAR), link.log_mean(FAR), (link.slope(FAR),)):
+        for curve in (*sides, link.at(FAR), link.log_mean(FAR)):
             assert np.isfinite(curve).all()
     assert all((side[0] <= 0).all() for side in sides)
     assert (np.diff(sides[0][0]) >= 0).all()
@@ -166,7 +165,6 @@ def test_the_log_link_does_not_overflow(eta):
     at = np.array([eta])
     with np.errstate(over="raise", invalid="raise"):
         assert np.isfinite(LOG.inverse(at)).all()
-        assert np.isfinite(LOG.slope(at)).all()
         assert np.isfinite(LOG.at(at)).all()
     assert LOG.log_mean(at)[0] == eta
 

@@ -11,7 +11,15 @@ from scipy import special
 
 from ranef._typing import Array
 from ranef.families.derivatives import Expansion, Further, trigamma
-from ranef.families.family import BELOW_ONE, LEAST, Family, OwnParameter, inside, stacked, weighted
+from ranef.families.family import (
+    BELOW_ONE,
+    LEAST,
+    Family,
+    OwnParameter,
+    PymcForm,
+    inside,
+    stacked,
+)
 from ranef.families.link import CLOGLOG, LOGIT, PROBIT, Curve, Link
 
 
@@ -100,14 +108,10 @@ def beta_draw(rng: Generator, mu: Array, w: Array, phi: Any) -> Array:  # noqa: 
     return np.asarray(np.clip(drawn, LEAST, BELOW_ONE))
 
 
-def beta_pymc(
-    pm: Any, name: str, link: Link, eta: Any, w: Array, *psi: Any, observed: Any, dims: Any
-) -> Any:
-    """Add the likelihood."""
-    (phi,) = psi
+def beta_graph(pm: Any, link: Link, eta: Any, w: Array, phi: Any) -> dict[str, Any]:  # noqa: ARG001
+    """Return the parameters of PyMC's distribution."""
     mu = inside(pm, link.graph(pm, eta))
-    shapes = {"alpha": mu * phi, "beta": (1 - mu) * phi}
-    return weighted(pm, pm.Beta, (name, dims), w, observed, **shapes)
+    return {"alpha": mu * phi, "beta": (1 - mu) * phi}
 
 
 BETA = Family(
@@ -119,7 +123,7 @@ BETA = Family(
     draw=beta_draw,
     support="unit",
     parameters=("phi",),
-    pymc=beta_pymc,
+    pymc=PymcForm("Beta", beta_graph, multiplies=True),
     expand=beta_expand,
     further=beta_further,
     expected=beta_expected,

@@ -11,7 +11,7 @@ from scipy import special
 
 from ranef._typing import Array
 from ranef.families.derivatives import Expansion, Further
-from ranef.families.family import Family, inside, stacked, weighted
+from ranef.families.family import Family, PymcForm, inside, stacked
 from ranef.families.link import CAUCHIT, CLOGLOG, LOGIT, PROBIT, Link
 
 
@@ -75,25 +75,14 @@ def binomial_pymc(
     pm: Any, name: str, link: Link, eta: Any, w: Array, *, observed: Array, dims: Any
 ) -> Any:
     """Add the likelihood of the numbers of successes."""
-    trials = np.round(w).astype(np.int64)
-    successes = np.round(observed * w).astype(np.int64)
-    chance = _chance(pm, link, eta)
-    return pm.Binomial(name, n=trials, observed=successes, dims=dims, **chance)
+    n, successes = np.round(w).astype(np.int64), np.round(observed * w).astype(np.int64)
+    chance = bernoulli_graph(pm, link, eta, w)
+    return pm.Binomial(name, n=n, observed=successes, dims=dims, **chance)
 
 
-def bernoulli_pymc(
-    pm: Any, name: str, link: Link, eta: Any, w: Array, *, observed: Array, dims: Any
-) -> Any:
-    """Add the likelihood."""
-    y = np.round(observed).astype(np.int64)
-    return weighted(pm, pm.Bernoulli, (name, dims), w, y, **_chance(pm, link, eta))
-
-
-def _chance(pm: Any, link: Link, eta: Any) -> dict[str, Any]:
-    """Return the argument that says how probable a success is: its logit where this is eta."""
-    if link.name == "logit":
-        return {"logit_p": eta}
-    return {"p": inside(pm, link.graph(pm, eta))}
+def bernoulli_graph(pm: Any, link: Link, eta: Any, w: Array) -> dict[str, Any]:  # noqa: ARG001
+    """Return the parameter of PyMC's distribution: the logit of a success where this is eta."""
+    return {"logit_p": eta} if link.name == "logit" else {"p": inside(pm, link.graph(pm, eta))}
 
 
 BINOMIAL = Family(
@@ -118,7 +107,7 @@ BERNOULLI = replace(
     name="bernoulli",
     support="binary",
     draw=bernoulli_draw,
-    pymc=bernoulli_pymc,
+    pymc=PymcForm("Bernoulli", bernoulli_graph, is_count=True, multiplies=True),
     aliases=("binary",),
 )
 """0 or 1; weights are not trials but multiply the log density."""

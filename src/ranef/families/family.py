@@ -478,23 +478,45 @@ def stacked(third: Array, own: list[Own]) -> Further:
     return Further(third, *parts)
 
 
-def weighted(
-    pm: Any, family: Any, at: tuple[str, Any], w: Array, observed: Any, **parameters: Any
-) -> Any:
-    """Add observations; with weights their log density times the weights, as a potential.
+@dataclass(frozen=True)
+class PymcForm:
+    """The likelihood of a distribution in PyMC.
 
-    PyMC has no weights. A potential counts in all that uses the density; what PyMC itself would do
-    with observations, such as to draw new ones, it cannot do with it.
-
-    Parameters
+    Attributes
     ----------
-    at : tuple
-        The name and the dimensions.
+    kind : str
+        The distribution's name in PyMC.
+    parameters : callable (pm, link, eta, w, *psi)
+        Its parameters there, by name.
+    is_count : bool
+        Whether responses have to be integers.
+    multiplies : bool
+        Whether weights multiply the log density. PyMC has no weights; a potential with them counts
+        in all that uses the density, but PyMC itself cannot draw new observations from it.
     """
-    name, dims = at
-    if (w == 1).all():
-        return family(name, observed=observed, dims=dims, **parameters)
-    return pm.Potential(name, w * pm.logp(family.dist(**parameters), observed), dims=dims)
+
+    kind: str
+    parameters: Callable[..., dict[str, Any]]
+    is_count: bool = False
+    multiplies: bool = False
+
+    def __call__(
+        self,
+        pm: Any,
+        name: str,
+        link: Link,
+        eta: Any,
+        w: Array,
+        *psi: Any,
+        observed: Any,
+        dims: Any,
+    ) -> Any:
+        """Add the likelihood to the PyMC model in whose context this is called."""
+        y = np.round(observed).astype(np.int64) if self.is_count else observed
+        kind, parameters = getattr(pm, self.kind), self.parameters(pm, link, eta, w, *psi)
+        if self.multiplies and (w != 1).any():
+            return pm.Potential(name, w * pm.logp(kind.dist(**parameters), y), dims=dims)
+        return kind(name, observed=y, dims=dims, **parameters)
 
 
 def over_root(sigma: Any, w: Array) -> Any:

@@ -18,6 +18,7 @@ from ranef.families.family import (
     Own,
     OwnParameter,
     Parts,
+    PymcForm,
     is_positive,
 )
 from ranef.families.gaussian import gaussian_information
@@ -69,13 +70,10 @@ def gamma_draw(rng: Generator, mu: Array, w: Array, sigma: Any) -> Array:
     return np.asarray(np.maximum(rng.gamma(a, mu / a), LEAST))
 
 
-def gamma_pymc(
-    pm: Any, name: str, link: Link, eta: Any, w: Array, *psi: Any, observed: Any, dims: Any
-) -> Any:
-    """Add the likelihood."""
-    (sigma,) = psi
-    mu, a = link.graph(pm, eta), w / sigma**2
-    return pm.Gamma(name, alpha=a, beta=a / mu, observed=observed, dims=dims)
+def gamma_graph(pm: Any, link: Link, eta: Any, w: Array, sigma: Any) -> dict[str, Any]:
+    """Return the parameters of PyMC's distribution."""
+    a = w / sigma**2
+    return {"alpha": a, "beta": a / link.graph(pm, eta)}
 
 
 def inverse_gaussian_parts(y: Array, lam: Array, w: Array, sigma: float) -> Parts:
@@ -128,22 +126,13 @@ def inverse_gaussian_draw(rng: Generator, mu: Array, w: Array, sigma: Any) -> Ar
     return np.asarray(np.maximum(np.where(taken, smaller, mu * (mu / smaller)), LEAST))
 
 
-def inverse_gaussian_pymc(
-    pm: Any, name: str, link: Link, eta: Any, w: Array, *psi: Any, observed: Any, dims: Any
-) -> Any:
-    """Add the likelihood."""
-    (sigma,) = psi
-    mu, tau = link.graph(pm, eta), w / sigma**2
-    return pm.Wald(name, mu=mu, lam=tau, observed=observed, dims=dims)
+def inverse_gaussian_graph(pm: Any, link: Link, eta: Any, w: Array, sigma: Any) -> dict[str, Any]:
+    """Return the parameters of PyMC's distribution."""
+    return {"mu": link.graph(pm, eta), "lam": w / sigma**2}
 
 
 GAMMA_DENSITY = Distribution(
-    "GAMMA_DENSITY",
-    Link.log_mean,
-    gamma_parts,
-    gamma_others,
-    gamma_information,
-    is_positive,
+    "GAMMA_DENSITY", Link.log_mean, gamma_parts, gamma_others, gamma_information, is_positive
 )
 INVERSE_GAUSSIAN_DENSITY = Distribution(
     "INVERSE_GAUSSIAN_DENSITY",
@@ -168,7 +157,7 @@ GAMMA = Family(
     variance=gamma_variance,
     deviance=gamma_deviance,
     draw=gamma_draw,
-    pymc=gamma_pymc,
+    pymc=PymcForm("Gamma", gamma_graph),
     own=(GAMMA_SIGMA,),
     links=(LOG, INVERSE, POSITIVE_IDENTITY),
     pins=("log", "inverse"),
@@ -188,7 +177,7 @@ INVERSE_GAUSSIAN = Family(
     variance=inverse_gaussian_variance,
     deviance=inverse_gaussian_deviance,
     draw=inverse_gaussian_draw,
-    pymc=inverse_gaussian_pymc,
+    pymc=PymcForm("Wald", inverse_gaussian_graph),
     own=(replace(GAMMA_SIGMA, default=SIGMA.default),),
     links=(LOG, INVERSE_SQUARED, INVERSE),
     aliases=("wald",),

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.random import Generator
 
 from ranef._typing import Array
-from ranef.families.family import SIGMA, Distribution, Family, Own, Parts, over_root
+from ranef.families.family import SIGMA, Distribution, Family, Own, Parts, PymcForm, over_root
 from ranef.families.link import IDENTITY, INVERSE, LOG, Link
 
 
@@ -46,13 +46,9 @@ def gaussian_draw(rng: Generator, mu: Array, w: Array, sigma: Any) -> Array:
     return np.asarray(rng.normal(mu, sigma / np.sqrt(w)))
 
 
-def gaussian_pymc(
-    pm: Any, name: str, link: Link, eta: Any, w: Array, *psi: Any, observed: Any, dims: Any
-) -> Any:
-    """Add the likelihood to the PyMC model in whose context this is called, as all `*_pymc`."""
-    (sigma,) = psi
-    mu, s = link.graph(pm, eta), over_root(sigma, w)
-    return pm.Normal(name, mu=mu, sigma=s, observed=observed, dims=dims)
+def gaussian_graph(pm: Any, link: Link, eta: Any, w: Array, sigma: Any) -> dict[str, Any]:
+    """Return the parameters of PyMC's distribution."""
+    return {"mu": link.graph(pm, eta), "sigma": over_root(sigma, w)}
 
 
 GAUSSIAN_DENSITY = Distribution(
@@ -71,7 +67,7 @@ GAUSSIAN = Family(
     variance=constant_variance,
     deviance=gaussian_deviance,
     draw=gaussian_draw,
-    pymc=gaussian_pymc,
+    pymc=PymcForm("Normal", gaussian_graph),
     own=(replace(SIGMA, brms=SIGMA.default, rstanarm=("Exponential", ())),),
     links=(IDENTITY, LOG, INVERSE),
     aliases=("normal",),

@@ -40,8 +40,6 @@ class Link:
         eta of mu.
     inverse : callable
         mu of eta.
-    slope : callable, optional
-        The derivative of mu with respect to eta; by differences of `inverse` if not given.
     positive : bool
         Whether eta has to be positive, as for the inverse link.
     pymc : callable, optional
@@ -63,7 +61,6 @@ class Link:
     name: str
     link: Callable[[Array], Array]
     inverse: Callable[[Array], Array]
-    slope: Callable[[Array], Array] | None = None
     positive: bool = False
     pymc: Callable[[Any, Any], Any] | None = None
     curve: Callable[[Array], Curve] | None = None
@@ -129,10 +126,6 @@ def _power(eta: Array, c: float) -> Array:
     return np.asarray(eta**c)
 
 
-def _power_slope(eta: Array, c: float) -> Array:
-    return np.asarray(c * eta ** (c - 1))
-
-
 def _power_curve(eta: Array, c: float) -> Curve:
     mu = eta**c
     first = c * mu / eta
@@ -166,10 +159,6 @@ def _log_logs(eta: Array) -> tuple[Curve]:
 
 def _log_graph(math: Any, eta: Any) -> Any:
     return math.exp(eta)
-
-
-def _logit_slope(eta: Array) -> Array:
-    return np.asarray(special.expit(eta) * special.expit(-eta))
 
 
 def _logit_curve(eta: Array) -> Curve:
@@ -343,7 +332,6 @@ def _of_power(name: str, c: float) -> Link:
         name,
         link=_OfPower(_power, 1 / c),
         inverse=_OfPower(_power, c),
-        slope=_OfPower(_power_slope, c),
         positive=True,
         pymc=_OfPower(_power_graph, c),
         curve=_OfPower(_power_curve, c),
@@ -355,12 +343,11 @@ IDENTITY = Link(
     "identity",
     link=_itself,
     inverse=_itself,
-    slope=np.ones_like,
     curve=_identity_curve,
     logs=_OfPower(_power_logs, 1.0),
 )
 POSITIVE_IDENTITY = replace(IDENTITY, positive=True)
-LOG = Link("log", np.log, _exp, _exp, pymc=_log_graph, curve=_log_curve, logs=_log_logs)
+LOG = Link("log", np.log, _exp, pymc=_log_graph, curve=_log_curve, logs=_log_logs)
 SQRT = replace(_of_power("sqrt", 2.0), positive=False)  # eta and -eta have the same mean
 INVERSE = _of_power("inverse", -1.0)
 INVERSE_SQUARED = _of_power("inverse_squared", -0.5)
@@ -368,7 +355,6 @@ LOGIT = Link(
     "logit",
     link=special.logit,
     inverse=special.expit,
-    slope=_logit_slope,
     pymc=_logit_graph,
     curve=_logit_curve,
     logs=_logit_logs,
@@ -377,7 +363,6 @@ PROBIT = Link(
     "probit",
     link=special.ndtri,
     inverse=special.ndtr,
-    slope=_probit_slope,
     pymc=_probit_graph,
     curve=_probit_curve,
     logs=_probit_logs,
@@ -386,7 +371,6 @@ CLOGLOG = Link(
     "cloglog",
     link=_cloglog,
     inverse=_cloglog_inverse,
-    slope=_cloglog_slope,
     pymc=_cloglog_graph,
     curve=_cloglog_curve,
     logs=_cloglog_logs,
@@ -395,7 +379,6 @@ CAUCHIT = Link(
     "cauchit",
     link=_cauchit,
     inverse=_cauchit_inverse,
-    slope=_cauchit_slope,
     pymc=_cauchit_graph,
     curve=_cauchit_curve,
     logs=_cauchit_logs,

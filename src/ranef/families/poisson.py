@@ -10,7 +10,15 @@ from scipy import special
 
 from ranef._typing import Array
 from ranef.families.derivatives import log_rising, log_rising_slope
-from ranef.families.family import Distribution, Family, Own, OwnParameter, Parts, is_count, weighted
+from ranef.families.family import (
+    Distribution,
+    Family,
+    Own,
+    OwnParameter,
+    Parts,
+    PymcForm,
+    is_count,
+)
 from ranef.families.link import HUGE, LOG, LOGIT, POSITIVE_IDENTITY, SQRT, Link
 
 MOST = 1e18  # of the mean of a count that can be drawn
@@ -47,12 +55,9 @@ def poisson_draw(rng: Generator, mu: Array, w: Array) -> Array:  # noqa: ARG001
     return np.asarray(rng.poisson(np.minimum(mu, MOST)), dtype=np.float64)
 
 
-def poisson_pymc(
-    pm: Any, name: str, link: Link, eta: Any, w: Array, *, observed: Array, dims: Any
-) -> Any:
-    """Add the likelihood."""
-    y = np.round(observed).astype(np.int64)
-    return weighted(pm, pm.Poisson, (name, dims), w, y, mu=link.graph(pm, eta))
+def poisson_graph(pm: Any, link: Link, eta: Any, w: Array) -> dict[str, Any]:  # noqa: ARG001
+    """Return the parameter of PyMC's distribution."""
+    return {"mu": link.graph(pm, eta)}
 
 
 def negative_binomial_parts(y: Array, lam: Array, w: Array, shape: float) -> Parts:
@@ -99,13 +104,9 @@ def negative_binomial_draw(rng: Generator, mu: Array, w: Array, shape: Any) -> A
     return poisson_draw(rng, rng.gamma(shape, mu / shape), w)
 
 
-def negative_binomial_pymc(
-    pm: Any, name: str, link: Link, eta: Any, w: Array, *psi: Any, observed: Array, dims: Any
-) -> Any:
-    """Add the likelihood."""
-    (shape,) = psi
-    y, mu = np.round(observed).astype(np.int64), link.graph(pm, eta)
-    return weighted(pm, pm.NegativeBinomial, (name, dims), w, y, mu=mu, alpha=shape)
+def negative_binomial_graph(pm: Any, link: Link, eta: Any, w: Array, shape: Any) -> dict[str, Any]:  # noqa: ARG001
+    """Return the parameters of PyMC's distribution."""
+    return {"mu": link.graph(pm, eta), "alpha": shape}
 
 
 def _failure(lam: Array, shape: float) -> tuple[Array, Array, Array]:
@@ -115,12 +116,7 @@ def _failure(lam: Array, shape: float) -> tuple[Array, Array, Array]:
 
 
 POISSON_DENSITY = Distribution(
-    "POISSON_DENSITY",
-    Link.log_mean,
-    poisson_parts,
-    poisson_others,
-    poisson_information,
-    is_count,
+    "POISSON_DENSITY", Link.log_mean, poisson_parts, poisson_others, poisson_information, is_count
 )
 NEGATIVE_BINOMIAL_DENSITY = Distribution(
     "NEGATIVE_BINOMIAL_DENSITY",
@@ -138,7 +134,7 @@ POISSON = Family(
     variance=poisson_variance,
     deviance=poisson_deviance,
     draw=poisson_draw,
-    pymc=poisson_pymc,
+    pymc=PymcForm("Poisson", poisson_graph, is_count=True, multiplies=True),
     links=(LOG, SQRT, POSITIVE_IDENTITY),
     pins=("log", "sqrt", "identity"),
     **POISSON_DENSITY.fields(),
@@ -153,7 +149,7 @@ NEGATIVE_BINOMIAL = Family(
     variance=negative_binomial_variance,
     deviance=negative_binomial_deviance,
     draw=negative_binomial_draw,
-    pymc=negative_binomial_pymc,
+    pymc=PymcForm("NegativeBinomial", negative_binomial_graph, is_count=True, multiplies=True),
     own=(
         OwnParameter(
             "shape",

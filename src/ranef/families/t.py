@@ -10,7 +10,16 @@ from numpy.random import Generator
 
 from ranef._typing import Array
 from ranef.families.derivatives import log_rising, log_rising_slope
-from ranef.families.family import SIGMA, Distribution, Family, Own, OwnParameter, Parts, over_root
+from ranef.families.family import (
+    SIGMA,
+    Distribution,
+    Family,
+    Own,
+    OwnParameter,
+    Parts,
+    PymcForm,
+    over_root,
+)
 from ranef.families.gaussian import gaussian_information
 from ranef.families.link import IDENTITY, LOG, Link
 
@@ -67,22 +76,13 @@ def t_draw(rng: Generator, mu: Array, w: Array, sigma: Any, nu: Any) -> Array:
     return np.asarray(mu + sigma / np.sqrt(w) * rng.standard_t(nu, np.shape(mu)))
 
 
-def t_pymc(
-    pm: Any, name: str, link: Link, eta: Any, w: Array, *psi: Any, observed: Any, dims: Any
-) -> Any:
-    """Add the likelihood."""
+def t_graph(pm: Any, link: Link, eta: Any, w: Array, *psi: Any) -> dict[str, Any]:
+    """Return the parameters of PyMC's distribution."""
     sigma, nu = psi
-    mu, s = link.graph(pm, eta), over_root(sigma, w)
-    return pm.StudentT(name, nu=nu, mu=mu, sigma=s, observed=observed, dims=dims)
+    return {"nu": nu, "mu": link.graph(pm, eta), "sigma": over_root(sigma, w)}
 
 
-T_DENSITY = Distribution(
-    "T_DENSITY",
-    Link.at,
-    t_parts,
-    t_others,
-    t_information,
-)
+T_DENSITY = Distribution("T_DENSITY", Link.at, t_parts, t_others, t_information)
 
 T = Family(
     "t",
@@ -91,7 +91,7 @@ T = Family(
     variance=t_variance,
     deviance=t_deviance,
     draw=t_draw,
-    pymc=t_pymc,
+    pymc=PymcForm("StudentT", t_graph),
     own=(
         replace(SIGMA, brms=SIGMA.default),
         OwnParameter("nu", default=("Gamma", (2, 0.1)), brms=("Gamma", (2, 0.1))),
