@@ -259,6 +259,17 @@ def test_the_words_of_a_bootstrap():
     )
 
 
+def test_all_statistics_of_a_bootstrap():
+    T = np.tile([0.0, 3.0, 0.1, 0.0], 50)
+    models = fitted(SAMPLE), with_statistics(BATCH, T)
+    found = anova(*models, test="bootstrap", n=200, stop=False).comparisons[0]
+    np.testing.assert_array_equal(found.simulated.statistics, T)
+    assert "Stopped" not in found.note
+    assert found.p_value == 51 / 201
+    stopped = anova(*models, test="bootstrap", n=200).comparisons[0].simulated
+    np.testing.assert_array_equal(stopped.statistics, T[: stopped.n])
+
+
 def test_without_a_seed_replicates_differ_from_call_to_call():
     large = with_statistics(BATCH, np.zeros(200))
     for _ in range(2):

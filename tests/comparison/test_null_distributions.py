@@ -181,6 +181,18 @@ def test_a_sequence_that_does_not_stop():
     assert sum(size for size, _ in calls) == 700
 
 
+def test_all_statistics_of_a_sequence():
+    T = np.random.default_rng(0).uniform(size=700)
+    whole = sequential(0.5, sequence(T)[0], 700, stop=False)
+    assert not whole.stopped
+    assert whole == monte_carlo(0.5, T)
+    np.testing.assert_array_equal(whole.statistics, T)
+    stopped = sequential(0.5, sequence(T)[0], 700)
+    np.testing.assert_array_equal(stopped.statistics, T[: stopped.n])
+    lost = sequential(0.5, sequence(T, T < 0.1)[0], 700, stop=False)
+    np.testing.assert_array_equal(lost.statistics, T[T >= 0.1])
+
+
 def test_a_sequence_is_the_same_however_many_are_simulated_at_a_time(monkeypatch):
     T = np.random.default_rng(0).uniform(size=9000)
     found = sequential(0.95, sequence(T)[0], 9000)

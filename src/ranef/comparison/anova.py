@@ -15,6 +15,7 @@ from ranef.comparison.nested_tests import (
     TESTS,
     NestedTest,
     Pair,
+    Simulation,
     default_test,
     engine_of,
     pair_of,
@@ -32,7 +33,11 @@ _ANY = "AIC and BIC, or rf.compare() of posteriors, compare models that are not 
 
 
 def anova(
-    *fits: Fit, test: str | None = None, n: int | None = None, seed: int | None = None
+    *fits: Fit,
+    test: str | None = None,
+    n: int | None = None,
+    seed: int | None = None,
+    stop: bool = True,
 ) -> Anova:
     """Test nested models against each other.
 
@@ -59,6 +64,9 @@ def anova(
         stops when 50 statistics have reached the observed one.
     seed : int, optional
         The same seed gives the same p-values.
+    stop : bool
+        Whether a bootstrap stops early; with `stop=False` all n statistics are simulated. They are
+        `table.comparisons[0].simulated.statistics`.
 
     Returns
     -------
@@ -92,8 +100,8 @@ def anova(
     common, method_note = _by_one_method(ordered)
     _check_converged(common)
     pairs = [pair_of(a, b, i) for i, (a, b) in enumerate(pairwise(common), start=1)]
-    entropy = entropy_of(seed)
-    comparisons = [TESTS[test or default_test(pair)](pair, n, entropy) for pair in pairs]
+    simulation = Simulation(n, entropy_of(seed), stop)
+    comparisons = [TESTS[test or default_test(pair)](pair, simulation) for pair in pairs]
     notes = [order_note, method_note, *_notes(pairs, comparisons)]
     return Anova(tuple(common), tuple(comparisons), tuple(note for note in notes if note))
 

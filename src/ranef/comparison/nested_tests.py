@@ -44,6 +44,26 @@ def engine_of(fit: PointFit) -> Engine:
     return fit.engine
 
 
+@dataclass(frozen=True)
+class Simulation:
+    """How much is simulated for a p-value.
+
+    Attributes
+    ----------
+    n : int or None
+        Draws of an exact distribution, or replicates of a bootstrap at most; the test's own number
+        if it is None.
+    entropy : int
+        The seed.
+    stop : bool
+        Whether a bootstrap stops when enough statistics have reached the observed one.
+    """
+
+    n: int | None
+    entropy: int
+    stop: bool = True
+
+
 @dataclass(frozen=True, eq=False)
 class Pair:
     """A model and one that it is nested in.
@@ -149,7 +169,7 @@ def default_test(pair: Pair) -> str:
     return "mixture" if pair.extra.bounded else "chi2"
 
 
-def _chi2(pair: Pair, n: int | None, entropy: int) -> NestedTest:  # noqa: ARG001
+def _chi2(pair: Pair, _: Simulation) -> NestedTest:
     p = chi_bar_squared(pair.statistic, pair.extra.total, 0)
     words = f"the {CRITERIA[pair.kind]} against chi-squared with {_degrees(pair.extra.total)}"
     if not pair.extra.random:
@@ -169,7 +189,7 @@ def _chi2(pair: Pair, n: int | None, entropy: int) -> NestedTest:  # noqa: ARG00
     return pair.comparison("chi2", p, words)
 
 
-def _mixture(pair: Pair, n: int | None, entropy: int) -> NestedTest:  # noqa: ARG001
+def _mixture(pair: Pair, _: Simulation) -> NestedTest:
     bounded = pair.extra.bounded
     if bounded is None:
         reason = "two or more correlated effects are new, whose mixture has no simple weights"
@@ -195,7 +215,7 @@ def _mixture(pair: Pair, n: int | None, entropy: int) -> NestedTest:  # noqa: AR
     return pair.comparison("mixture", p, words)
 
 
-def _f(pair: Pair, n: int | None, entropy: int) -> NestedTest:  # noqa: ARG001
+def _f(pair: Pair, _: Simulation) -> NestedTest:
     if not pair.is_linear:
         raise pair.refusal("f", "it is for linear models")
     if pair.extra.fixed or not pair.extra.random:
@@ -213,7 +233,7 @@ def _f(pair: Pair, n: int | None, entropy: int) -> NestedTest:  # noqa: ARG001
     return NestedTest("f", "F", found.statistic, found.d1, found.p_value, words, found.d2)
 
 
-def _exact(pair: Pair, n: int | None, entropy: int) -> NestedTest:
+def _exact(pair: Pair, simulation: Simulation) -> NestedTest:
     if not pair.has_exact:
         reason = "it is for one variance against a linear model without random effects"
         raise pair.refusal("exact", reason)
@@ -229,7 +249,8 @@ def _exact(pair: Pair, n: int | None, entropy: int) -> NestedTest:
             f"{f.statistic:.6g} with {f.d1} and {f.d2} degrees of freedom. Exact for normal data."
         )
         return pair.comparison("exact", p, words)
-    drawn = monte_carlo(pair.statistic, null_statistics(form, n or DRAWS, entropy))
+    statistics = null_statistics(form, simulation.n or DRAWS, simulation.entropy)
+    drawn = monte_carlo(pair.statistic, statistics)
     words = (
         f"the {CRITERIA[pair.kind]} against {drawn.n} draws of its distribution in samples of "
         f"this size (Crainiceanu & Ruppert 2004). Exact for normal data but for simulation: "
@@ -238,13 +259,16 @@ def _exact(pair: Pair, n: int | None, entropy: int) -> NestedTest:
     return pair.comparison("exact", drawn.p_value, words, simulated=drawn)
 
 
-def _bootstrap(pair: Pair, n: int | None, entropy: int) -> NestedTest:
+def _bootstrap(pair: Pair, simulation: Simulation) -> NestedTest:
     engine = engine_of(pair.large)
 
     def simulate(size: int, first: int) -> tuple[Array, NDArray[np.bool_]]:
-        return engine.null_statistics(pair.small.fitted_model, size, seed=entropy, first=first)
+        return engine.null_statistics(
+            pair.small.fitted_model, size, seed=simulation.entropy, first=first
+        )
 
-    drawn = sequential(pair.statistic, simulate, n or REPLICATES)
+    n = simulation.n or REPLICATES
+    drawn = sequential(pair.statistic, simulate, n, stop=simulation.stop)
     words = (
         f"the {CRITERIA[pair.kind]} against those of {drawn.n} responses simulated from model "
         f"{pair.place}, both models fitted to each: {_interval(drawn)}, {drawn.n_zero} statistics "
@@ -257,7 +281,7 @@ def _bootstrap(pair: Pair, n: int | None, entropy: int) -> NestedTest:
     return pair.comparison("bootstrap", drawn.p_value, words, simulated=drawn)
 
 
-TESTS: dict[str, Callable[[Pair, int | None, int], NestedTest]] = {
+TESTS: dict[str, Callable[[Pair, Simulation], NestedTest]] = {
     "chi2": _chi2,
     "mixture": _mixture,
     "f": _f,
@@ -292,7 +316,7 @@ class NestedTest:
     df_residual : int, optional
         The second degrees of freedom of F.
     simulated : MonteCarlo, optional
-        Where the p-value is from simulation.
+        Where the p-value is from simulation; `simulated.statistics` are all that was drawn.
     """
 
     test: str

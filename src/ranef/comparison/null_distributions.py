@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import comb
 
 import numpy as np
@@ -89,6 +89,8 @@ class MonteCarlo:
         Replicates without a statistic, which are left out.
     stopped : bool
         Whether the sequence stopped early.
+    statistics : ndarray, shape (n,)
+        The statistics used, in the order in which they were simulated.
     """
 
     p_value: float
@@ -99,6 +101,7 @@ class MonteCarlo:
     n_zero: int
     n_failed: int = 0
     stopped: bool = False
+    statistics: Array = field(default_factory=lambda: np.empty(0), repr=False, compare=False)
 
 
 def monte_carlo(observed: float, statistics: Array) -> MonteCarlo:
@@ -111,13 +114,20 @@ def monte_carlo(observed: float, statistics: Array) -> MonteCarlo:
     """
     n, hits = len(statistics), int((statistics >= observed - EPSILON).sum())
     n_zero = int((statistics < EPSILON).sum())
-    return MonteCarlo((1 + hits) / (1 + n), *binomial_interval(hits, n), n, hits, n_zero)
+    return MonteCarlo(
+        (1 + hits) / (1 + n),
+        *binomial_interval(hits, n),
+        n,
+        hits,
+        n_zero,
+        statistics=statistics,
+    )
 
 
-def sequential(observed: float, simulate: Simulate, n: int, stop: int = HITS) -> MonteCarlo:
-    """Simulate until so many statistics reach the observed one, or n have been simulated.
+def sequential(observed: float, simulate: Simulate, n: int, *, stop: bool = True) -> MonteCarlo:
+    """Simulate until 50 statistics reach the observed one, or n have been simulated.
 
-    Besag & Clifford (1991): p = stop / l if that happens at the l-th. What is simulated after it
+    Besag & Clifford (1991): p = 50 / l if that happens at the l-th. What is simulated after it
     is not used, so that the result does not depend on how many are simulated at a time.
 
     Parameters
@@ -127,7 +137,8 @@ def sequential(observed: float, simulate: Simulate, n: int, stop: int = HITS) ->
         Returns statistics and which of them failed, for replicates `first`, `first + 1`, ...
     n : int
         Replicates at most.
-    stop : int
+    stop : bool
+        Whether to stop early; otherwise all n are simulated.
 
     Raises
     ------
@@ -142,8 +153,8 @@ def sequential(observed: float, simulate: Simulate, n: int, stop: int = HITS) ->
         statistics = np.concatenate([statistics, drawn])
         failed = np.concatenate([failed, lost | ~np.isfinite(drawn)])
         hits = np.flatnonzero(~failed & (statistics >= observed - EPSILON))
-        if len(hits) >= stop:
-            last = hits[stop - 1] + 1
+        if stop and len(hits) >= HITS:
+            last = hits[HITS - 1] + 1
             return _stopped(observed, statistics[:last], failed[:last])
     if failed.all():
         message = f"the models could not be fitted to any of {n} simulated responses, so that "
