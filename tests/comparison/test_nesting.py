@@ -6,7 +6,7 @@ from designs import random_frame
 
 import ranef as rf
 from ranef.comparison.nesting import Extra, extra, obstacle, same_fixed
-from ranef.covariances.covariance import Shape, factors
+from ranef.covariances.covariance import factors
 from ranef.design.design import build_design, full_rank
 from ranef.formula.terms import read_formula
 from ranef.likelihood.linear.crossproducts import cross_products
@@ -81,7 +81,12 @@ def generators(built):
     found = []
     for term in built.terms:
         k = term.n_coefs
-        pairs = [(a, b) for a in range(k) for b in range(a + 1) if term.correlated or a == b]
+        pairs = [
+            (a, b)
+            for a in range(k)
+            for b in range(a + 1)
+            if term.covariance.has_correlations or a == b
+        ]
         unit = np.eye(k)
         parts = [np.outer(unit[a], unit[b]) + np.outer(unit[b], unit[a]) for a, b in pairs]
         found.append([(part, covariance_of(term, part).ravel()) for part in parts])
@@ -90,7 +95,7 @@ def generators(built):
 
 def reaches(small, large, rng):
     """Whether a covariance of the small design, drawn at random, is one of the large design's."""
-    shapes = [Shape(t.n_coefs, t.correlated) for t in small.terms]
+    shapes = [t.covariance for t in small.terms]
     theta = rng.normal(size=sum(s.n_theta for s in shapes))
     wanted = sum(
         (
@@ -147,7 +152,7 @@ def test_a_nested_model_never_fits_better(case):
 @pytest.mark.parametrize("case", ROOM, ids=str)
 def test_counts_are_differences_of_parameters(case):
     def size(built):
-        return built.X.shape[1] + sum(Shape(t.n_coefs, t.correlated).n_theta for t in built.terms)
+        return built.X.shape[1] + sum(t.covariance.n_theta for t in built.terms)
 
     small, large = (design(text) for text in case[:2])
     assert size(large) - size(small) == case[2].total

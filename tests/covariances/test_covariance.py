@@ -1,37 +1,136 @@
-"""theta, Lambda, standard deviations and correlations."""
+"""The covariance of a term: theta, Lambda, standard deviations and correlations."""
 
 from __future__ import annotations
 
+import pickle
+import re
+
 import numpy as np
 import pytest
+from compound_symmetry import CompoundSymmetry
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from ranef.covariances.covariance import (
-    Shape,
+    NEARLY_ZERO_SD,
+    Diagonal,
+    Unstructured,
     factors,
     lower_factor,
-    pack,
+    n_theta,
+    pull_back,
     sd_and_corr,
-    theta_names,
+    simplest,
+    theta_of,
 )
+from ranef.errors import FitError
 
-SHAPES = [Shape(3, correlated=True), Shape(2, correlated=False), Shape(1, correlated=True)]
+TERMS = [Unstructured(3), Diagonal(2), Unstructured(1)]
+EACH = [Unstructured(1), Unstructured(2), Unstructured(4), Diagonal(1), Diagonal(3)]
+ALL = [*EACH, CompoundSymmetry(3)]
 
 
 def test_theta_goes_down_the_columns_of_each_factor():
     theta = np.arange(1.0, 10.0)
-    full, diagonal, scalar = factors(theta, SHAPES)
+    full, diagonal, scalar = factors(theta, TERMS)
     np.testing.assert_array_equal(full, [[1, 0, 0], [2, 4, 0], [3, 5, 6]])
     np.testing.assert_array_equal(diagonal, [[7, 0], [0, 8]])
     np.testing.assert_array_equal(scalar, [[9]])
-    np.testing.assert_array_equal(pack([full, diagonal, scalar], SHAPES), theta)
+    np.testing.assert_allclose(theta_of([full, diagonal, scalar], TERMS), theta, rtol=1e-14)
+    np.testing.assert_array_equal(pull_back([full, diagonal, scalar], theta, TERMS), theta)
+    assert n_theta(TERMS) == 9
+
+
+def test_many_points_are_one_after_the_other():
+    theta = np.random.default_rng(1).normal(size=(4, 9))
+    many = factors(theta, TERMS)
+    gradient, back = pull_back(many, theta, TERMS), theta_of(many, TERMS)
+    for i, point in enumerate(theta):
+        one = factors(point, TERMS)
+        for F, Fs in zip(one, many, strict=True):
+            np.testing.assert_array_equal(Fs[i], F)
+        np.testing.assert_array_equal(gradient[i], pull_back(one, point, TERMS))
+        np.testing.assert_allclose(back[i], theta_of(one, TERMS), rtol=1e-14)
 
 
 def test_no_terms_no_theta():
     assert factors(np.empty(0), []) == []
-    assert pack([], []).shape == (0,)
+    assert theta_of([], []).shape == (0,)
+    assert pull_back([], np.empty((5, 0)), []).shape == (5, 0)
+
+
+@pytest.mark.parametrize("covariance", ALL, ids=str)
+def test_theta_of_a_factor_has_its_covariance(covariance):
+    theta = np.random.default_rng(2).normal(size=(5, covariance.n_theta))
+    F = covariance.factor(theta)
+    again = covariance.factor(covariance.theta_of(F))
+    np.testing.assert_allclose(again @ again.swapaxes(1, 2), F @ F.swapaxes(1, 2), rtol=1e-12)
+    usual = covariance.theta_of(F)
+    np.testing.assert_allclose(covariance.theta_of(covariance.factor(usual)), usual, rtol=1e-12)
+    assert len(covariance.theta_names("g", "abcd")) == covariance.n_theta
+
+
+@pytest.mark.parametrize("covariance", ALL, ids=str)
+def test_derivatives_equal_central_differences(covariance):
+    rng = np.random.default_rng(3)
+    slope = rng.normal(size=(covariance.k, covariance.k))
+
+    def differences(value, x):
+        steps = 1e-6 * np.eye(len(x))
+        return [(np.sum(slope * (value(x + h) - value(x - h)))) / 2e-6 for h in steps]
+
+    theta = rng.normal(size=covariance.n_theta)
+    found = covariance.pull_back(slope, theta)
+    np.testing.assert_allclose(found, differences(covariance.factor, theta), atol=1e-8)
+    n = covariance.n_sds
+    natural = np.append(rng.uniform(0.5, 2, n), rng.uniform(-0.4, 0.4, covariance.n_correlations))
+    found = np.concatenate(covariance.slopes_of(slope, natural[:n], natural[n:]))
+    expected = differences(lambda x: covariance.factor_of(x[:n], x[n:]), natural)
+    np.testing.assert_allclose(found, expected, atol=1e-8)
+
+
+@pytest.mark.parametrize("covariance", ALL, ids=str)
+def test_standard_deviations_and_correlations_and_back(covariance):
+    rng = np.random.default_rng(4)
+    sds = rng.uniform(0.5, 2, (6, covariance.n_sds))
+    corr = rng.uniform(-0.4, 0.4, (6, covariance.n_correlations))
+    F = covariance.factor_of(sds, corr)
+    turn = np.linalg.qr(rng.normal(size=(covariance.k, covariance.k)))[0]
+    back = covariance.sds_and_correlations(F @ turn)
+    np.testing.assert_allclose(back[0], sds, rtol=1e-12)
+    np.testing.assert_allclose(back[1], corr, atol=1e-12)
+    lengths = np.linalg.norm(F, axis=2)
+    np.testing.assert_allclose(lengths, np.broadcast_to(sds, lengths.shape), rtol=1e-12)
+    assert len(covariance.pairs) == (covariance.k * (covariance.k - 1) / 2) * bool(corr.size)
+
+
+def test_the_simplest_theta_has_exact_zeros():
+    near = NEARLY_ZERO_SD / 2
+    np.testing.assert_array_equal(Diagonal(2).simplest(np.array([-near, 1.0])), [0.0, 1.0])
+    theta = np.array([1.0, 0.5, near])
+    found = simplest(np.append(theta, -near), [Unstructured(2), Unstructured(1)])
+    assert (found[2], found[3]) == (0.0, 0.0)
+    np.testing.assert_allclose(found[:2], theta[:2], atol=near)
+    apart = np.array([1.0, 0.0, near])
+    np.testing.assert_array_equal(Unstructured(2).simplest(apart), [1.0, 0.0, 0.0])
+    assert Unstructured(2).simplest(found[:3] + 1.0) is not None
+
+
+def test_free_blocks():
+    assert Unstructured(3).free_blocks == ((0, 1, 2),)
+    assert Diagonal(2).free_blocks == ((0,), (1,))
+    message = (
+        "this is known of unstructured and diagonal covariances of random effects, not of "
+        "CompoundSymmetry(k=3)."
+    )
+    with pytest.raises(FitError, match=f"^{re.escape(message)}$"):
+        _ = CompoundSymmetry(3).free_blocks
+
+
+def test_records_are_equal_and_travel():
+    assert Unstructured(2) == pickle.loads(pickle.dumps(Unstructured(2)))
+    assert len({Unstructured(2), Unstructured(2), Diagonal(2), Unstructured(3)}) == 3
 
 
 @settings(max_examples=200, deadline=None)
@@ -49,6 +148,7 @@ def test_lower_factor_has_the_same_covariance_whatever_the_rank(root):
     )
     np.testing.assert_array_equal(np.triu(Lambda, 1), 0)
     assert (np.diag(Lambda) >= 0).all()
+    np.testing.assert_allclose(lower_factor(np.stack([root, root]))[1], Lambda, rtol=1e-13)
 
 
 def test_lower_factor_is_exactly_zero_where_the_covariance_is_singular():
@@ -69,7 +169,8 @@ def test_sds_and_correlations():
 
 def test_names_are_lme4s():
     coefs = [["Intercept", "x", "z"], ["Intercept", "x"], ["Intercept"]]
-    assert theta_names(["g", "h", "h_1"], coefs, SHAPES) == [
+    terms = zip(TERMS, ["g", "h", "h_1"], coefs, strict=True)
+    assert [name for c, label, own in terms for name in c.theta_names(label, own)] == [
         "g.Intercept",
         "g.x.Intercept",
         "g.z.Intercept",

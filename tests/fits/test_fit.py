@@ -96,7 +96,7 @@ def test_variance_components_have_the_terms_names(fit):
         assert list(sd.index) == list(term.coefs)
         assert (sd.name, sd.dtype) == ("sd", np.float64)
         np.testing.assert_allclose(np.diag(corr), 1)
-        if not term.correlated:
+        if not term.covariance.has_correlations:
             np.testing.assert_array_equal(corr, np.eye(term.n_coefs))
 
 
@@ -110,14 +110,17 @@ def test_the_table_of_variance_components_is_lme4s(fit):
         cov, corr = found.cov[term.label], found.corr[term.label]
         rows += [(term.label, a, None, cov.loc[a, a], sd[a]) for a in names]
         pairs = [(a, b) for i, a in enumerate(names) for b in names[i + 1 :]]
-        if term.correlated:
+        if term.covariance.has_correlations:
             rows += [(term.label, a, b, cov.loc[a, b], corr.loc[a, b]) for a, b in pairs]
     rows.append(("Residual", None, None, found.sigma2, found.sigma))
     pd.testing.assert_frame_equal(table, pd.DataFrame(rows, columns=table.columns))
 
 
 def test_theta_is_named(fit):
-    sizes = [t.n_coefs * (t.n_coefs + 1) // 2 if t.correlated else t.n_coefs for t in terms(fit)]
+    sizes = [
+        t.n_coefs * (t.n_coefs + 1) // 2 if t.covariance.has_correlations else t.n_coefs
+        for t in terms(fit)
+    ]
     assert fit.theta.shape == (sum(sizes),) == (len(fit.theta_names),)
     assert fit.theta.dtype == np.float64
 
@@ -168,8 +171,8 @@ def test_estimates_are_all_parameters_in_one_series(fit):
             assert estimates[f"sd_{term.label}[{a}]"] == found.sd[term.label][a]
             for b in term.coefs[i + 1 :]:
                 name = f"corr_{term.label}[{a}, {b}]"
-                assert (name in estimates) == term.correlated
-                if term.correlated:
+                assert (name in estimates) == term.covariance.has_correlations
+                if term.covariance.has_correlations:
                     assert estimates[name] == found.corr[term.label].loc[a, b]
     assert len(estimates) == len(fit.fixef()) + 1 + len(fit.theta)
 

@@ -99,7 +99,7 @@ def test_theta_and_lambda_are_the_covariance_over_sigma(fit):
         np.testing.assert_allclose(cov, fit.varcorr().cov[label], atol=1e-12)
         assert (np.triu(Lambda, 1) == 0).all()
         lower = zip(*np.triu_indices(term.n_coefs), strict=True)
-        keep = [(i, j) for j, i in lower if i == j or term.correlated]
+        keep = [(i, j) for j, i in lower if i == j or term.covariance.has_correlations]
         free += [Lambda.to_numpy()[i, j] for i, j in keep]
     np.testing.assert_array_equal(fit.theta, free)
 

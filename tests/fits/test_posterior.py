@@ -67,7 +67,7 @@ def test_variance_components_are_posterior_means(fit):
         k, label = term.n_coefs, term.label
         sds = variable(fit, f"sd_{label}").reshape(600, k)
         name = f"corr_{label}"
-        known = term.correlated and k > 1
+        known = term.covariance.has_correlations and k > 1
         corrs = variable(fit, name).reshape(600, k, k) if known else np.tile(np.eye(k), (600, 1, 1))
         covs = [np.diag(s) @ c @ np.diag(s) for s, c in zip(sds, corrs, strict=True)]
         np.testing.assert_allclose(found.sd[label], sds.mean(axis=0))
@@ -82,11 +82,14 @@ def test_theta_is_the_mean_of_the_relative_factors(fit):
         for term in fit.design.terms:
             sd = fit.draws(f"sd_{term.label}")[draw] / fit.draws("sigma")[draw]
             k = term.n_coefs
-            known = term.correlated and k > 1
+            known = term.covariance.has_correlations and k > 1
             corr = fit.draws(f"corr_{term.label}")[draw] if known else np.eye(k)
             Lambda = np.linalg.cholesky(np.outer(sd, sd) * corr)
             theta += [
-                Lambda[i, j] for j in range(k) for i in range(j, k) if i == j or term.correlated
+                Lambda[i, j]
+                for j in range(k)
+                for i in range(j, k)
+                if i == j or term.covariance.has_correlations
             ]
         thetas.append(theta)
     np.testing.assert_allclose(fit.theta, np.mean(thetas, axis=0))

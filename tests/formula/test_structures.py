@@ -223,7 +223,7 @@ def test_the_last_structure_is_the_one_of_the_formula(text: str, data: pd.DataFr
     last = rf.Model(structures(model.formula, model.design.recipe.random)[-1].formula, data)
     assert [term.coefs for term in last.design.terms] == [t.coefs for t in model.design.terms]
     for here, there in zip(last.design.terms, model.design.terms, strict=True):
-        assert (here.label, here.correlated) == (there.label, there.correlated)
+        assert (here.label, here.covariance) == (there.label, there.covariance)
         np.testing.assert_array_equal(here.columns, there.columns)
         np.testing.assert_array_equal(here.codes, there.codes)
 
@@ -256,7 +256,7 @@ def covariances(formula: str, data: pd.DataFrame) -> np.ndarray:
     for term in design.terms:
         same = term.codes[:, None] == term.codes[None, :]
         for i, j in itertools.combinations_with_replacement(range(term.n_coefs), 2):
-            if i == j or term.correlated:
+            if i == j or term.covariance.has_correlations:
                 product = np.outer(term.columns[:, i], term.columns[:, j])
                 basis.append(same * (product + product.T))
     return np.reshape(basis, (len(basis), -1))

@@ -81,7 +81,7 @@ def test_levels_add_up_to_the_likelihood_of_all(right):
     values = some_values(joint)
     pieces = connected(joint.model.problem.Z.blocks, np.arange(48))
     found = stack(joint, pieces).log_densities(
-        values, rule(9, sum(s.k for s in joint.model.shapes))
+        values, rule(9, sum(s.k for s in joint.model.covariances))
     )
     zeros = joint.model.zeros()
     expected = [joint.model.log_likelihood(joint.setting(v), zeros, 9) for v in values]

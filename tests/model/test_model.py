@@ -164,7 +164,7 @@ def dense_criterion(design, theta, *, reml):
     for term in design.terms:
         Lambda = np.zeros((term.n_coefs, term.n_coefs))
         for j in range(term.n_coefs):
-            for i in range(j, term.n_coefs if term.correlated else j + 1):
+            for i in range(j, term.n_coefs if term.covariance.has_correlations else j + 1):
                 Lambda[i, j] = theta.pop(0)
         half = dense_Z(term) @ np.kron(np.eye(term.n_levels), Lambda)
         V += half @ half.T

@@ -179,7 +179,7 @@ def test_draws_have_the_documented_variables(both):
     for t in fit.design.terms:
         coef = f"{t.label}_coef"
         expected |= {f"b_{t.label}": (t.label, coef), f"sd_{t.label}": (coef,)}
-        if t.correlated and t.n_coefs > 1:
+        if t.covariance.has_correlations and t.n_coefs > 1:
             expected[f"corr_{t.label}"] = (coef, f"{coef}_bis")
         assert group[t.label].to_numpy().tolist() == t.levels.tolist()
         assert group[coef].to_numpy().tolist() == list(t.coefs)

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 import ranef as rf
-from ranef.covariances.covariance import pack
+from ranef.covariances.covariance import theta_of
 from ranef.design.design import full_rank
 from ranef.errors import RanefError
 from ranef.families.names import find_family
@@ -78,7 +78,7 @@ def at_estimates(fit):
     Lambdas = [fit.sigma * T @ Lambda for T, Lambda in factors]
     Lambdas = [np.tril(np.linalg.qr(L.T, mode="r").T) for L in Lambdas]
     own = np.log(list(fit.parameters.values()))
-    x = np.concatenate([gamma, own, pack(Lambdas, model.shapes)])
+    x = np.concatenate([gamma, own, theta_of(Lambdas, model.covariances)])
     return joint_objective(model, model.zeros(), max(fit.estimate.n_agq, 1)), x
 
 

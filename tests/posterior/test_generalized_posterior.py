@@ -88,7 +88,7 @@ def test_the_density_is_prior_times_likelihood(name):
     sigma = dict(zip(joint.model.family.parameters, own, strict=True)).get("sigma", 1.0)
     theta = []
     for T, A, F, shape in zip(
-        model.bases, joint.bases, joint.space.factors(values), model.shapes, strict=True
+        model.bases, joint.bases, joint.space.factors(values), model.covariances, strict=True
     ):
         root = np.linalg.solve(T, A) @ F
         lower = np.linalg.cholesky(root @ root.T) / sigma
@@ -293,7 +293,7 @@ def test_the_gradient_of_the_penalised_objective_equals_differences(name, priors
     _, joint = joint_case(name, priors)
     penalty = mode._Joint(joint)
     rng = np.random.default_rng(4)
-    size = sum(shape.n_theta for shape in joint.model.shapes)
+    size = sum(shape.n_theta for shape in joint.model.covariances)
     x = np.append(penalty.start(), rng.normal(size=size))
     x += 0.3 * rng.normal(size=len(x))
     value, gradient = penalty(x)

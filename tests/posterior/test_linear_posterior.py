@@ -122,7 +122,7 @@ def random_priors(design, rng):
     for term in design.terms:
         sds = (*POSITIVE, Constant(0.8), Relative(pick(rng, POSITIVE)), Relative(Constant(0.6)))
         priors[f"sd_{term.label}"] = {coef: pick(rng, sds) for coef in term.coefs}
-        if term.correlated and term.n_coefs > 1:
+        if term.covariance.has_correlations and term.n_coefs > 1:
             priors[f"corr_{term.label}"] = LKJ(rng.uniform(0.5, 4))
     return priors
 

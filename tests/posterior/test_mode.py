@@ -9,12 +9,12 @@ from designs import STRUCTURES, random_frame
 from scipy import optimize, stats
 
 import ranef as rf
-from ranef.covariances.covariance import pack
 from ranef.design.design import build_design
 from ranef.errors import FitError
 from ranef.formula.terms import read_formula
 from ranef.likelihood.linear import reml
 from ranef.likelihood.linear.crossproducts import cross_products
+from ranef.likelihood.linear.reml import multiple_of_identity
 from ranef.posterior import mode
 from ranef.posterior.linear_posterior import target_of
 from ranef.priors.assignment import resolve
@@ -199,7 +199,7 @@ def test_gradient_equals_central_differences(formula, priors):
     own = target(formula, structured(), priors, weights="w")
     penalty = mode._Marginal(own)
     rng = np.random.default_rng(5)
-    identity = pack([np.eye(s.k) for s in own.cross.shapes], own.cross.shapes)
+    identity = multiple_of_identity(1.0, own.cross.covariances)
     first = np.concatenate([penalty.start(), identity])
     x = first + 0.1 * rng.normal(size=len(first))
     _, found = penalty(x)

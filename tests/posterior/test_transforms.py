@@ -10,18 +10,17 @@ import pytest
 from scipy import integrate, stats
 
 import ranef as rf
+from ranef.covariances.covariance import Diagonal, Unstructured
+from ranef.covariances.partial_correlations import correlations, unit_factor
 from ranef.families.names import find_family
 from ranef.posterior.transforms import (
     Coordinate,
     coordinate,
     coordinate_of,
-    correlations,
     evaluate,
     given_effects,
     partial_correlation,
-    partial_slopes,
     space_of,
-    unit_factor,
 )
 from ranef.priors.assignment import Priors, TermPriors, resolve
 from ranef.priors.distributions import (
@@ -52,7 +51,8 @@ def priors_of(*, beta=(), sigma=HALF_NORMAL, terms=()):
 def term(k, corr=LKJ_2, sd=HALF_NORMAL, label="g"):
     coefs = tuple("abcd"[:k])
     sds = sd if isinstance(sd, tuple) else (sd,) * k
-    return TermPriors(label=label, coefs=coefs, sd=sds, corr=corr if k > 1 else None)
+    covariance = Unstructured(k) if corr else Diagonal(k)
+    return TermPriors(label, coefs, covariance, sds, corr if k > 1 else None)
 
 
 FULL = priors_of(
@@ -158,70 +158,18 @@ def test_a_space_without_coordinates():
 def test_factors_are_square_roots_of_the_covariances():
     space = space_of(FULL)
     values, _ = space.values(np.random.default_rng(3).normal(size=(5, space.d)))
-    for F, (sd, partial), (k, correlated) in zip(
-        space.factors(values), space.places, space.sizes, strict=True
+    for F, (sd, partial), covariance in zip(
+        space.factors(values), space.places, space.covariances, strict=True
     ):
+        k = covariance.k
         assert F.shape == (5, k, k)
         cov = F @ F.swapaxes(1, 2)
         np.testing.assert_allclose(np.sqrt(np.diagonal(cov, axis1=1, axis2=2)), values[:, sd])
-        if not correlated:
+        if not covariance.has_correlations:
             np.testing.assert_array_equal(F, values[:, sd, None] * np.eye(k))
-        if k == 2 and correlated:
+        if k == 2 and covariance.has_correlations:
             product = values[:, sd].prod(axis=1)
             np.testing.assert_allclose(cov[:, 0, 1] / product, values[:, partial.start])
-
-
-# -------------------------------------------------------------------- partial correlations
-
-
-@pytest.mark.parametrize("k", [1, 2, 3, 4, 5])
-def test_unit_factor_is_the_cholesky_factor_of_a_correlation_matrix(k):
-    partial = np.random.default_rng(k).uniform(-0.95, 0.95, (7, k * (k - 1) // 2))
-    U = unit_factor(partial, k)
-    R = U @ U.swapaxes(1, 2)
-    np.testing.assert_allclose(np.diagonal(R, axis1=1, axis2=2), 1.0)
-    np.testing.assert_allclose(U, np.linalg.cholesky(R), atol=1e-13)
-
-
-def test_partial_correlations_are_those_of_the_matrix():
-    """Of r and c given all before c: from the inverse of the matrix of these."""
-    k = 4
-    partial = np.random.default_rng(9).uniform(-0.9, 0.9, k * (k - 1) // 2)
-    U = unit_factor(partial, k)
-    R = U @ U.T
-    for place, (r, c) in enumerate(zip(*np.tril_indices(k, -1), strict=True)):
-        involved = [*range(c), c, r]
-        inverse = np.linalg.inv(R[np.ix_(involved, involved)])
-        found = -inverse[-1, -2] / np.sqrt(inverse[-1, -1] * inverse[-2, -2])
-        assert found == pytest.approx(partial[place], abs=1e-12)
-
-
-@pytest.mark.parametrize("k", [1, 2, 3, 4, 5])
-def test_partial_slopes_equal_central_differences(k):
-    rng = np.random.default_rng(k)
-    partial = rng.uniform(-0.9, 0.9, k * (k - 1) // 2)
-    slope = rng.normal(size=(k, k))
-
-    def along(p):
-        return np.sum(slope * unit_factor(p, k))
-
-    expected = [
-        (along(partial + h) - along(partial - h)) / 2e-6 for h in 1e-6 * np.eye(len(partial))
-    ]
-    found = partial_slopes(slope, unit_factor(partial, k), partial)
-    np.testing.assert_allclose(found, expected, atol=1e-8)
-
-
-def test_partial_slopes_of_an_uncorrelated_term_are_empty():
-    assert partial_slopes(np.ones((3, 3)), np.eye(3), np.empty(0)).shape == (0,)
-
-
-def test_correlations_have_a_diagonal_of_exactly_one_and_stay_inside():
-    partial = np.array([[1 - 1e-16, 0.3, 0.5], [-1.0, 1.0, 0.1], [0.0, 0.0, 0.0]])
-    found = correlations(unit_factor(partial, 3))
-    assert (np.diagonal(found, axis1=1, axis2=2) == 1.0).all()
-    assert (np.abs(found) <= 1.0).all()
-    np.testing.assert_array_equal(found, found.swapaxes(1, 2))
 
 
 def test_names_are_those_of_the_estimates():

@@ -12,6 +12,7 @@ import pytest
 import xarray as xr
 from scipy import stats
 
+from ranef.covariances.partial_correlations import correlations, unit_factor
 from ranef.datasets import load_dataset
 from ranef.design.design import build_design
 from ranef.design.labels import variables
@@ -42,7 +43,7 @@ from ranef.priors.distributions import (
 )
 from ranef.priors.prior_predictive import (
     draw,
-    draw_unit_factors,
+    draw_partial_correlations,
     prior_draws,
     prior_predictive,
     response,
@@ -105,10 +106,8 @@ def test_what_is_no_distribution_of_a_number(record):
 @pytest.mark.parametrize(("eta", "k"), [(1.0, 2), (0.5, 3), (2.0, 4)])
 def test_correlations_are_lkj(eta, k):
     """Every correlation is 2 Beta(a, a) - 1 with a = eta + (k - 2) / 2, whatever its place."""
-    factors = draw_unit_factors(LKJ(eta), k, np.random.default_rng(2), N)
-    np.testing.assert_array_equal(factors, np.tril(factors))
-    corr = factors @ factors.transpose(0, 2, 1)
-    np.testing.assert_allclose(np.diagonal(corr, axis1=1, axis2=2), 1, rtol=1e-12)
+    partial = draw_partial_correlations(LKJ(eta), k, np.random.default_rng(2), N)
+    corr = correlations(unit_factor(partial, k))
     a = eta + (k - 2) / 2
     for row, column in zip(*np.tril_indices(k, -1), strict=True):
         values = (1 + corr[:, row, column]) / 2
@@ -120,7 +119,8 @@ def test_the_density_of_three_correlations_is_a_power_of_the_determinant():
     rng = np.random.default_rng(3)
     dets = []
     for eta in (1.0, 2.0):
-        diagonal = np.diagonal(draw_unit_factors(LKJ(eta), 3, rng, N), axis1=1, axis2=2)
+        factors = unit_factor(draw_partial_correlations(LKJ(eta), 3, rng, N), 3)
+        diagonal = np.diagonal(factors, axis1=1, axis2=2)
         dets.append(np.prod(diagonal**2, axis=1))
     weighted = np.sum(dets[0] ** 2) / np.sum(dets[0])
     assert weighted == pytest.approx(dets[1].mean(), abs=0.01)

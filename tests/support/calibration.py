@@ -273,7 +273,9 @@ def quantities(design, own, y):
         label = term.label
         for j, coef in enumerate(term.coefs):
             found[f"sd_{label}[{coef}]"] = part.sd[:, j]
-        for i, j in combinations(range(term.n_coefs), 2) if term.correlated else ():
+        for i, j in (
+            combinations(range(term.n_coefs), 2) if term.covariance.has_correlations else ()
+        ):
             found[f"corr_{label}[{term.coefs[i]}, {term.coefs[j]}]"] = part.corr[:, i, j]
         for name, level, j in _effects(term):
             found[name] = part.b[:, level, j]
@@ -287,7 +289,7 @@ def drawn_parameters(fit, thin):
     terms = []
     for term in fit.design.terms:
         sd = fit.draws(f"sd_{term.label}")[::thin]
-        has_corr = term.correlated and term.n_coefs > 1
+        has_corr = term.covariance.has_correlations and term.n_coefs > 1
         corr = fit.draws(f"corr_{term.label}")[::thin] if has_corr else np.eye(term.n_coefs)
         corr = np.broadcast_to(corr, (len(sd), term.n_coefs, term.n_coefs))
         terms.append(TermDraws(sd, corr, np.empty(0), fit.draws(f"b_{term.label}")[::thin]))

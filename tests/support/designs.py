@@ -52,8 +52,8 @@ def random_design(formula: str, seed: int, n: int = 150) -> Design:
 
 def random_factors(cross: CrossProducts, seed: int) -> list[NDArray[np.float64]]:
     """Return random relative factors of the right shapes."""
-    size = sum(shape.n_theta for shape in cross.shapes)
-    return factors(np.random.default_rng(seed).normal(size=size), cross.shapes)
+    size = sum(shape.n_theta for shape in cross.covariances)
+    return factors(np.random.default_rng(seed).normal(size=size), cross.covariances)
 
 
 @dataclass(frozen=True)

@@ -92,7 +92,7 @@ def known_posterior(model, *, chains=4, draws=150, seed=1, method="mcmc", **chan
         b = rng.normal(size=(chains, draws, term.n_levels, k))
         values[f"b_{label}"] = (level, coef), b
         values[f"sd_{label}"] = (coef,), rng.gamma(20, 0.1, (chains, draws, k))
-        if term.correlated and k > 1:
+        if term.covariance.has_correlations and k > 1:
             values[f"corr_{label}"] = (coef, bis), _correlations(rng, (chains, draws), k)
     values |= {name: (values[name][0], value) for name, value in changed.items()}
     variables = {name: (("chain", "draw", *dims), v) for name, (dims, v) in values.items()}

@@ -10,7 +10,7 @@ import pandas as pd
 from reference_cases import REFERENCE, read_frame
 
 import ranef as rf
-from ranef.covariances.covariance import Shape, factors
+from ranef.covariances.covariance import factors
 from ranef.design.design import build_design
 from ranef.families.names import find_family
 from ranef.formula.terms import read_formula
@@ -64,7 +64,7 @@ def point_fit(
 ):
     """Return a fit with given numbers; what is not given is made up."""
     design, rng = design_of(formula, data, family), np.random.default_rng(7)
-    shapes = [Shape(t.n_coefs, t.correlated) for t in design.terms]
+    shapes = [t.covariance for t in design.terms]
     size, p = sum(s.n_theta for s in shapes), len(design.fixed)
     theta = rng.uniform(0.3, 0.8, size) if theta is None else np.array(theta)
     beta = rng.normal(0.3, 0.2, p) if beta is None else np.array(beta)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 from designs import random_frame
 
+from ranef.covariances.partial_correlations import unit_factor
 from ranef.design.design import build_design, full_rank
 from ranef.formula.terms import read_formula
 from ranef.likelihood.linear.crossproducts import cross_products
 from ranef.posterior import linear_posterior
-from ranef.posterior.transforms import unit_factor
 from ranef.priors.assignment import resolve
 from ranef.priors.distributions import (
     HalfNormal,

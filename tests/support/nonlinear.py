@@ -9,7 +9,7 @@ from designs import random_frame
 from numpy.typing import NDArray
 from scipy import special, stats
 
-from ranef.covariances.covariance import factors, pack
+from ranef.covariances.covariance import factors, n_theta, pull_back
 from ranef.design.design import Design, build_design, full_rank
 from ranef.families.derivatives import differenced
 from ranef.families.family import Family
@@ -119,10 +119,10 @@ class Point:
     log_psi: Array
 
     def setting(self, model: Generalized) -> Setting:
-        return model.at(self.gamma, factors(self.theta, model.shapes), self.log_psi)
+        return model.at(self.gamma, factors(self.theta, model.covariances), self.log_psi)
 
     def profile(self, model: Generalized) -> Setting:
-        return model.profile(factors(self.theta, model.shapes), self.log_psi)
+        return model.profile(factors(self.theta, model.covariances), self.log_psi)
 
 
 def random_point(model: Generalized, seed: int) -> Point:
@@ -131,7 +131,7 @@ def random_point(model: Generalized, seed: int) -> Point:
     size = 0.05 if model.family.link.positive else 0.7
     return Point(
         gamma=model.gamma + size * rng.normal(size=len(model.gamma)),
-        theta=size * rng.normal(size=sum(shape.n_theta for shape in model.shapes)),
+        theta=size * rng.normal(size=sum(shape.n_theta for shape in model.covariances)),
         log_psi=model.log_psi + 0.3 * rng.normal(size=len(model.log_psi)),
     )
 
@@ -245,4 +245,5 @@ def brute_force(setting: Setting, points: int, reach: float = 9.0) -> float:
 
 def packed(model: Generalized, matrices) -> Array:
     """Return the free elements of matrices as a vector."""
-    return pack(matrices, model.shapes)
+    theta = np.zeros(n_theta(model.covariances))
+    return pull_back(matrices, theta, model.covariances)

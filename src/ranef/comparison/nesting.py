@@ -15,13 +15,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, product
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ranef._typing import Array, Codes
-from ranef.covariances.covariance import Shape
+from ranef.covariances.covariance import Bases, n_theta
 from ranef.design.design import RANK_TOLERANCE, Design, RandomTerm
 from ranef.errors import listed
 
@@ -87,13 +87,13 @@ def extra(small: Design, large: Design) -> Extra:
     totals = _covariances(small.terms, large.terms)
     assert not isinstance(totals, RandomTerm)
     new = [_new(term, total) for term, total in zip(large.terms, totals, strict=True)]
-    few = all(n <= 1 or not t.correlated for n, t in zip(new, large.terms, strict=True))
+    few = all(n <= 1 for term in new for n in term)
     before, after = (_counts(design.terms) for design in (small, large))
     return Extra(
         fixed=large.X.shape[1] - small.X.shape[1],
         variances=after[0] - before[0],
         covariances=after[1] - before[1],
-        bounded=sum(new) if few else None,
+        bounded=sum(map(sum, new)) if few else None,
     )
 
 
@@ -136,13 +136,14 @@ def _covariances(
 def _generators(term: RandomTerm) -> list[list[Array]]:
     """Return columns that span the covariances of a term, those that stay together in one list.
 
-    A union of linear spaces contains a linear space only if one of them does: the coefficients of
-    a correlated term have to be in one term.
+    A union of linear spaces contains a linear space only if one of them does: coefficients that
+    are correlated have to be in one term.
     """
-    d = list(_basis(term).T)
-    if not term.correlated:
-        return [[column] for column in d]
-    return [[*d, *(a + b for a, b in combinations(d, 2))]]
+    d = _basis(term).T
+    return [
+        [*(d[i] for i in block), *(d[i] + d[j] for i, j in combinations(block, 2))]
+        for block in term.covariance.free_blocks
+    ]
 
 
 def _shares(outer: RandomTerm, codes: Codes, columns: Sequence[Array]) -> Array | None:
@@ -179,15 +180,15 @@ def _share(outer: RandomTerm, codes: Codes, d: Array) -> Array | None:
 
 def _places(term: RandomTerm) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Return rows and columns of the elements of M that may differ from zero."""
-    k = term.n_coefs
-    rows, columns = np.nonzero(np.ones((k, k)) if term.correlated else np.eye(k))
+    pairs = [pair for block in term.covariance.free_blocks for pair in product(block, repeat=2)]
+    rows, columns = np.array(pairs).T
     return rows, columns
 
 
 def _basis(term: RandomTerm) -> Array:
     """Return the columns of a term scaled; orthonormal where only their span matters."""
     columns = _scaled(term.columns)
-    if not term.correlated:
+    if term.covariance.kept_by is not Bases.TRIANGULAR:
         return columns
     return np.asarray(np.linalg.qr(columns)[0] * np.sqrt(len(columns)))
 
@@ -205,15 +206,13 @@ def _summed(codes: Codes, rows: Array) -> Array:
     return np.column_stack(sums).reshape(-1, *rows.shape[1:])
 
 
-def _new(term: RandomTerm, total: Array) -> int:
-    """Return how many directions of a term have a variance of zero in the smaller model."""
-    if not term.correlated:
-        return int((np.diag(total) <= ZERO).sum())
-    return term.n_coefs - int(np.linalg.matrix_rank(total, tol=ZERO, hermitian=True))
+def _new(term: RandomTerm, total: Array) -> list[int]:
+    """Return how many directions of each block have a variance of zero in the smaller model."""
+    blocks = [total[np.ix_(block, block)] for block in term.covariance.free_blocks]
+    return [len(M) - int(np.linalg.matrix_rank(M, tol=ZERO, hermitian=True)) for M in blocks]
 
 
 def _counts(terms: Sequence[RandomTerm]) -> tuple[int, int]:
     """Return the numbers of variances and of covariances."""
-    shapes = [Shape(t.n_coefs, t.correlated) for t in terms]
-    variances = sum(s.k for s in shapes)
-    return variances, sum(s.n_theta for s in shapes) - variances
+    variances = sum(t.n_coefs for t in terms)
+    return variances, n_theta([t.covariance for t in terms]) - variances

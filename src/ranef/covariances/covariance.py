@@ -1,89 +1,352 @@
-"""Covariance of a random-effects term: theta, the relative factor Lambda, sds and correlations.
+"""The covariance of one random-effects term: theta, the relative factor Lambda, sds, correlations.
 
-The k coefficients of a level have the covariance sigma^2 Lambda Lambda', Lambda lower triangular
-(Bates et al. 2015, eq. 4). theta holds the free elements of Lambda column by column, for one term
-after the other, as lme4 does. A diagonal term (`||`) has the diagonal elements only.
+The k coefficients of a level have the covariance sigma^2 Lambda Lambda' (Bates et al. 2015, eq. 4).
+A term's `Covariance` says which matrices these can be, how theta writes Lambda, and what a
+statistician calls their parameters: standard deviations and correlations. What nobody knows of a
+covariance structure but the record itself stands here; a further structure is one more record.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
 from functools import cache
+from itertools import combinations, pairwise
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ranef._typing import Array
+from ranef.covariances.partial_correlations import (
+    correlations,
+    partial_correlations,
+    partial_slopes,
+    unit_factor,
+)
+from ranef.errors import FitError
 
-ZERO = 1e-10  # a diagonal element below this share of its row counts as zero
+NO_LENGTH = 1e-10  # a diagonal element below this share of its row counts as zero
+NEARLY_ZERO_SD = 0.03  # a relative sd for which zero is tried
+
+type Places = tuple[NDArray[np.intp], NDArray[np.intp]]
+
+
+class Bases(Enum):
+    """The changes of basis b -> T b of the coefficients that keep the structure of a covariance."""
+
+    TRIANGULAR = "any triangular T"
+    DIAGONAL = "any diagonal T"
+    MULTIPLES = "multiples of the identity"
 
 
 @dataclass(frozen=True)
-class Shape:
-    """The pattern of one term's relative factor.
+class Covariance(ABC):
+    """Which matrices the covariance of the k coefficients of a level can be.
+
+    With a matrix all its multiples have the same structure: every term has a scale. Methods take
+    one point or many, along leading axes, where they do not say "one".
 
     Attributes
     ----------
     k : int
-        Number of coefficients.
-    correlated : bool
-        A full lower triangle, or a diagonal.
+        The number of coefficients.
     """
 
     k: int
-    correlated: bool
+    kept_by: ClassVar[Bases] = Bases.MULTIPLES
 
     @property
-    def places(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    @abstractmethod
+    def n_theta(self) -> int:
+        """The number of elements of theta."""
+
+    @property
+    @abstractmethod
+    def has_correlations(self) -> bool:
+        """Whether coefficients can be correlated."""
+
+    @abstractmethod
+    def theta_names(self, label: str, coefs: Sequence[str]) -> list[str]:
+        """Return names of the elements of theta, for a term and its coefficients."""
+
+    @abstractmethod
+    def factor(self, theta: Array) -> Array:
+        """Return Lambda, shape (..., k, k): any square root of the covariance over sigma^2.
+
+        Parameters
+        ----------
+        theta : ndarray, shape (..., n_theta)
+            Without bounds: whatever its signs, there is a Lambda, smooth in theta.
+        """
+
+    @abstractmethod
+    def pull_back(self, slope: Array, theta: Array) -> Array:
+        """Return the derivative by theta, shape (..., n_theta), from the one by Lambda."""
+
+    @abstractmethod
+    def theta_of(self, root: Array) -> Array:
+        """Return theta of the covariance root root', also at the boundary, in its usual signs.
+
+        Where the covariance has another structure, theta of one near it.
+
+        Parameters
+        ----------
+        root : ndarray, shape (..., k, r)
+        """
+
+    def simplest(self, theta: Array) -> Array:
+        """Return one theta of nearly the same covariance whose smallest sds are exactly zero."""
+        return theta
+
+    @property
+    def pairs(self) -> list[tuple[int, int]]:
+        """The pairs of coefficients that have a correlation."""
+        return list(combinations(range(self.k), 2)) if self.has_correlations else []
+
+    # ------------------------------------------------- standard deviations and correlations
+
+    @property
+    @abstractmethod
+    def n_sds(self) -> int:
+        """The number of free standard deviations."""
+
+    @property
+    @abstractmethod
+    def n_correlations(self) -> int:
+        """The number of free parameters of the correlations."""
+
+    @abstractmethod
+    def factor_of(self, sds: Array, correlations: Array) -> Array:
+        """Return a factor, shape (..., k, k), from standard deviations and correlations.
+
+        Parameters
+        ----------
+        sds : ndarray, shape (..., n_sds)
+        correlations : ndarray, shape (..., n_correlations)
+            Free parameters between -1 and 1: of an unstructured matrix its partial correlations.
+        """
+
+    @abstractmethod
+    def slopes_of(self, slope: Array, sds: Array, correlations: Array) -> tuple[Array, Array]:
+        """Return the derivatives by sds and correlations from the one by `factor_of`."""
+
+    @abstractmethod
+    def sds_and_correlations(self, root: Array) -> tuple[Array, Array]:
+        """Return the arguments of `factor_of` for the covariance root root'."""
+
+    # ------------------------------------------------------------------------- free blocks
+
+    @property
+    def free_blocks(self) -> tuple[tuple[int, ...], ...]:
+        """The sets of coefficients whose covariance matrix can be any; all others are zero.
+
+        Raises
+        ------
+        FitError
+            If there are none: the elements of the matrix depend on each other.
+        """
+        raise FitError(
+            f"this is known of unstructured and diagonal covariances of random effects, not of "
+            f"{self}."
+        )
+
+
+class _FreeElements(Covariance):
+    """A covariance whose theta are elements of Lambda, lower triangular, column by column."""
+
+    @property
+    @abstractmethod
+    def places(self) -> Places:
         """Rows and columns of the free elements, in the order of theta."""
-        return _places(self.k, self.correlated)
 
     @property
     def n_theta(self) -> int:
-        """The number of free elements."""
-        return self.k * (self.k + 1) // 2 if self.correlated else self.k
+        return len(self.places[0])
+
+    def theta_names(self, label: str, coefs: Sequence[str]) -> list[str]:
+        return [
+            f"{label}.{coefs[i]}" + (f".{coefs[j]}" if i != j else "")
+            for i, j in zip(*self.places, strict=True)
+        ]
+
+    def factor(self, theta: Array) -> Array:
+        Lambda = np.zeros((*theta.shape[:-1], self.k, self.k))
+        Lambda[..., *self.places] = theta
+        return Lambda
+
+    def pull_back(self, slope: Array, theta: Array) -> Array:  # noqa: ARG002 -- linear in theta
+        return np.asarray(slope[..., *self.places])
+
+    @property
+    def n_sds(self) -> int:
+        return self.k
+
+
+class Unstructured(_FreeElements):
+    """Any covariance matrix, as `(x | g)` has it: theta is the lower triangle of Lambda, as lme4's.
+
+    Examples
+    --------
+    >>> Unstructured(2).factor(np.array([1.0, 0.5, 2.0]))
+    array([[1. , 0. ],
+           [0.5, 2. ]])
+    >>> Unstructured(2).theta_names("g", ["Intercept", "x"])
+    ['g.Intercept', 'g.x.Intercept', 'g.x']
+    """
+
+    kept_by = Bases.TRIANGULAR
+
+    @property
+    def places(self) -> Places:
+        return _triangle(self.k)
+
+    @property
+    def has_correlations(self) -> bool:
+        return self.k > 1
+
+    def theta_of(self, root: Array) -> Array:
+        return np.asarray(lower_factor(root)[..., *self.places])
+
+    def simplest(self, theta: Array) -> Array:
+        Lambda = self.factor(theta)
+        if not np.tril(Lambda, -1).any():  # each sd by itself
+            return np.where(np.abs(theta) < NEARLY_ZERO_SD, 0.0, theta)
+        vectors, sds, _ = np.linalg.svd(Lambda)
+        small = sds < NEARLY_ZERO_SD * max(1.0, sds[0])
+        return self.theta_of(vectors * np.where(small, 0.0, sds)) if small.any() else theta
+
+    @property
+    def n_correlations(self) -> int:
+        return self.k * (self.k - 1) // 2
+
+    def factor_of(self, sds: Array, correlations: Array) -> Array:
+        return np.asarray(sds[..., None] * unit_factor(correlations, self.k))
+
+    def slopes_of(self, slope: Array, sds: Array, correlations: Array) -> tuple[Array, Array]:
+        U = unit_factor(correlations, self.k)
+        return (slope * U).sum(axis=-1), partial_slopes(sds[..., None] * slope, U, correlations)
+
+    def sds_and_correlations(self, root: Array) -> tuple[Array, Array]:
+        sds = np.linalg.norm(root, axis=-1)
+        return sds, partial_correlations(correlations(root / sds[..., None]))
+
+    @property
+    def free_blocks(self) -> tuple[tuple[int, ...], ...]:
+        return (tuple(range(self.k)),)
+
+
+class Diagonal(_FreeElements):
+    """Independent coefficients, as `(x || g)` has them: theta is the diagonal of Lambda.
+
+    Examples
+    --------
+    >>> Diagonal(2).theta_of(np.array([[3.0, 0.0], [0.0, -2.0]]))
+    array([3., 2.])
+    """
+
+    kept_by = Bases.DIAGONAL
+
+    @property
+    def places(self) -> Places:
+        return _diagonal(self.k)
+
+    @property
+    def has_correlations(self) -> bool:
+        return False
+
+    def theta_of(self, root: Array) -> Array:
+        return np.linalg.norm(root, axis=-1)
+
+    def simplest(self, theta: Array) -> Array:
+        return np.where(np.abs(theta) < NEARLY_ZERO_SD, 0.0, theta)
+
+    @property
+    def n_correlations(self) -> int:
+        return 0
+
+    def factor_of(self, sds: Array, correlations: Array) -> Array:  # noqa: ARG002 -- there are none
+        return self.factor(sds)
+
+    def slopes_of(self, slope: Array, sds: Array, correlations: Array) -> tuple[Array, Array]:
+        return self.pull_back(slope, sds), correlations
+
+    def sds_and_correlations(self, root: Array) -> tuple[Array, Array]:
+        sds = self.theta_of(root)
+        return sds, sds[..., :0]
+
+    @property
+    def free_blocks(self) -> tuple[tuple[int, ...], ...]:
+        return tuple((i,) for i in range(self.k))
 
 
 @cache
-def _places(k: int, correlated: bool) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    if not correlated:
-        return np.arange(k), np.arange(k)
+def _triangle(k: int) -> Places:
     columns, rows = np.triu_indices(k)
     return rows, columns
 
 
-def factors(theta: Array, shapes: Sequence[Shape]) -> list[Array]:
-    """Return the relative factor of each term.
+@cache
+def _diagonal(k: int) -> Places:
+    return np.arange(k), np.arange(k)
+
+
+# ------------------------------------------------------------------------- of several terms
+
+
+def factors(theta: Array, covariances: Sequence[Covariance]) -> list[Array]:
+    """Return the relative factor of each term, shape (..., k, k).
 
     Parameters
     ----------
-    theta : ndarray, shape (sum of n_theta,)
-    shapes : sequence of Shape
-
-    Returns
-    -------
-    list of ndarray, shape (k, k)
+    theta : ndarray, shape (..., sum of n_theta)
+        Of one term after the other.
+    covariances : sequence of Covariance
 
     Examples
     --------
-    >>> factors(np.array([1.0, 0.5, 2.0]), [Shape(2, True)])[0]
-    array([[1. , 0. ],
-           [0.5, 2. ]])
+    >>> factors(np.array([1.0, 2.0, 3.0]), [Diagonal(2), Unstructured(1)])[1]
+    array([[3.]])
     """
-    found, start = [], 0
-    for shape in shapes:
-        Lambda = np.zeros((shape.k, shape.k))
-        Lambda[shape.places] = theta[start : start + shape.n_theta]
-        start += shape.n_theta
-        found.append(Lambda)
-    return found
+    parts = _by_term(theta, covariances)
+    return [c.factor(part) for c, part in zip(covariances, parts, strict=True)]
 
 
-def pack(matrices: Sequence[Array], shapes: Sequence[Shape]) -> Array:
-    """Return the free elements of one matrix a term as a vector: the inverse of `factors`."""
-    parts = [m[s.places] for m, s in zip(matrices, shapes, strict=True)]
-    return np.concatenate(parts) if parts else np.empty(0)
+def pull_back(slopes: Sequence[Array], theta: Array, covariances: Sequence[Covariance]) -> Array:
+    """Return the derivative by theta of all terms from those by their factors."""
+    parts = zip(covariances, slopes, _by_term(theta, covariances), strict=True)
+    return _joined(theta, [c.pull_back(slope, part) for c, slope, part in parts])
+
+
+def theta_of(roots: Sequence[Array], covariances: Sequence[Covariance]) -> Array:
+    """Return theta of all terms from square roots of their covariances."""
+    parts = [c.theta_of(root) for c, root in zip(covariances, roots, strict=True)]
+    return np.concatenate(parts, axis=-1) if parts else np.empty(0)
+
+
+def simplest(theta: Array, covariances: Sequence[Covariance]) -> Array:
+    """Return one theta near another whose smallest sds are exactly zero."""
+    parts = _by_term(theta, covariances)
+    return _joined(theta, [c.simplest(part) for c, part in zip(covariances, parts, strict=True)])
+
+
+def n_theta(covariances: Sequence[Covariance]) -> int:
+    """Return the number of elements of theta of all terms."""
+    return sum(c.n_theta for c in covariances)
+
+
+def _by_term(theta: Array, covariances: Sequence[Covariance]) -> list[Array]:
+    stops = np.cumsum([0, *(c.n_theta for c in covariances)]).tolist()
+    return [theta[..., a:b] for a, b in pairwise(stops)]
+
+
+def _joined(theta: Array, parts: Sequence[Array]) -> Array:
+    return np.concatenate([theta[..., :0], *parts], axis=-1)
+
+
+# ------------------------------------------------------------------------- of any structure
 
 
 def lower_factor(root: Array) -> Array:
@@ -93,7 +356,7 @@ def lower_factor(root: Array) -> Array:
 
     Parameters
     ----------
-    root : ndarray, shape (k, r)
+    root : ndarray, shape (..., k, r)
 
     Examples
     --------
@@ -101,35 +364,19 @@ def lower_factor(root: Array) -> Array:
     array([[5., 0.],
            [5., 0.]])
     """
-    k = len(root)
-    Lambda = np.zeros((k, k))
-    left = root.copy()
+    k, size = root.shape[-2], np.linalg.norm(root, axis=-1)
+    Lambda = np.zeros((*root.shape[:-1], k))
+    remaining = np.array(root, dtype=np.float64)
     for j in range(k):  # Householder by rows; a row that is used up leaves a zero diagonal
-        length = np.linalg.norm(left[j])
-        if length <= ZERO * np.linalg.norm(root[j]):
-            left[j] = 0.0
-            continue
-        direction = left[j] / length
-        Lambda[j:, j] = left[j:] @ direction
-        left[j:] -= np.outer(Lambda[j:, j], direction)
+        row = remaining[..., j, :]
+        length = np.linalg.norm(row, axis=-1)
+        used_up = length <= NO_LENGTH * size[..., j]
+        direction = np.where(used_up[..., None], 0.0, row)
+        direction /= np.where(used_up, 1.0, length)[..., None]
+        column = (remaining[..., j:, :] * direction[..., None, :]).sum(-1)
+        Lambda[..., j:, j] = column
+        remaining[..., j:, :] -= column[..., None] * direction[..., None, :]
     return Lambda
-
-
-def theta_names(
-    labels: Sequence[str], coefs: Sequence[Sequence[str]], shapes: Sequence[Shape]
-) -> list[str]:
-    """Return lme4's names of the elements of theta.
-
-    Examples
-    --------
-    >>> theta_names(["g"], [["Intercept", "x"]], [Shape(2, True)])
-    ['g.Intercept', 'g.x.Intercept', 'g.x']
-    """
-    names = []
-    for label, terms, shape in zip(labels, coefs, shapes, strict=True):
-        for i, j in zip(*shape.places, strict=True):
-            names.append(f"{label}.{terms[i]}" + (f".{terms[j]}" if i != j else ""))
-    return names
 
 
 def sd_and_corr(cov: Array) -> tuple[Array, Array]:

@@ -16,6 +16,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from ranef._typing import Array, Codes
+from ranef.covariances.covariance import Covariance, Diagonal, Unstructured
 from ranef.design.data_frame import Factor, Rows, combined, complete_rows, open_frame
 from ranef.design.evaluate import Interpreter, Memory, one_column
 from ranef.design.model_matrix import Columns, Origin, code
@@ -49,8 +50,8 @@ class RandomTerm:
         Whether a column is measured (True) or an intercept or indicator (False).
     origins : tuple of Origin
         Which columns of the data each column uses.
-    correlated : bool
-        Whether the coefficients of a level are correlated (`|`) or independent (`||`).
+    covariance : Covariance
+        Of the coefficients of a level: unstructured (`|`) or diagonal (`||`).
     """
 
     label: str
@@ -60,7 +61,7 @@ class RandomTerm:
     columns: Array
     numeric: tuple[bool, ...]
     origins: tuple[Origin, ...]
-    correlated: bool
+    covariance: Covariance
 
     @property
     def factor(self) -> str:
@@ -417,6 +418,7 @@ def _labels(random: Sequence[Coded]) -> list[str]:
 
 
 def _term(part: RandomPart, columns: Columns, factor: Factor, label: str) -> RandomTerm:
+    covariance = Unstructured if part.correlated else Diagonal
     return RandomTerm(
         label=label,
         text=str(part),
@@ -425,7 +427,7 @@ def _term(part: RandomPart, columns: Columns, factor: Factor, label: str) -> Ran
         columns=columns.values,
         numeric=columns.numeric,
         origins=columns.origins,
-        correlated=part.correlated,
+        covariance=covariance(len(columns.names)),
     )
 
 

@@ -6,14 +6,13 @@ Every way to a posterior, and the draws from the prior, name what they hold as i
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ranef.design.design import Design, RandomTerm
+from ranef.design.design import Design
 from ranef.families.family import Family
 from ranef.families.gaussian import GAUSSIAN
 
@@ -88,7 +87,11 @@ def variables(design: Design, family: Family = GAUSSIAN) -> dict[str, tuple[str,
         | {name: () for name in family.parameters if name != "sigma"}
         | {f"b_{label}": own[:2] for label, own in dims.items()}
         | {f"sd_{label}": own[1:2] for label, own in dims.items()}
-        | {f"corr_{t.label}": dims[t.label][1:] for t in design.terms if has_corr(t)}
+        | {
+            f"corr_{t.label}": dims[t.label][1:]
+            for t in design.terms
+            if t.covariance.has_correlations
+        }
     )
 
 
@@ -110,8 +113,7 @@ def parameter_names(design: Design, family: Family = GAUSSIAN) -> list[str]:
     names += family.parameters
     for t in design.terms:
         names += [f"sd_{t.label}[{coef}]" for coef in t.coefs]
-        if has_corr(t):
-            names += [f"corr_{t.label}[{a}, {b}]" for a, b in combinations(t.coefs, 2)]
+        names += [f"corr_{t.label}[{t.coefs[i]}, {t.coefs[j]}]" for i, j in t.covariance.pairs]
     return names
 
 
@@ -142,11 +144,6 @@ def named(
         data,
         coords={dim: list(own) for dim, own in (indices | coords).items() if dim in used},
     )
-
-
-def has_corr(term: RandomTerm) -> bool:
-    """Whether a term has correlations."""
-    return term.correlated and term.n_coefs > 1
 
 
 def labels(index: pd.Index[Any]) -> Sequence[Any]:

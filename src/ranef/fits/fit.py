@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 
 from ranef._typing import Array
 from ranef.arguments import check_counts, check_seed
-from ranef.covariances.covariance import Shape, theta_names
 from ranef.design.design import Design, NewRows, RandomTerm, new_rows
-from ranef.design.labels import has_corr, parameter_names
+from ranef.design.labels import parameter_names
 from ranef.errors import Convergence, DataError, FitError, listed, suggestion
 from ranef.families.family import Family
 from ranef.fits.engine import Engine
@@ -127,8 +126,7 @@ class Fit(Printed):
     def theta_names(self) -> list[str]:
         """Names of the elements of theta, as in lme4: `Subject.Days.Intercept`."""
         terms = self.design.terms
-        shapes = [Shape(t.n_coefs, t.correlated) for t in terms]
-        return theta_names([t.label for t in terms], [t.coefs for t in terms], shapes)
+        return [name for t in terms for name in t.covariance.theta_names(t.label, t.coefs)]
 
     def se(self) -> pd.Series[float]:
         """Return the standard errors of the fixed effects (posterior: standard deviations)."""
@@ -334,9 +332,8 @@ class Fit(Printed):
         values = [*self.fixef(), *self.parameters.values()]
         for term in self.design.terms:
             values += [*varcorr.sd[term.label]]
-            if has_corr(term):
-                corr = varcorr.corr[term.label].to_numpy()
-                values += [*corr[np.triu_indices(term.n_coefs, 1)]]
+            corr = varcorr.corr[term.label].to_numpy()
+            values += [corr[i, j] for i, j in term.covariance.pairs]
         names = parameter_names(self.design, self.family)
         return pd.Series(values, names, dtype=np.float64, name="estimate")
 

@@ -366,7 +366,7 @@ def numbers_of(fit: Fit) -> Numbers:
 
 def _drawn_cov(fit: Drawn, term: RandomTerm) -> Array:
     sd = fit.draws(f"sd_{term.label}")
-    if not term.correlated or term.n_coefs == 1:
+    if not term.covariance.has_correlations:
         return np.asarray(sd[:, :, None] ** 2 * np.eye(term.n_coefs))
     return np.asarray(fit.draws(f"corr_{term.label}") * sd[:, :, None] * sd[:, None, :])
 

@@ -84,7 +84,7 @@ class PointFit(Fit):
             sd[term.label] = pd.Series(sds, index=names, name="sd")
             corr[term.label] = pd.DataFrame(corrs, index=names, columns=names)
             cov[term.label] = pd.DataFrame(covariance, index=names, columns=names)
-        correlated = frozenset(t.label for t in self.design.terms if t.correlated)
+        correlated = frozenset(t.label for t in self.design.terms if t.covariance.has_correlations)
         sigma, has_sigma = self.sigma, self.family.has_sigma
         return VarCorr(sd, corr, cov, sigma, sigma**2, correlated, has_sigma)
 

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ranef._typing import Array
 from ranef.arguments import check_positive_numbers, check_seed
+from ranef.covariances.partial_correlations import cholesky_of_correlations
 from ranef.design.design import Design, NewRows, RandomTerm
 from ranef.design.labels import parameter_names
 from ranef.errors import Convergence, FitError, suggestion
@@ -23,7 +24,7 @@ from ranef.fits.fit import Fit
 from ranef.fits.tables import Summary, VarCorr, tidy_effects
 from ranef.leave_one_out.elpd import Scores, to_arviz, units_of
 from ranef.likelihood.predictions import Draws, mean_response
-from ranef.posterior.draws import Marginals, unit_factors
+from ranef.posterior.draws import Marginals
 from ranef.posterior.marginal_likelihood import MarginalLikelihood
 from ranef.posterior.prior_sensitivity import SCALES
 from ranef.posterior.quadrature.marginal_densities import Curve
@@ -100,7 +101,7 @@ class PosteriorFit(Fit):
             sd[term.label] = pd.Series(expected(sds), index=names, name="sd")
             corr[term.label] = pd.DataFrame(expected(corrs), index=names, columns=names)
             cov[term.label] = pd.DataFrame(expected(covs), index=names, columns=names)
-        correlated = frozenset(t.label for t in self.design.terms if t.correlated)
+        correlated = frozenset(t.label for t in self.design.terms if t.covariance.has_correlations)
         sigma2 = float(expected(self._sigmas() ** 2))
         has_sigma = self.family.has_sigma
         return VarCorr(sd, corr, cov, self.sigma, sigma2, correlated, has_sigma)
@@ -168,12 +169,9 @@ class PosteriorFit(Fit):
         means = [np.empty(0)]
         sigma = self._sigmas()[:, None]
         for term in self.design.terms:
-            theta = self.marginals.sds(term) / sigma
-            if term.correlated:
-                Lambda = theta[:, :, None] * unit_factors(self.marginals.correlations(term))
-                columns, rows = np.triu_indices(term.n_coefs)
-                theta = Lambda[:, rows, columns]
-            means.append(self.marginals.expected(theta))
+            units = cholesky_of_correlations(self.marginals.correlations(term))
+            roots = (self.marginals.sds(term) / sigma)[:, :, None] * units
+            means.append(self.marginals.expected(term.covariance.theta_of(roots)))
         return np.concatenate(means)
 
     def draws(self, name: str) -> Array:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from ranef._typing import Array
-from ranef.covariances.covariance import Shape
+from ranef.covariances.covariance import Unstructured
 from ranef.design.groups import row_components
 from ranef.likelihood.generalized import many_modes
 from ranef.likelihood.generalized.gauss_hermite import Rule
@@ -161,7 +161,7 @@ def stack(joint: GeneralizedPosterior, pieces: Sequence[Rows]) -> Stack:
         wide[np.arange(len(rows)), np.concatenate(own)] = block.columns[rows]
         parts.append(wide.reshape(len(rows), -1))
     columns = np.hstack(parts)
-    block = Block(codes, columns, len(pieces), Shape(columns.shape[1], correlated=True))
+    block = Block(codes, columns, len(pieces), Unstructured(columns.shape[1]))
     Z = replace(weighted([], len(rows)), blocks=(block,))  # there is no need of cross-products
     y, weights = problem.y[rows], problem.weights[rows]
     return Stack(joint, rows, tuple(counts), Problem(problem.family, y, weights, Z))

@@ -130,7 +130,7 @@ class _Found:
 
 def _found(joint: GeneralizedPosterior, units: Units, values: Array) -> _Found:
     by_row = units.codes is None
-    if by_row and joint.model.shapes:
+    if by_row and joint.model.covariances:
         if joint.model.has_one_factor and _effects(joint) in POINTS:
             return _rows_of_levels(joint, values)
         return _rows_by_cavities(joint, values)
@@ -139,7 +139,7 @@ def _found(joint: GeneralizedPosterior, units: Units, values: Array) -> _Found:
 
 def _effects(joint: GeneralizedPosterior) -> int:
     """Return the number of random effects of a row."""
-    return sum(shape.k for shape in joint.model.shapes)
+    return sum(shape.k for shape in joint.model.covariances)
 
 
 def _evenly(values: Array, most: int) -> Array:

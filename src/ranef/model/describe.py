@@ -105,7 +105,7 @@ def _random(term: RandomTerm) -> str:
     n_corr = k * (k - 1) // 2
     counts = f"{k} standard {_plural('deviation', k)}"
     if n_corr:
-        counts += f" and {n_corr if term.correlated else 'no'} {_plural('correlation', n_corr)}"
+        counts += f" and {len(term.covariance.pairs) or 'no'} {_plural('correlation', n_corr)}"
     levels = f"{term.n_levels} {_plural('level', term.n_levels)} of {term.factor}"
     effects = wrapped(f"{levels}, each with its own {_phrase(term.coefs)}", 92)
     return f"{term.text}\n{indented(effects)}\n  {counts}"

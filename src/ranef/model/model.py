@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from ranef.arguments import check_options
-from ranef.covariances.covariance import pack
+from ranef.covariances.covariance import pull_back
 from ranef.design import identifiability
 from ranef.design.design import Design, build_design
 from ranef.errors import FitError, suggestion
@@ -211,7 +211,7 @@ class Model:
             raise FitError(f"method={method!r} has no criterion. {hint}")
         cross = self._linear("criterion", "log_likelihood").identified
         theta = self.route.checked_theta(theta)
-        return reml.criterion(cross, reml.basis_factors(cross, theta), reml=method == "reml")[0]
+        return reml.criterion(cross, reml.basis_theta(cross, theta), reml=method == "reml")[0]
 
     def log_marginal(self, theta: ArrayLike, sigma: float) -> float:
         """Return log p(y | theta, sigma): all random effects and the fixed ones integrated out.
@@ -260,7 +260,7 @@ class Model:
         route = self._linear("log_marginal_gradient", "log_likelihood_gradient")
         _, slopes, d_sigma, _ = route.marginal(theta, sigma)
         users = [T.T @ slope for T, slope in zip(route.cross.bases, slopes, strict=True)]
-        return pack(users, route.cross.shapes), d_sigma
+        return pull_back(users, np.asarray(theta), route.cross.covariances), d_sigma
 
     def to_pymc(
         self, form: str = "hierarchical", *, centered: bool | Mapping[str, bool] = False

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 
 from ranef._typing import Array
 from ranef.arguments import by_name, check_numbers, check_positive
-from ranef.covariances.covariance import Shape, factors
+from ranef.covariances.covariance import factors, n_theta
 from ranef.design import identifiability
 from ranef.design.design import Design
 from ranef.errors import ConvergenceWarning, FitError, listed, suggestion, warn
@@ -112,8 +112,7 @@ class Route(ABC):
 
     def checked_theta(self, theta: ArrayLike) -> Array:
         """Return relative covariance parameters, or refuse what are none of this model."""
-        shapes = [Shape(t.n_coefs, t.correlated) for t in self.design.terms]
-        return check_numbers("theta", theta, sum(s.n_theta for s in shapes))
+        return check_numbers("theta", theta, n_theta([t.covariance for t in self.design.terms]))
 
     def likelihood(
         self,
@@ -204,7 +203,7 @@ class Linear(Route):
             message = f"the prior of `{name}` is not normal, so that it is not integrated out; "
             raise FitError(f"{message}log_marginal needs normal or flat priors of fixed effects.")
         check_positive(sigma=sigma)
-        users = factors(self.checked_theta(theta), target.cross.shapes)
+        users = factors(self.checked_theta(theta), target.cross.covariances)
         Lambdas = [T @ f for T, f in zip(target.cross.bases, users, strict=True)]
         return log_marginal(target.cross, target.fixed, Lambdas, float(sigma), np.empty(0))
 

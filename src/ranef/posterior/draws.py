@@ -17,20 +17,19 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ranef._typing import Array
+from ranef.covariances.partial_correlations import cholesky_of_correlations, correlations
 from ranef.design.design import Design, RandomTerm
-from ranef.design.labels import coordinates, has_corr, named
+from ranef.design.labels import coordinates, named
 from ranef.errors import FitError, probability, suggestion
 from ranef.families.family import Family
 from ranef.families.gaussian import GAUSSIAN
 from ranef.likelihood.predictions import Draws
-from ranef.posterior.transforms import correlations
 
 if TYPE_CHECKING:
     import xarray as xr
 
 TAILS = (0.05, 0.95)
 MIN_DRAWS = 4  # of a chain, of which a sample size can be estimated
-ROUNDING = 1e-12  # a drawn correlation can round to 1, which has no Cholesky factor
 
 
 class Marginals(Protocol):
@@ -148,7 +147,9 @@ class DrawnMarginals:
 
     def correlations(self, term: RandomTerm) -> Array:
         """Return the correlations of a term, shape (draws, k, k); (1, k, k) where it has none."""
-        return self.variable(f"corr_{term.label}") if has_corr(term) else np.eye(term.n_coefs)[None]
+        if not term.covariance.has_correlations:
+            return np.eye(term.n_coefs)[None]
+        return self.variable(f"corr_{term.label}")
 
     def effects(self, term: RandomTerm) -> Array:
         """Return the draws of a term's random effects, shape (draws, m, k)."""
@@ -189,17 +190,12 @@ class DrawnMarginals:
             beta=self.beta[chosen],
             sigma=own.pop("sigma", None),
             factors=[
-                (self.sds(t)[:, :, None] * unit_factors(self.correlations(t)))[chosen]
+                (self.sds(t)[:, :, None] * cholesky_of_correlations(self.correlations(t)))[chosen]
                 for t in terms
             ],
             b=[self.effects(t)[chosen] for t in terms],
             parameters=own,
         )
-
-
-def unit_factors(corr: Array) -> Array:
-    """Return Cholesky factors of correlations, shape (points, k, k)."""
-    return np.linalg.cholesky(corr + ROUNDING * np.eye(corr.shape[-1]))
 
 
 def tree(
@@ -239,7 +235,7 @@ def tree(
     for term, F, b in zip(design.terms, draws.factors, draws.b, strict=True):
         sd = np.linalg.norm(F, axis=2)
         found |= {f"b_{term.label}": b, f"sd_{term.label}": sd}
-        if has_corr(term):
+        if term.covariance.has_correlations:
             found[f"corr_{term.label}"] = correlations(F / sd[:, :, None])
     by_chain = {
         name: part.reshape(chains, len(part) // chains, *part.shape[1:])

@@ -15,7 +15,6 @@ import numpy as np
 from scipy import linalg
 
 from ranef._typing import Array
-from ranef.covariances.covariance import lower_factor
 from ranef.design.design import Design, full_rank
 from ranef.families.family import Family
 from ranef.likelihood.generalized import many_modes
@@ -161,7 +160,7 @@ class GeneralizedPosterior(LogPosterior):
             if self.model.has_one_factor:
                 for part, points in self._points(values):
                     modes = many_modes.find_level_modes(self.model.merged, points, self._merged_u)
-                    drawn = columns_of(_drawn(modes, points, rng), self.model.shapes)
+                    drawn = columns_of(_drawn(modes, points, rng), self.model.covariances)
                     for own, found in zip(b, drawn, strict=True):
                         own[part] = found
             else:
@@ -199,10 +198,10 @@ class GeneralizedPosterior(LogPosterior):
         values = np.zeros_like(self.space.known)
         values[: self.p] = np.linalg.lstsq(self.X, self.model.X @ self.model.gamma, rcond=None)[0]
         values[self._own_places] = np.exp(self.model.log_psi)
-        for (sd, _), A, Lambda in zip(
-            self.space.places, self.bases, self.model.Lambdas, strict=True
+        for covariance, (sd, _), A, Lambda in zip(
+            self.space.covariances, self.space.places, self.bases, self.model.Lambdas, strict=True
         ):
-            values[sd] = np.linalg.norm(lower_factor(np.linalg.solve(A, Lambda)), axis=1)
+            values[sd] = covariance.sds_and_correlations(np.linalg.solve(A, Lambda))[0]
         known = np.isfinite(self.space.known)
         values[known] = self.space.known[known]
         return self.space.point(values)

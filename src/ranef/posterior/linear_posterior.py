@@ -419,10 +419,13 @@ class LinearPosterior(LogPosterior):
         values[: space.n_given] = effects[: space.n_given]
         sigma = np.sqrt(max(cross.rest[-1, -1], 1e-12) / max(cross.n - cross.p, 1))
         values[space.n_given] = sigma
-        if space.sizes:
-            Lambdas = factors(moment_start(cross), cross.shapes)
-            for (sd, _), A, Lambda in zip(space.places, self.bases, Lambdas, strict=True):
-                values[sd] = sigma * np.linalg.norm(np.linalg.solve(A, Lambda), axis=1)
+        if space.covariances:
+            Lambdas = factors(moment_start(cross), cross.covariances)
+            for covariance, (sd, _), A, Lambda in zip(
+                space.covariances, space.places, self.bases, Lambdas, strict=True
+            ):
+                root = np.linalg.solve(A, Lambda)
+                values[sd] = sigma * covariance.sds_and_correlations(root)[0]
         known = np.isfinite(space.known)
         values[known] = space.known[known]
         return space.point(values)

@@ -9,9 +9,7 @@ import numpy as np
 
 from ranef._typing import Array
 from ranef.likelihood.predictions import Draws
-from ranef.posterior.transforms import Space, evaluate, partial_slopes, unit_factor
-
-ROUNDING = 1e-14  # of a correlation matrix whose Cholesky factor is taken
+from ranef.posterior.transforms import Space, evaluate
 
 
 class LogPosterior(ABC):
@@ -120,44 +118,28 @@ class LogPosterior(ABC):
         space = self.space
         sigma = np.ones(len(draws.beta)) if draws.sigma is None else draws.sigma
         columns = [self.given_values(draws), sigma[:, None]]
-        for (k, correlated), F, change in zip(
-            space.sizes, draws.factors, self.term_changes, strict=True
+        for covariance, F, change in zip(
+            space.covariances, draws.factors, self.term_changes, strict=True
         ):
-            columns += _sds_and_partials(np.linalg.solve(change, F), k, correlated=correlated)
+            columns += covariance.sds_and_correlations(np.linalg.solve(change, F))
         values = np.concatenate(columns, axis=1)
         known = np.isfinite(space.known) & ~space.relative
         values[:, known] = space.known[known]
         return values
 
     def by_values(self, slopes: Sequence[Array], values: Array, found: Array) -> None:
-        """Fill in the derivatives by sds and partial correlations.
+        """Fill in the derivatives by sds and correlations.
 
         Parameters
         ----------
         slopes : sequence of ndarray, shape (k, k)
-            The derivatives by the factors diag(sd) U of each term, in the basis.
+            The derivatives by the factors of each term, in the basis.
         values : ndarray, shape (n_values,)
         found : ndarray, shape (n_values,)
             Is changed.
         """
-        for t, (sd, partial) in enumerate(self.space.places):
+        space = self.space
+        for t, (sd, corr) in enumerate(space.places):
             slope = self.bases[t].T @ slopes[t]
-            U = unit_factor(values[partial], self.space.sizes[t][0])
-            found[sd] = (slope * U).sum(axis=1)
-            found[partial] = partial_slopes(values[sd, None] * slope, U, values[partial])
-
-
-def _sds_and_partials(F: Array, k: int, *, correlated: bool) -> list[Array]:
-    """Return sds, (draws, k), and partial correlations, (draws, k (k - 1) / 2), of factors."""
-    sd = np.linalg.norm(F, axis=2)
-    if not correlated or k == 1:
-        return [sd]
-    unit = F / sd[:, :, None]
-    U = np.linalg.cholesky(unit @ unit.swapaxes(1, 2) + ROUNDING * np.eye(k))
-    partial, rest = [], np.ones((len(F), k))
-    for c in range(k - 1):
-        ratio = np.clip(U[:, :, c] / rest, -1.0, 1.0)
-        partial.append(ratio)
-        rest = rest * np.sqrt(np.maximum(1.0 - ratio**2, np.finfo(np.float64).tiny))
-    pairs = [partial[c][:, r] for r in range(1, k) for c in range(r)]
-    return [sd, np.stack(pairs, axis=1)]
+            covariance = space.covariances[t]
+            found[sd], found[corr] = covariance.slopes_of(slope, values[sd], values[corr])

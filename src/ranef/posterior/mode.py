@@ -16,7 +16,7 @@ from functools import cached_property
 import numpy as np
 
 from ranef._typing import Array
-from ranef.covariances.covariance import Shape, factors, pack
+from ranef.covariances.covariance import Covariance, factors, pull_back, simplest, theta_of
 from ranef.errors import FitError
 from ranef.likelihood.estimate import Estimate
 from ranef.likelihood.generalized.maximum import NOWHERE, covariance_of, differenced_twice, gathered
@@ -26,8 +26,8 @@ from ranef.likelihood.linear.reml import (
     Solution,
     at_optimum,
     moment_start,
-    simplest,
-    users_factors,
+    multiple_of_identity,
+    users_theta,
 )
 from ranef.numerics.matrices import threads_for
 from ranef.numerics.minimize import Optimum, minimize
@@ -59,19 +59,20 @@ def estimate_jointly(joint: GeneralizedPosterior) -> Estimate:
     """
     penalty, model = _Joint(joint), joint.model
     sigma = joint.space.values(joint.start())[0][joint.space.n_given]
-    start = pack([f / sigma for f in model.Lambdas], model.shapes)
+    start = theta_of([f / sigma for f in model.Lambdas], model.covariances)
     return penalty.at(_best(penalty, start, few=len(model.offset) <= FEW_ROWS))
 
 
 def _best(penalty: _Penalty, theta: Array, *, few: bool) -> Optimum:
     """Return the best optimum; with few rows, where there can be several, of three starts."""
-    shapes = penalty.shapes
     with threads_for(penalty.target.width):
         lead = penalty.start()
         starts = [np.append(lead, theta)]
-        if few and shapes:
-            identity = pack([np.eye(s.k) for s in shapes], shapes)
-            starts += [np.append(lead, identity), np.append(lead, 3 * identity)]
+        if few and penalty.covariances:
+            starts += [
+                np.append(lead, multiple_of_identity(size, penalty.covariances))
+                for size in (1.0, 3.0)
+            ]
         found = (minimize(penalty, x, simplify=penalty.simplify) for x in starts)
         return min(found, key=lambda one: round(one.value, 9))
 
@@ -112,8 +113,8 @@ class _Penalty(ABC):
 
     @property
     @abstractmethod
-    def shapes(self) -> tuple[Shape, ...]:
-        """The shapes of the terms' factors."""
+    def covariances(self) -> tuple[Covariance, ...]:
+        """The covariance of each term."""
 
     @abstractmethod
     def likelihood(self, values: Array, Lambdas: list[Array]) -> Parts | None:
@@ -136,12 +137,11 @@ class _Penalty(ABC):
 
     def simplify(self, x: Array) -> Array:
         """Return a point nearby with variances of exactly zero."""
-        Lambdas = [simplest(f) for f in factors(x[self.lead :], self.shapes)]
-        return np.append(x[: self.lead], pack(Lambdas, self.shapes))
+        return np.append(x[: self.lead], simplest(x[self.lead :], self.covariances))
 
     def __call__(self, x: Array) -> tuple[float, Array]:
         space, lead = self.target.space, self.lead
-        Lambdas = factors(x[lead:], self.shapes)
+        Lambdas = factors(x[lead:], self.covariances)
         with np.errstate(all="ignore"):
             values, logp, slope = self._leading(x)
             sigma = values[space.n_given]
@@ -160,7 +160,7 @@ class _Penalty(ABC):
             by_value[-1] += sum(p[2] for p in priors)
             gradient[:lead] = self.units.T @ (slope[0] + by_value[space.free[:lead]] * slope[1])
             parts = [p[1] + s for p, s in zip(priors, found.Lambdas, strict=True)]
-            gradient[lead:] = pack(parts, self.shapes)
+            gradient[lead:] = pull_back(parts, x[lead:], self.covariances)
         return -2 * total, -2 * gradient
 
     def _leading(self, x: Array) -> tuple[Array, float, tuple[Array, Array]]:
@@ -212,8 +212,8 @@ class _Marginal(_Penalty):
     target: LinearPosterior
 
     @property
-    def shapes(self) -> tuple[Shape, ...]:
-        return self.target.cross.shapes
+    def covariances(self) -> tuple[Covariance, ...]:
+        return self.target.cross.covariances
 
     def likelihood(self, values: Array, Lambdas: list[Array]) -> Parts | None:
         target, g = self.target, self.target.space.n_given
@@ -230,7 +230,7 @@ class _Marginal(_Penalty):
         target, space = self.target, self.target.space
         values, _, _ = self._leading(optimum.x)
         sigma, given = float(values[space.n_given]), values[: space.n_given]
-        Lambdas = factors(optimum.x[self.lead :], self.shapes)
+        Lambdas = factors(optimum.x[self.lead :], self.covariances)
         factorized = blocked_cholesky.factorize(target.cross, Lambdas)
         found = marginal(factorized, target.fixed, sigma, given)
         solution = Solution(
@@ -249,8 +249,8 @@ class _Joint(_Penalty):
     target: GeneralizedPosterior
 
     @property
-    def shapes(self) -> tuple[Shape, ...]:
-        return self.target.model.shapes
+    def covariances(self) -> tuple[Covariance, ...]:
+        return self.target.model.covariances
 
     def likelihood(self, values: Array, Lambdas: list[Array]) -> Parts | None:
         joint, g = self.target, self.target.space.n_given
@@ -292,12 +292,13 @@ class _Joint(_Penalty):
     def _absolute(self, x: Array) -> tuple[Array, list[Array]]:
         values, _, _ = self._leading(x)
         sigma = values[self.target.space.n_given]
-        return values, [sigma * f for f in factors(x[self.lead :], self.shapes)]
+        return values, [sigma * f for f in factors(x[self.lead :], self.covariances)]
 
     def _users_theta(self, x: Array) -> Array:
         model = self.target.model
-        users = users_factors(model.bases, model.shapes, factors(x[self.lead :], model.shapes))
-        return pack(users, model.shapes)
+        return users_theta(
+            model.bases, model.covariances, factors(x[self.lead :], model.covariances)
+        )
 
 
 TINY = 1e-300

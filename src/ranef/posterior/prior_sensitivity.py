@@ -35,9 +35,9 @@ from ranef.posterior.transforms import (
     INVERSE_GAMMA,
     LOG_NORMAL,
     LOGIT,
+    MIN_VALUE,
     NORMAL,
     STUDENT_T,
-    TINY,
     Coordinate,
     Space,
     evaluate,
@@ -234,7 +234,7 @@ def from_lattice(exact: Exact, scales: ArrayLike = SCALES) -> Sensitivity:
 def _log_sds(lattice: Lattice, space: Space, i: int) -> Array:
     """Return the logarithm of an sd, or of its ratio to sigma, that the prior is one of, (N, T)."""
     place = space.free[i]
-    own = np.log(np.maximum(lattice.nodes.values[:, place, None], TINY))
+    own = np.log(np.maximum(lattice.nodes.values[:, place, None], MIN_VALUE))
     found = np.broadcast_to(own, lattice.log_sigma.shape)
     return np.asarray(found if space.relative[place] else found + lattice.log_sigma)
 
@@ -308,7 +308,7 @@ def from_draws(target: LogPosterior, values: Array, scales: ArrayLike = SCALES) 
 def _log_values(values: Array, space: Space, i: int) -> Array:
     """Return the logarithm of what the prior of an sd is one of, shape (chains, n)."""
     place = space.free[i]
-    found = np.log(np.maximum(values[..., place], TINY))
+    found = np.log(np.maximum(values[..., place], MIN_VALUE))
     return found - np.log(values[..., space.n_given]) if space.relative[place] else found
 
 

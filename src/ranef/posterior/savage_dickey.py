@@ -161,7 +161,7 @@ def _check_scale(term: TermPriors, coef: str | None, name: str) -> None:
 def _without(space: Space, t: int, j: int | None) -> Space:
     """Return the space with the j-th sd of a term, or its correlation, known to be zero."""
     sd, partial = space.places[t]
-    k, _ = space.sizes[t]
+    k = space.covariances[t].k
     known, relative = space.known.copy(), space.relative.copy()
     own = np.arange(partial.start, partial.stop)
     if j is not None:

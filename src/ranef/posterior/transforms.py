@@ -2,8 +2,8 @@
 
 A point has a *value* for every parameter that is not integrated out: the fixed effects without a
 normal or flat prior, or all of them, where none can be integrated out; the family's own parameters;
-sigma; and of each term its k sds and, if it is correlated, its k (k - 1) / 2 partial correlations,
-row by row. Values that are known, such as the sigma of a family without one, are left out of x.
+sigma; and of each term its sds and the free parameters of its correlations. Values that are known,
+such as the sigma of a family without one, are left out of x.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from ranef._typing import Array
+from ranef.covariances.covariance import Covariance
 from ranef.numerics.constants import LOG_2, LOG_2PI, LOG_PI
 from ranef.priors.assignment import Priors, TermPriors
 from ranef.priors.distributions import (
@@ -38,7 +39,6 @@ from ranef.priors.distributions import (
     Uniform,
 )
 
-TINY = np.finfo(np.float64).tiny
 MIN_VALUE = 1e-300  # nearest to zero that a coordinate is looked up
 NEXT = 1e-15  # as near as floating point comes
 EDGE = 0.05  # nearest to the ends of a range that a coordinate is looked up
@@ -62,8 +62,8 @@ class Space:
         Sds whose coordinate stands for sd / sigma.
     n_given : int
         How many fixed effects and own parameters of the family come first, before sigma.
-    sizes : tuple of (int, bool)
-        k of each term, and whether it is correlated.
+    covariances : tuple of Covariance
+        The covariance of each term.
     """
 
     names: tuple[str, ...]
@@ -72,7 +72,7 @@ class Space:
     known: Array
     relative: NDArray[np.bool_]
     n_given: int
-    sizes: tuple[tuple[int, bool], ...]
+    covariances: tuple[Covariance, ...]
 
     @property
     def d(self) -> int:
@@ -102,11 +102,12 @@ class Space:
 
     @cached_property
     def places(self) -> tuple[tuple[slice, slice], ...]:
-        """Where the values of each term are: its sds, its partial correlations."""
+        """Where the values of each term are: its sds, its correlations."""
         found, start = [], self.n_given + 1
-        for k, correlated in self.sizes:
-            stop = start + k + (k * (k - 1) // 2 if correlated else 0)
-            found.append((slice(start, start + k), slice(start + k, stop)))
+        for c in self.covariances:
+            middle = start + c.n_sds
+            stop = middle + c.n_correlations
+            found.append((slice(start, middle), slice(middle, stop)))
             start = stop
         return tuple(found)
 
@@ -147,10 +148,10 @@ class Space:
         return found
 
     def factors(self, values: Array) -> list[Array]:
-        """Return the covariance factor diag(sd) U of each term, shape (..., k, k)."""
+        """Return the covariance factor of each term, shape (..., k, k)."""
         return [
-            values[..., sd, None] * unit_factor(values[..., partial], k)
-            for (sd, partial), (k, _) in zip(self.places, self.sizes, strict=True)
+            covariance.factor_of(values[..., sd], values[..., correlations])
+            for (sd, correlations), covariance in zip(self.places, self.covariances, strict=True)
         ]
 
 
@@ -202,64 +203,13 @@ def space_of(priors: Priors, *, all_effects: bool = False) -> Space:
         known=np.array([np.nan if isinstance(f, Coordinate) else float(f) for f in found]),
         relative=np.array(relative, dtype=bool),
         n_given=len(given) + len(priors.parameters),
-        sizes=tuple((len(t.coefs), t.corr is not None) for t in priors.terms),
+        covariances=tuple(t.covariance for t in priors.terms),
     )
 
 
 def given_effects(priors: Priors) -> list[int]:
     """Return the fixed effects that are not integrated out: those whose prior is not normal."""
     return [j for j, prior in enumerate(priors.beta) if not isinstance(prior, Normal | Flat)]
-
-
-def unit_factor(partial: Array, k: int) -> Array:
-    """Return the Cholesky factor of a correlation matrix from its partial correlations.
-
-    Parameters
-    ----------
-    partial : ndarray, shape (..., k (k - 1) / 2)
-        Of coefficient r and c < r, given those before c; row by row. Empty for independence.
-
-    Returns
-    -------
-    ndarray, shape (..., k, k)
-        Source: Lewandowski, Kurowicka & Joe (2009), section 2.4.
-    """
-    U = np.zeros((*partial.shape[:-1], k, k))
-    place = 0
-    for r in range(k):
-        rest = np.ones(partial.shape[:-1])
-        for c in range(r if partial.shape[-1] else 0):
-            U[..., r, c] = partial[..., place] * rest
-            rest = rest * np.sqrt(np.maximum(1.0 - partial[..., place] ** 2, 0.0))
-            place += 1
-        U[..., r, r] = rest
-    return U
-
-
-def partial_slopes(slope: Array, U: Array, partial: Array) -> Array:
-    """Return the derivative by the partial correlations from that by the unit factor, k x k.
-
-    A row is (p_1, p_2 s_1, p_3 s_1 s_2, ..., s_1 s_2 ...), s_i = sqrt(1 - p_i^2).
-    """
-    found = np.zeros(len(partial))
-    place = 0
-    for r in range(1, len(U) if len(partial) else 0):
-        ahead = slope[r, r] * U[r, r]
-        for c in range(r - 1, -1, -1):
-            p = partial[place + c]
-            rest = max(1.0 - p * p, TINY)  # where it is zero, so is `ahead`
-            before = np.sqrt(max(0.0, 1.0 - float(U[r, :c] @ U[r, :c])))
-            found[place + c] = slope[r, c] * before - ahead * p / rest
-            ahead += slope[r, c] * U[r, c]
-        place += r
-    return found
-
-
-def correlations(U: Array) -> Array:
-    """Return U U' with a diagonal of exactly one, shape (..., k, k)."""
-    corr = U @ U.swapaxes(-1, -2)
-    corr[..., np.arange(U.shape[-1]), np.arange(U.shape[-1])] = 1.0
-    return np.clip(corr, -1.0, 1.0)
 
 
 def _partial_correlations(term: TermPriors) -> list[tuple[str, Coordinate]]:

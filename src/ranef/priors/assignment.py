@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from ranef.covariances.covariance import Bases, Covariance, Diagonal, Unstructured
 from ranef.design.design import Design, RandomTerm
-from ranef.design.labels import has_corr
+from ranef.errors import FitError
 from ranef.families.family import Family
 from ranef.families.gaussian import GAUSSIAN
 from ranef.priors.distributions import (
@@ -48,6 +49,8 @@ class TermPriors:
         Label of the term.
     coefs : tuple of str
         Names of the k coefficients.
+    covariance : Covariance
+        What the priors are of.
     sd : tuple of Prior
         Prior of the standard deviation of each coefficient.
     corr : LKJ or None
@@ -59,6 +62,7 @@ class TermPriors:
 
     label: str
     coefs: tuple[str, ...]
+    covariance: Covariance
     sd: tuple[Prior, ...]
     corr: LKJ | None
     change: Change = field(default=None, compare=False)
@@ -312,7 +316,8 @@ def _term_priors(design: Design, family: Family, given: Given, term: RandomTerm)
     sds = [
         given.first((f"sd_{label}", coef), f"sd_{label}", ("sd", coef), "sd") for coef in term.coefs
     ]
-    corr = given.first(f"corr_{label}", "corr") if has_corr(term) else None
+    has_corr = _has_lkj(term)
+    corr = given.first(f"corr_{label}", "corr") if has_corr else None
     centred = base.centres_terms and _can_centre(term) and not any([*sds, corr])
     far = _can_centre(term) and not centred
     below = [
@@ -324,11 +329,20 @@ def _term_priors(design: Design, family: Family, given: Given, term: RandomTerm)
     return TermPriors(
         label=label,
         coefs=term.coefs,
+        covariance=term.covariance,
         sd=tuple(sd or base.sd(design, family, term, columns, j, far) for j, sd in enumerate(sds)),
-        corr=(corr if isinstance(corr, LKJ) else base.corr) if has_corr(term) else None,
+        corr=(corr if isinstance(corr, LKJ) else base.corr) if has_corr else None,
         change=change,
     )
 
 
+def _has_lkj(term: RandomTerm) -> bool:
+    """Whether the correlation matrix of a term has an LKJ prior; refuse other structures."""
+    if not isinstance(term.covariance, Unstructured | Diagonal):
+        raise FitError(f"{term.text} has no prior for its covariance, {term.covariance}.")
+    return term.covariance.has_correlations
+
+
 def _can_centre(term: RandomTerm) -> bool:
-    return has_corr(term) and "Intercept" in term.coefs and any(term.numeric)
+    can_turn = term.covariance.kept_by is Bases.TRIANGULAR
+    return can_turn and "Intercept" in term.coefs and any(term.numeric)

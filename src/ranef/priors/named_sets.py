@@ -14,7 +14,6 @@ import numpy as np
 
 from ranef._typing import Array
 from ranef.design.design import Design, RandomTerm
-from ranef.design.labels import has_corr
 from ranef.errors import FitError
 from ranef.families.family import Family
 from ranef.priors.distributions import (
@@ -136,7 +135,7 @@ def _boundary_sd(  # noqa: PLR0917 -- as all sets
     design: Design, family: Family, term: RandomTerm, columns: Array, j: int, far: bool
 ) -> Gamma:
     scale = _sd_scale(design, family, term, columns, j, far)
-    return Gamma(2.5 if has_corr(term) else 2, _BOUNDARY_RATE / scale)
+    return Gamma(2.5 if term.covariance.has_correlations else 2, _BOUNDARY_RATE / scale)
 
 
 # Those of brms, as its `default_prior` gives them
@@ -221,7 +220,7 @@ def _rstanarm_scale(design: Design, family: Family) -> float:
 
 
 def _rstanarm_sd(_: Design, family: Family, term: RandomTerm, *_rest: object) -> Prior:
-    if has_corr(term):
+    if term.covariance.has_correlations:
         raise FitError(
             f'priors: "rstanarm" has no prior for {term.text}: its decov prior divides one trace '
             "among the variances of correlated coefficients, which makes them dependent. "

@@ -10,8 +10,9 @@ import numpy as np
 
 from ranef._typing import Array
 from ranef.arguments import check_counts, check_seed
+from ranef.covariances.partial_correlations import correlations
 from ranef.design.design import Design, RandomTerm
-from ranef.design.labels import coordinates, has_corr, named
+from ranef.design.labels import coordinates, named
 from ranef.errors import FitError, RanefWarning, listed, warn
 from ranef.families.family import LARGEST_MEAN, Family
 from ranef.families.gaussian import GAUSSIAN
@@ -272,27 +273,15 @@ def draw(prior: Prior, rng: np.random.Generator, size: int) -> Array:
     return _DRAWS[name](prior, rng, size)
 
 
-def draw_unit_factors(prior: LKJ, k: int, rng: np.random.Generator, size: int) -> Array:
-    """Draw Cholesky factors of correlation matrices.
+def draw_partial_correlations(prior: LKJ, k: int, rng: np.random.Generator, size: int) -> Array:
+    """Draw partial correlations, shape (size, k (k - 1) / 2), of correlation matrices.
 
-    The partial correlations are independent, and Beta variables on (-1, 1): Lewandowski,
-    Kurowicka & Joe (2009), section 2.4.
-
-    Returns
-    -------
-    ndarray, shape (size, k, k)
-        Lower triangular, with rows of length 1.
+    They are independent, and Beta variables on (-1, 1): Lewandowski, Kurowicka & Joe (2009),
+    section 2.4.
     """
-    factors = np.zeros((size, k, k))
-    for row in range(k):
-        rest = np.ones(size)
-        for column in range(row):
-            shape = prior.eta + (k - 2 - column) / 2
-            partial = 2 * rng.beta(shape, shape, size) - 1
-            factors[:, row, column] = partial * np.sqrt(rest)
-            rest = rest * (1 - partial**2)
-        factors[:, row, row] = np.sqrt(rest)
-    return factors
+    shapes = prior.eta + (k - 2 - np.tril_indices(k, -1)[1]) / 2
+    draws = [2 * rng.beta(shape, shape, size) - 1 for shape in shapes]
+    return np.array(draws).reshape(len(shapes), size).T
 
 
 _DRAWS: Mapping[str, Draw] = {
@@ -338,15 +327,14 @@ def _covariance(
     ratio = [prior.prior if isinstance(prior, Relative) else prior for prior in priors.sd]
     sd = _columns(tuple(ratio), rng, n)
     sd *= np.where([isinstance(prior, Relative) for prior in priors.sd], sigma[:, None], 1.0)
-    unit = np.broadcast_to(np.eye(k), (n, k, k))
+    partial = np.empty((n, 0))
     if priors.corr is not None:
-        unit = draw_unit_factors(priors.corr, k, rng, n)
-    factor = sd[:, :, None] * unit
+        partial = draw_partial_correlations(priors.corr, k, rng, n)
+    factor = priors.covariance.factor_of(sd, partial)
     if priors.change is not None:
         factor = priors.change @ factor
         sd = np.linalg.norm(factor, axis=2)
-        unit = factor / sd[:, :, None]
-    return sd, unit @ unit.transpose(0, 2, 1), factor
+    return sd, correlations(factor / sd[:, :, None]), factor
 
 
 def _effects(term: RandomTerm, factor: Array, rng: np.random.Generator) -> Array:
@@ -371,5 +359,5 @@ def _by_name(design: Design, draws: PriorDraws) -> dict[str, Array]:
     for term, own in zip(design.terms, draws.terms, strict=True):
         assert own.b is not None
         found |= {f"b_{term.label}": own.b, f"sd_{term.label}": own.sd}
-        found |= {f"corr_{term.label}": own.corr} if has_corr(term) else {}
+        found |= {f"corr_{term.label}": own.corr} if term.covariance.has_correlations else {}
     return {name: values[None] for name, values in found.items()}

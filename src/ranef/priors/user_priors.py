@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ranef.design.design import Design
-from ranef.design.labels import has_corr
 from ranef.errors import FitError, suggestion
 from ranef.families.family import Family
 from ranef.priors.distributions import LKJ, Prior, Relative
@@ -132,11 +131,11 @@ def _targets(design: Design, family: Family) -> dict[str, Target]:
         targets[name] = Target("standard deviation" if name == "sigma" else "positive parameter")
     if design.terms:
         targets["sd"] = Target("standard deviation", coefs)
-    if any(has_corr(term) for term in design.terms):
+    if any(term.covariance.has_correlations for term in design.terms):
         targets["corr"] = Target("correlation matrix")
     for term in design.terms:
         targets[f"sd_{term.label}"] = Target("standard deviation", term.coefs)
-        if has_corr(term):
+        if term.covariance.has_correlations:
             targets[f"corr_{term.label}"] = Target("correlation matrix")
     return targets
 

@@ -13,10 +13,8 @@ from ranef.covariances.covariance import factors
 from ranef.likelihood.bootstrap import many_responses
 from ranef.likelihood.bootstrap.many_responses import (
     columns_of,
-    packed,
     profiles,
     shared_by,
-    unpacked,
 )
 from ranef.likelihood.bootstrap.simulated_responses import responses, span, sums_of, with_response
 from ranef.likelihood.linear import reml
@@ -36,7 +34,7 @@ def test_value_and_gradient_are_those_of_one_response(name, restricted):
     design = random_design(STRUCTURES[name], 3)
     cross, drawn = several(design, 1)
     shared = shared_by(design, cross)
-    size = sum(shape.n_theta for shape in cross.shapes)
+    size = sum(shape.n_theta for shape in cross.covariances)
     x = np.random.default_rng(2).normal(size=(len(drawn), size))
     if size:
         x[1, 0] = 0.0  # a boundary
@@ -44,10 +42,10 @@ def test_value_and_gradient_are_those_of_one_response(name, restricted):
     found = profiles(shared, columns_of(shared, drawn), x, reml=restricted)
     for i in range(len(drawn)):
         own = with_response(cross, drawn, i)
-        value, gradient = reml.criterion(own, factors(x[i], cross.shapes), reml=restricted)
+        value, gradient = reml.criterion(own, x[i], reml=restricted)
         assert found.value[i] == pytest.approx(value, rel=1e-12)
         np.testing.assert_allclose(found.gradient[i], gradient, rtol=1e-9, atol=1e-9)
-        one = reml.blocked_cholesky.factorize(own, factors(x[i], cross.shapes))
+        one = reml.blocked_cholesky.factorize(own, factors(x[i], cross.covariances))
         profile = reml.profiled(one, reml=restricted)
         np.testing.assert_allclose(found.gamma[i], profile.gamma, rtol=1e-9, atol=1e-10)
         assert found.r2[i] == pytest.approx(profile.r2, rel=1e-10)
@@ -67,12 +65,12 @@ def test_equal_levels_are_eliminated_once(data, formula):
     cross, drawn = several(design, 4)
     shared = shared_by(design, cross)
     assert len(shared.D) == 1
-    size = sum(shape.n_theta for shape in cross.shapes)
+    size = sum(shape.n_theta for shape in cross.covariances)
     x = np.random.default_rng(5).normal(size=(len(drawn), size))
     found = profiles(shared, columns_of(shared, drawn), x, reml=True)
     for i in range(len(drawn)):
         own = with_response(cross, drawn, i)
-        value, gradient = reml.criterion(own, factors(x[i], cross.shapes), reml=True)
+        value, gradient = reml.criterion(own, x[i], reml=True)
         assert found.value[i] == pytest.approx(value, rel=1e-12)
         np.testing.assert_allclose(found.gradient[i], gradient, rtol=1e-9, atol=1e-9)
 
@@ -81,7 +79,7 @@ def test_one_point_that_overflows_spoils_no_other():
     design = random_design(STRUCTURES["crossed slopes"], 3)
     cross, drawn = several(design, 1)
     shared = shared_by(design, cross)
-    x = np.ones((3, sum(shape.n_theta for shape in cross.shapes)))
+    x = np.ones((3, sum(shape.n_theta for shape in cross.covariances)))
     expected = profiles(shared, columns_of(shared, drawn), x, reml=True)
     for place, bad in ((0, 1e200), (-1, 1e200), (0, np.nan), (-1, 1e9)):
         moved = x.copy()
@@ -103,16 +101,6 @@ def test_wide_structures_are_not_stacked(monkeypatch):
     assert shared_by(design, cross) is not None
     monkeypatch.setattr(many_responses, "MAX_ELEMENTS", 10)
     assert shared_by(design, cross) is None
-
-
-def test_packing_is_its_own_inverse():
-    cross = cross_products(random_design(STRUCTURES["nested and crossed"], 3))
-    x = np.random.default_rng(1).normal(size=(4, sum(s.n_theta for s in cross.shapes)))
-    Lambdas = unpacked(x, cross.shapes)
-    np.testing.assert_array_equal(packed(Lambdas, cross.shapes, 4), x)
-    for i in range(4):
-        for one, own in zip(factors(x[i], cross.shapes), Lambdas, strict=True):
-            np.testing.assert_array_equal(own[i], one)
 
 
 def test_terms_without_a_common_order_of_levels():

@@ -267,7 +267,7 @@ def test_sparse_cross_products(monkeypatch):
     np.testing.assert_allclose(one.dense(), other.dense(), atol=1e-10)
     np.testing.assert_allclose(one.pairs.toarray(), other.pairs.toarray(), atol=1e-10)
     Lambdas = factors(
-        np.full(sum(s.n_theta for s in cross.shapes), 0.5), cross.shapes
+        np.full(sum(s.n_theta for s in cross.covariances), 0.5), cross.covariances
     ) or random_factors(cross, 1)
     values = [blocked_cholesky.factorize(c, Lambdas).reduced for c in (found, expected)]
     np.testing.assert_allclose(values[0], values[1], atol=1e-9)

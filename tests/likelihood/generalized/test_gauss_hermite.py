@@ -67,7 +67,7 @@ def test_terms_of_one_factor_are_one_term(formula):
     point = random_point(model, 3)
     point.theta[:] = 0.4
     found = likelihood(model, point, 7)
-    assert [one.shape for one in found.Lambdas] == [(s.k, s.k) for s in model.shapes]
+    assert [one.shape for one in found.Lambdas] == [(s.k, s.k) for s in model.covariances]
     assert [one.shape for one in found.modes.u] == [one.shape for one in model.zeros()]
     exact = likelihood(model, point, 1)
     for one, other in zip(found.modes.u, exact.modes.u, strict=True):

@@ -9,7 +9,7 @@ import pytest
 from designs import STRUCTURES
 from nonlinear import ALL, KNOWN, OWN, central, direction, made, packed, random_model, random_point
 
-from ranef.covariances.covariance import Shape, factors
+from ranef.covariances.covariance import Unstructured, factors
 from ranef.errors import DataError, FitError
 from ranef.likelihood.generalized.glmm import check_n_agq, diagonal_parts, prepare, users_likelihood
 
@@ -24,7 +24,7 @@ def users_point(model, seed):
     point = random_point(model, seed)
     psi = np.exp(point.log_psi)
     own = dict(zip(model.family.parameters, psi, strict=True))
-    Lambdas = factors(point.theta, model.shapes)
+    Lambdas = factors(point.theta, model.covariances)
     roots = [np.linalg.solve(T, f) for T, f in zip(model.bases, Lambdas, strict=True)]
     theta = packed(model, roots) / own.get("sigma", 1.0)
     return theta, model.to_users @ point.gamma, psi
@@ -40,7 +40,7 @@ def test_the_basis_is_orthonormal_where_the_search_starts(formula):
         np.testing.assert_allclose(block.columns @ T, term.columns, atol=1e-10)
         squares = (block.columns.T * W) @ block.columns / len(W)
         np.testing.assert_allclose(np.diag(squares), 1, atol=1e-9)
-        if term.correlated:
+        if term.covariance.has_correlations:
             np.testing.assert_allclose(squares, np.eye(block.k), atol=1e-9)
 
 
@@ -180,6 +180,6 @@ def test_the_scale_of_a_predictor_does_not_matter_to_the_basis(scale):
 
 def test_parts_of_a_matrix_of_all_terms():
     matrix = np.arange(9.0).reshape(3, 3)
-    one, two = diagonal_parts(matrix, [Shape(1, correlated=True), Shape(2, correlated=True)])
+    one, two = diagonal_parts(matrix, [Unstructured(1), Unstructured(2)])
     np.testing.assert_array_equal(one, [[0.0]])
     np.testing.assert_array_equal(two, [[4.0, 5.0], [7.0, 8.0]])

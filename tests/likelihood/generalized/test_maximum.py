@@ -14,7 +14,7 @@ from nonlinear import ALL, KNOWN, OWN, dense_modes, random_model
 from scipy import optimize, stats
 from scipy.special import comb
 
-from ranef.covariances.covariance import pack
+from ranef.covariances.covariance import theta_of
 from ranef.errors import Convergence
 from ranef.likelihood.generalized import maximum
 from ranef.likelihood.generalized.glmm import prepare, users_likelihood
@@ -107,7 +107,7 @@ def test_what_is_reported_belongs_to_the_estimates(name):
     at = users_likelihood(model, found.theta, found.beta, np.exp(x[p : p + r]), CASES[name][2])
     assert found.loglik == pytest.approx(at.value, rel=1e-11)
     assert found.objective == pytest.approx(-2 * found.loglik, rel=1e-13)
-    np.testing.assert_array_equal(found.theta, pack(found.Lambdas, model.shapes))
+    np.testing.assert_array_equal(found.theta, theta_of(found.Lambdas, model.covariances))
     assert found.trace[-1][0] == found.objective
     np.testing.assert_allclose(found.trace[-1][1], found.theta, rtol=1e-12)
     assert found.n_agq == CASES[name][2]

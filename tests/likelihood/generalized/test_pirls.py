@@ -20,7 +20,7 @@ from nonlinear import (
 )
 from scipy import optimize, stats
 
-from ranef.covariances.covariance import Shape
+from ranef.covariances.covariance import Unstructured
 from ranef.families.derivatives import Expansion
 from ranef.likelihood.generalized.pirls import NoModesError, Problem, Setting, find_modes
 from ranef.likelihood.generalized.weighted_crossproducts import Block, weighted
@@ -94,7 +94,7 @@ def test_a_variance_of_zero_leaves_modes_of_zero(formula, family):
     _, model = random_model(formula, family, 9)
     setting = replace(
         random_point(model, 1).setting(model),
-        Lambdas=[np.zeros((shape.k, shape.k)) for shape in model.shapes],
+        Lambdas=[np.zeros((shape.k, shape.k)) for shape in model.covariances],
     )
     found = find_modes(setting, model.zeros(), np.empty(0))
     assert not flat(found.u).any()
@@ -105,7 +105,7 @@ def small(family, y, *, base=0.0, scale=1.0, psi=(), m=None):
     """Return a setting of a random intercept, one row a level."""
     n = len(y)
     m = m or n
-    block = Block(np.arange(n) % m, np.ones((n, 1)), m, Shape(1, correlated=True))
+    block = Block(np.arange(n) % m, np.ones((n, 1)), m, Unstructured(1))
     problem = Problem(family, np.asarray(y, dtype=float), np.ones(n), weighted([block], n))
     known = np.broadcast_to(np.asarray(base, dtype=float), n).copy()
     return Setting(problem, known, np.empty((n, 0)), [np.eye(1) * scale], np.array(psi))

@@ -30,7 +30,7 @@ def model_of(formula, seed=1):
 
 def assembled(cross):
     """Return the dense matrix that cross-products stand for, the random effects first."""
-    sizes = [m * shape.k for m, shape in zip(cross.n_levels, cross.shapes, strict=True)]
+    sizes = [m * shape.k for m, shape in zip(cross.n_levels, cross.covariances, strict=True)]
     starts = np.concatenate([[0], np.cumsum(sizes)])
     q, w = int(starts[-1]), len(cross.rest) - cross.q_rest
     found = np.zeros((q + w, q + w))
@@ -80,7 +80,7 @@ def test_sums_and_fitted_values_equal_the_dense_ones(formula):
 
 def test_leverages_equal_the_dense_ones(formula, weights):
     model = model_of(formula)
-    Lambdas = factors(random_point(model, 4).theta, model.shapes)
+    Lambdas = factors(random_point(model, 4).theta, model.covariances)
     factorized = blocked_cholesky.factorize(model.problem.Z.cross(weights, model.X), Lambdas)
     root = indicator(model.problem) @ spread(model.problem, Lambdas)
     H = (root.T * weights) @ root + np.eye(root.shape[1])
@@ -90,7 +90,7 @@ def test_leverages_equal_the_dense_ones(formula, weights):
 
 def test_leverages_are_zero_where_the_variance_is(formula):
     model = model_of(formula)
-    Lambdas = [np.zeros((shape.k, shape.k)) for shape in model.shapes]
+    Lambdas = [np.zeros((shape.k, shape.k)) for shape in model.covariances]
     factorized = blocked_cholesky.factorize(model.problem.Z.cross(np.ones(90), model.X), Lambdas)
     assert not model.problem.Z.leverages(blocked_cholesky.selected_inverse(factorized)).any()
 

@@ -7,7 +7,7 @@ import pytest
 from designs import STRUCTURES, dense, random_design, random_factors
 from scipy import linalg, sparse
 
-from ranef.covariances.covariance import factors, pack
+from ranef.covariances.covariance import factors, pull_back, theta_of
 from ranef.likelihood.linear import blocked_cholesky, crossproducts
 from ranef.likelihood.linear.blocked_cholesky import cholesky
 from ranef.likelihood.linear.crossproducts import SparseRows, cross_products
@@ -75,7 +75,7 @@ def test_conditional_covariances_equal_the_dense_ones(formula, storage):  # noqa
 @pytest.mark.parametrize("where", ["inside", "at zero", "far out"])
 def test_gradient_equals_central_differences(formula, storage, reml, where):  # noqa: ARG001
     cross = cross_products(random_design(formula, 5))
-    theta = pack(random_factors(cross, 5), cross.shapes)
+    theta = theta_of(random_factors(cross, 5), cross.covariances)
     if where == "at zero":
         theta[:1] = 0.0
     if where == "far out":
@@ -83,7 +83,7 @@ def test_gradient_equals_central_differences(formula, storage, reml, where):  # 
 
     def criterion(x):
         return profiled(
-            blocked_cholesky.factorize(cross, factors(x, cross.shapes)), reml=reml
+            blocked_cholesky.factorize(cross, factors(x, cross.covariances)), reml=reml
         ).value
 
     def difference(h):
@@ -92,9 +92,9 @@ def test_gradient_equals_central_differences(formula, storage, reml, where):  # 
 
     steps = 1e-3 * np.maximum(1, np.abs(theta))[:, None] * np.eye(len(theta))
     expected = np.array([difference(h) for h in steps])
-    factorized = blocked_cholesky.factorize(cross, factors(theta, cross.shapes))
+    factorized = blocked_cholesky.factorize(cross, factors(theta, cross.covariances))
     slopes = blocked_cholesky.gradient(factorized, profiled(factorized, reml=reml).slope)
-    found = pack(slopes, cross.shapes)
+    found = pull_back(slopes, theta, cross.covariances)
     scale = max(1.0, np.abs(expected).max(initial=0.0))
     np.testing.assert_allclose(found / scale, expected / scale, atol=1e-6)
 
@@ -152,7 +152,7 @@ def dense_system(design, cross, Lambdas):
 
 
 def starts_of(cross):
-    sizes = [m * shape.k for m, shape in zip(cross.n_levels, cross.shapes, strict=True)]
+    sizes = [m * shape.k for m, shape in zip(cross.n_levels, cross.covariances, strict=True)]
     return np.concatenate([[0], np.cumsum(sizes)])
 
 
@@ -163,7 +163,7 @@ def test_solve_equals_the_dense_inverse(formula, storage, where):  # noqa: ARG00
         for Lambda in Lambdas:
             Lambda[-1] = 0.0
     G = dense_system(design, cross, Lambdas)[0]
-    rng, sizes = np.random.default_rng(1), zip(cross.n_levels, cross.shapes, strict=True)
+    rng, sizes = np.random.default_rng(1), zip(cross.n_levels, cross.covariances, strict=True)
     sums = [rng.normal(size=(m, shape.k)) for m, shape in sizes]
     before = [s.copy() for s in sums]
     found = blocked_cholesky.solve(blocked_cholesky.factorize(cross, Lambdas), sums)
@@ -196,7 +196,7 @@ def test_the_derivative_of_the_determinant_is_the_dense_one(formula, storage):  
     _, ZZ, half = dense_system(design, cross, Lambdas)
     whole, starts = 2 * half @ ZZ, starts_of(cross)
     for term, slope in enumerate(blocked_cholesky.selected_inverse(factorized).gradient):
-        k, m = cross.shapes[term].k, cross.n_levels[term]
+        k, m = cross.covariances[term].k, cross.n_levels[term]
         places = starts[term] + np.arange(m * k).reshape(m, k)
         expected = sum(whole[np.ix_(own, own)] for own in places).T
         np.testing.assert_allclose(slope, expected, atol=1e-9)

@@ -53,7 +53,7 @@ def test_the_basis_is_well_conditioned(formula):
     for term, T in zip(design.terms, cross.bases, strict=True):
         columns = np.linalg.solve(T.T, term.columns.T).T * np.sqrt(design.weights)[:, None]
         np.testing.assert_allclose(np.mean(columns**2, axis=0), 1.0)
-        if term.correlated:
+        if term.covariance.has_correlations:
             np.testing.assert_allclose(
                 columns.T @ columns / len(columns), np.eye(term.n_coefs), atol=1e-10
             )

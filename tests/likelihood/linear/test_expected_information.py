@@ -20,7 +20,7 @@ def dense_derivatives(design, cross, covs):
         Z = dense_Z(term) @ np.kron(np.eye(term.n_levels), np.linalg.inv(T))
         k = term.n_coefs
         pairs = [(i, j) for j in range(k) for i in range(j, k)]
-        for i, j in pairs if term.correlated else [(i, i) for i in range(k)]:
+        for i, j in pairs if term.covariance.has_correlations else [(i, i) for i in range(k)]:
             unit = np.zeros((k, k))
             unit[i, j] = unit[j, i] = 1
             parts.append(Z @ np.kron(np.eye(term.n_levels), unit) @ Z.T)

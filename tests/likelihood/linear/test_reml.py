@@ -62,7 +62,7 @@ def test_dyestuff2_is_singular_and_says_so():
 def test_a_false_boundary_point_is_left(monkeypatch):
     """At theta = 0 the gradient is zero although the minimum is elsewhere."""
     monkeypatch.setattr(
-        reml, "moment_start", lambda cross: np.zeros(sum(s.n_theta for s in cross.shapes))
+        reml, "moment_start", lambda cross: np.zeros(sum(s.n_theta for s in cross.covariances))
     )
     sleep = rf.load_dataset("sleepstudy")
     for formula in ("Reaction ~ Days + (Days | Subject)", "Reaction ~ Days + (Days || Subject)"):
@@ -72,7 +72,7 @@ def test_a_false_boundary_point_is_left(monkeypatch):
         assert fit.objective == pytest.approx(expected.objective, rel=1e-12)
         assert not fit.is_singular
         monkeypatch.setattr(
-            reml, "moment_start", lambda cross: np.zeros(sum(s.n_theta for s in cross.shapes))
+            reml, "moment_start", lambda cross: np.zeros(sum(s.n_theta for s in cross.covariances))
         )
 
 
@@ -239,8 +239,8 @@ def test_criterion_at_a_users_theta_equals_the_dense_one(formula):
     frame = random_frame(np.random.default_rng(8))
     model = rf.Model(formula, frame, weights="w")
     cross = cross_products(model.design)
-    theta = np.random.default_rng(9).uniform(0.1, 2, sum(s.n_theta for s in cross.shapes))
-    users = [T @ f for T, f in zip(cross.bases, factors(theta, cross.shapes), strict=True)]
+    theta = np.random.default_rng(9).uniform(0.1, 2, sum(s.n_theta for s in cross.covariances))
+    users = [T @ f for T, f in zip(cross.bases, factors(theta, cross.covariances), strict=True)]
     expected = dense(model.design, cross, users)
     assert model.criterion(theta) == pytest.approx(expected.reml, rel=1e-11)
     assert model.criterion(theta, "ml") == pytest.approx(expected.deviance, rel=1e-11)
@@ -248,7 +248,7 @@ def test_criterion_at_a_users_theta_equals_the_dense_one(formula):
 
 def test_where_nothing_can_be_computed_the_criterion_is_infinite():
     cross = cross_products(rf.Model(DYESTUFF, rf.load_dataset("Dyestuff")).design)
-    assert reml.criterion(cross, [np.array([[1e200]])], reml=True)[0] == np.inf
+    assert reml.criterion(cross, np.array([1e200]), reml=True)[0] == np.inf
 
 
 def test_the_trace_is_in_the_users_theta():

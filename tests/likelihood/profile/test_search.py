@@ -181,7 +181,7 @@ def dense_deviance(fit, values):
     for term in design.terms:
         sd = np.array([values[f"sd_{term.label}[{c}]"] for c in term.coefs])
         corr = np.eye(len(sd))
-        if len(sd) == 2 and term.correlated:
+        if len(sd) == 2 and term.covariance.has_correlations:
             name = f"corr_{term.label}[{term.coefs[0]}, {term.coefs[1]}]"
             corr[0, 1] = corr[1, 0] = values[name]
         same = term.codes[:, None] == term.codes
@@ -307,7 +307,7 @@ def test_every_objective_starts_at_the_fit_and_has_its_derivatives(kind):
 @pytest.mark.parametrize("coefs", [(0,), (1,), (2,), (0, 1), (0, 2), (1, 2)])
 def test_what_is_held_is_what_it_is_called(coefs):
     cross = cross_products(small("three coefficients", 150).design)
-    known, to_own = held(cross.bases, cross.shapes, 0, coefs)
+    known, to_own = held(cross.bases, cross.covariances, 0, coefs)
     theta = np.random.default_rng(5).normal(size=5) + 1
     for w in (0.7, -0.3, 0.0, np.pi / 2):
         (Lambda,) = known.factors(w, theta)

@@ -13,8 +13,8 @@ from scipy import integrate, special, stats
 
 import ranef as rf
 from fits import fit_of, frame
+from ranef.covariances.partial_correlations import correlations
 from ranef.posterior.laplace import approximate
-from ranef.posterior.transforms import correlations
 from ranef.priors.distributions import (
     Constant,
     Flat,

@@ -16,11 +16,10 @@ import numpy as np
 
 from ranef._typing import Array, Flags
 from ranef.arguments import check_counts, check_seed
-from ranef.covariances.covariance import Shape
+from ranef.covariances.covariance import Covariance, factors
 from ranef.design import identifiability
 from ranef.design.design import Design
 from ranef.errors import DataError, FitError
-from ranef.likelihood.bootstrap.many_responses import unpacked
 from ranef.likelihood.bootstrap.refits import Refits, Refitter, likelihood_ratios, refitter, rivals
 from ranef.likelihood.bootstrap.simulated_responses import (
     Null,
@@ -142,26 +141,28 @@ def _together(model: FittedModel) -> _Together:
 
 def parameters(model: Refitter, found: Refits) -> Array:
     """Return all parameters of refits, shape (B, d), in the order of their names."""
-    shapes = model.cross.shapes
+    covariances = model.cross.covariances
     parts = [found.beta, found.sigma[:, None]]
-    for T, Lambda, shape in zip(model.cross.bases, unpacked(found.x, shapes), shapes, strict=True):
-        parts += _sds(np.linalg.inv(T), Lambda, found.sigma, shape)
+    for T, Lambda, covariance in zip(
+        model.cross.bases, factors(found.x, covariances), covariances, strict=True
+    ):
+        parts += _sds(np.linalg.inv(T), Lambda, found.sigma, covariance)
     return np.concatenate(parts, axis=1)
 
 
-def _sds(to_users: Array, Lambda: Array, sigma: Array, shape: Shape) -> list[Array]:
+def _sds(to_users: Array, Lambda: Array, sigma: Array, covariance: Covariance) -> list[Array]:
     """Return the sds of a term, shape (B, k), and its correlations, if it has any."""
     root = to_users @ Lambda
     length = np.linalg.norm(root, axis=2)
     most = np.linalg.norm(np.abs(to_users) @ np.abs(Lambda), axis=2)
     length = np.where(length <= ABSENT * most, 0.0, length)
     sds = sigma[:, None] * length
-    if not shape.correlated or shape.k == 1:
+    if not covariance.has_correlations:
         return [sds]
     with np.errstate(invalid="ignore", divide="ignore"):
         corr = root @ root.swapaxes(1, 2) / (length[:, :, None] * length[:, None, :])
     corr = np.where((length[:, :, None] * length[:, None, :]) > 0, corr, np.nan)
-    return [sds, np.clip(corr[:, *np.triu_indices(shape.k, 1)], -1.0, 1.0)]
+    return [sds, np.clip(corr[:, *np.triu_indices(covariance.k, 1)], -1.0, 1.0)]
 
 
 # ----------------------------------------------------------------------------- one by one

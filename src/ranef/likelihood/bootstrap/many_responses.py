@@ -17,7 +17,7 @@ from itertools import pairwise
 import numpy as np
 
 from ranef._typing import Array, Places
-from ranef.covariances.covariance import Shape
+from ranef.covariances.covariance import factors, pull_back
 from ranef.design.design import Design
 from ranef.likelihood.bootstrap.simulated_responses import Block, Responses, by_factor, gram
 from ranef.likelihood.linear.crossproducts import CrossProducts
@@ -104,8 +104,8 @@ def shared_by(design: Design, cross: CrossProducts) -> Shared | None:
     order = [[design.terms.index(term) for term in group] for group in groups]
     first = tuple(order[0]) if order else ()
     others = [t for group in order[1:] for t in group]
-    sizes = [cross.n_levels[t] * cross.shapes[t].k for t in others]
-    width, K = sum(sizes) + cross.p, sum(cross.shapes[t].k for t in first)
+    sizes = [cross.n_levels[t] * cross.covariances[t].k for t in others]
+    width, K = sum(sizes) + cross.p, sum(cross.covariances[t].k for t in first)
     m = cross.n_levels[first[0]] if first else 0
     if width > MAX_DENSE or m * K * (K + 1) // 2 * width**2 > MAX_ELEMENTS:
         return None
@@ -184,7 +184,7 @@ def profiles(shared: Shared, y: Columns, x: Array, *, reml: bool) -> Profiles:
     """
     with np.errstate(all="ignore"):
         cross, B = shared.cross, len(x)
-        Lambdas = unpacked(x, cross.shapes)
+        Lambdas = factors(x, cross.covariances)
         G = _joined([Lambdas[t] for t in shared.first], B)
         logdet, Y = _eliminated(shared, G)
         b = _product(Y, y.c)
@@ -205,27 +205,10 @@ def profiles(shared: Shared, y: Columns, x: Array, *, reml: bool) -> Profiles:
         score = _score(shared, Y, y.c, dense, nu)
         for term, block in zip(shared.first, _split(2 * score @ G, shared), strict=True):
             slopes[term] = block
-        gradient = packed(slopes, cross.shapes, B)
+        gradient = pull_back(slopes, x, cross.covariances)
     bad = ~(np.isfinite(value) & np.isfinite(gradient).all(axis=1) & (dense.r2 > 0))
     value[bad], gradient[bad] = np.inf, 0.0
     return Profiles(value, gradient, dense.v[:, shared.q :], dense.r2)
-
-
-def unpacked(x: Array, shapes: Sequence[Shape]) -> list[Array]:
-    """Return the factors of each term, shape (B, k, k)."""
-    found, start = [], 0
-    for shape in shapes:
-        Lambda = np.zeros((len(x), shape.k, shape.k))
-        Lambda[:, *shape.places] = x[:, start : start + shape.n_theta]
-        start += shape.n_theta
-        found.append(Lambda)
-    return found
-
-
-def packed(matrices: Sequence[Array], shapes: Sequence[Shape], B: int) -> Array:
-    """Return the free elements of factors: the inverse of `unpacked`."""
-    parts = [m[:, *s.places] for m, s in zip(matrices, shapes, strict=True)]
-    return np.concatenate([np.empty((B, 0)), *parts], axis=1)
 
 
 def _joined(Lambdas: Sequence[Array], B: int) -> Array:
@@ -239,7 +222,7 @@ def _joined(Lambdas: Sequence[Array], B: int) -> Array:
 
 
 def _split(slope: Array, shared: Shared) -> list[Array]:
-    ends = np.cumsum([0, *(shared.cross.shapes[t].k for t in shared.first)])
+    ends = np.cumsum([0, *(shared.cross.covariances[t].k for t in shared.first)])
     return [slope[:, a:b, a:b] for a, b in pairwise(ends)]
 
 
@@ -320,14 +303,14 @@ class _Solved:
 
     def slopes(self, shared: Shared, Lambdas: Sequence[Array], nu: int) -> list[Array]:
         """Return the derivative with respect to the factor of every dense term, by term."""
-        found: list[Array] = [np.empty(0)] * len(shared.cross.shapes)
+        found: list[Array] = [np.empty(0)] * len(shared.cross.covariances)
         if not shared.others:
             return found
         B, w = self.s.shape
         right = _times(shared, Lambdas, self.inverse if self.inverse is not None else self.S)
         left = self.s - (self.S @ self.v[:, :, None])[:, :, 0]
         for term, place in shared.others:
-            k = shared.cross.shapes[term].k
+            k = shared.cross.covariances[term].k
             rows = self.S[:, place].reshape(B, -1, k, w).swapaxes(1, 2).reshape(B, k, -1)
             cols = right[:, :, place].reshape(B, w, -1, k).swapaxes(1, 2).reshape(B, -1, k)
             g, u = left[:, place].reshape(B, -1, k), self.u[:, place].reshape(B, -1, k)
@@ -369,7 +352,7 @@ def _times(shared: Shared, Lambdas: Sequence[Array], x: Array) -> Array:
         return x
     found, B = x.copy(), len(x)
     for term, place in shared.others:
-        k, Lambda = shared.cross.shapes[term].k, Lambdas[term]
+        k, Lambda = shared.cross.covariances[term].k, Lambdas[term]
         blocks = x[:, place].reshape(B, -1, k, x.shape[2])
         total = sum(
             (Lambda[:, None, :, j, None] * blocks[:, :, j, None] for j in range(k)), np.zeros(1)

@@ -12,14 +12,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from ranef._typing import Array, Flags, Places
-from ranef.covariances.covariance import factors, pack
+from ranef.covariances.covariance import (
+    NEARLY_ZERO_SD,
+    factors,
+    simplest,
+    theta_of,
+)
 from ranef.design.design import Design
 from ranef.likelihood.bootstrap.many_responses import (
     Shared,
     columns_of,
     profiles,
     shared_by,
-    unpacked,
 )
 from ranef.likelihood.bootstrap.simulated_responses import (
     Null,
@@ -136,22 +140,18 @@ class Refitter:
 
     def _simpler(self, x: Array) -> tuple[Places, Array]:
         """Return which points have sds that are nearly zero, and the points with exact zeros."""
-        which = np.flatnonzero(self._smallest(x) < engine.NEARLY_ZERO)
-        simple = [
-            pack([engine.simplest(f) for f in factors(one, self.cross.shapes)], self.cross.shapes)
-            for one in x[which]
-        ]
+        which = np.flatnonzero(self._smallest(x) < NEARLY_ZERO_SD)
+        simple = [simplest(one, self.cross.covariances) for one in x[which]]
         return which, np.array(simple).reshape(len(which), x.shape[1])
 
     @property
     def _other(self) -> Array:
-        shapes = self.cross.shapes
-        return pack([OTHER * np.eye(s.k) for s in shapes], shapes)
+        return engine.multiple_of_identity(OTHER, self.cross.covariances)
 
     def _smallest(self, x: Array) -> Array:
         """Return the least of all terms' smallest sds over their largest, or 1, shape (B,)."""
         found = np.full(len(x), np.inf)
-        for Lambda in unpacked(x, self.cross.shapes):
+        for Lambda in factors(x, self.cross.covariances):
             sds = np.linalg.svd(np.nan_to_num(Lambda), compute_uv=False)
             found = np.minimum(found, sds[:, -1] / np.maximum(1.0, sds[:, 0]))
         return found
@@ -204,11 +204,11 @@ def start_near(cross: CrossProducts, theta: Array) -> Array:
 
     The criterion is even in every column of a factor, and so at rest where a column is zero.
     """
-    Lambdas = engine.basis_factors(cross, theta)
+    Lambdas = factors(engine.basis_theta(cross, theta), cross.covariances)
     for Lambda in Lambdas:
         sds = np.diagonal(Lambda)
         np.fill_diagonal(Lambda, np.where(np.abs(sds) < AWAY, AWAY, sds))
-    return pack(Lambdas, cross.shapes)
+    return theta_of(Lambdas, cross.covariances)
 
 
 def joined(parts: Sequence[Refits]) -> Refits:
@@ -243,21 +243,21 @@ def _fitted(
 
     From where the data's own fit is; with care from the usual starts too.
     """
-    shapes = cross.shapes
+    covariances = cross.covariances
     if not cross.rest[-1, -1] > 0:  # a response without residuals
         return None
-    identity = pack([np.eye(s.k) for s in shapes], shapes)
-    others = [engine.moment_start(cross), identity, 3 * identity]
+    multiples = [engine.multiple_of_identity(size, covariances) for size in (1.0, 3.0)]
+    others = [engine.moment_start(cross), *multiples]
 
     def search(x: Array) -> Optimum:
         return minimize(
-            lambda x: engine.criterion(cross, factors(x, shapes), reml=reml),
+            lambda x: engine.criterion(cross, x, reml=reml),
             x,
-            simplify=lambda x: pack([engine.simplest(f) for f in factors(x, shapes)], shapes),
+            simplify=lambda x: simplest(x, covariances),
         )
 
     found = [search(start)]
-    near = any(engine.smallest_sd(f) < NEAR for f in factors(found[0].x, shapes))
+    near = any(engine.smallest_sd(f) < NEAR for f in factors(found[0].x, covariances))
     if len(start) and (careful or near or not found[0].convergence.ok):
         found += [search(x) for x in (others if careful else others[:1])]
     usable = [one for one in found if one.convergence.ok]
@@ -265,7 +265,7 @@ def _fitted(
         return None
     best = min(usable, key=lambda one: round(one.value, 9))
     return best.x, engine.profiled(
-        blocked_cholesky.factorize(cross, factors(best.x, shapes)), reml=reml
+        blocked_cholesky.factorize(cross, factors(best.x, covariances)), reml=reml
     )
 
 

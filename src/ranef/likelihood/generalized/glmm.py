@@ -16,7 +16,7 @@ import numpy as np
 from scipy import linalg
 
 from ranef._typing import Array
-from ranef.covariances.covariance import Shape, factors, pack
+from ranef.covariances.covariance import Covariance, Unstructured, factors, pull_back
 from ranef.design.design import Design, RandomTerm
 from ranef.errors import DataError, FitError, listed
 from ranef.families.family import Family
@@ -67,9 +67,9 @@ class Generalized:
     Lambdas: tuple[Array, ...]
 
     @property
-    def shapes(self) -> tuple[Shape, ...]:
-        """The shapes of the terms' factors."""
-        return tuple(block.shape for block in self.problem.Z.blocks)
+    def covariances(self) -> tuple[Covariance, ...]:
+        """The covariance of each term."""
+        return tuple(block.covariance for block in self.problem.Z.blocks)
 
     @cached_property
     def has_one_factor(self) -> bool:
@@ -84,8 +84,8 @@ class Generalized:
         if len(blocks) == 1:
             return self.problem
         columns = np.column_stack([block.columns for block in blocks])
-        shape = Shape(columns.shape[1], correlated=True)
-        one = Block(blocks[0].codes, columns, blocks[0].n_levels, shape)
+        covariance = Unstructured(columns.shape[1])
+        one = Block(blocks[0].codes, columns, blocks[0].n_levels, covariance)
         return Problem(self.family, self.problem.y, self.problem.weights, weighted([one], n))
 
     def zeros(self) -> list[Array]:
@@ -127,9 +127,9 @@ class Generalized:
         return gauss_hermite.Likelihood(
             value=found.value,
             rows=found.rows,
-            Lambdas=diagonal_parts(found.Lambdas[0], self.shapes),
+            Lambdas=diagonal_parts(found.Lambdas[0], self.covariances),
             psi=found.psi,
-            modes=_apart(modes, self.shapes),
+            modes=_apart(modes, self.covariances),
         )
 
     def log_likelihood(self, setting: Setting, u: Sequence[Array], n_agq: int = 1) -> float:
@@ -178,7 +178,7 @@ def _prepared(design: Design, family: Family) -> Generalized:
             np.asarray(term.codes, dtype=np.int64),
             term.columns @ np.linalg.inv(T),
             term.n_levels,
-            Shape(term.n_coefs, term.correlated),
+            term.covariance,
         )
         for term, T in zip(design.terms, bases, strict=True)
     ]
@@ -239,7 +239,7 @@ def users_likelihood(
     """
     own = dict(zip(model.family.parameters, psi.tolist(), strict=True))
     sigma = own.get("sigma", 1.0)
-    users = factors(theta, model.shapes)
+    users = factors(theta, model.covariances)
     Lambdas = [sigma * T @ f for T, f in zip(model.bases, users, strict=True)]
     gamma = np.linalg.solve(model.to_users, beta)
     try:
@@ -256,7 +256,7 @@ def users_likelihood(
         )
     return UsersLikelihood(
         value=found.value,
-        theta=pack(slopes, model.shapes),
+        theta=pull_back(slopes, theta, model.covariances),
         beta=np.linalg.solve(model.to_users.T, model.X.T @ found.rows),
         parameters=by_own,
     )
@@ -370,19 +370,19 @@ def _moments(block: Block, W: Array, score: Array) -> Array:
     return np.diag(np.sqrt(np.clip(excess, 0.01, 9.0)))
 
 
-def diagonal_parts(matrix: Array, shapes: Sequence[Shape]) -> list[Array]:
+def diagonal_parts(matrix: Array, covariances: Sequence[Covariance]) -> list[Array]:
     """Return the blocks of terms that were taken as one, shape (..., k, k) each."""
-    stops = np.cumsum([shape.k for shape in shapes])
-    return [matrix[..., b - s.k : b, b - s.k : b] for b, s in zip(stops, shapes, strict=True)]
+    stops = np.cumsum([c.k for c in covariances])
+    return [matrix[..., b - c.k : b, b - c.k : b] for b, c in zip(stops, covariances, strict=True)]
 
 
-def columns_of(effects: Array, shapes: Sequence[Shape]) -> list[Array]:
+def columns_of(effects: Array, covariances: Sequence[Covariance]) -> list[Array]:
     """Return the effects of terms that were taken as one, shape (..., k) each."""
-    return np.split(effects, np.cumsum([shape.k for shape in shapes])[:-1], axis=-1)
+    return np.split(effects, np.cumsum([c.k for c in covariances])[:-1], axis=-1)
 
 
-def _apart(modes: Modes, shapes: Sequence[Shape]) -> Modes:
-    u = columns_of(modes.u[0], shapes)
+def _apart(modes: Modes, covariances: Sequence[Covariance]) -> Modes:
+    u = columns_of(modes.u[0], covariances)
     return Modes(
         u, modes.gamma, modes.eta, modes.expansion, modes.factorized, modes.value, modes.steps
     )

@@ -16,14 +16,20 @@ from dataclasses import dataclass
 import numpy as np
 
 from ranef._typing import Array
-from ranef.covariances.covariance import factors, pack
+from ranef.covariances.covariance import factors, pull_back, simplest, theta_of
 from ranef.errors import Convergence, FitError
 from ranef.likelihood.estimate import Estimate
 from ranef.likelihood.generalized import gauss_hermite
 from ranef.likelihood.generalized.glmm import Generalized, diagonal_parts
 from ranef.likelihood.generalized.pirls import Modes, NoModesError, find_modes
 from ranef.likelihood.linear import blocked_cholesky
-from ranef.likelihood.linear.reml import FEW_ROWS, SINGULAR, simplest, smallest_sd, users_factors
+from ranef.likelihood.linear.reml import (
+    FEW_ROWS,
+    SINGULAR,
+    multiple_of_identity,
+    smallest_sd,
+    users_theta,
+)
 from ranef.numerics.matrices import threads_for
 from ranef.numerics.minimize import Objective, Optimum, minimize
 
@@ -51,14 +57,21 @@ class _Vector:
 
     def parts(self, x: Array) -> tuple[Array, Array, list[Array]]:
         r = self.p + len(self.model.log_psi)
-        return x[: self.p], x[self.p : r], factors(x[r:], self.model.shapes)
+        return x[: self.p], x[self.p : r], factors(x[r:], self.model.covariances)
 
-    def packed(self, gamma: Array, log_psi: Array, Lambdas: list[Array]) -> Array:
-        return np.concatenate([gamma[: self.p], log_psi, pack(Lambdas, self.model.shapes)])
+    def theta(self, x: Array) -> Array:
+        return x[self.p + len(self.model.log_psi) :]
+
+    def packed(self, gamma: Array, log_psi: Array, theta: Array) -> Array:
+        return np.concatenate([gamma[: self.p], log_psi, theta])
+
+    def slope(self, x: Array, by_gamma: Array, likelihood: gauss_hermite.Likelihood) -> Array:
+        by_theta = pull_back(likelihood.Lambdas, self.theta(x), self.model.covariances)
+        return self.packed(by_gamma, likelihood.psi, by_theta)
 
     def simplified(self, x: Array) -> Array:
-        gamma, log_psi, Lambdas = self.parts(x)
-        return self.packed(gamma, log_psi, [simplest(f) for f in Lambdas])
+        theta = self.theta(x)
+        return np.append(x[: len(x) - len(theta)], simplest(theta, self.model.covariances))
 
 
 def estimate(model: Generalized, *, n_agq: int = 1) -> Estimate:
@@ -77,10 +90,8 @@ def estimate(model: Generalized, *, n_agq: int = 1) -> Estimate:
         vector = _Vector(model, joint=False)
         gamma = found.modes.gamma
         if n_agq:
-            _, log_psi, Lambdas = vector.parts(optimum.x)
-            vector = _Vector(model, joint=True)
+            start, vector = np.append(gamma, optimum.x), _Vector(model, joint=True)
             objective = joint_objective(model, found.modes.u, n_agq)
-            start = vector.packed(gamma, log_psi, Lambdas)
             optimum = minimize(objective, start, simplify=vector.simplified)
             gamma = vector.parts(optimum.x)[0]
         u = found.modes.u
@@ -104,8 +115,7 @@ def joint_objective(model: Generalized, u: list[Array], n_agq: int) -> Objective
         found = _quietly(lambda: model.likelihood(model.at(gamma, Lambdas, log_psi), u, n_agq))
         if found is None:
             return np.inf, np.zeros_like(x)
-        slope = vector.packed(model.X.T @ found.rows, found.psi, found.Lambdas)
-        return -2 * found.value, -2 * slope
+        return -2 * found.value, -2 * vector.slope(x, model.X.T @ found.rows, found)
 
     return objective
 
@@ -132,8 +142,8 @@ def _first_stage(model: Generalized) -> tuple[Optimum, gauss_hermite.Likelihood]
         setting = model.profile(Lambdas, log_psi)
         return _quietly(lambda: gauss_hermite.laplace(setting, find_modes(setting, u, gamma)))
 
-    def best_from(Lambdas: list[Array]) -> tuple[Optimum, gauss_hermite.Likelihood | None]:
-        start = vector.packed(model.gamma, model.log_psi, Lambdas)
+    def best_from(theta: Array) -> tuple[Optimum, gauss_hermite.Likelihood | None]:
+        start = vector.packed(model.gamma, model.log_psi, theta)
         first = likelihood(start, model.zeros(), model.gamma)
         u = model.zeros() if first is None else first.modes.u
         gamma = model.gamma if first is None else first.modes.gamma
@@ -142,15 +152,15 @@ def _first_stage(model: Generalized) -> tuple[Optimum, gauss_hermite.Likelihood]
             found = likelihood(x, u, gamma)
             if found is None:
                 return np.inf, np.zeros_like(x)
-            return -2 * found.value, -2 * vector.packed(gamma, found.psi, found.Lambdas)
+            return -2 * found.value, -2 * vector.slope(x, gamma, found)
 
         optimum = minimize(objective, start, simplify=vector.simplified)
         return optimum, likelihood(optimum.x, u, gamma)
 
-    starts = [list(model.Lambdas)]
-    if len(model.offset) <= FEW_ROWS and model.shapes:
-        starts += [[size * np.eye(s.k) for s in model.shapes] for size in (1.0, 3.0)]
-    results = [best_from(Lambdas) for Lambdas in starts]
+    starts = [theta_of(model.Lambdas, model.covariances)]
+    if len(model.offset) <= FEW_ROWS and model.covariances:
+        starts += [multiple_of_identity(size, model.covariances) for size in (1.0, 3.0)]
+    results = [best_from(theta) for theta in starts]
     found = [(optimum, one) for optimum, one in results if one is not None]
     if not found:
         raise FitError(NOWHERE)
@@ -168,14 +178,14 @@ def _at_optimum(
 ) -> Estimate:
     _, log_psi, Lambdas = vector.parts(optimum.x)
     modes = find_modes(model.at(gamma, Lambdas, log_psi), u, np.empty(0))
-    x = _Vector(model, joint=True).packed(gamma, log_psi, Lambdas)
+    x = _Vector(model, joint=True).packed(gamma, log_psi, vector.theta(optimum.x))
     hessian = differenced_twice(joint_objective(model, modes.u, max(n_agq, 1)), x)
 
-    def users_theta(x: Array) -> Array:
+    def relative_theta(x: Array) -> Array:
         _, log_psi, Lambdas = vector.parts(x)
         own = dict(zip(model.family.parameters, np.exp(log_psi).tolist(), strict=True))
-        users = users_factors(model.bases, model.shapes, Lambdas)
-        return np.asarray(pack(users, model.shapes) / own.get("sigma", 1.0))
+        relative = [f / own.get("sigma", 1.0) for f in Lambdas]
+        return users_theta(model.bases, model.covariances, relative)
 
     return gathered(
         model,
@@ -186,7 +196,7 @@ def _at_optimum(
         Lambdas=Lambdas,
         modes=modes,
         loglik=-optimum.value / 2,
-        trace=tuple((step.value, users_theta(step.x)) for step in optimum.trace),
+        trace=tuple((step.value, relative_theta(step.x)) for step in optimum.trace),
         n_agq=n_agq,
     )
 
@@ -222,16 +232,16 @@ def gathered(
     """
     own = dict(zip(model.family.parameters, psi.tolist(), strict=True))
     sigma = own.pop("sigma", 1.0)
-    users = [f / sigma for f in users_factors(model.bases, model.shapes, Lambdas)]
+    theta = users_theta(model.bases, model.covariances, [f / sigma for f in Lambdas])
     inverses = [np.linalg.inv(T) for T in model.bases]
     b = [one @ f.T @ T.T for one, f, T in zip(modes.u, Lambdas, inverses, strict=True)]
     singular = tuple(smallest_sd(f) < SINGULAR for f in Lambdas)
     covariances = blocked_cholesky.conditional_covariances(modes.factorized)
     if len(covariances) < len(b):  # terms of one factor that were taken as one
-        covariances = diagonal_parts(covariances[0], model.shapes)
+        covariances = diagonal_parts(covariances[0], model.covariances)
     return Estimate(
-        theta=pack(users, model.shapes),
-        Lambdas=tuple(users),
+        theta=theta,
+        Lambdas=tuple(factors(theta, model.covariances)),
         beta=beta,
         vcov=vcov,
         sigma=sigma,

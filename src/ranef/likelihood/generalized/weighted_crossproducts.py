@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from ranef._typing import Array, Codes
-from ranef.covariances.covariance import Shape
+from ranef.covariances.covariance import Covariance
 from ranef.likelihood.linear.blocked_cholesky import Selected
 from ranef.likelihood.linear.crossproducts import CrossProducts, Link, chain_of
 
@@ -31,7 +31,7 @@ class Block:
     codes: Codes
     columns: Array
     n_levels: int
-    shape: Shape
+    covariance: Covariance
 
     @property
     def k(self) -> int:
@@ -113,7 +113,7 @@ class Weighted:
         fixed : ndarray, shape (n, p)
         """
         n, p = fixed.shape
-        q, shapes = self.q_rest, tuple(block.shape for block in self.blocks)
+        q = self.q_rest
         right = np.column_stack([fixed * weights[:, None], np.zeros(n)])
         rest = np.zeros((q + p + 1, q + p + 1))
         if q:
@@ -126,7 +126,7 @@ class Weighted:
             n=n,
             p=p,
             log_weights=0.0,
-            shapes=shapes,
+            covariances=tuple(block.covariance for block in self.blocks),
             n_levels=tuple(block.n_levels for block in self.blocks),
             chain=tuple(
                 self._link(term, maps, weights, right)

@@ -133,7 +133,7 @@ def gradient(factorized: Factorized, slope: Array) -> list[Array]:
         found[stage.term] = 2 * _chain_score(stage, bar, above) @ factorized.Lambdas[stage.term]
         if stage is not factorized.chain[0]:
             above = _carry_back(stage, bar, above)
-    return [found[term] for term in range(len(factorized.cross.shapes))]
+    return [found[term] for term in range(len(factorized.cross.covariances))]
 
 
 def modes(
@@ -159,9 +159,9 @@ def conditional_covariances(factorized: Factorized) -> list[Array]:
     """
     cross = factorized.cross
     bar = _bar(factorized, np.zeros_like(factorized.reduced))[1]
-    found: list[Array] = [np.empty(0)] * len(cross.shapes)
+    found: list[Array] = [np.empty(0)] * len(cross.covariances)
     for term, place in cross.rest_terms:
-        found[term] = diagonal_blocks(bar[place, place], cross.shapes[term].k)
+        found[term] = diagonal_blocks(bar[place, place], cross.covariances[term].k)
     above: tuple[Array, Array] | None = None
     for stage in reversed(factorized.chain):
         Y = stage.Y
@@ -233,7 +233,7 @@ def selected_inverse(factorized: Factorized) -> Selected:
         found[stage.term] = 2 * _chain_score(stage, bar, above) @ factorized.Lambdas[stage.term]
         above = _carry_back(stage, bar, above)
         blocks.append((above[0][:, : stage.k], above[1][:, : stage.k, :q]))
-    terms = range(len(factorized.cross.shapes))
+    terms = range(len(factorized.cross.covariances))
     return Selected(tuple(reversed(blocks)), bar[:q, :q], [found[term] for term in terms])
 
 
@@ -286,7 +286,7 @@ def _back(
 ) -> list[Array]:
     """Return b term by term from v = (-b, -gamma, 1) of the rest, and what is to be fitted."""
     cross = factorized.cross
-    found: list[Array] = [np.empty(0)] * len(cross.shapes)
+    found: list[Array] = [np.empty(0)] * len(cross.covariances)
     for term, place in cross.rest_terms:
         found[term] = -v[place].reshape(cross.n_levels[term], -1)
     later = np.empty((0, 0))
@@ -352,7 +352,7 @@ def _scaled(cross: CrossProducts, S: Array, Lambdas: Sequence[Array]) -> Array:
     """Return T'ST + I on the random effects, T the block diagonal of the Lambdas."""
     M, q, w = S.copy(), cross.q_rest, len(S)
     for term, place in cross.rest_terms:
-        Lambda, k = Lambdas[term], cross.shapes[term].k
+        Lambda, k = Lambdas[term], cross.covariances[term].k
         M[place] = (Lambda.T @ M[place].reshape(-1, k, w)).reshape(-1, w)
         M[:, place] = (M[:, place].reshape(w, -1, k) @ Lambda).reshape(w, -1)
     M[np.arange(q), np.arange(q)] += 1.0
@@ -363,7 +363,7 @@ def _times(cross: CrossProducts, Lambdas: Sequence[Array], x: Array) -> Array:
     """Return T x for the rows of x, shape (w - 1, ...)."""
     found = x.copy()
     for term, place in cross.rest_terms:
-        k = cross.shapes[term].k
+        k = cross.covariances[term].k
         part = x[place].reshape(-1, k, *x.shape[1:])
         found[place] = np.einsum("ab,mb...->ma...", Lambdas[term], part).reshape(x[place].shape)
     return found
@@ -392,11 +392,11 @@ def _bar(factorized: Factorized, slope: Array) -> tuple[Array, Array]:
     M_bar[q:, :q] = M_bar[:q, q:].T
     M_bar[:q, :q] = inverse(factorized.L, q) - M_bar[:q, q:] @ H.T
     for term, place in cross.rest_terms:
-        Lambda, k = factorized.Lambdas[term], cross.shapes[term].k
+        Lambda, k = factorized.Lambdas[term], cross.covariances[term].k
         M_bar[:, place] = (M_bar[:, place].reshape(w, -1, k) @ Lambda.T).reshape(w, -1)
     bar = M_bar.copy()
     for term, place in cross.rest_terms:
-        Lambda, k = factorized.Lambdas[term], cross.shapes[term].k
+        Lambda, k = factorized.Lambdas[term], cross.covariances[term].k
         bar[place] = (Lambda @ bar[place].reshape(-1, k, w)).reshape(-1, w)
     return M_bar, bar
 
@@ -410,7 +410,7 @@ def _rest_gradient(factorized: Factorized, slope: Array) -> tuple[dict[int, Arra
     right, bar = _bar(factorized, slope)
     found = {}
     for term, place in cross.rest_terms:
-        blocks = (-1, cross.shapes[term].k, len(S))
+        blocks = (-1, cross.covariances[term].k, len(S))
         left, rows = S[place].reshape(blocks), right[place].reshape(blocks)
         found[term] = 2 * np.tensordot(left, rows, axes=([0, 2], [0, 2]))
     return found, bar

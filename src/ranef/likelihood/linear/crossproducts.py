@@ -20,7 +20,7 @@ import numpy as np
 from scipy import linalg, sparse
 
 from ranef._typing import Array, Codes
-from ranef.covariances.covariance import Shape
+from ranef.covariances.covariance import Bases, Covariance
 from ranef.design.design import Design, RandomTerm
 
 SPARSE_SIZE = 500_000  # elements of a block of the rest from which on sparsity pays
@@ -107,7 +107,7 @@ class CrossProducts:
         Numbers of rows and of fixed columns.
     log_weights : float
         Sum of the logarithms of the prior weights.
-    shapes : tuple of Shape
+    covariances : tuple of Covariance
         Of the terms, in the design's order.
     n_levels : tuple of int
     chain : tuple of Link
@@ -126,7 +126,7 @@ class CrossProducts:
     n: int
     p: int
     log_weights: float
-    shapes: tuple[Shape, ...]
+    covariances: tuple[Covariance, ...]
     n_levels: tuple[int, ...]
     chain: tuple[Link, ...]
     rest: Array
@@ -164,7 +164,7 @@ def cross_products(design: Design) -> CrossProducts:
         n=design.n_obs,
         p=design.X.shape[1],
         log_weights=float(np.log(design.weights).sum()),
-        shapes=tuple(Shape(t.n_coefs, t.correlated) for t in design.terms),
+        covariances=tuple(t.covariance for t in design.terms),
         n_levels=tuple(t.n_levels for t in design.terms),
         chain=tuple(
             _link(design.terms, columns, chain[i:], others, fixed) for i in range(len(chain))
@@ -193,7 +193,7 @@ def fixed_shares(cross: CrossProducts, columns: slice) -> Iterator[tuple[int, Ar
         diagonal = np.diagonal(link.front, axis1=1, axis2=2)[:, :k]
         yield link.term, diagonal, np.asarray(part).reshape(len(diagonal), k, -1)
     for term, place in cross.rest_terms:
-        k = cross.shapes[term].k
+        k = cross.covariances[term].k
         part = cross.rest[place, columns]
         yield term, np.diag(cross.rest)[place].reshape(-1, k), part.reshape(-1, k, part.shape[1])
 
@@ -227,13 +227,16 @@ def is_nested(inner: Codes, outer: Codes) -> bool:
 
 
 def basis(Z: Array, term: RandomTerm) -> Array:
-    """Return T of a term, k x k: triangular for a full covariance, diagonal for a diagonal one.
+    """Return T of a term, k x k: triangular or diagonal, as far as that keeps its covariance.
 
-    The columns Z T^-1 have unit mean squares, and are orthogonal if T is triangular.
+    The columns Z T^-1 have unit mean squares, and are orthogonal if T is triangular. A multiple
+    of the identity makes the mean square of all columns one.
     """
     size = np.sqrt(np.mean(Z**2, axis=0))
+    if term.covariance.kept_by is Bases.MULTIPLES:
+        size[:] = np.sqrt(np.mean(size**2))
     size[size == 0] = 1.0
-    if not term.correlated or term.n_coefs == 1:
+    if term.covariance.kept_by is not Bases.TRIANGULAR or term.n_coefs == 1:
         return np.diag(size)
     R = np.linalg.qr(Z / size, mode="r") / np.sqrt(len(Z))
     if len(R) < term.n_coefs or np.abs(np.diag(R)).min() < DEPENDENT:

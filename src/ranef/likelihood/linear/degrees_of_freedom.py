@@ -21,13 +21,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations_with_replacement
 
 import numpy as np
 import pandas as pd
 from scipy import special
 
 from ranef._typing import Array
-from ranef.covariances.covariance import Shape
+from ranef.covariances.covariance import Covariance
 from ranef.errors import FitError, suggestion
 from ranef.likelihood.estimate import Estimate
 from ranef.likelihood.linear import blocked_cholesky
@@ -240,8 +241,8 @@ def satterthwaite(
     FitError
         If the deviance has no minimum there.
     """
-    nu = cross.n - cross.p if reml or not cross.shapes else cross.n
-    roots, moves = _moves(cross.shapes, Lambdas)
+    nu = cross.n - cross.p if reml or not cross.covariances else cross.n
+    roots, moves = _moves(cross.covariances, Lambdas)
     criterion = _Criterion(cross, moves, sigma, reml)
     with threads_for(len(cross.rest)):
         changes = np.array([criterion.change(roots, move) for move in moves])
@@ -267,21 +268,26 @@ def satterthwaite(
 type _Move = tuple[int, Array]  # a term, and a direction in which its root can go
 
 
-def _moves(shapes: Sequence[Shape], Lambdas: Sequence[Array]) -> tuple[list[Array], list[_Move]]:
+def _moves(
+    covariances: Sequence[Covariance], Lambdas: Sequence[Array]
+) -> tuple[list[Array], list[_Move]]:
     """Return roots of the relative covariances, and the directions that keep their rank.
 
     Along its principal axes, longest first, a root is diagonal and can be moved within its lower
     triangle; a column of zeros stays. Every direction has the size of the sd that it changes.
+    Coefficients of which nobody is correlated have axes of their own.
     """
     roots, moves = [], []
-    for term, (shape, Lambda) in enumerate(zip(shapes, Lambdas, strict=True)):
-        axes, sds = np.eye(shape.k), np.abs(np.diag(Lambda))
-        if shape.correlated:
-            axes, sds, _ = np.linalg.svd(Lambda)
+    for term, (covariance, Lambda) in enumerate(zip(covariances, Lambdas, strict=True)):
+        axes, sds = np.zeros_like(Lambda), np.zeros(covariance.k)
+        pairs: list[tuple[int, int]] = []
+        for block in map(list, covariance.free_blocks):
+            axes[np.ix_(block, block)], sds[block], _ = np.linalg.svd(Lambda[np.ix_(block, block)])
+            pairs += combinations_with_replacement(block, 2)
         roots.append(axes * sds)
-        for i, j in zip(*shape.places, strict=True):
+        for j, i in pairs:
             if sds[j] > ZERO:
-                direction = np.zeros((shape.k, shape.k))
+                direction = np.zeros_like(Lambda)
                 direction[:, j] = axes[:, i] * max(sds[i], FLOOR)
                 moves.append((term, direction))
     return roots, moves

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import combinations_with_replacement
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
 from ranef._typing import Array, Codes
-from ranef.covariances.covariance import Shape
+from ranef.covariances.covariance import Covariance
 from ranef.errors import FitError
 from ranef.likelihood.linear.crossproducts import CrossProducts
 from ranef.numerics.matrices import threads_for
@@ -66,7 +67,7 @@ def derivatives(cross: CrossProducts, covs: Sequence[Array]) -> Derivatives:
     FitError
         If data connect more than `MOST` random effects.
     """
-    units = [_units(shape) for shape in cross.shapes]
+    units = [_units(covariance) for covariance in cross.covariances]
     d, p = sum(map(len, units)), cross.p
     T, P, Q = np.zeros((d + 1, d + 1)), np.zeros((d + 1, p, p)), np.zeros((d + 1, d + 1, p, p))
     K = cross.rest[cross.q_rest : -1, cross.q_rest : -1].copy()
@@ -84,12 +85,15 @@ def derivatives(cross: CrossProducts, covs: Sequence[Array]) -> Derivatives:
     return Derivatives(K, T, P, Q)
 
 
-def _units(shape: Shape) -> Array:
+def _units(covariance: Covariance) -> Array:
     """Return the derivative of a covariance in each of its free elements, shape (d, k, k)."""
-    found = np.zeros((shape.n_theta, shape.k, shape.k))
-    for unit, i, j in zip(found, *shape.places, strict=True):
+    pairs = [
+        pair for block in covariance.free_blocks for pair in combinations_with_replacement(block, 2)
+    ]
+    units = np.zeros((len(pairs), covariance.k, covariance.k))
+    for unit, (i, j) in zip(units, pairs, strict=True):
         unit[i, j] = unit[j, i] = 1.0
-    return found
+    return units
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,10 +190,10 @@ def _connected(cross: CrossProducts, width: int) -> Iterator[_Batch]:
     width : int
         Numbers that are needed for each random effect besides its row of Z'WZ.
     """
-    if not cross.shapes:
+    if not cross.covariances:
         return
     D, F = _assembled(cross)
-    ks = tuple(shape.k for shape in cross.shapes)
+    ks = tuple(shape.k for shape in cross.covariances)
     of_effect, kinds, repeats = _sets(cross, D)
     first, place, effects = _grouped(of_effect)
     of_element = of_effect[D.row]
@@ -221,12 +225,12 @@ def _sets(
     repeats : ndarray of int, shape (kinds,)
         How many sets there are of each.
     """
-    term_of = np.repeat(np.arange(len(cross.shapes)), cross.n_levels)  # of every level
-    level_of = np.repeat(np.arange(len(term_of)), [cross.shapes[t].k for t in term_of])
+    term_of = np.repeat(np.arange(len(cross.covariances)), cross.n_levels)  # of every level
+    level_of = np.repeat(np.arange(len(term_of)), [cross.covariances[t].k for t in term_of])
     joined = (np.ones(D.nnz), (level_of[D.row], level_of[D.col]))
     links = sparse.coo_array(joined, shape=(len(term_of), len(term_of)))
     n_sets, label = sparse.csgraph.connected_components(links, directed=False)
-    counts = np.zeros((n_sets, len(cross.shapes)), dtype=np.int64)
+    counts = np.zeros((n_sets, len(cross.covariances)), dtype=np.int64)
     np.add.at(counts, (label, term_of), 1)
     kinds, kind, repeats = np.unique(counts, axis=0, return_inverse=True, return_counts=True)
     order = np.empty(n_sets, dtype=np.int64)
@@ -254,7 +258,7 @@ def _refuse_large(size: int) -> None:
 
 def _assembled(cross: CrossProducts) -> tuple[sparse.coo_array, Array]:
     """Return Z'WZ and Z'WX of all random effects, term after term, level after level."""
-    sizes = [m * shape.k for m, shape in zip(cross.n_levels, cross.shapes, strict=True)]
+    sizes = [m * shape.k for m, shape in zip(cross.n_levels, cross.covariances, strict=True)]
     starts, q = np.cumsum([0, *sizes]), cross.q_rest
     places = [np.arange(starts[t], starts[t + 1]) for t, _ in cross.rest_terms]
     rest = np.concatenate([*places, np.empty(0, dtype=np.int64)])

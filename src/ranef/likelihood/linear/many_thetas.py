@@ -86,7 +86,7 @@ def effects(
     points, gamma = len(sigma), np.empty((len(sigma), r))
     b = [
         sigma[:, None, None] * rng.standard_normal((points, m, shape.k))
-        for m, shape in zip(cross.n_levels, cross.shapes, strict=True)
+        for m, shape in zip(cross.n_levels, cross.covariances, strict=True)
     ]
     with threads_for(len(cross.rest)), np.errstate(all="ignore"):
         if _is_one_factor(cross):
@@ -140,7 +140,7 @@ def moments(cross: CrossProducts, Lambdas: Sequence[Array]) -> list[Moments]:
             np.empty((points, m, s.k, p)),
             np.empty((points, m, s.k, s.k)),
         )
-        for m, s in zip(cross.n_levels, cross.shapes, strict=True)
+        for m, s in zip(cross.n_levels, cross.covariances, strict=True)
     ]
     contrasts = np.vstack([np.zeros((1, p)), np.eye(p)])
     with threads_for(len(cross.rest)), np.errstate(all="ignore"):
@@ -190,7 +190,7 @@ def choleskies(total: Array) -> tuple[Array, NDArray[np.bool_]]:
 
 
 def _is_one_factor(cross: CrossProducts) -> bool:
-    return len(cross.chain) == 1 == len(cross.shapes) and isinstance(
+    return len(cross.chain) == 1 == len(cross.covariances) and isinstance(
         cross.chain[0].rest, np.ndarray
     )
 

@@ -13,7 +13,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from ranef._typing import Array
-from ranef.covariances.covariance import Shape, factors, lower_factor, pack
+from ranef.covariances.covariance import (
+    Covariance,
+    factors,
+    n_theta,
+    pull_back,
+    simplest,
+    theta_of,
+)
 from ranef.errors import Convergence
 from ranef.likelihood.estimate import Estimate
 from ranef.likelihood.linear import blocked_cholesky
@@ -21,7 +28,6 @@ from ranef.likelihood.linear.crossproducts import CrossProducts, residual_sums
 from ranef.numerics.matrices import threads_for
 from ranef.numerics.minimize import Optimum, Step, minimize
 
-NEARLY_ZERO = 0.03  # a relative sd for which zero is tried
 FEW_ROWS = 100  # up to which several starts are tried
 SINGULAR = 1e-4  # a relative sd that counts as zero, as lme4's isSingular
 TINY = np.finfo(np.float64).tiny
@@ -33,22 +39,21 @@ def estimate(cross: CrossProducts, *, reml: bool) -> Estimate:
     Starts from the moments of the data; with few rows, where the criterion can have several
     minima, from two larger covariances too, and keeps the lowest.
     """
-    shapes = cross.shapes
+    covariances = cross.covariances
 
     def best_from(start: Array) -> Optimum:
         return minimize(
-            lambda x: criterion(cross, factors(x, shapes), reml=reml),
+            lambda x: criterion(cross, x, reml=reml),
             start,
-            simplify=lambda x: pack([simplest(f) for f in factors(x, shapes)], shapes),
+            simplify=lambda x: simplest(x, covariances),
         )
 
     with threads_for(len(cross.rest)):
         starts = [moment_start(cross)]
-        if cross.n <= FEW_ROWS and shapes:
-            identity = pack([np.eye(s.k) for s in shapes], shapes)
-            starts += [identity, 3 * identity]
+        if cross.n <= FEW_ROWS and covariances:
+            starts += [multiple_of_identity(size, covariances) for size in (1.0, 3.0)]
         optimum = min(map(best_from, starts), key=lambda found: round(found.value, 9))
-        factorized = blocked_cholesky.factorize(cross, factors(optimum.x, shapes))
+        factorized = blocked_cholesky.factorize(cross, factors(optimum.x, covariances))
         return at_optimum(cross, optimum, factorized, _solution(factorized, reml=reml))
 
 
@@ -59,27 +64,31 @@ def moment_start(cross: CrossProducts) -> Array:
     D_l + Lambda^2 D_l^2 for each coefficient, as if it were the only one. Kept within 0.1 and 3.
     """
     variance = max(cross.rest[-1, -1], TINY) / max(cross.n - cross.p, 1)
-    starts = [np.empty(0)] * len(cross.shapes)
+    starts = [np.empty(0)] * len(cross.covariances)
     for term, D, s in residual_sums(cross):
         excess = (s**2 / variance - D).sum(axis=0) / (D**2).sum(axis=0)
         starts[term] = np.diag(np.sqrt(np.clip(excess, 0.01, 9.0)))
-    return pack(starts, cross.shapes)
+    return theta_of(starts, cross.covariances)
 
 
-def criterion(cross: CrossProducts, Lambdas: list[Array], *, reml: bool) -> tuple[float, Array]:
-    """Return the criterion and its gradient in the free elements; inf where it overflows."""
-    nowhere = np.inf, np.zeros(sum(s.n_theta for s in cross.shapes))
+def multiple_of_identity(size: float, covariances: Sequence[Covariance]) -> Array:
+    """Return theta in the basis for independent coefficients with the same relative sd."""
+    return theta_of([size * np.eye(c.k) for c in covariances], covariances)
+
+
+def criterion(cross: CrossProducts, theta: Array, *, reml: bool) -> tuple[float, Array]:
+    """Return the criterion and its gradient at theta in the basis; inf where it overflows."""
+    covariances = cross.covariances
     with np.errstate(all="ignore"):
         try:
-            factorized = blocked_cholesky.factorize(cross, Lambdas)
+            factorized = blocked_cholesky.factorize(cross, factors(theta, covariances))
             profile = profiled(factorized, reml=reml)
         except np.linalg.LinAlgError:
-            return nowhere
+            return np.inf, np.zeros_like(theta)
         if not profile.r2 > 0:
-            return nowhere
-        return profile.value, pack(
-            blocked_cholesky.gradient(factorized, profile.slope), cross.shapes
-        )
+            return np.inf, np.zeros_like(theta)
+        slopes = blocked_cholesky.gradient(factorized, profile.slope)
+        return profile.value, pull_back(slopes, theta, covariances)
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,7 +176,7 @@ def at_optimum(
     """Gather all estimates at the optimum of a criterion."""
     Lambdas = factorized.Lambdas
     inverses = [np.linalg.inv(T) for T in cross.bases]
-    users = users_factors(cross.bases, cross.shapes, Lambdas)
+    theta = users_theta(cross.bases, cross.covariances, Lambdas)
     singular = tuple(smallest_sd(f) < SINGULAR for f in Lambdas)
     converged = optimum.convergence
     if converged.ok and any(singular):
@@ -176,8 +185,8 @@ def at_optimum(
     covariances = blocked_cholesky.conditional_covariances(factorized)
     variance = solution.sigma**2
     return Estimate(
-        theta=pack(users, cross.shapes),
-        Lambdas=tuple(users),
+        theta=theta,
+        Lambdas=tuple(factors(theta, cross.covariances)),
         beta=solution.beta,
         vcov=solution.vcov,
         sigma=solution.sigma,
@@ -193,38 +202,24 @@ def at_optimum(
     )
 
 
-def users_factors(
-    bases: Sequence[Array], shapes: Sequence[Shape], Lambdas: Sequence[Array]
-) -> list[Array]:
-    """Return the factors on the user's scale, triangular with diagonal >= 0."""
-    roots = [np.linalg.solve(T, f) for T, f in zip(bases, Lambdas, strict=True)]
-    return [_canonical(r, s) for r, s in zip(roots, shapes, strict=True)]
+def users_theta(
+    bases: Sequence[Array], covariances: Sequence[Covariance], Lambdas: Sequence[Array]
+) -> Array:
+    """Return theta on the user's scale from factors in the basis."""
+    return theta_of(
+        [np.linalg.solve(T, f) for T, f in zip(bases, Lambdas, strict=True)], covariances
+    )
 
 
-def basis_factors(cross: CrossProducts, theta: Array) -> list[Array]:
-    """Return the relative factors in the basis of the cross-products for a user's theta."""
-    users = factors(np.asarray(theta, dtype=np.float64), cross.shapes)
-    roots = [T @ f for T, f in zip(cross.bases, users, strict=True)]
-    return [_canonical(r, s) for r, s in zip(roots, cross.shapes, strict=True)]
-
-
-def _canonical(root: Array, shape: Shape) -> Array:
-    return lower_factor(root) if shape.correlated else np.diag(np.abs(np.diag(root)))
+def basis_theta(cross: CrossProducts, theta: Array) -> Array:
+    """Return theta in the basis of the cross-products for a user's theta."""
+    users = factors(np.asarray(theta, dtype=np.float64), cross.covariances)
+    return theta_of([T @ f for T, f in zip(cross.bases, users, strict=True)], cross.covariances)
 
 
 def _on_users_scale(cross: CrossProducts, step: Step) -> tuple[float, Array]:
-    theta = step.x[len(step.x) - sum(s.n_theta for s in cross.shapes) :]
-    users = users_factors(cross.bases, cross.shapes, factors(theta, cross.shapes))
-    return step.value, pack(users, cross.shapes)
-
-
-def simplest(Lambda: Array) -> Array:
-    """Return a factor of nearly the same covariance whose smallest sds are exactly zero."""
-    if not np.tril(Lambda, -1).any():  # diagonal: each element by itself
-        return np.where(np.abs(Lambda) < NEARLY_ZERO, 0.0, Lambda)
-    vectors, sds, _ = np.linalg.svd(Lambda)
-    small = sds < NEARLY_ZERO * max(1.0, sds[0])
-    return lower_factor(vectors * np.where(small, 0.0, sds)) if small.any() else Lambda
+    Lambdas = factors(step.x[len(step.x) - n_theta(cross.covariances) :], cross.covariances)
+    return step.value, users_theta(cross.bases, cross.covariances, Lambdas)
 
 
 def smallest_sd(Lambda: Array) -> float:

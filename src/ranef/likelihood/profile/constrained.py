@@ -16,13 +16,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import combinations
 
 import numpy as np
 from scipy import linalg
 
 from ranef._typing import Array
-from ranef.covariances.covariance import Shape, factors, lower_factor, pack
+from ranef.covariances.covariance import Covariance, factors, lower_factor, pull_back, theta_of
 from ranef.likelihood.estimate import Estimate
 from ranef.likelihood.generalized.glmm import Generalized
 from ranef.likelihood.generalized.pirls import NoModesError, find_modes
@@ -90,8 +89,8 @@ class Surface(ABC):
 
     @property
     @abstractmethod
-    def shapes(self) -> tuple[Shape, ...]:
-        """The shapes of the terms' factors."""
+    def covariances(self) -> tuple[Covariance, ...]:
+        """The covariance of each term."""
 
     @property
     @abstractmethod
@@ -137,12 +136,11 @@ class Surface(ABC):
         return self._variance(name, *self._variances[place - self.n_own])
 
     def _variance(self, name: str, term: int, coefs: tuple[int, ...]) -> Focus:
-        known, to_own = held(self.bases, self.shapes, term, coefs)
+        known, to_own = held(self.bases, self.covariances, term, coefs)
         root = self.size * to_own @ self.estimate.Lambdas[term]
-        correlated = self.shapes[term].correlated
-        F = lower_factor(root) if correlated else np.diag(np.linalg.norm(root, axis=1))
-        parts = [pack([f], [s]) for f, s in zip(self.factors, self.shapes, strict=True)]
-        w, theta = known.start(F, parts)
+        parts = [c.theta_of(f) for f, c in zip(self.factors, self.covariances, strict=True)]
+        parts[term] = self.covariances[term].theta_of(root)
+        w, theta = known.start(parts)
         objective, x = self.variance(known, theta)
         if not known.pair:
             length = self.estimate.sigma / (self.size * to_own[0, coefs[0]])
@@ -157,28 +155,24 @@ class Surface(ABC):
     def _variances(self) -> list[tuple[int, tuple[int, ...]]]:
         """The term and the coefficients of each sd and correlation, in their order."""
         found: list[tuple[int, tuple[int, ...]]] = []
-        for term, shape in enumerate(self.shapes):
-            found += [(term, (i,)) for i in range(shape.k)]
-            if shape.correlated:
-                found += [(term, pair) for pair in combinations(range(shape.k), 2)]
+        for term, covariance in enumerate(self.covariances):
+            found += [(term, (i,)) for i in range(covariance.k)]
+            found += [(term, pair) for pair in covariance.pairs]
         return found
 
     @cached_property
     def factors(self) -> list[Array]:
-        """The estimated factors in the basis, triangular."""
+        """The estimated factors in the basis."""
+        return factors(self.theta, self.covariances)
+
+    @cached_property
+    def theta(self) -> Array:
+        """The estimated theta of all factors in the basis."""
         roots = [
             self.size * T @ Lambda
             for T, Lambda in zip(self.bases, self.estimate.Lambdas, strict=True)
         ]
-        return [
-            lower_factor(root) if shape.correlated else root
-            for root, shape in zip(roots, self.shapes, strict=True)
-        ]
-
-    @property
-    def theta(self) -> Array:
-        """The estimated elements of all factors."""
-        return pack(self.factors, self.shapes)
+        return theta_of(roots, self.covariances)
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,8 +187,8 @@ class Linear(Surface):
     cross: CrossProducts
 
     @property
-    def shapes(self) -> tuple[Shape, ...]:
-        return self.cross.shapes
+    def covariances(self) -> tuple[Covariance, ...]:
+        return self.cross.covariances
 
     @property
     def bases(self) -> tuple[Array, ...]:
@@ -213,7 +207,7 @@ class Linear(Surface):
         return 1
 
     def effect(self, j: int) -> tuple[Objective, float, Array, Scale]:
-        cross, known = self.cross, Held(self.shapes)
+        cross, known = self.cross, Held(self.covariances)
         c = np.linalg.inv(cross.R)[j]
         origin, unit = float(self.estimate.beta[j]), float(np.sqrt(self.estimate.vcov[j, j]))
 
@@ -226,7 +220,7 @@ class Linear(Surface):
         return objective, 0.0, self.theta, Scale(origin=origin, unit=unit)
 
     def own(self, i: int) -> tuple[Objective, float, Array]:  # noqa: ARG002 -- there is sigma only
-        cross, known = self.cross, Held(self.shapes)
+        cross, known = self.cross, Held(self.covariances)
 
         def objective(w: float, x: Array) -> Value:
             found = deviance(cross, known.factors(0.0, x), sigma=float(np.exp(w)))
@@ -340,8 +334,8 @@ class Nonlinear(Surface):
     psi: Array
 
     @property
-    def shapes(self) -> tuple[Shape, ...]:
-        return self.model.shapes
+    def covariances(self) -> tuple[Covariance, ...]:
+        return self.model.covariances
 
     @property
     def bases(self) -> tuple[Array, ...]:
@@ -370,7 +364,7 @@ class Nonlinear(Surface):
         return find_modes(setting, self.model.zeros(), np.empty(0)).u
 
     def effect(self, j: int) -> tuple[Objective, float, Array, Scale]:
-        known, p = Held(self.shapes), len(self._gamma)
+        known, p = Held(self.covariances), len(self._gamma)
         c = self.model.to_users[j]
         unit = float(np.linalg.norm(c))
         turn = np.column_stack([c / unit, linalg.null_space(c[None])])  # orthogonal
@@ -385,7 +379,7 @@ class Nonlinear(Surface):
         return objective, 0.0, x, Scale(origin=float(self.estimate.beta[j]), unit=unit)
 
     def own(self, i: int) -> tuple[Objective, float, Array]:
-        known, p = Held(self.shapes), len(self._gamma)
+        known, p = Held(self.covariances), len(self._gamma)
 
         def objective(w: float, x: Array) -> Value:
             rest = np.insert(x[p:], i, w)
@@ -443,7 +437,7 @@ class Held:
 
     Attributes
     ----------
-    shapes : tuple of Shape
+    covariances : tuple of Covariance
     term : int
         Whose sd or correlation w stands for; -1 for none.
     pair : bool
@@ -452,7 +446,7 @@ class Held:
         Lambda = turn F for this term.
     """
 
-    shapes: tuple[Shape, ...]
+    covariances: tuple[Covariance, ...]
     term: int = -1
     pair: bool = False
     turn: Array = field(default_factory=lambda: np.empty((0, 0)))
@@ -460,26 +454,27 @@ class Held:
     @cached_property
     def before(self) -> int:
         """Where the term begins in theta."""
-        return sum(shape.n_theta for shape in self.shapes[: self.term])
+        return sum(shape.n_theta for shape in self.covariances[: self.term])
 
     def factors(self, w: float, theta: Array) -> list[Array]:
         """Return the factor Lambda of each term, w being the first element of F, or phi."""
         if self.term < 0:
-            return factors(theta, self.shapes)
-        found = factors(self._whole(w, theta), self.shapes)
+            return factors(theta, self.covariances)
+        found = factors(self._whole(w, theta), self.covariances)
         found[self.term] = self.turn @ found[self.term]
         return found
 
     def back(self, w: float, theta: Array, slopes: Sequence[Array]) -> tuple[float, Array]:
         """Return derivatives by w and theta from those by the factors."""
         if self.term < 0:
-            return 0.0, pack(slopes, self.shapes)
+            return 0.0, pull_back(slopes, theta, self.covariances)
         own = list(slopes)
         own[self.term] = self.turn.T @ own[self.term]
-        whole, at = pack(own, self.shapes), self.before
+        whole, at = self._whole(w, theta), self.before
+        whole = pull_back(own, whole, self.covariances)
         if not self.pair:
             return float(whole[at]), np.delete(whole, at)
-        k = self.shapes[self.term].k
+        k = self.covariances[self.term].k
         alpha, tau, (sin, cos) = theta[at], theta[at + 1], (np.sin(w), np.cos(w))
         by_w = tau**2 * (cos * whole[at + 1] - sin * whole[at + k])
         along = sin * whole[at + 1] + cos * whole[at + k]
@@ -490,27 +485,28 @@ class Held:
         at = self.before
         if not self.pair:
             return np.insert(theta, at, w)
-        k = self.shapes[self.term].k
+        k = self.covariances[self.term].k
         square = theta[at + 1] ** 2
         whole = np.insert(theta, at + k, square * np.cos(w))
         whole[at], whole[at + 1] = theta[at] ** 2, square * np.sin(w)
         return whole
 
-    def start(self, F: Array, thetas: Sequence[Array]) -> tuple[float, Array]:
-        """Return w and theta of a factor F of the term, and the factors of all others."""
+    def start(self, thetas: Sequence[Array]) -> tuple[float, Array]:
+        """Return w and theta from theta of each term, that of F for this one."""
         parts = list(thetas)
-        whole = pack([F], self.shapes[self.term : self.term + 1])
+        whole = parts[self.term]
         if not self.pair:
             parts[self.term] = whole[1:]
             return float(whole[0]), np.concatenate(parts)
-        k = len(F)
-        sds = np.sqrt([abs(F[0, 0]), np.hypot(F[1, 0], F[1, 1])])
+        k = self.covariances[self.term].k
+        first, below, second = whole[[0, 1, k]]
+        sds = np.sqrt([abs(first), np.hypot(below, second)])
         parts[self.term] = np.concatenate([sds, np.delete(whole, [0, 1, k])])
-        return float(np.arctan2(F[1, 0], F[1, 1])), np.concatenate(parts)
+        return float(np.arctan2(below, second)), np.concatenate(parts)
 
 
 def held(
-    bases: Sequence[Array], shapes: tuple[Shape, ...], term: int, coefs: tuple[int, ...]
+    bases: Sequence[Array], covariances: tuple[Covariance, ...], term: int, coefs: tuple[int, ...]
 ) -> tuple[Held, Array]:
     """Return the factors with the sd of a coefficient held, or the correlation of two.
 
@@ -521,15 +517,15 @@ def held(
         Which turns the user's effects of the term into those that F belongs to; its first
         row, or two, have the length of a row of the term on the diagonal and nothing else.
     """
-    k = shapes[term].k
-    order = [*coefs, *(i for i in range(k) if i not in coefs)]
+    blocks, k = covariances[term].free_blocks, covariances[term].k
+    order = [*coefs, *(i for block in blocks for i in block if i not in coefs)]
     moved = bases[term][:, order]
     T = np.linalg.qr(moved[:, ::-1], mode="r")[::-1, ::-1]
     T = np.sign(np.diag(T))[:, None] * T  # lower triangular, as moved'moved = T'T
     T[: len(coefs), : len(coefs)] = np.diag(np.diag(T)[: len(coefs)])
     turn = moved @ np.linalg.inv(T)
     to_own = T @ np.eye(k)[order]
-    return Held(shapes, term, len(coefs) == 2, turn), to_own
+    return Held(covariances, term, len(coefs) == 2, turn), to_own
 
 
 def canonical(root: Array) -> Array:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations, pairwise
+from itertools import pairwise
 
 import numpy as np
 from scipy import special
@@ -109,8 +109,7 @@ def _freed(terms: Sequence[RandomTerm]) -> dict[str, tuple[str, str]]:
     return {
         f"corr_{t.label}[{a}, {b}]": (f"sd_{t.label}[{a}]", f"sd_{t.label}[{b}]")
         for t in terms
-        if t.correlated
-        for a, b in combinations(t.coefs, 2)
+        for a, b in ((t.coefs[i], t.coefs[j]) for i, j in t.covariance.pairs)
     }
 
 

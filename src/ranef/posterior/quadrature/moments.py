@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from scipy import interpolate, special
 
 from ranef._typing import Array
+from ranef.covariances.partial_correlations import correlations
 from ranef.design.design import Design, RandomTerm
-from ranef.design.labels import has_corr, parameter_names
+from ranef.design.labels import parameter_names
 from ranef.errors import probability
 from ranef.families.gaussian import GAUSSIAN
 from ranef.likelihood.linear import many_thetas
@@ -36,7 +37,7 @@ from ranef.posterior.quadrature.lattice import (
 )
 from ranef.posterior.quadrature.marginal_densities import Curve, mixture, tabulated
 from ranef.posterior.quadrature.whitening import Frame, frame, half_line
-from ranef.posterior.transforms import correlations, evaluate
+from ranef.posterior.transforms import evaluate
 
 SMOOTH = 0.45  # steps along the axes of a marginal density, which is interpolated
 SMALLEST = 1e-14  # variance of a random effect at a node, relative to the largest
@@ -326,9 +327,8 @@ class LatticeMarginals:
         columns = [self.exact.mixture.sigma[:, None]]
         for term in self.design.terms:
             columns.append(self.sds(term))
-            if has_corr(term):
-                rows, others = np.triu_indices(term.n_coefs, 1)
-                columns.append(self.correlations(term)[:, rows, others])
+            corr = self.correlations(term)
+            columns += [corr[:, i, j, None] for i, j in term.covariance.pairs]
         return np.concatenate(columns, axis=1)
 
 

@@ -26,7 +26,7 @@ from ranef._typing import Array
 from ranef.covariances.covariance import lower_factor
 from ranef.posterior.laplace import Mode
 from ranef.posterior.linear_posterior import LinearPosterior
-from ranef.posterior.transforms import Coordinate, evaluate, unit_factor
+from ranef.posterior.transforms import Coordinate, evaluate
 
 SAME = 1e-9  # what centring moves of a coefficient, relative to its size, that does not count
 
@@ -196,11 +196,12 @@ def values_at(frame: Frame, xi: Array) -> tuple[Array, Array]:
                 c.family, c.transform, c.a, c.b, c.c, x, is_natural=False
             )
             logp += part + c.constant
-    for (sd, partial), A, B in zip(space.places, target.bases, frame.bases, strict=True):
+    for covariance, (sd, partial), A, B in zip(
+        space.covariances, space.places, target.bases, frame.bases, strict=True
+    ):
         if partial.stop > partial.start and not np.array_equal(A, B):
-            logp += _centre(
-                values, (sd, partial), np.linalg.solve(A, B), coordinates[partial.start]
-            )
+            F = np.linalg.solve(A, B) @ covariance.factor_of(values[:, sd], values[:, partial])
+            logp += _centre(values, (sd, partial), F, coordinates[partial.start])
     known = frame.is_sd & np.isfinite(space.known) & ~space.relative
     values[:, known] /= space.known[space.n_given]
     for place in np.flatnonzero(frame.is_sd & space.relative):
@@ -209,16 +210,16 @@ def values_at(frame: Frame, xi: Array) -> tuple[Array, Array]:
     return values, logp
 
 
-def _centre(values: Array, places: tuple[slice, slice], change: Array, c: Coordinate) -> Array:
+def _centre(values: Array, places: tuple[slice, slice], F: Array, c: Coordinate) -> Array:
     """Turn the user's sds and correlation of a term into those at centred columns, in place.
 
-    Returns what this changes in the log density: the prior of the correlation, which was taken
-    where it does not hold, and the Jacobian. That of the covariance matrix by (log sd_1, log sd_2,
-    2 artanh corr) is |Sigma| sd_1 sd_2, and |Sigma| is the same on both scales.
+    F is the factor at centred columns. Returns what this changes in the log density: the prior of
+    the correlation, which was taken where it does not hold, and the Jacobian. The Jacobian of the
+    covariance matrix by (log sd_1, log sd_2, 2 artanh corr) is |Sigma| sd_1 sd_2, and |Sigma| is
+    the same on both scales.
     """
     sd, partial = places
     users = values[:, sd].copy()
-    F = change @ (users[:, :, None] * unit_factor(values[:, partial], 2))
 
     def prior(x: Array) -> Array:
         return np.asarray(evaluate(c.family, c.transform, c.a, c.b, c.c, x, is_natural=False)[2])

@@ -46,7 +46,7 @@ class Packed:
 def suits(target: LinearPosterior) -> bool:
     """Whether the rest is small enough for the compiled density."""
     cross = target.cross
-    sizes = [m * shape.k for m, shape in zip(cross.n_levels, cross.shapes, strict=True)]
+    sizes = [m * shape.k for m, shape in zip(cross.n_levels, cross.covariances, strict=True)]
     first = sizes[cross.chain[0].term] if cross.chain else 0
     rest, limit = sum(sizes) - first, MAX_NESTED if len(cross.chain) > 1 else MAX_REST
     return rest <= limit and first * (rest + cross.p + 1) <= MAX_ELEMENTS
@@ -71,7 +71,7 @@ def pack(target: LinearPosterior) -> Packed:
     D, C, rest = _flat(cross, places, q, turn)
     m, k = C.shape[:2]
     counts = [
-        np.array([m, k, q, r, g, len(order), max([1, *(n for n, _ in space.sizes)])]),
+        np.array([m, k, q, r, g, len(order), max([1, *(c.k for c in space.covariances)])]),
         np.array([space.d, len(space.known)]),
         *(_term(target, t, places) for t in order),
         np.column_stack([space.codes, space.free]).ravel(),
@@ -101,7 +101,7 @@ def _layout(cross: CrossProducts) -> tuple[list[int], dict[int, slice]]:
     order = [link.term for link in cross.chain] + [term for term, _ in cross.rest_terms]
     places, start = {}, 0
     for term in order[1:]:
-        stop = start + cross.n_levels[term] * cross.shapes[term].k
+        stop = start + cross.n_levels[term] * cross.covariances[term].k
         places[term] = slice(start, stop)
         start = stop
     return order, places
@@ -130,7 +130,7 @@ def _term(target: LinearPosterior, term: int, places: dict[int, slice]) -> NDArr
     """Return k, levels, place in the rest, places of the sds and partial correlations of a term."""
     place = places[term].start if term in places else 0
     sd, partial = target.space.places[term]
-    k, levels = target.cross.shapes[term].k, target.cross.n_levels[term]
+    k, levels = target.cross.covariances[term].k, target.cross.n_levels[term]
     return np.array([k, levels, place, sd.start, partial.start, partial.stop - partial.start])
 
 

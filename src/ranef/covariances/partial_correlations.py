@@ -1,0 +1,89 @@
+"""Correlation matrices by their partial correlations: one number for every pair of coefficients.
+
+The partial correlation of coefficients r and c < r is taken given all coefficients before c. Any
+numbers between -1 and 1 are the partial correlations of one correlation matrix. They stand row by
+row, (1, 0), (2, 0), (2, 1), ..., and there can be many points, along leading axes.
+
+Source: Lewandowski, Kurowicka & Joe (2009), *Journal of Multivariate Analysis* 100, section 2.4.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ranef._typing import Array
+
+TINY = np.finfo(np.float64).tiny
+ROUNDING = 1e-14  # of a correlation matrix whose Cholesky factor is taken
+
+
+def unit_factor(partial: Array, k: int) -> Array:
+    """Return the Cholesky factor of a correlation matrix from its partial correlations.
+
+    Parameters
+    ----------
+    partial : ndarray, shape (..., k (k - 1) / 2)
+
+    Returns
+    -------
+    ndarray, shape (..., k, k)
+    """
+    U = np.zeros((*partial.shape[:-1], k, k))
+    place = 0
+    for r in range(k):
+        rest = np.ones(partial.shape[:-1])
+        for c in range(r):
+            U[..., r, c] = partial[..., place] * rest
+            rest = rest * np.sqrt(np.maximum(1.0 - partial[..., place] ** 2, 0.0))
+            place += 1
+        U[..., r, r] = rest
+    return U
+
+
+def partial_slopes(slope: Array, U: Array, partial: Array) -> Array:
+    """Return the derivative by the partial correlations from the one by the unit factor U.
+
+    A row of U is (p_1, p_2 s_1, p_3 s_1 s_2, ..., s_1 s_2 ...), s_i = sqrt(1 - p_i^2).
+
+    Parameters
+    ----------
+    slope, U : ndarray, shape (..., k, k)
+    partial : ndarray, shape (..., k (k - 1) / 2)
+    """
+    by_partial = np.zeros(partial.shape)
+    place = 0
+    for r in range(1, U.shape[-1]):
+        ahead = slope[..., r, r] * U[..., r, r]
+        for c in range(r - 1, -1, -1):
+            p, u = partial[..., place + c], U[..., r, c]
+            rest = np.maximum(1.0 - p * p, TINY)  # where it is zero, so is `ahead`
+            before = np.sqrt(np.maximum(0.0, 1.0 - (U[..., r, :c] ** 2).sum(-1)))
+            by_partial[..., place + c] = slope[..., r, c] * before - ahead * p / rest
+            ahead = ahead + slope[..., r, c] * u
+        place += r
+    return by_partial
+
+
+def partial_correlations(corr: Array) -> Array:
+    """Return the partial correlations, shape (..., k (k - 1) / 2), of correlation matrices."""
+    k = corr.shape[-1]
+    U = cholesky_of_correlations(corr)
+    columns, rest = [], np.ones(U.shape[:-1])
+    for c in range(k - 1):
+        ratio = np.clip(U[..., c] / rest, -1.0, 1.0)
+        columns.append(ratio)
+        rest = rest * np.sqrt(np.maximum(1.0 - ratio**2, TINY))
+    pairs = [columns[c][..., r] for r in range(1, k) for c in range(r)]
+    return np.stack(pairs, axis=-1) if pairs else np.empty((*corr.shape[:-2], 0))
+
+
+def cholesky_of_correlations(corr: Array) -> Array:
+    """Return Cholesky factors, shape (..., k, k), of correlations that may round to one."""
+    return np.linalg.cholesky(corr + ROUNDING * np.eye(corr.shape[-1]))
+
+
+def correlations(U: Array) -> Array:
+    """Return U U' with a diagonal of exactly one, shape (..., k, k)."""
+    corr = U @ U.swapaxes(-1, -2)
+    corr[..., np.arange(U.shape[-1]), np.arange(U.shape[-1])] = 1.0
+    return np.clip(corr, -1.0, 1.0)
