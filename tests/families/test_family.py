@@ -72,6 +72,9 @@ def test_families_can_be_pickled(name):
     np.testing.assert_array_equal(
         again.expansion(y, eta, w, psi).score, family.expansion(y, eta, w, psi).score
     )
+    for link in family.links:
+        other = find_family(again, link)
+        assert pickle.loads(pickle.dumps(other)) == find_family(family, link)
     with pytest.raises(rf.FitError, match="which has"):
         find_family(again, "none")
 

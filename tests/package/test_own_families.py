@@ -111,7 +111,9 @@ CUMULATIVE = rf.Family(
     parameters=("gap",),
     response_mean=cumulative_mean,
     latent_variance=math.pi**2 / 3,
-    own=(OwnParameter("gap", default=("Gamma", (2, 1)), brms=("StudentT", (3, 0, 2.5))),),
+    own_parameters=(
+        OwnParameter("gap", default=("Gamma", (2, 1)), brms=("StudentT", (3, 0, 2.5))),
+    ),
 )
 FAMILIES = {"geometric": GEOMETRIC, "logistic": LOGISTIC, "cumulative": CUMULATIVE}
 every_family = pytest.mark.parametrize("name", FAMILIES)
@@ -198,7 +200,9 @@ def test_the_mean_of_a_latent_variables_classes(data, fitted):
 
 def test_two_classes_of_a_latent_variable_are_a_logistic_model(data):
     data = data.assign(y=(data["cumulative"] > 0).astype(float))
-    two = replace(CUMULATIVE, parameters=(), own=(), log_density=two_classes, response_mean=chance)
+    two = replace(
+        CUMULATIVE, parameters=(), own_parameters=(), log_density=two_classes, response_mean=chance
+    )
     two = replace(two, variance=chance_variance)
     found = rf.Model("y ~ x + (1 | g)", data, family=two).fit("ml")
     expected = rf.Model("y ~ x + (1 | g)", data, family="bernoulli").fit("ml")
@@ -229,7 +233,7 @@ def test_default_priors_are_those_that_the_family_has(data):
     assert rows["scale"] == "LogNormal(0, 2.5)"
     with pytest.raises(rf.FitError, match='"rstanarm" has no prior for `gap`'):
         model(data, "cumulative", priors="rstanarm")
-    unknown = replace(CUMULATIVE, own=(OwnParameter("gap", default=("Gama", (2, 1))),))
+    unknown = replace(CUMULATIVE, own_parameters=(OwnParameter("gap", default=("Gama", (2, 1))),))
     with pytest.raises(rf.FitError, match=r"a prior called 'Gama'\. Did you mean `Gamma`"):
         rf.Model("cumulative ~ x + (1 | g)", data, family=unknown)
 
@@ -271,3 +275,20 @@ def test_what_is_missing_is_named_where_it_is_needed(data, fitted):
 def test_a_field_that_is_no_function(field):
     with pytest.raises(rf.FitError, match=f"the geometric family has {field}=3, not a function."):
         replace(GEOMETRIC, **{field: 3})
+
+
+def test_a_link_of_ones_own_with_a_latent_variable(data):
+    data = data.assign(y=(data["cumulative"] > 0).astype(float))
+    logit = rf.links.LOGIT
+    own = rf.Link("own", logit.link, logit.inverse, latent_variance=logit.latent_variance)
+    found, expected = (
+        rf.Model("y ~ x + (1 | g)", data, family="bernoulli", link=link).fit("ml")
+        for link in (own, logit)
+    )
+    one, other = (fit.icc().frame["estimate"] for fit in (found, expected))
+    np.testing.assert_allclose(one, other, rtol=1e-4)
+    unknown = rf.Model(
+        "y ~ x + (1 | g)", data, family="bernoulli", link=replace(own, latent_variance=None)
+    )
+    with pytest.raises(rf.FitError, match="the latent variable of the own link has no variance"):
+        unknown.fit("ml").icc()

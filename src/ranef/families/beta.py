@@ -63,11 +63,11 @@ def beta_further(link: Link, y: Array, eta: Array, w: Array, psi: Array) -> Furt
 
 def beta_expected(link: Link, eta: Array, w: Array, psi: Array) -> Array:
     """Return the expected information of eta."""
-    found: Array = np.zeros_like(eta)
+    information: Array = np.zeros_like(eta)
     for A, A1, _, _ in link.log_chances(eta):
         alpha = psi[0] * np.exp(A)
-        found = found + (1 + alpha * alpha * trigamma(1 + alpha)[0]) * (A1 * A1)
-    return w * found
+        information = information + (1 + alpha * alpha * trigamma(1 + alpha)[0]) * (A1 * A1)
+    return w * information
 
 
 def _beta_side(log_y: Array, A: Array, phi: float) -> Curve:
@@ -127,7 +127,7 @@ BETA = Family(
     expand=beta_expand,
     further=beta_further,
     expected=beta_expected,
-    own=(
+    own_parameters=(
         OwnParameter(
             "phi",
             default=("LogNormal", (math.log(10), 2)),

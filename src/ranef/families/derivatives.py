@@ -67,10 +67,10 @@ class Further:
 def differenced(log_density: Callable[[Array], Array], eta: Array, step: Array) -> list[Array]:
     """Return a function of eta, elementwise, and its first three derivatives, by differences."""
     values = np.stack([log_density(eta + k * step) for k in range(-REACH, REACH + 1)])
-    found = [values[REACH]]
+    derivatives = [values[REACH]]
     for order, row in enumerate(_stencil(), start=1):
-        found.append(np.tensordot(row, values, axes=1) / step**order)
-    return found
+        derivatives.append(np.tensordot(row, values, axes=1) / step**order)
+    return derivatives
 
 
 @cache
@@ -111,11 +111,11 @@ def remainder(x: Any) -> Array:
     """Return what Stirling's formula leaves: log Gamma(x) - (x - 1/2) log x + x - log(2 pi)/2."""
     x = np.asarray(x, dtype=np.float64)
     small, inverse = x < LARGE, 1 / np.maximum(x, LARGE)
-    found = inverse * polyval(inverse * inverse, STIRLING)
+    series = inverse * polyval(inverse * inverse, STIRLING)
     if small.any():
         direct = special.gammaln(x) - (x - 0.5) * np.log(x) + x - 0.5 * np.log(2 * np.pi)
-        found = np.where(small, direct, found)
-    return np.asarray(found)
+        series = np.where(small, direct, series)
+    return np.asarray(series)
 
 
 def remainder_slope(x: Any) -> Array:
@@ -123,10 +123,10 @@ def remainder_slope(x: Any) -> Array:
     x = np.asarray(x, dtype=np.float64)
     small, inverse = x < LARGE, 1 / np.maximum(x, LARGE)
     t = inverse * inverse
-    found = -t * polyval(t, STIRLING * ODD)
+    series = -t * polyval(t, STIRLING * ODD)
     if small.any():
-        found = np.where(small, special.digamma(x) - np.log(x) + 0.5 / x, found)
-    return np.asarray(found)
+        series = np.where(small, special.digamma(x) - np.log(x) + 0.5 / x, series)
+    return np.asarray(series)
 
 
 def trigamma(x: Array) -> tuple[Array, Array]:

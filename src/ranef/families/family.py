@@ -30,7 +30,9 @@ from ranef.families.link import Curve, Link
 __all__ = ["Family", "Link"]
 
 type Parts = tuple[Array, Array, Array]  # L, L1, L2
-type Own = tuple[Array, Array, Array]  # the derivatives of L, L1 and L2 in the logarithm of one psi
+type ByPsi = tuple[
+    Array, Array, Array
+]  # the derivatives of L, L1 and L2 in the logarithm of one psi
 type PriorForm = tuple[str, tuple[float, ...]]  # the name of a prior in `ranef.priors`, its numbers
 
 LEAST_MEAN = 5e-324  # of a mean that has a logarithm
@@ -158,7 +160,7 @@ class Family:
     latent_variance : float, optional
         Where a response says which interval a latent variable with location eta falls in: the
         variance of that variable, given eta. Default priors are then those of log odds.
-    own : tuple of OwnParameter, optional
+    own_parameters : tuple of OwnParameter, optional
         What is known of `parameters`, such as their default priors.
     links : tuple of Link, optional
         The links that can be asked for by name; all if not given.
@@ -197,7 +199,7 @@ class Family:
     expected: Callable[..., Array] | None = None
     response_mean: Callable[..., Array] | None = None
     latent_variance: float | None = None
-    own: tuple[OwnParameter, ...] = ()
+    own_parameters: tuple[OwnParameter, ...] = ()
     links: tuple[Link, ...] = ()
     aliases: tuple[str, ...] = ()
     pins: tuple[str, ...] = ()
@@ -214,10 +216,10 @@ class Family:
 
     def _check_fields(self) -> None:
         """Refuse what is not a link, a function or a name, whatever the annotations say."""
-        given: dict[str, object] = {"name": self.name, "link": self.link}
-        if not isinstance(given["name"], str):
+        name, link = vars(self)["name"], vars(self)["link"]
+        if not isinstance(name, str):
             raise FitError(f"the name of a family is text, got {self.name!r}.")
-        if not isinstance(given["link"], Link):
+        if not isinstance(link, Link):
             message = f"the {self.name} family has link={self.link!r}, expected a Link: one of "
             raise FitError(f"{message}`ranef.links`, such as `rf.links.LOG`, or your own.")
         optional = ("pymc", "expand", "further", "expected", "response_mean")
@@ -289,7 +291,7 @@ class Family:
 
     def parameter(self, name: str) -> OwnParameter:
         """Return what is known of one of `parameters`."""
-        known = {parameter.name: parameter for parameter in (SIGMA, *self.own)}
+        known = {parameter.name: parameter for parameter in (SIGMA, *self.own_parameters)}
         return known.get(name) or OwnParameter(name)
 
     def mean(self, eta: Array, psi: Sequence[Any] | Array = ()) -> Array:
@@ -333,13 +335,13 @@ class Family:
         """
         inside, eta = self._domain(eta)
         if self.expand is not None:
-            found = self.expand(self.link, y, eta, w, psi)
+            expansion = self.expand(self.link, y, eta, w, psi)
         else:
             value, first, second, _ = self._differenced(y, eta, w, psi)
-            found = Expansion(value, first, -second)
+            expansion = Expansion(value, first, -second)
         if inside.all():
-            return found
-        return replace(found, value=np.where(inside, found.value, -np.inf))
+            return expansion
+        return replace(expansion, value=np.where(inside, expansion.value, -np.inf))
 
     def further_expansion(self, y: Array, eta: Array, w: Array, psi: Array) -> Further:
         """Return the third derivative in eta, and those with respect to log psi."""
@@ -411,7 +413,7 @@ class Distribution:
     name: str
     inner: Callable[[Link, Array], Curve]
     parts: Callable[..., Parts]
-    others: Callable[..., tuple[Array, list[Own]]]
+    others: Callable[..., tuple[Array, list[ByPsi]]]
     information: Callable[..., Array]
     supported: Callable[[Array], NDArray[np.bool_]] | None = None
     is_normal: bool = False
@@ -447,10 +449,10 @@ class Distribution:
         """Return the higher derivatives."""
         x, first, second, third = self.inner(link, eta)
         _, L1, L2 = self.parts(y, x, w, *psi)
-        L3, own = self.others(y, x, w, *psi)
+        L3, by_psi = self.others(y, x, w, *psi)
         square = first * first
         of_weight = -(L3 * (square * first) + 3 * L2 * (first * second) + L1 * third)
-        carried = [(l, l1 * first, -(l2 * square + l1 * second)) for l, l1, l2 in own]
+        carried = [(l, l1 * first, -(l2 * square + l1 * second)) for l, l1, l2 in by_psi]
         return stacked(of_weight, carried)
 
     def expected(self, link: Link, eta: Array, w: Array, psi: Array) -> Array:
@@ -469,13 +471,12 @@ def is_positive(y: Array) -> NDArray[np.bool_]:
     return np.asarray(y > 0)
 
 
-def stacked(third: Array, own: list[Own]) -> Further:
+def stacked(third: Array, by_psi: list[ByPsi]) -> Further:
     """Return the third derivative with the derivatives in the logarithm of each psi, stacked."""
-    parts = np.empty((3, len(own), *third.shape))
-    for j, derivatives in enumerate(own):
-        for part, derivative in zip(parts, derivatives, strict=True):
-            part[j] = derivative
-    return Further(third, *parts)
+    value, score, weight = np.empty((3, len(by_psi), *third.shape))
+    for j, derivatives in enumerate(by_psi):
+        value[j], score[j], weight[j] = derivatives
+    return Further(third, value, score, weight)
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from ranef.families.derivatives import remainder, remainder_slope
 from ranef.families.family import (
     LEAST,
     SIGMA,
+    ByPsi,
     Distribution,
     Family,
-    Own,
     OwnParameter,
     Parts,
     PymcForm,
@@ -41,7 +41,7 @@ def gamma_parts(y: Array, lam: Array, w: Array, sigma: float) -> Parts:
     return L, a * excess, -a * (excess + 1)
 
 
-def gamma_others(y: Array, lam: Array, w: Array, sigma: float) -> tuple[Array, list[Own]]:
+def gamma_others(y: Array, lam: Array, w: Array, sigma: float) -> tuple[Array, list[ByPsi]]:
     """Return L3, and the derivatives in log sigma."""
     a, v = w / sigma**2, np.minimum(np.log(y) - lam, SQUARED)
     excess = np.expm1(v)
@@ -86,7 +86,7 @@ def inverse_gaussian_parts(y: Array, lam: Array, w: Array, sigma: float) -> Part
 
 def inverse_gaussian_others(
     y: Array, lam: Array, w: Array, sigma: float
-) -> tuple[Array, list[Own]]:
+) -> tuple[Array, list[ByPsi]]:
     """Return L3, and the derivatives in log sigma."""
     tau, v = w / sigma**2, np.minimum(np.log(y) - lam, SQUARED)
     excess, ratio = np.expm1(v), np.exp(v)
@@ -158,7 +158,7 @@ GAMMA = Family(
     deviance=gamma_deviance,
     draw=gamma_draw,
     pymc=PymcForm("Gamma", gamma_graph),
-    own=(GAMMA_SIGMA,),
+    own_parameters=(GAMMA_SIGMA,),
     links=(LOG, INVERSE, POSITIVE_IDENTITY),
     pins=("log", "inverse"),
     **GAMMA_DENSITY.fields(),
@@ -178,7 +178,7 @@ INVERSE_GAUSSIAN = Family(
     deviance=inverse_gaussian_deviance,
     draw=inverse_gaussian_draw,
     pymc=PymcForm("Wald", inverse_gaussian_graph),
-    own=(replace(GAMMA_SIGMA, default=SIGMA.default),),
+    own_parameters=(replace(GAMMA_SIGMA, default=SIGMA.default),),
     links=(LOG, INVERSE_SQUARED, INVERSE),
     aliases=("wald",),
     pins=("inverse", "inverse_squared"),

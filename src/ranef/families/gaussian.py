@@ -9,7 +9,7 @@ import numpy as np
 from numpy.random import Generator
 
 from ranef._typing import Array
-from ranef.families.family import SIGMA, Distribution, Family, Own, Parts, PymcForm, over_root
+from ranef.families.family import SIGMA, ByPsi, Distribution, Family, Parts, PymcForm, over_root
 from ranef.families.link import IDENTITY, INVERSE, LOG, Link
 
 
@@ -20,7 +20,7 @@ def gaussian_parts(y: Array, mu: Array, w: Array, sigma: float) -> Parts:
     return L, precision * r, -precision
 
 
-def gaussian_others(y: Array, mu: Array, w: Array, sigma: float) -> tuple[Array, list[Own]]:
+def gaussian_others(y: Array, mu: Array, w: Array, sigma: float) -> tuple[Array, list[ByPsi]]:
     """Return L3, and the derivatives in log sigma."""
     precision, r = w / sigma**2, y - mu
     return np.zeros(()), [(precision * r**2 - 1, -2 * precision * r, 2 * precision)]
@@ -68,7 +68,7 @@ GAUSSIAN = Family(
     deviance=gaussian_deviance,
     draw=gaussian_draw,
     pymc=PymcForm("Normal", gaussian_graph),
-    own=(replace(SIGMA, brms=SIGMA.default, rstanarm=("Exponential", ())),),
+    own_parameters=(replace(SIGMA, brms=SIGMA.default, rstanarm=("Exponential", ())),),
     links=(IDENTITY, LOG, INVERSE),
     aliases=("normal",),
     **GAUSSIAN_DENSITY.fields(),

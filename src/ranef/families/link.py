@@ -50,6 +50,8 @@ class Link:
     logs : callable, optional
         The same of log mu and, for a mean between 0 and 1, of log(1 - mu): a tuple of one or two
         curves. From `curve` if not given; to be given for what is exact in the tails.
+    latent_variance : float, optional
+        Of a probability: the variance of the variable whose distribution function it is.
 
     Examples
     --------
@@ -65,6 +67,7 @@ class Link:
     pymc: Callable[[Any, Any], Any] | None = None
     curve: Callable[[Array], Curve] | None = None
     logs: Callable[[Array], tuple[Curve, ...]] | None = None
+    latent_variance: float | None = None
 
     def step(self, eta: Array) -> Array:
         """Return the step of differences at eta, which stay where eta is possible."""
@@ -358,6 +361,7 @@ LOGIT = Link(
     pymc=_logit_graph,
     curve=_logit_curve,
     logs=_logit_logs,
+    latent_variance=np.pi**2 / 3,
 )
 PROBIT = Link(
     "probit",
@@ -366,6 +370,7 @@ PROBIT = Link(
     pymc=_probit_graph,
     curve=_probit_curve,
     logs=_probit_logs,
+    latent_variance=1.0,
 )
 CLOGLOG = Link(
     "cloglog",
@@ -374,6 +379,7 @@ CLOGLOG = Link(
     pymc=_cloglog_graph,
     curve=_cloglog_curve,
     logs=_cloglog_logs,
+    latent_variance=np.pi**2 / 6,
 )
 CAUCHIT = Link(
     "cauchit",

@@ -87,19 +87,19 @@ def find_family(family: str | Family, link: str | Link | None = None) -> Family:
 
 def _find_link(family: Family, name: str) -> Link:
     links = {link.name: link for link in family.links} or LINKS
-    found = _known(name, links, _LINK_ALIASES)
-    if found is None:
+    known = _known(name, links, _LINK_ALIASES)
+    if known is None:
         message = f"link={name!r} is not available for the {family.name} family, which has "
         raise FitError(f"{message}{listed(links, limit=len(links))}.")
-    return links[found]
+    return links[known]
 
 
 def _known(name: str, names: dict[str, Any], aliases: dict[str, str]) -> str | None:
     """Return the name by which we know what is called so, however it is written."""
     plain = _plain(name)
     spellings = {_plain(known): known for known in names}
-    found = spellings.get(plain, aliases.get(plain))
-    return found if found in names else None
+    name = spellings.get(plain, aliases.get(plain, ""))
+    return name if name in names else None
 
 
 def _plain(name: str) -> str:

@@ -11,9 +11,9 @@ from scipy import special
 from ranef._typing import Array
 from ranef.families.derivatives import log_rising, log_rising_slope
 from ranef.families.family import (
+    ByPsi,
     Distribution,
     Family,
-    Own,
     OwnParameter,
     Parts,
     PymcForm,
@@ -30,7 +30,7 @@ def poisson_parts(y: Array, lam: Array, w: Array) -> Parts:
     return w * (y * lam - mu - special.gammaln(y + 1)), w * (y - mu), -w * mu
 
 
-def poisson_others(y: Array, lam: Array, w: Array) -> tuple[Array, list[Own]]:  # noqa: ARG001
+def poisson_others(y: Array, lam: Array, w: Array) -> tuple[Array, list[ByPsi]]:  # noqa: ARG001
     """Return L3; there are no parameters."""
     return -w * np.exp(np.minimum(lam, HUGE)), []
 
@@ -70,7 +70,7 @@ def negative_binomial_parts(y: Array, lam: Array, w: Array, shape: float) -> Par
 
 def negative_binomial_others(
     y: Array, lam: Array, w: Array, shape: float
-) -> tuple[Array, list[Own]]:
+) -> tuple[Array, list[ByPsi]]:
     """Return L3, and the derivatives in log shape."""
     p, q, log_q = _failure(lam, shape)
     score = y * q - shape * p
@@ -150,7 +150,7 @@ NEGATIVE_BINOMIAL = Family(
     deviance=negative_binomial_deviance,
     draw=negative_binomial_draw,
     pymc=PymcForm("NegativeBinomial", negative_binomial_graph, is_count=True, multiplies=True),
-    own=(
+    own_parameters=(
         OwnParameter(
             "shape",
             default=("InverseGamma", (0.4, 0.3)),

@@ -12,9 +12,9 @@ from ranef._typing import Array
 from ranef.families.derivatives import log_rising, log_rising_slope
 from ranef.families.family import (
     SIGMA,
+    ByPsi,
     Distribution,
     Family,
-    Own,
     OwnParameter,
     Parts,
     PymcForm,
@@ -34,7 +34,7 @@ def t_parts(y: Array, mu: Array, w: Array, sigma: float, nu: float) -> Parts:
     return L, (nu + 1) / s * (z * h), -(nu + 1) / s**2 * ((nu - z**2) * h) * h
 
 
-def t_others(y: Array, mu: Array, w: Array, sigma: float, nu: float) -> tuple[Array, list[Own]]:
+def t_others(y: Array, mu: Array, w: Array, sigma: float, nu: float) -> tuple[Array, list[ByPsi]]:
     """Return L3, and the derivatives in log sigma and in log nu."""
     s = sigma / np.sqrt(w)
     z = (y - mu) / s
@@ -92,7 +92,7 @@ T = Family(
     deviance=t_deviance,
     draw=t_draw,
     pymc=PymcForm("StudentT", t_graph),
-    own=(
+    own_parameters=(
         replace(SIGMA, brms=SIGMA.default),
         OwnParameter("nu", default=("Gamma", (2, 0.1)), brms=("Gamma", (2, 0.1))),
     ),

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from ranef.fits.fit import Fit
 
 
-LATENT = {"logit": np.pi**2 / 3, "probit": 1.0, "cloglog": np.pi**2 / 6}
 LATENT_WORDS = {np.pi**2 / 3: "pi^2 / 3", np.pi**2 / 6: "pi^2 / 6"}
 APPROXIMATIONS = ("lognormal", "delta", "trigamma")
 KINDS = ("nakagawa", "bayes")
@@ -193,7 +192,7 @@ def _is_latent(family: Family, approximation: str) -> bool:
 
 
 def _latent_variance(family: Family) -> float:
-    variance = family.latent_variance or LATENT.get(family.link.name)
+    variance = family.latent_variance or family.link.latent_variance
     if variance is None:
         raise FitError(
             f"the latent variable of the {family.link.name} link has no variance that is known "
