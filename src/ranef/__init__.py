@@ -25,7 +25,7 @@ if TYPE_CHECKING:
         RanefWarning,
     )
     from ranef.families.family import Family
-    from ranef.families.link import Link
+    from ranef.families.links import Link
     from ranef.fits.bootstrap_table import Bootstrap
     from ranef.fits.fit import side_by_side
     from ranef.fits.point import PointFit
@@ -50,7 +50,7 @@ _HOMES = {
     "Family": "families.family",
     "FitError": "errors",
     "FormulaError": "errors",
-    "Link": "families.link",
+    "Link": "families.links",
     "MarginalLikelihood": "posterior.marginal_likelihood",
     "Model": "model.model",
     "PointFit": "fits.point",
@@ -68,46 +68,14 @@ _HOMES = {
     "load_dataset": "datasets",
     "side_by_side": "fits.fit",
 }
+_ROOMS = {"links": "families.links", "priors": "priors"}
 
-_MODULES = {"links": "families.link", "priors": "priors"}
-
-__all__ = [
-    "Anova",
-    "Bootstrap",
-    "Comparison",
-    "Convergence",
-    "ConvergenceWarning",
-    "Curve",
-    "DataError",
-    "DataWarning",
-    "Family",
-    "FitError",
-    "FormulaError",
-    "Link",
-    "MarginalLikelihood",
-    "Model",
-    "PointFit",
-    "PosteriorFit",
-    "Profile",
-    "QuadratureFit",
-    "RanefError",
-    "RanefWarning",
-    "VarCorr",
-    "anova",
-    "compare",
-    "compare_structures",
-    "fit",
-    "links",
-    "list_datasets",
-    "load_dataset",
-    "priors",
-    "side_by_side",
-]
+__all__ = sorted([*_HOMES, *_ROOMS])  # noqa: PLE0605
 
 
 def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return import_module(f"ranef.{_MODULES[name]}")
+    if name in _ROOMS:
+        return import_module(f"ranef.{_ROOMS[name]}")
     if name not in _HOMES:
         raise AttributeError(f"module 'ranef' has no attribute {name!r}")
     value = getattr(import_module(f"ranef.{_HOMES[name]}"), name)

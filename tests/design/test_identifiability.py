@@ -13,7 +13,7 @@ from ranef.design.design import build_design
 from ranef.errors import DataError, DataWarning
 from ranef.families.binomial import BINOMIAL
 from ranef.families.gaussian import GAUSSIAN
-from ranef.families.link import IDENTITY, LOG
+from ranef.families.links import IDENTITY, LOG
 from ranef.families.poisson import POISSON
 from ranef.formula.terms import read_formula
 

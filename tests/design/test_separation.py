@@ -13,7 +13,7 @@ from ranef.design.design import build_design, full_rank
 from ranef.design.separation import separated_columns
 from ranef.families.binomial import BINOMIAL
 from ranef.families.gaussian import GAUSSIAN
-from ranef.families.link import IDENTITY, LOG, Link
+from ranef.families.links import IDENTITY, LOG, Link
 from ranef.families.poisson import POISSON
 from ranef.formula.terms import read_formula
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from family_cases import check_unit_deviances, family_cases
 
-from ranef.families.link import LOGIT
+from ranef.families.links import LOGIT
 from ranef.families.names import find_family
 
 

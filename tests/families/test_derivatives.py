@@ -20,7 +20,7 @@ from ranef.families.derivatives import (
     trigamma,
 )
 from ranef.families.family import Family
-from ranef.families.link import LOG
+from ranef.families.links import LOG
 from ranef.families.names import FAMILIES, find_family
 
 ETA = np.array([-1.3, 0.2, 1.7])

@@ -12,7 +12,7 @@ from scipy import special
 
 import ranef as rf
 from ranef.families.gaussian import GAUSSIAN
-from ranef.families.link import IDENTITY
+from ranef.families.links import IDENTITY
 from ranef.families.names import FAMILIES, find_family
 from ranef.families.poisson import POISSON
 from ranef.families.t import T

@@ -9,7 +9,7 @@ import pytest
 
 import ranef as rf
 from ranef.families.gamma import GAMMA
-from ranef.families.link import CAUCHIT, LINKS, LOG
+from ranef.families.links import CAUCHIT, LINKS, LOG
 from ranef.families.names import FAMILIES, find_family
 from ranef.families.poisson import POISSON
 from ranef.families.t import T

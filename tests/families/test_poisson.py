@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from family_cases import check_unit_deviances, family_cases, single
 
-from ranef.families.link import Link
+from ranef.families.links import Link
 from ranef.families.names import find_family
 
 COUNTS = [0.0, 3.0, 7.0], [0.5, 2.2, 9.1]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import pathlib
 import subprocess
 import sys
 
@@ -60,6 +62,18 @@ def test_the_public_names():
         assert value is getattr(ranef, name)
         assert value.__name__.split(".")[-1] == {"links": "link"}.get(name, name)
         assert value.__doc__
+
+
+def test_type_checkers_see_the_names_where_they_are():
+    tree = ast.parse(pathlib.Path(ranef.__file__).read_text(encoding="utf-8"))
+    block = next(node for node in tree.body if isinstance(node, ast.If))
+    seen = {
+        alias.name: node.module.removeprefix("ranef.")
+        for node in block.body
+        for alias in node.names
+        if node.module != "ranef"
+    }
+    assert seen == ranef._HOMES
 
 
 def test_a_star_imports_them():

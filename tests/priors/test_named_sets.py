@@ -13,7 +13,7 @@ from ranef.design.design import build_design
 from ranef.errors import DataError, FitError
 from ranef.families.binomial import BINOMIAL
 from ranef.families.gaussian import GAUSSIAN
-from ranef.families.link import Link
+from ranef.families.links import Link
 from ranef.families.names import find_family
 from ranef.families.poisson import POISSON
 from ranef.formula.terms import read_formula

@@ -20,7 +20,7 @@ from ranef.families.family import (
     inside,
     stacked,
 )
-from ranef.families.link import CLOGLOG, LOGIT, PROBIT, Curve, Link
+from ranef.families.links import CLOGLOG, LOGIT, PROBIT, Curve, Link
 
 
 def beta_density(y: Array, mu: Array, w: Array, phi: Any) -> Array:

@@ -12,7 +12,7 @@ from scipy import special
 from ranef._typing import Array
 from ranef.families.derivatives import Expansion, Further
 from ranef.families.family import Family, PymcForm, inside, stacked
-from ranef.families.link import CAUCHIT, CLOGLOG, LOGIT, PROBIT, Link
+from ranef.families.links import CAUCHIT, CLOGLOG, LOGIT, PROBIT, Link
 
 
 def binomial_density(y: Array, mu: Array, w: Array) -> Array:

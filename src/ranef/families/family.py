@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from ranef._typing import Array
 from ranef.errors import FitError, listed
 from ranef.families.derivatives import PSI_STEP, Expansion, Further, differenced
-from ranef.families.link import Curve, Link
+from ranef.families.links import Curve, Link
 
 __all__ = ["Family", "Link"]
 

@@ -22,7 +22,7 @@ from ranef.families.family import (
     is_positive,
 )
 from ranef.families.gaussian import gaussian_information
-from ranef.families.link import (
+from ranef.families.links import (
     HUGE,
     INVERSE,
     INVERSE_SQUARED,

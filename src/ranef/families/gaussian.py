@@ -10,7 +10,7 @@ from numpy.random import Generator
 
 from ranef._typing import Array
 from ranef.families.family import SIGMA, ByPsi, Distribution, Family, Parts, PymcForm, over_root
-from ranef.families.link import IDENTITY, INVERSE, LOG, Link
+from ranef.families.links import IDENTITY, INVERSE, LOG, Link
 
 
 def gaussian_parts(y: Array, mu: Array, w: Array, sigma: float) -> Parts:

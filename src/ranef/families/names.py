@@ -11,7 +11,7 @@ from ranef.families.binomial import BERNOULLI, BINOMIAL
 from ranef.families.family import Family
 from ranef.families.gamma import GAMMA, INVERSE_GAUSSIAN
 from ranef.families.gaussian import GAUSSIAN
-from ranef.families.link import LINKS, Link
+from ranef.families.links import LINKS, Link
 from ranef.families.poisson import NEGATIVE_BINOMIAL, POISSON
 from ranef.families.t import T
 

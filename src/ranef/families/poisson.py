@@ -19,7 +19,7 @@ from ranef.families.family import (
     PymcForm,
     is_count,
 )
-from ranef.families.link import HUGE, LOG, LOGIT, POSITIVE_IDENTITY, SQRT, Link
+from ranef.families.links import HUGE, LOG, LOGIT, POSITIVE_IDENTITY, SQRT, Link
 
 MOST = 1e18  # of the mean of a count that can be drawn
 

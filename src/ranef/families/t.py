@@ -21,7 +21,7 @@ from ranef.families.family import (
     over_root,
 )
 from ranef.families.gaussian import gaussian_information
-from ranef.families.link import IDENTITY, LOG, Link
+from ranef.families.links import IDENTITY, LOG, Link
 
 
 def t_parts(y: Array, mu: Array, w: Array, sigma: float, nu: float) -> Parts:

@@ -19,7 +19,7 @@ from ranef.design import identifiability
 from ranef.design.design import Design, build_design
 from ranef.errors import FitError, suggestion
 from ranef.families.family import Family
-from ranef.families.link import Link
+from ranef.families.links import Link
 from ranef.families.names import find_family
 from ranef.fits.fit import Fit
 from ranef.formula.structures import LIMIT, structures

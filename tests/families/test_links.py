@@ -10,7 +10,7 @@ import pytest
 from scipy import special
 
 from ranef.families.derivatives import differenced
-from ranef.families.link import (
+from ranef.families.links import (
     CAUCHIT,
     CLOGLOG,
     IDENTITY,
