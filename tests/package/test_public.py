@@ -60,7 +60,7 @@ def test_the_public_names():
     for name in NAMES:
         value = getattr(ranef, name)
         assert value is getattr(ranef, name)
-        assert value.__name__.split(".")[-1] == {"links": "link"}.get(name, name)
+        assert value.__name__.split(".")[-1] == name
         assert value.__doc__
 
 
