@@ -2,7 +2,9 @@
 
 Quasi-Newton steps (SciPy's BFGS) bring the point near a minimum; the Hessian, differenced from
 the gradient, then tells a minimum from a saddle, which a vanishing gradient cannot, and Newton
-steps finish. Nothing here knows statistics.
+steps finish. Rounding of the gradient may bend a flat direction downwards: a point is a saddle only
+where going that way lowers the objective by more than its own rounding. Nothing here knows
+statistics.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ NEARBY = 0.1  # how much worse a simpler point may be before Newton steps start 
 MAX_RESTARTS = 6
 MAX_NEWTON = 40
 DAMPING = (1.0, 0.5, 0.25, 0.1, 0.01)  # shares of a Newton step that are tried
+LENGTHS = (1.0, 0.3, 0.1, 0.03, 0.01, 0.001)  # of the steps that are tried to leave a saddle
 SLOW = 0.01  # a gradient that a Newton step leaves larger than this share of itself
 
 
@@ -128,10 +131,10 @@ def _settled(count: _Counter, x: Array, ended: Convergence, limit: int) -> Settl
     """Leave saddles, then take Newton steps; return the point, its Hessian, and how it ended."""
     hessian = differenced_hessian(count, x)
     for _ in range(MAX_RESTARTS):
-        downhill = _negative_curvature(hessian, _still(count, x))
-        if downhill is None:
+        lower = _off_saddle(count, x, hessian)
+        if lower is None:
             break
-        x, ended = _quasi_newton(count, _descend(count, x, downhill), limit)
+        x, ended = _quasi_newton(count, lower, limit)
         hessian = differenced_hessian(count, x)
     x, hessian = _newton(count, x, hessian)
     count.accept(count(x)[0], x)
@@ -187,7 +190,7 @@ def _simplified(
     value, simple = count(found[0])[0], simplify(found[0])
     if np.array_equal(found[0], simple) or count(simple)[0] > value + NEARBY:
         return found
-    if _negative_curvature(differenced_hessian(count, simple), _still(count, simple)) is not None:
+    if _off_saddle(count, simple, differenced_hessian(count, simple)) is not None:
         return found
     taken = len(count.steps)
     other = _settled(count, simple, found[2], limit)
@@ -200,9 +203,22 @@ def _simplified(
 def _still(count: _Counter, x: Array) -> NDArray[np.bool_]:
     """Return which coordinates are at rest at exactly zero, by the symmetry of the objective.
 
-    They do not mix with others there. The objective may have a kink: a curvature without bound.
+    A step of one from there would gain less than rounding, to first order. They do not mix with
+    others. The objective may have a kink: a curvature without bound.
     """
-    return np.asarray((x == 0) & (count(x)[1] == 0))
+    value, gradient = count(x)
+    return np.asarray((x == 0) & (np.abs(gradient) <= _noise(value)))
+
+
+def _off_saddle(count: _Counter, x: Array, hessian: Array) -> Array | None:
+    """Return a point that is lower than a saddle; None if there is none, or rounding hides it."""
+    direction = _negative_curvature(hessian, _still(count, x))
+    if direction is None:
+        return None
+    points = [x + sign * size * direction for size in LENGTHS for sign in (1, -1)]
+    lowest = min(points, key=lambda point: count(point)[0])
+    value = count(lowest)[0]
+    return lowest if value + _noise(value) < count(x)[0] else None
 
 
 def _negative_curvature(hessian: Array, still: NDArray[np.bool_]) -> Array | None:
@@ -216,13 +232,6 @@ def _negative_curvature(hessian: Array, still: NDArray[np.bool_]) -> Array | Non
             direction[block] = vectors[:, 0]
             return direction
     return None
-
-
-def _descend(count: _Counter, x: Array, direction: Array) -> Array:
-    """Return the best point on a line of steps in both directions."""
-    steps = [sign * size for size in (1.0, 0.3, 0.1, 0.03, 0.01, 0.001) for sign in (1, -1)]
-    points = [x + step * direction for step in steps]
-    return min([x, *points], key=lambda point: count(point)[0])
 
 
 def _newton(count: _Counter, x: Array, hessian: Array) -> tuple[Array, Array]:
@@ -268,7 +277,7 @@ def _finished(count: _Counter, x: Array, hessian: Array, ended: Convergence) -> 
     value, gradient = count(x)
     still = _still(count, x)
     decrement = _decrement(gradient[~still], hessian[np.ix_(~still, ~still)])
-    saddle = _negative_curvature(hessian, still) is not None
+    saddle = _off_saddle(count, x, hessian) is not None
     left = decrement > max(DECREMENT_TOLERANCE, _noise(value))
     if left or saddle or not np.isfinite(value):
         ended = ended if ended is Convergence.MAX_ITERATIONS else Convergence.STALLED
