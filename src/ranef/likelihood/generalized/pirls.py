@@ -30,7 +30,6 @@ DECREMENT = 1e-10  # below which one more Newton step is exact to rounding
 HIDDEN = 1e-6  # what a step may gain without its being seen, where numbers are large
 ARMIJO = 1e-4
 ROUNDING = 1e-14  # of a log density
-SMALL = 1e-12  # a singular value of Lambda, relative to the largest, that counts as zero
 MAX_STEPS = 200
 MAX_HALVINGS = 40
 
@@ -171,19 +170,48 @@ class Setting:
             of_fixed = self.fixed @ gamma
             b = blocked_cholesky.solve(factorized, Z.sums(rows - weights * of_fixed))
             fitted = Z.fitted(b) + of_fixed
-        u = [one @ inverse.T for one, inverse in zip(b, self._inverses, strict=True)]
+        left = Z.sums(rows - weights * fitted)
+        information = float(np.abs(weights).sum())
+        u = [
+            _spherical(one, sums, axes, information / len(one))
+            for one, sums, axes in zip(b, left, self._axes, strict=True)
+        ]
         return u, gamma, fitted
 
     @cached_property
-    def _inverses(self) -> list[Array]:
-        """The pseudo-inverses of the factors: as u is in the range of Lambda', b tells it."""
-        return [np.linalg.pinv(Lambda, rcond=SMALL) for Lambda in self.Lambdas]
+    def _axes(self) -> list[tuple[Array, Array, Array]]:
+        """The singular value decompositions of the factors."""
+        return [np.linalg.svd(Lambda) for Lambda in self.Lambdas]
 
     def scores(self, rows: Array) -> list[Array]:
         """Return Lambda'Z' times a vector, term by term, shape (m, k)."""
         return [
             s @ Lambda for s, Lambda in zip(self.problem.Z.sums(rows), self.Lambdas, strict=True)
         ]
+
+
+def _spherical(
+    b: Array, left: Array, axes: tuple[Array, Array, Array], information: float
+) -> Array:
+    """Return u of effects b = Lambda u, from b or from u = Lambda' left, shape (m, k).
+
+    Each axis takes what is nearer to its u, so that no rounding is divided by a small sd: b where
+    the data tell more than the prior, and what the fit has left of the rows elsewhere.
+
+    Parameters
+    ----------
+    b : ndarray, shape (m, k)
+    left : ndarray, shape (m, k)
+        Z' (rows - W fitted).
+    axes : tuple of ndarray
+        The singular value decomposition of Lambda.
+    information : float
+        Of a level, about a column of the basis.
+    """
+    P, sds, Q = axes
+    told = sds**2 * information > 1
+    along = np.where(told, (b @ P) / np.where(told, sds, 1.0), (left @ P) * sds)
+    return np.asarray(along @ Q)
 
 
 def find_modes(setting: Setting, u: Sequence[Array], gamma: Array) -> Modes:
