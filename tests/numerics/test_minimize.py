@@ -56,6 +56,47 @@ def test_a_simpler_point_is_not_taken_where_it_is_a_saddle():
     assert abs(found.x[0]) == pytest.approx(small, rel=1e-6)
 
 
+def near_a_boundary(curvature, seed):
+    """Even in its second coordinate, and rounded as a deviance whose variance is nearly zero.
+
+    The nearer that coordinate is to zero the less is known of the gradient, so that a curvature
+    differenced from it can have any sign.
+    """
+
+    def rounded(x):
+        a, t = x
+        noise = np.random.default_rng([seed, *x.view(np.uint64).tolist()]).uniform(-1, 1, 3)
+        noise *= [1e-13 * 900, 1e-11, 1e-13 / max(abs(t), 1e-6) if t else 1e-13]
+        value = 900 + 150 * (a - 1) ** 2 + curvature * t**2 / 2 + t**4 / 4
+        slope = np.array([300 * (a - 1), curvature * t + t**3])
+        return value + noise[0], slope + noise[1:]
+
+    return rounded
+
+
+def simpler(x):
+    return np.where(np.abs(x) < 0.03, 0.0, x)
+
+
+@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("second", [0.0, 1e-6, 0.02, 0.7])
+@pytest.mark.parametrize("curvature", [1e-3, 0.03, 1.0])
+def test_rounding_at_a_boundary_does_not_decide_how_a_search_ends(curvature, second, seed):
+    objective = near_a_boundary(curvature, seed)
+    found = minimize(objective, np.array([2.0, second]), simplify=simpler)
+    assert found.convergence is Convergence.CONVERGED
+    assert found.x == pytest.approx([1, 0], abs=1e-9)
+    assert found.x[1] == 0
+
+
+@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("second", [0.0, 1e-6, 0.02, 0.7])
+def test_rounding_at_a_boundary_does_not_hide_a_saddle(second, seed):
+    found = minimize(near_a_boundary(-1.0, seed), np.array([2.0, second]), simplify=simpler)
+    assert found.convergence is Convergence.CONVERGED
+    assert np.abs(found.x) == pytest.approx([1, 1], rel=1e-9)
+
+
 def test_nothing_to_optimise():
     found = minimize(lambda x: (3.0, x), np.empty(0))
     assert found.value == 3.0

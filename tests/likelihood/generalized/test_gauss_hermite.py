@@ -323,3 +323,18 @@ def test_at_zero_variance_it_is_the_likelihood_without_random_effects():
     expected = (design.weights * stats.poisson.logpmf(design.y, mu)).sum()
     assert found.value == pytest.approx(expected, rel=1e-12)
     assert not packed(model, found.Lambdas).any()
+
+
+@pytest.mark.parametrize("name", ["binomial", "poisson", "gamma"])
+def test_near_a_variance_of_zero_the_gradient_is_as_exact_as_elsewhere(name):
+    """It is odd in a column of the factor, and so proportional to one that is small."""
+    _, model = random_model("y ~ x + (x | c) + (1 | i)", KNOWN[name], 19)
+    point = random_point(model, 20)
+
+    def slope(sd):
+        theta = np.array([0.5, 0.3, sd, 0.4])
+        return packed(model, laplace_at(model, replace(point, theta=theta)).Lambdas)[2] / sd
+
+    expected = slope(1e-4)
+    for sd in (1e-5, 1e-6, 1e-7, 1e-8, 1e-10):
+        assert slope(sd) == pytest.approx(expected, rel=1e-5)

@@ -170,11 +170,11 @@ class Setting:
             of_fixed = self.fixed @ gamma
             b = blocked_cholesky.solve(factorized, Z.sums(rows - weights * of_fixed))
             fitted = Z.fitted(b) + of_fixed
-        left = Z.sums(rows - weights * fitted)
+        remaining = Z.sums(rows - weights * fitted)
         information = float(np.abs(weights).sum())
         u = [
             _spherical(one, sums, axes, information / len(one))
-            for one, sums, axes in zip(b, left, self._axes, strict=True)
+            for one, sums, axes in zip(b, remaining, self._axes, strict=True)
         ]
         return u, gamma, fitted
 
@@ -191,9 +191,9 @@ class Setting:
 
 
 def _spherical(
-    b: Array, left: Array, axes: tuple[Array, Array, Array], information: float
+    b: Array, remaining: Array, axes: tuple[Array, Array, Array], information: float
 ) -> Array:
-    """Return u of effects b = Lambda u, from b or from u = Lambda' left, shape (m, k).
+    """Return u of effects b = Lambda u, from b or from u = Lambda' remaining, shape (m, k).
 
     Each axis takes what is nearer to its u, so that no rounding is divided by a small sd: b where
     the data tell more than the prior, and what the fit has left of the rows elsewhere.
@@ -201,7 +201,7 @@ def _spherical(
     Parameters
     ----------
     b : ndarray, shape (m, k)
-    left : ndarray, shape (m, k)
+    remaining : ndarray, shape (m, k)
         Z' (rows - W fitted).
     axes : tuple of ndarray
         The singular value decomposition of Lambda.
@@ -210,7 +210,7 @@ def _spherical(
     """
     P, sds, Q = axes
     told = sds**2 * information > 1
-    along = np.where(told, (b @ P) / np.where(told, sds, 1.0), (left @ P) * sds)
+    along = np.where(told, (b @ P) / np.where(told, sds, 1.0), (remaining @ P) * sds)
     return np.asarray(along @ Q)
 
 
