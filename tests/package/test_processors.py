@@ -20,7 +20,7 @@ import pytest
 
 import ranef as rf
 
-DATA = Path(__file__).parent / "reference" / "data"
+DATA = Path(__file__).parents[1] / "reference" / "data"
 FITS = {
     "slopes": ("sleepstudy", "Reaction ~ Days + (Days | Subject)", "reml", {}),
     "crossed": ("Penicillin", "diameter ~ 1 + (1 | plate) + (1 | sample)", "ml", {}),
