@@ -1,4 +1,4 @@
-"""The components of a design against a search through its rows."""
+"""Grouping factors by hand; the components of a design against a search through its rows."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from designs import STRUCTURES, random_design
 
-from ranef.design.groups import components_of
+from ranef.design.groups import by_factor, chain_of, components_of, is_nested, transposed
 
 
 def component_by_search(design):
@@ -71,3 +71,44 @@ def test_places(formula):
 def test_counts(formula, count, size):
     found = components_of(random_design(formula, 3, n=150))
     assert (found.count, found.size) == (count, size)
+
+
+@pytest.mark.parametrize(
+    ("formula", "chain"),
+    [
+        ("y ~ (1 | c)", ["c"]),
+        ("y ~ (1 | r/s/c)", ["c:s:r", "s:r", "r"]),
+        ("y ~ (1 | c) + (1 | i)", ["c"]),
+        ("y ~ (1 | i) + (1 | c) + (1 | s)", ["c", "s"]),
+        ("y ~ (1 | c) + (0 + x | c) + (1 | r)", ["c", "c", "r"]),
+        ("y ~ x", []),
+    ],
+)
+def test_the_chain_goes_on_with_every_factor_that_the_last_is_nested_in(formula, chain):
+    terms = random_design(formula, 0).terms
+    inside, outside = chain_of(terms)
+    assert [terms[i].factor for i in inside] == chain
+    assert sorted(inside + outside) == list(range(len(terms)))
+
+
+def test_nesting():
+    assert is_nested(np.array([0, 1, 2, 2]), np.array([0, 0, 1, 1]))
+    assert not is_nested(np.array([0, 1, 2, 2]), np.array([0, 0, 1, 0]))
+
+
+def test_terms_by_factor():
+    terms = random_design("y ~ (1 | s) + (1 | c) + (0 + x | c) + (z | i)", 0).terms
+    found = by_factor(terms)
+    assert sorted(map(len, found)) == [1, 1, 2]
+    sizes = [sum(t.n_levels * t.n_coefs for t in group) for group in found]
+    assert sizes == sorted(sizes, reverse=True)
+    assert all(len({t.factor for t in group}) == 1 for group in found)
+
+
+def test_z_transposed():
+    (term,) = random_design("y ~ (x | c)", 0, n=20).terms
+    found = transposed(term.codes, term.columns, term.n_levels).toarray()
+    rows = found.reshape(term.n_levels, term.n_coefs, 20)
+    for i, code in enumerate(term.codes):
+        np.testing.assert_array_equal(rows[code, :, i], term.columns[i])
+    assert np.count_nonzero(found) == np.count_nonzero(term.columns)

@@ -16,6 +16,7 @@ from ranef.numerics.matrices import (
     from_left,
     from_right,
     gram,
+    scattered,
     threads_for,
 )
 
@@ -107,3 +108,13 @@ def test_small_matrices_use_one_thread_and_large_ones_what_there_was():
         with threads_for(MAX_SIZE_OF_ONE_THREAD + 1):
             assert blas_threads() == before
         assert blas_threads() == before
+
+
+def test_scattered_columns():
+    rng = np.random.default_rng(0)
+    places = np.array([rng.permutation(7)[:3] for _ in range(10)])
+    values = rng.normal(size=(10, 3))
+    expected = np.zeros((7, 10))
+    for i in range(10):
+        expected[places[i], i] = values[i]
+    np.testing.assert_array_equal(scattered(places, values, 7).toarray(), expected)

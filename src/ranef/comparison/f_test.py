@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import sparse, special
 
-from ranef._typing import Array, Codes
+from ranef._typing import Array
 from ranef.design.design import Design, RandomTerm
+from ranef.design.groups import by_factor, transposed
 
 DEPENDENT = 1e-7  # what earlier columns leave of a column that depends on them
 RANK = 1e-10  # an eigenvalue of cross-products of unit columns that counts as zero
@@ -107,7 +108,7 @@ def _wald_of_totals(small: Design, large: Design, term: RandomTerm, size: float)
     if len(mine) + 1 < len(small.terms) or len(others) + 1 < len(large.terms):
         return None
     z = term.columns[:, 0] * np.sqrt(small.weights / size)
-    H = _indicators(term.codes, z)
+    H = transposed(term.codes, z[:, None], term.n_levels).T
     found = _wald(_totals(_table(small, mine), H), _totals(_table(large, others), H))
     return found and replace(found, stratum=term.factor)
 
@@ -116,22 +117,13 @@ def _table(design: Design, terms: Sequence[RandomTerm]) -> _Table:
     root = np.sqrt(design.weights)
     X = sparse.csc_array(np.linalg.qr(design.X * root[:, None])[0])
     none = sparse.csc_array((design.n_obs, 0))
-    Z = [_within_levels(codes, columns * root[:, None]) for codes, columns in _by_factor(terms)]
+    Z = [
+        _within_levels(group[0], np.column_stack([t.columns for t in group]) * root[:, None])
+        for group in by_factor(terms)
+    ]
     first, *others = sorted(Z, key=lambda block: -block.shape[1]) or [none]
     C = sparse.csc_array(sparse.hstack([*others, X]))
     return _Table((design.y - design.offset) * root, first, C)
-
-
-def _by_factor(terms: Sequence[RandomTerm]) -> list[tuple[Codes, Array]]:
-    """Return each factor's codes with the columns of all its terms."""
-    first = [next(i for i, t in enumerate(terms) if _same_factor(t, term)) for term in terms]
-    return [
-        (
-            terms[i].codes,
-            np.column_stack([t.columns for j, t in zip(first, terms, strict=True) if j == i]),
-        )
-        for i in dict.fromkeys(first)
-    ]
 
 
 def _totals(table: _Table, H: sparse.csc_array) -> _Table:
@@ -151,14 +143,9 @@ def _same_factor(one: RandomTerm, other: RandomTerm) -> bool:
     return len(pairs) == one.n_levels == other.n_levels
 
 
-def _indicators(codes: Codes, z: Array) -> sparse.csc_array:
-    """Return the n x m matrix with a row's z in the column of its level."""
-    return sparse.csc_array((z, (np.arange(len(codes)), codes)), (len(codes), codes.max() + 1))
-
-
-def _within_levels(codes: Codes, columns: Array) -> sparse.csc_array:
+def _within_levels(term: RandomTerm, columns: Array) -> sparse.csc_array:
     """Return orthonormal columns that span those of a term, by Gram and Schmidt in each level."""
-    found: list[Array] = []
+    codes, found = term.codes, list[Array]()
     for column in columns.T:
         left = column.copy()
         for q in found * 2:
@@ -166,7 +153,7 @@ def _within_levels(codes: Codes, columns: Array) -> sparse.csc_array:
         before, length = (np.sqrt(np.bincount(codes, v**2)) for v in (column, left))
         kept = length > DEPENDENT * before
         found.append(np.where(kept, 1 / np.where(kept, length, 1.0), 0.0)[codes] * left)
-    joined = sparse.csc_array(sparse.hstack([_indicators(codes, q) for q in found]))
+    joined = transposed(codes, np.column_stack(found), term.n_levels).T
     return joined[:, np.flatnonzero(abs(joined).sum(axis=0))]
 
 

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from ranef._typing import Array, Codes
 from ranef.covariances.covariance import Bases, n_theta
 from ranef.design.design import RANK_TOLERANCE, Design, RandomTerm
+from ranef.design.groups import is_nested
 from ranef.errors import listed
 
 SAME = 1e-12  # share of a squared covariance that may be left unexplained
@@ -159,9 +160,7 @@ def _share(outer: RandomTerm, codes: Codes, d: Array) -> Array | None:
     factor, and N_g the covariance wanted: M minimises the sum of |W_g M W_g' - N_g|^2, which is
     sum |N_g|^2 - 2 <M, sum c_h c_h'> + <M, sum G_g M G_g>, G_g = W_g'W_g.
     """
-    parent = np.full(codes.max() + 1, -1, dtype=np.int64)
-    parent[codes] = outer.codes
-    if not np.array_equal(parent[codes], outer.codes):  # a level of h in two of g
+    if not is_nested(codes, outer.codes):  # a level of h in two of g
         return None
     W, k = _basis(outer), outer.n_coefs
     G = _summed(outer.codes, W[:, :, None] * W[:, None, :])

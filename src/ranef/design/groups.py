@@ -1,19 +1,22 @@
-"""Which random effects depend on each other through the data: the components of a design.
+"""Grouping factors: nested ones, equal ones, Z of a factor, and the components of a design.
 
-Two levels belong together if some row has both. So every level of a single grouping factor is a
-component, nested factors have those of the outermost, and crossed ones, as a rule, have one.
+The components say which random effects depend on each other through the data. Two levels belong
+together if some row has both. So every level of a single grouping factor is a component, nested
+factors have those of the outermost, and crossed ones, as a rule, have one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from scipy import sparse
 
-from ranef._typing import Codes, Places
+from ranef._typing import Array, Codes, Places
 from ranef.design.design import Design
+from ranef.numerics.matrices import scattered
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,3 +89,69 @@ def _rank_within(codes: Codes, component: Places) -> Places:
     rank = np.empty(len(levels), dtype=np.intp)
     rank[order] = np.arange(len(levels)) - starts
     return rank[row]
+
+
+# ------------------------------------------------------------------------------ grouping factors
+
+
+class Grouped(Protocol):
+    """Columns of coefficients that vary between the levels of a factor, as a random term has."""
+
+    @property
+    def codes(self) -> Codes:
+        """The level of each row, shape (n,)."""
+
+    @property
+    def columns(self) -> Array:
+        """The coefficient columns, shape (n, k)."""
+
+    @property
+    def n_levels(self) -> int:
+        """The number of levels, m."""
+
+
+def chain_of(terms: Sequence[Grouped]) -> tuple[list[int], list[int]]:
+    """Return the terms that form a chain of nested factors, and the others.
+
+    The chain starts with the first term and goes on with each later one in which the last of
+    the chain is nested.
+    """
+    chain: list[int] = []
+    for i, term in enumerate(terms):
+        if not chain or is_nested(terms[chain[-1]].codes, term.codes):
+            chain.append(i)
+    return chain, [i for i in range(len(terms)) if i not in chain]
+
+
+def is_nested(inner: Codes, outer: Codes) -> bool:
+    """Whether every level of `inner` occurs within one level of `outer`."""
+    seen = np.full(inner.max() + 1, -1, dtype=outer.dtype)
+    seen[inner] = outer
+    return bool((seen[inner] == outer).all())
+
+
+def by_factor[T: Grouped](terms: Sequence[T]) -> list[list[T]]:
+    """Return the terms by their grouping of the rows, that with most effects first."""
+    groups: list[list[T]] = []
+    for term in terms:
+        known = (g for g in groups if np.array_equal(g[0].codes, term.codes))
+        group = next(known, None)
+        if group is None:
+            groups.append([term])
+        else:
+            group.append(term)
+    return sorted(groups, key=lambda group: -sum(t.n_levels * t.columns.shape[1] for t in group))
+
+
+def transposed(codes: Codes, columns: Array, n_levels: int) -> sparse.csr_array:
+    """Return Z' of one term, shape (m k, n): level by level, coefficient by coefficient.
+
+    Parameters
+    ----------
+    codes : ndarray of int, shape (n,)
+    columns : ndarray, shape (n, k)
+    n_levels : int
+        The number of levels, m.
+    """
+    k = columns.shape[1]
+    return scattered(codes[:, None] * k + np.arange(k), columns, n_levels * k)

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from ranef.design.data_frame import Factor
 from ranef.design.design import Design, RandomTerm, independent_columns
+from ranef.design.groups import is_nested
 from ranef.families.family import Family
 from ranef.fits.tables import extras, indented, wrapped
-from ranef.likelihood.linear.crossproducts import is_nested
 from ranef.priors.assignment import PriorRow
 
 FEW_LEVELS = 5

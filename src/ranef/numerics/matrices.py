@@ -11,9 +11,10 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 
 import numpy as np
+from scipy import sparse
 from threadpoolctl import ThreadpoolController
 
-from ranef._typing import Array
+from ranef._typing import Array, Places
 
 MAX_ELEMENTWISE_SIZE = 8  # rows up to which elementwise operations are faster than LAPACK
 
@@ -115,3 +116,18 @@ def threads_for(size: int) -> AbstractContextManager[object]:
 @cache
 def _controller() -> ThreadpoolController:
     return ThreadpoolController()
+
+
+def scattered(places: Places, values: Array, size: int) -> sparse.csr_array:
+    """Return the sparse matrix, shape (size, n), whose column i has `values[i]` in `places[i]`.
+
+    Examples
+    --------
+    >>> scattered(np.array([[0], [2], [0]]), np.array([[1.0], [2.0], [3.0]]), 3).toarray()
+    array([[1., 0., 3.],
+           [0., 0., 0.],
+           [0., 2., 0.]])
+    """
+    n, each = values.shape
+    starts = each * np.arange(n + 1)
+    return sparse.csc_array((values.ravel(), places.ravel(), starts), shape=(size, n)).tocsr()

@@ -12,35 +12,10 @@ from ranef.formula.terms import read_formula
 from ranef.likelihood.linear import crossproducts
 from ranef.likelihood.linear.crossproducts import (
     SparseRows,
-    chain_of,
     cross_products,
-    is_nested,
     residual_sums,
     spanned_terms,
 )
-
-
-@pytest.mark.parametrize(
-    ("formula", "chain"),
-    [
-        ("y ~ (1 | c)", ["c"]),
-        ("y ~ (1 | r/s/c)", ["c:s:r", "s:r", "r"]),
-        ("y ~ (1 | c) + (1 | i)", ["c"]),
-        ("y ~ (1 | i) + (1 | c) + (1 | s)", ["c", "s"]),
-        ("y ~ (1 | c) + (0 + x | c) + (1 | r)", ["c", "c", "r"]),
-        ("y ~ x", []),
-    ],
-)
-def test_the_chain_goes_on_with_every_factor_that_the_last_is_nested_in(formula, chain):
-    terms = random_design(formula, 0).terms
-    inside, outside = chain_of(terms)
-    assert [terms[i].factor for i in inside] == chain
-    assert sorted(inside + outside) == list(range(len(terms)))
-
-
-def test_nesting():
-    assert is_nested(np.array([0, 1, 2, 2]), np.array([0, 0, 1, 1]))
-    assert not is_nested(np.array([0, 1, 2, 2]), np.array([0, 0, 1, 0]))
 
 
 @pytest.mark.parametrize("formula", STRUCTURES.values(), ids=STRUCTURES.keys())

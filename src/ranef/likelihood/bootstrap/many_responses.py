@@ -19,7 +19,8 @@ import numpy as np
 from ranef._typing import Array, Places
 from ranef.covariances.covariance import factors, pull_back
 from ranef.design.design import Design
-from ranef.likelihood.bootstrap.simulated_responses import Block, Responses, by_factor, gram
+from ranef.design.groups import by_factor
+from ranef.likelihood.bootstrap.simulated_responses import Block, Responses, gram
 from ranef.likelihood.linear.crossproducts import CrossProducts
 from ranef.numerics.matrices import choleskies
 

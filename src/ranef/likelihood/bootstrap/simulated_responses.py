@@ -22,6 +22,7 @@ from scipy import sparse
 
 from ranef._typing import Array, Codes
 from ranef.design.design import Design, RandomTerm, independent_columns
+from ranef.design.groups import by_factor, transposed
 from ranef.design.same_data import check_same_data
 from ranef.likelihood.estimate import Estimate
 from ranef.likelihood.linear.crossproducts import (
@@ -267,11 +268,7 @@ class Block:
     @property
     def transposed(self) -> sparse.csr_array:
         """The columns level by level as a matrix, transposed: shape (m K, n)."""
-        n, K = self.columns.shape
-        rows = (self.codes[:, None] * K + np.arange(K)).ravel()
-        indptr = np.arange(0, n * K + 1, K)
-        shape = (self.m * K, n)
-        return sparse.csc_array((self.columns.ravel(), rows, indptr), shape=shape).tocsr()
+        return transposed(self.codes, self.columns, self.m)
 
 
 @dataclass(frozen=True, eq=False)
@@ -389,19 +386,6 @@ def span(*designs: Design) -> Span:
     size = width * (blocks[0].m * blocks[0].K if blocks else 0)
     by_rows = width > MAX_DENSE or size > MAX_ELEMENTS
     return Span(tuple(blocks), fixed, parts, None if by_rows else _root(blocks, fixed))
-
-
-def by_factor(terms: Sequence[RandomTerm]) -> list[list[RandomTerm]]:
-    """Return the terms by their grouping of the rows, that with most effects first."""
-    groups: list[list[RandomTerm]] = []
-    for term in terms:
-        known = (g for g in groups if np.array_equal(g[0].codes, term.codes))
-        group = next(known, None)
-        if group is None:
-            groups.append([term])
-        else:
-            group.append(term)
-    return sorted(groups, key=lambda group: -sum(t.n_levels * t.n_coefs for t in group))
 
 
 def _block(group: Sequence[RandomTerm], root: Array) -> tuple[Block, list[Array]]:

@@ -18,6 +18,7 @@ from scipy import linalg
 from ranef._typing import Array
 from ranef.covariances.covariance import Covariance, Unstructured, factors, pull_back
 from ranef.design.design import Design, RandomTerm
+from ranef.design.groups import by_factor
 from ranef.errors import DataError, FitError, listed
 from ranef.families.family import Family
 from ranef.likelihood.generalized import gauss_hermite
@@ -74,8 +75,7 @@ class Generalized:
     @cached_property
     def has_one_factor(self) -> bool:
         """Whether all random effects belong to the levels of a single factor."""
-        codes = [block.codes for block in self.problem.Z.blocks]
-        return bool(codes) and all(np.array_equal(codes[0], other) for other in codes[1:])
+        return len(by_factor(self.problem.Z.blocks)) == 1
 
     @cached_property
     def merged(self) -> Problem:

@@ -18,8 +18,10 @@ from scipy import sparse
 
 from ranef._typing import Array, Codes
 from ranef.covariances.covariance import Covariance
+from ranef.design.groups import chain_of, transposed
 from ranef.likelihood.linear.blocked_cholesky import Selected
-from ranef.likelihood.linear.crossproducts import CrossProducts, Link, chain_of
+from ranef.likelihood.linear.crossproducts import CrossProducts, Link
+from ranef.numerics.matrices import scattered
 
 type Places = NDArray[np.int64]
 
@@ -41,7 +43,7 @@ class Block:
     @cached_property
     def indicator(self) -> sparse.csr_array:
         """The sums over the rows of each level, shape (m, n)."""
-        return _map(self.codes[:, None], np.ones((len(self.codes), 1)), self.n_levels)
+        return transposed(self.codes, np.ones((len(self.codes), 1)), self.n_levels)
 
     @property
     def places(self) -> Places:
@@ -190,7 +192,7 @@ def weighted(blocks: Sequence[Block], n: int) -> Weighted:
     rest_rows = rest_places[:, :, None] * start + rest_places[:, None, :]
     return Weighted(
         blocks=tuple(blocks),
-        transposes=tuple(_map(b.places, b.columns, b.n_levels * b.k) for b in blocks),
+        transposes=tuple(transposed(b.codes, b.columns, b.n_levels) for b in blocks),
         chain=tuple(chain),
         maps=tuple(
             _maps(blocks, chain[i:], rest_places, rest_columns, start) for i in range(len(chain))
@@ -224,11 +226,4 @@ def _maps(
 def _products(rows: Places, left: Array, right: Array, size: int) -> sparse.csr_array:
     """Return the map to sums of products of two columns, which go to `rows`, shape (n, a, b)."""
     products = left[:, :, None] * right[:, None, :]
-    return _map(rows.reshape(len(rows), -1), products.reshape(len(rows), -1), size)
-
-
-def _map(rows: Places, values: Array, size: int) -> sparse.csr_array:
-    """Return the sparse matrix, shape (size, n), whose column i has `values[i]` in `rows[i]`."""
-    n, each = values.shape
-    indptr = each * np.arange(n + 1)
-    return sparse.csc_array((values.ravel(), rows.ravel(), indptr), shape=(size, n)).tocsr()
+    return scattered(rows.reshape(len(rows), -1), products.reshape(len(rows), -1), size)

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from scipy import linalg, sparse
@@ -22,6 +21,7 @@ from scipy import linalg, sparse
 from ranef._typing import Array, Codes
 from ranef.covariances.covariance import Bases, Covariance
 from ranef.design.design import Design, RandomTerm
+from ranef.design.groups import chain_of, transposed
 
 SPARSE_SIZE = 500_000  # elements of a block of the rest from which on sparsity pays
 SPARSE_SHARE = 0.25  # ... if at most this share of them is not zero
@@ -198,34 +198,6 @@ def fixed_shares(cross: CrossProducts, columns: slice) -> Iterator[tuple[int, Ar
         yield term, np.diag(cross.rest)[place].reshape(-1, k), part.reshape(-1, k, part.shape[1])
 
 
-class Coded(Protocol):
-    """Whatever has the level of each row."""
-
-    @property
-    def codes(self) -> Codes:
-        """The level of each row, shape (n,)."""
-
-
-def chain_of(terms: Sequence[Coded]) -> tuple[list[int], list[int]]:
-    """Return the terms that form a chain of nested factors, and the others.
-
-    The chain starts with the first term and goes on with each later one in which the last of
-    the chain is nested.
-    """
-    chain: list[int] = []
-    for i, term in enumerate(terms):
-        if not chain or is_nested(terms[chain[-1]].codes, term.codes):
-            chain.append(i)
-    return chain, [i for i in range(len(terms)) if i not in chain]
-
-
-def is_nested(inner: Codes, outer: Codes) -> bool:
-    """Whether every level of `inner` occurs within one level of `outer`."""
-    seen = np.full(inner.max() + 1, -1, dtype=outer.dtype)
-    seen[inner] = outer
-    return bool((seen[inner] == outer).all())
-
-
 def basis(Z: Array, term: RandomTerm) -> Array:
     """Return T of a term, k x k: triangular or diagonal, as far as that keeps its covariance.
 
@@ -267,14 +239,6 @@ def _rest_layout(
     return start, tuple(places)
 
 
-def _incidence(codes: Codes, m: int, values: Array) -> sparse.csr_array:
-    """Return Z' of one term, shape (m k, n): level by level, coefficient by coefficient."""
-    n, k = values.shape
-    rows = (codes[:, None] * k + np.arange(k)).ravel()
-    indptr = np.arange(0, n * k + 1, k)
-    return sparse.csc_array((values.ravel(), rows, indptr), shape=(m * k, n)).tocsr()
-
-
 def _link(
     terms: Sequence[RandomTerm],
     columns: list[Array],
@@ -284,7 +248,7 @@ def _link(
 ) -> Link:
     i, *later = chain
     term, m, k = terms[i], terms[i].n_levels, terms[i].n_coefs
-    Zt = _incidence(term.codes, m, columns[i])
+    Zt = transposed(term.codes, columns[i], m)
     wide = np.column_stack([columns[i], *(columns[j] for j in later)])
     f = wide.shape[1]
     front = np.zeros((m, f, f))
@@ -294,7 +258,7 @@ def _link(
     if later:
         parent = np.empty(m, dtype=np.int64)
         parent[term.codes] = terms[later[0]].codes
-    crossed = [Zt @ _incidence(terms[j].codes, terms[j].n_levels, columns[j]).T for j in others]
+    crossed = [Zt @ transposed(terms[j].codes, columns[j], terms[j].n_levels).T for j in others]
     return Link(i, k, front, _joined(crossed, Zt @ fixed, k, may_be_sparse=i == 0), parent)
 
 
@@ -359,7 +323,7 @@ def _rest(
     S[q:, q:] = fixed.T @ fixed
     if others:
         Zt = sparse.vstack(
-            [_incidence(terms[j].codes, terms[j].n_levels, columns[j]) for j in others],
+            [transposed(terms[j].codes, columns[j], terms[j].n_levels) for j in others],
             format="csr",
         )
         S[:q, :q] = (Zt @ Zt.T).toarray()
