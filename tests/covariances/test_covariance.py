@@ -121,8 +121,8 @@ def test_free_blocks():
     assert Unstructured(3).free_blocks == ((0, 1, 2),)
     assert Diagonal(2).free_blocks == ((0,), (1,))
     message = (
-        "this is known of unstructured and diagonal covariances of random effects, not of "
-        "CompoundSymmetry(k=3)."
+        "random effects have the covariance CompoundSymmetry(k=3): this can be done where it is "
+        "unstructured or diagonal."
     )
     with pytest.raises(FitError, match=f"^{re.escape(message)}$"):
         _ = CompoundSymmetry(3).free_blocks

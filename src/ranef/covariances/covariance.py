@@ -149,8 +149,8 @@ class Covariance(ABC):
             If there are none: the elements of the matrix depend on each other.
         """
         raise FitError(
-            f"this is known of unstructured and diagonal covariances of random effects, not of "
-            f"{self}."
+            f"random effects have the covariance {self}: this can be done where it is unstructured "
+            "or diagonal."
         )
 
 

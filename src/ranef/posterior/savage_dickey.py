@@ -122,7 +122,7 @@ def _places(priors: Priors) -> dict[str, tuple[int, int | None]]:
         if len(term.coefs) == 1:
             found[f"sd_{term.label}"] = t, 0
         found |= {f"sd_{term.label}[{coef}]": (t, j) for j, coef in enumerate(term.coefs)}
-        if term.corr is not None and len(term.coefs) == 2:
+        if term.covariance.n_correlations == 1:
             for name in (f"corr_{term.label}", f"corr_{term.label}[{', '.join(term.coefs)}]"):
                 found[name] = t, None
     return found

@@ -189,9 +189,9 @@ def space_of(priors: Priors, *, all_effects: bool = False) -> Space:
         add(name, prior, positive=True)
     add("sigma", priors.sigma, positive=True)
     for term in priors.terms:
+        partials = _partial_correlations(term)
         for coef, prior in zip(term.coefs, term.sd, strict=True):
             add(f"sd_{term.label}[{coef}]", prior, positive=True)
-        partials = _partial_correlations(term)
         names += [name for name, _ in partials]
         found += [place for _, place in partials]
         relative += [False] * len(partials)
@@ -213,16 +213,15 @@ def given_effects(priors: Priors) -> list[int]:
 
 
 def _partial_correlations(term: TermPriors) -> list[tuple[str, Coordinate]]:
-    if term.corr is None:
-        return []
-    k, pairs = len(term.coefs), list(zip(*np.tril_indices(len(term.coefs), -1), strict=True))
-    return [
-        (
-            f"corr_{term.label}[{term.coefs[c]}, {term.coefs[r]}]",
-            partial_correlation(term.corr.eta, k, int(c)),
-        )
-        for r, c in pairs
-    ]
+    """Return names and coordinates of the partial correlations: those of an LKJ matrix a block."""
+    coordinates: list[tuple[str, Coordinate]] = []
+    for block in term.covariance.free_blocks:
+        for r, c in zip(*np.tril_indices(len(block), -1), strict=True):
+            assert term.corr is not None
+            name = f"corr_{term.label}[{term.coefs[block[c]]}, {term.coefs[block[r]]}]"
+            place = partial_correlation(term.corr.eta, len(block), int(c))
+            coordinates.append((name, place))
+    return coordinates
 
 
 # Families of densities; half-normal and normal are one up to a constant, and so on

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from ranef._typing import Array
 from ranef.arguments import Sampling
+from ranef.covariances.covariance import Diagonal, Unstructured
 from ranef.design.design import Design, full_rank
 from ranef.design.labels import KINDS, Dims, coordinates
 from ranef.errors import FitError, suggestion
@@ -279,9 +280,9 @@ def _random_effects(priors: TermPriors, sigma: Variable, dims: Dims, *, centered
 
     label, prefix = priors.label, "at_mean_" if priors.centred else ""
     sd = random_vector(f"{prefix}sd_{label}", priors.sd, dims[1], sigma)
-    if priors.corr is None:
+    unit = correlation_factor(priors)
+    if unit is None:
         return _effects(f"b_{label}", label, sd, dims=dims, centered=centered)
-    unit = lkj_factor(label, priors.corr, len(priors.coefs))
     factor = sd[:, None] * unit
     b = _effects(f"{prefix}b_{label}", label, factor, dims=dims, centered=centered)
     if (change := priors.change) is not None:
@@ -313,6 +314,22 @@ def note_moved(name: str, coefs: Sequence[str], change: NDArray[np.float64]) -> 
     import pymc as pm
 
     pm.modelcontext(None).add_coord(f"{name}_moved", moved_coefs(coefs, change))
+
+
+def correlation_factor(priors: TermPriors) -> Variable | None:
+    """Return the factor (k, k) of a term's correlations; None where effects are independent.
+
+    Raises
+    ------
+    FitError
+        If the term's covariance has no form in PyMC.
+    """
+    covariance, prior = priors.covariance, priors.corr
+    if isinstance(covariance, Diagonal) or covariance.k == 1:
+        return None
+    if isinstance(covariance, Unstructured) and prior is not None:
+        return lkj_factor(priors.label, prior, covariance.k)
+    raise FitError(f"{covariance}, the covariance of `{priors.label}`, has no form in PyMC.")
 
 
 def lkj_factor(label: str, prior: LKJ, k: int) -> Variable:

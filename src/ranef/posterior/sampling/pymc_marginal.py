@@ -132,9 +132,9 @@ def _covariance(priors: TermPriors, sigma: Variable, dims: Dims) -> list[Variabl
 
     label, prefix = priors.label, "at_mean_" if priors.centred else ""
     sd = pymc_hierarchical.random_vector(f"{prefix}sd_{label}", priors.sd, dims[1], sigma)
-    if priors.corr is None:
+    unit = pymc_hierarchical.correlation_factor(priors)
+    if unit is None:
         return [sd]
-    unit = pymc_hierarchical.lkj_factor(label, priors.corr, len(priors.coefs))
     partial = 2.0 * pm.modelcontext(None)[f"partial_corr_{label}"] - 1.0
     if (change := priors.change) is not None:
         pymc_hierarchical.note_moved(f"at_mean_sd_{label}", priors.coefs, change)

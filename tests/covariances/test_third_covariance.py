@@ -1,0 +1,168 @@
+"""A term with a third covariance: fits are right without anything else knowing of it."""
+
+from __future__ import annotations
+
+import copy
+import re
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from compound_symmetry import CompoundSymmetry
+from scipy import optimize
+
+import ranef as rf
+from ranef.covariances.covariance import factors
+from ranef.errors import FitError
+from ranef.likelihood.generalized import maximum
+from ranef.likelihood.generalized.glmm import prepare, users_likelihood
+from ranef.likelihood.linear import reml
+from ranef.likelihood.linear.crossproducts import cross_products
+from ranef.likelihood.linear.expected_information import derivatives
+from ranef.posterior.transforms import space_of
+from ranef.priors.assignment import resolve
+
+STRUCTURED, NESTED = "{} ~ x + (0 + f | g)", "{} ~ x + (1 | g) + (1 | g:f)"
+NOT_FREE = "random effects have the covariance CompoundSymmetry(k=3): this can be done where"
+
+
+@pytest.fixture(scope="module")
+def data():
+    rng = np.random.default_rng(1)
+    codes, f = np.repeat(np.arange(30), 12), np.tile(np.repeat(np.arange(3), 4), 30)
+    b = rng.normal(size=(30, 1)) + 0.7 * rng.normal(size=(30, 3))
+    x = rng.normal(size=360)
+    y = 1 + x + b[codes, f] + rng.normal(size=360)
+    yes = (rng.uniform(size=360) < 1 / (1 + np.exp(-y))).astype(int)
+    return pd.DataFrame({"y": 2 * y, "yes": yes, "x": x, "f": np.array(list("abc"))[f], "g": codes})
+
+
+def structured(data, response="y", **options):
+    """Return a model whose term has the third covariance; such a term has no priors."""
+    model = copy.copy(rf.Model(STRUCTURED.format(response), data, **options))
+    terms = [replace(t, covariance=CompoundSymmetry(t.n_coefs)) for t in model.design.terms]
+    model.design = replace(model.design, terms=tuple(terms))
+    return model
+
+
+def dense_criterion(design, theta):
+    """Return the REML criterion from the covariance matrix of the response."""
+    V = np.eye(design.n_obs)
+    for term, F in zip(
+        design.terms, factors(theta, [t.covariance for t in design.terms]), strict=True
+    ):
+        same = term.codes[:, None] == term.codes
+        V += same * (term.columns @ F @ F.T @ term.columns.T)
+    X, y = design.X, design.y
+    W = np.linalg.inv(V)
+    precision = X.T @ W @ X
+    beta = np.linalg.solve(precision, X.T @ W @ y)
+    residual, nu = y - X @ beta, len(y) - X.shape[1]
+    logdets = np.linalg.slogdet(V)[1] + np.linalg.slogdet(precision)[1]
+    return logdets + nu * (1 + np.log(2 * np.pi * (residual @ W @ residual) / nu))
+
+
+def test_the_criterion_equals_the_dense_one(data):
+    model = structured(data)
+    for theta in ([0.5, 1.5], [1.0, 1.0], [0.0, 2.0], [0.7, 0.1]):
+        dense = dense_criterion(model.design, np.array(theta))
+        assert model.criterion(theta) == pytest.approx(dense, rel=1e-12)
+
+
+def test_its_gradient_equals_central_differences(data):
+    cross, theta = cross_products(structured(data).design), np.array([0.6, 1.4])
+    _, gradient = reml.criterion(cross, theta, reml=True)
+    steps = 1e-5 * np.eye(2)
+    ends = [[reml.criterion(cross, theta + s * h, reml=True)[0] for s in (1, -1)] for h in steps]
+    np.testing.assert_allclose(gradient, [(up - down) / 2e-5 for up, down in ends], rtol=1e-6)
+
+
+def test_the_basis_is_a_multiple_of_the_users():
+    frame = pd.DataFrame({"y": np.arange(12.0) ** 2, "x": np.arange(12.0), "g": [0, 1, 2] * 4})
+    (term,) = rf.Model("y ~ x + (x | g)", frame).design.terms
+    design = rf.Model("y ~ x + (x | g)", frame).design
+    design = replace(design, terms=(replace(term, covariance=CompoundSymmetry(2)),))
+    (T,) = cross_products(design).bases
+    np.testing.assert_allclose(T, np.sqrt(np.mean(term.columns**2)) * np.eye(2))
+
+
+def test_reml_is_the_dense_optimum(data):
+    model = structured(data)
+    fit = model.fit()
+    best = optimize.minimize(
+        lambda theta: dense_criterion(model.design, theta), fit.theta * 1.2, method="BFGS"
+    )
+    assert fit.converged
+    assert fit.objective == pytest.approx(best.fun, abs=1e-8)
+    np.testing.assert_allclose(fit.theta, np.abs(best.x), rtol=1e-4)
+    assert fit.theta_names == ["g.within", "g.between"]
+
+
+@pytest.mark.parametrize("method", ["reml", "ml"])
+def test_it_is_the_model_with_nested_effects(data, method):
+    """(1 | g) + (1 | g:f) gives rows of one g the same covariance, in another way."""
+    fit, nested = structured(data).fit(method), rf.fit(NESTED.format("y"), data, method=method)
+    assert fit.objective == pytest.approx(nested.objective, abs=1e-8)
+    assert (fit.df, fit.sigma) == (nested.df, pytest.approx(nested.sigma, rel=1e-5))
+    np.testing.assert_allclose(fit.vcov(), nested.vcov(), rtol=1e-4)
+    np.testing.assert_allclose(fit.fitted(), nested.fitted(), atol=1e-3)
+    sds = nested.varcorr().sd
+    between, within = (float(sds[label].iloc[0]) ** 2 for label in ("g", "g:f"))
+    np.testing.assert_allclose(fit.varcorr().sd["g"] ** 2, between + within, rtol=1e-4)
+    corr = fit.varcorr().corr["g"].to_numpy()[np.triu_indices(3, 1)]
+    np.testing.assert_allclose(corr, between / (between + within), rtol=1e-4)
+    assert len(fit.estimates()) == 2 + 1 + 3 + 3
+    assert fit.varcorr().table["var2"].dropna().tolist() == ["f[b]", "f[c]", "f[c]"]
+
+
+def test_a_generalised_model_too(data):
+    model = structured(data, "yes", family="binomial")
+    fit, nested = model.fit(), rf.fit(NESTED.format("yes"), data, family="binomial")
+    assert fit.objective == pytest.approx(nested.objective, abs=1e-6)
+    np.testing.assert_allclose(fit.fixef(), nested.fixef(), rtol=1e-3)
+    own = prepare(model.design, model.family)
+    beta, psi = fit.fixef().to_numpy(), np.empty(0)
+    assert maximum.estimate(own).loglik == pytest.approx(fit.loglik)
+    theta = np.array([0.4, 0.9])
+    found = users_likelihood(own, theta, beta, psi, 1)
+    steps = 1e-5 * np.eye(2)
+    ends = [[users_likelihood(own, theta + s * h, beta, psi, 1) for s in (1, -1)] for h in steps]
+    slopes = [(up.value - down.value) / 2e-5 for up, down in ends]
+    np.testing.assert_allclose(found.theta, slopes, rtol=1e-5)
+
+
+def test_profiles_of_fixed_effects_and_the_bootstrap_follow(data):
+    fit, nested = structured(data).fit("ml"), rf.fit(NESTED.format("y"), data, method="ml")
+    bounds = [f.profile(["x"]).confint().to_numpy() for f in (fit, nested)]
+    np.testing.assert_allclose(*bounds, rtol=1e-5)
+    table = fit.bootstrap(20, seed=1).table
+    np.testing.assert_allclose(table["sd_g[f[a]]"], table["sd_g[f[c]]"], rtol=1e-9)
+
+
+def test_what_needs_a_free_covariance_says_so(data):
+    model = structured(data)
+    fit = model.fit()
+    ml, larger = model.fit("ml"), rf.fit(STRUCTURED.format("y"), data, method="ml")
+    refused = [
+        lambda: fit.summary(df="satterthwaite"),
+        lambda: fit.summary(df="kenward-roger"),
+        lambda: derivatives(cross_products(model.design), [np.eye(3)]),
+        lambda: ml.confint("profile"),
+        lambda: rf.anova(ml, larger),
+    ]
+    for ask in refused:
+        with pytest.raises(FitError, match=re.escape(NOT_FREE)):
+            ask()
+
+
+def test_without_priors_there_is_no_posterior(data):
+    design = structured(data).design
+    message = "(0 + f | g) has no prior for its covariance, CompoundSymmetry(k=3)."
+    with pytest.raises(FitError, match=f"^{re.escape(message)}$"):
+        resolve(design, "default")
+    priors = rf.Model(STRUCTURED.format("y"), data).priors
+    (term,) = priors.terms
+    own = replace(priors, terms=(replace(term, covariance=CompoundSymmetry(3), sd=term.sd[:1]),))
+    with pytest.raises(FitError, match=re.escape(NOT_FREE)):
+        space_of(own)
