@@ -136,7 +136,7 @@ def test_profiles_of_fixed_effects_and_the_bootstrap_follow(data):
     fit, nested = structured(data).fit("ml"), rf.fit(NESTED.format("y"), data, method="ml")
     bounds = [f.profile(["x"]).confint().to_numpy() for f in (fit, nested)]
     np.testing.assert_allclose(*bounds, rtol=1e-5)
-    table = fit.bootstrap(20, seed=1).table
+    table = fit.bootstrap(20, seed=1).estimates
     np.testing.assert_allclose(table["sd_g[f[a]]"], table["sd_g[f[c]]"], rtol=1e-9)
 
 
