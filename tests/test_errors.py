@@ -50,8 +50,8 @@ def test_carets_need_a_place():
 @pytest.mark.parametrize("call", [lambda m: m.fit("ml"), lambda m: m.fit("reml")])
 def test_a_warning_points_at_the_line_of_the_user(call, monkeypatch):
     estimate = SimpleNamespace(convergence=Convergence.STALLED, sigma=1.0)
-    monkeypatch.setattr("ranef.model.routes.reml.estimate", lambda *_, **__: estimate)
-    monkeypatch.setattr("ranef.model.routes.PointFit", lambda *_: None)
+    monkeypatch.setattr("ranef.model.linear_engine.reml.estimate", lambda *_, **__: estimate)
+    monkeypatch.setattr("ranef.model.shared_engine.PointFit", lambda *_: None)
     model = rf.Model("Yield ~ 1 + (1 | Batch)", rf.load_dataset("Dyestuff"))
     with pytest.warns(ConvergenceWarning) as caught:
         call(model)

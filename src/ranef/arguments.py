@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from inspect import signature
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -177,6 +178,20 @@ def check_seed(seed: object) -> None:
 
 def _is_integer(value: object) -> TypeGuard[int]:
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def option_names(method: Callable[..., object]) -> list[str]:
+    """Return the names of the options of a method; those of `Sampling` for any that it passes on.
+
+    Examples
+    --------
+    >>> option_names(lambda *, form, **sampling: None)[:2], option_names(lambda *, form: None)
+    (['draws', 'tune'], ['form'])
+    """
+    parameters = signature(method).parameters.values()
+    own = [one.name for one in parameters if one.kind is not one.VAR_KEYWORD]
+    passes_on = len(own) < len(parameters)
+    return [field.name for field in fields(Sampling)] * passes_on + own
 
 
 def check_options(

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from ranef.arguments import Sampling
 from ranef.design import labels as module
 from ranef.design.design import build_design
 from ranef.families.binomial import BINOMIAL
@@ -100,7 +101,9 @@ def test_draws_of_what_the_family_does_not_have_are_left_out():
 def test_draws_are_named_as_those_of_the_sampler(text):
     made = small_design(text)
     model = pymc_hierarchical.hierarchical(made, resolve(made))
-    tree = pymc_hierarchical.sample(model, draws=5, tune=20, chains=2, seed=1, progressbar=False)
+    tree = pymc_hierarchical.sample(
+        model, Sampling(draws=5, tune=20, chains=2, seed=1, progressbar=False)
+    )
     sampled = tree["posterior"].to_dataset()
     found = module.named(made, {name: v.to_numpy() for name, v in sampled.data_vars.items()})
     assert list(found.data_vars) == list(sampled.data_vars) == list(module.variables(made))

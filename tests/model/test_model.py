@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -110,8 +110,8 @@ def test_options_of_the_sampler_reach_it(monkeypatch, through):
     model = model_of("one factor")
     seen, tree = {}, known_posterior(model, draws=1000).posterior
 
-    def sample(built, **options):
-        seen.update(options, model=built.made)
+    def sample(built, settings):
+        seen.update(asdict(settings), model=built.made)
         return tree
 
     def hierarchical(design, priors, *, centered):

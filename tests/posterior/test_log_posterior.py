@@ -25,7 +25,7 @@ def test_linear_models(name, priors):
             setting["sd"] = rf.priors.Relative(rf.priors.HalfNormal(1))
         if "x" in formula.split("(")[0]:
             setting["x"] = rf.priors.StudentT(4, 0, 2)
-    target = rf.Model(formula, random_frame(rng), priors=setting).route.target
+    target = rf.Model(formula, random_frame(rng), priors=setting).engine.density
     x, values = drawn_values(target.space, rng)
     found = target.values_of(target.draw(values, rng))
     np.testing.assert_allclose(found, values, rtol=1e-6, atol=1e-9)
@@ -38,7 +38,7 @@ def test_generalised_models(formula, family):
     rng = np.random.default_rng(5)
     frame = random_frame(rng)
     frame["y"] = rng.poisson(3, len(frame)) + 1
-    joint = rf.Model(formula, frame, family=family).route.engine.target
+    joint = rf.Model(formula, frame, family=family).engine.density
     x = np.stack([joint.start() + 0.1 * rng.normal(size=joint.space.d) for _ in range(4)])
     values = joint.space.values(x)[0]
     found = joint.values_of(joint.draw(values, rng))
@@ -53,14 +53,14 @@ def test_known_values_stay_known():
         priors={"sigma": rf.priors.Constant(50)},
     )
     fit = model.fit("quadrature", draws=20, seed=1)
-    values = fit.engine.target.values_of(fit.draws_at())
+    values = fit.engine.density.values_of(fit.draws_at())
     assert (values[:, 0] == 50).all()
-    assert fit.engine.target.space.point(values, edge=0.0).shape == (20, 1)
+    assert fit.engine.density.space.point(values, edge=0.0).shape == (20, 1)
 
 
 def test_correlations_of_one_have_coordinates():
     model = rf.Model("Reaction ~ Days + (Days | Subject)", rf.load_dataset("sleepstudy"))
-    target = model.route.target
+    target = model.engine.density
     values = target.space.values(np.zeros((2, 4)))[0]
     values[:, -1] = [1.0, -1.0]
     assert np.isfinite(target.space.point(values, edge=0.0)).all()
@@ -72,7 +72,7 @@ def test_a_draw_at_the_end_of_a_uniform_prior_stays_there():
         rf.load_dataset("Dyestuff"),
         priors={"sd": rf.priors.Uniform(0, 200)},
     )
-    space = model.route.target.space
+    space = model.engine.density.space
     values = space.values(np.array([[4.0, 7.0]]))[0]  # 199.8 of 200
     np.testing.assert_allclose(space.point(values, edge=0.0), [[4.0, 7.0]], atol=1e-9)
     assert space.point(values)[0, 1] < 3  # where a search starts, it does not

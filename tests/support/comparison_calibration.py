@@ -103,10 +103,10 @@ def log_evidence(structure, y):
 
 def refitted(model, y, method):
     """Fit a model to another response."""
-    route = replace(model.route, data=Data(replace(model.design, y=y), model.family))
+    engine = replace(model.engine, data=Data(replace(model.design, y=y), model.family))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", rf.errors.ConvergenceWarning)  # the error is looked at
-        return route.run(method)
+        return engine.refit(method)
 
 
 def forecasts(rivals, n, seed, *, tolerance=lattice.TOLERANCE):

@@ -198,7 +198,7 @@ def _fitted(model: Model, *, method: str | None, seed: int | None, options: dict
         return model.fit(method, **(own | options))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        fit = model.fit(model.route.posterior_method, seed=seed, **options)
+        fit = model.fit(model.engine.posterior_method, seed=seed, **options)
     if fit.converged:
         return fit
     priors = {name: options[name] for name in ("priors",) if name in options}

@@ -23,6 +23,7 @@ from ranef.comparison.null_distributions import (
 from ranef.design.design import Design
 from ranef.errors import FitError
 from ranef.fits.engine import Engine
+from ranef.fits.fit import Fit
 from ranef.fits.point import PointFit
 from ranef.likelihood.bootstrap.refits import RATIO_ROUNDING
 
@@ -36,7 +37,7 @@ def text_of(fit: PointFit) -> str:
     return fit.design.formula.text
 
 
-def engine_of(fit: PointFit) -> Engine:
+def engine_of(fit: PointFit) -> Engine[Fit]:
     """Return what refits the model of a fit, or refuse a fit that came without it."""
     if fit.engine is None:
         message = f"the fit of `{text_of(fit)}` comes without its model, so that nothing can be "

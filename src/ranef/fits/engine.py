@@ -6,9 +6,9 @@ through these methods; which way a model answers is settled where the fit is mad
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -19,20 +19,20 @@ from ranef.likelihood.estimate import Estimate, FittedModel, Replicates
 from ranef.likelihood.profile.likelihood_profile import Profile
 from ranef.posterior.draws import Marginals
 from ranef.posterior.marginal_likelihood import MarginalLikelihood
+from ranef.posterior.prior_sensitivity import Sensitivity
+from ranef.posterior.savage_dickey import DensityRatio
+from ranef.priors.assignment import Priors
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     import pandas as pd
 
-    from ranef.fits.fit import Fit
-    from ranef.posterior.prior_sensitivity import Sensitivity
-    from ranef.posterior.savage_dickey import DensityRatio
-    from ranef.priors.assignment import Priors
 
+class Engine[F](Protocol):
+    """The answers that need more than the numbers of a fit, to questions about records.
 
-class Engine(ABC):
-    """The answers that need more than the numbers of a fit.
+    F is the type of the fits that `refit` returns.
 
     Attributes
     ----------
@@ -45,7 +45,7 @@ class Engine(ABC):
     # ----------------------------------------------------------------------- any fit
 
     @abstractmethod
-    def refit(self, method: str, **options: Any) -> Fit:
+    def refit(self, method: str, **options: Any) -> F:
         """Fit the same model by another method."""
 
     # ----------------------------------------------------------------------- posteriors

@@ -49,7 +49,7 @@ class Fit(Printed):
     design: Design
     family: Family
     method: str
-    engine: Engine | None
+    engine: Engine[Fit] | None
 
     # ----------------------------------------------------- what the two kinds of fit differ in
 
@@ -91,7 +91,7 @@ class Fit(Printed):
         """Return intervals, a DataFrame with columns `lower` and `upper`."""
 
     @property
-    def asked(self) -> Engine:
+    def asked(self) -> Engine[Fit]:
         """What answers for the model that the fit comes from."""
         if self.engine is None:
             raise FitError(

@@ -64,7 +64,7 @@ class PointFit(Fit):
     family: Family
     method: str
     estimate: Estimate
-    engine: Engine | None = None
+    engine: Engine[Fit] | None = None
 
     # -------------------------------------------------------------------------- estimates
 

@@ -69,7 +69,7 @@ class PosteriorFit(Fit):
     marginals: Marginals
     checks: Reliability | None = None
     evidence: MarginalLikelihood | None = None
-    engine: Engine | None = None
+    engine: Engine[Fit] | None = None
 
     @property
     def posterior(self) -> xr.DataTree:

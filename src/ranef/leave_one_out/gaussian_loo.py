@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from ranef._typing import Array, Places
+from ranef.arguments import Sampling
 from ranef.design.design import Design, full_rank, without_rows
 from ranef.errors import FitError
 from ranef.leave_one_out.elpd import Scores, Units, efficiency, good_khat, smoothed_scores
@@ -183,15 +184,10 @@ def _draws(target: LinearPosterior, rng: np.random.Generator) -> tuple[Array, fl
     found = laplace.approximate(target, draws=DRAWS, rng=rng)
     if not found.khat > good_khat(DRAWS):
         return target.space.values(found.x)[0], min(found.ess, DRAWS)
-    x, _ = nuts.sample(
-        target,
-        start=found.mode.x,
-        scale=np.linalg.norm(found.mode.root, axis=1),
-        draws=DRAWS // 8,
-        tune=500,
-        seed=int(rng.integers(2**31)),
-        progressbar=False,
-    )
+    seed = int(rng.integers(2**31))
+    settings = Sampling(draws=DRAWS // 8, tune=500, seed=seed, progressbar=False)
+    scale = np.linalg.norm(found.mode.root, axis=1)
+    x, _ = nuts.sample(target, settings, start=found.mode.x, scale=scale)
     return target.space.values(x.reshape(-1, x.shape[-1]))[0], DRAWS / 4  # they are correlated
 
 

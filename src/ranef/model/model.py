@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from ranef.arguments import check_options
+from ranef.arguments import check_options, option_names
 from ranef.covariances.covariance import pull_back
 from ranef.design import identifiability
 from ranef.design.design import Design, build_design
@@ -25,9 +25,10 @@ from ranef.fits.fit import Fit
 from ranef.formula.structures import LIMIT, structures
 from ranef.formula.terms import read_formula
 from ranef.likelihood.linear import reml
-from ranef.model import routes
 from ranef.model.describe import describe
-from ranef.model.posteriors import FORMS
+from ranef.model.generalized_engine import GeneralizedEngine
+from ranef.model.linear_engine import FORMS, LinearEngine
+from ranef.model.shared_engine import Data
 from ranef.posterior.sampling import pymc_hierarchical, pymc_marginal
 from ranef.posterior.sampling.pymc_hierarchical import PyMCModel, choose
 from ranef.priors import propriety
@@ -163,13 +164,12 @@ class Model:
         ConvergenceWarning
             If there is no answer to rely on.
         """
-        route = self.route
-        name = route.method(method)
+        name = self.engine.method(method)
         if "priors" in options and name not in ("reml", "ml"):
             return self.with_priors(options.pop("priors")).fit(name, **options)
-        run = route.methods[name]
-        known = [option for option in inspect.signature(run).parameters if option != "self"]
-        check_options(name, options, known, list(inspect.signature(Model).parameters)[2:])
+        run = self.engine.methods[name]
+        of_model = list(inspect.signature(Model).parameters)[2:]
+        check_options(name, options, option_names(run), of_model)
         return run(**options)
 
     def with_priors(self, priors: PriorSetting) -> Model:
@@ -182,7 +182,7 @@ class Model:
         """
         other, resolved = copy(self), resolve(self.design, priors, self.family)
         other.priors, other._setting = resolved, priors  # noqa: SLF001 -- its own
-        other.route = replace(self.route, priors=resolved, setting=priors)
+        other.engine = replace(self.engine, priors=resolved, setting=priors)
         return other
 
     def criterion(self, theta: ArrayLike, method: str = "reml") -> float:
@@ -210,7 +210,7 @@ class Model:
             hint = suggestion(str(method), ["reml", "ml"])
             raise FitError(f"method={method!r} has no criterion. {hint}")
         cross = self._linear("criterion", "log_likelihood").identified
-        theta = self.route.checked_theta(theta)
+        theta = self.engine.checked_theta(theta)
         return reml.criterion(cross, reml.basis_theta(cross, theta), reml=method == "reml")[0]
 
     def log_marginal(self, theta: ArrayLike, sigma: float) -> float:
@@ -257,10 +257,11 @@ class Model:
         d_theta : ndarray, in the order of theta
         d_sigma : float
         """
-        route = self._linear("log_marginal_gradient", "log_likelihood_gradient")
-        _, slopes, d_sigma, _ = route.marginal(theta, sigma)
-        users = [T.T @ slope for T, slope in zip(route.cross.bases, slopes, strict=True)]
-        return pull_back(users, np.asarray(theta), route.cross.covariances), d_sigma
+        engine = self._linear("log_marginal_gradient", "log_likelihood_gradient")
+        _, slopes, d_sigma, _ = engine.marginal(theta, sigma)
+        cross = engine.data.cross
+        users = [T.T @ slope for T, slope in zip(cross.bases, slopes, strict=True)]
+        return pull_back(users, np.asarray(theta), cross.covariances), d_sigma
 
     def to_pymc(
         self, form: str = "hierarchical", *, centered: bool | Mapping[str, bool] = False
@@ -291,9 +292,9 @@ class Model:
             )
         if centered:
             raise FitError("the marginal form has no random effects that could be centered.")
-        target = self._linear('to_pymc("marginal")', 'to_pymc("hierarchical")').target
+        density = self._linear('to_pymc("marginal")', 'to_pymc("hierarchical")').density
         propriety.check_proper(self.design, self.priors)
-        return pymc_marginal.marginal_model(self.design, self.priors, target)
+        return pymc_marginal.marginal_model(self.design, self.priors, density)
 
     def structures(self, *, marginality: bool = True, limit: int = LIMIT) -> dict[str, Model]:
         """Return the models with simpler random effects, from none up to this one.
@@ -405,7 +406,7 @@ class Model:
         >>> round(-2 * model.log_likelihood(fit.theta, fit.fixef()), 6)
         184.052564
         """
-        return self.route.likelihood(theta, beta, parameters, n_agq).value
+        return self.engine.likelihood(theta, beta, parameters, n_agq).value
 
     def log_likelihood_gradient(
         self,
@@ -427,21 +428,22 @@ class Model:
         d_theta, d_beta : ndarray
         d_parameters : dict
         """
-        found = self.route.likelihood(theta, beta, parameters, n_agq)
+        found = self.engine.likelihood(theta, beta, parameters, n_agq)
         return found.theta, found.beta, found.parameters
 
     # ------------------------------------------------------------------------------ inside
 
     @cached_property
-    def route(self) -> routes.Route:
-        """How a model of this kind is fitted."""
-        return routes.route(self.design, self.family, self.priors, self._setting)
+    def engine(self) -> LinearEngine | GeneralizedEngine:
+        """The ways to fit a model of this kind, and the answers to what its fits ask."""
+        kind = LinearEngine if self.family.is_normal else GeneralizedEngine
+        return kind(Data(self.design, self.family), self.priors, self._setting)
 
-    def _linear(self, name: str, other: str) -> routes.Linear:
-        """Return the route of a linear model, or say what there is instead."""
-        if not isinstance(self.route, routes.Linear):
+    def _linear(self, name: str, other: str) -> LinearEngine:
+        """Return the engine of a linear model, or say what there is instead."""
+        if not isinstance(self.engine, LinearEngine):
             raise FitError(f"{name} is for linear models; see {other}.")
-        return self.route
+        return self.engine
 
 
 def fit(formula: str, data: object, method: str | None = None, **options: Any) -> Fit:

@@ -1,14 +1,56 @@
-"""A design, and what is computed of it once."""
+"""What the engines of linear and of generalised models share: checks, fits, answers to fits."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ranef._typing import Array, Flags
+from ranef.arguments import by_name, check_numbers, check_positive
+from ranef.covariances.covariance import n_theta
+from ranef.design import identifiability
 from ranef.design.design import Design, full_rank
+from ranef.errors import ConvergenceWarning, FitError, listed, suggestion, warn
 from ranef.families.family import Family
-from ranef.likelihood.generalized.glmm import Generalized, prepare
+from ranef.fits.diagnostics import ImportanceDiagnostics
+from ranef.fits.engine import Engine
+from ranef.fits.fit import Fit
+from ranef.fits.point import PointFit
+from ranef.fits.posterior import PosteriorFit
+from ranef.likelihood import predictions
+from ranef.likelihood.bootstrap.bootstrap import Statistic, null_statistics, replicate
+from ranef.likelihood.estimate import Estimate, FittedModel, Replicates
+from ranef.likelihood.generalized.glmm import (
+    Generalized,
+    UsersLikelihood,
+    check_n_agq,
+    prepare,
+    users_likelihood,
+)
 from ranef.likelihood.linear.crossproducts import CrossProducts, cross_products
+from ranef.likelihood.profile import search
+from ranef.likelihood.profile.constrained import Surface
+from ranef.likelihood.profile.likelihood_profile import Profile
+from ranef.posterior import laplace
+from ranef.posterior.draws import DrawnMarginals, Marginals, tree
+from ranef.posterior.log_posterior import LogPosterior
+from ranef.posterior.marginal_likelihood import MarginalLikelihood, log_evidence
+from ranef.posterior.prior_sensitivity import Sensitivity, from_draws
+from ranef.posterior.quadrature.lattice import is_feasible
+from ranef.priors.assignment import Priors
+from ranef.priors.propriety import is_proper_prior
+from ranef.priors.user_priors import PriorSetting
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+    import xarray as xr
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,3 +80,265 @@ class Data:
     def generalized(self) -> Generalized:
         """The estimable design in the basis of a generalised model."""
         return prepare(self.estimable, self.family)
+
+
+@dataclass(frozen=True, eq=False)
+class SharedEngine(Engine[Fit]):
+    """The ways to fit one model, and the answers to what its fits ask.
+
+    Attributes
+    ----------
+    data : Data
+    priors : Priors
+    setting : str or dict
+        What the priors were resolved from.
+    """
+
+    data: Data
+    priors: Priors
+    setting: PriorSetting
+
+    @property
+    def design(self) -> Design:
+        """The design."""
+        return self.data.design
+
+    @property
+    def family(self) -> Family:
+        """The family."""
+        return self.data.family
+
+    # ------------------------------------------------------------------ what the kinds differ in
+
+    @property
+    @abstractmethod
+    def methods(self) -> Mapping[str, Callable[..., Fit]]:
+        """What `Model.fit` can do; the first is the default."""
+
+    @property
+    def reasons(self) -> Mapping[str, str]:
+        """Why some methods do not exist here."""
+        return {}
+
+    @property
+    @abstractmethod
+    def posterior_method(self) -> str:
+        """The most exact way to the posterior that takes seconds at most."""
+
+    @property
+    @abstractmethod
+    def density(self) -> LogPosterior:
+        """The posterior density."""
+
+    @abstractmethod
+    def surface(self, model: FittedModel) -> Surface:
+        """Return the deviance around its maximum."""
+
+    def sampled_density(self, posterior: Marginals) -> LogPosterior:  # noqa: ARG002
+        """Return the density that the draws of a posterior are from."""
+        return self.density
+
+    @property
+    def residual_scale(self) -> float | None:
+        """What sigma is without random effects, where that is not the sd of the response."""
+        return None
+
+    # ----------------------------------------------------------------------------------- fitting
+
+    def method(self, name: str | None) -> str:
+        """Return the name of a method, the default for None.
+
+        Raises
+        ------
+        FitError
+            If it does not exist.
+        """
+        if name is None:
+            return next(iter(self.methods))
+        if str(name) in self.reasons:
+            raise FitError(f"method={name!r} {self.reasons[name]}")
+        if str(name) not in self.methods:
+            raise FitError(f"method={name!r} does not exist. {suggestion(str(name), self.methods)}")
+        return str(name)
+
+    def refit(self, method: str, **options: Any) -> Fit:
+        return self.methods[method](**options)
+
+    def point_fit(
+        self, design: Design, method: str, estimate: Estimate, *, verbose: bool
+    ) -> PointFit:
+        """Return the fit of an estimate, and warn if there is nothing to rely on."""
+        if verbose:
+            for value, theta in estimate.trace:
+                words = "  ".join(f"{t:.6f}" for t in theta)
+                print(f"{value:14.6f}  {words}")  # noqa: T201 -- verbose=True
+        if not estimate.convergence.ok:
+            if self.family.has_sigma:
+                identifiability.check_residual(design, estimate.sigma, self.residual_scale)
+            warn(estimate.convergence.value, ConvergenceWarning)
+        return PointFit(design, self.family, method, estimate, self)
+
+    def weighted_fit(
+        self, density: LogPosterior, draws: int, seed: int | None, *, linear: bool
+    ) -> PosteriorFit:
+        """Approximate a posterior at its mode, and correct the draws by importance weights."""
+        rng = np.random.default_rng(seed)
+        found = laplace.approximate(density, draws=draws, rng=rng)
+        effects = density.draw(density.space.values(found.x)[0], rng)
+        table = tree(self.design, effects, chains=1, family=self.family)
+        converged = found.mode.convergence.ok
+        how = f", random effects by {density.approximation}" if density.approximation else ""
+        return checked(
+            PosteriorFit(
+                self.design,
+                self.family,
+                "laplace",
+                DrawnMarginals(self.design, self.family, table, independent=True),
+                ImportanceDiagnostics(draws, found.khat, found.ess, converged, linear=linear),
+                self.evidence_of(found.log_evidence, found.mcse, f"importance sampling{how}"),
+                self,
+            )
+        )
+
+    def sampled_fit(
+        self, draws: xr.DataTree, *, is_own: bool, log_likelihood: bool
+    ) -> PosteriorFit:
+        """Return the fit of a sampled posterior, with the log-likelihood of every row if wanted.
+
+        A PyMC model that the user has changed has no engine: it is not known of what it is a model.
+        """
+        if log_likelihood:
+            rows = draws["posterior"].to_dataset()
+            rows = predictions.log_likelihood(self.design, self.family, rows)
+            draws = with_groups(draws, {"log_likelihood": rows})
+        marginals = DrawnMarginals(self.design, self.family, draws)
+        engine = self if is_own else None
+        return checked(PosteriorFit(self.design, self.family, "mcmc", marginals, engine=engine))
+
+    def evidence_of(self, value: float, mcse: float, method: str) -> MarginalLikelihood | None:
+        """Return log p(y), which improper priors leave undefined."""
+        proper = is_proper_prior(self.priors)
+        return MarginalLikelihood(value, mcse, method) if proper else None
+
+    # ------------------------------------------------------------------------------- likelihoods
+
+    def checked_theta(self, theta: ArrayLike) -> Array:
+        """Return relative covariance parameters, or refuse what are none of this model."""
+        return check_numbers("theta", theta, n_theta([t.covariance for t in self.design.terms]))
+
+    def likelihood(
+        self,
+        theta: ArrayLike,
+        beta: ArrayLike,
+        parameters: Mapping[str, float] | None,
+        n_agq: int,
+    ) -> UsersLikelihood:
+        """Return the likelihood at a user's parameters; see `Model.log_likelihood`."""
+        own: object = {} if parameters is None else parameters
+        if not isinstance(own, Mapping):
+            raise FitError(f"`parameters` is a dict from name to number, got {parameters!r}.")
+        if set(own) != set(self.family.parameters):
+            wanted = listed(self.family.parameters) or "none"
+            message = f"`parameters` are those of the {self.family.name} family: {wanted}; "
+            raise FitError(f"{message}got {listed(own) or 'none'}.")
+        check_positive(**own)
+        points = check_n_agq(self.design, n_agq, least=1)
+        names = self.data.estimable.fixed
+        return users_likelihood(
+            self.data.generalized,
+            self.checked_theta(theta),
+            check_numbers("beta", by_name("beta", beta, names), len(names)),
+            np.array([float(own[name]) for name in self.family.parameters]),
+            points,
+        )
+
+    def profile(self, model: FittedModel, names: Sequence[str] | None, prob: float) -> Profile:
+        return search.profile(model, self.surface(model), names, prob=prob)
+
+    def replicate(
+        self,
+        model: FittedModel,
+        n: int,
+        statistic: Statistic,
+        *,
+        all_parameters: bool,
+        seed: int | None,
+        executor: Executor | None,
+    ) -> Replicates:
+        return replicate(
+            model, n, statistic, all_parameters=all_parameters, seed=seed, executor=executor
+        )
+
+    def null_statistics(
+        self, null: FittedModel, n: int, *, seed: int | None, first: int
+    ) -> tuple[Array, Flags]:
+        return null_statistics(null, self.data.estimable, n, seed=seed, first=first)
+
+    # -------------------------------------------------------------------------------- posteriors
+
+    def evidence(
+        self,
+        posterior: Marginals,
+        rng: np.random.Generator,
+        *,
+        known: MarginalLikelihood | None = None,
+        relative: bool = False,
+    ) -> MarginalLikelihood:
+        self.check_evidence(relative=relative)
+        is_exact = is_feasible(self.density)
+        if posterior.chains is None and known is not None and not is_exact:
+            return known  # of weighted proposals, which the draws are resampled from
+        points = None
+        if posterior.chains is not None and not is_exact:
+            points = self.density.space.point(self.by_chain(posterior), edge=0.0)
+        return log_evidence(self.sampled_density(posterior), draws=points, rng=rng)
+
+    def sensitivity(self, posterior: Marginals, scales: Array) -> Sensitivity:
+        return from_draws(self.density, self.by_chain(posterior), scales)
+
+    def by_chain(self, posterior: Marginals) -> Array:
+        """Return the values of all draws, shape (chains, draws, n_values)."""
+        values = self.density.values_of(posterior.drawn.draws_at())
+        return values.reshape(posterior.chains or 1, -1, values.shape[-1])
+
+    def check_evidence(self, *, relative: bool) -> None:
+        """Refuse flat priors, unless only ratios of models that share them are wanted."""
+        if not relative and not is_proper_prior(self.priors):
+            raise FitError(
+                "the marginal likelihood is not defined under flat priors, as it has their "
+                "arbitrary height as a factor: give every parameter a proper prior with priors=, "
+                "as the default ones are."
+            )
+
+
+def check_users_model(pymc_model: object, *, log_likelihood: bool) -> None:
+    """Refuse a user's model that is none of PyMC's, or whose likelihood is not known here.
+
+    Raises
+    ------
+    FitError
+    """
+    if pymc_model is None:
+        return
+    if not hasattr(pymc_model, "named_vars"):
+        raise FitError(f"`pymc_model` must be a model from to_pymc(), got {pymc_model!r}.")
+    if log_likelihood:
+        raise FitError(
+            "log_likelihood=True is for the model as it is; for a PyMC model of your own use "
+            "pymc.compute_log_likelihood."
+        )
+
+
+def with_groups(draws: xr.DataTree, groups: Mapping[str, xr.Dataset]) -> xr.DataTree:
+    """Return a tree with some groups added, or in place of others of these names."""
+    import xarray as xr
+
+    kept = {name: child.to_dataset() for name, child in draws.children.items()}
+    return xr.DataTree.from_dict(kept | dict(groups))
+
+
+def checked[F: PosteriorFit](fit: F) -> F:
+    """Warn if a posterior is not to be relied on."""
+    if not fit.converged:
+        warn(" ".join(fit.diagnostics.messages()), ConvergenceWarning)
+    return fit

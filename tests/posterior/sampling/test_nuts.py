@@ -7,6 +7,7 @@ import pytest
 from marginal_cases import everything
 
 import ranef as rf
+from ranef.arguments import Sampling
 from ranef.likelihood.linear.crossproducts import cross_products
 from ranef.posterior.linear_posterior import target_of
 from ranef.posterior.sampling import density_arrays, nuts
@@ -14,6 +15,10 @@ from ranef.priors.assignment import resolve
 from ranef.priors.distributions import Constant
 
 QUIET = {"progressbar": False, "seed": 1}
+
+
+def sample(target, *, start, scale, **settings):
+    return nuts.sample(target, Sampling(**settings), start=start, scale=scale)
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +32,7 @@ def near(target):
 
 
 def test_moments_are_those_of_a_grid(dyestuff):
-    x, stats = nuts.sample(dyestuff, **near(dyestuff), **QUIET)
+    x, stats = sample(dyestuff, **near(dyestuff), **QUIET)
     axes = [np.linspace(3, 5.2, 120), np.linspace(-6, 7, 400)]
     points = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 2)
     density = nuts.density(dyestuff)
@@ -48,11 +53,11 @@ def test_same_seed_same_draws_whatever_the_cores_and_the_time_an_evaluation_take
     dyestuff, monkeypatch
 ):
     settings = near(dyestuff) | QUIET | {"draws": 50, "tune": 100}
-    first, _ = nuts.sample(dyestuff, **settings, cores=1)
-    second, _ = nuts.sample(dyestuff, **settings, cores=2)
+    first, _ = sample(dyestuff, **settings, cores=1)
+    second, _ = sample(dyestuff, **settings, cores=2)
     monkeypatch.setattr(nuts, "QUICK", 0.0)
-    third, _ = nuts.sample(dyestuff, **settings, cores=2)
-    other, _ = nuts.sample(dyestuff, **settings | {"seed": 2})
+    third, _ = sample(dyestuff, **settings, cores=2)
+    other, _ = sample(dyestuff, **settings | {"seed": 2})
     np.testing.assert_array_equal(first, second)
     np.testing.assert_array_equal(first, third)
     assert (first != other).all()
@@ -61,10 +66,10 @@ def test_same_seed_same_draws_whatever_the_cores_and_the_time_an_evaluation_take
 
 def test_large_models_are_sampled_in_numpy(dyestuff, monkeypatch):
     settings = near(dyestuff) | QUIET | {"draws": 20, "tune": 50, "chains": 2}
-    compiled, _ = nuts.sample(dyestuff, **settings)
+    compiled, _ = sample(dyestuff, **settings)
     monkeypatch.setattr(density_arrays, "MAX_ELEMENTS", 0)
     assert nuts.density(dyestuff) is dyestuff
-    plain, _ = nuts.sample(dyestuff, **settings)
+    plain, _ = sample(dyestuff, **settings)
     assert plain.shape == (2, 20, 2)
     np.testing.assert_allclose(plain[:, 0], compiled[:, 0], atol=1.0)
 
@@ -86,13 +91,13 @@ def test_where_the_density_is_zero_a_draw_diverges_and_sampling_goes_on(dyestuff
         return (value if x[1] < 4.0 else -np.inf), gradient
 
     monkeypatch.setattr(nuts, "density", lambda _: cut)
-    x, stats = nuts.sample(dyestuff, **near(dyestuff), **QUIET, draws=200, tune=200, chains=2)
+    x, stats = sample(dyestuff, **near(dyestuff), **QUIET, draws=200, tune=200, chains=2)
     assert stats["diverging"].any()
     assert x[:, :, 1].max() < 4.0
 
 
 def test_statistics_are_numbers(dyestuff):
-    _, stats = nuts.sample(dyestuff, **near(dyestuff), **QUIET, draws=10, tune=20, chains=2)
+    _, stats = sample(dyestuff, **near(dyestuff), **QUIET, draws=10, tune=20, chains=2)
     assert {"diverging", "energy", "maxdepth_reached", "n_steps"} <= set(stats)
     assert all(value.dtype != object for value in stats.values())
     assert dict(stats.sizes) == {"chain": 2, "draw": 10}
@@ -103,6 +108,6 @@ def test_nothing_to_sample():
     target = target_of(
         design, cross_products(design), range(6), resolve(design, {"sigma": Constant(2.0)})
     )
-    x, stats = nuts.sample(target, start=np.empty(0), scale=np.empty(0), draws=5, chains=3, **QUIET)
+    x, stats = sample(target, start=np.empty(0), scale=np.empty(0), draws=5, chains=3, **QUIET)
     assert x.shape == (3, 5, 0)
     assert not stats["diverging"].any()

@@ -20,6 +20,7 @@ from pymc.model.transform.conditioning import remove_value_transforms
 from reference_cases import REFERENCE
 from scipy import stats
 
+from ranef.arguments import Sampling
 from ranef.datasets import load_dataset
 from ranef.design.design import build_design
 from ranef.errors import FitError
@@ -337,7 +338,9 @@ def test_parameters_of_a_family_are_variables_in_the_table_and_in_the_tree():
     table = pymc_hierarchical.prior_table(model)
     assert list(table.itertuples(index=False, name=None)) == as_rows(priors)
     assert table["parameter"].tolist() == ["beta", "beta", "shape", "sd_g"]
-    tree = pymc_hierarchical.sample(model, draws=20, tune=50, chains=1, seed=1, progressbar=False)
+    tree = pymc_hierarchical.sample(
+        model, Sampling(draws=20, tune=50, chains=1, seed=1, progressbar=False)
+    )
     assert list(tree["posterior"].data_vars) == ["beta", "shape", "b_g", "sd_g"]
 
 
@@ -634,7 +637,9 @@ def test_flat_known_and_relative_parameters_are_sampled():
     given = {"base": "brms", "sigma": Constant(25), "Days": Constant(10)}
     given["sd_Subject"] = {"Intercept": Relative(HalfNormal(1)), "Days": Constant(6)}
     model = model_of("Reaction ~ Days + (Days | Subject)", load_dataset("sleepstudy"), given)
-    tree = pymc_hierarchical.sample(model, draws=200, tune=300, chains=2, seed=1, progressbar=False)
+    tree = pymc_hierarchical.sample(
+        model, Sampling(draws=200, tune=300, chains=2, seed=1, progressbar=False)
+    )
     posterior = tree["posterior"]
     assert list(posterior.data_vars) == [
         "beta", "sigma", "b_Subject", "sd_Subject", "corr_Subject",
@@ -648,7 +653,7 @@ def test_flat_known_and_relative_parameters_are_sampled():
 @pytest.fixture(scope="module")
 def sampled():
     model = model_of("Reaction ~ Days + (Days | Subject)", load_dataset("sleepstudy"), BRMS_PRIORS)
-    return pymc_hierarchical.sample(model, draws=4000, seed=2, progressbar=False)
+    return pymc_hierarchical.sample(model, Sampling(draws=4000, seed=2, progressbar=False))
 
 
 def test_the_tree_holds_what_is_documented(sampled):
@@ -739,9 +744,10 @@ def test_the_same_seed_gives_the_same_draws_on_any_number_of_cores(recwarn, capl
     model = model_of("y ~ x", small_data().set_index(when))
     settings = {"draws": 50, "tune": 100, "chains": 2, "progressbar": False}
     one, two = (
-        pymc_hierarchical.sample(model, **settings, seed=5, cores=cores) for cores in (1, 2)
+        pymc_hierarchical.sample(model, Sampling(**settings, seed=5, cores=cores))
+        for cores in (1, 2)
     )
-    other = pymc_hierarchical.sample(model, **settings, seed=6)
+    other = pymc_hierarchical.sample(model, Sampling(**settings, seed=6))
     xr.testing.assert_equal(one["posterior"].to_dataset(), two["posterior"].to_dataset())
     assert not np.array_equal(one["posterior"]["beta"], other["posterior"]["beta"])
     assert dict(one["posterior"].sizes) == {"chain": 2, "draw": 50, "fixed": 2}
@@ -749,16 +755,17 @@ def test_the_same_seed_gives_the_same_draws_on_any_number_of_cores(recwarn, capl
 
 
 DRAW_IN_A_FRESH_PROCESS = """
-from ranef import bayes
+from ranef.arguments import Sampling
 from ranef.datasets import load_dataset
-from ranef.design import build_design
-from ranef.formula import read_formula
+from ranef.design.design import build_design
+from ranef.formula.terms import read_formula
+from ranef.posterior.sampling import pymc_hierarchical
 from ranef.priors.assignment import resolve
 
 formula = read_formula("Reaction ~ Days + (Days | Subject)")
 design = build_design(formula, load_dataset("sleepstudy"))
 model = pymc_hierarchical.hierarchical(design, resolve(design))
-tree = pymc_hierarchical.sample(model, seed=1, draws=200, tune=300, progressbar=False)
+tree = pymc_hierarchical.sample(model, Sampling(seed=1, draws=200, tune=300, progressbar=False))
 print(tree["posterior"]["beta"].to_numpy().tobytes().hex())
 """
 
@@ -794,7 +801,7 @@ def test_the_same_seed_gives_the_same_draws_with_an_empty_and_a_full_cache(tmp_p
 )
 def test_settings_that_are_refused(settings, message):
     with pytest.raises(FitError, match=f"^{re.escape(message)}$"):
-        pymc_hierarchical.sample(model_of("y ~ x", small_data()), **settings)
+        pymc_hierarchical.sample(model_of("y ~ x", small_data()), Sampling(**settings))
 
 
 def design_of(text, data, family, **options):

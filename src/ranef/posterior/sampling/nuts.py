@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ranef._typing import Array
+from ranef.arguments import Sampling
 from ranef.numerics.matrices import threads_for
 from ranef.posterior.linear_posterior import LinearPosterior
 from ranef.posterior.sampling import density_arrays
@@ -28,37 +29,18 @@ QUICK = 5e-5  # seconds; below, threads spend more on waiting for each other tha
 
 
 def sample(
-    target: LinearPosterior,
-    *,
-    start: Array,
-    scale: Array,
-    draws: int = 1000,
-    tune: int = 1000,
-    chains: int = 4,
-    seed: int | None = None,
-    cores: int | None = None,
-    progressbar: bool = True,
-    target_accept: float = 0.9,
+    target: LinearPosterior, settings: Sampling, *, start: Array, scale: Array
 ) -> tuple[Array, xr.Dataset]:
     """Draw from the posterior of the variance parameters with the no-U-turn sampler of nutpie.
 
     Parameters
     ----------
     target : LinearPosterior
+    settings : Sampling
+        Where the density takes microseconds, chains run one after the other, which is faster.
     start, scale : ndarray, shape (d,)
         The chains start at independent normal points with this mean and standard deviation;
         nearer to `start` where the density is zero there.
-    draws, tune, chains : int
-        Draws kept of each chain, draws before these to adapt the sampler, and chains.
-    seed : int, optional
-        The same seed gives the same draws, whatever `cores`.
-    cores : int, optional
-        How many chains may run at a time; by default as many as there are processors. Where the
-        density takes microseconds they run one after the other, which is faster.
-    progressbar : bool
-        Whether to show progress.
-    target_accept : float
-        Aim for this mean acceptance probability.
 
     Returns
     -------
@@ -66,6 +48,7 @@ def sample(
     sample_stats : xarray.Dataset
         `diverging`, `energy`, `maxdepth_reached`, `n_steps` and so on, dimensions (chain, draw).
     """
+    chains, draws = settings.chains, settings.draws
     if not target.space.d:
         return np.empty((chains, draws, 0)), _no_stats(chains, draws)
     import nutpie
@@ -82,17 +65,9 @@ def sample(
             expanded_names=["x"],
             make_initial_point_fn=partial(_near, logp, start, scale),
         )
-        tree = nutpie.sample(
-            model,
-            draws=draws,
-            tune=tune,
-            chains=chains,
-            seed=seed,
-            cores=min(chains, cores or _processors()) if _seconds(logp, start) > QUICK else 1,
-            target_accept=target_accept,
-            save_warmup=False,
-            progress_bar=progressbar,
-        )
+        cores = settings.cores or _processors()
+        cores = min(chains, cores) if _seconds(logp, start) > QUICK else 1
+        tree = nutpie.sample(model, **settings.of_nutpie() | {"cores": cores})
     stats = tree["sample_stats"].to_dataset()
     plain = stats.drop_vars([name for name, value in stats.items() if value.dtype == object])
     return tree["posterior"]["x"].to_numpy(), plain

@@ -184,49 +184,23 @@ def prior_table(model: pm.Model) -> pd.DataFrame:
     )
 
 
-def sample(
-    model: pm.Model,
-    *,
-    draws: int = 1000,
-    tune: int = 1000,
-    chains: int = 4,
-    seed: int | None = None,
-    cores: int | None = None,
-    progressbar: bool = True,
-    target_accept: float = 0.9,
-) -> xr.DataTree:
+def sample(model: pm.Model, settings: Sampling) -> xr.DataTree:
     """Draw from the posterior with the no-U-turn sampler of nutpie.
 
     Parameters
     ----------
     model : pymc.Model
         A model from `hierarchical`.
-    draws, tune, chains : int
-        Draws kept of each chain, draws before these to adapt the sampler, and chains.
-    seed : int, optional
-        The same seed gives the same draws, whatever `cores`.
-    cores : int, optional
-        How many chains run at a time; by default as many as there are processors.
-    progressbar : bool
-        Whether to show progress.
-    target_accept : float
-        Aim for this mean acceptance probability. Higher means smaller steps: slower, but fewer
-        divergences.
+    settings : Sampling
 
     Returns
     -------
     xarray.DataTree
         Groups `posterior` (chain, draw, ...), `sample_stats` and `observed_data`.
-
-    Raises
-    ------
-    FitError
-        If a number is out of its range.
     """
     import nutpie
     from pytensor.configdefaults import config
 
-    settings = Sampling(draws, tune, chains, seed, cores, progressbar, target_accept)
     kept = _kept(model)
     # With fast maths the last bits depend on whether a kernel was compiled or came from the cache,
     # and after some steps so do the draws.

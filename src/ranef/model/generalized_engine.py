@@ -1,0 +1,193 @@
+"""The engine of generalised models, whose random effects are integrated out numerically."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ranef.arguments import Sampling, check_counts, check_seed
+from ranef.design import identifiability
+from ranef.errors import FitError
+from ranef.fits.fit import Fit
+from ranef.fits.point import PointFit, nodes_of
+from ranef.fits.posterior import PosteriorFit
+from ranef.leave_one_out.elpd import Scores, Units
+from ranef.leave_one_out.glmm_loo import joint_scores
+from ranef.likelihood import predictions
+from ranef.likelihood.estimate import FittedModel
+from ranef.likelihood.generalized import maximum
+from ranef.likelihood.generalized.glmm import check_n_agq
+from ranef.likelihood.generalized.pirls import NoModesError
+from ranef.likelihood.profile import search
+from ranef.likelihood.profile.constrained import Surface
+from ranef.model.shared_engine import SharedEngine, check_users_model, with_groups
+from ranef.posterior import mode
+from ranef.posterior.draws import Marginals
+from ranef.posterior.generalized_posterior import GeneralizedPosterior, joint_of
+from ranef.posterior.sampling import pymc_hierarchical
+from ranef.posterior.sampling.pymc_hierarchical import PyMCModel, choose
+from ranef.posterior.savage_dickey import DensityRatio
+from ranef.priors import propriety
+from ranef.priors.assignment import resolve
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Say what it means, and what to do, where random effects have no conditional modes."""
+    try:
+        yield
+    except NoModesError as error:
+        message = f"the random effects cannot be integrated out, as {error}: the linear predictor "
+        message += "or the response is out of reach for this family and link. Rescale the "
+        raise FitError(message + "predictors, or use another link or family.") from error
+
+
+@dataclass(frozen=True, eq=False)
+class GeneralizedEngine(SharedEngine):
+    """The ways to fit a generalised linear mixed model, and the answers to what its fits ask."""
+
+    @property
+    def methods(self) -> Mapping[str, Callable[..., Fit]]:
+        return {"ml": self.ml, "map": self.map, "laplace": self.laplace, "mcmc": self.mcmc}
+
+    @property
+    def reasons(self) -> Mapping[str, str]:
+        name = f"the {self.family.name} family with {self.family.link.name} link"
+        return {
+            "reml": f"is for linear models: {name} has no restricted likelihood. Use "
+            'method="ml", or method="map" with priors="boundary" against variances of zero.',
+            "quadrature": f"is for linear models: with {name} the fixed effects do not integrate "
+            'out in closed form. Use method="laplace" or "mcmc"; for a quadrature over the random '
+            "effects use n_agq=.",
+        }
+
+    @property
+    def posterior_method(self) -> str:
+        return "laplace"
+
+    @cached_property
+    def density(self) -> GeneralizedPosterior:
+        return self._density(1)
+
+    def _density(self, n_agq: int) -> GeneralizedPosterior:
+        return joint_of(self.design, self.family, self.priors, n_agq)
+
+    def sampled_density(self, posterior: Marginals) -> GeneralizedPosterior:
+        """Return the density that draws are from: by MCMC without Laplace's approximation."""
+        nodes = None if posterior.chains is None else nodes_of(self.design)
+        return self.density if nodes is None else self._density(nodes)
+
+    def surface(self, model: FittedModel) -> Surface:
+        return search.generalized_surface(model, self.data.generalized)
+
+    @property
+    def residual_scale(self) -> float | None:
+        psi = np.exp(self.data.generalized.log_psi).tolist()
+        return dict(zip(self.family.parameters, psi, strict=True)).get("sigma")
+
+    # ----------------------------------------------------------------------------------- methods
+
+    def ml(self, *, n_agq: int = 1, verbose: bool = False) -> PointFit:
+        """Fit by maximum likelihood."""
+        points = check_n_agq(self.design, n_agq)
+        self._check_estimable()
+        identifiability.warn_pure(self.data.estimable, self.family)
+        with explained():
+            estimate = maximum.estimate(self.data.generalized, n_agq=points)
+        return self.point_fit(self.data.estimable, "ml", estimate, verbose=verbose)
+
+    def map(self, *, n_agq: int = 1, verbose: bool = False) -> PointFit:
+        """Find the mode of the posterior of all parameters but the random effects."""
+        points = check_n_agq(self.design, n_agq, least=1)
+        identifiability.check_varies(self.data.estimable, self.family)
+        identifiability.warn_posterior(self.design, self.family)
+        design, priors = self.design, self.priors
+        if not all(prior.proper for prior in priors.beta):
+            self._check_estimable()
+            design = self.data.estimable
+            priors = resolve(design, self.setting, self.family)
+        with explained():
+            estimate = mode.estimate_jointly(joint_of(design, self.family, priors, points))
+        return self.point_fit(design, "map", estimate, verbose=verbose)
+
+    @explained()
+    def laplace(
+        self, *, draws: int = 1000, seed: int | None = None, n_agq: int = 1
+    ) -> PosteriorFit:
+        """Approximate the posterior of all but the random effects, and draw these given them."""
+        self._check_posterior()
+        check_counts(draws=draws)
+        check_seed(seed)
+        density = self._density(check_n_agq(self.design, n_agq, least=1))
+        return self.weighted_fit(density, draws, seed, linear=False)
+
+    @explained()
+    def mcmc(
+        self,
+        *,
+        centered: bool | Mapping[str, bool] | None = None,
+        log_likelihood: bool = False,
+        pymc_model: PyMCModel | None = None,
+        **sampling: Any,
+    ) -> PosteriorFit:
+        """Sample the hierarchical PyMC model by NUTS, each term centred or not as suits it."""
+        self._check_posterior()
+        settings = Sampling(**sampling)
+        check_users_model(pymc_model, log_likelihood=log_likelihood)
+        is_own = pymc_model is None
+        if pymc_model is None:
+            if centered is None:
+                centered = {c.label: c.centered for c in choose(self.design, self.family)}
+            pymc_model = pymc_hierarchical.hierarchical(
+                self.design, self.priors, self.family, centered=centered
+            )
+        draws = pymc_hierarchical.sample(pymc_model, settings)
+        draws = with_groups(draws, {"observed_data": predictions.observed(self.design)})
+        return self.sampled_fit(draws, is_own=is_own, log_likelihood=log_likelihood)
+
+    def _check_estimable(self) -> None:
+        """Refuse data that leave a parameter without a maximum likelihood estimate."""
+        identifiability.warn_dropped(self.data.estimable)
+        identifiability.check_identified(self.data.estimable, self.family)
+        identifiability.check_separation(self.data.estimable, self.family)
+
+    def _check_posterior(self) -> None:
+        """Refuse data and priors that have no posterior, and warn where it says little."""
+        identifiability.check_varies(self.data.estimable, self.family)
+        propriety.check_proper(self.design, self.priors, self.family)
+        identifiability.warn_posterior(self.design, self.family)
+
+    # ----------------------------------------------------------------------------------- answers
+
+    def scores(self, posterior: Marginals, units: Units, rng: np.random.Generator) -> Scores:
+        return joint_scores(
+            self.density,
+            self.design,
+            units,
+            values=self.density.values_of(posterior.drawn.draws_at()),
+            family=self.family,
+            priors=self.priors,
+            rng=rng,
+            chains=posterior.chains,
+        )
+
+    def savage_dickey(self, posterior: Marginals, name: str) -> DensityRatio:  # noqa: ARG002
+        raise FitError(
+            "savage_dickey is for linear models with up to four variance parameters; compare the "
+            "marginal likelihoods of both models: rf.compare."
+        )
+
+    def degrees_of_freedom(self, model: FittedModel, kind: str) -> pd.DataFrame:  # noqa: ARG002
+        raise FitError(
+            f"df={kind!r} is for linear models: with the {self.family.name} family a test of a "
+            "coefficient has no residual variance to be estimated. The z values hold for large "
+            'samples; fit.confint("profile") and fit.bootstrap() hold for smaller ones.'
+        )

@@ -1,0 +1,262 @@
+"""The engine of linear models, whose random effects integrate out in closed form."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ranef._typing import Array
+from ranef.arguments import Sampling, check_counts, check_positive, check_seed
+from ranef.covariances.covariance import factors
+from ranef.design import identifiability
+from ranef.errors import FitError, suggestion
+from ranef.fits.diagnostics import QuadratureDiagnostics
+from ranef.fits.fit import Fit
+from ranef.fits.point import PointFit
+from ranef.fits.posterior import PosteriorFit, QuadratureFit
+from ranef.leave_one_out.elpd import Scores, Units
+from ranef.leave_one_out.gaussian_loo import exact_scores, linear_scores
+from ranef.likelihood.estimate import FittedModel
+from ranef.likelihood.linear import reml
+from ranef.likelihood.linear.crossproducts import CrossProducts, spanned_terms
+from ranef.likelihood.linear.degrees_of_freedom import table
+from ranef.likelihood.profile import search
+from ranef.likelihood.profile.constrained import Surface
+from ranef.model.shared_engine import Data, SharedEngine, check_users_model, checked
+from ranef.posterior import laplace, mode
+from ranef.posterior.draws import Marginals, tree
+from ranef.posterior.linear_posterior import Derived, LinearPosterior, log_marginal, target_of
+from ranef.posterior.marginal_likelihood import MarginalLikelihood
+from ranef.posterior.prior_sensitivity import Sensitivity, from_lattice
+from ranef.posterior.quadrature import lattice
+from ranef.posterior.quadrature.moments import Exact, LatticeMarginals
+from ranef.posterior.quadrature.whitening import frame
+from ranef.posterior.sampling import nuts, pymc_hierarchical, pymc_marginal
+from ranef.posterior.sampling.pymc_hierarchical import PyMCModel
+from ranef.posterior.savage_dickey import DensityRatio, savage_dickey
+from ranef.priors import propriety
+from ranef.priors.assignment import resolve
+from ranef.priors.distributions import Constant
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+
+FORMS = ("marginal", "hierarchical")
+
+
+@dataclass(frozen=True, eq=False)
+class LinearEngine(SharedEngine):
+    """The ways to fit a linear mixed model, and the answers to what its fits ask."""
+
+    @property
+    def methods(self) -> Mapping[str, Callable[..., Fit]]:
+        return {
+            "reml": self.reml,
+            "ml": self.ml,
+            "map": self.map,
+            "laplace": self.laplace,
+            "quadrature": self.quadrature,
+            "mcmc": self.mcmc,
+        }
+
+    @property
+    def posterior_method(self) -> str:
+        return "quadrature" if lattice.is_feasible(self.density) else "laplace"
+
+    @cached_property
+    def density(self) -> LinearPosterior:
+        kept = [self.design.fixed.index(name) for name in self.data.estimable.fixed]
+        return target_of(self.design, self.data.cross, kept, self.priors)
+
+    def surface(self, model: FittedModel) -> Surface:
+        return search.linear_surface(model, self.data.cross)
+
+    @cached_property
+    def identified(self) -> CrossProducts:
+        """The cross-products, after the data have been found to carry estimates."""
+        identifiability.check_identified(self.data.estimable)
+        return self.data.cross
+
+    # --------------------------------------------------------------------------- point estimates
+
+    def reml(self, *, verbose: bool = False) -> PointFit:
+        """Fit by restricted maximum likelihood."""
+        design, cross = self.data.estimable, self.data.cross
+        identifiability.warn_dropped(design)
+        identifiability.check_identified(design)
+        identifiability.check_not_spanned(design, spanned_terms(cross))
+        return self.point_fit(design, "reml", reml.estimate(cross, reml=True), verbose=verbose)
+
+    def ml(self, *, verbose: bool = False) -> PointFit:
+        """Fit by maximum likelihood."""
+        identifiability.warn_dropped(self.data.estimable)
+        estimate = reml.estimate(self.identified, reml=False)
+        return self.point_fit(self.data.estimable, "ml", estimate, verbose=verbose)
+
+    def map(self, *, verbose: bool = False) -> PointFit:
+        """Find the mode of the posterior of the variance parameters."""
+        identifiability.check_varies(self.data.estimable, knows_sigma=self._knows_sigma)
+        if all(prior.proper for prior in self.priors.beta):
+            estimate = mode.estimate(self.density)
+            return self.point_fit(self.design, "map", estimate, verbose=verbose)
+        design = self.data.estimable
+        identifiability.warn_dropped(design)
+        identifiability.check_identified(design)
+        priors = resolve(design, self.setting)
+        reduced = replace(self, data=Data(design, self.family), priors=priors)
+        return self.point_fit(design, "map", mode.estimate(reduced.density), verbose=verbose)
+
+    # -------------------------------------------------------------------------------- posteriors
+
+    def laplace(self, *, draws: int = 4000, seed: int | None = None) -> PosteriorFit:
+        """Approximate the posterior at its mode, and correct the draws by importance weights."""
+        self._check_posterior()
+        check_counts(draws=draws)
+        check_seed(seed)
+        return self.weighted_fit(self.density, draws, seed, linear=True)
+
+    def quadrature(self, *, draws: int = 4000, seed: int | None = None) -> QuadratureFit:
+        """Integrate over the variance parameters; draws are made when they are asked for."""
+        self._check_posterior()
+        check_counts(draws=draws)
+        check_seed(seed)
+        lattice.check_feasible(self.density)
+        mode = laplace.find_mode(self.density)
+        whitened = frame(self.density, mode)
+        exact = Exact(self.density, mode, whitened, lattice.integrate(whitened))
+        return checked(
+            QuadratureFit(
+                self.design,
+                self.family,
+                "quadrature",
+                LatticeMarginals(self.design, exact, draws, seed),
+                QuadratureDiagnostics(exact.lattice.log_density.size, exact.error),
+                self.evidence_of(exact.log_evidence, exact.error, "quadrature"),
+                self,
+            )
+        )
+
+    def mcmc(
+        self,
+        *,
+        form: str | None = None,
+        centered: bool = False,
+        log_likelihood: bool = False,
+        pymc_model: PyMCModel | None = None,
+        **sampling: Any,
+    ) -> PosteriorFit:
+        """Sample the posterior by NUTS: its marginal form without PyMC, all else with it."""
+        self._check_posterior()
+        settings = Sampling(**sampling)
+        check_users_model(pymc_model, log_likelihood=log_likelihood)
+        form = form or ("hierarchical" if centered else "marginal")
+        if form not in FORMS:
+            raise FitError(f"form={form!r} does not exist. {suggestion(str(form), FORMS)}")
+        is_own = pymc_model is None
+        if is_own and form == "marginal":
+            if centered:
+                raise FitError("the marginal form has no random effects that could be centered.")
+            draws = self._sample(settings)
+            return self.sampled_fit(draws, is_own=is_own, log_likelihood=log_likelihood)
+        if pymc_model is None:
+            pymc_model = pymc_hierarchical.hierarchical(self.design, self.priors, centered=centered)
+        draws = pymc_hierarchical.sample(pymc_model, settings)
+        if pymc_marginal.is_marginal(pymc_model):
+            apart = pymc_marginal.taken_apart(draws, self.design)
+            draws = self._completed(*apart, seed=settings.seed)
+        return self.sampled_fit(draws, is_own=is_own, log_likelihood=log_likelihood)
+
+    def _sample(self, settings: Sampling) -> xr.DataTree:
+        """Sample the variance parameters without PyMC: nothing has to be compiled for a model."""
+        if not self.density.space.d:
+            raise FitError(
+                "every variance parameter is known, so that there is nothing to sample: "
+                'method="quadrature" gives the exact posterior.'
+            )
+        mode = laplace.find_mode(self.density)
+        scale = np.linalg.norm(mode.root, axis=1)
+        x, stats = nuts.sample(self.density, settings, start=mode.x, scale=scale)
+        return self._completed(self.density.space.values(x)[0], stats, seed=settings.seed)
+
+    def _completed(
+        self, values: Array, stats: xr.Dataset, extra: xr.Dataset | None = None, *, seed: int | None
+    ) -> xr.DataTree:
+        """Draw beta and b exactly for draws of the variance parameters, (chains, draws, ...)."""
+        rng = np.random.default_rng(None if seed is None else [seed, 1])
+        effects = self.density.draw(values.reshape(-1, values.shape[-1]), rng)
+        return tree(self.design, effects, len(values), stats, extra)
+
+    def _check_posterior(self) -> None:
+        """Refuse data and priors that have no posterior, and warn where it says little."""
+        identifiability.check_varies(self.data.estimable, knows_sigma=self._knows_sigma)
+        propriety.check_proper(self.design, self.priors)
+        identifiability.warn_posterior(self.design, knows_sigma=self._knows_sigma)
+
+    @property
+    def _knows_sigma(self) -> bool:
+        return isinstance(self.priors.sigma, Constant)
+
+    # ----------------------------------------------------------------------------------- answers
+
+    def scores(self, posterior: Marginals, units: Units, rng: np.random.Generator) -> Scores:
+        if isinstance(posterior, LatticeMarginals):
+            return exact_scores(posterior.exact, self.design, units, priors=self.priors)
+        return linear_scores(
+            self.density,
+            self.design,
+            units,
+            values=self.density.values_of(posterior.drawn.draws_at()),
+            priors=self.priors,
+            rng=rng,
+            chains=posterior.chains,
+        )
+
+    def evidence(
+        self,
+        posterior: Marginals,
+        rng: np.random.Generator,
+        *,
+        known: MarginalLikelihood | None = None,
+        relative: bool = False,
+    ) -> MarginalLikelihood:
+        if not isinstance(posterior, LatticeMarginals):
+            return super().evidence(posterior, rng, known=known, relative=relative)
+        self.check_evidence(relative=relative)
+        exact = posterior.exact
+        return MarginalLikelihood(exact.log_evidence, exact.error, "quadrature")
+
+    def sensitivity(self, posterior: Marginals, scales: Array) -> Sensitivity:
+        if isinstance(posterior, LatticeMarginals):
+            return from_lattice(posterior.exact, scales)
+        return super().sensitivity(posterior, scales)
+
+    def savage_dickey(self, posterior: Marginals, name: str) -> DensityRatio:
+        if not isinstance(posterior, LatticeMarginals):
+            posterior = self.quadrature().marginals
+        return savage_dickey(posterior.exact, name, self.priors)
+
+    def degrees_of_freedom(self, model: FittedModel, kind: str) -> pd.DataFrame:
+        if model.method not in ("reml", "ml"):
+            raise FitError(
+                f"degrees of freedom are those of a REML or ML fit, not of a {model.method} fit."
+            )
+        is_reml = model.method == "reml"
+        return table(self.data.cross, model.estimate, model.design.fixed, kind, reml=is_reml)
+
+    def marginal(self, theta: ArrayLike, sigma: float) -> Derived:
+        """Return log p(y | theta, sigma) with its derivatives; see `Model.log_marginal`."""
+        density = self.density
+        if density.space.n_given:
+            name = density.space.names[0]
+            message = f"the prior of `{name}` is not normal, so that it is not integrated out; "
+            raise FitError(f"{message}log_marginal needs normal or flat priors of fixed effects.")
+        check_positive(sigma=sigma)
+        users = factors(self.checked_theta(theta), density.cross.covariances)
+        Lambdas = [T @ f for T, f in zip(density.cross.bases, users, strict=True)]
+        return log_marginal(density.cross, density.fixed, Lambdas, float(sigma), np.empty(0))
