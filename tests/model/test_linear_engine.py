@@ -395,7 +395,7 @@ def test_the_same_seed_gives_the_same_draws(method):
     options = QUICK if method == "mcmc" else {"draws": 100}
     model = model_of("independent slopes")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ranef.model.posteriors.warn", lambda *_: None)
+        patch.setattr("ranef.model.shared_engine.warn", lambda *_: None)
         one, two, other, free = (
             model.fit(method, **options, seed=seed).posterior["posterior"].to_dataset()
             for seed in (11, 11, 12, None)
@@ -408,7 +408,7 @@ def test_the_same_seed_gives_the_same_draws(method):
 
 def test_the_number_of_cores_changes_nothing():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ranef.model.posteriors.warn", lambda *_: None)
+        patch.setattr("ranef.model.shared_engine.warn", lambda *_: None)
         one, two = (
             model_of("crossed").fit("mcmc", **QUICK, seed=3, cores=cores).posterior["posterior"]
             for cores in (1, 2)

@@ -222,9 +222,11 @@ REMEDY = 'a Bayesian fit, model.fit("mcmc"), can go on with proper priors.'
 def sampled(formula, frame, monkeypatch):
     """Return the warnings of a Bayesian fit, up to its sampling."""
     monkeypatch.setattr(
-        "ranef.model.posteriors.pymc_hierarchical.hierarchical", lambda *_, **__: None
+        "ranef.model.linear_engine.pymc_hierarchical.hierarchical", lambda *_, **__: None
     )
-    monkeypatch.setattr("ranef.model.posteriors.pymc_hierarchical.sample", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(
+        "ranef.model.linear_engine.pymc_hierarchical.sample", lambda *_, **__: 1 / 0
+    )
     model = rf.Model(formula, frame)
     with pytest.warns(rf.DataWarning) as caught, pytest.raises(ZeroDivisionError):
         model.fit("mcmc", form="hierarchical")

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, wraps
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,15 +38,20 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-@contextmanager
-def explained() -> Iterator[None]:
-    """Say what it means, and what to do, where random effects have no conditional modes."""
-    try:
-        yield
-    except NoModesError as error:
-        message = f"the random effects cannot be integrated out, as {error}: the linear predictor "
-        message += "or the response is out of reach for this family and link. Rescale the "
-        raise FitError(message + "predictors, or use another link or family.") from error
+def explained[**P, F](method: Callable[P, F]) -> Callable[P, F]:
+    """Return a method that says what to do where random effects have no conditional modes."""
+
+    @wraps(method)
+    def fit(*args: P.args, **options: P.kwargs) -> F:
+        try:
+            return method(*args, **options)
+        except NoModesError as error:
+            message = f"the random effects cannot be integrated out, as {error}: the linear "
+            message += "predictor or the response is out of reach for this family and link. "
+            message += "Rescale the predictors, or use another link or family."
+            raise FitError(message) from error
+
+    return fit
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,15 +99,16 @@ class GeneralizedEngine(SharedEngine):
 
     # ----------------------------------------------------------------------------------- methods
 
+    @explained
     def ml(self, *, n_agq: int = 1, verbose: bool = False) -> PointFit:
         """Fit by maximum likelihood."""
         points = check_n_agq(self.design, n_agq)
         self._check_estimable()
         identifiability.warn_pure(self.data.estimable, self.family)
-        with explained():
-            estimate = maximum.estimate(self.data.generalized, n_agq=points)
+        estimate = maximum.estimate(self.data.generalized, n_agq=points)
         return self.point_fit(self.data.estimable, "ml", estimate, verbose=verbose)
 
+    @explained
     def map(self, *, n_agq: int = 1, verbose: bool = False) -> PointFit:
         """Find the mode of the posterior of all parameters but the random effects."""
         points = check_n_agq(self.design, n_agq, least=1)
@@ -114,11 +119,10 @@ class GeneralizedEngine(SharedEngine):
             self._check_estimable()
             design = self.data.estimable
             priors = resolve(design, self.setting, self.family)
-        with explained():
-            estimate = mode.estimate_jointly(joint_of(design, self.family, priors, points))
+        estimate = mode.estimate_jointly(joint_of(design, self.family, priors, points))
         return self.point_fit(design, "map", estimate, verbose=verbose)
 
-    @explained()
+    @explained
     def laplace(
         self, *, draws: int = 1000, seed: int | None = None, n_agq: int = 1
     ) -> PosteriorFit:
@@ -129,7 +133,7 @@ class GeneralizedEngine(SharedEngine):
         density = self._density(check_n_agq(self.design, n_agq, least=1))
         return self.weighted_fit(density, draws, seed, linear=False)
 
-    @explained()
+    @explained
     def mcmc(
         self,
         *,
