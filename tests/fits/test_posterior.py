@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
-from scipy import special
+from scipy import special, stats
 
 import ranef as rf
 from fits import FORMULAS, fit_of, known_posterior, model_of
@@ -471,3 +471,26 @@ def test_a_posterior_without_a_model():
 def test_flat_priors_leave_the_marginal_likelihood_undefined():
     with pytest.raises(rf.FitError, match="not defined under flat priors"):
         dyestuff(Intercept=P.Flat()).log_marginal_likelihood()
+
+
+@pytest.mark.parametrize("name", ["sd_Subject[Days]", "corr_Subject[Intercept, Days]"])
+def test_posterior_over_prior(name):
+    priors = {"sd_Subject": rf.priors.HalfNormal(30)}
+    data = rf.load_dataset("sleepstudy")
+    model = rf.Model("Reaction ~ Days + (Days | Subject)", data, priors=priors)
+    fit = model.fit("quadrature", seed=1)
+    axes = fit.plot_savage_dickey(name)
+    posterior, prior, *marks = axes.lines
+    for line in (posterior, prior):
+        value, density = (np.asarray(one) for one in line.get_data())
+        assert (np.diff(value) > 0).all()
+        area = np.trapezoid(density, value)
+        assert area == pytest.approx(1.0, abs=2e-3) or (line is prior and area < 1)
+    value, density = (np.asarray(one) for one in prior.get_data())
+    if name.startswith("sd"):
+        np.testing.assert_allclose(density, stats.halfnorm(scale=30).pdf(value), rtol=1e-9)
+    else:
+        np.testing.assert_allclose(density, stats.beta(2, 2, -1, 2).pdf(value), rtol=1e-9)
+    ratio = fit.savage_dickey(name)
+    heights = [float(np.asarray(mark.get_ydata()).item()) for mark in marks]
+    assert heights == pytest.approx([ratio.posterior, ratio.prior])

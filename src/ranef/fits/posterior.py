@@ -24,18 +24,21 @@ from ranef.fits.fit import Fit
 from ranef.fits.tables import Summary, VarCorr, tidy_effects
 from ranef.leave_one_out.elpd import Scores, to_arviz, units_of
 from ranef.likelihood.predictions import Draws, mean_response
+from ranef.plots import comparisons
 from ranef.posterior.draws import Marginals
 from ranef.posterior.marginal_likelihood import MarginalLikelihood
 from ranef.posterior.prior_sensitivity import SCALES
 from ranef.posterior.quadrature.marginal_densities import Curve
 from ranef.posterior.quadrature.moments import LatticeMarginals
-from ranef.posterior.savage_dickey import DensityRatio
+from ranef.posterior.savage_dickey import DensityRatio, prior_density
 
 if TYPE_CHECKING:
     import xarray as xr
     from arviz_stats.utils import ELPDData
+    from matplotlib.axes import Axes
 
 
+DRAWN_POINTS = 400  # of a density
 _NAMES = {
     "mcmc": "MCMC (NUTS)",
     "laplace": "Laplace approximation, corrected by importance weights",
@@ -446,6 +449,31 @@ class QuadratureFit(PosteriorFit):
         if isinstance(curve, float):
             raise FitError(f"`{name}` is known to be {curve:g} and has no density.")
         return curve
+
+    def plot_savage_dickey(self, name: str, *, ax: Axes | None = None) -> Axes:
+        """Draw the posterior density of a parameter over its prior density.
+
+        Their ratio at zero, which is marked, is the Bayes factor of the model without it.
+
+        Parameters
+        ----------
+        name : str
+            A standard deviation, or the correlation of two coefficients, as in `estimates()`.
+        ax : matplotlib Axes, optional
+
+        Raises
+        ------
+        FitError
+            As `savage_dickey`; or if the prior is one of the ratio to sigma.
+        """
+        ratio, curve = self.savage_dickey(name), self.curve(name)
+        low, high = (float(curve.quantile(p)) for p in (0.0005, 0.9995))
+        values = np.linspace(min(low, 0.0), max(high, 0.0), DRAWN_POINTS)
+        values = values[values != 0]
+        prior = prior_density(self.asked.priors, self.marginals.exact.target.space, name, values)
+        table = pd.DataFrame({"value": values, "posterior": curve.pdf(values), "prior": prior})
+        table.loc[len(table)] = [0.0, ratio.posterior, ratio.prior]
+        return comparisons.posterior_and_prior(table, name=name, ax=ax)
 
     def effect_curve(self, term: str, level: object, coef: str) -> Curve:
         """Return the posterior density of one random effect.

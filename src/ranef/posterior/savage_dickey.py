@@ -17,12 +17,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import special
 
+from ranef._typing import Array
 from ranef.errors import FitError, suggestion
 from ranef.posterior.laplace import find_mode
 from ranef.posterior.quadrature import lattice
 from ranef.posterior.quadrature.moments import Exact
 from ranef.posterior.quadrature.whitening import frame
-from ranef.posterior.transforms import Coordinate, Space, coordinate, evaluate
+from ranef.posterior.transforms import Coordinate, Space, coordinate, coordinate_of, evaluate
 from ranef.priors.assignment import Priors, TermPriors
 from ranef.priors.distributions import (
     Constant,
@@ -110,6 +111,36 @@ def savage_dickey(exact: Exact, name: str, priors: Priors) -> DensityRatio:
         prior=float(np.exp(log_prior)),
         error=found.error + exact.error,
     )
+
+
+def prior_density(priors: Priors, space: Space, name: str, values: Array) -> Array:
+    """Return the prior density of a standard deviation, or of the correlation of two coefficients.
+
+    Parameters
+    ----------
+    priors : Priors
+    space : Space
+    name : str
+        As of `savage_dickey`.
+    values : ndarray
+        Above zero for a standard deviation, between -1 and 1 for a correlation.
+
+    Raises
+    ------
+    FitError
+        If the prior is one of the ratio of sd and sigma, which has another scale.
+    """
+    t, j = _place(priors, space, name)
+    term = priors.terms[t]
+    if j is None:
+        assert term.corr is not None
+        density = np.exp(_of_correlation(term)) * (1 - values**2) ** (term.corr.eta - 1)
+        return np.asarray(density)
+    prior = term.sd[j]
+    if isinstance(prior, Relative):
+        raise FitError(f"the prior of `{name}` is one of its ratio to sigma: it is not drawn.")
+    known = coordinate(prior, positive=True)
+    return np.array([np.exp(_at(known, x)) for x in coordinate_of(known, values)])
 
 
 # ------------------------------------------------------------------------------ which parameter
