@@ -11,6 +11,7 @@ from family_cases import PSI, single
 from scipy import special
 
 import ranef as rf
+from ranef.families.gamma import GAMMA
 from ranef.families.gaussian import GAUSSIAN
 from ranef.families.links import IDENTITY
 from ranef.families.names import FAMILIES, find_family
@@ -158,3 +159,38 @@ def test_draws_far_out_are_possible_responses():
     for mu in (np.zeros(50), tiny, np.ones(50)):
         y = find_family("beta").draw(rng, mu, w, 0.01)
         assert ((y > 0) & (y < 1)).all()
+
+
+def test_means_and_variances_of_responses():
+    eta, w = np.array([0.2, 0.7]), np.array([2.0, 4.0])
+    for name, family in FAMILIES.items():
+        psi = PSI.get(name, ())
+        mu = family.mean(eta, psi)
+        np.testing.assert_array_equal(mu, family.link.inverse(eta))
+        y = family.draw(np.random.default_rng(3), np.full((60_000, 2), mu), w, *psi)
+        found = np.broadcast_to(family.response_variance(mu, w, psi), (2,))
+        np.testing.assert_allclose(y.var(axis=0), found, rtol=0.06)
+    doubled = replace(GAMMA, response_mean=lambda mu, sigma: 2 * mu * sigma)
+    np.testing.assert_allclose(doubled.mean(eta, (3.0,)), 6 * np.exp(eta))
+    assert GAUSSIAN.mean_is_eta
+    assert not replace(GAUSSIAN, response_mean=lambda mu, sigma: mu + sigma).mean_is_eta
+
+
+def test_information_of_a_mean_that_is_not_mu():
+    plain = replace(GAMMA, expected=None)
+    doubled = replace(plain, response_mean=lambda mu, _: 2 * mu, variance=lambda mu, _: 4 * mu**2)
+    at = np.array([0.3, 1.1]), np.ones(2), np.array([0.7])
+    np.testing.assert_allclose(doubled.information(*at), plain.information(*at), rtol=1e-9)
+
+
+def test_what_a_support_says():
+    says = {
+        name: (family.is_discrete, family.is_bounded, family.has_trials, family.reachable_ends)
+        for name, family in FAMILIES.items()
+    }
+    assert says["gaussian"] == says["t"] == (False, False, False, ())
+    assert says["gamma"] == says["inverse_gaussian"] == (False, False, False, ())
+    assert says["poisson"] == says["negative_binomial"] == (True, False, False, (0.0,))
+    assert says["binomial"] == (True, True, True, (0.0, 1.0))
+    assert says["bernoulli"] == (True, True, False, (0.0, 1.0))
+    assert says["beta"] == (False, True, False, ())

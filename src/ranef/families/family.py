@@ -182,7 +182,21 @@ class Family:
     Raises
     ------
     FitError
-        If the support is none of these.
+        If the support is none of these, or a field is not what it should be.
+
+    Examples
+    --------
+    >>> from ranef.families.link import LOG
+    >>> geometric = Family(
+    ...     "geometric",
+    ...     LOG,
+    ...     variance=lambda mu: mu + mu**2,
+    ...     log_density=lambda y, mu, w: w * (y * np.log(mu) - (y + 1) * np.log1p(mu)),
+    ...     draw=lambda rng, mu, w: rng.geometric(1 / (1 + mu)) - 1.0,
+    ...     support="counts",
+    ... )
+    >>> geometric.mean(np.log([0.5, 2.0])).round(6), geometric.is_discrete
+    (array([0.5, 2. ]), True)
     """
 
     name: str
