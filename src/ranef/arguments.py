@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from ranef.errors import FitError, listed, suggestion
+from ranef.errors import FitError, RanefError, listed, suggestion
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,33 @@ def check_counts(**counts: object) -> None:
     for name, count in counts.items():
         if not _is_integer(count) or count < 1:
             raise FitError(f"`{name}` must be a positive whole number, got {count!r}.")
+
+
+def check_choice(
+    name: str,
+    value: object,
+    known: Iterable[str],
+    fault: str = "does not exist",
+    *,
+    error: type[RanefError] = FitError,
+) -> str:
+    """Return one of the known choices, or refuse what is none of them.
+
+    Raises
+    ------
+    FitError or another error
+
+    Examples
+    --------
+    >>> check_choice("kind", "respnse", ["response", "link"], "is not a kind of prediction")
+    Traceback (most recent call last):
+    ...
+    ranef.errors.FitError: kind='respnse' is not a kind of prediction. Did you mean `response`?
+    """
+    choices = list(known)
+    if not isinstance(value, str) or value not in choices:
+        raise error(f"{name}={value!r} {fault}. {suggestion(str(value), choices)}")
+    return value
 
 
 def check_positive(**numbers: object) -> None:

@@ -16,13 +16,10 @@ from ranef.fits.icc_and_r2 import (
     Numbers,
     bayes_r2,
     icc,
-    icc_table,
     mean_response,
-    numbers_of,
     observation_variance,
     ordinary_r2,
     r2,
-    r2_table,
     variances,
 )
 from ranef.posterior.draws import hdi
@@ -117,7 +114,7 @@ def test_two_terms_are_as_one_that_is_diagonal():
 )
 def test_tables_of_a_fit(formula, expected):
     fit = rf.Model(formula, rf.load_dataset("sleepstudy")).fit()
-    found, shares = icc_table(fit).frame, r2_table(fit).frame
+    found, shares = fit.icc().frame, fit.r2().frame
     assert list(found.index) == ["adjusted", "unadjusted", "Subject"]
     assert list(shares.index) == ["marginal", "conditional"]
     assert list(found.columns) == list(shares.columns) == ["estimate"]
@@ -190,8 +187,8 @@ def test_one_trial_by_the_delta_method(link, slope):
 @pytest.mark.parametrize("factor", [1.0, 100.0])
 def test_unit_of_weights_does_not_matter(factor):
     data = frame().assign(w=factor * frame()["w"])
-    shares = r2_table(rf.Model("y ~ x + (x | g)", data, weights="w").fit()).frame["estimate"]
-    numbers = numbers_of(rf.Model("y ~ x + (x | g)", frame(), weights="w").fit())
+    shares = rf.Model("y ~ x + (x | g)", data, weights="w").fit().r2().frame["estimate"]
+    numbers = rf.Model("y ~ x + (x | g)", frame(), weights="w").fit()._numbers()
     noise = np.mean(numbers.parameters["sigma"] ** 2 / data["w"] * factor)
     fixed = np.var(data["x"], ddof=1) * numbers.beta[1] ** 2
     z = np.column_stack([np.ones(240), data["x"]])
@@ -230,7 +227,7 @@ def test_default_mean_is_that_of_the_model():
 
 def test_draws_are_done_one_by_one():
     fit = fit_of("nested", "posterior")
-    numbers = numbers_of(fit)
+    numbers = fit._numbers()
     found = variances(fit.design, fit.family, numbers)
     for s in (0, 7, 599):
         own = {name: value[s] for name, value in numbers.parameters.items()}
@@ -245,7 +242,7 @@ def test_draws_are_done_one_by_one():
 @pytest.mark.parametrize("kind", ["correlated slopes", "independent slopes", "no fixed effects"])
 def test_covariances_of_a_posterior(kind):
     fit = fit_of(kind, "posterior")
-    numbers = numbers_of(fit)
+    numbers = fit._numbers()
     assert numbers.beta.shape == (600, len(fit.design.fixed))
     for term, cov in zip(fit.design.terms, numbers.covs, strict=True):
         np.testing.assert_allclose(cov.mean(axis=0), fit.varcorr().cov[term.label], atol=1e-12)
@@ -253,16 +250,16 @@ def test_covariances_of_a_posterior(kind):
 
 def test_table_of_a_posterior():
     fit = fit_of("correlated slopes", "posterior")
-    numbers = numbers_of(fit)
+    numbers = fit._numbers()
     values = icc(variances(fit.design, fit.family, numbers))["adjusted"]
-    found = icc_table(fit, 0.8).frame
+    found = fit.icc(0.8).frame
     assert list(found.columns) == ["mean", "sd", "lower", "upper"]
     assert list(found.index) == ["adjusted", "unadjusted", "g"]
     expected = [values.mean(), values.std(ddof=1), *hdi(values[None], 0.8)]
     np.testing.assert_allclose(found.loc["adjusted"], expected, rtol=1e-12)
-    assert list(r2_table(fit).frame.index) == ["marginal", "conditional"]
-    assert "HPD" in str(r2_table(fit))
-    assert "80 % HPD" in str(icc_table(fit, 0.8))
+    assert list(fit.r2().frame.index) == ["marginal", "conditional"]
+    assert "HPD" in str(fit.r2())
+    assert "80 % HPD" in str(fit.icc(0.8))
 
 
 def test_bayes_r2_of_numbers():
@@ -274,7 +271,7 @@ def test_bayes_r2_of_numbers():
 @pytest.mark.parametrize("kind", ["weights and offset", "no fixed effects", "nested"])
 def test_bayes_r2_of_a_posterior(kind):
     fit = fit_of(kind, "posterior")
-    design, numbers = fit.design, numbers_of(fit)
+    design, numbers = fit.design, fit._numbers()
     population = design.offset + numbers.beta @ design.X.T
     mu = population.copy()
     for term in design.terms:
@@ -283,7 +280,7 @@ def test_bayes_r2_of_a_posterior(kind):
     conditional = mu.var(axis=1, ddof=1) / (mu.var(axis=1, ddof=1) + noise)
     left = noise + np.mean((mu - population) ** 2, axis=1)
     marginal = population.var(axis=1, ddof=1) / (population.var(axis=1, ddof=1) + left)
-    found = r2_table(fit, kind="bayes").frame["mean"]
+    found = fit.r2(kind="bayes").frame["mean"]
     assert found["conditional"] == pytest.approx(conditional.mean(), rel=1e-9)
     assert found["marginal"] == pytest.approx(marginal.mean(), rel=1e-9, abs=1e-12)
 
@@ -298,7 +295,7 @@ def test_bayes_r2_of_proportions(family, trials):
     p = special.expit(beta @ model.design.X.T + b[:, model.design.terms[0].codes])
     noise = np.mean(p * (1 - p), axis=1) / (5 if trials else 1)
     expected = p.var(axis=1, ddof=1) / (p.var(axis=1, ddof=1) + noise)
-    found = r2_table(fit, kind="bayes").frame
+    found = fit.r2(kind="bayes").frame
     assert found.loc["conditional", "mean"] == pytest.approx(expected.mean(), rel=1e-9)
 
 
@@ -310,7 +307,7 @@ def test_bayes_r2_of_proportions(family, trials):
 def test_ordinary_r2(formula, weights, offset):
     """R^2 is the squared correlation of observed and fitted, uncentred without an intercept."""
     fit = rf.Model(formula, frame(), weights=weights, offset=offset).fit()
-    found = r2_table(fit).frame["estimate"]
+    found = fit.r2().frame["estimate"]
     y, fitted, w = (
         fit.design.y - fit.design.offset,
         fit.fitted() - fit.design.offset,
@@ -326,7 +323,7 @@ def test_ordinary_r2(formula, weights, offset):
 def test_generalised_model_without_random_effects():
     data = frame().assign(n=np.random.default_rng(1).poisson(np.exp(0.5 * frame()["x"])))
     fit = rf.Model("n ~ x", data, family="poisson").fit()
-    found = r2_table(fit, mean=2.0).frame["estimate"]
+    found = fit.r2(mean=2.0).frame["estimate"]
     fixed = fit.fixef()["x"] ** 2 * np.var(data["x"], ddof=1)
     assert found["marginal"] == found["conditional"]
     assert found["marginal"] == pytest.approx(fixed / (fixed + np.log(1.5)), rel=1e-9)
@@ -335,7 +332,7 @@ def test_generalised_model_without_random_effects():
 def test_names_that_are_taken():
     data = frame().assign(adjusted=frame()["g"])
     fit = rf.Model("y ~ x + (1 | adjusted) + (1 | h)", data).fit()
-    found = icc_table(fit).frame["estimate"]
+    found = fit.icc().frame["estimate"]
     assert list(found.index) == ["adjusted", "unadjusted", "factor[adjusted]", "h"]
     parts = found["factor[adjusted]"] + found["h"]
     assert found["adjusted"] == pytest.approx(parts, rel=1e-12)
@@ -343,7 +340,7 @@ def test_names_that_are_taken():
 
 def test_printed():
     fit = rf.Model("Yield ~ 1 + (1 | Batch)", rf.load_dataset("Dyestuff")).fit()
-    assert str(icc_table(fit)) == (
+    assert str(fit.icc()) == (
         "Intraclass correlation\n"
         "\n"
         "Shares of variance\n"
@@ -392,8 +389,8 @@ def test_notes(name, options, note):
     fit = known_posterior(
         rf.Model(python_formula(CASES[name]), read_with_row(name), **model_options(name))
     )
-    assert icc_table(fit, **options).notes == (note,)
-    assert r2_table(fit, **options).notes == (note,)
+    assert fit.icc(**options).notes == (note,)
+    assert fit.r2(**options).notes == (note,)
 
 
 def read_with_row(name):
@@ -409,35 +406,35 @@ def model_options(name):
     ("table", "kind", "options", "message"),
     [
         (
-            icc_table,
+            "icc",
             "no random terms",
             {},
             "the model has no random effects: there is no intraclass correlation.",
         ),
         (
-            r2_table,
+            "r2",
             "one factor",
             {"kind": "bayes"},
             'kind="bayes" is for a posterior, such as model.fit("mcmc").',
         ),
         (
-            r2_table,
+            "r2",
             "one factor",
             {"kind": "nakagawas"},
             "kind='nakagawas' does not exist. Did you mean `nakagawa`?",
         ),
         (
-            r2_table,
+            "r2",
             "one factor",
             {"approximation": "normal"},
             "approximation='normal' does not exist. Did you mean `lognormal`?",
         ),
-        (icc_table, "one factor", {"prob": 95}, "`prob` must lie between 0 and 1, got 95."),
+        ("icc", "one factor", {"prob": 95}, "`prob` must lie between 0 and 1, got 95."),
     ],
 )
 def test_bad_requests(table, kind, options, message):
     with pytest.raises(rf.FitError) as caught:
-        table(fit_of(kind, "reml"), **options)
+        getattr(fit_of(kind, "reml"), table)(**options)
     assert str(caught.value) == message
 
 

@@ -10,7 +10,7 @@ from scipy import linalg
 
 import ranef as rf
 from fits import fit_of
-from ranef.fits.principal_components import pca_table, re_pca
+from ranef.fits.principal_components import re_pca
 
 CASES = [
     case
@@ -71,7 +71,7 @@ def test_of_a_fit():
         "angle ~ temp + (1 | recipe) + (0 + temp | recipe) + (1 | replicate)",
         rf.load_dataset("cake"),
     ).fit()
-    found = pca_table(fit)
+    found = fit.re_pca()
     assert set(found.factors) == {"recipe", "replicate"}
     assert set(found.factors["recipe"].loadings.index) == {"Intercept", "temp"}
     sd = fit.varcorr().sd["replicate"].iloc[0] / fit.sigma
@@ -84,17 +84,17 @@ def test_of_a_fit():
 def test_overfitted_model():
     frame = pd.read_csv(REFERENCE / "data" / "singular.csv")
     fit = rf.Model("plane ~ x + z + (x + z | g)", frame).fit()
-    text = str(pca_table(fit))
+    text = str(fit.re_pca())
     assert text.endswith(
         "g: 2 of 3 dimensions of the random effects have variance. The model has more random "
         "effects than the\ndata support: leave out correlations or coefficients."
     )
-    assert pca_table(fit).factors["g"].table["cumulative"].iloc[1] == pytest.approx(1, abs=1e-7)
+    assert fit.re_pca().factors["g"].table["cumulative"].iloc[1] == pytest.approx(1, abs=1e-7)
 
 
 def test_printed():
     fit = rf.Model("Yield ~ 1 + (1 | Batch)", rf.load_dataset("Dyestuff")).fit()
-    found = pca_table(fit)
+    found = fit.re_pca()
     assert (
         str(found)
         == repr(found)
@@ -114,12 +114,12 @@ def test_printed():
 def test_of_a_posterior():
     fit = fit_of("correlated slopes", "posterior")
     expected = np.linalg.eigvalsh(fit.varcorr().cov["g"] / fit.varcorr().sigma2)[::-1]
-    np.testing.assert_allclose(pca_table(fit).factors["g"].sd ** 2, expected)
+    np.testing.assert_allclose(fit.re_pca().factors["g"].sd ** 2, expected)
 
 
 def test_without_random_effects():
     with pytest.raises(rf.FitError) as caught:
-        pca_table(fit_of("no random terms", "reml"))
+        fit_of("no random terms", "reml").re_pca()
     assert str(caught.value) == (
         "the model has no random effects: there are no principal components."
     )

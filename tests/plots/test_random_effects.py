@@ -504,12 +504,10 @@ def message(error: pytest.ExceptionInfo[RanefError]) -> str:
 def test_unknown_kind_and_order(sleep: pd.DataFrame) -> None:
     with pytest.raises(RanefError) as error:
         caterpillar(sleep, kind="intervals")
-    assert message(error) == "`kind='intervals'` is not known. Did you mean `interval`?"
+    assert message(error) == "kind='intervals' is not known. Did you mean `interval`?"
     with pytest.raises(RanefError) as error:
         caterpillar(sleep, order="zzz")
-    assert message(error) == (
-        "`order='zzz'` is not known. Known names: `estimate`, `each`, `level`."
-    )
+    assert message(error) == ("order='zzz' is not known. Known names: `estimate`, `each`, `level`.")
 
 
 @pytest.mark.parametrize("plot", [caterpillar, shrinkage])

@@ -10,7 +10,7 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
-from ranef.arguments import check_counts, check_seed
+from ranef.arguments import check_choice, check_counts, check_seed
 from ranef.comparison.nested_tests import (
     TESTS,
     NestedTest,
@@ -23,7 +23,7 @@ from ranef.comparison.nested_tests import (
 )
 from ranef.comparison.nesting import obstacle, same_fixed
 from ranef.design.same_data import check_same_data
-from ranef.errors import DataWarning, FitError, listed, suggestion
+from ranef.errors import DataWarning, FitError, listed
 from ranef.fits.fit import Fit
 from ranef.fits.point import PointFit
 from ranef.fits.tables import Summary
@@ -138,8 +138,8 @@ def _family(fit: PointFit) -> str:
 
 
 def _check_options(test: object, n: object, seed: object) -> None:
-    if test is not None and (not isinstance(test, str) or test not in TESTS):
-        raise FitError(f"test={test!r} does not exist. {suggestion(str(test), TESTS)}")
+    if test is not None:
+        check_choice("test", test, TESTS)
     if n is not None:
         check_counts(n=n)
         if test in ("chi2", "mixture", "f"):

@@ -10,7 +10,8 @@ import pandas as pd
 from scipy import special
 
 from ranef._typing import Array
-from ranef.errors import DataWarning, FitError, probability, suggestion, warn
+from ranef.arguments import check_choice
+from ranef.errors import DataWarning, FitError, probability, warn
 from ranef.fits.tables import Printed, Summary
 from ranef.likelihood.estimate import Replicates
 
@@ -78,10 +79,7 @@ class Bootstrap(Printed):
         Hinkley (1997), eq. 5.8, as in R's boot and in lme4.
         """
         tail = (1 - probability(prob)) / 2
-        if kind not in KINDS:
-            raise FitError(
-                f"kind={kind!r} is not a bootstrap interval. {suggestion(str(kind), KINDS)}"
-            )
+        check_choice("kind", kind, KINDS, "is not a bootstrap interval")
         if tail * (len(self.estimates) + 1) < 1:
             warn(
                 f"{len(self.estimates)} replicates are too few for {100 * prob:g} % intervals: "

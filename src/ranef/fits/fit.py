@@ -15,13 +15,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ranef._typing import Array
-from ranef.arguments import check_counts, check_seed
+from ranef.arguments import check_choice, check_counts, check_seed
 from ranef.design.design import Design, NewRows, RandomTerm, new_rows
 from ranef.design.labels import parameter_names
 from ranef.errors import Convergence, DataError, FitError, listed, suggestion
 from ranef.families.family import Family
 from ranef.fits.engine import Engine
-from ranef.fits.icc_and_r2 import icc_table, r2_table
+from ranef.fits.icc_and_r2 import Numbers, icc_table, r2_table
 from ranef.fits.principal_components import PrincipalComponents, pca_table
 from ranef.fits.shrinkage import shrinkage_table
 from ranef.fits.tables import Printed, Summary, VarCorr, extras
@@ -81,6 +81,10 @@ class Fit(Printed):
     @abstractmethod
     def _interval_label(self) -> str:
         """What the intervals of the random effects are, for a plot."""
+
+    @abstractmethod
+    def _numbers(self) -> Numbers:
+        """Return the parameters as estimates, or as draws, to compute functions of them."""
 
     @abstractmethod
     def vcov(self) -> pd.DataFrame:
@@ -210,7 +214,10 @@ class Fit(Printed):
         >>> round(fit.icc().to_frame().loc["adjusted", "estimate"], 4)
         np.float64(0.4185)
         """
-        return icc_table(self, prob, approximation=approximation, mean=mean)
+        numbers = self._numbers()
+        return icc_table(
+            self.design, self.family, numbers, prob, approximation=approximation, mean=mean
+        )
 
     def r2(
         self,
@@ -239,7 +246,15 @@ class Fit(Printed):
         Source: Nakagawa & Schielzeth (2013), *Methods in Ecology and Evolution* 4; Johnson (2014),
         *ibid.* 5; Gelman, Goodrich, Gabry & Vehtari (2019), *The American Statistician* 73.
         """
-        return r2_table(self, prob, kind=kind, approximation=approximation, mean=mean)
+        return r2_table(
+            self.design,
+            self.family,
+            self._numbers(),
+            prob,
+            kind=kind,
+            approximation=approximation,
+            mean=mean,
+        )
 
     def re_pca(self) -> PrincipalComponents:
         """Return the principal components of each term's covariance, as lme4's `rePCA`.
@@ -250,7 +265,7 @@ class Fit(Printed):
             Prints itself; `.to_frame()` has the sd and share of each component: those near zero
             are not supported by the data.
         """
-        return pca_table(self)
+        return pca_table(self.design, self.varcorr())
 
     def residuals(self, kind: str = "response") -> Array:
         """Return residuals, shape (n,), in the data's row order.
@@ -263,7 +278,7 @@ class Fit(Printed):
             of what the row adds to the deviance, with the sign of the first. None of them is
             divided by sigma. For a Gaussian model the last two are the same.
         """
-        _check_choice("kind", kind, ("response", "pearson", "deviance"), "a kind of residual")
+        check_choice("kind", kind, ("response", "pearson", "deviance"), "is not a kind of residual")
         mu, y, w = self.fitted(), self.design.y, self.design.weights
         psi = self.parameters.values()
         if kind == "response":
@@ -306,8 +321,8 @@ class Fit(Printed):
         link of an average is not the average of the inverse link.
         """
         modes = ("known", "population", "new")
-        _check_choice("groups", groups, modes, "an option")
-        _check_choice("kind", kind, ("response", "link"), "a kind of prediction")
+        check_choice("groups", groups, modes, "is not an option")
+        check_choice("kind", kind, ("response", "link"), "is not a kind of prediction")
         random = groups != "population"
         rows = self.design if new_data is None else new_rows(self.design, new_data, random=random)
         terms = rows.terms if random else ()
@@ -365,7 +380,7 @@ class Fit(Printed):
         """
         check_counts(n=n)
         check_seed(seed)
-        _check_choice("groups", groups, ("new", "known"), "an option")
+        check_choice("groups", groups, ("new", "known"), "is not an option")
         rng = np.random.default_rng(seed)
         return simulated(self.design, self.family, self._drawn(n, rng), rng, new=groups == "new")
 
@@ -475,12 +490,6 @@ class Fit(Printed):
                 f"there is no random-effects term {label!r}. {suggestion(str(label), labels)}"
             )
         return self.design.term(label)
-
-
-def _check_choice(name: str, value: object, known: Sequence[str], what: str) -> None:
-    if not isinstance(value, str) or value not in known:
-        hint = suggestion(str(value), known)
-        raise FitError(f"{name}={value!r} is not {what}. {hint}")
 
 
 def _refuse_unseen(term: RandomTerm, rows: pd.Index[Any]) -> None:

@@ -14,37 +14,25 @@ Interface* 14:20170213; Gelman, Goodrich, Gabry & Vehtari (2019), *The American 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
 from scipy import special
 
 from ranef._typing import Array
+from ranef.arguments import check_choice
 from ranef.design.design import Design, RandomTerm
-from ranef.errors import FitError, listed, probability, suggestion
+from ranef.errors import FitError, listed, probability
 from ranef.families.family import Family
 from ranef.fits.tables import Summary
 from ranef.likelihood.predictions import linear_predictors
 from ranef.posterior.draws import hdi
 
-if TYPE_CHECKING:
-    from ranef.fits.fit import Fit
-
-
 LATENT_WORDS = {np.pi**2 / 3: "pi^2 / 3", np.pi**2 / 6: "pi^2 / 6"}
 APPROXIMATIONS = ("lognormal", "delta", "trigamma")
 KINDS = ("nakagawa", "bayes")
-
-
-@runtime_checkable
-class Drawn(Protocol):
-    """A fit with draws."""
-
-    def draws(self, name: str) -> Array:
-        """Return the draws of one variable, shape (draws, ...)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,11 +46,14 @@ class Numbers:
         The covariance of each term.
     parameters : mapping of str to float or ndarray, shape (...)
         The family's own.
+    b : mapping of str to ndarray, shape (draws, m, k), optional
+        Draws of the random effects by the label of the term; None for estimates.
     """
 
     beta: Array
     covs: tuple[Array, ...]
     parameters: Mapping[str, Array]
+    b: Mapping[str, Array] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,7 +156,7 @@ def observation_variance(
 
     Parameters and errors are those of `variances`.
     """
-    _check_choice("approximation", approximation, APPROXIMATIONS)
+    check_choice("approximation", approximation, APPROXIMATIONS)
     shape, link = np.shape(numbers.beta)[:-1], family.link
     if _is_latent(family, approximation):
         return np.full(shape, _latent_variance(family))
@@ -276,7 +267,9 @@ def ordinary_r2(design: Design, beta: Array) -> float:
 
 
 def icc_table(
-    fit: Fit,
+    design: Design,
+    family: Family,
+    numbers: Numbers,
     prob: float = 0.95,
     *,
     approximation: str = "lognormal",
@@ -286,7 +279,10 @@ def icc_table(
 
     Parameters
     ----------
-    fit : Fit
+    design : Design
+    family : Family
+    numbers : Numbers
+        Estimates, or draws.
     prob : float
         Probability of the HPD intervals of a posterior.
     approximation : {"lognormal", "delta", "trigamma"}
@@ -305,16 +301,17 @@ def icc_table(
         If the model has no random effects.
     """
     probability(prob)
-    if not fit.design.terms:
+    if not design.terms:
         raise FitError("the model has no random effects: there is no intraclass correlation.")
-    numbers = numbers_of(fit)
-    found = variances(fit.design, fit.family, numbers, approximation=approximation, mean=mean)
-    note = _residual_note(fit.design, fit.family, approximation, mean)
+    found = variances(design, family, numbers, approximation=approximation, mean=mean)
+    note = _residual_note(design, family, approximation, mean)
     return _summary("Intraclass correlation", icc(found), found, prob, note)
 
 
 def r2_table(
-    fit: Fit,
+    design: Design,
+    family: Family,
+    numbers: Numbers,
     prob: float = 0.95,
     *,
     kind: str = "nakagawa",
@@ -334,50 +331,26 @@ def r2_table(
         Its frame has the rows `marginal` and `conditional`, and the columns of `icc_table`.
     """
     probability(prob)
-    _check_choice("kind", kind, KINDS)
-    design, family, numbers = fit.design, fit.family, numbers_of(fit)
+    check_choice("kind", kind, KINDS)
     if kind == "bayes":
-        if not isinstance(fit, Drawn):
-            raise FitError('kind="bayes" is for a posterior, such as model.fit("mcmc").')
-        return _summary("Bayesian R2", _bayes_shares(fit, numbers), None, prob, _BAYES)
+        shares = _bayes_shares(design, family, numbers)
+        return _summary("Bayesian R2", shares, None, prob, _BAYES)
     if family.is_normal and not design.terms and numbers.beta.ndim == 1:
-        shares = dict.fromkeys(("marginal", "conditional"), ordinary_r2(design, numbers.beta))
+        share = np.array(ordinary_r2(design, numbers.beta))
+        shares = dict.fromkeys(("marginal", "conditional"), share)
         return _summary("R2", shares, None, prob, "The ordinary R2 of a linear model.")
     found = variances(design, family, numbers, approximation=approximation, mean=mean)
     note = _residual_note(design, family, approximation, mean)
     return _summary("R2 (Nakagawa)", r2(found), found, prob, note)
 
 
-def numbers_of(fit: Fit) -> Numbers:
-    """Return the estimates of a fit, or its draws."""
-    design = fit.design
-    if not isinstance(fit, Drawn):
-        cov = fit.varcorr().cov
-        covs = tuple(cov[term.label].to_numpy() for term in design.terms)
-        own = {name: np.asarray(value) for name, value in fit.parameters.items()}
-        return Numbers(np.asarray(fit.fixef()), covs, own)
-    own = {name: fit.draws(name) for name in fit.family.parameters}
-    covs = tuple(_drawn_cov(fit, term) for term in design.terms)
-    if design.fixed:
-        return Numbers(fit.draws("beta"), covs, own)
-    return Numbers(np.empty((len([*covs, *own.values()][0]), 0)), covs, own)
-
-
-def _drawn_cov(fit: Drawn, term: RandomTerm) -> Array:
-    sd = fit.draws(f"sd_{term.label}")
-    if not term.covariance.has_correlations:
-        return np.asarray(sd[:, :, None] ** 2 * np.eye(term.n_coefs))
-    return np.asarray(fit.draws(f"corr_{term.label}") * sd[:, :, None] * sd[:, None, :])
-
-
-def _bayes_shares(fit: Fit, numbers: Numbers) -> dict[str, Array]:
+def _bayes_shares(design: Design, family: Family, numbers: Numbers) -> dict[str, Array]:
     """Return the Bayesian R^2 of population and group means; without, random effects are noise."""
-    assert isinstance(fit, Drawn)
-    design, family = fit.design, fit.family
-    b = {term.label: fit.draws(f"b_{term.label}") for term in design.terms}
+    if numbers.b is None:
+        raise FitError('kind="bayes" is for a posterior, such as model.fit("mcmc").')
     psi = [np.asarray(numbers.parameters[name]) for name in family.parameters]
     parts: dict[str, list[Array]] = {"marginal": [], "conditional": []}
-    for block, eta in linear_predictors(design, design.terms, numbers.beta, b):
+    for block, eta in linear_predictors(design, design.terms, numbers.beta, numbers.b):
         own = [one[block, None] for one in psi]
         mu = family.mean(eta, own)
         population = family.mean(numbers.beta[block] @ design.X.T + design.offset, own)
@@ -421,7 +394,7 @@ def _residual_note(design: Design, family: Family, approximation: str, mean: flo
 
 def _summary(
     title: str,
-    shares: Mapping[str, Array | float],
+    shares: Mapping[str, Array],
     found: Variances | None,
     prob: float,
     note: str,
@@ -436,7 +409,7 @@ def _summary(
     return Summary(f"{title}{percent}", (), tuple(sections), (note,), frame)
 
 
-def _tabulated(names: list[str], values: Sequence[Array | float], prob: float) -> pd.DataFrame:
+def _tabulated(names: list[str], values: Sequence[Array], prob: float) -> pd.DataFrame:
     """Return one row a quantity: its estimate, or what its draws say."""
     index, array = pd.Index(names), np.array(values, dtype=np.float64)
     if array.ndim == 1:
@@ -444,8 +417,3 @@ def _tabulated(names: list[str], values: Sequence[Array | float], prob: float) -
     lower, upper = hdi(array.T[None], prob)
     moments = {"mean": array.mean(axis=1), "sd": array.std(axis=1, ddof=1)}
     return pd.DataFrame({**moments, "lower": lower, "upper": upper}, index)
-
-
-def _check_choice(name: str, value: object, known: Iterable[str]) -> None:
-    if value not in tuple(known):
-        raise FitError(f"{name}={value!r} does not exist. {suggestion(str(value), known)}")

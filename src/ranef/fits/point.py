@@ -11,14 +11,16 @@ import pandas as pd
 from scipy import sparse, special
 
 from ranef._typing import Array
+from ranef.arguments import check_choice
 from ranef.covariances.covariance import sd_and_corr
 from ranef.design.design import Design, RandomTerm
-from ranef.errors import Convergence, FitError, listed, probability, suggestion
+from ranef.errors import Convergence, FitError, listed, probability
 from ranef.families.family import Family
 from ranef.fits import textbook_matrices
 from ranef.fits.bootstrap_table import Bootstrap, numbers_of
 from ranef.fits.engine import Engine
 from ranef.fits.fit import Fit
+from ranef.fits.icc_and_r2 import Numbers
 from ranef.fits.tables import Summary, VarCorr, tidy_effects
 from ranef.likelihood.estimate import Estimate, FittedModel
 from ranef.likelihood.predictions import Draws
@@ -88,6 +90,14 @@ class PointFit(Fit):
         sigma, has_sigma = self.sigma, self.family.has_sigma
         return VarCorr(sd, corr, cov, sigma, sigma**2, correlated, has_sigma)
 
+    def _numbers(self) -> Numbers:
+        cov = self.varcorr().cov
+        return Numbers(
+            self.estimate.beta,
+            tuple(cov[term.label].to_numpy() for term in self.design.terms),
+            {name: np.asarray(value) for name, value in self.parameters.items()},
+        )
+
     def ranef_table(self, prob: float = 0.95) -> pd.DataFrame:
         """Return the conditional modes with their conditional standard deviations.
 
@@ -137,10 +147,9 @@ class PointFit(Fit):
         of simulated data sets.
         """
         prob = probability(prob)
-        methods = ("wald", "profile", "bootstrap")
-        if method not in (None, *methods):
-            hint = suggestion(str(method), methods)
-            raise FitError(f"method={method!r} is not available for a {self.method} fit. {hint}")
+        if method is not None:
+            fault = f"is not available for a {self.method} fit"
+            check_choice("method", method, ("wald", "profile", "bootstrap"), fault)
         known = ("n", "seed", "executor") if method == "bootstrap" else ()
         unknown = [option for option in options if option not in known]
         if unknown:
@@ -358,7 +367,7 @@ class PointFit(Fit):
     def _tested(self, df: str | None) -> tuple[pd.DataFrame, str]:
         """Return the table of the fixed effects, and its heading."""
         if df is not None:
-            heading = f"Fixed effects, {_DF[_known_df(df)]}"
+            heading = f"Fixed effects, {_DF[check_choice('df', df, _DF)]}"
             return self.asked.degrees_of_freedom(self.fitted_model, df), heading
         fixed = pd.DataFrame({"estimate": self.fixef(), "se": self.se()})
         fixed["t" if self.family.is_normal else "z"] = fixed["estimate"] / fixed["se"]
@@ -430,12 +439,6 @@ class _StatisticOfFit:
                 f"{list(numbers.index)} for a replicate, {list(self.names)} for the data."
             )
         return np.asarray(numbers, dtype=np.float64)
-
-
-def _known_df(df: str) -> str:
-    if df not in _DF:
-        raise FitError(f"df={df!r} does not exist. {suggestion(str(df), _DF)}")
-    return df
 
 
 def normal_quantile(prob: float) -> float:

@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from ranef._typing import Array
-from ranef.arguments import check_positive_numbers, check_seed
+from ranef.arguments import check_choice, check_positive_numbers, check_seed
 from ranef.covariances.partial_correlations import cholesky_of_correlations
 from ranef.design.design import Design, NewRows, RandomTerm
 from ranef.design.labels import parameter_names
@@ -21,6 +21,7 @@ from ranef.families.family import Family
 from ranef.fits.diagnostics import MARGINAL, OTHER_FORM, Reliability, diagnose
 from ranef.fits.engine import Engine
 from ranef.fits.fit import Fit
+from ranef.fits.icc_and_r2 import Numbers
 from ranef.fits.tables import Summary, VarCorr, tidy_effects
 from ranef.leave_one_out.elpd import Scores, to_arviz, units_of
 from ranef.likelihood.predictions import Draws, mean_response
@@ -109,6 +110,18 @@ class PosteriorFit(Fit):
         has_sigma = self.family.has_sigma
         return VarCorr(sd, corr, cov, self.sigma, sigma2, correlated, has_sigma)
 
+    def _numbers(self) -> Numbers:
+        drawn, covs = self.marginals.drawn, []
+        for term in self.design.terms:
+            sds = drawn.sds(term)
+            covs.append(drawn.correlations(term) * sds[:, :, None] * sds[:, None, :])
+        return Numbers(
+            drawn.beta,
+            tuple(covs),
+            {name: drawn.parameter(name) for name in self.family.parameters},
+            {term.label: drawn.effects(term) for term in self.design.terms},
+        )
+
     def ranef_table(self, prob: float = 0.95) -> pd.DataFrame:
         """Return posterior means, sds and HPD intervals of the random effects.
 
@@ -149,9 +162,8 @@ class PosteriorFit(Fit):
         method : {"hpd"}, optional
         prob : float
         """
-        if method not in (None, "hpd"):
-            known = suggestion(str(method), ["hpd"])
-            raise FitError(f"method={method!r} is not available for a posterior. {known}")
+        if method is not None:
+            check_choice("method", method, ("hpd",), "is not available for a posterior")
         return self.hdi(prob)
 
     @property

@@ -10,19 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from scipy import linalg
 
 from ranef._typing import Array
+from ranef.design.design import Design
 from ranef.errors import FitError
-from ranef.fits.tables import Printed, Summary
-
-if TYPE_CHECKING:
-    from ranef.fits.fit import Fit
-
+from ranef.fits.tables import Printed, Summary, VarCorr
 
 ZERO = 1e-4  # a relative sd that counts as zero, as lme4's isSingular
 
@@ -112,7 +108,7 @@ def re_pca(cov: pd.DataFrame, lengths: Array | None = None) -> Components:
     return Components(sd, pd.DataFrame(axes, cov.index, names), supported)
 
 
-def pca_table(fit: Fit) -> PrincipalComponents:
+def pca_table(design: Design, varcorr: VarCorr) -> PrincipalComponents:
     """Return the principal components of a fit, all terms of a grouping factor together.
 
     Of a posterior those of the mean covariance.
@@ -122,17 +118,16 @@ def pca_table(fit: Fit) -> PrincipalComponents:
     FitError
         If the model has no random effects.
     """
-    if not fit.design.terms:
+    if not design.terms:
         raise FitError("the model has no random effects: there are no principal components.")
-    found = fit.varcorr()
     factors: dict[str, list[str]] = {}
-    for term in fit.design.terms:
+    for term in design.terms:
         factors.setdefault(term.factor, []).append(term.label)
-    lengths = {t.label: np.sqrt(np.mean(t.columns**2, axis=0)) for t in fit.design.terms}
+    lengths = {t.label: np.sqrt(np.mean(t.columns**2, axis=0)) for t in design.terms}
     return PrincipalComponents(
         {
             factor: re_pca(
-                _joined(labels, found.cov) / found.sigma2,
+                _joined(labels, varcorr.cov) / varcorr.sigma2,
                 np.concatenate([lengths[label] for label in labels]),
             )
             for factor, labels in factors.items()

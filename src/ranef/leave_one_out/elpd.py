@@ -20,6 +20,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from ranef._typing import Array
+from ranef.arguments import check_choice
 from ranef.design.data_frame import coded
 from ranef.design.design import Design
 from ranef.errors import DataError, FitError, listed, suggestion
@@ -300,10 +301,7 @@ def units_of(design: Design, unit: str, group: str | ArrayLike | None) -> Units:
     DataError
         If the labels do not fit the rows, or there is one group only.
     """
-    if unit not in (OBSERVATION, GROUP):
-        raise FitError(
-            f"unit={unit!r} does not exist. {suggestion(str(unit), [OBSERVATION, GROUP])}"
-        )
+    check_choice("unit", unit, (OBSERVATION, GROUP))
     if unit == OBSERVATION:
         if group is not None:
             raise FitError(

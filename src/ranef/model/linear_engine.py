@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ranef._typing import Array
-from ranef.arguments import Sampling, check_counts, check_positive, check_seed
+from ranef.arguments import Sampling, check_choice, check_counts, check_positive, check_seed
 from ranef.covariances.covariance import factors
 from ranef.design import identifiability
-from ranef.errors import FitError, suggestion
+from ranef.errors import FitError
 from ranef.fits.diagnostics import QuadratureDiagnostics
 from ranef.fits.fit import Fit
 from ranef.fits.point import PointFit
@@ -156,8 +156,7 @@ class LinearEngine(SharedEngine):
         settings = Sampling(**sampling)
         check_users_model(pymc_model, log_likelihood=log_likelihood)
         form = form or ("hierarchical" if centered else "marginal")
-        if form not in FORMS:
-            raise FitError(f"form={form!r} does not exist. {suggestion(str(form), FORMS)}")
+        check_choice("form", form, FORMS)
         is_own = pymc_model is None
         if is_own and form == "marginal":
             if centered:

@@ -13,11 +13,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from ranef.arguments import check_options, option_names
+from ranef.arguments import check_choice, check_options, option_names
 from ranef.covariances.covariance import pull_back
 from ranef.design import identifiability
 from ranef.design.design import Design, build_design
-from ranef.errors import FitError, suggestion
+from ranef.errors import FitError
 from ranef.families.family import Family
 from ranef.families.links import Link
 from ranef.families.names import find_family
@@ -206,9 +206,7 @@ class Model:
         >>> round(model.criterion([1.0]), 6)
         319.792389
         """
-        if method not in ("reml", "ml"):
-            hint = suggestion(str(method), ["reml", "ml"])
-            raise FitError(f"method={method!r} has no criterion. {hint}")
+        check_choice("method", method, ("reml", "ml"), "has no criterion")
         cross = self._linear("criterion", "log_likelihood").identified
         theta = self.engine.checked_theta(theta)
         return reml.criterion(cross, reml.basis_theta(cross, theta), reml=method == "reml")[0]
@@ -284,8 +282,7 @@ class Model:
             With the variables `beta`, `sigma`, `sd_<term>`, `corr_<term>`, `b_<term>` and the
             user's labels as coordinates; without `beta` and `b_<term>` in the marginal form.
         """
-        if form not in FORMS:
-            raise FitError(f"form={form!r} does not exist. {suggestion(str(form), FORMS)}")
+        check_choice("form", form, FORMS)
         if form == "hierarchical":
             return pymc_hierarchical.hierarchical(
                 self.design, self.priors, self.family, centered=centered

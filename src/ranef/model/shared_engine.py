@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ranef._typing import Array, Flags
-from ranef.arguments import by_name, check_numbers, check_positive
+from ranef.arguments import by_name, check_choice, check_numbers, check_positive
 from ranef.covariances.covariance import n_theta
 from ranef.design import identifiability
 from ranef.design.design import Design, full_rank
-from ranef.errors import ConvergenceWarning, FitError, listed, suggestion, warn
+from ranef.errors import ConvergenceWarning, FitError, listed, warn
 from ranef.families.family import Family
 from ranef.fits.diagnostics import ImportanceDiagnostics
 from ranef.fits.engine import Engine
@@ -157,9 +157,7 @@ class SharedEngine(Engine[Fit]):
             return next(iter(self.methods))
         if str(name) in self.reasons:
             raise FitError(f"method={name!r} {self.reasons[name]}")
-        if str(name) not in self.methods:
-            raise FitError(f"method={name!r} does not exist. {suggestion(str(name), self.methods)}")
-        return str(name)
+        return check_choice("method", name, self.methods)
 
     def refit(self, method: str, **options: Any) -> Fit:
         return self.methods[method](**options)

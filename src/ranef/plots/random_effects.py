@@ -15,6 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ranef._typing import Array
+from ranef.arguments import check_choice
 from ranef.errors import DataError, RanefError, listed, suggestion
 from ranef.plots.canvas import (
     Groups,
@@ -99,8 +100,8 @@ def caterpillar(
     >>> [label.get_text() for label in panel.get_yticklabels()]
     ['A', 'C', 'B']
     """
-    _check_choice("kind", kind, KINDS)
-    _check_choice("order", order, ORDERS)
+    check_choice("kind", kind, KINDS, "is not known", error=RanefError)
+    check_choice("order", order, ORDERS, "is not known", error=RanefError)
     _check_table(table, RANEF_COLUMNS)
     terms = _names(table["term"]) if term is None else (_known_term(table, term),)
     rule = "each" if kind == "qq" else order
@@ -189,11 +190,6 @@ def shrinkage(
         if len(groups.coefs) == 2:
             axes.set_ylabel(f"{axes.get_ylabel()} ({scale})", parse_math=False)
     return axes  # type: ignore[no-any-return]
-
-
-def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
-    if value not in choices:
-        raise RanefError(f"`{name}={value!r}` is not known. {suggestion(str(value), choices)}")
 
 
 def _check_table(table: pd.DataFrame, columns: Sequence[str]) -> None:

@@ -28,8 +28,9 @@ import pandas as pd
 from scipy import special
 
 from ranef._typing import Array
+from ranef.arguments import check_choice
 from ranef.covariances.covariance import Covariance
-from ranef.errors import FitError, suggestion
+from ranef.errors import FitError
 from ranef.likelihood.estimate import Estimate
 from ranef.likelihood.linear import blocked_cholesky
 from ranef.likelihood.linear.crossproducts import CrossProducts
@@ -183,9 +184,7 @@ def degrees_of_freedom(
     cross: CrossProducts, estimate: Estimate, kind: str, *, reml: bool
 ) -> DegreesOfFreedom:
     """Return Satterthwaite's or Kenward and Roger's approximation at an estimate."""
-    if kind not in KINDS:
-        message = f"df={kind!r} is not a kind of degrees of freedom. "
-        raise FitError(message + suggestion(str(kind), KINDS))
+    check_choice("df", kind, KINDS, "is not a kind of degrees of freedom")
     roots = [T @ Lambda for T, Lambda in zip(cross.bases, estimate.Lambdas, strict=True)]
     if kind == "satterthwaite":
         return satterthwaite(cross, roots, estimate.sigma, reml=reml)
