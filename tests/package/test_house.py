@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import doctest
 import re
 import tomllib
 from collections import Counter
@@ -143,3 +144,34 @@ def test_files_and_functions_are_short(path):
         if isinstance(node, ast.FunctionDef):
             length = sum(node.lineno <= i <= node.end_lineno for i in lines)
             assert length <= 55, node.name
+
+
+WALK = ROOT / "docs" / "how-a-fit-comes-about.md"
+DOORS = re.findall(r"`((?:[a-z_]+/)+[a-z_]+)\.(\w+)`", WALK.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize(("place", "name"), sorted(set(DOORS)))
+def test_each_door_of_the_walk_has_its_name(place, name):
+    text = (SOURCE / place).with_suffix(".py").read_text(encoding="utf-8")
+    assert re.search(rf"^(def|class) {name}\b", text, re.MULTILINE)
+
+
+def test_the_walk_prints_what_it_says():
+    failed, tried = doctest.testfile(
+        str(WALK), module_relative=False, optionflags=doctest.NORMALIZE_WHITESPACE
+    )
+    assert (failed, tried > 10) == (0, True)
+
+
+WORDS = re.findall(
+    r"^\*\*.+?\*\* \((.+?)\)\.",
+    (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8"),
+    re.MULTILINE,
+)
+
+
+@pytest.mark.parametrize("places", WORDS)
+def test_each_word_of_the_glossary_lives_where_it_says(places):
+    for place in re.findall(r"`([a-z_/]+)", places):
+        path = SOURCE / place
+        assert path.is_dir() or path.with_suffix(".py").is_file(), place
