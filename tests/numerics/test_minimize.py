@@ -7,7 +7,7 @@ import pytest
 
 from ranef.errors import Convergence
 from ranef.numerics import minimize as module
-from ranef.numerics.minimize import differenced_hessian, minimize
+from ranef.numerics.minimize import best_of, largest_element, lowest, minimize, rounding_of
 
 
 def rosenbrock(x):
@@ -140,7 +140,21 @@ def test_the_trace_starts_at_the_start_and_ends_at_the_end():
     assert [s.value for s in steps] == sorted((s.value for s in steps), reverse=True)
 
 
-def test_hessian():
-    x = np.array([0.3, -0.7])
-    expected = [[1200 * x[0] ** 2 - 400 * x[1] + 2, -400 * x[0]], [-400 * x[0], 200]]
-    np.testing.assert_allclose(differenced_hessian(rosenbrock, x), expected, rtol=1e-4)
+def test_the_best_of_several_starts_is_the_first_of_equals():
+    def two_wells(x):
+        return float((x[0] ** 2 - 1) ** 2 + 0.3 * x[0]), 4 * x * (x**2 - 1) + 0.3
+
+    found = best_of(two_wells, [np.array([1.0]), np.array([-0.5]), np.array([-2.0])])
+    assert found.x[0] == pytest.approx(-1.0356, abs=1e-4)
+    assert found.trace[0].x == [-0.5]
+    right = minimize(two_wells, np.array([1.0]))
+    assert right.value > found.value
+    assert lowest([right, found]) is found
+    assert best_of(two_wells, [np.array([0.9])], simplify=np.round).x[0] != 1.0
+
+
+def test_sizes_of_one_and_of_many():
+    np.testing.assert_array_equal(rounding_of(np.array([0.5, -1e3, np.inf])), [1e-12, 1e-9, np.inf])
+    assert rounding_of(-20.0) == pytest.approx(2e-11)
+    np.testing.assert_array_equal(largest_element(np.array([[1.0, -2.0], [0.5, 0.0]])), [2.0, 0.5])
+    assert largest_element(np.empty(0)) == 0

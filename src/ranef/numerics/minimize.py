@@ -9,17 +9,16 @@ statistics.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ranef._typing import Array
 from ranef.errors import Convergence
-
-Objective = Callable[[Array], tuple[float, Array]]
+from ranef.numerics.finite_differences import Objective, forward_hessian
 
 GRADIENT_TOLERANCE = 1e-3  # over the root of the curvature: where Newton steps take over
 DECREMENT_TOLERANCE = 1e-6  # twice what a Newton step would still gain
@@ -29,6 +28,8 @@ MAX_RESTARTS = 6
 MAX_NEWTON = 40
 DAMPING = (1.0, 0.5, 0.25, 0.1, 0.01)  # shares of a Newton step that are tried
 LENGTHS = (1.0, 0.3, 0.1, 0.03, 0.01, 0.001)  # of the steps that are tried to leave a saddle
+RELATIVE_ROUNDING = 1e-12  # of a value
+DECIMALS_OF_A_VALUE = 9  # of two optima, beyond which they are equally good
 SLOW = 0.01  # a gradient that a Newton step leaves larger than this share of itself
 
 
@@ -62,6 +63,42 @@ class Optimum:
     evaluations: int
     convergence: Convergence
     trace: tuple[Step, ...]
+
+
+class _Valued(Protocol):
+    @property
+    def value(self) -> float: ...
+
+
+def lowest[Result: _Valued](results: Iterable[Result]) -> Result:
+    """Return the result with the lowest value; of those that only rounding sets apart, the first.
+
+    Parameters
+    ----------
+    results : iterable
+        Of anything that has a `value`, such as an `Optimum`.
+    """
+    return min(results, key=lambda result: round(result.value, DECIMALS_OF_A_VALUE))
+
+
+def best_of(
+    objective: Objective,
+    starts: Iterable[Array],
+    *,
+    simplify: Callable[[Array], Array] | None = None,
+) -> Optimum:
+    """Minimise a smooth function from each of several starts, and return the lowest optimum."""
+    return lowest(minimize(objective, start, simplify=simplify) for start in starts)
+
+
+def rounding_of(value: Array | float) -> Array:
+    """Return what rounding may do to values of this size, one or many."""
+    return np.asarray(RELATIVE_ROUNDING * np.maximum(1.0, np.abs(value)))
+
+
+def largest_element(gradient: Array) -> Array:
+    """Return the size of the largest element of one gradient or of many, shape (..., d)."""
+    return np.asarray(np.abs(gradient).max(axis=-1, initial=0.0))
 
 
 @dataclass
@@ -129,39 +166,22 @@ Settled = tuple[Array, Array, Convergence]
 
 def _settled(count: _Counter, x: Array, ended: Convergence, limit: int) -> Settled:
     """Leave saddles, then take Newton steps; return the point, its Hessian, and how it ended."""
-    hessian = differenced_hessian(count, x)
+    hessian = forward_hessian(count, x)
     for _ in range(MAX_RESTARTS):
         lower = _off_saddle(count, x, hessian)
         if lower is None:
             break
         x, ended = _quasi_newton(count, lower, limit)
-        hessian = differenced_hessian(count, x)
+        hessian = forward_hessian(count, x)
     x, hessian = _newton(count, x, hessian)
     count.accept(count(x)[0], x)
     return x, hessian, ended
 
 
-def _noise(value: float) -> float:
-    """Return what rounding may do to a value of this size."""
-    return 1e-12 * max(1.0, abs(value))
-
-
-def differenced_hessian(objective: Objective, x: Array) -> Array:
-    """Return the Hessian by forward differences of the gradient, shape (d, d)."""
-    gradient = objective(x)[1]
-    rows = []
-    for j in range(len(x)):
-        h = np.zeros(len(x))
-        h[j] = 1e-5 * max(abs(x[j]), 0.1)
-        rows.append((objective(x + h)[1] - gradient) / h[j])
-    hessian = np.array(rows)
-    return np.asarray((hessian + hessian.T) / 2)
-
-
 def _quasi_newton(count: _Counter, start: Array, limit: int) -> tuple[Array, Convergence]:
     from scipy import optimize
 
-    curvature = differenced_hessian(count, start)
+    curvature = forward_hessian(count, start)
     options: Any = {"maxiter": limit, "gtol": GRADIENT_TOLERANCE}
     if np.isfinite(curvature).all():
         values = np.linalg.eigvalsh(curvature)
@@ -190,11 +210,11 @@ def _simplified(
     value, simple = count(found[0])[0], simplify(found[0])
     if np.array_equal(found[0], simple) or count(simple)[0] > value + NEARBY:
         return found
-    if _off_saddle(count, simple, differenced_hessian(count, simple)) is not None:
+    if _off_saddle(count, simple, forward_hessian(count, simple)) is not None:
         return found
     taken = len(count.steps)
     other = _settled(count, simple, found[2], limit)
-    if count(other[0])[0] <= value + 100 * _noise(value):
+    if count(other[0])[0] <= value + 100 * rounding_of(value):
         return other
     del count.steps[taken:]
     return found
@@ -207,7 +227,7 @@ def _still(count: _Counter, x: Array) -> NDArray[np.bool_]:
     others. The objective may have a kink: a curvature without bound.
     """
     value, gradient = count(x)
-    return np.asarray((x == 0) & (np.abs(gradient) <= _noise(value)))
+    return np.asarray((x == 0) & (np.abs(gradient) <= rounding_of(value)))
 
 
 def _off_saddle(count: _Counter, x: Array, hessian: Array) -> Array | None:
@@ -216,9 +236,9 @@ def _off_saddle(count: _Counter, x: Array, hessian: Array) -> Array | None:
     if direction is None:
         return None
     points = [x + sign * size * direction for size in LENGTHS for sign in (1, -1)]
-    lowest = min(points, key=lambda point: count(point)[0])
-    value = count(lowest)[0]
-    return lowest if value + _noise(value) < count(x)[0] else None
+    lower = min(points, key=lambda point: count(point)[0])
+    value = count(lower)[0]
+    return lower if value + rounding_of(value) < count(x)[0] else None
 
 
 def _negative_curvature(hessian: Array, still: NDArray[np.bool_]) -> Array | None:
@@ -241,29 +261,25 @@ def _newton(count: _Counter, x: Array, hessian: Array) -> tuple[Array, Array]:
         moving = ~_still(count, x)  # a simplified point stays simple
         step = np.zeros_like(x)
         step[moving] = -_inverse(hessian[np.ix_(moving, moving)]) @ gradient[moving]
-        last = abs(step @ gradient) < 1e-4 * _noise(value)  # the next step would be rounding
+        last = abs(step @ gradient) < 1e-4 * rounding_of(value)  # the next step would be rounding
         better = next((x + t * step for t in DAMPING if _is_better(count, x, x + t * step)), None)
         if better is None:
             break
-        slow = _size(count(better)[1]) > SLOW * _size(gradient)
+        slow = largest_element(count(better)[1]) > SLOW * largest_element(gradient)
         x = better
         if last:
             break
         if slow:
-            hessian = differenced_hessian(count, x)
+            hessian = forward_hessian(count, x)
     return x, hessian
 
 
 def _is_better(count: _Counter, x: Array, other: Array) -> bool:
     """Whether a point has a lower value; where rounding hides that, a smaller gradient."""
     (value, gradient), (new_value, new_gradient) = count(x), count(other)
-    if abs(new_value - value) > _noise(value):
+    if abs(new_value - value) > rounding_of(value):
         return new_value < value
-    return _size(new_gradient) < _size(gradient)
-
-
-def _size(gradient: Array) -> float:
-    return float(np.abs(gradient).max())
+    return bool(largest_element(new_gradient) < largest_element(gradient))
 
 
 def _inverse(hessian: Array) -> Array:
@@ -278,7 +294,7 @@ def _finished(count: _Counter, x: Array, hessian: Array, ended: Convergence) -> 
     still = _still(count, x)
     decrement = _decrement(gradient[~still], hessian[np.ix_(~still, ~still)])
     saddle = _off_saddle(count, x, hessian) is not None
-    left = decrement > max(DECREMENT_TOLERANCE, _noise(value))
+    left = decrement > max(DECREMENT_TOLERANCE, float(rounding_of(value)))
     if left or saddle or not np.isfinite(value):
         ended = ended if ended is Convergence.MAX_ITERATIONS else Convergence.STALLED
     else:

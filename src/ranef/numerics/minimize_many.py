@@ -7,21 +7,19 @@ not show. Nothing here knows statistics; for a single data set see `ranef.numeri
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from ranef._typing import Array, Flags, Places
-
-type Objective = Callable[[Array, Places], tuple[Array, Array]]
+from ranef.numerics.finite_differences import ObjectiveOfMany, forward_hessians
+from ranef.numerics.minimize import largest_element, rounding_of
 
 MAX_STEPS = 60
 SETTLED = 1e-10  # what a Newton step may still gain, doubled
 STUCK = 1e-6  # ... where rounding leaves no better point
 CURVATURE = 1e-7  # relative to the largest one
 PUSH = 0.3  # the least step along a direction that curves downwards
-DIFFERENCE = 1e-5
 SLOW = 0.1  # a gradient that a step leaves larger than this share asks for a new curvature
 SHARES = (1.0, 0.5, 0.25, 0.1, 0.01, 1e-3)  # of a Newton step
 
@@ -63,7 +61,7 @@ class Minima:
         return Minima(x, value, settled)
 
 
-def minimized(objective: Objective, start: Array) -> Minima:
+def minimized(objective: ObjectiveOfMany, start: Array) -> Minima:
     """Minimise a function of d numbers for every replicate.
 
     Parameters
@@ -84,28 +82,16 @@ def minimized(objective: Objective, start: Array) -> Minima:
             break
         new = moving[stale[moving]]
         if len(new):
-            hessian[new] = _differenced(objective, x[new], gradient[new], new)
+            hessian[new] = forward_hessians(objective, x[new], gradient[new], new)
         at = x[moving], value[moving], gradient[moving]
         step, gain, saddle = _steps(hessian[moving], at[0], at[2])
         x[moving], value[moving], gradient[moving], moved = _searched(objective, at, step, moving)
         ended = ~moved & stale[moving]
-        enough = np.where(ended, STUCK, np.maximum(SETTLED, _noise(at[1])))
+        enough = np.where(ended, STUCK, np.maximum(SETTLED, rounding_of(at[1])))
         settled[moving] = (gain < enough) & ~saddle & np.isfinite(at[1])
-        stale[moving] = ~moved | (_size(gradient[moving]) > SLOW * _size(at[2]))
+        stale[moving] = ~moved | (largest_element(gradient[moving]) > SLOW * largest_element(at[2]))
         moving = moving[~ended & ~settled[moving]]
     return Minima(x, value, settled)
-
-
-def _differenced(objective: Objective, x: Array, gradient: Array, who: Places) -> Array:
-    """Return the Hessians by forward differences of the gradients, shape (b, d, d)."""
-    d = x.shape[1]
-    found = np.empty((len(x), d, d))
-    for j in range(d):
-        h = DIFFERENCE * np.maximum(np.abs(x[:, j]), 0.1)
-        moved = x.copy()
-        moved[:, j] += h
-        found[:, j] = (objective(moved, who)[1] - gradient) / h[:, None]
-    return (found + found.swapaxes(1, 2)) / 2
 
 
 def _steps(hessian: Array, x: Array, gradient: Array) -> tuple[Array, Array, Flags]:
@@ -130,7 +116,7 @@ def _steps(hessian: Array, x: Array, gradient: Array) -> tuple[Array, Array, Fla
 
 
 def _searched(
-    objective: Objective, at: tuple[Array, Array, Array], step: Array, who: Places
+    objective: ObjectiveOfMany, at: tuple[Array, Array, Array], step: Array, who: Places
 ) -> tuple[Array, Array, Array, Flags]:
     """Take the largest share of each step that is better; say where there is one."""
     x, value, gradient = (part.copy() for part in at)
@@ -139,8 +125,8 @@ def _searched(
         points = at[0][left] + share * step[left]
         new, slope = objective(points, who[left])
         with np.errstate(invalid="ignore"):  # from nowhere to nowhere
-            change, noise = new - at[1][left], _noise(at[1][left])
-        flatter = _size(slope) < _size(at[2][left])
+            change, noise = new - at[1][left], rounding_of(at[1][left])
+        flatter = largest_element(slope) < largest_element(at[2][left])
         better = np.isfinite(new) & ((change < -noise) | ((change <= noise) & flatter))
         taken = left[better]
         x[taken], value[taken], gradient[taken] = points[better], new[better], slope[better]
@@ -150,12 +136,3 @@ def _searched(
     moved = np.ones(len(x), dtype=bool)
     moved[left] = False
     return x, value, gradient, moved
-
-
-def _size(gradient: Array) -> Array:
-    return np.asarray(np.abs(gradient).max(axis=1, initial=0.0))
-
-
-def _noise(value: Array) -> Array:
-    """Return what rounding may do to values of this size."""
-    return np.asarray(1e-12 * np.maximum(1.0, np.abs(value)))

@@ -19,8 +19,9 @@ from scipy import special
 from ranef._typing import Array
 from ranef.errors import Convergence
 from ranef.numerics.constants import LOG_2PI, LOG_PI
+from ranef.numerics.finite_differences import forward_hessian
 from ranef.numerics.matrices import threads_for
-from ranef.numerics.minimize import differenced_hessian, minimize
+from ranef.numerics.minimize import minimize
 from ranef.posterior.log_posterior import LogPosterior
 
 NU = 4.0  # degrees of freedom of the proposals: few, as the log of an sd has an exponential tail
@@ -93,7 +94,7 @@ def find_mode(target: LogPosterior) -> Mode:
 
     with threads_for(target.width):
         found = minimize(objective, np.linalg.solve(units, target.start()))
-        hessian = differenced_hessian(objective, found.x)
+        hessian = forward_hessian(objective, found.x)
     values, vectors = np.linalg.eigh(hessian) if len(hessian) else (np.ones(0), np.eye(0))
     curved = np.maximum(values, 1e-6 * np.abs(values).max(initial=0.0))
     spread = units @ (vectors / np.sqrt(curved))

@@ -19,18 +19,19 @@ from ranef._typing import Array
 from ranef.covariances.covariance import Covariance, factors, pull_back, simplest, theta_of
 from ranef.errors import FitError
 from ranef.likelihood.estimate import Estimate
-from ranef.likelihood.generalized.maximum import NOWHERE, covariance_of, differenced_twice, gathered
+from ranef.likelihood.generalized.maximum import NOWHERE, covariance_of, gathered
 from ranef.likelihood.linear import blocked_cholesky
 from ranef.likelihood.linear.reml import (
     FEW_ROWS,
     Solution,
     at_optimum,
     moment_start,
-    multiple_of_identity,
+    starts_from,
     users_theta,
 )
+from ranef.numerics.finite_differences import central_hessian
 from ranef.numerics.matrices import threads_for
-from ranef.numerics.minimize import Optimum, minimize
+from ranef.numerics.minimize import Optimum, best_of
 from ranef.posterior.generalized_posterior import GeneralizedPosterior
 from ranef.posterior.linear_posterior import LinearPosterior, marginal
 from ranef.posterior.log_posterior import LogPosterior
@@ -67,14 +68,9 @@ def _best(penalty: _Penalty, theta: Array, *, few: bool) -> Optimum:
     """Return the best optimum; with few rows, where there can be several, of three starts."""
     with threads_for(penalty.target.width):
         lead = penalty.start()
-        starts = [np.append(lead, theta)]
-        if few and penalty.covariances:
-            starts += [
-                np.append(lead, multiple_of_identity(size, penalty.covariances))
-                for size in (1.0, 3.0)
-            ]
-        found = (minimize(penalty, x, simplify=penalty.simplify) for x in starts)
-        return min(found, key=lambda one: round(one.value, 9))
+        thetas = starts_from(theta, penalty.covariances, several=few)
+        starts = [np.append(lead, one) for one in thetas]
+        return best_of(penalty, starts, simplify=penalty.simplify)
 
 
 @dataclass(frozen=True, eq=False)
@@ -273,7 +269,7 @@ class _Joint(_Penalty):
             raise FitError(NOWHERE)
         covariance = (
             self.units
-            @ covariance_of(differenced_twice(self, optimum.x) / 2, self.lead)
+            @ covariance_of(central_hessian(self, optimum.x) / 2, self.lead)
             @ self.units.T
         )
         return gathered(

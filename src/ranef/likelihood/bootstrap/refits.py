@@ -42,7 +42,7 @@ from ranef.likelihood.linear import blocked_cholesky
 from ranef.likelihood.linear import reml as engine
 from ranef.likelihood.linear.crossproducts import CrossProducts, cross_products
 from ranef.numerics.matrices import threads_for
-from ranef.numerics.minimize import Optimum, minimize
+from ranef.numerics.minimize import Optimum, lowest, minimize
 from ranef.numerics.minimize_many import Minima, minimized
 
 NEAR = 0.2  # a relative sd below which another start is tried
@@ -246,8 +246,7 @@ def _fitted(
     covariances = cross.covariances
     if not cross.rest[-1, -1] > 0:  # a response without residuals
         return None
-    multiples = [engine.multiple_of_identity(size, covariances) for size in (1.0, 3.0)]
-    others = [engine.moment_start(cross), *multiples]
+    others = engine.starts_from(engine.moment_start(cross), covariances, several=careful)
 
     def search(x: Array) -> Optimum:
         return minimize(
@@ -259,11 +258,11 @@ def _fitted(
     found = [search(start)]
     near = any(engine.smallest_sd(f) < NEAR for f in factors(found[0].x, covariances))
     if len(start) and (careful or near or not found[0].convergence.ok):
-        found += [search(x) for x in (others if careful else others[:1])]
+        found += [search(x) for x in others]
     usable = [one for one in found if one.convergence.ok]
     if not usable:
         return None
-    best = min(usable, key=lambda one: round(one.value, 9))
+    best = lowest(usable)
     return best.x, engine.profiled(
         blocked_cholesky.factorize(cross, factors(best.x, covariances)), reml=reml
     )

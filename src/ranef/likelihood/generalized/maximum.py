@@ -26,12 +26,13 @@ from ranef.likelihood.linear import blocked_cholesky
 from ranef.likelihood.linear.reml import (
     FEW_ROWS,
     SINGULAR,
-    multiple_of_identity,
     smallest_sd,
+    starts_from,
     users_theta,
 )
+from ranef.numerics.finite_differences import Objective, central_hessian
 from ranef.numerics.matrices import threads_for
-from ranef.numerics.minimize import Objective, Optimum, minimize
+from ranef.numerics.minimize import Optimum, lowest, minimize
 
 NOWHERE = (
     "the likelihood cannot be computed where the search for its maximum starts: the linear "
@@ -40,7 +41,6 @@ NOWHERE = (
 )
 ENDLESS = 1e4  # a shape or degrees of freedom that do as well as infinite ones
 NOTHING_LEFT = 1e-2  # of the objective, to be gained
-STEP = 1e-4  # of a parameter, for second derivatives
 NOT_CURVED = 1e-8  # relative to the largest curvature
 
 
@@ -134,6 +134,18 @@ def _quietly(
     return found if finite else None
 
 
+@dataclass(frozen=True, eq=False)
+class _FirstStage:
+    """Where the first stage ended from one start, and the likelihood there, if there is one."""
+
+    optimum: Optimum
+    likelihood: gauss_hermite.Likelihood | None
+
+    @property
+    def value(self) -> float:
+        return self.optimum.value if self.likelihood is not None else np.inf
+
+
 def _first_stage(model: Generalized) -> tuple[Optimum, gauss_hermite.Likelihood]:
     vector = _Vector(model, joint=False)
 
@@ -142,7 +154,7 @@ def _first_stage(model: Generalized) -> tuple[Optimum, gauss_hermite.Likelihood]
         setting = model.profile(Lambdas, log_psi)
         return _quietly(lambda: gauss_hermite.laplace(setting, find_modes(setting, u, gamma)))
 
-    def best_from(theta: Array) -> tuple[Optimum, gauss_hermite.Likelihood | None]:
+    def search(theta: Array) -> _FirstStage:
         start = vector.packed(model.gamma, model.log_psi, theta)
         first = likelihood(start, model.zeros(), model.gamma)
         u = model.zeros() if first is None else first.modes.u
@@ -155,16 +167,13 @@ def _first_stage(model: Generalized) -> tuple[Optimum, gauss_hermite.Likelihood]
             return -2 * found.value, -2 * vector.slope(x, gamma, found)
 
         optimum = minimize(objective, start, simplify=vector.simplified)
-        return optimum, likelihood(optimum.x, u, gamma)
+        return _FirstStage(optimum, likelihood(optimum.x, u, gamma))
 
-    starts = [theta_of(model.Lambdas, model.covariances)]
-    if len(model.offset) <= FEW_ROWS and model.covariances:
-        starts += [multiple_of_identity(size, model.covariances) for size in (1.0, 3.0)]
-    results = [best_from(theta) for theta in starts]
-    found = [(optimum, one) for optimum, one in results if one is not None]
-    if not found:
+    start, few = theta_of(model.Lambdas, model.covariances), len(model.offset) <= FEW_ROWS
+    best = lowest(search(theta) for theta in starts_from(start, model.covariances, several=few))
+    if best.likelihood is None:
         raise FitError(NOWHERE)
-    return min(found, key=lambda result: round(result[0].value, 9))
+    return best.optimum, best.likelihood
 
 
 def _at_optimum(
@@ -179,7 +188,7 @@ def _at_optimum(
     _, log_psi, Lambdas = vector.parts(optimum.x)
     modes = find_modes(model.at(gamma, Lambdas, log_psi), u, np.empty(0))
     x = _Vector(model, joint=True).packed(gamma, log_psi, vector.theta(optimum.x))
-    hessian = differenced_twice(joint_objective(model, modes.u, max(n_agq, 1)), x)
+    hessian = central_hessian(joint_objective(model, modes.u, max(n_agq, 1)), x)
 
     def relative_theta(x: Array) -> Array:
         _, log_psi, Lambdas = vector.parts(x)
@@ -234,10 +243,9 @@ def gathered(
     sigma = own.pop("sigma", 1.0)
     theta = users_theta(model.bases, model.covariances, [f / sigma for f in Lambdas])
     inverses = [np.linalg.inv(T) for T in model.bases]
-    b = [one @ f.T @ T.T for one, f, T in zip(modes.u, Lambdas, inverses, strict=True)]
     singular = tuple(smallest_sd(f) < SINGULAR for f in Lambdas)
     covariances = blocked_cholesky.conditional_covariances(modes.factorized)
-    if len(covariances) < len(b):  # terms of one factor that were taken as one
+    if len(covariances) < len(modes.u):  # terms of one factor that were taken as one
         covariances = diagonal_parts(covariances[0], model.covariances)
     return Estimate(
         theta=theta,
@@ -245,7 +253,7 @@ def gathered(
         beta=beta,
         vcov=vcov,
         sigma=sigma,
-        b=tuple(b),
+        b=tuple(u @ f.T @ T.T for u, f, T in zip(modes.u, Lambdas, inverses, strict=True)),
         b_cov=tuple(T @ c @ T.T for c, T in zip(covariances, inverses, strict=True)),
         objective=optimum.value,
         loglik=loglik,
@@ -266,23 +274,6 @@ def _ended(optimum: Optimum, own: Mapping[str, float], singular: Sequence[bool])
     if any(value > ENDLESS for value in own.values()) and optimum.decrement < NOTHING_LEFT:
         return Convergence.LIMIT
     return Convergence.SINGULAR if ended.ok and any(singular) else ended
-
-
-def differenced_twice(objective: Objective, x: Array) -> Array:
-    """Return the Hessian by differences of the gradient, shape (d, d), central where they can be.
-
-    nan where the objective is finite on neither side.
-    """
-    center = objective(x)[1]
-    rows = []
-    for h in STEP * np.eye(len(x)):
-        ends = [objective(x + h), objective(x - h)]
-        up, down = (g if np.isfinite(value) else None for value, g in ends)
-        sides = 2 - (up is None) - (down is None)
-        difference = (center if up is None else up) - (center if down is None else down)
-        rows.append(difference / (sides * STEP) if sides else np.full(len(x), np.nan))
-    hessian = np.array(rows).reshape(len(x), len(x))
-    return np.asarray((hessian + hessian.T) / 2)
 
 
 def covariance_of(information: Array, p: int) -> Array:

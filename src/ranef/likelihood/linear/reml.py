@@ -26,9 +26,10 @@ from ranef.likelihood.estimate import Estimate
 from ranef.likelihood.linear import blocked_cholesky
 from ranef.likelihood.linear.crossproducts import CrossProducts, residual_sums
 from ranef.numerics.matrices import threads_for
-from ranef.numerics.minimize import Optimum, Step, minimize
+from ranef.numerics.minimize import Optimum, Step, best_of
 
 FEW_ROWS = 100  # up to which several starts are tried
+SIZES_OF_OTHER_STARTS = (1.0, 3.0)  # relative sds
 SINGULAR = 1e-4  # a relative sd that counts as zero, as lme4's isSingular
 TINY = np.finfo(np.float64).tiny
 
@@ -40,19 +41,12 @@ def estimate(cross: CrossProducts, *, reml: bool) -> Estimate:
     minima, from two larger covariances too, and keeps the lowest.
     """
     covariances = cross.covariances
-
-    def best_from(start: Array) -> Optimum:
-        return minimize(
+    with threads_for(len(cross.rest)):
+        optimum = best_of(
             lambda x: criterion(cross, x, reml=reml),
-            start,
+            starts_from(moment_start(cross), covariances, several=cross.n <= FEW_ROWS),
             simplify=lambda x: simplest(x, covariances),
         )
-
-    with threads_for(len(cross.rest)):
-        starts = [moment_start(cross)]
-        if cross.n <= FEW_ROWS and covariances:
-            starts += [multiple_of_identity(size, covariances) for size in (1.0, 3.0)]
-        optimum = min(map(best_from, starts), key=lambda found: round(found.value, 9))
         factorized = blocked_cholesky.factorize(cross, factors(optimum.x, covariances))
         return at_optimum(cross, optimum, factorized, _solution(factorized, reml=reml))
 
@@ -69,6 +63,12 @@ def moment_start(cross: CrossProducts) -> Array:
         excess = (s**2 / variance - D).sum(axis=0) / (D**2).sum(axis=0)
         starts[term] = np.diag(np.sqrt(np.clip(excess, 0.01, 9.0)))
     return theta_of(starts, cross.covariances)
+
+
+def starts_from(start: Array, covariances: Sequence[Covariance], *, several: bool) -> list[Array]:
+    """Return a start, theta in the basis, and if several are wanted two larger ones."""
+    sizes = SIZES_OF_OTHER_STARTS if several and covariances else ()
+    return [start, *(multiple_of_identity(size, covariances) for size in sizes)]
 
 
 def multiple_of_identity(size: float, covariances: Sequence[Covariance]) -> Array:

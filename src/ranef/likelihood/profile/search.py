@@ -28,8 +28,9 @@ from ranef.likelihood.linear import reml
 from ranef.likelihood.linear.crossproducts import CrossProducts
 from ranef.likelihood.profile.constrained import Focus, Linear, Nonlinear, Surface
 from ranef.likelihood.profile.likelihood_profile import Curve, Profile
+from ranef.numerics.finite_differences import forward_hessian
 from ranef.numerics.matrices import threads_for
-from ranef.numerics.minimize import differenced_hessian, minimize
+from ranef.numerics.minimize import minimize
 
 STEPS = 6  # from the estimate to the cutoff
 MAX_NODES = 40  # on each side
@@ -444,7 +445,7 @@ def _searched(focus: Focus, w: float, starts: Sequence[Array]) -> _Node | None:
         x = minimize(objective, start, max_iterations=100).x
         value, slope, _ = focus.objective(w, x)
         if np.isfinite(value):
-            return _Node(w, x, value, slope, differenced_hessian(objective, x))
+            return _Node(w, x, value, slope, forward_hessian(objective, x))
     return None
 
 
@@ -455,7 +456,7 @@ def _hessian(focus: Focus, w: float, x: Array) -> Array:
         value, slope, gradient = focus.objective(float(z[0]), z[1:])
         return value, np.append(slope, gradient)
 
-    return np.nan_to_num(differenced_hessian(objective, np.append(w, x)))
+    return np.nan_to_num(forward_hessian(objective, np.append(w, x)))
 
 
 def _inverse(hessian: Array) -> Array:
