@@ -338,10 +338,10 @@ def test_dyestuff_as_rlrsim(reml, statistic, p):
 
 def searched(small, large, *, reml):
     """Return the statistic by a search over the one variance, on the rows' cross-products."""
-    (a, _), cross = criterion(cross_products(small), [], reml=reml), cross_products(large)
+    (a, _), cross = criterion(cross_products(small), np.zeros(0), reml=reml), cross_products(large)
 
     def at(theta):
-        return criterion(cross, [np.array([[theta]])], reml=reml)[0]
+        return criterion(cross, np.array([theta]), reml=reml)[0]
 
     grid = np.concatenate([[0.0], np.geomspace(0.02, 4, 18)])
     best = int(np.argmin([at(theta) for theta in grid]))
