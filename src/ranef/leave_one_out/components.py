@@ -1,49 +1,40 @@
-"""Pieces of data that are independent given the parameters of a generalised model.
+"""Rows left out of independent components of the data, given the parameters of a generalised model.
 
-Rows that share no level, not even through other rows, are independent given the fixed effects and
-variances. The density of a piece with few random effects is found at many draws of the parameters
-by adaptive Gauss-Hermite quadrature, pieces of the same make together: they are the levels of one
-factor.
+What a set of rows adds to the density of the data is the density of the components around it less
+that of what is left of them. For single rows there are shortcuts, which need the component as a
+whole alone: the nodes of a quadrature, or the cavity of the normal approximation.
 
-Source: Pinheiro & Bates (1995), *J. Comput. Graph. Stat.* 4, 12-35.
+Source: Pinheiro & Bates (1995), *J. Comput. Graph. Stat.* 4, 12-35; Vehtari, Mononen, Tolvanen,
+Sivula & Winther (2016), *JMLR* 17(103), 1-38.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import sparse
 
-from ranef._typing import Array
-from ranef.covariances.covariance import Unstructured
-from ranef.design.groups import row_components
-from ranef.likelihood.generalized import many_modes
+from ranef._typing import Array, Places
 from ranef.likelihood.generalized.gauss_hermite import Rule
+from ranef.likelihood.generalized.many_modes import (
+    HELD,
+    ROUGHLY,
+    Elementwise,
+    ManyModes,
+    Parts,
+    Piece,
+    Points,
+    components_of_rows,
+)
 from ranef.likelihood.generalized.pirls import Problem
-from ranef.likelihood.generalized.weighted_crossproducts import Block, weighted
-from ranef.posterior.generalized_posterior import GeneralizedPosterior
 
-type Rows = NDArray[np.intp]
-
-CACHED = 32_000  # numbers of an array that stays in the processor's cache
 FAR = 600.0  # of an exponent
 
 
-def connected(blocks: Sequence[Block], rows: Rows) -> list[Rows]:
-    """Split rows into parts that share no level of any term; without terms into single rows."""
-    if not blocks or not len(rows):
-        return np.split(rows, len(rows)) if len(rows) else []
-    labels = row_components([block.codes[rows] for block in blocks])
-    order = np.argsort(labels, kind="stable")
-    return list(np.split(rows[order], np.flatnonzero(np.diff(labels[order])) + 1))
-
-
 def signed_pieces(
-    blocks: Sequence[Block], n: int, sets: Sequence[Rows]
-) -> tuple[list[Rows], list[Rows], sparse.csr_array]:
+    problem: Problem, sets: Sequence[Places]
+) -> tuple[list[Places], list[Places], sparse.csr_array]:
     """Return the pieces that sets of rows lie in, and those that are left without each set.
 
     Returns
@@ -54,17 +45,17 @@ def signed_pieces(
     signs : sparse array, shape (U, pieces)
         1 for a piece around a set, -1 for one that is left of it.
     """
-    all_pieces = connected(blocks, np.arange(n))
-    number = np.empty(n, dtype=np.intp)
+    all_pieces = components_of_rows(problem, np.arange(len(problem.y)))
+    number = np.empty(len(problem.y), dtype=np.intp)
     for place, piece in enumerate(all_pieces):
         number[piece] = place
     places: dict[bytes, int] = {}
-    pieces: list[Rows] = []
+    pieces: list[Places] = []
     entries: list[tuple[int, int, int]] = []
     for unit, rows in enumerate(sets):
         around = [all_pieces[place] for place in np.unique(number[rows])]
         left = np.setdiff1d(np.concatenate([rows[:0], *around]), rows)
-        for sign, parts in ((1, around), (-1, connected(blocks, left))):
+        for sign, parts in ((1, around), (-1, components_of_rows(problem, left))):
             for part in parts:
                 place = places.setdefault(part.tobytes(), len(places))
                 if place == len(pieces):
@@ -75,148 +66,106 @@ def signed_pieces(
     return pieces, [all_pieces[number[piece[0]]] for piece in pieces], matrix.tocsr()
 
 
-def points_of(
-    joint: GeneralizedPosterior, rows: Rows, values: Array, counts: Sequence[int]
-) -> many_modes.Points:
-    """Return where the density of rows is wanted, each term having so many levels.
+def single_rows(
+    piece: Piece,
+    points_at: Callable[[slice], Points],
+    count: int,
+    *,
+    start: Array,
+    nodes: Rule,
+) -> Array:
+    """Return log p(y_i | the other rows of its component, phi), shape (S, N), from the nodes.
 
     Parameters
     ----------
-    joint : GeneralizedPosterior
-    rows : ndarray of int, shape (N,)
-    values : ndarray, shape (S, n_values)
-    counts : sequence of int
+    piece : Piece
+        Of small components.
+    points_at : callable
+        From a slice to these points.
+    count : int
+        The number of all points.
+    start : ndarray, shape (1, P, q)
+        Where every search starts.
+    nodes : Rule
     """
-    factors = [A @ F for A, F in zip(joint.bases, joint.space.factors(values), strict=True)]
-    sizes = [count * F.shape[-1] for count, F in zip(counts, factors, strict=True)]
-    Lambda, at = np.zeros((len(values), sum(sizes), sum(sizes))), 0
-    for factor, count in zip(factors, counts, strict=True):
-        for start in range(at, at + count * factor.shape[-1], factor.shape[-1]):
-            at = start + factor.shape[-1]
-            Lambda[:, start:at, start:at] = factor
-    known = joint.model.offset[rows] + values[:, : joint.p] @ joint.X[rows].T
-    return many_modes.Points(known, Lambda, joint.own(values.T).T)
-
-
-@dataclass(frozen=True, eq=False)
-class Stack:
-    """Pieces with the same numbers of levels: the levels of a single factor.
-
-    Attributes
-    ----------
-    joint : GeneralizedPosterior
-    rows : ndarray of int, shape (N,)
-        Piece by piece.
-    counts : tuple of int
-        The number of levels of each term in a piece.
-    problem : Problem
-        One block: all effects of a piece are those of a level.
-    """
-
-    joint: GeneralizedPosterior
-    rows: Rows
-    counts: tuple[int, ...]
-    problem: Problem
-
-    @property
-    def block(self) -> Block:
-        """All random effects."""
-        return self.problem.Z.blocks[0]
-
-    def log_densities(self, values: Array, nodes: Rule) -> Array:
-        """Return log p(y_R | phi) of every piece, shape (S, P)."""
-        found = np.empty((len(values), self.block.n_levels))
-        for part in self._chunks(len(values)):
-            found[part] = self.integrand(values[part]).pieces(nodes)
-        return found
-
-    def single_rows(self, values: Array, nodes: Rule) -> Array:
-        """Return log p(y_i | the other rows of its piece, phi), shape (S, N)."""
-        found = np.empty((len(values), len(self.rows)))
-        for part in self._chunks(len(values)):
-            found[part] = self.integrand(values[part]).single(nodes)
-        return found
-
-    def integrand(self, values: Array) -> _Integrand:
-        """Return the densities as functions of the effects, at some draws."""
-        points = points_of(self.joint, self.rows, values, self.counts)
-        return _Integrand(self.problem, points)
-
-    def _chunks(self, count: int) -> Iterator[slice]:
-        """Yield slices of draws, so few at a time that their arrays stay in the cache."""
-        step = max(1, CACHED // (len(self.rows) * max(self.block.k, 1)))
-        for start in range(0, count, step):
-            yield slice(start, min(start + step, count))
-
-
-def stack(joint: GeneralizedPosterior, pieces: Sequence[Rows]) -> Stack:
-    """Stack pieces that have the same number of levels of each term."""
-    problem, rows = joint.model.problem, np.concatenate(pieces)
-    codes = np.repeat(np.arange(len(pieces)), [len(piece) for piece in pieces])
-    parts, counts = [np.empty((len(rows), 0))], []
-    for block in problem.Z.blocks:
-        own = [np.unique(block.codes[piece], return_inverse=True)[1] for piece in pieces]
-        counts.append(int(own[0].max()) + 1)
-        wide = np.zeros((len(rows), counts[-1], block.k))
-        wide[np.arange(len(rows)), np.concatenate(own)] = block.columns[rows]
-        parts.append(wide.reshape(len(rows), -1))
-    columns = np.hstack(parts)
-    block = Block(codes, columns, len(pieces), Unstructured(columns.shape[1]))
-    Z = replace(weighted([], len(rows)), blocks=(block,))  # there is no need of cross-products
-    y, weights = problem.y[rows], problem.weights[rows]
-    return Stack(joint, rows, tuple(counts), Problem(problem.family, y, weights, Z))
-
-
-class _Integrand:
-    """The densities of the rows of a stack as functions of the random effects, at many draws."""
-
-    def __init__(self, problem: Problem, points: many_modes.Points) -> None:
-        (block,) = problem.Z.blocks
-        self.problem, self.codes, self.k = problem, block.codes, block.k
-        self.starts = np.flatnonzero(np.diff(self.codes, prepend=-1))
-        self.psi, self.eta = points.psi.T[:, :, None], points.known
-        if self.k:
-            zeros = np.zeros((block.n_levels, self.k))
-            first = many_modes.Points(points.known[:1], points.Lambda[:1], points.psi[:1])
-            start = many_modes.find_level_modes(problem, first, zeros).u[0]
-            self.modes = many_modes.find_level_modes(problem, points, start)
-            self.scaled = block.columns @ points.Lambda
-            self.eta = self.eta + (self.scaled * self.modes.u[:, self.codes]).sum(-1)
-
-    def rows(self, eta: Array) -> Array:
-        """Return log f(y_i | eta_i), shape (S, N)."""
-        return self.problem.expansion(eta, self.psi).value
-
-    def by_piece(self, rows: Array) -> Array:
-        """Return sums over the rows of each piece, shape (S, P)."""
-        return np.asarray(np.add.reduceat(rows, self.starts, axis=1))
-
-    def pieces(self, nodes: Rule) -> Array:
-        """Return log p(y_R | phi) of every piece, shape (S, P)."""
-        if not self.k:
-            return self.by_piece(self.rows(self.eta))
-        total = np.zeros_like(self.modes.h)
-        for share, _ in self.at_nodes(nodes):
+    log_p = np.empty((count, len(piece.rows)))
+    for chosen, search, modes in piece.modes(points_at, count, start):
+        assert isinstance(search, Elementwise)
+        at_mode = modes.expansion.value
+        total, without = np.zeros_like(modes.h), np.zeros_like(at_mode)
+        for share, rows in search.at_nodes(modes, nodes):
             total += share
-        logdet = np.log(np.diagonal(self.modes.L, axis1=2, axis2=3)).sum(-1)
-        found = self.modes.h + np.log(total) - logdet
-        return np.where(np.isfinite(found), found, -np.inf)
-
-    def single(self, nodes: Rule) -> Array:
-        """Return log p(y_i | the other rows of its piece, phi), shape (S, N)."""
-        mode = self.rows(self.eta)
-        total, without = np.zeros_like(self.modes.h), np.zeros_like(mode)
-        for share, rows in self.at_nodes(nodes):
-            total += share
-            exponent = np.log(share)[:, self.codes] - (rows - mode)
+            exponent = np.log(share)[:, piece.codes] - (rows - at_mode)
             without += np.exp(np.minimum(exponent, FAR))
-        return np.asarray(mode + np.log(total)[:, self.codes] - np.log(without))
+        log_p[chosen] = at_mode + np.log(total)[:, piece.codes] - np.log(without)
+    return log_p
 
-    def at_nodes(self, nodes: Rule) -> Iterator[tuple[Array, Array]]:
-        """Yield the share of each node, relative to the mode, and log f of the rows there."""
-        C = np.linalg.inv(self.modes.L).swapaxes(2, 3)
-        steps = np.einsum("sna,snab->snb", self.scaled, C[:, self.codes])
-        for z, log_weight in zip(nodes.nodes, nodes.log_weights, strict=True):
-            rows = self.rows(self.eta + steps @ z)
-            h = self.by_piece(rows) - 0.5 * ((self.modes.u + C @ z) ** 2).sum(-1)
-            yield np.exp(h - self.modes.h + log_weight + z @ z / 2), rows
+
+def cavities(piece: Piece, points: Points, start: Array, nodes: Rule) -> tuple[Array, Array]:
+    """Return log p(y_i | the other rows, phi) of every row, and how far it pulls its eta.
+
+    With v the variance of eta_i in the normal approximation, s the score and W the weight at
+    the mode, what is known of eta_i without row i, the cavity, has variance v / (1 - v W) and
+    a mean that is s times that away from the mode. Its product with f(y_i | eta) has its mode
+    at that of eta_i, and the variance v: there are the nodes.
+
+    Parameters
+    ----------
+    piece : Piece
+        Of one component.
+    points : Points
+    start : ndarray, shape (1, 1, q)
+        Where every search starts.
+    nodes : Rule
+
+    Returns
+    -------
+    log_p, pull : ndarray, shape (S, N)
+    """
+    search = Parts(piece, points, np.ones((1, len(piece.rows)), dtype=np.bool_))
+    modes = search.run(start, near=ROUGHLY)
+    at_mode = modes.expansion.value[:, 0]
+    eta, score, weight = modes.eta[:, 0], modes.expansion.score[:, 0], modes.expansion.weight[:, 0]
+    half = _half_covariances(search, modes)
+    v = (half**2).sum(axis=1)
+    left, root, total = 1 - v * weight, np.sqrt(v), np.zeros_like(v)
+    for z, log_weight in zip(nodes.nodes[:, 0], nodes.log_weights, strict=True):
+        change = search.rows((eta + root * z)[:, None]).value[:, 0] - at_mode
+        total += np.exp(change + z * z * v * weight / 2 - root * z * score + log_weight)
+    log_p = at_mode + np.log(total) + np.log(left) / 2 - v * score**2 / (2 * left)
+    log_p -= _skewness(half, score / left, weight / left, search.bends(modes.eta)[:, 0])
+    return np.where(np.isfinite(log_p), log_p, -np.inf), np.abs(v * score / left)
+
+
+def _half_covariances(search: Parts, modes: ManyModes) -> Array:
+    """Return a matrix, shape (S, q, N): its square is the covariance of all eta at the mode."""
+    right = search.scaled_columns()[:, None].swapaxes(2, 3)
+    return modes.roots.forward(right)[:, 0]
+
+
+def _skewness(half: Array, pull: Array, weight: Array, bends: Array) -> Array:
+    """Return what third derivatives of the other rows add to log p(y_-i | phi), shape (S, N).
+
+    Where row i is left out the modes move, and other rows' weights with them: to first order in
+    the third derivatives l_j, this adds the sum over j of l_j (d_j^3 / 6 + v_j d_j / 2), with d_j
+    how far eta_j moves and v_j its variance without row i.
+
+    Parameters
+    ----------
+    half : ndarray, shape (S, q, N)
+    pull, weight : ndarray, shape (S, N)
+        Of each row, over what is left of its variance.
+    bends : ndarray, shape (S, N)
+        The third derivatives of log f.
+    """
+    count, _, n = half.shape
+    v, found = (half**2).sum(axis=1)[:, :, None], np.empty((count, n))
+    step = max(1, HELD // (count * n))
+    for start in range(0, n, step):
+        own = np.arange(start, min(start + step, n))
+        C = half.swapaxes(1, 2) @ half[:, :, own]
+        moved = -C * pull[:, None, own]
+        added = bends[:, :, None] * moved * (moved**2 / 6 + (v + C**2 * weight[:, None, own]) / 2)
+        added[:, own, np.arange(len(own))] = 0.0
+        found[:, own] = added.sum(axis=1)
+    return found

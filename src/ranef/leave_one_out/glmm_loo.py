@@ -1,7 +1,7 @@
 """Log predictive densities of rows and groups left out of a generalised model.
 
 The random effects are integrated out at every draw of the parameters phi, which are the fixed
-effects, the family's own parameters, sds and correlations. Rows that share no level, not even
+effects, the family's own parameters, sds and correlations. Places that share no level, not even
 through other rows, are independent given phi. So of a group A only the piece or pieces P of the
 data are needed that it lies in:
 
@@ -21,22 +21,29 @@ Rabe-Hesketh (2019), *Psychometrika* 84, 802-829.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef._typing import Array
+from ranef._typing import Array, Places
 from ranef.design.design import Design, independent_columns, without_rows
 from ranef.errors import DataError
 from ranef.families.family import Family
-from ranef.leave_one_out.components import Rows, connected, signed_pieces, stack
+from ranef.leave_one_out.components import cavities, signed_pieces, single_rows
 from ranef.leave_one_out.elpd import Scores, Units, efficiency, good_khat, smoothed_scores
 from ranef.likelihood.generalized.gauss_hermite import Rule, rule
-from ranef.likelihood.generalized.weighted_crossproducts import Block
-from ranef.likelihood.generalized.wholes import whole
+from ranef.likelihood.generalized.many_modes import (
+    ROUGHLY,
+    Parts,
+    components_of_rows,
+    number_of_effects,
+    numbers_of_levels,
+    piece_of,
+)
+from ranef.likelihood.generalized.pirls import Problem
 from ranef.numerics.matrices import threads_for
 from ranef.posterior.generalized_posterior import GeneralizedPosterior, joint_of
 from ranef.posterior.marginal_likelihood import MarginalLikelihood, log_evidence
@@ -198,12 +205,12 @@ def _in_words(hows: set[str | int]) -> str:
 # ---------------------------------------------------------------------------- from pieces
 
 
-def _by_pieces(joint: GeneralizedPosterior, sets: Sequence[Rows], values: Array) -> _Found:
+def _by_pieces(joint: GeneralizedPosterior, sets: Sequence[Places], values: Array) -> _Found:
     """Return log predictive densities of sets of rows from those of pieces."""
-    blocks = joint.model.problem.Z.blocks
-    pieces, around, signs = signed_pieces(blocks, len(joint.X), sets)
-    kinds = [_kind(blocks, piece, outer) for piece, outer in zip(pieces, around, strict=True)]
-    cost = {kind: _cost(blocks, around[kinds.index(kind)]) for kind in set(kinds)}
+    problem = joint.model.problem
+    pieces, around, signs = signed_pieces(problem, sets)
+    kinds = [_kind(problem, piece, outer) for piece, outer in zip(pieces, around, strict=True)]
+    cost = {kind: _cost(problem, around[kinds.index(kind)]) for kind in set(kinds)}
     values = _affordable(values, sum(cost[kind] for kind in kinds if isinstance(kind, int)))
     log_p, error = np.empty((len(values), len(pieces))), np.zeros(len(pieces))
     hows: set[str | int] = set()
@@ -220,44 +227,47 @@ def _by_pieces(joint: GeneralizedPosterior, sets: Sequence[Rows], values: Array)
     return _Found(total, np.asarray(abs(signs) @ error), _in_words(hows))
 
 
-def _kind(blocks: Sequence[Block], piece: Rows, around: Rows) -> int | tuple[int, ...]:
+def _kind(problem: Problem, piece: Places, around: Places) -> int | tuple[int, ...]:
     """Return the numbers of levels of a piece with few effects, or which piece it is part of."""
-    counts = tuple(len(np.unique(block.codes[piece])) for block in blocks)
-    k = sum(count * block.k for count, block in zip(counts, blocks, strict=True))
-    return counts if k <= max(POINTS) else int(around[0])
+    few = number_of_effects(problem, piece) <= max(POINTS)
+    return numbers_of_levels(problem, piece) if few else int(around[0])
 
 
-def _cost(blocks: Sequence[Block], rows: Rows) -> float:
+def _cost(problem: Problem, rows: Places) -> float:
     """Return what a step of Newton's method costs for some rows."""
-    q = sum(len(np.unique(block.codes[rows])) * block.k for block in blocks)
-    return float(len(rows) + q**2)
+    return float(len(rows) + number_of_effects(problem, rows) ** 2)
 
 
 def _by_quadrature(
-    joint: GeneralizedPosterior, pieces: list[Rows], values: Array
+    joint: GeneralizedPosterior, components: list[Places], values: Array
 ) -> tuple[Array, Array, int]:
     """Return log p(y_R | phi), shape (S, P), its error, and the number of points."""
-    alike = stack(joint, pieces)
-    k = alike.block.k
-    if not k:
-        return alike.log_densities(values, rule(1, 1)), np.zeros(len(pieces)), 0
+    piece = piece_of(joint.model.problem, components)
+    if not piece.q:
+        return joint.log_densities(piece, values), np.zeros(piece.P), 0
     few = _evenly(values, CHECKED)
-    points, error = _enough(lambda nodes: alike.log_densities(few, nodes), k)
-    return alike.log_densities(values, rule(points, k)), error, points
+    points, error = _enough(lambda nodes: joint.log_densities(piece, few, nodes), piece.q)
+    return joint.log_densities(piece, values, rule(points, piece.q)), error, points
 
 
 def _by_laplace(
-    joint: GeneralizedPosterior, pieces: list[Rows], around: Rows, values: Array
+    joint: GeneralizedPosterior, pieces: list[Places], around: Places, values: Array
 ) -> Array:
-    """Return log p(y_R | phi) of parts of a piece, shape (S, P)."""
-    all_rows = whole(joint, around)
+    """Return log p(y_R | phi) of parts of a component, shape (S, U)."""
+    component = piece_of(joint.model.problem, [around])
     keep = np.array([np.isin(around, piece) for piece in pieces])
-    found = np.empty((len(values), len(pieces)))
-    for part in all_rows.chunks(len(values), len(pieces)):
-        first = all_rows.fitted(values[part], np.ones((1, len(around)), dtype=np.bool_))
-        more = len(pieces) > 1 or not keep.all()
-        found[part] = (all_rows.fitted(values[part], keep, first.u) if more else first).value
-    return found
+    every = np.ones((1, len(around)), dtype=np.bool_)
+    log_p = np.empty((len(values), len(pieces)))
+    for chosen in component.chunks(len(values), len(pieces)):
+        points = joint.points(values[chosen], around)
+        start = joint.modes_at_start(component)
+        modes = Parts(component, points, every).run(start, near=ROUGHLY)
+        if len(pieces) > 1 or not keep.all():
+            modes = Parts(component, points, keep).run(
+                np.repeat(modes.u, len(pieces), axis=1), near=ROUGHLY
+            )
+        log_p[chosen] = modes.laplace
+    return log_p
 
 
 # ------------------------------------------------------------------------------- single rows
@@ -267,13 +277,18 @@ def _rows_of_levels(joint: GeneralizedPosterior, values: Array) -> _Found:
     """Return those of rows of a single factor's levels, from the nodes of each level."""
     n = len(joint.X)
     log_p, error, points = np.empty((len(values), n)), np.full(n, np.inf), 0
-    levels = connected(joint.model.problem.Z.blocks, np.arange(n))
+    levels = components_of_rows(joint.model.problem, np.arange(n))
     large = [rows for rows in levels if len(rows) > SMALL]
     if large:
-        alike, few = stack(joint, large), _evenly(values, CHECKED)
-        k, own = alike.block.k, alike.rows
-        points, error[own] = _enough(lambda nodes: alike.single_rows(few, nodes), k, SHARE)
-        log_p[:, own] = alike.single_rows(values, rule(points, k))
+        piece, few = piece_of(joint.model.problem, large), _evenly(values, CHECKED)
+        start = joint.modes_at_start(piece)
+
+        def rows_of(some: Array, nodes: Rule) -> Array:
+            points_at = joint.points_at(some, piece.rows)
+            return single_rows(piece, points_at, len(some), start=start, nodes=nodes)
+
+        points, error[piece.rows] = _enough(lambda nodes: rows_of(few, nodes), piece.q, SHARE)
+        log_p[:, piece.rows] = rows_of(values, rule(points, piece.q))
     found = _Found(log_p, error, _in_words({points}))
     return _anew(joint, found, values, ROUGH["level"])
 
@@ -314,10 +329,13 @@ def _anew(joint: GeneralizedPosterior, found: _Found, values: Array, limit: floa
 def _cavities(joint: GeneralizedPosterior, values: Array, nodes: Rule) -> tuple[Array, Array]:
     """Return log p(y_i | y_-i, phi) of every row by its cavity, and its pull, shape (S, n)."""
     found, pull = np.empty((2, len(values), len(joint.X)))
-    for rows in connected(joint.model.problem.Z.blocks, np.arange(len(joint.X))):
-        piece = whole(joint, rows)
-        for part in piece.chunks(len(values), 1):
-            found[part, rows], pull[part, rows] = piece.single_rows(values[part], nodes)
+    for rows in components_of_rows(joint.model.problem, np.arange(len(joint.X))):
+        piece = piece_of(joint.model.problem, [rows])
+        for chosen in piece.chunks(len(values)):
+            points = joint.points(values[chosen], rows)
+            found[chosen, rows], pull[chosen, rows] = cavities(
+                piece, points, joint.modes_at_start(piece), nodes
+            )
     return found, pull
 
 
@@ -345,33 +363,11 @@ class _Repair:
         """Of all rows."""
         return self._evidence(np.empty(0, dtype=np.intp))
 
-    def _evidence(self, rows: Rows) -> MarginalLikelihood:
+    def _evidence(self, rows: Places) -> MarginalLikelihood:
         one = self.joint.model.has_one_factor
         points = REPAIR.get(_effects(self.joint), 1) if one else 1
         left = joint_of(without_rows(self.design, rows), self.family, self.priors, points)
-        together = _Together(
-            left.model, left.X, left.change, left.precision, left.space, left.bases, points
-        )
-        return log_evidence(together, rng=self.rng)
-
-
-class _Together(GeneralizedPosterior):
-    """The posterior density of a generalised model, at many points together."""
-
-    def log_density(self, x: Array) -> Array:
-        values, logp = self.space.values(x)
-        blocks, found = self.model.problem.Z.blocks, logp
-        kinds: dict[int | tuple[int, ...], list[Rows]] = {}
-        for rows in connected(blocks, np.arange(len(self.X))):
-            kinds.setdefault(_kind(blocks, rows, rows), []).append(rows)
-        for kind, pieces in kinds.items():
-            if isinstance(kind, int):
-                found = found + _by_laplace(self, pieces, pieces[0], values)[:, 0]
-            else:
-                alike = stack(self, pieces)
-                nodes = rule(REPAIR.get(alike.block.k, 1), max(alike.block.k, 1))
-                found = found + alike.log_densities(values, nodes).sum(axis=1)
-        return np.where(np.isfinite(found), found, -np.inf)
+        return log_evidence(replace(left, component_points=REPAIR), rng=self.rng)
 
 
 def _check_determined(joint: GeneralizedPosterior, units: Units, priors: Priors) -> None:

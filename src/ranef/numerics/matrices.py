@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from functools import cache
+from dataclasses import dataclass
+from functools import cache, cached_property
 
 import numpy as np
 from scipy import sparse
 from threadpoolctl import ThreadpoolController
 
-from ranef._typing import Array, Places
+from ranef._typing import Array, Flags, Places
 
+NEARLY_SINGULAR = 1e-13  # ratio of eigenvalues from which on a matrix may have no Cholesky factor
 MAX_ELEMENTWISE_SIZE = 8  # rows up to which elementwise operations are faster than LAPACK
 
 
@@ -66,16 +68,49 @@ def cholesky(A: Array) -> Array:
 def choleskies(A: Array) -> Array:
     """Return the lower Cholesky factors of matrices, shape (..., k, k), with nan where is none.
 
-    What one matrix gives does not depend on the others.
+    What one matrix gives does not depend on the others: those that are nearly singular are tried
+    one by one.
     """
+    if A.shape[-1] == 1:
+        return np.sqrt(np.where(A > 0, A, np.nan))
     try:
         return np.asarray(np.linalg.cholesky(A))
     except np.linalg.LinAlgError:
         flat = A.reshape(-1, *A.shape[-2:])
-        if len(flat) == 1:
-            return np.full_like(A, np.nan)
-        half = len(flat) // 2  # few are bad, and found by halving
-        return np.concatenate([choleskies(flat[:half]), choleskies(flat[half:])]).reshape(A.shape)
+        found = np.full(flat.shape, np.nan)
+        finite = np.flatnonzero(np.isfinite(flat).all((1, 2)))
+        values = np.linalg.eigvalsh(flat[finite])
+        least, noise = values[:, 0], NEARLY_SINGULAR * np.abs(values).max(axis=1)
+        sure = finite[least > noise]
+        found[sure] = np.linalg.cholesky(flat[sure])
+        for place in finite[np.abs(least) <= noise]:
+            try:
+                found[place] = np.linalg.cholesky(flat[place])
+            except np.linalg.LinAlgError:
+                continue
+        return found.reshape(A.shape)
+
+
+def forward_substituted(L: Array, right: Array) -> Array:
+    """Solve L x = right for lower triangular L, shape (..., k, k), and right, (..., k, c)."""
+    x = np.empty(right.shape)
+    for i in range(L.shape[-1]):
+        left = right[..., i, :]
+        if i:
+            left = left - (L[..., i, None, :i] @ x[..., :i, :])[..., 0, :]
+        x[..., i, :] = left / L[..., i, i, None]
+    return x
+
+
+def back_substituted(L: Array, right: Array) -> Array:
+    """Solve L' x = right for lower triangular L, shape (..., k, k), and right, (..., k, c)."""
+    x, k = np.empty(right.shape), L.shape[-1]
+    for i in reversed(range(k)):
+        left = right[..., i, :]
+        if i < k - 1:
+            left = left - (L[..., None, i + 1 :, i] @ x[..., i + 1 :, :])[..., 0, :]
+        x[..., i, :] = left / L[..., i, i, None]
+    return x
 
 
 def forward(L: Array, right: Array) -> Array:
@@ -91,6 +126,73 @@ def forward(L: Array, right: Array) -> Array:
     if not found:
         return np.zeros((*shape, *right.shape[-3:-1], max(L.shape[-1], right.shape[-1])))
     return np.stack(found, axis=-3)
+
+
+@dataclass(frozen=True, eq=False)
+class ArrowCholesky:
+    """Cholesky factors of stacked matrices [A B; B' D], A block diagonal; nan where there are none.
+
+    Attributes
+    ----------
+    front : ndarray, shape (..., m, k, k)
+        Of A.
+    across : ndarray, shape (..., m, k, r)
+        Those of A, solved for B.
+    rest : ndarray, shape (..., r, r)
+        Of D without what A takes.
+    """
+
+    front: Array
+    across: Array
+    rest: Array
+
+    @staticmethod
+    def of(A: Array, B: Array, D: Array) -> ArrowCholesky:
+        """Factorise matrices."""
+        front = choleskies(A)
+        across = forward_substituted(front, B)
+        flat = across.reshape(*across.shape[:-3], -1, across.shape[-1])
+        return ArrowCholesky(front, across, choleskies(D - flat.swapaxes(-1, -2) @ flat))
+
+    @cached_property
+    def half_log_det(self) -> Array:
+        """Half the logarithms of the determinants, shape (...)."""
+        found = np.log(np.diagonal(self.front, axis1=-2, axis2=-1)).sum((-2, -1))
+        return np.asarray(found + np.log(np.diagonal(self.rest, axis1=-2, axis2=-1)).sum(-1))
+
+    @property
+    def exist(self) -> Flags:
+        """Which matrices have a factor, shape (...)."""
+        return np.isfinite(self.half_log_det)
+
+    def where(self, chosen: Flags, other: ArrowCholesky) -> ArrowCholesky:
+        """Return these factors where they are chosen, and else the others."""
+        return ArrowCholesky(
+            np.where(chosen[..., None, None, None], self.front, other.front),
+            np.where(chosen[..., None, None, None], self.across, other.across),
+            np.where(chosen[..., None, None], self.rest, other.rest),
+        )
+
+    def forward(self, x: Array) -> Array:
+        """Solve L z = x for columns x, shape (..., q, c)."""
+        *lead, m, k, _ = self.front.shape
+        first = forward_substituted(self.front, x[..., : m * k, :].reshape(*lead, m, k, -1))
+        first = first.reshape(*lead, m * k, -1)
+        if not self.rest.shape[-1]:
+            return first
+        flat = self.across.reshape(*lead, m * k, -1)
+        later = x[..., m * k :, :] - flat.swapaxes(-1, -2) @ first
+        return np.concatenate([first, forward_substituted(self.rest, later)], axis=-2)
+
+    def back(self, z: Array) -> Array:
+        """Solve L' x = z for columns z, shape (..., q, c)."""
+        *lead, m, k, _ = self.front.shape
+        first = z[..., : m * k, :].reshape(*lead, m, k, -1)
+        if not self.rest.shape[-1]:
+            return back_substituted(self.front, first).reshape(*lead, m * k, -1)
+        later = back_substituted(self.rest, z[..., m * k :, :])
+        first = back_substituted(self.front, first - self.across @ later[..., None, :, :])
+        return np.concatenate([first.reshape(*lead, m * k, -1), later], axis=-2)
 
 
 def eliminated(A: Array) -> tuple[Array, Array]:

@@ -7,19 +7,19 @@ there), the family's own parameters, sigma, and the sds and partial correlations
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 from scipy import linalg
 
-from ranef._typing import Array
+from ranef._typing import Array, Places
 from ranef.design.design import Design, full_rank
 from ranef.families.family import Family
 from ranef.likelihood.generalized import many_modes
-from ranef.likelihood.generalized.gauss_hermite import Likelihood, rule
-from ranef.likelihood.generalized.glmm import Generalized, columns_of, prepare
+from ranef.likelihood.generalized.gauss_hermite import Likelihood, Rule, rule
+from ranef.likelihood.generalized.glmm import Generalized, prepare
 from ranef.likelihood.generalized.pirls import Modes, NoModesError, Setting, find_modes
 from ranef.likelihood.linear import blocked_cholesky
 from ranef.likelihood.predictions import Draws
@@ -28,6 +28,8 @@ from ranef.posterior.log_posterior import LogPosterior
 from ranef.posterior.transforms import Space, space_of
 from ranef.priors.assignment import Priors
 from ranef.priors.distributions import Normal
+
+MOST_TOGETHER = 15_000  # numbers of a point's matrices up to which many points go together
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +49,9 @@ class GeneralizedPosterior(LogPosterior):
     bases : tuple of ndarray, shape (k, k)
     n_agq : int
         Points of the quadrature in each dimension; 1 for the Laplace approximation.
+    component_points : mapping of int to int
+        Those of `log_density` for independent components of the data, by the number of their
+        effects, where they are others.
     """
 
     model: Generalized
@@ -56,6 +61,7 @@ class GeneralizedPosterior(LogPosterior):
     space: Space
     bases: tuple[Array, ...]
     n_agq: int = 1
+    component_points: Mapping[int, int] = field(default_factory=dict)
 
     @property
     def approximation(self) -> str:
@@ -92,24 +98,68 @@ class GeneralizedPosterior(LogPosterior):
 
     def log_density(self, x: Array) -> Array:
         values, logp = self.space.values(x)
-        if not self.model.has_one_factor:
-            with threads_for(self.width):
-                found = np.array([self._value(self.setting(point)) for point in values])
-            return np.asarray(logp + found)
-        problem, found = self.model.merged, np.empty(len(x))
-        nodes = rule(self.n_agq, problem.Z.blocks[0].k) if self.n_agq > 1 else None
-        with threads_for(self.width):
-            for part, points in self._points(values):
-                modes = many_modes.find_level_modes(problem, points, self._merged_u)
-                found[part] = many_modes.log_likelihoods(problem, points, modes, nodes)
-        return np.asarray(logp + found)
+        with threads_for(self.width), np.errstate(all="ignore"):
+            if self._pieces is None:
+                logp += [self._value(self.setting(point)) for point in values]
+                return logp
+            for piece in self._pieces:
+                logp += self.log_densities(piece, values, self._nodes(piece.q)).sum(axis=1)
+        return np.where(np.isfinite(logp), logp, -np.inf)
+
+    def log_densities(
+        self, piece: many_modes.Piece, values: Array, nodes: Rule | None = None
+    ) -> Array:
+        """Return log p(y_R | values) of each component of a piece, shape (points, P)."""
+        points_at, start = self.points_at(values, piece.rows), self.modes_at_start(piece)
+        return piece.log_densities(points_at, len(values), start, nodes)
+
+    def modes_at_start(self, piece: many_modes.Piece) -> Array:
+        """Return the modes where every search starts, shape (1, P, q)."""
+        return piece.gathered([u[None] for u in self._u])
+
+    def points_at(self, values: Array, rows: Places) -> Callable[[slice], many_modes.Points]:
+        """Return a function from a slice to what `points` gives for these values."""
+        return lambda chosen: self.points(values[chosen], rows)
+
+    def points(self, values: Array, rows: Places) -> many_modes.Points:
+        """Return where the likelihood of some rows is wanted, for values of many points."""
+        factors = self.space.factors(values)
+        return many_modes.Points(
+            known=self.model.offset[rows] + values[:, : self.p] @ self.X[rows].T,
+            Lambdas=[A @ F for A, F in zip(self.bases, factors, strict=True)],
+            psi=values[:, self._own_places],
+        )
+
+    @cached_property
+    def _pieces(self) -> list[many_modes.Piece] | None:
+        """The independent components of the data, alike ones together.
+
+        None where there are so many effects that points are better taken one by one.
+        """
+        problem, n = self.model.problem, len(self.X)
+        if not problem.Z.blocks:
+            return [many_modes.piece_of(problem, [np.arange(n)])]
+        alike: dict[tuple[int, ...], list[Places]] = {}
+        for rows in many_modes.components_of_rows(problem, np.arange(n)):
+            counts = many_modes.numbers_of_levels(problem, rows)
+            q = many_modes.number_of_effects(problem, rows)
+            few = q <= many_modes.MOST_ELEMENTWISE or self.model.has_one_factor
+            alike.setdefault(counts if few else (*counts, int(rows[0])), []).append(rows)
+        pieces = [many_modes.piece_of(problem, components) for components in alike.values()]
+        if sum(piece.weight() for piece in pieces if not piece.is_elementwise) > MOST_TOGETHER:
+            return None
+        return pieces
+
+    def _nodes(self, q: int) -> Rule | None:
+        """Return the nodes for components with q effects; None for the Laplace approximation."""
+        points = self.component_points.get(q, self.n_agq if self.model.has_one_factor else 1)
+        return rule(points, q) if points > 1 and q else None
 
     def _value(self, setting: Setting) -> float:
         try:
-            value = self.model.log_likelihood(setting, self._u, self.n_agq)
+            return self.model.log_likelihood(setting, self._u, self.n_agq)
         except (NoModesError, np.linalg.LinAlgError):
             return -np.inf
-        return value if np.isfinite(value) else -np.inf
 
     def by_effects(self, likelihood: Likelihood, values: Array) -> Array:
         """Return the derivatives by effects and own parameters, shape (n_values,), else zero."""
@@ -155,44 +205,48 @@ class GeneralizedPosterior(LogPosterior):
     def _effects(self, values: Array, rng: np.random.Generator) -> list[Array]:
         """Return drawn effects of each term, shape (points, m, k), on the user's scale."""
         blocks, bases = self.model.problem.Z.blocks, self.model.bases
-        b = [np.empty((len(values), block.n_levels, block.k)) for block in blocks]
-        with threads_for(self.width):
-            if self.model.has_one_factor:
-                for part, points in self._points(values):
-                    modes = many_modes.find_level_modes(self.model.merged, points, self._merged_u)
-                    drawn = columns_of(_drawn(modes, points, rng), self.model.covariances)
-                    for own, found in zip(b, drawn, strict=True):
-                        own[part] = found
-            else:
-                for i, point in enumerate(values):
-                    for own, found in zip(b, self._drawn(point, rng), strict=True):
-                        own[i] = found
+        sizes = [block.n_levels * block.k for block in blocks]
+        noise = rng.standard_normal((len(values), sum(sizes)))
+        z = [
+            noise[:, stop - size : stop].reshape(len(values), block.n_levels, block.k)
+            for stop, size, block in zip(np.cumsum(sizes), sizes, blocks, strict=True)
+        ]
+        with threads_for(self.width), np.errstate(all="ignore"):
+            b = self._effects_of(values, z)
         return [own @ np.linalg.inv(T).T for own, T in zip(b, bases, strict=True)]
 
-    def _drawn(self, values: Array, rng: np.random.Generator) -> list[Array]:
+    def _effects_of(self, values: Array, z: Sequence[Array]) -> list[Array]:
+        """Return the effects of each term in the basis that standard normal numbers lead to."""
+        factors = [A @ F for A, F in zip(self.bases, self.space.factors(values), strict=True)]
+        b = [own @ Lambda.swapaxes(1, 2) for own, Lambda in zip(z, factors, strict=True)]
+        if not b:
+            return b
+        if self._pieces is None:
+            for i, point in enumerate(values):
+                for own, drawn in zip(b, self._drawn(point, [o[i] for o in z]), strict=True):
+                    own[i] = drawn
+            return b
+        for piece in self._pieces:
+            points_at = self.points_at(values, piece.rows)
+            for chosen, search, modes in piece.modes(
+                points_at, len(values), self.modes_at_start(piece)
+            ):
+                u = modes.drawn(piece.gathered([own[chosen] for own in z]))
+                for term, levels, drawn in zip(
+                    piece.terms, piece.levels, piece.effects(u, search.points), strict=True
+                ):
+                    b[term][chosen, levels] = drawn
+        return b
+
+    def _drawn(self, values: Array, noise: Sequence[Array]) -> list[Array]:
         """Return drawn effects of each term at one point, shape (m, k), in the basis."""
         setting = self.setting(values)
         modes = find_modes(setting, self._u, np.empty(0))
-        noise = [rng.standard_normal(u.shape) for u in modes.u]
         around = blocked_cholesky.modes(modes.factorized, np.empty(0), noise)
         return [
             u @ Lambda.T + drawn
             for u, Lambda, drawn in zip(modes.u, setting.Lambdas, around, strict=True)
         ]
-
-    def _points(self, values: Array) -> Iterator[tuple[slice, many_modes.Points]]:
-        """Yield the values of some points at a time, for a single factor."""
-        for part in many_modes.chunks(len(values), len(self.X)):
-            own = values[part]
-            factors = self.space.factors(own)
-            k = sum(F.shape[-1] for F in factors)
-            Lambda, at = np.zeros((len(own), k, k)), 0
-            for A, F in zip(self.bases, factors, strict=True):
-                stop = at + F.shape[-1]
-                Lambda[:, at:stop, at:stop] = A @ F
-                at = stop
-            known = self.model.offset + own[:, : self.p] @ self.X.T
-            yield part, many_modes.Points(known, Lambda, own[:, self._own_places])
 
     def start(self) -> Array:
         values = np.zeros_like(self.space.known)
@@ -235,22 +289,8 @@ class GeneralizedPosterior(LogPosterior):
         """Where every search for conditional modes starts: those at the start."""
         return self._modes(self.space.values(self.start())[0]).u
 
-    @cached_property
-    def _merged_u(self) -> Array:
-        """The same with all terms in one."""
-        return np.hstack(self._u)
-
     def _modes(self, values: Array) -> Modes:
         return find_modes(self.setting(values), self.model.zeros(), np.empty(0))
-
-
-def _drawn(
-    modes: many_modes.LevelModes, points: many_modes.Points, rng: np.random.Generator
-) -> Array:
-    """Return draws of b in the basis from the normal approximation, shape (S, m, k)."""
-    z = rng.standard_normal(modes.u.shape)
-    u = modes.u + np.linalg.solve(modes.L.swapaxes(2, 3), z[..., None])[..., 0]
-    return np.asarray(u @ points.Lambda.swapaxes(1, 2))
 
 
 def joint_of(

@@ -198,7 +198,7 @@ def weighted(blocks: Sequence[Block], n: int) -> Weighted:
             _maps(blocks, chain[i:], rest_places, rest_columns, start) for i in range(len(chain))
         ),
         others=tuple(places),
-        rest=_products(rest_rows, rest_columns, rest_columns, start * start),
+        rest=product_map(rest_rows, rest_columns, rest_columns, start * start),
         rest_places=rest_places,
         rest_columns=rest_columns,
     )
@@ -216,14 +216,14 @@ def _maps(
         parent[block.codes] = later[0].codes
     own = block.places[:, :, None]
     return Maps(
-        front=_products(own * f + np.arange(f), block.columns, wide, size * f),
-        crossed=_products(own * q + places[:, None, :], block.columns, columns, size * q),
+        front=product_map(own * f + np.arange(f), block.columns, wide, size * f),
+        crossed=product_map(own * q + places[:, None, :], block.columns, columns, size * q),
         wide=wide,
         parent=parent,
     )
 
 
-def _products(rows: Places, left: Array, right: Array, size: int) -> sparse.csr_array:
+def product_map(rows: Places, left: Array, right: Array, size: int) -> sparse.csr_array:
     """Return the map to sums of products of two columns, which go to `rows`, shape (n, a, b)."""
     products = left[:, :, None] * right[:, None, :]
     return scattered(rows.reshape(len(rows), -1), products.reshape(len(rows), -1), size)
