@@ -16,12 +16,12 @@ from ranef.covariances.covariance import sd_and_corr
 from ranef.design.design import Design, RandomTerm
 from ranef.errors import Convergence, FitError, listed, probability
 from ranef.families.family import Family
-from ranef.fits import textbook_matrices
 from ranef.fits.bootstrap_table import Bootstrap, numbers_of
 from ranef.fits.engine import Engine
 from ranef.fits.fit import Fit
 from ranef.fits.icc_and_r2 import Numbers
 from ranef.fits.tables import Summary, VarCorr, tidy_effects
+from ranef.likelihood import textbook_matrices
 from ranef.likelihood.estimate import Estimate, FittedModel
 from ranef.likelihood.predictions import Draws
 from ranef.likelihood.profile.likelihood_profile import Profile

@@ -14,8 +14,7 @@ import ranef as rf
 from ranef.likelihood.linear.crossproducts import cross_products
 from ranef.posterior import transforms
 from ranef.posterior.linear_posterior import target_of
-from ranef.posterior.sampling import density_arrays
-from ranef.posterior.sampling.density_arrays import pack, suits
+from ranef.posterior.sampling.density_arrays import pack
 from ranef.priors.distributions import (
     Constant,
     Exponential,
@@ -105,30 +104,6 @@ def test_where_the_density_cannot_be_computed_it_is_zero():
     assert value == -np.inf
     np.testing.assert_array_equal(gradient, 0.0)
     assert evaluated(pack(target), x)[0] == -np.inf
-
-
-def test_sparse_cross_products_are_unpacked(monkeypatch):
-    design, priors, dense = everything("y ~ x + (1 | c) + (x | i)", 1)
-    monkeypatch.setattr("ranef.likelihood.linear.crossproducts.SPARSE_SIZE", 0)
-    monkeypatch.setattr("ranef.likelihood.linear.crossproducts.SPARSE_SHARE", 2.0)
-    sparse = target_of(design, cross_products(design), [0, 1], priors)
-    assert not isinstance(sparse.cross.chain[0].rest, np.ndarray)
-    np.testing.assert_array_equal(pack(sparse).numbers, pack(dense).numbers)
-
-
-def test_size_does_not_grow_with_the_rows():
-    sizes = [len(pack(everything("y ~ x + (x | c)", 1, n=n)[2]).numbers) for n in (150, 900)]
-    assert sizes[0] == sizes[1]
-
-
-def test_large_rests_are_left_to_linear_algebra(monkeypatch):
-    crossed, nested = (everything(STRUCTURES[name], 1)[2] for name in ("crossed", "nested"))
-    assert suits(crossed)
-    assert suits(nested)
-    monkeypatch.setattr(density_arrays, "MAX_REST", 6)
-    monkeypatch.setattr(density_arrays, "MAX_NESTED", 3)
-    assert not suits(crossed)
-    assert not suits(nested)
 
 
 def test_numba_is_loaded_with_the_kernel_only():

@@ -9,7 +9,7 @@ from scipy import sparse
 
 import ranef as rf
 from fits import FORMULAS, dense_Z, fit_of
-from ranef.fits.textbook_matrices import cholesky_factor
+from ranef.likelihood.textbook_matrices import cholesky_factor
 
 
 @pytest.fixture(params=FORMULAS)

@@ -1,0 +1,36 @@
+"""A model as two flat arrays: what they hold, and which models they suit."""
+
+from __future__ import annotations
+
+import numpy as np
+from designs import STRUCTURES
+from marginal_cases import everything
+
+from ranef.likelihood.linear.crossproducts import cross_products
+from ranef.posterior.linear_posterior import target_of
+from ranef.posterior.sampling import density_arrays
+from ranef.posterior.sampling.density_arrays import pack, suits
+
+
+def test_sparse_cross_products_are_unpacked(monkeypatch):
+    design, priors, dense = everything("y ~ x + (1 | c) + (x | i)", 1)
+    monkeypatch.setattr("ranef.likelihood.linear.crossproducts.SPARSE_SIZE", 0)
+    monkeypatch.setattr("ranef.likelihood.linear.crossproducts.SPARSE_SHARE", 2.0)
+    sparse = target_of(design, cross_products(design), [0, 1], priors)
+    assert not isinstance(sparse.cross.chain[0].rest, np.ndarray)
+    np.testing.assert_array_equal(pack(sparse).numbers, pack(dense).numbers)
+
+
+def test_size_does_not_grow_with_the_rows():
+    sizes = [len(pack(everything("y ~ x + (x | c)", 1, n=n)[2]).numbers) for n in (150, 900)]
+    assert sizes[0] == sizes[1]
+
+
+def test_large_rests_are_left_to_linear_algebra(monkeypatch):
+    crossed, nested = (everything(STRUCTURES[name], 1)[2] for name in ("crossed", "nested"))
+    assert suits(crossed)
+    assert suits(nested)
+    monkeypatch.setattr(density_arrays, "MAX_REST", 6)
+    monkeypatch.setattr(density_arrays, "MAX_NESTED", 3)
+    assert not suits(crossed)
+    assert not suits(nested)
