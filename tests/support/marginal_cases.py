@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 from designs import random_frame
 
-from ranef.covariances.partial_correlations import unit_factor
 from ranef.design.design import build_design, full_rank
 from ranef.formula.terms import read_formula
 from ranef.likelihood.linear.crossproducts import cross_products
@@ -50,8 +49,7 @@ def dense_covariance(design, priors, target, values):
     for t, term in enumerate(design.terms):
         sd, partial = space.places[t]
         change = np.eye(term.n_coefs) if priors.terms[t].change is None else priors.terms[t].change
-        U = unit_factor(values[partial], term.n_coefs)
-        F = change @ (values[sd, None] * U)
+        F = change @ term.covariance.factor_of(values[sd], values[partial])
         rows = term.columns @ F @ F.T @ term.columns.T
         V += np.where(term.codes[:, None] == term.codes, rows, 0.0)
     return V
