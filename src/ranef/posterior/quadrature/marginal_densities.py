@@ -1,4 +1,8 @@
-"""Posterior densities of one number without Monte Carlo noise: quantiles, intervals, moments."""
+"""Posterior densities of one number without Monte Carlo noise: a `Curve`, and ways to it.
+
+A curve answers for quantiles, intervals and moments. That of an effect is a mixture of normals;
+that of a variance parameter is integrated over the others on a lattice with an axis along it.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +15,20 @@ from scipy import interpolate, special
 
 from ranef._typing import Array
 from ranef.errors import FitError, probability
+from ranef.posterior.laplace import Mode
+from ranef.posterior.linear_posterior import LinearPosterior
+from ranef.posterior.quadrature.lattice import STEP, Mixture, lattice
+from ranef.posterior.quadrature.whitening import Frame, frame, half_line
+from ranef.posterior.transforms import evaluate
 
 TAIL = 1e-12  # probability that may lie outside the grid of a mixture
 POINTS = 401
 MEAN_CELL, SD_CELL = 0.3, 0.01  # merged: means this close in sds, and logs of sds this close
 LEVEL = 1e-6  # of the mean: next to zero so far, the density of an sd does not change
 SHARPEST = 1e-4  # width of the finest details that are resolved, relative to the whole
-STEP = 2000  # components at a time
+COMPONENTS = 2000  # components at a time
+SMOOTH = 0.45  # steps along the axes of a marginal density, which is interpolated
+DEPTH = 17.0  # how far the logarithm of such a density is followed
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,8 +150,8 @@ def mixture(weights: Array, means: Array, sds: Array) -> Curve:
     )
     values, slope = center + scale * np.sinh(t), scale * np.cosh(t)
     density = np.zeros(POINTS)
-    for i in range(0, len(weights), STEP):
-        part = slice(i, i + STEP)
+    for i in range(0, len(weights), COMPONENTS):
+        part = slice(i, i + COMPONENTS)
         z = (values[:, None] - means[part]) / sds[part]
         density += np.exp(-0.5 * z * z) @ (weights[part] / sds[part])
     return Curve(values, density / np.sqrt(2 * np.pi) / weights.sum(), t, slope)
@@ -160,3 +171,108 @@ def _merged(weights: Array, means: Array, sds: Array) -> tuple[Array, Array, Arr
     mean = np.bincount(place, weights * means) / weight
     variance = np.bincount(place, weights * (sds**2 + (means - mean[place]) ** 2)) / weight
     return weight, mean, np.sqrt(variance)
+
+
+# ------------------------------------------------------- densities of variance parameters
+
+
+def along(target: LinearPosterior, mode: Mode, place: int) -> tuple[Mixture, Array]:
+    """Return nodes whose first coordinate is that of a given value, and where each is along it."""
+    own = frame(target, mode, first=place)
+    steps = _steps_along(own)
+    found = lattice(own, steps, cut=DEPTH)
+    rows = np.repeat(np.arange(len(found.z)), found.log_density.shape[1])
+    weights = np.exp(found.log_density - found.log_density.max()).ravel()
+    mixed = Mixture(weights / weights.sum(), found.nodes[rows], np.exp(found.log_sigma.ravel()))
+    return mixed, found.z[rows, 0] * steps[0]
+
+
+def _steps_along(own: Frame) -> Array:
+    steps = np.full(len(own.order), STEP * np.sqrt(1 - own.share_of_sigma))
+    steps[[0, -1]] = SMOOTH
+    return steps
+
+
+def marginal(target: LinearPosterior, mode: Mode, place: int) -> Curve:
+    """Return the posterior density of one free value, all else integrated out.
+
+    Parameters
+    ----------
+    target : LinearPosterior
+    mode : Mode
+    place : int
+        Which of the values of the space. Sds and correlations are the user's.
+    """
+    own = frame(target, mode, first=place)
+    steps = _steps_along(own)
+    if place == target.space.n_given:
+        return _curve_of_sigma(own, steps)
+    found = lattice(own, steps, on=1, cut=DEPTH)
+    first = np.arange(found.z[:, 0].min(), found.z[:, 0].max() + 1)
+    table = np.stack(
+        [special.logsumexp(found.log_density[found.z[:, 0] == i], axis=0) for i in first]
+    )
+    first = first * steps[0]
+    if own.is_sd[place] and own.has_sigma:
+        return _curve_of_sd(own, place, first, found.axis, table)
+    t = _finer(first)
+    log_density = _smooth(first, special.logsumexp(table, axis=1))(t)
+    t = own.center[0] + own.root[0, 0] * t
+    if own.is_sd[place]:
+        log_ratio, log_slope = half_line(t)
+        value = own.scales[place] * np.exp(log_ratio + own.log_sigma)
+        return tabulated(t, log_density, value, value * np.exp(log_slope), from_zero=True)
+    c = target.space.coordinates[int(np.flatnonzero(target.space.free == place)[0])]
+    value, slope, _, _ = evaluate(c.family, c.transform, c.a, c.b, c.c, t, is_natural=False)
+    return tabulated(t, log_density, value, slope)
+
+
+def _curve_of_sigma(own: Frame, steps: Array) -> Curve:
+    found = lattice(own, steps, on=0, cut=DEPTH)
+    t = _finer(found.log_sigma[0])
+    log_density = _smooth(found.log_sigma[0], special.logsumexp(found.log_density, axis=0))(t)
+    value = np.exp(t)
+    return tabulated(t, log_density, value, value)
+
+
+def _curve_of_sd(own: Frame, place: int, first: Array, axis: Array, table: Array) -> Curve:
+    """Return the density of an sd from that of sd / sigma, along the first axis, and log sigma.
+
+    For every value of the sd it is integrated along sd / sigma, with log sigma making up the rest.
+    """
+    spread = float(np.linalg.norm(own.root[-1, 1:]))
+    log_density = interpolate.RectBivariateSpline(first, axis, table, kx=5, ky=5)
+    t = own.center[0] + own.root[0, 0] * _finer(first)
+    log_value, log_slope = half_line(t)
+    steepest = float(np.abs(own.root[0, 0] * np.exp(log_slope) + own.root[-1, 0]).max())
+    step = max(min(SMOOTH / 4, spread / steepest / 4), np.ptp(first) / 8000)
+    white = np.arange(first[0], first[-1], step)
+    log_ratio, _ = half_line(own.center[0] + own.root[0, 0] * white)
+    log_sigma = own.log_sigma + own.root[-1, 0] * white
+    # log sigma moves the sd by no more than this beyond the range of sd / sigma
+    beyond = min(2.0, spread * np.ptp(axis) / 2 + abs(own.root[-1, 0]) * np.ptp(first) / 2)
+    t = np.linspace(t[0] - beyond, t[-1] + beyond, 2 * len(t))
+    log_value, log_slope = half_line(t)
+    places = (log_value[:, None] + own.log_sigma - log_ratio - log_sigma) / spread
+    inside = (places >= axis[0]) & (places <= axis[-1])
+    rows, columns = np.nonzero(inside)
+    found = np.zeros(inside.shape)
+    found[rows, columns] = np.exp(
+        log_density.ev(white[columns], places[rows, columns]) - table.max()
+    )
+    density = found.sum(axis=1) * np.exp(log_slope)
+    kept = density > density.max() * np.exp(-DEPTH)
+    part = slice(int(kept.argmax()), len(kept) - int(kept[::-1].argmax()))
+    value = own.scales[place] * np.exp(log_value + own.log_sigma)
+    with np.errstate(divide="ignore"):
+        logs = np.log(density[part])
+    slope = value * np.exp(log_slope)
+    return tabulated(t[part], logs, value[part], slope[part], from_zero=True)
+
+
+def _finer(t: Array) -> Array:
+    return np.linspace(t[0], t[-1], 8 * (len(t) - 1) + 1)
+
+
+def _smooth(t: Array, log_density: Array) -> interpolate.BSpline:
+    return interpolate.make_interp_spline(t, log_density, k=5)
