@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 import ranef as rf
-from ranef.leave_one_out.elpd import Scores, Units, good_khat, smoothed_scores, to_arviz, units_of
+from ranef.leave_one_out.elpd import Scores, Units, smoothed_scores, to_arviz, units_of
 
 Y = np.array([0.3, -1.1, 2.4, 0.7, -0.2, 1.9, 0.1, -0.8])
 TAU = 2.0  # y_i ~ N(mu, 1), mu ~ N(0, TAU^2)
@@ -107,13 +107,6 @@ def test_what_cannot_be_trusted_has_an_infinite_khat():
 
 def test_no_units():
     assert [part.shape for part in smoothed_scores(np.empty((100, 0)))] == [(0,)] * 4
-
-
-@pytest.mark.parametrize(
-    ("draws", "limit"), [(100, 0.5), (1000, 2 / 3), (4000, 0.7), (10, 0), (1, -2.3219280948873626)]
-)
-def test_limit_of_khat(draws, limit):
-    assert good_khat(draws) == pytest.approx(limit)
 
 
 # ---------------------------------------------------------------------------------- the records

@@ -10,8 +10,7 @@ from density_cases import SLEEP, sleep
 from scipy import special
 
 from ranef.errors import FitError
-from ranef.numerics import bridge_sampling
-from ranef.numerics.bridge_sampling import effective_size, warp3
+from ranef.numerics.bridge_sampling import bridge, warp3
 from ranef.posterior.laplace import approximate
 
 
@@ -96,16 +95,6 @@ def test_correlated_draws_have_a_larger_error():
     assert 1.7 < errors[0.95] / errors[0.0] < 6
 
 
-@pytest.mark.parametrize("rho", [-0.4, 0.0, 0.6, 0.9])
-def test_effective_size_of_autoregressions(rho):
-    z = chains(np.random.default_rng(1), (4, 20_000, 1), rho)[..., 0]
-    assert effective_size(z) == pytest.approx(z.size * (1 - rho) / (1 + rho), rel=0.1)
-
-
-def test_effective_size_of_what_does_not_vary():
-    assert effective_size(np.ones((2, 50))) == 100
-
-
 @pytest.mark.parametrize("random", list(SLEEP)[1:])
 def test_evidences_of_the_sleep_study(random):
     target = sleep(random)
@@ -140,9 +129,10 @@ def test_the_balance_is_the_fixed_point_of_meng_and_wong():
     for _ in range(300):
         r = np.mean(l2 / (s1 * l2 + (1 - s1) * r)) / np.mean(1 / (s1 * l1 + (1 - s1) * r))
     odds = np.log(s1 / (1 - s1))
-    assert bridge_sampling._root(np.log(l1) + odds, np.log(l2) + odds, odds) == pytest.approx(
-        np.log(r)
-    )
+    log_r, at_ours, at_theirs = bridge(np.log(l1), np.log(l2), odds)
+    assert log_r == pytest.approx(np.log(r))
+    np.testing.assert_allclose(at_theirs, s1 * l2 / (s1 * l2 + (1 - s1) * r))
+    np.testing.assert_allclose(at_ours, (1 - s1) * r / (s1 * l1 + (1 - s1) * r))
 
 
 def test_proposals_without_density_are_no_harm():

@@ -17,6 +17,7 @@ from ranef.design.design import build_design
 from ranef.formula.terms import read_formula
 from ranef.likelihood.linear import blocked_cholesky
 from ranef.likelihood.linear.crossproducts import cross_products
+from ranef.numerics.importance_sampling import fitted_split_t, log_mean
 from ranef.posterior import marginal_likelihood
 from ranef.posterior.generalized_posterior import joint_of
 from ranef.posterior.laplace import approximate, find_mode
@@ -227,54 +228,19 @@ def test_importance_sampling_is_as_accurate_as_it_says(random):
     """Forced to go on beyond the first sample, where proposals are fitted."""
     target, z = sleep(random), []
     for seed in range(60):
-        points, logq = fitted(first_draws(random)).draw(1000, generator(seed))
+        x = first_draws(random)
+        proposals = fitted_split_t(x, np.atleast_2d(np.cov(x.T)), marginal_likelihood.NU)
+        points, logq = proposals.draw(1000, generator(seed))
         ratios = target.log_density(points) - logq
         weights = np.exp(ratios - special.logsumexp(ratios))
         value = special.logsumexp(ratios) - np.log(1000)
-        z.append((value - SLEEP[random][0]) / marginal_likelihood._error(weights))
+        z.append((value - SLEEP[random][0]) / log_mean(ratios, weights).mcse)
     assert 0.6 < np.mean(np.square(z)) < 1.6
-
-
-def fitted(x):
-    return marginal_likelihood._fitted(x, np.atleast_2d(np.cov(x.T)))
 
 
 @cache
 def first_draws(random):
     return approximate(sleep(random), draws=1000, rng=generator(11)).x
-
-
-def test_fitted_proposals_have_their_density():
-    """Averages of 1 / q over an interval, weighted by draws from q, are its length."""
-    z = generator(3).standard_gamma(2.0, (4000, 2)) @ np.array([[1.0, 0.4], [0, 0.5]])
-    proposals = fitted(z)
-    points, logq = proposals.draw(200_000, generator(4))
-    low, high = np.quantile(points, 0.3, axis=0), np.quantile(points, 0.7, axis=0)
-    inside = ((points > low) & (points < high)).all(axis=1)
-    volume = np.mean(inside * np.exp(-logq))
-    assert volume == pytest.approx(np.prod(high - low), rel=0.02)
-    assert proposals.right[0] > 1.5 * proposals.left[0]
-
-
-def test_fitted_widths_are_those_of_a_split_normal():
-    rng = generator(5)
-    right = rng.uniform(size=400_000) < 0.75
-    z = np.where(right, 3.0, -1.0) * np.abs(rng.standard_normal(400_000))
-    found = fitted(z[:, None])
-    widths = (
-        np.array([found.right[0], found.left[0]]) * found.root[0, 0] / marginal_likelihood.WIDER
-    )
-    np.testing.assert_allclose(widths, [3, 1], rtol=0.05)
-    assert found.mean[0] + found.root[0, 0] * found.center[0] == pytest.approx(0, abs=0.06)
-
-
-@pytest.mark.parametrize("different", [1, 2, 50])
-def test_proposals_where_few_draws_are_left(different):
-    """Of those that the weights have left, some hundreds of times each."""
-    x = np.repeat(generator(6).standard_normal((different, 4)), 500, axis=0)
-    points, logq = marginal_likelihood._fitted(x, 4 * np.eye(4)).draw(2000, generator(7))
-    assert np.isfinite(logq).all()
-    assert (np.linalg.eigvalsh(np.cov((points - x.mean(axis=0)).T)) > 0.02).all()
 
 
 def test_seven_coordinates_by_two_ways():

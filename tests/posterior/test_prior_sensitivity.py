@@ -17,9 +17,10 @@ from ranef.design.design import build_design, full_rank
 from ranef.errors import FitError
 from ranef.formula.terms import read_formula
 from ranef.likelihood.linear.crossproducts import cross_products
+from ranef.numerics.importance_sampling import smoothed
 from ranef.posterior import prior_sensitivity
 from ranef.posterior.generalized_posterior import joint_of
-from ranef.posterior.laplace import approximate, smoothed
+from ranef.posterior.laplace import approximate
 from ranef.posterior.linear_posterior import target_of
 from ranef.posterior.prior_sensitivity import SCALES, from_draws, from_lattice, scaled
 from ranef.posterior.quadrature.lattice import draw_values

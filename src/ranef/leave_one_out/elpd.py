@@ -24,6 +24,7 @@ from ranef.arguments import check_choice
 from ranef.design.data_frame import coded
 from ranef.design.design import Design
 from ranef.errors import DataError, FitError, listed, suggestion
+from ranef.numerics.importance_sampling import good_khat, smoothed
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -155,17 +156,6 @@ class Scores:
         return float(np.sqrt((self.mcse**2).sum()))
 
 
-def good_khat(draws: int) -> float:
-    """Return the k-hat up to which an importance-weighted mean of so many draws can be trusted.
-
-    Examples
-    --------
-    >>> good_khat(1000), good_khat(100)
-    (0.6666666666666667, 0.5)
-    """
-    return float(min(1 - 1 / np.log10(max(draws, 2)), 0.7))
-
-
 def efficiency(log_p: Array, chains: int | None) -> Array:
     """Return the effective number of draws of p(y_A | y_-A, phi) over their number, shape (U,).
 
@@ -221,27 +211,12 @@ def _smoothed(log_p: Array, reff: float) -> tuple[float, float, float, float]:
     lpd = float(top + np.log(np.exp(log_p - top).mean()))
     if np.ptp(log_p) < SAME:
         return lpd, lpd, np.nan, 0.0
-    weights, khat = _weights(log_p, reff)
+    weights, khat = smoothed(-log_p, reff)
     shifted = log_p + np.log(np.maximum(weights, np.finfo(np.float64).tiny))
     highest = shifted.max()
     log_mean = highest + np.log(np.exp(shifted - highest).sum())
     relative = np.sqrt(np.sum((weights * np.expm1(log_p - log_mean)) ** 2) / reff)
     return float(log_mean), lpd, khat, float(np.sqrt(np.log1p(relative**2)))
-
-
-def _weights(log_p: Array, reff: float) -> tuple[Array, float]:
-    """Return smoothed weights, which sum to one, and k-hat: infinite where no tail can be fitted.
-
-    That is so with fewer than 25 draws, or where the largest weights are all the same.
-    """
-    from arviz_stats.base.array import array_stats
-
-    try:  # psislw wants log-likelihoods: it turns their sign itself
-        log_weights, khat = array_stats.psislw(log_p, r_eff=reff)  # type: ignore[no-untyped-call]
-    except ValueError:
-        log_weights, khat = -log_p, np.inf
-    weights = np.exp(log_weights - log_weights.max())
-    return weights / weights.sum(), float(np.inf if np.isnan(khat) else khat)
 
 
 def to_arviz(scores: Scores) -> ELPDData:

@@ -24,9 +24,11 @@ from ranef._typing import Array, Places
 from ranef.arguments import Sampling
 from ranef.design.design import Design, full_rank, without_rows
 from ranef.errors import FitError
-from ranef.leave_one_out.elpd import Scores, Units, efficiency, good_khat, smoothed_scores
+from ranef.leave_one_out.elpd import Scores, Units, efficiency, smoothed_scores
 from ranef.leave_one_out.gaussian_densities import HeldOut, held_out
 from ranef.likelihood.linear.crossproducts import cross_products
+from ranef.numerics.bridge_sampling import bridge
+from ranef.numerics.importance_sampling import good_khat
 from ranef.posterior import laplace
 from ranef.posterior.linear_posterior import LinearPosterior, target_of
 from ranef.posterior.quadrature import lattice as lattices
@@ -40,7 +42,6 @@ from ranef.priors.propriety import check_proper, is_proper_prior
 WORK = 10**12  # operations, beyond which not all draws are used
 FEWEST = 500  # draws that are used in any case
 DRAWS = 2_000  # from the posterior without a unit
-ITERATIONS = 200  # of the bridge
 
 
 def linear_scores(
@@ -205,29 +206,16 @@ def bridged(without_it: Array, with_it: Array, effective: float) -> tuple[float,
     ------
     FitError
         If a density could not be computed.
-
-    Notes
-    -----
-    With l the density and r = p(y) / p(y_-A), the iteration of Meng & Wong (1996) is
-    r = mean of l / (s r + s' l) without A over the mean of 1 / (s r + s' l) with it, s and s' the
-    shares of the draws; it converges from anywhere.
     """
     if not (np.isfinite(without_it).all() and np.isfinite(with_it).all()):
         raise FitError(
             "the predictive density cannot be computed at some draws, at which the random effects "
             "are far too large: give their standard deviations priors that exclude this."
         )
-    share = len(without_it) / (len(without_it) + len(with_it))
-    log_r = 0.0
-    for _ in range(ITERATIONS):
-        both = np.log(share) + log_r, np.log(1 - share)
-        above = without_it - np.logaddexp(both[0], both[1] + without_it)
-        below = -np.logaddexp(both[0], both[1] + with_it)
-        before, log_r = log_r, _log_mean(above) - _log_mean(below)
-        if abs(log_r - before) < 1e-10:
-            break
-    variance = np.var(np.exp(above - _log_mean(above))) / effective
-    variance += np.var(np.exp(below - _log_mean(below))) / len(below)
+    log_odds = np.log(len(with_it) / len(without_it))
+    log_r, at_with, at_without = bridge(with_it, without_it, log_odds)
+    variance = at_without.var() / at_without.mean() ** 2 / effective
+    variance += at_with.var() / at_with.mean() ** 2 / len(with_it)
     return log_r, float(np.sqrt(np.log1p(variance)))
 
 

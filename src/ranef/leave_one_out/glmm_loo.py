@@ -33,7 +33,7 @@ from ranef.design.design import Design, independent_columns, without_rows
 from ranef.errors import DataError
 from ranef.families.family import Family
 from ranef.leave_one_out.components import cavities, signed_pieces, single_rows
-from ranef.leave_one_out.elpd import Scores, Units, efficiency, good_khat, smoothed_scores
+from ranef.leave_one_out.elpd import Scores, Units, efficiency, smoothed_scores
 from ranef.likelihood.generalized.gauss_hermite import Rule, rule
 from ranef.likelihood.generalized.many_modes import (
     ROUGHLY,
@@ -44,6 +44,7 @@ from ranef.likelihood.generalized.many_modes import (
     piece_of,
 )
 from ranef.likelihood.generalized.pirls import Problem
+from ranef.numerics.importance_sampling import good_khat
 from ranef.numerics.matrices import threads_for
 from ranef.posterior.generalized_posterior import GeneralizedPosterior, joint_of
 from ranef.posterior.marginal_likelihood import MarginalLikelihood, log_evidence

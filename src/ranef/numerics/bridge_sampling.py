@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from scipy import linalg, optimize, special
@@ -25,18 +24,12 @@ from scipy import linalg, optimize, special
 from ranef._typing import Array
 from ranef.errors import FitError
 from ranef.numerics.constants import LOG_2PI
+from ranef.numerics.importance_sampling import LogIntegral, effective_size
 
 type LogDensity = Callable[[Array], Array]
 
 PROPOSALS = 2  # for each draw that makes the estimate
 FEWEST = 20  # draws for each coordinate, below which there is no covariance to speak of
-
-
-class LogIntegral(NamedTuple):
-    """The logarithm of an integral, and its Monte Carlo standard error."""
-
-    value: float
-    mcse: float
 
 
 def warp3(log_density: LogDensity, draws: Array, rng: np.random.Generator) -> LogIntegral:
@@ -129,21 +122,33 @@ def _estimate(
     size = float(ours.size)
     for _ in range(2):  # the effective size is that of what is averaged, which depends on it
         log_odds = np.log(size / theirs.size)
-        log_r = _root(ours + log_odds, theirs + log_odds, log_odds)
-        share = special.expit(log_r - log_odds - ours)
-        size = effective_size(share)
-    found = special.expit(theirs + log_odds - log_r)
-    relative = share.var(ddof=1) / share.mean() ** 2 / size
-    relative += found.var(ddof=1) / found.mean() ** 2 / found.size
+        log_r, at_ours, at_theirs = bridge(ours, theirs, log_odds)
+        size = effective_size(at_ours)
+    relative = at_ours.var(ddof=1) / at_ours.mean() ** 2 / size
+    relative += at_theirs.var(ddof=1) / at_theirs.mean() ** 2 / at_theirs.size
     return log_r, float(np.log1p(relative))
 
 
-def _root(ours: Array, theirs: Array, log_odds: float) -> float:
-    """Return log r where the bridge is in balance, as it is only once.
+def bridge(ours: Array, theirs: Array, log_odds: float) -> tuple[float, Array, Array]:
+    """Return the logarithm of the ratio r of two normalising constants by the optimal bridge.
 
-    With f = s1 l / (s1 l + s2 r) the fixed point of Meng & Wong is s2 mean f, over the normal
-    draws, = s1 mean (1 - f), over those of the posterior, and f falls with r.
+    With f = s1 l / (s1 l + s2 r) the fixed point of Meng & Wong is s2 mean f, over their draws,
+    = s1 mean (1 - f), over ours, and f falls with r: it is in balance only once.
+
+    Parameters
+    ----------
+    ours, theirs : ndarray
+        The logarithm of l, our density over theirs, at draws of either.
+    log_odds : float
+        Logarithm of s1 / s2, the share of our draws over that of theirs.
+
+    Returns
+    -------
+    log_r : float
+    at_ours, at_theirs : ndarray
+        1 - f and f at the draws, of whose means the estimate is made.
     """
+    ours, theirs = ours + log_odds, theirs + log_odds
     share = special.expit(log_odds)  # s1
 
     def balance(log_r: float) -> float:
@@ -152,14 +157,5 @@ def _root(ours: Array, theirs: Array, log_odds: float) -> float:
 
     both = np.concatenate([ours.ravel(), theirs[np.isfinite(theirs)]])
     reach = 40.0 + abs(log_odds)
-    return float(optimize.brentq(balance, both.min() - reach, both.max() + reach, xtol=1e-12))
-
-
-def effective_size(values: Array) -> float:
-    """Return how many independent draws the mean of values, shape (chains, n), is worth."""
-    from arviz_stats.base.array import array_stats
-
-    if np.ptp(values) == 0:
-        return float(values.size)
-    found = array_stats.ess(values, chain_axis=0, draw_axis=1, method="mean")  # type: ignore[no-untyped-call]
-    return float(found) if np.isfinite(found) and found > 0 else float(values.size)
+    log_r = float(optimize.brentq(balance, both.min() - reach, both.max() + reach, xtol=1e-12))
+    return log_r, special.expit(log_r - ours), special.expit(theirs - log_r)

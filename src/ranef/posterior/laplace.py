@@ -13,13 +13,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy import special
 
 from ranef._typing import Array
 from ranef.errors import Convergence
-from ranef.numerics.constants import LOG_2PI, LOG_PI
+from ranef.numerics.constants import LOG_2PI
 from ranef.numerics.finite_differences import forward_hessian
+from ranef.numerics.importance_sampling import SplitT, log_mean, smoothed, systematic
 from ranef.numerics.matrices import threads_for
 from ranef.numerics.minimize import minimize
 from ranef.posterior.log_posterior import LogPosterior
@@ -121,39 +120,24 @@ def approximate(target: LogPosterior, *, draws: int, rng: np.random.Generator) -
     if not target.space.d:
         x = np.zeros((draws, 0))
         return Approximation(mode, x, np.nan, float(draws), mode.logp, 0.0)
-    z, logq = _proposals(target, mode, max(2 * draws, FEWEST), rng)
-    x = mode.x + z @ mode.root.T
-    ratios = target.log_density(x) - logq + np.log(np.diag(mode.root)).sum()
+    size = max(2 * draws, FEWEST)
+    x, logq = _proposals(target, mode).draw(size, rng)
+    ratios = target.log_density(x) - logq
     weights, khat = smoothed(ratios)
     chosen = systematic(weights, draws, rng)
-    size = len(ratios)
-    evidence = float(special.logsumexp(ratios) - np.log(size))
-    ess = float(1 / np.sum(weights**2))
+    evidence = log_mean(ratios, weights)
     return Approximation(
         mode=mode,
         x=x[rng.permutation(chosen)],
         khat=khat,
-        ess=ess,
-        log_evidence=evidence,
-        mcse=float(np.sqrt(max(0.0, 1 / ess - 1 / size))),
+        ess=float(1 / np.sum(weights**2)),
+        log_evidence=evidence.value,
+        mcse=evidence.mcse,
     )
 
 
-def smoothed(log_ratios: Array) -> tuple[Array, float]:
-    """Return Pareto-smoothed weights, which sum to one, and k-hat."""
-    from arviz_stats.base.array import array_stats
-
-    if np.ptp(log_ratios) == 0:  # of which there is no tail to be fitted
-        return np.full(len(log_ratios), 1 / len(log_ratios)), np.nan
-    log_weights, khat = array_stats.psislw(-log_ratios)  # type: ignore[no-untyped-call]
-    weights = np.exp(log_weights - special.logsumexp(log_weights))
-    return weights, float(khat)
-
-
-def _proposals(
-    target: LogPosterior, mode: Mode, size: int, rng: np.random.Generator
-) -> tuple[Array, Array]:
-    """Return split-t points in units of the normal approximation, and their log density.
+def _proposals(target: LogPosterior, mode: Mode) -> SplitT:
+    """Return a split-t distribution around the mode.
 
     Along each axis the width on either side is that at which a normal density would fall as much
     as the target's does.
@@ -162,19 +146,5 @@ def _proposals(
     ends = np.concatenate([REACH * np.eye(d), -REACH * np.eye(d)])
     drop = mode.logp - target.log_density(mode.x + ends @ mode.root.T)
     widths = REACH / np.sqrt(2 * np.maximum(drop, 1e-3))
-    wide = np.clip(widths, NARROWEST, WIDEST).reshape(2, d)
-    mixing = np.sqrt(NU / rng.chisquare(NU, size))
-    t = rng.standard_normal((size, d)) * mixing[:, None]
-    # either side is taken as often as it is wide, so that the density has no jump at the mode
-    right = rng.uniform(size=(size, d)) < wide[0] / wide.sum(axis=0)
-    z = np.where(right, np.abs(t) * wide[0], -np.abs(t) * wide[1])
-    constant = special.gammaln((NU + d) / 2) - special.gammaln(NU / 2)
-    constant -= d / 2 * (np.log(NU) + LOG_PI) + np.log(wide.mean(axis=0)).sum()
-    return z, constant - (NU + d) / 2 * np.log1p((t**2).sum(axis=1) / NU)
-
-
-def systematic(weights: Array, draws: int, rng: np.random.Generator) -> NDArray[np.intp]:
-    """Return places chosen in proportion to weights, by systematic resampling."""
-    steps = (np.arange(draws) + rng.uniform()) / draws
-    places = np.searchsorted(np.cumsum(weights), steps)
-    return np.minimum(places, len(weights) - 1)
+    right, left = np.clip(widths, NARROWEST, WIDEST).reshape(2, d)
+    return SplitT(NU, np.zeros(d), right, left, mode.x, mode.root)

@@ -15,13 +15,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import linalg, special
 
 from ranef._typing import Array
-from ranef.leave_one_out.elpd import good_khat
 from ranef.numerics.bridge_sampling import warp3
-from ranef.numerics.constants import LOG_PI
-from ranef.posterior.laplace import approximate, find_mode, smoothed, systematic
+from ranef.numerics.importance_sampling import (
+    fitted_split_t,
+    good_khat,
+    log_mean,
+    smoothed,
+    systematic,
+)
+from ranef.posterior.laplace import approximate, find_mode
 from ranef.posterior.log_posterior import LogPosterior
 from ranef.posterior.quadrature import lattice
 from ranef.posterior.quadrature.whitening import frame
@@ -32,9 +36,6 @@ FIRST = 1_000  # draws that the first fitted proposals follow
 MOST = 32_000  # proposals
 GROWTH = 4  # at most, from one sample to the next
 NU = 8.0  # degrees of freedom of fitted proposals, which are near the posterior already
-WIDER = 1.05  # than the fit
-NARROWEST = 0.2  # width on either side, in standard deviations
-CENTRES = np.linspace(-1.0, 1.0, 41)  # tried along each axis, in standard deviations
 
 
 @dataclass(frozen=True)
@@ -100,65 +101,6 @@ def _by_quadrature(target: LogPosterior) -> MarginalLikelihood | None:
     return MarginalLikelihood(found.log_evidence, found.error, "quadrature")
 
 
-# ---------------------------------------------------------------------------- importance sampling
-
-
-@dataclass(frozen=True, eq=False)
-class _SplitT:
-    """A multivariate t distribution with two widths along every axis.
-
-    Attributes
-    ----------
-    center, right, left : ndarray, shape (d,)
-        In units of `root`.
-    mean : ndarray, shape (d,)
-    root : ndarray, shape (d, d)
-        Lower triangular.
-    """
-
-    center: Array
-    right: Array
-    left: Array
-    mean: Array
-    root: Array
-
-    def draw(self, size: int, rng: np.random.Generator) -> tuple[Array, Array]:
-        """Return points, shape (size, d), and the log density there."""
-        d = len(self.mean)
-        t = rng.standard_normal((size, d)) * np.sqrt(NU / rng.chisquare(NU, size))[:, None]
-        # either side is taken as often as it is wide, so that the density has no jump
-        is_right = rng.uniform(size=(size, d)) < self.right / (self.right + self.left)
-        z = self.center + np.where(is_right, np.abs(t) * self.right, -np.abs(t) * self.left)
-        constant = special.gammaln((NU + d) / 2) - special.gammaln(NU / 2)
-        constant -= d / 2 * (np.log(NU) + LOG_PI) + np.log(np.diag(self.root)).sum()
-        constant -= np.log((self.right + self.left) / 2).sum()
-        logq = constant - (NU + d) / 2 * np.log1p((t**2).sum(axis=1) / NU)
-        return self.mean + z @ self.root.T, logq
-
-
-def _fitted(x: Array, laplace: Array) -> _SplitT:
-    """Return the split-t distribution that follows draws, shape (S, d).
-
-    Where importance weights have left few different draws, their covariance counts for less than
-    that of the Laplace approximation, shape (d, d), and no width becomes nothing.
-
-    Along each axis of what whitens them it is the split normal distribution of largest
-    likelihood: with a and b the sums of squares right and left of its centre, the widths are
-    proportional to the cube roots of a and b, and the sum of these is least.
-    """
-    mean, d = x.mean(axis=0), x.shape[1]
-    share = (d + 1) / (d + 1 + len(np.unique(x[:, 0])))
-    root = np.linalg.cholesky((1 - share) * np.atleast_2d(np.cov(x.T)) + share * laplace)
-    z = linalg.solve_triangular(root, (x - mean).T, lower=True).T
-    left_over = z[None] - CENTRES[:, None, None]
-    a = np.cbrt((np.maximum(left_over, 0.0) ** 2).mean(axis=1))
-    b = np.cbrt((np.minimum(left_over, 0.0) ** 2).mean(axis=1))
-    best, axes = (a + b).argmin(axis=0), np.arange(d)
-    a, b = a[best, axes], b[best, axes]
-    right, left = np.maximum(WIDER * np.sqrt(a + b) * np.stack([a, b]), NARROWEST)
-    return _SplitT(CENTRES[best], right, left, mean, root)
-
-
 def _by_importance(target: LogPosterior, rng: np.random.Generator) -> MarginalLikelihood:
     """Return log p(y) by importance sampling, with proposals fitted to what is found."""
     first = approximate(target, draws=FIRST, rng=rng)
@@ -169,17 +111,13 @@ def _by_importance(target: LogPosterior, rng: np.random.Generator) -> MarginalLi
         need = 1.1 * size * (mcse / GOAL) ** 2 if np.isfinite(mcse) else np.inf
         size = int(min(max(need, size), GROWTH * size, MOST))
         spent += size
-        points, logq = _fitted(x, laplace).draw(size, rng)
+        points, logq = fitted_split_t(x, laplace, NU).draw(size, rng)
         ratios = target.log_density(points) - logq
         weights, khat = smoothed(ratios)
-        value = float(special.logsumexp(ratios) - np.log(size))
-        mcse = _honest(_error(weights), khat, size)
+        value, error = log_mean(ratios, weights)
+        mcse = _honest(error, khat, size)
         x = points[systematic(weights, size // 2, rng)]
     return MarginalLikelihood(value, mcse, "importance sampling")
-
-
-def _error(weights: Array) -> float:
-    return float(np.sqrt(max(0.0, (weights**2).sum() - 1 / len(weights))))
 
 
 def _honest(mcse: float, khat: float, size: int) -> float:

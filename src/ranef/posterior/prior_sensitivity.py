@@ -21,9 +21,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from ranef._typing import Array
 from ranef.errors import FitError, listed
-from ranef.leave_one_out.elpd import good_khat
-from ranef.numerics.bridge_sampling import effective_size
-from ranef.posterior.laplace import find_mode, smoothed
+from ranef.numerics.importance_sampling import good_khat, smoothed_log_mean
+from ranef.posterior.laplace import find_mode
 from ranef.posterior.log_posterior import LogPosterior
 from ranef.posterior.quadrature import lattice
 from ranef.posterior.quadrature.lattice import Lattice
@@ -313,26 +312,13 @@ def _log_values(values: Array, space: Space, i: int) -> Array:
 
 
 def _by_weights(logs: Sequence[tuple[Coordinate, Array]], s: float) -> tuple[float, float]:
-    """Return the logarithm of the mean ratio of the priors, and its Monte Carlo error.
-
-    Smoothing leaves all but the largest ratios as they are, the median among them, which says
-    what the weights were divided by to sum to one.
-    """
+    """Return the logarithm of the mean ratio of the priors, and its Monte Carlo error."""
     if s == 1 or not logs:
         return 0.0, 0.0
     ratios = sum((_log_ratio(c, s, own) for c, own in logs), np.zeros(1))
-    finite = np.isfinite(ratios)
-    if not finite.any():
-        return -np.inf, np.inf
-    own = ratios[finite]
-    weights, khat = smoothed(own)
-    middle = np.argsort(own)[(len(own) - 1) // 2]
-    value = own[middle] - np.log(weights[middle]) - np.log(ratios.size)
-    whole = np.zeros(ratios.shape)
-    whole[finite] = weights * ratios.size
-    size = effective_size(whole) if whole.shape[1] > 1 else whole.size
+    (value, mcse), khat = smoothed_log_mean(ratios)
     reaches = not khat > good_khat(ratios.size) and not any(_ends_beyond(c, s) for c, _ in logs)
-    return float(value), float(whole.std(ddof=1) / np.sqrt(size)) if reaches else np.inf
+    return value, mcse if reaches else np.inf
 
 
 def _ends_beyond(c: Coordinate, s: float) -> bool:

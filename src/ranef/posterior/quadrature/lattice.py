@@ -22,7 +22,8 @@ from ranef._typing import Array
 from ranef.errors import FitError, listed
 from ranef.likelihood.linear import many_thetas
 from ranef.numerics.constants import LOG_2PI
-from ranef.posterior.laplace import FEWEST, smoothed, systematic
+from ranef.numerics.importance_sampling import smoothed, systematic
+from ranef.posterior.laplace import FEWEST
 from ranef.posterior.linear_posterior import LinearPosterior
 from ranef.posterior.log_posterior import LogPosterior
 from ranef.posterior.quadrature.whitening import Frame, log_prior, values_at

@@ -1,0 +1,178 @@
+"""Importance sampling: split-t proposals, Pareto-smoothed weights and what they are worth.
+
+Source: Geweke (1989), *Econometrica* 57, 1317-1339 (split-t proposals); Oh & Berger (1992),
+*J. Statistical Computation and Simulation* 41, 143-168 (proposals that are fitted to weighted
+draws); Vehtari, Simpson, Gelman, Yao & Gabry (2024), *JMLR* 25(72) (Pareto smoothing, k-hat).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from scipy import linalg, special
+
+from ranef._typing import Array, Places
+from ranef.numerics.constants import LOG_PI
+
+WIDER = 1.05  # widths of proposals than those fitted to draws
+MIN_WIDTH = 0.2  # on either side, in standard deviations of the draws
+CENTRES = np.linspace(-1.0, 1.0, 41)  # tried along each axis, in standard deviations
+
+
+class LogIntegral(NamedTuple):
+    """The logarithm of an integral, and its Monte Carlo standard error."""
+
+    value: float
+    mcse: float
+
+
+# ------------------------------------------------------------------------------------ proposals
+
+
+@dataclass(frozen=True, eq=False)
+class SplitT:
+    """A multivariate t distribution with two widths along every axis.
+
+    Attributes
+    ----------
+    nu : float
+        Degrees of freedom.
+    center, right, left : ndarray, shape (d,)
+        In units of `root`.
+    mean : ndarray, shape (d,)
+    root : ndarray, shape (d, d)
+        Lower triangular.
+    """
+
+    nu: float
+    center: Array
+    right: Array
+    left: Array
+    mean: Array
+    root: Array
+
+    def draw(self, size: int, rng: np.random.Generator) -> tuple[Array, Array]:
+        """Return points, shape (size, d), and the log density there."""
+        nu, d = self.nu, len(self.mean)
+        mixing = np.sqrt(nu / rng.chisquare(nu, size))
+        t = rng.standard_normal((size, d)) * mixing[:, None]
+        # either side is taken as often as it is wide, so that the density has no jump
+        is_right = rng.uniform(size=(size, d)) < self.right / (self.right + self.left)
+        z = self.center + np.where(is_right, np.abs(t) * self.right, -np.abs(t) * self.left)
+        constant = special.gammaln((nu + d) / 2) - special.gammaln(nu / 2)
+        constant -= d / 2 * (np.log(nu) + LOG_PI) + np.log(np.diag(self.root)).sum()
+        constant -= np.log((self.right + self.left) / 2).sum()
+        logq = constant - (nu + d) / 2 * np.log1p((t**2).sum(axis=1) / nu)
+        return self.mean + z @ self.root.T, logq
+
+
+def fitted_split_t(x: Array, prior_cov: Array, nu: float) -> SplitT:
+    """Return the split-t distribution that follows draws, shape (S, d).
+
+    Where importance weights have left few different draws, their covariance counts for less than
+    another that is known before, shape (d, d), and no width becomes nothing.
+
+    Along each axis of what whitens them it is the split normal distribution of largest
+    likelihood: with a and b the sums of squares right and left of its centre, the widths are
+    proportional to the cube roots of a and b, and the sum of these is least.
+    """
+    mean, d = x.mean(axis=0), x.shape[1]
+    share = (d + 1) / (d + 1 + len(np.unique(x[:, 0])))
+    root = np.linalg.cholesky((1 - share) * np.atleast_2d(np.cov(x.T)) + share * prior_cov)
+    z = linalg.solve_triangular(root, (x - mean).T, lower=True).T
+    distance = z[None] - CENTRES[:, None, None]
+    a = np.cbrt((np.maximum(distance, 0.0) ** 2).mean(axis=1))
+    b = np.cbrt((np.minimum(distance, 0.0) ** 2).mean(axis=1))
+    best, axes = (a + b).argmin(axis=0), np.arange(d)
+    a, b = a[best, axes], b[best, axes]
+    right, left = np.maximum(WIDER * np.sqrt(a + b) * np.stack([a, b]), MIN_WIDTH)
+    return SplitT(nu, CENTRES[best], right, left, mean, root)
+
+
+# -------------------------------------------------------------------------------------- weights
+
+
+def good_khat(draws: int) -> float:
+    """Return the k-hat up to which an importance-weighted mean of so many draws can be trusted.
+
+    Examples
+    --------
+    >>> good_khat(1000), good_khat(100)
+    (0.6666666666666667, 0.5)
+    """
+    return float(min(1 - 1 / np.log10(max(draws, 2)), 0.7))
+
+
+def smoothed(log_ratios: Array, reff: float = 1.0) -> tuple[Array, float]:
+    """Return Pareto-smoothed weights, which sum to one, and k-hat.
+
+    It is nan where all ratios are the same, and infinite where no tail can be fitted: with fewer
+    than 25 draws, or where the largest weights are all the same.
+
+    Parameters
+    ----------
+    log_ratios : ndarray, shape (S,)
+    reff : float
+        Effective number of draws over S: one for independent draws.
+    """
+    from arviz_stats.base.array import array_stats
+
+    if np.ptp(log_ratios) == 0:
+        return np.full(len(log_ratios), 1 / len(log_ratios)), np.nan
+    try:  # psislw wants log-likelihoods: it turns their sign itself
+        log_weights, khat = array_stats.psislw(-log_ratios, r_eff=reff)  # type: ignore[no-untyped-call]
+    except ValueError:
+        log_weights, khat = log_ratios, np.inf
+    weights = np.exp(log_weights - log_weights.max())
+    return weights / weights.sum(), float(np.inf if np.isnan(khat) else khat)
+
+
+def log_mean(log_ratios: Array, weights: Array) -> LogIntegral:
+    """Return the logarithm of the mean of ratios, and its error as their weights tell it."""
+    value = special.logsumexp(log_ratios) - np.log(len(log_ratios))
+    variance = (weights**2).sum() - 1 / len(weights)
+    return LogIntegral(float(value), float(np.sqrt(max(0.0, variance))))
+
+
+def smoothed_log_mean(log_ratios: Array) -> tuple[LogIntegral, float]:
+    """Return the logarithm of the mean of smoothed ratios, its error, and k-hat.
+
+    Smoothing leaves all but the largest ratios as they are, the median among them, which says
+    what the weights were divided by to sum to one.
+
+    Parameters
+    ----------
+    log_ratios : ndarray, shape (chains, n)
+        At draws that may be correlated along a chain, or independent in chains of one. Minus
+        infinity where a ratio is zero.
+    """
+    finite = np.isfinite(log_ratios)
+    if not finite.any():
+        return LogIntegral(-np.inf, np.inf), np.inf
+    logs = log_ratios[finite]
+    weights, khat = smoothed(logs)
+    middle = np.argsort(logs)[(len(logs) - 1) // 2]
+    value = logs[middle] - np.log(weights[middle]) - np.log(log_ratios.size)
+    whole = np.zeros(log_ratios.shape)
+    whole[finite] = weights * log_ratios.size
+    size = effective_size(whole) if whole.shape[1] > 1 else whole.size
+    return LogIntegral(float(value), float(whole.std(ddof=1) / np.sqrt(size))), khat
+
+
+def systematic(weights: Array, draws: int, rng: np.random.Generator) -> Places:
+    """Return places chosen in proportion to weights, by systematic resampling."""
+    steps = (np.arange(draws) + rng.uniform()) / draws
+    places = np.searchsorted(np.cumsum(weights), steps)
+    return np.minimum(places, len(weights) - 1)
+
+
+def effective_size(values: Array) -> float:
+    """Return how many independent draws the mean of values, shape (chains, n), is worth."""
+    from arviz_stats.base.array import array_stats
+
+    if np.ptp(values) == 0:
+        return float(values.size)
+    found = array_stats.ess(values, chain_axis=0, draw_axis=1, method="mean")  # type: ignore[no-untyped-call]
+    return float(found) if np.isfinite(found) and found > 0 else float(values.size)
