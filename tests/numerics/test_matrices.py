@@ -11,12 +11,23 @@ from ranef.numerics.matrices import (
     MAX_SIZE_OF_ONE_THREAD,
     choleskies,
     cholesky,
+    diagonal_blocks,
+    elementwise_backward,
+    elementwise_factor,
+    elementwise_forward,
     eliminated,
     forward,
     from_left,
     from_right,
     gram,
+    leading_choleskies,
     scattered,
+    single_cholesky,
+    single_inverse,
+    single_triangular_solve,
+    stack_cholesky,
+    stack_solve,
+    summed_by,
     threads_for,
 )
 
@@ -118,3 +129,93 @@ def test_scattered_columns():
     for i in range(10):
         expected[places[i], i] = values[i]
     np.testing.assert_array_equal(scattered(places, values, 7).toarray(), expected)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_choleskies_are_those_of_each_matrix_whatever_the_others(size):
+    A = each(positive(size))
+    A[0, 0], A[1, 2], A[2, 3, 0, 0], A[4, 1] = -A[0, 0], np.nan, np.inf, 1e-20 * np.eye(size)
+    found = choleskies(A)
+    for one, L in zip(A.reshape(-1, size, size), found.reshape(-1, size, size), strict=True):
+        exists = np.isfinite(one).all() and one[0, 0] > 0
+        expected = np.linalg.cholesky(one) if exists else np.nan
+        if np.isfinite(one).all():
+            np.testing.assert_allclose(L, np.broadcast_to(expected, L.shape), rtol=1e-14)
+
+
+def test_a_matrix_that_is_not_positive_definite_has_no_leading_factor():
+    A = each(positive(4)).reshape(-1, 4, 4)
+    A[1, 0, 0], A[2, 3, 3], A[5] = -1.0, np.nan, np.inf
+    before = A.copy()
+    L, usable = leading_choleskies(A)
+    np.testing.assert_array_equal(np.flatnonzero(~usable), [1, 2, 5])
+    np.testing.assert_array_equal(A[~usable], np.broadcast_to(np.eye(4), (3, 4, 4)))
+    np.testing.assert_array_equal(L[~usable], np.broadcast_to(np.eye(3), (3, 3, 3)))
+    np.testing.assert_array_equal(A[usable], before[usable])
+    np.testing.assert_allclose(L[usable], np.linalg.cholesky(before[usable, :3, :3]))
+    L, usable = leading_choleskies(np.array([[[2.0]], [[np.nan]]]))
+    assert L.shape == (2, 0, 0)
+    np.testing.assert_array_equal(usable, [True, False])
+
+
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_factors_and_solutions_of_a_stack_are_those_of_each_matrix(k):
+    A, right = each(positive(k))[0], np.random.default_rng(3).normal(size=(k, k))
+    R = stack_cholesky(A)
+    solved = stack_solve(R, right)
+    for one, factor, found in zip(A, R, solved, strict=True):
+        np.testing.assert_allclose(factor, np.linalg.cholesky(one))
+        np.testing.assert_allclose(found, np.linalg.solve(factor, right))
+
+
+@pytest.mark.parametrize("k", [0, 1, 2, 3])
+def test_elements_of_factors_and_solutions(k):
+    rng = np.random.default_rng(4)
+    A, Lambda = rng.normal(size=(5, k, k + 1)), rng.normal(size=(3, k, k))
+    D = A @ A.mT
+    R, L = elementwise_factor(D, Lambda)
+    right = rng.normal(size=(k, 3, 5))
+    x, y = elementwise_forward(R, list(right)), elementwise_backward(R, list(right))
+    assert len(R) == len(L) == len(x) == len(y) == k
+    for point in range(3 if k else 0):
+        for level in range(5):
+            M = np.eye(k) + Lambda[point].T @ D[level] @ Lambda[point]
+            factor, one = np.linalg.cholesky(M), right[:, point, level]
+            for i, j in zip(*np.tril_indices(k), strict=True):
+                assert R[i][j][point, level] == pytest.approx(factor[i, j])
+            np.testing.assert_allclose(factor @ [e[point, level] for e in x], one, atol=1e-12)
+            np.testing.assert_allclose(factor.T @ [e[point, level] for e in y], one, atol=1e-12)
+
+
+def test_blocks_and_sums_by_code():
+    A = np.arange(36.0).reshape(6, 6)
+    np.testing.assert_array_equal(diagonal_blocks(A, 2)[1], A[2:4, 2:4])
+    codes, x = np.array([1, 0, 1, 1]), stack(2, 3)[..., 0]
+    found = summed_by(codes, x)
+    np.testing.assert_allclose(found[1], x[0] + x[2] + x[3])
+    np.testing.assert_allclose(found[0], x[1])
+    assert summed_by(codes, np.empty((4, 0, 3))).shape == (2, 0, 3)
+
+
+def test_triangles_and_the_inverse_of_a_single_matrix():
+    A, right = each(positive(5))[0, 0], np.random.default_rng(5).normal(size=(5, 2))
+    L = single_cholesky(A)
+    np.testing.assert_allclose(L @ L.T, A)
+    np.testing.assert_allclose(L @ single_triangular_solve(L, right), right)
+    np.testing.assert_allclose(L.T @ single_triangular_solve(L, right, transposed=True), right)
+    np.testing.assert_allclose(L @ single_triangular_solve(L, right[:, 0]), right[:, 0])
+    np.testing.assert_allclose(single_inverse(L), np.linalg.inv(A))
+
+
+def test_nothing_is_solved_where_there_is_nothing():
+    empty = np.empty((0, 0))
+    assert single_cholesky(empty).shape == (0, 0)
+    assert single_inverse(empty).shape == (0, 0)
+    assert single_triangular_solve(empty, np.empty((0, 3))).shape == (0, 3)
+
+
+def test_a_single_matrix_that_is_not_positive_definite_is_an_error():
+    with pytest.raises(
+        np.linalg.LinAlgError, match=r"^the system matrix is not positive definite$"
+    ):
+        single_cholesky(np.diag([1.0, -1.0]))

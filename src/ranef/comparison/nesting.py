@@ -25,6 +25,7 @@ from ranef.covariances.covariance import Bases, n_theta
 from ranef.design.design import RANK_TOLERANCE, Design, RandomTerm
 from ranef.design.groups import is_nested
 from ranef.errors import listed
+from ranef.numerics.matrices import summed_by
 
 SAME = 1e-12  # share of a squared covariance that may be left unexplained
 ZERO = 1e-9  # a variance, where that of every column of the smaller model is 1
@@ -163,14 +164,14 @@ def _share(outer: RandomTerm, codes: Codes, d: Array) -> Array | None:
     if not is_nested(codes, outer.codes):  # a level of h in two of g
         return None
     W, k = _basis(outer), outer.n_coefs
-    G = _summed(outer.codes, W[:, :, None] * W[:, None, :])
-    C = _summed(codes, W * d[:, None])
+    G = summed_by(outer.codes, W[:, :, None] * W[:, None, :])
+    C = summed_by(codes, W * d[:, None])
     wanted = (C.T @ C).ravel()
     free = np.ravel_multi_index(_places(outer), (k, k))
     system = np.einsum("gac,gbd->abcd", G, G).reshape(k * k, k * k)[np.ix_(free, free)]
     M = np.zeros(k * k)
     M[free] = np.linalg.lstsq(system, wanted[free], rcond=None)[0]
-    size = float((_summed(codes, d**2) ** 2).sum())
+    size = float((summed_by(codes, d**2) ** 2).sum())
     left = size - 2 * M[free] @ wanted[free] + M[free] @ system @ M[free]
     found = M.reshape(k, k)
     lowest = np.linalg.eigvalsh((found + found.T) / 2)[0]
@@ -196,13 +197,6 @@ def _scaled(columns: Array) -> Array:
     """Return columns of unit mean square."""
     size = np.sqrt(np.mean(columns**2, axis=0))
     return np.asarray(columns / np.where(size > 0, size, 1.0))
-
-
-def _summed(codes: Codes, rows: Array) -> Array:
-    """Return the sums of rows by level, shape (m, ...)."""
-    flat = rows.reshape(len(rows), -1)
-    sums = [np.bincount(codes, column) for column in flat.T]
-    return np.column_stack(sums).reshape(-1, *rows.shape[1:])
 
 
 def _new(term: RandomTerm, total: Array) -> list[int]:

@@ -1,21 +1,28 @@
-"""Many small matrices at once: products, Cholesky factors, forward substitution.
+"""Matrices, one or many small ones at once: products, Cholesky factors, substitution.
 
-A stack has the shape (..., rows, columns, points). Small matrices are handled elementwise, each
-operation running along all points; larger ones, from where that is faster, by LAPACK.
+Many are handled in three forms. `gram`, `from_left`, `from_right`, `cholesky` and `forward` take
+the points last, (..., rows, columns, points): small matrices are handled elementwise, each
+operation running along all points; larger ones, from where that is faster, by LAPACK. `choleskies`
+and the functions of a *stack* take matrices as NumPy does, (..., rows, columns). The *elementwise*
+functions take a list of rows of elements, which may be of different shapes. The functions of a
+*single* matrix call BLAS and LAPACK directly.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache, cached_property
 
 import numpy as np
 from scipy import sparse
+from scipy.linalg import blas, lapack
 from threadpoolctl import ThreadpoolController
 
-from ranef._typing import Array, Flags, Places
+from ranef._typing import Array, Codes, Flags, Places
+
+type Elements = list[list[Array]]
 
 NEARLY_SINGULAR = 1e-13  # ratio of eigenvalues from which on a matrix may have no Cholesky factor
 MAX_ELEMENTWISE_SIZE = 8  # rows up to which elementwise operations are faster than LAPACK
@@ -233,3 +240,133 @@ def scattered(places: Places, values: Array, size: int) -> sparse.csr_array:
     n, each = values.shape
     starts = each * np.arange(n + 1)
     return sparse.csc_array((values.ravel(), places.ravel(), starts), shape=(size, n)).tocsr()
+
+
+def summed_by(codes: Codes, x: Array) -> Array:
+    """Return the sums of the elements of x with the same code, shape (codes, ...).
+
+    Examples
+    --------
+    >>> summed_by(np.array([1, 0, 1]), np.array([1.0, 2.0, 3.0]))
+    array([2., 4.])
+    """
+    size = int(codes.max()) + 1
+    indicator = scattered(codes[:, None], np.ones((len(codes), 1)), size)
+    return np.asarray(indicator @ x.reshape(len(x), -1)).reshape(size, *x.shape[1:])
+
+
+def diagonal_blocks(A: Array, k: int) -> Array:
+    """Return the k x k blocks on the diagonal of a matrix, shape (m, k, k)."""
+    m = len(A) // k
+    places = np.arange(m)
+    return np.asarray(A.reshape(m, k, m, k)[places, :, places, :])
+
+
+def leading_choleskies(A: Array) -> tuple[Array, Flags]:
+    """Return the Cholesky factors of all but the last row and column, and which there are.
+
+    A matrix that has none, or an element that is not finite, is replaced by the identity, in place.
+
+    Parameters
+    ----------
+    A : ndarray, shape (points, r + 1, r + 1)
+    """
+    usable = np.isfinite(A).all(axis=(1, 2))
+    A[~usable] = np.eye(A.shape[-1])
+    L = choleskies(A[:, :-1, :-1])
+    usable &= np.isfinite(L).all(axis=(1, 2))
+    A[~usable], L[~usable] = np.eye(A.shape[-1]), np.eye(L.shape[-1])
+    return L, usable
+
+
+# ------------------------------------------------- a stack, all of whose matrices have a factor
+
+
+def stack_cholesky(A: Array) -> Array:
+    """Return the lower Cholesky factor of every matrix of a stack."""
+    return np.sqrt(A) if A.shape[-1] == 1 else np.linalg.cholesky(A)
+
+
+def stack_solve(A: Array, right: Array) -> Array:
+    """Solve with every matrix of a stack for one right side."""
+    if A.shape[-1] == 1:
+        return np.asarray(right / A)
+    return np.linalg.solve(A, np.broadcast_to(right, A.shape))
+
+
+# --------------------------------------------------------------------------- a single matrix
+
+
+def single_cholesky(A: Array) -> Array:
+    """Return the lower Cholesky factor of a matrix, which may be empty."""
+    if not len(A):
+        return A
+    L, failed = lapack.dpotrf(A, lower=1, clean=1)
+    if failed:
+        raise np.linalg.LinAlgError("the system matrix is not positive definite")
+    return np.asarray(L)
+
+
+def single_triangular_solve(L: Array, right: Array, *, transposed: bool = False) -> Array:
+    """Solve with a lower triangle. BLAS, as LAPACK's dtrtrs starts threads for 2 x 2 matrices."""
+    if not right.size:
+        return np.zeros_like(right)
+    if right.ndim == 1:
+        return np.asarray(blas.dtrsv(L, right, lower=1, trans=int(transposed)))
+    return np.asarray(blas.dtrsm(1.0, L, right, lower=1, trans_a=int(transposed)))
+
+
+def single_inverse(L: Array) -> Array:
+    """Return the inverse of L L'."""
+    if not len(L):
+        return np.empty((0, 0))
+    inverse, _ = lapack.dpotri(L, lower=1)  # with zeros above the diagonal
+    diagonal = np.diag(inverse).copy()
+    inverse = inverse + inverse.T
+    inverse[np.diag_indices(len(L))] = diagonal
+    return np.asarray(inverse)
+
+
+# ------------------------------------------------------------------------- element by element
+
+
+def elementwise_factor(D: Array, Lambda: Array) -> tuple[Elements, Elements]:
+    """Return R, lower triangular, with R R' = I + Lambda' D Lambda, and Lambda.
+
+    Parameters
+    ----------
+    D : ndarray, shape (m, k, k)
+    Lambda : ndarray, shape (points, k, k)
+
+    Returns
+    -------
+    tuple of lists of lists
+        The elements, shapes (points, m) and (points, 1).
+    """
+    k = Lambda.shape[-1]
+    L = [[Lambda[:, a, i, None] for i in range(k)] for a in range(k)]
+    DL = [[sum(D[:, a, b] * L[b][i] for b in range(k)) for i in range(k)] for a in range(k)]
+    R: Elements = [[np.empty(0)] * k for _ in range(k)]
+    for j in range(k):
+        for i in range(j, k):
+            M = sum(L[a][i] * DL[a][j] for a in range(k)) + (1.0 if i == j else 0.0)
+            M = M - sum(R[i][c] * R[j][c] for c in range(j))
+            R[i][j] = np.sqrt(M) if i == j else M / R[j][j]
+    return R, L
+
+
+def elementwise_forward(R: Elements, right: Sequence[Array]) -> list[Array]:
+    """Solve R x = right."""
+    x: list[Array] = []
+    for i, r in enumerate(right):
+        x.append((r - sum(R[i][c] * x[c] for c in range(i))) / R[i][i])
+    return x
+
+
+def elementwise_backward(R: Elements, right: Sequence[Array]) -> list[Array]:
+    """Solve R' x = right."""
+    x = list(right)
+    for i in reversed(range(len(right))):
+        later = sum(R[c][i] * x[c] for c in range(i + 1, len(right)))
+        x[i] = (right[i] - later) / R[i][i]
+    return x

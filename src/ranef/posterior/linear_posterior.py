@@ -31,6 +31,7 @@ from ranef.likelihood.linear.crossproducts import CrossProducts
 from ranef.likelihood.linear.reml import moment_start
 from ranef.likelihood.predictions import Draws
 from ranef.numerics.constants import LOG_2PI
+from ranef.numerics.matrices import leading_choleskies
 from ranef.posterior.log_posterior import LogPosterior
 from ranef.posterior.transforms import Space, given_effects, space_of
 from ranef.priors.assignment import Priors
@@ -373,7 +374,7 @@ class LinearPosterior(LogPosterior):
         turn = fixed.turn(values[:, :g])
         total = turn.swapaxes(1, 2) @ reduced @ turn
         total += variance[:, None, None] * (fixed.rows.T @ fixed.rows)
-        root, usable = many_thetas.choleskies(total)
+        root, usable = leading_choleskies(total)
         half = np.linalg.solve(root, total[:, :-1, -1:])
         gamma = np.linalg.solve(root.swapaxes(1, 2), half)[:, :, 0]
         r2 = total[:, -1, -1] - (half[:, :, 0] ** 2).sum(axis=1)

@@ -9,9 +9,9 @@ from scipy import linalg, sparse
 
 from ranef.covariances.covariance import factors, pull_back, theta_of
 from ranef.likelihood.linear import blocked_cholesky, crossproducts
-from ranef.likelihood.linear.blocked_cholesky import cholesky
 from ranef.likelihood.linear.crossproducts import SparseRows, cross_products
 from ranef.likelihood.linear.reml import profiled
+from ranef.numerics.matrices import single_cholesky
 
 SEEDS = range(3)
 
@@ -133,7 +133,7 @@ def test_sparse_rows_are_used_where_they_should_be(monkeypatch):
 
 def test_an_indefinite_system_is_an_error_for_the_caller_to_catch():
     with pytest.raises(np.linalg.LinAlgError, match="the system matrix is not positive definite"):
-        cholesky(-np.eye(2))
+        single_cholesky(-np.eye(2))
 
 
 def dense_system(design, cross, Lambdas):
@@ -205,37 +205,6 @@ def test_the_derivative_of_the_determinant_is_the_dense_one(formula, storage):  
 RNG = np.random.default_rng(0)
 
 
-def positive(k, m=4):
-    A = RNG.normal(size=(m, k, k + 2))
-    return A @ A.swapaxes(1, 2)
-
-
-@pytest.mark.parametrize("k", [1, 2, 3])
-def test_factors_and_solutions_are_those_of_each_matrix(k):
-    M, right = positive(k), RNG.normal(size=(k, k))
-    R = blocked_cholesky.batched_cholesky(M)
-    solved = blocked_cholesky.batched_solve(R, right)
-    for one, factor, found in zip(M, R, solved, strict=True):
-        np.testing.assert_allclose(factor, np.linalg.cholesky(one))
-        np.testing.assert_allclose(found, np.linalg.solve(factor, right))
-
-
-def test_diagonal_blocks_and_rows():
-    x = np.arange(36.0).reshape(6, 6)
-    np.testing.assert_array_equal(blocked_cholesky.diagonal_blocks(x, 2)[1], x[2:4, 2:4])
-    np.testing.assert_array_equal(
-        blocked_cholesky.rows_of(np.arange(6.0), 3), [[0, 1, 2], [3, 4, 5]]
-    )
-    np.testing.assert_array_equal(blocked_cholesky.transposed(x[None])[0], x.T)
-
-
-def test_sums_over_children():
-    parent, x = np.array([1, 0, 1, 1]), RNG.normal(size=(4, 2, 3))
-    found = blocked_cholesky.summed(parent, x)
-    np.testing.assert_allclose(found[1], x[0] + x[2] + x[3])
-    np.testing.assert_allclose(found[0], x[1])
-
-
 def test_sums_of_products_over_children_of_dense_and_sparse_rows():
     parent, YB, C = np.array([1, 0, 1]), RNG.normal(size=(3, 2, 4)), RNG.normal(size=(3, 2, 5))
     stored = SparseRows(sparse.csr_array(C.reshape(6, 5)), sparse.csr_array((25, 9)), 2)
@@ -244,30 +213,3 @@ def test_sums_of_products_over_children_of_dense_and_sparse_rows():
         np.testing.assert_allclose(blocked_cholesky.summed_rows(parent, YB, rows), expected)
     np.testing.assert_array_equal(blocked_cholesky.dense(stored), C)
     assert blocked_cholesky.dense(C) is C
-
-
-def test_triangles_and_inverses_of_a_dense_matrix():
-    (M,) = positive(5, 1)
-    L, right = blocked_cholesky.cholesky(M), RNG.normal(size=(5, 2))
-    np.testing.assert_allclose(L @ L.T, M)
-    np.testing.assert_allclose(L @ blocked_cholesky.triangular_solve(L, right), right)
-    np.testing.assert_allclose(
-        L.T @ blocked_cholesky.triangular_solve(L, right, transposed=True), right
-    )
-    np.testing.assert_allclose(L @ blocked_cholesky.triangular_solve(L, right[:, 0]), right[:, 0])
-    np.testing.assert_allclose(blocked_cholesky.inverse(L, 5), np.linalg.inv(M))
-    np.testing.assert_allclose(blocked_cholesky.inverse(L, 3), np.linalg.inv(M[:3, :3]))
-
-
-def test_nothing_is_solved_where_there_is_nothing():
-    empty = np.empty((0, 0))
-    assert blocked_cholesky.cholesky(empty).shape == (0, 0)
-    assert blocked_cholesky.inverse(empty, 0).shape == (0, 0)
-    assert blocked_cholesky.triangular_solve(empty, np.empty((0, 3))).shape == (0, 3)
-
-
-def test_a_matrix_that_is_not_positive_definite_is_an_error():
-    with pytest.raises(
-        np.linalg.LinAlgError, match=r"^the system matrix is not positive definite$"
-    ):
-        blocked_cholesky.cholesky(np.diag([1.0, -1.0]))

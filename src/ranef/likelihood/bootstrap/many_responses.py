@@ -22,9 +22,7 @@ from ranef.design.design import Design
 from ranef.design.groups import by_factor
 from ranef.likelihood.bootstrap.simulated_responses import Block, Responses, gram
 from ranef.likelihood.linear.crossproducts import CrossProducts
-from ranef.numerics.matrices import choleskies
-
-type Matrix = list[list[Array]]  # elements, each over replicates and levels
+from ranef.numerics.matrices import Elements, choleskies, elementwise_factor, elementwise_forward
 
 MAX_DENSE = 80  # columns besides those of the first factor for which replicates go together
 MAX_ELEMENTS = 5_000_000  # of their products
@@ -231,32 +229,19 @@ def _product(A: Sequence[Sequence[Array]], x: Sequence[Array] | Array) -> list[A
     return [sum((a * one for a, one in zip(row, x, strict=True)), np.zeros(1)) for row in A]
 
 
-def _eliminated(shared: Shared, G: Array) -> tuple[Array, Matrix]:
+def _eliminated(shared: Shared, G: Array) -> tuple[Array, Elements]:
     """Return log|I + L'DL| and Y = L (I + L'DL)^-1 L' of the first factor."""
     K, D = G.shape[1], shared.D
-    L = [[G[:, a, i, None] for i in range(K)] for a in range(K)]
-    DL = [[sum(D[:, a, b] * L[b][i] for b in range(K)) for i in range(K)] for a in range(K)]
-    R: Matrix = [[np.empty(0)] * K for _ in range(K)]
-    logdet = np.zeros(len(G))
-    for j in range(K):
-        for i in range(j, K):
-            M = sum(L[a][i] * DL[a][j] for a in range(K)) + (1.0 if i == j else 0.0)
-            M = M - sum(R[i][c] * R[j][c] for c in range(j))
-            R[i][j] = np.sqrt(M) if i == j else M / R[j][j]
-        logdet += 2 * np.log(R[j][j]).sum(axis=1)
-    V: Matrix = []
-    for row in L:
-        own: list[Array] = []
-        for i, right in enumerate(row):
-            own.append((right - sum(R[i][c] * own[c] for c in range(i))) / R[i][i])
-        V.append(own)
-    Y: Matrix = [[np.empty(0)] * K for _ in range(K)]
+    R, L = elementwise_factor(D, G)
+    logdet = 2 * sum((np.log(R[j][j]).sum(axis=1) for j in range(K)), np.zeros(len(G)))
+    V = [elementwise_forward(R, row) for row in L]
+    Y: Elements = [[np.empty(0)] * K for _ in range(K)]
     for a, b in zip(*np.tril_indices(K), strict=True):
         Y[a][b] = Y[b][a] = sum((v * w for v, w in zip(V[a], V[b], strict=True)), np.zeros(1))
     return logdet * (shared.C.shape[1] // max(len(D), 1)), Y
 
 
-def _reduction(shared: Shared, Y: Matrix) -> Array:
+def _reduction(shared: Shared, Y: Elements) -> Array:
     """Return the sum of C_l' Y_l C_l, shape (B, w, w)."""
     K, w = len(Y), len(shared.S)
     if not K:
@@ -265,7 +250,7 @@ def _reduction(shared: Shared, Y: Matrix) -> Array:
     return np.asarray((flat @ shared.pairs).reshape(len(flat), w, w))
 
 
-def _score(shared: Shared, Y: Matrix, c: Array, dense: _Solved, nu: int) -> Array:
+def _score(shared: Shared, Y: Elements, c: Array, dense: _Solved, nu: int) -> Array:
     """Return the derivative with respect to Lambda Lambda' of the first factor, (B, K, K)."""
     K, D, B = len(Y), shared.D, len(dense.r2)
     pairs, places = list(zip(*np.tril_indices(K), strict=True)), range(K)
@@ -273,7 +258,7 @@ def _score(shared: Shared, Y: Matrix, c: Array, dense: _Solved, nu: int) -> Arra
     fitted = _product(Y, e)
     left = [e[a] - sum(D[:, a, b] * fitted[b] for b in places) for a in places]
     N = [[(a == b) - sum(D[:, a, i] * Y[i][b] for i in places) for b in places] for a in places]
-    Q: Matrix = [[np.zeros(1)] * K for _ in places]
+    Q: Elements = [[np.zeros(1)] * K for _ in places]
     if dense.bar is not None:
         through = (dense.bar.reshape(B, -1) @ shared.pairs.T).reshape(B, len(pairs), len(D))
         for i, (a, b) in enumerate(pairs):

@@ -23,10 +23,18 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import sparse
-from scipy.linalg import blas, lapack
 
 from ranef._typing import Array, Codes
 from ranef.likelihood.linear.crossproducts import CrossProducts, SparseRows
+from ranef.numerics.matrices import (
+    diagonal_blocks,
+    single_cholesky,
+    single_inverse,
+    single_triangular_solve,
+    stack_cholesky,
+    stack_solve,
+    summed_by,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +56,7 @@ class Absorbed:
     @property
     def Y(self) -> Array:
         """Lambda (I + Lambda' D Lambda)^-1 Lambda', shape (m, k, k)."""
-        return np.asarray(transposed(self.V) @ self.V)
+        return np.asarray(self.V.mT @ self.V)
 
     @property
     def N(self) -> Array:
@@ -99,15 +107,15 @@ def factorize(cross: CrossProducts, Lambdas: Sequence[Array]) -> Factorized:
     chain, S, logdet = _absorb(cross, Lambdas)
     q = cross.q_rest
     M = _scaled(cross, S, Lambdas)
-    L = cholesky(M[:q, :q])
-    half = triangular_solve(L, M[:q, q:])
+    L = single_cholesky(M[:q, :q])
+    half = single_triangular_solve(L, M[:q, q:])
     return Factorized(
         cross=cross,
         Lambdas=list(Lambdas),
         chain=chain,
         S=S,
         L=L,
-        H=triangular_solve(L, half, transposed=True),
+        H=single_triangular_solve(L, half, transposed=True),
         reduced=M[q:, q:] - half.T @ half,
         logdet=logdet + 2 * float(np.log(np.diag(L)).sum()),
     )
@@ -193,13 +201,15 @@ def solve(factorized: Factorized, sums: Sequence[Array]) -> list[Array]:
         taken = (stage.Y @ r[:, :, None])[:, :, 0]
         rest = rest - np.tensordot(taken, dense(stage.C)[:, :, :q], axes=2)
         if stage.parent is not None:
-            passed = -(transposed(stage.B) @ taken[:, :, None])[:, :, 0]
+            passed = -(stage.B.mT @ taken[:, :, None])[:, :, 0]
             if later.size:
                 passed = passed + later[:, stage.k :]
-            later = summed(stage.parent, passed)
+            later = summed_by(stage.parent, passed)
         right.append(r)
     scaled = _times(cross, [Lambda.T for Lambda in factorized.Lambdas], rest)
-    u = triangular_solve(factorized.L, triangular_solve(factorized.L, scaled), transposed=True)
+    u = single_triangular_solve(
+        factorized.L, single_triangular_solve(factorized.L, scaled), transposed=True
+    )
     v = np.append(-_times(cross, factorized.Lambdas, u), np.zeros(cross.p + 1))
     return _back(factorized, v, right=right)
 
@@ -250,8 +260,8 @@ def _absorb(
         front = link.front if carried is None else link.front + carried[0]
         C = link.rest if carried is None else dense(link.rest) + carried[1][:, :k]
         D, Lambda = front[:, :k, :k], Lambdas[link.term]
-        R = batched_cholesky(np.eye(k) + Lambda.T @ D @ Lambda)
-        V = batched_solve(R, Lambda.T)
+        R = stack_cholesky(np.eye(k) + Lambda.T @ D @ Lambda)
+        V = stack_solve(R, Lambda.T)
         logdet += 2 * float(np.log(np.diagonal(R, axis1=1, axis2=2)).sum())
         stage = Absorbed(link.term, D, front[:, :k, k:], C, V, link.parent)
         S = S - _sandwich(C, stage)
@@ -268,11 +278,11 @@ def _carry_up(
     assert stage.parent is not None
     k, parent = stage.k, stage.parent
     YB = stage.Y @ stage.B
-    up_front = summed(parent, front[:, k:, k:] - transposed(stage.B) @ YB)
+    up_front = summed_by(parent, front[:, k:, k:] - stage.B.mT @ YB)
     taken = summed_rows(parent, YB, stage.C)
     if carried is None:
         return up_front, -taken
-    return up_front, summed(parent, carried[1][:, k:]) - taken
+    return up_front, summed_by(parent, carried[1][:, k:]) - taken
 
 
 # ----------------------------------------------------------------------- the chain, backward
@@ -292,14 +302,14 @@ def _back(
     later = np.empty((0, 0))
     for i, stage in reversed(list(enumerate(factorized.chain))):
         C = stage.C
-        left = C @ v if isinstance(C, np.ndarray) else rows_of(C.rows @ v, stage.k)
+        left = C @ v if isinstance(C, np.ndarray) else np.reshape(C.rows @ v, (-1, stage.k))
         if right is not None:
             left = left + right[i]
         if stage.parent is not None:
             left = left - (stage.B @ later[stage.parent][:, :, None])[:, :, 0]
         b = (stage.Y @ left[:, :, None])[:, :, 0]
         if noise is not None:
-            b = b + (transposed(stage.V) @ noise[stage.term][:, :, None])[:, :, 0]
+            b = b + (stage.V.mT @ noise[stage.term][:, :, None])[:, :, 0]
         found[stage.term] = b
         later = b if stage.parent is None else np.hstack([b, later[stage.parent]])
     return found
@@ -308,19 +318,19 @@ def _back(
 def _chain_score(stage: Absorbed, bar: Array, above: tuple[Array, Array] | None) -> Array:
     """Return the score: N D - N Q N' summed over levels, Q the bar seen through [B C]."""
     N = stage.N
-    total = (N @ stage.D - N @ _through(stage, bar, above) @ transposed(N)).sum(axis=0)
+    total = (N @ stage.D - N @ _through(stage, bar, above) @ N.mT).sum(axis=0)
     return np.asarray((total + total.T) / 2)
 
 
 def _through(stage: Absorbed, bar: Array, above: tuple[Array, Array] | None) -> Array:
     """Return Q = [B C] bar [B C]' of every level, shape (m, k, k)."""
     B, C = stage.B, stage.C
-    Q = (C @ bar) @ transposed(C) if isinstance(C, np.ndarray) else C.quadratic(bar)
+    Q = (C @ bar) @ C.mT if isinstance(C, np.ndarray) else C.quadratic(bar)
     if above is None:
         return np.asarray(Q)
     front, cross = above[0][stage.parent], above[1][stage.parent]
-    mixed = (B @ cross) @ transposed(dense(C))
-    return np.asarray(Q + B @ front @ transposed(B) + mixed + transposed(mixed))
+    mixed = (B @ cross) @ dense(C).mT
+    return np.asarray(Q + B @ front @ B.mT + mixed + mixed.mT)
 
 
 def _carry_back(
@@ -337,9 +347,9 @@ def _carry_back(
     if above is None:
         return Dbar, -Y @ (C @ bar)
     front, cross = above[0][stage.parent], above[1][stage.parent]
-    Bbar = -Y @ (B @ front + C @ transposed(cross))
+    Bbar = -Y @ (B @ front + C @ cross.mT)
     whole = np.concatenate(
-        [np.concatenate([Dbar, Bbar], axis=2), np.concatenate([transposed(Bbar), front], axis=2)],
+        [np.concatenate([Dbar, Bbar], axis=2), np.concatenate([Bbar.mT, front], axis=2)],
         axis=1,
     )
     return whole, np.concatenate([-Y @ (C @ bar + B @ cross), cross], axis=1)
@@ -375,7 +385,7 @@ def _contrast(factorized: Factorized, gamma: Array, noise: Sequence[Array] | Non
     u = factorized.H @ contrast
     if noise is not None:
         own = [noise[term].ravel() for term, _ in cross.rest_terms]
-        u = u + triangular_solve(factorized.L, np.concatenate([*own, []]), transposed=True)
+        u = u + single_triangular_solve(factorized.L, np.concatenate([*own, []]), transposed=True)
     return np.append(-_times(cross, factorized.Lambdas, u), contrast)
 
 
@@ -390,7 +400,7 @@ def _bar(factorized: Factorized, slope: Array) -> tuple[Array, Array]:
     M_bar[q:, q:] = slope
     M_bar[:q, q:] = -H @ slope
     M_bar[q:, :q] = M_bar[:q, q:].T
-    M_bar[:q, :q] = inverse(factorized.L, q) - M_bar[:q, q:] @ H.T
+    M_bar[:q, :q] = single_inverse(factorized.L) - M_bar[:q, q:] @ H.T
     for term, place in cross.rest_terms:
         Lambda, k = factorized.Lambdas[term], cross.covariances[term].k
         M_bar[:, place] = (M_bar[:, place].reshape(w, -1, k) @ Lambda.T).reshape(w, -1)
@@ -424,86 +434,18 @@ def _sandwich(C: Array | SparseRows, stage: Absorbed) -> Array:
     return np.asarray(VC.T @ VC)
 
 
-def transposed(x: Array) -> Array:
-    """Return every matrix of a stack transposed."""
-    return x.swapaxes(-1, -2)
-
-
-def rows_of(x: Array, k: int) -> Array:
-    """Return a vector as rows of k."""
-    return np.asarray(x).reshape(-1, k)
-
-
 def dense(C: Array | SparseRows) -> Array:
     """Return the rows of a block as an array, shape (m, k, w)."""
     return C if isinstance(C, np.ndarray) else C.dense()
 
 
-def diagonal_blocks(x: Array, k: int) -> Array:
-    """Return the k x k blocks on the diagonal of a matrix, shape (m, k, k)."""
-    m = len(x) // k
-    places = np.arange(m)
-    return np.asarray(x.reshape(m, k, m, k)[places, :, places, :])
-
-
-def batched_cholesky(M: Array) -> Array:
-    """Return the Cholesky factor of every matrix of a stack."""
-    return np.sqrt(M) if M.shape[-1] == 1 else np.linalg.cholesky(M)
-
-
-def batched_solve(R: Array, right: Array) -> Array:
-    """Solve with every matrix of a stack for one right side."""
-    if R.shape[-1] == 1:
-        return np.asarray(right / R)
-    return np.linalg.solve(R, np.broadcast_to(right, R.shape))
-
-
-def summed(parent: Codes, x: Array) -> Array:
-    """Sum over the children of each level of the parent."""
-    m = int(parent.max()) + 1
-    indicator = sparse.csr_array(
-        (np.ones(len(parent)), (parent, np.arange(len(parent)))), shape=(m, len(parent))
-    )
-    return np.asarray(indicator @ x.reshape(len(x), -1)).reshape(m, *x.shape[1:])
-
-
 def summed_rows(parent: Codes, YB: Array, C: Array | SparseRows) -> Array:
     """Return the sum of (Y B)_l' C_l over the children of each level, shape (m', f - k, w)."""
     if isinstance(C, np.ndarray):
-        return summed(parent, transposed(YB) @ C)
+        return summed_by(parent, YB.mT @ C)
     m, k, f = YB.shape
     rows = np.broadcast_to((parent[:, None] * f + np.arange(f))[:, None], YB.shape)
     columns = np.broadcast_to(np.arange(m * k).reshape(m, k, 1), YB.shape)
     shape = ((int(parent.max()) + 1) * f, m * k)
     weights = sparse.csr_array((YB.ravel(), (rows.ravel(), columns.ravel())), shape=shape)
     return np.asarray((weights @ C.rows).toarray()).reshape(-1, f, C.rows.shape[1])
-
-
-def cholesky(M: Array) -> Array:
-    """Return the lower Cholesky factor of a matrix, which may be empty."""
-    if not len(M):
-        return M
-    L, failed = lapack.dpotrf(M, lower=1, clean=1)
-    if failed:
-        raise np.linalg.LinAlgError("the system matrix is not positive definite")
-    return np.asarray(L)
-
-
-def triangular_solve(L: Array, right: Array, *, transposed: bool = False) -> Array:
-    """Solve with a lower triangle. BLAS, as LAPACK's dtrtrs starts threads for 2 x 2 matrices."""
-    if not right.size:
-        return np.zeros_like(right)
-    if right.ndim == 1:
-        return np.asarray(blas.dtrsv(L, right, lower=1, trans=int(transposed)))
-    return np.asarray(blas.dtrsm(1.0, L, right, lower=1, trans_a=int(transposed)))
-
-
-def inverse(L: Array, size: int) -> Array:
-    """Return the inverse of the first `size` rows and columns of L L', shape (size, size)."""
-    if not size:
-        return np.empty((0, 0))
-    inverse, _ = lapack.dpotri(L[:size, :size], lower=1)  # with zeros above the diagonal
-    diagonal = np.diag(inverse).copy()
-    inverse = inverse + inverse.T
-    inverse[np.diag_indices(size)] = diagonal
-    return np.asarray(inverse)

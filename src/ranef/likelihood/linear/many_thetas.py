@@ -11,12 +11,16 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ranef._typing import Array
 from ranef.likelihood.linear import blocked_cholesky
 from ranef.likelihood.linear.crossproducts import CrossProducts, Link
-from ranef.numerics.matrices import threads_for
+from ranef.numerics.matrices import (
+    elementwise_backward,
+    elementwise_factor,
+    elementwise_forward,
+    threads_for,
+)
 
 type Gammas = Callable[[slice, Array, Array], tuple[Array, Array]]
 
@@ -162,31 +166,13 @@ def moments(cross: CrossProducts, Lambdas: Sequence[Array]) -> list[Moments]:
 
 def _moments(link: Link, Lambda: Array, found: Moments, part: slice) -> None:
     """Y C of one factor, as Y = V'V."""
-    R, L = _factor(link, Lambda)
-    V = np.stack([np.stack(np.broadcast_arrays(*_forward(R, row)), -1) for row in L], axis=-2)
+    R, L = elementwise_factor(link.front, Lambda)
+    V = np.stack(
+        [np.stack(np.broadcast_arrays(*elementwise_forward(R, row)), -1) for row in L], axis=-2
+    )
     Y = V @ V.swapaxes(-1, -2)
     YC = Y @ np.asarray(link.rest)
     found.mean[part], found.slope[part], found.cov[part] = YC[..., -1], -YC[..., :-1], Y
-
-
-def choleskies(total: Array) -> tuple[Array, NDArray[np.bool_]]:
-    """Return the Cholesky factors of all but the last row and column, and which there are.
-
-    What has none, not even a finite element, is replaced by the identity, in place.
-
-    Parameters
-    ----------
-    total : ndarray, shape (points, r + 1, r + 1)
-    """
-    usable = np.isfinite(total).all(axis=(1, 2))
-    total[~usable] = np.eye(total.shape[-1])
-    try:
-        return np.linalg.cholesky(total[:, :-1, :-1]), usable
-    except np.linalg.LinAlgError:
-        least = np.linalg.eigvalsh(total[:, :-1, :-1]).min(axis=1)
-        usable &= least > np.finfo(np.float64).eps * np.abs(total).max(axis=(1, 2))
-        total[~usable] = np.eye(total.shape[-1])
-        return np.linalg.cholesky(total[:, :-1, :-1]), usable
 
 
 def _is_one_factor(cross: CrossProducts) -> bool:
@@ -202,10 +188,10 @@ def _chunks(points: int, link: Link) -> Iterator[slice]:
 
 def _reduced(cross: CrossProducts, link: Link, Lambda: Array) -> tuple[Array, Array]:
     C = np.asarray(link.rest)
-    R, L = _factor(link, Lambda)
+    R, L = elementwise_factor(link.front, Lambda)
     k, w = link.k, C.shape[2]
     logdet = 2 * np.log(np.prod([R[i][i] for i in range(k)], axis=0)).sum(axis=1)
-    V = [_forward(R, L[a]) for a in range(k)]  # columns of R^-1 Lambda'
+    V = [elementwise_forward(R, L[a]) for a in range(k)]  # columns of R^-1 Lambda'
     found = np.broadcast_to(cross.rest, (len(Lambda), w, w)).reshape(-1, w * w).copy()
     for a in range(k):
         for b in range(a + 1):  # Y_ab = V_.a' V_.b
@@ -220,39 +206,8 @@ def _effects(link: Link, Lambda: Array, gamma: Array, noise: Array) -> Array:
     k, C = link.k, np.asarray(link.rest)
     contrast = np.column_stack([-gamma, np.ones(len(gamma))])
     left = [contrast @ C[:, a].T for a in range(k)]
-    R, L = _factor(link, Lambda)
+    R, L = elementwise_factor(link.front, Lambda)
     right = [sum(L[a][i] * left[a] for a in range(k)) for i in range(k)]
-    half = [h + noise[:, :, i] for i, h in enumerate(_forward(R, right))]
-    u = _backward(R, half)
+    half = [h + noise[:, :, i] for i, h in enumerate(elementwise_forward(R, right))]
+    u = elementwise_backward(R, half)
     return np.stack([sum(L[a][i] * u[i] for i in range(k)) for a in range(k)], axis=-1)
-
-
-def _factor(link: Link, Lambda: Array) -> tuple[list[list[Array]], list[list[Array]]]:
-    """Return R, R R' = I + Lambda' D Lambda, and Lambda: elements (points, m) and (points, 1)."""
-    k, D = link.k, link.front
-    L = [[Lambda[:, a, i, None] for i in range(k)] for a in range(k)]
-    DL = [[sum(D[:, a, b] * L[b][i] for b in range(k)) for i in range(k)] for a in range(k)]
-    R: list[list[Array]] = [[np.empty(0)] * k for _ in range(k)]
-    for j in range(k):
-        for i in range(j, k):
-            M = sum(L[a][i] * DL[a][j] for a in range(k)) + (1.0 if i == j else 0.0)
-            M = M - sum(R[i][c] * R[j][c] for c in range(j))
-            R[i][j] = np.sqrt(M) if i == j else M / R[j][j]
-    return R, L
-
-
-def _forward(R: list[list[Array]], right: Sequence[Array]) -> list[Array]:
-    """Solve R x = right."""
-    x: list[Array] = []
-    for i, r in enumerate(right):
-        x.append((r - sum(R[i][c] * x[c] for c in range(i))) / R[i][i])
-    return x
-
-
-def _backward(R: list[list[Array]], right: Sequence[Array]) -> list[Array]:
-    """Solve R' x = right."""
-    x = list(right)
-    for i in reversed(range(len(right))):
-        left = sum(R[c][i] * x[c] for c in range(i + 1, len(right)))
-        x[i] = (right[i] - left) / R[i][i]
-    return x

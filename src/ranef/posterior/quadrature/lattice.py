@@ -23,6 +23,7 @@ from ranef.errors import FitError, listed
 from ranef.likelihood.linear import many_thetas
 from ranef.numerics.constants import LOG_2PI
 from ranef.numerics.importance_sampling import smoothed, systematic
+from ranef.numerics.matrices import leading_choleskies
 from ranef.posterior.laplace import FEWEST
 from ranef.posterior.linear_posterior import LinearPosterior
 from ranef.posterior.log_posterior import LogPosterior
@@ -152,7 +153,7 @@ def _nodes_at(frame: Frame, xi: Array) -> Nodes:
     )
     turn = fixed.turn(values[:, :g])
     total = turn.swapaxes(1, 2) @ found @ turn
-    root, usable = many_thetas.choleskies(total)
+    root, usable = leading_choleskies(total)
     inverse = np.linalg.inv(root)
     precision = fixed.rows[:, :-1].T @ fixed.rows[:, :-1]
     spectrum, vectors = np.linalg.eigh(inverse @ precision @ inverse.swapaxes(1, 2))
