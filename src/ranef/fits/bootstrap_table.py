@@ -130,17 +130,17 @@ def _quantiles(values: Array, probs: Sequence[float]) -> list[float]:
     R, ordered = len(values), np.sort(values)
     if not R:
         return [np.nan] * len(probs)
-    found = []
+    quantiles = []
     for prob in probs:
         rank = (R + 1) * prob
         k = int(np.floor(rank + 1e-9))
         if k < 1 or k >= R:
-            found.append(float(ordered[0 if k < 1 else -1]))
+            quantiles.append(float(ordered[0 if k < 1 else -1]))
             continue
         low, at, high = special.ndtri([k / (R + 1), prob, (k + 1) / (R + 1)])
         share = (at - low) / (high - low) if rank > k else 0.0
-        found.append(float(ordered[k - 1] + share * (ordered[k] - ordered[k - 1])))
-    return found
+        quantiles.append(float(ordered[k - 1] + share * (ordered[k] - ordered[k - 1])))
+    return quantiles
 
 
 def numbers_of(value: object) -> pd.Series[float]:

@@ -149,7 +149,7 @@ class Fit(Printed):
         a column; those that do not vary in the term are the same in all rows.
         """
         fixef = self.fixef()
-        found = {}
+        coefficients = {}
         for label, table in self.ranef().items():
             names = [*fixef.index, *(c for c in table.columns if c not in fixef.index)]
             base = pd.DataFrame(
@@ -157,8 +157,8 @@ class Fit(Printed):
                 index=table.index,
                 columns=pd.Index(names),
             )
-            found[label] = base.add(table.reindex(columns=names, fill_value=0.0))
-        return found
+            coefficients[label] = base.add(table.reindex(columns=names, fill_value=0.0))
+        return coefficients
 
     @property
     def n_obs(self) -> int:
@@ -531,8 +531,8 @@ def side_by_side(fits: Mapping[str, Fit]) -> pd.DataFrame:
     sigma                   49.51    49.51
     sd_Batch[Intercept]     42.00    37.26
     """
-    given: object = fits  # whatever it may really be
-    named = isinstance(given, Mapping) and all(isinstance(fit, Fit) for fit in given.values())
+    argument: object = fits  # whatever it may really be
+    named = isinstance(argument, Mapping) and all(isinstance(fit, Fit) for fit in argument.values())
     if not named:
         raise FitError("side_by_side takes a dict from names to fits: {'REML': reml, 'ML': ml}.")
     columns = {name: fit.estimates() for name, fit in fits.items()}

@@ -129,11 +129,11 @@ def variances(
     random: dict[str, Array] = {}
     observed = np.zeros(np.shape(numbers.beta)[:-1])
     for term, cov in zip(design.terms, numbers.covs, strict=True):
-        found = np.einsum("...ab,ab->...", cov, term.columns.T @ term.columns / design.n_obs)
+        variance = np.einsum("...ab,ab->...", cov, term.columns.T @ term.columns / design.n_obs)
         if is_observational(term, design, family):
-            observed = observed + found
+            observed = observed + variance
         else:
-            random[term.factor] = random.get(term.factor, 0.0) + found
+            random[term.factor] = random.get(term.factor, 0.0) + variance
     residual = observation_variance(design, family, numbers, approximation=approximation, mean=mean)
     fixed = np.einsum("...a,ab,...b->...", numbers.beta, S, numbers.beta)
     return Variances(fixed, random, residual + observed)
@@ -200,7 +200,7 @@ def mean_response(design: Design, family: Family, numbers: Numbers) -> Array:
     without random effects.
     """
     beta = np.atleast_2d(numbers.beta)
-    found = np.empty(len(beta))
+    means = np.empty(len(beta))
     terms = design.terms if family.link.name == "log" else ()
     covs = [np.broadcast_to(cov, (len(beta), *cov.shape[-2:])) for cov in numbers.covs]
     for block, eta in linear_predictors(design, (), beta, {}):
@@ -210,28 +210,31 @@ def mean_response(design: Design, family: Family, numbers: Numbers) -> Array:
         ]
         psi = [np.reshape(numbers.parameters[name], (-1, 1)) for name in family.parameters]
         psi = [np.broadcast_to(one, (len(beta), 1))[block] for one in psi]
-        found[block] = family.mean(sum(half, eta), psi).mean(axis=1)
-    return found.reshape(np.shape(numbers.beta)[:-1])
+        means[block] = family.mean(sum(half, eta), psi).mean(axis=1)
+    return means.reshape(np.shape(numbers.beta)[:-1])
 
 
-def icc(found: Variances) -> dict[str, Array]:
+def icc(parts: Variances) -> dict[str, Array]:
     """Return intraclass correlations: `adjusted`, `unadjusted` and one for each factor.
 
     The share of the random effects in the variance that is left by the fixed effects (adjusted),
     and in all of it (unadjusted). That of a grouping factor is a part of the adjusted one, and
     called `factor[adjusted]` where the factor has the name of another row.
     """
-    left = found.all_random + found.residual
-    shares = {"adjusted": found.all_random / left, "unadjusted": found.all_random / found.total}
-    for factor, variance in found.random.items():
-        shares[f"factor[{factor}]" if factor in shares else factor] = variance / left
+    unexplained = parts.all_random + parts.residual
+    shares = {
+        "adjusted": parts.all_random / unexplained,
+        "unadjusted": parts.all_random / parts.total,
+    }
+    for factor, variance in parts.random.items():
+        shares[f"factor[{factor}]" if factor in shares else factor] = variance / unexplained
     return shares
 
 
-def r2(found: Variances) -> dict[str, Array]:
+def r2(parts: Variances) -> dict[str, Array]:
     """Return R^2: the share of the fixed effects, and of fixed and random effects together."""
-    explained = found.fixed + found.all_random
-    return {"marginal": found.fixed / found.total, "conditional": explained / found.total}
+    explained = parts.fixed + parts.all_random
+    return {"marginal": parts.fixed / parts.total, "conditional": explained / parts.total}
 
 
 def bayes_r2(mu: Array, unexplained: Array) -> Array:
@@ -303,9 +306,9 @@ def icc_table(
     probability(prob)
     if not design.terms:
         raise FitError("the model has no random effects: there is no intraclass correlation.")
-    found = variances(design, family, numbers, approximation=approximation, mean=mean)
+    parts = variances(design, family, numbers, approximation=approximation, mean=mean)
     note = _residual_note(design, family, approximation, mean)
-    return _summary("Intraclass correlation", icc(found), found, prob, note)
+    return _summary("Intraclass correlation", icc(parts), parts, prob, note)
 
 
 def r2_table(
@@ -339,9 +342,9 @@ def r2_table(
         share = np.array(ordinary_r2(design, numbers.beta))
         shares = dict.fromkeys(("marginal", "conditional"), share)
         return _summary("R2", shares, None, prob, "The ordinary R2 of a linear model.")
-    found = variances(design, family, numbers, approximation=approximation, mean=mean)
+    parts = variances(design, family, numbers, approximation=approximation, mean=mean)
     note = _residual_note(design, family, approximation, mean)
-    return _summary("R2 (Nakagawa)", r2(found), found, prob, note)
+    return _summary("R2 (Nakagawa)", r2(parts), parts, prob, note)
 
 
 def _bayes_shares(design: Design, family: Family, numbers: Numbers) -> dict[str, Array]:
@@ -349,17 +352,17 @@ def _bayes_shares(design: Design, family: Family, numbers: Numbers) -> dict[str,
     if numbers.b is None:
         raise FitError('kind="bayes" is for a posterior, such as model.fit("mcmc").')
     psi = [np.asarray(numbers.parameters[name]) for name in family.parameters]
-    parts: dict[str, list[Array]] = {"marginal": [], "conditional": []}
+    shares: dict[str, list[Array]] = {"marginal": [], "conditional": []}
     for block, eta in linear_predictors(design, design.terms, numbers.beta, numbers.b):
-        own = [one[block, None] for one in psi]
-        mu = family.mean(eta, own)
-        population = family.mean(numbers.beta[block] @ design.X.T + design.offset, own)
-        variance = family.response_variance(family.link.inverse(eta), design.weights, own)
+        psi_of_block = [one[block, None] for one in psi]
+        mu = family.mean(eta, psi_of_block)
+        population = family.mean(numbers.beta[block] @ design.X.T + design.offset, psi_of_block)
+        variance = family.response_variance(family.link.inverse(eta), design.weights, psi_of_block)
         noise = np.broadcast_to(variance, eta.shape).mean(axis=1)
         between = np.mean((mu - population) ** 2, axis=1)
-        parts["marginal"].append(bayes_r2(population, noise + between))
-        parts["conditional"].append(bayes_r2(mu, noise))
-    return {name: np.concatenate(values) for name, values in parts.items()}
+        shares["marginal"].append(bayes_r2(population, noise + between))
+        shares["conditional"].append(bayes_r2(mu, noise))
+    return {name: np.concatenate(values) for name, values in shares.items()}
 
 
 def _on_log_scale(v: Array, approximation: str) -> Array:
@@ -395,16 +398,16 @@ def _residual_note(design: Design, family: Family, approximation: str, mean: flo
 def _summary(
     title: str,
     shares: Mapping[str, Array],
-    found: Variances | None,
+    variances: Variances | None,
     prob: float,
     note: str,
 ) -> Summary:
     frame = _tabulated(list(shares), list(shares.values()), prob)
     sections = [("Shares of variance", frame)]
-    if found is not None:
-        names = ["fixed effects", *found.random, "residual"]
-        parts = [found.fixed, *found.random.values(), found.residual]
-        sections.append(("Variances", _tabulated(names, parts, prob)))
+    if variances is not None:
+        names = ["fixed effects", *variances.random, "residual"]
+        values = [variances.fixed, *variances.random.values(), variances.residual]
+        sections.append(("Variances", _tabulated(names, values, prob)))
     percent = f", with {100 * prob:g} % HPD intervals" if "lower" in frame else ""
     return Summary(f"{title}{percent}", (), tuple(sections), (note,), frame)
 

@@ -114,8 +114,8 @@ class PointFit(Fit):
         """
         z = normal_quantile(prob)
         sds = [np.sqrt(np.diagonal(cov, axis1=1, axis2=2)) for cov in self.estimate.b_cov]
-        found = zip(self.estimate.b, sds, strict=True)
-        return tidy_effects(self.design.terms, [(b, sd, b - z * sd, b + z * sd) for b, sd in found])
+        modes = zip(self.estimate.b, sds, strict=True)
+        return tidy_effects(self.design.terms, [(b, sd, b - z * sd, b + z * sd) for b, sd in modes])
 
     def confint(
         self, method: str | None = None, prob: float = 0.95, **options: Any
@@ -249,13 +249,13 @@ class PointFit(Fit):
             array = np.asarray(values, dtype=np.float64)
             return np.broadcast_to(array, (n, *array.shape))
 
-        own = {name: repeated(value) for name, value in self.parameters.items()}
+        parameters = {name: repeated(value) for name, value in self.parameters.items()}
         return Draws(
             beta=repeated(self.estimate.beta),
-            sigma=own.pop("sigma", None),
+            sigma=parameters.pop("sigma", None),
             factors=[repeated(self.sigma * Lambda) for Lambda in self.estimate.Lambdas],
             b=[repeated(b) for b in self.estimate.b],
-            parameters=own,
+            parameters=parameters,
         )
 
     @property
@@ -388,11 +388,11 @@ class PointFit(Fit):
 
     def _own(self) -> list[str]:
         """Say the family's own parameters, but for a sigma that has a row in a table."""
-        own = self.parameters
+        parameters = self.parameters
         if self.family.has_sigma and self.design.terms:
-            del own["sigma"]
+            del parameters["sigma"]
         words = {"sigma": "residual sd"} if self.family.is_normal else {}
-        said = [f"{words.get(name, name)} {value:.6g}" for name, value in own.items()]
+        said = [f"{words.get(name, name)} {value:.6g}" for name, value in parameters.items()]
         return [", ".join(said)] * bool(said)
 
     def _notes(self) -> list[str]:

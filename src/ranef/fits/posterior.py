@@ -136,7 +136,7 @@ class PosteriorFit(Fit):
             Columns `term, level, coef, estimate, sd, lower, upper`.
         """
         moments, bounds = self.marginals.effect_moments, self.marginals.effect_hdi(prob)
-        values = [(*own, *ends) for own, ends in zip(moments, bounds, strict=True)]
+        values = [(*mean_and_sd, *ends) for mean_and_sd, ends in zip(moments, bounds, strict=True)]
         return tidy_effects(self.design.terms, values)
 
     def hdi(self, prob: float = 0.95) -> pd.DataFrame:
@@ -498,15 +498,14 @@ class QuadratureFit(PosteriorFit):
             Of the group.
         coef : str
         """
-        own = self._term(term)
-        levels = own.levels.tolist()
+        wanted = self._term(term)
+        levels = wanted.levels.tolist()
         if level not in levels:
-            raise FitError(
-                f"`{own.factor}` has no level {level!r}. {suggestion(str(level), map(str, levels))}"
-            )
-        if coef not in own.coefs:
-            raise FitError(
-                f"{own.text} has no coefficient {coef!r}. {suggestion(str(coef), own.coefs)}"
-            )
-        place = [t.label for t in self.design.terms].index(own.label)
-        return self.marginals.exact.effect_curve(place, levels.index(level), own.coefs.index(coef))
+            hint = suggestion(str(level), map(str, levels))
+            raise FitError(f"`{wanted.factor}` has no level {level!r}. {hint}")
+        if coef not in wanted.coefs:
+            hint = suggestion(str(coef), wanted.coefs)
+            raise FitError(f"{wanted.text} has no coefficient {coef!r}. {hint}")
+        place = [t.label for t in self.design.terms].index(wanted.label)
+        indices = levels.index(level), wanted.coefs.index(coef)
+        return self.marginals.exact.effect_curve(place, *indices)

@@ -62,20 +62,20 @@ class PrincipalComponents(Printed):
 
     def to_frame(self) -> pd.DataFrame:
         """Return `sd, proportion, cumulative`, with an index of factor and component."""
-        tables = {factor: found.table for factor, found in self.factors.items()}
+        tables = {factor: components.table for factor, components in self.factors.items()}
         return pd.concat(tables, names=["factor", "component"])
 
     def summary(self) -> Summary:
         """Return the printed table as an object."""
         sections = [
-            (f"{factor}, with loadings", found.table.join(found.loadings.T))
-            for factor, found in self.factors.items()
+            (f"{factor}, with loadings", components.table.join(components.loadings.T))
+            for factor, components in self.factors.items()
         ]
         return Summary(
             "Principal components of the random effects, relative to sigma",
             (),
             tuple(sections),
-            tuple(_sentence(factor, found) for factor, found in self.factors.items()),
+            tuple(_sentence(factor, components) for factor, components in self.factors.items()),
             self.to_frame(),
         )
 
@@ -148,12 +148,11 @@ def _axes(cov: Array) -> tuple[Array, Array]:
     return np.sqrt(np.maximum(values[::-1], 0.0)), vectors[:, ::-1]
 
 
-def _sentence(factor: str, found: Components) -> str:
-    k, verb = len(found.sd), "has" if found.supported == 1 else "have"
-    text = (
-        f"{factor}: {found.supported} of {k} dimension{'s' * (k > 1)} of the random effects {verb}"
-    )
-    if found.supported == k:
+def _sentence(factor: str, components: Components) -> str:
+    k, verb = len(components.sd), "has" if components.supported == 1 else "have"
+    count = f"{components.supported} of {k} dimension{'s' * (k > 1)}"
+    text = f"{factor}: {count} of the random effects {verb}"
+    if components.supported == k:
         return f"{text} variance."
     return (
         f"{text} variance. The model has more random effects than the data support: leave out "

@@ -99,9 +99,9 @@ def group_least_squares(
     own = np.full((term.n_levels, term.n_coefs), np.nan)
     for level, rows in enumerate(groups):
         root = np.sqrt(weights[rows])[:, None]
-        found, _, rank, _ = np.linalg.lstsq(Z[rows] * root, response[rows] * root[:, 0], rcond=RANK)
+        coefs, _, rank, _ = np.linalg.lstsq(Z[rows] * root, response[rows] * root[:, 0], rcond=RANK)
         if rank == term.n_coefs:
-            own[level] = found
+            own[level] = coefs
     return own / scale, np.array([len(rows) for rows in groups])
 
 
@@ -193,12 +193,12 @@ class _Likelihoods:
         rows = self.rows
         eta = rows.rest + np.sum(self.Z * coefs[self.term.codes], axis=1)
         with np.errstate(all="ignore"):
-            found = rows.family.expansion(rows.y, eta, rows.weights, rows.psi)
+            expansion = rows.family.expansion(rows.y, eta, rows.weights, rows.psi)
         return _Point(
             coefs,
-            self._sums(found.value),
-            np.stack([self._sums(found.score * z) for z in self.Z.T], axis=1),
-            self._information(found.weight),
+            self._sums(expansion.value),
+            np.stack([self._sums(expansion.score * z) for z in self.Z.T], axis=1),
+            self._information(expansion.weight),
         )
 
     def _information(self, weight: Array) -> Array:

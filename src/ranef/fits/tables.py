@@ -183,7 +183,7 @@ def tidy_effects(
     DataFrame
         Columns `term, level, coef, estimate, sd, lower, upper`.
     """
-    tables = [_effects(term, *found) for term, found in zip(terms, values, strict=True)]
+    tables = [_effects(term, *columns) for term, columns in zip(terms, values, strict=True)]
     if tables:
         return pd.concat(tables, ignore_index=True)
     words = pd.DataFrame(columns=["term", "level", "coef"], dtype=object)

@@ -167,14 +167,14 @@ def simulated(
     for term, factor, effects in zip(design.terms, draws.factors, draws.b, strict=True):
         z = rng.standard_normal(effects.shape) if new else effects
         b[term.label] = z @ factor.swapaxes(1, 2) if new else z
-    own = dict(draws.parameters) | ({} if draws.sigma is None else {"sigma": draws.sigma})
-    psi = [own[name] for name in family.parameters]
-    found = np.empty((len(draws.beta), design.n_obs))
+    parameters = dict(draws.parameters) | ({} if draws.sigma is None else {"sigma": draws.sigma})
+    psi = [parameters[name] for name in family.parameters]
+    responses = np.empty((len(draws.beta), design.n_obs))
     for block, eta in linear_predictors(design, design.terms, draws.beta, b):
         values = [one[block, None] for one in psi]
         mu = family.link.inverse(eta)
-        found[block] = family.draw(rng, mu, np.broadcast_to(design.weights, mu.shape), *values)
-    return np.asarray(found.T)
+        responses[block] = family.draw(rng, mu, np.broadcast_to(design.weights, mu.shape), *values)
+    return np.asarray(responses.T)
 
 
 @dataclass(frozen=True, eq=False)

@@ -113,8 +113,8 @@ class Model:
         identifiability.check_response(self.design, self.family)
         self.priors = resolve(self.design, priors, self.family)
         self._setting = priors
-        given = {"weights": weights, "offset": offset}
-        self._columns = {k: v if isinstance(v, str) else None for k, v in given.items()}
+        optional = {"weights": weights, "offset": offset}
+        self._columns = {k: v if isinstance(v, str) else None for k, v in optional.items()}
 
     def __repr__(self) -> str:
         choices = () if self.family.is_normal else choose(self.design, self.family)
@@ -325,18 +325,18 @@ class Model:
         ['no random effects', '(1 | Subject)', '(Days || Subject)']
         """
         random = self.design.recipe.random
-        found = structures(self.formula, random, marginality=marginality, limit=limit)
-        return {one.label: self._with_formula(one.formula) for one in found}
+        simpler = structures(self.formula, random, marginality=marginality, limit=limit)
+        return {one.label: self._with_formula(one.formula) for one in simpler}
 
     def _with_formula(self, text: str) -> Model:
         """Return a model of the same rows with other random effects."""
-        rows, own = self.design.recipe.rows, self._columns
+        rows, columns = self.design.recipe.rows, self._columns
         model = Model(
             text,
-            rows.frame(**own),
+            rows.frame(**columns),
             self.family,
-            weights=rows.weights if own["weights"] is None else own["weights"],
-            offset=rows.offset if own["offset"] is None else own["offset"],
+            weights=rows.weights if columns["weights"] is None else columns["weights"],
+            offset=rows.offset if columns["offset"] is None else columns["offset"],
             functions=self.design.recipe.functions,
         )
         return model.with_priors(restricted(self._setting, model.design, self.family))
@@ -425,8 +425,8 @@ class Model:
         d_theta, d_beta : ndarray
         d_parameters : dict
         """
-        found = self.engine.likelihood(theta, beta, parameters, n_agq)
-        return found.theta, found.beta, found.parameters
+        likelihood = self.engine.likelihood(theta, beta, parameters, n_agq)
+        return likelihood.theta, likelihood.beta, likelihood.parameters
 
     # ------------------------------------------------------------------------------ inside
 

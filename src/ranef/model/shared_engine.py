@@ -181,10 +181,10 @@ class SharedEngine(Engine[Fit]):
     ) -> PosteriorFit:
         """Approximate a posterior at its mode, and correct the draws by importance weights."""
         rng = np.random.default_rng(seed)
-        found = laplace.approximate(density, draws=draws, rng=rng)
-        effects = density.draw(density.space.values(found.x)[0], rng)
+        approximation = laplace.approximate(density, draws=draws, rng=rng)
+        effects = density.draw(density.space.values(approximation.x)[0], rng)
         table = tree(self.design, effects, chains=1, family=self.family)
-        converged = found.mode.convergence.ok
+        converged = approximation.mode.convergence.ok
         how = f", random effects by {density.approximation}" if density.approximation else ""
         return checked(
             PosteriorFit(
@@ -192,8 +192,12 @@ class SharedEngine(Engine[Fit]):
                 self.family,
                 "laplace",
                 DrawnMarginals(self.design, self.family, table, independent=True),
-                ImportanceDiagnostics(draws, found.khat, found.ess, converged, linear=linear),
-                self.evidence_of(found.log_evidence, found.mcse, f"importance sampling{how}"),
+                ImportanceDiagnostics(
+                    draws, approximation.khat, approximation.ess, converged, linear=linear
+                ),
+                self.evidence_of(
+                    approximation.log_evidence, approximation.mcse, f"importance sampling{how}"
+                ),
                 self,
             )
         )
@@ -232,21 +236,21 @@ class SharedEngine(Engine[Fit]):
         n_agq: int,
     ) -> UsersLikelihood:
         """Return the likelihood at a user's parameters; see `Model.log_likelihood`."""
-        own: object = {} if parameters is None else parameters
-        if not isinstance(own, Mapping):
+        by_parameter: object = {} if parameters is None else parameters
+        if not isinstance(by_parameter, Mapping):
             raise FitError(f"`parameters` is a dict from name to number, got {parameters!r}.")
-        if set(own) != set(self.family.parameters):
+        if set(by_parameter) != set(self.family.parameters):
             wanted = listed(self.family.parameters) or "none"
             message = f"`parameters` are those of the {self.family.name} family: {wanted}; "
-            raise FitError(f"{message}got {listed(own) or 'none'}.")
-        check_positive(**own)
+            raise FitError(f"{message}got {listed(by_parameter) or 'none'}.")
+        check_positive(**by_parameter)
         points = check_n_agq(self.design, n_agq, least=1)
         names = self.data.estimable.fixed
         return users_likelihood(
             self.data.generalized,
             self.checked_theta(theta),
             check_numbers("beta", by_name("beta", beta, names), len(names)),
-            np.array([float(own[name]) for name in self.family.parameters]),
+            np.array([float(by_parameter[name]) for name in self.family.parameters]),
             points,
         )
 

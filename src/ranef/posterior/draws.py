@@ -184,17 +184,17 @@ class DrawnMarginals:
 
     def draws_at(self, chosen: NDArray[np.intp] | slice = slice(None)) -> Draws:
         """Return some draws of all parameters, by default all of them, chain after chain."""
-        own = {name: self.variable(name)[chosen] for name in self.family.parameters}
+        parameters = {name: self.variable(name)[chosen] for name in self.family.parameters}
         terms = self.design.terms
         return Draws(
             beta=self.beta[chosen],
-            sigma=own.pop("sigma", None),
+            sigma=parameters.pop("sigma", None),
             factors=[
                 (self.sds(t)[:, :, None] * cholesky_of_correlations(self.correlations(t)))[chosen]
                 for t in terms
             ],
             b=[self.effects(t)[chosen] for t in terms],
-            parameters=own,
+            parameters=parameters,
         )
 
 
@@ -229,17 +229,17 @@ def tree(
     """
     import xarray as xr
 
-    found: dict[str, Array] = {"beta": draws.beta, **draws.parameters}
+    variables: dict[str, Array] = {"beta": draws.beta, **draws.parameters}
     if draws.sigma is not None:
-        found["sigma"] = draws.sigma
+        variables["sigma"] = draws.sigma
     for term, F, b in zip(design.terms, draws.factors, draws.b, strict=True):
         sd = np.linalg.norm(F, axis=2)
-        found |= {f"b_{term.label}": b, f"sd_{term.label}": sd}
+        variables |= {f"b_{term.label}": b, f"sd_{term.label}": sd}
         if term.covariance.has_correlations:
-            found[f"corr_{term.label}"] = correlations(F / sd[:, :, None])
+            variables[f"corr_{term.label}"] = correlations(F / sd[:, :, None])
     by_chain = {
-        name: part.reshape(chains, len(part) // chains, *part.shape[1:])
-        for name, part in found.items()
+        name: values.reshape(chains, len(values) // chains, *values.shape[1:])
+        for name, values in variables.items()
     }
     y = xr.Dataset({"y": ("obs", design.y)}, {"obs": list(coordinates(design, family)[1]["obs"])})
     posterior = named(design, by_chain, family)
@@ -337,18 +337,18 @@ def _elements(posterior: xr.Dataset, name: str) -> Iterator[tuple[str, Array]]:
     if name.startswith("corr_"):
         indices = combinations(range(len(labels[0])), 2)
     for index in indices:
-        parts = [str(part[i]) for part, i in zip(labels, index, strict=True)]
-        inside = f"[{', '.join(parts)}]" if parts else ""
-        plain = name == "beta" and parts[0] not in posterior.data_vars
-        yield (parts[0] if plain else f"{name}{inside}"), values[:, :, *index]
+        names = [str(names_of_dim[i]) for names_of_dim, i in zip(labels, index, strict=True)]
+        inside = f"[{', '.join(names)}]" if names else ""
+        plain = name == "beta" and names[0] not in posterior.data_vars
+        yield (names[0] if plain else f"{name}{inside}"), values[:, :, *index]
 
 
 def statistic(of: Callable[..., Any], values: Array, **options: Any) -> Array:
     """Return ArviZ's statistic of each number (chain, draw, number), where it has a meaning."""
-    found = np.full(values.shape[-1], np.nan)
+    statistics = np.full(values.shape[-1], np.nan)
     varies = np.ptp(values, axis=(0, 1)) > 0
     if values.shape[1] >= MIN_DRAWS and varies.any():
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Found chain dimension to be longer than draw")
-            found[varies] = of(values[..., varies], **options)
-    return found
+            statistics[varies] = of(values[..., varies], **options)
+    return statistics

@@ -129,8 +129,8 @@ class _Together:
         cross = self.refitter.cross
         sums = simulated(self.columns, self.null, seeds)
         drawn = responses(self.columns, sums, cross, beta=self.beta)
-        found = self.refitter.refit(drawn)
-        return parameters(self.refitter, found), found.failed
+        refits = self.refitter.refit(drawn)
+        return parameters(self.refitter, refits), refits.failed
 
 
 def _together(model: FittedModel) -> _Together:
@@ -139,15 +139,15 @@ def _together(model: FittedModel) -> _Together:
     return _Together(span(design), null_of(estimate), refits, estimate.beta)
 
 
-def parameters(model: Refitter, found: Refits) -> Array:
+def parameters(model: Refitter, refits: Refits) -> Array:
     """Return all parameters of refits, shape (B, d), in the order of their names."""
     covariances = model.cross.covariances
-    parts = [found.beta, found.sigma[:, None]]
+    columns = [refits.beta, refits.sigma[:, None]]
     for T, Lambda, covariance in zip(
-        model.cross.bases, factors(found.x, covariances), covariances, strict=True
+        model.cross.bases, factors(refits.x, covariances), covariances, strict=True
     ):
-        parts += _sds(np.linalg.inv(T), Lambda, found.sigma, covariance)
-    return np.concatenate(parts, axis=1)
+        columns += _sds(np.linalg.inv(T), Lambda, refits.sigma, covariance)
+    return np.concatenate(columns, axis=1)
 
 
 def _sds(to_users: Array, Lambda: Array, sigma: Array, covariance: Covariance) -> list[Array]:
@@ -188,13 +188,13 @@ class _OneByOne:
 def simulated_response(model: FittedModel, seed: np.random.SeedSequence) -> Design:
     """Return the design of a fitted model with a response that is drawn from it."""
     estimate, rng = model.estimate, np.random.default_rng(seed)
-    own = {name: np.array([value]) for name, value in model.parameters.items()}
+    parameters = {name: np.array([value]) for name, value in model.parameters.items()}
     draws = Draws(
         beta=estimate.beta[None],
-        sigma=own.pop("sigma", None),
+        sigma=parameters.pop("sigma", None),
         factors=[estimate.sigma * Lambda[None] for Lambda in estimate.Lambdas],
         b=[b[None] for b in estimate.b],
-        parameters=own,
+        parameters=parameters,
     )
     y = simulated_rows(model.design, model.family, draws, rng, new=True)[:, 0]
     return replace(model.design, y=y)

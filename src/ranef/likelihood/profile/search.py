@@ -89,12 +89,14 @@ def profile(
     freed = _freed(model.design.terms)
     with threads_for(surface.width):
         needed = [*wanted, *(sd for name in wanted for sd in freed.get(name, ()))]
-        found = {
+        profiles = {
             name: _curve(surface.focus(known.index(name), name), cutoff)
             for name in dict.fromkeys(needed)
         }
-    sds = {name: [found[sd][0] for sd in freed.get(name, ())] for name in wanted}
-    curves = {name: (_capped(found[name][0], sds[name], cutoff), found[name][1]) for name in wanted}
+    sds = {name: [profiles[sd][0] for sd in freed.get(name, ())] for name in wanted}
+    curves = {
+        name: (_capped(profiles[name][0], sds[name], cutoff), profiles[name][1]) for name in wanted
+    }
     how = f" ({model.approximation})" if model.approximation else ""
     return Profile(
         curves={name: curve for name, (curve, _) in curves.items()},
@@ -288,44 +290,44 @@ class _Side:
 
     def nodes(self, tangent: Array, curvature: float) -> list[_Node]:
         """Return the nodes from the estimate outwards, beyond the cutoff or to the end."""
-        found, pace = [self.center], self.cutoff / STEPS
+        nodes, pace = [self.center], self.cutoff / STEPS
         length = max(1.0, abs(self.center.w))  # coordinates are about of this size
         if curvature > 0:
             length = min(length, pace / np.sqrt(curvature / 2))
-        while not self.is_complete(found) and len(found) < MAX_NODES:
-            node = self._next(found, tangent, length)
+        while not self.is_complete(nodes) and len(nodes) < MAX_NODES:
+            node = self._next(nodes, tangent, length)
             if node is None:
                 break
-            found.append(node)
-            if (zeta := self.zeta(node)) >= self.cutoff or self.is_complete(found):
+            nodes.append(node)
+            if (zeta := self.zeta(node)) >= self.cutoff or self.is_complete(nodes):
                 break
-            length, slope = 2 * abs(node.w - found[-2].w), self.side * node.slope
+            length, slope = 2 * abs(node.w - nodes[-2].w), self.side * node.slope
             if slope > 0 and zeta > 0:
                 length = min(length, 2 * zeta * pace / slope)
             length = min(length, self.focus.longest)
-        found = self._refined(found, 2 * pace)
+        nodes = self._refined(nodes, 2 * pace)
         for prob in COMMON:
-            found = self._with_limit(found, float(special.ndtri((1 + prob) / 2)))
-        return found
+            nodes = self._with_limit(nodes, float(special.ndtri((1 + prob) / 2)))
+        return nodes
 
-    def is_complete(self, found: list[_Node]) -> bool:
+    def is_complete(self, nodes: list[_Node]) -> bool:
         """Whether the nodes come to the end of the range, or the deviance levels off."""
-        last = found[-1]
+        last = nodes[-1]
         if np.isfinite(self.end):
             return last.w == self.end
-        seen = len(found) > 2 * STEPS or self.zeta(last) > self.cutoff / STEPS
-        return seen and all(self._is_flat(node) for node in found[-2:])
+        seen = len(nodes) > 2 * STEPS or self.zeta(last) > self.cutoff / STEPS
+        return seen and all(self._is_flat(node) for node in nodes[-2:])
 
     def _is_flat(self, node: _Node) -> bool:
         """Whether the deviance would stay well below the cutoff were it a hyperbola from here."""
         reach = self.side * node.slope * abs(node.w - self.center.w)
         return node is not self.center and reach < LITTLE * (self.cutoff**2 - self.zeta(node) ** 2)
 
-    def _next(self, found: list[_Node], tangent: Array, length: float) -> _Node | None:
+    def _next(self, nodes: list[_Node], tangent: Array, length: float) -> _Node | None:
         """Return the next node, nearer where the deviance cannot be computed; None if nowhere."""
-        last = found[-1]
-        if len(found) > 1:
-            tangent = (last.x - found[-2].x) / (last.w - found[-2].w)
+        last = nodes[-1]
+        if len(nodes) > 1:
+            tangent = (last.x - nodes[-2].x) / (last.w - nodes[-2].w)
         for _ in range(10):
             w = last.w + self.side * length
             if self.side * (w - self.end) > 0:
@@ -336,24 +338,24 @@ class _Side:
             length /= 4
         return None
 
-    def _refined(self, found: list[_Node], widest: float) -> list[_Node]:
+    def _refined(self, nodes: list[_Node], widest: float) -> list[_Node]:
         """Halve the steps that are long in zeta, as far as the cutoff."""
         budget = MAX_NODES
         i = 0
-        while i + 1 < len(found) and budget:
-            near, far = self.zeta(found[i]), self.zeta(found[i + 1])
+        while i + 1 < len(nodes) and budget:
+            near, far = self.zeta(nodes[i]), self.zeta(nodes[i + 1])
             if near < self.cutoff and far - near > widest:
-                middle = (found[i].w + found[i + 1].w) / 2
+                middle = (nodes[i].w + nodes[i + 1].w) / 2
                 budget -= 1
-                if (node := self._between(found[i], found[i + 1], middle)) is not None:
-                    found.insert(i + 1, node)
+                if (node := self._between(nodes[i], nodes[i + 1], middle)) is not None:
+                    nodes.insert(i + 1, node)
                     continue
             i += 1
-        return found
+        return nodes
 
-    def _with_limit(self, found: list[_Node], target: float) -> list[_Node]:
+    def _with_limit(self, nodes: list[_Node], target: float) -> list[_Node]:
         """Make the limit of an interval a node, as far as the cubic tells it."""
-        for i, (near, far) in enumerate(pairwise(found)):
+        for i, (near, far) in enumerate(pairwise(nodes)):
             if self.zeta(near) < target <= self.zeta(far):
                 pair = sorted((near, far), key=lambda node: node.w)
                 curve = Curve(
@@ -367,8 +369,8 @@ class _Side:
                     curvature=0.0,
                 )
                 node = self._between(near, far, curve.crossing(target, self.side))
-                return [*found[: i + 1], *([node] if node else []), *found[i + 1 :]]
-        return found
+                return [*nodes[: i + 1], *([node] if node else []), *nodes[i + 1 :]]
+        return nodes
 
     def _between(self, near: _Node, far: _Node, w: float) -> _Node | None:
         share = (w - near.w) / (far.w - near.w)

@@ -89,8 +89,8 @@ class Curve:
         if self.from_zero:  # next to zero the density is level
             x = np.where(x >= 0, np.maximum(x, self._near_zero), x)
         t = interpolate.PchipInterpolator(self.values, self.t, extrapolate=False)(x)
-        found = interpolate.make_interp_spline(self.t, self.density, k=5)(t)
-        return np.maximum(np.nan_to_num(found), 0.0)
+        density = interpolate.make_interp_spline(self.t, self.density, k=5)(t)
+        return np.maximum(np.nan_to_num(density), 0.0)
 
     def cdf(self, x: ArrayLike) -> Array:
         """Return the probability of values up to x."""
@@ -151,9 +151,9 @@ def mixture(weights: Array, means: Array, sds: Array) -> Curve:
     values, slope = center + scale * np.sinh(t), scale * np.cosh(t)
     density = np.zeros(POINTS)
     for i in range(0, len(weights), COMPONENTS):
-        part = slice(i, i + COMPONENTS)
-        z = (values[:, None] - means[part]) / sds[part]
-        density += np.exp(-0.5 * z * z) @ (weights[part] / sds[part])
+        block = slice(i, i + COMPONENTS)
+        z = (values[:, None] - means[block]) / sds[block]
+        density += np.exp(-0.5 * z * z) @ (weights[block] / sds[block])
     return Curve(values, density / np.sqrt(2 * np.pi) / weights.sum(), t, slope)
 
 
@@ -178,17 +178,17 @@ def _merged(weights: Array, means: Array, sds: Array) -> tuple[Array, Array, Arr
 
 def along(target: LinearPosterior, mode: Mode, place: int) -> tuple[Mixture, Array]:
     """Return nodes whose first coordinate is that of a given value, and where each is along it."""
-    own = frame(target, mode, first=place)
-    steps = _steps_along(own)
-    found = lattice(own, steps, cut=DEPTH)
-    rows = np.repeat(np.arange(len(found.z)), found.log_density.shape[1])
-    weights = np.exp(found.log_density - found.log_density.max()).ravel()
-    mixed = Mixture(weights / weights.sum(), found.nodes[rows], np.exp(found.log_sigma.ravel()))
-    return mixed, found.z[rows, 0] * steps[0]
+    whitened = frame(target, mode, first=place)
+    steps = _steps_along(whitened)
+    nodes = lattice(whitened, steps, cut=DEPTH)
+    rows = np.repeat(np.arange(len(nodes.z)), nodes.log_density.shape[1])
+    weights = np.exp(nodes.log_density - nodes.log_density.max()).ravel()
+    mixed = Mixture(weights / weights.sum(), nodes.nodes[rows], np.exp(nodes.log_sigma.ravel()))
+    return mixed, nodes.z[rows, 0] * steps[0]
 
 
-def _steps_along(own: Frame) -> Array:
-    steps = np.full(len(own.order), STEP * np.sqrt(1 - own.share_of_sigma))
+def _steps_along(whitened: Frame) -> Array:
+    steps = np.full(len(whitened.order), STEP * np.sqrt(1 - whitened.share_of_sigma))
     steps[[0, -1]] = SMOOTH
     return steps
 
@@ -203,71 +203,71 @@ def marginal(target: LinearPosterior, mode: Mode, place: int) -> Curve:
     place : int
         Which of the values of the space. Sds and correlations are the user's.
     """
-    own = frame(target, mode, first=place)
-    steps = _steps_along(own)
+    whitened = frame(target, mode, first=place)
+    steps = _steps_along(whitened)
     if place == target.space.n_given:
-        return _curve_of_sigma(own, steps)
-    found = lattice(own, steps, on=1, cut=DEPTH)
-    first = np.arange(found.z[:, 0].min(), found.z[:, 0].max() + 1)
+        return _curve_of_sigma(whitened, steps)
+    nodes = lattice(whitened, steps, on=1, cut=DEPTH)
+    first = np.arange(nodes.z[:, 0].min(), nodes.z[:, 0].max() + 1)
     table = np.stack(
-        [special.logsumexp(found.log_density[found.z[:, 0] == i], axis=0) for i in first]
+        [special.logsumexp(nodes.log_density[nodes.z[:, 0] == i], axis=0) for i in first]
     )
     first = first * steps[0]
-    if own.is_sd[place] and own.has_sigma:
-        return _curve_of_sd(own, place, first, found.axis, table)
+    if whitened.is_sd[place] and whitened.has_sigma:
+        return _curve_of_sd(whitened, place, first, nodes.axis, table)
     t = _finer(first)
     log_density = _smooth(first, special.logsumexp(table, axis=1))(t)
-    t = own.center[0] + own.root[0, 0] * t
-    if own.is_sd[place]:
+    t = whitened.center[0] + whitened.root[0, 0] * t
+    if whitened.is_sd[place]:
         log_ratio, log_slope = half_line(t)
-        value = own.scales[place] * np.exp(log_ratio + own.log_sigma)
+        value = whitened.scales[place] * np.exp(log_ratio + whitened.log_sigma)
         return tabulated(t, log_density, value, value * np.exp(log_slope), from_zero=True)
     c = target.space.coordinates[int(np.flatnonzero(target.space.free == place)[0])]
     value, slope, _, _ = evaluate(c.family, c.transform, c.a, c.b, c.c, t, is_natural=False)
     return tabulated(t, log_density, value, slope)
 
 
-def _curve_of_sigma(own: Frame, steps: Array) -> Curve:
-    found = lattice(own, steps, on=0, cut=DEPTH)
-    t = _finer(found.log_sigma[0])
-    log_density = _smooth(found.log_sigma[0], special.logsumexp(found.log_density, axis=0))(t)
+def _curve_of_sigma(whitened: Frame, steps: Array) -> Curve:
+    nodes = lattice(whitened, steps, on=0, cut=DEPTH)
+    t = _finer(nodes.log_sigma[0])
+    log_density = _smooth(nodes.log_sigma[0], special.logsumexp(nodes.log_density, axis=0))(t)
     value = np.exp(t)
     return tabulated(t, log_density, value, value)
 
 
-def _curve_of_sd(own: Frame, place: int, first: Array, axis: Array, table: Array) -> Curve:
+def _curve_of_sd(whitened: Frame, place: int, first: Array, axis: Array, table: Array) -> Curve:
     """Return the density of an sd from that of sd / sigma, along the first axis, and log sigma.
 
     For every value of the sd it is integrated along sd / sigma, with log sigma making up the rest.
     """
-    spread = float(np.linalg.norm(own.root[-1, 1:]))
+    spread = float(np.linalg.norm(whitened.root[-1, 1:]))
     log_density = interpolate.RectBivariateSpline(first, axis, table, kx=5, ky=5)
-    t = own.center[0] + own.root[0, 0] * _finer(first)
+    t = whitened.center[0] + whitened.root[0, 0] * _finer(first)
     log_value, log_slope = half_line(t)
-    steepest = float(np.abs(own.root[0, 0] * np.exp(log_slope) + own.root[-1, 0]).max())
+    steepest = float(np.abs(whitened.root[0, 0] * np.exp(log_slope) + whitened.root[-1, 0]).max())
     step = max(min(SMOOTH / 4, spread / steepest / 4), np.ptp(first) / 8000)
     white = np.arange(first[0], first[-1], step)
-    log_ratio, _ = half_line(own.center[0] + own.root[0, 0] * white)
-    log_sigma = own.log_sigma + own.root[-1, 0] * white
+    log_ratio, _ = half_line(whitened.center[0] + whitened.root[0, 0] * white)
+    log_sigma = whitened.log_sigma + whitened.root[-1, 0] * white
     # log sigma moves the sd by no more than this beyond the range of sd / sigma
-    beyond = min(2.0, spread * np.ptp(axis) / 2 + abs(own.root[-1, 0]) * np.ptp(first) / 2)
+    beyond = min(2.0, spread * np.ptp(axis) / 2 + abs(whitened.root[-1, 0]) * np.ptp(first) / 2)
     t = np.linspace(t[0] - beyond, t[-1] + beyond, 2 * len(t))
     log_value, log_slope = half_line(t)
-    places = (log_value[:, None] + own.log_sigma - log_ratio - log_sigma) / spread
+    places = (log_value[:, None] + whitened.log_sigma - log_ratio - log_sigma) / spread
     inside = (places >= axis[0]) & (places <= axis[-1])
     rows, columns = np.nonzero(inside)
-    found = np.zeros(inside.shape)
-    found[rows, columns] = np.exp(
+    integrand = np.zeros(inside.shape)
+    integrand[rows, columns] = np.exp(
         log_density.ev(white[columns], places[rows, columns]) - table.max()
     )
-    density = found.sum(axis=1) * np.exp(log_slope)
+    density = integrand.sum(axis=1) * np.exp(log_slope)
     kept = density > density.max() * np.exp(-DEPTH)
-    part = slice(int(kept.argmax()), len(kept) - int(kept[::-1].argmax()))
-    value = own.scales[place] * np.exp(log_value + own.log_sigma)
+    range_kept = slice(int(kept.argmax()), len(kept) - int(kept[::-1].argmax()))
+    value = whitened.scales[place] * np.exp(log_value + whitened.log_sigma)
     with np.errstate(divide="ignore"):
-        logs = np.log(density[part])
+        logs = np.log(density[range_kept])
     slope = value * np.exp(log_slope)
-    return tabulated(t[part], logs, value[part], slope[part], from_zero=True)
+    return tabulated(t[range_kept], logs, value[range_kept], slope[range_kept], from_zero=True)
 
 
 def _finer(t: Array) -> Array:

@@ -142,8 +142,8 @@ class Exact:
 
         Along the given one, weight, mean and variance of the sum are interpolated.
         """
-        own, nodes = along(self.target, self.mode, first)
-        weights, means, covs = own.weights, *self.beta(own)
+        line, nodes = along(self.target, self.mode, first)
+        weights, means, covs = line.weights, *self.beta(line)
         slices, place = np.unique(nodes, return_inverse=True)
         share = np.bincount(place, weights)
         mean = np.bincount(place, weights * means[:, j]) / share
@@ -161,23 +161,25 @@ class Exact:
     @cached_property
     def _effects(self) -> list[tuple[Array, Array]]:
         """Mean and covariance of the random effects at the coarse nodes."""
-        own, cross, fixed = self._coarse, self.target.cross, self.target.fixed
-        factors = self.target.space.factors(own.nodes.values)
+        coarse, cross, fixed = self._coarse, self.target.cross, self.target.fixed
+        factors = self.target.space.factors(coarse.nodes.values)
         Lambdas = [A @ F for A, F in zip(self.target.bases, factors, strict=True)]
-        rows, back = _distinct(own.nodes)
-        gamma, cov = own.nodes.gamma(own.sigma)
-        offset = fixed.offset(own.nodes.values[:, : self.target.space.n_given])
+        rows, back = _distinct(coarse.nodes)
+        gamma, cov = coarse.nodes.gamma(coarse.sigma)
+        offset = fixed.offset(coarse.nodes.values[:, : self.target.space.n_given])
         gamma, cov = gamma @ fixed.J.T + offset, fixed.J @ cov @ fixed.J.T
-        found = []
-        for part, T in zip(
+        moments = []
+        for conditional, T in zip(
             many_thetas.moments(cross, [L[rows] for L in Lambdas]), cross.bases, strict=True
         ):
             turn = np.linalg.inv(T)
-            slope = turn @ part.slope[back]
-            mean = part.mean[back] @ turn.T + (slope @ gamma[:, None, :, None])[..., 0]
-            own_cov = own.sigma[:, None, None, None] ** 2 * (turn @ part.cov @ turn.T)[back]
-            found.append((mean, own_cov + slope @ cov[:, None] @ slope.swapaxes(-1, -2)))
-        return found
+            slope = turn @ conditional.slope[back]
+            mean = conditional.mean[back] @ turn.T + (slope @ gamma[:, None, :, None])[..., 0]
+            own_cov = (
+                coarse.sigma[:, None, None, None] ** 2 * (turn @ conditional.cov @ turn.T)[back]
+            )
+            moments.append((mean, own_cov + slope @ cov[:, None] @ slope.swapaxes(-1, -2)))
+        return moments
 
     @cached_property
     def effect_moments(self) -> list[tuple[Array, Array]]:
@@ -339,6 +341,6 @@ def _distinct(nodes: Nodes) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
 def _pooled(weights: Array, means: Array, covs: Array) -> tuple[Array, Array]:
     """Return mean and covariance of a mixture."""
     mean = np.tensordot(weights, means, axes=1)
-    left = means - mean
-    between = np.tensordot(weights, left[..., :, None] * left[..., None, :], axes=1)
+    deviations = means - mean
+    between = np.tensordot(weights, deviations[..., :, None] * deviations[..., None, :], axes=1)
     return mean, np.tensordot(weights, covs, axes=1) + between
