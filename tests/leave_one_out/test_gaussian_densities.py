@@ -82,7 +82,7 @@ def test_equals_the_dense_density(formula, priors):
 
 @pytest.mark.parametrize("formula", ["correlated slope", "nested slopes", "crossed", "all of it"])
 def test_elementwise_and_by_lapack(formula, monkeypatch):
-    monkeypatch.setattr(matrices, "SMALL", 0)
+    monkeypatch.setattr(matrices, "MAX_ELEMENTWISE_SIZE", 0)
     check(*everything(STRUCTURES[formula], 4, PRIORS["some flat"], n=60))
 
 
@@ -173,7 +173,7 @@ def test_a_point_that_cannot_be_computed_is_nan():
     units = Units("group", "c", design.terms[0].codes, design.terms[0].levels)
     for small in (8, 0):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(matrices, "SMALL", small)
+            patch.setattr(matrices, "MAX_ELEMENTWISE_SIZE", small)
             found = held_out(target, design, units).log_p(values)
         assert np.isnan(found[1]).all()
         assert np.isfinite(found[[0, 2]]).all()

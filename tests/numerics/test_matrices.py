@@ -9,23 +9,23 @@ from threadpoolctl import threadpool_info, threadpool_limits
 from ranef.numerics import matrices
 from ranef.numerics.matrices import (
     MAX_SIZE_OF_ONE_THREAD,
-    choleskies,
-    cholesky,
     diagonal_blocks,
     elementwise_backward,
     elementwise_factor,
     elementwise_forward,
     eliminated,
-    forward,
     from_left,
     from_right,
     gram,
     leading_choleskies,
+    pointwise_cholesky,
+    pointwise_forward,
     scattered,
     single_cholesky,
     single_inverse,
     single_triangular_solve,
     stack_cholesky,
+    stack_cholesky_or_nan,
     stack_solve,
     summed_by,
     threads_for,
@@ -63,10 +63,12 @@ def test_products(size):
 @SIZES
 def test_factors(size):
     A, b = positive(size), stack(size, 2, 1)
-    L = cholesky(A)
+    L = pointwise_cholesky(A)
     np.testing.assert_allclose(each(L), np.linalg.cholesky(each(A)), atol=1e-12)
-    np.testing.assert_allclose(each(forward(L, b)), np.linalg.solve(each(L), each(b)), atol=1e-12)
-    shared = forward(L, b[:1, :, :, :1])
+    np.testing.assert_allclose(
+        each(pointwise_forward(L, b)), np.linalg.solve(each(L), each(b)), atol=1e-12
+    )
+    shared = pointwise_forward(L, b[:1, :, :, :1])
     expected = np.linalg.solve(each(L), np.broadcast_to(each(b[:1, :, :, :1]), (5, 4, size, 2)))
     np.testing.assert_allclose(each(shared), expected.reshape(each(shared).shape), atol=1e-12)
 
@@ -85,10 +87,10 @@ def test_what_is_left_of_the_last_element(size):
 def test_no_factor_is_nan(small, monkeypatch):
     monkeypatch.setattr(matrices, "MAX_ELEMENTWISE_SIZE", small)
     A = positive(3)
-    expected = cholesky(A)
+    expected = pointwise_cholesky(A)
     A[1, 2, 2, 3] = -1.0
     with np.errstate(invalid="ignore"):
-        found = cholesky(A)
+        found = pointwise_cholesky(A)
     assert np.isnan(found[1, 2, 2, 3])
     others = np.ones((4, 5), dtype=bool)
     others[1, 3] = False
@@ -102,8 +104,8 @@ def test_matrices_without_a_factor_leave_the_others_as_they_are():
     expected = np.linalg.cholesky(A)
     A[1, 2, 1, 1], A[4, 0] = -1.0, np.diag([1.0, 1e-16, 1e-16])
     expected[1, 2], expected[4, 0] = np.nan, np.linalg.cholesky(A[4, 0])
-    np.testing.assert_array_equal(choleskies(A), expected)
-    assert choleskies(A[:0]).shape == (0, 4, 3, 3)
+    np.testing.assert_array_equal(stack_cholesky_or_nan(A), expected)
+    assert stack_cholesky_or_nan(A[:0]).shape == (0, 4, 3, 3)
 
 
 def blas_threads():
@@ -135,7 +137,7 @@ def test_scattered_columns():
 def test_choleskies_are_those_of_each_matrix_whatever_the_others(size):
     A = each(positive(size))
     A[0, 0], A[1, 2], A[2, 3, 0, 0], A[4, 1] = -A[0, 0], np.nan, np.inf, 1e-20 * np.eye(size)
-    found = choleskies(A)
+    found = stack_cholesky_or_nan(A)
     for one, L in zip(A.reshape(-1, size, size), found.reshape(-1, size, size), strict=True):
         exists = np.isfinite(one).all() and one[0, 0] > 0
         expected = np.linalg.cholesky(one) if exists else np.nan

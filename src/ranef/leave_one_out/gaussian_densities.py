@@ -36,12 +36,12 @@ from ranef.errors import DataError, FitError
 from ranef.leave_one_out.elpd import Units
 from ranef.numerics.constants import LOG_2PI
 from ranef.numerics.matrices import (
-    cholesky,
     eliminated,
-    forward,
     from_left,
     from_right,
     gram,
+    pointwise_cholesky,
+    pointwise_forward,
     threads_for,
 )
 from ranef.posterior.linear_posterior import FixedPart, LinearPosterior
@@ -206,9 +206,9 @@ class HeldOut:
         rows = _contracted(pieces.fixed, given) - from_left(Z, W[component[:, None], columns])
         ZY = from_left(Z, Y[component[:, None, None], columns[:, :, None], columns[:, None]])
         B = np.eye(Z.shape[1])[:, :, None] - from_right(ZY, Z)
-        root = cholesky(B)
+        root = pointwise_cholesky(B)
         rest, prior = _contracted(pieces.rest, given), _contracted(self.prior, given)
-        half = forward(root, rows)
+        half = pointwise_forward(root, rows)
         own = gram(half, half) + gram(rest, rest)
         log_det = 2 * np.log(np.einsum("naaq->anq", root)).sum(axis=0)
         starts = np.flatnonzero(np.diff(pieces.unit, prepend=-1))
@@ -227,7 +227,7 @@ class HeldOut:
             for slot in slots:
                 Lambda[0, slot, slot] = np.moveaxis(own, 0, -1)
         M = gram(Lambda, from_left(self.D, Lambda)) + np.eye(K)[:, :, None]
-        V = forward(cholesky(M), Lambda.swapaxes(1, 2))
+        V = pointwise_forward(pointwise_cholesky(M), Lambda.swapaxes(1, 2))
         return gram(V, V)
 
     def log_ratio(self, shares: Shares, index: Places, sigma: Array) -> Array:

@@ -1,11 +1,11 @@
 """Matrices, one or many small ones at once: products, Cholesky factors, substitution.
 
-Many are handled in three forms. `gram`, `from_left`, `from_right`, `cholesky` and `forward` take
-the points last, (..., rows, columns, points): small matrices are handled elementwise, each
-operation running along all points; larger ones, from where that is faster, by LAPACK. `choleskies`
-and the functions of a *stack* take matrices as NumPy does, (..., rows, columns). The *elementwise*
-functions take a list of rows of elements, which may be of different shapes. The functions of a
-*single* matrix call BLAS and LAPACK directly.
+Many are handled in three forms. `gram`, `from_left`, `from_right` and the *pointwise* functions
+take the points last, (..., rows, columns, points): small matrices are handled elementwise, each
+operation running along all points; larger ones, from where that is faster, by LAPACK. The functions
+of a *stack* take matrices as NumPy does, (..., rows, columns). The *elementwise* functions take a
+list of rows of elements, which may be of different shapes. The functions of a *single* matrix call
+BLAS and LAPACK directly.
 """
 
 from __future__ import annotations
@@ -59,20 +59,19 @@ def _matrices(function: Callable[..., Array], *arrays: Array) -> Array:
     return np.moveaxis(function(*(np.moveaxis(A, -1, 0) for A in arrays)), 0, -1)
 
 
-def cholesky(A: Array) -> Array:
+def pointwise_cholesky(A: Array) -> Array:
     """Return the lower Cholesky factor, with nan where there is none."""
     size = A.shape[-3]
     if size > MAX_ELEMENTWISE_SIZE:
-        return _matrices(choleskies, A)
-    L = np.zeros_like(A)
-    for j in range(size):
-        for i in range(j, size):
-            left = A[..., i, j, :] - (L[..., i, :j, :] * L[..., j, :j, :]).sum(axis=-2)
-            L[..., i, j, :] = np.sqrt(left) if i == j else left / L[..., j, j, :]
+        return _matrices(stack_cholesky_or_nan, A)
+    L, lower = np.zeros_like(A), [[A[..., i, j, :] for j in range(i + 1)] for i in range(size)]
+    for i, row in enumerate(elementwise_cholesky(lower)):
+        for j, element in enumerate(row):
+            L[..., i, j, :] = element
     return L
 
 
-def choleskies(A: Array) -> Array:
+def stack_cholesky_or_nan(A: Array) -> Array:
     """Return the lower Cholesky factors of matrices, shape (..., k, k), with nan where is none.
 
     What one matrix gives does not depend on the others: those that are nearly singular are tried
@@ -98,7 +97,7 @@ def choleskies(A: Array) -> Array:
         return found.reshape(A.shape)
 
 
-def forward_substituted(L: Array, right: Array) -> Array:
+def stack_forward(L: Array, right: Array) -> Array:
     """Solve L x = right for lower triangular L, shape (..., k, k), and right, (..., k, c)."""
     x = np.empty(right.shape)
     for i in range(L.shape[-1]):
@@ -109,7 +108,7 @@ def forward_substituted(L: Array, right: Array) -> Array:
     return x
 
 
-def back_substituted(L: Array, right: Array) -> Array:
+def stack_backward(L: Array, right: Array) -> Array:
     """Solve L' x = right for lower triangular L, shape (..., k, k), and right, (..., k, c)."""
     x, k = np.empty(right.shape), L.shape[-1]
     for i in reversed(range(k)):
@@ -120,19 +119,16 @@ def back_substituted(L: Array, right: Array) -> Array:
     return x
 
 
-def forward(L: Array, right: Array) -> Array:
+def pointwise_forward(L: Array, right: Array) -> Array:
     """Solve L x = right."""
     size = L.shape[-3]
     if size > MAX_ELEMENTWISE_SIZE:
         return _matrices(np.linalg.solve, L, right)
-    found: list[Array] = []
-    for i in range(size):
-        left = sum(L[..., i, j, None, :] * found[j] for j in range(i))
-        found.append((right[..., i, :, :] - left) / L[..., i, i, None, :])
-    shape = np.broadcast_shapes(L.shape[:-3], right.shape[:-3])
-    if not found:
+    if not size:
+        shape = np.broadcast_shapes(L.shape[:-3], right.shape[:-3])
         return np.zeros((*shape, *right.shape[-3:-1], max(L.shape[-1], right.shape[-1])))
-    return np.stack(found, axis=-3)
+    lower = [[L[..., i, j, None, :] for j in range(i + 1)] for i in range(size)]
+    return np.stack(elementwise_forward(lower, [right[..., i, :, :] for i in range(size)]), axis=-3)
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,10 +152,10 @@ class ArrowCholesky:
     @staticmethod
     def of(A: Array, B: Array, D: Array) -> ArrowCholesky:
         """Factorise matrices."""
-        front = choleskies(A)
-        across = forward_substituted(front, B)
+        front = stack_cholesky_or_nan(A)
+        across = stack_forward(front, B)
         flat = across.reshape(*across.shape[:-3], -1, across.shape[-1])
-        return ArrowCholesky(front, across, choleskies(D - flat.swapaxes(-1, -2) @ flat))
+        return ArrowCholesky(front, across, stack_cholesky_or_nan(D - flat.swapaxes(-1, -2) @ flat))
 
     @cached_property
     def half_log_det(self) -> Array:
@@ -183,29 +179,29 @@ class ArrowCholesky:
     def forward(self, x: Array) -> Array:
         """Solve L z = x for columns x, shape (..., q, c)."""
         *lead, m, k, _ = self.front.shape
-        first = forward_substituted(self.front, x[..., : m * k, :].reshape(*lead, m, k, -1))
+        first = stack_forward(self.front, x[..., : m * k, :].reshape(*lead, m, k, -1))
         first = first.reshape(*lead, m * k, -1)
         if not self.rest.shape[-1]:
             return first
         flat = self.across.reshape(*lead, m * k, -1)
         later = x[..., m * k :, :] - flat.swapaxes(-1, -2) @ first
-        return np.concatenate([first, forward_substituted(self.rest, later)], axis=-2)
+        return np.concatenate([first, stack_forward(self.rest, later)], axis=-2)
 
     def back(self, z: Array) -> Array:
         """Solve L' x = z for columns z, shape (..., q, c)."""
         *lead, m, k, _ = self.front.shape
         first = z[..., : m * k, :].reshape(*lead, m, k, -1)
         if not self.rest.shape[-1]:
-            return back_substituted(self.front, first).reshape(*lead, m * k, -1)
-        later = back_substituted(self.rest, z[..., m * k :, :])
-        first = back_substituted(self.front, first - self.across @ later[..., None, :, :])
+            return stack_backward(self.front, first).reshape(*lead, m * k, -1)
+        later = stack_backward(self.rest, z[..., m * k :, :])
+        first = stack_backward(self.front, first - self.across @ later[..., None, :, :])
         return np.concatenate([first.reshape(*lead, m * k, -1), later], axis=-2)
 
 
 def eliminated(A: Array) -> tuple[Array, Array]:
     """Return log|A| without its last row and column, and what is left of the last element."""
-    L = cholesky(A[..., :-1, :-1, :])
-    half = forward(L, A[..., :-1, -1:, :])
+    L = pointwise_cholesky(A[..., :-1, :-1, :])
+    half = pointwise_forward(L, A[..., :-1, -1:, :])
     log_det = 2 * np.log(np.einsum("...aaq->a...q", L)).sum(axis=0)
     return log_det, A[..., -1, -1, :] - (half[..., 0, :] ** 2).sum(axis=-2)
 
@@ -273,7 +269,7 @@ def leading_choleskies(A: Array) -> tuple[Array, Flags]:
     """
     usable = np.isfinite(A).all(axis=(1, 2))
     A[~usable] = np.eye(A.shape[-1])
-    L = choleskies(A[:, :-1, :-1])
+    L = stack_cholesky_or_nan(A[:, :-1, :-1])
     usable &= np.isfinite(L).all(axis=(1, 2))
     A[~usable], L[~usable] = np.eye(A.shape[-1]), np.eye(L.shape[-1])
     return L, usable
@@ -330,6 +326,17 @@ def single_inverse(L: Array) -> Array:
 # ------------------------------------------------------------------------- element by element
 
 
+def elementwise_cholesky(A: Elements) -> Elements:
+    """Return the lower triangle of the Cholesky factor from that of a matrix, nan for none."""
+    L: Elements = []
+    for i, row in enumerate(A):
+        L.append([])
+        for j, element in enumerate(row):
+            before = sum(L[i][c] * L[j][c] for c in range(j))
+            L[i].append(np.sqrt(element - before) if i == j else (element - before) / L[j][j])
+    return L
+
+
 def elementwise_factor(D: Array, Lambda: Array) -> tuple[Elements, Elements]:
     """Return R, lower triangular, with R R' = I + Lambda' D Lambda, and Lambda.
 
@@ -341,18 +348,19 @@ def elementwise_factor(D: Array, Lambda: Array) -> tuple[Elements, Elements]:
     Returns
     -------
     tuple of lists of lists
-        The elements, shapes (points, m) and (points, 1).
+        The elements of the lower triangle of R, shape (points, m), and of Lambda, (points, 1).
     """
     k = Lambda.shape[-1]
     L = [[Lambda[:, a, i, None] for i in range(k)] for a in range(k)]
     DL = [[sum(D[:, a, b] * L[b][i] for b in range(k)) for i in range(k)] for a in range(k)]
-    R: Elements = [[np.empty(0)] * k for _ in range(k)]
-    for j in range(k):
-        for i in range(j, k):
-            M = sum(L[a][i] * DL[a][j] for a in range(k)) + (1.0 if i == j else 0.0)
-            M = M - sum(R[i][c] * R[j][c] for c in range(j))
-            R[i][j] = np.sqrt(M) if i == j else M / R[j][j]
-    return R, L
+    M = [
+        [
+            np.asarray(sum(L[a][i] * DL[a][j] for a in range(k)) + float(i == j))
+            for j in range(i + 1)
+        ]
+        for i in range(k)
+    ]
+    return elementwise_cholesky(M), L
 
 
 def elementwise_forward(R: Elements, right: Sequence[Array]) -> list[Array]:

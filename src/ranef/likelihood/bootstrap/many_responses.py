@@ -22,7 +22,12 @@ from ranef.design.design import Design
 from ranef.design.groups import by_factor
 from ranef.likelihood.bootstrap.simulated_responses import Block, Responses, gram
 from ranef.likelihood.linear.crossproducts import CrossProducts
-from ranef.numerics.matrices import Elements, choleskies, elementwise_factor, elementwise_forward
+from ranef.numerics.matrices import (
+    Elements,
+    elementwise_factor,
+    elementwise_forward,
+    stack_cholesky_or_nan,
+)
 
 MAX_DENSE = 80  # columns besides those of the first factor for which replicates go together
 MAX_ELEMENTS = 5_000_000  # of their products
@@ -316,7 +321,7 @@ def _solved(
     if q:
         M[:, np.arange(q), np.arange(q)] += 1.0
     right = _times(shared, turned, s[:, :, None])[:, :, 0]
-    L = choleskies(M)
+    L = stack_cholesky_or_nan(M)
     half = np.linalg.inv(L)
     u = (half.swapaxes(1, 2) @ (half @ right[:, :, None]))[:, :, 0]
     r2 = yy - (u * right).sum(axis=1)

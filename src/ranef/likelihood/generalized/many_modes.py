@@ -38,7 +38,7 @@ from ranef.likelihood.generalized.pirls import (
     Problem,
 )
 from ranef.likelihood.generalized.weighted_crossproducts import product_map
-from ranef.numerics.matrices import ArrowCholesky, choleskies, scattered
+from ranef.numerics.matrices import ArrowCholesky, scattered, stack_cholesky_or_nan
 
 CHUNK = 40_000  # numbers of an array of rows: such stay in the processor's cache
 HELD = 100_000  # numbers of an array of matrices
@@ -441,7 +441,7 @@ class Elementwise(_Search):
                 H[:, :, 0, b, a] = H[:, :, 0, a, b]
             H[:, :, 0, a, a] += 1.0
         nothing = np.empty((*H.shape[:2], 0, 0))
-        return ArrowCholesky(choleskies(H), np.empty((*H.shape[:3], q, 0)), nothing)
+        return ArrowCholesky(stack_cholesky_or_nan(H), np.empty((*H.shape[:3], q, 0)), nothing)
 
     def log_densities(self, modes: ManyModes, nodes: Rule | None) -> Array:
         if nodes is None or not self.piece.q:
