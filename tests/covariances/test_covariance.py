@@ -8,16 +8,12 @@ import re
 import numpy as np
 import pytest
 from compound_symmetry import CompoundSymmetry
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 
 from ranef.covariances.covariance import (
     NEARLY_ZERO_SD,
     Diagonal,
     Unstructured,
     factors,
-    lower_factor,
     n_theta,
     pull_back,
     sd_and_corr,
@@ -131,32 +127,6 @@ def test_free_blocks():
 def test_records_are_equal_and_travel():
     assert Unstructured(2) == pickle.loads(pickle.dumps(Unstructured(2)))
     assert len({Unstructured(2), Unstructured(2), Diagonal(2), Unstructured(3)}) == 3
-
-
-@settings(max_examples=200, deadline=None)
-@given(
-    hnp.arrays(
-        float,
-        hnp.array_shapes(min_dims=2, max_dims=2, max_side=4),
-        elements=st.floats(-100, 100).filter(lambda x: x == 0 or abs(x) > 1e-3),
-    )
-)
-def test_lower_factor_has_the_same_covariance_whatever_the_rank(root):
-    Lambda = lower_factor(root)
-    np.testing.assert_allclose(
-        Lambda @ Lambda.T, root @ root.T, atol=1e-6 * (1 + np.abs(root).max() ** 2)
-    )
-    np.testing.assert_array_equal(np.triu(Lambda, 1), 0)
-    assert (np.diag(Lambda) >= 0).all()
-    np.testing.assert_allclose(lower_factor(np.stack([root, root]))[1], Lambda, rtol=1e-13)
-
-
-def test_lower_factor_is_exactly_zero_where_the_covariance_is_singular():
-    Lambda = lower_factor(np.array([[1.0], [2.0], [-0.3]]))
-    np.testing.assert_array_equal(np.diag(Lambda)[1:], 0)
-    Lambda = lower_factor(np.array([[0.0, 0.0], [1.0, 2.0]]))
-    np.testing.assert_array_equal(Lambda[:, 0], 0)
-    assert Lambda[1, 1] == pytest.approx(np.sqrt(5))
 
 
 def test_sds_and_correlations():

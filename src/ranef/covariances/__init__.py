@@ -1,4 +1,4 @@
 """The covariance of the random effects of one term: its parameters theta, factor and names.
 
-One record a structure; a new structure is a new file here.
+One record a structure; a new structure is one more record here.
 """

@@ -26,9 +26,9 @@ from ranef.covariances.partial_correlations import (
     partial_slopes,
     unit_factor,
 )
+from ranef.covariances.triangular_factors import lower_factor
 from ranef.errors import FitError
 
-NO_LENGTH = 1e-10  # a diagonal element below this share of its row counts as zero
 NEARLY_ZERO_SD = 0.03  # a relative sd for which zero is tried
 
 type Places = tuple[NDArray[np.intp], NDArray[np.intp]]
@@ -347,36 +347,6 @@ def _joined(theta: Array, parts: Sequence[Array]) -> Array:
 
 
 # ------------------------------------------------------------------------- of any structure
-
-
-def lower_factor(root: Array) -> Array:
-    """Return the lower-triangular Lambda with Lambda Lambda' = root root' and diagonal >= 0.
-
-    Works for any rank: where the covariance is singular, diagonal elements are exactly zero.
-
-    Parameters
-    ----------
-    root : ndarray, shape (..., k, r)
-
-    Examples
-    --------
-    >>> lower_factor(np.array([[3.0, 4.0], [3.0, 4.0]]))
-    array([[5., 0.],
-           [5., 0.]])
-    """
-    k, size = root.shape[-2], np.linalg.norm(root, axis=-1)
-    Lambda = np.zeros((*root.shape[:-1], k))
-    remaining = np.array(root, dtype=np.float64)
-    for j in range(k):  # Householder by rows; a row that is used up leaves a zero diagonal
-        row = remaining[..., j, :]
-        length = np.linalg.norm(row, axis=-1)
-        used_up = length <= NO_LENGTH * size[..., j]
-        direction = np.where(used_up[..., None], 0.0, row)
-        direction /= np.where(used_up, 1.0, length)[..., None]
-        column = (remaining[..., j:, :] * direction[..., None, :]).sum(-1)
-        Lambda[..., j:, j] = column
-        remaining[..., j:, :] -= column[..., None] * direction[..., None, :]
-    return Lambda
 
 
 def sd_and_corr(cov: Array) -> tuple[Array, Array]:

@@ -13,7 +13,7 @@ from reference_cases import REFERENCE
 import ranef as rf
 from ranef.likelihood.generalized.glmm import prepare
 from ranef.likelihood.linear.crossproducts import cross_products
-from ranef.likelihood.profile.constrained import Linear, Nonlinear, by_root, canonical, held
+from ranef.likelihood.profile.constrained import Linear, Nonlinear, held
 
 
 def surface_of(fit):
@@ -64,17 +64,6 @@ def test_what_is_held_is_what_it_is_called(coefs):
         else:
             i, j = coefs
             assert cov[i, j] / np.sqrt(cov[i, i] * cov[j, j]) == pytest.approx(np.sin(w), abs=1e-9)
-
-
-def test_the_gradient_through_a_triangular_factor():
-    rng = np.random.default_rng(0)
-    root, weights = rng.normal(size=(3, 3)), np.tril(rng.normal(size=(3, 3)))
-    found = by_root(root, canonical(root), weights)
-    for place in np.ndindex(3, 3):
-        h = np.zeros((3, 3))
-        h[place] = 1e-6
-        change = np.sum(weights * (canonical(root + h) - canonical(root - h))) / 2e-6
-        assert found[place] == pytest.approx(change, abs=1e-8)
 
 
 def test_a_correlation_with_an_sd_of_zero_is_not_defined():

@@ -21,7 +21,8 @@ import numpy as np
 from scipy import linalg
 
 from ranef._typing import Array
-from ranef.covariances.covariance import Covariance, factors, lower_factor, pull_back, theta_of
+from ranef.covariances.covariance import Covariance, factors, pull_back, theta_of
+from ranef.covariances.triangular_factors import NO_SD, by_root, canonical
 from ranef.likelihood.estimate import Estimate
 from ranef.likelihood.generalized.glmm import Generalized
 from ranef.likelihood.generalized.pirls import NoModesError, find_modes
@@ -428,9 +429,6 @@ class Nonlinear(Surface):
         return -2 * value, -2 * by_gamma, -2 * by_psi, (-2 * by_w, -2 * by_theta)
 
 
-NO_SD = 1e-7  # a standard deviation, relative to the error of a row, that counts as zero
-
-
 @dataclass(frozen=True, eq=False)
 class Held:
     """All factors as functions of w and theta, w being of one term and not in theta.
@@ -526,22 +524,3 @@ def held(
     turn = moved @ np.linalg.inv(T)
     to_own = T @ np.eye(k)[order]
     return Held(covariances, term, len(coefs) == 2, turn), to_own
-
-
-def canonical(root: Array) -> Array:
-    """Return the triangular factor on which the nodes of a quadrature depend; never singular."""
-    L = lower_factor(root)
-    floor = NO_SD * max(1.0, float(np.abs(L).max(initial=0.0)))
-    return np.asarray(L + np.diag(np.where(np.diag(L) < floor, floor, 0.0)))
-
-
-def by_root(root: Array, L: Array, slope: Array) -> Array:
-    """Return the derivative by a root from that by its triangular factor L = root Q.
-
-    Source: Murray (2016), *Differentiation of the Cholesky decomposition*, arXiv:1602.07527,
-    section 3.
-    """
-    P = np.tril(L.T @ np.tril(slope))
-    P[np.diag_indices_from(P)] /= 2
-    half = linalg.solve_triangular(L, (P + P.T), lower=True, trans="T")
-    return np.asarray(half @ linalg.solve_triangular(L, root, lower=True))

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from ranef._typing import Array
-from ranef.covariances.covariance import lower_factor
+from ranef.covariances.triangular_factors import lower_factor
 from ranef.posterior.laplace import Mode
 from ranef.posterior.linear_posterior import LinearPosterior
 from ranef.posterior.transforms import Coordinate, evaluate
