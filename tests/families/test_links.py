@@ -175,6 +175,14 @@ def test_a_mean_that_is_no_chance_is_impossible():
     assert A[1] == B[1] == np.finfo(float).min
 
 
+def test_what_a_link_says_of_its_scale():
+    facts = {name: (link.is_identity, link.is_log, link.is_sigmoid) for name, link in LINKS.items()}
+    assert {name for name, (is_identity, _, _) in facts.items() if is_identity} == {"identity"}
+    assert {name for name, (_, is_log, _) in facts.items() if is_log} == {"log"}
+    sigmoids = {name for name, (_, _, is_sigmoid) in facts.items() if is_sigmoid}
+    assert sigmoids == {"logit", "probit", "cloglog", "cauchit"}
+
+
 def test_steps_stay_where_eta_is_possible():
     assert INVERSE.step(np.array([0.1])) < 0.1 / 4
     assert LOGIT.step(np.array([0.1])) == INVERSE.step(np.array([5.0]))

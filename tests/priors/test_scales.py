@@ -58,7 +58,7 @@ def test_on_the_identity_the_response_less_its_offset_is_the_scale():
     scale = link_scale(made, GAUSSIAN)
     s = z.std(ddof=1)
     assert numbers(scale) == pytest.approx((z.mean(), 2.5 * s, 2.5 * s, s))
-    assert str(scale.half(2.0)) == "HalfStudentT(3, 2)"
+    assert str(scale.sd_prior(2.0)) == "HalfStudentT(3, 2)"
 
 
 @pytest.mark.parametrize("link", ["logit", "probit", "cloglog", "cauchit"])
@@ -67,7 +67,7 @@ def test_a_probability_has_the_scale_of_log_odds_whatever_the_data(link):
     for y in ([0.0, 0.0, 0.0], [1.0, 1.0, 0.5]):
         scale = link_scale(design(y, weights=[4, 4, 4]), family)
         assert numbers(scale) == (0.0, 1.5, 1.0, 1.0)
-        assert str(scale.half(0.5)) == "HalfNormal(0.5)"
+        assert str(scale.sd_prior(0.5)) == "HalfNormal(0.5)"
     moved = link_scale(design([0.0, 1.0, 1.0], offset=[1.0, 2.0, 6.0]), family)
     assert moved.location == -3.0
 
@@ -77,7 +77,7 @@ def test_on_the_log_the_location_is_that_of_total_response_over_total_exposure()
     made = design(COUNTS, weights=w, offset=np.log(exposure))
     scale = link_scale(made, POISSON)
     assert numbers(scale) == pytest.approx((np.log(w @ COUNTS / (w @ exposure)), 2.5, 1, 1))
-    assert str(scale.half(0.5)) == "Exponential(0.5)"
+    assert str(scale.sd_prior(0.5)) == "Exponential(0.5)"
     glm_score = w @ (COUNTS - exposure * np.exp(scale.location))  # it is the estimate as well
     assert glm_score == pytest.approx(0, abs=1e-12)
 
@@ -148,7 +148,7 @@ def test_another_link_of_a_probability_has_the_unit_of_log_odds():
     found = link_scale(made, family)
     location = -np.log(-np.log(mean))
     assert numbers(found) == pytest.approx((location, 1.5 * unit, unit, unit), rel=1e-7)
-    assert str(found.half(0.5)) == "HalfNormal(0.5)"
+    assert str(found.sd_prior(0.5)) == "HalfNormal(0.5)"
     as_logit = replace(BINOMIAL, link=Link("mine", special.logit, special.expit))
     assert numbers(link_scale(made, as_logit)) == pytest.approx((special.logit(mean), 1.5, 1, 1))
 

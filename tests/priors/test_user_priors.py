@@ -24,7 +24,7 @@ from ranef.priors.distributions import (
     Uniform,
 )
 from ranef.priors.named_sets import SETS
-from ranef.priors.user_priors import Target, read_given
+from ranef.priors.user_priors import Target, read_user_priors
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def made():
 
 def refused(made, priors, family, message):
     with pytest.raises(FitError, match=f"^{re.escape(message)}$"):
-        read_given(made, priors, family)
+        read_user_priors(made, priors, family)
 
 
 def test_keys_are_the_parameters_of_the_family(made):
@@ -47,7 +47,7 @@ def test_keys_are_the_parameters_of_the_family(made):
     own = Target("positive parameter")
     effects = {"Intercept": effect, "x": effect, "beta": Target("coefficient", ("x", "shape"))}
     targets = {
-        family.name: dict(read_given(made, "default", family).targets)
+        family.name: dict(read_user_priors(made, "default", family).targets)
         for family in (GAUSSIAN, BINOMIAL, find_family("negative_binomial"), find_family("t"))
     }
     assert targets == {
@@ -88,7 +88,7 @@ def test_nothing_is_relative_to_a_sigma_that_there_is_not(made, key, value, plac
         "to be relative to; give HalfNormal(1)."
     )
     refused(made, {key: value}, BINOMIAL, message)
-    assert read_given(made, {key: value}, find_family("gamma")).records
+    assert read_user_priors(made, {key: value}, find_family("gamma")).records
 
 
 @pytest.mark.parametrize("prior", [Normal(0, 1), LKJ(2), Relative(HalfNormal(1)), Uniform(-1, 1)])
@@ -109,7 +109,7 @@ def test_a_parameter_needs_a_record(made):
 
 
 def test_the_nearest_place_wins(made):
-    given = read_given(
+    given = read_user_priors(
         made, {"base": "brms", "sd": Exponential(1), "sd_g": {"x": HalfNormal(3)}}, BINOMIAL
     )
     assert given.base is SETS["brms"]

@@ -342,9 +342,7 @@ def _priors_note(scored: Mapping[str, PosteriorFit]) -> str:
     """Say under which priors of standard deviations the Bayes factors hold."""
     rows = [row for fit in scored.values() for row in fit.asked.priors.rows()]
     lines = dict.fromkeys(
-        f"{row.parameter}[{row.coef}] ~ {row.prior}"
-        for row in rows
-        if row.parameter.startswith("sd_")
+        f"{row.name} ~ {row.prior}" for row in rows if row.parameter.startswith("sd_")
     )
     if not lines:
         return "Bayes factors hold for the priors of these models: see `model.prior_table()`."

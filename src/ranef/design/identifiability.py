@@ -34,7 +34,7 @@ def check_response(design: Design, family: Family = GAUSSIAN) -> None:
     if np.ptp(design.y) == 0:
         value = f"{design.y[0]:g}"
         raise DataError(f"the response `{design.response}` is constant ({value} in every row).")
-    if family.link.name == "identity" and np.ptp(design.y - design.offset) == 0:
+    if family.link.is_identity and np.ptp(design.y - design.offset) == 0:
         raise DataError(f"the response `{design.response}` minus its offset is constant.")
 
 

@@ -52,6 +52,9 @@ class Link:
         curves. From `curve` if not given; to be given for what is exact in the tails.
     latent_variance : float, optional
         Of a probability: the variance of the variable whose distribution function it is.
+    is_sigmoid : bool
+        Whether the inverse is the distribution function of a variable on a scale like that of
+        log odds: default priors of a probability are then those of the logit.
 
     Examples
     --------
@@ -68,6 +71,17 @@ class Link:
     curve: Callable[[Array], Curve] | None = None
     logs: Callable[[Array], tuple[Curve, ...]] | None = None
     latent_variance: float | None = None
+    is_sigmoid: bool = False
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether eta is mu, in the units of the response."""
+        return self.name == "identity"
+
+    @property
+    def is_log(self) -> bool:
+        """Whether eta is log mu, so that effects multiply the mean."""
+        return self.name == "log"
 
     def step(self, eta: Array) -> Array:
         """Return the step of differences at eta, which stay where eta is possible."""
@@ -362,6 +376,7 @@ LOGIT = Link(
     curve=_logit_curve,
     logs=_logit_logs,
     latent_variance=np.pi**2 / 3,
+    is_sigmoid=True,
 )
 PROBIT = Link(
     "probit",
@@ -371,6 +386,7 @@ PROBIT = Link(
     curve=_probit_curve,
     logs=_probit_logs,
     latent_variance=1.0,
+    is_sigmoid=True,
 )
 CLOGLOG = Link(
     "cloglog",
@@ -380,6 +396,7 @@ CLOGLOG = Link(
     curve=_cloglog_curve,
     logs=_cloglog_logs,
     latent_variance=np.pi**2 / 6,
+    is_sigmoid=True,
 )
 CAUCHIT = Link(
     "cauchit",
@@ -388,6 +405,7 @@ CAUCHIT = Link(
     pymc=_cauchit_graph,
     curve=_cauchit_curve,
     logs=_cauchit_logs,
+    is_sigmoid=True,
 )
 LINKS = {
     link.name: link

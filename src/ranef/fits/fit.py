@@ -475,7 +475,7 @@ class Fit(Printed):
             self.shrinkage_table(chosen.label),
             coefs=coefs,
             covariance=self.varcorr().cov[chosen.label],
-            scale="" if self.family.link.name == "identity" else f"{self.family.link.name} scale",
+            scale="" if self.family.link.is_identity else f"{self.family.link.name} scale",
             **style,
         )
 

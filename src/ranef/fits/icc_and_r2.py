@@ -170,7 +170,7 @@ def observation_variance(
     variance = family.unit_variance(mu, psi)
     if family.has_sigma:
         variance = variance * np.mean(1 / design.weights)
-    if link.name == "log":
+    if link.is_log:
         return np.broadcast_to(_on_log_scale(variance / mu**2, approximation), shape)
     slope = link.at(link.link(mu))[1]
     return np.broadcast_to(variance / slope**2, shape)
@@ -201,7 +201,7 @@ def mean_response(design: Design, family: Family, numbers: Numbers) -> Array:
     """
     beta = np.atleast_2d(numbers.beta)
     means = np.empty(len(beta))
-    terms = design.terms if family.link.name == "log" else ()
+    terms = design.terms if family.link.is_log else ()
     covs = [np.broadcast_to(cov, (len(beta), *cov.shape[-2:])) for cov in numbers.covs]
     for block, eta in linear_predictors(design, (), beta, {}):
         half = [
@@ -387,7 +387,7 @@ def _residual_note(design: Design, family: Family, approximation: str, mean: flo
         variance = _latent_variance(family)
         words = f"{LATENT_WORDS.get(variance, f'{variance:.4g}')}, that of a latent variable"
     else:
-        how = approximation if link == "log" else "delta"
+        how = approximation if family.link.is_log else "delta"
         where = "the model's mean response" if mean is None else f"a mean response of {mean:.6g}"
         words = f"by the {how} method at {where}{weighted if family.has_sigma else ''}"
     text = f"Residual variance on the {link} scale: {words}"

@@ -87,7 +87,7 @@ def _response(design: Design, family: Family) -> str:
 
 
 def _prior_heading(design: Design, family: Family) -> str:
-    if family.link.name == "identity":
+    if family.link.is_identity:
         return f"Priors of a Bayesian fit, in units of {design.response}"
     return f"Priors of a Bayesian fit, on the {family.link.name} scale"
 
@@ -191,7 +191,7 @@ def _alone(design: Design, term: RandomTerm) -> list[str]:
 
 
 def _table(rows: tuple[PriorRow, ...]) -> str:
-    names = [f"{r.parameter}[{r.coef}]" if r.coef else r.parameter for r in rows]
+    names = [row.name for row in rows]
     width = max(map(len, names))
     prior = max(len(str(r.prior)) for r in rows)
     return "\n".join(

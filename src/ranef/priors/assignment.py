@@ -10,33 +10,32 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import numpy as np
-from numpy.typing import NDArray
-
+from ranef._typing import Array
 from ranef.covariances.covariance import Bases, Covariance, Diagonal, Unstructured
 from ranef.design.design import Design, RandomTerm
 from ranef.errors import FitError
 from ranef.families.family import Family
 from ranef.families.gaussian import GAUSSIAN
-from ranef.priors.distributions import (
-    LKJ,
-    Constant,
-    Prior,
-)
+from ranef.priors.distributions import LKJ, Constant, Prior
 from ranef.priors.scales import Change, centring, lower_columns, moved_coefs
-from ranef.priors.user_priors import Given, PriorSetting, read_given
+from ranef.priors.user_priors import PriorSetting, UserPriors, read_user_priors
 
 AT_MEAN = "at the mean of the predictors"
 
 
 @dataclass(frozen=True)
 class PriorRow:
-    """One line of the table of priors: whose prior it is, the prior, and where it holds."""
+    """One line of the table of priors: a parameter, its prior, and where the prior holds."""
 
     parameter: str
     coef: str
     prior: Prior
     note: str
+
+    @property
+    def name(self) -> str:
+        """Name of the parameter, with its coefficient if it has several."""
+        return f"{self.parameter}[{self.coef}]" if self.coef else self.parameter
 
 
 @dataclass(frozen=True)
@@ -50,14 +49,14 @@ class TermPriors:
     coefs : tuple of str
         Names of the k coefficients.
     covariance : Covariance
-        What the priors are of.
+        Structure of the covariance matrix that `sd` and `corr` make up.
     sd : tuple of Prior
         Prior of the standard deviation of each coefficient.
     corr : LKJ or None
         Prior of the correlation matrix; None for a diagonal or scalar term.
     change : ndarray, shape (k, k), or None
         Where `sd` and `corr` hold for coefficients at centred columns: the matrix that turns
-        those into the coefficients as the user sees them.
+        such coefficients into the ones that the user sees.
     """
 
     label: str
@@ -95,8 +94,8 @@ class Priors:
     beta : tuple of Prior
         Prior of each fixed effect.
     change : ndarray, shape (p, p), or None
-        Where the priors hold for coefficients at centred predictors: the matrix that turns those
-        into the fixed effects as the user sees them.
+        Where the priors hold for coefficients at centred predictors: the matrix that turns such
+        coefficients into the fixed effects that the user sees.
     sigma : Prior
         Prior of the residual standard deviation; `Constant(1.0)` for a family without one.
     terms : tuple of TermPriors
@@ -253,29 +252,28 @@ def resolve(design: Design, priors: PriorSetting = "default", family: Family = G
     --------
     >>> import ranef as rf
     >>> sleep = rf.Model("Reaction ~ Days + (1 | Subject)", rf.load_dataset("sleepstudy")).design
-    >>> given = {"Days": rf.priors.Normal(0, 20), "sd": rf.priors.HalfNormal(50)}
-    >>> for row in resolve(sleep, given).rows():
+    >>> setting = {"Days": rf.priors.Normal(0, 20), "sd": rf.priors.HalfNormal(50)}
+    >>> for row in resolve(sleep, setting).rows():
     ...     print(f"{row.parameter:11}{row.coef:10}{row.prior} {row.note}".rstrip())
     beta       Intercept Normal(298.5, 140.8) at the mean of the predictors
     beta       Days      Normal(0, 20)
     sigma                HalfStudentT(3, 56.33)
     sd_Subject Intercept HalfNormal(50)
     """
-    given = read_given(design, priors, family)
-    below = _below(design, given)
-    change = None if below is None else centring(design.X, below)
+    user = read_user_priors(design, priors, family)
+    centres = _centres(design, user)
+    change = None if centres is None else centring(design.X, centres)
     columns = design.X if change is None else design.X @ change
-    own = [name for name in family.parameters if name != "sigma"]
     return Priors(
         fixed=design.fixed,
-        beta=tuple(
-            _beta_prior(design, family, given, columns, j) for j in range(len(design.fixed))
-        ),
+        beta=tuple(_beta_prior(design, family, user, columns, j) for j in range(len(design.fixed))),
         change=change,
-        sigma=_sigma_prior(design, family, given),
-        terms=tuple(_term_priors(design, family, given, term) for term in design.terms),
+        sigma=_sigma_prior(design, family, user),
+        terms=tuple(_term_priors(design, family, user, term) for term in design.terms),
         parameters=tuple(
-            (name, given.first(name) or given.base.parameter(family, name)) for name in own
+            (name, user.first(name) or user.base.parameter(family, name))
+            for name in family.parameters
+            if name != "sigma"
         ),
         has_sigma=family.has_sigma,
     )
@@ -284,53 +282,55 @@ def resolve(design: Design, priors: PriorSetting = "default", family: Family = G
 # Who gets which prior
 
 
-def _below(design: Design, given: Given) -> list[tuple[int, ...]] | None:
-    """Return what the fixed columns are centred at; None if they are not."""
+def _centres(design: Design, user: UserPriors) -> list[tuple[int, ...]] | None:
+    """Return the columns that each fixed column is centred at; None if none is centred."""
     has_slopes = "Intercept" in design.fixed and len(design.fixed) > 1
-    if given.base.below is None or not has_slopes or given.first("Intercept") is not None:
+    if user.base.centres is None or not has_slopes or user.first("Intercept") is not None:
         return None
     # Nothing is centred at a column whose coefficient has a prior of the user's: that would move it
-    theirs = {j for j, name in enumerate(design.fixed) if given.of_effect(name) is not None}
-    return [tuple(i for i in lower if i not in theirs) for lower in given.base.below(design)]
+    fixed_by_user = {j for j, name in enumerate(design.fixed) if user.of_effect(name) is not None}
+    return [
+        tuple(i for i in centre if i not in fixed_by_user) for centre in user.base.centres(design)
+    ]
 
 
-def _beta_prior(
-    design: Design, family: Family, given: Given, columns: NDArray[np.float64], j: int
-) -> Prior:
+def _beta_prior(design: Design, family: Family, user: UserPriors, columns: Array, j: int) -> Prior:
     name = design.fixed[j]
-    if (prior := given.of_effect(name)) is not None:
+    if (prior := user.of_effect(name)) is not None:
         return prior
     if name == "Intercept":
-        return given.base.intercept(design, family)
-    return given.base.slope(design, family, columns, j)
+        return user.base.intercept(design, family)
+    return user.base.slope(design, family, columns, j)
 
 
-def _sigma_prior(design: Design, family: Family, given: Given) -> Prior:
+def _sigma_prior(design: Design, family: Family, user: UserPriors) -> Prior:
     if not family.has_sigma:
         return Constant(1.0)
-    return given.first("sigma") or given.base.sigma(design, family)
+    return user.first("sigma") or user.base.sigma(design, family)
 
 
-def _term_priors(design: Design, family: Family, given: Given, term: RandomTerm) -> TermPriors:
-    label, base = term.label, given.base
+def _term_priors(design: Design, family: Family, user: UserPriors, term: RandomTerm) -> TermPriors:
+    label, base = term.label, user.base
     sds = [
-        given.first((f"sd_{label}", coef), f"sd_{label}", ("sd", coef), "sd") for coef in term.coefs
+        user.first((f"sd_{label}", coef), f"sd_{label}", ("sd", coef), "sd") for coef in term.coefs
     ]
     has_corr = _has_lkj(term)
-    corr = given.first(f"corr_{label}", "corr") if has_corr else None
+    corr = user.first(f"corr_{label}", "corr") if has_corr else None
     centred = base.centres_terms and _can_centre(term) and not any([*sds, corr])
-    far = _can_centre(term) and not centred
-    below = [
+    uncentred = _can_centre(term) and not centred
+    centres = [
         lower if numeric else ()
         for lower, numeric in zip(lower_columns(term.origins), term.numeric, strict=True)
     ]
-    change = centring(term.columns, below) if centred else None
+    change = centring(term.columns, centres) if centred else None
     columns = term.columns if change is None else term.columns @ change
     return TermPriors(
         label=label,
         coefs=term.coefs,
         covariance=term.covariance,
-        sd=tuple(sd or base.sd(design, family, term, columns, j, far) for j, sd in enumerate(sds)),
+        sd=tuple(
+            sd or base.sd(design, family, term, columns, j, uncentred) for j, sd in enumerate(sds)
+        ),
         corr=(corr if isinstance(corr, LKJ) else base.corr) if has_corr else None,
         change=change,
     )
@@ -344,5 +344,6 @@ def _has_lkj(term: RandomTerm) -> bool:
 
 
 def _can_centre(term: RandomTerm) -> bool:
-    can_turn = term.covariance.kept_by is Bases.TRIANGULAR
-    return can_turn and "Intercept" in term.coefs and any(term.numeric)
+    """Whether a term has numeric slopes beside an intercept, and may be written at their mean."""
+    is_kept = term.covariance.kept_by is Bases.TRIANGULAR
+    return is_kept and "Intercept" in term.coefs and any(term.numeric)

@@ -9,7 +9,7 @@ from numbers import Real
 
 from ranef.errors import FitError, suggestion
 
-_LOCATIONS = ("mu", "lower", "upper", "value")
+_LOCATIONS = ("mu", "lower", "upper", "value")  # numbers that need not be positive
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Prior(ABC):
 
     @property
     def proper(self) -> bool:
-        """Whether the prior is a distribution: whether its density has an integral."""
+        """Whether the prior is a distribution: whether its density has a finite integral."""
         return True
 
 
@@ -188,7 +188,7 @@ class Constant(Prior):
     --------
     The residual standard deviation where the weights are known precisions, 1 / s^2:
 
-    >>> known = {"sigma": Constant(1)}
+    >>> precisions = {"sigma": Constant(1)}
     """
 
     value: float
@@ -201,7 +201,7 @@ class Constant(Prior):
 
 @dataclass(frozen=True)
 class Relative(Prior):
-    """A standard deviation of random effects, relative to sigma: `prior` is that of sd / sigma.
+    """A prior of sd / sigma, for the standard deviation of random effects relative to sigma.
 
     Raises
     ------
@@ -219,8 +219,7 @@ class Relative(Prior):
 
     def __post_init__(self) -> None:
         prior: object = self.prior
-        fits = isinstance(prior, Prior) and prior.positive and not isinstance(prior, Relative)
-        if not fits:
+        if isinstance(prior, Relative) or not (isinstance(prior, Prior) and prior.positive):
             shown = prior if isinstance(prior, Prior) else repr(prior)
             raise FitError(
                 "Relative: prior must be one of a positive number, such as HalfNormal(1), "
@@ -244,11 +243,12 @@ def _check_number(record: str, name: str, value: object) -> None:
 
 
 def prior_of(form: tuple[str, tuple[float, ...]], *scale: float) -> Prior:
-    """Return a prior by its name and numbers, as a family writes those of its own parameters.
+    """Return a prior by its name and numbers, as a family writes the priors of its parameters.
 
     Parameters
     ----------
     form : tuple of (str, tuple of float)
+        The name and the numbers.
     scale : float, optional
         One more number, which comes from the data.
 
@@ -258,7 +258,7 @@ def prior_of(form: tuple[str, tuple[float, ...]], *scale: float) -> Prior:
     Gamma(2, 0.1) HalfStudentT(3, 8.5)
     """
     name, numbers = form
-    known = {prior.__name__: prior for prior in Prior.__subclasses__()}
-    if name not in known:
-        raise FitError(f"a family has a prior called {name!r}. {suggestion(name, known)}")
-    return known[name](*numbers, *scale)
+    classes = {prior.__name__: prior for prior in Prior.__subclasses__()}
+    if name not in classes:
+        raise FitError(f"a family has a prior called {name!r}. {suggestion(name, classes)}")
+    return classes[name](*numbers, *scale)

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
 from ranef._typing import Array
 from ranef.design.design import Design, RandomTerm
 from ranef.errors import FitError
-from ranef.families.family import Family
+from ranef.families.family import Family, PriorForm
 from ranef.priors.distributions import (
     LKJ,
     Exponential,
@@ -29,15 +30,17 @@ from ranef.priors.distributions import (
     prior_of,
 )
 from ranef.priors.scales import (
-    MAD,
     link_scale,
     lower_columns,
     mean_response,
+    median_deviation,
     response_scale,
     spread,
 )
 
 _BOUNDARY_RATE = 1e-4  # of a Gamma prior in units of the sd's scale: its pull inwards is not felt
+_SHIFTED_LINKS = ("log", "inverse", "inverse_squared")  # for which brms moves a zero to 0.1
+_BRMS_LINKS = ("identity", "sqrt", *_SHIFTED_LINKS)  # on whose scale brms takes the response
 
 
 @dataclass(frozen=True)
@@ -53,11 +56,12 @@ class PriorSet:
         Asked for only where the family has a sigma.
     parameter : function of (family, name)
         Of a parameter of the family's own, besides sigma.
-    sd : function of (design, family, term, columns, j, far)
-        Of a coefficient of a random term; `far` says that there are numeric slopes besides
+    sd : function of (design, family, term, columns, j, uncentred)
+        Of a coefficient of a random term; `uncentred` says that there are numeric slopes besides
         its intercept, which are not centred.
     corr : LKJ
-    below : function of (design), or None
+        Of the correlation matrix of a random term.
+    centres : function of (design), or None
         Which columns each fixed column is centred at, as for `ranef.priors.scales.centring`;
         None if the priors hold at zero predictors.
     centres_terms : bool
@@ -70,7 +74,7 @@ class PriorSet:
     parameter: Callable[[Family, str], Prior]
     sd: Callable[[Design, Family, RandomTerm, Array, int, bool], Prior]
     corr: LKJ
-    below: Callable[[Design], Sequence[tuple[int, ...]]] | None = None
+    centres: Callable[[Design], Sequence[tuple[int, ...]]] | None = None
     centres_terms: bool = False
 
 
@@ -106,19 +110,23 @@ def _default_parameter(family: Family, name: str) -> Prior:
 
 
 def _default_sd(  # noqa: PLR0917 -- as all sets
-    design: Design, family: Family, term: RandomTerm, columns: Array, j: int, far: bool
+    design: Design, family: Family, term: RandomTerm, columns: Array, j: int, uncentred: bool
 ) -> Prior:
-    half = link_scale(design, family).half
-    return half(_sd_scale(design, family, term, columns, j, far))
+    scale = _sd_scale(design, family, term, columns, j, uncentred)
+    return link_scale(design, family).sd_prior(scale)
 
 
 def _sd_scale(  # noqa: PLR0917 -- as all sets
-    design: Design, family: Family, term: RandomTerm, columns: Array, j: int, far: bool
+    design: Design, family: Family, term: RandomTerm, columns: Array, j: int, uncentred: bool
 ) -> float:
-    """Return the default's, for an intercept at zero predictors as wide as slopes make it there."""
+    """Return the scale of a default sd; an intercept at zero predictors is widened by its slopes.
+
+    Slopes with the default sds, at columns with means m and standard deviations s, give the
+    intercept at zero a variance 1 + sum (m / s)^2 times as large.
+    """
     column_scale = _column_scale(columns[:, j], numeric=term.numeric[j])
     scale = link_scale(design, family).sd / column_scale
-    if far and term.coefs[j] == "Intercept":
+    if uncentred and term.coefs[j] == "Intercept":
         measured = term.columns[:, list(term.numeric)]
         scale *= math.sqrt(1 + float(np.sum((measured.mean(0) / measured.std(0, ddof=1)) ** 2)))
     return scale
@@ -132,25 +140,21 @@ def _lower_columns(design: Design) -> list[tuple[int, ...]]:
 
 
 def _boundary_sd(  # noqa: PLR0917 -- as all sets
-    design: Design, family: Family, term: RandomTerm, columns: Array, j: int, far: bool
+    design: Design, family: Family, term: RandomTerm, columns: Array, j: int, uncentred: bool
 ) -> Gamma:
-    scale = _sd_scale(design, family, term, columns, j, far)
+    scale = _sd_scale(design, family, term, columns, j, uncentred)
     return Gamma(2.5 if term.covariance.has_correlations else 2, _BOUNDARY_RATE / scale)
 
 
-# Those of brms, as its `default_prior` gives them
-
-
-_MOVED_FROM_ZERO = ("log", "inverse", "inverse_squared")  # links of which brms shifts a zero
-_BRMS_LINKS = ("identity", "sqrt", *_MOVED_FROM_ZERO)  # on which it looks at the response
+# The priors of brms, as its `default_prior` gives them
 
 
 def _brms_response(design: Design, family: Family) -> Array:
-    """Return what brms takes location and scale from: the response on the scale of the link."""
+    """Return the response on the scale of the link, of which brms takes location and scale."""
     if family.link.name not in _BRMS_LINKS:
         return np.zeros(1)
     y = design.y * design.weights if family.has_trials else design.y
-    if family.link.name in _MOVED_FROM_ZERO:
+    if family.link.name in _SHIFTED_LINKS:
         y = np.where(y == 0, 0.1, y)
     with np.errstate(all="ignore"):
         eta = family.link.link(y)
@@ -158,26 +162,17 @@ def _brms_response(design: Design, family: Family) -> Array:
 
 
 def _brms_scale(design: Design, family: Family) -> float:
-    eta = _brms_response(design, family)
-    mad = MAD * float(np.median(np.abs(eta - np.median(eta))))
-    return max(2.5, round(mad, 1))
+    return max(2.5, round(median_deviation(_brms_response(design, family)), 1))
 
 
 def _brms_intercept(design: Design, family: Family) -> StudentT:
-    known = float(np.mean(design.offset)) if family.link.name in _BRMS_LINKS else 0.0
+    offset = float(np.mean(design.offset)) if family.link.name in _BRMS_LINKS else 0.0
     location = 0.0 + round(float(np.median(_brms_response(design, family))), 1)  # no minus zero
-    return StudentT(3, location - known, _brms_scale(design, family))
+    return StudentT(3, location - offset, _brms_scale(design, family))
 
 
 def _brms_sigma(design: Design, family: Family) -> Prior:
-    return _brms_parameter(family, "sigma", _brms_scale(design, family))
-
-
-def _brms_parameter(family: Family, name: str, *scale: float) -> Prior:
-    form = family.parameter(name).brms
-    if form is None:
-        raise _none("brms", name, family)
-    return prior_of(form, *scale)
+    return _package_prior("brms", family, "sigma", _brms_scale(design, family))
 
 
 def _brms_sd(design: Design, family: Family, *_: object) -> HalfStudentT:
@@ -185,12 +180,12 @@ def _brms_sd(design: Design, family: Family, *_: object) -> HalfStudentT:
 
 
 def _at_means(design: Design) -> list[tuple[int, ...]]:
-    """Return what centres each column at its mean, whatever it is made of."""
+    """Return the intercept as the centre of every other column: its mean is taken off."""
     intercept = design.fixed.index("Intercept")
     return [() if j == intercept else (intercept,) for j in range(len(design.fixed))]
 
 
-# Those of rstanarm's stan_lmer and stan_glmer with its default `autoscale`
+# The priors of rstanarm's stan_lmer and stan_glmer with the default `autoscale`
 
 
 def _rstanarm_intercept(design: Design, family: Family) -> Normal:
@@ -205,14 +200,7 @@ def _rstanarm_slope(design: Design, family: Family, columns: Array, j: int) -> N
 
 
 def _rstanarm_sigma(design: Design, family: Family) -> Prior:
-    return _rstanarm_parameter(family, "sigma", _rstanarm_scale(design, family))
-
-
-def _rstanarm_parameter(family: Family, name: str, *scale: float) -> Prior:
-    form = family.parameter(name).rstanarm
-    if form is None:
-        raise _none("rstanarm", name, family)
-    return prior_of(form, *scale)
+    return _package_prior("rstanarm", family, "sigma", _rstanarm_scale(design, family))
 
 
 def _rstanarm_scale(design: Design, family: Family) -> float:
@@ -230,15 +218,24 @@ def _rstanarm_sd(_: Design, family: Family, term: RandomTerm, *_rest: object) ->
     return Relative(Exponential(1)) if has_sigma else Exponential(1)
 
 
-def _none(name: str, parameter: str, family: Family) -> FitError:
-    why = family.parameter(parameter).elsewhere
-    why = why or f"it knows no {family.name} family with that parameter"
-    return FitError(
-        f'priors: "{name}" has no prior for `{parameter}`: {why}. Give it one, as in '
-        f'{{"base": "{name}", "{parameter}": Exponential(1)}}.'
-    )
+def _package_prior(package: str, family: Family, name: str, *scale: float) -> Prior:
+    """Return the prior that a package gives a parameter; refuse where it has none."""
+    parameter = family.parameter(name)
+    form: PriorForm | None = getattr(parameter, package)
+    if form is None:
+        why = parameter.elsewhere or f"it knows no {family.name} family with that parameter"
+        raise FitError(
+            f'priors: "{package}" has no prior for `{name}`: {why}. Give it one, as in '
+            f'{{"base": "{package}", "{name}": Exponential(1)}}.'
+        )
+    return prior_of(form, *scale)
 
 
+def _flat(*_: object) -> Flat:
+    return Flat()
+
+
+_FLAT = PriorSet(_flat, _flat, _flat, _flat, _flat, LKJ(1))
 SETS = {
     "default": PriorSet(
         intercept=_default_intercept,
@@ -247,46 +244,32 @@ SETS = {
         parameter=_default_parameter,
         sd=_default_sd,
         corr=LKJ(2),
-        below=_lower_columns,
+        centres=_lower_columns,
         centres_terms=True,
     ),
-    "flat": PriorSet(
-        intercept=lambda *_: Flat(),
-        slope=lambda *_: Flat(),
-        sigma=lambda *_: Flat(),
-        parameter=lambda *_: Flat(),
-        sd=lambda *_: Flat(),
-        corr=LKJ(1),
-    ),
-    "boundary": PriorSet(
-        intercept=lambda *_: Flat(),
-        slope=lambda *_: Flat(),
-        sigma=lambda *_: Flat(),
-        parameter=lambda *_: Flat(),
-        sd=_boundary_sd,
-        corr=LKJ(1.75),
-    ),
+    "flat": _FLAT,
+    "boundary": replace(_FLAT, sd=_boundary_sd, corr=LKJ(1.75)),
     "brms": PriorSet(
         intercept=_brms_intercept,
-        slope=lambda *_: Flat(),
+        slope=_flat,
         sigma=_brms_sigma,
-        parameter=_brms_parameter,
+        parameter=partial(_package_prior, "brms"),
         sd=_brms_sd,
         corr=LKJ(1),
-        below=_at_means,
+        centres=_at_means,
     ),
     "rstanarm": PriorSet(
         intercept=_rstanarm_intercept,
         slope=_rstanarm_slope,
         sigma=_rstanarm_sigma,
-        parameter=_rstanarm_parameter,
+        parameter=partial(_package_prior, "rstanarm"),
         sd=_rstanarm_sd,
         corr=LKJ(1),
-        below=_at_means,
+        centres=_at_means,
     ),
 }
 
 
 def _column_scale(column: Array, *, numeric: bool) -> float:
-    """Return the standard deviation; of a constant column the size of its values."""
+    """Return the standard deviation of a numeric column; the size of its values if constant."""
     return (spread(column) or abs(float(column[0])) or 1.0) if numeric else 1.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 type Draw = Callable[[Any, np.random.Generator, int], Array]
 
-HUGE = np.finfo(np.float64).max
+LARGEST_NUMBER = np.finfo(np.float64).max
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +36,7 @@ class TermDraws:
     sd : ndarray, shape (n, k)
     corr : ndarray, shape (n, k, k)
     factor : ndarray, shape (n, k, k)
-        `factor @ factor.T` is the covariance; lower triangular unless the priors hold at centred
+        Factor F of the covariance F F'; lower triangular unless the priors hold at centred
         columns.
     b : ndarray, shape (n, m, k), or None
         The random effects, where asked for.
@@ -70,8 +70,8 @@ class PriorDraws:
 
     def psi(self, family: Family) -> tuple[Array, ...]:
         """Return the draws of all parameters of the family, in its order, shape (n, 1)."""
-        found = {"sigma": self.sigma, **self.parameters}
-        return tuple(found[name][:, None] for name in family.parameters)
+        draws = {"sigma": self.sigma, **self.parameters}
+        return tuple(draws[name][:, None] for name in family.parameters)
 
 
 def prior_draws(
@@ -107,13 +107,13 @@ def prior_draws(
     beta = _columns(priors.beta, rng, n)
     sigma = draw(priors.sigma, rng, n)
     parameters = {name: draw(prior, rng, n) for name, prior in priors.parameters}
-    covariances = [_covariance(own, sigma, rng) for own in priors.terms]
+    covariances = [_covariance(term, sigma, rng) for term in priors.terms]
     return PriorDraws(
         beta=beta if priors.change is None else beta @ priors.change.T,
         sigma=sigma,
         terms=tuple(
-            TermDraws(*found, b=_effects(term, found[2], rng) if effects else None)
-            for term, found in zip(design.terms, covariances, strict=True)
+            TermDraws(sd, corr, factor, _effects(term, factor, rng) if effects else None)
+            for term, (sd, corr, factor) in zip(design.terms, covariances, strict=True)
         ),
         parameters=parameters,
     )
@@ -179,7 +179,7 @@ def prior_predictive(
     obs = list(coordinates(design, family)[1]["obs"])
     eta = _predictor(design, draws)
     y = response(family, eta, design.weights, draws.psi(family), rng)
-    _warn_of_none(y, family)
+    _warn_of_nan(y, family)
     index = {"chain": [0], "draw": range(n), "obs": obs}
     return xr.DataTree.from_dict(
         {
@@ -220,22 +220,23 @@ def response(
     with np.errstate(all="ignore"):
         mu = family.link.inverse(eta)
         mus = family.range_of_mu
-        within = (mu >= mus.lowest) & (mu <= mus.highest)  # and not nan
-        possible = within & ((eta > 0) | (not family.link.positive))
-        drawn = np.clip(np.where(possible, mu, 0.5), mus.least, mus.most)
-        y = family.draw(rng, drawn, np.broadcast_to(w, eta.shape), *psi)
+        is_within = (mu >= mus.lowest) & (mu <= mus.highest)  # and not nan
+        is_possible = is_within & ((eta > 0) | (not family.link.positive))
+        means = np.clip(np.where(is_possible, mu, 0.5), mus.least, mus.most)
+        y = family.draw(rng, means, np.broadcast_to(w, eta.shape), *psi)
         if family.is_discrete and not family.is_bounded:
-            y = y * (np.clip(mu, LARGEST_MEAN, HUGE) / LARGEST_MEAN)
-    return np.where(possible, y, np.nan)
+            y = y * (np.clip(mu, LARGEST_MEAN, LARGEST_NUMBER) / LARGEST_MEAN)
+    return np.where(is_possible, y, np.nan)
 
 
-def _warn_of_none(y: Array, family: Family) -> None:
-    none = np.isnan(y)
-    if none.any():
+def _warn_of_nan(y: Array, family: Family) -> None:
+    is_nan = np.isnan(y)
+    if is_nan.any():
         warn(
-            f"{none.any(axis=1).sum()} of {len(y)} prior draws have linear predictors outside of "
+            f"{is_nan.any(axis=1).sum()} of {len(y)} prior draws have linear predictors outside of "
             f"the range of the {family.link.name} link of a {family.name} mean, which makes "
-            f"{none.mean():.1%} of the responses nan; narrower priors or another link avoid that.",
+            f"{is_nan.mean():.1%} of the responses nan; narrower priors or another link avoid "
+            "that.",
             RanefWarning,
         )
 
@@ -299,15 +300,11 @@ _DRAWS: Mapping[str, Draw] = {
 }
 
 
-# The parts
+# The parameters and the linear predictor
 
 
 def _check_proper(priors: Priors) -> None:
-    flat = [
-        f"{row.parameter}[{row.coef}]" if row.coef else row.parameter
-        for row in priors.rows()
-        if not row.prior.proper
-    ]
+    flat = [row.name for row in priors.rows() if not row.prior.proper]
     if flat:
         raise FitError(
             f"nothing can be drawn from the prior of {listed(flat)}, which is flat; "
@@ -315,7 +312,7 @@ def _check_proper(priors: Priors) -> None:
         )
 
 
-def _columns(priors: tuple[Prior, ...], rng: np.random.Generator, n: int) -> Array:
+def _columns(priors: Sequence[Prior], rng: np.random.Generator, n: int) -> Array:
     return np.array([draw(prior, rng, n) for prior in priors]).reshape(len(priors), n).T
 
 
@@ -324,9 +321,11 @@ def _covariance(
 ) -> tuple[Array, Array, Array]:
     """Return sds (n, k), correlations (n, k, k) and factors (n, k, k) in the user's units."""
     n, k = len(sigma), len(priors.coefs)
-    ratio = [prior.prior if isinstance(prior, Relative) else prior for prior in priors.sd]
-    sd = _columns(tuple(ratio), rng, n)
-    sd *= np.where([isinstance(prior, Relative) for prior in priors.sd], sigma[:, None], 1.0)
+    is_relative = [isinstance(prior, Relative) for prior in priors.sd]
+    sd = _columns(
+        [prior.prior if isinstance(prior, Relative) else prior for prior in priors.sd], rng, n
+    )
+    sd *= np.where(is_relative, sigma[:, None], 1.0)
     partial = np.empty((n, 0))
     if priors.corr is not None:
         partial = draw_partial_correlations(priors.corr, k, rng, n)
@@ -346,18 +345,19 @@ def _effects(term: RandomTerm, factor: Array, rng: np.random.Generator) -> Array
 def _predictor(design: Design, draws: PriorDraws) -> Array:
     """Return linear predictors (n, rows)."""
     eta = draws.beta @ design.X.T + design.offset
-    for term, own in zip(design.terms, draws.terms, strict=True):
-        assert own.b is not None
+    for term, term_draws in zip(design.terms, draws.terms, strict=True):
+        assert term_draws.b is not None
         for j, column in enumerate(term.columns.T):
-            eta += own.b[:, term.codes, j] * column
+            eta += term_draws.b[:, term.codes, j] * column
     return np.asarray(eta)
 
 
 def _by_name(design: Design, draws: PriorDraws) -> dict[str, Array]:
     """Return the draws of one chain under the names of a posterior's variables."""
-    found = {"beta": draws.beta, "sigma": draws.sigma, **draws.parameters}
-    for term, own in zip(design.terms, draws.terms, strict=True):
-        assert own.b is not None
-        found |= {f"b_{term.label}": own.b, f"sd_{term.label}": own.sd}
-        found |= {f"corr_{term.label}": own.corr} if term.covariance.has_correlations else {}
-    return {name: values[None] for name, values in found.items()}
+    variables = {"beta": draws.beta, "sigma": draws.sigma, **draws.parameters}
+    for term, term_draws in zip(design.terms, draws.terms, strict=True):
+        assert term_draws.b is not None
+        variables |= {f"b_{term.label}": term_draws.b, f"sd_{term.label}": term_draws.sd}
+        if term.covariance.has_correlations:
+            variables[f"corr_{term.label}"] = term_draws.corr
+    return {name: values[None] for name, values in variables.items()}

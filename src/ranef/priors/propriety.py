@@ -1,4 +1,4 @@
-"""Whether flat priors leave a posterior proper: refused where they do not.
+"""Flat priors, refused where they leave the posterior improper.
 
 A flat prior has no mass to share out, so that the data must pin its parameter down. With X_F the
 columns of the fixed effects with flat priors, p_F their number, and Z_j the columns that belong to
@@ -69,12 +69,12 @@ from ranef.priors.distributions import (
     Uniform,
 )
 
-_CHUNK = 20_000  # rows at a time
-_SUPPORT = 1e-6  # share of a dependency below which a vector has no part in it
+MAX_ROWS = 20_000  # of the columns of Z at a time
+MIN_SHARE = 1e-6  # of a linear dependency, below which a vector has no part in it
 
 
 def is_proper_prior(priors: Priors) -> bool:
-    """Whether every prior is proper, as a Bayes factor needs it.
+    """Whether every prior of a model is proper, as a Bayes factor needs it.
 
     Examples
     --------
@@ -108,26 +108,27 @@ def check_proper(design: Design, priors: Priors, family: Family = GAUSSIAN) -> N
     """
     if is_proper_prior(priors):
         return
-    X = _flat_columns(design, priors)
-    names = [n for n, p in zip(priors.fixed, priors.beta, strict=True) if not p.proper]
+    flat = [not prior.proper for prior in priors.beta]
+    X = np.asarray(_columns_of_priors(design, priors)[:, flat])
+    names = [name for name, is_flat in zip(priors.fixed, flat, strict=True) if is_flat]
     _check_fixed(X, names)
     if not family.is_normal:
         _check_others(priors, family)
         _check_pinned(design, priors, names, family)
         return
-    flats = _flat_sds(design, priors)
+    flats = [sd for sd in _standard_deviations(design, priors) if not sd.prior.proper]
     _check_sigma(design, priors, flats, X.shape[1])
     _check_sds(flats, X)
     _check_saturated(design, priors, flats)
 
 
 @dataclass(frozen=True, eq=False)
-class _FlatSd:
-    """A standard deviation with a flat prior: of coefficient j of a term, or of it over sigma."""
+class _StandardDeviation:
+    """The standard deviation of coefficient j of a term, with its prior."""
 
     term: RandomTerm
     j: int
-    relative: bool
+    prior: Prior
 
     @property
     def name(self) -> str:
@@ -135,8 +136,13 @@ class _FlatSd:
         return f"sd_{label}" if self.term.n_coefs == 1 else f"sd_{label}[{coef}]"
 
     @property
+    def is_relative(self) -> bool:
+        """Whether the prior is one of the standard deviation over sigma."""
+        return isinstance(self.prior, Relative)
+
+    @property
     def levels(self) -> NDArray[np.int64]:
-        """The levels that the coefficient has effects in: its columns' rank is their number."""
+        """The levels with a row that the coefficient matters in: as many as its columns' rank."""
         return np.unique(self.term.codes[self.term.columns[:, self.j] != 0])
 
 
@@ -145,18 +151,11 @@ def _columns_of_priors(design: Design, priors: Priors) -> Array:
     return design.X if priors.change is None else design.X @ priors.change
 
 
-def _flat_columns(design: Design, priors: Priors) -> Array:
-    """Return those (n, p_F) of the coefficients with flat priors."""
-    flat = [not prior.proper for prior in priors.beta]
-    return np.asarray(_columns_of_priors(design, priors)[:, flat])
-
-
-def _flat_sds(design: Design, priors: Priors) -> list[_FlatSd]:
+def _standard_deviations(design: Design, priors: Priors) -> list[_StandardDeviation]:
     return [
-        _FlatSd(term, j, isinstance(prior, Relative))
-        for term, own in zip(design.terms, priors.terms, strict=True)
-        for j, prior in enumerate(own.sd)
-        if not prior.proper
+        _StandardDeviation(term, j, prior)
+        for term, term_priors in zip(design.terms, priors.terms, strict=True)
+        for j, prior in enumerate(term_priors.sd)
     ]
 
 
@@ -177,8 +176,8 @@ def _check_fixed(X: Array, names: Sequence[str]) -> None:
 
 def _check_others(priors: Priors, family: Family) -> None:
     """Refuse flat priors on anything but fixed effects."""
-    rows = [row for row in priors.rows() if not row.prior.proper and row.parameter != "beta"]
-    names = [f"{row.parameter}[{row.coef}]" if row.coef else row.parameter for row in rows]
+    rows = priors.rows()
+    names = [row.name for row in rows if not row.prior.proper and row.parameter != "beta"]
     if names:
         raise FitError(
             f"{_flat_on(names)} cannot be used in a {family.name} model: whether the posterior is "
@@ -230,8 +229,10 @@ def _proper_ones(names: Sequence[str]) -> str:
     return "it a proper prior" if len(names) == 1 else "them proper priors"
 
 
-def _check_sigma(design: Design, priors: Priors, flats: Sequence[_FlatSd], p: int) -> None:
-    absolute = [flat.name for flat in flats if not flat.relative]
+def _check_sigma(
+    design: Design, priors: Priors, flats: Sequence[_StandardDeviation], p: int
+) -> None:
+    absolute = [flat.name for flat in flats if not flat.is_relative]
     if not priors.sigma.proper and design.n_obs - p <= 1 + len(absolute):
         raise FitError(
             f"{'flat priors' if absolute else 'a flat prior'} on {listed(['sigma', *absolute])} "
@@ -242,7 +243,7 @@ def _check_sigma(design: Design, priors: Priors, flats: Sequence[_FlatSd], p: in
         )
 
 
-def _check_sds(flats: Sequence[_FlatSd], X: Array) -> None:
+def _check_sds(flats: Sequence[_StandardDeviation], X: Array) -> None:
     """Refuse a set T of standard deviations with r(T) <= |T|.
 
     Where an sd has more than p_F + |all flat sds| levels, r(T) > |T| for every T it is in. For
@@ -257,13 +258,13 @@ def _check_sds(flats: Sequence[_FlatSd], X: Array) -> None:
     vectors = [(i, _random_vector(basis, rng)) for i, basis in enumerate(bases)]
     for i, basis in enumerate(bases):
         ordered = [vectors[i], (i, _random_vector(basis, rng)), *vectors[:i], *vectors[i + 1 :]]
-        found = _dependent([vector for _, vector in ordered])
-        if found:
-            T = [few[j] for j in dict.fromkeys(ordered[h][0] for h in found)]
-            raise FitError(_improper(T, len(found) - 1))
+        dependent = _dependent([vector for _, vector in ordered])
+        if dependent:
+            T = [few[j] for j in dict.fromkeys(ordered[h][0] for h in dependent)]
+            raise FitError(_improper(T, len(dependent) - 1))
 
 
-def _improper(T: Sequence[_FlatSd], rank: int) -> str:
+def _improper(T: Sequence[_StandardDeviation], rank: int) -> str:
     """Say what a set of standard deviations with flat priors lacks; `rank` is its r(T)."""
     flat, levels = T[0], len(T[0].levels)
     coef, factor = flat.term.coefs[flat.j], flat.term.factor
@@ -277,16 +278,15 @@ def _improper(T: Sequence[_FlatSd], rank: int) -> str:
             f"{they} random effects of rank {len(T) + 1} beside the fixed effects that have flat "
             f"priors, and the rank is {rank}"
         )
-    prior, one = ("a flat prior", "it") if len(T) == 1 else ("flat priors", "one of them")
-    leaves = "leaves" if len(T) == 1 else "leave"
+    leaves, which = ("leaves", "it") if len(T) == 1 else ("leave", "one of them")
     return (
-        f"{prior} on {listed(flat.name for flat in T)} {leaves} the posterior improper: {lacks}. "
-        f"Give {one} a proper prior with priors=, such as HalfNormal or HalfStudentT."
+        f"{_flat_on([flat.name for flat in T])} {leaves} the posterior improper: {lacks}. "
+        f"Give {which} a proper prior with priors=, such as HalfNormal or HalfStudentT."
     )
 
 
-def _check_saturated(design: Design, priors: Priors, flats: Sequence[_FlatSd]) -> None:
-    relative = [flat.name for flat in flats if flat.relative]
+def _check_saturated(design: Design, priors: Priors, flats: Sequence[_StandardDeviation]) -> None:
+    relative = [flat.name for flat in flats if flat.is_relative]
     if len(relative) >= 1 + _order_at_zero(priors.sigma) and _fits_all_rows(design, priors):
         raise FitError(
             f"a flat prior on {listed(relative)} relative to sigma leaves the posterior improper: "
@@ -299,17 +299,17 @@ def _order_at_zero(prior: Prior) -> float:
     """Return the power with which the density of sigma vanishes at zero."""
     if isinstance(prior, Gamma):
         return prior.alpha - 1
-    away = isinstance(prior, Constant | InverseGamma | LogNormal)
-    return math.inf if away or (isinstance(prior, Uniform) and prior.lower > 0) else 0.0
+    if isinstance(prior, Constant | InverseGamma | LogNormal):
+        return math.inf
+    return math.inf if isinstance(prior, Uniform) and prior.lower > 0 else 0.0
 
 
 def _fits_all_rows(design: Design, priors: Priors) -> bool:
-    """Whether the effects that do not vanish with sigma span the space of the response."""
+    """Whether the effects that do not vanish with sigma can fit every response exactly."""
     sds = [
-        _FlatSd(term, j, relative=False)
-        for term, own in zip(design.terms, priors.terms, strict=True)
-        for j, prior in enumerate(own.sd)
-        if not prior.proper or not isinstance(prior, Relative)
+        sd
+        for sd in _standard_deviations(design, priors)
+        if not (sd.is_relative and sd.prior.proper)
     ]
     counts = [len(sd.levels) for sd in sds]
     if max(counts) == design.n_obs or design.X.shape[1] + sum(counts) < design.n_obs:
@@ -322,25 +322,25 @@ def _fits_all_rows(design: Design, priors: Priors) -> bool:
 # Linear algebra
 
 
-def _columns(sd: _FlatSd, rows: NDArray[np.int64]) -> Array:
-    """Return some rows of the columns of Z that belong to a standard deviation, of length 1."""
+def _columns(sd: _StandardDeviation, rows: NDArray[np.int64]) -> Array:
+    """Return rows of the columns of Z that belong to a standard deviation, scaled to length 1."""
     column, codes = sd.term.columns[:, sd.j], sd.term.codes
     size = np.sqrt(np.bincount(codes, column**2))[sd.levels]
     indicators = codes[rows, None] == sd.levels
     return np.asarray(indicators * column[rows, None] / size)
 
 
-def _orthogonal_bases(X: Array, sds: Sequence[_FlatSd]) -> list[Array]:
-    """Return for each standard deviation its columns less what X spans, in a common basis.
+def _orthogonal_bases(X: Array, sds: Sequence[_StandardDeviation]) -> list[Array]:
+    """Return for each standard deviation its columns' residuals from X, in a common basis.
 
-    They come from the triangular factor of all columns, which is updated by chunks of rows.
+    The residuals come from the triangular factor of all columns, updated by chunks of rows.
     """
     n, p = X.shape
     X = X / np.linalg.norm(X, axis=0)
     stops = np.cumsum([p, *(len(sd.levels) for sd in sds)])
     R = np.zeros((0, stops[-1]))
-    for start in range(0, n if sds else 0, _CHUNK):
-        rows = np.arange(start, min(start + _CHUNK, n))
+    for start in range(0, n if sds else 0, MAX_ROWS):
+        rows = np.arange(start, min(start + MAX_ROWS, n))
         chunk = np.column_stack([X[rows], *(_columns(sd, rows) for sd in sds)])
         R = np.linalg.qr(np.vstack([R, chunk]), mode="r")
     return [R[p:, a:b] for a, b in pairwise(stops)]
@@ -357,5 +357,5 @@ def _dependent(vectors: Sequence[Array]) -> list[int]:
     for i in range(A.shape[1]):
         shares = np.linalg.lstsq(A[:, :i], A[:, i], rcond=None)[0]
         if np.linalg.norm(A[:, i] - A[:, :i] @ shares) < RANK_TOLERANCE:
-            return [*np.flatnonzero(np.abs(shares) > _SUPPORT).tolist(), i]
+            return [*np.flatnonzero(np.abs(shares) > MIN_SHARE).tolist(), i]
     return []

@@ -1,4 +1,4 @@
-"""Where a linear predictor is and how far it may vary: what default priors are in units of.
+"""Location and scale of a linear predictor, in units of which the default priors are.
 
 On the identity link these are the units of the response. On the link of a probability they are
 those of log odds. On any other link the unit is what eta changes by, to first order, as the mean is
@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import special
 
 from ranef._typing import Array
@@ -23,11 +22,12 @@ from ranef.errors import DataError
 from ranef.families.family import Family
 from ranef.priors.distributions import Exponential, HalfNormal, HalfStudentT, Prior
 
-MAD = 1.4826  # turns R's mad into the sd of a normal distribution
+MAD_TO_SD = 1.4826  # standard deviation over median absolute deviation, if normal
+MIN_EVENTS = 0.5  # events in all where there are none, so that a mean has a logarithm
+LOG_MEAN_STEP = 1e-4  # of the logarithm of a mean, or of its log odds
+MIN_RESIDUAL = 1e-7  # share of a column below which nothing is left of it by the lower columns
 
-_SIGMOID = ("logit", "probit", "cloglog", "cauchit")
-_HALF = 0.5  # events in all where there are none, so that a mean has a logarithm
-_STEP = 1e-4  # of the logarithm of a mean, or of its log odds
+type Change = Array | None
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class LinkScale:
         Standard deviation of the slope of a column with standard deviation 1.
     sd : float
         Scale of the standard deviation of random effects of such a column.
-    half : callable
+    sd_prior : callable
         The prior of such a standard deviation, from its scale.
     """
 
@@ -50,7 +50,7 @@ class LinkScale:
     intercept: float
     slope: float
     sd: float
-    half: Callable[[float], Prior]
+    sd_prior: Callable[[float], Prior]
 
 
 def link_scale(design: Design, family: Family) -> LinkScale:
@@ -62,11 +62,12 @@ def link_scale(design: Design, family: Family) -> LinkScale:
         If the response does not vary and so gives no scale, or its mean is none that the link
         can take.
     """
-    has_log_odds = family.is_bounded and family.link.name in _SIGMOID
+    has_log_odds = family.is_bounded and family.link.is_sigmoid
     if has_log_odds or family.latent_variance is not None:
         return LinkScale(0.0 - float(np.mean(design.offset)), 1.5, 1.0, 1.0, HalfNormal)
-    if family.link.name == "identity":
-        location, scale = _centre(_response(design, family), family), response_scale(design, family)
+    if family.link.is_identity:
+        y, scale = _response(design, family), response_scale(design, family)
+        location = float(np.median(y) if family.heavy_tailed else np.mean(y))
         return LinkScale(location, 2.5 * scale, 2.5 * scale, scale, lambda s: HalfStudentT(3, s))
     location, unit = _location(design, family), _unit(design, family)
     if not (math.isfinite(location) and math.isfinite(unit) and unit > 0):
@@ -75,7 +76,7 @@ def link_scale(design: Design, family: Family) -> LinkScale:
             f"which is none for the {family.link.name} link, so the default priors have no scale; "
             "give priors for all parameters, or choose another link."
         )
-    if family.is_bounded and family.link.name != "log":
+    if family.is_bounded and not family.link.is_log:
         return LinkScale(location, 1.5 * unit, unit, unit, HalfNormal)
     return LinkScale(location, 2.5 * unit, unit, unit, Exponential)
 
@@ -87,17 +88,17 @@ def mean_response(design: Design, family: Family) -> float:
     """
     total, size = float(design.weights @ design.y), float(design.weights.sum())
     if family.is_bounded and not 0 < total < size:
-        return (total + _HALF) / (size + 2 * _HALF)
+        return (total + MIN_EVENTS) / (size + 2 * MIN_EVENTS)
     if family.is_discrete:
-        return (total or _HALF) / size
+        return (total or MIN_EVENTS) / size
     return total / size
 
 
 def response_scale(design: Design, family: Family) -> float:
-    """Return the standard deviation of the response, less its offset where that is of its units.
+    """Return the standard deviation of the response, less the offset where this has its units.
 
-    That of a normal distribution with its median absolute deviation for a t distribution. Counts
-    and proportions that do not vary have the scale of their mean.
+    For a t response it comes from the median absolute deviation. Counts and proportions that do
+    not vary have the scale of their mean.
 
     Raises
     ------
@@ -105,7 +106,7 @@ def response_scale(design: Design, family: Family) -> float:
         If the response does not vary otherwise.
     """
     y = _response(design, family)
-    scale = (MAD * _mad(y) if family.heavy_tailed else 0.0) or spread(y)
+    scale = (median_deviation(y) if family.heavy_tailed else 0.0) or spread(y)
     if scale == 0.0 and (family.is_discrete or family.is_bounded):
         mean = mean_response(design, family)
         scale = mean * (1 - mean) if family.is_bounded else mean
@@ -122,16 +123,13 @@ def spread(values: Array) -> float:
     return float(np.std(values, ddof=1)) if np.ptp(values) > 0 else 0.0
 
 
+def median_deviation(values: Array) -> float:
+    """Return the median absolute deviation, scaled to the standard deviation if normal."""
+    return MAD_TO_SD * float(np.median(np.abs(values - np.median(values))))
+
+
 def _response(design: Design, family: Family) -> Array:
-    return design.y - design.offset if family.link.name == "identity" else design.y
-
-
-def _centre(y: Array, family: Family) -> float:
-    return float(np.median(y) if family.heavy_tailed else np.mean(y))
-
-
-def _mad(y: Array) -> float:
-    return float(np.median(np.abs(y - np.median(y))))
+    return design.y - design.offset if family.link.is_identity else design.y
 
 
 def _location(design: Design, family: Family) -> float:
@@ -139,60 +137,58 @@ def _location(design: Design, family: Family) -> float:
     w, offset = design.weights, design.offset
     mean = mean_response(design, family)
     with np.errstate(all="ignore"):
-        if family.link.name == "log":
+        if family.link.is_log:
             return float(np.log(mean) + np.log(w.sum()) - special.logsumexp(offset, b=w))
         return float(family.link.link(np.array(mean)) - np.average(offset, weights=w))
 
 
 def _unit(design: Design, family: Family) -> float:
     """Return |d eta / d log mu| at the mean; for a probability |d eta / d log odds|."""
-    mean, steps = mean_response(design, family), np.array([-_STEP, _STEP])
-    if family.link.name == "log":
+    if family.link.is_log:
         return 1.0
-    near = mean * np.exp(steps)
+    mean, steps = mean_response(design, family), np.array([-LOG_MEAN_STEP, LOG_MEAN_STEP])
+    means = mean * np.exp(steps)
     if family.is_bounded:
-        near = special.expit(special.logit(mean) + steps)
+        means = special.expit(special.logit(mean) + steps)
     with np.errstate(all="ignore"):
-        return float(np.abs(np.diff(family.link.link(near)))[0]) / (2 * _STEP)
+        return float(np.abs(np.diff(family.link.link(means)))[0]) / (2 * LOG_MEAN_STEP)
 
 
-DEPENDENT = 1e-7  # share of a column that may be left of one that depends on others
-
-type Change = NDArray[np.float64] | None
+# Centred columns
 
 
 def lower_columns(origins: Sequence[Origin]) -> list[tuple[int, ...]]:
     """Return for each column the earlier ones of other terms that use no other variables.
 
-    For `x` that is the intercept; for `a:b` also `a` and `b`, for `I(x^2)` also `x`.
+    For `x` this is the intercept; for `a:b` also `a` and `b`, for `I(x^2)` also `x`.
     """
     return [
         tuple(
             i
-            for i, other in enumerate(origins[:j])
-            if other.term != own.term and other.variables <= own.variables
+            for i, lower in enumerate(origins[:j])
+            if lower.term != column.term and lower.variables <= column.variables
         )
-        for j, own in enumerate(origins)
+        for j, column in enumerate(origins)
     ]
 
 
-def centring(columns: NDArray[np.float64], below: Sequence[tuple[int, ...]]) -> NDArray[np.float64]:
-    """Return the matrix (k, k) that leaves of each column its residual from the lower ones.
+def centring(columns: Array, centres: Sequence[tuple[int, ...]]) -> Array:
+    """Return the matrix (k, k) that leaves of each column its residual from its centres.
 
-    With it `columns @ change` are the centred columns, and `change` turns their coefficients
-    into those of the columns. Neither the origin of a variable nor its unit changes the
-    residuals by more than a factor. Of a column of which nothing would be left only the first
-    of the lower ones, the intercept, is taken off, or nothing.
+    The columns `columns @ change` are the centred ones, and `change` turns their coefficients
+    into the coefficients of `columns`. Neither the origin of a variable nor its unit changes the
+    residuals by more than a factor. Where nothing would be left of a column, only the first of
+    its centres, the intercept, is taken off, or nothing.
     """
     change = np.eye(columns.shape[1])
     size = np.linalg.norm(columns, axis=0)
     size[size == 0] = 1.0
     scaled = columns / size
-    for j, lower in enumerate(map(list, below)):
-        for chosen in (lower, lower[:1]):
-            share = np.linalg.lstsq(scaled[:, chosen], scaled[:, j], rcond=None)[0]
-            if np.linalg.norm(scaled[:, j] - scaled[:, chosen] @ share) > DEPENDENT:
-                change[chosen, j] = -share * size[j] / size[chosen]
+    for j, centre in enumerate(map(list, centres)):
+        for chosen in (centre, centre[:1]):
+            shares = np.linalg.lstsq(scaled[:, chosen], scaled[:, j], rcond=None)[0]
+            if np.linalg.norm(scaled[:, j] - scaled[:, chosen] @ shares) > MIN_RESIDUAL:
+                change[chosen, j] = -shares * size[j] / size[chosen]
                 break
     return change
 

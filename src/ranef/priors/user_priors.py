@@ -1,4 +1,4 @@
-"""The user's priors: what the keys of the dict can be, whether its values fit, which is nearest."""
+"""The user's priors: the keys that the dict can have, and which prior fits each parameter."""
 
 from __future__ import annotations
 
@@ -14,18 +14,19 @@ from ranef.priors.distributions import LKJ, Prior, Relative
 from ranef.priors.named_sets import SETS, PriorSet
 
 type PriorSetting = str | Mapping[str, str | Prior | Mapping[str, Prior]]
-type Place = tuple[str, ...]  # a key, or a key and a coefficient
+type Key = tuple[str, ...]  # a key of the dict, or a key and a coefficient
 
 _PRINTED = re.compile(r"(?P<parameter>[^\[]+)\[(?P<coef>.+)\]")  # as in print(model)
 
 
 @dataclass(frozen=True)
 class Target:
-    """What a key of the user's dict stands for.
+    """The parameters that a key of the user's dict stands for.
 
     Attributes
     ----------
     kind : str
+        What the parameters are.
     coefs : tuple of str
         Where the value may be a dict from coefficient to prior: the coefficients.
     """
@@ -35,35 +36,38 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Given:
-    """The user's records by place, and the set for the rest.
+class UserPriors:
+    """The priors that a user gave, by key, and the named set for all other parameters.
 
     Attributes
     ----------
     base : PriorSet
-    records : mapping
+        The named set.
+    records : mapping of tuple of str to Prior
+        The user's priors by key, or by key and coefficient.
     targets : mapping of str to Target
-        What the keys of the dict can be in this model.
+        The keys that the dict can have in this model.
     """
 
     base: PriorSet
-    records: Mapping[Place, Prior]
+    records: Mapping[Key, Prior]
     targets: Mapping[str, Target]
 
-    def first(self, *places: str | Place) -> Prior | None:
-        """Return the prior of the first of some places that has one."""
-        keys = ((place,) if isinstance(place, str) else place for place in places)
-        return next((self.records[key] for key in keys if key in self.records), None)
+    def first(self, *keys: str | Key) -> Prior | None:
+        """Return the prior of the first of some keys that has one."""
+        full = ((key,) if isinstance(key, str) else key for key in keys)
+        return next((self.records[key] for key in full if key in self.records), None)
 
     def of_effect(self, name: str) -> Prior | None:
         """Return the prior of a fixed effect, under its own name or `beta`."""
         # What another parameter is called only `beta` can name
-        own = () if self.targets[name] != Target("coefficient") else (name,)
-        general: tuple[str | Place, ...] = (("beta", name), "beta")
-        return self.first(*(own if name == "Intercept" else (*own, *general)))
+        keys: list[str | Key] = [name] if self.targets[name] == Target("coefficient") else []
+        if name != "Intercept":
+            keys += [("beta", name), "beta"]
+        return self.first(*keys)
 
 
-def read_given(design: Design, priors: PriorSetting, family: Family) -> Given:
+def read_user_priors(design: Design, priors: PriorSetting, family: Family) -> UserPriors:
     """Read what a user gave as `priors=`.
 
     Raises
@@ -73,26 +77,26 @@ def read_given(design: Design, priors: PriorSetting, family: Family) -> Given:
     """
     targets = _targets(design, family)
     if isinstance(priors, str):
-        return Given(_named(priors), {}, targets)
+        return UserPriors(_named(priors), {}, targets)
     if not isinstance(priors, Mapping):
         raise FitError(f"`priors` is a name or a dict from parameter to prior, got {priors!r}.")
-    own, base = dict(priors), "default"
-    if isinstance(own.get("base"), str):  # a record is the prior of a coefficient of that name
-        base = str(own.pop("base"))
-    pairs = [pair for key, value in own.items() for pair in _flat(key, value, targets)]
+    setting, base = dict(priors), "default"
+    if isinstance(setting.get("base"), str):  # a record is the prior of a coefficient of that name
+        base = str(setting.pop("base"))
+    pairs = [pair for key, value in setting.items() for pair in _records(key, value, targets)]
     if not family.has_sigma:
-        for place, prior in pairs:
-            _check_absolute("".join((place[0], *(f"[{coef}]" for coef in place[1:]))), prior)
-    return Given(_named(base), dict(pairs), targets)
+        for key, prior in pairs:
+            _check_absolute("".join((key[0], *(f"[{coef}]" for coef in key[1:]))), prior)
+    return UserPriors(_named(base), dict(pairs), targets)
 
 
 def restricted(priors: PriorSetting, design: Design, family: Family) -> PriorSetting:
-    """Return a setting without what is said of parameters that a simpler model does not have.
+    """Return a setting without the priors of parameters that a simpler model does not have.
 
     Parameters
     ----------
     priors : str or dict
-        Of a larger model, which it fits.
+        The setting of a larger model, all of whose keys are known there.
     design : Design
         Of the simpler model.
     family : Family
@@ -103,13 +107,15 @@ def restricted(priors: PriorSetting, design: Design, family: Family) -> PriorSet
     kept: dict[str, str | Prior | Mapping[str, Prior]] = {}
     for key, value in priors.items():
         printed = _PRINTED.fullmatch(str(key))
-        own = targets.get(printed["parameter"] if printed and key not in targets else key)
+        target = targets.get(printed["parameter"] if printed and key not in targets else key)
         if key == "base" and isinstance(value, str):
             kept[key] = value
-        elif own is None or (printed and key not in targets and printed["coef"] not in own.coefs):
+        elif target is None or (
+            printed and key not in targets and printed["coef"] not in target.coefs
+        ):
             continue
         elif isinstance(value, Mapping):
-            kept[key] = {coef: prior for coef, prior in value.items() if coef in own.coefs}
+            kept[key] = {coef: prior for coef, prior in value.items() if coef in target.coefs}
         else:
             kept[key] = value
     return kept
@@ -140,7 +146,8 @@ def _targets(design: Design, family: Family) -> dict[str, Target]:
     return targets
 
 
-def _flat(key: str, value: object, targets: Mapping[str, Target]) -> list[tuple[Place, Prior]]:
+def _records(key: str, value: object, targets: Mapping[str, Target]) -> list[tuple[Key, Prior]]:
+    """Return the prior of one item of the dict, or one prior a coefficient, checked."""
     printed = _PRINTED.fullmatch(str(key))
     if key not in targets and printed and printed["parameter"] in targets:
         key, value = printed["parameter"], {printed["coef"]: value}
@@ -157,10 +164,11 @@ def _flat(key: str, value: object, targets: Mapping[str, Target]) -> list[tuple[
     return [((key, c), _fitting(f"{key}[{c}]", prior, target)) for c, prior in value.items()]
 
 
-def _fitting(place: str, prior: object, target: Target) -> Prior:
+def _fitting(name: str, prior: object, target: Target) -> Prior:
+    """Return a prior; refuse one that does not fit the parameter of this name."""
     if not isinstance(prior, Prior):
         raise FitError(
-            f"priors: `{place}` needs a prior such as {_FOR[target.kind]}, not {prior!r}."
+            f"priors: `{name}` needs a prior such as {_EXAMPLES[target.kind]}, not {prior!r}."
         )
     is_positive = target.kind in {"standard deviation", "positive parameter"}
     is_sd = target.kind == "standard deviation"
@@ -170,26 +178,26 @@ def _fitting(place: str, prior: object, target: Target) -> Prior:
         or (not is_sd and isinstance(prior, Relative))
     ):
         raise FitError(
-            f"priors: {prior} does not fit `{place}`, which is a {target.kind}; "
-            f"give a prior such as {_FOR[target.kind]}."
+            f"priors: {prior} does not fit `{name}`, which is a {target.kind}; "
+            f"give a prior such as {_EXAMPLES[target.kind]}."
         )
-    if isinstance(prior, Relative) and place == "sigma":
+    if isinstance(prior, Relative) and name == "sigma":
         raise FitError(
             f"priors: {prior} does not fit `sigma`, which is not relative to itself; "
-            f"give a prior such as {_FOR[target.kind]}."
+            f"give a prior such as {_EXAMPLES[target.kind]}."
         )
     return prior
 
 
-def _check_absolute(place: str, prior: Prior) -> None:
+def _check_absolute(name: str, prior: Prior) -> None:
     if isinstance(prior, Relative):
         raise FitError(
-            f"priors: {prior} does not fit `{place}`, as this model has no sigma for it to be "
+            f"priors: {prior} does not fit `{name}`, as this model has no sigma for it to be "
             f"relative to; give {prior.prior}."
         )
 
 
-_FOR = {
+_EXAMPLES = {
     "coefficient": "Normal or StudentT",
     "standard deviation": "HalfNormal, HalfStudentT, Exponential or Gamma",
     "positive parameter": "Gamma, LogNormal, HalfNormal or Exponential",

@@ -334,7 +334,7 @@ def _own_parameters(problem: Problem, eta: Array, psi: Array) -> Array:
 def _constant(family: Family, design: Design) -> Array:
     """Return the linear predictor of a mean that is the same in all rows."""
     mean = float(np.average(design.y, weights=design.weights))
-    if family.is_real and family.link.name == "identity":
+    if family.is_real and family.link.is_identity:
         mean = float(np.median(design.y))
     if family.is_bounded:
         mean = (mean * design.n_obs + 0.5) / (design.n_obs + 1)
