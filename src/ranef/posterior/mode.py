@@ -74,7 +74,7 @@ def _best(penalty: _Penalty, theta: Array, *, few: bool) -> Optimum:
 
 
 @dataclass(frozen=True, eq=False)
-class Parts:
+class LikelihoodSlopes:
     """A log-likelihood and its derivatives.
 
     Attributes
@@ -113,7 +113,7 @@ class _Penalty(ABC):
         """The covariance of each term."""
 
     @abstractmethod
-    def likelihood(self, values: Array, Lambdas: list[Array]) -> Parts | None:
+    def likelihood(self, values: Array, Lambdas: list[Array]) -> LikelihoodSlopes | None:
         """Return the likelihood at given values, sigma and relative factors."""
 
     @property
@@ -211,7 +211,7 @@ class _Marginal(_Penalty):
     def covariances(self) -> tuple[Covariance, ...]:
         return self.target.cross.covariances
 
-    def likelihood(self, values: Array, Lambdas: list[Array]) -> Parts | None:
+    def likelihood(self, values: Array, Lambdas: list[Array]) -> LikelihoodSlopes | None:
         target, g = self.target, self.target.space.n_given
         try:
             factorized = blocked_cholesky.factorize(target.cross, Lambdas)
@@ -219,7 +219,9 @@ class _Marginal(_Penalty):
         except np.linalg.LinAlgError:
             return None
         slopes = [-slope / 2 for slope in blocked_cholesky.gradient(factorized, found.slope)]
-        return Parts(found.value, np.append(found.d_given, found.d_sigma * values[g]), slopes)
+        return LikelihoodSlopes(
+            found.value, np.append(found.d_given, found.d_sigma * values[g]), slopes
+        )
 
     def at(self, optimum: Optimum) -> Estimate:
         """Compute all estimates at the mode."""
@@ -248,7 +250,7 @@ class _Joint(_Penalty):
     def covariances(self) -> tuple[Covariance, ...]:
         return self.target.model.covariances
 
-    def likelihood(self, values: Array, Lambdas: list[Array]) -> Parts | None:
+    def likelihood(self, values: Array, Lambdas: list[Array]) -> LikelihoodSlopes | None:
         joint, g = self.target, self.target.space.n_given
         sigma = values[g]
         found = joint.evaluate(joint.at(values, [sigma * f for f in Lambdas]))
@@ -258,7 +260,7 @@ class _Joint(_Penalty):
         slopes = [sigma * slope for slope in found.Lambdas]
         by_value[g] *= sigma
         by_value[g] += sum(float(np.vdot(s, f)) for s, f in zip(slopes, Lambdas, strict=True))
-        return Parts(found.value, by_value[: g + 1], slopes)
+        return LikelihoodSlopes(found.value, by_value[: g + 1], slopes)
 
     def at(self, optimum: Optimum) -> Estimate:
         """Compute all estimates at the mode."""
