@@ -1,7 +1,5 @@
 """The whole text of `print(model)`, and when a note is due."""
 
-from typing import NamedTuple
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -348,10 +346,6 @@ def test_no_line_is_too_long():
 # ------------------------------------------------------------------------ generalised models
 
 
-class Chosen(NamedTuple):
-    reason: str
-
-
 PRIORS = (PriorRow("beta", "Intercept", Normal(0, 1.5), "at the mean"),)
 
 
@@ -382,7 +376,7 @@ Random effects as MCMC samples them
 def test_a_binomial_model():
     data = rf.load_dataset("cbpp")
     formula = "cbind(incidence, size - incidence) ~ period + (1 | herd)"
-    choices = [Chosen("herd: non-centred (because)")]
+    choices = ["herd: non-centred (because)"]
     assert described(formula, data, find_family("binomial"), choices) == CBPP
 
 
@@ -406,6 +400,6 @@ def test_priors_have_the_unit_of_the_linear_predictor():
 
 def test_long_reasons_are_wrapped():
     data = pd.DataFrame({"k": [0, 1, 4, 2], "x": range(4)})
-    text = described("k ~ x", data, find_family("poisson"), [Chosen("why " * 60), Chosen("b")])
+    text = described("k ~ x", data, find_family("poisson"), ["why " * 60, "b"])
     assert max(map(len, text.split("\n"))) <= 100
     assert text.endswith("\n  b")

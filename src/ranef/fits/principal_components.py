@@ -24,7 +24,7 @@ ZERO = 1e-4  # a relative sd that counts as zero, as lme4's isSingular
 
 
 @dataclass(frozen=True, eq=False)
-class Components:
+class FactorComponents:
     """The principal components of a covariance, largest first.
 
     Attributes
@@ -55,10 +55,10 @@ class PrincipalComponents(Printed):
 
     Attributes
     ----------
-    factors : dict of str to Components
+    factors : dict of str to FactorComponents
     """
 
-    factors: dict[str, Components]
+    factors: dict[str, FactorComponents]
 
     def to_frame(self) -> pd.DataFrame:
         """Return `sd, proportion, cumulative`, with an index of factor and component."""
@@ -80,7 +80,7 @@ class PrincipalComponents(Printed):
         )
 
 
-def re_pca(cov: pd.DataFrame, lengths: Array | None = None) -> Components:
+def re_pca(cov: pd.DataFrame, lengths: Array | None = None) -> FactorComponents:
     """Return the principal components of a covariance, shape (k, k).
 
     Parameters
@@ -105,7 +105,7 @@ def re_pca(cov: pd.DataFrame, lengths: Array | None = None) -> Components:
     scale = np.ones(len(sd)) if lengths is None else lengths
     supported = int((_axes(matrix * np.outer(scale, scale))[0] > ZERO).sum())
     names = pd.Index([f"PC{i + 1}" for i in range(len(sd))])
-    return Components(sd, pd.DataFrame(axes, cov.index, names), supported)
+    return FactorComponents(sd, pd.DataFrame(axes, cov.index, names), supported)
 
 
 def pca_table(design: Design, varcorr: VarCorr) -> PrincipalComponents:
@@ -148,7 +148,7 @@ def _axes(cov: Array) -> tuple[Array, Array]:
     return np.sqrt(np.maximum(values[::-1], 0.0)), vectors[:, ::-1]
 
 
-def _sentence(factor: str, components: Components) -> str:
+def _sentence(factor: str, components: FactorComponents) -> str:
     k, verb = len(components.sd), "has" if components.supported == 1 else "have"
     count = f"{components.supported} of {k} dimension{'s' * (k > 1)}"
     text = f"{factor}: {count} of the random effects {verb}"

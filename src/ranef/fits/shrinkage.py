@@ -60,7 +60,7 @@ def shrinkage_table(
     if family.is_normal:
         own, counts = group_least_squares(term, design.y - rest, design.weights)
     else:
-        rows = Rows(family, design.y, design.weights, psi, rest)
+        rows = GroupRows(family, design.y, design.weights, psi, rest)
         own, counts = group_maximum_likelihood(term, rows, model)
     return effect_labels(term).assign(
         own=own.ravel(),
@@ -106,7 +106,7 @@ def group_least_squares(
 
 
 @dataclass(frozen=True, eq=False)
-class Rows:
+class GroupRows:
     """What the likelihood of each row needs besides the coefficients of its group.
 
     Attributes
@@ -127,14 +127,14 @@ class Rows:
 
 
 def group_maximum_likelihood(
-    term: RandomTerm, rows: Rows, start: Array
+    term: RandomTerm, rows: GroupRows, start: Array
 ) -> tuple[Array, NDArray[np.int64]]:
     """Maximise each group's likelihood over the coefficients of a term, all groups at a time.
 
     Parameters
     ----------
     term : RandomTerm
-    rows : Rows
+    rows : GroupRows
     start : ndarray, shape (m, k)
         Where the search begins; likelihoods have to be finite there.
 
@@ -185,7 +185,7 @@ class _Point:
 class _Likelihoods:
     """The log-likelihoods of all groups as functions of their coefficients."""
 
-    rows: Rows
+    rows: GroupRows
     term: RandomTerm
     Z: Array
 

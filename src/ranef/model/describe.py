@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import combinations, permutations
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,19 +18,11 @@ from ranef.priors.assignment import PriorRow
 FEW_LEVELS = 5
 
 
-class Choice(Protocol):
-    """How the random effects of a term are sampled, and why."""
-
-    @property
-    def reason(self) -> str:
-        """A sentence that begins with the label of the term."""
-
-
 def describe(
     design: Design,
     family: Family,
     priors: tuple[PriorRow, ...],
-    choices: Sequence[Choice] = (),
+    sampled: Sequence[str] = (),
 ) -> str:
     """Return the expansion of a formula: columns, terms, how factors are related, priors.
 
@@ -40,7 +31,7 @@ def describe(
     design : Design
     family : Family
     priors : tuple of PriorRow
-    choices : sequence of Choice
+    sampled : sequence of str
         How MCMC samples the random effects of each term, where that is chosen by the data.
     """
     parts = [f"{design.formula.text}\n{indented(_response(design, family))}"]
@@ -51,8 +42,8 @@ def describe(
     if related:
         parts.append("Grouping factors\n" + indented("\n".join(related)))
     parts.append(f"{_prior_heading(design, family)}\n{indented(_table(priors))}")
-    if choices:
-        reasons = "\n".join(wrapped(choice.reason, 98) for choice in choices)
+    if sampled:
+        reasons = "\n".join(wrapped(reason, 98) for reason in sampled)
         parts.append(f"Random effects as MCMC samples them\n{indented(reasons)}")
     parts += [wrapped(f"Note: {note}") for note in notes(design)]
     return "\n\n".join(parts)

@@ -118,7 +118,8 @@ class Model:
 
     def __repr__(self) -> str:
         choices = () if self.family.is_normal else choose(self.design, self.family)
-        return describe(self.design, self.family, self.priors.rows(), choices)
+        reasons = [choice.reason for choice in choices]
+        return describe(self.design, self.family, self.priors.rows(), reasons)
 
     def fit(self, method: str | None = None, **options: Any) -> Fit:
         """Fit the model.

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from ranef.errors import FitError, RanefError
-from ranef.likelihood.profile.likelihood_profile import Curve, Profile, Scale
+from ranef.likelihood.profile.likelihood_profile import Profile, ProfileCurve, Scale
 
 MEAN, SE = 3.0, 0.5
 
@@ -27,7 +27,7 @@ def _no_windows():
 def curve(rise, slope, x, *, name="a", center=0.0, curvature=2.0, **other):
     x = np.asarray(x, dtype=float)
     fields = {"scale": Scale(), "bounds": (-np.inf, np.inf), "complete": (False, False)} | other
-    return Curve(
+    return ProfileCurve(
         name=name, center=center, x=x, rise=rise(x), slope=slope(x), curvature=curvature, **fields
     )
 
@@ -93,7 +93,7 @@ def test_the_first_crossing_counts():
     one = curve(np.abs, np.sign, [-1, 0, 1, 2, 3])
     rise = np.array([1.0, 0.0, 4.0, 1.0, 9.0])
     slope = np.zeros(5)
-    bumpy = Curve("b", Scale(), 0.0, (-9.0, 9.0), one.x, rise, slope, 1.0)
+    bumpy = ProfileCurve("b", Scale(), 0.0, (-9.0, 9.0), one.x, rise, slope, 1.0)
     assert 0 < bumpy.limits(1.5)[1] < 1
 
 
@@ -105,7 +105,7 @@ def test_the_table_is_tidy():
     np.testing.assert_allclose(found["deviance"], 100 + found["zeta"] ** 2)
 
 
-UNDEFINED = Curve(
+UNDEFINED = ProfileCurve(
     "corr",
     Scale(np.sin),
     0.0,

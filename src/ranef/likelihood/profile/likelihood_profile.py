@@ -60,7 +60,7 @@ class Scale:
 
 
 @dataclass(frozen=True, eq=False)
-class Curve:
+class ProfileCurve:
     """The profile of one parameter.
 
     Attributes
@@ -192,7 +192,7 @@ class Profile:
 
     Attributes
     ----------
-    curves : dict of str to Curve
+    curves : dict of str to ProfileCurve
         By the name of the parameter, as in `fit.estimates()`.
     deviance : float
         The minimum: -2 times the maximised log-likelihood.
@@ -204,7 +204,7 @@ class Profile:
         Notes that belong to no parameter.
     """
 
-    curves: dict[str, Curve]
+    curves: dict[str, ProfileCurve]
     deviance: float
     prob: float
     title: str

@@ -27,7 +27,7 @@ from ranef.likelihood.generalized.glmm import Generalized
 from ranef.likelihood.linear import reml
 from ranef.likelihood.linear.crossproducts import CrossProducts
 from ranef.likelihood.profile.constrained import Focus, Linear, Nonlinear, Surface
-from ranef.likelihood.profile.likelihood_profile import Curve, Profile
+from ranef.likelihood.profile.likelihood_profile import Profile, ProfileCurve
 from ranef.numerics.finite_differences import forward_hessian
 from ranef.numerics.matrices import threads_for
 from ranef.numerics.minimize import minimize
@@ -116,7 +116,7 @@ def _freed(terms: Sequence[RandomTerm]) -> dict[str, tuple[str, str]]:
     }
 
 
-def _capped(curve: Curve, sds: Sequence[Curve], cutoff: float) -> Curve:
+def _capped(curve: ProfileCurve, sds: Sequence[ProfileCurve], cutoff: float) -> ProfileCurve:
     """Return a profile that rises no higher than where another parameter frees this one.
 
     With an sd of zero its correlations can be anything, so that their deviance is never above
@@ -222,12 +222,12 @@ class _Node:
     hessian: Array
 
 
-def _curve(focus: Focus, cutoff: float) -> tuple[Curve, float]:
+def _curve(focus: Focus, cutoff: float) -> tuple[ProfileCurve, float]:
     """Return the profile of one parameter, and how far the deviance fell below its minimum."""
     w, x = focus.w, focus.x
     empty = np.empty(0)
     if focus.undefined:
-        none = Curve(focus.name, focus.scale, w, focus.bounds, empty, empty, empty, 0.0)
+        none = ProfileCurve(focus.name, focus.scale, w, focus.bounds, empty, empty, empty, 0.0)
         return replace(none, notes=(focus.undefined,)), 0.0
     whole = _hessian(focus, w, x)
     tangent = -_inverse(whole[1:, 1:]) @ whole[1:, 0]
@@ -237,7 +237,7 @@ def _curve(focus: Focus, cutoff: float) -> tuple[Curve, float]:
     down, up = (side.nodes(tangent, curvature) for side in sides)
     nodes = [*down[:0:-1], center, *up[1:]]
     rise = np.array([node.deviance - center.deviance for node in nodes])
-    curve = Curve(
+    curve = ProfileCurve(
         name=focus.name,
         scale=focus.scale,
         center=w,
@@ -251,7 +251,7 @@ def _curve(focus: Focus, cutoff: float) -> tuple[Curve, float]:
     return _explained(curve, cutoff), float(rise.min())
 
 
-def _explained(curve: Curve, cutoff: float) -> Curve:
+def _explained(curve: ProfileCurve, cutoff: float) -> ProfileCurve:
     """Add notes to a profile that has no limit on a side, or one at the end of its range."""
     notes = []
     for side, word in ((-1, "lower"), (1, "upper")):
@@ -358,7 +358,7 @@ class _Side:
         for i, (near, far) in enumerate(pairwise(nodes)):
             if self.zeta(near) < target <= self.zeta(far):
                 pair = sorted((near, far), key=lambda node: node.w)
-                curve = Curve(
+                curve = ProfileCurve(
                     name="",
                     scale=self.focus.scale,
                     center=near.w,
