@@ -196,8 +196,8 @@ def test_all_statistics_of_a_sequence():
 def test_a_sequence_is_the_same_however_many_are_simulated_at_a_time(monkeypatch):
     T = np.random.default_rng(0).uniform(size=9000)
     found = sequential(0.95, sequence(T)[0], 9000)
-    monkeypatch.setattr(null_distributions, "FIRST", 7)
-    monkeypatch.setattr(null_distributions, "MOST", 11)
+    monkeypatch.setattr(null_distributions, "MIN_BATCH", 7)
+    monkeypatch.setattr(null_distributions, "MAX_BATCH", 11)
     assert sequential(0.95, sequence(T)[0], 9000) == found
 
 
@@ -254,7 +254,7 @@ def test_the_data_have_the_statistic_of_the_fits_in_it(case, reml):
     expanded = np.repeat(form.xi, form.xi_counts)
     assert expanded / form.mu.max() == pytest.approx(xi / unit, rel=1e-6, abs=1e-9)
     assert (form.nu, form.fixed) == (nu, large.X.shape[1] - small.X.shape[1])
-    assert form.left == large.n_obs - large.X.shape[1] - len(mu)
+    assert form.df_residual == large.n_obs - large.X.shape[1] - len(mu)
     pooled = np.add.reduceat(w2[np.argsort(mu)], np.cumsum(form.counts) - form.counts)
     found = suprema(form, pooled[None], np.array([c]))[0]
     found += nu * np.log(before / (w2.sum() + c))
@@ -385,7 +385,7 @@ def test_the_same_seed_draws_the_same():
 def test_chunks_are_seamless(monkeypatch):
     form = spectrum(*designs("fixed effects too"), reml=False)
     whole = null_statistics(form, 20_000, 4)
-    monkeypatch.setattr(null_distributions, "CHUNK", 5000)
+    monkeypatch.setattr(null_distributions, "MAX_ELEMENTS", 5000)
     parts = null_statistics(form, 20_000, 4)
     assert len(parts) == 20_000
     assert stats.ks_2samp(whole, parts).pvalue > 0.01

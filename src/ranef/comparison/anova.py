@@ -29,7 +29,7 @@ from ranef.fits.point import PointFit
 from ranef.fits.tables import Summary
 from ranef.likelihood.bootstrap.simulated_responses import entropy_of
 
-_ANY = "AIC and BIC, or rf.compare() of posteriors, compare models that are not nested."
+_IF_NOT_NESTED = "AIC and BIC, or rf.compare() of posteriors, compare models that are not nested."
 
 
 def anova(
@@ -94,24 +94,24 @@ def anova(
     >>> round(table.to_frame().loc[2, "p_value"], 6)
     np.float64(0.004398)
     """
-    checked = _checked(fits)
+    point_fits = _checked(fits)
     _check_options(test, n, seed)
-    ordered, order_note = _ordered(checked)
-    common, method_note = _by_one_method(ordered)
-    _check_converged(common)
-    pairs = [pair_of(a, b, i) for i, (a, b) in enumerate(pairwise(common), start=1)]
+    ordered, order_note = _ordered(point_fits)
+    refitted, method_note = _by_one_method(ordered)
+    _check_converged(refitted)
+    pairs = [pair_of(a, b, i) for i, (a, b) in enumerate(pairwise(refitted), start=1)]
     simulation = Simulation(n, entropy_of(seed), stop)
     comparisons = [TESTS[test or default_test(pair)](pair, simulation) for pair in pairs]
     notes = [order_note, method_note, *_notes(pairs, comparisons)]
-    return Anova(tuple(common), tuple(comparisons), tuple(note for note in notes if note))
+    return Anova(tuple(refitted), tuple(comparisons), tuple(note for note in notes if note))
 
 
-# ------------------------------------------------------------------------------- what is asked
+# ------------------------------------------------------------------------- the fits to compare
 
 
 def _checked(fits: Sequence[object]) -> list[PointFit]:
     """Return the fits if they can be compared at all."""
-    found: list[PointFit] = []
+    point_fits: list[PointFit] = []
     for i, fit in enumerate(fits, start=1):
         if not isinstance(fit, Fit):
             message = f"anova takes fits, got {type(fit).__name__!r} in place {i}: fit every model "
@@ -122,15 +122,16 @@ def _checked(fits: Sequence[object]) -> list[PointFit]:
             )
             message += 'the model with model.fit("ml"), or compare posteriors with rf.compare().'
             raise FitError(message)
-        found.append(fit)
-    if len(found) < 2:
-        raise FitError(f"anova compares two fits or more, got {len(found)}.")
-    for i, fit in enumerate(found[1:], start=2):
-        check_same_data(found[0].design, fit.design, ("fit 1", f"fit {i}"))
-        if fit.family != found[0].family:
-            message = f"fits 1 and {i} are not nested: one has {_family(found[0])}, the other "
+        point_fits.append(fit)
+    if len(point_fits) < 2:
+        raise FitError(f"anova compares two fits or more, got {len(point_fits)}.")
+    first, *others = point_fits
+    for i, fit in enumerate(others, start=2):
+        check_same_data(first.design, fit.design, ("fit 1", f"fit {i}"))
+        if fit.family != first.family:
+            message = f"fits 1 and {i} are not nested: one has {_family(first)}, the other "
             raise FitError(f"{message}{_family(fit)}.")
-    return found
+    return point_fits
 
 
 def _family(fit: PointFit) -> str:
@@ -148,19 +149,22 @@ def _check_options(test: object, n: object, seed: object) -> None:
 
 
 def _ordered(fits: list[PointFit]) -> tuple[list[PointFit], str]:
-    """Return the fits so that each is nested in the next one, and what to say about it."""
+    """Return the fits, each nested in the next one, and a note if their order was changed."""
     if _first_obstacle(fits) is None:
         return fits, ""
-    in_order = sorted(fits, key=lambda fit: fit.df)
-    found = _first_obstacle(in_order)
-    if found is None:
+    by_size = sorted(fits, key=lambda fit: fit.df)
+    first_obstacle = _first_obstacle(by_size)
+    if first_obstacle is None:
         note = "The models are in the order of their numbers of parameters, not in the one given."
-        return in_order, note
-    small, large, reason = found
-    raise FitError(f"`{text_of(small)}` is not nested in `{text_of(large)}`: {reason}. {_ANY}")
+        return by_size, note
+    small, large, reason = first_obstacle
+    raise FitError(
+        f"`{text_of(small)}` is not nested in `{text_of(large)}`: {reason}. {_IF_NOT_NESTED}"
+    )
 
 
 def _first_obstacle(fits: list[PointFit]) -> tuple[PointFit, PointFit, str] | None:
+    """Return the first two neighbours that are not nested, and the reason."""
     for small, large in pairwise(fits):
         reason = obstacle(small.design, large.design)
         if reason:
@@ -169,13 +173,13 @@ def _first_obstacle(fits: list[PointFit]) -> tuple[PointFit, PointFit, str] | No
 
 
 def _by_one_method(fits: list[PointFit]) -> tuple[list[PointFit], str]:
-    """Return the fits, all by REML with the same X or all by ML, and what to say about it."""
+    """Return the fits, all by REML with the same X or all by ML, and a note on refits."""
     if not any(fit.method == "reml" for fit in fits):
         return fits, ""
-    same = all(same_fixed(a.design, b.design) for a, b in pairwise(fits))
-    if same and all(fit.method == "reml" for fit in fits):
+    have_same_fixed = all(same_fixed(a.design, b.design) for a, b in pairwise(fits))
+    if have_same_fixed and all(fit.method == "reml" for fit in fits):
         return fits, ""
-    reason = "both methods were used" if same else "their fixed effects differ"
+    reason = "both methods were used" if have_same_fixed else "their fixed effects differ"
     note = f"Fits by REML were refitted by maximum likelihood, as {reason}."
     return [_refitted(fit) for fit in fits], note
 
@@ -185,9 +189,9 @@ def _refitted(fit: PointFit) -> PointFit:
         return fit
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DataWarning)  # the fit gave them already
-        found = engine_of(fit).refit("ml")
-    assert isinstance(found, PointFit)
-    return found
+        refitted = engine_of(fit).refit("ml")
+    assert isinstance(refitted, PointFit)
+    return refitted
 
 
 def _check_converged(fits: Sequence[PointFit]) -> None:
@@ -202,19 +206,20 @@ def _check_converged(fits: Sequence[PointFit]) -> None:
 
 
 def _notes(pairs: Sequence[Pair], comparisons: Sequence[NestedTest]) -> list[str]:
-    """Return what concerns the table as a whole."""
-    notes, last = [], pairs[-1].large
+    """Return the notes that concern the table as a whole."""
+    notes, largest = [], pairs[-1].large
     if any(c.kind == "RLRT" for c in comparisons):
         notes.append(
             "The fixed effects being the same, restricted likelihoods are compared (RLRT), where "
             "lme4's anova() would refit by maximum likelihood."
         )
-    if last.method == "reml" and not all(_coded_alike(pair) for pair in pairs):
+    coded_alike = all(np.array_equal(pair.small.design.X, pair.large.design.X) for pair in pairs)
+    if largest.method == "reml" and not coded_alike:
         notes.append(
             "The fixed effects are coded in different ways, which changes restricted likelihoods, "
             "AIC and BIC, but not the test."
         )
-    singular = [str(pair.place) for pair in pairs if pair.small.is_singular]
+    singular = [str(pair.number) for pair in pairs if pair.small.is_singular]
     if singular:
         notes.append(
             f"Model {' and '.join(singular)} is singular itself: chi-squared distributions and "
@@ -225,15 +230,11 @@ def _notes(pairs: Sequence[Pair], comparisons: Sequence[NestedTest]) -> list[str
             "AIC and BIC count a variance like any other parameter, although it cannot be "
             "negative: they are too favourable to models without it."
         )
-    if not last.family.is_normal and last.design.terms:
-        points = last.estimate.n_agq
-        what = f"quadratures with {points} points" if points > 1 else "Laplace approximations"
-        notes.append(f"The likelihoods are {what}.")
+    if not largest.family.is_normal and largest.design.terms:
+        points = largest.estimate.n_agq
+        methods = f"quadratures with {points} points" if points > 1 else "Laplace approximations"
+        notes.append(f"The likelihoods are {methods}.")
     return notes
-
-
-def _coded_alike(pair: Pair) -> bool:
-    return np.array_equal(pair.small.design.X, pair.large.design.X)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -262,18 +263,21 @@ class Anova:
         p-value that is due to simulation.
         """
         models = pd.DataFrame(
-            {
-                "formula": [fit.design.formula.text for fit in self.fits],
-                "method": [fit.method for fit in self.fits],
-                "npar": [fit.df for fit in self.fits],
-                "loglik": [fit.loglik for fit in self.fits],
-                "deviance": [-2 * fit.loglik for fit in self.fits],
-                "aic": [fit.aic for fit in self.fits],
-                "bic": [fit.bic for fit in self.fits],
-            },
+            [
+                {
+                    "formula": text_of(fit),
+                    "method": fit.method,
+                    "npar": fit.df,
+                    "loglik": fit.loglik,
+                    "deviance": -2 * fit.loglik,
+                    "aic": fit.aic,
+                    "bic": fit.bic,
+                }
+                for fit in self.fits
+            ],
             index=pd.RangeIndex(1, len(self.fits) + 1, name="model"),
         )
-        rows = [_row(comparison) for comparison in self.comparisons]
+        rows = [_columns_of_test(comparison) for comparison in self.comparisons]
         tests = pd.DataFrame(rows, index=models.index[1:]).reindex(models.index)
         tests[["test", "kind"]] = tests[["test", "kind"]].fillna("").astype(object)
         return models.join(tests)
@@ -306,8 +310,9 @@ class Anova:
         return self.summary()._repr_html_()
 
 
-def _row(comparison: NestedTest) -> dict[str, object]:
-    found: dict[str, object] = {
+def _columns_of_test(comparison: NestedTest) -> dict[str, object]:
+    """Return one row of the table of tests; other columns are there where the test has them."""
+    columns: dict[str, object] = {
         "statistic": comparison.statistic,
         "df": comparison.df,
         "p_value": comparison.p_value,
@@ -315,12 +320,12 @@ def _row(comparison: NestedTest) -> dict[str, object]:
         "kind": comparison.kind,
     }
     if comparison.df_residual is not None:
-        found["df_residual"] = comparison.df_residual
+        columns["df_residual"] = comparison.df_residual
     if comparison.simulated is not None:
         simulated = comparison.simulated
-        found |= {"n": simulated.n, "n_zero": simulated.n_zero, "n_failed": simulated.n_failed}
-        found |= {"p_lower": simulated.lower, "p_upper": simulated.upper}
-    return found
+        columns |= {"n": simulated.n, "n_zero": simulated.n_zero, "n_failed": simulated.n_failed}
+        columns |= {"p_lower": simulated.lower, "p_upper": simulated.upper}
+    return columns
 
 
 def method_of(fit: PointFit) -> str:

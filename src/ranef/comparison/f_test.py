@@ -16,14 +16,14 @@ from ranef._typing import Array
 from ranef.design.design import Design, RandomTerm
 from ranef.design.groups import by_factor, transposed
 
-DEPENDENT = 1e-7  # what earlier columns leave of a column that depends on them
-RANK = 1e-10  # an eigenvalue of cross-products of unit columns that counts as zero
-EQUAL = 1e-8  # relative difference of levels that have one size
+MAX_DEPENDENT_LENGTH = 1e-7  # of what earlier columns leave of a column that depends on them
+MAX_ZERO_EIGENVALUE = 1e-10  # of cross-products of unit columns
+SIZE_TOLERANCE = 1e-8  # relative difference of levels that have one size
 
 
 @dataclass(frozen=True)
 class FTest:
-    """An F test.
+    """An F statistic with its degrees of freedom.
 
     Attributes
     ----------
@@ -55,7 +55,7 @@ class _Table:
     Q : sparse array, shape (n, r)
         The columns of the largest random term, orthonormal.
     C : sparse array, shape (n, c)
-        Those of the others, and X.
+        The columns of the other random terms, and X.
     """
 
     y: Array
@@ -64,7 +64,7 @@ class _Table:
 
 
 def f_test(small: Design, large: Design) -> FTest | None:
-    """Test the random effects that a design has more than another one with the same X.
+    """Test the random effects that only the larger of two designs with the same X has.
 
     All random effects are taken as fixed: F is the drop of the residual sum of squares by the new
     columns over the residual mean square. Where the columns of another random term span the new
@@ -84,19 +84,19 @@ def f_test(small: Design, large: Design) -> FTest | None:
     ----------
     The test with totals: Scheffe (1959), *The Analysis of Variance*, chapter 5.
     """
-    found = _wald(_table(small, small.terms), _table(large, large.terms))
+    test = _wald(_table(small, small.terms), _table(large, large.terms))
     for term in small.terms:
-        if found is None and (size := _size_of_levels(small, term)):
-            found = _wald_of_totals(small, large, term, size)
-    return found
+        if test is None and (size := _size_of_levels(small, term)):
+            test = _wald_of_totals(small, large, term, size)
+    return test
 
 
 def _wald(small: _Table, large: _Table) -> FTest | None:
-    (fewer, before), (more, after) = _projected(small), _projected(large)
-    d1, d2 = more - fewer, len(large.y) - more
-    if d1 < 1 or d2 < 1 or not after > 0:
+    (small_rank, small_rss), (large_rank, large_rss) = _rank_and_rss(small), _rank_and_rss(large)
+    d1, d2 = large_rank - small_rank, len(large.y) - large_rank
+    if d1 < 1 or d2 < 1 or not large_rss > 0:
         return None
-    return FTest((before - after) / d1 / (after / d2), d1, d2)
+    return FTest((small_rss - large_rss) / d1 / (large_rss / d2), d1, d2)
 
 
 def _wald_of_totals(small: Design, large: Design, term: RandomTerm, size: float) -> FTest | None:
@@ -104,16 +104,19 @@ def _wald_of_totals(small: Design, large: Design, term: RandomTerm, size: float)
 
     The term has to be the same in both designs: it makes the errors.
     """
-    mine, others = ([t for t in d.terms if not _same_factor(t, term)] for d in (small, large))
-    if len(mine) + 1 < len(small.terms) or len(others) + 1 < len(large.terms):
+    small_terms, large_terms = (
+        [t for t in design.terms if not _same_factor(t, term)] for design in (small, large)
+    )
+    if len(small_terms) + 1 < len(small.terms) or len(large_terms) + 1 < len(large.terms):
         return None
     z = term.columns[:, 0] * np.sqrt(small.weights / size)
     H = transposed(term.codes, z[:, None], term.n_levels).T
-    found = _wald(_totals(_table(small, mine), H), _totals(_table(large, others), H))
-    return found and replace(found, stratum=term.factor)
+    test = _wald(_totals(_table(small, small_terms), H), _totals(_table(large, large_terms), H))
+    return test and replace(test, stratum=term.factor)
 
 
 def _table(design: Design, terms: Sequence[RandomTerm]) -> _Table:
+    """Return the rows of a design, by the square roots of their weights, with some of its terms."""
     root = np.sqrt(design.weights)
     X = sparse.csc_array(np.linalg.qr(design.X * root[:, None])[0])
     none = sparse.csc_array((design.n_obs, 0))
@@ -127,6 +130,7 @@ def _table(design: Design, terms: Sequence[RandomTerm]) -> _Table:
 
 
 def _totals(table: _Table, H: sparse.csc_array) -> _Table:
+    """Return the totals of levels in place of rows, H having a column a level."""
     C = sparse.csc_array(H.T @ sparse.hstack([table.Q, table.C]))
     return _Table(H.T @ table.y, C[:, :0], C)
 
@@ -134,44 +138,44 @@ def _totals(table: _Table, H: sparse.csc_array) -> _Table:
 def _size_of_levels(design: Design, term: RandomTerm) -> float:
     """Return the sum of squares that all levels of a term have in common, or 0."""
     sizes = np.bincount(term.codes, design.weights * term.columns[:, 0] ** 2)
-    same = term.n_coefs == 1 and np.ptp(sizes) <= EQUAL * sizes.max()
-    return float(sizes.mean()) if same else 0.0
+    are_equal = term.n_coefs == 1 and np.ptp(sizes) <= SIZE_TOLERANCE * sizes.max()
+    return float(sizes.mean()) if are_equal else 0.0
 
 
-def _same_factor(one: RandomTerm, other: RandomTerm) -> bool:
-    pairs = np.unique(np.column_stack([one.codes, other.codes]), axis=0)
-    return len(pairs) == one.n_levels == other.n_levels
+def _same_factor(first: RandomTerm, second: RandomTerm) -> bool:
+    pairs = np.unique(np.column_stack([first.codes, second.codes]), axis=0)
+    return len(pairs) == first.n_levels == second.n_levels
 
 
 def _within_levels(term: RandomTerm, columns: Array) -> sparse.csc_array:
     """Return orthonormal columns that span those of a term, by Gram and Schmidt in each level."""
-    codes, found = term.codes, list[Array]()
+    codes, orthonormal = term.codes, list[Array]()
     for column in columns.T:
-        left = column.copy()
-        for q in found * 2:
-            left -= q * np.bincount(codes, q * left)[codes]
-        before, length = (np.sqrt(np.bincount(codes, v**2)) for v in (column, left))
-        kept = length > DEPENDENT * before
-        found.append(np.where(kept, 1 / np.where(kept, length, 1.0), 0.0)[codes] * left)
-    joined = transposed(codes, np.column_stack(found), term.n_levels).T
-    return joined[:, np.flatnonzero(abs(joined).sum(axis=0))]
+        residual = column.copy()
+        for q in orthonormal * 2:
+            residual -= q * np.bincount(codes, q * residual)[codes]
+        before, length = (np.sqrt(np.bincount(codes, v**2)) for v in (column, residual))
+        kept = length > MAX_DEPENDENT_LENGTH * before
+        orthonormal.append(np.where(kept, 1 / np.where(kept, length, 1.0), 0.0)[codes] * residual)
+    Q = transposed(codes, np.column_stack(orthonormal), term.n_levels).T
+    return Q[:, np.flatnonzero(abs(Q).sum(axis=0))]
 
 
-def _projected(table: _Table) -> tuple[int, float]:
+def _rank_and_rss(table: _Table) -> tuple[int, float]:
     """Return the rank of [Q C], and the residual sum of squares of y.
 
     Q is eliminated, which leaves a small dense matrix; the residuals are taken twice.
     """
     length = np.sqrt((table.C**2).sum(axis=0))
-    used = np.flatnonzero(length > DEPENDENT)
+    used = np.flatnonzero(length > MAX_DEPENDENT_LENGTH)
     Q, C = table.Q, table.C[:, used] / length[used]
     across = Q.T @ C
     values, vectors = np.linalg.eigh((C.T @ C - across.T @ across).toarray())
-    kept = values > RANK
+    kept = values > MAX_ZERO_EIGENVALUE
     V = vectors[:, kept] / np.sqrt(values[kept])
-    left = table.y
+    residual = table.y
     for _ in range(2):
-        left = left - Q @ (Q.T @ left)
-        gamma = V @ (V.T @ (C.T @ left))
-        left = left - C @ gamma + Q @ (across @ gamma)
-    return Q.shape[1] + int(kept.sum()), float(left @ left)
+        residual = residual - Q @ (Q.T @ residual)
+        gamma = V @ (V.T @ (C.T @ residual))
+        residual = residual - C @ gamma + Q @ (across @ gamma)
+    return Q.shape[1] + int(kept.sum()), float(residual @ residual)

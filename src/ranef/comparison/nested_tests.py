@@ -1,4 +1,4 @@
-"""Tests of one model against another that is nested in it, and what is said of them."""
+"""Tests of one model against another that is nested in it, with their notes."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from ranef.fits.fit import Fit
 from ranef.fits.point import PointFit
 from ranef.likelihood.bootstrap.refits import RATIO_ROUNDING
 
-DRAWS, REPLICATES = 100_000, 9_999  # of the exact distribution, and of a bootstrap at most
-LOST = 1e-4  # log-likelihood that a larger model may lack: more is another local maximum
+EXACT_DRAWS, MAX_REPLICATES = 100_000, 9_999  # of the exact distribution, and of a bootstrap
+MAX_LOSS = 1e-4  # of log-likelihood by a larger model: more is another local maximum
 CRITERIA = {"LRT": "likelihood ratio", "RLRT": "restricted likelihood ratio"}
 
 
@@ -38,7 +38,7 @@ def text_of(fit: PointFit) -> str:
 
 
 def engine_of(fit: PointFit) -> Engine[Fit]:
-    """Return what refits the model of a fit, or refuse a fit that came without it."""
+    """Return the engine that refits the model of a fit, or refuse a fit that came without it."""
     if fit.engine is None:
         message = f"the fit of `{text_of(fit)}` comes without its model, so that nothing can be "
         raise FitError(message + "refitted: fit the model again.")
@@ -72,27 +72,28 @@ class Pair:
     Attributes
     ----------
     small, large : PointFit
-    place : int
+    number : int
         The number of the small one.
     extra : Extra
+        The parameters that only the large one has.
     statistic : float
         The (restricted) likelihood ratio.
     """
 
     small: PointFit
     large: PointFit
-    place: int
+    number: int
     extra: Extra
     statistic: float
 
     @property
     def kind(self) -> str:
-        """Whose ratio the statistic is: LRT or RLRT."""
+        """The likelihood whose ratio the statistic is: LRT, or RLRT of the restricted one."""
         return "RLRT" if self.small.method == "reml" else "LRT"
 
     @property
     def is_linear(self) -> bool:
-        """Whether the likelihood is one of a linear model."""
+        """Whether the models are linear."""
         return self.small.family.is_normal
 
     @property
@@ -111,14 +112,14 @@ class Pair:
             statistic=self.statistic,
             df=self.extra.total,
             p_value=p_value,
-            note=f"{self.places}: {words}",
+            note=f"{self.heading}: {words}",
             simulated=simulated,
         )
 
     @property
-    def places(self) -> str:
-        """Which model is compared with which."""
-        return f"Model {self.place + 1} against {self.place}"
+    def heading(self) -> str:
+        """The numbers of the two models, as the note of a test begins."""
+        return f"Model {self.number + 1} against {self.number}"
 
     def refusal(self, test: str, reason: str) -> FitError:
         """Return the error that says why a test does not exist, and which ones do."""
@@ -127,16 +128,16 @@ class Pair:
         return FitError(f'{head}{text_of(self.small)}`: {reason}. {others} "bootstrap" do.')
 
 
-def pair_of(small: PointFit, large: PointFit, place: int) -> Pair:
-    """Return a fit with one of a model that is nested in it.
+def pair_of(small: PointFit, large: PointFit, number: int) -> Pair:
+    """Return a fit with the fit of a model that is nested in it, and their likelihood ratio.
 
     Raises
     ------
     FitError
         If the models are the same, or the larger one is not at its maximum.
     """
-    found = extra(small.design, large.design)
-    if found.total == 0:
+    new_parameters = extra(small.design, large.design)
+    if new_parameters.total == 0:
         message = (
             f"`{text_of(small)}` and `{text_of(large)}` are the same model: there is nothing to "
         )
@@ -144,25 +145,25 @@ def pair_of(small: PointFit, large: PointFit, place: int) -> Pair:
     gain = large.loglik - small.loglik
     if small.method == "reml":
         gain += _log_volume(large.design) - _log_volume(small.design)
-    if gain < -LOST:
+    if gain < -MAX_LOSS:
         message = (
             f"the log-likelihood of `{text_of(large)}` is {-gain:.2g} below that of "
             f"`{text_of(small)}`, which is nested in it: its optimiser ended in a lower maximum. "
             "Rescale the predictors, or simplify the model."
         )
         raise FitError(message)
-    statistic = 2 * gain
-    return Pair(small, large, place, found, statistic if statistic > RATIO_ROUNDING else 0.0)
+    statistic = 2 * gain if 2 * gain > RATIO_ROUNDING else 0.0
+    return Pair(small, large, number, new_parameters, statistic)
 
 
 def _log_volume(design: Design) -> float:
-    """Return log|X'WX| / 2: the restricted likelihood is one of contrasts up to this constant."""
+    """Return log|X'WX| / 2, by which the restricted likelihood depends on the coding of X."""
     R = np.linalg.qr(design.X * np.sqrt(design.weights)[:, None], mode="r")
     return float(np.log(np.abs(np.diag(R))).sum())
 
 
 def default_test(pair: Pair) -> str:
-    """Return the test to take; refits of generalised models take too long to be a default."""
+    """Return the default test; refits of generalised models take too long to be one."""
     if not pair.extra.random:
         return "chi2"
     if pair.is_linear:
@@ -180,12 +181,12 @@ def _chi2(pair: Pair, _: Simulation) -> NestedTest:
         words += 'test="bootstrap" simulates the distribution.'
     elif pair.extra.bounded == 0:
         words += (
-            f", its distribution in large samples if no variance of model {pair.place} is zero."
+            f", its distribution in large samples if no variance of model {pair.number} is zero."
         )
     else:
         words += (
             f". Not valid at the boundary, but conservative: with variances of zero in model "
-            f'{pair.place} p is too large. test="bootstrap" simulates the distribution.'
+            f'{pair.number} p is too large. test="bootstrap" simulates the distribution.'
         )
     return pair.comparison("chi2", p, words)
 
@@ -199,17 +200,17 @@ def _mixture(pair: Pair, _: Simulation) -> NestedTest:
     p = chi_bar_squared(pair.statistic, free, bounded)
     words = f"the {CRITERIA[pair.kind]} against "
     if bounded == 0:
-        words += f"chi-squared with {_degrees(free)}: no variance of model {pair.place} is zero."
+        words += f"chi-squared with {_degrees(free)}: no variance of model {pair.number} is zero."
     elif bounded == 1:
         words += (
             f"half chi-squared with {free} and half with {_degrees(free + 1)}, as one variance of "
-            f"model {pair.place} is zero (Stram & Lee 1994): its distribution with many levels, "
+            f"model {pair.number} is zero (Stram & Lee 1994): its distribution with many levels, "
             'which test="bootstrap" simulates for those at hand.'
         )
     else:
         words += (
             f"chi-squared with {free} to {_degrees(free + bounded)}, mixed with binomial weights, "
-            f"as {bounded} variances of model {pair.place} are zero: approximate, as if their "
+            f"as {bounded} variances of model {pair.number} are zero: approximate, as if their "
             'estimates were independent, and for many levels; test="bootstrap" simulates the '
             "distribution."
         )
@@ -221,17 +222,17 @@ def _f(pair: Pair, _: Simulation) -> NestedTest:
         raise pair.refusal("f", "it is for linear models")
     if pair.extra.fixed or not pair.extra.random:
         raise pair.refusal("f", "it tests random effects, with the same fixed effects in both")
-    found = f_test(pair.small.design, pair.large.design)
-    if found is None:
+    f = f_test(pair.small.design, pair.large.design)
+    if f is None:
         reason = "with random effects as fixed ones there are no new columns, or no residuals"
         raise pair.refusal("f", reason)
     words = (
-        f"{pair.places}: F test of the new random effects as fixed "
+        f"{pair.heading}: F test of the new random effects as fixed "
         "ones. Exact for normal data, whatever the other variances."
     )
-    if found.stratum:
-        words += f" The error are the levels of `{found.stratum}`, by their totals."
-    return NestedTest("f", "F", found.statistic, found.d1, found.p_value, words, found.d2)
+    if f.stratum:
+        words += f" The error are the levels of `{f.stratum}`, by their totals."
+    return NestedTest("f", "F", f.statistic, f.d1, f.p_value, words, f.d2)
 
 
 def _exact(pair: Pair, simulation: Simulation) -> NestedTest:
@@ -250,7 +251,7 @@ def _exact(pair: Pair, simulation: Simulation) -> NestedTest:
             f"{f.statistic:.6g} with {f.d1} and {f.d2} degrees of freedom. Exact for normal data."
         )
         return pair.comparison("exact", p, words)
-    statistics = null_statistics(form, simulation.n or DRAWS, simulation.entropy)
+    statistics = null_statistics(form, simulation.n or EXACT_DRAWS, simulation.entropy)
     drawn = monte_carlo(pair.statistic, statistics)
     words = (
         f"the {CRITERIA[pair.kind]} against {drawn.n} draws of its distribution in samples of "
@@ -268,11 +269,11 @@ def _bootstrap(pair: Pair, simulation: Simulation) -> NestedTest:
             pair.small.fitted_model, size, seed=simulation.entropy, first=first
         )
 
-    n = simulation.n or REPLICATES
+    n = simulation.n or MAX_REPLICATES
     drawn = sequential(pair.statistic, simulate, n, stop=simulation.stop)
     words = (
         f"the {CRITERIA[pair.kind]} against those of {drawn.n} responses simulated from model "
-        f"{pair.place}, both models fitted to each: {_interval(drawn)}, {drawn.n_zero} statistics "
+        f"{pair.number}, both models fitted to each: {_interval(drawn)}, {drawn.n_zero} statistics "
         "of zero."
     )
     if drawn.stopped:
@@ -301,7 +302,7 @@ def _interval(drawn: MonteCarlo) -> str:
 
 @dataclass(frozen=True)
 class NestedTest:
-    """One model against the one above it.
+    """The test of a model against the one above it.
 
     Attributes
     ----------

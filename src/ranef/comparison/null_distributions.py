@@ -18,23 +18,23 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from ranef._typing import Array, Flags
+from ranef._typing import Array, Flags, Places
 from ranef.comparison.f_test import FTest
 from ranef.design.design import Design
 from ranef.errors import FitError
 
 type Simulate = Callable[[int, int], tuple[Array, Flags]]
 
-EPSILON = 1e-6  # of a statistic: what an optimiser may have left
-HITS = 50  # simulated statistics that reach the observed one, after which a sequence stops
-FIRST, MOST = 100, 2000  # replicates at a time
-RANK = 1e-10  # an eigenvalue that counts as zero, relative to the largest level
-EQUAL = 1e-8  # relative difference of eigenvalues that are pooled
-STEP = 0.25  # between points of the grid, on a scale that is linear below `GRAIN` and log beyond
-GRAIN = 0.1
-CHUNK = 500_000  # elements of a temporary array
-ITERATIONS = 60
-SETTLED = 1e-4  # a step of Newton's after which its parabola is exact enough
+STATISTIC_ERROR = 1e-6  # of a likelihood ratio: what an optimiser may have left
+MAX_HITS = 50  # simulated statistics that reach the observed one, after which a sequence stops
+MIN_BATCH, MAX_BATCH = 100, 2000  # replicates at a time
+MAX_ZERO_EIGENVALUE = 1e-10  # relative to the largest level
+EIGENVALUE_TOLERANCE = 1e-8  # relative difference of eigenvalues that are pooled
+GRID_STEP = 0.25  # in t, which is linear in l below `GRID_GRAIN` and logarithmic beyond
+GRID_GRAIN = 0.1
+MAX_ELEMENTS = 500_000  # of a temporary array
+MAX_NEWTON_STEPS = 60
+NEWTON_TOLERANCE = 1e-4  # of a step in t, after which the parabola is exact enough
 
 
 # ------------------------------------------------------------------- chi-squared distributions
@@ -77,14 +77,14 @@ class MonteCarlo:
     p_value : float
         (1 + hits) / (1 + n), or hits / n where the sequence stopped at its last hit.
     lower, upper : float
-        95 % interval of what it would be after endless simulation: of a binomial, or of a negative
+        95 % interval of the p-value after endless simulation: of a binomial, or of a negative
         binomial probability (Clopper & Pearson 1934, *Biometrika* 26).
     n : int
         Statistics used.
     hits : int
-        How many reach the observed one; those that are zero count like any other.
+        How many statistics reach the observed one; statistics of zero count like any other.
     n_zero : int
-        How many are zero.
+        How many statistics are zero.
     n_failed : int
         Replicates without a statistic, which are left out.
     stopped : bool
@@ -112,23 +112,18 @@ def monte_carlo(observed: float, statistics: Array) -> MonteCarlo:
     >>> monte_carlo(2.0, np.array([0.0, 0.0, 1.0, 2.0])).p_value
     0.4
     """
-    n, hits = len(statistics), int((statistics >= observed - EPSILON).sum())
-    n_zero = int((statistics < EPSILON).sum())
-    return MonteCarlo(
-        (1 + hits) / (1 + n),
-        *binomial_interval(hits, n),
-        n,
-        hits,
-        n_zero,
-        statistics=statistics,
-    )
+    n, hits = len(statistics), int((statistics >= observed - STATISTIC_ERROR).sum())
+    n_zero = int((statistics < STATISTIC_ERROR).sum())
+    interval = binomial_interval(hits, n)
+    return MonteCarlo((1 + hits) / (1 + n), *interval, n, hits, n_zero, statistics=statistics)
 
 
 def sequential(observed: float, simulate: Simulate, n: int, *, stop: bool = True) -> MonteCarlo:
     """Simulate until 50 statistics reach the observed one, or n have been simulated.
 
-    Besag & Clifford (1991): p = 50 / l if that happens at the l-th. What is simulated after it
-    is not used, so that the result does not depend on how many are simulated at a time.
+    Besag & Clifford (1991): p = 50 / l if the l-th statistic is the 50th to do so. Statistics
+    simulated after it are not used, so that the result does not depend on how many are simulated at
+    a time.
 
     Parameters
     ----------
@@ -145,17 +140,16 @@ def sequential(observed: float, simulate: Simulate, n: int, *, stop: bool = True
     FitError
         If all replicates failed.
     """
-    statistics, failed, done = np.empty(0), np.empty(0, dtype=np.bool_), 0
-    while done < n:
-        size = min(max(FIRST, done), MOST, n - done)
-        drawn, lost = simulate(size, done)
-        done += size
-        statistics = np.concatenate([statistics, drawn])
-        failed = np.concatenate([failed, lost | ~np.isfinite(drawn)])
-        hits = np.flatnonzero(~failed & (statistics >= observed - EPSILON))
-        if stop and len(hits) >= HITS:
-            last = hits[HITS - 1] + 1
-            return _stopped(observed, statistics[:last], failed[:last])
+    statistics, failed = np.empty(0), np.empty(0, dtype=np.bool_)
+    while (done := len(statistics)) < n:
+        size = min(max(MIN_BATCH, done), MAX_BATCH, n - done)
+        new_statistics, new_failed = simulate(size, done)
+        statistics = np.concatenate([statistics, new_statistics])
+        failed = np.concatenate([failed, new_failed | ~np.isfinite(new_statistics)])
+        hits = np.flatnonzero(~failed & (statistics >= observed - STATISTIC_ERROR))
+        if stop and len(hits) >= MAX_HITS:
+            stopped_after = hits[MAX_HITS - 1] + 1
+            return _stopped(observed, statistics[:stopped_after], failed[:stopped_after])
     if failed.all():
         message = f"the models could not be fitted to any of {n} simulated responses, so that "
         raise FitError(message + "there is no bootstrap.")
@@ -163,14 +157,13 @@ def sequential(observed: float, simulate: Simulate, n: int, *, stop: bool = True
 
 
 def _stopped(observed: float, statistics: Array, failed: Flags) -> MonteCarlo:
-    """Return the p-value of a sequence whose last statistic was the one to stop at."""
-    found = monte_carlo(observed, statistics[~failed])
-    h, n = found.hits, found.n
+    """Return the p-value of a sequence that stopped at its last statistic."""
+    fixed_n = monte_carlo(observed, statistics[~failed])
+    hits, n = fixed_n.hits, fixed_n.n
     return replace(
-        found,
-        p_value=h / n,
-        lower=binomial_interval(h, n)[0],
-        upper=binomial_interval(h - 1, n - 1)[1],
+        fixed_n,
+        p_value=hits / n,
+        upper=binomial_interval(hits - 1, n - 1)[1],
         n_failed=int(failed.sum()),
         stopped=True,
     )
@@ -188,7 +181,7 @@ def binomial_interval(hits: int, n: int) -> tuple[float, float]:
 
 @dataclass(frozen=True, eq=False)
 class Spectrum:
-    """What the null distribution of the likelihood ratio of one variance component depends on.
+    """The eigenvalues that give the null distribution of one variance component's ratio.
 
     Attributes
     ----------
@@ -196,9 +189,9 @@ class Spectrum:
         The positive eigenvalues of Z'P0Z, P0 = I - X(X'X)^-1 X', in units of the largest one:
         different ones, and how often each occurs.
     xi, xi_counts : ndarray
-        Those of the log-determinant in the criterion: the same ones by REML, the eigenvalues of
-        Z'Z by ML.
-    left : int
+        The eigenvalues in the log-determinant of the criterion: the same ones by REML, the
+        eigenvalues of Z'Z by ML.
+    df_residual : int
         Degrees of freedom that X and Z leave, n - rank [X Z].
     nu : int
         What multiplies the logarithm of the residual sum of squares: n - p by REML, n by ML.
@@ -210,7 +203,7 @@ class Spectrum:
     counts: NDArray[np.int64]
     xi: Array
     xi_counts: NDArray[np.int64]
-    left: int
+    df_residual: int
     nu: int
     fixed: int = 0
 
@@ -234,7 +227,7 @@ def spectrum(small: Design, large: Design, *, reml: bool) -> Spectrum:
     sizes = np.bincount(term.codes, z**2)
     U = np.column_stack([sizes, *(np.bincount(term.codes, z * q) for q in Q.T)])[:, 1:]
     mu = _eigenvalues(sizes, U)
-    mu = mu[mu > RANK * sizes.max()]
+    mu = mu[mu > MAX_ZERO_EIGENVALUE * sizes.max()]
     unit = mu.max(initial=0.0) or 1.0
     values, counts = _pooled(mu / unit)
     xi = (values, counts) if reml else _pooled(sizes / unit)
@@ -244,16 +237,14 @@ def spectrum(small: Design, large: Design, *, reml: bool) -> Spectrum:
 
 
 def closed_form(spectrum: Spectrum, f: FTest, statistic: float) -> float | None:
-    """Return the p-value where all eigenvalues are equal, as with levels of one size; else None.
+    """Return the p-value of a likelihood ratio that is a function of F; None where it is not.
 
-    The likelihood ratio is then a function of F that does not fall, and zero for F up to some
-    value.
+    It is one where all eigenvalues are equal, as with levels of one size. The function does not
+    fall, and is zero for F up to some value.
     """
-    if len(spectrum.mu) > 1 or spectrum.fixed or f.d2 != spectrum.left:
+    if len(spectrum.mu) > 1 or spectrum.fixed or f.d2 != spectrum.df_residual:
         return None
-    if statistic < EPSILON:
-        return 1.0
-    return f.p_value
+    return 1.0 if statistic < STATISTIC_ERROR else f.p_value
 
 
 def null_statistics(spectrum: Spectrum, n: int, seed: int | None) -> Array:
@@ -278,25 +269,27 @@ def null_statistics(spectrum: Spectrum, n: int, seed: int | None) -> Array:
     """
     rng = np.random.default_rng(seed)
     grid = _grid(spectrum)
-    size = max(1, CHUNK // max(len(grid.t), len(spectrum.mu)))
+    size = max(1, MAX_ELEMENTS // max(len(grid.t), len(spectrum.mu)))
     sizes = [min(size, n - start) for start in range(0, n, size)]
     return np.concatenate([_drawn(spectrum, grid, rng, size) for size in sizes])
 
 
 def _drawn(spectrum: Spectrum, grid: _Grid, rng: np.random.Generator, n: int) -> Array:
-    several = spectrum.counts > 1
+    """Return n draws at a time."""
+    repeated = spectrum.counts > 1
     w2 = rng.standard_normal((n, len(spectrum.mu))) ** 2
-    w2[:, several] += rng.chisquare(spectrum.counts[several] - 1, (n, int(several.sum())))
-    c = rng.chisquare(spectrum.left, n) if spectrum.left else np.zeros(n)
-    found = supremum(spectrum, grid, w2, c)
+    w2[:, repeated] += rng.chisquare(spectrum.counts[repeated] - 1, (n, int(repeated.sum())))
+    c = rng.chisquare(spectrum.df_residual, n) if spectrum.df_residual else np.zeros(n)
+    statistics = supremum(spectrum, grid, w2, c)
     if spectrum.fixed:
-        found += spectrum.nu * np.log1p(rng.chisquare(spectrum.fixed, n) / (w2.sum(axis=1) + c))
-    return found
+        q = rng.chisquare(spectrum.fixed, n)
+        statistics += spectrum.nu * np.log1p(q / (w2.sum(axis=1) + c))
+    return statistics
 
 
 @dataclass(frozen=True, eq=False)
 class _Grid:
-    """Values of l to start from.
+    """A grid of values of l, whose minima Newton's method starts from.
 
     Attributes
     ----------
@@ -305,7 +298,8 @@ class _Grid:
     t : ndarray, shape (G,)
         Equally spaced from 0.
     factors : ndarray, shape (r + 1, G)
-        From w_s^2 and c to D(l) exp(sum log(1 + l xi_s) / nu), which is smallest at the supremum.
+        Factors of w_s^2 and c in D(l) exp(sum log(1 + l xi_s) / nu), which is smallest at the
+        supremum.
     """
 
     grain: float
@@ -314,9 +308,11 @@ class _Grid:
 
 
 def _grid(spectrum: Spectrum) -> _Grid:
-    decades = min(12.0, max(3.0, 16 / max(spectrum.left, 1)))  # few degrees of freedom: heavy tails
-    grain = GRAIN / np.sqrt(spectrum.counts.sum())
-    t = np.arange(0.0, np.log1p(10**decades / spectrum.mu.min() / grain) + STEP, STEP)
+    decades = min(
+        12.0, max(3.0, 16 / max(spectrum.df_residual, 1))
+    )  # few degrees of freedom: heavy tails
+    grain = GRID_GRAIN / np.sqrt(spectrum.counts.sum())
+    t = np.arange(0.0, np.log1p(10**decades / spectrum.mu.min() / grain) + GRID_STEP, GRID_STEP)
     l = grain * np.expm1(t)
     factors = np.vstack([1 / (1 + np.outer(spectrum.mu, l)), np.ones_like(l)])
     logdet = spectrum.xi_counts @ np.log1p(np.outer(spectrum.xi, l))
@@ -324,29 +320,29 @@ def _grid(spectrum: Spectrum) -> _Grid:
 
 
 def supremum(spectrum: Spectrum, grid: _Grid, w2: Array, c: Array) -> Array:
-    """Return the statistics of draws, w2 of shape (n, r) and c of shape (n,)."""
-    start = w2.sum(axis=1) + c
+    """Return the likelihood ratios of draws, w2 of shape (n, r) and c of shape (n,)."""
+    null_rss = w2.sum(axis=1) + c
     values = w2 @ grid.factors[:-1] + c[:, None] * grid.factors[-1]
     lowest = np.log(values.min(axis=1))
-    slope = spectrum.xi_counts @ spectrum.xi / spectrum.nu - w2 @ spectrum.mu / start
-    rows, places = np.nonzero(_minima(values, slope))
-    found = _refined(spectrum, grid, (w2[rows], c[rows]), places, values[rows])
-    np.minimum.at(lowest, rows, found)
-    return np.asarray(np.maximum(spectrum.nu * (np.log(start) - lowest), 0.0))
+    slope = spectrum.xi_counts @ spectrum.xi / spectrum.nu - w2 @ spectrum.mu / null_rss
+    rows, points = np.nonzero(_minima(values, slope))
+    minima = _refined(spectrum, grid, (w2[rows], c[rows]), points, values[rows])
+    np.minimum.at(lowest, rows, minima)
+    return np.asarray(np.maximum(spectrum.nu * (np.log(null_rss) - lowest), 0.0))
 
 
 def _minima(values: Array, slope: Array) -> Flags:
-    """Return where the grid has a minimum between two of its points, shape (n, G - 1)."""
-    falls = values[:, 1:] < values[:, :-1]
-    before = np.column_stack([slope < 0, falls[:, :-1]])
-    return before & ~falls
+    """Return which points of the grid have a minimum beside them, shape (n, G - 1)."""
+    falls_after = values[:, 1:] < values[:, :-1]
+    falls_before = np.column_stack([slope < 0, falls_after[:, :-1]])
+    return falls_before & ~falls_after
 
 
 def _refined(
     spectrum: Spectrum,
     grid: _Grid,
     draws: tuple[Array, Array],
-    places: NDArray[np.intp],
+    points: Places,
     values: Array,
 ) -> Array:
     """Return the minima of log D + sum log(1 + l xi) / nu next to some points of the grid.
@@ -354,34 +350,34 @@ def _refined(
     Newton's method in t, kept between the neighbouring points.
     """
     w2, c = draws
-    lo, hi = grid.t[np.maximum(places - 1, 0)], grid.t[places + 1]
-    t, found = _vertex(grid, places, values), np.empty(len(places))
-    on = np.arange(len(places))
-    for _ in range(ITERATIONS):
-        value, slope, curvature = _criterion(spectrum, grid.grain, w2[on], c[on], t[on])
+    lo, hi = grid.t[np.maximum(points - 1, 0)], grid.t[points + 1]
+    t, minima = _vertex(grid, points, values), np.empty(len(points))
+    active = np.arange(len(points))
+    for _ in range(MAX_NEWTON_STEPS):
+        value, slope, curvature = _criterion(spectrum, grid.grain, w2[active], c[active], t[active])
         rises = slope > 0
-        hi[on] = np.where(rises, t[on], hi[on])
-        lo[on] = np.where(rises, lo[on], t[on])
+        hi[active] = np.where(rises, t[active], hi[active])
+        lo[active] = np.where(rises, lo[active], t[active])
         step = -slope / np.where(curvature > 0, curvature, np.inf)
-        new = t[on] + step
-        outside = ~((new > lo[on]) & (new < hi[on])) | (curvature <= 0)
-        new[outside] = (lo[on] + hi[on])[outside] / 2
-        settled = np.abs(new - t[on]) < SETTLED
-        found[on] = value + np.where(outside, 0.0, slope * step / 2)
-        t[on] = new
-        on = on[~settled]
-        if not len(on):
+        new = t[active] + step
+        outside = ~((new > lo[active]) & (new < hi[active])) | (curvature <= 0)
+        new[outside] = (lo[active] + hi[active])[outside] / 2
+        converged = np.abs(new - t[active]) < NEWTON_TOLERANCE
+        minima[active] = value + np.where(outside, 0.0, slope * step / 2)
+        t[active] = new
+        active = active[~converged]
+        if not len(active):
             break
-    return found
+    return minima
 
 
-def _vertex(grid: _Grid, places: NDArray[np.intp], values: Array) -> Array:
-    """Return where the parabola through a point of the grid and its neighbours is lowest."""
-    rows, inner = np.arange(len(places)), np.maximum(places, 1)
+def _vertex(grid: _Grid, points: Places, values: Array) -> Array:
+    """Return t at the minimum of the parabola through a point of the grid and its neighbours."""
+    rows, inner = np.arange(len(points)), np.maximum(points, 1)
     a, b, c = (values[rows, inner + i] for i in (-1, 0, 1))
     bend = a - 2 * b + c
     shift = np.clip(0.5 * (a - c) / np.where(bend > 0, bend, np.inf), -0.9, 0.9)
-    return np.asarray(np.where(places == 0, STEP / 4, grid.t[inner] + STEP * shift))
+    return np.asarray(np.where(points == 0, GRID_STEP / 4, grid.t[inner] + GRID_STEP * shift))
 
 
 def _criterion(
@@ -413,17 +409,17 @@ def _eigenvalues(d: Array, U: Array) -> Array:
     rotated, all but p of its rows of U are zero.
     """
     values, counts = _pooled(d)
-    order = np.split(np.argsort(d, kind="stable"), np.cumsum(counts)[:-1])
-    rows = [np.linalg.qr(U[i], mode="r") if len(i) > U.shape[1] else U[i] for i in order]
-    lengths = [len(r) for r in rows]
-    R = np.vstack(rows)
-    small = np.linalg.eigvalsh(np.diag(np.repeat(values, lengths)) - R @ R.T)
-    return np.concatenate([small, np.repeat(values, counts - lengths)])
+    indices = np.split(np.argsort(d, kind="stable"), np.cumsum(counts)[:-1])
+    rotated = [np.linalg.qr(U[i], mode="r") if len(i) > U.shape[1] else U[i] for i in indices]
+    lengths = [len(rows) for rows in rotated]
+    R = np.vstack(rotated)
+    reduced = np.linalg.eigvalsh(np.diag(np.repeat(values, lengths)) - R @ R.T)
+    return np.concatenate([reduced, np.repeat(values, counts - lengths)])
 
 
 def _pooled(values: Array) -> tuple[Array, NDArray[np.int64]]:
     """Return different values, and how often each occurs."""
     ordered = np.sort(values)
-    new = np.diff(ordered, prepend=-np.inf) > EQUAL * ordered
-    counts = np.bincount(np.cumsum(new) - 1, minlength=0)
-    return np.bincount(np.cumsum(new) - 1, ordered) / counts, counts
+    pool = np.cumsum(np.diff(ordered, prepend=-np.inf) > EIGENVALUE_TOLERANCE * ordered) - 1
+    counts = np.bincount(pool)
+    return np.bincount(pool, ordered) / counts, counts
