@@ -207,7 +207,7 @@ def test_replicates_do_not_depend_on_how_many_are_solved_at_a_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     whole = bayesian_bootstrap(FOUR, n=50, seed=2)
-    monkeypatch.setattr(stacking, "MAX_NUMBERS", 7 * FOUR.size)
+    monkeypatch.setattr(stacking, "MAX_ELEMENTS", 7 * FOUR.size)
     np.testing.assert_allclose(bayesian_bootstrap(FOUR, n=50, seed=2), whole, atol=1e-12)
     assert np.abs(bayesian_bootstrap(FOUR, n=50, seed=3) - whole).max() > 0.1
 

@@ -1,4 +1,4 @@
-"""Bayes factors of several models: whether they are defined, and over which priors they hold."""
+"""Bayes factors of several models: where they are defined, and over which priors they hold."""
 
 from __future__ import annotations
 
@@ -33,48 +33,48 @@ def bayes_factors(
     Returns
     -------
     tuple of DataFrame
-        One row a model, Bayes factors being those against the most probable data; and one row a
-        model and scale of the priors of all sds, with `log_bf` and its `mcse`.
+        One row a model, with the Bayes factor against the model under which the data are the most
+        probable; and one row a model and scale of the priors of all sds, with `log_bf` and `mcse`.
     """
     names = list(marginals)
-    found, sensitivities = zip(*marginals.values(), strict=True)
-    value = np.array([marginal.value for marginal in found])
-    error = np.array([marginal.mcse for marginal in found])
-    best = int(np.argmax(value))
+    likelihoods, sensitivities = zip(*marginals.values(), strict=True)
+    log_ml = np.array([likelihood.value for likelihood in likelihoods])
+    error = np.array([likelihood.mcse for likelihood in likelihoods])
+    best = int(np.argmax(log_ml))
     with np.errstate(divide="ignore"):  # of a prior probability of zero
         log_prior = np.log(prior)
-    log_bf = np.stack([s.log_ratio for s in sensitivities]) + value[:, None]
+    log_bf = np.stack([s.log_ratio for s in sensitivities]) + log_ml[:, None]
     log_bf -= log_bf[best]
-    spread = np.hypot(error, error[best]) * (np.arange(len(names)) != best)
-    noise = np.stack([s.mcse for s in sensitivities])
-    noise = np.sqrt(noise**2 + noise[best] ** 2 + spread[:, None] ** 2)
-    noise[best] = 0.0
+    bf_error = np.hypot(error, error[best]) * (np.arange(len(names)) != best)
+    mcse = np.stack([s.mcse for s in sensitivities])
+    mcse = np.sqrt(mcse**2 + mcse[best] ** 2 + bf_error[:, None] ** 2)
+    mcse[best] = 0.0
     table = pd.DataFrame(
         {
-            "log_ml": value,
+            "log_ml": log_ml,
             "log_ml_error": error,
-            "probability": special.softmax(value + log_prior),
-            "log_bayes_factor": value - value[best],
-            "log_bayes_factor_error": spread,
+            "probability": special.softmax(log_ml + log_prior),
+            "log_bayes_factor": log_ml - log_ml[best],
+            "log_bayes_factor_error": bf_error,
             "log_bayes_factor_lower": log_bf.min(axis=1),
             "log_bayes_factor_upper": log_bf.max(axis=1),
-            "how_ml": [marginal.method for marginal in found],
+            "how_ml": [likelihood.method for likelihood in likelihoods],
         },
         index=names,
     )
-    long = pd.DataFrame(
+    by_scale = pd.DataFrame(
         {
             "model": np.repeat(names, len(SCALES)),
             "scale": np.tile(SCALES, len(names)),
             "log_bf": log_bf.ravel(),
-            "mcse": noise.ravel(),
+            "mcse": mcse.ravel(),
         }
     )
-    return table, long
+    return table, by_scale
 
 
 def prior_probabilities(prior: Mapping[str, float] | None, names: list[str]) -> Array:
-    """Return prior probabilities of the models; the same for all where none are given."""
+    """Return prior probabilities of the models, equal ones by default."""
     if prior is None:
         return np.full(len(names), 1 / len(names))
     if set(prior) != set(names):
@@ -86,41 +86,41 @@ def prior_probabilities(prior: Mapping[str, float] | None, names: list[str]) -> 
 
 
 def no_bayes_factors(fits: Mapping[str, PosteriorFit]) -> str:
-    """Return why the marginal likelihoods of fits have no ratio; empty where they have one.
+    """Return the reason why Bayes factors of fits are not defined; empty where they are.
 
     Notes
     -----
     An improper prior has an arbitrary constant, which cancels where all models share the
-    parameter: that of a fixed effect, as long as the models have the same fixed columns, and that
-    of sigma, as long as they have the same weights. It never cancels for a parameter that some
-    models do not have.
+    parameter: a fixed effect, as long as the models have the same fixed columns, or sigma, as long
+    as they have the same weights. It never cancels for a parameter that some models do not have.
 
     Source: Berger, Pericchi & Varshavsky (1998), *Sankhya A* 60, 307-321.
     """
     priors = {name: fit.asked.priors for name, fit in fits.items()}
-    for name, own in priors.items():
-        flat = _improper_variances(own)
+    for name, fit_priors in priors.items():
+        flat = _improper_variances(fit_priors)
         if flat:
             return (
                 f"`{name}` has a flat prior on {listed(flat)}, whose arbitrary height would be a "
                 "factor of its marginal likelihood: give it a proper prior."
             )
-    improper = {name: _improper_common(own) for name, own in priors.items()}
+    improper = {name: _improper_common(fit_priors) for name, fit_priors in priors.items()}
     first = next(iter(fits))
-    for name, names in improper.items():
-        if names != improper[first]:
+    first_design = fits[first].design
+    for name, parameters in improper.items():
+        if parameters != improper[first]:
             return (
                 f"`{first}` and `{name}` do not have flat priors on the same parameters "
-                f"({listed(improper[first]) or 'none'}; {listed(names) or 'none'}), so that their "
-                "arbitrary heights do not cancel: give all of them proper priors."
+                f"({listed(improper[first]) or 'none'}; {listed(parameters) or 'none'}), so that "
+                "their arbitrary heights do not cancel: give all of them proper priors."
             )
-        one, other = fits[first].design, fits[name].design
-        if "sigma" in names and not np.array_equal(one.weights, other.weights):
+        design = fits[name].design
+        if "sigma" in parameters and not np.array_equal(first_design.weights, design.weights):
             return (
                 f"`{first}` and `{name}` have different weights, so that the arbitrary heights of "
                 "their flat priors on `sigma` do not cancel: give it a proper prior."
             )
-        if any(p != "sigma" for p in names) and not np.array_equal(one.X, other.X):
+        if set(parameters) - {"sigma"} and not np.array_equal(first_design.X, design.X):
             return (
                 f"`{first}` and `{name}` have different fixed effects with flat priors, whose "
                 "arbitrary heights do not cancel: give the fixed effects proper priors."
@@ -129,16 +129,18 @@ def no_bayes_factors(fits: Mapping[str, PosteriorFit]) -> str:
 
 
 def _improper_variances(priors: Priors) -> list[str]:
-    found = [
+    """Return the parameters with improper priors that not every model need have."""
+    sds = [
         f"sd_{term.label}[{coef}]"
         for term in priors.terms
         for coef, sd in zip(term.coefs, term.sd, strict=True)
         if not sd.proper
     ]
-    return found + [name for name, prior in priors.parameters if not prior.proper]
+    return sds + [name for name, prior in priors.parameters if not prior.proper]
 
 
 def _improper_common(priors: Priors) -> list[str]:
-    beta = [n for n, p in zip(priors.fixed, priors.beta, strict=True) if not p.proper]
+    """Return the fixed effects, and sigma, that have improper priors."""
+    beta = [name for name, p in zip(priors.fixed, priors.beta, strict=True) if not p.proper]
     is_flat = not priors.sigma.proper and not isinstance(priors.sigma, Constant)
     return beta + ["sigma"] * is_flat

@@ -1,4 +1,4 @@
-"""Comparing models: by what they predict, of new groups and of known ones, and by Bayes factors."""
+"""Comparing models: by predictions of new groups and of known ones, and by Bayes factors."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
 
-POINTS = ("reml", "ml", "map")  # methods whose fits have no predictive densities
-REPLICATES = 1000  # of the Bayesian bootstrap of stacking weights
+POINT_METHODS = ("reml", "ml", "map")  # their fits have no predictive densities
+N_REPLICATES = 1000  # of the Bayesian bootstrap of stacking weights
 
 
 def compare(
@@ -101,28 +101,28 @@ def compare(
     {'batches': 0.0, 'none': -2.3}
     """
     check_seed(seed)
-    found = named_fits(fits)
-    check_comparable(found)
-    scored = {name: fit for name, fit in found.items() if isinstance(fit, PosteriorFit)}
-    table = pd.concat([_described(found), _likelihoods(found)], axis=1)
-    if len(scored) < 2:
-        return Comparison(table, None, None, None, _caveats(found, scored))
-    probabilities = prior_probabilities(prior, list(scored))
-    reason = no_bayes_factors(scored)
-    asked = partial(_ask, group=_group_of(scored, group), seed=seed, evidence=not reason)
+    by_name = named_fits(fits)
+    check_comparable(by_name)
+    posteriors = {name: fit for name, fit in by_name.items() if isinstance(fit, PosteriorFit)}
+    table = pd.concat([_structures(by_name), _likelihoods(by_name)], axis=1)
+    if len(posteriors) < 2:
+        return Comparison(table, None, None, None, _caveats(by_name, posteriors))
+    probabilities = prior_probabilities(prior, list(posteriors))
+    reason = no_bayes_factors(posteriors)
+    ask = partial(_ask, group=_group_of(posteriors, group), seed=seed, evidence=not reason)
     apply = map if executor is None else executor.map
-    answers = dict(zip(scored, apply(asked, scored.values()), strict=True))
-    new = {name: own.new_group for name, own in answers.items() if own.new_group is not None}
-    known = {name: own.known_group for name, own in answers.items()}
-    marginals = {name: own.marginal for name, own in answers.items() if own.marginal is not None}
+    answers = dict(zip(posteriors, apply(ask, posteriors.values()), strict=True))
+    new = {name: a.new_group for name, a in answers.items() if a.new_group is not None}
+    known = {name: a.known_group for name, a in answers.items()}
+    marginals = {name: a.marginal for name, a in answers.items() if a.marginal is not None}
     evidence, sensitivity = (None, None) if reason else bayes_factors(marginals, probabilities)
-    parts = [table, _predicted(new, "group", seed), _predicted(known, "row", seed), evidence]
+    tables = [table, _predicted(new, "group", seed), _predicted(known, "row", seed), evidence]
     return Comparison(
-        pd.concat([part for part in parts if part is not None], axis=1),
+        pd.concat([t for t in tables if t is not None], axis=1),
         Score.of(new),
         Score.of(known),
         sensitivity,
-        _caveats(found, scored, reason),
+        _caveats(by_name, posteriors, reason),
     )
 
 
@@ -161,41 +161,41 @@ def compare_structures(
     --------
     >>> import ranef as rf
     >>> model = rf.Model("Yield ~ 1 + (1 | Batch)", rf.load_dataset("Dyestuff"))
-    >>> found = rf.compare_structures(model, seed=1, progressbar=False)
-    >>> found.to_frame()["probability"].round(2).to_dict()
+    >>> comparison = rf.compare_structures(model, seed=1, progressbar=False)
+    >>> comparison.to_frame()["probability"].round(2).to_dict()
     {'no random effects': 0.09, '(1 | Batch)': 0.91}
     """
     from rich.console import Console
     from rich.progress import track
 
-    given: object = model
-    if not isinstance(given, Model):
-        raise FitError(f"compare_structures takes a model, got {type(given).__name__}.")
+    argument: object = model
+    if not isinstance(argument, Model):
+        raise FitError(f"compare_structures takes a model, got {type(argument).__name__}.")
     models = model.structures()
     if len(models) < 2:
         raise FitError("the model has no random effects, and so no simpler structures.")
-    if method not in POINTS:
+    if method not in POINT_METHODS:
         _group_of(models, group)  # before anything is fitted
-    fitted = partial(_fitted, method=method, seed=seed, options=options)
-    found = track(
-        (executor.map if executor else map)(fitted, models.values()),
+    fit_model = partial(_fitted, method=method, seed=seed, options=options)
+    fitted = track(
+        (executor.map if executor else map)(fit_model, models.values()),
         description="Fitting",
         total=len(models),
         console=Console(stderr=True),
         transient=True,
         disable=not progressbar,
     )
-    fits = dict(zip(models, found, strict=True))
-    result = compare(fits, group=group, seed=seed, executor=executor)
-    return replace(result, table=result.table.assign(random=list(models)))
+    fits = dict(zip(models, fitted, strict=True))
+    comparison = compare(fits, group=group, seed=seed, executor=executor)
+    return replace(comparison, table=comparison.table.assign(random=list(models)))
 
 
 def _fitted(model: Model, *, method: str | None, seed: int | None, options: dict[str, Any]) -> Fit:
     """Fit one of several models, by a slower method where a fast one fails."""
     if method is not None:
-        own: dict[str, Any] = {} if method in POINTS else {"seed": seed}
-        own |= {"progressbar": False} if method == "mcmc" else {}
-        return model.fit(method, **(own | options))
+        defaults: dict[str, Any] = {} if method in POINT_METHODS else {"seed": seed}
+        defaults |= {"progressbar": False} if method == "mcmc" else {}
+        return model.fit(method, **(defaults | options))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         fit = model.fit(model.engine.posterior_method, seed=seed, **options)
@@ -207,14 +207,14 @@ def _fitted(model: Model, *, method: str | None, seed: int | None, options: dict
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """What a posterior says of itself.
+    """The predictive densities of one posterior, and its marginal likelihood.
 
     Attributes
     ----------
     new_group, known_group : Scores
         Of groups and of rows that are left out; no groups where no model has a grouping factor.
     marginal : tuple of (MarginalLikelihood, Sensitivity) or None
-        None where it is not wanted.
+        None where Bayes factors are not defined.
     """
 
     new_group: Scores | None
@@ -225,35 +225,30 @@ class Answers:
 def _ask(fit: PosteriorFit, *, group: Any, seed: int | None, evidence: bool) -> Answers:
     """Ask a fit for all that a comparison needs of it."""
     rng, engine = np.random.default_rng(seed), fit.asked
-    new = None if group is None else fit.scores(GROUP, group, seed=seed)
-    known, marginal = fit.scores(OBSERVATION, seed=seed), None
+    new_group = None if group is None else fit.scores(GROUP, group, seed=seed)
+    known_group, marginal = fit.scores(OBSERVATION, seed=seed), None
     if evidence:
         marginal = (
             engine.evidence(fit.marginals, rng, known=fit.evidence, relative=True),
             engine.sensitivity(fit.marginals, SCALES),
         )
-    return Answers(new, known, marginal)
+    return Answers(new_group, known_group, marginal)
 
 
 # ------------------------------------------------------------------------------- the columns
 
 
-def _described(fits: Mapping[str, Fit]) -> pd.DataFrame:
-    """Return what each model is."""
+def _structures(fits: Mapping[str, Fit]) -> pd.DataFrame:
+    """Return the random effects of each model, and how it was fitted."""
     rows = {
         name: {
-            "random": random_part(fit),
+            "random": " + ".join(t.text for t in fit.design.terms) or "no random effects",
             "method": fit.method,
             "n_variances": len(fit.theta_names),
         }
         for name, fit in fits.items()
     }
     return pd.DataFrame.from_dict(rows, orient="index")
-
-
-def random_part(fit: Fit) -> str:
-    """Return the random effects of a model as a formula."""
-    return " + ".join(term.text for term in fit.design.terms) or "no random effects"
 
 
 def _likelihoods(fits: Mapping[str, Fit]) -> pd.DataFrame | None:
@@ -287,37 +282,35 @@ def _group_of(fits: Mapping[str, Fit | Model], group: str | ArrayLike | None) ->
     return pd.Series(term.levels[term.codes], index=rows, name=name)
 
 
-def _predicted(scores: Mapping[str, Scores], what: str, seed: int | None) -> pd.DataFrame | None:
+def _predicted(scores: Mapping[str, Scores], unit: str, seed: int | None) -> pd.DataFrame | None:
     """Return elpd, differences to the best with flags, and stacking weights with intervals."""
     if not scores:
         return None
-    elpd = pd.DataFrame({name: own.elpd for name, own in scores.items()})
-    k_hat = pd.DataFrame({name: own.khat for name, own in scores.items()})
-    found = differences(elpd, k_hat=k_hat).reindex(list(scores))
-    found["error"] = [own.error for own in scores.values()]
-    found["how"] = [own.method for own in scores.values()]
-    if what == "group":
-        replicates = bayesian_bootstrap(elpd.to_numpy(), REPLICATES, seed)
-        found["weight"] = stack(elpd.to_numpy())
-        found["weight_lower"], found["weight_upper"] = np.quantile(
-            replicates, [0.025, 0.975], axis=0
-        )
-    return found.add_suffix(f"_{what}")
+    elpd = pd.DataFrame({name: s.elpd for name, s in scores.items()})
+    k_hat = pd.DataFrame({name: s.khat for name, s in scores.items()})
+    table = differences(elpd, k_hat=k_hat).reindex(list(scores))
+    table["error"] = [s.error for s in scores.values()]
+    table["how"] = [s.method for s in scores.values()]
+    if unit == "group":
+        replicates = bayesian_bootstrap(elpd.to_numpy(), N_REPLICATES, seed)
+        table["weight"] = stack(elpd.to_numpy())
+        table[["weight_lower", "weight_upper"]] = np.quantile(replicates, [0.025, 0.975], axis=0).T
+    return table.add_suffix(f"_{unit}")
 
 
 def _caveats(
-    fits: Mapping[str, Fit], scored: Mapping[str, PosteriorFit], reason: str = ""
+    fits: Mapping[str, Fit], posteriors: Mapping[str, PosteriorFit], reason: str = ""
 ) -> tuple[str, ...]:
-    """Return what is to be said of the table as a whole."""
+    """Return the notes that concern the table as a whole."""
     notes = []
     if reason:
         notes.append(f"No Bayes factors: {reason}")
-    if len(scored) == 1:
+    if len(posteriors) == 1:
         notes.append(
-            f"{listed(scored)} is the only posterior: predictions and marginal likelihoods are "
+            f"{listed(posteriors)} is the only posterior: predictions and marginal likelihoods are "
             "compared between two or more."
         )
-    points = [name for name in fits if name not in scored]
+    points = [name for name in fits if name not in posteriors]
     if points:
         notes.append(
             f"{listed(points)}: point estimates, which have no predictive densities of what is "
@@ -325,28 +318,30 @@ def _caveats(
             "AIC and BIC count a variance like any other parameter, which it is not where it may "
             "be zero; rf.anova tests that."
         )
-    by = {m: [n for n, f in fits.items() if f.method == m] for m in ("reml", "ml", "map")}
-    if by["reml"]:
+    reml, modes = ([n for n, fit in fits.items() if fit.method == m] for m in ("reml", "map"))
+    if reml:
         notes.append(
-            f"{listed(by['reml'])}: restricted log-likelihoods compare only with each other, and "
+            f"{listed(reml)}: restricted log-likelihoods compare only with each other, and "
             "between models with the same fixed effects."
         )
-    if by["map"]:
-        notes.append(f"{listed(by['map'])}: the likelihood at a posterior mode is not maximal.")
-    if len(scored) > 1 and not reason:
-        notes.append(_priors_note(scored))
+    if modes:
+        notes.append(f"{listed(modes)}: the likelihood at a posterior mode is not maximal.")
+    if len(posteriors) > 1 and not reason:
+        notes.append(_priors_note(posteriors))
     return tuple(notes)
 
 
-def _priors_note(scored: Mapping[str, PosteriorFit]) -> str:
-    """Say under which priors of standard deviations the Bayes factors hold."""
-    rows = [row for fit in scored.values() for row in fit.asked.priors.rows()]
-    lines = dict.fromkeys(
-        f"{row.name} ~ {row.prior}" for row in rows if row.parameter.startswith("sd_")
+def _priors_note(posteriors: Mapping[str, PosteriorFit]) -> str:
+    """Return the priors of standard deviations under which the Bayes factors hold."""
+    sd_priors = dict.fromkeys(
+        f"{row.name} ~ {row.prior}"
+        for fit in posteriors.values()
+        for row in fit.asked.priors.rows()
+        if row.parameter.startswith("sd_")
     )
-    if not lines:
+    if not sd_priors:
         return "Bayes factors hold for the priors of these models: see `model.prior_table()`."
-    return f"Bayes factors hold for the priors of these models: {listed(lines, limit=6)}."
+    return f"Bayes factors hold for the priors of these models: {listed(sd_priors, limit=6)}."
 
 
 _HINT = "give them names: rf.compare({'slopes': fit, 'intercepts': fit0})"
@@ -368,7 +363,7 @@ def named_fits(fits: object) -> dict[str, Fit]:
     if isinstance(fits, Fit) or not isinstance(fits, Iterable):
         raise FitError(f"compare takes several fits; {_HINT}.")
     pairs = list(fits.items()) if isinstance(fits, Mapping) else list(fits)
-    if any(isinstance(pair, Fit) or not _is_pair(pair) for pair in pairs):
+    if not all(isinstance(pair, tuple) and len(pair) == 2 for pair in pairs):
         raise FitError(f"the fits to compare have no names; {_HINT}.")
     for name, fit in pairs:
         if not isinstance(name, str) or not name.strip():
@@ -377,18 +372,14 @@ def named_fits(fits: object) -> dict[str, Fit]:
             message = f"`{name}` is not a fit but {type(fit).__name__}: "
             raise FitError(message + "fit the model first, as by model.fit('quadrature').")
     names = [name for name, _ in pairs]
-    twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
-    if twice:
+    repeated = [name for name in dict.fromkeys(names) if names.count(name) > 1]
+    if repeated:
         raise FitError(
-            f"two fits have the name {listed(twice)}: every fit needs a name of its own."
+            f"two fits have the name {listed(repeated)}: every fit needs a name of its own."
         )
     if len(pairs) < 2:
         raise FitError(f"compare takes two fits or more, got {len(pairs)}.")
     return dict(pairs)
-
-
-def _is_pair(pair: object) -> bool:
-    return isinstance(pair, tuple) and len(pair) == 2
 
 
 def check_comparable(fits: Mapping[str, Fit]) -> None:
@@ -404,9 +395,9 @@ def check_comparable(fits: Mapping[str, Fit]) -> None:
         If a fit carries a failed diagnostic.
     """
     for (a, first), (b, second) in pairwise(fits.items()):
-        counted = not (first.family.has_sigma and second.family.has_sigma)
+        same_weights = not (first.family.has_sigma and second.family.has_sigma)
         names = f"`{a}`", f"`{b}`"
-        check_same_data(first.design, second.design, names, weights=counted, offset=False)
+        check_same_data(first.design, second.design, names, weights=same_weights, offset=False)
         if first.family.is_discrete != second.family.is_discrete:
             raise DataError(
                 f"`{a}` has the {first.family.name} family and `{b}` the {second.family.name} "
@@ -414,10 +405,8 @@ def check_comparable(fits: Mapping[str, Fit]) -> None:
             )
     for name, fit in fits.items():
         if not fit.converged:
-            said = (
-                fit.diagnostics.messages()
-                if isinstance(fit, PosteriorFit)
-                else [fit.convergence.value]
-            )
+            reasons: Iterable[str] = [fit.convergence.value]
+            if isinstance(fit, PosteriorFit):
+                reasons = fit.diagnostics.messages()
             message = f"the fit `{name}` is not to be relied on, and neither is a comparison with "
-            raise FitError(f"{message}it: {' '.join(said)}")
+            raise FitError(f"{message}it: {' '.join(reasons)}")

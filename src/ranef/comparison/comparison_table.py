@@ -1,4 +1,4 @@
-"""`Comparison`: the table of several models, what it says in words, and its pictures."""
+"""`Comparison`: the table of several models, its verdict in words, and its pictures."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from ranef.plots import comparisons
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-MAX_ERROR = 0.1  # of a log Bayes factor that is printed as a number
-SUBSTANTIAL = 3.0  # a Bayes factor below which nothing is decided
-CLEAR = 4.0  # difference in elpd below which its standard error is not to be trusted
+MAX_LOG_BF_ERROR = 0.1  # of a log Bayes factor that is printed as a number
+MIN_BAYES_FACTOR = 3.0  # below which nothing is decided
+MIN_ELPD_DIFFERENCE = 4.0  # below which its standard error is not to be trusted
+MAX_EQUAL_ELPD = 0.005  # a difference in elpd that is none
+MIN_STANDARD_ERRORS = 2.0  # of a difference in elpd that is decided
 LEGEND = (
     "diff, se diff: from the best model, over the units left out; p worse: the probability that a "
     "model predicts worse, by a normal approximation that flags speak against; error: of the "
     "numbers themselves."
 )
-ALIKE = 0.005  # a difference in elpd that is none
-ERRORS = 2.0  # how many standard errors a difference must have
 
 
 def short(number: float) -> str:
@@ -54,7 +54,7 @@ class Score:
         The grouping factor whose levels were left out.
     elpd : DataFrame, shape (units, models)
     repaired : int
-        How many of its numbers were computed anew, as importance weights could not be trusted.
+        The number of elpds that were computed anew, as importance weights could not be trusted.
     """
 
     factor: str | None
@@ -67,13 +67,13 @@ class Score:
         if not scores:
             return None
         first = next(iter(scores.values()))
-        elpd = pd.DataFrame({n: own.elpd for n, own in scores.items()}, index=first.labels)
-        return Score(first.factor, elpd, sum(int(own.repaired.sum()) for own in scores.values()))
+        elpd = pd.DataFrame({name: s.elpd for name, s in scores.items()}, index=first.labels)
+        return Score(first.factor, elpd, sum(int(s.repaired.sum()) for s in scores.values()))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Comparison:
-    """Several models side by side: predictions, marginal likelihoods, and what they decide.
+    """Several models side by side: predictions, marginal likelihoods, and a verdict.
 
     Attributes
     ----------
@@ -112,7 +112,7 @@ class Comparison:
 
     @cached_property
     def verdict(self) -> str:
-        """What the table says, in words."""
+        """The model that predicts best and the most probable model, in words."""
         return " ".join(filter(None, (self._prediction(), self._probability())))
 
     def summary(self) -> Summary:
@@ -121,9 +121,9 @@ class Comparison:
         sections = [self._new_group(), self._known_group(), self._marginal(), self._likelihood()]
         return Summary(
             title=f"Comparison of {len(table)} models",
-            facts=self._models(),
+            facts=self._random_parts(),
             sections=tuple(section for section in sections if section is not None),
-            notes=(*([self.verdict] if self.verdict else []), *self._how(), *self.caveats),
+            notes=(*([self.verdict] if self.verdict else []), *self._methods(), *self.caveats),
             frame=table,
         )
 
@@ -139,12 +139,12 @@ class Comparison:
 
     def _section(self, columns: Mapping[str, pd.Series[Any]], rows: pd.Index[Any]) -> pd.DataFrame:
         """Return columns of text for the models of a section, the best first."""
-        found = pd.DataFrame(columns, index=rows)
-        found.insert(0, "theta", self.table.loc[rows, "n_variances"])
-        return found.loc[:, (found != "").any()]
+        section = pd.DataFrame(columns, index=rows)
+        section.insert(0, "theta", self.table.loc[rows, "n_variances"])
+        return section.loc[:, (section != "").any()]
 
-    def _models(self) -> tuple[str, ...]:
-        """Say what the models are, where their names do not."""
+    def _random_parts(self) -> tuple[str, ...]:
+        """Return the random effects of each model, unless the models have them as names."""
         if (self.table["random"] == self.table.index).all():
             return ()
         return tuple(f"{name}: {random}" for name, random in self.table["random"].items())
@@ -152,66 +152,59 @@ class Comparison:
     def _new_group(self) -> tuple[str, pd.DataFrame] | None:
         if self.new_group is None:
             return None
-        rows = self._ranked("elpd_group")
-        own = self.table.loc[rows]
-        low, high = own["weight_lower_group"], own["weight_upper_group"]
-        weights = [
-            f"{w:.2f} [{a:.2f}, {b:.2f}]"
-            for w, a, b in zip(own["weight_group"], low, high, strict=True)
-        ]
-        columns = self._elpd(own, "group") | {"weight": pd.Series(weights, rows)}
+        ranked = self._ranked("elpd_group")
+        weights = ranked[["weight_group", "weight_lower_group", "weight_upper_group"]]
+        texts = [f"{w:.2f} [{low:.2f}, {high:.2f}]" for w, low, high in weights.to_numpy()]
+        columns = self._elpd(ranked, "group") | {"weight": pd.Series(texts, ranked.index)}
         units = f"{len(self.new_group.elpd)} groups left out one at a time"
-        return (
-            f"A new `{self.new_group.factor}`, all its rows together ({units})",
-            self._section(columns, rows),
-        )
+        heading = f"A new `{self.new_group.factor}`, all its rows together ({units})"
+        return heading, self._section(columns, ranked.index)
 
     def _known_group(self) -> tuple[str, pd.DataFrame] | None:
         if self.known_group is None:
             return None
-        rows = self._ranked("elpd_row")
+        ranked = self._ranked("elpd_row")
         units = f"{len(self.known_group.elpd)} rows left out one at a time"
-        head = f"A new row of a known group ({units})"
-        return head, self._section(self._elpd(self.table.loc[rows], "row"), rows)
+        heading = f"A new row of a known group ({units})"
+        return heading, self._section(self._elpd(ranked, "row"), ranked.index)
 
     @staticmethod
-    def _elpd(own: pd.DataFrame, what: str) -> dict[str, pd.Series[Any]]:
-        diff, se = own[f"elpd_diff_{what}"], own[f"se_diff_{what}"]
+    def _elpd(table: pd.DataFrame, unit: str) -> dict[str, pd.Series[Any]]:
+        diff, se = table[f"elpd_diff_{unit}"], table[f"se_diff_{unit}"]
         return {
-            "elpd": own[f"elpd_{what}"].map("{:.2f}".format),
+            "elpd": table[f"elpd_{unit}"].map("{:.2f}".format),
             "diff": diff.map(lambda x: f"{x:.2f}" if x else "0"),
             "se diff": se.map(lambda x: f"{x:.2f}" if x else ""),
-            "p worse": own[f"p_worse_{what}"].map(lambda x: "" if np.isnan(x) else f"{x:.2f}"),
-            "flags": own[f"diag_diff_{what}"],
-            "error": own[f"error_{what}"].map("{:.1g}".format),
+            "p worse": table[f"p_worse_{unit}"].map(lambda x: "" if np.isnan(x) else f"{x:.2f}"),
+            "flags": table[f"diag_diff_{unit}"],
+            "error": table[f"error_{unit}"].map("{:.1g}".format),
         }
 
     def _marginal(self) -> tuple[str, pd.DataFrame] | None:
         if "log_ml" not in self.table:
             return None
-        rows = self._ranked("log_ml")
-        own = self.table.loc[rows]
+        ranked = self._ranked("log_ml")
+        names = ranked.index
         columns = {
-            "log p(y)": own["log_ml"].map("{:.3f}".format),
-            "error": own["log_ml_error"].map("{:.1g}".format),
-            "probability": own["probability"].map("{:.3g}".format),
-            "Bayes factor": pd.Series([self._bayes_factor(name) for name in rows], rows),
-            "priors x 1/4 to x 4": pd.Series([self._range(name) for name in rows], rows),
+            "log p(y)": ranked["log_ml"].map("{:.3f}".format),
+            "error": ranked["log_ml_error"].map("{:.1g}".format),
+            "probability": ranked["probability"].map("{:.3g}".format),
+            "Bayes factor": pd.Series([self._bayes_factor(name) for name in names], names),
+            "priors x 1/4 to x 4": pd.Series([self._range(name) for name in names], names),
         }
-        return "Marginal likelihood, and Bayes factor against the best", self._section(
-            columns, rows
-        )
+        heading = "Marginal likelihood, and Bayes factor against the best"
+        return heading, self._section(columns, names)
 
     def _likelihood(self) -> tuple[str, pd.DataFrame] | None:
         if "loglik" not in self.table:
             return None
-        own = self.table[self.table["loglik"].notna()]
+        points = self.table[self.table["loglik"].notna()]
         columns = {
-            "df": own["df"].map("{:.0f}".format),
-            **{name: own[name].map("{:.2f}".format) for name in ("loglik", "aic", "bic")},
-            "method": own["method"],
+            "df": points["df"].map("{:.0f}".format),
+            **{name: points[name].map("{:.2f}".format) for name in ("loglik", "aic", "bic")},
+            "method": points["method"],
         }
-        return "Log-likelihood of point estimates", self._section(columns, own.index)
+        return "Log-likelihood of point estimates", self._section(columns, points.index)
 
     def _bayes_factor(self, name: str) -> str:
         row = self.table.loc[name]
@@ -229,73 +222,73 @@ class Comparison:
     def _decided(self, name: str) -> bool:
         """Whether the Bayes factor of a model against the best is more than noise and priors."""
         row = self.table.loc[name]
-        sure = row["log_bayes_factor_error"] <= MAX_ERROR
+        is_exact = row["log_bayes_factor_error"] <= MAX_LOG_BF_ERROR
         low, high = row["log_bayes_factor_lower"], row["log_bayes_factor_upper"]
-        return bool(sure and (high < 0 or low == high))
+        return bool(is_exact and (high < 0 or low == high))
 
-    def _ranked(self, column: str) -> pd.Index[Any]:
-        return self.table[column].dropna().sort_values(ascending=False, kind="stable").index
+    def _ranked(self, column: str) -> pd.DataFrame:
+        """Return the models that have a number in a column, the best first."""
+        models = self.table[self.table[column].notna()]
+        return models.sort_values(column, ascending=False, kind="stable")
 
     # -------------------------------------------------------------------------- in words
 
     def _prediction(self) -> str:
-        """Say which model predicts a new group best, and whether that is decided."""
+        """Name the model that predicts a new group best, and say whether that is decided."""
         if self.new_group is None:
             return ""
-        best, second = self._ranked("elpd_group")[:2]
+        best, second = self._ranked("elpd_group").index[:2]
         row = self.table.loc[second]
         diff, se = -float(row["elpd_diff_group"]), float(row["se_diff_group"])
-        few = len(self.new_group.elpd)
-        if diff < ALIKE and se < ALIKE:
+        if diff < MAX_EQUAL_ELPD and se < MAX_EQUAL_ELPD:
             return f"A new `{self.new_group.factor}` is predicted alike by `{best}` and `{second}`."
-        decided = diff >= CLEAR and diff > ERRORS * se
-        ending = "." if decided else f": not decided by {few} groups."
+        decided = diff >= MIN_ELPD_DIFFERENCE and diff > MIN_STANDARD_ERRORS * se
+        ending = "." if decided else f": not decided by {len(self.new_group.elpd)} groups."
         return (
             f"A new `{self.new_group.factor}` is predicted best by `{best}`, by {diff:.2f} "
             f"(se {se:.2f}) more than by `{second}`{ending}"
         )
 
     def _probability(self) -> str:
-        """Say which model is the most probable, and whether that is decided."""
+        """Name the most probable model, and say whether that is decided."""
         if "log_ml" not in self.table:
             return ""
-        best, second = self._ranked("log_ml")[:2]
+        best, second = self._ranked("log_ml").index[:2]
         row = self.table.loc[second]
         log_bf = -float(row["log_bayes_factor"])
         low, high = -row["log_bayes_factor_upper"], -row["log_bayes_factor_lower"]
         probability = float(self.table.loc[best, "probability"])
-        decided = self._decided(second) and log_bf >= np.log(SUBSTANTIAL)
-        value = (
-            f" is {short(np.exp(log_bf))}" if self._decided(second) else " depends on the priors"
-        )
-        found = (
+        has_value = self._decided(second)
+        decided = has_value and log_bf >= np.log(MIN_BAYES_FACTOR)
+        value = f"is {short(np.exp(log_bf))}" if has_value else "depends on the priors"
+        sentences = (
             f"The data are the most probable under `{best}` (posterior probability "
-            f"{probability:.3g}). Against `{second}` its Bayes factor{value} "
+            f"{probability:.3g}). Against `{second}` its Bayes factor {value} "
             f"({short(np.exp(low))} to {short(np.exp(high))} over prior scales)"
             f"{'.' if decided else ': not decided.'}"
         )
-        likely = str(self.table["probability"].idxmax())
-        if likely != best:
-            found += f" With the prior probabilities given `{likely}` is the most probable model."
-        return found
+        probable = str(self.table["probability"].idxmax())
+        if probable != best:
+            sentences += (
+                f" With the prior probabilities given `{probable}` is the most probable model."
+            )
+        return sentences
 
-    def _how(self) -> list[str]:
+    def _methods(self) -> list[str]:
         """Say how every number was obtained."""
-        said = []
-        parts = (("how_group", "New group"), ("how_row", "New row"), ("how_ml", "log p(y)"))
-        for column, name in parts:
+        sentences = []
+        headings = {"how_group": "New group", "how_row": "New row", "how_ml": "log p(y)"}
+        for column, heading in headings.items():
             if column in self.table:
-                by_model = self.table[column].dropna()
-                ways = dict.fromkeys(by_model)
-                whose = {way: by_model.index[by_model == way].tolist() for way in ways}
-                words = [
-                    way if len(ways) == 1 else f"{way} (`{'`, `'.join(names)}`)"
-                    for way, names in whose.items()
+                by_method = self.table.groupby(column, sort=False)
+                methods = [
+                    str(method)
+                    if len(by_method) == 1
+                    else f"{method} (`{'`, `'.join(rows.index)}`)"
+                    for method, rows in by_method
                 ]
-                said.append(f"{name}: {'; '.join(words)}.")
-        if not said:
-            return []
-        return [" ".join(said), LEGEND]
+                sentences.append(f"{heading}: {'; '.join(methods)}.")
+        return [" ".join(sentences), LEGEND] if sentences else []
 
     # ---------------------------------------------------------------------------- pictures
 
@@ -338,14 +331,14 @@ class Comparison:
                 raise FitError(
                     f"there is no model {name!r}. {suggestion(str(name), map(str, elpd))}"
                 )
-        found = pd.DataFrame({"level": elpd.index, "difference": (elpd[first] - elpd[second])})
-        return found.sort_values("difference", ignore_index=True)
+        table = pd.DataFrame({"level": elpd.index, "difference": elpd[first] - elpd[second]})
+        return table.sort_values("difference", ignore_index=True)
 
     def plot_elpd(self, *, ax: Axes | None = None) -> Axes:
         """Draw the models by how well they predict a new group, with standard errors."""
         if self.new_group is None:
             raise FitError("no groups were left out: there is no elpd of new groups to draw.")
         names = ["elpd", "se", "elpd_diff", "se_diff"]
-        table = self.table.loc[self._ranked("elpd_group"), [f"{name}_group" for name in names]]
+        table = self._ranked("elpd_group")[[f"{name}_group" for name in names]]
         table.columns = pd.Index(names)
         return comparisons.elpd(table.rename_axis("model").reset_index(), ax=ax)

@@ -1,6 +1,6 @@
-"""Weights of models from what each predicts of every unit, by stacking, and their differences.
+"""Stacking weights of models from the log predictive densities of units, and their differences.
 
-A unit is what was left out at a time, a row or a group; elpd_uk is the log predictive density of
+A unit is a row or a group that was left out; elpd_uk is the log predictive density of
 unit u under model k. Stacking maximises the mean over units of log sum_k w_k exp(elpd_uk) over the
 simplex (Yao, Vehtari, Simpson & Gelman 2018, eq. 5). The problem is that of the proportions of a
 mixture with known components: the constraint sum_k w_k = 1 can be left out, as it holds at the
@@ -8,8 +8,6 @@ maximum of the objective minus sum_k w_k (Kim, Carbonetto, Stephens & Anitescu 2
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,15 +18,15 @@ from ranef._typing import Array
 from ranef.arguments import check_counts, check_seed
 from ranef.errors import FitError, listed
 
-TOLERANCE = 1e-13  # of the Karush-Kuhn-Tucker conditions
+KKT_TOLERANCE = 1e-13  # of the Karush-Kuhn-Tucker conditions
 MAX_ITERATIONS = 100
-CENTRING = 0.01  # how far each step lowers what is left of w'z
-TO_THE_BOUNDARY = 0.995  # share of the way there that a step may take
-ZERO = 1e-6  # relative to its multiplier, a weight is zero below
-NEGLIGIBLE = 1e-100  # of the best model's density
-MAX_NUMBERS = 4_000_000  # of replicates x models x units at a time
-GOOD_K = 0.7  # up to where Pareto's k-hat is good
-FEW_UNITS, SMALL_DIFFERENCE = 100, 4.0
+CENTRING = 0.01  # the share of the duality gap w'z that each step aims to leave
+MAX_SHARE_TO_BOUNDARY = 0.995  # of the way to a weight or multiplier of zero, in one step
+MAX_ZERO_WEIGHT = 1e-6  # relative to its multiplier
+MIN_RELATIVE_DENSITY = 1e-100  # to the best model's; below it is zero
+MAX_ELEMENTS = 4_000_000  # of replicates x models x units at a time
+MAX_GOOD_K_HAT = 0.7  # of Pareto's
+MIN_UNITS, MIN_ELPD_DIFFERENCE = 100, 4.0  # for a normal approximation of a difference
 
 
 def stack(elpd: pd.DataFrame | ArrayLike) -> Array:
@@ -68,14 +66,13 @@ def stack(elpd: pd.DataFrame | ArrayLike) -> Array:
     """
     values = _checked(elpd)
     units = len(values)
-    found: Array = _maximised(_likelihoods(values), np.full((1, units), 1.0 / units))[0]
-    return found
+    return np.asarray(_maximised(_likelihoods(values), np.full((1, units), 1.0 / units))[0])
 
 
 def bayesian_bootstrap(
     elpd: pd.DataFrame | ArrayLike, n: int = 1000, seed: int | None = None
 ) -> Array:
-    """Return stacking weights over populations of units that the units at hand speak for.
+    """Return stacking weights for reweighted units, by the Bayesian bootstrap.
 
     Parameters
     ----------
@@ -99,11 +96,14 @@ def bayesian_bootstrap(
     Rubin (1981), "The Bayesian bootstrap", Annals of Statistics 9: 130-134.
     """
     values = _checked(elpd)
-    return _maximised(_likelihoods(values), _unit_weights(len(values), n, seed))
+    check_counts(n=n)
+    check_seed(seed)
+    unit_weights = np.random.default_rng(seed).dirichlet(np.ones(len(values)), size=n)
+    return _maximised(_likelihoods(values), unit_weights)
 
 
 def differences(elpd: pd.DataFrame, *, k_hat: pd.DataFrame | None = None) -> pd.DataFrame:
-    """Tabulate models by what they predict, each against the best.
+    """Tabulate the elpd of models, each against the best.
 
     Parameters
     ----------
@@ -119,7 +119,8 @@ def differences(elpd: pd.DataFrame, *, k_hat: pd.DataFrame | None = None) -> pd.
         Rows are models, the best first. `elpd`, its sum over units, and `se`; `elpd_diff` to the
         best, not positive, and `se_diff` from the paired differences; `p_worse`, the probability
         that the model is worse than the best, by a normal approximation; and what speaks against
-        the last two (`diag_diff`) and the first (`diag_elpd`), empty where nothing does.
+        `se_diff` and `p_worse` (`diag_diff`) and against `elpd` (`diag_elpd`), empty where nothing
+        does.
 
     Raises
     ------
@@ -147,7 +148,7 @@ def differences(elpd: pd.DataFrame, *, k_hat: pd.DataFrame | None = None) -> pd.
     a  -8.0  3.61        0.0      0.0      NaN
     b  -9.0  3.46       -1.0      7.0     0.56   N < 100
     """
-    values, names = _checked(elpd), _names(elpd)
+    values = _checked(elpd)
     units, total = len(values), values.sum(axis=0)
     order = np.argsort(-total, kind="stable")
     best = values[:, order[:1]]
@@ -159,8 +160,8 @@ def differences(elpd: pd.DataFrame, *, k_hat: pd.DataFrame | None = None) -> pd.
     with np.errstate(divide="ignore"):  # the same difference in every unit is certain
         p_worse[different] = ndtr(-difference[different] / se[different])
     p_worse[np.isneginf(difference)] = 1.0
-    flag = "N < 100" if units < FEW_UNITS else "|elpd_diff| < 4"
-    flagged = different & ((units < FEW_UNITS) | (np.abs(difference) < SMALL_DIFFERENCE))
+    flag = "N < 100" if units < MIN_UNITS else "|elpd_diff| < 4"
+    flagged = different & ((units < MIN_UNITS) | (np.abs(difference) < MIN_ELPD_DIFFERENCE))
     table = pd.DataFrame(
         {
             "elpd": total,
@@ -169,9 +170,9 @@ def differences(elpd: pd.DataFrame, *, k_hat: pd.DataFrame | None = None) -> pd.
             "se_diff": se,
             "p_worse": p_worse,
             "diag_diff": np.where(flagged, flag, ""),
-            "diag_elpd": _bad_k(elpd, k_hat),
+            "diag_elpd": _k_hat_flags(elpd, k_hat),
         },
-        index=names,
+        index=elpd.columns,
     )
     return table.iloc[order]
 
@@ -188,59 +189,50 @@ def _checked(elpd: pd.DataFrame | ArrayLike) -> Array:
     if values.ndim != 2 or not values.size:
         message = f"elpd has shape {values.shape}: expected a row a unit and a column a model."
         raise FitError(message)
+    table = elpd if isinstance(elpd, pd.DataFrame) else pd.DataFrame(values)
     bad = np.isnan(values) | np.isposinf(values)
     if bad.any():
-        models = listed(_names(elpd)[bad.any(axis=0)])
+        models = listed(table.columns[bad.any(axis=0)])
         raise FitError(f"elpd is not a number below infinity in {bad.sum()} places, of {models}.")
-    hopeless = np.isneginf(values).all(axis=1)
-    if hopeless.any():
-        units = elpd.index if isinstance(elpd, pd.DataFrame) else pd.RangeIndex(len(values))
+    excluded = np.isneginf(values).all(axis=1)
+    if excluded.any():
         raise FitError(
-            f"every model excludes {listed(units[hopeless])} (elpd of -inf): no mixture of them "
-            "can predict what was seen."
+            f"every model excludes {listed(table.index[excluded])} (elpd of -inf): no mixture of "
+            "them can predict what was seen."
         )
     return values
 
 
-def _names(elpd: Any) -> pd.Index[Any]:
-    return elpd.columns if isinstance(elpd, pd.DataFrame) else pd.RangeIndex(np.shape(elpd)[1])
-
-
 def _se(values: Array) -> Array:
-    """Return the standard error of the sum of each column; nan where that is not defined."""
+    """Return the standard error of the sum of each column; nan where it is not defined."""
     units = len(values)
     with np.errstate(invalid="ignore"):  # of -inf
         squares = ((values - values.mean(axis=0)) ** 2).sum(axis=0)
     return np.sqrt(units * squares / (units - 1)) if units > 1 else np.full(len(squares), np.nan)
 
 
-def _bad_k(elpd: pd.DataFrame, k_hat: pd.DataFrame | None) -> list[str]:
+def _k_hat_flags(elpd: pd.DataFrame, k_hat: pd.DataFrame | None) -> list[str]:
+    """Return how many units of each model have a k-hat that is not good; empty for none."""
     if k_hat is None:
         return [""] * elpd.shape[1]
     if k_hat.shape != elpd.shape or not k_hat.columns.equals(elpd.columns):
         message = f"k_hat must have the rows and columns of elpd, {elpd.shape}; "
         raise FitError(f"{message}it has {k_hat.shape} and {listed(k_hat.columns)}.")
-    counts = (k_hat.to_numpy(dtype=np.float64) > GOOD_K).sum(axis=0)
-    return [f"{count} k̂ > {GOOD_K:.2f}" if count else "" for count in counts]
-
-
-def _unit_weights(units: int, n: int, seed: int | None) -> Array:
-    check_counts(n=n)
-    check_seed(seed)
-    return np.random.default_rng(seed).dirichlet(np.ones(units), size=n)
+    counts = (k_hat.to_numpy(dtype=np.float64) > MAX_GOOD_K_HAT).sum(axis=0)
+    return [f"{count} k̂ > {MAX_GOOD_K_HAT:.2f}" if count else "" for count in counts]
 
 
 # --------------------------------------------------------------------------------- the maximum
 
 
 def _likelihoods(elpd: Array) -> Array:
-    """Return exp(elpd), shape (U, K), in units of the best model of each unit.
+    """Return exp(elpd), shape (U, K), relative to the best model of each unit.
 
-    At the maximum a unit of weight v is predicted with v or more in these units, so that what is
-    far below any v adds nothing.
+    At the maximum the mixture has a relative density of v or more in a unit of weight v, so that
+    densities far below any v add nothing.
     """
     L: Array = np.exp(elpd - elpd.max(axis=1, keepdims=True))
-    return np.where(L > NEGLIGIBLE, L, 0.0)
+    return np.where(L > MIN_RELATIVE_DENSITY, L, 0.0)
 
 
 def _maximised(L: Array, V: Array) -> Array:
@@ -257,30 +249,32 @@ def _maximised(L: Array, V: Array) -> Array:
     -------
     ndarray, shape (n, K)
     """
-    step = max(1, MAX_NUMBERS // L.size)
-    parts = [_solved(L, V[i : i + step]) for i in range(0, len(V), step)]
-    w = np.concatenate(parts)
-    return w / w.sum(axis=1, keepdims=True)
+    size = max(1, MAX_ELEMENTS // L.size)
+    w = np.concatenate([_solved(L, V[i : i + size]) for i in range(0, len(V), size)])
+    return np.asarray(w / w.sum(axis=1, keepdims=True))
 
 
 def _solved(L: Array, V: Array) -> Array:
     """Minimise sum_k w_k - sum_u v_u log (L w)_u over w >= 0, by a primal-dual interior point.
 
     The multipliers z of w >= 0 are the gradient, and w_k z_k = 0, at the minimum (Boyd &
-    Vandenberghe 2004, "Convex optimization", section 11.7). What has converged is left alone.
+    Vandenberghe 2004, "Convex optimization", section 11.7). Problems that have converged are left
+    alone.
     """
     w = np.full((len(V), L.shape[1]), 1.0 / L.shape[1])
-    z, left = np.ones_like(w), np.arange(len(V))
+    z, active = np.ones_like(w), np.arange(len(V))
     for _ in range(MAX_ITERATIONS):
-        p = w[left] @ L.T
-        gradient = 1.0 - (V[left] / p) @ L
-        open_still = np.maximum(-gradient, np.abs(w[left] * gradient)).max(axis=1) > TOLERANCE
-        left, p, gradient = left[open_still], p[open_still], gradient[open_still]
-        if not len(left):
+        p = w[active] @ L.T
+        gradient = 1.0 - (V[active] / p) @ L
+        violation = np.maximum(-gradient, np.abs(w[active] * gradient)).max(axis=1)
+        is_open = violation > KKT_TOLERANCE
+        active, p, gradient = active[is_open], p[is_open], gradient[is_open]
+        if not len(active):
             break
-        root = L.T * (np.sqrt(V[left]) / p)[:, None, :]
-        w[left], z[left] = _stepped(w[left], z[left], gradient, root @ root.transpose(0, 2, 1))
-    return np.where(w < ZERO * z, 0.0, w)
+        root = L.T * (np.sqrt(V[active]) / p)[:, None, :]
+        H = root @ root.transpose(0, 2, 1)
+        w[active], z[active] = _stepped(w[active], z[active], gradient, H)
+    return np.where(w < MAX_ZERO_WEIGHT * z, 0.0, w)
 
 
 def _stepped(w: Array, z: Array, gradient: Array, H: Array) -> tuple[Array, Array]:
@@ -295,8 +289,8 @@ def _stepped(w: Array, z: Array, gradient: Array, H: Array) -> tuple[Array, Arra
     mu = CENTRING * (w * z).mean(axis=1, keepdims=True)
     scale = np.sqrt(w / z)  # with it, the matrix is no worse than the identity
     matrix = np.eye(w.shape[1]) + scale[:, :, None] * H * scale[:, None, :]
-    rest = scale * (mu / w - gradient)
-    dw = scale * np.linalg.solve(matrix, rest[:, :, None])[:, :, 0]
+    right_side = scale * (mu / w - gradient)
+    dw = scale * np.linalg.solve(matrix, right_side[:, :, None])[:, :, 0]
     dz = mu / w - z - z / w * dw
     return w + _length(w, dw) * dw, z + _length(z, dz) * dz
 
@@ -304,4 +298,4 @@ def _stepped(w: Array, z: Array, gradient: Array, H: Array) -> tuple[Array, Arra
 def _length(x: Array, dx: Array) -> Array:
     """Return the share of a step that keeps x positive, at most 1, shape (n, 1)."""
     steepest = np.maximum(-dx / x, 0.0).max(axis=1, keepdims=True)
-    return np.minimum(1.0, TO_THE_BOUNDARY / np.maximum(steepest, TO_THE_BOUNDARY))
+    return np.asarray(MAX_SHARE_TO_BOUNDARY / np.maximum(steepest, MAX_SHARE_TO_BOUNDARY))

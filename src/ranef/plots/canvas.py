@@ -1,7 +1,7 @@
-"""Marks on axes: how the records behind the plots are drawn.
+"""Marks on axes, as the records behind the plots are drawn.
 
 Nothing here reads a table or chooses a term: a function takes complete records of arrays, draws
-them on the axes it is given and leaves the rest of the figure alone. Colours, sizes and the room
+them on the axes it is given and leaves all else in the figure alone. Colours, sizes and the room
 for names are settled here, without touching Matplotlib's global settings.
 """
 
@@ -25,19 +25,38 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-REGIONS = (0.5, 0.95)
+REGION_PROBABILITIES = (0.5, 0.95)
 
 # The blue of the colour-blind-safe palette of Okabe and Ito, and a tint of it.
 ACCENT, TINT, GREY = "#0072B2", "#8FC1E0", "0.45"
 MAX_NAMED_ROWS = 60
 MAX_NAMED_POINTS = 30
-MIN_ROW_POINTS = 7.0
+MIN_ROW_POINTS = 7.0  # of height, for a row with a name
 MAX_NAME_CHARACTERS = 32
+LEGEND_ABOVE: dict[str, Any] = {
+    "loc": "lower left",
+    "bbox_to_anchor": (0.0, 1.0),
+    "frameon": False,
+    "fontsize": "small",
+    "borderaxespad": 0.2,
+    "borderpad": 0.2,
+}
 
 
 @dataclass(frozen=True, eq=False)
 class Panel:
-    """One coefficient of one term, its levels sorted from the bottom of the axes to the top."""
+    """One coefficient of one term, its levels sorted from the bottom of the axes to the top.
+
+    Attributes
+    ----------
+    term, coef : str
+    levels : tuple of str
+    estimate, lower, upper : ndarray, shape (m,)
+    has_title : bool
+        Whether this is the first panel of its term, which carries the title.
+    has_names : bool
+        Whether the rows carry the names of the levels.
+    """
 
     term: str
     coef: str
@@ -45,22 +64,35 @@ class Panel:
     estimate: Array
     lower: Array
     upper: Array
-    leads: bool  # the first panel of its term, which carries the title
-    named: bool  # its rows carry the names of the levels
+    has_title: bool
+    has_names: bool
 
 
 @dataclass(frozen=True, eq=False)
 class Groups:
-    """The m groups of a term that have own estimates of the k = 1 or 2 coefficients drawn."""
+    """The m groups of a term that have own estimates of the k = 1 or 2 coefficients drawn.
+
+    Attributes
+    ----------
+    term : str
+    coefs, levels : tuple of str
+    own, model : ndarray, shape (m, k)
+        The estimates of each group from its own observations, and of the model.
+    population : ndarray, shape (k,)
+    n : ndarray, shape (m,)
+        The number of observations of each group.
+    n_absent : int
+        The number of groups that have no estimate of their own.
+    """
 
     term: str
     coefs: tuple[str, ...]
     levels: tuple[str, ...]
-    own: Array  # (m, k)
-    model: Array  # (m, k)
-    population: Array  # (k,)
-    n: Array  # (m,)
-    absent: int  # how many groups have no estimate of their own
+    own: Array
+    model: Array
+    population: Array
+    n: Array
+    n_absent: int
 
 
 def draw_panel(axes: Axes, panel: Panel, kind: str, interval_label: str) -> None:
@@ -81,12 +113,9 @@ def draw_groups(axes: Axes, groups: Groups, cov: Array | None, labels: bool | st
     draw = _draw_rows if len(groups.coefs) == 1 else _draw_plane
     draw(axes, groups, cov, labels)
     axes.set_xlabel(groups.coefs[0], parse_math=False)
-    _headline(axes, groups.term, len(groups.levels) + groups.absent, pad=22.0)
-    axes.legend(
-        handles=_keys(axes, groups), loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=3,
-        frameon=False, fontsize="small", borderaxespad=0.2, borderpad=0.2, handletextpad=0.4,
-        columnspacing=1.2,
-    )  # fmt: skip
+    _draw_title(axes, groups.term, len(groups.levels) + groups.n_absent, pad=22.0)
+    handles = _legend_handles(axes, groups)
+    axes.legend(handles=handles, ncols=3, handletextpad=0.4, columnspacing=1.2, **LEGEND_ABOVE)
     _note_remarks(axes, groups)
 
 
@@ -115,8 +144,8 @@ def new_single(groups: Groups) -> NDArray[np.object_]:
     return np.array([new_figure(width, height).add_subplot()], dtype=object)
 
 
-def given_axes(ax: Axes | Iterable[Axes], panels: Sequence[str]) -> NDArray[np.object_]:
-    """Return the axes that a plot is to be drawn on, one a panel; refuse another number."""
+def checked_axes(ax: Axes | Iterable[Axes], panels: Sequence[str]) -> NDArray[np.object_]:
+    """Return the user's axes as an array, one a panel; refuse another number."""
     axes = np.ravel(np.array(list(ax) if isinstance(ax, Iterable) else ax, dtype=object))
     if len(axes) != len(panels):
         raise RanefError(
@@ -127,7 +156,7 @@ def given_axes(ax: Axes | Iterable[Axes], panels: Sequence[str]) -> NDArray[np.o
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """Return a figure of so many inches whose parts do not overlap."""
+    """Return a figure of this size in inches, whose elements do not overlap."""
     import matplotlib.pyplot as plt
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
@@ -154,17 +183,17 @@ def short(name: str) -> str:
 def _label_panel(axes: Axes, panel: Panel, kind: str, interval_label: str) -> None:
     m = len(panel.levels)
     axes.set_xlabel(panel.coef, parse_math=False)
-    if panel.leads:
-        _headline(axes, panel.term, m, pad=20.0 if interval_label else 6.0)
+    if panel.has_title:
+        _draw_title(axes, panel.term, m, pad=20.0 if interval_label else 6.0)
         note(axes, interval_label, (0.0, 1.0), xytext=(0.0, 6.0), ha="left", va="bottom")
     if kind == "interval":
-        name_rows(axes, panel.levels if panel.named else (), m)
-    elif panel.leads:
+        name_rows(axes, panel.levels if panel.has_names else (), m)
+    elif panel.has_title:
         axes.set_ylabel("standard normal quantile")
 
 
 def name_rows(axes: Axes, levels: Sequence[str], m: int, *, labels: bool | str = "auto") -> None:
-    """Write the level at each of m rows, or how many there are where they have no room."""
+    """Write the level at each of m rows, or the number of levels where names have no room."""
     points, margin = _row_points(axes, m), max(0.6, 0.01 * m)
     axes.set_ylim(-margin, m - 1 + margin)
     axes.set_yticks([])
@@ -187,7 +216,7 @@ def mark_sizes(axes: Axes, m: int) -> tuple[float, float]:
     return max(0.55 * points, 1.2), min(max(0.4 * points, 0.4), 1.8)
 
 
-def _headline(axes: Axes, term: str, m: int, pad: float) -> None:
+def _draw_title(axes: Axes, term: str, m: int, pad: float) -> None:
     text = f"{term}, {m} level{'' if m == 1 else 's'}"
     axes.set_title(text, loc="left", pad=pad, parse_math=False)
 
@@ -203,7 +232,7 @@ def note(axes: Axes, text: str, corner: tuple[float, float], **place: Any) -> No
 
 
 def strip(axes: Axes, grid: Literal["x", "both"]) -> None:
-    """Leave of the frame what is read: the axis of values, and a light grid."""
+    """Remove the frame but for the axis of values, and add a light grid."""
     axes.grid(axis=grid, color=GREY, alpha=0.2, linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right", "left"]].set_visible(False)
@@ -216,7 +245,7 @@ def _draw_rows(axes: Axes, groups: Groups, cov: Array | None, labels: bool | str
     rows = np.arange(m, dtype=float)
     (centre,) = groups.population
     sd = 0.0 if cov is None else math.sqrt(cov[0, 0])
-    edges = [_draw_band(axes, centre, sd, prob) for prob in REGIONS if sd > 0.0]
+    edges = [_draw_band(axes, centre, sd, prob) for prob in REGION_PROBABILITIES if sd > 0.0]
     axes.set_xlim(_limits(own, np.concatenate([model, [centre], *edges])))
     name_rows(axes, [groups.levels[i] for i in rank], m, labels=labels)
     if edges:
@@ -233,11 +262,11 @@ def _draw_rows(axes: Axes, groups: Groups, cov: Array | None, labels: bool | str
 
 def _draw_plane(axes: Axes, groups: Groups, cov: Array | None, labels: bool | str) -> None:
     centre, m = groups.population, len(groups.levels)
-    contours = [] if cov is None else [ellipse(centre, cov, prob) for prob in REGIONS]
+    contours = [] if cov is None else [ellipse(centre, cov, p) for p in REGION_PROBABILITIES]
     core = np.vstack([groups.model, centre, *contours])
     axes.set_xlim(_limits(groups.own[:, 0], core[:, 0]))
     axes.set_ylim(_limits(groups.own[:, 1], core[:, 1]))
-    for prob, contour in zip(REGIONS, contours, strict=False):
+    for prob, contour in zip(REGION_PROBABILITIES, contours, strict=False):
         _draw_contour(axes, contour, prob)
     size = 4.5 * min(1.0, math.sqrt(60 / max(m, 1)))
     _draw_arrows(axes, groups, size)
@@ -321,7 +350,7 @@ def ink(axes: Axes) -> Any:
 
 
 def _limits(own: Array, core: Array) -> tuple[float, float]:
-    """Return ends that hold all of `core` and `own` without what lies far out in `own`."""
+    """Return ends that hold all of `core`, and of `own` all numbers that are no outliers."""
     if len(own):
         low, high = np.percentile(own, [25.0, 75.0])
         reach = 3.0 * (high - low)
@@ -352,23 +381,20 @@ def _freest(tail: Array, head: Array, taken: Array, reach: Array) -> Array:
     away = math.atan2(*(tail - head)[::-1]) if np.any(tail != head) else math.pi / 2.0
     turns = away + np.pi / 4.0 * np.array([0, 1, -1, 2, -2, 3, -3])
     offsets = np.column_stack([np.cos(turns), np.sin(turns)]) * reach
-    near = np.abs(taken[None] - (tail + offsets)[:, None]) < reach
-    best: Array = offsets[np.argmin(near.all(axis=2).sum(axis=1))]
-    return best
+    is_near = np.abs(taken[None] - (tail + offsets)[:, None]) < reach
+    return np.asarray(offsets[np.argmin(is_near.all(axis=2).sum(axis=1))])
 
 
-def _keys(axes: Axes, groups: Groups) -> list[Artist]:
+def _legend_handles(axes: Axes, groups: Groups) -> list[Artist]:
+    """Return the marks of the legend: own estimates, the model's, and the population."""
     from matplotlib.lines import Line2D
 
     own = "group's own estimate" + " (area: observations)" * _varies(groups.n)
-    face, dark, rows = axes.get_facecolor(), ink(axes), len(groups.coefs) == 1
-    centre = Line2D(
-        [], [], marker="" if rows else "D", markersize=6, color=dark, label="population"
-    )
-    centre.set_linestyle("--" if rows else "")
-    ring, dot = (Line2D([], [], linestyle="", marker="o", markersize=s) for s in (6, 5))
-    ring.set(label=own, markeredgecolor=GREY, markerfacecolor=face)
+    ring, dot, centre = (Line2D([], [], linestyle="", marker="o", markersize=s) for s in (6, 5, 6))
+    ring.set(label=own, markeredgecolor=GREY, markerfacecolor=axes.get_facecolor())
     dot.set(label="model's estimate", color=ACCENT)
+    centre.set(label="population", color=ink(axes))
+    centre.set(**({"marker": "", "linestyle": "--"} if len(groups.coefs) == 1 else {"marker": "D"}))
     return [ring, dot, centre]
 
 
@@ -382,13 +408,16 @@ def _note_remarks(axes: Axes, groups: Groups) -> None:
 
 
 def _remarks(axes: Axes, groups: Groups) -> str:
-    """Say what the marks do not show: groups left out, and estimates beyond the axes."""
+    """Say what the marks do not show: groups without estimates, and estimates beyond the axes."""
     ends = np.sort([axes.get_xlim(), axes.get_ylim()][: len(groups.coefs)], axis=1)
     outside = (groups.own < ends[:, 0]) | (groups.own > ends[:, 1])
-    beyond, absent = int(outside.any(axis=1).sum()), groups.absent
-    whose = "group without an estimate of its own"
-    if absent != 1:
-        whose = "groups without an estimate of their own"
-    remarks = [f"{absent} {whose}"] * (absent > 0)
-    remarks += [f"{beyond} own estimate{'' if beyond == 1 else 's'} beyond the axes"] * (beyond > 0)
+    beyond, absent = int(outside.any(axis=1).sum()), groups.n_absent
+    remarks = []
+    if absent:
+        whose = "group without an estimate of its own"
+        if absent > 1:
+            whose = "groups without an estimate of their own"
+        remarks.append(f"{absent} {whose}")
+    if beyond:
+        remarks.append(f"{beyond} own estimate{'' if beyond == 1 else 's'} beyond the axes")
     return "\n".join(remarks)

@@ -1,4 +1,4 @@
-"""Draw a comparison of models: Bayes factors by prior scale, elpd, and what a group says.
+"""Draw a comparison of models: Bayes factors by prior scale, elpd, and elpd group by group.
 
 Each plot takes a tidy table, so that any table made by hand can be drawn too, on given axes or on
 a new figure; more than one axes are a `RanefError`. Matplotlib loads with the first plot.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -18,8 +18,9 @@ from ranef.errors import DataError, listed
 from ranef.plots.canvas import (
     ACCENT,
     GREY,
+    LEGEND_ABOVE,
     TINT,
-    given_axes,
+    checked_axes,
     ink,
     labels_width,
     mark_sizes,
@@ -30,6 +31,7 @@ from ranef.plots.canvas import (
     short,
     strip,
 )
+from ranef.plots.random_effects import check_table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -42,14 +44,16 @@ DENSITY_COLUMNS = ("value", "posterior", "prior")
 
 # The colour-blind-safe palette of Okabe and Ito, without black and yellow.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-UNDECIDED = math.log(3.0)  # up to here a Bayes factor is "not worth more than a bare mention"
-FAR = math.log(1000.0)  # beyond, a Bayes factor is overwhelming whatever it is
-VISIBLE = 0.02  # error of a logarithm that a line does not hide
-STEPS = (1, 2, 5, 10, 20, 50, 100, 200, 500)
-MOST_TICKS, WITH_THREES = 7, 3.5  # of powers of ten; and up to how many of them, 3 and 30 too
+MAX_UNDECIDED_LOG_BF = math.log(3.0)  # below, it is "not worth more than a bare mention"
+MAX_DRAWN_LOG_BF = math.log(1000.0)  # beyond, a Bayes factor is overwhelming whatever it is
+MAX_HIDDEN_ERROR = 0.02  # of a logarithm, that a line hides
+TICK_STEPS = (1, 2, 5, 10, 20, 50, 100, 200, 500)  # in powers of ten
+MAX_TICKS = 7  # of powers of ten
+MAX_POWERS_WITH_THREES = 3.5  # powers of ten of an axis that also marks 3 and 30
 LABEL_POINTS = 12.0  # height of a label at the end of a line
-MOST_NAMED, LONG = 3, 40  # models that are not drawn; characters of two names that share a line
-TALLEST_PRIOR = 2.0  # relative to the posterior
+MAX_NAMED_MODELS = 3  # of the models that are not drawn
+MAX_TITLE_CHARACTERS = 40  # of two names that share a line
+MAX_PRIOR_HEIGHT = 2.0  # relative to the posterior
 
 
 def sensitivity(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
@@ -94,12 +98,13 @@ def sensitivity(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
         raise DataError(
             f"The table has one scale only, {scales[0]:g}, so there is no line to draw."
         )
-    lines = {str(name): part.sort_values("scale") for name, part in table.groupby("model")}
-    ends = {name: float(part["log_bf"].iloc[-1]) for name, part in lines.items()}
-    far = [name for name, part in lines.items() if part["log_bf"].max() < -FAR]
-    drawn = [name for name in sorted(ends, key=ends.__getitem__) if name not in far]
+    lines = {str(name): line.sort_values("scale") for name, line in table.groupby("model")}
+    ends = {name: float(line["log_bf"].iloc[-1]) for name, line in lines.items()}
+    by_end = sorted(ends, key=ends.__getitem__)
+    omitted = [name for name in lines if lines[name]["log_bf"].max() < -MAX_DRAWN_LOG_BF]
+    drawn = [name for name in by_end if name not in omitted]
     if len(drawn) < 2:
-        drawn, far = sorted(ends, key=ends.__getitem__), []
+        drawn, omitted = by_end, []
     axes = _axes(ax, "sensitivity", 4.6 + labels_width(drawn), 3.8)
     _set_scales(axes, table["scale"].to_numpy(dtype=float))
     _set_bayes_factors(axes, [lines[name] for name in drawn])
@@ -107,12 +112,12 @@ def sensitivity(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     for name in drawn:
         _draw_line(axes, lines[name], colours[name])
     _name_lines(axes, {name: ends[name] for name in drawn}, colours)
-    best = [name for name, part in lines.items() if not part["log_bf"].any()]
+    best = [name for name, line in lines.items() if not line["log_bf"].any()]
     against = short(best[0]) if best else "the best"
     axes.set_ylabel(f"Bayes factor\nagainst {against}", parse_math=False)
     axes.set_xlabel("scale of the priors of all random-effect sds")
-    if far:
-        _note_above(axes, f"below 1/1000 throughout: {_some(far)}", "left")
+    if omitted:
+        _note_above(axes, f"below 1/1000 throughout: {_first_names(omitted)}", "left")
     return axes
 
 
@@ -124,7 +129,7 @@ def group_differences(
     Parameters
     ----------
     table : DataFrame
-        Columns `level, difference`: the group, and the elpd of the first model less that of the
+        Columns `level, difference`: the group, and the elpd of the first model less the elpd of the
         second.
     names : tuple of str, optional
         The two models.
@@ -134,9 +139,9 @@ def group_differences(
     Returns
     -------
     Axes
-        The groups in the order of their differences, those that speak for the first model in full
-        colour. Under the title stands the sum with its standard error, and what it would be
-        without the group that it owes most to.
+        The groups in the order of their differences, in full colour where they speak for the first
+        model. Under the title stands the sum with its standard error, and the sum without the
+        group that it owes most to.
 
     Raises
     ------
@@ -165,15 +170,15 @@ def group_differences(
     axes.set_xlabel(
         f"difference in elpd\n(positive: {short(first)} predicts better)", parse_math=False
     )
-    between = " " if len(first + second) <= LONG else "\n"
-    title = f"{short(first)}{between}against {short(second)}, {m} group{'' if m == 1 else 's'}"
+    space = " " if len(first + second) <= MAX_TITLE_CHARACTERS else "\n"
+    title = f"{short(first)}{space}against {short(second)}, {m} group{'' if m == 1 else 's'}"
     axes.set_title(title, loc="left", pad=20.0, fontsize="medium", parse_math=False)
-    _note_above(axes, _sum(levels, difference), "left")
+    _note_above(axes, _sums(levels, difference), "left")
     return axes
 
 
 def elpd(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
-    """Draw models by what they predict: the difference to the best, with its standard error.
+    """Draw the elpd of models: the difference to the best, with its standard error.
 
     Parameters
     ----------
@@ -217,8 +222,7 @@ def elpd(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     strip(axes, "x")
     for row, (d, s) in enumerate(zip(difference[:-1], se[:-1], strict=True)):
         text = f"{_number(d)} (se {s:.1f})"
-        place = {"xycoords": axes.get_yaxis_transform(), "xytext": (6.0, 0.0)}
-        _write(axes, text, (1.0, row), color=GREY, fontsize="small", **place)
+        _write_right(axes, text, row, offset=(6.0, 0.0), color=GREY, fontsize="small")
     words = f"difference in elpd to {short(models[-1])},\nwhose elpd is {_number(best['elpd'])}"
     axes.set_xlabel(f"{words} (se {best['se']:.1f})", parse_math=False)
     return axes
@@ -234,11 +238,11 @@ def posterior_and_prior(
     table : DataFrame
         Columns `value, posterior, prior`: the densities at increasing values.
     name : str
-        What the parameter is, for the axis.
+        The label of the axis.
     null : float, optional
         The value at which a smaller model fixes the parameter. Where it is among the values, or
         next to their end, both densities are marked there: their ratio is the Bayes factor of the
-        smaller model against the larger (Dickey 1971), if the priors of all else agree.
+        smaller model against the larger (Dickey 1971), if all other priors agree.
     ax : Axes, optional
         By default a new figure is made.
 
@@ -271,7 +275,7 @@ def posterior_and_prior(
     axes.fill_between(value, posterior, color=TINT, alpha=0.45, linewidth=0.0, zorder=1)
     axes.plot(value, posterior, color=ACCENT, linewidth=1.6, label="posterior", zorder=3)
     axes.plot(value, prior, color=GREY, linewidth=1.2, linestyle="--", label="prior", zorder=2)
-    top = max(posterior.max(), min(prior.max(), TALLEST_PRIOR * posterior.max()))
+    top = max(posterior.max(), min(prior.max(), MAX_PRIOR_HEIGHT * posterior.max()))
     axes.set_ylim(0.0, 1.08 * top)
     marked = null is not None and _reaches(value, null)
     axes.set_xlim(min(value[0], null) if marked else value[0], value[-1])
@@ -279,49 +283,40 @@ def posterior_and_prior(
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.set_xlabel(name, parse_math=False)
     axes.set_ylabel("density")
-    axes.legend(
-        loc="lower left",
-        bbox_to_anchor=(0.0, 1.0),
-        ncols=2,
-        frameon=False,
-        fontsize="small",
-        borderaxespad=0.2,
-        borderpad=0.2,
-    )
+    axes.legend(ncols=2, **LEGEND_ABOVE)
     if null is not None and marked:
         _mark_null(axes, null, [float(np.interp(null, value, d)) for d in (posterior, prior)])
     return axes
 
 
-# ------------------------------------------------------------------------------------ the parts
+# ------------------------------------------------------------------------- elements of the plots
 
 
 def _check(table: pd.DataFrame, columns: Sequence[str], label: str) -> None:
-    missing = [name for name in columns if name not in table.columns]
-    if missing:
-        raise DataError(
-            f"The table lacks {listed(missing)}. It must have the columns {', '.join(columns)}."
-        )
-    if table.empty:
-        raise DataError("The table has no rows, so there is nothing to draw.")
+    """Refuse a table that lacks a column or a number, named by its row's label."""
+    check_table(table, columns)
     for name in [column for column in columns if column not in ("model", "level")]:
         finite = np.isfinite(pd.to_numeric(table[name], errors="coerce"))
         if not finite.all():
-            where = listed(dict.fromkeys(table[label][~finite]))
-            raise DataError(f"The column `{name}` must be finite numbers; it is not for {where}.")
+            rows = listed(dict.fromkeys(table[label][~finite]))
+            raise DataError(f"The column `{name}` must be finite numbers; it is not for {rows}.")
 
 
-def _axes(ax: Axes | None, what: str, width: float, height: float) -> Axes:
+def _axes(ax: Axes | None, panel: str, width: float, height: float) -> Axes:
     if ax is None:
         return new_figure(width, height).add_subplot()
-    axes: Axes = given_axes(ax, [what])[0]
+    axes: Axes = checked_axes(ax, [panel])[0]
     return axes
 
 
-def _write(axes: Axes, text: str, place: tuple[float, float], **settings: object) -> None:
+def _write_right(
+    axes: Axes, text: str, y: float, offset: tuple[float, float], **style: Any
+) -> None:
+    """Write text to the right of the axes at a height, moved by an offset in points."""
     axes.annotate(
-        text, place, textcoords="offset points", ha="left", va="center", parse_math=False,
-        annotation_clip=False, **settings,  # type: ignore[arg-type]
+        text, (1.0, y), xycoords=axes.get_yaxis_transform(), xytext=offset,
+        textcoords="offset points", ha="left", va="center", parse_math=False,
+        annotation_clip=False, **style,
     )  # fmt: skip
 
 
@@ -335,21 +330,23 @@ def _set_scales(axes: Axes, scale: Array) -> None:
 
 
 def _fraction(base: int, power: int) -> str:
-    """Write a power as a number, or as the fraction that it is."""
+    """Write a power as a whole number, or as one over a whole number."""
     return str(base**power) if power >= 0 else f"1/{base**-power}"
 
 
 def _set_bayes_factors(axes: Axes, lines: Sequence[pd.DataFrame]) -> None:
-    """Set the limits and ticks of log Bayes factors, and shade those that decide nothing."""
+    """Set the limits and ticks of log Bayes factors, and shade the ones that decide nothing."""
     values = np.concatenate([line["log_bf"].to_numpy(dtype=float) for line in lines])
-    nearest = sorted(float(line["log_bf"].max()) for line in lines)[:-1]
-    floor = min([-FAR, *nearest]) if nearest else -FAR
-    low, high = min(-UNDECIDED, max(values.min(), floor)), max(UNDECIDED, values.max())
+    maxima = sorted(float(line["log_bf"].max()) for line in lines)
+    floor = min([-MAX_DRAWN_LOG_BF, *maxima[:-1]])
+    low = min(-MAX_UNDECIDED_LOG_BF, max(values.min(), floor))
+    high = max(MAX_UNDECIDED_LOG_BF, values.max())
     pad = 0.05 * (high - low)
     axes.set_ylim(low - pad, high + pad)
     ticks = _ladder((low - pad) / math.log(10.0), (high + pad) / math.log(10.0))
     axes.set_yticks(list(ticks), list(ticks.values()))
-    axes.axhspan(-UNDECIDED, UNDECIDED, color=GREY, alpha=0.1, linewidth=0.0, zorder=0)
+    undecided = (-MAX_UNDECIDED_LOG_BF, MAX_UNDECIDED_LOG_BF)
+    axes.axhspan(*undecided, color=GREY, alpha=0.1, linewidth=0.0, zorder=0)
     axes.axhline(0.0, color=GREY, linewidth=0.8, zorder=1)
     axes.spines[["top", "right"]].set_visible(False)
 
@@ -362,11 +359,11 @@ def _ladder(low: float, high: float) -> dict[float, str]:
     >>> list(_ladder(-1.8, 0.6).values())
     ['1/30', '1/10', '1/3', '1', '3']
     """
-    fits = (n for n in STEPS if (high - low) / n <= MOST_TICKS)
-    step = next(fits, math.ceil((high - low) / MOST_TICKS))
+    steps = (n for n in TICK_STEPS if (high - low) / n <= MAX_TICKS)
+    step = next(steps, math.ceil((high - low) / MAX_TICKS))
     powers = [n for n in range(math.ceil(low), math.floor(high) + 1) if n % step == 0]
     ladder = {float(n): _fraction(10, n) if abs(n) < 5 else f"$10^{{{n}}}$" for n in powers}
-    if high - low <= WITH_THREES:
+    if high - low <= MAX_POWERS_WITH_THREES:
         threes = {math.log10(3.0) + n: str(3 * 10**n) for n in range(5)}
         ladder |= threes | {-log10: f"1/{name}" for log10, name in threes.items()}
     within = {log10: name for log10, name in ladder.items() if low <= log10 <= high}
@@ -376,27 +373,25 @@ def _ladder(low: float, high: float) -> dict[float, str]:
 def _draw_line(axes: Axes, line: pd.DataFrame, colour: str) -> None:
     x, y, error = (line[c].to_numpy(dtype=float) for c in ("scale", "log_bf", "mcse"))
     axes.plot(x, y, color=colour, linewidth=1.6, zorder=3)
-    if error.max() > VISIBLE:
+    if error.max() > MAX_HIDDEN_ERROR:
         axes.fill_between(
             x, y - 2 * error, y + 2 * error, color=colour, alpha=0.2, linewidth=0.0, zorder=2
         )
 
 
 def _name_lines(axes: Axes, ends: dict[str, float], colours: dict[str, str]) -> None:
-    """Write names at the right ends of lines, apart where the lines are not."""
+    """Write names at the right ends of lines, moved apart where the lines are close."""
     low, high = axes.get_ylim()
-    height = axes.bbox.height * 72.0 / axes.figure.dpi
-    at = np.clip(np.array(list(ends.values())), low, high)
-    apart = _spread((at - low) / (high - low) * height, LABEL_POINTS)
-    for (name, end), place in zip(ends.items(), apart, strict=True):
-        y = float(np.clip(end, low, high))
-        offset = place - (y - low) / (high - low) * height
-        right = {"xycoords": axes.get_yaxis_transform(), "xytext": (5.0, offset)}
-        _write(axes, short(name), (1.0, y), color=colours[name], fontsize=9.0, **right)
+    points_per_unit = axes.bbox.height * 72.0 / axes.figure.dpi / (high - low)
+    y = np.clip(np.array(list(ends.values())), low, high)
+    heights = (y - low) * points_per_unit
+    offsets = _spread(heights, LABEL_POINTS) - heights
+    for name, end, offset in zip(ends, y, offsets, strict=True):
+        _write_right(axes, short(name), end, (5.0, offset), color=colours[name], fontsize=9.0)
 
 
-def _spread(places: Array, gap: float) -> Array:
-    """Move increasing places as little as possible so that they lie a gap or more apart.
+def _spread(heights: Array, gap: float) -> Array:
+    """Move increasing heights as little as possible so that they lie a gap or more apart.
 
     Examples
     --------
@@ -405,28 +400,29 @@ def _spread(places: Array, gap: float) -> Array:
     """
     from scipy.optimize import isotonic_regression
 
-    steps = gap * np.arange(len(places))
-    return np.asarray(isotonic_regression(places - steps).x + steps)
+    steps = gap * np.arange(len(heights))
+    return np.asarray(isotonic_regression(heights - steps).x + steps)
 
 
-def _sum(levels: Sequence[str], difference: Array) -> str:
-    """Say what the differences add up to, and what without the level that this owes most to."""
+def _sums(levels: Sequence[str], difference: Array) -> str:
+    """Return the sum of differences, and the sum without the level that it owes most to."""
     m, total = len(difference), float(difference.sum())
     if m == 1:
         return f"sum {_number(total)}"
     se = math.sqrt(m) * float(difference.std(ddof=1))
-    most = int(np.argmax(difference * np.sign(total)))
-    rest = _number(total - difference[most])
-    return f"sum {_number(total)} (se {se:.1f}); without {short(levels[most])}: {rest}"
+    largest = int(np.argmax(difference * np.sign(total)))
+    without = f"without {short(levels[largest])}: {_number(total - difference[largest])}"
+    return f"sum {_number(total)} (se {se:.1f}); {without}"
 
 
 def _number(value: float) -> str:
     return f"{value:.1f}".replace("-", "\N{MINUS SIGN}")
 
 
-def _some(names: Sequence[str]) -> str:
-    shown = ", ".join(short(name) for name in names[:MOST_NAMED])
-    return shown if len(names) <= MOST_NAMED else f"{shown} and {len(names) - MOST_NAMED} more"
+def _first_names(names: Sequence[str]) -> str:
+    text = ", ".join(short(name) for name in names[:MAX_NAMED_MODELS])
+    more = len(names) - MAX_NAMED_MODELS
+    return f"{text} and {more} more" if more > 0 else text
 
 
 def _note_above(axes: Axes, text: str, side: str) -> None:
@@ -435,7 +431,7 @@ def _note_above(axes: Axes, text: str, side: str) -> None:
 
 
 def _reaches(value: Array, null: float) -> bool:
-    """Whether a value is among others, or no further from their ends than these are apart."""
+    """Whether increasing values, with one more step at either end, reach a null value."""
     steps = np.diff(value)[[0, -1]] if len(value) > 1 else np.zeros(2)
     return bool(value[0] - steps[0] <= null <= value[-1] + steps[1])
 

@@ -8,6 +8,7 @@ Matplotlib loads with the first plot, not with the package.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import compress
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -20,9 +21,9 @@ from ranef.errors import DataError, RanefError, listed, suggestion
 from ranef.plots.canvas import (
     Groups,
     Panel,
+    checked_axes,
     draw_groups,
     draw_panel,
-    given_axes,
     new_grid,
     new_single,
 )
@@ -35,6 +36,7 @@ KINDS = ("interval", "qq")
 ORDERS = ("estimate", "each", "level")
 RANEF_COLUMNS = ("term", "level", "coef", "estimate", "lower", "upper")
 SHRINKAGE_COLUMNS = ("term", "level", "coef", "own", "model", "population", "n")
+NO_RANDOM_EFFECTS = " Only a model with a random-effects term such as `(1 | g)` has random effects."
 
 
 def caterpillar(
@@ -102,15 +104,15 @@ def caterpillar(
     """
     check_choice("kind", kind, KINDS, "is not known", error=RanefError)
     check_choice("order", order, ORDERS, "is not known", error=RanefError)
-    _check_table(table, RANEF_COLUMNS)
-    terms = _names(table["term"]) if term is None else (_known_term(table, term),)
-    rule = "each" if kind == "qq" else order
-    rows = [_panels(_part(table, name), rule) for name in terms]
+    check_table(table, RANEF_COLUMNS, NO_RANDOM_EFFECTS)
+    terms = _names(table["term"]) if term is None else (_checked_term(table, term),)
+    panel_order = "each" if kind == "qq" else order
+    rows = [_panels(_term_table(table, name), panel_order) for name in terms]
     panels = [panel for row in rows for panel in row]
     names = [f"{panel.term}: {panel.coef}" for panel in panels]
-    axes = new_grid(rows, kind) if ax is None else given_axes(ax, names)
-    for place, panel in zip(axes, panels, strict=True):
-        draw_panel(place, panel, kind, interval_label)
+    axes = new_grid(rows, kind) if ax is None else checked_axes(ax, names)
+    for panel_axes, panel in zip(axes, panels, strict=True):
+        draw_panel(panel_axes, panel, kind, interval_label)
     return axes
 
 
@@ -179,12 +181,13 @@ def shrinkage(
     >>> shrinkage(table).get_xlabel()
     'Intercept'
     """
-    _check_table(table, SHRINKAGE_COLUMNS)
-    part = _part(table, _names(table["term"])[0] if term is None else _known_term(table, term))
-    groups = _groups(part, _known_coefs(part, coefs))
-    matrix = _covariance(covariance, groups.coefs)
-    (axes,) = new_single(groups) if ax is None else given_axes(ax, [groups.term])
-    draw_groups(axes, groups, matrix, labels)
+    check_table(table, SHRINKAGE_COLUMNS, NO_RANDOM_EFFECTS)
+    name = _names(table["term"])[0] if term is None else _checked_term(table, term)
+    term_table = _term_table(table, name)
+    groups = _groups(term_table, _checked_coefs(term_table, coefs))
+    cov = _covariance(covariance, groups.coefs)
+    (axes,) = new_single(groups) if ax is None else checked_axes(ax, [groups.term])
+    draw_groups(axes, groups, cov, labels)
     if scale:
         axes.set_xlabel(f"{axes.get_xlabel()} ({scale})", parse_math=False)
         if len(groups.coefs) == 2:
@@ -192,65 +195,66 @@ def shrinkage(
     return axes  # type: ignore[no-any-return]
 
 
-def _check_table(table: pd.DataFrame, columns: Sequence[str]) -> None:
+def check_table(table: pd.DataFrame, columns: Sequence[str], if_empty: str = "") -> None:
+    """Refuse a table that lacks a column, or is empty, with a hint for that case."""
     missing = [name for name in columns if name not in table.columns]
     if missing:
         raise DataError(
             f"The table lacks {listed(missing)}. It must have the columns {', '.join(columns)}."
         )
     if table.empty:
-        raise DataError(
-            "The table has no rows, so there is nothing to draw. "
-            "Only a model with a random-effects term such as `(1 | g)` has random effects."
-        )
+        raise DataError(f"The table has no rows, so there is nothing to draw.{if_empty}")
 
 
-def _known_term(table: pd.DataFrame, term: str) -> str:
+def _checked_term(table: pd.DataFrame, term: str) -> str:
     terms = _names(table["term"])
     if term not in terms:
         raise DataError(f"The table has no term `{term}`. {suggestion(str(term), terms)}")
     return term
 
 
-def _known_coefs(part: pd.DataFrame, coefs: str | Sequence[str] | None) -> tuple[str, ...]:
-    known = _names(part["coef"])
-    wanted = known[:2] if coefs is None else (coefs,) if isinstance(coefs, str) else tuple(coefs)
-    for coef in wanted:
-        if coef not in known:
-            term = part["term"].iloc[0]
+def _checked_coefs(table: pd.DataFrame, coefs: str | Sequence[str] | None) -> tuple[str, ...]:
+    """Return the coefficients to draw of one term's table, by default its first two."""
+    names = _names(table["coef"])
+    drawn = names[:2] if coefs is None else (coefs,) if isinstance(coefs, str) else tuple(coefs)
+    for coef in drawn:
+        if coef not in names:
+            term = table["term"].iloc[0]
             raise DataError(
-                f"The term `{term}` has no coefficient `{coef}`. {suggestion(coef, known)}"
+                f"The term `{term}` has no coefficient `{coef}`. {suggestion(coef, names)}"
             )
-    if len(wanted) not in (1, 2):
-        raise RanefError(f"`coefs` must name one or two coefficients to draw, not {len(wanted)}.")
-    return wanted
+    if len(drawn) not in (1, 2):
+        raise RanefError(f"`coefs` must name one or two coefficients to draw, not {len(drawn)}.")
+    return drawn
 
 
 def _names(column: pd.Series[Any]) -> tuple[str, ...]:
-    return tuple(str(name) for name in column.unique())
+    return tuple(map(str, column.unique()))
 
 
-def _part(table: pd.DataFrame, term: str) -> pd.DataFrame:
-    part = table[table["term"] == term]
-    part = part.assign(level=[str(level) for level in part["level"]])
-    twice = part[part.duplicated(["level", "coef"])]
-    if len(twice):
+def _term_table(table: pd.DataFrame, term: str) -> pd.DataFrame:
+    """Return the rows of one term, each of a level and coefficient of its own."""
+    rows = table[table["term"] == term]
+    rows = rows.assign(level=list(map(str, rows["level"])))
+    repeated = rows[rows.duplicated(["level", "coef"])]
+    if len(repeated):
         raise DataError(
-            f"The table has more than one row for the level `{twice['level'].iloc[0]}` and the "
-            f"coefficient `{twice['coef'].iloc[0]}` of the term `{term}`."
+            f"The table has more than one row for the level `{repeated['level'].iloc[0]}` and the "
+            f"coefficient `{repeated['coef'].iloc[0]}` of the term `{term}`."
         )
-    return part
+    return rows
 
 
-def _matrix(part: pd.DataFrame, column: str, coefs: Sequence[str]) -> Array:
+def _matrix(table: pd.DataFrame, column: str, coefs: Sequence[str]) -> Array:
     """Return a column of one term's table as an array, levels x coefficients."""
-    wide = part.pivot(index="level", columns="coef", values=column)
-    return wide.reindex(index=_names(part["level"]), columns=list(coefs)).to_numpy(dtype=float)
+    wide = table.pivot(index="level", columns="coef", values=column)
+    return wide.reindex(index=_names(table["level"]), columns=list(coefs)).to_numpy(dtype=float)
 
 
-def _panels(part: pd.DataFrame, order: str) -> list[Panel]:
-    term, coefs, levels = part["term"].iloc[0], _names(part["coef"]), _names(part["level"])
-    estimate, lower, upper = (_matrix(part, name, coefs) for name in ("estimate", "lower", "upper"))
+def _panels(table: pd.DataFrame, order: str) -> list[Panel]:
+    """Return the panels of one term's table."""
+    term, coefs, levels = table["term"].iloc[0], _names(table["coef"]), _names(table["level"])
+    estimate, lower, upper = (_matrix(table, c, coefs) for c in ("estimate", "lower", "upper"))
     ranks = np.argsort(estimate, axis=0, kind="stable")
     if order == "level":
         ranks[:] = np.arange(len(levels))[::-1, None]
@@ -264,28 +268,28 @@ def _panels(part: pd.DataFrame, order: str) -> list[Panel]:
             estimate=estimate[ranks[:, j], j],
             lower=lower[ranks[:, j], j],
             upper=upper[ranks[:, j], j],
-            leads=j == 0,
-            named=j == 0 or order == "each",
+            has_title=j == 0,
+            has_names=j == 0 or order == "each",
         )
         for j, coef in enumerate(coefs)
     ]
 
 
-def _groups(part: pd.DataFrame, coefs: tuple[str, ...]) -> Groups:
+def _groups(table: pd.DataFrame, coefs: tuple[str, ...]) -> Groups:
+    """Return the groups of one term's table that have estimates of their own."""
     own, model, population, n = (
-        _matrix(part, name, coefs) for name in ("own", "model", "population", "n")
+        _matrix(table, name, coefs) for name in ("own", "model", "population", "n")
     )
     kept = np.isfinite(own).all(axis=1)
-    levels = tuple(level for level, keep in zip(_names(part["level"]), kept, strict=True) if keep)
     return Groups(
-        term=part["term"].iloc[0],
+        term=table["term"].iloc[0],
         coefs=coefs,
-        levels=levels,
+        levels=tuple(compress(_names(table["level"]), kept)),
         own=own[kept],
         model=model[kept],
         population=population[0],
         n=n[kept, 0],
-        absent=int(np.sum(~kept)),
+        n_absent=int(np.sum(~kept)),
     )
 
 

@@ -14,18 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef._typing import Array
-from ranef.plots.canvas import ACCENT, GREY, given_axes
+from ranef.plots.canvas import ACCENT, GREY, checked_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-COLUMNS = 3  # panels side by side
+PANELS_PER_ROW = 3
 
 
 @dataclass(frozen=True, eq=False)
 class ZetaPanel:
-    """The profile of one parameter.
+    """The profile of one parameter, as a zeta plot draws it.
 
     Attributes
     ----------
@@ -33,11 +33,11 @@ class ZetaPanel:
     values, zeta : ndarray, shape (points,)
         The line, by increasing values.
     nodes, node_zeta : ndarray, shape (nodes,)
-        The points where the profile is known.
+        The points where the profile was computed.
     estimate : float
-        Where zeta is 0.
+        The value where zeta is 0.
     slope : float
-        The slope of the line there; nan where it has none.
+        The slope of the line at the estimate; nan where it has none.
     limits : tuple of float
         The ends of an interval; those that are not finite are not drawn.
     """
@@ -72,11 +72,11 @@ def zeta_plots(
     RanefError
         If the number of axes is wrong.
     """
-    axes = _new_axes(len(panels)) if ax is None else given_axes(ax, [p.name for p in panels])
-    for i, (place, panel) in enumerate(zip(axes, panels, strict=True)):
-        draw_zeta(place, panel)
-        if i % COLUMNS == 0:
-            place.set_ylabel("zeta, signed root of the deviance")
+    axes = _new_axes(len(panels)) if ax is None else checked_axes(ax, [p.name for p in panels])
+    for panel_axes, panel in zip(axes, panels, strict=True):
+        draw_zeta(panel_axes, panel)
+    for left_axes in axes[::PANELS_PER_ROW]:
+        left_axes.set_ylabel("zeta, signed root of the deviance")
     return axes
 
 
@@ -101,7 +101,7 @@ def draw_zeta(axes: Axes, panel: ZetaPanel) -> None:
 def _new_axes(count: int) -> NDArray[np.object_]:
     import matplotlib.pyplot as plt
 
-    columns = min(count, COLUMNS)
+    columns = min(count, PANELS_PER_ROW)
     rows = -(-count // columns)
     figure = plt.figure(figsize=(3.2 * columns, 2.6 * rows), layout="constrained")
     axes = [figure.add_subplot(rows, columns, i + 1) for i in range(count)]
