@@ -9,9 +9,9 @@ import pytest
 from scipy import special
 
 from ranef.families.derivatives import (
-    LARGE,
-    REACH,
-    STEP,
+    ETA_STEP,
+    MIN_SERIES_ARGUMENT,
+    STENCIL_REACH,
     differenced,
     log_rising,
     log_rising_slope,
@@ -27,14 +27,14 @@ ETA = np.array([-1.3, 0.2, 1.7])
 
 
 def test_differences_of_what_has_known_derivatives():
-    found = differenced(np.sin, ETA, np.asarray(STEP))
+    found = differenced(np.sin, ETA, np.asarray(ETA_STEP))
     expected = np.sin(ETA), np.cos(ETA), -np.sin(ETA), -np.cos(ETA)
     for a, b, tolerance in zip(found, expected, (0, 1e-12, 1e-10, 1e-8), strict=True):
         np.testing.assert_allclose(a, b, rtol=tolerance)
 
 
 def test_differences_are_exact_for_a_polynomial_of_their_order():
-    polynomial = np.polynomial.Polynomial(np.arange(1.0, 2 * REACH + 2))
+    polynomial = np.polynomial.Polynomial(np.arange(1.0, 2 * STENCIL_REACH + 2))
     found = differenced(polynomial, ETA, np.asarray(0.3))
     for order, values in enumerate(found):
         expected = polynomial.deriv(order)(ETA) if order else polynomial(ETA)
@@ -99,7 +99,7 @@ def test_the_remainder_is_that_of_stirlings_formula():
 
 
 def test_both_forms_agree_where_they_meet():
-    near = LARGE * np.array([1 - 1e-14, 1.0])
+    near = MIN_SERIES_ARGUMENT * np.array([1 - 1e-14, 1.0])
     np.testing.assert_allclose(*remainder(near), rtol=1e-11)
     np.testing.assert_allclose(*remainder_slope(near), rtol=1e-11)
 

@@ -12,8 +12,8 @@ from scipy import special
 from ranef._typing import Array
 from ranef.families.derivatives import Expansion, Further, trigamma
 from ranef.families.family import (
-    BELOW_ONE,
-    LEAST,
+    MAX_PROPORTION,
+    MIN_POSITIVE,
     Family,
     OwnParameter,
     PymcForm,
@@ -98,14 +98,14 @@ def beta_deviance(y: Array, mu: Array, phi: Any) -> Array:
 
     Source: Ferrari & Cribari-Neto (2004), *Journal of Applied Statistics* 31(7).
     """
-    one = np.ones_like(y)
-    return 2 * np.abs(beta_density(y, y, one, phi) - beta_density(y, mu, one, phi))
+    w = np.ones_like(y)
+    return 2 * np.abs(beta_density(y, y, w, phi) - beta_density(y, mu, w, phi))
 
 
 def beta_draw(rng: Generator, mu: Array, w: Array, phi: Any) -> Array:  # noqa: ARG001
     """Draw numbers between 0 and 1."""
-    drawn = rng.beta(np.maximum(mu * phi, LEAST), np.maximum((1 - mu) * phi, LEAST))
-    return np.asarray(np.clip(drawn, LEAST, BELOW_ONE))
+    y = rng.beta(np.maximum(mu * phi, MIN_POSITIVE), np.maximum((1 - mu) * phi, MIN_POSITIVE))
+    return np.asarray(np.clip(y, MIN_POSITIVE, MAX_PROPORTION))
 
 
 def beta_graph(pm: Any, link: Link, eta: Any, w: Array, phi: Any) -> dict[str, Any]:  # noqa: ARG001

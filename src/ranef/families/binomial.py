@@ -26,17 +26,17 @@ def binomial_density(y: Array, mu: Array, w: Array) -> Array:
 def binomial_expand(link: Link, y: Array, eta: Array, w: Array, psi: Array) -> Expansion:  # noqa: ARG001
     """Return the expansion of the binomial distribution."""
     (A, A1, A2, _), (B, B1, B2, _) = link.log_chances(eta)
-    won = w * y
-    lost = w - won
-    L = won * A + lost * B + _log_choices(won, w)
-    return Expansion(L, won * A1 + lost * B1, -(won * A2 + lost * B2))
+    successes = w * y
+    failures = w - successes
+    L = successes * A + failures * B + _log_choices(successes, w)
+    return Expansion(L, successes * A1 + failures * B1, -(successes * A2 + failures * B2))
 
 
 def binomial_further(link: Link, y: Array, eta: Array, w: Array, psi: Array) -> Further:  # noqa: ARG001
     """Return the higher derivatives of the binomial distribution."""
     A, B = link.log_chances(eta)
-    won = w * y
-    return stacked(-(won * A[3] + (w - won) * B[3]), [])
+    successes = w * y
+    return stacked(-(successes * A[3] + (w - successes) * B[3]), [])
 
 
 def binomial_expected(link: Link, eta: Array, w: Array, psi: Array) -> Array:  # noqa: ARG001
@@ -46,6 +46,7 @@ def binomial_expected(link: Link, eta: Array, w: Array, psi: Array) -> Array:  #
 
 
 def _log_choices(k: Array, n: Array) -> Array:
+    """Return the logarithm of the binomial coefficient, n over k."""
     if (n == 1).all():  # 0 or 1 of one: the usual case, and the quick one
         return np.zeros(())
     return np.asarray(special.gammaln(n + 1) - special.gammaln(k + 1) - special.gammaln(n - k + 1))

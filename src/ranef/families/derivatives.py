@@ -1,10 +1,9 @@
 """The log density of a row as a function of its linear predictor: value, slope and curvatures.
 
-What an engine needs of a response distribution is how log f(y | eta, psi) changes with eta, up to
-the third derivative, and with the logarithms of the distribution's own parameters psi (a scale, a
-shape). Distributions that are known have these in closed form; for any other they come from
-central differences of a high order, which keep ten digits of a slope and eight of a third
-derivative.
+An engine needs the derivatives of log f(y | eta, psi) in eta, up to the third, and in the
+logarithms of the distribution's own parameters psi (a scale, a shape). The families of the package
+have them in closed form; for any other they come from central differences of a high order, which
+keep ten digits of a slope and eight of a third derivative.
 """
 
 from __future__ import annotations
@@ -20,9 +19,9 @@ from scipy import special
 
 from ranef._typing import Array
 
-REACH = 4  # points on either side
-STEP = 0.015  # of a linear predictor
-PSI_STEP = 1e-3  # of the logarithm of a parameter
+STENCIL_REACH = 4  # points on either side of a difference
+ETA_STEP = 0.015  # of a linear predictor
+LOG_PSI_STEP = 1e-3  # of the logarithm of a parameter
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +45,7 @@ class Expansion:
 
 @dataclass(frozen=True, eq=False)
 class Further:
-    """The derivatives that the gradient of an integral over random effects needs besides.
+    """The higher derivatives of log f, which the gradient of an integral over effects needs.
 
     Attributes
     ----------
@@ -64,10 +63,10 @@ class Further:
     weight: Array
 
 
-def differenced(log_density: Callable[[Array], Array], eta: Array, step: Array) -> list[Array]:
+def differenced(function: Callable[[Array], Array], eta: Array, step: Array) -> list[Array]:
     """Return a function of eta, elementwise, and its first three derivatives, by differences."""
-    values = np.stack([log_density(eta + k * step) for k in range(-REACH, REACH + 1)])
-    derivatives = [values[REACH]]
+    values = np.stack([function(eta + k * step) for k in range(-STENCIL_REACH, STENCIL_REACH + 1)])
+    derivatives = [values[STENCIL_REACH]]
     for order, row in enumerate(_stencil(), start=1):
         derivatives.append(np.tensordot(row, values, axes=1) / step**order)
     return derivatives
@@ -76,18 +75,20 @@ def differenced(log_density: Callable[[Array], Array], eta: Array, step: Array) 
 @cache
 def _stencil() -> Array:
     """Return the coefficients of the first three derivatives at unit steps, shape (3, points)."""
-    points = np.arange(-REACH, REACH + 1, dtype=np.float64)
+    points = np.arange(-STENCIL_REACH, STENCIL_REACH + 1, dtype=np.float64)
     powers = points ** np.arange(len(points))[:, None]  # of Taylor's series, times k!
-    wanted = np.zeros((len(points), 3))
-    wanted[[1, 2, 3], [0, 1, 2]] = 1.0, 2.0, 6.0
-    return np.linalg.solve(powers, wanted).T
+    orders = np.zeros((len(points), 3))
+    orders[[1, 2, 3], [0, 1, 2]] = 1.0, 2.0, 6.0
+    return np.linalg.solve(powers, orders).T
 
 
-BERNOULLI = np.array([1 / 6, -1 / 30, 1 / 42, -1 / 30, 5 / 66, -691 / 2730, 7 / 6, -3617 / 510])
-ODD = 2 * np.arange(len(BERNOULLI)) + 1
-STIRLING = BERNOULLI / (ODD * (ODD + 1))  # of x^-1, x^-3, ...
-LARGE = 12.0  # from where on the series have all digits
-SHIFTS = 9  # recurrences that bring a number above 1 near there
+BERNOULLI_NUMBERS = np.array(
+    [1 / 6, -1 / 30, 1 / 42, -1 / 30, 5 / 66, -691 / 2730, 7 / 6, -3617 / 510]
+)
+ODD_NUMBERS = 2 * np.arange(len(BERNOULLI_NUMBERS)) + 1
+STIRLING_SERIES = BERNOULLI_NUMBERS / (ODD_NUMBERS * (ODD_NUMBERS + 1))  # of x^-1, x^-3, ...
+MIN_SERIES_ARGUMENT = 12.0  # from where on the series have all digits
+TRIGAMMA_SHIFTS = 9  # recurrences that bring a number above 1 near there
 
 
 def log_rising(y: Any, k: Any) -> Array:
@@ -108,10 +109,10 @@ def log_rising_slope(y: Any, k: Any) -> Array:
 
 
 def remainder(x: Any) -> Array:
-    """Return what Stirling's formula leaves: log Gamma(x) - (x - 1/2) log x + x - log(2 pi)/2."""
+    """Return log Gamma(x) - (x - 1/2) log x + x - log(2 pi) / 2, the rest of Stirling's formula."""
     x = np.asarray(x, dtype=np.float64)
-    small, inverse = x < LARGE, 1 / np.maximum(x, LARGE)
-    series = inverse * polyval(inverse * inverse, STIRLING)
+    small, inverse = x < MIN_SERIES_ARGUMENT, 1 / np.maximum(x, MIN_SERIES_ARGUMENT)
+    series = inverse * polyval(inverse * inverse, STIRLING_SERIES)
     if small.any():
         direct = special.gammaln(x) - (x - 0.5) * np.log(x) + x - 0.5 * np.log(2 * np.pi)
         series = np.where(small, direct, series)
@@ -121,9 +122,9 @@ def remainder(x: Any) -> Array:
 def remainder_slope(x: Any) -> Array:
     """Return the derivative of `remainder`: digamma(x) - log x + 1 / (2 x)."""
     x = np.asarray(x, dtype=np.float64)
-    small, inverse = x < LARGE, 1 / np.maximum(x, LARGE)
+    small, inverse = x < MIN_SERIES_ARGUMENT, 1 / np.maximum(x, MIN_SERIES_ARGUMENT)
     t = inverse * inverse
-    series = -t * polyval(t, STIRLING * ODD)
+    series = -t * polyval(t, STIRLING_SERIES * ODD_NUMBERS)
     if small.any():
         series = np.where(small, special.digamma(x) - np.log(x) + 0.5 / x, series)
     return np.asarray(series)
@@ -139,13 +140,13 @@ def trigamma(x: Array) -> tuple[Array, Array]:
     """
     second: Array = np.zeros_like(x)
     third: Array = np.zeros_like(x)
-    for j in range(SHIFTS):
+    for j in range(TRIGAMMA_SHIFTS):
         inverse = 1 / (x + j)
         square = inverse * inverse
         second += square
         third += square * inverse
-    inverse = 1 / (x + SHIFTS)
+    inverse = 1 / (x + TRIGAMMA_SHIFTS)
     t = inverse * inverse
-    second += inverse + t * (0.5 + inverse * polyval(t, BERNOULLI))
-    third += 0.5 * t * (1 + inverse + t * polyval(t, BERNOULLI * (ODD + 2)))
+    second += inverse + t * (0.5 + inverse * polyval(t, BERNOULLI_NUMBERS))
+    third += 0.5 * t * (1 + inverse + t * polyval(t, BERNOULLI_NUMBERS * (ODD_NUMBERS + 2)))
     return second, -2 * third

@@ -1,4 +1,4 @@
-"""A response distribution with its link: the record of all that a family says of itself.
+"""A response distribution with its link, and everything that other rooms ask of it.
 
 Notation: mu is the mean, eta = g(mu) the linear predictor, w the prior weight of a row (for a
 binomial response its number of trials, y being the proportion of successes), psi the parameters
@@ -24,25 +24,24 @@ from numpy.typing import NDArray
 
 from ranef._typing import Array
 from ranef.errors import FitError, listed
-from ranef.families.derivatives import PSI_STEP, Expansion, Further, differenced
+from ranef.families.derivatives import LOG_PSI_STEP, Expansion, Further, differenced
 from ranef.families.links import Curve, Link
 
 __all__ = ["Family", "Link"]
 
 type Parts = tuple[Array, Array, Array]  # L, L1, L2
-type ByPsi = tuple[
-    Array, Array, Array
-]  # the derivatives of L, L1 and L2 in the logarithm of one psi
+type ByPsi = tuple[Array, Array, Array]  # derivatives of L, L1 and L2 in the log of one psi
 type PriorForm = tuple[str, tuple[float, ...]]  # the name of a prior in `ranef.priors`, its numbers
 
-LEAST_MEAN = 5e-324  # of a mean that has a logarithm
-LARGEST_MEAN = 1e12  # of a count that is drawn as such; NumPy draws none beyond 1e18
-LEAST, BELOW_ONE = np.finfo(np.float64).tiny, 1 - 2.0**-53  # of responses between 0 and 1
+MIN_MEAN = 5e-324  # the smallest number that has a logarithm
+MAX_DRAWN_MEAN = 1e12  # of a count that is drawn as such; NumPy draws none beyond 1e18
+MIN_POSITIVE = np.finfo(np.float64).tiny  # of responses above 0
+MAX_PROPORTION = 1 - 2.0**-53  # of responses below 1
 
 
 @dataclass(frozen=True)
 class Support:
-    """Where responses can be.
+    """The range of responses and of their means.
 
     Attributes
     ----------
@@ -65,10 +64,10 @@ class Support:
 SUPPORTS = {
     "real": Support(),
     "positive": Support(0.0, least=1e-300, most=1e300),
-    "counts": Support(0.0, is_discrete=True, least=0.0, most=LARGEST_MEAN),
+    "counts": Support(0.0, is_discrete=True, least=0.0, most=MAX_DRAWN_MEAN),
     "proportions": Support(0.0, 1.0, is_discrete=True),
     "binary": Support(0.0, 1.0, is_discrete=True),
-    "unit": Support(0.0, 1.0, least=1e-300, most=BELOW_ONE),
+    "unit": Support(0.0, 1.0, least=1e-300, most=MAX_PROPORTION),
 }
 
 
@@ -85,7 +84,7 @@ class OwnParameter:
     brms, rstanarm : tuple of (str, tuple of float), optional
         Its prior in these packages, where they have one.
     elsewhere : str
-        What these packages have instead of a prior.
+        Why these packages have no prior: the parameter that they have instead.
     spread : {"response", "mean"}
         For "sigma": how spread responses are at its scale, as the response is or as its mean.
     """
@@ -140,7 +139,7 @@ class Family:
         Responses drawn with a `numpy.random.Generator`. Weights that multiply a log density are no
         part of a distribution to draw from. Without it nothing can be simulated.
     support : str
-        What a response can be: "real", "positive", "counts", "proportions" (of a number of
+        The range of responses: "real", "positive", "counts", "proportions" (of a number of
         trials), "binary", "unit" (strictly between 0 and 1).
     parameters : tuple of str
         The parameters psi besides the mean, all positive: "sigma" is a scale, with the variance
@@ -161,7 +160,7 @@ class Family:
         Where a response says which interval a latent variable with location eta falls in: the
         variance of that variable, given eta. Default priors are then those of log odds.
     own_parameters : tuple of OwnParameter, optional
-        What is known of `parameters`, such as their default priors.
+        Facts about `parameters`, such as their default priors.
     links : tuple of Link, optional
         The links that can be asked for by name; all if not given.
     aliases : tuple of str, optional
@@ -186,7 +185,7 @@ class Family:
 
     Examples
     --------
-    >>> from ranef.families.link import LOG
+    >>> from ranef.families.links import LOG
     >>> geometric = Family(
     ...     "geometric",
     ...     LOG,
@@ -229,7 +228,7 @@ class Family:
             raise FitError(f"{message}{listed(SUPPORTS, 'or', limit=len(SUPPORTS))}.")
 
     def _check_fields(self) -> None:
-        """Refuse what is not a link, a function or a name, whatever the annotations say."""
+        """Refuse fields that are not a link, a function or a name as their annotations say."""
         name, link = vars(self)["name"], vars(self)["link"]
         if not isinstance(name, str):
             raise FitError(f"the name of a family is text, got {self.name!r}.")
@@ -245,9 +244,11 @@ class Family:
         if not isinstance(names, tuple) or not all(isinstance(name, str) for name in names):
             message = f"the {self.name} family has parameters={names!r}, expected a tuple of names."
             raise FitError(message)
-        taken = [n for n in names if n == "beta" or n.startswith(("b_", "sd_", "corr_"))]
-        if taken:
-            message = f"the {self.name} family cannot call a parameter {listed(taken)}: a variable "
+        reserved = [n for n in names if n == "beta" or n.startswith(("b_", "sd_", "corr_"))]
+        if reserved:
+            message = (
+                f"the {self.name} family cannot call a parameter {listed(reserved)}: a variable "
+            )
             raise FitError(message + "of every posterior has such a name.")
 
     @property
@@ -264,12 +265,12 @@ class Family:
 
     @property
     def range(self) -> Support:
-        """Where responses can be, in numbers."""
+        """The range of responses, in numbers."""
         return SUPPORTS[self.support]
 
     @property
     def range_of_mu(self) -> Support:
-        """Where mu can be: anywhere, if it is not the mean."""
+        """The range of mu: the real line, if mu is not the mean."""
         return self.range if self.response_mean is None else SUPPORTS["real"]
 
     @property
@@ -304,9 +305,9 @@ class Family:
         return tuple(filter(math.isfinite, ends)) if self.is_discrete else ()
 
     def parameter(self, name: str) -> OwnParameter:
-        """Return what is known of one of `parameters`."""
-        known = {parameter.name: parameter for parameter in (SIGMA, *self.own_parameters)}
-        return known.get(name) or OwnParameter(name)
+        """Return the record of one of `parameters`."""
+        records = {parameter.name: parameter for parameter in (SIGMA, *self.own_parameters)}
+        return records.get(name) or OwnParameter(name)
 
     def mean(self, eta: Array, psi: Sequence[Any] | Array = ()) -> Array:
         """Return the mean of responses.
@@ -327,8 +328,8 @@ class Family:
 
     def unit_variance(self, mu: Array, psi: Sequence[Any] | Array) -> Array:
         """Return the variance of a response of prior weight one, or of one trial."""
-        named = dict(zip(self.parameters, psi, strict=True))
-        return np.asarray(self.variance(mu, *psi) * named.get("sigma", 1.0) ** 2)
+        parameters = dict(zip(self.parameters, psi, strict=True))
+        return np.asarray(self.variance(mu, *psi) * parameters.get("sigma", 1.0) ** 2)
 
     def response_variance(self, mu: Array, w: Array, psi: Sequence[Any] | Array) -> Array:
         """Return the variance of responses; weights that multiply a log density change none."""
@@ -358,20 +359,20 @@ class Family:
         return replace(expansion, value=np.where(inside, expansion.value, -np.inf))
 
     def further_expansion(self, y: Array, eta: Array, w: Array, psi: Array) -> Further:
-        """Return the third derivative in eta, and those with respect to log psi."""
+        """Return the third derivative in eta, and the derivatives with respect to log psi."""
         _, eta = self._domain(eta)
         if self.further is not None:
             return self.further(self.link, y, eta, w, psi)
         third = -self._differenced(y, eta, w, psi)[3]
-        parts = np.empty((3, len(psi), *eta.shape))
+        by_psi = np.empty((3, len(psi), *eta.shape))
         for j in range(len(psi)):
-            step = np.exp(PSI_STEP * (np.arange(len(psi)) == j))
+            step = np.exp(LOG_PSI_STEP * (np.arange(len(psi)) == j))
             up, up2 = (self._differenced(y, eta, w, psi * step**k) for k in (1, 2))
             down, down2 = (self._differenced(y, eta, w, psi / step**k) for k in (1, 2))
-            for part, sign in enumerate((1, 1, -1)):
-                near, far = up[part] - down[part], up2[part] - down2[part]
-                parts[part, j] = sign * (8 * near - far) / (12 * PSI_STEP)
-        return Further(third, *parts)
+            for order, sign in enumerate((1, 1, -1)):
+                single, double = up[order] - down[order], up2[order] - down2[order]
+                by_psi[order, j] = sign * (8 * single - double) / (12 * LOG_PSI_STEP)
+        return Further(third, *by_psi)
 
     def information(self, eta: Array, w: Array, psi: Array) -> Array:
         """Return the expected information of eta, of its shape."""
@@ -450,7 +451,7 @@ class Distribution:
         if self.supported is None:
             return self.parts(y, mu, w, *psi)[0]
         with np.errstate(all="ignore"):
-            L = self.parts(y, np.log(np.maximum(mu, LEAST_MEAN)), w, *psi)[0]
+            L = self.parts(y, np.log(np.maximum(mu, MIN_MEAN)), w, *psi)[0]
         return np.where(self.supported(y) & (mu >= 0), L, -np.inf)
 
     def expand(self, link: Link, y: Array, eta: Array, w: Array, psi: Array) -> Expansion:
@@ -466,8 +467,8 @@ class Distribution:
         L3, by_psi = self.others(y, x, w, *psi)
         square = first * first
         of_weight = -(L3 * (square * first) + 3 * L2 * (first * second) + L1 * third)
-        carried = [(l, l1 * first, -(l2 * square + l1 * second)) for l, l1, l2 in by_psi]
-        return stacked(of_weight, carried)
+        in_eta = [(l, l1 * first, -(l2 * square + l1 * second)) for l, l1, l2 in by_psi]
+        return stacked(of_weight, in_eta)
 
     def expected(self, link: Link, eta: Array, w: Array, psi: Array) -> Array:
         """Return the expected information of eta."""
@@ -541,4 +542,4 @@ def over_root(sigma: Any, w: Array) -> Any:
 
 def inside(pm: Any, mu: Any) -> Any:
     """Keep a mean off 0 and 1, where a gradient would not be a number."""
-    return pm.math.clip(mu, LEAST, BELOW_ONE)
+    return pm.math.clip(mu, MIN_POSITIVE, MAX_PROPORTION)

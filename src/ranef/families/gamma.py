@@ -11,7 +11,7 @@ from numpy.random import Generator
 from ranef._typing import Array
 from ranef.families.derivatives import remainder, remainder_slope
 from ranef.families.family import (
-    LEAST,
+    MIN_POSITIVE,
     SIGMA,
     ByPsi,
     Distribution,
@@ -23,19 +23,19 @@ from ranef.families.family import (
 )
 from ranef.families.gaussian import gaussian_information
 from ranef.families.links import (
-    HUGE,
     INVERSE,
     INVERSE_SQUARED,
     LOG,
+    MAX_EXPONENT,
+    MAX_SQUARED_EXPONENT,
     POSITIVE_IDENTITY,
-    SQUARED,
     Link,
 )
 
 
 def gamma_parts(y: Array, lam: Array, w: Array, sigma: float) -> Parts:
     """Return L, L1 and L2 in log mu."""
-    a, v = w / sigma**2, np.minimum(np.log(y) - lam, SQUARED)
+    a, v = w / sigma**2, np.minimum(np.log(y) - lam, MAX_SQUARED_EXPONENT)
     excess = np.expm1(v)
     L = 0.5 * np.log(a / (2 * np.pi)) - remainder(a) - np.log(y) - a * (excess - v)
     return L, a * excess, -a * (excess + 1)
@@ -43,15 +43,10 @@ def gamma_parts(y: Array, lam: Array, w: Array, sigma: float) -> Parts:
 
 def gamma_others(y: Array, lam: Array, w: Array, sigma: float) -> tuple[Array, list[ByPsi]]:
     """Return L3, and the derivatives in log sigma."""
-    a, v = w / sigma**2, np.minimum(np.log(y) - lam, SQUARED)
+    a, v = w / sigma**2, np.minimum(np.log(y) - lam, MAX_SQUARED_EXPONENT)
     excess = np.expm1(v)
     value = 2 * a * (remainder_slope(a) + excess - v) - 1
     return a * (excess + 1), [(value, -2 * a * excess, 2 * a * (excess + 1))]
-
-
-def gamma_information(lam: Array, w: Array, sigma: float) -> Array:
-    """Return the expected information of log mu."""
-    return gaussian_information(lam, w, sigma)
 
 
 def gamma_variance(mu: Array, sigma: Any = 1.0) -> Array:  # noqa: ARG001
@@ -67,7 +62,7 @@ def gamma_deviance(y: Array, mu: Array, sigma: Any = 1.0) -> Array:  # noqa: ARG
 def gamma_draw(rng: Generator, mu: Array, w: Array, sigma: Any) -> Array:
     """Draw positive numbers."""
     a = w / sigma**2
-    return np.asarray(np.maximum(rng.gamma(a, mu / a), LEAST))
+    return np.asarray(np.maximum(rng.gamma(a, mu / a), MIN_POSITIVE))
 
 
 def gamma_graph(pm: Any, link: Link, eta: Any, w: Array, sigma: Any) -> dict[str, Any]:
@@ -78,7 +73,7 @@ def gamma_graph(pm: Any, link: Link, eta: Any, w: Array, sigma: Any) -> dict[str
 
 def inverse_gaussian_parts(y: Array, lam: Array, w: Array, sigma: float) -> Parts:
     """Return L, L1 and L2 in log mu."""
-    tau, v = w / sigma**2, np.minimum(np.log(y) - lam, SQUARED)
+    tau, v = w / sigma**2, np.minimum(np.log(y) - lam, MAX_SQUARED_EXPONENT)
     excess, ratio = np.expm1(v), np.exp(v)
     L = 0.5 * np.log(tau / (2 * np.pi)) - 1.5 * np.log(y) - 0.5 * (tau / y) * excess**2
     return L, tau / y * excess * ratio, -tau / y * ratio * (2 * ratio - 1)
@@ -88,7 +83,7 @@ def inverse_gaussian_others(
     y: Array, lam: Array, w: Array, sigma: float
 ) -> tuple[Array, list[ByPsi]]:
     """Return L3, and the derivatives in log sigma."""
-    tau, v = w / sigma**2, np.minimum(np.log(y) - lam, SQUARED)
+    tau, v = w / sigma**2, np.minimum(np.log(y) - lam, MAX_SQUARED_EXPONENT)
     excess, ratio = np.expm1(v), np.exp(v)
     of_sigma = (
         tau / y * excess**2 - 1,
@@ -100,7 +95,7 @@ def inverse_gaussian_others(
 
 def inverse_gaussian_information(lam: Array, w: Array, sigma: float) -> Array:
     """Return the expected information of log mu."""
-    return w / sigma**2 * np.exp(np.minimum(-lam, HUGE))
+    return w / sigma**2 * np.exp(np.minimum(-lam, MAX_EXPONENT))
 
 
 def inverse_gaussian_variance(mu: Array, sigma: Any = 1.0) -> Array:  # noqa: ARG001
@@ -122,8 +117,9 @@ def inverse_gaussian_draw(rng: Generator, mu: Array, w: Array, sigma: Any) -> Ar
     mu, w = np.broadcast_arrays(mu, w)
     r = mu * sigma**2 / w * rng.chisquare(1, mu.shape) / 2
     smaller = mu / (1 + r + np.sqrt(r * (r + 2)))
-    taken = rng.uniform(size=mu.shape) * (mu + smaller) <= mu
-    return np.asarray(np.maximum(np.where(taken, smaller, mu * (mu / smaller)), LEAST))
+    takes_smaller = rng.uniform(size=mu.shape) * (mu + smaller) <= mu
+    y = np.where(takes_smaller, smaller, mu * (mu / smaller))
+    return np.asarray(np.maximum(y, MIN_POSITIVE))
 
 
 def inverse_gaussian_graph(pm: Any, link: Link, eta: Any, w: Array, sigma: Any) -> dict[str, Any]:
@@ -132,7 +128,7 @@ def inverse_gaussian_graph(pm: Any, link: Link, eta: Any, w: Array, sigma: Any) 
 
 
 GAMMA_DENSITY = Distribution(
-    "GAMMA_DENSITY", Link.log_mean, gamma_parts, gamma_others, gamma_information, is_positive
+    "GAMMA_DENSITY", Link.log_mean, gamma_parts, gamma_others, gaussian_information, is_positive
 )
 INVERSE_GAUSSIAN_DENSITY = Distribution(
     "INVERSE_GAUSSIAN_DENSITY",

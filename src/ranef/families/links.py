@@ -1,4 +1,4 @@
-"""Link functions eta = g(mu), with what is needed of their inverses, stable far out in the tails.
+"""Link functions eta = g(mu), their inverses and derivatives, stable far out in the tails.
 
 Densities of positive responses are written in log mu and those of proportions in log mu and
 log(1 - mu). A link says how these change with eta: each as a curve, the value and its first three
@@ -16,16 +16,16 @@ from numpy.polynomial.polynomial import polyval
 from scipy import special
 
 from ranef._typing import Array
-from ranef.families.derivatives import STEP, differenced
+from ranef.families.derivatives import ETA_STEP, differenced
 
 type Curve = tuple[Array, Array, Array, Array]
 
-HUGE = 700.0  # exp of it, and of minus it, is a number
-SQUARED = 300.0  # the square of exp of it, too
-CUBED = 200.0  # the third power of exp of it, too, and some more
-PROBIT_TAIL = 20.0  # log Phi(-x) comes from its series beyond
-MILLS = np.array([1.0, -2.0, 10.0, -74.0, 706.0, -8162.0, 110410.0, -1708394.0, 29752066.0])
-IMPOSSIBLE = np.finfo(np.float64).min  # for log 0: times no trials it is 0
+MAX_EXPONENT = 700.0  # of e: exp of it, and of minus it, is a number
+MAX_SQUARED_EXPONENT = 300.0  # of e: the square of exp of it is a number, too
+MAX_CUBED_EXPONENT = 200.0  # of e: the third power of exp of it is a number, too, and some more
+MIN_PROBIT_TAIL = 20.0  # x from which on log Phi(-x) comes from its series
+MILLS_SERIES = np.array([1.0, -2.0, 10.0, -74.0, 706.0, -8162.0, 110410.0, -1708394.0, 29752066.0])
+LOG_OF_ZERO = np.finfo(np.float64).min  # finite: times no trials it is 0
 ONE, ZERO = np.ones(()), np.zeros(())
 
 
@@ -48,8 +48,9 @@ class Link:
     curve : callable, optional
         mu of eta and its first three derivatives; by differences of `inverse` if not given.
     logs : callable, optional
-        The same of log mu and, for a mean between 0 and 1, of log(1 - mu): a tuple of one or two
-        curves. From `curve` if not given; to be given for what is exact in the tails.
+        log mu and its first three derivatives and, for a mean between 0 and 1, log(1 - mu) and
+        its derivatives: a tuple of one or two curves. From `curve` if not given, which loses
+        digits in the tails.
     latent_variance : float, optional
         Of a probability: the variance of the variable whose distribution function it is.
     is_sigmoid : bool
@@ -85,7 +86,7 @@ class Link:
 
     def step(self, eta: Array) -> Array:
         """Return the step of differences at eta, which stay where eta is possible."""
-        return np.asarray(STEP * np.minimum(1.0, np.abs(eta)) if self.positive else STEP)
+        return np.asarray(ETA_STEP * np.minimum(1.0, np.abs(eta)) if self.positive else ETA_STEP)
 
     def at(self, eta: Array) -> Curve:
         """Return mu and its first three derivatives in eta."""
@@ -109,10 +110,10 @@ class Link:
         mu, first, second, third = self.at(eta)
         possible = (mu > 0) & (mu < 1)
         mu = np.where(possible, mu, 0.5)
-        A, *of_A = _log((mu, first, second, third))
-        B, *of_B = _log((1 - mu, -first, -second, -third))
-        A, B = (np.where(possible, one, IMPOSSIBLE) for one in (A, B))
-        return (A, of_A[0], of_A[1], of_A[2]), (B, of_B[0], of_B[1], of_B[2])
+        A = _log((mu, first, second, third))
+        B = _log((1 - mu, -first, -second, -third))
+        log_mu, log_rest = (np.where(possible, curve[0], LOG_OF_ZERO) for curve in (A, B))
+        return (log_mu, *A[1:]), (log_rest, *B[1:])
 
     def graph(self, pm: Any, eta: Any) -> Any:
         """Return mu of a PyTensor variable; `pm` is the PyMC module."""
@@ -136,11 +137,11 @@ def _itself(x: Array) -> Array:
 
 
 def _exp(eta: Array) -> Array:
-    return np.exp(np.minimum(eta, HUGE))
+    return np.exp(np.minimum(eta, MAX_EXPONENT))
 
 
-def _power(eta: Array, c: float) -> Array:
-    return np.asarray(eta**c)
+def _power(eta: Any, c: float) -> Any:
+    return eta**c
 
 
 def _power_curve(eta: Array, c: float) -> Curve:
@@ -156,17 +157,13 @@ def _power_logs(eta: Array, c: float) -> tuple[Curve]:
     return ((c * np.log(np.abs(eta)), first, second, -2 * second / eta),)
 
 
-def _power_graph(_: Any, eta: Any, c: float) -> Any:
-    return eta**c
-
-
 def _identity_curve(eta: Array) -> Curve:
     return eta, ONE, ZERO, ZERO
 
 
 def _log_curve(eta: Array) -> Curve:
     """Return exp; from e^200 on it stays as it is, so that its powers do not overflow."""
-    mu = np.exp(np.minimum(eta, CUBED))
+    mu = np.exp(np.minimum(eta, MAX_CUBED_EXPONENT))
     return mu, mu, mu, mu
 
 
@@ -202,12 +199,8 @@ def _logit_graph(math: Any, eta: Any) -> Any:
     return math.sigmoid(eta)
 
 
-def _probit_slope(eta: Array) -> Array:
-    return np.asarray(np.exp(-0.5 * eta * eta) / np.sqrt(2 * np.pi))
-
-
 def _probit_curve(eta: Array) -> Curve:
-    first = _probit_slope(eta)
+    first = np.exp(-0.5 * eta * eta) / np.sqrt(2 * np.pi)
     return special.ndtr(eta), first, -eta * first, (eta * eta - 1) * first
 
 
@@ -222,29 +215,29 @@ def _probit_logs(eta: Array) -> tuple[Curve, Curve]:
 def _log_ndtr(x: Array) -> tuple[Curve, Curve]:
     """Return the curves of log Phi at -x and at x, for x >= 0."""
     mills = special.erfcx(x / np.sqrt(2))
-    kernel = np.exp(-0.5 * x * x)
-    small = 0.5 * mills * kernel
+    density = np.exp(-0.5 * x * x)
+    lower_tail = 0.5 * mills * density
     ratio = np.sqrt(2 / np.pi) / mills
     of_low = (ratio, *_ratio_slopes(-x, ratio))
-    far = x > PROBIT_TAIL
+    far = x > MIN_PROBIT_TAIL
     if far.any():
-        tail = _log_ndtr_tail(np.where(far, -x, -PROBIT_TAIL))
+        tail = _log_ndtr_tail(np.where(far, -x, -MIN_PROBIT_TAIL))
         first, second, third = (np.where(far, a, b) for a, b in zip(tail, of_low, strict=True))
     else:
         first, second, third = of_low
-    high = kernel / (np.sqrt(2 * np.pi) * (1 - small))
+    high = density / (np.sqrt(2 * np.pi) * (1 - lower_tail))
     second_high, third_high = _ratio_slopes(x, high)
     return (
         (np.log(0.5 * mills) - 0.5 * x * x, first, second, third),
-        (np.log1p(-small), high, second_high, third_high),
+        (np.log1p(-lower_tail), high, second_high, third_high),
     )
 
 
 def _ratio_slopes(x: Array, ratio: Array) -> tuple[Array, Array]:
     """Return the first two derivatives of phi(x) / Phi(x)."""
-    rest = x + ratio
-    first = -ratio * rest
-    return first, ratio * (rest * rest - 1 - first)
+    pull = x + ratio
+    first = -ratio * pull
+    return first, ratio * (pull * pull - 1 - first)
 
 
 def _log_ndtr_tail(x: Array) -> tuple[Array, Array, Array]:
@@ -253,10 +246,10 @@ def _log_ndtr_tail(x: Array) -> tuple[Array, Array, Array]:
     Source: the asymptotic series of Mills' ratio (Abramowitz & Stegun 26.2.12); the coefficients
     of its logarithm's derivative are those of OEIS A000698.
     """
-    t, odd = 1 / (x * x), 2 * np.arange(len(MILLS)) + 1
-    first = -x - polyval(t, MILLS) / x
-    second = -1 + t * polyval(t, MILLS * odd)
-    third = -t / x * polyval(t, MILLS * odd * (odd + 1))
+    t, odd = 1 / (x * x), 2 * np.arange(len(MILLS_SERIES)) + 1
+    first = -x - polyval(t, MILLS_SERIES) / x
+    second = -1 + t * polyval(t, MILLS_SERIES * odd)
+    third = -t / x * polyval(t, MILLS_SERIES * odd * (odd + 1))
     return first, second, third
 
 
@@ -272,27 +265,23 @@ def _cloglog_inverse(eta: Array) -> Array:
     return np.asarray(-np.expm1(-_exp(eta)))
 
 
-def _cloglog_slope(eta: Array) -> Array:
-    eta = np.minimum(eta, HUGE)
-    return np.exp(eta - np.exp(eta))
-
-
 def _cloglog_curve(eta: Array) -> Curve:
-    t, first = _exp(eta), _cloglog_slope(eta)
+    t = _exp(eta)
+    first = np.exp(np.minimum(eta, MAX_EXPONENT) - t)
     second = (1 - t) * first
     return _cloglog_inverse(eta), first, second, (1 - t) * second - t * first
 
 
 def _cloglog_logs(eta: Array) -> tuple[Curve, Curve]:
-    t = np.exp(np.clip(eta, -HUGE, SQUARED))
-    gone = -np.expm1(-t)
-    h = t * np.exp(-t) / gone
+    t = np.exp(np.clip(eta, -MAX_EXPONENT, MAX_SQUARED_EXPONENT))
+    mu = -np.expm1(-t)
+    h = t * np.exp(-t) / mu
     s = np.minimum(t, 0.1)
     series = s * (-1 / 2 + s * (-1 / 12 + s * s * (1 / 720 - s * s / 30240)))
     u = np.where(t < 0.1, series, 1 - t - h)  # which loses digits where t is small
     second = h * u
     third = second * u - h * (t + second)
-    low, high = eta + np.log(gone / t), np.log1p(-np.exp(-np.maximum(t, 0.5)))
+    low, high = eta + np.log(mu / t), np.log1p(-np.exp(-np.maximum(t, 0.5)))
     A = np.where(t < 0.5, low, high)
     return (A, h, second, third), (-t, -t, -t, -t)
 
@@ -309,18 +298,11 @@ def _cauchit_inverse(eta: Array) -> Array:
     return np.asarray(np.arctan2(1.0, -eta) / np.pi)  # 1/2 + arctan(eta)/pi loses the lower tail
 
 
-def _cauchit_slope(eta: Array) -> Array:
-    return np.asarray(1 / (np.pi * (1 + eta * eta)))
-
-
 def _cauchit_curve(eta: Array) -> Curve:
-    first, bend = _cauchit_slope(eta), eta / (1 + eta * eta)
-    return (
-        _cauchit_inverse(eta),
-        first,
-        -2 * bend * first,
-        (8 * bend * bend - 2 / (1 + eta * eta)) * first,
-    )
+    length = 1 + eta * eta
+    first, bend = 1 / (np.pi * length), eta / length
+    third = (8 * bend * bend - 2 / length) * first
+    return _cauchit_inverse(eta), first, -2 * bend * first, third
 
 
 def _cauchit_logs(eta: Array) -> tuple[Curve, Curve]:
@@ -350,7 +332,6 @@ def _of_power(name: str, c: float) -> Link:
         link=_OfPower(_power, 1 / c),
         inverse=_OfPower(_power, c),
         positive=True,
-        pymc=_OfPower(_power_graph, c),
         curve=_OfPower(_power_curve, c),
         logs=_OfPower(_power_logs, c),
     )

@@ -69,7 +69,7 @@ def find_family(family: str | Family, link: str | Link | None = None) -> Family:
     'negative_binomial'
     """
     if isinstance(family, str):
-        name = _known(family, FAMILIES, _FAMILY_ALIASES)
+        name = _canonical(family, FAMILIES, _FAMILY_ALIASES)
         if name is None:
             message = f"family={family!r} is not available. {suggestion(family, FAMILIES)}"
             raise FitError(message)
@@ -87,19 +87,19 @@ def find_family(family: str | Family, link: str | Link | None = None) -> Family:
 
 def _find_link(family: Family, name: str) -> Link:
     links = {link.name: link for link in family.links} or LINKS
-    known = _known(name, links, _LINK_ALIASES)
-    if known is None:
+    canonical = _canonical(name, links, _LINK_ALIASES)
+    if canonical is None:
         message = f"link={name!r} is not available for the {family.name} family, which has "
         raise FitError(f"{message}{listed(links, limit=len(links))}.")
-    return links[known]
+    return links[canonical]
 
 
-def _known(name: str, names: dict[str, Any], aliases: dict[str, str]) -> str | None:
-    """Return the name by which we know what is called so, however it is written."""
-    plain = _plain(name)
-    spellings = {_plain(known): known for known in names}
-    name = spellings.get(plain, aliases.get(plain, ""))
-    return name if name in names else None
+def _canonical(name: str, names: dict[str, Any], aliases: dict[str, str]) -> str | None:
+    """Return the name or alias that is spelled like this one but for case and punctuation."""
+    spelling = _plain(name)
+    spellings = {_plain(canonical): canonical for canonical in names}
+    canonical = spellings.get(spelling, aliases.get(spelling, ""))
+    return canonical if canonical in names else None
 
 
 def _plain(name: str) -> str:

@@ -19,25 +19,25 @@ from ranef.families.family import (
     PymcForm,
     is_count,
 )
-from ranef.families.links import HUGE, LOG, LOGIT, POSITIVE_IDENTITY, SQRT, Link
+from ranef.families.links import LOG, LOGIT, MAX_EXPONENT, POSITIVE_IDENTITY, SQRT, Link
 
-MOST = 1e18  # of the mean of a count that can be drawn
+MAX_DRAWABLE_MEAN = 1e18  # of a count that NumPy draws
 
 
 def poisson_parts(y: Array, lam: Array, w: Array) -> Parts:
     """Return L, L1 and L2 in log mu."""
-    mu = np.exp(np.minimum(lam, HUGE))
+    mu = np.exp(np.minimum(lam, MAX_EXPONENT))
     return w * (y * lam - mu - special.gammaln(y + 1)), w * (y - mu), -w * mu
 
 
 def poisson_others(y: Array, lam: Array, w: Array) -> tuple[Array, list[ByPsi]]:  # noqa: ARG001
     """Return L3; there are no parameters."""
-    return -w * np.exp(np.minimum(lam, HUGE)), []
+    return -w * np.exp(np.minimum(lam, MAX_EXPONENT)), []
 
 
 def poisson_information(lam: Array, w: Array) -> Array:
     """Return the expected information of log mu."""
-    return w * np.exp(np.minimum(lam, HUGE))
+    return w * np.exp(np.minimum(lam, MAX_EXPONENT))
 
 
 def poisson_variance(mu: Array) -> Array:
@@ -52,7 +52,7 @@ def poisson_deviance(y: Array, mu: Array) -> Array:
 
 def poisson_draw(rng: Generator, mu: Array, w: Array) -> Array:  # noqa: ARG001
     """Draw counts."""
-    return np.asarray(rng.poisson(np.minimum(mu, MOST)), dtype=np.float64)
+    return np.asarray(rng.poisson(np.minimum(mu, MAX_DRAWABLE_MEAN)), dtype=np.float64)
 
 
 def poisson_graph(pm: Any, link: Link, eta: Any, w: Array) -> dict[str, Any]:  # noqa: ARG001

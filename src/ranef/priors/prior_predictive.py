@@ -14,7 +14,7 @@ from ranef.covariances.partial_correlations import correlations
 from ranef.design.design import Design, RandomTerm
 from ranef.design.labels import coordinates, named
 from ranef.errors import FitError, RanefWarning, listed, warn
-from ranef.families.family import LARGEST_MEAN, Family
+from ranef.families.family import MAX_DRAWN_MEAN, Family
 from ranef.families.gaussian import GAUSSIAN
 from ranef.priors.assignment import Priors, TermPriors
 from ranef.priors.distributions import LKJ, Prior, Relative
@@ -225,7 +225,7 @@ def response(
         means = np.clip(np.where(is_possible, mu, 0.5), mus.least, mus.most)
         y = family.draw(rng, means, np.broadcast_to(w, eta.shape), *psi)
         if family.is_discrete and not family.is_bounded:
-            y = y * (np.clip(mu, LARGEST_MEAN, LARGEST_NUMBER) / LARGEST_MEAN)
+            y = y * (np.clip(mu, MAX_DRAWN_MEAN, LARGEST_NUMBER) / MAX_DRAWN_MEAN)
     return np.where(is_possible, y, np.nan)
 
 
