@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import cache
-from itertools import combinations, pairwise
+from itertools import accumulate, combinations, pairwise
 from typing import ClassVar
 
 import numpy as np
@@ -338,7 +338,7 @@ def n_theta(covariances: Sequence[Covariance]) -> int:
 
 
 def _by_term(theta: Array, covariances: Sequence[Covariance]) -> list[Array]:
-    stops = np.cumsum([0, *(c.n_theta for c in covariances)]).tolist()
+    stops = accumulate((c.n_theta for c in covariances), initial=0)
     return [theta[..., a:b] for a, b in pairwise(stops)]
 
 

@@ -268,10 +268,12 @@ def leading_choleskies(A: Array) -> tuple[Array, Flags]:
     A : ndarray, shape (points, r + 1, r + 1)
     """
     usable = np.isfinite(A).all(axis=(1, 2))
-    A[~usable] = np.eye(A.shape[-1])
+    if not usable.all():
+        A[~usable] = np.eye(A.shape[-1])
     L = stack_cholesky_or_nan(A[:, :-1, :-1])
-    usable &= np.isfinite(L).all(axis=(1, 2))
-    A[~usable], L[~usable] = np.eye(A.shape[-1]), np.eye(L.shape[-1])
+    usable &= np.isfinite(np.trace(L, axis1=1, axis2=2))
+    if not usable.all():
+        A[~usable], L[~usable] = np.eye(A.shape[-1]), np.eye(L.shape[-1])
     return L, usable
 
 

@@ -210,7 +210,7 @@ def _simplified(
     value, simple = count(found[0])[0], simplify(found[0])
     if np.array_equal(found[0], simple) or count(simple)[0] > value + NEARBY:
         return found
-    if _off_saddle(count, simple, forward_hessian(count, simple)) is not None:
+    if _is_saddle(count, simple, forward_hessian(count, simple)):
         return found
     taken = len(count.steps)
     other = _settled(count, simple, found[2], limit)
@@ -232,13 +232,28 @@ def _still(count: _Counter, x: Array) -> NDArray[np.bool_]:
 
 def _off_saddle(count: _Counter, x: Array, hessian: Array) -> Array | None:
     """Return a point that is lower than a saddle; None if there is none, or rounding hides it."""
+    points = _downwards(count, x, hessian)
+    lower = min(points, key=lambda point: count(point)[0], default=x)
+    return lower if _is_lower(count, lower, x) else None
+
+
+def _is_saddle(count: _Counter, x: Array, hessian: Array) -> bool:
+    """Whether a point along a direction of negative curvature is lower; the nearest tell first."""
+    return any(_is_lower(count, point, x) for point in reversed(_downwards(count, x, hessian)))
+
+
+def _is_lower(count: _Counter, point: Array, x: Array) -> bool:
+    """Whether the value at a point is lower by more than rounding."""
+    value = count(point)[0]
+    return bool(value + rounding_of(value) < count(x)[0])
+
+
+def _downwards(count: _Counter, x: Array, hessian: Array) -> list[Array]:
+    """Return points both ways along a direction of negative curvature, the farthest first."""
     direction = _negative_curvature(hessian, _still(count, x))
     if direction is None:
-        return None
-    points = [x + sign * size * direction for size in LENGTHS for sign in (1, -1)]
-    lower = min(points, key=lambda point: count(point)[0])
-    value = count(lower)[0]
-    return lower if value + rounding_of(value) < count(x)[0] else None
+        return []
+    return [x + sign * size * direction for size in LENGTHS for sign in (1, -1)]
 
 
 def _negative_curvature(hessian: Array, still: NDArray[np.bool_]) -> Array | None:
@@ -293,7 +308,7 @@ def _finished(count: _Counter, x: Array, hessian: Array, ended: Convergence) -> 
     value, gradient = count(x)
     still = _still(count, x)
     decrement = _decrement(gradient[~still], hessian[np.ix_(~still, ~still)])
-    saddle = _off_saddle(count, x, hessian) is not None
+    saddle = _is_saddle(count, x, hessian)
     left = decrement > max(DECREMENT_TOLERANCE, float(rounding_of(value)))
     if left or saddle or not np.isfinite(value):
         ended = ended if ended is Convergence.MAX_ITERATIONS else Convergence.STALLED

@@ -198,7 +198,7 @@ def at_optimum(
         convergence=converged,
         decrement=optimum.decrement,
         evaluations=optimum.evaluations,
-        trace=tuple(_on_users_scale(cross, step) for step in optimum.trace),
+        trace=_on_users_scale(cross, optimum.trace),
     )
 
 
@@ -217,9 +217,12 @@ def basis_theta(cross: CrossProducts, theta: Array) -> Array:
     return theta_of([T @ f for T, f in zip(cross.bases, users, strict=True)], cross.covariances)
 
 
-def _on_users_scale(cross: CrossProducts, step: Step) -> tuple[float, Array]:
-    Lambdas = factors(step.x[len(step.x) - n_theta(cross.covariances) :], cross.covariances)
-    return step.value, users_theta(cross.bases, cross.covariances, Lambdas)
+def _on_users_scale(cross: CrossProducts, steps: Sequence[Step]) -> tuple[tuple[float, Array], ...]:
+    """Return the value and theta of every step."""
+    x = np.array([step.x for step in steps])
+    Lambdas = factors(x[:, x.shape[1] - n_theta(cross.covariances) :], cross.covariances)
+    thetas = users_theta(cross.bases, cross.covariances, Lambdas).reshape(len(steps), -1)
+    return tuple((step.value, theta) for step, theta in zip(steps, thetas, strict=True))
 
 
 def smallest_sd(Lambda: Array) -> float:
