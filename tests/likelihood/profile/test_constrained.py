@@ -13,13 +13,17 @@ from reference_cases import REFERENCE
 import ranef as rf
 from ranef.likelihood.generalized.glmm import prepare
 from ranef.likelihood.linear.crossproducts import cross_products
-from ranef.likelihood.profile.constrained import Linear, Nonlinear, held
+from ranef.likelihood.profile.constrained import (
+    Linear,
+    Nonlinear,
+    held_factors,
+)
 
 
 def surface_of(fit):
-    if fit.family.is_normal:
-        return Linear(fit.estimate, cross_products(fit.design))
     psi = np.array(list(fit.parameters.values()))
+    if fit.family.is_normal:
+        return Linear(fit.estimate, cross_products(fit.design), psi)
     return Nonlinear(fit.estimate, prepare(fit.design, fit.family), psi)
 
 
@@ -53,14 +57,14 @@ def test_every_objective_starts_at_the_fit_and_has_its_derivatives(kind):
 @pytest.mark.parametrize("coefs", [(0,), (1,), (2,), (0, 1), (0, 2), (1, 2)])
 def test_what_is_held_is_what_it_is_called(coefs):
     cross = cross_products(small("three coefficients", 150).design)
-    known, to_own = held(cross.bases, cross.covariances, 0, coefs)
+    held, turn = held_factors(cross.bases, cross.covariances, 0, coefs)
     theta = np.random.default_rng(5).normal(size=5) + 1
     for w in (0.7, -0.3, 0.0, np.pi / 2):
-        (Lambda,) = known.factors(w, theta)
+        (Lambda,) = held.factors(w, theta)
         users = np.linalg.solve(cross.bases[0], Lambda)
         cov = users @ users.T
         if len(coefs) == 1:
-            assert np.sqrt(cov[coefs * 2]) == pytest.approx(abs(w) / to_own[0, coefs[0]], abs=1e-12)
+            assert np.sqrt(cov[coefs * 2]) == pytest.approx(abs(w) / turn[0, coefs[0]], abs=1e-12)
         else:
             i, j = coefs
             assert cov[i, j] / np.sqrt(cov[i, i] * cov[j, j]) == pytest.approx(np.sin(w), abs=1e-9)

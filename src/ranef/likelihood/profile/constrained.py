@@ -1,10 +1,10 @@
 """The deviance with one parameter held: every parameter of a model as a coordinate.
 
 With all others free to move, the deviance is a smooth function of the parameter's coordinate w and
-of a vector x without bounds; `heldfactors` says how for the sds and correlations.
+of a vector x without bounds; `HeldFactors` says how for the sds and correlations.
 
-Of a linear model beta is optimised in closed form, and sigma too, but for an sd, which is not
-relative to it. With a coefficient c'beta held at t the residual sum of squares becomes
+Of a linear model beta is optimised in closed form, and so is sigma, except where an sd is held,
+which is not relative to it. With a coefficient c'beta held at t the residual sum of squares becomes
 r^2 + (t - c'beta^)^2 / (c'(X'V^-1 X)^-1 c), and nothing else changes.
 
 Source: Bates et al. (2015), *Journal of Statistical Software* 67(1), section 5.1.
@@ -21,7 +21,7 @@ import numpy as np
 from scipy import linalg
 
 from ranef._typing import Array
-from ranef.covariances.covariance import Covariance, factors, pull_back, theta_of
+from ranef.covariances.covariance import Covariance, factors, pull_back
 from ranef.covariances.triangular_factors import NO_SD, by_root, canonical
 from ranef.likelihood.estimate import Estimate
 from ranef.likelihood.generalized.glmm import Generalized
@@ -34,7 +34,7 @@ type Value = tuple[float, float, Array]  # the deviance, and its derivatives by 
 type Objective = Callable[[float, Array], Value]
 
 RIGHT_ANGLE = np.pi / 2
-TENFOLD = np.log(10.0)
+LONGEST_LOG_STEP = np.log(10.0)  # of a parameter on the logarithmic scale
 UNDEFINED = (
     "it has no estimate, as a standard deviation is estimated as zero: the likelihood does not "
     "exclude any correlation."
@@ -51,15 +51,15 @@ class Focus:
     objective : callable
         w and x to the deviance and its derivatives; inf where there is none.
     w : float
-        At the estimate.
+        The coordinate of the estimate.
     x : ndarray, shape (d,)
-        Likewise.
+        All other parameters at the estimate.
     scale : Scale
         From w to the parameter.
     bounds : (float, float)
-        Of w.
+        The ends of w.
     n_theta : int
-        How many elements of factors come last in x.
+        The number of elements of theta that come last in x.
     longest : float
         The longest step in w.
     undefined : str
@@ -84,19 +84,14 @@ class Surface(ABC):
     Attributes
     ----------
     estimate : Estimate
+    model : CrossProducts or Generalized
+    psi : ndarray, shape (r,)
+        The family's own parameters at the estimate, sigma among them.
     """
 
     estimate: Estimate
-
-    @property
-    @abstractmethod
-    def covariances(self) -> tuple[Covariance, ...]:
-        """The covariance of each term."""
-
-    @property
-    @abstractmethod
-    def bases(self) -> tuple[Array, ...]:
-        """T of each term, which turns the user's effects into those of the basis."""
+    model: CrossProducts | Generalized
+    psi: Array
 
     @property
     @abstractmethod
@@ -105,148 +100,124 @@ class Surface(ABC):
 
     @property
     @abstractmethod
-    def size(self) -> float:
-        """What turns relative factors into those of this model: sigma, or 1."""
-
-    @property
-    @abstractmethod
-    def n_own(self) -> int:
-        """The number of the family's own parameters, sigma among them."""
+    def factor_scale(self) -> float:
+        """The multiple of the relative factors that the objectives take: sigma, or 1."""
 
     @abstractmethod
     def effect(self, j: int) -> tuple[Objective, float, Array, Scale]:
         """Return a fixed effect: its objective, w and x at the estimate, and its scale."""
 
     @abstractmethod
-    def own(self, i: int) -> tuple[Objective, float, Array]:
-        """Return the logarithm of one of the family's own parameters."""
+    def own_parameter(self, i: int) -> tuple[Objective, float, Array]:
+        """Return the logarithm of one of the family's own parameters: objective, w and x."""
 
     @abstractmethod
-    def variance(self, known: Held, theta: Array) -> tuple[Objective, Array]:
-        """Return the objective of what is held of a term's factor, and x at the estimate."""
+    def variance(self, held: HeldFactors, theta: Array) -> tuple[Objective, Array]:
+        """Return the objective of an sd or a correlation of a term, and x at the estimate."""
 
-    def focus(self, place: int, name: str) -> Focus:
-        """Return the focus of a parameter by its place among `fit.estimates()`."""
-        n_theta, place = len(self.theta), place - len(self.estimate.beta)
-        if place < 0:
-            objective, w, x, scale = self.effect(place + len(self.estimate.beta))
+    def focus(self, index: int, name: str) -> Focus:
+        """Return the focus of a parameter by its index among `fit.estimates()`."""
+        p, n_theta = len(self.estimate.beta), len(self.theta)
+        if index < p:
+            objective, w, x, scale = self.effect(index)
             return Focus(name, objective, w, x, scale, n_theta=n_theta)
-        if place < self.n_own:
-            objective, w, x = self.own(place)
-            return Focus(name, objective, w, x, Scale(np.exp), n_theta=n_theta, longest=TENFOLD)
-        return self._variance(name, *self._variances[place - self.n_own])
+        if index < p + len(self.psi):
+            objective, w, x = self.own_parameter(index - p)
+            scale = Scale(np.exp)
+            return Focus(name, objective, w, x, scale, n_theta=n_theta, longest=LONGEST_LOG_STEP)
+        return self._variance(index - p - len(self.psi), name)
 
-    def _variance(self, name: str, term: int, coefs: tuple[int, ...]) -> Focus:
-        known, to_own = held(self.bases, self.covariances, term, coefs)
-        root = self.size * to_own @ self.estimate.Lambdas[term]
-        parts = [c.theta_of(f) for f, c in zip(self.factors, self.covariances, strict=True)]
-        parts[term] = self.covariances[term].theta_of(root)
-        w, theta = known.start(parts)
-        objective, x = self.variance(known, theta)
-        if not known.pair:
-            length = self.estimate.sigma / (self.size * to_own[0, coefs[0]])
-            scale, bounds = Scale(unit=length), (0.0, np.inf)
-            return Focus(name, objective, w, x, scale, bounds, n_theta=len(theta))
-        sds = theta[known.before : known.before + 2] ** 2
+    def _variance(self, index: int, name: str) -> Focus:
+        """Return the focus of one of the sds and correlations, term by term."""
+        covariances = self.model.covariances
+        term, coefs = [
+            (term, coefs)
+            for term, covariance in enumerate(covariances)
+            for coefs in [*((i,) for i in range(covariance.k)), *covariance.pairs]
+        ][index]
+        held, turn = held_factors(self.model.bases, covariances, term, coefs)
+        thetas = list(self.thetas)
+        thetas[term] = covariances[term].theta_of(
+            self.factor_scale * turn @ self.estimate.Lambdas[term]
+        )
+        w, theta = held.start(thetas)
+        objective, x = self.variance(held, theta)
+        if not held.is_correlation:
+            unit = self.estimate.sigma / (self.factor_scale * turn[0, coefs[0]])
+            return Focus(name, objective, w, x, Scale(unit=unit), (0.0, np.inf), len(theta))
+        sds = theta[held.start_of_term : held.start_of_term + 2] ** 2
         undefined = UNDEFINED if sds.min() < NO_SD else ""
         bounds = (-RIGHT_ANGLE, RIGHT_ANGLE)
         return Focus(name, objective, w, x, Scale(np.sin), bounds, len(theta), undefined=undefined)
 
     @cached_property
-    def _variances(self) -> list[tuple[int, tuple[int, ...]]]:
-        """The term and the coefficients of each sd and correlation, in their order."""
-        found: list[tuple[int, tuple[int, ...]]] = []
-        for term, covariance in enumerate(self.covariances):
-            found += [(term, (i,)) for i in range(covariance.k)]
-            found += [(term, pair) for pair in covariance.pairs]
-        return found
+    def thetas(self) -> list[Array]:
+        """The estimated theta of each term in the basis."""
+        terms = zip(self.model.covariances, self.model.bases, self.estimate.Lambdas, strict=True)
+        return [c.theta_of(self.factor_scale * T @ Lambda) for c, T, Lambda in terms]
 
-    @cached_property
-    def factors(self) -> list[Array]:
-        """The estimated factors in the basis."""
-        return factors(self.theta, self.covariances)
-
-    @cached_property
+    @property
     def theta(self) -> Array:
-        """The estimated theta of all factors in the basis."""
-        roots = [
-            self.size * T @ Lambda
-            for T, Lambda in zip(self.bases, self.estimate.Lambdas, strict=True)
-        ]
-        return theta_of(roots, self.covariances)
+        """The estimated theta of all terms in the basis."""
+        return np.concatenate([np.empty(0), *self.thetas])
 
 
 @dataclass(frozen=True, eq=False)
 class Linear(Surface):
-    """A linear model. Factors are relative to sigma.
+    """The deviance of a linear model, whose factors are relative to sigma.
 
     Attributes
     ----------
-    cross : CrossProducts
+    model : CrossProducts
     """
 
-    cross: CrossProducts
-
-    @property
-    def covariances(self) -> tuple[Covariance, ...]:
-        return self.cross.covariances
-
-    @property
-    def bases(self) -> tuple[Array, ...]:
-        return self.cross.bases
+    model: CrossProducts
+    factor_scale = 1.0
 
     @property
     def width(self) -> int:
-        return len(self.cross.rest)
-
-    @property
-    def size(self) -> float:
-        return 1.0
-
-    @property
-    def n_own(self) -> int:
-        return 1
+        return len(self.model.rest)
 
     def effect(self, j: int) -> tuple[Objective, float, Array, Scale]:
-        cross, known = self.cross, Held(self.covariances)
-        c = np.linalg.inv(cross.R)[j]
+        cross, c = self.model, np.linalg.inv(self.model.R)[j]
         origin, unit = float(self.estimate.beta[j]), float(np.sqrt(self.estimate.vcov[j, j]))
 
         def objective(w: float, x: Array) -> Value:
             target = origin - float(cross.beta_ols[j]) + unit * w
-            found = deviance(cross, known.factors(0.0, x), held=(c, target))
-            _, gradient = known.back(0.0, x, found.Lambdas)
-            return found.value, unit * found.by_held, gradient
+            result = deviance(cross, factors(x, cross.covariances), held=(c, target))
+            gradient = pull_back(result.Lambdas, x, cross.covariances)
+            return result.value, unit * result.by_held, gradient
 
         return objective, 0.0, self.theta, Scale(origin=origin, unit=unit)
 
-    def own(self, i: int) -> tuple[Objective, float, Array]:  # noqa: ARG002 -- there is sigma only
-        cross, known = self.cross, Held(self.covariances)
+    def own_parameter(self, i: int) -> tuple[Objective, float, Array]:
+        cross = self.model
 
         def objective(w: float, x: Array) -> Value:
-            found = deviance(cross, known.factors(0.0, x), sigma=float(np.exp(w)))
-            return found.value, found.by_log_sigma, known.back(0.0, x, found.Lambdas)[1]
+            result = deviance(cross, factors(x, cross.covariances), sigma=float(np.exp(w)))
+            gradient = pull_back(result.Lambdas, x, cross.covariances)
+            return result.value, result.by_log_sigma, gradient
 
-        return objective, float(np.log(self.estimate.sigma)), self.theta
+        return objective, float(np.log(self.psi[i])), self.theta
 
-    def variance(self, known: Held, theta: Array) -> tuple[Objective, Array]:
-        cross, sigma = self.cross, self.estimate.sigma
+    def variance(self, held: HeldFactors, theta: Array) -> tuple[Objective, Array]:
+        cross, sigma = self.model, self.estimate.sigma
 
-        def angle(w: float, x: Array) -> Value:
-            found = deviance(cross, known.factors(w, x))
-            return found.value, *known.back(w, x, found.Lambdas)
+        def of_angle(w: float, x: Array) -> Value:
+            result = deviance(cross, held.factors(w, x))
+            return result.value, *held.pull_back(w, x, result.Lambdas)
 
-        def spread(w: float, x: Array) -> Value:
+        def of_sd(w: float, x: Array) -> Value:
             # the sd is in units of the estimated sigma; x starts with log sigma over that
             with np.errstate(over="ignore"):
                 ratio = float(np.exp(x[0]))
             relative = w / ratio
-            found = deviance(cross, known.factors(relative, x[1:]), sigma=sigma * ratio)
-            slope, gradient = known.back(relative, x[1:], found.Lambdas)
-            by_sigma = found.by_log_sigma - slope * relative
-            return found.value, slope / ratio, np.append(by_sigma, gradient)
+            result = deviance(cross, held.factors(relative, x[1:]), sigma=sigma * ratio)
+            slope, gradient = held.pull_back(relative, x[1:], result.Lambdas)
+            by_sigma = result.by_log_sigma - slope * relative
+            return result.value, slope / ratio, np.append(by_sigma, gradient)
 
-        return (angle, theta) if known.pair else (spread, np.append(0.0, theta))
+        return (of_angle, theta) if held.is_correlation else (of_sd, np.append(0.0, theta))
 
 
 @dataclass(frozen=True, eq=False)
@@ -260,9 +231,9 @@ class Deviance:
     Lambdas : list of ndarray, shape (k, k)
         The derivatives by the relative factors.
     by_log_sigma : float
-        That by log sigma at constant Lambda, where it is given.
+        The derivative by log sigma at constant Lambda, where sigma is given.
     by_held : float
-        That by the value at which a coefficient is held.
+        The derivative by the value at which a coefficient is held.
     """
 
     value: float
@@ -294,16 +265,15 @@ def deviance(
     with np.errstate(all="ignore"):
         try:
             factorized = blocked_cholesky.factorize(cross, Lambdas)
-            found = reml.profiled(factorized, reml=False)
+            free = reml.profiled(factorized, reml=False)
         except np.linalg.LinAlgError:
             return nowhere
-        gamma, r2, by_held = found.gamma, found.r2, 0.0
+        gamma, r2, by_held = free.gamma, free.r2, 0.0
         if held is not None:
-            along = found.gamma_cov @ held[0]
-            spread = float(held[0] @ along)
-            gap = held[1] - float(held[0] @ gamma)
-            gamma, r2 = gamma + along * (gap / spread), r2 + gap**2 / spread
-            by_held = 2 * gap / spread
+            c, target = held
+            direction = free.gamma_cov @ c
+            by_held = (target - float(c @ gamma)) / float(c @ direction)
+            gamma, r2 = gamma + direction * by_held, r2 + by_held**2 * float(c @ direction)
         if not r2 > 0:
             return nowhere
         n, v = cross.n, np.append(-gamma, 1.0)
@@ -316,43 +286,30 @@ def deviance(
             value=float(value),
             Lambdas=blocked_cholesky.gradient(factorized, np.outer(v, v) / variance),
             by_log_sigma=float(2 * n - 2 * ratio),
-            by_held=by_held / variance,
+            by_held=2 * by_held / variance,
         )
 
 
 @dataclass(frozen=True, eq=False)
 class Nonlinear(Surface):
-    """A generalised model. Factors are not relative to sigma; x is gamma, log psi, theta.
+    """The deviance of a generalised model, whose factors are not relative to sigma.
+
+    The vector x is gamma, log psi and theta.
 
     Attributes
     ----------
     model : Generalized
-    psi : ndarray, shape (r,)
-        The family's own parameters at the estimate.
     """
 
     model: Generalized
-    psi: Array
-
-    @property
-    def covariances(self) -> tuple[Covariance, ...]:
-        return self.model.covariances
-
-    @property
-    def bases(self) -> tuple[Array, ...]:
-        return self.model.bases
 
     @property
     def width(self) -> int:
         return self.model.problem.Z.q_rest
 
     @property
-    def size(self) -> float:
+    def factor_scale(self) -> float:
         return self.estimate.sigma
-
-    @property
-    def n_own(self) -> int:
-        return len(self.psi)
 
     @cached_property
     def _gamma(self) -> Array:
@@ -360,160 +317,158 @@ class Nonlinear(Surface):
 
     @cached_property
     def _u(self) -> list[Array]:
-        """Where every search for conditional modes starts."""
-        setting = self.model.at(self._gamma, self.factors, np.log(self.psi))
+        """The random effects from which every search for conditional modes starts."""
+        Lambdas = factors(self.theta, self.model.covariances)
+        setting = self.model.at(self._gamma, Lambdas, np.log(self.psi))
         return find_modes(setting, self.model.zeros(), np.empty(0)).u
 
     def effect(self, j: int) -> tuple[Objective, float, Array, Scale]:
-        known, p = Held(self.covariances), len(self._gamma)
-        c = self.model.to_users[j]
+        p, c = len(self._gamma), self.model.to_users[j]
         unit = float(np.linalg.norm(c))
         turn = np.column_stack([c / unit, linalg.null_space(c[None])])  # orthogonal
 
         def objective(w: float, x: Array) -> Value:
             gamma = self._gamma + turn @ np.append(w, x[: p - 1])
-            value, by_gamma, by_log_psi, slopes = self._likelihood(gamma, x[p - 1 :], 0.0, known)
-            slope, *rest = turn.T @ by_gamma
-            return value, float(slope), np.concatenate([rest, by_log_psi, slopes[1]])
+            value, by_gamma, slopes = self._free(gamma, x[p - 1 :])
+            by_w, *by_others = turn.T @ by_gamma
+            return value, float(by_w), np.concatenate([by_others, slopes])
 
         x = np.concatenate([np.zeros(p - 1), np.log(self.psi), self.theta])
         return objective, 0.0, x, Scale(origin=float(self.estimate.beta[j]), unit=unit)
 
-    def own(self, i: int) -> tuple[Objective, float, Array]:
-        known, p = Held(self.covariances), len(self._gamma)
+    def own_parameter(self, i: int) -> tuple[Objective, float, Array]:
+        p, log_psi = len(self._gamma), np.log(self.psi)
 
         def objective(w: float, x: Array) -> Value:
-            rest = np.insert(x[p:], i, w)
-            value, by_gamma, by_log_psi, slopes = self._likelihood(x[:p], rest, 0.0, known)
-            others = np.delete(by_log_psi, i)
-            return value, float(by_log_psi[i]), np.concatenate([by_gamma, others, slopes[1]])
+            value, by_gamma, slopes = self._free(x[:p], np.insert(x[p:], i, w))
+            return value, float(slopes[i]), np.concatenate([by_gamma, np.delete(slopes, i)])
 
-        log_psi = np.log(self.psi)
         x = np.concatenate([self._gamma, np.delete(log_psi, i), self.theta])
         return objective, float(log_psi[i]), x
 
-    def variance(self, known: Held, theta: Array) -> tuple[Objective, Array]:
-        p = len(self._gamma)
+    def variance(self, held: HeldFactors, theta: Array) -> tuple[Objective, Array]:
+        stops = np.cumsum([len(self._gamma), len(self.psi)])
 
         def objective(w: float, x: Array) -> Value:
-            value, by_gamma, by_log_psi, slopes = self._likelihood(x[:p], x[p:], w, known)
-            return value, slopes[0], np.concatenate([by_gamma, by_log_psi, slopes[1]])
+            gamma, log_psi, theta = np.split(x, stops)
+            value, *slopes, by_roots = self._deviance(gamma, log_psi, held.factors(w, theta))
+            by_w, by_theta = held.pull_back(w, theta, by_roots)
+            return value, by_w, np.concatenate([*slopes, by_theta])
 
         return objective, np.concatenate([self._gamma, np.log(self.psi), theta])
 
-    def _likelihood(
-        self, gamma: Array, rest: Array, w: float, known: Held
-    ) -> tuple[float, Array, Array, tuple[float, Array]]:
-        """Return the deviance and its derivatives by gamma, log psi, and w and theta."""
-        r = self.n_own
-        log_psi, theta = rest[:r], rest[r:]
-        roots, n_agq = known.factors(w, theta), self.estimate.n_agq
-        nowhere = np.inf, 0 * gamma, 0 * log_psi, (0.0, 0 * theta)
+    def _free(self, gamma: Array, others: Array) -> tuple[float, Array, Array]:
+        """Return the deviance and its derivatives by gamma, and by log psi and theta."""
+        log_psi, theta = others[: len(self.psi)], others[len(self.psi) :]
+        covariances = self.model.covariances
+        deviance = self._deviance(gamma, log_psi, factors(theta, covariances))
+        value, by_gamma, by_log_psi, by_roots = deviance
+        return value, by_gamma, np.append(by_log_psi, pull_back(by_roots, theta, covariances))
+
+    def _deviance(
+        self, gamma: Array, log_psi: Array, roots: Sequence[Array]
+    ) -> tuple[float, Array, Array, list[Array]]:
+        """Return the deviance and its derivatives by gamma, log psi and roots of covariances."""
+        n_agq = self.estimate.n_agq
         with np.errstate(all="ignore"):
             try:
                 Lambdas = [canonical(root) for root in roots] if n_agq > 1 else roots
-                found = self.model.likelihood(
-                    self.model.at(gamma, Lambdas, log_psi), self._u, n_agq
-                )
-                slopes = found.Lambdas
+                setting = self.model.at(gamma, Lambdas, log_psi)
+                result = self.model.likelihood(setting, self._u, n_agq)
+                slopes = result.Lambdas
                 if n_agq > 1:
-                    pairs = zip(roots, Lambdas, slopes, strict=True)
-                    slopes = [by_root(*three) for three in pairs]
+                    slopes = list(map(by_root, roots, Lambdas, slopes))
+                value, by_gamma = -2 * result.value, -2 * self.model.X.T @ result.rows
+                derivatives = by_gamma, result.psi, *slopes
+                if np.isfinite(value) and all(np.isfinite(d).all() for d in derivatives):
+                    return value, by_gamma, -2 * result.psi, [-2 * slope for slope in slopes]
             except (NoModesError, np.linalg.LinAlgError):
-                return nowhere
-            by_w, by_theta = known.back(w, theta, slopes)
-            parts = (found.value, self.model.X.T @ found.rows, found.psi, by_w, by_theta)
-        if not all(np.isfinite(part).all() for part in parts):
-            return nowhere
-        value, by_gamma, by_psi, _, _ = parts
-        return -2 * value, -2 * by_gamma, -2 * by_psi, (-2 * by_w, -2 * by_theta)
+                pass
+        return np.inf, 0 * gamma, 0 * log_psi, [np.zeros_like(root) for root in roots]
 
 
 @dataclass(frozen=True, eq=False)
-class Held:
-    """All factors as functions of w and theta, w being of one term and not in theta.
+class HeldFactors:
+    """All factors as functions of w, which belongs to one term, and of theta without it.
 
     Attributes
     ----------
     covariances : tuple of Covariance
     term : int
-        Whose sd or correlation w stands for; -1 for none.
-    pair : bool
+        The term whose sd or correlation w stands for.
+    is_correlation : bool
         Whether it is the correlation of the first two coefficients, or the sd of the first.
     turn : ndarray, shape (k, k)
         Lambda = turn F for this term.
     """
 
     covariances: tuple[Covariance, ...]
-    term: int = -1
-    pair: bool = False
-    turn: Array = field(default_factory=lambda: np.empty((0, 0)))
+    term: int
+    is_correlation: bool
+    turn: Array
 
-    @cached_property
-    def before(self) -> int:
-        """Where the term begins in theta."""
-        return sum(shape.n_theta for shape in self.covariances[: self.term])
+    @property
+    def start_of_term(self) -> int:
+        """The index of the term's first element of theta."""
+        return sum(covariance.n_theta for covariance in self.covariances[: self.term])
+
+    @property
+    def k(self) -> int:
+        """The number of coefficients of the term."""
+        return self.covariances[self.term].k
 
     def factors(self, w: float, theta: Array) -> list[Array]:
         """Return the factor Lambda of each term, w being the first element of F, or phi."""
-        if self.term < 0:
-            return factors(theta, self.covariances)
-        found = factors(self._whole(w, theta), self.covariances)
-        found[self.term] = self.turn @ found[self.term]
-        return found
+        Lambdas = factors(self._whole(w, theta), self.covariances)
+        Lambdas[self.term] = self.turn @ Lambdas[self.term]
+        return Lambdas
 
-    def back(self, w: float, theta: Array, slopes: Sequence[Array]) -> tuple[float, Array]:
-        """Return derivatives by w and theta from those by the factors."""
-        if self.term < 0:
-            return 0.0, pull_back(slopes, theta, self.covariances)
-        own = list(slopes)
-        own[self.term] = self.turn.T @ own[self.term]
-        whole, at = self._whole(w, theta), self.before
-        whole = pull_back(own, whole, self.covariances)
-        if not self.pair:
-            return float(whole[at]), np.delete(whole, at)
-        k = self.covariances[self.term].k
-        alpha, tau, (sin, cos) = theta[at], theta[at + 1], (np.sin(w), np.cos(w))
-        by_w = tau**2 * (cos * whole[at + 1] - sin * whole[at + k])
-        along = sin * whole[at + 1] + cos * whole[at + k]
-        whole[at], whole[at + 1] = 2 * alpha * whole[at], 2 * tau * along
-        return float(by_w), np.delete(whole, at + k)
+    def pull_back(self, w: float, theta: Array, by_factors: Sequence[Array]) -> tuple[float, Array]:
+        """Return derivatives by w and theta from the ones by the factors."""
+        slopes, i, k = list(by_factors), self.start_of_term, self.k
+        slopes[self.term] = self.turn.T @ slopes[self.term]
+        whole = pull_back(slopes, self._whole(w, theta), self.covariances)
+        if not self.is_correlation:
+            return float(whole[i]), np.delete(whole, i)
+        alpha, tau, (sin, cos) = theta[i], theta[i + 1], (np.sin(w), np.cos(w))
+        by_w = tau**2 * (cos * whole[i + 1] - sin * whole[i + k])
+        by_length = sin * whole[i + 1] + cos * whole[i + k]
+        whole[i], whole[i + 1] = 2 * alpha * whole[i], 2 * tau * by_length
+        return float(by_w), np.delete(whole, i + k)
 
     def _whole(self, w: float, theta: Array) -> Array:
-        at = self.before
-        if not self.pair:
-            return np.insert(theta, at, w)
-        k = self.covariances[self.term].k
-        square = theta[at + 1] ** 2
-        whole = np.insert(theta, at + k, square * np.cos(w))
-        whole[at], whole[at + 1] = theta[at] ** 2, square * np.sin(w)
+        """Return theta of F and all other terms."""
+        i = self.start_of_term
+        if not self.is_correlation:
+            return np.insert(theta, i, w)
+        length = theta[i + 1] ** 2
+        whole = np.insert(theta, i + self.k, length * np.cos(w))
+        whole[i], whole[i + 1] = theta[i] ** 2, length * np.sin(w)
         return whole
 
     def start(self, thetas: Sequence[Array]) -> tuple[float, Array]:
-        """Return w and theta from theta of each term, that of F for this one."""
-        parts = list(thetas)
-        whole = parts[self.term]
-        if not self.pair:
+        """Return w and theta from theta of each term, for this term theta of F."""
+        parts, whole = list(thetas), thetas[self.term]
+        if not self.is_correlation:
             parts[self.term] = whole[1:]
             return float(whole[0]), np.concatenate(parts)
-        k = self.covariances[self.term].k
-        first, below, second = whole[[0, 1, k]]
+        first, below, second = whole[[0, 1, self.k]]
         sds = np.sqrt([abs(first), np.hypot(below, second)])
-        parts[self.term] = np.concatenate([sds, np.delete(whole, [0, 1, k])])
+        parts[self.term] = np.concatenate([sds, np.delete(whole, [0, 1, self.k])])
         return float(np.arctan2(below, second)), np.concatenate(parts)
 
 
-def held(
+def held_factors(
     bases: Sequence[Array], covariances: tuple[Covariance, ...], term: int, coefs: tuple[int, ...]
-) -> tuple[Held, Array]:
+) -> tuple[HeldFactors, Array]:
     """Return the factors with the sd of a coefficient held, or the correlation of two.
 
     Returns
     -------
-    Held
+    HeldFactors
     ndarray, shape (k, k)
-        Which turns the user's effects of the term into those that F belongs to; its first
-        row, or two, have the length of a row of the term on the diagonal and nothing else.
+        The matrix that turns the user's effects of the term into those that F belongs to; its
+        first row, or two, have the length of a row of the term on the diagonal and nothing else.
     """
     blocks, k = covariances[term].free_blocks, covariances[term].k
     order = [*coefs, *(i for block in blocks for i in block if i not in coefs)]
@@ -521,6 +476,5 @@ def held(
     T = np.linalg.qr(moved[:, ::-1], mode="r")[::-1, ::-1]
     T = np.sign(np.diag(T))[:, None] * T  # lower triangular, as moved'moved = T'T
     T[: len(coefs), : len(coefs)] = np.diag(np.diag(T)[: len(coefs)])
-    turn = moved @ np.linalg.inv(T)
-    to_own = T @ np.eye(k)[order]
-    return Held(covariances, term, len(coefs) == 2, turn), to_own
+    held = HeldFactors(covariances, term, len(coefs) == 2, moved @ np.linalg.inv(T))
+    return held, T @ np.eye(k)[order]

@@ -36,12 +36,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-POINTS = 40  # drawn between two nodes
+POINTS_BETWEEN_NODES = 40  # that are drawn
 
 
 @dataclass(frozen=True, eq=False)
 class Scale:
-    """What a coordinate stands for: value = function(origin + unit * coordinate).
+    """The scale of a parameter: value = function(origin + unit * coordinate).
 
     Attributes
     ----------
@@ -78,14 +78,14 @@ class ProfileCurve:
     rise : ndarray, shape (nodes,)
         The deviance over its minimum.
     slope : ndarray, shape (nodes,)
-        The derivative of the rise.
+        The derivative of the rise by the coordinate.
     curvature : float
-        Its second derivative at the estimate.
+        The second derivative of the rise at the estimate.
     complete : (bool, bool)
         For each side, whether the nodes show the rise as far as the end of the range, which may
         be approached only.
     notes : tuple of str
-        What should be known of it.
+        Limits that are missing or lie at the end of the range.
     """
 
     name: str
@@ -142,21 +142,21 @@ class ProfileCurve:
 
     def _solved(self, i: int, j: int, target: float) -> float:
         """Return where the cubic between two nodes meets a rise that is between theirs."""
-        found = optimize.brentq(
+        share = optimize.brentq(
             lambda t: float(self._between(i, j, np.asarray(t))) - target, 0.0, 1.0, xtol=1e-14
         )
-        return float(self.x[i] + found * (self.x[j] - self.x[i]))
+        return float(self.x[i] + share * (self.x[j] - self.x[i]))
 
     def _between(self, i: int, j: int, t: Array) -> Array:
         """Return the rise at the share t of the way from one node to another."""
         width = self.x[j] - self.x[i]
-        rest = 1 - t
-        own = rest**2 * ((1 + 2 * t) * self.rise[i] + t * width * self.slope[i])
-        other = t**2 * ((1 + 2 * rest) * self.rise[j] - rest * width * self.slope[j])
-        return np.asarray(own + other)
+        s = 1 - t
+        from_i = s**2 * ((1 + 2 * t) * self.rise[i] + t * width * self.slope[i])
+        from_j = t**2 * ((1 + 2 * s) * self.rise[j] - s * width * self.slope[j])
+        return np.asarray(from_i + from_j)
 
     def panel(self, cutoff: float) -> ZetaPanel:
-        """Return what is drawn of the profile, with the limits at a cutoff."""
+        """Return the lines and points of a plot of the profile, with the limits at a cutoff."""
         values, zeta = self._dense()
         limits = self.limits(cutoff)
         return ZetaPanel(
@@ -165,14 +165,13 @@ class ProfileCurve:
 
     def _dense(self) -> tuple[Array, Array]:
         """Return many values and their zeta, to draw."""
-        t = np.linspace(0.0, 1.0, POINTS)
-        pairs = range(len(self.x) - 1)
-        x = [self.x[i] + t * (self.x[i + 1] - self.x[i]) for i in pairs]
-        rise = [self._between(i, i + 1, t) for i in pairs]
-        places, rises = np.concatenate([self.x, *x]), np.concatenate([self.rise, *rise])
-        order = np.argsort(places, kind="stable")
-        zeta = np.sign(places - self.center) * np.sqrt(np.maximum(rises, 0.0))
-        return self.scale.value(places[order]), zeta[order]
+        t = np.linspace(0.0, 1.0, POINTS_BETWEEN_NODES)
+        between = [self.x[i] + t * (self.x[i + 1] - self.x[i]) for i in range(len(self.x) - 1)]
+        rises = [self._between(i, i + 1, t) for i in range(len(self.x) - 1)]
+        x, rise = np.concatenate([self.x, *between]), np.concatenate([self.rise, *rises])
+        order = np.argsort(x, kind="stable")
+        zeta = np.sign(x - self.center) * np.sqrt(np.maximum(rise, 0.0))
+        return self.scale.value(x[order]), zeta[order]
 
     def tangent(self) -> float:
         """Return the derivative of zeta by the parameter at the estimate: one over its Wald se.
@@ -199,7 +198,7 @@ class Profile:
     prob : float
         The intervals that the nodes reach out to.
     title : str
-        What was profiled.
+        The heading, with the approximation of the likelihood that was profiled.
     general_notes : tuple of str
         Notes that belong to no parameter.
     """
@@ -213,7 +212,7 @@ class Profile:
     @cached_property
     def table(self) -> pd.DataFrame:
         """The nodes: `parameter`, its fixed `value`, `zeta`, and the `deviance` of all others."""
-        parts = [
+        nodes = [
             pd.DataFrame(
                 {
                     "parameter": name,
@@ -226,7 +225,7 @@ class Profile:
             if len(curve.x)
         ]
         columns = ["parameter", "value", "zeta", "deviance"]
-        return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
+        return pd.concat(nodes, ignore_index=True) if nodes else pd.DataFrame(columns=columns)
 
     def confint(self, prob: float = 0.95) -> pd.DataFrame:
         """Return profile likelihood intervals.
@@ -248,8 +247,8 @@ class Profile:
         FitError
             If the profile does not reach that far.
         """
-        cutoff = _cutoff(prob)
-        if cutoff > _cutoff(self.prob) * (1 + 1e-12):
+        cutoff = cutoff_of(prob)
+        if cutoff > cutoff_of(self.prob) * (1 + 1e-12):
             raise FitError(
                 f"the profile reaches out to intervals of prob={self.prob:g}, got prob={prob:g}: "
                 f"make it with prob={prob:g}."
@@ -261,14 +260,14 @@ class Profile:
     @property
     def estimates(self) -> pd.Series[float]:
         """The maximum likelihood estimates, from which the profiles start."""
-        found = {name: curve.estimate for name, curve in self.curves.items()}
-        return pd.Series(found, name="estimate", dtype=np.float64)
+        estimates = {name: curve.estimate for name, curve in self.curves.items()}
+        return pd.Series(estimates, name="estimate", dtype=np.float64)
 
     @property
     def notes(self) -> list[str]:
-        """What should be known of the profiles."""
-        own = [f"{name}: {note}" for name, curve in self.curves.items() for note in curve.notes]
-        return [*self.general_notes, *own]
+        """Notes on the likelihood as a whole, and on the limits of each parameter."""
+        of_curves = [f"{name}: {note}" for name, c in self.curves.items() for note in c.notes]
+        return [*self.general_notes, *of_curves]
 
     def __str__(self) -> str:
         prob = min(0.95, self.prob)
@@ -314,7 +313,7 @@ class Profile:
         """
         self.confint(prob)  # refuses intervals that the profile does not reach
         chosen = self._chosen(names)
-        cutoff = _cutoff(prob)
+        cutoff = cutoff_of(prob)
         return zeta_plots([self.curves[name].panel(cutoff) for name in chosen], ax=ax)
 
     def _chosen(self, names: str | Sequence[str] | None) -> list[str]:
@@ -332,6 +331,6 @@ class Profile:
         return wanted
 
 
-def _cutoff(prob: float) -> float:
-    """Return the root of the chi-squared quantile of one degree of freedom."""
+def cutoff_of(prob: float) -> float:
+    """Return the |zeta| at the limits of an interval: the root of a chi-squared(1) quantile."""
     return float(special.ndtri((1 + probability(prob)) / 2))

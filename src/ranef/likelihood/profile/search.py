@@ -21,29 +21,30 @@ from scipy import special
 from ranef._typing import Array
 from ranef.design.design import RandomTerm
 from ranef.design.labels import parameter_names
-from ranef.errors import FitError, probability, suggestion
+from ranef.errors import FitError, suggestion
 from ranef.likelihood.estimate import Estimate, FittedModel
 from ranef.likelihood.generalized.glmm import Generalized
 from ranef.likelihood.linear import reml
 from ranef.likelihood.linear.crossproducts import CrossProducts
 from ranef.likelihood.profile.constrained import Focus, Linear, Nonlinear, Surface
-from ranef.likelihood.profile.likelihood_profile import Profile, ProfileCurve
+from ranef.likelihood.profile.likelihood_profile import Profile, ProfileCurve, cutoff_of
 from ranef.numerics.finite_differences import forward_hessian
 from ranef.numerics.matrices import threads_for
 from ranef.numerics.minimize import minimize
 
-STEPS = 6  # from the estimate to the cutoff
+STEPS_TO_CUTOFF = 6  # from the estimate
 MAX_NODES = 40  # on each side
-DECREMENT = 1e-10  # twice what a further step would gain in the deviance
+MAX_DECREMENT = 1e-10  # twice what a further step would gain in the deviance
 MAX_CORRECTIONS = 15
 DAMPING = (1.0, 0.5, 0.2, 0.05)  # shares of a step that are tried
-FLAT = 1e-9  # a curvature, relative to the largest, that counts as zero
-NEAR_ZERO = 0.02  # an element of a factor from which on a saddle may be near
-LITTLE = 0.01  # a share of the rise that is missing
-STEP = 1e-4  # of such an element, for second derivatives
-SADDLE = 1e-4  # how far downwards the deviance must curve to count, relative to the largest
-LOWER = 1e-6  # how much lower than the minimum a deviance may be
-COMMON = (0.9, 0.95, 0.99)  # the intervals whose limits are made nodes
+MIN_RELATIVE_CURVATURE = 1e-9  # below which a curvature, over the largest one, counts as zero
+MAX_ELEMENT_AT_SADDLE = 0.02  # of a factor
+SADDLE_STEP = 1e-4  # of such an element, for second derivatives
+MIN_SADDLE_CURVATURE = 1e-4  # downwards, over the largest one upwards
+MAX_SHARE_OF_RISE = 0.01  # of the rise still missing, where the deviance levels off
+MAX_FALL = 1e-6  # of a deviance below the minimum
+MIN_SHARE_OF_STEP = 1e-9  # of a new node from the nodes on either side
+COMMON_PROBS = (0.9, 0.95, 0.99)  # of the intervals whose limits are made nodes
 
 
 def profile(
@@ -80,30 +81,31 @@ def profile(
     sigma                  38.23    67.66
     sd_Batch[Intercept]    12.20    84.06
     """
-    cutoff = float(special.ndtri((1 + probability(prob)) / 2))
-    known = parameter_names(model.design, model.family)
-    wanted = known if names is None else list(names)
+    cutoff = cutoff_of(prob)
+    parameters = parameter_names(model.design, model.family)
+    wanted = parameters if names is None else list(names)
     for name in wanted:
-        if name not in known:
-            raise FitError(f"there is no parameter {name!r}. {suggestion(str(name), known)}")
+        if name not in parameters:
+            raise FitError(f"there is no parameter {name!r}. {suggestion(str(name), parameters)}")
     freed = _freed(model.design.terms)
     with threads_for(surface.width):
         needed = [*wanted, *(sd for name in wanted for sd in freed.get(name, ()))]
         profiles = {
-            name: _curve(surface.focus(known.index(name), name), cutoff)
+            name: _curve(surface.focus(parameters.index(name), name), cutoff)
             for name in dict.fromkeys(needed)
         }
-    sds = {name: [profiles[sd][0] for sd in freed.get(name, ())] for name in wanted}
     curves = {
-        name: (_capped(profiles[name][0], sds[name], cutoff), profiles[name][1]) for name in wanted
+        name: _capped(profiles[name][0], [profiles[sd][0] for sd in freed.get(name, ())], cutoff)
+        for name in wanted
     }
+    lowest = min((profiles[name][1] for name in wanted), default=0.0)
     how = f" ({model.approximation})" if model.approximation else ""
     return Profile(
-        curves={name: curve for name, (curve, _) in curves.items()},
+        curves=curves,
         deviance=surface.estimate.objective,
         prob=float(prob),
         title=f"Profile likelihood{how}",
-        general_notes=tuple(_notes(model, surface.estimate, [low for _, low in curves.values()])),
+        general_notes=tuple(_notes(model, surface.estimate, lowest)),
     )
 
 
@@ -129,18 +131,18 @@ def _capped(curve: ProfileCurve, sds: Sequence[ProfileCurve], cutoff: float) -> 
     inside = (curve.rise < cap) | (curve.x == curve.center)
     x, rise, slope = curve.x[inside], curve.rise[inside], curve.slope[inside]
     for side, end in zip((-1, 1), curve.bounds, strict=True):
-        place = curve.crossing(float(np.sqrt(cap)), side)
-        if np.isnan(place) or place == end:
+        limit = curve.crossing(float(np.sqrt(cap)), side)
+        if np.isnan(limit) or limit == end:
             continue
-        beyond = np.nextafter(place, end)
-        x = np.concatenate([x, [place, beyond, end]])
+        x = np.concatenate([x, [limit, np.nextafter(limit, end), end]])
         rise = np.concatenate([rise, [cap, cap, cap]])
         slope = np.concatenate([slope, [0.0, 0.0, 0.0]])
     order = np.argsort(x, kind="stable")
-    whole = replace(curve, x=x[order], rise=rise[order], slope=slope[order], notes=())
-    sides = [bool(whole.x[place] == end) for place, end in zip((0, -1), curve.bounds, strict=True)]
-    complete = (sides[0] or curve.complete[0], sides[1] or curve.complete[1])
-    return _explained(replace(whole, complete=complete), cutoff)
+    x, rise, slope = x[order], rise[order], slope[order]
+    (low, high), (start, end) = curve.complete, curve.bounds
+    complete = low or bool(x[0] == start), high or bool(x[-1] == end)
+    capped = replace(curve, x=x, rise=rise, slope=slope, complete=complete, notes=())
+    return _explained(capped, cutoff)
 
 
 def linear_surface(model: FittedModel, cross: CrossProducts) -> Surface:
@@ -162,7 +164,7 @@ def linear_surface(model: FittedModel, cross: CrossProducts) -> Surface:
     """
     _check_likelihood(model)
     estimate = model.estimate if model.method == "ml" else reml.estimate(cross, reml=False)
-    return Linear(estimate, cross)
+    return Linear(estimate, cross, np.array([estimate.sigma]))
 
 
 def generalized_surface(model: FittedModel, prepared: Generalized) -> Surface:
@@ -196,14 +198,14 @@ def _check_likelihood(model: FittedModel) -> None:
         )
 
 
-def _notes(model: FittedModel, estimate: Estimate, lowest: Sequence[float]) -> Iterator[str]:
+def _notes(model: FittedModel, estimate: Estimate, lowest: float) -> Iterator[str]:
     if model.method == "reml":
         yield "The likelihood is profiled, not the REML criterion: the estimates are those by ML."
     if not estimate.convergence.ok:
         yield estimate.convergence.value
-    if min(lowest, default=0.0) < -LOWER:
+    if lowest < -MAX_FALL:
         yield (
-            f"The likelihood has another, higher maximum: a deviance lower by {-min(lowest):.4g} "
+            f"The likelihood has another, higher maximum: a deviance lower by {-lowest:.4g} "
             "was found on the way. The estimates and these intervals are not to be relied on."
         )
 
@@ -213,7 +215,7 @@ def _notes(model: FittedModel, estimate: Estimate, lowest: Sequence[float]) -> I
 
 @dataclass(frozen=True, eq=False)
 class _Node:
-    """The optimum of all others at one coordinate w."""
+    """A point of a profile: the optimum of all other parameters at one coordinate w."""
 
     w: float
     x: Array
@@ -225,46 +227,50 @@ class _Node:
 def _curve(focus: Focus, cutoff: float) -> tuple[ProfileCurve, float]:
     """Return the profile of one parameter, and how far the deviance fell below its minimum."""
     w, x = focus.w, focus.x
-    empty = np.empty(0)
     if focus.undefined:
-        none = ProfileCurve(focus.name, focus.scale, w, focus.bounds, empty, empty, empty, 0.0)
-        return replace(none, notes=(focus.undefined,)), 0.0
-    whole = _hessian(focus, w, x)
-    tangent = -_inverse(whole[1:, 1:]) @ whole[1:, 0]
-    curvature = max(float(whole[0, 0] + whole[0, 1:] @ tangent), 0.0)
-    center = _Node(w, x, focus.objective(w, x)[0], 0.0, whole[1:, 1:])
+        undefined = _through(focus, _Node(w, x, np.nan, 0.0, np.empty((0, 0))), [])
+        return replace(undefined, notes=(focus.undefined,)), 0.0
+    hessian = _hessian(focus, w, x)
+    tangent = -_inverse(hessian[1:, 1:]) @ hessian[1:, 0]
+    curvature = max(float(hessian[0, 0] + hessian[0, 1:] @ tangent), 0.0)
+    center = _Node(w, x, focus.objective(w, x)[0], 0.0, hessian[1:, 1:])
     sides = [_Side(focus, center, side, cutoff) for side in (-1, 1)]
     down, up = (side.nodes(tangent, curvature) for side in sides)
-    nodes = [*down[:0:-1], center, *up[1:]]
-    rise = np.array([node.deviance - center.deviance for node in nodes])
-    curve = ProfileCurve(
+    curve = _through(focus, center, [*down[:0:-1], center, *up[1:]])
+    complete = sides[0].is_complete(down), sides[1].is_complete(up)
+    lowest, rise = float(curve.rise.min()), np.maximum(curve.rise, 0.0)
+    curve = replace(curve, rise=rise, curvature=curvature, complete=complete)
+    return _explained(curve, cutoff), lowest
+
+
+def _through(focus: Focus, center: _Node, nodes: Sequence[_Node]) -> ProfileCurve:
+    """Return the curve through nodes, whose coordinates increase."""
+    return ProfileCurve(
         name=focus.name,
         scale=focus.scale,
-        center=w,
+        center=center.w,
         bounds=focus.bounds,
         x=np.array([node.w for node in nodes]),
-        rise=np.maximum(rise, 0.0),
+        rise=np.array([node.deviance - center.deviance for node in nodes]),
         slope=np.array([node.slope for node in nodes]),
-        curvature=curvature,
-        complete=(sides[0].is_complete(down), sides[1].is_complete(up)),
+        curvature=0.0,
     )
-    return _explained(curve, cutoff), float(rise.min())
 
 
 def _explained(curve: ProfileCurve, cutoff: float) -> ProfileCurve:
     """Add notes to a profile that has no limit on a side, or one at the end of its range."""
     notes = []
     for side, word in ((-1, "lower"), (1, "upper")):
-        place, outermost = curve.crossing(cutoff, side), 0 if side < 0 else -1
+        limit, outermost = curve.crossing(cutoff, side), 0 if side < 0 else -1
         zeta = abs(float(curve.zeta[outermost]))
         share = f"{100 * (2 * float(special.ndtr(zeta)) - 1):.3g} %"
         which = f"intervals of more than {share}" if zeta > 0 else "all intervals"
-        if np.isnan(place):
+        if np.isnan(limit):
             value = f"{float(curve.values[outermost]):.4g}"
             notes.append(
                 f"{which} have no {word} limit: the deviance cannot be followed beyond {value}."
             )
-        elif place == curve.bounds[side > 0]:
+        elif limit == curve.bounds[side > 0]:
             end = f"{curve.ranges[side > 0]:g}"
             notes.append(f"{which} end at {end}, which the likelihood does not exclude.")
     return replace(curve, notes=tuple(notes))
@@ -272,7 +278,7 @@ def _explained(curve: ProfileCurve, cutoff: float) -> ProfileCurve:
 
 @dataclass(frozen=True, eq=False)
 class _Side:
-    """The way from the estimate to one side."""
+    """The search for nodes on one side of the estimate, -1 or +1."""
 
     focus: Focus
     center: _Node
@@ -285,12 +291,12 @@ class _Side:
         return self.focus.bounds[self.side > 0]
 
     def zeta(self, node: _Node) -> float:
-        """Return |zeta|."""
+        """Return |zeta| of a node."""
         return float(np.sqrt(max(node.deviance - self.center.deviance, 0.0)))
 
     def nodes(self, tangent: Array, curvature: float) -> list[_Node]:
         """Return the nodes from the estimate outwards, beyond the cutoff or to the end."""
-        nodes, pace = [self.center], self.cutoff / STEPS
+        nodes, pace = [self.center], self.cutoff / STEPS_TO_CUTOFF
         length = max(1.0, abs(self.center.w))  # coordinates are about of this size
         if curvature > 0:
             length = min(length, pace / np.sqrt(curvature / 2))
@@ -306,8 +312,8 @@ class _Side:
                 length = min(length, 2 * zeta * pace / slope)
             length = min(length, self.focus.longest)
         nodes = self._refined(nodes, 2 * pace)
-        for prob in COMMON:
-            nodes = self._with_limit(nodes, float(special.ndtri((1 + prob) / 2)))
+        for prob in COMMON_PROBS:
+            nodes = self._with_limit(nodes, cutoff_of(prob))
         return nodes
 
     def is_complete(self, nodes: list[_Node]) -> bool:
@@ -315,13 +321,15 @@ class _Side:
         last = nodes[-1]
         if np.isfinite(self.end):
             return last.w == self.end
-        seen = len(nodes) > 2 * STEPS or self.zeta(last) > self.cutoff / STEPS
-        return seen and all(self._is_flat(node) for node in nodes[-2:])
+        is_far = len(nodes) > 2 * STEPS_TO_CUTOFF or self.zeta(last) > self.cutoff / STEPS_TO_CUTOFF
+        return is_far and all(self._is_flat(node) for node in nodes[-2:])
 
     def _is_flat(self, node: _Node) -> bool:
         """Whether the deviance would stay well below the cutoff were it a hyperbola from here."""
         reach = self.side * node.slope * abs(node.w - self.center.w)
-        return node is not self.center and reach < LITTLE * (self.cutoff**2 - self.zeta(node) ** 2)
+        return node is not self.center and reach < MAX_SHARE_OF_RISE * (
+            self.cutoff**2 - self.zeta(node) ** 2
+        )
 
     def _next(self, nodes: list[_Node], tangent: Array, length: float) -> _Node | None:
         """Return the next node, nearer where the deviance cannot be computed; None if nowhere."""
@@ -340,8 +348,7 @@ class _Side:
 
     def _refined(self, nodes: list[_Node], widest: float) -> list[_Node]:
         """Halve the steps that are long in zeta, as far as the cutoff."""
-        budget = MAX_NODES
-        i = 0
+        i, budget = 0, MAX_NODES
         while i + 1 < len(nodes) and budget:
             near, far = self.zeta(nodes[i]), self.zeta(nodes[i + 1])
             if near < self.cutoff and far - near > widest:
@@ -358,28 +365,19 @@ class _Side:
         for i, (near, far) in enumerate(pairwise(nodes)):
             if self.zeta(near) < target <= self.zeta(far):
                 pair = sorted((near, far), key=lambda node: node.w)
-                curve = ProfileCurve(
-                    name="",
-                    scale=self.focus.scale,
-                    center=near.w,
-                    bounds=self.focus.bounds,
-                    x=np.array([node.w for node in pair]),
-                    rise=np.array([node.deviance - self.center.deviance for node in pair]),
-                    slope=np.array([node.slope for node in pair]),
-                    curvature=0.0,
-                )
-                node = self._between(near, far, curve.crossing(target, self.side))
+                limit = _through(self.focus, self.center, pair).crossing(target, self.side)
+                node = self._between(near, far, limit)
                 return [*nodes[: i + 1], *([node] if node else []), *nodes[i + 1 :]]
         return nodes
 
     def _between(self, near: _Node, far: _Node, w: float) -> _Node | None:
         share = (w - near.w) / (far.w - near.w)
-        if not 1e-9 < share < 1 - 1e-9:
+        if not MIN_SHARE_OF_STEP < share < 1 - MIN_SHARE_OF_STEP:
             return None
         return _optimum(self.focus, w, near.x + share * (far.x - near.x), near)
 
 
-# ------------------------------------------------------------------- the optimum of the others
+# -------------------------------------------------- the optimum of all other parameters
 
 
 def _optimum(focus: Focus, w: float, x: Array, last: _Node) -> _Node | None:
@@ -396,14 +394,15 @@ def _is_saddle(focus: Focus, node: _Node) -> bool:
     By symmetry the gradient vanishes there, so that steps do not leave.
     """
     start = len(node.x) - focus.n_theta
-    places = start + np.flatnonzero(np.abs(node.x[start:]) < NEAR_ZERO)
-    if not len(places):
+    zeros = start + np.flatnonzero(np.abs(node.x[start:]) < MAX_ELEMENT_AT_SADDLE)
+    if not len(zeros):
         return False
     gradient = focus.objective(node.w, node.x)[2]
-    moved = [node.x + STEP * unit for unit in np.eye(len(node.x))[places]]
-    rows = np.array([focus.objective(node.w, x)[2] - gradient for x in moved])[:, places] / STEP
-    values = np.linalg.eigvalsh((rows + rows.T) / 2)
-    return bool(values[0] < -SADDLE * max(1.0, values[-1]))
+    moved = [node.x + SADDLE_STEP * unit for unit in np.eye(len(node.x))[zeros]]
+    changes = np.array([focus.objective(node.w, x)[2] - gradient for x in moved])
+    hessian = changes[:, zeros] / SADDLE_STEP
+    values = np.linalg.eigvalsh((hessian + hessian.T) / 2)
+    return bool(values[0] < -MIN_SADDLE_CURVATURE * max(1.0, values[-1]))
 
 
 def _corrected(focus: Focus, w: float, x: Array, hessian: Array) -> _Node | None:
@@ -413,23 +412,24 @@ def _corrected(focus: Focus, w: float, x: Array, hessian: Array) -> _Node | None
         if not np.isfinite(value):
             return None
         step = -_inverse(hessian) @ gradient
-        if -(step @ gradient) < DECREMENT:
+        if -(step @ gradient) < MAX_DECREMENT:
             return _Node(w, x, value, slope, hessian)
         for share in DAMPING:
-            moved = share * step
-            new, slope, ahead = focus.objective(w, x + moved)
-            if new <= value + DECREMENT:
+            damped = share * step
+            new_value, slope, new_gradient = focus.objective(w, x + damped)
+            if new_value <= value + MAX_DECREMENT:
                 break
         else:
             return None
-        hessian = _updated(hessian, moved, ahead - gradient)
-        value, x, gradient = new, x + moved, ahead
+        hessian = _updated(hessian, damped, new_gradient - gradient)
+        value, x, gradient = new_value, x + damped, new_gradient
     return None
 
 
 def _updated(hessian: Array, s: Array, y: Array) -> Array:
+    """Return the BFGS update for a step s in which the gradient changes by y."""
     curved, Hs = float(s @ y), hessian @ s
-    if curved <= FLAT * np.linalg.norm(s) * np.linalg.norm(y) or s @ Hs <= 0:
+    if curved <= MIN_RELATIVE_CURVATURE * np.linalg.norm(s) * np.linalg.norm(y) or s @ Hs <= 0:
         return hessian
     return np.asarray(hessian + np.outer(y, y) / curved - np.outer(Hs, Hs) / (s @ Hs))
 
@@ -465,5 +465,5 @@ def _inverse(hessian: Array) -> Array:
     """Return the inverse of the absolute Hessian; zero where it is flat."""
     values, vectors = np.linalg.eigh(hessian)
     values = np.abs(values)
-    curved = values > FLAT * values.max(initial=0.0)
+    curved = values > MIN_RELATIVE_CURVATURE * values.max(initial=0.0)
     return np.asarray((vectors[:, curved] / values[curved]) @ vectors[:, curved].T)
