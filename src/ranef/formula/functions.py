@@ -1,6 +1,6 @@
 """The allow-list of functions that a formula may call, their settings, and the codings of factors.
 
-Every setting has a name, a kind and no more: the arguments of a call are held against this list
+Every setting has a name and a kind of value: the arguments of a call are held against this list
 before anything is called.
 """
 
@@ -94,7 +94,7 @@ FUNCTIONS: dict[str, str] = {
 
 
 def bind(
-    call: Call, allowed: Mapping[str, Kind], given: Sequence[Node], text: str
+    call: Call, allowed: Mapping[str, Kind], unnamed: Sequence[Node], text: str
 ) -> dict[str, Any]:
     """Bind the arguments of a call to the names of its settings.
 
@@ -102,8 +102,8 @@ def bind(
     ----------
     call : Call
     allowed : mapping of str to Kind
-        The settings there are; `scale` takes two of them without a name, others take one.
-    given : sequence of Node
+        The settings of the function; `scale` takes two of them without a name, others take one.
+    unnamed : sequence of Node
         The arguments without a name that are settings.
     text : str
         The formula, for the errors.
@@ -114,29 +114,29 @@ def bind(
         If there is no such setting, it is given twice, or its value is of another kind.
     """
     positional = list(allowed)[: 2 if allowed is _SCALE else 1]
-    if len(given) > len(positional):
+    if len(unnamed) > len(positional):
         message = f"`{call}` has too many arguments without a name."
         raise FormulaError(message, text, call.span)
     bound: dict[str, Any] = {}
-    for name, node in [*zip(positional, given, strict=False), *call.kwargs]:
+    for name, node in [*zip(positional, unnamed, strict=False), *call.kwargs]:
         if name not in allowed or name in bound:
-            what = "two settings" if name in bound else "no setting"
-            raise FormulaError(f"`{call.function}` has {what} `{name}`.", text, node.span)
-        described, accepts = allowed[name]
+            count = "two settings" if name in bound else "no setting"
+            raise FormulaError(f"`{call.function}` has {count} `{name}`.", text, node.span)
+        description, accepts = allowed[name]
         bound[name] = value(node)
         if bound[name] is None or not accepts(bound[name]):
-            raise FormulaError(f"`{name}` is {described}, not `{node}`.", text, node.span)
+            raise FormulaError(f"`{name}` is {description}, not `{node}`.", text, node.span)
     return bound
 
 
 def value(node: Node) -> float | str | bool | None:
-    """Return the value of a literal, whole numbers as integers; None of what is no literal."""
-    sign, inner = (node.op, node.operand) if isinstance(node, Unary) else ("", node)
-    found = inner.value if isinstance(inner, Literal) else None
-    if not isinstance(found, float):
-        return None if sign else found
-    found = -found if sign == "-" else found
-    return int(found) if found.is_integer() else found
+    """Return the value of a literal, whole numbers as integers; None of any other node."""
+    sign, unsigned = (node.op, node.operand) if isinstance(node, Unary) else ("", node)
+    literal = unsigned.value if isinstance(unsigned, Literal) else None
+    if not isinstance(literal, float):
+        return None if sign else literal
+    number = -literal if sign == "-" else literal
+    return int(number) if number.is_integer() else number
 
 
 def is_contrast(name: str) -> bool:

@@ -3,7 +3,7 @@
 A structure keeps some of the coefficients of each random-effects term, correlated or independent.
 Terms are sets of factors here, the intercept the empty set. A term with categorical factors spans
 its margins too: `0 + f` holds the intercept, `f:x` holds `x`. Two correlated sets of coefficients
-are nested where what they span is.
+are nested where their spans are.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from ranef.formula.syntax import Binary, Call, Literal, Node, Paren, is_bar, par
 from ranef.formula.terms import Formula, RandomPart, Term
 
 NONE = "no random effects"
-LIMIT = 64
-MAX_COUNTED = 10_000
+LIMIT = 64  # of structures, by default
+MAX_COUNTED = 10_000  # structures of one grouping factor that an error message counts
 
 type Key = frozenset[str]  # a term: the labels of its factors
 
@@ -32,7 +32,7 @@ _SPACES = re.compile(r"""(`[^`]*`|"[^"]*"|'[^']*')|\s+""")
 
 
 class Coded(Protocol):
-    """What is asked of the coded columns of a random-effects term, as a design holds them."""
+    """The coded columns of a random-effects term, as a design holds them."""
 
     @property
     def origins(self) -> Sequence[Any]:
@@ -50,7 +50,7 @@ class Structure:
     Attributes
     ----------
     label : str
-        Its random terms as they stand in the formula, `(1 | g) + (0 + x | h)`.
+        The random terms as they stand in the formula, `(1 | g) + (0 + x | h)`.
     formula : str
         The whole formula; response, fixed terms and offsets as they were given.
     """
@@ -72,20 +72,21 @@ def structures(
     ----------
     formula : Formula
     coded : iterable of (RandomPart, coded columns), optional
-        What the data say of each random part, `recipe.random` of a design: which factors are
-        categorical, and how many columns a term has. Without it every factor is taken for one
-        measured column, but for `factor()` and `C()`.
+        The coded columns of each random part, `recipe.random` of a design, which tell which factors
+        are categorical and how many columns a term has. Without them every factor is taken for one
+        measured column, except `factor()` and `C()`.
     marginality : bool
         Whether a slope is kept only with its intercept, and an interaction only with the terms
-        within it (Nelder 1977). Otherwise each can go by itself, as in `(0 + x | g)`, where the
-        rest is not the same model in another coding.
+        within it (Nelder 1977). Otherwise each can go by itself, as in `(0 + x | g)`, unless this
+        is the same model in another coding.
     limit : int
         The largest number of structures that are made.
 
     Returns
     -------
     list of Structure
-        None first, the formula's own last, every structure after all that are nested in it.
+        No random effects first, the formula's own last, every structure after all that are nested
+        in it.
 
     Raises
     ------
@@ -100,10 +101,10 @@ def structures(
     Examples
     --------
     >>> from ranef.formula.terms import read_formula
-    >>> found = structures(read_formula("y ~ x + (x | g) + (1 | h)"))
-    >>> [s.label for s in found[:4]]
+    >>> lattice = structures(read_formula("y ~ x + (x | g) + (1 | h)"))
+    >>> [s.label for s in lattice[:4]]
     ['no random effects', '(1 | g)', '(1 | h)', '(x || g)']
-    >>> found[-1].formula
+    >>> lattice[-1].formula
     'y ~ x + (x | g) + (1 | h)'
     """
     check_counts(limit=limit)
@@ -111,18 +112,17 @@ def structures(
     for source in _sources(formula, dict(coded)):
         groups.setdefault(source.group, []).append(source)
     cap = max(limit, MAX_COUNTED)
-    lattices = [_Lattice(tuple(own), marginality, cap) for own in groups.values()]
-    options = [lattice.options() for lattice in lattices]
-    _check_count([len(found) for found in options], limit, cap)
-    return _ordered(formula, [_distinct(found) for found in options])
+    options = [_Lattice(tuple(group), marginality, cap).options() for group in groups.values()]
+    _check_count([len(choices) for choices in options], limit, cap)
+    return _ordered(formula, [_distinct(choices) for choices in options])
 
 
 def _check_count(counts: Sequence[int], limit: int, cap: int) -> None:
     if prod(counts) <= limit:
         return
-    found = f"more than {cap}" if max(counts) > cap else prod(counts)
+    count = f"more than {cap}" if max(counts) > cap else prod(counts)
     raise FitError(
-        f"the formula has {found} random-effects structures up to its own, more than limit={limit}:"
+        f"the formula has {count} random-effects structures up to its own, more than limit={limit}:"
         " write those that matter as formulas of their own, or raise the limit."
     )
 
@@ -132,36 +132,36 @@ def _check_count(counts: Sequence[int], limit: int, cap: int) -> None:
 
 @dataclass(frozen=True, eq=False)
 class _Source:
-    """A random part of the formula: what its choices are made from.
+    """A random part of the formula, whose terms are chosen from.
 
     Attributes
     ----------
-    place : int
-        Its place among the random parts.
+    index : int
+        The number of the part among the random parts, from 0.
     part : RandomPart
     left, grouping : str
         The text on either side of the bar.
     texts : mapping of frozenset to str
         The text of each term, and of each without its categorical factors, in R's order.
-    own : tuple of frozenset
+    terms : tuple of frozenset
         The terms that the formula names.
     categorical : frozenset of str
         The labels of the categorical factors.
     wide : frozenset of frozenset
         The terms with more than one column.
-    written : bool
+    writes_intercept : bool
         Whether the formula writes the intercept, as `1`.
     """
 
-    place: int
+    index: int
     part: RandomPart
     left: str
     grouping: str
     texts: Mapping[Key, str]
-    own: tuple[Key, ...]
+    terms: tuple[Key, ...]
     categorical: frozenset[str]
     wide: frozenset[Key]
-    written: bool
+    writes_intercept: bool
 
     @property
     def group(self) -> Key:
@@ -173,15 +173,18 @@ class _Source:
         return {margin for term in terms for margin in _margins(term, self.categorical)}
 
     def adds(self, terms: Sequence[Key]) -> dict[Key, set[Key]]:
-        """Return what each term spans beyond those before it, which settles its coding."""
+        """Return the margins that each term adds to the span of the terms before it.
+
+        They settle how the term is coded.
+        """
         return {term: self.span([term]) - self.span(terms[:i]) for i, term in enumerate(terms)}
 
 
 def _margins(term: Key, categorical: frozenset[str]) -> list[Key]:
-    """Return a term without any of its categorical factors, in all ways; itself too."""
-    inside = sorted(term & categorical)
-    left_out = (c for n in range(len(inside) + 1) for c in combinations(inside, n))
-    return [term - set(factors) for factors in left_out]
+    """Return a term without some of its categorical factors, in all ways, and the term itself."""
+    factors = sorted(term & categorical)
+    omitted = (c for n in range(len(factors) + 1) for c in combinations(factors, n))
+    return [term - set(some) for some in omitted]
 
 
 def _sources(formula: Formula, coded: Mapping[RandomPart, Coded]) -> list[_Source]:
@@ -192,41 +195,38 @@ def _sources(formula: Formula, coded: Mapping[RandomPart, Coded]) -> list[_Sourc
     ]
 
 
-def _source(formula: Formula, place: int, bar: Node, coded: Coded | None) -> _Source:
+def _source(formula: Formula, index: int, bar: Node, coded: Coded | None) -> _Source:
     assert isinstance(bar, Binary)
-    part = formula.random[place]
+    part = formula.random[index]
     categorical = _categorical(part.terms, coded)
     measured = (
         Term(tuple(f for f in term.factors if str(f) not in categorical)) for term in part.terms
     )
     by_size = sorted([*part.terms, *measured], key=lambda term: len(term.factors))
-    own = tuple(term.key for term in part.terms)
+    terms = tuple(term.key for term in part.terms)
+    numbers = [origin.term for origin in coded.origins] if coded else []
     return _Source(
-        place=place,
+        index=index,
         part=part,
         left=_text(formula, bar.left),
         grouping=":".join(_text(formula, node) for node in part.group),
         texts={t.key: ":".join(_text(formula, f) for f in t.factors) for t in by_size},
-        own=own,
+        terms=terms,
         categorical=categorical,
-        wide=_wide(own, coded),
-        written=("+", "1") in [(sign, str(node)) for sign, node in summands(bar.left)],
+        wide=frozenset(term for i, term in enumerate(terms) if numbers.count(i) > 1),
+        writes_intercept=("+", "1") in [(sign, str(node)) for sign, node in summands(bar.left)],
     )
 
 
 def _categorical(terms: Iterable[Term], coded: Coded | None) -> frozenset[str]:
-    known = coded.codings if coded else ()
+    """Return the labels of the factors that the data or the formula say are categorical."""
+    codings = coded.codings if coded else ()
     factors = [f for term in terms for f in term.factors]
-    return frozenset(str(f) for f in factors if str(f) in known or _makes_factor(f))
+    return frozenset(str(f) for f in factors if str(f) in codings or _makes_factor(f))
 
 
 def _makes_factor(node: Node) -> bool:
     return isinstance(node, Call) and FUNCTIONS.get(node.function) == "categorical"
-
-
-def _wide(own: Sequence[Key], coded: Coded | None) -> frozenset[Key]:
-    places = [origin.term for origin in coded.origins] if coded else []
-    return frozenset(term for i, term in enumerate(own) if places.count(i) > 1)
 
 
 # ------------------------------------------------------------------ the choices in one grouping
@@ -234,7 +234,7 @@ def _wide(own: Sequence[Key], coded: Coded | None) -> frozenset[Key]:
 
 @dataclass(frozen=True, eq=False)
 class _Choice:
-    """What is kept of a source: some of its terms, correlated or independent; maybe none."""
+    """The terms of a source that a structure keeps, maybe none, correlated or independent."""
 
     source: _Source
     terms: tuple[Key, ...]
@@ -255,32 +255,32 @@ class _Choice:
 
     @property
     def text(self) -> str:
-        whole = self.terms == self.source.own
-        words = self.source.left if whole else " + ".join(self.words())
-        as_one = self.single and (self.source.part.correlated or not whole)
-        bar = "|" if self.correlated or as_one else "||"
-        return f"({words} {bar} {self.source.grouping})"
+        keeps_all = self.terms == self.source.terms
+        left = self.source.left if keeps_all else " + ".join(self.summands())
+        is_single = self.single and (self.source.part.correlated or not keeps_all)
+        bar = "|" if self.correlated or is_single else "||"
+        return f"({left} {bar} {self.source.grouping})"
 
-    def words(self) -> list[str]:
+    def summands(self) -> list[str]:
         slopes = [self.source.texts[term] for term in self.terms if term]
         if frozenset() not in self.terms:
             return ["0", *slopes]
-        return ["1", *slopes] if self.source.written or not slopes else slopes
+        return ["1", *slopes] if self.source.writes_intercept or not slopes else slopes
 
     def within(self, others: Sequence[_Choice]) -> bool:
-        """Whether these effects are a special case of others' of the same grouping factor."""
+        """Whether these effects are a special case of other ones of the same grouping factor."""
         if self.correlated:
             return any(other.correlated and self.span <= other.span for other in others)
         return all(any(self.fits(term, other) for other in others) for term in self.terms)
 
     def fits(self, term: Key, other: _Choice) -> bool:
-        """Whether another's effects can be the independent ones of a term."""
+        """Whether another choice can have the effects of a term independent of all others."""
         if other.correlated:
             return self.source.span([term]) <= other.span
         return other.adds.get(term) == self.adds[term]
 
 
-type _Option = tuple[_Choice, ...]  # one of every source of a grouping factor
+type _Option = tuple[_Choice, ...]  # for every source of a grouping factor
 
 
 @dataclass(frozen=True, eq=False)
@@ -293,50 +293,52 @@ class _Lattice:
 
     def options(self) -> list[_Option]:
         """Return every choice from the sources."""
-        found: list[_Option] = []
-        for kept in self.subsets():
-            found += product(*(_versions(s, kept[s]) for s in self.sources))
-        return found
+        return [
+            option
+            for kept in self.subsets()
+            for option in product(*(_versions(s, kept[s]) for s in self.sources))
+        ]
 
     def subsets(self) -> list[dict[_Source, frozenset[Key]]]:
         """Return the sets of terms that can be kept, by source.
 
-        Terms join one after the other, what they stand on first, so that nothing is made that
-        would be thrown away: a long formula stops at the cap, not after all its subsets.
+        Terms join one after the other, each after its margins, so that no set is made that would
+        be thrown away: a long formula stops at the cap, not after all its subsets.
         """
-        nothing = dict.fromkeys(self.sources, frozenset[Key]())
-        found = [(nothing, frozenset[Key]())]  # what is kept, and what it spans
+        no_terms = dict.fromkeys(self.sources, frozenset[Key]())
+        subsets = [(no_terms, frozenset[Key]())]  # the terms kept, and their span
         for source, term in self.candidates():
             spans = frozenset(source.span([term]))
-            same = (spans - {term}) & set(self.named(source))  # else another coding of one model
-            below = self.margins(term) - spans
-            found += [
-                (kept | {source: kept[source] | {term}}, held | spans)
-                for kept, held in found
-                if same <= kept[source] and below <= held
+            same = (spans - {term}) & set(self.names(source))  # else another coding of one model
+            margins = self.margins(term) - spans
+            subsets += [
+                (kept | {source: kept[source] | {term}}, spanned | spans)
+                for kept, spanned in subsets
+                if same <= kept[source] and margins <= spanned
             ]
-            if len(found) > self.cap:
+            if len(subsets) > self.cap:
                 break
-        return [kept for kept, _ in found]
+        return [kept for kept, _ in subsets]
 
     def candidates(self) -> list[tuple[_Source, Key]]:
-        """Return the terms of each source, with their places, in the order in which they join."""
-        found = [(source, term) for source in self.sources for term in self.named(source)]
-        return sorted(found, key=lambda candidate: _rank(*candidate))
+        """Return the terms of each source in the order in which they join."""
 
-    def named(self, source: _Source) -> Iterable[Key]:
-        """Return the terms of a source; where they are correlated, those they can shrink to."""
-        alone = len(self.sources) == 1 and source.part.correlated
-        return source.texts if alone else source.own
+        def size(candidate: tuple[_Source, Key]) -> tuple[int, int]:
+            source, term = candidate
+            return len(term - source.categorical), len(term)
+
+        return sorted(((s, term) for s in self.sources for term in self.names(s)), key=size)
+
+    def names(self, source: _Source) -> Iterable[Key]:
+        """Return the terms of a source; where they are correlated, also without factors."""
+        can_shrink = len(self.sources) == 1 and source.part.correlated
+        return source.texts if can_shrink else source.terms
 
     def margins(self, term: Key) -> set[Key]:
         """Return the terms that have to be kept with a term."""
-        spanned = {m for s in self.sources for m in s.span(s.own) if m < term}
-        return spanned if self.marginality else set()
-
-
-def _rank(source: _Source, term: Key) -> tuple[int, int]:
-    return len(term - source.categorical), len(term)
+        if not self.marginality:
+            return set()
+        return {m for s in self.sources for m in s.span(s.terms) if m < term}
 
 
 def _versions(source: _Source, terms: frozenset[Key]) -> list[_Choice]:
@@ -344,12 +346,15 @@ def _versions(source: _Source, terms: frozenset[Key]) -> list[_Choice]:
     kept = tuple(
         term
         for term in source.texts
-        if term in terms and (term in source.own or term not in source.span(terms - {term}))
+        if term in terms and (term in source.terms or term not in source.span(terms - {term}))
     )
-    apart, joint = _Choice(source, kept, correlated=False), _Choice(source, kept, correlated=True)
+    independent = _Choice(source, kept, correlated=False)
     if source.part.correlated:
-        return [apart] if apart.single or not kept else [apart, joint]
-    return [apart] if apart.within([_Choice(source, source.own, correlated=False)]) else []
+        if independent.single or not kept:
+            return [independent]
+        return [independent, _Choice(source, kept, correlated=True)]
+    all_terms = _Choice(source, source.terms, correlated=False)
+    return [independent] if independent.within([all_terms]) else []
 
 
 # --------------------------------------------------------------------- all groupings together
@@ -361,42 +366,46 @@ def _nested(a: _Option, b: _Option) -> bool:
     return all(choice.within(b) for choice in a)
 
 
-def _distinct(found: Sequence[_Option]) -> list[_Option]:
-    """Leave out what is the same model as a later one: `(0 + f | g)`, as `(1 | g)` adds nothing."""
+def _distinct(options: Sequence[_Option]) -> list[_Option]:
+    """Leave out an option that is the same model as a later one.
+
+    Beside `(0 + f | g)` a term `(1 | g)` adds nothing.
+    """
     return [
         a
-        for i, a in enumerate(found)
-        if not any(_nested(a, b) and _nested(b, a) for b in found[i + 1 :])
+        for i, a in enumerate(options)
+        if not any(_nested(a, b) and _nested(b, a) for b in options[i + 1 :])
     ]
 
 
 def _ordered(formula: Formula, options: Sequence[Sequence[_Option]]) -> list[Structure]:
-    """Combine the options, and sort by the steps from none."""
-    pairs = {(a, b) for found in options for a in found for b in found if _nested(a, b)}
-    whole: list[_Structure] = list(product(*options))
+    """Combine the options, and sort by the number of steps from no random effects."""
+    pairs = {(a, b) for group in options for a in group for b in group if _nested(a, b)}
+    combined: list[_Structure] = list(product(*options))
     larger = {
-        a: [b for b in whole if a is not b and pairs.issuperset(zip(a, b, strict=True))]
-        for a in whole
+        a: [b for b in combined if a is not b and pairs.issuperset(zip(a, b, strict=True))]
+        for a in combined
     }
-    steps = dict.fromkeys(whole, 0)
-    for a in sorted(whole, key=lambda s: -len(larger[s])):  # after all that are nested in it
+    steps = dict.fromkeys(combined, 0)
+    for a in sorted(combined, key=lambda s: -len(larger[s])):  # after all nested structures
         steps |= {b: max(steps[b], steps[a] + 1) for b in larger[a]}
-    in_order = sorted(whole, key=lambda s: (steps[s], *(-len(c.terms) for c in _choices(s))))
-    return [Structure(_label(a), _written(formula, a)) for a in in_order]
+    in_order = sorted(combined, key=lambda s: (steps[s], *(-len(c.terms) for c in _choices(s))))
+    return [Structure(_label(a), _formula_text(formula, a)) for a in in_order]
 
 
 def _choices(structure: _Structure) -> list[_Choice]:
-    """Return what is kept of each source, in the formula's order; nothing where none is."""
-    found = [choice for option in structure for choice in option]
-    return sorted(found, key=lambda choice: choice.source.place)
+    """Return the choices from all sources, in the formula's order."""
+    choices = [choice for option in structure for choice in option]
+    return sorted(choices, key=lambda choice: choice.source.index)
 
 
 def _label(structure: _Structure) -> str:
-    words = " + ".join(choice.text for choice in _choices(structure) if choice.terms)
-    return _SPACES.sub(lambda found: found[1] or " ", words) or NONE
+    text = " + ".join(choice.text for choice in _choices(structure) if choice.terms)
+    return _SPACES.sub(lambda match: match[1] or " ", text) or NONE
 
 
-def _written(formula: Formula, structure: _Structure) -> str:
+def _formula_text(formula: Formula, structure: _Structure) -> str:
+    """Return a formula with other random effects."""
     tree = _tree(formula)
     fixed = [(sign, node) for sign, node in _summands(formula) if not is_bar(node)]
     right = "".join(f" {sign} {_text(formula, node)}" for sign, node in fixed)

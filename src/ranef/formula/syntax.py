@@ -1,7 +1,7 @@
 """Formula text to a closed syntax tree.
 
-Every character becomes a token, every token is used or refused with its place: what cannot be
-expressed in this tree (attributes, subscripts, lambdas, assignments) cannot reach any later step.
+Every character becomes a token, every token is used or refused with its place: attributes,
+subscripts, lambdas and assignments have no node in this tree and cannot reach any later step.
 Operators bind as in R: ``^`` ``**``, unary sign, ``:``, ``%in%``, ``*`` ``/``, ``+`` ``-``,
 comparisons, ``|`` ``||``, ``~``.
 """
@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 
 from ranef.errors import FormulaError
 
-MAX_LENGTH = 4096
-MAX_DEPTH = 50
-MAX_CHAIN = 100  # operators in a row, but for the `+` and `-` between terms, of which any number
-MAX_HEIGHT = 150  # of one term's tree: how deep later steps recurse
+MAX_LENGTH = 4096  # characters of a formula
+MAX_DEPTH = 50  # of nesting
+MAX_CHAIN = 100  # operators in a row, except the `+` and `-` between terms
+MAX_HEIGHT = 150  # of one term's tree, which bounds the recursion of later steps
 
 Span = tuple[int, int]
 
@@ -135,11 +135,16 @@ _REFUSED = {
     "!": "logical operators are not allowed in a formula",
     "%": "the only operator of this kind is `%in%`",
 }
+_LEFT_OVER = {
+    ")": "this parenthesis closes nothing.",
+    ",": "a comma can only stand between the arguments of a function.",
+    "=": "`=` has no meaning here; a formula has `~` between its sides.",
+}
 
 
 @dataclass(frozen=True)
 class Token:
-    """A piece of the formula's text."""
+    """A token of the formula's text: a name, a number, a string or an operator."""
 
     kind: str
     text: str
@@ -166,19 +171,19 @@ def parse(text: str) -> Node:
         raise FormulaError(message)
     tree = _Parser(text).formula()
     left, right = (tree.left, tree.right) if isinstance(tree, Binary) else (tree, tree)
-    for part in (left, *(part for _, part in summands(right))):
-        if height(part) > MAX_HEIGHT:
-            raise FormulaError("this has too many operators inside one another.", text, part.span)
+    for term in (left, *(summand for _, summand in summands(right))):
+        if height(term) > MAX_HEIGHT:
+            raise FormulaError("this has too many operators inside one another.", text, term.span)
     return tree
 
 
 def walk(node: Node) -> Iterator[Node]:
-    """Yield a node and all that is below it, outside in, left to right."""
-    waiting = [node]  # a stack, since a sum of many terms is deeper than Python recurses
-    while waiting:
-        node = waiting.pop()
+    """Yield a node and all nodes below it, outside in, left to right."""
+    stack = [node]  # a sum of many terms is deeper than Python recurses
+    while stack:
+        node = stack.pop()
         yield node
-        waiting.extend(reversed(children(node)))
+        stack.extend(reversed(children(node)))
 
 
 def children(node: Node) -> tuple[Node, ...]:
@@ -199,21 +204,22 @@ def children(node: Node) -> tuple[Node, ...]:
 def height(node: Node) -> int:
     """Return the number of nodes from a node down to its deepest leaf."""
     heights: dict[int, int] = {}
-    for part in reversed(list(walk(node))):  # leaves before what stands above them
-        heights[id(part)] = 1 + max((heights[id(c)] for c in children(part)), default=0)
+    for below in reversed(list(walk(node))):  # children before their parents
+        heights[id(below)] = 1 + max((heights[id(c)] for c in children(below)), default=0)
     return heights[id(node)]
 
 
 def summands(node: Node) -> list[tuple[str, Node]]:
-    """Return the parts of a sum with their signs; iterative, as a sum may be long."""
-    parts: list[tuple[str, Node]] = []
+    """Return the summands of a sum with their signs; iterative, as a sum may be long."""
+    signed: list[tuple[str, Node]] = []
     while isinstance(node, Binary) and node.op in "+-":
-        parts.append(_signed(node.op, node.right))
+        signed.append(_signed(node.op, node.right))
         node = node.left
-    return [_signed("+", node), *reversed(parts)]
+    return [_signed("+", node), *reversed(signed)]
 
 
 def _signed(sign: str, node: Node) -> tuple[str, Node]:
+    """Return the product of the signs before an expression, and the expression without them."""
     while isinstance(node, Unary):
         sign = "+" if sign == node.op else "-"
         node = node.operand
@@ -228,23 +234,23 @@ def is_bar(node: Node) -> bool:
 
 def contains_bar(node: Node) -> bool:
     """Whether there is a `|` or `||` at or below a node."""
-    return any(isinstance(part, Binary) and part.op in ("|", "||") for part in walk(node))
+    return any(isinstance(below, Binary) and below.op in ("|", "||") for below in walk(node))
 
 
 def tokens(text: str) -> list[Token]:
     """Return the tokens of a formula, without the white space, with an end mark."""
-    found: list[Token] = []
-    place = 0
-    while place < len(text):
-        match = _TOKEN.match(text, place)
+    read: list[Token] = []
+    position = 0
+    while position < len(text):
+        match = _TOKEN.match(text, position)
         if match is None:
-            letter = text[place]
-            reason = _REFUSED.get(letter, f"{_letter(letter)} has no meaning in a formula")
-            raise FormulaError(f"{reason}.", text, (place, place + 1))
-        place = match.end()
+            letter = text[position]
+            reason = _REFUSED.get(letter, f"{_shown_letter(letter)} has no meaning in a formula")
+            raise FormulaError(f"{reason}.", text, (position, position + 1))
+        position = match.end()
         if match.lastgroup not in (None, "space"):
-            found.append(Token(str(match.lastgroup), match.group(), match.span()))
-    return [*found, Token("end", "the end of the formula", (len(text), len(text) + 1))]
+            read.append(Token(str(match.lastgroup), match.group(), match.span()))
+    return [*read, Token("end", "the end of the formula", (len(text), len(text) + 1))]
 
 
 class _Parser:
@@ -253,50 +259,43 @@ class _Parser:
     def __init__(self, text: str) -> None:
         self.text = text
         self.tokens = tokens(text)
-        self.place = 0
+        self.position = 0
         self.depth = 0
 
     def formula(self) -> Node:
         node = self.level(0)
         if self.here.kind != "end":
-            raise self.error(self._tail())
+            text = self.here.text
+            missing = f"`{text}` is left over: an operator such as `+` is missing before it."
+            raise self.error(_LEFT_OVER.get(text, missing))
         return node
-
-    def _tail(self) -> str:
-        if self.here.text == ")":
-            return "this parenthesis closes nothing."
-        if self.here.text == ",":
-            return "a comma can only stand between the arguments of a function."
-        if self.here.text == "=":
-            return "`=` has no meaning here; a formula has `~` between its sides."
-        return f"`{self.here.text}` is left over: an operator such as `+` is missing before it."
 
     @property
     def here(self) -> Token:
-        return self.tokens[self.place]
+        return self.tokens[self.position]
 
     def error(self, message: str, token: Token | None = None) -> FormulaError:
         return FormulaError(message, self.text, (token or self.here).span)
 
     def advance(self) -> Token:
-        self.place += 1
-        return self.tokens[self.place - 1]
+        self.position += 1
+        return self.tokens[self.position - 1]
 
     def accept(self, *texts: str) -> Token | None:
         return self.advance() if self.here.kind == "op" and self.here.text in texts else None
 
     def level(self, n: int) -> Node:
-        """Left-associative binary operators of the n-th precedence and those that bind tighter."""
+        """Read left-associative operators of the n-th precedence and all that bind tighter."""
         if n == len(_PRECEDENCE):
             return self.signed()
         if n == 0 and self.here.text == "~":
             raise self.error("the left-hand side is empty: name the response before `~`.")
         node = self.level(n + 1)
         unlimited = self.depth == 0 and "+" in _PRECEDENCE[n]
-        length = 0
+        n_operators = 0
         while op := self.accept(*_PRECEDENCE[n]):
-            length += 1
-            if length > MAX_CHAIN and not unlimited:
+            n_operators += 1
+            if n_operators > MAX_CHAIN and not unlimited:
                 raise self.error(f"more than {MAX_CHAIN} operators in a row.", op)
             right = self.level(n + 1)
             node = Binary(op.text, node, right, (node.span[0], right.span[1]), op.span)
@@ -368,11 +367,12 @@ class _Parser:
         return Call(name.text, tuple(args), tuple(kwargs), (name.span[0], end))
 
     def keyword(self) -> str | None:
-        after = self.tokens[min(self.place + 1, len(self.tokens) - 1)]
-        if self.here.kind != "name" or after.text != "=":
+        """Read a name and `=`, if they come next."""
+        name = self.here
+        if name.kind != "name" or self.tokens[self.position + 1].text != "=":
             return None
-        self.place += 2
-        return self.tokens[self.place - 2].text
+        self.position += 2
+        return name.text
 
     def close(self, opening: Token) -> int:
         if closing := self.accept(")"):
@@ -382,10 +382,8 @@ class _Parser:
         raise self.error(f"expected `)` or an operator, found {_shown(self.here)}.")
 
 
-def _letter(letter: str) -> str:
-    if letter.isprintable():
-        return f"`{letter}`"
-    return f"the character U+{ord(letter):04X}"
+def _shown_letter(letter: str) -> str:
+    return f"`{letter}`" if letter.isprintable() else f"the character U+{ord(letter):04X}"
 
 
 def _shown(token: Token) -> str:

@@ -1,4 +1,4 @@
-"""What a model formula asks for: the response, the fixed terms, the random terms.
+"""The terms of a model formula: the response, the fixed terms, the random terms.
 
 The tree of `formula.syntax` is read with the rules of R's formulas (Wilkinson & Rogers 1973) and
 lme4's random-effects terms (Bates et al. 2015, section 2.2). Nothing is evaluated here; every
@@ -7,7 +7,6 @@ function is held against the allow-list of `ranef.formula.functions`.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import product
@@ -45,7 +44,7 @@ class Term:
 
     @property
     def key(self) -> frozenset[str]:
-        """The labels of the factors as a set: what makes two terms the same."""
+        """The labels of the factors as a set; two terms with the same set are the same."""
         return frozenset(map(str, self.factors))
 
     def __str__(self) -> str:
@@ -59,13 +58,13 @@ class RandomPart:
     Attributes
     ----------
     terms : tuple of Term
-        What varies between the levels; the intercept is the term without factors.
+        The terms whose coefficients vary between levels; the intercept has no factors.
     group : tuple of Node
         The factors whose combinations are the levels.
     correlated : bool
         False for `||`.
     span : tuple of int
-        Where it stands in the formula.
+        The place of the term in the formula.
     """
 
     terms: tuple[Term, ...]
@@ -122,22 +121,26 @@ class Formula:
         """Return the names of all columns used, with the place of their first use."""
         return columns_of([self.response]) | self.predictors()
 
-    def predictors(self, *, random: bool = True) -> dict[str, Span]:
-        """Return the columns used on the right, with or without those of the random terms."""
-        nodes = [factor for term in self.fixed for factor in term.factors]
+    def factors(self, *, random: bool = True) -> list[Node]:
+        """Return the factors of the fixed terms, and of the random ones with their groups."""
+        factors = [factor for term in self.fixed for factor in term.factors]
         for part in self.random if random else ():
-            nodes += [factor for term in part.terms for factor in term.factors]
-            nodes += part.group
-        return columns_of([*nodes, *self.offsets])
+            factors += [factor for term in part.terms for factor in term.factors]
+            factors += part.group
+        return factors
+
+    def predictors(self, *, random: bool = True) -> dict[str, Span]:
+        """Return the columns used on the right, by default also in random terms."""
+        return columns_of([*self.factors(random=random), *self.offsets])
 
 
 def columns_of(nodes: Iterable[Node]) -> dict[str, Span]:
     """Return the columns of the data that expressions use, with the place of their first use."""
-    found: dict[str, Span] = {}
-    for leaf in (part for node in nodes for part in walk(node)):
+    spans: dict[str, Span] = {}
+    for leaf in (below for node in nodes for below in walk(node)):
         if isinstance(leaf, Column) and not is_contrast(leaf.name):
-            found.setdefault(leaf.name, leaf.span)
-    return found
+            spans.setdefault(leaf.name, leaf.span)
+    return spans
 
 
 def read_formula(text: str, functions: Iterable[str] = ()) -> Formula:
@@ -184,23 +187,23 @@ class _Reader:
         fixed: dict[frozenset[str], Term] = {frozenset(): Term(())}
         random: list[RandomPart] = []
         offsets: list[Node] = []
-        for sign, part in summands(right):
-            if is_bar(part):
-                self.only_added(sign, part, "a random-effects term")
-                random.extend(self.random_parts(part))
-            elif isinstance(part, Call) and part.function == "offset":
-                self.only_added(sign, part, "an offset")
-                offsets.append(self.offset(part))
+        for sign, summand in summands(right):
+            if is_bar(summand):
+                self.check_added(sign, summand, "a random-effects term")
+                random.extend(self.random_parts(summand))
+            elif isinstance(summand, Call) and summand.function == "offset":
+                self.check_added(sign, summand, "an offset")
+                offsets.append(self.offset(summand))
             else:
-                self.accumulate(fixed, sign, part, top=True)
+                self.accumulate(fixed, sign, summand, top=True)
         self.check_random(random)
         formula = Formula(self.text, response, _ordered(fixed), tuple(random), tuple(offsets))
         self.check_response(formula)
         return formula
 
-    def only_added(self, sign: str, part: Node, what: str) -> None:
+    def check_added(self, sign: str, summand: Node, noun: str) -> None:
         if sign != "+":
-            raise self.error(f"{what} can only be added with `+`.", part.span)
+            raise self.error(f"{noun} can only be added with `+`.", summand.span)
 
     def offset(self, call: Call) -> Node:
         if len(call.args) != 1 or call.kwargs:
@@ -211,20 +214,19 @@ class _Reader:
     # ------------------------------------------------------------------ terms
 
     def accumulate(
-        self, terms: dict[frozenset[str], Term], sign: str, part: Node, *, top: bool
+        self, terms: dict[frozenset[str], Term], sign: str, summand: Node, *, top: bool
     ) -> None:
         """Add the terms of one summand to a set of terms, or take them away."""
-        if top and isinstance(part, Literal) and _is_intercept(part):
-            found, adding = [Term(())], (sign == "+") == (part.value == 1.0)
+        if top and isinstance(summand, Literal) and _is_intercept(summand):
+            expanded, adding = [Term(())], (sign == "+") == (summand.value == 1.0)
         else:
-            found, adding = self.expand(part), sign == "+"
-        for term in found:
+            expanded, adding = self.expand(summand), sign == "+"
+        for term in expanded:
             if adding:
                 terms.setdefault(term.key, term)
             else:
                 terms.pop(term.key, None)
-        if len(terms) > MAX_TERMS:
-            raise self.error(f"this expands to more than {MAX_TERMS} terms.", part.span)
+        self.check_count(len(terms), summand)
 
     def expand(self, node: Node) -> list[Term]:
         """Return the terms that an expression of formula operators stands for."""
@@ -238,21 +240,20 @@ class _Reader:
                 return self.crossed(self.expand(node.left), self.expand(node.right), node)
             case Binary(op="/"):
                 left = self.expand(node.left)
-                whole = [Term(_unique(f for term in left for f in term.factors))]
-                return [*left, *self.crossed(whole, self.expand(node.right), node)]
+                outer = [Term(_unique(f for term in left for f in term.factors))]
+                return [*left, *self.crossed(outer, self.expand(node.right), node)]
             case Binary(op="^" | "**"):
                 return self.power(node)
         return [self.single(node)]
 
     def sum(self, node: Node) -> list[Term]:
         terms: dict[frozenset[str], Term] = {}
-        for sign, part in summands(node):
-            self.accumulate(terms, sign, part, top=False)
+        for sign, summand in summands(node):
+            self.accumulate(terms, sign, summand, top=False)
         return list(terms.values())
 
     def crossed(self, left: list[Term], right: list[Term], node: Node) -> list[Term]:
-        if len(left) * len(right) > MAX_TERMS:
-            raise self.error(f"this expands to more than {MAX_TERMS} terms.", node.span)
+        self.check_count(len(left) * len(right), node)
         return [Term(_unique((*a.factors, *b.factors))) for a, b in product(left, right)]
 
     def power(self, node: Binary) -> list[Term]:
@@ -301,9 +302,10 @@ class _Reader:
 
     # ----------------------------------------------------------- random terms
 
-    def random_parts(self, part: Node) -> list[RandomPart]:
-        assert isinstance(part, Paren)
-        bar = part.inner
+    def random_parts(self, node: Node) -> list[RandomPart]:
+        """Return the random-effects terms of one in parentheses, several where it has `/`."""
+        assert isinstance(node, Paren)
+        bar = node.inner
         assert isinstance(bar, Binary)
         if contains_bar(bar.left) or contains_bar(bar.right):
             message = "there can be one `|` or `||` in a random-effects term."
@@ -312,13 +314,11 @@ class _Reader:
         for sign, summand in summands(bar.left):
             self.accumulate(terms, sign, summand, top=True)
         if not terms:
-            message = f"`{part}` has no coefficients: name what varies between the groups, as in "
-            raise self.error(message + f"`(1 | {bar.right})`.", part.span)
-        ordered = _ordered(terms)
-        correlated = bar.op == "|"
-        return [
-            RandomPart(ordered, group, correlated, part.span) for group in self.groups(bar.right)
-        ]
+            message = f"`{node}` has no coefficients: name what varies between the groups, as in "
+            raise self.error(message + f"`(1 | {bar.right})`.", node.span)
+        ordered, correlated = _ordered(terms), bar.op == "|"
+        groups = self.groups(bar.right)
+        return [RandomPart(ordered, group, correlated, node.span) for group in groups]
 
     def groups(self, node: Node) -> list[tuple[Node, ...]]:
         """Return the grouping factors, `a/b` being `a` and then `b:a` as lme4 names it."""
@@ -345,31 +345,35 @@ class _Reader:
 
     def check_random(self, random: list[RandomPart]) -> None:
         """Refuse a coefficient that two terms give to the same grouping factor."""
-        seen: Counter[tuple[frozenset[str], frozenset[str]]] = Counter()
+        seen: set[tuple[frozenset[str], frozenset[str]]] = set()
         for part in random:
             group = frozenset(map(str, part.group))
             for term in part.terms:
-                seen[group, term.key] += 1
-                if seen[group, term.key] > 1:
+                if (group, term.key) in seen:
                     name = "the intercept" if not term.factors else f"`{term}`"
                     message = (
                         f"{name} varies by `{part.factor}` in two random-effects terms, and the "
                         "data cannot tell their variances apart: keep it in one of them."
                     )
                     raise self.error(message, part.span)
+                seen.add((group, term.key))
 
     # ----------------------------------------------------------------- checks
+
+    def check_count(self, n_terms: int, node: Node) -> None:
+        if n_terms > MAX_TERMS:
+            raise self.error(f"this expands to more than {MAX_TERMS} terms.", node.span)
 
     def check_call(self, node: Node, response: Node) -> None:
         if not isinstance(node, Call):
             return
         if node.function not in self.functions and not is_contrast(node.function):
             message = f"the function `{node.function}` is not available in a formula. "
-            known = (
+            similar = (
                 f for f in sorted(self.functions) if node.function[:3] == f[:3] or "." not in f
             )
             remedy = " Functions of your own can be given as `functions={'name': function}`."
-            raise self.error(message + suggestion(node.function, known) + remedy, node.span)
+            raise self.error(message + suggestion(node.function, similar) + remedy, node.span)
         if node.function == "cbind" and node is not response:
             raise self.error("`cbind` can only be the whole left side of a formula.", node.span)
 
@@ -383,22 +387,21 @@ class _Reader:
 
     def check_arithmetic(self, node: Node) -> None:
         """Refuse the operators that mean something between terms only."""
-        for part in walk(node):
-            if isinstance(part, Binary) and part.op in ("|", "||", ":", "%in%", "~"):
-                message = f"`{part.op}` has no meaning inside `{node}`."
-                raise self.error(message, part.op_span)
+        for below in walk(node):
+            if isinstance(below, Binary) and below.op in ("|", "||", ":", "%in%", "~"):
+                message = f"`{below.op}` has no meaning inside `{node}`."
+                raise self.error(message, below.op_span)
 
     def check_response(self, formula: Formula) -> None:
         """Refuse a response without a column, or one that is among the predictors."""
-        given = formula.response
-        if not columns_of([given]):
-            raise self.error("the response uses no column.", given.span)
-        counts = given.args if isinstance(given, Call) and given.function == "cbind" else ()
-        responses = [str(node) for node in (given, *counts)]
-        factors = [f for term in formula.fixed for f in term.factors]
-        factors += [f for part in formula.random for term in part.terms for f in term.factors]
-        factors += [f for part in formula.random for f in part.group]
-        for node in factors:
+        response = formula.response
+        if not columns_of([response]):
+            raise self.error("the response uses no column.", response.span)
+        counts = (
+            response.args if isinstance(response, Call) and response.function == "cbind" else ()
+        )
+        responses = {str(node) for node in (response, *counts)}
+        for node in formula.factors():
             if str(node) in responses:
                 message = f"the response `{node}` is also on the right-hand side."
                 raise self.error(message, node.span)
