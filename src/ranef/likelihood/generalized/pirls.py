@@ -170,13 +170,23 @@ class Setting:
             of_fixed = self.fixed @ gamma
             b = blocked_cholesky.solve(factorized, Z.sums(rows - weights * of_fixed))
             fitted = Z.fitted(b) + of_fixed
-        remaining = Z.sums(rows - weights * fitted)
-        information = float(np.abs(weights).sum())
-        u = [
-            _spherical(one, sums, axes, information / len(one))
-            for one, sums, axes in zip(b, remaining, self._axes, strict=True)
+        return self._spherical(b, weights, rows - weights * fitted), gamma, fitted
+
+    def _spherical(self, b: list[Array], weights: Array, remaining: Array) -> list[Array]:
+        """Return u of effects b = Lambda u, from b or from u = Lambda'Z' remaining.
+
+        Each axis takes what is nearer to its u, so that no rounding is divided by a small sd: b
+        where the data tell more than the prior, and what the fit has left of the rows elsewhere.
+        """
+        information, axes = float(np.abs(weights).sum()), self._axes
+        told = [sds**2 * information > len(one) for one, (_, sds, _) in zip(b, axes, strict=True)]
+        if all(map(np.all, told)):
+            return [((one @ P) / sds) @ Q for one, (P, sds, Q) in zip(b, axes, strict=True)]
+        sums = self.problem.Z.sums(remaining)
+        return [
+            np.where(by_data, (one @ P) / np.where(by_data, sds, 1.0), (of_rows @ P) * sds) @ Q
+            for one, of_rows, (P, sds, Q), by_data in zip(b, sums, axes, told, strict=True)
         ]
-        return u, gamma, fitted
 
     @cached_property
     def _axes(self) -> list[tuple[Array, Array, Array]]:
@@ -188,30 +198,6 @@ class Setting:
         return [
             s @ Lambda for s, Lambda in zip(self.problem.Z.sums(rows), self.Lambdas, strict=True)
         ]
-
-
-def _spherical(
-    b: Array, remaining: Array, axes: tuple[Array, Array, Array], information: float
-) -> Array:
-    """Return u of effects b = Lambda u, from b or from u = Lambda' remaining, shape (m, k).
-
-    Each axis takes what is nearer to its u, so that no rounding is divided by a small sd: b where
-    the data tell more than the prior, and what the fit has left of the rows elsewhere.
-
-    Parameters
-    ----------
-    b : ndarray, shape (m, k)
-    remaining : ndarray, shape (m, k)
-        Z' (rows - W fitted).
-    axes : tuple of ndarray
-        The singular value decomposition of Lambda.
-    information : float
-        Of a level, about a column of the basis.
-    """
-    P, sds, Q = axes
-    told = sds**2 * information > 1
-    along = np.where(told, (b @ P) / np.where(told, sds, 1.0), (remaining @ P) * sds)
-    return np.asarray(along @ Q)
 
 
 def find_modes(setting: Setting, u: Sequence[Array], gamma: Array) -> Modes:
