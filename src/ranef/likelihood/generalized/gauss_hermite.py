@@ -22,10 +22,9 @@ from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse, special
+from scipy import special
 
 from ranef._typing import Array
-from ranef.families.derivatives import Further
 from ranef.likelihood.generalized.pirls import Modes, Problem, Setting
 from ranef.likelihood.linear import blocked_cholesky
 
@@ -50,10 +49,10 @@ def rule(points: int, k: int) -> Rule:
 
     Examples
     --------
-    >>> found = rule(3, 1)
-    >>> found.nodes[:, 0].round(6) + 0.0
+    >>> hermite = rule(3, 1)
+    >>> hermite.nodes[:, 0].round(6) + 0.0
     array([-1.732051,  0.      ,  1.732051])
-    >>> np.exp(found.log_weights).round(6)
+    >>> np.exp(hermite.log_weights).round(6)
     array([0.166667, 0.666667, 0.166667])
     """
     nodes, weights = special.roots_hermitenorm(points)
@@ -74,7 +73,7 @@ class _Nodes:
     u : ndarray, shape (m, N, k)
     eta : ndarray, shape (N, n)
     shares : ndarray, shape (m, N)
-        What each node adds to its level's sum, as a share.
+        The share of each node in its level's sum.
     scores : ndarray, shape (N, n)
         The derivative of the rows' log density by eta, times the share of the node.
     value : float
@@ -112,25 +111,25 @@ def quadrature(setting: Setting, modes: Modes, points: int) -> Likelihood:
     D = modes.factorized.chain[0].D
     L, C = _roots(setting, modes)
     at = _at_nodes(setting, modes, z, C)
-    # what reaches the integrand through the nodes: by u, and by C
-    slopes = _summed(problem.Z.transposes[0], at.scores, block.k) @ Lambda
-    slopes -= at.shares[:, :, None] * at.u
+    # derivatives by u and by C, which move the nodes
+    sums = (problem.Z.transposes[0] @ at.scores.T).reshape(-1, block.k, len(at.scores))
+    slopes = sums.swapaxes(1, 2) @ Lambda - at.shares[:, :, None] * at.u
     C_bar = slopes.swapaxes(1, 2) @ z.nodes + L
     H_bar = -C @ _half(C.swapaxes(1, 2) @ C_bar) @ C.swapaxes(1, 2)
     # H changes with eta and with Lambda
     scaled = block.columns @ Lambda
     d = np.einsum("na,nab,nb->n", scaled, H_bar[block.codes], scaled)
-    further = further_at(problem, modes, psi)
+    further = problem.family.further_expansion(problem.y, modes.eta, problem.weights, psi)
     pull = d * further.third
     by_u = slopes.sum(1) + setting.scores(pull)[0]
     lambdas = (C @ (C.swapaxes(1, 2) @ by_u[:, :, None]))[:, :, 0]
     fitted = problem.Z.fitted([lambdas @ Lambda.T])
-    through = through_modes(problem, modes, pull, [lambdas], fitted)
-    of_nodes = _outer(block.columns, at, block.codes)
+    rows, (by_modes,) = through_modes(problem, modes, pull, [lambdas], fitted)
+    by_nodes = block.columns.T @ np.einsum("jn,nja->na", at.scores, at.u[block.codes])
     return Likelihood(
         value=_total(at, L),
-        rows=at.scores.sum(0) + through.rows,
-        Lambdas=[of_nodes + 2 * (D @ Lambda @ H_bar).sum(0) + through.Lambdas[0]],
+        rows=at.scores.sum(0) + rows,
+        Lambdas=[by_nodes + 2 * (D @ Lambda @ H_bar).sum(0) + by_modes],
         psi=_by_psi(setting, at, block.codes) + further.weight @ d + further.score @ fitted,
         modes=modes,
     )
@@ -164,21 +163,11 @@ def _at_nodes(setting: Setting, modes: Modes, z: Rule, C: Array) -> _Nodes:
     return _Nodes(u, eta, shares, shares[block.codes].T * expansion.score, float(totals.sum()))
 
 
-def _summed(Zt: sparse.csr_array, rows: Array, k: int) -> Array:
-    """Return Z' times the rows of every node, shape (m, N, k)."""
-    return np.asarray(Zt @ rows.T).reshape(-1, k, len(rows)).swapaxes(1, 2)
-
-
 def _half(B: Array) -> Array:
     """Return the upper triangle with half the diagonal, made symmetric."""
     upper = np.triu(B)
     upper -= 0.5 * np.triu(np.tril(B))
     return np.asarray((upper + upper.swapaxes(1, 2)) / 2)
-
-
-def _outer(columns: Array, at: _Nodes, codes: NDArray[np.int64]) -> Array:
-    """Return the sum over rows and nodes of c_i score_ij u_j', shape (k, k)."""
-    return np.asarray(columns.T @ np.einsum("jn,nja->na", at.scores, at.u[codes]))
 
 
 def _by_psi(setting: Setting, at: _Nodes, codes: NDArray[np.int64]) -> Array:
@@ -197,12 +186,12 @@ class Likelihood:
     ----------
     value : float
     rows : ndarray, shape (n,)
-        The derivative with respect to the known part of eta, row by row: X' rows is that with
-        respect to the fixed effects.
+        The derivative with respect to the known part of eta, row by row: X' rows is the derivative
+        with respect to the fixed effects.
     Lambdas : list of ndarray, shape (k, k)
         The derivatives with respect to the factors.
     psi : ndarray, shape (r,)
-        Those with respect to the logarithms of the family's own parameters.
+        The derivatives with respect to the logarithms of the family's own parameters.
     modes : Modes
     """
 
@@ -211,11 +200,6 @@ class Likelihood:
     Lambdas: list[Array]
     psi: Array
     modes: Modes
-
-
-def further_at(problem: Problem, modes: Modes, psi: Array) -> Further:
-    """Return the higher derivatives of the log density at the modes."""
-    return problem.family.further_expansion(problem.y, modes.eta, problem.weights, psi)
 
 
 def laplace_value(modes: Modes) -> float:
@@ -232,46 +216,26 @@ def laplace(setting: Setting, modes: Modes) -> Likelihood:
     problem, expansion = setting.problem, modes.expansion
     selected = blocked_cholesky.selected_inverse(modes.factorized)
     d = problem.Z.leverages(selected)
-    further = further_at(problem, modes, setting.psi)
+    further = problem.family.further_expansion(problem.y, modes.eta, problem.weights, setting.psi)
     pull = -0.5 * d * further.third
     lambdas, _, fitted = setting.solve(modes.factorized, expansion.weight, pull)
-    through = through_modes(problem, modes, pull, lambdas, fitted)
+    rows, by_modes = through_modes(problem, modes, pull, lambdas, fitted)
+    by_score = outer_sums(problem, expansion.score, modes.u)
     return Likelihood(
         value=laplace_value(modes),
-        rows=expansion.score + through.rows,
+        rows=expansion.score + rows,
         Lambdas=[
-            of_score + of_modes - G / 2
-            for of_score, of_modes, G in zip(
-                outer_sums(problem, expansion.score, modes.u),
-                through.Lambdas,
-                selected.gradient,
-                strict=True,
-            )
+            a + b - G / 2 for a, b, G in zip(by_score, by_modes, selected.gradient, strict=True)
         ],
         psi=further.value.sum(-1) - 0.5 * further.weight @ d + further.score @ fitted,
         modes=modes,
     )
 
 
-@dataclass(frozen=True, eq=False)
-class Through:
-    """What reaches a likelihood through its conditional modes.
-
-    Attributes
-    ----------
-    rows : ndarray, shape (n,)
-        The derivative with respect to the known part of eta.
-    Lambdas : list of ndarray, shape (k, k)
-    """
-
-    rows: Array
-    Lambdas: list[Array]
-
-
 def through_modes(
     problem: Problem, modes: Modes, pull: Array, lambdas: Sequence[Array], fitted: Array
-) -> Through:
-    """Carry derivatives at the modes back to the parameters.
+) -> tuple[Array, list[Array]]:
+    """Return the derivatives that reach a likelihood through its conditional modes.
 
     Parameters
     ----------
@@ -283,14 +247,20 @@ def through_modes(
         H^-1 times the derivative with respect to u, all in all.
     fitted : ndarray, shape (n,)
         Z Lambda lambdas.
+
+    Returns
+    -------
+    rows : ndarray, shape (n,)
+        The derivative with respect to the known part of eta.
+    Lambdas : list of ndarray, shape (k, k)
     """
     rows = pull - modes.expansion.weight * fitted
     direct = outer_sums(problem, rows, modes.u)
     by_score = outer_sums(problem, modes.expansion.score, lambdas)
-    return Through(rows, [a + b for a, b in zip(direct, by_score, strict=True)])
+    return rows, [a + b for a, b in zip(direct, by_score, strict=True)]
 
 
 def outer_sums(problem: Problem, rows: Array, u: Sequence[Array]) -> list[Array]:
     """Return the sum over levels of (Z'rows)_l u_l', term by term, shape (k, k)."""
     sums = problem.Z.sums(rows)
-    return [np.asarray(s.T @ one) for s, one in zip(sums, u, strict=True)]
+    return [np.asarray(s.T @ effects) for s, effects in zip(sums, u, strict=True)]

@@ -9,7 +9,7 @@ the error of one row.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -29,9 +29,9 @@ from ranef.numerics.matrices import threads_for
 from ranef.numerics.minimize import minimize
 
 TINY = np.finfo(np.float64).tiny
-ROUNDS = 3  # of a model without random effects and the family's own parameters, in turn
-FIRST = 5.0  # a shape, precision or degrees of freedom to start with
-NEAR = 6.0  # how far from its mean a linear predictor may start
+ROUNDS_OF_START = 3  # of a model without random effects and the family's own parameters, in turn
+FIRST_OWN_PARAMETER = 5.0  # a shape, precision or degrees of freedom to start with
+MAX_START_DISTANCE = 6.0  # of a linear predictor from a constant one
 MAX_NODES = 20_000_000  # rows times nodes of a quadrature
 
 
@@ -79,14 +79,14 @@ class Generalized:
 
     @cached_property
     def merged(self) -> Problem:
-        """The same with all terms in one, for a single grouping factor."""
+        """The problem with all terms in one, for a single grouping factor."""
         blocks, n = self.problem.Z.blocks, len(self.offset)
         if len(blocks) == 1:
             return self.problem
         columns = np.column_stack([block.columns for block in blocks])
         covariance = Unstructured(columns.shape[1])
-        one = Block(blocks[0].codes, columns, blocks[0].n_levels, covariance)
-        return Problem(self.family, self.problem.y, self.problem.weights, weighted([one], n))
+        block = Block(blocks[0].codes, columns, blocks[0].n_levels, covariance)
+        return replace(self.problem, Z=weighted([block], n))
 
     def zeros(self) -> list[Array]:
         """Return random effects u of zero."""
@@ -94,8 +94,8 @@ class Generalized:
 
     def at(self, gamma: Array, Lambdas: Sequence[Array], log_psi: Array) -> Setting:
         """Return the setting of known fixed effects."""
-        known = self.offset + self.X @ gamma
-        return Setting(self.problem, known, self.X[:, :0], list(Lambdas), np.exp(log_psi))
+        base = self.offset + self.X @ gamma
+        return Setting(self.problem, base, self.X[:, :0], list(Lambdas), np.exp(log_psi))
 
     def profile(self, Lambdas: Sequence[Array], log_psi: Array) -> Setting:
         """Return the setting in which fixed effects are found together with the random ones."""
@@ -122,27 +122,25 @@ class Generalized:
         """
         if n_agq == 1 or not u:
             return gauss_hermite.laplace(setting, find_modes(setting, u, np.empty(0)))
-        together, modes = self._together(setting, u)
-        found = gauss_hermite.quadrature(together, modes, n_agq)
-        return gauss_hermite.Likelihood(
-            value=found.value,
-            rows=found.rows,
-            Lambdas=diagonal_parts(found.Lambdas[0], self.covariances),
-            psi=found.psi,
-            modes=_apart(modes, self.covariances),
+        result = gauss_hermite.quadrature(*self._merged_modes(setting, u), n_agq)
+        stops = np.cumsum([c.k for c in self.covariances])
+        return replace(
+            result,
+            Lambdas=diagonal_parts(result.Lambdas[0], self.covariances),
+            modes=replace(result.modes, u=np.split(result.modes.u[0], stops[:-1], axis=-1)),
         )
 
     def log_likelihood(self, setting: Setting, u: Sequence[Array], n_agq: int = 1) -> float:
         """Return the value of `likelihood` alone."""
         if n_agq == 1 or not u:
             return gauss_hermite.laplace_value(find_modes(setting, u, np.empty(0)))
-        return gauss_hermite.quadrature_value(*self._together(setting, u), n_agq)
+        return gauss_hermite.quadrature_value(*self._merged_modes(setting, u), n_agq)
 
-    def _together(self, setting: Setting, u: Sequence[Array]) -> tuple[Setting, Modes]:
+    def _merged_modes(self, setting: Setting, u: Sequence[Array]) -> tuple[Setting, Modes]:
         """Return the setting with all terms in one, and its modes."""
         Lambda = linalg.block_diag(*setting.Lambdas)
-        one = Setting(self.merged, setting.base, setting.fixed, [Lambda], setting.psi)
-        return one, find_modes(one, [np.hstack(u)], np.empty(0))
+        merged = replace(setting, problem=self.merged, Lambdas=[Lambda])
+        return merged, find_modes(merged, [np.hstack(u)], np.empty(0))
 
 
 def prepare(design: Design, family: Family) -> Generalized:
@@ -237,28 +235,27 @@ def users_likelihood(
     psi : ndarray, shape (r,)
     n_agq : int
     """
-    own = dict(zip(model.family.parameters, psi.tolist(), strict=True))
-    sigma = own.get("sigma", 1.0)
+    own_parameters = dict(zip(model.family.parameters, psi.tolist(), strict=True))
+    sigma = own_parameters.get("sigma", 1.0)
     users = factors(theta, model.covariances)
     Lambdas = [sigma * T @ f for T, f in zip(model.bases, users, strict=True)]
     gamma = np.linalg.solve(model.to_users, beta)
     try:
         setting = model.at(gamma, Lambdas, np.log(psi))
-        found = model.likelihood(setting, model.zeros(), n_agq)
+        likelihood = model.likelihood(setting, model.zeros(), n_agq)
     except (NoModesError, np.linalg.LinAlgError):
-        nowhere = dict.fromkeys(own, np.nan)
+        nowhere = dict.fromkeys(own_parameters, np.nan)
         return UsersLikelihood(-np.inf, theta * np.nan, beta * np.nan, nowhere)
-    slopes = [sigma * T.T @ slope for T, slope in zip(model.bases, found.Lambdas, strict=True)]
-    by_own = dict(zip(own, (found.psi / psi).tolist(), strict=True))
-    if "sigma" in own:
-        by_own["sigma"] += (
-            sum(float(np.vdot(slope, f)) for slope, f in zip(slopes, users, strict=True)) / sigma
-        )
+    slopes = [sigma * T.T @ slope for T, slope in zip(model.bases, likelihood.Lambdas, strict=True)]
+    by_own_parameters = dict(zip(own_parameters, (likelihood.psi / psi).tolist(), strict=True))
+    if "sigma" in own_parameters:
+        by_factors = sum(float(np.vdot(slope, f)) for slope, f in zip(slopes, users, strict=True))
+        by_own_parameters["sigma"] += by_factors / sigma
     return UsersLikelihood(
-        value=found.value,
+        value=likelihood.value,
         theta=pull_back(slopes, theta, model.covariances),
-        beta=np.linalg.solve(model.to_users.T, model.X.T @ found.rows),
-        parameters=by_own,
+        beta=np.linalg.solve(model.to_users.T, model.X.T @ likelihood.rows),
+        parameters=by_own_parameters,
     )
 
 
@@ -292,10 +289,9 @@ def _without_random_effects(design: Design, bare: Problem) -> tuple[Array, Array
     psi = _guess(bare.family, design)
     eta = _constant(bare.family, design)
     gamma = np.linalg.lstsq(design.X, eta - design.offset, rcond=None)[0]
-    for _ in range(ROUNDS):
-        setting = Setting(bare, design.offset, design.X, [], psi)
+    for _ in range(ROUNDS_OF_START):
         try:
-            modes = find_modes(setting, [], gamma)
+            modes = find_modes(Setting(bare, design.offset, design.X, [], psi), [], gamma)
         except NoModesError:
             break
         gamma = modes.gamma
@@ -307,11 +303,11 @@ def _without_random_effects(design: Design, bare: Problem) -> tuple[Array, Array
 
 def _within_reach(X: Array, gamma: Array, constant: Array) -> Array:
     """Draw fixed effects that run off, as under separation, towards a constant predictor."""
-    away = X @ gamma - constant
-    reach = float(np.abs(away).max(initial=0.0))
-    if reach <= NEAR:
+    deviations = X @ gamma - constant
+    distance = float(np.abs(deviations).max(initial=0.0))
+    if distance <= MAX_START_DISTANCE:
         return gamma
-    nearer = constant + away * NEAR / reach
+    nearer = constant + deviations * MAX_START_DISTANCE / distance
     return np.asarray(np.linalg.lstsq(X, nearer, rcond=None)[0])
 
 
@@ -319,16 +315,16 @@ def _own_parameters(problem: Problem, eta: Array, psi: Array) -> Array:
     """Maximise the likelihood of the family's own parameters at a linear predictor."""
 
     def objective(log_psi: Array) -> tuple[float, Array]:
-        now = np.exp(np.clip(log_psi, -50, 50))
+        psi = np.exp(np.clip(log_psi, -50, 50))
         with np.errstate(all="ignore"):
-            value = problem.expansion(eta, now).value.sum()
-            further = problem.family.further_expansion(problem.y, eta, problem.weights, now)
+            value = problem.expansion(eta, psi).value.sum()
+            further = problem.family.further_expansion(problem.y, eta, problem.weights, psi)
         if not np.isfinite(value):
             return np.inf, np.zeros_like(log_psi)
         return -float(value), -further.value.sum(-1)
 
-    found = minimize(objective, np.log(psi), max_iterations=50)
-    return np.asarray(np.exp(np.clip(found.x, -10, 10)))
+    optimum = minimize(objective, np.log(psi), max_iterations=50)
+    return np.asarray(np.exp(np.clip(optimum.x, -10, 10)))
 
 
 def _constant(family: Family, design: Design) -> Array:
@@ -349,9 +345,9 @@ def _constant(family: Family, design: Design) -> Array:
 
 
 def _guess(family: Family, design: Design) -> Array:
-    """Return own parameters to start with: a scale by moments, `FIRST` for all others."""
+    """Return own parameters to start with: a scale by moments, a constant for all others."""
     mean = np.full(design.n_obs, np.average(design.y, weights=design.weights))
-    psi = np.array([1.0 if name == "sigma" else FIRST for name in family.parameters])
+    psi = np.array([1.0 if name == "sigma" else FIRST_OWN_PARAMETER for name in family.parameters])
     with np.errstate(all="ignore"):  # at an end of its range a mean has no variance
         variance = np.asarray(family.variance(mean, *psi))
         sigma = np.sqrt(np.mean(design.weights * (design.y - mean) ** 2 / variance))
@@ -374,15 +370,3 @@ def diagonal_parts(matrix: Array, covariances: Sequence[Covariance]) -> list[Arr
     """Return the blocks of terms that were taken as one, shape (..., k, k) each."""
     stops = np.cumsum([c.k for c in covariances])
     return [matrix[..., b - c.k : b, b - c.k : b] for b, c in zip(stops, covariances, strict=True)]
-
-
-def columns_of(effects: Array, covariances: Sequence[Covariance]) -> list[Array]:
-    """Return the effects of terms that were taken as one, shape (..., k) each."""
-    return np.split(effects, np.cumsum([c.k for c in covariances])[:-1], axis=-1)
-
-
-def _apart(modes: Modes, covariances: Sequence[Covariance]) -> Modes:
-    u = columns_of(modes.u[0], covariances)
-    return Modes(
-        u, modes.gamma, modes.eta, modes.expansion, modes.factorized, modes.value, modes.steps
-    )

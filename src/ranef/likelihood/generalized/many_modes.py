@@ -30,11 +30,11 @@ from ranef.families.family import Family
 from ranef.likelihood.generalized.gauss_hermite import Rule
 from ranef.likelihood.generalized.pirls import (
     ARMIJO,
-    DECREMENT,
-    HIDDEN,
+    MAX_DECREMENT,
     MAX_HALVINGS,
+    MAX_HIDDEN_GAIN,
     MAX_STEPS,
-    ROUNDING,
+    ROUNDING_OF_DENSITY,
     Problem,
 )
 from ranef.likelihood.generalized.weighted_crossproducts import product_map
@@ -351,7 +351,7 @@ class _Search(ABC):
         """Return the expansion of all rows."""
         return self.piece.family.expansion(self.piece.y, eta, self.piece.weights, self.psi)
 
-    def run(self, start: Array, near: float = DECREMENT) -> ManyModes:
+    def run(self, start: Array, near: float = MAX_DECREMENT) -> ManyModes:
         """Return the modes, from a start, or zero where that is nowhere.
 
         Parameters
@@ -375,7 +375,7 @@ class _Search(ABC):
             is_last = observed & (gain < near)
             step = np.where(going[..., None], step, 0.0)
             place, moved = self.walked(place, step, np.where(is_last, 0.0, gain))
-            good &= moved | (gain < HIDDEN) | ~going
+            good &= moved | (gain < MAX_HIDDEN_GAIN) | ~going
             going &= moved & ~is_last
         u, eta, expansion, h = place
         h = np.where(good & ~going, h, -np.inf)
@@ -397,7 +397,7 @@ class _Search(ABC):
         """Return where steps that are short enough lead, and for which there were such."""
         u, _, _, h = place
         share = np.ones(h.shape)
-        rounding = np.maximum(DECREMENT, ROUNDING * np.abs(h))
+        rounding = np.maximum(MAX_DECREMENT, ROUNDING_OF_DENSITY * np.abs(h))
         for _ in range(MAX_HALVINGS):
             new = self.at(u + share[..., None] * step)
             bad = ~(new[3] >= h + ARMIJO * share * gain - rounding) & (step != 0).any(-1)

@@ -39,14 +39,14 @@ NOWHERE = (
     "predictor or the response is out of reach for this family and link. Rescale the predictors, "
     "or use another link."
 )
-ENDLESS = 1e4  # a shape or degrees of freedom that do as well as infinite ones
-NOTHING_LEFT = 1e-2  # of the objective, to be gained
-NOT_CURVED = 1e-8  # relative to the largest curvature
+MAX_OWN_PARAMETER = 1e4  # beyond which a shape or degrees of freedom do as well as infinite ones
+MAX_DECREMENT_AT_LIMIT = 1e-2  # of the objective, where an own parameter is beyond that
+MIN_RELATIVE_CURVATURE = 1e-8  # over the largest curvature
 
 
 @dataclass(frozen=True, eq=False)
 class _Vector:
-    """How a vector holds coefficients, the logarithms of own parameters, and theta."""
+    """The layout of a vector: coefficients if `joint`, logarithms of own parameters, and theta."""
 
     model: Generalized
     joint: bool
@@ -65,9 +65,14 @@ class _Vector:
     def packed(self, gamma: Array, log_psi: Array, theta: Array) -> Array:
         return np.concatenate([gamma[: self.p], log_psi, theta])
 
-    def slope(self, x: Array, by_gamma: Array, likelihood: gauss_hermite.Likelihood) -> Array:
+    def objective(
+        self, x: Array, likelihood: gauss_hermite.Likelihood | None
+    ) -> tuple[float, Array]:
+        if likelihood is None:
+            return np.inf, np.zeros_like(x)
+        by_gamma = self.model.X.T @ likelihood.rows
         by_theta = pull_back(likelihood.Lambdas, self.theta(x), self.model.covariances)
-        return self.packed(by_gamma, likelihood.psi, by_theta)
+        return -2 * likelihood.value, -2 * self.packed(by_gamma, likelihood.psi, by_theta)
 
     def simplified(self, x: Array) -> Array:
         theta = self.theta(x)
@@ -84,17 +89,14 @@ def estimate(model: Generalized, *, n_agq: int = 1) -> Estimate:
         Points of the quadrature in each dimension; 1 for the Laplace approximation; 0 stops after
         the first stage.
     """
-    width = model.problem.Z.q_rest
-    with threads_for(width):
-        optimum, found = _first_stage(model)
-        vector = _Vector(model, joint=False)
-        gamma = found.modes.gamma
+    with threads_for(model.problem.Z.q_rest):
+        optimum, modes = _first_stage(model)
+        gamma, u, vector = modes.gamma, modes.u, _Vector(model, joint=False)
         if n_agq:
             start, vector = np.append(gamma, optimum.x), _Vector(model, joint=True)
-            objective = joint_objective(model, found.modes.u, n_agq)
+            objective = joint_objective(model, u, n_agq)
             optimum = minimize(objective, start, simplify=vector.simplified)
             gamma = vector.parts(optimum.x)[0]
-        u = found.modes.u
         return _at_optimum(model, vector, optimum, gamma=gamma, u=u, n_agq=n_agq)
 
 
@@ -112,10 +114,8 @@ def joint_objective(model: Generalized, u: list[Array], n_agq: int) -> Objective
 
     def objective(x: Array) -> tuple[float, Array]:
         gamma, log_psi, Lambdas = vector.parts(x)
-        found = _quietly(lambda: model.likelihood(model.at(gamma, Lambdas, log_psi), u, n_agq))
-        if found is None:
-            return np.inf, np.zeros_like(x)
-        return -2 * found.value, -2 * vector.slope(x, model.X.T @ found.rows, found)
+        setting = model.at(gamma, Lambdas, log_psi)
+        return vector.objective(x, _quietly(lambda: model.likelihood(setting, u, n_agq)))
 
     return objective
 
@@ -126,12 +126,12 @@ def _quietly(
     """Return a likelihood, or None where there is none."""
     with np.errstate(all="ignore"):
         try:
-            found = likelihood()
+            result = likelihood()
         except (NoModesError, np.linalg.LinAlgError):
             return None
-    parts = (found.rows, found.psi, *found.Lambdas)
-    finite = np.isfinite(found.value) and all(np.isfinite(part).all() for part in parts)
-    return found if finite else None
+    derivatives = (result.rows, result.psi, *result.Lambdas)
+    is_finite = np.isfinite(result.value) and all(np.isfinite(d).all() for d in derivatives)
+    return result if is_finite else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,7 +146,8 @@ class _FirstStage:
         return self.optimum.value if self.likelihood is not None else np.inf
 
 
-def _first_stage(model: Generalized) -> tuple[Optimum, gauss_hermite.Likelihood]:
+def _first_stage(model: Generalized) -> tuple[Optimum, Modes]:
+    """Return the optimum over own parameters and theta, and the modes there."""
     vector = _Vector(model, joint=False)
 
     def likelihood(x: Array, u: list[Array], gamma: Array) -> gauss_hermite.Likelihood | None:
@@ -160,20 +161,18 @@ def _first_stage(model: Generalized) -> tuple[Optimum, gauss_hermite.Likelihood]
         u = model.zeros() if first is None else first.modes.u
         gamma = model.gamma if first is None else first.modes.gamma
 
-        def objective(x: Array) -> tuple[float, Array]:
-            found = likelihood(x, u, gamma)
-            if found is None:
-                return np.inf, np.zeros_like(x)
-            return -2 * found.value, -2 * vector.slope(x, gamma, found)
-
-        optimum = minimize(objective, start, simplify=vector.simplified)
+        optimum = minimize(
+            lambda x: vector.objective(x, likelihood(x, u, gamma)),
+            start,
+            simplify=vector.simplified,
+        )
         return _FirstStage(optimum, likelihood(optimum.x, u, gamma))
 
     start, few = theta_of(model.Lambdas, model.covariances), len(model.offset) <= FEW_ROWS
     best = lowest(search(theta) for theta in starts_from(start, model.covariances, several=few))
     if best.likelihood is None:
         raise FitError(NOWHERE)
-    return best.optimum, best.likelihood
+    return best.optimum, best.likelihood.modes
 
 
 def _at_optimum(
@@ -192,8 +191,8 @@ def _at_optimum(
 
     def relative_theta(x: Array) -> Array:
         _, log_psi, Lambdas = vector.parts(x)
-        own = dict(zip(model.family.parameters, np.exp(log_psi).tolist(), strict=True))
-        relative = [f / own.get("sigma", 1.0) for f in Lambdas]
+        own_parameters = dict(zip(model.family.parameters, np.exp(log_psi).tolist(), strict=True))
+        relative = [f / own_parameters.get("sigma", 1.0) for f in Lambdas]
         return users_theta(model.bases, model.covariances, relative)
 
     return gathered(
@@ -239,8 +238,8 @@ def gathered(
     trace : tuple of (float, ndarray)
     n_agq : int
     """
-    own = dict(zip(model.family.parameters, psi.tolist(), strict=True))
-    sigma = own.pop("sigma", 1.0)
+    own_parameters = dict(zip(model.family.parameters, psi.tolist(), strict=True))
+    sigma = own_parameters.pop("sigma", 1.0)
     theta = users_theta(model.bases, model.covariances, [f / sigma for f in Lambdas])
     inverses = [np.linalg.inv(T) for T in model.bases]
     singular = tuple(smallest_sd(f) < SINGULAR for f in Lambdas)
@@ -258,32 +257,35 @@ def gathered(
         objective=optimum.value,
         loglik=loglik,
         singular=singular,
-        convergence=_ended(optimum, own, singular),
+        convergence=_ended(optimum, own_parameters, singular),
         decrement=optimum.decrement,
         evaluations=optimum.evaluations,
         trace=trace,
-        parameters=tuple(own.values()),
+        parameters=tuple(own_parameters.values()),
         n_agq=n_agq,
         working_weights=modes.expansion.weight,
     )
 
 
-def _ended(optimum: Optimum, own: Mapping[str, float], singular: Sequence[bool]) -> Convergence:
+def _ended(
+    optimum: Optimum, own_parameters: Mapping[str, float], singular: Sequence[bool]
+) -> Convergence:
     """Return how the optimisation ended, at an edge of its space perhaps."""
     ended = optimum.convergence
-    if any(value > ENDLESS for value in own.values()) and optimum.decrement < NOTHING_LEFT:
+    is_endless = any(value > MAX_OWN_PARAMETER for value in own_parameters.values())
+    if is_endless and optimum.decrement < MAX_DECREMENT_AT_LIMIT:
         return Convergence.LIMIT
     return Convergence.SINGULAR if ended.ok and any(singular) else ended
 
 
 def covariance_of(information: Array, p: int) -> Array:
-    """Return the covariance of the first p parameters; directions without curvature are known."""
+    """Return the covariance of the first p parameters; the others count as known where flat."""
     if not np.isfinite(information).all():
         return np.full((p, p), np.nan)
     values, vectors = np.linalg.eigh(information[p:, p:])
-    curved = values > NOT_CURVED * np.abs(values).max(initial=0.0)
+    curved = values > MIN_RELATIVE_CURVATURE * np.abs(values).max(initial=0.0)
     half = vectors[:, curved].T @ information[p:, :p]
-    left = information[:p, :p] - half.T @ (half / values[curved, None])
-    if not np.isfinite(left).all() or np.linalg.eigvalsh(left).min(initial=1.0) <= 0:
+    remaining = information[:p, :p] - half.T @ (half / values[curved, None])
+    if not np.isfinite(remaining).all() or np.linalg.eigvalsh(remaining).min(initial=1.0) <= 0:
         return np.full((p, p), np.nan)  # no maximum, so no standard errors
-    return np.asarray(np.linalg.inv(left))
+    return np.asarray(np.linalg.inv(remaining))

@@ -26,10 +26,10 @@ from ranef.families.family import Family
 from ranef.likelihood.generalized.weighted_crossproducts import Weighted
 from ranef.likelihood.linear import blocked_cholesky
 
-DECREMENT = 1e-10  # below which one more Newton step is exact to rounding
-HIDDEN = 1e-6  # what a step may gain without its being seen, where numbers are large
-ARMIJO = 1e-4
-ROUNDING = 1e-14  # of a log density
+MAX_DECREMENT = 1e-10  # with which one more Newton step is exact to rounding
+MAX_HIDDEN_GAIN = 1e-6  # of a step, which rounding may hide where numbers are large
+ARMIJO = 1e-4  # the least share of its linear prediction that a step has to gain
+ROUNDING_OF_DENSITY = 1e-14  # relative to a log density
 MAX_STEPS = 200
 MAX_HALVINGS = 40
 
@@ -56,8 +56,8 @@ class Problem:
 
 
 @dataclass(frozen=True, eq=False)
-class Modes:
-    """Conditional modes.
+class Point:
+    """The penalised log density of the response at random and fixed effects.
 
     Attributes
     ----------
@@ -66,19 +66,29 @@ class Modes:
         Coefficients of the fixed columns, where these are found together with u.
     eta : ndarray, shape (n,)
     expansion : Expansion
-    factorized : Factorized
-        At the modes, with the observed weights.
     value : float
         log f(y | eta) - |u|^2 / 2.
-    steps : int
     """
 
     u: list[Array]
     gamma: Array
     eta: Array
     expansion: Expansion
-    factorized: blocked_cholesky.Factorized
     value: float
+
+
+@dataclass(frozen=True, eq=False)
+class Modes(Point):
+    """Conditional modes: the point where the penalised log density is largest.
+
+    Attributes
+    ----------
+    factorized : Factorized
+        At the modes, with the observed weights.
+    steps : int
+    """
+
+    factorized: blocked_cholesky.Factorized
     steps: int
 
 
@@ -87,19 +97,8 @@ class NoModesError(FitError):
 
 
 @dataclass(frozen=True, eq=False)
-class _Point:
-    """Where an iteration is."""
-
-    u: list[Array]
-    gamma: Array
-    eta: Array
-    expansion: Expansion
-    value: float
-
-
-@dataclass(frozen=True, eq=False)
 class Setting:
-    """What is held fixed while modes are found.
+    """The data and the parameters that stay as they are while modes are found.
 
     Attributes
     ----------
@@ -119,16 +118,17 @@ class Setting:
     Lambdas: Sequence[Array]
     psi: Array
 
-    def point(self, u: list[Array], gamma: Array) -> _Point:
+    def point(self, u: list[Array], gamma: Array) -> Point:
         """Return the penalised log density at effects."""
-        b = [one @ Lambda.T for one, Lambda in zip(u, self.Lambdas, strict=True)]
+        b = [effects @ Lambda.T for effects, Lambda in zip(u, self.Lambdas, strict=True)]
         eta = self.base + self.problem.Z.fitted(b)
         if len(gamma):
             eta = eta + self.fixed @ gamma
         with np.errstate(all="ignore"):
             expansion = self.problem.expansion(eta, self.psi)
-        value = float(expansion.value.sum()) - 0.5 * sum(float(np.vdot(one, one)) for one in u)
-        return _Point(u, gamma, eta, expansion, value if np.isfinite(value) else -np.inf)
+        penalty = 0.5 * sum(float(np.vdot(effects, effects)) for effects in u)
+        value = float(expansion.value.sum()) - penalty
+        return Point(u, gamma, eta, expansion, value if np.isfinite(value) else -np.inf)
 
     def factorized(self, weights: Array) -> blocked_cholesky.Factorized:
         """Return the factorised system for weights of the rows.
@@ -141,13 +141,12 @@ class Setting:
         if not np.isfinite(weights).all():
             raise np.linalg.LinAlgError("the weights are not finite")
         with np.errstate(all="ignore"):
-            found = blocked_cholesky.factorize(
-                self.problem.Z.cross(weights, self.fixed), self.Lambdas
-            )
-        if not np.isfinite(found.logdet) or not np.isfinite(found.reduced).all():
+            cross = self.problem.Z.cross(weights, self.fixed)
+            factorized = blocked_cholesky.factorize(cross, self.Lambdas)
+        if not np.isfinite(factorized.logdet) or not np.isfinite(factorized.reduced).all():
             raise np.linalg.LinAlgError("the system is not positive definite")
-        np.linalg.cholesky(found.reduced[:-1, :-1])  # of the fixed columns; raises if it is not
-        return found
+        np.linalg.cholesky(factorized.reduced[:-1, :-1])  # of the fixed columns; raises if it isn't
+        return factorized
 
     def solve(
         self, factorized: blocked_cholesky.Factorized, weights: Array, rows: Array
@@ -165,8 +164,8 @@ class Setting:
         b = blocked_cholesky.solve(factorized, Z.sums(rows))
         fitted, gamma = Z.fitted(b), np.empty(0)
         if self.fixed.shape[1]:
-            left = self.fixed.T @ (rows - weights * fitted)
-            gamma = np.linalg.solve(factorized.reduced[:-1, :-1], left)
+            sums = self.fixed.T @ (rows - weights * fitted)
+            gamma = np.linalg.solve(factorized.reduced[:-1, :-1], sums)
             of_fixed = self.fixed @ gamma
             b = blocked_cholesky.solve(factorized, Z.sums(rows - weights * of_fixed))
             fitted = Z.fitted(b) + of_fixed
@@ -175,17 +174,17 @@ class Setting:
     def _spherical(self, b: list[Array], weights: Array, remaining: Array) -> list[Array]:
         """Return u of effects b = Lambda u, from b or from u = Lambda'Z' remaining.
 
-        Each axis takes what is nearer to its u, so that no rounding is divided by a small sd: b
-        where the data tell more than the prior, and what the fit has left of the rows elsewhere.
+        Along each axis u comes from b where the data tell more than the prior, and elsewhere from
+        the residuals of the rows, so that no rounding is divided by a small sd.
         """
         information, axes = float(np.abs(weights).sum()), self._axes
-        told = [sds**2 * information > len(one) for one, (_, sds, _) in zip(b, axes, strict=True)]
-        if all(map(np.all, told)):
-            return [((one @ P) / sds) @ Q for one, (P, sds, Q) in zip(b, axes, strict=True)]
+        is_told = [sds**2 * information > len(x) for x, (_, sds, _) in zip(b, axes, strict=True)]
+        if all(map(np.all, is_told)):
+            return [((x @ P) / sds) @ Q for x, (P, sds, Q) in zip(b, axes, strict=True)]
         sums = self.problem.Z.sums(remaining)
         return [
-            np.where(by_data, (one @ P) / np.where(by_data, sds, 1.0), (of_rows @ P) * sds) @ Q
-            for one, of_rows, (P, sds, Q), by_data in zip(b, sums, axes, told, strict=True)
+            np.where(by_data, (x @ P) / np.where(by_data, sds, 1.0), (of_rows @ P) * sds) @ Q
+            for x, of_rows, (P, sds, Q), by_data in zip(b, sums, axes, is_told, strict=True)
         ]
 
     @cached_property
@@ -210,36 +209,35 @@ def find_modes(setting: Setting, u: Sequence[Array], gamma: Array) -> Modes:
     """
     point = setting.point(list(u), gamma)
     if not np.isfinite(point.value):
-        point = setting.point([np.zeros_like(one) for one in u], gamma)
+        point = setting.point([np.zeros_like(effects) for effects in u], gamma)
     if not np.isfinite(point.value):
         raise NoModesError("the log density is not finite at the start")
     for step in range(MAX_STEPS):
         new, gain, observed = _newton_step(setting, point)
-        if abs(gain) < DECREMENT and observed:
-            rounding = max(DECREMENT, ROUNDING * abs(point.value))
+        if abs(gain) < MAX_DECREMENT and observed:
+            rounding = max(MAX_DECREMENT, ROUNDING_OF_DENSITY * abs(point.value))
             point = new if new.value > point.value - rounding else point
             return _finished(setting, point, step)
         better = _shortened(setting, point, new, gain)
-        if better is None and gain > max(HIDDEN, ROUNDING * abs(point.value)):
+        if better is None and gain > max(MAX_HIDDEN_GAIN, ROUNDING_OF_DENSITY * abs(point.value)):
             raise NoModesError("no step towards the modes helps")
-        if better is None or (gain < HIDDEN and better.value <= point.value):
+        if better is None or (gain < MAX_HIDDEN_GAIN and better.value <= point.value):
             return _finished(setting, point, step)
         point = better
     raise NoModesError("the modes were not reached")
 
 
-def _newton_step(setting: Setting, point: _Point) -> tuple[_Point, float, bool]:
+def _newton_step(setting: Setting, point: Point) -> tuple[Point, float, bool]:
     """Return where a full step leads, the Newton decrement, and whether W was observed."""
     problem, expansion = setting.problem, point.expansion
     weights, observed = expansion.weight, True
     try:
         factorized = setting.factorized(weights)
     except np.linalg.LinAlgError:
-        weights, observed = (
-            problem.family.information(point.eta, problem.weights, setting.psi),
-            False,
-        )
-        factorized = _factorized_or_none(setting, weights)
+        weights = problem.family.information(point.eta, problem.weights, setting.psi)
+        observed = False
+        message = "the expected information is not positive definite"
+        factorized = _needed_system(setting, weights, message)
     rows = expansion.score + weights * (point.eta - setting.base)
     u, gamma, _ = setting.solve(factorized, weights, rows)
     slopes = setting.scores(expansion.score)
@@ -253,28 +251,27 @@ def _newton_step(setting: Setting, point: _Point) -> tuple[_Point, float, bool]:
     return setting.point(u, gamma), gain, observed
 
 
-def _factorized_or_none(setting: Setting, weights: Array) -> blocked_cholesky.Factorized:
+def _needed_system(setting: Setting, weights: Array, message: str) -> blocked_cholesky.Factorized:
+    """Return the factorised system, without which there are no modes."""
     try:
         return setting.factorized(weights)
     except np.linalg.LinAlgError as error:
-        raise NoModesError("the expected information is not positive definite") from error
+        raise NoModesError(message) from error
 
 
-def _shortened(setting: Setting, point: _Point, new: _Point, gain: float) -> _Point | None:
+def _shortened(setting: Setting, point: Point, new: Point, gain: float) -> Point | None:
     """Return a point on the way to a Newton step that is better enough; None if there is none."""
-    share, rounding = 1.0, ROUNDING * abs(point.value)
+    share, rounding = 1.0, ROUNDING_OF_DENSITY * abs(point.value)
     for _ in range(MAX_HALVINGS):
         if new.value >= point.value + ARMIJO * share * gain - rounding:
             return new
         share /= 2
-        u = [old + (one - old) / 2 for old, one in zip(point.u, new.u, strict=True)]
+        u = [start + (end - start) / 2 for start, end in zip(point.u, new.u, strict=True)]
         new = setting.point(u, point.gamma + (new.gamma - point.gamma) / 2)
     return None
 
 
-def _finished(setting: Setting, point: _Point, steps: int) -> Modes:
-    try:
-        factorized = setting.factorized(point.expansion.weight)
-    except np.linalg.LinAlgError as error:
-        raise NoModesError("the modes are no maximum") from error
-    return Modes(point.u, point.gamma, point.eta, point.expansion, factorized, point.value, steps)
+def _finished(setting: Setting, point: Point, steps: int) -> Modes:
+    weights = point.expansion.weight
+    factorized = _needed_system(setting, weights, "the modes are no maximum")
+    return Modes(point.u, point.gamma, point.eta, point.expansion, point.value, factorized, steps)

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import sparse
 
 from ranef._typing import Array, Codes
@@ -22,8 +21,6 @@ from ranef.design.groups import chain_of, transposed
 from ranef.likelihood.linear.blocked_cholesky import Selected
 from ranef.likelihood.linear.crossproducts import CrossProducts, Link
 from ranef.numerics.matrices import scattered
-
-type Places = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,8 +43,8 @@ class Block:
         return transposed(self.codes, np.ones((len(self.codes), 1)), self.n_levels)
 
     @property
-    def places(self) -> Places:
-        """Where in a vector of all the term's effects those of each row are, shape (n, k)."""
+    def places(self) -> Codes:
+        """The places of each row's effects in a vector of all effects of the term, shape (n, k)."""
         return np.asarray(self.codes[:, None] * self.k + np.arange(self.k), dtype=np.int64)
 
 
@@ -72,7 +69,7 @@ class Maps:
 
 @dataclass(frozen=True, eq=False)
 class Weighted:
-    """All that is needed of Z for weighted cross-products and residuals.
+    """The columns Z as maps from weights to cross-products and from effects to residuals.
 
     Attributes
     ----------
@@ -85,10 +82,10 @@ class Weighted:
     maps : tuple of Maps
         Of the terms of the chain.
     others : tuple of (int, slice)
-        Which terms are in the rest, and where.
+        The terms in the rest, and the places of their effects there.
     rest : sparse array, shape (q q, n)
     rest_places : ndarray, shape (n, sum of k)
-        Where the effects of each row are in the rest.
+        The places of each row's effects in the rest.
     rest_columns : ndarray, shape (n, sum of k)
     """
 
@@ -98,7 +95,7 @@ class Weighted:
     maps: tuple[Maps, ...]
     others: tuple[tuple[int, slice], ...]
     rest: sparse.csr_array
-    rest_places: Places
+    rest_places: Codes
     rest_columns: Array
 
     @property
@@ -143,8 +140,8 @@ class Weighted:
 
     def sums(self, rows: Array) -> list[Array]:
         """Return Z' times a vector, shape (n,), term by term: shape (m, k)."""
-        pairs = zip(self.transposes, self.blocks, strict=True)
-        return [np.asarray(Zt @ rows).reshape(block.n_levels, block.k) for Zt, block in pairs]
+        terms = zip(self.transposes, self.blocks, strict=True)
+        return [np.asarray(Zt @ rows).reshape(block.n_levels, block.k) for Zt, block in terms]
 
     def fitted(self, b: Sequence[Array]) -> Array:
         """Return Z b, shape (n,), for effects of shape (m, k) in the basis of the columns."""
@@ -164,8 +161,8 @@ class Weighted:
             wide[:, : block.k] /= 2
             d += np.einsum("na,nab,nb->n", block.columns, front[block.codes], wide)
             if places.shape[1]:
-                met = crossed[block.codes[:, None], :, places]
-                d += 2 * np.einsum("nba,na,nb->n", met, block.columns, x)
+                of_rows = crossed[block.codes[:, None], :, places]
+                d += 2 * np.einsum("nba,na,nb->n", of_rows, block.columns, x)
         return np.asarray(d)
 
     def _link(self, term: int, maps: Maps, weights: Array, right: Array) -> Link:
@@ -182,48 +179,43 @@ class Weighted:
 def weighted(blocks: Sequence[Block], n: int) -> Weighted:
     """Return the maps from weights of n rows to cross-products."""
     chain, others = chain_of(blocks)
-    places, start = [], 0
-    for j in others:
-        places.append((j, slice(start, start + blocks[j].n_levels * blocks[j].k)))
-        start = places[-1][1].stop
-    own = [blocks[j].places + place.start for j, place in places]
-    rest_places = np.column_stack([np.empty((n, 0), dtype=np.int64), *own])
+    stops = np.cumsum([0, *(blocks[j].n_levels * blocks[j].k for j in others)]).tolist()
+    q, places = stops[-1], [blocks[j].places + a for j, a in zip(others, stops, strict=False)]
+    rest_places = np.column_stack([np.empty((n, 0), dtype=np.int64), *places])
     rest_columns = np.column_stack([np.empty((n, 0)), *(blocks[j].columns for j in others)])
-    rest_rows = rest_places[:, :, None] * start + rest_places[:, None, :]
+    rest_rows = rest_places[:, :, None] * q + rest_places[:, None, :]
     return Weighted(
         blocks=tuple(blocks),
         transposes=tuple(transposed(b.codes, b.columns, b.n_levels) for b in blocks),
         chain=tuple(chain),
         maps=tuple(
-            _maps(blocks, chain[i:], rest_places, rest_columns, start) for i in range(len(chain))
+            _maps(blocks, chain[i:], rest_places, rest_columns, q) for i in range(len(chain))
         ),
-        others=tuple(places),
-        rest=product_map(rest_rows, rest_columns, rest_columns, start * start),
+        others=tuple(zip(others, map(slice, stops, stops[1:]), strict=True)),
+        rest=product_map(rest_rows, rest_columns, rest_columns, q * q),
         rest_places=rest_places,
         rest_columns=rest_columns,
     )
 
 
-def _maps(
-    blocks: Sequence[Block], chain: list[int], places: Places, columns: Array, q: int
-) -> Maps:
+def _maps(blocks: Sequence[Block], chain: list[int], places: Codes, columns: Array, q: int) -> Maps:
     block, *later = [blocks[i] for i in chain]
-    wide = np.column_stack([block.columns, *(other.columns for other in later)])
+    wide = np.column_stack([blocks[i].columns for i in chain])
     f, size = wide.shape[1], block.n_levels * block.k
     parent = None
     if later:
         parent = np.empty(block.n_levels, dtype=np.int64)
         parent[block.codes] = later[0].codes
-    own = block.places[:, :, None]
+    rows = block.places[:, :, None]
     return Maps(
-        front=product_map(own * f + np.arange(f), block.columns, wide, size * f),
-        crossed=product_map(own * q + places[:, None, :], block.columns, columns, size * q),
+        front=product_map(rows * f + np.arange(f), block.columns, wide, size * f),
+        crossed=product_map(rows * q + places[:, None, :], block.columns, columns, size * q),
         wide=wide,
         parent=parent,
     )
 
 
-def product_map(rows: Places, left: Array, right: Array, size: int) -> sparse.csr_array:
+def product_map(rows: Codes, left: Array, right: Array, size: int) -> sparse.csr_array:
     """Return the map to sums of products of two columns, which go to `rows`, shape (n, a, b)."""
     products = left[:, :, None] * right[:, None, :]
     return scattered(rows.reshape(len(rows), -1), products.reshape(len(rows), -1), size)
