@@ -138,7 +138,7 @@ def test_rows_are_drawn_from_the_fit(sleep):
 
 
 def test_the_same_seed_whatever_n_and_workers(sleep, monkeypatch):
-    monkeypatch.setattr(bootstrap, "TOGETHER", 7)
+    monkeypatch.setattr(bootstrap, "BATCH_TOGETHER", 7)
     alone = sleep.bootstrap(20, seed=5)
     with ThreadPoolExecutor(2) as executor:
         together = sleep.bootstrap(20, seed=5, executor=executor)

@@ -143,7 +143,7 @@ def test_a_start_is_away_from_zero():
     cross = cross_products(
         rf.Model("Reaction ~ Days + (Days | Subject)", rf.load_dataset("sleepstudy")).design
     )
-    assert np.abs(start_near(cross, np.zeros(3))[[0, 2]]).min() == refits.AWAY
+    assert np.abs(start_near(cross, np.zeros(3))[[0, 2]]).min() == refits.MIN_SD_OF_START
     theta = np.array([0.9, 0.1, 0.2])
     np.testing.assert_allclose(start_near(cross, theta), reml.basis_theta(cross, theta))
 

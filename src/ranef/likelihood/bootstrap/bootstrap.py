@@ -43,10 +43,10 @@ from ranef.likelihood.predictions import simulated as simulated_rows
 type Seeds = Sequence[np.random.SeedSequence]
 type Statistic = Callable[[Design, Estimate], Array]
 
-TOGETHER = 2500  # replicates of a task that are fitted together
-APART = 10  # ... one by one
-ABSENT = 1e-10  # an sd that counts as zero, over what it is made of
-FAILED = (FitError, DataError, NoModesError, np.linalg.LinAlgError)
+BATCH_TOGETHER = 2500  # replicates of a task that are fitted together
+BATCH_ONE_BY_ONE = 10  # replicates of a task that are fitted one by one
+MIN_RELATIVE_SD = 1e-10  # over the sum of the absolute terms of an sd: below it an sd is zero
+ERRORS_OF_A_REFIT = (FitError, DataError, NoModesError, np.linalg.LinAlgError)
 
 
 def replicate(
@@ -86,9 +86,9 @@ def replicate(
     task: Callable[[Seeds], tuple[Array, Flags]]
     if all_parameters and model.family.is_normal:
         task = together = _together(model)
-        size = TOGETHER if together.refitter.shared is not None else APART
+        size = BATCH_TOGETHER if together.refitter.shared is not None else BATCH_ONE_BY_ONE
     else:
-        task, size = _OneByOne(model, statistic), APART
+        task, size = _OneByOne(model, statistic), BATCH_ONE_BY_ONE
     seeds = children(entropy, n)
     batches = [seeds[start : start + size] for start in range(0, n, size)]
     results = list(map(task, batches) if executor is None else executor.map(task, batches))
@@ -154,14 +154,14 @@ def _sds(to_users: Array, Lambda: Array, sigma: Array, covariance: Covariance) -
     """Return the sds of a term, shape (B, k), and its correlations, if it has any."""
     root = to_users @ Lambda
     length = np.linalg.norm(root, axis=2)
-    most = np.linalg.norm(np.abs(to_users) @ np.abs(Lambda), axis=2)
-    length = np.where(length <= ABSENT * most, 0.0, length)
+    largest = np.linalg.norm(np.abs(to_users) @ np.abs(Lambda), axis=2)
+    length = np.where(length <= MIN_RELATIVE_SD * largest, 0.0, length)
     sds = sigma[:, None] * length
     if not covariance.has_correlations:
         return [sds]
+    products = length[:, :, None] * length[:, None, :]
     with np.errstate(invalid="ignore", divide="ignore"):
-        corr = root @ root.swapaxes(1, 2) / (length[:, :, None] * length[:, None, :])
-    corr = np.where((length[:, :, None] * length[:, None, :]) > 0, corr, np.nan)
+        corr = np.where(products > 0, root @ root.swapaxes(1, 2) / products, np.nan)
     return [sds, np.clip(corr[:, *np.triu_indices(covariance.k, 1)], -1.0, 1.0)]
 
 
@@ -204,7 +204,7 @@ def refitted(model: FittedModel, design: Design) -> FittedModel | None:
     """Return the same model fitted to another design; None where that fails."""
     try:
         estimate = _estimate(model, design)
-    except FAILED:
+    except ERRORS_OF_A_REFIT:
         return None
     return replace(model, design=design, estimate=estimate) if estimate.convergence.ok else None
 

@@ -42,7 +42,7 @@ class Shared:
     ----------
     cross : CrossProducts
     first : tuple of int
-        The terms that are eliminated level by level, K coefficients in all.
+        The terms of the first factor, eliminated level by level, K coefficients in all.
     others : tuple of (int, slice)
         The other terms, and their places among the w dense columns; X comes last.
     D : ndarray, shape (u, K, K)
@@ -70,7 +70,7 @@ class Shared:
 
     @property
     def step(self) -> int:
-        """How many replicates to take at a time."""
+        """The number of replicates that are taken at a time."""
         return int(max(16, CHUNK // max(self.C.shape[1], len(self.pairs), len(self.S) ** 2, 1)))
 
 
@@ -90,7 +90,7 @@ class Columns:
     yy: Array
 
     def at(self, which: Places) -> Columns:
-        """Return those of some replicates."""
+        """Return the columns of some replicates."""
         return Columns(self.c[:, which], self.s[which], self.yy[which])
 
 
@@ -133,12 +133,12 @@ def shared_by(design: Design, cross: CrossProducts) -> Shared | None:
 
 def _pairs(C: Array, *, summed: bool) -> Array:
     m, K, w = C.shape
-    found = [np.empty((0, w * w))]
+    products = [np.empty((0, w * w))]
     for a, b in zip(*np.tril_indices(K), strict=True):
         outer = C[:, a, :, None] * C[:, b, None, :]
         both = (outer + outer.swapaxes(1, 2) if a != b else outer).reshape(m, w * w)
-        found.append(both.sum(axis=0, keepdims=True) if summed else both)
-    return np.concatenate(found)
+        products.append(both.sum(axis=0, keepdims=True) if summed else both)
+    return np.concatenate(products)
 
 
 def columns_of(shared: Shared, drawn: Responses) -> Columns:
@@ -189,15 +189,17 @@ def profiles(shared: Shared, y: Columns, x: Array, *, reml: bool) -> Profiles:
     with np.errstate(all="ignore"):
         cross, B = shared.cross, len(x)
         Lambdas = factors(x, cross.covariances)
-        G = _joined([Lambdas[t] for t in shared.first], B)
+        G = np.zeros((B, len(shared.C), len(shared.C)))
+        for term, block in zip(shared.first, _split(G, shared), strict=True):
+            block[:] = Lambdas[term]
         logdet, Y = _eliminated(shared, G)
         b = _product(Y, y.c)
         dense = _solved(
             shared,
             Lambdas,
             S=shared.S - _reduction(shared, Y),
-            s=y.s - sum((one @ C for one, C in zip(b, shared.C, strict=True)), np.zeros(1)),
-            yy=y.yy - sum((c * one).sum(axis=1) for c, one in zip(y.c, b, strict=True)),
+            s=y.s - sum((effects @ C for effects, C in zip(b, shared.C, strict=True)), np.zeros(1)),
+            yy=y.yy - sum((c * effects).sum(axis=1) for c, effects in zip(y.c, b, strict=True)),
             reml=reml,
         )
         nu = cross.n - cross.p if reml else cross.n
@@ -215,23 +217,14 @@ def profiles(shared: Shared, y: Columns, x: Array, *, reml: bool) -> Profiles:
     return Profiles(value, gradient, dense.v[:, shared.q :], dense.r2)
 
 
-def _joined(Lambdas: Sequence[Array], B: int) -> Array:
-    K, a = sum(Lambda.shape[1] for Lambda in Lambdas), 0
-    G = np.zeros((B, K, K))
-    for Lambda in Lambdas:
-        k = Lambda.shape[1]
-        G[:, a : a + k, a : a + k] = Lambda
-        a += k
-    return G
-
-
 def _split(slope: Array, shared: Shared) -> list[Array]:
+    """Return the diagonal blocks of the terms of the first factor, as views."""
     ends = np.cumsum([0, *(shared.cross.covariances[t].k for t in shared.first)])
     return [slope[:, a:b, a:b] for a, b in pairwise(ends)]
 
 
 def _product(A: Sequence[Sequence[Array]], x: Sequence[Array] | Array) -> list[Array]:
-    return [sum((a * one for a, one in zip(row, x, strict=True)), np.zeros(1)) for row in A]
+    return [sum((a * b for a, b in zip(row, x, strict=True)), np.zeros(1)) for row in A]
 
 
 def _eliminated(shared: Shared, G: Array) -> tuple[Array, Elements]:
@@ -259,9 +252,9 @@ def _score(shared: Shared, Y: Elements, c: Array, dense: _Solved, nu: int) -> Ar
     """Return the derivative with respect to Lambda Lambda' of the first factor, (B, K, K)."""
     K, D, B = len(Y), shared.D, len(dense.r2)
     pairs, places = list(zip(*np.tril_indices(K), strict=True)), range(K)
-    e = [own - dense.v @ C.T for own, C in zip(c, shared.C, strict=True)]
+    e = [sums - dense.v @ C.T for sums, C in zip(c, shared.C, strict=True)]
     fitted = _product(Y, e)
-    left = [e[a] - sum(D[:, a, b] * fitted[b] for b in places) for a in places]
+    remaining = [e[a] - sum(D[:, a, b] * fitted[b] for b in places) for a in places]
     N = [[(a == b) - sum(D[:, a, i] * Y[i][b] for i in places) for b in places] for a in places]
     Q: Elements = [[np.zeros(1)] * K for _ in places]
     if dense.bar is not None:
@@ -272,10 +265,10 @@ def _score(shared: Shared, Y: Elements, c: Array, dense: _Solved, nu: int) -> Ar
     score = np.zeros((B, K, K))
     for a, b in pairs:
         NQ = [sum(N[a][i] * Q[i][j] for i in places) for j in places]
-        own = repeats * sum(N[a][i] * D[:, i, b] for i in places)
-        own = own - sum(NQ[j] * N[b][j] for j in places)
-        residual = nu / dense.r2 * np.einsum("bm,bm->b", left[a], left[b])
-        score[:, a, b] = score[:, b, a] = own.sum(axis=1) - residual
+        of_levels = repeats * sum(N[a][i] * D[:, i, b] for i in places)
+        of_levels = of_levels - sum(NQ[j] * N[b][j] for j in places)
+        residual = nu / dense.r2 * np.einsum("bm,bm->b", remaining[a], remaining[b])
+        score[:, a, b] = score[:, b, a] = of_levels.sum(axis=1) - residual
     return score
 
 
@@ -294,20 +287,20 @@ class _Solved:
 
     def slopes(self, shared: Shared, Lambdas: Sequence[Array], nu: int) -> list[Array]:
         """Return the derivative with respect to the factor of every dense term, by term."""
-        found: list[Array] = [np.empty(0)] * len(shared.cross.covariances)
+        slopes: list[Array] = [np.empty(0)] * len(shared.cross.covariances)
         if not shared.others:
-            return found
+            return slopes
         B, w = self.s.shape
         right = _times(shared, Lambdas, self.inverse if self.inverse is not None else self.S)
-        left = self.s - (self.S @ self.v[:, :, None])[:, :, 0]
+        remaining = self.s - (self.S @ self.v[:, :, None])[:, :, 0]
         for term, place in shared.others:
             k = shared.cross.covariances[term].k
             rows = self.S[:, place].reshape(B, -1, k, w).swapaxes(1, 2).reshape(B, k, -1)
             cols = right[:, :, place].reshape(B, w, -1, k).swapaxes(1, 2).reshape(B, -1, k)
-            g, u = left[:, place].reshape(B, -1, k), self.u[:, place].reshape(B, -1, k)
+            g, u = remaining[:, place].reshape(B, -1, k), self.u[:, place].reshape(B, -1, k)
             fit = (nu / self.r2)[:, None, None] * (g.swapaxes(1, 2) @ u)
-            found[term] = 2 * (rows @ cols - fit)
-        return found
+            slopes[term] = 2 * (rows @ cols - fit)
+        return slopes
 
 
 def _solved(
@@ -329,8 +322,8 @@ def _solved(
     inverse = bar = None
     if kept:
         inverse = np.zeros((B, w, w))
-        own = half[:, :kept, :kept]
-        inverse[:, :kept, :kept] = own.swapaxes(1, 2) @ own
+        block = half[:, :kept, :kept]
+        inverse[:, :kept, :kept] = block.swapaxes(1, 2) @ block
         bar = _times(shared, Lambdas, _times(shared, Lambdas, inverse).swapaxes(1, 2))
     logdet = 2 * np.log(np.diagonal(L, axis1=1, axis2=2)[:, :kept]).sum(axis=1)
     v = _times(shared, Lambdas, u[:, :, None])[:, :, 0]
@@ -341,12 +334,12 @@ def _times(shared: Shared, Lambdas: Sequence[Array], x: Array) -> Array:
     """Return T x, T the block diagonal of the dense terms' factors and ones for X."""
     if not shared.others:
         return x
-    found, B = x.copy(), len(x)
+    product, B = x.copy(), len(x)
     for term, place in shared.others:
         k, Lambda = shared.cross.covariances[term].k, Lambdas[term]
         blocks = x[:, place].reshape(B, -1, k, x.shape[2])
         total = sum(
             (Lambda[:, None, :, j, None] * blocks[:, :, j, None] for j in range(k)), np.zeros(1)
         )
-        found[:, place] = total.reshape(B, -1, x.shape[2])
-    return found
+        product[:, place] = total.reshape(B, -1, x.shape[2])
+    return product

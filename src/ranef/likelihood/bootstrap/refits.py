@@ -1,13 +1,14 @@
 """REML and ML refits of many responses to one design, and likelihood-ratio statistics of them.
 
 All replicates go together, from the estimates of the data; where a variance is small, from a second
-start too. What does not end in a minimum, and structures with many crossed effects, go one by one.
+start too. Replicates that do not end in a minimum go one by one, and all replicates do where a
+structure has many crossed effects.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -45,12 +46,12 @@ from ranef.numerics.matrices import threads_for
 from ranef.numerics.minimize import Optimum, lowest, minimize
 from ranef.numerics.minimize_many import Minima, minimized
 
-NEAR = 0.2  # a relative sd below which another start is tried
-AWAY = 0.1  # how far from zero a start is kept
-OTHER = 1.0  # the relative sds of the other start
+SMALL_RELATIVE_SD = 0.2  # below which another start is tried
+MIN_SD_OF_START = 0.1  # a relative sd
+SD_OF_OTHER_START = 1.0  # a relative sd
 RATIO_ROUNDING = 1e-8  # a likelihood-ratio statistic below it is zero: an ordinary value
-BETTER = 1e-10  # what another start has to gain, over the size of the value
-AS_GOOD = 1e-10  # what a point with exact zeros may lose
+MIN_RELATIVE_GAIN = 1e-10  # of another start, over the size of the value
+MAX_RELATIVE_LOSS = 1e-10  # of a point with exact zeros
 BATCH = 2500  # replicates that are simulated together
 
 
@@ -67,7 +68,7 @@ class Refits:
     beta : ndarray, shape (B, p)
     sigma : ndarray, shape (B,)
     failed : ndarray of bool, shape (B,)
-        Where there are no estimates; the rest is nan there.
+        The replicates without estimates; all other numbers are nan there.
     """
 
     x: Array
@@ -75,6 +76,10 @@ class Refits:
     beta: Array
     sigma: Array
     failed: Flags
+
+    def at(self, which: Places) -> Refits:
+        """Return the estimates of some replicates."""
+        return Refits(*(getattr(self, field.name)[which] for field in fields(self)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,56 +123,54 @@ class Refitter:
 
         def search(start: Array, which: Places) -> Minima:
             def objective(x: Array, who: Places) -> tuple[Array, Array]:
-                found = profiles(shared, y.at(which[who]), x, reml=self.reml)
-                return found.value, found.gradient
+                criterion = profiles(shared, y.at(which[who]), x, reml=self.reml)
+                return criterion.value, criterion.gradient
 
             return minimized(objective, start)
 
         everyone = np.arange(len(drawn))
-        found = search(np.tile(self.start, (len(drawn), 1)), everyone)
+        minima = search(np.tile(self.start, (len(drawn), 1)), everyone)
         if len(self.start):
-            near = self._smallest(found.x) < (NEAR if cross.n > engine.FEW_ROWS else np.inf)
-            which = np.flatnonzero(near)
-            found = found.improved(
-                search(np.tile(self._other, (len(which), 1)), which), which, -BETTER
-            )
-            which, simple = self._simpler(found.x)
-            found = found.improved(search(simple, which), which, AS_GOOD)
-        best = profiles(shared, y, found.x, reml=self.reml)
-        refits = self._gathered(drawn, found.x, best.value, best.gamma, best.r2)
-        left = np.flatnonzero(~found.settled | refits.failed)
-        return replaced(refits, left, self.again(drawn, left)) if len(left) else refits
+            limit = SMALL_RELATIVE_SD if cross.n > engine.FEW_ROWS else np.inf
+            which = np.flatnonzero(self._smallest_sds(minima.x) < limit)
+            start = engine.multiple_of_identity(SD_OF_OTHER_START, cross.covariances)
+            others = search(np.tile(start, (len(which), 1)), which)
+            minima = minima.improved(others, which, -MIN_RELATIVE_GAIN)
+            which, simple = self._simpler(minima.x)
+            minima = minima.improved(search(simple, which), which, MAX_RELATIVE_LOSS)
+        best = profiles(shared, y, minima.x, reml=self.reml)
+        refits = self._gathered(drawn, minima.x, best.value, best.gamma, best.r2)
+        unsettled = np.flatnonzero(~minima.settled | refits.failed)
+        if not len(unsettled):
+            return refits
+        return replaced(refits, unsettled, self.again(drawn, unsettled))
 
     def _simpler(self, x: Array) -> tuple[Places, Array]:
         """Return which points have sds that are nearly zero, and the points with exact zeros."""
-        which = np.flatnonzero(self._smallest(x) < NEARLY_ZERO_SD)
-        simple = [simplest(one, self.cross.covariances) for one in x[which]]
+        which = np.flatnonzero(self._smallest_sds(x) < NEARLY_ZERO_SD)
+        simple = [simplest(theta, self.cross.covariances) for theta in x[which]]
         return which, np.array(simple).reshape(len(which), x.shape[1])
 
-    @property
-    def _other(self) -> Array:
-        return engine.multiple_of_identity(OTHER, self.cross.covariances)
-
-    def _smallest(self, x: Array) -> Array:
+    def _smallest_sds(self, x: Array) -> Array:
         """Return the least of all terms' smallest sds over their largest, or 1, shape (B,)."""
-        found = np.full(len(x), np.inf)
+        smallest = np.full(len(x), np.inf)
         for Lambda in factors(x, self.cross.covariances):
             sds = np.linalg.svd(np.nan_to_num(Lambda), compute_uv=False)
-            found = np.minimum(found, sds[:, -1] / np.maximum(1.0, sds[:, 0]))
-        return found
+            smallest = np.minimum(smallest, sds[:, -1] / np.maximum(1.0, sds[:, 0]))
+        return smallest
 
     def _one(self, drawn: Responses, i: int, *, careful: bool = False) -> Refits:
         """Fit one replicate as a fit of its own."""
         cross = with_response(self.cross, drawn, i)
-        one = drawn.at(np.array([i]))
-        found = _fitted(cross, self.start, reml=self.reml, careful=careful)
-        if found is None:
-            nothing = np.full((1, len(self.start)), np.nan)
-            gone = np.array([np.nan])
-            return self._gathered(one, nothing, gone, np.full((1, cross.p), np.nan), gone)
-        x, profile = found
-        value, r2 = np.array([profile.value]), np.array([profile.r2])
-        return self._gathered(one, x[None], value, profile.gamma[None], r2)
+        optimum = _fitted(cross, self.start, reml=self.reml, careful=careful)
+        if optimum is None:
+            x, gamma = np.full(len(self.start), np.nan), np.full(cross.p, np.nan)
+            value = r2 = np.nan
+        else:
+            x, profile = optimum
+            gamma, value, r2 = profile.gamma, profile.value, profile.r2
+        values, gammas = np.array([value]), gamma[None]
+        return self._gathered(drawn.at(np.array([i])), x[None], values, gammas, np.array([r2]))
 
     def _gathered(
         self, drawn: Responses, x: Array, value: Array, gamma: Array, r2: Array
@@ -178,10 +181,10 @@ class Refitter:
         beta = drawn.beta_ols + gamma @ np.linalg.inv(cross.R).T
         with np.errstate(invalid="ignore"):
             sigma = np.sqrt(r2 / nu)
-        found = Refits(x.copy(), value.copy(), beta, sigma, failed)
-        for part in (found.x, found.objective, found.beta, found.sigma):
-            part[failed] = np.nan
-        return found
+        refits = Refits(x.copy(), value.copy(), beta, sigma, failed)
+        for numbers in (refits.x, refits.objective, refits.beta, refits.sigma):
+            numbers[failed] = np.nan
+        return refits
 
 
 def refitter(design: Design, cross: CrossProducts, theta: Array, *, reml: bool) -> Refitter:
@@ -207,33 +210,21 @@ def start_near(cross: CrossProducts, theta: Array) -> Array:
     Lambdas = factors(engine.basis_theta(cross, theta), cross.covariances)
     for Lambda in Lambdas:
         sds = np.diagonal(Lambda)
-        np.fill_diagonal(Lambda, np.where(np.abs(sds) < AWAY, AWAY, sds))
+        np.fill_diagonal(Lambda, np.where(np.abs(sds) < MIN_SD_OF_START, MIN_SD_OF_START, sds))
     return theta_of(Lambdas, cross.covariances)
 
 
 def joined(parts: Sequence[Refits]) -> Refits:
     """Return the refits of several sets of replicates as one."""
-    return Refits(
-        x=np.concatenate([part.x for part in parts]),
-        objective=np.concatenate([part.objective for part in parts]),
-        beta=np.concatenate([part.beta for part in parts]),
-        sigma=np.concatenate([part.sigma for part in parts]),
-        failed=np.concatenate([part.failed for part in parts]),
-    )
+    names = [field.name for field in fields(Refits)]
+    return Refits(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
 
 def replaced(refits: Refits, which: Places, others: Refits) -> Refits:
     """Return refits with some of them replaced."""
     order = np.arange(len(refits.failed))
     order[which] = len(order) + np.arange(len(which))
-    both = joined([refits, others])
-    return Refits(
-        both.x[order],
-        both.objective[order],
-        both.beta[order],
-        both.sigma[order],
-        both.failed[order],
-    )
+    return joined([refits, others]).at(order)
 
 
 def _fitted(
@@ -255,11 +246,12 @@ def _fitted(
             simplify=lambda x: simplest(x, covariances),
         )
 
-    found = [search(start)]
-    near = any(engine.smallest_sd(f) < NEAR for f in factors(found[0].x, covariances))
-    if len(start) and (careful or near or not found[0].convergence.ok):
-        found += [search(x) for x in others]
-    usable = [one for one in found if one.convergence.ok]
+    first = search(start)
+    sds = [engine.smallest_sd(Lambda) for Lambda in factors(first.x, covariances)]
+    is_small = min(sds, default=np.inf) < SMALL_RELATIVE_SD
+    again = len(start) and (careful or is_small or not first.convergence.ok)
+    optima = [first, *(search(x) for x in others if again)]
+    usable = [optimum for optimum in optima if optimum.convergence.ok]
     if not usable:
         return None
     best = lowest(usable)
@@ -340,31 +332,31 @@ def likelihood_ratios(
     failed : ndarray of bool, shape (n,)
     """
     seeds = children(entropy_of(seed), n, first)
-    found = [_ratios(models, seeds[a : a + BATCH]) for a in range(0, n, BATCH)]
-    statistics = np.concatenate(found)
+    batches = [_ratios(models, seeds[a : a + BATCH]) for a in range(0, n, BATCH)]
+    statistics = np.concatenate(batches)
     return statistics, np.isnan(statistics)
 
 
 def _ratios(models: Rivals, seeds: Sequence[np.random.SeedSequence]) -> Array:
     sums = simulated(models.columns, models.null, seeds)
     both = models.small, models.large
-    drawn = [responses(models.columns, sums, one.cross, i) for i, one in enumerate(both)]
-    found = [one.refit(own) for one, own in zip(both, drawn, strict=True)]
-    statistic = _contrast(models, found)
+    drawn = [responses(models.columns, sums, model.cross, i) for i, model in enumerate(both)]
+    refits = [model.refit(replicates) for model, replicates in zip(both, drawn, strict=True)]
+    statistic = _contrast(models, refits)
     worse = np.flatnonzero(statistic < -RATIO_ROUNDING)  # a minimum that is not the lowest
     if len(worse):
-        found = [
-            replaced(old, worse, one.again(own, worse))
-            for one, own, old in zip(both, drawn, found, strict=True)
+        refits = [
+            replaced(first, worse, model.again(replicates, worse))
+            for model, replicates, first in zip(both, drawn, refits, strict=True)
         ]
-        statistic = _contrast(models, found)
+        statistic = _contrast(models, refits)
     return np.where(statistic < RATIO_ROUNDING, 0.0, statistic)
 
 
-def _contrast(models: Rivals, found: Sequence[Refits]) -> Array:
+def _contrast(models: Rivals, refits: Sequence[Refits]) -> Array:
     """Return the difference of the criteria, whatever the units of the fixed columns."""
     small, large = (
-        refits.objective - (2 * np.log(np.abs(np.diag(one.cross.R))).sum() if one.reml else 0.0)
-        for one, refits in zip((models.small, models.large), found, strict=True)
+        r.objective - (2 * np.log(np.abs(np.diag(model.cross.R))).sum() if model.reml else 0.0)
+        for model, r in zip((models.small, models.large), refits, strict=True)
     )
     return np.asarray(small - large)

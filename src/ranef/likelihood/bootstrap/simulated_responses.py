@@ -53,7 +53,7 @@ class Sums:
 
 @dataclass(frozen=True, eq=False)
 class Responses:
-    """What changes in the cross-products of a model when its response is another one.
+    """The cross-products of B responses with the columns of one model, in its basis.
 
     Attributes
     ----------
@@ -74,7 +74,7 @@ class Responses:
 
     def at(self, which: NDArray[np.intp]) -> Responses:
         """Return some of the responses."""
-        sums = tuple(one[which] for one in self.sums)
+        sums = tuple(term_sums[which] for term_sums in self.sums)
         return Responses(sums, self.squares[which], self.beta_ols[which])
 
 
@@ -100,7 +100,7 @@ def null_of(estimate: Estimate) -> Null:
 
 
 def entropy_of(seed: int | None) -> int:
-    """Return what the seeds of replicates are made of: the seed, or something new for None."""
+    """Return the entropy of the seeds of replicates: the seed, or random bits for None."""
     return int(seed) if seed is not None else secrets.randbits(64)
 
 
@@ -123,11 +123,11 @@ def simulated(columns: Span, null: Null, seeds: Sequence[np.random.SeedSequence]
     q, n_rest = sum(counts), 0 if root is None else len(root.rest)
     errors = columns.n if root is None else root.used.size + n_rest
     drawn, chi2 = np.empty((len(seeds), q + errors)), np.zeros(len(seeds))
-    left = 0 if root is None else columns.n - root.rank
+    df = 0 if root is None else columns.n - root.rank
     for i, seed in enumerate(seeds):
         rng = np.random.default_rng(seed)
         rng.standard_normal(out=drawn[i])
-        chi2[i] = rng.chisquare(left) if left > 0 else 0.0
+        chi2[i] = rng.chisquare(df) if df > 0 else 0.0
     a = _effects_of(columns, null, np.split(drawn[:, :q], np.cumsum(counts)[:-1], axis=1))
     noise = null.sigma * drawn[:, q:]
     if root is None:
@@ -138,35 +138,33 @@ def simulated(columns: Span, null: Null, seeds: Sequence[np.random.SeedSequence]
 
 def _effects_of(columns: Span, null: Null, u: Sequence[Array]) -> list[Array]:
     """Return the random effects as coefficients of the blocks, shape (B, m, K)."""
-    found = [np.zeros((len(u[0]), block.m, block.K)) for block in columns.blocks]
+    effects = [np.zeros((len(u[0]), block.m, block.K)) for block in columns.blocks]
     terms = columns.parts[0].terms
-    for (block, A), factor, own in zip(terms, null.factors, u, strict=False):
-        k = A.shape[1]
-        found[block] += own.reshape(len(own), -1, k) @ (A @ factor).T
-    return found
+    for (block, A), factor, z in zip(terms, null.factors, u, strict=False):
+        effects[block] += z.reshape(len(z), -1, A.shape[1]) @ (A @ factor).T
+    return effects
 
 
 def _from_root(columns: Span, root: Root, a: list[Array], noise: Array) -> Sums:
     """Return F's, s = F a + noise, and s's."""
     B, (m, K) = len(noise), root.used.shape
-    rest = np.concatenate([part.reshape(B, -1) for part in a[1:]] + [np.zeros((B, 0))], axis=1)
-    rest = np.concatenate([rest, np.zeros((B, columns.fixed.shape[1]))], axis=1)
-    own = noise[:, : m * K] * root.used.ravel() + rest @ root.other.T
+    no_fixed = np.zeros((B, columns.fixed.shape[1]))
+    rest = np.concatenate([*(effects.reshape(B, -1) for effects in a[1:]), no_fixed], axis=1)
+    s_first = noise[:, : m * K] * root.used.ravel() + rest @ root.other.T
     if m:
-        moved = np.einsum("mij,bmj->bmi", root.own, a[0])
-        own = own + moved.reshape(B, -1)
-    left = rest @ root.rest.T + noise[:, m * K :]
-    first = np.einsum("mij,bmi->bmj", root.own, own.reshape(B, m, K)).reshape(B, -1)
-    other = own @ root.other + left @ root.rest
+        s_first = s_first + np.einsum("mij,bmj->bmi", root.own, a[0]).reshape(B, -1)
+    s_rest = rest @ root.rest.T + noise[:, m * K :]
+    first = np.einsum("mij,bmi->bmj", root.own, s_first.reshape(B, m, K)).reshape(B, -1)
+    other = s_first @ root.other + s_rest @ root.rest
     q = other.shape[1] - columns.fixed.shape[1]
     blocks = columns.split(np.concatenate([first, other[:, :q]], axis=1)) if a else []
-    return Sums(blocks, other[:, q:], (own**2).sum(axis=1) + (left**2).sum(axis=1))
+    return Sums(blocks, other[:, q:], (s_first**2).sum(axis=1) + (s_rest**2).sum(axis=1))
 
 
 def _by_rows(columns: Span, a: list[Array], noise: Array) -> Sums:
     y = noise
-    for block, own in zip(columns.blocks, a, strict=True):
-        y = y + np.einsum("nk,bnk->bn", block.columns, own[:, block.codes])
+    for block, effects in zip(columns.blocks, a, strict=True):
+        y = y + np.einsum("nk,bnk->bn", block.columns, effects[:, block.codes])
     return sums_of(columns, y)
 
 
@@ -188,7 +186,7 @@ def sums_of(columns: Span, y: Array) -> Sums:
 def responses(
     columns: Span, sums: Sums, cross: CrossProducts, model: int = 0, beta: Array | None = None
 ) -> Responses:
-    """Return the responses as one of the models sees them.
+    """Return the cross-products of responses with the columns of one of the models.
 
     Parameters
     ----------
@@ -198,20 +196,20 @@ def responses(
         Of that model.
     model : int
     beta : ndarray, shape (p,), optional
-        Fixed effects that the responses are short of.
+        Fixed effects to add, where responses were drawn without them.
     """
     part, p = columns.parts[model], cross.p
     to_basis = np.linalg.inv(cross.R)
     q = sums.fixed @ (part.fixed @ to_basis)
-    found: list[Array] = [np.empty(0)] * len(part.terms)
+    term_sums: list[Array] = [np.empty(0)] * len(part.terms)
     for term, _, ZQ in fixed_shares(cross, slice(cross.q_rest, cross.q_rest + p)):
         block, A = part.terms[term]
         raw = sums.blocks[block][:, : len(ZQ)] @ (A @ np.linalg.inv(cross.bases[term]))
         m, k, _ = ZQ.shape
-        found[term] = raw - (q @ ZQ.reshape(m * k, p).T).reshape(-1, m, k)
+        term_sums[term] = raw - (q @ ZQ.reshape(m * k, p).T).reshape(-1, m, k)
     ols = q @ to_basis.T
     return Responses(
-        sums=tuple(found),
+        sums=tuple(term_sums),
         squares=sums.squares - (q**2).sum(axis=1),
         beta_ols=ols if beta is None else ols + beta,
     )
@@ -240,7 +238,7 @@ def _with_sums(link: Link, sums: Array) -> Link:
 
 MAX_DENSE = 300  # columns besides those of the largest factor from which on rows are cheaper
 MAX_ELEMENTS = 20_000_000  # of their cross-products with the largest factor
-SPANNED = 1e-9  # an eigenvalue of cross-products, over the largest one, that counts as zero
+MIN_RELATIVE_EIGENVALUE = 1e-9  # of cross-products: below it columns depend on each other
 
 
 @dataclass(frozen=True, eq=False)
@@ -281,7 +279,7 @@ class Root:
         The block of each level of the first factor; rows of zeros where its columns depend on
         each other.
     used : ndarray of bool, shape (m, K)
-        Which rows are not zero.
+        The rows that are not zero.
     other : ndarray, shape (m K, w)
         The same rows in the columns of everything else.
     rest : ndarray, shape (r', w)
@@ -301,7 +299,7 @@ class Root:
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """How the columns of one model are combinations of the columns of all.
+    """The columns of one model as combinations of the columns of all.
 
     Attributes
     ----------
@@ -346,8 +344,8 @@ class Span:
         """Split effects, or sums, of all blocks, shape (B, q), into (B, m, K) each."""
         ends = np.cumsum([block.m * block.K for block in self.blocks])
         return [
-            part.reshape(len(flat), block.m, block.K)
-            for part, block in zip(np.split(flat, ends[:-1], axis=1), self.blocks, strict=True)
+            effects.reshape(len(flat), block.m, block.K)
+            for effects, block in zip(np.split(flat, ends[:-1], axis=1), self.blocks, strict=True)
         ]
 
 
@@ -421,13 +419,13 @@ def gram(blocks: Sequence[Block], fixed: Array) -> tuple[Array, Array, Array]:
 
 
 def _root(blocks: Sequence[Block], fixed: Array) -> Root:
-    """Return F: first the levels of the first factor, then what they leave of the rest."""
+    """Return F: first the levels of the first factor, then the remaining rows."""
     D, C, S = gram(blocks, fixed)
     own, used, inverse = _roots(D)
     other = (inverse @ C).reshape(used.size, len(S))
     size = np.sqrt(np.maximum(np.diag(S), np.finfo(np.float64).tiny))
     values, vectors = np.linalg.eigh((S - other.T @ other) / np.outer(size, size))
-    kept = values > SPANNED
+    kept = values > MIN_RELATIVE_EIGENVALUE
     rest = np.sqrt(values[kept])[:, None] * (vectors[:, kept] * size[:, None]).T
     return Root(own, used, other, rest)
 
@@ -435,7 +433,7 @@ def _root(blocks: Sequence[Block], fixed: Array) -> Root:
 def _roots(D: Array) -> tuple[Array, NDArray[np.bool_], Array]:
     """Return H with H'H = D of every level, which of its rows are used, and H^-1 transposed."""
     values, vectors = np.linalg.eigh(D)
-    used = values > SPANNED * values.max(initial=0.0)
+    used = values > MIN_RELATIVE_EIGENVALUE * values.max(initial=0.0)
     lengths = np.where(used, np.sqrt(np.maximum(values, 0.0)), 0.0)
     over = np.divide(1.0, lengths, where=used, out=np.zeros_like(lengths))
     turned = vectors.swapaxes(1, 2)
