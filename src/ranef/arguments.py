@@ -1,4 +1,4 @@
-"""Options of fits that are counts, seeds and shares: checked in one place, in one set of words."""
+"""Checks of arguments that many methods take: counts, seeds, numbers, choices and options."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import Any, TypeGuard
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from ranef._typing import Array
 from ranef.errors import FitError, RanefError, listed, suggestion
 
 
@@ -25,7 +26,7 @@ class Sampling:
     seed : int or None
         The same seed gives the same draws, whatever `cores`.
     cores : int or None
-        How many chains run at a time; None for as many as there are processors.
+        The number of chains that run at a time; None for as many as there are processors.
     progressbar : bool
         Whether to show progress.
     target_accept : float
@@ -51,9 +52,9 @@ class Sampling:
         if self.cores is not None:
             check_counts(cores=self.cores)
         check_seed(self.seed)
-        share: object = self.target_accept  # whatever it may really be
-        if not (isinstance(share, float) and 0 < share < 1):
-            raise FitError(f"`target_accept` must lie between 0 and 1, got {self.target_accept!r}.")
+        target: object = self.target_accept  # whatever it may really be
+        if not (isinstance(target, float) and 0 < target < 1):
+            raise FitError(f"`target_accept` must lie between 0 and 1, got {target!r}.")
 
     def of_nutpie(self) -> dict[str, Any]:
         """Return the settings under nutpie's names."""
@@ -70,7 +71,7 @@ class Sampling:
 
 
 def check_counts(**counts: object) -> None:
-    """Refuse what is not a positive whole number.
+    """Refuse counts that are not positive whole numbers.
 
     Raises
     ------
@@ -91,12 +92,12 @@ def check_counts(**counts: object) -> None:
 def check_choice(
     name: str,
     value: object,
-    known: Iterable[str],
+    choices: Iterable[str],
     fault: str = "does not exist",
     *,
     error: type[RanefError] = FitError,
 ) -> str:
-    """Return one of the known choices, or refuse what is none of them.
+    """Return a value that is one of some names; refuse any other.
 
     Raises
     ------
@@ -109,14 +110,14 @@ def check_choice(
     ...
     ranef.errors.FitError: kind='respnse' is not a kind of prediction. Did you mean `response`?
     """
-    choices = list(known)
-    if not isinstance(value, str) or value not in choices:
-        raise error(f"{name}={value!r} {fault}. {suggestion(str(value), choices)}")
+    names = list(choices)
+    if not isinstance(value, str) or value not in names:
+        raise error(f"{name}={value!r} {fault}. {suggestion(str(value), names)}")
     return value
 
 
 def check_positive(**numbers: object) -> None:
-    """Refuse what is not a positive number that can be calculated with.
+    """Refuse numbers that are not positive, or too small or large to calculate with.
 
     Raises
     ------
@@ -144,18 +145,18 @@ def by_name(what: str, values: Any, names: Sequence[str]) -> Any:
     Raises
     ------
     FitError
-        If the names are not those that are wanted.
+        If values are missing, or have other names.
     """
     if not isinstance(values, Mapping | pd.Series):
         return values
-    given = dict(values.items())
-    if set(given) != set(names):
-        raise FitError(f"{what} is for {listed(names)}; got {listed(given) or 'none'}.")
-    return [given[name] for name in names]
+    named = dict(values.items())
+    if set(named) != set(names):
+        raise FitError(f"{what} is for {listed(names)}; got {listed(named) or 'none'}.")
+    return [named[name] for name in names]
 
 
-def check_numbers(name: str, values: ArrayLike, size: int) -> NDArray[np.float64]:
-    """Return finite numbers of the right count, or refuse them.
+def check_numbers(name: str, values: ArrayLike, size: int) -> Array:
+    """Return finite numbers, shape (size,), or refuse them.
 
     Raises
     ------
@@ -169,31 +170,31 @@ def check_numbers(name: str, values: ArrayLike, size: int) -> NDArray[np.float64
     ranef.errors.FitError: beta has shape (2,), expected (3,).
     """
     try:
-        found = np.asarray(values, dtype=np.float64)
+        numbers = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError):
         raise FitError(f"{name} must be numbers, got {values!r}.") from None
-    if found.shape != (size,):
-        raise FitError(f"{name} has shape {found.shape}, expected ({size},).")
-    if not np.isfinite(found).all():
-        raise FitError(f"{name} must be finite, got {found.tolist()}.")
-    return found
+    if numbers.shape != (size,):
+        raise FitError(f"{name} has shape {numbers.shape}, expected ({size},).")
+    if not np.isfinite(numbers).all():
+        raise FitError(f"{name} must be finite, got {numbers.tolist()}.")
+    return numbers
 
 
-def check_positive_numbers(name: str, values: ArrayLike) -> NDArray[np.float64]:
+def check_positive_numbers(name: str, values: ArrayLike) -> Array:
     """Return positive numbers, shape (any,), or refuse them.
 
     Raises
     ------
     FitError
     """
-    found = check_numbers(name, values, np.size(np.asarray(values, dtype=object)))
-    if not (found > 0).all():
-        raise FitError(f"{name} must be positive, got {found.tolist()}.")
-    return found
+    numbers = check_numbers(name, values, np.size(np.asarray(values, dtype=object)))
+    if not (numbers > 0).all():
+        raise FitError(f"{name} must be positive, got {numbers.tolist()}.")
+    return numbers
 
 
 def check_seed(seed: object) -> None:
-    """Refuse what is neither None nor a whole number from 0 on.
+    """Refuse a seed that is neither None nor a whole number from 0 on.
 
     Raises
     ------
@@ -208,7 +209,7 @@ def _is_integer(value: object) -> TypeGuard[int]:
 
 
 def option_names(method: Callable[..., object]) -> list[str]:
-    """Return the names of the options of a method; those of `Sampling` for any that it passes on.
+    """Return the names of the options of a method, with the ones of `Sampling` if it passes any on.
 
     Examples
     --------
@@ -216,13 +217,13 @@ def option_names(method: Callable[..., object]) -> list[str]:
     (['draws', 'tune'], ['form'])
     """
     parameters = signature(method).parameters.values()
-    own = [one.name for one in parameters if one.kind is not one.VAR_KEYWORD]
-    passes_on = len(own) < len(parameters)
-    return [field.name for field in fields(Sampling)] * passes_on + own
+    names = [option.name for option in parameters if option.kind is not option.VAR_KEYWORD]
+    passes_on = len(names) < len(parameters)
+    return [field.name for field in fields(Sampling)] * passes_on + names
 
 
 def check_options(
-    method: str, options: Iterable[str], known: Sequence[str], of_model: Sequence[str]
+    method: str, options: Iterable[str], of_method: Sequence[str], of_model: Sequence[str]
 ) -> None:
     """Refuse options that a method does not have.
 
@@ -230,8 +231,8 @@ def check_options(
     ----------
     method : str
     options : iterable of str
-        The names that were given.
-    known, of_model : sequence of str
+        The names that a user wrote.
+    of_method, of_model : sequence of str
         Options of the method, and of `Model`.
 
     Raises
@@ -239,7 +240,7 @@ def check_options(
     FitError
     """
     for option in options:
-        if option not in known:
-            hint = suggestion(option, [*known, *of_model])
+        if option not in of_method:
+            hint = suggestion(option, [*of_method, *of_model])
             hint = "It is an option of Model." if option in of_model else hint
             raise FitError(f"fit({method!r}) has no option `{option}`. {hint}")

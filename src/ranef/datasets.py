@@ -17,7 +17,7 @@ from ranef.errors import DataError, suggestion
 
 @dataclass(frozen=True)
 class _Dataset:
-    """What is known of a data set; a factor's levels only where they are not in sorted order."""
+    """Name, content, source and factors of a data set; levels of factors that are not sorted."""
 
     name: str
     what: str
@@ -107,7 +107,7 @@ _DATASETS = (
 
 
 def list_datasets() -> list[str]:
-    """Return the names of the data sets; `load_dataset` says what they are and where from.
+    """Return the names of the data sets; `load_dataset` has their sources.
 
     Examples
     --------
@@ -187,11 +187,10 @@ def load_dataset(name: str) -> pd.DataFrame:
 
 
 def _record(name: str) -> _Dataset:
-    known = {dataset.name.lower(): dataset for dataset in _DATASETS}
-    if name.lower() not in known:
-        hint = suggestion(name, (dataset.name for dataset in _DATASETS))
-        raise DataError(f"there is no data set `{name}`. {hint}")
-    return known[name.lower()]
+    by_name = {dataset.name.lower(): dataset for dataset in _DATASETS}
+    if name.lower() not in by_name:
+        raise DataError(f"there is no data set `{name}`. {suggestion(name, list_datasets())}")
+    return by_name[name.lower()]
 
 
 def _dtype(record: _Dataset, column: str, frame: pd.DataFrame) -> pd.CategoricalDtype:
@@ -201,5 +200,5 @@ def _dtype(record: _Dataset, column: str, frame: pd.DataFrame) -> pd.Categorical
 
 def _in_order(labels: list[str]) -> list[str]:
     """Sort labels: numbers by value, anything else by code point, as R in the C locale."""
-    numbers = all(label.isdecimal() for label in labels)
-    return sorted(labels, key=int) if numbers else sorted(labels)
+    are_numbers = all(label.isdecimal() for label in labels)
+    return sorted(labels, key=int) if are_numbers else sorted(labels)

@@ -20,7 +20,7 @@ from enum import Enum
 from numbers import Real
 from pathlib import Path
 
-_SHOWN = 40  # names at most in an error
+_MAX_NAMES = 40  # in an error
 _PACKAGE = f"{Path(__file__).parent}{os.sep}"
 
 
@@ -34,11 +34,11 @@ class FormulaError(RanefError):
     Parameters
     ----------
     message : str
-        What is wrong, what was expected and what to do.
+        The fault, what was expected instead, and the remedy.
     formula : str, optional
-        The whole formula; with `span` the place is marked by carets under it.
+        The whole formula; with `span` the fault is marked by carets under it.
     span : tuple of int, optional
-        First and one-past-last character of the place.
+        First and one-past-last character of the fault.
     """
 
     def __init__(
@@ -130,7 +130,7 @@ def probability(prob: object) -> float:
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
-    """Return a sentence that offers the closest of the known names, or lists them.
+    """Return a sentence that offers the known names closest to a name, or lists all of them.
 
     Examples
     --------
@@ -146,8 +146,8 @@ def suggestion(name: str, known: Iterable[str]) -> str:
         return f"Did you mean {listed((lowered[c] for c in close), 'or')}?"
     if not names:
         return "There are none."
-    shown = ", ".join(f"`{n}`" for n in names[:_SHOWN])
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    shown = ", ".join(f"`{n}`" for n in names[:_MAX_NAMES])
+    more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
     return f"Known names: {shown}{more}."
 
 

@@ -92,7 +92,7 @@ def test_the_density_is_prior_times_likelihood(name):
     ):
         root = np.linalg.solve(T, A) @ F
         lower = np.linalg.cholesky(root @ root.T) / sigma
-        theta.append(lower[shape.places])
+        theta.append(lower[shape.free_elements])
     expected = users_likelihood(
         model, np.concatenate([*theta, []]), joint.change @ values[: joint.p], own, 1
     )

@@ -1,9 +1,9 @@
 """The covariance of one random-effects term: theta, the relative factor Lambda, sds, correlations.
 
 The k coefficients of a level have the covariance sigma^2 Lambda Lambda' (Bates et al. 2015, eq. 4).
-A term's `Covariance` says which matrices these can be, how theta writes Lambda, and what a
-statistician calls their parameters: standard deviations and correlations. What nobody knows of a
-covariance structure but the record itself stands here; a further structure is one more record.
+A term's `Covariance` says which matrices these can be, how Lambda depends on theta, and which
+standard deviations and correlations they have. No other room knows one structure from another; a
+further structure is one more record.
 """
 
 from __future__ import annotations
@@ -17,9 +17,8 @@ from itertools import accumulate, combinations, pairwise
 from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ranef._typing import Array
+from ranef._typing import Array, Places
 from ranef.covariances.partial_correlations import (
     correlations,
     partial_correlations,
@@ -29,9 +28,10 @@ from ranef.covariances.partial_correlations import (
 from ranef.covariances.triangular_factors import lower_factor
 from ranef.errors import FitError
 
-NEARLY_ZERO_SD = 0.03  # a relative sd for which zero is tried
+NEARLY_ZERO_SD = 0.03  # relative to sigma; below, zero is tried in its place
 
-type Places = tuple[NDArray[np.intp], NDArray[np.intp]]
+type Elements = tuple[Places, Places]
+"""Rows and columns of the elements of a matrix."""
 
 
 class Bases(Enum):
@@ -44,7 +44,7 @@ class Bases(Enum):
 
 @dataclass(frozen=True)
 class Covariance(ABC):
-    """Which matrices the covariance of the k coefficients of a level can be.
+    """The structure of the covariance matrix of the k coefficients of a level.
 
     With a matrix all its multiples have the same structure: every term has a scale. Methods take
     one point or many, along leading axes, where they do not say "one".
@@ -159,26 +159,26 @@ class _FreeElements(Covariance):
 
     @property
     @abstractmethod
-    def places(self) -> Places:
+    def free_elements(self) -> Elements:
         """Rows and columns of the free elements, in the order of theta."""
 
     @property
     def n_theta(self) -> int:
-        return len(self.places[0])
+        return len(self.free_elements[0])
 
     def theta_names(self, label: str, coefs: Sequence[str]) -> list[str]:
         return [
             f"{label}.{coefs[i]}" + (f".{coefs[j]}" if i != j else "")
-            for i, j in zip(*self.places, strict=True)
+            for i, j in zip(*self.free_elements, strict=True)
         ]
 
     def factor(self, theta: Array) -> Array:
         Lambda = np.zeros((*theta.shape[:-1], self.k, self.k))
-        Lambda[..., *self.places] = theta
+        Lambda[..., *self.free_elements] = theta
         return Lambda
 
     def pull_back(self, slope: Array, theta: Array) -> Array:  # noqa: ARG002 -- linear in theta
-        return np.asarray(slope[..., *self.places])
+        return np.asarray(slope[..., *self.free_elements])
 
     @property
     def n_sds(self) -> int:
@@ -200,7 +200,7 @@ class Unstructured(_FreeElements):
     kept_by = Bases.TRIANGULAR
 
     @property
-    def places(self) -> Places:
+    def free_elements(self) -> Elements:
         return _triangle(self.k)
 
     @property
@@ -208,7 +208,7 @@ class Unstructured(_FreeElements):
         return self.k > 1
 
     def theta_of(self, root: Array) -> Array:
-        return np.asarray(lower_factor(root)[..., *self.places])
+        return np.asarray(lower_factor(root)[..., *self.free_elements])
 
     def simplest(self, theta: Array) -> Array:
         Lambda = self.factor(theta)
@@ -250,7 +250,7 @@ class Diagonal(_FreeElements):
     kept_by = Bases.DIAGONAL
 
     @property
-    def places(self) -> Places:
+    def free_elements(self) -> Elements:
         return _diagonal(self.k)
 
     @property
@@ -283,13 +283,13 @@ class Diagonal(_FreeElements):
 
 
 @cache
-def _triangle(k: int) -> Places:
+def _triangle(k: int) -> Elements:
     columns, rows = np.triu_indices(k)
     return rows, columns
 
 
 @cache
-def _diagonal(k: int) -> Places:
+def _diagonal(k: int) -> Elements:
     return np.arange(k), np.arange(k)
 
 
@@ -310,26 +310,26 @@ def factors(theta: Array, covariances: Sequence[Covariance]) -> list[Array]:
     >>> factors(np.array([1.0, 2.0, 3.0]), [Diagonal(2), Unstructured(1)])[1]
     array([[3.]])
     """
-    parts = _by_term(theta, covariances)
-    return [c.factor(part) for c, part in zip(covariances, parts, strict=True)]
+    thetas = _by_term(theta, covariances)
+    return [c.factor(of_term) for c, of_term in zip(covariances, thetas, strict=True)]
 
 
 def pull_back(slopes: Sequence[Array], theta: Array, covariances: Sequence[Covariance]) -> Array:
-    """Return the derivative by theta of all terms from those by their factors."""
-    parts = zip(covariances, slopes, _by_term(theta, covariances), strict=True)
-    return _joined(theta, [c.pull_back(slope, part) for c, slope, part in parts])
+    """Return the derivative by theta of all terms from the derivatives by their factors."""
+    terms = zip(covariances, slopes, _by_term(theta, covariances), strict=True)
+    return _joined(theta, [c.pull_back(slope, of_term) for c, slope, of_term in terms])
 
 
 def theta_of(roots: Sequence[Array], covariances: Sequence[Covariance]) -> Array:
     """Return theta of all terms from square roots of their covariances."""
-    parts = [c.theta_of(root) for c, root in zip(covariances, roots, strict=True)]
-    return np.concatenate(parts, axis=-1) if parts else np.empty(0)
+    thetas = [c.theta_of(root) for c, root in zip(covariances, roots, strict=True)]
+    return np.concatenate(thetas, axis=-1) if thetas else np.empty(0)
 
 
 def simplest(theta: Array, covariances: Sequence[Covariance]) -> Array:
     """Return one theta near another whose smallest sds are exactly zero."""
-    parts = _by_term(theta, covariances)
-    return _joined(theta, [c.simplest(part) for c, part in zip(covariances, parts, strict=True)])
+    terms = zip(covariances, _by_term(theta, covariances), strict=True)
+    return _joined(theta, [c.simplest(of_term) for c, of_term in terms])
 
 
 def n_theta(covariances: Sequence[Covariance]) -> int:
@@ -342,8 +342,8 @@ def _by_term(theta: Array, covariances: Sequence[Covariance]) -> list[Array]:
     return [theta[..., a:b] for a, b in pairwise(stops)]
 
 
-def _joined(theta: Array, parts: Sequence[Array]) -> Array:
-    return np.concatenate([theta[..., :0], *parts], axis=-1)
+def _joined(theta: Array, by_term: Sequence[Array]) -> Array:
+    return np.concatenate([theta[..., :0], *by_term], axis=-1)
 
 
 # ------------------------------------------------------------------------- of any structure

@@ -13,8 +13,8 @@ import numpy as np
 
 from ranef._typing import Array
 
-TINY = np.finfo(np.float64).tiny
-ROUNDING = 1e-14  # of a correlation matrix whose Cholesky factor is taken
+MIN_REMAINDER = np.finfo(np.float64).tiny  # of 1 - p^2, by which is divided
+DIAGONAL_JITTER = 1e-14  # added to a correlation matrix whose Cholesky factor is taken
 
 
 def unit_factor(partial: Array, k: int) -> Array:
@@ -29,14 +29,14 @@ def unit_factor(partial: Array, k: int) -> Array:
     ndarray, shape (..., k, k)
     """
     U = np.zeros((*partial.shape[:-1], k, k))
-    place = 0
+    pair = 0
     for r in range(k):
-        rest = np.ones(partial.shape[:-1])
+        length = np.ones(partial.shape[:-1])  # of the rest of the row
         for c in range(r):
-            U[..., r, c] = partial[..., place] * rest
-            rest = rest * np.sqrt(np.maximum(1.0 - partial[..., place] ** 2, 0.0))
-            place += 1
-        U[..., r, r] = rest
+            U[..., r, c] = partial[..., pair] * length
+            length = length * np.sqrt(np.maximum(1.0 - partial[..., pair] ** 2, 0.0))
+            pair += 1
+        U[..., r, r] = length
     return U
 
 
@@ -51,16 +51,16 @@ def partial_slopes(slope: Array, U: Array, partial: Array) -> Array:
     partial : ndarray, shape (..., k (k - 1) / 2)
     """
     by_partial = np.zeros(partial.shape)
-    place = 0
+    pair = 0
     for r in range(1, U.shape[-1]):
         ahead = slope[..., r, r] * U[..., r, r]
         for c in range(r - 1, -1, -1):
-            p, u = partial[..., place + c], U[..., r, c]
-            rest = np.maximum(1.0 - p * p, TINY)  # where it is zero, so is `ahead`
+            p, u = partial[..., pair + c], U[..., r, c]
+            remainder = np.maximum(1.0 - p * p, MIN_REMAINDER)  # where it is zero, so is `ahead`
             before = np.sqrt(np.maximum(0.0, 1.0 - (U[..., r, :c] ** 2).sum(-1)))
-            by_partial[..., place + c] = slope[..., r, c] * before - ahead * p / rest
+            by_partial[..., pair + c] = slope[..., r, c] * before - ahead * p / remainder
             ahead = ahead + slope[..., r, c] * u
-        place += r
+        pair += r
     return by_partial
 
 
@@ -68,18 +68,18 @@ def partial_correlations(corr: Array) -> Array:
     """Return the partial correlations, shape (..., k (k - 1) / 2), of correlation matrices."""
     k = corr.shape[-1]
     U = cholesky_of_correlations(corr)
-    columns, rest = [], np.ones(U.shape[:-1])
+    columns, lengths = [], np.ones(U.shape[:-1])  # of the rest of each row
     for c in range(k - 1):
-        ratio = np.clip(U[..., c] / rest, -1.0, 1.0)
+        ratio = np.clip(U[..., c] / lengths, -1.0, 1.0)
         columns.append(ratio)
-        rest = rest * np.sqrt(np.maximum(1.0 - ratio**2, TINY))
+        lengths = lengths * np.sqrt(np.maximum(1.0 - ratio**2, MIN_REMAINDER))
     pairs = [columns[c][..., r] for r in range(1, k) for c in range(r)]
     return np.stack(pairs, axis=-1) if pairs else np.empty((*corr.shape[:-2], 0))
 
 
 def cholesky_of_correlations(corr: Array) -> Array:
     """Return Cholesky factors, shape (..., k, k), of correlations that may round to one."""
-    return np.linalg.cholesky(corr + ROUNDING * np.eye(corr.shape[-1]))
+    return np.linalg.cholesky(corr + DIAGONAL_JITTER * np.eye(corr.shape[-1]))
 
 
 def correlations(U: Array) -> Array:

@@ -7,7 +7,8 @@ from scipy import linalg
 
 from ranef._typing import Array
 
-NO_LENGTH = 1e-10  # a diagonal element below this share of its row counts as zero
+MIN_RELATIVE_LENGTH = 1e-10  # of what remains of a row; a diagonal element below is zero
+MIN_RELATIVE_SD = 1e-7  # relative to the error of a row; a standard deviation below is zero
 
 
 def lower_factor(root: Array) -> Array:
@@ -31,7 +32,7 @@ def lower_factor(root: Array) -> Array:
     for j in range(k):  # Householder by rows; a row that is used up leaves a zero diagonal
         row = remaining[..., j, :]
         length = np.linalg.norm(row, axis=-1)
-        used_up = length <= NO_LENGTH * size[..., j]
+        used_up = length <= MIN_RELATIVE_LENGTH * size[..., j]
         direction = np.where(used_up[..., None], 0.0, row)
         direction /= np.where(used_up, 1.0, length)[..., None]
         column = (remaining[..., j:, :] * direction[..., None, :]).sum(-1)
@@ -40,23 +41,20 @@ def lower_factor(root: Array) -> Array:
     return Lambda
 
 
-NO_SD = 1e-7  # a standard deviation, relative to the error of a row, that counts as zero
-
-
 def canonical(root: Array) -> Array:
     """Return the triangular factor on which the nodes of a quadrature depend; never singular."""
     L = lower_factor(root)
-    floor = NO_SD * max(1.0, float(np.abs(L).max(initial=0.0)))
+    floor = MIN_RELATIVE_SD * max(1.0, float(np.abs(L).max(initial=0.0)))
     return np.asarray(L + np.diag(np.where(np.diag(L) < floor, floor, 0.0)))
 
 
 def by_root(root: Array, L: Array, slope: Array) -> Array:
-    """Return the derivative by a root from that by its triangular factor L = root Q.
+    """Return the derivative by a root from the one by its triangular factor L = root Q.
 
     Source: Murray (2016), *Differentiation of the Cholesky decomposition*, arXiv:1602.07527,
     section 3.
     """
     P = np.tril(L.T @ np.tril(slope))
     P[np.diag_indices_from(P)] /= 2
-    half = linalg.solve_triangular(L, (P + P.T), lower=True, trans="T")
-    return np.asarray(half @ linalg.solve_triangular(L, root, lower=True))
+    by_L = linalg.solve_triangular(L, (P + P.T), lower=True, trans="T")
+    return np.asarray(by_L @ linalg.solve_triangular(L, root, lower=True))

@@ -49,7 +49,7 @@ class Support:
         The ends of the range of a mean.
     least, most : float
         The ends of the means that responses can be drawn with, where rounding and overflow do not
-        move them out of what is possible.
+        move responses out of the range.
     is_discrete : bool
         Whether responses are counts or classes; they can then be at the ends of the range.
     """
@@ -158,7 +158,7 @@ class Family:
         The mean of the response, if it is not mu: mu may be a location, or the mean of a part.
     latent_variance : float, optional
         Where a response says which interval a latent variable with location eta falls in: the
-        variance of that variable, given eta. Default priors are then those of log odds.
+        variance of that variable, given eta. Default priors are then the ones of a logit link.
     own_parameters : tuple of OwnParameter, optional
         Facts about `parameters`, such as their default priors.
     links : tuple of Link, optional
@@ -181,7 +181,7 @@ class Family:
     Raises
     ------
     FitError
-        If the support is none of these, or a field is not what it should be.
+        If the support is none of these, or a field has another type than it should.
 
     Examples
     --------
@@ -261,7 +261,7 @@ class Family:
         """Whether all is closed form: a normal response with identity link."""
         distribution = getattr(self.expand, "__self__", None)
         is_normal = isinstance(distribution, Distribution) and distribution.is_normal
-        return is_normal and self.link.name == "identity"
+        return is_normal and self.link.is_identity
 
     @property
     def range(self) -> Support:
@@ -324,7 +324,7 @@ class Family:
     @property
     def mean_is_eta(self) -> bool:
         """Whether the mean of a response is its linear predictor."""
-        return self.response_mean is None and self.link.name == "identity"
+        return self.response_mean is None and self.link.is_identity
 
     def unit_variance(self, mu: Array, psi: Sequence[Any] | Array) -> Array:
         """Return the variance of a response of prior weight one, or of one trial."""
@@ -396,7 +396,7 @@ class Family:
             return self.log_density(y, self.link.inverse(eta), w, *psi)
 
         step = self.link.step(eta)
-        if self.link.name == "identity":  # eta has a unit: that of the response
+        if self.link.is_identity:  # eta has the unit of the response
             with np.errstate(all="ignore"):
                 spread = 1 / np.sqrt(self.information(eta, w, psi))
             step = np.where(np.isfinite(spread) & (spread > 0), step * spread, step)

@@ -55,7 +55,7 @@ class Link:
         Of a probability: the variance of the variable whose distribution function it is.
     is_sigmoid : bool
         Whether the inverse is the distribution function of a variable on a scale like that of
-        log odds: default priors of a probability are then those of the logit.
+        log odds: default priors of a probability are then the ones of the logit.
 
     Examples
     --------

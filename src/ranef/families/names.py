@@ -45,7 +45,7 @@ _LINK_ALIASES = {
 def find_family(family: str | Family, link: str | Link | None = None) -> Family:
     """Return the family of a name, with a link.
 
-    Names are those of R, brms, bambi and statsmodels as well, however they are written:
+    The names of R, brms, bambi and statsmodels are known as well, in any spelling:
     "inverse.gaussian" and "InverseGaussian" are "inverse_gaussian".
 
     Parameters

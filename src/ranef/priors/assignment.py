@@ -146,7 +146,7 @@ class Priors:
 def resolve(design: Design, priors: PriorSetting = "default", family: Family = GAUSSIAN) -> Priors:
     """Give every parameter of a design its prior.
 
-    With z = y - offset, s_z its standard deviation, s_j that of a numeric column (1 for an
+    With z = y - offset, s_z its standard deviation, s_j the one of a numeric column (1 for an
     intercept or indicator) and w the weights, the defaults on an identity link are
 
     =====================  ================================================
@@ -170,7 +170,7 @@ def resolve(design: Design, priors: PriorSetting = "default", family: Family = G
     ===================  ==============================  ===================================
 
     with a = log(sum w y / sum w exp(offset)) for the log, the link at mean y otherwise, less the
-    mean offset as on the left. Without any event in the data mean y is that of half an event. The
+    mean offset as on the left. Without any event in the data mean y is as of half an event. The
     unit u makes priors follow y in its units: 1/2 sqrt(mean y) for the square root, 1 / mean y for
     the inverse link. For a probability on another link u is abs(d eta / d logit mu), with
     Normal(a, 1.5 u) and HalfNormal for the sds. The parameters of the families:
@@ -178,8 +178,8 @@ def resolve(design: Design, priors: PriorSetting = "default", family: Family = G
     ===========================  ====================================================
     sigma, gaussian              HalfStudentT(3, s_y sqrt(mean w))
     sigma, gamma                 Exponential(sqrt(mean w)), a coefficient of variation
-    sigma, inverse Gaussian      HalfStudentT(3, sqrt(mean w / mean y)): that of 1
-    shape (negative binomial)    InverseGamma(0.4, 0.3), which is that of brms
+    sigma, inverse Gaussian      HalfStudentT(3, sqrt(mean w / mean y)): sd = mean at 1
+    shape (negative binomial)    InverseGamma(0.4, 0.3), as in brms
     phi (beta)                   LogNormal(log 10, 2): sds from 0.02 to 0.46 at a mean of 1/2
     nu (t)                       Gamma(2, 0.1): Juarez & Steel (2010)
     others                       LogNormal(0, 2.5)
@@ -188,8 +188,8 @@ def resolve(design: Design, priors: PriorSetting = "default", family: Family = G
     In a correlated term with an intercept and numeric slopes the defaults hold for the
     coefficients at centred numeric columns.
 
-    The other sets, with s_y, mean y and median y those of the response as it is, and MAD its
-    median absolute deviation times 1.4826:
+    The other sets, with s_y, mean y and median y of the response as it is, and MAD its median
+    absolute deviation times 1.4826:
 
     ============  ==================  ===================  ============  ======================
     set           intercept           other fixed effects  sigma         sds; correlations
@@ -204,7 +204,7 @@ def resolve(design: Design, priors: PriorSetting = "default", family: Family = G
                   2.5 s_y)            sd of the column)    (s_y)         not in correlated terms
     ============  ==================  ===================  ============  ======================
 
-    Those of brms and of rstanarm (`stan_lmer`, from 2.21 on) are the defaults of these packages.
+    The sets "brms" and "rstanarm" (`stan_lmer`, from 2.21 on) are the defaults of these packages.
     Their intercept is at the mean of the columns as they are, products included; without an
     intercept in the model nothing is centred. On other links brms takes median and MAD of
     link(y), with 0.1 for a zero, less the mean offset; 0 and 2.5 for a probability. rstanarm has
@@ -232,7 +232,7 @@ def resolve(design: Design, priors: PriorSetting = "default", family: Family = G
         which the sds or correlations were given one; the default sd of such a term's intercept
         is then as much wider as the slopes make it there.
     family : Family
-        What the parameters are, and what the units of the linear predictor.
+        Family of the response: its parameters, and the units of the linear predictor.
 
     Returns
     -------

@@ -204,7 +204,7 @@ def _rstanarm_sigma(design: Design, family: Family) -> Prior:
 
 
 def _rstanarm_scale(design: Design, family: Family) -> float:
-    return spread(design.y) or response_scale(design, family)  # which says what is wrong
+    return spread(design.y) or response_scale(design, family)  # which raises the error
 
 
 def _rstanarm_sd(_: Design, family: Family, term: RandomTerm, *_rest: object) -> Prior:

@@ -193,7 +193,7 @@ def prior_predictive(
 def response(
     family: Family, eta: Array, w: Array, psi: tuple[Array, ...], rng: np.random.Generator
 ) -> Array:
-    """Draw responses, whatever the size of the linear predictor.
+    """Draw responses, given linear predictors of any size.
 
     Parameters
     ----------

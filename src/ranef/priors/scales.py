@@ -84,7 +84,7 @@ def link_scale(design: Design, family: Family) -> LinkScale:
 def mean_response(design: Design, family: Family) -> float:
     """Return the weighted mean of the response, moved off the ends of what a mean can be.
 
-    With no event in all rows it is that of half an event; likewise with nothing but successes.
+    With no event in all rows it is the mean of half an event; likewise with only successes.
     """
     total, size = float(design.weights @ design.y), float(design.weights.sum())
     if family.is_bounded and not 0 < total < size:

@@ -26,7 +26,7 @@ class Target:
     Attributes
     ----------
     kind : str
-        What the parameters are.
+        Kind of the parameters.
     coefs : tuple of str
         Where the value may be a dict from coefficient to prior: the coefficients.
     """

@@ -55,7 +55,7 @@ def test_same_seed_same_draws_whatever_the_cores_and_the_time_an_evaluation_take
     settings = near(dyestuff) | QUIET | {"draws": 50, "tune": 100}
     first, _ = sample(dyestuff, **settings, cores=1)
     second, _ = sample(dyestuff, **settings, cores=2)
-    monkeypatch.setattr(nuts, "QUICK", 0.0)
+    monkeypatch.setattr(nuts, "MIN_THREADED_SECONDS", 0.0)
     third, _ = sample(dyestuff, **settings, cores=2)
     other, _ = sample(dyestuff, **settings | {"seed": 2})
     np.testing.assert_array_equal(first, second)

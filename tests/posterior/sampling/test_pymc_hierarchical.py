@@ -29,7 +29,12 @@ from ranef.fits.diagnostics import diagnose
 from ranef.formula.terms import read_formula
 from ranef.posterior.draws import summarise
 from ranef.posterior.sampling import pymc_hierarchical
-from ranef.posterior.sampling.pymc_hierarchical import ENOUGH, _choice, _worth, choose
+from ranef.posterior.sampling.pymc_hierarchical import (
+    MIN_CENTRED_INFORMATION,
+    _choice,
+    _information,
+    choose,
+)
 from ranef.priors.assignment import resolve
 from ranef.priors.distributions import (
     LKJ,
@@ -825,18 +830,18 @@ def worths(text, data, family):
 def test_worth_of_one_coefficient_is_information_times_variance():
     information, variance = np.array([0.5, 4.0, 30.0]), 0.7
     after = 1 / (information + 1 / variance)
-    got = _worth(np.array([[variance]]), after[:, None, None])
+    got = _information(np.array([[variance]]), after[:, None, None])
     assert got == pytest.approx(4.0 * variance)
 
 
 def test_the_worst_coefficient_counts():
     before = np.diag([2.0, 1.0])
     after = np.tile(np.diag([0.1, 0.5]), (5, 1, 1))
-    assert _worth(before, after) == pytest.approx(1.0)
+    assert _information(before, after) == pytest.approx(1.0)
 
 
 def test_effects_that_do_not_vary_are_worth_nothing():
-    assert _worth(np.zeros((1, 1)), np.zeros((4, 1, 1))) == 0.0
+    assert _information(np.zeros((1, 1)), np.zeros((4, 1, 1))) == 0.0
 
 
 @pytest.mark.parametrize(("rows", "sd", "mean"), [(20, 0.3, 10), (3, 0.4, 2), (8, 0.2, 5)])
@@ -865,7 +870,7 @@ def test_a_slope_that_does_not_vary_keeps_a_term_non_centred():
     data = counts(40, 10, 0.6, 8)
     (rich,) = worths("y ~ x + (1 | g)", data, "poisson")
     (poor,) = worths("y ~ x + (x || g)", data, "poisson")
-    assert rich > 10 > ENOUGH > poor
+    assert rich > 10 > MIN_CENTRED_INFORMATION > poor
 
 
 def test_a_nested_factor_does_not_pass_for_the_outer_one():

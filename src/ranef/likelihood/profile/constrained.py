@@ -22,7 +22,7 @@ from scipy import linalg
 
 from ranef._typing import Array
 from ranef.covariances.covariance import Covariance, factors, pull_back
-from ranef.covariances.triangular_factors import NO_SD, by_root, canonical
+from ranef.covariances.triangular_factors import MIN_RELATIVE_SD, by_root, canonical
 from ranef.likelihood.estimate import Estimate
 from ranef.likelihood.generalized.glmm import Generalized
 from ranef.likelihood.generalized.pirls import NoModesError, find_modes
@@ -146,7 +146,7 @@ class Surface(ABC):
             unit = self.estimate.sigma / (self.factor_scale * turn[0, coefs[0]])
             return Focus(name, objective, w, x, Scale(unit=unit), (0.0, np.inf), len(theta))
         sds = theta[held.start_of_term : held.start_of_term + 2] ** 2
-        undefined = UNDEFINED if sds.min() < NO_SD else ""
+        undefined = UNDEFINED if sds.min() < MIN_RELATIVE_SD else ""
         bounds = (-RIGHT_ANGLE, RIGHT_ANGLE)
         return Focus(name, objective, w, x, Scale(np.sin), bounds, len(theta), undefined=undefined)
 

@@ -1,8 +1,8 @@
-"""The posterior density of the variance parameters, compiled: the lines that NUTS spends time in.
+"""The posterior density of the variance parameters, compiled: NUTS spends its time here.
 
-The same number as `LinearPosterior`, from the two arrays of `density_arrays.Packed`: of the same
-types for every model, so that it is compiled once on a machine. Importing this module imports
-Numba.
+It is the density of `LinearPosterior`, from the two arrays of `density_arrays.Packed`: their types
+are the same for every model, so that it is compiled once on a machine. Importing this module
+imports Numba.
 
 All random effects of the rest and all integrated fixed effects go in one sweep over
 
@@ -11,7 +11,7 @@ All random effects of the rest and all integrated fixed effects go in one sweep 
 S the rest with the levels absorbed, T the block diagonal of the relative factors and E the
 contrast y - (given columns) (given effects): it leaves -N^-1, their estimates and r^2.
 
-Source: as `marginal`; Goodnight (1979), *The American Statistician* 33 (the sweep operator).
+Sources: as `linear_posterior`; Goodnight (1979), *The American Statistician* 33 (the sweep).
 """
 
 # ruff: noqa: C901, PLR0912, PLR0917 -- loops over small matrices; Numba knows no keyword-only ones
@@ -34,7 +34,7 @@ from ranef.posterior.sampling import density_arrays
 
 type Counts = NDArray[np.int64]
 
-HEAD, TERM = 9, 6  # places in `Packed.counts`
+N_SIZES, TERM_SIZE = 9, 6  # numbers in `Packed.counts`: of the model, and of each term
 
 
 def compiled[F: Callable[..., Any]](function: F) -> F:
@@ -42,8 +42,8 @@ def compiled[F: Callable[..., Any]](function: F) -> F:
     return cast(F, numba.njit(function, cache=True, error_model="numpy", nogil=True))
 
 
-def part[F: Callable[..., Any]](function: F) -> F:
-    """Compile a function as a part of others, which are cached with all their parts."""
+def inner[F: Callable[..., Any]](function: F) -> F:
+    """Compile a function that compiled functions call, which are cached with it."""
     return cast(F, numba.njit(function, error_model="numpy"))
 
 
@@ -54,7 +54,7 @@ def revision() -> int:
 
 
 # After a change there, remove the cache by hand: Numba looks for changes in this file only.
-evaluate = part(transforms.evaluate)
+evaluate = inner(transforms.evaluate)
 
 
 @compiled
@@ -64,28 +64,28 @@ def posterior(x: Array, counts: Counts, numbers: Array, gradient: Array) -> floa
     Minus infinity where it cannot be computed.
     """
     g, n_terms, d, n_values = counts[4], counts[5], counts[7], counts[8]
-    codes = counts[HEAD + TERM * n_terms :]
+    codes = counts[N_SIZES + TERM_SIZE * n_terms :]
     relative = codes[3 * d :]
-    known = numbers[len(numbers) - n_values :]
     prior = numbers[len(numbers) - n_values - 3 * d :]
-    values, slopes, found = known.copy(), np.empty(d), np.empty(n_values)
+    values = numbers[len(numbers) - n_values :].copy()
+    slopes, by_value = np.empty(d), np.empty(n_values)
     logp = numbers[3]
     for i in range(d):
         a, b, c = prior[3 * i], prior[3 * i + 1], prior[3 * i + 2]
-        values[codes[3 * i + 2]], slopes[i], part, gradient[i] = evaluate(
+        values[codes[3 * i + 2]], slopes[i], log_prior, gradient[i] = evaluate(
             codes[3 * i], codes[3 * i + 1], a, b, c, x[i], is_natural=False
         )
-        logp += part
+        logp += log_prior
     for i in range(g + 1, n_values):
         if relative[i]:
             values[i] *= values[g]
-    logp += _density(values, counts, numbers, found)
+    logp += _density(values, counts, numbers, by_value)
     for i in range(g + 1, n_values):
         if relative[i]:
-            found[g] += found[i] * values[i] / values[g]
-            found[i] *= values[g]
+            by_value[g] += by_value[i] * values[i] / values[g]
+            by_value[i] *= values[g]
     for i in range(d):
-        gradient[i] += found[codes[3 * i + 2]] * slopes[i]
+        gradient[i] += by_value[codes[3 * i + 2]] * slopes[i]
     return float(logp)
 
 
@@ -103,13 +103,13 @@ def _density(values: Array, counts: Counts, numbers: Array, gradient: Array) -> 
     m, k, q, r, g, n_terms, k_max = counts[:7]
     w, sigma = q + r + g + 1, values[g]
     size, variance = q + r, sigma * sigma
-    terms = counts[HEAD : HEAD + TERM * n_terms].reshape(n_terms, TERM)
+    terms = counts[N_SIZES : N_SIZES + TERM_SIZE * n_terms].reshape(n_terms, TERM_SIZE)
     D, C, S, prior, origin, bases = _arrays(counts, numbers)
     U, Lambda = np.zeros((n_terms, k_max, k_max)), np.zeros((n_terms, k_max, k_max))
     _factors(values, sigma, terms, bases, U, Lambda)
     V = np.empty((m, k, k))
     logdet = _absorb(D, C, Lambda, V, S) if m else 0.0
-    contrast = np.zeros(w)  # over the rest: (-estimates, origin - given, 1)
+    contrast = np.zeros(w)  # over the rest: (-estimates, origin - given effects, 1)
     for i in range(g):
         contrast[size + i] = origin[i] - values[i]
     contrast[w - 1] = 1.0
@@ -140,7 +140,7 @@ def _density(values: Array, counts: Counts, numbers: Array, gradient: Array) -> 
     return float(value)
 
 
-@part
+@inner
 def _arrays(counts: Counts, numbers: Array) -> tuple[Array, Array, Array, Array, Array, Array]:
     """Return D, C, a copy of the rest, the fixed effects' prior and origin, and all bases."""
     m, k, q, r, g = counts[:5]
@@ -163,21 +163,21 @@ def _arrays(counts: Counts, numbers: Array) -> tuple[Array, Array, Array, Array,
 # ---------------------------------------------------------------- from values to relative factors
 
 
-@part
+@inner
 def _factors(
     values: Array, sigma: float, terms: Counts, bases: Array, U: Array, Lambda: Array
 ) -> None:
     """Write the unit factor of each term, and Lambda = base diag(sd) U / sigma."""
     start = 0
     for t in range(len(terms)):
-        k, sd, place, correlated = terms[t, 0], terms[t, 3], terms[t, 4], terms[t, 5] > 0
+        k, sd, partial, correlated = terms[t, 0], terms[t, 3], terms[t, 4], terms[t, 5] > 0
         for row in range(k):
-            rest = 1.0
+            length = 1.0
             for c in range(row if correlated else 0):
-                U[t, row, c] = values[place] * rest
-                rest *= np.sqrt(1.0 - values[place] ** 2)
-                place += 1
-            U[t, row, row] = rest
+                U[t, row, c] = values[partial] * length
+                length *= np.sqrt(1.0 - values[partial] ** 2)
+                partial += 1
+            U[t, row, row] = length
         base = bases[start : start + k * k].reshape(k, k)
         start += k * k
         for a in range(k):
@@ -188,7 +188,7 @@ def _factors(
                 Lambda[t, a, b] = total / sigma
 
 
-@part
+@inner
 def _pull_back(
     values: Array,
     sigma: float,
@@ -200,10 +200,10 @@ def _pull_back(
     gradient: Array,
     g: int,
 ) -> None:
-    """Turn derivatives by the Lambdas into those by sigma, the sds and partial correlations."""
+    """Turn derivatives by the Lambdas into ones by sigma, the sds and partial correlations."""
     start = 0
     for t in range(len(terms)):
-        k, sd, place, correlated = terms[t, 0], terms[t, 3], terms[t, 4], terms[t, 5] > 0
+        k, sd, partial, correlated = terms[t, 0], terms[t, 3], terms[t, 4], terms[t, 5] > 0
         base = bases[start : start + k * k].reshape(k, k)
         start += k * k
         by_factor = np.zeros((k, k))  # diag(sd) U
@@ -219,22 +219,22 @@ def _pull_back(
         for row in range(1, k if correlated else 0):
             ahead = by_factor[row, row] * U[t, row, row]
             for c in range(row - 1, -1, -1):
-                p = values[place + c]
+                p = values[partial + c]
                 before = 1.0
                 for b in range(c):
                     before -= U[t, row, b] ** 2
                 before = np.sqrt(max(0.0, before))
-                gradient[place + c] = by_factor[row, c] * before - ahead * p / max(
+                gradient[partial + c] = by_factor[row, c] * before - ahead * p / max(
                     1.0 - p * p, 1e-300
                 )
                 ahead += by_factor[row, c] * U[t, row, c]
-            place += row
+            partial += row
 
 
 # ----------------------------------------------------------------------------- the levels
 
 
-@part
+@inner
 def _absorb(D: Array, C: Array, Lambda: Array, V: Array, S: Array) -> float:
     """Take the levels out of S; write V = R^-1 Lambda'; return log|RR'|."""
     m, k, w = C.shape
@@ -253,7 +253,7 @@ def _absorb(D: Array, C: Array, Lambda: Array, V: Array, S: Array) -> float:
     return logdet
 
 
-@part
+@inner
 def _level_factor(D: Array, Lambda: Array, R: Array, V: Array) -> float:
     """Write V = R^-1 Lambda', R R' = I + Lambda' D Lambda, of one level; return log|RR'|."""
     k = len(D)
@@ -282,7 +282,7 @@ def _level_factor(D: Array, Lambda: Array, R: Array, V: Array) -> float:
     return float(2.0 * np.log(determinant))
 
 
-@part
+@inner
 def _chain_slopes(D: Array, C: Array, Lambda: Array, V: Array, bar: Array, slopes: Array) -> None:
     """Write -Score Lambda of the levels: Score = sum of N D - N Q N', Q = C bar C'."""
     m, k, w = C.shape
@@ -320,7 +320,7 @@ def _chain_slopes(D: Array, C: Array, Lambda: Array, V: Array, bar: Array, slope
 # ------------------------------------------------------------------------------- the rest
 
 
-@part
+@inner
 def _system(S: Array, terms: Counts, Lambda: Array, contrast: Array, q: int, size: int) -> Array:
     """Return E'T'ST E + blockdiag(I, 0)."""
     w = len(S)
@@ -347,37 +347,36 @@ def _system(S: Array, terms: Counts, Lambda: Array, contrast: Array, q: int, siz
     return N
 
 
-@part
+@inner
 def _transpose(A: Array) -> None:
     for i in range(len(A)):
         for j in range(i):
             A[i, j], A[j, i] = A[j, i], A[i, j]
 
 
-@part
+@inner
 def _times(factors: Array, terms: Counts, A: Array) -> None:
     """Replace A by T A, T the block diagonal of the factors of the rest."""
     n = A.shape[1]
-    held = np.empty((factors.shape[1], n))
+    product = np.empty((factors.shape[1], n))
     for t in range(1, len(terms)):
-        k, place = terms[t, 0], terms[t, 2]
-        for level in range(terms[t, 1]):
-            start = place + level * k
+        k, first = terms[t, 0], terms[t, 2]
+        for start in range(first, first + k * terms[t, 1], k):
             for a in range(k):
                 for j in range(n):
-                    held[a, j] = 0.0
+                    product[a, j] = 0.0
                 for b in range(k):
                     factor = factors[t, a, b]
                     for j in range(n):
-                        held[a, j] += factor * A[start + b, j]
-            A[start : start + k] = held[:k]
+                        product[a, j] += factor * A[start + b, j]
+            A[start : start + k] = product[:k]
 
 
-@part
+@inner
 def _sweep(N: Array, size: int) -> float:
     """Sweep the upper triangle of N on its first `size` rows; return their log determinant.
 
-    What is left: minus the inverse, the solutions for the later columns, the Schur complement.
+    This leaves minus the inverse, the solutions for the later columns, the Schur complement.
     """
     n = len(N)
     row = np.empty(n)
@@ -402,7 +401,7 @@ def _sweep(N: Array, size: int) -> float:
     return logdet
 
 
-@part
+@inner
 def _penalty(N: Array, prior: Array, contrast: Array, variance: float, q: int, r: int) -> float:
     """Return the derivative of the deviance by the variance due to the prior as rows of data."""
     last, w = contrast[q : q + r], 0.0
@@ -414,7 +413,7 @@ def _penalty(N: Array, prior: Array, contrast: Array, variance: float, q: int, r
     return float(w + prior[r, r] / variance)
 
 
-@part
+@inner
 def _rest_slopes(
     S: Array,
     N: Array,
@@ -424,11 +423,11 @@ def _rest_slopes(
     variance: float,
     slopes: Array,
 ) -> Array:
-    """Write the derivatives for the factors of the rest; return that for S as `bar`.
+    """Write the derivatives by the factors of the rest; return the one by S as `bar`.
 
     With M-bar = N^-1 + v v' / sigma^2, v = `contrast`: the derivative of the deviance by the
-    Lambda of a term is 2 sum over its levels of [S T M-bar], and T M-bar T' that by S. `contrast`
-    is changed to T v.
+    Lambda of a term is 2 sum over its levels of [S T M-bar], and the one by S is T M-bar T'.
+    `contrast` is changed to T v.
     """
     w, size = len(S), len(N) - 1
     bar = np.empty((w, w))
@@ -441,8 +440,8 @@ def _rest_slopes(
     _times(Lambda, terms, bar)
     _transpose(bar)
     for t in range(1, len(terms)):
-        k, place = terms[t, 0], terms[t, 2]
-        for start in range(place, place + k * terms[t, 1], k):
+        k, first = terms[t, 0], terms[t, 2]
+        for start in range(first, first + k * terms[t, 1], k):
             for a in range(k):
                 for b in range(k):
                     for j in range(w):

@@ -1,8 +1,8 @@
-"""A model as two flat arrays: what the compiled density of `kernel` reads.
+"""A model as two flat arrays, as the density of `compiled_density` reads them.
 
-The levels of one factor are eliminated one by one; whatever else there is, the random effects of
-all other terms with the fixed columns, is one dense matrix, the rest. The fixed columns are those
-of gamma, of the given effects, and y less what the fixed effects add to it at their *origin*.
+The levels of one factor are eliminated one by one; the random effects of all other terms and the
+fixed columns are one dense matrix, the rest. The fixed columns are the ones of gamma and of the
+given effects, and y less the linear predictor of the fixed effects at their *origin*.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from ranef._typing import Array
 from ranef.likelihood.linear.crossproducts import CrossProducts, Link
 from ranef.posterior.linear_posterior import LinearPosterior
 
-MAX_REST = 300  # random effects besides the first factor's up to which this is the faster way
-MAX_NESTED = 100  # ... with nested factors, of which `lmm` eliminates all without a dense matrix
+MAX_REST = 300  # random effects besides the first factor's, up to which this is the faster way
+MAX_NESTED = 100  # ... with nested factors, which `blocked_cholesky` all eliminates level by level
 MAX_ELEMENTS = 1_000_000  # of the cross-products of all levels with the rest
 
 
 @dataclass(frozen=True, eq=False)
 class Packed:
-    """A model for the compiled density.
+    """A model, its data and its priors, as arguments of the compiled density.
 
     Attributes
     ----------
     counts : ndarray of int
-        Sizes and places, in the order in which `pack` writes them and `kernel` reads them.
+        Sizes and positions, in the order in which `pack` writes and `compiled_density` reads them.
     numbers : ndarray of float
-        Cross-products, bases, priors, likewise.
+        Cross-products, bases and priors, likewise.
     d, n_values : int
         Numbers of coordinates and of values.
     """
@@ -44,12 +44,12 @@ class Packed:
 
 
 def suits(target: LinearPosterior) -> bool:
-    """Whether the rest is small enough for the compiled density."""
+    """Whether the compiled density is the faster one for a model: its rest is small enough."""
     cross = target.cross
     sizes = [m * shape.k for m, shape in zip(cross.n_levels, cross.covariances, strict=True)]
-    first = sizes[cross.chain[0].term] if cross.chain else 0
-    rest, limit = sum(sizes) - first, MAX_NESTED if len(cross.chain) > 1 else MAX_REST
-    return rest <= limit and first * (rest + cross.p + 1) <= MAX_ELEMENTS
+    q_first = sizes[cross.chain[0].term] if cross.chain else 0
+    q, max_q = sum(sizes) - q_first, MAX_NESTED if len(cross.chain) > 1 else MAX_REST
+    return q <= max_q and q_first * (q + cross.p + 1) <= MAX_ELEMENTS
 
 
 def pack(target: LinearPosterior) -> Packed:
@@ -61,19 +61,16 @@ def pack(target: LinearPosterior) -> Packed:
         One that `suits`; any other works as well, but slowly.
     """
     cross, fixed, space = target.cross, target.fixed, target.space
-    order, places = _layout(cross)
-    q, r, g = (
-        sum(places[t].stop - places[t].start for t in order[1:]),
-        fixed.J.shape[1],
-        space.n_given,
-    )
-    turn, origin, rows = _turn(target)
-    D, C, rest = _flat(cross, places, q, turn)
+    order, columns = _layout(cross)
+    q = sum(columns[t].stop - columns[t].start for t in order[1:])
+    change, origin, rows = _fixed_columns(target)
+    D, C, rest = _one_factor(cross, columns, q, change)
     m, k = C.shape[:2]
+    k_max = max([1, *(c.k for c in space.covariances)])
     counts = [
-        np.array([m, k, q, r, g, len(order), max([1, *(c.k for c in space.covariances)])]),
+        np.array([m, k, q, fixed.J.shape[1], space.n_given, len(order), k_max]),
         np.array([space.d, len(space.known)]),
-        *(_term(target, t, places) for t in order),
+        *(_term(target, t, columns) for t in order),
         np.column_stack([space.codes, space.free]).ravel(),
         space.relative,
     ]
@@ -89,8 +86,8 @@ def pack(target: LinearPosterior) -> Packed:
         space.known,
     ]
     return Packed(
-        counts=np.concatenate([np.ravel(part) for part in counts]).astype(np.int64),
-        numbers=np.concatenate([np.ravel(part) for part in numbers]).astype(np.float64),
+        counts=np.concatenate([np.ravel(array) for array in counts]).astype(np.int64),
+        numbers=np.concatenate([np.ravel(array) for array in numbers]).astype(np.float64),
         d=space.d,
         n_values=len(space.known),
     )
@@ -99,84 +96,84 @@ def pack(target: LinearPosterior) -> Packed:
 def _layout(cross: CrossProducts) -> tuple[list[int], dict[int, slice]]:
     """Return the terms, the eliminated one first, and the columns of the others in the rest."""
     order = [link.term for link in cross.chain] + [term for term, _ in cross.rest_terms]
-    places, start = {}, 0
+    columns, start = {}, 0
     for term in order[1:]:
         stop = start + cross.n_levels[term] * cross.covariances[term].k
-        places[term] = slice(start, stop)
+        columns[term] = slice(start, stop)
         start = stop
-    return order, places
+    return order, columns
 
 
-def _turn(target: LinearPosterior) -> tuple[Array, Array, Array]:
-    """Return what turns [X y] into the columns of gamma, of the given effects, and y.
+def _fixed_columns(target: LinearPosterior) -> tuple[Array, Array, Array]:
+    """Return the matrix that turns [X y] into the columns of gamma, of the given effects, and y.
 
     Further the origin, an estimate of the given effects, and the prior as rows of data. Gamma is
     counted from its estimate at the origin: y and all sums of squares are small there.
     """
     fixed = target.fixed
-    J, given, (p, r) = fixed.J, fixed.given, fixed.J.shape
-    origin = np.linalg.lstsq(given - J @ (J.T @ given), -fixed.shift)[0]
-    left = -fixed.offset(origin)
-    gamma = J.T @ left
-    turn = np.zeros((p + 1, r + len(origin) + 1))
-    turn[:p] = np.column_stack([J, given, left - J @ gamma])
-    turn[-1, -1] = 1.0
+    J, J_given, (p, r) = fixed.J, fixed.given, fixed.J.shape
+    origin = np.linalg.lstsq(J_given - J @ (J.T @ J_given), -fixed.shift)[0]
+    offset = fixed.offset(origin)
+    gamma = -J.T @ offset
+    change = np.zeros((p + 1, r + len(origin) + 1))
+    change[:p] = np.column_stack([J, J_given, -offset - J @ gamma])
+    change[-1, -1] = 1.0
     rows = fixed.rows.copy()
     rows[:, -1] -= rows[:, :-1] @ gamma
-    return turn, origin, rows
+    return change, origin, rows
 
 
-def _term(target: LinearPosterior, term: int, places: dict[int, slice]) -> NDArray[np.int64]:
-    """Return k, levels, place in the rest, places of the sds and partial correlations of a term."""
-    place = places[term].start if term in places else 0
+def _term(target: LinearPosterior, term: int, columns: dict[int, slice]) -> NDArray[np.int64]:
+    """Return k, levels and first column in the rest of a term; where its sds and partials are."""
+    start = columns[term].start if term in columns else 0
     sd, partial = target.space.places[term]
     k, levels = target.cross.covariances[term].k, target.cross.n_levels[term]
-    return np.array([k, levels, place, sd.start, partial.start, partial.stop - partial.start])
+    return np.array([k, levels, start, sd.start, partial.start, partial.stop - partial.start])
 
 
-def _flat(
-    cross: CrossProducts, places: dict[int, slice], q: int, turn: Array
+def _one_factor(
+    cross: CrossProducts, columns: dict[int, slice], q: int, change: Array
 ) -> tuple[Array, Array, Array]:
     """Return D (m, k, k), C (m, k, w) and the rest (w, w) with only one factor in the chain."""
-    old, w = cross.q_rest, q + turn.shape[1]
+    q_rest, w = cross.q_rest, q + change.shape[1]
     rest = np.zeros((w, w))
-    rest[q - old : q, q - old : q] = cross.rest[:old, :old]
-    rest[q - old : q, q:] = cross.rest[:old, old:] @ turn
-    rest[q:, q:] = turn.T @ cross.rest[old:, old:] @ turn
+    rest[q - q_rest : q, q - q_rest : q] = cross.rest[:q_rest, :q_rest]
+    rest[q - q_rest : q, q:] = cross.rest[:q_rest, q_rest:] @ change
+    rest[q:, q:] = change.T @ cross.rest[q_rest:, q_rest:] @ change
     D, C = np.zeros((0, 1, 1)), np.zeros((0, 1, w))
     for i, link in enumerate(cross.chain):
-        rows = _rows(cross, i, places, w, turn)
+        products = _products_with_rest(cross, i, columns, w, change)
         if i == 0:
-            D, C = link.front[:, : link.k, : link.k], rows
+            D, C = link.front[:, : link.k, : link.k], products
         else:
-            place = places[link.term]
-            own = place.start + np.arange(place.stop - place.start).reshape(-1, link.k)
-            rest[place] += rows.reshape(-1, w)
-            rest[own[:, :, None], own[:, None, :]] = link.front[:, : link.k, : link.k]
+            rest[columns[link.term]] += products.reshape(-1, w)
+            of_levels = np.arange(w)[columns[link.term]].reshape(-1, link.k)
+            rest[of_levels[:, :, None], of_levels[:, None, :]] = link.front[:, : link.k, : link.k]
     upper = np.triu(rest)
     return D, C, upper + np.triu(upper, 1).T
 
 
-def _rows(cross: CrossProducts, i: int, places: dict[int, slice], w: int, turn: Array) -> Array:
-    """Return the cross-products of a factor of the chain with the rest's later columns."""
-    link, old = cross.chain[i], cross.q_rest
-    q = w - turn.shape[1]
+def _products_with_rest(
+    cross: CrossProducts, i: int, columns: dict[int, slice], w: int, change: Array
+) -> Array:
+    """Return the cross-products (m, k, w) of a factor of the chain with later columns."""
+    link, q_rest, q = cross.chain[i], cross.q_rest, w - change.shape[1]
     dense = link.rest if isinstance(link.rest, np.ndarray) else link.rest.dense()
     m, k = dense.shape[:2]
-    rows = np.zeros((m, k, w))
-    rows[:, :, q - old : q] = dense[:, :, :old]
-    rows[:, :, q:] = dense[:, :, old:] @ turn
+    products = np.zeros((m, k, w))
+    products[:, :, q - q_rest : q] = dense[:, :, :q_rest]
+    products[:, :, q:] = dense[:, :, q_rest:] @ change
     start = k
     for later, level in _ancestors(cross.chain[i:]):
-        columns = places[later.term].start + level[:, None] * later.k + np.arange(later.k)
+        of_levels = columns[later.term].start + level[:, None] * later.k + np.arange(later.k)
         block = link.front[:, :k, start : start + later.k]
-        rows[np.arange(m)[:, None, None], np.arange(k)[:, None], columns[:, None, :]] = block
+        products[np.arange(m)[:, None, None], np.arange(k)[:, None], of_levels[:, None, :]] = block
         start += later.k
-    return rows
+    return products
 
 
 def _ancestors(chain: tuple[Link, ...]) -> Iterator[tuple[Link, NDArray[np.int64]]]:
-    """Yield the later factors of a chain, and in which of their levels those of the first are."""
+    """Yield the later factors of a chain, with the level that holds each level of the first."""
     level = np.arange(len(chain[0].front)) if chain else np.empty(0, dtype=np.int64)
     for inner, outer in pairwise(chain):
         assert inner.parent is not None

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 type Density = Callable[[Array], tuple[float, Array]]
 
-MAX_TRIES = 20  # each start is that much nearer, 2^-20 times the scale at the last
-QUICK = 5e-5  # seconds; below, threads spend more on waiting for each other than they save
+MAX_STARTS = 20  # tried by a chain, each at half the distance: 2^-20 times the scale at the last
+MIN_THREADED_SECONDS = 5e-5  # of an evaluation; threads would wait longer than they save below
 
 
 def sample(
@@ -36,6 +36,7 @@ def sample(
     Parameters
     ----------
     target : LinearPosterior
+        The log posterior density.
     settings : Sampling
         Where the density takes microseconds, chains run one after the other, which is faster.
     start, scale : ndarray, shape (d,)
@@ -66,11 +67,15 @@ def sample(
             make_initial_point_fn=partial(_near, logp, start, scale),
         )
         cores = settings.cores or _processors()
-        cores = min(chains, cores) if _seconds(logp, start) > QUICK else 1
+        cores = min(chains, cores) if _seconds(logp, start) > MIN_THREADED_SECONDS else 1
         tree = nutpie.sample(model, **settings.of_nutpie() | {"cores": cores})
-    stats = tree["sample_stats"].to_dataset()
-    plain = stats.drop_vars([name for name, value in stats.items() if value.dtype == object])
-    return tree["posterior"]["x"].to_numpy(), plain
+    return tree["posterior"]["x"].to_numpy(), numeric_statistics(tree)
+
+
+def numeric_statistics(tree: xr.DataTree) -> xr.Dataset:
+    """Return the statistics of nutpie that are numbers, by chain and draw."""
+    statistics = tree["sample_stats"].to_dataset()
+    return statistics.drop_vars([n for n, values in statistics.items() if values.dtype == object])
 
 
 def density(target: LinearPosterior) -> Density:
@@ -94,14 +99,14 @@ def _as_drawn(x: Array) -> dict[str, Array]:
 
 
 def _near(logp: Density, start: Array, scale: Array, seed: int) -> Array:
-    """Return where a chain starts."""
+    """Return the start of a chain: a normal point, nearer to `start` where the density is zero."""
     step = scale * np.random.default_rng(seed).standard_normal(len(start))
-    points = (start + 0.5**i * step for i in range(MAX_TRIES))
+    points = (start + 0.5**i * step for i in range(MAX_STARTS))
     return next((x for x in points if np.isfinite(logp(x)[0])), start)
 
 
 def _seconds(logp: Density, x: Array) -> float:
-    """Return how long one evaluation takes once the function is compiled."""
+    """Return the seconds of one evaluation once the function is compiled."""
     logp(x)
     begin, count = time.perf_counter(), 10
     for _ in range(count):

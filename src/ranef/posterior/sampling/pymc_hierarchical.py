@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from ranef._typing import Array
 from ranef.arguments import Sampling
@@ -31,6 +30,7 @@ from ranef.likelihood.generalized.glmm import prepare
 from ranef.likelihood.linear.crossproducts import cross_products
 from ranef.posterior import mode
 from ranef.posterior.linear_posterior import target_of
+from ranef.posterior.sampling.nuts import numeric_statistics
 from ranef.priors import distributions
 from ranef.priors.assignment import AT_MEAN, PriorRow, Priors, TermPriors, resolve
 from ranef.priors.distributions import (
@@ -60,12 +60,15 @@ _PARAMETER = re.compile(
 
 
 # Variables that others are computed from
-_INSIDE = re.compile(
+_INTERNAL = re.compile(
     rf"(?:(?:{_KINDS})_)?(?:relative_)?at_mean_.*|(?:{_KINDS})_(?:relative_)?(?:beta|sd_.*)"
     r"|relative_sd_.*|partial_corr_.*|z_.*"
 )
-VALUES = "values"  # what a marginal model computes its likelihood from
-OWN = "family_parameters"  # the coordinate that says which variables these are
+VALUES = "values"  # the variable from which a marginal model computes its likelihood
+FAMILY_PARAMETERS = "family_parameters"  # the coordinate that names the variables of a family
+MIN_CENTRED_INFORMATION = 2.5  # times the prior: even at 2, at 1.3 tails of sd suffer, at 3 win
+MIN_RELATIVE_WEIGHT = 1e-10  # of a row, relative to the largest
+MIN_RELATIVE_VARIANCE = 1e-15  # of a coefficient after the rows, relative to the one before
 
 
 def hierarchical(
@@ -113,19 +116,19 @@ def hierarchical(
             f"the family {family.name!r} cannot be sampled with PyMC: give it `pymc`, a function "
             "of (pm, name, link, eta, w, *parameters, observed=, dims=) that adds the likelihood."
         )
-    as_they_are = _centered(design, centered)
+    is_centered = _centered(design, centered)
     dims, coords = coordinates(design, family)
-    own = {"sigma": priors.sigma, **dict(priors.parameters)}
-    with pm.Model(coords=coords | {OWN: family.parameters}) as model:
-        parts = [design.offset] if design.offset.any() else []
+    psi_priors = {"sigma": priors.sigma, **dict(priors.parameters)}
+    with pm.Model(coords=coords | {FAMILY_PARAMETERS: family.parameters}) as model:
+        summands = [design.offset] if design.offset.any() else []
         if design.fixed:
-            parts.append((design.X * _fixed_effects(priors)).sum(-1))
-        psi = {name: random_variable(name, [own[name]]) for name in family.parameters}
+            summands.append((design.X * _fixed_effects(priors)).sum(-1))
+        psi = {name: random_variable(name, [psi_priors[name]]) for name in family.parameters}
         for term, term_priors in zip(design.terms, priors.terms, strict=True):
             label, sigma = term.label, psi.get("sigma", 1.0)
-            b = _random_effects(term_priors, sigma, dims[label], centered=as_they_are[label])
-            parts.append((term.columns * b[term.codes]).sum(-1))
-        eta = reduce(add, parts) if parts else np.zeros(design.n_obs)
+            b = _random_effects(term_priors, sigma, dims[label], centered=is_centered[label])
+            summands.append((term.columns * b[term.codes]).sum(-1))
+        eta = reduce(add, summands) if summands else np.zeros(design.n_obs)
         likelihood = {"observed": design.y, "dims": "obs"}
         family.pymc(pm, "y", family.link, eta, design.weights, *psi.values(), **likelihood)
     return model
@@ -134,18 +137,18 @@ def hierarchical(
 def _centered(design: Design, centered: bool | Mapping[str, bool]) -> dict[str, bool]:
     """Return for each term whether its random effects are sampled as they are."""
     labels = [term.label for term in design.terms]
-    given = centered if isinstance(centered, Mapping) else dict.fromkeys(labels, centered)
-    unknown = [label for label in given if label not in labels]
+    by_label = centered if isinstance(centered, Mapping) else dict.fromkeys(labels, centered)
+    unknown = [label for label in by_label if label not in labels]
     if unknown:
         hint = suggestion(str(unknown[0]), labels)
         raise FitError(f"centered: there is no random-effects term {unknown[0]!r}. {hint}")
-    values: list[object] = list(given.values())
+    values: list[object] = list(by_label.values())
     if wrong := [value for value in values if not isinstance(value, bool)]:
         raise FitError(
             "`centered` is True or False, or a dict of these from the label of a term, "
             f"got {wrong[0]!r}."
         )
-    return {label: given.get(label, False) for label in labels}
+    return {label: by_label.get(label, False) for label in labels}
 
 
 def prior_table(model: pm.Model) -> pd.DataFrame:
@@ -173,8 +176,8 @@ def prior_table(model: pm.Model) -> pd.DataFrame:
          sigma           HalfStudentT(3, 56.33)
     sd_Subject Intercept HalfStudentT(3, 56.33)
     """
-    given = {v.name for v in (*model.free_RVs, *filter(_is_constant, model.deterministics))}
-    variables = (variable for name, variable in model.named_vars.items() if name in given)
+    names = {v.name for v in (*model.free_RVs, *filter(_is_constant, model.deterministics))}
+    variables = (variable for name, variable in model.named_vars.items() if name in names)
     rows = [row for variable in variables for row in _prior_rows(model, variable)]
     parameters = list(dict.fromkeys(row.parameter for row in rows))
     rows.sort(key=lambda row: (parameters.index(row.parameter), _position(model, row)))
@@ -213,21 +216,20 @@ def sample(model: pm.Model, settings: Sampling) -> xr.DataTree:
 
 def _kept(model: pm.Model) -> list[str]:
     """Return the variables that are stored: the posterior's in their order, then a user's own."""
-    own = model.coords.get(OWN, ())
-    kinds = dict.fromkeys((*KINDS[:2], *own, *KINDS[2:]))  # beta and sigma come first
-    names = {n: n if n in own else n.split("_", 1)[0] for n in model.named_vars}
-    known = [name for kind in kinds for name in names if names[name] == kind]
+    psi = model.coords.get(FAMILY_PARAMETERS, ())
+    kinds = dict.fromkeys((*KINDS[:2], *psi, *KINDS[2:]))  # beta and sigma come first
+    kind_of = {n: n if n in psi else n.split("_", 1)[0] for n in model.named_vars}
+    parameters = [name for kind in kinds for name in kind_of if kind_of[name] == kind]
     variables = (v.name for v in (*model.free_RVs, *model.deterministics))
-    return known + [v for v in variables if v not in known and not _INSIDE.fullmatch(v)]
+    return parameters + [v for v in variables if v not in parameters and not _INTERNAL.fullmatch(v)]
 
 
 def _tree(model: pm.Model, tree: xr.DataTree, kept: Sequence[str]) -> xr.DataTree:
     import xarray as xr
 
-    stats = tree["sample_stats"].to_dataset()
     groups = {
         "posterior": tree["posterior"].to_dataset()[list(kept)],
-        "sample_stats": stats.drop_vars([k for k, v in stats.items() if v.dtype == object]),
+        "sample_stats": numeric_statistics(tree),
     }
     if "y" in model.named_vars:  # not so in a marginal model
         y = {"y": ("obs", model.rvs_to_values[model["y"]].data)}
@@ -235,7 +237,7 @@ def _tree(model: pm.Model, tree: xr.DataTree, kept: Sequence[str]) -> xr.DataTre
     return xr.DataTree.from_dict(groups)
 
 
-# The parts of the model
+# Fixed and random effects
 
 
 def _fixed_effects(priors: Priors) -> Variable:
@@ -283,8 +285,8 @@ def _effects(name: str, label: str, scale: Variable, *, dims: Dims, centered: bo
     return pm.Deterministic(name, b, dims=dims[:2])
 
 
-def note_moved(name: str, coefs: Sequence[str], change: NDArray[np.float64]) -> None:
-    """Record in the model which coefficients of a variable are not those at zero predictors."""
+def note_moved(name: str, coefs: Sequence[str], change: Array) -> None:
+    """Record in the model the coefficients of a variable that differ at zero predictors."""
     import pymc as pm
 
     pm.modelcontext(None).add_coord(f"{name}_moved", moved_coefs(coefs, change))
@@ -343,14 +345,14 @@ def random_vector(
         return random_variable(name, priors, dim)
     elements: dict[int, Variable] = {}
     for kind in kinds:
-        own = [i for i, prior in enumerate(priors) if type(prior) is kind]
-        among, part = [priors[i] for i in own], f"{kind.__name__.lower()}_{name}"
-        model.add_coord(f"{part}_dim", [model.coords[dim][i] for i in own])
+        of_kind = {i: prior for i, prior in enumerate(priors) if type(prior) is kind}
+        among, kind_name = list(of_kind.values()), f"{kind.__name__.lower()}_{name}"
+        model.add_coord(f"{kind_name}_dim", [model.coords[dim][i] for i in of_kind])
         if kind is Relative:
-            variable = _relative(name, among, f"{part}_dim", sigma)
+            variable = _relative(name, among, f"{kind_name}_dim", sigma)
         else:
-            variable = random_variable(part, among, f"{part}_dim")
-        elements |= {i: variable[j] for j, i in enumerate(own)}
+            variable = random_variable(kind_name, among, f"{kind_name}_dim")
+        elements |= {i: variable[j] for j, i in enumerate(of_kind)}
     return pm.Deterministic(name, pt.stack([elements[i] for i in range(len(priors))]), dims=dim)
 
 
@@ -385,7 +387,7 @@ def random_variable(name: str, priors: Sequence[Prior], dim: str | None = None) 
 
 
 def _prior_rows(model: pm.Model, rv: Variable) -> list[PriorRow]:
-    if rv.name in model.coords.get(OWN, ()):
+    if rv.name in model.coords.get(FAMILY_PARAMETERS, ()):
         return [PriorRow(rv.name, "", _records(rv)[-1], "")]
     match = _PARAMETER.fullmatch(rv.name)
     if match is None:
@@ -405,7 +407,7 @@ def _prior_rows(model: pm.Model, rv: Variable) -> list[PriorRow]:
 
 
 def _is_constant(variable: Variable) -> bool:
-    """Whether a deterministic variable is a number as it was given, and no function of others."""
+    """Whether a deterministic variable is a constant, and no function of others."""
     from pytensor.graph.basic import Constant as Number
 
     inputs = variable.owner.inputs if variable.owner else [variable]
@@ -419,11 +421,11 @@ def _records(rv: Variable, n: int = 1) -> list[Prior]:
     name = type(rv.owner.op).__name__.removesuffix("RV") if rv.owner else ""
     if name in ("Flat", "HalfFlat"):
         return [Flat()] * n
-    given = not hasattr(rv.owner and rv.owner.op, "dist_params")
-    parameters = (rv,) if given else rv.owner.op.dist_params(rv.owner)
+    is_constant = not hasattr(rv.owner and rv.owner.op, "dist_params")
+    parameters = (rv,) if is_constant else rv.owner.op.dist_params(rv.owner)
     numbers = [np.atleast_1d(x) for x in constant_fold(tuple(parameters))]
     rows = zip(*(np.broadcast_to(x, max(n, x.size)).tolist() for x in numbers), strict=True)
-    make = Constant if given else _FROM_PYMC.get(name) or getattr(distributions, name)
+    make = Constant if is_constant else _FROM_PYMC.get(name) or getattr(distributions, name)
     return [make(*row) for row in rows]
 
 
@@ -437,14 +439,12 @@ _FROM_PYMC: Mapping[str, Callable[..., Prior]] = {
 
 
 def _position(model: pm.Model, row: PriorRow) -> int:
-    """Return where the coefficient stands in its parameter: a mix of priors is split by kind."""
+    """Return the position of a coefficient in its parameter: mixed priors are split by kind."""
     dims = model.named_vars_to_dims.get(row.parameter)
     return list(model.coords[dims[0]]).index(row.coef) if dims and row.coef else 0
 
 
-ENOUGH = 2.5  # times its prior: as measured, even at 2; at 1.3 the tails of sd suffer, at 3 win
-SMALLEST = 1e-10  # of a weight, relative to the largest
-TINY = 1e-15  # of a variance
+# The form of the random effects
 
 
 @dataclass(frozen=True)
@@ -456,9 +456,9 @@ class Choice:
     label : str
         The label of the term.
     centered : bool
-        Whether they are sampled as they are.
+        Whether the random effects are sampled as they are.
     reason : str
-        A sentence that says why.
+        The information that decided it, in a sentence.
     """
 
     label: str
@@ -477,8 +477,8 @@ def choose(design: Design, family: Family) -> tuple[Choice, ...]:
     Returns
     -------
     tuple of Choice
-        In the order of the terms. Centred is a term where the rows of half of the levels are
-        worth `ENOUGH` times the prior, for each coefficient.
+        In the order of the terms. A term is centred where the rows of half of the levels have
+        `MIN_CENTRED_INFORMATION` times the information of the prior, for each coefficient.
 
     Raises
     ------
@@ -487,10 +487,10 @@ def choose(design: Design, family: Family) -> tuple[Choice, ...]:
 
     Notes
     -----
-    What rows are worth is the variance of a coefficient before them over that after them, less
-    one: I tau^2 in the simplest case. They are those of a linear mixed model for the working
-    response, which has the slope and the expected curvature of the log-likelihood at the fit
-    without random effects.
+    The information in rows, in units of the prior, is the variance of a coefficient before them
+    over its variance after them, less one: I tau^2 in the simplest case. Both are variances in a
+    linear mixed model for the working response, which has the slope and the expected curvature of
+    the log-likelihood at the fit without random effects.
 
     Examples
     --------
@@ -501,24 +501,25 @@ def choose(design: Design, family: Family) -> tuple[Choice, ...]:
     herd: centred (a level has information worth 3 times its prior; non-centred below 2.5)
     """
     estimate = _estimate(design, family)
-    parts = zip(design.terms, estimate.Lambdas, estimate.b_cov, strict=True)
     return tuple(
-        _choice(term.label, _worth(estimate.sigma**2 * Lambda @ Lambda.T, after))
-        for term, Lambda, after in parts
+        _choice(term.label, _information(estimate.sigma**2 * Lambda @ Lambda.T, after))
+        for term, Lambda, after in zip(design.terms, estimate.Lambdas, estimate.b_cov, strict=True)
     )
 
 
-def _choice(label: str, worth: float) -> Choice:
-    centered = worth >= ENOUGH
+def _choice(label: str, information: float) -> Choice:
+    limit = MIN_CENTRED_INFORMATION
+    centered = information >= limit
     form, other = ("centred", "non-centred below") if centered else ("non-centred", "centred from")
-    reason = f"a level has information worth {worth:.2g} times its prior; {other} {ENOUGH:g}"
+    reason = f"a level has information worth {information:.2g} times its prior; {other} {limit:g}"
     return Choice(label, centered, f"{label}: {form} ({reason})")
 
 
-def _worth(before: Array, after: Array) -> float:
-    """Return what the rows of a level are worth, from covariances (k, k) and (m, k, k)."""
+def _information(before: Array, after: Array) -> float:
+    """Return the information of the rows of a level from covariances (k, k) and (m, k, k)."""
     before, after = np.diag(before), np.diagonal(after, axis1=1, axis2=2)
-    gains = before / np.maximum(after, TINY * before + np.finfo(float).tiny) - 1
+    least = MIN_RELATIVE_VARIANCE * before + np.finfo(float).tiny
+    gains = before / np.maximum(after, least) - 1
     return float(np.median(np.maximum(gains, 0.0), axis=0).min())
 
 
@@ -526,17 +527,17 @@ def _estimate(design: Design, family: Family) -> Estimate:
     """Return the estimate of a linear model for the working response.
 
     Its scale is one, as the weights have it, but for families with parameters of their own: these
-    were found without random effects, and are wrong where there are large ones.
+    were estimated without random effects, and are wrong where there are large ones.
     """
     design = full_rank(design)
     model = prepare(design, family)
     eta, psi = model.offset + model.X @ model.gamma, np.exp(model.log_psi)
     score = family.expansion(design.y, eta, design.weights, psi).score
     W = family.information(eta, design.weights, psi)
-    W = np.clip(W, SMALLEST * W.max(), None)
+    W = np.clip(W, MIN_RELATIVE_WEIGHT * W.max(), None)
     working = replace(design, y=eta + score / W, weights=W)
     priors = resolve(working, "flat")
     if not family.parameters:
         priors = replace(priors, sigma=Constant(1.0))
-    every = range(len(working.fixed))
-    return mode.estimate(target_of(working, cross_products(working), every, priors))
+    columns = range(len(working.fixed))
+    return mode.estimate(target_of(working, cross_products(working), columns, priors))

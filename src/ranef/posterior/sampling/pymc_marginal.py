@@ -1,7 +1,7 @@
 """The marginal model in PyMC: the hierarchical one with all effects integrated out.
 
-Its random variables are those of the hierarchical model without the effects, and the likelihood is
-one operation, `LogMarginal`, compiled beforehand. It costs nothing in the number of rows.
+It has the random variables of the hierarchical model but the effects, and its likelihood is one
+operation, `LogMarginal`, compiled beforehand. It costs nothing in the number of rows.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ranef._typing import Array
 from ranef.design.design import Design
 from ranef.design.labels import Dims, coordinates, variables
 from ranef.posterior.linear_posterior import LinearPosterior
@@ -45,7 +45,7 @@ def marginal_model(design: Design, priors: Priors, target: LinearPosterior) -> p
         user's units `sigma`, and for each term `sd_<term>` (<term>_coef) and, if it is correlated,
         `corr_<term>` (<term>_coef, <term>_coef_bis). A fixed effect is a variable, too, where its
         prior is neither normal nor flat. The potential `log_marginal` is log p(y | these), and
-        `values` what it is computed from.
+        `values` are the numbers that it is computed from.
 
     Examples
     --------
@@ -63,9 +63,9 @@ def marginal_model(design: Design, priors: Priors, target: LinearPosterior) -> p
     dims, coords = coordinates(design)
     numbers = density_arrays.pack(target)
     with pm.Model(coords=coords) as model:
-        given = _given_effects(priors)
+        effects = _given_effects(priors)
         sigma = pymc_hierarchical.random_variable("sigma", [priors.sigma])
-        values = [*given, sigma[None]]
+        values = [*effects, sigma[None]]
         for term in priors.terms:
             values += _covariance(term, sigma, dims[term.label])
         joined = pt.concatenate(values)  # type: ignore[no-untyped-call]
@@ -76,32 +76,26 @@ def marginal_model(design: Design, priors: Priors, target: LinearPosterior) -> p
 
 
 def is_marginal(model: pm.Model) -> bool:
-    """Whether a model was made by `marginal_model`, whatever was done to it since."""
+    """Whether a model was made by `marginal_model`, also if it was changed since."""
     return pymc_hierarchical.VALUES in model.named_vars
 
 
-def taken_apart(
-    tree: xr.DataTree, design: Design
-) -> tuple[NDArray[np.float64], xr.Dataset, xr.Dataset]:
-    """Return what a sampled marginal model has.
+def taken_apart(tree: xr.DataTree, design: Design) -> tuple[Array, xr.Dataset, xr.Dataset]:
+    """Return the values, the statistics and the user's variables of a sampled marginal model.
 
     Returns
     -------
     values : ndarray, shape (chains, draws, n_values)
-        What the likelihood was computed from.
+        The numbers that the likelihood was computed from.
     stats : Dataset
-        What the sampler says.
+        The statistics of the sampler.
     extra : Dataset
         Variables that a user added to the model.
     """
     posterior = tree["posterior"].to_dataset()
-    known = [name for name in variables(design) if name in posterior]
     values = posterior[pymc_hierarchical.VALUES].to_numpy()
-    return (
-        values,
-        tree["sample_stats"].to_dataset(),
-        posterior.drop_vars([*known, pymc_hierarchical.VALUES]),
-    )
+    extra = posterior.drop_vars([*variables(design), pymc_hierarchical.VALUES], errors="ignore")
+    return values, tree["sample_stats"].to_dataset(), extra
 
 
 def _given_effects(priors: Priors) -> list[Variable]:
@@ -111,23 +105,23 @@ def _given_effects(priors: Priors) -> list[Variable]:
     model, prefix = pm.modelcontext(None), "at_mean_" if priors.centred else ""
     given = given_effects(priors)
     kinds = {type(prior) for prior in priors.beta}
-    found: dict[int, Variable] = {}
+    effects: dict[int, Variable] = {}
     for kind in dict.fromkeys(type(priors.beta[j]) for j in given):
-        own = [j for j in given if type(priors.beta[j]) is kind]
+        of_kind = [j for j in given if type(priors.beta[j]) is kind]
         name, dim = f"{prefix}beta", "fixed"
         if len(kinds) > 1:
             name = f"{kind.__name__.lower()}_{name}"
             dim = f"{name}_dim"
-            model.add_coord(dim, [priors.fixed[j] for j in own])
-        variable = pymc_hierarchical.random_variable(name, [priors.beta[j] for j in own], dim)
-        found |= {j: variable[i : i + 1] for i, j in enumerate(own)}
+            model.add_coord(dim, [priors.fixed[j] for j in of_kind])
+        variable = pymc_hierarchical.random_variable(name, [priors.beta[j] for j in of_kind], dim)
+        effects |= {j: variable[i : i + 1] for i, j in enumerate(of_kind)}
     if given and priors.change is not None:
         pymc_hierarchical.note_moved("at_mean_beta", priors.fixed, priors.change)
-    return [found[j] for j in given]
+    return [effects[j] for j in given]
 
 
 def _covariance(priors: TermPriors, sigma: Variable, dims: Dims) -> list[Variable]:
-    """Return the sds and the partial correlations of a term; add what the user sees of them."""
+    """Return the sds and partial correlations of a term; add both in the user's units."""
     import pymc as pm
 
     label, prefix = priors.label, "at_mean_" if priors.centred else ""
@@ -139,8 +133,8 @@ def _covariance(priors: TermPriors, sigma: Variable, dims: Dims) -> list[Variabl
     if (change := priors.change) is not None:
         pymc_hierarchical.note_moved(f"at_mean_sd_{label}", priors.coefs, change)
         factor = (change[:, :, None] * (sd[:, None] * unit)).sum(1)
-        own = pm.Deterministic(f"sd_{label}", (factor**2).sum(-1) ** 0.5, dims=dims[1])
-        unit = factor / own[:, None]
+        user_sd = pm.Deterministic(f"sd_{label}", (factor**2).sum(-1) ** 0.5, dims=dims[1])
+        unit = factor / user_sd[:, None]
     pm.Deterministic(f"corr_{label}", (unit[:, None, :] * unit).sum(-1), dims=dims[1:])
     return [sd, partial]
 
@@ -157,13 +151,13 @@ def _log_marginal() -> Any:
         __props__ = ()
 
         def make_node(self, *inputs: Any) -> Any:
-            values, counts, numbers = (pt.as_tensor(part) for part in inputs)
+            values, counts, numbers = map(pt.as_tensor, inputs)
             return Apply(self, [values, counts, numbers], [pt.dscalar(), values.type()])
 
         def perform(self, _node: Any, inputs: Any, outputs: Any) -> None:
             from ranef.posterior.sampling import compiled_density
 
-            values, counts, numbers = (np.ascontiguousarray(part) for part in inputs)
+            values, counts, numbers = map(np.ascontiguousarray, inputs)
             gradient = np.empty(len(values))
             outputs[0][0] = np.asarray(
                 compiled_density.likelihood(values, counts, numbers, gradient)
@@ -184,7 +178,7 @@ def _log_marginal() -> Any:
 
 
 def _register(kind: type) -> None:
-    """Tell PyTensor's Numba backend what to call."""
+    """Register the compiled likelihood with PyTensor's Numba backend."""
     from pytensor.link.numba.dispatch.basic import register_funcify_default_op_cache_key
 
     @register_funcify_default_op_cache_key(kind)  # type: ignore[no-untyped-call, untyped-decorator]
