@@ -1,9 +1,9 @@
 """The interpreter that evaluates checked expressions on the columns of a data frame.
 
 Expressions are trees of `formula.syntax`; they are interpreted, never compiled, so that a formula
-can reach the columns of its data and the functions of `formula.functions`, and nothing else. What a
-function learns from the data (a mean, knots, the levels of a factor) is kept in a `Memory`, so that
-the same expression on new data means the same.
+can reach the columns of its data and the functions of `formula.functions`, and nothing else. States
+that a function learns from the data (a mean, knots, the levels of a factor) are kept in a `Memory`,
+so that the same expression on new data means the same.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ranef.errors import DataError, FormulaError, listed
 from ranef.formula.functions import CODINGS, ELEMENTWISE, FUNCTIONS, SETTINGS, bind
 from ranef.formula.syntax import Binary, Call, Column, Literal, Node, Paren, Unary
 
-MAX_SIZE = 1e150  # beyond it squares overflow, and below its inverse they vanish
+MAX_MAGNITUDE = 1e150  # beyond it squares overflow, and below its inverse they vanish
 
 _CODINGS = {name.lower(): name for name in CODINGS}
 _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
@@ -47,7 +47,7 @@ Value = Array | NDArray[np.bool_] | Categorical
 
 @dataclass(frozen=True)
 class Memory:
-    """What expressions have learnt from the data, by their label. Filled on first use."""
+    """States and levels that expressions have learnt from the data, by label, on first use."""
 
     states: dict[str, dict[str, Any]] = field(default_factory=dict)
     levels: dict[str, pd.Index[Any]] = field(default_factory=dict)
@@ -64,7 +64,7 @@ class Interpreter:
     text : str
         The formula, for the errors.
     memory : Memory
-        What was learnt; reuse it with new data.
+        The states learnt from the data of a model; reused with new data.
     functions : mapping of str to callable
         The user's own functions: arrays in, an array of the same length out.
     """
@@ -84,40 +84,44 @@ class Interpreter:
         -------
         ndarray of shape (n,) or (n, k), or Categorical
         """
-        found = self.evaluate(node)
-        if isinstance(found, Categorical):
-            return found
-        if isinstance(found, pd.Series):
+        values = self.evaluate(node)
+        if isinstance(values, Categorical):
+            return values
+        if isinstance(values, pd.Series):
             return self.categorical(node)
-        if isinstance(found, (str, type(None))):
+        if isinstance(values, (str, type(None))):
             raise self.error(f"`{node}` is neither a column nor a number.", node)
-        values = np.broadcast_to(found, (len(self.frame),)) if np.ndim(found) == 0 else found
+        if np.ndim(values) == 0:
+            values = np.broadcast_to(values, (len(self.frame),))
         if values.dtype == bool:
             return np.asarray(values)
         return self.finite(np.asarray(values, dtype=np.float64), node)
 
     def numeric(self, node: Node) -> Array:
         """Return values as numbers, truth values as 0 and 1; refuse a categorical."""
-        found = self.value(node)
-        if isinstance(found, Categorical):
-            message = f"`{node}` is not numeric: it has the levels {listed(found.levels)}."
+        values = self.value(node)
+        if isinstance(values, Categorical):
+            message = f"`{node}` is not numeric: it has the levels {listed(values.levels)}."
             raise DataError(message)
-        return np.asarray(found, dtype=np.float64)
+        return np.asarray(values, dtype=np.float64)
 
     def categorical(self, node: Node) -> Categorical:
-        """Return values as a factor: category order, else the sorted values, unused left out."""
-        found = self.series(node) if isinstance(node, Column) else self.evaluate(node)
-        if isinstance(found, Categorical):
-            return found
-        if np.ndim(found) != 1:
+        """Return values as a factor of the levels that occur, in category order or sorted."""
+        values = self.series(node) if isinstance(node, Column) else self.evaluate(node)
+        if isinstance(values, Categorical):
+            return values
+        if np.ndim(values) != 1:
             raise self.error(f"`{node}` is not one column, so it cannot be a factor.", node)
-        series = pd.Series(found)
+        series = pd.Series(values)
         if series.dtype.kind == "f":
             self.finite(series.to_numpy(), node)
-        return self._coded(str(node), series)
+        label = str(node)
+        factor = coded(label, series, self.memory.levels.get(label))
+        self.memory.levels.setdefault(label, factor.levels)
+        return factor
 
     def finite(self, values: Array, node: Node) -> Array:
-        """Refuse what cannot be calculated with, naming the rows."""
+        """Refuse values that are not finite, naming the rows, or of an extreme magnitude."""
         bad = ~np.isfinite(values).all(axis=tuple(range(1, values.ndim)))
         if bad.any():
             message = (
@@ -126,7 +130,7 @@ class Interpreter:
             )
             raise DataError(message)
         size = np.abs(values).max(initial=0.0)
-        if size > MAX_SIZE or 0 < size < 1 / MAX_SIZE:
+        if size > MAX_MAGNITUDE or 0 < size < 1 / MAX_MAGNITUDE:
             raise DataError(f"`{node}` has values of the order of {size:.0e}: rescale it.")
         return values
 
@@ -170,16 +174,16 @@ class Interpreter:
         """Return the value of an operand of arithmetic."""
         return self.calculable(self.evaluate(node), node)
 
-    def calculable(self, found: Any, node: Node) -> Any:
-        if isinstance(found, (pd.Series, Categorical, str, type(None))):
+    def calculable(self, operand: Any, node: Node) -> Any:
+        if isinstance(operand, (pd.Series, Categorical, str, type(None))):
             raise self.error(f"`{node}` is not numeric, so it cannot be calculated with.", node)
-        if np.ndim(found) > 1:
-            message = f"`{node}` has {found.shape[1]} columns, so it cannot be calculated with."
+        if np.ndim(operand) > 1:
+            message = f"`{node}` has {operand.shape[1]} columns, so it cannot be calculated with."
             raise self.error(message, node)
-        return np.asarray(found, dtype=np.float64)
+        return np.asarray(operand, dtype=np.float64)
 
     def arithmetic(self, node: Unary | Binary) -> Any:
-        with np.errstate(all="ignore"):  # what comes out is checked in the end
+        with np.errstate(all="ignore"):  # the value of the whole expression is checked
             if isinstance(node, Binary):
                 return _OPERATORS[node.op](self.number(node.left), self.number(node.right))
             operand = self.number(node.operand)
@@ -225,17 +229,16 @@ class Interpreter:
     def user(self, node: Call) -> Array:
         arguments = [self.evaluate(a) for a in node.args]
         named = {k: self.evaluate(v) for k, v in node.kwargs}
-        given = self.functions[node.function](*arguments, **named)
-        found = np.asarray(given)
-        if found.dtype.kind not in "biuf":
+        values = np.asarray(self.functions[node.function](*arguments, **named))
+        if values.dtype.kind not in "biuf":
             raise self.error(f"`{node}` did not give numbers.", node)
-        if found.ndim not in (1, 2) or len(found) != len(self.frame) or 0 in found.shape[1:]:
-            message = f"`{node}` gave an array of shape {found.shape} for {len(self.frame)} rows."
+        if values.ndim not in (1, 2) or len(values) != len(self.frame) or 0 in values.shape[1:]:
+            message = f"`{node}` gave an array of shape {values.shape} for {len(self.frame)} rows."
             raise self.error(message, node)
-        return found.astype(np.float64)
+        return values.astype(np.float64)
 
     def stateful(self, node: Call) -> Any:
-        """Apply one of formulaic's transforms that remember what they learnt."""
+        """Apply one of formulaic's transforms that learn a state from the data."""
         from formulaic.transforms import TRANSFORMS
 
         if not node.args or np.ndim(data := self.number(node.args[0])) == 0:
@@ -250,31 +253,31 @@ class Interpreter:
         if node.function == "bs":
             self._check_range(node, settings | state, data)
         try:
-            with np.errstate(all="ignore"):  # what comes out is checked in the end
+            with np.errstate(all="ignore"):  # the value of the whole expression is checked
                 name = "scale" if node.function == "standardize" else node.function
-                found = TRANSFORMS[name](data, _state=state, **settings)
+                values = TRANSFORMS[name](data, _state=state, **settings)
         except ValueError as error:
             message = f"`{node}` cannot be calculated: {str(error).rstrip('.')}."
             raise self.error(message, node) from None
-        if isinstance(found, dict):  # splines come as one array a basis function
-            return np.column_stack([np.asarray(c, dtype=np.float64) for c in found.values()])
-        return np.asarray(found, dtype=np.float64)
+        if isinstance(values, dict):  # splines come as one array a basis function
+            values = np.column_stack(list(values.values()))
+        return np.asarray(values, dtype=np.float64)
 
     def _check_enough(self, node: Call, settings: Mapping[str, Any], data: Array) -> None:
         """Refuse more curvature than the different values of a column can carry."""
-        curved = node.function == "poly" and not settings.get("raw", False)
-        needed = settings.get("degree", 1) + 1 if curved else 2
-        if (found := len(np.unique(data))) < needed:
+        is_orthogonal = node.function == "poly" and not settings.get("raw", False)
+        needed = settings.get("degree", 1) + 1 if is_orthogonal else 2
+        if (n_values := len(np.unique(data))) < needed:
             message = f"`{node}` needs {needed} different values or more; "
-            raise DataError(message + f"`{node.args[0]}` has {found}.")
+            raise DataError(message + f"`{node.args[0]}` has {n_values}.")
 
     def _check_spline(self, node: Call, settings: Mapping[str, Any]) -> None:
         if node.function == "bs":
-            least = settings.get("degree", 3) + settings.get("include_intercept", False)
+            min_df = settings.get("degree", 3) + settings.get("include_intercept", False)
         else:
-            least = 2 - (node.function == "cc" or "constraints" in settings)
-        if settings.get("df", least if node.function == "bs" else 0) < least:
-            raise self.error(f"`{node.function}` needs `df` of {least} or more here.", node)
+            min_df = 2 - (node.function == "cc" or "constraints" in settings)
+        if settings.get("df", min_df if node.function == "bs" else 0) < min_df:
+            raise self.error(f"`{node.function}` needs `df` of {min_df} or more here.", node)
         if settings.get("lower_bound", -np.inf) >= settings.get("upper_bound", np.inf):
             raise self.error("`lower_bound` has to lie below `upper_bound`.", node)
 
@@ -295,8 +298,8 @@ class Interpreter:
         coding = [*node.args[1:], *(v for k, v in node.kwargs if k == "contrasts")]
         if len(coding) + 1 != len(node.args) + len(node.kwargs):
             raise self.error(f"`{node.function}` takes a column and `contrasts=`.", node)
-        found = self.categorical(node.args[0])
-        return replace(found, coding=self.coding(coding[0], found.levels)) if coding else found
+        factor = self.categorical(node.args[0])
+        return replace(factor, coding=self.coding(coding[0], factor.levels)) if coding else factor
 
     def coding(self, node: Node, levels: pd.Index[Any]) -> Coding:
         """Read `contr.sum`, `contr.treatment("b")` and their like."""
@@ -316,14 +319,8 @@ class Interpreter:
             settings["base"] = labels.index(base)
         return Coding(name, settings)
 
-    def _coded(self, label: str, series: pd.Series[Any]) -> Categorical:
-        """Code labels by the levels learnt, or learn them."""
-        found = coded(label, series, self.memory.levels.get(label))
-        self.memory.levels.setdefault(label, found.levels)
-        return found
 
-
-def one_column(values: Array, what: str) -> Array:
+def one_column(values: Array, subject: str) -> Array:
     """Return values that are one number a row, or refuse them.
 
     Raises
@@ -331,5 +328,5 @@ def one_column(values: Array, what: str) -> Array:
     DataError
     """
     if values.ndim != 1:
-        raise DataError(f"{what} has {values.shape[1]} columns, expected one.")
+        raise DataError(f"{subject} has {values.shape[1]} columns, expected one.")
     return values

@@ -55,7 +55,7 @@ class Columns:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a column comes from: which term, and which columns of the data."""
+    """The term that a column belongs to, by its number, and the columns of the data it uses."""
 
     term: int
     variables: frozenset[str]
@@ -137,17 +137,17 @@ def _materialize(
 
 def _named(name: str, original: Mapping[str, tuple[str, Value]]) -> str:
     """Put the user's words into a column's name: `f0[T.1]:f1` becomes `sex[T.F]:age`."""
-    return ":".join(_word(part, original) for part in name.split(":"))
+    return ":".join(_factor_name(factor, original) for factor in name.split(":"))
 
 
-def _word(part: str, original: Mapping[str, tuple[str, Value]]) -> str:
-    alias, bracket, inside = part.partition("[")
+def _factor_name(name: str, original: Mapping[str, tuple[str, Value]]) -> str:
+    alias, bracket, inside = name.partition("[")
     if alias not in original:
-        return part
+        return name
     label, value = original[alias]
-    coding, dot, place = inside.removesuffix("]").rpartition(".")
-    if isinstance(value, Categorical) and place.isdecimal():
-        return f"{label}[{coding}{dot}{value.levels[int(place)]}]"
+    coding, dot, number = inside.removesuffix("]").rpartition(".")
+    if isinstance(value, Categorical) and number.isdecimal():
+        return f"{label}[{coding}{dot}{value.levels[int(number)]}]"
     return f"{label}{bracket}{inside}"
 
 
@@ -174,15 +174,8 @@ def _for_formulaic(value: Value) -> Any:
 def _contrasts(coding: Coding) -> Any:
     from formulaic.transforms import contrasts
 
-    kinds = {
-        "treatment": contrasts.TreatmentContrasts,
-        "SAS": contrasts.SASContrasts,
-        "sum": contrasts.SumContrasts,
-        "helmert": contrasts.HelmertContrasts,
-        "diff": contrasts.DiffContrasts,
-        "poly": contrasts.PolyContrasts,
-    }
-    return kinds[coding.name](**coding.settings)
+    name = coding.name if coding.name == "SAS" else coding.name.capitalize()
+    return getattr(contrasts, f"{name}Contrasts")(**coding.settings)
 
 
 def _check_levels(label: str, value: Categorical) -> None:
@@ -205,7 +198,7 @@ def _check_kind(label: str, value: Value, old: Columns | None) -> None:
 
 
 def _check_size(terms: Sequence[Term], values: Mapping[str, Value]) -> None:
-    """Refuse more columns than anyone means, before they fill the memory."""
+    """Refuse a term of too many columns, before they fill the memory."""
     widths = {
         label: len(v.levels) if isinstance(v, Categorical) else int(np.prod(v.shape[1:]))
         for label, v in values.items()

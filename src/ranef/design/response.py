@@ -1,4 +1,4 @@
-"""The response of a model: what a family can take, as numbers, with its weights or trials.
+"""The response of a model: numbers in the support of its family, with weights or trials.
 
 A binomial response comes in five shapes: numbers 0 and 1, truth values, a column of two levels (the
 second is the success), `cbind(successes, failures)`, a proportion with its trials as `weights=`.
@@ -12,9 +12,8 @@ from functools import partial
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from ranef._typing import Array
+from ranef._typing import Array, Flags
 from ranef.design.data_frame import Categorical
 from ranef.design.evaluate import Interpreter, one_column
 from ranef.errors import DataError, listed
@@ -22,8 +21,8 @@ from ranef.families.family import Family
 from ranef.formula.functions import FUNCTIONS
 from ranef.formula.syntax import Call, Node
 
-COUNTED = 1e-9  # how far a count may be from a whole number, relative to it
-CALCULATED = 1e-6  # the same of a proportion times its trials, which may be of single precision
+COUNT_TOLERANCE = 1e-9  # relative distance of a count from a whole number
+SUCCESSES_TOLERANCE = 1e-6  # of a proportion times its trials, which may be of single precision
 
 _SHAPES = (
     "A {family} response is 0 or 1, a column of two levels (of two numbers: `factor({label})`), "
@@ -44,7 +43,7 @@ class Response:
     weights : ndarray, shape (n,)
         Prior weights; numbers of trials for a binomial family.
     success : str
-        What counts as a success, where the response holds labels: `use == 'Y'`. Else empty.
+        The condition of a success, where the response holds labels: `use == 'Y'`. Else empty.
     """
 
     label: str
@@ -88,13 +87,12 @@ def read_response(
     """
     if isinstance(node, Call) and node.function == "cbind":
         return _of_two_counts(interpreter, node, family, weights)
-    given, label, rows = interpreter.value(node), str(node), interpreter.frame.index
+    values, label, rows = interpreter.value(node), str(node), interpreter.frame.index
     success = ""
-    if isinstance(given, Categorical):
-        y, success = _of_two_levels(given, node, family)
+    if isinstance(values, Categorical):
+        y, success = _of_two_levels(values, node, family)
     else:
-        y = np.asarray(given, dtype=np.float64)
-    y = one_column(y, f"the response `{label}`")
+        y = one_column(np.asarray(values, dtype=np.float64), f"the response `{label}`")
     if family.has_trials:
         y, weights = _of_trials(y, label, family, weights, rows)
     else:
@@ -119,25 +117,25 @@ def _of_two_counts(
     if weights is not None:
         message = f"`{label}` and weights= both give the numbers of trials: leave out weights=."
         raise DataError(message)
-    successes, failures = (_cell(interpreter, part, label) for part in node.args)
+    successes, failures = (_count(interpreter, argument, label) for argument in node.args)
     trials = successes + failures
     refuse = partial(_refuse, rows=rows, remedy="Leave out the rows without trials.")
     refuse(trials == 0, f"`{label}`", "zero in both counts")
     return Response(label, successes / trials, trials)
 
 
-def _cell(interpreter: Interpreter, node: Node, whole: str) -> Array:
-    found = one_column(interpreter.numeric(node), f"`{node}`")
-    rows = interpreter.frame.index
-    remedy = f"`{whole}` takes counts: of successes, and of failures (not of trials)."
-    _refuse(found < 0, f"`{node}`", "negative", rows, remedy)
-    _refuse(_is_fractional(found, COUNTED), f"`{node}`", "not a whole number", rows, remedy)
-    return np.round(found)
+def _count(interpreter: Interpreter, node: Node, response: str) -> Array:
+    subject, rows = f"`{node}`", interpreter.frame.index
+    counts = one_column(interpreter.numeric(node), subject)
+    remedy = f"`{response}` takes counts: of successes, and of failures (not of trials)."
+    _refuse(counts < 0, subject, "negative", rows, remedy)
+    _refuse(_is_fractional(counts, COUNT_TOLERANCE), subject, "not a whole number", rows, remedy)
+    return np.round(counts)
 
 
-def _of_two_levels(given: Categorical, node: Node, family: Family) -> tuple[Array, str]:
-    """Return 0 and 1 for the first and the second level, and what the second one says."""
-    levels, label, last = given.levels, str(node), _quoted(given.levels[-1])
+def _of_two_levels(factor: Categorical, node: Node, family: Family) -> tuple[Array, str]:
+    """Return 0 and 1 for the first and the second level, and the condition of the second."""
+    levels, label, last = factor.levels, str(node), _quoted(factor.levels[-1])
     column = _column(node)
     if not family.has_classes:
         message = (
@@ -158,7 +156,7 @@ def _of_two_levels(given: Categorical, node: Node, family: Family) -> tuple[Arra
             f"two: `({column} == {last})` sets one of them against the others."
         )
         raise DataError(message)
-    return given.codes.astype(np.float64), f"{column} == {last}"
+    return factor.codes.astype(np.float64), f"{column} == {last}"
 
 
 def _of_trials(
@@ -180,11 +178,11 @@ def _of_trials(
         f"For the {family.name} family they are numbers of trials. Weights of another kind, on 0 "
         'and 1, are for family="bernoulli".'
     )
-    _refuse(_is_fractional(trials, COUNTED), "weights=", "not a whole number", rows, remedy)
+    _refuse(_is_fractional(trials, COUNT_TOLERANCE), "weights=", "not a whole number", rows, remedy)
     trials = np.round(trials)
     remedy = "weights= are the numbers of trials, and successes come in whole numbers."
-    off = _is_fractional(y * trials, CALCULATED)
-    _refuse(off, f"{subject} times its weights=", "not a whole number", rows, remedy)
+    fractional = _is_fractional(y * trials, SUCCESSES_TOLERANCE)
+    _refuse(fractional, f"{subject} times its weights=", "not a whole number", rows, remedy)
     return np.round(y * trials) / trials, trials
 
 
@@ -195,41 +193,41 @@ def _supported(y: Array, label: str, family: Family, rows: pd.Index) -> Array:
     match family.support:
         case "counts":
             remedy = f"The {name} family takes counts: 0, 1, 2 and so on."
-            refuse(y < 0, what="negative", remedy=remedy)
+            refuse(y < 0, fault="negative", remedy=remedy)
             remedy += " A rate is a count with an `offset(log(exposure))`."
-            refuse(_is_fractional(y, COUNTED), what="not a whole number", remedy=remedy)
+            refuse(_is_fractional(y, COUNT_TOLERANCE), fault="not a whole number", remedy=remedy)
             return np.round(y)
         case "positive":
             remedy = (
                 f"The {name} family takes positive numbers. Whether there is anything at all can "
                 f'be modelled apart: `({label} > 0)` with family="binomial".'
             )
-            refuse(y <= 0, what="zero or negative", remedy=remedy)
+            refuse(y <= 0, fault="zero or negative", remedy=remedy)
         case "unit":
             remedy = (
                 f"The {name} family takes numbers above 0 and below 1. A proportion of a number of "
                 'trials is for family="binomial".'
             )
-            refuse((y <= 0) | (y >= 1), what="not strictly between 0 and 1", remedy=remedy)
+            refuse((y <= 0) | (y >= 1), fault="not strictly between 0 and 1", remedy=remedy)
         case "binary":
             remedy = _SHAPES.format(family=name, label=label).rstrip(", ") + "."
-            refuse((y != 0) & (y != 1), what="neither 0 nor 1", remedy=remedy)
+            refuse((y != 0) & (y != 1), fault="neither 0 nor 1", remedy=remedy)
     return y
 
 
-def _refuse(bad: NDArray[np.bool_], subject: str, what: str, rows: pd.Index, remedy: str) -> None:
+def _refuse(bad: Flags, subject: str, fault: str, rows: pd.Index, remedy: str) -> None:
     if bad.any():
         share = f"{bad.sum()} of {len(bad)} rows"
-        raise DataError(f"{subject} is {what} in {share}: {listed(rows[bad])}. {remedy}")
+        raise DataError(f"{subject} is {fault} in {share}: {listed(rows[bad])}. {remedy}")
 
 
-def _is_fractional(values: Array, tolerance: float) -> NDArray[np.bool_]:
-    off = np.abs(values - np.round(values))
-    return np.asarray(off > tolerance * np.maximum(1.0, np.abs(values)))
+def _is_fractional(values: Array, tolerance: float) -> Flags:
+    distance = np.abs(values - np.round(values))
+    return np.asarray(distance > tolerance * np.maximum(1.0, np.abs(values)))
 
 
 def _column(node: Node) -> Node:
-    """Return what stands in `factor(...)`, which is what can be compared."""
+    """Return the column in `factor(...)`, which can be compared with a level."""
     while isinstance(node, Call) and FUNCTIONS.get(node.function) == "categorical":
         node = node.args[0]
     return node
