@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from ranef._typing import Codes
+from ranef._typing import Codes, Flags
 from ranef.errors import DataError, DataWarning, FormulaError, listed, suggestion, warn
 from ranef.formula.syntax import Span
 
@@ -30,7 +30,7 @@ class Source:
     read: Callable[[str], pd.Series[Any]]
 
     def columns(self, used: Mapping[str, Span], text: str) -> pd.DataFrame:
-        """Return the used columns of a formula; refuse those that are missing or ambiguous."""
+        """Return the used columns of a formula; refuse missing and ambiguous names."""
         for name, span in used.items():
             if self.names.count(name) == 0:
                 message = f"the column `{name}` is not in the data. {suggestion(name, self.names)}"
@@ -38,24 +38,24 @@ class Source:
             self._refuse_repeated(name)
         return pd.DataFrame({name: self.read(name) for name in used}, index=self.rows)
 
-    def values(self, given: str | ArrayLike | None, what: str) -> NDArray[np.float64] | None:
-        """Return `weights=` or `offset=` as numbers: a column's name, or an array."""
-        if given is None:
+    def values(self, argument: str | ArrayLike | None, name: str) -> NDArray[np.float64] | None:
+        """Return the numbers of `weights=` or `offset=`, a column's name or an array."""
+        if argument is None:
             return None
-        if isinstance(given, str):
-            if given not in self.names:
-                known = suggestion(given, self.names)
-                raise DataError(f"{what}={given!r} is not a column of the data. {known}")
-            self._refuse_repeated(given)
-            given = self.read(given)
-        elif isinstance(given, pd.Series) and not given.index.equals(self.rows):
-            message = f"the index of {what}= differs from that of the data: pass a plain array."
+        if isinstance(argument, str):
+            if argument not in self.names:
+                hint = suggestion(argument, self.names)
+                raise DataError(f"{name}={argument!r} is not a column of the data. {hint}")
+            self._refuse_repeated(argument)
+            argument = self.read(argument)
+        elif isinstance(argument, pd.Series) and not argument.index.equals(self.rows):
+            message = f"the index of {name}= differs from that of the data: pass a plain array."
             raise DataError(message)
-        values = _as_numbers(given, what)
-        if values.shape != (len(self.rows),):
-            message = f"{what}= has shape {values.shape}, expected ({len(self.rows)},)."
+        numbers = _as_numbers(argument, name)
+        if numbers.shape != (len(self.rows),):
+            message = f"{name}= has shape {numbers.shape}, expected ({len(self.rows)},)."
             raise DataError(message)
-        return values
+        return numbers
 
     def _refuse_repeated(self, name: str) -> None:
         if (count := self.names.count(name)) > 1:
@@ -78,13 +78,12 @@ class Rows:
     offset: NDArray[np.float64] | None
 
     def frame(self, **names: str | None) -> pd.DataFrame:
-        """Return the columns, with weights and offset added under names that are given."""
-        found = self.columns.copy()
-        given = {"weights": self.weights, "offset": self.offset}
-        for what, name in names.items():
-            if name and name not in found:
-                found[name] = given[what]
-        return found
+        """Return the columns, with weights and offset added under new names."""
+        frame = self.columns.copy()
+        for attribute, name in names.items():
+            if name and name not in frame:
+                frame[name] = getattr(self, attribute)
+        return frame
 
 
 def open_frame(data: object) -> Source:
@@ -98,8 +97,7 @@ def open_frame(data: object) -> Source:
     if isinstance(data, Mapping):
         data = _from_mapping(data)
     if isinstance(data, pd.DataFrame):
-        names = [str(c) for c in data.columns]
-        frame = data
+        frame, names = data, [str(c) for c in data.columns]
         return Source(names, frame.index, lambda name: frame.iloc[:, names.index(name)])
     import narwhals.stable.v1 as nw
 
@@ -135,25 +133,26 @@ def complete_rows(
     for name, values in (("weights=", weights), ("offset=", offset)):
         if values is not None:
             absent[name] = np.isnan(values)
-    gone = absent.any(axis=1).to_numpy()
-    if gone.any():
-        _report(absent, gone, missing)
+    incomplete = absent.any(axis=1).to_numpy()
+    if incomplete.any():
+        _report(absent, incomplete, missing)
     kept = Rows(
-        columns.loc[~gone],
-        None if weights is None else weights[~gone],
-        None if offset is None else offset[~gone],
+        columns.loc[~incomplete],
+        None if weights is None else weights[~incomplete],
+        None if offset is None else offset[~incomplete],
     )
     _check_extras(kept)
     return kept
 
 
-def _report(absent: pd.DataFrame, gone: NDArray[np.bool_], missing: str) -> None:
+def _report(absent: pd.DataFrame, incomplete: Flags, missing: str) -> None:
+    """Warn of rows with missing values, or refuse them."""
     counts = ", ".join(f"`{name}` ({n})" for name, n in absent.sum().items() if n)
-    if gone.all():
+    if incomplete.all():
         raise DataError(f"no row is complete: missing values in {counts}.")
-    share = f"{gone.sum()} of {len(gone)} rows"
+    share = f"{incomplete.sum()} of {len(incomplete)} rows"
     if missing == "raise":
-        rows = listed(absent.index[gone])
+        rows = listed(absent.index[incomplete])
         raise DataError(f"{share} have missing values, in {counts}: rows {rows}.")
     message = f"{share} left out for missing values in {counts}."
     warn(message, DataWarning)
@@ -170,15 +169,15 @@ def _check_extras(rows: Rows) -> None:
         raise DataError(message + "Leave out the rows that should not count.")
 
 
-def _as_numbers(given: ArrayLike, what: str) -> NDArray[np.float64]:
+def _as_numbers(values: ArrayLike, name: str) -> NDArray[np.float64]:
     try:
-        raw = np.asarray(given)
+        raw = np.asarray(values)
         kind = pd.api.types.infer_dtype(raw, skipna=True) if raw.dtype == object else raw.dtype.kind
         if kind in _NUMERIC:
-            return np.asarray(given, dtype=np.float64)
+            return np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError):
         pass
-    raise DataError(f"{what}= is not numeric.")
+    raise DataError(f"{name}= is not numeric.")
 
 
 def _from_mapping(data: Mapping[Any, Any]) -> pd.DataFrame:
@@ -206,15 +205,15 @@ def _series(column: Any) -> pd.Series[Any]:
 
 
 _NUMBERS = {"integer", "floating", "mixed-integer-float", "decimal", "boolean"}
-_EXACT = 2**53  # whole numbers up to here are themselves as floats
+_MAX_EXACT_INTEGER = 2**53  # as a float
 _TIMES = {"date", "datetime", "datetime64", "timedelta", "time", "period", "complex"}
 
 
 @dataclass(frozen=True)
 class Coding:
-    """How a factor becomes columns: the name of a coding and its settings.
+    """The coding of a factor by columns: its name and settings.
 
-    The setting `base` is the place of a level, not its label.
+    The setting `base` is the number of a level, not its label.
     """
 
     name: str = "treatment"
@@ -232,7 +231,7 @@ class Categorical:
 
 
 def plain(series: pd.Series[Any]) -> pd.Series[Any]:
-    """Return a column of numbers or truth values in a type of NumPy's, others as they are.
+    """Return a column of numbers or truth values in a type of NumPy's, other columns unchanged.
 
     Raises
     ------
@@ -256,8 +255,8 @@ def plain(series: pd.Series[Any]) -> pd.Series[Any]:
         raise DataError(message)
     if dtype.kind in "biuf" or pd.api.types.is_numeric_dtype(dtype):
         values = series.to_numpy(dtype=getattr(dtype, "numpy_dtype", None))
-        unlike = values.dtype in (object, np.float16)  # decimals, and what pandas has no index of
-        return pd.Series(values.astype(np.float64) if unlike else values)
+        has_no_index = values.dtype in (object, np.float16)  # decimals too
+        return pd.Series(values.astype(np.float64) if has_no_index else values)
     return series
 
 
@@ -292,7 +291,7 @@ def sorted_levels(series: pd.Series[Any]) -> pd.Index[Any]:
         used = set(series.cat.codes.unique())
         return series.cat.categories[[code in used for code in range(len(series.cat.categories))]]
     values = np.asarray(pd.unique(series))
-    if values.dtype.kind == "f" and _whole(values):
+    if values.dtype.kind == "f" and _are_whole(values):
         values = values.astype(np.int64)
     levels: pd.Index[Any]
     try:
@@ -303,9 +302,9 @@ def sorted_levels(series: pd.Series[Any]) -> pd.Index[Any]:
     return levels
 
 
-def _whole(values: NDArray[Any]) -> bool:
-    exact = float(np.abs(values).max(initial=0)) < _EXACT
-    return bool(exact and (values == np.round(values)).all())
+def _are_whole(values: NDArray[Any]) -> bool:
+    are_exact = float(np.abs(values).max(initial=0)) < _MAX_EXACT_INTEGER
+    return bool(are_exact and (values == np.round(values)).all())
 
 
 @dataclass(frozen=True, eq=False)
@@ -315,7 +314,7 @@ class Factor:
     Attributes
     ----------
     name : str
-        As lme4 names it: `Subject`, `cask:batch` for `batch/cask`.
+        The name that lme4 gives it: `Subject`, `cask:batch` for `batch/cask`.
     levels : pandas.Index
         Labels of the m levels that occur.
     codes : ndarray of int, shape (n,)
@@ -331,27 +330,26 @@ class Factor:
 
 
 def combined(name: str, parts: tuple[Factor, ...], levels: pd.Index[Any] | None) -> Factor:
-    """Combine factors: the levels are the combinations that occur, the first part slowest."""
+    """Combine factors: the levels are the combinations that occur, the first factor slowest."""
     codes = _joint([p.codes for p in parts])
     _, first = np.unique(codes, return_index=True)
     texts = [np.array([str(v) for v in p.levels], dtype=object)[p.codes[first]] for p in parts]
-    labels = [":".join(words) for words in zip(*texts, strict=True)]
-    found = pd.Index(labels, dtype=object)
-    unseen = np.any([p.codes < 0 for p in parts], axis=0)
+    labels = pd.Index([":".join(words) for words in zip(*texts, strict=True)], dtype=object)
     if levels is None:
-        if not found.is_unique:
-            twice = found[found.duplicated()][0]
-            message = f"two combinations of `{name}` would both be called `{twice}`: "
+        if not labels.is_unique:
+            repeated = labels[labels.duplicated()][0]
+            message = f"two combinations of `{name}` would both be called `{repeated}`: "
             raise DataError(message + "rename the labels.")
-        return Factor(name, found, codes, parts)
-    known = levels.get_indexer(found)[codes]
-    return Factor(name, levels, np.where(unseen, -1, known).astype(np.int64), parts)
+        return Factor(name, labels, codes, parts)
+    unseen = np.any([p.codes < 0 for p in parts], axis=0)
+    old_codes = levels.get_indexer(labels)[codes]
+    return Factor(name, levels, np.where(unseen, -1, old_codes).astype(np.int64), parts)
 
 
 def _joint(parts: Sequence[Codes]) -> Codes:
     """Return a number for every combination of codes that occurs, the first code slowest."""
     joint = np.zeros_like(parts[0])
-    for codes in parts:  # numbered afresh each time, so that no product overflows
+    for codes in parts:  # numbered anew each time, so that no product overflows
         joint = joint * (codes.max(initial=0) + 2) + codes + 1
         joint = np.unique(joint, return_inverse=True)[1].astype(np.int64)
     return joint

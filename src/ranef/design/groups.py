@@ -1,8 +1,8 @@
 """Grouping factors: nested ones, equal ones, Z of a factor, and the components of a design.
 
-The components say which random effects depend on each other through the data. Two levels belong
-together if some row has both. So every level of a single grouping factor is a component, nested
-factors have those of the outermost, and crossed ones, as a rule, have one.
+The random effects of a component depend on each other through the data, and on no others. Two
+levels belong together if some row has both. So every level of a single grouping factor is a
+component, the levels of the outermost of nested factors are, and crossed factors mostly have one.
 """
 
 from __future__ import annotations
@@ -72,20 +72,20 @@ def row_components(codes: Sequence[Codes]) -> Places:
     codes : sequence of ndarray of int, shape (n,)
         The levels of one grouping factor or more.
     """
-    starts = np.cumsum([0, *(int(own.max(initial=-1)) + 1 for own in codes)])
+    starts = np.cumsum([0, *(int(levels.max(initial=-1)) + 1 for levels in codes)])
     first = np.tile(codes[0], len(codes))
-    second = np.concatenate([own + start for own, start in zip(codes, starts[:-1], strict=True)])
+    second = np.concatenate([c + start for c, start in zip(codes, starts[:-1], strict=True)])
     graph = sparse.coo_array((np.ones(len(first)), (first, second)), shape=(starts[-1],) * 2)
     _, labels = sparse.csgraph.connected_components(graph, directed=False)
     return np.unique(labels[codes[0]], return_inverse=True)[1]
 
 
 def _rank_within(codes: Codes, component: Places) -> Places:
-    """Return for each row the place of its level among those of its component."""
+    """Return for each row the number of its level within the component, from 0."""
     levels, first, row = np.unique(codes, return_index=True, return_inverse=True)
-    owner = component[first]
-    order = np.argsort(owner, kind="stable")
-    starts = np.searchsorted(owner[order], owner[order])
+    level_component = component[first]
+    order = np.argsort(level_component, kind="stable")
+    starts = np.searchsorted(level_component[order], level_component[order])
     rank = np.empty(len(levels), dtype=np.intp)
     rank[order] = np.arange(len(levels)) - starts
     return rank[row]
@@ -111,7 +111,7 @@ class Grouped(Protocol):
 
 
 def chain_of(terms: Sequence[Grouped]) -> tuple[list[int], list[int]]:
-    """Return the terms that form a chain of nested factors, and the others.
+    """Return the numbers of the terms that form a chain of nested factors, and of the others.
 
     The chain starts with the first term and goes on with each later one in which the last of
     the chain is nested.
@@ -125,21 +125,21 @@ def chain_of(terms: Sequence[Grouped]) -> tuple[list[int], list[int]]:
 
 def is_nested(inner: Codes, outer: Codes) -> bool:
     """Whether every level of `inner` occurs within one level of `outer`."""
-    seen = np.full(inner.max() + 1, -1, dtype=outer.dtype)
-    seen[inner] = outer
-    return bool((seen[inner] == outer).all())
+    outer_level = np.full(inner.max() + 1, -1, dtype=outer.dtype)
+    outer_level[inner] = outer
+    return bool((outer_level[inner] == outer).all())
 
 
 def by_factor[T: Grouped](terms: Sequence[T]) -> list[list[T]]:
-    """Return the terms by their grouping of the rows, that with most effects first."""
+    """Return lists of terms that group the rows alike, the one with most effects first."""
     groups: list[list[T]] = []
     for term in terms:
-        known = (g for g in groups if np.array_equal(g[0].codes, term.codes))
-        group = next(known, None)
-        if group is None:
-            groups.append([term])
+        for group in groups:
+            if np.array_equal(group[0].codes, term.codes):
+                group.append(term)
+                break
         else:
-            group.append(term)
+            groups.append([term])
     return sorted(groups, key=lambda group: -sum(t.n_levels * t.columns.shape[1] for t in group))
 
 

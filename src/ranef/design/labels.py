@@ -1,6 +1,6 @@
 """The names of a posterior: its variables, their dimensions and the labels on these.
 
-Every way to a posterior, and the draws from the prior, name what they hold as it is done here.
+All posteriors, however computed, and the draws from the prior have these names.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def coordinates(
     ----------
     design : Design
     family : Family
-        Whose parameters are no names for dimensions.
+        The family of the model; its parameters' names are not used for dimensions.
 
     Returns
     -------
@@ -62,8 +62,8 @@ def coordinates(
     dims = _term_dims(design, family)
     coords: dict[str, Sequence[Any]] = {"obs": labels(design.rows), "fixed": design.fixed}
     for term in design.terms:
-        own = (labels(term.levels), term.coefs, term.coefs)
-        coords |= dict(zip(dims[term.label], own, strict=True))
+        term_labels = (labels(term.levels), term.coefs, term.coefs)
+        coords |= dict(zip(dims[term.label], term_labels, strict=True))
     return dims, coords
 
 
@@ -85,8 +85,8 @@ def variables(design: Design, family: Family = GAUSSIAN) -> dict[str, tuple[str,
         fixed
         | ({"sigma": ()} if family.has_sigma else {})
         | {name: () for name in family.parameters if name != "sigma"}
-        | {f"b_{label}": own[:2] for label, own in dims.items()}
-        | {f"sd_{label}": own[1:2] for label, own in dims.items()}
+        | {f"b_{label}": term_dims[:2] for label, term_dims in dims.items()}
+        | {f"sd_{label}": term_dims[1:2] for label, term_dims in dims.items()}
         | {
             f"corr_{t.label}": dims[t.label][1:]
             for t in design.terms
@@ -140,14 +140,12 @@ def named(
     }
     used = {dim for dims, _ in data.values() for dim in dims}
     indices: dict[str, Sequence[Any]] = {"chain": range(chains), "draw": range(n)}
-    return xr.Dataset(
-        data,
-        coords={dim: list(own) for dim, own in (indices | coords).items() if dim in used},
-    )
+    coords = {dim: list(values) for dim, values in (indices | coords).items() if dim in used}
+    return xr.Dataset(data, coords)
 
 
 def labels(index: pd.Index[Any]) -> Sequence[Any]:
-    """Return labels of a type that every container can carry: numbers, dates, or else text."""
+    """Return an index as numbers, dates or else text, which every container can carry."""
     if isinstance(index, pd.MultiIndex) or not index.is_unique:
         return range(len(index))
     plain = pd.Index(index.tolist())
@@ -156,7 +154,7 @@ def labels(index: pd.Index[Any]) -> Sequence[Any]:
 
 
 def _term_dims(design: Design, family: Family) -> dict[str, Dims]:
-    """Return for each term the names of its dimensions: levels, coefficients, these again."""
+    """Return the names of the dimensions of each term: levels, coefficients, these again."""
     terms = [term.label for term in design.terms]
     taken = {"obs", "fixed", "beta", "y", *family.parameters, *_RESERVED}
     taken |= {f"{kind}_{label}" for kind in ("sd", "corr", "b", "z") for label in terms}

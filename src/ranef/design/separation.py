@@ -9,11 +9,13 @@ logistic, Haberman 1974 for log-linear models). To look for it is a linear progr
 
 The same direction leaves a model with random effects without an estimate: given any values of them
 the likelihood rises along it, strictly, and so does its mean over them, which is the likelihood of
-the model (of approximations to it this is not said). The converse does not hold: without separation
+the model (though not always an approximation to it). The converse does not hold: without separation
 the variance of random effects can still be without an estimate.
 """
 
 from __future__ import annotations
+
+from itertools import compress
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,9 +29,9 @@ from ranef.families.family import Family
 from ranef.formula.terms import INTERCEPT
 from ranef.numerics.matrices import threads_for
 
-ZERO = 1e-6  # a move of a row or a coefficient, next to a mean or a largest one of 1
-BALANCED = 1e-9  # what may be left of a sum of rows that is to vanish
-ROUNDS = 25  # of Newton's method
+MAX_ZERO_MOVE = 1e-6  # of a row or a coefficient, relative to a mean or a largest one of 1
+BALANCE_TOLERANCE = 1e-9  # of a sum of rows that is to vanish
+MAX_NEWTON_STEPS = 25
 
 
 def separated_columns(design: Design, family: Family) -> tuple[str, ...]:
@@ -45,15 +47,15 @@ def separated_columns(design: Design, family: Family) -> tuple[str, ...]:
     -------
     tuple of str
         Empty where there is no separation, or where the family and its link allow of none. The
-        intercept is named only where nothing else is: what separates at a threshold or in the
-        reference level moves it along.
+        intercept is named only where nothing else is: a column that separates at a threshold, or
+        in the reference level, moves the intercept along.
 
     Notes
     -----
     Data without separation mostly show it at once: positive multiples of their rows cancel. In
-    others a direction of few columns is looked for, by the least sum of absolute coefficients of
-    scaled columns; then another among the rows that it leaves where they are, and so on. There are
-    at most as many as columns.
+    other data a direction of few columns is looked for, by the least sum of absolute coefficients
+    of scaled columns; then another among the rows that it does not move, and so on. There are at
+    most as many directions as columns.
 
     Examples
     --------
@@ -70,31 +72,29 @@ def separated_columns(design: Design, family: Family) -> tuple[str, ...]:
     priced = np.array([name != INTERCEPT for name in design.fixed], dtype=bool)
     X = _scaled(design.X, priced)
     moved = X[sign != 0] * sign[sign != 0, None]
-    still = np.linalg.qr(X[sign == 0], mode="r")  # as these rows, but few
+    still = np.linalg.qr(X[sign == 0], mode="r")  # has the row space of these rows
     with threads_for(len(priced)):
         if _is_balanced(moved, still):
             return ()
     involved = np.zeros(len(priced), dtype=bool)
     while (d := _direction(moved, still, priced)) is not None:
-        involved |= np.abs(d) > ZERO * np.abs(d).max()
-        moved = moved[moved @ d <= ZERO]
+        involved |= np.abs(d) > MAX_ZERO_MOVE * np.abs(d).max()
+        moved = moved[moved @ d <= MAX_ZERO_MOVE]
     if (involved & priced).any():
         involved &= priced
-    return tuple(
-        name for name, takes_part in zip(design.fixed, involved, strict=True) if takes_part
-    )
+    return tuple(compress(design.fixed, involved))
 
 
 def _wanted_moves(y: Array, family: Family) -> Array:
-    """Return +1 or -1 for a row that is explained the better the higher or lower eta is, else 0."""
+    """Return the sign of eta's way to the end that a row's response is at, or 0."""
     sign = np.zeros(len(y))
     if family.link.positive:
         return sign
     with np.errstate(all="ignore"):  # a link may not be made for the ends
         limits = family.link.inverse(np.array([-np.inf, np.inf]))
-    for end, limit, way in zip(family.reachable_ends, limits, (-1.0, 1.0), strict=False):
-        if np.abs(limit - end) < ZERO:
-            sign[y == end] = way
+    for end, limit, direction in zip(family.reachable_ends, limits, (-1.0, 1.0), strict=False):
+        if np.abs(limit - end) < MAX_ZERO_MOVE:
+            sign[y == end] = direction
     return sign
 
 
@@ -111,23 +111,23 @@ def _scaled(X: Array, priced: NDArray[np.bool_]) -> Array:
 
 
 def _is_balanced(moved: Array, still: Array) -> bool:
-    """Whether it is plain that there is no direction, without a linear programme.
+    """Whether positive multiples of the moved rows cancel, within the space of the still ones.
 
-    There is none exactly if positive multiples of the rows cancel (Stiemke 1915). The residuals of
-    a logistic model of these rows do, where it has an estimate, and that takes a few steps to see.
+    There is no direction exactly if they do (Stiemke 1915). The residuals of a logistic model of
+    these rows are such multiples, where it has an estimate, which a few steps of Newton's show.
     """
     M = moved @ null_space(still)
     d = np.zeros(M.shape[1])
-    for _ in range(ROUNDS):
+    for _ in range(MAX_NEWTON_STEPS):
         multiples = special.expit(-M @ d)
-        left = M.T @ multiples
-        least = multiples.min(initial=1.0)
-        if np.linalg.norm(left) <= BALANCED * least * len(M):
+        total = M.T @ multiples
+        smallest = multiples.min(initial=1.0)
+        if np.linalg.norm(total) <= BALANCE_TOLERANCE * smallest * len(M):
             return True
-        if least < BALANCED:  # on the way to infinity
+        if smallest < BALANCE_TOLERANCE:  # on the way to infinity
             break
         try:
-            d += np.linalg.solve((M.T * (multiples * (1 - multiples))) @ M, left)
+            d += np.linalg.solve((M.T * (multiples * (1 - multiples))) @ M, total)
         except np.linalg.LinAlgError:
             break
     return False
@@ -138,13 +138,14 @@ def _direction(moved: Array, still: Array, priced: NDArray[np.bool_]) -> Array |
     if 0 in moved.shape:
         return None
     equal = np.vstack([moved.mean(axis=0), still])
-    found = linprog(
+    solution = linprog(
         np.tile(np.where(priced, 1.0, 0.0), 2),  # of the positive and of the negative parts
         A_ub=np.hstack([-moved, moved]),
         b_ub=np.zeros(len(moved)),
         A_eq=np.hstack([equal, -equal]),
         b_eq=np.arange(len(equal)) == 0,
-    )
-    if found.x is None:  # no direction meets all this
+    ).x
+    if solution is None:  # no direction meets all constraints
         return None
-    return np.asarray(found.x[: len(priced)] - found.x[len(priced) :])
+    positive, negative = np.split(solution, 2)
+    return np.asarray(positive - negative)
