@@ -162,7 +162,7 @@ def test_in_parts_and_for_some_units(formula, monkeypatch):
         again = some.only(np.array([2, 1]))
         np.testing.assert_allclose(again.log_p(values), whole[:, [2, 0]], rtol=1e-12)
         with monkeypatch.context() as patch:
-            patch.setattr(gaussian_densities, "CHUNK", 1)
+            patch.setattr(gaussian_densities, "MAX_ELEMENTS", 1)
             np.testing.assert_allclose(held.log_p(values), whole, rtol=1e-12)
 
 
@@ -231,7 +231,7 @@ def test_units_of_all_rows_or_none():
 
 
 def test_too_many_random_effects_that_depend_on_each_other(monkeypatch):
-    monkeypatch.setattr(gaussian_densities, "LARGEST", 18)
+    monkeypatch.setattr(gaussian_densities, "MAX_DEPENDENT_EFFECTS", 18)
     design, _, target = everything("y ~ x + (1 | c) + (1 | i)", 15)
     units = Units("observation", None, None, design.rows)
     with pytest.raises(FitError) as caught:

@@ -19,13 +19,13 @@ from ranef.leave_one_out import gaussian_loo
 from ranef.leave_one_out.elpd import Units, efficiency
 from ranef.leave_one_out.gaussian_loo import (
     bridged,
-    exact_of,
     exact_scores,
     linear_scores,
     target_without,
 )
 from ranef.posterior.laplace import approximate
 from ranef.posterior.quadrature import lattice
+from ranef.posterior.quadrature.moments import Exact
 from ranef.priors.assignment import resolve
 from ranef.priors.distributions import (
     Constant,
@@ -58,7 +58,7 @@ class Case:
     def __init__(self, formula, data, priors, weights=None):
         self.formula, self.data, self.setting, self.weights = formula, data, priors, weights
         self.design, self.priors, self.target = self.parts(data)
-        self.exact = exact_of(self.target)
+        self.exact = Exact.of(self.target)
 
     def parts(self, data):
         design = build_design(read_formula(self.formula), data, weights=self.weights)
@@ -74,7 +74,7 @@ class Case:
     def refit(self, units, place):
         """Return log p(y) - log p(y_-A), the model being built anew from the data frame."""
         left = self.data.drop(self.data.index[units.rows(place)])
-        return self.exact.log_evidence - exact_of(self.parts(left)[2]).log_evidence
+        return self.exact.log_evidence - Exact.of(self.parts(left)[2]).log_evidence
 
     def exactly(self, factor):
         return exact_scores(self.exact, self.design, self.units(factor), priors=self.priors)
@@ -368,9 +368,9 @@ def test_draws_of_markov_chains_count_for_less():
 
 def test_fewer_draws_of_a_large_model(monkeypatch):
     own = case("Penicillin")
-    monkeypatch.setattr(gaussian_loo, "WORK", 30**3 * 700)
+    monkeypatch.setattr(gaussian_loo, "MAX_OPERATIONS", 30**3 * 700)
     assert own.by_draws("sample", draws=2000).draws == 667
-    monkeypatch.setattr(gaussian_loo, "WORK", 1)
+    monkeypatch.setattr(gaussian_loo, "MAX_OPERATIONS", 1)
     assert own.by_draws("sample", draws=2000).draws == 500
 
 

@@ -131,8 +131,16 @@ def test_the_balance_is_the_fixed_point_of_meng_and_wong():
     odds = np.log(s1 / (1 - s1))
     log_r, at_ours, at_theirs = bridge(np.log(l1), np.log(l2), odds)
     assert log_r == pytest.approx(np.log(r))
-    np.testing.assert_allclose(at_theirs, s1 * l2 / (s1 * l2 + (1 - s1) * r))
-    np.testing.assert_allclose(at_ours, (1 - s1) * r / (s1 * l1 + (1 - s1) * r))
+    f, complement = s1 * l2 / (s1 * l2 + (1 - s1) * r), (1 - s1) * r / (s1 * l1 + (1 - s1) * r)
+    np.testing.assert_allclose(at_theirs, f / f.mean())
+    np.testing.assert_allclose(at_ours, complement / complement.mean())
+
+
+def test_two_densities_far_apart():
+    """Where no draw of either has density under the other that is told from zero."""
+    log_r, at_ours, at_theirs = bridge(np.full(9, 2000.0), np.full(9, -2000.0), 0.0)
+    assert log_r == pytest.approx(0.0, abs=1e-6)
+    np.testing.assert_allclose([at_ours, at_theirs], 1.0)
 
 
 def test_proposals_without_density_are_no_harm():

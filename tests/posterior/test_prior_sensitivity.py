@@ -8,7 +8,7 @@ from functools import cache
 
 import numpy as np
 import pytest
-from lattice_cases import exact_of, log_axis
+from lattice_cases import log_axis
 from savage_dickey_cases import BATCH, DYESTUFF, sleep_fit
 from scipy import special, stats
 
@@ -24,6 +24,7 @@ from ranef.posterior.laplace import approximate
 from ranef.posterior.linear_posterior import target_of
 from ranef.posterior.prior_sensitivity import SCALES, from_draws, from_lattice, scaled
 from ranef.posterior.quadrature.lattice import draw_values
+from ranef.posterior.quadrature.moments import Exact
 from ranef.posterior.transforms import coordinate
 from ranef.priors.assignment import resolve
 from ranef.priors.distributions import (
@@ -64,7 +65,7 @@ def target_at(formula, data, setting, s=1.0):
 
 @cache
 def exact_at(formula, data, setting, s=1.0):
-    return exact_of(target_at(formula, data, setting, s))
+    return Exact.of(target_at(formula, data, setting, s))
 
 
 def dyestuff(prior, **others):

@@ -109,7 +109,7 @@ def refitted(model, y, method):
         return engine.refit(method)
 
 
-def forecasts(rivals, n, seed, *, tolerance=lattice.TOLERANCE):
+def forecasts(rivals, n, seed, *, tolerance=lattice.MAX_ERROR):
     """Return which model n responses are from, and the probabilities of the models.
 
     Parameters
@@ -126,7 +126,7 @@ def forecasts(rivals, n, seed, *, tolerance=lattice.TOLERANCE):
         Columns `second` (whether the second model is the true one), `p` (its probability) and
         `error` (of the logarithm of the Bayes factor).
     """
-    with mock.patch.object(lattice, "TOLERANCE", tolerance):
+    with mock.patch.object(lattice, "MAX_ERROR", tolerance):
         rows = [_forecast(rivals, own) for own in np.random.SeedSequence(seed).spawn(n)]
     return pd.DataFrame(rows, columns=["second", "p", "error"])
 

@@ -9,21 +9,12 @@ import pandas as pd
 from density_cases import sleep
 from scipy import special
 
-from ranef.posterior.laplace import find_mode
-from ranef.posterior.quadrature import lattice
 from ranef.posterior.quadrature.moments import Exact
-from ranef.posterior.quadrature.whitening import frame
-
-
-def exact_of(target):
-    mode = find_mode(target)
-    own = frame(target, mode)
-    return Exact(target, mode, own, lattice.integrate(own))
 
 
 @cache
 def sleep_exact(random):
-    return exact_of(sleep(random))
+    return Exact.of(sleep(random))
 
 
 def panels(edges, size):

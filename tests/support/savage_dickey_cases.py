@@ -5,13 +5,13 @@ from __future__ import annotations
 from functools import cache
 
 from density_cases import SLEEP_PRIORS
-from lattice_cases import exact_of
 
 import ranef as rf
 from ranef.design.design import build_design, full_rank
 from ranef.formula.terms import read_formula
 from ranef.likelihood.linear.crossproducts import cross_products
 from ranef.posterior.linear_posterior import target_of
+from ranef.posterior.quadrature.moments import Exact
 from ranef.priors.assignment import resolve
 from ranef.priors.distributions import (
     HalfNormal,
@@ -24,7 +24,7 @@ def fitted(formula, data, priors="default", weights=None):
     design = build_design(read_formula(formula), data, weights=weights)
     resolved, kept = resolve(design, priors), full_rank(design)
     places = [design.fixed.index(name) for name in kept.fixed]
-    return exact_of(target_of(design, cross_products(kept), places, resolved)), resolved
+    return Exact.of(target_of(design, cross_products(kept), places, resolved)), resolved
 
 
 @cache

@@ -1,9 +1,9 @@
 """Log predictive densities of units that were left out: rows, or the levels of a grouping factor.
 
-The posterior without unit A is that of all data divided by p(y_A | y_-A, phi), so draws of the
-latter with weights 1 / p(y_A | y_-A, phi) stand for it, whether or not the rows are independent
-given the parameters phi. Pareto smoothing makes the weights as good as they can be, and its k-hat
-says whether that is good enough.
+The posterior without unit A is proportional to the posterior of all data divided by
+p(y_A | y_-A, phi), so draws from the posterior of all data, with weights 1 / p(y_A | y_-A, phi),
+stand for it, whether or not the rows are independent given the parameters phi. Pareto smoothing
+steadies the weights, and its k-hat says whether they can be trusted.
 
 Source: Vehtari, Gelman & Gabry (2017), *Statistics and Computing* 27, 1413-1432; Vehtari, Simpson,
 Gelman, Yao & Gabry (2024), *JMLR* 25(72); Bürkner, Gabry & Vehtari (2021), *Computational
@@ -18,26 +18,30 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
+from scipy import special
 
-from ranef._typing import Array
+from ranef._typing import Array, Places
 from ranef.arguments import check_choice
 from ranef.design.data_frame import coded
 from ranef.design.design import Design
 from ranef.errors import DataError, FitError, listed, suggestion
 from ranef.numerics.importance_sampling import good_khat, smoothed
+from ranef.numerics.matrices import summed_by
 
 if TYPE_CHECKING:
     import xarray as xr
     from arviz_stats.utils import ELPDData
 
 
+MIN_EFFICIENCY = 1e-3  # effective number of draws over their number
 OBSERVATION, GROUP = "observation", "group"  # the units
-SAME = 1e-9  # range of log densities that is rounding
+MAX_EQUAL_RANGE = 1e-9  # range of log densities that differ by rounding only
+MIN_SHARE_OF_OTHERS = 1e-9  # of a combination's squared length: less, and a unit alone has it
 
 
 @dataclass(frozen=True, eq=False)
 class Units:
-    """What is left out, one unit at a time.
+    """The rows, or the groups of rows, that are left out one at a time.
 
     Attributes
     ----------
@@ -66,11 +70,26 @@ class Units:
         label = self.labels[place]
         return f"row `{label}`" if self.codes is None else f"level `{label}` of `{self.factor}`"
 
-    def rows(self, place: int) -> NDArray[np.intp]:
-        """Return the places of a unit's rows."""
+    def rows(self, place: int) -> Places:
+        """Return the positions of a unit's rows."""
         if self.codes is None:
             return np.array([place], dtype=np.intp)
         return np.flatnonzero(self.codes == place)
+
+    def determining(self, Q: Array) -> Places:
+        """Return the units whose rows alone may determine some combination of columns.
+
+        Parameters
+        ----------
+        Q : ndarray, shape (n, p)
+            Orthonormal columns that span the same space.
+        """
+        if self.codes is None:
+            largest = (Q**2).sum(axis=1)
+        else:
+            products = summed_by(self.codes, Q[:, :, None] * Q[:, None, :])
+            largest = np.linalg.eigvalsh(products)[:, -1]
+        return np.flatnonzero(largest > 1 - MIN_SHARE_OF_OTHERS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,11 +109,11 @@ class Scores:
     lpd : ndarray, shape (U,)
         Logarithm of the posterior mean of p(y_A | y without A, phi), phi from all data.
     khat : ndarray, shape (U,)
-        Pareto's k-hat; nan where nothing was importance-weighted, or what replaced it is exact.
+        Pareto's k-hat; nan where no importance weights were used, or others replaced them.
     mcse : ndarray, shape (U,)
         Error of elpd, of Monte Carlo or of quadrature.
     repaired : ndarray of bool, shape (U,)
-        Computed anew, as the importance weights could not be trusted.
+        The units computed anew, as their importance weights could not be trusted.
     draws : int
         The number of posterior draws, or of nodes.
     method : str
@@ -115,25 +134,13 @@ class Scores:
     @staticmethod
     def of(
         units: Units,
-        found: tuple[Array, Array, Array, Array],
+        estimates: tuple[Array, Array, Array, Array],
         repaired: NDArray[np.bool_],
         draws: int,
         method: str,
     ) -> Scores:
         """Return the scores of units from elpd, lpd, khat and mcse."""
-        elpd, lpd, khat, mcse = found
-        return Scores(
-            unit=units.unit,
-            factor=units.factor,
-            labels=units.labels,
-            elpd=elpd,
-            lpd=lpd,
-            khat=khat,
-            mcse=mcse,
-            repaired=repaired,
-            draws=draws,
-            method=method,
-        )
+        return Scores(units.unit, units.factor, units.labels, *estimates, repaired, draws, method)
 
     @property
     def total(self) -> float:
@@ -171,13 +178,13 @@ def efficiency(log_p: Array, chains: int | None) -> Array:
         return np.ones(log_p.shape[1])
     length = len(log_p) // chains
     p = np.exp(log_p - log_p.max(axis=0))[: chains * length].T.reshape(-1, chains, length)
-    found = array_stats.ess(p, chain_axis=1, draw_axis=2, method="mean")  # type: ignore[no-untyped-call]
-    share = np.nan_to_num(np.asarray(found) / (chains * length), nan=1.0)
-    return np.asarray(np.clip(share, 1e-3, 1.0))
+    ess = array_stats.ess(p, chain_axis=1, draw_axis=2, method="mean")  # type: ignore[no-untyped-call]
+    relative = np.nan_to_num(np.asarray(ess) / (chains * length), nan=1.0)
+    return np.asarray(np.clip(relative, MIN_EFFICIENCY, 1.0))
 
 
 def smoothed_scores(log_p: Array, reff: ArrayLike = 1.0) -> tuple[Array, Array, Array, Array]:
-    """Return what draws from the posterior of all data say of units that are left out.
+    """Return the densities of units left out, by smoothed importance weights of draws.
 
     Parameters
     ----------
@@ -199,24 +206,22 @@ def smoothed_scores(log_p: Array, reff: ArrayLike = 1.0) -> tuple[Array, Array, 
     """
     log_p = np.asarray(log_p, dtype=np.float64)
     reffs = np.broadcast_to(np.asarray(reff, dtype=np.float64), log_p.shape[1])
-    found = [_smoothed(column, float(r)) for column, r in zip(log_p.T, reffs, strict=True)]
-    elpd, lpd, khat, mcse = np.array(found, dtype=np.float64).reshape(-1, 4).T
+    columns = [_smoothed(column, float(r)) for column, r in zip(log_p.T, reffs, strict=True)]
+    elpd, lpd, khat, mcse = np.array(columns, dtype=np.float64).reshape(-1, 4).T
     return elpd, lpd, khat, mcse
 
 
 def _smoothed(log_p: Array, reff: float) -> tuple[float, float, float, float]:
+    """Return elpd, lpd, k-hat and the error of one unit."""
     if not np.isfinite(log_p).all():
         return np.nan, np.nan, np.inf, np.nan
-    top = log_p.max()
-    lpd = float(top + np.log(np.exp(log_p - top).mean()))
-    if np.ptp(log_p) < SAME:
+    lpd = float(special.logsumexp(log_p) - np.log(len(log_p)))
+    if np.ptp(log_p) < MAX_EQUAL_RANGE:
         return lpd, lpd, np.nan, 0.0
     weights, khat = smoothed(-log_p, reff)
-    shifted = log_p + np.log(np.maximum(weights, np.finfo(np.float64).tiny))
-    highest = shifted.max()
-    log_mean = highest + np.log(np.exp(shifted - highest).sum())
-    relative = np.sqrt(np.sum((weights * np.expm1(log_p - log_mean)) ** 2) / reff)
-    return float(log_mean), lpd, khat, float(np.sqrt(np.log1p(relative**2)))
+    elpd = float(special.logsumexp(log_p, b=weights))
+    relative_variance = np.sum((weights * np.expm1(log_p - elpd)) ** 2) / reff
+    return elpd, lpd, khat, float(np.sqrt(np.log1p(relative_variance)))
 
 
 def to_arviz(scores: Scores) -> ELPDData:
@@ -251,16 +256,12 @@ def _labelled(scores: Scores, values: Array, name: str) -> xr.DataArray:
 
 
 def _coordinate(labels: pd.Index[Any]) -> pd.Index[Any] | NDArray[Any]:
-    """Return labels as xarray takes them along one dimension: those of several parts as tuples."""
-    if not isinstance(labels, pd.MultiIndex):
-        return labels.rename(None)
-    found = np.empty(len(labels), dtype=object)
-    found[:] = list(labels)
-    return found
+    """Return labels as xarray takes them along one dimension: of several levels, as tuples."""
+    return labels.to_flat_index().to_numpy() if labels.nlevels > 1 else labels.rename(None)
 
 
 def units_of(design: Design, unit: str, group: str | ArrayLike | None) -> Units:
-    """Return what is left out, one at a time.
+    """Return the rows, or the groups, that are left out one at a time.
 
     Parameters
     ----------
@@ -283,11 +284,11 @@ def units_of(design: Design, unit: str, group: str | ArrayLike | None) -> Units:
                 '`group` is for unit="group"; unit="observation" leaves out single rows.'
             )
         return Units(OBSERVATION, None, None, design.rows)
-    found = _units_by_factor(design, group)
-    if len(found.labels) < 2:
-        message = f"`{found.factor}` has one group only, {listed(found.labels)}: without it no "
+    units = _units_by_factor(design, group)
+    if units.size < 2:
+        message = f"`{units.factor}` has one group only, {listed(units.labels)}: without it no "
         raise DataError(f"{message}row is left to predict it from.")
-    return found
+    return units
 
 
 def _units_by_factor(design: Design, group: str | ArrayLike | None) -> Units:
@@ -296,8 +297,8 @@ def _units_by_factor(design: Design, group: str | ArrayLike | None) -> Units:
         group = _only_factor(list(factors))
     if isinstance(group, str):
         if group not in factors:
-            known = suggestion(group, factors) if factors else "It has none."
-            message = f"the model has no grouping factor {group!r}. {known} Labels of the rows "
+            hint = suggestion(group, factors) if factors else "It has none."
+            message = f"the model has no grouping factor {group!r}. {hint} Labels of the rows "
             raise FitError(f"{message}may be given as an array.")
         return Units(GROUP, group, factors[group].codes, factors[group].levels)
     return _units_by_label(design, group)
@@ -331,5 +332,5 @@ def _units_by_label(design: Design, group: ArrayLike) -> Units:
     if labels.isna().any():
         raise DataError(f"`group` has {int(labels.isna().sum())} missing labels.")
     name = "group" if labels.name is None else str(labels.name)
-    found = coded(name, labels.reset_index(drop=True))
-    return Units(GROUP, name, found.codes, found.levels)
+    factor = coded(name, labels.reset_index(drop=True))
+    return Units(GROUP, name, factor.codes, factor.levels)

@@ -1,17 +1,17 @@
 """Predictive densities of rows that are left out of a linear model, at many points at once.
 
-Of what was said in `marginal`, leaving the rows A out changes three numbers. The random effects
-fall into *components*, which share no rows: with one grouping factor its levels, with nested ones
-those of the outermost, with crossed ones as a rule all of them. With [Z X y] the rows of one
-component, in the basis and times the square root of the weights, and Y = Lambda (Lambda'Z'Z Lambda
-+ I)^-1 Lambda', what the rows A of that component have to do with the others goes through the few
-columns that they touch:
+Leaving the rows A out changes three numbers of the density in `posterior.linear_posterior`. The
+random effects fall into *components*, which share no rows: with one grouping factor its levels,
+with nested factors the levels of the outermost, with crossed factors as a rule all levels. With
+[Z X y] the rows of one component, in the basis and times the square root of the weights, and
+Y = Lambda (Lambda'Z'Z Lambda + I)^-1 Lambda', the rows A of that component depend on its other rows
+through the few columns that they touch:
 
     B = I - Z_A Y Z_A',   a = [X y]_A - Z_A Y Z'[X y],
 
     log|M| falls by -log|B|, the cross-products of [X y] in the metric of V^-1 by a' B^-1 a,
 
-and what is left gives p(y without A) as all data give p(y). The rows A enter by their triangular
+and the remainder gives p(y without A) as all data give p(y). The rows A enter by their triangular
 factor, so that a large group costs no more than a small one.
 
 Arrays run over components or pieces of units first, and over points last.
@@ -46,9 +46,8 @@ from ranef.numerics.matrices import (
 )
 from ranef.posterior.linear_posterior import FixedPart, LinearPosterior
 
-LARGEST = 1_000  # random effects that depend on each other: each point inverts such a matrix
-CHUNK = 1_000_000  # elements of a temporary array
-DEPENDENT = 1e-9  # share of a combination of columns that is left, so that it may be undetermined
+MAX_DEPENDENT_EFFECTS = 1_000  # random effects that depend on each other: the size of a matrix
+MAX_ELEMENTS = 1_000_000  # of a temporary array
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,12 +59,12 @@ class Pieces:
     unit, component : ndarray of int, shape (N,)
         Sorted by unit.
     columns : ndarray of int, shape (N, c)
-        Which columns of the component are touched; filled up with any others.
+        The columns of the component that the rows touch; filled up with any others.
     Z : ndarray, shape (N, a, c)
     fixed : ndarray, shape (N, a, f)
         The columns `_fixed_columns` of the same rows.
-    rest : ndarray, shape (N, f, f) or (N, 0, f)
-        What these columns have left that Z has not.
+    residual : ndarray, shape (N, f, f) or (N, 0, f)
+        The triangular factor of these columns orthogonal to Z.
     """
 
     unit: Places
@@ -73,27 +72,27 @@ class Pieces:
     columns: Places
     Z: Array
     fixed: Array
-    rest: Array
+    residual: Array
 
 
 @dataclass(frozen=True, eq=False)
 class Shares:
-    """What does not depend on sigma, at points.
+    """Cross-products of all rows and the shares of each unit in them, at points without sigma.
 
     Attributes
     ----------
     total : ndarray, shape (r + 1, r + 1, points)
         Cross-products of the integrated fixed columns and y in the metric of V^-1.
-    own : ndarray, shape (U, r + 1, r + 1, points)
-        What of it the rows of a unit make up.
+    of_units : ndarray, shape (U, r + 1, r + 1, points)
+        The share of each unit's rows in `total`.
     log_det : ndarray, shape (U, points)
         log|B|.
     prior : ndarray, shape (r + 1, r + 1, points) or (r + 1, r + 1, 1)
-        What the prior adds to `total`, over sigma^2.
+        The prior's addition to `total`, over sigma^2.
     """
 
     total: Array
-    own: Array
+    of_units: Array
     log_det: Array
     prior: Array
 
@@ -108,14 +107,14 @@ class HeldOut:
     units : Units
     n_rows : ndarray of int, shape (U,)
     log_weights : ndarray, shape (U,)
-        Of each unit's rows, the sum.
+        The sum over each unit's rows.
     slots : tuple of (slice, ...)
         For each term, the columns of its levels in any component.
     D : ndarray, shape (components, K, K)
         Z'Z of every component.
     C : ndarray, shape (components, K, f)
         Z' times the fixed columns.
-    whole : ndarray, shape (f, f)
+    root : ndarray, shape (f, f)
         A triangular factor of the fixed columns' cross-products.
     prior : ndarray, shape (l, f)
         The prior of the fixed effects as rows of the same columns.
@@ -129,13 +128,13 @@ class HeldOut:
     slots: tuple[tuple[slice, ...], ...]
     D: Array
     C: Array
-    whole: Array
+    root: Array
     prior: Array
     pieces: Pieces
 
     @cached_property
     def size(self) -> int:
-        """How many elements the arrays of one point have."""
+        """The number of elements that the arrays of one point have."""
         m, K, f = self.C.shape
         N, a, c = self.pieces.Z.shape
         return int(m * K * (3 * K + f) + N * (c * (c + f) + a * (c + a + f) + f * f))
@@ -154,28 +153,28 @@ class HeldOut:
             Where it cannot be computed, nan.
         """
         g = self.target.space.n_given
-        found = np.empty((len(values), len(self.n_rows)))
-        for part in self.parts(len(values)):
-            sigma = values[part, g]
-            Lambdas = [L / sigma[:, None, None] for L in self.relative(values[part])]
-            shares = self.shares(Lambdas, values[part, :g])
-            found[part] = self.log_ratio(shares, np.arange(len(sigma)), sigma).T
-        return found
+        log_p = np.empty((len(values), len(self.n_rows)))
+        for chunk in self.chunks(len(values)):
+            sigma = values[chunk, g]
+            Lambdas = [L / sigma[:, None, None] for L in self.relative(values[chunk])]
+            shares = self.shares(Lambdas, values[chunk, :g])
+            log_p[chunk] = self.log_ratio(shares, np.arange(len(sigma)), sigma).T
+        return log_p
 
-    def only(self, places: Places) -> HeldOut:
-        """Return the same for some of the units, numbered afresh."""
-        p, place = self.pieces, np.full(len(self.n_rows), -1)
-        place[places] = np.arange(len(places))
-        own = place[p.unit]
-        i = np.flatnonzero(own >= 0)[np.argsort(own[own >= 0], kind="stable")]
-        pieces = Pieces(own[i], p.component[i], p.columns[i], p.Z[i], p.fixed[i], p.rest[i])
-        n_rows, log_weights = self.n_rows[places], self.log_weights[places]
+    def only(self, chosen: Places) -> HeldOut:
+        """Return the model, ready to leave out some of the units, which are numbered afresh."""
+        p, new_number = self.pieces, np.full(len(self.n_rows), -1)
+        new_number[chosen] = np.arange(len(chosen))
+        unit = new_number[p.unit]
+        i = np.flatnonzero(unit >= 0)[np.argsort(unit[unit >= 0], kind="stable")]
+        pieces = Pieces(unit[i], p.component[i], p.columns[i], p.Z[i], p.fixed[i], p.residual[i])
+        n_rows, log_weights = self.n_rows[chosen], self.log_weights[chosen]
         return replace(self, n_rows=n_rows, log_weights=log_weights, pieces=pieces)
 
-    def parts(self, points: int, copies: int = 1) -> Iterator[slice]:
-        """Yield the points in parts, so that arrays stay small, also with copies of a point."""
+    def chunks(self, points: int, copies: int = 1) -> Iterator[slice]:
+        """Yield the points in chunks, so that arrays stay small, also with copies of a point."""
         f = self.C.shape[2]
-        step = max(1, CHUNK // max(self.size, copies * len(self.n_rows) * f * f))
+        step = max(1, MAX_ELEMENTS // max(self.size, copies * len(self.n_rows) * f * f))
         return (slice(start, start + step) for start in range(0, points, step))
 
     def relative(self, values: Array) -> list[Array]:
@@ -184,7 +183,7 @@ class HeldOut:
         return [A @ F for A, F in zip(self.target.bases, factors, strict=True)]
 
     def shares(self, Lambdas: Sequence[Array], given: Array) -> Shares:
-        """Return what leaving out each unit takes away, at points.
+        """Return the share of each unit in the cross-products of all rows, at points.
 
         Parameters
         ----------
@@ -193,39 +192,34 @@ class HeldOut:
         given : ndarray, shape (points, n_given)
             Values of the fixed effects that are not integrated out.
         """
-        with threads_for(self.D.shape[1]), np.errstate(all="ignore"):
-            return self._shares(Lambdas, given)
-
-    def _shares(self, Lambdas: Sequence[Array], given: Array) -> Shares:
         pieces, Z = self.pieces, self.pieces.Z
-        Y = self._covariances(Lambdas, len(given))
-        C = _contracted(self.C, given)
-        W = gram(Y, C)
-        whole = _contracted(self.whole, given)
         component, columns = pieces.component, pieces.columns
-        rows = _contracted(pieces.fixed, given) - from_left(Z, W[component[:, None], columns])
-        ZY = from_left(Z, Y[component[:, None, None], columns[:, :, None], columns[:, None]])
-        B = np.eye(Z.shape[1])[:, :, None] - from_right(ZY, Z)
-        root = pointwise_cholesky(B)
-        rest, prior = _contracted(pieces.rest, given), _contracted(self.prior, given)
-        half = pointwise_forward(root, rows)
-        own = gram(half, half) + gram(rest, rest)
-        log_det = 2 * np.log(np.einsum("naaq->anq", root)).sum(axis=0)
         starts = np.flatnonzero(np.diff(pieces.unit, prepend=-1))
-        return Shares(
-            gram(whole, whole) - gram(C, W).sum(axis=0),
-            np.add.reduceat(own, starts, axis=0),
-            np.add.reduceat(log_det, starts, axis=0),
-            gram(prior, prior),
+        C, root, prior, fixed, residual = (
+            _contracted(x, given)
+            for x in (self.C, self.root, self.prior, pieces.fixed, pieces.residual)
         )
+        with threads_for(self.D.shape[1]), np.errstate(all="ignore"):
+            Y = self._covariances(Lambdas, len(given))
+            W = gram(Y, C)
+            ZY = from_left(Z, Y[component[:, None, None], columns[:, :, None], columns[:, None]])
+            L = pointwise_cholesky(np.eye(Z.shape[1])[:, :, None] - from_right(ZY, Z))
+            half = pointwise_forward(L, fixed - from_left(Z, W[component[:, None], columns]))
+            log_det = 2 * np.log(np.einsum("naaq->anq", L)).sum(axis=0)
+            return Shares(
+                gram(root, root) - gram(C, W).sum(axis=0),
+                np.add.reduceat(gram(half, half) + gram(residual, residual), starts, axis=0),
+                np.add.reduceat(log_det, starts, axis=0),
+                gram(prior, prior),
+            )
 
     def _covariances(self, Lambdas: Sequence[Array], points: int) -> Array:
         """Return Y of every component, shape (components, K, K, points)."""
         K = self.D.shape[1]
         Lambda = np.zeros((1, K, K, points))
-        for slots, own in zip(self.slots, Lambdas, strict=True):
+        for slots, factor in zip(self.slots, Lambdas, strict=True):
             for slot in slots:
-                Lambda[0, slot, slot] = np.moveaxis(own, 0, -1)
+                Lambda[0, slot, slot] = np.moveaxis(factor, 0, -1)
         M = gram(Lambda, from_left(self.D, Lambda)) + np.eye(K)[:, :, None]
         V = pointwise_forward(pointwise_cholesky(M), Lambda.swapaxes(1, 2))
         return gram(V, V)
@@ -237,23 +231,23 @@ class HeldOut:
         ----------
         shares : Shares
         index : ndarray of int, shape (P,)
-            Which points.
+            The points.
         sigma : ndarray, shape (P,)
 
         Returns
         -------
         ndarray, shape (U, P)
         """
-        prior = shares.prior[:, :, index] if shares.prior.shape[2] > 1 else shares.prior
-        prior = prior * sigma**2
+        prior = np.broadcast_to(shares.prior, shares.total.shape)[:, :, index]
+        constant = self.n_rows[:, None] * LOG_2PI - self.log_weights[:, None]
         with np.errstate(all="ignore"):
-            total = shares.total[:, :, index] + prior
-            log_all, rss_all = eliminated(total[None])
-            log_left, rss_left = eliminated(total - shares.own[..., index])
-            change = shares.log_det[:, index] + log_left - log_all + (rss_left - rss_all) / sigma**2
-            own = self.n_rows[:, None] * (LOG_2PI + 2 * np.log(sigma)) - self.log_weights[:, None]
-            found = (change - own) / 2
-        return np.where(np.isfinite(found), found, np.nan)
+            total = shares.total[:, :, index] + prior * sigma**2
+            log_det, rss = eliminated(total[None])
+            log_det_without, rss_without = eliminated(total - shares.of_units[..., index])
+            log_ratio = shares.log_det[:, index] + log_det_without - log_det
+            log_ratio += (rss_without - rss) / sigma**2
+            log_ratio -= constant + 2 * self.n_rows[:, None] * np.log(sigma)
+        return np.where(np.isfinite(log_ratio), log_ratio / 2, np.nan)
 
 
 # ------------------------------------------------------------------------------- preparation
@@ -282,25 +276,27 @@ def held_out(target: LinearPosterior, design: Design, units: Units) -> HeldOut:
     _check_left(units, counts, design.n_obs)
     Q = _fixed_columns(design, target)
     check_determined(target.fixed, design, units, Q[:, : target.fixed.J.shape[1]])
-    parts = components_of(design)
-    if parts.size > LARGEST:
+    components = components_of(design)
+    if components.size > MAX_DEPENDENT_EFFECTS:
         raise FitError(
-            f"{parts.size:,} random effects depend on each other through the data, and "
-            f"leave-one-out takes up to {LARGEST:,} that do: the work grows with their cube."
+            f"{components.size:,} random effects depend on each other through the data, and leave-"
+            f"one-out takes up to {MAX_DEPENDENT_EFFECTS:,} that do: the work grows with their "
+            "cube."
         )
     Z = _random_columns(target, design)
-    D, C = _cross_products(parts, Z, Q)
+    D, C = _cross_products(components, Z, Q)
+    by_row = units.codes is None
     return HeldOut(
         target=target,
         units=units,
         n_rows=counts,
         log_weights=np.bincount(codes, np.log(design.weights), minlength=units.size),
-        slots=parts.slots,
+        slots=components.slots,
         D=D,
         C=C,
-        whole=np.linalg.qr(Q, mode="r"),
+        root=np.linalg.qr(Q, mode="r"),
         prior=_prior_rows(target.fixed),
-        pieces=_single_rows(parts, Z, Q) if units.codes is None else _pieces(codes, parts, Z, Q),
+        pieces=_single_rows(components, Z, Q) if by_row else _pieces(codes, components, Z, Q),
     )
 
 
@@ -309,17 +305,17 @@ def _check_left(units: Units, counts: Codes, n: int) -> None:
     if (counts == 0).any():
         raise DataError(f"{units.name(int(np.argmin(counts)))} has no rows to be left out.")
     if (counts == n).any():
-        whole = units.name(int(np.argmax(counts)))
+        name = units.name(int(np.argmax(counts)))
         raise FitError(
-            f"{whole} is all the data there are: without it nothing is left to predict it from."
+            f"{name} is all the data there are: without it nothing is left to predict it from."
         )
 
 
 def _fixed_columns(design: Design, target: LinearPosterior) -> Array:
     """Return the integrated columns, the given ones and y, (n, r + n_given + 1), weighted.
 
-    Their combination with (-given, 1) is what is left of y without the given effects, but for
-    what the integrated columns can make up: `_prior_rows` takes that into account.
+    The last columns times (-given, 1) are y less the given effects, up to a combination of the
+    integrated columns: `_prior_rows` takes that into account.
     """
     fixed, estimable = target.fixed, full_rank(design)
     root = np.sqrt(design.weights)
@@ -336,8 +332,8 @@ def _prior_rows(fixed: FixedPart) -> Array:
 
     Given effects are taken off the coefficients gamma, so that gamma and y stay small.
     """
-    own = fixed.rows[:, :-1]
-    return np.column_stack([own, -own @ (fixed.J.T @ fixed.given), fixed.rows[:, -1]])
+    gamma = fixed.rows[:, :-1]
+    return np.column_stack([gamma, -gamma @ (fixed.J.T @ fixed.given), fixed.rows[:, -1]])
 
 
 def check_determined(fixed: FixedPart, design: Design, units: Units, Q: Array) -> None:
@@ -353,30 +349,21 @@ def check_determined(fixed: FixedPart, design: Design, units: Units, Q: Array) -
 
     Raises DataError, naming both.
     """
-    own = fixed.order[0]
     if len(fixed.rows) >= Q.shape[1]:  # each prior that is not flat makes a row
         return
     X = np.vstack([Q, fixed.rows[:, :-1]]) @ np.linalg.inv(fixed.back)
     X /= np.linalg.norm(X, axis=0)
-    for place in _suspects(units, Q):
-        left = np.ones(len(X), dtype=bool)
-        left[units.rows(place)] = False
-        there = np.linalg.norm(X[left], axis=0) > RANK_TOLERANCE
-        kept = independent_columns(X[left] * there)
-        if len(kept) < len(own):
-            lost = design.fixed[own[next(j for j in range(len(own)) if j not in kept)]]
+    for unit in units.determining(Q):
+        others = np.delete(X, units.rows(unit), axis=0)
+        varies = np.linalg.norm(others, axis=0) > RANK_TOLERANCE
+        dependent = np.setdiff1d(np.arange(X.shape[1]), independent_columns(others * varies))
+        if len(dependent):
             raise DataError(
-                f"without {units.name(place)} of the data the fixed effect `{lost}` is not "
-                "determined, and its flat prior does not help: give beta a proper prior, such as "
-                "Normal, to leave out every unit."
+                f"without {units.name(unit)} of the data the fixed effect "
+                f"`{design.fixed[fixed.order[0][dependent[0]]]}` is not determined, and its flat "
+                "prior does not help: give beta a proper prior, such as Normal, to leave out every "
+                "unit."
             )
-
-
-def _suspects(units: Units, Q: Array) -> Iterator[int]:
-    """Yield the units whose rows alone may determine a combination of the columns."""
-    for place in range(units.size):
-        if np.linalg.norm(Q[units.rows(place)], 2) ** 2 > 1 - DEPENDENT:
-            yield place
 
 
 def _random_columns(target: LinearPosterior, design: Design) -> Array:
@@ -389,48 +376,46 @@ def _random_columns(target: LinearPosterior, design: Design) -> Array:
     return np.column_stack([*found, np.empty((design.n_obs, 0))])
 
 
-def _cross_products(parts: Components, Z: Array, Q: Array) -> tuple[Array, Array]:
-    m, K = parts.count, parts.size
+def _cross_products(components: Components, Z: Array, Q: Array) -> tuple[Array, Array]:
+    """Return Z'Z and Z'Q of every component."""
+    m, K = components.count, components.size
+    row, columns = components.row[:, None], components.columns
     D, C = np.zeros((m, K, K)), np.zeros((m, K, Q.shape[1]))
-    for z, a in zip(Z.T, parts.columns.T, strict=True):
-        np.add.at(C, (parts.row, a), z[:, None] * Q)
-        for other, b in zip(Z.T, parts.columns.T, strict=True):
-            np.add.at(D, (parts.row, a, b), z * other)
+    np.add.at(D, (row[:, None], columns[:, :, None], columns[:, None]), Z[:, :, None] * Z[:, None])
+    np.add.at(C, (row, columns), Z[:, :, None] * Q[:, None])
     return D, C
 
 
-def _single_rows(parts: Components, Z: Array, Q: Array) -> Pieces:
-    rest = np.empty((len(Z), 0, Q.shape[1]))
-    return Pieces(np.arange(len(Z)), parts.row, parts.columns, Z[:, None], Q[:, None], rest)
+def _single_rows(components: Components, Z: Array, Q: Array) -> Pieces:
+    """Return the pieces of units that are single rows."""
+    unit, residual = np.arange(len(Z)), np.empty((len(Z), 0, Q.shape[1]))
+    return Pieces(unit, components.row, components.columns, Z[:, None], Q[:, None], residual)
 
 
-def _pieces(codes: Codes, parts: Components, Z: Array, Q: Array) -> Pieces:
+def _pieces(codes: Codes, components: Components, Z: Array, Q: Array) -> Pieces:
     """Return the pieces of units with several rows, filled up with zeros to the same size."""
-    order = np.lexsort((parts.row, codes))
-    is_new = np.diff(codes[order], prepend=-1) | np.diff(parts.row[order], prepend=-1)
+    order = np.lexsort((components.row, codes))
+    is_new = np.diff(codes[order], prepend=-1) | np.diff(components.row[order], prepend=-1)
     first = np.flatnonzero(is_new)
-    found = [_piece(parts.columns[i], Z[i], Q[i]) for i in np.split(order, first[1:])]
-    touched, own, fixed, rest = zip(*found, strict=True)
+    pieces = [_piece(components.columns[i], Z[i], Q[i]) for i in np.split(order, first[1:])]
     return Pieces(
-        unit=codes[order[first]].astype(np.intp),
-        component=parts.row[order[first]],
-        columns=_filled(touched),
-        Z=_filled(own),
-        fixed=_filled(fixed),
-        rest=_filled(rest),
+        codes[order[first]].astype(np.intp),
+        components.row[order[first]],
+        *(_filled(arrays) for arrays in zip(*pieces, strict=True)),
     )
 
 
 def _filled[D: np.generic](arrays: Sequence[NDArray[D]]) -> NDArray[D]:
     """Stack arrays, those that are shorter than others filled up with zeros."""
     shape = np.max([a.shape for a in arrays], axis=0)
-    found = np.zeros((len(arrays), *shape), dtype=arrays[0].dtype)
-    for place, a in zip(found, arrays, strict=True):
-        place[tuple(slice(size) for size in a.shape)] = a
-    return found
+    stacked = np.zeros((len(arrays), *shape), dtype=arrays[0].dtype)
+    for target, a in zip(stacked, arrays, strict=True):
+        target[tuple(slice(size) for size in a.shape)] = a
+    return stacked
 
 
 def _piece(columns: Places, Z: Array, Q: Array) -> tuple[Places, Array, Array, Array]:
+    """Return `columns`, `Z`, `fixed` and `residual` of a unit's rows in one component."""
     touched, places = np.unique(columns, return_inverse=True)
     c = len(touched)
     wide = np.zeros((len(Z), c + Q.shape[1]))
@@ -447,6 +432,6 @@ def _contracted(columns: Array, given: Array) -> Array:
     if not g:
         return columns[..., None]
     r = columns.shape[-1] - g - 1
-    found = np.repeat(columns[..., np.r_[:r, -1], None], len(given), axis=-1)
-    found[..., -1, :] -= columns[..., r:-1] @ given.T
-    return found
+    contracted = np.repeat(columns[..., np.r_[:r, -1], None], len(given), axis=-1)
+    contracted[..., -1, :] -= columns[..., r:-1] @ given.T
+    return contracted

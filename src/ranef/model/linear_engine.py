@@ -35,7 +35,6 @@ from ranef.posterior.marginal_likelihood import MarginalLikelihood
 from ranef.posterior.prior_sensitivity import Sensitivity, from_lattice
 from ranef.posterior.quadrature import lattice
 from ranef.posterior.quadrature.moments import Exact, LatticeMarginals
-from ranef.posterior.quadrature.whitening import frame
 from ranef.posterior.sampling import nuts, pymc_hierarchical, pymc_marginal
 from ranef.posterior.sampling.pymc_hierarchical import PyMCModel
 from ranef.posterior.savage_dickey import DensityRatio, savage_dickey
@@ -127,9 +126,7 @@ class LinearEngine(SharedEngine):
         check_counts(draws=draws)
         check_seed(seed)
         lattice.check_feasible(self.density)
-        mode = laplace.find_mode(self.density)
-        whitened = frame(self.density, mode)
-        exact = Exact(self.density, mode, whitened, lattice.integrate(whitened))
+        exact = Exact.of(self.density)
         return checked(
             QuadratureFit(
                 self.design,

@@ -124,8 +124,7 @@ def _estimate(
         log_odds = np.log(size / theirs.size)
         log_r, at_ours, at_theirs = bridge(ours, theirs, log_odds)
         size = effective_size(at_ours)
-    relative = at_ours.var(ddof=1) / at_ours.mean() ** 2 / size
-    relative += at_theirs.var(ddof=1) / at_theirs.mean() ** 2 / at_theirs.size
+    relative = at_ours.var(ddof=1) / size + at_theirs.var(ddof=1) / at_theirs.size
     return log_r, float(np.log1p(relative))
 
 
@@ -133,7 +132,8 @@ def bridge(ours: Array, theirs: Array, log_odds: float) -> tuple[float, Array, A
     """Return the logarithm of the ratio r of two normalising constants by the optimal bridge.
 
     With f = s1 l / (s1 l + s2 r) the fixed point of Meng & Wong is s2 mean f, over their draws,
-    = s1 mean (1 - f), over ours, and f falls with r: it is in balance only once.
+    = s1 mean (1 - f), over ours, and f falls with r: it is in balance only once. Means are taken of
+    logarithms, so that the two may be far apart.
 
     Parameters
     ----------
@@ -146,16 +146,21 @@ def bridge(ours: Array, theirs: Array, log_odds: float) -> tuple[float, Array, A
     -------
     log_r : float
     at_ours, at_theirs : ndarray
-        1 - f and f at the draws, of whose means the estimate is made.
+        1 - f and f at the draws, over their means, of which the estimate is made.
     """
     ours, theirs = ours + log_odds, theirs + log_odds
-    share = special.expit(log_odds)  # s1
 
     def balance(log_r: float) -> float:
-        left = (1 - share) * special.expit(theirs - log_r).mean()
-        return float(left - share * special.expit(log_r - ours).mean())
+        f, complement = special.log_expit(theirs - log_r), special.log_expit(log_r - ours)
+        return _log_mean(f) - _log_mean(complement) - log_odds
 
     both = np.concatenate([ours.ravel(), theirs[np.isfinite(theirs)]])
     reach = 40.0 + abs(log_odds)
     log_r = float(optimize.brentq(balance, both.min() - reach, both.max() + reach, xtol=1e-12))
-    return log_r, special.expit(log_r - ours), special.expit(theirs - log_r)
+    at_ours, at_theirs = special.log_expit(log_r - ours), special.log_expit(theirs - log_r)
+    return log_r, np.exp(at_ours - _log_mean(at_ours)), np.exp(at_theirs - _log_mean(at_theirs))
+
+
+def _log_mean(logs: Array) -> float:
+    """Return the logarithm of the mean of exponentials."""
+    return float(special.logsumexp(logs) - np.log(logs.size))

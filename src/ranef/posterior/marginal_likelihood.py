@@ -97,8 +97,8 @@ def _by_quadrature(target: LogPosterior) -> MarginalLikelihood | None:
     """Return log p(y) by quadrature, or None where it is not possible."""
     if not lattice.is_feasible(target):
         return None
-    found = lattice.integrate(frame(target, find_mode(target)))
-    return MarginalLikelihood(found.log_evidence, found.error, "quadrature")
+    exact = lattice.integrate(frame(target, find_mode(target)))
+    return MarginalLikelihood(exact.log_evidence, exact.error, "quadrature")
 
 
 def _by_importance(target: LogPosterior, rng: np.random.Generator) -> MarginalLikelihood:

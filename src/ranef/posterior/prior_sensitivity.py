@@ -1,9 +1,9 @@
 """How the marginal likelihood depends on the scales of the priors of the standard deviations.
 
-All of them are multiplied by s. Only the prior changes, so that p(y | s) / p(y) is the posterior
-mean of the ratio of the two priors, and no likelihood is computed anew: on the lattice of a
-quadrature, or by importance weights for draws. The lattice says itself where it does not reach
-far enough for another scale; there the integral is done again.
+The scales of all these priors are multiplied by s. Only the prior changes, so that p(y | s) / p(y)
+is the posterior mean of the ratio of the two priors, and no likelihood is computed anew: on the
+lattice of a quadrature, or by importance weights for draws. The density in the outermost nodes says
+where the lattice does not reach far enough for another scale; there the integral is done again.
 
 Source: Kass & Raftery (1995), *J. American Statistical Association* 90, section 5 (sensitivity of
 Bayes factors); Vehtari, Simpson, Gelman, Yao & Gabry (2024), *JMLR* 25(72) (importance weights).
@@ -17,17 +17,15 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from ranef._typing import Array
+from ranef._typing import Array, Flags, Places
 from ranef.errors import FitError, listed
 from ranef.numerics.importance_sampling import good_khat, smoothed_log_mean
-from ranef.posterior.laplace import find_mode
 from ranef.posterior.log_posterior import LogPosterior
-from ranef.posterior.quadrature import lattice
 from ranef.posterior.quadrature.lattice import Lattice
 from ranef.posterior.quadrature.moments import Exact
-from ranef.posterior.quadrature.whitening import frame, log_prior
+from ranef.posterior.quadrature.whitening import log_prior
 from ranef.posterior.transforms import (
     FLAT,
     GAMMA,
@@ -39,7 +37,6 @@ from ranef.posterior.transforms import (
     STUDENT_T,
     Coordinate,
     Space,
-    evaluate,
 )
 from ranef.priors.distributions import (
     Constant,
@@ -56,8 +53,8 @@ from ranef.priors.distributions import (
 )
 
 SCALES = 2.0 ** np.linspace(-2, 2, 9)  # of the priors of the sds: a quarter to four times
-DEEP = 17.0  # how far the density falls before nodes are left out
-ENOUGH = 1e-5  # error of the logarithm up to which a lattice is used for another scale
+MAX_FALL = 17.0  # of the log density, beyond which nodes are left out
+MAX_LOG_ERROR = 1e-5  # of log p(y), up to which a lattice is used for another scale
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,17 +68,13 @@ class Sensitivity:
     log_ratio : ndarray, shape (G,)
         log p(y | scales) - log p(y).
     mcse : ndarray, shape (G,)
-        The Monte Carlo error of that, or the error of the quadrature. Infinite where the draws
-        cannot say, as the two posteriors are too far apart.
-    slope : float
-        The derivative of log p(y) by the logarithm of the scale, at the priors as they are; nan
-        for a uniform prior, whose end moves.
+        The Monte Carlo error of the log ratios, or the error of the quadrature. Infinite where the
+        two posteriors are too far apart for importance weights.
     """
 
     scales: Array
     log_ratio: Array
     mcse: Array
-    slope: float
 
 
 # --------------------------------------------------------------------------------- the priors
@@ -130,17 +123,17 @@ def scaled(prior: Prior, s: float) -> Prior:
 
 
 def _checked_scales(scales: ArrayLike) -> Array:
-    found = np.atleast_1d(np.asarray(scales, dtype=np.float64))
-    if found.ndim != 1 or not (np.isfinite(found) & (found > 0)).all():
+    numbers = np.atleast_1d(np.asarray(scales, dtype=np.float64))
+    if numbers.ndim != 1 or not (np.isfinite(numbers) & (numbers > 0)).all():
         raise FitError(f"scales must be positive numbers, such as 0.5 and 2, got {scales!r}.")
-    return found
+    return numbers
 
 
 # ----------------------------------------------------------------------------- its coordinates
 
 
 def _sds(space: Space) -> list[int]:
-    """Return which coordinates are sds of random effects.
+    """Return the coordinates that are standard deviations of random effects.
 
     Raises
     ------
@@ -148,10 +141,10 @@ def _sds(space: Space) -> list[int]:
         If one of them has a flat prior.
     """
     sds = {place for sd, _ in space.places for place in range(sd.start, sd.stop)}
-    found = [i for i, place in enumerate(space.free) if int(place) in sds]
+    coordinates = [i for i, place in enumerate(space.free) if int(place) in sds]
     flat = [
         space.free_names[i]
-        for i in found
+        for i in coordinates
         if space.coordinates[i].family == FLAT and space.coordinates[i].transform != LOGIT
     ]
     if flat:
@@ -161,7 +154,7 @@ def _sds(space: Space) -> list[int]:
             f"{'has no scale, and leaves' if one else 'have no scale, and leave'} p(y) undefined: "
             "use a proper prior such as HalfNormal or HalfStudentT."
         )
-    return found
+    return coordinates
 
 
 def _moved(c: Coordinate, s: float) -> Coordinate:
@@ -180,29 +173,19 @@ def _moved(c: Coordinate, s: float) -> Coordinate:
 
 
 def _moved_space(space: Space, s: float) -> Space:
+    """Return the space with the priors of the sds multiplied by s."""
     sds = set(_sds(space))
     moved = [_moved(c, s) if i in sds else c for i, c in enumerate(space.coordinates)]
     return replace(space, coordinates=tuple(moved))
 
 
 def _log_ratio(c: Coordinate, s: float, log_value: Array) -> Array:
-    """Return how the prior density of a value changes when its scale is multiplied."""
+    """Return the change of the log prior density of a value when its scale is multiplied."""
     if c.transform != LOGIT:
         return log_prior(_moved(c, s), log_value) - log_prior(c, log_value)
     value = np.exp(log_value)
     inside = (value > c.b * s) & (value < c.c * s)
     return np.where(inside, -np.log(s), -np.inf)
-
-
-def _slope(c: Coordinate, log_value: Array) -> Array:
-    """Return the derivative of the log prior density of a value by the logarithm of its scale.
-
-    The density of the logarithm is moved along, so that this is minus its derivative.
-    """
-    if c.transform == LOGIT:
-        return np.full_like(log_value, np.nan)
-    found = evaluate(c.family, c.transform, c.a, c.b, c.c, log_value, is_natural=False)[3]
-    return np.asarray(-found)
 
 
 # ------------------------------------------------------------------------------ from a lattice
@@ -221,60 +204,56 @@ def from_lattice(exact: Exact, scales: ArrayLike = SCALES) -> Sensitivity:
     FitError
         If an sd has a flat prior, or a scale is not positive.
     """
-    found, space = _checked_scales(scales), exact.target.space
-    lattice = exact.lattice.down_to(DEEP)
-    logs = [(space.coordinates[i], _log_sds(lattice, space, i)) for i in _sds(space)]
-    own = _Own(exact, lattice, logs)
-    table = np.array([own.moved(float(s)) for s in found]).reshape(-1, 2)
-    slope = sum(float((own.weights * _slope(c, log)).sum()) for c, log in logs)
-    return Sensitivity(found, table[:, 0], table[:, 1], slope / float(own.weights.sum()))
+    scales, space = _checked_scales(scales), exact.target.space
+    lattice = exact.lattice.down_to(MAX_FALL)
+    log_sds = [(space.coordinates[i], _log_sds(lattice, space, i)) for i in _sds(space)]
+    weighted = _WeightedLattice(exact, lattice, log_sds)
+    table = np.array([weighted.log_ratio(float(s)) for s in scales]).reshape(-1, 2)
+    return Sensitivity(scales, table[:, 0], table[:, 1])
 
 
 def _log_sds(lattice: Lattice, space: Space, i: int) -> Array:
-    """Return the logarithm of an sd, or of its ratio to sigma, that the prior is one of, (N, T)."""
+    """Return the logarithm of an sd, or of the ratio to sigma that has the prior, (N, T)."""
     place = space.free[i]
-    own = np.log(np.maximum(lattice.nodes.values[:, place, None], MIN_VALUE))
-    found = np.broadcast_to(own, lattice.log_sigma.shape)
-    return np.asarray(found if space.relative[place] else found + lattice.log_sigma)
+    log_ratio = np.log(np.maximum(lattice.nodes.values[:, place, None], MIN_VALUE))
+    return log_ratio + (0.0 if space.relative[place] else 1.0) * lattice.log_sigma
 
 
 @dataclass(frozen=True, eq=False)
-class _Own:
+class _WeightedLattice:
     """A posterior on a lattice, and the logarithms of the sds at its nodes."""
 
     exact: Exact
     lattice: Lattice
-    logs: Sequence[tuple[Coordinate, Array]]
+    log_sds: Sequence[tuple[Coordinate, Array]]
 
     @cached_property
     def weights(self) -> Array:
         return np.asarray(np.exp(self.lattice.log_density - self.lattice.log_density.max()))
 
     @cached_property
-    def outer(self) -> tuple[NDArray[np.bool_], NDArray[np.intp]]:
+    def outermost(self) -> tuple[Flags, Places]:
+        """The nodes at the edge of the lattice, and the ends of the axis of sigma."""
         return self.lattice.outermost()
 
-    def moved(self, s: float) -> tuple[float, float]:
-        """Return the change of log p(y), and its error, for one scale."""
-        if s == 1 or not self.logs:
+    def log_ratio(self, s: float) -> tuple[float, float]:
+        """Return the change of log p(y), and its error, for one scale.
+
+        The lattice is grown until the density has fallen all around; whether it has with the other
+        priors, the share of the outermost nodes says.
+        """
+        if s == 1 or not self.log_sds:
             return 0.0, 0.0
-        change = sum((_log_ratio(c, s, own) for c, own in self.logs), np.zeros(1))
+        change = sum((_log_ratio(c, s, log_sd) for c, log_sd in self.log_sds), np.zeros(1))
         weights = self.weights * np.exp(change)
-        error = self.lattice.error_of(weights) + self._share_outside(weights)
-        if error <= ENOUGH:
+        rows, ends = self.outermost
+        share_outside = (weights[rows].sum() + weights[:, ends].sum()) / weights.sum()
+        error = self.lattice.error_of(weights) + float(share_outside)
+        if error <= MAX_LOG_ERROR:
             return float(np.log(weights.sum() / self.weights.sum())), error + self.exact.error
         target = replace(self.exact.target, space=_moved_space(self.exact.target.space, s))
-        found = lattice.integrate(frame(target, find_mode(target)))
-        return found.log_evidence - self.exact.log_evidence, found.error + self.exact.error
-
-    def _share_outside(self, weights: Array) -> float:
-        """Return the share of the density in the outermost nodes.
-
-        A lattice is grown until the density has fallen all around, as it need not with other
-        priors.
-        """
-        rows, ends = self.outer
-        return float((weights[rows].sum() + weights[:, ends].sum()) / weights.sum())
+        again = Exact.of(target)
+        return again.log_evidence - self.exact.log_evidence, again.error + self.exact.error
 
 
 # --------------------------------------------------------------------------------- from draws
@@ -295,32 +274,30 @@ def from_draws(target: LogPosterior, values: Array, scales: ArrayLike = SCALES) 
     FitError
         If an sd has a flat prior, or a scale is not positive.
     """
-    found = _checked_scales(scales)
-    space = target.space
+    scales, space = _checked_scales(scales), target.space
     values = values if values.ndim == 3 else values[:, None]  # independent draws: chains of one
-    logs = [(space.coordinates[i], _log_values(values, space, i)) for i in _sds(space)]
-    table = np.array([_by_weights(logs, float(s)) for s in found]).reshape(-1, 2)
-    slope = sum(float(_slope(c, own).mean()) for c, own in logs)
-    return Sensitivity(found, table[:, 0], table[:, 1], float(slope))
+    log_sds = [(space.coordinates[i], _log_values(values, space, i)) for i in _sds(space)]
+    table = np.array([_by_weights(log_sds, float(s)) for s in scales]).reshape(-1, 2)
+    return Sensitivity(scales, table[:, 0], table[:, 1])
 
 
 def _log_values(values: Array, space: Space, i: int) -> Array:
-    """Return the logarithm of what the prior of an sd is one of, shape (chains, n)."""
+    """Return the logarithm of an sd, or of the ratio to sigma that has the prior, (chains, n)."""
     place = space.free[i]
-    found = np.log(np.maximum(values[..., place], MIN_VALUE))
-    return found - np.log(values[..., space.n_given]) if space.relative[place] else found
+    log_value = np.log(np.maximum(values[..., place], MIN_VALUE))
+    return log_value - np.log(values[..., space.n_given]) if space.relative[place] else log_value
 
 
-def _by_weights(logs: Sequence[tuple[Coordinate, Array]], s: float) -> tuple[float, float]:
+def _by_weights(log_sds: Sequence[tuple[Coordinate, Array]], s: float) -> tuple[float, float]:
     """Return the logarithm of the mean ratio of the priors, and its Monte Carlo error."""
-    if s == 1 or not logs:
+    if s == 1 or not log_sds:
         return 0.0, 0.0
-    ratios = sum((_log_ratio(c, s, own) for c, own in logs), np.zeros(1))
+    ratios = sum((_log_ratio(c, s, log_sd) for c, log_sd in log_sds), np.zeros(1))
     (value, mcse), khat = smoothed_log_mean(ratios)
-    reaches = not khat > good_khat(ratios.size) and not any(_ends_beyond(c, s) for c, _ in logs)
+    reaches = not khat > good_khat(ratios.size) and not any(_ends_beyond(c, s) for c, _ in log_sds)
     return value, mcse if reaches else np.inf
 
 
 def _ends_beyond(c: Coordinate, s: float) -> bool:
-    """Whether a uniform prior with another scale allows values of which there are no draws."""
+    """Return whether a uniform prior with another scale allows values without any draws."""
     return c.transform == LOGIT and (c.c * s > c.c or c.b * s < c.b)

@@ -12,6 +12,7 @@ Source: Dickey (1971), *Annals of Mathematical Statistics* 42, 204-223; Verdinel
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,10 +20,7 @@ from scipy import special
 
 from ranef._typing import Array
 from ranef.errors import FitError, suggestion
-from ranef.posterior.laplace import find_mode
-from ranef.posterior.quadrature import lattice
 from ranef.posterior.quadrature.moments import Exact
-from ranef.posterior.quadrature.whitening import frame
 from ranef.posterior.transforms import Coordinate, Space, coordinate, coordinate_of, evaluate
 from ranef.priors.assignment import Priors, TermPriors
 from ranef.priors.distributions import (
@@ -36,7 +34,7 @@ from ranef.priors.distributions import (
 )
 from ranef.priors.scales import moved_coefs
 
-NOTHING = 1e-100  # an sd over sigma that is no different from zero, but has a logarithm
+ZERO_SD = 1e-100  # an sd over sigma that makes no difference from zero, but has a logarithm
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,7 @@ class DensityRatio:
     log_bf01 : float
         log p(y | it is zero) - log p(y).
     posterior, prior : float
-        Densities of the parameter at zero; of sd / sigma, where the prior is one of that.
+        Densities of the parameter at zero; of sd / sigma, where that ratio has the prior.
     error : float
         An estimate of the numerical error of `log_bf01`.
     """
@@ -90,26 +88,27 @@ def savage_dickey(exact: Exact, name: str, priors: Priors) -> DensityRatio:
     ------
     FitError
         If there is no such parameter, it is known, its prior holds at centred columns where zero
-        is another model, or its prior density at zero is none, zero or infinite.
+        is another model, or its prior has no density at zero, or one of zero or infinity.
 
     Notes
     -----
-    Without an sd its correlations are no part of the model. Those of the other coefficients have
-    the prior that is left: LKJ(eta + 1/2) instead of LKJ(eta) (Lewandowski, Kurowicka & Joe 2009).
+    Without an sd its correlations are no part of the model. The correlations of the other
+    coefficients have their marginal prior, LKJ(eta + 1/2) instead of LKJ(eta) (Lewandowski,
+    Kurowicka & Joe 2009).
     """
     t, j = _place(priors, exact.target.space, name)
     term = priors.terms[t]
     _check_scale(term, None if j is None else term.coefs[j], name)
     log_prior = _log_density_of_sd(name, term.sd[j]) if j is not None else _of_correlation(term)
     target = replace(exact.target, space=_without(exact.target.space, t, j))
-    found = lattice.integrate(frame(target, find_mode(target)))
-    log_bf = found.log_evidence - exact.log_evidence
+    without = Exact.of(target)
+    log_bf = without.log_evidence - exact.log_evidence
     return DensityRatio(
         name=name,
         log_bf01=log_bf,
         posterior=float(np.exp(log_bf + log_prior)),
         prior=float(np.exp(log_prior)),
-        error=found.error + exact.error,
+        error=without.error + exact.error,
     )
 
 
@@ -139,8 +138,8 @@ def prior_density(priors: Priors, space: Space, name: str, values: Array) -> Arr
     prior = term.sd[j]
     if isinstance(prior, Relative):
         raise FitError(f"the prior of `{name}` is one of its ratio to sigma: it is not drawn.")
-    known = coordinate(prior, positive=True)
-    return np.array([np.exp(_at(known, x)) for x in coordinate_of(known, values)])
+    c = coordinate(prior, positive=True)
+    return np.array([np.exp(_at(c, x)) for x in coordinate_of(c, values)])
 
 
 # ------------------------------------------------------------------------------ which parameter
@@ -148,15 +147,15 @@ def prior_density(priors: Priors, space: Space, name: str, values: Array) -> Arr
 
 def _places(priors: Priors) -> dict[str, tuple[int, int | None]]:
     """Return term and coefficient of each sd, and the term of each correlation of two."""
-    found: dict[str, tuple[int, int | None]] = {}
+    places: dict[str, tuple[int, int | None]] = {}
     for t, term in enumerate(priors.terms):
         if len(term.coefs) == 1:
-            found[f"sd_{term.label}"] = t, 0
-        found |= {f"sd_{term.label}[{coef}]": (t, j) for j, coef in enumerate(term.coefs)}
+            places[f"sd_{term.label}"] = t, 0
+        places |= {f"sd_{term.label}[{coef}]": (t, j) for j, coef in enumerate(term.coefs)}
         if term.covariance.n_correlations == 1:
             for name in (f"corr_{term.label}", f"corr_{term.label}[{', '.join(term.coefs)}]"):
-                found[name] = t, None
-    return found
+                places[name] = t, None
+    return places
 
 
 def _place(priors: Priors, space: Space, name: str) -> tuple[int, int | None]:
@@ -194,16 +193,16 @@ def _without(space: Space, t: int, j: int | None) -> Space:
     sd, partial = space.places[t]
     k = space.covariances[t].k
     known, relative = space.known.copy(), space.relative.copy()
-    own = np.arange(partial.start, partial.stop)
+    correlations = np.arange(partial.start, partial.stop)
     if j is not None:
-        known[sd.start + j], relative[sd.start + j] = NOTHING, True
-        rows = np.repeat(np.arange(k), np.arange(k))[: len(own)]  # of the partial correlations
-        own = own[(rows == j) | (k == 2)]
-    known[own] = 0.0
-    gone = np.isfinite(known[space.free])
-    kept = [c for c, is_gone in zip(space.coordinates, gone, strict=True) if not is_gone]
+        known[sd.start + j], relative[sd.start + j] = ZERO_SD, True
+        rows = np.repeat(np.arange(k), np.arange(k))[: len(correlations)]
+        correlations = correlations[(rows == j) | (k == 2)]
+    known[correlations] = 0.0
+    is_free = np.isnan(known[space.free])
+    coordinates = tuple(itertools.compress(space.coordinates, is_free))
     return replace(
-        space, coordinates=tuple(kept), free=space.free[~gone], known=known, relative=relative
+        space, coordinates=coordinates, free=space.free[is_free], known=known, relative=relative
     )
 
 
@@ -216,7 +215,7 @@ def _log_density_of_sd(name: str, prior: Prior) -> float:
     Raises
     ------
     FitError
-        If it is none, zero or infinite.
+        If the prior has no density at zero, or one of zero or infinity.
     """
     inner = prior.prior if isinstance(prior, Relative) else prior
     assert not isinstance(inner, Constant)
@@ -246,5 +245,5 @@ def _of_correlation(term: TermPriors) -> float:
 
 def _at(c: Coordinate, x: float) -> float:
     """Return the log density of a parameter, not of its coordinate, where that is x."""
-    found = evaluate(c.family, c.transform, c.a, c.b, c.c, np.float64(x), is_natural=True)[2]
-    return float(found + c.constant)
+    log_density = evaluate(c.family, c.transform, c.a, c.b, c.c, np.float64(x), is_natural=True)[2]
+    return float(log_density + c.constant)

@@ -6,12 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from density_cases import SCHOOLS, SLEEP, density, schools, sleep
-from lattice_cases import exact_of, integral, log_axis, panels, sleep_exact, slopes_frame
+from lattice_cases import integral, log_axis, panels, sleep_exact, slopes_frame
 from scipy import integrate, stats
 
 import ranef as rf
 from ranef.errors import FitError
 from ranef.posterior.quadrature import lattice
+from ranef.posterior.quadrature.moments import Exact
 from ranef.priors.distributions import (
     Constant,
     HalfCauchy,
@@ -80,7 +81,7 @@ def test_evidence_of_correlated_slopes_by_gauss_legendre_panels():
 
 def test_eight_schools():
     """Known residual sds; posteriordb's model: mu ~ N(0, 5), tau ~ half-Cauchy(5)."""
-    exact = exact_of(schools())
+    exact = Exact.of(schools())
     assert exact.log_evidence == pytest.approx(-31.311347352293, abs=1e-7)
     assert exact.error < 1e-6
     tau = exact.curve(1)
@@ -108,12 +109,12 @@ AT_ZERO = {
 
 @pytest.mark.parametrize(("prior", "expected"), list(BAYES_FACTORS.items()), ids=str)
 def test_bayes_factor_against_no_heterogeneity(prior, expected):
-    null = exact_of(schools(None, "y ~ 1"))
+    null = Exact.of(schools(None, "y ~ 1"))
     y, cov = SCHOOLS["y"], np.diag(1 / SCHOOLS["w"]) + 25.0
     log_null = stats.multivariate_normal(np.zeros(8), cov).logpdf(y)
     assert null.log_evidence == pytest.approx(log_null, rel=1e-13)
     assert null.error == 0.0
-    exact = exact_of(schools(prior))
+    exact = Exact.of(schools(prior))
     assert np.exp(null.log_evidence - exact.log_evidence) == pytest.approx(expected, abs=1e-6)
     # Savage & Dickey: the posterior over the prior density at tau = 0
     tau = exact.curve(1)
@@ -127,7 +128,7 @@ def test_evidence_of_a_conjugate_model():
     y = rng.normal(size=24) + rng.normal(size=6)[g]
     data = pd.DataFrame({"y": y, "g": g})
     priors = {"Intercept": Normal(0, 2), "sigma": HalfNormal(3), "sd": Relative(Constant(0.8))}
-    exact = exact_of(density("y ~ 1 + (1 | g)", data, priors))
+    exact = Exact.of(density("y ~ 1 + (1 | g)", data, priors))
     same = np.eye(24) + 0.64 * (g[:, None] == g)
 
     def joint(sigma):
@@ -146,7 +147,7 @@ def test_evidence_of_a_relative_sd():
     target = density("Yield ~ 1 + (1 | Batch)", data, priors)
     sigma = log_axis([15, 30, 45, 60, 90, 150], 12)
     ratio = log_axis([0, 0.3, 0.8, 1.5, 3, 8], 12)
-    assert exact_of(target).log_evidence == pytest.approx(
+    assert Exact.of(target).log_evidence == pytest.approx(
         integral(target, [sigma, ratio]), abs=1e-7
     )
     # a prior on the ratio is one on the sd, if that scales with sigma
@@ -168,7 +169,7 @@ def test_steps_do_not_matter():
 @pytest.mark.parametrize("seed", range(3))
 def test_error_bounds_that_of_coarser_rules(formula, seed):
     """With few groups, so that the posterior is far from normal."""
-    exact = exact_of(density(formula, slopes_frame(seed, 24), "default"))
+    exact = Exact.of(density(formula, slopes_frame(seed, 24), "default"))
     d = exact.target.space.d
     assert exact.error < 2e-6
     for step in (0.8, 1.1, 1.5, 2.0):
@@ -196,8 +197,8 @@ def test_error_says_that_a_lattice_was_not_finished(monkeypatch):
 )
 def test_units_of_the_response_shift_the_evidence(formula, c):
     data = slopes_frame()
-    base = exact_of(density(formula, data, "default"))
-    moved = exact_of(density(formula, data.assign(y=1e3 + c * data["y"]), "default"))
+    base = Exact.of(density(formula, data, "default"))
+    moved = Exact.of(density(formula, data.assign(y=1e3 + c * data["y"]), "default"))
     expected = base.log_evidence - len(data) * np.log(abs(c))
     assert moved.log_evidence == pytest.approx(expected, abs=1e-7)
     q = np.array([0.01, 0.3, 0.5, 0.9, 0.999])
@@ -213,8 +214,8 @@ def test_units_of_the_response_shift_the_evidence(formula, c):
 @pytest.mark.parametrize(("d", "e"), [(1000.0, 1.0), (-3.0, -1e-3)])
 def test_units_of_a_predictor_do_not_matter(d, e):
     formula, data = "y ~ x + (x | g)", slopes_frame()
-    base = exact_of(density(formula, data, "default"))
-    moved = exact_of(density(formula, data.assign(x=d + e * data["x"]), "default"))
+    base = Exact.of(density(formula, data, "default"))
+    moved = Exact.of(density(formula, data.assign(x=d + e * data["x"]), "default"))
     assert moved.log_evidence == pytest.approx(base.log_evidence, abs=1e-6)
     q = np.array([0.01, 0.3, 0.5, 0.9, 0.999])
     assert base.target.space.names[2] == "sd_g[x]"
@@ -231,9 +232,9 @@ def test_units_of_a_predictor_do_not_matter(d, e):
 
 def test_evidence_does_not_depend_on_the_order_of_rows_and_terms():
     data = slopes_frame().assign(h=np.arange(80) // 16)
-    base = exact_of(density("y ~ x + (1 | g) + (1 | h)", data, "default"))
+    base = Exact.of(density("y ~ x + (1 | g) + (1 | h)", data, "default"))
     turned = data.sample(frac=1, random_state=1)
-    other = exact_of(density("y ~ x + (1 | h) + (1 | g)", turned, "default"))
+    other = Exact.of(density("y ~ x + (1 | h) + (1 | g)", turned, "default"))
     assert other.log_evidence == pytest.approx(base.log_evidence, abs=2e-7)
 
 
@@ -288,7 +289,7 @@ def test_draws_do_not_show_the_cells_of_a_coarse_lattice():
 
 def test_draws_of_given_effects():
     priors = {"Intercept": StudentT(4, 5, 3), "sigma": HalfNormal(3), "sd": HalfNormal(2)}
-    exact = exact_of(density("y ~ x + (1 | g)", slopes_frame(), priors))
+    exact = Exact.of(density("y ~ x + (1 | g)", slopes_frame(), priors))
     values = lattice.draw_values(exact.frame, exact.lattice, 4000, np.random.default_rng(2))
     assert stats.kstest(values[:, 0], exact.curve(0).cdf).pvalue > 1e-3
     one, two = (

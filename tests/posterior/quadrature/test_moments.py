@@ -8,13 +8,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from density_cases import density, sleep
-from lattice_cases import exact_of, log_axis, panels, sleep_exact, slopes_frame
+from lattice_cases import log_axis, panels, sleep_exact, slopes_frame
 from scipy import integrate, special, stats
 
 import ranef as rf
 from fits import fit_of, frame
 from ranef.covariances.partial_correlations import correlations
 from ranef.posterior.laplace import approximate
+from ranef.posterior.quadrature.moments import Exact
 from ranef.priors.distributions import (
     Constant,
     Flat,
@@ -31,7 +32,7 @@ CENTRED = "y ~ x + (x | g)"
 @cache
 def centred(shift=0.0):
     data = slopes_frame()
-    return exact_of(density(CENTRED, data.assign(x=shift + data["x"]), "default"))
+    return Exact.of(density(CENTRED, data.assign(x=shift + data["x"]), "default"))
 
 
 # ------------------------------------------------------------------- one sd, by two dimensions
@@ -65,7 +66,7 @@ SDS = [0, 0.004, 0.02, 0.06, 0.15, 0.3, 0.5, 0.75, 1.1, 1.6, 2.5, 4, 7, 12, 25, 
 def test_densities_of_sd_and_sigma_equal_direct_integration(name):
     data, priors, (low, high) = ONE_SD[name]
     target = density("y ~ 1 + (1 | g)", data, priors)
-    exact = exact_of(target)
+    exact = Exact.of(target)
     sigma = log_axis(np.geomspace(low, high, 21), 10)
     sd = log_axis(SDS, 10)
     grid = np.stack(np.meshgrid(sigma[0], sd[0], indexing="ij"), axis=-1)
@@ -92,14 +93,14 @@ def test_an_sd_that_may_be_zero(data):
     target = density(
         "Yield ~ 1 + (1 | Batch)", rf.load_dataset(data), priors | {"sd": HalfNormal(4 * scale)}
     )
-    curve = exact_of(target).curve(1)
+    curve = Exact.of(target).curve(1)
     assert curve.values[0] < 1e-4 * scale
     sigma, weight = panels(np.linspace(0.8, 16, 20) * scale, 12)
     at_zero = target.log_density(
         np.column_stack([np.log(sigma), np.full(len(sigma), np.log(1e-7 * scale))])
     )
     joint = special.logsumexp(at_zero - np.log(sigma) - np.log(1e-7 * scale), b=weight)
-    expected = np.exp(joint - exact_of(target).log_evidence)
+    expected = np.exp(joint - Exact.of(target).log_evidence)
     assert curve.pdf(1e-5 * scale) == pytest.approx(expected, rel=1e-4)
     if data == "Dyestuff2":
         assert curve.hdi(0.9)[0] == pytest.approx(0.0, abs=1e-3)
@@ -213,7 +214,7 @@ GIVEN = {
 
 @pytest.mark.parametrize("priors", GIVEN.values(), ids=GIVEN)
 def test_curves_of_effects_that_are_not_integrated_out(priors):
-    exact = exact_of(density("y ~ x + (1 | g)", slopes_frame(), priors))
+    exact = Exact.of(density("y ~ x + (1 | g)", slopes_frame(), priors))
     drawn = exact.draw(4000, np.random.default_rng(5))
     mean, cov = exact.beta_moments
     for j in range(2):
@@ -228,7 +229,7 @@ def test_an_intercept_at_a_predictor_of_mean_zero(shift):
     """Its density along the centred one has parts as narrow as the shift: they must overlap."""
     data = slopes_frame()
     x = (data["x"] - data["x"].mean()) / data["x"].std() + shift
-    exact = exact_of(density("y ~ x + (1 | g)", data.assign(x=x), "brms"))
+    exact = Exact.of(density("y ~ x + (1 | g)", data.assign(x=x), "brms"))
     mean, cov = exact.beta_moments
     curve = exact.beta_curve(0)
     assert curve.mean == pytest.approx(mean[0], abs=1e-4 * curve.sd)
@@ -240,7 +241,7 @@ def test_an_intercept_at_a_predictor_of_mean_zero(shift):
 
 
 def test_the_density_of_a_fixed_effect_is_the_mixture_over_the_nodes():
-    exact = exact_of(density("y ~ 1 + (1 | g)", groups(4, 2, 1.0), OWN))
+    exact = Exact.of(density("y ~ 1 + (1 | g)", groups(4, 2, 1.0), OWN))
     means, covs = exact.beta(exact.mixture)
     x = np.linspace(3, 7, 9)
     parts = stats.norm(means[:, 0], np.sqrt(covs[:, 0, 0]))

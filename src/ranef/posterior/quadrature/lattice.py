@@ -32,12 +32,12 @@ from ranef.posterior.transforms import LOGIT
 
 MAX_COORDINATES = 4
 STEP = 0.8  # between the nodes, in standard deviations
-TOLERANCE = 1e-6  # relative error of p(y) that is aimed at
+MAX_ERROR = 1e-6  # relative, of p(y)
 SAFETY = 10.0  # how much more there may be beyond an edge than at it
 CUT = 22.0  # how far the log density falls before the lattice ends
 FIRST = 5.0  # standard deviations around the mode that are taken without asking
 MAX_NODES = 60_000
-REFINEMENTS = 4
+MAX_REFINEMENTS = 4
 MAX_VALUES = 1_000_000  # of the density, beyond which there is no refinement
 FINER = 0.75  # ratio of steps to those before
 MAX_AXIS = 400  # values of sigma
@@ -275,14 +275,15 @@ class Lattice:
         )
 
 
-def integrate(frame: Frame) -> Lattice:
+def integrate(frame: Frame, max_error: float | None = None) -> Lattice:
     """Integrate over all coordinates, with finer steps until the error is small enough."""
-    found = lattice(frame, np.full(len(frame.order), STEP))
-    for _ in range(REFINEMENTS):
-        if found.error < TOLERANCE or found.log_density.size > MAX_VALUES:
+    max_error = MAX_ERROR if max_error is None else max_error
+    integrated = lattice(frame, np.full(len(frame.order), STEP))
+    for _ in range(MAX_REFINEMENTS):
+        if integrated.error < max_error or integrated.log_density.size > MAX_VALUES:
             break
-        found = lattice(frame, found.steps * FINER)
-    return found
+        integrated = lattice(frame, integrated.steps * FINER)
+    return integrated
 
 
 def lattice(frame: Frame, steps: Array, *, on: int | None = None, cut: float = CUT) -> Lattice:

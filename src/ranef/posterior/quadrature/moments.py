@@ -24,7 +24,7 @@ from ranef.families.gaussian import GAUSSIAN
 from ranef.likelihood.linear import many_thetas
 from ranef.likelihood.predictions import Draws
 from ranef.posterior.draws import DrawnMarginals, tree
-from ranef.posterior.laplace import Mode
+from ranef.posterior.laplace import Mode, find_mode
 from ranef.posterior.linear_posterior import LinearPosterior
 from ranef.posterior.quadrature.lattice import (
     STEP,
@@ -33,10 +33,11 @@ from ranef.posterior.quadrature.lattice import (
     Nodes,
     draw_values,
     heaviest,
+    integrate,
     lattice,
 )
 from ranef.posterior.quadrature.marginal_densities import Curve, along, marginal, mixture
-from ranef.posterior.quadrature.whitening import Frame
+from ranef.posterior.quadrature.whitening import Frame, frame
 
 SMALLEST = 1e-14  # variance of a random effect at a node, relative to the largest
 NEGLIGIBLE = 1e-7  # share of the posterior in nodes that are left out
@@ -60,6 +61,13 @@ class Exact:
     mode: Mode
     frame: Frame
     lattice: Lattice
+
+    @staticmethod
+    def of(target: LinearPosterior, *, max_error: float | None = None) -> Exact:
+        """Integrate a posterior until the relative error of p(y) is small enough."""
+        mode = find_mode(target)
+        whitened = frame(target, mode)
+        return Exact(target, mode, whitened, integrate(whitened, max_error))
 
     @property
     def log_evidence(self) -> float:
