@@ -216,7 +216,7 @@ def _log_sds(lattice: Lattice, space: Space, i: int) -> Array:
     """Return the logarithm of an sd, or of the ratio to sigma that has the prior, (N, T)."""
     place = space.free[i]
     log_ratio = np.log(np.maximum(lattice.nodes.values[:, place, None], MIN_VALUE))
-    return log_ratio + (0.0 if space.relative[place] else 1.0) * lattice.log_sigma
+    return log_ratio + np.where(space.relative[place], 0.0, lattice.log_sigma)
 
 
 @dataclass(frozen=True, eq=False)
