@@ -229,7 +229,7 @@ def replaced(refits: Refits, which: Places, others: Refits) -> Refits:
 
 def _fitted(
     cross: CrossProducts, start: Array, *, reml: bool, careful: bool
-) -> tuple[Array, engine.Profile] | None:
+) -> tuple[Array, engine.ProfiledCriterion] | None:
     """Minimise the criterion of one response; None where that fails.
 
     From where the data's own fit is; with care from the usual starts too.

@@ -92,7 +92,7 @@ def criterion(cross: CrossProducts, theta: Array, *, reml: bool) -> tuple[float,
 
 
 @dataclass(frozen=True, eq=False)
-class Profile:
+class ProfiledCriterion:
     """The deviance or the REML criterion with beta and sigma at their optimum.
 
     Attributes
@@ -114,7 +114,7 @@ class Profile:
     r2: float
 
 
-def profiled(factorized: blocked_cholesky.Factorized, *, reml: bool) -> Profile:
+def profiled(factorized: blocked_cholesky.Factorized, *, reml: bool) -> ProfiledCriterion:
     """Profile beta and sigma out of the (restricted) likelihood."""
     cross, K, c = factorized.cross, factorized.reduced[:-1, :-1], factorized.reduced[:-1, -1]
     L = np.linalg.cholesky(K)
@@ -129,7 +129,7 @@ def profiled(factorized: blocked_cholesky.Factorized, *, reml: bool) -> Profile:
     if reml:
         value += 2 * float(np.log(np.diag(L) * np.abs(np.diag(cross.R))).sum())
         slope[:-1, :-1] += gamma_cov
-    return Profile(float(value), slope, gamma, gamma_cov, r2)
+    return ProfiledCriterion(float(value), slope, gamma, gamma_cov, r2)
 
 
 @dataclass(frozen=True, eq=False)
