@@ -91,7 +91,7 @@ class RandomTerm:
 
 @dataclass(frozen=True, eq=False)
 class Recipe:
-    """What a design learnt from its data: enough to build the matrices of new rows.
+    """Levels, codings and transforms of a design, enough to build the matrices of new rows.
 
     Attributes
     ----------
@@ -206,11 +206,11 @@ def build_design(
     data : DataFrame
         pandas, any eager frame that narwhals reads (polars, pyarrow), or a mapping of columns.
     family : Family
-        What the response can be, and what `weights` mean.
+        The family of the response; it also settles the meaning of `weights`.
     weights, offset : str or array of shape (rows of data,), optional
         The name of a column, or values. The weights of a binomial family are numbers of trials.
     missing : {"drop", "raise"}
-        What happens to rows with missing values in the used columns.
+        Whether rows with missing values in the used columns are left out or refused.
     functions : mapping of str to callable, optional
         Functions that the formula may use besides the built-in ones.
 
@@ -278,7 +278,7 @@ def new_rows(design: Design, data: object, *, random: bool = True) -> NewRows:
         If a column is missing.
     DataError
         If a value is missing or a level of a fixed factor is new. A new level of a grouping
-        factor gets the code -1.
+        factor has the code -1 instead.
     """
     formula, recipe = design.formula, design.recipe
     if recipe.offset == "":
@@ -313,7 +313,7 @@ def new_rows(design: Design, data: object, *, random: bool = True) -> NewRows:
 def full_rank(design: Design) -> Design:
     """Leave out the fixed columns that are linear combinations of earlier ones.
 
-    The tolerance is R's: a column counts as dependent when what earlier ones leave of it is
+    The tolerance is R's: a column counts as dependent when its residual on the earlier ones is
     shorter than 1e-7 of its length.
     """
     kept = independent_columns(design.X * np.sqrt(design.weights)[:, None])
@@ -352,7 +352,7 @@ def _without_rows(term: RandomTerm, left: NDArray[np.bool_]) -> RandomTerm:
 
 
 def independent_columns(X: Array) -> list[int]:
-    """Return the columns that are not combinations of those before them.
+    """Return the numbers of the columns that are not combinations of earlier ones.
 
     Examples
     --------
@@ -362,16 +362,16 @@ def independent_columns(X: Array) -> list[int]:
     lengths = np.linalg.norm(X, axis=0)
     kept = [j for j in range(X.shape[1]) if lengths[j] > 0]
     while kept:
-        left = np.abs(np.diag(np.linalg.qr(X[:, kept] / lengths[kept], mode="r")))
-        left = np.append(left, np.zeros(len(kept) - len(left)))  # more columns than rows
-        dependent = np.flatnonzero(left < RANK_TOLERANCE)
+        residuals = np.abs(np.diag(np.linalg.qr(X[:, kept] / lengths[kept], mode="r")))
+        residuals = np.append(residuals, np.zeros(len(kept) - len(residuals)))  # beyond the rows
+        dependent = np.flatnonzero(residuals < RANK_TOLERANCE)
         if not len(dependent):
             break
         del kept[dependent[0]]
     return kept
 
 
-# ------------------------------------------------------------------------------- the parts
+# ------------------------------------------------------------------- offset, terms and grouping
 
 
 def _callables(functions: Any) -> Functions:
@@ -381,8 +381,9 @@ def _callables(functions: Any) -> Functions:
     return dict(functions)
 
 
-def _offset(interpreter: Interpreter, formula: Formula, given: Array | None) -> Array:
-    total = np.zeros(len(interpreter.frame)) if given is None else given.copy()
+def _offset(interpreter: Interpreter, formula: Formula, argument: Array | None) -> Array:
+    """Return the sum of the offset given as an argument and of those in the formula."""
+    total = np.zeros(len(interpreter.frame)) if argument is None else argument.copy()
     for node in formula.offsets:
         total += one_column(interpreter.numeric(node), f"the offset `{node}`")
     return total
@@ -398,7 +399,7 @@ def _first_coded(interpreter: Interpreter, part: RandomPart) -> Coded:
 def _in_lme4_order(random: list[Coded]) -> list[Coded]:
     """Sort by decreasing number of levels, as lme4's mkReTrms does.
 
-    Terms that are in that order already stay as they are; sorting reverses the equal ones.
+    Terms in that order already stay as they are; otherwise terms of equal numbers are reversed.
     """
     counts = [len(factor.levels) for _, _, factor in random]
     if all(a >= b for a, b in pairwise(counts)):
@@ -408,12 +409,12 @@ def _in_lme4_order(random: list[Coded]) -> list[Coded]:
 
 
 def _labels(random: Sequence[Coded]) -> list[str]:
-    """Name each term by its factor: `Subject`, then `Subject_1`, or the next name that is free."""
+    """Name each term by its factor: `Subject`, then `Subject_1`, or the next unused name."""
     names = [factor.name for _, _, factor in random]
     labels: list[str] = []
     for i, name in enumerate(names):
-        free = (f"{name}_{n}" for n in count(1) if f"{name}_{n}" not in (*names, *labels))
-        labels.append(next(free) if name in names[:i] else name)
+        unused = (f"{name}_{n}" for n in count(1) if f"{name}_{n}" not in (*names, *labels))
+        labels.append(next(unused) if name in names[:i] else name)
     return labels
 
 
@@ -432,9 +433,9 @@ def _term(part: RandomPart, columns: Columns, factor: Factor, label: str) -> Ran
 
 
 def _grouping(interpreter: Interpreter, part: RandomPart, old: RandomTerm | None) -> Factor:
-    """Return the grouping factor of a term; with the levels of an earlier design if given."""
+    """Return the grouping factor of a term, with the levels of an earlier design's, if any."""
     coded = [(str(node), interpreter.categorical(node)) for node in part.group]
-    parts = tuple(Factor(name, c.levels, c.codes) for name, c in coded)
-    if len(parts) == 1:
-        return parts[0]
-    return combined(part.factor, parts, None if old is None else old.levels)
+    factors = tuple(Factor(name, c.levels, c.codes) for name, c in coded)
+    if len(factors) == 1:
+        return factors[0]
+    return combined(part.factor, factors, None if old is None else old.levels)

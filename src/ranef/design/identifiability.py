@@ -1,4 +1,4 @@
-"""Whether data can carry a model: refused, warned of, or fine."""
+"""Identifiability: refuse data that cannot carry a model, or warn of them."""
 
 from __future__ import annotations
 
@@ -13,17 +13,16 @@ from ranef.families.family import Family
 from ranef.families.gaussian import GAUSSIAN
 from ranef.formula.terms import INTERCEPT
 
-EXACT = 1e-4  # share of the response's sd below which a residual sd is on its way to zero
+MIN_RELATIVE_SIGMA = 1e-4  # to the response's sd; below it the residual sd goes to zero
 
 _BAYESIAN = 'a Bayesian fit, model.fit("mcmc"), can go on with proper priors.'
 _PENALISED = 'with proper priors model.fit("map") and model.fit("mcmc") can go on.'
 
 
 def check_response(design: Design, family: Family = GAUSSIAN) -> None:
-    """Refuse a constant response of measurements, which has no residual variance to speak of.
+    """Refuse a constant response of measurements, which has no residual variance.
 
-    A constant response of counts or classes is the same as many, or the concern of
-    `check_separation`.
+    A constant response of counts or classes can be fitted, or is refused by `check_separation`.
 
     Raises
     ------
@@ -39,7 +38,7 @@ def check_response(design: Design, family: Family = GAUSSIAN) -> None:
 
 
 def check_identified(design: Design, family: Family = GAUSSIAN) -> None:
-    """Refuse what leaves a covariance or a scale without an estimate by REML or ML.
+    """Refuse data that leave a covariance or a scale without an estimate by REML or ML.
 
     Raises
     ------
@@ -59,7 +58,7 @@ def check_identified(design: Design, family: Family = GAUSSIAN) -> None:
 
 
 def _check_effects(design: Design, term: RandomTerm, family: Family) -> None:
-    """Refuse random effects that do what the distribution of a row does."""
+    """Refuse random effects whose variance is not to be told from the distribution of a row."""
     effects, n = term.n_levels * term.n_coefs, design.n_obs
     size = f"{term.n_levels} levels of `{term.factor}` x {term.n_coefs}"
     if family.has_sigma and effects >= n:
@@ -68,8 +67,8 @@ def _check_effects(design: Design, term: RandomTerm, family: Family) -> None:
             f"variance and the residual variance cannot be told apart; {_BAYESIAN}"
         )
         raise DataError(message)
-    if _is_alone(design, term, family):
-        raise DataError(f"{_alone(term)}; {_BAYESIAN}")
+    if _has_single_trials(design, term, family):
+        raise DataError(f"{_single_trials(term)}; {_BAYESIAN}")
 
 
 def _check_saturated(design: Design, family: Family) -> None:
@@ -79,15 +78,15 @@ def _check_saturated(design: Design, family: Family) -> None:
         return
     if family.has_sigma:
         raise DataError(f"{p} fixed effects for {n} rows leave nothing to estimate sigma from.")
-    rest = [*family.parameters, *(f"the variance of {term.text}" for term in design.terms)]
+    others = [*family.parameters, *(f"the variance of {term.text}" for term in design.terms)]
     message = f"{p} fixed effects for {n} rows fit every row by themselves and leave nothing to "
-    raise DataError(f"{message}estimate {' and '.join(rest)} from.")
+    raise DataError(f"{message}estimate {' and '.join(others)} from.")
 
 
 def check_varies(design: Design, family: Family = GAUSSIAN, *, knows_sigma: bool = False) -> None:
-    """Refuse what leaves nothing for an sd, or for sigma: a column of zeros, an exact fit.
+    """Refuse data without information on an sd or sigma: a column of zeros, an exact fit.
 
-    Whether the fit is exact is asked for the normal distribution with identity link only.
+    An exact fit is refused for the normal distribution with identity link only.
 
     Raises
     ------
@@ -110,7 +109,7 @@ def check_varies(design: Design, family: Family = GAUSSIAN, *, knows_sigma: bool
 
 
 def check_separation(design: Design, family: Family) -> None:
-    """Refuse a response that leaves fixed effects without a maximum likelihood estimate.
+    """Refuse fixed effects without a maximum likelihood estimate, given the response.
 
     Parameters
     ----------
@@ -156,7 +155,7 @@ def warn_pure(design: Design, family: Family) -> None:
 
 
 def check_not_spanned(design: Design, spanned: Sequence[int]) -> None:
-    """Refuse a random term that the fixed effects contain, of which REML knows nothing.
+    """Refuse a random term that the fixed effects contain, whose variance REML cannot estimate.
 
     Parameters
     ----------
@@ -184,7 +183,7 @@ def check_residual(design: Design, sigma: float, scale: float | None = None) -> 
     design : Design
     sigma : float
     scale : float, optional
-        What sigma is without random effects; by default the standard deviation of the response.
+        Sigma without random effects; by default the standard deviation of the response.
 
     Raises
     ------
@@ -192,7 +191,7 @@ def check_residual(design: Design, sigma: float, scale: float | None = None) -> 
     """
     if scale is None:
         scale = float(np.std((design.y - design.offset) * np.sqrt(design.weights)))
-    if not sigma > EXACT * scale:
+    if not sigma > MIN_RELATIVE_SIGMA * scale:
         message = f"the model fits the response `{design.response}` exactly: there is no residual "
         raise DataError(message + "variation to estimate sigma from.")
 
@@ -234,8 +233,8 @@ def warn_posterior(design: Design, family: Family = GAUSSIAN, *, knows_sigma: bo
         if term.n_levels == 1:
             message = f"`{term.factor}` has one level only: its sd is informed by the prior alone."
             warn(message, DataWarning)
-        elif _is_alone(design, term, family):
-            warn(f"{_alone(term)}: the prior of their sd does.", DataWarning)
+        elif _has_single_trials(design, term, family):
+            warn(f"{_single_trials(term)}: the prior of their sd does.", DataWarning)
         elif family.has_sigma and term.n_levels * term.n_coefs >= design.n_obs and not knows_sigma:
             message = (
                 f"{term.text} has as many random effects as there are rows: the data cannot tell "
@@ -260,11 +259,11 @@ def _warn_separated(design: Design, family: Family) -> None:
 
 
 def _is_extreme(design: Design, family: Family) -> bool:
-    """Whether every row is at the same end of what it can be."""
+    """Whether the response is at one end of its range in every row."""
     return any(bool((design.y == end).all()) for end in family.reachable_ends)
 
 
-def _is_alone(design: Design, term: RandomTerm, family: Family) -> bool:
+def _has_single_trials(design: Design, term: RandomTerm, family: Family) -> bool:
     """Whether each row is a single trial with an intercept of its own."""
     if not family.has_classes or INTERCEPT not in term.coefs:
         return False
@@ -272,7 +271,7 @@ def _is_alone(design: Design, term: RandomTerm, family: Family) -> bool:
     return bool(single) and term.n_levels == design.n_obs
 
 
-def _alone(term: RandomTerm) -> str:
+def _single_trials(term: RandomTerm) -> str:
     return f"{term.text} has one trial a level, which says nothing of how much levels vary"
 
 

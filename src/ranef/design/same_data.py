@@ -1,14 +1,14 @@
-"""Whether two designs are of the same data, so that what is said of their models can be compared.
+"""Two designs of the same data, whose models can be compared.
 
-The data are the rows, by their labels and in one order, and the response: what is modelled, and its
-values bit by bit. Of what else is known of a row, it depends on the comparison what counts:
+The data are the rows, by their labels and in one order, and the response: its expression, and its
+values bit by bit. Weights and offset count in some comparisons:
 
 - Weights. Where they divide a variance (families with a sigma) the density of a response is one in
-  the same units whatever they are: two models that differ in them can be compared by what they
-  predict. Where they are numbers of trials they are half of the response, and where they multiply
-  a log density they say how often a row counts: then they are data.
+  the same units whatever they are: two models that differ in them can be compared by their
+  predictions. Where they are numbers of trials they are half of the response, and where they
+  multiply a log density they say how often a row counts: then they are data.
 - The offset is a part of the mean. Models that differ in it are different models of the same data;
-  they can be compared by what they predict, but their means are not nested.
+  they can be compared by their predictions, but their means are not nested.
 
 So a likelihood-ratio test of nested models, and the bootstrap that simulates it, need the same
 weights and offset; a comparison of predictions and of marginal likelihoods needs the same weights
@@ -40,7 +40,7 @@ def check_same_data(
     ----------
     first, second : Design
     names : tuple of (str, str)
-        What the errors call the two models.
+        The names of the two models in the errors.
     weights, offset : bool
         Whether these have to be the same, besides rows and response.
 
@@ -77,8 +77,8 @@ def check_same_data(
 
 def _other_rows(first: pd.Index[Any], second: pd.Index[Any], names: tuple[str, str]) -> str:
     a, b = names
-    sides = ((a, first[~first.isin(second)]), (b, second[~second.isin(first)]))
-    alone = [f"{len(rows)} only in {name} ({listed(rows)})" for name, rows in sides if len(rows)]
-    if not alone and len(first) == len(second):
+    unshared = {a: first[~first.isin(second)], b: second[~second.isin(first)]}
+    counts = [f"{len(r)} only in {name} ({listed(r)})" for name, r in unshared.items() if len(r)]
+    if not counts and len(first) == len(second):
         return "in another order"
-    return "; ".join(alone) or "labels that occur several times"
+    return "; ".join(counts) or "labels that occur several times"
