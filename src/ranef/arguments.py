@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from inspect import signature
 from typing import Any, TypeGuard
 
@@ -58,16 +58,9 @@ class Sampling:
 
     def of_nutpie(self) -> dict[str, Any]:
         """Return the settings under nutpie's names."""
-        return {
-            "draws": self.draws,
-            "tune": self.tune,
-            "chains": self.chains,
-            "seed": self.seed,
-            "cores": self.cores,
-            "target_accept": self.target_accept,
-            "progress_bar": self.progressbar,
-            "save_warmup": False,
-        }
+        settings = asdict(self)
+        settings["progress_bar"] = settings.pop("progressbar")
+        return settings | {"save_warmup": False}
 
 
 def check_counts(**counts: object) -> None:

@@ -99,16 +99,7 @@ class Convergence(Enum):
     @property
     def ok(self) -> bool:
         """Whether the numbers can be relied on."""
-        return self in _RELIABLE
-
-
-_RELIABLE = (
-    Convergence.CONVERGED,
-    Convergence.SINGULAR,
-    Convergence.LIMIT,
-    Convergence.MIXED,
-    Convergence.CHECKED,
-)
+        return self not in (Convergence.MAX_ITERATIONS, Convergence.STALLED, Convergence.NOT_MIXED)
 
 
 def warn(message: str, category: type[RanefWarning]) -> None:

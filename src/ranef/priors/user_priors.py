@@ -75,19 +75,19 @@ def read_user_priors(design: Design, priors: PriorSetting, family: Family) -> Us
     FitError
         A name that the model does not have, or a prior that does not fit its parameter.
     """
-    targets = _targets(design, family)
-    if isinstance(priors, str):
-        return UserPriors(_named(priors), {}, targets)
-    if not isinstance(priors, Mapping):
+    if not isinstance(priors, str | Mapping):
         raise FitError(f"`priors` is a name or a dict from parameter to prior, got {priors!r}.")
-    setting, base = dict(priors), "default"
+    setting, base = ({}, priors) if isinstance(priors, str) else (dict(priors), "default")
+    targets = _targets(design, family)
     if isinstance(setting.get("base"), str):  # a record is the prior of a coefficient of that name
         base = str(setting.pop("base"))
     pairs = [pair for key, value in setting.items() for pair in _records(key, value, targets)]
     if not family.has_sigma:
         for key, prior in pairs:
             _check_absolute("".join((key[0], *(f"[{coef}]" for coef in key[1:]))), prior)
-    return UserPriors(_named(base), dict(pairs), targets)
+    if base not in SETS:
+        raise FitError(f"There are no priors named `{base}`. {suggestion(base, SETS)}")
+    return UserPriors(SETS[base], dict(pairs), targets)
 
 
 def restricted(priors: PriorSetting, design: Design, family: Family) -> PriorSetting:
@@ -106,25 +106,17 @@ def restricted(priors: PriorSetting, design: Design, family: Family) -> PriorSet
     targets = _targets(design, family)
     kept: dict[str, str | Prior | Mapping[str, Prior]] = {}
     for key, value in priors.items():
-        printed = _PRINTED.fullmatch(str(key))
-        target = targets.get(printed["parameter"] if printed and key not in targets else key)
+        printed = None if key in targets else _PRINTED.fullmatch(str(key))
+        target = targets.get(printed["parameter"] if printed else key)
         if key == "base" and isinstance(value, str):
             kept[key] = value
-        elif target is None or (
-            printed and key not in targets and printed["coef"] not in target.coefs
-        ):
+        elif target is None or (printed and printed["coef"] not in target.coefs):
             continue
         elif isinstance(value, Mapping):
             kept[key] = {coef: prior for coef, prior in value.items() if coef in target.coefs}
         else:
             kept[key] = value
     return kept
-
-
-def _named(name: str) -> PriorSet:
-    if name not in SETS:
-        raise FitError(f"There are no priors named `{name}`. {suggestion(name, SETS)}")
-    return SETS[name]
 
 
 def _targets(design: Design, family: Family) -> dict[str, Target]:

@@ -259,16 +259,24 @@ def _random_effects(priors: TermPriors, sigma: Variable, dims: Dims, *, centered
     unit = correlation_factor(priors)
     if unit is None:
         return _effects(f"b_{label}", label, sd, dims=dims, centered=centered)
-    factor = sd[:, None] * unit
-    b = _effects(f"{prefix}b_{label}", label, factor, dims=dims, centered=centered)
+    b = _effects(f"{prefix}b_{label}", label, sd[:, None] * unit, dims=dims, centered=centered)
+    add_covariance(priors, sd, unit, dims)
+    if priors.change is None:
+        return b
+    return pm.Deterministic(f"b_{label}", (b[:, None, :] * priors.change).sum(-1), dims=dims[:2])
+
+
+def add_covariance(priors: TermPriors, sd: Variable, unit: Variable, dims: Dims) -> None:
+    """Add the correlations of a term to the model, and its sds where others have the priors."""
+    import pymc as pm
+
+    label = priors.label
     if (change := priors.change) is not None:
         note_moved(f"at_mean_sd_{label}", priors.coefs, change)
-        factor = (change[:, :, None] * factor).sum(1)
+        factor = (change[:, :, None] * (sd[:, None] * unit)).sum(1)
         sd = pm.Deterministic(f"sd_{label}", (factor**2).sum(-1) ** 0.5, dims=dims[1])
         unit = factor / sd[:, None]
-        b = pm.Deterministic(f"b_{label}", (b[:, None, :] * change).sum(-1), dims=dims[:2])
     pm.Deterministic(f"corr_{label}", (unit[:, None, :] * unit).sum(-1), dims=dims[1:])
-    return b
 
 
 def _effects(name: str, label: str, scale: Variable, *, dims: Dims, centered: bool) -> Variable:

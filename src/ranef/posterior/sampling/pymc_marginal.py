@@ -130,12 +130,7 @@ def _covariance(priors: TermPriors, sigma: Variable, dims: Dims) -> list[Variabl
     if unit is None:
         return [sd]
     partial = 2.0 * pm.modelcontext(None)[f"partial_corr_{label}"] - 1.0
-    if (change := priors.change) is not None:
-        pymc_hierarchical.note_moved(f"at_mean_sd_{label}", priors.coefs, change)
-        factor = (change[:, :, None] * (sd[:, None] * unit)).sum(1)
-        user_sd = pm.Deterministic(f"sd_{label}", (factor**2).sum(-1) ** 0.5, dims=dims[1])
-        unit = factor / user_sd[:, None]
-    pm.Deterministic(f"corr_{label}", (unit[:, None, :] * unit).sum(-1), dims=dims[1:])
+    pymc_hierarchical.add_covariance(priors, sd, unit, dims)
     return [sd, partial]
 
 
