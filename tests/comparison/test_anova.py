@@ -195,7 +195,7 @@ def by_hand(small, large, n):
     found = []
     for y in responses:
         fits = [
-            estimate(cross_products(replace(fit.design, y=y)), reml=fit.method == "reml")
+            estimate(cross_products(fit.design.with_rows(y=y)), reml=fit.method == "reml")
             for fit in (small, large)
         ]
         found.append(max(2 * (fits[1].loglik - fits[0].loglik), 0.0))

@@ -86,7 +86,7 @@ def test_a_flat_prior_of_sigma_with_other_weights():
     """Sigma is not the same parameter: twice the weights, and it is larger by sqrt(2)."""
     flat = rf.priors.Flat()
     a = fitted(sigma=flat)
-    b = replace(a, design=replace(a.design, weights=a.design.weights * 2))
+    b = replace(a, design=a.design.with_rows(weights=a.design.rows.weights * 2))
     assert no_bayes_factors({"a": a, "b": a}) == ""
     assert no_bayes_factors({"a": a, "b": b}) == (
         "`a` and `b` have different weights, so that the arbitrary heights of their flat priors "

@@ -1,7 +1,5 @@
 """Wald's F test, against least squares on dense matrices, and its size under the null."""
 
-from dataclasses import replace
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -28,16 +26,16 @@ def f_of(small, large, data, **options):
 
 def dense_columns(built):
     """Return W^1/2 [X Z], Z with a column for each level and coefficient."""
-    columns = [built.X]
-    for term in built.terms:
+    columns = [built.rows.X]
+    for term in built.rows.terms:
         indicators = np.eye(term.n_levels)[term.codes]
         columns += [indicators * column[:, None] for column in term.columns.T]
-    return np.column_stack(columns) * np.sqrt(built.weights)[:, None]
+    return np.column_stack(columns) * np.sqrt(built.rows.weights)[:, None]
 
 
 def least_squares(small, large):
     """Return F, d1, d2 from the ranks and residuals of dense matrices."""
-    y = (large.y - large.offset) * np.sqrt(large.weights)
+    y = (large.rows.y - large.rows.offset) * np.sqrt(large.rows.weights)
     found = []
     for columns in (dense_columns(small), dense_columns(large)):
         scaled = columns / np.maximum(np.linalg.norm(columns, axis=0), 1e-300)
@@ -164,7 +162,7 @@ def test_p_values_are_uniform_whatever_the_other_variances(small):
     for _ in range(200):
         y = 5 * rng.normal(size=4)[frame["i"]] + rng.normal(size=72)
         y += 3 * rng.normal(size=24)[frame["s"]] * (new == "g")
-        p.append(f_test(*(replace(built, y=y) for built in designs)).p_value)
+        p.append(f_test(*(built.with_rows(y=y) for built in designs)).p_value)
     assert stats.kstest(p, "uniform").pvalue > 0.01
 
 

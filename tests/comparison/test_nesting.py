@@ -79,7 +79,7 @@ def covariance_of(term, Sigma):
 def generators(built):
     """Return matrices whose combinations are all covariances, per term."""
     found = []
-    for term in built.terms:
+    for term, rows in zip(built.terms, built.rows.terms, strict=True):
         k = term.n_coefs
         pairs = [
             (a, b)
@@ -89,7 +89,7 @@ def generators(built):
         ]
         unit = np.eye(k)
         parts = [np.outer(unit[a], unit[b]) + np.outer(unit[b], unit[a]) for a, b in pairs]
-        found.append([(part, covariance_of(term, part).ravel()) for part in parts])
+        found.append([(part, covariance_of(rows, part).ravel()) for part in parts])
     return found
 
 
@@ -100,7 +100,7 @@ def reaches(small, large, rng):
     wanted = sum(
         (
             covariance_of(t, L @ L.T)
-            for t, L in zip(small.terms, factors(theta, shapes), strict=True)
+            for t, L in zip(small.rows.terms, factors(theta, shapes), strict=True)
         ),
         np.zeros((small.n_obs, small.n_obs)),
     ).ravel()
@@ -133,7 +133,7 @@ def test_nested_is_what_can_make_every_covariance_of_the_smaller_model(small, la
     rng = np.random.default_rng(3)
     a, b = design(small), design(large)
     found = all(reaches(a, b, rng) for _ in range(4))
-    X, Y = b.X, a.X
+    X, Y = b.rows.X, a.rows.X
     left = Y - X @ np.linalg.lstsq(X, Y, rcond=None)[0]
     fixed = np.abs(left).max(initial=0) < 1e-8 * np.abs(Y).max(initial=1)
     assert (obstacle(a, b) == "") == (found and fixed)
@@ -152,7 +152,7 @@ def test_a_nested_model_never_fits_better(case):
 @pytest.mark.parametrize("case", ROOM, ids=str)
 def test_counts_are_differences_of_parameters(case):
     def size(built):
-        return built.X.shape[1] + sum(t.covariance.n_theta for t in built.terms)
+        return built.rows.X.shape[1] + sum(t.covariance.n_theta for t in built.terms)
 
     small, large = (design(text) for text in case[:2])
     assert size(large) - size(small) == case[2].total

@@ -52,9 +52,11 @@ def dense_criterion(design, theta):
     for term, F in zip(
         design.terms, factors(theta, [t.covariance for t in design.terms]), strict=True
     ):
-        same = term.codes[:, None] == term.codes
-        V += same * (term.columns @ F @ F.T @ term.columns.T)
-    X, y = design.X, design.y
+        same = design.rows.term(term.label).codes[:, None] == design.rows.term(term.label).codes
+        V += same * (
+            design.rows.term(term.label).columns @ F @ F.T @ design.rows.term(term.label).columns.T
+        )
+    X, y = design.rows.X, design.rows.y
     W = np.linalg.inv(V)
     precision = X.T @ W @ X
     beta = np.linalg.solve(precision, X.T @ W @ y)
@@ -84,7 +86,9 @@ def test_the_basis_is_a_multiple_of_the_users():
     design = rf.Model("y ~ x + (x | g)", frame).design
     design = replace(design, terms=(replace(term, covariance=CompoundSymmetry(2)),))
     (T,) = cross_products(design).bases
-    np.testing.assert_allclose(T, np.sqrt(np.mean(term.columns**2)) * np.eye(2))
+    np.testing.assert_allclose(
+        T, np.sqrt(np.mean(design.rows.term(term.label).columns ** 2)) * np.eye(2)
+    )
 
 
 def test_reml_is_the_dense_optimum(data):

@@ -90,19 +90,19 @@ def test_every_kind_of_frame_gives_the_design_of_pandas(name, text):
     theirs = designed(f"y ~ {text}", with_pandas())
     assert ours.fixed == theirs.fixed
     assert ours.numeric == theirs.numeric
-    np.testing.assert_array_equal(ours.X, theirs.X)
-    np.testing.assert_array_equal(ours.y, theirs.y)
-    assert ours.rows.tolist() == theirs.rows.tolist()
-    for one, other in zip(ours.terms, theirs.terms, strict=True):
-        assert one.levels.tolist() == other.levels.tolist()
+    np.testing.assert_array_equal(ours.rows.X, theirs.rows.X)
+    np.testing.assert_array_equal(ours.rows.y, theirs.rows.y)
+    assert ours.rows.index.tolist() == theirs.rows.index.tolist()
+    for one, other in zip(ours.rows.terms, theirs.rows.terms, strict=True):
+        assert one.grouping.levels.tolist() == other.grouping.levels.tolist()
         np.testing.assert_array_equal(one.codes, other.codes)
         np.testing.assert_array_equal(one.columns, other.columns)
 
 
 @pytest.mark.parametrize("name", FRAMES)
 def test_large_whole_numbers_are_not_merged_as_labels(name):
-    (term,) = designed("y ~ (1 | big)", FRAMES[name]()).terms
-    assert term.levels.tolist() == [5, 7, 2**60 + 1, 2**60 + 2]
+    (term,) = designed("y ~ (1 | big)", FRAMES[name]()).rows.terms
+    assert term.grouping.levels.tolist() == [5, 7, 2**60 + 1, 2**60 + 2]
     assert term.codes.tolist() == [2, 3, 0, 1] * 6
 
 
@@ -134,7 +134,7 @@ def test_nan_of_polars_is_missing_too():
 @pytest.mark.parametrize("kind", [pl.Int128, pl.UInt8, pl.Float32])
 def test_polars_numbers_of_every_size(kind):
     frame = pl.DataFrame({"y": [1.0, 2.0, 3.0], "x": pl.Series([1, 5, 2], dtype=kind)})
-    assert designed("y ~ x", frame).X[:, 1].tolist() == [1.0, 5.0, 2.0]
+    assert designed("y ~ x", frame).rows.X[:, 1].tolist() == [1.0, 5.0, 2.0]
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ def test_a_column_name_is_read_as_text_and_must_be_unique():
     with pytest.raises(DataError) as error:
         designed("y ~ `1`", frame)
     assert str(error.value) == "2 columns of the data are called `1`: rename them."
-    assert designed("y ~ `1`", frame.iloc[:, :2]).X[:, 1].tolist() == [2.0, 1.0, 1.0]
+    assert designed("y ~ `1`", frame.iloc[:, :2]).rows.X[:, 1].tolist() == [2.0, 1.0, 1.0]
     assert designed("y ~ 1", frame).fixed == ("Intercept",)  # what is not used does no harm
     with pytest.raises(DataError, match="2 columns of the data are called `1`"):
         designed("y ~ 1", frame, weights="1")
@@ -255,7 +255,7 @@ def test_weights_are_positive(values):
         "that should not count."
     )
     assert (
-        designed("y ~ 1", with_pandas(), offset=[1] * (N - 2) + values).offset[-2:].tolist()
+        designed("y ~ 1", with_pandas(), offset=[1] * (N - 2) + values).rows.offset[-2:].tolist()
         == values
     )
 
@@ -278,7 +278,8 @@ def test_weights_are_positive(values):
 def test_weights_and_offset_are_a_column_or_any_array(given):
     for frame in (with_pandas(), with_polars()):
         found = designed("y ~ 1", frame, weights=given, offset=given)
-        assert found.weights.tolist() == found.offset.tolist() == [float(v) for v in COLUMNS["big"]]
+        assert found.rows.weights.tolist() == [float(v) for v in COLUMNS["big"]]
+        assert found.rows.offset.tolist() == [float(v) for v in COLUMNS["big"]]
 
 
 # ------------------------------------------------------------------------------------ missing rows
@@ -294,8 +295,8 @@ def test_rows_with_missing_values_are_counted_and_left_out():
         "7 of 24 rows left out for missing values in `x` (6), `s` (6), `weights=` (1)."
     )
     assert warning.filename == __file__
-    assert found.rows.tolist() == [i for i in range(101, 124) if i % 4 != 1]
-    assert set(found.weights) == {2.0}
+    assert found.rows.index.tolist() == [i for i in range(101, 124) if i % 4 != 1]
+    assert set(found.rows.weights) == {2.0}
 
 
 def test_missing_values_may_be_refused():
@@ -335,9 +336,9 @@ def test_any_index_will_do(index):
     frame = with_pandas().set_axis(index)
     found = designed("y ~ x + (1 | g)", frame, weights=pd.Series(2.0, index=frame.index))
     plain = designed("y ~ x + (1 | g)", with_pandas())
-    np.testing.assert_array_equal(found.X, plain.X)
-    np.testing.assert_array_equal(found.terms[0].codes, plain.terms[0].codes)
-    assert found.rows.equals(frame.index[[i % 4 != 1 for i in range(N)]])
+    np.testing.assert_array_equal(found.rows.X, plain.rows.X)
+    np.testing.assert_array_equal(found.rows.terms[0].codes, plain.rows.terms[0].codes)
+    assert found.rows.index.equals(frame.index[[i % 4 != 1 for i in range(N)]])
 
 
 def arrow(values, kind):

@@ -40,12 +40,12 @@ FRAME = random_frame()
 
 def test_codes_and_columns_of_a_random_term():
     found = design("y ~ x + (x + f | g)", FRAME)
-    (term,) = found.terms
-    assert term.levels[term.codes].tolist() == FRAME["g"].tolist()
+    (term,), (rows,) = found.terms, found.rows.terms
+    assert term.levels[rows.codes].tolist() == FRAME["g"].tolist()
     assert term.coefs == ("Intercept", "x", "f[T.v]", "f[T.w]")
     assert term.numeric == (False, True, False, False)
     expected = [np.ones(60), FRAME["x"], FRAME["f"] == "v", FRAME["f"] == "w"]
-    np.testing.assert_array_equal(term.columns, np.column_stack(expected))
+    np.testing.assert_array_equal(rows.columns, np.column_stack(expected))
     assert (term.n_levels, term.n_coefs, term.label, term.factor) == (8, 4, "g", "g")
     assert term.text == "(1 + x + f | g)"
 
@@ -67,14 +67,15 @@ def test_the_columns_of_a_random_term_do_not_depend_on_the_fixed_ones(text, coef
 
 
 def test_levels_of_combined_factors_are_what_occurs_with_the_first_part_slowest():
-    found = design("y ~ (1 | g:h:k)", FRAME).terms[0]
+    built = design("y ~ (1 | g:h:k)", FRAME)
+    found, rows = built.terms[0], built.rows.terms[0]
     labels = FRAME["g"] + ":" + FRAME["h"].astype(str) + ":" + FRAME["k"]
     assert found.levels.tolist() == sorted(set(labels))
-    assert found.levels[found.codes].tolist() == labels.tolist()
-    assert [part.name for part in found.grouping.parts] == ["g", "h", "k"]
-    nested = design("y ~ (1 | k/h/g)", FRAME).terms
+    assert found.levels[rows.codes].tolist() == labels.tolist()
+    assert [part.name for part in rows.grouping.parts] == ["g", "h", "k"]
+    nested = design("y ~ (1 | k/h/g)", FRAME).rows.terms
     assert [term.factor for term in nested] == ["g:h:k", "h:k", "k"]
-    np.testing.assert_array_equal(nested[0].codes, found.codes)
+    np.testing.assert_array_equal(nested[0].codes, rows.codes)
 
 
 def test_terms_come_in_the_order_of_lme4():
@@ -102,8 +103,8 @@ def test_many_combined_factors_do_not_overflow():
     names = [f"g{i}" for i in range(8)]  # 5000^8 possible combinations
     rng = np.random.default_rng(1)
     frame = pd.DataFrame({"y": rng.normal(size=n), **{g: rng.permutation(n) for g in names}})
-    (term,) = design(f"y ~ (1 | {':'.join(names)})", frame).terms
-    assert term.levels[term.codes].tolist() == [
+    (term,) = design(f"y ~ (1 | {':'.join(names)})", frame).rows.terms
+    assert term.grouping.levels[term.codes].tolist() == [
         ":".join(map(str, row)) for row in frame[names].itertuples(index=False)
     ]
 
@@ -115,11 +116,11 @@ def test_the_parts_of_a_design():
     frame = FRAME.assign(w=2.0)
     text = "log(z) ~ x + offset(2*x) + offset(I(x > 0))"
     found = design(text, frame, weights="w", offset=np.arange(60.0))
-    np.testing.assert_allclose(found.y, np.log(FRAME["z"]))
-    np.testing.assert_allclose(found.offset, np.arange(60) + 2 * FRAME["x"] + (FRAME["x"] > 0))
-    assert (found.weights == 2).all()
+    np.testing.assert_allclose(found.rows.y, np.log(FRAME["z"]))
+    np.testing.assert_allclose(found.rows.offset, np.arange(60) + 2 * FRAME["x"] + (FRAME["x"] > 0))
+    assert (found.rows.weights == 2).all()
     assert (found.response, found.n_obs, found.dropped) == ("log(z)", 60, ())
-    assert found.rows.equals(FRAME.index)
+    assert found.rows.index.equals(FRAME.index)
 
 
 @pytest.mark.parametrize(
@@ -133,7 +134,7 @@ def test_the_parts_of_a_design():
     ],
 )
 def test_the_response_is_any_expression(response, expected):
-    np.testing.assert_allclose(design(f"{response} ~ z", FRAME).y, expected)
+    np.testing.assert_allclose(design(f"{response} ~ z", FRAME).rows.y, expected)
 
 
 @pytest.mark.parametrize(
@@ -169,11 +170,11 @@ def test_the_rows_of_the_data_are_made_again(convert):
     first = design(TEXT, FRAME)
     rows = [5, 2, 2, 50]
     again = new_rows(first, convert(FRAME.drop(columns="z").iloc[rows].reset_index(drop=True)))
-    np.testing.assert_allclose(again.X, first.X[rows], atol=1e-12)
-    np.testing.assert_allclose(again.offset, first.offset[rows])
-    for one, other in zip(again.terms, first.terms, strict=True):
+    np.testing.assert_allclose(again.X, first.rows.X[rows], atol=1e-12)
+    np.testing.assert_allclose(again.offset, first.rows.offset[rows])
+    for one, other in zip(again.terms, first.rows.terms, strict=True):
         assert one.label == other.label
-        assert one.levels.equals(other.levels)
+        assert one.grouping.levels.equals(other.grouping.levels)
         np.testing.assert_array_equal(one.codes, other.codes[rows])
         np.testing.assert_allclose(one.columns, other.columns[rows], atol=1e-12)
 
@@ -181,7 +182,7 @@ def test_the_rows_of_the_data_are_made_again(convert):
 def test_no_rows_are_no_rows():
     first = design(TEXT, FRAME)
     none = new_rows(first, FRAME.iloc[:0])
-    assert none.X.shape == (0, first.X.shape[1])
+    assert none.X.shape == (0, first.rows.X.shape[1])
     assert [t.columns.shape for t in none.terms] == [(0, t.n_coefs) for t in first.terms]
 
 
@@ -191,7 +192,7 @@ def test_columns_that_were_left_out_stay_out():
     assert first.fixed == ("Intercept", "x", "z")
     assert first.dropped == ("x2",)
     new = frame.assign(x2=99.0).iloc[:3]
-    np.testing.assert_array_equal(new_rows(first, new).X, first.X[:3])
+    np.testing.assert_array_equal(new_rows(first, new).X, first.rows.X[:3])
 
 
 def test_new_levels_of_a_grouping_factor_are_marked():
@@ -200,7 +201,7 @@ def test_new_levels_of_a_grouping_factor_are_marked():
     combined, plain = new_rows(first, new).terms
     assert plain.codes.tolist() == [0, -1, 1, 0]
     assert (combined.codes >= 0).tolist() == [True, False, False, True]
-    assert combined.levels[combined.codes[[0, 3]]].tolist() == ["a:s1", "a:s2"]
+    assert combined.grouping.levels[combined.codes[[0, 3]]].tolist() == ["a:s1", "a:s2"]
 
 
 def test_predictions_teach_nothing():

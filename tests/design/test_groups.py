@@ -14,7 +14,7 @@ def component_by_search(design):
     found = np.arange(design.n_obs)
     for _ in range(design.n_obs):
         before = found.copy()
-        for term in design.terms:
+        for term in design.rows.terms:
             for level in range(term.n_levels):
                 rows = term.codes == level
                 found[rows] = found[rows].min()
@@ -36,7 +36,7 @@ def test_components(formula):
     )
     most = [
         max(len(np.unique(t.codes[expected == c])) for c in np.unique(expected))
-        for t in design.terms
+        for t in design.rows.terms
     ]
     assert [len(own) for own in found.slots] == most
 
@@ -47,7 +47,7 @@ def test_places(formula):
     design = random_design(formula, 2, n=40)
     found, start = components_of(design), 0
     same = found.row[:, None] == found.row
-    for own, term in zip(found.slots, design.terms, strict=True):
+    for own, term in zip(found.slots, design.rows.terms, strict=True):
         places = found.columns[:, start : start + term.n_coefs]
         starts = np.array([slot.start for slot in own])
         assert set(places[:, 0]) <= set(starts)
@@ -85,7 +85,7 @@ def test_counts(formula, count, size):
     ],
 )
 def test_the_chain_goes_on_with_every_factor_that_the_last_is_nested_in(formula, chain):
-    terms = random_design(formula, 0).terms
+    terms = random_design(formula, 0).rows.terms
     inside, outside = chain_of(terms)
     assert [terms[i].factor for i in inside] == chain
     assert sorted(inside + outside) == list(range(len(terms)))
@@ -97,7 +97,7 @@ def test_nesting():
 
 
 def test_terms_by_factor():
-    terms = random_design("y ~ (1 | s) + (1 | c) + (0 + x | c) + (z | i)", 0).terms
+    terms = random_design("y ~ (1 | s) + (1 | c) + (0 + x | c) + (z | i)", 0).rows.terms
     found = by_factor(terms)
     assert sorted(map(len, found)) == [1, 1, 2]
     sizes = [sum(t.n_levels * t.n_coefs for t in group) for group in found]
@@ -106,7 +106,7 @@ def test_terms_by_factor():
 
 
 def test_z_transposed():
-    (term,) = random_design("y ~ (x | c)", 0, n=20).terms
+    (term,) = random_design("y ~ (x | c)", 0, n=20).rows.terms
     found = transposed(term.codes, term.columns, term.n_levels).toarray()
     rows = found.reshape(term.n_levels, term.n_coefs, 20)
     for i, code in enumerate(term.codes):

@@ -33,7 +33,6 @@ def test_variables_dimensions_and_labels():
         "sigma": ("sigma_", "sigma_coef", "sigma_coef_bis"),
         "h": ("h", "h_coef", "h_coef_bis"),
     }
-    assert coords["obs"] == list(range(30))
     assert coords["fixed"] == coords["g_coef"] == coords["g_coef_bis"] == ("Intercept", "x")
     assert (coords["sigma_"], coords["sigma_coef"]) == (list("abcd"), ("Intercept",))
     assert module.variables(small_design()) == {

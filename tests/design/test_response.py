@@ -62,16 +62,16 @@ def refusal(response, family=BINOMIAL, frame=FRAME, **options):
 @pytest.mark.parametrize("convert", [lambda d: d, pl.from_pandas], ids=["pandas", "polars"])
 def test_successes_among_trials_in_all_ways_of_writing_them(response, options, label, convert):
     found = design(response, frame=convert(FRAME), **options)
-    np.testing.assert_array_equal(found.y, FRAME["dead"] / FRAME["size"])
-    np.testing.assert_array_equal(found.weights, FRAME["size"])
-    assert found.y.dtype == found.weights.dtype == np.float64
+    np.testing.assert_array_equal(found.rows.y, FRAME["dead"] / FRAME["size"])
+    np.testing.assert_array_equal(found.rows.weights, FRAME["size"])
+    assert found.rows.y.dtype == found.rows.weights.dtype == np.float64
     assert (found.response, found.success) == (label, "")
 
 
 def test_proportions_of_single_precision_and_rounded_ones_become_exact():
     for p in (FRAME["p"].astype(np.float32), FRAME["p"].round(8)):
         found = design("p", frame=FRAME.assign(p=p), weights="size")
-        np.testing.assert_array_equal(found.y, FRAME["dead"] / FRAME["size"])
+        np.testing.assert_array_equal(found.rows.y, FRAME["dead"] / FRAME["size"])
 
 
 LABELS = [
@@ -89,8 +89,8 @@ LABELS = [
 @pytest.mark.parametrize(("response", "success", "columns"), LABELS)
 def test_the_second_of_two_levels_is_the_success(family, response, success, columns):
     found = design(response, family, FRAME.assign(**columns))
-    np.testing.assert_array_equal(found.y, 1 - USED if success.endswith("'N'") else USED)
-    np.testing.assert_array_equal(found.weights, np.ones(N))
+    np.testing.assert_array_equal(found.rows.y, 1 - USED if success.endswith("'N'") else USED)
+    np.testing.assert_array_equal(found.rows.weights, np.ones(N))
     assert (found.response, found.success) == (response, success)
 
 
@@ -115,8 +115,8 @@ def test_truth_values_and_0_and_1_are_numbers_to_every_family_that_has_them(
     family, response, columns
 ):
     found = design(response, family, FRAME.assign(**columns))
-    np.testing.assert_array_equal(found.y, USED)
-    np.testing.assert_array_equal(found.weights, np.ones(N))
+    np.testing.assert_array_equal(found.rows.y, USED)
+    np.testing.assert_array_equal(found.rows.weights, np.ones(N))
     assert found.success == ""
 
 
@@ -124,7 +124,7 @@ def test_rows_with_missing_parts_of_the_response_are_left_out():
     frame = FRAME.assign(size=FRAME["size"].mask(FRAME.index == "r3"))
     with pytest.warns(DataWarning, match=r"1 of 12 rows left out for missing values in `size` \(1"):
         found = design("cbind(dead, size - dead)", frame=frame)
-    np.testing.assert_array_equal(found.y, FRAME["p"].drop("r3"))
+    np.testing.assert_array_equal(found.rows.y, FRAME["p"].drop("r3"))
     frame = FRAME.assign(use=pd.array(USED == 1, dtype="boolean"))
     frame.loc["r2", "use"] = pd.NA
     with pytest.warns(DataWarning, match=r"1 of 12 rows left out for missing values in `use` \(1"):
@@ -135,7 +135,7 @@ def test_rows_with_missing_parts_of_the_response_are_left_out():
 def test_new_rows_need_no_response(response):
     built = design(response, weights="size" if "/" in response else None)
     found = new_rows(built, FRAME[["x", "g"]].iloc[:3])
-    np.testing.assert_array_equal(found.X, built.X[:3])
+    np.testing.assert_array_equal(found.X, built.rows.X[:3])
 
 
 def test_the_prior_weights_of_other_families_stay_what_they_are():
@@ -147,17 +147,17 @@ def test_the_prior_weights_of_other_families_stay_what_they_are():
         ("x", GAUSSIAN),
     ):
         found = build_design(read_formula(f"{response} ~ 1"), FRAME, family=family, weights=weights)
-        np.testing.assert_array_equal(found.weights, weights)
+        np.testing.assert_array_equal(found.rows.weights, weights)
 
 
 def test_the_data_sets_as_their_users_write_them():
     cbpp = rf.load_dataset("cbpp")
     formula = read_formula("cbind(incidence, size - incidence) ~ period + (1 | herd)")
     found = build_design(formula, cbpp, family=BINOMIAL)
-    assert (found.y * found.weights).sum() == cbpp["incidence"].sum() == 99
+    assert (found.rows.y * found.rows.weights).sum() == cbpp["incidence"].sum() == 99
     women = rf.load_dataset("Contraception")
     found = build_design(read_formula("use ~ age + (1 | district)"), women, family=BINOMIAL)
-    assert (found.success, found.y.sum()) == ("use == 'Y'", 759.0)
+    assert (found.success, found.rows.y.sum()) == ("use == 'Y'", 759.0)
 
 
 # ------------------------------------------------------------------------- what cannot be taken
@@ -256,7 +256,7 @@ def with_values(column, values):
 def test_values_that_are_no_binomial_response(response, column, values, message):
     frame = with_values(column, values)
     if message is None:
-        assert design(response, frame=frame).weights[:4].tolist() == [4, 1, 1, 1]
+        assert design(response, frame=frame).rows.weights[:4].tolist() == [4, 1, 1, 1]
     else:
         assert refusal(response, frame=frame) == message
 
@@ -344,7 +344,7 @@ def test_labels_that_are_not_two(family):
         "`use` has one level only, `Y`, which may be success or failure: write `(use == 'Y')` or "
         "`(use != 'Y')`."
     )
-    assert design("use == 'Y'", family, FRAME.assign(use="Y")).y.tolist() == [1.0] * N
+    assert design("use == 'Y'", family, FRAME.assign(use="Y")).rows.y.tolist() == [1.0] * N
 
 
 @pytest.mark.parametrize("family", [GAUSSIAN, POISSON, GAMMA, BETA], ids=lambda f: f.name)
@@ -403,9 +403,9 @@ def test_numbers_within_a_support(family, values):
     frame = with_values("y", values)
     frame.iloc[0, frame.columns.get_loc("y")] = 0.5 if family is BETA else 1
     found = design("y", family, frame)
-    np.testing.assert_allclose(found.y, frame["y"], rtol=1e-9)
+    np.testing.assert_allclose(found.rows.y, frame["y"], rtol=1e-9)
     if family is POISSON:
-        assert (found.y == np.round(found.y)).all()
+        assert (found.rows.y == np.round(found.rows.y)).all()
 
 
 def test_an_offset_of_no_exposure():

@@ -70,7 +70,8 @@ def ridge_estimate(X, y, w, family, penalty):
 def is_without_estimate(built, family):
     """Whether the estimate goes on growing as the penalty vanishes."""
     path = [
-        ridge_estimate(built.X, built.y, built.weights, family, penalty) for penalty in (1e-4, 1e-7)
+        ridge_estimate(built.rows.X, built.rows.y, built.rows.weights, family, penalty)
+        for penalty in (1e-4, 1e-7)
     ]
     return np.abs(path[1] - path[0]).max() > 1.0
 
@@ -110,9 +111,8 @@ def test_separation_is_where_estimates_go_on_growing(family):
         outcomes.append(bool(names))
         if names:  # and the columns that are named do it alone
             kept = [name in (*names, "Intercept") for name in built.fixed]
-            part = replace(
-                built, X=built.X[:, kept], fixed=tuple(np.array(built.fixed)[kept].tolist())
-            )
+            fixed = tuple(np.array(built.fixed)[kept].tolist())
+            part = replace(built.with_rows(X=built.rows.X[:, kept]), fixed=fixed)
             assert is_without_estimate(part, family), (seed, formula)
     assert 5 < sum(outcomes) < len(outcomes) - 5
 

@@ -48,7 +48,9 @@ def test_a_statistic_is_a_function_of_a_fit(sleep):
     series = sleep.bootstrap(4, statistic=lambda fit: fit.fixef(), seed=1)
     assert series.estimates.columns.tolist() == ["Intercept", "Days"]
     table = sleep.bootstrap(4, statistic=lambda fit: {"mean": fit.fitted().mean()}, seed=1)
-    responses_mean = [simulated_response(sleep.fitted_model, s).y.mean() for s in children(1, 4)]
+    responses_mean = [
+        simulated_response(sleep.fitted_model, s).rows.y.mean() for s in children(1, 4)
+    ]
     np.testing.assert_allclose(table.estimates["mean"], responses_mean, rtol=1e-9)
 
 

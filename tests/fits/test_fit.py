@@ -144,16 +144,17 @@ def test_fitted_values_are_the_predictions(fit):
         np.testing.assert_array_equal(fitted, fit.predict(groups=groups))
         np.testing.assert_allclose(fitted, fit.predict(frame(), groups), rtol=1e-12)
     known = sum(
-        np.sum(t.columns * fit.ranef()[t.label].to_numpy()[t.codes], axis=1) for t in terms(fit)
+        np.sum(t.columns * fit.ranef()[t.label].to_numpy()[t.codes], axis=1)
+        for t in fit.design.rows.terms
     )
     population = fit.predict(groups="population")
     np.testing.assert_allclose(population + known, fitted, rtol=1e-12)
-    expected = fit.design.X @ fit.fixef().to_numpy() + fit.design.offset
+    expected = fit.design.rows.X @ fit.fixef().to_numpy() + fit.design.rows.offset
     np.testing.assert_allclose(population, expected, rtol=1e-12)
 
 
 def test_residuals_are_what_is_left(fit):
-    left, weights = frame()["y"] - fit.fitted(), fit.design.weights
+    left, weights = frame()["y"] - fit.fitted(), fit.design.rows.weights
     np.testing.assert_allclose(fit.residuals(), left, atol=1e-12)
     for name in ("pearson", "deviance"):
         np.testing.assert_allclose(fit.residuals(name), left * np.sqrt(weights), atol=1e-12)

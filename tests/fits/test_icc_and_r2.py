@@ -64,7 +64,7 @@ def test_as_performance(name):
     assert found.fixed == pytest.approx(case["var_fixed"], rel=1e-9, abs=1e-12)
     assert found.all_random == pytest.approx(case["var_random"], rel=1e-9)
     if name == "groups_weights":  # performance takes no notice of weights
-        residual *= np.mean(1 / design_of(name)[0].weights)
+        residual *= np.mean(1 / design_of(name)[0].rows.weights)
         assert found.residual == pytest.approx(residual, rel=1e-12)
         return
     assert found.residual == pytest.approx(residual, rel=1e-9)
@@ -205,7 +205,7 @@ def test_mean_response_by_simulation():
     found = mean_response(model.design, model.family, numbers)
     rng = np.random.default_rng(1)
     b = rng.multivariate_normal([0.5, 0.4], cov, size=40_000)
-    simulated = np.exp(b @ model.design.X.T).mean()
+    simulated = np.exp(b @ model.design.rows.X.T).mean()
     assert found == pytest.approx(simulated, rel=0.02)
     both = Numbers(np.stack([numbers.beta, [0, 0.1]]), (np.stack([cov, 0 * cov]),), {})
     two = mean_response(model.design, model.family, both)
@@ -272,11 +272,11 @@ def test_bayes_r2_of_numbers():
 def test_bayes_r2_of_a_posterior(kind):
     fit = fit_of(kind, "posterior")
     design, numbers = fit.design, fit._numbers()
-    population = design.offset + numbers.beta @ design.X.T
+    population = design.rows.offset + numbers.beta @ design.rows.X.T
     mu = population.copy()
-    for term in design.terms:
+    for term in design.rows.terms:
         mu += np.einsum("srk,rk->sr", fit.draws(f"b_{term.label}")[:, term.codes], term.columns)
-    noise = fit.draws("sigma") ** 2 * np.mean(1 / design.weights)
+    noise = fit.draws("sigma") ** 2 * np.mean(1 / design.rows.weights)
     conditional = mu.var(axis=1, ddof=1) / (mu.var(axis=1, ddof=1) + noise)
     left = noise + np.mean((mu - population) ** 2, axis=1)
     marginal = population.var(axis=1, ddof=1) / (population.var(axis=1, ddof=1) + left)
@@ -292,7 +292,7 @@ def test_bayes_r2_of_proportions(family, trials):
     model = rf.Model(f"{response} ~ x + (1 | g)", data, family=family)
     fit = known_posterior(model, beta=0.2 * np.random.default_rng(1).normal(size=(4, 150, 2)))
     b, beta = fit.draws("b_g")[:, :, 0], fit.draws("beta")
-    p = special.expit(beta @ model.design.X.T + b[:, model.design.terms[0].codes])
+    p = special.expit(beta @ model.design.rows.X.T + b[:, model.design.rows.terms[0].codes])
     noise = np.mean(p * (1 - p), axis=1) / (5 if trials else 1)
     expected = p.var(axis=1, ddof=1) / (p.var(axis=1, ddof=1) + noise)
     found = fit.r2(kind="bayes").frame
@@ -309,9 +309,9 @@ def test_ordinary_r2(formula, weights, offset):
     fit = rf.Model(formula, frame(), weights=weights, offset=offset).fit()
     found = fit.r2().frame["estimate"]
     y, fitted, w = (
-        fit.design.y - fit.design.offset,
-        fit.fitted() - fit.design.offset,
-        fit.design.weights,
+        fit.design.rows.y - fit.design.rows.offset,
+        fit.fitted() - fit.design.rows.offset,
+        fit.design.rows.weights,
     )
     if formula != "y ~ 0 + x":
         y, fitted = y - np.average(y, weights=w), fitted - np.average(fitted, weights=w)

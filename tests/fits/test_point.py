@@ -32,21 +32,21 @@ def fit_data(name, formula, method="reml", **options):
 
 def dense(fit):
     """Return y less offset, V and [(Z, G)] from the variance components as they are reported."""
-    V = np.diag(fit.sigma**2 / fit.design.weights)
+    V = np.diag(fit.sigma**2 / fit.design.rows.weights)
     blocks = []
-    for term in fit.design.terms:
+    for term in fit.design.rows.terms:
         Z = dense_Z(term)
         G = np.kron(np.eye(term.n_levels), fit.varcorr().cov[term.label])
         V = V + Z @ G @ Z.T
         blocks.append((Z, G))
-    return fit.design.y - fit.design.offset, V, blocks
+    return fit.design.rows.y - fit.design.rows.offset, V, blocks
 
 
 # ------------------------------------------------------------------- the textbook's formulas
 
 
 def test_fixed_effects_are_generalised_least_squares(fit):
-    (y, V, _), X = dense(fit), fit.design.X
+    (y, V, _), X = dense(fit), fit.design.rows.X
     if X.shape[1] == 0:
         assert fit.fixef().empty
         assert fit.vcov().shape == (0, 0)
@@ -58,7 +58,7 @@ def test_fixed_effects_are_generalised_least_squares(fit):
 
 
 def test_the_log_likelihood_is_that_of_the_normal_distribution(fit):
-    (y, V, _), X = dense(fit), fit.design.X
+    (y, V, _), X = dense(fit), fit.design.rows.X
     left, (n, p) = y - X @ fit.fixef().to_numpy(), X.shape
     quadratic = left @ np.linalg.solve(V, left)
     expected = -(n * np.log(2 * np.pi) + np.linalg.slogdet(V)[1] + quadratic) / 2
@@ -69,7 +69,7 @@ def test_the_log_likelihood_is_that_of_the_normal_distribution(fit):
 
 
 def test_random_effects_are_best_linear_predictions(fit):
-    (y, V, blocks), X = dense(fit), fit.design.X
+    (y, V, blocks), X = dense(fit), fit.design.rows.X
     left = np.linalg.solve(V, y - X @ fit.fixef().to_numpy())
     table = fit.ranef_table(prob=0.9)
     for term, (Z, G) in zip(fit.design.terms, blocks, strict=True):
@@ -123,7 +123,7 @@ def test_the_trace_leads_to_the_optimum(fit):
 def test_ordinary_least_squares_without_random_terms():
     for method, divisor in (("reml", 240 - 6), ("ml", 240)):
         fit = fit_of("no random terms", method)
-        X, y = fit.design.X, fit.design.y
+        X, y = fit.design.rows.X, fit.design.rows.y
         beta, squares, *_ = np.linalg.lstsq(X, y, rcond=None)
         np.testing.assert_allclose(fit.fixef(), beta)
         assert fit.sigma**2 == pytest.approx(squares[0] / divisor)

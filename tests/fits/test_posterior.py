@@ -301,19 +301,21 @@ def test_own_parameters_are_posterior_means():
 def test_fitted_values_are_means_of_mu_and_not_mu_at_the_mean(text):
     fit, _ = generalised(text=text, scale=2.0)
     beta = fit.draws("beta") if fit.design.fixed else np.empty((400, 0))
-    eta = beta @ fit.design.X.T
-    for term in fit.design.terms:
+    eta = beta @ fit.design.rows.X.T
+    for term in fit.design.rows.terms:
         eta = eta + (fit.draws(f"b_{term.label}")[:, term.codes] * term.columns).sum(axis=-1)
     mu = special.expit(eta).mean(axis=0)
     np.testing.assert_allclose(fit.fitted(), mu, rtol=1e-12)
     np.testing.assert_allclose(fit.predict(kind="link"), eta.mean(axis=0), rtol=1e-9, atol=1e-12)
     assert np.abs(fit.fitted() - special.expit(eta.mean(axis=0))).max() > 0.01
-    left = fit.design.y - mu
-    pearson = left * np.sqrt(fit.design.weights / (mu * (1 - mu)))
+    left = fit.design.rows.y - mu
+    pearson = left * np.sqrt(fit.design.rows.weights / (mu * (1 - mu)))
     np.testing.assert_allclose(fit.residuals(), left, rtol=1e-9)
     np.testing.assert_allclose(fit.residuals("pearson"), pearson, rtol=1e-9)
-    unit = 2 * (special.rel_entr(fit.design.y, mu) + special.rel_entr(1 - fit.design.y, 1 - mu))
-    deviance = np.sign(left) * np.sqrt(fit.design.weights * unit)
+    unit = 2 * (
+        special.rel_entr(fit.design.rows.y, mu) + special.rel_entr(1 - fit.design.rows.y, 1 - mu)
+    )
+    deviance = np.sign(left) * np.sqrt(fit.design.rows.weights * unit)
     np.testing.assert_allclose(fit.residuals("deviance"), deviance, rtol=1e-9)
 
 

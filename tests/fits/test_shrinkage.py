@@ -48,15 +48,18 @@ def test_own_estimates_on_what_the_rest_of_the_model_leaves(fit):
     fitted, beta = fit.fitted(), fit.fixef()
     for term in fit.design.terms:
         b = fit.ranef()[term.label].to_numpy()
-        part = b[term.codes] + np.array([beta.get(c, 0.0) for c in term.coefs])
-        partial = fit.design.y - fitted + np.sum(term.columns * part, axis=1)
+        own = fit.design.rows.term(term.label)
+        part = b[own.codes] + np.array([beta.get(c, 0.0) for c in term.coefs])
+        partial = fit.design.rows.y - fitted + np.sum(own.columns * part, axis=1)
         table = fit.shrinkage_table(term.label)
         found = table["own"].to_numpy().reshape(b.shape)
         for level in range(term.n_levels):
-            rows = term.codes == level
-            expected = least_squares(term.columns[rows], partial[rows], fit.design.weights[rows])
+            rows = own.codes == level
+            expected = least_squares(
+                own.columns[rows], partial[rows], fit.design.rows.weights[rows]
+            )
             np.testing.assert_allclose(found[level], expected, rtol=1e-8, atol=1e-10)
-        assert list(table["n"][:: term.n_coefs]) == np.bincount(term.codes).tolist()
+        assert list(table["n"][:: term.n_coefs]) == np.bincount(own.codes).tolist()
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -117,9 +120,9 @@ def test_units_do_not_decide_what_is_determined(unit):
 
 def test_a_column_of_zeros_is_not_determined_anywhere():
     fit = fit_of("one factor", "ml")
-    term = fit.design.terms[0]
+    term = fit.design.rows.terms[0]
     silent = type(term)(**{**vars(term), "columns": np.zeros((240, 1))})
-    found, counts = group_least_squares(silent, fit.design.y, fit.design.weights)
+    found, counts = group_least_squares(silent, fit.design.rows.y, fit.design.rows.weights)
     assert np.isnan(found).all()
     assert counts.sum() == 240
 
@@ -149,7 +152,7 @@ def generalised(request):
 
 def test_own_estimates_maximise_the_likelihood_of_the_group(generalised):
     """By a search that knows no derivatives, with the rest of the linear predictor given."""
-    fit, (intercepts, slopes) = generalised, generalised.design.terms
+    fit, (intercepts, slopes) = generalised, generalised.design.rows.terms
     family, psi = fit.family, np.array(list(fit.parameters.values()))
     eta, b = fit.predict(kind="link"), fit.ranef()["g"].to_numpy()[:, 0]
     rest = eta - b[intercepts.codes] - fit.fixef()["Intercept"]
@@ -158,7 +161,7 @@ def test_own_estimates_maximise_the_likelihood_of_the_group(generalised):
     np.testing.assert_allclose(table["model"], fit.fixef()["Intercept"] + b)
     for level, found in enumerate(table["own"]):
         rows = intercepts.codes == level
-        y, w = fit.design.y[rows], fit.design.weights[rows]
+        y, w = fit.design.rows.y[rows], fit.design.rows.weights[rows]
 
         def deviance(c, y=y, w=w, rest=rest[rows]):
             with np.errstate(all="ignore"):
@@ -172,11 +175,11 @@ def test_own_estimates_maximise_the_likelihood_of_the_group(generalised):
 def test_several_coefficients_have_no_score_left():
     for name in ("binomial", "negative_binomial", "gamma", "t"):
         fit = made_up(name, "correlated slopes")
-        (term,), psi = fit.design.terms, np.array(list(fit.parameters.values()))
+        (term,), psi = fit.design.rows.terms, np.array(list(fit.parameters.values()))
         own = fit.shrinkage_table()["own"].to_numpy().reshape(-1, 2)
         assert np.isfinite(own).all()
         eta = np.sum(term.columns * own[term.codes], axis=1)
-        score = fit.family.expansion(fit.design.y, eta, fit.design.weights, psi).score
+        score = fit.family.expansion(fit.design.rows.y, eta, fit.design.rows.weights, psi).score
         for column in term.columns.T:
             left = np.bincount(term.codes, score * column)
             assert np.abs(left).max() < 1e-4
@@ -186,8 +189,10 @@ def test_own_estimates_of_intercepts_in_closed_form():
     """Of every group its mean, as the link sees it: the number of rows or trials weighs."""
     for name, link in (("binomial", special.logit), ("poisson", np.log), ("gamma", np.log)):
         made = made_up(name, "no fixed effects")
-        totals = np.bincount(made.design.terms[0].codes, made.design.weights * made.design.y)
-        sizes = np.bincount(made.design.terms[0].codes, made.design.weights)
+        totals = np.bincount(
+            made.design.rows.terms[0].codes, made.design.rows.weights * made.design.rows.y
+        )
+        sizes = np.bincount(made.design.rows.terms[0].codes, made.design.rows.weights)
         found = made.shrinkage_table()["own"]
         np.testing.assert_allclose(found, link(totals / sizes), rtol=1e-6)
 

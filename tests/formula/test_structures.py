@@ -212,9 +212,9 @@ def test_only_the_random_terms_change(text: str, data: pd.DataFrame) -> None:
     for structure in structures(model.formula, model.design.recipe.random):
         other = rf.Model(structure.formula, data)
         assert fixed_part(other.formula) == fixed_part(model.formula)
-        np.testing.assert_array_equal(other.design.X, model.design.X)
-        np.testing.assert_array_equal(other.design.y, model.design.y)
-        np.testing.assert_array_equal(other.design.offset, model.design.offset)
+        np.testing.assert_array_equal(other.design.rows.X, model.design.rows.X)
+        np.testing.assert_array_equal(other.design.rows.y, model.design.rows.y)
+        np.testing.assert_array_equal(other.design.rows.offset, model.design.rows.offset)
 
 
 @pytest.mark.parametrize("text", WRITTEN)
@@ -224,8 +224,9 @@ def test_the_last_structure_is_the_one_of_the_formula(text: str, data: pd.DataFr
     assert [term.coefs for term in last.design.terms] == [t.coefs for t in model.design.terms]
     for here, there in zip(last.design.terms, model.design.terms, strict=True):
         assert (here.label, here.covariance) == (there.label, there.covariance)
-        np.testing.assert_array_equal(here.columns, there.columns)
-        np.testing.assert_array_equal(here.codes, there.codes)
+    for mine, other in zip(last.design.rows.terms, model.design.rows.terms, strict=True):
+        np.testing.assert_array_equal(mine.columns, other.columns)
+        np.testing.assert_array_equal(mine.codes, other.codes)
 
 
 @pytest.mark.parametrize("text", WRITTEN)
@@ -254,10 +255,16 @@ def covariances(formula: str, data: pd.DataFrame) -> np.ndarray:
     design = rf.Model(formula, data).design
     basis = [np.zeros((design.n_obs, design.n_obs))]
     for term in design.terms:
-        same = term.codes[:, None] == term.codes[None, :]
+        same = (
+            design.rows.term(term.label).codes[:, None]
+            == design.rows.term(term.label).codes[None, :]
+        )
         for i, j in itertools.combinations_with_replacement(range(term.n_coefs), 2):
             if i == j or term.covariance.has_correlations:
-                product = np.outer(term.columns[:, i], term.columns[:, j])
+                product = np.outer(
+                    design.rows.term(term.label).columns[:, i],
+                    design.rows.term(term.label).columns[:, j],
+                )
                 basis.append(same * (product + product.T))
     return np.reshape(basis, (len(basis), -1))
 

@@ -11,7 +11,7 @@ from designs import STRUCTURES, random_frame
 from marginal_cases import PRIORS, dense_covariance, everything, target_of
 
 import ranef as rf
-from ranef.design.design import build_design, without_rows
+from ranef.design.design import build_design, leaving_out
 from ranef.errors import DataError, FitError
 from ranef.formula.terms import read_formula
 from ranef.leave_one_out import gaussian_densities
@@ -24,8 +24,8 @@ from ranef.priors.distributions import Flat, Normal
 
 def all_units(design, rng):
     """Return the rows, the levels of every factor, and those of one that the model has not."""
-    found = [Units("observation", None, None, design.rows)]
-    found += [Units("group", t.factor, t.codes, t.levels) for t in design.terms]
+    found = [Units("observation", None, None, design.rows.index)]
+    found += [Units("group", t.factor, t.codes, t.grouping.levels) for t in design.rows.terms]
     codes = rng.permutation(np.arange(design.n_obs) % 4)
     return [*found, Units("group", "other", codes, pd.Index(list("abcd")))]
 
@@ -37,11 +37,11 @@ def points(target, seed, size=2):
 
 def dense(design, priors, target, values):
     """Return the precision matrix Q of y, beta integrated out, and Q (y - its mean)."""
-    g, X = target.space.n_given, design.X
+    g, X = target.space.n_given, design.rows.X
     X = X if priors.change is None else X @ priors.change
     own, given = target.fixed.order
     V = dense_covariance(design, priors, target, values)
-    y = design.y - design.offset - X[:, given] @ values[:g]
+    y = design.rows.y - design.rows.offset - X[:, given] @ values[:g]
     for j in own:
         if isinstance(priors.beta[j], Normal):
             y = y - X[:, j] * priors.beta[j].mu
@@ -93,7 +93,7 @@ def test_difference_of_the_densities_of_the_data():
     for units in all_units(design, np.random.default_rng(2)):
         found = held_out(target, design, units).log_p(values)[0]
         for place in range(0, units.size, 5):
-            left = target_of(without_rows(design, units.rows(place)), priors)
+            left = target_of(leaving_out(design, units.rows(place)), priors)
             expected = target.likelihood(values[0])[0] - left.likelihood(values[0])[0]
             assert found[place] == pytest.approx(expected, rel=1e-9)
 
@@ -121,7 +121,7 @@ def test_a_perfect_correlation_and_an_sd_of_zero():
     values = points(target, 1, 2)
     values[0, [1, 3]] = 0.0, 1.0
     values[1, 1:3] = 0.0
-    units = Units("group", "c", design.terms[0].codes, design.terms[0].levels)
+    units = Units("group", "c", design.rows.terms[0].codes, design.terms[0].levels)
     found = held_out(target, design, units).log_p(values)
     for s in range(2):
         parts = dense(design, priors, target, values[s])
@@ -134,9 +134,9 @@ def test_large_random_effects():
     design, priors, target = everything("y ~ 1 + (1 | c)", 9, {"Intercept": Normal(1000, 5)})
     values = target.space.values(target.start()[None])[0]
     values[0] = 1.0, 1e4
-    units = Units("observation", None, None, design.rows)
+    units = Units("observation", None, None, design.rows.index)
     found = held_out(target, design, units).log_p(values)[0]
-    codes, w, y = design.terms[0].codes, design.weights, design.y
+    codes, w, y = design.rows.terms[0].codes, design.rows.weights, design.rows.y
     for i in range(0, len(y), 20):
         others = (codes == codes[i]) & (np.arange(len(y)) != i)
         variance = 1 / w[i] + 1 / w[others].sum()
@@ -170,7 +170,7 @@ def test_a_point_that_cannot_be_computed_is_nan():
     design, _, target = everything("y ~ x + (x | c)", 11)
     values = points(target, 1, 3)
     values[1, 1] = np.nan
-    units = Units("group", "c", design.terms[0].codes, design.terms[0].levels)
+    units = Units("group", "c", design.rows.terms[0].codes, design.terms[0].levels)
     for small in (8, 0):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(matrices, "MAX_ELEMENTWISE_SIZE", small)
@@ -191,8 +191,8 @@ def test_a_flat_effect_that_a_unit_determines():
     frame["only"] = np.where(frame["c"] == 4, 1.5, 0.0)
     design = build_design(read_formula("y ~ x + only + (1 | c)"), frame)
     priors = resolve(design, "flat")
-    term = design.terms[0]
-    units = Units("group", "c", term.codes, term.levels)
+    term = design.rows.terms[0]
+    units = Units("group", "c", term.codes, term.grouping.levels)
     with pytest.raises(DataError) as caught:
         held_out(target_of(design, priors), design, units)
     assert str(caught.value) == (
@@ -211,7 +211,7 @@ def test_a_flat_effect_that_a_row_determines():
     frame.index = [f"r{i}" for i in range(30)]
     design = build_design(read_formula("y ~ one + (1 | s)"), frame)
     priors = resolve(design, "flat")
-    units = Units("observation", None, None, design.rows)
+    units = Units("observation", None, None, design.rows.index)
     message = "without row `r17` of the data the fixed effect `one` is not determined"
     with pytest.raises(DataError, match=message):
         held_out(target_of(design, priors), design, units)
@@ -233,7 +233,7 @@ def test_units_of_all_rows_or_none():
 def test_too_many_random_effects_that_depend_on_each_other(monkeypatch):
     monkeypatch.setattr(gaussian_densities, "MAX_DEPENDENT_EFFECTS", 18)
     design, _, target = everything("y ~ x + (1 | c) + (1 | i)", 15)
-    units = Units("observation", None, None, design.rows)
+    units = Units("observation", None, None, design.rows.index)
     with pytest.raises(FitError) as caught:
         held_out(target, design, units)
     assert str(caught.value) == (
@@ -241,4 +241,4 @@ def test_too_many_random_effects_that_depend_on_each_other(monkeypatch):
         "18 that do: the work grows with their cube."
     )
     design, _, target = everything("y ~ x + (x | c)", 15)
-    assert held_out(target, design, replace(units, labels=design.rows)).size > 0
+    assert held_out(target, design, replace(units, labels=design.rows.index)).size > 0

@@ -12,7 +12,7 @@ from designs import random_frame
 from marginal_cases import target_of
 
 import ranef as rf
-from ranef.design.design import build_design, without_rows
+from ranef.design.design import build_design, leaving_out
 from ranef.errors import FitError
 from ranef.formula.terms import read_formula
 from ranef.leave_one_out import gaussian_loo
@@ -67,7 +67,7 @@ class Case:
 
     def units(self, factor):
         if factor is None:
-            return Units("observation", None, None, self.design.rows)
+            return Units("observation", None, None, self.design.rows.index)
         codes, levels = pd.factorize(self.data[factor], sort=True)
         return Units("group", factor, codes.astype(np.int64), pd.Index(levels))
 
@@ -387,9 +387,9 @@ def test_the_data_without_a_unit():
             _, _, expected = own.parts(own.data.drop(own.data.index[rows]))
             x = found.start() + 0.1
             assert found(x)[0] == pytest.approx(expected(x)[0], rel=1e-10)
-    left = without_rows(own.design, own.units("plate").rows(3))
+    left = leaving_out(own.design, own.units("plate").rows(3))
     assert own.design.terms[0].levels[3] not in left.terms[0].levels
-    assert left.rows.equals(own.design.rows.drop(own.design.rows[rows]))
+    assert left.rows.index.equals(own.design.rows.index.drop(own.design.rows.index[rows]))
 
 
 def test_centred_priors_stay_where_they_are():

@@ -12,7 +12,7 @@ from component_cases import by_integration, data_of, joint_case, some_values
 from designs import STRUCTURES, random_frame
 from scipy import special, stats
 
-from ranef.design.design import build_design, without_rows
+from ranef.design.design import build_design, leaving_out
 from ranef.errors import DataError
 from ranef.families.names import find_family
 from ranef.formula.terms import read_formula
@@ -25,12 +25,12 @@ from ranef.priors.distributions import Constant, Flat, HalfNormal, Normal
 
 
 def rows_of(design):
-    return Units("observation", None, None, design.rows)
+    return Units("observation", None, None, design.rows.index)
 
 
 def levels_of(design, factor):
-    term = next(term for term in design.terms if term.factor == factor)
-    return Units("group", factor, term.codes, term.levels)
+    term = next(term for term in design.rows.terms if term.factor == factor)
+    return Units("group", factor, term.codes, term.grouping.levels)
 
 
 def scores(joint, design, units, values, priors, **settings):
@@ -44,9 +44,12 @@ def scores(joint, design, units, values, priors, **settings):
 def dense(design, joint, priors, values):
     """Return log p of any rows of a normal response: a function, by the full covariance matrix."""
     sigma = values[joint.space.names.index("sigma")]
-    V, mu = np.diag(sigma**2 / design.weights), design.offset + joint.X @ values[: joint.p]
+    V, mu = (
+        np.diag(sigma**2 / design.rows.weights),
+        design.rows.offset + joint.X @ values[: joint.p],
+    )
     for term, own, factor in zip(
-        design.terms, priors.terms, joint.space.factors(values), strict=True
+        design.rows.terms, priors.terms, joint.space.factors(values), strict=True
     ):
         root = factor if own.change is None else own.change @ factor
         Z = np.zeros((design.n_obs, term.n_levels, term.n_coefs))
@@ -54,7 +57,7 @@ def dense(design, joint, priors, values):
         Z = Z.reshape(design.n_obs, -1)
         V = V + Z @ Z.T
     return lambda rows: stats.multivariate_normal.logpdf(
-        design.y[rows], mu[rows], V[np.ix_(rows, rows)]
+        design.rows.y[rows], mu[rows], V[np.ix_(rows, rows)]
     )
 
 
@@ -68,7 +71,7 @@ def test_a_normal_response_equals_the_dense_computation(structure):
     priors = resolve(design, "default", family)
     joint = joint_of(design, family, priors)
     values = some_values(joint, 2)
-    groups = [Units("group", t.factor, t.codes, t.levels) for t in design.terms]
+    groups = [Units("group", t.factor, t.codes, t.grouping.levels) for t in design.rows.terms]
     outside = Units("group", "j", frame["j"].to_numpy(), pd.Index(range(5)))
     for units in (*groups, outside, rows_of(design)):
         found = log_predictive(joint, units, values)
@@ -91,7 +94,7 @@ def test_rows_of_small_and_large_levels_equal_numerical_integration(family):
     found = log_predictive(joint, rows_of(design), values)
     for s, value in enumerate(values):
         log_p = by_integration(joint, value)
-        codes = design.terms[0].codes
+        codes = design.rows.terms[0].codes
         for i in (0, 5, 6, 11, 12, 30, 47):
             own = np.flatnonzero(codes == codes[i])
             left = log_p(own[own != i]) if len(own) > 1 else 0.0
@@ -122,7 +125,7 @@ def importance_sampled(design, joint, value, draws=10_000):
     logq = stats.multivariate_t(np.zeros(q), df=nu).logpdf(t)
 
     def log_p(rows):
-        X, y, w = Z[rows], design.y[rows], design.weights[rows]
+        X, y, w = Z[rows], design.rows.y[rows], design.rows.weights[rows]
         u = np.zeros(q)
         for _ in range(30):
             at = joint.model.family.expansion(y, setting.base[rows] + X @ u, w, setting.psi)
@@ -180,7 +183,7 @@ ONE = (("Intercept", Normal(0, 1)), ("sd", HalfNormal(1)))
 def test_the_posterior_without_a_unit_is_integrated_exactly(family, unit):
     """Two parameters on a lattice; every level by the trapezoidal rule, without this package."""
     design, joint, priors, _, values, logp = integrated("1 + (1 | g)", family, ONE)
-    codes = design.terms[0].codes
+    codes = design.rows.terms[0].codes
     levels = [np.flatnonzero(codes == level) for level in range(8)]
     sets = levels if unit == "group" else [levels[i % 8][i // 8 : i // 8 + 1] for i in range(10)]
     whole, left = np.empty((len(values), 8)), np.zeros((len(values), len(sets)))
@@ -229,7 +232,7 @@ def crossed_case():
 def refitted(units, place):
     """Return the ratio of marginal likelihoods with and without a unit, on the lattice."""
     design, joint, priors, x, _, density = crossed_case()
-    left = joint_of(without_rows(design, units.rows(place)), joint.model.family, priors)
+    left = joint_of(leaving_out(design, units.rows(place)), joint.model.family, priors)
     return special.logsumexp(density) - special.logsumexp(left.log_density(x))
 
 
@@ -265,7 +268,7 @@ def test_where_no_density_is_found_the_unit_is_refitted():
     design, joint, priors = joint_case("1 + (1 | g)", "poisson", data, dict(ONE))
     values = some_values(joint, 60)
     values[5, 0] = 1e4
-    halves = Units("group", "half", design.terms[0].codes // 2, pd.Index(["first", "second"]))
+    halves = Units("group", "half", design.rows.terms[0].codes // 2, pd.Index(["first", "second"]))
     found = scores(joint, design, halves, values, priors)
     assert found.repaired.all()
     assert np.isfinite(found.elpd).all()
@@ -276,7 +279,7 @@ def test_a_model_without_random_terms():
     priors = {"Intercept": Normal(0, 1)}
     design, joint, found_priors = joint_case("1", "poisson", None, priors)
     beta = np.linspace(-1.5, 2.5, 801)
-    rows = stats.poisson.logpmf(design.y, np.exp(beta)[:, None])
+    rows = stats.poisson.logpmf(design.rows.y, np.exp(beta)[:, None])
     logp = stats.norm.logpdf(beta) + rows.sum(axis=1)
     codes = np.arange(48) % 5
     units = Units("group", "fifth", codes, pd.Index(range(5)))
@@ -294,7 +297,7 @@ def test_a_model_without_random_terms():
     of_chains = scores(joint, design, units, repeated, found_priors, chains=4)
     np.testing.assert_allclose(of_chains.mcse, 2 * alone.mcse, rtol=0.3)
     single = log_predictive(joint, rows_of(design), values[:3])
-    np.testing.assert_allclose(single, stats.poisson.logpmf(design.y, np.exp(drawn[:3, None])))
+    np.testing.assert_allclose(single, stats.poisson.logpmf(design.rows.y, np.exp(drawn[:3, None])))
 
 
 def test_nested_factors_are_independent_between_outer_levels():
@@ -303,8 +306,8 @@ def test_nested_factors_are_independent_between_outer_levels():
     values = some_values(joint)
     found = log_predictive(joint, levels_of(design, "s"), values)
     for level in range(4):
-        rows = np.flatnonzero(design.term("s").codes != level)
-        alone = joint_of(without_rows(design, rows), joint.model.family, priors, 1)
+        rows = np.flatnonzero(design.rows.term("s").codes != level)
+        alone = joint_of(leaving_out(design, rows), joint.model.family, priors, 1)
         expected = replace(alone, component_points=glmm_loo.REPAIR)
         x = np.array([joint.space.point(value) for value in values])
         prior = joint.space.values(x)[1]
@@ -330,13 +333,13 @@ def test_a_flat_prior_needs_the_other_rows():
 
 def test_rows_are_left_out_of_a_design_with_their_levels():
     design, joint, _ = joint_case("x + (1 | g) + (1 | h)", "binomial")
-    left = without_rows(design, np.flatnonzero(design.term("g").codes == 2))
+    left = leaving_out(design, np.flatnonzero(design.rows.term("g").codes == 2))
     assert left.n_obs == 42
     assert list(left.term("g").levels) == [0, 1, 3, 4, 5, 6, 7]
     assert list(left.term("h").levels) == [0, 1, 2, 3]
-    old = design.term("g").levels[design.term("g").codes]
-    new = left.term("g").levels[left.term("g").codes]
+    old = design.term("g").levels[design.rows.term("g").codes]
+    new = left.term("g").levels[left.rows.term("g").codes]
     assert list(new) == [level for level in old if level != 2]
-    np.testing.assert_array_equal(left.y, design.y[left.rows])
-    np.testing.assert_array_equal(left.weights, design.weights[left.rows])
+    np.testing.assert_array_equal(left.rows.y, design.rows.y[left.rows.index])
+    np.testing.assert_array_equal(left.rows.weights, design.rows.weights[left.rows.index])
     assert joint.model.problem.Z.blocks[0].n_levels == 8

@@ -10,7 +10,7 @@ import xarray as xr
 from scipy import special, stats
 
 from ranef.design.design import build_design, new_rows
-from ranef.design.labels import coordinates, variables
+from ranef.design.labels import coordinates, observed, variables
 from ranef.families.names import find_family
 from ranef.formula.terms import read_formula
 from ranef.likelihood import predictions
@@ -53,9 +53,11 @@ def eta_by_row(design, posterior, chain, draw):
     at = posterior.isel(chain=chain, draw=draw)
     found = []
     for i in range(design.n_obs):
-        eta = design.offset[i]
-        eta += sum(design.X[i, j] * float(at["beta"][j]) for j in range(design.X.shape[1]))
-        for term in design.terms:
+        eta = design.rows.offset[i]
+        eta += sum(
+            design.rows.X[i, j] * float(at["beta"][j]) for j in range(design.rows.X.shape[1])
+        )
+        for term in design.rows.terms:
             b = at[f"b_{term.label}"].to_numpy()[term.codes[i]]
             eta += sum(term.columns[i, k] * b[k] for k in range(term.n_coefs))
         found.append(eta)
@@ -77,7 +79,11 @@ def test_mean_response_is_the_mean_over_draws(monkeypatch, block):
     family, design = find_family("binomial"), design_of()
     posterior = draws_of(design, family)
     got = predictions.mean_response(
-        family, design, design.terms, flat(posterior, "beta"), effects_of(design, posterior)
+        family,
+        design.rows,
+        design.rows.terms,
+        flat(posterior, "beta"),
+        effects_of(design, posterior),
     )
     every = [
         special.expit(eta_by_row(design, posterior, chain, draw))
@@ -93,7 +99,7 @@ def test_a_level_that_is_not_known_has_no_effects():
     beta, b = flat(posterior, "beta"), effects_of(design, posterior)
     rows = new_rows(design, frame().head(4).assign(g=["a", "new", "b", "newer"]), random=True)
     got = predictions.mean_response(family, rows, rows.terms, beta, b)
-    known = predictions.mean_response(family, design, design.terms, beta, b)
+    known = predictions.mean_response(family, design.rows, design.rows.terms, beta, b)
     old = new_rows(design, frame().head(4), random=True)
     only_h = [term for term in old.terms if term.label == "h"]
     without = predictions.mean_response(family, old, only_h, beta, b)
@@ -104,7 +110,7 @@ def test_a_level_that_is_not_known_has_no_effects():
 def test_blocks_are_of_bounded_size():
     design = design_of(text="x", weights=None)
     beta = np.zeros((200_000, 2))
-    sizes = [eta.size for _, eta in predictions.linear_predictors(design, (), beta, {})]
+    sizes = [eta.size for _, eta in predictions.linear_predictors(design.rows, (), beta, {})]
     assert max(sizes) <= predictions.BLOCK
     assert sum(sizes) == 200_000 * design.n_obs
 
@@ -133,7 +139,7 @@ def test_log_likelihood_of_every_row_and_draw(name):
     for chain, draw in ((0, 0), (1, 17)):
         mu = family.link.inverse(eta_by_row(design, posterior, chain, draw))
         psi = [float(posterior[p][chain, draw]) for p in family.parameters]
-        wanted = DENSITIES[name](design.y, mu, design.weights, *psi)
+        wanted = DENSITIES[name](design.rows.y, mu, design.rows.weights, *psi)
         np.testing.assert_allclose(found[chain, draw], wanted, rtol=1e-9)
 
 
@@ -143,7 +149,7 @@ def test_log_likelihood_far_out_is_finite():
     posterior = draws_of(design, family)
     posterior["beta"][:] = 800.0
     found = predictions.log_likelihood(design, family, posterior)["y"].to_numpy()
-    failures = design.weights * (1 - design.y)
+    failures = design.rows.weights * (1 - design.rows.y)
     np.testing.assert_allclose(found[0, 0][failures > 0] / failures[failures > 0], -800, rtol=0.05)
 
 
@@ -151,8 +157,8 @@ def test_log_likelihood_without_fixed_effects():
     design, family = design_of(text="0 + (1 | g)"), find_family("binomial")
     posterior = draws_of(design, family)
     found = predictions.log_likelihood(design, family, posterior)["y"].to_numpy()
-    mu = special.expit(flat(posterior, "b_g")[:, design.terms[0].codes, 0])
-    wanted = DENSITIES["binomial"](design.y, mu, design.weights)
+    mu = special.expit(flat(posterior, "b_g")[:, design.rows.terms[0].codes, 0])
+    wanted = DENSITIES["binomial"](design.rows.y, mu, design.rows.weights)
     np.testing.assert_allclose(found.reshape(CHAINS * DRAWS, -1), wanted, rtol=1e-9)
 
 
@@ -162,7 +168,7 @@ def test_arviz_takes_log_likelihoods():
     groups = {
         "posterior": posterior,
         "log_likelihood": predictions.log_likelihood(design, family, posterior),
-        "observed_data": predictions.observed(design),
+        "observed_data": observed(design.rows),
     }
     loo = az.loo(xr.DataTree.from_dict(groups))
     assert loo.n_data_points == design.n_obs
@@ -172,6 +178,6 @@ def test_arviz_takes_log_likelihoods():
 
 def test_observed_data_are_those_of_the_design():
     design = design_of()
-    found = predictions.observed(design)["y"]
-    np.testing.assert_array_equal(found, design.y)
+    found = observed(design.rows)["y"]
+    np.testing.assert_array_equal(found, design.rows.y)
     assert found["obs"].to_numpy().tolist() == frame().index.tolist()

@@ -33,7 +33,7 @@ def test_they_are_sparse_and_of_the_right_size(fit):
 
 
 def test_Z_has_the_coefficient_columns_at_the_level_of_the_row(fit):
-    blocks = [np.empty((240, 0)), *map(dense_Z, fit.design.terms)]
+    blocks = [np.empty((240, 0)), *map(dense_Z, fit.design.rows.terms)]
     np.testing.assert_array_equal(fit.Z().toarray(), np.hstack(blocks))
 
 
@@ -56,7 +56,7 @@ def test_Zb_is_the_random_part_of_the_fitted_values(fit):
 
 
 def test_L_is_the_cholesky_factor(fit):
-    L, W = fit.cholesky(), np.diag(fit.design.weights)
+    L, W = fit.cholesky(), np.diag(fit.design.rows.weights)
     ZL = fit.Z().toarray() @ fit.Lambda().toarray()
     np.testing.assert_allclose(L @ L.T, ZL.T @ W @ ZL + np.eye(size(fit)), atol=1e-9)
     np.testing.assert_array_equal(L, np.tril(L))
@@ -65,7 +65,7 @@ def test_L_is_the_cholesky_factor(fit):
 
 def test_the_criterion_is_made_of_L(fit):
     """Bates et al. (2015), eq. 41, with the weights' own term."""
-    L, X, w = fit.cholesky(), fit.design.X, fit.design.weights
+    L, X, w = fit.cholesky(), fit.design.rows.X, fit.design.rows.weights
     n, p = X.shape
     ZL = fit.Z().toarray() @ fit.Lambda().toarray()
     RZX = np.linalg.solve(L, ZL.T @ (w[:, None] * X))
@@ -101,6 +101,6 @@ def test_a_negative_information_of_a_row_is_allowed():
     made = made_up("t", "one factor")
     weights = np.where(np.arange(200) % 50, 1.0, -0.5)
     found = cholesky_factor(made.design, made.estimate.Lambdas, weights)
-    sums = np.bincount(made.design.terms[0].codes, weights)
+    sums = np.bincount(made.design.rows.terms[0].codes, weights)
     expected = np.diag(np.sqrt(made.theta**2 * sums + 1))
     np.testing.assert_allclose(found, expected, atol=1e-12)

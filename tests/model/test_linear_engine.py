@@ -185,7 +185,7 @@ def test_draws_have_the_documented_variables(both):
         assert group[coef].to_numpy().tolist() == list(t.coefs)
     assert {name: v.dims[2:] for name, v in group.data_vars.items()} == expected
     assert dict(group.sizes)["draw"] * group.sizes["chain"] == (300 if method == "mcmc" else 400)
-    np.testing.assert_array_equal(fit.posterior["observed_data"]["y"], fit.design.y)
+    np.testing.assert_array_equal(fit.posterior["observed_data"]["y"], fit.design.rows.y)
     assert ("sample_stats" in fit.posterior.children) == (method == "mcmc")
 
 
@@ -383,7 +383,7 @@ def test_the_mode_under_flat_priors_is_reml(both):
 
 
 def options_of(fit):
-    weighted = bool((fit.design.weights != 1).any())
+    weighted = bool((fit.design.rows.weights != 1).any())
     return {"weights": "w", "offset": "z"} if weighted else {}
 
 

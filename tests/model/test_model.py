@@ -159,14 +159,19 @@ def test_the_pymc_model_has_the_documented_variables(sleep):
 
 
 def dense_criterion(design, theta, *, reml):
-    X, y, w, theta = design.X, design.y - design.offset, design.weights, list(theta)
+    X, y, w, theta = (
+        design.rows.X,
+        design.rows.y - design.rows.offset,
+        design.rows.weights,
+        list(theta),
+    )
     V = np.diag(1 / w)
     for term in design.terms:
         Lambda = np.zeros((term.n_coefs, term.n_coefs))
         for j in range(term.n_coefs):
             for i in range(j, term.n_coefs if term.covariance.has_correlations else j + 1):
                 Lambda[i, j] = theta.pop(0)
-        half = dense_Z(term) @ np.kron(np.eye(term.n_levels), Lambda)
+        half = dense_Z(design.rows.term(term.label)) @ np.kron(np.eye(term.n_levels), Lambda)
         V += half @ half.T
     inverse = np.linalg.inv(V)
     information = X.T @ inverse @ X

@@ -83,9 +83,9 @@ def test_log_likelihoods_are_normal_densities():
     structure = STRUCTURES["relative and weighted"]
     design = structure.truth.design
     found = simulate(structure, np.random.default_rng(3))
-    own, term, part = found.parameters, design.terms[0], found.parameters.terms[0]
-    mean = design.X @ own.beta[0] + design.offset
-    noise = own.sigma[0] ** 2 / design.weights
+    own, term, part = found.parameters, design.rows.terms[0], found.parameters.terms[0]
+    mean = design.rows.X @ own.beta[0] + design.rows.offset
+    noise = own.sigma[0] ** 2 / design.rows.weights
     Z = np.zeros((design.n_obs, 2 * term.n_levels))
     for i, level in enumerate(term.codes):
         Z[i, 2 * level : 2 * level + 2] = term.columns[i]

@@ -193,7 +193,7 @@ def test_replicates_of_many_responses_are_those_of_each():
     fits = [rf.fit(hypothesis.small, frame.assign(y=own)) for own in y]
     found = bootstrapped(models, [null_of(fit.estimate) for fit in fits], 20, seed=14)
     for i, fit in enumerate(fits):
-        other = replace(large, y=fit.design.y)
+        other = large.with_rows(y=fit.design.rows.y)
         own = refits.rivals(fit.design, other, fit.estimate, reml=True)
         one, failed = refits.likelihood_ratios(own, 20, seed=14, first=20 * i)
         assert not failed.any()

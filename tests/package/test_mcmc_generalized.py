@@ -67,6 +67,6 @@ def test_quantities_are_those_of_the_smallest_and_the_largest_group():
     assert got["b_g[small]"].item() == own["b_g"][0, 0]
     assert got["b_g[large]"].item() == own["b_g"][1, 0]
     design = structure.design
-    eta = design.X @ own["beta"] + own["b_g"][design.terms[0].codes, 0]
+    eta = design.rows.X @ own["beta"] + own["b_g"][design.rows.terms[0].codes, 0]
     wanted = np.log(np.where(y == 1, 1 / (1 + np.exp(-eta)), 1 / (1 + np.exp(eta)))).sum()
     assert got["log p(y | b)"].item() == pytest.approx(wanted)

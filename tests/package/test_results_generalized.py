@@ -71,7 +71,7 @@ def test_the_laplace_criterion_is_made_of_L():
     for name in ("cbpp", "contraception_cm1"):
         case = CASES[name]
         fit = of_reference(case)
-        mu, y, w = fit.fitted(), fit.design.y, fit.design.weights
+        mu, y, w = fit.fitted(), fit.design.rows.y, fit.design.rows.weights
         information = {"working_weights": w * mu * (1 - mu)}
         L = rf.PointFit(
             fit.design, fit.family, "ml", type(fit.estimate)(**vars(fit.estimate) | information)
@@ -138,8 +138,8 @@ def test_residuals_are_those_of_R(name, response):
 
 def linear(fit):
     """Return the linear predictor, row by row."""
-    eta = fit.design.offset + fit.design.X @ fit.fixef().to_numpy()
-    for term in fit.design.terms:
+    eta = fit.design.rows.offset + fit.design.rows.X @ fit.fixef().to_numpy()
+    for term in fit.design.rows.terms:
         b = fit.ranef()[term.label].to_numpy()
         eta += [column @ b[code] for column, code in zip(term.columns, term.codes, strict=True)]
     return eta
@@ -152,7 +152,7 @@ def test_predictions_are_on_the_scale_of_the_link_or_of_the_response(fit):
     data = simulated(fit.family.name).drop(columns=["y", "k"])
     np.testing.assert_allclose(fit.predict(data), mu, rtol=1e-12)
     np.testing.assert_allclose(fit.predict(data, kind="link"), linear(fit), atol=1e-12)
-    fixed = fit.design.offset + fit.design.X @ fit.fixef().to_numpy()
+    fixed = fit.design.rows.offset + fit.design.rows.X @ fit.fixef().to_numpy()
     for options in ({"kind": "link"}, {}):
         values = fixed if options else fit.family.link.inverse(fixed)
         strangers = data.assign(g="new", h=99)
@@ -183,9 +183,9 @@ LAWS = {
 def law_of(fit, mu):
     """Return SciPy's distribution of every row, and the response as it counts it."""
     if fit.family.name == "binomial":
-        w = fit.design.weights
-        return stats.binom(w, mu), np.round(w * fit.design.y)
-    return LAWS[fit.family.name](mu, *fit.parameters.values()), fit.design.y
+        w = fit.design.rows.weights
+        return stats.binom(w, mu), np.round(w * fit.design.rows.y)
+    return LAWS[fit.family.name](mu, *fit.parameters.values()), fit.design.rows.y
 
 
 def test_pearson_residuals_have_the_variance_of_the_distribution(fit):
@@ -197,7 +197,10 @@ def test_pearson_residuals_have_the_variance_of_the_distribution(fit):
 @pytest.mark.parametrize("name", [n for n in FAMILIES if n not in ("t", "beta")])
 def test_deviance_residuals_add_up_to_the_deviance(name):
     fit = made_up(name, "crossed")
-    (law, y), perfect = law_of(fit, fit.fitted()), np.where(fit.design.y, fit.design.y, 1e-300)
+    (law, y), perfect = (
+        law_of(fit, fit.fitted()),
+        np.where(fit.design.rows.y, fit.design.rows.y, 1e-300),
+    )
     which = "logpmf" if hasattr(law.dist, "pmf") else "logpdf"
     ours, best = (getattr(one, which)(y) for one in (law, law_of(fit, perfect)[0]))
     found = fit.residuals("deviance")

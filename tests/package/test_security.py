@@ -261,7 +261,7 @@ def test_a_dangerous_name_is_the_name_of_a_column():
     model = rf.Model("y ~ " + " + ".join(f"`{name}`" for name in names), frame)
     assert model.design.fixed == ("Intercept", *names)
     bare = rf.Model("y ~ " + " + ".join(names), frame)
-    np.testing.assert_array_equal(bare.design.X, model.design.X)
+    np.testing.assert_array_equal(bare.design.rows.X, model.design.rows.X)
     with pytest.raises(FormulaError, match="the function `eval` is not available"):
         rf.Model("y ~ eval(x)", frame)
 
@@ -386,7 +386,7 @@ def test_any_expansion_is_a_design(pairs, power):
     except FormulaError as error:
         assert "means no more than" in str(error) or "expands to more than" in str(error)  # noqa: PT017
         return
-    assert design.X.shape == (30, len(design.fixed))
+    assert design.rows.X.shape == (30, len(design.fixed))
     assert len(set(design.fixed)) == len(design.fixed)
 
 

@@ -64,7 +64,7 @@ def test_what_was_observed_and_what_the_sampler_says_go_along():
     design = random_design("y ~ x", 1)
     alone = tree(design, draws_of(design, 4), chains=2)
     assert set(alone.children) == {"posterior", "observed_data"}
-    np.testing.assert_array_equal(alone["observed_data"]["y"].values, design.y)
+    np.testing.assert_array_equal(alone["observed_data"]["y"].values, design.rows.y)
     stats = xr.Dataset({"diverging": (("chain", "draw"), np.zeros((2, 2), dtype=bool))})
     found = tree(design, draws_of(design, 4), chains=2, stats=stats)
     assert set(found.children) == {"posterior", "observed_data", "sample_stats"}

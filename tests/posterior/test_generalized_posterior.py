@@ -137,11 +137,11 @@ PRIORS = {"Intercept": Normal(0, 2), "sd": HalfNormal(1)}
 def density(beta, sd):
     """Return the log posterior density up to p(y), by a trapezoid of many points."""
     design, u = small(), np.linspace(-8, 8, 1201)
-    sums = np.bincount(design.terms[0].codes, design.y)
+    sums = np.bincount(design.rows.terms[0].codes, design.rows.y)
     eta = beta + sd * u
     logs = sums[:, None] * eta - 8 * np.exp(eta) + stats.norm.logpdf(u) + np.log(u[1] - u[0])
     prior = stats.norm.logpdf(beta, 0, 2) + stats.halfnorm.logpdf(sd)
-    return special.logsumexp(logs, axis=1).sum() - special.gammaln(design.y + 1).sum() + prior
+    return special.logsumexp(logs, axis=1).sum() - special.gammaln(design.rows.y + 1).sum() + prior
 
 
 @cache
@@ -206,7 +206,7 @@ def test_effects_are_drawn_from_their_conditional_distribution():
     joint = joint_of(design, POISSON, resolve(design, PRIORS, POISSON))
     point = joint.space.values(joint.start())[0]
     draws = joint.draw(np.tile(point, (4000, 1)), np.random.default_rng(3))
-    sums, sd = np.bincount(design.terms[0].codes, design.y), point[-1]
+    sums, sd = np.bincount(design.rows.terms[0].codes, design.rows.y), point[-1]
     for level, total in enumerate(sums):
         mode = optimize.brentq(lambda b, y=total: y - 8 * np.exp(point[0] + b) - b / sd**2, -20, 20)
         around = 1 / np.sqrt(8 * np.exp(point[0] + mode) + 1 / sd**2)
@@ -309,14 +309,14 @@ def test_a_normal_prior_of_the_fixed_effects_is_a_ridge():
     found = mode.estimate_jointly(joint)
 
     def objective(beta):
-        chance = special.log_expit((2 * design.y - 1) * (design.X @ beta)).sum()
+        chance = special.log_expit((2 * design.rows.y - 1) * (design.rows.X @ beta)).sum()
         return -chance - stats.norm.logpdf(beta, [1, 0, 0], [0.5, 0.3, 0.3]).sum()
 
     best = optimize.minimize(objective, np.zeros(3), method="BFGS", options={"gtol": 1e-7})
     np.testing.assert_allclose(found.beta, best.x, atol=1e-5)
     assert found.objective == pytest.approx(2 * best.fun, rel=1e-10)
-    chance = special.expit(design.X @ found.beta)
-    information = (design.X.T * (chance * (1 - chance))) @ design.X
+    chance = special.expit(design.rows.X @ found.beta)
+    information = (design.rows.X.T * (chance * (1 - chance))) @ design.rows.X
     information += np.diag(1 / np.array([0.5, 0.3, 0.3]) ** 2)
     np.testing.assert_allclose(found.vcov, np.linalg.inv(information), rtol=1e-4)
 

@@ -43,9 +43,9 @@ from ranef.priors.distributions import (
 
 def dense_log_density(design, priors, target, values):
     """Return log p(y) from the n x n covariance matrix, on the user's scale throughout."""
-    g, y = target.space.n_given, design.y - design.offset
+    g, y = target.space.n_given, design.rows.y - design.rows.offset
     V = dense_covariance(design, priors, target, values)
-    X = design.X if priors.change is None else design.X @ priors.change
+    X = design.rows.X if priors.change is None else design.rows.X @ priors.change
     own, others = target.fixed.order
     mean = X[:, others] @ values[:g]
     flat = [j for j in own if not isinstance(priors.beta[j], Normal)]
@@ -180,7 +180,7 @@ def test_density_with_no_fewer_effects_than_rows(formula):
     design = build_design(read_formula(formula), odd_frame().iloc[:4])
     resolved = resolve(design, priors)
     target = target_of(design, resolved)
-    assert target.cross.p == len(design.y) <= len(design.fixed)
+    assert target.cross.p == len(design.rows.y) <= len(design.fixed)
     x = np.random.default_rng(6).normal(size=target.space.d)
     values, _ = target.space.values(x)
     expected = dense_log_density(design, resolved, target, values)
@@ -232,9 +232,9 @@ def test_fixed_effects_given_the_variances_are_normal_as_they_must_be(formula, p
     change = np.eye(len(design.fixed)) if resolved.change is None else resolved.change
     m = np.array([p.mu for p in resolved.beta])
     S = np.diag([p.sigma**2 for p in resolved.beta])
-    V, X = dense_covariance(design, resolved, target, values), design.X @ change
+    V, X = dense_covariance(design, resolved, target, values), design.rows.X @ change
     gain = S @ X.T @ np.linalg.inv(V + X @ S @ X.T)
-    mean = change @ (m + gain @ (design.y - design.offset - X @ m))
+    mean = change @ (m + gain @ (design.rows.y - design.rows.offset - X @ m))
     cov = change @ (S - gain @ X @ S) @ change.T
     np.testing.assert_allclose(fixed.effects(found.gamma, np.empty(0)), mean, rtol=1e-8, atol=1e-8)
     np.testing.assert_allclose(

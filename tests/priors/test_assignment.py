@@ -101,14 +101,14 @@ def test_the_defaults_by_name(sleep):
 
 def test_indicators_have_scale_one_and_are_centred_in_the_fixed_part_only(crossed):
     priors = resolve(crossed)
-    sy = crossed.y.std(ddof=1)
+    sy = crossed.rows.y.std(ddof=1)
     assert priors.slopes["f[T.b]"] == Normal(0, 2.5 * sy)
-    np.testing.assert_allclose(priors.change[0], [1, *-crossed.X[:, 1:].mean(axis=0)])
+    np.testing.assert_allclose(priors.change[0], [1, *-crossed.rows.X[:, 1:].mean(axis=0)])
     np.testing.assert_allclose(priors.change[1:], np.eye(len(crossed.fixed))[1:])
     g, h = priors.terms
     assert (g.label, h.label) == ("g", "h")
     assert g.sd[2] == HalfStudentT(3, sy)
-    np.testing.assert_allclose(g.change[0], [1, -crossed.X[:, 1].mean(), 0, 0])
+    np.testing.assert_allclose(g.change[0], [1, -crossed.rows.X[:, 1].mean(), 0, 0])
     assert (h.corr, h.centred, h.change) == (None, False, None)
 
 
@@ -401,9 +401,14 @@ def test_a_prior_of_the_users_is_not_moved_by_products():
     given = resolve(made, {"a": Constant(2)})
     notes = {row.coef: row.note for row in given.rows() if row.parameter == "beta"}
     assert notes == {"Intercept": AT_MEAN, "a": "", "b": AT_MEAN, "a:b": ""}
-    centred = made.X @ given.change
+    centred = made.rows.X @ given.change
     # the product is orthogonal to the intercept and b; a is not taken out of it
-    inner = centred[:, 3] @ made.X / np.linalg.norm(made.X, axis=0) / np.linalg.norm(centred[:, 3])
+    inner = (
+        centred[:, 3]
+        @ made.rows.X
+        / np.linalg.norm(made.rows.X, axis=0)
+        / np.linalg.norm(centred[:, 3])
+    )
     np.testing.assert_allclose(inner[[0, 2]], 0, atol=1e-9)
     assert abs(inner[1]) > 1e-3
 
@@ -421,7 +426,7 @@ def test_keys_can_be_as_the_model_prints_them(sleep):
 def test_an_untouched_intercept_sd_is_as_wide_as_the_slopes_make_it_at_zero(sleep):
     default = resolve(sleep).terms[0].sd
     touched = resolve(sleep, {"corr": LKJ(1)}).terms[0].sd
-    days = sleep.X[:, 1]
+    days = sleep.rows.X[:, 1]
     factor = np.sqrt(1 + (days.mean() / days.std(ddof=1)) ** 2)
     assert touched[0].sigma == pytest.approx(default[0].sigma * factor)
     assert touched[1] == default[1]
@@ -440,9 +445,9 @@ def test_default_priors_of_products_and_powers_follow_the_data(text):
         made = design(text, data.assign(x=shift + scale * data["x"]))
         priors = resolve(made)
         sds = np.array([prior.sigma for prior in priors.beta])
-        root = made.X @ priors.change * sds
+        root = made.rows.X @ priors.change * sds
         parts = [root @ root.T]
-        for term, given in zip(made.terms, priors.terms, strict=True):
+        for term, given in zip(made.rows.terms, priors.terms, strict=True):
             effects = term.columns @ given.change * [prior.sigma for prior in given.sd]
             parts.append(effects @ effects.T)
         covariances.append(np.array(parts))
@@ -576,7 +581,7 @@ def test_nothing_of_a_positive_response_depends_on_its_units():
 
 def test_a_far_intercept_is_as_wide_as_its_slopes_make_it_there():
     made = design("y ~ x + (x | g)", counted())
-    x = made.X[:, 1]
+    x = made.rows.X[:, 1]
     found = resolve(made, {"corr": LKJ(2)}, POISSON).terms[0]
     assert not found.centred
     ratio = x.mean() / x.std(ddof=1)

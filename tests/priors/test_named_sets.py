@@ -129,18 +129,18 @@ def test_brms_has_a_smallest_scale_and_takes_the_mean_offset_off():
 def test_the_intercept_is_at_the_means_of_the_columns_as_they_are(mixed, name):
     priors = resolve(mixed, name)
     wanted = np.eye(4)
-    wanted[0, 1:] = -mixed.X[:, 1:].mean(axis=0)
+    wanted[0, 1:] = -mixed.rows.X[:, 1:].mean(axis=0)
     np.testing.assert_allclose(priors.change, wanted, atol=1e-9)
     assert notes(priors) == {("beta", "Intercept")}
 
 
 def test_rstanarm_divides_by_the_sd_of_every_column(mixed):
     found = as_dict(resolve(mixed, "rstanarm"))
-    sy = mixed.y.std(ddof=1)
+    sy = mixed.rows.y.std(ddof=1)
     assert vars(found["beta", "Intercept"]) == pytest.approx(
-        vars(Normal(mixed.y.mean(), 2.5 * sy)), rel=1e-12
+        vars(Normal(mixed.rows.y.mean(), 2.5 * sy)), rel=1e-12
     )
-    for name, column in zip(mixed.fixed[1:], mixed.X.T[1:], strict=True):
+    for name, column in zip(mixed.fixed[1:], mixed.rows.X.T[1:], strict=True):
         assert found["beta", name].mu == 0
         assert found["beta", name].sigma == pytest.approx(2.5 * sy / column.std(ddof=1))
     assert found["sigma", ""].scale == pytest.approx(sy)
@@ -244,7 +244,7 @@ def test_boundary_is_relative_to_the_scale_of_the_default(counts, name):
 
 def test_brms_defaults_of_counts(counts):
     """R: y <- ifelse(y == 0, y + .1, y); round(median(log(y)), 1); round(mad(log(y)), 1)."""
-    logs = np.log(np.where(counts.y == 0, 0.1, counts.y))
+    logs = np.log(np.where(counts.rows.y == 0, 0.1, counts.rows.y))
     mad = stats.median_abs_deviation(logs, scale=1 / 1.4826)
     assert mad < 2.45
     found = as_dict(resolve(counts, "brms", find_family("negative_binomial")))
@@ -255,9 +255,9 @@ def test_brms_defaults_of_counts(counts):
         ("shape", ""): InverseGamma(0.4, 0.3),
         ("sd_g", "Intercept"): HalfStudentT(3, 2.5),
     }
-    moved = resolve(replace(counts, offset=np.full(80, 2.0)), "brms", POISSON)
+    moved = resolve(counts.with_rows(offset=np.full(80, 2.0)), "brms", POISSON)
     assert moved.intercept.mu == pytest.approx(round(np.median(logs), 1) - 2)
-    roots = np.sqrt(counts.y)
+    roots = np.sqrt(counts.rows.y)
     scale = round(stats.median_abs_deviation(roots, scale=1 / 1.4826), 1)
     assert scale > 2.5
     found = resolve(counts, "brms", find_family("poisson", "sqrt"))
@@ -267,7 +267,7 @@ def test_brms_defaults_of_counts(counts):
 
 @pytest.mark.parametrize("link", ["logit", "probit", "cloglog"])
 def test_brms_defaults_of_a_probability_do_not_look_at_the_data(counts, link):
-    made = replace(counts, y=counts.y / counts.y.max(), offset=np.ones(80))
+    made = counts.with_rows(y=counts.rows.y / counts.rows.y.max(), offset=np.ones(80))
     found = resolve(made, "brms", find_family("binomial", link))
     assert (found.intercept, found.terms[0].sd) == (StudentT(3, 0, 2.5), (HalfStudentT(3, 2.5),))
     phi = resolve(made, "brms", find_family("beta", link)).parameters
@@ -276,12 +276,12 @@ def test_brms_defaults_of_a_probability_do_not_look_at_the_data(counts, link):
 
 def test_brms_defaults_where_the_link_of_the_response_is_not_finite(counts):
     family = replace(GAUSSIAN, link=Link("log", np.log, np.exp))
-    found = resolve(replace(counts, y=counts.y - 3), "brms", family)
+    found = resolve(counts.with_rows(y=counts.rows.y - 3), "brms", family)
     assert (found.intercept, found.sigma) == (StudentT(3, 0, 2.5), HalfStudentT(3, 2.5))
 
 
 def test_brms_takes_successes_on_a_log_link(counts):
-    made = replace(counts, y=np.repeat([0.25, 1.0], 40), weights=np.full(80, 400.0))
+    made = counts.with_rows(y=np.repeat([0.25, 1.0], 40), weights=np.full(80, 400.0))
     family = replace(BINOMIAL, link=Link("log", np.log, np.exp))
     expected = round((np.log(100) + np.log(400)) / 2, 1)
     assert resolve(made, "brms", family).intercept.mu == expected
@@ -289,20 +289,20 @@ def test_brms_takes_successes_on_a_log_link(counts):
 
 def test_brms_defaults_of_a_t_response(counts):
     found = as_dict(resolve(counts, "brms", find_family("t")))
-    mad = round(stats.median_abs_deviation(counts.y, scale=1 / 1.4826), 1)
+    mad = round(stats.median_abs_deviation(counts.rows.y, scale=1 / 1.4826), 1)
     assert found["sigma", ""] == found["sd_g", "Intercept"] == HalfStudentT(3, mad)
     assert found["nu", ""] == Gamma(2, 0.1)
 
 
 def test_rstanarm_defaults_of_a_generalised_model(counts):
-    x = counts.X[:, 1]
+    x = counts.rows.X[:, 1]
     for name, own in (("poisson", {}), ("negative_binomial", {("shape", ""): Exponential(1)})):
         found = as_dict(resolve(counts, "rstanarm", find_family(name)))
         assert vars(found.pop(("beta", "x"))) == pytest.approx(
             {"mu": 0, "sigma": 2.5 / x.std(ddof=1)}
         )
         indicator = found.pop(("beta", "f[T.b]"))
-        assert indicator.sigma == pytest.approx(2.5 / counts.X[:, 2].std(ddof=1))
+        assert indicator.sigma == pytest.approx(2.5 / counts.rows.X[:, 2].std(ddof=1))
         assert found == {
             ("beta", "Intercept"): Normal(0, 2.5),
             ("sd_g", "Intercept"): Exponential(1),
@@ -339,24 +339,30 @@ def test_a_set_without_a_prior_says_so(counts, name, family, parameter, why):
 
 
 def test_default_scale_parameters(counts):
-    w, y = counts.weights.mean(), counts.weights @ counts.y / counts.weights.sum()
+    w, y = (
+        counts.rows.weights.mean(),
+        counts.rows.weights @ counts.rows.y / counts.rows.weights.sum(),
+    )
     sigma = {name: resolve(counts, family=find_family(name)).sigma for name in FAMILIES}
     assert vars(sigma["gamma"]) == pytest.approx({"scale": np.sqrt(w)})
     assert isinstance(sigma["gamma"], Exponential)
     assert vars(sigma["inverse_gaussian"]) == pytest.approx({"nu": 3, "sigma": np.sqrt(w / y)})
-    mad = stats.median_abs_deviation(counts.y, scale=1 / 1.4826)
+    mad = stats.median_abs_deviation(counts.rows.y, scale=1 / 1.4826)
     assert vars(sigma["t"]) == pytest.approx({"nu": 3, "sigma": mad * np.sqrt(w)})
     log = replace(GAUSSIAN, link=Link("log", np.log, np.exp))
-    expected = counts.y.std(ddof=1) * np.sqrt(w)
-    moved = replace(counts, offset=np.arange(80) / 9)  # which is not one of the response's units
+    expected = counts.rows.y.std(ddof=1) * np.sqrt(w)
+    moved = counts.with_rows(offset=np.arange(80) / 9)  # which is not one of the response's units
     assert resolve(moved, family=log).sigma.sigma == pytest.approx(expected)
 
 
 def test_a_family_of_the_users_has_the_scale_of_its_variance_function(counts):
     mine = replace(GAUSSIAN, name="mine", variance=lambda mu, _: 4 * mu**2)
-    w, y = counts.weights.mean(), counts.weights @ counts.y / counts.weights.sum()
+    w, y = (
+        counts.rows.weights.mean(),
+        counts.rows.weights @ counts.rows.y / counts.rows.weights.sum(),
+    )
     found = resolve(counts, family=mine).sigma
-    expected = counts.y.std(ddof=1) * np.sqrt(w) / (2 * y)
+    expected = counts.rows.y.std(ddof=1) * np.sqrt(w) / (2 * y)
     assert vars(found) == pytest.approx({"nu": 3, "sigma": expected})
 
 

@@ -209,9 +209,9 @@ def test_the_response_has_the_mean_and_covariance_of_the_model():
         "sd_g": {"Intercept": Constant(1.5), "x": Constant(0.05)}, "sd_h": Relative(Constant(0.7)),
     }  # fmt: skip
     y = prior_predictive(made, resolve(made, given), n=N, seed=8)["prior_predictive"]["y"][0]
-    mean = made.X @ [1, 0.2] + made.offset
-    root = [made.X * [0.5, 0.1], np.diag(2 / np.sqrt(made.weights))]
-    for term, sd in zip(made.terms, ([1.5, 0.05], [1.4]), strict=True):
+    mean = made.rows.X @ [1, 0.2] + made.rows.offset
+    root = [made.rows.X * [0.5, 0.1], np.diag(2 / np.sqrt(made.rows.weights))]
+    for term, sd in zip(made.rows.terms, ([1.5, 0.05], [1.4]), strict=True):
         indicators = np.eye(term.n_levels)[term.codes]
         root += [indicators * (term.columns[:, [j]] * s) for j, s in enumerate(sd)]
     cov = np.column_stack(root) @ np.column_stack(root).T
@@ -231,7 +231,7 @@ def test_the_tree_has_the_names_of_a_posterior():
     assert (prior.sizes["chain"], prior.sizes["draw"]) == (1, 10)
     assert prior["g"].to_numpy().tolist() == list("abcd")
     assert tree["prior_predictive"]["y"].dims == ("chain", "draw", "obs")
-    np.testing.assert_array_equal(tree["observed_data"]["y"], made.y)
+    np.testing.assert_array_equal(tree["observed_data"]["y"], made.rows.y)
 
 
 def test_models_without_fixed_or_random_effects():
@@ -298,12 +298,12 @@ KNOWN = {"sd": Constant(0.6), "Intercept": Constant(0.3), "x": Constant(0.02)}
 
 def known_model(name, link=None, **own):
     """Return draws of the response under known parameters, and eta's mean and variance."""
-    made = replace(design("y ~ x + (1 | g) + (1 | h)"), weights=np.tile([1.0, 3.0, 5.0, 8.0], 10))
+    made = design("y ~ x + (1 | g) + (1 | h)").with_rows(weights=np.tile([1.0, 3.0, 5.0, 8.0], 10))
     family = find_family(name, link)
     setting = KNOWN | {parameter: Constant(value) for parameter, value in own.items()}
     priors = resolve(made, setting, family)
     y = prior_predictive(made, priors, n=N, seed=9, family=family)["prior_predictive"]["y"][0]
-    return y.to_numpy(), made.X @ [0.3, 0.02], made.weights
+    return y.to_numpy(), made.rows.X @ [0.3, 0.02], made.rows.weights
 
 
 def check_moments(y, mean, variance):

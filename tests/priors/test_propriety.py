@@ -65,11 +65,11 @@ def balanced(levels, per_level):
 def parts(made, priors):
     """Return K (n, n - p_F), and the columns of each sd with a flat prior."""
     flat = [isinstance(prior, Flat) for prior in priors.beta]
-    X = made.X[:, flat]
+    X = made.rows.X[:, flat]
     K = np.linalg.svd(X)[0][:, np.linalg.matrix_rank(X) :] if any(flat) else np.eye(made.n_obs)
     return K, [
         np.eye(term.n_levels)[term.codes] * term.columns[:, [j]]
-        for term, own in zip(made.terms, priors.terms, strict=True)
+        for term, own in zip(made.rows.terms, priors.terms, strict=True)
         for j, prior in enumerate(own.sd)
         if prior in (Flat(), Relative(Flat()))
     ]
@@ -95,10 +95,10 @@ def is_proper_by_brute_force(made, priors):
     # with no effects left over, sigma can go to zero as ratios go to infinity
     Z = [
         np.eye(t.n_levels)[t.codes] * t.columns[:, [j]]
-        for t in made.terms
+        for t in made.rows.terms
         for j in range(t.n_coefs)
     ]
-    fits_all = np.linalg.matrix_rank(np.column_stack([made.X, *Z])) == made.n_obs
+    fits_all = np.linalg.matrix_rank(np.column_stack([made.rows.X, *Z])) == made.n_obs
     return falls_off and enough_rows and not (fits_all and Relative(Flat()) in sds)
 
 

@@ -32,7 +32,7 @@ def design(y, *, weights=None, offset=None):
     data = pd.DataFrame({"y": np.asarray(y, dtype=float)})
     made = build_design(read_formula("y ~ 1"), data, offset=offset)
     w = np.ones(len(data)) if weights is None else np.asarray(weights, dtype=float)
-    return replace(made, weights=w)
+    return made.with_rows(weights=w)
 
 
 def numbers(scale):
@@ -92,7 +92,7 @@ def test_without_any_event_the_mean_is_that_of_half_an_event(family):
     made = design(np.zeros(4), weights=[2, 2, 2, 2])
     assert mean_response(made, POISSON) == 0.5 / 8
     assert mean_response(made, BINOMIAL) == 0.5 / 9
-    assert mean_response(replace(made, y=np.ones(4)), BINOMIAL) == 8.5 / 9
+    assert mean_response(made.with_rows(y=np.ones(4)), BINOMIAL) == 8.5 / 9
     assert np.isfinite(numbers(link_scale(made, family))).all()
 
 
@@ -168,7 +168,7 @@ def test_a_t_response_is_measured_by_quantiles():
     found = link_scale(design(y), find_family("t"))
     assert numbers(found) == pytest.approx((5, 5, 5, 2), rel=0.01)
     mostly = design([1.0, 1.0, 1.0, 1.0, 4.0])  # the median deviation is zero
-    assert response_scale(mostly, find_family("t")) == spread(mostly.y)
+    assert response_scale(mostly, find_family("t")) == spread(mostly.rows.y)
 
 
 def test_a_constant_has_no_spread_not_even_by_rounding():

@@ -277,7 +277,7 @@ def quantities(design, own, y):
             combinations(range(term.n_coefs), 2) if term.covariance.has_correlations else ()
         ):
             found[f"corr_{label}[{term.coefs[i]}, {term.coefs[j]}]"] = part.corr[:, i, j]
-        for name, level, j in _effects(term):
+        for name, level, j in _effects(design, term):
             found[name] = part.b[:, level, j]
     mean, sd = _conditional(design, own)
     both = stats.norm.logpdf(y, mean, sd).sum(axis=1), _log_integrated(design, own, y)
@@ -301,15 +301,15 @@ def _curves(fit, names) -> dict[str, Callable]:
     effects = {
         name: partial(fit.effect_curve, term.label, term.levels[level], term.coefs[j])
         for term in fit.design.terms
-        for name, level, j in _effects(term)
+        for name, level, j in _effects(fit.design, term)
     }
     others = set(names) - set(effects) - set(LIKELIHOODS)
     return effects | {name: partial(fit.curve, name) for name in sorted(others)}
 
 
-def _effects(term) -> Iterator[tuple[str, int, int]]:
+def _effects(design, term) -> Iterator[tuple[str, int, int]]:
     """Yield name, level and coefficient of the effects of the smallest and the largest group."""
-    rows = np.bincount(term.codes)
+    rows = np.bincount(design.rows.term(term.label).codes)
     for size, level in (("small", rows.argmin()), ("large", rows.argmax())):
         for j, coef in enumerate(term.coefs):
             yield f"b_{term.label}[{size}, {coef}]", int(level), j
@@ -323,20 +323,20 @@ def _rank(drawn, value, rng):
 
 def _conditional(design, own):
     """Return mean and sd of the response given all effects, shape (draws, rows)."""
-    mean = own.beta @ design.X.T + design.offset
-    for term, part in zip(design.terms, own.terms, strict=True):
+    mean = own.beta @ design.rows.X.T + design.rows.offset
+    for term, part in zip(design.rows.terms, own.terms, strict=True):
         mean = mean + np.einsum("drk,rk->dr", part.b[:, term.codes], term.columns)
-    return mean, own.sigma[:, None] / np.sqrt(design.weights)
+    return mean, own.sigma[:, None] / np.sqrt(design.rows.weights)
 
 
 def _log_integrated(design, own, y):
     """Return the log density of the response given fixed effects and variances, (draws,)."""
-    V = own.sigma[:, None, None] ** 2 * np.diag(1 / design.weights)
-    for term, part in zip(design.terms, own.terms, strict=True):
+    V = own.sigma[:, None, None] ** 2 * np.diag(1 / design.rows.weights)
+    for term, part in zip(design.rows.terms, own.terms, strict=True):
         scaled = term.columns * part.sd[:, None]
         same = term.codes[:, None] == term.codes
         V = V + same * (scaled @ part.corr @ scaled.swapaxes(1, 2))
-    left = y - own.beta @ design.X.T - design.offset
+    left = y - own.beta @ design.rows.X.T - design.rows.offset
     root = np.linalg.cholesky(V)
     z = np.linalg.solve(root, left[:, :, None])[:, :, 0]
     logdet = 2 * np.log(np.diagonal(root, axis1=1, axis2=2)).sum(axis=1)

@@ -103,7 +103,7 @@ def log_evidence(structure, y):
 
 def refitted(model, y, method):
     """Fit a model to another response."""
-    engine = replace(model.engine, data=Data(replace(model.design, y=y), model.family))
+    engine = replace(model.engine, data=Data(model.design.with_rows(y=y), model.family))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", rf.errors.ConvergenceWarning)  # the error is looked at
         return engine.refit(method)
@@ -306,7 +306,7 @@ def p_values(hypothesis, n, seed, *, replicates=REPLICATES, reml=True):
 
 
 def _f_of(hypothesis, y):
-    small, large = (replace(design, y=y) for design in hypothesis.designs)
+    small, large = (design.with_rows(y=y) for design in hypothesis.designs)
     return f_test(small, large).p_value
 
 

@@ -72,10 +72,10 @@ class Dense:
 
 def dense(design: Design, cross: CrossProducts, Lambdas: list[NDArray[np.float64]]) -> Dense:
     """Compute everything from the n x n covariance matrix V / sigma^2 of y."""
-    X, y, n, p = design.X, design.y - design.offset, *design.X.shape
-    V = np.diag(1 / design.weights)
+    X, y, n, p = design.rows.X, design.rows.y - design.rows.offset, *design.rows.X.shape
+    V = np.diag(1 / design.rows.weights)
     blocks = []
-    for term, T, Lambda in zip(design.terms, cross.bases, Lambdas, strict=True):
+    for term, T, Lambda in zip(design.rows.terms, cross.bases, Lambdas, strict=True):
         m, k = term.n_levels, term.n_coefs
         Z = np.zeros((n, m * k))
         for a in range(k):

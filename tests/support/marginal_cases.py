@@ -45,13 +45,19 @@ def target_of(design, priors):
 def dense_covariance(design, priors, target, values):
     """Return the n x n covariance matrix of y given the fixed effects."""
     space = target.space
-    V = np.diag(values[space.n_given] ** 2 / design.weights)
+    V = np.diag(values[space.n_given] ** 2 / design.rows.weights)
     for t, term in enumerate(design.terms):
         sd, partial = space.places[t]
         change = np.eye(term.n_coefs) if priors.terms[t].change is None else priors.terms[t].change
         F = change @ term.covariance.factor_of(values[sd], values[partial])
-        rows = term.columns @ F @ F.T @ term.columns.T
-        V += np.where(term.codes[:, None] == term.codes, rows, 0.0)
+        rows = (
+            design.rows.term(term.label).columns @ F @ F.T @ design.rows.term(term.label).columns.T
+        )
+        V += np.where(
+            design.rows.term(term.label).codes[:, None] == design.rows.term(term.label).codes,
+            rows,
+            0.0,
+        )
     return V
 
 

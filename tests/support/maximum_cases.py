@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -36,5 +35,5 @@ def design_of(formula, data=None, weights=None, offset=None):
     data = frame() if data is None else data
     design = full_rank(build_design(read_formula(formula), data))
     if weights is not None:
-        design = replace(design, weights=np.asarray(weights, dtype=float))
-    return design if offset is None else replace(design, offset=np.asarray(offset, dtype=float))
+        design = design.with_rows(weights=np.asarray(weights, dtype=float))
+    return design if offset is None else design.with_rows(offset=np.asarray(offset, dtype=float))

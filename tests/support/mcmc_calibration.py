@@ -6,7 +6,7 @@ See `calibration` for what it is and for the test of uniformity.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import arviz as az
@@ -86,13 +86,13 @@ def simulate(structure, rng):
     """Draw parameters from their priors, and a response; the former as a posterior of one draw."""
     design, family, priors = structure.design, find_family(structure.family), structure.priors
     beta = np.array([_draw(priors[name], rng) for name in design.fixed])
-    eta, own = design.X @ beta, {"beta": beta}
-    for term in design.terms:
+    eta, own = design.rows.X @ beta, {"beta": beta}
+    for term in design.rows.terms:
         sd = _draw(priors[f"sd_{term.label}"], rng)
         b = sd * rng.normal(size=(term.n_levels, 1))
         eta = eta + b[term.codes, 0]
         own |= {f"sd_{term.label}": np.array([sd]), f"b_{term.label}": b}
-    return own, family.draw(rng, family.link.inverse(eta), design.weights)
+    return own, family.draw(rng, family.link.inverse(eta), design.rows.weights)
 
 
 def _draw(prior, rng):
@@ -116,10 +116,10 @@ def quantities(structure, posterior, y):
     posterior : mapping of str to array, shape (chains, draws, ...)
     y : array, shape (n,)
     """
-    design = replace(structure.design, y=np.asarray(y, float))
+    design = structure.design.with_rows(y=np.asarray(y, float))
     found = {name: posterior["beta"][..., j] for j, name in enumerate(design.fixed)}
     for term in design.terms:
-        label, rows = term.label, np.bincount(term.codes)
+        label, rows = term.label, np.bincount(design.rows.term(term.label).codes)
         found[f"sd_{label}"] = posterior[f"sd_{label}"][..., 0]
         for size, level in (("small", rows.argmin()), ("large", rows.argmax())):
             found[f"b_{label}[{size}]"] = posterior[f"b_{label}"][..., level, 0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from designs import random_frame
@@ -106,7 +106,7 @@ def random_model(
     frame = random_frame(rng, n)
     design = build_design(read_formula(formula), frame)
     y, weights = response(family, rng, n)
-    design = full_rank(replace(design, y=y, weights=weights, offset=0.1 * rng.normal(size=n)))
+    design = full_rank(design.with_rows(y=y, weights=weights, offset=0.1 * rng.normal(size=n)))
     return design, prepare(design, family)
 
 

@@ -213,7 +213,9 @@ def _notes(pairs: Sequence[Pair], comparisons: Sequence[NestedTest]) -> list[str
             "The fixed effects being the same, restricted likelihoods are compared (RLRT), where "
             "lme4's anova() would refit by maximum likelihood."
         )
-    coded_alike = all(np.array_equal(pair.small.design.X, pair.large.design.X) for pair in pairs)
+    coded_alike = all(
+        np.array_equal(pair.small.design.rows.X, pair.large.design.rows.X) for pair in pairs
+    )
     if largest.method == "reml" and not coded_alike:
         notes.append(
             "The fixed effects are coded in different ways, which changes restricted likelihoods, "

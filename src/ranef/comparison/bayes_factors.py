@@ -115,12 +115,14 @@ def no_bayes_factors(fits: Mapping[str, PosteriorFit]) -> str:
                 "their arbitrary heights do not cancel: give all of them proper priors."
             )
         design = fits[name].design
-        if "sigma" in parameters and not np.array_equal(first_design.weights, design.weights):
+        if "sigma" in parameters and not np.array_equal(
+            first_design.rows.weights, design.rows.weights
+        ):
             return (
                 f"`{first}` and `{name}` have different weights, so that the arbitrary heights of "
                 "their flat priors on `sigma` do not cancel: give it a proper prior."
             )
-        if set(parameters) - {"sigma"} and not np.array_equal(first_design.X, design.X):
+        if set(parameters) - {"sigma"} and not np.array_equal(first_design.rows.X, design.rows.X):
             return (
                 f"`{first}` and `{name}` have different fixed effects with flat priors, whose "
                 "arbitrary heights do not cancel: give the fixed effects proper priors."

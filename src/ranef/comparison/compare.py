@@ -265,7 +265,7 @@ def _group_of(fits: Mapping[str, Fit | Model], group: str | ArrayLike | None) ->
     """Return the groups as labels that every model takes, also one without the factor."""
     if group is not None and not isinstance(group, str):
         return group
-    factors = {t.factor: t for fit in fits.values() for t in fit.design.terms}
+    factors = {t.factor: t.grouping for fit in fits.values() for t in fit.design.rows.terms}
     if not factors:
         return None
     if group is None and len(factors) > 1:
@@ -278,7 +278,7 @@ def _group_of(fits: Mapping[str, Fit | Model], group: str | ArrayLike | None) ->
             "the rows may be given as an array."
         )
     term = factors[name]
-    rows = next(iter(fits.values())).design.rows
+    rows = next(iter(fits.values())).design.rows.index
     return pd.Series(term.levels[term.codes], index=rows, name=name)
 
 

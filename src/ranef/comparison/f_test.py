@@ -13,7 +13,7 @@ import numpy as np
 from scipy import sparse, special
 
 from ranef._typing import Array
-from ranef.design.design import Design, RandomTerm
+from ranef.design.design import Design, TermRows
 from ranef.design.groups import by_factor, transposed
 
 MAX_DEPENDENT_LENGTH = 1e-7  # of what earlier columns leave of a column that depends on them
@@ -84,8 +84,8 @@ def f_test(small: Design, large: Design) -> FTest | None:
     ----------
     The test with totals: Scheffe (1959), *The Analysis of Variance*, chapter 5.
     """
-    test = _wald(_table(small, small.terms), _table(large, large.terms))
-    for term in small.terms:
+    test = _wald(_table(small, small.rows.terms), _table(large, large.rows.terms))
+    for term in small.rows.terms:
         if test is None and (size := _size_of_levels(small, term)):
             test = _wald_of_totals(small, large, term, size)
     return test
@@ -99,26 +99,26 @@ def _wald(small: _Table, large: _Table) -> FTest | None:
     return FTest((small_rss - large_rss) / d1 / (large_rss / d2), d1, d2)
 
 
-def _wald_of_totals(small: Design, large: Design, term: RandomTerm, size: float) -> FTest | None:
+def _wald_of_totals(small: Design, large: Design, term: TermRows, size: float) -> FTest | None:
     """Return the test with the totals of the levels of a term in place of rows.
 
     The term has to be the same in both designs: it makes the errors.
     """
     small_terms, large_terms = (
-        [t for t in design.terms if not _same_factor(t, term)] for design in (small, large)
+        [t for t in design.rows.terms if not _same_factor(t, term)] for design in (small, large)
     )
     if len(small_terms) + 1 < len(small.terms) or len(large_terms) + 1 < len(large.terms):
         return None
-    z = term.columns[:, 0] * np.sqrt(small.weights / size)
+    z = term.columns[:, 0] * np.sqrt(small.rows.weights / size)
     H = transposed(term.codes, z[:, None], term.n_levels).T
     test = _wald(_totals(_table(small, small_terms), H), _totals(_table(large, large_terms), H))
     return test and replace(test, stratum=term.factor)
 
 
-def _table(design: Design, terms: Sequence[RandomTerm]) -> _Table:
+def _table(design: Design, terms: Sequence[TermRows]) -> _Table:
     """Return the rows of a design, by the square roots of their weights, with some of its terms."""
-    root = np.sqrt(design.weights)
-    X = sparse.csc_array(np.linalg.qr(design.X * root[:, None])[0])
+    root = np.sqrt(design.rows.weights)
+    X = sparse.csc_array(np.linalg.qr(design.rows.X * root[:, None])[0])
     none = sparse.csc_array((design.n_obs, 0))
     Z = [
         _within_levels(group[0], np.column_stack([t.columns for t in group]) * root[:, None])
@@ -126,7 +126,7 @@ def _table(design: Design, terms: Sequence[RandomTerm]) -> _Table:
     ]
     first, *others = sorted(Z, key=lambda block: -block.shape[1]) or [none]
     C = sparse.csc_array(sparse.hstack([*others, X]))
-    return _Table((design.y - design.offset) * root, first, C)
+    return _Table((design.rows.y - design.rows.offset) * root, first, C)
 
 
 def _totals(table: _Table, H: sparse.csc_array) -> _Table:
@@ -135,19 +135,19 @@ def _totals(table: _Table, H: sparse.csc_array) -> _Table:
     return _Table(H.T @ table.y, C[:, :0], C)
 
 
-def _size_of_levels(design: Design, term: RandomTerm) -> float:
+def _size_of_levels(design: Design, term: TermRows) -> float:
     """Return the sum of squares that all levels of a term have in common, or 0."""
-    sizes = np.bincount(term.codes, design.weights * term.columns[:, 0] ** 2)
+    sizes = np.bincount(term.codes, design.rows.weights * term.columns[:, 0] ** 2)
     are_equal = term.n_coefs == 1 and np.ptp(sizes) <= SIZE_TOLERANCE * sizes.max()
     return float(sizes.mean()) if are_equal else 0.0
 
 
-def _same_factor(first: RandomTerm, second: RandomTerm) -> bool:
+def _same_factor(first: TermRows, second: TermRows) -> bool:
     pairs = np.unique(np.column_stack([first.codes, second.codes]), axis=0)
     return len(pairs) == first.n_levels == second.n_levels
 
 
-def _within_levels(term: RandomTerm, columns: Array) -> sparse.csc_array:
+def _within_levels(term: TermRows, columns: Array) -> sparse.csc_array:
     """Return orthonormal columns that span those of a term, by Gram and Schmidt in each level."""
     codes, orthonormal = term.codes, list[Array]()
     for column in columns.T:

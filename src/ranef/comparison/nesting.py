@@ -21,7 +21,7 @@ import numpy as np
 
 from ranef._typing import Array, Codes
 from ranef.covariances.covariance import Bases, n_theta
-from ranef.design.design import RANK_TOLERANCE, Design, RandomTerm
+from ranef.design.design import RANK_TOLERANCE, Design, RandomTerm, TermRows
 from ranef.design.groups import is_nested
 from ranef.errors import listed
 from ranef.numerics.matrices import summed_by
@@ -72,7 +72,7 @@ def obstacle(small: Design, large: Design) -> str:
             f"the fixed effects {listed(outside)} of the first are no combination of those of the "
             "second"
         )
-    covariances = _covariances(small.terms, large.terms)
+    covariances = _covariances(small, large)
     if isinstance(covariances, RandomTerm):
         text = covariances.text
         return f"the random effects {text} of the first are not among those of the second"
@@ -81,12 +81,12 @@ def obstacle(small: Design, large: Design) -> str:
 
 def same_fixed(first: Design, second: Design) -> bool:
     """Whether two designs of the same data have the same column space of X."""
-    return first.X.shape[1] == second.X.shape[1] and not _outside(first, second)
+    return first.rows.X.shape[1] == second.rows.X.shape[1] and not _outside(first, second)
 
 
 def extra(small: Design, large: Design) -> Extra:
     """Count the parameters that a design has more than one that is nested in it."""
-    covariances = _covariances(small.terms, large.terms)
+    covariances = _covariances(small, large)
     assert not isinstance(covariances, RandomTerm)
     zeros = [
         n
@@ -95,7 +95,7 @@ def extra(small: Design, large: Design) -> Extra:
     ]
     small_counts, large_counts = _counts(small.terms), _counts(large.terms)
     return Extra(
-        fixed=large.X.shape[1] - small.X.shape[1],
+        fixed=large.rows.X.shape[1] - small.rows.X.shape[1],
         variances=large_counts[0] - small_counts[0],
         covariances=large_counts[1] - small_counts[1],
         bounded=sum(zeros) if max(zeros, default=0) <= 1 else None,
@@ -107,9 +107,9 @@ def extra(small: Design, large: Design) -> Extra:
 
 def _outside(inner: Design, outer: Design) -> list[str]:
     """Return the fixed columns of a design that are no combinations of another's."""
-    root = np.sqrt(inner.weights)[:, None]
-    Q, _ = np.linalg.qr(outer.X * root)
-    X = inner.X * root
+    root = np.sqrt(inner.rows.weights)[:, None]
+    Q, _ = np.linalg.qr(outer.rows.X * root)
+    X = inner.rows.X * root
     residuals = X - Q @ (Q.T @ X)
     residuals -= Q @ (Q.T @ residuals)
     outside = np.linalg.norm(residuals, axis=0) > RANK_TOLERANCE * np.linalg.norm(X, axis=0)
@@ -119,19 +119,18 @@ def _outside(inner: Design, outer: Design) -> list[str]:
 # ----------------------------------------------------------------------------- random effects
 
 
-def _covariances(
-    small: Sequence[RandomTerm], large: Sequence[RandomTerm]
-) -> list[Array] | RandomTerm:
+def _covariances(small: Design, large: Design) -> list[Array] | RandomTerm:
     """Return M of each larger term where all columns of the smaller terms have unit variance.
 
     Where no larger term contains one of the smaller terms, the first such term is returned instead.
     """
-    totals = [np.zeros((t.n_coefs, t.n_coefs)) for t in large]
-    by_size = sorted(range(len(large)), key=lambda i: large[i].n_coefs)
-    for term in small:
-        for columns in _generators(term):
+    outer = [*zip(large.terms, large.rows.terms, strict=True)]
+    totals = [np.zeros((term.n_coefs, term.n_coefs)) for term in large.terms]
+    by_size = sorted(range(len(outer)), key=lambda i: large.terms[i].n_coefs)
+    for term, rows in zip(small.terms, small.rows.terms, strict=True):
+        for columns in _generators(term, rows):
             for i in by_size:
-                M = _covariance_of_columns(large[i], term.codes, columns)
+                M = _covariance_of_columns(*outer[i], rows.codes, columns)
                 if M is not None:
                     totals[i] += M
                     break
@@ -140,13 +139,13 @@ def _covariances(
     return totals
 
 
-def _generators(term: RandomTerm) -> list[list[Array]]:
+def _generators(term: RandomTerm, rows: TermRows) -> list[list[Array]]:
     """Return columns that span the covariances of a term, one list a block of correlated ones.
 
     A union of linear spaces contains a linear space only if one of them does: coefficients that
     are correlated have to be in one term.
     """
-    d = _basis(term).T
+    d = _basis(term, rows).T
     return [
         [*(d[i] for i in block), *(d[i] + d[j] for i, j in combinations(block, 2))]
         for block in term.covariance.free_blocks
@@ -154,29 +153,31 @@ def _generators(term: RandomTerm) -> list[list[Array]]:
 
 
 def _covariance_of_columns(
-    outer: RandomTerm, codes: Codes, columns: Sequence[Array]
+    outer: RandomTerm, rows: TermRows, codes: Codes, columns: Sequence[Array]
 ) -> Array | None:
     """Return the sum of M over columns, or None if the term does not contain one of them."""
     total = np.zeros((outer.n_coefs, outer.n_coefs))
     for d in columns:
-        M = _covariance_of_column(outer, codes, d)
+        M = _covariance_of_column(outer, rows, codes, d)
         if M is None:
             return None
         total += M
     return total
 
 
-def _covariance_of_column(outer: RandomTerm, codes: Codes, d: Array) -> Array | None:
+def _covariance_of_column(
+    outer: RandomTerm, rows: TermRows, codes: Codes, d: Array
+) -> Array | None:
     """Return M of a term that gives the covariance of a column, or None if there is none.
 
     With W_g the term's rows in a level g, c_h = W_g'd_h the column's share of a level h of its own
     factor, and N_g the column's covariance: M minimises the sum of |W_g M W_g' - N_g|^2, which is
     sum |N_g|^2 - 2 <M, sum c_h c_h'> + <M, sum G_g M G_g>, G_g = W_g'W_g.
     """
-    if not is_nested(codes, outer.codes):  # a level of h in two of g
+    if not is_nested(codes, rows.codes):  # a level of h in two of g
         return None
-    W, k = _basis(outer), outer.n_coefs
-    G = summed_by(outer.codes, W[:, :, None] * W[:, None, :])
+    W, k = _basis(outer, rows), outer.n_coefs
+    G = summed_by(rows.codes, W[:, :, None] * W[:, None, :])
     C = summed_by(codes, W * d[:, None])
     blocks = outer.covariance.free_blocks
     free = [a * k + b for block in blocks for a, b in product(block, repeat=2)]
@@ -193,10 +194,10 @@ def _covariance_of_column(outer: RandomTerm, codes: Codes, d: Array) -> Array | 
     return M if lowest >= -MAX_NEGATIVE_VARIANCE * np.abs(M).max() else None
 
 
-def _basis(term: RandomTerm) -> Array:
+def _basis(term: RandomTerm, rows: TermRows) -> Array:
     """Return the columns of a term with unit mean square; orthogonal where only the span counts."""
-    size = np.sqrt(np.mean(term.columns**2, axis=0))
-    columns = term.columns / np.where(size > 0, size, 1.0)
+    size = np.sqrt(np.mean(rows.columns**2, axis=0))
+    columns = rows.columns / np.where(size > 0, size, 1.0)
     if term.covariance.kept_by is not Bases.TRIANGULAR:
         return np.asarray(columns)
     return np.asarray(np.linalg.qr(columns)[0] * np.sqrt(len(columns)))

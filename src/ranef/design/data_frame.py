@@ -63,7 +63,7 @@ class Source:
 
 
 @dataclass(frozen=True, eq=False)
-class Rows:
+class CompleteRows:
     """The complete rows that a model is built on.
 
     Attributes
@@ -116,7 +116,7 @@ def complete_rows(
     weights: NDArray[np.float64] | None,
     offset: NDArray[np.float64] | None,
     missing: str,
-) -> Rows:
+) -> CompleteRows:
     """Leave out the rows with missing values, with a warning that counts them.
 
     Raises
@@ -136,7 +136,7 @@ def complete_rows(
     incomplete = absent.any(axis=1).to_numpy()
     if incomplete.any():
         _report(absent, incomplete, missing)
-    kept = Rows(
+    kept = CompleteRows(
         columns.loc[~incomplete],
         None if weights is None else weights[~incomplete],
         None if offset is None else offset[~incomplete],
@@ -158,7 +158,7 @@ def _report(absent: pd.DataFrame, incomplete: Flags, missing: str) -> None:
     warn(message, DataWarning)
 
 
-def _check_extras(rows: Rows) -> None:
+def _check_extras(rows: CompleteRows) -> None:
     for name, values in (("weights=", rows.weights), ("offset=", rows.offset)):
         if values is not None and not np.isfinite(values).all():
             bad = listed(rows.columns.index[~np.isfinite(values)])

@@ -1,4 +1,4 @@
-"""From a formula and a data frame to arrays: the `Design`.
+"""From a formula and a data frame to names, the `Design`, and to arrays, its `Rows`.
 
 Random terms are held as the level of each row and the coefficient columns, never as an indicator
 matrix. The recipe that made a design (levels, means, knots, codings) makes it again on new data.
@@ -17,11 +17,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from ranef._typing import Array, Codes
 from ranef.covariances.covariance import Covariance, Diagonal, Unstructured
-from ranef.design.data_frame import Factor, Rows, combined, complete_rows, open_frame
+from ranef.design.data_frame import CompleteRows, Factor, combined, complete_rows, open_frame
 from ranef.design.evaluate import Interpreter, Memory, one_column
 from ranef.design.model_matrix import Columns, Origin, code
 from ranef.design.response import read_response
-from ranef.errors import DataError, FormulaError, listed
+from ranef.errors import DataError, FitError, FormulaError, listed
 from ranef.families.family import Family
 from ranef.families.gaussian import GAUSSIAN
 from ranef.formula.terms import Formula, RandomPart
@@ -33,7 +33,7 @@ RANK_TOLERANCE = 1e-7  # of a column's length, as R's lm and lme4
 
 @dataclass(frozen=True, eq=False)
 class RandomTerm:
-    """One random-effects term.
+    """One random-effects term: its names, without rows.
 
     Attributes
     ----------
@@ -41,42 +41,36 @@ class RandomTerm:
         The grouping factor's name, made unique: `Subject`, then `Subject_1`.
     text : str
         The term as a formula.
-    grouping : Factor
+    factor : str
+        The name of the grouping factor.
+    levels : pandas.Index
+        Labels of the m levels.
     coefs : tuple of str
         Names of the k coefficients.
-    columns : ndarray, shape (n, k)
-        The coefficient columns.
     numeric : tuple of bool
-        Whether a column is measured (True) or an intercept or indicator (False).
+        Whether a coefficient's column is measured (True) or an intercept or indicator (False).
     origins : tuple of Origin
         Which columns of the data each column uses.
     covariance : Covariance
         Of the coefficients of a level: unstructured (`|`) or diagonal (`||`).
+    mean_products : ndarray, shape (k, k)
+        The mean over rows of the products of two coefficient columns.
     """
 
     label: str
     text: str
-    grouping: Factor
+    factor: str
+    levels: pd.Index[Any]
     coefs: tuple[str, ...]
-    columns: Array
     numeric: tuple[bool, ...]
     origins: tuple[Origin, ...]
     covariance: Covariance
+    mean_products: Array
 
     @property
-    def factor(self) -> str:
-        """The name of the grouping factor."""
-        return self.grouping.name
-
-    @property
-    def levels(self) -> pd.Index[Any]:
-        """Labels of the levels, shape (m,)."""
-        return self.grouping.levels
-
-    @property
-    def codes(self) -> Codes:
-        """The level of each row, shape (n,)."""
-        return self.grouping.codes
+    def lengths(self) -> Array:
+        """The root mean square of each coefficient column, shape (k,)."""
+        return np.sqrt(np.diag(self.mean_products))
 
     @property
     def n_levels(self) -> int:
@@ -87,6 +81,88 @@ class RandomTerm:
     def n_coefs(self) -> int:
         """The number of coefficients of a level, k."""
         return len(self.coefs)
+
+
+@dataclass(frozen=True, eq=False)
+class TermRows:
+    """The rows of one random-effects term: the level and the coefficient columns of each.
+
+    Attributes
+    ----------
+    label : str
+        The label of the term.
+    grouping : Factor
+    columns : ndarray, shape (n, k)
+        The coefficient columns.
+    """
+
+    label: str
+    grouping: Factor
+    columns: Array
+
+    @property
+    def factor(self) -> str:
+        """The name of the grouping factor."""
+        return self.grouping.name
+
+    @property
+    def codes(self) -> Codes:
+        """The level of each row, shape (n,); -1 for a level that is not known."""
+        return self.grouping.codes
+
+    @property
+    def n_levels(self) -> int:
+        """The number of levels, m."""
+        return len(self.grouping.levels)
+
+    @property
+    def n_coefs(self) -> int:
+        """The number of coefficients of a level, k."""
+        return int(self.columns.shape[1])
+
+
+@dataclass(frozen=True, eq=False)
+class NewRows:
+    """The matrices of rows to predict: as `Rows`, without response and weights."""
+
+    X: Array
+    terms: tuple[TermRows, ...]
+    offset: Array
+    index: pd.Index[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """The arrays of a design, with one entry for each row of the data.
+
+    Attributes
+    ----------
+    X : ndarray, shape (n, p)
+    y : ndarray, shape (n,)
+        The proportion of successes for a binomial family.
+    weights : ndarray, shape (n,)
+        Prior weights: Var(y_i) = sigma^2 / w_i. Numbers of trials for a binomial family.
+    offset : ndarray, shape (n,)
+        The known part of the linear predictor.
+    terms : tuple of TermRows
+        In the order of the design's terms.
+    index : pandas.Index
+        Labels of the rows used.
+    data : CompleteRows
+        The columns of the data that were used, as the design was first built.
+    """
+
+    X: Array
+    y: Array
+    weights: Array
+    offset: Array
+    terms: tuple[TermRows, ...]
+    index: pd.Index[Any]
+    data: CompleteRows
+
+    def term(self, label: str) -> TermRows:
+        """Return the rows of the term of a label."""
+        return next(t for t in self.terms if t.label == label)
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,8 +181,6 @@ class Recipe:
         The user's functions.
     offset : str or None
         The name of the column given as `offset=`; "" where it was an array.
-    rows : Rows
-        The columns of the data that are used, in the rows that are complete.
     """
 
     memory: Memory
@@ -114,21 +188,19 @@ class Recipe:
     random: tuple[tuple[RandomPart, Columns], ...]
     functions: Functions
     offset: str | None
-    rows: Rows
 
 
 @dataclass(frozen=True, eq=False)
 class Design:
-    """Everything that a fit needs of formula and data.
+    """What a model is called and made of: names, levels, covariances, and a few numbers.
 
     Attributes
     ----------
     formula : Formula
     response : str
         Label of the response.
-    y : ndarray, shape (n,)
-        The proportion of successes for a binomial family.
-    X : ndarray, shape (n, p)
+    success : str
+        What counts as a success, where the response holds labels: `use == 'Y'`. Else empty.
     fixed : tuple of str
         Names of the columns of X.
     numeric : tuple of bool
@@ -137,36 +209,57 @@ class Design:
         Per column of X, which columns of the data it uses.
     terms : tuple of RandomTerm
         By decreasing number of levels, as lme4 orders them.
-    weights : ndarray, shape (n,)
-        Prior weights: Var(y_i) = sigma^2 / w_i. Numbers of trials for a binomial family.
-    offset : ndarray, shape (n,)
-        The known part of the linear predictor.
-    rows : pandas.Index
-        Labels of the rows used.
     recipe : Recipe
         Makes the matrices again on new data.
-    success : str
-        What counts as a success, where the response holds labels: `use == 'Y'`. Else empty.
+    n_obs : int
+        The number of rows used, n.
+    total_weight : float
+        The sum of the prior weights; the number of trials for a binomial family.
+    has_weights : bool
+        Whether a prior weight is not one.
+    has_offset : bool
+        Whether the offset of a row is not zero.
     """
 
     formula: Formula
     response: str
-    y: Array
-    X: Array
+    success: str
     fixed: tuple[str, ...]
     numeric: tuple[bool, ...]
     origins: tuple[Origin, ...]
     terms: tuple[RandomTerm, ...]
-    weights: Array
-    offset: Array
-    rows: pd.Index[Any]
     recipe: Recipe
-    success: str = ""
+    n_obs: int
+    total_weight: float
+    has_weights: bool
+    has_offset: bool
+    _rows: Rows | None
 
     @property
-    def n_obs(self) -> int:
-        """The number of rows used, n."""
-        return len(self.y)
+    def rows(self) -> Rows:
+        """The arrays of the data.
+
+        Raises
+        ------
+        FitError
+            If the design has none, as where a fit was made from cross-products alone.
+        """
+        if self._rows is None:
+            message = (
+                "this fit has no rows: it was made from cross-products alone; what is said of "
+            )
+            raise FitError(f"{message}single rows, and a refit, need a fit of the data themselves.")
+        return self._rows
+
+    def with_rows(self, **arrays: Any) -> Design:
+        """Return the design with other arrays in its rows, and with the levels these have."""
+        rows = replace(self.rows, **arrays)
+        terms = tuple(map(_renewed, self.terms, rows.terms))
+        return replace(self, terms=terms, _rows=rows, **_facts(rows))
+
+    def without_rows(self) -> Design:
+        """Return the design without its rows: what is known once they are summed up."""
+        return replace(self, _rows=None)
 
     @property
     def dropped(self) -> tuple[str, ...]:
@@ -176,16 +269,6 @@ class Design:
     def term(self, label: str) -> RandomTerm:
         """Return the term of a label."""
         return next(t for t in self.terms if t.label == label)
-
-
-@dataclass(frozen=True, eq=False)
-class NewRows:
-    """The matrices of rows to predict: as a `Design`, without response and weights."""
-
-    X: Array
-    terms: tuple[RandomTerm, ...]
-    offset: Array
-    rows: pd.Index[Any]
 
 
 def build_design(
@@ -228,37 +311,43 @@ def build_design(
     """
     functions = _callables(functions)
     source = open_frame(data)
-    columns = source.columns(formula.columns(), formula.text)
+    used = source.columns(formula.columns(), formula.text)
     given = source.values(weights, "weights"), source.values(offset, "offset")
-    rows = complete_rows(columns, *given, missing)
-    interpreter = Interpreter(rows.columns, formula.text, Memory(), functions)
+    complete = complete_rows(used, *given, missing)
+    interpreter = Interpreter(complete.columns, formula.text, Memory(), functions)
     X = code(interpreter, formula.fixed)
     random = _in_lme4_order([_first_coded(interpreter, part) for part in formula.random])
-    response = read_response(interpreter, formula.response, family, rows.weights)
+    labels = _labels(random)
+    response = read_response(interpreter, formula.response, family, complete.weights)
+    rows = Rows(
+        X=X.values,
+        y=response.y,
+        weights=response.weights,
+        offset=_offset(interpreter, formula, complete.offset),
+        terms=tuple(
+            TermRows(label, factor, columns.values)
+            for label, (_, columns, factor) in zip(labels, random, strict=True)
+        ),
+        index=complete.columns.index,
+        data=complete,
+    )
     return Design(
         formula=formula,
         response=response.label,
-        y=response.y,
-        X=X.values,
+        success=response.success,
         fixed=X.names,
         numeric=X.numeric,
         origins=X.origins,
-        terms=tuple(
-            _term(part, columns, factor, label)
-            for (part, columns, factor), label in zip(random, _labels(random), strict=True)
-        ),
-        weights=response.weights,
-        offset=_offset(interpreter, formula, rows.offset),
-        rows=rows.columns.index,
+        terms=tuple(_term(label, *coded) for label, coded in zip(labels, random, strict=True)),
         recipe=Recipe(
             memory=interpreter.memory,
             X=X,
             random=tuple((part, columns) for part, columns, _ in random),
             functions=interpreter.functions,
             offset=offset if isinstance(offset, str) or offset is None else "",
-            rows=rows,
         ),
-        success=response.success,
+        _rows=rows,
+        **_facts(rows),
     )
 
 
@@ -293,11 +382,10 @@ def new_rows(design: Design, data: object, *, random: bool = True) -> NewRows:
     interpreter = Interpreter(frame, formula.text, memory, recipe.functions)
     X = code(interpreter, formula.fixed, recipe.X).values
     terms = [
-        _term(
-            part,
-            code(interpreter, part.terms, columns),
-            _grouping(interpreter, part, old),
+        TermRows(
             old.label,
+            _grouping(interpreter, part, old),
+            code(interpreter, part.terms, columns).values,
         )
         for old, (part, columns) in zip(design.terms, recipe.random, strict=True)
         if random
@@ -306,7 +394,7 @@ def new_rows(design: Design, data: object, *, random: bool = True) -> NewRows:
         X=X[:, [recipe.X.names.index(name) for name in design.fixed]],
         terms=tuple(terms),
         offset=_offset(interpreter, formula, source.values(recipe.offset, "offset")),
-        rows=frame.index,
+        index=frame.index,
     )
 
 
@@ -316,39 +404,38 @@ def full_rank(design: Design) -> Design:
     The tolerance is R's: a column counts as dependent when its residual on the earlier ones is
     shorter than 1e-7 of its length.
     """
-    kept = independent_columns(design.X * np.sqrt(design.weights)[:, None])
+    rows = design.rows
+    kept = independent_columns(rows.X * np.sqrt(rows.weights)[:, None])
     if len(kept) == len(design.fixed):
         return design
     return replace(
-        design,
-        X=design.X[:, kept],
+        design.with_rows(X=rows.X[:, kept]),
         fixed=tuple(design.fixed[j] for j in kept),
         numeric=tuple(design.numeric[j] for j in kept),
         origins=tuple(design.origins[j] for j in kept),
     )
 
 
-def without_rows(design: Design, rows: NDArray[np.intp]) -> Design:
-    """Return a design without some rows; levels that lose all of theirs are gone."""
-    left = np.ones(design.n_obs, dtype=bool)
-    left[rows] = False
-    return replace(
-        design,
-        y=design.y[left],
-        X=design.X[left],
-        terms=tuple(_without_rows(term, left) for term in design.terms),
-        weights=design.weights[left],
-        offset=design.offset[left],
-        rows=design.rows[left],
+def leaving_out(design: Design, places: NDArray[np.intp]) -> Design:
+    """Return a design without the rows in some places; levels that lose all of theirs are gone."""
+    rows = design.rows
+    keep = np.ones(design.n_obs, dtype=bool)
+    keep[places] = False
+    return design.with_rows(
+        X=rows.X[keep],
+        y=rows.y[keep],
+        weights=rows.weights[keep],
+        offset=rows.offset[keep],
+        terms=tuple(_kept(term, keep) for term in rows.terms),
+        index=rows.index[keep],
     )
 
 
-def _without_rows(term: RandomTerm, left: NDArray[np.bool_]) -> RandomTerm:
-    kept, codes = np.unique(term.codes[left], return_inverse=True)
-    grouping = replace(
-        term.grouping, levels=term.levels[kept], codes=codes.astype(np.int64), parts=()
-    )
-    return replace(term, grouping=grouping, columns=term.columns[left])
+def _kept(term: TermRows, keep: NDArray[np.bool_]) -> TermRows:
+    factor = term.grouping
+    seen, codes = np.unique(factor.codes[keep], return_inverse=True)
+    grouping = replace(factor, levels=factor.levels[seen], codes=codes.astype(np.int64), parts=())
+    return replace(term, grouping=grouping, columns=term.columns[keep])
 
 
 def independent_columns(X: Array) -> list[int]:
@@ -379,6 +466,16 @@ def _callables(functions: Any) -> Functions:
     if not isinstance(functions, Mapping) or not all(map(callable, functions.values())):
         raise FormulaError("functions= takes a dict from a name to a function.")
     return dict(functions)
+
+
+def _facts(rows: Rows) -> dict[str, Any]:
+    """Return what a design knows of its rows, once these are gone."""
+    return {
+        "n_obs": len(rows.y),
+        "total_weight": float(rows.weights.sum()),
+        "has_weights": bool((rows.weights != 1).any()),
+        "has_offset": bool(rows.offset.any()),
+    }
 
 
 def _offset(interpreter: Interpreter, formula: Formula, argument: Array | None) -> Array:
@@ -418,18 +515,28 @@ def _labels(random: Sequence[Coded]) -> list[str]:
     return labels
 
 
-def _term(part: RandomPart, columns: Columns, factor: Factor, label: str) -> RandomTerm:
+def _term(label: str, part: RandomPart, columns: Columns, factor: Factor) -> RandomTerm:
     covariance = Unstructured if part.correlated else Diagonal
     return RandomTerm(
         label=label,
         text=str(part),
-        grouping=factor,
+        factor=factor.name,
+        levels=factor.levels,
         coefs=columns.names,
-        columns=columns.values,
         numeric=columns.numeric,
         origins=columns.origins,
         covariance=covariance(len(columns.names)),
+        mean_products=_mean_products(columns.values),
     )
+
+
+def _renewed(term: RandomTerm, rows: TermRows) -> RandomTerm:
+    products = _mean_products(rows.columns)
+    return replace(term, levels=rows.grouping.levels, mean_products=products)
+
+
+def _mean_products(columns: Array) -> Array:
+    return np.asarray(columns.T @ columns / len(columns))
 
 
 def _grouping(interpreter: Interpreter, part: RandomPart, old: RandomTerm | None) -> Factor:

@@ -51,7 +51,7 @@ class Components:
 
 def components_of(design: Design) -> Components:
     """Return the components of a design; without random terms all rows are one."""
-    n, terms = design.n_obs, design.terms
+    n, terms = design.n_obs, design.rows.terms
     if not terms:
         return Components(np.zeros(n, dtype=np.intp), (), np.empty((n, 0), dtype=np.intp))
     row = row_components([term.codes for term in terms])

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ranef.design.design import Design, RandomTerm, full_rank, independent_columns
+from ranef.design.design import Design, RandomTerm, TermRows, full_rank, independent_columns
 from ranef.design.separation import separated_columns
 from ranef.errors import DataError, DataWarning, listed, warn
 from ranef.families.family import Family
@@ -30,10 +30,10 @@ def check_response(design: Design, family: Family = GAUSSIAN) -> None:
     """
     if family.is_discrete:
         return
-    if np.ptp(design.y) == 0:
-        value = f"{design.y[0]:g}"
+    if np.ptp(design.rows.y) == 0:
+        value = f"{design.rows.y[0]:g}"
         raise DataError(f"the response `{design.response}` is constant ({value} in every row).")
-    if family.link.is_identity and np.ptp(design.y - design.offset) == 0:
+    if family.link.is_identity and np.ptp(design.rows.y - design.rows.offset) == 0:
         raise DataError(f"the response `{design.response}` minus its offset is constant.")
 
 
@@ -46,8 +46,8 @@ def check_identified(design: Design, family: Family = GAUSSIAN) -> None:
         If a factor has one level, a term dependent coefficients or more random effects than the
         rows can tell apart, or X as many columns as rows or a perfect fit.
     """
-    for term in design.terms:
-        _check_columns(term)
+    for term, rows in zip(design.terms, design.rows.terms, strict=True):
+        _check_columns(term, rows)
         if term.n_levels == 1:
             message = f"the grouping factor `{term.factor}` has one level only, "
             message += f"{listed(term.levels)}: no variance between levels can be estimated; "
@@ -73,7 +73,7 @@ def _check_effects(design: Design, term: RandomTerm, family: Family) -> None:
 
 def _check_saturated(design: Design, family: Family) -> None:
     """Refuse as many fixed effects as rows, unless these are all that is estimated."""
-    n, p = design.X.shape
+    n, p = design.rows.X.shape
     if p < n or not (family.parameters or design.terms):
         return
     if family.has_sigma:
@@ -92,16 +92,16 @@ def check_varies(design: Design, family: Family = GAUSSIAN, *, knows_sigma: bool
     ------
     DataError
     """
-    for term in design.terms:
-        zero = [c for c, column in zip(term.coefs, term.columns.T, strict=True) if not column.any()]
+    for term, rows in zip(design.terms, design.rows.terms, strict=True):
+        zero = [c for c, column in zip(term.coefs, rows.columns.T, strict=True) if not column.any()]
         if zero:
             message = f"{term.text}: {listed(zero)} is zero in every row: leave it out."
             raise DataError(message)
-    if not family.is_normal or knows_sigma or design.X.shape[1] >= design.n_obs:
+    if not family.is_normal or knows_sigma or design.rows.X.shape[1] >= design.n_obs:
         return
-    root = np.sqrt(design.weights)
-    y = (design.y - design.offset) * root
-    left = y - (design.X * root[:, None]) @ _least_squares(design.X * root[:, None], y)
+    root = np.sqrt(design.rows.weights)
+    y = (design.rows.y - design.rows.offset) * root
+    left = y - (design.rows.X * root[:, None]) @ _least_squares(design.rows.X * root[:, None], y)
     rounding = 8 * np.finfo(np.float64).eps * np.linalg.norm(y)
     if np.linalg.norm(left) <= max(rounding, 1e-12 * np.linalg.norm(y - y.mean())):
         message = f"the fixed effects fit the response `{design.response}` exactly: there is no "
@@ -126,8 +126,8 @@ def check_separation(design: Design, family: Family) -> None:
     separated = separated_columns(design, family)
     if _is_extreme(design, family) and (separated or not design.fixed):
         message = (
-            f"the response `{design.response}` is {design.y[0]:g} in every row, and the likelihood "
-            "has no maximum: it rises without end as the mean approaches that value; "
+            f"the response `{design.response}` is {design.rows.y[0]:g} in every row, and the "
+            "likelihood has no maximum: it rises without end as the mean approaches that value; "
         )
         raise DataError(message + _PENALISED)
     if separated:
@@ -143,9 +143,9 @@ def warn_pure(design: Design, family: Family) -> None:
     """Warn of a factor whose levels have one value each: all failures, or all successes."""
     if not family.has_classes:
         return
-    for term in design.terms:
-        successes = np.bincount(term.codes, design.weights * design.y)
-        trials = np.bincount(term.codes, design.weights)
+    for term in design.rows.terms:
+        successes = np.bincount(term.codes, design.rows.weights * design.rows.y)
+        trials = np.bincount(term.codes, design.rows.weights)
         if (trials > 1).any() and ((successes == 0) | (successes == trials)).all():
             message = (
                 f"every level of `{term.factor}` has failures only, or successes only: the data "
@@ -190,15 +190,15 @@ def check_residual(design: Design, sigma: float, scale: float | None = None) -> 
     DataError
     """
     if scale is None:
-        scale = float(np.std((design.y - design.offset) * np.sqrt(design.weights)))
+        scale = float(np.std((design.rows.y - design.rows.offset) * np.sqrt(design.rows.weights)))
     if not sigma > MIN_RELATIVE_SIGMA * scale:
         message = f"the model fits the response `{design.response}` exactly: there is no residual "
         raise DataError(message + "variation to estimate sigma from.")
 
 
-def _check_columns(term: RandomTerm) -> None:
+def _check_columns(term: RandomTerm, rows: TermRows) -> None:
     """Refuse coefficients whose variances the data cannot tell apart."""
-    kept = independent_columns(term.columns)
+    kept = independent_columns(rows.columns)
     dependent = [c for j, c in enumerate(term.coefs) if j not in kept]
     if dependent:
         message = (
@@ -246,9 +246,8 @@ def warn_posterior(design: Design, family: Family = GAUSSIAN, *, knows_sigma: bo
 def _warn_separated(design: Design, family: Family) -> None:
     separated = separated_columns(design, family)
     if _is_extreme(design, family) and (separated or not design.fixed):
-        message = (
-            f"all {design.n_obs} rows of the response `{design.response}` are {design.y[0]:g}: "
-        )
+        value = f"{design.rows.y[0]:g}"
+        message = f"all {design.n_obs} rows of the response `{design.response}` are {value}: "
         warn(f"{message}how near to that its mean is, the priors say.", DataWarning)
     elif separated:
         message = (
@@ -260,14 +259,14 @@ def _warn_separated(design: Design, family: Family) -> None:
 
 def _is_extreme(design: Design, family: Family) -> bool:
     """Whether the response is at one end of its range in every row."""
-    return any(bool((design.y == end).all()) for end in family.reachable_ends)
+    return any(bool((design.rows.y == end).all()) for end in family.reachable_ends)
 
 
 def _has_single_trials(design: Design, term: RandomTerm, family: Family) -> bool:
     """Whether each row is a single trial with an intercept of its own."""
     if not family.has_classes or INTERCEPT not in term.coefs:
         return False
-    single = np.isin(design.y, (0.0, 1.0)).all() and (design.weights == 1).all()
+    single = np.isin(design.rows.y, (0.0, 1.0)).all() and (design.rows.weights == 1).all()
     return bool(single) and term.n_levels == design.n_obs
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ranef.design.design import Design
+from ranef.design.design import Design, Rows
 from ranef.families.family import Family
 from ranef.families.gaussian import GAUSSIAN
 
@@ -46,7 +46,7 @@ def coordinates(
         From the label of a term to the names of its dimensions: levels, coefficients, and
         coefficients again. Where a name is taken, underscores are appended.
     coords : dict
-        From the name of a dimension to its labels: `obs` (n), `fixed` (p; none without fixed
+        From the name of a dimension to its labels: `fixed` (p; none without fixed
         effects), and those of the terms.
 
     Examples
@@ -60,7 +60,7 @@ def coordinates(
     ('Intercept', 'Days')
     """
     dims = _term_dims(design, family)
-    coords: dict[str, Sequence[Any]] = {"obs": labels(design.rows), "fixed": design.fixed}
+    coords: dict[str, Sequence[Any]] = {"fixed": design.fixed}
     for term in design.terms:
         term_labels = (labels(term.levels), term.coefs, term.coefs)
         coords |= dict(zip(dims[term.label], term_labels, strict=True))
@@ -142,6 +142,16 @@ def named(
     indices: dict[str, Sequence[Any]] = {"chain": range(chains), "draw": range(n)}
     coords = {dim: list(values) for dim, values in (indices | coords).items() if dim in used}
     return xr.Dataset(data, coords)
+
+
+def observed(rows: Rows) -> xr.Dataset:
+    """Return the response as the design has it: the group `observed_data` of a posterior.
+
+    PyMC has the successes of a binomial response, the design has their proportion.
+    """
+    import xarray as xr
+
+    return xr.Dataset({"y": ("obs", rows.y)}, {"obs": list(labels(rows.index))})
 
 
 def labels(index: pd.Index[Any]) -> Sequence[Any]:

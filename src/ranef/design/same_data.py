@@ -50,10 +50,11 @@ def check_same_data(
         The message says what differs, and in which rows.
     """
     a, b = names
-    if not first.rows.equals(second.rows):
+    rows = first.rows.index, second.rows.index
+    if not rows[0].equals(rows[1]):
         raise DataError(
             f"{a} and {b} are fits of different rows ({first.n_obs} and {second.n_obs}: "
-            f"{_other_rows(first.rows, second.rows, names)}): fit both to the rows that are "
+            f"{_other_rows(*rows, names)}): fit both to the rows that are "
             "complete in all columns that either uses."
         )
     if first.response != second.response:
@@ -62,14 +63,16 @@ def check_same_data(
             "of a response and of its transform are in different units and cannot be compared. "
             "Fit both to the same response; a link function transforms its mean instead."
         )
-    known = [(f"response `{first.response}` differs", first.y, second.y)]
+    known = [(f"response `{first.response}` differs", first.rows.y, second.rows.y)]
     if weights:
-        known.append(("weights or numbers of trials differ", first.weights, second.weights))
+        known.append(
+            ("weights or numbers of trials differ", first.rows.weights, second.rows.weights)
+        )
     if offset:
-        known.append(("offset differs", first.offset, second.offset))
+        known.append(("offset differs", first.rows.offset, second.rows.offset))
     for what, ours, theirs in known:
         if not np.array_equal(ours, theirs):
-            where = first.rows[ours != theirs]
+            where = rows[0][ours != theirs]
             count = f"{len(where)} row{'s' * (len(where) != 1)}"
             message = f"{a} and {b} are not fits of the same data: the {what} in {count} "
             raise DataError(f"{message}({listed(where)}).")

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ranef._typing import Array
 from ranef.arguments import check_choice, check_counts, check_seed
-from ranef.design.design import Design, NewRows, RandomTerm, new_rows
+from ranef.design.design import Design, NewRows, RandomTerm, Rows, TermRows, new_rows
 from ranef.design.labels import parameter_names
 from ranef.errors import Convergence, DataError, FitError, listed, suggestion
 from ranef.families.family import Family
@@ -279,7 +279,7 @@ class Fit(Printed):
             divided by sigma. For a Gaussian model the last two are the same.
         """
         check_choice("kind", kind, ("response", "pearson", "deviance"), "is not a kind of residual")
-        mu, y, w = self.fitted(), self.design.y, self.design.weights
+        mu, y, w = self.fitted(), self.design.rows.y, self.design.rows.weights
         psi = self.parameters.values()
         if kind == "response":
             return y - mu
@@ -324,14 +324,16 @@ class Fit(Printed):
         check_choice("groups", groups, modes, "is not an option")
         check_choice("kind", kind, ("response", "link"), "is not a kind of prediction")
         random = groups != "population"
-        rows = self.design if new_data is None else new_rows(self.design, new_data, random=random)
+        rows: Rows | NewRows = self.design.rows
+        if new_data is not None:
+            rows = new_rows(self.design, new_data, random=random)
         terms = rows.terms if random else ()
         if groups == "known":
             for term in terms:
-                _refuse_unseen(term, rows.rows)
+                _refuse_unseen(term, rows.index)
         return self._predicted(rows, terms, kind)
 
-    def _predicted(self, rows: Design | NewRows, terms: Sequence[RandomTerm], kind: str) -> Array:
+    def _predicted(self, rows: Rows | NewRows, terms: Sequence[TermRows], kind: str) -> Array:
         """Return means, or linear predictors by kind "link", of rows with the effects of terms."""
         eta = linear_predictor(rows, terms, np.asarray(self.fixef()), self._b())
         return eta if kind == "link" else self.family.mean(eta, list(self.parameters.values()))
@@ -492,7 +494,7 @@ class Fit(Printed):
         return self.design.term(label)
 
 
-def _refuse_unseen(term: RandomTerm, rows: pd.Index[Any]) -> None:
+def _refuse_unseen(term: TermRows, rows: pd.Index[Any]) -> None:
     unseen = rows[term.codes < 0]
     if len(unseen):
         who = "1 row has a level" if len(unseen) == 1 else f"{len(unseen)} rows have levels"

@@ -124,12 +124,12 @@ def variances(
     The offset is known, and no part of what is explained. With prior weights w the variance of
     observations is sigma^2 times the mean of 1 / w, which does not depend on the unit of w.
     """
-    X = design.X
+    X = design.rows.X
     S = np.atleast_2d(np.cov(X, rowvar=False)) if X.shape[1] else np.zeros((0, 0))
     random: dict[str, Array] = {}
     observed = np.zeros(np.shape(numbers.beta)[:-1])
     for term, cov in zip(design.terms, numbers.covs, strict=True):
-        variance = np.einsum("...ab,ab->...", cov, term.columns.T @ term.columns / design.n_obs)
+        variance = np.einsum("...ab,ab->...", cov, term.mean_products)
         if is_observational(term, design, family):
             observed = observed + variance
         else:
@@ -169,7 +169,7 @@ def observation_variance(
     psi = [np.asarray(numbers.parameters[name]) for name in family.parameters]
     variance = family.unit_variance(mu, psi)
     if family.has_sigma:
-        variance = variance * np.mean(1 / design.weights)
+        variance = variance * np.mean(1 / design.rows.weights)
     if link.is_log:
         return np.broadcast_to(_on_log_scale(variance / mu**2, approximation), shape)
     slope = link.at(link.link(mu))[1]
@@ -201,9 +201,9 @@ def mean_response(design: Design, family: Family, numbers: Numbers) -> Array:
     """
     beta = np.atleast_2d(numbers.beta)
     means = np.empty(len(beta))
-    terms = design.terms if family.link.is_log else ()
+    terms = design.rows.terms if family.link.is_log else ()
     covs = [np.broadcast_to(cov, (len(beta), *cov.shape[-2:])) for cov in numbers.covs]
-    for block, eta in linear_predictors(design, (), beta, {}):
+    for block, eta in linear_predictors(design.rows, (), beta, {}):
         half = [
             np.einsum("ra,sab,rb->sr", t.columns, cov[block], t.columns, optimize=True) / 2
             for t, cov in zip(terms, covs, strict=False)
@@ -259,7 +259,7 @@ def bayes_r2(mu: Array, unexplained: Array) -> Array:
 
 def ordinary_r2(design: Design, beta: Array) -> float:
     """Return 1 - RSS / TSS of a linear model, weighted; about zero where there is no intercept."""
-    y, w, X = design.y - design.offset, design.weights, design.X
+    y, w, X = design.rows.y - design.rows.offset, design.rows.weights, design.rows.X
     ones = np.ones(len(y))
     has_constant = X.shape[1] and np.allclose(X @ np.linalg.lstsq(X, ones)[0], ones)
     centre = np.average(y, weights=w) if has_constant else 0.0
@@ -353,11 +353,15 @@ def _bayes_shares(design: Design, family: Family, numbers: Numbers) -> dict[str,
         raise FitError('kind="bayes" is for a posterior, such as model.fit("mcmc").')
     psi = [np.asarray(numbers.parameters[name]) for name in family.parameters]
     shares: dict[str, list[Array]] = {"marginal": [], "conditional": []}
-    for block, eta in linear_predictors(design, design.terms, numbers.beta, numbers.b):
+    for block, eta in linear_predictors(design.rows, design.rows.terms, numbers.beta, numbers.b):
         psi_of_block = [one[block, None] for one in psi]
         mu = family.mean(eta, psi_of_block)
-        population = family.mean(numbers.beta[block] @ design.X.T + design.offset, psi_of_block)
-        variance = family.response_variance(family.link.inverse(eta), design.weights, psi_of_block)
+        population = family.mean(
+            numbers.beta[block] @ design.rows.X.T + design.rows.offset, psi_of_block
+        )
+        variance = family.response_variance(
+            family.link.inverse(eta), design.rows.weights, psi_of_block
+        )
         noise = np.broadcast_to(variance, eta.shape).mean(axis=1)
         between = np.mean((mu - population) ** 2, axis=1)
         shares["marginal"].append(bayes_r2(population, noise + between))
@@ -380,7 +384,7 @@ _BAYES = (
 def _residual_note(design: Design, family: Family, approximation: str, mean: float | None) -> str:
     """Say what the residual variance is."""
     link = family.link.name
-    weighted = " times the mean of 1 / weight" if (design.weights != 1).any() else ""
+    weighted = " times the mean of 1 / weight" if design.has_weights else ""
     if family.is_normal:
         return f"Residual variance: sigma^2{weighted}."
     if _is_latent(family, approximation):

@@ -335,7 +335,7 @@ class PointFit(Fit):
         linear predictor, at the conditional modes and times sigma^2.
         """
         working = self.estimate.working_weights
-        weights = self.design.weights if working is None else self.sigma**2 * working
+        weights = self.design.rows.weights if working is None else self.sigma**2 * working
         return textbook_matrices.cholesky_factor(self.design, self.estimate.Lambdas, weights)
 
     # ---------------------------------------------------------------------------- printing
@@ -453,8 +453,7 @@ NODES = {1: 25, 2: 11, 3: 7}  # points of a quadrature, by its dimensions
 
 def singular_note(term: RandomTerm, Lambda: Array) -> str:
     """Say which coefficients of a singular term are on the boundary."""
-    lengths = np.sqrt(np.mean(term.columns**2, axis=0))  # so that units do not matter
-    rows = Lambda * lengths[:, None]
+    rows = Lambda * term.lengths[:, None]  # so that units do not matter
     zero = [c for c, row in zip(term.coefs, rows, strict=True) if np.linalg.norm(row) < SMALL]
     if zero:
         return f"{term.text}: the estimated sd of {', '.join(zero)} is zero."
@@ -499,11 +498,13 @@ def laplace_notes(
         return []
     spread = mu * (1 - mu) if family.is_bounded else mu  # of mu with its log (odds)
     variance = family.variance(mu, *parameters.values())
-    information = design.weights * np.divide(spread**2, variance, where=variance > 0, out=0 * mu)
+    information = design.rows.weights * np.divide(
+        spread**2, variance, where=variance > 0, out=0 * mu
+    )
     poor = [
         f"{term.text} {np.median(per_level):.2g}"
-        for term in design.terms
-        if np.median(per_level := np.bincount(term.codes, information) / term.n_coefs) < LITTLE
+        for term, rows in zip(design.terms, design.rows.terms, strict=True)
+        if np.median(per_level := np.bincount(rows.codes, information) / term.n_coefs) < LITTLE
     ]
     if not poor:
         return []

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from ranef._typing import Array
 from ranef.arguments import check_choice, check_positive_numbers, check_seed
 from ranef.covariances.partial_correlations import cholesky_of_correlations
-from ranef.design.design import Design, NewRows, RandomTerm
+from ranef.design.design import Design, NewRows, Rows, TermRows
 from ranef.design.labels import parameter_names
 from ranef.errors import Convergence, FitError, suggestion
 from ranef.families.family import Family
@@ -399,12 +399,12 @@ class PosteriorFit(Fit):
         n_draws = self.marginals.drawn.n_draws
         return self.draws_at(rng.choice(n_draws, n, replace=n > n_draws))
 
-    def _predicted(self, rows: Design | NewRows, terms: Sequence[RandomTerm], kind: str) -> Array:
+    def _predicted(self, rows: Rows | NewRows, terms: Sequence[TermRows], kind: str) -> Array:
         """Return posterior means of eta, or of mu: not mu at the posterior mean."""
         if kind == "link" or self.family.mean_is_eta:
             return super()._predicted(rows, terms, kind)
         drawn = self.marginals.drawn
-        b = {term.label: drawn.effects(term) for term in terms}
+        b = {term.label: drawn.effects(self.design.term(term.label)) for term in terms}
         psi = [drawn.parameter(name) for name in self.family.parameters]
         return mean_response(self.family, rows, terms, drawn.beta, b, psi=psi)
 

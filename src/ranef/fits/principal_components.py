@@ -123,7 +123,7 @@ def pca_table(design: Design, varcorr: VarCorr) -> PrincipalComponents:
     factors: dict[str, list[str]] = {}
     for term in design.terms:
         factors.setdefault(term.factor, []).append(term.label)
-    lengths = {t.label: np.sqrt(np.mean(t.columns**2, axis=0)) for t in design.terms}
+    lengths = {t.label: t.lengths for t in design.terms}
     return PrincipalComponents(
         {
             factor: re_pca(

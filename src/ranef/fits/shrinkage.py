@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ranef._typing import Array
-from ranef.design.design import Design, RandomTerm
+from ranef.design.design import Design, RandomTerm, TermRows
 from ranef.families.family import Family
 
 RANK = 1e-9  # of a singular value, relative to the largest
@@ -57,11 +57,12 @@ def shrinkage_table(
     population = np.array([beta.get(c, 0.0) for c in term.coefs])
     model = population + b[term.label]
     rest = _rest(design, term, beta, b)
+    grouped = design.rows.term(term.label)
     if family.is_normal:
-        own, counts = group_least_squares(term, design.y - rest, design.weights)
+        own, counts = group_least_squares(grouped, design.rows.y - rest, design.rows.weights)
     else:
-        rows = GroupRows(family, design.y, design.weights, psi, rest)
-        own, counts = group_maximum_likelihood(term, rows, model)
+        rows = GroupRows(family, design.rows.y, design.rows.weights, psi, rest)
+        own, counts = group_maximum_likelihood(grouped, rows, model)
     return effect_labels(term).assign(
         own=own.ravel(),
         model=model.ravel(),
@@ -83,7 +84,7 @@ def effect_labels(term: RandomTerm) -> pd.DataFrame:
 
 
 def group_least_squares(
-    term: RandomTerm, response: Array, weights: Array
+    term: TermRows, response: Array, weights: Array
 ) -> tuple[Array, NDArray[np.int64]]:
     """Fit the columns of a term to each group's rows.
 
@@ -127,13 +128,13 @@ class GroupRows:
 
 
 def group_maximum_likelihood(
-    term: RandomTerm, rows: GroupRows, start: Array
+    term: TermRows, rows: GroupRows, start: Array
 ) -> tuple[Array, NDArray[np.int64]]:
     """Maximise each group's likelihood over the coefficients of a term, all groups at a time.
 
     Parameters
     ----------
-    term : RandomTerm
+    term : TermRows
     rows : GroupRows
     start : ndarray, shape (m, k)
         Where the search begins; likelihoods have to be finite there.
@@ -186,7 +187,7 @@ class _Likelihoods:
     """The log-likelihoods of all groups as functions of their coefficients."""
 
     rows: GroupRows
-    term: RandomTerm
+    term: TermRows
     Z: Array
 
     def at(self, coefs: Array) -> _Point:
@@ -235,13 +236,13 @@ def _rounding(value: Array) -> Array:
     return 1e-14 * np.abs(value)
 
 
-def _scale(term: RandomTerm) -> Array:
+def _scale(term: TermRows) -> Array:
     """Return the root mean square of each column, shape (k,)."""
     scale = np.sqrt(np.mean(term.columns**2, axis=0))
     return np.where(scale > 0, scale, 1.0)
 
 
-def _groups(term: RandomTerm) -> list[NDArray[np.intp]]:
+def _groups(term: TermRows) -> list[NDArray[np.intp]]:
     """Return the rows of each group."""
     order = np.argsort(term.codes, kind="stable")
     return np.split(order, np.cumsum(np.bincount(term.codes, minlength=term.n_levels))[:-1])
@@ -252,8 +253,8 @@ def _rest(
 ) -> Array:
     """Return the linear predictor without the coefficients of a term."""
     others = [j for j, name in enumerate(design.fixed) if name not in term.coefs]
-    rest = design.offset + design.X[:, others] @ beta.to_numpy()[others]
-    for other in design.terms:
+    rest = design.rows.offset + design.rows.X[:, others] @ beta.to_numpy()[others]
+    for other in design.rows.terms:
         if other.label != term.label:
             rest = rest + np.sum(other.columns * b[other.label][other.codes], axis=1)
     return np.asarray(rest)

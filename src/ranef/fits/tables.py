@@ -210,9 +210,9 @@ def _effects(
 def extras(design: Design, family: Family) -> list[str]:
     """Return what a fit uses besides its columns, in words: trials, prior weights, an offset."""
     used = []
-    if (design.weights != 1).any():
-        used.append(f"{design.weights.sum():.0f} trials" if family.has_trials else "prior weights")
-    return used + ["an offset"] * bool(design.offset.any())
+    if design.has_weights:
+        used.append(f"{design.total_weight:.0f} trials" if family.has_trials else "prior weights")
+    return used + ["an offset"] * design.has_offset
 
 
 def as_text(table: pd.DataFrame) -> str:

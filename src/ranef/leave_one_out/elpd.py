@@ -283,7 +283,7 @@ def units_of(design: Design, unit: str, group: str | ArrayLike | None) -> Units:
             raise FitError(
                 '`group` is for unit="group"; unit="observation" leaves out single rows.'
             )
-        return Units(OBSERVATION, None, None, design.rows)
+        return Units(OBSERVATION, None, None, design.rows.index)
     units = _units_by_factor(design, group)
     if units.size < 2:
         message = f"`{units.factor}` has one group only, {listed(units.labels)}: without it no "
@@ -292,7 +292,7 @@ def units_of(design: Design, unit: str, group: str | ArrayLike | None) -> Units:
 
 
 def _units_by_factor(design: Design, group: str | ArrayLike | None) -> Units:
-    factors = {term.factor: term for term in design.terms}
+    factors = {term.factor: term.grouping for term in design.rows.terms}
     if group is None:
         group = _only_factor(list(factors))
     if isinstance(group, str):
@@ -321,11 +321,11 @@ def _units_by_label(design: Design, group: ArrayLike) -> Units:
         message = f"`group` has shape {shape}, expected ({design.n_obs},), one label a row "
         raise DataError(f"{message}of the fit.")
     labels = group if isinstance(group, pd.Series) else pd.Series(np.asarray(group))
-    if isinstance(group, pd.Series) and not labels.index.equals(design.rows):
-        if not labels.index.is_unique or not design.rows.isin(labels.index).all():
+    if isinstance(group, pd.Series) and not labels.index.equals(design.rows.index):
+        if not labels.index.is_unique or not design.rows.index.isin(labels.index).all():
             message = "the index of `group` is not that of the data: pass a plain array of "
             raise DataError(f"{message}{design.n_obs} labels, one a row of the fit.")
-        labels = labels.loc[design.rows]
+        labels = labels.loc[design.rows.index]
     if labels.shape != (design.n_obs,):
         message = f"`group` has shape {labels.shape}, expected ({design.n_obs},), one label a row "
         raise DataError(f"{message}of the fit.")

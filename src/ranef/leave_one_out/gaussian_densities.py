@@ -290,7 +290,7 @@ def held_out(target: LinearPosterior, design: Design, units: Units) -> HeldOut:
         target=target,
         units=units,
         n_rows=counts,
-        log_weights=np.bincount(codes, np.log(design.weights), minlength=units.size),
+        log_weights=np.bincount(codes, np.log(design.rows.weights), minlength=units.size),
         slots=components.slots,
         D=D,
         C=C,
@@ -318,9 +318,9 @@ def _fixed_columns(design: Design, target: LinearPosterior) -> Array:
     integrated columns: `_prior_rows` takes that into account.
     """
     fixed, estimable = target.fixed, full_rank(design)
-    root = np.sqrt(design.weights)
-    Q, _ = np.linalg.qr(estimable.X * root[:, None])
-    y = (design.y - design.offset) * root
+    root = np.sqrt(design.rows.weights)
+    Q, _ = np.linalg.qr(estimable.rows.X * root[:, None])
+    y = (design.rows.y - design.rows.offset) * root
     y = y - Q @ (Q.T @ y)
     y -= Q @ (Q.T @ y)
     given = fixed.given - fixed.J @ (fixed.J.T @ fixed.given)
@@ -368,10 +368,10 @@ def check_determined(fixed: FixedPart, design: Design, units: Units, Q: Array) -
 
 def _random_columns(target: LinearPosterior, design: Design) -> Array:
     """Return the columns of all terms in the basis, (n, sum of k), weighted."""
-    root = np.sqrt(design.weights)[:, None]
+    root = np.sqrt(design.rows.weights)[:, None]
     found = [
         np.linalg.solve(T.T, (term.columns * root).T).T
-        for T, term in zip(target.cross.bases, design.terms, strict=True)
+        for T, term in zip(target.cross.bases, design.rows.terms, strict=True)
     ]
     return np.column_stack([*found, np.empty((design.n_obs, 0))])
 

@@ -22,7 +22,7 @@ from scipy import special
 
 from ranef._typing import Array, Places
 from ranef.arguments import Sampling
-from ranef.design.design import Design, full_rank, without_rows
+from ranef.design.design import Design, full_rank, leaving_out
 from ranef.errors import FitError
 from ranef.leave_one_out.elpd import Scores, Units, efficiency, smoothed_scores
 from ranef.leave_one_out.gaussian_densities import HeldOut, held_out
@@ -151,7 +151,7 @@ def check_left_proper(design: Design, units: Units, priors: Priors) -> None:
         return
     for unit in range(units.size):
         try:
-            check_proper(without_rows(design, units.rows(unit)), priors)
+            check_proper(leaving_out(design, units.rows(unit)), priors)
         except FitError as error:
             raise FitError(f"without {units.name(unit)} of the data: {error}") from error
 
@@ -224,7 +224,7 @@ def bridged(without_it: Array, with_it: Array, effective: float) -> tuple[float,
 
 def target_without(design: Design, rows: Places, priors: Priors) -> LinearPosterior:
     """Return the posterior density without some rows, under the same priors."""
-    left = without_rows(design, rows)
+    left = leaving_out(design, rows)
     estimable = full_rank(left)
     kept = [left.fixed.index(name) for name in estimable.fixed]
     return target_of(left, cross_products(estimable), kept, priors)

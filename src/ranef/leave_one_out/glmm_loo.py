@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef._typing import Array, Places
-from ranef.design.design import Design, independent_columns, without_rows
+from ranef.design.design import Design, independent_columns, leaving_out
 from ranef.errors import DataError
 from ranef.families.family import Family
 from ranef.leave_one_out.components import cavities, signed_pieces, single_rows
@@ -367,7 +367,7 @@ class _Repair:
     def _evidence(self, rows: Places) -> MarginalLikelihood:
         one = self.joint.model.has_one_factor
         points = REPAIR.get(_effects(self.joint), 1) if one else 1
-        left = joint_of(without_rows(self.design, rows), self.family, self.priors, points)
+        left = joint_of(leaving_out(self.design, rows), self.family, self.priors, points)
         return log_evidence(replace(left, component_points=REPAIR), rng=self.rng)
 
 

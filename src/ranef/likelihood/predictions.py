@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ranef._typing import Array
-from ranef.design.design import Design, NewRows, RandomTerm
-from ranef.design.labels import coordinates
+from ranef.design.design import Design, NewRows, Rows, TermRows
+from ranef.design.labels import labels
 from ranef.families.family import Family
 
 if TYPE_CHECKING:
@@ -22,8 +22,8 @@ BLOCK = 2**20  # most numbers of a block of linear predictors: 8 MB
 
 def mean_response(
     family: Family,
-    rows: Design | NewRows,
-    terms: Sequence[RandomTerm],
+    rows: Rows | NewRows,
+    terms: Sequence[TermRows],
     beta: Array,
     b: Mapping[str, Array],
     *,
@@ -34,9 +34,9 @@ def mean_response(
     Parameters
     ----------
     family : Family
-    rows : Design or NewRows
+    rows : Rows or NewRows
         The fixed columns, shape (n, p), and the offset.
-    terms : sequence of RandomTerm
+    terms : sequence of TermRows
         The terms that take part; a level that is not known, code -1, has random effects of zero.
     beta : ndarray, shape (draws, p)
     b : mapping of str to ndarray, shape (draws, m, k)
@@ -48,8 +48,8 @@ def mean_response(
     --------
     >>> import ranef as rf
     >>> from ranef.families.poisson import POISSON
-    >>> design = rf.Model("Yield ~ 1", rf.load_dataset("Dyestuff")).design
-    >>> mean_response(POISSON, design, (), np.log([[2.0], [4.0]]), {})[:2].round(6).tolist()
+    >>> rows = rf.Model("Yield ~ 1", rf.load_dataset("Dyestuff")).design.rows
+    >>> mean_response(POISSON, rows, (), np.log([[2.0], [4.0]]), {})[:2].round(6).tolist()
     [3.0, 3.0]
     """
     total = np.zeros(len(rows.X))
@@ -59,14 +59,14 @@ def mean_response(
 
 
 def linear_predictor(
-    rows: Design | NewRows, terms: Sequence[RandomTerm], beta: Array, b: Mapping[str, Array]
+    rows: Rows | NewRows, terms: Sequence[TermRows], beta: Array, b: Mapping[str, Array]
 ) -> Array:
     """Return eta of rows, shape (n,), with the random effects of some terms.
 
     Parameters
     ----------
-    rows : Design or NewRows
-    terms : sequence of RandomTerm
+    rows : Rows or NewRows
+    terms : sequence of TermRows
         The terms of `rows` that take part; the code -1 is a level with random effects of zero.
     beta : ndarray, shape (p,)
     b : mapping of str to ndarray, shape (m, k)
@@ -80,7 +80,7 @@ def linear_predictor(
 
 
 def linear_predictors(
-    rows: Design | NewRows, terms: Sequence[RandomTerm], beta: Array, b: Mapping[str, Array]
+    rows: Rows | NewRows, terms: Sequence[TermRows], beta: Array, b: Mapping[str, Array]
 ) -> Iterator[tuple[slice, Array]]:
     """Yield the linear predictors of blocks of draws, shape (draws of the block, n).
 
@@ -125,28 +125,19 @@ def log_likelihood(design: Design, family: Family, posterior: xr.Dataset) -> xr.
         values = posterior[name].to_numpy()
         return np.asarray(values.reshape(-1, *values.shape[2:]))
 
+    rows = design.rows
     beta = flat("beta") if design.fixed else np.empty((shape[0] * shape[1], 0))
     b = {term.label: flat(f"b_{term.label}") for term in design.terms}
     psi = np.array([flat(name) for name in family.parameters])
     found = np.empty((len(beta), design.n_obs))
-    for block, eta in linear_predictors(design, design.terms, beta, b):
+    for block, eta in linear_predictors(rows, rows.terms, beta, b):
         own = psi[:, block, None] if len(psi) else psi
-        found[block] = family.expansion(design.y, eta, design.weights, own).value
+        found[block] = family.expansion(design.rows.y, eta, design.rows.weights, own).value
     indices = {name: posterior[name].to_numpy() for name in ("chain", "draw")}
     return xr.Dataset(
         {"y": (("chain", "draw", "obs"), found.reshape(*shape, -1))},
-        {**indices, "obs": list(coordinates(design)[1]["obs"])},
+        {**indices, "obs": list(labels(rows.index))},
     )
-
-
-def observed(design: Design) -> xr.Dataset:
-    """Return the response as the design has it: the group `observed_data` of a posterior.
-
-    PyMC has the successes of a binomial response, the design has their proportion.
-    """
-    import xarray as xr
-
-    return xr.Dataset({"y": ("obs", design.y)}, {"obs": list(coordinates(design)[1]["obs"])})
 
 
 def simulated(
@@ -163,17 +154,19 @@ def simulated(
     new : bool
         Whether random effects are drawn anew from their distribution.
     """
-    b = {}
+    rows, b = design.rows, {}
     for term, factor, effects in zip(design.terms, draws.factors, draws.b, strict=True):
         z = rng.standard_normal(effects.shape) if new else effects
         b[term.label] = z @ factor.swapaxes(1, 2) if new else z
     parameters = dict(draws.parameters) | ({} if draws.sigma is None else {"sigma": draws.sigma})
     psi = [parameters[name] for name in family.parameters]
     responses = np.empty((len(draws.beta), design.n_obs))
-    for block, eta in linear_predictors(design, design.terms, draws.beta, b):
+    for block, eta in linear_predictors(rows, rows.terms, draws.beta, b):
         values = [one[block, None] for one in psi]
         mu = family.link.inverse(eta)
-        responses[block] = family.draw(rng, mu, np.broadcast_to(design.weights, mu.shape), *values)
+        responses[block] = family.draw(
+            rng, mu, np.broadcast_to(design.rows.weights, mu.shape), *values
+        )
     return np.asarray(responses.T)
 
 

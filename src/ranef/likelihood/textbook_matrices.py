@@ -18,7 +18,7 @@ from ranef.design.design import Design
 def random_effects_matrix(design: Design) -> sparse.csc_array:
     """Return Z, shape (n, q), sparse."""
     blocks = []
-    for term in design.terms:
+    for term in design.rows.terms:
         n, k = term.columns.shape
         columns = (term.codes[:, None] * k + np.arange(k)).ravel()
         indptr = np.arange(0, n * k + 1, k)

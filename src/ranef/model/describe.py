@@ -111,7 +111,7 @@ def _plural(noun: str, count: int) -> str:
 
 
 def _factors(design: Design) -> list[Factor]:
-    return list({t.factor: t.grouping for t in design.terms}.values())
+    return list({t.factor: t.grouping for t in design.rows.terms}.values())
 
 
 def _relation(a: Factor, b: Factor) -> str:
@@ -176,8 +176,8 @@ def _mean_zero_note(term: RandomTerm, alone: list[str]) -> str:
 def _alone(design: Design, term: RandomTerm) -> list[str]:
     """Coefficients whose mean is not a fixed effect, nor spanned by others in another coding."""
     alone = [name for name in term.coefs if name not in design.fixed]
-    both = np.column_stack([design.X, term.columns])
-    spanned = len(independent_columns(both)) == len(independent_columns(design.X))
+    both = np.column_stack([design.rows.X, design.rows.term(term.label).columns])
+    spanned = len(independent_columns(both)) == len(independent_columns(design.rows.X))
     return [] if spanned else alone
 
 

@@ -11,13 +11,13 @@ import numpy as np
 
 from ranef.arguments import Sampling, check_counts, check_seed
 from ranef.design import identifiability
+from ranef.design.labels import observed
 from ranef.errors import FitError
 from ranef.fits.fit import Fit
 from ranef.fits.point import PointFit, nodes_of
 from ranef.fits.posterior import PosteriorFit
 from ranef.leave_one_out.elpd import Scores, Units
 from ranef.leave_one_out.glmm_loo import joint_scores
-from ranef.likelihood import predictions
 from ranef.likelihood.estimate import FittedModel
 from ranef.likelihood.generalized import maximum
 from ranef.likelihood.generalized.glmm import check_n_agq
@@ -154,7 +154,7 @@ class GeneralizedEngine(SharedEngine):
                 self.design, self.priors, self.family, centered=centered
             )
         draws = pymc_hierarchical.sample(pymc_model, settings)
-        draws = with_groups(draws, {"observed_data": predictions.observed(self.design)})
+        draws = with_groups(draws, {"observed_data": observed(self.design.rows)})
         return self.sampled_fit(draws, is_own=is_own, log_likelihood=log_likelihood)
 
     def _check_estimable(self) -> None:

@@ -331,7 +331,7 @@ class Model:
 
     def _with_formula(self, text: str) -> Model:
         """Return a model of the same rows with other random effects."""
-        rows, columns = self.design.recipe.rows, self._columns
+        rows, columns = self.design.rows.data, self._columns
         model = Model(
             text,
             rows.frame(**columns),

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ranef._typing import Array
 from ranef.covariances.partial_correlations import cholesky_of_correlations, correlations
 from ranef.design.design import Design, RandomTerm
-from ranef.design.labels import coordinates, named
+from ranef.design.labels import named, observed
 from ranef.errors import FitError, probability, suggestion
 from ranef.families.family import Family
 from ranef.families.gaussian import GAUSSIAN
@@ -241,11 +241,10 @@ def tree(
         name: values.reshape(chains, len(values) // chains, *values.shape[1:])
         for name, values in variables.items()
     }
-    y = xr.Dataset({"y": ("obs", design.y)}, {"obs": list(coordinates(design, family)[1]["obs"])})
     posterior = named(design, by_chain, family)
     if extra is not None:
         posterior = posterior.assign(extra.data_vars)
-    groups = {"posterior": posterior, "observed_data": y}
+    groups = {"posterior": posterior, "observed_data": observed(design.rows)}
     return xr.DataTree.from_dict(groups if stats is None else groups | {"sample_stats": stats})
 
 

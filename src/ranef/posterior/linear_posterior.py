@@ -455,7 +455,9 @@ def target_of(
     changes = [np.eye(len(t.coefs)) if t.change is None else t.change for t in priors.terms]
     return LinearPosterior(
         cross=cross,
-        fixed=fixed_part(cross, design.X * np.sqrt(design.weights)[:, None], kept, priors),
+        fixed=fixed_part(
+            cross, design.rows.X * np.sqrt(design.rows.weights)[:, None], kept, priors
+        ),
         space=space_of(priors),
         bases=tuple(T @ change for T, change in zip(cross.bases, changes, strict=True)),
     )

@@ -262,8 +262,8 @@ def resolve(design: Design, priors: PriorSetting = "default", family: Family = G
     """
     user = read_user_priors(design, priors, family)
     centres = _centres(design, user)
-    change = None if centres is None else centring(design.X, centres)
-    columns = design.X if change is None else design.X @ change
+    change = None if centres is None else centring(design.rows.X, centres)
+    columns = design.rows.X if change is None else design.rows.X @ change
     return Priors(
         fixed=design.fixed,
         beta=tuple(_beta_prior(design, family, user, columns, j) for j in range(len(design.fixed))),
@@ -322,8 +322,9 @@ def _term_priors(design: Design, family: Family, user: UserPriors, term: RandomT
         lower if numeric else ()
         for lower, numeric in zip(lower_columns(term.origins), term.numeric, strict=True)
     ]
-    change = centring(term.columns, centres) if centred else None
-    columns = term.columns if change is None else term.columns @ change
+    columns = design.rows.term(label).columns
+    change = centring(columns, centres) if centred else None
+    columns = columns if change is None else columns @ change
     return TermPriors(
         label=label,
         coefs=term.coefs,

@@ -102,7 +102,7 @@ def _default_sigma(design: Design, family: Family) -> Prior:
     ones = [1.0] * len(family.parameters)
     variance = float(family.variance(np.array(mean), *ones))
     unit = math.sqrt(variance) if math.isfinite(variance) else 1.0
-    return prior_of(sigma.default, spread * math.sqrt(design.weights.mean()) / unit)
+    return prior_of(sigma.default, spread * math.sqrt(design.rows.weights.mean()) / unit)
 
 
 def _default_parameter(family: Family, name: str) -> Prior:
@@ -127,7 +127,7 @@ def _sd_scale(  # noqa: PLR0917 -- as all sets
     column_scale = _column_scale(columns[:, j], numeric=term.numeric[j])
     scale = link_scale(design, family).sd / column_scale
     if uncentred and term.coefs[j] == "Intercept":
-        measured = term.columns[:, list(term.numeric)]
+        measured = design.rows.term(term.label).columns[:, list(term.numeric)]
         scale *= math.sqrt(1 + float(np.sum((measured.mean(0) / measured.std(0, ddof=1)) ** 2)))
     return scale
 
@@ -153,7 +153,7 @@ def _brms_response(design: Design, family: Family) -> Array:
     """Return the response on the scale of the link, of which brms takes location and scale."""
     if family.link.name not in _BRMS_LINKS:
         return np.zeros(1)
-    y = design.y * design.weights if family.has_trials else design.y
+    y = design.rows.y * design.rows.weights if family.has_trials else design.rows.y
     if family.link.name in _SHIFTED_LINKS:
         y = np.where(y == 0, 0.1, y)
     with np.errstate(all="ignore"):
@@ -166,7 +166,7 @@ def _brms_scale(design: Design, family: Family) -> float:
 
 
 def _brms_intercept(design: Design, family: Family) -> StudentT:
-    offset = float(np.mean(design.offset)) if family.link.name in _BRMS_LINKS else 0.0
+    offset = float(np.mean(design.rows.offset)) if family.link.name in _BRMS_LINKS else 0.0
     location = 0.0 + round(float(np.median(_brms_response(design, family))), 1)  # no minus zero
     return StudentT(3, location - offset, _brms_scale(design, family))
 
@@ -191,7 +191,7 @@ def _at_means(design: Design) -> list[tuple[int, ...]]:
 def _rstanarm_intercept(design: Design, family: Family) -> Normal:
     if not family.is_normal:
         return Normal(0, 2.5)
-    return Normal(float(np.mean(design.y)), 2.5 * _rstanarm_scale(design, family))
+    return Normal(float(np.mean(design.rows.y)), 2.5 * _rstanarm_scale(design, family))
 
 
 def _rstanarm_slope(design: Design, family: Family, columns: Array, j: int) -> Normal:
@@ -204,7 +204,7 @@ def _rstanarm_sigma(design: Design, family: Family) -> Prior:
 
 
 def _rstanarm_scale(design: Design, family: Family) -> float:
-    return spread(design.y) or response_scale(design, family)  # which raises the error
+    return spread(design.rows.y) or response_scale(design, family)  # which raises the error
 
 
 def _rstanarm_sd(_: Design, family: Family, term: RandomTerm, *_rest: object) -> Prior:

@@ -12,7 +12,7 @@ from ranef._typing import Array
 from ranef.arguments import check_counts, check_seed
 from ranef.covariances.partial_correlations import correlations
 from ranef.design.design import Design, RandomTerm
-from ranef.design.labels import coordinates, named
+from ranef.design.labels import named, observed
 from ranef.errors import FitError, RanefWarning, listed, warn
 from ranef.families.family import MAX_DRAWN_MEAN, Family
 from ranef.families.gaussian import GAUSSIAN
@@ -176,16 +176,16 @@ def prior_predictive(
     check_seed(seed)
     rng = np.random.default_rng(seed)
     draws = prior_draws(design, priors, n, rng, effects=True)
-    obs = list(coordinates(design, family)[1]["obs"])
+    data = observed(design.rows)
     eta = _predictor(design, draws)
-    y = response(family, eta, design.weights, draws.psi(family), rng)
+    y = response(family, eta, design.rows.weights, draws.psi(family), rng)
     _warn_of_nan(y, family)
-    index = {"chain": [0], "draw": range(n), "obs": obs}
+    index = {"chain": [0], "draw": range(n), "obs": data["obs"].to_numpy()}
     return xr.DataTree.from_dict(
         {
             "prior": named(design, _by_name(design, draws), family),
             "prior_predictive": xr.Dataset({"y": (tuple(index), y[None])}, coords=index),
-            "observed_data": xr.Dataset({"y": ("obs", design.y)}, coords={"obs": obs}),
+            "observed_data": data,
         }
     )
 
@@ -344,8 +344,8 @@ def _effects(term: RandomTerm, factor: Array, rng: np.random.Generator) -> Array
 
 def _predictor(design: Design, draws: PriorDraws) -> Array:
     """Return linear predictors (n, rows)."""
-    eta = draws.beta @ design.X.T + design.offset
-    for term, term_draws in zip(design.terms, draws.terms, strict=True):
+    eta = draws.beta @ design.rows.X.T + design.rows.offset
+    for term, term_draws in zip(design.rows.terms, draws.terms, strict=True):
         assert term_draws.b is not None
         for j, column in enumerate(term.columns.T):
             eta += term_draws.b[:, term.codes, j] * column

@@ -50,7 +50,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef._typing import Array
-from ranef.design.design import RANK_TOLERANCE, Design, RandomTerm, independent_columns
+from ranef.design.design import (
+    RANK_TOLERANCE,
+    Design,
+    RandomTerm,
+    TermRows,
+    independent_columns,
+)
 from ranef.design.separation import separated_columns
 from ranef.errors import FitError, listed
 from ranef.families.family import Family
@@ -127,6 +133,7 @@ class _StandardDeviation:
     """The standard deviation of coefficient j of a term, with its prior."""
 
     term: RandomTerm
+    rows: TermRows
     j: int
     prior: Prior
 
@@ -143,18 +150,20 @@ class _StandardDeviation:
     @property
     def levels(self) -> NDArray[np.int64]:
         """The levels with a row that the coefficient matters in: as many as its columns' rank."""
-        return np.unique(self.term.codes[self.term.columns[:, self.j] != 0])
+        return np.unique(self.rows.codes[self.rows.columns[:, self.j] != 0])
 
 
 def _columns_of_priors(design: Design, priors: Priors) -> Array:
     """Return the columns (n, p) of the coefficients that the priors hold for."""
-    return design.X if priors.change is None else design.X @ priors.change
+    return design.rows.X if priors.change is None else design.rows.X @ priors.change
 
 
 def _standard_deviations(design: Design, priors: Priors) -> list[_StandardDeviation]:
     return [
-        _StandardDeviation(term, j, prior)
-        for term, term_priors in zip(design.terms, priors.terms, strict=True)
+        _StandardDeviation(term, rows, j, prior)
+        for term, rows, term_priors in zip(
+            design.terms, design.rows.terms, priors.terms, strict=True
+        )
         for j, prior in enumerate(term_priors.sd)
     ]
 
@@ -201,7 +210,8 @@ def _check_pinned(design: Design, priors: Priors, names: Sequence[str], family: 
         )
     free = [_moments(prior) <= len(names) for prior in priors.beta]
     fixed = tuple(name for name, is_free in zip(priors.fixed, free, strict=True) if is_free)
-    free_design = replace(design, X=_columns_of_priors(design, priors)[:, free], fixed=fixed)
+    X = _columns_of_priors(design, priors)[:, free]
+    free_design = replace(design.with_rows(X=X), fixed=fixed)
     separated = [name for name in separated_columns(free_design, family) if name in names]
     if separated:
         raise FitError(
@@ -312,10 +322,10 @@ def _fits_all_rows(design: Design, priors: Priors) -> bool:
         if not (sd.is_relative and sd.prior.proper)
     ]
     counts = [len(sd.levels) for sd in sds]
-    if max(counts) == design.n_obs or design.X.shape[1] + sum(counts) < design.n_obs:
+    if max(counts) == design.n_obs or design.rows.X.shape[1] + sum(counts) < design.n_obs:
         return max(counts) == design.n_obs
     rows = np.arange(design.n_obs)
-    columns = np.column_stack([design.X, *(_columns(sd, rows) for sd in sds)])
+    columns = np.column_stack([design.rows.X, *(_columns(sd, rows) for sd in sds)])
     return len(independent_columns(columns)) == design.n_obs
 
 
@@ -324,7 +334,7 @@ def _fits_all_rows(design: Design, priors: Priors) -> bool:
 
 def _columns(sd: _StandardDeviation, rows: NDArray[np.int64]) -> Array:
     """Return rows of the columns of Z that belong to a standard deviation, scaled to length 1."""
-    column, codes = sd.term.columns[:, sd.j], sd.term.codes
+    column, codes = sd.rows.columns[:, sd.j], sd.rows.codes
     size = np.sqrt(np.bincount(codes, column**2))[sd.levels]
     indicators = codes[rows, None] == sd.levels
     return np.asarray(indicators * column[rows, None] / size)

@@ -64,7 +64,7 @@ def link_scale(design: Design, family: Family) -> LinkScale:
     """
     has_log_odds = family.is_bounded and family.link.is_sigmoid
     if has_log_odds or family.latent_variance is not None:
-        return LinkScale(0.0 - float(np.mean(design.offset)), 1.5, 1.0, 1.0, HalfNormal)
+        return LinkScale(0.0 - float(np.mean(design.rows.offset)), 1.5, 1.0, 1.0, HalfNormal)
     if family.link.is_identity:
         y, scale = _response(design, family), response_scale(design, family)
         location = float(np.median(y) if family.heavy_tailed else np.mean(y))
@@ -86,7 +86,7 @@ def mean_response(design: Design, family: Family) -> float:
 
     With no event in all rows it is the mean of half an event; likewise with only successes.
     """
-    total, size = float(design.weights @ design.y), float(design.weights.sum())
+    total, size = float(design.rows.weights @ design.rows.y), float(design.rows.weights.sum())
     if family.is_bounded and not 0 < total < size:
         return (total + MIN_EVENTS) / (size + 2 * MIN_EVENTS)
     if family.is_discrete:
@@ -129,12 +129,12 @@ def median_deviation(values: Array) -> float:
 
 
 def _response(design: Design, family: Family) -> Array:
-    return design.y - design.offset if family.link.is_identity else design.y
+    return design.rows.y - design.rows.offset if family.link.is_identity else design.rows.y
 
 
 def _location(design: Design, family: Family) -> float:
     """Return the intercept that gives the mean response at the mean offset, or exposure."""
-    w, offset = design.weights, design.offset
+    w, offset = design.rows.weights, design.rows.offset
     mean = mean_response(design, family)
     with np.errstate(all="ignore"):
         if family.link.is_log:

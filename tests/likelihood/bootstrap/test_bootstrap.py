@@ -58,7 +58,7 @@ def many(sleep):
 def test_the_response_of_the_data_gives_the_fit_back(formula, options, method):
     fit = rf.fit(formula, HOSTILE, method, **options)
     design, cross = fit.design, cross_products(fit.design)
-    y = (design.y - design.offset) * np.sqrt(design.weights)
+    y = (design.rows.y - design.rows.offset) * np.sqrt(design.rows.weights)
     own = responses(span(design), sums_of(span(design), y[None]), cross)
     model = refitter(design, cross, fit.theta, reml=method == "reml")
     found = pd.Series(parameters(model, model.refit(own))[0], index=fit.estimates().index)
@@ -126,11 +126,11 @@ def again(fit, seed):
 
 def test_rows_are_drawn_from_the_fit(sleep):
     """The mean and the covariance of simulated rows are X beta and sigma^2 (I + Z LL'Z')."""
-    y = np.array([simulated_response(sleep.fitted_model, s).y for s in children(1, 3000)])
-    design, n = sleep.design, len(sleep.design.y)
+    y = np.array([simulated_response(sleep.fitted_model, s).rows.y for s in children(1, 3000)])
+    design, n = sleep.design, len(sleep.design.rows.y)
     root = sleep.sigma * (sleep.Z() @ sleep.Lambda()).toarray()
     V = root @ root.T + sleep.sigma**2 * np.eye(n)
-    left = y - design.X @ sleep.fixef().to_numpy()
+    left = y - design.rows.X @ sleep.fixef().to_numpy()
     variance = np.diag(V)
     assert np.abs(left.mean(axis=0) / np.sqrt(variance / 3000)).max() < 5
     spread = np.sqrt((np.outer(variance, variance) + V**2) / 3000)
@@ -234,9 +234,9 @@ def test_a_separated_replicate_is_a_failure():
     data = pd.DataFrame({"g": np.repeat(range(8), 3), "x": rng.normal(size=24)})
     data["y"] = (data["x"] + rng.normal(size=24) > 0).astype(int)
     fit = rf.fit("y ~ x + (1 | g)", data, family="binomial")
-    separated = replace(fit.design, y=(fit.design.X[:, 1] > 0).astype(float))
+    separated = fit.design.with_rows(y=(fit.design.rows.X[:, 1] > 0).astype(float))
     assert refitted(fit.fitted_model, separated) is None
-    assert refitted(fit.fitted_model, replace(fit.design, y=np.zeros(24))) is None
+    assert refitted(fit.fitted_model, fit.design.with_rows(y=np.zeros(24))) is None
     assert refitted(fit.fitted_model, fit.design).estimate.loglik == pytest.approx(
         fit.loglik, abs=1e-8
     )
@@ -254,7 +254,7 @@ def test_statistics_of_generalised_models(herds):
     design = simulated_response(null.fitted_model, children(1, 1, first=i)[0])
     both = [
         refitted(null.fitted_model, design),
-        refitted(herds.fitted_model, replace(herds.design, y=design.y)),
+        refitted(herds.fitted_model, herds.design.with_rows(y=design.rows.y)),
     ]
     assert found[i] == pytest.approx(2 * (both[1].estimate.loglik - both[0].estimate.loglik))
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from designs import STRUCTURES, random_design
@@ -113,7 +111,7 @@ def test_terms_without_a_common_order_of_levels():
     x = np.array([[1.0, 0.3]] * 3)
     found = profiles(shared, columns_of(shared, drawn), x, reml=True)
     same = rf.Model("Reaction ~ Days + (1 | Subject) + (0 + Days | Subject)", data).design
-    other = cross_products(replace(same, y=design.y))
+    other = cross_products(same.with_rows(y=design.rows.y))
     _, again = several(same, 4)
     expected = profiles(
         shared_by(same, other), columns_of(shared_by(same, other), again), x, reml=True

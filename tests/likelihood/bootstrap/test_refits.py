@@ -95,7 +95,7 @@ def test_refits_of_known_data(data, formula):
 def test_the_data_themselves():
     design = rf.Model("Reaction ~ Days + (Days | Subject)", rf.load_dataset("sleepstudy")).design
     cross = cross_products(design)
-    own = responses(span(design), sums_of(span(design), design.y[None]), cross)
+    own = responses(span(design), sums_of(span(design), design.rows.y[None]), cross)
     found = refitter(design, cross, np.array([0.1, 0.0, 0.0]), reml=True).refit(own)
     assert found.objective[0] == pytest.approx(1743.6282719, abs=1e-6)
     np.testing.assert_allclose(found.beta[0], [251.40510485, 10.46728596], rtol=1e-8)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from designs import STRUCTURES, random_design, random_factors
@@ -33,7 +31,7 @@ WAYS = [False, True]
 def indicators(design):
     """Return Z, dense, of all terms."""
     blocks = [np.zeros((design.n_obs, 0))]
-    for term in design.terms:
+    for term in design.rows.terms:
         Z = np.zeros((design.n_obs, term.n_levels, term.n_coefs))
         Z[np.arange(design.n_obs), term.codes] = term.columns
         blocks.append(Z.reshape(design.n_obs, -1))
@@ -67,13 +65,13 @@ def flat(drawn):
 def test_a_response_of_known_rows(name, by_rows):
     design = random_design(STRUCTURES[name], 3)
     offset = np.random.default_rng(4).normal(size=design.n_obs)
-    design = replace(design, offset=offset)
+    design = design.with_rows(offset=offset)
     cross, columns = cross_products(design), span_of(design, by_rows=by_rows)
     y = np.random.default_rng(1).normal(size=(2, design.n_obs)) + 3
-    sums = sums_of(columns, (y - offset) * np.sqrt(design.weights))
+    sums = sums_of(columns, (y - offset) * np.sqrt(design.rows.weights))
     drawn = responses(columns, sums, cross)
     for i in range(2):
-        expected = cross_products(replace(design, y=y[i]))
+        expected = cross_products(design.with_rows(y=y[i]))
         found = with_response(cross, drawn, i)
         np.testing.assert_allclose(found.rest, expected.rest, atol=1e-10)
         np.testing.assert_allclose(found.beta_ols, expected.beta_ols, atol=1e-11)
@@ -85,7 +83,7 @@ def test_a_response_of_known_rows(name, by_rows):
 @pytest.mark.parametrize("name", STRUCTURES)
 def test_the_rank_of_all_columns(name):
     design = random_design(STRUCTURES[name], 3)
-    rank = np.linalg.matrix_rank(np.hstack([indicators(design), design.X]))
+    rank = np.linalg.matrix_rank(np.hstack([indicators(design), design.rows.X]))
     root = span(design).root
     assert root.rank == rank
 
@@ -102,7 +100,7 @@ def test_moments_are_those_of_the_model(name, by_rows):
         span_of(design, by_rows=by_rows),
         null_for(design, 8),
     )
-    B, w = 6000, np.sqrt(design.weights)
+    B, w = 6000, np.sqrt(design.rows.weights)
     drawn = responses(columns, simulated(columns, null, children(11, B)), cross)
     V = null.sigma**2 * np.eye(design.n_obs)  # of the rows times the roots of the weights
     start, Z = 0, indicators(design) * w[:, None]
@@ -118,7 +116,7 @@ def test_moments_are_those_of_the_model(name, by_rows):
     assert np.abs(z).max() < 5
     spread = np.sqrt((np.outer(variance, variance) + cov**2) / B)
     assert np.abs((found.T @ found / B - cov) / spread).max() < 6
-    X = design.X * w[:, None]
+    X = design.rows.X * w[:, None]
     P = np.eye(design.n_obs) - X @ np.linalg.pinv(X)
     mean, sd = np.trace(P @ V), np.sqrt(2 * np.trace(P @ V @ P @ V))
     assert abs(drawn.squares.mean() - mean) < 5 * sd / np.sqrt(B)
@@ -146,7 +144,7 @@ def test_errors_outside_of_all_columns():
     drawn = responses(
         columns, simulated(columns, Null((), 3.0), children(1, 4000)), cross_products(design)
     )
-    degrees = 20 - np.linalg.matrix_rank(design.X)
+    degrees = 20 - np.linalg.matrix_rank(design.rows.X)
     assert stats.kstest(drawn.squares / 9, stats.chi2(degrees).cdf).pvalue > 1e-3
 
 
@@ -222,11 +220,11 @@ def test_two_models_see_the_same_response():
         columns = span_of(small, large, by_rows=by_rows)
         assert len(columns.blocks) == 3  # the terms of one factor are taken together
         y = np.random.default_rng(1).normal(size=(1, small.n_obs))
-        sums = sums_of(columns, y * np.sqrt(small.weights))
+        sums = sums_of(columns, y * np.sqrt(small.rows.weights))
         for model, design in enumerate((small, large)):
             cross = cross_products(design)
             found = with_response(cross, responses(columns, sums, cross, model), 0)
-            expected = cross_products(replace(design, y=y[0] + design.offset))
+            expected = cross_products(design.with_rows(y=y[0] + design.rows.offset))
             np.testing.assert_allclose(found.rest, expected.rest, atol=1e-10)
             np.testing.assert_allclose(found.chain[0].rest, expected.chain[0].rest, atol=1e-10)
 
@@ -235,12 +233,12 @@ def test_two_models_see_the_same_response():
 def test_models_of_different_rows_are_refused(what):
     small, large = random_design("y ~ x + (1 | c)", 3), random_design("y ~ x + (x | c)", 3)
     changed = {
-        "weights": {"weights": large.weights * 2},
-        "offset": {"offset": large.offset + 1},
-        "rows": {"rows": large.rows + 1},
+        "weights": {"weights": large.rows.weights * 2},
+        "offset": {"offset": large.rows.offset + 1},
+        "rows": {"index": large.rows.index + 1},
     }[what]
     with pytest.raises(DataError, match=rf"^`y ~ x \+ \(1 \| c\)` and .* {what} "):
-        span(small, replace(large, **changed))
+        span(small, large.with_rows(**changed))
 
 
 def test_many_levels_go_by_rows(monkeypatch):
@@ -259,10 +257,10 @@ def test_sparse_cross_products(monkeypatch):
     design = random_design(STRUCTURES["crossed slopes"], 3)
     cross, columns = cross_products(design), span(design)
     y = np.random.default_rng(1).normal(size=(1, design.n_obs))
-    y[0, design.terms[0].codes == 2] = 0.0
-    sums = sums_of(columns, y * np.sqrt(design.weights))
+    y[0, design.rows.terms[0].codes == 2] = 0.0
+    sums = sums_of(columns, y * np.sqrt(design.rows.weights))
     found = with_response(cross, responses(columns, sums, cross), 0)
-    expected = cross_products(replace(design, y=y[0] + design.offset))
+    expected = cross_products(design.with_rows(y=y[0] + design.rows.offset))
     one, other = found.chain[0].rest, expected.chain[0].rest
     np.testing.assert_allclose(one.dense(), other.dense(), atol=1e-10)
     np.testing.assert_allclose(one.pairs.toarray(), other.pairs.toarray(), atol=1e-10)
@@ -280,7 +278,7 @@ def test_columns_of_any_size():
     design = rf.Model("Reaction ~ far + (tiny | Subject)", data).design
     assert span(design).root.rank == 36
     cross, columns = cross_products(design), span(design)
-    drawn = responses(columns, sums_of(columns, design.y[None]), cross)
+    drawn = responses(columns, sums_of(columns, design.rows.y[None]), cross)
     np.testing.assert_allclose(drawn.squares[0], cross.rest[-1, -1], rtol=1e-8)
     np.testing.assert_allclose(
         drawn.sums[0][0], cross.chain[0].rest[:, :, -1], rtol=1e-6, atol=1e-5

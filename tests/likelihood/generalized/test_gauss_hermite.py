@@ -274,19 +274,19 @@ def test_it_is_exact_for_the_normal_distribution(formula):
     point = random_point(model, 14)
     sigma, V = (
         float(np.exp(point.log_psi[0])),
-        np.diag(np.exp(2 * point.log_psi[0]) / design.weights),
+        np.diag(np.exp(2 * point.log_psi[0]) / design.rows.weights),
     )
     Lambdas = point.setting(model).Lambdas
-    for term, T, Lambda in zip(design.terms, model.bases, Lambdas, strict=True):
+    for term, T, Lambda in zip(design.rows.terms, model.bases, Lambdas, strict=True):
         root = np.linalg.solve(T, Lambda)
         rows = term.columns @ root
         V += (rows @ rows.T) * (term.codes[:, None] == term.codes)
-    mean = design.offset + model.X @ point.gamma
-    expected = stats.multivariate_normal.logpdf(design.y, mean, V)
+    mean = design.rows.offset + model.X @ point.gamma
+    expected = stats.multivariate_normal.logpdf(design.rows.y, mean, V)
     found = laplace_at(model, point)
     assert found.value == pytest.approx(expected, rel=1e-11)
     np.testing.assert_allclose(
-        found.rows, np.linalg.solve(V, design.y - mean), atol=1e-8 * max(1, 1 / sigma**2)
+        found.rows, np.linalg.solve(V, design.rows.y - mean), atol=1e-8 * max(1, 1 / sigma**2)
     )
 
 
@@ -319,8 +319,8 @@ def test_at_zero_variance_it_is_the_likelihood_without_random_effects():
     design, model = random_model("y ~ x + (x | c) + (1 | i)", KNOWN["poisson"], 17)
     point = random_point(model, 18)
     found = laplace_at(model, replace(point, theta=0 * point.theta))
-    mu = np.exp(design.offset + model.X @ point.gamma)
-    expected = (design.weights * stats.poisson.logpmf(design.y, mu)).sum()
+    mu = np.exp(design.rows.offset + model.X @ point.gamma)
+    expected = (design.rows.weights * stats.poisson.logpmf(design.rows.y, mu)).sum()
     assert found.value == pytest.approx(expected, rel=1e-12)
     assert not packed(model, found.Lambdas).any()
 

@@ -32,12 +32,14 @@ def users_point(model, seed):
 
 def test_the_basis_is_orthonormal_where_the_search_starts(formula):
     design, model = random_model(formula, KNOWN["poisson"], 1)
-    eta = design.offset + model.X @ model.gamma
-    W = model.family.information(eta, design.weights, np.exp(model.log_psi))
+    eta = design.rows.offset + model.X @ model.gamma
+    W = model.family.information(eta, design.rows.weights, np.exp(model.log_psi))
     np.testing.assert_allclose((model.X.T * W) @ model.X, np.eye(len(model.gamma)), atol=1e-9)
-    np.testing.assert_allclose(model.X, design.X @ model.to_users, atol=1e-12)
+    np.testing.assert_allclose(model.X, design.rows.X @ model.to_users, atol=1e-12)
     for block, term, T in zip(model.problem.Z.blocks, design.terms, model.bases, strict=True):
-        np.testing.assert_allclose(block.columns @ T, term.columns, atol=1e-10)
+        np.testing.assert_allclose(
+            block.columns @ T, design.rows.term(term.label).columns, atol=1e-10
+        )
         squares = (block.columns.T * W) @ block.columns / len(W)
         np.testing.assert_allclose(np.diag(squares), 1, atol=1e-9)
         if term.covariance.has_correlations:
@@ -47,16 +49,18 @@ def test_the_basis_is_orthonormal_where_the_search_starts(formula):
 @pytest.mark.parametrize("name", ["binomial", "poisson"])
 def test_it_starts_at_the_model_without_random_effects(name):
     design, model = random_model("y ~ x + f + (1 | c)", KNOWN[name], 2)
-    eta = design.offset + design.X @ (model.to_users @ model.gamma)
+    eta = design.rows.offset + design.rows.X @ (model.to_users @ model.gamma)
     score = model.problem.expansion(eta, np.empty(0)).score
-    np.testing.assert_allclose(design.X.T @ score, 0, atol=1e-5)
+    np.testing.assert_allclose(design.rows.X.T @ score, 0, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", OWN)
 def test_it_starts_near_the_best_own_parameters(name):
     design, model = random_model("y ~ x + (1 | c)", OWN[name], 3, n=400)
-    eta = design.offset + model.X @ model.gamma
-    further = model.family.further_expansion(design.y, eta, design.weights, np.exp(model.log_psi))
+    eta = design.rows.offset + model.X @ model.gamma
+    further = model.family.further_expansion(
+        design.rows.y, eta, design.rows.weights, np.exp(model.log_psi)
+    )
     assert np.abs(further.value.sum(-1)).max() < 0.1 * np.sqrt(400)
 
 
@@ -84,7 +88,9 @@ def test_the_users_gradient_equals_differences(name):
 def test_the_likelihood_does_not_depend_on_the_basis(n_agq):
     design, model = random_model("y ~ x + (x | c)", KNOWN["poisson"], 6)
     theta, beta, psi = users_point(model, 7)
-    other = prepare(replace(design, weights=design.weights * 1.0, X=design.X), model.family)
+    other = prepare(
+        design.with_rows(weights=design.rows.weights * 1.0, X=design.rows.X), model.family
+    )
     moved = replace(other, gamma=other.gamma + 1, Lambdas=tuple(9 * f for f in other.Lambdas))
     first, second = (users_likelihood(one, theta, beta, psi, n_agq) for one in (model, moved))
     assert first.value == pytest.approx(second.value, rel=1e-13)
@@ -138,8 +144,8 @@ def test_a_mean_without_a_linear_predictor_is_refused():
     design, _ = random_model("y ~ x + (1 | c)", KNOWN["poisson"], 1)
     family = made("odd", "poisson", log_density=lambda y, mu, w: -w * (y - mu) ** 2)
     with pytest.raises(DataError) as caught:
-        prepare(replace(design, y=-design.y - 1.0, weights=np.ones(90)), family)
-    mean = f"{-design.y.mean() - 1:g}"
+        prepare(design.with_rows(y=-design.rows.y - 1.0, weights=np.ones(90)), family)
+    mean = f"{-design.rows.y.mean() - 1:g}"
     assert str(caught.value) == (
         f"the mean of the response `y`, {mean}, has no log: choose another link."
     )
@@ -147,7 +153,7 @@ def test_a_mean_without_a_linear_predictor_is_refused():
 
 def test_perfect_separation_leaves_a_start_that_is_finite():
     design, _ = random_model("y ~ x + (1 | c)", KNOWN["binomial"], 1)
-    separated = replace(design, y=(design.X[:, 1] > 7).astype(float), weights=np.ones(90))
+    separated = design.with_rows(y=(design.rows.X[:, 1] > 7).astype(float), weights=np.ones(90))
     model = prepare(separated, KNOWN["binomial"])
     for part in (model.X, model.gamma, model.to_users, *model.Lambdas):
         assert np.isfinite(part).all()
@@ -157,19 +163,16 @@ def test_perfect_separation_leaves_a_start_that_is_finite():
 @pytest.mark.parametrize("name", ["binomial", "poisson"])
 def test_a_constant_response_at_the_edge_has_a_start(name, value):
     design, _ = random_model("y ~ x + (1 | c)", KNOWN[name], 1)
-    model = prepare(replace(design, y=np.full(90, value), weights=np.ones(90)), KNOWN[name])
+    model = prepare(design.with_rows(y=np.full(90, value), weights=np.ones(90)), KNOWN[name])
     assert np.isfinite(model.gamma).all()
 
 
 @pytest.mark.parametrize("scale", [1e-9, 1e9])
 def test_the_scale_of_a_predictor_does_not_matter_to_the_basis(scale):
     design, model = random_model("y ~ x + (x | c)", KNOWN["poisson"], 8)
-    (term,) = design.terms
-    larger = replace(
-        design,
-        X=design.X * [1, scale],
-        terms=(replace(term, columns=term.columns * [1, scale]),),
-    )
+    (term,) = design.rows.terms
+    wider = replace(term, columns=term.columns * [1, scale])
+    larger = design.with_rows(X=design.rows.X * [1, scale], terms=(wider,))
     other = prepare(larger, KNOWN["poisson"])
     np.testing.assert_allclose(np.abs(other.X), np.abs(model.X), rtol=1e-6, atol=1e-9)
     np.testing.assert_allclose(other.gamma, model.gamma, rtol=1e-6, atol=1e-8)

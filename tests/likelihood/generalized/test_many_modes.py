@@ -8,7 +8,7 @@ import pytest
 from component_cases import FAMILIES, data_of, joint_case, some_values
 
 import ranef as rf
-from ranef.design.design import without_rows
+from ranef.design.design import leaving_out
 from ranef.likelihood.generalized import many_modes
 from ranef.posterior import generalized_posterior
 from ranef.posterior.generalized_posterior import joint_of
@@ -167,7 +167,7 @@ RIGHT = {
 
 def parts(design, count=4):
     """Return which rows stay without some levels of the first term."""
-    return np.array([design.terms[0].codes != level for level in range(count)])
+    return np.array([design.rows.terms[0].codes != level for level in range(count)])
 
 
 def fitted(joint, values, keep, start=None):
@@ -182,7 +182,7 @@ def fitted(joint, values, keep, start=None):
 
 def one_by_one(design, family, priors, values, keep):
     """Return Laplace's approximation of the rows that stay, by the search for one point."""
-    left = joint_of(without_rows(design, np.flatnonzero(~keep)), family, priors)
+    left = joint_of(leaving_out(design, np.flatnonzero(~keep)), family, priors)
     zeros = left.model.zeros()
     return [left.model.log_likelihood(left.setting(value), zeros) for value in values]
 

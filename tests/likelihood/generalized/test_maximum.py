@@ -84,7 +84,7 @@ def test_the_gradient_vanishes_at_the_estimates(name):
     design, family, found = case(name)
     slope, x = users_slope(design, family, found, CASES[name][2])
     assert found.convergence.ok
-    size = np.sqrt(len(design.y)) * max(1.0, np.abs(design.X).max(initial=0.0))
+    size = np.sqrt(len(design.rows.y)) * max(1.0, np.abs(design.rows.X).max(initial=0.0))
     np.testing.assert_allclose(slope(x) / size, 0, atol=1e-5)
 
 
@@ -230,7 +230,8 @@ def test_the_order_of_rows_and_the_names_of_levels_do_not_matter():
 def test_the_order_of_terms_does_not_matter():
     one = fitted(design_of("count ~ x + (1 | g) + (1 | h)"))
     design = design_of("count ~ x + (1 | g) + (1 | h)")
-    other = fitted(replace(design, terms=design.terms[::-1]))
+    rows = replace(design.rows, terms=design.rows.terms[::-1])
+    other = fitted(replace(design, terms=design.terms[::-1], _rows=rows))
     same(replace(other, b=other.b[::-1], theta=other.theta[::-1]), one)
 
 
@@ -294,15 +295,15 @@ def test_without_random_effects_they_are_those_of_a_plain_model():
     design = design_of("count ~ x + z")
 
     def deviance(beta):
-        return -stats.poisson.logpmf(design.y, np.exp(design.X @ beta)).sum()
+        return -stats.poisson.logpmf(design.rows.y, np.exp(design.rows.X @ beta)).sum()
 
     best = optimize.minimize(deviance, np.zeros(3), method="BFGS", options={"gtol": 1e-7})
     for n_agq in (0, 1, 9):
         found = fitted(design, n_agq=n_agq)
         assert found.loglik == pytest.approx(-best.fun, abs=1e-8)
         np.testing.assert_allclose(found.beta, best.x, atol=1e-5)
-        mu = np.exp(design.X @ found.beta)
-        expected = np.linalg.inv((design.X.T * mu) @ design.X)
+        mu = np.exp(design.rows.X @ found.beta)
+        expected = np.linalg.inv((design.rows.X.T * mu) @ design.rows.X)
         np.testing.assert_allclose(found.vcov, expected, rtol=1e-5)
 
 

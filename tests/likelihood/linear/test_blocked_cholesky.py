@@ -139,8 +139,8 @@ def test_an_indefinite_system_is_an_error_for_the_caller_to_catch():
 def dense_system(design, cross, Lambdas):
     """Return Lambda (Lambda'Z'WZ Lambda + I)^-1 Lambda' and Z'WZ in the basis, term by term."""
     n, blocks, roots = design.n_obs, [np.empty((design.n_obs, 0))], [np.empty((0, 0))]
-    for term, T, Lambda in zip(design.terms, cross.bases, Lambdas, strict=True):
-        columns = np.linalg.solve(T.T, term.columns.T).T * np.sqrt(design.weights)[:, None]
+    for term, T, Lambda in zip(design.rows.terms, cross.bases, Lambdas, strict=True):
+        columns = np.linalg.solve(T.T, term.columns.T).T * np.sqrt(design.rows.weights)[:, None]
         Z = np.zeros((n, term.n_levels * term.n_coefs))
         for a in range(term.n_coefs):
             Z[np.arange(n), term.codes * term.n_coefs + a] = columns[:, a]

@@ -26,7 +26,10 @@ def test_the_basis_is_well_conditioned(formula):
     np.testing.assert_allclose(cross.rest[-1 - p : -1, -1 - p : -1], np.eye(p), atol=1e-12)
     np.testing.assert_allclose(cross.rest[-1, -1 - p : -1], 0, atol=1e-9)
     for term, T in zip(design.terms, cross.bases, strict=True):
-        columns = np.linalg.solve(T.T, term.columns.T).T * np.sqrt(design.weights)[:, None]
+        columns = (
+            np.linalg.solve(T.T, design.rows.term(term.label).columns.T).T
+            * np.sqrt(design.rows.weights)[:, None]
+        )
         np.testing.assert_allclose(np.mean(columns**2, axis=0), 1.0)
         if term.covariance.has_correlations:
             np.testing.assert_allclose(

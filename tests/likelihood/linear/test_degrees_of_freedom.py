@@ -190,7 +190,7 @@ def test_satterthwaite_by_dense_differences(structure, reml):
     """The Hessian and f by differences of the n x n deviance in (Lambda, log sigma)."""
     frame = random_frame(np.random.default_rng(3), n=140)
     rng = np.random.default_rng(4)
-    for term in rf.Model(STRUCTURES[structure], frame).design.terms:
+    for term in rf.Model(STRUCTURES[structure], frame).design.rows.terms:
         columns = term.columns / np.sqrt(np.mean(term.columns**2, axis=0))
         effects = rng.normal(0, 4, size=(term.n_levels, term.n_coefs))
         frame["y"] += (effects[term.codes] * columns).sum(axis=1)
@@ -201,7 +201,7 @@ def test_satterthwaite_by_dense_differences(structure, reml):
     roots = [T @ f for T, f in zip(cross.bases, fit.estimate.Lambdas, strict=True)]
     shapes = [root.shape for root in roots]
     places = [(t, i, j) for t, (k, _) in enumerate(shapes) for j in range(k) for i in range(j, k)]
-    n, p = design.X.shape
+    n, p = design.rows.X.shape
     nu = n - p if reml else n
 
     def at(x):

@@ -14,10 +14,10 @@ from ranef.likelihood.linear.expected_information import derivatives
 
 def dense_derivatives(design, cross, covs):
     """Return the same products from V and its derivatives as n x n matrices."""
-    X = design.X @ np.linalg.inv(cross.R)
-    V, parts = np.diag(1 / design.weights), []
+    X = design.rows.X @ np.linalg.inv(cross.R)
+    V, parts = np.diag(1 / design.rows.weights), []
     for term, T, cov in zip(design.terms, cross.bases, covs, strict=True):
-        Z = dense_Z(term) @ np.kron(np.eye(term.n_levels), np.linalg.inv(T))
+        Z = dense_Z(design.rows.term(term.label)) @ np.kron(np.eye(term.n_levels), np.linalg.inv(T))
         k = term.n_coefs
         pairs = [(i, j) for j in range(k) for i in range(j, k)]
         for i, j in pairs if term.covariance.has_correlations else [(i, i) for i in range(k)]:
@@ -61,7 +61,7 @@ def test_singular_covariances(structure):
 
 def test_sets_of_different_size():
     """Nested factors with one, two and three inner levels, and a crossed part on its own."""
-    frame = random_design("y ~ x + (1 | s/c)", seed=5).y
+    frame = random_design("y ~ x + (1 | s/c)", seed=5).rows.y
     rng = np.random.default_rng(6)
     outer = np.repeat([0, 1, 1, 2, 2, 2, 3], 20)
     inner = np.repeat(np.arange(7), 20)

@@ -115,7 +115,7 @@ def dense_posterior(design, priors, target, values):
     From the joint normal distribution of (beta, b, y), on the user's scale; all beta are normal.
     """
     sd_given = values[target.space.n_given]
-    X = design.X if priors.change is None else design.X @ priors.change
+    X = design.rows.X if priors.change is None else design.rows.X @ priors.change
     own, others = target.fixed.order
     mean_beta = np.zeros(len(priors.beta))
     var_beta = np.zeros(len(priors.beta))
@@ -123,25 +123,25 @@ def dense_posterior(design, priors, target, values):
     mean_beta[own] = [priors.beta[j].mu for j in own]
     var_beta[own] = [priors.beta[j].sigma ** 2 for j in own]
     columns, blocks, changes = [X], [np.diag(var_beta)], [target.fixed.change]
-    for t, term in enumerate(design.terms):
+    for t, term in enumerate(design.rows.terms):
         m, k = term.n_levels, term.n_coefs
         change = np.eye(k) if priors.terms[t].change is None else priors.terms[t].change
         F = change @ target.space.factors(values)[t]
-        Z = np.zeros((len(design.y), m * k))
+        Z = np.zeros((len(design.rows.y), m * k))
         for a in range(k):
             Z[np.arange(len(Z)), term.codes * k + a] = term.columns[:, a]
         columns.append(Z)
         blocks.append(np.kron(np.eye(m), F @ F.T))
         changes.append(np.eye(m * k))
     W, prior = np.hstack(columns), _block_diagonal(blocks)
-    noise = np.diag(sd_given**2 / design.weights)
+    noise = np.diag(sd_given**2 / design.rows.weights)
     V = W @ prior @ W.T + noise
     assert np.allclose(
         V - X @ np.diag(var_beta) @ X.T, dense_covariance(design, priors, target, values)
     )
     gain = prior @ W.T @ np.linalg.inv(V)
     mean = np.append(mean_beta, np.zeros(W.shape[1] - X.shape[1]))
-    mean = mean + gain @ (design.y - design.offset - W @ mean)
+    mean = mean + gain @ (design.rows.y - design.rows.offset - W @ mean)
     cov, turn = prior - gain @ W @ prior, _block_diagonal(changes)
     return turn @ mean, turn @ cov @ turn.T
 

@@ -226,7 +226,7 @@ def test_without_random_terms_it_is_least_squares():
     frame = random_frame(np.random.default_rng(7))
     fit = rf.fit("y ~ x * f", frame, weights="w")
     root = np.sqrt(frame["w"].to_numpy())
-    X = fit.design.X * root[:, None]
+    X = fit.design.rows.X * root[:, None]
     beta, rss, *_ = np.linalg.lstsq(X, frame["y"].to_numpy() * root, rcond=None)
     np.testing.assert_allclose(fit.fixef(), beta, rtol=1e-9)
     assert fit.sigma**2 == pytest.approx(rss[0] / (len(frame) - X.shape[1]), rel=1e-9)

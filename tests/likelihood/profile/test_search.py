@@ -79,7 +79,7 @@ def plain():
 @pytest.mark.parametrize("prob", [0.5, 0.8, 0.9, 0.95, 0.99])
 def test_a_linear_model_has_intervals_in_closed_form(prob):
     fit = plain().fit("reml")
-    n, p = fit.design.X.shape
+    n, p = fit.design.rows.X.shape
     cutoff = stats.chi2.ppf(prob, 1)
     found = profile(fit).confint(prob)
     half = np.sqrt((n - p) * np.expm1(cutoff / n)) * fit.se()
@@ -152,16 +152,22 @@ def test_an_sd_of_zero_is_a_node_with_the_deviance_of_the_model_without_it():
 def dense_deviance(fit, values):
     """Return the deviance at values of all parameters, from the n x n covariance matrix of y."""
     design = fit.design
-    V = values["sigma"] ** 2 * np.diag(1 / design.weights)
+    V = values["sigma"] ** 2 * np.diag(1 / design.rows.weights)
     for term in design.terms:
         sd = np.array([values[f"sd_{term.label}[{c}]"] for c in term.coefs])
         corr = np.eye(len(sd))
         if len(sd) == 2 and term.covariance.has_correlations:
             name = f"corr_{term.label}[{term.coefs[0]}, {term.coefs[1]}]"
             corr[0, 1] = corr[1, 0] = values[name]
-        same = term.codes[:, None] == term.codes
-        V = V + same * (term.columns @ (corr * np.outer(sd, sd)) @ term.columns.T)
-    left = design.y - design.offset - design.X @ [values[name] for name in design.fixed]
+        same = design.rows.term(term.label).codes[:, None] == design.rows.term(term.label).codes
+        V = V + same * (
+            design.rows.term(term.label).columns
+            @ (corr * np.outer(sd, sd))
+            @ design.rows.term(term.label).columns.T
+        )
+    left = (
+        design.rows.y - design.rows.offset - design.rows.X @ [values[name] for name in design.fixed]
+    )
     L = np.linalg.cholesky(V)
     half = np.linalg.solve(L, left)
     return len(left) * np.log(2 * np.pi) + 2 * np.log(np.diag(L)).sum() + half @ half
@@ -217,7 +223,7 @@ def test_limits_are_where_brute_force_finds_the_cutoff(kind, names):
 def test_a_generalised_linear_model_has_the_profile_of_its_likelihood():
     data = pd.read_csv(REFERENCE / "data" / "glmm_groups.csv")
     fit = rf.fit("count ~ x + z", data, family="poisson")
-    X, y = fit.design.X, data["count"].to_numpy()
+    X, y = fit.design.rows.X, data["count"].to_numpy()
 
     def rise(j, value):
         others = np.delete(np.arange(3), j)

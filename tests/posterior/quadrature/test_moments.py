@@ -271,7 +271,7 @@ def fit(request):
 def test_a_linear_model_under_flat_priors_is_the_textbooks():
     """With flat priors on beta and sigma: t distributions, and an inverse gamma of sigma^2."""
     fit = rf.fit("y ~ x + f", frame(), "quadrature", priors="flat")
-    X, y = fit.design.X, fit.design.y
+    X, y = fit.design.rows.X, fit.design.rows.y
     n, p = X.shape
     beta = np.linalg.lstsq(X, y, rcond=None)[0]
     rss = np.sum((y - X @ beta) ** 2)
@@ -296,7 +296,7 @@ def test_known_variances_leave_a_normal_distribution():
     priors = {"sd": Constant(30), "sigma": Constant(25), "Intercept": Normal(250, 50)}
     priors["Days"] = Normal(8, 2)
     fit = rf.fit(FORMULA, SLEEPERS, "quadrature", priors=priors, seed=1)
-    X, y = fit.design.X, fit.design.y
+    X, y = fit.design.rows.X, fit.design.rows.y
     Z = pd.get_dummies(SLEEPERS["Subject"]).to_numpy(dtype=float)
     W = np.hstack([X, Z])
     mean, sd = np.append([250, 8], np.zeros(18)), np.append([50, 2], np.full(18, 30))

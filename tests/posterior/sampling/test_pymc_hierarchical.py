@@ -108,8 +108,8 @@ def normal(mu, sigma):
 
 def expected_y(made, beta, effects):
     """Return X beta + Z b + offset with an indicator matrix for every term."""
-    mu = made.X @ beta + made.offset
-    for term, b in zip(made.terms, effects, strict=True):
+    mu = made.rows.X @ beta + made.rows.offset
+    for term, b in zip(made.rows.terms, effects, strict=True):
         indicators = np.eye(term.n_levels)[term.codes]
         Z = np.concatenate([indicators * column[:, None] for column in term.columns.T], axis=1)
         mu = mu + Z @ b.T.ravel()
@@ -117,8 +117,8 @@ def expected_y(made, beta, effects):
 
 
 def log_likelihood(made, beta, effects, sigma):
-    sd = sigma / np.sqrt(made.weights)
-    return stats.norm(expected_y(made, beta, effects), sd).logpdf(made.y).sum()
+    sd = sigma / np.sqrt(made.rows.weights)
+    return stats.norm(expected_y(made, beta, effects), sd).logpdf(made.rows.y).sum()
 
 
 def test_density_without_random_effects():
@@ -201,7 +201,7 @@ def test_density_at_the_mean_with_crossed_terms(centered):
     """Default priors hold at centred columns; the likelihood is that of the usual coefficients."""
     made = design("y ~ x + (x | g) + (1 | h)", small_data())
     model = pymc_hierarchical.hierarchical(made, resolve(made), centered=centered)
-    sy, x = made.y.std(ddof=1), made.X[:, 1]
+    sy, x = made.rows.y.std(ddof=1), made.rows.X[:, 1]
     sx, shift = x.std(ddof=1), np.array([[1, -x.mean()], [0, 1]])
     at_mean, sigma, sd_g, sd_h = np.array([9.0, -0.3]), 1.3, np.array([0.7, 1.9]), np.array([0.4])
     rho = -0.6
@@ -209,7 +209,7 @@ def test_density_at_the_mean_with_crossed_terms(centered):
     rng = np.random.default_rng(3)
     z_g, z_h = rng.normal(size=(4, 2)), rng.normal(size=(3, 1))
     b_g = z_g @ np.linalg.cholesky(cov).T
-    wanted = normal([made.y.mean(), 0], [2.5 * sy, 2.5 * sy / sx])(at_mean).sum()
+    wanted = normal([made.rows.y.mean(), 0], [2.5 * sy, 2.5 * sy / sx])(at_mean).sum()
     wanted += half_t(sy)(sigma) + half_t(sy)(sd_h[0]) + half_t(np.array([sy, sy / sx]))(sd_g).sum()
     wanted += stats.beta(2, 2).logpdf((1 + rho) / 2)
     wanted += log_likelihood(made, shift @ at_mean, [b_g @ shift.T, z_h * sd_h], sigma)
@@ -324,7 +324,9 @@ def test_density_of_every_family(name):
     wanted = normal(0, [9, 5])(beta).sum() + half_t(2)(np.array([*sd_g, *sd_h])).sum()
     wanted += stats.halfnorm(scale=2).logpdf(psi).sum()
     wanted += normal(0, 1)(z_g).sum() + normal(0, sd_h)(b_h).sum()
-    wanted += family.log_density(made.y, family.link.inverse(eta), made.weights, *psi).sum()
+    wanted += family.log_density(
+        made.rows.y, family.link.inverse(eta), made.rows.weights, *psi
+    ).sum()
     values = dict(zip(family.parameters, psi, strict=True))
     values |= {"beta": beta, "sd_g": sd_g, "sd_h": sd_h, "z_g": z_g, "b_h": b_h}
     assert log_density(model, values) == pytest.approx(wanted, rel=1e-8)
@@ -919,7 +921,7 @@ def test_extreme_responses_have_a_choice():
         extreme = data.assign(y=np.r_[1.0, np.zeros(len(data) - 1)])
         design = design_of("y ~ x + (1 | g)", extreme, find_family(family))
         for y in (np.zeros(len(data)), extreme["y"].to_numpy()):
-            (found,) = choose(replace(design, y=y), find_family(family))
+            (found,) = choose(design.with_rows(y=y), find_family(family))
             assert not found.centered
 
 

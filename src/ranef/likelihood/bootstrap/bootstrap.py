@@ -197,7 +197,7 @@ def simulated_response(model: FittedModel, seed: np.random.SeedSequence) -> Desi
         parameters=parameters,
     )
     y = simulated_rows(model.design, model.family, draws, rng, new=True)[:, 0]
-    return replace(model.design, y=y)
+    return model.design.with_rows(y=y)
 
 
 def refitted(model: FittedModel, design: Design) -> FittedModel | None:
@@ -250,7 +250,8 @@ def null_statistics(
     statistics = np.full(n, np.nan)
     for i, child in enumerate(children(entropy_of(seed), n, first)):
         design = simulated_response(null, child)
-        smaller, larger = refitted(null, design), refitted(null, replace(large, y=design.y))
+        other = large.with_rows(y=design.rows.y)
+        smaller, larger = refitted(null, design), refitted(null, other)
         if smaller is not None and larger is not None:
             ratio = 2 * (larger.estimate.loglik - smaller.estimate.loglik)
             statistics[i] = max(ratio, 0.0)

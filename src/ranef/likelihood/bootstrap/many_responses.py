@@ -103,9 +103,10 @@ def shared_by(design: Design, cross: CrossProducts) -> Shared | None:
     cross : CrossProducts
         Of this design.
     """
-    root = np.sqrt(design.weights)[:, None]
-    groups = by_factor(design.terms)
-    order = [[design.terms.index(term) for term in group] for group in groups]
+    root = np.sqrt(design.rows.weights)[:, None]
+    terms = design.rows.terms
+    groups = by_factor(terms)
+    order = [[terms.index(term) for term in group] for group in groups]
     first = tuple(order[0]) if order else ()
     others = [t for group in order[1:] for t in group]
     sizes = [cross.n_levels[t] * cross.covariances[t].k for t in others]
@@ -114,14 +115,13 @@ def shared_by(design: Design, cross: CrossProducts) -> Shared | None:
     if width > MAX_DENSE or m * K * (K + 1) // 2 * width**2 > MAX_ELEMENTS:
         return None
     weighted = [
-        term.columns * root @ np.linalg.inv(T)
-        for term, T in zip(design.terms, cross.bases, strict=True)
+        term.columns * root @ np.linalg.inv(T) for term, T in zip(terms, cross.bases, strict=True)
     ]
-    blocks = [Block(design.terms[t].codes, cross.n_levels[t], weighted[t]) for t in others]
+    blocks = [Block(terms[t].codes, cross.n_levels[t], weighted[t]) for t in others]
     if first:
         columns = np.column_stack([weighted[t] for t in first])
-        blocks = [Block(design.terms[first[0]].codes, m, columns), *blocks]
-    D, C, S = gram(blocks, design.X * root @ np.linalg.inv(cross.R))
+        blocks = [Block(terms[first[0]].codes, m, columns), *blocks]
+    D, C, S = gram(blocks, design.rows.X * root @ np.linalg.inv(cross.R))
     ends = np.cumsum([0, *sizes]).tolist()
     places = [slice(a, b) for a, b in pairwise(ends)]
     if m and np.abs(D - D[0]).max() <= 1e-12 * np.abs(D).max():

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from ranef._typing import Array, Codes
-from ranef.design.design import Design, RandomTerm, independent_columns
+from ranef.design.design import Design, TermRows, independent_columns
 from ranef.design.groups import by_factor, transposed
 from ranef.design.same_data import check_same_data
 from ranef.likelihood.estimate import Estimate
@@ -365,11 +365,11 @@ def span(*designs: Design) -> Span:
     for design in designs[1:]:
         names = f"`{designs[0].formula.text}`", f"`{design.formula.text}`"
         check_same_data(designs[0], design, names)
-    root = np.sqrt(designs[0].weights)
-    X = np.column_stack([design.X * root[:, None] for design in designs])
+    root = np.sqrt(designs[0].rows.weights)
+    X = np.column_stack([design.rows.X * root[:, None] for design in designs])
     X = X / np.maximum(np.linalg.norm(X, axis=0), np.finfo(np.float64).tiny)
     fixed = np.linalg.qr(X[:, independent_columns(X)])[0]
-    groups = by_factor([term for design in designs for term in design.terms])
+    groups = by_factor([term for design in designs for term in design.rows.terms])
     blocks: list[Block] = []
     places: dict[int, tuple[int, Array]] = {}
     for number, group in enumerate(groups):
@@ -377,7 +377,10 @@ def span(*designs: Design) -> Span:
         blocks.append(block)
         places |= {id(t): (number, A) for t, A in zip(group, combinations, strict=True)}
     parts = tuple(
-        Part(tuple(places[id(t)] for t in design.terms), fixed.T @ (design.X * root[:, None]))
+        Part(
+            tuple(places[id(t)] for t in design.rows.terms),
+            fixed.T @ (design.rows.X * root[:, None]),
+        )
         for design in designs
     )
     width = sum(block.m * block.K for block in blocks[1:]) + fixed.shape[1]
@@ -386,7 +389,7 @@ def span(*designs: Design) -> Span:
     return Span(tuple(blocks), fixed, parts, None if by_rows else _root(blocks, fixed))
 
 
-def _block(group: Sequence[RandomTerm], root: Array) -> tuple[Block, list[Array]]:
+def _block(group: Sequence[TermRows], root: Array) -> tuple[Block, list[Array]]:
     """Return independent columns of the terms of one factor, and each term as their combination."""
     columns = np.column_stack([term.columns * root[:, None] for term in group])
     length = np.maximum(np.linalg.norm(columns, axis=0), np.finfo(np.float64).tiny)

@@ -156,52 +156,53 @@ def prepare(design: Design, family: Family) -> Generalized:
 
 
 def _prepared(design: Design, family: Family) -> Generalized:
-    bare = Problem(family, design.y, design.weights, weighted([], design.n_obs))
+    bare = Problem(family, design.rows.y, design.rows.weights, weighted([], design.n_obs))
     gamma, psi = _without_random_effects(design, bare)
-    constant = _constant(family, design) - design.offset.mean()
-    gamma = _within_reach(design.X, gamma, constant)
-    eta = design.offset + design.X @ gamma
+    constant = _constant(family, design) - design.rows.offset.mean()
+    gamma = _within_reach(design.rows.X, gamma, constant)
+    eta = design.rows.offset + design.rows.X @ gamma
     if family.link.positive and not (eta > 0).all():
         message = f"with the {family.link.name} link the linear predictor has to be positive, and "
         message += f"no fixed effects make it so in every row of `{design.response}`: add an "
         raise DataError(message + 'intercept, or use another link, such as link="log".')
-    W = family.information(eta, design.weights, psi)
+    W = family.information(eta, design.rows.weights, psi)
     W = np.clip(W, 1e-10 * W.max(), None)
     root = np.sqrt(W)[:, None]
-    R = np.linalg.qr(design.X * root, mode="r")
+    R = np.linalg.qr(design.rows.X * root, mode="r")
     to_users = linalg.solve_triangular(R, np.eye(len(R)))
-    bases = tuple(_basis(term, root) for term in design.terms)
+    pairs = [*zip(design.terms, design.rows.terms, strict=True)]
+    bases = tuple(_basis(term, rows.columns * root) for term, rows in pairs)
     blocks = [
         Block(
-            np.asarray(term.codes, dtype=np.int64),
-            term.columns @ np.linalg.inv(T),
-            term.n_levels,
+            np.asarray(rows.codes, dtype=np.int64),
+            rows.columns @ np.linalg.inv(T),
+            rows.n_levels,
             term.covariance,
         )
-        for term, T in zip(design.terms, bases, strict=True)
+        for (term, rows), T in zip(pairs, bases, strict=True)
     ]
-    problem = Problem(family, design.y, design.weights, weighted(blocks, design.n_obs))
+    problem = Problem(family, design.rows.y, design.rows.weights, weighted(blocks, design.n_obs))
     score = problem.expansion(eta, psi).score
     return Generalized(
         family=family,
         problem=problem,
-        X=design.X @ to_users,
+        X=design.rows.X @ to_users,
         to_users=to_users,
         bases=bases,
-        offset=design.offset,
+        offset=design.rows.offset,
         gamma=R @ gamma,
         log_psi=np.log(psi),
         Lambdas=tuple(_moments(block, W, score) for block in blocks),
     )
 
 
-def _basis(term: RandomTerm, root: Array) -> Array:
+def _basis(term: RandomTerm, Z: Array) -> Array:
     """Return T of a term, as `crossproducts.basis`, but lower triangular.
 
     So a factor that is lower triangular for the user is so in the basis: the nodes of a quadrature,
     which depend on it, are the same in both.
     """
-    return basis((term.columns * root)[:, ::-1], term)[::-1, ::-1]
+    return basis(Z[:, ::-1], term)[::-1, ::-1]
 
 
 @dataclass(frozen=True, eq=False)
@@ -288,10 +289,10 @@ def _without_random_effects(design: Design, bare: Problem) -> tuple[Array, Array
     """Return fixed effects and own parameters of a model without random effects."""
     psi = _guess(bare.family, design)
     eta = _constant(bare.family, design)
-    gamma = np.linalg.lstsq(design.X, eta - design.offset, rcond=None)[0]
+    gamma = np.linalg.lstsq(design.rows.X, eta - design.rows.offset, rcond=None)[0]
     for _ in range(ROUNDS_OF_START):
         try:
-            modes = find_modes(Setting(bare, design.offset, design.X, [], psi), [], gamma)
+            modes = find_modes(Setting(bare, design.rows.offset, design.rows.X, [], psi), [], gamma)
         except NoModesError:
             break
         gamma = modes.gamma
@@ -329,9 +330,9 @@ def _own_parameters(problem: Problem, eta: Array, psi: Array) -> Array:
 
 def _constant(family: Family, design: Design) -> Array:
     """Return the linear predictor of a mean that is the same in all rows."""
-    mean = float(np.average(design.y, weights=design.weights))
+    mean = float(np.average(design.rows.y, weights=design.rows.weights))
     if family.is_real and family.link.is_identity:
-        mean = float(np.median(design.y))
+        mean = float(np.median(design.rows.y))
     if family.is_bounded:
         mean = (mean * design.n_obs + 0.5) / (design.n_obs + 1)
     elif family.is_discrete:
@@ -346,13 +347,13 @@ def _constant(family: Family, design: Design) -> Array:
 
 def _guess(family: Family, design: Design) -> Array:
     """Return own parameters to start with: a scale by moments, a constant for all others."""
-    mean = np.full(design.n_obs, np.average(design.y, weights=design.weights))
+    mean = np.full(design.n_obs, np.average(design.rows.y, weights=design.rows.weights))
     psi = np.array([1.0 if name == "sigma" else FIRST_OWN_PARAMETER for name in family.parameters])
     with np.errstate(all="ignore"):  # at an end of its range a mean has no variance
         variance = np.asarray(family.variance(mean, *psi))
-        sigma = np.sqrt(np.mean(design.weights * (design.y - mean) ** 2 / variance))
+        sigma = np.sqrt(np.mean(design.rows.weights * (design.rows.y - mean) ** 2 / variance))
     if family.is_real:  # outliers may be what the family is for
-        sigma = 1.5 * np.median(np.abs(design.y - np.median(design.y)))
+        sigma = 1.5 * np.median(np.abs(design.rows.y - np.median(design.rows.y)))
     if np.isfinite(sigma) and sigma > 0:
         psi[[name == "sigma" for name in family.parameters]] = sigma
     return psi

@@ -20,7 +20,7 @@ from scipy import linalg, sparse
 
 from ranef._typing import Array, Codes
 from ranef.covariances.covariance import Bases, Covariance
-from ranef.design.design import Design, RandomTerm
+from ranef.design.design import Design, RandomTerm, TermRows
 from ranef.design.groups import chain_of, transposed
 
 SPARSE_SIZE = 500_000  # elements of a block of the rest from which on sparsity pays
@@ -146,30 +146,30 @@ def cross_products(design: Design) -> CrossProducts:
 
     Source: Bates et al. (2015), *Journal of Statistical Software* 67(1), section 3.4.
     """
-    root = np.sqrt(design.weights)
-    Q, R = np.linalg.qr(design.X * root[:, None])
-    y = (design.y - design.offset) * root
+    root = np.sqrt(design.rows.weights)
+    Q, R = np.linalg.qr(design.rows.X * root[:, None])
+    y = (design.rows.y - design.rows.offset) * root
     coefficients = Q.T @ y
     residual = y - Q @ coefficients
     residual -= Q @ (Q.T @ residual)  # once more, for a y far from zero
-    weighted = [term.columns * root[:, None] for term in design.terms]
+    weighted = [term.columns * root[:, None] for term in design.rows.terms]
     bases = tuple(basis(Z, term) for Z, term in zip(weighted, design.terms, strict=True))
     columns = [
         linalg.solve_triangular(T, Z.T, trans="T").T for Z, T in zip(weighted, bases, strict=True)
     ]
-    chain, others = chain_of(design.terms)
-    rest_columns, rest_terms = _rest_layout(design.terms, others)
+    chain, others = chain_of(design.rows.terms)
+    rest_columns, rest_terms = _rest_layout(design.rows.terms, others)
     fixed = np.column_stack([Q, residual])
     return CrossProducts(
         n=design.n_obs,
-        p=design.X.shape[1],
-        log_weights=float(np.log(design.weights).sum()),
+        p=design.rows.X.shape[1],
+        log_weights=float(np.log(design.rows.weights).sum()),
         covariances=tuple(t.covariance for t in design.terms),
         n_levels=tuple(t.n_levels for t in design.terms),
         chain=tuple(
-            _link(design.terms, columns, chain[i:], others, fixed) for i in range(len(chain))
+            _link(design.rows.terms, columns, chain[i:], others, fixed) for i in range(len(chain))
         ),
-        rest=_rest(design.terms, columns, others, fixed, rest_columns),
+        rest=_rest(design.rows.terms, columns, others, fixed, rest_columns),
         rest_terms=rest_terms,
         bases=bases,
         R=R,
@@ -229,7 +229,7 @@ def spanned_terms(cross: CrossProducts) -> list[int]:
 
 
 def _rest_layout(
-    terms: Sequence[RandomTerm], others: list[int]
+    terms: Sequence[TermRows], others: list[int]
 ) -> tuple[int, tuple[tuple[int, slice], ...]]:
     places, start = [], 0
     for i in others:
@@ -240,7 +240,7 @@ def _rest_layout(
 
 
 def _link(
-    terms: Sequence[RandomTerm],
+    terms: Sequence[TermRows],
     columns: list[Array],
     chain: list[int],
     others: list[int],
@@ -316,7 +316,7 @@ def pair_products(C: sparse.csr_array, k: int) -> sparse.csr_array:
 
 
 def _rest(
-    terms: Sequence[RandomTerm], columns: list[Array], others: list[int], fixed: Array, q: int
+    terms: Sequence[TermRows], columns: list[Array], others: list[int], fixed: Array, q: int
 ) -> Array:
     w = q + fixed.shape[1]
     S = np.zeros((w, w))

@@ -21,7 +21,7 @@ from ranef._typing import Array
 from ranef.arguments import Sampling
 from ranef.covariances.covariance import Diagonal, Unstructured
 from ranef.design.design import Design, full_rank
-from ranef.design.labels import KINDS, Dims, coordinates
+from ranef.design.labels import KINDS, Dims, coordinates, labels
 from ranef.errors import FitError, suggestion
 from ranef.families.family import Family
 from ranef.families.gaussian import GAUSSIAN
@@ -119,18 +119,19 @@ def hierarchical(
     is_centered = _centered(design, centered)
     dims, coords = coordinates(design, family)
     psi_priors = {"sigma": priors.sigma, **dict(priors.parameters)}
-    with pm.Model(coords=coords | {FAMILY_PARAMETERS: family.parameters}) as model:
-        summands = [design.offset] if design.offset.any() else []
+    coords |= {"obs": labels(design.rows.index), FAMILY_PARAMETERS: family.parameters}
+    with pm.Model(coords=coords) as model:
+        summands = [design.rows.offset] if design.has_offset else []
         if design.fixed:
-            summands.append((design.X * _fixed_effects(priors)).sum(-1))
+            summands.append((design.rows.X * _fixed_effects(priors)).sum(-1))
         psi = {name: random_variable(name, [psi_priors[name]]) for name in family.parameters}
-        for term, term_priors in zip(design.terms, priors.terms, strict=True):
+        for term, term_priors in zip(design.rows.terms, priors.terms, strict=True):
             label, sigma = term.label, psi.get("sigma", 1.0)
             b = _random_effects(term_priors, sigma, dims[label], centered=is_centered[label])
             summands.append((term.columns * b[term.codes]).sum(-1))
         eta = reduce(add, summands) if summands else np.zeros(design.n_obs)
-        likelihood = {"observed": design.y, "dims": "obs"}
-        family.pymc(pm, "y", family.link, eta, design.weights, *psi.values(), **likelihood)
+        likelihood = {"observed": design.rows.y, "dims": "obs"}
+        family.pymc(pm, "y", family.link, eta, design.rows.weights, *psi.values(), **likelihood)
     return model
 
 
@@ -540,10 +541,10 @@ def _estimate(design: Design, family: Family) -> Estimate:
     design = full_rank(design)
     model = prepare(design, family)
     eta, psi = model.offset + model.X @ model.gamma, np.exp(model.log_psi)
-    score = family.expansion(design.y, eta, design.weights, psi).score
-    W = family.information(eta, design.weights, psi)
+    score = family.expansion(design.rows.y, eta, design.rows.weights, psi).score
+    W = family.information(eta, design.rows.weights, psi)
     W = np.clip(W, MIN_RELATIVE_WEIGHT * W.max(), None)
-    working = replace(design, y=eta + score / W, weights=W)
+    working = design.with_rows(y=eta + score / W, weights=W)
     priors = resolve(working, "flat")
     if not family.parameters:
         priors = replace(priors, sigma=Constant(1.0))
