@@ -26,7 +26,7 @@ from ranef.design.same_data import check_same_data
 from ranef.errors import DataWarning, FitError, listed
 from ranef.fits.fit import Fit
 from ranef.fits.point import PointFit
-from ranef.fits.tables import Summary
+from ranef.fits.tables import Printed, Summary
 from ranef.likelihood.bootstrap.simulated_responses import entropy_of
 
 _IF_NOT_NESTED = "AIC and BIC, or rf.compare() of posteriors, compare models that are not nested."
@@ -240,7 +240,7 @@ def _notes(pairs: Sequence[Pair], comparisons: Sequence[NestedTest]) -> list[str
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Anova:
+class Anova(Printed):
     """Nested models in a table, each tested against the one above it.
 
     Attributes
@@ -302,14 +302,6 @@ class Anova:
             notes=(*(c.note for c in self.comparisons), *self.notes),
             frame=frame,
         )
-
-    def __str__(self) -> str:
-        return str(self.summary())
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        return self.summary()._repr_html_()
 
 
 def _columns_of_test(comparison: NestedTest) -> dict[str, object]:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from ranef.errors import FitError, suggestion
-from ranef.fits.tables import Summary
+from ranef.fits.tables import Printed, Summary
 from ranef.leave_one_out.elpd import Scores
 from ranef.plots import comparisons
 
@@ -72,7 +72,7 @@ class Score:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Comparison:
+class Comparison(Printed):
     """Several models side by side: predictions, marginal likelihoods, and a verdict.
 
     Attributes
@@ -126,14 +126,6 @@ class Comparison:
             notes=(*([self.verdict] if self.verdict else []), *self._methods(), *self.caveats),
             frame=table,
         )
-
-    def __str__(self) -> str:
-        return str(self.summary())
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        return self.summary()._repr_html_()
 
     # ---------------------------------------------------------------------------- sections
 

@@ -18,7 +18,7 @@ from ranef.design.data_frame import Categorical
 from ranef.design.evaluate import Interpreter, one_column
 from ranef.errors import DataError, listed
 from ranef.families.family import Family
-from ranef.formula.functions import FUNCTIONS
+from ranef.formula.functions import makes_factor
 from ranef.formula.syntax import Call, Node
 
 COUNT_TOLERANCE = 1e-9  # relative distance of a count from a whole number
@@ -228,7 +228,7 @@ def _is_fractional(values: Array, tolerance: float) -> Flags:
 
 def _column(node: Node) -> Node:
     """Return the column in `factor(...)`, which can be compared with a level."""
-    while isinstance(node, Call) and FUNCTIONS.get(node.function) == "categorical":
+    while makes_factor(node):
         node = node.args[0]
     return node
 

@@ -7,7 +7,7 @@ before anything is called.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from scipy import special
@@ -137,6 +137,11 @@ def value(node: Node) -> float | str | bool | None:
         return None if sign else literal
     number = -literal if sign == "-" else literal
     return int(number) if number.is_integer() else number
+
+
+def makes_factor(node: Node) -> TypeGuard[Call]:
+    """Whether an expression is a call of `factor()` or `C()`."""
+    return isinstance(node, Call) and FUNCTIONS.get(node.function) == "categorical"
 
 
 def is_contrast(name: str) -> bool:

@@ -18,8 +18,8 @@ from typing import Any, Protocol
 
 from ranef.arguments import check_counts
 from ranef.errors import FitError
-from ranef.formula.functions import FUNCTIONS
-from ranef.formula.syntax import Binary, Call, Literal, Node, Paren, is_bar, parse, summands
+from ranef.formula.functions import makes_factor
+from ranef.formula.syntax import Binary, Literal, Node, Paren, is_bar, parse, summands
 from ranef.formula.terms import Formula, RandomPart, Term
 
 NONE = "no random effects"
@@ -222,11 +222,7 @@ def _categorical(terms: Iterable[Term], coded: Coded | None) -> frozenset[str]:
     """Return the labels of the factors that the data or the formula say are categorical."""
     codings = coded.codings if coded else ()
     factors = [f for term in terms for f in term.factors]
-    return frozenset(str(f) for f in factors if str(f) in codings or _makes_factor(f))
-
-
-def _makes_factor(node: Node) -> bool:
-    return isinstance(node, Call) and FUNCTIONS.get(node.function) == "categorical"
+    return frozenset(str(f) for f in factors if str(f) in codings or makes_factor(f))
 
 
 # ------------------------------------------------------------------ the choices in one grouping

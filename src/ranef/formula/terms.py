@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import product
 
 from ranef.errors import FormulaError, suggestion
-from ranef.formula.functions import FUNCTIONS, is_contrast
+from ranef.formula.functions import FUNCTIONS, is_contrast, makes_factor
 from ranef.formula.syntax import (
     Binary,
     Call,
@@ -332,9 +332,7 @@ class _Reader:
                 left, right = self.groups(node.left), self.groups(node.right)
                 if len(left) == len(right) == 1:
                     return [_unique((*left[0], *right[0]))]
-            case Column():
-                return [(node,)]
-            case Call(function=name) if FUNCTIONS.get(name) == "categorical":
+            case Column() | Call() if isinstance(node, Column) or makes_factor(node):
                 self.check_arithmetic(node)
                 return [(node,)]
         message = (
