@@ -8,6 +8,7 @@ A prior that the user gives holds for the coefficient as the user sees it, uncen
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ranef._typing import Array
@@ -17,6 +18,7 @@ from ranef.errors import FitError
 from ranef.families.family import Family
 from ranef.families.gaussian import GAUSSIAN
 from ranef.priors.distributions import LKJ, Constant, Prior
+from ranef.priors.named_sets import PriorSet
 from ranef.priors.scales import Change, centring, lower_columns, moved_coefs
 from ranef.priors.user_priors import PriorSetting, UserPriors, read_user_priors
 
@@ -261,12 +263,17 @@ def resolve(design: Design, priors: PriorSetting = "default", family: Family = G
     sd_Subject Intercept HalfNormal(50)
     """
     user = read_user_priors(design, priors, family)
-    centres = _centres(design, user)
-    change = None if centres is None else centring(design.rows.X, centres)
-    columns = design.rows.X if change is None else design.rows.X @ change
+    X = design.rows.X
+    beta = {name: user.of_effect(name) for name in design.fixed}
+    centres = _centres(design, user.base, beta)
+    change = None if centres is None else centring(X, centres)
+    columns = X if change is None else X @ change
     return Priors(
         fixed=design.fixed,
-        beta=tuple(_beta_prior(design, family, user, columns, j) for j in range(len(design.fixed))),
+        beta=tuple(
+            prior or _base_prior(design, family, user.base, columns, j)
+            for j, prior in enumerate(beta.values())
+        ),
         change=change,
         sigma=_sigma_prior(design, family, user),
         terms=tuple(_term_priors(design, family, user, term) for term in design.terms),
@@ -282,25 +289,23 @@ def resolve(design: Design, priors: PriorSetting = "default", family: Family = G
 # Who gets which prior
 
 
-def _centres(design: Design, user: UserPriors) -> list[tuple[int, ...]] | None:
+def _centres(
+    design: Design, base: PriorSet, beta: Mapping[str, Prior | None]
+) -> list[tuple[int, ...]] | None:
     """Return the columns that each fixed column is centred at; None if none is centred."""
-    has_slopes = "Intercept" in design.fixed and len(design.fixed) > 1
-    if user.base.centres is None or not has_slopes or user.first("Intercept") is not None:
+    has_slopes = "Intercept" in beta and len(beta) > 1
+    if base.centres is None or not has_slopes or beta["Intercept"] is not None:
         return None
     # Nothing is centred at a column whose coefficient has a prior of the user's: that would move it
-    fixed_by_user = {j for j, name in enumerate(design.fixed) if user.of_effect(name) is not None}
-    return [
-        tuple(i for i in centre if i not in fixed_by_user) for centre in user.base.centres(design)
-    ]
+    fixed_by_user = {j for j, prior in enumerate(beta.values()) if prior is not None}
+    return [tuple(i for i in centre if i not in fixed_by_user) for centre in base.centres(design)]
 
 
-def _beta_prior(design: Design, family: Family, user: UserPriors, columns: Array, j: int) -> Prior:
-    name = design.fixed[j]
-    if (prior := user.of_effect(name)) is not None:
-        return prior
-    if name == "Intercept":
-        return user.base.intercept(design, family)
-    return user.base.slope(design, family, columns, j)
+def _base_prior(design: Design, family: Family, base: PriorSet, columns: Array, j: int) -> Prior:
+    """Return the prior of a fixed effect in a named set."""
+    if design.fixed[j] == "Intercept":
+        return base.intercept(design, family)
+    return base.slope(design, family, columns, j)
 
 
 def _sigma_prior(design: Design, family: Family, user: UserPriors) -> Prior:
