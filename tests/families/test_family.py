@@ -56,9 +56,9 @@ def test_what_families_say_of_themselves():
         "inverse_gaussian",
         "t",
     ]
-    assert GAUSSIAN.is_normal
-    assert not find_family("gaussian", "log").is_normal
-    assert not T.is_normal
+    assert GAUSSIAN.is_linear
+    assert not find_family("gaussian", "log").is_linear
+    assert not T.is_linear
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -66,7 +66,7 @@ def test_families_can_be_pickled(name):
     family = FAMILIES[name]
     again = pickle.loads(pickle.dumps(family))
     assert again == family
-    assert again.is_normal == family.is_normal
+    assert again.is_linear == family.is_linear
     eta, w = np.array([0.3, 0.6]), np.ones(2)
     psi = np.array([0.9, 4.5])[: len(family.parameters)]
     y = family.draw(np.random.default_rng(1), family.link.inverse(eta), w, *psi)

@@ -20,7 +20,7 @@ from ranef.likelihood.profile.search import profile as profile_of
 def profile(fit, names=None, **options):
     """Return the profiles of a fit, with an engine or without."""
     model, names = fit.fitted_model, [names] if isinstance(names, str) else names
-    if fit.family.is_normal:
+    if fit.family.is_linear:
         surface = linear_surface(model, cross_products(fit.design))
     else:
         surface = generalized_surface(model, prepare(fit.design, fit.family))

@@ -232,7 +232,7 @@ def _notes(pairs: Sequence[Pair], comparisons: Sequence[NestedTest]) -> list[str
             "AIC and BIC count a variance like any other parameter, although it cannot be "
             "negative: they are too favourable to models without it."
         )
-    if not largest.family.is_normal and largest.design.terms:
+    if not largest.family.is_linear and largest.design.terms:
         points = largest.estimate.n_agq
         methods = f"quadratures with {points} points" if points > 1 else "Laplace approximations"
         notes.append(f"The likelihoods are {methods}.")

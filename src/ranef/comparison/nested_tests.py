@@ -94,7 +94,7 @@ class Pair:
     @property
     def is_linear(self) -> bool:
         """Whether the models are linear."""
-        return self.small.family.is_normal
+        return self.small.family.is_linear
 
     @property
     def has_exact(self) -> bool:

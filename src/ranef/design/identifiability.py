@@ -97,7 +97,7 @@ def check_varies(design: Design, family: Family = GAUSSIAN, *, knows_sigma: bool
         if zero:
             message = f"{term.text}: {listed(zero)} is zero in every row: leave it out."
             raise DataError(message)
-    if not family.is_normal or knows_sigma or design.rows.X.shape[1] >= design.n_obs:
+    if not family.is_linear or knows_sigma or design.rows.X.shape[1] >= design.n_obs:
         return
     root = np.sqrt(design.rows.weights)
     y = (design.rows.y - design.rows.offset) * root

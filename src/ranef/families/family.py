@@ -257,8 +257,8 @@ class Family:
         return "sigma" in self.parameters
 
     @property
-    def is_normal(self) -> bool:
-        """Whether all is closed form: a normal response with identity link."""
+    def is_linear(self) -> bool:
+        """Whether the model is a linear one: a normal response with identity link."""
         distribution = getattr(self.expand, "__self__", None)
         is_normal = isinstance(distribution, Distribution) and distribution.is_normal
         return is_normal and self.link.is_identity

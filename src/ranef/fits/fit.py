@@ -396,7 +396,7 @@ class Fit(Printed):
     def _kind(self) -> str:
         """What the model is, as the head of a summary says it."""
         kind = "linear mixed model" if self.design.terms else "linear model"
-        if self.family.is_normal:
+        if self.family.is_linear:
             return kind.capitalize()
         return f"Generalised {kind} ({self.family.name}, {self.family.link.name} link)"
 

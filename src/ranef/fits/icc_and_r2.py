@@ -141,7 +141,7 @@ def variances(
 
 def is_observational(term: RandomTerm, design: Design, family: Family) -> bool:
     """Whether a term of a generalised model is overdispersion: each row is a level."""
-    return term.n_levels == design.n_obs and not family.is_normal
+    return term.n_levels == design.n_obs and not family.is_linear
 
 
 def observation_variance(
@@ -338,7 +338,7 @@ def r2_table(
     if kind == "bayes":
         shares = _bayes_shares(design, family, numbers)
         return _summary("Bayesian R2", shares, None, prob, _BAYES)
-    if family.is_normal and not design.terms and numbers.beta.ndim == 1:
+    if family.is_linear and not design.terms and numbers.beta.ndim == 1:
         share = np.array(ordinary_r2(design, numbers.beta))
         shares = dict.fromkeys(("marginal", "conditional"), share)
         return _summary("R2", shares, None, prob, "The ordinary R2 of a linear model.")
@@ -385,7 +385,7 @@ def _residual_note(design: Design, family: Family, approximation: str, mean: flo
     """Say what the residual variance is."""
     link = family.link.name
     weighted = " times the mean of 1 / weight" if design.has_weights else ""
-    if family.is_normal:
+    if family.is_linear:
         return f"Residual variance: sigma^2{weighted}."
     if _is_latent(family, approximation):
         variance = _latent_variance(family)

@@ -370,7 +370,7 @@ class PointFit(Fit):
             heading = f"Fixed effects, {_DF[check_choice('df', df, _DF)]}"
             return self.asked.degrees_of_freedom(self.fitted_model, df), heading
         fixed = pd.DataFrame({"estimate": self.fixef(), "se": self.se()})
-        fixed["t" if self.family.is_normal else "z"] = fixed["estimate"] / fixed["se"]
+        fixed["t" if self.family.is_linear else "z"] = fixed["estimate"] / fixed["se"]
         return fixed.join(self.confint()), "Fixed effects, with 95 % Wald intervals"
 
     @property
@@ -379,7 +379,7 @@ class PointFit(Fit):
         return self.fitted_model.approximation
 
     def _figures(self) -> str:
-        is_plain = self.method == "ml" and not self.family.is_normal
+        is_plain = self.method == "ml" and not self.family.is_linear
         criterion = "-2 log-likelihood" if is_plain else _CRITERIA[self.method]
         return (
             f"{criterion} {self.objective:.4f}, log-likelihood {self.loglik:.4f}, "
@@ -391,13 +391,13 @@ class PointFit(Fit):
         parameters = self.parameters
         if self.family.has_sigma and self.design.terms:
             del parameters["sigma"]
-        words = {"sigma": "residual sd"} if self.family.is_normal else {}
+        words = {"sigma": "residual sd"} if self.family.is_linear else {}
         said = [f"{words.get(name, name)} {value:.6g}" for name, value in parameters.items()]
         return [", ".join(said)] * bool(said)
 
     def _notes(self) -> list[str]:
         if not self.design.terms:
-            return [] if self.family.is_normal else [self.convergence.value]
+            return [] if self.family.is_linear else [self.convergence.value]
         notes = [self.convergence.value]
         notes += [
             singular_note(t, Lambda)

@@ -211,7 +211,7 @@ class PosteriorFit(Fit):
         """What speaks for and against the numbers; `.ok` and `.messages()` in short."""
         if self.checks is not None:
             return self.checks
-        remedy = MARGINAL if self.family.is_normal else OTHER_FORM if self.design.terms else ""
+        remedy = MARGINAL if self.family.is_linear else OTHER_FORM if self.design.terms else ""
         return diagnose(self.posterior, remedy)
 
     @property

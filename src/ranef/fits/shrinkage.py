@@ -58,7 +58,7 @@ def shrinkage_table(
     model = population + b[term.label]
     rest = _rest(design, term, beta, b)
     grouped = design.rows.term(term.label)
-    if family.is_normal:
+    if family.is_linear:
         own, counts = group_least_squares(grouped, design.rows.y - rest, design.rows.weights)
     else:
         rows = GroupRows(family, design.rows.y, design.rows.weights, psi, rest)

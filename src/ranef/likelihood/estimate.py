@@ -101,7 +101,7 @@ class FittedModel:
     def approximation(self) -> str:
         """How the random effects of a generalised model were integrated out; empty for others."""
         n_agq = self.estimate.n_agq
-        if self.family.is_normal or not self.design.terms:
+        if self.family.is_linear or not self.design.terms:
             return ""
         if n_agq > 1:
             return f"adaptive Gauss-Hermite quadrature, {n_agq} points"

@@ -117,7 +117,7 @@ class Model:
         self._columns = {k: v if isinstance(v, str) else None for k, v in optional.items()}
 
     def __repr__(self) -> str:
-        choices = () if self.family.is_normal else choose(self.design, self.family)
+        choices = () if self.family.is_linear else choose(self.design, self.family)
         reasons = [choice.reason for choice in choices]
         return describe(self.design, self.family, self.priors.rows(), reasons)
 
@@ -434,7 +434,7 @@ class Model:
     @cached_property
     def engine(self) -> LinearEngine | GeneralizedEngine:
         """The ways to fit a model of this kind, and the answers to what its fits ask."""
-        kind = LinearEngine if self.family.is_normal else GeneralizedEngine
+        kind = LinearEngine if self.family.is_linear else GeneralizedEngine
         return kind(Data(self.design, self.family), self.priors, self._setting)
 
     def _linear(self, name: str, other: str) -> LinearEngine:

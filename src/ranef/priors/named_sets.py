@@ -189,13 +189,13 @@ def _at_means(design: Design) -> list[tuple[int, ...]]:
 
 
 def _rstanarm_intercept(design: Design, family: Family) -> Normal:
-    if not family.is_normal:
+    if not family.is_linear:
         return Normal(0, 2.5)
     return Normal(float(np.mean(design.rows.y)), 2.5 * _rstanarm_scale(design, family))
 
 
 def _rstanarm_slope(design: Design, family: Family, columns: Array, j: int) -> Normal:
-    scale = _rstanarm_scale(design, family) if family.is_normal else 1.0
+    scale = _rstanarm_scale(design, family) if family.is_linear else 1.0
     return Normal(0, 2.5 * scale / (spread(columns[:, j]) or 1.0))
 
 

@@ -118,7 +118,7 @@ def check_proper(design: Design, priors: Priors, family: Family = GAUSSIAN) -> N
     X = np.asarray(_columns_of_priors(design, priors)[:, flat])
     names = [name for name, is_flat in zip(priors.fixed, flat, strict=True) if is_flat]
     _check_fixed(X, names)
-    if not family.is_normal:
+    if not family.is_linear:
         _check_others(priors, family)
         _check_pinned(design, priors, names, family)
         return

@@ -22,7 +22,7 @@ from ranef.likelihood.profile.constrained import (
 
 def surface_of(fit):
     psi = np.array(list(fit.parameters.values()))
-    if fit.family.is_normal:
+    if fit.family.is_linear:
         return Linear(fit.estimate, cross_products(fit.design), psi)
     return Nonlinear(fit.estimate, prepare(fit.design, fit.family), psi)
 

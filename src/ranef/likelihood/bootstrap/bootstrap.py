@@ -84,7 +84,7 @@ def replicate(
     _check(model.method, n, seed)
     entropy = entropy_of(seed)
     task: Callable[[Seeds], tuple[Array, Flags]]
-    if all_parameters and model.family.is_normal:
+    if all_parameters and model.family.is_linear:
         task = together = _together(model)
         size = BATCH_TOGETHER if together.refitter.shared is not None else BATCH_ONE_BY_ONE
     else:
@@ -210,7 +210,7 @@ def refitted(model: FittedModel, design: Design) -> FittedModel | None:
 
 
 def _estimate(model: FittedModel, design: Design) -> Estimate:
-    if model.family.is_normal:
+    if model.family.is_linear:
         return reml.estimate(cross_products(design), reml=model.method == "reml")
     identifiability.check_identified(design, model.family)
     identifiability.check_separation(design, model.family)
@@ -244,7 +244,7 @@ def null_statistics(
     failed : ndarray of bool, shape (n,)
     """
     _check(null.method, n, seed)
-    if null.family.is_normal:
+    if null.family.is_linear:
         models = rivals(null.design, large, null.estimate, reml=null.method == "reml")
         return likelihood_ratios(models, n, seed, first=first)
     statistics = np.full(n, np.nan)
