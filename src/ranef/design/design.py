@@ -192,7 +192,7 @@ class Recipe:
 
 @dataclass(frozen=True, eq=False)
 class Design:
-    """What a model is called and made of: names, levels, covariances, and a few numbers.
+    """The names, levels and covariances of a model, with a few numbers about its rows.
 
     Attributes
     ----------
@@ -200,7 +200,7 @@ class Design:
     response : str
         Label of the response.
     success : str
-        What counts as a success, where the response holds labels: `use == 'Y'`. Else empty.
+        The condition of a success, where the response holds labels: `use == 'Y'`. Else empty.
     fixed : tuple of str
         Names of the columns of X.
     numeric : tuple of bool
@@ -258,7 +258,7 @@ class Design:
         return replace(self, terms=terms, _rows=rows, **_facts(rows))
 
     def without_rows(self) -> Design:
-        """Return the design without its rows: what is known once they are summed up."""
+        """Return the design without its rows, as a fit from cross-products alone has it."""
         return replace(self, _rows=None)
 
     @property
@@ -312,11 +312,13 @@ def build_design(
     functions = _callables(functions)
     source = open_frame(data)
     used = source.columns(formula.columns(), formula.text)
-    given = source.values(weights, "weights"), source.values(offset, "offset")
-    complete = complete_rows(used, *given, missing)
+    numbers = source.values(weights, "weights"), source.values(offset, "offset")
+    complete = complete_rows(used, *numbers, missing)
     interpreter = Interpreter(complete.columns, formula.text, Memory(), functions)
     X = code(interpreter, formula.fixed)
-    random = _in_lme4_order([_first_coded(interpreter, part) for part in formula.random])
+    random = _in_lme4_order(
+        [(p, code(interpreter, p.terms), _grouping(interpreter, p, None)) for p in formula.random]
+    )
     labels = _labels(random)
     response = read_response(interpreter, formula.response, family, complete.weights)
     rows = Rows(
@@ -417,25 +419,26 @@ def full_rank(design: Design) -> Design:
 
 
 def leaving_out(design: Design, places: NDArray[np.intp]) -> Design:
-    """Return a design without the rows in some places; levels that lose all of theirs are gone."""
+    """Return a design without the rows in some places, and without levels that lose all rows."""
     rows = design.rows
-    keep = np.ones(design.n_obs, dtype=bool)
-    keep[places] = False
+    is_kept = np.ones(design.n_obs, dtype=bool)
+    is_kept[places] = False
     return design.with_rows(
-        X=rows.X[keep],
-        y=rows.y[keep],
-        weights=rows.weights[keep],
-        offset=rows.offset[keep],
-        terms=tuple(_kept(term, keep) for term in rows.terms),
-        index=rows.index[keep],
+        X=rows.X[is_kept],
+        y=rows.y[is_kept],
+        weights=rows.weights[is_kept],
+        offset=rows.offset[is_kept],
+        terms=tuple(_kept(term, is_kept) for term in rows.terms),
+        index=rows.index[is_kept],
     )
 
 
-def _kept(term: TermRows, keep: NDArray[np.bool_]) -> TermRows:
+def _kept(term: TermRows, is_kept: NDArray[np.bool_]) -> TermRows:
     factor = term.grouping
-    seen, codes = np.unique(factor.codes[keep], return_inverse=True)
-    grouping = replace(factor, levels=factor.levels[seen], codes=codes.astype(np.int64), parts=())
-    return replace(term, grouping=grouping, columns=term.columns[keep])
+    present, codes = np.unique(factor.codes[is_kept], return_inverse=True)
+    levels = factor.levels[present]
+    grouping = replace(factor, levels=levels, codes=codes.astype(np.int64), parts=())
+    return replace(term, grouping=grouping, columns=term.columns[is_kept])
 
 
 def independent_columns(X: Array) -> list[int]:
@@ -469,7 +472,7 @@ def _callables(functions: Any) -> Functions:
 
 
 def _facts(rows: Rows) -> dict[str, Any]:
-    """Return what a design knows of its rows, once these are gone."""
+    """Return the numbers about rows that a design keeps without them."""
     return {
         "n_obs": len(rows.y),
         "total_weight": float(rows.weights.sum()),
@@ -487,10 +490,6 @@ def _offset(interpreter: Interpreter, formula: Formula, argument: Array | None) 
 
 
 Coded = tuple[RandomPart, Columns, Factor]
-
-
-def _first_coded(interpreter: Interpreter, part: RandomPart) -> Coded:
-    return part, code(interpreter, part.terms), _grouping(interpreter, part, None)
 
 
 def _in_lme4_order(random: list[Coded]) -> list[Coded]:

@@ -100,10 +100,10 @@ def check_varies(design: Design, family: Family = GAUSSIAN, *, knows_sigma: bool
     if not family.is_linear or knows_sigma or design.rows.X.shape[1] >= design.n_obs:
         return
     root = np.sqrt(design.rows.weights)
-    y = (design.rows.y - design.rows.offset) * root
-    left = y - (design.rows.X * root[:, None]) @ _least_squares(design.rows.X * root[:, None], y)
+    y, X = (design.rows.y - design.rows.offset) * root, design.rows.X * root[:, None]
+    residuals = y - X @ np.linalg.lstsq(X, y, rcond=None)[0]
     rounding = 8 * np.finfo(np.float64).eps * np.linalg.norm(y)
-    if np.linalg.norm(left) <= max(rounding, 1e-12 * np.linalg.norm(y - y.mean())):
+    if np.linalg.norm(residuals) <= max(rounding, 1e-12 * np.linalg.norm(y - y.mean())):
         message = f"the fixed effects fit the response `{design.response}` exactly: there is no "
         raise DataError(message + "residual variation to model.")
 
@@ -272,7 +272,3 @@ def _has_single_trials(design: Design, term: RandomTerm, family: Family) -> bool
 
 def _single_trials(term: RandomTerm) -> str:
     return f"{term.text} has one trial a level, which says nothing of how much levels vary"
-
-
-def _least_squares(X: np.ndarray, y: np.ndarray) -> np.ndarray:
-    return np.asarray(np.linalg.lstsq(X, y, rcond=None)[0])

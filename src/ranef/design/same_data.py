@@ -19,7 +19,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from ranef.design.design import Design
@@ -50,12 +49,12 @@ def check_same_data(
         The message says what differs, and in which rows.
     """
     a, b = names
-    rows = first.rows.index, second.rows.index
-    if not rows[0].equals(rows[1]):
+    first_rows, second_rows = first.rows, second.rows
+    if not first_rows.index.equals(second_rows.index):
         raise DataError(
             f"{a} and {b} are fits of different rows ({first.n_obs} and {second.n_obs}: "
-            f"{_other_rows(*rows, names)}): fit both to the rows that are "
-            "complete in all columns that either uses."
+            f"{_unshared_rows(first_rows.index, second_rows.index, names)}): "
+            "fit both to the rows that are complete in all columns that either uses."
         )
     if first.response != second.response:
         raise DataError(
@@ -63,22 +62,20 @@ def check_same_data(
             "of a response and of its transform are in different units and cannot be compared. "
             "Fit both to the same response; a link function transforms its mean instead."
         )
-    known = [(f"response `{first.response}` differs", first.rows.y, second.rows.y)]
+    is_equal = {f"response `{first.response}` differs": first_rows.y == second_rows.y}
     if weights:
-        known.append(
-            ("weights or numbers of trials differ", first.rows.weights, second.rows.weights)
-        )
+        is_equal["weights or numbers of trials differ"] = first_rows.weights == second_rows.weights
     if offset:
-        known.append(("offset differs", first.rows.offset, second.rows.offset))
-    for what, ours, theirs in known:
-        if not np.array_equal(ours, theirs):
-            where = rows[0][ours != theirs]
-            count = f"{len(where)} row{'s' * (len(where) != 1)}"
-            message = f"{a} and {b} are not fits of the same data: the {what} in {count} "
-            raise DataError(f"{message}({listed(where)}).")
+        is_equal["offset differs"] = first_rows.offset == second_rows.offset
+    for difference, equal in is_equal.items():
+        if not equal.all():
+            different = first_rows.index[~equal]
+            count = f"{len(different)} row{'s' * (len(different) != 1)}"
+            message = f"{a} and {b} are not fits of the same data: the {difference} in {count} "
+            raise DataError(f"{message}({listed(different)}).")
 
 
-def _other_rows(first: pd.Index[Any], second: pd.Index[Any], names: tuple[str, str]) -> str:
+def _unshared_rows(first: pd.Index[Any], second: pd.Index[Any], names: tuple[str, str]) -> str:
     a, b = names
     unshared = {a: first[~first.isin(second)], b: second[~second.isin(first)]}
     counts = [f"{len(r)} only in {name} ({listed(r)})" for name, r in unshared.items() if len(r)]
