@@ -156,8 +156,7 @@ class HeldOut:
         log_p = np.empty((len(values), len(self.n_rows)))
         for chunk in self.chunks(len(values)):
             sigma = values[chunk, g]
-            Lambdas = [L / sigma[:, None, None] for L in self.relative(values[chunk])]
-            shares = self.shares(Lambdas, values[chunk, :g])
+            shares = self.shares(self.target.relative_factors(values[chunk]), values[chunk, :g])
             log_p[chunk] = self.log_ratio(shares, np.arange(len(sigma)), sigma).T
         return log_p
 
@@ -176,11 +175,6 @@ class HeldOut:
         f = self.C.shape[2]
         step = max(1, MAX_ELEMENTS // max(self.size, copies * len(self.n_rows) * f * f))
         return (slice(start, start + step) for start in range(0, points, step))
-
-    def relative(self, values: Array) -> list[Array]:
-        """Return the relative factors in the basis for values with sds over sigma."""
-        factors = self.target.space.factors(values)
-        return [A @ F for A, F in zip(self.target.bases, factors, strict=True)]
 
     def shares(self, Lambdas: Sequence[Array], given: Array) -> Shares:
         """Return the share of each unit in the cross-products of all rows, at points.

@@ -383,7 +383,7 @@ def _at_nodes(
 ) -> tuple[Array, Array, Array]:
     """Return log p(y_-A, phi), log p(y, phi) p(y_A | y_-A, phi), and the signs in every sum."""
     values, density = lattice.nodes.values[nodes], lattice.log_density[nodes]
-    shares = held.shares(held.relative(values), values[:, : held.target.space.n_given])
+    shares = held.shares(held.target.basis_factors(values), values[:, : held.target.space.n_given])
     counts = density > lattice.log_density.max() - MAX_FALL_OF_SIGMA
     index, columns = np.nonzero(counts)
     ratio = held.log_ratio(shares, index, np.exp(lattice.log_sigma[nodes][index, columns]))

@@ -1,8 +1,8 @@
 """The posterior density of a generalised model: fixed effects, own parameters and variances.
 
-The random effects are integrated out by the Laplace approximation or by quadrature; nothing else
-can be. The values of the space are the fixed effects (at centred predictors, where the priors hold
-there), the family's own parameters, sigma, and the sds and partial correlations of each term.
+The random effects alone are integrated out, by the Laplace approximation or by quadrature. The
+values of the space are the fixed effects (at centred predictors, where the priors hold there), the
+family's own parameters, sigma, and the sds and partial correlations of each term.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from ranef.posterior.transforms import Space, space_of
 from ranef.priors.assignment import Priors
 from ranef.priors.distributions import Normal
 
-MOST_TOGETHER = 15_000  # numbers of a point's matrices up to which many points go together
+MAX_ELEMENTS_TOGETHER = 15_000  # of a point's matrices, up to which many points go together
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,14 +44,14 @@ class GeneralizedPosterior(LogPosterior):
     change : ndarray, shape (p, p)
         Turns coefficients of these columns into the user's.
     precision : ndarray, shape (p,)
-        Of normal priors of the fixed effects; zero for others.
+        The precisions of normal priors of the fixed effects; zero for others.
     space : Space
     bases : tuple of ndarray, shape (k, k)
     n_agq : int
         Points of the quadrature in each dimension; 1 for the Laplace approximation.
     component_points : mapping of int to int
-        Those of `log_density` for independent components of the data, by the number of their
-        effects, where they are others.
+        Points of `log_density` for independent components of the data, by the number of their
+        effects; `n_agq` where there is no entry.
     """
 
     model: Generalized
@@ -78,8 +78,7 @@ class GeneralizedPosterior(LogPosterior):
 
     def setting(self, values: Array) -> Setting:
         """Return the setting of the likelihood at values."""
-        Lambdas = [A @ F for A, F in zip(self.bases, self.space.factors(values), strict=True)]
-        return self.at(values, Lambdas)
+        return self.at(values, self.basis_factors(values))
 
     def at(self, values: Array, Lambdas: Sequence[Array]) -> Setting:
         """Return the setting at values of the effects and own parameters, and factors."""
@@ -92,9 +91,9 @@ class GeneralizedPosterior(LogPosterior):
         likelihood = self.evaluate(self.setting(values))
         if likelihood is None:
             return -np.inf, np.zeros(len(values))
-        found = self.by_effects(likelihood, values)
-        self.by_values(likelihood.Lambdas, values, found)
-        return likelihood.value, found
+        derivatives = self.by_effects(likelihood, values)
+        self.by_values(likelihood.Lambdas, values, derivatives)
+        return likelihood.value, derivatives
 
     def log_density(self, x: Array) -> Array:
         values, logp = self.space.values(x)
@@ -118,15 +117,14 @@ class GeneralizedPosterior(LogPosterior):
         return piece.gathered([u[None] for u in self._u])
 
     def points_at(self, values: Array, rows: Places) -> Callable[[slice], many_modes.Points]:
-        """Return a function from a slice to what `points` gives for these values."""
+        """Return a function from a slice to the `points` of these values."""
         return lambda chosen: self.points(values[chosen], rows)
 
     def points(self, values: Array, rows: Places) -> many_modes.Points:
-        """Return where the likelihood of some rows is wanted, for values of many points."""
-        factors = self.space.factors(values)
+        """Return the settings of the likelihood of some rows, for values of many points."""
         return many_modes.Points(
             known=self.model.offset[rows] + values[:, : self.p] @ self.X[rows].T,
-            Lambdas=[A @ F for A, F in zip(self.bases, factors, strict=True)],
+            Lambdas=self.basis_factors(values),
             psi=values[:, self._own_places],
         )
 
@@ -146,7 +144,10 @@ class GeneralizedPosterior(LogPosterior):
             few = q <= many_modes.MOST_ELEMENTWISE or self.model.has_one_factor
             alike.setdefault(counts if few else (*counts, int(rows[0])), []).append(rows)
         pieces = [many_modes.piece_of(problem, components) for components in alike.values()]
-        if sum(piece.weight() for piece in pieces if not piece.is_elementwise) > MOST_TOGETHER:
+        if (
+            sum(piece.weight() for piece in pieces if not piece.is_elementwise)
+            > MAX_ELEMENTS_TOGETHER
+        ):
             return None
         return pieces
 
@@ -163,10 +164,10 @@ class GeneralizedPosterior(LogPosterior):
 
     def by_effects(self, likelihood: Likelihood, values: Array) -> Array:
         """Return the derivatives by effects and own parameters, shape (n_values,), else zero."""
-        found = np.zeros(len(values))
-        found[: self.p] = self.X.T @ likelihood.rows
-        found[self._own_places] = likelihood.psi / values[self._own_places]
-        return found
+        derivatives = np.zeros(len(values))
+        derivatives[: self.p] = self.X.T @ likelihood.rows
+        derivatives[self._own_places] = likelihood.psi / values[self._own_places]
+        return derivatives
 
     def own(self, values: Array) -> Array:
         """Return the family's own parameters, in its order."""
@@ -175,31 +176,31 @@ class GeneralizedPosterior(LogPosterior):
     def evaluate(self, setting: Setting) -> Likelihood | None:
         """Return the likelihood of a setting, or None where it cannot be computed."""
         try:
-            found = self.model.likelihood(setting, self._u, self.n_agq)
+            likelihood = self.model.likelihood(setting, self._u, self.n_agq)
         except (NoModesError, np.linalg.LinAlgError):
             return None
-        parts = (found.rows, found.psi, *found.Lambdas)
-        return found if all(np.isfinite(part).all() for part in parts) else None
+        derivatives = (likelihood.rows, likelihood.psi, *likelihood.Lambdas)
+        return likelihood if all(np.isfinite(d).all() for d in derivatives) else None
 
     @cached_property
     def term_changes(self) -> list[Array]:
         return [linalg.solve(T, A) for T, A in zip(self.model.bases, self.bases, strict=True)]
 
     def given_values(self, draws: Draws) -> Array:
-        own = [draws.parameters[name] for name in self.space.names[self.p : self.space.n_given]]
+        names = self.space.names[self.p : self.space.n_given]
         beta = np.linalg.solve(self.change, draws.beta.T).T
-        return np.column_stack([beta, *own])
+        return np.column_stack([beta, *(draws.parameters[name] for name in names)])
 
     def draw(self, values: Array, rng: np.random.Generator) -> Draws:
         """Draw random effects from the normal approximation at their modes, all else given."""
-        space, family = self.space, self.model.family
-        own = dict(zip(family.parameters, values[:, self._own_places].T, strict=True))
+        names = self.model.family.parameters
+        parameters = dict(zip(names, values[:, self._own_places].T, strict=True))
         return Draws(
             beta=values[:, : self.p] @ self.change.T,
-            sigma=own.pop("sigma", None),
-            factors=[A @ F for A, F in zip(self.term_changes, space.factors(values), strict=True)],
+            sigma=parameters.pop("sigma", None),
+            factors=self.users_factors(values),
             b=self._effects(values, rng),
-            parameters=own,
+            parameters=parameters,
         )
 
     def _effects(self, values: Array, rng: np.random.Generator) -> list[Array]:
@@ -213,25 +214,26 @@ class GeneralizedPosterior(LogPosterior):
         ]
         with threads_for(self.width), np.errstate(all="ignore"):
             b = self._effects_of(values, z)
-        return [own @ np.linalg.inv(T).T for own, T in zip(b, bases, strict=True)]
+        return [of_term @ np.linalg.inv(T).T for of_term, T in zip(b, bases, strict=True)]
 
     def _effects_of(self, values: Array, z: Sequence[Array]) -> list[Array]:
-        """Return the effects of each term in the basis that standard normal numbers lead to."""
-        factors = [A @ F for A, F in zip(self.bases, self.space.factors(values), strict=True)]
-        b = [own @ Lambda.swapaxes(1, 2) for own, Lambda in zip(z, factors, strict=True)]
+        """Return drawn effects of each term, in the basis, from standard normal numbers."""
+        Lambdas = self.basis_factors(values)
+        b = [noise @ Lambda.swapaxes(1, 2) for noise, Lambda in zip(z, Lambdas, strict=True)]
         if not b:
             return b
         if self._pieces is None:
             for i, point in enumerate(values):
-                for own, drawn in zip(b, self._drawn(point, [o[i] for o in z]), strict=True):
-                    own[i] = drawn
+                drawn_at_point = self._drawn(point, [noise[i] for noise in z])
+                for of_term, drawn in zip(b, drawn_at_point, strict=True):
+                    of_term[i] = drawn
             return b
         for piece in self._pieces:
             points_at = self.points_at(values, piece.rows)
             for chosen, search, modes in piece.modes(
                 points_at, len(values), self.modes_at_start(piece)
             ):
-                u = modes.drawn(piece.gathered([own[chosen] for own in z]))
+                u = modes.drawn(piece.gathered([noise[chosen] for noise in z]))
                 for term, levels, drawn in zip(
                     piece.terms, piece.levels, piece.effects(u, search.points), strict=True
                 ):
@@ -280,13 +282,13 @@ class GeneralizedPosterior(LogPosterior):
 
     @cached_property
     def _own_places(self) -> list[int]:
-        """Where the family's own parameters are among the values, in the family's order."""
+        """The positions of the family's own parameters among the values, in its order."""
         names = list(self.space.names)
         return [names.index(name, self.p) for name in self.model.family.parameters]
 
     @cached_property
     def _u(self) -> list[Array]:
-        """Where every search for conditional modes starts: those at the start."""
+        """The conditional modes at the start, from which every other search begins."""
         return self._modes(self.space.values(self.start())[0]).u
 
     def _modes(self, values: Array) -> Modes:
@@ -318,6 +320,6 @@ def joint_of(
         change=change,
         precision=1 / np.array(sds).reshape(p) ** 2,
         space=space_of(priors, all_effects=True),
-        bases=tuple(T @ own for T, own in zip(model.bases, changes, strict=True)),
+        bases=tuple(T @ change for T, change in zip(model.bases, changes, strict=True)),
         n_agq=n_agq,
     )

@@ -1,8 +1,8 @@
 """The density of the data with all random effects, and the fixed ones, integrated out.
 
 With beta ~ N(m, S), or flat, the prior of the fixed effects acts like further rows of data with
-the residual variance sigma^2: rows (S^-1/2 X-part, S^-1/2 m) in the cross-products of [X y]. So
-the density is a function of what `blocked_cholesky.factorize` leaves of a model, and of sigma:
+the residual variance sigma^2: rows (S^-1/2, S^-1/2 m) in the cross-products of [X y]. So the
+density is a function of the factors from `blocked_cholesky.factorize`, and of sigma:
 
     -2 log p(y | theta, sigma) = log|M| + log|K| + (n - p) log(2 pi sigma^2) - log|W| + r^2/sigma^2
 
@@ -37,6 +37,8 @@ from ranef.posterior.transforms import Space, given_effects, space_of
 from ranef.priors.assignment import Priors
 from ranef.priors.distributions import Flat, Normal
 
+MIN_SINGULAR_RATIO = 1e-7  # of dependent columns that span a direction of their own
+
 type Derived = tuple[float, list[Array], float, Array]  # by Lambdas, sigma, given effects
 
 
@@ -51,11 +53,11 @@ class FixedPart:
     rows : ndarray, shape (l, r + 1)
         The prior as rows of data: their part in the columns of gamma, and in y.
     constant : float
-        Logarithm of what the prior adds to the density.
+        Logarithm of the prior's factor in the density.
     given : ndarray, shape (p, n_given)
         Columns of the fixed effects that are given.
     shift : ndarray, shape (p,)
-        Minus what J leaves of the least-squares fit.
+        Minus the residual of the least-squares fit from J.
     mean, back, noise : ndarray, shapes (p',), (p', r) and (p', p')
         The integrated effects are mean + back gamma + noise z, z standard normal.
     change : ndarray, shape (p'', p'')
@@ -85,33 +87,30 @@ class FixedPart:
         z : ndarray, shape (..., p'), optional
             Standard normal; without it the mean.
         """
-        own, others = self.order
-        found = np.empty((*gamma.shape[:-1], len(own) + len(others)))
-        found[..., own] = self.mean + gamma @ self.back.T
+        integrated, others = self.order
+        beta = np.empty((*gamma.shape[:-1], len(self.change)))
+        beta[..., integrated] = self.mean + gamma @ self.back.T
         if z is not None:
-            found[..., own] += z @ self.noise.T
-        found[..., others] = given
-        return found @ self.change.T
+            beta[..., integrated] += z @ self.noise.T
+        beta[..., others] = given
+        return beta @ self.change.T
 
     def covariance(self, gamma_cov: Array) -> Array:
         """Return the covariance of the user's fixed effects from that of gamma, (..., p'', p'')."""
-        own, others = self.order
-        size = len(own) + len(others)
-        found = np.zeros((*gamma_cov.shape[:-2], size, size))
-        part = self.back @ gamma_cov @ self.back.T + self.noise @ self.noise.T
-        found[..., own[:, None], own] = part
-        return self.change @ found @ self.change.T
+        change = self.change[:, self.order[0]]
+        cov = self.back @ gamma_cov @ self.back.T + self.noise @ self.noise.T
+        return np.asarray(change @ cov @ change.T)
 
     def turn(self, given: Array) -> Array:
-        """Return the map from [X y] to the integrated columns and y less what is given.
+        """Return the map from [X y] to the integrated columns and y less the given effects.
 
         Shape (..., p + 1, r + 1), for given effects of shape (..., n_given).
         """
         p, r = self.J.shape
-        found = np.zeros((*given.shape[:-1], p + 1, r + 1))
-        found[..., :-1, :-1], found[..., -1, -1] = self.J, 1.0
-        found[..., :-1, -1] = -self.offset(given)
-        return found
+        turn = np.zeros((*given.shape[:-1], p + 1, r + 1))
+        turn[..., :-1, :-1], turn[..., -1, -1] = self.J, 1.0
+        turn[..., :-1, -1] = -self.offset(given)
+        return turn
 
     def offset(self, given: Array) -> Array:
         """Return the coefficients of all columns of the basis where gamma is zero, (..., p)."""
@@ -130,7 +129,7 @@ def fixed_part(
     columns : ndarray, shape (n, p'')
         All columns of X, also those that are combinations of others.
     kept : sequence of int
-        Which of them the cross-products have.
+        The columns that the cross-products have.
     priors : Priors
         Of all p'' fixed effects.
 
@@ -146,10 +145,10 @@ def fixed_part(
         combined[:, kept] = np.eye(len(kept))
     K = cross.R @ combined @ change
     given = np.array(given_effects(priors), dtype=np.intp)
-    own = np.setdiff1d(np.arange(size), given)
+    integrated = np.setdiff1d(np.arange(size), given)
     target = cross.R @ cross.beta_ols
-    numbers = [p for p in (priors.beta[j] for j in own) if isinstance(p, Normal | Flat)]
-    J, rows, constant, (mean, back, noise) = _integrated(K[:, own], target, numbers)
+    normal = [p for p in (priors.beta[j] for j in integrated) if isinstance(p, Normal | Flat)]
+    J, rows, constant, (mean, back, noise) = _integrated(K[:, integrated], target, normal)
     return FixedPart(
         J=J,
         rows=rows,
@@ -160,7 +159,7 @@ def fixed_part(
         back=back,
         noise=noise,
         change=change,
-        order=(own, given),
+        order=(integrated, given),
     )
 
 
@@ -184,16 +183,16 @@ def _integrated(
         constant = -np.log(np.abs(np.diag(R))).sum() - (np.log(s[proper]) + LOG_2PI / 2).sum()
         return J, rows, float(constant), (mean, back, np.zeros((len(m), len(m))))
     left, singular, _ = np.linalg.svd(K / size, full_matrices=False)
-    J = left[:, singular > 1e-7 * singular[0]]
+    J = left[:, singular > MIN_SINGULAR_RATIO * singular[0]]
     H = J.T @ K
     C = np.linalg.cholesky(H * s**2 @ H.T)
     inverse = np.linalg.inv(C)
     back = (s**2)[:, None] * H.T @ inverse.T @ inverse
     mean = m + back @ (J.T @ target - H @ m)
-    left_over = np.diag(s) - back @ H * s  # (I - back H) S^1/2, a root of cov(beta | gamma)
+    noise = np.diag(s) - back @ H * s  # (I - back H) S^1/2, a root of cov(beta | gamma)
     rows = inverse @ np.column_stack([np.eye(len(H)), H @ m - J.T @ target])
     constant = -np.log(np.diag(C)).sum() - len(H) * LOG_2PI / 2
-    return J, rows, float(constant), (mean, back, left_over)
+    return J, rows, float(constant), (mean, back, noise)
 
 
 # ------------------------------------------------------------------------- the density itself
@@ -297,9 +296,9 @@ def log_marginal(
         If a matrix is not positive definite in floating point.
     """
     factorized = blocked_cholesky.factorize(cross, Lambdas)
-    found = marginal(factorized, fixed, sigma, given)
-    slopes = [-0.5 * slope for slope in blocked_cholesky.gradient(factorized, found.slope)]
-    return found.value, slopes, found.d_sigma, found.d_given
+    density = marginal(factorized, fixed, sigma, given)
+    slopes = [-0.5 * slope for slope in blocked_cholesky.gradient(factorized, density.slope)]
+    return density.value, slopes, density.d_sigma, density.d_given
 
 
 # --------------------------------------------------------------- as a function of coordinates
@@ -323,19 +322,19 @@ class LinearPosterior(LogPosterior):
     bases: tuple[Array, ...]
 
     def likelihood(self, values: Array) -> tuple[float, Array]:
-        space = self.space
-        g, sigma = space.n_given, values[space.n_given]
-        found = np.zeros(len(values))
-        Lambdas = [A @ F / sigma for A, F in zip(self.bases, space.factors(values), strict=True)]
+        g, sigma = self.space.n_given, values[self.space.n_given]
+        derivatives = np.zeros(len(values))
+        Lambdas = [F / sigma for F in self.basis_factors(values)]
         try:
-            value, slopes, found[g], found[:g] = log_marginal(
+            value, slopes, derivatives[g], derivatives[:g] = log_marginal(
                 self.cross, self.fixed, Lambdas, sigma, values[:g]
             )
         except np.linalg.LinAlgError:
-            return -np.inf, found
-        found[g] -= sum(float(np.vdot(s, f)) for s, f in zip(slopes, Lambdas, strict=True)) / sigma
-        self.by_values([slope / sigma for slope in slopes], values, found)
-        return (value, found) if np.isfinite(value) else (-np.inf, np.zeros(len(values)))
+            return -np.inf, derivatives
+        by_scale = sum(float(np.vdot(s, f)) for s, f in zip(slopes, Lambdas, strict=True))
+        derivatives[g] -= by_scale / sigma
+        self.by_values([slope / sigma for slope in slopes], values, derivatives)
+        return (value, derivatives) if np.isfinite(value) else (-np.inf, np.zeros(len(values)))
 
     @property
     def can_be_integrated(self) -> bool:
@@ -351,8 +350,7 @@ class LinearPosterior(LogPosterior):
     def relative_factors(self, values: Array) -> list[Array]:
         """Return the relative factor of each term in the basis, shape (points, k, k)."""
         sigma = values[:, self.space.n_given, None, None]
-        factors = self.space.factors(values)
-        return [A @ F / sigma for A, F in zip(self.bases, factors, strict=True)]
+        return [F / sigma for F in self.basis_factors(values)]
 
     def log_density(self, x: Array) -> Array:
         with np.errstate(all="ignore"):
@@ -364,10 +362,9 @@ class LinearPosterior(LogPosterior):
     def _integrated(
         self, values: Array, logdet: Array, reduced: Array
     ) -> tuple[Array, Array, Array]:
-        """Return log p(y), the mean of gamma, and the Cholesky factor of its precision.
+        """Return log p(y), the mean of gamma, and the factor of its precision times sigma^2.
 
-        The precision is that over sigma^-2. Each is one of many points, at which log|M| and the
-        cross-products in the metric of V^-1 are known.
+        For many points, at which log|M| and the cross-products in the metric of V^-1 are known.
         """
         cross, fixed, g = self.cross, self.fixed, self.space.n_given
         r, variance = fixed.J.shape[1], values[:, g] ** 2
@@ -407,7 +404,7 @@ class LinearPosterior(LogPosterior):
         return Draws(
             beta=fixed.effects(gamma, given, z_of_dependent),
             sigma=sigma,
-            factors=[A @ F for A, F in zip(self.term_changes, space.factors(values), strict=True)],
+            factors=self.users_factors(values),
             b=[of_term @ np.linalg.inv(T).T for of_term, T in zip(b, cross.bases, strict=True)],
         )
 
@@ -446,9 +443,9 @@ def target_of(
     design : Design
         With all columns of X, also those that are combinations of others.
     cross : CrossProducts
-        Of the design without the latter.
+        Of the design without such combinations.
     kept : sequence of int
-        Which columns these are.
+        The columns that the cross-products have.
     priors : Priors
         Of all parameters.
     """

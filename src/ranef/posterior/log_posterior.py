@@ -1,4 +1,4 @@
-"""A posterior density as a function of unconstrained coordinates, whatever the likelihood."""
+"""A posterior density as a function of unconstrained coordinates, for any likelihood."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from ranef._typing import Array
 from ranef.likelihood.predictions import Draws
-from ranef.posterior.transforms import Space, evaluate
+from ranef.posterior.transforms import Space
 
 
 class LogPosterior(ABC):
@@ -41,7 +41,7 @@ class LogPosterior(ABC):
 
     @abstractmethod
     def draw(self, values: Array, rng: np.random.Generator) -> Draws:
-        """Draw what is integrated out from its distribution given values and data.
+        """Draw the integrated effects from their distribution given values and data.
 
         Parameters
         ----------
@@ -93,19 +93,19 @@ class LogPosterior(ABC):
         """
         space, g = self.space, self.space.n_given
         values, slopes, gradient = space.known.copy(), np.empty(space.d), np.empty(space.d)
-        logp = space.constant
+        logp = 0.0
         with np.errstate(all="ignore"):
             for i, c in enumerate(space.coordinates):
-                values[space.free[i]], slopes[i], part, gradient[i] = evaluate(
-                    c.family, c.transform, c.a, c.b, c.c, x[i], is_natural=natural
+                values[space.free[i]], slopes[i], log_prior, gradient[i] = c.at(
+                    x[i], natural=natural
                 )
-                logp += part
+                logp += log_prior
             ratios = values[space.relative]
             values[space.relative] *= values[g]
-            likelihood, found = self.likelihood(values)
-            found[g] += found[space.relative] @ ratios
-            found[space.relative] *= values[g]
-            return float(logp + likelihood), gradient + found[space.free] * slopes
+            likelihood, derivatives = self.likelihood(values)
+            derivatives[g] += derivatives[space.relative] @ ratios
+            derivatives[space.relative] *= values[g]
+            return float(logp + likelihood), gradient + derivatives[space.free] * slopes
 
     def values_of(self, draws: Draws) -> Array:
         """Return the values of every draw, shape (draws, n_values), as `Space.values` has them.
@@ -127,7 +127,15 @@ class LogPosterior(ABC):
         values[:, known] = space.known[known]
         return values
 
-    def by_values(self, slopes: Sequence[Array], values: Array, found: Array) -> None:
+    def basis_factors(self, values: Array) -> list[Array]:
+        """Return the covariance factor of each term in the basis, shape (..., k, k)."""
+        return [A @ F for A, F in zip(self.bases, self.space.factors(values), strict=True)]
+
+    def users_factors(self, values: Array) -> list[Array]:
+        """Return the covariance factor of each term on the user's scale, shape (..., k, k)."""
+        return [A @ F for A, F in zip(self.term_changes, self.space.factors(values), strict=True)]
+
+    def by_values(self, slopes: Sequence[Array], values: Array, derivatives: Array) -> None:
         """Fill in the derivatives by sds and correlations.
 
         Parameters
@@ -135,11 +143,13 @@ class LogPosterior(ABC):
         slopes : sequence of ndarray, shape (k, k)
             The derivatives by the factors of each term, in the basis.
         values : ndarray, shape (n_values,)
-        found : ndarray, shape (n_values,)
+        derivatives : ndarray, shape (n_values,)
             Is changed.
         """
         space = self.space
         for t, (sd, corr) in enumerate(space.places):
             slope = self.bases[t].T @ slopes[t]
             covariance = space.covariances[t]
-            found[sd], found[corr] = covariance.slopes_of(slope, values[sd], values[corr])
+            derivatives[sd], derivatives[corr] = covariance.slopes_of(
+                slope, values[sd], values[corr]
+            )

@@ -35,7 +35,7 @@ from ranef.numerics.minimize import Optimum, best_of
 from ranef.posterior.generalized_posterior import GeneralizedPosterior
 from ranef.posterior.linear_posterior import LinearPosterior, marginal
 from ranef.posterior.log_posterior import LogPosterior
-from ranef.posterior.transforms import Coordinate, evaluate
+from ranef.posterior.transforms import MIN_VALUE
 
 
 def estimate(target: LinearPosterior) -> Estimate:
@@ -65,11 +65,11 @@ def estimate_jointly(joint: GeneralizedPosterior) -> Estimate:
 
 
 def _best(penalty: _Penalty, theta: Array, *, few: bool) -> Optimum:
-    """Return the best optimum; with few rows, where there can be several, of three starts."""
+    """Return the best optimum of three starts with few rows, where there can be several."""
     with threads_for(penalty.target.width):
         lead = penalty.start()
         thetas = starts_from(theta, penalty.covariances, several=few)
-        starts = [np.append(lead, one) for one in thetas]
+        starts = [np.append(lead, theta) for theta in thetas]
         return best_of(penalty, starts, simplify=penalty.simplify)
 
 
@@ -141,28 +141,28 @@ class _Penalty(ABC):
         with np.errstate(all="ignore"):
             values, logp, slope = self._leading(x)
             sigma = values[space.n_given]
-            found = self.likelihood(values, Lambdas)
-            if found is None:
+            likelihood = self.likelihood(values, Lambdas)
+            if likelihood is None:
                 return np.inf, np.zeros_like(x)
             try:
                 priors = [self._prior(t, Lambda, sigma) for t, Lambda in enumerate(Lambdas)]
             except np.linalg.LinAlgError:
                 return np.inf, np.zeros_like(x)
-            total = found.value + logp + sum(p[0] for p in priors)
+            total = likelihood.value + logp + sum(p[0] for p in priors)
             if not np.isfinite(total):
                 return np.inf, np.zeros_like(x)
             gradient = np.empty_like(x)
-            by_value = found.leading.copy()
+            by_value = likelihood.leading.copy()
             by_value[-1] += sum(p[2] for p in priors)
             gradient[:lead] = self.units.T @ (slope[0] + by_value[space.free[:lead]] * slope[1])
-            parts = [p[1] + s for p, s in zip(priors, found.Lambdas, strict=True)]
-            gradient[lead:] = pull_back(parts, x[lead:], self.covariances)
+            by_Lambdas = [p[1] + s for p, s in zip(priors, likelihood.Lambdas, strict=True)]
+            gradient[lead:] = pull_back(by_Lambdas, x[lead:], self.covariances)
         return -2 * total, -2 * gradient
 
     def _leading(self, x: Array) -> tuple[Array, float, tuple[Array, Array]]:
-        """Return given effects and sigma, their log prior, its slopes, and those by coordinate.
+        """Return given effects and sigma, their log prior, its slopes, and their own slopes.
 
-        The derivative of what depends on sigma is taken by log sigma.
+        Slopes are by the coordinates; sigma's own is that of log sigma.
         """
         space = self.target.space
         values, logp = space.known[: space.n_given + 1].copy(), 0.0
@@ -170,14 +170,14 @@ class _Penalty(ABC):
         leading = self.units @ x[: self.lead]
         for i in range(self.lead):
             c, place = space.coordinates[i], space.free[i]
-            value, slope, part, slopes[i] = _density(c, leading[i])
+            value, slope, log_prior, slopes[i] = c.at(leading[i], natural=True)
             values[place] = value
-            logp += part
+            logp += log_prior
             chain[i] = slope / value if place == space.n_given else slope
         return values, logp, (slopes, chain)
 
     def _prior(self, term: int, Lambda: Array, sigma: float) -> tuple[float, Array, float]:
-        """Return the log prior of a term, its derivative by Lambda, and that by log sigma."""
+        """Return the log prior of a term, and its derivatives by Lambda and by log sigma."""
         target, space = self.target, self.target.space
         sd, partial = space.places[term]
         back = np.linalg.inv(target.bases[term])
@@ -187,8 +187,9 @@ class _Penalty(ABC):
         coordinates = dict(zip(space.free.tolist(), space.coordinates, strict=True))
         for row, place in enumerate(range(sd.start, sd.stop)):
             c, scale = coordinates[place], 1.0 if space.relative[place] else sigma
-            _, _, part, slope = _density(c, np.log(max(scale * lengths[row], TINY)))
-            logp += part
+            log_sd = np.log(max(scale * lengths[row], MIN_VALUE))
+            _, _, log_prior, slope = c.at(log_sd, natural=True)
+            logp += log_prior
             by_row[row] = slope
             by_sigma += 0.0 if space.relative[place] else slope
         by_R, seen = np.zeros_like(R), lengths > 0
@@ -203,7 +204,7 @@ class _Penalty(ABC):
 
 
 class _Marginal(_Penalty):
-    """Of a Gaussian model, with beta and b integrated out."""
+    """The penalty of a Gaussian model, with beta and b integrated out."""
 
     target: LinearPosterior
 
@@ -215,13 +216,12 @@ class _Marginal(_Penalty):
         target, g = self.target, self.target.space.n_given
         try:
             factorized = blocked_cholesky.factorize(target.cross, Lambdas)
-            found = marginal(factorized, target.fixed, values[g], values[:g])
+            density = marginal(factorized, target.fixed, values[g], values[:g])
         except np.linalg.LinAlgError:
             return None
-        slopes = [-slope / 2 for slope in blocked_cholesky.gradient(factorized, found.slope)]
-        return LikelihoodSlopes(
-            found.value, np.append(found.d_given, found.d_sigma * values[g]), slopes
-        )
+        slopes = [-slope / 2 for slope in blocked_cholesky.gradient(factorized, density.slope)]
+        leading = np.append(density.d_given, density.d_sigma * values[g])
+        return LikelihoodSlopes(density.value, leading, slopes)
 
     def at(self, optimum: Optimum) -> Estimate:
         """Compute all estimates at the mode."""
@@ -230,19 +230,19 @@ class _Marginal(_Penalty):
         sigma, given = float(values[space.n_given]), values[: space.n_given]
         Lambdas = factors(optimum.x[self.lead :], self.covariances)
         factorized = blocked_cholesky.factorize(target.cross, Lambdas)
-        found = marginal(factorized, target.fixed, sigma, given)
+        density = marginal(factorized, target.fixed, sigma, given)
         solution = Solution(
-            gamma=target.fixed.J @ found.gamma + target.fixed.offset(given),
-            beta=target.fixed.effects(found.gamma, given),
-            vcov=target.fixed.covariance(sigma**2 * found.gamma_cov),
+            gamma=target.fixed.J @ density.gamma + target.fixed.offset(given),
+            beta=target.fixed.effects(density.gamma, given),
+            vcov=target.fixed.covariance(sigma**2 * density.gamma_cov),
             sigma=sigma,
-            loglik=found.value,
+            loglik=density.value,
         )
         return at_optimum(target.cross, optimum, factorized, solution)
 
 
 class _Joint(_Penalty):
-    """Of a generalised model, with b integrated out."""
+    """The penalty of a generalised model, with b integrated out."""
 
     target: GeneralizedPosterior
 
@@ -253,14 +253,14 @@ class _Joint(_Penalty):
     def likelihood(self, values: Array, Lambdas: list[Array]) -> LikelihoodSlopes | None:
         joint, g = self.target, self.target.space.n_given
         sigma = values[g]
-        found = joint.evaluate(joint.at(values, [sigma * f for f in Lambdas]))
-        if found is None:
+        likelihood = joint.evaluate(joint.at(values, [sigma * f for f in Lambdas]))
+        if likelihood is None:
             return None
-        by_value = joint.by_effects(found, values)
-        slopes = [sigma * slope for slope in found.Lambdas]
+        by_value = joint.by_effects(likelihood, values)
+        slopes = [sigma * slope for slope in likelihood.Lambdas]
         by_value[g] *= sigma
         by_value[g] += sum(float(np.vdot(s, f)) for s, f in zip(slopes, Lambdas, strict=True))
-        return LikelihoodSlopes(found.value, by_value[: g + 1], slopes)
+        return LikelihoodSlopes(likelihood.value, by_value[: g + 1], slopes)
 
     def at(self, optimum: Optimum) -> Estimate:
         """Compute all estimates at the mode."""
@@ -288,23 +288,14 @@ class _Joint(_Penalty):
         )
 
     def _absolute(self, x: Array) -> tuple[Array, list[Array]]:
+        """Return given values and sigma, and the factors in the basis, sigma included."""
         values, _, _ = self._leading(x)
         sigma = values[self.target.space.n_given]
         return values, [sigma * f for f in factors(x[self.lead :], self.covariances)]
 
     def _users_theta(self, x: Array) -> Array:
+        """Return theta on the user's scale."""
         model = self.target.model
         return users_theta(
             model.bases, model.covariances, factors(x[self.lead :], model.covariances)
         )
-
-
-TINY = 1e-300
-
-
-def _density(c: Coordinate, x: float) -> tuple[float, float, float, float]:
-    """Return a parameter, its slope, and its log prior density, with constant, and its slope."""
-    value, slope, logp, logp_slope = evaluate(
-        c.family, c.transform, c.a, c.b, c.c, x, is_natural=True
-    )
-    return value, slope, logp + c.constant, logp_slope

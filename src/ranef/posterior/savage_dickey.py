@@ -21,7 +21,7 @@ from scipy import special
 from ranef._typing import Array
 from ranef.errors import FitError, suggestion
 from ranef.posterior.quadrature.moments import Exact
-from ranef.posterior.transforms import Coordinate, Space, coordinate, coordinate_of, evaluate
+from ranef.posterior.transforms import Coordinate, Space, coordinate, coordinate_of
 from ranef.priors.assignment import Priors, TermPriors
 from ranef.priors.distributions import (
     Constant,
@@ -245,5 +245,4 @@ def _of_correlation(term: TermPriors) -> float:
 
 def _at(c: Coordinate, x: float) -> float:
     """Return the log density of a parameter, not of its coordinate, where that is x."""
-    log_density = evaluate(c.family, c.transform, c.a, c.b, c.c, np.float64(x), is_natural=True)[2]
-    return float(log_density + c.constant)
+    return float(c.at(np.float64(x), natural=True)[2])

@@ -1,4 +1,4 @@
-"""The space of the variance parameters: unconstrained coordinates x and what they stand for.
+"""The space of the variance parameters: unconstrained coordinates x and the values they mean.
 
 A point has a *value* for every parameter that is not integrated out: the fixed effects without a
 normal or flat prior, or all of them, where none can be integrated out; the family's own parameters;
@@ -39,9 +39,9 @@ from ranef.priors.distributions import (
     Uniform,
 )
 
-MIN_VALUE = 1e-300  # nearest to zero that a coordinate is looked up
-NEXT = 1e-15  # as near as floating point comes
-EDGE = 0.05  # nearest to the ends of a range that a coordinate is looked up
+MIN_VALUE = 1e-300  # least positive value that has a coordinate
+MIN_EDGE = 1e-15  # least distance to the ends of a range, in floating point
+EDGE = 0.05  # least distance of a starting point to the ends of a range, as a share of it
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,13 +55,13 @@ class Space:
     coordinates : tuple of Coordinate
         One for each free value.
     free : ndarray of int, shape (d,)
-        Which values are free.
+        The positions of the free values.
     known : ndarray, shape (n_values,)
         The values that are not free; nan elsewhere.
     relative : ndarray of bool, shape (n_values,)
         Sds whose coordinate stands for sd / sigma.
     n_given : int
-        How many fixed effects and own parameters of the family come first, before sigma.
+        The number of fixed effects and own parameters of the family, which come before sigma.
     covariances : tuple of Covariance
         The covariance of each term.
     """
@@ -102,14 +102,14 @@ class Space:
 
     @cached_property
     def places(self) -> tuple[tuple[slice, slice], ...]:
-        """Where the values of each term are: its sds, its correlations."""
-        found, start = [], self.n_given + 1
+        """The positions of the values of each term: its sds, its correlations."""
+        places, start = [], self.n_given + 1
         for c in self.covariances:
             middle = start + c.n_sds
             stop = middle + c.n_correlations
-            found.append((slice(start, middle), slice(middle, stop)))
+            places.append((slice(start, middle), slice(middle, stop)))
             start = stop
-        return tuple(found)
+        return tuple(places)
 
     def values(self, x: Array, *, natural: bool = False) -> tuple[Array, Array]:
         """Return the values, shape (..., n_values), and the log prior density, shape (...).
@@ -121,14 +121,10 @@ class Space:
             Whether the density is that of the parameters, or that of x.
         """
         values = np.broadcast_to(self.known, (*x.shape[:-1], len(self.known))).copy()
-        logp = np.full(x.shape[:-1], self.constant)
-        for i, place in enumerate(self.free):
-            c = self.coordinates[i]
-            value, _, part, _ = evaluate(
-                c.family, c.transform, c.a, c.b, c.c, x[..., i], is_natural=natural
-            )
-            values[..., place] = value
-            logp += part
+        logp = np.zeros(x.shape[:-1])
+        for i, (c, place) in enumerate(zip(self.coordinates, self.free, strict=True)):
+            values[..., place], _, log_prior, _ = c.at(x[..., i], natural=natural)
+            logp += log_prior
         values[..., self.relative] *= values[..., self.n_given, None]
         return values, logp
 
@@ -139,13 +135,13 @@ class Space:
         ----------
         values : ndarray, shape (..., n_values)
         edge : float
-            How near to the ends of a uniform prior a coordinate is looked up.
+            The least distance to the ends of a uniform prior, as a share of its range.
         """
-        own = np.where(self.relative, values / values[..., self.n_given, None], values)
-        found = np.empty((*values.shape[:-1], self.d))
+        values = np.where(self.relative, values / values[..., self.n_given, None], values)
+        x = np.empty((*values.shape[:-1], self.d))
         for i, (c, place) in enumerate(zip(self.coordinates, self.free, strict=True)):
-            found[..., i] = coordinate_of(c, own[..., place], edge)
-        return found
+            x[..., i] = coordinate_of(c, values[..., place], edge)
+        return x
 
     def factors(self, values: Array) -> list[Array]:
         """Return the covariance factor of each term, shape (..., k, k)."""
@@ -166,21 +162,21 @@ def space_of(priors: Priors, *, all_effects: bool = False) -> Space:
 
     Notes
     -----
-    Fixed effects and random-effects terms are those that the priors hold for, at centred
-    predictors where `Priors.change` and `TermPriors.change` say so: these matrices turn them into
-    the user's.
+    Fixed effects and random-effects terms are at centred predictors where the priors hold there:
+    `Priors.change` and `TermPriors.change` turn them into the user's.
     """
     names: list[str] = []
-    found: list[Coordinate | float] = []
+    known: list[float] = []
     relative: list[bool] = []
+    coordinates: list[Coordinate] = []
 
     def add(name: str, prior: Prior, *, positive: bool) -> None:
-        is_relative = isinstance(prior, Relative)
         inner = prior.prior if isinstance(prior, Relative) else prior
         names.append(name)
-        relative.append(is_relative)
-        known = inner.value if isinstance(inner, Constant) else None
-        found.append(coordinate(inner, positive=positive) if known is None else known)
+        relative.append(isinstance(prior, Relative))
+        known.append(float(inner.value) if isinstance(inner, Constant) else np.nan)
+        if not isinstance(inner, Constant):
+            coordinates.append(coordinate(inner, positive=positive))
 
     given = range(len(priors.beta)) if all_effects else given_effects(priors)
     for j in given:
@@ -193,14 +189,14 @@ def space_of(priors: Priors, *, all_effects: bool = False) -> Space:
         for coef, prior in zip(term.coefs, term.sd, strict=True):
             add(f"sd_{term.label}[{coef}]", prior, positive=True)
         names += [name for name, _ in partials]
-        found += [place for _, place in partials]
+        coordinates += [c for _, c in partials]
+        known += [np.nan] * len(partials)
         relative += [False] * len(partials)
-    is_known = [isinstance(f, float | int) for f in found]
     return Space(
         names=tuple(names),
-        coordinates=tuple(f for f in found if isinstance(f, Coordinate)),
-        free=np.flatnonzero(~np.array(is_known, dtype=bool)),
-        known=np.array([np.nan if isinstance(f, Coordinate) else float(f) for f in found]),
+        coordinates=tuple(coordinates),
+        free=np.flatnonzero(np.isnan(known)),
+        known=np.array(known),
         relative=np.array(relative, dtype=bool),
         n_given=len(given) + len(priors.parameters),
         covariances=tuple(t.covariance for t in priors.terms),
@@ -213,15 +209,14 @@ def given_effects(priors: Priors) -> list[int]:
 
 
 def _partial_correlations(term: TermPriors) -> list[tuple[str, Coordinate]]:
-    """Return names and coordinates of the partial correlations: those of an LKJ matrix a block."""
-    coordinates: list[tuple[str, Coordinate]] = []
+    """Return names and coordinates of the partial correlations, with an LKJ prior of each block."""
+    partials: list[tuple[str, Coordinate]] = []
     for block in term.covariance.free_blocks:
         for r, c in zip(*np.tril_indices(len(block), -1), strict=True):
             assert term.corr is not None
             name = f"corr_{term.label}[{term.coefs[block[c]]}, {term.coefs[block[r]]}]"
-            place = partial_correlation(term.corr.eta, len(block), int(c))
-            coordinates.append((name, place))
-    return coordinates
+            partials.append((name, partial_correlation(term.corr.eta, len(block), int(c))))
+    return partials
 
 
 # Families of densities; half-normal and normal are one up to a constant, and so on
@@ -250,6 +245,20 @@ class Coordinate:
     c: float = 1.0
     constant: float = 0.0
 
+    def at(self, x: Any, *, natural: bool = False) -> tuple[Any, Any, Any, Any]:
+        """Return what `evaluate` does, the log density with its constant.
+
+        Parameters
+        ----------
+        x : float or ndarray
+        natural : bool
+            Whether the density is that of the parameter, or that of x.
+        """
+        value, slope, logp, logp_slope = evaluate(
+            self.family, self.transform, self.a, self.b, self.c, x, natural
+        )
+        return value, slope, logp + self.constant, logp_slope
+
 
 def coordinate(prior: Prior, *, positive: bool) -> Coordinate:
     """Return the coordinate of a parameter with this prior.
@@ -259,8 +268,8 @@ def coordinate(prior: Prior, *, positive: bool) -> Coordinate:
     prior : Prior
         Any record for one number, but `Constant` and `Relative`, which are no densities of it.
     positive : bool
-        Whether the parameter is a standard deviation. What is half of a symmetric density, and
-        what is positive by itself, gets the logarithm as its coordinate in any case.
+        Whether the parameter is a standard deviation. Half of a symmetric density, and a
+        distribution of positive numbers, get the logarithm as coordinate in any case.
     """
     if isinstance(prior, Flat):
         return Coordinate(FLAT, LOG if positive else IDENTITY)
@@ -373,22 +382,21 @@ def evaluate(  # noqa: PLR0917 -- Numba knows no keywords
     return value, slope, logp + log_slope, d_value * slope + d_log_slope
 
 
-def coordinate_of(found: Coordinate, value: Any, edge: float = EDGE) -> Any:
-    """Return x for values of the parameter; what is outside its range is moved inside.
+def coordinate_of(c: Coordinate, value: Any, edge: float = EDGE) -> Any:
+    """Return x for values of the parameter; values outside its range are moved inside.
 
     Parameters
     ----------
-    found : Coordinate
+    c : Coordinate
     value : float or ndarray
     edge : float
-        How near to the ends of a bounded range a value may come, as a share of the range.
+        The least distance to the ends of a bounded range, as a share of the range.
     """
-    if found.transform == LOG:
+    if c.transform == LOG:
         return np.log(np.maximum(value, MIN_VALUE))
-    if found.transform == LOGIT:
-        edge = max(edge, NEXT)
-        share = np.clip((value - found.b) / (found.c - found.b), edge, 1 - edge)
-        return np.log(share / (1 - share))
-    if found.transform == TANH:
-        return 2 * np.arctanh(np.clip(value, -1 + NEXT, 1 - NEXT))
+    if c.transform == LOGIT:
+        edge = max(edge, MIN_EDGE)
+        return special.logit(np.clip((value - c.b) / (c.c - c.b), edge, 1 - edge))
+    if c.transform == TANH:
+        return 2 * np.arctanh(np.clip(value, -1 + MIN_EDGE, 1 - MIN_EDGE))
     return value

@@ -131,7 +131,7 @@ def test_draws_are_those_of_one_point_after_the_other(case):
 
 
 def test_a_large_sparse_model_goes_one_point_after_the_other(monkeypatch):
-    monkeypatch.setattr(generalized_posterior, "MOST_TOGETHER", 50)
+    monkeypatch.setattr(generalized_posterior, "MAX_ELEMENTS_TOGETHER", 50)
     target = crossed("crossed")
     assert target._pieces is None
     x = points(target, 3)

@@ -180,7 +180,7 @@ def test_error_bounds_that_of_coarser_rules(formula, seed):
 def test_error_says_that_a_lattice_was_not_finished(monkeypatch):
     exact = sleep_exact(" + (Days || Subject)")
     monkeypatch.setattr(lattice, "MAX_NODES", 100)
-    monkeypatch.setattr(lattice, "FIRST", 1.5)
+    monkeypatch.setattr(lattice, "MIN_RADIUS", 1.5)
     found = lattice.lattice(exact.frame, np.full(3, 0.6))
     missing = abs(found.log_evidence - exact.log_evidence)
     assert found.is_edge.any()

@@ -33,9 +33,9 @@ from ranef.posterior.transforms import LOGIT
 MAX_COORDINATES = 4
 STEP = 0.8  # between the nodes, in standard deviations
 MAX_ERROR = 1e-6  # relative, of p(y)
-SAFETY = 10.0  # how much more there may be beyond an edge than at it
-CUT = 22.0  # how far the log density falls before the lattice ends
-FIRST = 5.0  # standard deviations around the mode that are taken without asking
+MAX_BEYOND_EDGE = 10.0  # ratio of the density beyond an edge to that at it
+CUT = 22.0  # fall of the log density at which the lattice ends
+MIN_RADIUS = 5.0  # standard deviations around the mode that are always taken
 MAX_NODES = 60_000
 MAX_REFINEMENTS = 4
 MAX_VALUES = 1_000_000  # of the density, beyond which there is no refinement
@@ -100,7 +100,7 @@ class Nodes:
     values : ndarray, shape (N, n_values)
         Sds are relative to sigma, on the scale that the priors hold for.
     log_density : ndarray, shape (N,)
-        What does not depend on sigma.
+        The terms that do not depend on sigma.
     rss : ndarray, shape (N,)
         y' V^-1 y with the given effects taken off.
     basis : ndarray, shape (N, r, r)
@@ -108,7 +108,7 @@ class Nodes:
     spectrum : ndarray, shape (N, r)
         The prior's precision in units of the data's.
     data, prior : ndarray, shape (N, r)
-        What data and prior say of gamma, seen through B.
+        The information on gamma in data and prior, in the basis B.
     """
 
     values: Array
@@ -137,22 +137,14 @@ class Nodes:
         return mean[:, :, 0], (turned * (variance / shrink)[:, None]) @ self.basis
 
 
+@np.errstate(all="ignore")
 def nodes_at(frame: Frame, xi: Array) -> Nodes:
-    """Compute all that does not depend on sigma at points, shape (N, heavy)."""
-    with np.errstate(all="ignore"):
-        return _nodes_at(frame, xi)
-
-
-def _nodes_at(frame: Frame, xi: Array) -> Nodes:
-    target, fixed, space = frame.target, frame.target.fixed, frame.target.space
-    g = space.n_given
+    """Return the nodes at points, shape (N, heavy)."""
+    target, fixed = frame.target, frame.target.fixed
     values, logp = values_at(frame, xi)
-    factors = space.factors(values)
-    logdet, found = many_thetas.reduced(
-        target.cross, [A @ F for A, F in zip(target.bases, factors, strict=True)]
-    )
-    turn = fixed.turn(values[:, :g])
-    total = turn.swapaxes(1, 2) @ found @ turn
+    logdet, reduced = many_thetas.reduced(target.cross, target.basis_factors(values))
+    turn = fixed.turn(values[:, : target.space.n_given])
+    total = turn.swapaxes(1, 2) @ reduced @ turn
     root, usable = leading_choleskies(total)
     inverse = np.linalg.inv(root)
     precision = fixed.rows[:, :-1].T @ fixed.rows[:, :-1]
@@ -180,14 +172,14 @@ def log_joint(frame: Frame, nodes: Nodes, log_sigma: Array) -> Array:
     r2 = nodes.rss[:, None] + variance * (fixed.rows[:, -1] @ fixed.rows[:, -1])
     r2 = r2 - (right**2 / shrink).sum(axis=2)
     nu = cross.n - fixed.J.shape[1]
-    found = nodes.log_density[:, None] - nu * (LOG_2PI / 2 + log_sigma)
-    found = found - np.log(shrink).sum(axis=2) / 2 - r2 / variance / 2
+    logp = nodes.log_density[:, None] - nu * (LOG_2PI / 2 + log_sigma)
+    logp = logp - np.log(shrink).sum(axis=2) / 2 - r2 / variance / 2
     for c, place in zip(space.coordinates, space.free, strict=True):
         if place == space.n_given:
-            found = found + log_prior(c, log_sigma)
+            logp = logp + log_prior(c, log_sigma)
         elif frame.is_sd[place] and not space.relative[place]:
-            found = found + log_prior(c, np.log(nodes.values[:, place, None]) + log_sigma)
-    return np.where(np.isfinite(found), found, -np.inf)
+            logp = logp + log_prior(c, np.log(nodes.values[:, place, None]) + log_sigma)
+    return np.where(np.isfinite(logp), logp, -np.inf)
 
 
 # ------------------------------------------------------------------------------- the lattice
@@ -249,11 +241,11 @@ class Lattice:
         if len(columns) > 1:
             differences = np.append(differences, columns[::2].sum() - columns[1::2].sum())
         total = rows.sum()
-        outside = np.exp(-CUT) * len(rows) * rows.max() + SAFETY * rows[self.is_edge].sum()
+        outside = np.exp(-CUT) * len(rows) * rows.max() + MAX_BEYOND_EDGE * rows[self.is_edge].sum()
         return float(np.sum((differences / total) ** 2) + outside / total)
 
     def outermost(self) -> tuple[NDArray[np.bool_], NDArray[np.intp]]:
-        """Return which nodes have a neighbour that was left out, and the ends of the axis."""
+        """Return the nodes with a neighbour outside the lattice, and the ends of the axis."""
         keys, outer = _keys(self.z), np.zeros(len(self.z), dtype=bool)
         for move in np.eye(self.z.shape[1], dtype=np.int64):
             outer |= ~np.isin(_keys(self.z + move), keys) | ~np.isin(_keys(self.z - move), keys)
@@ -295,10 +287,10 @@ def lattice(frame: Frame, steps: Array, *, on: int | None = None, cut: float = C
     steps : ndarray, shape (d,)
         Between nodes along each whitened axis.
     on : int, optional
-        On how many of the first coordinates the values of log sigma at a node depend, by
-        regression; by default on all others.
+        The number of first coordinates on which the values of log sigma at a node depend, by
+        regression; by default all others.
     cut : float
-        How far the log density falls before the lattice ends.
+        The fall of the log density at which the lattice ends.
     """
     heavy = frame.heavy
     axis, spread, slope = np.zeros(1), 1.0, np.zeros(heavy)
@@ -343,30 +335,30 @@ def _grown(
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.bool_]]:
     """Evaluate a density outwards from a ball around the origin, until it is negligible.
 
-    Returns all places in the order in which they were evaluated, which of them count, and at
-    which there was no going on, as there are too many.
+    Returns all places in the order in which they were evaluated, those that count, and those
+    at the edge, whose neighbours were not evaluated as there are too many.
     """
     dimension = len(steps)
     if not dimension:
         place = np.zeros((1, 0), dtype=np.int64)
         return place, density(place) > -np.inf, np.zeros(1, dtype=bool)
     moves = _moves(steps)
-    reach = [np.arange(-int(FIRST / step), int(FIRST / step) + 1) for step in steps]
+    reach = [np.arange(-int(MIN_RADIUS / step), int(MIN_RADIUS / step) + 1) for step in steps]
     box = np.stack(np.meshgrid(*reach, indexing="ij"), axis=-1).reshape(-1, dimension)
-    new = box[((box * steps) ** 2).sum(axis=1) <= FIRST**2]
-    places, found, seen = new[:0], np.empty(0), _keys(new)
+    new = box[((box * steps) ** 2).sum(axis=1) <= MIN_RADIUS**2]
+    places, logp, seen = new[:0], np.empty(0), _keys(new)
     while len(new) and len(places) <= MAX_NODES:
-        own = density(new)
-        places, found = np.concatenate([places, new]), np.append(found, own)
-        growing = new[own > found.max() - cut]
+        new_logp = density(new)
+        places, logp = np.concatenate([places, new]), np.append(logp, new_logp)
+        growing = new[new_logp > logp.max() - cut]
         around = (growing[:, None] + moves).reshape(-1, dimension)
         keys, first = np.unique(_keys(around), return_index=True)
         fresh = ~np.isin(keys, seen, assume_unique=True)
         new, seen = around[first[fresh]], np.concatenate([seen, keys[fresh]])
     is_edge = np.zeros(len(places), dtype=bool)
     if len(new):
-        is_edge[-len(own) :] = True
-    return places, found > found.max() - cut, is_edge
+        is_edge[-len(new_logp) :] = True
+    return places, logp > logp.max() - cut, is_edge
 
 
 def _keys(places: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -379,7 +371,7 @@ def _moves(steps: Array) -> NDArray[np.int64]:
     unit = np.eye(len(steps), dtype=np.int64)
     lengths = [range(1, max(1, int(STEP / step)) + 1) for step in steps]
     return np.array(
-        [s * length * unit[i] for i, own in enumerate(lengths) for length in own for s in (1, -1)]
+        [s * n * unit[i] for i, of_axis in enumerate(lengths) for n in of_axis for s in (1, -1)]
     )
 
 
@@ -419,26 +411,25 @@ def heaviest(lattice: Lattice, negligible: float) -> Mixture:
     )
 
 
-def draw_values(frame: Frame, found: Lattice, n: int, rng: np.random.Generator) -> Array:
+def draw_values(frame: Frame, lattice: Lattice, n: int, rng: np.random.Generator) -> Array:
     """Draw from the posterior of the values, shape (n, n_values).
 
     Twice as many points are spread evenly over cells, which are chosen by the weights of their
     nodes; resampling by the ratio of the density there to that at the node makes them exact.
     """
     heavy, size = frame.heavy, max(2 * n, FEWEST)
-    weights = np.exp(found.log_density - found.log_density.max()).ravel()
+    weights = np.exp(lattice.log_density - lattice.log_density.max()).ravel()
     chosen = systematic(weights / weights.sum(), size, rng)
-    rows, columns = np.divmod(chosen, found.log_density.shape[1])
-    jitter = rng.uniform(-0.5, 0.5, (size, len(frame.order))) * found.steps
-    white = found.z[rows] * found.steps[:heavy] + jitter[:, :heavy]
+    rows, columns = np.divmod(chosen, lattice.log_density.shape[1])
+    jitter = rng.uniform(-0.5, 0.5, (size, len(frame.order))) * lattice.steps
+    white = lattice.z[rows] * lattice.steps[:heavy] + jitter[:, :heavy]
     log_sigma = np.full(size, frame.log_sigma)
     if frame.has_sigma:
-        white = np.column_stack([white, found.axis[columns] + jitter[:, -1]])
+        white = np.column_stack([white, lattice.axis[columns] + jitter[:, -1]])
         log_sigma = frame.log_sigma + white @ frame.root[-1]
     nodes = nodes_at(frame, frame.center[:heavy] + white[:, :heavy] @ frame.root[:heavy, :heavy].T)
-    ratios = log_joint(frame, nodes, log_sigma[:, None])[:, 0] - found.log_density[rows, columns]
-    own, _ = smoothed(ratios)
-    kept = rng.permutation(systematic(own, n, rng))
+    ratios = log_joint(frame, nodes, log_sigma[:, None])[:, 0] - lattice.log_density[rows, columns]
+    kept = rng.permutation(systematic(smoothed(ratios)[0], n, rng))
     values = nodes.values[kept].copy()
     values[:, frame.target.space.n_given] = np.exp(log_sigma[kept])
     values[:, frame.is_sd] *= np.exp(log_sigma[kept, None])

@@ -19,7 +19,6 @@ from ranef.posterior.laplace import Mode
 from ranef.posterior.linear_posterior import LinearPosterior
 from ranef.posterior.quadrature.lattice import STEP, Mixture, lattice
 from ranef.posterior.quadrature.whitening import Frame, frame, half_line
-from ranef.posterior.transforms import evaluate
 
 TAIL = 1e-12  # probability that may lie outside the grid of a mixture
 POINTS = 401
@@ -223,7 +222,7 @@ def marginal(target: LinearPosterior, mode: Mode, place: int) -> Curve:
         value = whitened.scales[place] * np.exp(log_ratio + whitened.log_sigma)
         return tabulated(t, log_density, value, value * np.exp(log_slope), from_zero=True)
     c = target.space.coordinates[int(np.flatnonzero(target.space.free == place)[0])]
-    value, slope, _, _ = evaluate(c.family, c.transform, c.a, c.b, c.c, t, is_natural=False)
+    value, slope, _, _ = c.at(t)
     return tabulated(t, log_density, value, slope)
 
 

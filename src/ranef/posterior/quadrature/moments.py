@@ -1,4 +1,4 @@
-"""A posterior by quadrature: what its fit asks for, computed when it is asked.
+"""Moments, densities and draws of a posterior by quadrature, computed when they are asked for.
 
 Given the variance parameters, fixed and random effects are normal. So the posterior of each is a
 mixture of normals over the nodes of a lattice; moments are sums over its nodes, and the density
@@ -39,9 +39,9 @@ from ranef.posterior.quadrature.lattice import (
 from ranef.posterior.quadrature.marginal_densities import Curve, along, marginal, mixture
 from ranef.posterior.quadrature.whitening import Frame, frame
 
-SMALLEST = 1e-14  # variance of a random effect at a node, relative to the largest
+MIN_RELATIVE_VARIANCE = 1e-14  # of a random effect at a node
 NEGLIGIBLE = 1e-7  # share of the posterior in nodes that are left out
-NARROWEST = 4000  # ratio of the range of an effect to the width of a component of its density
+MAX_RANGE_OVER_WIDTH = 4000  # of the range of an effect to a component of its density
 NEGLIGIBLE_IN_DENSITIES = 1e-6  # ... where the density of an effect is a mixture of all nodes
 
 
@@ -86,7 +86,7 @@ class Exact:
 
     @cached_property
     def coarse(self) -> Lattice:
-        """The first, coarse lattice, which is enough for what is smooth."""
+        """The first, coarse lattice, which is enough for smooth densities."""
         return lattice(self.frame, np.full(len(self.frame.order), STEP))
 
     @cached_property
@@ -97,20 +97,14 @@ class Exact:
     # -------------------------------------------------------------------- variance parameters
 
     def expected(self, values: Array) -> Array:
-        """Return the posterior mean of what has the given values at the nodes, shape (C, ...)."""
+        """Return the posterior mean of a quantity from its values at the nodes, shape (C, ...)."""
         return np.asarray(np.tensordot(self.mixture.weights, values, axes=1))
 
     @cached_property
     def factors(self) -> list[Array]:
         """A square root of each term's covariance at the nodes, on the user's scale."""
-        target, sigma = self.target, self.mixture.sigma[:, None, None]
-        parts = zip(
-            target.cross.bases,
-            target.bases,
-            target.space.factors(self.mixture.nodes.values),
-            strict=True,
-        )
-        return [sigma * (np.linalg.solve(T, A) @ F) for T, A, F in parts]
+        sigma = self.mixture.sigma[:, None, None]
+        return [sigma * F for F in self.target.users_factors(self.mixture.nodes.values)]
 
     def curve(self, place: int) -> Curve:
         """Return the density of one free value of the space, on the user's scale."""
@@ -158,7 +152,7 @@ class Exact:
         spread = covs[:, j, j] + (means[:, j] - mean[place]) ** 2
         variance = np.bincount(place, weights * spread) / share
         # components much narrower than the whole need not be, but they have to overlap
-        variance = np.maximum(variance, (np.ptp(mean) / NARROWEST) ** 2)
+        variance = np.maximum(variance, (np.ptp(mean) / MAX_RANGE_OVER_WIDTH) ** 2)
         table = np.column_stack([np.log(share), mean, np.log(variance)])
         size = max(8 * (len(slices) - 1), int(2 * np.ptp(mean) / np.sqrt(variance.min())))
         fine = np.linspace(slices[0], slices[-1], size + 1)
@@ -170,8 +164,7 @@ class Exact:
     def _effects(self) -> list[tuple[Array, Array]]:
         """Mean and covariance of the random effects at the coarse nodes."""
         coarse, cross, fixed = self._coarse, self.target.cross, self.target.fixed
-        factors = self.target.space.factors(coarse.nodes.values)
-        Lambdas = [A @ F for A, F in zip(self.target.bases, factors, strict=True)]
+        Lambdas = self.target.basis_factors(coarse.nodes.values)
         rows, back = _distinct(coarse.nodes)
         gamma, cov = coarse.nodes.gamma(coarse.sigma)
         offset = fixed.offset(coarse.nodes.values[:, : self.target.space.n_given])
@@ -183,10 +176,9 @@ class Exact:
             turn = np.linalg.inv(T)
             slope = turn @ conditional.slope[back]
             mean = conditional.mean[back] @ turn.T + (slope @ gamma[:, None, :, None])[..., 0]
-            own_cov = (
-                coarse.sigma[:, None, None, None] ** 2 * (turn @ conditional.cov @ turn.T)[back]
-            )
-            moments.append((mean, own_cov + slope @ cov[:, None] @ slope.swapaxes(-1, -2)))
+            variance = coarse.sigma[:, None, None, None] ** 2
+            within = variance * (turn @ conditional.cov @ turn.T)[back]
+            moments.append((mean, within + slope @ cov[:, None] @ slope.swapaxes(-1, -2)))
         return moments
 
     @cached_property
@@ -202,7 +194,7 @@ class Exact:
         """Return the density of one random effect."""
         mean, cov = self._effects[term]
         variance = cov[:, level, coef, coef]
-        floor = (variance.max() * SMALLEST) ** 0.5  # an sd of nearly zero is all rounding
+        floor = (variance.max() * MIN_RELATIVE_VARIANCE) ** 0.5  # below is rounding
         sds = np.maximum(np.sqrt(np.maximum(variance, 0.0)), floor)
         return mixture(self._coarse.weights, mean[:, level, coef], sds)
 

@@ -1,13 +1,13 @@
 """Whitened coordinates of the variance parameters, made for integration.
 
 Coordinates xi are sd / sigma, mapped from the half-line; a transformed correlation; effects that
-are given; and log sigma last. So all that is costly depends on the others only, and every point
-has a whole axis of values of sigma. Near a mode the Laplace approximation makes them independent
-and of unit size.
+are given; and log sigma last. So every costly number depends on the other coordinates only, and
+every point has a whole axis of values of sigma. Near a mode the Laplace approximation makes the
+coordinates independent and of unit size.
 
-Sds and correlations are those that the priors hold for: at centred columns the two coefficients
-of a term are far less dependent than where the user's predictor is zero. Only where the density
-of one of the user's own is asked for do the coordinates of its term follow the user's columns.
+Sds and correlations are taken at centred columns, where the priors hold and the two coefficients of
+a term are far less dependent than where the user's predictor is zero. Only for the density of one
+of the user's parameters do the coordinates of its term follow the user's columns.
 
 Source: Takahasi & Mori (1974), *Publ. RIMS Kyoto* 9, 721-741 (the map from the half-line).
 """
@@ -26,9 +26,9 @@ from ranef._typing import Array
 from ranef.covariances.triangular_factors import lower_factor
 from ranef.posterior.laplace import Mode
 from ranef.posterior.linear_posterior import LinearPosterior
-from ranef.posterior.transforms import Coordinate, evaluate
+from ranef.posterior.transforms import Coordinate
 
-SAME = 1e-9  # what centring moves of a coefficient, relative to its size, that does not count
+MAX_SAME_BASIS = 1e-9  # relative change of a coefficient by centring that is rounding
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,31 +108,31 @@ def frame(target: LinearPosterior, mode: Mode, first: int | None = None) -> Fram
 
 def log_prior(c: Coordinate, log_value: Array) -> Array:
     """Return the log prior density of the logarithm of a positive parameter."""
-    found = evaluate(c.family, c.transform, c.a, c.b, c.c, log_value, is_natural=False)[2]
-    return np.asarray(found + c.constant)
+    return np.asarray(c.at(log_value)[2])
 
 
 def _bases(target: LinearPosterior, first: int | None) -> tuple[Array, ...]:
     """Return the priors' basis of each term, or the user's where `first` differs on both scales."""
-    found = []
+    bases = []
     for (sd, partial), A, T in zip(
         target.space.places, target.bases, target.cross.bases, strict=True
     ):
         moved = False
         if first is not None and sd.start <= first < partial.stop:
             size = np.linalg.norm(T, axis=0)
-            away = np.abs(np.linalg.solve(T, A) - np.eye(len(T))) * size[:, None] / size
-            moved = bool((away if first >= sd.stop else away[first - sd.start]).max() > SAME)
-        found.append(T if moved else A)
-    return tuple(found)
+            change = np.abs(np.linalg.solve(T, A) - np.eye(len(T))) * size[:, None] / size
+            change = change if first >= sd.stop else change[first - sd.start]
+            moved = bool(change.max() > MAX_SAME_BASIS)
+        bases.append(T if moved else A)
+    return tuple(bases)
 
 
 def _scales(target: LinearPosterior, bases: Sequence[Array]) -> Array:
     """Return for each sd the standard error of one level's effect over sigma, all else known."""
-    cross, found = target.cross, np.full(len(target.space.known), np.nan)
+    cross, scales = target.cross, np.full(len(target.space.known), np.nan)
     for (sd, _), B, m in zip(target.space.places, bases, cross.n_levels, strict=True):
-        found[sd] = np.sqrt(m / cross.n) / np.linalg.norm(B, axis=0)
-    return found
+        scales[sd] = np.sqrt(m / cross.n) / np.linalg.norm(B, axis=0)
+    return scales
 
 
 def half_line(t: Array) -> tuple[Array, Array]:
@@ -155,18 +155,18 @@ def _from_x(target: LinearPosterior, bases: Sequence[Array], scales: Array, x: A
     space = target.space
     values, _ = space.values(x)
     sigma = values[..., space.n_given].copy()
-    found = values.copy()
-    found[..., space.free[space.free < space.n_given]] = x[..., space.free < space.n_given]
-    found[..., space.n_given] = np.log(sigma)
-    for (sd, partial), F, A, B in zip(
-        space.places, space.factors(values), target.bases, bases, strict=True
+    xi = values.copy()
+    xi[..., space.free[space.free < space.n_given]] = x[..., space.free < space.n_given]
+    xi[..., space.n_given] = np.log(sigma)
+    for (sd, partial), Lambda, B in zip(
+        space.places, target.basis_factors(values), bases, strict=True
     ):
-        own = np.linalg.solve(B, A) @ F
-        ratio = np.linalg.norm(own, axis=-1) / sigma[..., None] / scales[sd]
-        found[..., sd] = _from_half_line(np.log(ratio))
+        F = np.linalg.solve(B, Lambda)
+        ratio = np.linalg.norm(F, axis=-1) / sigma[..., None] / scales[sd]
+        xi[..., sd] = _from_half_line(np.log(ratio))
         if F.shape[-1] == 2 and partial.stop > partial.start:
-            found[..., partial] = _unbounded_correlation(own)[..., None]
-    return found
+            xi[..., partial] = _unbounded_correlation(F)[..., None]
+    return xi
 
 
 def _unbounded_correlation(F: Array) -> Array:
@@ -179,23 +179,19 @@ def _unbounded_correlation(F: Array) -> Array:
 
 
 def values_at(frame: Frame, xi: Array) -> tuple[Array, Array]:
-    """Return values, (N, n_values), with relative sds, and what xi adds to the log density."""
+    """Return values, (N, n_values), with relative sds, and their log prior density by xi."""
     target, space = frame.target, frame.target.space
     values = np.broadcast_to(space.known, (len(xi), len(space.known))).copy()
-    own = dict(zip(frame.order[: frame.heavy].tolist(), xi.T, strict=True))
     logp = np.zeros(len(xi))
     coordinates = dict(zip(space.free.tolist(), space.coordinates, strict=True))
-    for place, x in own.items():
+    for place, x in zip(frame.order[: frame.heavy].tolist(), xi.T, strict=True):
         if frame.is_sd[place]:
             log_ratio, log_slope = half_line(x)
             values[:, place] = frame.scales[place] * np.exp(log_ratio)
             logp += log_slope
         else:
-            c = coordinates[place]
-            values[:, place], _, part, _ = evaluate(
-                c.family, c.transform, c.a, c.b, c.c, x, is_natural=False
-            )
-            logp += part + c.constant
+            values[:, place], _, log_density, _ = coordinates[place].at(x)
+            logp += log_density
     for covariance, (sd, partial), A, B in zip(
         space.covariances, space.places, target.bases, frame.bases, strict=True
     ):
@@ -219,13 +215,7 @@ def _centre(values: Array, places: tuple[slice, slice], F: Array, c: Coordinate)
     the same on both scales.
     """
     sd, partial = places
-    users = values[:, sd].copy()
-
-    def prior(x: Array) -> Array:
-        return np.asarray(evaluate(c.family, c.transform, c.a, c.b, c.c, x, is_natural=False)[2])
-
-    before = prior(2 * np.arctanh(values[:, partial.start]))
+    users, before = values[:, sd].copy(), c.at(2 * np.arctanh(values[:, partial.start]))[2]
     values[:, sd] = np.linalg.norm(F, axis=2)
-    x = _unbounded_correlation(F)
-    values[:, partial.start] = np.tanh(x / 2)
-    return np.asarray(prior(x) - before + np.log(users / values[:, sd]).sum(axis=1))
+    values[:, partial.start], _, log_density, _ = c.at(_unbounded_correlation(F))
+    return np.asarray(log_density - before + np.log(users / values[:, sd]).sum(axis=1))
