@@ -306,7 +306,7 @@ def test_two_equal_terms_are_one():
 def test_differences_have_converged(monkeypatch):
     fit, cross = fitted("pupils_crossed")
     found = table(cross, fit.estimate, fit.design.fixed, "satterthwaite", reml=True)["df"]
-    monkeypatch.setattr(module, "STEP", 3e-3)
+    monkeypatch.setattr(module, "RELATIVE_STEP", 3e-3)
     again = table(cross, fit.estimate, fit.design.fixed, "satterthwaite", reml=True)["df"]
     np.testing.assert_allclose(again, found, rtol=1e-8)
 

@@ -43,7 +43,7 @@ def compare(found, expected):
 @pytest.mark.parametrize("formula", STRUCTURES.values(), ids=STRUCTURES)
 @pytest.mark.parametrize("block", [2**21, 1])
 def test_as_dense_matrices(formula, block, monkeypatch):
-    monkeypatch.setattr(expected_information, "BLOCK", block)
+    monkeypatch.setattr(expected_information, "NUMBERS_OF_A_BATCH", block)
     design = random_design(formula, seed=1)
     cross = cross_products(design)
     covs = [f @ f.T for f in random_factors(cross, seed=2)]
@@ -85,7 +85,7 @@ def test_sparse_cross_products(monkeypatch):
 
 
 def test_too_many(monkeypatch):
-    monkeypatch.setattr(expected_information, "MOST", 11)
+    monkeypatch.setattr(expected_information, "MAX_CONNECTED_EFFECTS", 11)
     derivatives(cross_products(random_design("y ~ x + (1 | c)", seed=1)), [np.eye(1)])
     cross = cross_products(random_design("y ~ x + (1 | c) + (1 | i)", seed=1))
     with pytest.raises(rf.FitError) as caught:

@@ -25,7 +25,7 @@ from ranef.likelihood.generalized.pirls import Modes, NoModesError, find_modes
 from ranef.likelihood.linear import blocked_cholesky
 from ranef.likelihood.linear.reml import (
     FEW_ROWS,
-    SINGULAR,
+    MIN_RELATIVE_SD,
     smallest_sd,
     starts_from,
     users_theta,
@@ -242,7 +242,7 @@ def gathered(
     sigma = own_parameters.pop("sigma", 1.0)
     theta = users_theta(model.bases, model.covariances, [f / sigma for f in Lambdas])
     inverses = [np.linalg.inv(T) for T in model.bases]
-    singular = tuple(smallest_sd(f) < SINGULAR for f in Lambdas)
+    singular = tuple(smallest_sd(f) < MIN_RELATIVE_SD for f in Lambdas)
     covariances = blocked_cholesky.conditional_covariances(modes.factorized)
     if len(covariances) < len(modes.u):  # terms of one factor that were taken as one
         covariances = diagonal_parts(covariances[0], model.covariances)

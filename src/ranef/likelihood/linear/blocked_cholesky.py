@@ -135,13 +135,13 @@ def gradient(factorized: Factorized, slope: Array) -> list[Array]:
     list of ndarray, shape (k, k)
         In the design's order.
     """
-    found, bar = _rest_gradient(factorized, slope)
+    by_term, bar = _rest_gradient(factorized, slope)
     above: tuple[Array, Array] | None = None
     for stage in reversed(factorized.chain):
-        found[stage.term] = 2 * _chain_score(stage, bar, above) @ factorized.Lambdas[stage.term]
+        by_term[stage.term] = 2 * _chain_score(stage, bar, above) @ factorized.Lambdas[stage.term]
         if stage is not factorized.chain[0]:
             above = _carry_back(stage, bar, above)
-    return [found[term] for term in range(len(factorized.cross.covariances))]
+    return [by_term[term] for term in range(len(factorized.cross.covariances))]
 
 
 def modes(
@@ -167,16 +167,16 @@ def conditional_covariances(factorized: Factorized) -> list[Array]:
     """
     cross = factorized.cross
     bar = _bar(factorized, np.zeros_like(factorized.reduced))[1]
-    found: list[Array] = [np.empty(0)] * len(cross.covariances)
+    covariances: list[Array] = [np.empty(0)] * len(cross.covariances)
     for term, place in cross.rest_terms:
-        found[term] = diagonal_blocks(bar[place, place], cross.covariances[term].k)
+        covariances[term] = diagonal_blocks(bar[place, place], cross.covariances[term].k)
     above: tuple[Array, Array] | None = None
     for stage in reversed(factorized.chain):
         Y = stage.Y
-        found[stage.term] = Y + Y @ _through(stage, bar, above) @ Y
+        covariances[stage.term] = Y + Y @ _through(stage, bar, above) @ Y
         if stage is not factorized.chain[0]:
             above = _carry_back(stage, bar, above)
-    return found
+    return covariances
 
 
 def solve(factorized: Factorized, sums: Sequence[Array]) -> list[Array]:
@@ -189,19 +189,16 @@ def solve(factorized: Factorized, sums: Sequence[Array]) -> list[Array]:
         r, such as the sums Z'e of some residuals, in the design's order.
     """
     cross, q = factorized.cross, factorized.cross.q_rest
-    own = [sums[term].ravel() for term, _ in cross.rest_terms]
-    rest = np.concatenate([*own, np.empty(0)])
+    rest = np.concatenate([*(sums[term].ravel() for term, _ in cross.rest_terms), []])
     right, later = [], np.empty((0, 0))
     for stage in factorized.chain:
-        r = (
-            sums[stage.term]
-            if stage is factorized.chain[0]
-            else sums[stage.term] + later[:, : stage.k]
-        )
-        taken = (stage.Y @ r[:, :, None])[:, :, 0]
-        rest = rest - np.tensordot(taken, dense(stage.C)[:, :, :q], axes=2)
+        r = sums[stage.term]
+        if later.size:
+            r = r + later[:, : stage.k]
+        effects = (stage.Y @ r[:, :, None])[:, :, 0]
+        rest = rest - np.tensordot(effects, dense(stage.C)[:, :, :q], axes=2)
         if stage.parent is not None:
-            passed = -(stage.B.mT @ taken[:, :, None])[:, :, 0]
+            passed = -(stage.B.mT @ effects[:, :, None])[:, :, 0]
             if later.size:
                 passed = passed + later[:, stage.k :]
             later = summed_by(stage.parent, passed)
@@ -236,15 +233,15 @@ class Selected:
 def selected_inverse(factorized: Factorized) -> Selected:
     """Return the derivative of logdet with respect to Z'WZ, where it is needed, and to Lambda."""
     q = factorized.cross.q_rest
-    found, bar = _rest_gradient(factorized, np.zeros_like(factorized.reduced))
+    by_term, bar = _rest_gradient(factorized, np.zeros_like(factorized.reduced))
     above: tuple[Array, Array] | None = None
     blocks = []
     for stage in reversed(factorized.chain):
-        found[stage.term] = 2 * _chain_score(stage, bar, above) @ factorized.Lambdas[stage.term]
+        by_term[stage.term] = 2 * _chain_score(stage, bar, above) @ factorized.Lambdas[stage.term]
         above = _carry_back(stage, bar, above)
         blocks.append((above[0][:, : stage.k], above[1][:, : stage.k, :q]))
     terms = range(len(factorized.cross.covariances))
-    return Selected(tuple(reversed(blocks)), bar[:q, :q], [found[term] for term in terms])
+    return Selected(tuple(reversed(blocks)), bar[:q, :q], [by_term[term] for term in terms])
 
 
 # ------------------------------------------------------------------------ the chain, forward
@@ -253,6 +250,7 @@ def selected_inverse(factorized: Factorized) -> Selected:
 def _absorb(
     cross: CrossProducts, Lambdas: Sequence[Array]
 ) -> tuple[tuple[Absorbed, ...], Array, float]:
+    """Return the stages of the chain, the cross-products of the rest, and log|R|^2 over all."""
     stages, S, logdet = [], cross.rest, 0.0
     carried: tuple[Array, Array] | None = None
     for link in cross.chain:
@@ -274,15 +272,15 @@ def _absorb(
 def _carry_up(
     stage: Absorbed, front: Array, carried: tuple[Array, Array] | None
 ) -> tuple[Array, Array]:
-    """Return what the elimination of a term leaves for its parents' cross-products to add."""
+    """Return the sums over children that the parents' cross-products get from an elimination."""
     assert stage.parent is not None
     k, parent = stage.k, stage.parent
     YB = stage.Y @ stage.B
     up_front = summed_by(parent, front[:, k:, k:] - stage.B.mT @ YB)
-    taken = summed_rows(parent, YB, stage.C)
+    explained = summed_rows(parent, YB, stage.C)
     if carried is None:
-        return up_front, -taken
-    return up_front, summed_by(parent, carried[1][:, k:]) - taken
+        return up_front, -explained
+    return up_front, summed_by(parent, carried[1][:, k:]) - explained
 
 
 # ----------------------------------------------------------------------- the chain, backward
@@ -294,25 +292,25 @@ def _back(
     right: Sequence[Array] | None = None,
     noise: Sequence[Array] | None = None,
 ) -> list[Array]:
-    """Return b term by term from v = (-b, -gamma, 1) of the rest, and what is to be fitted."""
+    """Return b term by term from v = (-b, -gamma, 1) of the rest, and right sides of the chain."""
     cross = factorized.cross
-    found: list[Array] = [np.empty(0)] * len(cross.covariances)
+    effects: list[Array] = [np.empty(0)] * len(cross.covariances)
     for term, place in cross.rest_terms:
-        found[term] = -v[place].reshape(cross.n_levels[term], -1)
+        effects[term] = -v[place].reshape(cross.n_levels[term], -1)
     later = np.empty((0, 0))
     for i, stage in reversed(list(enumerate(factorized.chain))):
         C = stage.C
-        left = C @ v if isinstance(C, np.ndarray) else np.reshape(C.rows @ v, (-1, stage.k))
+        r = C @ v if isinstance(C, np.ndarray) else np.reshape(C.rows @ v, (-1, stage.k))
         if right is not None:
-            left = left + right[i]
+            r = r + right[i]
         if stage.parent is not None:
-            left = left - (stage.B @ later[stage.parent][:, :, None])[:, :, 0]
-        b = (stage.Y @ left[:, :, None])[:, :, 0]
+            r = r - (stage.B @ later[stage.parent][:, :, None])[:, :, 0]
+        b = (stage.Y @ r[:, :, None])[:, :, 0]
         if noise is not None:
             b = b + (stage.V.mT @ noise[stage.term][:, :, None])[:, :, 0]
-        found[stage.term] = b
+        effects[stage.term] = b
         later = b if stage.parent is None else np.hstack([b, later[stage.parent]])
-    return found
+    return effects
 
 
 def _chain_score(stage: Absorbed, bar: Array, above: tuple[Array, Array] | None) -> Array:
@@ -360,32 +358,34 @@ def _carry_back(
 
 def _scaled(cross: CrossProducts, S: Array, Lambdas: Sequence[Array]) -> Array:
     """Return T'ST + I on the random effects, T the block diagonal of the Lambdas."""
-    M, q, w = S.copy(), cross.q_rest, len(S)
-    for term, place in cross.rest_terms:
-        Lambda, k = Lambdas[term], cross.covariances[term].k
-        M[place] = (Lambda.T @ M[place].reshape(-1, k, w)).reshape(-1, w)
-        M[:, place] = (M[:, place].reshape(w, -1, k) @ Lambda).reshape(w, -1)
+    M, q, turned = S.copy(), cross.q_rest, [Lambda.T for Lambda in Lambdas]
+    _scale_rows(cross, turned, M)
+    _scale_rows(cross, turned, M.T)
     M[np.arange(q), np.arange(q)] += 1.0
     return M
 
 
-def _times(cross: CrossProducts, Lambdas: Sequence[Array], x: Array) -> Array:
-    """Return T x for the rows of x, shape (w - 1, ...)."""
-    found = x.copy()
+def _scale_rows(cross: CrossProducts, Lambdas: Sequence[Array], x: Array) -> None:
+    """Replace x, shape (w, ...), by T x, T the block diagonal of the Lambdas."""
     for term, place in cross.rest_terms:
-        k = cross.covariances[term].k
-        part = x[place].reshape(-1, k, *x.shape[1:])
-        found[place] = np.einsum("ab,mb...->ma...", Lambdas[term], part).reshape(x[place].shape)
-    return found
+        blocks = x[place].reshape(cross.n_levels[term], cross.covariances[term].k, -1)
+        x[place] = (Lambdas[term] @ blocks).reshape(x[place].shape)
+
+
+def _times(cross: CrossProducts, Lambdas: Sequence[Array], x: Array) -> Array:
+    """Return T x, T the block diagonal of the Lambdas, for rows of the rest, shape (w, ...)."""
+    product = x.copy()
+    _scale_rows(cross, Lambdas, product)
+    return product
 
 
 def _contrast(factorized: Factorized, gamma: Array, noise: Sequence[Array] | None) -> Array:
-    """Return v = (-b, -gamma, 1) of the rest: S v is what is left of its columns' fit."""
+    """Return v = (-b, -gamma, 1) of the rest: S v is its columns times the residuals."""
     cross, contrast = factorized.cross, np.append(-gamma, 1.0)
     u = factorized.H @ contrast
     if noise is not None:
-        own = [noise[term].ravel() for term, _ in cross.rest_terms]
-        u = u + single_triangular_solve(factorized.L, np.concatenate([*own, []]), transposed=True)
+        z = np.concatenate([*(noise[term].ravel() for term, _ in cross.rest_terms), []])
+        u = u + single_triangular_solve(factorized.L, z, transposed=True)
     return np.append(-_times(cross, factorized.Lambdas, u), contrast)
 
 
@@ -401,14 +401,8 @@ def _bar(factorized: Factorized, slope: Array) -> tuple[Array, Array]:
     M_bar[:q, q:] = -H @ slope
     M_bar[q:, :q] = M_bar[:q, q:].T
     M_bar[:q, :q] = single_inverse(factorized.L) - M_bar[:q, q:] @ H.T
-    for term, place in cross.rest_terms:
-        Lambda, k = factorized.Lambdas[term], cross.covariances[term].k
-        M_bar[:, place] = (M_bar[:, place].reshape(w, -1, k) @ Lambda.T).reshape(w, -1)
-    bar = M_bar.copy()
-    for term, place in cross.rest_terms:
-        Lambda, k = factorized.Lambdas[term], cross.covariances[term].k
-        bar[place] = (Lambda @ bar[place].reshape(-1, k, w)).reshape(-1, w)
-    return M_bar, bar
+    _scale_rows(cross, factorized.Lambdas, M_bar.T)
+    return M_bar, _times(cross, factorized.Lambdas, M_bar)
 
 
 def _rest_gradient(factorized: Factorized, slope: Array) -> tuple[dict[int, Array], Array]:
@@ -418,12 +412,12 @@ def _rest_gradient(factorized: Factorized, slope: Array) -> tuple[dict[int, Arra
     """
     cross, S = factorized.cross, factorized.S
     right, bar = _bar(factorized, slope)
-    found = {}
+    by_term = {}
     for term, place in cross.rest_terms:
         blocks = (-1, cross.covariances[term].k, len(S))
-        left, rows = S[place].reshape(blocks), right[place].reshape(blocks)
-        found[term] = 2 * np.tensordot(left, rows, axes=([0, 2], [0, 2]))
-    return found, bar
+        S_rows, right_rows = S[place].reshape(blocks), right[place].reshape(blocks)
+        by_term[term] = 2 * np.tensordot(S_rows, right_rows, axes=([0, 2], [0, 2]))
+    return by_term, bar
 
 
 def _sandwich(C: Array | SparseRows, stage: Absorbed) -> Array:

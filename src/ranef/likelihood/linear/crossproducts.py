@@ -25,8 +25,8 @@ from ranef.design.groups import chain_of, transposed
 
 SPARSE_SIZE = 500_000  # elements of a block of the rest from which on sparsity pays
 SPARSE_SHARE = 0.25  # ... if at most this share of them is not zero
-DEPENDENT = 1e-7  # what earlier columns leave of a column of unit size that depends on them
-SPANNED = 1e-9  # share of a term's columns that the fixed ones may leave unexplained
+MIN_INDEPENDENT_LENGTH = 1e-7  # of a column of unit size without its projection on earlier ones
+MAX_UNEXPLAINED_SHARE = 1e-9  # of a term's columns, if these are combinations of the fixed ones
 MAX_PAIRS = 20_000_000  # products of two elements that are kept; 12 bytes each
 
 
@@ -61,10 +61,10 @@ class SparseRows:
         lower[np.diag_indices_from(lower)] /= 2.0
         rows, columns = np.tril_indices(self.k)
         halves = np.where(rows == columns, 1.0, 0.5)
-        packed = (self.pairs.T @ lower.ravel()).reshape(-1, len(rows)) * halves
-        found = np.empty((len(packed), self.k, self.k))
-        found[:, rows, columns] = found[:, columns, rows] = packed
-        return found
+        elements = (self.pairs.T @ lower.ravel()).reshape(-1, len(rows)) * halves
+        products = np.empty((len(elements), self.k, self.k))
+        products[:, rows, columns] = products[:, columns, rows] = elements
+        return products
 
     def dense(self) -> Array:
         """Return C as an array, shape (m, k, w)."""
@@ -78,7 +78,7 @@ class Link:
     Attributes
     ----------
     term : int
-        Which term of the design.
+        The number of the term in the design.
     k : int
         Its number of coefficients.
     front : ndarray, shape (m, f, f)
@@ -99,7 +99,7 @@ class Link:
 
 @dataclass(frozen=True, eq=False)
 class CrossProducts:
-    """All that a Gaussian model needs of its data.
+    """The cross-products of [Z X y], which are sufficient for a Gaussian model.
 
     Attributes
     ----------
@@ -114,7 +114,7 @@ class CrossProducts:
     rest : ndarray, shape (w, w)
         Cross-products of the rest: the random terms that are not in the chain, X, y.
     rest_terms : tuple of (int, slice)
-        Which terms are in the rest, and where.
+        The terms in the rest, and the places of their effects there.
     bases : tuple of ndarray, shape (k, k)
         T of each term: columns = (columns in the basis) @ T, so b in the basis is T b.
     R : ndarray, shape (p, p)
@@ -187,15 +187,14 @@ def fixed_shares(cross: CrossProducts, columns: slice) -> Iterator[tuple[int, Ar
     """Yield for every term diag(Z_l'Z_l), (m, k), and Z_l' of some columns of the rest."""
     for link in cross.chain:
         k, rest = link.k, link.rest
-        part = (
+        products = (
             rest[:, :, columns] if isinstance(rest, np.ndarray) else rest.rows[:, columns].toarray()
         )
-        diagonal = np.diagonal(link.front, axis1=1, axis2=2)[:, :k]
-        yield link.term, diagonal, np.asarray(part).reshape(len(diagonal), k, -1)
+        squares = np.diagonal(link.front, axis1=1, axis2=2)[:, :k]
+        yield link.term, squares, np.asarray(products).reshape(len(squares), k, -1)
     for term, place in cross.rest_terms:
-        k = cross.covariances[term].k
-        part = cross.rest[place, columns]
-        yield term, np.diag(cross.rest)[place].reshape(-1, k), part.reshape(-1, k, part.shape[1])
+        squares = np.diag(cross.rest)[place].reshape(cross.n_levels[term], -1)
+        yield term, squares, cross.rest[place, columns].reshape(*squares.shape, -1)
 
 
 def basis(Z: Array, term: RandomTerm) -> Array:
@@ -211,7 +210,7 @@ def basis(Z: Array, term: RandomTerm) -> Array:
     if term.covariance.kept_by is not Bases.TRIANGULAR or term.n_coefs == 1:
         return np.diag(size)
     R = np.linalg.qr(Z / size, mode="r") / np.sqrt(len(Z))
-    if len(R) < term.n_coefs or np.abs(np.diag(R)).min() < DEPENDENT:
+    if len(R) < term.n_coefs or np.abs(np.diag(R)).min() < MIN_INDEPENDENT_LENGTH:
         return np.diag(size)
     return np.asarray(np.sign(np.diag(R))[:, None] * R * size)
 
@@ -221,22 +220,20 @@ def spanned_terms(cross: CrossProducts) -> list[int]:
 
     REML knows nothing of their covariance: it uses what the fixed effects leave of the data.
     """
-    q, found = cross.q_rest, []
-    for term, D, Q in fixed_shares(cross, slice(q, q + cross.p)):
-        if D.sum() - (Q**2).sum() < SPANNED * D.sum():
-            found.append(term)
-    return found
+    fixed = slice(cross.q_rest, cross.q_rest + cross.p)
+    return [
+        term
+        for term, D, Q in fixed_shares(cross, fixed)
+        if D.sum() - (Q**2).sum() < MAX_UNEXPLAINED_SHARE * D.sum()
+    ]
 
 
 def _rest_layout(
     terms: Sequence[TermRows], others: list[int]
 ) -> tuple[int, tuple[tuple[int, slice], ...]]:
-    places, start = [], 0
-    for i in others:
-        stop = start + terms[i].n_levels * terms[i].n_coefs
-        places.append((i, slice(start, stop)))
-        start = stop
-    return start, tuple(places)
+    """Return the number of random effects in the rest, and the places of each term there."""
+    stops = np.cumsum([0, *(terms[i].n_levels * terms[i].n_coefs for i in others)]).tolist()
+    return stops[-1], tuple(zip(others, map(slice, stops, stops[1:]), strict=True))
 
 
 def _link(
@@ -249,10 +246,10 @@ def _link(
     i, *later = chain
     term, m, k = terms[i], terms[i].n_levels, terms[i].n_coefs
     Zt = transposed(term.codes, columns[i], m)
-    wide = np.column_stack([columns[i], *(columns[j] for j in later)])
+    wide = np.column_stack([columns[j] for j in chain])
     f = wide.shape[1]
     front = np.zeros((m, f, f))
-    front[:, :k] = _by_level(Zt, wide, k)
+    front[:, :k] = (Zt @ wide).reshape(m, k, f)
     front[:, k:, :k] = front[:, :k, k:].transpose(0, 2, 1)
     parent = None
     if later:
@@ -260,10 +257,6 @@ def _link(
         parent[term.codes] = terms[later[0]].codes
     crossed = [Zt @ transposed(terms[j].codes, columns[j], terms[j].n_levels).T for j in others]
     return Link(i, k, front, _joined(crossed, Zt @ fixed, k, may_be_sparse=i == 0), parent)
-
-
-def _by_level(Zt: sparse.csr_array, columns: Array, k: int) -> Array:
-    return np.asarray(Zt @ columns).reshape(-1, k, columns.shape[1])
 
 
 def _joined(
@@ -274,18 +267,18 @@ def _joined(
     Sparse where that saves time and memory, and only at the head of the chain: the
     elimination of a term fills the rows of its parents.
     """
-    rows = len(fixed)
-    size = rows * sum(c.shape[1] for c in crossed)
-    few = sum(c.nnz for c in crossed) < SPARSE_SHARE * size
-    if may_be_sparse and size > SPARSE_SIZE and few:
+    size = len(fixed) * sum(c.shape[1] for c in crossed)
+    is_sparse = sum(c.nnz for c in crossed) < SPARSE_SHARE * size
+    if may_be_sparse and size > SPARSE_SIZE and is_sparse:
         joined = sparse.csr_array(sparse.hstack([*crossed, sparse.csr_array(fixed)]))
         if _count_pairs(joined, k) <= MAX_PAIRS:
             return SparseRows(joined, pair_products(joined, k), k)
     full = np.column_stack([*(c.toarray() for c in crossed), fixed])
-    return full.reshape(rows // k, k, -1)
+    return full.reshape(len(fixed) // k, k, -1)
 
 
 def _count_pairs(C: sparse.csr_array, k: int) -> int:
+    """Return the number of products that `pair_products` keeps."""
     lengths = np.diff(C.tobsr((k, 1)).indptr)
     return int((lengths * (lengths + 1) // 2).sum() * k * (k + 1) // 2)
 

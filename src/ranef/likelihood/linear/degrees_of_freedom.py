@@ -35,15 +35,15 @@ from ranef.likelihood.estimate import Estimate
 from ranef.likelihood.linear import blocked_cholesky
 from ranef.likelihood.linear.crossproducts import CrossProducts
 from ranef.likelihood.linear.expected_information import derivatives
+from ranef.likelihood.linear.reml import MIN_RELATIVE_SD
 from ranef.numerics.matrices import threads_for
 
 KINDS = ("satterthwaite", "kenward-roger")
-STEP = 1e-3  # of central differences of the fourth order, relative to a parameter
-FLOOR = 0.03  # a relative sd whose step a smaller one has
-ZERO = 1e-4  # a relative sd that counts as zero, as lme4's isSingular
-FLAT = 1e-7  # a curvature, relative to those of its parameters, that counts as zero
-NEGATIVE = 1e-6  # of the largest curvature, that does not count as rounding
-SPANNED = 1e-7  # share of a contrast that others may leave unexplained
+RELATIVE_STEP = 1e-3  # of central differences of the fourth order, relative to a parameter
+MIN_SD_OF_STEP = 0.03  # a relative sd: smaller ones take the same step
+MIN_RELATIVE_CURVATURE = 1e-7  # over those of its parameters, below which a direction is flat
+MAX_NEGATIVE_CURVATURE = 1e-6  # by rounding, over the largest one
+MIN_INDEPENDENT_SHARE = 1e-7  # of a contrast, that others leave unexplained
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class FTest:
 
 @dataclass(frozen=True, eq=False)
 class DegreesOfFreedom:
-    """How well the covariance of the fixed effects is known.
+    """The covariance of the fixed effects, and its own uncertainty.
 
     Attributes
     ----------
@@ -89,7 +89,7 @@ class DegreesOfFreedom:
     C : ndarray, shape (d, d)
         The covariance of the estimates of the variance parameters.
     to_users : ndarray, shape (p, p)
-        What turns coefficients in the basis into the user's.
+        The matrix that turns coefficients in the basis into the user's.
     """
 
     kind: str
@@ -157,9 +157,9 @@ def table(
     FitError
         If there is no such kind, or the approximation cannot be had.
     """
-    found = degrees_of_freedom(cross, estimate, kind, reml=reml)
-    se = np.sqrt(np.diag(found.vcov))
-    df = found.df(np.eye(len(se)))
+    approximation = degrees_of_freedom(cross, estimate, kind, reml=reml)
+    se = np.sqrt(np.diag(approximation.vcov))
+    df = approximation.df(np.eye(len(se)))
     t = estimate.beta / se
     p_value = 2 * special.stdtr(df, -np.abs(t))
     columns = {"estimate": estimate.beta, "se": se, "df": df, "t": t, "p_value": p_value}
@@ -285,9 +285,9 @@ def _moves(
             pairs += combinations_with_replacement(block, 2)
         roots.append(axes * sds)
         for j, i in pairs:
-            if sds[j] > ZERO:
+            if sds[j] > MIN_RELATIVE_SD:
                 direction = np.zeros_like(Lambda)
-                direction[:, j] = axes[:, i] * max(sds[i], FLOOR)
+                direction[:, j] = axes[:, i] * max(sds[i], MIN_SD_OF_STEP)
                 moves.append((term, direction))
     return roots, moves
 
@@ -316,19 +316,21 @@ class _Criterion:
 
     def change(self, roots: list[Array], move: _Move) -> Array:
         """Return the derivative of the state in a direction, by differences of fourth order."""
-        (term, direction), found = move, []
-        for step in (STEP, -STEP, 2 * STEP, -2 * STEP):
+        term, direction = move
+
+        def after(steps: int) -> Array:
             moved = list(roots)
-            moved[term] = roots[term] + step * direction
-            found.append(self.state(moved))
-        up, down, up2, down2 = found
-        return np.asarray((8 * (up - down) - (up2 - down2)) / (12 * STEP))
+            moved[term] = roots[term] + steps * RELATIVE_STEP * direction
+            return self.state(moved)
+
+        difference = 8 * (after(1) - after(-1)) - (after(2) - after(-2))
+        return np.asarray(difference / (12 * RELATIVE_STEP))
 
 
 def _inverse_curvature(H: Array) -> Array:
-    """Return the inverse of a Hessian, of what is not flat, or refuse a negative curvature."""
+    """Return the inverse of a Hessian where it is not flat, or refuse a negative curvature."""
     values = np.linalg.eigvalsh(H)
-    if values[0] < -NEGATIVE * values[-1]:
+    if values[0] < -MAX_NEGATIVE_CURVATURE * values[-1]:
         raise FitError(
             "the estimates are not at a minimum of the deviance, so that its curvature does not "
             "say how well the variances are known: Satterthwaite degrees of freedom cannot be "
@@ -336,21 +338,21 @@ def _inverse_curvature(H: Array) -> Array:
         )
     size = np.sqrt(np.maximum(np.diag(H), 1e-9 * values[-1]))
     values, vectors = np.linalg.eigh(H / np.outer(size, size))
-    kept = values > FLAT
+    kept = values > MIN_RELATIVE_CURVATURE
     scaled = vectors[:, kept] / size[:, None]
     return np.asarray((scaled / values[kept]) @ scaled.T)
 
 
-def _fai_cornelius(found: DegreesOfFreedom, beta: Array, L: Array) -> FTest:
+def _fai_cornelius(approximation: DegreesOfFreedom, beta: Array, L: Array) -> FTest:
     """Return the F test of independent contrasts with different degrees of freedom.
 
-    Source: Fai & Cornelius (1996), as in lmerTest: E F is that of the denominator.
+    Source: Fai & Cornelius (1996), as in lmerTest: E F belongs to the denominator.
     """
-    axes, sds, _ = np.linalg.svd(found.spread(L), full_matrices=False)
-    q = len(_independent(found, L))
+    axes, sds, _ = np.linalg.svd(approximation.spread(L), full_matrices=False)
+    q = len(_independent(approximation, L))
     rows = axes[:, :q].T @ L
     f = float(np.mean((rows @ beta / sds[:q]) ** 2))
-    nu = found.df(rows)
+    nu = approximation.df(rows)
     df = float(nu[0]) if q == 1 else _pooled(nu)
     return FTest(f, q, df, float(special.fdtrc(q, df, f)), 1.0)
 
@@ -378,15 +380,17 @@ def kenward_roger(cross: CrossProducts, Lambdas: Sequence[Array], sigma: float) 
     FitError
         If data connect more random effects than `expected_information.MOST`.
     """
-    found = derivatives(cross, [root @ root.T for root in Lambdas])
-    T, P, Q = found.T, found.P, found.Q
-    Phi = np.linalg.inv(found.K)
-    taken = np.einsum("iab,bc,jcd->ijad", P, Phi, P, optimize=True)
-    information = T - 2 * np.einsum("ab,ijba->ij", Phi, Q) + np.einsum("ab,ijba->ij", Phi, taken)
+    products = derivatives(cross, [root @ root.T for root in Lambdas])
+    T, P, Q = products.T, products.P, products.Q
+    Phi = np.linalg.inv(products.K)
+    of_Phi = np.einsum("iab,bc,jcd->ijad", P, Phi, P, optimize=True)
+    information = T - 2 * np.einsum("ab,ijba->ij", Phi, Q) + np.einsum("ab,ijba->ij", Phi, of_Phi)
     size = np.sqrt(np.diag(T))
-    W = 2 * np.linalg.pinv(information / np.outer(size, size), rcond=FLAT, hermitian=True)
+    W = 2 * np.linalg.pinv(
+        information / np.outer(size, size), rcond=MIN_RELATIVE_CURVATURE, hermitian=True
+    )
     W /= np.outer(size, size)
-    bias = 2 * Phi @ np.einsum("ij,ijab->ab", W, Q - taken) @ Phi
+    bias = 2 * Phi @ np.einsum("ij,ijab->ab", W, Q - of_Phi) @ Phi
     variance = sigma**2
     return DegreesOfFreedom(
         "kenward-roger",
@@ -398,18 +402,18 @@ def kenward_roger(cross: CrossProducts, Lambdas: Sequence[Array], sigma: float) 
     )
 
 
-def _scaled(found: DegreesOfFreedom, beta: Array, L: Array) -> FTest:
+def _scaled(approximation: DegreesOfFreedom, beta: Array, L: Array) -> FTest:
     """Return Kenward and Roger's F test, whose first two moments are those of a scaled F.
 
     Source: Kenward & Roger (1997), section 3, with the letters of Halekoh & Højsgaard (2014).
     """
-    rows = _independent(found, L)
-    a, q = rows @ found.to_users, len(rows)
-    known = a.T @ np.linalg.solve(a @ found.Phi @ a.T, a)
-    moves = known @ found.slopes  # Theta Phi P_i Phi
+    rows = _independent(approximation, L)
+    a, q = rows @ approximation.to_users, len(rows)
+    precision = a.T @ np.linalg.solve(a @ approximation.Phi @ a.T, a)
+    moves = precision @ approximation.slopes  # Theta Phi P_i Phi
     traces = np.einsum("iaa->i", moves)
-    A1 = float(traces @ found.C @ traces)
-    A2 = float(np.einsum("ij,iab,jba->", found.C, moves, moves))
+    A1 = float(traces @ approximation.C @ traces)
+    A2 = float(np.einsum("ij,iab,jba->", approximation.C, moves, moves))
     df, scaling = _matched(q, A1, A2)
     if not df > 0:
         raise FitError(
@@ -417,19 +421,19 @@ def _scaled(found: DegreesOfFreedom, beta: Array, L: Array) -> FTest:
             f"{q} contrasts: the variances they depend on are hardly known. Test fewer at once, "
             'or ask for df="satterthwaite".'
         )
-    value = rows @ beta
-    f = scaling * float(value @ np.linalg.solve(rows @ found.vcov @ rows.T, value)) / q
+    values = rows @ beta
+    f = scaling * float(values @ np.linalg.solve(rows @ approximation.vcov @ rows.T, values)) / q
     return FTest(f, q, df, float(special.fdtrc(q, df, f)), scaling)
 
 
-def _independent(found: DegreesOfFreedom, L: Array) -> Array:
+def _independent(approximation: DegreesOfFreedom, L: Array) -> Array:
     """Return combinations of the rows of L, as many as are independent, whatever their units."""
-    spread = found.spread(L)
+    spread = approximation.spread(L)
     lengths = np.linalg.norm(spread, axis=1)
     L, spread = L[lengths > 0], spread[lengths > 0]
     lengths = lengths[lengths > 0, None]
     axes, sizes, _ = np.linalg.svd(spread / lengths, full_matrices=False)
-    return np.asarray(axes[:, sizes > SPANNED * sizes[0]].T @ (L / lengths))
+    return np.asarray(axes[:, sizes > MIN_INDEPENDENT_SHARE * sizes[0]].T @ (L / lengths))
 
 
 def _matched(q: int, A1: float, A2: float) -> tuple[float, float]:

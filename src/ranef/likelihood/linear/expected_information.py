@@ -1,4 +1,4 @@
-"""What the expected information of a linear model is made of.
+"""The products of derivatives of V that make the expected information of a linear model.
 
 With V the relative covariance of y, tr(V^-1 V_i V^-1 V_j) and X'V^-1 V_i V^-1 V_j V^-1 X for all
 pairs of variance parameters. All follow from Z'V^-1 Z and Z'V^-1 X, with random effects that no
@@ -24,8 +24,8 @@ from ranef.errors import FitError
 from ranef.likelihood.linear.crossproducts import CrossProducts
 from ranef.numerics.matrices import threads_for
 
-MOST = 5000  # random effects that data connect: three matrices of 200 MB
-BLOCK = 2**21  # numbers of a batch of small matrices: 16 MB
+MAX_CONNECTED_EFFECTS = 5000  # random effects that data connect: three matrices of 200 MB
+NUMBERS_OF_A_BATCH = 2**21  # of small matrices: 16 MB
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +33,7 @@ class Derivatives:
     """Products of the derivatives V_i of V in its d + 1 parameters, in which V is linear.
 
     These are the free elements of the terms' relative covariances, one term after the other, and
-    last the scale of V itself. They span what the elements and the residual variance do.
+    last the scale of V itself. They span the elements of the covariances and the residual variance.
 
     Attributes
     ----------
@@ -54,7 +54,7 @@ class Derivatives:
 
 
 def derivatives(cross: CrossProducts, covs: Sequence[Array]) -> Derivatives:
-    """Return what the expected information is made of.
+    """Return the products of the derivatives of V that make the expected information.
 
     Parameters
     ----------
@@ -65,16 +65,16 @@ def derivatives(cross: CrossProducts, covs: Sequence[Array]) -> Derivatives:
     Raises
     ------
     FitError
-        If data connect more than `MOST` random effects.
+        If data connect more than `MAX_CONNECTED_EFFECTS` random effects.
     """
     units = [_units(covariance) for covariance in cross.covariances]
     d, p = sum(map(len, units)), cross.p
     T, P, Q = np.zeros((d + 1, d + 1)), np.zeros((d + 1, p, p)), np.zeros((d + 1, d + 1, p, p))
     K = cross.rest[cross.q_rest : -1, cross.q_rest : -1].copy()
-    with threads_for(MOST):
+    with threads_for(MAX_CONNECTED_EFFECTS):
         for batch in _connected(cross, d * p):
-            taken, traces, single, of_P, of_Q = _share(units, covs, batch)
-            K -= taken
+            explained, traces, single, of_P, of_Q = _share(units, covs, batch)
+            K -= explained
             T[:d, :d] += traces
             T[:d, d] += single
             P[:d] += of_P
@@ -128,18 +128,18 @@ class _Batch:
 
 
 def _share(units: list[Array], covs: Sequence[Array], batch: _Batch) -> tuple[Array, ...]:
-    """Return what a batch takes from K and adds to T, to tr(V^-1 V_i), to P and to Q."""
-    C, F, taken = _inverted(covs, batch)
+    """Return the shares of a batch in X'WX - K, in T, in tr(V^-1 V_i), in P and in Q."""
+    C, F, explained = _inverted(covs, batch)
     EF = _applied(units, batch, F)
     d, sets, size, p = EF.shape
     left, right = (x.transpose(1, 2, 0, 3).reshape(sets * size, d * p) for x in (EF, C @ EF))
     P = (F.reshape(sets * size, p).T @ left).reshape(p, d, p).swapaxes(0, 1)
     Q = (left.T @ right).reshape(d, p, d, p).swapaxes(1, 2)
-    return taken, *_traces(units, batch, C), P, Q
+    return explained, *_traces(units, batch, C), P, Q
 
 
 def _inverted(covs: Sequence[Array], batch: _Batch) -> tuple[Array, Array, Array]:
-    """Return Z'V^-1 Z and Z'V^-1 X, and what the random effects take from X'WX.
+    """Return Z'V^-1 Z and Z'V^-1 X, and the share of the random effects in X'WX.
 
     (I + D G)^-1 [D F] with G the relative covariance, which may be singular.
     """
@@ -157,12 +157,12 @@ def _inverted(covs: Sequence[Array], batch: _Batch) -> tuple[Array, Array, Array
 
 def _applied(units: list[Array], batch: _Batch, F: Array) -> Array:
     """Return E_i F for the units of all terms, shape (d, sets, size, p)."""
-    found = np.zeros((sum(map(len, units)), *F.shape))
-    rows = iter(found)
+    products = np.zeros((sum(map(len, units)), *F.shape))
+    rows = iter(products)
     for term, span in enumerate(batch.spans):
         for unit in units[term]:
             next(rows)[:, span] = batch.times(term, unit, F[:, span])
-    return found
+    return products
 
 
 def _traces(units: list[Array], batch: _Batch, C: Array) -> tuple[Array, Array]:
@@ -171,13 +171,13 @@ def _traces(units: list[Array], batch: _Batch, C: Array) -> tuple[Array, Array]:
     for left, a, m, k in zip(units, batch.spans, batch.counts, batch.ks, strict=True):
         row = []
         for right, b, n, j in zip(units, batch.spans, batch.counts, batch.ks, strict=True):
-            part = C[:, a, b].reshape(sets, m, k, n, j)
-            planes = part.transpose(0, 1, 3, 2, 4).reshape(-1, k * j)
+            blocks = C[:, a, b].reshape(sets, m, k, n, j)
+            planes = blocks.transpose(0, 1, 3, 2, 4).reshape(-1, k * j)
             products = (planes.T @ planes).reshape(k, j, k, j)
             row.append(np.einsum("iab,xcd,bcad->ix", left, right, products))
         rows.append(row)
-        own = np.einsum("smamb->ab", C[:, a, a].reshape(sets, m, k, m, k))
-        single.append(np.einsum("iab,ab->i", left, own))
+        diagonal = np.einsum("smamb->ab", C[:, a, a].reshape(sets, m, k, m, k))
+        single.append(np.einsum("iab,ab->i", left, diagonal))
     return np.block(rows), np.concatenate(single)
 
 
@@ -202,14 +202,15 @@ def _connected(cross: CrossProducts, width: int) -> Iterator[_Batch]:
     for counts, repeated in zip(kinds, repeats, strict=True):
         start, stop, size = stop, stop + int(repeated), int(counts @ ks)
         _refuse_large(size)
-        step = max(1, BLOCK // (size * (size + width)))
+        step = max(1, NUMBERS_OF_A_BATCH // (size * (size + width)))
         for low in range(start, stop, step):
             high = min(low + step, stop)
-            own = elements[first_element[low] : first_element[high]]
+            chosen = elements[first_element[low] : first_element[high]]
+            sets, rows, columns = of_element[chosen] - low, D.row[chosen], D.col[chosen]
             dense = np.zeros((high - low, size, size))
-            dense[of_element[own] - low, place[D.row[own]], place[D.col[own]]] = D.data[own]
-            rows = F[effects[first[low] : first[high]]].reshape(high - low, size, -1)
-            yield _Batch(tuple(counts.tolist()), ks, dense, rows)
+            dense[sets, place[rows], place[columns]] = D.data[chosen]
+            F_of_sets = F[effects[first[low] : first[high]]].reshape(high - low, size, -1)
+            yield _Batch(tuple(counts.tolist()), ks, dense, F_of_sets)
 
 
 def _sets(
@@ -248,11 +249,11 @@ def _grouped(labels: Codes) -> tuple[Codes, Codes, Codes]:
 
 
 def _refuse_large(size: int) -> None:
-    if size > MOST:
+    if size > MAX_CONNECTED_EFFECTS:
         raise FitError(
             "Kenward-Roger degrees of freedom need a dense matrix of the random effects that the "
-            f"data connect, here {size}, where {MOST} are feasible. With so many levels "
-            'df="satterthwaite" says nearly the same.'
+            f"data connect, here {size}, where {MAX_CONNECTED_EFFECTS} are feasible. With so many "
+            'levels df="satterthwaite" says nearly the same.'
         )
 
 
@@ -265,26 +266,26 @@ def _assembled(cross: CrossProducts) -> tuple[sparse.coo_array, Array]:
     F = np.zeros((starts[-1], cross.p))
     F[rest] = cross.rest[:q, q:-1]
     inner = sparse.coo_array(cross.rest[:q, :q])
-    found = [(rest[inner.row], rest[inner.col], inner.data)]
+    elements = [(rest[inner.row], rest[inner.col], inner.data)]
     for i, link in enumerate(cross.chain):
         C = link.rest
         flat = sparse.csr_array(C.reshape(-1, C.shape[2]) if isinstance(C, np.ndarray) else C.rows)
-        own = starts[link.term] + np.arange(flat.shape[0])
-        F[own] = flat[:, q:-1].toarray()
+        effects = starts[link.term] + np.arange(flat.shape[0])
+        F[effects] = flat[:, q:-1].toarray()
         across = sparse.coo_array(flat[:, :q])
-        found += _both(own[across.row], rest[across.col], across.data)
+        elements += _both(effects[across.row], rest[across.col], across.data)
         levels, column = np.arange(len(link.front)), 0
         for later in cross.chain[i:]:
             block = link.front[:, : link.k, column : column + later.k]
-            rows = np.broadcast_to(own.reshape(-1, link.k, 1), block.shape).ravel()
+            rows = np.broadcast_to(effects.reshape(-1, link.k, 1), block.shape).ravel()
             columns = starts[later.term] + levels[:, None, None] * later.k + np.arange(later.k)
             columns = np.broadcast_to(columns, block.shape).ravel()
-            one = (rows, columns, block.ravel())
-            found += [one] if later is link else _both(*one)
+            of_block = (rows, columns, block.ravel())
+            elements += [of_block] if later is link else _both(*of_block)
             column += later.k
             if later.parent is not None:
                 levels = later.parent[levels]
-    rows, columns, values = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    rows, columns, values = (np.concatenate(parts) for parts in zip(*elements, strict=True))
     return sparse.coo_array((values, (rows, columns)), shape=(starts[-1], starts[-1])), F
 
 

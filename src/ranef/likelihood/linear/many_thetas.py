@@ -1,4 +1,4 @@
-"""The engine at many points at once: what a grid or a set of draws of the variances asks for.
+"""Random effects of a Gaussian model eliminated at many points: a grid or draws of variances.
 
 With one grouping factor all levels of all points are eliminated together, elementwise; any other
 structure goes through `blocked_cholesky.factorize` point by point. Small matrices are stored with
@@ -43,20 +43,20 @@ def reduced(cross: CrossProducts, Lambdas: Sequence[Array]) -> tuple[Array, Arra
         Both nan where they cannot be computed.
     """
     points = len(Lambdas[0]) if Lambdas else 1
-    logdet, found = np.full(points, np.nan), np.full((points, cross.p + 1, cross.p + 1), np.nan)
+    logdet, products = np.full(points, np.nan), np.full((points, cross.p + 1, cross.p + 1), np.nan)
     with threads_for(len(cross.rest)), np.errstate(all="ignore"):
         if _is_one_factor(cross):
             link = cross.chain[0]
-            for part in _chunks(points, link):
-                logdet[part], found[part] = _reduced(cross, link, Lambdas[0][part])
-            return logdet, found
+            for chunk in _chunks(points, link):
+                logdet[chunk], products[chunk] = _reduced(cross, link, Lambdas[0][chunk])
+            return logdet, products
         for i in range(points):
             try:
                 factorized = blocked_cholesky.factorize(cross, [Lambda[i] for Lambda in Lambdas])
             except np.linalg.LinAlgError:
                 continue
-            logdet[i], found[i] = factorized.logdet, factorized.reduced
-    return logdet, found
+            logdet[i], products[i] = factorized.logdet, factorized.reduced
+    return logdet, products
 
 
 def effects(
@@ -95,18 +95,17 @@ def effects(
     with threads_for(len(cross.rest)), np.errstate(all="ignore"):
         if _is_one_factor(cross):
             link = cross.chain[0]
-            for part in _chunks(points, link):
-                gamma[part], full = gammas(part, *_reduced(cross, link, Lambdas[0][part]))
-                b[0][part] = _effects(link, Lambdas[0][part], full, b[0][part])
+            for chunk in _chunks(points, link):
+                gamma[chunk], full = gammas(chunk, *_reduced(cross, link, Lambdas[0][chunk]))
+                b[0][chunk] = _effects(link, Lambdas[0][chunk], full, b[0][chunk])
             return gamma, b
         for i in range(points):
             factorized = blocked_cholesky.factorize(cross, [Lambda[i] for Lambda in Lambdas])
-            logdet, found = np.array([factorized.logdet]), factorized.reduced[None]
-            gamma[i : i + 1], full = gammas(slice(i, i + 1), logdet, found)
-            for own, drawn in zip(
-                b, blocked_cholesky.modes(factorized, full[0], [part[i] for part in b]), strict=True
-            ):
-                own[i] = drawn
+            logdet, products = np.array([factorized.logdet]), factorized.reduced[None]
+            gamma[i : i + 1], full = gammas(slice(i, i + 1), logdet, products)
+            drawn = blocked_cholesky.modes(factorized, full[0], [noise[i] for noise in b])
+            for effects_of_term, draw in zip(b, drawn, strict=True):
+                effects_of_term[i] = draw
     return gamma, b
 
 
@@ -117,9 +116,9 @@ class Moments:
     Attributes
     ----------
     mean : ndarray, shape (points, m, k)
-        Where gamma is zero.
+        The conditional mean where gamma is zero.
     slope : ndarray, shape (points, m, k, p)
-        Their derivative with respect to gamma.
+        The derivative of the mean with respect to gamma.
     cov : ndarray, shape (points, m, k, k)
         Covariance over sigma^2.
     """
@@ -138,41 +137,37 @@ def moments(cross: CrossProducts, Lambdas: Sequence[Array]) -> list[Moments]:
     Lambdas : sequence of ndarray, shape (points, k, k)
     """
     points, p = len(Lambdas[0]) if Lambdas else 1, cross.p
-    found = [
-        Moments(
-            np.empty((points, m, s.k)),
-            np.empty((points, m, s.k, p)),
-            np.empty((points, m, s.k, s.k)),
-        )
-        for m, s in zip(cross.n_levels, cross.covariances, strict=True)
+    by_term = [
+        Moments(*(np.empty((points, m, c.k, *shape)) for shape in ((), (p,), (c.k,))))
+        for m, c in zip(cross.n_levels, cross.covariances, strict=True)
     ]
     contrasts = np.vstack([np.zeros((1, p)), np.eye(p)])
     with threads_for(len(cross.rest)), np.errstate(all="ignore"):
         if _is_one_factor(cross):
             link = cross.chain[0]
-            for part in _chunks(points, link):
-                _moments(link, Lambdas[0][part], found[0], part)
-            return found
+            for chunk in _chunks(points, link):
+                _moments(link, Lambdas[0][chunk], by_term[0], chunk)
+            return by_term
         for i in range(points):
             factorized = blocked_cholesky.factorize(cross, [Lambda[i] for Lambda in Lambdas])
             covariances = blocked_cholesky.conditional_covariances(factorized)
             modes = [blocked_cholesky.modes(factorized, gamma) for gamma in contrasts]
-            for t, own in enumerate(found):
-                own.mean[i], own.cov[i] = modes[0][t], covariances[t]
+            for t, of_term in enumerate(by_term):
+                of_term.mean[i], of_term.cov[i] = modes[0][t], covariances[t]
                 for j in range(p):
-                    own.slope[i, :, :, j] = modes[j + 1][t] - modes[0][t]
-    return found
+                    of_term.slope[i, :, :, j] = modes[j + 1][t] - modes[0][t]
+    return by_term
 
 
-def _moments(link: Link, Lambda: Array, found: Moments, part: slice) -> None:
-    """Y C of one factor, as Y = V'V."""
+def _moments(link: Link, Lambda: Array, of_term: Moments, chunk: slice) -> None:
+    """Fill in the moments of one factor at some points: Y C and Y, as Y = V'V."""
     R, L = elementwise_factor(link.front, Lambda)
     V = np.stack(
         [np.stack(np.broadcast_arrays(*elementwise_forward(R, row)), -1) for row in L], axis=-2
     )
     Y = V @ V.swapaxes(-1, -2)
     YC = Y @ np.asarray(link.rest)
-    found.mean[part], found.slope[part], found.cov[part] = YC[..., -1], -YC[..., :-1], Y
+    of_term.mean[chunk], of_term.slope[chunk], of_term.cov[chunk] = YC[..., -1], -YC[..., :-1], Y
 
 
 def _is_one_factor(cross: CrossProducts) -> bool:
@@ -192,22 +187,22 @@ def _reduced(cross: CrossProducts, link: Link, Lambda: Array) -> tuple[Array, Ar
     k, w = link.k, C.shape[2]
     logdet = 2 * np.log(np.prod([R[i][i] for i in range(k)], axis=0)).sum(axis=1)
     V = [elementwise_forward(R, L[a]) for a in range(k)]  # columns of R^-1 Lambda'
-    found = np.broadcast_to(cross.rest, (len(Lambda), w, w)).reshape(-1, w * w).copy()
+    products = np.broadcast_to(cross.rest, (len(Lambda), w, w)).reshape(-1, w * w).copy()
     for a in range(k):
         for b in range(a + 1):  # Y_ab = V_.a' V_.b
             Y = sum(V[a][i] * V[b][i] for i in range(k))
             pairs = np.einsum("lu,lv->luv", C[:, a], C[:, b])
             pairs = pairs if a == b else pairs + pairs.swapaxes(1, 2)
-            found -= Y @ pairs.reshape(-1, w * w)
-    return logdet, found.reshape(-1, w, w)
+            products -= Y @ pairs.reshape(-1, w * w)
+    return logdet, products.reshape(-1, w, w)
 
 
 def _effects(link: Link, Lambda: Array, gamma: Array, noise: Array) -> Array:
     k, C = link.k, np.asarray(link.rest)
     contrast = np.column_stack([-gamma, np.ones(len(gamma))])
-    left = [contrast @ C[:, a].T for a in range(k)]
+    sums = [contrast @ C[:, a].T for a in range(k)]
     R, L = elementwise_factor(link.front, Lambda)
-    right = [sum(L[a][i] * left[a] for a in range(k)) for i in range(k)]
+    right = [sum(L[a][i] * sums[a] for a in range(k)) for i in range(k)]
     half = [h + noise[:, :, i] for i, h in enumerate(elementwise_forward(R, right))]
     u = elementwise_backward(R, half)
     return np.stack([sum(L[a][i] * u[i] for i in range(k)) for a in range(k)], axis=-1)

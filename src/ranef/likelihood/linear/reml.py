@@ -30,7 +30,7 @@ from ranef.numerics.minimize import Optimum, Step, best_of
 
 FEW_ROWS = 100  # up to which several starts are tried
 SIZES_OF_OTHER_STARTS = (1.0, 3.0)  # relative sds
-SINGULAR = 1e-4  # a relative sd that counts as zero, as lme4's isSingular
+MIN_RELATIVE_SD = 1e-4  # below which a standard deviation counts as zero, as lme4's isSingular
 TINY = np.finfo(np.float64).tiny
 
 
@@ -134,7 +134,7 @@ def profiled(factorized: blocked_cholesky.Factorized, *, reml: bool) -> Profiled
 
 @dataclass(frozen=True, eq=False)
 class Solution:
-    """What is estimated given theta.
+    """The estimates given theta.
 
     Attributes
     ----------
@@ -177,7 +177,7 @@ def at_optimum(
     Lambdas = factorized.Lambdas
     inverses = [np.linalg.inv(T) for T in cross.bases]
     theta = users_theta(cross.bases, cross.covariances, Lambdas)
-    singular = tuple(smallest_sd(f) < SINGULAR for f in Lambdas)
+    singular = tuple(smallest_sd(f) < MIN_RELATIVE_SD for f in Lambdas)
     converged = optimum.convergence
     if converged.ok and any(singular):
         converged = Convergence.SINGULAR
