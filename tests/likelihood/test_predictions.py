@@ -73,9 +73,9 @@ def effects_of(design, posterior):
     return {term.label: flat(posterior, f"b_{term.label}") for term in design.terms}
 
 
-@pytest.mark.parametrize("block", [1, 100, predictions.BLOCK])
+@pytest.mark.parametrize("block", [1, 100, predictions.NUMBERS_OF_A_BLOCK])
 def test_mean_response_is_the_mean_over_draws(monkeypatch, block):
-    monkeypatch.setattr(predictions, "BLOCK", block)
+    monkeypatch.setattr(predictions, "NUMBERS_OF_A_BLOCK", block)
     family, design = find_family("binomial"), design_of()
     posterior = draws_of(design, family)
     got = predictions.mean_response(
@@ -111,7 +111,7 @@ def test_blocks_are_of_bounded_size():
     design = design_of(text="x", weights=None)
     beta = np.zeros((200_000, 2))
     sizes = [eta.size for _, eta in predictions.linear_predictors(design.rows, (), beta, {})]
-    assert max(sizes) <= predictions.BLOCK
+    assert max(sizes) <= predictions.NUMBERS_OF_A_BLOCK
     assert sum(sizes) == 200_000 * design.n_obs
 
 

@@ -7,7 +7,7 @@ import pytest
 from scipy import signal
 
 from ranef.numerics.importance_sampling import (
-    WIDER,
+    WIDENING,
     effective_size,
     fitted_split_t,
     good_khat,
@@ -97,7 +97,7 @@ def test_fitted_widths_are_those_of_a_split_normal():
     right = rng.uniform(size=400_000) < 0.75
     z = np.where(right, 3.0, -1.0) * np.abs(rng.standard_normal(400_000))
     found = fitted(z[:, None])
-    widths = np.array([found.right[0], found.left[0]]) * found.root[0, 0] / WIDER
+    widths = np.array([found.right[0], found.left[0]]) * found.root[0, 0] / WIDENING
     np.testing.assert_allclose(widths, [3, 1], rtol=0.05)
     assert found.mean[0] + found.root[0, 0] * found.center[0] == pytest.approx(0, abs=0.06)
 

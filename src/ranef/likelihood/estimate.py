@@ -1,4 +1,4 @@
-"""Records of what a likelihood gives: the `Estimate`, a model with it, refits of responses."""
+"""Records of a likelihood's results: the `Estimate`, a model with it, refits of responses."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ class Estimate:
     b_cov : tuple of ndarray, shape (m, k, k)
         Conditional covariance of b given theta, sigma and beta.
     objective : float
-        What was minimised: the deviance, the REML criterion, or -2 times the log posterior.
+        The minimum of the deviance, the REML criterion, or -2 times the log posterior.
     loglik : float
         The (restricted) log-likelihood at the optimum.
     singular : tuple of bool
         Per term, whether its covariance is on the boundary.
     convergence : Convergence
     decrement : float
-        What one more Newton step would gain in the objective, doubled.
+        Twice the gain of one more Newton step in the objective.
     evaluations : int
     trace : tuple of (float, ndarray)
         The objective and theta at each step.
@@ -72,7 +72,7 @@ class Estimate:
 
 @dataclass(frozen=True, eq=False)
 class FittedModel:
-    """A model with its estimates: all that is known of a point fit.
+    """A model with its estimates.
 
     Attributes
     ----------
@@ -110,7 +110,7 @@ class FittedModel:
 
 @dataclass(frozen=True, eq=False)
 class Replicates:
-    """What was estimated from simulated responses.
+    """The estimates from simulated responses.
 
     Attributes
     ----------

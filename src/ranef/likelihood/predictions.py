@@ -1,4 +1,4 @@
-"""What the draws of a posterior say of the response: mean and log density of every row."""
+"""The response given draws of a posterior: means, log densities and simulated rows."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 
-BLOCK = 2**20  # most numbers of a block of linear predictors: 8 MB
+NUMBERS_OF_A_BLOCK = 2**20  # of linear predictors: 8 MB
 
 
 def mean_response(
@@ -54,7 +54,7 @@ def mean_response(
     """
     total = np.zeros(len(rows.X))
     for block, eta in linear_predictors(rows, terms, beta, b):
-        total += family.mean(eta, [one[block, None] for one in psi]).sum(axis=0)
+        total += family.mean(eta, [draws[block, None] for draws in psi]).sum(axis=0)
     return total / len(beta)
 
 
@@ -74,8 +74,8 @@ def linear_predictor(
     """
     eta = rows.offset + rows.X @ beta
     for term in terms:
-        known = np.vstack([b[term.label], np.zeros(term.n_coefs)])  # row -1: a new level
-        eta = eta + np.sum(term.columns * known[term.codes], axis=1)
+        effects = np.vstack([b[term.label], np.zeros(term.n_coefs)])  # row -1: a new level
+        eta = eta + np.sum(term.columns * effects[term.codes], axis=1)
     return np.asarray(eta)
 
 
@@ -87,12 +87,12 @@ def linear_predictors(
     Parameters are those of `mean_response`. A block takes a few megabytes, whatever the number of
     rows and draws.
     """
-    known = [term.columns * (term.codes >= 0)[:, None] for term in terms]
-    step = max(1, BLOCK // max(1, len(rows.X)))
+    known_levels = [term.columns * (term.codes >= 0)[:, None] for term in terms]
+    step = max(1, NUMBERS_OF_A_BLOCK // max(1, len(rows.X)))
     for start in range(0, len(beta), step):
         block = slice(start, start + step)
         eta = beta[block] @ rows.X.T + rows.offset
-        for term, columns in zip(terms, known, strict=True):
+        for term, columns in zip(terms, known_levels, strict=True):
             eta += np.einsum("srk,rk->sr", b[term.label][block][:, term.codes], columns)
         yield block, eta
 
@@ -114,8 +114,8 @@ def log_likelihood(design: Design, family: Family, posterior: xr.Dataset) -> xr.
 
     Notes
     -----
-    Conditional on the random effects: what `loo` makes of it scores a new observation of a group
-    that is known.
+    The density is conditional on the random effects, so that `loo` scores a new observation of a
+    group that is known.
     """
     import xarray as xr
 
@@ -129,13 +129,14 @@ def log_likelihood(design: Design, family: Family, posterior: xr.Dataset) -> xr.
     beta = flat("beta") if design.fixed else np.empty((shape[0] * shape[1], 0))
     b = {term.label: flat(f"b_{term.label}") for term in design.terms}
     psi = np.array([flat(name) for name in family.parameters])
-    found = np.empty((len(beta), design.n_obs))
+    log_density = np.empty((len(beta), design.n_obs))
     for block, eta in linear_predictors(rows, rows.terms, beta, b):
-        own = psi[:, block, None] if len(psi) else psi
-        found[block] = family.expansion(design.rows.y, eta, design.rows.weights, own).value
+        psi_of_block = psi[:, block, None] if len(psi) else psi
+        expansion = family.expansion(rows.y, eta, rows.weights, psi_of_block)
+        log_density[block] = expansion.value
     indices = {name: posterior[name].to_numpy() for name in ("chain", "draw")}
     return xr.Dataset(
-        {"y": (("chain", "draw", "obs"), found.reshape(*shape, -1))},
+        {"y": (("chain", "draw", "obs"), log_density.reshape(*shape, -1))},
         {**indices, "obs": list(labels(rows.index))},
     )
 
@@ -162,7 +163,7 @@ def simulated(
     psi = [parameters[name] for name in family.parameters]
     responses = np.empty((len(draws.beta), design.n_obs))
     for block, eta in linear_predictors(rows, rows.terms, draws.beta, b):
-        values = [one[block, None] for one in psi]
+        values = [draws_of_parameter[block, None] for draws_of_parameter in psi]
         mu = family.link.inverse(eta)
         responses[block] = family.draw(
             rng, mu, np.broadcast_to(design.rows.weights, mu.shape), *values

@@ -13,17 +13,12 @@ from scipy import sparse
 
 from ranef._typing import Array
 from ranef.design.design import Design
+from ranef.design.groups import transposed
 
 
 def random_effects_matrix(design: Design) -> sparse.csc_array:
     """Return Z, shape (n, q), sparse."""
-    blocks = []
-    for term in design.rows.terms:
-        n, k = term.columns.shape
-        columns = (term.codes[:, None] * k + np.arange(k)).ravel()
-        indptr = np.arange(0, n * k + 1, k)
-        shape = (n, term.n_levels * k)
-        blocks.append(sparse.csr_array((term.columns.ravel(), columns, indptr), shape=shape))
+    blocks = [transposed(term.codes, term.columns, term.n_levels).T for term in design.rows.terms]
     if not blocks:
         return sparse.csc_array((design.n_obs, 0))
     return sparse.csc_array(sparse.hstack(blocks))

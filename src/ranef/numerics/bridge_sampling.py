@@ -1,7 +1,7 @@
 """The marginal likelihood from draws of a posterior: warp-III bridge sampling.
 
 Draws are moved and scaled to mean zero and unit covariance, and reflected at their mean, so that
-what is left has the same three moments as the standard normal distribution. A bridge between the
+the rest has the same three moments as the standard normal distribution. A bridge between the
 two estimates the ratio of their normalising constants, of which one is known. One half of the draws
 says how to move and scale, the other makes the estimate. (To let them change places and average
 would be more accurate for most densities, but the two estimates are correlated where the density is
@@ -29,7 +29,7 @@ from ranef.numerics.importance_sampling import LogIntegral, effective_size
 type LogDensity = Callable[[Array], Array]
 
 PROPOSALS = 2  # for each draw that makes the estimate
-FEWEST = 20  # draws for each coordinate, below which there is no covariance to speak of
+MIN_DRAWS_A_COORDINATE = 20  # below which there is no covariance to speak of
 
 
 def warp3(log_density: LogDensity, draws: Array, rng: np.random.Generator) -> LogIntegral:
@@ -69,7 +69,7 @@ def _check(draws: Array) -> None:
     if draws.ndim != 3:
         raise FitError(f"draws must have shape (chains, draws, coordinates), got {draws.shape}.")
     chains, n, d = draws.shape
-    fewest = 2 * FEWEST * max(d, 1)
+    fewest = 2 * MIN_DRAWS_A_COORDINATE * max(d, 1)
     if chains * n < fewest or n < 8:
         raise FitError(
             f"bridge sampling of {d} parameters needs at least {fewest} draws, 8 in each chain, "
@@ -88,11 +88,11 @@ class _Warp:
         return np.asarray(self.mean + z @ self.root.T)
 
     def whitened(self, x: Array) -> Array:
-        left = (x - self.mean).reshape(-1, len(self.mean))
-        return np.asarray(linalg.solve_triangular(self.root, left.T, lower=True).T)
+        centered = (x - self.mean).reshape(-1, len(self.mean))
+        return np.asarray(linalg.solve_triangular(self.root, centered.T, lower=True).T)
 
     def log_ratio(self, z: Array, here: Array, there: Array) -> Array:
-        """Return how the reflected density of z compares to a normal one."""
+        """Return the logarithm of the reflected density of z over a normal one."""
         d = len(self.mean)
         volume = np.log(np.diag(self.root)).sum() + d * LOG_2PI / 2 - np.log(2)
         return np.asarray(np.logaddexp(here, there) + volume + (z**2).sum(axis=1) / 2)

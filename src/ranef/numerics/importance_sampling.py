@@ -16,7 +16,7 @@ from scipy import linalg, special
 from ranef._typing import Array, Places
 from ranef.numerics.constants import LOG_PI
 
-WIDER = 1.05  # widths of proposals than those fitted to draws
+WIDENING = 1.05  # of proposals, over the widths fitted to draws
 MIN_WIDTH = 0.2  # on either side, in standard deviations of the draws
 CENTRES = np.linspace(-1.0, 1.0, 41)  # tried along each axis, in standard deviations
 
@@ -87,7 +87,7 @@ def fitted_split_t(x: Array, prior_cov: Array, nu: float) -> SplitT:
     b = np.cbrt((np.minimum(distance, 0.0) ** 2).mean(axis=1))
     best, axes = (a + b).argmin(axis=0), np.arange(d)
     a, b = a[best, axes], b[best, axes]
-    right, left = np.maximum(WIDER * np.sqrt(a + b) * np.stack([a, b]), MIN_WIDTH)
+    right, left = np.maximum(WIDENING * np.sqrt(a + b) * np.stack([a, b]), MIN_WIDTH)
     return SplitT(nu, CENTRES[best], right, left, mean, root)
 
 
@@ -174,5 +174,5 @@ def effective_size(values: Array) -> float:
 
     if np.ptp(values) == 0:
         return float(values.size)
-    found = array_stats.ess(values, chain_axis=0, draw_axis=1, method="mean")  # type: ignore[no-untyped-call]
-    return float(found) if np.isfinite(found) and found > 0 else float(values.size)
+    size = array_stats.ess(values, chain_axis=0, draw_axis=1, method="mean")  # type: ignore[no-untyped-call]
+    return float(size) if np.isfinite(size) and size > 0 else float(values.size)

@@ -24,7 +24,7 @@ from ranef._typing import Array, Codes, Flags, Places
 
 type Elements = list[list[Array]]
 
-NEARLY_SINGULAR = 1e-13  # ratio of eigenvalues from which on a matrix may have no Cholesky factor
+MIN_EIGENVALUE_RATIO = 1e-13  # below which a matrix may have no Cholesky factor
 MAX_ELEMENTWISE_SIZE = 8  # rows up to which elementwise operations are faster than LAPACK
 
 
@@ -45,8 +45,7 @@ def gram(A: Array, B: Array) -> Array:
 def from_left(Z: Array, A: Array) -> Array:
     """Return Z A, with Z, (N, a, c), the same at all points."""
     N, c, b, points = A.shape
-    found = Z @ A.reshape(N, c, b * points)
-    return np.asarray(found).reshape(len(Z), Z.shape[1], b, points)
+    return np.asarray(Z @ A.reshape(N, c, b * points)).reshape(len(Z), Z.shape[1], b, points)
 
 
 def from_right(A: Array, Z: Array) -> Array:
@@ -83,28 +82,28 @@ def stack_cholesky_or_nan(A: Array) -> Array:
         return np.asarray(np.linalg.cholesky(A))
     except np.linalg.LinAlgError:
         flat = A.reshape(-1, *A.shape[-2:])
-        found = np.full(flat.shape, np.nan)
+        L = np.full(flat.shape, np.nan)
         finite = np.flatnonzero(np.isfinite(flat).all((1, 2)))
         values = np.linalg.eigvalsh(flat[finite])
-        least, noise = values[:, 0], NEARLY_SINGULAR * np.abs(values).max(axis=1)
-        sure = finite[least > noise]
-        found[sure] = np.linalg.cholesky(flat[sure])
-        for place in finite[np.abs(least) <= noise]:
+        smallest, rounding = values[:, 0], MIN_EIGENVALUE_RATIO * np.abs(values).max(axis=1)
+        regular = finite[smallest > rounding]
+        L[regular] = np.linalg.cholesky(flat[regular])
+        for place in finite[np.abs(smallest) <= rounding]:
             try:
-                found[place] = np.linalg.cholesky(flat[place])
+                L[place] = np.linalg.cholesky(flat[place])
             except np.linalg.LinAlgError:
                 continue
-        return found.reshape(A.shape)
+        return L.reshape(A.shape)
 
 
 def stack_forward(L: Array, right: Array) -> Array:
     """Solve L x = right for lower triangular L, shape (..., k, k), and right, (..., k, c)."""
     x = np.empty(right.shape)
     for i in range(L.shape[-1]):
-        left = right[..., i, :]
+        remaining = right[..., i, :]
         if i:
-            left = left - (L[..., i, None, :i] @ x[..., :i, :])[..., 0, :]
-        x[..., i, :] = left / L[..., i, i, None]
+            remaining = remaining - (L[..., i, None, :i] @ x[..., :i, :])[..., 0, :]
+        x[..., i, :] = remaining / L[..., i, i, None]
     return x
 
 
@@ -112,10 +111,10 @@ def stack_backward(L: Array, right: Array) -> Array:
     """Solve L' x = right for lower triangular L, shape (..., k, k), and right, (..., k, c)."""
     x, k = np.empty(right.shape), L.shape[-1]
     for i in reversed(range(k)):
-        left = right[..., i, :]
+        remaining = right[..., i, :]
         if i < k - 1:
-            left = left - (L[..., None, i + 1 :, i] @ x[..., i + 1 :, :])[..., 0, :]
-        x[..., i, :] = left / L[..., i, i, None]
+            remaining = remaining - (L[..., None, i + 1 :, i] @ x[..., i + 1 :, :])[..., 0, :]
+        x[..., i, :] = remaining / L[..., i, i, None]
     return x
 
 
@@ -140,9 +139,9 @@ class ArrowCholesky:
     front : ndarray, shape (..., m, k, k)
         Of A.
     across : ndarray, shape (..., m, k, r)
-        Those of A, solved for B.
+        The factors of A, solved for B.
     rest : ndarray, shape (..., r, r)
-        Of D without what A takes.
+        The factors of D - B' A^-1 B.
     """
 
     front: Array
@@ -160,8 +159,8 @@ class ArrowCholesky:
     @cached_property
     def half_log_det(self) -> Array:
         """Half the logarithms of the determinants, shape (...)."""
-        found = np.log(np.diagonal(self.front, axis1=-2, axis2=-1)).sum((-2, -1))
-        return np.asarray(found + np.log(np.diagonal(self.rest, axis1=-2, axis2=-1)).sum(-1))
+        of_front = np.log(np.diagonal(self.front, axis1=-2, axis2=-1)).sum((-2, -1))
+        return np.asarray(of_front + np.log(np.diagonal(self.rest, axis1=-2, axis2=-1)).sum(-1))
 
     @property
     def exist(self) -> Flags:
@@ -199,7 +198,7 @@ class ArrowCholesky:
 
 
 def eliminated(A: Array) -> tuple[Array, Array]:
-    """Return log|A| without its last row and column, and what is left of the last element."""
+    """Return log|B| of A = [B b; b' c], and c - b' B^-1 b, the Schur complement."""
     L = pointwise_cholesky(A[..., :-1, :-1, :])
     half = pointwise_forward(L, A[..., :-1, -1:, :])
     log_det = 2 * np.log(np.einsum("...aaq->a...q", L)).sum(axis=0)
@@ -259,7 +258,7 @@ def diagonal_blocks(A: Array, k: int) -> Array:
 
 
 def leading_choleskies(A: Array) -> tuple[Array, Flags]:
-    """Return the Cholesky factors of all but the last row and column, and which there are.
+    """Return the Cholesky factors of all but the last row and column, and where they exist.
 
     A matrix that has none, or an element that is not finite, is replaced by the identity, in place.
 

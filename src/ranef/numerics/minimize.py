@@ -23,19 +23,20 @@ from ranef.numerics.finite_differences import Objective, forward_hessian
 GRADIENT_TOLERANCE = 1e-3  # over the root of the curvature: where Newton steps take over
 DECREMENT_TOLERANCE = 1e-6  # twice what a Newton step would still gain
 CURVATURE_TOLERANCE = 1e-7  # relative to the largest curvature
-NEARBY = 0.1  # how much worse a simpler point may be before Newton steps start from it
+MAX_LOSS_OF_SIMPLE = 0.1  # of a simpler point, before Newton steps start from it
 MAX_RESTARTS = 6
 MAX_NEWTON = 40
 DAMPING = (1.0, 0.5, 0.25, 0.1, 0.01)  # shares of a Newton step that are tried
 LENGTHS = (1.0, 0.3, 0.1, 0.03, 0.01, 0.001)  # of the steps that are tried to leave a saddle
 RELATIVE_ROUNDING = 1e-12  # of a value
 DECIMALS_OF_A_VALUE = 9  # of two optima, beyond which they are equally good
-SLOW = 0.01  # a gradient that a Newton step leaves larger than this share of itself
+MAX_GRADIENT_SHARE = 0.01  # that a Newton step may leave without a new Hessian
+ROUNDING_DECREMENT = 1e-4  # of a step, over the rounding of a value, after which rounding is left
 
 
 @dataclass(frozen=True)
 class Step:
-    """One accepted step: the objective and where."""
+    """One accepted step: the value of the objective, and the point."""
 
     value: float
     x: Array
@@ -43,14 +44,14 @@ class Step:
 
 @dataclass(frozen=True)
 class Optimum:
-    """Where a minimisation ended.
+    """The end of a minimisation.
 
     Attributes
     ----------
     x : ndarray, shape (d,)
     value : float
     decrement : float
-        g' H^-1 g, twice what one more Newton step would gain; H by differences of g nearby.
+        g' H^-1 g, twice the gain of one more Newton step; H by differences of g nearby.
     evaluations : int
         Calls of the objective.
     convergence : Convergence
@@ -92,7 +93,7 @@ def best_of(
 
 
 def rounding_of(value: Array | float) -> Array:
-    """Return what rounding may do to values of this size, one or many."""
+    """Return the error by rounding of values of this size, one or many."""
     return np.asarray(RELATIVE_ROUNDING * np.maximum(1.0, np.abs(value)))
 
 
@@ -106,14 +107,14 @@ class _Counter:
     """Calls an objective, never twice at a point; keeps the accepted steps."""
 
     objective: Objective
-    known: dict[bytes, tuple[float, Array]] = field(default_factory=dict)
+    evaluated: dict[bytes, tuple[float, Array]] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)
 
     def __call__(self, x: Array) -> tuple[float, Array]:
         key = x.tobytes()
-        if key not in self.known:
-            self.known[key] = self.objective(x)
-        return self.known[key]
+        if key not in self.evaluated:
+            self.evaluated[key] = self.objective(x)
+        return self.evaluated[key]
 
     def accept(self, value: float, x: Array) -> None:
         self.steps.append(Step(value, np.array(x)))
@@ -155,13 +156,13 @@ def minimize(
     if not len(x):
         return _finished(count, x, np.zeros((0, 0)), Convergence.CONVERGED)
     x, ended = _quasi_newton(count, x, max_iterations)
-    found = _settled(count, x, ended, max_iterations)
+    settled = _settled(count, x, ended, max_iterations)
     if simplify is not None:
-        found = _simplified(count, found, simplify, max_iterations)
-    return _finished(count, *found)
+        settled = _simplified(count, settled, simplify, max_iterations)
+    return _finished(count, *settled)
 
 
-Settled = tuple[Array, Array, Convergence]
+type Settled = tuple[Array, Array, Convergence]  # a point, its Hessian, and how it ended
 
 
 def _settled(count: _Counter, x: Array, ended: Convergence, limit: int) -> Settled:
@@ -189,7 +190,7 @@ def _quasi_newton(count: _Counter, start: Array, limit: int) -> tuple[Array, Con
         if values[0] > CURVATURE_TOLERANCE * values[-1]:
             inverse = np.linalg.inv(curvature)
             options["hess_inv0"] = (inverse + inverse.T) / 2
-    found = optimize.minimize(
+    result = optimize.minimize(
         count,
         start,
         jac=True,
@@ -199,25 +200,26 @@ def _quasi_newton(count: _Counter, start: Array, limit: int) -> tuple[Array, Con
         ),
         options=options,
     )
-    reached = found.nit >= limit
-    return found.x, Convergence.MAX_ITERATIONS if reached else Convergence.CONVERGED
+    reached = result.nit >= limit
+    return result.x, Convergence.MAX_ITERATIONS if reached else Convergence.CONVERGED
 
 
 def _simplified(
-    count: _Counter, found: Settled, simplify: Callable[[Array], Array], limit: int
+    count: _Counter, settled: Settled, simplify: Callable[[Array], Array], limit: int
 ) -> Settled:
     """Prefer a simpler point where it leads to a minimum that is as good."""
-    value, simple = count(found[0])[0], simplify(found[0])
-    if np.array_equal(found[0], simple) or count(simple)[0] > value + NEARBY:
-        return found
+    x, _, ended = settled
+    value, simple = count(x)[0], simplify(x)
+    if np.array_equal(x, simple) or count(simple)[0] > value + MAX_LOSS_OF_SIMPLE:
+        return settled
     if _is_saddle(count, simple, forward_hessian(count, simple)):
-        return found
-    taken = len(count.steps)
-    other = _settled(count, simple, found[2], limit)
-    if count(other[0])[0] <= value + 100 * rounding_of(value):
-        return other
-    del count.steps[taken:]
-    return found
+        return settled
+    n_steps = len(count.steps)
+    simpler = _settled(count, simple, ended, limit)
+    if count(simpler[0])[0] <= value + 100 * rounding_of(value):
+        return simpler
+    del count.steps[n_steps:]
+    return settled
 
 
 def _still(count: _Counter, x: Array) -> NDArray[np.bool_]:
@@ -276,15 +278,15 @@ def _newton(count: _Counter, x: Array, hessian: Array) -> tuple[Array, Array]:
         moving = ~_still(count, x)  # a simplified point stays simple
         step = np.zeros_like(x)
         step[moving] = -_inverse(hessian[np.ix_(moving, moving)]) @ gradient[moving]
-        last = abs(step @ gradient) < 1e-4 * rounding_of(value)  # the next step would be rounding
+        is_last = abs(step @ gradient) < ROUNDING_DECREMENT * rounding_of(value)
         better = next((x + t * step for t in DAMPING if _is_better(count, x, x + t * step)), None)
         if better is None:
             break
-        slow = largest_element(count(better)[1]) > SLOW * largest_element(gradient)
+        is_slow = largest_element(count(better)[1]) > MAX_GRADIENT_SHARE * largest_element(gradient)
         x = better
-        if last:
+        if is_last:
             break
-        if slow:
+        if is_slow:
             hessian = forward_hessian(count, x)
     return x, hessian
 
@@ -308,13 +310,12 @@ def _finished(count: _Counter, x: Array, hessian: Array, ended: Convergence) -> 
     value, gradient = count(x)
     still = _still(count, x)
     decrement = _decrement(gradient[~still], hessian[np.ix_(~still, ~still)])
-    saddle = _is_saddle(count, x, hessian)
-    left = decrement > max(DECREMENT_TOLERANCE, float(rounding_of(value)))
-    if left or saddle or not np.isfinite(value):
+    can_gain = decrement > max(DECREMENT_TOLERANCE, float(rounding_of(value)))
+    if _is_saddle(count, x, hessian) or can_gain or not np.isfinite(value):
         ended = ended if ended is Convergence.MAX_ITERATIONS else Convergence.STALLED
     else:
         ended = Convergence.CONVERGED
-    return Optimum(x, value, decrement, len(count.known), ended, tuple(count.steps))
+    return Optimum(x, value, decrement, len(count.evaluated), ended, tuple(count.steps))
 
 
 def _decrement(gradient: Array, hessian: Array) -> float:
