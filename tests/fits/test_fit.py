@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
 import ranef as rf
 from fits import FORMULAS, METHODS, fit_of, frame, known_posterior
+from ranef.errors import FitError
 from ranef.fits.fit import Fit
 from ranef.fits.tables import Summary
 from ranef.plots import random_effects
@@ -392,3 +395,39 @@ def test_only_named_fits_stand_side_by_side(fits):
         rf.side_by_side(fits)
     message = "side_by_side takes a dict from names to fits: {'REML': reml, 'ML': ml}."
     assert str(caught.value) == message
+
+
+# ------------------------------------------------------------------------------- without rows
+
+
+@pytest.mark.parametrize("method", ["reml", "quadrature"])
+def test_a_fit_without_rows_says_all_but_what_is_of_single_rows(method):
+    sleep = rf.load_dataset("sleepstudy")
+    whole = rf.fit("Reaction ~ Days + (Days | Subject)", sleep, method)
+    bare = replace(whole, design=whole.design.without_rows())
+    pd.testing.assert_series_equal(bare.fixef(), whole.fixef())
+    pd.testing.assert_frame_equal(bare.vcov(), whole.vcov())
+    pd.testing.assert_frame_equal(bare.ranef()["Subject"], whole.ranef()["Subject"])
+    pd.testing.assert_frame_equal(bare.ranef_table(), whole.ranef_table())
+    pd.testing.assert_frame_equal(bare.confint(), whole.confint())
+    np.testing.assert_array_equal(bare.predict(sleep), whole.predict(sleep))
+    assert (str(bare), str(bare.varcorr())) == (str(whole), str(whole.varcorr()))
+    assert str(bare.re_pca()) == str(whole.re_pca())
+    assert bare.n_obs == 180
+    bare.plot_caterpillar()
+    for ask in (
+        lambda fit: fit.fitted(),
+        lambda fit: fit.residuals(),
+        lambda fit: fit.predict(),
+        lambda fit: fit.shrinkage_table(),
+        lambda fit: fit.r2(),
+    ):
+        with pytest.raises(
+            FitError, match=r"^this fit has no rows: it was made from cross-products alone"
+        ):
+            ask(bare)
+    if method == "reml":
+        assert (bare.loglik, bare.aic, bare.bic) == (whole.loglik, whole.aic, whole.bic)
+        for ask in (lambda fit: fit.Z(), lambda fit: fit.bootstrap(2, seed=1)):
+            with pytest.raises(FitError, match=r"^this fit has no rows"):
+                ask(bare)

@@ -324,8 +324,10 @@ class Fit(Printed):
         check_choice("groups", groups, modes, "is not an option")
         check_choice("kind", kind, ("response", "link"), "is not a kind of prediction")
         random = groups != "population"
-        rows: Rows | NewRows = self.design.rows
-        if new_data is not None:
+        rows: Rows | NewRows
+        if new_data is None:
+            rows = self.design.rows
+        else:
             rows = new_rows(self.design, new_data, random=random)
         terms = rows.terms if random else ()
         if groups == "known":

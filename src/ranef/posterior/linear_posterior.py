@@ -117,19 +117,15 @@ class FixedPart:
         return given @ self.given.T + self.shift
 
 
-def fixed_part(
-    cross: CrossProducts, columns: Array, kept: Sequence[int], priors: Priors
-) -> FixedPart:
+def fixed_part(cross: CrossProducts, combinations: Array, priors: Priors) -> FixedPart:
     """Return the fixed effects of a model in the basis of its cross-products.
 
     Parameters
     ----------
     cross : CrossProducts
         Of a design with independent columns.
-    columns : ndarray, shape (n, p'')
-        All columns of X, also those that are combinations of others.
-    kept : sequence of int
-        The columns that the cross-products have.
+    combinations : ndarray, shape (p, p'')
+        All columns of X, also dependent ones, as combinations of those of the cross-products.
     priors : Priors
         Of all p'' fixed effects.
 
@@ -137,13 +133,9 @@ def fixed_part(
     -----
     Effects of dependent columns need a proper prior: `ranef.priors.propriety.check_proper`.
     """
-    size = columns.shape[1]
+    size = combinations.shape[1]
     change = np.eye(size) if priors.change is None else priors.change
-    combined = np.eye(size)
-    if len(kept) < size:
-        combined = np.linalg.lstsq(columns[:, kept], columns, rcond=None)[0]
-        combined[:, kept] = np.eye(len(kept))
-    K = cross.R @ combined @ change
+    K = cross.R @ combinations @ change
     given = np.array(given_effects(priors), dtype=np.intp)
     integrated = np.setdiff1d(np.arange(size), given)
     target = cross.R @ cross.beta_ols
@@ -452,9 +444,18 @@ def target_of(
     changes = [np.eye(len(t.coefs)) if t.change is None else t.change for t in priors.terms]
     return LinearPosterior(
         cross=cross,
-        fixed=fixed_part(
-            cross, design.rows.X * np.sqrt(design.rows.weights)[:, None], kept, priors
-        ),
+        fixed=fixed_part(cross, _combinations(design, kept), priors),
         space=space_of(priors),
         bases=tuple(T @ change for T, change in zip(cross.bases, changes, strict=True)),
     )
+
+
+def _combinations(design: Design, kept: Sequence[int]) -> Array:
+    """Return the fixed columns as combinations of those kept, for which no row need be read."""
+    size = len(design.fixed)
+    if len(kept) == size:
+        return np.eye(size)
+    X = design.rows.X * np.sqrt(design.rows.weights)[:, None]
+    combinations = np.linalg.lstsq(X[:, kept], X, rcond=None)[0]
+    combinations[:, kept] = np.eye(len(kept))
+    return combinations
