@@ -116,7 +116,7 @@ class Piece:
     @cached_property
     def slots(self) -> list[slice[int, int, None]]:
         """Where the effects of each term are among the q."""
-        counts = [own.shape[1] * k for own, k in zip(self.levels, self.sizes, strict=True)]
+        counts = [levels.shape[1] * k for levels, k in zip(self.levels, self.sizes, strict=True)]
         return [slice(b - n, b) for n, b in zip(counts, accumulate(counts), strict=True)]
 
     @cached_property
@@ -173,10 +173,9 @@ class Piece:
 
     def gathered(self, effects: Sequence[Array]) -> Array:
         """Return effects of the design's terms, (S, m, k), as those of components, (S, P, q)."""
-        own = [
-            effects[term][:, levels] for term, levels in zip(self.terms, self.levels, strict=True)
-        ]
-        flat = [one.reshape(len(one), self.P, -1) for one in own]
+        terms = zip(self.terms, self.levels, strict=True)
+        chosen = [effects[term][:, levels] for term, levels in terms]
+        flat = [of_term.reshape(len(of_term), self.P, -1) for of_term in chosen]
         return np.concatenate(flat, axis=2) if flat else np.empty((1, self.P, 0))
 
     def search(self, points: Points) -> Elementwise | Parts:
@@ -265,9 +264,9 @@ def piece_of(problem: Problem, components: Sequence[Places]) -> Piece:
         terms = list(range(len(blocks)))
     levels, places, start = [], [np.empty((len(rows), 0), dtype=np.intp)], 0
     for block in (blocks[term] for term in terms):
-        own = [np.unique(block.codes[one], return_inverse=True) for one in components]
-        levels.append(np.array([unique for unique, _ in own]))
-        codes = np.concatenate([code for _, code in own])
+        unique = [np.unique(block.codes[c], return_inverse=True) for c in components]
+        levels.append(np.array([levels_of_component for levels_of_component, _ in unique]))
+        codes = np.concatenate([code for _, code in unique])
         places.append(start + codes[:, None] * block.k + np.arange(block.k))
         start += levels[-1].shape[1] * block.k
     columns = [np.empty((len(rows), 0)), *(blocks[term].columns[rows] for term in terms)]
@@ -276,7 +275,7 @@ def piece_of(problem: Problem, components: Sequence[Places]) -> Piece:
         rows=rows,
         y=problem.y[rows],
         weights=problem.weights[rows],
-        codes=np.repeat(np.arange(len(components)), [len(one) for one in components]),
+        codes=np.repeat(np.arange(len(components)), [len(c) for c in components]),
         terms=terms,
         sizes=[blocks[term].k for term in terms],
         levels=levels,
@@ -313,8 +312,8 @@ class ManyModes:
     @cached_property
     def laplace(self) -> Array:
         """Laplace's approximation of log p(y | phi), shape (S, U)."""
-        found = self.h - self.roots.half_log_det
-        return np.where(np.isfinite(found), found, -np.inf)
+        log_p = self.h - self.roots.half_log_det
+        return np.where(np.isfinite(log_p), log_p, -np.inf)
 
     def drawn(self, z: Array) -> Array:
         """Return draws of u from the normal approximations, for standard normal z, (S, U, q)."""
@@ -449,8 +448,8 @@ class Elementwise(_Search):
         total = np.zeros_like(modes.h)
         for share, _ in self.at_nodes(modes, nodes):
             total += share
-        found = modes.h + np.log(total) - modes.roots.half_log_det
-        return np.where(np.isfinite(found), found, -np.inf)
+        log_p = modes.h + np.log(total) - modes.roots.half_log_det
+        return np.where(np.isfinite(log_p), log_p, -np.inf)
 
     def at_nodes(self, modes: ManyModes, nodes: Rule) -> Iterator[tuple[Array, Array]]:
         """Yield the share of each node, relative to the mode, and log f of the rows there."""
@@ -471,7 +470,7 @@ class Parts(_Search):
 
     def at(self, u: Array) -> Place:
         eta = self.points.known[:, None]
-        b = [own.reshape(*u.shape[:2], -1) for own in self.piece.effects(u, self.points)]
+        b = [effects.reshape(*u.shape[:2], -1) for effects in self.piece.effects(u, self.points)]
         every = np.concatenate(b, axis=-1)
         for place, column in zip(self.piece.places.T, self.piece.columns.T, strict=True):
             eta = eta + every[..., place] * column
@@ -487,7 +486,7 @@ class Parts(_Search):
         rows = np.where(self.keep, weights, 0.0)
         lead, k = rows.shape[:2], self.piece.sizes[0]
         r, later = self.piece.q - self.piece.slots[0].stop, range(1, len(self.Lambdas))
-        A, B, D = (_applied(own, rows) for own in self.piece.products)
+        A, B, D = (_applied(product, rows) for product in self.piece.products)
         front = A.reshape(*lead, -1, k, k)
         across = self._scaled(B.reshape(*lead, -1, r), later).reshape(*lead, -1, k, r)
         rest = self._scaled(D.reshape(*lead, r, r), later).swapaxes(2, 3)
@@ -499,18 +498,18 @@ class Parts(_Search):
 
     def _scaled(self, matrices: Array, terms: range) -> Array:
         """Return matrices, shape (S, U, ., effects of some terms), times the terms' factors."""
-        found, stop = np.empty_like(matrices), 0
+        product, stop = np.empty_like(matrices), 0
         for term in terms:
             slot, k, Lambda = self.piece.slots[term], self.piece.sizes[term], self.Lambdas[term]
             start, stop = stop, stop + slot.stop - slot.start
-            own = matrices[..., start:stop]
+            columns = matrices[..., start:stop]
             if k == 1:
-                found[..., start:stop] = own * Lambda[:, None]
+                product[..., start:stop] = columns * Lambda[:, None]
             else:
-                shape = (*own.shape[:-1], -1, k)
-                turned = own.reshape(shape) @ Lambda[:, None, None]
-                found[..., start:stop] = turned.reshape(own.shape)
-        return found
+                shape = (*columns.shape[:-1], -1, k)
+                turned = columns.reshape(shape) @ Lambda[:, None, None]
+                product[..., start:stop] = turned.reshape(columns.shape)
+        return product
 
     def scaled_columns(self) -> Array:
         """Return Z Lambda, shape (S, N, q)."""
@@ -526,14 +525,14 @@ class Parts(_Search):
 def _block_diagonal(piece: Piece, points: Points) -> Array:
     """Return the factor of all effects of a component, shape (S, q, q)."""
     Lambda, at = np.zeros((len(points.known), piece.q, piece.q)), 0
-    for own, k, levels in zip(piece.factors(points), piece.sizes, piece.levels, strict=True):
+    for factor, k, levels in zip(piece.factors(points), piece.sizes, piece.levels, strict=True):
         for start in range(at, at + levels.shape[1] * k, k):
             at = start + k
-            Lambda[:, start:at, start:at] = own
+            Lambda[:, start:at, start:at] = factor
     return Lambda
 
 
 def _applied(matrix: sparse.csr_array, rows: Array) -> Array:
     """Return a matrix, shape (r, N), times vectors, shape (S, U, N): shape (S, U, r)."""
-    found = (matrix @ rows.reshape(-1, rows.shape[-1]).T).T
-    return np.ascontiguousarray(found).reshape(*rows.shape[:-1], -1)
+    sums = (matrix @ rows.reshape(-1, rows.shape[-1]).T).T
+    return np.ascontiguousarray(sums).reshape(*rows.shape[:-1], -1)
