@@ -74,7 +74,7 @@ def test_a_normal_response_equals_the_dense_computation(structure):
     groups = [Units("group", t.factor, t.codes, t.grouping.levels) for t in design.rows.terms]
     outside = Units("group", "j", frame["j"].to_numpy(), pd.Index(range(5)))
     for units in (*groups, outside, rows_of(design)):
-        found = log_predictive(joint, units, values)
+        found = log_predictive(joint, units, values).log_p
         exact = np.empty_like(found)
         for s, value in enumerate(values):
             log_p, everything = dense(design, joint, priors, value), np.arange(60)
@@ -91,7 +91,7 @@ def test_rows_of_small_and_large_levels_equal_numerical_integration(family):
     frame["g"] = np.r_[np.arange(6), np.repeat([6, 7], 3), np.repeat([8, 9], 18)]
     design, joint, _ = joint_case("x + (1 | g)", family, frame)
     values = some_values(joint, 3)
-    found = log_predictive(joint, rows_of(design), values)
+    found = log_predictive(joint, rows_of(design), values).log_p
     for s, value in enumerate(values):
         log_p = by_integration(joint, value)
         codes = design.rows.terms[0].codes
@@ -105,8 +105,8 @@ def test_an_effect_of_each_row_is_integrated_out():
     """Given such effects rows are independent: each is as a group of its own."""
     design, joint, _ = joint_case("x + (1 | row)", "poisson")
     values = some_values(joint)
-    found = log_predictive(joint, rows_of(design), values)
-    np.testing.assert_allclose(found, log_predictive(joint, levels_of(design, "row"), values))
+    found = log_predictive(joint, rows_of(design), values).log_p
+    np.testing.assert_allclose(found, log_predictive(joint, levels_of(design, "row"), values).log_p)
     log_p = by_integration(joint, values[1])
     np.testing.assert_allclose(found[1], [log_p([i]) for i in range(48)], atol=1e-4)
 
@@ -152,7 +152,7 @@ def test_crossed_factors_are_near_the_exact_integral(family):
         (levels_of(design, "h"), 0.05),
         (rows_of(design), 0.02),
     ):
-        found = log_predictive(joint, units, values)[1]
+        found = log_predictive(joint, units, values).log_p[1]
         for a in range(0, units.size, units.size // 3):
             left = np.setdiff1d(everything, units.rows(a))
             assert found[a] == pytest.approx(whole - log_p(left), abs=off)
@@ -296,7 +296,7 @@ def test_a_model_without_random_terms():
     alone = scores(joint, design, units, repeated, found_priors)
     of_chains = scores(joint, design, units, repeated, found_priors, chains=4)
     np.testing.assert_allclose(of_chains.mcse, 2 * alone.mcse, rtol=0.3)
-    single = log_predictive(joint, rows_of(design), values[:3])
+    single = log_predictive(joint, rows_of(design), values[:3]).log_p
     np.testing.assert_allclose(single, stats.poisson.logpmf(design.rows.y, np.exp(drawn[:3, None])))
 
 
@@ -304,7 +304,7 @@ def test_nested_factors_are_independent_between_outer_levels():
     """A level of the outer factor is as a data set of its own."""
     design, joint, priors = joint_case("x + (1 | s/g)", "bernoulli")
     values = some_values(joint)
-    found = log_predictive(joint, levels_of(design, "s"), values)
+    found = log_predictive(joint, levels_of(design, "s"), values).log_p
     for level in range(4):
         rows = np.flatnonzero(design.rows.term("s").codes != level)
         alone = joint_of(leaving_out(design, rows), joint.model.family, priors, 1)

@@ -1,7 +1,7 @@
 """Rows left out of independent components of the data, given the parameters of a generalised model.
 
-What a set of rows adds to the density of the data is the density of the components around it less
-that of what is left of them. For single rows there are shortcuts, which need the component as a
+The log predictive density of a set of rows is the log density of the components around it less the
+log density of their other rows. For single rows there are shortcuts, which need the component as a
 whole alone: the nodes of a quadrature, or the cavity of the normal approximation.
 
 Source: Pinheiro & Bates (1995), *J. Comput. Graph. Stat.* 4, 12-35; Vehtari, Mononen, Tolvanen,
@@ -29,13 +29,13 @@ from ranef.likelihood.generalized.many_modes import (
 )
 from ranef.likelihood.generalized.pirls import Problem
 
-FAR = 600.0  # of an exponent
+MAX_EXPONENT = 600.0
 
 
 def signed_pieces(
     problem: Problem, sets: Sequence[Places]
 ) -> tuple[list[Places], list[Places], sparse.csr_array]:
-    """Return the pieces that sets of rows lie in, and those that are left without each set.
+    """Return the pieces in which sets of rows lie, and the pieces of their other rows.
 
     Returns
     -------
@@ -43,7 +43,7 @@ def signed_pieces(
     around : list of ndarray of int
         The piece of all data that each is, or is part of.
     signs : sparse array, shape (U, pieces)
-        1 for a piece around a set, -1 for one that is left of it.
+        1 for a piece around a set, -1 for a piece of its other rows.
     """
     all_pieces = components_of_rows(problem, np.arange(len(problem.y)))
     number = np.empty(len(problem.y), dtype=np.intp)
@@ -54,12 +54,12 @@ def signed_pieces(
     entries: list[tuple[int, int, int]] = []
     for unit, rows in enumerate(sets):
         around = [all_pieces[place] for place in np.unique(number[rows])]
-        left = np.setdiff1d(np.concatenate([rows[:0], *around]), rows)
-        for sign, parts in ((1, around), (-1, components_of_rows(problem, left))):
-            for part in parts:
-                place = places.setdefault(part.tobytes(), len(places))
+        others = np.setdiff1d(np.concatenate([rows[:0], *around]), rows)
+        for sign, signed in ((1, around), (-1, components_of_rows(problem, others))):
+            for piece in signed:
+                place = places.setdefault(piece.tobytes(), len(places))
                 if place == len(pieces):
-                    pieces.append(part)
+                    pieces.append(piece)
                 entries.append((unit, place, sign))
     units, columns, signs = np.array(entries, dtype=np.intp).reshape(-1, 3).T
     matrix = sparse.coo_array((signs, (units, columns)), shape=(len(sets), len(pieces)))
@@ -96,7 +96,7 @@ def single_rows(
         for share, rows in search.at_nodes(modes, nodes):
             total += share
             exponent = np.log(share)[:, piece.codes] - (rows - at_mode)
-            without += np.exp(np.minimum(exponent, FAR))
+            without += np.exp(np.minimum(exponent, MAX_EXPONENT))
         log_p[chosen] = at_mode + np.log(total)[:, piece.codes] - np.log(without)
     return log_p
 
@@ -105,9 +105,9 @@ def cavities(piece: Piece, points: Points, start: Array, nodes: Rule) -> tuple[A
     """Return log p(y_i | the other rows, phi) of every row, and how far it pulls its eta.
 
     With v the variance of eta_i in the normal approximation, s the score and W the weight at
-    the mode, what is known of eta_i without row i, the cavity, has variance v / (1 - v W) and
-    a mean that is s times that away from the mode. Its product with f(y_i | eta) has its mode
-    at that of eta_i, and the variance v: there are the nodes.
+    the mode, the distribution of eta_i without row i, the cavity, has variance v / (1 - v W), and
+    its mean is s times this variance away from the mode. The product of the cavity and f(y_i | eta)
+    has the mode of eta_i and the variance v: there are the nodes.
 
     Parameters
     ----------
@@ -128,13 +128,13 @@ def cavities(piece: Piece, points: Points, start: Array, nodes: Rule) -> tuple[A
     eta, score, weight = modes.eta[:, 0], modes.expansion.score[:, 0], modes.expansion.weight[:, 0]
     half = _half_covariances(search, modes)
     v = (half**2).sum(axis=1)
-    left, root, total = 1 - v * weight, np.sqrt(v), np.zeros_like(v)
+    share, root, total = 1 - v * weight, np.sqrt(v), np.zeros_like(v)
     for z, log_weight in zip(nodes.nodes[:, 0], nodes.log_weights, strict=True):
         change = search.rows((eta + root * z)[:, None]).value[:, 0] - at_mode
         total += np.exp(change + z * z * v * weight / 2 - root * z * score + log_weight)
-    log_p = at_mode + np.log(total) + np.log(left) / 2 - v * score**2 / (2 * left)
-    log_p -= _skewness(half, score / left, weight / left, search.bends(modes.eta)[:, 0])
-    return np.where(np.isfinite(log_p), log_p, -np.inf), np.abs(v * score / left)
+    log_p = at_mode + np.log(total) + np.log(share) / 2 - v * score**2 / (2 * share)
+    log_p -= _skewness(half, score / share, weight / share, search.bends(modes.eta)[:, 0])
+    return np.where(np.isfinite(log_p), log_p, -np.inf), np.abs(v * score / share)
 
 
 def _half_covariances(search: Parts, modes: ManyModes) -> Array:
@@ -144,7 +144,7 @@ def _half_covariances(search: Parts, modes: ManyModes) -> Array:
 
 
 def _skewness(half: Array, pull: Array, weight: Array, bends: Array) -> Array:
-    """Return what third derivatives of the other rows add to log p(y_-i | phi), shape (S, N).
+    """Return the share of the other rows' third derivatives in log p(y_-i | phi), shape (S, N).
 
     Where row i is left out the modes move, and other rows' weights with them: to first order in
     the third derivatives l_j, this adds the sum over j of l_j (d_j^3 / 6 + v_j d_j / 2), with d_j
@@ -154,18 +154,18 @@ def _skewness(half: Array, pull: Array, weight: Array, bends: Array) -> Array:
     ----------
     half : ndarray, shape (S, q, N)
     pull, weight : ndarray, shape (S, N)
-        Of each row, over what is left of its variance.
+        Of each row, over the share 1 - v W.
     bends : ndarray, shape (S, N)
         The third derivatives of log f.
     """
     count, _, n = half.shape
-    v, found = (half**2).sum(axis=1)[:, :, None], np.empty((count, n))
+    v, skewness = (half**2).sum(axis=1)[:, :, None], np.empty((count, n))
     step = max(1, HELD // (count * n))
     for start in range(0, n, step):
-        own = np.arange(start, min(start + step, n))
-        C = half.swapaxes(1, 2) @ half[:, :, own]
-        moved = -C * pull[:, None, own]
-        added = bends[:, :, None] * moved * (moved**2 / 6 + (v + C**2 * weight[:, None, own]) / 2)
-        added[:, own, np.arange(len(own))] = 0.0
-        found[:, own] = added.sum(axis=1)
-    return found
+        rows = np.arange(start, min(start + step, n))
+        C = half.swapaxes(1, 2) @ half[:, :, rows]
+        moved = -C * pull[:, None, rows]
+        terms = bends[:, :, None] * moved * (moved**2 / 6 + (v + C**2 * weight[:, None, rows]) / 2)
+        terms[:, rows, np.arange(len(rows))] = 0.0
+        skewness[:, rows] = terms.sum(axis=1)
+    return skewness

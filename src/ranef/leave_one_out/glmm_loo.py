@@ -1,18 +1,18 @@
 """Log predictive densities of rows and groups left out of a generalised model.
 
 The random effects are integrated out at every draw of the parameters phi, which are the fixed
-effects, the family's own parameters, sds and correlations. Places that share no level, not even
-through other rows, are independent given phi. So of a group A only the piece or pieces P of the
-data are needed that it lies in:
+effects, the family's own parameters, sds and correlations. Rows that share no level, not even
+through other rows, are independent given phi. So a group A needs only the piece or pieces P of the
+data in which it lies:
 
     log p(y_A | y_-A, phi) = log p(y_P | phi) - log p(y_P without A | phi).
 
-For a single row that would be done as often as there are rows. With one factor
+For single rows these ratios would be as many as there are rows. With one factor
 
     p(y_i | y_-i, phi) = 1 / E[1 / f(y_i | u)],   u given y and phi,
 
-comes from the nodes of its level; otherwise from the *cavity* of the normal approximation: what it
-says of eta_i without row i. Where these are not accurate enough, it is done.
+comes from the nodes of its level; otherwise from the *cavity* of the normal approximation: the
+distribution of eta_i without row i. Where these are not accurate enough, ratios are taken.
 
 Source: Vehtari, Mononen, Tolvanen, Sivula & Winther (2016), *JMLR* 17(103), 1-38; Merkle, Furr &
 Rabe-Hesketh (2019), *Psychometrika* 84, 802-829.
@@ -26,9 +26,8 @@ from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ranef._typing import Array, Places
+from ranef._typing import Array, Flags, Places
 from ranef.design.design import Design, independent_columns, leaving_out
 from ranef.errors import DataError
 from ranef.families.family import Family
@@ -52,16 +51,15 @@ from ranef.priors.assignment import Priors
 from ranef.priors.distributions import Flat
 
 POINTS = {1: (7, 13, 25, 49), 2: (7, 13, 25), 3: (5, 9)}  # by the number of effects
-TOLERANCE = 1e-4  # of a log density, between one number of points and the next
-SHARE = 0.1  # of the log densities of rows, that may be off by more
+MAX_LOG_ERROR = 1e-4  # of a log density, between one number of points and the next
+MAX_SHARE_OFF = 0.1  # of the log densities of rows, that may have a larger error
 LAPLACE = "Laplace's approximation"
-ROUGH = {"level": 1e-3, "cavity": 1e-2}  # error of a row from which on it is found anew
-SMALL = 3  # rows of a level, of which each is left out in turn
-CHECKED = 6  # draws at which errors are found
-LEAST, WORK = 200, 2e7  # draws at least, and what all of them may cost, with many effects
+MAX_ERROR_OF_LEVEL, MAX_ERROR_OF_CAVITY = 1e-3, 1e-2  # of rows; above, they are computed anew
+MAX_ROWS_ONE_BY_ONE = 3  # of a level, of which each is left out in turn
+DRAWS_FOR_ERRORS = 6
+MIN_DRAWS, MAX_COST = 200, 2e7  # draws, and the cost of all of them, with many effects
 BATCH = 50  # rows that are compared at a time
 REPAIR = {1: 9, 2: 7, 3: 5}  # points of the quadrature of a marginal likelihood
-ALONE = 1e-9  # of a column's squared length: what other rows have of it, when they have nothing
 
 
 def joint_scores(
@@ -100,21 +98,31 @@ def joint_scores(
     """
     _check_determined(joint, units, priors)
     with threads_for(joint.width), np.errstate(all="ignore"):
-        found = _found(joint, units, values)
-        elpd, lpd, khat, mcse = smoothed_scores(found.log_p, efficiency(found.log_p, chains))
-        draws = len(found.log_p)
+        predictive = log_predictive(joint, units, values)
+        log_p, draws = predictive.log_p, len(predictive.log_p)
+        elpd, lpd, khat, mcse = smoothed_scores(log_p, efficiency(log_p, chains))
         repaired = khat > good_khat(draws)
-        mcse = np.hypot(mcse, found.error)
+        mcse = np.hypot(mcse, predictive.error)
         if repaired.any():
             again = _Repair(joint, design, units, family, priors, rng)
-            for place in np.flatnonzero(repaired):
-                elpd[place], mcse[place] = again.elpd(int(place))
+            for unit in np.flatnonzero(repaired):
+                elpd[unit], mcse[unit] = again.elpd(int(unit))
     khat[repaired] = np.nan
-    return Scores.of(units, (elpd, lpd, khat, mcse), repaired, draws, _method(found, repaired))
+    method = _method(predictive, repaired)
+    return Scores.of(units, (elpd, lpd, khat, mcse), repaired, draws, method)
 
 
-def log_predictive(joint: GeneralizedPosterior, units: Units, values: Array) -> Array:
-    """Return log p(y_A | y_-A, phi) of every unit at every draw of phi, shape (S, U).
+@dataclass(frozen=True, eq=False)
+class LogPredictive:
+    """Log predictive densities, shape (S, U), their errors, shape (U,), and how, in words."""
+
+    log_p: Array
+    error: Array
+    how: str
+
+
+def log_predictive(joint: GeneralizedPosterior, units: Units, values: Array) -> LogPredictive:
+    """Return log p(y_A | y_-A, phi) of every unit at every draw of phi.
 
     Parameters
     ----------
@@ -123,20 +131,6 @@ def log_predictive(joint: GeneralizedPosterior, units: Units, values: Array) -> 
     values : ndarray, shape (S, n_values)
         Where a piece has too many effects for all draws together, some of them are taken.
     """
-    with threads_for(joint.width), np.errstate(all="ignore"):
-        return _found(joint, units, values).log_p
-
-
-@dataclass(frozen=True, eq=False)
-class _Found:
-    """Log predictive densities, shape (S, U), their errors, shape (U,), and how, in words."""
-
-    log_p: Array
-    error: Array
-    how: str
-
-
-def _found(joint: GeneralizedPosterior, units: Units, values: Array) -> _Found:
     by_row = units.codes is None
     if by_row and joint.model.covariances:
         if joint.model.has_one_factor and _effects(joint) in POINTS:
@@ -159,40 +153,40 @@ def _evenly(values: Array, most: int) -> Array:
 
 def _affordable(values: Array, cost: float) -> Array:
     """Return as many draws as can be afforded, each having a cost."""
-    return _evenly(values, max(LEAST, int(WORK / max(cost, 1.0))))
+    return _evenly(values, max(MIN_DRAWS, int(MAX_COST / max(cost, 1.0))))
 
 
-def _method(found: _Found, repaired: NDArray[np.bool_]) -> str:
-    count = f"{len(found.log_p):,} draws"
-    text = f"Pareto-smoothed importance sampling over {count}"
-    text += f", random effects by {found.how}" if found.how else ""
+def _method(predictive: LogPredictive, repaired: Flags) -> str:
+    """Say how scores were computed."""
+    text = f"Pareto-smoothed importance sampling over {len(predictive.log_p):,} draws"
+    text += f", random effects by {predictive.how}" if predictive.how else ""
     if not repaired.any():
         return text
     anew = f"{int(repaired.sum()):,} of {len(repaired):,} by ratios of marginal likelihoods"
     return f"{text}; {anew}"
 
 
-def _enough(found: Callable[[Rule], Array], k: int, share: float = 0.0) -> tuple[int, Array]:
+def _enough(log_p: Callable[[Rule], Array], k: int, share: float = 0.0) -> tuple[int, Array]:
     """Return a number of points that is enough, and the error of each log density.
 
-    The error is the largest difference to what the next number of points says, over draws.
+    The error is the largest difference, over draws, from the next number of points.
 
     Parameters
     ----------
-    found : callable (Rule)
+    log_p : callable (Rule)
         Log densities at a few draws, shape (S, U).
     k : int
         Effects, 1 to 3.
     share : float
-        Of the log densities, that may be off by more than is tolerated.
+        Of the log densities, that may have a larger error.
     """
-    last, error = found(rule(POINTS[k][0], k)), np.zeros(0)
+    coarse, error = log_p(rule(POINTS[k][0], k)), np.zeros(0)
     for points, more in pairwise(POINTS[k]):
-        better = found(rule(more, k))
-        error = np.nan_to_num(np.abs(better - last), nan=np.inf).max(axis=0, initial=0.0)
-        if np.mean(error > TOLERANCE) <= share:
+        fine = log_p(rule(more, k))
+        error = np.nan_to_num(np.abs(fine - coarse), nan=np.inf).max(axis=0, initial=0.0)
+        if np.mean(error > MAX_LOG_ERROR) <= share:
             return points, error
-        last = better
+        coarse = fine
     return POINTS[k][-1], error
 
 
@@ -206,7 +200,7 @@ def _in_words(hows: set[str | int]) -> str:
 # ---------------------------------------------------------------------------- from pieces
 
 
-def _by_pieces(joint: GeneralizedPosterior, sets: Sequence[Places], values: Array) -> _Found:
+def _by_pieces(joint: GeneralizedPosterior, sets: Sequence[Places], values: Array) -> LogPredictive:
     """Return log predictive densities of sets of rows from those of pieces."""
     problem = joint.model.problem
     pieces, around, signs = signed_pieces(problem, sets)
@@ -216,16 +210,16 @@ def _by_pieces(joint: GeneralizedPosterior, sets: Sequence[Places], values: Arra
     log_p, error = np.empty((len(values), len(pieces))), np.zeros(len(pieces))
     hows: set[str | int] = set()
     for kind in dict.fromkeys(kinds):
-        own = [place for place, other in enumerate(kinds) if other == kind]
-        alike = [pieces[place] for place in own]
+        of_kind = [place for place, other in enumerate(kinds) if other == kind]
+        alike = [pieces[place] for place in of_kind]
         if isinstance(kind, int):
-            log_p[:, own] = _by_laplace(joint, alike, around[own[0]], values)
+            log_p[:, of_kind] = _by_laplace(joint, alike, around[of_kind[0]], values)
             hows.add(LAPLACE)
         else:
-            log_p[:, own], error[own], points = _by_quadrature(joint, alike, values)
+            log_p[:, of_kind], error[of_kind], points = _by_quadrature(joint, alike, values)
             hows.add(points)
     total = np.asarray((signs @ log_p.T).T)
-    return _Found(total, np.asarray(abs(signs) @ error), _in_words(hows))
+    return LogPredictive(total, np.asarray(abs(signs) @ error), _in_words(hows))
 
 
 def _kind(problem: Problem, piece: Places, around: Places) -> int | tuple[int, ...]:
@@ -246,7 +240,7 @@ def _by_quadrature(
     piece = piece_of(joint.model.problem, components)
     if not piece.q:
         return joint.log_densities(piece, values), np.zeros(piece.P), 0
-    few = _evenly(values, CHECKED)
+    few = _evenly(values, DRAWS_FOR_ERRORS)
     points, error = _enough(lambda nodes: joint.log_densities(piece, few, nodes), piece.q)
     return joint.log_densities(piece, values, rule(points, piece.q)), error, points
 
@@ -274,70 +268,75 @@ def _by_laplace(
 # ------------------------------------------------------------------------------- single rows
 
 
-def _rows_of_levels(joint: GeneralizedPosterior, values: Array) -> _Found:
-    """Return those of rows of a single factor's levels, from the nodes of each level."""
+def _rows_of_levels(joint: GeneralizedPosterior, values: Array) -> LogPredictive:
+    """Return the densities of rows of a single factor's levels, from the nodes of each level."""
     n = len(joint.X)
     log_p, error, points = np.empty((len(values), n)), np.full(n, np.inf), 0
     levels = components_of_rows(joint.model.problem, np.arange(n))
-    large = [rows for rows in levels if len(rows) > SMALL]
+    large = [rows for rows in levels if len(rows) > MAX_ROWS_ONE_BY_ONE]
     if large:
-        piece, few = piece_of(joint.model.problem, large), _evenly(values, CHECKED)
+        piece, few = piece_of(joint.model.problem, large), _evenly(values, DRAWS_FOR_ERRORS)
         start = joint.modes_at_start(piece)
 
         def rows_of(some: Array, nodes: Rule) -> Array:
             points_at = joint.points_at(some, piece.rows)
             return single_rows(piece, points_at, len(some), start=start, nodes=nodes)
 
-        points, error[piece.rows] = _enough(lambda nodes: rows_of(few, nodes), piece.q, SHARE)
+        points, error[piece.rows] = _enough(
+            lambda nodes: rows_of(few, nodes), piece.q, MAX_SHARE_OFF
+        )
         log_p[:, piece.rows] = rows_of(values, rule(points, piece.q))
-    found = _Found(log_p, error, _in_words({points}))
-    return _anew(joint, found, values, ROUGH["level"])
+    predictive = LogPredictive(log_p, error, _in_words({points}))
+    return _anew(joint, predictive, values, MAX_ERROR_OF_LEVEL)
 
 
-def _rows_by_cavities(joint: GeneralizedPosterior, values: Array) -> _Found:
-    """Return those of rows in any structure, from the normal approximation at each draw.
+def _rows_by_cavities(joint: GeneralizedPosterior, values: Array) -> LogPredictive:
+    """Return the densities of rows in any structure, from the normal approximation at each draw.
 
-    Those that pull most are compared with ratios of densities of pieces, until these agree.
+    Rows that pull most are compared with ratios of densities of pieces, until these agree.
     """
     values = _affordable(values, len(joint.X) ** 2 / 5)
-    few = _evenly(values, CHECKED)
-    points, _ = _enough(lambda nodes: _cavities(joint, few, nodes)[0], 1, SHARE)
+    few = _evenly(values, DRAWS_FOR_ERRORS)
+    points, _ = _enough(lambda nodes: _cavities(joint, few, nodes)[0], 1, MAX_SHARE_OFF)
     log_p, pull = _cavities(joint, values, rule(points, 1))
-    ours, error = _evenly(log_p, CHECKED), np.zeros(len(joint.X))
+    checked, error = _evenly(log_p, DRAWS_FOR_ERRORS), np.zeros(len(joint.X))
     order = np.argsort(-np.nan_to_num(pull, nan=np.inf).mean(axis=0))
     for start in range(0, len(order), BATCH):
         rows = order[start : start + BATCH]
         exact = _by_pieces(joint, list(rows[:, None]), few)
-        differ = np.nan_to_num(np.abs(ours[:, rows] - exact.log_p), nan=np.inf)
+        differ = np.nan_to_num(np.abs(checked[:, rows] - exact.log_p), nan=np.inf)
         error[rows] = differ.max(axis=0)
-        if error[rows].max() < ROUGH["cavity"]:
+        if error[rows].max() < MAX_ERROR_OF_CAVITY:
             error[order[start + BATCH :]] = error[rows].max()
             break
-    return _anew(joint, _Found(log_p, error, LAPLACE), values, ROUGH["cavity"])
+    predictive = LogPredictive(log_p, error, LAPLACE)
+    return _anew(joint, predictive, values, MAX_ERROR_OF_CAVITY)
 
 
-def _anew(joint: GeneralizedPosterior, found: _Found, values: Array, limit: float) -> _Found:
-    """Replace those of rows with a large error by ratios of densities of pieces."""
-    rough = np.flatnonzero(found.error > limit)
+def _anew(
+    joint: GeneralizedPosterior, predictive: LogPredictive, values: Array, max_error: float
+) -> LogPredictive:
+    """Replace the densities of rows with a large error by ratios of densities of pieces."""
+    rough = np.flatnonzero(predictive.error > max_error)
     if not len(rough):
-        return found
+        return predictive
     again = _by_pieces(joint, list(rough[:, None]), values)
-    log_p, error = _evenly(found.log_p, len(again.log_p)).copy(), found.error.copy()
+    log_p, error = _evenly(predictive.log_p, len(again.log_p)).copy(), predictive.error.copy()
     log_p[:, rough], error[rough] = again.log_p, again.error
-    return _Found(log_p, error, found.how or again.how)
+    return LogPredictive(log_p, error, predictive.how or again.how)
 
 
 def _cavities(joint: GeneralizedPosterior, values: Array, nodes: Rule) -> tuple[Array, Array]:
     """Return log p(y_i | y_-i, phi) of every row by its cavity, and its pull, shape (S, n)."""
-    found, pull = np.empty((2, len(values), len(joint.X)))
+    log_p, pull = np.empty((2, len(values), len(joint.X)))
     for rows in components_of_rows(joint.model.problem, np.arange(len(joint.X))):
         piece = piece_of(joint.model.problem, [rows])
         for chosen in piece.chunks(len(values)):
             points = joint.points(values[chosen], rows)
-            found[chosen, rows], pull[chosen, rows] = cavities(
+            log_p[chosen, rows], pull[chosen, rows] = cavities(
                 piece, points, joint.modes_at_start(piece), nodes
             )
-    return found, pull
+    return log_p, pull
 
 
 # ---------------------------------------------------------------------- without some of the rows
@@ -354,14 +353,14 @@ class _Repair:
     priors: Priors
     rng: np.random.Generator
 
-    def elpd(self, place: int) -> tuple[float, float]:
+    def elpd(self, unit: int) -> tuple[float, float]:
         """Return log p(y) - log p(y without a unit), and its error."""
-        whole, left = self.whole, self._evidence(self.units.rows(place))
-        return whole.value - left.value, float(np.hypot(whole.mcse, left.mcse))
+        of_all, without = self.of_all, self._evidence(self.units.rows(unit))
+        return of_all.value - without.value, float(np.hypot(of_all.mcse, without.mcse))
 
     @cached_property
-    def whole(self) -> MarginalLikelihood:
-        """Of all rows."""
+    def of_all(self) -> MarginalLikelihood:
+        """The marginal likelihood of all rows."""
         return self._evidence(np.empty(0, dtype=np.intp))
 
     def _evidence(self, rows: Places) -> MarginalLikelihood:
@@ -377,14 +376,9 @@ def _check_determined(joint: GeneralizedPosterior, units: Units, priors: Priors)
     if not flat:
         return
     X = joint.X[:, flat]
-    Q = np.linalg.qr(X)[0]
-    codes = np.arange(len(X)) if units.codes is None else units.codes
-    shares = np.zeros((units.size, len(flat), len(flat)))
-    np.add.at(shares, codes, Q[:, :, None] * Q[:, None, :])
-    alone = np.linalg.eigvalsh(shares)[:, -1] > 1 - ALONE  # some combination is in these rows only
-    for place in np.flatnonzero(alone):
-        left = np.delete(X, units.rows(int(place)), axis=0)
-        lost = np.setdiff1d(np.arange(len(flat)), independent_columns(left))
-        name = priors.fixed[flat[lost[0] if len(lost) else 0]]
-        message = f"without {units.name(int(place))} the fixed effect `{name}` is not determined, "
+    for unit in units.determining(np.linalg.qr(X)[0]):
+        others = np.delete(X, units.rows(unit), axis=0)
+        dependent = np.setdiff1d(np.arange(len(flat)), independent_columns(others))
+        name = priors.fixed[flat[dependent[0] if len(dependent) else 0]]
+        message = f"without {units.name(unit)} the fixed effect `{name}` is not determined, "
         raise DataError(f"{message}as its prior is flat: give it a proper prior.")

@@ -1,7 +1,7 @@
-"""A posterior of draws: the container that ArviZ takes, and what it says of each parameter.
+"""A posterior of draws: the container that ArviZ takes, and the marginals of each parameter.
 
 A posterior is a weighted mixture of normal distributions: a node of a lattice is one of them, the
-effects given the variances, and a draw is one without width. `Marginals` is what both answer.
+effects given the variances, and a draw is one without width. Both answer to `Marginals`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ MIN_DRAWS = 4  # of a chain, of which a sample size can be estimated
 
 
 class Marginals(Protocol):
-    """What a posterior says of each parameter, whether it has nodes of a lattice or draws."""
+    """The marginal posteriors of all parameters, from nodes of a lattice or from draws."""
 
     @property
     def drawn(self) -> DrawnMarginals:
@@ -76,7 +76,7 @@ class Marginals(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class DrawnMarginals:
-    """What draws say of each parameter.
+    """The marginal posteriors of all parameters from draws.
 
     Attributes
     ----------
@@ -85,7 +85,7 @@ class DrawnMarginals:
     tree : xarray.DataTree
         Groups `posterior`, `observed_data` and, by MCMC, `sample_stats`.
     independent : bool
-        Whether the draws are independent; those of Markov chains are not.
+        Whether the draws are independent, as draws of Markov chains are not.
     """
 
     design: Design

@@ -2,7 +2,7 @@
 
 The mode and the curvature there, in unconstrained coordinates, give a normal approximation; a
 split multivariate t distribution around it proposes points, and Pareto-smoothed importance
-weights correct what is left. Their shape k-hat says whether that is reliable.
+weights correct its error. Their shape k-hat says whether that is reliable.
 
 Source: Geweke (1989), *Econometrica* 57, 1317-1339 (split-t proposals); Vehtari, Simpson, Gelman,
 Yao & Gabry (2024), *JMLR* 25(72) (Pareto smoothing).
@@ -92,17 +92,17 @@ def find_mode(target: LogPosterior) -> Mode:
         return -logp, -units.T @ gradient
 
     with threads_for(target.width):
-        found = minimize(objective, np.linalg.solve(units, target.start()))
-        hessian = forward_hessian(objective, found.x)
+        optimum = minimize(objective, np.linalg.solve(units, target.start()))
+        hessian = forward_hessian(objective, optimum.x)
     values, vectors = np.linalg.eigh(hessian) if len(hessian) else (np.ones(0), np.eye(0))
     curved = np.maximum(values, 1e-6 * np.abs(values).max(initial=0.0))
     spread = units @ (vectors / np.sqrt(curved))
     return Mode(
-        x=units @ found.x,
-        logp=-found.value,
+        x=units @ optimum.x,
+        logp=-optimum.value,
         root=np.linalg.cholesky(spread @ spread.T),
-        convergence=found.convergence,
-        evaluations=found.evaluations,
+        convergence=optimum.convergence,
+        evaluations=optimum.evaluations,
     )
 
 
@@ -139,8 +139,8 @@ def approximate(target: LogPosterior, *, draws: int, rng: np.random.Generator) -
 def _proposals(target: LogPosterior, mode: Mode) -> SplitT:
     """Return a split-t distribution around the mode.
 
-    Along each axis the width on either side is that at which a normal density would fall as much
-    as the target's does.
+    Along each axis a normal density with the width on either side would fall as much as the
+    target's does.
     """
     d = len(mode.x)
     ends = np.concatenate([REACH * np.eye(d), -REACH * np.eye(d)])

@@ -1,9 +1,9 @@
-"""The marginal likelihood of any model, by the most accurate way there is.
+"""The marginal likelihood of any model, by the most accurate method that it allows.
 
 Few variance parameters of a linear model are integrated out by quadrature. Otherwise draws of the
 posterior are bridged to a normal distribution. Without draws importance sampling makes its own:
-split-t distributions propose points, first around the mode as wide as the curvature says, then
-around the mean of what these found, as wide as that is on either side, until the error is small.
+split-t distributions propose points, first around the mode with widths from the curvature, then
+around the mean of the first draws with their widths on either side, until the error is small.
 
 Source: Geweke (1989), *Econometrica* 57, 1317-1339 (split-t proposals); Oh & Berger (1992),
 *J. Statistical Computation and Simulation* 41, 143-168 (proposals that are fitted to weighted
@@ -78,19 +78,19 @@ def log_evidence(
     -------
     MarginalLikelihood
         Its `mcse` is the error of the quadrature, or the Monte Carlo standard error: infinite
-        where the importance weights do not say, as their tail is too heavy.
+        where the tail of the importance weights is too heavy for one.
     """
     exact = _by_quadrature(target)
     if exact is not None and exact.mcse <= GOAL:
         return exact
     if draws is not None and target.space.d:
-        found = MarginalLikelihood(*warp3(target.log_density, draws, rng), BRIDGE)
+        sampled = MarginalLikelihood(*warp3(target.log_density, draws, rng), BRIDGE)
     else:
-        found = _by_importance(target, rng)
-    if exact is not None and exact.mcse < found.mcse:
+        sampled = _by_importance(target, rng)
+    if exact is not None and exact.mcse < sampled.mcse:
         return exact
     how = f", random effects by {target.approximation}" if target.approximation else ""
-    return MarginalLikelihood(found.value, found.mcse, found.method + how)
+    return MarginalLikelihood(sampled.value, sampled.mcse, sampled.method + how)
 
 
 def _by_quadrature(target: LogPosterior) -> MarginalLikelihood | None:
@@ -102,7 +102,7 @@ def _by_quadrature(target: LogPosterior) -> MarginalLikelihood | None:
 
 
 def _by_importance(target: LogPosterior, rng: np.random.Generator) -> MarginalLikelihood:
-    """Return log p(y) by importance sampling, with proposals fitted to what is found."""
+    """Return log p(y) by importance sampling, with proposals fitted to earlier draws."""
     first = approximate(target, draws=FIRST, rng=rng)
     size, x, laplace = 2 * FIRST, first.x, first.mode.root @ first.mode.root.T
     value, mcse = first.log_evidence, _honest(first.mcse, first.khat, size)
@@ -121,5 +121,5 @@ def _by_importance(target: LogPosterior, rng: np.random.Generator) -> MarginalLi
 
 
 def _honest(mcse: float, khat: float, size: int) -> float:
-    """Return an error that is infinite where the tail of the weights is too heavy to say."""
+    """Return the error, infinite where the tail of the weights is too heavy for one."""
     return np.inf if khat > good_khat(size) else mcse

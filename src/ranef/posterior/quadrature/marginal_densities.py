@@ -1,7 +1,8 @@
 """Posterior densities of one number without Monte Carlo noise: a `Curve`, and ways to it.
 
-A curve answers for quantiles, intervals and moments. That of an effect is a mixture of normals;
-that of a variance parameter is integrated over the others on a lattice with an axis along it.
+A curve answers for quantiles, intervals and moments. The density of an effect is a mixture of
+normals; the density of a variance parameter is integrated over the others on a lattice with an axis
+along it.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ from ranef.posterior.quadrature.whitening import Frame, frame, half_line
 TAIL = 1e-12  # probability that may lie outside the grid of a mixture
 POINTS = 401
 MEAN_CELL, SD_CELL = 0.3, 0.01  # merged: means this close in sds, and logs of sds this close
-LEVEL = 1e-6  # of the mean: next to zero so far, the density of an sd does not change
-SHARPEST = 1e-4  # width of the finest details that are resolved, relative to the whole
-COMPONENTS = 2000  # components at a time
-SMOOTH = 0.45  # steps along the axes of a marginal density, which is interpolated
-DEPTH = 17.0  # how far the logarithm of such a density is followed
+LEVEL_SHARE = 1e-6  # of the mean: nearer to zero, the density of an sd does not change
+MIN_RELATIVE_WIDTH = 1e-4  # of the finest details that are resolved, to the whole range
+MAX_COMPONENTS = 2000  # components at a time
+INTERPOLATED_STEP = 0.45  # along the axes of a marginal density, which is interpolated
+MAX_FALL = 17.0  # of the log density, down to which such a density is followed
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,8 +70,8 @@ class Curve:
 
     @cached_property
     def _near_zero(self) -> float:
-        near = self.values[self.values > LEVEL * self.mean]
-        return float(near[0]) if self.values[0] < LEVEL * self.mean else 0.0
+        near = self.values[self.values > LEVEL_SHARE * self.mean]
+        return float(near[0]) if self.values[0] < LEVEL_SHARE * self.mean else 0.0
 
     @cached_property
     def mean(self) -> float:
@@ -143,14 +144,13 @@ def mixture(weights: Array, means: Array, sds: Array) -> Curve:
     reach = -special.ndtri(TAIL)
     lower, upper = (means - reach * sds).min(), (means + reach * sds).max()
     center = float(means[sds.argmin()])
-    scale = max(float(sds.min()), (upper - lower) * SHARPEST)
-    t = np.linspace(
-        np.arcsinh((lower - center) / scale), np.arcsinh((upper - center) / scale), POINTS
-    )
+    scale = max(float(sds.min()), (upper - lower) * MIN_RELATIVE_WIDTH)
+    first, last = np.arcsinh((np.array([lower, upper]) - center) / scale)
+    t = np.linspace(first, last, POINTS)
     values, slope = center + scale * np.sinh(t), scale * np.cosh(t)
     density = np.zeros(POINTS)
-    for i in range(0, len(weights), COMPONENTS):
-        block = slice(i, i + COMPONENTS)
+    for i in range(0, len(weights), MAX_COMPONENTS):
+        block = slice(i, i + MAX_COMPONENTS)
         z = (values[:, None] - means[block]) / sds[block]
         density += np.exp(-0.5 * z * z) @ (weights[block] / sds[block])
     return Curve(values, density / np.sqrt(2 * np.pi) / weights.sum(), t, slope)
@@ -159,7 +159,7 @@ def mixture(weights: Array, means: Array, sds: Array) -> Curve:
 def _merged(weights: Array, means: Array, sds: Array) -> tuple[Array, Array, Array]:
     """Merge components whose sds are nearly the same and whose means differ by much less.
 
-    Weight, mean and variance of what is merged stay the same.
+    Weight, mean and variance of the merged components stay the same.
     """
     log_sd = np.round(np.log(sds) / SD_CELL)
     width = MEAN_CELL * np.exp(log_sd * SD_CELL)
@@ -176,10 +176,10 @@ def _merged(weights: Array, means: Array, sds: Array) -> tuple[Array, Array, Arr
 
 
 def along(target: LinearPosterior, mode: Mode, place: int) -> tuple[Mixture, Array]:
-    """Return nodes whose first coordinate is that of a given value, and where each is along it."""
+    """Return nodes whose first coordinate follows one value, and their positions along it."""
     whitened = frame(target, mode, first=place)
     steps = _steps_along(whitened)
-    nodes = lattice(whitened, steps, cut=DEPTH)
+    nodes = lattice(whitened, steps, cut=MAX_FALL)
     rows = np.repeat(np.arange(len(nodes.z)), nodes.log_density.shape[1])
     weights = np.exp(nodes.log_density - nodes.log_density.max()).ravel()
     mixed = Mixture(weights / weights.sum(), nodes.nodes[rows], np.exp(nodes.log_sigma.ravel()))
@@ -188,7 +188,7 @@ def along(target: LinearPosterior, mode: Mode, place: int) -> tuple[Mixture, Arr
 
 def _steps_along(whitened: Frame) -> Array:
     steps = np.full(len(whitened.order), STEP * np.sqrt(1 - whitened.share_of_sigma))
-    steps[[0, -1]] = SMOOTH
+    steps[[0, -1]] = INTERPOLATED_STEP
     return steps
 
 
@@ -206,7 +206,7 @@ def marginal(target: LinearPosterior, mode: Mode, place: int) -> Curve:
     steps = _steps_along(whitened)
     if place == target.space.n_given:
         return _curve_of_sigma(whitened, steps)
-    nodes = lattice(whitened, steps, on=1, cut=DEPTH)
+    nodes = lattice(whitened, steps, on=1, cut=MAX_FALL)
     first = np.arange(nodes.z[:, 0].min(), nodes.z[:, 0].max() + 1)
     table = np.stack(
         [special.logsumexp(nodes.log_density[nodes.z[:, 0] == i], axis=0) for i in first]
@@ -227,7 +227,7 @@ def marginal(target: LinearPosterior, mode: Mode, place: int) -> Curve:
 
 
 def _curve_of_sigma(whitened: Frame, steps: Array) -> Curve:
-    nodes = lattice(whitened, steps, on=0, cut=DEPTH)
+    nodes = lattice(whitened, steps, on=0, cut=MAX_FALL)
     t = _finer(nodes.log_sigma[0])
     log_density = _smooth(nodes.log_sigma[0], special.logsumexp(nodes.log_density, axis=0))(t)
     value = np.exp(t)
@@ -235,16 +235,16 @@ def _curve_of_sigma(whitened: Frame, steps: Array) -> Curve:
 
 
 def _curve_of_sd(whitened: Frame, place: int, first: Array, axis: Array, table: Array) -> Curve:
-    """Return the density of an sd from that of sd / sigma, along the first axis, and log sigma.
+    """Return the density of an sd from the joint density of sd / sigma and log sigma.
 
-    For every value of the sd it is integrated along sd / sigma, with log sigma making up the rest.
+    For every value of the sd the joint density is integrated along sd / sigma, the first axis.
     """
     spread = float(np.linalg.norm(whitened.root[-1, 1:]))
     log_density = interpolate.RectBivariateSpline(first, axis, table, kx=5, ky=5)
     t = whitened.center[0] + whitened.root[0, 0] * _finer(first)
     log_value, log_slope = half_line(t)
     steepest = float(np.abs(whitened.root[0, 0] * np.exp(log_slope) + whitened.root[-1, 0]).max())
-    step = max(min(SMOOTH / 4, spread / steepest / 4), np.ptp(first) / 8000)
+    step = max(min(INTERPOLATED_STEP / 4, spread / steepest / 4), np.ptp(first) / 8000)
     white = np.arange(first[0], first[-1], step)
     log_ratio, _ = half_line(whitened.center[0] + whitened.root[0, 0] * white)
     log_sigma = whitened.log_sigma + whitened.root[-1, 0] * white
@@ -260,8 +260,8 @@ def _curve_of_sd(whitened: Frame, place: int, first: Array, axis: Array, table: 
         log_density.ev(white[columns], places[rows, columns]) - table.max()
     )
     density = integrand.sum(axis=1) * np.exp(log_slope)
-    kept = density > density.max() * np.exp(-DEPTH)
-    range_kept = slice(int(kept.argmax()), len(kept) - int(kept[::-1].argmax()))
+    kept = np.flatnonzero(density > density.max() * np.exp(-MAX_FALL))
+    range_kept = slice(kept[0], kept[-1] + 1)
     value = whitened.scales[place] * np.exp(log_value + whitened.log_sigma)
     with np.errstate(divide="ignore"):
         logs = np.log(density[range_kept])
