@@ -363,11 +363,11 @@ def check_determined(fixed: FixedPart, design: Design, units: Units, Q: Array) -
 def _random_columns(target: LinearPosterior, design: Design) -> Array:
     """Return the columns of all terms in the basis, (n, sum of k), weighted."""
     root = np.sqrt(design.rows.weights)[:, None]
-    found = [
+    columns = [
         np.linalg.solve(T.T, (term.columns * root).T).T
         for T, term in zip(target.cross.bases, design.rows.terms, strict=True)
     ]
-    return np.column_stack([*found, np.empty((design.n_obs, 0))])
+    return np.column_stack([*columns, np.empty((design.n_obs, 0))])
 
 
 def _cross_products(components: Components, Z: Array, Q: Array) -> tuple[Array, Array]:
