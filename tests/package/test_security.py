@@ -316,7 +316,6 @@ PATH_OF_A_FORMULA = [
     "formula/syntax",
     "formula/terms",
     "formula/functions",
-    "design/factors",
     "design/evaluate",
     "design/model_matrix",
     "design/data_frame",

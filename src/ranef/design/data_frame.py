@@ -80,9 +80,10 @@ class CompleteRows:
     def frame(self, **names: str | None) -> pd.DataFrame:
         """Return the columns, with weights and offset added under new names."""
         frame = self.columns.copy()
-        for attribute, name in names.items():
+        arrays = {"weights": self.weights, "offset": self.offset}
+        for array, name in names.items():
             if name and name not in frame:
-                frame[name] = getattr(self, attribute)
+                frame[name] = arrays[array]
         return frame
 
 

@@ -174,8 +174,15 @@ def _for_formulaic(value: Value) -> Any:
 def _contrasts(coding: Coding) -> Any:
     from formulaic.transforms import contrasts
 
-    name = coding.name if coding.name == "SAS" else coding.name.capitalize()
-    return getattr(contrasts, f"{name}Contrasts")(**coding.settings)
+    kinds = {
+        "treatment": contrasts.TreatmentContrasts,
+        "SAS": contrasts.SASContrasts,
+        "sum": contrasts.SumContrasts,
+        "helmert": contrasts.HelmertContrasts,
+        "diff": contrasts.DiffContrasts,
+        "poly": contrasts.PolyContrasts,
+    }
+    return kinds[coding.name](**coding.settings)
 
 
 def _check_levels(label: str, value: Categorical) -> None:

@@ -229,10 +229,10 @@ class Family:
 
     def _check_fields(self) -> None:
         """Refuse fields that are not a link, a function or a name as their annotations say."""
-        name, link = vars(self)["name"], vars(self)["link"]
-        if not isinstance(name, str):
+        given: Any = self  # whatever the annotations say
+        if not isinstance(given.name, str):
             raise FitError(f"the name of a family is text, got {self.name!r}.")
-        if not isinstance(link, Link):
+        if not isinstance(given.link, Link):
             message = f"the {self.name} family has link={self.link!r}, expected a Link: one of "
             raise FitError(f"{message}`ranef.links`, such as `rf.links.LOG`, or your own.")
         optional = ("pymc", "expand", "further", "expected", "response_mean")
