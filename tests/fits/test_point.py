@@ -306,9 +306,9 @@ def test_few_levels_are_fewer_than_five():
 def term(k, unit=1.0):
     columns = np.random.default_rng(1).normal(size=(240, k)) * unit
     coefs = tuple("abcd"[:k])
-    return replace(
-        fit_of("one factor", "ml").design.terms[0], text="(t)", coefs=coefs, columns=columns
-    )
+    mean_products = columns.T @ columns / len(columns)
+    known = fit_of("one factor", "ml").design.terms[0]
+    return replace(known, text="(t)", coefs=coefs, mean_products=mean_products)
 
 
 @pytest.mark.parametrize("unit", [1.0, 1e9, 1e-9])

@@ -291,5 +291,5 @@ def test_extras_are_trials_weights_and_offsets():
     poisson = find_family("poisson")
     fit = point_fit("y ~ x", simulated("poisson"), poisson)
     assert extras(fit.design, poisson) == []
-    weighted = type(fit.design)(**vars(fit.design) | {"weights": np.full(200, 2.0)})
+    weighted = fit.design.with_rows(weights=np.full(200, 2.0))
     assert extras(weighted, poisson) == ["prior weights"]
