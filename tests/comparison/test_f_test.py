@@ -7,7 +7,7 @@ from designs import random_frame
 from scipy import stats
 
 import ranef as rf
-from ranef.comparison.f_test import FTest, f_test
+from ranef.comparison.f_test import WaldTest, f_test
 from ranef.design.design import build_design, full_rank
 from ranef.formula.terms import read_formula
 
@@ -70,7 +70,7 @@ def test_it_is_the_ratio_of_mean_squares_of_dense_least_squares(pair, weighted):
     frame = FRAME if weighted else FRAME.assign(x=FRAME["x"] * 0.01 + 300)
     small, large = (design(text, frame, **options) for text in pair)
     F, d1, d2 = least_squares(small, large)
-    assert f_test(small, large) == FTest(pytest.approx(F, rel=1e-8), d1, d2)
+    assert f_test(small, large) == WaldTest(pytest.approx(F, rel=1e-8), d1, d2)
 
 
 def test_one_way_analysis_of_variance():
@@ -130,7 +130,7 @@ def test_totals_with_covariates_weights_and_a_crossed_factor():
     r0, r1 = (np.linalg.matrix_rank(A) for A in both)
     s0, s1 = (((y - A @ np.linalg.lstsq(A, y)[0]) ** 2).sum() for A in both)
     F = (s0 - s1) / (r1 - r0) / (s1 / (24 - r1))
-    assert found == FTest(pytest.approx(F, rel=1e-9), r1 - r0, 24 - r1, "s")
+    assert found == WaldTest(pytest.approx(F, rel=1e-9), r1 - r0, 24 - r1, "s")
 
 
 @pytest.mark.parametrize(
@@ -169,4 +169,4 @@ def test_p_values_are_uniform_whatever_the_other_variances(small):
 def test_rank_is_found_where_slopes_are_far_from_their_origin():
     frame = FRAME.assign(t=FRAME["x"] * 1e-2 + 2000)
     near, far = (f_of(f"y ~ {x} + (1 | c)", f"y ~ {x} + ({x} | c)", frame) for x in ("x", "t"))
-    assert far == FTest(pytest.approx(near.statistic, rel=1e-6), near.d1, near.d2)
+    assert far == WaldTest(pytest.approx(near.statistic, rel=1e-6), near.d1, near.d2)

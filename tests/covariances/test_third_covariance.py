@@ -127,7 +127,7 @@ def test_a_generalised_model_too(data):
     np.testing.assert_allclose(fit.fixef(), nested.fixef(), rtol=1e-3)
     own = prepare(model.design, model.family)
     beta, psi = fit.fixef().to_numpy(), np.empty(0)
-    assert maximum.estimate(own).loglik == pytest.approx(fit.loglik)
+    assert maximum.maximum_likelihood(own).loglik == pytest.approx(fit.loglik)
     theta = np.array([0.4, 0.9])
     found = users_likelihood(own, theta, beta, psi, 1)
     steps = 1e-5 * np.eye(2)

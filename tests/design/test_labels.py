@@ -100,7 +100,7 @@ def test_draws_of_what_the_family_does_not_have_are_left_out():
 def test_draws_are_named_as_those_of_the_sampler(text):
     made = small_design(text)
     model = pymc_hierarchical.hierarchical(made, resolve(made))
-    tree = pymc_hierarchical.sample(
+    tree = pymc_hierarchical.sample_pymc(
         model, Sampling(draws=5, tune=20, chains=2, seed=1, progressbar=False)
     )
     sampled = tree["posterior"].to_dataset()

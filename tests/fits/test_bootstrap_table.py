@@ -13,7 +13,7 @@ import ranef as rf
 from ranef.errors import DataWarning, FitError
 from ranef.fits.bootstrap_table import Bootstrap
 from ranef.likelihood.bootstrap.bootstrap import refitted, simulated_response
-from ranef.likelihood.bootstrap.simulated_responses import children
+from ranef.likelihood.bootstrap.simulated_responses import seeds_of_replicates
 
 SLEEP = "Reaction ~ Days + (Days | Subject)"
 
@@ -43,13 +43,13 @@ def test_a_statistic_is_a_function_of_a_fit(sleep):
     found = sleep.bootstrap(12, statistic=sd_ratio, seed=1)
     assert found.estimates.columns.tolist() == ["statistic"]
     assert found.original["statistic"] == pytest.approx(sd_ratio(sleep))
-    loop = [sd_ratio(again(sleep, s)) for s in children(1, 12)]
+    loop = [sd_ratio(again(sleep, s)) for s in seeds_of_replicates(1, 12)]
     np.testing.assert_array_equal(found.estimates["statistic"], loop)
     series = sleep.bootstrap(4, statistic=lambda fit: fit.fixef(), seed=1)
     assert series.estimates.columns.tolist() == ["Intercept", "Days"]
     table = sleep.bootstrap(4, statistic=lambda fit: {"mean": fit.fitted().mean()}, seed=1)
     responses_mean = [
-        simulated_response(sleep.fitted_model, s).rows.y.mean() for s in children(1, 4)
+        simulated_response(sleep.fitted_model, s).rows.y.mean() for s in seeds_of_replicates(1, 4)
     ]
     np.testing.assert_allclose(table.estimates["mean"], responses_mean, rtol=1e-9)
 

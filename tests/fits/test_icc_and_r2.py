@@ -14,9 +14,9 @@ from fits import fit_of, frame, known_posterior, model_of
 from ranef.families.names import find_family
 from ranef.fits.icc_and_r2 import (
     Numbers,
+    average_response,
     bayes_r2,
     icc,
-    mean_response,
     observation_variance,
     ordinary_r2,
     r2,
@@ -202,13 +202,13 @@ def test_mean_response_by_simulation():
     model = rf.Model("n ~ x + (x | g)", frame().assign(n=1), family="poisson")
     cov = np.array([[0.3, 0.1], [0.1, 0.2]])
     numbers = Numbers(np.array([0.5, 0.4]), (cov,), {})
-    found = mean_response(model.design, model.family, numbers)
+    found = average_response(model.design, model.family, numbers)
     rng = np.random.default_rng(1)
     b = rng.multivariate_normal([0.5, 0.4], cov, size=40_000)
     simulated = np.exp(b @ model.design.rows.X.T).mean()
     assert found == pytest.approx(simulated, rel=0.02)
     both = Numbers(np.stack([numbers.beta, [0, 0.1]]), (np.stack([cov, 0 * cov]),), {})
-    two = mean_response(model.design, model.family, both)
+    two = average_response(model.design, model.family, both)
     assert two[0] == pytest.approx(found, rel=1e-12)
     assert two[1] == pytest.approx(np.exp(0.1 * frame()["x"]).mean(), rel=1e-12)
 

@@ -118,7 +118,7 @@ def test_options_of_the_sampler_reach_it(monkeypatch, through):
         assert priors.rows() == model.priors.rows()
         return SimpleNamespace(named_vars={}, made=(design.fixed, centered))
 
-    monkeypatch.setattr(pymc_hierarchical, "sample", sample)
+    monkeypatch.setattr(pymc_hierarchical, "sample_pymc", sample)
     monkeypatch.setattr(pymc_hierarchical, "hierarchical", hierarchical)
     if through == "model":
         fit = model.fit("mcmc", centered=True, **FIT_OPTIONS)
@@ -245,7 +245,7 @@ def test_chains_that_disagree_warn(monkeypatch):
     sigma = np.random.default_rng(1).gamma(50, 0.02, (4, 1000)) + np.arange(4)[:, None]
     posterior = known_posterior(model, draws=1000, sigma=sigma)
     monkeypatch.setattr(pymc_hierarchical, "hierarchical", lambda *_, **__: BUILT)
-    monkeypatch.setattr(pymc_hierarchical, "sample", lambda *_, **__: posterior.posterior)
+    monkeypatch.setattr(pymc_hierarchical, "sample_pymc", lambda *_, **__: posterior.posterior)
     for call in (model.fit, lambda *a, **k: rf.fit(FORMULAS["one factor"], frame(), *a, **k)):
         with pytest.warns(rf.ConvergenceWarning) as caught:
             call("mcmc", form="hierarchical")
@@ -260,7 +260,7 @@ def test_dependent_columns_are_left_out_by_reml_and_kept_by_mcmc(monkeypatch):
     same(fit, model_of("one factor").fit())
     tree = known_posterior(model, draws=1000).posterior
     monkeypatch.setattr(pymc_hierarchical, "hierarchical", lambda *_, **__: BUILT)
-    monkeypatch.setattr(pymc_hierarchical, "sample", lambda *_, **__: tree)
+    monkeypatch.setattr(pymc_hierarchical, "sample_pymc", lambda *_, **__: tree)
     with pytest.warns(rf.DataWarning, match="the priors tell them apart"):
         assert list(model.fit("mcmc", form="hierarchical").fixef().index) == [
             "Intercept",
@@ -275,7 +275,7 @@ def test_one_level_is_refused_by_reml_and_left_to_the_prior_by_mcmc(monkeypatch)
         model.fit()
     tree = known_posterior(model, draws=1000).posterior
     monkeypatch.setattr(pymc_hierarchical, "hierarchical", lambda *_, **__: BUILT)
-    monkeypatch.setattr(pymc_hierarchical, "sample", lambda *_, **__: tree)
+    monkeypatch.setattr(pymc_hierarchical, "sample_pymc", lambda *_, **__: tree)
     with pytest.warns(rf.DataWarning, match="informed by the prior alone"):
         assert "240 rows; 1 level of one\n" in str(model.fit("mcmc", form="hierarchical"))
 

@@ -48,7 +48,7 @@ def structured(seed=3, scale=1.0):
 @pytest.mark.parametrize("name", STRUCTURES)
 def test_flat_priors_make_reml(name, scale):
     own = target(STRUCTURES[name], structured(scale=scale), "flat", weights="w")
-    found = mode.estimate(own)
+    found = mode.posterior_mode(own)
     expected = reml.estimate(own.cross, reml=True)
     assert found.objective == pytest.approx(expected.objective, abs=1e-7)
     assert found.loglik == pytest.approx(expected.loglik, abs=1e-7)
@@ -216,7 +216,7 @@ def test_gradient_equals_central_differences(formula, priors):
 def test_a_known_sd_is_refused():
     own = target("y ~ x + (1 | c)", structured(), {"sd": Constant(1.0)})
     with pytest.raises(FitError) as error:
-        mode.estimate(own)
+        mode.posterior_mode(own)
     assert str(error.value) == (
         "the prior of `sd_c[Intercept]` is a constant: a posterior mode keeps no standard "
         'deviation of random effects fixed; use method="mcmc" or "laplace".'

@@ -21,8 +21,8 @@ from ranef.priors.scales import (
     centring,
     link_scale,
     lower_columns,
-    mean_response,
     moved_coefs,
+    observed_mean,
     response_scale,
     spread,
 )
@@ -90,9 +90,9 @@ def test_huge_offsets_do_not_overflow():
 @pytest.mark.parametrize("family", [POISSON, with_link(POISSON, "sqrt"), BINOMIAL], ids=str)
 def test_without_any_event_the_mean_is_that_of_half_an_event(family):
     made = design(np.zeros(4), weights=[2, 2, 2, 2])
-    assert mean_response(made, POISSON) == 0.5 / 8
-    assert mean_response(made, BINOMIAL) == 0.5 / 9
-    assert mean_response(made.with_rows(y=np.ones(4)), BINOMIAL) == 8.5 / 9
+    assert observed_mean(made, POISSON) == 0.5 / 8
+    assert observed_mean(made, BINOMIAL) == 0.5 / 9
+    assert observed_mean(made.with_rows(y=np.ones(4)), BINOMIAL) == 8.5 / 9
     assert np.isfinite(numbers(link_scale(made, family))).all()
 
 

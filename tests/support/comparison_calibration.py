@@ -31,8 +31,8 @@ import ranef as rf
 from ranef.comparison.f_test import f_test
 from ranef.comparison.null_distributions import (
     chi_bar_squared,
+    exact_null_statistics,
     monte_carlo,
-    null_statistics,
     spectrum,
 )
 from ranef.likelihood.bootstrap import refits
@@ -40,8 +40,8 @@ from ranef.likelihood.bootstrap.bootstrap import parameters
 from ranef.likelihood.bootstrap.simulated_responses import (
     Null,
     Sums,
-    children,
     responses,
+    seeds_of_replicates,
     simulated,
     sums_of,
 )
@@ -292,7 +292,7 @@ def p_values(hypothesis, n, seed, *, replicates=REPLICATES, reml=True):
     small, large = hypothesis.designs
     if not small.terms:
         form = spectrum(small, large, reml=reml)
-        drawn = np.sort(null_statistics(form, DRAWS, int(of_exact.generate_state(1)[0])))
+        drawn = np.sort(exact_null_statistics(form, DRAWS, int(of_exact.generate_state(1)[0])))
         found["exact"] = [monte_carlo(one, drawn).p_value for one in statistic]
     nulls = _nulls(models, estimates)
     boot = bootstrapped(models, nulls, replicates, int(of_boot.generate_state(1)[0]))
@@ -341,7 +341,7 @@ def bootstrapped(models, nulls, replicates, seed):
     found = []
     for start in range(0, len(nulls), at_once):
         own = range(start, min(start + at_once, len(nulls)))
-        seeds = children(seed, replicates * len(own), replicates * start)
+        seeds = seeds_of_replicates(seed, replicates * len(own), replicates * start)
         sums = [
             simulated(models.columns, nulls[i], seeds[j * replicates : (j + 1) * replicates])
             for j, i in enumerate(own)

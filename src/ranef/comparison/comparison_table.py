@@ -30,7 +30,7 @@ LEGEND = (
 )
 
 
-def short(number: float) -> str:
+def two_digits(number: float) -> str:
     """Return a positive number with two digits that count.
 
     Examples
@@ -202,14 +202,14 @@ class Comparison(Printed):
         row = self.table.loc[name]
         if row["log_bayes_factor"] == 0:
             return "1"
-        return short(np.exp(row["log_bayes_factor"])) if self._decided(name) else "not decided"
+        return two_digits(np.exp(row["log_bayes_factor"])) if self._decided(name) else "not decided"
 
     def _range(self, name: str) -> str:
         row = self.table.loc[name]
         if row["log_bayes_factor"] == 0:
             return ""
         low, high = np.exp(row[["log_bayes_factor_lower", "log_bayes_factor_upper"]].astype(float))
-        return f"{short(low)} to {short(high)}"
+        return f"{two_digits(low)} to {two_digits(high)}"
 
     def _decided(self, name: str) -> bool:
         """Whether the Bayes factor of a model against the best is more than noise and priors."""
@@ -252,11 +252,11 @@ class Comparison(Printed):
         probability = float(self.table.loc[best, "probability"])
         has_value = self._decided(second)
         decided = has_value and log_bf >= np.log(MIN_BAYES_FACTOR)
-        value = f"is {short(np.exp(log_bf))}" if has_value else "depends on the priors"
+        value = f"is {two_digits(np.exp(log_bf))}" if has_value else "depends on the priors"
         sentences = (
             f"The data are the most probable under `{best}` (posterior probability "
             f"{probability:.3g}). Against `{second}` its Bayes factor {value} "
-            f"({short(np.exp(low))} to {short(np.exp(high))} over prior scales)"
+            f"({two_digits(np.exp(low))} to {two_digits(np.exp(high))} over prior scales)"
             f"{'.' if decided else ': not decided.'}"
         )
         probable = str(self.table["probability"].idxmax())

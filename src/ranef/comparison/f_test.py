@@ -22,7 +22,7 @@ SIZE_TOLERANCE = 1e-8  # relative difference of levels that have one size
 
 
 @dataclass(frozen=True)
-class FTest:
+class WaldTest:
     """An F statistic with its degrees of freedom.
 
     Attributes
@@ -63,7 +63,7 @@ class _Table:
     C: sparse.csc_array
 
 
-def f_test(small: Design, large: Design) -> FTest | None:
+def f_test(small: Design, large: Design) -> WaldTest | None:
     """Test the random effects that only the larger of two designs with the same X has.
 
     All random effects are taken as fixed: F is the drop of the residual sum of squares by the new
@@ -91,15 +91,15 @@ def f_test(small: Design, large: Design) -> FTest | None:
     return test
 
 
-def _wald(small: _Table, large: _Table) -> FTest | None:
+def _wald(small: _Table, large: _Table) -> WaldTest | None:
     (small_rank, small_rss), (large_rank, large_rss) = _rank_and_rss(small), _rank_and_rss(large)
     d1, d2 = large_rank - small_rank, len(large.y) - large_rank
     if d1 < 1 or d2 < 1 or not large_rss > 0:
         return None
-    return FTest((small_rss - large_rss) / d1 / (large_rss / d2), d1, d2)
+    return WaldTest((small_rss - large_rss) / d1 / (large_rss / d2), d1, d2)
 
 
-def _wald_of_totals(small: Design, large: Design, term: TermRows, size: float) -> FTest | None:
+def _wald_of_totals(small: Design, large: Design, term: TermRows, size: float) -> WaldTest | None:
     """Return the test with the totals of the levels of a term in place of rows.
 
     The term has to be the same in both designs: it makes the errors.

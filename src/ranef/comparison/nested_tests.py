@@ -15,8 +15,8 @@ from ranef.comparison.null_distributions import (
     MonteCarlo,
     chi_bar_squared,
     closed_form,
+    exact_null_statistics,
     monte_carlo,
-    null_statistics,
     sequential,
     spectrum,
 )
@@ -251,7 +251,7 @@ def _exact(pair: Pair, simulation: Simulation) -> NestedTest:
             f"{f.statistic:.6g} with {f.d1} and {f.d2} degrees of freedom. Exact for normal data."
         )
         return pair.comparison("exact", p, words)
-    statistics = null_statistics(form, simulation.n or EXACT_DRAWS, simulation.entropy)
+    statistics = exact_null_statistics(form, simulation.n or EXACT_DRAWS, simulation.entropy)
     drawn = monte_carlo(pair.statistic, statistics)
     words = (
         f"the {CRITERIA[pair.kind]} against {drawn.n} draws of its distribution in samples of "

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from ranef._typing import Array, Flags, Places
-from ranef.comparison.f_test import FTest
+from ranef.comparison.f_test import WaldTest
 from ranef.design.design import Design
 from ranef.errors import FitError
 
@@ -236,7 +236,7 @@ def spectrum(small: Design, large: Design, *, reml: bool) -> Spectrum:
     )
 
 
-def closed_form(spectrum: Spectrum, f: FTest, statistic: float) -> float | None:
+def closed_form(spectrum: Spectrum, f: WaldTest, statistic: float) -> float | None:
     """Return the p-value of a likelihood ratio that is a function of F; None where it is not.
 
     It is one where all eigenvalues are equal, as with levels of one size. The function does not
@@ -247,7 +247,7 @@ def closed_form(spectrum: Spectrum, f: FTest, statistic: float) -> float | None:
     return 1.0 if statistic < STATISTIC_ERROR else f.p_value
 
 
-def null_statistics(spectrum: Spectrum, n: int, seed: int | None) -> Array:
+def exact_null_statistics(spectrum: Spectrum, n: int, seed: int | None) -> Array:
     """Draw from the null distribution of the (restricted) likelihood ratio.
 
     Crainiceanu & Ruppert (2004), theorems 1 and 2: with independent w_s^2 ~ chi2_1, c ~ chi2_left,

@@ -25,7 +25,7 @@ from ranef.fits.icc_and_r2 import Numbers, icc_table, r2_table
 from ranef.fits.principal_components import PrincipalComponents, pca_table
 from ranef.fits.shrinkage import shrinkage_table
 from ranef.fits.tables import Printed, Summary, VarCorr, extras
-from ranef.likelihood.predictions import Draws, linear_predictor, simulated
+from ranef.likelihood.predictions import Draws, drawn_responses, linear_predictor
 from ranef.plots import random_effects
 
 if TYPE_CHECKING:
@@ -386,7 +386,9 @@ class Fit(Printed):
         check_seed(seed)
         check_choice("groups", groups, ("new", "known"), "is not an option")
         rng = np.random.default_rng(seed)
-        return simulated(self.design, self.family, self._drawn(n, rng), rng, new=groups == "new")
+        return drawn_responses(
+            self.design, self.family, self._drawn(n, rng), rng, new=groups == "new"
+        )
 
     @abstractmethod
     def _drawn(self, n: int, rng: np.random.Generator) -> Draws:

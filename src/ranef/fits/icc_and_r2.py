@@ -108,7 +108,7 @@ def variances(
         the squared coefficient of variation. "delta" also replaces the latent variable of
         proportions by Var(y) (d eta / d mu)^2 for one trial, which is used for all other links.
     mean : float, optional
-        The mean response at which; that of the model by default, see `mean_response`.
+        The mean response at which; that of the model by default, see `average_response`.
 
     Returns
     -------
@@ -165,7 +165,7 @@ def observation_variance(
             f"the variance of observations on the link scale is not known for the {family.name} "
             "family, whose mean is not that of its link: make it with a `latent_variance`."
         )
-    mu = np.asarray(mean_response(design, family, numbers) if mean is None else mean)
+    mu = np.asarray(average_response(design, family, numbers) if mean is None else mean)
     psi = [np.asarray(numbers.parameters[name]) for name in family.parameters]
     variance = family.unit_variance(mu, psi)
     if family.has_sigma:
@@ -192,7 +192,7 @@ def _latent_variance(family: Family) -> float:
     return variance
 
 
-def mean_response(design: Design, family: Family, numbers: Numbers) -> Array:
+def average_response(design: Design, family: Family, numbers: Numbers) -> Array:
     """Return the mean over rows of the response that the model expects, shape (...).
 
     With a log link the mean over new groups, exp(eta + z'cov(b) z / 2), so that for a model

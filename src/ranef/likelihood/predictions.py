@@ -141,7 +141,7 @@ def log_likelihood(design: Design, family: Family, posterior: xr.Dataset) -> xr.
     )
 
 
-def simulated(
+def drawn_responses(
     design: Design, family: Family, draws: Draws, rng: np.random.Generator, *, new: bool
 ) -> Array:
     """Return drawn responses, shape (n, points): one data set for each draw.

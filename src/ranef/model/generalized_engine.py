@@ -105,7 +105,7 @@ class GeneralizedEngine(SharedEngine):
         points = check_n_agq(self.design, n_agq)
         self._check_estimable()
         identifiability.warn_pure(self.data.estimable, self.family)
-        estimate = maximum.estimate(self.data.generalized, n_agq=points)
+        estimate = maximum.maximum_likelihood(self.data.generalized, n_agq=points)
         return self.point_fit(self.data.estimable, "ml", estimate, verbose=verbose)
 
     @explained
@@ -153,7 +153,7 @@ class GeneralizedEngine(SharedEngine):
             pymc_model = pymc_hierarchical.hierarchical(
                 self.design, self.priors, self.family, centered=centered
             )
-        draws = pymc_hierarchical.sample(pymc_model, settings)
+        draws = pymc_hierarchical.sample_pymc(pymc_model, settings)
         draws = with_groups(draws, {"observed_data": observed(self.design.rows)})
         return self.sampled_fit(draws, is_own=is_own, log_likelihood=log_likelihood)
 

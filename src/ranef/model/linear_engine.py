@@ -102,14 +102,14 @@ class LinearEngine(SharedEngine):
         """Find the mode of the posterior of the variance parameters."""
         identifiability.check_varies(self.data.estimable, knows_sigma=self._knows_sigma)
         if all(prior.proper for prior in self.priors.beta):
-            estimate = mode.estimate(self.density)
+            estimate = mode.posterior_mode(self.density)
             return self.point_fit(self.design, "map", estimate, verbose=verbose)
         design = self.data.estimable
         identifiability.warn_dropped(design)
         identifiability.check_identified(design)
         priors = resolve(design, self.setting)
         reduced = replace(self, data=Data(design, self.family), priors=priors)
-        return self.point_fit(design, "map", mode.estimate(reduced.density), verbose=verbose)
+        return self.point_fit(design, "map", mode.posterior_mode(reduced.density), verbose=verbose)
 
     # -------------------------------------------------------------------------------- posteriors
 
@@ -162,7 +162,7 @@ class LinearEngine(SharedEngine):
             return self.sampled_fit(draws, is_own=is_own, log_likelihood=log_likelihood)
         if pymc_model is None:
             pymc_model = pymc_hierarchical.hierarchical(self.design, self.priors, centered=centered)
-        draws = pymc_hierarchical.sample(pymc_model, settings)
+        draws = pymc_hierarchical.sample_pymc(pymc_model, settings)
         if pymc_marginal.is_marginal(pymc_model):
             apart = pymc_marginal.taken_apart(draws, self.design)
             draws = self._completed(*apart, seed=settings.seed)

@@ -38,7 +38,7 @@ from ranef.posterior.log_posterior import LogPosterior
 from ranef.posterior.transforms import MIN_VALUE
 
 
-def estimate(target: LinearPosterior) -> Estimate:
+def posterior_mode(target: LinearPosterior) -> Estimate:
     """Maximise the posterior density of the variance parameters of a Gaussian model.
 
     Raises

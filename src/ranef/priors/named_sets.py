@@ -32,8 +32,8 @@ from ranef.priors.distributions import (
 from ranef.priors.scales import (
     link_scale,
     lower_columns,
-    mean_response,
     median_deviation,
+    observed_mean,
     response_scale,
     spread,
 )
@@ -97,7 +97,7 @@ def _default_sigma(design: Design, family: Family) -> Prior:
     A gamma response with sigma = 1 is exponential; an inverse Gaussian one has the standard
     deviation sigma mu^(3/2), which is as large as a mean mu at sigma = mu^(-1/2).
     """
-    sigma, mean = family.parameter("sigma"), mean_response(design, family)
+    sigma, mean = family.parameter("sigma"), observed_mean(design, family)
     spread = mean if sigma.spread == "mean" else response_scale(design, family)
     ones = [1.0] * len(family.parameters)
     variance = float(family.variance(np.array(mean), *ones))

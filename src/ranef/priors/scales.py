@@ -72,7 +72,7 @@ def link_scale(design: Design, family: Family) -> LinkScale:
     location, unit = _location(design, family), _unit(design, family)
     if not (math.isfinite(location) and math.isfinite(unit) and unit > 0):
         raise DataError(
-            f"The mean of the response `{design.response}` is {mean_response(design, family):.4g}, "
+            f"The mean of the response `{design.response}` is {observed_mean(design, family):.4g}, "
             f"which is none for the {family.link.name} link, so the default priors have no scale; "
             "give priors for all parameters, or choose another link."
         )
@@ -81,7 +81,7 @@ def link_scale(design: Design, family: Family) -> LinkScale:
     return LinkScale(location, 2.5 * unit, unit, unit, Exponential)
 
 
-def mean_response(design: Design, family: Family) -> float:
+def observed_mean(design: Design, family: Family) -> float:
     """Return the weighted mean of the response, moved off the ends of what a mean can be.
 
     With no event in all rows it is the mean of half an event; likewise with only successes.
@@ -108,7 +108,7 @@ def response_scale(design: Design, family: Family) -> float:
     y = _response(design, family)
     scale = (median_deviation(y) if family.heavy_tailed else 0.0) or spread(y)
     if scale == 0.0 and (family.is_discrete or family.is_bounded):
-        mean = mean_response(design, family)
+        mean = observed_mean(design, family)
         scale = mean * (1 - mean) if family.is_bounded else mean
     if scale == 0.0:
         raise DataError(
@@ -135,7 +135,7 @@ def _response(design: Design, family: Family) -> Array:
 def _location(design: Design, family: Family) -> float:
     """Return the intercept that gives the mean response at the mean offset, or exposure."""
     w, offset = design.rows.weights, design.rows.offset
-    mean = mean_response(design, family)
+    mean = observed_mean(design, family)
     with np.errstate(all="ignore"):
         if family.link.is_log:
             return float(np.log(mean) + np.log(w.sum()) - special.logsumexp(offset, b=w))
@@ -146,7 +146,7 @@ def _unit(design: Design, family: Family) -> float:
     """Return |d eta / d log mu| at the mean; for a probability |d eta / d log odds|."""
     if family.link.is_log:
         return 1.0
-    mean, steps = mean_response(design, family), np.array([-LOG_MEAN_STEP, LOG_MEAN_STEP])
+    mean, steps = observed_mean(design, family), np.array([-LOG_MEAN_STEP, LOG_MEAN_STEP])
     means = mean * np.exp(steps)
     if family.is_bounded:
         means = special.expit(special.logit(mean) + steps)

@@ -22,7 +22,12 @@ from ranef.likelihood.bootstrap.bootstrap import (
     simulated_response,
 )
 from ranef.likelihood.bootstrap.refits import likelihood_ratios, refitter, rivals
-from ranef.likelihood.bootstrap.simulated_responses import children, responses, span, sums_of
+from ranef.likelihood.bootstrap.simulated_responses import (
+    responses,
+    seeds_of_replicates,
+    span,
+    sums_of,
+)
 from ranef.likelihood.linear.crossproducts import cross_products
 
 SLEEP = "Reaction ~ Days + (Days | Subject)"
@@ -110,7 +115,7 @@ def test_fixed_effects_have_their_normal_distribution(sleep, many):
 def test_the_same_distribution_as_rows_that_are_fitted_one_by_one(data, formula, method):
     fit = rf.fit(formula, rf.load_dataset(data), method)
     found = fit.bootstrap(1000, seed=3).estimates
-    loop = pd.DataFrame([again(fit, s).estimates() for s in children(4, 90)])
+    loop = pd.DataFrame([again(fit, s).estimates() for s in seeds_of_replicates(4, 90)])
     assert list(found.columns) == list(loop.columns)
     for name in found.columns:
         one, other = found[name].dropna().round(6), loop[name].dropna().round(6)
@@ -126,7 +131,9 @@ def again(fit, seed):
 
 def test_rows_are_drawn_from_the_fit(sleep):
     """The mean and the covariance of simulated rows are X beta and sigma^2 (I + Z LL'Z')."""
-    y = np.array([simulated_response(sleep.fitted_model, s).rows.y for s in children(1, 3000)])
+    y = np.array(
+        [simulated_response(sleep.fitted_model, s).rows.y for s in seeds_of_replicates(1, 3000)]
+    )
     design, n = sleep.design, len(sleep.design.rows.y)
     root = sleep.sigma * (sleep.Z() @ sleep.Lambda()).toarray()
     V = root @ root.T + sleep.sigma**2 * np.eye(n)
@@ -161,7 +168,7 @@ def test_the_work_can_be_sent_to_other_processes(sleep):
         bootstrap._OneByOne(sleep.fitted_model, of_fit),
     ):
         sent = pickle.loads(pickle.dumps(task))
-        seeds = children(1, 2)
+        seeds = seeds_of_replicates(1, 2)
         np.testing.assert_array_equal(sent(seeds)[0], task(seeds)[0])
 
 
@@ -251,7 +258,7 @@ def test_statistics_of_generalised_models(herds):
     rest, _ = null_statistics(null.fitted_model, herds.design, 1, seed=1, first=3)
     np.testing.assert_allclose(rest, found[3:])
     i = int(np.flatnonzero(~failed)[0])
-    design = simulated_response(null.fitted_model, children(1, 1, first=i)[0])
+    design = simulated_response(null.fitted_model, seeds_of_replicates(1, 1, first=i)[0])
     both = [
         refitted(null.fitted_model, design),
         refitted(herds.fitted_model, herds.design.with_rows(y=design.rows.y)),

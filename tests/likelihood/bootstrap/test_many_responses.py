@@ -10,8 +10,8 @@ import ranef as rf
 from ranef.covariances.covariance import factors
 from ranef.likelihood.bootstrap import many_responses
 from ranef.likelihood.bootstrap.many_responses import (
-    columns_of,
     profiles,
+    response_columns,
     shared_by,
 )
 from ranef.likelihood.bootstrap.simulated_responses import responses, span, sums_of, with_response
@@ -37,7 +37,7 @@ def test_value_and_gradient_are_those_of_one_response(name, restricted):
     if size:
         x[1, 0] = 0.0  # a boundary
         x[2] = 0.0
-    found = profiles(shared, columns_of(shared, drawn), x, reml=restricted)
+    found = profiles(shared, response_columns(shared, drawn), x, reml=restricted)
     for i in range(len(drawn)):
         own = with_response(cross, drawn, i)
         value, gradient = reml.criterion(own, x[i], reml=restricted)
@@ -65,7 +65,7 @@ def test_equal_levels_are_eliminated_once(data, formula):
     assert len(shared.D) == 1
     size = sum(shape.n_theta for shape in cross.covariances)
     x = np.random.default_rng(5).normal(size=(len(drawn), size))
-    found = profiles(shared, columns_of(shared, drawn), x, reml=True)
+    found = profiles(shared, response_columns(shared, drawn), x, reml=True)
     for i in range(len(drawn)):
         own = with_response(cross, drawn, i)
         value, gradient = reml.criterion(own, x[i], reml=True)
@@ -78,11 +78,11 @@ def test_one_point_that_overflows_spoils_no_other():
     cross, drawn = several(design, 1)
     shared = shared_by(design, cross)
     x = np.ones((3, sum(shape.n_theta for shape in cross.covariances)))
-    expected = profiles(shared, columns_of(shared, drawn), x, reml=True)
+    expected = profiles(shared, response_columns(shared, drawn), x, reml=True)
     for place, bad in ((0, 1e200), (-1, 1e200), (0, np.nan), (-1, 1e9)):
         moved = x.copy()
         moved[1, place] = bad
-        found = profiles(shared, columns_of(shared, drawn), moved, reml=True)
+        found = profiles(shared, response_columns(shared, drawn), moved, reml=True)
         assert np.isfinite(found.gradient).all()
         assert found.value[1] > expected.value[1]
         np.testing.assert_allclose(found.value[[0, 2]], expected.value[[0, 2]], rtol=1e-13)
@@ -109,11 +109,11 @@ def test_terms_without_a_common_order_of_levels():
     cross, drawn = several(design, 4)
     shared = shared_by(design, cross)
     x = np.array([[1.0, 0.3]] * 3)
-    found = profiles(shared, columns_of(shared, drawn), x, reml=True)
+    found = profiles(shared, response_columns(shared, drawn), x, reml=True)
     same = rf.Model("Reaction ~ Days + (1 | Subject) + (0 + Days | Subject)", data).design
     other = cross_products(same.with_rows(y=design.rows.y))
     _, again = several(same, 4)
     expected = profiles(
-        shared_by(same, other), columns_of(shared_by(same, other), again), x, reml=True
+        shared_by(same, other), response_columns(shared_by(same, other), again), x, reml=True
     )
     np.testing.assert_allclose(found.value, expected.value, rtol=1e-12)

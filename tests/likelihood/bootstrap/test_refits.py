@@ -16,9 +16,9 @@ from ranef.likelihood.bootstrap import many_responses, refits
 from ranef.likelihood.bootstrap.refits import likelihood_ratios, refitter, rivals, start_near
 from ranef.likelihood.bootstrap.simulated_responses import (
     Responses,
-    children,
     null_of,
     responses,
+    seeds_of_replicates,
     simulated,
     span,
     sums_of,
@@ -36,7 +36,7 @@ def simulated_from(design, n, seed, *, restricted):
     cross = cross_products(design)
     own = reml.estimate(cross, reml=restricted)
     columns = span(design)
-    sums = simulated(columns, null_of(own), children(seed, n))
+    sums = simulated(columns, null_of(own), seeds_of_replicates(seed, n))
     drawn = responses(columns, sums, cross, beta=own.beta)
     return refitter(design, cross, own.theta, reml=restricted), drawn
 
@@ -201,7 +201,7 @@ def test_statistics_are_those_of_separate_fits(data, formulas, method):
     models, _ = pair(data, *formulas, method)
     found, failed = likelihood_ratios(models, 5, seed=3)
     assert not failed.any()
-    sums = simulated(models.columns, models.null, children(3, 5))
+    sums = simulated(models.columns, models.null, seeds_of_replicates(3, 5))
     for i in range(5):
         small, large = (
             reml.estimate(

@@ -13,10 +13,10 @@ from ranef.errors import DataError
 from ranef.likelihood.bootstrap import simulated_responses
 from ranef.likelihood.bootstrap.simulated_responses import (
     Null,
-    children,
     entropy_of,
     null_of,
     responses,
+    seeds_of_replicates,
     simulated,
     span,
     sums_of,
@@ -101,7 +101,7 @@ def test_moments_are_those_of_the_model(name, by_rows):
         null_for(design, 8),
     )
     B, w = 6000, np.sqrt(design.rows.weights)
-    drawn = responses(columns, simulated(columns, null, children(11, B)), cross)
+    drawn = responses(columns, simulated(columns, null, seeds_of_replicates(11, B)), cross)
     V = null.sigma**2 * np.eye(design.n_obs)  # of the rows times the roots of the weights
     start, Z = 0, indicators(design) * w[:, None]
     for term, root in zip(design.terms, null.factors, strict=True):
@@ -130,7 +130,9 @@ def test_both_ways_draw_from_one_distribution(name):
     for by_rows, seed in zip(WAYS, (1, 2), strict=True):
         columns = span_of(design, by_rows=by_rows)
         drawn = responses(
-            columns, simulated(columns, null, children(seed, 3000)), cross_products(design)
+            columns,
+            simulated(columns, null, seeds_of_replicates(seed, 3000)),
+            cross_products(design),
         )
         found.append(np.column_stack([drawn.squares, (flat(drawn) ** 2).sum(axis=1)]))
     for one, other in zip(found[0].T, found[1].T, strict=True):
@@ -142,7 +144,9 @@ def test_errors_outside_of_all_columns():
     design = random_design(STRUCTURES["no random effects"], 1, n=20)
     columns = span(design)
     drawn = responses(
-        columns, simulated(columns, Null((), 3.0), children(1, 4000)), cross_products(design)
+        columns,
+        simulated(columns, Null((), 3.0), seeds_of_replicates(1, 4000)),
+        cross_products(design),
     )
     degrees = 20 - np.linalg.matrix_rank(design.rows.X)
     assert stats.kstest(drawn.squares / 9, stats.chi2(degrees).cdf).pvalue > 1e-3
@@ -155,7 +159,9 @@ def test_levels_that_do_not_determine_their_coefficients():
     assert not columns.root.used.all()
     zero = tuple(np.zeros((3, 3)) for _ in design.terms)
     drawn = responses(
-        columns, simulated(columns, Null(zero, 3.0), children(1, 4000)), cross_products(design)
+        columns,
+        simulated(columns, Null(zero, 3.0), seeds_of_replicates(1, 4000)),
+        cross_products(design),
     )
     assert stats.kstest(drawn.squares / 9, stats.chi2(28).cdf).pvalue > 1e-3
 
@@ -168,7 +174,7 @@ def test_columns_that_leave_nothing():
     assert columns.root.rank == 30
     drawn = responses(
         columns,
-        simulated(columns, Null((np.array([[2.0]]),), 1.5), children(1, 4000)),
+        simulated(columns, Null((np.array([[2.0]]),), 1.5), seeds_of_replicates(1, 4000)),
         cross_products(design),
     )
     assert stats.kstest(drawn.squares / (4 + 2.25), stats.chi2(29).cdf).pvalue > 1e-3
@@ -178,8 +184,8 @@ def test_columns_that_leave_nothing():
 def test_a_replicate_is_the_same_whatever_else_is_drawn(by_rows):
     design = random_design(STRUCTURES["crossed slopes"], 3)
     columns, null = span_of(design, by_rows=by_rows), null_for(design, 2)
-    many = simulated(columns, null, children(9, 12))
-    few = simulated(columns, null, children(9, 3, first=5))
+    many = simulated(columns, null, seeds_of_replicates(9, 12))
+    few = simulated(columns, null, seeds_of_replicates(9, 3, first=5))
     np.testing.assert_allclose(few.squares, many.squares[5:8], rtol=1e-12)
     for one, other in zip(few.blocks, many.blocks, strict=True):
         np.testing.assert_allclose(one, other[5:8], rtol=1e-10, atol=1e-10)
@@ -188,7 +194,7 @@ def test_a_replicate_is_the_same_whatever_else_is_drawn(by_rows):
 
 def test_seeds_are_the_children_of_one():
     spawned = np.random.SeedSequence(7).spawn(4)[2:]
-    for one, other in zip(children(7, 2, first=2), spawned, strict=True):
+    for one, other in zip(seeds_of_replicates(7, 2, first=2), spawned, strict=True):
         assert np.random.default_rng(one).random() == np.random.default_rng(other).random()
     assert entropy_of(7) == 7
     assert entropy_of(None) != entropy_of(None)
@@ -205,7 +211,7 @@ def test_the_null_is_the_fit():
 def test_fixed_effects_are_added():
     design = random_design(STRUCTURES["one factor"], 3)
     columns, cross = span(design), cross_products(design)
-    sums = simulated(columns, null_for(design, 1), children(1, 2))
+    sums = simulated(columns, null_for(design, 1), seeds_of_replicates(1, 2))
     beta = np.array([5.0, -2.0])
     without = responses(columns, sums, cross)
     found = responses(columns, sums, cross, beta=beta)

@@ -25,7 +25,7 @@ BINOMIAL, POISSON = KNOWN["binomial"], KNOWN["poisson"]
 
 
 def fitted(design, family=POISSON, n_agq=1):
-    return maximum.estimate(prepare(design, family), n_agq=n_agq)
+    return maximum.maximum_likelihood(prepare(design, family), n_agq=n_agq)
 
 
 def parameters(found):
@@ -133,7 +133,10 @@ def test_what_is_reported_belongs_to_the_estimates(name):
 @pytest.mark.parametrize("formula", STRUCTURES.values(), ids=STRUCTURES.keys())
 def test_the_normal_distribution_gives_the_estimates_of_the_linear_engine(formula):
     design, model = random_model(formula, KNOWN["gaussian"], 3, n=150)
-    found, expected = maximum.estimate(model), reml.estimate(cross_products(design), reml=False)
+    found, expected = (
+        maximum.maximum_likelihood(model),
+        reml.estimate(cross_products(design), reml=False),
+    )
     assert found.loglik == pytest.approx(expected.loglik, abs=1e-7)
     assert found.sigma == pytest.approx(expected.sigma, rel=1e-4)
     np.testing.assert_allclose(found.beta, expected.beta, rtol=1e-3, atol=1e-3)
@@ -148,7 +151,7 @@ def test_the_normal_distribution_gives_the_estimates_of_the_linear_engine(formul
 def test_without_quadrature_fixed_effects_are_those_of_the_modes():
     design = design_of("one ~ x + (1 | g)")
     model = prepare(design, KNOWN["bernoulli"])
-    found = maximum.estimate(model, n_agq=0)
+    found = maximum.maximum_likelihood(model, n_agq=0)
     setting = model.profile([T @ f for T, f in zip(model.bases, found.Lambdas, strict=True)], [])
     dense = dense_modes(setting)
     np.testing.assert_allclose(model.to_users @ dense.gamma, found.beta, atol=1e-6)
@@ -159,7 +162,7 @@ def test_without_quadrature_fixed_effects_are_those_of_the_modes():
     best = optimize.minimize_scalar(profiled, bounds=(0.05, 8), method="bounded")
     assert found.loglik == pytest.approx(-best.fun, abs=1e-7)
     assert found.n_agq == 0
-    assert maximum.estimate(model).loglik > found.loglik
+    assert maximum.maximum_likelihood(model).loglik > found.loglik
 
 
 # ---------------------------------------------------------------------------- singular fits
@@ -357,7 +360,7 @@ def test_five_rows():
 @pytest.mark.parametrize("name", ALL)
 def test_every_family_has_estimates(name):
     design, model = random_model("y ~ x + (1 | c)", ALL[name], 2)
-    found = maximum.estimate(model)
+    found = maximum.maximum_likelihood(model)
     assert found.convergence.ok
     slope, x = users_slope(design, ALL[name], found, 1)
     values = slope(x)[: len(found.beta)]

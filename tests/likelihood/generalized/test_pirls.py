@@ -23,7 +23,7 @@ from scipy import optimize, stats
 from ranef.covariances.covariance import Unstructured
 from ranef.families.derivatives import Expansion
 from ranef.likelihood.generalized.pirls import NoModesError, Problem, Setting, find_modes
-from ranef.likelihood.generalized.weighted_crossproducts import Block, weighted
+from ranef.likelihood.generalized.weighted_crossproducts import TermColumns, weighted
 
 
 @pytest.fixture(params=STRUCTURES.values(), ids=STRUCTURES.keys())
@@ -105,7 +105,7 @@ def small(family, y, *, base=0.0, scale=1.0, psi=(), m=None):
     """Return a setting of a random intercept, one row a level."""
     n = len(y)
     m = m or n
-    block = Block(np.arange(n) % m, np.ones((n, 1)), m, Unstructured(1))
+    block = TermColumns(np.arange(n) % m, np.ones((n, 1)), m, Unstructured(1))
     problem = Problem(family, np.asarray(y, dtype=float), np.ones(n), weighted([block], n))
     known = np.broadcast_to(np.asarray(base, dtype=float), n).copy()
     return Setting(problem, known, np.empty((n, 0)), [np.eye(1) * scale], np.array(psi))

@@ -17,7 +17,7 @@ from ranef.likelihood.linear import degrees_of_freedom as module
 from ranef.likelihood.linear.crossproducts import cross_products
 from ranef.likelihood.linear.degrees_of_freedom import (
     KINDS,
-    FTest,
+    ContrastTest,
     contrast,
     degrees_of_freedom,
     table,
@@ -329,10 +329,10 @@ def test_pooled_df_of_few():
 
 
 def test_printed():
-    assert str(FTest(1.23456, 2, 12.345, 0.01234567, 1.0)) == (
+    assert str(ContrastTest(1.23456, 2, 12.345, 0.01234567, 1.0)) == (
         "F = 1.2346 on 2 and 12.35 df: p = 0.01235"
     )
-    assert str(FTest(1.0, 2, 12.0, 0.5, 0.9876543)) == (
+    assert str(ContrastTest(1.0, 2, 12.0, 0.5, 0.9876543)) == (
         "F = 1.0000 on 2 and 12.00 df, scaled by 0.987654: p = 0.5"
     )
 

@@ -345,7 +345,7 @@ def test_parameters_of_a_family_are_variables_in_the_table_and_in_the_tree():
     table = pymc_hierarchical.prior_table(model)
     assert list(table.itertuples(index=False, name=None)) == as_rows(priors)
     assert table["parameter"].tolist() == ["beta", "beta", "shape", "sd_g"]
-    tree = pymc_hierarchical.sample(
+    tree = pymc_hierarchical.sample_pymc(
         model, Sampling(draws=20, tune=50, chains=1, seed=1, progressbar=False)
     )
     assert list(tree["posterior"].data_vars) == ["beta", "shape", "b_g", "sd_g"]
@@ -644,7 +644,7 @@ def test_flat_known_and_relative_parameters_are_sampled():
     given = {"base": "brms", "sigma": Constant(25), "Days": Constant(10)}
     given["sd_Subject"] = {"Intercept": Relative(HalfNormal(1)), "Days": Constant(6)}
     model = model_of("Reaction ~ Days + (Days | Subject)", load_dataset("sleepstudy"), given)
-    tree = pymc_hierarchical.sample(
+    tree = pymc_hierarchical.sample_pymc(
         model, Sampling(draws=200, tune=300, chains=2, seed=1, progressbar=False)
     )
     posterior = tree["posterior"]
@@ -660,7 +660,7 @@ def test_flat_known_and_relative_parameters_are_sampled():
 @pytest.fixture(scope="module")
 def sampled():
     model = model_of("Reaction ~ Days + (Days | Subject)", load_dataset("sleepstudy"), BRMS_PRIORS)
-    return pymc_hierarchical.sample(model, Sampling(draws=4000, seed=2, progressbar=False))
+    return pymc_hierarchical.sample_pymc(model, Sampling(draws=4000, seed=2, progressbar=False))
 
 
 def test_the_tree_holds_what_is_documented(sampled):
@@ -751,10 +751,10 @@ def test_the_same_seed_gives_the_same_draws_on_any_number_of_cores(recwarn, capl
     model = model_of("y ~ x", small_data().set_index(when))
     settings = {"draws": 50, "tune": 100, "chains": 2, "progressbar": False}
     one, two = (
-        pymc_hierarchical.sample(model, Sampling(**settings, seed=5, cores=cores))
+        pymc_hierarchical.sample_pymc(model, Sampling(**settings, seed=5, cores=cores))
         for cores in (1, 2)
     )
-    other = pymc_hierarchical.sample(model, Sampling(**settings, seed=6))
+    other = pymc_hierarchical.sample_pymc(model, Sampling(**settings, seed=6))
     xr.testing.assert_equal(one["posterior"].to_dataset(), two["posterior"].to_dataset())
     assert not np.array_equal(one["posterior"]["beta"], other["posterior"]["beta"])
     assert dict(one["posterior"].sizes) == {"chain": 2, "draw": 50, "fixed": 2}
@@ -808,7 +808,7 @@ def test_the_same_seed_gives_the_same_draws_with_an_empty_and_a_full_cache(tmp_p
 )
 def test_settings_that_are_refused(settings, message):
     with pytest.raises(FitError, match=f"^{re.escape(message)}$"):
-        pymc_hierarchical.sample(model_of("y ~ x", small_data()), Sampling(**settings))
+        pymc_hierarchical.sample_pymc(model_of("y ~ x", small_data()), Sampling(**settings))
 
 
 def design_of(text, data, family, **options):

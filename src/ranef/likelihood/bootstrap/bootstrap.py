@@ -24,10 +24,10 @@ from ranef.likelihood.bootstrap.refits import Refits, Refitter, likelihood_ratio
 from ranef.likelihood.bootstrap.simulated_responses import (
     Null,
     Span,
-    children,
     entropy_of,
     null_of,
     responses,
+    seeds_of_replicates,
     simulated,
     span,
 )
@@ -37,8 +37,7 @@ from ranef.likelihood.generalized.glmm import prepare
 from ranef.likelihood.generalized.pirls import NoModesError
 from ranef.likelihood.linear import reml
 from ranef.likelihood.linear.crossproducts import cross_products
-from ranef.likelihood.predictions import Draws
-from ranef.likelihood.predictions import simulated as simulated_rows
+from ranef.likelihood.predictions import Draws, drawn_responses
 
 type Seeds = Sequence[np.random.SeedSequence]
 type Statistic = Callable[[Design, Estimate], Array]
@@ -89,7 +88,7 @@ def replicate(
         size = BATCH_TOGETHER if together.refitter.shared is not None else BATCH_ONE_BY_ONE
     else:
         task, size = _OneByOne(model, statistic), BATCH_ONE_BY_ONE
-    seeds = children(entropy, n)
+    seeds = seeds_of_replicates(entropy, n)
     batches = [seeds[start : start + size] for start in range(0, n, size)]
     results = list(map(task, batches) if executor is None else executor.map(task, batches))
     failed = np.concatenate([flags for _, flags in results])
@@ -196,7 +195,7 @@ def simulated_response(model: FittedModel, seed: np.random.SeedSequence) -> Desi
         b=[b[None] for b in estimate.b],
         parameters=parameters,
     )
-    y = simulated_rows(model.design, model.family, draws, rng, new=True)[:, 0]
+    y = drawn_responses(model.design, model.family, draws, rng, new=True)[:, 0]
     return model.design.with_rows(y=y)
 
 
@@ -214,7 +213,7 @@ def _estimate(model: FittedModel, design: Design) -> Estimate:
         return reml.estimate(cross_products(design), reml=model.method == "reml")
     identifiability.check_identified(design, model.family)
     identifiability.check_separation(design, model.family)
-    return maximum.estimate(prepare(design, model.family), n_agq=model.estimate.n_agq)
+    return maximum.maximum_likelihood(prepare(design, model.family), n_agq=model.estimate.n_agq)
 
 
 # ------------------------------------------------------------------------------ of two models
@@ -248,7 +247,7 @@ def null_statistics(
         models = rivals(null.design, large, null.estimate, reml=null.method == "reml")
         return likelihood_ratios(models, n, seed, first=first)
     statistics = np.full(n, np.nan)
-    for i, child in enumerate(children(entropy_of(seed), n, first)):
+    for i, child in enumerate(seeds_of_replicates(entropy_of(seed), n, first)):
         design = simulated_response(null, child)
         other = large.with_rows(y=design.rows.y)
         smaller, larger = refitted(null, design), refitted(null, other)

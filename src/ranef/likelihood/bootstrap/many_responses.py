@@ -20,7 +20,11 @@ from ranef._typing import Array, Places
 from ranef.covariances.covariance import factors, pull_back
 from ranef.design.design import Design
 from ranef.design.groups import by_factor
-from ranef.likelihood.bootstrap.simulated_responses import Block, Responses, gram
+from ranef.likelihood.bootstrap.simulated_responses import (
+    FactorColumns,
+    Responses,
+    block_cross_products,
+)
 from ranef.likelihood.linear.crossproducts import CrossProducts
 from ranef.numerics.matrices import (
     Elements,
@@ -75,7 +79,7 @@ class Shared:
 
 
 @dataclass(frozen=True, eq=False)
-class Columns:
+class ResponseColumns:
     """The column of y of every replicate, in the order of a `Shared`.
 
     Attributes
@@ -89,9 +93,9 @@ class Columns:
     s: Array
     yy: Array
 
-    def at(self, which: Places) -> Columns:
+    def at(self, which: Places) -> ResponseColumns:
         """Return the columns of some replicates."""
-        return Columns(self.c[:, which], self.s[which], self.yy[which])
+        return ResponseColumns(self.c[:, which], self.s[which], self.yy[which])
 
 
 def shared_by(design: Design, cross: CrossProducts) -> Shared | None:
@@ -117,11 +121,11 @@ def shared_by(design: Design, cross: CrossProducts) -> Shared | None:
     weighted = [
         term.columns * root @ np.linalg.inv(T) for term, T in zip(terms, cross.bases, strict=True)
     ]
-    blocks = [Block(terms[t].codes, cross.n_levels[t], weighted[t]) for t in others]
+    blocks = [FactorColumns(terms[t].codes, cross.n_levels[t], weighted[t]) for t in others]
     if first:
         columns = np.column_stack([weighted[t] for t in first])
-        blocks = [Block(terms[first[0]].codes, m, columns), *blocks]
-    D, C, S = gram(blocks, design.rows.X * root @ np.linalg.inv(cross.R))
+        blocks = [FactorColumns(terms[first[0]].codes, m, columns), *blocks]
+    D, C, S = block_cross_products(blocks, design.rows.X * root @ np.linalg.inv(cross.R))
     ends = np.cumsum([0, *sizes]).tolist()
     places = [slice(a, b) for a, b in pairwise(ends)]
     if m and np.abs(D - D[0]).max() <= 1e-12 * np.abs(D).max():
@@ -141,14 +145,14 @@ def _pairs(C: Array, *, summed: bool) -> Array:
     return np.concatenate(products)
 
 
-def columns_of(shared: Shared, drawn: Responses) -> Columns:
+def response_columns(shared: Shared, drawn: Responses) -> ResponseColumns:
     """Return the columns of y in the order of the shared cross-products."""
     B, m = len(drawn), shared.C.shape[1]
     c = np.concatenate([np.empty((B, m, 0)), *(drawn.sums[t] for t in shared.first)], axis=2)
     s = np.zeros((B, len(shared.S)))
     for term, place in shared.others:
         s[:, place] = drawn.sums[term].reshape(B, -1)
-    return Columns(np.ascontiguousarray(np.moveaxis(c, 2, 0)), s, drawn.squares)
+    return ResponseColumns(np.ascontiguousarray(np.moveaxis(c, 2, 0)), s, drawn.squares)
 
 
 # ----------------------------------------------------------------------------- the criterion
@@ -175,7 +179,7 @@ class Profiles:
     r2: Array
 
 
-def profiles(shared: Shared, y: Columns, x: Array, *, reml: bool) -> Profiles:
+def profiles(shared: Shared, y: ResponseColumns, x: Array, *, reml: bool) -> Profiles:
     """Return the deviance or the REML criterion at one point for each replicate.
 
     Parameters

@@ -22,18 +22,18 @@ from ranef.covariances.covariance import (
 from ranef.design.design import Design
 from ranef.likelihood.bootstrap.many_responses import (
     Shared,
-    columns_of,
     profiles,
+    response_columns,
     shared_by,
 )
 from ranef.likelihood.bootstrap.simulated_responses import (
     Null,
     Responses,
     Span,
-    children,
     entropy_of,
     null_of,
     responses,
+    seeds_of_replicates,
     simulated,
     span,
     with_response,
@@ -119,7 +119,7 @@ class Refitter:
         return joined([self._one(drawn, int(i), careful=True) for i in which])
 
     def _together(self, shared: Shared, drawn: Responses) -> Refits:
-        y, cross = columns_of(shared, drawn), self.cross
+        y, cross = response_columns(shared, drawn), self.cross
 
         def search(start: Array, which: Places) -> Minima:
             def objective(x: Array, who: Places) -> tuple[Array, Array]:
@@ -331,7 +331,7 @@ def likelihood_ratios(
         refit failed. Restricted likelihoods are those of orthonormal fixed columns.
     failed : ndarray of bool, shape (n,)
     """
-    seeds = children(entropy_of(seed), n, first)
+    seeds = seeds_of_replicates(entropy_of(seed), n, first)
     batches = [_ratios(models, seeds[a : a + BATCH]) for a in range(0, n, BATCH)]
     statistics = np.concatenate(batches)
     return statistics, np.isnan(statistics)

@@ -26,8 +26,8 @@ from ranef.design.groups import by_factor, transposed
 from ranef.design.same_data import check_same_data
 from ranef.likelihood.estimate import Estimate
 from ranef.likelihood.linear.crossproducts import (
+    ChainFactor,
     CrossProducts,
-    Link,
     SparseRows,
     fixed_shares,
     pair_products,
@@ -104,7 +104,7 @@ def entropy_of(seed: int | None) -> int:
     return int(seed) if seed is not None else secrets.randbits(64)
 
 
-def children(entropy: int, n: int, first: int = 0) -> list[np.random.SeedSequence]:
+def seeds_of_replicates(entropy: int, n: int, first: int = 0) -> list[np.random.SeedSequence]:
     """Return the seeds of replicates `first` to `first + n`: children that `spawn` would give."""
     return [np.random.SeedSequence(entropy, spawn_key=(i,)) for i in range(first, first + n)]
 
@@ -226,7 +226,7 @@ def with_response(cross: CrossProducts, drawn: Responses, i: int) -> CrossProduc
     return replace(cross, chain=chain, rest=rest, beta_ols=drawn.beta_ols[i])
 
 
-def _with_sums(link: Link, sums: Array) -> Link:
+def _with_sums(link: ChainFactor, sums: Array) -> ChainFactor:
     if isinstance(link.rest, SparseRows):
         columns = sparse.csr_array(sums.reshape(-1, 1))
         rows = sparse.csr_array(sparse.hstack([link.rest.rows[:, :-1], columns]))
@@ -242,7 +242,7 @@ MIN_RELATIVE_EIGENVALUE = 1e-9  # of cross-products: below it columns depend on 
 
 
 @dataclass(frozen=True, eq=False)
-class Block:
+class FactorColumns:
     """The columns of one grouping factor, of all terms and models together.
 
     Attributes
@@ -330,7 +330,7 @@ class Span:
         None where responses are drawn row by row.
     """
 
-    blocks: tuple[Block, ...]
+    blocks: tuple[FactorColumns, ...]
     fixed: Array
     parts: tuple[Part, ...]
     root: Root | None
@@ -370,7 +370,7 @@ def span(*designs: Design) -> Span:
     X = X / np.maximum(np.linalg.norm(X, axis=0), np.finfo(np.float64).tiny)
     fixed = np.linalg.qr(X[:, independent_columns(X)])[0]
     groups = by_factor([term for design in designs for term in design.rows.terms])
-    blocks: list[Block] = []
+    blocks: list[FactorColumns] = []
     places: dict[int, tuple[int, Array]] = {}
     for number, group in enumerate(groups):
         block, combinations = _block(group, root)
@@ -389,7 +389,7 @@ def span(*designs: Design) -> Span:
     return Span(tuple(blocks), fixed, parts, None if by_rows else _root(blocks, fixed))
 
 
-def _block(group: Sequence[TermRows], root: Array) -> tuple[Block, list[Array]]:
+def _block(group: Sequence[TermRows], root: Array) -> tuple[FactorColumns, list[Array]]:
     """Return independent columns of the terms of one factor, and each term as their combination."""
     columns = np.column_stack([term.columns * root[:, None] for term in group])
     length = np.maximum(np.linalg.norm(columns, axis=0), np.finfo(np.float64).tiny)
@@ -398,10 +398,12 @@ def _block(group: Sequence[TermRows], root: Array) -> tuple[Block, list[Array]]:
     A = Q.T @ columns / len(root)
     ends = np.cumsum([term.n_coefs for term in group])[:-1]
     m = max(term.n_levels for term in group)
-    return Block(group[0].codes, m, Q), np.split(A, ends, axis=1)
+    return FactorColumns(group[0].codes, m, Q), np.split(A, ends, axis=1)
 
 
-def gram(blocks: Sequence[Block], fixed: Array) -> tuple[Array, Array, Array]:
+def block_cross_products(
+    blocks: Sequence[FactorColumns], fixed: Array
+) -> tuple[Array, Array, Array]:
     """Return the cross-products of the first block, of it with all else, and among all else.
 
     Returns
@@ -421,9 +423,9 @@ def gram(blocks: Sequence[Block], fixed: Array) -> tuple[Array, Array, Array]:
     return D, C.toarray().reshape(first.m, first.K, len(S)), S
 
 
-def _root(blocks: Sequence[Block], fixed: Array) -> Root:
+def _root(blocks: Sequence[FactorColumns], fixed: Array) -> Root:
     """Return F: first the levels of the first factor, then the remaining rows."""
-    D, C, S = gram(blocks, fixed)
+    D, C, S = block_cross_products(blocks, fixed)
     own, used, inverse = _roots(D)
     other = (inverse @ C).reshape(used.size, len(S))
     size = np.sqrt(np.maximum(np.diag(S), np.finfo(np.float64).tiny))

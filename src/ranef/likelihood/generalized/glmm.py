@@ -23,7 +23,7 @@ from ranef.errors import DataError, FitError, listed
 from ranef.families.family import Family
 from ranef.likelihood.generalized import gauss_hermite
 from ranef.likelihood.generalized.pirls import Modes, NoModesError, Problem, Setting, find_modes
-from ranef.likelihood.generalized.weighted_crossproducts import Block, weighted
+from ranef.likelihood.generalized.weighted_crossproducts import TermColumns, weighted
 from ranef.likelihood.linear.crossproducts import basis
 from ranef.numerics.matrices import threads_for
 from ranef.numerics.minimize import minimize
@@ -85,7 +85,7 @@ class Generalized:
             return self.problem
         columns = np.column_stack([block.columns for block in blocks])
         covariance = Unstructured(columns.shape[1])
-        block = Block(blocks[0].codes, columns, blocks[0].n_levels, covariance)
+        block = TermColumns(blocks[0].codes, columns, blocks[0].n_levels, covariance)
         return replace(self.problem, Z=weighted([block], n))
 
     def zeros(self) -> list[Array]:
@@ -173,7 +173,7 @@ def _prepared(design: Design, family: Family) -> Generalized:
     pairs = [*zip(design.terms, design.rows.terms, strict=True)]
     bases = tuple(_basis(term, rows.columns * root) for term, rows in pairs)
     blocks = [
-        Block(
+        TermColumns(
             np.asarray(rows.codes, dtype=np.int64),
             rows.columns @ np.linalg.inv(T),
             rows.n_levels,
@@ -359,7 +359,7 @@ def _guess(family: Family, design: Design) -> Array:
     return psi
 
 
-def _moments(block: Block, W: Array, score: Array) -> Array:
+def _moments(block: TermColumns, W: Array, score: Array) -> Array:
     """Return a diagonal factor from the moments of the scores, as `reml.moment_start`."""
     D = np.stack([np.bincount(block.codes, W * z**2) for z in block.columns.T], axis=1)
     S = np.stack([np.bincount(block.codes, score * z) for z in block.columns.T], axis=1)

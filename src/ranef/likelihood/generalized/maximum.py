@@ -79,7 +79,7 @@ class _Vector:
         return np.append(x[: len(x) - len(theta)], simplest(theta, self.model.covariances))
 
 
-def estimate(model: Generalized, *, n_agq: int = 1) -> Estimate:
+def maximum_likelihood(model: Generalized, *, n_agq: int = 1) -> Estimate:
     """Maximise the likelihood.
 
     Parameters

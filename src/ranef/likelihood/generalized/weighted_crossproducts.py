@@ -19,12 +19,12 @@ from ranef._typing import Array, Codes
 from ranef.covariances.covariance import Covariance
 from ranef.design.groups import chain_of, transposed
 from ranef.likelihood.linear.blocked_cholesky import Selected
-from ranef.likelihood.linear.crossproducts import CrossProducts, Link
+from ranef.likelihood.linear.crossproducts import ChainFactor, CrossProducts
 from ranef.numerics.matrices import scattered
 
 
 @dataclass(frozen=True, eq=False)
-class Block:
+class TermColumns:
     """The columns of one random-effects term: shape (n, k), and the level of each row."""
 
     codes: Codes
@@ -89,7 +89,7 @@ class Weighted:
     rest_columns : ndarray, shape (n, sum of k)
     """
 
-    blocks: tuple[Block, ...]
+    blocks: tuple[TermColumns, ...]
     transposes: tuple[sparse.csr_array, ...]
     chain: tuple[int, ...]
     maps: tuple[Maps, ...]
@@ -165,7 +165,7 @@ class Weighted:
                 d += 2 * np.einsum("nba,na,nb->n", of_rows, block.columns, x)
         return np.asarray(d)
 
-    def _link(self, term: int, maps: Maps, weights: Array, right: Array) -> Link:
+    def _link(self, term: int, maps: Maps, weights: Array, right: Array) -> ChainFactor:
         block, f = self.blocks[term], maps.wide.shape[1]
         m, k = block.n_levels, block.k
         front = np.zeros((m, f, f))
@@ -173,10 +173,10 @@ class Weighted:
         front[:, k:, :k] = front[:, :k, k:].transpose(0, 2, 1)
         fixed = np.asarray(self.transposes[term] @ right).reshape(m, k, right.shape[1])
         crossed = (maps.crossed @ weights).reshape(m, k, self.q_rest)
-        return Link(term, k, front, np.concatenate([crossed, fixed], axis=2), maps.parent)
+        return ChainFactor(term, k, front, np.concatenate([crossed, fixed], axis=2), maps.parent)
 
 
-def weighted(blocks: Sequence[Block], n: int) -> Weighted:
+def weighted(blocks: Sequence[TermColumns], n: int) -> Weighted:
     """Return the maps from weights of n rows to cross-products."""
     chain, others = chain_of(blocks)
     stops = np.cumsum([0, *(blocks[j].n_levels * blocks[j].k for j in others)]).tolist()
@@ -198,7 +198,9 @@ def weighted(blocks: Sequence[Block], n: int) -> Weighted:
     )
 
 
-def _maps(blocks: Sequence[Block], chain: list[int], places: Codes, columns: Array, q: int) -> Maps:
+def _maps(
+    blocks: Sequence[TermColumns], chain: list[int], places: Codes, columns: Array, q: int
+) -> Maps:
     block, *later = [blocks[i] for i in chain]
     wide = np.column_stack([blocks[i].columns for i in chain])
     f, size = wide.shape[1], block.n_levels * block.k

@@ -72,7 +72,7 @@ class SparseRows:
 
 
 @dataclass(frozen=True, eq=False)
-class Link:
+class ChainFactor:
     """One grouping factor of the chain, with its cross-products.
 
     Attributes
@@ -128,7 +128,7 @@ class CrossProducts:
     log_weights: float
     covariances: tuple[Covariance, ...]
     n_levels: tuple[int, ...]
-    chain: tuple[Link, ...]
+    chain: tuple[ChainFactor, ...]
     rest: Array
     rest_terms: tuple[tuple[int, slice], ...]
     bases: tuple[Array, ...]
@@ -242,7 +242,7 @@ def _link(
     chain: list[int],
     others: list[int],
     fixed: Array,
-) -> Link:
+) -> ChainFactor:
     i, *later = chain
     term, m, k = terms[i], terms[i].n_levels, terms[i].n_coefs
     Zt = transposed(term.codes, columns[i], m)
@@ -256,7 +256,7 @@ def _link(
         parent = np.empty(m, dtype=np.int64)
         parent[term.codes] = terms[later[0]].codes
     crossed = [Zt @ transposed(terms[j].codes, columns[j], terms[j].n_levels).T for j in others]
-    return Link(i, k, front, _joined(crossed, Zt @ fixed, k, may_be_sparse=i == 0), parent)
+    return ChainFactor(i, k, front, _joined(crossed, Zt @ fixed, k, may_be_sparse=i == 0), parent)
 
 
 def _joined(

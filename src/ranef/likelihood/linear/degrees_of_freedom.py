@@ -47,7 +47,7 @@ MIN_INDEPENDENT_SHARE = 1e-7  # of a contrast, that others leave unexplained
 
 
 @dataclass(frozen=True)
-class FTest:
+class ContrastTest:
     """The F test of one or several contrasts.
 
     Attributes
@@ -115,7 +115,7 @@ class DegreesOfFreedom:
         g = np.einsum("ra,iab,rb->ri", c, self.slopes, c)
         return np.asarray(2 * f**2 / np.einsum("ri,ij,rj->r", g, self.C, g))
 
-    def test(self, beta: Array, L: Array) -> FTest:
+    def test(self, beta: Array, L: Array) -> ContrastTest:
         """Return the F test of L beta = 0; rows that are combinations of others do not count.
 
         Parameters
@@ -166,7 +166,9 @@ def table(
     return pd.DataFrame(columns, index=pd.Index(names))
 
 
-def contrast(cross: CrossProducts, estimate: Estimate, L: Array, kind: str, *, reml: bool) -> FTest:
+def contrast(
+    cross: CrossProducts, estimate: Estimate, L: Array, kind: str, *, reml: bool
+) -> ContrastTest:
     """Return the F test of several contrasts at once, L beta = 0.
 
     Parameters are those of `table`, and L of shape (r, p): rows of the identity test that
@@ -343,7 +345,7 @@ def _inverse_curvature(H: Array) -> Array:
     return np.asarray((scaled / values[kept]) @ scaled.T)
 
 
-def _fai_cornelius(approximation: DegreesOfFreedom, beta: Array, L: Array) -> FTest:
+def _fai_cornelius(approximation: DegreesOfFreedom, beta: Array, L: Array) -> ContrastTest:
     """Return the F test of independent contrasts with different degrees of freedom.
 
     Source: Fai & Cornelius (1996), as in lmerTest: E F belongs to the denominator.
@@ -354,7 +356,7 @@ def _fai_cornelius(approximation: DegreesOfFreedom, beta: Array, L: Array) -> FT
     f = float(np.mean((rows @ beta / sds[:q]) ** 2))
     nu = approximation.df(rows)
     df = float(nu[0]) if q == 1 else _pooled(nu)
-    return FTest(f, q, df, float(special.fdtrc(q, df, f)), 1.0)
+    return ContrastTest(f, q, df, float(special.fdtrc(q, df, f)), 1.0)
 
 
 def _pooled(nu: Array) -> float:
@@ -402,7 +404,7 @@ def kenward_roger(cross: CrossProducts, Lambdas: Sequence[Array], sigma: float) 
     )
 
 
-def _scaled(approximation: DegreesOfFreedom, beta: Array, L: Array) -> FTest:
+def _scaled(approximation: DegreesOfFreedom, beta: Array, L: Array) -> ContrastTest:
     """Return Kenward and Roger's F test, whose first two moments are those of a scaled F.
 
     Source: Kenward & Roger (1997), section 3, with the letters of Halekoh & Højsgaard (2014).
@@ -423,7 +425,7 @@ def _scaled(approximation: DegreesOfFreedom, beta: Array, L: Array) -> FTest:
         )
     values = rows @ beta
     f = scaling * float(values @ np.linalg.solve(rows @ approximation.vcov @ rows.T, values)) / q
-    return FTest(f, q, df, float(special.fdtrc(q, df, f)), scaling)
+    return ContrastTest(f, q, df, float(special.fdtrc(q, df, f)), scaling)
 
 
 def _independent(approximation: DegreesOfFreedom, L: Array) -> Array:

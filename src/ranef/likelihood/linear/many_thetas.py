@@ -14,7 +14,7 @@ import numpy as np
 
 from ranef._typing import Array
 from ranef.likelihood.linear import blocked_cholesky
-from ranef.likelihood.linear.crossproducts import CrossProducts, Link
+from ranef.likelihood.linear.crossproducts import ChainFactor, CrossProducts
 from ranef.numerics.matrices import (
     elementwise_backward,
     elementwise_factor,
@@ -159,7 +159,7 @@ def moments(cross: CrossProducts, Lambdas: Sequence[Array]) -> list[Moments]:
     return by_term
 
 
-def _moments(link: Link, Lambda: Array, of_term: Moments, chunk: slice) -> None:
+def _moments(link: ChainFactor, Lambda: Array, of_term: Moments, chunk: slice) -> None:
     """Fill in the moments of one factor at some points: Y C and Y, as Y = V'V."""
     R, L = elementwise_factor(link.front, Lambda)
     V = np.stack(
@@ -176,12 +176,12 @@ def _is_one_factor(cross: CrossProducts) -> bool:
     )
 
 
-def _chunks(points: int, link: Link) -> Iterator[slice]:
+def _chunks(points: int, link: ChainFactor) -> Iterator[slice]:
     size = max(1, CHUNK // (len(link.front) * link.k**2))
     return (slice(start, start + size) for start in range(0, points, size))
 
 
-def _reduced(cross: CrossProducts, link: Link, Lambda: Array) -> tuple[Array, Array]:
+def _reduced(cross: CrossProducts, link: ChainFactor, Lambda: Array) -> tuple[Array, Array]:
     C = np.asarray(link.rest)
     R, L = elementwise_factor(link.front, Lambda)
     k, w = link.k, C.shape[2]
@@ -197,7 +197,7 @@ def _reduced(cross: CrossProducts, link: Link, Lambda: Array) -> tuple[Array, Ar
     return logdet, products.reshape(-1, w, w)
 
 
-def _effects(link: Link, Lambda: Array, gamma: Array, noise: Array) -> Array:
+def _effects(link: ChainFactor, Lambda: Array, gamma: Array, noise: Array) -> Array:
     k, C = link.k, np.asarray(link.rest)
     contrast = np.column_stack([-gamma, np.ones(len(gamma))])
     sums = [contrast @ C[:, a].T for a in range(k)]

@@ -192,7 +192,7 @@ def _steps_along(whitened: Frame) -> Array:
     return steps
 
 
-def marginal(target: LinearPosterior, mode: Mode, place: int) -> Curve:
+def marginal_density(target: LinearPosterior, mode: Mode, place: int) -> Curve:
     """Return the posterior density of one free value, all else integrated out.
 
     Parameters

@@ -36,7 +36,7 @@ from ranef.posterior.quadrature.lattice import (
     integrate,
     lattice,
 )
-from ranef.posterior.quadrature.marginal_densities import Curve, along, marginal, mixture
+from ranef.posterior.quadrature.marginal_densities import Curve, along, marginal_density, mixture
 from ranef.posterior.quadrature.whitening import Frame, frame
 
 MIN_RELATIVE_VARIANCE = 1e-14  # of a random effect at a node
@@ -108,7 +108,7 @@ class Exact:
 
     def curve(self, place: int) -> Curve:
         """Return the density of one free value of the space, on the user's scale."""
-        return marginal(self.target, self.mode, place)
+        return marginal_density(self.target, self.mode, place)
 
     # ----------------------------------------------------------------------------- the effects
 

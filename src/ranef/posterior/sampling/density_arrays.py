@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef._typing import Array
-from ranef.likelihood.linear.crossproducts import CrossProducts, Link
+from ranef.likelihood.linear.crossproducts import ChainFactor, CrossProducts
 from ranef.posterior.linear_posterior import LinearPosterior
 
 MAX_REST = 300  # random effects besides the first factor's, up to which this is the faster way
@@ -172,7 +172,7 @@ def _products_with_rest(
     return products
 
 
-def _ancestors(chain: tuple[Link, ...]) -> Iterator[tuple[Link, NDArray[np.int64]]]:
+def _ancestors(chain: tuple[ChainFactor, ...]) -> Iterator[tuple[ChainFactor, NDArray[np.int64]]]:
     """Yield the later factors of a chain, with the level that holds each level of the first."""
     level = np.arange(len(chain[0].front)) if chain else np.empty(0, dtype=np.int64)
     for inner, outer in pairwise(chain):

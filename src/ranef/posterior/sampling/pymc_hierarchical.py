@@ -188,7 +188,7 @@ def prior_table(model: pm.Model) -> pd.DataFrame:
     )
 
 
-def sample(model: pm.Model, settings: Sampling) -> xr.DataTree:
+def sample_pymc(model: pm.Model, settings: Sampling) -> xr.DataTree:
     """Draw from the posterior with the no-U-turn sampler of nutpie.
 
     Parameters
@@ -549,4 +549,4 @@ def _estimate(design: Design, family: Family) -> Estimate:
     if not family.parameters:
         priors = replace(priors, sigma=Constant(1.0))
     columns = range(len(working.fixed))
-    return mode.estimate(target_of(working, cross_products(working), columns, priors))
+    return mode.posterior_mode(target_of(working, cross_products(working), columns, priors))
