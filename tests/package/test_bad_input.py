@@ -225,7 +225,7 @@ def sampled(formula, frame, monkeypatch):
         "ranef.model.linear_engine.pymc_hierarchical.hierarchical", lambda *_, **__: None
     )
     monkeypatch.setattr(
-        "ranef.model.linear_engine.pymc_hierarchical.sample", lambda *_, **__: 1 / 0
+        "ranef.model.linear_engine.pymc_hierarchical.sample_pymc", lambda *_, **__: 1 / 0
     )
     model = rf.Model(formula, frame)
     with pytest.warns(rf.DataWarning) as caught, pytest.raises(ZeroDivisionError):

@@ -232,7 +232,8 @@ class HeldOut:
         -------
         ndarray, shape (U, P)
         """
-        prior = np.broadcast_to(shares.prior, shares.total.shape)[:, :, index]
+        # One for all points where it is the same, as indexing a broadcast array scatters the points
+        prior = shares.prior[:, :, index] if shares.prior.shape[2] > 1 else shares.prior
         constant = self.n_rows[:, None] * LOG_2PI - self.log_weights[:, None]
         with np.errstate(all="ignore"):
             total = shares.total[:, :, index] + prior * sigma**2

@@ -354,7 +354,8 @@ class _Sums:
         scale = np.exp(self.top[units] - top)[:, None]
         self.top[units] = top
         self.signed[units] = self.signed[units] * scale + np.exp(log_without - top[:, None]) @ signs
-        more = special.logsumexp(log_within, axis=1)
+        top_within = log_within.max(axis=1)  # SciPy's logsumexp takes several times as long
+        more = top_within + np.log(np.exp(log_within - top_within[:, None]).sum(axis=1))
         self.within[units] = np.logaddexp(self.within[units], more)
 
     @property
