@@ -35,7 +35,7 @@ def two_digits(number: float) -> str:
 
     Examples
     --------
-    >>> [short(x) for x in (0.000728, 1.5e-08, 3.14, 1430.0, 2.5e7)]
+    >>> [two_digits(x) for x in (0.000728, 1.5e-08, 3.14, 1430.0, 2.5e7)]
     ['0.00073', '1.5e-08', '3.1', '1,400', '2.5e+07']
     """
     if not 1e-5 < number < 1e6:

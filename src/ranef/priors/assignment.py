@@ -8,7 +8,7 @@ A prior that the user gives holds for the coefficient as the user sees it, uncen
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ranef._typing import Array
@@ -20,7 +20,7 @@ from ranef.families.gaussian import GAUSSIAN
 from ranef.priors.distributions import LKJ, Constant, Prior
 from ranef.priors.named_sets import PriorSet
 from ranef.priors.scales import Change, centring, lower_columns, moved_coefs
-from ranef.priors.user_priors import PriorSetting, UserPriors, read_user_priors
+from ranef.priors.user_priors import PriorSetting, read_user_priors
 
 AT_MEAN = "at the mean of the predictors"
 
@@ -263,24 +263,29 @@ def resolve(design: Design, priors: PriorSetting = "default", family: Family = G
     sd_Subject Intercept HalfNormal(50)
     """
     user = read_user_priors(design, priors, family)
-    X = design.rows.X
+    base, X = user.base, design.rows.X
     beta = {name: user.of_effect(name) for name in design.fixed}
-    centres = _centres(design, user.base, beta)
+    sigma = user.first("sigma")
+    parameters = {name: user.first(name) for name in family.parameters if name != "sigma"}
+    sds = [user.of_sds(term) for term in design.terms]
+    corr = [user.first(f"corr_{term.label}", "corr") for term in design.terms]
+    centres = _centres(design, base, beta)
     change = None if centres is None else centring(X, centres)
     columns = X if change is None else X @ change
     return Priors(
         fixed=design.fixed,
         beta=tuple(
-            prior or _base_prior(design, family, user.base, columns, j)
+            prior or _base_prior(design, family, base, columns, j)
             for j, prior in enumerate(beta.values())
         ),
         change=change,
-        sigma=_sigma_prior(design, family, user),
-        terms=tuple(_term_priors(design, family, user, term) for term in design.terms),
+        sigma=(sigma or base.sigma(design, family)) if family.has_sigma else Constant(1.0),
+        terms=tuple(
+            _term_priors(design, family, base, term, sds=sds_of_user, corr=corr_of_user)
+            for term, sds_of_user, corr_of_user in zip(design.terms, sds, corr, strict=True)
+        ),
         parameters=tuple(
-            (name, user.first(name) or user.base.parameter(family, name))
-            for name in family.parameters
-            if name != "sigma"
+            (name, prior or base.parameter(family, name)) for name, prior in parameters.items()
         ),
         has_sigma=family.has_sigma,
     )
@@ -308,30 +313,29 @@ def _base_prior(design: Design, family: Family, base: PriorSet, columns: Array, 
     return base.slope(design, family, columns, j)
 
 
-def _sigma_prior(design: Design, family: Family, user: UserPriors) -> Prior:
-    if not family.has_sigma:
-        return Constant(1.0)
-    return user.first("sigma") or user.base.sigma(design, family)
-
-
-def _term_priors(design: Design, family: Family, user: UserPriors, term: RandomTerm) -> TermPriors:
-    label, base = term.label, user.base
-    sds = [
-        user.first((f"sd_{label}", coef), f"sd_{label}", ("sd", coef), "sd") for coef in term.coefs
-    ]
+def _term_priors(
+    design: Design,
+    family: Family,
+    base: PriorSet,
+    term: RandomTerm,
+    *,
+    sds: Sequence[Prior | None],
+    corr: Prior | None,
+) -> TermPriors:
+    """Return the priors of a term, of which the user gave some."""
     has_corr = _has_lkj(term)
-    corr = user.first(f"corr_{label}", "corr") if has_corr else None
+    corr = corr if has_corr else None
     centred = base.centres_terms and _can_centre(term) and not any([*sds, corr])
     uncentred = _can_centre(term) and not centred
     centres = [
         lower if numeric else ()
         for lower, numeric in zip(lower_columns(term.origins), term.numeric, strict=True)
     ]
-    columns = design.rows.term(label).columns
+    columns = design.rows.term(term.label).columns
     change = centring(columns, centres) if centred else None
     columns = columns if change is None else columns @ change
     return TermPriors(
-        label=label,
+        label=term.label,
         coefs=term.coefs,
         covariance=term.covariance,
         sd=tuple(

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from ranef.design.design import Design
+from ranef.design.design import Design, RandomTerm
 from ranef.errors import FitError, suggestion
 from ranef.families.family import Family
 from ranef.priors.distributions import LKJ, Prior, Relative
@@ -65,6 +65,11 @@ class UserPriors:
         if name != "Intercept":
             keys += [("beta", name), "beta"]
         return self.first(*keys)
+
+    def of_sds(self, term: RandomTerm) -> list[Prior | None]:
+        """Return the priors of the standard deviations of a term, by coefficient."""
+        name = f"sd_{term.label}"
+        return [self.first((name, coef), name, ("sd", coef), "sd") for coef in term.coefs]
 
 
 def read_user_priors(design: Design, priors: PriorSetting, family: Family) -> UserPriors:

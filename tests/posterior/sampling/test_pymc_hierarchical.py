@@ -772,7 +772,8 @@ from ranef.priors.assignment import resolve
 formula = read_formula("Reaction ~ Days + (Days | Subject)")
 design = build_design(formula, load_dataset("sleepstudy"))
 model = pymc_hierarchical.hierarchical(design, resolve(design))
-tree = pymc_hierarchical.sample_pymc(model, Sampling(seed=1, draws=200, tune=300, progressbar=False))
+settings = Sampling(seed=1, draws=200, tune=300, progressbar=False)
+tree = pymc_hierarchical.sample_pymc(model, settings)
 print(tree["posterior"]["beta"].to_numpy().tobytes().hex())
 """
 
