@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
@@ -120,6 +124,46 @@ def test_small_matrices_use_one_thread_and_large_ones_what_there_was():
         assert blas_threads() == before
         with threads_for(MAX_SIZE_OF_ONE_THREAD + 1):
             assert blas_threads() == before
+        assert blas_threads() == before
+
+
+def test_the_number_of_threads_is_back_after_contexts_of_threads_that_overlap():
+    entered, left = threading.Event(), threading.Event()
+
+    def hold():
+        with threads_for(10):
+            entered.set()
+            left.wait(60)
+
+    with threadpool_limits(2, "blas"):
+        before = blas_threads()
+        first = threading.Thread(target=hold)
+        first.start()
+        entered.wait(60)
+        with threads_for(10):  # left last, though entered last
+            left.set()
+            first.join()
+            assert set(blas_threads()) == {1}
+        assert blas_threads() == before
+
+
+def test_the_number_of_threads_is_back_after_many_contexts_in_no_order():
+    def work(seed):
+        pause = np.random.default_rng(seed).uniform(0, 1e-3, 30)
+        for seconds in pause:
+            with threads_for(10), threads_for(5):
+                time.sleep(seconds)
+                assert set(blas_threads()) == {1}
+
+    def fail():
+        with threads_for(10):
+            raise ZeroDivisionError
+
+    with threadpool_limits(2, "blas"), ThreadPoolExecutor(8) as pool:
+        before = blas_threads()
+        list(pool.map(work, range(8)))
+        with pytest.raises(ZeroDivisionError):
+            pool.submit(fail).result()
         assert blas_threads() == before
 
 

@@ -13,12 +13,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
+from threading import Lock
 
 import numpy as np
 from scipy import sparse
 from scipy.linalg import blas, lapack
-from threadpoolctl import ThreadpoolController
+from threadpoolctl import OpenBLASController, ThreadpoolController
 
 from ranef._typing import Array, Codes, Flags, Places
 
@@ -209,17 +210,46 @@ MAX_SIZE_OF_ONE_THREAD = 2000  # rows of the largest matrix that one thread fact
 
 
 def threads_for(size: int) -> AbstractContextManager[object]:
-    """Return a context in which BLAS uses one thread if the largest matrix is small."""
-    return (
-        _controller().limit(limits=1, user_api="blas")
-        if size <= MAX_SIZE_OF_ONE_THREAD
-        else nullcontext()
-    )
+    """Return a context in which BLAS uses one thread if the largest matrix is small.
+
+    The limit holds for the process, and ends with the last context of all threads.
+    """
+    return _ONE_THREAD if size <= MAX_SIZE_OF_ONE_THREAD else nullcontext()
 
 
-@cache
-def _controller() -> ThreadpoolController:
-    return ThreadpoolController()
+class _OneThread:
+    """A limit of one BLAS thread while anyone is inside: the first sets it, the last lifts it."""
+
+    def __init__(self) -> None:
+        self._lock, self._inside = Lock(), 0
+
+    @cached_property
+    def _controller(self) -> ThreadpoolController:
+        return ThreadpoolController()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                _free_control()
+                self._limit = self._controller.limit(limits=1, user_api="blas")
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                _free_control()
+                self._limit.restore_original_limits()
+                _free_control()
+
+
+def _free_control() -> None:
+    """Let any thread set limits: from threadpoolctl 3.8 on only the first that did so can."""
+    if hasattr(OpenBLASController, "clear_controlling_thread"):
+        OpenBLASController.clear_controlling_thread(force=True)
+
+
+_ONE_THREAD = _OneThread()
 
 
 def scattered(places: Places, values: Array, size: int) -> sparse.csr_array:
