@@ -1,6 +1,7 @@
 """Grouping factors and their order, new rows, rank, speed."""
 
 import time
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -8,7 +9,8 @@ import polars as pl
 import pytest
 
 import ranef as rf
-from ranef.design.design import build_design, full_rank, independent_columns, new_rows
+from ranef.design.design import build_design, full_rank, new_rows
+from ranef.design.model_matrix import independent_columns
 from ranef.errors import DataError, FormulaError
 from ranef.formula.terms import read_formula
 
@@ -191,8 +193,89 @@ def test_columns_that_were_left_out_stay_out():
     first = full_rank(design("y ~ x + x2 + z", frame))
     assert first.fixed == ("Intercept", "x", "z")
     assert first.dropped == ("x2",)
-    new = frame.assign(x2=99.0).iloc[:3]
-    np.testing.assert_array_equal(new_rows(first, new).X, first.rows.X[:3])
+    np.testing.assert_array_equal(new_rows(first, frame.iloc[:3]).X, first.rows.X[:3])
+
+
+def caught(call):
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        return call(), [str(one.message) for one in found]
+
+
+CODINGS = [
+    "y ~ a * b",
+    "y ~ a:b",
+    "y ~ 0 + a:b",
+    "y ~ a / b",
+    "y ~ C(a, contr.sum) * C(b, contr.helmert)",
+    "y ~ a * b * x",
+]
+
+
+@pytest.mark.parametrize("text", CODINGS)
+def test_a_combination_that_was_never_observed_is_left_out_in_every_coding(text):
+    cells = [(a, b) for a in "pqr" for b in "uvw" if (a, b) != ("r", "w")]
+    seen = pd.DataFrame(cells * 4, columns=["a", "b"])
+    seen["y"], seen["x"] = np.arange(32.0) ** 2, np.cos(np.arange(32.0))
+    every = pd.DataFrame([(a, b, 1.0) for a in "pqr" for b in "uvw"], columns=["a", "b", "x"])
+    first = design(text, seen)
+    rows, said = caught(lambda: new_rows(first, every.iloc[::-1]))
+    assert rows.places.tolist() == list(range(1, 9))
+    (message,) = said
+    assert message.startswith(
+        "1 of 9 rows are predicted as nan, as the data do not determine the mean: rows `8`. The "
+        "first has a = r, b = w"
+    )
+    assert caught(lambda: new_rows(first, seen))[1] == []
+    assert len(caught(lambda: new_rows(full_rank(first), every))[0].X) == 8
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e9])
+@pytest.mark.parametrize(
+    ("text", "new", "determined"),
+    [
+        ("y ~ x + x2", {"x": [1, 1], "x2": [2, 5]}, [True, False]),
+        ("y ~ x2 + x", {"x": [1, 1], "x2": [2, 2 + 1e-5]}, [True, False]),
+        ("y ~ x + year", {"x": [1, 1], "year": [2010, 2011]}, [True, False]),
+        ("y ~ 0 + year", {"year": [2010, 2011]}, [True, True]),
+        ("y ~ x + zero", {"x": [1, 1], "zero": [0, 1e-9]}, [True, False]),
+        ("y ~ b + I(b^2)", {"b": [1, 3]}, [True, False]),
+        ("y ~ x + z + x3", {"x": [1, 1], "z": [2, 2], "x3": [6, 5]}, [True, False]),
+        ("y ~ x", {"x": [-1e9, 1e9]}, [True, True]),
+    ],
+)
+def test_a_mean_that_the_data_do_not_determine_is_left_out(text, new, determined, scale):
+    rng = np.random.default_rng(5)
+    seen = pd.DataFrame({"x": rng.normal(size=30), "z": rng.normal(size=30)})
+    seen = seen.assign(x2=2 * seen.x, year=2010, zero=0.0, b=np.arange(30) % 2, y=seen.z + 1)
+    seen["x3"] = 3 + seen.x + seen.z
+    scaled = [name for name in ("x", "x2", "year") if "x3" not in text]
+    seen[scaled] = seen[scaled] * scale
+    asked = pd.DataFrame(new).assign(**{n: np.multiply(new[n], scale) for n in scaled if n in new})
+    first = design(text, seen)
+    found = np.isin([0, 1], caught(lambda: new_rows(first, asked))[0].places)
+    assert found.tolist() == determined
+
+
+def test_rows_with_missing_values_are_left_out_of_new_rows_and_counted():
+    first = design("y ~ x + f + (x | g)", FRAME, offset="z")
+    new = FRAME.iloc[:6].assign(x=[1, None, 3, 4, 5, 6], z=[1, 2, np.nan, 4, 5, 6])
+    new["g"], new["f"] = [*"abcd", None, "a"], pd.Categorical([*"uvwuv", None])
+    rows, said = caught(lambda: new_rows(first, new))
+    (message,) = said
+    assert message == (
+        "4 of 6 rows are predicted as nan for missing values in `x` (1), `f` (1), `g` (1), "
+        "`offset=` (1): rows `1`, `2`, `4` and `5`."
+    )
+    assert rows.places.tolist() == [0, 3]
+    np.testing.assert_array_equal(rows.spread(np.array([7.0, 8.0]))[[0, 3]], [7, 8])
+    assert np.isnan(rows.spread(np.array([7.0, 8.0]))[[1, 2, 4, 5]]).all()
+    without = caught(lambda: new_rows(first, new, random=False))[0]
+    assert without.places.tolist() == [0, 3, 4]
+    for column in ("x", "f", "g", "z"):
+        for nothing in (None, np.nan, *[pd.NA] * (column != "z")):
+            none = caught(lambda c=column, v=nothing: new_rows(first, new.assign(**{c: v})))[0]
+            assert (none.X.shape[0], none.n_asked) == (0, 6)
 
 
 def test_new_levels_of_a_grouping_factor_are_marked():
@@ -221,7 +304,6 @@ def test_predictions_teach_nothing():
         ({"f": "new"}, "`f` has new levels `new`; the model knows `u`, `v` and `w`."),
         ({"f": 1}, "`f` holds numbers, but held categories when the model was built."),
         ({"x": "a"}, "`x` holds categories, but held numbers when the model was built."),
-        ({"x": np.nan, "g": None}, "the new data has missing values in `x` and `g`."),
     ],
 )
 def test_new_rows_that_do_not_fit(new, message):

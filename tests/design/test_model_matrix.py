@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ranef.design.evaluate import Interpreter, Memory
-from ranef.design.model_matrix import MAX_COLUMNS, code
+from ranef.design.model_matrix import MAX_COLUMNS, Columns, code, combinations_of
 from ranef.errors import DataError
 from ranef.formula.terms import read_formula
 
@@ -333,3 +333,51 @@ def test_the_number_of_columns_is_limited():
         "`i:g` stands for 10002 columns, more than 10000: is it a grouping factor, as in "
         "`(1 | i:g)`?"
     )
+
+
+# ------------------------------------------------------------------------- combinations of columns
+
+
+def columns_of(values):
+    return Columns((), values, (), (), {}, None)
+
+
+@pytest.mark.parametrize("scale", [1e-9, 1.0, 1e9])
+@pytest.mark.parametrize("seed", range(6))
+def test_a_row_is_broken_where_it_is_outside_of_the_row_space(seed, scale):
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(30, 3)) @ rng.integers(-2, 3, size=(3, 7))
+    inside, outside = rng.normal(size=(5, 30)) @ X, rng.normal(size=(5, 7))
+    units = scale ** rng.integers(0, 2, size=7)
+    projection = np.linalg.pinv(X, rcond=1e-12) @ X
+    assert (np.abs(outside @ projection - outside).max(axis=1) > 1e-3).all()
+    old = columns_of(X * units)
+    assert not old.broken(inside * units).any()
+    assert old.broken(outside * units).any(axis=1).all()
+    assert not old.broken(X * units).any()
+
+
+@pytest.mark.parametrize("noise", [1e-13, 1e-9])
+def test_a_dependence_with_rounding_is_one_for_new_rows_too(noise):
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(60, 1))
+    both = np.hstack([x, 3 * x + noise * rng.normal(size=(60, 1))])
+    old = columns_of(both[:40])
+    assert old.independent == [0]
+    assert not old.broken(both[40:]).any()
+    assert old.broken(both[40:] + np.array([0, 1e-3])).any(axis=1).all()
+
+
+def test_columns_are_found_among_others_by_what_they_are():
+    rng = np.random.default_rng(2)
+    X = np.hstack([np.ones((20, 1)), rng.normal(size=(20, 2)) * [1, 1e6]])
+    X = np.column_stack([X, X[:, 1] + X[:, 2], X[:, 1]])
+    A = np.array([[0, 1, 0, 2, 0], [0, 0, 0, -3, 0], [0, 0, 1, 1, 0], [1, 0, 0, 0, 0], [0] * 5])
+    Z = X @ A
+    Z[:, 4] = rng.normal(size=20)
+    found = combinations_of(Z, X)
+    assert found.exact.tolist() == [True, True, True, True, False]
+    np.testing.assert_allclose(found.coefs[:, :4], A[:, :4], atol=1e-8)
+    np.testing.assert_array_equal(found.coefs[:, :3], A[:, :3])
+    none = combinations_of(Z, X[:, :0])
+    assert (none.coefs.shape, none.exact.any()) == ((0, 5), False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +10,7 @@ import pandas as pd
 import pytest
 
 import ranef as rf
-from fits import FORMULAS, METHODS, fit_of, frame, known_posterior
+from fits import FORMULAS, METHODS, OPTIONS, fit_of, frame, known_posterior, population
 from ranef.errors import FitError
 from ranef.fits.fit import Fit
 from ranef.fits.tables import Summary
@@ -81,10 +82,14 @@ def test_coefficients_are_fixed_plus_random_effects(fit):
         assert list(table.index) == list(effects.index)
         assert table.index.name == effects.index.name
         assert list(table.columns[: len(fixef)]) == list(fixef.index)
-        assert set(table.columns) == {*fixef.index, *effects.columns}
-        for name in table.columns:
-            expected = fixef.get(name, 0.0) + effects.get(name, 0.0)
-            np.testing.assert_allclose(table[name], np.broadcast_to(expected, len(table)))
+        Z, X = fit.design.rows.term(label).columns, fit.design.rows.X
+        alone = table[table.columns[len(fixef) :]]
+        assert set(alone.columns) <= set(effects.columns)
+        total = (
+            X @ table.iloc[:, : len(fixef)].T
+            + Z @ alone.reindex(columns=effects.columns).fillna(0).T
+        )
+        np.testing.assert_allclose(total, (X @ fixef)[:, None] + Z @ effects.T.to_numpy())
 
 
 def test_variance_components_have_the_terms_names(fit):
@@ -208,8 +213,8 @@ def test_shrinkage_tables_are_tidy(fit):
         assert table["n"].dtype == np.int64
         ours = fit.ranef_table().query("term == @term.label").reset_index(drop=True)
         assert table[TIDY].to_numpy().tolist() == ours[TIDY].to_numpy().tolist()
-        population = table["coef"].map(lambda name: fit.fixef().get(name, 0.0))
-        np.testing.assert_allclose(table["population"], population)
+        expected = np.tile(population(fit, term), term.n_levels)
+        np.testing.assert_allclose(table["population"], expected)
         np.testing.assert_allclose(table["model"] - table["population"], ours["estimate"])
 
 
@@ -395,6 +400,72 @@ def test_only_named_fits_stand_side_by_side(fits):
         rf.side_by_side(fits)
     message = "side_by_side takes a dict from names to fits: {'REML': reml, 'ML': ml}."
     assert str(caught.value) == message
+
+
+# ------------------------------------------------------------ the same columns by other names
+
+SAME_COLUMNS = [
+    ("b:a", "a:b", True),
+    ("I(a^2)", "I(a**2)", True),
+    ("I(a*b)", "a:b", True),
+    ("a", "I(3 * a)", True),
+    ("f", "C(f)", True),
+    ("f", "0 + f", True),
+    ("0 + f", "f", True),
+    ("0 + f", "1", True),
+    ("f", "C(f, contr.sum)", True),
+    ("C(f, contr.helmert)", "0 + f", True),
+    ("f * a", "0 + f + f:a", True),
+    ("poly(a, 2)", "a + I(a^2)", True),
+    ("a + I(a^2)", "poly(a, 2)", True),
+    ("I(a > 0)", "I(0 < a)", True),
+    ("log(e)", "I(log(e) / log(2))", True),
+    ("a", "b", False),
+    ("a", "poly(a, 2)", False),
+]
+
+
+@pytest.mark.parametrize(("fixed", "random", "within"), SAME_COLUMNS)
+def test_fixed_and_random_columns_are_matched_by_what_they_are(fixed, random, within):
+    data = frame().rename(columns={"x": "a", "z": "b"})
+    fit = known_posterior(rf.Model(f"y ~ {fixed} + ({random} | s)", data))
+    coef, X = fit.coef()["s"], fit.design.rows.X
+    assert (list(coef.columns) == list(fit.design.fixed)) == within
+    one = fit.design.rows.term("s")
+    p = len(fit.design.fixed)
+    alone = [one.columns[:, fit.design.term("s").coefs.index(c)] for c in coef.columns[p:]]
+    own = np.column_stack([X, *alone])
+    eta = np.sum(own * coef.to_numpy()[one.codes], axis=1)
+    np.testing.assert_allclose(eta, fit.predict(kind="link"), rtol=1e-9)
+
+
+def test_where_no_column_is_shared_random_effects_stand_alone():
+    fit = known_posterior(rf.Model("y ~ x + (0 + z | s)", frame()))
+    coef = fit.coef()["s"]
+    assert list(coef.columns) == ["Intercept", "x", "z"]
+    np.testing.assert_array_equal(coef["z"], fit.ranef()["s"]["z"])
+
+
+# --------------------------------------------------------------------- rows without a prediction
+
+
+@pytest.mark.parametrize("method", ["reml", "map", "quadrature", "laplace"])
+@pytest.mark.parametrize("text", ["f * s", "0 + f:s"])
+def test_an_empty_cell_has_no_prediction_by_any_method(text, method):
+    data = frame()[["y", "f", "s", "h"]]
+    seen = data[(data.f != "hi") | (data.s != "q")]
+    model = rf.Model(f"y ~ {text} + (1 | h)", seen)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", rf.DataWarning)
+        fit = model.fit(method, **({"draws": 1000, "seed": 1} if method in OPTIONS else {}))
+    asked = pd.DataFrame({"f": ["hi", "lo", "hi"], "s": ["q", "q", "p"], "h": [0, 0, None]})
+    with pytest.warns(rf.DataWarning) as said:
+        found = fit.predict(asked, groups="new")
+    assert np.isnan(found).tolist() == [True, False, True]
+    assert [str(one.message).split(":")[0] for one in said] == [
+        "1 of 3 rows are predicted as nan for missing values in `h` (1)",
+        "1 of 2 rows are predicted as nan, as the data do not determine the mean",
+    ]
 
 
 # ------------------------------------------------------------------------------- without rows

@@ -9,7 +9,7 @@ from generalized_fits import FAMILIES, design_of, made_up, point_fit, simulated
 from scipy import optimize, special
 
 import ranef as rf
-from fits import FORMULAS, METHODS, fit_of, frame
+from fits import FORMULAS, METHODS, fit_of, frame, population
 from ranef.design.separation import separated_columns
 from ranef.families.names import find_family
 from ranef.fits.shrinkage import group_least_squares
@@ -45,11 +45,11 @@ def test_own_estimates_are_least_squares_on_the_groups_rows():
 
 def test_own_estimates_on_what_the_rest_of_the_model_leaves(fit):
     """By the residual: what is left after everything, with the term's own part put back."""
-    fitted, beta = fit.fitted(), fit.fixef()
+    fitted = fit.fitted()
     for term in fit.design.terms:
         b = fit.ranef()[term.label].to_numpy()
         own = fit.design.rows.term(term.label)
-        part = b[own.codes] + np.array([beta.get(c, 0.0) for c in term.coefs])
+        part = b[own.codes] + population(fit, term)
         partial = fit.design.rows.y - fitted + np.sum(own.columns * part, axis=1)
         table = fit.shrinkage_table(term.label)
         found = table["own"].to_numpy().reshape(b.shape)

@@ -122,6 +122,15 @@ def _stats(rng, shape):
     )
 
 
+def population(fit, term):
+    """Return the mean of each coefficient of a term, by its name in a treatment coding."""
+    fixef = fit.fixef()
+    if term.coefs[0].startswith("f["):
+        levels = [name.replace("[", "[T.") for name in term.coefs]
+        return np.array([fixef["Intercept"] + fixef.get(name, 0.0) for name in levels])
+    return np.array([fixef.get(name, 0.0) for name in term.coefs])
+
+
 def dense_Z(term):
     """Return the random-effects matrix of a term by looking up every row, dense."""
     Z = np.zeros((len(term.codes), term.n_levels * term.n_coefs))

@@ -21,8 +21,9 @@ import numpy as np
 
 from ranef._typing import Array, Codes
 from ranef.covariances.covariance import Bases, n_theta
-from ranef.design.design import RANK_TOLERANCE, Design, RandomTerm, TermRows
+from ranef.design.design import Design, RandomTerm, TermRows
 from ranef.design.groups import is_nested
+from ranef.design.model_matrix import RANK_TOLERANCE
 from ranef.errors import listed
 from ranef.numerics.matrices import summed_by
 

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from ranef._typing import Codes, Flags
+from ranef._typing import Array, Codes, Flags, Places
 from ranef.errors import DataError, DataWarning, FormulaError, listed, suggestion, warn
 from ranef.formula.syntax import Span
 
@@ -130,10 +130,7 @@ def complete_rows(
         raise DataError(f"missing={missing!r} is not an option: use 'drop' or 'raise'.")
     if len(columns) == 0:
         raise DataError("the data has no rows.")
-    absent = columns.isna()
-    for name, values in (("weights=", weights), ("offset=", offset)):
-        if values is not None:
-            absent[name] = np.isnan(values)
+    absent = _absent(columns, {"weights=": weights, "offset=": offset})
     incomplete = absent.any(axis=1).to_numpy()
     if incomplete.any():
         _report(absent, incomplete, missing)
@@ -146,9 +143,40 @@ def complete_rows(
     return kept
 
 
+def complete_new_rows(
+    columns: pd.DataFrame, offset: Array | None
+) -> tuple[pd.DataFrame, Array, Places]:
+    """Return the complete rows of new data, the known part of their mean, and their places.
+
+    Warns
+    -----
+    DataWarning
+        When a row is incomplete, and so has no prediction.
+    """
+    absent = _absent(columns, {"offset=": offset})
+    incomplete = absent.any(axis=1).to_numpy()
+    if incomplete.any():
+        share = f"{incomplete.sum()} of {len(incomplete)} rows"
+        rows = listed(absent.index[incomplete])
+        message = f"{share} are predicted as nan for missing values in {_counts(absent)}: rows "
+        warn(f"{message}{rows}.", DataWarning)
+    known = np.zeros(len(columns)) if offset is None else offset
+    return columns.loc[~incomplete], known[~incomplete], np.flatnonzero(~incomplete)
+
+
+def _absent(columns: pd.DataFrame, others: Mapping[str, Array | None]) -> pd.DataFrame:
+    """Return where values are missing, in columns and in other numbers."""
+    numbers = {name: np.isnan(values) for name, values in others.items() if values is not None}
+    return columns.isna().assign(**numbers)
+
+
+def _counts(absent: pd.DataFrame) -> str:
+    return ", ".join(f"`{name}` ({n})" for name, n in absent.sum().items() if n)
+
+
 def _report(absent: pd.DataFrame, incomplete: Flags, missing: str) -> None:
     """Warn of rows with missing values, or refuse them."""
-    counts = ", ".join(f"`{name}` ({n})" for name, n in absent.sum().items() if n)
+    counts = _counts(absent)
     if incomplete.all():
         raise DataError(f"no row is complete: missing values in {counts}.")
     share = f"{incomplete.sum()} of {len(incomplete)} rows"

@@ -15,20 +15,32 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from ranef._typing import Array, Codes
+from ranef._typing import Array, Codes, Flags, Places
 from ranef.covariances.covariance import Covariance, Diagonal, Unstructured
-from ranef.design.data_frame import CompleteRows, Factor, combined, complete_rows, open_frame
+from ranef.design.data_frame import (
+    CompleteRows,
+    Factor,
+    combined,
+    complete_new_rows,
+    complete_rows,
+    open_frame,
+)
 from ranef.design.evaluate import Interpreter, Memory, one_column
-from ranef.design.model_matrix import Columns, Origin, code
+from ranef.design.model_matrix import (
+    Columns,
+    Combinations,
+    Origin,
+    code,
+    combinations_of,
+    independent_columns,
+)
 from ranef.design.response import read_response
-from ranef.errors import DataError, FitError, FormulaError, listed
+from ranef.errors import DataError, DataWarning, FitError, FormulaError, listed, warn
 from ranef.families.family import Family
 from ranef.families.gaussian import GAUSSIAN
 from ranef.formula.terms import Formula, RandomPart
 
 Functions = Mapping[str, Callable[..., Any]]
-
-RANK_TOLERANCE = 1e-7  # of a column's length, as R's lm and lme4
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,12 +135,32 @@ class TermRows:
 
 @dataclass(frozen=True, eq=False)
 class NewRows:
-    """The matrices of rows to predict: as `Rows`, without response and weights."""
+    """The matrices of rows to predict: as `Rows`, without response and weights.
+
+    Attributes
+    ----------
+    X : ndarray, shape (n, p)
+    terms : tuple of TermRows
+    offset : ndarray, shape (n,)
+    index : pandas.Index
+    places : ndarray of int, shape (n,)
+        Where these rows stand in the data: those that are complete and have an estimable mean.
+    n_asked : int
+        The number of rows of the data.
+    """
 
     X: Array
     terms: tuple[TermRows, ...]
     offset: Array
     index: pd.Index[Any]
+    places: Places
+    n_asked: int
+
+    def spread(self, values: Array) -> Array:
+        """Return values of these rows with nan for those that are not here."""
+        spread = np.full(self.n_asked, np.nan)
+        spread[self.places] = values
+        return spread
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,6 +213,8 @@ class Recipe:
         The user's functions.
     offset : str or None
         The name of the column given as `offset=`; "" where it was an array.
+    no_rows : pandas.DataFrame
+        The used columns without rows: their types.
     """
 
     memory: Memory
@@ -188,6 +222,7 @@ class Recipe:
     random: tuple[tuple[RandomPart, Columns], ...]
     functions: Functions
     offset: str | None
+    no_rows: pd.DataFrame
 
 
 @dataclass(frozen=True, eq=False)
@@ -270,6 +305,20 @@ class Design:
         """Return the term of a label."""
         return next(t for t in self.terms if t.label == label)
 
+    def term_among_fixed(self, label: str) -> Combinations:
+        """Return the columns of a term as combinations of the fixed ones, whatever their names."""
+        return combinations_of(*self._coded(label))
+
+    def fixed_among_term(self, label: str) -> Combinations:
+        """Return the fixed columns as combinations of those of a term, whatever their names."""
+        return combinations_of(*reversed(self._coded(label)))
+
+    def _coded(self, label: str) -> tuple[Array, Array]:
+        """Return the columns of a term and the fixed ones, as the design was first built."""
+        place, X = [t.label for t in self.terms].index(label), self.recipe.X
+        kept = [X.names.index(name) for name in self.fixed]
+        return self.recipe.random[place][1].values, X.values[:, kept]
+
 
 def build_design(
     formula: Formula,
@@ -347,6 +396,7 @@ def build_design(
             random=tuple((part, columns) for part, columns, _ in random),
             functions=interpreter.functions,
             offset=offset if isinstance(offset, str) or offset is None else "",
+            no_rows=complete.columns.iloc[:0],
         ),
         _rows=rows,
         **_facts(rows),
@@ -368,21 +418,31 @@ def new_rows(design: Design, data: object, *, random: bool = True) -> NewRows:
     FormulaError
         If a column is missing.
     DataError
-        If a value is missing or a level of a fixed factor is new. A new level of a grouping
-        factor has the code -1 instead.
+        If a level of a fixed factor is new. A new level of a grouping factor has the code -1
+        instead.
+
+    Warns
+    -----
+    DataWarning
+        When rows are left out: for missing values, or since the data do not determine their mean.
     """
     formula, recipe = design.formula, design.recipe
     if recipe.offset == "":
         message = "the model has an array as offset=, which is unknown for new data: "
         raise DataError(message + "give it as a column of the data, or as offset() in the formula.")
     source = open_frame(data)
-    frame = source.columns(formula.predictors(random=random), formula.text)
-    if frame.isna().any(axis=None):
-        bad = listed(frame.columns[frame.isna().any()])
-        raise DataError(f"the new data has missing values in {bad}.")
+    used = source.columns(formula.predictors(random=random), formula.text)
+    frame, offset, places = complete_new_rows(used, source.values(recipe.offset, "offset"))
+    if not len(frame):
+        frame = recipe.no_rows[list(frame.columns)]
     memory = replace(recipe.memory, levels=dict(recipe.memory.levels))  # nothing new is learnt
     interpreter = Interpreter(frame, formula.text, memory, recipe.functions)
     X = code(interpreter, formula.fixed, recipe.X).values
+    broken = recipe.X.broken(X)
+    estimable = ~broken.any(axis=1)
+    if not estimable.all():
+        warn(_not_estimable(recipe.X, broken, frame), DataWarning)
+    interpreter = replace(interpreter, frame=frame[estimable])
     terms = [
         TermRows(
             old.label,
@@ -393,10 +453,28 @@ def new_rows(design: Design, data: object, *, random: bool = True) -> NewRows:
         if random
     ]
     return NewRows(
-        X=X[:, [recipe.X.names.index(name) for name in design.fixed]],
+        X=X[np.ix_(estimable, [recipe.X.names.index(name) for name in design.fixed])],
         terms=tuple(terms),
-        offset=_offset(interpreter, formula, source.values(recipe.offset, "offset")),
-        index=frame.index,
+        offset=_offset(interpreter, formula, offset[estimable]),
+        index=interpreter.frame.index,
+        places=places[estimable],
+        n_asked=len(used),
+    )
+
+
+def _not_estimable(columns: Columns, broken: Flags, frame: pd.DataFrame) -> str:
+    """Say which new rows the data say nothing of, and why the first of them is one."""
+    rows = np.flatnonzero(broken.any(axis=1))
+    first = np.flatnonzero(broken[rows[0]])
+    involved = np.flatnonzero(columns.dependences.coefs[:, first].any(axis=1))
+    together = [*first, *(columns.independent[i] for i in involved)]
+    variables = frozenset[str]().union(*(columns.origins[j].variables for j in together))
+    values = frame.iloc[rows[0]]
+    at = ", ".join(f"{name} = {values[name]}" for name in frame.columns if name in variables)
+    return (
+        f"{len(rows)} of {len(frame)} rows are predicted as nan, as the data do not determine the "
+        f"mean: rows {listed(frame.index[rows])}. The first has {at}; in the data the values of "
+        f"{listed(columns.names[j] for j in first)} follow from other columns, here they do not."
     )
 
 
@@ -439,26 +517,6 @@ def _kept(term: TermRows, is_kept: NDArray[np.bool_]) -> TermRows:
     levels = factor.levels[present]
     grouping = replace(factor, levels=levels, codes=codes.astype(np.int64), parts=())
     return replace(term, grouping=grouping, columns=term.columns[is_kept])
-
-
-def independent_columns(X: Array) -> list[int]:
-    """Return the numbers of the columns that are not combinations of earlier ones.
-
-    Examples
-    --------
-    >>> independent_columns(np.array([[1.0, 2.0, 0.0], [1.0, 2.0, 1.0], [1.0, 2.0, 5.0]]))
-    [0, 2]
-    """
-    lengths = np.linalg.norm(X, axis=0)
-    kept = [j for j in range(X.shape[1]) if lengths[j] > 0]
-    while kept:
-        residuals = np.abs(np.diag(np.linalg.qr(X[:, kept] / lengths[kept], mode="r")))
-        residuals = np.append(residuals, np.zeros(len(kept) - len(residuals)))  # beyond the rows
-        dependent = np.flatnonzero(residuals < RANK_TOLERANCE)
-        if not len(dependent):
-            break
-        del kept[dependent[0]]
-    return kept
 
 
 # ------------------------------------------------------------------- offset, terms and grouping

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ranef.design.design import Design, RandomTerm, TermRows, full_rank, independent_columns
+from ranef.design.design import Design, RandomTerm, TermRows, full_rank
+from ranef.design.model_matrix import independent_columns
 from ranef.design.separation import separated_columns
 from ranef.errors import DataError, DataWarning, listed, warn
 from ranef.families.family import Family

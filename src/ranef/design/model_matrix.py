@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 from typing import Any
 
@@ -17,6 +18,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ranef._typing import Array, Flags
 from ranef.design.data_frame import Categorical, Coding
 from ranef.design.evaluate import Interpreter, Value
 from ranef.errors import DataError, listed
@@ -24,6 +26,9 @@ from ranef.formula.syntax import Node
 from ranef.formula.terms import INTERCEPT, Term, columns_of
 
 MAX_COLUMNS = 10_000
+RANK_TOLERANCE = 1e-7  # of a column's length, as R's lm and lme4
+MULTIPLE_OF_ERRORS = 10  # of a dependence in the data, that new rows may have
+ROUNDING = 1e-9  # of a combination of columns, relative to the size of its parts
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +40,7 @@ class Columns:
     names : tuple of str
         Names of the k columns, as formulaic gives them: `sex[T.F]`, `age:ch[T.Y]`.
     values : ndarray, shape (n, k)
+        The columns of the rows that were coded.
     numeric : tuple of bool
         Whether a column is measured (True) or an intercept or indicator (False).
     origins : tuple of Origin
@@ -51,6 +57,54 @@ class Columns:
     origins: tuple[Origin, ...]
     codings: Mapping[str, str]
     spec: Any
+
+    @cached_property
+    def independent(self) -> list[int]:
+        """The numbers of the columns that are no combinations of earlier ones."""
+        return independent_columns(self.values)
+
+    @cached_property
+    def dependences(self) -> Combinations:
+        """All columns as combinations of the independent ones."""
+        return combinations_of(self.values, self.values[:, self.independent])
+
+    def broken(self, new: Array) -> Flags:
+        """Return which columns of new rows are not the combinations that they are in these.
+
+        Such a row has no estimable mean: other coefficients fit the data as well, and give it
+        another one.
+
+        Parameters
+        ----------
+        new : ndarray, shape (rows, k)
+
+        Returns
+        -------
+        ndarray of bool, shape (rows, k)
+        """
+        A, basis = self.dependences.coefs, new[:, self.independent]
+        size = np.abs(new) + np.abs(basis) @ np.abs(A)
+        tolerance = ROUNDING * size + MULTIPLE_OF_ERRORS * self.dependences.errors
+        return np.asarray(np.abs(new - basis @ A) > tolerance)
+
+
+@dataclass(frozen=True, eq=False)
+class Combinations:
+    """Columns of one matrix, Z, as combinations of those of another, X: Z = X A.
+
+    Attributes
+    ----------
+    coefs : ndarray, shape (p, k)
+        A, whose entries are zero where a column of X takes no part.
+    exact : ndarray of bool, shape (k,)
+        Which columns of Z are such combinations.
+    errors : ndarray, shape (k,)
+        The largest difference between Z and X A in a row.
+    """
+
+    coefs: Array
+    exact: Flags
+    errors: Array
 
 
 @dataclass(frozen=True)
@@ -108,6 +162,55 @@ def code(interpreter: Interpreter, terms: Sequence[Term], old: Columns | None = 
         codings={k: _in_words(v) for k, v in values.items() if isinstance(v, Categorical)},
         spec=matrix.model_spec,
     )
+
+
+def independent_columns(X: Array) -> list[int]:
+    """Return the numbers of the columns that are not combinations of earlier ones.
+
+    Examples
+    --------
+    >>> independent_columns(np.array([[1.0, 2.0, 0.0], [1.0, 2.0, 1.0], [1.0, 2.0, 5.0]]))
+    [0, 2]
+    """
+    lengths = np.linalg.norm(X, axis=0)
+    kept = [j for j in range(X.shape[1]) if lengths[j] > 0]
+    while kept:
+        residuals = np.abs(np.diag(np.linalg.qr(X[:, kept] / lengths[kept], mode="r")))
+        residuals = np.append(residuals, np.zeros(len(kept) - len(residuals)))  # beyond the rows
+        dependent = np.flatnonzero(residuals < RANK_TOLERANCE)
+        if not len(dependent):
+            break
+        del kept[dependent[0]]
+    return kept
+
+
+def combinations_of(Z: Array, X: Array) -> Combinations:
+    """Find the columns of Z among the columns of X and their combinations.
+
+    A column that stands in X is that column alone. Of dependent columns of X only the first ones
+    take part in combinations.
+
+    Examples
+    --------
+    >>> X = np.array([[1.0, 2.0], [1.0, 0.0], [1.0, 5.0]])
+    >>> found = combinations_of(np.array([[5.0, 0.0], [1.0, 1.0], [11.0, 0.0]]), X)
+    >>> found.coefs[:, 0].round(9).tolist(), found.exact.tolist()
+    ([1.0, 2.0], [True, False])
+    """
+    kept = independent_columns(X)
+    lengths, sizes = np.linalg.norm(X, axis=0), np.linalg.norm(Z, axis=0)
+    A = np.zeros((X.shape[1], Z.shape[1]))
+    basis = X[:, kept] / lengths[kept]
+    A[kept] = np.linalg.lstsq(basis, Z, rcond=None)[0] / lengths[kept, None]
+    A[np.abs(A) * lengths[:, None] <= ROUNDING * sizes] = 0.0
+    for j, z in enumerate(Z.T):
+        for i in np.flatnonzero(np.abs(lengths - sizes[j]) <= ROUNDING * sizes[j]):
+            if np.linalg.norm(X[:, i] - z) <= ROUNDING * sizes[j]:
+                A[:, j] = np.eye(len(A))[i]
+                break
+    residuals = Z - X @ A
+    exact = np.linalg.norm(residuals, axis=0) <= RANK_TOLERANCE * sizes
+    return Combinations(A, exact, np.abs(residuals).max(axis=0, initial=0.0))
 
 
 def _materialize(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from itertools import compress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -146,18 +147,20 @@ class Fit(Printed):
         """Return the coefficients of each group: fixed effects plus its random effects.
 
         By term label, a DataFrame of levels x coefficients. As in lme4, all fixed effects have
-        a column; those that do not vary in the term are the same in all rows.
+        a column; those that do not vary in the term are the same in all rows. Fixed and random
+        columns are matched by what they are: `b:a` is `a:b`, and where the effects of `(0 + f | g)`
+        are those of levels they are added in the coding of the fixed effects. Effects of columns
+        that no fixed columns make up have columns of their own, around a mean of zero.
         """
-        fixef = self.fixef()
+        fixef, b = self.fixef(), self._b()
         coefficients = {}
-        for label, table in self.ranef().items():
-            names = [*fixef.index, *(c for c in table.columns if c not in fixef.index)]
-            base = pd.DataFrame(
-                np.tile(fixef.reindex(names, fill_value=0.0).to_numpy(), (len(table), 1)),
-                index=table.index,
-                columns=pd.Index(names),
-            )
-            coefficients[label] = base.add(table.reindex(columns=names, fill_value=0.0))
+        for term in self.design.terms:
+            found, effects = self.design.term_among_fixed(term.label), b[term.label]
+            alone = ~found.exact
+            both = effects[:, found.exact] @ found.coefs[:, found.exact].T
+            values = np.hstack([fixef.to_numpy() + both, effects[:, alone]])
+            names = (*fixef.index, *compress(term.coefs, alone))
+            coefficients[term.label] = _by_level(term, values, names)
         return coefficients
 
     @property
@@ -314,6 +317,13 @@ class Fit(Printed):
         DataError
             If a level is new and `groups="known"`.
 
+        Warns
+        -----
+        DataWarning
+            Of rows that are predicted as nan: those with missing values, and those whose mean the
+            data do not determine, such as a combination of levels that was never observed. No
+            choice of a coding, and no prior, makes up a number for these.
+
         Notes
         -----
         Random effects of zero are those of a typical group. With another link than the identity
@@ -333,7 +343,8 @@ class Fit(Printed):
         if groups == "known":
             for term in terms:
                 _refuse_unseen(term, rows.index)
-        return self._predicted(rows, terms, kind)
+        predicted = self._predicted(rows, terms, kind)
+        return rows.spread(predicted) if isinstance(rows, NewRows) else predicted
 
     def _predicted(self, rows: Rows | NewRows, terms: Sequence[TermRows], kind: str) -> Array:
         """Return means, or linear predictors by kind "link", of rows with the effects of terms."""

@@ -54,9 +54,10 @@ def shrinkage_table(
         not determine it, and where the likelihood rises without end, as with successes alone),
         partial pooling, complete pooling, and the number of rows. All on the link scale.
     """
-    population = np.array([beta.get(c, 0.0) for c in term.coefs])
+    found = design.fixed_among_term(term.label)
+    population = found.coefs[:, found.exact] @ beta.to_numpy()[found.exact]
     model = population + b[term.label]
-    rest = _rest(design, term, beta, b)
+    rest = _rest(design, term, np.where(found.exact, 0.0, beta), b)
     grouped = design.rows.term(term.label)
     if family.is_linear:
         own, counts = group_least_squares(grouped, design.rows.y - rest, design.rows.weights)
@@ -248,12 +249,9 @@ def _groups(term: TermRows) -> list[NDArray[np.intp]]:
     return np.split(order, np.cumsum(np.bincount(term.codes, minlength=term.n_levels))[:-1])
 
 
-def _rest(
-    design: Design, term: RandomTerm, beta: pd.Series[float], b: Mapping[str, Array]
-) -> Array:
-    """Return the linear predictor without the coefficients of a term."""
-    others = [j for j, name in enumerate(design.fixed) if name not in term.coefs]
-    rest = design.rows.offset + design.rows.X[:, others] @ beta.to_numpy()[others]
+def _rest(design: Design, term: RandomTerm, beta: Array, b: Mapping[str, Array]) -> Array:
+    """Return the linear predictor of other fixed effects, and of the other terms."""
+    rest = design.rows.offset + design.rows.X @ beta
     for other in design.rows.terms:
         if other.label != term.label:
             rest = rest + np.sum(other.columns * b[other.label][other.codes], axis=1)

@@ -30,8 +30,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef._typing import Array, Codes, Places
-from ranef.design.design import RANK_TOLERANCE, Design, full_rank, independent_columns
+from ranef.design.design import Design, full_rank
 from ranef.design.groups import Components, components_of
+from ranef.design.model_matrix import RANK_TOLERANCE, independent_columns
 from ranef.errors import DataError, FitError
 from ranef.leave_one_out.elpd import Units
 from ranef.numerics.constants import LOG_2PI

@@ -28,7 +28,8 @@ from itertools import pairwise
 import numpy as np
 
 from ranef._typing import Array, Flags, Places
-from ranef.design.design import Design, independent_columns, leaving_out
+from ranef.design.design import Design, leaving_out
+from ranef.design.model_matrix import independent_columns
 from ranef.errors import DataError
 from ranef.families.family import Family
 from ranef.leave_one_out.components import cavities, signed_pieces, single_rows

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import combinations, permutations
+from itertools import combinations, compress, permutations
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ranef.design.data_frame import Factor
-from ranef.design.design import Design, RandomTerm, independent_columns
+from ranef.design.design import Design, RandomTerm
 from ranef.design.groups import is_nested
 from ranef.families.family import Family
 from ranef.fits.tables import extras, indented, wrapped
@@ -174,11 +174,8 @@ def _mean_zero_note(term: RandomTerm, alone: list[str]) -> str:
 
 
 def _alone(design: Design, term: RandomTerm) -> list[str]:
-    """Coefficients whose mean is not a fixed effect, nor spanned by others in another coding."""
-    alone = [name for name in term.coefs if name not in design.fixed]
-    both = np.column_stack([design.rows.X, design.rows.term(term.label).columns])
-    spanned = len(independent_columns(both)) == len(independent_columns(design.rows.X))
-    return [] if spanned else alone
+    """Coefficients whose mean is no fixed effect, nor a combination of these."""
+    return list(compress(term.coefs, ~design.term_among_fixed(term.label).exact))
 
 
 def _table(rows: tuple[PriorRow, ...]) -> str:

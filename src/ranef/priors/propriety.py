@@ -50,13 +50,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef._typing import Array
-from ranef.design.design import (
-    RANK_TOLERANCE,
-    Design,
-    RandomTerm,
-    TermRows,
-    independent_columns,
-)
+from ranef.design.design import Design, RandomTerm, TermRows
+from ranef.design.model_matrix import RANK_TOLERANCE, independent_columns
 from ranef.design.separation import separated_columns
 from ranef.errors import FitError, listed
 from ranef.families.family import Family

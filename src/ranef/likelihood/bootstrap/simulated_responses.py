@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from ranef._typing import Array, Codes
-from ranef.design.design import Design, TermRows, independent_columns
+from ranef.design.design import Design, TermRows
 from ranef.design.groups import by_factor, transposed
+from ranef.design.model_matrix import independent_columns
 from ranef.design.same_data import check_same_data
 from ranef.likelihood.estimate import Estimate
 from ranef.likelihood.linear.crossproducts import (
