@@ -40,9 +40,9 @@ def printed(**columns):
         ([1.0], ["1.00000"]),
         ([0.25], ["0.25000"]),
         ([0.0625], ["0.062500"]),
-        ([-1234567.8, 1.0], ["-1234568", "1"]),
-        ([123456789.0, 1.0], ["1.23457e+08", "1"]),
-        ([2e-7, 1e-7], ["2e-07", "1e-07"]),
+        ([-1234567.8, 1.0], ["-1234568", "1.000"]),
+        ([123456789.0, 1.0], ["1.23457e+08", "1.000"]),
+        ([2e-7, 1e-7], ["2.000e-07", "1.000e-07"]),
         ([np.nan, 2.5], ["", "2.50000"]),
         ([np.inf, 2.5], ["inf", "2.50000"]),
         ([0.0, 2.5], ["0", "2.50000"]),
@@ -59,7 +59,7 @@ def test_six_digits_of_the_largest_number(numbers, expected):
     ("spreads", "expected"),
     [
         ([4.243357, 0.000040436], ["4.243357", "0.000040"]),
-        ([4.243357, 4e-10], ["4.24336", "0.00000"]),  # nothing beside the largest
+        ([4.243357, 4e-10], ["4.24336", "4.000e-10"]),
         ([4.243357, 0.0], ["4.24336", "0"]),
         ([4e6, 0.05], ["4000000.000", "0.050"]),
         ([4e7, 0.5], ["40000000.00", "0.50"]),
@@ -90,6 +90,33 @@ def test_draws_have_four_digits_or_two_of_their_sd():
         "ess_bulk": ["813"],
     }
     assert printed(mean=[251.4051], sd=[0.081], mcse_mean=[0.001])["mean"] == ["251.405"]
+
+
+@pytest.mark.parametrize("unit", 10.0 ** np.arange(-14, 13, 3))
+@pytest.mark.parametrize("columns", [("estimate", "se"), ("mean", "sd", "mcse_mean")])
+def test_no_number_is_printed_as_zero_in_any_unit(columns, unit):
+    """A row of a predictor in other units than the rest: two digits of its error are seen."""
+    rng = np.random.default_rng(8)
+    value, error = unit * rng.normal(size=40), unit * rng.uniform(0.02, 3, 40)
+    bounds = {"lower": value - 2 * error, "upper": value + 2 * error}
+    frame = pd.DataFrame(dict(zip(columns, (value, error, error / 50), strict=False)) | bounds)
+    frame["t"] = value / error
+    table = as_strings(pd.concat([pd.DataFrame({name: [1.25] for name in frame}), frame]))
+    texts = table[list(frame)].to_numpy()[1:]
+    assert (texts.astype(float) != 0).all()
+    digits = [str(text).split("e")[0].replace(".", "").lstrip("0") for text in table[columns[1]]]
+    assert min(map(len, digits)) >= 2
+    for name in (columns[0], "lower", "upper"):
+        off = np.abs(table[name].to_numpy()[1:].astype(float) - frame[name]) / error
+        assert off.max() <= 0.05
+
+
+def test_what_rounding_leaves_beside_its_error_is_no_number():
+    assert printed(estimate=[-1e-16, 2.0], se=[0.5, 0.5])["estimate"] == ["0.00000", "2.00000"]
+
+
+def test_a_small_correlation_is_not_printed_as_zero():
+    assert varcorr(2, correlated=True, corr=0.00021).printed()["corr"].tolist()[1] == "0.00021"
 
 
 def test_other_columns_are_left_as_they_are():

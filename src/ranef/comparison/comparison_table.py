@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from ranef.errors import FitError, suggestion
-from ranef.fits.tables import Printed, Summary
+from ranef.fits.tables import Printed, Summary, shown
 from ranef.leave_one_out.elpd import Scores
 from ranef.plots import comparisons
 
@@ -165,9 +165,9 @@ class Comparison(Printed):
         diff, se = table[f"elpd_diff_{unit}"], table[f"se_diff_{unit}"]
         return {
             "elpd": table[f"elpd_{unit}"].map("{:.2f}".format),
-            "diff": diff.map(lambda x: f"{x:.2f}" if x else "0"),
-            "se diff": se.map(lambda x: f"{x:.2f}" if x else ""),
-            "p worse": table[f"p_worse_{unit}"].map(lambda x: "" if np.isnan(x) else f"{x:.2f}"),
+            "diff": diff.map(lambda x: shown(x, 2)),
+            "se diff": se.map(lambda x: shown(x, 2) if x else ""),
+            "p worse": table[f"p_worse_{unit}"].map(lambda x: shown(x, 2)),
             "flags": table[f"diag_diff_{unit}"],
             "error": table[f"error_{unit}"].map("{:.1g}".format),
         }

@@ -22,8 +22,12 @@ from ranef.families.family import Family
 WIDTH = 100
 _DECIMALS = {"ess_bulk": 0, "ess_tail": 0, "n": 0, "t": 2, "z": 2, "df": 2, "r_hat": 3}
 _SAME_UNIT = ("estimate", "mean", "se", "sd", "lower", "upper")
-_ERRORS = ("mcse_mean",)  # two digits each
+_DIGITS = {"mcse_mean": 2, "p_value": 3}
 _SPREADS = ("se", "sd", "variance")
+MOST_DECIMALS = 6  # that a small spread gives to a block
+SMALLEST_ORDER, LARGEST_ORDER = -5, 7  # powers of ten of what is written without an exponent
+NOTHING = 1e-8  # of an error, below which a number is rounding
+MOST_RATIO = 1e12  # of a number to its error
 _NO_VARIANCES = "no variance components"
 
 
@@ -82,7 +86,7 @@ class VarCorr:
             cov, corr = self.cov[label].to_numpy(), self.corr[label].to_numpy()
             for i, name in enumerate(sd.index):
                 above = range(i) if label in self.correlated else ()
-                words = ["" if np.isnan(corr[i, j]) else f"{corr[i, j]:.3f}" for j in above]
+                words = [shown(corr[i, j], 3) for j in above]
                 rows.append([cov[i, i], sd.iloc[i], *words, *[""] * (width - len(words))])
                 index.append((label if i == 0 else "", name))
         if self.has_sigma:
@@ -237,14 +241,65 @@ def as_strings(table: pd.DataFrame) -> pd.DataFrame:
     """Return a table with its numbers as text; nan becomes empty, and 0 is exactly zero.
 
     Columns in one unit have the same number of decimals: estimates, their errors, their bounds.
+    A number that these do not show has its own, by `shown`: two digits of the error in its row,
+    or four of its own.
     """
     same = [name for name in table.columns if name in _SAME_UNIT]
-    noisy = any(name in table.columns for name in _ERRORS)
-    together = _format(same, table[same].to_numpy(), digits=4 if noisy else 6) if same else ""
-    columns = {
-        name: _column(table[name], together if name in same else None) for name in table.columns
-    }
+    noisy = "mcse_mean" in table.columns
+    together = _decimals(same, table[same].to_numpy(), digits=4 if noisy else 6) if same else 0
+    errors = [name for name in same if name in _SPREADS and len(same) > 1]
+    sizes = np.abs(table[errors[0]].to_numpy()) if errors else np.full(len(table), np.nan)
+    columns = {}
+    for name in table.columns:
+        values, is_same = table[name], name in same
+        if values.dtype.kind != "f":
+            columns[name] = [str(v) for v in values]
+        elif name in _DIGITS:
+            columns[name] = ["" if np.isnan(v) else f"{v:.{_DIGITS[name]}g}" for v in values]
+        elif name in _DECIMALS:
+            columns[name] = [shown(v, _DECIMALS[name]) for v in values]
+        else:
+            decimals = together if is_same else _decimals([name], values.to_numpy()[:, None])
+            own = sizes if is_same else np.abs(values.to_numpy())
+            least = 2 if is_same and errors else 4
+            pairs = zip(values, own, strict=True)
+            columns[name] = [
+                shown(v, decimals, size if size > 0 else abs(v), least) for v, size in pairs
+            ]
     return pd.DataFrame(columns, index=table.index)
+
+
+def shown(x: float, decimals: int, size: float | None = None, least: int = 2) -> str:
+    """Return a number with some decimals, or with more where these would not show it.
+
+    Parameters
+    ----------
+    x : float
+    decimals : int
+    size : float, optional
+        Of what two digits have to be seen: the error of x, or x itself.
+    least : int
+        How many digits x has where the decimals are not enough.
+
+    Examples
+    --------
+    >>> shown(251.4051, 3), shown(0.00041, 3), shown(0.0, 3)
+    ('251.405', '0.00041', '0')
+    >>> shown(5.023e-9, 3, 1e-10), shown(1.0, 2, 3e-4)
+    ('5.02e-09', '1.00000')
+    """
+    if x == 0 or not np.isfinite(x):
+        return "" if np.isnan(x) else f"{x:g}"
+    order, text = _order(abs(x)), f"{x:.{decimals}f}"
+    if size is None or not np.isfinite(size):
+        needed, noise = decimals, NOTHING
+    else:
+        needed, noise = 1 - _order(max(size, abs(x) / MOST_RATIO)), NOTHING * size
+    is_seen = float(text) != 0 or abs(x) < noise
+    if needed <= decimals and order <= LARGEST_ORDER and is_seen:
+        return text if float(text) else text.lstrip("-")
+    digits = max(order + needed + 1, 6 if order > LARGEST_ORDER else least)
+    return f"{x:#.{digits}g}"
 
 
 def indented(text: str) -> str:
@@ -257,31 +312,16 @@ def wrapped(text: str, width: int = WIDTH) -> str:
     return textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False)
 
 
-def _column(values: pd.Series, spec: str | None) -> list[str]:
-    if values.dtype.kind != "f":
-        return [str(v) for v in values]
-    if values.name in _ERRORS:
-        spec = ".2g"
-    if values.name == "p_value":
-        spec = ".3g"
-    if spec is None:
-        spec = _format([str(values.name)], values.to_numpy()[:, None])
-    return ["" if np.isnan(v) else format(v, spec) if v else "0" for v in values]
-
-
-def _format(names: Sequence[str], values: Array, digits: int = 6) -> str:
-    """Return a format: so many digits of the largest number, at least two of every spread."""
-    if names[0] in _DECIMALS:
-        return f".{_DECIMALS[names[0]]}f"
+def _decimals(names: Sequence[str], values: Array, digits: int = 6) -> int:
+    """Return the decimals of a block: so many digits of the largest, two of every usual spread."""
     values = np.where(np.isfinite(values), np.abs(values), 0.0)
     largest = values.max(initial=0.0)
-    if largest == 0:
-        return ".3f"
-    spreads = values[:, [name in _SPREADS for name in names]]
-    smallest = spreads[spreads > 1e-8 * largest].min(initial=largest)
+    if largest == 0 or _order(largest) < SMALLEST_ORDER:
+        return 0
     order = _order(largest)
-    decimals = max(0, digits - 1 - order - (order < 0), 1 - _order(smallest))
-    return f".{decimals}f" if -5 <= order <= 7 else ".6g"
+    spreads = values[:, [name in _SPREADS for name in names]]
+    smallest = spreads[spreads >= 10.0 ** (1 - MOST_DECIMALS)].min(initial=largest)
+    return max(0, digits - 1 - order - (order < 0), 1 - _order(smallest))
 
 
 def _order(number: float) -> int:
