@@ -188,9 +188,10 @@ def load_dataset(name: str) -> pd.DataFrame:
 
 def _record(name: str) -> _Dataset:
     by_name = {dataset.name.lower(): dataset for dataset in _DATASETS}
-    if name.lower() not in by_name:
-        raise DataError(f"there is no data set `{name}`. {suggestion(name, list_datasets())}")
-    return by_name[name.lower()]
+    wanted = str(name)  # whatever it may really be
+    if wanted.lower() not in by_name:
+        raise DataError(f"there is no data set `{wanted}`. {suggestion(wanted, list_datasets())}")
+    return by_name[wanted.lower()]
 
 
 def _dtype(record: _Dataset, column: str, frame: pd.DataFrame) -> pd.CategoricalDtype:

@@ -3,6 +3,7 @@
 import datetime as dt
 import warnings
 from decimal import Decimal
+from fractions import Fraction
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,15 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from ranef.design.data_frame import coded, complete_rows, open_frame, plain, sorted_levels
+from ranef.design.data_frame import (
+    coded,
+    complete_rows,
+    open_frame,
+    plain,
+    refuse_complex,
+    refuse_times,
+    sorted_levels,
+)
 from ranef.design.design import build_design
 from ranef.errors import DataError, DataWarning, FormulaError
 from ranef.formula.terms import read_formula
@@ -227,7 +236,7 @@ def test_only_the_columns_in_use_are_read():
         (pd.date_range("2020", periods=N), "{what}= is not numeric."),
         (np.ones(N) * 1j, "{what}= is not numeric."),
         ([[1], [1, 2]] * (N // 2), "{what}= is not numeric."),
-        ({"a": 1}, "{what}= is not numeric."),
+        ({"a": 1}, "{what}= has shape (), expected (24,)."),
         (2.0, "{what}= has shape (), expected (24,)."),
         ([1.0], "{what}= has shape (1,), expected (24,)."),
         (np.ones((N, 1)), "{what}= has shape (24, 1), expected (24,)."),
@@ -397,7 +406,6 @@ TIMES = {
     "datetime64[ns, UTC]": pd.Series(pd.DatetimeIndex(["2020-01-01"], tz="UTC").as_unit("ns")),
     "timedelta64[s]": pd.Series(pd.TimedeltaIndex(["1s"]).as_unit("s")),
     "period[M]": pd.Series(pd.PeriodIndex(["2020-01"], freq="M")),
-    "complex128": pd.Series([1j]),
     "date": pd.Series([DAY], dtype=object),
     "datetime": pd.Series([dt.datetime(2020, 1, 1, tzinfo=dt.UTC)], dtype=object),
     "time": pd.Series([dt.time(1)], dtype=object),
@@ -408,13 +416,23 @@ TIMES = {
 
 
 @pytest.mark.parametrize("name", TIMES)
-def test_times_are_neither_numbers_nor_labels(name):
+def test_times_are_labels_and_may_be_meant_as_numbers(name):
+    times = TIMES[name].rename("when")
+    assert plain(times) is times
+    assert coded("when", times).codes.tolist() == [0]
     with pytest.raises(DataError) as error:
-        plain(TIMES[name].rename("when"))
+        refuse_times("when", times)
     assert str(error.value) == (
-        f"column `when` has type {name}: turn it into numbers (say, days since the start) or into "
-        "a categorical first."
+        f"`when` has type {name}, which may be meant as numbers or as labels: turn it into numbers "
+        "(say, days since the start), or write `factor(when)`."
     )
+
+
+@pytest.mark.parametrize("values", [[1j], np.array([1j], object), [np.complex64(1)], [1.0, 2j]])
+def test_complex_numbers(values):
+    with pytest.raises(DataError) as error:
+        refuse_complex(pd.Series(values, name="c"))
+    assert str(error.value) == "column `c` holds complex numbers: take a real part of them."
 
 
 def test_times_may_be_categories():
@@ -473,7 +491,64 @@ def test_known_levels_are_found_whatever_the_type_of_the_new_column(dtype):
 def test_numbers_are_found_as_floats_too():
     levels = coded("n", pd.Series([3, 1])).levels
     assert coded("n", pd.Series([1.0, 3.0, 2.0]), levels).codes.tolist() == [0, 1, -1]
-    assert coded("n", pd.Series(["1", "3"]), levels).codes.tolist() == [-1, -1]
+
+
+ALIKE = {
+    "number and text": (1, "1"),
+    "float and text": (1.5, "1.50"),
+    "padded": (7, "007"),
+    "blank": (7, " 7"),
+    "long": (2**60 + 1, str(2**60 + 1)),
+    "truth value and text": (True, "TRUE"),
+    "truth value and number": (True, 1),
+    "bytes and text": (b"a", "a"),
+    "date and text": (DAY, "2020-01-01"),
+    "time and text": (pd.Timestamp("2020-01-01"), "2020-01-01"),
+    "date and time": (DAY, pd.Timestamp("2020-01-01")),
+    "fraction and text": (Fraction(1, 1), "1"),
+    "period and text": (pd.Period("2020-01"), "2020-01"),
+}
+
+
+@pytest.mark.parametrize("pair", ALIKE.values(), ids=ALIKE)
+@pytest.mark.parametrize("as_category", [True, False])
+def test_labels_of_two_types_that_read_the_same(pair, as_category):
+    values = pd.Series([*pair, "zzz"], dtype=object)
+    if as_category and pair != (True, 1):  # which pandas takes as one category
+        values = values.astype("category")
+    with pytest.raises(DataError, match="give all its values one type"):
+        coded("g", values)
+    for one, other in (pair, pair[::-1]) if pair != (True, 1) else ():
+        levels = coded("g", pd.Series([one], dtype=object)).levels
+        new = pd.Series([other, "zzz"], dtype=object)
+        doubt = coded("g", new.astype("category") if as_category else new, levels).doubt
+        assert "would then be the known level `" in doubt
+
+
+def test_truth_values_are_not_the_numbers_that_they_equal():
+    levels = coded("t", pd.Series([True, False])).levels
+    doubt = coded("t", pd.Series([1, 0]), levels).doubt
+    assert doubt.startswith("`t` has the number `1` where the model has the truth value `True`")
+    doubt = coded("t", pd.Series([True, False]), pd.Index([0, 1])).doubt
+    assert doubt.startswith("`t` has the truth value `True` where the model has the number `1`")
+
+
+def test_labels_of_another_type_are_named_with_the_levels_that_they_match():
+    levels = coded("id", pd.Series([1, 2, 3])).levels
+    assert coded("id", pd.Series(["2", "3", "4", "2"]), levels).doubt == (
+        "`id` has the text `'2'` where the model has the number `2`: give it the type that it had "
+        "when the model was built. Its values would then be the known levels `2` and `3`."
+    )
+
+
+@pytest.mark.parametrize(
+    "values", [["01", "1"], [1, "a", 2.5], [1, 1.0, Decimal(1), np.int8(1)], [1, "1a"], ["a", "A"]]
+)
+def test_labels_that_differ_or_are_one(values):
+    assert len(coded("g", pd.Series(values, dtype=object)).levels) == len(set(values))
+    levels = coded("g", pd.Series([1, 2])).levels
+    assert coded("g", pd.Series(["new", "3"]), levels).unseen == ("new", "3")
+    assert not coded("g", pd.Series(["new", "3"]), levels).doubt
 
 
 def test_intervals_are_labels():

@@ -80,8 +80,8 @@ def test_a_constant_response_of_measurements(family):
 
 
 def test_an_offset_is_taken_from_the_response_on_its_own_scale_only():
-    frame = FRAME.assign(y=FRAME["x"].abs() + 1)
-    built = design("y ~ z + offset(y)", GAMMA, frame)
+    frame = FRAME.assign(y=FRAME["x"].abs() + 1, o=FRAME["x"].abs() + 1)
+    built = design("y ~ z + offset(o)", GAMMA, frame)
     identifiability.check_response(built, GAMMA)
     message = "the response `y` minus its offset is constant."
     for family in (GAUSSIAN, replace(GAMMA, link=IDENTITY)):

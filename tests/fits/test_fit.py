@@ -266,13 +266,13 @@ def test_unseen_levels_are_refused():
     with pytest.raises(rf.DataError) as caught:
         fit_of("crossed", "reml").predict(rows)
     assert str(caught.value) == (
-        "1 row has a level of `g` that the model has not seen (row `1`): predict with "
+        "1 row has a level of `g` that the model has not seen, `new` (row `1`): predict with "
         "groups='new' (a new group, expected random effects zero) or groups='population'."
     )
     rows["g"] = ["newer", "new"]
     with pytest.raises(rf.DataError) as caught:
         fit_of("crossed", "reml").predict(rows)
-    text = "2 rows have levels of `g` that the model has not seen (rows `0` and `1`): predict"
+    text = "2 rows have levels of `g` that the model has not seen, `newer` and `new` (rows"
     assert str(caught.value).startswith(text)
 
 

@@ -128,13 +128,14 @@ def test_a_response_of_labels():
 def test_dates(day):
     frame = FRAME.assign(day=[day + dt.timedelta(i % 3) for i in range(N)])
     kind = "date" if isinstance(day, dt.date) and type(day) is dt.date else frame["day"].dtype
-    for formula in ("y ~ day", "y ~ x + (1 | day)"):
+    for formula in ("y ~ day", "y ~ x + (day | g)"):
         assert refusal(rf.DataError, formula, frame) == (
-            f"column `day` has type {kind}: turn it into numbers (say, days since the start) or "
-            "into a categorical first."
+            f"`day` has type {kind}, which may be meant as numbers or as labels: turn it into "
+            "numbers (say, days since the start), or write `factor(day)`."
         )
-    frame["day"] = frame["day"].astype("category")
-    assert rf.fit("y ~ x + (1 | day)", frame).n_groups == {"day": 3}
+    categories = frame.assign(day=frame["day"].astype("category"))
+    labels = rf.fit("y ~ x + factor(day) + (1 | day)", categories, "map").loglik
+    assert rf.fit("y ~ x + factor(day) + (1 | day)", frame, "map").loglik == labels
 
 
 def test_a_constant_response():
@@ -412,3 +413,79 @@ def test_new_data_that_do_not_fit(new, message):
     with pytest.raises(rf.DataError) as error:
         fit.predict(FRAME.iloc[:2].assign(**new))
     assert str(error.value).startswith(message)
+
+
+# ------------------------------------------------------------------- arguments of any other type
+
+
+@pytest.mark.parametrize("name", [None, 5, b"cake", ["cake"], "", "cake "])
+def test_data_sets_that_do_not_exist(name):
+    with pytest.raises(rf.DataError, match="there is no data set"):
+        rf.load_dataset(name)
+
+
+@pytest.mark.parametrize(
+    "functions", [5, "log", ["f"], [("f", abs)], {"f": 5}, {5: abs}, {"f": None}, abs, {abs}]
+)
+def test_functions_that_are_no_dict_of_functions(functions):
+    found = refusal(rf.FormulaError, "y ~ f(x)", functions=functions)
+    assert found == "functions= takes a dict from a name to a function."
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        [[1], [1, 2]],
+        [1] * N + [[2]],
+        None,
+        "a",
+        {"a": 1},
+        {1, 2},
+        1.0,
+        [1.0],
+        np.ones((N, 1, 1)),
+        np.ones((N, 0)),
+        np.ones(N) * 1j,
+        np.array(["a"] * N),
+        np.array([None] * N),
+        np.array([pd.NA] * N),
+        pd.date_range("2020", periods=N),
+        pd.Categorical(["a"] * N),
+        lambda: 1,
+        pd.DataFrame({"a": ["u"] * N}),
+    ],
+    ids=lambda v: type(v).__name__,
+)
+def test_functions_that_do_not_give_an_array_of_numbers(result):
+    message = refusal(rf.FormulaError, "y ~ f(x)", functions={"f": lambda _: result})
+    assert message.startswith("`f(x)` ")
+
+
+# --------------------------------------------------------------------- the response as predictor
+
+
+@pytest.mark.parametrize(
+    "formula",
+    [
+        "y ~ I(y)",
+        "y ~ (y)",
+        "y ~ x + I(I(y))",
+        "y ~ x:I(y^2)",
+        "y ~ poly(y, 2)",
+        "y ~ log(abs(y))",
+        "y ~ x + offset(y)",
+        "y ~ x + (y | g)",
+        "y ~ x + (1 | y)",
+        "I(y) ~ y",
+        "exp(y) ~ y",
+        "I(y + x) ~ I(y + x)",
+        "I(y + x) ~ x + (y + x | g) + I(I(y + x))",
+    ],
+)
+def test_the_response_among_the_predictors(formula):
+    assert "is also on the right-hand side" in refusal(rf.FormulaError, formula)
+
+
+def test_a_difference_may_be_regressed_on_the_value_it_starts_from():
+    fit = rf.fit("I(y - x) ~ x + (1 | g)", FRAME)
+    np.testing.assert_allclose(fit.fixef()["x"] + 1, rf.fit("y ~ x + (1 | g)", FRAME).fixef()["x"])

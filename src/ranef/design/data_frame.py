@@ -6,8 +6,11 @@ through narwhals, which keeps the order of their categories.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import datetime as dt
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -18,7 +21,7 @@ from ranef._typing import Array, Codes, Flags, Places
 from ranef.errors import DataError, DataWarning, FormulaError, listed, suggestion, warn
 from ranef.formula.syntax import Span
 
-_NUMERIC = {*"biuf", "boolean", "integer", "floating", "mixed-integer-float", "decimal", "empty"}
+MAX_MAGNITUDE = 1e35  # of a column: the squared variance of a slope of two such is 1e280
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,11 +54,7 @@ class Source:
         elif isinstance(argument, pd.Series) and not argument.index.equals(self.rows):
             message = f"the index of {name}= differs from that of the data: pass a plain array."
             raise DataError(message)
-        numbers = _as_numbers(argument, name)
-        if numbers.shape != (len(self.rows),):
-            message = f"{name}= has shape {numbers.shape}, expected ({len(self.rows)},)."
-            raise DataError(message)
-        return numbers
+        return _as_numbers(argument, name, len(self.rows))
 
     def _refuse_repeated(self, name: str) -> None:
         if (count := self.names.count(name)) > 1:
@@ -192,21 +191,43 @@ def _check_extras(rows: CompleteRows) -> None:
         if values is not None and not np.isfinite(values).all():
             bad = listed(rows.columns.index[~np.isfinite(values)])
             raise DataError(f"{name} is infinite in the rows {bad}.")
+        if values is not None:
+            check_magnitude(name, values)
     if rows.weights is not None and (rows.weights <= 0).any():
         bad = listed(rows.columns.index[rows.weights <= 0])
         message = f"weights= must be positive; zero or negative in the rows {bad}. "
         raise DataError(message + "Leave out the rows that should not count.")
 
 
-def _as_numbers(values: ArrayLike, name: str) -> NDArray[np.float64]:
+def check_magnitude(subject: str, values: NDArray[np.float64]) -> None:
+    """Refuse numbers so large that powers of them overflow, or so small that these vanish.
+
+    Raises
+    ------
+    DataError
+    """
+    size = np.abs(values).max(initial=0.0)
+    if size > MAX_MAGNITUDE or 0 < size < 1 / MAX_MAGNITUDE:
+        raise DataError(f"{subject} has values of the order of {size:.0e}: rescale it.")
+
+
+def _as_numbers(values: ArrayLike, name: str, n: int) -> NDArray[np.float64]:
+    """Return numbers, one a row, nan where one is missing or masked."""
     try:
-        raw = np.asarray(values)
-        kind = pd.api.types.infer_dtype(raw, skipna=True) if raw.dtype == object else raw.dtype.kind
-        if kind in _NUMERIC:
-            return np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError):
-        pass
-    raise DataError(f"{name}= is not numeric.")
+        shape = np.shape(values)
+    except ValueError:
+        raise DataError(f"{name}= is not numeric.") from None
+    if shape != (n,):
+        raise DataError(f"{name}= has shape {shape}, expected ({n},).")
+    is_array = isinstance(values, pd.Series | np.ndarray | pd.api.extensions.ExtensionArray)
+    column = pd.Series(values if is_array else np.asarray(values), name=f"{name}=")
+    is_there = column.notna().to_numpy()
+    there = plain(column[is_there])
+    if len(there) and there.dtype.kind not in "biuf":
+        raise DataError(f"{name}= is not numeric.")
+    numbers = np.full(n, np.nan)
+    numbers[is_there] = there
+    return numbers
 
 
 def _from_mapping(data: Mapping[Any, Any]) -> pd.DataFrame:
@@ -233,9 +254,9 @@ def _series(column: Any) -> pd.Series[Any]:
     return pd.Series(column.to_list(), dtype=object)
 
 
-_NUMBERS = {"integer", "floating", "mixed-integer-float", "decimal", "boolean"}
 _MAX_EXACT_INTEGER = 2**53  # as a float
-_TIMES = {"date", "datetime", "datetime64", "timedelta", "time", "period", "complex"}
+_NO_VALUE = {"", "-", "--", ".", "?", "na", "n/a", "nan", "null", "none", "missing", "unknown"}
+_TIMES = {"date", "datetime", "datetime64", "timedelta", "time", "period"}
 
 
 @dataclass(frozen=True)
@@ -251,42 +272,75 @@ class Coding:
 
 @dataclass(frozen=True, eq=False)
 class Categorical:
-    """Values of a factor: integer codes (-1 for a level that was not seen), levels, coding."""
+    """Values of a factor.
+
+    Attributes
+    ----------
+    codes : ndarray of int, shape (n,)
+        -1 for a level that was not seen.
+    levels : pandas.Index
+    coding : Coding
+    unseen : tuple
+        The labels that were not seen.
+    doubt : str
+        What speaks for some of these being known levels in another type, in words.
+    """
 
     codes: NDArray[np.int64]
     levels: pd.Index[Any]
     coding: Coding = Coding()
     unseen: tuple[object, ...] = ()
+    doubt: str = ""
 
 
 def plain(series: pd.Series[Any]) -> pd.Series[Any]:
     """Return a column of numbers or truth values in a type of NumPy's, other columns unchanged.
-
-    Raises
-    ------
-    DataError
-        If the column holds dates, durations or complex numbers.
 
     Examples
     --------
     >>> plain(pd.Series([1, 2.5], dtype=object)).dtype
     dtype('float64')
     """
-    kind = pd.api.types.infer_dtype(series, skipna=False) if series.dtype == object else ""
-    if kind in _NUMBERS:
-        series = pd.to_numeric(series)
+    kinds = _kinds(series) if series.dtype == object else set()
+    if kinds in ({"number"}, {"truth value"}):
+        values = np.array(series.to_list())  # fractions and decimals stay objects
+        return pd.Series(values.astype(np.float64) if values.dtype == object else values)
     dtype = series.dtype
-    if kind in _TIMES or dtype.kind in "mMc" or isinstance(dtype, pd.PeriodDtype):
-        message = (
-            f"column `{series.name}` has type {kind or dtype}: turn it into numbers (say, days "
-            "since the start) or into a categorical first."
-        )
-        raise DataError(message)
-    if dtype.kind in "biuf" or pd.api.types.is_numeric_dtype(dtype):
+    if dtype.kind in "biuf" or (dtype.kind != "c" and pd.api.types.is_numeric_dtype(dtype)):
         values = series.to_numpy(dtype=getattr(dtype, "numpy_dtype", None))
         has_no_index = values.dtype in (object, np.float16)  # decimals too
         return pd.Series(values.astype(np.float64) if has_no_index else values)
     return series
+
+
+def refuse_complex(series: pd.Series[Any]) -> None:
+    """Refuse complex numbers, which are neither measured nor labels.
+
+    Raises
+    ------
+    DataError
+    """
+    is_object = series.dtype == object
+    if series.dtype.kind == "c" or (is_object and "complex number" in _kinds(series)):
+        message = f"column `{series.name}` holds complex numbers: take a real part of them."
+        raise DataError(message)
+
+
+def refuse_times(label: str, series: pd.Series[Any]) -> None:
+    """Refuse dates, times, periods and durations where they may mean numbers or labels.
+
+    Raises
+    ------
+    DataError
+    """
+    kind = pd.api.types.infer_dtype(series, skipna=False) if series.dtype == object else ""
+    dtype = series.dtype
+    if kind in _TIMES or dtype.kind in "mM" or isinstance(dtype, pd.PeriodDtype):
+        message = (
+            f"`{label}` has type {kind or dtype}, which may be meant as numbers or as labels: turn "
+            f"it into numbers (say, days since the start), or write `factor({label})`."
+        )
+        raise DataError(message)
 
 
 def coded(label: str, series: pd.Series[Any], levels: pd.Index[Any] | None = None) -> Categorical:
@@ -295,17 +349,133 @@ def coded(label: str, series: pd.Series[Any], levels: pd.Index[Any] | None = Non
     Raises
     ------
     DataError
-        If the values cannot be labels, as lists cannot.
+        If the values cannot be labels, as lists cannot, or if labels of two types, such as 1 and
+        "1", read the same and are to be levels.
     """
     labels = series.astype(object) if isinstance(series.dtype, pd.CategoricalDtype) else series
     try:
-        levels = sorted_levels(series) if levels is None else levels
-        codes = levels.get_indexer(pd.Index(labels))
+        known = sorted_levels(series) if levels is None else levels
+        codes = known.get_indexer(pd.Index(labels))
         unseen = tuple(pd.unique(labels[codes < 0]))
     except TypeError:
         message = f"`{label}` has values that cannot be levels, such as {series.iloc[0]!r}."
         raise DataError(message) from None
-    return Categorical(codes.astype(np.int64), levels, unseen=unseen)
+    if levels is None:
+        _refuse_two_types(label, known, _kinds(labels) if labels.dtype == object else set())
+    doubt = _doubt(label, known, unseen)
+    return Categorical(codes.astype(np.int64), known, unseen=unseen, doubt=doubt)
+
+
+def _refuse_two_types(label: str, levels: pd.Index[Any], kinds: set[str]) -> None:
+    """Refuse levels of two types that read the same, as ids of two files may."""
+    if len(kinds) < 2:
+        return
+    seen: dict[Hashable, object] = {}
+    for level in levels:
+        for reading in _readings(level):
+            if (other := seen.setdefault(reading, level)) is not level:
+                message = (
+                    f"`{label}` has the levels {_typed(other)} and {_typed(level)}, which read the "
+                    "same but differ in type: give all its values one type, as with "
+                )
+                raise DataError(f"{message}`.astype(str)`.")
+    if {"number", "truth value"} <= kinds:
+        message = f"`{label}` mixes numbers with truth values, where True and 1 are the same: "
+        raise DataError(f"{message}give all its values one type.")
+
+
+def _doubt(label: str, levels: pd.Index[Any], unseen: tuple[object, ...]) -> str:
+    """Return a sentence on new levels that are known ones in another type, if there are any."""
+    if not unseen or len(_kinds(levels) | _kinds(unseen)) < 2:
+        return ""
+    known = {reading: level for level in levels for reading in _readings(level)}
+    pairs = [(new, known[r]) for new in unseen for r in _readings(new) if r in known]
+    if not pairs:
+        return ""
+    new, level = pairs[0]
+    return (
+        f"`{label}` has {_typed(new)} where the model has {_typed(level)}: give it the type that "
+        f"it had when the model was built. Its values would then be the known level"
+        f"{'s' * (len(pairs) > 1)} {listed(level for _, level in pairs)}."
+    )
+
+
+def _typed(level: object) -> str:
+    text = repr(level) if isinstance(level, str) else level
+    return f"the {_kind(type(level))} `{text}`"
+
+
+def numbers_hint(label: str, levels: pd.Index[Any]) -> str:
+    """Return a sentence about a factor of text that mostly reads as numbers, else nothing.
+
+    Examples
+    --------
+    >>> numbers_hint("x", pd.Index(["1.5", "2.5", "n/a"]))
+    " `x` is text, as `n/a` is no number: pd.to_numeric(x, errors='coerce') makes numbers of it."
+    """
+    strays = _strays(levels)
+    if strays is None:
+        return ""
+    why = f"as {listed(strays)} {'is' if len(strays) == 1 else 'are'} no number" * bool(strays)
+    why = why or "although all of it reads as numbers"
+    return (
+        f" `{label}` is text, {why}: pd.to_numeric({label}, errors='coerce') makes numbers of it."
+    )
+
+
+def is_spoilt(levels: pd.Index[Any]) -> bool:
+    """Whether text levels are measurements: decimals, or numbers with a word for a missing one.
+
+    Examples
+    --------
+    >>> is_spoilt(pd.Index(["0", "1", "2", "3+"])), is_spoilt(pd.Index(["0", "1", "2", "n/a"]))
+    (False, True)
+    """
+    strays = _strays(levels)
+    if strays is None or len(strays) * 10 > len(levels) > 10:
+        return False
+    readings = [reading for level in levels for reading in _readings(level)]
+    is_decimal = any(isinstance(r, float) and not r.is_integer() for r in readings)
+    return is_decimal or any(stray.strip().lower() in _NO_VALUE for stray in strays)
+
+
+def _strays(levels: pd.Index[Any]) -> list[str] | None:
+    """Return the levels that are no numbers, if all are text and most are numbers."""
+    if not all(isinstance(level, str) for level in levels):
+        return None
+    strays = [level for level in levels if isinstance(_readings(level)[0], str)]
+    return strays if 2 * len(strays) < len(levels) else None
+
+
+def _kinds(values: Iterable[object]) -> set[str]:
+    return {_kind(one) for one in set(map(type, values))}
+
+
+def _kind(one: type) -> str:
+    """Return what the values of a type are called."""
+    words = {
+        "truth value": (bool, np.bool_),
+        "complex number": (complex, np.complexfloating),
+        "number": (Real, Decimal),
+        "text": (str,),
+        "time": (dt.datetime, np.datetime64),
+        "date": (dt.date,),
+    }
+    return next((word for word, types in words.items() if issubclass(one, types)), one.__name__)
+
+
+def _readings(label: object) -> tuple[Hashable, ...]:
+    """Return what a label may be read as once it has been through a text file."""
+    text = label.decode(errors="replace") if isinstance(label, bytes) else str(label)
+    text = text.strip().lower().removesuffix(" 00:00:00")
+    if isinstance(label, bool | np.bool_):
+        return (text, int(label))
+    for number in (int, float):
+        try:
+            return (number(text),)
+        except ValueError:
+            pass
+    return (text,)
 
 
 def sorted_levels(series: pd.Series[Any]) -> pd.Index[Any]:
@@ -350,19 +520,25 @@ class Factor:
         The level of each row; -1 for a level that was not there when the design was built.
     parts : tuple of Factor
         The factors that are combined; empty for a plain one.
+    unseen : tuple
+        The labels that were not there when the design was built.
+    doubt : str
+        What speaks for some of these being known levels in another type, in words.
     """
 
     name: str
     levels: pd.Index[Any]
     codes: Codes
     parts: tuple[Factor, ...] = ()
+    unseen: tuple[object, ...] = ()
+    doubt: str = ""
 
 
 def combined(name: str, parts: tuple[Factor, ...], levels: pd.Index[Any] | None) -> Factor:
     """Combine factors: the levels are the combinations that occur, the first factor slowest."""
     codes = _joint([p.codes for p in parts])
     _, first = np.unique(codes, return_index=True)
-    texts = [np.array([str(v) for v in p.levels], dtype=object)[p.codes[first]] for p in parts]
+    texts = [level_texts(p.levels)[p.codes[first]] for p in parts]
     labels = pd.Index([":".join(words) for words in zip(*texts, strict=True)], dtype=object)
     if levels is None:
         if not labels.is_unique:
@@ -371,8 +547,22 @@ def combined(name: str, parts: tuple[Factor, ...], levels: pd.Index[Any] | None)
             raise DataError(message + "rename the labels.")
         return Factor(name, labels, codes, parts)
     unseen = np.any([p.codes < 0 for p in parts], axis=0)
-    old_codes = levels.get_indexer(labels)[codes]
-    return Factor(name, levels, np.where(unseen, -1, old_codes).astype(np.int64), parts)
+    old_codes = np.where(unseen, -1, levels.get_indexer(labels)[codes]).astype(np.int64)
+    new = tuple(label for part in parts for label in part.unseen)
+    new = new or tuple(labels[np.unique(codes[old_codes < 0])])
+    return Factor(name, levels, old_codes, parts, new, " ".join(p.doubt for p in parts).strip())
+
+
+def level_texts(levels: pd.Index[Any]) -> NDArray[np.object_]:
+    """Return levels as text, dates without the time of day where it is always midnight.
+
+    Examples
+    --------
+    >>> level_texts(pd.date_range("2020-01-31", periods=2)).tolist()
+    ['2020-01-31', '2020-02-01']
+    """
+    are_dates = isinstance(levels, pd.DatetimeIndex)
+    return np.array(levels.astype(str) if are_dates else [str(v) for v in levels], dtype=object)
 
 
 def _joint(parts: Sequence[Codes]) -> Codes:

@@ -358,7 +358,7 @@ def build_design(
     DataWarning
         When rows with missing values are left out.
     """
-    functions = _callables(functions)
+    functions = callables(functions)
     source = open_frame(data)
     used = source.columns(formula.columns(), formula.text)
     numbers = source.values(weights, "weights"), source.values(offset, "offset")
@@ -522,9 +522,17 @@ def _kept(term: TermRows, is_kept: NDArray[np.bool_]) -> TermRows:
 # ------------------------------------------------------------------- offset, terms and grouping
 
 
-def _callables(functions: Any) -> Functions:
+def callables(functions: object) -> Functions:
+    """Return a user's functions by name, or refuse what is no such dict.
+
+    Raises
+    ------
+    FormulaError
+    """
     functions = {} if functions is None else functions
-    if not isinstance(functions, Mapping) or not all(map(callable, functions.values())):
+    if not isinstance(functions, Mapping) or not all(
+        isinstance(name, str) and callable(function) for name, function in functions.items()
+    ):
         raise FormulaError("functions= takes a dict from a name to a function.")
     return dict(functions)
 
@@ -599,7 +607,9 @@ def _mean_products(columns: Array) -> Array:
 def _grouping(interpreter: Interpreter, part: RandomPart, old: RandomTerm | None) -> Factor:
     """Return the grouping factor of a term, with the levels of an earlier design's, if any."""
     coded = [(str(node), interpreter.categorical(node)) for node in part.group]
-    factors = tuple(Factor(name, c.levels, c.codes) for name, c in coded)
+    factors = tuple(
+        Factor(name, c.levels, c.codes, unseen=c.unseen, doubt=c.doubt) for name, c in coded
+    )
     if len(factors) == 1:
         return factors[0]
     return combined(part.factor, factors, None if old is None else old.levels)

@@ -17,12 +17,19 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ranef._typing import Array
-from ranef.design.data_frame import Categorical, Coding, coded, plain
+from ranef.design.data_frame import (
+    Categorical,
+    Coding,
+    check_magnitude,
+    coded,
+    numbers_hint,
+    plain,
+    refuse_complex,
+    refuse_times,
+)
 from ranef.errors import DataError, FormulaError, listed
 from ranef.formula.functions import CODINGS, ELEMENTWISE, FUNCTIONS, SETTINGS, bind
 from ranef.formula.syntax import Binary, Call, Column, Literal, Node, Paren, Unary
-
-MAX_MAGNITUDE = 1e150  # beyond it squares overflow, and below its inverse they vanish
 
 _CODINGS = {name.lower(): name for name in CODINGS}
 _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
@@ -88,6 +95,7 @@ class Interpreter:
         if isinstance(values, Categorical):
             return values
         if isinstance(values, pd.Series):
+            refuse_times(str(node), values)
             return self.categorical(node)
         if isinstance(values, (str, type(None))):
             raise self.error(f"`{node}` is neither a column nor a number.", node)
@@ -102,7 +110,7 @@ class Interpreter:
         values = self.value(node)
         if isinstance(values, Categorical):
             message = f"`{node}` is not numeric: it has the levels {listed(values.levels)}."
-            raise DataError(message)
+            raise DataError(message + numbers_hint(str(node), values.levels))
         return np.asarray(values, dtype=np.float64)
 
     def categorical(self, node: Node) -> Categorical:
@@ -129,9 +137,7 @@ class Interpreter:
                 f"{listed(self.frame.index[bad])}. Correct these values or leave the rows out."
             )
             raise DataError(message)
-        size = np.abs(values).max(initial=0.0)
-        if size > MAX_MAGNITUDE or 0 < size < 1 / MAX_MAGNITUDE:
-            raise DataError(f"`{node}` has values of the order of {size:.0e}: rescale it.")
+        check_magnitude(f"`{node}`", values)
         return values
 
     # -------------------------------------------------------------- the tree
@@ -160,6 +166,7 @@ class Interpreter:
         if node.name not in self.frame:
             message = f"`{node}` cannot be used here: it names a coding, as in `C(f, contr.sum)`."
             raise self.error(message, node)
+        refuse_complex(self.frame[node.name])
         return plain(self.frame[node.name])
 
     def column(self, node: Column) -> Any:
@@ -176,7 +183,11 @@ class Interpreter:
 
     def calculable(self, operand: Any, node: Node) -> Any:
         if isinstance(operand, (pd.Series, Categorical, str, type(None))):
-            raise self.error(f"`{node}` is not numeric, so it cannot be calculated with.", node)
+            hint = ""
+            if isinstance(operand, pd.Series):
+                hint = numbers_hint(str(node), pd.Index(operand.unique()))
+            message = f"`{node}` is not numeric, so it cannot be calculated with.{hint}"
+            raise self.error(message, node)
         if np.ndim(operand) > 1:
             message = f"`{node}` has {operand.shape[1]} columns, so it cannot be calculated with."
             raise self.error(message, node)
@@ -229,7 +240,11 @@ class Interpreter:
     def user(self, node: Call) -> Array:
         arguments = [self.evaluate(a) for a in node.args]
         named = {k: self.evaluate(v) for k, v in node.kwargs}
-        values = np.asarray(self.functions[node.function](*arguments, **named))
+        result = self.functions[node.function](*arguments, **named)
+        try:
+            values = np.asarray(result)
+        except (TypeError, ValueError):
+            raise self.error(f"`{node}` did not give an array of numbers.", node) from None
         if values.dtype.kind not in "biuf":
             raise self.error(f"`{node}` did not give numbers.", node)
         if values.ndim not in (1, 2) or len(values) != len(self.frame) or 0 in values.shape[1:]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 
+from ranef.design.data_frame import numbers_hint
 from ranef.design.design import Design, RandomTerm, TermRows, full_rank
 from ranef.design.model_matrix import independent_columns
 from ranef.design.separation import separated_columns
@@ -78,10 +80,21 @@ def _check_saturated(design: Design, family: Family) -> None:
     if p < n or not (family.parameters or design.terms):
         return
     if family.has_sigma:
-        raise DataError(f"{p} fixed effects for {n} rows leave nothing to estimate sigma from.")
+        message = f"{p} fixed effects for {n} rows leave nothing to estimate sigma from."
+        raise DataError(message + _largest_term(design))
     others = [*family.parameters, *(f"the variance of {term.text}" for term in design.terms)]
     message = f"{p} fixed effects for {n} rows fit every row by themselves and leave nothing to "
-    raise DataError(f"{message}estimate {' and '.join(others)} from.")
+    raise DataError(f"{message}estimate {' and '.join(others)} from.{_largest_term(design)}")
+
+
+def _largest_term(design: Design) -> str:
+    """Return a sentence on the fixed term with the most columns, if it has several."""
+    number, n_columns = Counter(origin.term for origin in design.origins).most_common(1)[0]
+    if n_columns == 1:
+        return ""
+    term, levels = design.formula.fixed[number], design.recipe.memory.levels
+    hints = [numbers_hint(str(f), levels[str(f)]) for f in term.factors if str(f) in levels]
+    return f" {n_columns} of them belong to `{term}`.{''.join(hints)}"
 
 
 def check_varies(design: Design, family: Family = GAUSSIAN, *, knows_sigma: bool = False) -> None:

@@ -19,7 +19,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ranef._typing import Array, Flags
-from ranef.design.data_frame import Categorical, Coding
+from ranef.design.data_frame import (
+    Categorical,
+    Coding,
+    check_magnitude,
+    is_spoilt,
+    level_texts,
+    numbers_hint,
+)
 from ranef.design.evaluate import Interpreter, Value
 from ranef.errors import DataError, listed
 from ranef.formula.syntax import Node
@@ -147,16 +154,20 @@ def code(interpreter: Interpreter, terms: Sequence[Term], old: Columns | None = 
     aliases = {label: f"f{i}" for i, label in enumerate(values)}
     matrix = _materialize(terms, aliases, values, n, None if old is None else old.spec)
     structure = matrix.model_spec.structure
-    original = {alias: (label, values[label]) for label, alias in aliases.items()}
+    texts = {k: level_texts(v.levels) for k, v in values.items() if isinstance(v, Categorical)}
+    original = {alias: (label, texts.get(label)) for label, alias in aliases.items()}
     names = [_named(str(name), original) for s in structure for name in s.columns]
     _check_names(names)
+    columns = np.asarray(matrix, dtype=np.float64).reshape(n, len(names))
+    for name, column in zip(names, columns.T, strict=True):
+        check_magnitude(f"`{name}`", column)
     measured = [
         any(not isinstance(values[str(f)], Categorical) for f in term.factors) for term in terms
     ]
     origins = [Origin(i, frozenset(columns_of(term.factors))) for i, term in enumerate(terms)]
     return Columns(
         names=tuple(names),
-        values=np.asarray(matrix, dtype=np.float64).reshape(n, len(names)),
+        values=columns,
         numeric=tuple(m for m, s in zip(measured, structure, strict=True) for _ in s.columns),
         origins=tuple(o for o, s in zip(origins, structure, strict=True) for _ in s.columns),
         codings={k: _in_words(v) for k, v in values.items() if isinstance(v, Categorical)},
@@ -238,19 +249,23 @@ def _materialize(
     return spec.get_model_matrix(pd.DataFrame(index=pd.RangeIndex(n)), context=context)
 
 
-def _named(name: str, original: Mapping[str, tuple[str, Value]]) -> str:
+type _Original = Mapping[str, tuple[str, NDArray[np.object_] | None]]
+"""The label of each factor and the texts of its levels, if it has levels."""
+
+
+def _named(name: str, original: _Original) -> str:
     """Put the user's words into a column's name: `f0[T.1]:f1` becomes `sex[T.F]:age`."""
     return ":".join(_factor_name(factor, original) for factor in name.split(":"))
 
 
-def _factor_name(name: str, original: Mapping[str, tuple[str, Value]]) -> str:
+def _factor_name(name: str, original: _Original) -> str:
     alias, bracket, inside = name.partition("[")
     if alias not in original:
         return name
-    label, value = original[alias]
+    label, texts = original[alias]
     coding, dot, number = inside.removesuffix("]").rpartition(".")
-    if isinstance(value, Categorical) and number.isdecimal():
-        return f"{label}[{coding}{dot}{value.levels[int(number)]}]"
+    if texts is not None and number.isdecimal():
+        return f"{label}[{coding}{dot}{texts[int(number)]}]"
     return f"{label}{bracket}{inside}"
 
 
@@ -289,12 +304,11 @@ def _contrasts(coding: Coding) -> Any:
 
 
 def _check_levels(label: str, value: Categorical) -> None:
+    if value.doubt:
+        raise DataError(value.doubt)
     if value.unseen:
         message = f"`{label}` has new levels {listed(value.unseen)}; "
-        message += f"the model knows {listed(value.levels)}."
-        if set(map(str, value.unseen)) & set(map(str, value.levels)):
-            message += " A number and its text are different levels."
-        raise DataError(message)
+        raise DataError(f"{message}the model knows {listed(value.levels)}.")
     if len(value.levels) < 2:
         message = f"the factor `{label}` has one level only, {listed(value.levels)}: leave it out."
         raise DataError(message)
@@ -304,7 +318,8 @@ def _check_kind(label: str, value: Value, old: Columns | None) -> None:
     """Refuse numbers where there were categories, and the other way round."""
     if old is not None and (label in old.codings) != isinstance(value, Categorical):
         was, now = ("categories", "numbers") if label in old.codings else ("numbers", "categories")
-        raise DataError(f"`{label}` holds {now}, but held {was} when the model was built.")
+        hint = numbers_hint(label, value.levels) if isinstance(value, Categorical) else ""
+        raise DataError(f"`{label}` holds {now}, but held {was} when the model was built.{hint}")
 
 
 def _check_size(terms: Sequence[Term], values: Mapping[str, Value]) -> None:
@@ -317,7 +332,15 @@ def _check_size(terms: Sequence[Term], values: Mapping[str, Value]) -> None:
         width = prod(widths[str(f)] for f in term.factors)
         if width > MAX_COLUMNS:
             message = f"`{term}` stands for {width} columns, more than {MAX_COLUMNS}: "
-            raise DataError(message + f"is it a grouping factor, as in `(1 | {term})`?")
+            hints = [
+                numbers_hint(label, v.levels)
+                for label, v in values.items()
+                if isinstance(v, Categorical)
+                and label in map(str, term.factors)
+                and is_spoilt(v.levels)
+            ]
+            message += f"is it a grouping factor, as in `(1 | {term})`?"
+            raise DataError(message + "".join(hints))
 
 
 def _check_names(names: Sequence[str]) -> None:

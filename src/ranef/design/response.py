@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from ranef._typing import Array, Flags
-from ranef.design.data_frame import Categorical
+from ranef.design.data_frame import Categorical, numbers_hint
 from ranef.design.evaluate import Interpreter, one_column
 from ranef.errors import DataError, listed
 from ranef.families.family import Family
@@ -143,7 +143,7 @@ def _of_two_levels(factor: Categorical, node: Node, family: Family) -> tuple[Arr
             f"family takes numbers; two classes, such as `({column} == {last})`, are for "
             'family="binomial".'
         )
-        raise DataError(message)
+        raise DataError(message + numbers_hint(label, levels))
     if len(levels) == 1:
         message = (
             f"`{label}` has one level only, {listed(levels)}, which may be success or failure: "
@@ -155,7 +155,7 @@ def _of_two_levels(factor: Categorical, node: Node, family: Family) -> tuple[Arr
             f"`{label}` has {len(levels)} levels, {listed(levels)}; the {family.name} family takes "
             f"two: `({column} == {last})` sets one of them against the others."
         )
-        raise DataError(message)
+        raise DataError(message + numbers_hint(label, levels))
     return factor.codes.astype(np.float64), f"{column} == {last}"
 
 

@@ -19,7 +19,15 @@ from ranef._typing import Array
 from ranef.arguments import check_choice, check_counts, check_seed
 from ranef.design.design import Design, NewRows, RandomTerm, Rows, TermRows, new_rows
 from ranef.design.labels import parameter_names
-from ranef.errors import Convergence, DataError, FitError, listed, suggestion
+from ranef.errors import (
+    Convergence,
+    DataError,
+    DataWarning,
+    FitError,
+    listed,
+    suggestion,
+    warn,
+)
 from ranef.families.family import Family
 from ranef.fits.engine import Engine
 from ranef.fits.icc_and_r2 import Numbers, icc_table, r2_table
@@ -340,9 +348,8 @@ class Fit(Printed):
         else:
             rows = new_rows(self.design, new_data, random=random)
         terms = rows.terms if random else ()
-        if groups == "known":
-            for term in terms:
-                _refuse_unseen(term, rows.index)
+        for term in terms:
+            _check_unseen(term, rows.index, known=groups == "known")
         predicted = self._predicted(rows, terms, kind)
         return rows.spread(predicted) if isinstance(rows, NewRows) else predicted
 
@@ -509,14 +516,19 @@ class Fit(Printed):
         return self.design.term(label)
 
 
-def _refuse_unseen(term: TermRows, rows: pd.Index[Any]) -> None:
-    unseen = rows[term.codes < 0]
-    if len(unseen):
+def _check_unseen(term: TermRows, rows: pd.Index[Any], *, known: bool) -> None:
+    """Refuse levels that the model has not seen, or warn if they are known ones in another type."""
+    unseen, doubt = rows[term.codes < 0], term.grouping.doubt
+    if doubt and not known:
+        warn(f"{doubt} As they are, they are taken for new groups.", DataWarning)
+    elif doubt:
+        raise DataError(doubt)
+    elif len(unseen) and known:
         who = "1 row has a level" if len(unseen) == 1 else f"{len(unseen)} rows have levels"
         message = (
-            f"{who} of `{term.factor}` that the model has not seen (row{'s' * (len(unseen) > 1)} "
-            f"{listed(unseen)}): predict with groups='new' (a new group, expected random effects "
-            "zero) or groups='population'."
+            f"{who} of `{term.factor}` that the model has not seen, {listed(term.grouping.unseen)} "
+            f"(row{'s' * (len(unseen) > 1)} {listed(unseen)}): predict with groups='new' (a new "
+            "group, expected random effects zero) or groups='population'."
         )
         raise DataError(message)
 

@@ -391,18 +391,36 @@ class _Reader:
                 raise self.error(message, below.op_span)
 
     def check_response(self, formula: Formula) -> None:
-        """Refuse a response without a column, or one that is among the predictors."""
+        """Refuse a response without a column, or one that is among the predictors.
+
+        A response of one column, `log(y)`, allows for no other use of it; one of several,
+        `y - base` or `cbind(y, n - y)`, may have one of them as a predictor.
+        """
         response = formula.response
-        if not columns_of([response]):
+        columns = columns_of([response])
+        if not columns:
             raise self.error("the response uses no column.", response.span)
         counts = (
             response.args if isinstance(response, Call) and response.function == "cbind" else ()
         )
-        responses = {str(node) for node in (response, *counts)}
-        for node in formula.factors():
-            if str(node) in responses:
-                message = f"the response `{node}` is also on the right-hand side."
+        responses = {str(one) for node in (response, *counts) for one in (node, _bare(node))}
+        for node in (*formula.factors(), *formula.offsets):
+            used = columns.keys() & columns_of([node]).keys()
+            if {str(node), str(_bare(node))} & responses or (len(columns) == 1 and used):
+                same = next((one for one in (node, _bare(node)) if str(one) in responses), None)
+                name = str(same or next(iter(used)))
+                message = f"the response `{name}` is also on the right-hand side."
                 raise self.error(message, node.span)
+
+
+def _bare(node: Node) -> Node:
+    """Return what is inside of parentheses and `I()`."""
+    match node:
+        case Paren():
+            return _bare(node.inner)
+        case Call(function="I", args=(inner,)):
+            return _bare(inner)
+    return node
 
 
 def _is_intercept(node: Node) -> bool:

@@ -8,7 +8,7 @@ from itertools import combinations, compress, permutations
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.design.data_frame import Factor
+from ranef.design.data_frame import Factor, is_spoilt, numbers_hint
 from ranef.design.design import Design, RandomTerm
 from ranef.design.groups import is_nested
 from ranef.families.family import Family
@@ -57,7 +57,15 @@ def relations(design: Design) -> list[str]:
 def notes(design: Design) -> list[str]:
     """Return what a user may have overlooked."""
     factors = _factors(design)
+    codings = [design.recipe.X.codings, *(columns.codings for _, columns in design.recipe.random)]
+    levels = design.recipe.memory.levels
     return [
+        *(
+            f"{label} is taken for a factor of {len(levels[label])} levels."
+            f"{numbers_hint(label, levels[label])}"
+            for label in dict.fromkeys(label for coding in codings for label in coding)
+            if label in levels and is_spoilt(levels[label])
+        ),
         *(
             _nesting_note(a, b)
             for a, b in permutations(factors, 2)

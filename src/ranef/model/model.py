@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from ranef.arguments import check_choice, check_options, option_names
 from ranef.covariances.covariance import pull_back
 from ranef.design import identifiability
-from ranef.design.design import Design, build_design
+from ranef.design.design import Design, build_design, callables
 from ranef.errors import FitError
 from ranef.families.family import Family
 from ranef.families.links import Link
@@ -100,7 +100,7 @@ class Model:
         functions: Mapping[str, Callable[..., Any]] | None = None,
     ) -> None:
         self.family = find_family(family, link)
-        self.formula = read_formula(formula, functions or ())
+        self.formula = read_formula(formula, callables(functions))
         self.design: Design = build_design(
             self.formula,
             data,
