@@ -7,7 +7,7 @@ through narwhals, which keeps the order of their categories.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from numbers import Real
@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from ranef._typing import Array, Codes, Flags, Places
+from ranef._typing import Array, Flags, Places
 from ranef.errors import DataError, DataWarning, FormulaError, listed, suggestion, warn
 from ranef.formula.syntax import Span
 
@@ -506,53 +506,6 @@ def _are_whole(values: NDArray[Any]) -> bool:
     return bool(are_exact and (values == np.round(values)).all())
 
 
-@dataclass(frozen=True, eq=False)
-class Factor:
-    """A grouping factor: the level of each row.
-
-    Attributes
-    ----------
-    name : str
-        The name that lme4 gives it: `Subject`, `cask:batch` for `batch/cask`.
-    levels : pandas.Index
-        Labels of the m levels that occur.
-    codes : ndarray of int, shape (n,)
-        The level of each row; -1 for a level that was not there when the design was built.
-    parts : tuple of Factor
-        The factors that are combined; empty for a plain one.
-    unseen : tuple
-        The labels that were not there when the design was built.
-    doubt : str
-        What speaks for some of these being known levels in another type, in words.
-    """
-
-    name: str
-    levels: pd.Index[Any]
-    codes: Codes
-    parts: tuple[Factor, ...] = ()
-    unseen: tuple[object, ...] = ()
-    doubt: str = ""
-
-
-def combined(name: str, parts: tuple[Factor, ...], levels: pd.Index[Any] | None) -> Factor:
-    """Combine factors: the levels are the combinations that occur, the first factor slowest."""
-    codes = _joint([p.codes for p in parts])
-    _, first = np.unique(codes, return_index=True)
-    texts = [level_texts(p.levels)[p.codes[first]] for p in parts]
-    labels = pd.Index([":".join(words) for words in zip(*texts, strict=True)], dtype=object)
-    if levels is None:
-        if not labels.is_unique:
-            repeated = labels[labels.duplicated()][0]
-            message = f"two combinations of `{name}` would both be called `{repeated}`: "
-            raise DataError(message + "rename the labels.")
-        return Factor(name, labels, codes, parts)
-    unseen = np.any([p.codes < 0 for p in parts], axis=0)
-    old_codes = np.where(unseen, -1, levels.get_indexer(labels)[codes]).astype(np.int64)
-    new = tuple(label for part in parts for label in part.unseen)
-    new = new or tuple(labels[np.unique(codes[old_codes < 0])])
-    return Factor(name, levels, old_codes, parts, new, " ".join(p.doubt for p in parts).strip())
-
-
 def level_texts(levels: pd.Index[Any]) -> NDArray[np.object_]:
     """Return levels as text, dates without the time of day where it is always midnight.
 
@@ -563,12 +516,3 @@ def level_texts(levels: pd.Index[Any]) -> NDArray[np.object_]:
     """
     are_dates = isinstance(levels, pd.DatetimeIndex)
     return np.array(levels.astype(str) if are_dates else [str(v) for v in levels], dtype=object)
-
-
-def _joint(parts: Sequence[Codes]) -> Codes:
-    """Return a number for every combination of codes that occurs, the first code slowest."""
-    joint = np.zeros_like(parts[0])
-    for codes in parts:  # numbered anew each time, so that no product overflows
-        joint = joint * (codes.max(initial=0) + 2) + codes + 1
-        joint = np.unique(joint, return_inverse=True)[1].astype(np.int64)
-    return joint

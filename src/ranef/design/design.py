@@ -6,7 +6,7 @@ matrix. The recipe that made a design (levels, means, knots, codings) makes it a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import count, pairwise
 from typing import Any
@@ -19,13 +19,12 @@ from ranef._typing import Array, Codes, Flags, Places
 from ranef.covariances.covariance import Covariance, Diagonal, Unstructured
 from ranef.design.data_frame import (
     CompleteRows,
-    Factor,
-    combined,
     complete_new_rows,
     complete_rows,
     open_frame,
 )
-from ranef.design.evaluate import Interpreter, Memory, one_column
+from ranef.design.evaluate import Functions, Interpreter, Memory, callables, one_column
+from ranef.design.groups import Factor, combined
 from ranef.design.model_matrix import (
     Columns,
     Combinations,
@@ -35,12 +34,10 @@ from ranef.design.model_matrix import (
     independent_columns,
 )
 from ranef.design.response import read_response
-from ranef.errors import DataError, DataWarning, FitError, FormulaError, listed, warn
+from ranef.errors import DataError, DataWarning, FitError, listed, warn
 from ranef.families.family import Family
 from ranef.families.gaussian import GAUSSIAN
 from ranef.formula.terms import Formula, RandomPart
-
-Functions = Mapping[str, Callable[..., Any]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -520,21 +517,6 @@ def _kept(term: TermRows, is_kept: NDArray[np.bool_]) -> TermRows:
 
 
 # ------------------------------------------------------------------- offset, terms and grouping
-
-
-def callables(functions: object) -> Functions:
-    """Return a user's functions by name, or refuse what is no such dict.
-
-    Raises
-    ------
-    FormulaError
-    """
-    functions = {} if functions is None else functions
-    if not isinstance(functions, Mapping) or not all(
-        isinstance(name, str) and callable(function) for name, function in functions.items()
-    ):
-        raise FormulaError("functions= takes a dict from a name to a function.")
-    return dict(functions)
 
 
 def _facts(rows: Rows) -> dict[str, Any]:

@@ -49,6 +49,8 @@ _COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
     ">=": np.greater_equal,
 }
 
+Functions = Mapping[str, Callable[..., Any]]
+
 Value = Array | NDArray[np.bool_] | Categorical
 
 
@@ -79,7 +81,7 @@ class Interpreter:
     frame: pd.DataFrame
     text: str
     memory: Memory
-    functions: Mapping[str, Callable[..., Any]]
+    functions: Functions
 
     def error(self, message: str, node: Node) -> FormulaError:
         return FormulaError(message, self.text, node.span)
@@ -345,3 +347,18 @@ def one_column(values: Array, subject: str) -> Array:
     if values.ndim != 1:
         raise DataError(f"{subject} has {values.shape[1]} columns, expected one.")
     return values
+
+
+def callables(functions: object) -> Functions:
+    """Return a user's functions by name, or refuse what is no such dict.
+
+    Raises
+    ------
+    FormulaError
+    """
+    functions = {} if functions is None else functions
+    if not isinstance(functions, Mapping) or not all(
+        isinstance(name, str) and callable(function) for name, function in functions.items()
+    ):
+        raise FormulaError("functions= takes a dict from a name to a function.")
+    return dict(functions)

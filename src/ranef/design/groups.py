@@ -1,4 +1,4 @@
-"""Grouping factors: nested ones, equal ones, Z of a factor, and the components of a design.
+"""Grouping factors: combined, nested and equal ones, Z of a factor, and components of a design.
 
 The random effects of a component depend on each other through the data, and on no others. Two
 levels belong together if some row has both. So every level of a single grouping factor is a
@@ -9,14 +9,75 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+import pandas as pd
 from scipy import sparse
 
 from ranef._typing import Array, Codes, Places
-from ranef.design.design import Design
+from ranef.design.data_frame import level_texts
+from ranef.errors import DataError
 from ranef.numerics.matrices import scattered
+
+if TYPE_CHECKING:
+    from ranef.design.design import Design
+
+
+@dataclass(frozen=True, eq=False)
+class Factor:
+    """A grouping factor: the level of each row.
+
+    Attributes
+    ----------
+    name : str
+        The name that lme4 gives it: `Subject`, `cask:batch` for `batch/cask`.
+    levels : pandas.Index
+        Labels of the m levels that occur.
+    codes : ndarray of int, shape (n,)
+        The level of each row; -1 for a level that was not there when the design was built.
+    parts : tuple of Factor
+        The factors that are combined; empty for a plain one.
+    unseen : tuple
+        The labels that were not there when the design was built.
+    doubt : str
+        What speaks for some of these being known levels in another type, in words.
+    """
+
+    name: str
+    levels: pd.Index[Any]
+    codes: Codes
+    parts: tuple[Factor, ...] = ()
+    unseen: tuple[object, ...] = ()
+    doubt: str = ""
+
+
+def combined(name: str, parts: tuple[Factor, ...], levels: pd.Index[Any] | None) -> Factor:
+    """Combine factors: the levels are the combinations that occur, the first factor slowest."""
+    codes = _joint([p.codes for p in parts])
+    _, first = np.unique(codes, return_index=True)
+    texts = [level_texts(p.levels)[p.codes[first]] for p in parts]
+    labels = pd.Index([":".join(words) for words in zip(*texts, strict=True)], dtype=object)
+    if levels is None:
+        if not labels.is_unique:
+            repeated = labels[labels.duplicated()][0]
+            message = f"two combinations of `{name}` would both be called `{repeated}`: "
+            raise DataError(message + "rename the labels.")
+        return Factor(name, labels, codes, parts)
+    unseen = np.any([p.codes < 0 for p in parts], axis=0)
+    old_codes = np.where(unseen, -1, levels.get_indexer(labels)[codes]).astype(np.int64)
+    new = tuple(label for part in parts for label in part.unseen)
+    new = new or tuple(labels[np.unique(codes[old_codes < 0])])
+    return Factor(name, levels, old_codes, parts, new, " ".join(p.doubt for p in parts).strip())
+
+
+def _joint(parts: Sequence[Codes]) -> Codes:
+    """Return a number for every combination of codes that occurs, the first code slowest."""
+    joint = np.zeros_like(parts[0])
+    for codes in parts:  # numbered anew each time, so that no product overflows
+        joint = joint * (codes.max(initial=0) + 2) + codes + 1
+        joint = np.unique(joint, return_inverse=True)[1].astype(np.int64)
+    return joint
 
 
 @dataclass(frozen=True, eq=False)

@@ -232,8 +232,8 @@ def warn_dropped(design: Design) -> None:
         warn(message, DataWarning)
 
 
-def warn_posterior(design: Design, family: Family = GAUSSIAN, *, knows_sigma: bool = False) -> None:
-    """Warn of parameters that only a prior informs; of fewer, where sigma is known."""
+def warn_posterior(design: Design, family: Family = GAUSSIAN) -> None:
+    """Warn of parameters that only a prior informs."""
     estimable = full_rank(design)
     if estimable.dropped:
         message = (
@@ -249,12 +249,6 @@ def warn_posterior(design: Design, family: Family = GAUSSIAN, *, knows_sigma: bo
             warn(message, DataWarning)
         elif _has_single_trials(design, term, family):
             warn(f"{_single_trials(term)}: the prior of their sd does.", DataWarning)
-        elif family.has_sigma and term.n_levels * term.n_coefs >= design.n_obs and not knows_sigma:
-            message = (
-                f"{term.text} has as many random effects as there are rows: the data cannot tell "
-                "their sd from sigma, the priors do."
-            )
-            warn(message, DataWarning)
 
 
 def _warn_separated(design: Design, family: Family) -> None:

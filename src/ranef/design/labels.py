@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ranef.design.design import Design, Rows
+from ranef.design.design import Design, RandomTerm, Rows
 from ranef.families.family import Family
 from ranef.families.gaussian import GAUSSIAN
 
@@ -112,9 +112,19 @@ def parameter_names(design: Design, family: Family = GAUSSIAN) -> list[str]:
     names = [f"beta[{name}]" if name in taken else name for name in design.fixed]
     names += family.parameters
     for t in design.terms:
-        names += [f"sd_{t.label}[{coef}]" for coef in t.coefs]
-        names += [f"corr_{t.label}[{t.coefs[i]}, {t.coefs[j]}]" for i, j in t.covariance.pairs]
+        names += [sd_name(t, j) for j in range(t.n_coefs)]
+        names += [corr_name(t, i, j) for i, j in t.covariance.pairs]
     return names
+
+
+def sd_name(term: RandomTerm, j: int) -> str:
+    """Return the name of the standard deviation of a coefficient."""
+    return f"sd_{term.label}[{term.coefs[j]}]"
+
+
+def corr_name(term: RandomTerm, i: int, j: int) -> str:
+    """Return the name of the correlation of two coefficients."""
+    return f"corr_{term.label}[{term.coefs[i]}, {term.coefs[j]}]"
 
 
 def named(

@@ -48,6 +48,16 @@ class Engine[F](Protocol):
     def refit(self, method: str, **options: Any) -> F:
         """Fit the same model by another method."""
 
+    @abstractmethod
+    def undetermined(self, method: str) -> list[str]:
+        """Return what is to be said of covariance parameters that the data cannot tell apart.
+
+        Parameters
+        ----------
+        method : str
+            How the model was fitted.
+        """
+
     # ----------------------------------------------------------------------- posteriors
 
     @abstractmethod

@@ -113,6 +113,11 @@ class Fit(Printed):
             )
         return self.engine
 
+    def _undetermined(self) -> list[str]:
+        """Say which covariance parameters the data cannot tell apart."""
+        said = [] if self.engine is None else self.engine.undetermined(self.method)
+        return [f"{text[0].upper()}{text[1:]}" for text in said]
+
     @property
     @abstractmethod
     def sigma(self) -> float:

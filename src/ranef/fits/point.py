@@ -399,6 +399,7 @@ class PointFit(Fit):
         if not self.design.terms:
             return [] if self.family.is_linear else [self.convergence.value]
         notes = [self.convergence.value]
+        notes += self._undetermined()
         notes += [
             singular_note(t, Lambda)
             for t, Lambda, singular in zip(

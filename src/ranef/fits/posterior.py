@@ -241,7 +241,7 @@ class PosteriorFit(Fit):
             title=f"{self._kind}, posterior by {_NAMES[self.method]}",
             facts=(*self._facts(), *self.marginals.size, *evidence),
             sections=((f"Posterior, with {100 * prob:g} % HPD intervals", table),),
-            notes=self.diagnostics.messages(),
+            notes=(*self.diagnostics.messages(), *self._undetermined()),
             frame=table,
         )
 

@@ -8,9 +8,9 @@ from itertools import combinations, compress, permutations
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef.design.data_frame import Factor, is_spoilt, numbers_hint
+from ranef.design.data_frame import is_spoilt, numbers_hint
 from ranef.design.design import Design, RandomTerm
-from ranef.design.groups import is_nested
+from ranef.design.groups import Factor, is_nested
 from ranef.families.family import Family
 from ranef.fits.tables import extras, indented, wrapped
 from ranef.priors.assignment import PriorRow

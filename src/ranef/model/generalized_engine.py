@@ -105,6 +105,7 @@ class GeneralizedEngine(SharedEngine):
         points = check_n_agq(self.design, n_agq)
         self._check_estimable()
         identifiability.warn_pure(self.data.estimable, self.family)
+        self.check_told_apart("ml")
         estimate = maximum.maximum_likelihood(self.data.generalized, n_agq=points)
         return self.point_fit(self.data.estimable, "ml", estimate, verbose=verbose)
 
@@ -114,6 +115,7 @@ class GeneralizedEngine(SharedEngine):
         points = check_n_agq(self.design, n_agq, least=1)
         identifiability.check_varies(self.data.estimable, self.family)
         identifiability.warn_posterior(self.design, self.family)
+        self.check_told_apart("map")
         design, priors = self.design, self.priors
         if not all(prior.proper for prior in priors.beta):
             self._check_estimable()
@@ -168,6 +170,7 @@ class GeneralizedEngine(SharedEngine):
         identifiability.check_varies(self.data.estimable, self.family)
         propriety.check_proper(self.design, self.priors, self.family)
         identifiability.warn_posterior(self.design, self.family)
+        self.check_told_apart("posterior")
 
     # ----------------------------------------------------------------------------------- answers
 

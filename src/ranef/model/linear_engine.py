@@ -90,17 +90,21 @@ class LinearEngine(SharedEngine):
         identifiability.warn_dropped(design)
         identifiability.check_identified(design)
         identifiability.check_not_spanned(design, spanned_terms(cross))
+        self.check_told_apart("reml")
         return self.point_fit(design, "reml", reml.estimate(cross, reml=True), verbose=verbose)
 
     def ml(self, *, verbose: bool = False) -> PointFit:
         """Fit by maximum likelihood."""
         identifiability.warn_dropped(self.data.estimable)
-        estimate = reml.estimate(self.identified, reml=False)
+        cross = self.identified
+        self.check_told_apart("ml")
+        estimate = reml.estimate(cross, reml=False)
         return self.point_fit(self.data.estimable, "ml", estimate, verbose=verbose)
 
     def map(self, *, verbose: bool = False) -> PointFit:
         """Find the mode of the posterior of the variance parameters."""
         identifiability.check_varies(self.data.estimable, knows_sigma=self._knows_sigma)
+        self.check_told_apart("map")
         if all(prior.proper for prior in self.priors.beta):
             estimate = mode.posterior_mode(self.density)
             return self.point_fit(self.design, "map", estimate, verbose=verbose)
@@ -192,7 +196,8 @@ class LinearEngine(SharedEngine):
         """Refuse data and priors that have no posterior, and warn where it says little."""
         identifiability.check_varies(self.data.estimable, knows_sigma=self._knows_sigma)
         propriety.check_proper(self.design, self.priors)
-        identifiability.warn_posterior(self.design, knows_sigma=self._knows_sigma)
+        identifiability.warn_posterior(self.design)
+        self.check_told_apart("posterior")
 
     @property
     def _knows_sigma(self) -> bool:

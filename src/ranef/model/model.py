@@ -16,7 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 from ranef.arguments import check_choice, check_options, option_names
 from ranef.covariances.covariance import pull_back
 from ranef.design import identifiability
-from ranef.design.design import Design, build_design, callables
+from ranef.design.design import Design, build_design
+from ranef.design.evaluate import callables
 from ranef.errors import FitError
 from ranef.families.family import Family
 from ranef.families.links import Link

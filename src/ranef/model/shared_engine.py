@@ -16,7 +16,7 @@ from ranef.arguments import by_name, check_choice, check_numbers, check_positive
 from ranef.covariances.covariance import n_theta
 from ranef.design import identifiability
 from ranef.design.design import Design, full_rank
-from ranef.errors import ConvergenceWarning, FitError, listed, warn
+from ranef.errors import ConvergenceWarning, DataWarning, FitError, listed, warn
 from ranef.families.family import Family
 from ranef.fits.diagnostics import ImportanceDiagnostics
 from ranef.fits.engine import Engine
@@ -34,6 +34,8 @@ from ranef.likelihood.generalized.glmm import (
     users_likelihood,
 )
 from ranef.likelihood.linear.crossproducts import CrossProducts, cross_products
+from ranef.likelihood.linear.expected_information import InnerProducts, inner_products
+from ranef.likelihood.linear.flat_directions import FlatDirections, flat_directions
 from ranef.likelihood.profile import search
 from ranef.likelihood.profile.constrained import Surface
 from ranef.likelihood.profile.likelihood_profile import Profile
@@ -44,6 +46,7 @@ from ranef.posterior.marginal_likelihood import MarginalLikelihood, log_evidence
 from ranef.posterior.prior_sensitivity import Sensitivity, from_draws
 from ranef.posterior.quadrature.lattice import is_feasible
 from ranef.priors.assignment import Priors
+from ranef.priors.distributions import Constant
 from ranef.priors.propriety import is_proper_prior
 from ranef.priors.user_priors import PriorSetting
 
@@ -75,6 +78,11 @@ class Data:
     def cross(self) -> CrossProducts:
         """The cross-products of the estimable design."""
         return cross_products(self.estimable)
+
+    @cached_property
+    def inner_products(self) -> InnerProducts:
+        """The inner products of the derivatives of the covariance of the response."""
+        return inner_products(self.cross)
 
     @cached_property
     def generalized(self) -> Generalized:
@@ -221,6 +229,46 @@ class SharedEngine(Engine[Fit]):
         """Return log p(y), which improper priors leave undefined."""
         proper = is_proper_prior(self.priors)
         return MarginalLikelihood(value, mcse, method) if proper else None
+
+    # --------------------------------------------------------------------------- identification
+
+    def check_told_apart(self, method: str) -> None:
+        """Refuse two terms that are one, unless priors decide; warn of what the data leave open."""
+        if not self._priors_decide(method):
+            for flat in self._flat_directions(method):
+                flat.check()
+        for text in self.undetermined(method):
+            warn(text, DataWarning)
+
+    def undetermined(self, method: str) -> list[str]:
+        by_priors = self._priors_decide(method)
+        flats = self._flat_directions(method)
+        return [flat.of_posterior if by_priors else flat.of_estimates for flat in flats]
+
+    def _priors_decide(self, method: str) -> bool:
+        """Whether a fit finds proper priors where the data say nothing, as a posterior does."""
+        sds = [prior for term in self.priors.terms for prior in term.sd]
+        return method not in ("reml", "ml", "map") or (
+            method == "map" and all(prior.proper for prior in sds)
+        )
+
+    def _flat_directions(self, method: str) -> list[FlatDirections]:
+        data, is_linear = self.data, self.family.is_linear
+        by_priors = method not in ("reml", "ml")
+        known = {
+            t
+            for t, term in enumerate(self.priors.terms)
+            if by_priors and all(isinstance(prior, Constant) for prior in term.sd)
+        }
+        return flat_directions(
+            data.inner_products,
+            data.cross,
+            data.estimable,
+            reml=is_linear and method != "ml" and not self._priors_decide(method),
+            has_sigma=self.family.has_sigma
+            and not (by_priors and isinstance(self.priors.sigma, Constant)),
+            known=known,
+        )
 
     # ------------------------------------------------------------------------------- likelihoods
 

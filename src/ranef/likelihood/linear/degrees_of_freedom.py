@@ -388,6 +388,7 @@ def kenward_roger(cross: CrossProducts, Lambdas: Sequence[Array], sigma: float) 
     of_Phi = np.einsum("iab,bc,jcd->ijad", P, Phi, P, optimize=True)
     information = T - 2 * np.einsum("ab,ijba->ij", Phi, Q) + np.einsum("ab,ijba->ij", Phi, of_Phi)
     size = np.sqrt(np.diag(T))
+    size[size == 0] = 1.0  # no two rows have both coefficients: flat, as nothing depends on it
     W = 2 * np.linalg.pinv(
         information / np.outer(size, size), rcond=MIN_RELATIVE_CURVATURE, hermitian=True
     )

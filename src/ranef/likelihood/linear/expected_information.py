@@ -5,7 +5,7 @@ pairs of variance parameters. All follow from Z'V^-1 Z and Z'V^-1 X, with random
 data connect apart from each other: there Z'V^-1 Z is block diagonal, dense within a block. Sets
 of connected effects are a level of a single factor, everything in a level of the outermost of
 nested factors, and everything where factors are crossed. Sets with the same numbers of levels are
-done together.
+done together. At V = W^-1, without random effects, nothing is inverted, and all is sparse.
 """
 
 from __future__ import annotations
@@ -83,6 +83,117 @@ def derivatives(cross: CrossProducts, covs: Sequence[Array]) -> Derivatives:
     P[d] = Q[d, d] = K
     Q[:d, d] = Q[d, :d] = P[:d]
     return Derivatives(K, T, P, Q)
+
+
+@dataclass(frozen=True, eq=False)
+class InnerProducts:
+    """Inner products of the derivatives of V, tr(W V_i W V_j).
+
+    The parameters are those of the terms, in the directions `units`, and last the residual
+    variance, whose derivative is W^-1.
+
+    Attributes
+    ----------
+    all : ndarray, shape (d + 1, d + 1)
+    unexplained : ndarray, shape (d + 1, d + 1)
+        Of what the fixed effects leave of the derivatives, which is all that REML sees.
+    units : tuple of ndarray, shape (d_t, k, k)
+        For each term the derivatives of its covariance, in the basis of the cross-products.
+    """
+
+    all: Array
+    unexplained: Array
+    units: tuple[Array, ...]
+
+
+def inner_products(cross: CrossProducts) -> InnerProducts:
+    """Return the inner products of the derivatives of V at independent random effects."""
+    units = tuple(map(tangents, cross.covariances))
+    d, p = sum(map(len, units)), cross.p
+    D, F = _assembled(cross)
+    T, S, P = np.zeros((d + 1, d + 1)), np.zeros((d + 1, d + 1)), np.zeros((d + 1, p, p))
+    T[:d, :d], T[:d, d] = _sparse_traces(cross, units, D)
+    rows = max(1, NUMBERS_OF_A_BATCH // max(1, d * len(F)))
+    for start in range(0, p, rows):
+        columns = slice(start, start + rows)
+        EF = _times_units(cross, units, F[:, columns])
+        P[:d, :, columns] = np.reshape([F.T @ one for one in EF], (d, *P[0, :, columns].shape))
+        S[:d, :d] += [[np.vdot(left, D @ right) for right in EF] for left in EF]
+    S[:d, d], P[d] = np.einsum("iaa->i", P[:d]), np.eye(p)
+    T[d, :d], S[d, :d], T[d, d], S[d, d] = T[:d, d], S[:d, d], cross.n, p
+    return InnerProducts(T, T - 2 * S + np.einsum("iab,jba->ij", P, P), units)
+
+
+def tangents(covariance: Covariance) -> Array:
+    """Return the derivatives of a covariance by its theta at the identity, shape (d, k, k).
+
+    Where its elements are free these are unit matrices.
+
+    Examples
+    --------
+    >>> from ranef.covariances.covariance import Unstructured
+    >>> tangents(Unstructured(2))[1]
+    array([[0., 1.],
+           [1., 0.]])
+    """
+    k, theta = covariance.k, covariance.theta_of(np.eye(covariance.k))
+    elements = np.eye(k * k).reshape(-1, k, k)
+    slopes = (elements + elements.mT) @ covariance.factor(theta)
+    by_theta = np.array([covariance.pull_back(slope, theta) for slope in slopes])
+    return np.asarray(by_theta.T.reshape(-1, k, k))
+
+
+def _times_units(cross: CrossProducts, units: Sequence[Array], F: Array) -> list[Array]:
+    """Return E_i F for the units of all terms, F of shape (q, columns)."""
+    products, start = [], 0
+    for of_term, m, covariance in zip(units, cross.n_levels, cross.covariances, strict=True):
+        stop = start + m * covariance.k
+        for unit in of_term:
+            product = np.zeros_like(F)
+            product[start:stop] = (unit @ F[start:stop].reshape(m, covariance.k, -1)).reshape(
+                stop - start, -1
+            )
+            products.append(product)
+        start = stop
+    return products
+
+
+def _sparse_traces(
+    cross: CrossProducts, units: Sequence[Array], D: sparse.coo_array
+) -> tuple[Array, Array]:
+    """Return tr(E_i D E_j D) and tr(E_i D), shapes (d, d) and (d,)."""
+    ks = [covariance.k for covariance in cross.covariances]
+    stops = np.cumsum([m * k for m, k in zip(cross.n_levels, ks, strict=True)])
+    spans = [
+        slice(stop - m * k, stop) for stop, m, k in zip(stops, cross.n_levels, ks, strict=True)
+    ]
+    by_rows, rows, single = D.tocsr(), [], []
+    for left, a, k in zip(units, spans, ks, strict=True):
+        blocks = [by_rows[a, b].tobsr((k, j)) for b, j in zip(spans, ks, strict=True)]
+        rows.append(
+            [
+                _of_planes(left, right, block.data.reshape(-1, k * j))
+                for right, block, j in zip(units, blocks, ks, strict=True)
+            ]
+        )
+        single.append(np.einsum("iab,ab->i", left, _diagonal_sum(by_rows[a, a].tocoo(), k)))
+    if not rows:
+        return np.empty((0, 0)), np.empty(0)
+    return np.block(rows), np.concatenate(single)
+
+
+def _diagonal_sum(D: sparse.coo_array, k: int) -> Array:
+    """Return the sum of the k x k blocks on the diagonal."""
+    total, own = np.zeros((k, k)), D.row // k == D.col // k
+    np.add.at(total, (D.row[own] % k, D.col[own] % k), D.data[own])
+    return total
+
+
+def _of_planes(left: Array, right: Array, planes: Array) -> Array:
+    """Return sum of tr(E_i B E_j B') over blocks B, whose elements are the rows of `planes`."""
+    k, j = left.shape[1], right.shape[1]
+    products = (planes.T @ planes).reshape(k, j, k, j)
+    return np.asarray(np.einsum("iab,xcd,bcad->ix", left, right, products, optimize=True))
 
 
 def _units(covariance: Covariance) -> Array:
@@ -173,8 +284,7 @@ def _traces(units: list[Array], batch: _Batch, C: Array) -> tuple[Array, Array]:
         for right, b, n, j in zip(units, batch.spans, batch.counts, batch.ks, strict=True):
             blocks = C[:, a, b].reshape(sets, m, k, n, j)
             planes = blocks.transpose(0, 1, 3, 2, 4).reshape(-1, k * j)
-            products = (planes.T @ planes).reshape(k, j, k, j)
-            row.append(np.einsum("iab,xcd,bcad->ix", left, right, products))
+            row.append(_of_planes(left, right, planes))
         rows.append(row)
         diagonal = np.einsum("smamb->ab", C[:, a, a].reshape(sets, m, k, m, k))
         single.append(np.einsum("iab,ab->i", left, diagonal))
