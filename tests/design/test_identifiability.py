@@ -155,13 +155,6 @@ def test_a_random_effect_of_every_row_is_a_residual_for_families_with_sigma(fami
         "(1 | row) has 24 random effects (24 levels of `row` x 1) for 24 rows, so that their "
         f"variance and the residual variance cannot be told apart; {BAYESIAN}"
     )
-    assert warned(built, family) == [
-        (
-            "(1 | row) has as many random effects as there are rows: the data cannot tell their sd "
-            "from sigma, the priors do."
-        )
-    ]
-    assert warned(built, family, knows_sigma=True) == []
 
 
 @pytest.mark.parametrize(

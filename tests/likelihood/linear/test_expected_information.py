@@ -9,7 +9,7 @@ import ranef as rf
 from fits import dense_Z
 from ranef.likelihood.linear import expected_information
 from ranef.likelihood.linear.crossproducts import cross_products
-from ranef.likelihood.linear.expected_information import derivatives
+from ranef.likelihood.linear.expected_information import derivatives, inner_products
 
 
 def dense_derivatives(design, cross, covs):
@@ -95,3 +95,23 @@ def test_too_many(monkeypatch):
         'connect, here 19, where 11 are feasible. With so many levels df="satterthwaite" says '
         "nearly the same."
     )
+
+
+@pytest.mark.parametrize("formula", STRUCTURES.values(), ids=STRUCTURES)
+@pytest.mark.parametrize("block", [2**21, 1])
+def test_inner_products_as_dense_matrices(formula, block, monkeypatch):
+    monkeypatch.setattr(expected_information, "NUMBERS_OF_A_BATCH", block)
+    design = random_design(formula, seed=1)
+    cross = cross_products(design)
+    found = inner_products(cross)
+    root, parts = np.sqrt(design.rows.weights), [np.eye(design.n_obs)]
+    for term, T, units in reversed(list(zip(design.terms, cross.bases, found.units, strict=True))):
+        Z = root[:, None] * dense_Z(design.rows.term(term.label))
+        Z = Z @ np.kron(np.eye(term.n_levels), np.linalg.inv(T))
+        parts = [*(Z @ np.kron(np.eye(term.n_levels), unit) @ Z.T for unit in units), *parts]
+    Q = np.linalg.qr(design.rows.X * root[:, None])[0]
+    M = np.eye(design.n_obs) - Q @ Q.T
+    for products, projector in ((found.all, np.eye(design.n_obs)), (found.unexplained, M)):
+        left = np.array([projector @ part @ projector for part in parts])
+        expected = np.einsum("iab,jab->ij", left, left)
+        np.testing.assert_allclose(products, expected, rtol=1e-10, atol=1e-10 * found.all.max())

@@ -244,7 +244,7 @@ class _Space:
                 directions = self._coordinates(t, covariances)
                 if self.kernel(np.hstack([self._axes(rest), directions])).shape[1] == left:
                     return f"write {text} in place of {self.design.terms[t].text}"
-        return f"leave out {listed((self.design.terms[t].text for t in terms), 'or')}"
+        return f"leave out {' or '.join(self.design.terms[t].text for t in terms)}"
 
     def _coordinates(self, t: int, covariances: Array) -> Array:
         """Return the directions of covariances of the user's coefficients, shape (r, k, k)."""
