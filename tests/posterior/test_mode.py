@@ -233,3 +233,75 @@ def test_units_do_not_matter(c):
     assert moved.fixef()["x"] == pytest.approx(-c / 1e3 * base.fixef()["x"], rel=1e-5)
     own = moved.varcorr().sd["c"]["x"]
     assert own == pytest.approx(abs(c) / 1e3 * base.varcorr().sd["c"]["x"], rel=1e-4)
+
+
+# ------------------------------------------------------------------------ parameters that are known
+
+
+@pytest.fixture(scope="module")
+def many():
+    rng = np.random.default_rng(3)
+    n, g = 120, np.arange(120) % 12
+    frame = pd.DataFrame({"x": rng.normal(size=n) + 1, "z": rng.normal(size=n), "g": g})
+    mean = np.exp(0.8 + 0.3 * frame["z"] + rng.normal(0, 0.5, 12)[g])
+    frame["k"] = rng.negative_binomial(3, 3 / (3 + mean))
+    frame["b"] = (rng.random(n) < mean / (1 + mean)).astype(int)
+    frame["t"] = mean * rng.gamma(2, 0.5, n)
+    return frame
+
+
+@pytest.mark.parametrize(("name", "value"), [("x", 0.25), ("x", 0.0), ("Intercept", 0.5)])
+@pytest.mark.parametrize(
+    ("family", "y"),
+    [
+        ("gaussian", "t"),
+        ("poisson", "k"),
+        ("bernoulli", "b"),
+        ("negative_binomial", "k"),
+        ("gamma", "t"),
+    ],
+)
+def test_a_known_coefficient_is_an_offset(many, family, y, name, value):
+    """With flat priors else, the mode is the (restricted) maximum of the model with an offset."""
+    known = rf.fit(
+        f"{y} ~ x + z + (1 | g)", many, "map", family=family,
+        priors={"base": "flat", name: Constant(value)},
+    )  # fmt: skip
+    part = value * (many["x"] if name == "x" else np.ones(120))
+    rest = "z" if name == "x" else "0 + x + z"
+    plain = rf.fit(f"{y} ~ {rest} + (1 | g)", many, family=family, offset=part)
+    assert known.fixef()[name] == value
+    assert known.se()[name] == 0
+    assert known.df == plain.df
+    assert known.aic == pytest.approx(plain.aic, abs=1e-4)
+    assert known.bic == pytest.approx(plain.bic, abs=1e-4)
+    others = plain.fixef().index
+    np.testing.assert_allclose(known.fixef()[others], plain.fixef(), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(known.vcov().loc[others, others], plain.vcov(), rtol=2e-3)
+    row = known.summary().to_frame().loc[name]
+    assert np.isnan(row["t" if family == "gaussian" else "z"])
+    assert row["lower"] == row["upper"] == value
+
+
+def test_a_known_sigma_or_shape_is_no_parameter(many):
+    C = Constant
+    frame = many.assign(w=1 / np.linspace(0.3, 2, 120) ** 2)
+    meta = rf.fit("t ~ 1 + (1 | g)", frame, "map", weights="w", priors={"sigma": C(1.0)})
+    assert (meta.df, meta.parameters) == (2, {"sigma": 1.0})
+    assert meta.aic == pytest.approx(-2 * meta.loglik + 4)
+    counts = {"shape": C(5.0), "z": C(0.1)}
+    known = rf.fit("k ~ z + (z || g)", many, "map", family="negative_binomial", priors=counts)
+    assert known.df == 1 + 2
+    everything = {"beta": C(0.1), "Intercept": C(0.5), "shape": C(5.0)}
+    none = rf.fit("k ~ z", many, "map", family="negative_binomial", priors=everything)
+    assert (none.df, none.se().tolist()) == (0, [0, 0])
+
+
+def test_standard_errors_at_the_mode_are_those_of_the_coefficients():
+    """A coefficient with bounds is searched for on another scale."""
+    data = structured().assign(k=lambda d: (d["x"] - d["x"].min()).round())
+    free = rf.fit("k ~ z + (1 | c)", data, "map", family="poisson", priors="flat")
+    wide = {"base": "flat", "z": rf.priors.Uniform(-50, 40)}
+    bound = rf.fit("k ~ z + (1 | c)", data, "map", family="poisson", priors=wide)
+    np.testing.assert_allclose(bound.fixef(), free.fixef(), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(bound.se(), free.se(), rtol=1e-2)

@@ -284,8 +284,12 @@ class PointFit(Fit):
 
     @property
     def df(self) -> int:
-        """The number of parameters: fixed effects, theta, and the family's own, such as sigma."""
-        return len(self.estimate.beta) + len(self.theta) + len(self.family.parameters)
+        """The number of parameters: fixed effects, theta, and the family's own, such as sigma.
+
+        What is known, by the prior `Constant`, is not estimated and does not count.
+        """
+        fixed, own = len(self.estimate.beta), len(self.family.parameters)
+        return fixed + len(self.theta) + own - self.estimate.n_known
 
     @property
     def aic(self) -> float:
@@ -370,7 +374,8 @@ class PointFit(Fit):
             heading = f"Fixed effects, {_DF[check_choice('df', df, _DF)]}"
             return self.asked.degrees_of_freedom(self.fitted_model, df), heading
         fixed = pd.DataFrame({"estimate": self.fixef(), "se": self.se()})
-        fixed["t" if self.family.is_linear else "z"] = fixed["estimate"] / fixed["se"]
+        ratio = fixed["estimate"] / fixed["se"].where(fixed["se"] > 0)  # none of what is known
+        fixed["t" if self.family.is_linear else "z"] = ratio
         return fixed.join(self.confint()), "Fixed effects, with 95 % Wald intervals"
 
     @property

@@ -49,6 +49,9 @@ class Estimate:
         whose fixed effects are found with the modes.
     working_weights : ndarray, shape (n,), or None
         The observed information of the linear predictor of each row; None for a linear model.
+    n_known : int
+        The number of fixed effects and own parameters of the family that were not estimated, as
+        their prior is a constant.
     """
 
     theta: Array
@@ -68,6 +71,7 @@ class Estimate:
     parameters: tuple[float, ...] = ()
     n_agq: int = 1
     working_weights: Array | None = None
+    n_known: int = 0
 
 
 @dataclass(frozen=True, eq=False)

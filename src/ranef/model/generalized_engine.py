@@ -122,7 +122,8 @@ class GeneralizedEngine(SharedEngine):
             design = self.data.estimable
             priors = resolve(design, self.setting, self.family)
         estimate = mode.estimate_jointly(joint_of(design, self.family, priors, points))
-        return self.point_fit(design, "map", estimate, verbose=verbose)
+        n_known = priors.n_known
+        return self.point_fit(design, "map", estimate, verbose=verbose, n_known=n_known)
 
     @explained
     def laplace(

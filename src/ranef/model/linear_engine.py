@@ -14,6 +14,7 @@ from ranef._typing import Array
 from ranef.arguments import Sampling, check_choice, check_counts, check_positive, check_seed
 from ranef.covariances.covariance import factors
 from ranef.design import identifiability
+from ranef.design.design import Design
 from ranef.errors import FitError
 from ranef.fits.diagnostics import QuadratureDiagnostics
 from ranef.fits.fit import Fit
@@ -39,7 +40,7 @@ from ranef.posterior.sampling import nuts, pymc_hierarchical, pymc_marginal
 from ranef.posterior.sampling.pymc_hierarchical import PyMCModel
 from ranef.posterior.savage_dickey import DensityRatio, savage_dickey
 from ranef.priors import propriety
-from ranef.priors.assignment import resolve
+from ranef.priors.assignment import Priors, resolve
 from ranef.priors.distributions import Constant
 
 if TYPE_CHECKING:
@@ -106,14 +107,19 @@ class LinearEngine(SharedEngine):
         identifiability.check_varies(self.data.estimable, knows_sigma=self._knows_sigma)
         self.check_told_apart("map")
         if all(prior.proper for prior in self.priors.beta):
-            estimate = mode.posterior_mode(self.density)
-            return self.point_fit(self.design, "map", estimate, verbose=verbose)
+            return self._mode(self.density, self.design, self.priors, verbose=verbose)
         design = self.data.estimable
         identifiability.warn_dropped(design)
         identifiability.check_identified(design)
         priors = resolve(design, self.setting)
         reduced = replace(self, data=Data(design, self.family), priors=priors)
-        return self.point_fit(design, "map", mode.posterior_mode(reduced.density), verbose=verbose)
+        return self._mode(reduced.density, design, priors, verbose=verbose)
+
+    def _mode(
+        self, density: LinearPosterior, design: Design, priors: Priors, *, verbose: bool
+    ) -> PointFit:
+        estimate, n_known = mode.posterior_mode(density), priors.n_known
+        return self.point_fit(design, "map", estimate, verbose=verbose, n_known=n_known)
 
     # -------------------------------------------------------------------------------- posteriors
 

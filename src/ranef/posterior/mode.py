@@ -269,11 +269,10 @@ class _Joint(_Penalty):
         likelihood = joint.evaluate(joint.at(values, Lambdas))
         if likelihood is None:
             raise FitError(NOWHERE)
-        covariance = (
-            self.units
-            @ covariance_of(central_hessian(self, optimum.x) / 2, self.lead)
-            @ self.units.T
-        )
+        _, _, (_, slopes) = self._leading(optimum.x)
+        free = np.zeros((joint.space.n_given + 1, self.lead))  # what is known has no variance
+        free[joint.space.free[: self.lead]] = slopes[:, None] * self.units
+        covariance = free @ covariance_of(central_hessian(self, optimum.x) / 2, self.lead) @ free.T
         return gathered(
             joint.model,
             optimum,

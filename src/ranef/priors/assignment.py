@@ -122,6 +122,12 @@ class Priors:
         return self.change is not None
 
     @property
+    def n_known(self) -> int:
+        """The number of fixed effects and own parameters of the family that are constants."""
+        own = [prior for _, prior in self.parameters] + [self.sigma] * self.has_sigma
+        return sum(isinstance(prior, Constant) for prior in [*self.beta, *own])
+
+    @property
     def intercept(self) -> Prior | None:
         """Prior of the intercept; None if there is no intercept."""
         return dict(zip(self.fixed, self.beta, strict=True)).get("Intercept")
