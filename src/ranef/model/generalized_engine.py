@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, wraps
 from typing import TYPE_CHECKING, Any
 
@@ -122,8 +122,8 @@ class GeneralizedEngine(SharedEngine):
             design = self.data.estimable
             priors = resolve(design, self.setting, self.family)
         estimate = mode.estimate_jointly(joint_of(design, self.family, priors, points))
-        n_known = priors.n_known
-        return self.point_fit(design, "map", estimate, verbose=verbose, n_known=n_known)
+        estimate = replace(estimate, n_known=priors.n_known)
+        return self.point_fit(design, "map", estimate, verbose=verbose)
 
     @explained
     def laplace(

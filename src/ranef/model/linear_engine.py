@@ -118,8 +118,8 @@ class LinearEngine(SharedEngine):
     def _mode(
         self, density: LinearPosterior, design: Design, priors: Priors, *, verbose: bool
     ) -> PointFit:
-        estimate, n_known = mode.posterior_mode(density), priors.n_known
-        return self.point_fit(design, "map", estimate, verbose=verbose, n_known=n_known)
+        estimate = replace(mode.posterior_mode(density), n_known=priors.n_known)
+        return self.point_fit(design, "map", estimate, verbose=verbose)
 
     # -------------------------------------------------------------------------------- posteriors
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -171,7 +171,7 @@ class SharedEngine(Engine[Fit]):
         return self.methods[method](**options)
 
     def point_fit(
-        self, design: Design, method: str, estimate: Estimate, *, verbose: bool, n_known: int = 0
+        self, design: Design, method: str, estimate: Estimate, *, verbose: bool
     ) -> PointFit:
         """Return the fit of an estimate, and warn if there is nothing to rely on."""
         if verbose:
@@ -182,7 +182,7 @@ class SharedEngine(Engine[Fit]):
             if self.family.has_sigma:
                 identifiability.check_residual(design, estimate.sigma, self.residual_scale)
             warn(estimate.convergence.value, ConvergenceWarning)
-        return PointFit(design, self.family, method, replace(estimate, n_known=n_known), self)
+        return PointFit(design, self.family, method, estimate, self)
 
     def weighted_fit(
         self, density: LogPosterior, draws: int, seed: int | None, *, linear: bool
