@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import large_counts
 import numpy as np
 import pytest
 from family_cases import check_unit_deviances, family_cases
@@ -62,3 +63,16 @@ def test_logit_is_the_canonical_link_of_the_binomial():
     eta, w = np.array([-2.0, 0.3]), np.array([4.0, 5.0])
     found = family.expansion(np.array([0.25, 0.8]), eta, w, np.empty(0))
     np.testing.assert_allclose(found.weight, family.information(eta, w, np.empty(0)), rtol=1e-14)
+
+
+@pytest.mark.parametrize("n", [7, 1_000, 10**6, 10**9])
+@pytest.mark.parametrize("share", [0.0, 1e-3, 0.3, 0.9, 1.0])
+def test_densities_of_many_trials_keep_their_digits(n, share):
+    k, family = np.floor(n * share), find_family("binomial")
+    spread = np.sqrt((k + 0.5) * (n - k + 0.5) / (n + 1))
+    for z in (-1.0, 0.1, 2.5):
+        p = np.clip((k + z * spread) / n, 0.1 / n, 1 - 0.1 / n)
+        eta = np.array([np.log(p / (1 - p))])
+        found = family.expansion(np.array([k / n]), eta, np.array([float(n)]), np.empty(0)).value
+        expected = large_counts.binomial(k, n, eta[0])
+        assert found[0] == pytest.approx(expected, rel=1e-12, abs=1e-9)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import large_counts
 import numpy as np
 import pytest
 from scipy import special
@@ -13,6 +14,8 @@ from ranef.families.derivatives import (
     MIN_SERIES_ARGUMENT,
     STENCIL_REACH,
     differenced,
+    divergence,
+    log_poisson_at_mean,
     log_rising,
     log_rising_slope,
     remainder,
@@ -126,3 +129,13 @@ def test_higher_derivatives():
     second, third = trigamma(x)
     np.testing.assert_allclose(second, special.polygamma(1, x), rtol=1e-13)
     np.testing.assert_allclose(third[:-1], special.polygamma(2, x[:-1]), rtol=1e-13)
+
+
+@pytest.mark.parametrize("y", [0.0, 1.0, 11.0, 13.0, 1e3, 1e9, 1e12])
+def test_a_count_and_its_mean_leave_all_digits(y):
+    """log f = `log_poisson_at_mean` - `divergence`, within the rounding of a log mean."""
+    for z in (-2.0, 0.0, 1e-3, 3.0):
+        lam = np.log(max(y + z * np.sqrt(y), 0.3))
+        found = log_poisson_at_mean(np.array([y])) - divergence(np.array([y]), np.array([lam]))
+        expected = large_counts.poisson(y, lam)
+        assert found[0] == pytest.approx(expected, abs=1e-14 * (1 + np.sqrt(y)))

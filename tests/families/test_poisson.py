@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import large_counts
 import numpy as np
+import pytest
 from family_cases import check_unit_deviances, family_cases, single
 
 from ranef.families.links import Link
@@ -61,3 +63,17 @@ def test_the_curve_of_a_log_mean_is_eta_for_the_log_link():
     link = find_family("poisson").link
     assert isinstance(link, Link)
     assert link.log_mean(np.array([3.0]))[0] == 3.0
+
+
+@pytest.mark.parametrize("y", [0.0, 3.0, 1e5, 1e9])
+@pytest.mark.parametrize("shape", [1, 20, 10**5, 10**12])
+def test_densities_of_large_counts_keep_their_digits(y, shape):
+    spread = np.sqrt(y + y**2 / shape)
+    for z in (-0.5, 0.01, 2.0):
+        lam = np.log(y + z * spread if y else 0.7)
+        poisson = large_counts.poisson(y, np.log(y + z * np.sqrt(y)) if y else lam)
+        found = single("poisson", y, np.log(y + z * np.sqrt(y)) if y else lam)[0]
+        assert found == pytest.approx(poisson, rel=1e-13, abs=1e-9)
+        expected = large_counts.negative_binomial(y, lam, shape)
+        found = single("negative_binomial", y, lam, (float(shape),))[0]
+        assert found == pytest.approx(expected, rel=1e-13, abs=1e-9)

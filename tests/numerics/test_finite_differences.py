@@ -5,7 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ranef.numerics.finite_differences import central_hessian, forward_hessian, forward_hessians
+from ranef.numerics.finite_differences import (
+    central_hessian,
+    forward_hessian,
+    forward_hessians,
+    standardised_hessian,
+)
 
 X = np.array([0.3, -0.7])
 
@@ -53,3 +58,16 @@ def test_central_differences_are_one_sided_at_an_edge():
     found = central_hessian(nowhere, X)
     assert np.isnan(found[0]).all()
     assert found[1, 1] == pytest.approx(1)
+
+
+def test_steps_in_standard_errors_are_above_rounding():
+    """Two coordinates with standard errors of 1e4 and 1e-3; the gradient has noise."""
+    units, rng = np.diag([1e4, 1e-3]), np.random.default_rng(1)
+
+    def noisy(x):
+        z = x / np.diag(units)
+        slope = np.array([z[0] + 0.3 * z[1], 0.3 * z[0] + z[1]]) + 1e-8 * rng.normal(size=2)
+        return 0.0, slope / np.diag(units)
+
+    found = standardised_hessian(noisy, np.array([5e6, 0.02]), units)
+    np.testing.assert_allclose(found, [[1, 0.3], [0.3, 1]], rtol=1e-4)

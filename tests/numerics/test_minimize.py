@@ -158,3 +158,21 @@ def test_sizes_of_one_and_of_many():
     assert rounding_of(-20.0) == pytest.approx(2e-11)
     np.testing.assert_array_equal(largest_element(np.array([[1.0, -2.0], [0.5, 0.0]])), [2.0, 0.5])
     assert largest_element(np.empty(0)) == 0
+
+
+def test_a_search_in_standard_errors_does_not_hang_on_the_scales():
+    units = np.array([[1e5, 2e4, 0], [0, 1.0, 0], [0, 0, 1e-4]])
+
+    def scaled(x):
+        z = np.linalg.solve(units, x)
+        value, slope = rosenbrock(z[:2])
+        return value + z[2] ** 2, np.linalg.solve(units.T, np.append(slope, 2 * z[2]))
+
+    start = units @ np.array([-1.2, 1.0, 0.4])
+    plain = minimize(rosenbrock, np.array([-1.2, 1.0]))
+    found = minimize(scaled, start, units=units, simplify=lambda x: np.where(abs(x) < 1e-9, 0.0, x))
+    assert found.convergence is Convergence.CONVERGED
+    np.testing.assert_allclose(found.x[:2], units[:2, :2] @ plain.x, rtol=1e-8)
+    assert found.x[2] == 0.0
+    np.testing.assert_allclose(found.trace[0].x, start)
+    np.testing.assert_allclose(found.trace[-1].x, found.x)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import large_counts
 import numpy as np
 import pytest
 from density_cases import SCHOOLS, SLEEP, density, schools, sleep
@@ -252,3 +253,15 @@ def test_a_posterior_with_a_mode_at_a_vanishing_sd_is_reported_honestly():
     difference = found.log_evidence - other.log_evidence
     assert abs(difference) < 4 * np.hypot(found.mcse, other.mcse)
     assert found.khat < 0.7
+
+
+def test_the_curvature_at_the_mode_of_large_counts():
+    """Its standard deviations are about those of smaller counts, rows having an effect each."""
+    sds = []
+    for size in (1e4, 1e8):
+        data = large_counts.frame(size)
+        model = rf.Model("y ~ x + (1 | g) + (1 | row)", data, family="poisson")
+        mode = find_mode(model.engine.density)
+        assert mode.convergence.ok
+        sds.append(np.sqrt((mode.root**2).sum(1)))
+    np.testing.assert_allclose(*sds, rtol=0.01)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import large_counts
 import numpy as np
 import pandas as pd
 import pytest
@@ -305,3 +306,14 @@ def test_standard_errors_at_the_mode_are_those_of_the_coefficients():
     bound = rf.fit("k ~ z + (1 | c)", data, "map", family="poisson", priors=wide)
     np.testing.assert_allclose(bound.fixef(), free.fixef(), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(bound.se(), free.se(), rtol=1e-2)
+
+
+@pytest.mark.parametrize("size", [1e4, 1e8])
+@pytest.mark.parametrize(
+    ("family", "rows"), [("poisson", " + (1 | row)"), ("negative_binomial", "")]
+)
+def test_the_mode_of_large_counts_has_the_errors_of_the_likelihood(size, family, rows):
+    model = rf.Model(f"y ~ x + (1 | g){rows}", large_counts.frame(size), family=family)
+    found, likelihood = model.fit("map"), model.fit("ml")
+    assert found.converged
+    np.testing.assert_allclose(found.se(), likelihood.se(), rtol=0.03)

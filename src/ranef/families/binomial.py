@@ -10,16 +10,15 @@ from numpy.random import Generator
 from scipy import special
 
 from ranef._typing import Array
-from ranef.families.derivatives import Expansion, Further
+from ranef.families.derivatives import Expansion, Further, divergence, log_poisson_at_mean
 from ranef.families.family import Family, PymcForm, inside, stacked
 from ranef.families.links import CAUCHIT, CLOGLOG, LOGIT, PROBIT, Link
 
 
 def binomial_density(y: Array, mu: Array, w: Array) -> Array:
     """Return the log density of w y successes in w trials."""
-    k = w * y
     with np.errstate(all="ignore"):
-        L = special.xlogy(k, mu) + special.xlog1py(w - k, -mu) + _log_choices(k, w)
+        L = _log_density(y, np.log(mu), np.log1p(-mu), w)
     return np.where((y >= 0) & (y <= 1) & (mu >= 0) & (mu <= 1), L, -np.inf)
 
 
@@ -28,7 +27,7 @@ def binomial_expand(link: Link, y: Array, eta: Array, w: Array, psi: Array) -> E
     (A, A1, A2, _), (B, B1, B2, _) = link.log_chances(eta)
     successes = w * y
     failures = w - successes
-    L = successes * A + failures * B + _log_choices(successes, w)
+    L = _log_density(y, A, B, w)
     return Expansion(L, successes * A1 + failures * B1, -(successes * A2 + failures * B2))
 
 
@@ -45,11 +44,13 @@ def binomial_expected(link: Link, eta: Array, w: Array, psi: Array) -> Array:  #
     return -w * A[1] * B[1]
 
 
-def _log_choices(k: Array, n: Array) -> Array:
-    """Return the logarithm of the binomial coefficient, n over k."""
-    if (n == 1).all():  # 0 or 1 of one: the usual case, and the quick one
-        return np.zeros(())
-    return np.asarray(special.gammaln(n + 1) - special.gammaln(k + 1) - special.gammaln(n - k + 1))
+def _log_density(y: Array, A: Array, B: Array, w: Array) -> Array:
+    """Return the log density from log mu and log(1 - mu)."""
+    if (w == 1).all():  # 0 or 1 of one: the usual case, and the quick one
+        return np.where(y == 0, B, np.where(y == 1, A, y * A + (1 - y) * B))
+    k = w * y
+    constant = log_poisson_at_mean(k) + log_poisson_at_mean(w - k) - log_poisson_at_mean(w)
+    return np.asarray(constant - w * (divergence(y, A) + divergence(1 - y, B)))
 
 
 def binomial_variance(mu: Array) -> Array:

@@ -19,6 +19,7 @@ from scipy import special
 
 from ranef._typing import Array
 
+MAX_EXPONENT = 700.0  # of e: exp of it, and of minus it, is a number
 STENCIL_REACH = 4  # points on either side of a difference
 ETA_STEP = 0.015  # of a linear predictor
 LOG_PSI_STEP = 1e-3  # of the logarithm of a parameter
@@ -89,6 +90,36 @@ ODD_NUMBERS = 2 * np.arange(len(BERNOULLI_NUMBERS)) + 1
 STIRLING_SERIES = BERNOULLI_NUMBERS / (ODD_NUMBERS * (ODD_NUMBERS + 1))  # of x^-1, x^-3, ...
 MIN_SERIES_ARGUMENT = 12.0  # from where on the series have all digits
 TRIGAMMA_SHIFTS = 9  # recurrences that bring a number above 1 near there
+
+
+def divergence(y: Array, log_mu: Array) -> Array:
+    """Return y log(y / mu) - y + mu, for y = 0 too, with all digits where mu is near y.
+
+    Log densities of counts are this, less a constant: so they keep their digits where counts are
+    large, of which y log mu would leave few.
+
+    Examples
+    --------
+    >>> y = np.array([0.0, 1e12])
+    >>> divergence(y, np.log([2.0, 1e12 + 1e6])).round(3)
+    array([2. , 0.5])
+    """
+    is_zero = y == 0
+    log_mu = np.minimum(log_mu, MAX_EXPONENT)
+    v = log_mu - np.log(np.where(is_zero, 1.0, y))
+    return np.where(is_zero, np.exp(log_mu), y * (np.expm1(v) - v))
+
+
+def log_poisson_at_mean(y: Array) -> Array:
+    """Return the log density of a Poisson response at a mean that is the response itself.
+
+    By Stirling's formula, without a difference of large numbers. So for the binomial distribution,
+    log f(k | n, k / n) is that of k plus that of n - k less that of n.
+
+    Source: Loader (2000), *Fast and Accurate Computation of Binomial Probabilities*.
+    """
+    some = np.where(y == 0, 1.0, y)
+    return np.where(y == 0, 0.0, -0.5 * np.log(2 * np.pi * some) - remainder(some))
 
 
 def log_rising(y: Any, k: Any) -> Array:

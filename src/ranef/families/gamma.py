@@ -9,7 +9,7 @@ import numpy as np
 from numpy.random import Generator
 
 from ranef._typing import Array
-from ranef.families.derivatives import remainder, remainder_slope
+from ranef.families.derivatives import MAX_EXPONENT, remainder, remainder_slope
 from ranef.families.family import (
     MIN_POSITIVE,
     SIGMA,
@@ -26,7 +26,6 @@ from ranef.families.links import (
     INVERSE,
     INVERSE_SQUARED,
     LOG,
-    MAX_EXPONENT,
     MAX_SQUARED_EXPONENT,
     POSITIVE_IDENTITY,
     Link,

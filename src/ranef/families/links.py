@@ -16,11 +16,10 @@ from numpy.polynomial.polynomial import polyval
 from scipy import special
 
 from ranef._typing import Array
-from ranef.families.derivatives import ETA_STEP, differenced
+from ranef.families.derivatives import ETA_STEP, MAX_EXPONENT, differenced
 
 type Curve = tuple[Array, Array, Array, Array]
 
-MAX_EXPONENT = 700.0  # of e: exp of it, and of minus it, is a number
 MAX_SQUARED_EXPONENT = 300.0  # of e: the square of exp of it is a number, too
 MAX_CUBED_EXPONENT = 200.0  # of e: the third power of exp of it is a number, too, and some more
 MIN_PROBIT_TAIL = 20.0  # x from which on log Phi(-x) comes from its series

@@ -9,7 +9,13 @@ from numpy.random import Generator
 from scipy import special
 
 from ranef._typing import Array
-from ranef.families.derivatives import log_rising, log_rising_slope
+from ranef.families.derivatives import (
+    MAX_EXPONENT,
+    divergence,
+    log_poisson_at_mean,
+    remainder,
+    remainder_slope,
+)
 from ranef.families.family import (
     ByPsi,
     Distribution,
@@ -19,7 +25,7 @@ from ranef.families.family import (
     PymcForm,
     is_count,
 )
-from ranef.families.links import LOG, LOGIT, MAX_EXPONENT, POSITIVE_IDENTITY, SQRT, Link
+from ranef.families.links import LOG, LOGIT, POSITIVE_IDENTITY, SQRT, Link
 
 MAX_DRAWABLE_MEAN = 1e18  # of a count that NumPy draws
 
@@ -27,7 +33,7 @@ MAX_DRAWABLE_MEAN = 1e18  # of a count that NumPy draws
 def poisson_parts(y: Array, lam: Array, w: Array) -> Parts:
     """Return L, L1 and L2 in log mu."""
     mu = np.exp(np.minimum(lam, MAX_EXPONENT))
-    return w * (y * lam - mu - special.gammaln(y + 1)), w * (y - mu), -w * mu
+    return w * (log_poisson_at_mean(y) - divergence(y, lam)), w * (y - mu), -w * mu
 
 
 def poisson_others(y: Array, lam: Array, w: Array) -> tuple[Array, list[ByPsi]]:  # noqa: ARG001
@@ -62,9 +68,12 @@ def poisson_graph(pm: Any, link: Link, eta: Any, w: Array) -> dict[str, Any]:  #
 
 def negative_binomial_parts(y: Array, lam: Array, w: Array, shape: float) -> Parts:
     """Return L, L1 and L2 in log mu; stable up to the Poisson distribution, shape = inf nearly."""
-    p, q, log_q = _failure(lam, shape)
-    constant = log_rising(y, shape) - special.gammaln(y + 1)
-    L = w * (y * lam + (shape + y) * log_q + constant)
+    (log_p, q, _, _), (log_q, minus_p, _, _) = LOGIT.log_chances(lam - np.log(shape))
+    p, total = -minus_p, y + shape
+    constant = log_poisson_at_mean(y) + remainder(total) - remainder(shape)
+    constant = constant - 0.5 * np.log1p(y / shape)
+    apart = divergence(y / total, log_p) + divergence(shape / total, log_q)
+    L = w * (constant - total * apart)
     return L, w * (y * q - shape * p), -w * (shape + y) * p * q
 
 
@@ -72,11 +81,13 @@ def negative_binomial_others(
     y: Array, lam: Array, w: Array, shape: float
 ) -> tuple[Array, list[ByPsi]]:
     """Return L3, and the derivatives in log shape."""
-    p, q, log_q = _failure(lam, shape)
+    (_, q, _, _), (log_q, minus_p, _, _) = LOGIT.log_chances(lam - np.log(shape))
+    p = -minus_p
     score = y * q - shape * p
     both = w * (shape + y) * p * q
+    constant = 0.5 * y / (shape + y) + shape * (remainder_slope(shape + y) - remainder_slope(shape))
     of_shape = (
-        w * (shape * log_q + (shape + y) * p + log_rising_slope(y, shape)),
+        w * (shape * (log_q + np.log1p(y / shape)) - score + constant),
         w * p * score,
         -w * p * q * (2 * p * (shape + y) - y),
     )
@@ -107,12 +118,6 @@ def negative_binomial_draw(rng: Generator, mu: Array, w: Array, shape: Any) -> A
 def negative_binomial_graph(pm: Any, link: Link, eta: Any, w: Array, shape: Any) -> dict[str, Any]:  # noqa: ARG001
     """Return the parameters of PyMC's distribution."""
     return {"mu": link.graph(pm, eta), "alpha": shape}
-
-
-def _failure(lam: Array, shape: float) -> tuple[Array, Array, Array]:
-    """Return p = mu / (mu + shape), 1 - p and log(1 - p)."""
-    (_, q, _, _), (log_q, minus_p, _, _) = LOGIT.log_chances(lam - np.log(shape))
-    return -minus_p, q, log_q
 
 
 POISSON_DENSITY = Distribution(

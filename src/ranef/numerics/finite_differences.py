@@ -19,13 +19,23 @@ type ObjectiveOfMany = Callable[[Array, Places], tuple[Array, Array]]
 
 FORWARD_STEP = 1e-5  # relative to the coordinate
 MIN_COORDINATE = 0.1  # in size, for forward steps
+MIN_STANDARDISED = 10.0  # the same of a coordinate in standard errors, for which 1e-4 is small
 CENTRAL_STEP = 1e-4
+STANDARDISED_STEP = 3e-3  # of a coordinate in standard errors
 
 
-def forward_hessian(objective: Objective, x: Array) -> Array:
-    """Return the Hessian by forward differences of the gradient, shape (d, d)."""
+def forward_hessian(objective: Objective, x: Array, least: float = MIN_COORDINATE) -> Array:
+    """Return the Hessian by forward differences of the gradient, shape (d, d).
+
+    Parameters
+    ----------
+    objective : callable
+    x : ndarray, shape (d,)
+    least : float
+        The size of a coordinate up to which steps are the same.
+    """
     gradient = objective(x)[1]
-    steps = np.diag(_forward_steps(x))
+    steps = np.diag(_forward_steps(x, least))
     hessian = np.array([(objective(x + step)[1] - gradient) / step.sum() for step in steps])
     return np.asarray((hessian + hessian.T) / 2)
 
@@ -51,22 +61,53 @@ def forward_hessians(
     return (hessians + hessians.swapaxes(1, 2)) / 2
 
 
-def _forward_steps(x: Array) -> Array:
-    return np.asarray(FORWARD_STEP * np.maximum(np.abs(x), MIN_COORDINATE))
+def _forward_steps(x: Array, least: float = MIN_COORDINATE) -> Array:
+    return np.asarray(FORWARD_STEP * np.maximum(np.abs(x), least))
 
 
-def central_hessian(objective: Objective, x: Array) -> Array:
+def standardised(objective: Objective, units: Array) -> Objective:
+    """Return a function of coordinates z in units, x = units z, with its gradient.
+
+    Parameters
+    ----------
+    objective : callable
+    units : ndarray, shape (d, d)
+        Standard errors, as a matrix: in z the function curves alike in all directions, and a step
+        of differences is as far above rounding in one as in another.
+    """
+
+    def of_units(z: Array) -> tuple[float, Array]:
+        value, gradient = objective(units @ z)
+        return value, units.T @ gradient
+
+    return of_units
+
+
+def standardised_hessian(objective: Objective, x: Array, units: Array) -> Array:
+    """Return the Hessian in z, x = units z, by central differences of the gradient."""
+    z = np.linalg.solve(units, x)
+    return central_hessian(standardised(objective, units), z, STANDARDISED_STEP)
+
+
+def central_hessian(objective: Objective, x: Array, size: float = CENTRAL_STEP) -> Array:
     """Return the Hessian by central differences of the gradient, shape (d, d).
 
     On one side only where the objective is infinite on the other; nan where it is on both.
+
+    Parameters
+    ----------
+    objective : callable
+    x : ndarray, shape (d,)
+    size : float
+        Of a step.
     """
     center = objective(x)[1]
     rows = []
-    for step in CENTRAL_STEP * np.eye(len(x)):
+    for step in size * np.eye(len(x)):
         ends = [objective(x + step), objective(x - step)]
         up, down = (g if np.isfinite(value) else None for value, g in ends)
         sides = 2 - (up is None) - (down is None)
         difference = (center if up is None else up) - (center if down is None else down)
-        rows.append(difference / (sides * CENTRAL_STEP) if sides else np.full(len(x), np.nan))
+        rows.append(difference / (sides * size) if sides else np.full(len(x), np.nan))
     hessian = np.array(rows).reshape(len(x), len(x))
     return np.asarray((hessian + hessian.T) / 2)

@@ -10,7 +10,7 @@ statistics.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,7 +18,13 @@ from numpy.typing import NDArray
 
 from ranef._typing import Array
 from ranef.errors import Convergence
-from ranef.numerics.finite_differences import Objective, forward_hessian
+from ranef.numerics.finite_differences import (
+    MIN_COORDINATE,
+    MIN_STANDARDISED,
+    Objective,
+    forward_hessian,
+    standardised,
+)
 
 GRADIENT_TOLERANCE = 1e-3  # over the root of the curvature: where Newton steps take over
 DECREMENT_TOLERANCE = 1e-6  # twice what a Newton step would still gain
@@ -86,10 +92,11 @@ def best_of(
     objective: Objective,
     starts: Iterable[Array],
     *,
+    units: Array | None = None,
     simplify: Callable[[Array], Array] | None = None,
 ) -> Optimum:
     """Minimise a smooth function from each of several starts, and return the lowest optimum."""
-    return lowest(minimize(objective, start, simplify=simplify) for start in starts)
+    return lowest(minimize(objective, x, units=units, simplify=simplify) for x in starts)
 
 
 def rounding_of(value: Array | float) -> Array:
@@ -107,6 +114,7 @@ class _Counter:
     """Calls an objective, never twice at a point; keeps the accepted steps."""
 
     objective: Objective
+    least: float = MIN_COORDINATE  # of coordinates, for differences
     evaluated: dict[bytes, tuple[float, Array]] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)
 
@@ -119,11 +127,15 @@ class _Counter:
     def accept(self, value: float, x: Array) -> None:
         self.steps.append(Step(value, np.array(x)))
 
+    def hessian(self, x: Array) -> Array:
+        return forward_hessian(self, x, self.least)
+
 
 def minimize(
     objective: Objective,
     start: Array,
     *,
+    units: Array | None = None,
     simplify: Callable[[Array], Array] | None = None,
     max_iterations: int = 1000,
 ) -> Optimum:
@@ -134,6 +146,9 @@ def minimize(
     objective : callable
         Point, shape (d,), to value and gradient, shape (d,). May answer `inf`.
     start : ndarray, shape (d,)
+    units : ndarray, shape (d, d), optional
+        Standard errors, as a matrix: the search is in z, x = units z, where the function curves
+        about alike in all directions. Without it x itself should be such.
     simplify : callable, optional
         Point to a nearby point that would be nicer (with exact zeros, say). It is taken where it
         is a minimum too.
@@ -150,15 +165,42 @@ def minimize(
     >>> minimize(bowl, np.zeros(2)).x
     array([1., 1.])
     """
-    count = _Counter(objective)
+    if units is not None:
+        return _standardised(objective, start, units, simplify, max_iterations)
+    return _minimized(_Counter(objective), start, simplify, max_iterations)
+
+
+def _standardised(
+    objective: Objective,
+    start: Array,
+    units: Array,
+    simplify: Callable[[Array], Array] | None,
+    limit: int,
+) -> Optimum:
+    """Minimise in z, x = units z."""
+
+    def simpler(z: Array) -> Array:
+        x = units @ z
+        simple = x if simplify is None else simplify(x)
+        return np.where(simple == x, z, np.linalg.solve(units, simple))
+
+    count = _Counter(standardised(objective, units), MIN_STANDARDISED)
+    found = _minimized(count, np.linalg.solve(units, start), simpler, limit)
+    trace = tuple(Step(step.value, units @ step.x) for step in found.trace)
+    return replace(found, x=units @ found.x, trace=trace)
+
+
+def _minimized(
+    count: _Counter, start: Array, simplify: Callable[[Array], Array] | None, limit: int
+) -> Optimum:
     x = np.array(start, dtype=np.float64)
     count.accept(count(x)[0], x)
     if not len(x):
         return _finished(count, x, np.zeros((0, 0)), Convergence.CONVERGED)
-    x, ended = _quasi_newton(count, x, max_iterations)
-    settled = _settled(count, x, ended, max_iterations)
+    x, ended = _quasi_newton(count, x, limit)
+    settled = _settled(count, x, ended, limit)
     if simplify is not None:
-        settled = _simplified(count, settled, simplify, max_iterations)
+        settled = _simplified(count, settled, simplify, limit)
     return _finished(count, *settled)
 
 
@@ -167,13 +209,13 @@ type Settled = tuple[Array, Array, Convergence]  # a point, its Hessian, and how
 
 def _settled(count: _Counter, x: Array, ended: Convergence, limit: int) -> Settled:
     """Leave saddles, then take Newton steps; return the point, its Hessian, and how it ended."""
-    hessian = forward_hessian(count, x)
+    hessian = count.hessian(x)
     for _ in range(MAX_RESTARTS):
         lower = _off_saddle(count, x, hessian)
         if lower is None:
             break
         x, ended = _quasi_newton(count, lower, limit)
-        hessian = forward_hessian(count, x)
+        hessian = count.hessian(x)
     x, hessian = _newton(count, x, hessian)
     count.accept(count(x)[0], x)
     return x, hessian, ended
@@ -182,7 +224,7 @@ def _settled(count: _Counter, x: Array, ended: Convergence, limit: int) -> Settl
 def _quasi_newton(count: _Counter, start: Array, limit: int) -> tuple[Array, Convergence]:
     from scipy import optimize
 
-    curvature = forward_hessian(count, start)
+    curvature = count.hessian(start)
     options: Any = {"maxiter": limit, "gtol": GRADIENT_TOLERANCE}
     if np.isfinite(curvature).all():
         values = np.linalg.eigvalsh(curvature)
@@ -212,7 +254,7 @@ def _simplified(
     value, simple = count(x)[0], simplify(x)
     if np.array_equal(x, simple) or count(simple)[0] > value + MAX_LOSS_OF_SIMPLE:
         return settled
-    if _is_saddle(count, simple, forward_hessian(count, simple)):
+    if _is_saddle(count, simple, count.hessian(simple)):
         return settled
     n_steps = len(count.steps)
     simpler = _settled(count, simple, ended, limit)
@@ -287,7 +329,7 @@ def _newton(count: _Counter, x: Array, hessian: Array) -> tuple[Array, Array]:
         if is_last:
             break
         if is_slow:
-            hessian = forward_hessian(count, x)
+            hessian = count.hessian(x)
     return x, hessian
 
 

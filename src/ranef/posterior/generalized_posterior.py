@@ -263,13 +263,10 @@ class GeneralizedPosterior(LogPosterior):
         return self.space.point(values)
 
     def units(self) -> Array:
-        """Return standard errors of the fixed effects without random ones, as a matrix."""
-        W = self.model.family.information(
-            self.model.offset + self.model.X @ self.model.gamma,
-            self.model.problem.weights,
-            np.exp(self.model.log_psi),
-        )
-        information = (self.X.T * W) @ self.X + np.diag(self.precision)
+        """Return about the standard errors of the fixed effects, as a matrix."""
+        setting, modes = self._at_start
+        W = self.model.family.information(modes.eta, self.model.problem.weights, setting.psi)
+        information = setting.information(self.X, W) + np.diag(self.precision)
         size = np.sqrt(np.maximum(np.diag(information), 1e-300))
         scaled = information / np.outer(size, size) + 1e-8 * np.eye(self.p)
         units = np.eye(self.space.d)
@@ -289,10 +286,13 @@ class GeneralizedPosterior(LogPosterior):
     @cached_property
     def _u(self) -> list[Array]:
         """The conditional modes at the start, from which every other search begins."""
-        return self._modes(self.space.values(self.start())[0]).u
+        return self._at_start[1].u
 
-    def _modes(self, values: Array) -> Modes:
-        return find_modes(self.setting(values), self.model.zeros(), np.empty(0))
+    @cached_property
+    def _at_start(self) -> tuple[Setting, Modes]:
+        """The setting at the start, and its conditional modes."""
+        setting = self.setting(self.space.values(self.start())[0])
+        return setting, find_modes(setting, self.model.zeros(), np.empty(0))
 
 
 def joint_of(

@@ -17,7 +17,7 @@ import numpy as np
 from ranef._typing import Array
 from ranef.errors import Convergence
 from ranef.numerics.constants import LOG_2PI
-from ranef.numerics.finite_differences import forward_hessian
+from ranef.numerics.finite_differences import standardised_hessian
 from ranef.numerics.importance_sampling import SplitT, log_mean, smoothed, systematic
 from ranef.numerics.matrices import threads_for
 from ranef.numerics.minimize import minimize
@@ -85,20 +85,18 @@ def find_mode(target: LogPosterior) -> Mode:
     """Maximise the posterior density of the coordinates."""
     units = target.units()
 
-    def objective(z: Array) -> tuple[float, Array]:
-        logp, gradient = target(units @ z)
-        if not np.isfinite(logp):
-            return np.inf, np.zeros_like(z)
-        return -logp, -units.T @ gradient
+    def objective(x: Array) -> tuple[float, Array]:
+        logp, gradient = target(x)
+        return (-logp, -gradient) if np.isfinite(logp) else (np.inf, np.zeros_like(x))
 
     with threads_for(target.width):
-        optimum = minimize(objective, np.linalg.solve(units, target.start()))
-        hessian = forward_hessian(objective, optimum.x)
+        optimum = minimize(objective, target.start(), units=units)
+        hessian = standardised_hessian(objective, optimum.x, units)
     values, vectors = np.linalg.eigh(hessian) if len(hessian) else (np.ones(0), np.eye(0))
     curved = np.maximum(values, 1e-6 * np.abs(values).max(initial=0.0))
     spread = units @ (vectors / np.sqrt(curved))
     return Mode(
-        x=units @ optimum.x,
+        x=optimum.x,
         logp=-optimum.value,
         root=np.linalg.cholesky(spread @ spread.T),
         convergence=optimum.convergence,

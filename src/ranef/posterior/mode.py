@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
+from scipy import linalg
 
 from ranef._typing import Array
 from ranef.covariances.covariance import Covariance, factors, pull_back, simplest, theta_of
@@ -29,7 +29,7 @@ from ranef.likelihood.linear.reml import (
     starts_from,
     users_theta,
 )
-from ranef.numerics.finite_differences import central_hessian
+from ranef.numerics.finite_differences import standardised_hessian
 from ranef.numerics.matrices import threads_for
 from ranef.numerics.minimize import Optimum, best_of
 from ranef.posterior.generalized_posterior import GeneralizedPosterior
@@ -70,7 +70,7 @@ def _best(penalty: _Penalty, theta: Array, *, few: bool) -> Optimum:
         lead = penalty.start()
         thetas = starts_from(theta, penalty.covariances, several=few)
         starts = [np.append(lead, theta) for theta in thetas]
-        return best_of(penalty, starts, simplify=penalty.simplify)
+        return best_of(penalty, starts, units=penalty.units(theta), simplify=penalty.simplify)
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,14 +122,13 @@ class _Penalty(ABC):
         space = self.target.space
         return int((space.free <= space.n_given).sum())
 
-    @cached_property
-    def units(self) -> Array:
-        """Steps of the leading coordinates in which the density is about as wide as long."""
-        return self.target.units()[: self.lead, : self.lead]
+    def units(self, theta: Array) -> Array | None:  # noqa: ARG002 -- those near this theta
+        """Return about the standard errors of all coordinates, as a matrix; None for ones."""
+        return None
 
     def start(self) -> Array:
-        """Return where given values and log sigma start, in these steps."""
-        return np.linalg.solve(self.units, self.target.start()[: self.lead])
+        """Return where given values and log sigma start."""
+        return self.target.start()[: self.lead]
 
     def simplify(self, x: Array) -> Array:
         """Return a point nearby with variances of exactly zero."""
@@ -154,7 +153,7 @@ class _Penalty(ABC):
             gradient = np.empty_like(x)
             by_value = likelihood.leading.copy()
             by_value[-1] += sum(p[2] for p in priors)
-            gradient[:lead] = self.units.T @ (slope[0] + by_value[space.free[:lead]] * slope[1])
+            gradient[:lead] = slope[0] + by_value[space.free[:lead]] * slope[1]
             by_Lambdas = [p[1] + s for p, s in zip(priors, likelihood.Lambdas, strict=True)]
             gradient[lead:] = pull_back(by_Lambdas, x[lead:], self.covariances)
         return -2 * total, -2 * gradient
@@ -167,10 +166,9 @@ class _Penalty(ABC):
         space = self.target.space
         values, logp = space.known[: space.n_given + 1].copy(), 0.0
         slopes, chain = np.empty(self.lead), np.empty(self.lead)
-        leading = self.units @ x[: self.lead]
         for i in range(self.lead):
             c, place = space.coordinates[i], space.free[i]
-            value, slope, log_prior, slopes[i] = c.at(leading[i], natural=True)
+            value, slope, log_prior, slopes[i] = c.at(x[i], natural=True)
             values[place] = value
             logp += log_prior
             chain[i] = slope / value if place == space.n_given else slope
@@ -269,15 +267,11 @@ class _Joint(_Penalty):
         likelihood = joint.evaluate(joint.at(values, Lambdas))
         if likelihood is None:
             raise FitError(NOWHERE)
-        _, _, (_, slopes) = self._leading(optimum.x)
-        free = np.zeros((joint.space.n_given + 1, self.lead))  # what is known has no variance
-        free[joint.space.free[: self.lead]] = slopes[:, None] * self.units
-        covariance = free @ covariance_of(central_hessian(self, optimum.x) / 2, self.lead) @ free.T
         return gathered(
             joint.model,
             optimum,
             beta=joint.change @ values[: joint.p],
-            vcov=joint.change @ covariance[: joint.p, : joint.p] @ joint.change.T,
+            vcov=joint.change @ self._covariance(optimum.x) @ joint.change.T,
             psi=joint.own(values),
             Lambdas=Lambdas,
             modes=likelihood.modes,
@@ -285,6 +279,24 @@ class _Joint(_Penalty):
             trace=tuple((step.value, self._users_theta(step.x)) for step in optimum.trace),
             n_agq=joint.n_agq,
         )
+
+    def units(self, theta: Array) -> Array:
+        """Return about the standard errors of all coordinates, as a matrix."""
+        joint = self.target
+        sigma = joint.space.values(joint.start())[0][joint.space.n_given]
+        sds = joint.model.theta_units([sigma * f for f in factors(theta, self.covariances)])
+        leading = joint.units()[: self.lead, : self.lead]
+        return np.asarray(linalg.block_diag(leading, np.diag(sds / sigma)))
+
+    def _covariance(self, x: Array) -> Array:
+        """Return the covariance of the fixed effects, zero for those that are known."""
+        space, lead, units = self.target.space, self.lead, self.units(x[self.lead :])
+        _, _, (_, slopes) = self._leading(x)
+        free = np.zeros((space.n_given + 1, lead))  # what is known has no variance
+        free[space.free[:lead]] = slopes[:, None] * units[:lead, :lead]
+        information = standardised_hessian(self, x, units) / 2
+        p = self.target.p
+        return np.asarray((free @ covariance_of(information, lead) @ free.T)[:p, :p])
 
     def _absolute(self, x: Array) -> tuple[Array, list[Array]]:
         """Return given values and sigma, and the factors in the basis, sigma included."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import cache
 
+import large_counts
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,6 +17,7 @@ from scipy.special import comb
 
 from ranef.covariances.covariance import theta_of
 from ranef.errors import Convergence
+from ranef.families.names import find_family
 from ranef.likelihood.generalized import maximum
 from ranef.likelihood.generalized.glmm import prepare, users_likelihood
 from ranef.likelihood.linear import reml
@@ -365,3 +367,86 @@ def test_every_family_has_estimates(name):
     slope, x = users_slope(design, ALL[name], found, 1)
     values = slope(x)[: len(found.beta)]
     np.testing.assert_allclose(model.to_users.T @ values, 0, atol=1e-3)
+
+
+# ------------------------------------------------------------- large counts and many trials
+
+TMB = {  # glmmTMB 1.1.5: log-likelihood, sds of the terms, standard errors
+    ("poisson", "y ~ x + (1 | g)", 1e4): (-184245.691675, [0.4814108], [0.0878939, 4.8133e-4]),
+    ("poisson", "y ~ x + (1 | g) + (1 | row)", 1e4): (
+        -3069.91365304,
+        [0.21393494, 0.47567685],
+        [0.087721111, 0.017667386],
+    ),
+    ("negative_binomial", "y ~ x + (1 | g)", 1e4): (
+        -3068.98306541,
+        [0.47710763],
+        [0.087961239, 0.01747659],
+    ),
+    ("binomial", "k ~ x + (1 | g)", 1e4): (-13555.2280852, [0.4767059], [0.08704444, 1.87597e-3]),
+    ("gamma", "y ~ x + (1 | g)", 1e4): (-3068.97774302, [0.47710572], [0.087960855, 0.017476159]),
+    ("poisson", "y ~ x + (1 | g) + (1 | row)", 1e6): (
+        -4451.458601,
+        [0.21403237, 0.47565999],
+        [0.087718007, 0.017666742],
+    ),
+    ("binomial", "k ~ x + (1 | g) + (1 | row)", 1e6): (
+        -3666.72547129,
+        [0.21402019, 0.47566873],
+        [0.087719582, 0.017666716],
+    ),
+}
+
+
+@cache
+def large(name, formula, size, n_agq=1):
+    data, family = large_counts.frame(size), find_family(name)
+    if name == "binomial":
+        design = design_of(formula, data.assign(k=data["k"] / size), weights=data["n"])
+    else:
+        design = design_of(formula, data)
+    return design, fitted(design, family, n_agq)
+
+
+@pytest.mark.parametrize("case", TMB, ids=str)
+def test_estimates_of_large_counts_are_those_of_glmmtmb(case):
+    loglik, sds, errors = TMB[case]
+    _, found = large(*case)
+    assert found.convergence is Convergence.CONVERGED
+    assert found.loglik == pytest.approx(loglik, abs=1e-4)
+    np.testing.assert_allclose(found.theta * found.sigma ** (case[0] == "gamma"), sds, rtol=5e-5)
+    np.testing.assert_allclose(np.sqrt(np.diag(found.vcov)), errors, rtol=5e-5)
+
+
+@pytest.mark.parametrize(("size", "n_agq"), [(1e5, 1), (1e7, 1), (1e9, 1), (1e5, 5), (1e7, 5)])
+def test_with_large_counts_the_intercepts_of_groups_are_as_good_as_known(size, n_agq):
+    design, found = large("poisson", "y ~ x + (1 | g)", size, n_agq)
+    mu = np.exp(
+        found.beta[0]
+        + found.beta[1] * design.rows.X[:, 1]
+        + found.b[0][design.rows.terms[0].codes, 0]
+    )
+    table = pd.DataFrame({"g": design.rows.terms[0].codes, "w": mu, "x": mu * design.rows.X[:, 1]})
+    table["xx"] = table["x"] * design.rows.X[:, 1]
+    of_groups = table.groupby("g").sum()
+    information = (of_groups["xx"] - of_groups["x"] ** 2 / of_groups["w"]).sum()
+    errors = [found.theta[0] / np.sqrt(30), 1 / np.sqrt(information)]
+    assert found.convergence is Convergence.CONVERGED
+    np.testing.assert_allclose(np.sqrt(np.diag(found.vcov)), errors, rtol=2e-3)
+
+
+@pytest.mark.parametrize("name", ["poisson", "binomial"])
+@pytest.mark.parametrize("size", [1e5, 1e7, 1e9])
+def test_an_effect_of_every_row_makes_large_counts_a_linear_model(name, size):
+    """Their logarithms, or log odds, are then as good as normal."""
+    response = {"poisson": "y", "binomial": "k"}[name]
+    _, found = large(name, f"{response} ~ x + (1 | g) + (1 | row)", size)
+    data = large_counts.frame(size)
+    of = {"poisson": np.log(data["y"]), "binomial": np.log(data["k"] / data["failures"])}[name]
+    design = design_of("of ~ x + (1 | g)", data.assign(of=of))
+    linear = reml.estimate(cross_products(design), reml=False)
+    assert found.convergence is Convergence.CONVERGED
+    expected = [linear.sigma, linear.sigma * linear.theta[0]]
+    np.testing.assert_allclose(found.theta, expected, rtol=1e-3)
+    errors = np.sqrt(np.diag(linear.vcov))
+    np.testing.assert_allclose(found.vcov / np.outer(errors, errors), np.eye(2), atol=5e-3)

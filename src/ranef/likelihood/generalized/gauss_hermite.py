@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from ranef._typing import Array
-from ranef.likelihood.generalized.pirls import Modes, Problem, Setting
+from ranef.likelihood.generalized.pirls import Modes, Setting
 from ranef.likelihood.linear import blocked_cholesky
 
 
@@ -124,7 +124,7 @@ def quadrature(setting: Setting, modes: Modes, points: int) -> Likelihood:
     by_u = slopes.sum(1) + setting.scores(pull)[0]
     lambdas = (C @ (C.swapaxes(1, 2) @ by_u[:, :, None]))[:, :, 0]
     fitted = problem.Z.fitted([lambdas @ Lambda.T])
-    rows, (by_modes,) = through_modes(problem, modes, pull, [lambdas], fitted)
+    rows, (by_modes,) = through_modes(setting, modes, pull, [lambdas], fitted)
     by_nodes = block.columns.T @ np.einsum("jn,nja->na", at.scores, at.u[block.codes])
     return Likelihood(
         value=_total(at, L),
@@ -219,8 +219,8 @@ def laplace(setting: Setting, modes: Modes) -> Likelihood:
     further = problem.family.further_expansion(problem.y, modes.eta, problem.weights, setting.psi)
     pull = -0.5 * d * further.third
     lambdas, _, fitted = setting.solve(modes.factorized, expansion.weight, pull)
-    rows, by_modes = through_modes(problem, modes, pull, lambdas, fitted)
-    by_score = outer_sums(problem, expansion.score, modes.u)
+    rows, by_modes = through_modes(setting, modes, pull, lambdas, fitted)
+    by_score = _outer(setting.score_sums(modes), modes.u)
     return Likelihood(
         value=laplace_value(modes),
         rows=expansion.score + rows,
@@ -233,13 +233,13 @@ def laplace(setting: Setting, modes: Modes) -> Likelihood:
 
 
 def through_modes(
-    problem: Problem, modes: Modes, pull: Array, lambdas: Sequence[Array], fitted: Array
+    setting: Setting, modes: Modes, pull: Array, lambdas: Sequence[Array], fitted: Array
 ) -> tuple[Array, list[Array]]:
     """Return the derivatives that reach a likelihood through its conditional modes.
 
     Parameters
     ----------
-    problem : Problem
+    setting : Setting
     modes : Modes
     pull : ndarray, shape (n,)
         The derivative of the likelihood with respect to eta at the modes.
@@ -255,12 +255,11 @@ def through_modes(
     Lambdas : list of ndarray, shape (k, k)
     """
     rows = pull - modes.expansion.weight * fitted
-    direct = outer_sums(problem, rows, modes.u)
-    by_score = outer_sums(problem, modes.expansion.score, lambdas)
+    direct = _outer(setting.problem.Z.sums(rows), modes.u)
+    by_score = _outer(setting.score_sums(modes), lambdas)
     return rows, [a + b for a, b in zip(direct, by_score, strict=True)]
 
 
-def outer_sums(problem: Problem, rows: Array, u: Sequence[Array]) -> list[Array]:
-    """Return the sum over levels of (Z'rows)_l u_l', term by term, shape (k, k)."""
-    sums = problem.Z.sums(rows)
+def _outer(sums: Sequence[Array], u: Sequence[Array]) -> list[Array]:
+    """Return the sum over levels of s_l u_l', term by term, shape (k, k)."""
     return [np.asarray(s.T @ effects) for s, effects in zip(sums, u, strict=True)]

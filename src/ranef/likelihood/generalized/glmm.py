@@ -16,7 +16,13 @@ import numpy as np
 from scipy import linalg
 
 from ranef._typing import Array
-from ranef.covariances.covariance import Covariance, Unstructured, factors, pull_back
+from ranef.covariances.covariance import (
+    Covariance,
+    Unstructured,
+    factors,
+    pull_back,
+    theta_of,
+)
 from ranef.design.design import Design, RandomTerm
 from ranef.design.groups import by_factor
 from ranef.errors import DataError, FitError, listed
@@ -32,6 +38,8 @@ TINY = np.finfo(np.float64).tiny
 ROUNDS_OF_START = 3  # of a model without random effects and the family's own parameters, in turn
 FIRST_OWN_PARAMETER = 5.0  # a shape, precision or degrees of freedom to start with
 MAX_START_DISTANCE = 6.0  # of a linear predictor from a constant one
+MAX_START_VARIANCE = 9.0  # of effects over the error of a row, that is not doubted
+GROWTH_OF_START = 16.0  # of the variances that are tried beyond
 MAX_NODES = 20_000_000  # rows times nodes of a quadrature
 
 
@@ -91,6 +99,18 @@ class Generalized:
     def zeros(self) -> list[Array]:
         """Return random effects u of zero."""
         return [np.zeros((block.n_levels, block.k)) for block in self.problem.Z.blocks]
+
+    def theta_units(self, Lambdas: Sequence[Array]) -> Array:
+        """Return about the standard errors of theta, as many levels with much information have.
+
+        Of a variance of zero the effects of a level are as large as their own errors.
+        """
+        sizes = []
+        for block, Lambda in zip(self.problem.Z.blocks, Lambdas, strict=True):
+            errors = np.sqrt(block.n_levels / len(self.offset))
+            sds = np.maximum(np.linalg.norm(Lambda, axis=1), errors) / np.sqrt(2 * block.n_levels)
+            sizes.append(np.repeat(sds[:, None], block.k, axis=1))
+        return pull_back(sizes, theta_of(Lambdas, self.covariances), self.covariances)
 
     def at(self, gamma: Array, Lambdas: Sequence[Array], log_psi: Array) -> Setting:
         """Return the setting of known fixed effects."""
@@ -183,7 +203,8 @@ def _prepared(design: Design, family: Family) -> Generalized:
     ]
     problem = Problem(family, design.rows.y, design.rows.weights, weighted(blocks, design.n_obs))
     score = problem.expansion(eta, psi).score
-    return Generalized(
+    excess = [_excess(block, W, score) for block in blocks]
+    model = Generalized(
         family=family,
         problem=problem,
         X=design.rows.X @ to_users,
@@ -192,8 +213,9 @@ def _prepared(design: Design, family: Family) -> Generalized:
         offset=design.rows.offset,
         gamma=R @ gamma,
         log_psi=np.log(psi),
-        Lambdas=tuple(_moments(block, W, score) for block in blocks),
+        Lambdas=(),
     )
+    return replace(model, Lambdas=_start(model, excess))
 
 
 def _basis(term: RandomTerm, Z: Array) -> Array:
@@ -359,12 +381,39 @@ def _guess(family: Family, design: Design) -> Array:
     return psi
 
 
-def _moments(block: TermColumns, W: Array, score: Array) -> Array:
-    """Return a diagonal factor from the moments of the scores, as `reml.moment_start`."""
+def _excess(block: TermColumns, W: Array, score: Array) -> Array:
+    """Return squares of relative sds from the moments of the scores, as `reml.moment_start`."""
     D = np.stack([np.bincount(block.codes, W * z**2) for z in block.columns.T], axis=1)
     S = np.stack([np.bincount(block.codes, score * z) for z in block.columns.T], axis=1)
-    excess = (S**2 - D).sum(axis=0) / np.maximum((D**2).sum(axis=0), TINY)
-    return np.diag(np.sqrt(np.clip(excess, 0.01, 9.0)))
+    return np.asarray((S**2 - D).sum(axis=0) / np.maximum((D**2).sum(axis=0), TINY))
+
+
+def _start(model: Generalized, excess: Sequence[Array]) -> tuple[Array, ...]:
+    """Return diagonal factors from moments, at most three times the error of a row.
+
+    Where moments say more, as with large counts, the likelihood says how much more.
+    """
+    largest = max((float(of_term.max()) for of_term in excess), default=0.0)
+    most, best, tried = MAX_START_VARIANCE, -np.inf, None
+    while True:
+        Lambdas = tuple(np.diag(np.sqrt(np.clip(of_term, 0.01, most))) for of_term in excess)
+        if tried is None and largest <= most:
+            return Lambdas
+        value = _profile_value(model, Lambdas)
+        if tried is None or value > best:
+            best, tried = value, Lambdas
+        if largest <= most:
+            return tried
+        most *= GROWTH_OF_START
+
+
+def _profile_value(model: Generalized, Lambdas: Sequence[Array]) -> float:
+    """Return the Laplace approximation where fixed effects are found with the random ones."""
+    try:
+        setting = model.profile(Lambdas, model.log_psi)
+        return gauss_hermite.laplace_value(find_modes(setting, model.zeros(), model.gamma))
+    except (NoModesError, np.linalg.LinAlgError):
+        return -np.inf
 
 
 def diagonal_parts(matrix: Array, covariances: Sequence[Covariance]) -> list[Array]:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import linalg
 
 from ranef._typing import Array
 from ranef.covariances.covariance import factors, pull_back, simplest, theta_of
@@ -30,7 +31,7 @@ from ranef.likelihood.linear.reml import (
     starts_from,
     users_theta,
 )
-from ranef.numerics.finite_differences import Objective, central_hessian
+from ranef.numerics.finite_differences import Objective, standardised_hessian
 from ranef.numerics.matrices import threads_for
 from ranef.numerics.minimize import Optimum, lowest, minimize
 
@@ -94,10 +95,22 @@ def maximum_likelihood(model: Generalized, *, n_agq: int = 1) -> Estimate:
         gamma, u, vector = modes.gamma, modes.u, _Vector(model, joint=False)
         if n_agq:
             start, vector = np.append(gamma, optimum.x), _Vector(model, joint=True)
+            units = joint_units(model, modes, *vector.parts(start)[1:])
             objective = joint_objective(model, u, n_agq)
-            optimum = minimize(objective, start, simplify=vector.simplified)
+            optimum = minimize(objective, start, units=units, simplify=vector.simplified)
             gamma = vector.parts(optimum.x)[0]
         return _at_optimum(model, vector, optimum, gamma=gamma, u=u, n_agq=n_agq)
+
+
+def joint_units(
+    model: Generalized, modes: Modes, log_psi: Array, Lambdas: Sequence[Array]
+) -> Array:
+    """Return about the standard errors of (gamma, log psi, theta), as a matrix."""
+    setting = model.profile(Lambdas, log_psi)
+    information = setting.information(model.X, modes.expansion.weight)
+    of_gamma = np.linalg.inv(np.linalg.cholesky(information)).T
+    others = np.append(np.ones(len(log_psi)), model.theta_units(Lambdas))
+    return linalg.block_diag(of_gamma, np.diag(others))
 
 
 def joint_objective(model: Generalized, u: list[Array], n_agq: int) -> Objective:
@@ -157,6 +170,7 @@ def _first_stage(model: Generalized) -> tuple[Optimum, Modes]:
 
     def search(theta: Array) -> _FirstStage:
         start = vector.packed(model.gamma, model.log_psi, theta)
+        of_theta = model.theta_units(factors(theta, model.covariances))
         first = likelihood(start, model.zeros(), model.gamma)
         u = model.zeros() if first is None else first.modes.u
         gamma = model.gamma if first is None else first.modes.gamma
@@ -164,6 +178,7 @@ def _first_stage(model: Generalized) -> tuple[Optimum, Modes]:
         optimum = minimize(
             lambda x: vector.objective(x, likelihood(x, u, gamma)),
             start,
+            units=np.diag(np.append(np.ones(len(model.log_psi)), of_theta)),
             simplify=vector.simplified,
         )
         return _FirstStage(optimum, likelihood(optimum.x, u, gamma))
@@ -187,7 +202,9 @@ def _at_optimum(
     _, log_psi, Lambdas = vector.parts(optimum.x)
     modes = find_modes(model.at(gamma, Lambdas, log_psi), u, np.empty(0))
     x = _Vector(model, joint=True).packed(gamma, log_psi, vector.theta(optimum.x))
-    hessian = central_hessian(joint_objective(model, modes.u, max(n_agq, 1)), x)
+    units, p = joint_units(model, modes, log_psi, Lambdas), len(gamma)
+    hessian = standardised_hessian(joint_objective(model, modes.u, max(n_agq, 1)), x, units)
+    to_users = model.to_users @ units[:p, :p]
 
     def relative_theta(x: Array) -> Array:
         _, log_psi, Lambdas = vector.parts(x)
@@ -199,7 +216,7 @@ def _at_optimum(
         model,
         optimum,
         beta=model.to_users @ gamma,
-        vcov=model.to_users @ covariance_of(hessian / 2, len(gamma)) @ model.to_users.T,
+        vcov=to_users @ covariance_of(hessian / 2, p) @ to_users.T,
         psi=np.exp(log_psi),
         Lambdas=Lambdas,
         modes=modes,

@@ -19,7 +19,7 @@ from functools import cached_property
 
 import numpy as np
 
-from ranef._typing import Array
+from ranef._typing import Array, Flags
 from ranef.errors import FitError
 from ranef.families.derivatives import Expansion
 from ranef.families.family import Family
@@ -148,6 +148,12 @@ class Setting:
         np.linalg.cholesky(factorized.reduced[:-1, :-1])  # of the fixed columns; raises if it isn't
         return factorized
 
+    def information(self, fixed: Array, weights: Array) -> Array:
+        """Return the information of coefficients of fixed columns, effects integrated out."""
+        with np.errstate(all="ignore"):
+            cross = self.problem.Z.cross(weights, fixed)
+            return blocked_cholesky.factorize(cross, self.Lambdas).reduced[:-1, :-1]
+
     def solve(
         self, factorized: blocked_cholesky.Factorized, weights: Array, rows: Array
     ) -> tuple[list[Array], Array, Array]:
@@ -177,8 +183,7 @@ class Setting:
         Along each axis u comes from b where the data tell more than the prior, and elsewhere from
         the residuals of the rows, so that no rounding is divided by a small sd.
         """
-        information, axes = float(np.abs(weights).sum()), self._axes
-        is_told = [sds**2 * information > len(x) for x, (_, sds, _) in zip(b, axes, strict=True)]
+        axes, is_told = self._axes, self._told(weights)
         if all(map(np.all, is_told)):
             return [((x @ P) / sds) @ Q for x, (P, sds, Q) in zip(b, axes, strict=True)]
         sums = self.problem.Z.sums(remaining)
@@ -186,6 +191,27 @@ class Setting:
             np.where(by_data, (x @ P) / np.where(by_data, sds, 1.0), (of_rows @ P) * sds) @ Q
             for x, of_rows, (P, sds, Q), by_data in zip(b, sums, axes, is_told, strict=True)
         ]
+
+    def score_sums(self, modes: Modes) -> list[Array]:
+        """Return Z' times the scores at the modes, term by term, shape (m, k).
+
+        As Lambda'Z' score is u there, they come from u along the axes of which the data tell much.
+        Where numbers are large a sum of scores would be the rounding of its parts.
+        """
+        sums = self.problem.Z.sums(modes.expansion.score)
+        told = self._told(modes.expansion.weight)
+        return [
+            np.where(by_data, (u @ Q.T) / np.where(by_data, sds, 1.0), of_rows @ P) @ P.T
+            for u, of_rows, (P, sds, Q), by_data in zip(
+                modes.u, sums, self._axes, told, strict=True
+            )
+        ]
+
+    def _told(self, weights: Array) -> list[Flags]:
+        """Return along which axes of each term the data tell more than the prior, shape (k,)."""
+        information = float(np.abs(weights).sum())
+        pairs = zip(self.problem.Z.blocks, self._axes, strict=True)
+        return [sds**2 * information > block.n_levels for block, (_, sds, _) in pairs]
 
     @cached_property
     def _axes(self) -> list[tuple[Array, Array, Array]]:
@@ -212,14 +238,19 @@ def find_modes(setting: Setting, u: Sequence[Array], gamma: Array) -> Modes:
         point = setting.point([np.zeros_like(effects) for effects in u], gamma)
     if not np.isfinite(point.value):
         raise NoModesError("the log density is not finite at the start")
+    least = np.inf
     for step in range(MAX_STEPS):
         new, gain, observed = _newton_step(setting, point)
-        if abs(gain) < MAX_DECREMENT and observed:
-            rounding = max(MAX_DECREMENT, ROUNDING_OF_DENSITY * abs(point.value))
-            point = new if new.value > point.value - rounding else point
-            return _finished(setting, point, step)
+        rounding = ROUNDING_OF_DENSITY * abs(point.value)
+        hidden = max(MAX_HIDDEN_GAIN, rounding)
+        if observed and abs(gain) < hidden and new.value > point.value - hidden:
+            if abs(gain) < MAX_DECREMENT or abs(gain) >= least:
+                is_better = new.value > point.value - max(MAX_DECREMENT, rounding)
+                return _finished(setting, new if is_better else point, step)
+            least, point = abs(gain), new
+            continue
         better = _shortened(setting, point, new, gain)
-        if better is None and gain > max(MAX_HIDDEN_GAIN, ROUNDING_OF_DENSITY * abs(point.value)):
+        if better is None and gain > hidden:
             raise NoModesError("no step towards the modes helps")
         if better is None or (gain < MAX_HIDDEN_GAIN and better.value <= point.value):
             return _finished(setting, point, step)
