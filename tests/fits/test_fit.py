@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import warnings
 from dataclasses import replace
 
@@ -502,3 +504,35 @@ def test_a_fit_without_rows_says_all_but_what_is_of_single_rows(method):
         for ask in (lambda fit: fit.Z(), lambda fit: fit.bootstrap(2, seed=1)):
             with pytest.raises(FitError, match=r"^this fit has no rows"):
                 ask(bare)
+
+
+# --------------------------------------------------------------------------- the other kind of fit
+
+OF_POINTS = ["aic", "bic", "df", "loglik", "objective", "profile", "bootstrap"]
+OF_POSTERIORS = ["hdi", "draws", "loo", "posterior", "log_marginal_likelihood", "savage_dickey"]
+
+
+@pytest.mark.parametrize("name", OF_POINTS + OF_POSTERIORS)
+def test_a_method_of_the_other_kind_of_fit_says_how_to_get_there(name):
+    model = rf.Model("Yield ~ 1 + (1 | Batch)", rf.load_dataset("Dyestuff"))
+    point, posterior = model.fit(), model.fit("laplace", seed=1, draws=1000)
+    there, not_there = (point, posterior) if name in OF_POINTS else (posterior, point)
+    assert hasattr(there, name)
+    with pytest.raises(AttributeError) as caught:
+        getattr(not_there, name)
+    methods = '"reml", "ml" or "map"' if there is point else '"quadrature" (linear models)'
+    assert f"has no `{name}`; a " in str(caught.value)
+    assert f"fit by method={methods}" in str(caught.value)
+    with pytest.raises(AttributeError, match=f"a Model has no `{name}`; a P"):
+        getattr(model, name)
+
+
+def test_other_names_are_missing_as_ever():
+    fit = fit_of("crossed", "reml")
+    with pytest.raises(AttributeError, match=r"^a PointFit has no `fixeff`\.$") as caught:
+        _ = fit.fixeff
+    assert (caught.value.name, caught.value.obj) == ("fixeff", fit)
+    assert not hasattr(fit, "_secret")
+    with pytest.raises(AttributeError, match=r"a QuadratureFit has: fit by method=.quadrature"):
+        _ = fit.curve
+    assert pickle.loads(pickle.dumps(fit)).loglik == copy.deepcopy(fit).loglik == fit.loglik

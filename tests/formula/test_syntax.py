@@ -213,7 +213,10 @@ def test_bars_and_heights():
         (
             "y ~ .",
             "    ^",
-            "attributes are not allowed in a formula, nor is `.` for all other columns.",
+            (
+                "attributes are not allowed in a formula, nor is `.` for all other columns: name "
+                "them, say by `' + '.join(names)`."
+            ),
         ),
         ("y ~ `x", "    ^", "this backtick is never closed, or has no name after it."),
         ("y ~ ``", "    ^", "this backtick is never closed, or has no name after it."),

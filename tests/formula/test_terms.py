@@ -122,6 +122,10 @@ KNOWN = (
 RENAME = "is used as the name of a column and as an expression: rename the column."
 
 
+BARE = "random effects stand in parentheses, beside the fixed ones:"
+BARS = "Random effects are `(x | g)`, or `(x || g)` without correlations."
+
+
 @pytest.mark.parametrize(
     ("text", "carets", "message"),
     [
@@ -142,9 +146,9 @@ RENAME = "is used as the name of a column and as an expression: rename the colum
         (
             "y ~ x + 1 | g",
             "          ^",
-            "put random-effects terms in parentheses, as in `(x | g)`.",
+            f"{BARE} `(x + 1 | g)` for what varies by `g`.",
         ),
-        ("y ~ x | g", "      ^", "put random-effects terms in parentheses, as in `(x | g)`."),
+        ("y ~ x | g", "      ^", f"{BARE} `(x | g)` for what varies by `g`."),
         (
             "y ~ (1 | g | h)",
             "           ^",
@@ -239,7 +243,7 @@ RENAME = "is used as the name of a column and as an expression: rename the colum
         ),
         ("y ~ log(a:b)", "         ^", "`:` has no meaning inside `log(a:b)`."),
         ("y ~ I(a %in% b)", "        ^^^^", "`%in%` has no meaning inside `I(a %in% b)`."),
-        ("y ~ log(a | b)", "          ^", "`|` has no meaning inside `log(a | b)`."),
+        ("y ~ log(a | b)", "          ^", f"`|` has no meaning inside `log(a | b)`. {BARS}"),
         ("y ~ C(a:b)", "       ^", "`:` has no meaning inside `C(a:b)`."),
         ("y ~ (1 | factor(a:b))", "                 ^", "`:` has no meaning inside `factor(a:b)`."),
         (

@@ -56,9 +56,10 @@ Priors of a Bayesian fit, in units of strength
   sd_batch[Intercept]  HalfStudentT(3, 3.238)
   sd_cask[Intercept]   HalfStudentT(3, 3.238)
 
-Note: the labels of cask (a, b, c) start anew within every level of batch. As it stands, cask a is
-one and the same in every batch. If cask a of one batch has nothing to do with cask a of another,
-write (1 | batch/cask) or (1 | batch:cask).
+Note: the labels of batch start anew within the levels of cask, and the other way round. As it
+stands, the two are crossed; if batch A of one cask has nothing to do with batch A of another, write
+(1 | cask/batch); if cask a of one batch has nothing to do with cask a of another, write (1 |
+batch/cask).
 
 Note: cask has 3 levels: the data say little about how much such levels vary, so the prior of a
 Bayesian fit says much.
@@ -249,14 +250,39 @@ def test_labels_that_start_anew_are_noted():
     frame = random_frame(pupil=np.tile([1, 2, 3], 16))
     (nesting, few) = notes_of("y ~ x + (1 | g) + (1 | pupil)", frame)
     assert nesting == (
-        "the labels of pupil (1, 2, 3) start anew within every level of g. As it stands, pupil 1 "
-        "is one and the same in every g. If pupil 1 of one g has nothing to do with pupil 1 of "
-        "another, write (1 | g/pupil) or (1 | g:pupil)."
+        "the labels of g start anew within the levels of pupil, and the other way round. As it "
+        "stands, the two are crossed; if g g0 of one pupil has nothing to do with g g0 of another, "
+        "write (1 | pupil/g); if pupil 1 of one g has nothing to do with pupil 1 of another, write "
+        "(1 | g/pupil)."
     )
     assert few == (
         "pupil has 3 levels: the data say little about how much such levels vary, so the prior of "
         "a Bayesian fit says much."
     )
+
+
+@pytest.mark.parametrize(
+    ("sites", "plots", "ways"),
+    [
+        ("ABC", (4, 4, 4), {"site/plot", "plot/site"}),  # every label in every level of the other
+        ("AB", (20, 20), {"site/plot", "plot/site"}),
+        ("ABCDEFGH", (3,) * 8, {"site/plot", "plot/site"}),
+        ("ABC", (4, 4, 2), {"site/plot", "plot/site"}),  # a staircase
+        ("ABC", (4, 3, 2), {"site/plot"}),  # site A alone has a plot 4
+        ("ABC", (4, 3, 5), {"site/plot"}),
+        ("ABC", (2, 10, 3), {"site/plot"}),
+        ("AB", (19, 20), {"site/plot"}),
+        ("ABCDEF", (2, 2, 2, 3, 2, 2), {"site/plot"}),
+    ],
+)
+@pytest.mark.parametrize("turned", [False, True])
+def test_the_note_on_nesting_says_no_more_than_the_data(sites, plots, ways, turned):
+    cells = [(s, p) for s, n in zip(sites, plots, strict=True) for p in range(1, n + 1)]
+    frame = pd.DataFrame(cells * 5, columns=["site", "plot"])
+    frame["y"] = np.random.default_rng(1).normal(size=len(frame))
+    terms = ["(1 | site)", "(1 | plot)"][:: -1 if turned else 1]
+    text = " ".join(str(rf.Model(f"y ~ 1 + {' + '.join(terms)}", frame)).split())
+    assert {way for way in ("site/plot", "plot/site") if f"(1 | {way})" in text} == ways
 
 
 def labels_within(counts):

@@ -493,3 +493,87 @@ def test_the_response_among_the_predictors(formula):
 def test_a_difference_may_be_regressed_on_the_value_it_starts_from():
     fit = rf.fit("I(y - x) ~ x + (1 | g)", FRAME)
     np.testing.assert_allclose(fit.fixef()["x"] + 1, rf.fit("y ~ x + (1 | g)", FRAME).fixef()["x"])
+
+
+# ------------------------------------------------------- what others write, and what is not there
+
+
+B = "contr.treatment('b')"
+SPELLINGS = {
+    "C(h, Treatment('b'))": B,
+    "C(h, Treatment(reference='b'))": B,
+    "C(h, Treatment(ref='b'))": B,
+    "C(h, contr.treatment(base='b'))": B,
+    "C(h, contrasts=Treatment('b'))": B,
+    "C(h, reference='b')": B,
+    "C(h, ref='b')": B,
+    "C(h, base='b')": B,
+    "relevel(h, 'b')": B,
+    "relevel(h, ref='b')": B,
+    "C(h, Treatment)": "contr.treatment",
+    "C(h, Sum)": "contr.sum",
+    "C(h, Helmert)": "contr.helmert",
+    "C(h, Diff)": "contr.diff",
+    "C(h, Poly)": "contr.poly",
+}
+
+
+@pytest.mark.parametrize("text", SPELLINGS)
+def test_codings_as_patsy_and_r_write_them(text):
+    frame = FRAME.assign(h=FRAME["f"].map({"u": "a", "v": "b", "w": "c"}))
+    frame["Sum"] = frame["Treatment"] = 1.0  # columns are no codings
+    for formula in ("y ~ {} + (1 | g)", "y ~ x:{} + (0 + {} || g)"):
+        found = rf.Model(formula.replace("{}", text), frame).design
+        ours = rf.Model(formula.replace("{}", f"C(h, {SPELLINGS[text]})"), frame).design
+        assert found.fixed == ours.fixed
+        np.testing.assert_array_equal(found.rows.X, ours.rows.X)
+
+
+@pytest.mark.parametrize(
+    ("formula", "words"),
+    [
+        ("y ~ x + 1 | g", "`(x + 1 | g)` for what varies by `g`"),
+        ("y ~ 1 | g/f", "`(1 | g/f)` for what varies by `g/f`"),
+        ("y ~ x || g", "`(x || g)` for what varies by `g`"),
+        ("y ~ .", "name them, say by `' + '.join(names)`"),
+        ("y ~ x + . + (1 | g)", "name them"),
+        ("y ~ ns(x, 3)", "`cr(x, df=4, constraints='center')`"),
+        ("y ~ (0 + dummy(f, 'u') | g)", "`I(1 * (f == 'a'))`"),
+        ("y ~ s(x)", "no penalised smooths"),
+        ("y ~ relevel(f)", "`C(f, contr.treatment('b'))`"),
+        ("y ~ Treatment(f, 'u')", "`C(f, contr.treatment('b'))`"),
+        ("y ~ C(f, Treatment('z'))", "`z` is not a level: there are `u`, `v` and `w`."),
+        ("y ~ x + us(1 | g)", "`(x | g)`"),
+        ("y ~ x + diag(x | g)", "`(x || g)`"),
+        ("y ~ x + homdiag(x | g)", "`(x || g)`"),
+        ("y ~ x + cs(x | g)", "Random effects are `(x | g)`, or `(x || g)` without"),
+        ("y ~ x + ar1(0 + f | g)", "this covariance structure is not available"),
+        ("y ~ Q('x')", "backticks"),
+        ("y ~ interaction(f, g)", "`a:b`"),
+        ("y | trials(5) ~ x", "`cbind(successes, failures)`"),
+        ("y ~ mo(x)", "`C(f, contr.poly)`"),
+        ("y ~ x + (1 | gr(g))", "joined with"),
+        ("y ~ pow(x, 2)", "`I(x^2)`"),
+    ],
+)
+def test_what_others_write_is_answered_with_our_spelling(formula, words):
+    assert words in refusal(rf.FormulaError, formula)
+
+
+def test_what_is_named_in_place_of_others_works():
+    rf.Model("y ~ I(1 * (f == 'u')) + (0 + I(1 * (f == 'u')) | g)", FRAME)
+    assert len(rf.Model("y ~ cr(x, df=4, constraints='center')", FRAME).fit().fixef()) == 5
+
+
+@pytest.mark.parametrize(("draws", "chains"), [(1, 1), (1, 2), (1, 4), (2, 2), (3, 2), (24, 4)])
+def test_few_draws_are_not_weighted(draws, chains):
+    from fits import known_posterior
+
+    model = rf.Model("y ~ x + (1 | g)", FRAME)
+    made = known_posterior(model, draws=draws, chains=chains)
+    fit = rf.PosteriorFit(
+        made.design, made.family, "mcmc", made.marginals, evidence=None, engine=model.engine
+    )
+    for unit in ("observation", "group"):
+        with pytest.raises(rf.FitError, match=f"^{draws * chains} draws are too few .* 100 are"):
+            fit.loo(unit, seed=1)

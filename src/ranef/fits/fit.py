@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from itertools import compress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 import numpy as np
 import pandas as pd
@@ -60,7 +60,14 @@ class Fit(Printed):
     method: str
     engine: Engine[Fit] | None
 
+    if not TYPE_CHECKING:  # a type checker knows what there is
+
+        def __getattr__(self, name: str) -> NoReturn:
+            raise missing(self, name)
+
     # ----------------------------------------------------- what the two kinds of fit differ in
+
+    made_by: ClassVar[str]  # the methods of `Model.fit` that give such a fit
 
     @abstractmethod
     def fixef(self) -> pd.Series[float]:
@@ -519,6 +526,26 @@ class Fit(Printed):
                 f"there is no random-effects term {label!r}. {suggestion(str(label), labels)}"
             )
         return self.design.term(label)
+
+
+def missing(one: object, name: str) -> AttributeError:
+    """Return the error of a name that a fit, or a model, has not, and say what has it.
+
+    Examples
+    --------
+    >>> import ranef as rf
+    >>> rf.fit("Yield ~ 1 + (1 | Batch)", rf.load_dataset("Dyestuff")).curve
+    Traceback (most recent call last):
+    ...
+    AttributeError: a PointFit has no `curve`; a QuadratureFit has: fit by method="quadrature".
+    """
+    message = f"a {type(one).__name__} has no `{name}`"
+    kinds = [*Fit.__subclasses__(), *(c for k in Fit.__subclasses__() for c in k.__subclasses__())]
+    for kind in kinds if not name.startswith("_") else ():
+        if hasattr(kind, name):
+            message += f"; a {kind.__name__} has: fit by method={kind.made_by}"
+            break
+    return AttributeError(f"{message}.", name=name, obj=one)
 
 
 def _check_unseen(term: TermRows, rows: pd.Index[Any], *, known: bool) -> None:

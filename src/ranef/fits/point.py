@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -67,6 +67,8 @@ class PointFit(Fit):
     method: str
     estimate: Estimate
     engine: Engine[Fit] | None = None
+
+    made_by: ClassVar[str] = '"reml", "ml" or "map"'
 
     # -------------------------------------------------------------------------- estimates
 

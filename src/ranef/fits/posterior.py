@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -74,6 +74,8 @@ class PosteriorFit(Fit):
     checks: Reliability | None = None
     evidence: MarginalLikelihood | None = None
     engine: Engine[Fit] | None = None
+
+    made_by: ClassVar[str] = '"quadrature" (linear models), "laplace" or "mcmc"'
 
     @property
     def posterior(self) -> xr.DataTree:
@@ -439,6 +441,8 @@ class QuadratureFit(PosteriorFit):
     """
 
     marginals: LatticeMarginals
+
+    made_by: ClassVar[str] = '"quadrature"'
 
     def curve(self, name: str) -> Curve:
         """Return the posterior density of one parameter.

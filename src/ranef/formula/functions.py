@@ -7,13 +7,14 @@ before anything is called.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeGuard
 
 import numpy as np
 from scipy import special
 
 from ranef.errors import FormulaError
-from ranef.formula.syntax import Call, Literal, Node, Unary
+from ranef.formula.syntax import Call, Column, Literal, Node, Unary
 
 MAX_DEGREE = 25
 
@@ -58,6 +59,14 @@ CODINGS: dict[str, dict[str, Kind]] = {
     "diff": {"backward": _FLAG},
     "poly": {},
 }
+_PATSY = {
+    "Treatment": "contr.treatment",
+    "Sum": "contr.sum",
+    "Helmert": "contr.helmert",
+    "Diff": "contr.diff",
+    "Poly": "contr.poly",
+}
+_BASE = ("base", "ref", "reference")  # how a reference level is called
 ELEMENTWISE: dict[str, Callable[[Any], Any]] = {
     "log": np.log,
     "log2": np.log2,
@@ -91,6 +100,47 @@ FUNCTIONS: dict[str, str] = {
     "offset": "offset",
     "cbind": "response",
 }
+
+
+_UNSTRUCTURED = "an unstructured covariance is `(x | g)`"
+_DIAGONAL = "independent effects are `(x || g)`"
+_SMOOTH = "there are no penalised smooths, but the bases `bs(x, df=5)` and `cr(x, df=4)`"
+_NOT_HERE = "this covariance structure is not available: there are `(x | g)` and `(x || g)`"
+_MAKE_COLUMN = "make a column of the data of it"
+ELSEWHERE: dict[str, str] = {
+    "ns": "a natural cubic spline is `cr(x, df=4, constraints='center')`",
+    "rcs": "a natural cubic spline is `cr(x, df=4, constraints='center')`",
+    "dummy": "the indicator of a level is `I(1 * (f == 'a'))`",
+    **dict.fromkeys(
+        ("Treatment", "relevel"), "a reference level is set by `C(f, contr.treatment('b'))`"
+    ),
+    **dict.fromkeys(("Sum", "Helmert", "Diff", "Poly"), "codings stand in `C(f, contr.sum)`"),
+    **dict.fromkeys(("s", "te", "ti", "t2", "pspline", "gp"), _SMOOTH),
+    "us": _UNSTRUCTURED,
+    **dict.fromkeys(("diag", "homdiag"), _DIAGONAL),
+    **dict.fromkeys(
+        ("ar1", "hetar1", "ou", "toep", "hetcs", "homcs", "rr", "exp", "mat", "gau"), _NOT_HERE
+    ),
+    "pow": "a power is `I(x^2)`",
+    "np.power": "a power is `I(x^2)`",
+    "Q": "a name that is no word stands in backticks",
+    "interaction": "combinations of levels are `a:b`, as terms and as groups",
+    "gr": "a grouping factor is a column, or columns joined with `:` or `/`",
+    "mm": "there are no groups with several memberships",
+    "trials": "counts of successes and failures are `cbind(successes, failures)`",
+    "p": "proportions of trials are `y` with `weights=` the numbers of trials",
+    "prop": "proportions of trials are `y` with `weights=` the numbers of trials",
+    "as.numeric": "`pd.to_numeric` makes numbers of a column of the data",
+    "as.integer": "`pd.to_numeric` makes numbers of a column of the data",
+    "as.character": "labels are made a factor by `factor(f)`",
+    "ordered": "an ordered factor is a pandas categorical, or `C(f, contr.poly)`",
+    "mo": "an ordered factor is a pandas categorical, or `C(f, contr.poly)`",
+    "hashed": _MAKE_COLUMN,
+    **dict.fromkeys(
+        ("ifelse", "np.where", "cut", "lag", "lead", "max", "min", "pmin"), _MAKE_COLUMN
+    ),
+}
+"""What is written otherwise than in R's packages, brms, bambi and formulaic."""
 
 
 def bind(
@@ -137,6 +187,44 @@ def value(node: Node) -> float | str | bool | None:
         return None if sign else literal
     number = -literal if sign == "-" else literal
     return int(number) if number.is_integer() else number
+
+
+def with_our_coding(call: Call) -> Call:
+    """Return a call that makes a factor with its coding as second argument, in our words.
+
+    Examples
+    --------
+    >>> from ranef.formula.syntax import parse
+    >>> print(parse("relevel(f, ref='b') + C(f, Treatment('b')) + C(f, Sum)", with_our_coding))
+    C(f, contr.treatment('b')) + C(f, contr.treatment('b')) + C(f, contr.sum)
+    """
+    is_relevel = call.function == "relevel"
+    if not (is_relevel or makes_factor(call)):
+        return call
+    match call.args, call.kwargs:
+        case (column, Column() | Call() as coding), () if not is_relevel:
+            coding = _named_coding(coding)
+        case (column,), (("contrasts", Column() | Call() as coding),):
+            coding = _named_coding(coding)
+        case (column, level), () if is_relevel:
+            coding = Call("contr.treatment", (level,), (), level.span)
+        case (column,), ((word, level),) if word in _BASE:
+            coding = Call("contr.treatment", (level,), (), level.span)
+        case _:
+            return call
+    function = "C" if is_relevel else call.function
+    return replace(call, function=function, args=(column, coding), kwargs=())
+
+
+def _named_coding(coding: Column | Call) -> Column | Call:
+    """Return `contr.sum` for patsy's `Sum`, `contr.treatment('b')` for `Treatment('b')`."""
+    if isinstance(coding, Column):
+        return replace(coding, name=_PATSY.get(coding.name, coding.name))
+    function = _PATSY.get(coding.function, coding.function)
+    match coding.args, coding.kwargs:
+        case (), ((word, level),) if word in _BASE:
+            return replace(coding, function=function, args=(level,), kwargs=())
+    return replace(coding, function=function)
 
 
 def makes_factor(node: Node) -> TypeGuard[Call]:

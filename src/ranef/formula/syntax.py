@@ -125,7 +125,10 @@ _REFUSED = {
     "]": "subscripts are not allowed in a formula",
     "{": "braces are not allowed in a formula",
     "}": "braces are not allowed in a formula",
-    ".": "attributes are not allowed in a formula, nor is `.` for all other columns",
+    ".": (
+        "attributes are not allowed in a formula, nor is `.` for all other columns: name them, "
+        "say by `' + '.join(names)`"
+    ),
     "`": "this backtick is never closed, or has no name after it",
     '"': "this quote is never closed (backslashes are not allowed)",
     "'": "this quote is never closed (backslashes are not allowed)",
@@ -151,8 +154,14 @@ class Token:
     span: Span
 
 
-def parse(text: str) -> Node:
+def parse(text: str, rewrite: Callable[[Call], Call] = lambda call: call) -> Node:
     """Return the syntax tree of a formula.
+
+    Parameters
+    ----------
+    text : str
+    rewrite : callable, optional
+        Puts another call in the place of each, from the innermost outwards.
 
     Raises
     ------
@@ -169,7 +178,7 @@ def parse(text: str) -> Node:
     if len(text) > MAX_LENGTH:
         message = f"the formula has {len(text)} characters; at most {MAX_LENGTH} are read."
         raise FormulaError(message)
-    tree = _Parser(text).formula()
+    tree = _Parser(text, rewrite).formula()
     left, right = (tree.left, tree.right) if isinstance(tree, Binary) else (tree, tree)
     for term in (left, *(summand for _, summand in summands(right))):
         if height(term) > MAX_HEIGHT:
@@ -256,8 +265,8 @@ def tokens(text: str) -> list[Token]:
 class _Parser:
     """Recursive descent over the tokens of one formula."""
 
-    def __init__(self, text: str) -> None:
-        self.text = text
+    def __init__(self, text: str, rewrite: Callable[[Call], Call]) -> None:
+        self.text, self.rewrite = text, rewrite
         self.tokens = tokens(text)
         self.position = 0
         self.depth = 0
@@ -364,7 +373,7 @@ class _Parser:
             if not self.accept(","):
                 break
         end = self.close(opening)
-        return Call(name.text, tuple(args), tuple(kwargs), (name.span[0], end))
+        return self.rewrite(Call(name.text, tuple(args), tuple(kwargs), (name.span[0], end)))
 
     def keyword(self) -> str | None:
         """Read a name and `=`, if they come next."""

@@ -12,7 +12,13 @@ from dataclasses import dataclass
 from itertools import product
 
 from ranef.errors import FormulaError, suggestion
-from ranef.formula.functions import FUNCTIONS, is_contrast, makes_factor
+from ranef.formula.functions import (
+    ELSEWHERE,
+    FUNCTIONS,
+    is_contrast,
+    makes_factor,
+    with_our_coding,
+)
 from ranef.formula.syntax import (
     Binary,
     Call,
@@ -172,7 +178,7 @@ class _Reader:
         return FormulaError(message, self.text, span)
 
     def read(self) -> Formula:
-        tree = parse(self.text)
+        tree = parse(self.text, with_our_coding)
         if not isinstance(tree, Binary) or tree.op != "~":
             raise self.error("a formula needs `~` between response and predictors.", tree.span)
         if isinstance(tree.left, Binary) and tree.left.op == "~":
@@ -281,7 +287,10 @@ class _Reader:
             raise self.error(message, node.span)
         match node:
             case Binary(op="|" | "||"):
-                message = "put random-effects terms in parentheses, as in `(x | g)`."
+                message = (
+                    f"random effects stand in parentheses, beside the fixed ones: `({node})` for "
+                    f"what varies by `{node.right}`."
+                )
                 raise self.error(message, node.op_span)
             case Binary(op=op) if op in _ARITHMETIC_ONLY:
                 raise self.error(f"write a comparison between terms as `I({node})`.", node.span)
@@ -366,7 +375,10 @@ class _Reader:
         if not isinstance(node, Call):
             return
         if node.function not in self.functions and not is_contrast(node.function):
-            message = f"the function `{node.function}` is not available in a formula. "
+            message = f"the function `{node.function}` is not available in a formula"
+            if node.function in ELSEWHERE:
+                raise self.error(f"{message}: {ELSEWHERE[node.function]}.", node.span)
+            message += ". "
             similar = (
                 f for f in sorted(self.functions) if node.function[:3] == f[:3] or "." not in f
             )
@@ -388,6 +400,8 @@ class _Reader:
         for below in walk(node):
             if isinstance(below, Binary) and below.op in ("|", "||", ":", "%in%", "~"):
                 message = f"`{below.op}` has no meaning inside `{node}`."
+                if isinstance(node, Call) and "|" in below.op:
+                    message += " Random effects are `(x | g)`, or `(x || g)` without correlations."
                 raise self.error(message, below.op_span)
 
     def check_response(self, formula: Formula) -> None:

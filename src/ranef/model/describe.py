@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import combinations, compress, permutations
+from itertools import combinations, compress
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,11 +66,7 @@ def notes(design: Design) -> list[str]:
             for label in dict.fromkeys(label for coding in codings for label in coding)
             if label in levels and is_spoilt(levels[label])
         ),
-        *(
-            _nesting_note(a, b)
-            for a, b in permutations(factors, 2)
-            if _looks_implicitly_nested(a, b)
-        ),
+        *(note for a, b in combinations(factors, 2) for note in _nesting_notes(a, b)),
         *(_few_levels_note(factor) for factor in factors if len(factor.levels) < FEW_LEVELS),
         *(_mean_zero_note(term, alone) for term in design.terms if (alone := _alone(design, term))),
     ]
@@ -138,31 +134,53 @@ def _cell_of(a: Factor, b: Factor) -> NDArray[np.int64]:
     return a.codes * len(b.levels) + b.codes
 
 
-def _looks_implicitly_nested(inner: Factor, outer: Factor) -> bool:
-    """Whether the labels of `inner` start anew within every level of `outer`, as a, b, c do.
+def _nesting_notes(a: Factor, b: Factor) -> list[str]:
+    """Return a note on two factors one of which may be nested in the other, if the data say so.
+
+    Where the labels of both start anew within the other, as with every label of one in every
+    level of the other, the data do not say which way round: the note shows both.
+    """
+    pairs = [(a, b), (b, a)]
+    found = [(inner, outer) for inner, outer in pairs if _starts_anew(inner, outer)]
+    if not found or a.parts or b.parts:
+        return []
+    inner, outer = found[0]
+    if len(found) == 2:
+        ways = "; ".join(map(_nested_if, *zip(*found, strict=True)))
+        note = (
+            f"the labels of {a.name} start anew within the levels of {b.name}, and the other way "
+            f"round. As it stands, the two are crossed; {ways}."
+        )
+        return [note]
+    labels = ", ".join(map(str, inner.levels[:3])) + ", ..." * (len(inner.levels) > 3)
+    note = (
+        f"the labels of {inner.name} ({labels}) start anew within every level of {outer.name}. As "
+        f"it stands, {inner.name} {inner.levels[0]} is one and the same in every {outer.name}; "
+        f"{_nested_if(inner, outer)} or (1 | {outer.name}:{inner.name})."
+    )
+    return [note]
+
+
+def _nested_if(inner: Factor, outer: Factor) -> str:
+    example = f"{inner.name} {inner.levels[0]}"
+    return (
+        f"if {example} of one {outer.name} has nothing to do with {example} of another, write "
+        f"(1 | {outer.name}/{inner.name})"
+    )
+
+
+def _starts_anew(inner: Factor, outer: Factor) -> bool:
+    """Whether each level of `outer` has the first few labels of `inner`, as a, b, c.
 
     Genuinely crossed factors can look the same; but they rarely come with replicates in every
-    cell, and with fewer levels than the factor they cross.
+    cell.
     """
-    if inner.parts or outer.parts or len(inner.levels) >= len(outer.levels):
-        return False
     cells, counts = np.unique(_cell_of(outer, inner), return_counts=True)
     rows, labels = np.divmod(cells, len(inner.levels))
     within = np.bincount(rows, minlength=len(outer.levels))
     last = np.zeros_like(within)
     np.maximum.at(last, rows, labels)
     return bool((within >= 2).all() and (last + 1 == within).all() and (counts > 1).all())
-
-
-def _nesting_note(inner: Factor, outer: Factor) -> str:
-    labels = ", ".join(map(str, inner.levels[:3])) + ", ..." * (len(inner.levels) > 3)
-    example = f"{inner.name} {inner.levels[0]}"
-    return (
-        f"the labels of {inner.name} ({labels}) start anew within every level of {outer.name}. As "
-        f"it stands, {example} is one and the same in every {outer.name}. If {example} of one "
-        f"{outer.name} has nothing to do with {example} of another, write "
-        f"(1 | {outer.name}/{inner.name}) or (1 | {outer.name}:{inner.name})."
-    )
 
 
 def _few_levels_note(factor: Factor) -> str:

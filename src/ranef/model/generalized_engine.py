@@ -26,7 +26,7 @@ from ranef.likelihood.profile import search
 from ranef.likelihood.profile.constrained import Surface
 from ranef.model.shared_engine import SharedEngine, check_users_model, with_groups
 from ranef.posterior import mode
-from ranef.posterior.draws import Marginals
+from ranef.posterior.draws import Marginals, enough
 from ranef.posterior.generalized_posterior import GeneralizedPosterior, joint_of
 from ranef.posterior.sampling import pymc_hierarchical
 from ranef.posterior.sampling.pymc_hierarchical import PyMCModel, choose
@@ -180,7 +180,7 @@ class GeneralizedEngine(SharedEngine):
             self.density,
             self.design,
             units,
-            values=self.density.values_of(posterior.drawn.draws_at()),
+            values=self.density.values_of(enough(posterior).draws_at()),
             family=self.family,
             priors=self.priors,
             rng=rng,

@@ -30,7 +30,7 @@ from ranef.likelihood.profile import search
 from ranef.likelihood.profile.constrained import Surface
 from ranef.model.shared_engine import Data, SharedEngine, check_users_model, checked
 from ranef.posterior import laplace, mode
-from ranef.posterior.draws import Marginals, tree
+from ranef.posterior.draws import Marginals, enough, tree
 from ranef.posterior.linear_posterior import Derived, LinearPosterior, log_marginal, target_of
 from ranef.posterior.marginal_likelihood import MarginalLikelihood
 from ranef.posterior.prior_sensitivity import Sensitivity, from_lattice
@@ -218,7 +218,7 @@ class LinearEngine(SharedEngine):
             self.density,
             self.design,
             units,
-            values=self.density.values_of(posterior.drawn.draws_at()),
+            values=self.density.values_of(enough(posterior).draws_at()),
             priors=self.priors,
             rng=rng,
             chains=posterior.chains,

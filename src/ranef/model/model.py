@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from copy import copy
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import pandas as pd
@@ -22,7 +22,7 @@ from ranef.errors import FitError
 from ranef.families.family import Family
 from ranef.families.links import Link
 from ranef.families.names import find_family
-from ranef.fits.fit import Fit
+from ranef.fits.fit import Fit, missing
 from ranef.formula.structures import LIMIT, structures
 from ranef.formula.terms import read_formula
 from ranef.likelihood.linear import reml
@@ -116,6 +116,11 @@ class Model:
         self._setting = priors
         optional = {"weights": weights, "offset": offset}
         self._columns = {k: v if isinstance(v, str) else None for k, v in optional.items()}
+
+    if not TYPE_CHECKING:  # a type checker knows what there is
+
+        def __getattr__(self, name: str) -> NoReturn:
+            raise missing(self, name)
 
     def __repr__(self) -> str:
         choices = () if self.family.is_linear else choose(self.design, self.family)

@@ -40,7 +40,7 @@ from ranef.likelihood.profile import search
 from ranef.likelihood.profile.constrained import Surface
 from ranef.likelihood.profile.likelihood_profile import Profile
 from ranef.posterior import laplace
-from ranef.posterior.draws import DrawnMarginals, Marginals, tree
+from ranef.posterior.draws import DrawnMarginals, Marginals, enough, tree
 from ranef.posterior.log_posterior import LogPosterior
 from ranef.posterior.marginal_likelihood import MarginalLikelihood, log_evidence
 from ranef.posterior.prior_sensitivity import Sensitivity, from_draws
@@ -348,7 +348,7 @@ class SharedEngine(Engine[Fit]):
 
     def by_chain(self, posterior: Marginals) -> Array:
         """Return the values of all draws, shape (chains, draws, n_values)."""
-        values = self.density.values_of(posterior.drawn.draws_at())
+        values = self.density.values_of(enough(posterior).draws_at())
         return values.reshape(posterior.chains or 1, -1, values.shape[-1])
 
     def check_evidence(self, *, relative: bool) -> None:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 TAILS = (0.05, 0.95)
 MIN_DRAWS = 4  # of a chain, of which a sample size can be estimated
+MIN_WEIGHTED = 100  # draws of all chains together: fewer have no tail that importance weights need
 
 
 class Marginals(Protocol):
@@ -196,6 +197,23 @@ class DrawnMarginals:
             b=[self.effects(t)[chosen] for t in terms],
             parameters=parameters,
         )
+
+
+def enough(posterior: Marginals) -> DrawnMarginals:
+    """Return the draws of a posterior, or refuse too few of them to be weighted anew.
+
+    Raises
+    ------
+    FitError
+    """
+    drawn = posterior.drawn
+    if drawn.n_draws < MIN_WEIGHTED:
+        raise FitError(
+            f"{drawn.n_draws} draws are too few for importance sampling, which leave-one-out "
+            f"scores and marginal likelihoods use here: {MIN_WEIGHTED} are needed, better 4000 "
+            "(`draws=` and `chains=`)."
+        )
+    return drawn
 
 
 def tree(
