@@ -334,7 +334,7 @@ def _caveats(
 def _priors_note(posteriors: Mapping[str, PosteriorFit]) -> str:
     """Return the priors of standard deviations under which the Bayes factors hold."""
     sd_priors = dict.fromkeys(
-        f"{row.name} ~ {row.prior}"
+        f"{row.name} ~ {row.prior} {row.note}".rstrip()
         for fit in posteriors.values()
         for row in fit.asked.priors.rows()
         if row.parameter.startswith("sd_")

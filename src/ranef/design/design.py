@@ -28,10 +28,12 @@ from ranef.design.groups import Factor, combined
 from ranef.design.model_matrix import (
     Columns,
     Combinations,
+    NearestPlace,
     Origin,
     code,
     combinations_of,
     independent_columns,
+    nearest_place,
 )
 from ranef.design.response import read_response
 from ranef.errors import DataError, DataWarning, FitError, listed, warn
@@ -58,8 +60,8 @@ class RandomTerm:
         Names of the k coefficients.
     numeric : tuple of bool
         Whether a coefficient's column is measured (True) or an intercept or indicator (False).
-    origins : tuple of Origin
-        Which columns of the data each column uses.
+    nearest : NearestPlace or None
+        The observed place nearest to the origin of the predictors, where that is another one.
     covariance : Covariance
         Of the coefficients of a level: unstructured (`|`) or diagonal (`||`).
     mean_products : ndarray, shape (k, k)
@@ -72,7 +74,7 @@ class RandomTerm:
     levels: pd.Index[Any]
     coefs: tuple[str, ...]
     numeric: tuple[bool, ...]
-    origins: tuple[Origin, ...]
+    nearest: NearestPlace | None
     covariance: Covariance
     mean_products: Array
 
@@ -386,7 +388,10 @@ def build_design(
         fixed=X.names,
         numeric=X.numeric,
         origins=X.origins,
-        terms=tuple(_term(label, *coded) for label, coded in zip(labels, random, strict=True)),
+        terms=tuple(
+            _term(label, *coded, nearest_place(interpreter, coded[1]))
+            for label, coded in zip(labels, random, strict=True)
+        ),
         recipe=Recipe(
             memory=interpreter.memory,
             X=X,
@@ -562,7 +567,9 @@ def _labels(random: Sequence[Coded]) -> list[str]:
     return labels
 
 
-def _term(label: str, part: RandomPart, columns: Columns, factor: Factor) -> RandomTerm:
+def _term(
+    label: str, part: RandomPart, columns: Columns, factor: Factor, nearest: NearestPlace | None
+) -> RandomTerm:
     covariance = Unstructured if part.correlated else Diagonal
     return RandomTerm(
         label=label,
@@ -571,7 +578,7 @@ def _term(label: str, part: RandomPart, columns: Columns, factor: Factor) -> Ran
         levels=factor.levels,
         coefs=columns.names,
         numeric=columns.numeric,
-        origins=columns.origins,
+        nearest=nearest,
         covariance=covariance(len(columns.names)),
         mean_products=_mean_products(columns.values),
     )

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from math import prod
+from math import comb, prod
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,7 @@ from ranef.design.data_frame import (
 )
 from ranef.design.evaluate import Interpreter, Value
 from ranef.errors import DataError, listed
+from ranef.formula.powers import Predictor, powers_of
 from ranef.formula.syntax import Node
 from ranef.formula.terms import INTERCEPT, Term, columns_of
 
@@ -36,6 +37,7 @@ MAX_COLUMNS = 10_000
 RANK_TOLERANCE = 1e-7  # of a column's length, as R's lm and lme4
 MULTIPLE_OF_ERRORS = 10  # of a dependence in the data, that new rows may have
 ROUNDING = 1e-9  # of a combination of columns, relative to the size of its parts
+SHARE_DIGITS = 12  # of a column's share in another: beyond them it is rounding
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +53,7 @@ class Columns:
     numeric : tuple of bool
         Whether a column is measured (True) or an intercept or indicator (False).
     origins : tuple of Origin
-        Which term each column is of, and which columns of the data it uses.
+        Which term each column is of, and what it is made of.
     codings : mapping of str to str
         How each factor is coded, in words, by its label.
     spec : object
@@ -116,10 +118,47 @@ class Combinations:
 
 @dataclass(frozen=True)
 class Origin:
-    """The term that a column belongs to, by its number, and the columns of the data it uses."""
+    """What a column is made of.
+
+    Attributes
+    ----------
+    term : int
+        The number of its term.
+    variables : frozenset of str
+        The columns of the data that it uses.
+    powers : mapping of Predictor to int
+        The numeric predictors that it is a product of, with their powers.
+    """
 
     term: int
     variables: frozenset[str]
+    powers: Mapping[Predictor, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class NearestPlace:
+    """The observed place nearest to the origin of the predictors, where that was not observed.
+
+    Attributes
+    ----------
+    predictors : mapping of str to float
+        Those in whose observed range zero does not lie: the observed value nearest to it.
+    change : ndarray, shape (k, k)
+        Turns the coefficients of a term at that place into those at the origin.
+    """
+
+    predictors: Mapping[str, float]
+    change: Array
+
+    @property
+    def counted(self) -> str:
+        """The predictors counted from there, as a formula has them: `I(year - 1990)`."""
+        signs = {name: "-" if value > 0 else "+" for name, value in self.predictors.items()}
+        words = [f"I({p} {signs[p]} {abs(x):.15g})" for p, x in self.predictors.items()]
+        return " and ".join(words)
+
+    def __str__(self) -> str:
+        return ", ".join(f"{name} = {value:.10g}" for name, value in self.predictors.items())
 
 
 def code(interpreter: Interpreter, terms: Sequence[Term], old: Columns | None = None) -> Columns:
@@ -164,12 +203,16 @@ def code(interpreter: Interpreter, terms: Sequence[Term], old: Columns | None = 
     measured = [
         any(not isinstance(values[str(f)], Categorical) for f in term.factors) for term in terms
     ]
-    origins = [Origin(i, frozenset(columns_of(term.factors))) for i, term in enumerate(terms)]
+    used = [frozenset(columns_of(term.factors)) for term in terms]
     return Columns(
         names=tuple(names),
         values=columns,
         numeric=tuple(m for m, s in zip(measured, structure, strict=True) for _ in s.columns),
-        origins=tuple(o for o, s in zip(origins, structure, strict=True) for _ in s.columns),
+        origins=tuple(
+            Origin(i, used[i], _powers(str(name), term, aliases, values))
+            for i, (term, s) in enumerate(zip(terms, structure, strict=True))
+            for name in s.columns
+        ),
         codings={k: _in_words(v) for k, v in values.items() if isinstance(v, Categorical)},
         spec=matrix.model_spec,
     )
@@ -224,6 +267,60 @@ def combinations_of(Z: Array, X: Array) -> Combinations:
     return Combinations(A, exact, np.abs(residuals).max(axis=0, initial=0.0))
 
 
+def nearest_place(interpreter: Interpreter, columns: Columns) -> NearestPlace | None:
+    """Return the observed place nearest to the origin; None where coefficients are the same there.
+
+    A column that is a product of powers of predictors is, around another place, a sum of products
+    of lower powers (Taylor's theorem). So the intercept at that place is the value there, and the
+    coefficient of `x` the slope. Products that the term has no column for are left alone.
+    """
+    powers = [origin.powers for origin in columns.origins]
+    values = {p: _values(interpreter, p) for of_column in powers for p in of_column}
+    place = {p: x for p in values if (x := _nearest_to_zero(values[p]))}
+    rest = columns.values.copy()  # without the predictors that are never zero
+    for p in place:
+        rest /= values[p][:, None] ** [of_column.get(p, 0) for of_column in powers]
+    size = np.linalg.norm(rest, axis=0)
+    size[size == 0] = 1.0
+    taylor = np.eye(len(powers))
+    for q in powers if place else ():
+        same = [i for i, of_column in enumerate(powers) if of_column == q]
+        for j, of_column in enumerate(powers):
+            coefficient = _taylor_coefficient(of_column, q, place)
+            if coefficient and j not in same:
+                shares = np.linalg.lstsq(rest[:, same] / size[same], rest[:, j] / size[j])[0]
+                shares = np.round(shares, SHARE_DIGITS) * size[j] / size[same]
+                taylor[same, j] = coefficient * shares
+    if (taylor == np.eye(len(powers))).all():
+        return None
+    return NearestPlace({_label(p): x for p, x in place.items()}, np.linalg.inv(taylor))
+
+
+def _values(interpreter: Interpreter, predictor: Predictor) -> Array:
+    """Return the values of a predictor, shape (n,)."""
+    node, column = predictor
+    values = interpreter.numeric(node)
+    return values if values.ndim == 1 else values[:, column]
+
+
+def _nearest_to_zero(values: Array) -> float:
+    """Return the number nearest to zero in the range of values; zero where they do not vary."""
+    low, high = float(values.min()), float(values.max())
+    return min(max(low, 0.0), high) if low < high else 0.0
+
+
+def _taylor_coefficient(
+    powers: Mapping[Predictor, int],
+    lower: Mapping[Predictor, int],
+    place: Mapping[Predictor, float],
+) -> float:
+    """Return the coefficient of a product of lower powers around a place in one of powers."""
+    if any(powers.get(p, 0) < n for p, n in lower.items()):
+        return 0.0
+    left = [(p, n, n - lower.get(p, 0)) for p, n in powers.items()]
+    return prod(comb(n, over) * place.get(p, 0.0) ** over for p, n, over in left)
+
+
 def _materialize(
     terms: Sequence[Term],
     aliases: Mapping[str, str],
@@ -267,6 +364,25 @@ def _factor_name(name: str, original: _Original) -> str:
     if texts is not None and number.isdecimal():
         return f"{label}[{coding}{dot}{texts[int(number)]}]"
     return f"{label}{bracket}{inside}"
+
+
+def _powers(
+    name: str, term: Term, aliases: Mapping[str, str], values: Mapping[str, Value]
+) -> Mapping[Predictor, int]:
+    """Return the powers of the numeric predictors in a column of formulaic's: `f0[T.1]:f1[2]`."""
+    parts = {alias: inside for alias, _, inside in (f.partition("[") for f in name.split(":"))}
+    powers: Counter[Predictor] = Counter()
+    for node in term.factors:
+        value = values[str(node)]
+        if not isinstance(value, Categorical):
+            inside = parts[aliases[str(node)]].removesuffix("]")
+            powers.update(powers_of(node, int(inside) - 1 if value.ndim > 1 else 0))
+    return powers
+
+
+def _label(predictor: Predictor) -> str:
+    node, column = predictor
+    return f"{node}[{column + 1}]" if column else str(node)
 
 
 def _as_factor(interpreter: Interpreter, node: Node) -> Value:

@@ -8,9 +8,12 @@ from itertools import combinations, compress
 import numpy as np
 from numpy.typing import NDArray
 
+from ranef.covariances.covariance import Bases
 from ranef.design.data_frame import is_spoilt, numbers_hint
 from ranef.design.design import Design, RandomTerm
 from ranef.design.groups import Factor, is_nested
+from ranef.design.model_matrix import NearestPlace
+from ranef.errors import listed
 from ranef.families.family import Family
 from ranef.fits.tables import extras, indented, wrapped
 from ranef.priors.assignment import PriorRow
@@ -68,6 +71,11 @@ def notes(design: Design) -> list[str]:
         ),
         *(note for a, b in combinations(factors, 2) for note in _nesting_notes(a, b)),
         *(_few_levels_note(factor) for factor in factors if len(factor.levels) < FEW_LEVELS),
+        *(
+            _origin_note(term, term.nearest)
+            for term in design.terms
+            if term.nearest and term.covariance.kept_by is not Bases.TRIANGULAR
+        ),
         *(_mean_zero_note(term, alone) for term in design.terms if (alone := _alone(design, term))),
     ]
 
@@ -187,6 +195,16 @@ def _few_levels_note(factor: Factor) -> str:
     return (
         f"{factor.name} has {len(factor.levels)} {_plural('level', len(factor.levels))}: the data "
         "say little about how much such levels vary, so the prior of a Bayesian fit says much."
+    )
+
+
+def _origin_note(term: RandomTerm, nearest: NearestPlace) -> str:
+    names = listed(nearest.predictors)
+    are = "is" if len(nearest.predictors) == 1 else "are"
+    return (
+        f"{term.text} takes the effects to be independent where {names} {are} 0, which was not "
+        f"observed: `||` is another model for every origin. With {nearest.counted} they are "
+        "independent at the nearest observed value; `|` fits the same from any origin."
     )
 
 

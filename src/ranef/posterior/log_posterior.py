@@ -19,7 +19,7 @@ class LogPosterior(ABC):
     ----------
     space : Space
     bases : tuple of ndarray, shape (k, k)
-        Of each term: turns coefficients at centred columns into those of the basis.
+        Of each term: turns coefficients where its priors hold into those of the basis.
     """
 
     space: Space

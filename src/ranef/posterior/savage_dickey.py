@@ -87,8 +87,9 @@ def savage_dickey(exact: Exact, name: str, priors: Priors) -> DensityRatio:
     Raises
     ------
     FitError
-        If there is no such parameter, it is known, its prior holds at centred columns where zero
-        is another model, or its prior has no density at zero, or one of zero or infinity.
+        If there is no such parameter, it is known, its prior holds at other predictors than zero,
+        where an sd or correlation of zero is another model, or its prior has no density at zero,
+        or one of zero or infinity.
 
     Notes
     -----
@@ -179,12 +180,12 @@ def _place(priors: Priors, space: Space, name: str) -> tuple[int, int | None]:
 def _check_scale(term: TermPriors, coef: str | None, name: str) -> None:
     """Refuse where zero for the user is not zero where the prior holds."""
     moved = moved_coefs(term.coefs, term.change)
-    if coef in moved or (coef is None and moved):
+    if term.place is not None and (coef in moved or (coef is None and moved)):
         raise FitError(
-            f"the default prior of `{name}` holds at centred predictors, where a value of zero is "
-            "not the simpler model: give the term's standard deviations priors of your own, as "
-            f'priors={{"sd_{term.label}": HalfNormal(...)}}, or compare both models by their '
-            "marginal likelihoods."
+            f"the default prior of `{name}` holds {term.note}, the value nearest to 0 that was "
+            "observed, where zero is another model than at 0: count predictors from there, as in "
+            f"{term.place.counted}, or give the term's standard deviations priors of your own, as "
+            f'priors={{"sd_{term.label}": HalfNormal(...)}}.'
         )
 
 

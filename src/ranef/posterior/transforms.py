@@ -162,7 +162,7 @@ def space_of(priors: Priors, *, all_effects: bool = False) -> Space:
 
     Notes
     -----
-    Fixed effects and random-effects terms are at centred predictors where the priors hold there:
+    Fixed effects and random-effects terms are those of the place where their priors hold:
     `Priors.change` and `TermPriors.change` turn them into the user's.
     """
     names: list[str] = []

@@ -1,8 +1,10 @@
 """Who gets which prior: a named set, and what the user gave instead.
 
-The defaults are proper and follow the data: shifting or rescaling the response or a predictor
-shifts or rescales them with it. To that end they hold for the coefficients at centred predictors.
-A product or power (`a:b`, `I(x^2)`) is centred at what its predictors leave of it.
+The defaults are proper and follow the data: rescaling the response or a predictor, or shifting the
+response, rescales or shifts them with it. Those of the fixed effects hold at centred predictors; a
+product or power (`a:b`, `I(x^2)`) is centred at what its predictors leave of it. Those of a
+random-effects term hold at the user's own origin, so that `(x || g)` is nested in `(x | g)`; where
+zero is outside the observed range of a predictor, at the observed value nearest to it.
 A prior that the user gives holds for the coefficient as the user sees it, uncentred and unscaled.
 """
 
@@ -11,15 +13,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from ranef._typing import Array
 from ranef.covariances.covariance import Bases, Covariance, Diagonal, Unstructured
 from ranef.design.design import Design, RandomTerm
+from ranef.design.model_matrix import NearestPlace
 from ranef.errors import FitError
 from ranef.families.family import Family
 from ranef.families.gaussian import GAUSSIAN
 from ranef.priors.distributions import LKJ, Constant, Prior
 from ranef.priors.named_sets import PriorSet
-from ranef.priors.scales import Change, centring, lower_columns, moved_coefs
+from ranef.priors.scales import Change, centring, column_scale, moved_coefs
 from ranef.priors.user_priors import PriorSetting, read_user_priors
 
 AT_MEAN = "at the mean of the predictors"
@@ -56,9 +61,8 @@ class TermPriors:
         Prior of the standard deviation of each coefficient.
     corr : LKJ or None
         Prior of the correlation matrix; None for a diagonal or scalar term.
-    change : ndarray, shape (k, k), or None
-        Where `sd` and `corr` hold for coefficients at centred columns: the matrix that turns
-        such coefficients into the ones that the user sees.
+    place : NearestPlace or None
+        Where `sd` and `corr` hold, if not at the origin of the predictors.
     """
 
     label: str
@@ -66,22 +70,26 @@ class TermPriors:
     covariance: Covariance
     sd: tuple[Prior, ...]
     corr: LKJ | None
-    change: Change = field(default=None, compare=False)
+    place: NearestPlace | None = field(default=None, compare=False)
 
     @property
-    def centred(self) -> bool:
-        """Whether the priors hold for coefficients at centred columns."""
-        return self.change is not None
+    def change(self) -> Change:
+        """The matrix (k, k) that turns coefficients there into the user's; None at the origin."""
+        return None if self.place is None else self.place.change
+
+    @property
+    def note(self) -> str:
+        """Where the priors hold; empty for the origin of the predictors."""
+        return "" if self.place is None else f"at {self.place}"
 
     def rows(self) -> tuple[PriorRow, ...]:
         """Return the rows of the table of priors."""
         moved = moved_coefs(self.coefs, self.change)
-        notes = [AT_MEAN if coef in moved else "" for coef in self.coefs]
+        notes = [self.note if coef in moved else "" for coef in self.coefs]
         sds = zip(self.coefs, self.sd, notes, strict=True)
         rows = [PriorRow(f"sd_{self.label}", coef, sd, note) for coef, sd, note in sds]
         if self.corr is not None:
-            note = AT_MEAN if self.centred else ""
-            rows.append(PriorRow(f"corr_{self.label}", "", self.corr, note))
+            rows.append(PriorRow(f"corr_{self.label}", "", self.corr, self.note))
         return tuple(rows)
 
 
@@ -193,8 +201,11 @@ def resolve(design: Design, priors: PriorSetting = "default", family: Family = G
     others                       LogNormal(0, 2.5)
     ===========================  ====================================================
 
-    In a correlated term with an intercept and numeric slopes the defaults hold for the
-    coefficients at centred numeric columns.
+    The defaults of a random-effects term hold for its coefficients as they are: at zero predictors.
+    Where the observed range of a predictor does not include zero, those of a correlated term hold
+    at its observed value nearest to zero, and s_j is the standard deviation of a column (a product,
+    a power) of predictors counted from there. Independent effects (`||`) are so at zero predictors
+    only, wherever that is: another origin makes another model.
 
     The other sets, with s_y, mean y and median y of the response as it is, and MAD its median
     absolute deviation times 1.4826:
@@ -237,8 +248,9 @@ def resolve(design: Design, priors: PriorSetting = "default", family: Family = G
         model prints it, "sd_Subject[Days]". The values are prior records; those of "beta", "sd"
         and "sd_<term>" may also be dicts from coefficient to record.
         A prior given for the intercept holds at zero predictors, as do all priors of a term of
-        which the sds or correlations were given one; the default sd of such a term's intercept
-        is then as much wider as the slopes make it there.
+        which the sds or correlations were given one; a default sd of such a term is then as wide
+        as the defaults at the nearest observed predictors make it at zero. A prior for the classes
+        "beta", "sd" and "corr" may stand where a model has no such parameter.
     family : Family
         Family of the response: its parameters, and the units of the linear predictor.
 
@@ -331,24 +343,28 @@ def _term_priors(
     """Return the priors of a term, of which the user gave some."""
     has_corr = _has_lkj(term)
     corr = corr if has_corr else None
-    centred = base.centres_terms and _can_centre(term) and not any([*sds, corr])
-    uncentred = _can_centre(term) and not centred
-    centres = [
-        lower if numeric else ()
-        for lower, numeric in zip(lower_columns(term.origins), term.numeric, strict=True)
-    ]
-    columns = design.rows.term(term.label).columns
-    change = centring(columns, centres) if centred else None
-    columns = columns if change is None else columns @ change
+    nearest = term.nearest if term.covariance.kept_by is Bases.TRIANGULAR else None
+    columns, change = design.rows.term(term.label).columns, np.eye(term.n_coefs)
+    if nearest is not None:
+        columns, change = columns @ nearest.change, nearest.change
+    units = np.array(
+        [
+            1 / column_scale(column, numeric=numeric)
+            for column, numeric in zip(columns.T, term.numeric, strict=True)
+        ]
+    )
+    if not base.follows_data or any([*sds, corr]):
+        units, nearest = np.linalg.norm(change * units, axis=1), None
     return TermPriors(
         label=term.label,
         coefs=term.coefs,
         covariance=term.covariance,
         sd=tuple(
-            sd or base.sd(design, family, term, columns, j, uncentred) for j, sd in enumerate(sds)
+            sd or base.sd(design, family, term, float(unit))
+            for sd, unit in zip(sds, units, strict=True)
         ),
         corr=(corr if isinstance(corr, LKJ) else base.corr) if has_corr else None,
-        change=change,
+        place=nearest,
     )
 
 
@@ -357,9 +373,3 @@ def _has_lkj(term: RandomTerm) -> bool:
     if not isinstance(term.covariance, Unstructured | Diagonal):
         raise FitError(f"{term.text} has no prior for its covariance, {term.covariance}.")
     return term.covariance.has_correlations
-
-
-def _can_centre(term: RandomTerm) -> bool:
-    """Whether a term has numeric slopes beside an intercept, and may be written at their mean."""
-    is_kept = term.covariance.kept_by is Bases.TRIANGULAR
-    return is_kept and "Intercept" in term.coefs and any(term.numeric)

@@ -1,7 +1,8 @@
 """The named sets of priors: who gets which prior where the user gives none.
 
 A set is a record of functions of the design and the family. Its priors of the fixed effects may
-hold at centred predictors, those of a correlated term at centred columns; see `ranef.priors`.
+hold at centred predictors, those of a correlated term at the nearest predictors to zero that were
+observed; see `ranef.priors`.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from ranef.priors.distributions import (
     prior_of,
 )
 from ranef.priors.scales import (
+    column_scale,
     link_scale,
     lower_columns,
     median_deviation,
@@ -56,26 +58,27 @@ class PriorSet:
         Asked for only where the family has a sigma.
     parameter : function of (family, name)
         Of a parameter of the family's own, besides sigma.
-    sd : function of (design, family, term, columns, j, uncentred)
-        Of a coefficient of a random term; `uncentred` says that there are numeric slopes besides
-        its intercept, which are not centred.
+    sd : function of (design, family, term, unit)
+        Of a coefficient of a random term; `unit` is its size where the linear predictor has
+        size 1: 1 / s for a column with standard deviation s.
     corr : LKJ
         Of the correlation matrix of a random term.
     centres : function of (design), or None
         Which columns each fixed column is centred at, as for `ranef.priors.scales.centring`;
         None if the priors hold at zero predictors.
-    centres_terms : bool
-        Whether the numeric columns of correlated terms are centred.
+    follows_data : bool
+        Whether the priors of a correlated term follow the data where these are far from zero
+        predictors.
     """
 
     intercept: Callable[[Design, Family], Prior]
     slope: Callable[[Design, Family, Array, int], Prior]
     sigma: Callable[[Design, Family], Prior]
     parameter: Callable[[Family, str], Prior]
-    sd: Callable[[Design, Family, RandomTerm, Array, int, bool], Prior]
+    sd: Callable[[Design, Family, RandomTerm, float], Prior]
     corr: LKJ
     centres: Callable[[Design], Sequence[tuple[int, ...]]] | None = None
-    centres_terms: bool = False
+    follows_data: bool = False
 
 
 # Defaults
@@ -88,7 +91,7 @@ def _default_intercept(design: Design, family: Family) -> Normal:
 
 def _default_slope(design: Design, family: Family, columns: Array, j: int) -> Normal:
     scale = link_scale(design, family).slope
-    return Normal(0, scale / _column_scale(columns[:, j], numeric=design.numeric[j]))
+    return Normal(0, scale / column_scale(columns[:, j], numeric=design.numeric[j]))
 
 
 def _default_sigma(design: Design, family: Family) -> Prior:
@@ -109,27 +112,9 @@ def _default_parameter(family: Family, name: str) -> Prior:
     return prior_of(family.parameter(name).default)
 
 
-def _default_sd(  # noqa: PLR0917 -- as all sets
-    design: Design, family: Family, term: RandomTerm, columns: Array, j: int, uncentred: bool
-) -> Prior:
-    scale = _sd_scale(design, family, term, columns, j, uncentred)
-    return link_scale(design, family).sd_prior(scale)
-
-
-def _sd_scale(  # noqa: PLR0917 -- as all sets
-    design: Design, family: Family, term: RandomTerm, columns: Array, j: int, uncentred: bool
-) -> float:
-    """Return the scale of a default sd; an intercept at zero predictors is widened by its slopes.
-
-    Slopes with the default sds, at columns with means m and standard deviations s, give the
-    intercept at zero a variance 1 + sum (m / s)^2 times as large.
-    """
-    column_scale = _column_scale(columns[:, j], numeric=term.numeric[j])
-    scale = link_scale(design, family).sd / column_scale
-    if uncentred and term.coefs[j] == "Intercept":
-        measured = design.rows.term(term.label).columns[:, list(term.numeric)]
-        scale *= math.sqrt(1 + float(np.sum((measured.mean(0) / measured.std(0, ddof=1)) ** 2)))
-    return scale
+def _default_sd(design: Design, family: Family, _: RandomTerm, unit: float) -> Prior:
+    scale = link_scale(design, family)
+    return scale.sd_prior(scale.sd * unit)
 
 
 def _lower_columns(design: Design) -> list[tuple[int, ...]]:
@@ -139,10 +124,8 @@ def _lower_columns(design: Design) -> list[tuple[int, ...]]:
 # Avoiding the boundary: zero variances and perfect correlations
 
 
-def _boundary_sd(  # noqa: PLR0917 -- as all sets
-    design: Design, family: Family, term: RandomTerm, columns: Array, j: int, uncentred: bool
-) -> Gamma:
-    scale = _sd_scale(design, family, term, columns, j, uncentred)
+def _boundary_sd(design: Design, family: Family, term: RandomTerm, unit: float) -> Gamma:
+    scale = link_scale(design, family).sd * unit
     return Gamma(2.5 if term.covariance.has_correlations else 2, _BOUNDARY_RATE / scale)
 
 
@@ -245,7 +228,7 @@ SETS = {
         sd=_default_sd,
         corr=LKJ(2),
         centres=_lower_columns,
-        centres_terms=True,
+        follows_data=True,
     ),
     "flat": _FLAT,
     "boundary": replace(_FLAT, sd=_boundary_sd, corr=LKJ(1.75)),
@@ -268,8 +251,3 @@ SETS = {
         centres=_at_means,
     ),
 }
-
-
-def _column_scale(column: Array, *, numeric: bool) -> float:
-    """Return the standard deviation of a numeric column; the size of its values if constant."""
-    return (spread(column) or abs(float(column[0])) or 1.0) if numeric else 1.0

@@ -123,6 +123,11 @@ def spread(values: Array) -> float:
     return float(np.std(values, ddof=1)) if np.ptp(values) > 0 else 0.0
 
 
+def column_scale(column: Array, *, numeric: bool) -> float:
+    """Return the standard deviation of a numeric column; the size of its values if constant."""
+    return (spread(column) or abs(float(column[0])) or 1.0) if numeric else 1.0
+
+
 def median_deviation(values: Array) -> float:
     """Return the median absolute deviation, scaled to the standard deviation if normal."""
     return MAD_TO_SD * float(np.median(np.abs(values - np.median(values))))

@@ -27,12 +27,19 @@ class Target:
     ----------
     kind : str
         Kind of the parameters.
-    coefs : tuple of str
+    coefs : tuple of str, or None
         Where the value may be a dict from coefficient to prior: the coefficients.
     """
 
     kind: Literal["coefficient", "standard deviation", "positive parameter", "correlation matrix"]
-    coefs: tuple[str, ...] = ()
+    coefs: tuple[str, ...] | None = None
+
+    def has(self, coef: str) -> bool:
+        """Whether the value may be a dict in which a coefficient stands."""
+        return coef in (self.coefs or ())
+
+
+_CORR = Target("correlation matrix")
 
 
 @dataclass(frozen=True)
@@ -115,31 +122,38 @@ def restricted(priors: PriorSetting, design: Design, family: Family) -> PriorSet
         target = targets.get(printed["parameter"] if printed else key)
         if key == "base" and isinstance(value, str):
             kept[key] = value
-        elif target is None or (printed and printed["coef"] not in target.coefs):
+        elif target is None or (printed and not target.has(printed["coef"])):
             continue
         elif isinstance(value, Mapping):
-            kept[key] = {coef: prior for coef, prior in value.items() if coef in target.coefs}
+            kept[key] = {coef: prior for coef, prior in value.items() if target.has(coef)}
         else:
             kept[key] = value
     return kept
 
 
 def _targets(design: Design, family: Family) -> dict[str, Target]:
+    """Return the keys that the dict can have.
+
+    The same priors may be given to a set of models: the classes "beta", "sd" and "corr" are known
+    to every one of them, and the correlations of a term also where it has none.
+    """
     slopes = tuple(name for name in design.fixed if name != "Intercept")
     coefs = tuple(dict.fromkeys(coef for term in design.terms for coef in term.coefs))
+    has_corr = any(term.covariance.has_correlations for term in design.terms)
     targets = {name: Target("coefficient") for name in design.fixed}
-    if slopes:
-        targets["beta"] = Target("coefficient", slopes)
+
+    def add_class(name: str, target: Target, *, has_any: bool) -> None:
+        if has_any or name not in targets:  # else it is the name of a coefficient
+            targets[name] = target
+
+    add_class("beta", Target("coefficient", slopes), has_any=bool(slopes))
     for name in family.parameters:
         targets[name] = Target("standard deviation" if name == "sigma" else "positive parameter")
-    if design.terms:
-        targets["sd"] = Target("standard deviation", coefs)
-    if any(term.covariance.has_correlations for term in design.terms):
-        targets["corr"] = Target("correlation matrix")
+    add_class("sd", Target("standard deviation", coefs), has_any=bool(coefs))
+    add_class("corr", _CORR, has_any=has_corr)
     for term in design.terms:
         targets[f"sd_{term.label}"] = Target("standard deviation", term.coefs)
-        if term.covariance.has_correlations:
-            targets[f"corr_{term.label}"] = Target("correlation matrix")
+        targets[f"corr_{term.label}"] = _CORR
     return targets
 
 
@@ -152,9 +166,9 @@ def _records(key: str, value: object, targets: Mapping[str, Target]) -> list[tup
         hint = suggestion(str(key), targets)
         raise FitError(f"priors: `{key}` is no parameter of this model. {hint}")
     target = targets[key]
-    if not (isinstance(value, Mapping) and target.coefs):
+    if target.coefs is None or not isinstance(value, Mapping):
         return [((key,), _fitting(key, value, target))]
-    unknown = [coef for coef in value if coef not in target.coefs]
+    unknown = [coef for coef in value if not target.has(coef)]
     if unknown:
         hint = suggestion(str(unknown[0]), target.coefs)
         raise FitError(f"priors: `{key}` has no coefficient `{unknown[0]}`. {hint}")

@@ -5,9 +5,10 @@ are given; and log sigma last. So every costly number depends on the other coord
 every point has a whole axis of values of sigma. Near a mode the Laplace approximation makes the
 coordinates independent and of unit size.
 
-Sds and correlations are taken at centred columns, where the priors hold and the two coefficients of
-a term are far less dependent than where the user's predictor is zero. Only for the density of one
-of the user's parameters do the coordinates of its term follow the user's columns.
+Sds and correlations are taken where the priors hold: at the origin of the predictors or, where zero
+is not observed, at the observed values nearest to it. There the two coefficients of a term are far
+less dependent than at a far origin. Only for the density of one of the user's parameters do the
+coordinates of its term follow the user's columns.
 
 Source: Takahasi & Mori (1974), *Publ. RIMS Kyoto* 9, 721-741 (the map from the half-line).
 """
@@ -28,7 +29,7 @@ from ranef.posterior.laplace import Mode
 from ranef.posterior.linear_posterior import LinearPosterior
 from ranef.posterior.transforms import Coordinate
 
-MAX_SAME_BASIS = 1e-9  # relative change of a coefficient by centring that is rounding
+MAX_SAME_BASIS = 1e-9  # relative change of a coefficient by another origin that is rounding
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,7 +198,7 @@ def values_at(frame: Frame, xi: Array) -> tuple[Array, Array]:
     ):
         if partial.stop > partial.start and not np.array_equal(A, B):
             F = np.linalg.solve(A, B) @ covariance.factor_of(values[:, sd], values[:, partial])
-            logp += _centre(values, (sd, partial), F, coordinates[partial.start])
+            logp += _move(values, (sd, partial), F, coordinates[partial.start])
     known = frame.is_sd & np.isfinite(space.known) & ~space.relative
     values[:, known] /= space.known[space.n_given]
     for place in np.flatnonzero(frame.is_sd & space.relative):
@@ -206,10 +207,10 @@ def values_at(frame: Frame, xi: Array) -> tuple[Array, Array]:
     return values, logp
 
 
-def _centre(values: Array, places: tuple[slice, slice], F: Array, c: Coordinate) -> Array:
-    """Turn the user's sds and correlation of a term into those at centred columns, in place.
+def _move(values: Array, places: tuple[slice, slice], F: Array, c: Coordinate) -> Array:
+    """Turn the user's sds and correlation of a term into those where its priors hold, in place.
 
-    F is the factor at centred columns. Returns what this changes in the log density: the prior of
+    F is the factor where they hold. Returns what this changes in the log density: the prior of
     the correlation, which was taken where it does not hold, and the Jacobian. The Jacobian of the
     covariance matrix by (log sd_1, log sd_2, 2 artanh corr) is |Sigma| sd_1 sd_2, and |Sigma| is
     the same on both scales.

@@ -54,14 +54,14 @@ type Variable = Any  # a PyTensor variable; PyMC's functions carry no types
 
 _KINDS = "|".join(k.__name__.lower() for k in Prior.__subclasses__() if k is not Relative)
 _PARAMETER = re.compile(
-    rf"(?:(?:{_KINDS})_)?(?P<relative>relative_)?(?P<at_mean>at_mean_)?"
+    rf"(?:(?:{_KINDS})_)?(?P<relative>relative_)?(?P<moved>at_mean_|nearest_)?"
     r"(?P<parameter>beta|sigma|sd_.*|partial_corr_.*)"
 )
 
 
 # Variables that others are computed from
 _INTERNAL = re.compile(
-    rf"(?:(?:{_KINDS})_)?(?:relative_)?at_mean_.*|(?:{_KINDS})_(?:relative_)?(?:beta|sd_.*)"
+    rf"(?:(?:{_KINDS})_)?(?:relative_)?(?:at_mean|nearest)_.*|(?:{_KINDS})_(?:relative_)?(?:beta|sd_.*)"
     r"|relative_sd_.*|partial_corr_.*|z_.*"
 )
 VALUES = "values"  # the variable from which a marginal model computes its likelihood
@@ -99,10 +99,11 @@ def hierarchical(
         Variables, all in the user's units, on the scale of the linear predictor: `beta` (fixed),
         `sigma` where the family has it, its other parameters under their names, and for each term
         `sd_<term>` (<term>_coef), `corr_<term>` (<term>_coef, <term>_coef_bis) if it is
-        correlated, `b_<term>` (<term>, <term>_coef); and the observed `y` (obs). Where a prior
-        holds at centred predictors, the random variables are `at_mean_beta`, `at_mean_sd_<term>`
-        and so on; where one is of sd / sigma, `relative_sd_<term>`. Dimensions whose name is
-        taken get underscores appended.
+        correlated, `b_<term>` (<term>, <term>_coef); and the observed `y` (obs). Where priors
+        hold at centred predictors, the random variable is `at_mean_beta`; where those of a term
+        hold at the observed predictors nearest to zero, `nearest_sd_<term>` and so on; where one
+        is of sd / sigma, `relative_sd_<term>`. Dimensions whose name is taken get underscores
+        appended.
 
     Raises
     ------
@@ -247,7 +248,7 @@ def _fixed_effects(priors: Priors) -> Variable:
     if priors.change is None:
         return random_vector("beta", priors.beta, "fixed")
     at_mean = random_vector("at_mean_beta", priors.beta, "fixed")
-    note_moved("at_mean_beta", priors.fixed, priors.change)
+    note_moved("at_mean_beta", priors.fixed, priors.change, AT_MEAN)
     return pm.Deterministic("beta", (priors.change * at_mean).sum(-1), dims="fixed")
 
 
@@ -255,7 +256,7 @@ def _random_effects(priors: TermPriors, sigma: Variable, dims: Dims, *, centered
     """Return b (m, k), in the user's units."""
     import pymc as pm
 
-    label, prefix = priors.label, "at_mean_" if priors.centred else ""
+    label, prefix = priors.label, prefix_of(priors)
     sd = random_vector(f"{prefix}sd_{label}", priors.sd, dims[1], sigma)
     unit = correlation_factor(priors)
     if unit is None:
@@ -267,13 +268,18 @@ def _random_effects(priors: TermPriors, sigma: Variable, dims: Dims, *, centered
     return pm.Deterministic(f"b_{label}", (b[:, None, :] * priors.change).sum(-1), dims=dims[:2])
 
 
+def prefix_of(priors: TermPriors) -> str:
+    """Return what stands before the names of variables that are not the user's."""
+    return "" if priors.change is None else "nearest_"
+
+
 def add_covariance(priors: TermPriors, sd: Variable, unit: Variable, dims: Dims) -> None:
     """Add the correlations of a term to the model, and its sds where others have the priors."""
     import pymc as pm
 
     label = priors.label
     if (change := priors.change) is not None:
-        note_moved(f"at_mean_sd_{label}", priors.coefs, change)
+        note_moved(f"nearest_sd_{label}", priors.coefs, change, priors.note)
         factor = (change[:, :, None] * (sd[:, None] * unit)).sum(1)
         sd = pm.Deterministic(f"sd_{label}", (factor**2).sum(-1) ** 0.5, dims=dims[1])
         unit = factor / sd[:, None]
@@ -294,11 +300,22 @@ def _effects(name: str, label: str, scale: Variable, *, dims: Dims, centered: bo
     return pm.Deterministic(name, b, dims=dims[:2])
 
 
-def note_moved(name: str, coefs: Sequence[str], change: Array) -> None:
-    """Record in the model the coefficients of a variable that differ at zero predictors."""
+def note_moved(name: str, coefs: Sequence[str], change: Array, note: str) -> None:
+    """Record in the model the coefficients of a variable that differ at zero predictors, and why.
+
+    Parameters
+    ----------
+    name : str
+    coefs : sequence of str
+    change : ndarray, shape (k, k)
+    note : str
+        Where the priors hold.
+    """
     import pymc as pm
 
-    pm.modelcontext(None).add_coord(f"{name}_moved", moved_coefs(coefs, change))
+    model = pm.modelcontext(None)
+    model.add_coord(f"{name}_moved", moved_coefs(coefs, change))
+    model.add_coord(f"{name}_place", (note,))
 
 
 def correlation_factor(priors: TermPriors) -> Variable | None:
@@ -401,15 +418,19 @@ def _prior_rows(model: pm.Model, rv: Variable) -> list[PriorRow]:
     match = _PARAMETER.fullmatch(rv.name)
     if match is None:
         return []
-    parameter, at_mean = match["parameter"], match["at_mean"]
+    parameter = match["parameter"]
     if parameter.startswith("partial_"):
         parameter = parameter.removeprefix("partial_")
-        at_mean = f"at_mean_sd_{parameter.removeprefix('corr_')}" in model.named_vars
-        return [PriorRow(parameter, "", _records(rv)[-1], AT_MEAN if at_mean else "")]
+        (note,) = model.coords.get(f"nearest_sd_{parameter.removeprefix('corr_')}_place", ("",))
+        return [PriorRow(parameter, "", _records(rv)[-1], note)]
     dims = model.named_vars_to_dims.get(rv.name)
     coefs = model.coords[dims[0]] if dims else ("",)
-    moved = model.coords.get(f"at_mean_{parameter}_moved", ())
-    notes = (AT_MEAN if at_mean and coef in moved else "" for coef in coefs)
+    name = f"{match['moved'] or ''}{parameter}"
+    moved, (note,) = (
+        model.coords.get(f"{name}_{of_kind}", default)
+        for of_kind, default in (("moved", ()), ("place", ("",)))
+    )
+    notes = (note if coef in moved else "" for coef in coefs)
     priors = _records(rv, len(coefs))
     rows = zip(coefs, map(Relative, priors) if match["relative"] else priors, notes, strict=True)
     return [PriorRow(parameter, coef, prior, note) for coef, prior, note in rows]

@@ -17,7 +17,7 @@ from ranef.design.labels import Dims, coordinates, variables
 from ranef.posterior.linear_posterior import LinearPosterior
 from ranef.posterior.sampling import density_arrays, pymc_hierarchical
 from ranef.posterior.transforms import given_effects
-from ranef.priors.assignment import Priors, TermPriors
+from ranef.priors.assignment import AT_MEAN, Priors, TermPriors
 
 if TYPE_CHECKING:
     import pymc as pm
@@ -116,7 +116,7 @@ def _given_effects(priors: Priors) -> list[Variable]:
         variable = pymc_hierarchical.random_variable(name, [priors.beta[j] for j in of_kind], dim)
         effects |= {j: variable[i : i + 1] for i, j in enumerate(of_kind)}
     if given and priors.change is not None:
-        pymc_hierarchical.note_moved("at_mean_beta", priors.fixed, priors.change)
+        pymc_hierarchical.note_moved("at_mean_beta", priors.fixed, priors.change, AT_MEAN)
     return [effects[j] for j in given]
 
 
@@ -124,7 +124,7 @@ def _covariance(priors: TermPriors, sigma: Variable, dims: Dims) -> list[Variabl
     """Return the sds and partial correlations of a term; add both in the user's units."""
     import pymc as pm
 
-    label, prefix = priors.label, "at_mean_" if priors.centred else ""
+    label, prefix = priors.label, pymc_hierarchical.prefix_of(priors)
     sd = pymc_hierarchical.random_vector(f"{prefix}sd_{label}", priors.sd, dims[1], sigma)
     unit = pymc_hierarchical.correlation_factor(priors)
     if unit is None:
