@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ranef.design.evaluate import Interpreter, Memory
-from ranef.design.model_matrix import MAX_COLUMNS, Columns, code, combinations_of
+from ranef.design.model_matrix import MAX_COLUMNS, Columns, code, combinations_of, nearest_place
 from ranef.errors import DataError
 from ranef.formula.terms import read_formula
 
@@ -385,3 +385,125 @@ def test_columns_are_found_among_others_by_what_they_are():
     np.testing.assert_array_equal(found.coefs[:, :3], A[:, :3])
     none = combinations_of(Z, X[:, :0])
     assert (none.coefs.shape, none.exact.any()) == ((0, 5), False)
+
+
+# ------------------------------------------------------- the observed place nearest to the origin
+
+
+def away_from_zero(n=60):
+    rng = np.random.default_rng(8)
+    return pd.DataFrame(
+        {
+            "x": rng.uniform(3, 7, n),
+            "w": rng.uniform(-9, -8, n),
+            "z": rng.uniform(-1, 1, n),
+            "f": rng.choice(list("abc"), n),
+            "t": rng.random(n) < 0.4,
+        }
+    )
+
+
+def place_of(text, frame, memory=None):
+    formula = read_formula(f"y ~ {text}")
+    interpreter = Interpreter(frame, formula.text, memory or Memory(), {})
+    columns = code(interpreter, formula.fixed)
+    return columns, nearest_place(interpreter, columns)
+
+
+CLOSED = [
+    "x",
+    "x*w",
+    "x*w*z",
+    "x + I(x^2)",
+    "I(x^2 / 100) + x",
+    "poly(x, 3, raw=TRUE)",
+    "I(x * w) + x + w",
+    "f*x",
+    "f/x",
+    "0 + f + f:x",
+    "t*x + w",
+    "C(f, contr.sum)*x",
+    "C(f, contr.helmert) + f:x",
+    "z*I(-x)",
+    "x*I(x^2) + w",
+]
+
+
+@pytest.mark.parametrize("text", CLOSED)
+def test_at_another_place_columns_are_those_of_shifted_predictors(text):
+    """Where the columns can make up what they are at predictors counted from elsewhere."""
+    frame = away_from_zero()
+    columns, place = place_of(text, frame)
+    shifted = frame.assign(x=frame["x"] - frame["x"].min(), w=frame["w"] - frame["w"].max())
+    expected = coded(text, shifted).values
+    np.testing.assert_allclose(columns.values @ place.change, expected, atol=1e-9)
+    nearest = {"x": frame["x"].min()} | (
+        {"w": frame["w"].max()} if "w" in read_formula(f"y ~ {text}").columns() else {}
+    )
+    assert place.predictors == nearest
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1",
+        "0 + x",
+        "0 + x + w",
+        "z + I(z^2)",
+        "f",
+        "x - 1 + f:w - 1",
+        "scale(x) + I(scale(x)^2)",
+        "center(x)*center(w)",
+        "poly(x, 2)",
+        "bs(x, df=4)",
+        "cr(x, df=3)",
+        "I(x - 5) + I((x - 5)^2)",
+        "I(x - x.least)",
+    ],
+)
+def test_where_zero_was_observed_or_nothing_depends_on_it(text):
+    frame = away_from_zero()
+    frame["x.least"] = frame["x"].min()
+    assert place_of(text, frame)[1] is None
+
+
+def test_of_what_has_no_column_nothing_is_taken_off():
+    frame = away_from_zero()
+    x, w = frame["x"].min(), frame["w"].max()
+    np.testing.assert_allclose(place_of("I(x^2)", frame)[1].change, [[1, -(x**2)], [0, 1]])
+    np.testing.assert_allclose(place_of("x:w", frame)[1].change, [[1, -x * w], [0, 1]])
+    # the slope of x at w, which has no slope of its own
+    expected = [[1, -x, 0], [0, 1, -w], [0, 0, 1]]
+    np.testing.assert_allclose(place_of("x + x:w", frame)[1].change, expected, atol=1e-12)
+    # at z = 0 the product is zero
+    expected = [[1, -x, 0], [0, 1, 0], [0, 0, 1]]
+    np.testing.assert_allclose(place_of("x + x:z", frame)[1].change, expected, atol=1e-12)
+    # lines that cross at x = 0: at the place, their mean over the rows
+    shares = [(frame["f"] == level).mean() for level in "abc"]
+    change = place_of("f:x", frame)[1].change
+    np.testing.assert_allclose(change[0], [1, *(-x * np.array(shares))])
+    np.testing.assert_array_equal(change[1:], np.eye(4)[1:])
+
+
+def test_functions_of_predictors_are_predictors():
+    frame = away_from_zero()
+    place = place_of("log(x) + I(log(x)^2) + I(x - 1)", frame)[1]
+    nearest = np.log(frame["x"].min())
+    assert place.predictors == {"log(x)": nearest, "x - 1": frame["x"].min() - 1}
+    np.testing.assert_allclose(place.change[0, 1:3], [-nearest, nearest**2])
+
+
+def test_a_predictor_that_does_not_vary_or_is_missing_from_cells():
+    frame = away_from_zero().assign(one=3.0)
+    assert place_of("one", frame)[1] is None
+    frame.loc[frame["f"] == "b", "x"] = 0.0
+    assert place_of("f*x", frame)[1] is None  # zero was observed, and the product there alone
+
+
+def test_a_place_in_words():
+    years = away_from_zero().assign(year=lambda d: 1990 + (d["x"] - d["x"].min()).round())
+    place = place_of("year*w", years.assign(w=years["w"].round()))[1]
+    assert str(place) == "year = 1990, w = -8"
+    assert place.counted == "I(year - 1990) and I(w + 8)"
+    dates = place_of("year", years.assign(year=years["year"] * 1e4 + 101))[1]
+    assert str(dates) == "year = 19900101"

@@ -28,9 +28,9 @@ Priors of a Bayesian fit, in units of Reaction
   beta[Intercept]        Normal(298.5, 140.8)    at the mean of the predictors
   beta[Days]             Normal(0, 48.89)
   sigma                  HalfStudentT(3, 56.33)
-  sd_Subject[Intercept]  HalfStudentT(3, 56.33)  at the mean of the predictors
+  sd_Subject[Intercept]  HalfStudentT(3, 56.33)
   sd_Subject[Days]       HalfStudentT(3, 19.56)
-  corr_Subject           LKJ(2)                  at the mean of the predictors
+  corr_Subject           LKJ(2)
 """,
     ("Pastes", "strength ~ 1 + (1|batch) + (1|cask)"): """\
 strength ~ 1 + (1|batch) + (1|cask)
@@ -429,3 +429,19 @@ def test_long_reasons_are_wrapped():
     text = described("k ~ x", data, find_family("poisson"), ["why " * 60, "b"])
     assert max(map(len, text.split("\n"))) <= 100
     assert text.endswith("\n  b")
+
+
+def test_independent_effects_depend_on_an_origin_that_was_not_observed():
+    data = rf.load_dataset("sleepstudy").assign(year=lambda d: 1990 + d["Days"])
+    expected = (
+        "(1 + year || Subject) takes the effects to be independent where `year` is 0, which was "
+        "not observed: `||` is another model for every origin. With I(year - 1990) they are "
+        "independent at the nearest observed value; `|` fits the same from any origin."
+    )
+    model = rf.Model("Reaction ~ year + (year || Subject)", data)
+    assert notes(model.design) == [expected]
+    for right in ("(year | Subject)", "(I(year - 1990) || Subject)", "(1 | Subject)"):
+        assert notes(rf.Model(f"Reaction ~ year + I(year - 1990) + {right}", data).design) == []
+    assert "corr_Subject           LKJ(2)                  at year = 1990" in str(
+        rf.Model("Reaction ~ year + (year | Subject)", data)
+    )

@@ -218,21 +218,25 @@ def test_effects_are_drawn_from_their_conditional_distribution():
 
 
 def test_factors_and_parameters_are_drawn_on_the_users_scale():
-    design, joint = joint_case("a scale")
+    formula, family = CASES["a scale"]
+    data = frame().iloc[:120].assign(x=lambda t: t["x"] - t["x"].min() + 0.5)
+    design = design_of(formula, data)
+    priors = resolve(design, "default", family)
+    joint = joint_of(design, family, priors)
     values = joint.space.values(off_the_start(joint))[0]
     draws = joint.draw(values[None], np.random.default_rng(1))
     assert draws.sigma[0] == values[joint.space.n_given]
     np.testing.assert_allclose(draws.beta[0], joint.change @ values[: joint.p])
-    change = resolve(design, "default", KNOWN["gamma"]).terms[0].change
-    expected = change @ joint.space.factors(values)[0]
+    np.testing.assert_allclose(priors.terms[0].change, [[1, -0.5], [0, 1]])
+    expected = priors.terms[0].change @ joint.space.factors(values)[0]
     np.testing.assert_allclose(draws.factors[0][0], expected, rtol=1e-9)
 
 
 # ------------------------------------------------------------------------------ invariance
 
 
-def test_the_origin_and_unit_of_a_predictor_do_not_matter():
-    data = frame().iloc[:120]
+def test_the_origin_and_unit_of_a_predictor_without_zero_do_not_matter():
+    data = frame().iloc[:120].assign(x=lambda t: t["x"] - t["x"].min() + 0.5)
     densities = []
     for moved in (data, data.assign(x=100 * data["x"] + 700)):
         design = design_of("count ~ x + (x | g)", moved)

@@ -11,6 +11,7 @@ from density_cases import SLEEP, SLEEP_PRIORS, density, schools, sleep
 from lattice_cases import integral, log_axis
 from marginal_cases import everything
 from scipy import special, stats
+from sleepstudy_by_hand import log_evidence as by_hand
 
 import ranef as rf
 from ranef.design.design import build_design
@@ -46,6 +47,19 @@ def test_the_sleep_study(random):
     found = log_evidence(sleep(random), rng=generator())
     assert found.value == pytest.approx(SLEEP[random][0], abs=1e-6)
     assert (found.method, found.mcse < 1e-6) == ("quadrature", True)
+
+
+@pytest.mark.parametrize(
+    "random", ["(1 | Subject)", "(0 + Days | Subject)", "(Days || Subject)", "(Days | Subject)"]
+)
+def test_the_sleep_study_under_the_defaults_by_cubature(random):
+    data = rf.load_dataset("sleepstudy")
+    found = log_evidence(density(f"Reaction ~ Days + {random}", data, "default"), rng=generator())
+    assert found.value == pytest.approx(by_hand(random), abs=1e-6)
+    moved = data.assign(Days=1990 + data["Days"])  # where zero is not observed, |, but not ||
+    if random == "(Days | Subject)":
+        model = density(f"Reaction ~ Days + {random}", moved, "default")
+        assert log_evidence(model, rng=generator()).value == pytest.approx(found.value, abs=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -143,7 +143,7 @@ def test_boundary_priors_keep_an_sd_off_zero():
 
 
 def test_boundary_priors_keep_a_covariance_matrix_off_the_boundary():
-    """Gamma(2.5) and LKJ(1.75) are det(Sigma)^(3/4), wherever the predictor is centred."""
+    """Gamma(2.5) and LKJ(1.75) are det(Sigma)^(3/4), wherever the predictor has its origin."""
     data = singular_data()
     model = rf.Model("y ~ x + (x | g)", data, priors="boundary")
     assert model.fit().is_singular
@@ -227,9 +227,10 @@ def test_a_known_sd_is_refused():
 @pytest.mark.parametrize("c", [1e-6, -1e5])
 def test_units_do_not_matter(c):
     data = structured()
+    assert data["x"].min() > 0
     formula = "y ~ x + (x | c)"
     base = rf.fit(formula, data, "map", priors="default")
-    moved = rf.fit(formula, data.assign(y=1e3 + c * data["y"], x=2015 - 1e3 * data["x"]), "map")
+    moved = rf.fit(formula, data.assign(y=1e3 + c * data["y"], x=-2015 - 1e3 * data["x"]), "map")
     assert moved.sigma == pytest.approx(abs(c) * base.sigma, rel=1e-5)
     assert moved.fixef()["x"] == pytest.approx(-c / 1e3 * base.fixef()["x"], rel=1e-5)
     own = moved.varcorr().sd["c"]["x"]

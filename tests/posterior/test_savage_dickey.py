@@ -33,8 +33,10 @@ from ranef.priors.distributions import (
 
 
 @cache
-def sleep_default(random):
-    return fitted("Reaction ~ Days" + random, rf.load_dataset("sleepstudy"))
+def sleep_default(random, first=0):
+    """Return the posterior under the default priors, with days counted from a first one."""
+    data = rf.load_dataset("sleepstudy")
+    return fitted("Reaction ~ Days" + random, data.assign(Days=first + data["Days"]))
 
 
 def dyestuff(sd):
@@ -76,14 +78,26 @@ def test_an_sd_of_zero_is_the_model_without_it(name, full, simple):
     assert found.error < 2e-6
 
 
-def test_a_slope_whose_default_prior_holds_for_the_user():
-    """Centring moves the intercept, not the slope, and without slopes there is none."""
-    (exact, priors), (without, _) = (
-        sleep_default(" + (Days | Subject)"),
-        sleep_default(" + (1 | Subject)"),
-    )
-    found = savage_dickey(exact, "sd_Subject[Days]", priors)
+@pytest.mark.parametrize(
+    ("name", "simple", "first"),
+    [
+        ("corr_Subject", "(Days || Subject)", 0),
+        ("corr_Subject", "(Days || Subject)", -4),
+        ("sd_Subject[Intercept]", "(0 + Days | Subject)", 0),
+        ("sd_Subject[Days]", "(1 | Subject)", 0),
+        ("sd_Subject[Days]", "(1 | Subject)", 1990),
+    ],
+)
+def test_default_priors_are_those_of_the_simpler_model(name, simple, first):
+    """Where zero was observed; elsewhere for the slope, which is the same there."""
+    exact, priors = sleep_default(" + (Days | Subject)", first)
+    without, _ = sleep_default(f" + {simple}", first)
+    found = savage_dickey(exact, name, priors)
     assert found.log_bf01 == pytest.approx(without.log_evidence - exact.log_evidence, abs=1e-6)
+    if (name, first) == ("corr_Subject", 0):
+        assert found.bf01 == pytest.approx(1.8023, abs=1e-4)
+        place = exact.target.space.names.index("corr_Subject[Intercept, Days]")
+        assert exact.curve(place).pdf(0.0) == pytest.approx(found.posterior, rel=1e-5)
 
 
 ORDINATES = {
@@ -169,11 +183,11 @@ def test_three_coefficients(gone):
 
 # ----------------------------------------------------------------------------- what is refused
 
-CENTRED = (
-    "the default prior of `{}` holds at centred predictors, where a value of zero is not the "
-    "simpler model: give the term's standard deviations priors of your own, as "
-    'priors={{"sd_Subject": HalfNormal(...)}}, or compare both models by their marginal '
-    "likelihoods."
+ELSEWHERE = (
+    "the default prior of `{}` holds at Days = 1990, the value nearest to 0 that was observed, "
+    "where zero is another model than at 0: count predictors from there, as in I(Days - 1990), or "
+    "give the term's standard deviations priors of your own, as "
+    'priors={{"sd_Subject": HalfNormal(...)}}.'
 )
 OTHERS = (
     "`{}` is not compared with zero here: that is done for standard deviations of random effects, "
@@ -184,14 +198,14 @@ OTHERS = (
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("sd_Subject[Intercept]", CENTRED.format("sd_Subject[Intercept]")),
-        ("corr_Subject", CENTRED.format("corr_Subject")),
+        ("sd_Subject[Intercept]", ELSEWHERE.format("sd_Subject[Intercept]")),
+        ("corr_Subject", ELSEWHERE.format("corr_Subject")),
         ("sigma", OTHERS.format("sigma")),
         ("sd_subject[days]", "the posterior has no parameter 'sd_subject[days]'. Did you mean"),
     ],
 )
 def test_names_and_scales_that_are_refused(name, message):
-    exact, priors = sleep_default(" + (Days | Subject)")
+    exact, priors = sleep_default(" + (Days | Subject)", 1990)
     with pytest.raises(FitError, match=f"^{re.escape(message)}"):
         savage_dickey(exact, name, priors)
 

@@ -41,6 +41,15 @@ def sleep():
     return design("Reaction ~ Days + (Days | Subject)", load_dataset("sleepstudy"))
 
 
+def late_sleep():
+    return load_dataset("sleepstudy").assign(Days=lambda d: d["Days"] + 1990)
+
+
+@pytest.fixture(scope="module")
+def late():
+    return design("Reaction ~ Days + (Days | Subject)", late_sleep())
+
+
 @pytest.fixture(scope="module")
 def crossed():
     rng = np.random.default_rng(5)
@@ -71,9 +80,9 @@ def test_defaults_of_sleepstudy(sleep):
         ("beta", "Intercept", AT_MEAN),
         ("beta", "Days", ""),
         ("sigma", "", ""),
-        ("sd_Subject", "Intercept", AT_MEAN),
+        ("sd_Subject", "Intercept", ""),
         ("sd_Subject", "Days", ""),
-        ("corr_Subject", "", AT_MEAN),
+        ("corr_Subject", "", ""),
     ]
     expected = [
         Normal(y.mean(), 2.5 * sy),
@@ -95,8 +104,7 @@ def test_the_defaults_by_name(sleep):
     assert priors.slopes == {"Days": priors.beta[1]}
     assert priors.centred
     np.testing.assert_allclose(priors.change, [[1, -4.5], [0, 1]])
-    assert priors.terms[0].centred
-    np.testing.assert_allclose(priors.terms[0].change, [[1, -4.5], [0, 1]])
+    assert (priors.terms[0].place, priors.terms[0].change) == (None, None)
 
 
 def test_indicators_have_scale_one_and_are_centred_in_the_fixed_part_only(crossed):
@@ -108,8 +116,8 @@ def test_indicators_have_scale_one_and_are_centred_in_the_fixed_part_only(crosse
     g, h = priors.terms
     assert (g.label, h.label) == ("g", "h")
     assert g.sd[2] == HalfStudentT(3, sy)
-    np.testing.assert_allclose(g.change[0], [1, -crossed.rows.X[:, 1].mean(), 0, 0])
-    assert (h.corr, h.centred, h.change) == (None, False, None)
+    np.testing.assert_allclose(g.change[0], [1, -crossed.rows.X[:, 1].min(), 0, 0])
+    assert (h.corr, h.place, h.change) == (None, None, None)
 
 
 def test_nothing_is_centred_without_an_intercept():
@@ -117,7 +125,7 @@ def test_nothing_is_centred_without_an_intercept():
     priors = resolve(design("Reaction ~ 0 + Days + (0 + Days | Subject)", data))
     assert priors.intercept is None
     assert (priors.centred, priors.change) == (False, None)
-    assert (priors.terms[0].centred, priors.terms[0].change) == (False, None)
+    assert (priors.terms[0].place, priors.terms[0].change) == (None, None)
     assert {row.note for row in priors.rows()} == {""}
 
 
@@ -198,8 +206,8 @@ def test_default_priors_of_the_variances_follow_the_data():
     assert after.sigma.sigma == pytest.approx(c * before.sigma.sigma)
     sds = [np.array([sd.sigma for sd in priors.terms[0].sd]) for priors in (before, after)]
     np.testing.assert_allclose(sds[1], sds[0] * [c, c / e], rtol=1e-9)
-    centres = [-priors.terms[0].change[0, 1] for priors in (before, after)]
-    assert centres[1] == pytest.approx(100 + e * centres[0])
+    places = [priors.terms[0].place.predictors["x"] for priors in (before, after)]
+    assert places[1] == pytest.approx(100 + e * places[0])
 
 
 # What the user gives
@@ -217,7 +225,7 @@ def test_a_prior_of_the_intercept_holds_at_zero_predictors(sleep):
     given = resolve(sleep, {"Intercept": Normal(250, 100)})
     assert given.intercept == Normal(250, 100)
     assert (given.centred, given.change) == (False, None)
-    assert given.terms[0].centred
+    assert given.terms == resolve(sleep).terms
 
 
 @pytest.mark.parametrize(
@@ -231,17 +239,18 @@ def test_a_prior_of_the_intercept_holds_at_zero_predictors(sleep):
     ],
     ids=str,
 )
-def test_any_prior_of_a_term_holds_at_zero_predictors(sleep, priors):
-    given = resolve(sleep, priors)
-    assert (given.terms[0].centred, given.terms[0].change) == (False, None)
+def test_any_prior_of_a_term_holds_at_zero_predictors(late, priors):
+    given = resolve(late, priors)
+    assert str(resolve(late).terms[0].place) == "Days = 1990"
+    assert (given.terms[0].place, given.terms[0].change) == (None, None)
     assert given.centred
 
 
-def test_a_prior_of_one_term_leaves_the_others_centred():
-    data = load_dataset("sleepstudy").assign(half=lambda d: d["Days"] % 2)
+def test_a_prior_of_one_term_leaves_the_others_where_they_are():
+    data = late_sleep().assign(half=lambda d: d["Days"] % 2)
     two = design("Reaction ~ Days + (Days | Subject) + (Days | half)", data)
     given = resolve(two, {"sd_half": HalfNormal(10)})
-    assert [term.centred for term in given.terms] == [True, False]
+    assert [term.note for term in given.terms] == ["at Days = 1990", ""]
 
 
 def test_the_more_specific_key_wins(crossed):
@@ -372,11 +381,46 @@ def test_what_is_refused(sleep, priors, message):
         resolve(sleep, priors)
 
 
-@pytest.mark.parametrize("key", ["corr", "corr_Subject", "sd_Subject_1", "beta"])
+SOME_PRIORS = {
+    "Intercept": Normal(250, 100),
+    "beta": Normal(0, 20),
+    "sigma": HalfNormal(50),
+    "sd": HalfNormal(40),
+    "corr": LKJ(3),
+}
+
+
+@pytest.mark.parametrize(
+    "right",
+    ["1", "Days", "1 + (1 | Subject)", "Days + (0 + Days | Subject)", "Days + (Days || Subject)"],
+)
+def test_the_same_priors_for_classes_suit_a_set_of_models(right):
+    made = design(f"Reaction ~ {right}", load_dataset("sleepstudy"))
+    given = resolve(made, SOME_PRIORS)
+    wanted = {"beta": "beta", "sd_Subject": "sd", "sigma": "sigma"}
+    for row in given.rows():
+        key = "Intercept" if row.name == "beta[Intercept]" else wanted[row.parameter]
+        assert row.prior == SOME_PRIORS[key]
+
+
+@pytest.mark.parametrize("key", ["sd_Subject_1", "corr_subject", "Days", "nu"])
 def test_a_key_that_reaches_nothing_is_refused(key):
     scalar = design("Reaction ~ 1 + (1 | Subject)", load_dataset("sleepstudy"))
     with pytest.raises(FitError, match=f"`{key}` is no parameter of this model"):
         resolve(scalar, {key: HalfNormal(1)})
+    assert resolve(scalar, {"corr_Subject": LKJ(1)}) == resolve(scalar)
+
+
+@pytest.mark.parametrize(("key", "prior"), [("corr", HalfNormal(1)), ("sd", LKJ(1)), ("beta", 3)])
+def test_a_prior_that_reaches_nothing_is_checked_all_the_same(key, prior):
+    with pytest.raises(FitError, match=f"`{key}`"):
+        resolve(design("Reaction ~ 1", load_dataset("sleepstudy")), {key: prior})
+
+
+def test_a_column_can_be_called_like_a_class_that_has_nothing():
+    data = load_dataset("sleepstudy").rename(columns={"Days": "sd"})
+    given = resolve(design("Reaction ~ sd", data), {"sd": Normal(0, 7)})
+    assert given.slopes == {"sd": Normal(0, 7)}
 
 
 def test_known_relative_and_flat_parameters(sleep):
@@ -423,25 +467,32 @@ def test_keys_can_be_as_the_model_prints_them(sleep):
     assert str(caught.value) == message
 
 
-def test_an_untouched_intercept_sd_is_as_wide_as_the_slopes_make_it_at_zero(sleep):
-    default = resolve(sleep).terms[0].sd
-    touched = resolve(sleep, {"corr": LKJ(1)}).terms[0].sd
-    days = sleep.rows.X[:, 1]
-    factor = np.sqrt(1 + (days.mean() / days.std(ddof=1)) ** 2)
+def test_an_untouched_intercept_sd_is_as_wide_as_the_slopes_make_it_at_zero(sleep, late):
+    default = resolve(late).terms[0].sd
+    touched = resolve(late, {"corr": LKJ(1)}).terms[0].sd
+    days = late.rows.X[:, 1]
+    factor = np.sqrt(1 + (1990 / days.std(ddof=1)) ** 2)
     assert touched[0].sigma == pytest.approx(default[0].sigma * factor)
     assert touched[1] == default[1]
+    assert resolve(sleep, {"corr": LKJ(1)}).terms[0].sd == resolve(sleep).terms[0].sd == default
 
 
-@pytest.mark.parametrize("text", ["y ~ x*f + I(x^2) + (x | g)", "y ~ x*z*f + (x*z | g)"])
+TEXTS = ["y ~ x*f + I(x^2) + (x | g)", "y ~ x*z*f + (x*z | g)", "y ~ x + (f/x + I(x^2) | g)"]
+
+
+@pytest.mark.parametrize("text", TEXTS)
 def test_default_priors_of_products_and_powers_follow_the_data(text):
-    """The implied prior of the linear predictor is the same wherever x has its origin."""
+    """The implied prior of the predictor is the same wherever x has its origin, but in its range.
+
+    And whichever side of zero x is on.
+    """
     rng = np.random.default_rng(4)
     n = 60
     data = pd.DataFrame({"x": rng.normal(7, 2, n), "z": rng.normal(size=n), "g": np.arange(n) % 8})
     data["f"] = rng.choice(list("ab"), n)
     data["y"] = rng.normal(size=n)
     covariances = []
-    for shift, scale in ((0, 1), (2015, 1), (-3, 1e3)):
+    for shift, scale in ((0, 1), (2015, 1), (0, -1e3)):
         made = design(text, data.assign(x=shift + scale * data["x"]))
         priors = resolve(made)
         sds = np.array([prior.sigma for prior in priors.beta])
@@ -453,6 +504,21 @@ def test_default_priors_of_products_and_powers_follow_the_data(text):
         covariances.append(np.array(parts))
     np.testing.assert_allclose(covariances[1], covariances[0], rtol=1e-5, atol=1e-7)
     np.testing.assert_allclose(covariances[2], covariances[0], rtol=1e-7, atol=1e-9)
+
+
+def test_an_origin_within_the_data_is_where_priors_hold():
+    """Independent effects are nested in correlated ones there: their sds have the same priors."""
+    rng = np.random.default_rng(4)
+    data = pd.DataFrame({"x": rng.uniform(3, 9, 60), "y": rng.normal(size=60)})
+    data["g"] = np.arange(60) % 8
+    for origin, within in ((0, False), (3.5, True), (8, True), (10, False)):
+        frame = data.assign(x=data["x"] - origin)
+        both, apart = (
+            resolve(design(f"y ~ x + (x {bar} g)", frame)).terms[0] for bar in ("|", "||")
+        )
+        assert both.sd == apart.sd
+        assert (both.change is None) == within
+        assert apart.change is None
 
 
 # Generalised models
@@ -489,9 +555,9 @@ def test_printed_rows_of_contraception():
         "beta[age] Normal(0, 0.1109) at the mean of the predictors",
         "beta[I(age^2)] Normal(0, 0.01229)",
         "beta[urban[T.Y]] Normal(0, 1)",
-        "sd_district[Intercept] HalfNormal(1) at the mean of the predictors",
+        "sd_district[Intercept] HalfNormal(1)",
         "sd_district[age] HalfNormal(0.1109)",
-        "corr_district[] LKJ(2) at the mean of the predictors",
+        "corr_district[] LKJ(2)",
     ]
 
 
@@ -583,7 +649,7 @@ def test_a_far_intercept_is_as_wide_as_its_slopes_make_it_there():
     made = design("y ~ x + (x | g)", counted())
     x = made.rows.X[:, 1]
     found = resolve(made, {"corr": LKJ(2)}, POISSON).terms[0]
-    assert not found.centred
-    ratio = x.mean() / x.std(ddof=1)
+    assert found.place is None
+    ratio = x.min() / x.std(ddof=1)
     assert found.sd[0].scale == pytest.approx(np.sqrt(1 + ratio**2))
     assert found.sd[1].scale == pytest.approx(1 / x.std(ddof=1))

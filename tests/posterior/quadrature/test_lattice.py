@@ -212,8 +212,8 @@ def test_units_of_the_response_shift_the_evidence(formula, c):
 
 
 @pytest.mark.parametrize(("d", "e"), [(1000.0, 1.0), (-3.0, -1e-3)])
-def test_units_of_a_predictor_do_not_matter(d, e):
-    formula, data = "y ~ x + (x | g)", slopes_frame()
+def test_units_and_origin_of_a_predictor_without_zero_do_not_matter(d, e):
+    formula, data = "y ~ x + (x | g)", slopes_frame().assign(x=lambda t: t["x"] + 3)
     base = Exact.of(density(formula, data, "default"))
     moved = Exact.of(density(formula, data.assign(x=d + e * data["x"]), "default"))
     assert moved.log_evidence == pytest.approx(base.log_evidence, abs=1e-6)

@@ -21,12 +21,19 @@ from ranef.posterior.transforms import coordinate
 from ranef.priors.distributions import HalfNormal, HalfStudentT, Normal, Relative, StudentT
 
 GIVEN = {"x": StudentT(3, 0, 2), "sd": Relative(HalfNormal(1)), "sigma": HalfNormal(3)}
+
+
+def without_zero(least):
+    return slopes_frame().assign(x=lambda t: t["x"] - t["x"].min() + least)
+
+
 TARGETS = {
     "linear model": lambda: sleep(""),
     "one sd": lambda: sleep(" + (1 | Subject)"),
     "two sds": lambda: sleep(" + (Days || Subject)"),
     "correlated": lambda: sleep(" + (Days | Subject)"),
-    "centred": lambda: density("y ~ x + (x | g)", slopes_frame(), "default"),
+    "near": lambda: density("y ~ x + (x | g)", without_zero(0.1), "default"),
+    "far": lambda: density("y ~ x + (x | g)", without_zero(1000.0), "default"),
     "given effect, relative sd": lambda: density("y ~ x + (1 | g)", slopes_frame(), GIVEN),
     "known sigma": schools,
 }
@@ -88,12 +95,19 @@ def test_the_mode_is_the_centre_and_its_curvature_the_unit(name):
 
 
 def test_coordinates_follow_the_users_columns_only_where_they_are_asked_for():
-    target = TARGETS["centred"]()
-    mode, users, priors = find_mode(target), target.cross.bases[0], target.bases[0]
-    assert target.space.names == ("sigma", "sd_g[Intercept]", "sd_g[x]", "corr_g[Intercept, x]")
-    expected = {None: priors, 0: priors, 1: users, 2: priors, 3: users}
-    for first, basis in expected.items():
-        np.testing.assert_array_equal(frame(target, mode, first).bases[0], basis)
+    """Far off, the intercept at zero goes with that of the priors: it is the slope on a lever."""
+    for name in ("near", "far"):
+        target = TARGETS[name]()
+        mode, users, priors = find_mode(target), target.cross.bases[0], target.bases[0]
+        assert target.space.names == ("sigma", "sd_g[Intercept]", "sd_g[x]", "corr_g[Intercept, x]")
+        lever = np.linalg.solve(users, priors)[0, 1]
+        both = priors @ np.linalg.inv([[1, lever], [0, 1] if name == "near" else [1, 0]])
+        expected = {None: priors, 0: priors, 1: both, 2: priors, 3: users}
+        for first, basis in expected.items():
+            found = frame(target, mode, first).bases[0]
+            np.testing.assert_allclose(found, basis, rtol=1e-12, atol=1e-12 * abs(basis).max())
+    near = TARGETS["near"]()
+    np.testing.assert_allclose(frame(near, find_mode(near), 1).bases[0], near.cross.bases[0])
 
 
 def test_half_line_and_its_way_back():

@@ -197,12 +197,14 @@ def test_density_with_three_correlated_coefficients(centered):
 
 
 @pytest.mark.parametrize("centered", [False, True])
-def test_density_at_the_mean_with_crossed_terms(centered):
-    """Default priors hold at centred columns; the likelihood is that of the usual coefficients."""
-    made = design("y ~ x + (x | g) + (1 | h)", small_data())
+def test_density_away_from_zero_with_crossed_terms(centered):
+    """Where default priors hold elsewhere the likelihood is that of the usual coefficients."""
+    data = small_data().assign(x=lambda t: t["x"] - t["x"].min() + 2)
+    made = design("y ~ x + (x | g) + (1 | h)", data)
     model = pymc_hierarchical.hierarchical(made, resolve(made), centered=centered)
     sy, x = made.rows.y.std(ddof=1), made.rows.X[:, 1]
     sx, shift = x.std(ddof=1), np.array([[1, -x.mean()], [0, 1]])
+    back = np.array([[1, -2], [0, 1]])
     at_mean, sigma, sd_g, sd_h = np.array([9.0, -0.3]), 1.3, np.array([0.7, 1.9]), np.array([0.4])
     rho = -0.6
     cov = np.outer(sd_g, sd_g) * [[1, rho], [rho, 1]]
@@ -212,13 +214,13 @@ def test_density_at_the_mean_with_crossed_terms(centered):
     wanted = normal([made.rows.y.mean(), 0], [2.5 * sy, 2.5 * sy / sx])(at_mean).sum()
     wanted += half_t(sy)(sigma) + half_t(sy)(sd_h[0]) + half_t(np.array([sy, sy / sx]))(sd_g).sum()
     wanted += stats.beta(2, 2).logpdf((1 + rho) / 2)
-    wanted += log_likelihood(made, shift @ at_mean, [b_g @ shift.T, z_h * sd_h], sigma)
-    values = {"at_mean_beta": at_mean, "sigma": sigma, "at_mean_sd_g": sd_g, "sd_h": sd_h}
+    wanted += log_likelihood(made, shift @ at_mean, [b_g @ back.T, z_h * sd_h], sigma)
+    values = {"at_mean_beta": at_mean, "sigma": sigma, "nearest_sd_g": sd_g, "sd_h": sd_h}
     values["partial_corr_g"] = np.array([(1 + rho) / 2])
     if centered:
         wanted += stats.multivariate_normal(cov=cov).logpdf(b_g).sum()
         wanted += normal(0, sd_h)(z_h * sd_h).sum()
-        values |= {"at_mean_b_g": b_g, "b_h": z_h * sd_h}
+        values |= {"nearest_b_g": b_g, "b_h": z_h * sd_h}
     else:
         wanted += normal(0, 1)(z_g).sum() + normal(0, 1)(z_h).sum()
         values |= {"z_g": z_g, "z_h": z_h}
@@ -508,11 +510,11 @@ def test_variables_and_coordinates():
 
 @pytest.mark.parametrize("centered", [False, True])
 def test_which_variables_are_random(centered):
-    names = {
-        rv.name for rv in model_of("y ~ x + (x | g)", small_data(), centered=centered).free_RVs
-    }
-    effects = "at_mean_b_g" if centered else "z_g"
-    assert names == {"at_mean_beta", "sigma", "at_mean_sd_g", "partial_corr_g", effects}
+    for least, prefix in ((-1, ""), (2, "nearest_")):
+        data = small_data().assign(x=lambda t, to=least: t["x"] - t["x"].min() + to)
+        names = {rv.name for rv in model_of("y ~ x + (x | g)", data, centered=centered).free_RVs}
+        effects = f"{prefix}b_g" if centered else "z_g"
+        assert names == {"at_mean_beta", "sigma", f"{prefix}sd_g", "partial_corr_g", effects}
 
 
 def test_scalar_and_diagonal_terms_have_no_correlations():

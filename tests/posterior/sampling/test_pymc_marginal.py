@@ -76,9 +76,8 @@ def test_names_and_dimensions_are_those_of_the_hierarchical_model():
     textbook = pymc_hierarchical.hierarchical(model.design, model.priors)
     for name in (
         "sigma",
-        "at_mean_sd_Subject",
-        "partial_corr_Subject",
         "sd_Subject",
+        "partial_corr_Subject",
         "corr_Subject",
     ):
         assert marginal.named_vars_to_dims.get(name) == textbook.named_vars_to_dims.get(name)

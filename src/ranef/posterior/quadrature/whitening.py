@@ -8,7 +8,7 @@ coordinates independent and of unit size.
 Sds and correlations are taken where the priors hold: at the origin of the predictors or, where zero
 is not observed, at the observed values nearest to it. There the two coefficients of a term are far
 less dependent than at a far origin. Only for the density of one of the user's parameters do the
-coordinates of its term follow the user's columns.
+coordinates of its term have that parameter among them.
 
 Source: Takahasi & Mori (1974), *Publ. RIMS Kyoto* 9, 721-741 (the map from the half-line).
 """
@@ -95,7 +95,7 @@ def frame(target: LinearPosterior, mode: Mode, first: int | None = None) -> Fram
     lead = [] if first is None or first == sigma else [first]
     order = np.array(lead + others + [sigma] * (sigma in space.free), dtype=np.intp)
 
-    bases = _bases(target, first)
+    bases = _bases(target, first, mode)
     scales = _scales(target, bases)
 
     def coordinates(x: Array) -> Array:
@@ -112,20 +112,32 @@ def log_prior(c: Coordinate, log_value: Array) -> Array:
     return np.asarray(c.at(log_value)[2])
 
 
-def _bases(target: LinearPosterior, first: int | None) -> tuple[Array, ...]:
-    """Return the priors' basis of each term, or the user's where `first` differs on both scales."""
-    bases = []
-    for (sd, partial), A, T in zip(
-        target.space.places, target.bases, target.cross.bases, strict=True
-    ):
-        moved = False
+def _bases(target: LinearPosterior, first: int | None, mode: Mode) -> tuple[Array, ...]:
+    """Return of each term the basis of the priors, or where `first` differs there, one with it."""
+    space, bases = target.space, []
+    values, _ = space.values(mode.x)
+    for (sd, partial), A, T in zip(space.places, target.bases, target.cross.bases, strict=True):
+        basis = A
         if first is not None and sd.start <= first < partial.stop:
             size = np.linalg.norm(T, axis=0)
-            change = np.abs(np.linalg.solve(T, A) - np.eye(len(T))) * size[:, None] / size
-            change = change if first >= sd.stop else change[first - sd.start]
-            moved = bool(change.max() > MAX_SAME_BASIS)
-        bases.append(T if moved else A)
+            change = np.linalg.solve(T, A)
+            moved = np.abs(change - np.eye(len(T))) * size[:, None] / size > MAX_SAME_BASIS
+            if first >= sd.stop and moved.any():
+                basis = T
+            elif first < sd.stop and moved[first - sd.start].any():
+                basis = A @ np.linalg.inv(_with_users(change, first - sd.start, values[sd]))
+        bases.append(basis)
     return tuple(bases)
+
+
+def _with_users(change: Array, j: int, sds: Array) -> Array:
+    """Return the matrix from coefficients where the priors hold to the user's j-th and the others.
+
+    The one that makes up most of it, by its sd, is left out: the rest can vary when it is known.
+    """
+    left_out = int(np.argmax(np.abs(change[j]) * sds))
+    rows = np.delete(np.eye(len(change)), left_out, axis=0)
+    return np.insert(rows, j, change[j], axis=0)
 
 
 def _scales(target: LinearPosterior, bases: Sequence[Array]) -> Array:
@@ -197,8 +209,10 @@ def values_at(frame: Frame, xi: Array) -> tuple[Array, Array]:
         space.covariances, space.places, target.bases, frame.bases, strict=True
     ):
         if partial.stop > partial.start and not np.array_equal(A, B):
-            F = np.linalg.solve(A, B) @ covariance.factor_of(values[:, sd], values[:, partial])
+            change = np.linalg.solve(A, B)
+            F = change @ covariance.factor_of(values[:, sd], values[:, partial])
             logp += _move(values, (sd, partial), F, coordinates[partial.start])
+            logp += np.linalg.slogdet(change)[1]
     known = frame.is_sd & np.isfinite(space.known) & ~space.relative
     values[:, known] /= space.known[space.n_given]
     for place in np.flatnonzero(frame.is_sd & space.relative):
@@ -208,15 +222,15 @@ def values_at(frame: Frame, xi: Array) -> tuple[Array, Array]:
 
 
 def _move(values: Array, places: tuple[slice, slice], F: Array, c: Coordinate) -> Array:
-    """Turn the user's sds and correlation of a term into those where its priors hold, in place.
+    """Turn sds and correlation in another basis into those where the priors hold, in place.
 
-    F is the factor where they hold. Returns what this changes in the log density: the prior of
-    the correlation, which was taken where it does not hold, and the Jacobian. The Jacobian of the
-    covariance matrix by (log sd_1, log sd_2, 2 artanh corr) is |Sigma| sd_1 sd_2, and |Sigma| is
-    the same on both scales.
+    F is the factor where they hold. Returns what this changes in the log density, up to the
+    determinant of the change of basis: the prior of the correlation, which was taken where it does
+    not hold, and the Jacobian. That of the covariance matrix by (log sd_1, log sd_2, 2 artanh corr)
+    is |Sigma| sd_1 sd_2, and one matrix by the other |change|^3.
     """
     sd, partial = places
-    users, before = values[:, sd].copy(), c.at(2 * np.arctanh(values[:, partial.start]))[2]
+    others, before = values[:, sd].copy(), c.at(2 * np.arctanh(values[:, partial.start]))[2]
     values[:, sd] = np.linalg.norm(F, axis=2)
     values[:, partial.start], _, log_density, _ = c.at(_unbounded_correlation(F))
-    return np.asarray(log_density - before + np.log(users / values[:, sd]).sum(axis=1))
+    return np.asarray(log_density - before + np.log(others / values[:, sd]).sum(axis=1))
