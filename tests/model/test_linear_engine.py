@@ -17,6 +17,7 @@ from fits import FORMULAS, TOO_MANY, fit_of, frame, model_of
 from ranef.fits.diagnostics import ImportanceDiagnostics, QuadratureDiagnostics
 from ranef.posterior.draws import summarise
 
+DEFAULT_PRIORS = json.loads((REFERENCE / "default_priors.json").read_text())
 BRMS = json.loads((REFERENCE / "brms.json").read_text())
 BRMS_PRIORS = {
     "Intercept": rf.priors.Normal(250, 100),
@@ -345,6 +346,23 @@ def both_tables(fit):
     effects.index = [f"r_Subject[{e.level},{e.coef}]" for e in effects.itertuples()]
     own = fit.summary().to_frame()
     return under_the_names_of_brms(pd.concat([own, effects])[["mean", "sd", "lower", "upper"]])
+
+
+@pytest.mark.parametrize("first", [0, 1990])
+def test_the_posterior_under_the_defaults_is_that_of_nuts(first):
+    """`make_default_priors.py`: a million draws of a model that is written out by hand."""
+    data = rf.load_dataset("sleepstudy")
+    fit = rf.Model(SLEEP, data.assign(Days=first + data["Days"])).fit("quadrature", draws=1)
+    names = {"sd_Subject[Days]": ("sd", 1), "Days": ("slope", None), "sigma": ("sigma", None)}
+    if first == 0:  # elsewhere these are other parameters
+        names |= {"sd_Subject[Intercept]": ("sd", 0), "Intercept": ("intercept", None)}
+        names["corr_Subject[Intercept, Days]"] = ("corr", None)
+    for name, (variable, place) in names.items():
+        nuts = {
+            key: number if place is None else number[place]
+            for key, number in DEFAULT_PRIORS[variable].items()
+        }
+        assert fit.curve(name).mean == pytest.approx(nuts["mean"], abs=min(0.02, 4 * nuts["mcse"]))
 
 
 @pytest.mark.parametrize("method", ["quadrature", "mcmc"])

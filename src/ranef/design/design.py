@@ -388,10 +388,7 @@ def build_design(
         fixed=X.names,
         numeric=X.numeric,
         origins=X.origins,
-        terms=tuple(
-            _term(label, *coded, nearest_place(interpreter, coded[1]))
-            for label, coded in zip(labels, random, strict=True)
-        ),
+        terms=tuple(_term(interpreter, *each) for each in zip(labels, random, strict=True)),
         recipe=Recipe(
             memory=interpreter.memory,
             X=X,
@@ -567,9 +564,8 @@ def _labels(random: Sequence[Coded]) -> list[str]:
     return labels
 
 
-def _term(
-    label: str, part: RandomPart, columns: Columns, factor: Factor, nearest: NearestPlace | None
-) -> RandomTerm:
+def _term(interpreter: Interpreter, label: str, coded: Coded) -> RandomTerm:
+    part, columns, factor = coded
     covariance = Unstructured if part.correlated else Diagonal
     return RandomTerm(
         label=label,
@@ -578,7 +574,7 @@ def _term(
         levels=factor.levels,
         coefs=columns.names,
         numeric=columns.numeric,
-        nearest=nearest,
+        nearest=nearest_place(interpreter, columns),
         covariance=covariance(len(columns.names)),
         mean_products=_mean_products(columns.values),
     )
