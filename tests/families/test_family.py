@@ -92,7 +92,7 @@ def test_a_support_that_is_not_there():
         replace(POISSON, support="count")
     assert str(caught.value) == (
         "the poisson family has support='count', expected one of `real`, `positive`, `counts`, "
-        "`proportions`, `binary` or `unit`."
+        "`proportions`, `binary`, `unit` or `ordered`."
     )
 
 

@@ -44,7 +44,7 @@ def test_keys_are_the_parameters_of_the_family(made):
     sd, corr = Target("standard deviation", ("Intercept", "x")), Target("correlation matrix")
     terms = {"sd": sd, "corr": corr, "sd_g": sd, "corr_g": corr}
     effect, sigma = Target("coefficient"), Target("standard deviation")
-    own = Target("positive parameter")
+    own = Target("positive number")
     effects = {"Intercept": effect, "x": effect, "beta": Target("coefficient", ("x", "shape"))}
     targets = {
         family.name: dict(read_user_priors(made, "default", family).targets)
@@ -94,7 +94,7 @@ def test_nothing_is_relative_to_a_sigma_that_there_is_not(made, key, value, plac
 @pytest.mark.parametrize("prior", [Normal(0, 1), LKJ(2), Relative(HalfNormal(1)), Uniform(-1, 1)])
 def test_a_parameter_is_positive_and_not_relative(made, prior):
     message = (
-        f"priors: {prior} does not fit `nu`, which is a positive parameter; "
+        f"priors: {prior} does not fit `nu`, which is a positive number; "
         "give a prior such as Gamma, LogNormal, HalfNormal or Exponential."
     )
     refused(made, {"nu": prior}, find_family("t"), message)

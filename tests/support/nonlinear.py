@@ -116,13 +116,16 @@ class Point:
 
     gamma: Array
     theta: Array
-    log_psi: Array
+    linked: Array
+
+    def psi(self, model: Generalized) -> Array:
+        return model.family.unlinked(self.linked)
 
     def setting(self, model: Generalized) -> Setting:
-        return model.at(self.gamma, factors(self.theta, model.covariances), self.log_psi)
+        return model.at(self.gamma, factors(self.theta, model.covariances), self.psi(model))
 
     def profile(self, model: Generalized) -> Setting:
-        return model.profile(factors(self.theta, model.covariances), self.log_psi)
+        return model.profile(factors(self.theta, model.covariances), self.psi(model))
 
 
 def random_point(model: Generalized, seed: int) -> Point:
@@ -132,7 +135,7 @@ def random_point(model: Generalized, seed: int) -> Point:
     return Point(
         gamma=model.gamma + size * rng.normal(size=len(model.gamma)),
         theta=size * rng.normal(size=sum(shape.n_theta for shape in model.covariances)),
-        log_psi=model.log_psi + 0.3 * rng.normal(size=len(model.log_psi)),
+        linked=model.family.linked(model.psi) + 0.3 * rng.normal(size=len(model.psi)),
     )
 
 

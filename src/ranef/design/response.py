@@ -90,7 +90,7 @@ def read_response(
     values, label, rows = interpreter.value(node), str(node), interpreter.frame.index
     success = ""
     if isinstance(values, Categorical):
-        y, success = _of_two_levels(values, node, family)
+        y, success = _of_levels(values, node, family)
     else:
         y = one_column(np.asarray(values, dtype=np.float64), f"the response `{label}`")
     if family.has_trials:
@@ -133,8 +133,10 @@ def _count(interpreter: Interpreter, node: Node, response: str) -> Array:
     return np.round(counts)
 
 
-def _of_two_levels(factor: Categorical, node: Node, family: Family) -> tuple[Array, str]:
-    """Return 0 and 1 for the first and the second level, and the condition of the second."""
+def _of_levels(factor: Categorical, node: Node, family: Family) -> tuple[Array, str]:
+    """Return the numbers of the levels from 0 on, and the condition of a success, if it is one."""
+    if family.has_order:
+        return factor.codes.astype(np.float64), ""
     levels, label, last = factor.levels, str(node), _quoted(factor.levels[-1])
     column = _column(node)
     if not family.has_classes:
@@ -209,6 +211,10 @@ def _supported(y: Array, label: str, family: Family, rows: pd.Index) -> Array:
                 'trials is for family="binomial".'
             )
             refuse((y <= 0) | (y >= 1), fault="not strictly between 0 and 1", remedy=remedy)
+        case "ordered":
+            remedy = f"The {name} family takes whole numbers, or a column of labels in their order."
+            refuse(_is_fractional(y, COUNT_TOLERANCE), fault="not a whole number", remedy=remedy)
+            return np.unique(np.round(y), return_inverse=True)[1].astype(np.float64)
         case "binary":
             remedy = _SHAPES.format(family=name, label=label).rstrip(", ") + "."
             refuse((y != 0) & (y != 1), fault="neither 0 nor 1", remedy=remedy)

@@ -10,7 +10,7 @@ from numpy.random import Generator
 from scipy import special
 
 from ranef._typing import Array
-from ranef.families.derivatives import Expansion, Further, trigamma
+from ranef.families.derivatives import Expansion, Further, stacked, trigamma
 from ranef.families.family import (
     MAX_PROPORTION,
     MIN_POSITIVE,
@@ -18,7 +18,6 @@ from ranef.families.family import (
     OwnParameter,
     PymcForm,
     inside,
-    stacked,
 )
 from ranef.families.links import CLOGLOG, LOGIT, PROBIT, Curve, Link
 

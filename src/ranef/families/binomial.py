@@ -10,8 +10,8 @@ from numpy.random import Generator
 from scipy import special
 
 from ranef._typing import Array
-from ranef.families.derivatives import Expansion, Further, divergence, log_poisson_at_mean
-from ranef.families.family import Family, PymcForm, inside, stacked
+from ranef.families.derivatives import Expansion, Further, divergence, log_poisson_at_mean, stacked
+from ranef.families.family import Family, PymcForm, inside
 from ranef.families.links import CAUCHIT, CLOGLOG, LOGIT, PROBIT, Link
 
 

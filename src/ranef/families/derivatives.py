@@ -1,9 +1,9 @@
 """The log density of a row as a function of its linear predictor: value, slope and curvatures.
 
-An engine needs the derivatives of log f(y | eta, psi) in eta, up to the third, and in the
-logarithms of the distribution's own parameters psi (a scale, a shape). The families of the package
-have them in closed form; for any other they come from central differences of a high order, which
-keep ten digits of a slope and eight of a third derivative.
+An engine needs the derivatives of log f(y | eta, psi) in eta, up to the third, and in the links of
+the distribution's own parameters psi, such as the logarithm of a scale or a shape. The families of
+the package have them in closed form; for any other they come from central differences of a high
+order, which keep ten digits of a slope and eight of a third derivative.
 """
 
 from __future__ import annotations
@@ -19,10 +19,12 @@ from scipy import special
 
 from ranef._typing import Array
 
+type ByPsi = tuple[Array, Array, Array]  # derivatives of L, L1 and L2 in the link of one psi
+
 MAX_EXPONENT = 700.0  # of e: exp of it, and of minus it, is a number
 STENCIL_REACH = 4  # points on either side of a difference
 ETA_STEP = 0.015  # of a linear predictor
-LOG_PSI_STEP = 1e-3  # of the logarithm of a parameter
+LINKED_PSI_STEP = 1e-3  # of the link of a parameter
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,8 +56,8 @@ class Further:
         The derivative of `Expansion.weight` with respect to eta: minus the third derivative of
         log f.
     value, score, weight : ndarray, shape (r, ...)
-        The derivatives of the parts of the `Expansion` with respect to the logarithm of each of
-        the r parameters of the distribution.
+        The derivatives of the parts of the `Expansion` with respect to the link of each of the r
+        parameters of the distribution.
     """
 
     third: Array
@@ -64,13 +66,34 @@ class Further:
     weight: Array
 
 
+def stacked(third: Array, by_psi: list[ByPsi]) -> Further:
+    """Return the third derivative with the derivatives in the link of each psi, stacked."""
+    value, score, weight = np.empty((3, len(by_psi), *third.shape))
+    for j, derivatives in enumerate(by_psi):
+        value[j], score[j], weight[j] = derivatives
+    return Further(third, value, score, weight)
+
+
 def differenced(function: Callable[[Array], Array], eta: Array, step: Array) -> list[Array]:
     """Return a function of eta, elementwise, and its first three derivatives, by differences."""
-    values = np.stack([function(eta + k * step) for k in range(-STENCIL_REACH, STENCIL_REACH + 1)])
+    places = np.arange(-STENCIL_REACH, STENCIL_REACH + 1).reshape(-1, *[1] * np.ndim(eta + step))
+    values = function(eta + places * step)
     derivatives = [values[STENCIL_REACH]]
     for order, row in enumerate(_stencil(), start=1):
         derivatives.append(np.tensordot(row, values, axes=1) / step**order)
     return derivatives
+
+
+def slopes_of(function: Callable[[Array], Array], linked: Array) -> Array:
+    """Return the derivatives of a function of r numbers by each of them, shape (r, ...)."""
+    slopes = []
+    for j in range(len(linked)):
+        moved = np.repeat(linked[None], 4, axis=0)
+        for at, steps in zip(moved, (-2, -1, 1, 2), strict=True):
+            at[j] += steps * LINKED_PSI_STEP
+        down2, down, up, up2 = map(function, moved)
+        slopes.append((8 * (up - down) - (up2 - down2)) / (12 * LINKED_PSI_STEP))
+    return np.array(slopes)
 
 
 @cache

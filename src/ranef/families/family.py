@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pkgutil import resolve_name
 from typing import Any, Literal
 
@@ -24,13 +25,19 @@ from numpy.typing import NDArray
 
 from ranef._typing import Array
 from ranef.errors import FitError, listed
-from ranef.families.derivatives import LOG_PSI_STEP, Expansion, Further, differenced
-from ranef.families.links import Curve, Link
+from ranef.families.derivatives import (
+    ByPsi,
+    Expansion,
+    Further,
+    differenced,
+    slopes_of,
+    stacked,
+)
+from ranef.families.links import IDENTITY, LOG, LOGIT, Curve, Link
 
 __all__ = ["Family", "Link"]
 
 type Parts = tuple[Array, Array, Array]  # L, L1, L2
-type ByPsi = tuple[Array, Array, Array]  # derivatives of L, L1 and L2 in the log of one psi
 type PriorForm = tuple[str, tuple[float, ...]]  # the name of a prior in `ranef.priors`, its numbers
 
 MIN_MEAN = 5e-324  # the smallest number that has a logarithm
@@ -68,6 +75,15 @@ SUPPORTS = {
     "proportions": Support(0.0, 1.0, is_discrete=True),
     "binary": Support(0.0, 1.0, is_discrete=True),
     "unit": Support(0.0, 1.0, least=1e-300, most=MAX_PROPORTION),
+    "ordered": Support(0.0, is_discrete=True),
+}
+
+# The links that own parameters can have: where a search starts, a prior for want of another, and
+# what the parameter is
+_OWN_LINKS: dict[Link, tuple[float, PriorForm, str]] = {
+    IDENTITY: (0.0, ("Normal", (0, 2.5)), "number"),
+    LOG: (5.0, ("LogNormal", (0, 2.5)), "positive number"),
+    LOGIT: (0.5, ("Uniform", (0, 1)), "number between 0 and 1"),
 }
 
 
@@ -78,26 +94,70 @@ class OwnParameter:
     Attributes
     ----------
     name : str
-    default : tuple of (str, tuple of float)
+    default : tuple of (str, tuple of float), optional
         Its prior by default: the name of a prior, and its numbers. For "sigma" the prior has a
-        scale that comes from the data, as one more number.
+        scale that comes from the data, as one more number. If it is not given: Normal(0, 2.5),
+        LogNormal(0, 2.5), or uniform between 0 and 1, as the link has it.
     brms, rstanarm : tuple of (str, tuple of float), optional
         Its prior in these packages, where they have one.
     elsewhere : str
         Why these packages have no prior: the parameter that they have instead.
     spread : {"response", "mean"}
         For "sigma": how spread responses are at its scale, as the response is or as its mean.
+    link : Link
+        From the parameter to the real line, on which it is searched for: `links.LOG` of a positive
+        number, `links.LOGIT` of one between 0 and 1, `links.IDENTITY` of any number.
+    start : float, optional
+        Where the search starts. If it is not given: 5, 1/2 or 0, as the link has it.
+
+    Raises
+    ------
+    FitError
+        If the link is another one, or does not take the start.
     """
 
     name: str
-    default: PriorForm = ("LogNormal", (0, 2.5))
+    default: PriorForm = ("", ())
     brms: PriorForm | None = None
     rstanarm: PriorForm | None = None
     elsewhere: str = ""
     spread: Literal["response", "mean"] = "response"
+    link: Link = LOG
+    start: float = math.nan
+
+    def __post_init__(self) -> None:
+        if self.link not in _OWN_LINKS:
+            names = listed([link.name for link in _OWN_LINKS], "or")
+            message = f"the parameter {self.name!r} has link={self.link!r}, expected a Link: "
+            raise FitError(message + names + ".")
+        start, default, _ = _OWN_LINKS[self.link]
+        object.__setattr__(self, "default", self.default if self.default[0] else default)
+        object.__setattr__(self, "start", start if math.isnan(self.start) else self.start)
+        if not self.takes(self.start):
+            message = f"the parameter {self.name!r} is a {self.kind}, and cannot start at "
+            raise FitError(f"{message}{self.start!r}.")
+
+    @property
+    def is_real(self) -> bool:
+        """Whether the parameter can be any number."""
+        return self.link.is_identity
+
+    @property
+    def kind(self) -> str:
+        """What numbers the parameter can be, in words."""
+        return _OWN_LINKS[self.link][2]
+
+    def takes(self, value: object) -> bool:
+        """Whether the parameter can have a value, which is a number to calculate with."""
+        if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+            return False
+        number = float(value)
+        with np.errstate(all="ignore"):
+            is_inside = bool(np.isfinite(self.link.link(np.array(number))))
+        return is_inside and (number == 0 or 1e-100 < abs(number) < 1e100)
 
 
-SIGMA = OwnParameter("sigma", default=("HalfStudentT", (3,)))
+SIGMA = OwnParameter("sigma", default=("HalfStudentT", (3,)), start=1.0)
 
 
 @dataclass(frozen=True)
@@ -140,10 +200,10 @@ class Family:
         part of a distribution to draw from. Without it nothing can be simulated.
     support : str
         The range of responses: "real", "positive", "counts", "proportions" (of a number of
-        trials), "binary", "unit" (strictly between 0 and 1).
+        trials), "binary", "unit" (strictly between 0 and 1), "ordered" (classes, numbered from 0).
     parameters : tuple of str
-        The parameters psi besides the mean, all positive: "sigma" is a scale, with the variance
-        proportional to its square; any other name is the distribution's own.
+        The parameters psi besides the mean: "sigma" is a scale, with the variance proportional to
+        its square; any other name is the distribution's own.
     pymc : callable (pm, name, link, eta, w, *psi, observed=, dims=), optional
         Adds the likelihood to the PyMC model in whose context it is called; `pm` is the module and
         eta the linear predictor. Without it the family cannot be sampled.
@@ -160,7 +220,11 @@ class Family:
         Where a response says which interval a latent variable with location eta falls in: the
         variance of that variable, given eta. Default priors are then the ones of a logit link.
     own_parameters : tuple of OwnParameter, optional
-        Facts about `parameters`, such as their default priors.
+        Facts about `parameters`: their links to the real line (they are positive by default), where
+        a search starts, and their default priors.
+    parameters_of : callable (y), optional
+        Where the number of own parameters depends on the responses, as with ordered classes: the
+        records of all parameters, a tuple of OwnParameter.
     links : tuple of Link, optional
         The links that can be asked for by name; all if not given.
     aliases : tuple of str, optional
@@ -213,6 +277,7 @@ class Family:
     response_mean: Callable[..., Array] | None = None
     latent_variance: float | None = None
     own_parameters: tuple[OwnParameter, ...] = ()
+    parameters_of: Callable[[Array], tuple[OwnParameter, ...]] | None = None
     links: tuple[Link, ...] = ()
     aliases: tuple[str, ...] = ()
     pins: tuple[str, ...] = ()
@@ -235,7 +300,7 @@ class Family:
         if not isinstance(given.link, Link):
             message = f"the {self.name} family has link={self.link!r}, expected a Link: one of "
             raise FitError(f"{message}`ranef.links`, such as `rf.links.LOG`, or your own.")
-        optional = ("pymc", "expand", "further", "expected", "response_mean")
+        optional = ("pymc", "expand", "further", "expected", "response_mean", "parameters_of")
         for field in ("variance", "log_density", "deviance", "draw", *optional):
             function = getattr(self, field)
             if not callable(function) and (function is not None or field not in optional):
@@ -294,6 +359,11 @@ class Family:
         return self.is_discrete and self.is_bounded
 
     @property
+    def has_order(self) -> bool:
+        """Whether a response is one of several ordered classes, numbered from 0."""
+        return self.support == "ordered"
+
+    @property
     def has_trials(self) -> bool:
         """Whether a response is a proportion of successes, with a number of trials for weight."""
         return self.support == "proportions"
@@ -308,6 +378,32 @@ class Family:
         """Return the record of one of `parameters`."""
         records = {parameter.name: parameter for parameter in (SIGMA, *self.own_parameters)}
         return records.get(name) or OwnParameter(name)
+
+    @cached_property
+    def records(self) -> tuple[OwnParameter, ...]:
+        """The record of each of `parameters`."""
+        return tuple(map(self.parameter, self.parameters))
+
+    def fitted_to(self, y: Array) -> Family:
+        """Return the family with the own parameters that it has for these responses."""
+        if self.parameters_of is None:
+            return self
+        records = self.parameters_of(y)
+        names = tuple(record.name for record in records)
+        return replace(self, parameters=names, own_parameters=records)
+
+    def linked(self, psi: Sequence[Any] | Array) -> Array:
+        """Return own parameters through their links, on the real line, shape (r, ...)."""
+        return np.array([own.link.link(x) for own, x in zip(self.records, psi, strict=True)])
+
+    def unlinked(self, linked: Sequence[Any] | Array) -> Array:
+        """Return the own parameters of numbers on the real line, shape (r, ...)."""
+        return np.array([own.link.inverse(x) for own, x in zip(self.records, linked, strict=True)])
+
+    def link_slopes(self, psi: Sequence[Any] | Array) -> Array:
+        """Return the derivatives of own parameters by themselves on the real line, shape (r,)."""
+        at = zip(self.records, self.linked(psi), strict=True)
+        return np.array([own.link.at(x)[1] for own, x in at])
 
     def mean(self, eta: Array, psi: Sequence[Any] | Array = ()) -> Array:
         """Return the mean of responses.
@@ -352,27 +448,27 @@ class Family:
         if self.expand is not None:
             expansion = self.expand(self.link, y, eta, w, psi)
         else:
-            value, first, second, _ = self._differenced(y, eta, w, psi)
+            step = self._step(eta, w, psi)
+            value, first, second, _ = self._differenced(y, eta, w, psi, step)
             expansion = Expansion(value, first, -second)
         if inside.all():
             return expansion
         return replace(expansion, value=np.where(inside, expansion.value, -np.inf))
 
     def further_expansion(self, y: Array, eta: Array, w: Array, psi: Array) -> Further:
-        """Return the third derivative in eta, and the derivatives with respect to log psi."""
+        """Return the third derivative in eta, and the derivatives in the links of psi."""
         _, eta = self._domain(eta)
         if self.further is not None:
             return self.further(self.link, y, eta, w, psi)
-        third = -self._differenced(y, eta, w, psi)[3]
-        by_psi = np.empty((3, len(psi), *eta.shape))
-        for j in range(len(psi)):
-            step = np.exp(LOG_PSI_STEP * (np.arange(len(psi)) == j))
-            up, up2 = (self._differenced(y, eta, w, psi * step**k) for k in (1, 2))
-            down, down2 = (self._differenced(y, eta, w, psi / step**k) for k in (1, 2))
-            for order, sign in enumerate((1, 1, -1)):
-                single, double = up[order] - down[order], up2[order] - down2[order]
-                by_psi[order, j] = sign * (8 * single - double) / (12 * LOG_PSI_STEP)
-        return Further(third, *by_psi)
+        step = self._step(eta, w, psi)
+        third = -self._differenced(y, eta, w, psi, step)[3]
+
+        def at(linked: Array) -> Array:
+            return np.array(self._differenced(y, eta, w, self.unlinked(linked), step)[:3])
+
+        by_psi = slopes_of(at, self.linked(psi)).reshape(len(psi), 3, *eta.shape)
+        value, score, curvature = by_psi.swapaxes(0, 1)
+        return Further(third, value, score, -curvature)
 
     def information(self, eta: Array, w: Array, psi: Array) -> Array:
         """Return the expected information of eta, of its shape."""
@@ -391,15 +487,19 @@ class Family:
         inside = eta > 0
         return inside, np.where(inside, eta, 1.0)
 
-    def _differenced(self, y: Array, eta: Array, w: Array, psi: Array) -> list[Array]:
+    def _step(self, eta: Array, w: Array, psi: Array) -> Array:
+        """Return the step of differences in eta."""
+        step = self.link.step(eta)
+        if not self.link.is_identity:
+            return step
+        with np.errstate(all="ignore"):  # eta has the unit of the response
+            spread = 1 / np.sqrt(self.information(eta, w, psi))
+        return np.where(np.isfinite(spread) & (spread > 0), step * spread, step)
+
+    def _differenced(self, y: Array, eta: Array, w: Array, psi: Array, step: Array) -> list[Array]:
         def log_density(eta: Array) -> Array:
             return self.log_density(y, self.link.inverse(eta), w, *psi)
 
-        step = self.link.step(eta)
-        if self.link.is_identity:  # eta has the unit of the response
-            with np.errstate(all="ignore"):
-                spread = 1 / np.sqrt(self.information(eta, w, psi))
-            step = np.where(np.isfinite(spread) & (spread > 0), step * spread, step)
         return differenced(log_density, eta, step)
 
 
@@ -416,7 +516,7 @@ class Distribution:
     parts : callable (y, x, w, *psi)
         L, L1 and L2.
     others : callable (y, x, w, *psi)
-        L3, and for each of psi the derivatives of L, L1 and L2 in its logarithm.
+        L3, and for each of psi the derivatives of L, L1 and L2 in its link.
     information : callable (x, w, *psi)
         The expected information of x.
     supported : callable (y), optional
@@ -484,14 +584,6 @@ def is_count(y: Array) -> NDArray[np.bool_]:
 def is_positive(y: Array) -> NDArray[np.bool_]:
     """Return whether numbers are above 0."""
     return np.asarray(y > 0)
-
-
-def stacked(third: Array, by_psi: list[ByPsi]) -> Further:
-    """Return the third derivative with the derivatives in the logarithm of each psi, stacked."""
-    value, score, weight = np.empty((3, len(by_psi), *third.shape))
-    for j, derivatives in enumerate(by_psi):
-        value[j], score[j], weight[j] = derivatives
-    return Further(third, value, score, weight)
 
 
 @dataclass(frozen=True)

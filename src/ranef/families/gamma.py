@@ -9,11 +9,10 @@ import numpy as np
 from numpy.random import Generator
 
 from ranef._typing import Array
-from ranef.families.derivatives import MAX_EXPONENT, remainder, remainder_slope
+from ranef.families.derivatives import MAX_EXPONENT, ByPsi, remainder, remainder_slope
 from ranef.families.family import (
     MIN_POSITIVE,
     SIGMA,
-    ByPsi,
     Distribution,
     Family,
     OwnParameter,

@@ -11,20 +11,13 @@ from scipy import special
 from ranef._typing import Array
 from ranef.families.derivatives import (
     MAX_EXPONENT,
+    ByPsi,
     divergence,
     log_poisson_at_mean,
     remainder,
     remainder_slope,
 )
-from ranef.families.family import (
-    ByPsi,
-    Distribution,
-    Family,
-    OwnParameter,
-    Parts,
-    PymcForm,
-    is_count,
-)
+from ranef.families.family import Distribution, Family, OwnParameter, Parts, PymcForm, is_count
 from ranef.families.links import LOG, LOGIT, POSITIVE_IDENTITY, SQRT, Link
 
 MAX_DRAWABLE_MEAN = 1e18  # of a count that NumPy draws

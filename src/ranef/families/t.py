@@ -9,10 +9,9 @@ import numpy as np
 from numpy.random import Generator
 
 from ranef._typing import Array
-from ranef.families.derivatives import log_rising, log_rising_slope
+from ranef.families.derivatives import ByPsi, log_rising, log_rising_slope
 from ranef.families.family import (
     SIGMA,
-    ByPsi,
     Distribution,
     Family,
     OwnParameter,

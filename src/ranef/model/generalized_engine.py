@@ -94,7 +94,7 @@ class GeneralizedEngine(SharedEngine):
 
     @property
     def residual_scale(self) -> float | None:
-        psi = np.exp(self.data.generalized.log_psi).tolist()
+        psi = self.data.generalized.psi.tolist()
         return dict(zip(self.family.parameters, psi, strict=True)).get("sigma")
 
     # ----------------------------------------------------------------------------------- methods

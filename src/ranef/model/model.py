@@ -111,6 +111,7 @@ class Model:
             missing=missing,
             functions=functions,
         )
+        self.family = self.family.fitted_to(self.design.rows.y)
         identifiability.check_response(self.design, self.family)
         self.priors = resolve(self.design, priors, self.family)
         self._setting = priors

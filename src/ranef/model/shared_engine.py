@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ranef._typing import Array, Flags
-from ranef.arguments import by_name, check_choice, check_numbers, check_positive
+from ranef.arguments import by_name, check_choice, check_numbers
 from ranef.covariances.covariance import n_theta
 from ranef.design import identifiability
 from ranef.design.design import Design, full_rank
@@ -291,7 +291,10 @@ class SharedEngine(Engine[Fit]):
             wanted = listed(self.family.parameters) or "none"
             message = f"`parameters` are those of the {self.family.name} family: {wanted}; "
             raise FitError(f"{message}got {listed(by_parameter) or 'none'}.")
-        check_positive(**by_parameter)
+        for own in self.family.records:
+            if not own.takes(by_parameter[own.name]):
+                given = by_parameter[own.name]
+                raise FitError(f"`{own.name}` must be a {own.kind}, got {given!r}.")
         points = check_n_agq(self.design, n_agq, least=1)
         names = self.data.estimable.fixed
         return users_likelihood(

@@ -166,7 +166,8 @@ class GeneralizedPosterior(LogPosterior):
         """Return the derivatives by effects and own parameters, shape (n_values,), else zero."""
         derivatives = np.zeros(len(values))
         derivatives[: self.p] = self.X.T @ likelihood.rows
-        derivatives[self._own_places] = likelihood.psi / values[self._own_places]
+        slopes = self.model.family.link_slopes(self.own(values))
+        derivatives[self._own_places] = likelihood.psi / slopes
         return derivatives
 
     def own(self, values: Array) -> Array:
@@ -253,7 +254,7 @@ class GeneralizedPosterior(LogPosterior):
     def start(self) -> Array:
         values = np.zeros_like(self.space.known)
         values[: self.p] = np.linalg.lstsq(self.X, self.model.X @ self.model.gamma, rcond=None)[0]
-        values[self._own_places] = np.exp(self.model.log_psi)
+        values[self._own_places] = self.model.psi
         for covariance, (sd, _), A, Lambda in zip(
             self.space.covariances, self.space.places, self.bases, self.model.Lambdas, strict=True
         ):

@@ -182,7 +182,7 @@ def space_of(priors: Priors, *, all_effects: bool = False) -> Space:
     for j in given:
         add(priors.fixed[j], priors.beta[j], positive=False)
     for name, prior in priors.parameters:
-        add(name, prior, positive=True)
+        add(name, prior, positive=name not in priors.real_parameters)
     add("sigma", priors.sigma, positive=True)
     for term in priors.terms:
         partials = _partial_correlations(term)

@@ -112,6 +112,8 @@ class Priors:
         The priors of the random-effects terms, in the order of the design.
     parameters : tuple of (str, Prior)
         The family's own parameters besides sigma, and their priors.
+    real_parameters : tuple of str
+        Those of them that can be any number; the others are positive.
     has_sigma : bool
         Whether sigma is a parameter of the family.
     """
@@ -122,6 +124,7 @@ class Priors:
     terms: tuple[TermPriors, ...]
     change: Change = field(default=None, compare=False)
     parameters: tuple[tuple[str, Prior], ...] = ()
+    real_parameters: tuple[str, ...] = ()
     has_sigma: bool = True
 
     @property
@@ -305,6 +308,7 @@ def resolve(design: Design, priors: PriorSetting = "default", family: Family = G
         parameters=tuple(
             (name, prior or base.parameter(family, name)) for name, prior in parameters.items()
         ),
+        real_parameters=tuple(own.name for own in family.records if own.is_real),
         has_sigma=family.has_sigma,
     )
 

@@ -18,6 +18,7 @@ from ranef._typing import Array
 from ranef.design.design import Design, RandomTerm
 from ranef.errors import FitError
 from ranef.families.family import Family, PriorForm
+from ranef.families.links import LOGIT
 from ranef.priors.distributions import (
     LKJ,
     Exponential,
@@ -28,6 +29,7 @@ from ranef.priors.distributions import (
     Prior,
     Relative,
     StudentT,
+    Uniform,
     prior_of,
 )
 from ranef.priors.scales import (
@@ -218,7 +220,11 @@ def _flat(*_: object) -> Flat:
     return Flat()
 
 
-_FLAT = PriorSet(_flat, _flat, _flat, _flat, _flat, LKJ(1))
+def _flat_parameter(family: Family, name: str) -> Prior:
+    return Uniform(0, 1) if family.parameter(name).link == LOGIT else Flat()
+
+
+_FLAT = PriorSet(_flat, _flat, _flat, _flat_parameter, _flat, LKJ(1))
 SETS = {
     "default": PriorSet(
         intercept=_default_intercept,

@@ -224,7 +224,7 @@ def response(
         is_possible = is_within & ((eta > 0) | (not family.link.positive))
         means = np.clip(np.where(is_possible, mu, 0.5), mus.least, mus.most)
         y = family.draw(rng, means, np.broadcast_to(w, eta.shape), *psi)
-        if family.is_discrete and not family.is_bounded:
+        if mus.most == MAX_DRAWN_MEAN:
             y = y * (np.clip(mu, MAX_DRAWN_MEAN, LARGEST_NUMBER) / MAX_DRAWN_MEAN)
     return np.where(is_possible, y, np.nan)
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 from ranef.design.design import Design, RandomTerm
 from ranef.errors import FitError, suggestion
 from ranef.families.family import Family
-from ranef.priors.distributions import LKJ, Prior, Relative
+from ranef.priors.distributions import LKJ, Constant, Prior, Relative, Uniform
 from ranef.priors.named_sets import SETS, PriorSet
 
 type PriorSetting = str | Mapping[str, str | Prior | Mapping[str, Prior]]
@@ -26,12 +25,12 @@ class Target:
     Attributes
     ----------
     kind : str
-        Kind of the parameters.
+        Kind of the parameters: a key of `_EXAMPLES`.
     coefs : tuple of str, or None
         Where the value may be a dict from coefficient to prior: the coefficients.
     """
 
-    kind: Literal["coefficient", "standard deviation", "positive parameter", "correlation matrix"]
+    kind: str
     coefs: tuple[str, ...] | None = None
 
     def has(self, coef: str) -> bool:
@@ -147,8 +146,8 @@ def _targets(design: Design, family: Family) -> dict[str, Target]:
             targets[name] = target
 
     add_class("beta", Target("coefficient", slopes), has_any=bool(slopes))
-    for name in family.parameters:
-        targets[name] = Target("standard deviation" if name == "sigma" else "positive parameter")
+    for own in family.records:
+        targets[own.name] = Target("standard deviation" if own.name == "sigma" else own.kind)
     add_class("sd", Target("standard deviation", coefs), has_any=bool(coefs))
     add_class("corr", _CORR, has_any=has_corr)
     for term in design.terms:
@@ -181,11 +180,11 @@ def _fitting(name: str, prior: object, target: Target) -> Prior:
         raise FitError(
             f"priors: `{name}` needs a prior such as {_EXAMPLES[target.kind]}, not {prior!r}."
         )
-    is_positive = target.kind in {"standard deviation", "positive parameter"}
     is_sd = target.kind == "standard deviation"
     if (
         isinstance(prior, LKJ) != (target.kind == "correlation matrix")
-        or (is_positive and not prior.positive)
+        or ((is_sd or target.kind == "positive number") and not prior.positive)
+        or (target.kind == "number between 0 and 1" and not _is_within(prior, 0.0, 1.0))
         or (not is_sd and isinstance(prior, Relative))
     ):
         raise FitError(
@@ -200,6 +199,13 @@ def _fitting(name: str, prior: object, target: Target) -> Prior:
     return prior
 
 
+def _is_within(prior: Prior, lowest: float, highest: float) -> bool:
+    """Whether a prior has no mass outside of a range with two ends."""
+    if isinstance(prior, Constant):
+        return lowest < prior.value < highest
+    return isinstance(prior, Uniform) and lowest <= prior.lower and prior.upper <= highest
+
+
 def _check_absolute(name: str, prior: Prior) -> None:
     if isinstance(prior, Relative):
         raise FitError(
@@ -211,6 +217,8 @@ def _check_absolute(name: str, prior: Prior) -> None:
 _EXAMPLES = {
     "coefficient": "Normal or StudentT",
     "standard deviation": "HalfNormal, HalfStudentT, Exponential or Gamma",
-    "positive parameter": "Gamma, LogNormal, HalfNormal or Exponential",
+    "positive number": "Gamma, LogNormal, HalfNormal or Exponential",
+    "number": "Normal or StudentT",
+    "number between 0 and 1": "Uniform",
     "correlation matrix": "LKJ",
 }

@@ -138,7 +138,7 @@ def check_gradient(model, point, points):
 
     agree(model.X.T @ found.rows, by("gamma"))
     agree(packed(model, found.Lambdas), by("theta"))
-    agree(found.psi, by("log_psi"))
+    agree(found.psi, by("linked"))
 
 
 def test_the_gradient_holds_where_a_variance_is_zero():
@@ -246,7 +246,7 @@ def test_the_gradient_equals_central_differences_for_every_family(name):
 
     agree(model.X.T @ found.rows, by("gamma"))
     agree(packed(model, found.Lambdas), by("theta"))
-    agree(found.psi, by("log_psi"))
+    agree(found.psi, by("linked"))
 
 
 @pytest.mark.parametrize("name", FAST)
@@ -264,7 +264,7 @@ def test_the_gradient_of_the_profile_follows_the_fixed_effects(formula, name):
     point = random_point(model, 12)
     found = profile(model, point)
     theta = central(lambda x: profile(model, replace(point, theta=x)).value, point.theta)
-    psi = central(lambda x: profile(model, replace(point, log_psi=x)).value, point.log_psi)
+    psi = central(lambda x: profile(model, replace(point, linked=x)).value, point.linked)
     agree(packed(model, found.Lambdas), theta)
     agree(found.psi, psi)
 
@@ -273,8 +273,8 @@ def test_it_is_exact_for_the_normal_distribution(formula):
     design, model = random_model(formula, KNOWN["gaussian"], 13)
     point = random_point(model, 14)
     sigma, V = (
-        float(np.exp(point.log_psi[0])),
-        np.diag(np.exp(2 * point.log_psi[0]) / design.rows.weights),
+        float(np.exp(point.linked[0])),
+        np.diag(np.exp(2 * point.linked[0]) / design.rows.weights),
     )
     Lambdas = point.setting(model).Lambdas
     for term, T, Lambda in zip(design.rows.terms, model.bases, Lambdas, strict=True):
@@ -293,7 +293,7 @@ def test_it_is_exact_for_the_normal_distribution(formula):
 def test_its_profile_is_that_of_the_linear_engine(formula):
     design, model = random_model(formula, KNOWN["gaussian"], 15)
     point = random_point(model, 16)
-    sigma = float(np.exp(point.log_psi[0]))
+    sigma = float(np.exp(point.linked[0]))
     found = profile(model, point)
     # the same model in the metric of the weights
     columns = [block.columns for block in model.problem.Z.blocks]

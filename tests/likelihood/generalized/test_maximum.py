@@ -117,7 +117,7 @@ def test_what_is_reported_belongs_to_the_estimates(name):
     setting = model.at(
         np.linalg.solve(model.to_users, found.beta),
         [sigma * A @ f for A, f in zip(T, found.Lambdas, strict=True)],
-        x[p : p + r],
+        np.exp(x[p : p + r]),
     )
     dense = dense_modes(setting)
     np.testing.assert_allclose(found.working_weights, dense.W, rtol=1e-5, atol=1e-6)

@@ -36,7 +36,7 @@ from ranef.numerics.minimize import minimize
 
 TINY = np.finfo(np.float64).tiny
 ROUNDS_OF_START = 3  # of a model without random effects and the family's own parameters, in turn
-FIRST_OWN_PARAMETER = 5.0  # a shape, precision or degrees of freedom to start with
+MAX_LINKED_PARAMETER = 10.0  # in absolute value, of an own parameter to start with
 MAX_START_DISTANCE = 6.0  # of a linear predictor from a constant one
 MAX_START_VARIANCE = 9.0  # of effects over the error of a row, that is not doubted
 GROWTH_OF_START = 16.0  # of the variances that are tried beyond
@@ -59,8 +59,8 @@ class Generalized:
     offset : ndarray, shape (n,)
     gamma : ndarray, shape (p,)
         Coefficients without random effects: where to start.
-    log_psi : ndarray, shape (r,)
-        Logarithms of the family's own parameters there.
+    psi : ndarray, shape (r,)
+        The family's own parameters there.
     Lambdas : tuple of ndarray, shape (k, k)
         Factors to start with, from moments.
     """
@@ -72,7 +72,7 @@ class Generalized:
     bases: tuple[Array, ...]
     offset: Array
     gamma: Array
-    log_psi: Array
+    psi: Array
     Lambdas: tuple[Array, ...]
 
     @property
@@ -112,14 +112,14 @@ class Generalized:
             sizes.append(np.repeat(sds[:, None], block.k, axis=1))
         return pull_back(sizes, theta_of(Lambdas, self.covariances), self.covariances)
 
-    def at(self, gamma: Array, Lambdas: Sequence[Array], log_psi: Array) -> Setting:
+    def at(self, gamma: Array, Lambdas: Sequence[Array], psi: Array) -> Setting:
         """Return the setting of known fixed effects."""
         base = self.offset + self.X @ gamma
-        return Setting(self.problem, base, self.X[:, :0], list(Lambdas), np.exp(log_psi))
+        return Setting(self.problem, base, self.X[:, :0], list(Lambdas), psi)
 
-    def profile(self, Lambdas: Sequence[Array], log_psi: Array) -> Setting:
+    def profile(self, Lambdas: Sequence[Array], psi: Array) -> Setting:
         """Return the setting in which fixed effects are found together with the random ones."""
-        return Setting(self.problem, self.offset, self.X, list(Lambdas), np.exp(log_psi))
+        return Setting(self.problem, self.offset, self.X, list(Lambdas), psi)
 
     def likelihood(
         self, setting: Setting, u: Sequence[Array], n_agq: int = 1
@@ -212,7 +212,7 @@ def _prepared(design: Design, family: Family) -> Generalized:
         bases=bases,
         offset=design.rows.offset,
         gamma=R @ gamma,
-        log_psi=np.log(psi),
+        psi=psi,
         Lambdas=(),
     )
     return replace(model, Lambdas=_start(model, excess))
@@ -264,13 +264,14 @@ def users_likelihood(
     Lambdas = [sigma * T @ f for T, f in zip(model.bases, users, strict=True)]
     gamma = np.linalg.solve(model.to_users, beta)
     try:
-        setting = model.at(gamma, Lambdas, np.log(psi))
+        setting = model.at(gamma, Lambdas, psi)
         likelihood = model.likelihood(setting, model.zeros(), n_agq)
     except (NoModesError, np.linalg.LinAlgError):
         nowhere = dict.fromkeys(own_parameters, np.nan)
         return UsersLikelihood(-np.inf, theta * np.nan, beta * np.nan, nowhere)
     slopes = [sigma * T.T @ slope for T, slope in zip(model.bases, likelihood.Lambdas, strict=True)]
-    by_own_parameters = dict(zip(own_parameters, (likelihood.psi / psi).tolist(), strict=True))
+    by_psi = likelihood.psi / model.family.link_slopes(psi)
+    by_own_parameters = dict(zip(own_parameters, by_psi.tolist(), strict=True))
     if "sigma" in own_parameters:
         by_factors = sum(float(np.vdot(slope, f)) for slope, f in zip(slopes, users, strict=True))
         by_own_parameters["sigma"] += by_factors / sigma
@@ -336,18 +337,19 @@ def _within_reach(X: Array, gamma: Array, constant: Array) -> Array:
 
 def _own_parameters(problem: Problem, eta: Array, psi: Array) -> Array:
     """Maximise the likelihood of the family's own parameters at a linear predictor."""
+    family = problem.family
 
-    def objective(log_psi: Array) -> tuple[float, Array]:
-        psi = np.exp(np.clip(log_psi, -50, 50))
+    def objective(linked: Array) -> tuple[float, Array]:
         with np.errstate(all="ignore"):
+            psi = family.unlinked(linked)
             value = problem.expansion(eta, psi).value.sum()
-            further = problem.family.further_expansion(problem.y, eta, problem.weights, psi)
-        if not np.isfinite(value):
-            return np.inf, np.zeros_like(log_psi)
-        return -float(value), -further.value.sum(-1)
+            slope = family.further_expansion(problem.y, eta, problem.weights, psi).value.sum(-1)
+        if not (np.isfinite(value) and np.isfinite(slope).all()):
+            return np.inf, np.zeros_like(linked)
+        return -float(value), -slope
 
-    optimum = minimize(objective, np.log(psi), max_iterations=50)
-    return np.asarray(np.exp(np.clip(optimum.x, -10, 10)))
+    optimum = minimize(objective, family.linked(psi), max_iterations=50)
+    return family.unlinked(np.clip(optimum.x, -MAX_LINKED_PARAMETER, MAX_LINKED_PARAMETER))
 
 
 def _constant(family: Family, design: Design) -> Array:
@@ -368,9 +370,9 @@ def _constant(family: Family, design: Design) -> Array:
 
 
 def _guess(family: Family, design: Design) -> Array:
-    """Return own parameters to start with: a scale by moments, a constant for all others."""
+    """Return own parameters to start with: a scale by moments, the others as the family says."""
     mean = np.full(design.n_obs, np.average(design.rows.y, weights=design.rows.weights))
-    psi = np.array([1.0 if name == "sigma" else FIRST_OWN_PARAMETER for name in family.parameters])
+    psi = np.array([record.start for record in family.records])
     with np.errstate(all="ignore"):  # at an end of its range a mean has no variance
         variance = np.asarray(family.variance(mean, *psi))
         sigma = np.sqrt(np.mean(design.rows.weights * (design.rows.y - mean) ** 2 / variance))
@@ -410,7 +412,7 @@ def _start(model: Generalized, excess: Sequence[Array]) -> tuple[Array, ...]:
 def _profile_value(model: Generalized, Lambdas: Sequence[Array]) -> float:
     """Return the Laplace approximation where fixed effects are found with the random ones."""
     try:
-        setting = model.profile(Lambdas, model.log_psi)
+        setting = model.profile(Lambdas, model.psi)
         return gauss_hermite.laplace_value(find_modes(setting, model.zeros(), model.gamma))
     except (NoModesError, np.linalg.LinAlgError):
         return -np.inf

@@ -10,7 +10,7 @@ Source: Bates et al. (2015), *Journal of Statistical Software* 67(1), for the tw
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +19,7 @@ from scipy import linalg
 from ranef._typing import Array
 from ranef.covariances.covariance import factors, pull_back, simplest, theta_of
 from ranef.errors import Convergence, FitError
+from ranef.families.family import Family
 from ranef.likelihood.estimate import Estimate
 from ranef.likelihood.generalized import gauss_hermite
 from ranef.likelihood.generalized.glmm import Generalized, diagonal_parts
@@ -40,14 +41,14 @@ NOWHERE = (
     "predictor or the response is out of reach for this family and link. Rescale the predictors, "
     "or use another link."
 )
-MAX_OWN_PARAMETER = 1e4  # beyond which a shape or degrees of freedom do as well as infinite ones
+MAX_LINKED_PARAMETER = np.log(1e4)  # beyond which a shape does as well as an infinite one
 MAX_DECREMENT_AT_LIMIT = 1e-2  # of the objective, where an own parameter is beyond that
 MIN_RELATIVE_CURVATURE = 1e-8  # over the largest curvature
 
 
 @dataclass(frozen=True, eq=False)
 class _Vector:
-    """The layout of a vector: coefficients if `joint`, logarithms of own parameters, and theta."""
+    """The layout of a vector: coefficients if `joint`, links of own parameters, and theta."""
 
     model: Generalized
     joint: bool
@@ -57,23 +58,23 @@ class _Vector:
         return self.model.X.shape[1] if self.joint else 0
 
     def parts(self, x: Array) -> tuple[Array, Array, list[Array]]:
-        r = self.p + len(self.model.log_psi)
-        return x[: self.p], x[self.p : r], factors(x[r:], self.model.covariances)
+        psi = self.model.family.unlinked(x[self.p : self.p + len(self.model.psi)])
+        return x[: self.p], psi, factors(self.theta(x), self.model.covariances)
 
     def theta(self, x: Array) -> Array:
-        return x[self.p + len(self.model.log_psi) :]
+        return x[self.p + len(self.model.psi) :]
 
-    def packed(self, gamma: Array, log_psi: Array, theta: Array) -> Array:
-        return np.concatenate([gamma[: self.p], log_psi, theta])
+    def packed(self, gamma: Array, psi: Array, theta: Array) -> Array:
+        return np.concatenate([gamma[: self.p], self.model.family.linked(psi), theta])
 
     def objective(
         self, x: Array, likelihood: gauss_hermite.Likelihood | None
     ) -> tuple[float, Array]:
         if likelihood is None:
             return np.inf, np.zeros_like(x)
-        by_gamma = self.model.X.T @ likelihood.rows
+        by_gamma = (self.model.X.T @ likelihood.rows)[: self.p]
         by_theta = pull_back(likelihood.Lambdas, self.theta(x), self.model.covariances)
-        return -2 * likelihood.value, -2 * self.packed(by_gamma, likelihood.psi, by_theta)
+        return -2 * likelihood.value, -2 * np.concatenate([by_gamma, likelihood.psi, by_theta])
 
     def simplified(self, x: Array) -> Array:
         theta = self.theta(x)
@@ -102,19 +103,17 @@ def maximum_likelihood(model: Generalized, *, n_agq: int = 1) -> Estimate:
         return _at_optimum(model, vector, optimum, gamma=gamma, u=u, n_agq=n_agq)
 
 
-def joint_units(
-    model: Generalized, modes: Modes, log_psi: Array, Lambdas: Sequence[Array]
-) -> Array:
-    """Return about the standard errors of (gamma, log psi, theta), as a matrix."""
-    setting = model.profile(Lambdas, log_psi)
+def joint_units(model: Generalized, modes: Modes, psi: Array, Lambdas: Sequence[Array]) -> Array:
+    """Return about the standard errors of gamma, links of psi, and theta, as a matrix."""
+    setting = model.profile(Lambdas, psi)
     information = setting.information(model.X, modes.expansion.weight)
     of_gamma = np.linalg.inv(np.linalg.cholesky(information)).T
-    others = np.append(np.ones(len(log_psi)), model.theta_units(Lambdas))
+    others = np.append(np.ones(len(psi)), model.theta_units(Lambdas))
     return linalg.block_diag(of_gamma, np.diag(others))
 
 
 def joint_objective(model: Generalized, u: list[Array], n_agq: int) -> Objective:
-    """Return -2 log-likelihood of (gamma, log psi, theta), with its gradient.
+    """Return -2 log-likelihood of gamma, links of psi, and theta, with its gradient.
 
     Parameters
     ----------
@@ -126,8 +125,8 @@ def joint_objective(model: Generalized, u: list[Array], n_agq: int) -> Objective
     vector = _Vector(model, joint=True)
 
     def objective(x: Array) -> tuple[float, Array]:
-        gamma, log_psi, Lambdas = vector.parts(x)
-        setting = model.at(gamma, Lambdas, log_psi)
+        gamma, psi, Lambdas = vector.parts(x)
+        setting = model.at(gamma, Lambdas, psi)
         return vector.objective(x, _quietly(lambda: model.likelihood(setting, u, n_agq)))
 
     return objective
@@ -164,12 +163,12 @@ def _first_stage(model: Generalized) -> tuple[Optimum, Modes]:
     vector = _Vector(model, joint=False)
 
     def likelihood(x: Array, u: list[Array], gamma: Array) -> gauss_hermite.Likelihood | None:
-        _, log_psi, Lambdas = vector.parts(x)
-        setting = model.profile(Lambdas, log_psi)
+        _, psi, Lambdas = vector.parts(x)
+        setting = model.profile(Lambdas, psi)
         return _quietly(lambda: gauss_hermite.laplace(setting, find_modes(setting, u, gamma)))
 
     def search(theta: Array) -> _FirstStage:
-        start = vector.packed(model.gamma, model.log_psi, theta)
+        start = vector.packed(model.gamma, model.psi, theta)
         of_theta = model.theta_units(factors(theta, model.covariances))
         first = likelihood(start, model.zeros(), model.gamma)
         u = model.zeros() if first is None else first.modes.u
@@ -178,7 +177,7 @@ def _first_stage(model: Generalized) -> tuple[Optimum, Modes]:
         optimum = minimize(
             lambda x: vector.objective(x, likelihood(x, u, gamma)),
             start,
-            units=np.diag(np.append(np.ones(len(model.log_psi)), of_theta)),
+            units=np.diag(np.append(np.ones(len(model.psi)), of_theta)),
             simplify=vector.simplified,
         )
         return _FirstStage(optimum, likelihood(optimum.x, u, gamma))
@@ -199,16 +198,16 @@ def _at_optimum(
     u: list[Array],
     n_agq: int,
 ) -> Estimate:
-    _, log_psi, Lambdas = vector.parts(optimum.x)
-    modes = find_modes(model.at(gamma, Lambdas, log_psi), u, np.empty(0))
-    x = _Vector(model, joint=True).packed(gamma, log_psi, vector.theta(optimum.x))
-    units, p = joint_units(model, modes, log_psi, Lambdas), len(gamma)
+    _, psi, Lambdas = vector.parts(optimum.x)
+    modes = find_modes(model.at(gamma, Lambdas, psi), u, np.empty(0))
+    x = _Vector(model, joint=True).packed(gamma, psi, vector.theta(optimum.x))
+    units, p = joint_units(model, modes, psi, Lambdas), len(gamma)
     hessian = standardised_hessian(joint_objective(model, modes.u, max(n_agq, 1)), x, units)
     to_users = model.to_users @ units[:p, :p]
 
     def relative_theta(x: Array) -> Array:
-        _, log_psi, Lambdas = vector.parts(x)
-        own_parameters = dict(zip(model.family.parameters, np.exp(log_psi).tolist(), strict=True))
+        _, psi, Lambdas = vector.parts(x)
+        own_parameters = dict(zip(model.family.parameters, psi.tolist(), strict=True))
         relative = [f / own_parameters.get("sigma", 1.0) for f in Lambdas]
         return users_theta(model.bases, model.covariances, relative)
 
@@ -217,7 +216,7 @@ def _at_optimum(
         optimum,
         beta=model.to_users @ gamma,
         vcov=to_users @ covariance_of(hessian / 2, p) @ to_users.T,
-        psi=np.exp(log_psi),
+        psi=psi,
         Lambdas=Lambdas,
         modes=modes,
         loglik=-optimum.value / 2,
@@ -274,7 +273,7 @@ def gathered(
         objective=optimum.value,
         loglik=loglik,
         singular=singular,
-        convergence=_ended(optimum, own_parameters, singular),
+        convergence=_ended(optimum, model.family, psi, singular),
         decrement=optimum.decrement,
         evaluations=optimum.evaluations,
         trace=trace,
@@ -284,13 +283,14 @@ def gathered(
     )
 
 
-def _ended(
-    optimum: Optimum, own_parameters: Mapping[str, float], singular: Sequence[bool]
-) -> Convergence:
+def _ended(optimum: Optimum, family: Family, psi: Array, singular: Sequence[bool]) -> Convergence:
     """Return how the optimisation ended, at an edge of its space perhaps."""
     ended = optimum.convergence
-    is_endless = any(value > MAX_OWN_PARAMETER for value in own_parameters.values())
-    if is_endless and optimum.decrement < MAX_DECREMENT_AT_LIMIT:
+    is_endless = [
+        x > MAX_LINKED_PARAMETER and not record.is_real and record.name != "sigma"
+        for x, record in zip(family.linked(psi), family.records, strict=True)
+    ]
+    if any(is_endless) and optimum.decrement < MAX_DECREMENT_AT_LIMIT:
         return Convergence.LIMIT
     return Convergence.SINGULAR if ended.ok and any(singular) else ended
 

@@ -23,6 +23,7 @@ from scipy import linalg
 from ranef._typing import Array
 from ranef.covariances.covariance import Covariance, factors, pull_back
 from ranef.covariances.triangular_factors import MIN_RELATIVE_SD, by_root, canonical
+from ranef.families.links import LOG, Link
 from ranef.likelihood.estimate import Estimate
 from ranef.likelihood.generalized.glmm import Generalized
 from ranef.likelihood.generalized.pirls import NoModesError, find_modes
@@ -108,8 +109,8 @@ class Surface(ABC):
         """Return a fixed effect: its objective, w and x at the estimate, and its scale."""
 
     @abstractmethod
-    def own_parameter(self, i: int) -> tuple[Objective, float, Array]:
-        """Return the logarithm of one of the family's own parameters: objective, w and x."""
+    def own_parameter(self, i: int) -> tuple[Objective, float, Array, Link]:
+        """Return one of the family's own parameters: its objective, w and x, and its link."""
 
     @abstractmethod
     def variance(self, held: HeldFactors, theta: Array) -> tuple[Objective, Array]:
@@ -122,9 +123,10 @@ class Surface(ABC):
             objective, w, x, scale = self.effect(index)
             return Focus(name, objective, w, x, scale, n_theta=n_theta)
         if index < p + len(self.psi):
-            objective, w, x = self.own_parameter(index - p)
-            scale = Scale(np.exp)
-            return Focus(name, objective, w, x, scale, n_theta=n_theta, longest=LONGEST_LOG_STEP)
+            objective, w, x, link = self.own_parameter(index - p)
+            scale = Scale(np.exp if link.is_log else link.inverse)  # exp has no largest number
+            longest = np.inf if link.is_identity else LONGEST_LOG_STEP
+            return Focus(name, objective, w, x, scale, n_theta=n_theta, longest=longest)
         return self._variance(index - p - len(self.psi), name)
 
     def _variance(self, index: int, name: str) -> Focus:
@@ -190,7 +192,7 @@ class Linear(Surface):
 
         return objective, 0.0, self.theta, Scale(origin=origin, unit=unit)
 
-    def own_parameter(self, i: int) -> tuple[Objective, float, Array]:
+    def own_parameter(self, i: int) -> tuple[Objective, float, Array, Link]:
         cross = self.model
 
         def objective(w: float, x: Array) -> Value:
@@ -198,7 +200,7 @@ class Linear(Surface):
             gradient = pull_back(result.Lambdas, x, cross.covariances)
             return result.value, result.by_log_sigma, gradient
 
-        return objective, float(np.log(self.psi[i])), self.theta
+        return objective, float(np.log(self.psi[i])), self.theta, LOG
 
     def variance(self, held: HeldFactors, theta: Array) -> tuple[Objective, Array]:
         cross, sigma = self.model, self.estimate.sigma
@@ -294,7 +296,7 @@ def deviance(
 class Nonlinear(Surface):
     """The deviance of a generalised model, whose factors are not relative to sigma.
 
-    The vector x is gamma, log psi and theta.
+    The vector x is gamma, links of psi, and theta.
 
     Attributes
     ----------
@@ -316,10 +318,14 @@ class Nonlinear(Surface):
         return np.asarray(np.linalg.solve(self.model.to_users, self.estimate.beta))
 
     @cached_property
+    def _linked(self) -> Array:
+        return self.model.family.linked(self.psi)
+
+    @cached_property
     def _u(self) -> list[Array]:
         """The random effects from which every search for conditional modes starts."""
         Lambdas = factors(self.theta, self.model.covariances)
-        setting = self.model.at(self._gamma, Lambdas, np.log(self.psi))
+        setting = self.model.at(self._gamma, Lambdas, self.psi)
         return find_modes(setting, self.model.zeros(), np.empty(0)).u
 
     def effect(self, j: int) -> tuple[Objective, float, Array, Scale]:
@@ -333,47 +339,47 @@ class Nonlinear(Surface):
             by_w, *by_others = turn.T @ by_gamma
             return value, float(by_w), np.concatenate([by_others, slopes])
 
-        x = np.concatenate([np.zeros(p - 1), np.log(self.psi), self.theta])
+        x = np.concatenate([np.zeros(p - 1), self._linked, self.theta])
         return objective, 0.0, x, Scale(origin=float(self.estimate.beta[j]), unit=unit)
 
-    def own_parameter(self, i: int) -> tuple[Objective, float, Array]:
-        p, log_psi = len(self._gamma), np.log(self.psi)
+    def own_parameter(self, i: int) -> tuple[Objective, float, Array, Link]:
+        p = len(self._gamma)
 
         def objective(w: float, x: Array) -> Value:
             value, by_gamma, slopes = self._free(x[:p], np.insert(x[p:], i, w))
             return value, float(slopes[i]), np.concatenate([by_gamma, np.delete(slopes, i)])
 
-        x = np.concatenate([self._gamma, np.delete(log_psi, i), self.theta])
-        return objective, float(log_psi[i]), x
+        x = np.concatenate([self._gamma, np.delete(self._linked, i), self.theta])
+        return objective, float(self._linked[i]), x, self.model.family.records[i].link
 
     def variance(self, held: HeldFactors, theta: Array) -> tuple[Objective, Array]:
         stops = np.cumsum([len(self._gamma), len(self.psi)])
 
         def objective(w: float, x: Array) -> Value:
-            gamma, log_psi, theta = np.split(x, stops)
-            value, *slopes, by_roots = self._deviance(gamma, log_psi, held.factors(w, theta))
+            gamma, linked, theta = np.split(x, stops)
+            value, *slopes, by_roots = self._deviance(gamma, linked, held.factors(w, theta))
             by_w, by_theta = held.pull_back(w, theta, by_roots)
             return value, by_w, np.concatenate([*slopes, by_theta])
 
-        return objective, np.concatenate([self._gamma, np.log(self.psi), theta])
+        return objective, np.concatenate([self._gamma, self._linked, theta])
 
     def _free(self, gamma: Array, others: Array) -> tuple[float, Array, Array]:
-        """Return the deviance and its derivatives by gamma, and by log psi and theta."""
-        log_psi, theta = others[: len(self.psi)], others[len(self.psi) :]
+        """Return the deviance and its derivatives by gamma, and by links of psi and theta."""
+        linked, theta = others[: len(self.psi)], others[len(self.psi) :]
         covariances = self.model.covariances
-        deviance = self._deviance(gamma, log_psi, factors(theta, covariances))
-        value, by_gamma, by_log_psi, by_roots = deviance
-        return value, by_gamma, np.append(by_log_psi, pull_back(by_roots, theta, covariances))
+        deviance = self._deviance(gamma, linked, factors(theta, covariances))
+        value, by_gamma, by_linked, by_roots = deviance
+        return value, by_gamma, np.append(by_linked, pull_back(by_roots, theta, covariances))
 
     def _deviance(
-        self, gamma: Array, log_psi: Array, roots: Sequence[Array]
+        self, gamma: Array, linked: Array, roots: Sequence[Array]
     ) -> tuple[float, Array, Array, list[Array]]:
-        """Return the deviance and its derivatives by gamma, log psi and roots of covariances."""
+        """Return the deviance and its derivatives by gamma, links of psi and roots."""
         n_agq = self.estimate.n_agq
         with np.errstate(all="ignore"):
             try:
                 Lambdas = [canonical(root) for root in roots] if n_agq > 1 else roots
-                setting = self.model.at(gamma, Lambdas, log_psi)
+                setting = self.model.at(gamma, Lambdas, self.model.family.unlinked(linked))
                 result = self.model.likelihood(setting, self._u, n_agq)
                 slopes = result.Lambdas
                 if n_agq > 1:
@@ -384,7 +390,7 @@ class Nonlinear(Surface):
                     return value, by_gamma, -2 * result.psi, [-2 * slope for slope in slopes]
             except (NoModesError, np.linalg.LinAlgError):
                 pass
-        return np.inf, 0 * gamma, 0 * log_psi, [np.zeros_like(root) for root in roots]
+        return np.inf, 0 * gamma, 0 * linked, [np.zeros_like(root) for root in roots]
 
 
 @dataclass(frozen=True, eq=False)

@@ -125,7 +125,10 @@ def hierarchical(
         summands = [design.rows.offset] if design.has_offset else []
         if design.fixed:
             summands.append((design.rows.X * _fixed_effects(priors)).sum(-1))
-        psi = {name: random_variable(name, [psi_priors[name]]) for name in family.parameters}
+        psi = {
+            own.name: random_variable(own.name, [psi_priors[own.name]], is_real=own.is_real)
+            for own in family.records
+        }
         for term, term_priors in zip(design.rows.terms, priors.terms, strict=True):
             label, sigma = term.label, psi.get("sigma", 1.0)
             b = _random_effects(term_priors, sigma, dims[label], centered=is_centered[label])
@@ -388,7 +391,9 @@ def _relative(name: str, priors: Sequence[Prior], dim: str, sigma: Variable | No
     return sigma * random_vector(f"relative_{name}", inner, dim)
 
 
-def random_variable(name: str, priors: Sequence[Prior], dim: str | None = None) -> Variable:
+def random_variable(
+    name: str, priors: Sequence[Prior], dim: str | None = None, *, is_real: bool = False
+) -> Variable:
     """Return one variable for priors of one kind: a number, or with `dim` a vector."""
     import pymc as pm
     import pytensor.tensor as pt
@@ -404,8 +409,8 @@ def random_variable(name: str, priors: Sequence[Prior], dim: str | None = None) 
     if kind is Constant:
         return pm.Deterministic(name, pt.constant(numbers["value"]), dims=dim)
     if kind is Flat:
-        is_beta = name.removeprefix("flat_").removeprefix("at_mean_") == "beta"
-        return (pm.Flat if is_beta else pm.HalfFlat)(name, dims=dim)
+        is_real = is_real or name.removeprefix("flat_").removeprefix("at_mean_") == "beta"
+        return (pm.Flat if is_real else pm.HalfFlat)(name, dims=dim)
     return getattr(pm, kind.__name__)(name, **numbers, dims=dim)
 
 
@@ -561,7 +566,7 @@ def _estimate(design: Design, family: Family) -> Estimate:
     """
     design = full_rank(design)
     model = prepare(design, family)
-    eta, psi = model.offset + model.X @ model.gamma, np.exp(model.log_psi)
+    eta, psi = model.offset + model.X @ model.gamma, model.psi
     score = family.expansion(design.rows.y, eta, design.rows.weights, psi).score
     W = family.information(eta, design.rows.weights, psi)
     W = np.clip(W, MIN_RELATIVE_WEIGHT * W.max(), None)
