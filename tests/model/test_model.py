@@ -8,11 +8,13 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import polars as pl
+import pymc as pm
 import pytest
 
 import ranef as rf
 from fits import FORMULAS, dense_Z, frame, known_posterior, model_of
 from ranef.likelihood.linear import reml
+from ranef.likelihood.predictions import log_likelihood
 from ranef.model.describe import describe
 from ranef.posterior.sampling import pymc_hierarchical
 
@@ -147,8 +149,7 @@ def test_what_a_model_prints(sleep):
 def test_the_pymc_model_has_the_documented_variables(sleep):
     names = {"beta", "sigma", "sd_Subject", "corr_Subject", "b_Subject", "y"}
     assert names <= set(sleep.to_pymc().named_vars)
-    assert "z_Subject" in sleep.to_pymc().named_vars
-    assert "z_Subject" not in sleep.to_pymc(centered=True).named_vars
+    assert sleep.to_pymc(centered=True).rvs_to_transforms != sleep.to_pymc().rvs_to_transforms
     table = sleep.prior_table()
     assert list(table.columns) == ["parameter", "coef", "prior", "note"]
     expected = ["beta", "beta", "sigma", "sd_Subject", "sd_Subject", "corr_Subject"]
@@ -318,3 +319,64 @@ def test_structures_without_marginality_and_up_to_a_limit():
     assert len(model.structures(limit=4)) == 4
     with pytest.raises(rf.FitError, match="more than limit=3"):
         model.structures(limit=3)
+
+
+# What PyMC's own functions make of a posterior
+
+DAYS, YEARS = "Reaction ~ Days + (Days | Subject)", "Reaction ~ Year + (Year | Subject)"
+CBPP = "cbind(incidence, size - incidence) ~ period + (1 | herd)"
+MIXED = {
+    "Days": rf.priors.StudentT(4, 0, 20),
+    "Intercept": rf.priors.Normal(250, 50),
+    "sd_Subject": {"Days": rf.priors.Exponential(10)},
+}
+RATIOS = {"sd_Subject": {"Intercept": rf.priors.Relative(rf.priors.HalfNormal(2))}}
+SHARED = [  # formula, options of the model, method
+    (DAYS, {}, "quadrature"),
+    (DAYS, {}, "mcmc"),
+    (YEARS, {}, "laplace"),
+    (DAYS, {"priors": MIXED}, "laplace"),
+    (DAYS.replace("|", "||"), {"priors": RATIOS}, "quadrature"),
+    (DAYS, {"priors": "brms"}, "laplace"),
+    (DAYS, {"priors": {"sigma": rf.priors.Constant(25)}}, "quadrature"),
+    ("Reaction ~ 0 + (1 | Subject)", {}, "quadrature"),
+    ("Reaction ~ Days", {}, "laplace"),
+    (CBPP, {"family": "binomial"}, "laplace"),
+    ("incidence ~ period + (size | herd)", {"family": "negative_binomial"}, "laplace"),
+]
+
+
+@pytest.mark.filterwarnings("ignore::ranef.ConvergenceWarning")
+@pytest.mark.parametrize(("formula", "options", "method"), SHARED)
+def test_posterior_and_pymc_model_agree(formula, options, method):
+    data = rf.load_dataset("cbpp" if "herd" in formula else "sleepstudy")
+    if "Year" in formula:
+        data["Year"] = data["Days"] + 1990.0
+    model = rf.Model(formula, data, **options)
+    short = {"chains": 2, "tune": 200, "progressbar": False} if method == "mcmc" else {}
+    fit = model.fit(method, draws=200, seed=1, **short)
+    tree, written = fit.posterior, model.to_pymc()
+    python = {"compile_kwargs": {"mode": "FAST_COMPILE"}, "progressbar": False}
+    posterior = tree["posterior"].to_dataset()
+    computed = pm.compute_deterministics(posterior, model=written, **python)
+    for name in (
+        computed.data_vars.keys() & posterior.data_vars.keys()
+    ):  # they follow from what has priors
+        np.testing.assert_allclose(computed[name], posterior[name], rtol=1e-6, atol=1e-8)
+    rows = pm.stats.compute_log_likelihood(
+        tree, model=written, extend_inferencedata=False, **python
+    )
+    known = log_likelihood(model.design, model.family, posterior)
+    np.testing.assert_allclose(rows["y"], known["y"], rtol=1e-8, atol=1e-8)
+    prior = pm.stats.compute_log_prior(tree, model=written, extend_inferencedata=False, **python)
+    assert np.isfinite(prior.to_array()).all()
+    assert not [name for name in prior.data_vars if str(name).startswith("z_")]
+    drawn = pm.sample_posterior_predictive(tree, model=written, random_seed=2, **python)
+    y = drawn["posterior_predictive"]["y"].to_numpy().reshape(-1, model.design.n_obs)
+    mine = fit.simulate(400, seed=3, groups="known").T
+    mine = mine * model.design.rows.weights if model.family.is_bounded else mine
+    error = y.std() / np.sqrt(y.size)
+    assert y.mean() == pytest.approx(mine.mean(), abs=8 * error)
+    assert y.std(axis=0).mean() == pytest.approx(
+        mine.std(axis=0).mean(), rel=0.15
+    )  # heavy tails of a negative binomial

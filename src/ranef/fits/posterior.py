@@ -82,7 +82,10 @@ class PosteriorFit(Fit):
         """Groups `posterior`, `observed_data` and, by MCMC, `sample_stats`.
 
         Variables `beta`, `sigma`, other parameters of the family, `b_<term>`, `sd_<term>`,
-        `corr_<term>`; ArviZ takes it as it is. By quadrature they are made when first asked for.
+        `corr_<term>`; ArviZ takes it as it is. After these come the variables of
+        `model.to_pymc()` that have the priors where these have none themselves, such as
+        `at_mean_beta`, so that PyMC can go on from it: `pymc.sample_posterior_predictive`,
+        `pymc.compute_log_likelihood`. By quadrature the draws are made when first asked for.
         """
         return self.marginals.drawn.tree
 

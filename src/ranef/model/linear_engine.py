@@ -142,7 +142,7 @@ class LinearEngine(SharedEngine):
                 self.design,
                 self.family,
                 "quadrature",
-                LatticeMarginals(self.design, exact, draws, seed),
+                LatticeMarginals(self.design, self.priors, exact, draws, seed),
                 QuadratureDiagnostics(exact.lattice.log_density.size, exact.error),
                 self.evidence_of(exact.log_evidence, exact.error, "quadrature"),
                 self,
@@ -196,7 +196,7 @@ class LinearEngine(SharedEngine):
         """Draw beta and b exactly for draws of the variance parameters, (chains, draws, ...)."""
         rng = np.random.default_rng(None if seed is None else [seed, 1])
         effects = self.density.draw(values.reshape(-1, values.shape[-1]), rng)
-        return tree(self.design, effects, len(values), stats, extra)
+        return tree(self.design, effects, len(values), stats, extra, priors=self.priors)
 
     def _check_posterior(self) -> None:
         """Refuse data and priors that have no posterior, and warn where it says little."""

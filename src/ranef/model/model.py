@@ -289,6 +289,9 @@ class Model:
         pymc.Model
             With the variables `beta`, `sigma`, `sd_<term>`, `corr_<term>`, `b_<term>` and the
             user's labels as coordinates; without `beta` and `b_<term>` in the marginal form.
+            PyMC's functions go on from the posterior of any fit with it. For ArviZ's sensitivity
+            to priors leave the distribution of the random effects out:
+            `pymc.compute_log_prior(fit.posterior, model=..., var_names=...)`.
         """
         check_choice("form", form, FORMS)
         if form == "hierarchical":

@@ -191,7 +191,7 @@ class SharedEngine(Engine[Fit]):
         rng = np.random.default_rng(seed)
         approximation = laplace.approximate(density, draws=draws, rng=rng)
         effects = density.draw(density.space.values(approximation.x)[0], rng)
-        table = tree(self.design, effects, chains=1, family=self.family)
+        table = tree(self.design, effects, chains=1, family=self.family, priors=self.priors)
         converged = approximation.mode.convergence.ok
         how = f", random effects by {density.approximation}" if density.approximation else ""
         return checked(

@@ -7,7 +7,7 @@ effects given the variances, and a draw is one without width. Both answer to `Ma
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING, Any, Protocol
@@ -19,11 +19,14 @@ from numpy.typing import NDArray
 from ranef._typing import Array
 from ranef.covariances.partial_correlations import cholesky_of_correlations, correlations
 from ranef.design.design import Design, RandomTerm
-from ranef.design.labels import named, observed
+from ranef.design.labels import coordinates, named, observed
 from ranef.errors import FitError, probability, suggestion
 from ranef.families.family import Family
 from ranef.families.gaussian import GAUSSIAN
 from ranef.likelihood.predictions import Draws
+from ranef.priors.assignment import Priors
+from ranef.priors.distributions import Constant, Prior
+from ranef.priors.random_variables import is_helper, parts
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -224,6 +227,7 @@ def tree(
     extra: xr.Dataset | None = None,
     *,
     family: Family = GAUSSIAN,
+    priors: Priors | None = None,
 ) -> xr.DataTree:
     """Return draws with the user's names and labels.
 
@@ -239,6 +243,8 @@ def tree(
         Draws of further variables.
     family : Family
         Which has a sigma or not, and parameters of its own.
+    priors : Priors, optional
+        With these the variables of the PyMC model that have them are there too.
 
     Returns
     -------
@@ -255,15 +261,66 @@ def tree(
         variables |= {f"b_{term.label}": b, f"sd_{term.label}": sd}
         if term.covariance.has_correlations:
             variables[f"corr_{term.label}"] = correlations(F / sd[:, :, None])
-    by_chain = {
-        name: values.reshape(chains, len(values) // chains, *values.shape[1:])
-        for name, values in variables.items()
-    }
+    by_chain = {name: _by_chain(values, chains) for name, values in variables.items()}
     posterior = named(design, by_chain, family)
+    if priors is not None:
+        free = free_variables(design, draws, chains, family, priors)
+        posterior = posterior.assign({n: v for n, v in free.items() if n not in posterior})
     if extra is not None:
         posterior = posterior.assign(extra.data_vars)
     groups = {"posterior": posterior, "observed_data": observed(design.rows)}
     return xr.DataTree.from_dict(groups if stats is None else groups | {"sample_stats": stats})
+
+
+def free_variables(
+    design: Design, draws: Draws, chains: int, family: Family, priors: Priors
+) -> xr.Dataset:
+    """Return the random variables of the PyMC model behind draws, by chain and draw.
+
+    A variable of the posterior is among them where it has a prior itself, as `sd_Subject` has; for
+    others it is what they are computed from, as `at_mean_beta` for `beta`.
+    """
+    import xarray as xr
+
+    dims, coords = coordinates(design, family)
+    found: dict[str, tuple[tuple[str, ...], Array]] = {}
+    used: dict[str, list[Any]] = {}
+
+    def add(name: str, dim: str, of: Sequence[Prior], values: Array) -> None:
+        for part in parts(name, dim, of):
+            if not isinstance(part.priors[0], Constant):
+                scale = draws.sigma[:, None] if part.relative and draws.sigma is not None else 1.0
+                found[part.name] = (part.dim,), values[:, list(part.places)] / scale
+                used[part.dim] = [coords[dim][i] for i in part.places]
+
+    name = "at_mean_beta" if priors.centred else "beta"
+    add(
+        name, "fixed", priors.beta, _where_priors_hold(priors.change, draws.beta[..., None])[..., 0]
+    )
+    for term, F, b in zip(priors.terms, draws.factors, draws.b, strict=True):
+        label, prefix = term.label, term.prefix
+        sd, partial = term.covariance.sds_and_correlations(_where_priors_hold(term.change, F))
+        add(f"{prefix}sd_{label}", dims[label][1], term.sd, sd)
+        if term.covariance.has_correlations:
+            share = f"partial_corr_{label}"  # of the way from -1 to 1
+            found[share] = (f"{share}_dim_0",), (1 + partial) / 2
+        moved = _where_priors_hold(term.change, b.swapaxes(1, 2)).swapaxes(1, 2)
+        found[f"{prefix}b_{label}"] = dims[label][:2], moved
+    by_chain = {
+        name: (("chain", "draw", *dims), _by_chain(values, chains))
+        for name, (dims, values) in found.items()
+    }
+    return xr.Dataset(by_chain, used)
+
+
+def _by_chain(values: Array, chains: int) -> Array:
+    """Return draws of all chains, one after the other, as an array (chains, draws, ...)."""
+    return values.reshape(chains, len(values) // chains, *values.shape[1:])
+
+
+def _where_priors_hold(change: Array | None, values: Array) -> Array:
+    """Return coefficients where the priors hold, from the user's, shape (draws, k, columns)."""
+    return values if change is None else np.linalg.solve(change, values)
 
 
 def summarise(tree: xr.DataTree, prob: float = 0.95, *, include_b: bool = False) -> pd.DataFrame:
@@ -343,7 +400,8 @@ def hdi(draws: Array, prob: float = 0.95) -> tuple[Array, Array]:
 def quantities(tree: xr.DataTree, *, include_b: bool) -> dict[str, Array]:
     """Return the draws (chain, draw) of every number, each correlation once."""
     posterior = tree["posterior"].to_dataset()
-    kept = (str(v) for v in posterior.data_vars if include_b or not str(v).startswith("b_"))
+    kept = (v for v in map(str, posterior.data_vars) if not is_helper(v))
+    kept = (v for v in kept if include_b or not v.startswith("b_"))
     return {label: draws for name in kept for label, draws in _elements(posterior, name)}
 
 

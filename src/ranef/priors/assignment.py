@@ -82,6 +82,11 @@ class TermPriors:
         """Where the priors hold; empty for the origin of the predictors."""
         return "" if self.place is None else f"at {self.place}"
 
+    @property
+    def prefix(self) -> str:
+        """What stands before the names of variables that are not the user's."""
+        return "" if self.change is None else "nearest_"
+
     def rows(self) -> tuple[PriorRow, ...]:
         """Return the rows of the table of priors."""
         moved = moved_coefs(self.coefs, self.change)

@@ -139,11 +139,10 @@ def test_density_with_a_scalar_term_weights_and_offset(centered):
     model = pymc_hierarchical.hierarchical(made, resolve(made, given), centered=centered)
     beta, sigma, sd = np.array([9.0]), 1.3, np.array([0.7])
     z = np.array([[0.3], [-1.0], [0.5], [2.0]])
-    effects = {"b_g": z * sd} if centered else {"z_g": z}
     wanted = normal(0, 10)(9.0) + half_t(2)(sigma) + half_t(4)(sd[0])
-    wanted += (normal(0, 0.7)(z * sd) if centered else normal(0, 1)(z)).sum()
+    wanted += normal(0, 0.7)(z * sd).sum()
     wanted += log_likelihood(made, beta, [z * sd], sigma)
-    values = {"beta": beta, "sigma": sigma, "sd_g": sd, **effects}
+    values = {"beta": beta, "sigma": sigma, "sd_g": sd, "b_g": z * sd}
     assert log_density(model, values) == pytest.approx(wanted, rel=1e-10)
 
 
@@ -157,10 +156,9 @@ def test_density_with_independent_coefficients(centered):
     z = np.random.default_rng(1).normal(size=(4, 2))
     b = z * sd
     wanted = normal([0, 0], [10, 5])(beta).sum() + half_t(2)(np.array([sigma, *sd])).sum()
-    wanted += (normal(0, sd)(b) if centered else normal(0, 1)(z)).sum()
+    wanted += normal(0, sd)(b).sum()
     wanted += log_likelihood(made, beta, [b], sigma)
-    values = {"beta": beta, "sigma": sigma, "sd_g": sd, ("b_g" if centered else "z_g"): b}
-    values |= {} if centered else {"z_g": z}
+    values = {"beta": beta, "sigma": sigma, "sd_g": sd, "b_g": b}
     assert log_density(model, values) == pytest.approx(wanted, rel=1e-10)
 
 
@@ -187,12 +185,10 @@ def test_density_with_three_correlated_coefficients(centered):
     wanted = normal(0, [9, 5, 5])(beta).sum() + half_t(2)(np.array([sigma, *sd])).sum()
     # C-vine: Beta(eta + (k - 2) / 2) for the pairs with the first, Beta(eta) for the last
     wanted += stats.beta([2, 2, 1.5], [2, 2, 1.5]).logpdf((1 + partial) / 2).sum()
-    wanted += (
-        stats.multivariate_normal(cov=cov).logpdf(b).sum() if centered else normal(0, 1)(z).sum()
-    )
+    wanted += stats.multivariate_normal(cov=cov).logpdf(b).sum()
     wanted += log_likelihood(made, beta, [b], sigma)
     values = {"beta": beta, "sigma": sigma, "sd_g": sd, "partial_corr_g": (1 + partial) / 2}
-    values |= {"b_g": b} if centered else {"z_g": z}
+    values["b_g"] = b
     assert log_density(model, values) == pytest.approx(wanted, rel=1e-10)
 
 
@@ -217,13 +213,9 @@ def test_density_away_from_zero_with_crossed_terms(centered):
     wanted += log_likelihood(made, shift @ at_mean, [b_g @ back.T, z_h * sd_h], sigma)
     values = {"at_mean_beta": at_mean, "sigma": sigma, "nearest_sd_g": sd_g, "sd_h": sd_h}
     values["partial_corr_g"] = np.array([(1 + rho) / 2])
-    if centered:
-        wanted += stats.multivariate_normal(cov=cov).logpdf(b_g).sum()
-        wanted += normal(0, sd_h)(z_h * sd_h).sum()
-        values |= {"nearest_b_g": b_g, "b_h": z_h * sd_h}
-    else:
-        wanted += normal(0, 1)(z_g).sum() + normal(0, 1)(z_h).sum()
-        values |= {"z_g": z_g, "z_h": z_h}
+    wanted += stats.multivariate_normal(cov=cov).logpdf(b_g).sum()
+    wanted += normal(0, sd_h)(z_h * sd_h).sum()
+    values |= {"nearest_b_g": b_g, "b_h": z_h * sd_h}
     assert log_density(model, values) == pytest.approx(wanted, rel=1e-10)
 
 
@@ -268,11 +260,11 @@ def test_density_with_flat_known_and_relative_parameters():
     z_g, z_h = np.random.default_rng(1).normal(size=(4, 3)), np.array([[0.2], [-1.0], [0.4]])
     sd = np.array([ratio * sigma, 3 * sigma, flat])
     wanted = normal(1, 9)(9.0) + stats.halfnorm(scale=2).logpdf(ratio)
-    wanted += normal(0, 1)(z_g).sum() + normal(0, 1)(z_h).sum()
+    wanted += normal(0, sd)(z_g * sd).sum() + normal(0, 0.8)(z_h * 0.8).sum()
     wanted += log_likelihood(made, np.array([9.0, -0.3, 0.5]), [z_g * sd, z_h * 0.8], sigma)
     values = {
-        "normal_beta": [9.0], "flat_beta": [-0.3], "sigma": sigma, "z_g": z_g, "z_h": z_h,
-        "halfnormal_relative_sd_g": [ratio], "flat_sd_g": [flat],
+        "normal_beta": [9.0], "flat_beta": [-0.3], "sigma": sigma,
+        "b_g": z_g * sd, "b_h": z_h * 0.8, "halfnormal_relative_sd_g": [ratio], "flat_sd_g": [flat],
     }  # fmt: skip
     assert log_density(model, values) == pytest.approx(wanted, rel=1e-10)
     assert log_density(model, values | {"flat_sd_g": [-flat]}) == -np.inf
@@ -325,12 +317,12 @@ def test_density_of_every_family(name):
     eta = expected_y(made, beta, [z_g * sd_g, b_h])
     wanted = normal(0, [9, 5])(beta).sum() + half_t(2)(np.array([*sd_g, *sd_h])).sum()
     wanted += stats.halfnorm(scale=2).logpdf(psi).sum()
-    wanted += normal(0, 1)(z_g).sum() + normal(0, sd_h)(b_h).sum()
+    wanted += normal(0, sd_g)(z_g * sd_g).sum() + normal(0, sd_h)(b_h).sum()
     wanted += family.log_density(
         made.rows.y, family.link.inverse(eta), made.rows.weights, *psi
     ).sum()
     values = dict(zip(family.parameters, psi, strict=True))
-    values |= {"beta": beta, "sd_g": sd_g, "sd_h": sd_h, "z_g": z_g, "b_h": b_h}
+    values |= {"beta": beta, "sd_g": sd_g, "sd_h": sd_h, "b_g": z_g * sd_g, "b_h": b_h}
     assert log_density(model, values) == pytest.approx(wanted, rel=1e-8)
 
 
@@ -350,7 +342,8 @@ def test_parameters_of_a_family_are_variables_in_the_table_and_in_the_tree():
     tree = pymc_hierarchical.sample_pymc(
         model, Sampling(draws=20, tune=50, chains=1, seed=1, progressbar=False)
     )
-    assert list(tree["posterior"].data_vars) == ["beta", "shape", "b_g", "sd_g"]
+    names = ["beta", "shape", "b_g", "sd_g", "at_mean_beta"]
+    assert list(tree["posterior"].data_vars) == names
 
 
 def test_the_table_of_a_family_with_two_parameters():
@@ -374,14 +367,15 @@ def test_a_factor_may_be_called_as_a_parameter_of_the_family():
 def test_each_term_can_be_centered_on_its_own():
     made = design("y ~ 1 + (1 | g) + (1 | h)", small_data())
     for centered, names in (
-        ({"g": True}, {"b_g", "z_h"}),
-        ({"h": True, "g": False}, {"z_g", "b_h"}),
-        ({}, {"z_g", "z_h"}),
+        ({"g": True}, {"b_g", "b_h_standardised__"}),
+        ({"h": True, "g": False}, {"b_g_standardised__", "b_h"}),
+        ({}, {"b_g_standardised__", "b_h_standardised__"}),
         (True, {"b_g", "b_h"}),
     ):
         model = pymc_hierarchical.hierarchical(made, resolve(made), centered=centered)
-        random = {rv.name for rv in model.free_RVs}
-        assert {name for name in random if name[:2] in ("b_", "z_")} == names
+        assert {rv.name for rv in model.free_RVs} >= {"b_g", "b_h"}
+        sampled = {value.name for value in model.value_vars}
+        assert {name for name in sampled if name[:2] == "b_"} == names
 
 
 @pytest.mark.parametrize(
@@ -495,7 +489,7 @@ def test_variables_and_coordinates():
     data = load_dataset("sleepstudy")
     model = model_of("Reaction ~ Days + (Days | Subject)", data, BRMS_PRIORS)
     assert [rv.name for rv in model.free_RVs] == [
-        "beta", "sigma", "sd_Subject", "partial_corr_Subject", "z_Subject",
+        "beta", "sigma", "sd_Subject", "partial_corr_Subject", "b_Subject",
     ]  # fmt: skip
     assert model.named_vars_to_dims["beta"] == ("fixed",)
     assert model.named_vars_to_dims["sd_Subject"] == ("Subject_coef",)
@@ -513,8 +507,7 @@ def test_which_variables_are_random(centered):
     for least, prefix in ((-1, ""), (2, "nearest_")):
         data = small_data().assign(x=lambda t, to=least: t["x"] - t["x"].min() + to)
         names = {rv.name for rv in model_of("y ~ x + (x | g)", data, centered=centered).free_RVs}
-        effects = f"{prefix}b_g" if centered else "z_g"
-        assert names == {"at_mean_beta", "sigma", f"{prefix}sd_g", "partial_corr_g", effects}
+        assert names == {"at_mean_beta", "sigma", f"{prefix}sd_g", "partial_corr_g", f"{prefix}b_g"}
 
 
 def test_scalar_and_diagonal_terms_have_no_correlations():
@@ -525,7 +518,7 @@ def test_scalar_and_diagonal_terms_have_no_correlations():
 
 def test_a_model_without_fixed_effects():
     model = model_of("y ~ 0 + (1 | g)", small_data())
-    assert {rv.name for rv in model.free_RVs} == {"sigma", "sd_g", "z_g"}
+    assert {rv.name for rv in model.free_RVs} == {"sigma", "sd_g", "b_g"}
     assert list(pymc_hierarchical.prior_table(model)["parameter"]) == ["sigma", "sd_g"]
 
 
@@ -651,7 +644,8 @@ def test_flat_known_and_relative_parameters_are_sampled():
     )
     posterior = tree["posterior"]
     assert list(posterior.data_vars) == [
-        "beta", "sigma", "b_Subject", "sd_Subject", "corr_Subject",
+        "beta", "sigma", "b_Subject", "sd_Subject", "corr_Subject", "studentt_at_mean_beta",
+        "halfnormal_relative_sd_Subject", "partial_corr_Subject",
     ]  # fmt: skip
     assert set(posterior["sigma"].to_numpy().ravel()) == {25.0}
     assert set(posterior["beta"].sel(fixed="Days").to_numpy().ravel()) == {10.0}
@@ -674,6 +668,7 @@ def test_the_tree_holds_what_is_documented(sampled):
         "sd_Subject": (2,),
         "corr_Subject": (2, 2),
         "b_Subject": (18, 2),
+        "partial_corr_Subject": (1,),
     }
     assert dict(posterior.sizes)["chain"] == 4
     assert dict(posterior.sizes)["draw"] == 4000

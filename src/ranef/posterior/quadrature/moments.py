@@ -38,6 +38,7 @@ from ranef.posterior.quadrature.lattice import (
 )
 from ranef.posterior.quadrature.marginal_densities import Curve, along, marginal_density, mixture
 from ranef.posterior.quadrature.whitening import Frame, frame
+from ranef.priors.assignment import Priors
 
 MIN_RELATIVE_VARIANCE = 1e-14  # of a random effect at a node
 NEGLIGIBLE = 1e-7  # share of the posterior in nodes that are left out
@@ -213,6 +214,7 @@ class LatticeMarginals:
     Attributes
     ----------
     design : Design
+    priors : Priors
     exact : Exact
     n_draws : int
         How many draws are made where draws are asked for.
@@ -220,6 +222,7 @@ class LatticeMarginals:
     """
 
     design: Design
+    priors: Priors
     exact: Exact
     n_draws: int
     seed: int | None
@@ -229,7 +232,10 @@ class LatticeMarginals:
         """Draws, made when they are first asked for."""
         draws = self.exact.draw(self.n_draws, np.random.default_rng(self.seed))
         return DrawnMarginals(
-            self.design, GAUSSIAN, tree(self.design, draws, chains=1), independent=True
+            self.design,
+            GAUSSIAN,
+            tree(self.design, draws, chains=1, priors=self.priors),
+            independent=True,
         )
 
     @property

@@ -31,6 +31,7 @@ from ranef.likelihood.linear.crossproducts import cross_products
 from ranef.posterior import mode
 from ranef.posterior.linear_posterior import target_of
 from ranef.posterior.sampling.nuts import numeric_statistics
+from ranef.posterior.sampling.pymc_effects import random_effects
 from ranef.priors import distributions
 from ranef.priors.assignment import AT_MEAN, PriorRow, Priors, TermPriors, resolve
 from ranef.priors.distributions import (
@@ -43,6 +44,7 @@ from ranef.priors.distributions import (
     Prior,
     Relative,
 )
+from ranef.priors.random_variables import KINDS_OF_PRIOR, Part, is_helper, parts
 from ranef.priors.scales import moved_coefs
 
 if TYPE_CHECKING:
@@ -52,17 +54,9 @@ if TYPE_CHECKING:
 type PyMCModel = pm.Model  # for annotations where PyMC is not imported
 type Variable = Any  # a PyTensor variable; PyMC's functions carry no types
 
-_KINDS = "|".join(k.__name__.lower() for k in Prior.__subclasses__() if k is not Relative)
 _PARAMETER = re.compile(
-    rf"(?:(?:{_KINDS})_)?(?P<relative>relative_)?(?P<moved>at_mean_|nearest_)?"
+    rf"(?:(?:{KINDS_OF_PRIOR})_)?(?P<relative>relative_)?(?P<moved>at_mean_|nearest_)?"
     r"(?P<parameter>beta|sigma|sd_.*|partial_corr_.*)"
-)
-
-
-# Variables that others are computed from
-_INTERNAL = re.compile(
-    rf"(?:(?:{_KINDS})_)?(?:relative_)?(?:at_mean|nearest)_.*|(?:{_KINDS})_(?:relative_)?(?:beta|sd_.*)"
-    r"|relative_sd_.*|partial_corr_.*|z_.*"
 )
 VALUES = "values"  # the variable from which a marginal model computes its likelihood
 FAMILY_PARAMETERS = "family_parameters"  # the coordinate that names the variables of a family
@@ -89,7 +83,7 @@ def hierarchical(
     family : Family
     centered : bool or mapping of str to bool
         Whether the random effects are sampled as they are; by the label of a term, or for all
-        terms. By default they are sampled as standard normal `z_<term>` and scaled, which suits
+        terms. By default the sampler moves in standard normal numbers that are scaled, which suits
         groups with few rows; with many rows in every group `centered=True` can be faster.
         `ranef.posterior.sampling.pymc_hierarchical.choose` says which.
 
@@ -220,13 +214,14 @@ def sample_pymc(model: pm.Model, settings: Sampling) -> xr.DataTree:
 
 
 def _kept(model: pm.Model) -> list[str]:
-    """Return the variables that are stored: the posterior's in their order, then a user's own."""
+    """Return the variables that are stored: the posterior's, all others that are free, a user's."""
     psi = model.coords.get(FAMILY_PARAMETERS, ())
     kinds = dict.fromkeys((*KINDS[:2], *psi, *KINDS[2:]))  # beta and sigma come first
     kind_of = {n: n if n in psi else n.split("_", 1)[0] for n in model.named_vars}
     parameters = [name for kind in kinds for name in kind_of if kind_of[name] == kind]
-    variables = (v.name for v in (*model.free_RVs, *model.deterministics))
-    return parameters + [v for v in variables if v not in parameters and not _INTERNAL.fullmatch(v)]
+    computed = (v.name for v in model.deterministics if not is_helper(v.name))
+    variables = (*(v.name for v in model.free_RVs), *computed)
+    return parameters + [v for v in variables if v not in parameters]
 
 
 def _tree(model: pm.Model, tree: xr.DataTree, kept: Sequence[str]) -> xr.DataTree:
@@ -259,21 +254,17 @@ def _random_effects(priors: TermPriors, sigma: Variable, dims: Dims, *, centered
     """Return b (m, k), in the user's units."""
     import pymc as pm
 
-    label, prefix = priors.label, prefix_of(priors)
+    label, prefix = priors.label, priors.prefix
     sd = random_vector(f"{prefix}sd_{label}", priors.sd, dims[1], sigma)
     unit = correlation_factor(priors)
     if unit is None:
-        return _effects(f"b_{label}", label, sd, dims=dims, centered=centered)
-    b = _effects(f"{prefix}b_{label}", label, sd[:, None] * unit, dims=dims, centered=centered)
+        return random_effects(f"b_{label}", sd, dims[:2], centered=centered)
+    factor = sd[:, None] * unit
+    b = random_effects(f"{prefix}b_{label}", factor, dims[:2], centered=centered)
     add_covariance(priors, sd, unit, dims)
     if priors.change is None:
         return b
     return pm.Deterministic(f"b_{label}", (b[:, None, :] * priors.change).sum(-1), dims=dims[:2])
-
-
-def prefix_of(priors: TermPriors) -> str:
-    """Return what stands before the names of variables that are not the user's."""
-    return "" if priors.change is None else "nearest_"
 
 
 def add_covariance(priors: TermPriors, sd: Variable, unit: Variable, dims: Dims) -> None:
@@ -287,20 +278,6 @@ def add_covariance(priors: TermPriors, sd: Variable, unit: Variable, dims: Dims)
         sd = pm.Deterministic(f"sd_{label}", (factor**2).sum(-1) ** 0.5, dims=dims[1])
         unit = factor / sd[:, None]
     pm.Deterministic(f"corr_{label}", (unit[:, None, :] * unit).sum(-1), dims=dims[1:])
-
-
-def _effects(name: str, label: str, scale: Variable, *, dims: Dims, centered: bool) -> Variable:
-    """Return effects (m, k); `scale` is their sd (k,) or the factor of their covariance (k, k)."""
-    import pymc as pm
-
-    correlated = scale.ndim == 2
-    if centered and correlated:
-        return pm.MvNormal(name, mu=0.0, chol=scale, dims=dims[:2])
-    if centered:
-        return pm.Normal(name, mu=0.0, sigma=scale, dims=dims[:2])
-    z = pm.Normal(f"z_{label}", dims=dims[:2])
-    b = (z[:, None, :] * scale).sum(-1) if correlated else z * scale
-    return pm.Deterministic(name, b, dims=dims[:2])
 
 
 def note_moved(name: str, coefs: Sequence[str], change: Array, note: str) -> None:
@@ -366,29 +343,26 @@ def random_vector(
     import pymc as pm
     import pytensor.tensor as pt
 
-    model = pm.modelcontext(None)
-    kinds = list(dict.fromkeys(type(prior) for prior in priors))
-    if kinds == [Relative]:
-        return pm.Deterministic(name, _relative(name, priors, dim, sigma), dims=dim)
-    if len(kinds) == 1:
-        return random_variable(name, priors, dim)
+    found = parts(name, dim, priors)
+    variables = [random_part(part) for part in found]
+    if found[0].name == name:
+        return variables[0]
     elements: dict[int, Variable] = {}
-    for kind in kinds:
-        of_kind = {i: prior for i, prior in enumerate(priors) if type(prior) is kind}
-        among, kind_name = list(of_kind.values()), f"{kind.__name__.lower()}_{name}"
-        model.add_coord(f"{kind_name}_dim", [model.coords[dim][i] for i in of_kind])
-        if kind is Relative:
-            variable = _relative(name, among, f"{kind_name}_dim", sigma)
-        else:
-            variable = random_variable(kind_name, among, f"{kind_name}_dim")
-        elements |= {i: variable[j] for j, i in enumerate(of_kind)}
+    for part, variable in zip(found, variables, strict=True):
+        scaled = sigma * variable if part.relative else variable
+        elements |= {i: scaled[j] for j, i in enumerate(part.places)}
     return pm.Deterministic(name, pt.stack([elements[i] for i in range(len(priors))]), dims=dim)
 
 
-def _relative(name: str, priors: Sequence[Prior], dim: str, sigma: Variable | None) -> Variable:
-    """Return sds whose priors are relative to sigma."""
-    inner = [prior.prior for prior in priors if isinstance(prior, Relative)]
-    return sigma * random_vector(f"relative_{name}", inner, dim)
+def random_part(part: Part) -> Variable:
+    """Add the variable of the elements of a vector that have priors of one kind."""
+    import pymc as pm
+
+    model = pm.modelcontext(None)
+    if part.dim not in model.coords:
+        labels_of_whole = model.coords[part.whole]
+        model.add_coord(part.dim, [labels_of_whole[i] for i in part.places])
+    return random_variable(part.name, part.priors, part.dim)
 
 
 def random_variable(

@@ -18,6 +18,7 @@ from ranef.posterior.linear_posterior import LinearPosterior
 from ranef.posterior.sampling import density_arrays, pymc_hierarchical
 from ranef.posterior.transforms import given_effects
 from ranef.priors.assignment import AT_MEAN, Priors, TermPriors
+from ranef.priors.random_variables import parts
 
 if TYPE_CHECKING:
     import pymc as pm
@@ -41,7 +42,7 @@ def marginal_model(design: Design, priors: Priors, target: LinearPosterior) -> p
     Returns
     -------
     pymc.Model
-        The variables of the hierarchical model but `beta`, `b_<term>`, `z_<term>` and `y`: in the
+        The variables of the hierarchical model but `beta`, `b_<term>` and `y`: in the
         user's units `sigma`, and for each term `sd_<term>` (<term>_coef) and, if it is correlated,
         `corr_<term>` (<term>_coef, <term>_coef_bis). A fixed effect is a variable, too, where its
         prior is neither normal nor flat. The potential `log_marginal` is log p(y | these), and
@@ -100,21 +101,12 @@ def taken_apart(tree: xr.DataTree, design: Design) -> tuple[Array, xr.Dataset, x
 
 def _given_effects(priors: Priors) -> list[Variable]:
     """Return the effects that are not integrated out, in their order, as vectors of one number."""
-    import pymc as pm
-
-    model, prefix = pm.modelcontext(None), "at_mean_" if priors.centred else ""
-    given = given_effects(priors)
-    kinds = {type(prior) for prior in priors.beta}
+    given, name = given_effects(priors), "at_mean_beta" if priors.centred else "beta"
     effects: dict[int, Variable] = {}
-    for kind in dict.fromkeys(type(priors.beta[j]) for j in given):
-        of_kind = [j for j in given if type(priors.beta[j]) is kind]
-        name, dim = f"{prefix}beta", "fixed"
-        if len(kinds) > 1:
-            name = f"{kind.__name__.lower()}_{name}"
-            dim = f"{name}_dim"
-            model.add_coord(dim, [priors.fixed[j] for j in of_kind])
-        variable = pymc_hierarchical.random_variable(name, [priors.beta[j] for j in of_kind], dim)
-        effects |= {j: variable[i : i + 1] for i, j in enumerate(of_kind)}
+    for part in parts(name, "fixed", priors.beta):
+        if part.places[0] in given:
+            variable = pymc_hierarchical.random_part(part)
+            effects |= {j: variable[i : i + 1] for i, j in enumerate(part.places)}
     if given and priors.change is not None:
         pymc_hierarchical.note_moved("at_mean_beta", priors.fixed, priors.change, AT_MEAN)
     return [effects[j] for j in given]
@@ -124,7 +116,7 @@ def _covariance(priors: TermPriors, sigma: Variable, dims: Dims) -> list[Variabl
     """Return the sds and partial correlations of a term; add both in the user's units."""
     import pymc as pm
 
-    label, prefix = priors.label, pymc_hierarchical.prefix_of(priors)
+    label, prefix = priors.label, priors.prefix
     sd = pymc_hierarchical.random_vector(f"{prefix}sd_{label}", priors.sd, dims[1], sigma)
     unit = pymc_hierarchical.correlation_factor(priors)
     if unit is None:
