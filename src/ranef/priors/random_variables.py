@@ -20,7 +20,7 @@ _HELPER = re.compile(
 
 
 @dataclass(frozen=True)
-class Part:
+class PriorPart:
     """The elements of a vector of parameters that are one random variable.
 
     Attributes
@@ -45,7 +45,7 @@ class Part:
     relative: bool = False
 
 
-def parts(name: str, dim: str, priors: Sequence[Prior]) -> list[Part]:
+def parts(name: str, dim: str, priors: Sequence[Prior]) -> list[PriorPart]:
     """Return the random variables that a vector of parameters is made of.
 
     Parameters
@@ -68,12 +68,12 @@ def parts(name: str, dim: str, priors: Sequence[Prior]) -> list[Part]:
         own = name if is_whole and kind is not Relative else f"{prefix}_{name}"
         places = tuple(i for i, prior in enumerate(priors) if type(prior) is kind)
         own_dim = dim if is_whole else f"{own}_dim"
-        part = Part(own, own_dim, dim, places, tuple(priors[i] for i in places))
+        part = PriorPart(own, own_dim, dim, places, tuple(priors[i] for i in places))
         found += _ratios(part) if kind is Relative else [part]
     return found
 
 
-def _ratios(part: Part) -> list[Part]:
+def _ratios(part: PriorPart) -> list[PriorPart]:
     """Return the random variables of a vector of ratios to sigma."""
     inner = [prior.prior for prior in part.priors if isinstance(prior, Relative)]
     return [

@@ -44,7 +44,7 @@ from ranef.priors.distributions import (
     Prior,
     Relative,
 )
-from ranef.priors.random_variables import KINDS_OF_PRIOR, Part, is_helper, parts
+from ranef.priors.random_variables import KINDS_OF_PRIOR, PriorPart, is_helper, parts
 from ranef.priors.scales import moved_coefs
 
 if TYPE_CHECKING:
@@ -354,7 +354,7 @@ def random_vector(
     return pm.Deterministic(name, pt.stack([elements[i] for i in range(len(priors))]), dims=dim)
 
 
-def random_part(part: Part) -> Variable:
+def random_part(part: PriorPart) -> Variable:
     """Add the variable of the elements of a vector that have priors of one kind."""
     import pymc as pm
 
