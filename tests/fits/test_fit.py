@@ -332,7 +332,7 @@ def test_pictures_are_drawn_from_the_tables(method):
     drawn = {text.get_text() for text in left.get_yticklabels()}
     assert drawn == set(map(str, fit.ranef()["g"].index))
     said = " ".join(t.get_text() for t in left.figure.findobj() if hasattr(t, "get_text"))
-    assert fit._interval_label.format(percent="50 %") in said
+    assert fit.ranef_table(0.5).attrs["interval"] in said
     assert right is not left
     assert fit.plot_shrinkage().get_xlabel() != ""
     assert fit.plot_shrinkage("g", coefs="x", ax=left) is left

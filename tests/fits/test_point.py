@@ -11,6 +11,7 @@ from scipy import stats
 
 import ranef as rf
 from fits import FORMULAS, dense_Z, fit_of, frame
+from ranef.errors import FitError
 from ranef.fits.point import normal_quantile, singular_note
 
 SLEEP = "Reaction ~ Days + (Days | Subject)"
@@ -68,18 +69,63 @@ def test_the_log_likelihood_is_that_of_the_normal_distribution(fit):
     assert fit.objective == -2 * fit.loglik
 
 
-def test_random_effects_are_best_linear_predictions(fit):
+@pytest.mark.parametrize("uncertainty", [None, "fixed", "none"])
+def test_random_effects_are_best_linear_predictions(fit, uncertainty):
+    """And their errors those of Henderson: b - b-hat with beta estimated, or as if known."""
     (y, V, blocks), X = dense(fit), fit.design.rows.X
     left = np.linalg.solve(V, y - X @ fit.fixef().to_numpy())
-    table = fit.ranef_table(prob=0.9)
+    table = fit.ranef_table(prob=0.9, uncertainty=uncertainty)
+    P = np.linalg.inv(V)
+    if uncertainty != "none" and X.shape[1]:
+        P -= P @ X @ np.linalg.inv(X.T @ P @ X) @ X.T @ P
     for term, (Z, G) in zip(fit.design.terms, blocks, strict=True):
         rows = table[table["term"] == term.label]
-        modes, cov = G @ Z.T @ left, G - G @ Z.T @ np.linalg.solve(V, Z @ G)
+        modes, cov = G @ Z.T @ left, G - G @ Z.T @ P @ Z @ G
         np.testing.assert_allclose(rows["estimate"], modes, atol=1e-6)
         np.testing.assert_allclose(rows["sd"] ** 2, np.diag(cov), atol=1e-8)
     half = stats.norm.ppf(0.95) * table["sd"]
     np.testing.assert_allclose(table["lower"], table["estimate"] - half)
     np.testing.assert_allclose(table["upper"], table["estimate"] + half)
+
+
+def test_intervals_of_effects_say_what_they_contain(fit):
+    if not fit.design.terms or not fit.design.fixed:
+        return
+    said = {u: fit.ranef_table(0.9, uncertainty=u).attrs["interval"] for u in (None, "none")}
+    assert said == {
+        None: "conditional mode with 90 % interval, variances as if known",
+        "none": "conditional mode with 90 % interval, fixed effects and variances as if known",
+    }
+    with pytest.raises(FitError, match=r"^uncertainty='some'"):
+        fit.ranef_table(uncertainty="some")
+    bare = replace(fit, engine=None)
+    assert bare.ranef_table(0.9).attrs["interval"] == said["none"]
+
+
+@pytest.mark.parametrize("kind", ["correlated slopes", "nested", "crossed", "weights and offset"])
+def test_errors_with_estimated_variances_are_a_mixture_over_replicates(kind):
+    """Of the conditional distributions at the parameters of every replicate, from dense V."""
+    fit = fit_of(kind, "reml")
+    table = fit.ranef_table(uncertainty="all", n=6, seed=4)
+    assert table.attrs["interval"].endswith("fixed effects and variances estimated")
+    totals = [np.zeros(b.size) for b in fit.ranef().values()]
+    rows = fit.design.rows
+    for _, one in fit.bootstrap(6, seed=4).estimates.iterrows():
+        V, blocks = np.diag(one["sigma"] ** 2 / rows.weights), []
+        for term in fit.design.terms:
+            sd = one[[f"sd_{term.label}[{c}]" for c in term.coefs]].to_numpy()
+            cov = np.diag(sd**2)
+            for i, j in term.covariance.pairs:
+                r = one[f"corr_{term.label}[{term.coefs[i]}, {term.coefs[j]}]"]
+                cov[i, j] = cov[j, i] = sd[i] * sd[j] * np.nan_to_num(r)
+            Z, G = dense_Z(rows.term(term.label)), np.kron(np.eye(term.n_levels), cov)
+            V, blocks = V + Z @ G @ Z.T, [*blocks, (Z, G)]
+        left = rows.y - rows.offset - rows.X @ one[list(fit.design.fixed)].to_numpy()
+        for t, ((Z, G), b) in enumerate(zip(blocks, fit.ranef().values(), strict=True)):
+            mode = G @ Z.T @ np.linalg.solve(V, left)
+            own = np.diag(G - G @ Z.T @ np.linalg.solve(V, Z @ G))
+            totals[t] += ((mode - b.to_numpy().ravel()) ** 2 + own) / 6
+    np.testing.assert_allclose(table["sd"] ** 2, np.concatenate(totals), rtol=1e-5)
 
 
 def test_wald_intervals(fit):

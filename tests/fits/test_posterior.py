@@ -17,6 +17,7 @@ import ranef as rf
 from fits import FORMULAS, fit_of, known_posterior, model_of
 from ranef.design.design import build_design
 from ranef.design.labels import coordinates, named, variables
+from ranef.errors import FitError
 from ranef.families.names import find_family
 from ranef.formula.terms import read_formula
 from ranef.posterior.draws import DrawnMarginals, hdi
@@ -496,3 +497,10 @@ def test_posterior_over_prior(name):
     ratio = fit.savage_dickey(name)
     heights = [float(np.asarray(mark.get_ydata()).item()) for mark in marks]
     assert heights == pytest.approx([ratio.posterior, ratio.prior])
+
+
+def test_a_posterior_has_the_uncertainty_of_all_parameters(sleep_post):
+    table = sleep_post.ranef_table(0.9, uncertainty="all")
+    assert table.attrs["interval"] == "posterior mean with 90 % HPD interval"
+    with pytest.raises(FitError, match=r"^uncertainty='fixed' is not available for a posterior"):
+        sleep_post.ranef_table(uncertainty="fixed")

@@ -8,6 +8,7 @@ import pytest
 from maximum_cases import frame
 
 import ranef as rf
+from ranef.errors import FitError
 
 
 def model(family, formula="count ~ x + (1 | g)"):
@@ -57,3 +58,65 @@ def test_separation_has_no_maximum_but_a_mode():
         separated.fit()
     with pytest.warns(rf.DataWarning, match=r"^the fixed effects separate the values of the "):
         assert np.isfinite(separated.fit("map").fixef()).all()
+
+
+# --------------------------------------------------------------------- errors of random effects
+
+KINDS = [
+    ("poisson", "k ~ x + f + (x | g)", "ml", {}),
+    ("bernoulli", "b ~ x + (1 | g) + (1 | h)", "ml", {}),
+    ("negative_binomial", "k ~ x + (1 | g) + (0 + x | g)", "ml", {}),
+    ("gamma", "t ~ x + (1 | h/g)", "ml", {}),
+    ("bernoulli", "b ~ x + f + (1 | g)", "ml", {"n_agq": 5}),
+    ("poisson", "k ~ x + (1 | g)", "map", {}),
+]
+
+
+@pytest.fixture(scope="module")
+def counts():
+    rng = np.random.default_rng(12)
+    n, g = 150, rng.integers(0, 10, 150)
+    frame = pd.DataFrame({"x": rng.normal(size=n), "f": rng.choice(list("uv"), n), "g": g})
+    frame["h"] = rng.integers(0, 5, n)
+    mean = np.exp(
+        0.5 + 0.3 * frame["x"] + rng.normal(0, 0.8, 10)[g] + rng.normal(0, 0.8, 5)[frame.h]
+    )
+    frame["k"], frame["t"] = rng.negative_binomial(4, 4 / (4 + mean)), mean * rng.gamma(3, 1 / 3, n)
+    return frame.assign(b=(rng.random(n) < mean / (1 + mean)).astype(int))
+
+
+@pytest.mark.parametrize(("family", "formula", "method", "options"), KINDS)
+def test_errors_of_effects_contain_those_of_fixed_ones(counts, family, formula, method, options):
+    """By the delta method: the derivative of the modes is that of modes found anew."""
+    fit = rf.fit(formula, counts, method, family=family, **options)
+    beta, psi = fit.fixef().to_numpy(), np.array([*fit.parameters.values()])
+    roots = [fit.sigma * f for f in fit.estimate.Lambdas]
+    modes, covariances = fit.engine.effects_at(beta, psi, roots)
+    step, terms, p = 1e-5, range(len(modes)), len(beta)
+    ahead = [fit.engine.effects_at(beta + h, psi, roots)[0] for h in step * np.eye(p)]
+    behind = [fit.engine.effects_at(beta - h, psi, roots)[0] for h in step * np.eye(p)]
+    plain, usual = fit.ranef_table(uncertainty="none"), fit.ranef_table()
+    sds = []
+    for t in terms:
+        np.testing.assert_allclose(modes[t], fit.estimate.b[t], atol=1e-6)
+        np.testing.assert_allclose(covariances[t], fit.estimate.b_cov[t], atol=1e-6)
+        slopes = [(a[t] - b[t]) / (2 * step) for a, b in zip(ahead, behind, strict=True)]
+        A = np.reshape(slopes, (p, -1)).T
+        own = np.diagonal(covariances[t], axis1=1, axis2=2).ravel()
+        sds.append(np.sqrt(own + np.diag(A @ fit.vcov().to_numpy() @ A.T)))
+    np.testing.assert_allclose(usual["sd"], np.concatenate(sds), rtol=1e-5)
+    assert (usual["sd"] >= plain["sd"]).all()
+    assert usual["sd"].sum() > 1.01 * plain["sd"].sum()
+
+
+def test_errors_of_effects_contain_those_of_all_parameters(counts):
+    fit = rf.fit("k ~ x + (1 | g)", counts, family="poisson")
+    found = fit.ranef_table(uncertainty="all", n=8, seed=2)
+    replicates = fit.bootstrap(8, seed=2).estimates.to_numpy()
+    squares = np.zeros(10)
+    for b0, b1, sd in replicates:
+        (mode,), (cov,) = fit.engine.effects_at(np.array([b0, b1]), np.empty(0), [np.array([[sd]])])
+        squares += (mode[:, 0] - fit.estimate.b[0][:, 0]) ** 2 + cov[:, 0, 0]
+    np.testing.assert_allclose(found["sd"], np.sqrt(squares / len(replicates)), rtol=1e-6)
+    with pytest.raises(FitError, match=r"has no parametric bootstrap"):
+        rf.fit("k ~ x + (1 | g)", counts, "map", family="poisson").ranef_table(uncertainty="all")

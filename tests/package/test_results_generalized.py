@@ -20,7 +20,7 @@ from scipy import optimize, special, stats
 
 import ranef as rf
 from ranef.families.names import find_family
-from ranef.fits.point import LITTLE, laplace_notes
+from ranef.fits.diagnostics import LITTLE, laplace_notes
 
 CASES = {case["id"]: case for case in cases()}
 

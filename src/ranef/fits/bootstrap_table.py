@@ -11,11 +11,16 @@ from scipy import special
 
 from ranef._typing import Array
 from ranef.arguments import check_choice
+from ranef.design.design import Design
 from ranef.errors import DataWarning, FitError, probability, warn
+from ranef.families.family import Family
 from ranef.fits.tables import Printed, Summary
 from ranef.likelihood.estimate import Replicates
 
 KINDS = ("percentile", "basic")
+
+type Parameters = tuple[Array, Array, list[Array]]
+"""Fixed effects, the family's own parameters, and a root of the covariance of each term."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -162,3 +167,50 @@ def numbers_of(value: object) -> pd.Series[float]:
             "the statistic must answer with a number, or a Series or dict of numbers, got "
             f"{value.tolist()!r}."
         ) from None
+
+
+def parameters_of(values: Array, design: Design, family: Family) -> Parameters:
+    """Return the parts of all parameters, in the order of `design.labels.parameter_names`.
+
+    Parameters
+    ----------
+    values : ndarray, shape (d,)
+        A correlation that is not defined, beside a variance of zero, is nan.
+    design : Design
+    family : Family
+    """
+    sizes = [len(design.fixed), len(family.parameters)]
+    for term in design.terms:
+        sizes += [term.n_coefs, len(term.covariance.pairs)]
+    beta, psi, *of_terms = np.split(values, np.cumsum(sizes)[:-1])
+    roots = []
+    for term, sd, pairs in zip(design.terms, of_terms[::2], of_terms[1::2], strict=True):
+        corr = np.eye(term.n_coefs)
+        for (i, j), r in zip(term.covariance.pairs, np.nan_to_num(pairs), strict=True):
+            corr[i, j] = corr[j, i] = r
+        axes, lengths, _ = np.linalg.svd(corr * np.outer(sd, sd), hermitian=True)
+        roots.append(axes * np.sqrt(lengths))
+    return beta, psi, roots
+
+
+def errors_of_effects(
+    modes: Sequence[Array], replicates: Sequence[tuple[list[Array], list[Array]]]
+) -> list[Array]:
+    """Return the variance of random effects around modes over parameters, shape (m, k).
+
+    Parameters
+    ----------
+    modes : sequence of ndarray, shape (m, k)
+        Of each term, at the estimates.
+    replicates : sequence of (modes, covariances)
+        At each replicate of the parameters, with the same data.
+
+    Notes
+    -----
+    The mixture of the conditional distributions over the sampling distribution of the parameters:
+    Laird & Louis (1987), *Journal of the American Statistical Association* 82, 739-750.
+    """
+    return [
+        np.mean([(at[t] - b) ** 2 + np.diagonal(cov[t], 0, 1, 2) for at, cov in replicates], axis=0)
+        for t, b in enumerate(modes)
+    ]

@@ -1,19 +1,22 @@
-"""How far to trust draws from a posterior, and the table of what they say.
+"""How far to trust draws from a posterior, and Laplace's approximation of a likelihood.
 
-Works on the `xarray.DataTree` of a sampled model with chains and draws, whoever sampled it.
+The former works on the `xarray.DataTree` of a sampled model with chains and draws, whoever sampled
+it.
 """
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ranef._typing import Array
+from ranef.design.design import Design
+from ranef.families.family import Family
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -22,6 +25,8 @@ from ranef.posterior.draws import TAILS, quantities, statistic
 MAX_RHAT, MIN_ESS, MIN_BFMI = 1.01, 400.0, 0.3
 MAX_KHAT = 0.7
 MAX_ERROR = 1e-3
+LITTLE = 2.0  # information of a level, below which Laplace's approximation is poor
+NODES = {1: 25, 2: 11, 3: 7}  # points of a quadrature, by its dimensions
 MARGINAL = "sample the marginal form, which is the default"
 STRONGER = "give stronger priors"
 OTHER_FORM = "sample the random effects in the other form (`centered=`)"
@@ -272,3 +277,68 @@ def _bfmi(energy: Array) -> Array:
     with np.errstate(invalid="ignore"):  # nan of a single draw
         ratio: Array = np.square(np.diff(energy)).sum(-1) / (energy.shape[-1] * energy.var(-1))
     return ratio
+
+
+# ----------------------------------------------------------------------- Laplace's approximation
+
+
+def laplace_notes(
+    design: Design, family: Family, mu: Array, parameters: Mapping[str, float]
+) -> list[str]:
+    """Say where the Laplace approximation cannot be relied on, in at most one note.
+
+    Parameters
+    ----------
+    design : Design
+    family : Family
+    mu : ndarray, shape (n,)
+        Fitted means.
+    parameters : mapping of str to float
+        The family's own.
+
+    Notes
+    -----
+    Classes and counts that say little about a level make the conditional distribution of its
+    effects skewed. With one random intercept and many levels the estimated sd tends to 0.70 times
+    the true one for 2 coin tosses a level, 0.93 for 7, 0.96 for 10; to 1.42 times for 10 trials
+    of probability 0.05, 1.17 times for one expected event of a Poisson count, if the true sd is
+    0.3. It is within 6 % where a level has `LITTLE` information or more about its log odds or
+    log mean, over sds of 0.3 to 3, as computed from the exact distribution of its total.
+    """
+    if not family.is_discrete:
+        return []
+    spread = mu * (1 - mu) if family.is_bounded else mu  # of mu with its log (odds)
+    variance = family.variance(mu, *parameters.values())
+    information = design.rows.weights * np.divide(
+        spread**2, variance, where=variance > 0, out=0 * mu
+    )
+    poor = [
+        f"{term.text} {np.median(per_level):.2g}"
+        for term, rows in zip(design.terms, design.rows.terms, strict=True)
+        if np.median(per_level := np.bincount(rows.codes, information) / term.n_coefs) < LITTLE
+    ]
+    if not poor:
+        return []
+    what = "log odds" if family.is_bounded else "log mean"
+    note = (
+        f"The Laplace approximation is poor here: at the median, the data of a level have little "
+        f"information about its {what}, {', '.join(poor)}, where {LITTLE:g} for each coefficient "
+        "is enough. The standard deviation may be well off, mostly too small; compare "
+        f"{_better(design)}."
+    )
+    return [note]
+
+
+def nodes_of(design: Design) -> int | None:
+    """Return the points of a good quadrature over the random effects, where there is one."""
+    if len({term.factor for term in design.terms}) != 1:
+        return None
+    return NODES.get(sum(term.n_coefs for term in design.terms))
+
+
+def _better(design: Design) -> str:
+    """Return the methods that do not need the Laplace approximation."""
+    nodes = nodes_of(design)
+    if nodes is None:
+        return 'model.fit("mcmc")'
+    return f'model.fit(n_agq={nodes}) or model.fit("mcmc")'

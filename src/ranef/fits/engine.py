@@ -129,6 +129,26 @@ class Engine[F](Protocol):
         """
 
     @abstractmethod
+    def modes_by_fixed(self, model: FittedModel) -> list[Array]:
+        """Return by how much conditional modes fall as fixed effects rise, shape (m, k, p)."""
+
+    @abstractmethod
+    def effects_at(
+        self, beta: Array, psi: Array, roots: Sequence[Array]
+    ) -> tuple[list[Array], list[Array]]:
+        """Return conditional modes, shape (m, k), and their covariances at other parameters.
+
+        Parameters
+        ----------
+        beta : ndarray, shape (p,)
+            Without combinations of others.
+        psi : ndarray, shape (r,)
+            The family's own parameters, sigma among them, in its order.
+        roots : sequence of ndarray, shape (k, k)
+            A square root of the covariance of each term.
+        """
+
+    @abstractmethod
     def null_statistics(
         self, null: FittedModel, n: int, *, seed: int | None, first: int
     ) -> tuple[Array, Flags]:

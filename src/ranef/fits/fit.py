@@ -78,10 +78,11 @@ class Fit(Printed):
         """Return standard deviations and correlations of the random effects."""
 
     @abstractmethod
-    def ranef_table(self, prob: float = 0.95) -> pd.DataFrame:
+    def ranef_table(self, prob: float = 0.95, *, uncertainty: str | None = None) -> pd.DataFrame:
         """Return the random effects as a tidy table.
 
-        Columns `term, level, coef, estimate, sd, lower, upper`.
+        Columns `term, level, coef, estimate, sd, lower, upper`; `.attrs["interval"]` says what
+        the intervals are.
         """
 
     @property
@@ -92,11 +93,6 @@ class Fit(Printed):
     @abstractmethod
     def _b(self) -> dict[str, Array]:
         """Return the random effects by term label, shape (m, k)."""
-
-    @property
-    @abstractmethod
-    def _interval_label(self) -> str:
-        """What the intervals of the random effects are, for a plot."""
 
     @abstractmethod
     def _numbers(self) -> Numbers:
@@ -471,7 +467,13 @@ class Fit(Printed):
         )
 
     def plot_caterpillar(
-        self, term: str | None = None, *, prob: float = 0.95, kind: str = "interval", **style: Any
+        self,
+        term: str | None = None,
+        *,
+        prob: float = 0.95,
+        kind: str = "interval",
+        uncertainty: str | None = None,
+        **style: Any,
     ) -> NDArray[np.object_]:
         """Draw the random effects with their intervals, ordered: see `plots.random_effects`.
 
@@ -483,14 +485,15 @@ class Fit(Printed):
             Probability of the intervals.
         kind : {"interval", "qq"}
             Levels in order, or against normal quantiles.
+        uncertainty : str, optional
+            Of which parameters the intervals contain the uncertainty, as of `ranef_table`.
         **style
             `ax=`, `order=` and whatever else `ranef.plots.random_effects.caterpillar` takes.
         """
         self._term(term)
-        table = self.ranef_table(prob)
-        label = self._interval_label.format(percent=f"{100 * prob:g} %")
+        table = self.ranef_table(prob, uncertainty=uncertainty)
         return random_effects.caterpillar(
-            table, term=term, kind=kind, interval_label=label, **style
+            table, term=term, kind=kind, interval_label=table.attrs["interval"], **style
         )
 
     def plot_shrinkage(self, term: str | None = None, *, coefs: Any = None, **style: Any) -> Axes:

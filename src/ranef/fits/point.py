@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -16,7 +16,13 @@ from ranef.covariances.covariance import sd_and_corr
 from ranef.design.design import Design, RandomTerm
 from ranef.errors import Convergence, FitError, listed, probability
 from ranef.families.family import Family
-from ranef.fits.bootstrap_table import Bootstrap, numbers_of
+from ranef.fits.bootstrap_table import (
+    Bootstrap,
+    errors_of_effects,
+    numbers_of,
+    parameters_of,
+)
+from ranef.fits.diagnostics import laplace_notes
 from ranef.fits.engine import Engine
 from ranef.fits.fit import Fit
 from ranef.fits.icc_and_r2 import Numbers
@@ -33,6 +39,11 @@ if TYPE_CHECKING:
 FEW_LEVELS = 5
 _NAMES = {"reml": "REML", "ml": "maximum likelihood", "map": "maximum a posteriori"}
 _CRITERIA = {"reml": "REML criterion", "ml": "deviance", "map": "-2 log posterior"}
+_INTERVALS = {
+    "fixed": "variances as if known",
+    "none": "fixed effects and variances as if known",
+    "all": "fixed effects and variances estimated",
+}
 _DF = {
     "satterthwaite": "with Satterthwaite's degrees of freedom",
     "kenward-roger": "with Kenward and Roger's standard errors and degrees of freedom",
@@ -100,24 +111,66 @@ class PointFit(Fit):
             {name: np.asarray(value) for name, value in self.parameters.items()},
         )
 
-    def ranef_table(self, prob: float = 0.95) -> pd.DataFrame:
-        """Return the conditional modes with their conditional standard deviations.
+    def ranef_table(
+        self,
+        prob: float = 0.95,
+        *,
+        uncertainty: str | None = None,
+        n: int = 200,
+        seed: int | None = None,
+    ) -> pd.DataFrame:
+        """Return the conditional modes with their standard errors.
 
         Parameters
         ----------
         prob : float
             Probability of the normal intervals.
+        uncertainty : {"fixed", "none", "all"}, optional
+            Of which parameters, besides the effects themselves, the errors contain the
+            uncertainty: of the fixed effects, the default; of none, as lme4's
+            `ranef(condVar = TRUE)`; or of fixed effects and variances, by `n` bootstrap
+            replicates of the parameters.
+        n, seed
+            For "all", as of `bootstrap`.
 
         Returns
         -------
         DataFrame
-            Columns `term, level, coef, estimate, sd, lower, upper`; `sd` is given theta, sigma
-            and beta, as lme4's `ranef(condVar = TRUE)`.
+            Columns `term, level, coef, estimate, sd, lower, upper`; `.attrs["interval"]` says
+            what the intervals are.
+
+        Notes
+        -----
+        "fixed" is the variance of b - b-hat in Henderson's mixed-model equations. Where variances
+        are hardly known, it is too small. Of 95 %
+        intervals of the effects of 12 groups of 2 to 8 rows, these shares held the true ones in
+        simulations: 87 % ("none"), 93 % ("fixed"), 93 % ("all") where the sd between groups is
+        that within; 79 %, 81 %, 89 % where it is half of that. An sd that is estimated to be zero
+        leaves "none" and "fixed" without width; a posterior is not so.
         """
-        z = normal_quantile(prob)
-        sds = [np.sqrt(np.diagonal(cov, axis1=1, axis2=2)) for cov in self.estimate.b_cov]
-        modes = zip(self.estimate.b, sds, strict=True)
-        return tidy_effects(self.design.terms, [(b, sd, b - z * sd, b + z * sd) for b, sd in modes])
+        usual = "fixed" if self.engine is not None and self.design.fixed else "none"
+        chosen = check_choice("uncertainty", uncertainty or usual, _INTERVALS)
+        sds = [np.sqrt(variance) for variance in self._effect_variances(chosen, n, seed)]
+        z, modes = normal_quantile(prob), zip(self.estimate.b, sds, strict=True)
+        return tidy_effects(
+            self.design.terms,
+            [(b, sd, b - z * sd, b + z * sd) for b, sd in modes],
+            f"conditional mode with {100 * prob:g} % interval, {_INTERVALS[chosen]}",
+        )
+
+    def _effect_variances(self, uncertainty: str, n: int, seed: int | None) -> list[Array]:
+        """Return the variances of the random effects around their modes, shape (m, k)."""
+        found, design = self.estimate, self.design
+        if uncertainty == "all":
+            rows = self.bootstrap(n, seed=seed).estimates.to_numpy()
+            at = [self.asked.effects_at(*parameters_of(x, design, self.family)) for x in rows]
+            return errors_of_effects(found.b, at)
+        variances = [np.diagonal(cov, axis1=1, axis2=2) for cov in found.b_cov]
+        if uncertainty == "none":
+            return variances
+        slopes = self.asked.modes_by_fixed(self.fitted_model)
+        of_fixed = [np.einsum("mai,ij,maj->ma", A, found.vcov, A) for A in slopes]
+        return [one + other for one, other in zip(variances, of_fixed, strict=True)]
 
     def confint(
         self, method: str | None = None, prob: float = 0.95, **options: Any
@@ -259,10 +312,6 @@ class PointFit(Fit):
             b=[repeated(b) for b in self.estimate.b],
             parameters=parameters,
         )
-
-    @property
-    def _interval_label(self) -> str:
-        return "conditional mode with {percent} interval"
 
     # ------------------------------------------------------------------------- likelihood
 
@@ -455,8 +504,6 @@ def normal_quantile(prob: float) -> float:
 
 
 SMALL = 1e-4  # a relative sd that counts as zero
-LITTLE = 2.0  # information of a level, below which Laplace's approximation is poor
-NODES = {1: 25, 2: 11, 3: 7}  # points of a quadrature, by its dimensions
 
 
 def singular_note(term: RandomTerm, Lambda: Array) -> str:
@@ -477,65 +524,3 @@ def singular_note(term: RandomTerm, Lambda: Array) -> str:
     return (
         f"{term.text}: the estimated covariance of the {term.n_coefs} coefficients has rank {rank}."
     )
-
-
-def laplace_notes(
-    design: Design, family: Family, mu: Array, parameters: Mapping[str, float]
-) -> list[str]:
-    """Say where the Laplace approximation cannot be relied on, in at most one note.
-
-    Parameters
-    ----------
-    design : Design
-    family : Family
-    mu : ndarray, shape (n,)
-        Fitted means.
-    parameters : mapping of str to float
-        The family's own.
-
-    Notes
-    -----
-    Classes and counts that say little about a level make the conditional distribution of its
-    effects skewed. With one random intercept and many levels the estimated sd tends to 0.70 times
-    the true one for 2 coin tosses a level, 0.93 for 7, 0.96 for 10; to 1.42 times for 10 trials
-    of probability 0.05, 1.17 times for one expected event of a Poisson count, if the true sd is
-    0.3. It is within 6 % where a level has `LITTLE` information or more about its log odds or
-    log mean, over sds of 0.3 to 3, as computed from the exact distribution of its total.
-    """
-    if not family.is_discrete:
-        return []
-    spread = mu * (1 - mu) if family.is_bounded else mu  # of mu with its log (odds)
-    variance = family.variance(mu, *parameters.values())
-    information = design.rows.weights * np.divide(
-        spread**2, variance, where=variance > 0, out=0 * mu
-    )
-    poor = [
-        f"{term.text} {np.median(per_level):.2g}"
-        for term, rows in zip(design.terms, design.rows.terms, strict=True)
-        if np.median(per_level := np.bincount(rows.codes, information) / term.n_coefs) < LITTLE
-    ]
-    if not poor:
-        return []
-    what = "log odds" if family.is_bounded else "log mean"
-    note = (
-        f"The Laplace approximation is poor here: at the median, the data of a level have little "
-        f"information about its {what}, {', '.join(poor)}, where {LITTLE:g} for each coefficient "
-        "is enough. The standard deviation may be well off, mostly too small; compare "
-        f"{_better(design)}."
-    )
-    return [note]
-
-
-def nodes_of(design: Design) -> int | None:
-    """Return the points of a good quadrature over the random effects, where there is one."""
-    if len({term.factor for term in design.terms}) != 1:
-        return None
-    return NODES.get(sum(term.n_coefs for term in design.terms))
-
-
-def _better(design: Design) -> str:
-    """Return the methods that do not need the Laplace approximation."""
-    nodes = nodes_of(design)
-    if nodes is None:
-        return 'model.fit("mcmc")'
-    return f'model.fit(n_agq={nodes}) or model.fit("mcmc")'

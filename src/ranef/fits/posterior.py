@@ -127,22 +127,28 @@ class PosteriorFit(Fit):
             {term.label: drawn.effects(term) for term in self.design.terms},
         )
 
-    def ranef_table(self, prob: float = 0.95) -> pd.DataFrame:
+    def ranef_table(self, prob: float = 0.95, *, uncertainty: str | None = None) -> pd.DataFrame:
         """Return posterior means, sds and HPD intervals of the random effects.
 
         Parameters
         ----------
         prob : float
             Probability of the intervals.
+        uncertainty : {"all"}, optional
+            A posterior has that of all parameters.
 
         Returns
         -------
         DataFrame
             Columns `term, level, coef, estimate, sd, lower, upper`.
         """
+        if uncertainty is not None:
+            fault = "is not available for a posterior, which has that of all parameters"
+            check_choice("uncertainty", uncertainty, ("all",), fault)
         moments, bounds = self.marginals.effect_moments, self.marginals.effect_hdi(prob)
         values = [(*mean_and_sd, *ends) for mean_and_sd, ends in zip(moments, bounds, strict=True)]
-        return tidy_effects(self.design.terms, values)
+        interval = f"posterior mean with {100 * prob:g} % HPD interval"
+        return tidy_effects(self.design.terms, values, interval)
 
     def hdi(self, prob: float = 0.95) -> pd.DataFrame:
         """Return highest posterior density intervals of all parameters.
@@ -416,10 +422,6 @@ class PosteriorFit(Fit):
     def _b(self) -> dict[str, Array]:
         moments = zip(self.design.terms, self.marginals.effect_moments, strict=True)
         return {term.label: mean for term, (mean, _) in moments}
-
-    @property
-    def _interval_label(self) -> str:
-        return "posterior mean with {percent} HPD interval"
 
 
 @dataclass(frozen=True, eq=False, repr=False)

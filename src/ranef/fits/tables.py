@@ -172,7 +172,7 @@ class Summary:
 
 
 def tidy_effects(
-    terms: Sequence[RandomTerm], values: Sequence[tuple[Array, Array, Array, Array]]
+    terms: Sequence[RandomTerm], values: Sequence[tuple[Array, Array, Array, Array]], interval: str
 ) -> pd.DataFrame:
     """Tabulate random effects: one row a level and coefficient, one term after the other.
 
@@ -181,17 +181,22 @@ def tidy_effects(
     terms : sequence of RandomTerm
     values : sequence of (estimate, sd, lower, upper)
         Per term, arrays of shape (m, k).
+    interval : str
+        What the intervals are.
 
     Returns
     -------
     DataFrame
-        Columns `term, level, coef, estimate, sd, lower, upper`.
+        Columns `term, level, coef, estimate, sd, lower, upper`; `interval` among its `attrs`.
     """
     tables = [_effects(term, *columns) for term, columns in zip(terms, values, strict=True)]
     if tables:
-        return pd.concat(tables, ignore_index=True)
-    words = pd.DataFrame(columns=["term", "level", "coef"], dtype=object)
-    return words.assign(**dict.fromkeys(("estimate", "sd", "lower", "upper"), np.empty(0)))
+        table = pd.concat(tables, ignore_index=True)
+    else:
+        words = pd.DataFrame(columns=["term", "level", "coef"], dtype=object)
+        table = words.assign(**dict.fromkeys(("estimate", "sd", "lower", "upper"), np.empty(0)))
+    table.attrs["interval"] = interval
+    return table
 
 
 def _effects(

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, wraps
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ranef._typing import Array
 from ranef.arguments import Sampling, check_counts, check_seed
 from ranef.design import identifiability
 from ranef.design.labels import observed
 from ranef.errors import FitError
+from ranef.fits.diagnostics import nodes_of
 from ranef.fits.fit import Fit
-from ranef.fits.point import PointFit, nodes_of
+from ranef.fits.point import PointFit
 from ranef.fits.posterior import PosteriorFit
 from ranef.leave_one_out.elpd import Scores, Units
 from ranef.leave_one_out.glmm_loo import joint_scores
 from ranef.likelihood.estimate import FittedModel
 from ranef.likelihood.generalized import maximum
 from ranef.likelihood.generalized.glmm import check_n_agq
-from ranef.likelihood.generalized.pirls import NoModesError
+from ranef.likelihood.generalized.pirls import NoModesError, Setting, find_modes
+from ranef.likelihood.linear import blocked_cholesky
 from ranef.likelihood.profile import search
 from ranef.likelihood.profile.constrained import Surface
 from ranef.model.shared_engine import SharedEngine, check_users_model, with_groups
@@ -192,6 +195,35 @@ class GeneralizedEngine(SharedEngine):
             "savage_dickey is for linear models with up to four variance parameters; compare the "
             "marginal likelihoods of both models: rf.compare."
         )
+
+    def modes_by_fixed(self, model: FittedModel) -> list[Array]:
+        found, weights = model.estimate, model.estimate.working_weights
+        assert weights is not None
+        bases, psi = self.data.generalized.bases, np.array([*model.parameters.values()])
+        roots = [found.sigma * f for f in found.Lambdas]
+        factorized = self._setting(np.zeros(0), psi, roots).factorized(weights)
+        return blocked_cholesky.modes_by_fixed(factorized, bases, self.design_of(model), weights)
+
+    def effects_at(
+        self, beta: Array, psi: Array, roots: Sequence[Array]
+    ) -> tuple[list[Array], list[Array]]:
+        model = self.data.generalized
+        setting = self._setting(beta, psi, roots)
+        modes = find_modes(setting, model.zeros(), np.empty(0))
+        covariances = blocked_cholesky.conditional_covariances(modes.factorized)
+        effects = zip(modes.u, setting.Lambdas, model.bases, strict=True)
+        backs = [np.linalg.inv(T) for T in model.bases]
+        return (
+            [u @ f.T @ np.linalg.inv(T).T for u, f, T in effects],
+            [T @ c @ T.T for c, T in zip(covariances, backs, strict=True)],
+        )
+
+    def _setting(self, beta: Array, psi: Array, roots: Sequence[Array]) -> Setting:
+        """Return the setting of the likelihood at parameters; without beta for its system only."""
+        model = self.data.generalized
+        gamma = np.linalg.solve(model.to_users, beta) if len(beta) else np.zeros(model.X.shape[1])
+        Lambdas = [T @ root for T, root in zip(model.bases, roots, strict=True)]
+        return model.at(gamma, Lambdas, np.log(psi))
 
     def degrees_of_freedom(self, model: FittedModel, kind: str) -> pd.DataFrame:  # noqa: ARG002
         raise FitError(

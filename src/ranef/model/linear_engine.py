@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,7 @@ from ranef.fits.posterior import PosteriorFit, QuadratureFit
 from ranef.leave_one_out.elpd import Scores, Units
 from ranef.leave_one_out.gaussian_loo import exact_scores, linear_scores
 from ranef.likelihood.estimate import FittedModel
-from ranef.likelihood.linear import reml
+from ranef.likelihood.linear import blocked_cholesky, reml
 from ranef.likelihood.linear.crossproducts import CrossProducts, spanned_terms
 from ranef.likelihood.linear.degrees_of_freedom import table
 from ranef.likelihood.profile import search
@@ -247,6 +247,27 @@ class LinearEngine(SharedEngine):
         if not isinstance(posterior, LatticeMarginals):
             posterior = self.quadrature().marginals
         return savage_dickey(posterior.exact, name, self.priors)
+
+    def modes_by_fixed(self, model: FittedModel) -> list[Array]:
+        bases = self.data.cross.bases
+        Lambdas = [T @ f for T, f in zip(bases, model.estimate.Lambdas, strict=True)]
+        factorized = blocked_cholesky.factorize(self.data.cross, Lambdas)
+        design = self.design_of(model)
+        return blocked_cholesky.modes_by_fixed(factorized, bases, design, design.rows.weights)
+
+    def effects_at(
+        self, beta: Array, psi: Array, roots: Sequence[Array]
+    ) -> tuple[list[Array], list[Array]]:
+        cross, (sigma,) = self.data.cross, psi
+        Lambdas = [T @ root / sigma for T, root in zip(cross.bases, roots, strict=True)]
+        factorized = blocked_cholesky.factorize(cross, Lambdas)
+        modes = blocked_cholesky.modes(factorized, cross.R @ (beta - cross.beta_ols))
+        covariances = blocked_cholesky.conditional_covariances(factorized)
+        backs = [np.linalg.inv(T) for T in cross.bases]
+        return (
+            [b @ T.T for b, T in zip(modes, backs, strict=True)],
+            [sigma**2 * (T @ c @ T.T) for c, T in zip(covariances, backs, strict=True)],
+        )
 
     def degrees_of_freedom(self, model: FittedModel, kind: str) -> pd.DataFrame:
         if model.method not in ("reml", "ml"):

@@ -142,6 +142,10 @@ class SharedEngine(Engine[Fit]):
     def surface(self, model: FittedModel) -> Surface:
         """Return the deviance around its maximum."""
 
+    def design_of(self, model: FittedModel) -> Design:
+        """Return the design that a fit is of, with its rows."""
+        return self.design if model.design.fixed == self.design.fixed else self.data.estimable
+
     def sampled_density(self, posterior: Marginals) -> LogPosterior:  # noqa: ARG002
         """Return the density that the draws of a posterior are from."""
         return self.density
