@@ -223,7 +223,7 @@ class GeneralizedEngine(SharedEngine):
         model = self.data.generalized
         gamma = np.linalg.solve(model.to_users, beta) if len(beta) else np.zeros(model.X.shape[1])
         Lambdas = [T @ root for T, root in zip(model.bases, roots, strict=True)]
-        return model.at(gamma, Lambdas, np.log(psi))
+        return model.at(gamma, Lambdas, psi)
 
     def degrees_of_freedom(self, model: FittedModel, kind: str) -> pd.DataFrame:  # noqa: ARG002
         raise FitError(
