@@ -5,6 +5,7 @@ import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cache
+from types import SimpleNamespace
 
 import matplotlib as mpl
 import numpy as np
@@ -13,7 +14,7 @@ import pytest
 from comparison_cases import PRIORS, TAU, P, sleep, structures, two, yields
 
 import ranef as rf
-from ranef.comparison.compare import check_comparable, named_fits
+from ranef.comparison.compare import _priors_note, check_comparable, named_fits
 from ranef.fits.diagnostics import ImportanceDiagnostics
 
 mpl.use("Agg")
@@ -388,3 +389,21 @@ def test_point_estimates_that_did_not_converge():
         "the fit `bad` is not to be relied on, and neither is a comparison with it: "
         f"{rf.Convergence.STALLED.value}"
     )
+
+
+def test_priors_of_correlated_and_independent_effects_are_told_apart_where_they_differ():
+    """Where zero was observed, both have the same; elsewhere those of `||` hold at zero."""
+    data = rf.load_dataset("sleepstudy")
+    same = "`sd_Subject[Intercept] ~ HalfStudentT(3, 56.33)`"
+    for first, expected in (
+        (0, f"{same} and `sd_Subject[Days] ~ HalfStudentT(3, 19.56)`."),
+        (
+            1990,
+            f"{same[:-1]} at Days = 1990`, `sd_Subject[Days] ~ HalfStudentT(3, 19.56)` and {same}.",
+        ),
+    ):
+        frame = data.assign(Days=first + data["Days"])
+        models = [rf.Model(f"Reaction ~ Days + (Days {bar} Subject)", frame) for bar in ("|", "||")]
+        fits = {str(i): SimpleNamespace(asked=model) for i, model in enumerate(models)}
+        note = "Bayes factors hold for the priors of these models: "
+        assert _priors_note(fits) == note + expected

@@ -125,6 +125,10 @@ def slopes():
     return _frame((2, 8, 3, 4, 5, 4, 6, 3), 2)
 
 
+def far_slopes():
+    return slopes().assign(x=lambda frame: 20 + frame["x"])
+
+
 def crossed():
     frame, rng = _frame((2, 12, 4, 6, 5, 7), 3), np.random.default_rng(3)
     frame["h"] = rng.choice(5, len(frame), p=[0.4, 0.2, 0.2, 0.15, 0.05])
@@ -192,7 +196,8 @@ STRUCTURES = {
         weights="w",
         curves=1,
     ),
-    "centred": Structure("y ~ x + (x | g)", slopes, "default", curves=1),
+    "defaults at zero": Structure("y ~ x + (x | g)", slopes, "default", curves=1),
+    "defaults elsewhere": Structure("y ~ x + (x | g)", far_slopes, "default", curves=1),
     "three coefficients": THREE,
     "three coefficients by NUTS": replace(
         THREE,

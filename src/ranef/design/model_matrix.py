@@ -282,15 +282,16 @@ def nearest_place(interpreter: Interpreter, columns: Columns) -> NearestPlace | 
         rest /= values[p][:, None] ** [of_column.get(p, 0) for of_column in powers]
     size = np.linalg.norm(rest, axis=0)
     size[size == 0] = 1.0
-    taylor = np.eye(len(powers))
-    for q in powers if place else ():
-        same = [i for i, of_column in enumerate(powers) if of_column == q]
-        for j, of_column in enumerate(powers):
-            coefficient = _taylor_coefficient(of_column, q, place)
-            if coefficient and j not in same:
-                shares = np.linalg.lstsq(rest[:, same] / size[same], rest[:, j] / size[j])[0]
-                shares = np.round(shares, SHARE_DIGITS) * size[j] / size[same]
-                taylor[same, j] = coefficient * shares
+    rest, taylor = rest / size, np.eye(len(powers))
+    for i, q in enumerate(powers if place else ()):
+        same = [j for j, of_column in enumerate(powers) if of_column == q]
+        coefficients = np.array([_taylor_coefficient(own, q, place) for own in powers])
+        coefficients[same] = 0.0
+        if i == same[0] and coefficients.any():
+            higher = np.flatnonzero(coefficients)
+            shares = np.linalg.lstsq(rest[:, same], rest[:, higher])[0].round(SHARE_DIGITS)
+            shares *= coefficients[higher] * size[higher] / size[same][:, None]
+            taylor[np.ix_(same, higher)] = shares
     if (taylor == np.eye(len(powers))).all():
         return None
     return NearestPlace({_label(p): x for p, x in place.items()}, np.linalg.inv(taylor))
