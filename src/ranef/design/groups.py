@@ -19,9 +19,10 @@ from ranef._typing import Array, Codes, Places
 from ranef.design.data_frame import level_texts
 from ranef.errors import DataError
 from ranef.numerics.matrices import scattered
+from ranef.numerics.memory import check_memory
 
 if TYPE_CHECKING:
-    from ranef.design.design import Design
+    from ranef.design.design import Design, TermRows
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,6 +183,50 @@ def chain_of(terms: Sequence[Grouped]) -> tuple[list[int], list[int]]:
         if not chain or is_nested(terms[chain[-1]].codes, term.codes):
             chain.append(i)
     return chain, [i for i in range(len(terms)) if i not in chain]
+
+
+CROSSED_COPIES = 6  # of the square matrix of crossed effects that a fit has at one time
+
+
+def check_effects(terms: Sequence[TermRows], n_fixed: int, *, dense: bool = False) -> None:
+    """Refuse random effects whose cross-products fill more memory than is free.
+
+    All effects but those of the chain are, with the fixed ones, one dense matrix of a fit.
+
+    Parameters
+    ----------
+    terms : sequence of TermRows
+    n_fixed : int
+        The number of fixed effects.
+    dense : bool
+        Whether the products of the chain with that matrix's columns are dense too.
+
+    Raises
+    ------
+    FitError
+    """
+    chain, others = chain_of(terms)
+    for i, place in enumerate(chain):
+        k, m = sum(terms[j].n_coefs for j in chain[i:]), terms[place].n_levels
+        what = f"the random effects of `{terms[place].factor}`, {m:,} levels x {k:,} coefficients,"
+        check_memory(float(m) * k**2, what, "Let fewer coefficients vary between its levels.")
+    if not others:
+        return
+    size = sum(terms[i].n_levels * terms[i].n_coefs for i in others) + n_fixed + 1
+    first, second = terms[chain[0]], max((terms[i] for i in others), key=lambda t: t.n_levels)
+    elements = CROSSED_COPIES * float(size) ** 2
+    if dense:
+        elements += float(size) * sum(terms[i].n_levels * terms[i].n_coefs for i in chain)
+    what = (
+        f"`{first.factor}` ({first.n_levels:,} levels) and `{second.factor}` "
+        f"({second.n_levels:,} levels) are crossed: a fit has {CROSSED_COPIES} matrices of "
+        f"{size:,} x {size:,} at a time, which"
+    )
+    remedy = (
+        "Fit a sample of the levels, or leave one of the factors out; if one is nested in the "
+        "other, give its levels labels of their own, as with `(1 | a/b)`."
+    )
+    check_memory(elements, what, remedy)
 
 
 def is_nested(inner: Codes, outer: Codes) -> bool:

@@ -32,8 +32,10 @@ from ranef.errors import DataError, listed
 from ranef.formula.powers import Predictor, powers_of
 from ranef.formula.syntax import Node
 from ranef.formula.terms import INTERCEPT, Term, columns_of
+from ranef.numerics.memory import check_memory
 
-MAX_COLUMNS = 10_000
+MAX_COLUMNS = 10_000  # of all terms together
+MATRIX_COPIES = 3  # of the model matrix, and of its cross-products, that are made at one time
 RANK_TOLERANCE = 1e-7  # of a column's length, as R's lm and lme4
 MULTIPLE_OF_ERRORS = 10  # of a dependence in the data, that new rows may have
 ROUNDING = 1e-9  # of a combination of columns, relative to the size of its parts
@@ -186,7 +188,7 @@ def code(interpreter: Interpreter, terms: Sequence[Term], old: Columns | None = 
         _check_kind(label, value, old)
         if isinstance(value, Categorical):
             _check_levels(label, value)
-    _check_size(terms, values)
+    _check_size(terms, values, n)
     if INTERCEPT in values:
         message = f"a predictor cannot be called `{INTERCEPT}`, which is the intercept's name: "
         raise DataError(message + "rename the column.")
@@ -439,25 +441,31 @@ def _check_kind(label: str, value: Value, old: Columns | None) -> None:
         raise DataError(f"`{label}` holds {now}, but held {was} when the model was built.{hint}")
 
 
-def _check_size(terms: Sequence[Term], values: Mapping[str, Value]) -> None:
-    """Refuse a term of too many columns, before they fill the memory."""
+def _check_size(terms: Sequence[Term], values: Mapping[str, Value], n: int) -> None:
+    """Refuse terms of too many columns, before they fill the memory."""
     widths = {
         label: len(v.levels) if isinstance(v, Categorical) else int(np.prod(v.shape[1:]))
         for label, v in values.items()
     }
-    for term in terms:
-        width = prod(widths[str(f)] for f in term.factors)
-        if width > MAX_COLUMNS:
-            message = f"`{term}` stands for {width} columns, more than {MAX_COLUMNS}: "
-            hints = [
-                numbers_hint(label, v.levels)
-                for label, v in values.items()
-                if isinstance(v, Categorical)
-                and label in map(str, term.factors)
-                and is_spoilt(v.levels)
-            ]
-            message += f"is it a grouping factor, as in `(1 | {term})`?"
-            raise DataError(message + "".join(hints))
+    counts = {term: prod(widths[str(f)] for f in term.factors) for term in terms}
+    total, (widest, most) = sum(counts.values()), max(counts.items(), key=lambda item: item[1])
+    if most > MAX_COLUMNS:
+        factors = {label: values[label] for label in map(str, widest.factors)}
+        hints = [
+            numbers_hint(label, v.levels)
+            for label, v in factors.items()
+            if isinstance(v, Categorical) and is_spoilt(v.levels)
+        ]
+        message = (
+            f"`{widest}` stands for {most} columns, more than {MAX_COLUMNS}: is it a grouping "
+        )
+        raise DataError(f"{message}factor, as in `(1 | {widest})`?{''.join(hints)}")
+    remedy = f"Leave terms out: `{widest}` alone stands for {most} of them."
+    if total > MAX_COLUMNS:
+        message = f"the terms stand for about {total} columns, more than {MAX_COLUMNS}. "
+        raise DataError(message + remedy)
+    what = f"a model matrix of {n:,} rows and about {total} columns"
+    check_memory(float(MATRIX_COPIES) * total * (n + total), what, remedy, error=DataError)
 
 
 def _check_names(names: Sequence[str]) -> None:

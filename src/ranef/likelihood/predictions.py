@@ -12,6 +12,7 @@ from ranef._typing import Array
 from ranef.design.design import Design, NewRows, Rows, TermRows
 from ranef.design.labels import labels
 from ranef.families.family import Family
+from ranef.numerics.memory import check_memory
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -120,6 +121,10 @@ def log_likelihood(design: Design, family: Family, posterior: xr.Dataset) -> xr.
     import xarray as xr
 
     shape = posterior.sizes["chain"], posterior.sizes["draw"]
+    what = f"the log-likelihood of {design.n_obs:,} rows at {shape[0] * shape[1]:,} draws"
+    check_memory(
+        float(shape[0]) * shape[1] * design.n_obs, what, "Leave out `log_likelihood=True`."
+    )
 
     def flat(name: str) -> Array:
         values = posterior[name].to_numpy()
@@ -156,6 +161,8 @@ def drawn_responses(
         Whether random effects are drawn anew from their distribution.
     """
     rows, b = design.rows, {}
+    what = f"{len(draws.beta):,} responses of {design.n_obs:,} rows"
+    check_memory(float(len(draws.beta)) * design.n_obs, what, "Take fewer at a time (`n=`).")
     for term, factor, effects in zip(design.terms, draws.factors, draws.b, strict=True):
         z = rng.standard_normal(effects.shape) if new else effects
         b[term.label] = z @ factor.swapaxes(1, 2) if new else z

@@ -29,7 +29,7 @@ from ranef.likelihood.profile import search
 from ranef.likelihood.profile.constrained import Surface
 from ranef.model.shared_engine import SharedEngine, check_users_model, with_groups
 from ranef.posterior import mode
-from ranef.posterior.draws import Marginals, enough
+from ranef.posterior.draws import Marginals, check_room, enough
 from ranef.posterior.generalized_posterior import GeneralizedPosterior, joint_of
 from ranef.posterior.sampling import pymc_hierarchical
 from ranef.posterior.sampling.pymc_hierarchical import PyMCModel, choose
@@ -151,6 +151,7 @@ class GeneralizedEngine(SharedEngine):
         """Sample the hierarchical PyMC model by NUTS, each term centred or not as suits it."""
         self._check_posterior()
         settings = Sampling(**sampling)
+        check_room(self.design, settings.draws * settings.chains)
         check_users_model(pymc_model, log_likelihood=log_likelihood)
         is_own = pymc_model is None
         if pymc_model is None:

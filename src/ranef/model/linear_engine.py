@@ -30,7 +30,7 @@ from ranef.likelihood.profile import search
 from ranef.likelihood.profile.constrained import Surface
 from ranef.model.shared_engine import Data, SharedEngine, check_users_model, checked
 from ranef.posterior import laplace, mode
-from ranef.posterior.draws import Marginals, enough, tree
+from ranef.posterior.draws import Marginals, check_room, enough, tree
 from ranef.posterior.linear_posterior import Derived, LinearPosterior, log_marginal, target_of
 from ranef.posterior.marginal_likelihood import MarginalLikelihood
 from ranef.posterior.prior_sensitivity import Sensitivity, from_lattice
@@ -161,6 +161,7 @@ class LinearEngine(SharedEngine):
         """Sample the posterior by NUTS: its marginal form without PyMC, all else with it."""
         self._check_posterior()
         settings = Sampling(**sampling)
+        check_room(self.design, settings.draws * settings.chains)
         check_users_model(pymc_model, log_likelihood=log_likelihood)
         form = form or ("hierarchical" if centered else "marginal")
         check_choice("form", form, FORMS)

@@ -30,6 +30,7 @@ from ranef.model.describe import describe
 from ranef.model.generalized_engine import GeneralizedEngine
 from ranef.model.linear_engine import FORMS, LinearEngine
 from ranef.model.shared_engine import Data
+from ranef.numerics.memory import within_memory
 from ranef.posterior.sampling import pymc_hierarchical, pymc_marginal
 from ranef.posterior.sampling.pymc_hierarchical import PyMCModel, choose
 from ranef.priors import propriety
@@ -178,7 +179,12 @@ class Model:
         run = self.engine.methods[name]
         of_model = list(inspect.signature(Model).parameters)[2:]
         check_options(name, options, option_names(run), of_model)
-        return run(**options)
+        rows, effects = self.design.n_obs, sum(t.n_levels * t.n_coefs for t in self.design.terms)
+        what = f"fit({name!r}) of {rows:,} rows, {len(self.design.fixed):,} fixed and {effects:,} "
+        with within_memory(
+            f"{what}random effects", "Fit a sample of the rows, or a smaller model."
+        ):
+            return run(**options)
 
     def with_priors(self, priors: PriorSetting) -> Model:
         """Return the same model with other priors.

@@ -40,7 +40,7 @@ from ranef.likelihood.profile import search
 from ranef.likelihood.profile.constrained import Surface
 from ranef.likelihood.profile.likelihood_profile import Profile
 from ranef.posterior import laplace
-from ranef.posterior.draws import DrawnMarginals, Marginals, enough, tree
+from ranef.posterior.draws import DrawnMarginals, Marginals, check_room, enough, tree
 from ranef.posterior.log_posterior import LogPosterior
 from ranef.posterior.marginal_likelihood import MarginalLikelihood, log_evidence
 from ranef.posterior.prior_sensitivity import Sensitivity, from_draws
@@ -192,6 +192,7 @@ class SharedEngine(Engine[Fit]):
         self, density: LogPosterior, draws: int, seed: int | None, *, linear: bool
     ) -> PosteriorFit:
         """Approximate a posterior at its mode, and correct the draws by importance weights."""
+        check_room(self.design, draws)
         rng = np.random.default_rng(seed)
         approximation = laplace.approximate(density, draws=draws, rng=rng)
         effects = density.draw(density.space.values(approximation.x)[0], rng)

@@ -27,12 +27,14 @@ from ranef.likelihood.predictions import Draws
 from ranef.priors.assignment import Priors
 from ranef.priors.distributions import Constant, Prior
 from ranef.priors.random_variables import is_helper, parts
+from ranef.numerics.memory import check_memory
 
 if TYPE_CHECKING:
     import xarray as xr
 
 TAILS = (0.05, 0.95)
 MIN_DRAWS = 4  # of a chain, of which a sample size can be estimated
+DRAW_COPIES = 2  # of the draws of all effects, while they are made
 MIN_WEIGHTED = 100  # draws of all chains together: fewer have no tail that importance weights need
 
 
@@ -200,6 +202,21 @@ class DrawnMarginals:
             b=[self.effects(t)[chosen] for t in terms],
             parameters=parameters,
         )
+
+
+def check_room(design: Design, n: int) -> None:
+    """Refuse more draws of all effects than there is memory for.
+
+    Raises
+    ------
+    FitError
+    """
+    effects = len(design.fixed) + sum(term.n_levels * term.n_coefs for term in design.terms)
+    check_memory(
+        DRAW_COPIES * float(n) * effects,
+        f"{n:,} draws of {effects:,} fixed and random effects",
+        "Take fewer draws (`draws=`, `chains=`), or a point estimate.",
+    )
 
 
 def enough(posterior: Marginals) -> DrawnMarginals:

@@ -330,7 +330,10 @@ def _centres(
         return None
     # Nothing is centred at a column whose coefficient has a prior of the user's: that would move it
     fixed_by_user = {j for j, prior in enumerate(beta.values()) if prior is not None}
-    return [tuple(i for i in centre if i not in fixed_by_user) for centre in base.centres(design)]
+    centres = base.centres(design)
+    if not fixed_by_user:
+        return list(centres)
+    return [tuple(i for i in centre if i not in fixed_by_user) for centre in centres]
 
 
 def _base_prior(design: Design, family: Family, base: PriorSet, columns: Array, j: int) -> Prior:

@@ -165,16 +165,18 @@ def _unit(design: Design, family: Family) -> float:
 def lower_columns(origins: Sequence[Origin]) -> list[tuple[int, ...]]:
     """Return for each column the earlier ones of other terms that use no other variables.
 
-    For `x` this is the intercept; for `a:b` also `a` and `b`, for `I(x^2)` also `x`.
+    For `x` this is the intercept; for `a:b` also `a` and `b`, for `I(x^2)` also `x`. The columns
+    of a term stand together and have the same ones.
     """
-    return [
-        tuple(
-            i
-            for i, lower in enumerate(origins[:j])
-            if lower.term != column.term and lower.variables <= column.variables
-        )
-        for j, column in enumerate(origins)
-    ]
+    columns: dict[int, list[int]] = {}
+    for j, origin in enumerate(origins):
+        columns.setdefault(origin.term, []).append(j)
+    lower: dict[int, tuple[int, ...]] = {}
+    for term, (first, *_) in columns.items():
+        variables = origins[first].variables
+        earlier = [t for t in lower if origins[columns[t][0]].variables <= variables]
+        lower[term] = tuple(j for t in earlier for j in columns[t])
+    return [lower[origin.term] for origin in origins]
 
 
 def centring(columns: Array, centres: Sequence[tuple[int, ...]]) -> Array:
@@ -189,11 +191,19 @@ def centring(columns: Array, centres: Sequence[tuple[int, ...]]) -> Array:
     size = np.linalg.norm(columns, axis=0)
     size[size == 0] = 1.0
     scaled = columns / size
-    for j, centre in enumerate(map(list, centres)):
-        for chosen in (centre, centre[:1]):
-            shares = np.linalg.lstsq(scaled[:, chosen], scaled[:, j], rcond=None)[0]
-            if np.linalg.norm(scaled[:, j] - scaled[:, chosen] @ shares) > MIN_RESIDUAL:
-                change[chosen, j] = -shares * size[j] / size[chosen]
+    together: dict[tuple[int, ...], list[int]] = {}
+    for j, centre in enumerate(centres):
+        together.setdefault(centre, []).append(j)
+    for centre, members in together.items():
+        left = np.array(members)
+        for chosen in (list(centre), list(centre[:1])):
+            shares = np.linalg.lstsq(scaled[:, chosen], scaled[:, left], rcond=None)[0]
+            residuals = scaled[:, left] - scaled[:, chosen] @ shares
+            is_done = np.linalg.norm(residuals, axis=0) > MIN_RESIDUAL
+            done = left[is_done]
+            change[np.ix_(chosen, done)] = -shares[:, is_done] * size[done] / size[chosen, None]
+            left = left[~is_done]
+            if not len(left):
                 break
     return change
 

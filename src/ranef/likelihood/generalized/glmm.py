@@ -24,7 +24,7 @@ from ranef.covariances.covariance import (
     theta_of,
 )
 from ranef.design.design import Design, RandomTerm
-from ranef.design.groups import by_factor
+from ranef.design.groups import by_factor, check_effects
 from ranef.errors import DataError, FitError, listed
 from ranef.families.family import Family
 from ranef.likelihood.generalized import gauss_hermite
@@ -176,6 +176,7 @@ def prepare(design: Design, family: Family) -> Generalized:
 
 
 def _prepared(design: Design, family: Family) -> Generalized:
+    check_effects(design.rows.terms, design.rows.X.shape[1], dense=True)
     bare = Problem(family, design.rows.y, design.rows.weights, weighted([], design.n_obs))
     gamma, psi = _without_random_effects(design, bare)
     constant = _constant(family, design) - design.rows.offset.mean()

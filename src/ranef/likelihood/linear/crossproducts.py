@@ -21,7 +21,8 @@ from scipy import linalg, sparse
 from ranef._typing import Array, Codes
 from ranef.covariances.covariance import Bases, Covariance
 from ranef.design.design import Design, RandomTerm, TermRows
-from ranef.design.groups import chain_of, transposed
+from ranef.design.groups import chain_of, check_effects, transposed
+from ranef.numerics.memory import check_memory
 
 SPARSE_SIZE = 500_000  # elements of a block of the rest from which on sparsity pays
 SPARSE_SHARE = 0.25  # ... if at most this share of them is not zero
@@ -146,6 +147,7 @@ def cross_products(design: Design) -> CrossProducts:
 
     Source: Bates et al. (2015), *Journal of Statistical Software* 67(1), section 3.4.
     """
+    check_effects(design.rows.terms, design.rows.X.shape[1])
     root = np.sqrt(design.rows.weights)
     Q, R = np.linalg.qr(design.rows.X * root[:, None])
     y = (design.rows.y - design.rows.offset) * root
@@ -273,6 +275,10 @@ def _joined(
         joined = sparse.csr_array(sparse.hstack([*crossed, sparse.csr_array(fixed)]))
         if _count_pairs(joined, k) <= MAX_PAIRS:
             return SparseRows(joined, pair_products(joined, k), k)
+    remedy = "Fit a sample of the levels, or leave one of the crossed factors out."
+    check_memory(
+        2.0 * size, "the cross-products of the random effects, most of them not zero,", remedy
+    )
     full = np.column_stack([*(c.toarray() for c in crossed), fixed])
     return full.reshape(len(fixed) // k, k, -1)
 

@@ -23,7 +23,7 @@ from ranef.errors import probability
 from ranef.families.gaussian import GAUSSIAN
 from ranef.likelihood.linear import many_thetas
 from ranef.likelihood.predictions import Draws
-from ranef.posterior.draws import DrawnMarginals, tree
+from ranef.posterior.draws import DrawnMarginals, check_room, tree
 from ranef.posterior.laplace import Mode, find_mode
 from ranef.posterior.linear_posterior import LinearPosterior
 from ranef.posterior.quadrature.lattice import (
@@ -230,6 +230,7 @@ class LatticeMarginals:
     @cached_property
     def drawn(self) -> DrawnMarginals:
         """Draws, made when they are first asked for."""
+        check_room(self.design, self.n_draws)
         draws = self.exact.draw(self.n_draws, np.random.default_rng(self.seed))
         return DrawnMarginals(
             self.design,
