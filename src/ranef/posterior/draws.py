@@ -24,10 +24,10 @@ from ranef.errors import FitError, probability, suggestion
 from ranef.families.family import Family
 from ranef.families.gaussian import GAUSSIAN
 from ranef.likelihood.predictions import Draws
+from ranef.numerics.memory import check_memory
 from ranef.priors.assignment import Priors
 from ranef.priors.distributions import Constant, Prior
 from ranef.priors.random_variables import is_helper, parts
-from ranef.numerics.memory import check_memory
 
 if TYPE_CHECKING:
     import xarray as xr
