@@ -128,6 +128,22 @@ def test_errors_with_estimated_variances_are_a_mixture_over_replicates(kind):
     np.testing.assert_allclose(table["sd"] ** 2, np.concatenate(totals), rtol=1e-5)
 
 
+def test_intervals_of_effects_hold_the_true_effects():
+    """12 groups of 2 to 8 rows, sds equal; the shares of many more are in the docstring."""
+    rng, held = np.random.default_rng(6), {"none": [], "fixed": []}
+    for _ in range(40):
+        g = np.repeat(np.arange(12), rng.integers(2, 9, 12))
+        data, b = pd.DataFrame({"g": g, "x": rng.normal(size=len(g))}), rng.normal(size=12)
+        data["y"] = 1 + data["x"] / 2 + b[g] + rng.normal(size=len(g))
+        fit = rf.fit("y ~ x + (1 | g)", data)
+        for uncertainty, shares in held.items():
+            table = fit.ranef_table(uncertainty=uncertainty)
+            shares.append(((table["lower"] <= b) & (b <= table["upper"])).mean())
+    none, fixed = (np.mean(held[uncertainty]) for uncertainty in ("none", "fixed"))
+    assert 0.86 < fixed < 0.98  # 0.93 within four standard errors
+    assert fixed - none > 0.03
+
+
 def test_wald_intervals(fit):
     for method in (None, "wald"):
         table = fit.confint(method, 0.8)

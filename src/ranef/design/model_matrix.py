@@ -253,20 +253,27 @@ def combinations_of(Z: Array, X: Array) -> Combinations:
     >>> found.coefs[:, 0].round(9).tolist(), found.exact.tolist()
     ([1.0, 2.0], [True, False])
     """
-    kept = independent_columns(X)
     lengths, sizes = np.linalg.norm(X, axis=0), np.linalg.norm(Z, axis=0)
-    A = np.zeros((X.shape[1], Z.shape[1]))
-    basis = X[:, kept] / lengths[kept]
-    A[kept] = np.linalg.lstsq(basis, Z, rcond=None)[0] / lengths[kept, None]
-    A[np.abs(A) * lengths[:, None] <= ROUNDING * sizes] = 0.0
-    for j, z in enumerate(Z.T):
-        for i in np.flatnonzero(np.abs(lengths - sizes[j]) <= ROUNDING * sizes[j]):
-            if np.linalg.norm(X[:, i] - z) <= ROUNDING * sizes[j]:
-                A[:, j] = np.eye(len(A))[i]
-                break
-    residuals = Z - X @ A
-    exact = np.linalg.norm(residuals, axis=0) <= RANK_TOLERANCE * sizes
-    return Combinations(A, exact, np.abs(residuals).max(axis=0, initial=0.0))
+    A, errors = np.zeros((X.shape[1], Z.shape[1])), np.zeros(Z.shape[1])
+    others = []
+    for j, (z, size) in enumerate(zip(Z.T, sizes, strict=True)):
+        alike = np.flatnonzero(np.abs(lengths - size) <= ROUNDING * size)
+        same = (i for i in alike if np.linalg.norm(X[:, i] - z) <= ROUNDING * size)
+        if (place := next(same, None)) is None:
+            others.append(j)
+        else:
+            A[place, j] = 1.0
+    exact = np.ones(len(sizes), dtype=bool)
+    if others:
+        kept = independent_columns(X)
+        basis = X[:, kept] / lengths[kept]
+        solution = np.linalg.lstsq(basis, Z[:, others], rcond=None)[0]
+        solution[np.abs(solution) <= ROUNDING * sizes[others]] = 0.0
+        residuals = Z[:, others] - basis @ solution
+        A[np.ix_(kept, others)] = solution / lengths[kept, None]
+        exact[others] = np.linalg.norm(residuals, axis=0) <= RANK_TOLERANCE * sizes[others]
+        errors[others] = np.abs(residuals).max(axis=0, initial=0.0)
+    return Combinations(A, exact, errors)
 
 
 def nearest_place(interpreter: Interpreter, columns: Columns) -> NearestPlace | None:
