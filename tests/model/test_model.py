@@ -112,7 +112,8 @@ def test_options_of_the_sampler_reach_it(monkeypatch, through):
     model = model_of("one factor")
     seen, tree = {}, known_posterior(model, draws=1000).posterior
 
-    def sample(built, settings):
+    def sample(built, settings, starts):
+        assert set(starts.data_vars) >= {"beta", "sigma", "b_g"}
         seen.update(asdict(settings), model=built.made)
         return tree
 

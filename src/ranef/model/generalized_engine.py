@@ -160,7 +160,7 @@ class GeneralizedEngine(SharedEngine):
             pymc_model = pymc_hierarchical.hierarchical(
                 self.design, self.priors, self.family, centered=centered
             )
-        draws = pymc_hierarchical.sample_pymc(pymc_model, settings)
+        draws = pymc_hierarchical.sample_pymc(pymc_model, settings, self.starts(settings.seed))
         draws = with_groups(draws, {"observed_data": observed(self.design.rows)})
         return self.sampled_fit(draws, is_own=is_own, log_likelihood=log_likelihood)
 

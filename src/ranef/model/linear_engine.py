@@ -173,7 +173,7 @@ class LinearEngine(SharedEngine):
             return self.sampled_fit(draws, is_own=is_own, log_likelihood=log_likelihood)
         if pymc_model is None:
             pymc_model = pymc_hierarchical.hierarchical(self.design, self.priors, centered=centered)
-        draws = pymc_hierarchical.sample_pymc(pymc_model, settings)
+        draws = pymc_hierarchical.sample_pymc(pymc_model, settings, self.starts(settings.seed))
         if pymc_marginal.is_marginal(pymc_model):
             apart = pymc_marginal.taken_apart(draws, self.design)
             draws = self._completed(*apart, seed=settings.seed)

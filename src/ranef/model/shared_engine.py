@@ -55,6 +55,8 @@ if TYPE_CHECKING:
 
     import xarray as xr
 
+N_STARTS = 40  # for chains to choose from
+
 
 @dataclass(frozen=True, eq=False)
 class Data:
@@ -214,6 +216,18 @@ class SharedEngine(Engine[Fit]):
                 self,
             )
         )
+
+    def starts(self, seed: int | None) -> xr.Dataset | None:
+        """Return draws near the mode of the posterior, for chains to start at; None without one."""
+        rng = np.random.default_rng(None if seed is None else [seed, 2])
+        try:
+            mode = laplace.find_mode(self.density)
+            x = mode.x + rng.standard_normal((N_STARTS, len(mode.x))) @ mode.root.T
+            draws = self.density.draw(self.density.space.values(x)[0], rng)
+        except (FitError, np.linalg.LinAlgError):
+            return None
+        made = tree(self.design, draws, chains=1, family=self.family, priors=self.priors)
+        return made["posterior"].to_dataset()
 
     def sampled_fit(
         self, draws: xr.DataTree, *, is_own: bool, log_likelihood: bool

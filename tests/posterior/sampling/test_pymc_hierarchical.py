@@ -645,7 +645,7 @@ def test_flat_known_and_relative_parameters_are_sampled():
     posterior = tree["posterior"]
     assert list(posterior.data_vars) == [
         "beta", "sigma", "b_Subject", "sd_Subject", "corr_Subject", "studentt_at_mean_beta",
-        "halfnormal_relative_sd_Subject", "partial_corr_Subject",
+        "relative_sd_Subject", "partial_corr_Subject",
     ]  # fmt: skip
     assert set(posterior["sigma"].to_numpy().ravel()) == {25.0}
     assert set(posterior["beta"].sel(fixed="Days").to_numpy().ravel()) == {10.0}

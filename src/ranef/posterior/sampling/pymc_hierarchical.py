@@ -30,6 +30,7 @@ from ranef.likelihood.generalized.glmm import prepare
 from ranef.likelihood.linear.crossproducts import cross_products
 from ranef.posterior import mode
 from ranef.posterior.linear_posterior import target_of
+from ranef.posterior.sampling import pymc_starts
 from ranef.posterior.sampling.nuts import numeric_statistics
 from ranef.posterior.sampling.pymc_effects import random_effects
 from ranef.priors import distributions
@@ -186,7 +187,9 @@ def prior_table(model: pm.Model) -> pd.DataFrame:
     )
 
 
-def sample_pymc(model: pm.Model, settings: Sampling) -> xr.DataTree:
+def sample_pymc(
+    model: pm.Model, settings: Sampling, starts: xr.Dataset | None = None
+) -> xr.DataTree:
     """Draw from the posterior with the no-U-turn sampler of nutpie.
 
     Parameters
@@ -194,11 +197,18 @@ def sample_pymc(model: pm.Model, settings: Sampling) -> xr.DataTree:
     model : pymc.Model
         A model from `hierarchical`.
     settings : Sampling
+    starts : Dataset, optional
+        Draws by the names of variables, for chains to start at; by default where PyMC has them.
 
     Returns
     -------
     xarray.DataTree
         Groups `posterior` (chain, draw, ...), `sample_stats` and `observed_data`.
+
+    Raises
+    ------
+    FitError
+        If the chains cannot start.
     """
     import nutpie
     from pytensor.configdefaults import config
@@ -210,7 +220,8 @@ def sample_pymc(model: pm.Model, settings: Sampling) -> xr.DataTree:
         compiled = nutpie.compile_pymc_model(model, var_names=kept)
     # The intercept and the mean of many effects go together, which a diagonal metric cannot follow
     metric = "diag" if VALUES in model.named_vars else "low_rank"
-    return _tree(model, nutpie.sample(compiled, **settings.of_nutpie(), adaptation=metric), kept)
+    options = settings.of_nutpie() | {"adaptation": metric}
+    return _tree(model, pymc_starts.sample(model, compiled, starts, **options), kept)
 
 
 def _kept(model: pm.Model) -> list[str]:
