@@ -36,8 +36,8 @@ class TermDraws:
     sd : ndarray, shape (n, k)
     corr : ndarray, shape (n, k, k)
     factor : ndarray, shape (n, k, k)
-        Factor F of the covariance F F'; lower triangular unless the priors hold at centred
-        columns.
+        Factor F of the covariance F F'; lower triangular where the priors hold at zero
+        predictors.
     b : ndarray, shape (n, m, k), or None
         The random effects, where asked for.
     """
