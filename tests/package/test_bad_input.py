@@ -409,7 +409,6 @@ def test_new_data():
         ({"f": "new"}, "`f` has new levels `new`; the model knows `u`, `v` and `w`."),
         ({"x": "text"}, "`x` holds categories, but held numbers when the model was built."),
         ({"x": np.inf}, "`x` is infinite or not a number in 2 of 2 rows: `0` and `1`."),
-        ({"x": None}, "the new data has missing values in `x`."),
     ],
 )
 def test_new_data_that_do_not_fit(new, message):
