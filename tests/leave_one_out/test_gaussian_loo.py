@@ -392,7 +392,7 @@ def test_the_data_without_a_unit():
     assert left.rows.index.equals(own.design.rows.index.drop(own.design.rows.index[rows]))
 
 
-def test_centred_priors_stay_where_they_are():
+def test_priors_stay_where_they_are():
     """Priors at the means of all rows hold without some of them, too."""
     data = frame()
     design = build_design(read_formula("y ~ x + (x | c)"), data)

@@ -158,7 +158,7 @@ def _block_diagonal(blocks):
 OWN = {"Intercept": Normal(4, 6), "beta": Normal(0.5, 2)}
 DRAWN = {
     "one factor": ("y ~ x + (1 | c)", OWN),
-    "correlated, centred": ("y ~ x + (x | c)", "default"),
+    "correlated, priors away from zero": ("y ~ x + (x | c)", "default"),
     "nested": ("y ~ x + (1 | s/c)", "default"),
     "crossed": ("y ~ x + (1 | i) + (x | j)", "default"),
     "dependent fixed effects": ("y ~ x + x2 + f + (x | c)", OWN),
@@ -198,7 +198,7 @@ def test_draws_have_mean_and_covariance_of_the_normal_distribution(formula, prio
     np.testing.assert_allclose(root.T @ root, cov, rtol=1e-7, atol=1e-8)
 
 
-@pytest.mark.parametrize("name", ["correlated, centred", "crossed"])
+@pytest.mark.parametrize("name", ["correlated, priors away from zero", "crossed"])
 def test_draws_at_different_points_are_independent_normal_numbers(name):
     formula, priors = DRAWN[name]
     design, resolved, target = odd(formula, priors)
