@@ -18,46 +18,44 @@ Sources: as `linear_posterior`; Goodnight (1979), *The American Statistician* 33
 
 from __future__ import annotations
 
-import zlib
+import sys
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from ranef._typing import Array
+from ranef.numerics import constants
 from ranef.numerics.constants import LOG_2PI
 from ranef.posterior import transforms
-from ranef.posterior.sampling import density_arrays
+from ranef.posterior.sampling import compilation, density_arrays
+from ranef.posterior.sampling.compilation import inner
 
 type Counts = NDArray[np.int64]
 
 N_SIZES, TERM_SIZE = 9, 6  # numbers in `Packed.counts`: of the model, and of each term
 
 
-def compiled[F: Callable[..., Any]](function: F) -> F:
-    """Compile a function, or read it from the cache. No fast maths: it depends on the compiler."""
-    return cast(F, numba.njit(function, cache=True, error_model="numpy", nogil=True))
+# All that the functions below are compiled from, or that writes the arrays that they read
+SOURCES = (sys.modules[__name__], transforms, density_arrays, constants)
 
 
-def inner[F: Callable[..., Any]](function: F) -> F:
-    """Compile a function that compiled functions call, which are cached with it."""
-    return cast(F, numba.njit(function, error_model="numpy"))
+def kept[F: Callable[..., Any]](function: F) -> F:
+    """Compile a function, or read it from where it was kept."""
+    return compilation.compiled(function, SOURCES)
 
 
 def revision() -> int:
     """Return a number that changes with the compiled code, for caches of what calls it."""
-    files = (__file__, transforms.__file__, density_arrays.__file__)
-    return zlib.crc32(b"".join(Path(str(file)).read_bytes() for file in files))
+    return compilation.revision(SOURCES)
 
 
-# After a change there, remove the cache by hand: Numba looks for changes in this file only.
 evaluate = inner(transforms.evaluate)
 
 
-@compiled
+@kept
 def posterior(x: Array, counts: Counts, numbers: Array, gradient: Array) -> float:
     """Return the log posterior density at x, shape (d,), and write its gradient.
 
@@ -89,7 +87,7 @@ def posterior(x: Array, counts: Counts, numbers: Array, gradient: Array) -> floa
     return float(logp)
 
 
-@compiled
+@kept
 def likelihood(values: Array, counts: Counts, numbers: Array, gradient: Array) -> float:
     """Return log p(y | values), and write its derivatives, shape (n_values,).
 
