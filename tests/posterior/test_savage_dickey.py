@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import cache
 
 import numpy as np
+import pandas as pd
 import pytest
 from density_cases import SCHOOLS
 from designs import random_frame
@@ -15,7 +16,7 @@ from scipy import stats
 
 import ranef as rf
 from ranef.errors import FitError
-from ranef.posterior.savage_dickey import savage_dickey
+from ranef.posterior import savage_dickey as module
 from ranef.priors.distributions import (
     LKJ,
     Constant,
@@ -29,7 +30,14 @@ from ranef.priors.distributions import (
     LogNormal,
     Normal,
     Relative,
+    StudentT,
+    Uniform,
 )
+
+
+def savage_dickey(exact, name, priors):
+    """Return the ratio of a variance parameter: no density under other priors is asked for."""
+    return module.savage_dickey(exact, name, priors, None)
 
 
 @cache
@@ -190,8 +198,8 @@ ELSEWHERE = (
     'priors={{"sd_Subject": HalfNormal(...)}}.'
 )
 OTHERS = (
-    "`{}` is not compared with zero here: that is done for standard deviations of random effects, "
-    "and for the correlation of a term with two coefficients."
+    "`{}` is not compared with zero here: that is done for fixed effects, for standard deviations "
+    "of random effects, and for the correlation of a term with two coefficients."
 )
 
 
@@ -237,3 +245,75 @@ def test_what_to_do_instead_of_a_prior_without_density_at_zero():
         "so that posterior and prior cannot be compared there: use one with a density that is "
         "neither, such as HalfNormal, HalfStudentT or Exponential."
     )
+
+
+# Fixed effects
+
+EFFECTS = {
+    "normal": {"x": Normal(0, 1)},
+    "shifted": {"x": Normal(0.5, 1)},
+    "t": {"x": StudentT(3, 0, 1)},
+    "uniform": {"x": Uniform(-1, 2)},
+    "half-normal": {"x": HalfNormal(1)},
+    "default": {},
+}
+
+
+def grouped():
+    rng = np.random.default_rng(1)
+    x, g = rng.normal(2, 1, 40), np.arange(40) % 8
+    y = 1 + 0.3 * x + rng.normal(0, 1, 8)[g] + rng.normal(size=40)
+    return pd.DataFrame({"y": y, "x": x, "z": rng.normal(size=40), "g": g})
+
+
+@pytest.mark.parametrize("given", EFFECTS.values(), ids=EFFECTS)
+@pytest.mark.parametrize(
+    ("text", "without"), [("x + (1 | g)", "1 + (1 | g)"), ("z + x", "z"), ("0 + x", "0")]
+)
+def test_of_a_fixed_effect_it_is_the_ratio_of_the_marginal_likelihoods(given, text, without):
+    data = grouped()
+    others = {"sigma": HalfNormal(2)} if given else {}
+    others |= {"sd": HalfNormal(2)} if given and "g" in text else {}
+    fit = rf.fit(f"y ~ {text}", data, "quadrature", priors=others | given)
+    null = rf.fit(f"y ~ {without}", data, "quadrature", priors=others)
+    found = fit.savage_dickey("x")
+    ratio = null.log_marginal_likelihood().value - fit.log_marginal_likelihood().value
+    assert found.log_bf01 == pytest.approx(ratio, abs=1e-6)
+    if not isinstance(given.get("x"), HalfNormal):
+        assert found.posterior == pytest.approx(fit.curve("x").pdf(0.0), rel=1e-4, abs=1e-6)
+    values = np.array([-0.3, 0.4])
+    prior = fit.asked.priors
+    density = module.prior_density(prior, fit.marginals.exact.target.space, "x", values)
+    record = prior.beta[prior.fixed.index("x")]
+    frozen = {
+        Normal: lambda p: stats.norm(p.mu, p.sigma),
+        StudentT: lambda p: stats.t(p.nu, p.mu, p.sigma),
+        Uniform: lambda p: stats.uniform(p.lower, p.upper - p.lower),
+        HalfNormal: lambda p: stats.halfnorm(scale=p.sigma),
+    }[type(record)](record)
+    np.testing.assert_allclose(density, frozen.pdf(values), rtol=1e-10)
+    assert found.prior == pytest.approx(frozen.pdf(0.0))
+
+
+@pytest.mark.parametrize(
+    ("given", "name", "message"),
+    [
+        (
+            {},
+            "Intercept",
+            (
+                "the default prior of `Intercept` holds at the mean of the predictors, where a "
+                "value of zero is not the simpler model"
+            ),
+        ),
+        ({"x": Constant(2)}, "x", "`x` is known to be 2, so that it is not tested."),
+        ({"x": Uniform(1, 2)}, "x", "the prior of `x`, Uniform(1, 2), has zero density at zero"),
+        ({"x": LogNormal(0, 1)}, "x", "the prior of `x`, LogNormal(0, 1), has zero density"),
+        ({"x": Flat()}, "x", "`x` has a flat prior, which is no density"),
+        ({}, "w", "the posterior has no parameter 'w'. Known names: `Intercept`, `x`"),
+    ],
+)
+def test_fixed_effects_that_are_refused(given, name, message):
+    fit = rf.fit("y ~ x + (1 | g)", grouped(), "quadrature", priors=given)
+    with pytest.raises(FitError, match=f"^{re.escape(message)}"):
+        fit.savage_dickey(name)

@@ -385,7 +385,7 @@ class PosteriorFit(Fit):
         Parameters
         ----------
         name : str
-            A correlation or standard deviation, as in `estimates()`.
+            A fixed effect, correlation or standard deviation, as in `estimates()`.
 
         Returns
         -------
@@ -479,7 +479,8 @@ class QuadratureFit(PosteriorFit):
         Parameters
         ----------
         name : str
-            A standard deviation, or the correlation of two coefficients, as in `estimates()`.
+            A fixed effect, a standard deviation, or the correlation of two coefficients, as in
+            `estimates()`.
         ax : matplotlib Axes, optional
 
         Raises

@@ -74,6 +74,10 @@ class LinearEngine(SharedEngine):
         kept = [self.design.fixed.index(name) for name in self.data.estimable.fixed]
         return target_of(self.design, self.data.cross, kept, self.priors)
 
+    def density_under(self, priors: Priors) -> LinearPosterior:
+        """Return the posterior density under other priors."""
+        return replace(self, priors=priors).density
+
     def surface(self, model: FittedModel) -> Surface:
         return search.linear_surface(model, self.data.cross)
 
@@ -247,7 +251,7 @@ class LinearEngine(SharedEngine):
     def savage_dickey(self, posterior: Marginals, name: str) -> DensityRatio:
         if not isinstance(posterior, LatticeMarginals):
             posterior = self.quadrature().marginals
-        return savage_dickey(posterior.exact, name, self.priors)
+        return savage_dickey(posterior.exact, name, self.priors, self.density_under)
 
     def modes_by_fixed(self, model: FittedModel) -> list[Array]:
         bases = self.data.cross.bases

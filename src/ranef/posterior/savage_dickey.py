@@ -1,4 +1,4 @@
-"""The Savage-Dickey density ratio of a standard deviation or correlation at zero.
+"""The Savage-Dickey density ratio of a fixed effect, standard deviation or correlation at zero.
 
 A model in which a parameter is zero is compared with one in which it is free by the two densities
 of the full model at zero: posterior over prior. That holds where the other parameters have the
@@ -13,6 +13,7 @@ Source: Dickey (1971), *Annals of Mathematical Statistics* 42, 204-223; Verdinel
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,9 +21,10 @@ from scipy import special
 
 from ranef._typing import Array
 from ranef.errors import FitError, suggestion
+from ranef.posterior.linear_posterior import LinearPosterior
 from ranef.posterior.quadrature.moments import Exact
-from ranef.posterior.transforms import Coordinate, Space, coordinate, coordinate_of
-from ranef.priors.assignment import Priors, TermPriors
+from ranef.posterior.transforms import LOG, Coordinate, Space, coordinate, coordinate_of
+from ranef.priors.assignment import AT_MEAN, Priors, TermPriors
 from ranef.priors.distributions import (
     Constant,
     Gamma,
@@ -34,6 +36,10 @@ from ranef.priors.distributions import (
 )
 from ranef.priors.scales import moved_coefs
 
+FLAT = (
+    "`{}` has a flat prior, which is no density: its Bayes factor is not defined. Give it a proper "
+    "prior with priors=, such as {}."
+)
 ZERO_SD = 1e-100  # an sd over sigma that makes no difference from zero, but has a logarithm
 
 
@@ -71,18 +77,22 @@ class DensityRatio:
         )
 
 
-def savage_dickey(exact: Exact, name: str, priors: Priors) -> DensityRatio:
-    """Compare the model in which an sd or correlation is zero with the one that was fitted.
+def savage_dickey(
+    exact: Exact, name: str, priors: Priors, density: Callable[[Priors], LinearPosterior]
+) -> DensityRatio:
+    """Compare the model in which a parameter is zero with the one that was fitted.
 
     Parameters
     ----------
     exact : Exact
         The posterior by quadrature.
     name : str
-        `sd_Subject[Days]`, `corr_Subject[Intercept, Days]`; `sd_Batch` of a term with one
+        `Days`; `sd_Subject[Days]`, `corr_Subject[Intercept, Days]`; `sd_Batch` of a term with one
         coefficient.
     priors : Priors
         Of the model.
+    density : callable
+        The posterior density of the same data under other priors.
 
     Raises
     ------
@@ -97,11 +107,22 @@ def savage_dickey(exact: Exact, name: str, priors: Priors) -> DensityRatio:
     coefficients have their marginal prior, LKJ(eta + 1/2) instead of LKJ(eta) (Lewandowski,
     Kurowicka & Joe 2009).
     """
-    t, j = _place(priors, exact.target.space, name)
+    effects = _effects(priors)
+    if name in effects:
+        j = effects[name]
+        log_prior = _log_density_of_effect(name, priors, j)
+        known = (*priors.beta[:j], Constant(0.0), *priors.beta[j + 1 :])
+        return _ratio(exact, density(replace(priors, beta=known)), name, log_prior)
+    t, i = _place(priors, exact.target.space, name)
     term = priors.terms[t]
-    _check_scale(term, None if j is None else term.coefs[j], name)
-    log_prior = _log_density_of_sd(name, term.sd[j]) if j is not None else _of_correlation(term)
-    target = replace(exact.target, space=_without(exact.target.space, t, j))
+    _check_scale(term, None if i is None else term.coefs[i], name)
+    log_prior = _log_density_of_sd(name, term.sd[i]) if i is not None else _of_correlation(term)
+    target = replace(exact.target, space=_without(exact.target.space, t, i))
+    return _ratio(exact, target, name, log_prior)
+
+
+def _ratio(exact: Exact, target: LinearPosterior, name: str, log_prior: float) -> DensityRatio:
+    """Return the ratio from the posterior of the model without the parameter."""
     without = Exact.of(target)
     log_bf = without.log_evidence - exact.log_evidence
     return DensityRatio(
@@ -114,7 +135,7 @@ def savage_dickey(exact: Exact, name: str, priors: Priors) -> DensityRatio:
 
 
 def prior_density(priors: Priors, space: Space, name: str, values: Array) -> Array:
-    """Return the prior density of a standard deviation, or of the correlation of two coefficients.
+    """Return the prior density of a parameter that `savage_dickey` knows.
 
     Parameters
     ----------
@@ -130,6 +151,12 @@ def prior_density(priors: Priors, space: Space, name: str, values: Array) -> Arr
     FitError
         If the prior is one of the ratio of sd and sigma, which has another scale.
     """
+    effects = _effects(priors)
+    if name in effects:
+        c = coordinate(priors.beta[effects[name]], positive=False)
+        inside = values > (0.0 if c.transform == LOG else -np.inf)
+        points = coordinate_of(c, np.where(inside, values, 1.0))
+        return np.where(inside, [np.exp(_at(c, x)) for x in points], 0.0)
     t, j = _place(priors, space, name)
     term = priors.terms[t]
     if j is None:
@@ -144,6 +171,12 @@ def prior_density(priors: Priors, space: Space, name: str, values: Array) -> Arr
 
 
 # ------------------------------------------------------------------------------ which parameter
+
+
+def _effects(priors: Priors) -> dict[str, int]:
+    """Return the places of the fixed effects by name."""
+    plain = {name: j for j, name in enumerate(priors.fixed)}
+    return {f"beta[{name}]": j for name, j in plain.items()} | plain
 
 
 def _places(priors: Priors) -> dict[str, tuple[int, int | None]]:
@@ -165,10 +198,12 @@ def _place(priors: Priors, space: Space, name: str) -> tuple[int, int | None]:
     if name not in places:
         if name in space.names:
             raise FitError(
-                f"`{name}` is not compared with zero here: that is done for standard deviations of "
-                "random effects, and for the correlation of a term with two coefficients."
+                f"`{name}` is not compared with zero here: that is done for fixed effects, for "
+                "standard deviations of random effects, and for the correlation of a term with two "
+                "coefficients."
             )
-        raise FitError(f"the posterior has no parameter {name!r}. {suggestion(name, places)}")
+        known = suggestion(name, [*priors.fixed, *places])
+        raise FitError(f"the posterior has no parameter {name!r}. {known}")
     t, j = places[name]
     sd, partial = space.places[t]
     place = partial.start if j is None else sd.start + j
@@ -210,6 +245,34 @@ def _without(space: Space, t: int, j: int | None) -> Space:
 # ------------------------------------------------------------------------------ the prior at zero
 
 
+def _log_density_of_effect(name: str, priors: Priors, j: int) -> float:
+    """Return the log prior density of a fixed effect at zero.
+
+    Raises
+    ------
+    FitError
+        If it is known, its prior holds where zero is another model, or has no density at zero.
+    """
+    prior = priors.beta[j]
+    if isinstance(prior, Constant):
+        raise FitError(f"`{name}` is known to be {prior.value:g}, so that it is not tested.")
+    if priors.fixed[j] in moved_coefs(priors.fixed, priors.change):
+        raise FitError(
+            f"the default prior of `{name}` holds {AT_MEAN}, where a value of zero is not the "
+            f'simpler model: give it a prior of your own, as priors={{"{priors.fixed[j]}": '
+            "Normal(...)}, or compare both models by their marginal likelihoods."
+        )
+    if isinstance(prior, Uniform) and not prior.lower < 0 < prior.upper:
+        raise FitError(
+            f"the prior of `{name}`, {prior}, has zero density at zero, so that posterior and "
+            "prior cannot be compared there: use one that allows zero, such as Normal."
+        )
+    c = coordinate(prior, positive=False)
+    if not prior.proper:
+        raise FitError(FLAT.format(name, "Normal"))
+    return _log_density_of_sd(name, prior) if c.transform == LOG else _at(c, 0.0)
+
+
 def _log_density_of_sd(name: str, prior: Prior) -> float:
     """Return the log prior density of an sd, or its ratio to sigma, at zero.
 
@@ -221,10 +284,7 @@ def _log_density_of_sd(name: str, prior: Prior) -> float:
     inner = prior.prior if isinstance(prior, Relative) else prior
     assert not isinstance(inner, Constant)
     if not inner.proper:
-        raise FitError(
-            f"`{name}` has a flat prior, which is no density: its Bayes factor is not defined. "
-            "Give it a proper prior with priors=, such as HalfNormal."
-        )
+        raise FitError(FLAT.format(name, "HalfNormal"))
     shape = inner.alpha if isinstance(inner, Gamma) else 1.0
     above = isinstance(inner, Uniform) and inner.lower > 0
     if isinstance(inner, InverseGamma | LogNormal) or above or shape != 1:
