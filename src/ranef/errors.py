@@ -89,6 +89,10 @@ class Convergence(Enum):
         "The optimiser could not improve the objective although its gradient has not vanished; "
         "the estimates may not be at the optimum. Rescaling the predictors can help."
     )
+    EXACT = (
+        "The criterion falls as the residual standard deviation goes to zero: the model fits the "
+        "response exactly."
+    )
     MIXED = "The chains agree and nothing speaks against their draws."
     CHECKED = "The numbers were checked, and nothing speaks against them."
     NOT_MIXED = (
@@ -99,7 +103,12 @@ class Convergence(Enum):
     @property
     def ok(self) -> bool:
         """Whether the numbers can be relied on."""
-        return self not in (Convergence.MAX_ITERATIONS, Convergence.STALLED, Convergence.NOT_MIXED)
+        return self not in (
+            Convergence.MAX_ITERATIONS,
+            Convergence.STALLED,
+            Convergence.EXACT,
+            Convergence.NOT_MIXED,
+        )
 
 
 def warn(message: str, category: type[RanefWarning]) -> None:

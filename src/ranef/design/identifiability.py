@@ -25,7 +25,8 @@ _PENALISED = 'with proper priors model.fit("map") and model.fit("mcmc") can go o
 def check_response(design: Design, family: Family = GAUSSIAN) -> None:
     """Refuse a constant response of measurements, which has no residual variance.
 
-    A constant response of counts or classes can be fitted, or is refused by `check_separation`.
+    A constant response of counts or classes can be fitted, or is refused by `check_separation`;
+    one of measurements too, where an offset varies.
 
     Raises
     ------
@@ -33,7 +34,7 @@ def check_response(design: Design, family: Family = GAUSSIAN) -> None:
     """
     if family.is_discrete:
         return
-    if np.ptp(design.rows.y) == 0:
+    if np.ptp(design.rows.y) == 0 and np.ptp(design.rows.offset) == 0:
         value = f"{design.rows.y[0]:g}"
         raise DataError(f"the response `{design.response}` is constant ({value} in every row).")
     if family.link.is_identity and np.ptp(design.rows.y - design.rows.offset) == 0:
@@ -47,7 +48,7 @@ def check_identified(design: Design, family: Family = GAUSSIAN) -> None:
     ------
     DataError
         If a factor has one level, a term dependent coefficients or more random effects than the
-        rows can tell apart, or X as many columns as rows or a perfect fit.
+        rows can tell apart, or X as many columns as rows.
     """
     for term, rows in zip(design.terms, design.rows.terms, strict=True):
         _check_columns(term, rows)
@@ -57,7 +58,7 @@ def check_identified(design: Design, family: Family = GAUSSIAN) -> None:
             raise DataError(message + _BAYESIAN)
         _check_effects(design, term, family)
     _check_saturated(design, family)
-    check_varies(design, family)
+    check_varies(design)
 
 
 def _check_effects(design: Design, term: RandomTerm, family: Family) -> None:
@@ -97,10 +98,8 @@ def _largest_term(design: Design) -> str:
     return f" {n_columns} of them belong to `{term}`.{''.join(hints)}"
 
 
-def check_varies(design: Design, family: Family = GAUSSIAN, *, knows_sigma: bool = False) -> None:
-    """Refuse data without information on an sd or sigma: a column of zeros, an exact fit.
-
-    An exact fit is refused for the normal distribution with identity link only.
+def check_varies(design: Design) -> None:
+    """Refuse a column of random effects without information on its sd: a column of zeros.
 
     Raises
     ------
@@ -111,15 +110,6 @@ def check_varies(design: Design, family: Family = GAUSSIAN, *, knows_sigma: bool
         if zero:
             message = f"{term.text}: {listed(zero)} is zero in every row: leave it out."
             raise DataError(message)
-    if not family.is_linear or knows_sigma or design.rows.X.shape[1] >= design.n_obs:
-        return
-    root = np.sqrt(design.rows.weights)
-    y, X = (design.rows.y - design.rows.offset) * root, design.rows.X * root[:, None]
-    residuals = y - X @ np.linalg.lstsq(X, y, rcond=None)[0]
-    rounding = 8 * np.finfo(np.float64).eps * np.linalg.norm(y)
-    if np.linalg.norm(residuals) <= max(rounding, 1e-12 * np.linalg.norm(y - y.mean())):
-        message = f"the fixed effects fit the response `{design.response}` exactly: there is no "
-        raise DataError(message + "residual variation to model.")
 
 
 def check_separation(design: Design, family: Family) -> None:

@@ -116,7 +116,7 @@ class GeneralizedEngine(SharedEngine):
     def map(self, *, n_agq: int = 1, verbose: bool = False) -> PointFit:
         """Find the mode of the posterior of all parameters but the random effects."""
         points = check_n_agq(self.design, n_agq, least=1)
-        identifiability.check_varies(self.data.estimable, self.family)
+        identifiability.check_varies(self.data.estimable)
         identifiability.warn_posterior(self.design, self.family)
         self.check_told_apart("map")
         design, priors = self.design, self.priors
@@ -172,7 +172,7 @@ class GeneralizedEngine(SharedEngine):
 
     def _check_posterior(self) -> None:
         """Refuse data and priors that have no posterior, and warn where it says little."""
-        identifiability.check_varies(self.data.estimable, self.family)
+        identifiability.check_varies(self.data.estimable)
         propriety.check_proper(self.design, self.priors, self.family)
         identifiability.warn_posterior(self.design, self.family)
         self.check_told_apart("posterior")

@@ -26,6 +26,7 @@ from ranef.likelihood.estimate import FittedModel
 from ranef.likelihood.linear import blocked_cholesky, reml
 from ranef.likelihood.linear.crossproducts import CrossProducts, spanned_terms
 from ranef.likelihood.linear.degrees_of_freedom import table
+from ranef.likelihood.linear.exact_fit import check_residual_variation
 from ranef.likelihood.profile import search
 from ranef.likelihood.profile.constrained import Surface
 from ranef.model.shared_engine import Data, SharedEngine, check_users_model, checked
@@ -41,7 +42,6 @@ from ranef.posterior.sampling.pymc_hierarchical import PyMCModel
 from ranef.posterior.savage_dickey import DensityRatio, savage_dickey
 from ranef.priors import propriety
 from ranef.priors.assignment import Priors, resolve
-from ranef.priors.distributions import Constant
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -95,6 +95,7 @@ class LinearEngine(SharedEngine):
         identifiability.warn_dropped(design)
         identifiability.check_identified(design)
         identifiability.check_not_spanned(design, spanned_terms(cross))
+        check_residual_variation(design, cross, reml=True)
         self.check_told_apart("reml")
         return self.point_fit(design, "reml", reml.estimate(cross, reml=True), verbose=verbose)
 
@@ -102,13 +103,14 @@ class LinearEngine(SharedEngine):
         """Fit by maximum likelihood."""
         identifiability.warn_dropped(self.data.estimable)
         cross = self.identified
+        check_residual_variation(self.data.estimable, cross, reml=False)
         self.check_told_apart("ml")
         estimate = reml.estimate(cross, reml=False)
         return self.point_fit(self.data.estimable, "ml", estimate, verbose=verbose)
 
     def map(self, *, verbose: bool = False) -> PointFit:
         """Find the mode of the posterior of the variance parameters."""
-        identifiability.check_varies(self.data.estimable, knows_sigma=self._knows_sigma)
+        self._check_varies()
         self.check_told_apart("map")
         if all(prior.proper for prior in self.priors.beta):
             return self._mode(self.density, self.design, self.priors, verbose=verbose)
@@ -205,14 +207,16 @@ class LinearEngine(SharedEngine):
 
     def _check_posterior(self) -> None:
         """Refuse data and priors that have no posterior, and warn where it says little."""
-        identifiability.check_varies(self.data.estimable, knows_sigma=self._knows_sigma)
+        self._check_varies()
         propriety.check_proper(self.design, self.priors)
         identifiability.warn_posterior(self.design)
         self.check_told_apart("posterior")
 
-    @property
-    def _knows_sigma(self) -> bool:
-        return isinstance(self.priors.sigma, Constant)
+    def _check_varies(self) -> None:
+        """Refuse data that say nothing of an sd, or that let sigma go to zero if its prior does."""
+        identifiability.check_varies(self.data.estimable)
+        if not propriety.keeps_from_zero(self.priors.sigma):
+            check_residual_variation(self.data.estimable, self.data.cross, reml=True)
 
     # ----------------------------------------------------------------------------------- answers
 

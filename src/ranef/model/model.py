@@ -35,7 +35,9 @@ from ranef.posterior.sampling import pymc_hierarchical, pymc_marginal
 from ranef.posterior.sampling.pymc_hierarchical import PyMCModel, choose
 from ranef.priors import propriety
 from ranef.priors.assignment import resolve
+from ranef.priors.distributions import Prior
 from ranef.priors.prior_predictive import prior_predictive
+from ranef.priors.propriety import keeps_from_zero
 from ranef.priors.user_priors import PriorSetting, restricted
 
 if TYPE_CHECKING:
@@ -113,7 +115,9 @@ class Model:
             functions=functions,
         )
         self.family = self.family.fitted_to(self.design.rows.y)
-        identifiability.check_response(self.design, self.family)
+        sigma = priors.get("sigma") if isinstance(priors, Mapping) else None
+        if not (isinstance(sigma, Prior) and keeps_from_zero(sigma)):
+            identifiability.check_response(self.design, self.family)
         self.priors = resolve(self.design, priors, self.family)
         self._setting = priors
         optional = {"weights": weights, "offset": offset}

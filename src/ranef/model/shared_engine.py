@@ -16,7 +16,7 @@ from ranef.arguments import by_name, check_choice, check_numbers
 from ranef.covariances.covariance import n_theta
 from ranef.design import identifiability
 from ranef.design.design import Design, full_rank
-from ranef.errors import ConvergenceWarning, DataWarning, FitError, listed, warn
+from ranef.errors import Convergence, ConvergenceWarning, DataWarning, FitError, listed, warn
 from ranef.families.family import Family
 from ranef.fits.diagnostics import ImportanceDiagnostics
 from ranef.fits.engine import Engine
@@ -186,7 +186,9 @@ class SharedEngine(Engine[Fit]):
                 print(f"{value:14.6f}  {words}")  # noqa: T201 -- verbose=True
         if not estimate.convergence.ok:
             if self.family.has_sigma:
-                identifiability.check_residual(design, estimate.sigma, self.residual_scale)
+                is_exact = estimate.convergence is Convergence.EXACT
+                sigma = 0.0 if is_exact else estimate.sigma
+                identifiability.check_residual(design, sigma, self.residual_scale)
             warn(estimate.convergence.value, ConvergenceWarning)
         return PointFit(design, self.family, method, estimate, self)
 

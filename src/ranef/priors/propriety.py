@@ -309,6 +309,11 @@ def _order_at_zero(prior: Prior) -> float:
     return math.inf if isinstance(prior, Uniform) and prior.lower > 0 else 0.0
 
 
+def keeps_from_zero(prior: Prior) -> bool:
+    """Whether a density vanishes at zero faster than any power: sigma stays away from it."""
+    return _order_at_zero(prior) == math.inf
+
+
 def _fits_all_rows(design: Design, priors: Priors) -> bool:
     """Whether the effects that do not vanish with sigma can fit every response exactly."""
     sds = [

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from designs import STRUCTURES, random_design, random_frame
 from scipy import sparse
 
+import ranef as rf
 from ranef.design.design import build_design, full_rank
 from ranef.formula.terms import read_formula
 from ranef.likelihood.linear import crossproducts
@@ -76,3 +78,18 @@ def test_products_of_sparse_rows(k):
     np.testing.assert_allclose(rows.sandwich(Y), np.einsum("mav,mab,mbw->vw", C, Y, C), atol=1e-12)
     np.testing.assert_allclose(rows.quadratic(A), C @ A @ C.transpose(0, 2, 1), atol=1e-12)
     assert crossproducts._count_pairs(flat, k) >= rows.pairs.nnz / (k * (k + 1) / 2)
+
+
+@pytest.mark.parametrize("fixed", ["x", "0 + f + x", "f"])
+def test_whole_numbers_far_from_zero_lose_nothing(fixed):
+    """At 1e15 the distance of neighbouring numbers is 1/8: the level of y is taken off exactly."""
+    rng = np.random.default_rng(8)
+    frame = pd.DataFrame({"x": rng.normal(size=60), "f": rng.choice(list("uvw"), 60)})
+    frame["g"] = np.arange(60) % 8
+    frame["y"] = np.rint(3 * rng.normal(size=8)[frame["g"]] + 2 * rng.normal(size=60))
+    here, there = (
+        rf.fit(f"y ~ {fixed} + (1 | g)", frame.assign(y=frame["y"] + level)) for level in (0, 1e15)
+    )
+    np.testing.assert_allclose([*there.theta, there.sigma], [*here.theta, here.sigma], rtol=1e-7)
+    for name in set(here.fixef().index) - {"Intercept", "f[u]", "f[v]", "f[w]"}:
+        assert there.fixef()[name] == pytest.approx(here.fixef()[name], rel=1e-7)

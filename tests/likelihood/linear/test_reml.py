@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,6 +15,7 @@ from ranef.errors import Convergence
 from ranef.likelihood.linear import reml
 from ranef.likelihood.linear.crossproducts import cross_products
 
+DATA = Path(__file__).parents[2] / "reference" / "data"
 DYESTUFF = "Yield ~ 1 + (1 | Batch)"
 
 
@@ -176,8 +179,10 @@ CONTAINED = (
     "its variance from: leave one of the two out."
 )
 EXACTLY = (
-    "the model fits the response `exact` exactly: there is no residual variation to estimate "
-    "sigma from."
+    "the model fits the response `exact` exactly: it is constant within the levels of `c`, and "
+    "there is no residual variation to estimate sigma from. Take one row of each level, without "
+    'random effects of `c`. Where sigma is known, say so: priors={"sigma": '
+    'ranef.priors.Constant(...)} with method="quadrature".'
 )
 
 
@@ -261,3 +266,50 @@ def test_the_trace_is_in_the_users_theta():
     ]
     np.testing.assert_allclose(fit.trace.iloc[-1, 1:].to_numpy(dtype=float), fit.theta, rtol=1e-9)
     assert fit.trace["objective"].is_monotonic_decreasing
+
+
+def test_a_second_optimum_far_from_zero_is_found():
+    """Nineteen rows; the higher optimum is 1.9 above the one that a dense fit found."""
+    data = pd.read_csv(DATA / "second_optimum.csv")
+    model = rf.Model("y ~ f + (1 | g) + (0 + x | h) + (1 | q)", data, weights="w")
+    assert model.fit().objective <= model.criterion([2.31316343, 1.55274592, 13.91500318]) + 1e-6
+
+
+def moved(data):
+    """Yield the same data in other units, and in another order."""
+    yield data
+    yield data.assign(y=data["y"] + 0.01)
+    yield data.assign(y=data["y"] - 17)
+    yield data.assign(y=300 * data["y"], o=300 * data["o"])
+    yield data.sample(frac=1, random_state=1).reset_index(drop=True)
+
+
+def test_a_limit_of_no_residual_variation_is_said_the_same_way_in_all_units():
+    """Relative sds in the thousands: as sigma goes to zero the criterion tends to its infimum."""
+    data = pd.read_csv(DATA / "nearly_exact.csv")
+    for frame in moved(data):
+        with pytest.raises(rf.DataError, match="fits the response `y` exactly: there is no resid"):
+            rf.fit("y ~ 1 + (x | g) + (1 | h) + (1 | q)", frame, offset="o")
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_with_as_many_effects_as_rows_an_optimum_is_as_low_as_the_limit(seed):
+    """Either the optimum is below what great relative sds give, or there is none."""
+    rng = np.random.default_rng([5, seed])
+    frame = pd.DataFrame({"x": rng.normal(size=9), "o": 0.0, "y": rng.normal(size=9)})
+    for name in "gh":
+        frame[name] = rng.permutation(np.arange(9) % 5)
+    found = set()
+    for data in moved(frame):
+        model = rf.Model("y ~ x + (1 | g) + (1 | h)", data, offset="o")
+        try:
+            fit = model.fit()
+        except rf.DataError as error:
+            found.add(str(error))
+            continue
+        found.add("an optimum")
+        angles = np.linspace(0, np.pi / 2, 50)
+        limits = [model.criterion(1e4 * np.array([np.cos(a), np.sin(a)])) for a in angles]
+        assert fit.converged
+        assert fit.objective < min(limits)
+    assert len(found) == 1

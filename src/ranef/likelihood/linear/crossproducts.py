@@ -150,7 +150,9 @@ def cross_products(design: Design) -> CrossProducts:
     check_effects(design.rows.terms, design.rows.X.shape[1])
     root = np.sqrt(design.rows.weights)
     Q, R = np.linalg.qr(design.rows.X * root[:, None])
-    y = (design.rows.y - design.rows.offset) * root
+    y = design.rows.y - design.rows.offset
+    level = _level(design.rows.X, Q.T @ root, R, y)
+    y = (y - design.rows.X @ level) * root
     coefficients = Q.T @ y
     residual = y - Q @ coefficients
     residual -= Q @ (Q.T @ residual)  # once more, for a y far from zero
@@ -175,8 +177,18 @@ def cross_products(design: Design) -> CrossProducts:
         rest_terms=rest_terms,
         bases=bases,
         R=R,
-        beta_ols=linalg.solve_triangular(R, coefficients) if len(R) else coefficients,
+        beta_ols=level + (linalg.solve_triangular(R, coefficients) if len(R) else coefficients),
     )
+
+
+def _level(X: Array, ones: Array, R: Array, y: Array) -> Array:
+    """Return coefficients whose fitted values are the mean of y in every row, or are all zero.
+
+    To take them off is exact, however far y is from zero.
+    """
+    shares = np.rint(linalg.solve_triangular(R, ones)) if len(R) else ones
+    is_constant = np.isfinite(shares).all() and bool((X @ shares == 1).all())
+    return np.asarray(y.mean() * shares if is_constant else np.zeros(len(R)))
 
 
 def residual_sums(cross: CrossProducts) -> Iterator[tuple[int, Array, Array]]:

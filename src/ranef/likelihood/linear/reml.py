@@ -8,7 +8,7 @@ stationary point, and the sign of the curvature there says whether it is a minim
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -30,6 +30,10 @@ from ranef.numerics.minimize import Optimum, Step, best_of
 
 FEW_ROWS = 100  # up to which several starts are tried
 SIZES_OF_OTHER_STARTS = (1.0, 3.0)  # relative sds
+GREAT_SIZE = 30.0  # a relative sd of a start
+SHARE_OF_ITS_OWN = 0.1  # of the sd of a coefficient of a start that varies with the others
+LIMIT_LENGTH = 1e4  # of theta, as good as endless: sigma is zero
+NEGLIGIBLE_GAIN = 1e-4  # of the criterion, which sets no sigma apart from zero
 MIN_RELATIVE_SD = 1e-4  # below which a standard deviation counts as zero, as lme4's isSingular
 TINY = np.finfo(np.float64).tiny
 
@@ -38,15 +42,18 @@ def estimate(cross: CrossProducts, *, reml: bool) -> Estimate:
     """Minimise the profiled deviance (ML) or the REML criterion.
 
     Starts from the moments of the data; with few rows, where the criterion can have several
-    minima, from two larger covariances too, and keeps the lowest.
+    minima, from larger covariances and from strong correlations too, and keeps the lowest.
     """
-    covariances = cross.covariances
+    covariances, few = cross.covariances, cross.n <= FEW_ROWS
     with threads_for(len(cross.rest)):
+        starts = starts_from(moment_start(cross), covariances, several=few) + far_starts(cross)
         optimum = best_of(
             lambda x: criterion(cross, x, reml=reml),
-            starts_from(moment_start(cross), covariances, several=cross.n <= FEW_ROWS),
+            starts,
             simplify=lambda x: simplest(x, covariances),
         )
+        if _falls_as_sigma_vanishes(cross, optimum, starts, reml=reml):
+            optimum = replace(optimum, convergence=Convergence.EXACT)
         factorized = blocked_cholesky.factorize(cross, factors(optimum.x, covariances))
         return at_optimum(cross, optimum, factorized, _solution(factorized, reml=reml))
 
@@ -69,6 +76,45 @@ def starts_from(start: Array, covariances: Sequence[Covariance], *, several: boo
     """Return a start, theta in the basis, and if several are wanted two larger ones."""
     sizes = SIZES_OF_OTHER_STARTS if several and covariances else ()
     return [start, *(multiple_of_identity(size, covariances) for size in sizes)]
+
+
+def far_starts(cross: CrossProducts) -> list[Array]:
+    """Return starts far from the others, where there are few rows: great or correlated effects."""
+    covariances = cross.covariances
+    if cross.n > FEW_ROWS or not covariances:
+        return []
+    starts = [multiple_of_identity(GREAT_SIZE, covariances)]
+    for sign in (1.0, -1.0) if any(c.has_correlations for c in covariances) else ():
+        roots = []
+        for c in covariances:
+            together = np.where(np.arange(c.k) > 0, sign, 1.0)
+            root = np.column_stack([together, SHARE_OF_ITS_OWN * np.eye(c.k)])
+            roots.append(SIZES_OF_OTHER_STARTS[-1] * root)
+        starts.append(theta_of(roots, covariances))
+    return starts
+
+
+def _falls_as_sigma_vanishes(
+    cross: CrossProducts, optimum: Optimum, starts: Sequence[Array], *, reml: bool
+) -> bool:
+    """Whether the criterion is as low as at its optimum in the limit of sigma zero.
+
+    With as many effects as rows that limit is finite. It depends on the ratios of the relative
+    sds, which are searched at a great length of theta.
+    """
+    q = sum(m * c.k for m, c in zip(cross.n_levels, cross.covariances, strict=True))
+    if not cross.covariances or cross.p + q < cross.n:
+        return False
+    length = max(LIMIT_LENGTH, float(np.linalg.norm(optimum.x)))
+
+    def at_limit(x: Array) -> tuple[float, Array]:
+        size = float(np.linalg.norm(x))
+        unit = x / size
+        value, gradient = criterion(cross, length * unit, reml=reml)
+        return value, length / size * (gradient - unit * (unit @ gradient))
+
+    directions = [x / np.linalg.norm(x) for x in (optimum.x, *starts) if x.any()]
+    return best_of(at_limit, directions).value < optimum.value + NEGLIGIBLE_GAIN
 
 
 def multiple_of_identity(size: float, covariances: Sequence[Covariance]) -> Array:

@@ -1,0 +1,192 @@
+"""Responses that a linear model fits exactly, so that its likelihood rises without end.
+
+Let y be a combination of the columns of X and of the Z_S of some coefficients. As sigma goes to
+zero while the variances of these stay, the restricted likelihood grows like
+sigma^-(n - rank [X Z_S]), and so does the density of y under proper priors of the fixed effects;
+the likelihood of maximum likelihood grows like sigma^-(n - rank Z_S). Where these ranks are n it
+stays finite. So sigma has no estimate, and no posterior unless its prior vanishes at zero. A
+response that is constant within groups is of this kind, and so is any response if the effects are
+as many as the rows.
+
+Exact is what the rounding of y leaves open. A penalised fit with large relative sds says at the
+cost of one factorisation that a response is not fitted; only where it nearly is, the residuals are
+found row by row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import combinations
+
+import numpy as np
+
+from ranef._typing import Array
+from ranef.design.design import Design
+from ranef.errors import DataError
+from ranef.likelihood.linear import blocked_cholesky
+from ranef.likelihood.linear.blocked_cholesky import Factorized
+from ranef.likelihood.linear.crossproducts import CrossProducts, cross_products
+from ranef.likelihood.linear.reml import profiled
+
+LARGE_SDS = (1e3, 1e4)  # relative to sigma; what is fitted leaves r^2 like their inverse square
+MAX_PENALISED_SHARE = 1e-6  # of the variation of y, in the penalised fit of what is fitted exactly
+RELATIVE_ROUNDING = 1e-13  # of the variation of y, in fitted values
+MAX_COEFFICIENTS = 8  # of which all subsets are tried
+REFINEMENTS = 3  # of fitted values, each of which leaves 1e-8 of the error
+
+NO_RESIDUAL = "there is no residual variation to estimate sigma from"
+KNOWN_SIGMA = (
+    'Where sigma is known, say so: priors={"sigma": ranef.priors.Constant(...)} with '
+    'method="quadrature".'
+)
+
+
+def check_residual_variation(design: Design, cross: CrossProducts, *, reml: bool) -> None:
+    """Refuse a response that leaves nothing to estimate sigma from.
+
+    Parameters
+    ----------
+    design : Design
+        Of full rank.
+    cross : CrossProducts
+        Of the design.
+    reml : bool
+        False for maximum likelihood.
+
+    Raises
+    ------
+    DataError
+    """
+    if cross.p >= cross.n:
+        return
+    if np.sqrt(cross.rest[-1, -1]) <= _rounding(design):
+        message = f"the fixed effects fit the response `{design.response}` exactly: there is no "
+        raise DataError(message + "residual variation to model.")
+    for chosen in _subsets(cross):
+        fit = _Fit(design, cross, chosen)
+        if fit.is_unbounded(reml=reml):
+            raise DataError(_message(design, cross, fits_any=fit.fits_any))
+
+
+def _message(design: Design, cross: CrossProducts, *, fits_any: bool) -> str:
+    if fits_any:
+        q = sum(term.n_levels * term.n_coefs for term in design.terms)
+        return (
+            f"{cross.p} fixed and {q} random effects fit any response of {cross.n} rows exactly, "
+            "and the likelihood has no maximum: it rises without end as sigma goes to zero. Use "
+            'method="reml", or "map" and Bayesian fits with proper priors, or a simpler model.'
+        )
+    rows, message = design.rows, f"the model fits the response `{design.response}` exactly: "
+    y = rows.y - rows.offset
+    for term in rows.terms:
+        first = np.unique(term.codes, return_index=True)[1]
+        if np.array_equal(y, y[first][term.codes]):
+            message += (
+                f"it is constant within the levels of `{term.factor}`, and {NO_RESIDUAL}. Take one "
+                f"row of each level, without random effects of `{term.factor}`. "
+            )
+            return message + KNOWN_SIGMA
+    return f"{message}{NO_RESIDUAL}. {KNOWN_SIGMA}"
+
+
+def _rounding(design: Design) -> float:
+    """Return how far rounding may take a response from values that are fitted exactly."""
+    rows, root = design.rows, np.sqrt(design.rows.weights)
+    rounding = np.spacing(np.abs(rows.y)) * (rows.y != 0) + np.spacing(np.abs(rows.offset))
+    y = rows.y - rows.offset
+    variation = (y - np.average(y, weights=rows.weights)) * root
+    return float(np.linalg.norm(rounding * root) + RELATIVE_ROUNDING * np.linalg.norm(variation))
+
+
+def _subsets(cross: CrossProducts) -> Iterator[tuple[Array, ...]]:
+    """Yield sets of coefficients, as zeros and ones for each term.
+
+    All of them are enough, unless together they can fit any response.
+    """
+    sizes = [covariance.k for covariance in cross.covariances]
+    every, q = range(sum(sizes)), sum(m * k for m, k in zip(cross.n_levels, sizes, strict=True))
+    some = cross.p + q >= cross.n and len(every) <= MAX_COEFFICIENTS
+    if not sizes:
+        return
+    for size in range(len(every), 0 if some else len(every) - 1, -1):
+        for members in combinations(every, size):
+            mask = np.isin(every, members).astype(np.float64)
+            yield tuple(np.split(mask, np.cumsum(sizes)[:-1]))
+
+
+@dataclass(frozen=True, eq=False)
+class _Fit:
+    """The fit of a response by the fixed effects and some random coefficients.
+
+    Attributes
+    ----------
+    design : Design
+    cross : CrossProducts
+    chosen : tuple of ndarray, shape (k,)
+        Zeros and ones: which coefficients of each term.
+    """
+
+    design: Design
+    cross: CrossProducts
+    chosen: tuple[Array, ...]
+
+    def factorized(self, sd: float, cross: CrossProducts | None = None) -> Factorized:
+        """Return the factor at the same large relative sd of all coefficients."""
+        cross = cross or self.cross
+        Lambdas = [
+            sd * (T * mask) / np.linalg.norm(T, axis=0)
+            for T, mask in zip(cross.bases, self.chosen, strict=True)
+        ]
+        return blocked_cholesky.factorize(cross, Lambdas)
+
+    @cached_property
+    def ranks(self) -> tuple[int, int]:
+        """The ranks of Z_S and of [X Z_S], from how the determinants grow with the sds."""
+        logs = [
+            (f.logdet, f.logdet + float(np.linalg.slogdet(f.reduced[:-1, :-1])[1]))
+            for f in map(self.factorized, LARGE_SDS)
+        ]
+        growth = (np.array(logs[1]) - logs[0]) / (2 * np.log(LARGE_SDS[1] / LARGE_SDS[0]))
+        of_Z, beyond_X = np.rint(growth).astype(int)
+        return int(of_Z), int(beyond_X) + self.cross.p
+
+    @property
+    def fits_any(self) -> bool:
+        """Whether any response is fitted exactly."""
+        q = sum(
+            m * np.count_nonzero(mask)
+            for m, mask in zip(self.cross.n_levels, self.chosen, strict=True)
+        )
+        return bool(self.cross.p + q >= self.cross.n and self.ranks[1] >= self.cross.n)
+
+    def is_unbounded(self, *, reml: bool) -> bool:
+        """Whether the likelihood rises without end as sigma goes to zero."""
+        if self.fits_any:
+            return not reml and self.ranks[0] < self.cross.n
+        return self.is_exact
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether this response is fitted, up to the rounding of its values."""
+        penalised = profiled(self.factorized(LARGE_SDS[1]), reml=True).r2
+        if penalised > MAX_PENALISED_SHARE * self.cross.rest[-1, -1]:
+            return False
+        design = self.design
+        for _ in range(REFINEMENTS):
+            design = design.with_rows(y=self._residuals(design), offset=np.zeros(design.n_obs))
+        left = np.linalg.norm(design.rows.y * np.sqrt(design.rows.weights))
+        return bool(left <= _rounding(self.design))
+
+    def _residuals(self, design: Design) -> Array:
+        """Return what a penalised fit leaves of every row."""
+        cross = cross_products(design)
+        factorized = self.factorized(LARGE_SDS[1], cross)
+        gamma = profiled(factorized, reml=True).gamma
+        beta = cross.beta_ols + np.linalg.solve(cross.R, gamma)
+        y = design.rows.y - design.rows.offset - design.rows.X @ beta
+        effects = blocked_cholesky.modes(factorized, gamma)
+        for term, T, b in zip(design.rows.terms, cross.bases, effects, strict=True):
+            y -= (term.columns * np.linalg.solve(T, b.T).T[term.codes]).sum(axis=1)
+        return y
