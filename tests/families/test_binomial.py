@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import large_counts
 import numpy as np
+import pandas as pd
 import pytest
 from family_cases import check_unit_deviances, family_cases
 
+import ranef as rf
 from ranef.families.links import LOGIT
 from ranef.families.names import find_family
 
@@ -76,3 +78,32 @@ def test_densities_of_many_trials_keep_their_digits(n, share):
         found = family.expansion(np.array([k / n]), eta, np.array([float(n)]), np.empty(0)).value
         expected = large_counts.binomial(k, n, eta[0])
         assert found[0] == pytest.approx(expected, rel=1e-12, abs=1e-9)
+
+
+# ------------------------------------------------------------------------------- relative risks
+
+
+def test_the_log_link_agrees_with_glmmtmb():
+    """glmmTMB 1.1.5: cbind(yes, no) ~ cond + (1 | s), family = binomial(link = "log")."""
+    rng = np.random.default_rng(179)
+    s = np.repeat(np.arange(24), 4)
+    frame = pd.DataFrame({"s": s, "cond": np.tile(list("ABAB"), 24)})
+    risk = np.minimum(0.3 * np.exp(rng.normal(size=24)[s] * 0.2), 0.95)
+    frame["yes"] = rng.binomial(10, risk)
+    model = rf.Model("cbind(yes, 10 - yes) ~ cond + (1 | s)", frame, family="binomial", link="log")
+    fit = model.fit()
+    assert fit.converged
+    np.testing.assert_allclose(fit.loglik, -178.960508823, atol=1e-8)
+    np.testing.assert_allclose(fit.fixef(), [-1.232640494, -0.031649225], atol=1e-6)
+    np.testing.assert_allclose(fit.se(), [0.07832286, 0.10074866], atol=1e-7)
+    np.testing.assert_allclose(fit.theta, [0.16041608], atol=1e-6)
+    assert ((fit.predict() > 0) & (fit.predict() < 1)).all()
+    assert model.fit("map").converged
+
+
+def test_a_log_link_whose_maximum_is_at_certainty_says_what_else_there_is():
+    rng = np.random.default_rng(1)
+    frame = pd.DataFrame({"g": np.repeat(np.arange(20), 10), "x": rng.normal(size=200)})
+    frame["y"] = rng.binomial(1, np.minimum(np.exp(-0.3 + 0.3 * frame["x"]), 1))
+    with pytest.raises(rf.RanefError, match=r"family=.poisson. estimates the same"):
+        rf.fit("y ~ x + (1 | g)", frame, family="binomial", link="log")

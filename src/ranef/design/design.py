@@ -40,10 +40,11 @@ from ranef.errors import DataError, DataWarning, FitError, listed, warn
 from ranef.families.family import Family
 from ranef.families.gaussian import GAUSSIAN
 from ranef.formula.terms import Formula, RandomPart
+from ranef.numerics.matrices import ReadOnly
 
 
 @dataclass(frozen=True, eq=False)
-class RandomTerm:
+class RandomTerm(ReadOnly):
     """One random-effects term: its names, without rows.
 
     Attributes
@@ -95,7 +96,7 @@ class RandomTerm:
 
 
 @dataclass(frozen=True, eq=False)
-class TermRows:
+class TermRows(ReadOnly):
     """The rows of one random-effects term: the level and the coefficient columns of each.
 
     Attributes
@@ -133,7 +134,7 @@ class TermRows:
 
 
 @dataclass(frozen=True, eq=False)
-class NewRows:
+class NewRows(ReadOnly):
     """The matrices of rows to predict: as `Rows`, without response and weights.
 
     Attributes
@@ -163,7 +164,7 @@ class NewRows:
 
 
 @dataclass(frozen=True, eq=False)
-class Rows:
+class Rows(ReadOnly):
     """The arrays of a design, with one entry for each row of the data.
 
     Attributes

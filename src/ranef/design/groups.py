@@ -18,7 +18,7 @@ from scipy import sparse
 from ranef._typing import Array, Codes, Places
 from ranef.design.data_frame import level_texts
 from ranef.errors import DataError
-from ranef.numerics.matrices import scattered
+from ranef.numerics.matrices import ReadOnly, scattered
 from ranef.numerics.memory import check_memory
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class Factor:
+class Factor(ReadOnly):
     """A grouping factor: the level of each row.
 
     Attributes
@@ -82,7 +82,7 @@ def _joint(parts: Sequence[Codes]) -> Codes:
 
 
 @dataclass(frozen=True, eq=False)
-class Components:
+class Components(ReadOnly):
     """The components of a design, with places for the random effects of any of them.
 
     Attributes

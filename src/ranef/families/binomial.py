@@ -12,7 +12,7 @@ from scipy import special
 from ranef._typing import Array
 from ranef.families.derivatives import Expansion, Further, divergence, log_poisson_at_mean, stacked
 from ranef.families.family import Family, PymcForm, inside
-from ranef.families.links import CAUCHIT, CLOGLOG, LOGIT, PROBIT, Link
+from ranef.families.links import CAUCHIT, CLOGLOG, LOG, LOGIT, PROBIT, Link
 
 
 def binomial_density(y: Array, mu: Array, w: Array) -> Array:
@@ -99,7 +99,7 @@ BINOMIAL = Family(
     expand=binomial_expand,
     further=binomial_further,
     expected=binomial_expected,
-    links=(LOGIT, PROBIT, CLOGLOG, CAUCHIT),
+    links=(LOGIT, PROBIT, CLOGLOG, CAUCHIT, LOG),
     pins=("logit", "probit", "cloglog", "log"),
 )
 """The proportion of successes in w trials."""

@@ -26,7 +26,7 @@ from ranef.design.data_frame import coded
 from ranef.design.design import Design
 from ranef.errors import DataError, FitError, listed, suggestion
 from ranef.numerics.importance_sampling import good_khat, smoothed
-from ranef.numerics.matrices import summed_by
+from ranef.numerics.matrices import ReadOnly, summed_by
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -40,7 +40,7 @@ MIN_SHARE_OF_OTHERS = 1e-9  # of a combination's squared length: less, and a uni
 
 
 @dataclass(frozen=True, eq=False)
-class Units:
+class Units(ReadOnly):
     """The rows, or the groups of rows, that are left out one at a time.
 
     Attributes
@@ -93,7 +93,7 @@ class Units:
 
 
 @dataclass(frozen=True, eq=False)
-class Scores:
+class Scores(ReadOnly):
     """Log predictive densities of units that were left out.
 
     Attributes

@@ -8,10 +8,11 @@ from ranef._typing import Array, Flags
 from ranef.design.design import Design
 from ranef.errors import Convergence
 from ranef.families.family import Family
+from ranef.numerics.matrices import ReadOnly
 
 
 @dataclass(frozen=True, eq=False)
-class Estimate:
+class Estimate(ReadOnly):
     """Point estimates of a mixed model on the user's scale.
 
     Attributes
@@ -113,7 +114,7 @@ class FittedModel:
 
 
 @dataclass(frozen=True, eq=False)
-class Replicates:
+class Replicates(ReadOnly):
     """The estimates from simulated responses.
 
     Attributes

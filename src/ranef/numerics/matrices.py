@@ -409,3 +409,30 @@ def elementwise_backward(R: Elements, right: Sequence[Array]) -> list[Array]:
         later = sum(R[c][i] * x[c] for c in range(i + 1, len(right)))
         x[i] = (right[i] - later) / R[i][i]
     return x
+
+
+def read_only(value: object) -> None:
+    """Make an array, or all arrays of a tuple, read-only, so that it can be handed out.
+
+    Examples
+    --------
+    >>> a = np.zeros(2)
+    >>> read_only((a,))
+    >>> a[0] = 1.0
+    Traceback (most recent call last):
+    ...
+    ValueError: assignment destination is read-only
+    """
+    if isinstance(value, np.ndarray):
+        value.flags.writeable = False
+    elif isinstance(value, tuple):
+        for one in value:
+            read_only(one)
+
+
+class ReadOnly:
+    """A record whose arrays cannot be written into."""
+
+    def __post_init__(self) -> None:
+        for value in vars(self).values():
+            read_only(value)

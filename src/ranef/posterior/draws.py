@@ -24,6 +24,7 @@ from ranef.errors import FitError, probability, suggestion
 from ranef.families.family import Family
 from ranef.families.gaussian import GAUSSIAN
 from ranef.likelihood.predictions import Draws
+from ranef.numerics.matrices import read_only
 from ranef.numerics.memory import check_memory
 from ranef.priors.assignment import Priors
 from ranef.priors.distributions import Constant, Prior
@@ -98,6 +99,11 @@ class DrawnMarginals:
     family: Family
     tree: xr.DataTree
     independent: bool = False
+
+    def __post_init__(self) -> None:
+        for node in self.tree.subtree:
+            for name in node.data_vars:
+                read_only(node[str(name)].to_numpy())
 
     @property
     def drawn(self) -> DrawnMarginals:

@@ -22,6 +22,7 @@ from numpy.typing import ArrayLike
 from ranef._typing import Array, Flags, Places
 from ranef.errors import FitError, listed
 from ranef.numerics.importance_sampling import good_khat, smoothed_log_mean
+from ranef.numerics.matrices import ReadOnly
 from ranef.posterior.log_posterior import LogPosterior
 from ranef.posterior.quadrature.lattice import Lattice
 from ranef.posterior.quadrature.moments import Exact
@@ -58,7 +59,7 @@ MAX_LOG_ERROR = 1e-5  # of log p(y), up to which a lattice is used for another s
 
 
 @dataclass(frozen=True, eq=False)
-class Sensitivity:
+class Sensitivity(ReadOnly):
     """The marginal likelihood with all scales of the priors of the sds multiplied.
 
     Attributes

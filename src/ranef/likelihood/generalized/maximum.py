@@ -39,7 +39,8 @@ from ranef.numerics.minimize import Optimum, lowest, minimize
 NOWHERE = (
     "the likelihood cannot be computed where the search for its maximum starts: the linear "
     "predictor or the response is out of reach for this family and link. Rescale the predictors, "
-    "or use another link."
+    "or use another link; for relative risks, with the log link of a probability, the maximum may "
+    'lie where the mean of a row is 1, and family="poisson" estimates the same coefficients.'
 )
 MAX_LINKED_PARAMETER = np.log(1e4)  # beyond which a shape does as well as an infinite one
 MAX_DECREMENT_AT_LIMIT = 1e-2  # of the objective, where an own parameter is beyond that

@@ -126,8 +126,8 @@ class Setting:
             eta = eta + self.fixed @ gamma
         with np.errstate(all="ignore"):
             expansion = self.problem.expansion(eta, self.psi)
-        penalty = 0.5 * sum(float(np.vdot(effects, effects)) for effects in u)
-        value = float(expansion.value.sum()) - penalty
+            penalty = 0.5 * sum(float(np.vdot(effects, effects)) for effects in u)
+            value = float(expansion.value.sum()) - penalty
         return Point(u, gamma, eta, expansion, value if np.isfinite(value) else -np.inf)
 
     def factorized(self, weights: Array) -> blocked_cholesky.Factorized:

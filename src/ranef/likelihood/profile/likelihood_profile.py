@@ -30,6 +30,7 @@ from scipy import optimize, special
 
 from ranef._typing import Array
 from ranef.errors import FitError, probability, suggestion
+from ranef.numerics.matrices import ReadOnly
 from ranef.plots.zeta import ZetaPanel, zeta_plots
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class Scale:
 
 
 @dataclass(frozen=True, eq=False)
-class ProfileCurve:
+class ProfileCurve(ReadOnly):
     """The profile of one parameter.
 
     Attributes
