@@ -7,6 +7,7 @@ from fractions import Fraction
 import numpy as np
 import pandas as pd
 import polars as pl
+import pyarrow as pa
 import pytest
 
 import ranef as rf
@@ -336,3 +337,37 @@ def test_extreme_scales_are_refused_by_name(size, what):
         frame = frame.assign(**{what: frame[what] * size})
     with pytest.raises(rf.DataError, match="has values of the order of"):
         rf.Model("y ~ x:z + x + (1 | g)", frame, **options)
+
+
+# -------------------------------------------------------------- what is neither number nor label
+
+NEITHER = {
+    "lists": [[1], [2, 3]],
+    "dicts": [{}, {"a": 1}],
+    "sets": [{1}, {2}],
+    "arrays": [np.array([1, 2]), np.array([3.0, 4.0])],
+    "frames": [pd.DataFrame(), pd.Series([1])],
+    "arrow lists": pd.array([[1], [2]], dtype=pd.ArrowDtype(pa.list_(pa.int64()))),
+    "arrow structs": pd.array(
+        [{"a": 1}, {"a": 2}], dtype=pd.ArrowDtype(pa.struct({"a": pa.int8()}))
+    ),
+    "complex": [1j, 2j],
+}
+USES = ["y ~ v", "y ~ x + (1 | v)", "y ~ (v | g)", "v ~ x", "y ~ factor(v)", "y ~ log(v)"]
+USES += ["y ~ poly(v, 2)", "y ~ scale(v)", "y ~ x + offset(v)", "y ~ I(v > 1)"]
+USES += ["y ~ x + (1 | f:v)", "y ~ C(v, contr.sum)", "y ~ x:v"]
+
+
+@pytest.mark.parametrize("name", NEITHER)
+@pytest.mark.parametrize("formula", USES)
+def test_what_is_neither_number_nor_label_is_refused(name, formula):
+    values = pd.Series(NEITHER[name]).iloc[np.arange(N) % 2].array
+    with pytest.raises(rf.RanefError):
+        rf.Model(formula, FRAME.assign(v=values))
+
+
+def test_long_doubles_are_numbers_and_labels():
+    frame = FRAME.assign(v=FRAME["x"].round(1).to_numpy(np.longdouble))
+    plain = FRAME.assign(v=FRAME["x"].round(1))
+    for formula in ("y ~ v + (1 | g)", "y ~ x + (1 | v)"):
+        assert rf.fit(formula, frame).loglik == rf.fit(formula, plain).loglik

@@ -308,7 +308,7 @@ def plain(series: pd.Series[Any]) -> pd.Series[Any]:
     dtype = series.dtype
     if dtype.kind in "biuf" or (dtype.kind != "c" and pd.api.types.is_numeric_dtype(dtype)):
         values = series.to_numpy(dtype=getattr(dtype, "numpy_dtype", None))
-        has_no_index = values.dtype in (object, np.float16)  # decimals too
+        has_no_index = values.dtype in (object, np.float16, np.longdouble)  # decimals too
         return pd.Series(values.astype(np.float64) if has_no_index else values)
     return series
 
@@ -357,7 +357,7 @@ def coded(label: str, series: pd.Series[Any], levels: pd.Index[Any] | None = Non
         known = sorted_levels(series) if levels is None else levels
         codes = known.get_indexer(pd.Index(labels))
         unseen = tuple(pd.unique(labels[codes < 0]))
-    except TypeError:
+    except (TypeError, ValueError, NotImplementedError):
         message = f"`{label}` has values that cannot be levels, such as {series.iloc[0]!r}."
         raise DataError(message) from None
     if levels is None:

@@ -187,7 +187,7 @@ class Interpreter:
         if isinstance(operand, (pd.Series, Categorical, str, type(None))):
             hint = ""
             if isinstance(operand, pd.Series):
-                hint = numbers_hint(str(node), pd.Index(operand.unique()))
+                hint = numbers_hint(str(node), coded(str(node), operand).levels)
             message = f"`{node}` is not numeric, so it cannot be calculated with.{hint}"
             raise self.error(message, node)
         if np.ndim(operand) > 1:
@@ -214,7 +214,10 @@ class Interpreter:
             sides = [np.asarray(s, dtype=object) if np.ndim(s) else s for s in (left, right)]
         else:
             sides = [self.calculable(left, node.left), self.calculable(right, node.right)]
-        return np.asarray(_COMPARISONS[node.op](*sides), dtype=bool)
+        try:
+            return np.asarray(_COMPARISONS[node.op](*sides), dtype=bool)
+        except (TypeError, ValueError):
+            raise self.error(f"`{node}` compares what cannot be compared.", node) from None
 
     # --------------------------------------------------------------- functions
 
