@@ -7,7 +7,6 @@ at draws near the mode, where these are known; else at the starts of PyMC.
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -116,15 +115,13 @@ def unconstrained(model: pm.Model, values: xr.Dataset) -> list[Array]:
 
 def density_of(compiled: Any) -> Density:
     """Return the log density of a compiled model with its gradient."""
-    pointers = [ctypes.c_void_p] * 4
-    function = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_uint64, *pointers)(
-        compiled.compiled_logp_func.address
-    )
+    function = compiled.compiled_logp_func.ctypes
 
     def density(x: Array) -> tuple[float, Array]:
         x, gradient, value = np.ascontiguousarray(x), np.full(len(x), np.nan), np.full(1, -np.inf)
         arrays = (x, gradient, value, compiled.user_data)
-        function(len(x), *(array.ctypes.data for array in arrays))
+        pointers = zip(arrays, function.argtypes[1:], strict=True)
+        function(len(x), *(array.ctypes.data_as(kind) for array, kind in pointers))
         return float(value[0]), gradient
 
     return density
