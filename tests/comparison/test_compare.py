@@ -16,6 +16,7 @@ from comparison_cases import PRIORS, TAU, P, sleep, structures, two, yields
 import ranef as rf
 from ranef.comparison.compare import _priors_note, check_comparable, named_fits
 from ranef.fits.diagnostics import ImportanceDiagnostics
+from ranef.posterior.prior_sensitivity import SCALES
 
 mpl.use("Agg")
 NAMES = ["no random effects", "(1 | Subject)", "(Days || Subject)", "(Days | Subject)"]
@@ -234,8 +235,8 @@ def test_a_model_and_itself():
     found = rf.compare({"a": yields(), "b": yields()}, seed=1)
     assert found.verdict == (
         "A new `Batch` is predicted alike by `a` and `b`. The data are the most probable under `a` "
-        "(posterior probability 0.5). Against `b` its Bayes factor is 1 (1 to 1 over prior "
-        "scales): not decided."
+        "(posterior probability 0.5). Against `b` its Bayes factor is 1 (1 to 1 over scales of "
+        "the priors of the sds): not decided."
     )
 
 
@@ -407,3 +408,71 @@ def test_priors_of_correlated_and_independent_effects_are_told_apart_where_they_
         fits = {str(i): SimpleNamespace(asked=model) for i, model in enumerate(models)}
         note = "Bayes factors hold for the priors of these models: "
         assert _priors_note(fits) == note + expected
+
+
+# ----------------------------------------------------------- models that differ in fixed effects
+
+
+def effect_fits(method="quadrature", random="(1 | g)", **options):
+    rng = np.random.default_rng(21)
+    g, x = np.repeat(np.arange(15), 6), rng.normal(size=90)
+    y = 2 + 0.25 * x + rng.normal(0, 1, 15)[g] + rng.normal(size=90)
+    data = pd.DataFrame({"y": y, "x": x, "g": g})
+    common = {"Intercept": rf.priors.Normal(0, 5), "sigma": rf.priors.HalfNormal(2)}
+    common |= {"sd_g": rf.priors.HalfNormal(1)} if random else {}
+    plus = f" + {random}" if random else ""
+
+    def with_x(width, method=method):
+        priors = common | {"x": rf.priors.Normal(0, width)}
+        return rf.fit(f"y ~ x{plus}", data, method, priors=priors, **options)
+
+    def null(method=method):
+        return rf.fit(f"y ~ 1{plus}", data, method, priors=common, **options)
+
+    return with_x, null
+
+
+@pytest.mark.parametrize("random", ["(1 | g)", ""])
+def test_the_prior_of_a_fixed_effect_that_differs_is_moved(random):
+    with_x, null = effect_fits(random=random)
+    found = rf.compare({"with": with_x(1), "without": null()}, seed=1)
+    true = [
+        null().log_marginal_likelihood().value - with_x(s).log_marginal_likelihood().value
+        for s in SCALES
+    ]
+    lines = found.sensitivity.query("priors == 'fixed effects that differ'")
+    by_model = lines.pivot_table("log_bf", "scale", "model")
+    np.testing.assert_allclose(by_model["without"] - by_model["with"], true, atol=2e-4)
+    worse = found.to_frame().sort_values("log_ml").iloc[0]
+    sign = 1 if worse.name == "without" else -1
+    assert worse["log_bayes_factor_lower"] <= min(sign * np.array(true)) + 2e-4
+    assert worse["log_bayes_factor_upper"] >= max(sign * np.array(true)) - 2e-4
+    text = " ".join(str(found).split())
+    sds = " and of the sds" if random else ""
+    assert f"over scales of the priors of `x`{sds})" in text
+    assert ("Lindley's paradox" in text) == (min(true) < 0 < max(true))
+    assert "`beta[x] ~ Normal(0, 1)`" in text
+
+
+def test_draws_say_the_same_of_the_prior_of_a_fixed_effect():
+    with_x, null = effect_fits("laplace", draws=4000, seed=1)
+    found = rf.compare({"with": with_x(1), "without": null()}, seed=1)
+    exact = rf.compare({"with": with_x(1, "quadrature"), "without": null("quadrature")}, seed=1)
+    a, b = (c.sensitivity.query("priors == 'fixed effects that differ'") for c in (found, exact))
+    wide = np.isfinite(a["mcse"].to_numpy())
+    assert wide.sum() > len(a) / 2
+    np.testing.assert_allclose(a["log_bf"][wide], b["log_bf"].to_numpy()[wide], atol=0.15)
+
+
+def test_where_no_prior_is_moved_there_is_no_range():
+    data = rf.load_dataset("sleepstudy")
+    priors = {"sigma": rf.priors.HalfNormal(50)}
+    fits = {
+        "wide": rf.fit("Reaction ~ Days", data, "quadrature", priors=priors),
+        "narrow": rf.fit(
+            "Reaction ~ Days", data, "quadrature", priors=priors | {"Days": rf.priors.Normal(0, 1)}
+        ),
+    }
+    text = str(rf.compare(fits, seed=1))
+    assert "scales of the priors" not in text
+    assert "priors x 1/4" not in text

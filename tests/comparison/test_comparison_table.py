@@ -30,7 +30,7 @@ Marginal likelihood, and Bayes factor against the best
 
 A new `Batch` is predicted best by `batches`, by 2.63 (se 2.91) more than by `none`: not decided by
 6 groups. The data are the most probable under `batches` (posterior probability 0.909). Against
-`none` its Bayes factor is 9.9 (3.7 to 11 over prior scales).
+`none` its Bayes factor is 9.9 (3.7 to 11 over scales of the priors of the sds).
 New group: quadrature. New row: quadrature. log p(y): quadrature.
 diff, se diff: from the best model, over the units left out; p worse: the probability that a model
 predicts worse, by a normal approximation that flags speak against; error: of the numbers

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -17,9 +17,13 @@ from ranef.posterior.prior_sensitivity import SCALES, Sensitivity
 from ranef.priors.assignment import Priors
 from ranef.priors.distributions import Constant
 
+SDS, EFFECTS = "random-effect sds", "fixed effects that differ"  # whose priors are scaled together
+
 
 def bayes_factors(
-    marginals: Mapping[str, tuple[MarginalLikelihood, Sensitivity]], prior: Array
+    marginals: Mapping[str, tuple[MarginalLikelihood, Sensitivity]],
+    prior: Array,
+    effects: Mapping[str, Sensitivity] | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return marginal likelihoods with probabilities and Bayes factors, and their sensitivities.
 
@@ -29,12 +33,15 @@ def bayes_factors(
         By the name of the model.
     prior : ndarray, shape (models,)
         Prior probabilities.
+    effects : mapping of str to Sensitivity, optional
+        To the priors of the fixed effects that not all models have.
 
     Returns
     -------
     tuple of DataFrame
         One row a model, with the Bayes factor against the model under which the data are the most
-        probable; and one row a model and scale of the priors of all sds, with `log_bf` and `mcse`.
+        probable; and one row a model and scale, with `log_bf` and `mcse`, of the priors of all sds
+        and of those of the fixed effects, which `priors` tells apart.
     """
     names = list(marginals)
     likelihoods, sensitivities = zip(*marginals.values(), strict=True)
@@ -43,12 +50,13 @@ def bayes_factors(
     best = int(np.argmax(log_ml))
     with np.errstate(divide="ignore"):  # of a prior probability of zero
         log_prior = np.log(prior)
-    log_bf = np.stack([s.log_ratio for s in sensitivities]) + log_ml[:, None]
-    log_bf -= log_bf[best]
     bf_error = np.hypot(error, error[best]) * (np.arange(len(names)) != best)
-    mcse = np.stack([s.mcse for s in sensitivities])
-    mcse = np.sqrt(mcse**2 + mcse[best] ** 2 + bf_error[:, None] ** 2)
-    mcse[best] = 0.0
+    moved = {SDS: sensitivities}
+    if effects is not None:
+        moved[EFFECTS] = tuple(effects[name] for name in names)
+    lines = [_lines(names, log_ml, bf_error, each).assign(priors=of) for of, each in moved.items()]
+    by_scale = pd.concat(lines, ignore_index=True)
+    log_bf = by_scale.groupby("model", sort=False)["log_bf"]
     table = pd.DataFrame(
         {
             "log_ml": log_ml,
@@ -56,21 +64,32 @@ def bayes_factors(
             "probability": special.softmax(log_ml + log_prior),
             "log_bayes_factor": log_ml - log_ml[best],
             "log_bayes_factor_error": bf_error,
-            "log_bayes_factor_lower": log_bf.min(axis=1),
-            "log_bayes_factor_upper": log_bf.max(axis=1),
+            "log_bayes_factor_lower": log_bf.min(),
+            "log_bayes_factor_upper": log_bf.max(),
             "how_ml": [likelihood.method for likelihood in likelihoods],
         },
         index=names,
     )
-    by_scale = pd.DataFrame(
+    return table, by_scale
+
+
+def _lines(
+    names: list[str], log_ml: Array, error: Array, moved: Sequence[Sensitivity]
+) -> pd.DataFrame:
+    """Return the Bayes factors against the best model by the scale of some priors."""
+    best = int(np.argmax(log_ml))
+    log_bf = np.stack([s.log_ratio for s in moved]) + log_ml[:, None]
+    mcse = np.stack([s.mcse for s in moved])
+    mcse = np.sqrt(mcse**2 + mcse[best] ** 2 + error[:, None] ** 2)
+    mcse[best] = 0.0
+    return pd.DataFrame(
         {
             "model": np.repeat(names, len(SCALES)),
             "scale": np.tile(SCALES, len(names)),
-            "log_bf": log_bf.ravel(),
+            "log_bf": (log_bf - log_bf[best]).ravel(),
             "mcse": mcse.ravel(),
         }
     )
-    return table, by_scale
 
 
 def prior_probabilities(prior: Mapping[str, float] | None, names: list[str]) -> Array:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 
 from ranef.arguments import check_seed
 from ranef.comparison.bayes_factors import bayes_factors, no_bayes_factors, prior_probabilities
-from ranef.comparison.comparison_table import Comparison, Score
+from ranef.comparison.comparison_table import NO_RANDOM_EFFECTS, Comparison, Score
 from ranef.comparison.stacking import bayesian_bootstrap, differences, stack
 from ranef.design.same_data import check_same_data
 from ranef.errors import ConvergenceWarning, DataError, FitError, listed
@@ -68,8 +68,9 @@ def compare(
         structures differ, and of a *new row of a known group*; each with the difference to the
         best model and its standard error over the units that were left out. And how probable the
         data are under each model: marginal likelihood, posterior probability and Bayes factor,
-        with its range as the scales of the priors of all random-effect standard deviations are
-        multiplied by 1/4 to 4. Every number comes with its error and how it was obtained.
+        with its range as the scales of the priors of all random-effect standard deviations, and
+        in turn those of the fixed effects that not all models have, are multiplied by 1/4 to 4.
+        Every number comes with its error and how it was obtained.
 
     Raises
     ------
@@ -109,20 +110,27 @@ def compare(
         return Comparison(table, None, None, None, _caveats(by_name, posteriors))
     probabilities = prior_probabilities(prior, list(posteriors))
     reason = no_bayes_factors(posteriors)
-    ask = partial(_ask, group=_group_of(posteriors, group), seed=seed, evidence=not reason)
+    effects = _differing_effects(posteriors)
+    ask = partial(
+        _ask, group=_group_of(posteriors, group), seed=seed, evidence=not reason, effects=effects
+    )
     apply = map if executor is None else executor.map
     answers = dict(zip(posteriors, apply(ask, posteriors.values()), strict=True))
     new = {name: a.new_group for name, a in answers.items() if a.new_group is not None}
     known = {name: a.known_group for name, a in answers.items()}
     marginals = {name: a.marginal for name, a in answers.items() if a.marginal is not None}
-    evidence, sensitivity = (None, None) if reason else bayes_factors(marginals, probabilities)
+    by_effects = {name: a.by_effects for name, a in answers.items() if a.by_effects is not None}
+    evidence, sensitivity = (
+        (None, None) if reason else bayes_factors(marginals, probabilities, by_effects or None)
+    )
     tables = [table, _predicted(new, "group", seed), _predicted(known, "row", seed), evidence]
     return Comparison(
         pd.concat([t for t in tables if t is not None], axis=1),
         Score.of(new),
         Score.of(known),
         sensitivity,
-        _caveats(by_name, posteriors, reason),
+        _caveats(by_name, posteriors, reason, effects),
+        effects,
     )
 
 
@@ -215,24 +223,40 @@ class Answers:
         Of groups and of rows that are left out; no groups where no model has a grouping factor.
     marginal : tuple of (MarginalLikelihood, Sensitivity) or None
         None where Bayes factors are not defined.
+    by_effects : Sensitivity or None
+        To the priors of the fixed effects that not all models have; None where all have the same.
     """
 
     new_group: Scores | None
     known_group: Scores
     marginal: tuple[MarginalLikelihood, Sensitivity] | None
+    by_effects: Sensitivity | None
 
 
-def _ask(fit: PosteriorFit, *, group: Any, seed: int | None, evidence: bool) -> Answers:
+def _ask(
+    fit: PosteriorFit, *, group: Any, seed: int | None, evidence: bool, effects: Sequence[str]
+) -> Answers:
     """Ask a fit for all that a comparison needs of it."""
     rng, engine = np.random.default_rng(seed), fit.asked
     new_group = None if group is None else fit.scores(GROUP, group, seed=seed)
-    known_group, marginal = fit.scores(OBSERVATION, seed=seed), None
+    known_group, marginal, by_effects = fit.scores(OBSERVATION, seed=seed), None, None
     if evidence:
         marginal = (
             engine.evidence(fit.marginals, rng, known=fit.evidence, relative=True),
             engine.sensitivity(fit.marginals, SCALES),
         )
-    return Answers(new_group, known_group, marginal)
+    if evidence and effects:
+        own = [name for name in fit.design.fixed if name in effects]
+        nothing = Sensitivity(SCALES, np.zeros(len(SCALES)), np.zeros(len(SCALES)))
+        by_effects = engine.sensitivity(fit.marginals, SCALES, own) if own else nothing
+    return Answers(new_group, known_group, marginal, by_effects)
+
+
+def _differing_effects(fits: Mapping[str, Fit]) -> tuple[str, ...]:
+    """Return the fixed effects that not all models have."""
+    names = [fit.design.fixed for fit in fits.values()]
+    every = dict.fromkeys(name for of_model in names for name in of_model)
+    return tuple(name for name in every if not all(name in of_model for of_model in names))
 
 
 # ------------------------------------------------------------------------------- the columns
@@ -242,7 +266,7 @@ def _structures(fits: Mapping[str, Fit]) -> pd.DataFrame:
     """Return the random effects of each model, and how it was fitted."""
     rows = {
         name: {
-            "random": " + ".join(t.text for t in fit.design.terms) or "no random effects",
+            "random": " + ".join(t.text for t in fit.design.terms) or NO_RANDOM_EFFECTS,
             "method": fit.method,
             "n_variances": len(fit.theta_names),
         }
@@ -299,7 +323,10 @@ def _predicted(scores: Mapping[str, Scores], unit: str, seed: int | None) -> pd.
 
 
 def _caveats(
-    fits: Mapping[str, Fit], posteriors: Mapping[str, PosteriorFit], reason: str = ""
+    fits: Mapping[str, Fit],
+    posteriors: Mapping[str, PosteriorFit],
+    reason: str = "",
+    effects: Sequence[str] = (),
 ) -> tuple[str, ...]:
     """Return the notes that concern the table as a whole."""
     notes = []
@@ -327,21 +354,21 @@ def _caveats(
     if modes:
         notes.append(f"{listed(modes)}: the likelihood at a posterior mode is not maximal.")
     if len(posteriors) > 1 and not reason:
-        notes.append(_priors_note(posteriors))
+        notes.append(_priors_note(posteriors, effects))
     return tuple(notes)
 
 
-def _priors_note(posteriors: Mapping[str, PosteriorFit]) -> str:
-    """Return the priors of standard deviations under which the Bayes factors hold."""
-    sd_priors = dict.fromkeys(
+def _priors_note(posteriors: Mapping[str, PosteriorFit], effects: Sequence[str] = ()) -> str:
+    """Return the priors, of sds and of effects that differ, under which the Bayes factors hold."""
+    moved = dict.fromkeys(
         f"{row.name} ~ {row.prior} {row.note}".rstrip()
         for fit in posteriors.values()
         for row in fit.asked.priors.rows()
-        if row.parameter.startswith("sd_")
+        if row.parameter.startswith("sd_") or (row.parameter == "beta" and row.coef in effects)
     )
-    if not sd_priors:
+    if not moved:
         return "Bayes factors hold for the priors of these models: see `model.prior_table()`."
-    return f"Bayes factors hold for the priors of these models: {listed(sd_priors, limit=6)}."
+    return f"Bayes factors hold for the priors of these models: {listed(moved, limit=6)}."
 
 
 _HINT = "give them names: rf.compare({'slopes': fit, 'intercepts': fit0})"

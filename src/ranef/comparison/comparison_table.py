@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ranef.errors import FitError, suggestion
+from ranef.comparison.bayes_factors import EFFECTS
+from ranef.errors import FitError, listed, suggestion
 from ranef.fits.tables import Printed, Summary, shown
 from ranef.leave_one_out.elpd import Scores
 from ranef.plots import comparisons
@@ -23,6 +24,7 @@ MIN_BAYES_FACTOR = 3.0  # below which nothing is decided
 MIN_ELPD_DIFFERENCE = 4.0  # below which its standard error is not to be trusted
 MAX_EQUAL_ELPD = 0.005  # a difference in elpd that is none
 MIN_STANDARD_ERRORS = 2.0  # of a difference in elpd that is decided
+NO_RANDOM_EFFECTS = "no random effects"
 LEGEND = (
     "diff, se diff: from the best model, over the units left out; p worse: the probability that a "
     "model predicts worse, by a normal approximation that flags speak against; error: of the "
@@ -82,9 +84,12 @@ class Comparison(Printed):
     new_group, known_group : Score or None
         elpd by unit and model: of whole groups, and of single rows, that were left out.
     sensitivity : DataFrame or None
-        Columns `model, scale, log_bf, mcse`: the logarithm of the Bayes factor against the best
-        model as the priors of all random-effect sds are scaled.
+        Columns `model, scale, log_bf, mcse, priors`: the logarithm of the Bayes factor against the
+        best model as the priors of all random-effect sds are scaled, and in turn those of the fixed
+        effects that not all models have.
     caveats : tuple of str
+    effects : tuple of str
+        The fixed effects that not all models have.
     """
 
     table: pd.DataFrame
@@ -92,6 +97,7 @@ class Comparison(Printed):
     known_group: Score | None
     sensitivity: pd.DataFrame | None
     caveats: tuple[str, ...]
+    effects: tuple[str, ...] = ()
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row a model, unrounded; of columns only those that apply.
@@ -206,7 +212,7 @@ class Comparison(Printed):
 
     def _range(self, name: str) -> str:
         row = self.table.loc[name]
-        if row["log_bayes_factor"] == 0:
+        if row["log_bayes_factor"] == 0 or not self._moved:
             return ""
         low, high = np.exp(row[["log_bayes_factor_lower", "log_bayes_factor_upper"]].astype(float))
         return f"{two_digits(low)} to {two_digits(high)}"
@@ -253,11 +259,12 @@ class Comparison(Printed):
         has_value = self._decided(second)
         decided = has_value and log_bf >= np.log(MIN_BAYES_FACTOR)
         value = f"is {two_digits(np.exp(log_bf))}" if has_value else "depends on the priors"
+        reach = f"{two_digits(np.exp(low))} to {two_digits(np.exp(high))} over scales of the priors"
+        reach = f" ({reach} of {self._moved})" if self._moved else ""
         sentences = (
             f"The data are the most probable under `{best}` (posterior probability "
-            f"{probability:.3g}). Against `{second}` its Bayes factor {value} "
-            f"({two_digits(np.exp(low))} to {two_digits(np.exp(high))} over prior scales)"
-            f"{'.' if decided else ': not decided.'}"
+            f"{probability:.3g}). Against `{second}` its Bayes factor {value}{reach}"
+            f"{'.' if decided else ': not decided.'}{self._lindley(second)}"
         )
         probable = str(self.table["probability"].idxmax())
         if probable != best:
@@ -265,6 +272,26 @@ class Comparison(Printed):
                 f" With the prior probabilities given `{probable}` is the most probable model."
             )
         return sentences
+
+    @property
+    def _moved(self) -> str:
+        """The parameters whose priors are scaled, in words; empty where there are none."""
+        sds = "the sds" if (self.table["random"] != NO_RANDOM_EFFECTS).any() else ""
+        return " and of ".join(filter(None, [listed(self.effects), sds]))
+
+    def _lindley(self, name: str) -> str:
+        """Say what decides where the sign hangs on the priors of fixed effects."""
+        if self.sensitivity is None or not self.effects:
+            return ""
+        lines = self.sensitivity
+        log_bf = lines[(lines["model"] == name) & (lines["priors"] == EFFECTS)]["log_bf"]
+        if not log_bf.min() < 0 < log_bf.max():
+            return ""
+        names = listed(self.effects)
+        return (
+            f" Which of the two they favour depends on how wide the prior of {names} is: the "
+            "wider, the more the model without (Lindley's paradox)."
+        )
 
     def _methods(self) -> list[str]:
         """Say how every number was obtained."""
@@ -285,10 +312,15 @@ class Comparison(Printed):
     # ---------------------------------------------------------------------------- pictures
 
     def plot_sensitivity(self, *, ax: Axes | None = None) -> Axes:
-        """Draw the Bayes factors by the scale of the priors of random-effect sds."""
+        """Draw the Bayes factors by the scale of the priors of what differs.
+
+        These are the fixed effects that not all models have, or else the random-effect sds.
+        """
         if self.sensitivity is None:
             raise FitError(f"there are no Bayes factors to draw. {' '.join(self.caveats)}")
-        return comparisons.sensitivity(self.sensitivity, ax=ax)
+        lines = self.sensitivity
+        drawn = lines[lines["priors"] == lines["priors"].iloc[-1]]
+        return comparisons.sensitivity(drawn, ax=ax)
 
     def plot_groups(self, first: str, second: str, *, ax: Axes | None = None) -> Axes:
         """Draw by how much one model predicts each new group better than another.

@@ -7,7 +7,7 @@ through these methods; which way a model answers is settled where the fit is mad
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -87,10 +87,12 @@ class Engine[F](Protocol):
         """
 
     @abstractmethod
-    def sensitivity(self, posterior: Marginals, scales: Array) -> Sensitivity:
-        """Return how log p(y) changes with the scale of the priors of all sds.
+    def sensitivity(
+        self, posterior: Marginals, scales: Array, effects: Collection[str] = ()
+    ) -> Sensitivity:
+        """Return how log p(y) changes with the scale of the priors of all sds, or of some effects.
 
-        Improper priors of what is not an sd do not matter.
+        Improper priors of what is not scaled do not matter.
         """
 
     @abstractmethod

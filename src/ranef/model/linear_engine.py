@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -34,7 +34,7 @@ from ranef.posterior import laplace, mode
 from ranef.posterior.draws import Marginals, check_room, enough, tree
 from ranef.posterior.linear_posterior import Derived, LinearPosterior, log_marginal, target_of
 from ranef.posterior.marginal_likelihood import MarginalLikelihood
-from ranef.posterior.prior_sensitivity import Sensitivity, from_lattice
+from ranef.posterior.prior_sensitivity import Sensitivity, from_lattice, with_scaled_effects
 from ranef.posterior.quadrature import lattice
 from ranef.posterior.quadrature.moments import Exact, LatticeMarginals
 from ranef.posterior.sampling import nuts, pymc_hierarchical, pymc_marginal
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 FORMS = ("marginal", "hierarchical")
+MAX_ERROR_OF_SCALE = 1e-4  # of log p(y) under priors of another scale
 
 
 @dataclass(frozen=True, eq=False)
@@ -247,10 +248,21 @@ class LinearEngine(SharedEngine):
         exact = posterior.exact
         return MarginalLikelihood(exact.log_evidence, exact.error, "quadrature")
 
-    def sensitivity(self, posterior: Marginals, scales: Array) -> Sensitivity:
-        if isinstance(posterior, LatticeMarginals):
-            return from_lattice(posterior.exact, scales)
-        return super().sensitivity(posterior, scales)
+    def sensitivity(
+        self, posterior: Marginals, scales: Array, effects: Collection[str] = ()
+    ) -> Sensitivity:
+        if not isinstance(posterior, LatticeMarginals):
+            return super().sensitivity(posterior, scales, effects)
+        exact = posterior.exact
+        if not effects:
+            return from_lattice(exact, scales)
+        others = [with_scaled_effects(self.priors, effects, float(s)) for s in scales]
+        found = [
+            exact if s == 1 else Exact.of(self.density_under(priors), max_error=MAX_ERROR_OF_SCALE)
+            for s, priors in zip(scales, others, strict=True)
+        ]
+        log_ratio = np.array([one.log_evidence - exact.log_evidence for one in found])
+        return Sensitivity(scales, log_ratio, np.array([one.error + exact.error for one in found]))
 
     def savage_dickey(self, posterior: Marginals, name: str) -> DensityRatio:
         if not isinstance(posterior, LatticeMarginals):

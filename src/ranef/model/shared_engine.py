@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -43,7 +43,7 @@ from ranef.posterior import laplace
 from ranef.posterior.draws import DrawnMarginals, Marginals, check_room, enough, tree
 from ranef.posterior.log_posterior import LogPosterior
 from ranef.posterior.marginal_likelihood import MarginalLikelihood, log_evidence
-from ranef.posterior.prior_sensitivity import Sensitivity, from_draws
+from ranef.posterior.prior_sensitivity import Sensitivity, from_draws, from_effects
 from ranef.posterior.quadrature.lattice import is_feasible
 from ranef.priors.assignment import Priors
 from ranef.priors.distributions import Constant
@@ -367,7 +367,14 @@ class SharedEngine(Engine[Fit]):
             points = self.density.space.point(self.by_chain(posterior), edge=0.0)
         return log_evidence(self.sampled_density(posterior), draws=points, rng=rng)
 
-    def sensitivity(self, posterior: Marginals, scales: Array) -> Sensitivity:
+    def sensitivity(
+        self, posterior: Marginals, scales: Array, effects: Collection[str] = ()
+    ) -> Sensitivity:
+        if effects:
+            change, beta = self.priors.change, posterior.drawn.beta
+            beta = beta if change is None else np.linalg.solve(change, beta.T).T
+            by_chain = beta.reshape(posterior.chains or len(beta), -1, beta.shape[-1])
+            return from_effects(self.priors, effects, by_chain, scales)
         return from_draws(self.density, self.by_chain(posterior), scales)
 
     def by_chain(self, posterior: Marginals) -> Array:

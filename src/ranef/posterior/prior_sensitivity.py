@@ -11,7 +11,7 @@ Bayes factors); Vehtari, Simpson, Gelman, Yao & Gabry (2024), *JMLR* 25(72) (imp
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -38,7 +38,10 @@ from ranef.posterior.transforms import (
     STUDENT_T,
     Coordinate,
     Space,
+    coordinate,
+    coordinate_of,
 )
+from ranef.priors.assignment import Priors
 from ranef.priors.distributions import (
     Constant,
     Exponential,
@@ -48,8 +51,10 @@ from ranef.priors.distributions import (
     HalfStudentT,
     InverseGamma,
     LogNormal,
+    Normal,
     Prior,
     Relative,
+    StudentT,
     Uniform,
 )
 
@@ -121,6 +126,27 @@ def scaled(prior: Prior, s: float) -> Prior:
             "prior such as HalfNormal or HalfStudentT."
         )
     return _SCALED[type(prior)](prior, s)
+
+
+def with_scaled_effects(priors: Priors, effects: Collection[str], s: float) -> Priors:
+    """Return priors of which those of some fixed effects are s times as wide, where they are."""
+    scaled_beta = tuple(
+        _widened(prior, s) if name in effects else prior
+        for name, prior in zip(priors.fixed, priors.beta, strict=True)
+    )
+    return replace(priors, beta=scaled_beta)
+
+
+def _widened(prior: Prior, s: float) -> Prior:
+    """Return a prior s times as wide around its location; one of a positive number from zero."""
+    if isinstance(prior, Normal):
+        return Normal(prior.mu, prior.sigma * s)
+    if isinstance(prior, StudentT):
+        return StudentT(prior.nu, prior.mu, prior.sigma * s)
+    if isinstance(prior, Uniform):
+        middle, half = (prior.lower + prior.upper) / 2, s * (prior.upper - prior.lower) / 2
+        return Uniform(middle - half, middle + half)
+    return _SCALED[type(prior)](prior, s) if type(prior) in _SCALED else prior
 
 
 def _checked_scales(scales: ArrayLike) -> Array:
@@ -282,6 +308,47 @@ def from_draws(target: LogPosterior, values: Array, scales: ArrayLike = SCALES) 
     return Sensitivity(scales, table[:, 0], table[:, 1])
 
 
+def from_effects(
+    priors: Priors, effects: Collection[str], beta: Array, scales: ArrayLike = SCALES
+) -> Sensitivity:
+    """Return the sensitivity to the priors of fixed effects by importance weights for draws.
+
+    Parameters
+    ----------
+    priors : Priors
+    effects : collection of str
+        The fixed effects whose priors are scaled.
+    beta : ndarray, shape (chains, n, p)
+        Draws of all fixed effects, at centred predictors where the priors hold there.
+    scales : array_like, shape (G,)
+    """
+    scales = _checked_scales(scales)
+    before = [(j, p) for j, p in enumerate(priors.beta) if priors.fixed[j] in effects]
+
+    def ratios(s: float) -> Array:
+        after = with_scaled_effects(priors, effects, s).beta
+        changes = [_log_pdf(after[j], beta[..., j]) - _log_pdf(p, beta[..., j]) for j, p in before]
+        return np.asarray(sum(changes, np.zeros(beta.shape[:-1])))
+
+    ends = {s for s in scales if any(isinstance(p, Uniform) for _, p in before) and s > 1}
+    table = [
+        (0.0, 0.0) if s == 1 else _by_ratios(ratios(float(s)), reaches=s not in ends)
+        for s in scales
+    ]
+    log_ratio, mcse = np.array(table).reshape(-1, 2).T
+    return Sensitivity(scales, log_ratio, mcse)
+
+
+def _log_pdf(prior: Prior, values: Array) -> Array:
+    """Return the log density of a fixed effect."""
+    if isinstance(prior, Constant):
+        return np.zeros(values.shape)
+    c = coordinate(prior, positive=False)
+    density = np.asarray(c.at(coordinate_of(c, values, 0.0), natural=True)[2])
+    low, high = (c.b, c.c) if c.transform == LOGIT else (-np.inf, np.inf)
+    return np.where((values > low) & (values < high), density, -np.inf)
+
+
 def _log_values(values: Array, space: Space, i: int) -> Array:
     """Return the logarithm of an sd, or of the ratio to sigma that has the prior, (chains, n)."""
     place = space.free[i]
@@ -294,9 +361,13 @@ def _by_weights(log_sds: Sequence[tuple[Coordinate, Array]], s: float) -> tuple[
     if s == 1 or not log_sds:
         return 0.0, 0.0
     ratios = sum((_log_ratio(c, s, log_sd) for c, log_sd in log_sds), np.zeros(1))
+    return _by_ratios(ratios, reaches=not any(_ends_beyond(c, s) for c, _ in log_sds))
+
+
+def _by_ratios(ratios: Array, *, reaches: bool) -> tuple[float, float]:
+    """Return the logarithm of the mean of ratios, with an infinite error where it has none."""
     (value, mcse), khat = smoothed_log_mean(ratios)
-    reaches = not khat > good_khat(ratios.size) and not any(_ends_beyond(c, s) for c, _ in log_sds)
-    return value, mcse if reaches else np.inf
+    return value, mcse if reaches and not khat > good_khat(ratios.size) else np.inf
 
 
 def _ends_beyond(c: Coordinate, s: float) -> bool:
