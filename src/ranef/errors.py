@@ -87,7 +87,8 @@ class Convergence(Enum):
     )
     STALLED = (
         "The optimiser could not improve the objective although its gradient has not vanished; "
-        "the estimates may not be at the optimum. Rescaling the predictors can help."
+        "the estimates may not be at the optimum. The search is the same for predictors of any "
+        "scale; with fewer random effects, priors or another link it can have an end."
     )
     EXACT = (
         "The criterion falls as the residual standard deviation goes to zero: the model fits the "

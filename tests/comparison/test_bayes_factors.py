@@ -30,7 +30,7 @@ def fitted(formula=DYESTUFF, rows=30, family="gaussian", **priors):
 def marginal(value, error, steepness):
     ratio = steepness * np.log(SCALES)
     moved = SimpleNamespace(log_ratio=ratio, mcse=np.full(len(SCALES), 0.01))
-    return SimpleNamespace(value=value, mcse=error, method="by hand"), moved
+    return SimpleNamespace(value=value, error=error, method="by hand"), moved
 
 
 def test_marginal_likelihoods_of_two_models():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -322,3 +323,9 @@ def test_what_cannot_be_left_out(design, unit, group, error, text):
     with pytest.raises(error) as caught:
         units_of(design(), unit, group)
     assert str(caught.value) == text
+
+
+def test_errors_of_an_approximation_add_up():
+    plain = scores(pd.Index(list("abcde")))
+    both = replace(plain, bias=np.full(5, -0.2))
+    assert both.error == pytest.approx(np.hypot(plain.error, 1.0))

@@ -12,6 +12,7 @@ from component_cases import by_integration, data_of, joint_case, some_values
 from designs import STRUCTURES, random_frame
 from scipy import special, stats
 
+import ranef as rf
 from ranef.design.design import build_design, leaving_out
 from ranef.errors import DataError
 from ranef.families.names import find_family
@@ -19,6 +20,7 @@ from ranef.formula.terms import read_formula
 from ranef.leave_one_out import glmm_loo
 from ranef.leave_one_out.elpd import Units
 from ranef.leave_one_out.glmm_loo import joint_scores, log_predictive
+from ranef.likelihood.generalized.gauss_hermite import rule
 from ranef.posterior.generalized_posterior import joint_of
 from ranef.priors.assignment import resolve
 from ranef.priors.distributions import Constant, Flat, HalfNormal, Normal
@@ -343,3 +345,29 @@ def test_rows_are_left_out_of_a_design_with_their_levels():
     np.testing.assert_array_equal(left.rows.y, design.rows.y[left.rows.index])
     np.testing.assert_array_equal(left.rows.weights, design.rows.weights[left.rows.index])
     assert joint.model.problem.Z.blocks[0].n_levels == 8
+
+
+def test_the_error_of_crossed_groups_covers_that_of_laplace():
+    """Exactly, on a lattice over all five effects."""
+    rng = np.random.default_rng(4)
+    frame = pd.DataFrame({"g": np.arange(18) % 3, "h": np.arange(18) % 2, "x": rng.normal(size=18)})
+    frame["y"] = (rng.uniform(size=18) < [0.2, 0.5, 0.9] * 6).astype(int)
+    priors = {"sd": Constant(2.0)}
+    model = rf.Model("y ~ x + (1 | g) + (1 | h)", frame, family="bernoulli", priors=priors)
+    joint, z = model.engine.density, rule(9, 5)
+    values = joint.space.values(joint.start()[None])[0]
+    units = levels_of(model.design, "g")
+    found = log_predictive(joint, units, values)
+    X, y = joint.X @ values[0, : joint.p], frame["y"].to_numpy()
+    eta = X + 2 * z.nodes[:, frame["g"]] + 2 * z.nodes[:, 3 + frame["h"]]
+    rows = np.where(y == 1, -np.log1p(np.exp(-eta)), -np.log1p(np.exp(eta)))
+
+    def log_p(kept):
+        return special.logsumexp(rows[:, kept].sum(1) + z.log_weights)
+
+    whole = log_p(np.ones(18, dtype=bool))
+    exact = np.array([whole - log_p((frame["g"] != g).to_numpy()) for g in range(3)])
+    off = exact - found.log_p[0]
+    assert np.abs(off).max() > 0.03
+    assert (np.abs(off) < 2 * found.error).all()
+    assert abs((off - found.bias).sum()) < 0.5 * abs(off.sum())

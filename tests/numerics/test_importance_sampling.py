@@ -8,6 +8,7 @@ from scipy import signal
 
 from ranef.numerics.importance_sampling import (
     WIDENING,
+    cumulant_terms,
     effective_size,
     fitted_split_t,
     good_khat,
@@ -130,3 +131,14 @@ def test_means_of_ratios_with_and_without_smoothing():
         pytest.approx(plain.mcse, rel=0.1),
     )
     assert smoothed_log_mean(np.full((10, 1), -np.inf)) == ((-np.inf, np.inf), np.inf)
+
+
+def test_two_cumulants_of_nearly_normal_ratios():
+    """log E exp(r) of a gamma distribution with many degrees of freedom, some left out."""
+    rng = np.random.default_rng(3)
+    ratios = 0.05 * rng.gamma(100, size=(40_000, 2))
+    ratios[::7] = np.nan
+    second, third = cumulant_terms(ratios)
+    exact = -100 * np.log1p(-0.05)
+    np.testing.assert_allclose(second.mean(0) + third.mean(0), exact, atol=0.01)
+    np.testing.assert_allclose(third.mean(0), 0.05**3 * 200 / 6, rtol=0.2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -19,7 +20,7 @@ from ranef.formula.terms import read_formula
 from ranef.likelihood.linear import blocked_cholesky
 from ranef.likelihood.linear.crossproducts import cross_products
 from ranef.numerics.importance_sampling import fitted_split_t, log_mean
-from ranef.posterior import marginal_likelihood
+from ranef.posterior import generalized_posterior, marginal_likelihood
 from ranef.posterior.generalized_posterior import joint_of
 from ranef.posterior.laplace import approximate, find_mode
 from ranef.posterior.marginal_likelihood import BRIDGE, MarginalLikelihood, log_evidence
@@ -358,3 +359,37 @@ def test_counts_with_everything_known():
     found = log_evidence(target, draws=np.zeros((2, 50, 0)), rng=generator())
     assert found.value == pytest.approx(expected, abs=1e-7)
     assert found.mcse == 0
+
+
+# ----------------------------------------------------- of what the random effects are integrated by
+
+
+@cache
+def binary():
+    """Return models, and their marginal likelihoods by many nodes."""
+    rng = np.random.default_rng(1)
+    g, x = np.repeat(np.arange(30), 3), rng.normal(size=90)
+    eta = 0.3 * x + 1.5 * rng.normal(size=30)[g]
+    data = pd.DataFrame({"x": x, "g": g, "y": (rng.uniform(size=90) < 1 / (1 + np.exp(-eta)))})
+    cbpp = "cbind(incidence, size - incidence) ~ period + (1 | herd)"
+    models = [
+        rf.Model("y ~ x + (1 | g)", data.astype({"y": int}), family="bernoulli"),
+        rf.Model(cbpp, rf.load_dataset("cbpp"), family="binomial"),
+    ]
+    nodes = [replace(model.engine.density, n_agq=9) for model in models]
+    return [*zip(models, (log_evidence(target, rng=generator()) for target in nodes), strict=True)]
+
+
+@pytest.mark.parametrize("by_draws", [False, True], ids=["by nodes", "by draws of the effects"])
+def test_the_error_covers_what_the_approximation_leaves_out(by_draws, monkeypatch):
+    if by_draws:
+        monkeypatch.setattr(generalized_posterior, "REFERENCE_POINTS", {})
+    for model, exact in binary():
+        rough = model.fit("laplace", draws=500, seed=1).log_marginal_likelihood()
+        off = abs(exact.value - rough.value)
+        chance = 2.5 * np.hypot(rough.mcse, exact.mcse)
+        assert rough.bias == pytest.approx(off, abs=chance + 0.3 * by_draws * off)
+        assert rough.error > 2 * rough.mcse
+        assert rough.error == pytest.approx(np.hypot(rough.mcse, rough.bias))
+        assert exact.bias < 1e-2
+        assert f"error {rough.error:.1g} (" in str(rough)

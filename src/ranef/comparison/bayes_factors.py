@@ -46,7 +46,7 @@ def bayes_factors(
     names = list(marginals)
     likelihoods, sensitivities = zip(*marginals.values(), strict=True)
     log_ml = np.array([likelihood.value for likelihood in likelihoods])
-    error = np.array([likelihood.mcse for likelihood in likelihoods])
+    error = np.array([likelihood.error for likelihood in likelihoods])
     best = int(np.argmax(log_ml))
     with np.errstate(divide="ignore"):  # of a prior probability of zero
         log_prior = np.log(prior)

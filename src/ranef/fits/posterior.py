@@ -341,8 +341,9 @@ class PosteriorFit(Fit):
         Returns
         -------
         MarginalLikelihood
-            A record with `value`, `mcse` and `method`: quadrature for a linear model with up to
-            four variance parameters, bridge sampling (warp-III) or importance sampling otherwise.
+            A record with `value`, `mcse`, `bias`, `error` (both) and `method`: quadrature for a
+            linear model with up to four variance parameters, bridge sampling (warp-III) or
+            importance sampling otherwise.
 
         Raises
         ------

@@ -111,13 +111,16 @@ class Scores(ReadOnly):
     khat : ndarray, shape (U,)
         Pareto's k-hat; nan where no importance weights were used, or others replaced them.
     mcse : ndarray, shape (U,)
-        Error of elpd, of Monte Carlo or of quadrature.
+        Error of elpd, of Monte Carlo, of quadrature or of an approximation.
     repaired : ndarray of bool, shape (U,)
         The units computed anew, as their importance weights could not be trusted.
     draws : int
         The number of posterior draws, or of nodes.
     method : str
         In words.
+    bias : ndarray, shape (U,), or float
+        How much of `mcse` is the error of an approximation, with its sign: such errors are of one
+        kind in all units, and add up.
     """
 
     unit: str
@@ -130,6 +133,7 @@ class Scores(ReadOnly):
     repaired: NDArray[np.bool_]
     draws: int
     method: str
+    bias: Array | float = 0.0
 
     @staticmethod
     def of(
@@ -138,9 +142,12 @@ class Scores(ReadOnly):
         repaired: NDArray[np.bool_],
         draws: int,
         method: str,
+        *,
+        bias: Array | float = 0.0,
     ) -> Scores:
         """Return the scores of units from elpd, lpd, khat and mcse."""
-        return Scores(units.unit, units.factor, units.labels, *estimates, repaired, draws, method)
+        names = (units.unit, units.factor, units.labels)
+        return Scores(*names, *estimates, repaired, draws, method, bias)
 
     @property
     def total(self) -> float:
@@ -159,8 +166,8 @@ class Scores(ReadOnly):
 
     @property
     def error(self) -> float:
-        """Error of the total, of Monte Carlo or of quadrature."""
-        return float(np.sqrt((self.mcse**2).sum()))
+        """Error of the total, of Monte Carlo, of quadrature or of an approximation."""
+        return float(np.hypot(np.sqrt((self.mcse**2).sum()), np.sum(self.bias)))
 
 
 def efficiency(log_p: Array, chains: int | None) -> Array:

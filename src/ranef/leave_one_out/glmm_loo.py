@@ -44,9 +44,9 @@ from ranef.likelihood.generalized.many_modes import (
     piece_of,
 )
 from ranef.likelihood.generalized.pirls import Problem
-from ranef.numerics.importance_sampling import good_khat
+from ranef.numerics.importance_sampling import cumulant_terms, good_khat
 from ranef.numerics.matrices import threads_for
-from ranef.posterior.generalized_posterior import GeneralizedPosterior, joint_of
+from ranef.posterior.generalized_posterior import SEED, GeneralizedPosterior, evenly, joint_of
 from ranef.posterior.marginal_likelihood import MarginalLikelihood, log_evidence
 from ranef.priors.assignment import Priors
 from ranef.priors.distributions import Flat
@@ -58,6 +58,7 @@ LAPLACE = "Laplace's approximation"
 MAX_ERROR_OF_LEVEL, MAX_ERROR_OF_CAVITY = 1e-3, 1e-2  # of rows; above, they are computed anew
 MAX_ROWS_ONE_BY_ONE = 3  # of a level, of which each is left out in turn
 DRAWS_FOR_ERRORS = 6
+TILTS = 16  # pairs of draws of the random effects at each of these
 MIN_DRAWS, MAX_COST = 200, 2e7  # draws, and the cost of all of them, with many effects
 BATCH = 50  # rows that are compared at a time
 REPAIR = {1: 9, 2: 7, 3: 5}  # points of the quadrature of a marginal likelihood
@@ -110,16 +111,21 @@ def joint_scores(
                 elpd[unit], mcse[unit] = again.elpd(int(unit))
     khat[repaired] = np.nan
     method = _method(predictive, repaired)
-    return Scores.of(units, (elpd, lpd, khat, mcse), repaired, draws, method)
+    bias = np.where(repaired, 0.0, predictive.bias)  # log p(y) has errors of its own
+    return Scores.of(units, (elpd, lpd, khat, mcse), repaired, draws, method, bias=bias)
 
 
 @dataclass(frozen=True, eq=False)
 class LogPredictive:
-    """Log predictive densities, shape (S, U), their errors, shape (U,), and how, in words."""
+    """Log predictive densities, shape (S, U), their errors, shape (U,), and how, in words.
+
+    The bias, shape (U,), is what of the error is one of Laplace's approximation, with its sign.
+    """
 
     log_p: Array
     error: Array
     how: str
+    bias: Array
 
 
 def log_predictive(joint: GeneralizedPosterior, units: Units, values: Array) -> LogPredictive:
@@ -145,16 +151,9 @@ def _effects(joint: GeneralizedPosterior) -> int:
     return sum(shape.k for shape in joint.model.covariances)
 
 
-def _evenly(values: Array, most: int) -> Array:
-    """Return at most so many draws, evenly spaced."""
-    if len(values) <= most:
-        return values
-    return values[np.linspace(0, len(values) - 1, most).round().astype(np.intp)]
-
-
 def _affordable(values: Array, cost: float) -> Array:
     """Return as many draws as can be afforded, each having a cost."""
-    return _evenly(values, max(MIN_DRAWS, int(MAX_COST / max(cost, 1.0))))
+    return evenly(values, max(MIN_DRAWS, int(MAX_COST / max(cost, 1.0))))
 
 
 def _method(predictive: LogPredictive, repaired: Flags) -> str:
@@ -209,18 +208,25 @@ def _by_pieces(joint: GeneralizedPosterior, sets: Sequence[Places], values: Arra
     cost = {kind: _cost(problem, around[kinds.index(kind)]) for kind in set(kinds)}
     values = _affordable(values, sum(cost[kind] for kind in kinds if isinstance(kind, int)))
     log_p, error = np.empty((len(values), len(pieces))), np.zeros(len(pieces))
+    off = np.zeros((DRAWS_FOR_ERRORS * TILTS, len(pieces)))
     hows: set[str | int] = set()
     for kind in dict.fromkeys(kinds):
         of_kind = [place for place, other in enumerate(kinds) if other == kind]
         alike = [pieces[place] for place in of_kind]
         if isinstance(kind, int):
-            log_p[:, of_kind] = _by_laplace(joint, alike, around[of_kind[0]], values)
+            rows = around[of_kind[0]]
+            log_p[:, of_kind] = _by_laplace(joint, alike, rows, values)
+            off[:, of_kind] = _tilts(joint, alike, rows, evenly(values, DRAWS_FOR_ERRORS))
             hows.add(LAPLACE)
         else:
             log_p[:, of_kind], error[of_kind], points = _by_quadrature(joint, alike, values)
             hows.add(points)
     total = np.asarray((signs @ log_p.T).T)
-    return LogPredictive(total, np.asarray(abs(signs) @ error), _in_words(hows))
+    second, third = (np.asarray((signs @ terms.T).T) for terms in cumulant_terms(off))
+    bias = second.mean(axis=0)
+    error = abs(signs) @ error + np.hypot(bias, second.std(axis=0) / np.sqrt(len(off)))
+    error = np.asarray(error + abs(third.mean(axis=0)))
+    return LogPredictive(total, error, _in_words(hows), bias)
 
 
 def _kind(problem: Problem, piece: Places, around: Places) -> int | tuple[int, ...]:
@@ -241,7 +247,7 @@ def _by_quadrature(
     piece = piece_of(joint.model.problem, components)
     if not piece.q:
         return joint.log_densities(piece, values), np.zeros(piece.P), 0
-    few = _evenly(values, DRAWS_FOR_ERRORS)
+    few = evenly(values, DRAWS_FOR_ERRORS)
     points, error = _enough(lambda nodes: joint.log_densities(piece, few, nodes), piece.q)
     return joint.log_densities(piece, values, rule(points, piece.q)), error, points
 
@@ -266,6 +272,30 @@ def _by_laplace(
     return log_p
 
 
+def _tilts(
+    joint: GeneralizedPosterior,
+    pieces: list[Places],
+    around: Places,
+    values: Array,
+) -> Array:
+    """Return log ratios that tell the error of `_by_laplace`, shape (S times TILTS, U).
+
+    The same numbers draw the effects of all parts, so that what these share cancels in differences.
+    """
+    rng = np.random.default_rng(SEED)
+    component = piece_of(joint.model.problem, [around])
+    keep = np.array([np.isin(around, piece) for piece in pieces])
+    off = np.empty((DRAWS_FOR_ERRORS, TILTS, len(pieces)))
+    for place in range(DRAWS_FOR_ERRORS):
+        points = joint.points(values[[place % len(values)]], around)
+        search = Parts(component, points, keep)
+        modes = search.run(np.repeat(joint.modes_at_start(component), len(pieces), axis=1))
+        for turn in range(TILTS):
+            z = np.broadcast_to(rng.standard_normal(component.q), modes.u.shape)
+            off[place, turn] = modes.tilts(search, z)[0]
+    return off.reshape(-1, len(pieces))
+
+
 # ------------------------------------------------------------------------------- single rows
 
 
@@ -276,7 +306,7 @@ def _rows_of_levels(joint: GeneralizedPosterior, values: Array) -> LogPredictive
     levels = components_of_rows(joint.model.problem, np.arange(n))
     large = [rows for rows in levels if len(rows) > MAX_ROWS_ONE_BY_ONE]
     if large:
-        piece, few = piece_of(joint.model.problem, large), _evenly(values, DRAWS_FOR_ERRORS)
+        piece, few = piece_of(joint.model.problem, large), evenly(values, DRAWS_FOR_ERRORS)
         start = joint.modes_at_start(piece)
 
         def rows_of(some: Array, nodes: Rule) -> Array:
@@ -287,7 +317,7 @@ def _rows_of_levels(joint: GeneralizedPosterior, values: Array) -> LogPredictive
             lambda nodes: rows_of(few, nodes), piece.q, MAX_SHARE_OFF
         )
         log_p[:, piece.rows] = rows_of(values, rule(points, piece.q))
-    predictive = LogPredictive(log_p, error, _in_words({points}))
+    predictive = LogPredictive(log_p, error, _in_words({points}), np.zeros(n))
     return _anew(joint, predictive, values, MAX_ERROR_OF_LEVEL)
 
 
@@ -297,34 +327,43 @@ def _rows_by_cavities(joint: GeneralizedPosterior, values: Array) -> LogPredicti
     Rows that pull most are compared with ratios of densities of pieces, until these agree.
     """
     values = _affordable(values, len(joint.X) ** 2 / 5)
-    few = _evenly(values, DRAWS_FOR_ERRORS)
+    few = evenly(values, DRAWS_FOR_ERRORS)
     points, _ = _enough(lambda nodes: _cavities(joint, few, nodes)[0], 1, MAX_SHARE_OFF)
     log_p, pull = _cavities(joint, values, rule(points, 1))
-    checked, error = _evenly(log_p, DRAWS_FOR_ERRORS), np.zeros(len(joint.X))
+    checked, (error, own, bias) = evenly(log_p, DRAWS_FOR_ERRORS), np.zeros((3, len(joint.X)))
     order = np.argsort(-np.nan_to_num(pull, nan=np.inf).mean(axis=0))
     for start in range(0, len(order), BATCH):
         rows = order[start : start + BATCH]
         exact = _by_pieces(joint, list(rows[:, None]), few)
         differ = np.nan_to_num(np.abs(checked[:, rows] - exact.log_p), nan=np.inf)
         error[rows] = differ.max(axis=0)
+        own[rows], bias[rows] = exact.error, exact.bias
         if error[rows].max() < MAX_ERROR_OF_CAVITY:
-            error[order[start + BATCH :]] = error[rows].max()
+            rest = order[start + BATCH :]
+            error[rest], own[rest] = error[rows].max(), np.median(own[rows])
+            bias[rest] = np.median(bias[rows])
             break
-    predictive = LogPredictive(log_p, error, LAPLACE)
-    return _anew(joint, predictive, values, MAX_ERROR_OF_CAVITY)
+    predictive = LogPredictive(log_p, error, LAPLACE, bias)
+    found = _anew(joint, predictive, values, MAX_ERROR_OF_CAVITY)
+    kept = np.where(error > MAX_ERROR_OF_CAVITY, 0.0, own)  # the others are computed anew
+    return replace(found, error=found.error + kept)
 
 
 def _anew(
-    joint: GeneralizedPosterior, predictive: LogPredictive, values: Array, max_error: float
+    joint: GeneralizedPosterior,
+    predictive: LogPredictive,
+    values: Array,
+    max_error: float,
 ) -> LogPredictive:
     """Replace the densities of rows with a large error by ratios of densities of pieces."""
     rough = np.flatnonzero(predictive.error > max_error)
     if not len(rough):
         return predictive
     again = _by_pieces(joint, list(rough[:, None]), values)
-    log_p, error = _evenly(predictive.log_p, len(again.log_p)).copy(), predictive.error.copy()
-    log_p[:, rough], error[rough] = again.log_p, again.error
-    return LogPredictive(log_p, error, predictive.how or again.how)
+    log_p, error = evenly(predictive.log_p, len(again.log_p)).copy(), predictive.error.copy()
+    bias = predictive.bias.copy()
+    log_p[:, rough], error[rough], bias[rough] = again.log_p, again.error, again.bias
+    return LogPredictive(log_p, error, predictive.how or again.how, bias)
 
 
 def _cavities(joint: GeneralizedPosterior, values: Array, nodes: Rule) -> tuple[Array, Array]:
@@ -357,7 +396,7 @@ class _Repair:
     def elpd(self, unit: int) -> tuple[float, float]:
         """Return log p(y) - log p(y without a unit), and its error."""
         of_all, without = self.of_all, self._evidence(self.units.rows(unit))
-        return of_all.value - without.value, float(np.hypot(of_all.mcse, without.mcse))
+        return of_all.value - without.value, float(np.hypot(of_all.error, without.error))
 
     @cached_property
     def of_all(self) -> MarginalLikelihood:

@@ -42,7 +42,11 @@ from ranef.likelihood.profile.likelihood_profile import Profile
 from ranef.posterior import laplace
 from ranef.posterior.draws import DrawnMarginals, Marginals, check_room, enough, tree
 from ranef.posterior.log_posterior import LogPosterior
-from ranef.posterior.marginal_likelihood import MarginalLikelihood, log_evidence
+from ranef.posterior.marginal_likelihood import (
+    MarginalLikelihood,
+    approximated,
+    log_evidence,
+)
 from ranef.posterior.prior_sensitivity import Sensitivity, from_draws, from_effects
 from ranef.posterior.quadrature.lattice import is_feasible
 from ranef.priors.assignment import Priors
@@ -202,7 +206,11 @@ class SharedEngine(Engine[Fit]):
         effects = density.draw(density.space.values(approximation.x)[0], rng)
         table = tree(self.design, effects, chains=1, family=self.family, priors=self.priors)
         converged = approximation.mode.convergence.ok
-        how = f", random effects by {density.approximation}" if density.approximation else ""
+        evidence = self.evidence_of(
+            approximation.log_evidence, approximation.mcse, "importance sampling"
+        )
+        if evidence is not None:
+            evidence = approximated(density, evidence, approximation.x)
         return checked(
             PosteriorFit(
                 self.design,
@@ -212,9 +220,7 @@ class SharedEngine(Engine[Fit]):
                 ImportanceDiagnostics(
                     draws, approximation.khat, approximation.ess, converged, linear=linear
                 ),
-                self.evidence_of(
-                    approximation.log_evidence, approximation.mcse, f"importance sampling{how}"
-                ),
+                evidence,
                 self,
             )
         )

@@ -21,6 +21,8 @@ FORWARD_STEP = 1e-5  # relative to the coordinate
 MIN_COORDINATE = 0.1  # in size, for forward steps
 MIN_STANDARDISED = 10.0  # the same of a coordinate in standard errors, for which 1e-4 is small
 CENTRAL_STEP = 1e-4
+MIN_INFORMATION = 1e-300
+LEAST_CURVATURE = 1e-8  # of a direction, relative to that of single coordinates
 STANDARDISED_STEP = 3e-3  # of a coordinate in standard errors
 
 
@@ -81,6 +83,16 @@ def standardised(objective: Objective, units: Array) -> Objective:
         return value, units.T @ gradient
 
     return of_units
+
+
+def units_of(information: Array) -> Array:
+    """Return a matrix of standard errors, units' information units = I, for `standardised`.
+
+    Directions of no information, or of less, count as having a little.
+    """
+    size = np.sqrt(np.maximum(np.diag(information), MIN_INFORMATION))
+    values, vectors = np.linalg.eigh(np.nan_to_num(information / np.outer(size, size)))
+    return np.asarray(vectors / np.sqrt(np.maximum(values, LEAST_CURVATURE)) / size[:, None])
 
 
 def standardised_hessian(objective: Objective, x: Array, units: Array) -> Array:

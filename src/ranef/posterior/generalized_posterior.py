@@ -23,12 +23,17 @@ from ranef.likelihood.generalized.glmm import Generalized, prepare
 from ranef.likelihood.generalized.pirls import Modes, NoModesError, Setting, find_modes
 from ranef.likelihood.linear import blocked_cholesky
 from ranef.likelihood.predictions import Draws
+from ranef.numerics.finite_differences import units_of
+from ranef.numerics.importance_sampling import cumulant_terms
 from ranef.numerics.matrices import threads_for
 from ranef.posterior.log_posterior import LogPosterior
 from ranef.posterior.transforms import Space, space_of
 from ranef.priors.assignment import Priors
 from ranef.priors.distributions import Normal
 
+REFERENCE_POINTS = {1: 25, 2: 13, 3: 7}  # of each dimension, that hardly err, by the effects
+MIN_DRAWS, MAX_DRAWS, MAX_COST = 24, 400, 3e7  # draws that tell a bias, and the cost of all
+SEED = 20  # of the draws that tell an error
 MAX_ELEMENTS_TOGETHER = 15_000  # of a point's matrices, up to which many points go together
 
 
@@ -105,6 +110,47 @@ class GeneralizedPosterior(LogPosterior):
                 logp += self.log_densities(piece, values, self._nodes(piece.q)).sum(axis=1)
         return np.where(np.isfinite(logp), logp, -np.inf)
 
+    def bias(self, x: Array) -> float:
+        """Return about the error of log p(y), by more nodes, or by draws of the random effects."""
+        with threads_for(self.width), np.errstate(all="ignore"):
+            x = evenly(x, min(map(self._affordable, self._every_piece), default=MAX_DRAWS))
+            off = sum(self._deviations(piece, x) for piece in self._every_piece)
+        second, third = cumulant_terms(np.asarray(off))
+        chance = second.std() / np.sqrt(len(second))
+        return float(np.hypot(second.mean(), chance) + abs(third.mean()))
+
+    def _deviations(self, piece: many_modes.Piece, x: Array) -> Array:
+        """Return log ratios, shape (points,), whose exponentials have the right mean.
+
+        Where components have few effects, those of a quadrature with more nodes; otherwise each
+        from two opposite draws of the effects.
+        """
+        values, nodes, more = self.space.values(x)[0], self._nodes(piece.q), self._reference(piece)
+        own = self.log_densities(piece, values, nodes)
+        if more is not None:
+            return np.asarray((self.log_densities(piece, values, more) - own).sum(axis=1))
+        if not piece.q:
+            return np.zeros(len(x))
+        off, points_at = np.empty(len(x)), self.points_at(values, piece.rows)
+        rng = np.random.default_rng(SEED)
+        for chosen, search, modes in piece.modes(
+            points_at, len(values), self.modes_at_start(piece)
+        ):
+            tilts = modes.tilts(search, rng.standard_normal(modes.u.shape))
+            off[chosen] = (modes.laplace + tilts - own[chosen]).sum(axis=1)
+        return off
+
+    def _reference(self, piece: many_modes.Piece) -> Rule | None:
+        """Return nodes that hardly err for the components of a piece, if they have few effects."""
+        points = REFERENCE_POINTS.get(piece.q) if piece.is_elementwise else None
+        return None if points is None else rule(points, piece.q)
+
+    def _affordable(self, piece: many_modes.Piece) -> int:
+        """Return the number of points at which `_deviations` are to be had."""
+        more = self._reference(piece)
+        nodes = 1 if more is None else len(more.log_weights)
+        return int(np.clip(MAX_COST / max(nodes * piece.weight(), 1), MIN_DRAWS, MAX_DRAWS))
+
     def log_densities(
         self, piece: many_modes.Piece, values: Array, nodes: Rule | None = None
     ) -> Array:
@@ -129,11 +175,8 @@ class GeneralizedPosterior(LogPosterior):
         )
 
     @cached_property
-    def _pieces(self) -> list[many_modes.Piece] | None:
-        """The independent components of the data, alike ones together.
-
-        None where there are so many effects that points are better taken one by one.
-        """
+    def _every_piece(self) -> list[many_modes.Piece]:
+        """The independent components of the data, alike ones together."""
         problem, n = self.model.problem, len(self.X)
         if not problem.Z.blocks:
             return [many_modes.piece_of(problem, [np.arange(n)])]
@@ -143,13 +186,14 @@ class GeneralizedPosterior(LogPosterior):
             q = many_modes.number_of_effects(problem, rows)
             few = q <= many_modes.MOST_ELEMENTWISE or self.model.has_one_factor
             alike.setdefault(counts if few else (*counts, int(rows[0])), []).append(rows)
-        pieces = [many_modes.piece_of(problem, components) for components in alike.values()]
-        if (
-            sum(piece.weight() for piece in pieces if not piece.is_elementwise)
-            > MAX_ELEMENTS_TOGETHER
-        ):
-            return None
-        return pieces
+        return [many_modes.piece_of(problem, components) for components in alike.values()]
+
+    @cached_property
+    def _pieces(self) -> list[many_modes.Piece] | None:
+        """All of them; None where there are so many effects that points go one by one."""
+        pieces = self._every_piece
+        large = sum(piece.weight() for piece in pieces if not piece.is_elementwise)
+        return pieces if large <= MAX_ELEMENTS_TOGETHER else None
 
     def _nodes(self, q: int) -> Rule | None:
         """Return the nodes for components with q effects; None for the Laplace approximation."""
@@ -268,14 +312,9 @@ class GeneralizedPosterior(LogPosterior):
         setting, modes = self._at_start
         W = self.model.family.information(modes.eta, self.model.problem.weights, setting.psi)
         information = setting.information(self.X, W) + np.diag(self.precision)
-        size = np.sqrt(np.maximum(np.diag(information), 1e-300))
-        scaled = information / np.outer(size, size) + 1e-8 * np.eye(self.p)
         units = np.eye(self.space.d)
-        effects = self.space.free[: self.p] < self.p
-        p = int(effects.sum())
-        keep = self.space.free[:p]
-        root = np.linalg.cholesky(scaled[np.ix_(keep, keep)])
-        units[:p, :p] = np.linalg.inv(root).T / size[keep][:, None]
+        free = self.space.free[self.space.free < self.p]
+        units[: len(free), : len(free)] = units_of(information[np.ix_(free, free)])
         return units
 
     @cached_property
@@ -294,6 +333,13 @@ class GeneralizedPosterior(LogPosterior):
         """The setting at the start, and its conditional modes."""
         setting = self.setting(self.space.values(self.start())[0])
         return setting, find_modes(setting, self.model.zeros(), np.empty(0))
+
+
+def evenly(x: Array, most: int) -> Array:
+    """Return at most so many draws, evenly spaced."""
+    if len(x) <= most:
+        return x
+    return x[np.linspace(0, len(x) - 1, most).round().astype(np.intp)]
 
 
 def joint_of(

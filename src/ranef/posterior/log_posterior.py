@@ -69,6 +69,16 @@ class LogPosterior(ABC):
         """How the random effects are integrated out, in words; empty where that is exact."""
         return ""
 
+    def bias(self, x: Array) -> float:  # noqa: ARG002 -- there is none
+        """Return about the error of log p(y) that `approximation` makes.
+
+        Parameters
+        ----------
+        x : ndarray, shape (draws, d)
+            From the posterior.
+        """
+        return 0.0
+
     @abstractmethod
     def start(self) -> Array:
         """Return coordinates to start from, shape (d,)."""

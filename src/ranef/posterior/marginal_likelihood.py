@@ -12,7 +12,7 @@ draws); Vehtari, Simpson, Gelman, Yao & Gabry (2024), *JMLR* 25(72) (k-hat).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -50,14 +50,23 @@ class MarginalLikelihood:
         Its Monte Carlo standard error, or an estimate of the error of the quadrature.
     method : str
         How it was computed.
+    bias : float
+        About how far the approximation of the integral over random effects is off, from more
+        nodes or from draws of the effects; 0 where they integrate out in closed form.
     """
 
     value: float
     mcse: float
     method: str
+    bias: float = 0.0
+
+    @property
+    def error(self) -> float:
+        """All of its error: by chance, and of the approximation."""
+        return float(np.hypot(self.mcse, self.bias))
 
     def __str__(self) -> str:
-        return f"log marginal likelihood {self.value:.4f}, error {self.mcse:.1g} ({self.method})"
+        return f"log marginal likelihood {self.value:.4f}, error {self.error:.1g} ({self.method})"
 
 
 def log_evidence(
@@ -85,12 +94,28 @@ def log_evidence(
         return exact
     if draws is not None and target.space.d:
         sampled = MarginalLikelihood(*warp3(target.log_density, draws, rng), BRIDGE)
+        x = draws.reshape(-1, draws.shape[-1])
     else:
-        sampled = _by_importance(target, rng)
+        sampled, x = _by_importance(target, rng)
     if exact is not None and exact.mcse < sampled.mcse:
         return exact
-    how = f", random effects by {target.approximation}" if target.approximation else ""
-    return MarginalLikelihood(sampled.value, sampled.mcse, sampled.method + how)
+    return approximated(target, sampled, x)
+
+
+def approximated(target: LogPosterior, sampled: MarginalLikelihood, x: Array) -> MarginalLikelihood:
+    """Return log p(y) with the error of the integral over random effects, and how it was done.
+
+    Parameters
+    ----------
+    target : LogPosterior
+    sampled : MarginalLikelihood
+    x : ndarray, shape (draws, d)
+        From the posterior.
+    """
+    if not target.approximation:
+        return sampled
+    method = f"{sampled.method}, random effects by {target.approximation}"
+    return replace(sampled, method=method, bias=target.bias(x))
 
 
 def _by_quadrature(target: LogPosterior) -> MarginalLikelihood | None:
@@ -101,8 +126,10 @@ def _by_quadrature(target: LogPosterior) -> MarginalLikelihood | None:
     return MarginalLikelihood(exact.log_evidence, exact.error, "quadrature")
 
 
-def _by_importance(target: LogPosterior, rng: np.random.Generator) -> MarginalLikelihood:
-    """Return log p(y) by importance sampling, with proposals fitted to earlier draws."""
+def _by_importance(
+    target: LogPosterior, rng: np.random.Generator
+) -> tuple[MarginalLikelihood, Array]:
+    """Return log p(y) by importance sampling, with proposals fitted to draws; the last draws."""
     first = approximate(target, draws=FIRST, rng=rng)
     size, x, laplace = 2 * FIRST, first.x, first.mode.root @ first.mode.root.T
     value, mcse = first.log_evidence, _honest(first.mcse, first.khat, size)
@@ -117,7 +144,7 @@ def _by_importance(target: LogPosterior, rng: np.random.Generator) -> MarginalLi
         value, error = log_mean(ratios, weights)
         mcse = _honest(error, khat, size)
         x = points[systematic(weights, size // 2, rng)]
-    return MarginalLikelihood(value, mcse, "importance sampling")
+    return MarginalLikelihood(value, mcse, "importance sampling"), x
 
 
 def _honest(mcse: float, khat: float, size: int) -> float:

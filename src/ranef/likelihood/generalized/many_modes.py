@@ -315,6 +315,23 @@ class ManyModes:
         log_p = self.h - self.roots.half_log_det
         return np.where(np.isfinite(log_p), log_p, -np.inf)
 
+    def tilts(self, search: Elementwise | Parts, z: Array) -> Array:
+        """Return log ratios of the integrand to the normal approximation, shape (S, U).
+
+        The mean of their exponentials is p(y | phi) over Laplace's approximation of it. Each is of
+        two opposite draws, of which what is odd in z is gone.
+
+        Parameters
+        ----------
+        search : Elementwise or Parts
+            The one that found these modes.
+        z : ndarray, shape (S, U, q)
+            Standard normal numbers.
+        """
+        ends = [search.at(self.drawn(side))[3] for side in (z, -z)]
+        ratios = np.logaddexp(*ends) - np.log(2) - self.h + 0.5 * (z**2).sum(axis=-1)
+        return np.where(np.isfinite(ratios), ratios, np.nan)
+
     def drawn(self, z: Array) -> Array:
         """Return draws of u from the normal approximations, for standard normal z, (S, U, q)."""
         return np.asarray(self.u + self.roots.back(z[..., None])[..., 0])

@@ -32,7 +32,7 @@ from ranef.likelihood.linear.reml import (
     starts_from,
     users_theta,
 )
-from ranef.numerics.finite_differences import Objective, standardised_hessian
+from ranef.numerics.finite_differences import Objective, standardised_hessian, units_of
 from ranef.numerics.matrices import threads_for
 from ranef.numerics.minimize import Optimum, lowest, minimize
 
@@ -108,9 +108,8 @@ def joint_units(model: Generalized, modes: Modes, psi: Array, Lambdas: Sequence[
     """Return about the standard errors of gamma, links of psi, and theta, as a matrix."""
     setting = model.profile(Lambdas, psi)
     information = setting.information(model.X, modes.expansion.weight)
-    of_gamma = np.linalg.inv(np.linalg.cholesky(information)).T
     others = np.append(np.ones(len(psi)), model.theta_units(Lambdas))
-    return linalg.block_diag(of_gamma, np.diag(others))
+    return linalg.block_diag(units_of(information), np.diag(others))
 
 
 def joint_objective(model: Generalized, u: list[Array], n_agq: int) -> Objective:
