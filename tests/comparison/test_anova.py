@@ -374,7 +374,7 @@ def test_models_in_another_order():
     assert note not in in_order.notes
 
 
-def test_compound_symmetry_of_machines():
+def test_other_covariances_of_machines():
     data = rf.load_dataset("Machines")
     fits = [
         rf.fit(f"score ~ Machine + {random}", data)

@@ -181,7 +181,7 @@ def test_the_same_fixed_effects_in_another_coding():
     assert same_fixed(design("y ~ 0 + (1 | c)"), design("y ~ 0 + (1 | i)"))
 
 
-def test_machines_compound_symmetry_is_within_the_unstructured_covariance():
+def test_machines_other_covariances_is_within_the_unstructured_covariance():
     data = rf.load_dataset("Machines")
     small = design("score ~ Machine + (1 | Worker/Machine)", data)
     large = design("score ~ Machine + (0 + Machine | Worker)", data)

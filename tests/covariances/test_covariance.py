@@ -7,7 +7,7 @@ import re
 
 import numpy as np
 import pytest
-from compound_symmetry import CompoundSymmetry
+from other_covariances import Autoregressive, CompoundSymmetry
 
 from ranef.covariances.covariance import (
     NEARLY_ZERO_SD,
@@ -20,11 +20,12 @@ from ranef.covariances.covariance import (
     simplest,
     theta_of,
 )
+from ranef.covariances.partial_correlations import correlations, unit_factor
 from ranef.errors import FitError
 
 TERMS = [Unstructured(3), Diagonal(2), Unstructured(1)]
 EACH = [Unstructured(1), Unstructured(2), Unstructured(4), Diagonal(1), Diagonal(3)]
-ALL = [*EACH, CompoundSymmetry(3)]
+ALL = [*EACH, CompoundSymmetry(3), Autoregressive(4)]
 
 
 def test_theta_goes_down_the_columns_of_each_factor():
@@ -99,6 +100,32 @@ def test_standard_deviations_and_correlations_and_back(covariance):
     lengths = np.linalg.norm(F, axis=2)
     np.testing.assert_allclose(lengths, np.broadcast_to(sds, lengths.shape), rtol=1e-12)
     assert len(covariance.pairs) == (covariance.k * (covariance.k - 1) / 2) * bool(corr.size)
+
+
+@pytest.mark.parametrize("covariance", ALL, ids=str)
+def test_partial_correlations_make_the_correlations(covariance):
+    rng = np.random.default_rng(5)
+    sds = rng.uniform(0.5, 2, (4, covariance.n_sds))
+    free = rng.uniform(-0.8, 0.8, (4, covariance.n_correlations))
+    F = covariance.factor_of(sds, free)
+    lengths = np.linalg.norm(F, axis=2, keepdims=True)
+    if covariance.n_correlations:
+        partial = np.stack(covariance.partials(list(free.T)), axis=-1)
+        expected = correlations(unit_factor(partial, covariance.k))
+    else:
+        expected = np.broadcast_to(np.eye(covariance.k), F.shape)
+    unit = F / lengths
+    np.testing.assert_allclose(unit @ unit.swapaxes(1, 2), expected, atol=1e-12)
+    coefs = "abcd"[: covariance.k]
+    assert len(covariance.sd_coefs(coefs)) == covariance.n_sds
+    assert len(covariance.correlation_names(coefs)) == covariance.n_correlations
+    assert covariance.correlation_shapes(2.0).shape == (covariance.n_correlations,)
+
+
+def test_an_autoregressive_covariance_has_powers_of_one_correlation():
+    F = Autoregressive(4).factor_of(np.array([2.0]), np.array([-0.7]))
+    lags = np.abs(np.subtract.outer(np.arange(4), np.arange(4)))
+    np.testing.assert_allclose(F @ F.T, 4 * (-0.7) ** lags, atol=1e-14)
 
 
 def test_the_simplest_theta_has_exact_zeros():

@@ -9,8 +9,8 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from compound_symmetry import CompoundSymmetry
-from scipy import optimize
+from other_covariances import Autoregressive, CompoundSymmetry
+from scipy import optimize, stats
 
 import ranef as rf
 from ranef.covariances.covariance import factors
@@ -160,13 +160,119 @@ def test_what_needs_a_free_covariance_says_so(data):
             ask()
 
 
-def test_without_priors_there_is_no_posterior(data):
-    design = structured(data).design
-    message = "(0 + f | g) has no prior for its covariance, CompoundSymmetry(k=3)."
-    with pytest.raises(FitError, match=f"^{re.escape(message)}$"):
-        resolve(design, "default")
-    priors = rf.Model(STRUCTURED.format("y"), data).priors
-    (term,) = priors.terms
-    own = replace(priors, terms=(replace(term, covariance=CompoundSymmetry(3), sd=term.sd[:1]),))
-    with pytest.raises(FitError, match=re.escape(NOT_FREE)):
-        space_of(own)
+# ------------------------------------------------------------------------------- the posterior
+
+
+KINDS = pytest.mark.parametrize("kind", [CompoundSymmetry, Autoregressive])
+
+
+def with_priors(data, kind, response="y", priors="default", **options):
+    """Return a model whose term has the covariance, and priors that know it."""
+    model = copy.copy(rf.Model(STRUCTURED.format(response), data, **options))
+    terms = [replace(t, covariance=kind(t.n_coefs)) for t in model.design.terms]
+    model.design = replace(model.design, terms=tuple(terms))
+    model.priors = resolve(model.design, priors, model.family)
+    return model
+
+
+@KINDS
+def test_its_priors_are_of_one_sd_and_one_correlation(data, kind):
+    model = with_priors(
+        data, kind, priors={"sd_g": rf.priors.HalfNormal(3), "corr": rf.priors.LKJ(4)}
+    )
+    rows = {row.name: str(row.prior) for row in model.priors.rows()}
+    assert rows["sd_g"] == "HalfNormal(3)"
+    assert rows["corr_g"] == "LKJ(4)"
+    assert space_of(model.priors).names[-3:] == ("sigma", "sd_g", "corr_g")
+    with pytest.raises(FitError, match=r"`sd_g` needs a prior|has no coefficient"):
+        with_priors(data, kind, priors={"sd_g": {"f[a]": rf.priors.HalfNormal(3)}})
+    assert "1 standard deviation and 1 correlation" in repr(model)
+
+
+@KINDS
+def test_the_density_is_the_dense_one(data, kind):
+    priors = {"Intercept": rf.priors.Normal(1, 3), "x": rf.priors.Normal(0, 2)}
+    model = with_priors(data.iloc[:96], kind, priors=priors)
+    density = model.engine.density
+    sigma, sd, free = 1.3, 2.1, 0.4
+    values = np.array([sigma, sd, free])
+    F = kind(3).factor_of(values[1:2], values[2:])
+    (term,) = model.design.rows.terms
+    rows = term.columns @ F
+    X = model.design.rows.X
+    V = sigma**2 * np.eye(96) + (rows @ rows.T) * (term.codes[:, None] == term.codes)
+    V += X * [9.0, 4.0] @ X.T
+    expected = stats.multivariate_normal(X @ [1.0, 0.0], V).logpdf(model.design.rows.y)
+    value, slopes = density.likelihood(values)
+    assert value == pytest.approx(expected, rel=1e-10)
+    steps = 1e-5 * np.eye(3)
+    ends = [[density.likelihood(values + s * h)[0] for s in (1, -1)] for h in steps]
+    np.testing.assert_allclose(slopes, [(up - down) / 2e-5 for up, down in ends], rtol=1e-6)
+
+
+@KINDS
+@pytest.mark.filterwarnings("ignore:R-hat", "ignore:The effective sample size")
+def test_a_posterior_is_sampled_and_approximated(data, kind):
+    model = with_priors(data, kind)
+    weighted = model.fit("laplace", draws=1000, seed=1)
+    sampled = model.fit("mcmc", draws=200, tune=200, chains=2, cores=1, seed=1, progressbar=False)
+    for table in (weighted.hdi(), sampled.hdi()):
+        np.testing.assert_allclose(table.loc["sd_g[f[a]]"], table.loc["sd_g[f[c]]"], rtol=1e-12)
+    means = [fit.varcorr().sd["g"].iloc[0] for fit in (weighted, sampled)]
+    corrs = [fit.varcorr().corr["g"].to_numpy()[0] for fit in (weighted, sampled)]
+    assert means[0] == pytest.approx(means[1], rel=0.06)
+    np.testing.assert_allclose(*corrs, atol=0.06)
+    assert np.isfinite(weighted.log_marginal_likelihood().value)
+
+
+@KINDS
+def test_a_generalised_posterior_too(data, kind):
+    model = with_priors(data, kind, "yes", family="binomial")
+    joint = model.engine.density
+    x, steps = joint.start() + 0.1, 1e-5 * np.eye(joint.space.d)
+    ends = [[joint(x + s * h)[0] for s in (1, -1)] for h in steps]
+    slopes = [(up - down) / 2e-5 for up, down in ends]
+    np.testing.assert_allclose(joint(x)[1], slopes, rtol=1e-4, atol=1e-5)
+
+
+@KINDS
+def test_draws_from_the_prior_have_the_structure(data, kind):
+    prior = with_priors(data, kind).prior_predictive(50, seed=1)["prior"]
+    corr = prior["corr_g"].to_numpy()[0]
+    np.testing.assert_allclose(corr[:, 0, 1], corr[:, 1, 2], atol=1e-12)
+    power = 1 if kind is CompoundSymmetry else 2
+    np.testing.assert_allclose(corr[:, 0, 2], corr[:, 0, 1] ** power, atol=1e-12)
+    assert np.ptp(prior["sd_g"].to_numpy(), axis=-1).max() < 1e-12
+
+
+@KINDS
+def test_its_form_in_pymc(data, kind):
+    model = with_priors(data, kind)
+    made = model.to_pymc()
+    assert {"sd_g", "corr_g"} <= set(made.named_vars)
+    names = ["free_sd_g", "partial_corr_g"]
+    build = made.compile_fn(
+        [made["sd_g"], made["corr_g"]],
+        inputs=[made[n] for n in names],
+        point_fn=False,
+        mode="FAST_COMPILE",
+    )
+    sd, corr = build(np.array([1.7]), np.array([0.8]))
+    F = kind(3).factor_of(np.array([1.7]), np.array([2 * 0.8 - 1]))
+    np.testing.assert_allclose(sd[:, None] * corr * sd, F @ F.T, atol=1e-12)
+    table = model.prior_table().set_index("parameter")["prior"]
+    assert table["corr_g"] == "LKJ(2)"
+    assert "sd_g" in table.index
+
+
+def test_what_needs_free_elements_of_the_matrix_says_so(data):
+    model = with_priors(data, CompoundSymmetry)
+    asked = {
+        "a posterior mode": lambda: model.fit("map"),
+        "quadrature": lambda: model.fit("quadrature"),
+        "the marginal form in PyMC": lambda: model.to_pymc("marginal"),
+    }
+    for what, ask in asked.items():
+        message = f"random effects have the covariance CompoundSymmetry(k=3): {what} can be done"
+        with pytest.raises(FitError, match=f"^{re.escape(message)}"):
+            ask()

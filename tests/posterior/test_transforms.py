@@ -18,8 +18,8 @@ from ranef.posterior.transforms import (
     coordinate,
     coordinate_of,
     evaluate,
+    free_correlation,
     given_effects,
-    partial_correlation,
     space_of,
 )
 from ranef.priors.assignment import Priors, TermPriors, resolve
@@ -311,6 +311,11 @@ def test_density_of_the_coordinate_integrates_to_one(prior):
         lambda x: math.exp(at(found, x, is_natural=False)[2]), lower, upper, limit=500, points=[0]
     )
     assert total == pytest.approx(1.0, abs=2e-8)
+
+
+def partial_correlation(eta, k, column):
+    """Return the coordinate of a partial correlation of a k x k LKJ matrix."""
+    return free_correlation(eta, eta + (k - 2 - column) / 2)
 
 
 ALL = [own(prior) for prior in CASES]

@@ -12,6 +12,7 @@ import pytest
 import xarray as xr
 from scipy import stats
 
+from ranef.covariances.covariance import Unstructured
 from ranef.covariances.partial_correlations import correlations, unit_factor
 from ranef.datasets import load_dataset
 from ranef.design.design import build_design
@@ -43,7 +44,7 @@ from ranef.priors.distributions import (
 )
 from ranef.priors.prior_predictive import (
     draw,
-    draw_partial_correlations,
+    draw_correlations,
     prior_draws,
     prior_predictive,
     response,
@@ -106,7 +107,9 @@ def test_what_is_no_distribution_of_a_number(record):
 @pytest.mark.parametrize(("eta", "k"), [(1.0, 2), (0.5, 3), (2.0, 4)])
 def test_correlations_are_lkj(eta, k):
     """Every correlation is 2 Beta(a, a) - 1 with a = eta + (k - 2) / 2, whatever its place."""
-    partial = draw_partial_correlations(LKJ(eta), k, np.random.default_rng(2), N)
+    partial = draw_correlations(
+        Unstructured(k).correlation_shapes(eta), np.random.default_rng(2), N
+    )
     corr = correlations(unit_factor(partial, k))
     a = eta + (k - 2) / 2
     for row, column in zip(*np.tril_indices(k, -1), strict=True):
@@ -119,7 +122,7 @@ def test_the_density_of_three_correlations_is_a_power_of_the_determinant():
     rng = np.random.default_rng(3)
     dets = []
     for eta in (1.0, 2.0):
-        factors = unit_factor(draw_partial_correlations(LKJ(eta), 3, rng, N), 3)
+        factors = unit_factor(draw_correlations(Unstructured(3).correlation_shapes(eta), rng, N), 3)
         diagonal = np.diagonal(factors, axis1=1, axis2=2)
         dets.append(np.prod(diagonal**2, axis=1))
     weighted = np.sum(dets[0] ** 2) / np.sum(dets[0])

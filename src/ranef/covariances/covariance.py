@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import Enum
 from functools import cache
 from itertools import accumulate, combinations, pairwise
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -109,14 +109,42 @@ class Covariance(ABC):
     # ------------------------------------------------- standard deviations and correlations
 
     @property
-    @abstractmethod
+    def sd_groups(self) -> tuple[tuple[int, ...], ...]:
+        """The coefficients of each free standard deviation, which they share."""
+        return tuple((i,) for i in range(self.k))
+
+    @property
     def n_sds(self) -> int:
         """The number of free standard deviations."""
+        return len(self.sd_groups)
+
+    def sd_coefs(self, coefs: Sequence[str]) -> tuple[str, ...]:
+        """Return the coefficient of each free standard deviation; empty where several share it."""
+        return tuple(coefs[group[0]] if len(group) == 1 else "" for group in self.sd_groups)
 
     @property
     @abstractmethod
     def n_correlations(self) -> int:
         """The number of free parameters of the correlations."""
+
+    @abstractmethod
+    def correlation_names(self, coefs: Sequence[str]) -> list[str]:
+        """Return what each free parameter of the correlations is between; empty if it is all."""
+
+    @abstractmethod
+    def correlation_shapes(self, eta: float) -> Array:
+        """Return b of each free parameter of the correlations, shape (n_correlations,).
+
+        Under the prior LKJ(eta), or what stands for it, they are independent, and Beta(b, b)
+        variables on (-1, 1).
+        """
+
+    @abstractmethod
+    def partials(self, free: Sequence[Any]) -> Sequence[Any]:
+        """Return the partial correlations, row by row, from the free parameters.
+
+        By arithmetic alone, so that these can be the variables of any package.
+        """
 
     @abstractmethod
     def factor_of(self, sds: Array, correlations: Array) -> Array:
@@ -140,18 +168,34 @@ class Covariance(ABC):
     # ------------------------------------------------------------------------- free blocks
 
     @property
+    def is_free(self) -> bool:
+        """Whether each element of the covariance matrix is free, or zero."""
+        return False
+
+    def check_free(self, what: str = "this") -> None:
+        """Refuse what needs free elements where the elements of the matrix depend on each other.
+
+        Raises
+        ------
+        FitError
+        """
+        if not self.is_free:
+            raise FitError(
+                f"random effects have the covariance {self}: {what} can be done where it is "
+                "unstructured or diagonal."
+            )
+
+    @property
     def free_blocks(self) -> tuple[tuple[int, ...], ...]:
         """The sets of coefficients whose covariance matrix can be any; all others are zero.
 
         Raises
         ------
         FitError
-            If there are none: the elements of the matrix depend on each other.
+            If there are none.
         """
-        raise FitError(
-            f"random effects have the covariance {self}: this can be done where it is unstructured "
-            "or diagonal."
-        )
+        self.check_free()
+        return ()
 
 
 class _FreeElements(Covariance):
@@ -161,6 +205,10 @@ class _FreeElements(Covariance):
     @abstractmethod
     def free_elements(self) -> Elements:
         """Rows and columns of the free elements, in the order of theta."""
+
+    @property
+    def is_free(self) -> bool:
+        return True
 
     @property
     def n_theta(self) -> int:
@@ -179,10 +227,6 @@ class _FreeElements(Covariance):
 
     def pull_back(self, slope: Array, theta: Array) -> Array:  # noqa: ARG002 -- linear in theta
         return np.asarray(slope[..., *self.free_elements])
-
-    @property
-    def n_sds(self) -> int:
-        return self.k
 
 
 class Unstructured(_FreeElements):
@@ -221,6 +265,16 @@ class Unstructured(_FreeElements):
     @property
     def n_correlations(self) -> int:
         return self.k * (self.k - 1) // 2
+
+    def correlation_names(self, coefs: Sequence[str]) -> list[str]:
+        return [f"{coefs[c]}, {coefs[r]}" for r in range(self.k) for c in range(r)]
+
+    def correlation_shapes(self, eta: float) -> Array:
+        """Return b as Lewandowski, Kurowicka & Joe (2009) have it, section 2.4."""
+        return np.asarray(eta + (self.k - 2 - np.tril_indices(self.k, -1)[1]) / 2)
+
+    def partials(self, free: Sequence[Any]) -> Sequence[Any]:
+        return free
 
     def factor_of(self, sds: Array, correlations: Array) -> Array:
         return np.asarray(sds[..., None] * unit_factor(correlations, self.k))
@@ -266,6 +320,15 @@ class Diagonal(_FreeElements):
     @property
     def n_correlations(self) -> int:
         return 0
+
+    def correlation_names(self, coefs: Sequence[str]) -> list[str]:  # noqa: ARG002 -- none
+        return []
+
+    def correlation_shapes(self, eta: float) -> Array:  # noqa: ARG002 -- none
+        return np.empty(0)
+
+    def partials(self, free: Sequence[Any]) -> Sequence[Any]:
+        return free
 
     def factor_of(self, sds: Array, correlations: Array) -> Array:  # noqa: ARG002 -- there are none
         return self.factor(sds)

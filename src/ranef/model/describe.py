@@ -105,10 +105,10 @@ def _fixed(design: Design) -> str:
 
 def _random(term: RandomTerm) -> str:
     k = term.n_coefs
-    n_corr = k * (k - 1) // 2
-    counts = f"{k} standard {_plural('deviation', k)}"
-    if n_corr:
-        counts += f" and {len(term.covariance.pairs) or 'no'} {_plural('correlation', n_corr)}"
+    n_sds, n_corr = term.covariance.n_sds, term.covariance.n_correlations
+    counts = f"{n_sds} standard {_plural('deviation', n_sds)}"
+    if k > 1:
+        counts += f" and {n_corr or 'no'} {_plural('correlation', n_corr or k - 1)}"
     levels = f"{term.n_levels} {_plural('level', term.n_levels)} of {term.factor}"
     effects = wrapped(f"{levels}, each with its own {_phrase(term.coefs)}", 92)
     return f"{term.text}\n{indented(effects)}\n  {counts}"

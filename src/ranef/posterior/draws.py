@@ -323,7 +323,11 @@ def free_variables(
     for term, F, b in zip(priors.terms, draws.factors, draws.b, strict=True):
         label, prefix = term.label, term.prefix
         sd, partial = term.covariance.sds_and_correlations(_where_priors_hold(term.change, F))
-        add(f"{prefix}sd_{label}", dims[label][1], term.sd, sd)
+        dim = dims[label][1]
+        if term.covariance.n_sds < term.covariance.k:
+            dim = f"{term.free_sds}_dim"
+            coords[dim] = list(term.covariance.sd_coefs(term.coefs))
+        add(term.free_sds, dim, term.sd, sd)
         if term.covariance.has_correlations:
             share = f"partial_corr_{label}"  # of the way from -1 to 1
             found[share] = (f"{share}_dim_0",), (1 + partial) / 2

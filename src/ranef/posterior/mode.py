@@ -99,6 +99,8 @@ class _Penalty(ABC):
 
     def __post_init__(self) -> None:
         space = self.target.space
+        for covariance in space.covariances:
+            covariance.check_free("a posterior mode")
         known = np.isfinite(space.known)
         for sd, _ in space.places:
             for place in np.flatnonzero(known[sd]) + sd.start:

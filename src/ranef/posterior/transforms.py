@@ -185,13 +185,13 @@ def space_of(priors: Priors, *, all_effects: bool = False) -> Space:
         add(name, prior, positive=name not in priors.real_parameters)
     add("sigma", priors.sigma, positive=True)
     for term in priors.terms:
-        partials = _partial_correlations(term)
-        for coef, prior in zip(term.coefs, term.sd, strict=True):
-            add(f"sd_{term.label}[{coef}]", prior, positive=True)
-        names += [name for name, _ in partials]
-        coordinates += [c for _, c in partials]
-        known += [np.nan] * len(partials)
-        relative += [False] * len(partials)
+        for coef, prior in zip(term.covariance.sd_coefs(term.coefs), term.sd, strict=True):
+            add(_named(f"sd_{term.label}", coef), prior, positive=True)
+        correlations = _correlations(term)
+        names += [name for name, _ in correlations]
+        coordinates += [c for _, c in correlations]
+        known += [np.nan] * len(correlations)
+        relative += [False] * len(correlations)
     return Space(
         names=tuple(names),
         coordinates=tuple(coordinates),
@@ -208,15 +208,20 @@ def given_effects(priors: Priors) -> list[int]:
     return [j for j, prior in enumerate(priors.beta) if not isinstance(prior, Normal | Flat)]
 
 
-def _partial_correlations(term: TermPriors) -> list[tuple[str, Coordinate]]:
-    """Return names and coordinates of the partial correlations, with an LKJ prior of each block."""
-    partials: list[tuple[str, Coordinate]] = []
-    for block in term.covariance.free_blocks:
-        for r, c in zip(*np.tril_indices(len(block), -1), strict=True):
-            assert term.corr is not None
-            name = f"corr_{term.label}[{term.coefs[block[c]]}, {term.coefs[block[r]]}]"
-            partials.append((name, partial_correlation(term.corr.eta, len(block), int(c))))
-    return partials
+def _named(parameter: str, coef: str) -> str:
+    return f"{parameter}[{coef}]" if coef else parameter
+
+
+def _correlations(term: TermPriors) -> list[tuple[str, Coordinate]]:
+    """Return names and coordinates of the free parameters of a term's correlations."""
+    if term.corr is None:
+        return []
+    eta, names = term.corr.eta, term.covariance.correlation_names(term.coefs)
+    shapes = term.covariance.correlation_shapes(eta).tolist()
+    return [
+        (_named(f"corr_{term.label}", name), free_correlation(eta, b))
+        for name, b in zip(names, shapes, strict=True)
+    ]
 
 
 # Families of densities; half-normal and normal are one up to a constant, and so on
@@ -309,14 +314,12 @@ _COORDINATES: dict[type[Prior], Callable[[Any], Coordinate]] = {
 }
 
 
-def partial_correlation(eta: float, k: int, column: int) -> Coordinate:
-    """Return the coordinate of a partial correlation of a k x k LKJ matrix.
+def free_correlation(eta: float, b: float) -> Coordinate:
+    """Return the coordinate of a free parameter of correlations under LKJ(eta).
 
-    It is Beta(b, b) on (-1, 1), b = eta + (k - 2 - column) / 2 (Lewandowski, Kurowicka & Joe 2009,
-    section 2.4). `b` holds the power of 1 - x^2 that is due to the matrix's own density,
-    det(R)^(eta - 1), and `a` the rest.
+    It is Beta(b, b) on (-1, 1). The record's `b` holds the power of 1 - x^2 that is due to the
+    correlation matrix's own density, det(R)^(eta - 1), and `a` the rest.
     """
-    b = eta + (k - 2 - column) / 2
     constant = -(2 * b - 1) * LOG_2 - float(special.betaln(b, b))
     return Coordinate(POWER, TANH, b - eta, eta - 1, 1.0, constant)
 

@@ -16,10 +16,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ranef._typing import Array
-from ranef.covariances.covariance import Bases, Covariance, Diagonal, Unstructured
+from ranef.covariances.covariance import Bases, Covariance
 from ranef.design.design import Design, RandomTerm
 from ranef.design.model_matrix import NearestPlace
-from ranef.errors import FitError
 from ranef.families.family import Family
 from ranef.families.gaussian import GAUSSIAN
 from ranef.priors.distributions import LKJ, Constant, Prior
@@ -58,9 +57,10 @@ class TermPriors:
     covariance : Covariance
         Structure of the covariance matrix that `sd` and `corr` make up.
     sd : tuple of Prior
-        Prior of the standard deviation of each coefficient.
+        Prior of each free standard deviation: one a coefficient, or one that they share.
     corr : LKJ or None
-        Prior of the correlation matrix; None for a diagonal or scalar term.
+        Prior of the correlation matrix; None for a diagonal or scalar term. With other structures
+        it is the one of each free parameter: Beta(eta, eta) on (-1, 1).
     place : NearestPlace or None
         Where `sd` and `corr` hold, if not at the origin of the predictors.
     """
@@ -87,11 +87,18 @@ class TermPriors:
         """What stands before the names of variables that are not the user's."""
         return "" if self.change is None else "nearest_"
 
+    @property
+    def free_sds(self) -> str:
+        """The variable of the free sds: the one of the coefficients' sds, or of what they share."""
+        name, covariance = f"{self.prefix}sd_{self.label}", self.covariance
+        return name if covariance.n_sds == covariance.k else f"free_{name}"
+
     def rows(self) -> tuple[PriorRow, ...]:
         """Return the rows of the table of priors."""
         moved = moved_coefs(self.coefs, self.change)
-        notes = [self.note if coef in moved else "" for coef in self.coefs]
-        sds = zip(self.coefs, self.sd, notes, strict=True)
+        coefs = self.covariance.sd_coefs(self.coefs)
+        notes = [self.note if coef in moved else "" for coef in coefs]
+        sds = zip(coefs, self.sd, notes, strict=True)
         rows = [PriorRow(f"sd_{self.label}", coef, sd, note) for coef, sd, note in sds]
         if self.corr is not None:
             rows.append(PriorRow(f"corr_{self.label}", "", self.corr, self.note))
@@ -353,7 +360,7 @@ def _term_priors(
     corr: Prior | None,
 ) -> TermPriors:
     """Return the priors of a term, of which the user gave some."""
-    has_corr = _has_lkj(term)
+    has_corr = term.covariance.n_correlations > 0
     corr = corr if has_corr else None
     nearest = term.nearest if term.covariance.kept_by is Bases.TRIANGULAR else None
     columns, change = design.rows.term(term.label).columns, np.eye(term.n_coefs)
@@ -372,16 +379,9 @@ def _term_priors(
         coefs=term.coefs,
         covariance=term.covariance,
         sd=tuple(
-            sd or base.sd(design, family, term, float(unit))
-            for sd, unit in zip(sds, units, strict=True)
+            sd or base.sd(design, family, term, float(units[list(group)].mean()))
+            for sd, group in zip(sds, term.covariance.sd_groups, strict=True)
         ),
         corr=(corr if isinstance(corr, LKJ) else base.corr) if has_corr else None,
         place=nearest,
     )
-
-
-def _has_lkj(term: RandomTerm) -> bool:
-    """Whether the correlation matrix of a term has an LKJ prior; refuse other structures."""
-    if not isinstance(term.covariance, Unstructured | Diagonal):
-        raise FitError(f"{term.text} has no prior for its covariance, {term.covariance}.")
-    return term.covariance.has_correlations

@@ -17,7 +17,7 @@ from ranef.errors import FitError, RanefWarning, listed, warn
 from ranef.families.family import MAX_DRAWN_MEAN, Family
 from ranef.families.gaussian import GAUSSIAN
 from ranef.priors.assignment import Priors, TermPriors
-from ranef.priors.distributions import LKJ, Prior, Relative
+from ranef.priors.distributions import Prior, Relative
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -274,13 +274,8 @@ def draw(prior: Prior, rng: np.random.Generator, size: int) -> Array:
     return _DRAWS[name](prior, rng, size)
 
 
-def draw_partial_correlations(prior: LKJ, k: int, rng: np.random.Generator, size: int) -> Array:
-    """Draw partial correlations, shape (size, k (k - 1) / 2), of correlation matrices.
-
-    They are independent, and Beta variables on (-1, 1): Lewandowski, Kurowicka & Joe (2009),
-    section 2.4.
-    """
-    shapes = prior.eta + (k - 2 - np.tril_indices(k, -1)[1]) / 2
+def draw_correlations(shapes: Array, rng: np.random.Generator, size: int) -> Array:
+    """Draw free parameters of correlations, Beta variables on (-1, 1), shape (size, n)."""
     draws = [2 * rng.beta(shape, shape, size) - 1 for shape in shapes]
     return np.array(draws).reshape(len(shapes), size).T
 
@@ -320,18 +315,18 @@ def _covariance(
     priors: TermPriors, sigma: Array, rng: np.random.Generator
 ) -> tuple[Array, Array, Array]:
     """Return sds (n, k), correlations (n, k, k) and factors (n, k, k) in the user's units."""
-    n, k = len(sigma), len(priors.coefs)
+    n, covariance = len(sigma), priors.covariance
     is_relative = [isinstance(prior, Relative) for prior in priors.sd]
     sd = _columns(
         [prior.prior if isinstance(prior, Relative) else prior for prior in priors.sd], rng, n
     )
     sd *= np.where(is_relative, sigma[:, None], 1.0)
-    partial = np.empty((n, 0))
-    if priors.corr is not None:
-        partial = draw_partial_correlations(priors.corr, k, rng, n)
-    factor = priors.covariance.factor_of(sd, partial)
+    eta = 1.0 if priors.corr is None else priors.corr.eta
+    free = draw_correlations(covariance.correlation_shapes(eta), rng, n)
+    factor = covariance.factor_of(sd, free)
     if priors.change is not None:
         factor = priors.change @ factor
+    if priors.change is not None or covariance.n_sds < covariance.k:
         sd = np.linalg.norm(factor, axis=2)
     return sd, correlations(factor / sd[:, :, None]), factor
 

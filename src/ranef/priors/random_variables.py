@@ -14,8 +14,8 @@ from ranef.priors.distributions import Prior, Relative
 
 KINDS_OF_PRIOR = "|".join(k.__name__.lower() for k in Prior.__subclasses__() if k is not Relative)
 _HELPER = re.compile(
-    rf"(?:(?:{KINDS_OF_PRIOR})_)?(?:relative_)?(?:at_mean|nearest)_.*|relative_sd_.*|partial_corr_.*"
-    rf"|(?:{KINDS_OF_PRIOR})_(?:relative_)?(?:beta|sd_.*)"
+    rf"(?:(?:{KINDS_OF_PRIOR})_)?(?:relative_)?(?:at_mean|nearest|free)_.*|relative_sd_.*"
+    rf"|partial_corr_.*|(?:{KINDS_OF_PRIOR})_(?:relative_)?(?:beta|sd_.*)"
 )
 
 

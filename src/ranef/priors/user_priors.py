@@ -75,7 +75,8 @@ class UserPriors:
     def of_sds(self, term: RandomTerm) -> list[Prior | None]:
         """Return the priors of the standard deviations of a term, by coefficient."""
         name = f"sd_{term.label}"
-        return [self.first((name, coef), name, ("sd", coef), "sd") for coef in term.coefs]
+        coefs = term.covariance.sd_coefs(term.coefs)
+        return [self.first((name, coef), name, ("sd", coef), "sd") for coef in coefs]
 
 
 def read_user_priors(design: Design, priors: PriorSetting, family: Family) -> UserPriors:
@@ -151,7 +152,8 @@ def _targets(design: Design, family: Family) -> dict[str, Target]:
     add_class("sd", Target("standard deviation", coefs), has_any=bool(coefs))
     add_class("corr", _CORR, has_any=has_corr)
     for term in design.terms:
-        targets[f"sd_{term.label}"] = Target("standard deviation", term.coefs)
+        with_sd = tuple(filter(None, term.covariance.sd_coefs(term.coefs)))
+        targets[f"sd_{term.label}"] = Target("standard deviation", with_sd or None)
         targets[f"corr_{term.label}"] = _CORR
     return targets
 

@@ -21,6 +21,7 @@ from reference_cases import REFERENCE
 from scipy import stats
 
 from ranef.arguments import Sampling
+from ranef.covariances.covariance import Unstructured
 from ranef.datasets import load_dataset
 from ranef.design.design import build_design
 from ranef.errors import FitError
@@ -35,7 +36,7 @@ from ranef.posterior.sampling.pymc_hierarchical import (
     _information,
     choose,
 )
-from ranef.priors.assignment import resolve
+from ranef.priors.assignment import TermPriors, resolve
 from ranef.priors.distributions import (
     LKJ,
     Constant,
@@ -414,11 +415,16 @@ def test_a_family_that_pymc_does_not_know_is_refused():
 # Correlations
 
 
+def lkj_factor(eta, k):
+    priors = TermPriors("g", tuple("abcd"[:k]), Unstructured(k), (), LKJ(eta))
+    return pymc_hierarchical.correlation_factor(priors)
+
+
 def test_partial_correlations_make_the_lkj_density():
     """log p(partials) - log|d corr / d partials| - (eta - 1) log det corr is one constant."""
     eta, k = 2.5, 4
     with pm.Model() as model:
-        unit = pymc_hierarchical.lkj_factor("g", LKJ(eta), k)
+        unit = lkj_factor(eta, k)
     rv = model["partial_corr_g"]
     build = model.compile_fn(
         (unit[:, None, :] * unit).sum(-1), inputs=[rv], point_fn=False, mode=PYTHON
@@ -443,7 +449,7 @@ def test_prior_draws_of_correlations_are_lkj():
     """Marginally 2 Beta(a, a) - 1 with a = eta + (k - 2) / 2; E det from the Beta moments."""
     eta, k, draws = 2.0, 3, 20_000
     with pm.Model() as model:
-        unit = pymc_hierarchical.lkj_factor("g", LKJ(eta), k)
+        unit = lkj_factor(eta, k)
     build = model.compile_fn(
         (unit[:, None, :] * unit).sum(-1),
         inputs=[model["partial_corr_g"]],
@@ -760,11 +766,12 @@ def test_the_same_seed_gives_the_same_draws_on_any_number_of_cores(recwarn, capl
 
 DRAW_IN_A_FRESH_PROCESS = """
 from ranef.arguments import Sampling
+from ranef.covariances.covariance import Unstructured
 from ranef.datasets import load_dataset
 from ranef.design.design import build_design
 from ranef.formula.terms import read_formula
 from ranef.posterior.sampling import pymc_hierarchical
-from ranef.priors.assignment import resolve
+from ranef.priors.assignment import TermPriors, resolve
 
 formula = read_formula("Reaction ~ Days + (Days | Subject)")
 design = build_design(formula, load_dataset("sleepstudy"))

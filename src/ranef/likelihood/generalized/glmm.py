@@ -110,7 +110,9 @@ class Generalized:
             errors = np.sqrt(block.n_levels / len(self.offset))
             sds = np.maximum(np.linalg.norm(Lambda, axis=1), errors) / np.sqrt(2 * block.n_levels)
             sizes.append(np.repeat(sds[:, None], block.k, axis=1))
-        return pull_back(sizes, theta_of(Lambdas, self.covariances), self.covariances)
+        units = np.abs(pull_back(sizes, theta_of(Lambdas, self.covariances), self.covariances))
+        least = min((float(of_term.min()) for of_term in sizes), default=1.0)
+        return np.maximum(units, least)  # where elements of a factor depend on each other
 
     def at(self, gamma: Array, Lambdas: Sequence[Array], psi: Array) -> Setting:
         """Return the setting of known fixed effects."""

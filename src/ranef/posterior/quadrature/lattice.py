@@ -54,6 +54,8 @@ def check_feasible(target: LinearPosterior) -> None:
         where sigma is not.
     """
     space = target.space
+    for covariance in space.covariances:
+        covariance.check_free("quadrature")
     if space.d > MAX_COORDINATES:
         raise FitError(
             f"the posterior has {space.d} parameters that are not integrated out "

@@ -46,6 +46,8 @@ class Packed:
 def suits(target: LinearPosterior) -> bool:
     """Whether the compiled density is the faster one for a model: its rest is small enough."""
     cross = target.cross
+    if not all(covariance.is_free for covariance in cross.covariances):
+        return False
     sizes = [m * shape.k for m, shape in zip(cross.n_levels, cross.covariances, strict=True)]
     q_first = sizes[cross.chain[0].term] if cross.chain else 0
     q, max_q = sum(sizes) - q_first, MAX_NESTED if len(cross.chain) > 1 else MAX_REST

@@ -19,7 +19,6 @@ import pandas as pd
 
 from ranef._typing import Array
 from ranef.arguments import Sampling
-from ranef.covariances.covariance import Diagonal, Unstructured
 from ranef.design.design import Design, full_rank
 from ranef.design.labels import KINDS, Dims, coordinates, labels
 from ranef.errors import FitError, suggestion
@@ -57,7 +56,7 @@ type Variable = Any  # a PyTensor variable; PyMC's functions carry no types
 
 _PARAMETER = re.compile(
     rf"(?:(?:{KINDS_OF_PRIOR})_)?(?P<relative>relative_)?(?P<moved>at_mean_|nearest_)?"
-    r"(?P<parameter>beta|sigma|sd_.*|partial_corr_.*)"
+    r"(?:free_)?(?P<parameter>beta|sigma|sd_.*|partial_corr_.*)"
 )
 VALUES = "values"  # the variable from which a marginal model computes its likelihood
 FAMILY_PARAMETERS = "family_parameters"  # the coordinate that names the variables of a family
@@ -266,8 +265,7 @@ def _random_effects(priors: TermPriors, sigma: Variable, dims: Dims, *, centered
     import pymc as pm
 
     label, prefix = priors.label, priors.prefix
-    sd = random_vector(f"{prefix}sd_{label}", priors.sd, dims[1], sigma)
-    unit = correlation_factor(priors)
+    sd, unit = standard_deviations(priors, sigma, dims[1]), correlation_factor(priors)
     if unit is None:
         return random_effects(f"b_{label}", sd, dims[:2], centered=centered)
     factor = sd[:, None] * unit
@@ -309,38 +307,36 @@ def note_moved(name: str, coefs: Sequence[str], change: Array, note: str) -> Non
     model.add_coord(f"{name}_place", (note,))
 
 
+def standard_deviations(priors: TermPriors, sigma: Variable, dim: str) -> Variable:
+    """Return the sd of each coefficient of a term, some of which may be one."""
+    import pymc as pm
+
+    covariance, name = priors.covariance, f"{priors.prefix}sd_{priors.label}"
+    if priors.free_sds == name:
+        return random_vector(name, priors.sd, dim, sigma)
+    own = f"{priors.free_sds}_dim"
+    pm.modelcontext(None).add_coord(own, covariance.sd_coefs(priors.coefs))
+    free = random_vector(priors.free_sds, priors.sd, own, sigma)
+    group_of = {j: i for i, group in enumerate(covariance.sd_groups) for j in group}
+    return pm.Deterministic(name, free[[group_of[j] for j in sorted(group_of)]], dims=dim)
+
+
 def correlation_factor(priors: TermPriors) -> Variable | None:
-    """Return the factor (k, k) of a term's correlations; None where effects are independent.
-
-    Raises
-    ------
-    FitError
-        If the term's covariance has no form in PyMC.
-    """
-    covariance, prior = priors.covariance, priors.corr
-    if isinstance(covariance, Diagonal) or covariance.k == 1:
-        return None
-    if isinstance(covariance, Unstructured) and prior is not None:
-        return lkj_factor(priors.label, prior, covariance.k)
-    raise FitError(f"{covariance}, the covariance of `{priors.label}`, has no form in PyMC.")
-
-
-def lkj_factor(label: str, prior: LKJ, k: int) -> Variable:
-    """Return the Cholesky factor (k, k) of an LKJ correlation matrix.
-
-    Its partial correlations are independent, and Beta variables on (-1, 1): Lewandowski,
-    Kurowicka & Joe (2009), section 2.4.
-    """
+    """Return the Cholesky factor (k, k) of a term's correlations; None if they are zero."""
     import pymc as pm
     import pytensor.tensor as pt
 
-    shape = prior.eta + (k - 2 - np.tril_indices(k, -1)[1]) / 2
-    partial = 2.0 * pm.Beta(f"partial_corr_{label}", shape, shape) - 1.0
-    pairs = iter(range(len(shape)))
+    covariance, prior = priors.covariance, priors.corr
+    if prior is None:
+        return None
+    shapes = covariance.correlation_shapes(prior.eta)
+    free = 2.0 * pm.Beta(f"partial_corr_{priors.label}", shapes, shapes) - 1.0
+    partial = iter(covariance.partials([free[i] for i in range(len(shapes))]))
     entries: list[Any] = []
+    k = covariance.k
     for row in range(k):
         rest = pt.constant(1.0)
-        for correlation in (partial[next(pairs)] for _ in range(row)):
+        for correlation in (next(partial) for _ in range(row)):
             entries.append(correlation * rest**0.5)
             rest = rest * (1.0 - correlation**2)
         entries += [rest**0.5, *[pt.constant(0.0)] * (k - row - 1)]

@@ -61,6 +61,8 @@ def marginal_model(design: Design, priors: Priors, target: LinearPosterior) -> p
     import pymc as pm
     import pytensor.tensor as pt
 
+    for term in priors.terms:
+        term.covariance.check_free("the marginal form in PyMC")
     dims, coords = coordinates(design)
     numbers = density_arrays.pack(target)
     with pm.Model(coords=coords) as model:
@@ -116,8 +118,8 @@ def _covariance(priors: TermPriors, sigma: Variable, dims: Dims) -> list[Variabl
     """Return the sds and partial correlations of a term; add both in the user's units."""
     import pymc as pm
 
-    label, prefix = priors.label, priors.prefix
-    sd = pymc_hierarchical.random_vector(f"{prefix}sd_{label}", priors.sd, dims[1], sigma)
+    label = priors.label
+    sd = pymc_hierarchical.standard_deviations(priors, sigma, dims[1])
     unit = pymc_hierarchical.correlation_factor(priors)
     if unit is None:
         return [sd]
