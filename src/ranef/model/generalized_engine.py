@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ranef._typing import Array
-from ranef.arguments import Sampling, check_counts, check_seed
+from ranef.arguments import Sampling
 from ranef.design import identifiability
 from ranef.design.labels import observed
 from ranef.errors import FitError
@@ -134,8 +134,6 @@ class GeneralizedEngine(SharedEngine):
     ) -> PosteriorFit:
         """Approximate the posterior of all but the random effects, and draw these given them."""
         self._check_posterior()
-        check_counts(draws=draws)
-        check_seed(seed)
         density = self._density(check_n_agq(self.design, n_agq, least=1))
         return self.weighted_fit(density, draws, seed, linear=False)
 

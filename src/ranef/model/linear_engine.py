@@ -133,8 +133,6 @@ class LinearEngine(SharedEngine):
     def laplace(self, *, draws: int = 4000, seed: int | None = None) -> PosteriorFit:
         """Approximate the posterior at its mode, and correct the draws by importance weights."""
         self._check_posterior()
-        check_counts(draws=draws)
-        check_seed(seed)
         return self.weighted_fit(self.density, draws, seed, linear=True)
 
     def quadrature(self, *, draws: int = 4000, seed: int | None = None) -> QuadratureFit:

@@ -295,17 +295,11 @@ class GeneralizedPosterior(LogPosterior):
             for u, Lambda, drawn in zip(modes.u, setting.Lambdas, around, strict=True)
         ]
 
-    def start(self) -> Array:
-        values = np.zeros_like(self.space.known)
+    def first_values(self) -> tuple[Array, list[Array]]:
+        values = np.zeros(self.space.n_given + 1)
         values[: self.p] = np.linalg.lstsq(self.X, self.model.X @ self.model.gamma, rcond=None)[0]
         values[self._own_places] = self.model.psi
-        for covariance, (sd, _), A, Lambda in zip(
-            self.space.covariances, self.space.places, self.bases, self.model.Lambdas, strict=True
-        ):
-            values[sd] = covariance.sds_and_correlations(np.linalg.solve(A, Lambda))[0]
-        known = np.isfinite(self.space.known)
-        values[known] = self.space.known[known]
-        return self.space.point(values)
+        return values, list(self.model.Lambdas)
 
     def units(self) -> Array:
         """Return about the standard errors of the fixed effects, as a matrix."""

@@ -400,25 +400,14 @@ class LinearPosterior(LogPosterior):
             b=[of_term @ np.linalg.inv(T).T for of_term, T in zip(b, cross.bases, strict=True)],
         )
 
-    def start(self) -> Array:
-        """Return a sensible point to start from, by moments of the least-squares residuals."""
-        cross, space, fixed = self.cross, self.space, self.fixed
-        values = np.zeros_like(space.known)
+    def first_values(self) -> tuple[Array, list[Array]]:
+        cross, fixed = self.cross, self.fixed
         columns = np.column_stack([fixed.given, fixed.J])
         effects = np.linalg.lstsq(columns, cross.R @ cross.beta_ols, rcond=None)[0]
-        values[: space.n_given] = effects[: space.n_given]
         sigma = np.sqrt(max(cross.rest[-1, -1], 1e-12) / max(cross.n - cross.p, 1))
-        values[space.n_given] = sigma
-        if space.covariances:
-            Lambdas = factors(moment_start(cross), cross.covariances)
-            for covariance, (sd, _), A, Lambda in zip(
-                space.covariances, space.places, self.bases, Lambdas, strict=True
-            ):
-                root = np.linalg.solve(A, Lambda)
-                values[sd] = sigma * covariance.sds_and_correlations(root)[0]
-        known = np.isfinite(space.known)
-        values[known] = space.known[known]
-        return space.point(values)
+        Lambdas = factors(moment_start(cross), cross.covariances)
+        leading = np.append(effects[: self.space.n_given], sigma)
+        return leading, [sigma * Lambda for Lambda in Lambdas]
 
     @property
     def width(self) -> int:

@@ -80,8 +80,22 @@ class LogPosterior(ABC):
         return 0.0
 
     @abstractmethod
+    def first_values(self) -> tuple[Array, list[Array]]:
+        """Return given effects, own parameters and sigma to start with, and factors in the basis.
+
+        The given values come first, as in `Space`; the factors are not relative to sigma.
+        """
+
     def start(self) -> Array:
-        """Return coordinates to start from, shape (d,)."""
+        """Return coordinates to start from, shape (d,): by moments of the data, or as known."""
+        space, (leading, roots) = self.space, self.first_values()
+        values = np.zeros_like(space.known)
+        values[: len(leading)] = leading
+        for covariance, (sd, _), A, root in zip(
+            space.covariances, space.places, self.bases, roots, strict=True
+        ):
+            values[sd] = covariance.sds_and_correlations(np.linalg.solve(A, root))[0]
+        return space.point(np.where(np.isfinite(space.known), space.known, values))
 
     @property
     @abstractmethod
