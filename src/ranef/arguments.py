@@ -109,6 +109,11 @@ def check_choice(
     return value
 
 
+def is_one_of(value: object, names: Iterable[str]) -> bool:
+    """Whether a value, whatever it may really be, is one of some names."""
+    return isinstance(value, str) and value in names
+
+
 def check_positive(**numbers: object) -> None:
     """Refuse numbers that are not positive, or too small or large to calculate with.
 

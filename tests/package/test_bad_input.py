@@ -576,3 +576,40 @@ def test_few_draws_are_not_weighted(draws, chains):
     for unit in ("observation", "group"):
         with pytest.raises(rf.FitError, match=f"^{draws * chains} draws are too few .* 100 are"):
             fit.loo(unit, seed=1)
+
+
+# ------------------------------------------------------------------ names and numbers of any type
+
+ANYTHING = [5, 1.5, b"a", [], [1], {}, {"a": 1}, (), set(), abs, object(), np.array([1, 2])]
+ANYTHING += [
+    np.array(1.0),
+    pd.Series([1.0]),
+    pd.DataFrame(),
+    pd.NA,
+    pd.NaT,
+    slice(3),
+    [[1], [1, 2]],
+]
+
+
+@pytest.mark.parametrize("value", ANYTHING, ids=lambda v: type(v).__name__)
+def test_names_of_another_type_are_refused(value):
+    model = rf.Model("Yield ~ 1 + (1 | Batch)", rf.load_dataset("Dyestuff"))
+    fit, exact = model.fit(), model.fit("quadrature", draws=100, seed=1)
+    for call in (
+        lambda: exact.draws(value),
+        lambda: exact.curve(value),
+        lambda: exact.savage_dickey(value),
+        lambda: fit.shrinkage_table(value),
+        lambda: fit.profile([value]),
+        lambda: model.fit("mcmc", form=value),
+        lambda: model.fit("mcmc", centered=value),
+        lambda: rf.Model("Yield ~ 1", rf.load_dataset("Dyestuff"), missing=value),
+    ):
+        with pytest.raises(rf.RanefError):
+            call()
+    if not isinstance(value, int | float):
+        with pytest.raises(rf.RanefError):
+            rf.fit("y ~ x + (1 | g)", FRAME.assign(y=1.0 + FRAME["y"] ** 2), family="gamma").icc(
+                mean=value, approximation="delta"
+            )

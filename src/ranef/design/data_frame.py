@@ -18,6 +18,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from ranef._typing import Array, Flags, Places
+from ranef.arguments import is_one_of
 from ranef.errors import DataError, DataWarning, FormulaError, listed, suggestion, warn
 from ranef.formula.syntax import Span
 
@@ -125,7 +126,7 @@ def complete_rows(
         If no row is left, if `missing="raise"` and a value is missing, or if weights are not
         positive or not finite.
     """
-    if missing not in ("drop", "raise"):
+    if not is_one_of(missing, ("drop", "raise")):
         raise DataError(f"missing={missing!r} is not an option: use 'drop' or 'raise'.")
     if len(columns) == 0:
         raise DataError("the data has no rows.")

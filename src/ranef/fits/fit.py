@@ -16,7 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ranef._typing import Array
-from ranef.arguments import check_choice, check_counts, check_seed
+from ranef.arguments import check_choice, check_counts, check_seed, is_one_of
 from ranef.design.design import Design, NewRows, RandomTerm, Rows, TermRows, new_rows
 from ranef.design.labels import parameter_names
 from ranef.errors import (
@@ -524,7 +524,7 @@ class Fit(Printed):
             raise FitError("the model has no random effects.")
         if label is None:
             return self.design.terms[0]
-        if label not in labels:
+        if not is_one_of(label, labels):
             raise FitError(
                 f"there is no random-effects term {label!r}. {suggestion(str(label), labels)}"
             )

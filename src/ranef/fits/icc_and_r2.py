@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 
 import numpy as np
 import pandas as pd
@@ -165,6 +166,9 @@ def observation_variance(
             f"the variance of observations on the link scale is not known for the {family.name} "
             "family, whose mean is not that of its link: make it with a `latent_variance`."
         )
+    given: object = mean  # whatever it may really be
+    if not isinstance(given, Real | None):
+        raise FitError(f"`mean` must be a number, got {mean!r}.")
     mu = np.asarray(average_response(design, family, numbers) if mean is None else mean)
     psi = [np.asarray(numbers.parameters[name]) for name in family.parameters]
     variance = family.unit_variance(mu, psi)

@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from ranef._typing import Array
-from ranef.arguments import check_choice, check_positive_numbers, check_seed
+from ranef.arguments import check_choice, check_positive_numbers, check_seed, is_one_of
 from ranef.covariances.partial_correlations import cholesky_of_correlations
 from ranef.design.design import Design, NewRows, Rows, TermRows
 from ranef.design.labels import parameter_names
@@ -465,8 +465,9 @@ class QuadratureFit(PosteriorFit):
             With `pdf`, `cdf`, `quantile`, `hdi(prob)`, `mean` and `sd`.
         """
         names = parameter_names(self.design, self.family)
-        if name not in names:
-            raise FitError(f"the posterior has no parameter {name!r}. {suggestion(name, names)}")
+        if not is_one_of(name, names):
+            known = suggestion(str(name), names)
+            raise FitError(f"the posterior has no parameter {name!r}. {known}")
         curve = self.marginals.curve(name)
         if isinstance(curve, float):
             raise FitError(f"`{name}` is known to be {curve:g} and has no density.")

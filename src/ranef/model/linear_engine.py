@@ -168,7 +168,10 @@ class LinearEngine(SharedEngine):
         settings = Sampling(**sampling)
         check_room(self.design, settings.draws * settings.chains)
         check_users_model(pymc_model, log_likelihood=log_likelihood)
-        form = form or ("hierarchical" if centered else "marginal")
+        if not isinstance(centered, bool):
+            raise FitError(f"`centered` of a linear model is True or False, got {centered!r}.")
+        if form is None:
+            form = "hierarchical" if centered else "marginal"
         check_choice("form", form, FORMS)
         is_own = pymc_model is None
         if is_own and form == "marginal":

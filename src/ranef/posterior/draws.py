@@ -17,6 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ranef._typing import Array
+from ranef.arguments import is_one_of
 from ranef.covariances.partial_correlations import cholesky_of_correlations, correlations
 from ranef.design.design import Design, RandomTerm
 from ranef.design.labels import coordinates, named, observed
@@ -138,8 +139,8 @@ class DrawnMarginals:
             If there is no such variable.
         """
         group = self.tree["posterior"]
-        if name not in group.data_vars:
-            known = suggestion(name, map(str, group.data_vars))
+        if not is_one_of(name, variables := list(map(str, group.data_vars))):
+            known = suggestion(str(name), variables)
             raise FitError(f"the posterior has no variable {name!r}. {known}")
         values = group[name].to_numpy()
         return np.asarray(values.reshape(-1, *values.shape[2:]))

@@ -108,6 +108,9 @@ def savage_dickey(
     Kurowicka & Joe 2009).
     """
     effects = _effects(priors)
+    given: object = name  # whatever it may really be
+    if not isinstance(given, str):
+        raise FitError(f"the posterior has no parameter {given!r}: expected a name.")
     if name in effects:
         j = effects[name]
         log_prior = _log_density_of_effect(name, priors, j)

@@ -14,11 +14,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from scipy import special
 
 from ranef._typing import Array
+from ranef.arguments import is_one_of
 from ranef.design.design import RandomTerm
 from ranef.design.labels import parameter_names
 from ranef.errors import FitError, suggestion
@@ -83,9 +86,12 @@ def profile(
     """
     cutoff = cutoff_of(prob)
     parameters = parameter_names(model.design, model.family)
-    wanted = parameters if names is None else list(names)
+    given: Any = parameters if names is None else names  # whatever it may really be
+    wanted: list[str] = (
+        list(given) if isinstance(given, list | tuple | pd.Index | pd.Series) else [given]
+    )
     for name in wanted:
-        if name not in parameters:
+        if not is_one_of(name, parameters):
             raise FitError(f"there is no parameter {name!r}. {suggestion(str(name), parameters)}")
     freed = _freed(model.design.terms)
     with threads_for(surface.width):
