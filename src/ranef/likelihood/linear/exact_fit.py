@@ -33,7 +33,7 @@ from ranef.likelihood.linear.reml import profiled
 LARGE_SDS = (1e3, 1e4)  # relative to sigma; what is fitted leaves r^2 like their inverse square
 MAX_PENALISED_SHARE = 1e-6  # of the variation of y, in the penalised fit of what is fitted exactly
 RELATIVE_ROUNDING = 1e-13  # of the variation of y, in fitted values
-MAX_COEFFICIENTS = 8  # of which all subsets are tried
+MAX_COEFFICIENTS = 6  # of which all subsets are tried
 REFINEMENTS = 3  # of fitted values, each of which leaves 1e-8 of the error
 
 NO_RESIDUAL = "there is no residual variation to estimate sigma from"
@@ -163,6 +163,9 @@ class _Fit:
 
     def is_unbounded(self, *, reml: bool) -> bool:
         """Whether the likelihood rises without end as sigma goes to zero."""
+        penalised = profiled(self.factorized(LARGE_SDS[1]), reml=True).r2
+        if penalised > MAX_PENALISED_SHARE * self.cross.rest[-1, -1]:
+            return False
         if self.fits_any:
             return not reml and self.ranks[0] < self.cross.n
         return self.is_exact
@@ -170,9 +173,6 @@ class _Fit:
     @property
     def is_exact(self) -> bool:
         """Whether this response is fitted, up to the rounding of its values."""
-        penalised = profiled(self.factorized(LARGE_SDS[1]), reml=True).r2
-        if penalised > MAX_PENALISED_SHARE * self.cross.rest[-1, -1]:
-            return False
         design = self.design
         for _ in range(REFINEMENTS):
             design = design.with_rows(y=self._residuals(design), offset=np.zeros(design.n_obs))

@@ -52,7 +52,7 @@ def estimate(cross: CrossProducts, *, reml: bool) -> Estimate:
             starts,
             simplify=lambda x: simplest(x, covariances),
         )
-        if _falls_as_sigma_vanishes(cross, optimum, starts, reml=reml):
+        if _falls_as_sigma_vanishes(cross, optimum, starts if few else [], reml=reml):
             optimum = replace(optimum, convergence=Convergence.EXACT)
         factorized = blocked_cholesky.factorize(cross, factors(optimum.x, covariances))
         return at_optimum(cross, optimum, factorized, _solution(factorized, reml=reml))
