@@ -504,3 +504,39 @@ def test_a_posterior_has_the_uncertainty_of_all_parameters(sleep_post):
     assert table.attrs["interval"] == "posterior mean with 90 % HPD interval"
     with pytest.raises(FitError, match=r"^uncertainty='fixed' is not available for a posterior"):
         sleep_post.ranef_table(uncertainty="fixed")
+
+
+# ------------------------------------------------------------------- what has no posterior mean
+
+
+@pytest.mark.parametrize(
+    ("family", "name", "priors", "has_mean"),
+    [
+        ("negative_binomial", "shape", "default", False),
+        ("negative_binomial", "shape", {"shape": rf.priors.HalfStudentT(1, 5)}, False),
+        ("negative_binomial", "shape", {"shape": rf.priors.HalfStudentT(2, 5)}, True),
+        ("negative_binomial", "shape", "rstanarm", True),
+        ("t", "nu", "default", True),
+        ("t", "nu", {"nu": rf.priors.HalfCauchy(10)}, False),
+        ("beta", "phi", {"phi": rf.priors.HalfCauchy(10)}, True),  # a large phi is ruled out
+    ],
+)
+def test_what_has_no_mean_is_not_printed_as_one(family, name, priors, has_mean):
+    rng = np.random.default_rng(1)
+    data = pd.DataFrame({"x": rng.normal(size=60)})
+    mean = np.exp(1 + 0.3 * data["x"])
+    by_family = {
+        "negative_binomial": rng.poisson(mean),
+        "t": rng.normal(mean),
+        "beta": rng.beta(2, 3, 60),
+    }
+    model = rf.Model("y ~ x", data.assign(y=by_family[family]), family=family, priors=priors)
+    fit = model.fit("laplace", draws=600, seed=1)
+    draws, table, text = fit.draws(name), fit.summary().to_frame(), " ".join(str(fit).split())
+    assert fit.parameters[name] == pytest.approx(draws.mean() if has_mean else np.median(draws))
+    assert fit.estimates()[name] == fit.parameters[name]
+    assert np.isfinite(table.loc[name, ["mean", "sd"]].to_numpy(dtype=float)).all() == has_mean
+    assert np.isfinite(table.loc[name, ["lower", "upper"]].to_numpy(dtype=float)).all()
+    reason = f"`{name}` has no mean: its prior, {dict(model.priors.parameters)[name]}, has none"
+    assert (reason in text) != has_mean
+    assert (f"Its median is {fit.parameters[name]:.3g}." in text) != has_mean

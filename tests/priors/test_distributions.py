@@ -4,7 +4,9 @@ import math
 import re
 from dataclasses import FrozenInstanceError
 
+import numpy as np
 import pytest
+from scipy import stats
 
 from ranef import priors
 from ranef.errors import FitError
@@ -90,3 +92,15 @@ def test_a_prior_is_a_value():
 def test_an_impossible_prior_cannot_be_made(make, message):
     with pytest.raises(FitError, match=f"^{re.escape(message)}$"):
         make()
+
+
+def test_heavy_tails_have_no_mean():
+    """The mean of an inverse gamma distribution needs alpha > 1, that of a t one nu > 1."""
+    for nu in (0.5, 1, 1.5, 3):
+        expected = bool(np.isfinite(stats.invgamma(nu).mean()))
+        assert priors.InverseGamma(nu, 1).has_mean is expected
+        assert priors.HalfStudentT(nu, 1).has_mean is expected
+        assert priors.StudentT(nu, 0, 1).has_mean is expected
+    assert not priors.HalfCauchy(1).has_mean
+    assert not priors.Flat().has_mean
+    assert priors.LogNormal(0, 2).has_mean

@@ -107,6 +107,9 @@ class OwnParameter:
     link : Link
         From the parameter to the real line, on which it is searched for: `links.LOG` of a positive
         number, `links.LOGIT` of one between 0 and 1, `links.IDENTITY` of any number.
+    limit : str, optional
+        The simpler distribution that ever larger values lead to. The likelihood then does not
+        vanish there, and the parameter has a posterior mean only where its prior has one.
     start : float, optional
         Where the search starts. If it is not given: 5, 1/2 or 0, as the link has it.
 
@@ -124,6 +127,7 @@ class OwnParameter:
     spread: Literal["response", "mean"] = "response"
     link: Link = LOG
     start: float = math.nan
+    limit: str = ""
 
     def __post_init__(self) -> None:
         if self.link not in _OWN_LINKS:

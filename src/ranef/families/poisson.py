@@ -154,6 +154,7 @@ NEGATIVE_BINOMIAL = Family(
             default=("InverseGamma", (0.4, 0.3)),
             brms=("InverseGamma", (0.4, 0.3)),
             rstanarm=("Exponential", (1,)),
+            limit="Poisson",
         ),
     ),
     links=(LOG,),

@@ -93,7 +93,7 @@ T = Family(
     pymc=PymcForm("StudentT", t_graph),
     own_parameters=(
         replace(SIGMA, brms=SIGMA.default),
-        OwnParameter("nu", default=("Gamma", (2, 0.1)), brms=("Gamma", (2, 0.1))),
+        OwnParameter("nu", default=("Gamma", (2, 0.1)), brms=("Gamma", (2, 0.1)), limit="normal"),
     ),
     links=(IDENTITY, LOG),
     aliases=("student", "studentt", "tfamily"),

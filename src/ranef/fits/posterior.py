@@ -183,10 +183,20 @@ class PosteriorFit(Fit):
 
     @property
     def parameters(self) -> dict[str, float]:
-        marginals = self.marginals
+        """Posterior means of the family's own parameters; medians of those without a mean."""
+        values = {name: self.marginals.parameter(name) for name in self.family.parameters}
+        means = {name: float(self.marginals.expected(draws)) for name, draws in values.items()}
+        return means | {name: float(np.median(values[name])) for name in self._without_mean}
+
+    @property
+    def _without_mean(self) -> dict[str, str]:
+        """Which own parameters have no posterior mean, and why."""
+        priors = {} if self.engine is None else dict(self.engine.priors.parameters)
         return {
-            name: float(marginals.expected(marginals.parameter(name)))
-            for name in self.family.parameters
+            name: f"its prior, {prior}, has none, and the {limit} distribution, which ever larger "
+            "values lead to, is not ruled out"
+            for name, prior in priors.items()
+            if (limit := self.family.parameter(name).limit) and not prior.has_mean
         }
 
     @property
@@ -246,13 +256,18 @@ class PosteriorFit(Fit):
         prob : float
             Probability of the highest posterior density intervals.
         """
-        table = self.marginals.table(prob)
+        table, medians = self.marginals.table(prob), []
+        for name, reason in self._without_mean.items():
+            table.loc[name, [c for c in ("mean", "sd", "mcse_mean") if c in table]] = np.nan
+            medians.append(
+                f"`{name}` has no mean: {reason}. Its median is {self.parameters[name]:.3g}."
+            )
         evidence = [] if self.evidence is None else [str(self.evidence)]
         return Summary(
             title=f"{self._kind}, posterior by {_NAMES[self.method]}",
             facts=(*self._facts(), *self.marginals.size, *evidence),
             sections=((f"Posterior, with {100 * prob:g} % HPD intervals", table),),
-            notes=(*self.diagnostics.messages(), *self._undetermined()),
+            notes=(*self.diagnostics.messages(), *self._undetermined(), *medians),
             frame=table,
         )
 

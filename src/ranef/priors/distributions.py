@@ -35,6 +35,11 @@ class Prior(ABC):
         """Whether the prior is a distribution: whether its density has a finite integral."""
         return True
 
+    @property
+    def has_mean(self) -> bool:
+        """Whether the prior has a finite mean."""
+        return True
+
 
 @dataclass(frozen=True)
 class Normal(Prior):
@@ -65,6 +70,11 @@ class StudentT(Prior):
     sigma: float
     positive = False
 
+    @property
+    def has_mean(self) -> bool:
+        """Whether the tails are light enough for a mean."""
+        return self.nu > 1
+
 
 @dataclass(frozen=True)
 class HalfNormal(Prior):
@@ -82,6 +92,11 @@ class HalfStudentT(Prior):
     sigma: float
     positive = True
 
+    @property
+    def has_mean(self) -> bool:
+        """Whether the tails are light enough for a mean."""
+        return self.nu > 1
+
 
 @dataclass(frozen=True)
 class HalfCauchy(Prior):
@@ -89,6 +104,7 @@ class HalfCauchy(Prior):
 
     beta: float
     positive = True
+    has_mean = False
 
 
 @dataclass(frozen=True)
@@ -123,6 +139,11 @@ class InverseGamma(Prior):
     alpha: float
     beta: float
     positive = True
+
+    @property
+    def has_mean(self) -> bool:
+        """Whether the tail is light enough for a mean."""
+        return self.alpha > 1
 
 
 @dataclass(frozen=True)
@@ -178,6 +199,7 @@ class Flat(Prior):
 
     positive = True  # where its parameter is
     proper = False
+    has_mean = False
 
 
 @dataclass(frozen=True)
