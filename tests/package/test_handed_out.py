@@ -89,11 +89,10 @@ def test_writing_into_answers_changes_no_answer(method):
     assert text_of(model.fit().fixef()) == text_of(rf.Model.fit(model).fixef())
 
 
-@pytest.mark.parametrize("name", ["theta", "X", "y", "weights", "beta"])
+@pytest.mark.parametrize("name", ["X", "y", "weights", "beta"])
 def test_arrays_refuse_to_be_written_into(name):
     fit = rf.fit("Yield ~ 1 + (1 | Batch)", rf.load_dataset("Dyestuff"))
     array = {
-        "theta": fit.theta,
         "beta": fit.estimate.beta,
         **{k: getattr(fit.design.rows, k) for k in ("X", "y", "weights")},
     }[name]

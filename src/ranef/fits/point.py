@@ -294,7 +294,7 @@ class PointFit(Fit):
 
     @property
     def theta(self) -> Array:
-        return self.estimate.theta
+        return self.estimate.theta.copy()
 
     def _b(self) -> dict[str, Array]:
         return dict(zip((t.label for t in self.design.terms), self.estimate.b, strict=True))
