@@ -459,9 +459,9 @@ def test_draws_say_the_same_of_the_prior_of_a_fixed_effect():
     found = rf.compare({"with": with_x(1), "without": null()}, seed=1)
     exact = rf.compare({"with": with_x(1, "quadrature"), "without": null("quadrature")}, seed=1)
     a, b = (c.sensitivity.query("priors == 'fixed effects that differ'") for c in (found, exact))
-    wide = np.isfinite(a["mcse"].to_numpy())
-    assert wide.sum() > len(a) / 2
-    np.testing.assert_allclose(a["log_bf"][wide], b["log_bf"].to_numpy()[wide], atol=0.15)
+    assert np.isfinite(a["mcse"]).all()
+    np.testing.assert_allclose(a["log_bf"], b["log_bf"], atol=0.15)
+    found.plot_sensitivity()
 
 
 def test_where_no_prior_is_moved_there_is_no_range():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +47,12 @@ from ranef.posterior.marginal_likelihood import (
     approximated,
     log_evidence,
 )
-from ranef.posterior.prior_sensitivity import Sensitivity, from_draws, from_effects
+from ranef.posterior.prior_sensitivity import (
+    Sensitivity,
+    from_draws,
+    from_effects,
+    with_scaled_effects,
+)
 from ranef.posterior.quadrature.lattice import is_feasible
 from ranef.priors.assignment import Priors
 from ranef.priors.distributions import Constant
@@ -382,8 +387,22 @@ class SharedEngine(Engine[Fit]):
             change, beta = self.priors.change, posterior.drawn.beta
             beta = beta if change is None else np.linalg.solve(change, beta.T).T
             by_chain = beta.reshape(posterior.chains or len(beta), -1, beta.shape[-1])
-            return from_effects(self.priors, effects, by_chain, scales)
+            return self._beyond_draws(from_effects(self.priors, effects, by_chain, scales), effects)
         return from_draws(self.density, self.by_chain(posterior), scales)
+
+    def _beyond_draws(self, found: Sensitivity, effects: Collection[str]) -> Sensitivity:
+        """Return a sensitivity with p(y) computed anew where draws do not reach."""
+        log_ratio, mcse = found.log_ratio.copy(), found.mcse.copy()
+        lost = np.flatnonzero(~np.isfinite(mcse))
+        rng = np.random.default_rng(0)
+        own = log_evidence(self.density, rng=rng) if lost.size else None
+        for i in lost:
+            priors = with_scaled_effects(self.priors, effects, float(found.scales[i]))
+            other = log_evidence(replace(self, priors=priors).density, rng=rng)
+            assert own is not None
+            log_ratio[i] = other.value - own.value
+            mcse[i] = np.hypot(other.mcse, own.mcse)
+        return Sensitivity(found.scales, log_ratio, mcse)
 
     def by_chain(self, posterior: Marginals) -> Array:
         """Return the values of all draws, shape (chains, draws, n_values)."""
