@@ -345,6 +345,12 @@ def test_the_page_of_a_generalised_model():
     )
 
 
+def let_one_diverge(fit):
+    diverging = fit.posterior["sample_stats"]["diverging"].to_numpy()
+    diverging.flags.writeable = True
+    diverging[0, 0] = 1
+
+
 @pytest.mark.parametrize(
     ("text", "advice"),
     [
@@ -360,13 +366,13 @@ def test_the_page_of_a_generalised_model():
 )
 def test_divergences_of_generalised_models(text, advice):
     fit, _ = generalised(text=text)
-    fit.posterior["sample_stats"]["diverging"][0, 0] = 1
+    let_one_diverge(fit)
     assert fit.diagnostics.messages()[0].endswith(f"may be missing. {advice}")
 
 
 def test_a_marginal_form_is_advised_for_linear_models_only():
     linear = known_posterior(model_of("one factor"))
-    linear.posterior["sample_stats"]["diverging"][0, 0] = 1
+    let_one_diverge(linear)
     assert linear.diagnostics.messages()[0].endswith(
         "Raise `target_accept` (to 0.99, say), sample the marginal form, which is the default, or "
         "give stronger priors."
