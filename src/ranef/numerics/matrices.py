@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from threading import Lock
 
@@ -430,9 +430,10 @@ def read_only(value: object) -> None:
             read_only(one)
 
 
+@dataclass(frozen=True)
 class ReadOnly:
     """A record whose arrays cannot be written into."""
 
     def __post_init__(self) -> None:
-        for value in vars(self).values():
-            read_only(value)
+        for field in fields(self):
+            read_only(getattr(self, field.name))
