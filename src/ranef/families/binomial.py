@@ -49,8 +49,9 @@ def _log_density(y: Array, A: Array, B: Array, w: Array) -> Array:
     if (w == 1).all():  # 0 or 1 of one: the usual case, and the quick one
         return np.where(y == 0, B, np.where(y == 1, A, y * A + (1 - y) * B))
     k = w * y
-    constant = log_poisson_at_mean(k) + log_poisson_at_mean(w - k) - log_poisson_at_mean(w)
-    return np.asarray(constant - w * (divergence(y, A) + divergence(1 - y, B)))
+    of_k, of_rest, of_w = log_poisson_at_mean(np.stack([k, w - k, np.broadcast_to(w, k.shape)]))
+    divergences = divergence(y, A) + divergence(1 - y, B)
+    return np.asarray(of_k + of_rest - of_w - w * divergences)
 
 
 def binomial_variance(mu: Array) -> Array:
