@@ -235,8 +235,8 @@ def test_a_model_and_itself():
     found = rf.compare({"a": yields(), "b": yields()}, seed=1)
     assert found.verdict == (
         "A new `Batch` is predicted alike by `a` and `b`. The data are the most probable under `a` "
-        "(posterior probability 0.5). Against `b` its Bayes factor is 1 (1 to 1 over scales of "
-        "the priors of the sds): not decided."
+        "(posterior probability 0.5). Against `b` its Bayes factor is 1 (the same over scales "
+        "of the priors of the sds): not decided."
     )
 
 

@@ -259,8 +259,9 @@ class Comparison(Printed):
         has_value = self._decided(second)
         decided = has_value and log_bf >= np.log(MIN_BAYES_FACTOR)
         value = f"is {two_digits(np.exp(log_bf))}" if has_value else "depends on the priors"
-        reach = f"{two_digits(np.exp(low))} to {two_digits(np.exp(high))} over scales of the priors"
-        reach = f" ({reach} of {self._moved})" if self._moved else ""
+        ends = two_digits(np.exp(low)), two_digits(np.exp(high))
+        reach = "the same" if set(ends) == {two_digits(np.exp(log_bf))} else " to ".join(ends)
+        reach = f" ({reach} over scales of the priors of {self._moved})" if self._moved else ""
         sentences = (
             f"The data are the most probable under `{best}` (posterior probability "
             f"{probability:.3g}). Against `{second}` its Bayes factor {value}{reach}"
