@@ -430,7 +430,7 @@ def read_only(value: object) -> None:
             read_only(one)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ReadOnly:
     """A record whose arrays cannot be written into."""
 
