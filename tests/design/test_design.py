@@ -223,7 +223,7 @@ def test_a_combination_that_was_never_observed_is_left_out_in_every_coding(text)
     assert rows.places.tolist() == list(range(1, 9))
     (message,) = said
     assert message.startswith(
-        "1 of 9 rows are predicted as nan, as the data do not determine the mean: rows `8`. The "
+        "nan is predicted for 1 of 9 rows, as the data do not determine the mean: `8`. The "
         "first has a = r, b = w"
     )
     assert caught(lambda: new_rows(first, seen))[1] == []
@@ -264,8 +264,8 @@ def test_rows_with_missing_values_are_left_out_of_new_rows_and_counted():
     rows, said = caught(lambda: new_rows(first, new))
     (message,) = said
     assert message == (
-        "4 of 6 rows are predicted as nan for missing values in `x` (1), `f` (1), `g` (1), "
-        "`offset=` (1): rows `1`, `2`, `4` and `5`."
+        "nan is predicted for 4 of 6 rows, for missing values in `x` (1), `f` (1), `g` (1), "
+        "`offset=` (1): `1`, `2`, `4` and `5`."
     )
     assert rows.places.tolist() == [0, 3]
     np.testing.assert_array_equal(rows.spread(np.array([7.0, 8.0]))[[0, 3]], [7, 8])

@@ -465,8 +465,8 @@ def test_an_empty_cell_has_no_prediction_by_any_method(text, method):
         found = fit.predict(asked, groups="new")
     assert np.isnan(found).tolist() == [True, False, True]
     assert [str(one.message).split(":")[0] for one in said] == [
-        "1 of 3 rows are predicted as nan for missing values in `h` (1)",
-        "1 of 2 rows are predicted as nan, as the data do not determine the mean",
+        "nan is predicted for 1 of 3 rows, for missing values in `h` (1)",
+        "nan is predicted for 1 of 2 rows, as the data do not determine the mean",
     ]
 
 

@@ -158,8 +158,8 @@ def complete_new_rows(
     if incomplete.any():
         share = f"{incomplete.sum()} of {len(incomplete)} rows"
         rows = listed(absent.index[incomplete])
-        message = f"{share} are predicted as nan for missing values in {_counts(absent)}: rows "
-        warn(f"{message}{rows}.", DataWarning)
+        message = f"nan is predicted for {share}, for missing values in {_counts(absent)}: {rows}."
+        warn(message, DataWarning)
     known = np.zeros(len(columns)) if offset is None else offset
     return columns.loc[~incomplete], known[~incomplete], np.flatnonzero(~incomplete)
 

@@ -472,8 +472,8 @@ def _not_estimable(columns: Columns, broken: Flags, frame: pd.DataFrame) -> str:
     values = frame.iloc[rows[0]]
     at = ", ".join(f"{name} = {values[name]}" for name in frame.columns if name in variables)
     return (
-        f"{len(rows)} of {len(frame)} rows are predicted as nan, as the data do not determine the "
-        f"mean: rows {listed(frame.index[rows])}. The first has {at}; in the data the values of "
+        f"nan is predicted for {len(rows)} of {len(frame)} rows, as the data do not determine the "
+        f"mean: {listed(frame.index[rows])}. The first has {at}; in the data the values of "
         f"{listed(columns.names[j] for j in first)} follow from other columns, here they do not."
     )
 
