@@ -94,6 +94,47 @@ def suprema(form, w2, c):
     return null_distributions.supremum(form, null_distributions._grid(form), w2, c)
 
 
+# ------------------------------------------------------------------- the search for the supremum
+
+
+def grid_of(points):
+    step = null_distributions.GRID_STEP
+    return null_distributions._Grid(1.0, step * np.arange(points), np.empty((1, points)))
+
+
+@pytest.mark.parametrize("place", [0.7, -0.4, 0.0])
+def test_the_vertex_of_a_parabola_is_found_from_three_of_its_points(place):
+    grid = grid_of(9)
+    lowest = grid.t[4] + place * null_distributions.GRID_STEP
+    values = 3.0 * (grid.t - lowest) ** 2 + 1.0
+    found = null_distributions._vertex(grid, np.array([4]), values[None])
+    np.testing.assert_allclose(found, lowest, rtol=1e-12)
+
+
+def test_a_vertex_stays_between_the_neighbours():
+    """Far off, above a maximum, and at the first point, which has one neighbour."""
+    grid, step = grid_of(9), null_distributions.GRID_STEP
+    far, top = (grid.t - grid.t[8]) ** 2, -((grid.t - grid.t[3]) ** 2)
+    found = null_distributions._vertex(grid, np.array([4, 4, 0]), np.stack([far, top, far]))
+    np.testing.assert_allclose(found, [grid.t[4] + 0.9 * step, grid.t[4], step / 4])
+
+
+def test_a_supremum_is_found_by_halving_where_newton_leads_nowhere(monkeypatch):
+    form = spectrum(*designs("intercepts"), reml=True)
+    rng = np.random.default_rng(2)
+    w2, c = rng.chisquare(form.counts, (200, len(form.counts))), rng.chisquare(9, 200)
+    w2 *= 1 + 4 * form.mu / form.mu.max()
+    expected, criterion = suprema(form, w2, c), null_distributions._criterion
+    assert (expected > 0.1).sum() > 20
+
+    def concave(*arguments):
+        value, slope, curvature = criterion(*arguments)
+        return value, slope, -np.abs(curvature)
+
+    monkeypatch.setattr(null_distributions, "_criterion", concave)
+    np.testing.assert_allclose(suprema(form, w2, c), expected, atol=1e-6)
+
+
 # ----------------------------------------------------------------------- chi-squared mixtures
 
 
