@@ -268,16 +268,15 @@ class SharedEngine(Engine[Fit]):
 
     def check_told_apart(self, method: str) -> None:
         """Refuse two terms that are one, unless priors decide; warn of what the data leave open."""
-        if not self._priors_decide(method):
-            for flat in self._flat_directions(method):
-                flat.check()
-        for text in self.undetermined(method):
-            warn(text, DataWarning)
+        flats, by_priors = self._flat_directions(method), self._priors_decide(method)
+        for flat in () if by_priors else flats:
+            flat.check()
+        for flat in flats:
+            warn(flat.said(by_priors=by_priors), DataWarning)
 
     def undetermined(self, method: str) -> list[str]:
         by_priors = self._priors_decide(method)
-        flats = self._flat_directions(method)
-        return [flat.of_posterior if by_priors else flat.of_estimates for flat in flats]
+        return [flat.said(by_priors=by_priors) for flat in self._flat_directions(method)]
 
     def _priors_decide(self, method: str) -> bool:
         """Whether a fit finds proper priors where the data say nothing, as a posterior does."""

@@ -54,18 +54,14 @@ class FlatDirections:
             return f"the data do not identify {listed(self.parameters)}"
         return f"the data cannot tell apart {listed(self.parameters)}"
 
-    @property
-    def of_estimates(self) -> str:
-        """What is to be said where nothing but the data decides."""
+    def said(self, *, by_priors: bool) -> str:
+        """Return what is to be said of a fit, with priors or without."""
+        if by_priors:
+            return f"{self}; the priors decide. Without them, {self.remedy}."
         return (
             f"{self}: other values fit the data as well as the estimates do, which are arbitrary "
             f"in this respect; {self.remedy}."
         )
-
-    @property
-    def of_posterior(self) -> str:
-        """What is to be said where there are priors."""
-        return f"{self}; the priors decide. Without them, {self.remedy}."
 
     def check(self) -> None:
         """Refuse two terms that are one.
