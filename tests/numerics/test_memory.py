@@ -29,6 +29,7 @@ CROSSED = "y ~ 1 + (1 | g) + (1 | h)"
 
 @pytest.fixture
 def free(monkeypatch):
+    monkeypatch.setattr(memory, "ALWAYS_FREE", 0)
     return lambda n_bytes: monkeypatch.setattr(memory, "available", lambda: float(n_bytes))
 
 

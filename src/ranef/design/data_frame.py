@@ -17,9 +17,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from ranef._typing import Array, Flags, Places
+from ranef._typing import Array, Codes, Flags, Places
 from ranef.arguments import is_one_of
 from ranef.errors import DataError, DataWarning, FormulaError, listed, suggestion, warn
+from ranef.formula.codings import Coding
 from ranef.formula.syntax import Span
 
 MAX_MAGNITUDE = 1e35  # of a column: the squared variance of a slope of two such is 1e280
@@ -27,11 +28,11 @@ MAX_MAGNITUDE = 1e35  # of a column: the squared variance of a slope of two such
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """A data frame of any kind: its column names, its row labels, and a reader of one column."""
+    """A data frame of any kind: its column names, its row labels, and a reader of columns."""
 
     names: list[str]
     rows: pd.Index[Any]
-    read: Callable[[str], pd.Series[Any]]
+    read: Callable[[list[str]], pd.DataFrame]
 
     def columns(self, used: Mapping[str, Span], text: str) -> pd.DataFrame:
         """Return the used columns of a formula; refuse missing and ambiguous names."""
@@ -40,7 +41,7 @@ class Source:
                 message = f"the column `{name}` is not in the data. {suggestion(name, self.names)}"
                 raise FormulaError(message, text, span)
             self._refuse_repeated(name)
-        return pd.DataFrame({name: self.read(name) for name in used}, index=self.rows)
+        return self.read(list(used))
 
     def values(self, argument: str | ArrayLike | None, name: str) -> NDArray[np.float64] | None:
         """Return the numbers of `weights=` or `offset=`, a column's name or an array."""
@@ -51,7 +52,7 @@ class Source:
                 hint = suggestion(argument, self.names)
                 raise DataError(f"{name}={argument!r} is not a column of the data. {hint}")
             self._refuse_repeated(argument)
-            argument = self.read(argument)
+            argument = self.read([argument]).iloc[:, 0]
         elif isinstance(argument, pd.Series) and not argument.index.equals(self.rows):
             message = f"the index of {name}= differs from that of the data: pass a plain array."
             raise DataError(message)
@@ -99,7 +100,7 @@ def open_frame(data: object) -> Source:
         data = _from_mapping(data)
     if isinstance(data, pd.DataFrame):
         frame, names = data, [str(c) for c in data.columns]
-        return Source(names, frame.index, lambda name: frame.iloc[:, names.index(name)])
+        return Source(names, frame.index, lambda used: _taken(frame, names, used))
     import narwhals.stable.v1 as nw
 
     try:
@@ -107,9 +108,19 @@ def open_frame(data: object) -> Source:
     except TypeError:
         message = f"expected a data frame (pandas, polars, pyarrow), got {type(data).__name__}."
         raise DataError(message) from None
+    rows = pd.RangeIndex(len(eager))
     return Source(
-        eager.columns, pd.RangeIndex(len(eager)), lambda name: _series(eager.get_column(name))
+        eager.columns,
+        rows,
+        lambda used: pd.DataFrame({u: _series(eager.get_column(u)) for u in used}, index=rows),
     )
+
+
+def _taken(frame: pd.DataFrame, names: list[str], used: list[str]) -> pd.DataFrame:
+    """Return a copy of some columns of a pandas frame, by their names as text."""
+    taken = frame.iloc[:, [names.index(name) for name in used]]
+    taken.columns = pd.Index(used)
+    return taken
 
 
 def complete_rows(
@@ -131,14 +142,15 @@ def complete_rows(
     if len(columns) == 0:
         raise DataError("the data has no rows.")
     absent = _absent(columns, {"weights=": weights, "offset=": offset})
-    incomplete = absent.any(axis=1).to_numpy()
+    incomplete = absent.to_numpy().any(axis=1)
+    kept = CompleteRows(columns, weights, offset)
     if incomplete.any():
         _report(absent, incomplete, missing)
-    kept = CompleteRows(
-        columns.loc[~incomplete],
-        None if weights is None else weights[~incomplete],
-        None if offset is None else offset[~incomplete],
-    )
+        kept = CompleteRows(
+            columns.loc[~incomplete],
+            None if weights is None else weights[~incomplete],
+            None if offset is None else offset[~incomplete],
+        )
     _check_extras(kept)
     return kept
 
@@ -154,7 +166,7 @@ def complete_new_rows(
         When a row is incomplete, and so has no prediction.
     """
     absent = _absent(columns, {"offset=": offset})
-    incomplete = absent.any(axis=1).to_numpy()
+    incomplete = absent.to_numpy().any(axis=1)
     if incomplete.any():
         share = f"{incomplete.sum()} of {len(incomplete)} rows"
         rows = listed(absent.index[incomplete])
@@ -167,7 +179,7 @@ def complete_new_rows(
 def _absent(columns: pd.DataFrame, others: Mapping[str, Array | None]) -> pd.DataFrame:
     """Return where values are missing, in columns and in other numbers."""
     numbers = {name: np.isnan(values) for name, values in others.items() if values is not None}
-    return columns.isna().assign(**numbers)
+    return columns.isna().assign(**numbers) if numbers else columns.isna()
 
 
 def _counts(absent: pd.DataFrame) -> str:
@@ -260,17 +272,6 @@ _NO_VALUE = {"", "-", "--", ".", "?", "na", "n/a", "nan", "null", "none", "missi
 _TIMES = {"date", "datetime", "datetime64", "timedelta", "time", "period"}
 
 
-@dataclass(frozen=True)
-class Coding:
-    """The coding of a factor by columns: its name and settings.
-
-    The setting `base` is the number of a level, not its label.
-    """
-
-    name: str = "treatment"
-    settings: Mapping[str, Any] = field(default_factory=dict)
-
-
 @dataclass(frozen=True, eq=False)
 class Categorical:
     """Values of a factor.
@@ -289,9 +290,12 @@ class Categorical:
 
     codes: NDArray[np.int64]
     levels: pd.Index[Any]
-    coding: Coding = Coding()
+    coding: Coding = field(default_factory=Coding)
     unseen: tuple[object, ...] = ()
     doubt: str = ""
+
+
+_PLAIN = {np.dtype(kind) for kind in (*"?bBhHiIlLqQ", np.float32, np.float64)}
 
 
 def plain(series: pd.Series[Any]) -> pd.Series[Any]:
@@ -307,6 +311,8 @@ def plain(series: pd.Series[Any]) -> pd.Series[Any]:
         values = np.array(series.to_list())  # fractions and decimals stay objects
         return pd.Series(values.astype(np.float64) if values.dtype == object else values)
     dtype = series.dtype
+    if dtype in _PLAIN:
+        return series
     if dtype.kind in "biuf" or (dtype.kind != "c" and pd.api.types.is_numeric_dtype(dtype)):
         values = series.to_numpy(dtype=getattr(dtype, "numpy_dtype", None))
         has_no_index = values.dtype in (object, np.float16, np.longdouble)  # decimals too
@@ -353,18 +359,19 @@ def coded(label: str, series: pd.Series[Any], levels: pd.Index[Any] | None = Non
         If the values cannot be labels, as lists cannot, or if labels of two types, such as 1 and
         "1", read the same and are to be levels.
     """
-    labels = series.astype(object) if isinstance(series.dtype, pd.CategoricalDtype) else series
     try:
-        known = sorted_levels(series) if levels is None else levels
-        codes = known.get_indexer(pd.Index(labels))
-        unseen = tuple(pd.unique(labels[codes < 0]))
+        codes, own = _distinct(series)
+        places = np.arange(len(own)) if levels is None else levels.get_indexer(own)
     except (TypeError, ValueError, NotImplementedError):
         message = f"`{label}` has values that cannot be levels, such as {series.iloc[0]!r}."
         raise DataError(message) from None
     if levels is None:
-        _refuse_two_types(label, known, _kinds(labels) if labels.dtype == object else set())
+        labels = series if series.dtype == object else own
+        _refuse_two_types(label, own, _kinds(labels) if labels.dtype == object else set())
+    known, found = own if levels is None else levels, np.append(places, -1)[codes]
+    unseen = tuple(own[pd.unique(codes[found < 0])])
     doubt = _doubt(label, known, unseen)
-    return Categorical(codes.astype(np.int64), known, unseen=unseen, doubt=doubt)
+    return Categorical(found.astype(np.int64), known, unseen=unseen, doubt=doubt)
 
 
 def _refuse_two_types(label: str, levels: pd.Index[Any], kinds: set[str]) -> None:
@@ -479,27 +486,24 @@ def _readings(label: object) -> tuple[Hashable, ...]:
     return (text,)
 
 
-def sorted_levels(series: pd.Series[Any]) -> pd.Index[Any]:
-    """Return the levels that occur, in category order or sorted.
-
-    Examples
-    --------
-    >>> list(sorted_levels(pd.Series(["b", "a", "b"])))
-    ['a', 'b']
-    """
+def _distinct(series: pd.Series[Any]) -> tuple[Codes, pd.Index[Any]]:
+    """Return the level of each row, and the levels that occur, in category order or sorted."""
     if isinstance(series.dtype, pd.CategoricalDtype):
-        used = set(series.cat.codes.unique())
-        return series.cat.categories[[code in used for code in range(len(series.cat.categories))]]
-    values = np.asarray(pd.unique(series))
+        used, codes = np.unique(series.cat.codes, return_inverse=True)
+        has_missing = int(used[0] < 0) if len(used) else 0
+        return codes - has_missing, series.cat.categories[used[has_missing:]]
+    codes, labels = pd.factorize(series)
+    values = np.asarray(labels)
     if values.dtype.kind == "f" and _are_whole(values):
         values = values.astype(np.int64)
-    levels: pd.Index[Any]
     try:
-        levels = pd.Index(np.sort(values))
+        order = np.argsort(values, kind="stable")
+        levels: pd.Index[Any] = pd.Index(values[order])
     except TypeError:  # labels of mixed types have no order of their own
-        in_order = sorted(values, key=lambda v: (type(v).__name__, str(v)))
-        levels = pd.Index(in_order, dtype=object)
-    return levels
+        keys = [(type(v).__name__, str(v)) for v in values]
+        order = np.array(sorted(range(len(values)), key=keys.__getitem__), dtype=np.intp)
+        levels = pd.Index(values[order], dtype=object)
+    return np.append(np.argsort(order), -1)[codes], levels
 
 
 def _are_whole(values: NDArray[Any]) -> bool:

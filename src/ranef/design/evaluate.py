@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from ranef._typing import Array
 from ranef.design.data_frame import (
     Categorical,
-    Coding,
     check_magnitude,
     coded,
     numbers_hint,
@@ -28,6 +27,7 @@ from ranef.design.data_frame import (
     refuse_times,
 )
 from ranef.errors import DataError, FormulaError, listed
+from ranef.formula.codings import Coding
 from ranef.formula.functions import CODINGS, ELEMENTWISE, FUNCTIONS, SETTINGS, bind
 from ranef.formula.syntax import Binary, Call, Column, Literal, Node, Paren, Unary
 
@@ -168,8 +168,9 @@ class Interpreter:
         if node.name not in self.frame:
             message = f"`{node}` cannot be used here: it names a coding, as in `C(f, contr.sum)`."
             raise self.error(message, node)
-        refuse_complex(self.frame[node.name])
-        return plain(self.frame[node.name])
+        series = self.frame[node.name]
+        refuse_complex(series)
+        return plain(series)
 
     def column(self, node: Column) -> Any:
         series = self.series(node)

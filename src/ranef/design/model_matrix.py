@@ -1,18 +1,16 @@
-"""Terms to model-matrix columns: formulaic codes what the interpreter has evaluated.
+"""Terms to model-matrix columns: products of numbers, indicators and contrasts, and their names.
 
-formulaic sees values under names made up here (`f0`, `f1`) and levels by their numbers, never a
-word of the user: its terms are made of look-ups only, so it has nothing to evaluate, and no label
-can clash with another or mean something to it.
+The columns are those of R's `model.matrix`, in its order; their names are those of formulaic.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import product
 from math import comb, prod
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,7 +19,6 @@ from numpy.typing import NDArray
 from ranef._typing import Array, Flags
 from ranef.design.data_frame import (
     Categorical,
-    Coding,
     check_magnitude,
     is_spoilt,
     level_texts,
@@ -29,6 +26,7 @@ from ranef.design.data_frame import (
 )
 from ranef.design.evaluate import Interpreter, Value
 from ranef.errors import DataError, listed
+from ranef.formula.codings import Product, independent_products, indicators
 from ranef.formula.powers import Predictor, powers_of
 from ranef.formula.syntax import Node
 from ranef.formula.terms import INTERCEPT, Term, columns_of
@@ -49,7 +47,7 @@ class Columns:
     Attributes
     ----------
     names : tuple of str
-        Names of the k columns, as formulaic gives them: `sex[T.F]`, `age:ch[T.Y]`.
+        Names of the k columns, factors in the user's words: `sex[T.F]`, `age:ch[T.Y]`.
     values : ndarray, shape (n, k)
         The columns of the rows that were coded.
     numeric : tuple of bool
@@ -58,8 +56,8 @@ class Columns:
         Which term each column is of, and what it is made of.
     codings : mapping of str to str
         How each factor is coded, in words, by its label.
-    spec : object
-        formulaic's specification, which codes new rows in the same way.
+    products : tuple of (Product, ...)
+        The products of coded factors that stand for each term, for new rows to be coded alike.
     """
 
     names: tuple[str, ...]
@@ -67,7 +65,7 @@ class Columns:
     numeric: tuple[bool, ...]
     origins: tuple[Origin, ...]
     codings: Mapping[str, str]
-    spec: Any
+    products: tuple[tuple[Product, ...], ...] = ()
 
     @cached_property
     def independent(self) -> list[int]:
@@ -182,8 +180,9 @@ def code(interpreter: Interpreter, terms: Sequence[Term], old: Columns | None = 
     """
     n = len(interpreter.frame)
     if not terms:
-        return Columns((), np.empty((n, 0)), (), (), {}, None)
-    values = {str(f): _as_factor(interpreter, f) for term in terms for f in term.factors}
+        return Columns((), np.empty((n, 0)), (), (), {})
+    nodes = {str(f): f for term in terms for f in term.factors}
+    values = {label: _as_factor(interpreter, node) for label, node in nodes.items()}
     for label, value in values.items():
         _check_kind(label, value, old)
         if isinstance(value, Categorical):
@@ -192,31 +191,28 @@ def code(interpreter: Interpreter, terms: Sequence[Term], old: Columns | None = 
     if INTERCEPT in values:
         message = f"a predictor cannot be called `{INTERCEPT}`, which is the intercept's name: "
         raise DataError(message + "rename the column.")
-    aliases = {label: f"f{i}" for i, label in enumerate(values)}
-    matrix = _materialize(terms, aliases, values, n, None if old is None else old.spec)
-    structure = matrix.model_spec.structure
-    texts = {k: level_texts(v.levels) for k, v in values.items() if isinstance(v, Categorical)}
-    original = {alias: (label, texts.get(label)) for label, alias in aliases.items()}
-    names = [_named(str(name), original) for s in structure for name in s.columns]
-    _check_names(names)
-    columns = np.asarray(matrix, dtype=np.float64).reshape(n, len(names))
-    for name, column in zip(names, columns.T, strict=True):
-        check_magnitude(f"`{name}`", column)
-    measured = [
-        any(not isinstance(values[str(f)], Categorical) for f in term.factors) for term in terms
+    products = _products(terms, values) if old is None else old.products
+    factors = {
+        (label, by_contrasts): _coded(nodes[label], values[label], by_contrasts=by_contrasts)
+        for label, by_contrasts in {part for of_term in products for one in of_term for part in one}
+    }
+    made = [
+        (i, parts)
+        for i, of_term in enumerate(products)
+        for one in of_term
+        for parts in _combinations([factors[part] for part in one])
     ]
+    names = tuple(":".join(part.name for part in parts) or INTERCEPT for _, parts in made)
+    _check_names(names, old)
     used = [frozenset(columns_of(term.factors)) for term in terms]
+    has_levels = [all(isinstance(values[str(f)], Categorical) for f in t.factors) for t in terms]
     return Columns(
-        names=tuple(names),
-        values=columns,
-        numeric=tuple(m for m, s in zip(measured, structure, strict=True) for _ in s.columns),
-        origins=tuple(
-            Origin(i, used[i], _powers(str(name), term, aliases, values))
-            for i, (term, s) in enumerate(zip(terms, structure, strict=True))
-            for name in s.columns
-        ),
+        names=names,
+        values=_multiplied(names, [parts for _, parts in made], n),
+        numeric=tuple(not has_levels[i] for i, _ in made),
+        origins=tuple(Origin(i, used[i], _powers(parts)) for i, parts in made),
         codings={k: _in_words(v) for k, v in values.items() if isinstance(v, Categorical)},
-        spec=matrix.model_spec,
+        products=products,
     )
 
 
@@ -331,62 +327,61 @@ def _taylor_coefficient(
     return prod(comb(n, over) * place.get(p, 0.0) ** over for p, n, over in left)
 
 
-def _materialize(
-    terms: Sequence[Term],
-    aliases: Mapping[str, str],
-    values: Mapping[str, Value],
-    n: int,
-    spec: Any,
-) -> Any:
-    from formulaic import ModelSpec, SimpleFormula
-    from formulaic.parser.types import Factor
-    from formulaic.parser.types import Term as CodedTerm
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """A factor's part in a column: its name, its values, and which predictor it is, if numeric."""
 
-    if spec is None:
-        coded = [
-            CodedTerm([Factor(aliases[str(f)], eval_method="lookup") for f in term.factors])
-            if term.factors
-            else CodedTerm([Factor("1", eval_method="literal")])
-            for term in terms
-        ]
-        spec = ModelSpec(
-            formula=SimpleFormula(coded, _ordering="none"), output="pandas", na_action="ignore"
-        )
-    context = {aliases[label]: _for_formulaic(value) for label, value in values.items()}
-    return spec.get_model_matrix(pd.DataFrame(index=pd.RangeIndex(n)), context=context)
+    name: str
+    values: Array
+    predictor: Predictor | None
 
 
-type _Original = Mapping[str, tuple[str, NDArray[np.object_] | None]]
-"""The label of each factor and the texts of its levels, if it has levels."""
+def _products(
+    terms: Sequence[Term], values: Mapping[str, Value]
+) -> tuple[tuple[Product, ...], ...]:
+    """Return the products of coded factors that stand for each term."""
+    labels = [[str(f) for f in term.factors] for term in terms]
+    has_levels = [{k: isinstance(values[k], Categorical) for k in of_term} for of_term in labels]
+    return tuple(map(tuple, independent_products(has_levels)))
 
 
-def _named(name: str, original: _Original) -> str:
-    """Put the user's words into a column's name: `f0[T.1]:f1` becomes `sex[T.F]:age`."""
-    return ":".join(_factor_name(factor, original) for factor in name.split(":"))
+def _coded(node: Node, value: Value, *, by_contrasts: bool) -> list[_Part]:
+    """Return the columns of one factor: indicators or contrasts of levels, or numbers."""
+    label = str(node)
+    if isinstance(value, Categorical):
+        texts, m = level_texts(value.levels).tolist(), len(value.levels)
+        if by_contrasts:
+            names, columns = value.coding.names(texts), value.coding.columns(value.codes, m)
+        else:
+            names, columns = texts, indicators(value.codes, np.arange(m))
+        return [_Part(f"{label}[{s}]", c, None) for s, c in zip(names, columns.T, strict=True)]
+    numbers = np.asarray(value, dtype=np.float64)
+    if numbers.ndim == 1:
+        return [_Part(label, numbers, (node, 0))]
+    return [_Part(f"{label}[{j + 1}]", column, (node, j)) for j, column in enumerate(numbers.T)]
 
 
-def _factor_name(name: str, original: _Original) -> str:
-    alias, bracket, inside = name.partition("[")
-    if alias not in original:
-        return name
-    label, texts = original[alias]
-    coding, dot, number = inside.removesuffix("]").rpartition(".")
-    if texts is not None and number.isdecimal():
-        return f"{label}[{coding}{dot}{texts[int(number)]}]"
-    return f"{label}{bracket}{inside}"
+def _combinations(factors: Sequence[Sequence[_Part]]) -> Iterator[tuple[_Part, ...]]:
+    """Yield one part of each factor, the first varying fastest."""
+    return (parts[::-1] for parts in product(*reversed(factors)))
 
 
-def _powers(
-    name: str, term: Term, aliases: Mapping[str, str], values: Mapping[str, Value]
-) -> Mapping[Predictor, int]:
-    """Return the powers of the numeric predictors in a column of formulaic's: `f0[T.1]:f1[2]`."""
-    parts = {alias: inside for alias, _, inside in (f.partition("[") for f in name.split(":"))}
+def _multiplied(names: Sequence[str], made: Sequence[tuple[_Part, ...]], n: int) -> Array:
+    """Return the products of parts as columns, shape (n, k)."""
+    columns = np.ones((n, len(made)), order="F")
+    for j, (name, parts) in enumerate(zip(names, made, strict=True)):
+        for part in parts:
+            columns[:, j] *= part.values
+        check_magnitude(f"`{name}`", columns[:, j])
+    return columns
+
+
+def _powers(parts: Iterable[_Part]) -> Mapping[Predictor, int]:
+    """Return the powers of the numeric predictors in a column."""
     powers: Counter[Predictor] = Counter()
-    for node in term.factors:
-        value = values[str(node)]
-        if not isinstance(value, Categorical):
-            inside = parts[aliases[str(node)]].removesuffix("]")
-            powers.update(powers_of(node, int(inside) - 1 if value.ndim > 1 else 0))
+    for part in parts:
+        if part.predictor is not None:
+            powers.update(powers_of(*part.predictor))
     return powers
 
 
@@ -402,31 +397,6 @@ def _as_factor(interpreter: Interpreter, node: Node) -> Value:
         return value
     levels = interpreter.memory.levels.setdefault(str(node), pd.Index([False, True]))
     return Categorical(value.astype(np.int64), levels)
-
-
-def _for_formulaic(value: Value) -> Any:
-    from formulaic.transforms import C
-
-    if not isinstance(value, Categorical):
-        if value.ndim == 1:
-            return pd.Series(value)
-        return pd.DataFrame(value, columns=range(1, value.shape[1] + 1))
-    series = pd.Series(pd.Categorical.from_codes(value.codes, pd.RangeIndex(len(value.levels))))
-    return C(series, _contrasts(value.coding))
-
-
-def _contrasts(coding: Coding) -> Any:
-    from formulaic.transforms import contrasts
-
-    kinds = {
-        "treatment": contrasts.TreatmentContrasts,
-        "SAS": contrasts.SASContrasts,
-        "sum": contrasts.SumContrasts,
-        "helmert": contrasts.HelmertContrasts,
-        "diff": contrasts.DiffContrasts,
-        "poly": contrasts.PolyContrasts,
-    }
-    return kinds[coding.name](**coding.settings)
 
 
 def _check_levels(label: str, value: Categorical) -> None:
@@ -475,11 +445,14 @@ def _check_size(terms: Sequence[Term], values: Mapping[str, Value], n: int) -> N
     check_memory(float(MATRIX_COPIES) * total * (n + total), what, remedy, error=DataError)
 
 
-def _check_names(names: Sequence[str]) -> None:
+def _check_names(names: tuple[str, ...], old: Columns | None) -> None:
     name, count = Counter(names).most_common(1)[0]
     if count > 1:
         message = f"two columns of the model matrix would be called `{name}`: "
         raise DataError(message + "rename the column or the level that brings it in.")
+    if old is not None and names != old.names:
+        message = f"there are the columns {listed(names)} where the model has {listed(old.names)}: "
+        raise DataError(message + "a function gives another number of columns for these rows.")
 
 
 def _in_words(value: Categorical) -> str:

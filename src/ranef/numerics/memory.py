@@ -9,6 +9,7 @@ from pathlib import Path
 from ranef.errors import FitError, RanefError
 
 BYTES = 8  # of a number
+ALWAYS_FREE = 2**20  # bytes, for which nobody needs to be asked
 _GROUP = "/sys/fs/cgroup"
 
 
@@ -38,8 +39,8 @@ def check_memory(
     ...
     ranef.errors.FitError: a table of everything needs 8,000,000 GB ... free. Take a part of it.
     """
-    needed, free = BYTES * elements, available()
-    if needed > free:
+    needed = BYTES * elements
+    if needed > ALWAYS_FREE and needed > (free := available()):
         message = f"{what} needs {_in_words(needed)} of memory, and {_in_words(free)} are free."
         raise error(f"{message} {remedy}")
 

@@ -193,7 +193,8 @@ def centring(columns: Array, centres: Sequence[tuple[int, ...]]) -> Array:
     scaled = columns / size
     together: dict[tuple[int, ...], list[int]] = {}
     for j, centre in enumerate(centres):
-        together.setdefault(centre, []).append(j)
+        if centre:
+            together.setdefault(centre, []).append(j)
     for centre, members in together.items():
         left = np.array(members)
         for chosen in (list(centre), list(centre[:1])):
