@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from ranef.fits.posterior import PosteriorFit, QuadratureFit
     from ranef.fits.tables import VarCorr
     from ranef.likelihood.profile.likelihood_profile import Profile
-    from ranef.model.model import Model, fit
+    from ranef.model.model import Model, fit, load
     from ranef.posterior.marginal_likelihood import MarginalLikelihood
     from ranef.posterior.quadrature.marginal_densities import Curve
 
@@ -65,6 +65,7 @@ _HOMES = {
     "compare_structures": "comparison.compare",
     "fit": "model.model",
     "list_datasets": "datasets",
+    "load": "model.model",
     "load_dataset": "datasets",
     "side_by_side": "fits.fit",
 }

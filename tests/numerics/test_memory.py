@@ -1,7 +1,11 @@
 """What is free, and what is refused before it is made; figures against a limit that is set here."""
 
+import copy
+import pickle
 import subprocess
 import sys
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -9,7 +13,7 @@ import pytest
 
 import ranef as rf
 from ranef.numerics import memory
-from ranef.numerics.memory import available, check_memory, within_memory
+from ranef.numerics.memory import WithoutCaches, available, check_memory, within_memory
 
 N = 600
 RNG = np.random.default_rng(3)
@@ -136,3 +140,21 @@ def test_draws_responses_and_log_likelihoods_that_do_not_fit(free):
 def test_many_columns_are_centred_in_no_time():
     formula = "y ~ " + "*".join(f"poly(x{i}, 3)" for i in range(1, 6))
     assert len(rf.Model(formula, FRAME.iloc[:60]).design.fixed) == 4**5
+
+
+@dataclass(frozen=True)
+class Squared(WithoutCaches):
+    x: int
+
+    @cached_property
+    def square(self):
+        return self.x**2
+
+
+def test_what_was_computed_stays_behind():
+    one = Squared(3)
+    assert one.square == 9
+    for other in (copy.copy(one), pickle.loads(pickle.dumps(one))):
+        assert other == one
+        assert other.__dict__ == {"x": 3}
+        assert other.square == 9

@@ -39,6 +39,7 @@ NAMES = [
     "fit",
     "links",
     "list_datasets",
+    "load",
     "load_dataset",
     "priors",
     "side_by_side",

@@ -7,7 +7,8 @@ through these methods; which way a model answers is settled where the fit is mad
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from os import PathLike
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -47,6 +48,17 @@ class Engine[F](Protocol):
     @abstractmethod
     def refit(self, method: str, **options: Any) -> F:
         """Fit the same model by another method."""
+
+    @abstractmethod
+    def save(self, path: str | PathLike[str], fit: Mapping[str, object]) -> None:
+        """Write a fit into a file.
+
+        Parameters
+        ----------
+        path : path
+        fit : mapping of str to object
+            Its records, as `Fit.records` has them.
+        """
 
     @abstractmethod
     def undetermined(self, method: str) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from itertools import compress
+from os import PathLike
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 import numpy as np
@@ -35,13 +36,14 @@ from ranef.fits.principal_components import PrincipalComponents, pca_table
 from ranef.fits.shrinkage import shrinkage_table
 from ranef.fits.tables import Printed, Summary, VarCorr, extras
 from ranef.likelihood.predictions import Draws, drawn_responses, linear_predictor
+from ranef.numerics.memory import WithoutCaches
 from ranef.plots import random_effects
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-class Fit(Printed):
+class Fit(WithoutCaches, Printed):
     """What every fit answers, whatever the method.
 
     Attributes
@@ -105,6 +107,49 @@ class Fit(Printed):
     @abstractmethod
     def confint(self, method: str | None = None, prob: float = 0.95) -> pd.DataFrame:
         """Return intervals, a DataFrame with columns `lower` and `upper`."""
+
+    @property
+    @abstractmethod
+    def records(self) -> dict[str, object]:
+        """The numbers of the fit, and what they are of: what a file holds of it."""
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the fit into one file, which `ranef.load` reads.
+
+        Parameters
+        ----------
+        path : path
+            A file that is there already is replaced.
+
+        Raises
+        ------
+        FitError
+            If the fit has no model or no rows, or priors or data that a file cannot hold.
+
+        Notes
+        -----
+        The file has the formula, the columns of the data that it uses (complete rows only), the
+        priors, and the numbers of the fit: estimates, draws, or the nodes of a quadrature. What
+        is computed of these when it is asked for is left out. Functions and families of the
+        user's own are named only: `ranef.load` is to be given them.
+
+        It is a zip in Zarr's format: without this package,
+        `xarray.open_datatree(zarr.storage.ZipStore(path), engine="zarr")` has the groups of a
+        posterior of draws. Nothing in it is pickled, and nothing is evaluated when it is read.
+
+        Examples
+        --------
+        >>> import pathlib, tempfile
+        >>> import ranef as rf
+        >>> fit = rf.fit("Yield ~ 1 + (1 | Batch)", rf.load_dataset("Dyestuff"))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = pathlib.Path(folder, "dyestuff.zip")
+        ...     fit.save(path)
+        ...     again = rf.load(path)
+        >>> again.loglik == fit.loglik
+        True
+        """
+        self.asked.save(path, self.records)
 
     @property
     def asked(self) -> Engine[Fit]:

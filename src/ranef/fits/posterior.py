@@ -89,6 +89,16 @@ class PosteriorFit(Fit):
         """
         return self.marginals.drawn.tree
 
+    @property
+    def records(self) -> dict[str, object]:
+        return {
+            "method": self.method,
+            "fixed": self.design.fixed,
+            "marginals": self.marginals,
+            "checks": self.checks,
+            "evidence": self.evidence,
+        }
+
     # -------------------------------------------------------------------------- estimates
 
     def fixef(self) -> pd.Series[float]:

@@ -142,6 +142,8 @@ class LinearEngine(SharedEngine):
         check_seed(seed)
         lattice.check_feasible(self.density)
         exact = Exact.of(self.density)
+        if seed is None:  # draws that are made later, or from a file, are the same
+            seed = int(np.random.default_rng().integers(2**63))
         return checked(
             QuadratureFit(
                 self.design,

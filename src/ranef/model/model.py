@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from copy import copy
 from dataclasses import replace
 from functools import cached_property
+from os import PathLike
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
@@ -26,6 +27,8 @@ from ranef.fits.fit import Fit, missing
 from ranef.formula.structures import LIMIT, structures
 from ranef.formula.terms import read_formula
 from ranef.likelihood.linear import reml
+from ranef.model import storage
+from ranef.model.archive import damage
 from ranef.model.describe import describe
 from ranef.model.generalized_engine import GeneralizedEngine
 from ranef.model.linear_engine import FORMS, LinearEngine
@@ -133,7 +136,13 @@ class Model:
         reasons = [choice.reason for choice in choices]
         return describe(self.design, self.family, self.priors.rows(), reasons)
 
-    def fit(self, method: str | None = None, **options: Any) -> Fit:
+    def fit(
+        self,
+        method: str | None = None,
+        *,
+        file: str | PathLike[str] | None = None,
+        **options: Any,
+    ) -> Fit:
         """Fit the model.
 
         Parameters
@@ -144,6 +153,11 @@ class Model:
             posterior: approximated at that mode and corrected by importance weights, integrated
             on a grid (up to 4 variance parameters), or sampled by NUTS. "reml" and "quadrature"
             are for linear models. By default "reml" for those, "ml" for all others.
+        file : path, optional
+            Where the fit is kept. If the file is there and holds what this call asks for (the same
+            formula, data, family, priors, method and options), it is read and nothing is fitted;
+            otherwise the fit is made, and saved there. Of own functions it is seen whether they
+            give the same columns, of own families their name alone.
         **options
             For all but "reml" and "ml": `priors=`, in place of the model's.
             For "reml", "ml" and "map": `verbose=True` prints the objective and theta at every
@@ -179,16 +193,19 @@ class Model:
         """
         name = self.engine.method(method)
         if "priors" in options and name not in ("reml", "ml"):
-            return self.with_priors(options.pop("priors")).fit(name, **options)
+            return self.with_priors(options.pop("priors")).fit(name, file=file, **options)
         run = self.engine.methods[name]
         of_model = list(inspect.signature(Model).parameters)[2:]
         check_options(name, options, option_names(run), of_model)
         rows, effects = self.design.n_obs, sum(t.n_levels * t.n_coefs for t in self.design.terms)
         what = f"fit({name!r}) of {rows:,} rows, {len(self.design.fixed):,} fixed and {effects:,} "
-        with within_memory(
-            f"{what}random effects", "Fit a sample of the rows, or a smaller model."
-        ):
-            return run(**options)
+        remedy = "Fit a sample of the rows, or a smaller model."
+
+        def made() -> Fit:
+            with within_memory(f"{what}random effects", remedy):
+                return run(**options)
+
+        return made() if file is None else storage.kept(file, self.engine, name, options, made)
 
     def with_priors(self, priors: PriorSetting) -> Model:
         """Return the same model with other priors.
@@ -486,3 +503,58 @@ def fit(formula: str, data: object, method: str | None = None, **options: Any) -
     of_model = inspect.signature(Model).parameters
     model = Model(formula, data, **{k: v for k, v in options.items() if k in of_model})
     return model.fit(method, **{k: v for k, v in options.items() if k not in of_model})
+
+
+def load(
+    path: str | PathLike[str],
+    *,
+    functions: Mapping[str, Callable[..., Any]] | None = None,
+    family: str | Family | None = None,
+) -> Fit:
+    """Read a fit from a file that `fit.save` or `model.fit(..., file=)` has made.
+
+    Parameters
+    ----------
+    path : path
+    functions : mapping of str to callable, optional
+        The functions of your own that the formula uses: a file has their names only.
+    family : Family, optional
+        The family, if it is one of your own.
+
+    Returns
+    -------
+    PointFit or PosteriorFit
+        With its model: what the fit answered before, it answers again.
+
+    Raises
+    ------
+    FileNotFoundError
+    FitError
+        If the file is no such file, is damaged, or was made by a later version of the package.
+    FormulaError
+        If the formula in the file is not allowed, or uses functions that are not given.
+
+    Notes
+    -----
+    A file is data. Its formula is read as any other is; nothing in it is evaluated or unpickled.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> import ranef as rf
+    >>> fit = rf.fit("Yield ~ 1 + (1 | Batch)", rf.load_dataset("Dyestuff"), "quadrature")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder, "dyestuff.zip")
+    ...     fit.save(path)
+    ...     again = rf.load(path)
+    >>> round(again.curve("sd_Batch[Intercept]").mean, 1)
+    47.3
+    """
+    stored = storage.open_file(path)
+    with damage(path):
+        model = Model(
+            **storage.arguments_of(stored),
+            family=storage.family_of(stored, family),
+            functions=functions,
+        )
+        return storage.restored(stored, model.engine)

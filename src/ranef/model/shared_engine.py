@@ -6,6 +6,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,6 +40,8 @@ from ranef.likelihood.linear.flat_directions import FlatDirections, flat_directi
 from ranef.likelihood.profile import search
 from ranef.likelihood.profile.constrained import Surface
 from ranef.likelihood.profile.likelihood_profile import Profile
+from ranef.model import storage
+from ranef.numerics.memory import WithoutCaches
 from ranef.posterior import laplace
 from ranef.posterior.draws import DrawnMarginals, Marginals, check_room, enough, tree
 from ranef.posterior.log_posterior import LogPosterior
@@ -68,7 +71,7 @@ N_STARTS = 40  # for chains to choose from
 
 
 @dataclass(frozen=True, eq=False)
-class Data:
+class Data(WithoutCaches):
     """A design, and what is computed of it once, whatever the priors.
 
     Attributes
@@ -102,7 +105,7 @@ class Data:
 
 
 @dataclass(frozen=True, eq=False)
-class SharedEngine(Engine[Fit]):
+class SharedEngine(WithoutCaches, Engine[Fit]):
     """The ways to fit one model, and the answers to what its fits ask.
 
     Attributes
@@ -184,6 +187,9 @@ class SharedEngine(Engine[Fit]):
 
     def refit(self, method: str, **options: Any) -> Fit:
         return self.methods[method](**options)
+
+    def save(self, path: str | PathLike[str], fit: Mapping[str, object]) -> None:
+        storage.save(path, self, fit)
 
     def point_fit(
         self, design: Design, method: str, estimate: Estimate, *, verbose: bool

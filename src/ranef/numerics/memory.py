@@ -1,16 +1,26 @@
-"""Memory: how much is free, and a refusal of arrays that will not fit before they are made."""
+"""Memory: how much is free, refusal of what will not fit, and what need not be carried along."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 from ranef.errors import FitError, RanefError
 
 BYTES = 8  # of a number
 ALWAYS_FREE = 2**20  # bytes, for which nobody needs to be asked
 _GROUP = "/sys/fs/cgroup"
+
+
+class WithoutCaches:
+    """A record that leaves behind what it has computed of its fields where it is copied or sent."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        record: Any = self
+        return {field.name: getattr(self, field.name) for field in fields(record)}
 
 
 def check_memory(

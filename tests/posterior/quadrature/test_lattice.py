@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -297,3 +299,21 @@ def test_draws_of_given_effects():
         for _ in range(2)
     )
     np.testing.assert_array_equal(one, two)
+
+
+@pytest.mark.parametrize("random", [" + (1 | Subject)", " + (Days || Subject)"])
+def test_nodes_follow_from_what_the_random_effects_leave(random):
+    """And the density at the nodes from these, as it was when the lattice was grown."""
+    made = sleep_exact(random).lattice
+    xi = lattice.places(made.frame, made.steps, made.z)
+    again = lattice.nodes_again(made.frame, xi, made.nodes.logdet, made.nodes.products)
+    anew = lattice.nodes_at(made.frame, xi)
+    for field in fields(again):
+        one, other, third = (getattr(of, field.name) for of in (again, made.nodes, anew))
+        np.testing.assert_array_equal(one, other)
+        np.testing.assert_allclose(third, other, rtol=1e-10, atol=1e-10)
+    of_file = replace(made, nodes=again)
+    np.testing.assert_array_equal(of_file.log_density, made.log_density)
+    assert of_file.log_evidence == made.log_evidence
+    inner = made.down_to(5.0)
+    np.testing.assert_array_equal(inner.log_density, replace(inner).log_density)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from typing import Any, TypeGuard, cast
 
 import numpy as np
@@ -24,6 +25,7 @@ from ranef.likelihood.linear import many_thetas
 from ranef.numerics.constants import LOG_2PI
 from ranef.numerics.importance_sampling import smoothed, systematic
 from ranef.numerics.matrices import leading_choleskies
+from ranef.numerics.memory import WithoutCaches
 from ranef.posterior.laplace import FEWEST
 from ranef.posterior.linear_posterior import LinearPosterior
 from ranef.posterior.log_posterior import LogPosterior
@@ -111,6 +113,10 @@ class Nodes:
         The prior's precision in units of the data's.
     data, prior : ndarray, shape (N, r)
         The information on gamma in data and prior, in the basis B.
+    logdet : ndarray, shape (N,)
+    products : ndarray, shape (N, (p + 1) (p + 2) / 2)
+        What the random effects leave of the data: log|M|, and the lower triangle of the
+        cross-products of [X y] in the metric of V^-1. All else but the values follows from these.
     """
 
     values: Array
@@ -120,6 +126,8 @@ class Nodes:
     spectrum: Array
     data: Array
     prior: Array
+    logdet: Array
+    products: Array
 
     def __getitem__(self, chosen: Any) -> Nodes:
         return Nodes(**{f.name: getattr(self, f.name)[chosen] for f in fields(self)})
@@ -142,9 +150,22 @@ class Nodes:
 @np.errstate(all="ignore")
 def nodes_at(frame: Frame, xi: Array) -> Nodes:
     """Return the nodes at points, shape (N, heavy)."""
-    target, fixed = frame.target, frame.target.fixed
     values, logp = values_at(frame, xi)
+    target = frame.target
     logdet, reduced = many_thetas.reduced(target.cross, target.basis_factors(values))
+    lower = np.tril_indices(reduced.shape[-1])
+    return _nodes(frame, values, logp, logdet, reduced[:, *lower])
+
+
+def nodes_again(frame: Frame, xi: Array, logdet: Array, products: Array) -> Nodes:
+    """Return the nodes at points, shape (N, heavy), from what the random effects leave."""
+    with np.errstate(all="ignore"):
+        return _nodes(frame, *values_at(frame, xi), logdet, products)
+
+
+def _nodes(frame: Frame, values: Array, logp: Array, logdet: Array, products: Array) -> Nodes:
+    target, fixed = frame.target, frame.target.fixed
+    reduced = _symmetric(products, target.cross.p + 1)
     turn = fixed.turn(values[:, : target.space.n_given])
     total = turn.swapaxes(1, 2) @ reduced @ turn
     root, usable = leading_choleskies(total)
@@ -152,7 +173,7 @@ def nodes_at(frame: Frame, xi: Array) -> Nodes:
     precision = fixed.rows[:, :-1].T @ fixed.rows[:, :-1]
     spectrum, vectors = np.linalg.eigh(inverse @ precision @ inverse.swapaxes(1, 2))
     basis = vectors.swapaxes(1, 2) @ inverse
-    logp += fixed.constant + (target.cross.log_weights - logdet) / 2
+    logp = logp + fixed.constant + (target.cross.log_weights - logdet) / 2
     logp -= np.log(np.diagonal(root, axis1=1, axis2=2)).sum(axis=1)
     return Nodes(
         values=values,
@@ -162,7 +183,16 @@ def nodes_at(frame: Frame, xi: Array) -> Nodes:
         spectrum=np.maximum(spectrum, 0.0),
         data=(basis @ total[:, :-1, -1:])[:, :, 0],
         prior=basis @ (fixed.rows[:, :-1].T @ fixed.rows[:, -1]),
+        logdet=logdet,
+        products=products,
     )
+
+
+def _symmetric(lower: Array, size: int) -> Array:
+    """Return symmetric matrices from their lower triangles, shape (N, size (size + 1) / 2)."""
+    place = np.zeros((size, size), dtype=np.intp)
+    place[np.tril_indices(size)] = np.arange(lower.shape[1])
+    return lower[:, np.maximum(place, place.T)]
 
 
 def log_joint(frame: Frame, nodes: Nodes, log_sigma: Array) -> Array:
@@ -188,31 +218,51 @@ def log_joint(frame: Frame, nodes: Nodes, log_sigma: Array) -> Array:
 
 
 @dataclass(frozen=True, eq=False)
-class Lattice:
+class Lattice(WithoutCaches):
     """Nodes around the mode, and the density on an axis of sigma at each.
 
     Attributes
     ----------
+    frame : Frame
     steps : ndarray, shape (d,)
     z : ndarray of int, shape (N, heavy)
     nodes : Nodes
     axis : ndarray, shape (T,)
         Whitened places along the axis of log sigma; of known sigma, one.
-    log_sigma, log_density : ndarray, shape (N, T)
-    log_volume : float
-        Of a cell.
+    slope : ndarray, shape (heavy,)
+        How the values of log sigma at a node depend on its place.
+    spread : float
+        A unit of the axis, in log sigma.
     is_edge : ndarray of bool, shape (N,)
         Nodes whose neighbours were left out, although they may count, as there were too many.
     """
 
+    frame: Frame
     steps: Array
     z: NDArray[np.int64]
     nodes: Nodes
     axis: Array
-    log_sigma: Array
-    log_density: Array
-    log_volume: float
+    slope: Array
+    spread: float
     is_edge: NDArray[np.bool_]
+
+    @cached_property
+    def log_sigma(self) -> Array:
+        """The values of log sigma at each node, shape (N, T)."""
+        at_node = (self.z * self.steps[: self.frame.heavy]) @ self.slope
+        return np.asarray(self.frame.log_sigma + at_node[:, None] + self.spread * self.axis)
+
+    @cached_property
+    def log_density(self) -> Array:
+        """The log density there, shape (N, T)."""
+        return log_joint(self.frame, self.nodes, self.log_sigma)
+
+    @property
+    def log_volume(self) -> float:
+        """The logarithm of the volume of a cell."""
+        frame, steps = self.frame, self.steps
+        volume = np.log(np.diag(frame.root)[: frame.heavy] * steps[: frame.heavy]).sum()
+        return float(volume + (np.log(self.spread * steps[-1]) if frame.has_sigma else 0.0))
 
     @property
     def log_evidence(self) -> float:
@@ -258,15 +308,16 @@ class Lattice:
         """Return the lattice where the density has fallen by no more than `cut`."""
         least = self.log_density.max() - cut
         rows, columns = self.log_density.max(axis=1) > least, self.log_density.max(axis=0) > least
-        return replace(
+        inner = replace(
             self,
             z=self.z[rows],
             nodes=self.nodes[rows],
             axis=self.axis[columns],
-            log_sigma=self.log_sigma[np.ix_(rows, columns)],
-            log_density=self.log_density[np.ix_(rows, columns)],
             is_edge=self.is_edge[rows],
         )
+        both = np.ix_(rows, columns)
+        inner.__dict__.update(log_sigma=self.log_sigma[both], log_density=self.log_density[both])
+        return inner
 
 
 def integrate(frame: Frame, max_error: float | None = None) -> Lattice:
@@ -303,25 +354,30 @@ def lattice(frame: Frame, steps: Array, *, on: int | None = None, cut: float = C
 
     waves: list[Nodes] = []
 
-    def log_sigma_of(z: NDArray[np.int64]) -> Array:
-        return np.asarray(frame.log_sigma + ((z * steps[:heavy]) @ slope)[:, None] + spread * axis)
-
     def density_of(z: NDArray[np.int64]) -> Array:
-        white = z * steps[:heavy]
-        xi = frame.center[:heavy] + white @ frame.root[:heavy, :heavy].T
-        waves.append(nodes_at(frame, xi))
-        return _log_sums(log_joint(frame, waves[-1], log_sigma_of(z)))
+        waves.append(nodes_at(frame, places(frame, steps, z)))
+        inside = np.zeros(len(z), dtype=bool)
+        wave = Lattice(frame, steps, z, waves[-1], axis, slope, spread, inside)
+        return _log_sums(wave.log_density)
 
     z, kept, is_edge = _grown(steps[:heavy], density_of, cut)
     nodes, z = Nodes.joined(waves)[kept], z[kept]
-    density = log_joint(frame, nodes, log_sigma_of(z))
-    while frame.has_sigma and (ends := _open_ends(density, cut)).any() and len(axis) < MAX_AXIS:
+    grown = Lattice(frame, steps, z, nodes, axis, slope, spread, is_edge[kept])
+    while frame.has_sigma and len(axis) < MAX_AXIS:
+        ends = _open_ends(grown.log_density, cut)
+        if not ends.any():
+            break
         more = 10 * steps[-1] * ends
         axis = np.arange(axis[0] - more[0], axis[-1] + more[1] + steps[-1] / 2, steps[-1])
-        density = log_joint(frame, nodes, log_sigma_of(z))
-    volume = np.log(np.diag(frame.root)[:heavy] * steps[:heavy]).sum()
-    volume += np.log(spread * steps[-1]) if frame.has_sigma else 0.0
-    return Lattice(steps, z, nodes, axis, log_sigma_of(z), density, float(volume), is_edge[kept])
+        grown = replace(grown, axis=axis)
+    return grown
+
+
+def places(frame: Frame, steps: Array, z: NDArray[np.int64]) -> Array:
+    """Return the points xi of nodes of a lattice, shape (N, heavy)."""
+    heavy = frame.heavy
+    white = z * steps[:heavy]
+    return np.asarray(frame.center[:heavy] + white @ frame.root[:heavy, :heavy].T)
 
 
 def _log_sums(x: Array) -> Array:

@@ -23,6 +23,7 @@ from ranef.errors import probability
 from ranef.families.gaussian import GAUSSIAN
 from ranef.likelihood.linear import many_thetas
 from ranef.likelihood.predictions import Draws
+from ranef.numerics.memory import WithoutCaches
 from ranef.posterior.draws import DrawnMarginals, check_room, tree
 from ranef.posterior.laplace import Mode, find_mode
 from ranef.posterior.linear_posterior import LinearPosterior
@@ -47,7 +48,7 @@ NEGLIGIBLE_IN_DENSITIES = 1e-6  # ... where the density of an effect is a mixtur
 
 
 @dataclass(frozen=True, eq=False)
-class Exact:
+class Exact(WithoutCaches):
     """The posterior of a Gaussian model with few variance parameters.
 
     Attributes
@@ -208,7 +209,7 @@ class Exact:
 
 
 @dataclass(frozen=True, eq=False)
-class LatticeMarginals:
+class LatticeMarginals(WithoutCaches):
     """What a lattice says of each parameter, without Monte Carlo noise.
 
     Attributes
