@@ -13,7 +13,6 @@ from threadpoolctl import threadpool_info, threadpool_limits
 from ranef.numerics import matrices
 from ranef.numerics.matrices import (
     MAX_SIZE_OF_ONE_THREAD,
-    diagonal_blocks,
     elementwise_backward,
     elementwise_factor,
     elementwise_forward,
@@ -22,11 +21,13 @@ from ranef.numerics.matrices import (
     from_right,
     gram,
     leading_choleskies,
+    lower_blocks,
+    lower_cholesky,
+    lower_columns,
+    lower_inverse,
     pointwise_cholesky,
     pointwise_forward,
     scattered,
-    single_cholesky,
-    single_inverse,
     single_triangular_solve,
     stack_cholesky,
     stack_cholesky_or_nan,
@@ -233,9 +234,7 @@ def test_elements_of_factors_and_solutions(k):
             np.testing.assert_allclose(factor.T @ [e[point, level] for e in y], one, atol=1e-12)
 
 
-def test_blocks_and_sums_by_code():
-    A = np.arange(36.0).reshape(6, 6)
-    np.testing.assert_array_equal(diagonal_blocks(A, 2)[1], A[2:4, 2:4])
+def test_sums_by_code():
     codes, x = np.array([1, 0, 1, 1]), stack(2, 3)[..., 0]
     found = summed_by(codes, x)
     np.testing.assert_allclose(found[1], x[0] + x[2] + x[3])
@@ -243,20 +242,41 @@ def test_blocks_and_sums_by_code():
     assert summed_by(codes, np.empty((4, 0, 3))).shape == (2, 0, 3)
 
 
-def test_triangles_and_the_inverse_of_a_single_matrix():
+def test_the_triangles_of_a_single_matrix():
     A, right = each(positive(5))[0, 0], np.random.default_rng(5).normal(size=(5, 2))
-    L = single_cholesky(A)
-    np.testing.assert_allclose(L @ L.T, A)
-    np.testing.assert_allclose(L @ single_triangular_solve(L, right), right)
-    np.testing.assert_allclose(L.T @ single_triangular_solve(L, right, transposed=True), right)
-    np.testing.assert_allclose(L @ single_triangular_solve(L, right[:, 0]), right[:, 0])
-    np.testing.assert_allclose(single_inverse(L), np.linalg.inv(A))
+    given = np.asfortranarray(np.where(np.tri(5, dtype=bool), A, np.nan))
+    L = lower_cholesky(given)
+    assert np.shares_memory(L, given)
+    np.testing.assert_allclose(np.tril(L) @ np.tril(L).T, A)
+    whole = np.tril(L)
+    np.testing.assert_allclose(whole @ single_triangular_solve(L, right), right)
+    np.testing.assert_allclose(whole.T @ single_triangular_solve(L, right, transposed=True), right)
+    np.testing.assert_allclose(whole @ single_triangular_solve(L, right[:, 0]), right[:, 0])
+    inverse = np.linalg.inv(A)
+    found = lower_inverse(L)
+    assert not np.shares_memory(found, L)
+    np.testing.assert_array_equal(np.tril(L), whole)
+    np.testing.assert_allclose(np.tril(found), np.tril(inverse))
+    np.testing.assert_allclose(lower_columns(found, slice(1, 4)), inverse[:, 1:4])
+    assert np.shares_memory(lower_inverse(L, overwrite=True), L)
+    np.testing.assert_allclose(np.tril(L), np.tril(inverse))
+
+
+def test_blocks_on_the_diagonal_of_a_lower_triangle():
+    A = np.arange(36.0).reshape(6, 6)
+    A = np.asfortranarray(np.tril(A + A.T))
+    blocks = lower_blocks(A, slice(2, 6), 2)
+    np.testing.assert_array_equal(blocks, [[[28, 35], [35, 42]], [[56, 63], [63, 70]]])
+    assert A[2, 3] == 0
+    np.testing.assert_array_equal(lower_blocks(A, slice(2, 6), 2, mirror=True), blocks)
+    assert A[2, 3] == 35
+    assert A[0, 1] == A[3, 4] == 0
 
 
 def test_nothing_is_solved_where_there_is_nothing():
     empty = np.empty((0, 0))
-    assert single_cholesky(empty).shape == (0, 0)
-    assert single_inverse(empty).shape == (0, 0)
+    assert lower_cholesky(empty).shape == (0, 0)
+    assert lower_inverse(empty).shape == (0, 0)
     assert single_triangular_solve(empty, np.empty((0, 3))).shape == (0, 3)
 
 
@@ -264,4 +284,4 @@ def test_a_single_matrix_that_is_not_positive_definite_is_an_error():
     with pytest.raises(
         np.linalg.LinAlgError, match=r"^the system matrix is not positive definite$"
     ):
-        single_cholesky(np.diag([1.0, -1.0]))
+        lower_cholesky(np.diag([1.0, -1.0]))

@@ -280,13 +280,6 @@ def summed_by(codes: Codes, x: Array) -> Array:
     return np.asarray(indicator @ x.reshape(len(x), -1)).reshape(size, *x.shape[1:])
 
 
-def diagonal_blocks(A: Array, k: int) -> Array:
-    """Return the k x k blocks on the diagonal of a matrix, shape (m, k, k)."""
-    m = len(A) // k
-    places = np.arange(m)
-    return np.asarray(A.reshape(m, k, m, k)[places, :, places, :])
-
-
 def leading_choleskies(A: Array) -> tuple[Array, Flags]:
     """Return the Cholesky factors of all but the last row and column, and where they exist.
 
@@ -343,15 +336,60 @@ def single_triangular_solve(L: Array, right: Array, *, transposed: bool = False)
     return np.asarray(blas.dtrsm(1.0, L, right, lower=1, trans_a=int(transposed)))
 
 
-def single_inverse(L: Array) -> Array:
-    """Return the inverse of L L'."""
-    if not len(L):
-        return np.empty((0, 0))
-    inverse, _ = lapack.dpotri(L, lower=1)  # with zeros above the diagonal
-    diagonal = np.diag(inverse).copy()
-    inverse = inverse + inverse.T
-    inverse[np.diag_indices(len(L))] = diagonal
-    return np.asarray(inverse)
+# -------------------------------- a single symmetric matrix: its lower triangle in Fortran's order
+
+
+def lower_cholesky(A: Array) -> Array:
+    """Return the lower Cholesky factor of a matrix, in its place, which may be empty."""
+    if not len(A):
+        return A
+    L, failed = lapack.dpotrf(A, lower=1, clean=0, overwrite_a=1)
+    if failed:
+        raise np.linalg.LinAlgError("the system matrix is not positive definite")
+    return np.asarray(L)
+
+
+def lower_inverse(L: Array, *, overwrite: bool = False) -> Array:
+    """Return the lower triangle of the inverse of L L', in the place of L if that may be."""
+    return np.asarray(lapack.dpotri(L, lower=1, overwrite_c=overwrite)[0]) if len(L) else L
+
+
+def lower_columns(A: Array, which: slice) -> Array:
+    """Return whole columns of a symmetric matrix from its lower triangle.
+
+    Examples
+    --------
+    >>> lower_columns(np.array([[1.0, np.nan], [2.0, 3.0]]), slice(1, 2))
+    array([[2.],
+           [3.]])
+    """
+    columns = A[:, which].copy()
+    columns[: which.start] = A[which, : which.start].T
+    own = np.tril(A[which, which])
+    columns[which] = own + np.tril(own, -1).T
+    return columns
+
+
+def lower_blocks(A: Array, place: slice, k: int, *, mirror: bool = False) -> Array:
+    """Return the k x k blocks on a part of the diagonal, shape (m, k, k), from a lower triangle.
+
+    Parameters
+    ----------
+    A : ndarray, shape (q, q)
+    place : slice
+        The part of the diagonal.
+    k : int
+    mirror : bool
+        Whether to fill in the upper triangles of these blocks in A too.
+    """
+    first = np.arange(place.start, place.stop, k)
+    blocks = np.empty((len(first), k, k))
+    for a in range(k):
+        for b in range(a + 1):
+            blocks[:, a, b] = blocks[:, b, a] = A[first + a, first + b]
+            if mirror:
+                A[first + b, first + a] = blocks[:, a, b]
+    return blocks
 
 
 # ------------------------------------------------------------------------- element by element

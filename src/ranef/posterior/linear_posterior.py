@@ -404,14 +404,14 @@ class LinearPosterior(LogPosterior):
         cross, fixed = self.cross, self.fixed
         columns = np.column_stack([fixed.given, fixed.J])
         effects = np.linalg.lstsq(columns, cross.R @ cross.beta_ols, rcond=None)[0]
-        sigma = np.sqrt(max(cross.rest[-1, -1], 1e-12) / max(cross.n - cross.p, 1))
+        sigma = np.sqrt(max(cross.fixed[-1, -1], 1e-12) / max(cross.n - cross.p, 1))
         Lambdas = factors(moment_start(cross), cross.covariances)
         leading = np.append(effects[: self.space.n_given], sigma)
         return leading, [sigma * Lambda for Lambda in Lambdas]
 
     @property
     def width(self) -> int:
-        return len(self.cross.rest)
+        return len(self.cross.fixed)
 
 
 def target_of(

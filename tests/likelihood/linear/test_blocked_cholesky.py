@@ -5,23 +5,29 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from designs import STRUCTURES, dense, random_design, random_factors
-from scipy import linalg, sparse
+from scipy import linalg
 
 from ranef.covariances.covariance import factors, pull_back, theta_of
-from ranef.likelihood.linear import blocked_cholesky, crossproducts
-from ranef.likelihood.linear.crossproducts import SparseRows, cross_products
+from ranef.likelihood.linear import blocked_cholesky, crossed_rows, crossproducts
+from ranef.likelihood.linear.crossproducts import cross_products
 from ranef.likelihood.linear.reml import profiled
-from ranef.numerics.matrices import single_cholesky
+from ranef.numerics.matrices import lower_cholesky
 
 SEEDS = range(3)
 
 
-@pytest.fixture(params=["dense rows", "sparse rows"])
+@pytest.fixture(params=["dense rows", "sparse rows", "pairs"])
 def storage(request, monkeypatch):
-    """Run with the crossed blocks stored densely and sparsely."""
-    if request.param == "sparse rows":
+    """Run with the crossed blocks stored densely, sparsely, and with products of elements.
+
+    What is large goes in parts of three levels.
+    """
+    monkeypatch.setattr(crossed_rows, "CHUNK", 12)
+    monkeypatch.setattr(blocked_cholesky, "CHUNK", 12)
+    if request.param != "dense rows":
         monkeypatch.setattr(crossproducts, "SPARSE_SIZE", 0)
         monkeypatch.setattr(crossproducts, "SPARSE_SHARE", 2.0)
+        monkeypatch.setattr(crossed_rows, "COST_OF_A_PAIR", 0 if request.param == "pairs" else 1e9)
     return request.param
 
 
@@ -121,19 +127,9 @@ def test_called_twice_it_answers_twice_the_same(formula):
         np.testing.assert_array_equal(one, other)
 
 
-def test_sparse_rows_are_used_where_they_should_be(monkeypatch):
-    monkeypatch.setattr(crossproducts, "SPARSE_SIZE", 0)
-    monkeypatch.setattr(crossproducts, "SPARSE_SHARE", 2.0)
-    cross = cross_products(random_design(STRUCTURES["nested and crossed"], 0))
-    assert [isinstance(link.rest, SparseRows) for link in cross.chain] == [True, False]
-    monkeypatch.setattr(crossproducts, "MAX_PAIRS", 10)
-    cross = cross_products(random_design(STRUCTURES["nested and crossed"], 0))
-    assert not isinstance(cross.chain[0].rest, SparseRows)
-
-
 def test_an_indefinite_system_is_an_error_for_the_caller_to_catch():
     with pytest.raises(np.linalg.LinAlgError, match="the system matrix is not positive definite"):
-        single_cholesky(-np.eye(2))
+        lower_cholesky(-np.eye(2))
 
 
 def dense_system(design, cross, Lambdas):
@@ -202,14 +198,24 @@ def test_the_derivative_of_the_determinant_is_the_dense_one(formula, storage):  
         np.testing.assert_allclose(slope, expected, atol=1e-9)
 
 
-RNG = np.random.default_rng(0)
+@pytest.mark.parametrize("where", ["inside", "near zero"])
+def test_a_gradient_that_takes_the_place_of_the_factor_is_the_same(formula, storage, where):  # noqa: ARG001
+    _, cross, Lambdas, _ = everything(formula, 4)
+    if where == "near zero":
+        Lambdas = [Lambda / 1000 for Lambda in Lambdas]
+    slope = np.eye(cross.p + 1)
+    first, second = (
+        blocked_cholesky.gradient(blocked_cholesky.factorize(cross, Lambdas), slope, overwrite=o)
+        for o in (False, True)
+    )
+    for one, other in zip(first, second, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
-def test_sums_of_products_over_children_of_dense_and_sparse_rows():
-    parent, YB, C = np.array([1, 0, 1]), RNG.normal(size=(3, 2, 4)), RNG.normal(size=(3, 2, 5))
-    stored = SparseRows(sparse.csr_array(C.reshape(6, 5)), sparse.csr_array((25, 9)), 2)
-    expected = np.stack([YB[1].T @ C[1], YB[0].T @ C[0] + YB[2].T @ C[2]])
-    for rows in (C, stored):
-        np.testing.assert_allclose(blocked_cholesky.summed_rows(parent, YB, rows), expected)
-    np.testing.assert_array_equal(blocked_cholesky.dense(stored), C)
-    assert blocked_cholesky.dense(C) is C
+def test_the_gradient_has_no_step_where_a_division_by_lambda_begins(formula, storage, monkeypatch):  # noqa: ARG001
+    _, cross, _, factorized = everything(formula, 4)
+    slope = np.eye(cross.p + 1)
+    divided = blocked_cholesky.gradient(factorized, slope)
+    monkeypatch.setattr(blocked_cholesky, "MIN_SIZE", np.inf)
+    for one, other in zip(divided, blocked_cholesky.gradient(factorized, slope), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-11 * np.abs(other).max())

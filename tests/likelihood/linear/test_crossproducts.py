@@ -6,14 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from designs import STRUCTURES, random_design, random_frame
-from scipy import sparse
 
 import ranef as rf
 from ranef.design.design import build_design, full_rank
 from ranef.formula.terms import read_formula
 from ranef.likelihood.linear import crossproducts
+from ranef.likelihood.linear.crossed_rows import CrossedRows
 from ranef.likelihood.linear.crossproducts import (
-    SparseRows,
     cross_products,
     residual_sums,
     spanned_terms,
@@ -62,22 +61,25 @@ def test_residual_sums_are_those_of_the_rows():
         assert (sums**2 <= D * y * (1 + 1e-9)).all()  # Cauchy and Schwarz
 
 
-@pytest.mark.parametrize("k", [1, 2, 3])
-def test_products_of_sparse_rows(k):
-    rng = np.random.default_rng(k)
-    m, w = 9, 14
-    C = rng.normal(size=(m, k, w)) * (rng.random((m, 1, w)) < 0.4)
-    C[0, 0, 0] = 0.0  # an element that is zero in one row of a level only
-    flat = sparse.csr_array(C.reshape(m * k, w))
-    rows = SparseRows(flat, crossproducts.pair_products(flat, k), k)
-    root = rng.normal(size=(m, k, k))
-    Y = root @ root.transpose(0, 2, 1)
-    A = rng.normal(size=(w, w))
-    A = A + A.T
-    np.testing.assert_allclose(rows.dense(), C)
-    np.testing.assert_allclose(rows.sandwich(Y), np.einsum("mav,mab,mbw->vw", C, Y, C), atol=1e-12)
-    np.testing.assert_allclose(rows.quadratic(A), C @ A @ C.transpose(0, 2, 1), atol=1e-12)
-    assert crossproducts._count_pairs(flat, k) >= rows.pairs.nnz / (k * (k + 1) / 2)
+@pytest.mark.parametrize("share", [0.0, 2.0])
+def test_the_rest_is_whole_however_it_is_stored(monkeypatch, share):
+    design = random_design(STRUCTURES["crossed slopes"], 3)
+    expected = cross_products(design).rest
+    monkeypatch.setattr(crossproducts, "SPARSE_SIZE", 0)
+    monkeypatch.setattr(crossproducts, "SPARSE_SHARE", share)
+    cross = cross_products(design)
+    assert isinstance(cross.inner, np.ndarray) == (share == 0)
+    np.testing.assert_array_equal(cross.rest, expected)
+    S = np.zeros((cross.q_rest, cross.q_rest), order="F")
+    cross.add_inner(S)
+    np.testing.assert_array_equal(S, expected[: cross.q_rest, : cross.q_rest])
+
+
+def test_only_the_head_of_a_chain_has_sparse_rows(monkeypatch):
+    monkeypatch.setattr(crossproducts, "SPARSE_SIZE", 0)
+    monkeypatch.setattr(crossproducts, "SPARSE_SHARE", 2.0)
+    cross = cross_products(random_design(STRUCTURES["nested and crossed"], 0))
+    assert [isinstance(link.rest, CrossedRows) for link in cross.chain] == [True, False]
 
 
 @pytest.mark.parametrize("fixed", ["x", "0 + f + x", "f"])

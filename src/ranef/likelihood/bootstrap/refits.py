@@ -103,7 +103,7 @@ class Refitter:
 
     def refit(self, drawn: Responses) -> Refits:
         """Return the estimates of every replicate."""
-        with threads_for(len(self.cross.rest)):
+        with threads_for(len(self.cross.fixed)):
             if self.shared is None:
                 parts = [self._one(drawn, i) for i in range(len(drawn))]
             else:
@@ -235,7 +235,7 @@ def _fitted(
     From where the data's own fit is; with care from the usual starts too.
     """
     covariances = cross.covariances
-    if not cross.rest[-1, -1] > 0:  # a response without residuals
+    if not cross.fixed[-1, -1] > 0:  # a response without residuals
         return None
     others = engine.starts_from(engine.moment_start(cross), covariances, several=careful)
 

@@ -26,13 +26,8 @@ from ranef.design.groups import by_factor, transposed
 from ranef.design.model_matrix import independent_columns
 from ranef.design.same_data import check_same_data
 from ranef.likelihood.estimate import Estimate
-from ranef.likelihood.linear.crossproducts import (
-    ChainFactor,
-    CrossProducts,
-    SparseRows,
-    fixed_shares,
-    pair_products,
-)
+from ranef.likelihood.linear.crossed_rows import CrossedRows
+from ranef.likelihood.linear.crossproducts import ChainFactor, CrossProducts, fixed_shares
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,7 +198,7 @@ def responses(
     to_basis = np.linalg.inv(cross.R)
     q = sums.fixed @ (part.fixed @ to_basis)
     term_sums: list[Array] = [np.empty(0)] * len(part.terms)
-    for term, _, ZQ in fixed_shares(cross, slice(cross.q_rest, cross.q_rest + p)):
+    for term, _, ZQ in fixed_shares(cross, slice(0, p)):
         block, A = part.terms[term]
         raw = sums.blocks[block][:, : len(ZQ)] @ (A @ np.linalg.inv(cross.bases[term]))
         m, k, _ = ZQ.shape
@@ -218,20 +213,19 @@ def responses(
 
 def with_response(cross: CrossProducts, drawn: Responses, i: int) -> CrossProducts:
     """Return the cross-products of a model for one of its responses."""
-    rest, q = cross.rest.copy(), cross.q_rest
+    fixed = cross.fixed.copy()
+    fixed[:, -1] = fixed[-1] = 0.0
+    fixed[-1, -1] = drawn.squares[i]
     for term, place in cross.rest_terms:
-        rest[place, -1] = rest[-1, place] = drawn.sums[term][i].ravel()
-    rest[q:, -1] = rest[-1, q:] = 0.0
-    rest[-1, -1] = drawn.squares[i]
+        fixed[place, -1] = drawn.sums[term][i].ravel()
     chain = tuple(_with_sums(link, drawn.sums[link.term][i]) for link in cross.chain)
-    return replace(cross, chain=chain, rest=rest, beta_ols=drawn.beta_ols[i])
+    return replace(cross, chain=chain, fixed=fixed, beta_ols=drawn.beta_ols[i])
 
 
 def _with_sums(link: ChainFactor, sums: Array) -> ChainFactor:
-    if isinstance(link.rest, SparseRows):
-        columns = sparse.csr_array(sums.reshape(-1, 1))
-        rows = sparse.csr_array(sparse.hstack([link.rest.rows[:, :-1], columns]))
-        return replace(link, rest=SparseRows(rows, pair_products(rows, link.k), link.k))
+    if isinstance(link.rest, CrossedRows):
+        fixed = np.column_stack([link.rest.fixed[:, :-1], sums.ravel()])
+        return replace(link, rest=replace(link.rest, fixed=fixed))
     rest = link.rest.copy()
     rest[:, :, -1] = sums
     return replace(link, rest=rest)

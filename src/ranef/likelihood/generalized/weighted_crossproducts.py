@@ -114,13 +114,9 @@ class Weighted:
         n, p = fixed.shape
         q = self.q_rest
         right = np.column_stack([fixed * weights[:, None], np.zeros(n)])
-        rest = np.zeros((q + p + 1, q + p + 1))
-        if q:
-            rest[:q, :q] = (self.rest @ weights).reshape(q, q)
-            for term, place in self.others:
-                rest[place, q:] = self.transposes[term] @ right
-            rest[q:, :q] = rest[:q, q:].T
-        rest[q:-1, q:-1] = fixed.T @ right[:, :-1]
+        across = [self.transposes[term] @ right for term, _ in self.others]
+        own = np.zeros((p + 1, p + 1))
+        own[:-1, :-1] = fixed.T @ right[:, :-1]
         return CrossProducts(
             n=n,
             p=p,
@@ -131,7 +127,8 @@ class Weighted:
                 self._link(term, maps, weights, right)
                 for term, maps in zip(self.chain, self.maps, strict=True)
             ),
-            rest=rest,
+            inner=(self.rest @ weights).reshape(q, q),
+            fixed=np.vstack([*across, own]),
             rest_terms=self.others,
             bases=tuple(np.eye(block.k) for block in self.blocks),
             R=np.eye(p),

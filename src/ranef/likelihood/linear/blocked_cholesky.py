@@ -22,21 +22,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import sparse
 
 from ranef._typing import Array, Codes
 from ranef.design.design import Design
 from ranef.design.groups import transposed
-from ranef.likelihood.linear.crossproducts import CrossProducts, SparseRows
+from ranef.likelihood.linear.crossed_rows import CHUNK, CrossedRows
+from ranef.likelihood.linear.crossproducts import CrossProducts
 from ranef.numerics.matrices import (
-    diagonal_blocks,
-    single_cholesky,
-    single_inverse,
+    lower_blocks,
+    lower_cholesky,
+    lower_columns,
+    lower_inverse,
     single_triangular_solve,
     stack_cholesky,
     stack_solve,
     summed_by,
 )
+
+MIN_SIZE = 1e-2  # of every relative sd, for a division by Lambda: it costs 1e-16 over its square
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +49,7 @@ class Absorbed:
     term: int
     D: Array
     B: Array
-    C: Array | SparseRows
+    C: CrossedRows
     V: Array
     parent: Codes | None
 
@@ -76,10 +79,10 @@ class Factorized:
     Lambdas : list of ndarray, shape (k, k)
         In the design's order, in the basis of the cross-products; any square root will do.
     chain : tuple of Absorbed
-    S : ndarray, shape (w, w)
-        Cross-products of the rest with the chain absorbed.
     L : ndarray, shape (q, q)
-        Cholesky factor of M = T'ST + I, the scaled random effects of the rest.
+        Cholesky factor of M = T'ST + I, the scaled random effects of the rest, T the block
+        diagonal of the Lambdas and S the cross-products of the rest with the chain absorbed.
+        Its lower triangle; what stands above the diagonal is arbitrary.
     H : ndarray, shape (q, p + 1)
         M^-1 T'S, the scaled random effects fitted to each column of [X y].
     reduced : ndarray, shape (p + 1, p + 1)
@@ -91,7 +94,6 @@ class Factorized:
     cross: CrossProducts
     Lambdas: list[Array]
     chain: tuple[Absorbed, ...]
-    S: Array
     L: Array
     H: Array
     reduced: Array
@@ -106,24 +108,25 @@ def factorize(cross: CrossProducts, Lambdas: Sequence[Array]) -> Factorized:
     numpy.linalg.LinAlgError
         If a matrix is not positive definite in floating point (Lambda is far too large).
     """
-    chain, S, logdet = _absorb(cross, Lambdas)
-    q = cross.q_rest
-    M = _scaled(cross, S, Lambdas)
-    L = single_cholesky(M[:q, :q])
-    half = single_triangular_solve(L, M[:q, q:])
+    chain, logdet = _absorb(cross, Lambdas)
+    S, fixed = _complement(cross, chain)
+    q, turned = cross.q_rest, [Lambda.T for Lambda in Lambdas]
+    _scale_lower(cross, turned, S)
+    S[np.arange(q), np.arange(q)] += 1.0
+    L = lower_cholesky(S)
+    half = single_triangular_solve(L, _times(cross, turned, fixed[:q]))
     return Factorized(
         cross=cross,
         Lambdas=list(Lambdas),
         chain=chain,
-        S=S,
         L=L,
         H=single_triangular_solve(L, half, transposed=True),
-        reduced=M[q:, q:] - half.T @ half,
+        reduced=fixed[q:] - half.T @ half,
         logdet=logdet + 2 * float(np.log(np.diag(L)).sum()),
     )
 
 
-def gradient(factorized: Factorized, slope: Array) -> list[Array]:
+def gradient(factorized: Factorized, slope: Array, *, overwrite: bool = False) -> list[Array]:
     """Return the derivative of logdet + g(reduced) with respect to each Lambda.
 
     Parameters
@@ -131,13 +134,16 @@ def gradient(factorized: Factorized, slope: Array) -> list[Array]:
     factorized : Factorized
     slope : ndarray, shape (p + 1, p + 1)
         The derivative of g, symmetric.
+    overwrite : bool
+        Whether the inverse may take the place of the factor L, which is of no use afterwards. It
+        saves the largest array of a fit.
 
     Returns
     -------
     list of ndarray, shape (k, k)
         In the design's order.
     """
-    by_term, bar = _rest_gradient(factorized, slope)
+    by_term, bar = _rest_gradient(factorized, slope, overwrite=overwrite)
     above: tuple[Array, Array] | None = None
     for stage in reversed(factorized.chain):
         by_term[stage.term] = 2 * _chain_score(stage, bar, above) @ factorized.Lambdas[stage.term]
@@ -168,10 +174,10 @@ def conditional_covariances(factorized: Factorized) -> list[Array]:
     It is the covariance given gamma, as lme4 reports it.
     """
     cross = factorized.cross
-    bar = _bar(factorized, np.zeros_like(factorized.reduced))[1]
+    bar = _bar(factorized, lower_inverse(factorized.L))
     covariances: list[Array] = [np.empty(0)] * len(cross.covariances)
     for term, place in cross.rest_terms:
-        covariances[term] = diagonal_blocks(bar[place, place], cross.covariances[term].k)
+        covariances[term] = lower_blocks(bar.inner, place, cross.covariances[term].k)
     above: tuple[Array, Array] | None = None
     for stage in reversed(factorized.chain):
         Y = stage.Y
@@ -198,7 +204,7 @@ def solve(factorized: Factorized, sums: Sequence[Array]) -> list[Array]:
         if later.size:
             r = r + later[:, : stage.k]
         effects = (stage.Y @ r[:, :, None])[:, :, 0]
-        rest = rest - np.tensordot(effects, dense(stage.C)[:, :, :q], axes=2)
+        rest = rest - stage.C.sums(effects)[:q]
         if stage.parent is not None:
             passed = -(stage.B.mT @ effects[:, :, None])[:, :, 0]
             if later.size:
@@ -267,7 +273,7 @@ class Selected:
 def selected_inverse(factorized: Factorized) -> Selected:
     """Return the derivative of logdet with respect to Z'WZ, where it is needed, and to Lambda."""
     q = factorized.cross.q_rest
-    by_term, bar = _rest_gradient(factorized, np.zeros_like(factorized.reduced))
+    by_term, bar = _rest_gradient(factorized)
     above: tuple[Array, Array] | None = None
     blocks = []
     for stage in reversed(factorized.chain):
@@ -275,32 +281,30 @@ def selected_inverse(factorized: Factorized) -> Selected:
         above = _carry_back(stage, bar, above)
         blocks.append((above[0][:, : stage.k], above[1][:, : stage.k, :q]))
     terms = range(len(factorized.cross.covariances))
-    return Selected(tuple(reversed(blocks)), bar[:q, :q], [by_term[term] for term in terms])
+    return Selected(tuple(reversed(blocks)), bar.whole, [by_term[term] for term in terms])
 
 
 # ------------------------------------------------------------------------ the chain, forward
 
 
-def _absorb(
-    cross: CrossProducts, Lambdas: Sequence[Array]
-) -> tuple[tuple[Absorbed, ...], Array, float]:
-    """Return the stages of the chain, the cross-products of the rest, and log|R|^2 over all."""
-    stages, S, logdet = [], cross.rest, 0.0
+def _absorb(cross: CrossProducts, Lambdas: Sequence[Array]) -> tuple[tuple[Absorbed, ...], float]:
+    """Return the stages of the chain, and log|R|^2 over all."""
+    stages, logdet = [], 0.0
     carried: tuple[Array, Array] | None = None
     for link in cross.chain:
-        k = link.k
+        k, q = link.k, cross.q_rest
         front = link.front if carried is None else link.front + carried[0]
-        C = link.rest if carried is None else dense(link.rest) + carried[1][:, :k]
+        rest = link.rest if carried is None else dense(link.rest) + carried[1][:, :k]
+        C = CrossedRows.split(rest, q) if isinstance(rest, np.ndarray) else rest
         D, Lambda = front[:, :k, :k], Lambdas[link.term]
         R = stack_cholesky(np.eye(k) + Lambda.T @ D @ Lambda)
         V = stack_solve(R, Lambda.T)
         logdet += 2 * float(np.log(np.diagonal(R, axis1=1, axis2=2)).sum())
         stage = Absorbed(link.term, D, front[:, :k, k:], C, V, link.parent)
-        S = S - _sandwich(C, stage)
         if link.parent is not None:
             carried = _carry_up(stage, front, carried)
         stages.append(stage)
-    return tuple(stages), S, logdet
+    return tuple(stages), logdet
 
 
 def _carry_up(
@@ -311,7 +315,7 @@ def _carry_up(
     k, parent = stage.k, stage.parent
     YB = stage.Y @ stage.B
     up_front = summed_by(parent, front[:, k:, k:] - stage.B.mT @ YB)
-    explained = summed_rows(parent, YB, stage.C)
+    explained = stage.C.summed(parent, YB)
     if carried is None:
         return up_front, -explained
     return up_front, summed_by(parent, carried[1][:, k:]) - explained
@@ -333,8 +337,7 @@ def _back(
         effects[term] = -v[place].reshape(cross.n_levels[term], -1)
     later = np.empty((0, 0))
     for i, stage in reversed(list(enumerate(factorized.chain))):
-        C = stage.C
-        r = C @ v if isinstance(C, np.ndarray) else np.reshape(C.rows @ v, (-1, stage.k))
+        r = stage.C.times(v)
         if right is not None:
             r = r + right[i]
         if stage.parent is not None:
@@ -347,26 +350,30 @@ def _back(
     return effects
 
 
-def _chain_score(stage: Absorbed, bar: Array, above: tuple[Array, Array] | None) -> Array:
+def _chain_score(stage: Absorbed, bar: Bar, above: tuple[Array, Array] | None) -> Array:
     """Return the score: N D - N Q N' summed over levels, Q the bar seen through [B C]."""
     N = stage.N
     total = (N @ stage.D - N @ _through(stage, bar, above) @ N.mT).sum(axis=0)
     return np.asarray((total + total.T) / 2)
 
 
-def _through(stage: Absorbed, bar: Array, above: tuple[Array, Array] | None) -> Array:
+def _through(stage: Absorbed, bar: Bar, above: tuple[Array, Array] | None) -> Array:
     """Return Q = [B C] bar [B C]' of every level, shape (m, k, k)."""
     B, C = stage.B, stage.C
-    Q = (C @ bar) @ C.mT if isinstance(C, np.ndarray) else C.quadratic(bar)
+    Q = C.quadratic(bar.inner)
+    if bar.slope is not None:
+        Cv = C.times(bar.v)
+        Q += np.einsum("lap,lbp->lab", Cv @ bar.slope, Cv)
     if above is None:
-        return np.asarray(Q)
-    front, cross = above[0][stage.parent], above[1][stage.parent]
-    mixed = (B @ cross) @ dense(C).mT
-    return np.asarray(Q + B @ front @ B.mT + mixed + mixed.mT)
+        return Q
+    assert stage.parent is not None
+    front, crossed = above
+    mixed = B @ C.beside(crossed, stage.parent).mT
+    return np.asarray(Q + B @ front[stage.parent] @ B.mT + mixed + mixed.mT)
 
 
 def _carry_back(
-    stage: Absorbed, bar: Array, above: tuple[Array, Array] | None
+    stage: Absorbed, bar: Bar, above: tuple[Array, Array] | None
 ) -> tuple[Array, Array]:
     """Return the derivatives for a term's own cross-products and all later ones' in its rows.
 
@@ -374,29 +381,68 @@ def _carry_back(
     -------
     tuple of ndarray, shapes (m, f, f) and (m, f, w)
     """
-    Y, B, C = stage.Y, stage.B, dense(stage.C)
-    Dbar = Y + Y @ _through(stage, bar, above) @ Y
+    Y, B, C = stage.Y, stage.B, stage.C
+    Dbar, seen = Y + Y @ _through(stage, bar, above) @ Y, bar.seen_from(C)
     if above is None:
-        return Dbar, -Y @ (C @ bar)
-    front, cross = above[0][stage.parent], above[1][stage.parent]
-    Bbar = -Y @ (B @ front + C @ cross.mT)
+        return Dbar, -Y @ seen
+    assert stage.parent is not None
+    front, crossed = above[0][stage.parent], above[1][stage.parent]
+    Bbar = -Y @ (B @ front + C.beside(above[1], stage.parent))
     whole = np.concatenate(
         [np.concatenate([Dbar, Bbar], axis=2), np.concatenate([Bbar.mT, front], axis=2)],
         axis=1,
     )
-    return whole, np.concatenate([-Y @ (C @ bar + B @ cross), cross], axis=1)
+    return whole, np.concatenate([-Y @ (seen + B @ crossed), crossed], axis=1)
 
 
 # --------------------------------------------------------------------------------- the rest
 
 
-def _scaled(cross: CrossProducts, S: Array, Lambdas: Sequence[Array]) -> Array:
-    """Return T'ST + I on the random effects, T the block diagonal of the Lambdas."""
-    M, q, turned = S.copy(), cross.q_rest, [Lambda.T for Lambda in Lambdas]
-    _scale_rows(cross, turned, M)
-    _scale_rows(cross, turned, M.T)
-    M[np.arange(q), np.arange(q)] += 1.0
-    return M
+def _complement(cross: CrossProducts, chain: Sequence[Absorbed]) -> tuple[Array, Array]:
+    """Return the cross-products of the rest with the chain absorbed.
+
+    Returns
+    -------
+    S : ndarray, shape (q, q)
+        Of the random effects, their lower triangle.
+    fixed : ndarray, shape (w, p + 1)
+        Of all with X and y.
+    """
+    S, fixed = None, cross.fixed
+    for stage in chain:
+        S = stage.C.less_sandwich(S, stage.Y, stage.V)
+        fixed = fixed - stage.C.fixed_sandwich(stage.V)
+    if S is None:
+        S = np.zeros((cross.q_rest, cross.q_rest), order="F")
+    cross.add_inner(S)
+    return S, fixed
+
+
+def _scale_lower(cross: CrossProducts, factors: Sequence[Array], S: Array) -> None:
+    """Replace S, a lower triangle, by F S F', F the block diagonal of the factors.
+
+    In its place, some columns at a time; S' has them as rows.
+    """
+    for term, place in cross.rest_terms:
+        k, F = cross.covariances[term].k, factors[term]
+        lower_blocks(S, place, k, mirror=True)
+        step = k * max(1, CHUNK // (k * len(S)))
+        for start in range(place.start, place.stop, step):
+            columns = S.T[start : min(start + step, place.stop)]
+            for other, rows in cross.rest_terms:
+                first = max(rows.start, start)
+                part = columns[:, first : rows.stop]
+                if first < rows.stop:
+                    part[:] = _by_blocks(part.T, factors[other]).T
+            part = columns[:, start:]
+            part[:] = _by_blocks(part, F)
+
+
+def _by_blocks(x: Array, F: Array) -> Array:
+    """Return F times each k rows of x, shape (m k, c)."""
+    if len(F) == 1:
+        return np.asarray(x * F[0, 0])
+    return np.asarray(F @ x.reshape(-1, len(F), x.shape[1])).reshape(x.shape)
 
 
 def _scale_rows(cross: CrossProducts, Lambdas: Sequence[Array], x: Array) -> None:
@@ -423,57 +469,93 @@ def _contrast(factorized: Factorized, gamma: Array, noise: Sequence[Array] | Non
     return np.append(-_times(cross, factorized.Lambdas, u), contrast)
 
 
-def _bar(factorized: Factorized, slope: Array) -> tuple[Array, Array]:
-    """Return M-bar T' and T M-bar T', shape (w, w).
+@dataclass(frozen=True, eq=False)
+class Bar:
+    """T M-bar T', (w, w), the derivative with respect to S: an inverse and what a slope adds.
 
     M-bar is the derivative of log|M_ZZ| + g(reduced) with respect to M = T'ST + I: the inverse of
-    M_ZZ, and `slope` seen through the elimination, (-H, I)' slope (-H, I).
+    M_ZZ, and the slope of g seen through the elimination, (-H, I)' slope (-H, I).
+
+    Attributes
+    ----------
+    inner : ndarray, shape (q, q)
+        The lower triangle of T M_ZZ^-1 T'.
+    v : ndarray, shape (w, p + 1)
+        (-T H, I).
+    slope : ndarray, shape (p + 1, p + 1), or None
+        None for zero.
     """
-    cross, H, w, q = factorized.cross, factorized.H, len(factorized.S), len(factorized.L)
-    M_bar = np.empty((w, w))
-    M_bar[q:, q:] = slope
-    M_bar[:q, q:] = -H @ slope
-    M_bar[q:, :q] = M_bar[:q, q:].T
-    M_bar[:q, :q] = single_inverse(factorized.L) - M_bar[:q, q:] @ H.T
-    _scale_rows(cross, factorized.Lambdas, M_bar.T)
-    return M_bar, _times(cross, factorized.Lambdas, M_bar)
+
+    inner: Array
+    v: Array
+    slope: Array | None
+
+    @property
+    def whole(self) -> Array:
+        """Both triangles of the inner part."""
+        return lower_columns(self.inner, slice(0, len(self.inner)))
+
+    def seen_from(self, C: CrossedRows) -> Array:
+        """Return C bar, shape (m, k, w)."""
+        inner = np.concatenate([AC for _, _, AC in C.products(self.inner)])
+        product = np.concatenate([inner, np.zeros((len(inner), C.k, self.v.shape[1]))], axis=2)
+        return product if self.slope is None else product + C.times(self.v) @ self.slope @ self.v.T
 
 
-def _rest_gradient(factorized: Factorized, slope: Array) -> tuple[dict[int, Array], Array]:
-    """Return 2 sum_l [S T M-bar]_ll for the terms of the rest, and T M-bar T'.
+def _bar(factorized: Factorized, inverse: Array, slope: Array | None = None) -> Bar:
+    """Return a bar from the lower triangle of M_ZZ^-1, which it takes the place of."""
+    _scale_lower(factorized.cross, factorized.Lambdas, inverse)
+    TH = _times(factorized.cross, factorized.Lambdas, factorized.H)
+    return Bar(inverse, np.vstack([-TH, np.eye(TH.shape[1])]), slope)
 
-    As M-bar is multiplied by S T, and not divided by T, a variance of zero is no exception.
+
+def _rest_gradient(
+    factorized: Factorized, slope: Array | None = None, *, overwrite: bool = False
+) -> tuple[dict[int, Array], Bar]:
+    """Return 2 sum_l [S T M-bar]_ll for the terms of the rest, and the bar.
+
+    As T'S T M-bar = I - M_ZZ^-1 - H slope H', it is found without S, unless Lambda is nearly
+    singular.
     """
-    cross, S = factorized.cross, factorized.S
-    right, bar = _bar(factorized, slope)
+    cross, H = factorized.cross, factorized.H
+    inverse = lower_inverse(factorized.L, overwrite=overwrite)
+    HW = np.zeros_like(H) if slope is None else H @ slope
     by_term = {}
     for term, place in cross.rest_terms:
-        blocks = (-1, cross.covariances[term].k, len(S))
-        S_rows, right_rows = S[place].reshape(blocks), right[place].reshape(blocks)
-        by_term[term] = 2 * np.tensordot(S_rows, right_rows, axes=([0, 2], [0, 2]))
-    return by_term, bar
+        Lambda, k = factorized.Lambdas[term], cross.covariances[term].k
+        if np.linalg.norm(Lambda, -2) > MIN_SIZE:
+            left = lower_blocks(inverse, place, k).sum(axis=0) - cross.n_levels[term] * np.eye(k)
+            left += _over_levels(HW[place], H[place], k)
+            by_term[term] = -2 * np.linalg.solve(Lambda.T, left)
+        else:
+            by_term[term] = _slope_near_zero(factorized, inverse, HW, term, place)
+    return by_term, _bar(factorized, inverse, slope)
 
 
-def _sandwich(C: Array | SparseRows, stage: Absorbed) -> Array:
-    """Return the sum over levels of C_l' Y_l C_l, shape (w, w)."""
-    if not isinstance(C, np.ndarray):
-        return C.sandwich(stage.Y)
-    VC = (stage.V @ C).reshape(-1, C.shape[2])
-    return np.asarray(VC.T @ VC)
+def _slope_near_zero(
+    factorized: Factorized, inverse: Array, HW: Array, term: int, place: slice
+) -> Array:
+    """Return 2 sum_l [S T M-bar]_ll: multiplied by S T, not divided by T, which may be singular."""
+    cross, k = factorized.cross, factorized.cross.covariances[term].k
+    S, fixed = _complement(cross, factorized.chain)
+    lower_blocks(S, place, k, mirror=True)
+    total, step = np.zeros((k, k)), k * max(1, CHUNK // max(1, k * len(S)))
+    for start in range(place.start, place.stop, step):
+        own = slice(start, min(start + step, place.stop))
+        right = lower_columns(inverse, own) + HW @ factorized.H[own].T
+        _scale_rows(cross, factorized.Lambdas, right)
+        left = np.vstack([lower_columns(S, own), fixed[own].T]).T
+        right = np.vstack([right, -HW[own].T]).T
+        total += _over_levels(left, right, k)
+    return 2 * total
 
 
-def dense(C: Array | SparseRows) -> Array:
+def _over_levels(x: Array, y: Array, k: int) -> Array:
+    """Return the sum over levels of x_l y_l', with k rows of each, shape (m k, c), a level."""
+    rows = (len(x) // k, k, x.shape[1])
+    return np.tensordot(x.reshape(rows), y.reshape(rows), axes=([0, 2], [0, 2]))
+
+
+def dense(C: Array | CrossedRows) -> Array:
     """Return the rows of a block as an array, shape (m, k, w)."""
     return C if isinstance(C, np.ndarray) else C.dense()
-
-
-def summed_rows(parent: Codes, YB: Array, C: Array | SparseRows) -> Array:
-    """Return the sum of (Y B)_l' C_l over the children of each level, shape (m', f - k, w)."""
-    if isinstance(C, np.ndarray):
-        return summed_by(parent, YB.mT @ C)
-    m, k, f = YB.shape
-    rows = np.broadcast_to((parent[:, None] * f + np.arange(f))[:, None], YB.shape)
-    columns = np.broadcast_to(np.arange(m * k).reshape(m, k, 1), YB.shape)
-    shape = ((int(parent.max()) + 1) * f, m * k)
-    weights = sparse.csr_array((YB.ravel(), (rows.ravel(), columns.ravel())), shape=shape)
-    return np.asarray((weights @ C.rows).toarray()).reshape(-1, f, C.rows.shape[1])

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy import linalg, sparse
@@ -22,54 +23,13 @@ from ranef._typing import Array, Codes
 from ranef.covariances.covariance import Bases, Covariance
 from ranef.design.design import Design, RandomTerm, TermRows
 from ranef.design.groups import chain_of, check_effects, transposed
+from ranef.likelihood.linear.crossed_rows import CrossedRows, crossed_rows
 from ranef.numerics.memory import check_memory
 
 SPARSE_SIZE = 500_000  # elements of a block of the rest from which on sparsity pays
 SPARSE_SHARE = 0.25  # ... if at most this share of them is not zero
 MIN_INDEPENDENT_LENGTH = 1e-7  # of a column of unit size without its projection on earlier ones
 MAX_UNEXPLAINED_SHARE = 1e-9  # of a term's columns, if these are combinations of the fixed ones
-MAX_PAIRS = 20_000_000  # products of two elements that are kept; 12 bytes each
-
-
-@dataclass(frozen=True, eq=False)
-class SparseRows:
-    """A block of the rest with few elements that are not zero.
-
-    Attributes
-    ----------
-    rows : sparse array, shape (m k, w)
-        The block itself, C.
-    pairs : sparse array, shape (w w, m k (k + 1) / 2)
-        The linear map from symmetric k x k matrices Y_l, one a level, to the lower triangle of
-        the sum of C_l' Y_l C_l; its transpose gives the C_l A C_l'.
-    k : int
-    """
-
-    rows: sparse.csr_array
-    pairs: sparse.csr_array
-    k: int
-
-    def sandwich(self, Y: Array) -> Array:
-        """Return the sum over levels of C_l' Y_l C_l, shape (w, w), for Y of shape (m, k, k)."""
-        w = self.rows.shape[1]
-        lower = (self.pairs @ Y[:, *np.tril_indices(self.k)].ravel()).reshape(w, w)
-        return np.asarray(lower + np.tril(lower, -1).T)
-
-    def quadratic(self, A: Array) -> Array:
-        """Return C_l A C_l' for every level, shape (m, k, k), for a symmetric A."""
-        lower = np.tril(A)
-        lower *= 2.0
-        lower[np.diag_indices_from(lower)] /= 2.0
-        rows, columns = np.tril_indices(self.k)
-        halves = np.where(rows == columns, 1.0, 0.5)
-        elements = (self.pairs.T @ lower.ravel()).reshape(-1, len(rows)) * halves
-        products = np.empty((len(elements), self.k, self.k))
-        products[:, rows, columns] = products[:, columns, rows] = elements
-        return products
-
-    def dense(self) -> Array:
-        """Return C as an array, shape (m, k, w)."""
-        return self.rows.toarray().reshape(-1, self.k, self.rows.shape[1])
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +45,7 @@ class ChainFactor:
     front : ndarray, shape (m, f, f)
         Per level, the cross-products among the term's k coefficients and those of the later
         terms of the chain; the part among the later terms is zero.
-    rest : ndarray, shape (m, k, w), or SparseRows
+    rest : ndarray, shape (m, k, w), or CrossedRows
         Cross-products with the rest.
     parent : ndarray of int, shape (m,), or None
         The level of the next factor of the chain in which a level is nested.
@@ -94,7 +54,7 @@ class ChainFactor:
     term: int
     k: int
     front: Array
-    rest: Array | SparseRows
+    rest: Array | CrossedRows
     parent: Codes | None
 
 
@@ -112,8 +72,10 @@ class CrossProducts:
         Of the terms, in the design's order.
     n_levels : tuple of int
     chain : tuple of Link
-    rest : ndarray, shape (w, w)
-        Cross-products of the rest: the random terms that are not in the chain, X, y.
+    inner : ndarray or sparse array, shape (q, q)
+        Cross-products of the random effects of the rest, the terms that are not in the chain.
+    fixed : ndarray, shape (w, p + 1)
+        Cross-products of the rest, with X and y its last columns, with X and y.
     rest_terms : tuple of (int, slice)
         The terms in the rest, and the places of their effects there.
     bases : tuple of ndarray, shape (k, k)
@@ -130,7 +92,8 @@ class CrossProducts:
     covariances: tuple[Covariance, ...]
     n_levels: tuple[int, ...]
     chain: tuple[ChainFactor, ...]
-    rest: Array
+    inner: Array | sparse.csr_array
+    fixed: Array
     rest_terms: tuple[tuple[int, slice], ...]
     bases: tuple[Array, ...]
     R: Array
@@ -139,7 +102,22 @@ class CrossProducts:
     @property
     def q_rest(self) -> int:
         """The number of random effects in the rest."""
-        return len(self.rest) - self.p - 1
+        return len(self.fixed) - self.p - 1
+
+    @cached_property
+    def rest(self) -> Array:
+        """All cross-products of the rest, shape (w, w)."""
+        inner = self.inner if isinstance(self.inner, np.ndarray) else self.inner.toarray()
+        across = self.fixed[: self.q_rest]
+        return np.block([[inner, across], [across.T, self.fixed[self.q_rest :]]])
+
+    def add_inner(self, S: Array) -> None:
+        """Add the inner cross-products to a matrix, at least to its lower triangle."""
+        if isinstance(self.inner, np.ndarray):
+            S += self.inner
+        else:
+            elements = self.inner.tocoo()
+            S[elements.row, elements.col] += elements.data
 
 
 def cross_products(design: Design) -> CrossProducts:
@@ -162,8 +140,8 @@ def cross_products(design: Design) -> CrossProducts:
         linalg.solve_triangular(T, Z.T, trans="T").T for Z, T in zip(weighted, bases, strict=True)
     ]
     chain, others = chain_of(design.rows.terms)
-    rest_columns, rest_terms = _rest_layout(design.rows.terms, others)
     fixed = np.column_stack([Q, residual])
+    inner, across = _rest(design.rows.terms, columns, others, fixed)
     return CrossProducts(
         n=design.n_obs,
         p=design.rows.X.shape[1],
@@ -173,8 +151,9 @@ def cross_products(design: Design) -> CrossProducts:
         chain=tuple(
             _link(design.rows.terms, columns, chain[i:], others, fixed) for i in range(len(chain))
         ),
-        rest=_rest(design.rows.terms, columns, others, fixed, rest_columns),
-        rest_terms=rest_terms,
+        inner=inner,
+        fixed=np.vstack([across, fixed.T @ fixed]),
+        rest_terms=_rest_layout(design.rows.terms, others),
         bases=bases,
         R=R,
         beta_ols=level + (linalg.solve_triangular(R, coefficients) if len(R) else coefficients),
@@ -193,22 +172,22 @@ def _level(X: Array, ones: Array, R: Array, y: Array) -> Array:
 
 def residual_sums(cross: CrossProducts) -> Iterator[tuple[int, Array, Array]]:
     """Yield for every term its number, diag(Z_l'Z_l) and Z_l'y, both of shape (m, k)."""
-    for term, D, sums in fixed_shares(cross, slice(len(cross.rest) - 1, len(cross.rest))):
+    for term, D, sums in fixed_shares(cross, slice(cross.p, cross.p + 1)):
         yield term, D, sums[:, :, 0]
 
 
 def fixed_shares(cross: CrossProducts, columns: slice) -> Iterator[tuple[int, Array, Array]]:
-    """Yield for every term diag(Z_l'Z_l), (m, k), and Z_l' of some columns of the rest."""
+    """Yield for every term diag(Z_l'Z_l), (m, k), and Z_l' of some columns of [X y]."""
+    q = cross.q_rest
     for link in cross.chain:
         k, rest = link.k, link.rest
-        products = (
-            rest[:, :, columns] if isinstance(rest, np.ndarray) else rest.rows[:, columns].toarray()
-        )
+        fixed = rest[:, :, q:] if isinstance(rest, np.ndarray) else rest.fixed
         squares = np.diagonal(link.front, axis1=1, axis2=2)[:, :k]
-        yield link.term, squares, np.asarray(products).reshape(len(squares), k, -1)
+        yield link.term, squares, fixed.reshape(len(squares), k, -1)[:, :, columns]
+    diagonal = cross.inner.diagonal()
     for term, place in cross.rest_terms:
-        squares = np.diag(cross.rest)[place].reshape(cross.n_levels[term], -1)
-        yield term, squares, cross.rest[place, columns].reshape(*squares.shape, -1)
+        squares = diagonal[place].reshape(cross.n_levels[term], -1)
+        yield term, squares, cross.fixed[place, columns].reshape(*squares.shape, -1)
 
 
 def basis(Z: Array, term: RandomTerm) -> Array:
@@ -234,20 +213,17 @@ def spanned_terms(cross: CrossProducts) -> list[int]:
 
     REML knows nothing of their covariance: it uses what the fixed effects leave of the data.
     """
-    fixed = slice(cross.q_rest, cross.q_rest + cross.p)
     return [
         term
-        for term, D, Q in fixed_shares(cross, fixed)
+        for term, D, Q in fixed_shares(cross, slice(0, cross.p))
         if D.sum() - (Q**2).sum() < MAX_UNEXPLAINED_SHARE * D.sum()
     ]
 
 
-def _rest_layout(
-    terms: Sequence[TermRows], others: list[int]
-) -> tuple[int, tuple[tuple[int, slice], ...]]:
-    """Return the number of random effects in the rest, and the places of each term there."""
+def _rest_layout(terms: Sequence[TermRows], others: list[int]) -> tuple[tuple[int, slice], ...]:
+    """Return the terms in the rest, and the places of their effects there."""
     stops = np.cumsum([0, *(terms[i].n_levels * terms[i].n_coefs for i in others)]).tolist()
-    return stops[-1], tuple(zip(others, map(slice, stops, stops[1:]), strict=True))
+    return tuple(zip(others, map(slice, stops, stops[1:]), strict=True))
 
 
 def _link(
@@ -275,7 +251,7 @@ def _link(
 
 def _joined(
     crossed: list[sparse.csr_array], fixed: Array, k: int, *, may_be_sparse: bool
-) -> Array | SparseRows:
+) -> Array | CrossedRows:
     """Join the blocks of the rest.
 
     Sparse where that saves time and memory, and only at the head of the chain: the
@@ -284,9 +260,7 @@ def _joined(
     size = len(fixed) * sum(c.shape[1] for c in crossed)
     is_sparse = sum(c.nnz for c in crossed) < SPARSE_SHARE * size
     if may_be_sparse and size > SPARSE_SIZE and is_sparse:
-        joined = sparse.csr_array(sparse.hstack([*crossed, sparse.csr_array(fixed)]))
-        if _count_pairs(joined, k) <= MAX_PAIRS:
-            return SparseRows(joined, pair_products(joined, k), k)
+        return crossed_rows(sparse.csr_array(sparse.hstack(crossed)), fixed, k)
     remedy = "Fit a sample of the levels, or leave one of the crossed factors out."
     check_memory(
         2.0 * size, "the cross-products of the random effects, most of them not zero,", remedy
@@ -295,49 +269,16 @@ def _joined(
     return full.reshape(len(fixed) // k, k, -1)
 
 
-def _count_pairs(C: sparse.csr_array, k: int) -> int:
-    """Return the number of products that `pair_products` keeps."""
-    lengths = np.diff(C.tobsr((k, 1)).indptr)
-    return int((lengths * (lengths + 1) // 2).sum() * k * (k + 1) // 2)
-
-
-def pair_products(C: sparse.csr_array, k: int) -> sparse.csr_array:
-    """Return `SparseRows.pairs`: products of any two elements of a level's rows."""
-    blocks = C.tobsr((k, 1))
-    blocks.sort_indices()
-    values, columns, w = blocks.data[:, :, 0], blocks.indices, C.shape[1]
-    lengths = np.diff(blocks.indptr)
-    level = np.repeat(np.arange(len(lengths)), lengths)
-    start = blocks.indptr[level]
-    earlier = np.arange(len(columns)) - start + 1  # elements of the level up to this one
-    first = np.repeat(np.arange(len(columns)), earlier)
-    second = np.arange(len(first)) - np.repeat(np.cumsum(earlier) - earlier, earlier)
-    second += np.repeat(start, earlier)
-    pairs = list(zip(*np.tril_indices(k), strict=True))
-    products = [
-        values[first, a] * values[second, b] + (a != b) * values[first, b] * values[second, a]
-        for a, b in pairs
-    ]
-    places = columns[first].astype(np.int64) * w + columns[second]
-    targets = [level[first] * len(pairs) + t for t in range(len(pairs))]
-    return sparse.coo_array(
-        (np.concatenate(products), (np.tile(places, len(pairs)), np.concatenate(targets))),
-        shape=(w * w, len(lengths) * len(pairs)),
-    ).tocsr()
-
-
 def _rest(
-    terms: Sequence[TermRows], columns: list[Array], others: list[int], fixed: Array, q: int
-) -> Array:
-    w = q + fixed.shape[1]
-    S = np.zeros((w, w))
-    S[q:, q:] = fixed.T @ fixed
-    if others:
-        Zt = sparse.vstack(
-            [transposed(terms[j].codes, columns[j], terms[j].n_levels) for j in others],
-            format="csr",
-        )
-        S[:q, :q] = (Zt @ Zt.T).toarray()
-        S[:q, q:] = Zt @ fixed
-        S[q:, :q] = S[:q, q:].T
-    return S
+    terms: Sequence[TermRows], columns: list[Array], others: list[int], fixed: Array
+) -> tuple[Array | sparse.csr_array, Array]:
+    """Return the cross-products of the rest's random effects, and those with X and y."""
+    if not others:
+        return np.empty((0, 0)), np.empty((0, fixed.shape[1]))
+    Zt = sparse.vstack(
+        [transposed(terms[j].codes, columns[j], terms[j].n_levels) for j in others], format="csr"
+    )
+    inner = sparse.csr_array(Zt @ Zt.T)
+    q = inner.shape[0]
+    is_sparse = q * q > SPARSE_SIZE and inner.nnz < SPARSE_SHARE * q * q
+    return inner if is_sparse else inner.toarray(), np.asarray(Zt @ fixed)

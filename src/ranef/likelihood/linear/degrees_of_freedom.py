@@ -245,7 +245,7 @@ def satterthwaite(
     nu = cross.n - cross.p if reml or not cross.covariances else cross.n
     roots, moves = _moves(cross.covariances, Lambdas)
     criterion = _Criterion(cross, moves, sigma, reml)
-    with threads_for(len(cross.rest)):
+    with threads_for(len(cross.fixed)):
         changes = np.array([criterion.change(roots, move) for move in moves])
         K = blocked_cholesky.factorize(cross, roots).reduced[:-1, :-1]
     d, p = len(moves), cross.p

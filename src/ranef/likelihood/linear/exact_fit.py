@@ -61,7 +61,7 @@ def check_residual_variation(design: Design, cross: CrossProducts, *, reml: bool
     """
     if cross.p >= cross.n:
         return
-    if np.sqrt(cross.rest[-1, -1]) <= _rounding(design):
+    if np.sqrt(cross.fixed[-1, -1]) <= _rounding(design):
         message = f"the fixed effects fit the response `{design.response}` exactly: there is no "
         raise DataError(message + "residual variation to model.")
     for chosen in _subsets(cross):
@@ -164,7 +164,7 @@ class _Fit:
     def is_unbounded(self, *, reml: bool) -> bool:
         """Whether the likelihood rises without end as sigma goes to zero."""
         penalised = profiled(self.factorized(LARGE_SDS[1]), reml=True).r2
-        if penalised > MAX_PENALISED_SHARE * self.cross.rest[-1, -1]:
+        if penalised > MAX_PENALISED_SHARE * self.cross.fixed[-1, -1]:
             return False
         if self.fits_any:
             return not reml and self.ranks[0] < self.cross.n

@@ -21,6 +21,7 @@ from scipy import sparse
 from ranef._typing import Array, Codes
 from ranef.covariances.covariance import Covariance
 from ranef.errors import FitError
+from ranef.likelihood.linear.crossed_rows import CrossedRows
 from ranef.likelihood.linear.crossproducts import CrossProducts
 from ranef.numerics.matrices import threads_for
 
@@ -70,7 +71,7 @@ def derivatives(cross: CrossProducts, covs: Sequence[Array]) -> Derivatives:
     units = [_units(covariance) for covariance in cross.covariances]
     d, p = sum(map(len, units)), cross.p
     T, P, Q = np.zeros((d + 1, d + 1)), np.zeros((d + 1, p, p)), np.zeros((d + 1, d + 1, p, p))
-    K = cross.rest[cross.q_rest : -1, cross.q_rest : -1].copy()
+    K = cross.fixed[cross.q_rest : -1, :-1].copy()
     with threads_for(MAX_CONNECTED_EFFECTS):
         for batch in _connected(cross, d * p):
             explained, traces, single, of_P, of_Q = _share(units, covs, batch)
@@ -374,15 +375,14 @@ def _assembled(cross: CrossProducts) -> tuple[sparse.coo_array, Array]:
     places = [np.arange(starts[t], starts[t + 1]) for t, _ in cross.rest_terms]
     rest = np.concatenate([*places, np.empty(0, dtype=np.int64)])
     F = np.zeros((starts[-1], cross.p))
-    F[rest] = cross.rest[:q, q:-1]
-    inner = sparse.coo_array(cross.rest[:q, :q])
+    F[rest] = cross.fixed[:q, :-1]
+    inner = sparse.coo_array(cross.inner)
     elements = [(rest[inner.row], rest[inner.col], inner.data)]
     for i, link in enumerate(cross.chain):
-        C = link.rest
-        flat = sparse.csr_array(C.reshape(-1, C.shape[2]) if isinstance(C, np.ndarray) else C.rows)
-        effects = starts[link.term] + np.arange(flat.shape[0])
-        F[effects] = flat[:, q:-1].toarray()
-        across = sparse.coo_array(flat[:, :q])
+        C = CrossedRows.split(link.rest, q) if isinstance(link.rest, np.ndarray) else link.rest
+        effects = starts[link.term] + np.arange(len(C.fixed))
+        F[effects] = C.fixed[:, :-1]
+        across = sparse.coo_array(C.rows)
         elements += _both(effects[across.row], rest[across.col], across.data)
         levels, column = np.arange(len(link.front)), 0
         for later in cross.chain[i:]:

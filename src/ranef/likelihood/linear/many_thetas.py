@@ -44,7 +44,7 @@ def reduced(cross: CrossProducts, Lambdas: Sequence[Array]) -> tuple[Array, Arra
     """
     points = len(Lambdas[0]) if Lambdas else 1
     logdet, products = np.full(points, np.nan), np.full((points, cross.p + 1, cross.p + 1), np.nan)
-    with threads_for(len(cross.rest)), np.errstate(all="ignore"):
+    with threads_for(len(cross.fixed)), np.errstate(all="ignore"):
         if _is_one_factor(cross):
             link = cross.chain[0]
             for chunk in _chunks(points, link):
@@ -92,7 +92,7 @@ def effects(
         sigma[:, None, None] * rng.standard_normal((points, m, shape.k))
         for m, shape in zip(cross.n_levels, cross.covariances, strict=True)
     ]
-    with threads_for(len(cross.rest)), np.errstate(all="ignore"):
+    with threads_for(len(cross.fixed)), np.errstate(all="ignore"):
         if _is_one_factor(cross):
             link = cross.chain[0]
             for chunk in _chunks(points, link):
@@ -142,7 +142,7 @@ def moments(cross: CrossProducts, Lambdas: Sequence[Array]) -> list[Moments]:
         for m, c in zip(cross.n_levels, cross.covariances, strict=True)
     ]
     contrasts = np.vstack([np.zeros((1, p)), np.eye(p)])
-    with threads_for(len(cross.rest)), np.errstate(all="ignore"):
+    with threads_for(len(cross.fixed)), np.errstate(all="ignore"):
         if _is_one_factor(cross):
             link = cross.chain[0]
             for chunk in _chunks(points, link):

@@ -45,7 +45,7 @@ def estimate(cross: CrossProducts, *, reml: bool) -> Estimate:
     minima, from larger covariances and from strong correlations too, and keeps the lowest.
     """
     covariances, few = cross.covariances, cross.n <= FEW_ROWS
-    with threads_for(len(cross.rest)):
+    with threads_for(len(cross.fixed)):
         starts = starts_from(moment_start(cross), covariances, several=few) + far_starts(cross)
         optimum = best_of(
             lambda x: criterion(cross, x, reml=reml),
@@ -64,7 +64,7 @@ def moment_start(cross: CrossProducts) -> Array:
     With s_l the residuals' sums Z_l'e and D_l = Z_l'Z_l, E s_l^2 / sigma^2 is about
     D_l + Lambda^2 D_l^2 for each coefficient, as if it were the only one. Kept within 0.1 and 3.
     """
-    variance = max(cross.rest[-1, -1], TINY) / max(cross.n - cross.p, 1)
+    variance = max(cross.fixed[-1, -1], TINY) / max(cross.n - cross.p, 1)
     starts = [np.empty(0)] * len(cross.covariances)
     for term, D, s in residual_sums(cross):
         excess = (s**2 / variance - D).sum(axis=0) / (D**2).sum(axis=0)

@@ -178,7 +178,7 @@ class Linear(Surface):
 
     @property
     def width(self) -> int:
-        return len(self.model.rest)
+        return len(self.model.fixed)
 
     def effect(self, j: int) -> tuple[Objective, float, Array, Scale]:
         cross, c = self.model, np.linalg.inv(self.model.R)[j]

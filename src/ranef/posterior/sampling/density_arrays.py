@@ -140,8 +140,8 @@ def _one_factor(
     q_rest, w = cross.q_rest, q + change.shape[1]
     rest = np.zeros((w, w))
     rest[q - q_rest : q, q - q_rest : q] = cross.rest[:q_rest, :q_rest]
-    rest[q - q_rest : q, q:] = cross.rest[:q_rest, q_rest:] @ change
-    rest[q:, q:] = change.T @ cross.rest[q_rest:, q_rest:] @ change
+    rest[q - q_rest : q, q:] = cross.fixed[:q_rest] @ change
+    rest[q:, q:] = change.T @ cross.fixed[q_rest:] @ change
     D, C = np.zeros((0, 1, 1)), np.zeros((0, 1, w))
     for i, link in enumerate(cross.chain):
         products = _products_with_rest(cross, i, columns, w, change)
