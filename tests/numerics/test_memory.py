@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import platform
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -158,3 +159,34 @@ def test_what_was_computed_stays_behind():
         assert other == one
         assert other.__dict__ == {"x": 3}
         assert other.square == 9
+
+
+FAULTS = """
+import resource
+import numpy as np
+{keep}
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(50):
+        x = np.ones(40_000)
+        y = np.exp(x) + x
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+faults()
+print(faults())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other libraries keep what is freed")
+def test_freed_memory_is_kept_for_the_next_array():
+    def run(keep):
+        done = subprocess.run(
+            [sys.executable, "-c", FAULTS.format(keep=keep)],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return int(done.stdout)
+
+    assert run("") > 100 > 10 > run("import ranef.numerics.matrices")

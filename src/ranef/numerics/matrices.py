@@ -22,11 +22,14 @@ from scipy.linalg import blas, lapack
 from threadpoolctl import OpenBLASController, ThreadpoolController
 
 from ranef._typing import Array, Codes, Flags, Places
+from ranef.numerics.memory import keep_freed_memory
 
 type Elements = list[list[Array]]
 
 MIN_EIGENVALUE_RATIO = 1e-13  # below which a matrix may have no Cholesky factor
 MAX_ELEMENTWISE_SIZE = 8  # rows up to which elementwise operations are faster than LAPACK
+
+keep_freed_memory()
 
 
 def gram(A: Array, B: Array) -> Array:
@@ -117,6 +120,11 @@ def stack_backward(L: Array, right: Array) -> Array:
             remaining = remaining - (L[..., None, i + 1 :, i] @ x[..., i + 1 :, :])[..., 0, :]
         x[..., i, :] = remaining / L[..., i, i, None]
     return x
+
+
+def stack_inverse(L: Array) -> Array:
+    """Return the inverses of lower triangular L, shape (..., k, k)."""
+    return stack_forward(L, np.broadcast_to(np.eye(L.shape[-1]), L.shape))
 
 
 def pointwise_forward(L: Array, right: Array) -> Array:
