@@ -4,6 +4,8 @@ Point estimates: the data of Contraception (1,934 binary rows, 60 districts) and
 of 316 people to 24 items (7,584 binary rows, two crossed factors), medians of several fits in one
 process. `--r` runs lme4 on the same data, where R and lme4 are installed.
 
+`--bootstrap` refits 1,000 simulated responses of Contraception, a likelihood-ratio test's too.
+
 `--mcmc` samples Contraception with an intercept and a slope in each district, in a process of its
 own, from its start to the fit in hand; `--bambi PYTHON` adds bambi, whose effects are independent,
 from an interpreter that has it.
@@ -16,10 +18,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from bootstrap import once
 from point_estimates import report, seconds
 
 import ranef as rf
 from posterior import measure, row
+from ranef.likelihood.bootstrap.bootstrap import null_statistics
 
 CONTRACEPTION = "use ~ age + I(age^2) + urban + livch + {random}"
 ANSWERS = "correct ~ ability + kind + (1 | person) + (1 | item)"
@@ -139,13 +143,30 @@ def lme4(contraception: pd.DataFrame, simulated: pd.DataFrame) -> list[float]:
     return [float(word) for word in done.stdout.split()]
 
 
+def bootstraps(n: int = 1000) -> None:
+    """Time refits of simulated responses: processor seconds."""
+    print(f"\n{n} refits of simulated responses: processor seconds")
+    data, small = rf.load_dataset("Contraception"), "use ~ age + I(age^2) + livch + (1 | district)"
+    one, two = (CONTRACEPTION.format(random=r) for r in ("(1 | district)", "(urban | district)"))
+    for formula in (one, two):
+        fit = rf.fit(formula, data, family="binomial")
+        fit.bootstrap(2, seed=1)
+        report(formula, once(lambda fit=fit: fit.bootstrap(n, seed=1))[1])
+    null, large = rf.fit(small, data, family="binomial"), rf.Model(one, data, family="binomial")
+    statistics = once(lambda: null_statistics(null.fitted_model, large.design, n, seed=1))
+    report("statistics of two models, without and with urban", statistics[1])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--r", action="store_true", help="run lme4 too")
+    parser.add_argument("--bootstrap", action="store_true", help="refit simulated responses")
     parser.add_argument("--mcmc", action="store_true", help="sample the posterior")
     parser.add_argument("--bambi", metavar="PYTHON", help="an interpreter that has bambi")
     arguments = parser.parse_args()
     point_estimates(with_r=arguments.r)
+    if arguments.bootstrap:
+        bootstraps()
     if arguments.mcmc or arguments.bambi:
         posteriors(arguments.bambi)
 

@@ -8,9 +8,10 @@ from component_cases import FAMILIES, by_integration, data_of, joint_case, some_
 
 from ranef.leave_one_out import components
 from ranef.leave_one_out.components import cavities, signed_pieces, single_rows
-from ranef.likelihood.generalized import many_modes
+from ranef.likelihood.generalized import pieces
 from ranef.likelihood.generalized.gauss_hermite import rule
-from ranef.likelihood.generalized.many_modes import Parts, components_of_rows, piece_of
+from ranef.likelihood.generalized.many_modes import Parts
+from ranef.likelihood.generalized.pieces import components_of_rows, piece_of
 
 
 def rows_of(joint, piece, values, nodes):
@@ -104,7 +105,7 @@ def test_chunks_do_not_matter(monkeypatch):
     values = some_values(joint, 7)
     alike = piece_of(joint.model.problem, components_of_rows(joint.model.problem, np.arange(48)))
     together = joint.log_densities(alike, values, rule(9, 1))
-    monkeypatch.setattr(many_modes, "CHUNK", 3 * 48)
+    monkeypatch.setattr(pieces, "CHUNK", 3 * 48)
     np.testing.assert_allclose(joint.log_densities(alike, values, rule(9, 1)), together, rtol=1e-10)
 
 

@@ -13,6 +13,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 from ranef.numerics import matrices
 from ranef.numerics.matrices import (
     MAX_SIZE_OF_ONE_THREAD,
+    ArrowCholesky,
     elementwise_backward,
     elementwise_factor,
     elementwise_forward,
@@ -285,3 +286,23 @@ def test_a_single_matrix_that_is_not_positive_definite_is_an_error():
         np.linalg.LinAlgError, match=r"^the system matrix is not positive definite$"
     ):
         lower_cholesky(np.diag([1.0, -1.0]))
+
+
+def test_the_selected_inverse_of_an_arrow():
+    """The blocks where the matrices themselves have some, against the whole inverse."""
+    rng, (m, k, r) = np.random.default_rng(2), (4, 2, 3)
+    q = m * k + r
+    root = rng.normal(size=(5, q, q))
+    whole = root @ root.swapaxes(1, 2) + q * np.eye(q)
+    mask = np.ones((q, q))
+    mask[: m * k, : m * k] = np.kron(np.eye(m), np.ones((k, k)))
+    whole *= mask
+    A = np.stack([whole[:, a : a + k, a : a + k] for a in range(0, m * k, k)], axis=1)
+    B, D = whole[:, : m * k, m * k :].reshape(5, m, k, r), whole[:, m * k :, m * k :]
+    front, across, rest = ArrowCholesky.of(A, B, D).selected_inverse
+    inverse = np.linalg.inv(whole)
+    for level in range(m):
+        rows = slice(level * k, level * k + k)
+        np.testing.assert_allclose(front[:, level], inverse[:, rows, rows], rtol=1e-10)
+        np.testing.assert_allclose(across[:, level], inverse[:, rows, m * k :], atol=1e-12)
+    np.testing.assert_allclose(rest, inverse[:, m * k :, m * k :], rtol=1e-10)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ranef.numerics.minimize_many import Minima, minimized
+from ranef.numerics.minimize_many import Minima, _updated, minimized
 
 RNG = np.random.default_rng(5)
 
@@ -28,6 +28,45 @@ def test_every_replicate_has_its_own_function():
     assert found.settled.all()
     np.testing.assert_allclose(found.x, at, atol=1e-7)
     np.testing.assert_allclose(found.value, 0, atol=1e-12)
+
+
+def test_a_curvature_nearby_takes_no_differences():
+    """Of functions that are not quadratic: each is evaluated a few times, never at differences."""
+    objective, at = bowls(30, 3)
+    calls = []
+
+    def bent(x, who):
+        calls.append(len(x))
+        value, slope = objective(x, who)
+        left = x - at[who]
+        return value + 0.05 * (left**4).sum(1), slope + 0.2 * left**3
+
+    curvature = 3.0 * np.eye(3)
+    start = at + 0.5 * RNG.normal(size=at.shape)
+    found = minimized(bent, start, curvature)
+    assert found.settled.all()
+    np.testing.assert_allclose(found.x, at, atol=1e-5)
+    assert sum(calls) < 30 * 30
+    calls.clear()
+    minimized(bent, start)
+    assert calls[1] == calls[2] == calls[3] == 30  # the differences of three coordinates
+
+
+def test_a_curvature_follows_gradients_and_stays_positive():
+    H, step = np.array([np.diag([1.0, 4.0])] * 3), np.array([[1.0, 2.0]] * 3)
+    seen = np.array([[3.0, 5.0], [-1.0, -1.0], [np.nan, 1.0]])
+    found = _updated(H, step, seen)
+    np.testing.assert_allclose(found[0] @ step[0], seen[0])  # the secant equation
+    pull = H[1] @ step[1]  # Powell's damping: a fifth of the expected curvature is left
+    assert step[1] @ found[1] @ step[1] == pytest.approx(0.2 * step[1] @ pull)
+    assert np.linalg.eigvalsh(found[:2]).min() > 0
+    np.testing.assert_array_equal(found[2], H[2])
+
+
+def test_a_curvature_that_is_wrong_is_differenced_anew():
+    found = minimized(double_well, np.array([[0.4, -0.3]]), 1e-7 * np.eye(2))
+    assert found.settled.all()
+    np.testing.assert_allclose(found.x, [[1.0, -1.0]], atol=1e-6)
 
 
 def test_a_curved_valley():

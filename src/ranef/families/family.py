@@ -402,7 +402,8 @@ class Family:
 
     def unlinked(self, linked: Sequence[Any] | Array) -> Array:
         """Return the own parameters of numbers on the real line, shape (r, ...)."""
-        return np.array([own.link.inverse(x) for own, x in zip(self.records, linked, strict=True)])
+        pairs = zip(self.records, linked, strict=True)
+        return np.array([own.link.inverse(x) for own, x in pairs]).reshape(np.shape(linked))
 
     def link_slopes(self, psi: Sequence[Any] | Array) -> Array:
         """Return the derivatives of own parameters by themselves on the real line, shape (r,)."""

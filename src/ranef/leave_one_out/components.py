@@ -18,15 +18,13 @@ from scipy import sparse
 from ranef._typing import Array, Places
 from ranef.likelihood.generalized.gauss_hermite import Rule
 from ranef.likelihood.generalized.many_modes import (
-    HELD,
     ROUGHLY,
     Elementwise,
     ManyModes,
     Parts,
-    Piece,
-    Points,
-    components_of_rows,
+    modes_of,
 )
+from ranef.likelihood.generalized.pieces import HELD, Piece, Points, components_of_rows
 from ranef.likelihood.generalized.pirls import Problem
 
 MAX_EXPONENT = 600.0
@@ -89,7 +87,7 @@ def single_rows(
     nodes : Rule
     """
     log_p = np.empty((count, len(piece.rows)))
-    for chosen, search, modes in piece.modes(points_at, count, start):
+    for chosen, search, modes in modes_of(piece, points_at, count, start):
         assert isinstance(search, Elementwise)
         at_mode = modes.expansion.value
         total, without = np.zeros_like(modes.h), np.zeros_like(at_mode)

@@ -35,9 +35,8 @@ from ranef.families.family import Family
 from ranef.leave_one_out.components import cavities, signed_pieces, single_rows
 from ranef.leave_one_out.elpd import Scores, Units, efficiency, smoothed_scores
 from ranef.likelihood.generalized.gauss_hermite import Rule, rule
-from ranef.likelihood.generalized.many_modes import (
-    ROUGHLY,
-    Parts,
+from ranef.likelihood.generalized.many_modes import ROUGHLY, Parts
+from ranef.likelihood.generalized.pieces import (
     components_of_rows,
     number_of_effects,
     numbers_of_levels,

@@ -43,7 +43,11 @@ def forward_hessian(objective: Objective, x: Array, least: float = MIN_COORDINAT
 
 
 def forward_hessians(
-    objective: ObjectiveOfMany, x: Array, gradient: Array, replicates: Places
+    objective: ObjectiveOfMany,
+    x: Array,
+    gradient: Array,
+    replicates: Places,
+    least: float = MIN_COORDINATE,
 ) -> Array:
     """Return the Hessians of many data sets by forward differences, shape (b, d, d).
 
@@ -54,8 +58,10 @@ def forward_hessians(
         gradients.
     x, gradient : ndarray, shape (b, d)
     replicates : ndarray of int, shape (b,)
+    least : float
+        The size of a coordinate up to which steps are the same.
     """
-    hessians, steps = np.empty((*x.shape, x.shape[1])), _forward_steps(x)
+    hessians, steps = np.empty((*x.shape, x.shape[1])), _forward_steps(x, least)
     for j, step in enumerate(steps.T):
         moved = x.copy()
         moved[:, j] += step

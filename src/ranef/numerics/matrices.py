@@ -176,6 +176,20 @@ class ArrowCholesky:
         """Which matrices have a factor, shape (...)."""
         return np.isfinite(self.half_log_det)
 
+    @cached_property
+    def selected_inverse(self) -> tuple[Array, Array, Array]:
+        """The blocks of the inverses that are where A, B and D are."""
+        half = stack_forward(
+            self.front, np.broadcast_to(np.eye(self.front.shape[-1]), self.front.shape)
+        )
+        of_rest = stack_forward(
+            self.rest, np.broadcast_to(np.eye(self.rest.shape[-1]), self.rest.shape)
+        )
+        rest = of_rest.swapaxes(-1, -2) @ of_rest
+        solved = stack_backward(self.front, self.across)
+        across = -solved @ rest[..., None, :, :]
+        return half.swapaxes(-1, -2) @ half - across @ solved.swapaxes(-1, -2), across, rest
+
     def where(self, chosen: Flags, other: ArrowCholesky) -> ArrowCholesky:
         """Return these factors where they are chosen, and else the others."""
         return ArrowCholesky(
@@ -187,8 +201,8 @@ class ArrowCholesky:
     def forward(self, x: Array) -> Array:
         """Solve L z = x for columns x, shape (..., q, c)."""
         *lead, m, k, _ = self.front.shape
-        first = stack_forward(self.front, x[..., : m * k, :].reshape(*lead, m, k, -1))
-        first = first.reshape(*lead, m * k, -1)
+        first = stack_forward(self.front, x[..., : m * k, :].reshape(*lead, m, k, x.shape[-1]))
+        first = first.reshape(*lead, m * k, x.shape[-1])
         if not self.rest.shape[-1]:
             return first
         flat = self.across.reshape(*lead, m * k, -1)
@@ -198,9 +212,9 @@ class ArrowCholesky:
     def back(self, z: Array) -> Array:
         """Solve L' x = z for columns z, shape (..., q, c)."""
         *lead, m, k, _ = self.front.shape
-        first = z[..., : m * k, :].reshape(*lead, m, k, -1)
+        first = z[..., : m * k, :].reshape(*lead, m, k, z.shape[-1])
         if not self.rest.shape[-1]:
-            return stack_backward(self.front, first).reshape(*lead, m * k, -1)
+            return stack_backward(self.front, first).reshape(*lead, m * k, z.shape[-1])
         later = stack_backward(self.rest, z[..., m * k :, :])
         first = stack_backward(self.front, first - self.across @ later[..., None, :, :])
         return np.concatenate([first.reshape(*lead, m * k, -1), later], axis=-2)

@@ -2,7 +2,11 @@
 
 Newton steps, with a curvature differenced from the gradient, run for all data sets that still
 move. A direction of negative curvature is a way down from a saddle, which a vanishing gradient does
-not show. Nothing here knows statistics; for a single data set see `ranef.numerics.minimize`.
+not show. Where the curvature of one data set is known, those like it start with it, and change it
+as their gradients change (BFGS), which takes no differences. Nothing here knows statistics; for a
+single data set see `ranef.numerics.minimize`.
+
+Source: Nocedal & Wright (2006), *Numerical Optimization*, sections 3.4 and 18.3.
 """
 
 from __future__ import annotations
@@ -12,7 +16,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from ranef._typing import Array, Flags, Places
-from ranef.numerics.finite_differences import ObjectiveOfMany, forward_hessians
+from ranef.numerics.finite_differences import (
+    MIN_COORDINATE,
+    ObjectiveOfMany,
+    forward_hessians,
+)
 from ranef.numerics.minimize import CURVATURE_TOLERANCE, largest_element, rounding_of
 
 MAX_STEPS = 60
@@ -21,6 +29,7 @@ MAX_DECREMENT_IF_STUCK = 1e-6  # ... where rounding leaves no better point
 MIN_STEP_DOWNWARDS = 0.3  # along a direction that curves downwards
 MAX_GRADIENT_SHARE = 0.1  # that a step may leave without a new curvature
 DAMPING = (1.0, 0.5, 0.25, 0.1, 0.01, 1e-3)  # shares of a Newton step that are tried
+LEAST_CHANGE = 0.2  # of a curvature along a step, by which a gradient may change it
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +69,13 @@ class Minima:
         return Minima(x, value, settled)
 
 
-def minimized(objective: ObjectiveOfMany, start: Array) -> Minima:
+def minimized(
+    objective: ObjectiveOfMany,
+    start: Array,
+    curvature: Array | None = None,
+    *,
+    least: float = MIN_COORDINATE,
+) -> Minima:
     """Minimise a function of d numbers for every replicate.
 
     Parameters
@@ -69,19 +84,25 @@ def minimized(objective: ObjectiveOfMany, start: Array) -> Minima:
         From points, shape (b, d), and the places of their replicates, (b,), to values and
         gradients.
     start : ndarray, shape (B, d)
+    curvature : ndarray, shape (d, d), optional
+        Near the Hessians of all replicates at their starts, and positive definite. From it those
+        of later points are built up; else they are differenced anew wherever they are needed.
+    least : float
+        The size of a coordinate up to which steps of differences are the same.
     """
     x, moving = start.copy(), np.arange(len(start))
     if not len(moving):
         return Minima(x, np.empty(0), np.empty(0, dtype=bool))
     value, gradient = objective(x, moving)
-    settled, stale = np.zeros(len(x), dtype=bool), np.ones(len(x), dtype=bool)
+    settled, stale = np.zeros(len(x), dtype=bool), np.full(len(x), curvature is None)
     hessian = np.zeros((len(x), x.shape[1], x.shape[1]))
+    hessian += 0.0 if curvature is None else curvature
     for _ in range(MAX_STEPS):
         if not len(moving):
             break
         new = moving[stale[moving]]
         if len(new):
-            hessian[new] = forward_hessians(objective, x[new], gradient[new], new)
+            hessian[new] = forward_hessians(objective, x[new], gradient[new], new, least)
         at = x[moving], value[moving], gradient[moving]
         step, gain, saddle = _steps(hessian[moving], at[0], at[2])
         x[moving], value[moving], gradient[moving], moved = _searched(objective, at, step, moving)
@@ -90,11 +111,35 @@ def minimized(objective: ObjectiveOfMany, start: Array) -> Minima:
             ended, MAX_DECREMENT_IF_STUCK, np.maximum(MAX_DECREMENT, rounding_of(at[1]))
         )
         settled[moving] = (gain < enough) & ~saddle & np.isfinite(at[1])
-        stale[moving] = ~moved | (
-            largest_element(gradient[moving]) > MAX_GRADIENT_SHARE * largest_element(at[2])
-        )
+        stale[moving] = ~moved
+        if curvature is None:
+            left = largest_element(gradient[moving])
+            stale[moving] |= left > MAX_GRADIENT_SHARE * largest_element(at[2])
+        else:
+            steps = x[moving] - at[0], gradient[moving] - at[2]
+            hessian[moving] = _updated(hessian[moving], *steps)
         moving = moving[~ended & ~settled[moving]]
     return Minima(x, value, settled)
+
+
+def _updated(hessian: Array, step: Array, change: Array) -> Array:
+    """Return Hessians that explain how the gradients changed along a step, as BFGS has them.
+
+    Positive definite ones stay such: where a gradient changes too little, or the wrong way, only
+    a part of the change is believed (Powell's damping).
+    """
+    pull = np.einsum("bij,bj->bi", hessian, step)
+    expected, seen = (step * pull).sum(1), (step * change).sum(1)
+    with np.errstate(all="ignore"):
+        share = np.where(
+            seen < LEAST_CHANGE * expected, (1 - LEAST_CHANGE) * expected / (expected - seen), 1.0
+        )
+        change = pull + share[:, None] * (change - pull)
+        gained = change[:, :, None] * change[:, None, :] / (step * change).sum(1)[:, None, None]
+        lost = pull[:, :, None] * pull[:, None, :] / expected[:, None, None]
+        new = hessian + gained - lost
+    usable = (expected > 0) & np.isfinite(new).all((1, 2))
+    return np.where(usable[:, None, None], new, hessian)
 
 
 def _steps(hessian: Array, x: Array, gradient: Array) -> tuple[Array, Array, Flags]:
@@ -115,7 +160,9 @@ def _steps(hessian: Array, x: Array, gradient: Array) -> tuple[Array, Array, Fla
     length = np.linalg.norm(step, axis=1)
     longest = np.maximum(1.0, np.linalg.norm(x, axis=1))
     step *= np.minimum(1.0, longest / np.maximum(length, 1e-300))[:, None]
-    return step, (along**2 / curvature).sum(axis=1), downwards.any(axis=1)
+    is_saddle = downwards.any(axis=1)
+    step[still & ~is_saddle[:, None]] = 0.0  # and not a rounding error
+    return step, (along**2 / curvature).sum(axis=1), is_saddle
 
 
 def _searched(

@@ -17,9 +17,10 @@ from scipy import linalg
 from ranef._typing import Array, Places
 from ranef.design.design import Design, full_rank
 from ranef.families.family import Family
-from ranef.likelihood.generalized import many_modes
 from ranef.likelihood.generalized.gauss_hermite import Likelihood, Rule, rule
 from ranef.likelihood.generalized.glmm import Generalized, prepare
+from ranef.likelihood.generalized.many_modes import log_densities, modes_of
+from ranef.likelihood.generalized.pieces import Piece, Points, go_together, pieces_of
 from ranef.likelihood.generalized.pirls import Modes, NoModesError, Setting, find_modes
 from ranef.likelihood.linear import blocked_cholesky
 from ranef.likelihood.predictions import Draws
@@ -34,7 +35,6 @@ from ranef.priors.distributions import Normal
 REFERENCE_POINTS = {1: 25, 2: 13, 3: 7}  # of each dimension, that hardly err, by the effects
 MIN_DRAWS, MAX_DRAWS, MAX_COST = 24, 400, 3e7  # draws that tell a bias, and the cost of all
 SEED = 20  # of the draws that tell an error
-MAX_ELEMENTS_TOGETHER = 15_000  # of a point's matrices, up to which many points go together
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,7 +119,7 @@ class GeneralizedPosterior(LogPosterior):
         chance = second.std() / np.sqrt(len(second))
         return float(np.hypot(second.mean(), chance) + abs(third.mean()))
 
-    def _deviations(self, piece: many_modes.Piece, x: Array) -> Array:
+    def _deviations(self, piece: Piece, x: Array) -> Array:
         """Return log ratios, shape (points,), whose exponentials have the right mean.
 
         Where components have few effects, those of a quadrature with more nodes; otherwise each
@@ -133,67 +133,54 @@ class GeneralizedPosterior(LogPosterior):
             return np.zeros(len(x))
         off, points_at = np.empty(len(x)), self.points_at(values, piece.rows)
         rng = np.random.default_rng(SEED)
-        for chosen, search, modes in piece.modes(
-            points_at, len(values), self.modes_at_start(piece)
+        for chosen, search, modes in modes_of(
+            piece, points_at, len(values), self.modes_at_start(piece)
         ):
             tilts = modes.tilts(search, rng.standard_normal(modes.u.shape))
             off[chosen] = (modes.laplace + tilts - own[chosen]).sum(axis=1)
         return off
 
-    def _reference(self, piece: many_modes.Piece) -> Rule | None:
+    def _reference(self, piece: Piece) -> Rule | None:
         """Return nodes that hardly err for the components of a piece, if they have few effects."""
         points = REFERENCE_POINTS.get(piece.q) if piece.is_elementwise else None
         return None if points is None else rule(points, piece.q)
 
-    def _affordable(self, piece: many_modes.Piece) -> int:
+    def _affordable(self, piece: Piece) -> int:
         """Return the number of points at which `_deviations` are to be had."""
         more = self._reference(piece)
         nodes = 1 if more is None else len(more.log_weights)
         return int(np.clip(MAX_COST / max(nodes * piece.weight(), 1), MIN_DRAWS, MAX_DRAWS))
 
-    def log_densities(
-        self, piece: many_modes.Piece, values: Array, nodes: Rule | None = None
-    ) -> Array:
+    def log_densities(self, piece: Piece, values: Array, nodes: Rule | None = None) -> Array:
         """Return log p(y_R | values) of each component of a piece, shape (points, P)."""
         points_at, start = self.points_at(values, piece.rows), self.modes_at_start(piece)
-        return piece.log_densities(points_at, len(values), start, nodes)
+        return log_densities(piece, points_at, len(values), start, nodes)
 
-    def modes_at_start(self, piece: many_modes.Piece) -> Array:
+    def modes_at_start(self, piece: Piece) -> Array:
         """Return the modes where every search starts, shape (1, P, q)."""
         return piece.gathered([u[None] for u in self._u])
 
-    def points_at(self, values: Array, rows: Places) -> Callable[[slice], many_modes.Points]:
+    def points_at(self, values: Array, rows: Places) -> Callable[[slice], Points]:
         """Return a function from a slice to the `points` of these values."""
         return lambda chosen: self.points(values[chosen], rows)
 
-    def points(self, values: Array, rows: Places) -> many_modes.Points:
+    def points(self, values: Array, rows: Places) -> Points:
         """Return the settings of the likelihood of some rows, for values of many points."""
-        return many_modes.Points(
+        return Points(
             known=self.model.offset[rows] + values[:, : self.p] @ self.X[rows].T,
             Lambdas=self.basis_factors(values),
             psi=values[:, self._own_places],
         )
 
     @cached_property
-    def _every_piece(self) -> list[many_modes.Piece]:
+    def _every_piece(self) -> list[Piece]:
         """The independent components of the data, alike ones together."""
-        problem, n = self.model.problem, len(self.X)
-        if not problem.Z.blocks:
-            return [many_modes.piece_of(problem, [np.arange(n)])]
-        alike: dict[tuple[int, ...], list[Places]] = {}
-        for rows in many_modes.components_of_rows(problem, np.arange(n)):
-            counts = many_modes.numbers_of_levels(problem, rows)
-            q = many_modes.number_of_effects(problem, rows)
-            few = q <= many_modes.MOST_ELEMENTWISE or self.model.has_one_factor
-            alike.setdefault(counts if few else (*counts, int(rows[0])), []).append(rows)
-        return [many_modes.piece_of(problem, components) for components in alike.values()]
+        return pieces_of(self.model.problem, by_level=self.model.has_one_factor)
 
     @cached_property
-    def _pieces(self) -> list[many_modes.Piece] | None:
+    def _pieces(self) -> list[Piece] | None:
         """All of them; None where there are so many effects that points go one by one."""
-        pieces = self._every_piece
-        large = sum(piece.weight() for piece in pieces if not piece.is_elementwise)
-        return pieces if large <= MAX_ELEMENTS_TOGETHER else None
+        return self._every_piece if go_together(self._every_piece) else None
 
     def _nodes(self, q: int) -> Rule | None:
         """Return the nodes for components with q effects; None for the Laplace approximation."""
@@ -275,8 +262,8 @@ class GeneralizedPosterior(LogPosterior):
             return b
         for piece in self._pieces:
             points_at = self.points_at(values, piece.rows)
-            for chosen, search, modes in piece.modes(
-                points_at, len(values), self.modes_at_start(piece)
+            for chosen, search, modes in modes_of(
+                piece, points_at, len(values), self.modes_at_start(piece)
             ):
                 u = modes.drawn(piece.gathered([noise[chosen] for noise in z]))
                 for term, levels, drawn in zip(

@@ -125,15 +125,14 @@ def test_the_same_distribution_as_rows_that_are_fitted_one_by_one(data, formula,
 
 def again(fit, seed):
     """Return the fit of a response that is simulated from a fit."""
-    model = refitted(fit.fitted_model, simulated_response(fit.fitted_model, seed))
+    y = simulated_response(fit.fitted_model, seed)
+    model = refitted(fit.fitted_model, fit.design.with_rows(y=y))
     return replace(fit, design=model.design, estimate=model.estimate)
 
 
 def test_rows_are_drawn_from_the_fit(sleep):
     """The mean and the covariance of simulated rows are X beta and sigma^2 (I + Z LL'Z')."""
-    y = np.array(
-        [simulated_response(sleep.fitted_model, s).rows.y for s in seeds_of_replicates(1, 3000)]
-    )
+    y = np.array([simulated_response(sleep.fitted_model, s) for s in seeds_of_replicates(1, 3000)])
     design, n = sleep.design, len(sleep.design.rows.y)
     root = sleep.sigma * (sleep.Z() @ sleep.Lambda()).toarray()
     V = root @ root.T + sleep.sigma**2 * np.eye(n)
@@ -258,11 +257,8 @@ def test_statistics_of_generalised_models(herds):
     rest, _ = null_statistics(null.fitted_model, herds.design, 1, seed=1, first=3)
     np.testing.assert_allclose(rest, found[3:])
     i = int(np.flatnonzero(~failed)[0])
-    design = simulated_response(null.fitted_model, seeds_of_replicates(1, 1, first=i)[0])
-    both = [
-        refitted(null.fitted_model, design),
-        refitted(herds.fitted_model, herds.design.with_rows(y=design.rows.y)),
-    ]
+    y = simulated_response(null.fitted_model, seeds_of_replicates(1, 1, first=i)[0])
+    both = [refitted(f.fitted_model, f.design.with_rows(y=y)) for f in (null, herds)]
     assert found[i] == pytest.approx(2 * (both[1].estimate.loglik - both[0].estimate.loglik))
 
 

@@ -9,8 +9,7 @@ from component_cases import FAMILIES, data_of, joint_case, some_values
 
 import ranef as rf
 from ranef.design.design import leaving_out
-from ranef.likelihood.generalized import many_modes
-from ranef.posterior import generalized_posterior
+from ranef.likelihood.generalized import many_modes, pieces
 from ranef.posterior.generalized_posterior import joint_of
 
 N, M = 120, 12
@@ -68,7 +67,7 @@ def test_chunks_do_not_matter(monkeypatch):
     target = joint("correlated slopes")
     x = points(target)
     together = target.log_density(x)
-    monkeypatch.setattr(many_modes, "CHUNK", 5 * 2 * N)
+    monkeypatch.setattr(pieces, "CHUNK", 5 * 2 * N)
     (piece,) = target._pieces
     assert [part.stop for part in piece.chunks(12)] == [5, 10, 12]
     np.testing.assert_allclose(target.log_density(x), together, rtol=1e-13)
@@ -131,7 +130,7 @@ def test_draws_are_those_of_one_point_after_the_other(case):
 
 
 def test_a_large_sparse_model_goes_one_point_after_the_other(monkeypatch):
-    monkeypatch.setattr(generalized_posterior, "MAX_ELEMENTS_TOGETHER", 50)
+    monkeypatch.setattr(pieces, "MAX_ELEMENTS_TOGETHER", 50)
     target = crossed("crossed")
     assert target._pieces is None
     x = points(target, 3)
@@ -172,7 +171,7 @@ def parts(design, count=4):
 
 def fitted(joint, values, keep, start=None):
     """Return the modes of parts of all rows at all points together."""
-    piece = many_modes.piece_of(joint.model.problem, [np.arange(48)])
+    piece = pieces.piece_of(joint.model.problem, [np.arange(48)])
     search = many_modes.Parts(piece, joint.points(values, piece.rows), keep)
     with np.errstate(all="ignore"):
         return search.run(

@@ -8,7 +8,7 @@ Source: Davison and Hinkley (1997), *Bootstrap Methods and their Application*, c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 
@@ -20,7 +20,18 @@ from ranef.covariances.covariance import Covariance, factors
 from ranef.design import identifiability
 from ranef.design.design import Design
 from ranef.errors import DataError, FitError
-from ranef.likelihood.bootstrap.refits import Refits, Refitter, likelihood_ratios, refitter, rivals
+from ranef.likelihood.bootstrap.generalized_refits import (
+    GeneralizedRefitter,
+    generalized_refitter,
+)
+from ranef.likelihood.bootstrap.refits import (
+    RATIO_ROUNDING,
+    Refits,
+    Refitter,
+    likelihood_ratios,
+    refitter,
+    rivals,
+)
 from ranef.likelihood.bootstrap.simulated_responses import (
     Null,
     Span,
@@ -43,6 +54,7 @@ type Seeds = Sequence[np.random.SeedSequence]
 type Statistic = Callable[[Design, Estimate], Array]
 
 BATCH_TOGETHER = 2500  # replicates of a task that are fitted together
+BATCH_GENERALIZED = 100  # ... of a generalised model
 BATCH_ONE_BY_ONE = 10  # replicates of a task that are fitted one by one
 MIN_RELATIVE_SD = 1e-10  # over the sum of the absolute terms of an sd: below it an sd is zero
 ERRORS_OF_A_REFIT = (FitError, DataError, NoModesError, np.linalg.LinAlgError)
@@ -82,12 +94,7 @@ def replicate(
     """
     _check(model.method, n, seed)
     entropy = entropy_of(seed)
-    task: Callable[[Seeds], tuple[Array, Flags]]
-    if all_parameters and model.family.is_linear:
-        task = together = _together(model)
-        size = BATCH_TOGETHER if together.refitter.shared is not None else BATCH_ONE_BY_ONE
-    else:
-        task, size = _OneByOne(model, statistic), BATCH_ONE_BY_ONE
+    task, size = _task(model, statistic, all_parameters=all_parameters)
     seeds = seeds_of_replicates(entropy, n)
     batches = [seeds[start : start + size] for start in range(0, n, size)]
     results = list(map(task, batches) if executor is None else executor.map(task, batches))
@@ -100,6 +107,24 @@ def replicate(
     width = max(values.shape[1] for values, _ in results)
     values = [np.broadcast_to(rows, (len(rows), width)) for rows, _ in results]
     return Replicates(np.concatenate(values), failed, entropy)
+
+
+type Task = Callable[[Seeds], tuple[Array, Flags]]
+
+
+def _task(model: FittedModel, statistic: Statistic, *, all_parameters: bool) -> tuple[Task, int]:
+    """Return what fits the replicates of some seeds, and of how many at a time."""
+    if all_parameters and model.family.is_linear:
+        together = _together(model)
+        shared = together.refitter.shared
+        return together, BATCH_ONE_BY_ONE if shared is None else BATCH_TOGETHER
+    one_by_one = _OneByOne(model, statistic)
+    refits = None
+    if all_parameters and not model.family.is_linear:
+        refits = generalized_refitter(model)
+    if refits is None:
+        return one_by_one, BATCH_ONE_BY_ONE
+    return _Generalized(one_by_one, refits), BATCH_GENERALIZED
 
 
 def _check(method: str, n: int, seed: int | None) -> None:
@@ -175,17 +200,43 @@ class _OneByOne:
     statistic: Statistic
 
     def __call__(self, seeds: Seeds) -> tuple[Array, Flags]:
-        refits = [refitted(self.model, simulated_response(self.model, seed)) for seed in seeds]
+        return self.of([simulated_response(self.model, seed) for seed in seeds])
+
+    def of(self, responses: Iterable[Array]) -> tuple[Array, Flags]:
+        """Return the statistics of responses, shape (n,) each, and which could not be fitted."""
+        design = self.model.design
+        refits = [refitted(self.model, design.with_rows(y=y)) for y in responses]
         failed = np.array([refit is None for refit in refits])
         rows = [self.statistic(refit.design, refit.estimate) for refit in refits if refit]
-        values = np.full((len(seeds), len(rows[0]) if rows else 1), np.nan)
+        values = np.full((len(refits), len(rows[0]) if rows else 1), np.nan)
         if rows:
             values[~failed] = rows
         return values, failed
 
 
-def simulated_response(model: FittedModel, seed: np.random.SeedSequence) -> Design:
-    """Return the design of a fitted model with a response that is drawn from it."""
+@dataclass(frozen=True, eq=False)
+class _Generalized:
+    """Draws responses row by row and refits a generalised model to all; returns all parameters."""
+
+    one_by_one: _OneByOne
+    refitter: GeneralizedRefitter
+
+    def __call__(self, seeds: Seeds) -> tuple[Array, Flags]:
+        model = self.one_by_one.model
+        y = np.array([simulated_response(model, seed) for seed in seeds])
+        refits = self.refitter.refit(y)
+        columns, one = [refits.beta, refits.psi], np.ones(len(y))
+        for Lambda, term in zip(refits.Lambdas, model.design.terms, strict=True):
+            columns += _sds(np.eye(term.n_coefs), Lambda, one, term.covariance)
+        values, failed = np.concatenate(columns, axis=1), np.zeros(len(y), dtype=bool)
+        others = np.flatnonzero(~refits.settled)
+        if len(others):
+            values[others], failed[others] = self.one_by_one.of(y[others])
+        return values, failed
+
+
+def simulated_response(model: FittedModel, seed: np.random.SeedSequence) -> Array:
+    """Return a response, shape (n,), that is drawn from a fitted model."""
     estimate, rng = model.estimate, np.random.default_rng(seed)
     parameters = {name: np.array([value]) for name, value in model.parameters.items()}
     draws = Draws(
@@ -195,8 +246,7 @@ def simulated_response(model: FittedModel, seed: np.random.SeedSequence) -> Desi
         b=[b[None] for b in estimate.b],
         parameters=parameters,
     )
-    y = drawn_responses(model.design, model.family, draws, rng, new=True)[:, 0]
-    return model.design.with_rows(y=y)
+    return drawn_responses(model.design, model.family, draws, rng, new=True)[:, 0]
 
 
 def refitted(model: FittedModel, design: Design) -> FittedModel | None:
@@ -246,12 +296,51 @@ def null_statistics(
     if null.family.is_linear:
         models = rivals(null.design, large, null.estimate, reml=null.method == "reml")
         return likelihood_ratios(models, n, seed, first=first)
-    statistics = np.full(n, np.nan)
-    for i, child in enumerate(seeds_of_replicates(entropy_of(seed), n, first)):
-        design = simulated_response(null, child)
-        other = large.with_rows(y=design.rows.y)
-        smaller, larger = refitted(null, design), refitted(null, other)
-        if smaller is not None and larger is not None:
-            ratio = 2 * (larger.estimate.loglik - smaller.estimate.loglik)
-            statistics[i] = max(ratio, 0.0)
+    fitted_large = refitted(null, large)
+    pairs = [(null, null.design), (fitted_large, large)]
+    sides = [_Side.of(null, design, fitted) for fitted, design in pairs]
+    seeds = seeds_of_replicates(entropy_of(seed), n, first)
+    batches = [
+        _ratios(null, sides, seeds[start : start + BATCH_GENERALIZED])
+        for start in range(0, n, BATCH_GENERALIZED)
+    ]
+    statistics = np.concatenate(batches)
     return statistics, np.isnan(statistics)
+
+
+@dataclass(frozen=True, eq=False)
+class _Side:
+    """One of two generalised models that are fitted to the same responses."""
+
+    null: FittedModel
+    design: Design
+    refitter: GeneralizedRefitter | None
+
+    @classmethod
+    def of(cls, null: FittedModel, design: Design, fitted: FittedModel | None) -> _Side:
+        return cls(null, design, None if fitted is None else generalized_refitter(fitted))
+
+    def deviances(self, y: Array) -> Array:
+        """Return the deviances of responses, shape (B, n); nan where one could not be fitted."""
+        if self.refitter is None:
+            return self.alone(y)
+        refits = self.refitter.refit(y)
+        deviances, others = refits.objective.copy(), ~refits.settled
+        deviances[others] = self.alone(y[others])
+        return deviances
+
+    def alone(self, y: Array) -> Array:
+        """Return the deviances of responses that are fitted one by one."""
+        refits = [refitted(self.null, self.design.with_rows(y=response)) for response in y]
+        return np.array([-2 * refit.estimate.loglik if refit else np.nan for refit in refits])
+
+
+def _ratios(null: FittedModel, sides: Sequence[_Side], seeds: Seeds) -> Array:
+    """Return likelihood-ratio statistics of responses drawn from the small model."""
+    y = np.array([simulated_response(null, seed) for seed in seeds])
+    small, large = (side.deviances(y) for side in sides)
+    worse = small - large < -RATIO_ROUNDING  # a maximum that is not the highest
+    if worse.any():
+        small[worse], large[worse] = (side.alone(y[worse]) for side in sides)
+    ratios = small - large
+    return np.where(ratios < RATIO_ROUNDING, 0.0, ratios)

@@ -7,7 +7,7 @@ structure has many crossed effects.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -15,7 +15,9 @@ import numpy as np
 from ranef._typing import Array, Flags, Places
 from ranef.covariances.covariance import (
     NEARLY_ZERO_SD,
+    Covariance,
     factors,
+    n_theta,
     simplest,
     theta_of,
 )
@@ -128,36 +130,15 @@ class Refitter:
 
             return minimized(objective, start)
 
-        everyone = np.arange(len(drawn))
-        minima = search(np.tile(self.start, (len(drawn), 1)), everyone)
-        if len(self.start):
-            limit = SMALL_RELATIVE_SD if cross.n > engine.FEW_ROWS else np.inf
-            which = np.flatnonzero(self._smallest_sds(minima.x) < limit)
-            start = engine.multiple_of_identity(SD_OF_OTHER_START, cross.covariances)
-            others = search(np.tile(start, (len(which), 1)), which)
-            minima = minima.improved(others, which, -MIN_RELATIVE_GAIN)
-            which, simple = self._simpler(minima.x)
-            minima = minima.improved(search(simple, which), which, MAX_RELATIVE_LOSS)
+        few = cross.n <= engine.FEW_ROWS
+        start = np.tile(self.start, (len(drawn), 1))
+        minima = best_minima(search, start, cross.covariances, several=few)
         best = profiles(shared, y, minima.x, reml=self.reml)
         refits = self._gathered(drawn, minima.x, best.value, best.gamma, best.r2)
         unsettled = np.flatnonzero(~minima.settled | refits.failed)
         if not len(unsettled):
             return refits
         return replaced(refits, unsettled, self.again(drawn, unsettled))
-
-    def _simpler(self, x: Array) -> tuple[Places, Array]:
-        """Return which points have sds that are nearly zero, and the points with exact zeros."""
-        which = np.flatnonzero(self._smallest_sds(x) < NEARLY_ZERO_SD)
-        simple = [simplest(theta, self.cross.covariances) for theta in x[which]]
-        return which, np.array(simple).reshape(len(which), x.shape[1])
-
-    def _smallest_sds(self, x: Array) -> Array:
-        """Return the least of all terms' smallest sds over their largest, or 1, shape (B,)."""
-        smallest = np.full(len(x), np.inf)
-        for Lambda in factors(x, self.cross.covariances):
-            sds = np.linalg.svd(np.nan_to_num(Lambda), compute_uv=False)
-            smallest = np.minimum(smallest, sds[:, -1] / np.maximum(1.0, sds[:, 0]))
-        return smallest
 
     def _one(self, drawn: Responses, i: int, *, careful: bool = False) -> Refits:
         """Fit one replicate as a fit of its own."""
@@ -187,6 +168,49 @@ class Refitter:
         return refits
 
 
+def best_minima(
+    search: Callable[[Array, Places], Minima],
+    start: Array,
+    covariances: Sequence[Covariance],
+    *,
+    several: bool,
+) -> Minima:
+    """Return the lowest minimum of each replicate, at an sd of zero where that is as good.
+
+    Parameters
+    ----------
+    search : callable
+        From starts, shape (b, d), and the places of their replicates, (b,), to minima.
+    start : ndarray, shape (B, d)
+        The last elements are those of the factors.
+    covariances : sequence of Covariance
+    several : bool
+        Whether every replicate is searched from a second start, or those with a small sd.
+    """
+    minima, lead = search(start, np.arange(len(start))), start.shape[1] - n_theta(covariances)
+    if lead == start.shape[1]:
+        return minima
+    limit = np.inf if several else SMALL_RELATIVE_SD
+    which = np.flatnonzero(_smallest_sds(minima.x[:, lead:], covariances) < limit)
+    others = minima.x[which]
+    others[:, lead:] = engine.multiple_of_identity(SD_OF_OTHER_START, covariances)
+    minima = minima.improved(search(others, which), which, -MIN_RELATIVE_GAIN)
+    which = np.flatnonzero(_smallest_sds(minima.x[:, lead:], covariances) < NEARLY_ZERO_SD)
+    simple = minima.x[which]
+    for x in simple:
+        x[lead:] = simplest(x[lead:], covariances)
+    return minima.improved(search(simple, which), which, MAX_RELATIVE_LOSS)
+
+
+def _smallest_sds(x: Array, covariances: Sequence[Covariance]) -> Array:
+    """Return the least of all terms' smallest sds over their largest, or 1, shape (B,)."""
+    smallest = np.full(len(x), np.inf)
+    for Lambda in factors(x, covariances):
+        sds = np.linalg.svd(np.nan_to_num(Lambda), compute_uv=False)
+        smallest = np.minimum(smallest, sds[:, -1] / np.maximum(1.0, sds[:, 0]))
+    return smallest
+
+
 def refitter(design: Design, cross: CrossProducts, theta: Array, *, reml: bool) -> Refitter:
     """Prepare the refits of a design.
 
@@ -208,10 +232,14 @@ def start_near(cross: CrossProducts, theta: Array) -> Array:
     The criterion is even in every column of a factor, and so at rest where a column is zero.
     """
     Lambdas = factors(engine.basis_theta(cross, theta), cross.covariances)
-    for Lambda in Lambdas:
-        sds = np.diagonal(Lambda)
-        np.fill_diagonal(Lambda, np.where(np.abs(sds) < MIN_SD_OF_START, MIN_SD_OF_START, sds))
-    return theta_of(Lambdas, cross.covariances)
+    return theta_of([without_zeros(Lambda) for Lambda in Lambdas], cross.covariances)
+
+
+def without_zeros(Lambda: Array) -> Array:
+    """Return a factor, shape (k, k), none of whose diagonal elements is nearly zero."""
+    sds, start = np.diagonal(Lambda), Lambda.copy()
+    np.fill_diagonal(start, np.where(np.abs(sds) < MIN_SD_OF_START, MIN_SD_OF_START, sds))
+    return start
 
 
 def joined(parts: Sequence[Refits]) -> Refits:

@@ -1,12 +1,9 @@
 """Conditional modes at many points: Newton's method for all points and pieces of data at once.
 
-Rows that share no level, not even through other rows, are independent given the parameters. A
-`Piece` is one such component of the data, or several that have the same numbers of levels. Of small
-ones the random effects are found elementwise, each component with a step length of its own; so are
-the levels of a single factor. A large one is taken as a whole, its most numerous effects eliminated
-first, and so are parts of its rows, all together.
-
-Then the Laplace approximation or adaptive Gauss-Hermite quadrature, as in `gauss_hermite`.
+Of small components the random effects are found elementwise, each component with a step length of
+its own. A large one is taken as a whole, its most numerous effects eliminated first, and so are
+parts of its rows, all together. Then the Laplace approximation or adaptive Gauss-Hermite
+quadrature, as in `gauss_hermite`.
 
 Source: Rasmussen & Williams (2006), *Gaussian Processes for Machine Learning*, section 3.4;
 Pinheiro & Bates (1995), *J. Comput. Graph. Stat.* 4, 12-35.
@@ -15,19 +12,17 @@ Pinheiro & Bates (1995), *J. Comput. Graph. Stat.* 4, 12-35.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate
 
 import numpy as np
 from scipy import sparse
 
-from ranef._typing import Array, Codes, Flags, Places
-from ranef.design.groups import row_components
-from ranef.families.derivatives import Expansion
-from ranef.families.family import Family
+from ranef._typing import Array, Flags
+from ranef.families.derivatives import Expansion, Further
 from ranef.likelihood.generalized.gauss_hermite import Rule
+from ranef.likelihood.generalized.pieces import Piece, Points
 from ranef.likelihood.generalized.pirls import (
     ARMIJO,
     MAX_DECREMENT,
@@ -35,253 +30,64 @@ from ranef.likelihood.generalized.pirls import (
     MAX_HIDDEN_GAIN,
     MAX_STEPS,
     ROUNDING_OF_DENSITY,
-    Problem,
 )
-from ranef.likelihood.generalized.weighted_crossproducts import product_map
-from ranef.numerics.matrices import ArrowCholesky, scattered, stack_cholesky_or_nan
+from ranef.numerics.matrices import ArrowCholesky, stack_cholesky_or_nan, stack_inverse
 
-CHUNK = 40_000  # numbers of an array of rows: such stay in the processor's cache
-HELD = 100_000  # numbers of an array of matrices
 ROUGHLY = 1e-5  # a Newton decrement, from where a last step leaves the square of that
-MOST_ELEMENTWISE = 8  # effects of a component up to which it is handled elementwise
 
 
-@dataclass(frozen=True, eq=False)
-class Points:
-    """Where a likelihood is wanted.
-
-    Attributes
-    ----------
-    known : ndarray, shape (S, N)
-        The part of eta that is known, of the rows in question.
-    Lambdas : sequence of ndarray, shape (S, k, k)
-        The factor of each term, in the design's order.
-    psi : ndarray, shape (S, r)
-    """
-
-    known: Array
-    Lambdas: Sequence[Array]
-    psi: Array
+def search_of(piece: Piece, points: Points) -> Elementwise | Parts:
+    """Return the search for the modes of all components of a piece."""
+    if piece.is_elementwise:
+        return Elementwise(piece, points)
+    return Parts(piece, points, np.ones((1, len(piece.rows)), dtype=np.bool_))
 
 
-@dataclass(frozen=True, eq=False)
-class Piece:
-    """Components of the data with the same numbers of levels: P of them, each with q effects.
-
-    Attributes
-    ----------
-    family : Family
-    rows : ndarray of int, shape (N,)
-        Component by component.
-    y, weights : ndarray, shape (N,)
-    codes : ndarray of int, shape (N,)
-        The component of each row.
-    terms : sequence of int
-        The terms in the order in which their effects are eliminated.
-    sizes : sequence of int
-        k of each of them.
-    levels : sequence of ndarray of int, shape (P, levels of a component)
-        Which levels of each of them these are.
-    places : ndarray of int, shape (N, K)
-        Where the effects of each row are among the q of its component.
-    columns : ndarray, shape (N, K)
-    """
-
-    family: Family
-    rows: Places
-    y: Array
-    weights: Array
-    codes: Codes
-    terms: Sequence[int]
-    sizes: Sequence[int]
-    levels: Sequence[Places]
-    places: Places
-    columns: Array
-
-    @property
-    def P(self) -> int:
-        """The number of components."""
-        return 1 + int(self.codes[-1])
-
-    @cached_property
-    def q(self) -> int:
-        """The number of random effects of a component."""
-        return sum(slot.stop - slot.start for slot in self.slots)
-
-    @property
-    def is_elementwise(self) -> bool:
-        """Whether components are small, and so handled elementwise."""
-        return self.P > 1 or self.q <= MOST_ELEMENTWISE
-
-    @cached_property
-    def slots(self) -> list[slice[int, int, None]]:
-        """Where the effects of each term are among the q."""
-        counts = [levels.shape[1] * k for levels, k in zip(self.levels, self.sizes, strict=True)]
-        return [slice(b - n, b) for n, b in zip(counts, accumulate(counts), strict=True)]
-
-    @cached_property
-    def wide(self) -> Array:
-        """The columns of all q effects, shape (N, q)."""
-        wide = np.zeros((len(self.rows), self.q))
-        wide[np.arange(len(wide))[:, None], self.places] = self.columns
-        return wide
-
-    @cached_property
-    def sums(self) -> sparse.csr_array:
-        """Z' of one component, shape (q, N)."""
-        return scattered(self.places, self.columns, self.q)
-
-    @cached_property
-    def products(self) -> tuple[sparse.csr_array, sparse.csr_array, sparse.csr_array]:
-        """The maps from weights W to Z'WZ of one component.
-
-        Shapes (m k k, N), (m k r, N) and (r r, N): of the first term's m levels, across, and of the
-        other r effects.
-        """
-        k, m = self.sizes[0], self.slots[0].stop
-        first, later, r = self.places[:, :k, None], self.places[:, None, k:] - m, self.q - m
-        x, z = self.columns[:, :k], self.columns[:, k:]
-        return (
-            product_map(first * k + np.arange(k), x, x, m * k),
-            product_map(first * r + later, x, z, m * r),
-            product_map(later.swapaxes(1, 2) * r + later, z, z, r * r),
-        )
-
-    def weight(self, parts: int = 1) -> int:
-        """Return how many numbers the arrays of a point have, for so many parts of the rows."""
-        if self.is_elementwise:
-            return len(self.rows) * max(self.q, 1) * (HELD // CHUNK)
-        m = self.slots[0].stop
-        return parts * max(len(self.rows), self.q * (self.q - m), m * self.sizes[0])
-
-    def chunks(self, points: int, parts: int = 1) -> Iterator[slice]:
-        """Yield slices of points, of a size that fits into memory."""
-        step = max(1, HELD // max(self.weight(parts), 1))
-        for start in range(0, points, step):
-            yield slice(start, min(start + step, points))
-
-    def factors(self, points: Points) -> list[Array]:
-        """Return the factors of the terms in the piece's order."""
-        return [points.Lambdas[term] for term in self.terms]
-
-    def effects(self, u: Array, points: Points) -> list[Array]:
-        """Return b = Lambda u of each term in the piece's order, shape (S, P, levels, k)."""
-        return [
-            u[..., slot].reshape(*u.shape[:-1], -1, k) @ Lambda[:, None].swapaxes(2, 3)
-            for slot, k, Lambda in zip(self.slots, self.sizes, self.factors(points), strict=True)
-        ]
-
-    def gathered(self, effects: Sequence[Array]) -> Array:
-        """Return effects of the design's terms, (S, m, k), as those of components, (S, P, q)."""
-        terms = zip(self.terms, self.levels, strict=True)
-        chosen = [effects[term][:, levels] for term, levels in terms]
-        flat = [of_term.reshape(len(of_term), self.P, -1) for of_term in chosen]
-        return np.concatenate(flat, axis=2) if flat else np.empty((1, self.P, 0))
-
-    def search(self, points: Points) -> Elementwise | Parts:
-        """Return the search for the modes of all components."""
-        if self.is_elementwise:
-            return Elementwise(self, points)
-        return Parts(self, points, np.ones((1, len(self.rows)), dtype=np.bool_))
-
-    def modes(
-        self, points_at: Callable[[slice], Points], count: int, start: Array
-    ) -> Iterator[tuple[slice, Elementwise | Parts, ManyModes]]:
-        """Yield the modes of some of the points at a time, the search, and which points they are.
-
-        Parameters
-        ----------
-        points_at : callable
-            From a slice to these points.
-        count : int
-            The number of all points.
-        start : ndarray, shape (1, P, q)
-            Where every search starts.
-        """
-        for chosen in self.chunks(count):
-            search = self.search(points_at(chosen))
-            yield chosen, search, search.run(start)
-
-    def log_densities(
-        self,
-        points_at: Callable[[slice], Points],
-        count: int,
-        start: Array,
-        nodes: Rule | None = None,
-    ) -> Array:
-        """Return log p(y_R | phi) of each component, shape (S, P); minus infinity if there is none.
-
-        Parameters
-        ----------
-        points_at : callable
-            From a slice to these points.
-        count : int
-            The number of all points.
-        start : ndarray, shape (1, P, q)
-            Where every search starts.
-        nodes : Rule, optional
-            Of a quadrature, for small components; without one the Laplace approximation is taken.
-        """
-        log_p = np.empty((count, self.P))
-        for chosen, search, modes in self.modes(points_at, count, start):
-            log_p[chosen] = search.log_densities(modes, nodes)
-        return log_p
-
-
-def components_of_rows(problem: Problem, rows: Places) -> list[Places]:
-    """Split rows into components, which share no level of any term; without terms, single rows."""
-    blocks = problem.Z.blocks
-    if not blocks or not len(rows):
-        return np.split(rows, len(rows)) if len(rows) else []
-    labels = row_components([block.codes[rows] for block in blocks])
-    order = np.argsort(labels, kind="stable")
-    return list(np.split(rows[order], np.flatnonzero(np.diff(labels[order])) + 1))
-
-
-def numbers_of_levels(problem: Problem, rows: Places) -> tuple[int, ...]:
-    """Return how many levels of each term some rows have."""
-    return tuple(len(np.unique(block.codes[rows])) for block in problem.Z.blocks)
-
-
-def number_of_effects(problem: Problem, rows: Places) -> int:
-    """Return how many random effects some rows have."""
-    counts = numbers_of_levels(problem, rows)
-    return sum(n * block.k for n, block in zip(counts, problem.Z.blocks, strict=True))
-
-
-def piece_of(problem: Problem, components: Sequence[Places]) -> Piece:
-    """Return components of the data that have the same number of levels of each term.
+def modes_of(
+    piece: Piece, points_at: Callable[[slice], Points], count: int, start: Array
+) -> Iterator[tuple[slice, Elementwise | Parts, ManyModes]]:
+    """Yield the modes of some of the points at a time, the search, and which points they are.
 
     Parameters
     ----------
-    problem : Problem
-    components : sequence of ndarray of int
-        Their rows.
+    piece : Piece
+    points_at : callable
+        From a slice to these points.
+    count : int
+        The number of all points.
+    start : ndarray, shape (1, P, q)
+        Where every search starts.
     """
-    blocks, rows = problem.Z.blocks, np.concatenate(components)
-    terms = [*problem.Z.chain, *(term for term, _ in problem.Z.others)]
-    if all(np.array_equal(block.codes, blocks[0].codes) for block in blocks):
-        terms = list(range(len(blocks)))
-    levels, places, start = [], [np.empty((len(rows), 0), dtype=np.intp)], 0
-    for block in (blocks[term] for term in terms):
-        unique = [np.unique(block.codes[c], return_inverse=True) for c in components]
-        levels.append(np.array([levels_of_component for levels_of_component, _ in unique]))
-        codes = np.concatenate([code for _, code in unique])
-        places.append(start + codes[:, None] * block.k + np.arange(block.k))
-        start += levels[-1].shape[1] * block.k
-    columns = [np.empty((len(rows), 0)), *(blocks[term].columns[rows] for term in terms)]
-    return Piece(
-        family=problem.family,
-        rows=rows,
-        y=problem.y[rows],
-        weights=problem.weights[rows],
-        codes=np.repeat(np.arange(len(components)), [len(c) for c in components]),
-        terms=terms,
-        sizes=[blocks[term].k for term in terms],
-        levels=levels,
-        places=np.hstack(places),
-        columns=np.hstack(columns),
-    )
+    for chosen in piece.chunks(count):
+        search = search_of(piece, points_at(chosen))
+        yield chosen, search, search.run(start)
+
+
+def log_densities(
+    piece: Piece,
+    points_at: Callable[[slice], Points],
+    count: int,
+    start: Array,
+    nodes: Rule | None = None,
+) -> Array:
+    """Return log p(y_R | phi) of each component, shape (S, P); minus infinity if there is none.
+
+    Parameters
+    ----------
+    piece : Piece
+    points_at : callable
+        From a slice to these points.
+    count : int
+        The number of all points.
+    start : ndarray, shape (1, P, q)
+        Where every search starts.
+    nodes : Rule, optional
+        Of a quadrature, for small components; without one the Laplace approximation is taken.
+    """
+    log_p = np.empty((count, piece.P))
+    for chosen, search, modes in modes_of(piece, points_at, count, start):
+        log_p[chosen] = search.log_densities(modes, nodes)
+    return log_p
 
 
 # ----------------------------------------------------------------------------------- the search
@@ -341,23 +147,44 @@ type Place = tuple[Array, Array, Expansion, Array]  # u, eta, the expansion and 
 
 
 class _Search(ABC):
-    """Newton's method for all points, and all components or parts, together."""
+    """Newton's method for all points, and all components or parts, together.
+
+    Arrays of rows have the shape (S, N), or (S, U, N) for parts.
+    """
 
     piece: Piece
     points: Points
+    y: Array
+    known: Array
     psi: Array
 
     @abstractmethod
-    def at(self, u: Array) -> Place:
-        """Return where effects lead."""
+    def total(self, rows: Array) -> Array:
+        """Return sums over the rows, shape (S, U)."""
 
     @abstractmethod
-    def slopes(self, u: Array, score: Array) -> Array:
-        """Return the derivatives by u, shape (S, U, q)."""
+    def sums(self, rows: Array) -> Array:
+        """Return Z' times vectors, shape (S, U, q)."""
+
+    @abstractmethod
+    def turned(self, sums: Array) -> Array:
+        """Return Lambda' times vectors, shape (S, U, q)."""
+
+    @abstractmethod
+    def fitted(self, u: Array) -> Array:
+        """Return Z Lambda u of all rows."""
 
     @abstractmethod
     def roots(self, weights: Array) -> ArrowCholesky:
         """Return Cholesky factors of the negative Hessians."""
+
+    @abstractmethod
+    def through_roots(self, modes: ManyModes) -> tuple[Array, list[Array]]:
+        """Return how half the log determinant of the Hessian at the modes changes.
+
+        By half the weights, of all rows: z'Gz, G being Lambda H^-1 Lambda'; and by the factor of
+        each term in the piece's order, the weights as they are, shape (S, k, k).
+        """
 
     def log_densities(self, modes: ManyModes, nodes: Rule | None) -> Array:  # noqa: ARG002
         """Return log p(y_R | phi) of every component or part, shape (S, U)."""
@@ -365,7 +192,18 @@ class _Search(ABC):
 
     def rows(self, eta: Array) -> Expansion:
         """Return the expansion of all rows."""
-        return self.piece.family.expansion(self.piece.y, eta, self.piece.weights, self.psi)
+        return self.piece.family.expansion(self.y, eta, self.piece.weights, self.psi)
+
+    def further(self, eta: Array) -> Further:
+        """Return the higher derivatives of all rows."""
+        return self.piece.family.further_expansion(self.y, eta, self.piece.weights, self.psi)
+
+    def at(self, u: Array) -> Place:
+        """Return where effects lead."""
+        eta = self.known + self.fitted(u)
+        expansion = self.rows(eta)
+        h = self.total(expansion.value) - 0.5 * (u**2).sum(-1)
+        return u, eta, expansion, np.where(np.isfinite(h), h, -np.inf)
 
     def run(self, start: Array, near: float = MAX_DECREMENT) -> ManyModes:
         """Return the modes, from a start, or zero where that is nowhere.
@@ -405,7 +243,7 @@ class _Search(ABC):
         if not observed.all():
             expected = self.piece.family.information(eta, self.piece.weights, self.psi)
             roots = roots.where(observed, self.roots(expected))
-        slopes = self.slopes(u, expansion.score)
+        slopes = self.turned(self.sums(expansion.score)) - u
         step = roots.back(roots.forward(slopes[..., None]))[..., 0]
         return step, (step * slopes).sum(-1), observed
 
@@ -429,35 +267,37 @@ class Elementwise(_Search):
 
     def __init__(self, piece: Piece, points: Points) -> None:
         self.piece, self.points, self.psi = piece, points, points.psi.T[:, :, None]
-        self.starts = np.flatnonzero(np.diff(piece.codes, prepend=-1))
-        self.scaled = piece.wide @ _block_diagonal(piece, points)  # (S, N, q)
+        self.known, self.y = points.known, piece.y if points.y is None else points.y
+        self.Lambda = _block_diagonal(piece, points)  # (S, q, q)
+        self.turned_Lambda = self.Lambda.swapaxes(1, 2)
 
-    def by_component(self, rows: Array) -> Array:
-        """Return sums over the rows of each component: (S, N) to (S, P)."""
-        return np.asarray(np.add.reduceat(rows, self.starts, axis=1))
+    def total(self, rows: Array) -> Array:
+        return np.asarray(np.add.reduceat(rows, self.piece.starts, axis=1))
 
-    def at(self, u: Array) -> Place:
-        eta = self.points.known + np.einsum("sna,sna->sn", self.scaled, u[:, self.piece.codes])
-        expansion = self.rows(eta)
-        h = self.by_component(expansion.value) - 0.5 * (u**2).sum(-1)
-        return u, eta, expansion, np.where(np.isfinite(h), h, -np.inf)
+    def fitted(self, u: Array) -> Array:
+        return self._of_rows(u @ self.turned_Lambda)
 
-    def slopes(self, u: Array, score: Array) -> Array:
-        q = self.piece.q
-        sums = [self.by_component(score * self.scaled[:, :, a]) for a in range(q)]
-        return np.stack(sums, axis=-1) - u
+    def sums(self, rows: Array) -> Array:
+        columns = [self.total(rows * column) for column in self.piece.wide.T]
+        return np.stack(columns, axis=-1) if columns else np.empty((*rows.shape[:-1], 1, 0))
+
+    def turned(self, sums: Array) -> Array:
+        return np.asarray(sums @ self.Lambda)
 
     def roots(self, weights: Array) -> ArrowCholesky:
-        q, scaled = self.piece.q, self.scaled
-        H = np.empty((len(weights), self.piece.P, 1, q, q))
-        for a in range(q):
-            products = weights * scaled[:, :, a]
-            for b in range(a + 1):
-                H[:, :, 0, a, b] = self.by_component(products * scaled[:, :, b])
-                H[:, :, 0, b, a] = H[:, :, 0, a, b]
-            H[:, :, 0, a, a] += 1.0
-        nothing = np.empty((*H.shape[:2], 0, 0))
-        return ArrowCholesky(stack_cholesky_or_nan(H), np.empty((*H.shape[:3], q, 0)), nothing)
+        half = _times(self.products(weights), self.Lambda).swapaxes(2, 3)
+        front = stack_cholesky_or_nan(_times(half, self.Lambda) + np.eye(self.piece.q))
+        nothing = np.empty((*front.shape[:2], 0, 0))
+        return ArrowCholesky(
+            front[:, :, None], np.empty((*nothing.shape[:2], 1, self.piece.q, 0)), nothing
+        )
+
+    def products(self, weights: Array) -> Array:
+        """Return Z'WZ of each component, shape (S, P, q, q)."""
+        D = np.zeros((len(weights), self.piece.P, self.piece.q, self.piece.q))
+        for a, b, product in self.piece.column_products:
+            D[:, :, a, b] = D[:, :, b, a] = self.total(weights * product)
+        return D
 
     def log_densities(self, modes: ManyModes, nodes: Rule | None) -> Array:
         if nodes is None or not self.piece.q:
@@ -471,11 +311,37 @@ class Elementwise(_Search):
     def at_nodes(self, modes: ManyModes, nodes: Rule) -> Iterator[tuple[Array, Array]]:
         """Yield the share of each node, relative to the mode, and log f of the rows there."""
         C = np.linalg.inv(modes.roots.front[:, :, 0]).swapaxes(2, 3)
-        steps = np.einsum("sna,snab->snb", self.scaled, C[:, self.piece.codes])
+        steps = [
+            self._of_rows(column)
+            for column in np.moveaxis(_times(C.swapaxes(2, 3), self.turned_Lambda), 2, 0)
+        ]
         for z, log_weight in zip(nodes.nodes, nodes.log_weights, strict=True):
-            rows = self.rows(modes.eta + steps @ z).value
-            h = self.by_component(rows) - 0.5 * ((modes.u + C @ z) ** 2).sum(-1)
+            eta = modes.eta.copy()
+            for step, size in zip(steps, z, strict=True):
+                eta += step * size
+            rows = self.rows(eta).value
+            h = self.total(rows) - 0.5 * ((modes.u + C @ z) ** 2).sum(-1)
             yield np.exp(h - modes.h + log_weight + z @ z / 2), rows
+
+    def through_roots(self, modes: ManyModes) -> tuple[Array, list[Array]]:
+        piece, roots = self.piece, modes.roots.front[:, :, 0]
+        half = stack_inverse(roots)
+        scaled = _times(_product(half.swapaxes(2, 3), half), self.turned_Lambda)  # H^-1 Lambda'
+        G = _times(scaled.swapaxes(2, 3), self.turned_Lambda).reshape(len(roots), -1)
+        d = np.zeros_like(modes.eta)
+        for a, b, product in piece.column_products:
+            places = piece.codes * piece.q**2 + a * piece.q + b
+            d += G.take(places, axis=1) * ((1 + (a != b)) * product)
+        D = self.products(modes.expansion.weight)
+        slopes = np.einsum("spab,spcb->sac", D, scaled, optimize=True)
+        return d, piece.diagonal_sums(slopes)
+
+    def _of_rows(self, effects: Array) -> Array:
+        """Return Z b, shape (S, N), for effects b, shape (S, P, q)."""
+        flat, total = effects.reshape(len(effects), -1), np.zeros(self.points.known.shape)
+        for places, column in zip(self.piece.own_places, self.piece.columns.T, strict=True):
+            total += flat.take(places, axis=1) * column
+        return total
 
 
 class Parts(_Search):
@@ -483,49 +349,78 @@ class Parts(_Search):
 
     def __init__(self, piece: Piece, points: Points, keep: Flags) -> None:
         self.piece, self.points, self.keep = piece, points, keep
+        self.y = piece.y if points.y is None else points.y[:, None]
+        self.known = points.known[:, None]
         self.psi, self.Lambdas = points.psi.T[:, :, None, None], piece.factors(points)
 
-    def at(self, u: Array) -> Place:
-        eta = self.points.known[:, None]
-        b = [effects.reshape(*u.shape[:2], -1) for effects in self.piece.effects(u, self.points)]
-        every = np.concatenate(b, axis=-1)
-        for place, column in zip(self.piece.places.T, self.piece.columns.T, strict=True):
-            eta = eta + every[..., place] * column
-        expansion = self.rows(eta)
-        h = np.where(self.keep, expansion.value, 0.0).sum(-1) - 0.5 * (u**2).sum(-1)
-        return u, eta, expansion, np.where(np.isfinite(h), h, -np.inf)
+    def total(self, rows: Array) -> Array:
+        return np.asarray(np.where(self.keep, rows, 0.0).sum(-1))
 
-    def slopes(self, u: Array, score: Array) -> Array:
-        sums = _applied(self.piece.sums, np.where(self.keep, score, 0.0))
-        return self._scaled(sums[..., None, :], range(len(self.Lambdas)))[..., 0, :] - u
+    def fitted(self, u: Array) -> Array:
+        b = [effects.reshape(*u.shape[:2], -1) for effects in self.piece.effects(u, self.points)]
+        every, eta = np.concatenate(b, axis=-1), np.zeros((*u.shape[:2], len(self.piece.rows)))
+        for place, column in zip(self.piece.places.T, self.piece.columns.T, strict=True):
+            eta += every.take(place, axis=-1) * column
+        return eta
+
+    def sums(self, rows: Array) -> Array:
+        return _applied(self.piece.sums, np.where(self.keep, rows, 0.0))
+
+    def turned(self, sums: Array) -> Array:
+        return self._scaled(sums[..., None, :], range(len(self.Lambdas)))[..., 0, :]
 
     def roots(self, weights: Array) -> ArrowCholesky:
-        rows = np.where(self.keep, weights, 0.0)
-        lead, k = rows.shape[:2], self.piece.sizes[0]
-        r, later = self.piece.q - self.piece.slots[0].stop, range(1, len(self.Lambdas))
-        A, B, D = (_applied(product, rows) for product in self.piece.products)
-        front = A.reshape(*lead, -1, k, k)
-        across = self._scaled(B.reshape(*lead, -1, r), later).reshape(*lead, -1, k, r)
-        rest = self._scaled(D.reshape(*lead, r, r), later).swapaxes(2, 3)
-        Lambda = self.Lambdas[0][:, None, None]
-        turned = Lambda.swapaxes(3, 4)
-        A = front * Lambda**2 if k == 1 else turned @ front @ Lambda
-        B = across * Lambda if k == 1 else turned @ across
-        return ArrowCholesky.of(A + np.eye(k), B, self._scaled(rest, later) + np.eye(r))
+        A, B, D = self._products(weights)
+        later, Lambda = range(1, len(self.Lambdas)), self.Lambdas[0][:, None, None]
+        turned, across = Lambda.swapaxes(3, 4), self._scaled(B, later)
+        rest = self._scaled(self._scaled(D, later).swapaxes(2, 3), later)
+        return ArrowCholesky.of(
+            _product(turned, _product(A, Lambda)) + np.eye(A.shape[-1]),
+            _product(turned, across.reshape(*A.shape[:-1], -1)),
+            rest + np.eye(D.shape[-1]),
+        )
 
-    def _scaled(self, matrices: Array, terms: range) -> Array:
+    def _products(self, weights: Array) -> tuple[Array, Array, Array]:
+        """Return the blocks of Z'WZ, shapes (S, U, m, k, k), (S, U, m k, r) and (S, U, r, r)."""
+        rows = np.where(self.keep, weights, 0.0)
+        lead, k, r = rows.shape[:2], self.piece.sizes[0], self.piece.q - self.piece.slots[0].stop
+        A, B, D = (_applied(product, rows) for product in self.piece.products)
+        return A.reshape(*lead, -1, k, k), B.reshape(*lead, -1, r), D.reshape(*lead, r, r)
+
+    def through_roots(self, modes: ManyModes) -> tuple[Array, list[Array]]:
+        front, across, rest = modes.roots.selected_inverse
+        A, B, D = self._products(modes.expansion.weight)
+        later, Lambda = range(1, len(self.Lambdas)), self.Lambdas[0][:, None, None]
+        front, flat = _product(Lambda, front), _product(Lambda, across).reshape(B.shape)
+        right = self._scaled(B, later).reshape(across.shape)
+        first = (_product(A, front) + right @ across.swapaxes(3, 4)).sum((1, 2))
+        last = B.swapaxes(2, 3) @ flat + self._scaled(D, later) @ rest
+        half = self._scaled(rest, later, turned=True).swapaxes(2, 3)
+        blocks = (
+            _product(front, Lambda.swapaxes(3, 4)),
+            self._scaled(flat, later, turned=True),
+            self._scaled(half, later, turned=True),
+        )
+        G = np.concatenate([block.reshape(*modes.h.shape, -1) for block in blocks], axis=-1)
+        d = np.zeros_like(modes.eta)
+        for places, product in self.piece.pattern:
+            d += G.take(places, axis=-1) * product
+        return d, [first, *self.piece.diagonal_sums(last.sum(1), 1)]
+
+    def _scaled(self, matrices: Array, terms: range, *, turned: bool = False) -> Array:
         """Return matrices, shape (S, U, ., effects of some terms), times the terms' factors."""
         product, stop = np.empty_like(matrices), 0
         for term in terms:
             slot, k, Lambda = self.piece.slots[term], self.piece.sizes[term], self.Lambdas[term]
+            Lambda = Lambda.swapaxes(1, 2) if turned else Lambda
             start, stop = stop, stop + slot.stop - slot.start
             columns = matrices[..., start:stop]
             if k == 1:
                 product[..., start:stop] = columns * Lambda[:, None]
             else:
                 shape = (*columns.shape[:-1], -1, k)
-                turned = columns.reshape(shape) @ Lambda[:, None, None]
-                product[..., start:stop] = turned.reshape(columns.shape)
+                times = columns.reshape(shape) @ Lambda[:, None, None]
+                product[..., start:stop] = times.reshape(columns.shape)
         return product
 
     def scaled_columns(self) -> Array:
@@ -535,8 +430,19 @@ class Parts(_Search):
 
     def bends(self, eta: Array) -> Array:
         """Return the third derivatives of log f, shape (S, U, N)."""
-        piece = self.piece
-        return -piece.family.further_expansion(piece.y, eta, piece.weights, self.psi).third
+        return -self.further(eta).third
+
+
+def _product(A: Array, B: Array) -> Array:
+    """Return the products of stacked matrices."""
+    return np.asarray(A * B if A.shape[-1] == 1 else A @ B)
+
+
+def _times(matrices: Array, factor: Array) -> Array:
+    """Return matrices, shape (S, P, a, q), times the factor of each point, shape (S, q, q)."""
+    S, P, a, q = matrices.shape
+    flat = matrices.reshape(S, P * a, q)
+    return np.asarray((flat @ factor).reshape(matrices.shape))
 
 
 def _block_diagonal(piece: Piece, points: Points) -> Array:

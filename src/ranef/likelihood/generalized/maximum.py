@@ -48,29 +48,40 @@ MIN_RELATIVE_CURVATURE = 1e-8  # over the largest curvature
 
 
 @dataclass(frozen=True, eq=False)
-class _Vector:
-    """The layout of a vector: coefficients if `joint`, links of own parameters, and theta."""
+class Vector:
+    """The layout of vectors: coefficients if `joint`, links of own parameters, and theta.
+
+    Attributes
+    ----------
+    model : Generalized
+    joint : bool
+    """
 
     model: Generalized
     joint: bool
 
     @property
     def p(self) -> int:
+        """The number of coefficients."""
         return self.model.X.shape[1] if self.joint else 0
 
     def parts(self, x: Array) -> tuple[Array, Array, list[Array]]:
-        psi = self.model.family.unlinked(x[self.p : self.p + len(self.model.psi)])
-        return x[: self.p], psi, factors(self.theta(x), self.model.covariances)
+        """Return coefficients, own parameters and factors, of one vector or of many."""
+        psi = self.model.family.unlinked(x[..., self.p : self.p + len(self.model.psi)].T).T
+        return x[..., : self.p], psi, factors(self.theta(x), self.model.covariances)
 
     def theta(self, x: Array) -> Array:
-        return x[self.p + len(self.model.psi) :]
+        """Return theta, of one vector or of many."""
+        return x[..., self.p + len(self.model.psi) :]
 
     def packed(self, gamma: Array, psi: Array, theta: Array) -> Array:
+        """Return the vector of parameters."""
         return np.concatenate([gamma[: self.p], self.model.family.linked(psi), theta])
 
     def objective(
         self, x: Array, likelihood: gauss_hermite.Likelihood | None
     ) -> tuple[float, Array]:
+        """Return -2 log-likelihood and its gradient; infinite where there is no likelihood."""
         if likelihood is None:
             return np.inf, np.zeros_like(x)
         by_gamma = (self.model.X.T @ likelihood.rows)[: self.p]
@@ -78,6 +89,7 @@ class _Vector:
         return -2 * likelihood.value, -2 * np.concatenate([by_gamma, likelihood.psi, by_theta])
 
     def simplified(self, x: Array) -> Array:
+        """Return a vector near another whose smallest sds are exactly zero."""
         theta = self.theta(x)
         return np.append(x[: len(x) - len(theta)], simplest(theta, self.model.covariances))
 
@@ -94,9 +106,9 @@ def maximum_likelihood(model: Generalized, *, n_agq: int = 1) -> Estimate:
     """
     with threads_for(model.problem.Z.q_rest):
         optimum, modes = _first_stage(model)
-        gamma, u, vector = modes.gamma, modes.u, _Vector(model, joint=False)
+        gamma, u, vector = modes.gamma, modes.u, Vector(model, joint=False)
         if n_agq:
-            start, vector = np.append(gamma, optimum.x), _Vector(model, joint=True)
+            start, vector = np.append(gamma, optimum.x), Vector(model, joint=True)
             units = joint_units(model, modes, *vector.parts(start)[1:])
             objective = joint_objective(model, u, n_agq)
             optimum = minimize(objective, start, units=units, simplify=vector.simplified)
@@ -122,7 +134,7 @@ def joint_objective(model: Generalized, u: list[Array], n_agq: int) -> Objective
         Where every search for conditional modes starts.
     n_agq : int
     """
-    vector = _Vector(model, joint=True)
+    vector = Vector(model, joint=True)
 
     def objective(x: Array) -> tuple[float, Array]:
         gamma, psi, Lambdas = vector.parts(x)
@@ -160,7 +172,7 @@ class _FirstStage:
 
 def _first_stage(model: Generalized) -> tuple[Optimum, Modes]:
     """Return the optimum over own parameters and theta, and the modes there."""
-    vector = _Vector(model, joint=False)
+    vector = Vector(model, joint=False)
 
     def likelihood(x: Array, u: list[Array], gamma: Array) -> gauss_hermite.Likelihood | None:
         _, psi, Lambdas = vector.parts(x)
@@ -191,7 +203,7 @@ def _first_stage(model: Generalized) -> tuple[Optimum, Modes]:
 
 def _at_optimum(
     model: Generalized,
-    vector: _Vector,
+    vector: Vector,
     optimum: Optimum,
     *,
     gamma: Array,
@@ -200,7 +212,7 @@ def _at_optimum(
 ) -> Estimate:
     _, psi, Lambdas = vector.parts(optimum.x)
     modes = find_modes(model.at(gamma, Lambdas, psi), u, np.empty(0))
-    x = _Vector(model, joint=True).packed(gamma, psi, vector.theta(optimum.x))
+    x = Vector(model, joint=True).packed(gamma, psi, vector.theta(optimum.x))
     units, p = joint_units(model, modes, psi, Lambdas), len(gamma)
     hessian = standardised_hessian(joint_objective(model, modes.u, max(n_agq, 1)), x, units)
     to_users = model.to_users @ units[:p, :p]
