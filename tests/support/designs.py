@@ -31,6 +31,17 @@ STRUCTURES = {
     "all of it": "y ~ 0 + x + (f | i) + (x | s/c) + (0 + z | c)",
 }
 
+REPEATED = {
+    "one factor": "y ~ x + (1 | c)",
+    "slopes": "y ~ x + (x | c)",
+    "independent slopes": "y ~ x + z + (x || c)",
+    "two terms of one factor": "y ~ x + (1 | c) + (0 + x | c)",
+    "nested": "y ~ x + (1 | s/c)",
+    "nested slopes": "y ~ x + (x | s/c)",
+    "nested three deep": "y ~ (1 | r/s/c)",
+    "crossed": "y ~ x + (x | c) + (1 | i)",
+}
+
 
 def random_frame(rng: np.random.Generator, n: int = 150) -> pd.DataFrame:
     """Return data with nested factors c in s in r and crossed factors i, j."""
@@ -41,6 +52,21 @@ def random_frame(rng: np.random.Generator, n: int = 150) -> pd.DataFrame:
     frame["i"], frame["j"] = rng.integers(0, 7, n), rng.integers(0, 5, n)
     frame["w"] = rng.uniform(0.3, 3, n)
     frame["y"] = 2 * rng.normal(size=n) + frame["x"] + 1e3
+    return frame
+
+
+def repeated_frame(schools: int = 20) -> pd.DataFrame:
+    """Return data of schools with three classes each, every class with one of three designs."""
+    rng, rows = np.random.default_rng(1), []
+    designs = ([0.0, 1, 2, 3], [0.5, 1, 1, 7, 2], [2.0, 4, 4, 0])
+    for c in range(3 * schools):
+        xs = designs[(c // 3 + c % 2) % 3]
+        rows += [(c, c // 3, c // 6, x) for x in rng.permutation(xs)]
+    frame = pd.DataFrame(rows, columns=["c", "s", "r", "x"])
+    n = len(frame)
+    frame["i"], frame["w"] = frame["x"].rank(method="dense").astype(int) % 5, 1.0 + (frame["x"] > 2)
+    frame["z"], frame["y"] = rng.normal(size=n), 1e3 + frame["x"] + rng.normal(size=n)
+    frame["y"] += rng.normal(size=n)[frame["c"]]
     return frame
 
 

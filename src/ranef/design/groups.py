@@ -55,7 +55,7 @@ class Factor(ReadOnly):
 
 def combined(name: str, parts: tuple[Factor, ...], levels: pd.Index[Any] | None) -> Factor:
     """Combine factors: the levels are the combinations that occur, the first factor slowest."""
-    codes = _joint([p.codes for p in parts])
+    codes = joint([p.codes for p in parts])
     _, first = np.unique(codes, return_index=True)
     texts = [level_texts(p.levels)[p.codes[first]] for p in parts]
     labels = pd.Index([":".join(words) for words in zip(*texts, strict=True)], dtype=object)
@@ -72,8 +72,14 @@ def combined(name: str, parts: tuple[Factor, ...], levels: pd.Index[Any] | None)
     return Factor(name, levels, old_codes, parts, new, " ".join(p.doubt for p in parts).strip())
 
 
-def _joint(parts: Sequence[Codes]) -> Codes:
-    """Return a number for every combination of codes that occurs, the first code slowest."""
+def joint(parts: Sequence[Codes]) -> Codes:
+    """Return a number for every combination of codes that occurs, the first code slowest.
+
+    Examples
+    --------
+    >>> joint([np.array([0, 1, 0, 1]), np.array([5, 0, 5, 2])])
+    array([0, 1, 0, 2])
+    """
     joint = np.zeros_like(parts[0])
     for codes in parts:  # numbered anew each time, so that no product overflows
         joint = joint * (codes.max(initial=0) + 2) + codes + 1
@@ -142,15 +148,24 @@ def row_components(codes: Sequence[Codes]) -> Places:
     return np.unique(labels[codes[0]], return_inverse=True)[1]
 
 
+def ranks_within(codes: Codes) -> Codes:
+    """Return for each element how many before it have the same code.
+
+    Examples
+    --------
+    >>> ranks_within(np.array([3, 1, 3, 3]))
+    array([0, 0, 1, 2])
+    """
+    order = np.argsort(codes, kind="stable")
+    ranks = np.empty(len(codes), dtype=np.int64)
+    ranks[order] = np.arange(len(codes)) - np.searchsorted(codes[order], codes[order])
+    return ranks
+
+
 def _rank_within(codes: Codes, component: Places) -> Places:
     """Return for each row the number of its level within the component, from 0."""
-    levels, first, row = np.unique(codes, return_index=True, return_inverse=True)
-    level_component = component[first]
-    order = np.argsort(level_component, kind="stable")
-    starts = np.searchsorted(level_component[order], level_component[order])
-    rank = np.empty(len(levels), dtype=np.intp)
-    rank[order] = np.arange(len(levels)) - starts
-    return rank[row]
+    _, first, row = np.unique(codes, return_index=True, return_inverse=True)
+    return ranks_within(component[first])[row]
 
 
 # ------------------------------------------------------------------------------ grouping factors

@@ -28,6 +28,7 @@ from ranef.covariances.covariance import factors
 from ranef.design.design import Design
 from ranef.likelihood.linear import blocked_cholesky, many_thetas
 from ranef.likelihood.linear.crossproducts import CrossProducts
+from ranef.likelihood.linear.equal_levels import condensed
 from ranef.likelihood.linear.reml import moment_start
 from ranef.likelihood.predictions import Draws
 from ranef.numerics.constants import LOG_2PI
@@ -319,7 +320,7 @@ class LinearPosterior(LogPosterior):
         Lambdas = [F / sigma for F in self.basis_factors(values)]
         try:
             value, slopes, derivatives[g], derivatives[:g] = log_marginal(
-                self.cross, self.fixed, Lambdas, sigma, values[:g]
+                self.condensed, self.fixed, Lambdas, sigma, values[:g]
             )
         except np.linalg.LinAlgError:
             return -np.inf, derivatives
@@ -327,6 +328,11 @@ class LinearPosterior(LogPosterior):
         derivatives[g] -= by_scale / sigma
         self.by_values([slope / sigma for slope in slopes], values, derivatives)
         return (value, derivatives) if np.isfinite(value) else (-np.inf, np.zeros(len(values)))
+
+    @cached_property
+    def condensed(self) -> CrossProducts:
+        """The cross-products with levels of one kind brought together, for the density alone."""
+        return condensed(self.cross)
 
     @property
     def can_be_integrated(self) -> bool:
@@ -347,7 +353,7 @@ class LinearPosterior(LogPosterior):
     def log_density(self, x: Array) -> Array:
         with np.errstate(all="ignore"):
             values, logp = self.space.values(x)
-            metric = many_thetas.reduced(self.cross, self.relative_factors(values))
+            metric = many_thetas.reduced(self.condensed, self.relative_factors(values))
             logp = logp + self._integrated(values, *metric)[0]
         return np.where(np.isfinite(logp), logp, -np.inf)
 

@@ -215,7 +215,7 @@ class _Marginal(_Penalty):
     def likelihood(self, values: Array, Lambdas: list[Array]) -> LikelihoodSlopes | None:
         target, g = self.target, self.target.space.n_given
         try:
-            factorized = blocked_cholesky.factorize(target.cross, Lambdas)
+            factorized = blocked_cholesky.factorize(target.condensed, Lambdas)
             density = marginal(factorized, target.fixed, values[g], values[:g])
         except np.linalg.LinAlgError:
             return None

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from designs import STRUCTURES
+from designs import REPEATED, STRUCTURES, repeated_frame
 from marginal_cases import PRIORS, everything, random_point
 
 import ranef as rf
@@ -15,6 +16,7 @@ from ranef.likelihood.linear.crossproducts import cross_products
 from ranef.posterior import transforms
 from ranef.posterior.linear_posterior import target_of
 from ranef.posterior.sampling.density_arrays import pack
+from ranef.priors.assignment import resolve
 from ranef.priors.distributions import (
     Constant,
     Exponential,
@@ -58,6 +60,18 @@ def test_density_equals_that_in_numpy(formula, priors):
         assert_same(evaluated(model, values, "likelihood"), target.likelihood(values), digits)
 
 
+@pytest.mark.parametrize("formula", REPEATED.values(), ids=REPEATED.keys())
+def test_levels_of_one_kind_are_counted(formula):
+    design = rf.Model(formula, repeated_frame(), weights="w").design
+    target = target_of(design, cross_products(design), range(len(design.fixed)), resolve(design))
+    every = replace(target, cross=target.cross)
+    every.__dict__["condensed"] = target.cross
+    model, rng = pack(target), np.random.default_rng(1)
+    for _ in range(2):
+        x = random_point(target.space, rng)
+        assert_same(evaluated(model, x), every(x))
+
+
 @pytest.mark.parametrize(
     "priors",
     [
@@ -71,7 +85,7 @@ def test_density_equals_that_in_numpy(formula, priors):
 )
 def test_every_prior(priors):
     design, _, _ = everything("y ~ x + (x | c) + (1 | i)", 3)
-    target = target_of(design, cross_products(design), [0, 1], rf.priors.resolve(design, priors))
+    target = target_of(design, cross_products(design), [0, 1], resolve(design, priors))
     x = 0.3 * np.random.default_rng(1).normal(size=target.space.d)
     x[:1] += 1000.0 * (target.space.n_given > 0)
     assert_same(evaluated(pack(target), x), target(x), 10)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
-from designs import STRUCTURES
+from designs import STRUCTURES, repeated_frame
 from marginal_cases import everything
 
+from ranef import Model
 from ranef.likelihood.linear.crossproducts import cross_products
 from ranef.posterior.linear_posterior import target_of
 from ranef.posterior.sampling import density_arrays
 from ranef.posterior.sampling.density_arrays import pack, suits
+from ranef.priors.assignment import resolve
 
 
 def test_sparse_cross_products_are_unpacked(monkeypatch):
@@ -24,6 +26,12 @@ def test_sparse_cross_products_are_unpacked(monkeypatch):
 def test_size_does_not_grow_with_the_rows():
     sizes = [len(pack(everything("y ~ x + (x | c)", 1, n=n)[2]).numbers) for n in (150, 900)]
     assert sizes[0] == sizes[1]
+
+
+def test_levels_of_one_kind_are_written_once():
+    design = Model("y ~ x + (x | c)", repeated_frame(), weights="w").design
+    model = pack(target_of(design, cross_products(design), [0, 1], resolve(design)))
+    assert model.counts[0] == 9  # of 60: of each of three designs a mean, and two sums with y
 
 
 def test_large_rests_are_left_to_linear_algebra(monkeypatch):

@@ -52,6 +52,7 @@ class Absorbed:
     C: CrossedRows
     V: Array
     parent: Codes | None
+    counts: Array
 
     @property
     def k(self) -> int:
@@ -299,8 +300,9 @@ def _absorb(cross: CrossProducts, Lambdas: Sequence[Array]) -> tuple[tuple[Absor
         D, Lambda = front[:, :k, :k], Lambdas[link.term]
         R = stack_cholesky(np.eye(k) + Lambda.T @ D @ Lambda)
         V = stack_solve(R, Lambda.T)
-        logdet += 2 * float(np.log(np.diagonal(R, axis1=1, axis2=2)).sum())
-        stage = Absorbed(link.term, D, front[:, :k, k:], C, V, link.parent)
+        logs = np.log(np.diagonal(R, axis1=1, axis2=2)).sum(axis=1)
+        logdet += 2 * float((link.counts * logs).sum())
+        stage = Absorbed(link.term, D, front[:, :k, k:], C, V, link.parent, link.counts)
         if link.parent is not None:
             carried = _carry_up(stage, front, carried)
         stages.append(stage)
@@ -352,8 +354,8 @@ def _back(
 
 def _chain_score(stage: Absorbed, bar: Bar, above: tuple[Array, Array] | None) -> Array:
     """Return the score: N D - N Q N' summed over levels, Q the bar seen through [B C]."""
-    N = stage.N
-    total = (N @ stage.D - N @ _through(stage, bar, above) @ N.mT).sum(axis=0)
+    N, D = stage.N, stage.counts[:, None, None] * stage.D
+    total = (N @ D - N @ _through(stage, bar, above) @ N.mT).sum(axis=0)
     return np.asarray((total + total.T) / 2)
 
 
@@ -382,7 +384,8 @@ def _carry_back(
     tuple of ndarray, shapes (m, f, f) and (m, f, w)
     """
     Y, B, C = stage.Y, stage.B, stage.C
-    Dbar, seen = Y + Y @ _through(stage, bar, above) @ Y, bar.seen_from(C)
+    Dbar = stage.counts[:, None, None] * Y + Y @ _through(stage, bar, above) @ Y
+    seen = bar.seen_from(C)
     if above is None:
         return Dbar, -Y @ seen
     assert stage.parent is not None

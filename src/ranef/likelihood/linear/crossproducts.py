@@ -13,7 +13,7 @@ ones are eliminated. The *rest*, crossed factors together with X and y, is one d
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -49,6 +49,8 @@ class ChainFactor:
         Cross-products with the rest.
     parent : ndarray of int, shape (m,), or None
         The level of the next factor of the chain in which a level is nested.
+    counts : ndarray, shape (m,) or (1,)
+        For how many levels one stands in log|Lambda'Z'WZ Lambda + I|; see `equal_levels`.
     """
 
     term: int
@@ -56,6 +58,7 @@ class ChainFactor:
     front: Array
     rest: Array | CrossedRows
     parent: Codes | None
+    counts: Array = field(default_factory=lambda: np.ones(1))
 
 
 @dataclass(frozen=True, eq=False)

@@ -34,6 +34,7 @@ from ranef.errors import FitError
 from ranef.likelihood.estimate import Estimate
 from ranef.likelihood.linear import blocked_cholesky
 from ranef.likelihood.linear.crossproducts import CrossProducts
+from ranef.likelihood.linear.equal_levels import condensed
 from ranef.likelihood.linear.expected_information import derivatives
 from ranef.likelihood.linear.reml import MIN_RELATIVE_SD
 from ranef.numerics.matrices import threads_for
@@ -244,10 +245,10 @@ def satterthwaite(
     """
     nu = cross.n - cross.p if reml or not cross.covariances else cross.n
     roots, moves = _moves(cross.covariances, Lambdas)
-    criterion = _Criterion(cross, moves, sigma, reml)
+    criterion = _Criterion(condensed(cross, evaluations=4 * len(moves)), moves, sigma, reml)
     with threads_for(len(cross.fixed)):
         changes = np.array([criterion.change(roots, move) for move in moves])
-        K = blocked_cholesky.factorize(cross, roots).reduced[:-1, :-1]
+        K = blocked_cholesky.factorize(criterion.cross, roots).reduced[:-1, :-1]
     d, p = len(moves), cross.p
     changes = changes.reshape(d, d + 1 + p * p)
     H = np.empty((d + 1, d + 1))

@@ -185,7 +185,7 @@ def _reduced(cross: CrossProducts, link: ChainFactor, Lambda: Array) -> tuple[Ar
     C = np.asarray(link.rest)
     R, L = elementwise_factor(link.front, Lambda)
     k, w = link.k, C.shape[2]
-    logdet = 2 * np.log(np.prod([R[i][i] for i in range(k)], axis=0)).sum(axis=1)
+    logdet = 2 * (link.counts * np.log(np.prod([R[i][i] for i in range(k)], axis=0))).sum(axis=1)
     V = [elementwise_forward(R, L[a]) for a in range(k)]  # columns of R^-1 Lambda'
     products = np.broadcast_to(cross.rest, (len(Lambda), w, w)).reshape(-1, w * w).copy()
     for a in range(k):

@@ -25,9 +25,11 @@ from ranef.errors import Convergence
 from ranef.likelihood.estimate import Estimate
 from ranef.likelihood.linear import blocked_cholesky
 from ranef.likelihood.linear.crossproducts import CrossProducts, residual_sums
+from ranef.likelihood.linear.equal_levels import condensed
 from ranef.numerics.matrices import threads_for
 from ranef.numerics.minimize import Optimum, Step, best_of
 
+EVALUATIONS = 10  # of the criterion, until it is at its minimum
 FEW_ROWS = 100  # up to which several starts are tried
 SIZES_OF_OTHER_STARTS = (1.0, 3.0)  # relative sds
 GREAT_SIZE = 30.0  # a relative sd of a start
@@ -45,10 +47,11 @@ def estimate(cross: CrossProducts, *, reml: bool) -> Estimate:
     minima, from larger covariances and from strong correlations too, and keeps the lowest.
     """
     covariances, few = cross.covariances, cross.n <= FEW_ROWS
+    fewer = condensed(cross, evaluations=EVALUATIONS)
     with threads_for(len(cross.fixed)):
         starts = starts_from(moment_start(cross), covariances, several=few) + far_starts(cross)
         optimum = best_of(
-            lambda x: criterion(cross, x, reml=reml),
+            lambda x: criterion(fewer, x, reml=reml),
             starts,
             simplify=lambda x: simplest(x, covariances),
         )

@@ -29,6 +29,7 @@ from ranef.likelihood.estimate import Estimate, FittedModel
 from ranef.likelihood.generalized.glmm import Generalized
 from ranef.likelihood.linear import reml
 from ranef.likelihood.linear.crossproducts import CrossProducts
+from ranef.likelihood.linear.equal_levels import condensed
 from ranef.likelihood.profile.constrained import Focus, Linear, Nonlinear, Surface
 from ranef.likelihood.profile.likelihood_profile import Profile, ProfileCurve, cutoff_of
 from ranef.numerics.finite_differences import forward_hessian
@@ -170,7 +171,7 @@ def linear_surface(model: FittedModel, cross: CrossProducts) -> Surface:
     """
     _check_likelihood(model)
     estimate = model.estimate if model.method == "ml" else reml.estimate(cross, reml=False)
-    return Linear(estimate, cross, np.array([estimate.sigma]))
+    return Linear(estimate, condensed(cross), np.array([estimate.sigma]))
 
 
 def generalized_surface(model: FittedModel, prepared: Generalized) -> Surface:

@@ -152,7 +152,7 @@ def nodes_at(frame: Frame, xi: Array) -> Nodes:
     """Return the nodes at points, shape (N, heavy)."""
     values, logp = values_at(frame, xi)
     target = frame.target
-    logdet, reduced = many_thetas.reduced(target.cross, target.basis_factors(values))
+    logdet, reduced = many_thetas.reduced(target.condensed, target.basis_factors(values))
     lower = np.tril_indices(reduced.shape[-1])
     return _nodes(frame, values, logp, logdet, reduced[:, *lower])
 

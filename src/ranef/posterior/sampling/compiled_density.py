@@ -102,11 +102,11 @@ def _density(values: Array, counts: Counts, numbers: Array, gradient: Array) -> 
     w, sigma = q + r + g + 1, values[g]
     size, variance = q + r, sigma * sigma
     terms = counts[N_SIZES : N_SIZES + TERM_SIZE * n_terms].reshape(n_terms, TERM_SIZE)
-    D, C, S, prior, origin, bases = _arrays(counts, numbers)
+    D, C, repeats, S, prior, origin, bases = _arrays(counts, numbers)
     U, Lambda = np.zeros((n_terms, k_max, k_max)), np.zeros((n_terms, k_max, k_max))
     _factors(values, sigma, terms, bases, U, Lambda)
     V = np.empty((m, k, k))
-    logdet = _absorb(D, C, Lambda, V, S) if m else 0.0
+    logdet = _absorb(D, C, repeats, Lambda, V, S) if m else 0.0
     contrast = np.zeros(w)  # over the rest: (-estimates, origin - given effects, 1)
     for i in range(g):
         contrast[size + i] = origin[i] - values[i]
@@ -133,25 +133,29 @@ def _density(values: Array, counts: Counts, numbers: Array, gradient: Array) -> 
         for j in range(w):
             gradient[i] += S[size + i, j] * contrast[j] / variance
     if m:
-        _chain_slopes(D, C, Lambda, V, bar, slopes)
+        _chain_slopes(D, C, repeats, Lambda, V, bar, slopes)
     _pull_back(values, sigma, terms, bases, U, Lambda, slopes, gradient, g)
     return float(value)
 
 
 @inner
-def _arrays(counts: Counts, numbers: Array) -> tuple[Array, Array, Array, Array, Array, Array]:
-    """Return D, C, a copy of the rest, the fixed effects' prior and origin, and all bases."""
+def _arrays(
+    counts: Counts, numbers: Array
+) -> tuple[Array, Array, Array, Array, Array, Array, Array]:
+    """Return D, C and counts, a copy of the rest, the fixed effects' prior and origin, bases."""
     m, k, q, r, g = counts[:5]
     w = q + r + g + 1
     a = 4
     b = a + m * k * k
     c = b + m * k * w
-    d = c + w * w
+    s = c + m
+    d = s + w * w
     e = d + (r + 1) * (r + 1)
     return (
         numbers[a:b].reshape(m, k, k),
         numbers[b:c].reshape(m, k, w),
-        numbers[c:d].reshape(w, w).copy(),
+        numbers[c:s],
+        numbers[s:d].reshape(w, w).copy(),
         numbers[d:e].reshape(r + 1, r + 1),
         numbers[e : e + g],
         numbers[e + g :],
@@ -233,13 +237,13 @@ def _pull_back(
 
 
 @inner
-def _absorb(D: Array, C: Array, Lambda: Array, V: Array, S: Array) -> float:
+def _absorb(D: Array, C: Array, repeats: Array, Lambda: Array, V: Array, S: Array) -> float:
     """Take the levels out of S; write V = R^-1 Lambda'; return log|RR'|."""
     m, k, w = C.shape
     R, VC = np.empty((k, k)), np.empty((m * k, w))
     logdet = 0.0
     for level in range(m):
-        logdet += _level_factor(D[level], Lambda, R, V[level])
+        logdet += repeats[level] * _level_factor(D[level], Lambda, R, V[level])
         for a in range(k):
             row = VC[level * k + a]
             for j in range(w):
@@ -281,7 +285,9 @@ def _level_factor(D: Array, Lambda: Array, R: Array, V: Array) -> float:
 
 
 @inner
-def _chain_slopes(D: Array, C: Array, Lambda: Array, V: Array, bar: Array, slopes: Array) -> None:
+def _chain_slopes(
+    D: Array, C: Array, repeats: Array, Lambda: Array, V: Array, bar: Array, slopes: Array
+) -> None:
     """Write -Score Lambda of the levels: Score = sum of N D - N Q N', Q = C bar C'."""
     m, k, w = C.shape
     N, Q, score = np.empty((k, k)), np.empty((k, k)), np.zeros((k, k))
@@ -303,7 +309,7 @@ def _chain_slopes(D: Array, C: Array, Lambda: Array, V: Array, bar: Array, slope
         for a in range(k):
             for b in range(k):
                 for c in range(k):
-                    total = D[level, c, b]
+                    total = repeats[level] * D[level, c, b]
                     for d in range(k):
                         total -= Q[c, d] * N[b, d]
                     score[a, b] += N[a, c] * total

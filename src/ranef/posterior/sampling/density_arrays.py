@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 
 from ranef._typing import Array
 from ranef.likelihood.linear.crossproducts import ChainFactor, CrossProducts
+from ranef.likelihood.linear.equal_levels import condensed
 from ranef.posterior.linear_posterior import LinearPosterior
+from ranef.posterior.transforms import Space
 
 MAX_REST = 300  # random effects besides the first factor's, up to which this is the faster way
 MAX_NESTED = 100  # ... with nested factors, which `blocked_cholesky` all eliminates level by level
@@ -45,7 +47,7 @@ class Packed:
 
 def suits(target: LinearPosterior) -> bool:
     """Whether the compiled density is the faster one for a model: its rest is small enough."""
-    cross = target.cross
+    cross = _levels(target)
     if not all(covariance.is_free for covariance in cross.covariances):
         return False
     sizes = [m * shape.k for m, shape in zip(cross.n_levels, cross.covariances, strict=True)]
@@ -62,17 +64,18 @@ def pack(target: LinearPosterior) -> Packed:
     target : LinearPosterior
         One that `suits`; any other works as well, but slowly.
     """
-    cross, fixed, space = target.cross, target.fixed, target.space
+    cross, fixed, space = _levels(target), target.fixed, target.space
     order, columns = _layout(cross)
     q = sum(columns[t].stop - columns[t].start for t in order[1:])
     change, origin, rows = _fixed_columns(target)
     D, C, rest = _one_factor(cross, columns, q, change)
+    repeats = np.broadcast_to(cross.chain[0].counts if cross.chain else 1.0, len(D))
     m, k = C.shape[:2]
     k_max = max([1, *(c.k for c in space.covariances)])
     counts = [
         np.array([m, k, q, fixed.J.shape[1], space.n_given, len(order), k_max]),
         np.array([space.d, len(space.known)]),
-        *(_term(target, t, columns) for t in order),
+        *(_term(target.space, cross, t, columns) for t in order),
         np.column_stack([space.codes, space.free]).ravel(),
         space.relative,
     ]
@@ -80,6 +83,7 @@ def pack(target: LinearPosterior) -> Packed:
         np.array([cross.n, cross.log_weights, fixed.constant, space.constant]),
         D,
         C,
+        repeats,
         rest,
         rows.T @ rows,
         origin,
@@ -93,6 +97,14 @@ def pack(target: LinearPosterior) -> Packed:
         d=space.d,
         n_values=len(space.known),
     )
+
+
+def _levels(target: LinearPosterior) -> CrossProducts:
+    """Return cross-products with few levels; only those of the first factor stand for several."""
+    cross = target.condensed
+    if all((link.counts == 1).all() for link in cross.chain[1:]):
+        return cross
+    return condensed(target.cross, depth=1)
 
 
 def _layout(cross: CrossProducts) -> tuple[list[int], dict[int, slice]]:
@@ -125,11 +137,13 @@ def _fixed_columns(target: LinearPosterior) -> tuple[Array, Array, Array]:
     return change, origin, rows
 
 
-def _term(target: LinearPosterior, term: int, columns: dict[int, slice]) -> NDArray[np.int64]:
+def _term(
+    space: Space, cross: CrossProducts, term: int, columns: dict[int, slice]
+) -> NDArray[np.int64]:
     """Return k, levels and first column in the rest of a term; where its sds and partials are."""
     start = columns[term].start if term in columns else 0
-    sd, partial = target.space.places[term]
-    k, levels = target.cross.covariances[term].k, target.cross.n_levels[term]
+    sd, partial = space.places[term]
+    k, levels = cross.covariances[term].k, cross.n_levels[term]
     return np.array([k, levels, start, sd.start, partial.start, partial.stop - partial.start])
 
 
