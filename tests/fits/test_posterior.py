@@ -546,3 +546,86 @@ def test_what_has_no_mean_is_not_printed_as_one(family, name, priors, has_mean):
     reason = f"`{name}` has no mean: its prior, {dict(model.priors.parameters)[name]}, has none"
     assert (reason in text) != has_mean
     assert (f"Its median is {fit.parameters[name]:.3g}." in text) != has_mean
+
+
+# What ArviZ asks for
+
+
+@pytest.fixture(scope="module")
+def grouped():
+    fit = rf.fit("Yield ~ 1 + (1 | Batch)", rf.load_dataset("Dyestuff"), "quadrature", seed=3)
+    return fit, fit.add_groups(seed=1)
+
+
+ARVIZ: dict[str, dict[str, object]] = {
+    "loo": {},
+    "loo_pit": {},
+    "loo_r2": {"var_name": "y"},
+    "loo_influence": {},
+    "loo_expectations": {},
+    "loo_metrics": {},
+    "loo_score": {},
+    "metrics": {},
+    "psense_summary": {},
+    "plot_dist": {"group": "parameters"},
+    "plot_trace": {"group": "parameters"},
+    "plot_loo_pit": {},
+    "plot_ppc_dist": {"num_samples": 20},
+    "plot_ppc_pit": {},
+    "plot_ppc_tstat": {},
+    "plot_prior_posterior": {"var_names": ["sigma"]},
+    "plot_psense_dist": {"var_names": ["sigma"]},
+}
+
+
+@pytest.mark.parametrize(("name", "options"), ARVIZ.items())
+def test_arviz_goes_on_from_a_posterior(grouped, name, options):
+    assert getattr(az, name)(grouped[1], **options) is not None
+
+
+def test_the_group_of_parameters_has_the_names_of_the_print(grouped):
+    fit, tree = grouped
+    assert list(tree["parameters"].data_vars) == list(fit.estimates().index)
+    assert len(az.plot_dist(tree, group="parameters").viz["plot"].data_vars) == 3
+
+
+def test_groups_say_where_they_come_from(grouped):
+    fit, tree = grouped
+    assert tree is fit.posterior
+    for group in tree.children.values():
+        origin = group.attrs
+        assert origin["inference_library"] == "ranef"
+        assert origin["inference_library_version"] == rf.__version__
+        assert origin["formula"] == "Yield ~ 1 + (1 | Batch)"
+        assert origin["family"] == "gaussian (identity)"
+        assert (origin["method"], origin["seed"]) == ("quadrature", 3)
+
+
+def test_what_is_known_of_rows_goes_along():
+    data = rf.load_dataset("cbpp")
+    fit = rf.fit("incidence/size ~ period + (1 | herd)", data, family="binomial", weights="size")
+    fit = fit.engine.refit("laplace", seed=1)
+    known = fit.add_groups("constant_data")["constant_data"]
+    assert known["period"].to_numpy().tolist() == data["period"].astype(str).tolist()
+    np.testing.assert_array_equal(known["weights"], data["size"])
+    assert "posterior_predictive" not in fit.posterior.children, "only what was asked for"
+
+
+def test_the_same_seed_draws_the_same_responses(grouped):
+    fit, _ = grouped
+    first, again, other = (
+        fit.posterior_predictive(n=50, seed=s)["posterior_predictive"]["y"].copy()
+        for s in (1, 1, 2)
+    )
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).all()
+
+
+def test_groups_that_there_are_not(grouped):
+    fit, _ = grouped
+    with pytest.raises(rf.FitError) as error:
+        fit.add_groups("log_lik")
+    near = "Did you mean `log_likelihood` or `log_prior`?"
+    assert str(error.value) == f"group='log_lik' is not available. {near}"
+    with pytest.raises(rf.FitError, match="`n` must be a positive whole number, got 0"):
+        fit.posterior_predictive(n=0)

@@ -372,6 +372,11 @@ def test_posterior_and_pymc_model_agree(formula, options, method):
     prior = pm.stats.compute_log_prior(tree, model=written, extend_inferencedata=False, **python)
     assert np.isfinite(prior.to_array()).all()
     assert not [name for name in prior.data_vars if str(name).startswith("z_")]
+    densities = fit.add_groups("log_prior")["log_prior"].to_dataset()
+    effects = {name for name in prior.data_vars if "b_" in str(name)}
+    assert set(densities.data_vars) == set(prior.data_vars) - effects
+    for name, density in densities.data_vars.items():
+        np.testing.assert_allclose(density, prior[name], rtol=1e-8, atol=1e-8)
     drawn = pm.sample_posterior_predictive(tree, model=written, random_seed=2, **python)
     y = drawn["posterior_predictive"]["y"].to_numpy().reshape(-1, model.design.n_obs)
     mine = fit.simulate(400, seed=3, groups="known").T
@@ -381,3 +386,6 @@ def test_posterior_and_pymc_model_agree(formula, options, method):
     assert y.std(axis=0).mean() == pytest.approx(
         mine.std(axis=0).mean(), rel=0.15
     )  # heavy tails of a negative binomial
+    predicted = fit.posterior_predictive(seed=4)["posterior_predictive"]["y"]
+    predicted = predicted * model.design.rows.weights if model.family.is_bounded else predicted
+    assert float(predicted.mean()) == pytest.approx(y.mean(), abs=8 * error)

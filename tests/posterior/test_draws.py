@@ -9,9 +9,10 @@ import xarray as xr
 from designs import random_design
 
 from ranef.families.binomial import BINOMIAL
+from ranef.families.gaussian import GAUSSIAN
 from ranef.families.names import find_family
 from ranef.likelihood.predictions import Draws
-from ranef.posterior.draws import tree
+from ranef.posterior.draws import DrawnMarginals, posterior_predictive, tree
 
 
 def draws_of(design, size, seed=1):
@@ -84,3 +85,16 @@ def test_own_parameters_stand_under_their_names_and_sigma_only_where_there_is_on
     both = replace(draws_of(design, 6), parameters={"nu": shape})
     found = tree(design, both, chains=2, family=find_family("t"))["posterior"]
     assert list(found.data_vars) == ["beta", "sigma", "nu", "b_c", "sd_c"]
+
+
+def test_predicted_responses_are_drawn_given_the_effects_of_the_draw():
+    design = random_design("y ~ x + (1 + x | c)", 1)
+    draws = replace(draws_of(design, 40), sigma=np.full(40, 1e-9))
+    posterior = DrawnMarginals(design, GAUSSIAN, tree(design, draws, chains=2))
+    y = posterior_predictive(posterior, None, np.random.default_rng(1))["y"]
+    rows, term = design.rows, design.rows.terms[0]
+    eta = draws.beta @ rows.X.T + np.einsum("srk,rk->sr", draws.b[0][:, term.codes], term.columns)
+    np.testing.assert_allclose(y.to_numpy().reshape(40, -1), eta, atol=1e-7)
+    assert y.sizes["chain"] == 2
+    some = posterior_predictive(posterior, 3, np.random.default_rng(1))["y"]
+    np.testing.assert_allclose(some[0], eta[[0, 20, 39]], atol=1e-7)

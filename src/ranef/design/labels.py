@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from pandas.api.types import is_numeric_dtype
 
 from ranef.design.design import Design, RandomTerm, Rows
 from ranef.families.family import Family
@@ -162,6 +163,42 @@ def observed(rows: Rows) -> xr.Dataset:
     import xarray as xr
 
     return xr.Dataset({"y": ("obs", rows.y)}, {"obs": list(labels(rows.index))})
+
+
+def by_row(rows: Rows, values: NDArray[np.float64]) -> xr.Dataset:
+    """Return a number of each row and draw as the variable `y` of a group of a posterior.
+
+    Parameters
+    ----------
+    rows : Rows
+    values : ndarray, shape (chains, draws, n)
+    """
+    import xarray as xr
+
+    coords = {"chain": range(values.shape[0]), "draw": range(values.shape[1])}
+    return xr.Dataset(
+        {"y": (("chain", "draw", "obs"), values)}, coords | {"obs": list(labels(rows.index))}
+    )
+
+
+def predictors(design: Design) -> xr.Dataset:
+    """Return what is known of each row besides the response: the group `constant_data`.
+
+    It holds the columns of the data that the model uses, measured ones as numbers and labels as
+    text, and `weights` and `offset` where there are any.
+    """
+    import xarray as xr
+
+    rows = design.rows
+    columns: dict[str, Any] = {
+        str(name): column.to_numpy(float) if is_numeric_dtype(column) else column.astype(str)
+        for name, column in rows.data.columns.items()
+        if name != design.response
+    }
+    columns |= {"weights": rows.weights} if design.has_weights else {}
+    columns |= {"offset": rows.offset} if design.has_offset else {}
+    data = {name: ("obs", np.asarray(column)) for name, column in columns.items() if name != "obs"}
+    return xr.Dataset(data, {"obs": list(labels(rows.index))})
 
 
 def labels(index: pd.Index[Any]) -> Sequence[Any]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.metadata import version
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -12,10 +13,16 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from ranef._typing import Array
-from ranef.arguments import check_choice, check_positive_numbers, check_seed, is_one_of
+from ranef.arguments import (
+    check_choice,
+    check_counts,
+    check_positive_numbers,
+    check_seed,
+    is_one_of,
+)
 from ranef.covariances.partial_correlations import cholesky_of_correlations
 from ranef.design.design import Design, NewRows, Rows, TermRows
-from ranef.design.labels import parameter_names
+from ranef.design.labels import parameter_names, predictors
 from ranef.errors import Convergence, FitError, suggestion
 from ranef.families.family import Family
 from ranef.fits.diagnostics import MARGINAL, OTHER_FORM, Reliability, diagnose
@@ -24,14 +31,15 @@ from ranef.fits.fit import Fit
 from ranef.fits.icc_and_r2 import Numbers
 from ranef.fits.tables import Summary, VarCorr, tidy_effects
 from ranef.leave_one_out.elpd import Scores, to_arviz, units_of
-from ranef.likelihood.predictions import Draws, mean_response
+from ranef.likelihood.predictions import Draws, log_likelihood, mean_response
 from ranef.plots import comparisons
-from ranef.posterior.draws import Marginals
+from ranef.posterior.draws import Marginals, log_prior, posterior_predictive, quantities
 from ranef.posterior.marginal_likelihood import MarginalLikelihood
 from ranef.posterior.prior_sensitivity import SCALES
 from ranef.posterior.quadrature.marginal_densities import Curve
 from ranef.posterior.quadrature.moments import LatticeMarginals
 from ranef.posterior.savage_dickey import DensityRatio, prior_density
+from ranef.priors.prior_predictive import prior_predictive
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -65,6 +73,8 @@ class PosteriorFit(Fit):
         log p(y), where the method gives it.
     engine : Engine, optional
         What answers for the model that the fit comes from.
+    seed : int, optional
+        Of the draws.
     """
 
     design: Design
@@ -74,10 +84,11 @@ class PosteriorFit(Fit):
     checks: Reliability | None = None
     evidence: MarginalLikelihood | None = None
     engine: Engine[Fit] | None = None
+    seed: int | None = None
 
     made_by: ClassVar[str] = '"quadrature" (linear models), "laplace" or "mcmc"'
 
-    @property
+    @cached_property
     def posterior(self) -> xr.DataTree:
         """Groups `posterior`, `observed_data` and, by MCMC, `sample_stats`.
 
@@ -86,8 +97,110 @@ class PosteriorFit(Fit):
         `model.to_pymc()` that have the priors where these have none themselves, such as
         `at_mean_beta`, so that PyMC can go on from it: `pymc.sample_posterior_predictive`,
         `pymc.compute_log_likelihood`. By quadrature the draws are made when first asked for.
+        `posterior_predictive` and `add_groups` add further groups. The attributes say from which
+        formula, by which method and with which seed the draws were made.
         """
-        return self.marginals.drawn.tree
+        tree = self.marginals.drawn.tree
+        for group in tree.children.values():
+            group.attrs |= self._origin
+        return tree
+
+    @property
+    def _origin(self) -> dict[str, str | int]:
+        """What the attributes of the groups of the posterior say."""
+        return {
+            "inference_library": "ranef",
+            "inference_library_version": version("ranef"),
+            "formula": self.design.formula.text,
+            "family": f"{self.family.name} ({self.family.link.name})",
+            "method": self.method,
+        } | ({} if self.seed is None else {"seed": self.seed})
+
+    def posterior_predictive(self, n: int | None = None, seed: int | None = None) -> xr.DataTree:
+        """Draw responses of the rows of the data, and add them to the posterior.
+
+        Parameters
+        ----------
+        n : int, optional
+            How many draws of the posterior are used, at equal distances; by default all of them.
+        seed : int, optional
+
+        Returns
+        -------
+        xarray.DataTree
+            `fit.posterior`, with the group `posterior_predictive`: `y` (chain, draw, obs), for a
+            binomial family the proportion of successes.
+
+        Notes
+        -----
+        A response is drawn given the effects of its own group. The draws take 8 bytes each, n
+        times the number of rows, and are made by blocks of a few megabytes.
+
+        Examples
+        --------
+        >>> import ranef as rf
+        >>> fit = rf.fit("Yield ~ 1 + (1 | Batch)", rf.load_dataset("Dyestuff"), "quadrature")
+        >>> tree = fit.posterior_predictive(n=500, seed=1)
+        >>> dict(tree["posterior_predictive"].sizes)
+        {'chain': 1, 'draw': 500, 'obs': 30}
+        """
+        check_seed(seed)
+        if n is not None:
+            check_counts(n=n)
+        drawn = posterior_predictive(self.marginals.drawn, n, np.random.default_rng(seed))
+        return self._with(posterior_predictive=drawn)
+
+    def add_groups(self, *names: str, seed: int | None = None) -> xr.DataTree:
+        """Add groups to the posterior that functions of ArviZ ask for.
+
+        Parameters
+        ----------
+        *names : str
+            Of the groups; by default all of these are added:
+            `posterior_predictive` as the method of this name adds it; `log_likelihood`, of every
+            row given the effects of its group; `log_prior`, of every parameter; `prior` and
+            `prior_predictive`, 1000 draws; `constant_data`, the columns of the data; and
+            `parameters`, which has the draws of every number in `estimates()` under its name, for
+            plots and tables without random effects: `az.plot_dist(fit.posterior,
+            group="parameters")`.
+        seed : int, optional
+            For what is drawn.
+
+        Returns
+        -------
+        xarray.DataTree
+            `fit.posterior`.
+
+        Raises
+        ------
+        FitError
+            If there is no group of a name, or no prior to draw from, since one is improper.
+
+        Examples
+        --------
+        >>> import arviz as az
+        >>> import ranef as rf
+        >>> fit = rf.fit("Yield ~ 1 + (1 | Batch)", rf.load_dataset("Dyestuff"), "quadrature")
+        >>> tree = fit.add_groups("log_likelihood", "log_prior")
+        >>> az.psense_summary(tree, var_names=["sigma"])["diagnosis"].tolist()
+        ['✓']
+        """
+        check_seed(seed)
+        for name in names:
+            check_choice("group", name, _GROUPS, "is not available")
+        added: dict[str, xr.Dataset] = {}
+        for name in names or _GROUPS:
+            if name not in added:
+                added |= _GROUPS[name](self, seed)
+        return self._with(**{name: added[name] for name in names or _GROUPS})
+
+    def _with(self, **groups: xr.Dataset) -> xr.DataTree:
+        """Return the posterior with further groups, in place of others of their names."""
+        import xarray as xr
+
+        for name, group in groups.items():
+            self.posterior[name] = xr.DataTree(group.assign_attrs(self._origin))
+        return self.posterior
 
     @property
     def records(self) -> dict[str, object]:
@@ -546,3 +659,40 @@ class QuadratureFit(PosteriorFit):
         place = [t.label for t in self.design.terms].index(wanted.label)
         indices = levels.index(level), wanted.coefs.index(coef)
         return self.marginals.exact.effect_curve(place, *indices)
+
+
+def _of_priors(fit: PosteriorFit, seed: int | None) -> dict[str, xr.Dataset]:
+    tree = prior_predictive(fit.design, fit.asked.priors, seed=seed, family=fit.family)
+    return {name: tree[name].to_dataset() for name in ("prior", "prior_predictive")}
+
+
+def _log_likelihood(fit: PosteriorFit, _: int | None) -> dict[str, xr.Dataset]:
+    posterior = fit.posterior["posterior"].to_dataset()
+    return {"log_likelihood": log_likelihood(fit.design, fit.family, posterior)}
+
+
+def _log_prior(fit: PosteriorFit, _: int | None) -> dict[str, xr.Dataset]:
+    posterior = fit.posterior["posterior"].to_dataset()
+    return {"log_prior": log_prior(posterior, fit.asked.priors)}
+
+
+def _predictive(fit: PosteriorFit, seed: int | None) -> dict[str, xr.Dataset]:
+    rng = np.random.default_rng(seed)
+    return {"posterior_predictive": posterior_predictive(fit.marginals.drawn, None, rng)}
+
+
+def _parameters(fit: PosteriorFit, _: int | None) -> dict[str, xr.Dataset]:
+    draws = quantities(fit.posterior, include_b=False)
+    index = fit.posterior["posterior"].to_dataset()[["chain", "draw"]]
+    return {"parameters": index.assign({k: (("chain", "draw"), v) for k, v in draws.items()})}
+
+
+_GROUPS: dict[str, Callable[[PosteriorFit, int | None], dict[str, xr.Dataset]]] = {
+    "posterior_predictive": _predictive,
+    "log_likelihood": _log_likelihood,
+    "log_prior": _log_prior,
+    "prior": _of_priors,
+    "prior_predictive": _of_priors,
+    "constant_data": lambda fit, _: {"constant_data": predictors(fit.design)},
+    "parameters": _parameters,
+}

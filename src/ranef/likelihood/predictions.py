@@ -10,7 +10,7 @@ import numpy as np
 
 from ranef._typing import Array
 from ranef.design.design import Design, NewRows, Rows, TermRows
-from ranef.design.labels import labels
+from ranef.design.labels import by_row
 from ranef.families.family import Family
 from ranef.numerics.memory import check_memory
 
@@ -118,8 +118,6 @@ def log_likelihood(design: Design, family: Family, posterior: xr.Dataset) -> xr.
     The density is conditional on the random effects, so that `loo` scores a new observation of a
     group that is known.
     """
-    import xarray as xr
-
     shape = posterior.sizes["chain"], posterior.sizes["draw"]
     what = f"the log-likelihood of {design.n_obs:,} rows at {shape[0] * shape[1]:,} draws"
     check_memory(
@@ -139,11 +137,7 @@ def log_likelihood(design: Design, family: Family, posterior: xr.Dataset) -> xr.
         psi_of_block = psi[:, block, None] if len(psi) else psi
         expansion = family.expansion(rows.y, eta, rows.weights, psi_of_block)
         log_density[block] = expansion.value
-    indices = {name: posterior[name].to_numpy() for name in ("chain", "draw")}
-    return xr.Dataset(
-        {"y": (("chain", "draw", "obs"), log_density.reshape(*shape, -1))},
-        {**indices, "obs": list(labels(rows.index))},
-    )
+    return by_row(rows, log_density.reshape(*shape, -1))
 
 
 def drawn_responses(

@@ -160,7 +160,9 @@ class GeneralizedEngine(SharedEngine):
             )
         draws = pymc_hierarchical.sample_pymc(pymc_model, settings, self.starts(settings.seed))
         draws = with_groups(draws, {"observed_data": observed(self.design.rows)})
-        return self.sampled_fit(draws, is_own=is_own, log_likelihood=log_likelihood)
+        return self.sampled_fit(
+            draws, is_own=is_own, log_likelihood=log_likelihood, seed=settings.seed
+        )
 
     def _check_estimable(self) -> None:
         """Refuse data that leave a parameter without a maximum likelihood estimate."""

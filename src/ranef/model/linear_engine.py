@@ -153,6 +153,7 @@ class LinearEngine(SharedEngine):
                 QuadratureDiagnostics(exact.lattice.log_density.size, exact.error),
                 self.evidence_of(exact.log_evidence, exact.error, "quadrature"),
                 self,
+                seed,
             )
         )
 
@@ -180,14 +181,18 @@ class LinearEngine(SharedEngine):
             if centered:
                 raise FitError("the marginal form has no random effects that could be centered.")
             draws = self._sample(settings)
-            return self.sampled_fit(draws, is_own=is_own, log_likelihood=log_likelihood)
+            return self.sampled_fit(
+                draws, is_own=is_own, log_likelihood=log_likelihood, seed=settings.seed
+            )
         if pymc_model is None:
             pymc_model = pymc_hierarchical.hierarchical(self.design, self.priors, centered=centered)
         draws = pymc_hierarchical.sample_pymc(pymc_model, settings, self.starts(settings.seed))
         if pymc_marginal.is_marginal(pymc_model):
             apart = pymc_marginal.taken_apart(draws, self.design)
             draws = self._completed(*apart, seed=settings.seed)
-        return self.sampled_fit(draws, is_own=is_own, log_likelihood=log_likelihood)
+        return self.sampled_fit(
+            draws, is_own=is_own, log_likelihood=log_likelihood, seed=settings.seed
+        )
 
     def _sample(self, settings: Sampling) -> xr.DataTree:
         """Sample the variance parameters without PyMC: nothing has to be compiled for a model."""

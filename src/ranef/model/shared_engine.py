@@ -235,6 +235,7 @@ class SharedEngine(WithoutCaches, Engine[Fit]):
                 ),
                 evidence,
                 self,
+                seed,
             )
         )
 
@@ -251,7 +252,7 @@ class SharedEngine(WithoutCaches, Engine[Fit]):
         return made["posterior"].to_dataset()
 
     def sampled_fit(
-        self, draws: xr.DataTree, *, is_own: bool, log_likelihood: bool
+        self, draws: xr.DataTree, *, is_own: bool, log_likelihood: bool, seed: int | None
     ) -> PosteriorFit:
         """Return the fit of a sampled posterior, with the log-likelihood of every row if wanted.
 
@@ -263,7 +264,8 @@ class SharedEngine(WithoutCaches, Engine[Fit]):
             draws = with_groups(draws, {"log_likelihood": rows})
         marginals = DrawnMarginals(self.design, self.family, draws)
         engine = self if is_own else None
-        return checked(PosteriorFit(self.design, self.family, "mcmc", marginals, engine=engine))
+        fit = PosteriorFit(self.design, self.family, "mcmc", marginals, engine=engine, seed=seed)
+        return checked(fit)
 
     def evidence_of(self, value: float, mcse: float, method: str) -> MarginalLikelihood | None:
         """Return log p(y), which improper priors leave undefined."""

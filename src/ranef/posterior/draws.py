@@ -15,18 +15,20 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy import stats
 
 from ranef._typing import Array
 from ranef.arguments import is_one_of
 from ranef.covariances.partial_correlations import cholesky_of_correlations, correlations
 from ranef.design.design import Design, RandomTerm
-from ranef.design.labels import coordinates, named, observed
+from ranef.design.labels import by_row, coordinates, named, observed
 from ranef.errors import FitError, probability, suggestion
 from ranef.families.family import Family
 from ranef.families.gaussian import GAUSSIAN
-from ranef.likelihood.predictions import Draws
+from ranef.likelihood.predictions import Draws, drawn_responses
 from ranef.numerics.matrices import read_only
 from ranef.numerics.memory import check_memory
+from ranef.posterior.transforms import coordinate, coordinate_of
 from ranef.priors.assignment import Priors
 from ranef.priors.distributions import Constant, Prior
 from ranef.priors.random_variables import is_helper, parts
@@ -339,6 +341,83 @@ def free_variables(
         for name, (dims, values) in found.items()
     }
     return xr.Dataset(by_chain, used)
+
+
+def log_prior(posterior: xr.Dataset, priors: Priors) -> xr.Dataset:
+    """Return the log prior density of every random variable but the random effects.
+
+    The distribution of random effects is a part of the model: whoever scales the priors, as
+    ArviZ's `psense` does, leaves it as it is.
+
+    Parameters
+    ----------
+    posterior : xarray.Dataset
+        Draws of the variables of `free_variables` and of the family's own parameters.
+    priors : Priors
+
+    Returns
+    -------
+    xarray.Dataset
+        Variables and dimensions as in the posterior: what `pymc.compute_log_prior` returns.
+    """
+    import xarray as xr
+
+    densities: dict[str, xr.DataArray] = {}
+
+    def add(name: str, of: Sequence[Prior], *, positive: bool) -> None:
+        for part in parts(name, name, of):
+            if isinstance(part.priors[0], Constant):
+                continue
+            values = posterior[part.name]
+            columns = values.to_numpy().reshape(*values.shape[:2], -1)
+            log_density = np.empty(columns.shape)
+            for i, prior in enumerate(part.priors):
+                c = coordinate(prior, positive=positive)
+                x = coordinate_of(c, columns[..., i], edge=0)
+                log_density[..., i] = c.at(x, natural=True)[2]
+            densities[part.name] = values.copy(data=log_density.reshape(values.shape))
+
+    add("at_mean_beta" if priors.centred else "beta", priors.beta, positive=False)
+    for name, prior in priors.parameters:
+        add(name, [prior], positive=name not in priors.real_parameters)
+    add("sigma", [priors.sigma], positive=True)
+    for term in priors.terms:
+        add(term.free_sds, term.sd, positive=True)
+        if term.corr is not None:
+            shares = posterior[name := f"partial_corr_{term.label}"]
+            shape = term.covariance.correlation_shapes(term.corr.eta)
+            log_density = stats.beta.logpdf(shares.to_numpy(), shape, shape)
+            densities[name] = shares.copy(data=log_density)
+    return xr.Dataset(densities)
+
+
+def posterior_predictive(
+    posterior: DrawnMarginals, n: int | None, rng: np.random.Generator
+) -> xr.Dataset:
+    """Draw responses of the rows of the data, given draws of all parameters and effects.
+
+    Parameters
+    ----------
+    posterior : DrawnMarginals
+    n : int, optional
+        How many draws are used, at equal distances; by default all, which keep their chains.
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    xarray.Dataset
+        Variable `y` (chain, draw, obs).
+    """
+    draws = posterior.tree["posterior"]
+    chains, size = draws.sizes["chain"], draws.sizes["draw"]
+    chosen: Any = slice(None)
+    if n is not None:
+        chains, size = 1, n
+        chosen = np.linspace(0, posterior.n_draws - 1, n).round().astype(np.intp)
+    y = drawn_responses(
+        posterior.design, posterior.family, posterior.draws_at(chosen), rng, new=False
+    )
+    return by_row(posterior.design.rows, y.T.reshape(chains, size, -1))
 
 
 def _by_chain(values: Array, chains: int) -> Array:

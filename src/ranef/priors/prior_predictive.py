@@ -12,7 +12,7 @@ from ranef._typing import Array
 from ranef.arguments import check_counts, check_seed
 from ranef.covariances.partial_correlations import correlations
 from ranef.design.design import Design, RandomTerm
-from ranef.design.labels import named, observed
+from ranef.design.labels import by_row, named, observed
 from ranef.errors import FitError, RanefWarning, listed, warn
 from ranef.families.family import MAX_DRAWN_MEAN, Family
 from ranef.families.gaussian import GAUSSIAN
@@ -176,16 +176,14 @@ def prior_predictive(
     check_seed(seed)
     rng = np.random.default_rng(seed)
     draws = prior_draws(design, priors, n, rng, effects=True)
-    data = observed(design.rows)
     eta = _predictor(design, draws)
     y = response(family, eta, design.rows.weights, draws.psi(family), rng)
     _warn_of_nan(y, family)
-    index = {"chain": [0], "draw": range(n), "obs": data["obs"].to_numpy()}
     return xr.DataTree.from_dict(
         {
             "prior": named(design, _by_name(design, draws), family),
-            "prior_predictive": xr.Dataset({"y": (tuple(index), y[None])}, coords=index),
-            "observed_data": data,
+            "prior_predictive": by_row(design.rows, y[None]),
+            "observed_data": observed(design.rows),
         }
     )
 
