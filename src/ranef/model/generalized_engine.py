@@ -27,7 +27,7 @@ from ranef.likelihood.generalized.pirls import NoModesError, Setting, find_modes
 from ranef.likelihood.linear import blocked_cholesky
 from ranef.likelihood.profile import search
 from ranef.likelihood.profile.constrained import Surface
-from ranef.model.shared_engine import SharedEngine, check_users_model, with_groups
+from ranef.model.shared_engine import SharedEngine, check_users_model
 from ranef.posterior import mode
 from ranef.posterior.draws import Marginals, check_room, enough
 from ranef.posterior.generalized_posterior import GeneralizedPosterior, joint_of
@@ -147,6 +147,8 @@ class GeneralizedEngine(SharedEngine):
         **sampling: Any,
     ) -> PosteriorFit:
         """Sample the hierarchical PyMC model by NUTS, each term centred or not as suits it."""
+        import xarray as xr
+
         self._check_posterior()
         settings = Sampling(**sampling)
         check_room(self.design, settings.draws * settings.chains)
@@ -159,7 +161,7 @@ class GeneralizedEngine(SharedEngine):
                 self.design, self.priors, self.family, centered=centered
             )
         draws = pymc_hierarchical.sample_pymc(pymc_model, settings, self.starts(settings.seed))
-        draws = with_groups(draws, {"observed_data": observed(self.design.rows)})
+        draws["observed_data"] = xr.DataTree(observed(self.design.rows))
         return self.sampled_fit(
             draws, is_own=is_own, log_likelihood=log_likelihood, seed=settings.seed
         )

@@ -24,7 +24,6 @@ from ranef.fits.engine import Engine
 from ranef.fits.fit import Fit
 from ranef.fits.point import PointFit
 from ranef.fits.posterior import PosteriorFit
-from ranef.likelihood import predictions
 from ranef.likelihood.bootstrap.bootstrap import Statistic, null_statistics, replicate
 from ranef.likelihood.estimate import Estimate, FittedModel, Replicates
 from ranef.likelihood.generalized.glmm import (
@@ -258,13 +257,11 @@ class SharedEngine(WithoutCaches, Engine[Fit]):
 
         A PyMC model that the user has changed has no engine: it is not known of what it is a model.
         """
-        if log_likelihood:
-            rows = draws["posterior"].to_dataset()
-            rows = predictions.log_likelihood(self.design, self.family, rows)
-            draws = with_groups(draws, {"log_likelihood": rows})
         marginals = DrawnMarginals(self.design, self.family, draws)
         engine = self if is_own else None
         fit = PosteriorFit(self.design, self.family, "mcmc", marginals, engine=engine, seed=seed)
+        if log_likelihood:
+            fit.add_groups("log_likelihood")
         return checked(fit)
 
     def evidence_of(self, value: float, mcse: float, method: str) -> MarginalLikelihood | None:
@@ -442,14 +439,6 @@ def check_users_model(pymc_model: object, *, log_likelihood: bool) -> None:
             "log_likelihood=True is for the model as it is; for a PyMC model of your own use "
             "pymc.compute_log_likelihood."
         )
-
-
-def with_groups(draws: xr.DataTree, groups: Mapping[str, xr.Dataset]) -> xr.DataTree:
-    """Return a tree with some groups added, or in place of others of these names."""
-    import xarray as xr
-
-    kept = {name: child.to_dataset() for name, child in draws.children.items()}
-    return xr.DataTree.from_dict(kept | dict(groups))
 
 
 def checked[F: PosteriorFit](fit: F) -> F:
