@@ -41,6 +41,7 @@ from ranef.priors.propriety import check_proper, is_proper_prior
 MAX_OPERATIONS = 10**12  # beyond which not all draws are used
 MIN_DRAWS = 500  # that are used in any case
 DRAWS_WITHOUT_UNIT = 2_000  # from the posterior without a unit
+FINER = 0.75  # ratio of the steps of a lattice to those of the one before
 LAYERS = (9.0, 13.0, 17.0, 20.0, 1e9)  # falls of the log density down to which nodes are taken
 MAX_FALL_OF_SIGMA = 32.0  # of the log density along the axis of sigma
 MAX_ERROR = 5e-5  # relative, of p(y_-A)
@@ -277,7 +278,7 @@ def _lattices(exact: Exact) -> Iterator[Lattice]:
     steps = exact.coarse.steps
     if (steps > 1.01 * exact.lattice.steps).any():
         yield exact.coarse
-    while ((steps := steps * lattices.FINER) > 1.01 * exact.lattice.steps).any():
+    while ((steps := steps * FINER) > 1.01 * exact.lattice.steps).any():
         yield lattices.lattice(exact.frame, steps)
     yield exact.lattice
 

@@ -33,7 +33,7 @@ from ranef.posterior.quadrature.whitening import Frame, log_prior, values_at
 from ranef.posterior.transforms import LOGIT
 
 MAX_COORDINATES = 4
-STEP = 0.8  # between the nodes, in standard deviations
+STEP = 0.6  # between the nodes, in standard deviations
 MAX_ERROR = 1e-6  # relative, of p(y)
 MAX_BEYOND_EDGE = 10.0  # ratio of the density beyond an edge to that at it
 CUT = 22.0  # fall of the log density at which the lattice ends
@@ -42,7 +42,9 @@ MAX_NODES = 60_000
 MAX_REFINEMENTS = 4
 MAX_VALUES = 1_000_000  # of the density, beyond which there is no refinement
 FINER = 0.75  # ratio of steps to those before
+OUTSIDE = 2.0  # ratio of the density outside to that of the outermost nodes
 MAX_AXIS = 400  # values of sigma
+MORE = 5  # values beyond an end of the axis where it is not enough
 LOG_SIGMA_RANGE = (-7.5, 8.0)  # in conditional standard deviations; extended where not enough
 
 
@@ -199,18 +201,19 @@ def log_joint(frame: Frame, nodes: Nodes, log_sigma: Array) -> Array:
     """Return the log density of (xi, log sigma), up to p(y), for log sigma of shape (N, T)."""
     space, cross, fixed = frame.target.space, frame.target.cross, frame.target.fixed
     variance = np.exp(2 * log_sigma)
-    shrink = 1 + variance[:, :, None] * nodes.spectrum[:, None]
-    right = nodes.data[:, None] + variance[:, :, None] * nodes.prior[:, None]
     r2 = nodes.rss[:, None] + variance * (fixed.rows[:, -1] @ fixed.rows[:, -1])
-    r2 = r2 - (right**2 / shrink).sum(axis=2)
     nu = cross.n - fixed.J.shape[1]
     logp = nodes.log_density[:, None] - nu * (LOG_2PI / 2 + log_sigma)
-    logp = logp - np.log(shrink).sum(axis=2) / 2 - r2 / variance / 2
+    for data, prior, spectrum in zip(nodes.data.T, nodes.prior.T, nodes.spectrum.T, strict=True):
+        shrink = 1 + variance * spectrum[:, None]
+        r2 -= (data[:, None] + variance * prior[:, None]) ** 2 / shrink
+        logp -= np.log(shrink) / 2
+    logp -= r2 / variance / 2
     for c, place in zip(space.coordinates, space.free, strict=True):
         if place == space.n_given:
-            logp = logp + log_prior(c, log_sigma)
+            logp += log_prior(c, log_sigma)
         elif frame.is_sd[place] and not space.relative[place]:
-            logp = logp + log_prior(c, np.log(nodes.values[:, place, None]) + log_sigma)
+            logp += log_prior(c, np.log(nodes.values[:, place, None]) + log_sigma)
     return np.where(np.isfinite(logp), logp, -np.inf)
 
 
@@ -279,7 +282,8 @@ class Lattice(WithoutCaches):
 
         Every other node along an axis makes a rule with steps twice as long. As the error falls
         geometrically with the number of nodes, that of all nodes is below the square of how much
-        the two such rules differ; those of the axes add up.
+        the two such rules differ; those of the axes add up. What lies outside is less than twice
+        what the outermost nodes hold, of which the density is within e of where the lattice ends.
 
         Parameters
         ----------
@@ -292,8 +296,9 @@ class Lattice(WithoutCaches):
         differences = rows @ (1 - 2 * (self.z % 2))
         if len(columns) > 1:
             differences = np.append(differences, columns[::2].sum() - columns[1::2].sum())
+        outside = OUTSIDE * rows[rows < np.exp(1 - CUT) * rows.max()].sum()
+        outside += MAX_BEYOND_EDGE * rows[self.is_edge].sum()
         total = rows.sum()
-        outside = np.exp(-CUT) * len(rows) * rows.max() + MAX_BEYOND_EDGE * rows[self.is_edge].sum()
         return float(np.sum((differences / total) ** 2) + outside / total)
 
     def outermost(self) -> tuple[NDArray[np.bool_], NDArray[np.intp]]:
@@ -352,24 +357,24 @@ def lattice(frame: Frame, steps: Array, *, on: int | None = None, cut: float = C
         slope[:on], spread = frame.root[-1, :on], float(np.linalg.norm(frame.root[-1, on:]))
         axis = np.arange(*LOG_SIGMA_RANGE, steps[-1])
 
-    waves: list[Nodes] = []
+    waves: list[Lattice] = []
 
     def density_of(z: NDArray[np.int64]) -> Array:
-        waves.append(nodes_at(frame, places(frame, steps, z)))
-        inside = np.zeros(len(z), dtype=bool)
-        wave = Lattice(frame, steps, z, waves[-1], axis, slope, spread, inside)
-        return _log_sums(wave.log_density)
+        nodes, inside = nodes_at(frame, places(frame, steps, z)), np.zeros(len(z), dtype=bool)
+        waves.append(Lattice(frame, steps, z, nodes, axis, slope, spread, inside))
+        return _log_sums(waves[-1].log_density)
 
     z, kept, is_edge = _grown(steps[:heavy], density_of, cut)
-    nodes, z = Nodes.joined(waves)[kept], z[kept]
-    grown = Lattice(frame, steps, z, nodes, axis, slope, spread, is_edge[kept])
-    while frame.has_sigma and len(axis) < MAX_AXIS:
-        ends = _open_ends(grown.log_density, cut)
-        if not ends.any():
-            break
-        more = 10 * steps[-1] * ends
-        axis = np.arange(axis[0] - more[0], axis[-1] + more[1] + steps[-1] / 2, steps[-1])
-        grown = replace(grown, axis=axis)
+    nodes = Nodes.joined([wave.nodes for wave in waves])[kept]
+    density = np.concatenate([wave.log_density for wave in waves])[kept]
+    grown = Lattice(frame, steps, z[kept], nodes, axis, slope, spread, is_edge[kept])
+    while frame.has_sigma and len(axis) < MAX_AXIS and (ends := _open_ends(density, cut)).any():
+        more = steps[-1] * np.arange(1, MORE + 1)
+        below, above = axis[0] - more[: MORE * ends[0]][::-1], axis[-1] + more[: MORE * ends[1]]
+        outer = [replace(grown, axis=end).log_density for end in (below, above)]
+        density, axis = np.hstack([outer[0], density, outer[1]]), np.hstack([below, axis, above])
+    grown = replace(grown, axis=axis)
+    grown.__dict__.update(log_density=density)
     return grown
 
 

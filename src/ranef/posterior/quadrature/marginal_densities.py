@@ -18,15 +18,16 @@ from ranef._typing import Array
 from ranef.errors import FitError, probability
 from ranef.posterior.laplace import Mode
 from ranef.posterior.linear_posterior import LinearPosterior
-from ranef.posterior.quadrature.lattice import STEP, Mixture, lattice
+from ranef.posterior.quadrature.lattice import Mixture, lattice
 from ranef.posterior.quadrature.whitening import Frame, frame, half_line
 
 TAIL = 1e-12  # probability that may lie outside the grid of a mixture
 POINTS = 401
-MEAN_CELL, SD_CELL = 0.3, 0.01  # merged: means this close in sds, and logs of sds this close
+MEAN_CELL, SD_CELL = 0.2, 0.01  # merged: means this close in sds, and logs of sds this close
 LEVEL_SHARE = 1e-6  # of the mean: nearer to zero, the density of an sd does not change
 MIN_RELATIVE_WIDTH = 1e-4  # of the finest details that are resolved, to the whole range
 MAX_COMPONENTS = 2000  # components at a time
+STEP_ACROSS = 0.8  # in standard deviations, along the axes that are summed over
 INTERPOLATED_STEP = 0.45  # along the axes of a marginal density, which is interpolated
 MAX_FALL = 17.0  # of the log density, down to which such a density is followed
 
@@ -187,7 +188,7 @@ def along(target: LinearPosterior, mode: Mode, place: int) -> tuple[Mixture, Arr
 
 
 def _steps_along(whitened: Frame) -> Array:
-    steps = np.full(len(whitened.order), STEP * np.sqrt(1 - whitened.share_of_sigma))
+    steps = np.full(len(whitened.order), STEP_ACROSS * np.sqrt(1 - whitened.share_of_sigma))
     steps[[0, -1]] = INTERPOLATED_STEP
     return steps
 

@@ -89,7 +89,8 @@ class Exact(WithoutCaches):
     @cached_property
     def coarse(self) -> Lattice:
         """The first, coarse lattice, which is enough for smooth densities."""
-        return lattice(self.frame, np.full(len(self.frame.order), STEP))
+        steps = np.full(len(self.frame.order), STEP)
+        return lattice(self.frame, steps) if (self.lattice.steps < steps).any() else self.lattice
 
     @cached_property
     def _coarse(self) -> Mixture:
