@@ -33,6 +33,7 @@ from ranef.numerics.matrices import (
     stack_cholesky,
     stack_cholesky_or_nan,
     stack_solve,
+    stack_times,
     summed_by,
     threads_for,
 )
@@ -241,6 +242,14 @@ def test_sums_by_code():
     np.testing.assert_allclose(found[1], x[0] + x[2] + x[3])
     np.testing.assert_allclose(found[0], x[1])
     assert summed_by(codes, np.empty((4, 0, 3))).shape == (2, 0, 3)
+
+
+def test_a_stack_times_one_matrix():
+    rng = np.random.default_rng(3)
+    A = rng.normal(size=(4, 3))
+    for shape in ((5, 1, 4), (2, 5, 2, 4), (0, 2, 4)):
+        x = rng.normal(size=shape)
+        np.testing.assert_allclose(stack_times(x, A), x @ A, atol=1e-14)
 
 
 def test_the_triangles_of_a_single_matrix():

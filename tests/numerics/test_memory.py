@@ -88,7 +88,7 @@ def test_crossed_factors_are_refused_by_every_fit(free, method, family):
     model = rf.Model(formula, FRAME, family=family)
     if method not in model.engine.methods:
         return
-    free(100_000)  # 6 x 52 x 52 x 8 are 130 kB
+    free(50_000)  # 3 x 52 x 52 x 8 are 65 kB
     with pytest.raises(rf.FitError, match=r"`g` .60 levels. and `h` .50 levels. are crossed"):
         model.fit(method)
 
@@ -96,7 +96,7 @@ def test_crossed_factors_are_refused_by_every_fit(free, method, family):
 def test_nested_factors_and_one_factor_need_no_such_matrix(free):
     frame = FRAME.assign(outer=FRAME["g"] // 6)
     models = [rf.Model(f"y ~ 1 + {t}", frame) for t in ("(1 | g)", "(1 | outer/g)")]
-    free(100_000)
+    free(50_000)
     for model in models:
         assert model.fit().converged
 

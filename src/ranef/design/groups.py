@@ -200,7 +200,8 @@ def chain_of(terms: Sequence[Grouped]) -> tuple[list[int], list[int]]:
     return chain, [i for i in range(len(terms)) if i not in chain]
 
 
-CROSSED_COPIES = 6  # of the square matrix of crossed effects that a fit has at one time
+CROSSED_COPIES = 3  # of the square matrix of crossed effects that a fit has at one time
+DENSE_COPIES = 6  # ... where the products of the chain with its columns are dense too
 
 
 def check_effects(terms: Sequence[TermRows], n_fixed: int, *, dense: bool = False) -> None:
@@ -229,12 +230,13 @@ def check_effects(terms: Sequence[TermRows], n_fixed: int, *, dense: bool = Fals
         return
     size = sum(terms[i].n_levels * terms[i].n_coefs for i in others) + n_fixed + 1
     first, second = terms[chain[0]], max((terms[i] for i in others), key=lambda t: t.n_levels)
-    elements = CROSSED_COPIES * float(size) ** 2
+    copies = DENSE_COPIES if dense else CROSSED_COPIES
+    elements = copies * float(size) ** 2
     if dense:
         elements += float(size) * sum(terms[i].n_levels * terms[i].n_coefs for i in chain)
     what = (
         f"`{first.factor}` ({first.n_levels:,} levels) and `{second.factor}` "
-        f"({second.n_levels:,} levels) are crossed: a fit has {CROSSED_COPIES} matrices of "
+        f"({second.n_levels:,} levels) are crossed: a fit has {copies} matrices of "
         f"{size:,} x {size:,} at a time, which"
     )
     remedy = (

@@ -336,6 +336,15 @@ def stack_solve(A: Array, right: Array) -> Array:
     return np.linalg.solve(A, np.broadcast_to(right, A.shape))
 
 
+def stack_times(stack: Array, A: Array) -> Array:
+    """Return the product of every matrix of a stack with one matrix, as one product of matrices.
+
+    NumPy's `@` calls BLAS once for every matrix of the stack.
+    """
+    flat = stack.reshape(-1, stack.shape[-1]) @ A
+    return np.asarray(flat.reshape(*stack.shape[:-1], A.shape[1]))
+
+
 # --------------------------------------------------------------------------- a single matrix
 
 

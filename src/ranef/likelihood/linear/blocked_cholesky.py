@@ -36,6 +36,7 @@ from ranef.numerics.matrices import (
     single_triangular_solve,
     stack_cholesky,
     stack_solve,
+    stack_times,
     summed_by,
 )
 
@@ -364,8 +365,8 @@ def _through(stage: Absorbed, bar: Bar, above: tuple[Array, Array] | None) -> Ar
     B, C = stage.B, stage.C
     Q = C.quadratic(bar.inner)
     if bar.slope is not None:
-        Cv = C.times(bar.v)
-        Q += np.einsum("lap,lbp->lab", Cv @ bar.slope, Cv)
+        Cv = C.times(bar.v) if C.q else C.fixed.reshape(-1, C.k, C.fixed.shape[1])
+        Q += np.einsum("lap,lbp->lab", stack_times(Cv, bar.slope), Cv)
     if above is None:
         return Q
     assert stage.parent is not None
@@ -502,7 +503,9 @@ class Bar:
         """Return C bar, shape (m, k, w)."""
         inner = np.concatenate([AC for _, _, AC in C.products(self.inner)])
         product = np.concatenate([inner, np.zeros((len(inner), C.k, self.v.shape[1]))], axis=2)
-        return product if self.slope is None else product + C.times(self.v) @ self.slope @ self.v.T
+        if self.slope is not None:
+            product += stack_times(C.times(self.v), self.slope @ self.v.T)
+        return product
 
 
 def _bar(factorized: Factorized, inverse: Array, slope: Array | None = None) -> Bar:

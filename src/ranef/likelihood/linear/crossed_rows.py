@@ -20,13 +20,13 @@ from scipy import sparse
 from scipy.linalg import blas
 
 from ranef._typing import Array, Codes
+from ranef.design.groups import CROSSED_COPIES
 from ranef.numerics.memory import BYTES, available
 
 CHUNK = 4_000_000  # elements of the arrays that are made of a part of the levels at a time
 COST_OF_A_PAIR = 300  # over that of a multiplication and addition within a dense product
 DENSE_PASSES = 1.5  # multiplications of an element by a whole row: half of Y's product, all of A's
 PAIR_SIZE = 1.5  # numbers that a stored pair fills: its value, and its place in half a number
-MAX_SHARE_OF_MEMORY = 0.5  # of what is free, for pairs
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,10 +205,9 @@ def crossed_rows(crossed: sparse.csr_array, fixed: Array, k: int) -> CrossedRows
     fixed : ndarray, shape (m k, p + 1)
     k : int
     """
-    n_pairs = count_pairs(crossed, k)
-    dense = DENSE_PASSES * crossed.shape[0] * float(crossed.shape[1]) ** 2
-    fits = BYTES * PAIR_SIZE * n_pairs < MAX_SHARE_OF_MEMORY * available()
-    pays = COST_OF_A_PAIR * n_pairs < dense and fits
+    n_pairs, square = count_pairs(crossed, k), float(crossed.shape[1]) ** 2
+    fits = BYTES * (PAIR_SIZE * n_pairs + CROSSED_COPIES * square) < available()
+    pays = COST_OF_A_PAIR * n_pairs < DENSE_PASSES * crossed.shape[0] * square and fits
     return CrossedRows(crossed, fixed, k, pair_products(crossed, k) if pays else None)
 
 

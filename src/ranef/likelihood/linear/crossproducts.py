@@ -144,7 +144,11 @@ def cross_products(design: Design) -> CrossProducts:
     ]
     chain, others = chain_of(design.rows.terms)
     fixed = np.column_stack([Q, residual])
-    inner, across = _rest(design.rows.terms, columns, others, fixed)
+    turned = [
+        transposed(term.codes, Z, term.n_levels)
+        for term, Z in zip(design.rows.terms, columns, strict=True)
+    ]
+    inner, across = _rest([turned[j] for j in others], fixed)
     return CrossProducts(
         n=design.n_obs,
         p=design.rows.X.shape[1],
@@ -152,7 +156,8 @@ def cross_products(design: Design) -> CrossProducts:
         covariances=tuple(t.covariance for t in design.terms),
         n_levels=tuple(t.n_levels for t in design.terms),
         chain=tuple(
-            _link(design.rows.terms, columns, chain[i:], others, fixed) for i in range(len(chain))
+            _link(design.rows.terms, columns, turned, chain[i:], others, fixed)
+            for i in range(len(chain))
         ),
         inner=inner,
         fixed=np.vstack([across, fixed.T @ fixed]),
@@ -232,13 +237,19 @@ def _rest_layout(terms: Sequence[TermRows], others: list[int]) -> tuple[tuple[in
 def _link(
     terms: Sequence[TermRows],
     columns: list[Array],
+    turned: list[sparse.csr_array],
     chain: list[int],
     others: list[int],
     fixed: Array,
 ) -> ChainFactor:
+    """Return a factor of the chain with its cross-products.
+
+    Those with the rest are sparse where that saves time and memory, and only at the head of the
+    chain: the elimination of a term fills the rows of its parents.
+    """
     i, *later = chain
     term, m, k = terms[i], terms[i].n_levels, terms[i].n_coefs
-    Zt = transposed(term.codes, columns[i], m)
+    Zt = turned[i]
     wide = np.column_stack([columns[j] for j in chain])
     f = wide.shape[1]
     front = np.zeros((m, f, f))
@@ -248,39 +259,26 @@ def _link(
     if later:
         parent = np.empty(m, dtype=np.int64)
         parent[term.codes] = terms[later[0]].codes
-    crossed = [Zt @ transposed(terms[j].codes, columns[j], terms[j].n_levels).T for j in others]
-    return ChainFactor(i, k, front, _joined(crossed, Zt @ fixed, k, may_be_sparse=i == 0), parent)
-
-
-def _joined(
-    crossed: list[sparse.csr_array], fixed: Array, k: int, *, may_be_sparse: bool
-) -> Array | CrossedRows:
-    """Join the blocks of the rest.
-
-    Sparse where that saves time and memory, and only at the head of the chain: the
-    elimination of a term fills the rows of its parents.
-    """
-    size = len(fixed) * sum(c.shape[1] for c in crossed)
+    crossed = [Zt @ turned[j].T for j in others]
+    size = Zt.shape[0] * sum(c.shape[1] for c in crossed)
     is_sparse = sum(c.nnz for c in crossed) < SPARSE_SHARE * size
-    if may_be_sparse and size > SPARSE_SIZE and is_sparse:
-        return crossed_rows(sparse.csr_array(sparse.hstack(crossed)), fixed, k)
+    if i == 0 and size > SPARSE_SIZE and is_sparse:
+        rows = crossed_rows(sparse.csr_array(sparse.hstack(crossed)), Zt @ fixed, k)
+        return ChainFactor(i, k, front, rows, parent)
+    what = (
+        f"the cross-products of `{term.factor}` ({m:,} levels) with the factors crossed with it, "
+    )
     remedy = "Fit a sample of the levels, or leave one of the crossed factors out."
-    check_memory(
-        2.0 * size, "the cross-products of the random effects, most of them not zero,", remedy
-    )
-    full = np.column_stack([*(c.toarray() for c in crossed), fixed])
-    return full.reshape(len(fixed) // k, k, -1)
+    check_memory(2.0 * size, f"{what}most of them not zero,", remedy)
+    full = np.column_stack([*(c.toarray() for c in crossed), Zt @ fixed])
+    return ChainFactor(i, k, front, full.reshape(m, k, -1), parent)
 
 
-def _rest(
-    terms: Sequence[TermRows], columns: list[Array], others: list[int], fixed: Array
-) -> tuple[Array | sparse.csr_array, Array]:
+def _rest(turned: list[sparse.csr_array], fixed: Array) -> tuple[Array | sparse.csr_array, Array]:
     """Return the cross-products of the rest's random effects, and those with X and y."""
-    if not others:
+    if not turned:
         return np.empty((0, 0)), np.empty((0, fixed.shape[1]))
-    Zt = sparse.vstack(
-        [transposed(terms[j].codes, columns[j], terms[j].n_levels) for j in others], format="csr"
-    )
+    Zt = sparse.vstack(turned, format="csr")
     inner = sparse.csr_array(Zt @ Zt.T)
     q = inner.shape[0]
     is_sparse = q * q > SPARSE_SIZE and inner.nnz < SPARSE_SHARE * q * q
