@@ -93,6 +93,17 @@ def test_crossed_factors_are_refused_by_every_fit(free, method, family):
         model.fit(method)
 
 
+def test_products_most_of_which_are_not_zero_are_refused_by_name(free):
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"y": rng.normal(size=6000), "g": np.arange(6000) // 3})
+    frame["h"] = np.arange(6000) % 3
+    model = rf.Model("y ~ 1 + (1 | g) + (1 | h)", frame)
+    free(70_000)
+    message = r"^the cross-products of `g` with `h`, 6,000 and most not zero, needs 0.1 MB"
+    with pytest.raises(rf.FitError, match=message):
+        model.fit()
+
+
 def test_nested_factors_and_one_factor_need_no_such_matrix(free):
     frame = FRAME.assign(outer=FRAME["g"] // 6)
     models = [rf.Model(f"y ~ 1 + {t}", frame) for t in ("(1 | g)", "(1 | outer/g)")]

@@ -206,8 +206,8 @@ def crossed_rows(crossed: sparse.csr_array, fixed: Array, k: int) -> CrossedRows
     k : int
     """
     n_pairs, square = count_pairs(crossed, k), float(crossed.shape[1]) ** 2
-    fits = BYTES * (PAIR_SIZE * n_pairs + CROSSED_COPIES * square) < available()
-    pays = COST_OF_A_PAIR * n_pairs < DENSE_PASSES * crossed.shape[0] * square and fits
+    pays = COST_OF_A_PAIR * n_pairs < DENSE_PASSES * crossed.shape[0] * square
+    pays = pays and BYTES * (PAIR_SIZE * n_pairs + CROSSED_COPIES * square) < available()
     return CrossedRows(crossed, fixed, k, pair_products(crossed, k) if pays else None)
 
 

@@ -23,6 +23,7 @@ from ranef._typing import Array, Codes
 from ranef.covariances.covariance import Bases, Covariance
 from ranef.design.design import Design, RandomTerm, TermRows
 from ranef.design.groups import chain_of, check_effects, transposed
+from ranef.errors import listed
 from ranef.likelihood.linear.crossed_rows import CrossedRows, crossed_rows
 from ranef.numerics.memory import check_memory
 
@@ -156,7 +157,7 @@ def cross_products(design: Design) -> CrossProducts:
         covariances=tuple(t.covariance for t in design.terms),
         n_levels=tuple(t.n_levels for t in design.terms),
         chain=tuple(
-            _link(design.rows.terms, columns, turned, chain[i:], others, fixed)
+            _link(design.rows.terms, (columns, turned), chain[i:], others, fixed)
             for i in range(len(chain))
         ),
         inner=inner,
@@ -236,21 +237,20 @@ def _rest_layout(terms: Sequence[TermRows], others: list[int]) -> tuple[tuple[in
 
 def _link(
     terms: Sequence[TermRows],
-    columns: list[Array],
-    turned: list[sparse.csr_array],
+    columns: tuple[list[Array], list[sparse.csr_array]],
     chain: list[int],
     others: list[int],
     fixed: Array,
 ) -> ChainFactor:
     """Return a factor of the chain with its cross-products.
 
+    The columns of all terms are given by rows, and turned.
     Those with the rest are sparse where that saves time and memory, and only at the head of the
     chain: the elimination of a term fills the rows of its parents.
     """
     i, *later = chain
     term, m, k = terms[i], terms[i].n_levels, terms[i].n_coefs
-    Zt = turned[i]
-    wide = np.column_stack([columns[j] for j in chain])
+    Zt, wide = columns[1][i], np.column_stack([columns[0][j] for j in chain])
     f = wide.shape[1]
     front = np.zeros((m, f, f))
     front[:, :k] = (Zt @ wide).reshape(m, k, f)
@@ -259,17 +259,16 @@ def _link(
     if later:
         parent = np.empty(m, dtype=np.int64)
         parent[term.codes] = terms[later[0]].codes
-    crossed = [Zt @ turned[j].T for j in others]
+    crossed = [Zt @ columns[1][j].T for j in others]
     size = Zt.shape[0] * sum(c.shape[1] for c in crossed)
     is_sparse = sum(c.nnz for c in crossed) < SPARSE_SHARE * size
     if i == 0 and size > SPARSE_SIZE and is_sparse:
         rows = crossed_rows(sparse.csr_array(sparse.hstack(crossed)), Zt @ fixed, k)
         return ChainFactor(i, k, front, rows, parent)
-    what = (
-        f"the cross-products of `{term.factor}` ({m:,} levels) with the factors crossed with it, "
-    )
+    names = listed(terms[j].factor for j in others)
+    what = f"the cross-products of `{term.factor}` with {names}, {size:,} and most not zero,"
     remedy = "Fit a sample of the levels, or leave one of the crossed factors out."
-    check_memory(2.0 * size, f"{what}most of them not zero,", remedy)
+    check_memory(2.0 * size, what, remedy)
     full = np.column_stack([*(c.toarray() for c in crossed), Zt @ fixed])
     return ChainFactor(i, k, front, full.reshape(m, k, -1), parent)
 
