@@ -20,6 +20,7 @@ from ranef._typing import Array, Places
 from ranef.covariances.covariance import factors, pull_back
 from ranef.design.design import Design
 from ranef.design.groups import by_factor
+from ranef.likelihood.bootstrap.rotations import Rotation, rotation
 from ranef.likelihood.bootstrap.simulated_responses import (
     FactorColumns,
     Responses,
@@ -36,6 +37,7 @@ from ranef.numerics.matrices import (
 MAX_DENSE = 80  # columns besides those of the first factor for which replicates go together
 MAX_ELEMENTS = 5_000_000  # of their products
 CHUNK = 100_000  # elements of a temporary array
+FEWER = 20  # ... than of those that are made only once
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,12 +51,12 @@ class Shared:
         The terms of the first factor, eliminated level by level, K coefficients in all.
     others : tuple of (int, slice)
         The other terms, and their places among the w dense columns; X comes last.
-    D : ndarray, shape (u, K, K)
-        Cross-products within each level; u = 1 where they are the same in all.
+    rotation : Rotation
+        The levels of the first factor, m after those with equal designs have been rotated.
     C : ndarray, shape (K, m, w)
-        With the dense columns.
-    pairs : ndarray, shape (u K (K + 1) / 2, w w)
-        Products of the rows of C, for each pair of coefficients; summed over levels if u = 1.
+        Their products with the dense columns.
+    pairs : ndarray, shape (m K (K + 1) / 2, w w)
+        Products of the rows of C, for each pair of coefficients.
     S : ndarray, shape (w, w)
         Among the dense columns.
     """
@@ -62,7 +64,7 @@ class Shared:
     cross: CrossProducts
     first: tuple[int, ...]
     others: tuple[tuple[int, slice], ...]
-    D: Array
+    rotation: Rotation
     C: Array
     pairs: Array
     S: Array
@@ -75,7 +77,10 @@ class Shared:
     @property
     def step(self) -> int:
         """The number of replicates that are taken at a time."""
-        return int(max(16, CHUNK // max(self.C.shape[1], len(self.pairs), len(self.S) ** 2, 1)))
+        sizes = [self.C.shape[1], len(self.pairs), len(self.S) ** 2, 1]
+        if self.first:
+            sizes.append(self.cross.n_levels[self.first[0]] // FEWER)
+        return int(max(16, CHUNK // max(sizes)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +121,7 @@ def shared_by(design: Design, cross: CrossProducts) -> Shared | None:
     sizes = [cross.n_levels[t] * cross.covariances[t].k for t in others]
     width, K = sum(sizes) + cross.p, sum(cross.covariances[t].k for t in first)
     m = cross.n_levels[first[0]] if first else 0
-    if width > MAX_DENSE or m * K * (K + 1) // 2 * width**2 > MAX_ELEMENTS:
+    if width > MAX_DENSE or m * K * width > MAX_ELEMENTS:
         return None
     weighted = [
         term.columns * root @ np.linalg.inv(T) for term, T in zip(terms, cross.bases, strict=True)
@@ -128,27 +133,27 @@ def shared_by(design: Design, cross: CrossProducts) -> Shared | None:
     D, C, S = block_cross_products(blocks, design.rows.X * root @ np.linalg.inv(cross.R))
     ends = np.cumsum([0, *sizes]).tolist()
     places = [slice(a, b) for a, b in pairwise(ends)]
-    if m and np.abs(D - D[0]).max() <= 1e-12 * np.abs(D).max():
-        D = D.mean(axis=0, keepdims=True)
-    pairs = _pairs(C, summed=len(D) < m)
-    C = np.ascontiguousarray(C.swapaxes(0, 1))
-    return Shared(cross, first, tuple(zip(others, places, strict=True)), D, C, pairs, S)
+    rotated = rotation(D, C, sum(sizes))
+    if rotated.C.size * (K + 1) // 2 * width > MAX_ELEMENTS:
+        return None
+    pairs, C = _pairs(rotated.C), np.ascontiguousarray(rotated.C.swapaxes(0, 1))
+    return Shared(cross, first, tuple(zip(others, places, strict=True)), rotated, C, pairs, S)
 
 
-def _pairs(C: Array, *, summed: bool) -> Array:
+def _pairs(C: Array) -> Array:
     m, K, w = C.shape
     products = [np.empty((0, w * w))]
     for a, b in zip(*np.tril_indices(K), strict=True):
         outer = C[:, a, :, None] * C[:, b, None, :]
-        both = (outer + outer.swapaxes(1, 2) if a != b else outer).reshape(m, w * w)
-        products.append(both.sum(axis=0, keepdims=True) if summed else both)
+        products.append((outer + outer.swapaxes(1, 2) if a != b else outer).reshape(m, w * w))
     return np.concatenate(products)
 
 
 def response_columns(shared: Shared, drawn: Responses) -> ResponseColumns:
     """Return the columns of y in the order of the shared cross-products."""
-    B, m = len(drawn), shared.C.shape[1]
-    c = np.concatenate([np.empty((B, m, 0)), *(drawn.sums[t] for t in shared.first)], axis=2)
+    B, c = len(drawn), np.empty((len(drawn), 0, 0))
+    if shared.first:
+        c = shared.rotation.sums(np.concatenate([drawn.sums[t] for t in shared.first], axis=2))
     s = np.zeros((B, len(shared.S)))
     for term, place in shared.others:
         s[:, place] = drawn.sums[term].reshape(B, -1)
@@ -233,14 +238,15 @@ def _product(A: Sequence[Sequence[Array]], x: Sequence[Array] | Array) -> list[A
 
 def _eliminated(shared: Shared, G: Array) -> tuple[Array, Elements]:
     """Return log|I + L'DL| and Y = L (I + L'DL)^-1 L' of the first factor."""
-    K, D = G.shape[1], shared.D
+    K, D = G.shape[1], shared.rotation.D
     R, L = elementwise_factor(D, G)
-    logdet = 2 * sum((np.log(R[j][j]).sum(axis=1) for j in range(K)), np.zeros(len(G)))
+    logs = (np.log(R[j][j]) @ shared.rotation.counts for j in range(K))
+    logdet = 2 * sum(logs, np.zeros(len(G)))
     V = [elementwise_forward(R, row) for row in L]
     Y: Elements = [[np.empty(0)] * K for _ in range(K)]
     for a, b in zip(*np.tril_indices(K), strict=True):
         Y[a][b] = Y[b][a] = sum((v * w for v, w in zip(V[a], V[b], strict=True)), np.zeros(1))
-    return logdet * (shared.C.shape[1] // max(len(D), 1)), Y
+    return logdet, Y
 
 
 def _reduction(shared: Shared, Y: Elements) -> Array:
@@ -254,7 +260,7 @@ def _reduction(shared: Shared, Y: Elements) -> Array:
 
 def _score(shared: Shared, Y: Elements, c: Array, dense: _Solved, nu: int) -> Array:
     """Return the derivative with respect to Lambda Lambda' of the first factor, (B, K, K)."""
-    K, D, B = len(Y), shared.D, len(dense.r2)
+    K, D, B = len(Y), shared.rotation.D, len(dense.r2)
     pairs, places = list(zip(*np.tril_indices(K), strict=True)), range(K)
     e = [sums - dense.v @ C.T for sums, C in zip(c, shared.C, strict=True)]
     fitted = _product(Y, e)
@@ -265,11 +271,10 @@ def _score(shared: Shared, Y: Elements, c: Array, dense: _Solved, nu: int) -> Ar
         through = (dense.bar.reshape(B, -1) @ shared.pairs.T).reshape(B, len(pairs), len(D))
         for i, (a, b) in enumerate(pairs):
             Q[a][b] = Q[b][a] = through[:, i] / (1 if a == b else 2)
-    repeats = shared.C.shape[1] // max(len(D), 1)
     score = np.zeros((B, K, K))
     for a, b in pairs:
         NQ = [sum(N[a][i] * Q[i][j] for i in places) for j in places]
-        of_levels = repeats * sum(N[a][i] * D[:, i, b] for i in places)
+        of_levels = shared.rotation.counts * sum(N[a][i] * D[:, i, b] for i in places)
         of_levels = of_levels - sum(NQ[j] * N[b][j] for j in places)
         residual = nu / dense.r2 * np.einsum("bm,bm->b", remaining[a], remaining[b])
         score[:, a, b] = score[:, b, a] = of_levels.sum(axis=1) - residual

@@ -142,26 +142,42 @@ def _kinds(cross: CrossProducts, levels: _Levels, children: sparse.csr_array) ->
     """
     m = len(levels.front)
     front, crossed = levels.front[:, : levels.k], levels.rest[:, :, : cross.q_rest]
-    products = np.column_stack([front.reshape(m, -1), crossed.reshape(m, -1)])
+    return alike(np.column_stack([front.reshape(m, -1), crossed.reshape(m, -1)]), children)
+
+
+def alike(products: Array, children: sparse.csr_array | None = None) -> Codes:
+    """Return a number for each row of a matrix, the same where they differ by rounding only.
+
+    Parameters
+    ----------
+    products : ndarray, shape (m, c)
+    children : sparse array, shape (m, kinds), optional
+        Whole numbers that have to be the same, too.
+
+    Examples
+    --------
+    >>> alike(np.array([[0.1 + 0.2, 1.0], [0.3, 2.0], [0.3, 1.0]]))
+    array([0, 1, 0])
+    """
     size, rng = np.linalg.norm(products, axis=1), np.random.default_rng(0)
     code = joint(
         [_near(size, size), _near(products @ rng.standard_normal(products.shape[1]), size)]
     )
-    if children.nnz:
+    if children is not None and children.nnz:
         total = children.sum(axis=1)
         code = joint([code, _near(children @ rng.random(children.shape[1]), total)])
     first = np.unique(code, return_index=True)[1][code]  # that two sums agree may be chance
     alone = (np.abs(products - products[first]) > ROUNDING * size[:, None]).any(axis=1)
-    if children.nnz:
+    if children is not None and children.nnz:
         alone |= abs(children - children[first]).sum(axis=1) > 0
-    return joint([code, np.where(alone, np.arange(1, m + 1), 0)])
+    return joint([code, np.where(alone, np.arange(1, len(code) + 1), 0)])
 
 
 def _near(x: Array, size: Array) -> Codes:
     """Return a number for each element of x, the same where they differ by rounding."""
     order = np.argsort(x)
     code = np.empty(len(x), dtype=np.int64)
-    code[order] = np.cumsum(np.diff(x[order], prepend=x[order[0]]) > ROUNDING * size[order])
+    code[order] = np.cumsum(np.diff(x[order], prepend=x[order[:1]]) > ROUNDING * size[order])
     return code
 
 
