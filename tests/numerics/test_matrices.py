@@ -119,15 +119,41 @@ def blas_threads():
     return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
 
 
-def test_small_matrices_use_one_thread_and_large_ones_what_there_was():
-    with threadpool_limits(2, "blas"):
+@pytest.fixture
+def idle(monkeypatch):
+    """Set the number of idle cores."""
+    return lambda cores: monkeypatch.setattr(matrices, "idle_cores", lambda: cores)
+
+
+@pytest.mark.parametrize(("set_before", "cores", "expected"), [(2, 8, 2), (2, 1, 1), (1, 8, 1)])
+def test_small_matrices_use_one_thread_and_large_ones_idle_cores(idle, set_before, cores, expected):
+    idle(cores)
+    with threadpool_limits(set_before, "blas"):
         before = blas_threads()
         with threads_for(MAX_SIZE_OF_ONE_THREAD):
             assert set(blas_threads()) == {1}
         assert blas_threads() == before
         with threads_for(MAX_SIZE_OF_ONE_THREAD + 1):
-            assert blas_threads() == before
+            assert set(blas_threads()) == {expected}
+            with threads_for(10):
+                assert set(blas_threads()) == {1}
+            assert set(blas_threads()) == {expected}
         assert blas_threads() == before
+
+
+def test_cores_are_idle_unless_others_run(monkeypatch):
+    looks = iter(["3/99", "2/99", "4/99", "9/99", "3/99"] + ["50/99"] * matrices.LOOKS)
+    monkeypatch.setattr(matrices.os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(matrices.time, "sleep", lambda _: None)
+    monkeypatch.setattr(matrices.Path, "read_text", lambda *_, **__: f"1.0 1.0 1.0 {next(looks)} 7")
+    assert matrices.idle_cores() == 7
+    assert matrices.idle_cores() == 1
+
+    def missing(*_, **__):
+        raise FileNotFoundError
+
+    monkeypatch.setattr(matrices.Path, "read_text", missing)
+    assert matrices.idle_cores() == 8
 
 
 def test_the_number_of_threads_is_back_after_contexts_of_threads_that_overlap():

@@ -10,11 +10,15 @@ BLAS and LAPACK directly.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from functools import cached_property
+from pathlib import Path
 from threading import Lock
+from typing import Any
 
 import numpy as np
 from scipy import sparse
@@ -229,40 +233,65 @@ def eliminated(A: Array) -> tuple[Array, Array]:
 
 
 MAX_SIZE_OF_ONE_THREAD = 2000  # rows of the largest matrix that one thread factorises
+LOOKS = 5  # at what else runs, of which the least counts
+TIME_BETWEEN_LOOKS = 0.004  # seconds
 
 
-def threads_for(size: int) -> AbstractContextManager[object]:
-    """Return a context in which BLAS uses one thread if the largest matrix is small.
+@contextmanager
+def threads_for(size: int) -> Iterator[None]:
+    """Let BLAS use one thread if the largest matrix is small, else as many as cores are idle.
 
-    The limit holds for the process, and ends with the last context of all threads.
+    Threads that wait for a core spin, and take several times the work of one. The limit holds for
+    the process, never raises what was set before, and ends with the last context of all threads.
     """
-    return _ONE_THREAD if size <= MAX_SIZE_OF_ONE_THREAD else nullcontext()
+    limit = 1 if size <= MAX_SIZE_OF_ONE_THREAD else idle_cores()
+    _LIMITS.add(limit)
+    try:
+        yield
+    finally:
+        _LIMITS.remove(limit)
 
 
-class _OneThread:
-    """A limit of one BLAS thread while anyone is inside: the first sets it, the last lifts it."""
+def idle_cores() -> int:
+    """Return the number of cores that nothing but this thread uses, at least one."""
+    cores, running = os.cpu_count() or 1, np.inf
+    for look in range(LOOKS):
+        time.sleep(TIME_BETWEEN_LOOKS * (look > 0))
+        try:
+            now = Path("/proc/loadavg").read_text(encoding="ascii").split()[3]
+        except OSError:  # where nobody says
+            return cores
+        running = min(running, int(now.split("/")[0]))
+    return max(1, cores - max(0, int(running) - 1))
+
+
+class _Limits:
+    """The limits of BLAS threads of all that is under way, the least of which holds."""
 
     def __init__(self) -> None:
-        self._lock, self._inside = Lock(), 0
+        self._lock, self._limits = Lock(), list[int]()
 
     @cached_property
-    def _controller(self) -> ThreadpoolController:
-        return ThreadpoolController()
+    def _libraries(self) -> list[Any]:
+        return list(ThreadpoolController().select(user_api="blas").lib_controllers)
 
-    def __enter__(self) -> None:
+    def add(self, limit: int) -> None:
         with self._lock:
-            if not self._inside:
-                _free_control()
-                self._limit = self._controller.limit(limits=1, user_api="blas")
-            self._inside += 1
+            if not self._limits:
+                self._before = [library.get_num_threads() for library in self._libraries]
+            self._limits.append(limit)
+            self._set()
 
-    def __exit__(self, *_: object) -> None:
+    def remove(self, limit: int) -> None:
         with self._lock:
-            self._inside -= 1
-            if not self._inside:
-                _free_control()
-                self._limit.restore_original_limits()
-                _free_control()
+            self._limits.remove(limit)
+            self._set()
+
+    def _set(self) -> None:
+        _free_control()
+        for library, before in zip(self._libraries, self._before, strict=True):
+            library.set_num_threads(min([before, *self._limits]))
+        _free_control()
 
 
 def _free_control() -> None:
@@ -271,7 +300,7 @@ def _free_control() -> None:
         OpenBLASController.clear_controlling_thread(force=True)
 
 
-_ONE_THREAD = _OneThread()
+_LIMITS = _Limits()
 
 
 def scattered(places: Places, values: Array, size: int) -> sparse.csr_array:

@@ -29,6 +29,7 @@ from ranef.likelihood.linear import blocked_cholesky
 from ranef.likelihood.linear.blocked_cholesky import Factorized
 from ranef.likelihood.linear.crossproducts import CrossProducts, cross_products
 from ranef.likelihood.linear.reml import profiled
+from ranef.numerics.matrices import threads_for
 
 LARGE_SDS = (1e3, 1e4)  # relative to sigma; what is fitted leaves r^2 like their inverse square
 MAX_PENALISED_SHARE = 1e-6  # of the variation of y, in the penalised fit of what is fitted exactly
@@ -64,10 +65,11 @@ def check_residual_variation(design: Design, cross: CrossProducts, *, reml: bool
     if np.sqrt(cross.fixed[-1, -1]) <= _rounding(design):
         message = f"the fixed effects fit the response `{design.response}` exactly: there is no "
         raise DataError(message + "residual variation to model.")
-    for chosen in _subsets(cross):
-        fit = _Fit(design, cross, chosen)
-        if fit.is_unbounded(reml=reml):
-            raise DataError(_message(design, cross, fits_any=fit.fits_any))
+    with threads_for(len(cross.fixed)):
+        for chosen in _subsets(cross):
+            fit = _Fit(design, cross, chosen)
+            if fit.is_unbounded(reml=reml):
+                raise DataError(_message(design, cross, fits_any=fit.fits_any))
 
 
 def _message(design: Design, cross: CrossProducts, *, fits_any: bool) -> str:
