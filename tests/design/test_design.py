@@ -9,8 +9,9 @@ import polars as pl
 import pytest
 
 import ranef as rf
-from ranef.design.design import build_design, full_rank, new_rows
+from ranef.design.design import build_design, full_rank
 from ranef.design.model_matrix import independent_columns
+from ranef.design.new_data.new_rows import new_rows
 from ranef.errors import DataError, FormulaError
 from ranef.formula.terms import read_formula
 
@@ -270,12 +271,12 @@ def test_rows_with_missing_values_are_left_out_of_new_rows_and_counted():
     assert rows.places.tolist() == [0, 3]
     np.testing.assert_array_equal(rows.spread(np.array([7.0, 8.0]))[[0, 3]], [7, 8])
     assert np.isnan(rows.spread(np.array([7.0, 8.0]))[[1, 2, 4, 5]]).all()
-    without = caught(lambda: new_rows(first, new, random=False))[0]
+    without = caught(lambda: new_rows(first, new, terms=()))[0]
     assert without.places.tolist() == [0, 3, 4]
     for column in ("x", "f", "g", "z"):
         for nothing in (None, np.nan, *[pd.NA] * (column != "z")):
             none = caught(lambda c=column, v=nothing: new_rows(first, new.assign(**{c: v})))[0]
-            assert (none.X.shape[0], none.n_asked) == (0, 6)
+            assert (none.X.shape[0], len(none.asked)) == (0, 6)
 
 
 def test_new_levels_of_a_grouping_factor_are_marked():
@@ -317,7 +318,7 @@ def test_a_missing_column_is_named_in_the_formula():
     text = "y ~ x + (1 | g)"
     first = design(text, FRAME)
     new = FRAME[["x", "f"]]
-    assert new_rows(first, new, random=False).terms == ()
+    assert new_rows(first, new, terms=()).terms == ()
     with pytest.raises(FormulaError) as error:
         new_rows(first, new)
     message = "the column `g` is not in the data. Known names: `x`, `f`."

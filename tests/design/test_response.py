@@ -8,7 +8,8 @@ import polars as pl
 import pytest
 
 import ranef as rf
-from ranef.design.design import build_design, new_rows
+from ranef.design.design import build_design
+from ranef.design.new_data.new_rows import new_rows
 from ranef.errors import DataError, DataWarning, FormulaError
 from ranef.families.binomial import BINOMIAL
 from ranef.families.gaussian import GAUSSIAN

@@ -269,7 +269,9 @@ def test_unseen_levels_are_refused():
         fit_of("crossed", "reml").predict(rows)
     assert str(caught.value) == (
         "1 row has a level of `g` that the model has not seen, `new` (row `1`): predict with "
-        "groups='new' (a new group, expected random effects zero) or groups='population'."
+        "groups='new' (a new group, its effects drawn from their distribution), "
+        "groups='population' (a typical group, effects of zero) or groups='average' (the mean over "
+        "groups)."
     )
     rows["g"] = ["newer", "new"]
     with pytest.raises(rf.DataError) as caught:
@@ -366,7 +368,7 @@ def test_the_ellipse_of_shrinkage_is_the_models_covariance(monkeypatch):
         ),
         (
             lambda f: f.predict(groups="all"),
-            "groups='all' is not an option. Known names: `known`, `population`, `new`.",
+            "groups='all' is not an option. Known names: `known`, `population`, `new`, `average`.",
         ),
         (
             lambda f: f.shrinkage_table("G"),

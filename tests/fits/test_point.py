@@ -12,7 +12,8 @@ from scipy import stats
 import ranef as rf
 from fits import FORMULAS, dense_Z, fit_of, frame
 from ranef.errors import FitError
-from ranef.fits.point import normal_quantile, singular_note
+from ranef.fits.diagnostics import singular_note
+from ranef.fits.predictions.prediction_table import normal_quantile
 
 SLEEP = "Reaction ~ Days + (Days | Subject)"
 

@@ -329,7 +329,12 @@ def test_predictions_for_new_data_of_new_groups_and_of_the_population():
     np.testing.assert_allclose(fit.predict(rows, groups="population"), population, rtol=1e-12)
     with_h = fixed + fit.draws("b_h")[:, [0, 1, 2], 0]
     new = fit.predict(rows, groups="new")
-    assert new[2] == pytest.approx(special.expit(with_h[:, 2]).mean())
+    nodes, weights = np.polynomial.hermite_e.hermegauss(60)
+    F = fit.draws_at().factors[[t.label for t in fit.design.terms].index("g")]
+    sd = np.sqrt(np.einsum("sij,i->sj", F, [1.0, rows["x"].iloc[2]]) ** 2 @ np.ones(2))
+    at = with_h[:, 2, None] + sd[:, None] * nodes
+    expected = (special.expit(at) @ weights / weights.sum()).mean()
+    assert new[2] == pytest.approx(expected, rel=1e-6)
     np.testing.assert_allclose(new[:2], fit.fitted()[:2])
 
 

@@ -309,7 +309,6 @@ def test_columns_are_those_used_in_the_order_of_their_use():
     assert list(found) == ["y", "a", "x", "f", "z", "g", "h", "e"]
     assert all(text[slice(*span)] == name for name, span in found.items())
     assert list(formula.predictors()) == ["a", "x", "f", "z", "g", "h", "e"]
-    assert list(formula.predictors(random=False)) == ["a", "x", "f", "e"]
 
 
 def test_a_removed_term_uses_no_column():

@@ -9,8 +9,9 @@ import pytest
 import xarray as xr
 from scipy import special, stats
 
-from ranef.design.design import build_design, new_rows
+from ranef.design.design import build_design
 from ranef.design.labels import coordinates, observed, variables
+from ranef.design.new_data.new_rows import new_rows
 from ranef.families.names import find_family
 from ranef.formula.terms import read_formula
 from ranef.likelihood import predictions
@@ -74,37 +75,35 @@ def effects_of(design, posterior):
 
 
 @pytest.mark.parametrize("block", [1, 100, predictions.NUMBERS_OF_A_BLOCK])
-def test_mean_response_is_the_mean_over_draws(monkeypatch, block):
+def test_linear_predictors_are_those_of_every_draw(monkeypatch, block):
     monkeypatch.setattr(predictions, "NUMBERS_OF_A_BLOCK", block)
     family, design = find_family("binomial"), design_of()
     posterior = draws_of(design, family)
-    got = predictions.mean_response(
-        family,
-        design.rows,
-        design.rows.terms,
-        flat(posterior, "beta"),
-        effects_of(design, posterior),
-    )
-    every = [
-        special.expit(eta_by_row(design, posterior, chain, draw))
+    beta, b = flat(posterior, "beta"), effects_of(design, posterior)
+    blocks = predictions.linear_predictors(design.rows, design.rows.terms, beta, b)
+    expected = [
+        eta_by_row(design, posterior, chain, draw)
         for chain in range(CHAINS)
         for draw in range(DRAWS)
     ]
-    np.testing.assert_allclose(got, np.mean(every, axis=0), rtol=1e-12)
+    np.testing.assert_allclose(np.vstack([eta for _, eta in blocks]), expected, rtol=1e-12)
 
 
 def test_a_level_that_is_not_known_has_no_effects():
     family, design = find_family("poisson"), design_of()
     posterior = draws_of(design, family)
     beta, b = flat(posterior, "beta"), effects_of(design, posterior)
-    rows = new_rows(design, frame().head(4).assign(g=["a", "new", "b", "newer"]), random=True)
-    got = predictions.mean_response(family, rows, rows.terms, beta, b)
-    known = predictions.mean_response(family, design.rows, design.rows.terms, beta, b)
-    old = new_rows(design, frame().head(4), random=True)
-    only_h = [term for term in old.terms if term.label == "h"]
-    without = predictions.mean_response(family, old, only_h, beta, b)
-    assert frame()["g"].iloc[0] != "a" or got[0] == pytest.approx(known[0])
-    np.testing.assert_allclose(got[[1, 3]], without[[1, 3]], rtol=1e-12)
+
+    def eta_of(rows, terms):
+        return np.vstack([eta for _, eta in predictions.linear_predictors(rows, terms, beta, b)])
+
+    rows = new_rows(design, frame().head(4).assign(g=["a", "new", "b", "newer"]))
+    got = eta_of(rows, rows.terms)
+    known = eta_of(design.rows, design.rows.terms)
+    old = new_rows(design, frame().head(4))
+    without = eta_of(old, [term for term in old.terms if term.label == "h"])
+    assert frame()["g"].iloc[0] != "a" or got[:, 0] == pytest.approx(known[:, 0])
+    np.testing.assert_allclose(got[:, [1, 3]], without[:, [1, 3]], rtol=1e-12)
 
 
 def test_blocks_are_of_bounded_size():

@@ -23,6 +23,7 @@ from ranef.families.names import find_family
 from ranef.fits.diagnostics import LITTLE, laplace_notes
 
 CASES = {case["id"]: case for case in cases()}
+KINDS = "Known names: `response`, `link`, `observation`."
 
 
 @pytest.fixture(params=CASES)
@@ -153,16 +154,23 @@ def test_predictions_are_on_the_scale_of_the_link_or_of_the_response(fit):
     np.testing.assert_allclose(fit.predict(data), mu, rtol=1e-12)
     np.testing.assert_allclose(fit.predict(data, kind="link"), linear(fit), atol=1e-12)
     fixed = fit.design.rows.offset + fit.design.rows.X @ fit.fixef().to_numpy()
-    for options in ({"kind": "link"}, {}):
-        values = fixed if options else fit.family.link.inverse(fixed)
-        strangers = data.assign(g="new", h=99)
-        np.testing.assert_allclose(fit.predict(strangers, "new", **options), values, rtol=1e-10)
-        np.testing.assert_allclose(fit.predict(groups="population", **options), values, rtol=1e-10)
+    mu, strangers = fit.family.link.inverse(fixed), data.assign(g="new", h=99)
+    np.testing.assert_allclose(fit.predict(strangers, "new", kind="link"), fixed, rtol=1e-10)
+    np.testing.assert_allclose(fit.predict(groups="population", kind="link"), fixed, rtol=1e-10)
+    np.testing.assert_allclose(fit.predict(groups="population"), mu, rtol=1e-10)
+    variance = np.zeros(len(mu)) + sum(
+        np.sum(term.columns @ fit.varcorr().cov[term.label].to_numpy() * term.columns, axis=1)
+        for term in fit.design.rows.terms
+    )
+    nodes, weights = np.polynomial.hermite_e.hermegauss(80)
+    at = fixed[:, None] + np.sqrt(variance)[:, None] * nodes
+    average = fit.family.link.inverse(at) @ weights / weights.sum()
+    np.testing.assert_allclose(fit.predict(strangers, "new"), average, rtol=1e-5, atol=1e-12)
 
 
 def test_a_typical_group_is_not_the_average_over_groups():
     fit = made_up("binomial", "one factor")
-    typical = fit.predict(simulated("binomial").assign(g="new"), "new")
+    typical = fit.predict(simulated("binomial").assign(g="new"), "population")
     b = np.random.default_rng(1).normal(0, 2.0, 20_000)[:, None]
     average = special.expit(special.logit(typical) + b).mean(axis=0)
     assert (abs(average - 0.5) < abs(typical - 0.5)).mean() > 0.9
@@ -484,8 +492,14 @@ def test_side_by_side_takes_fits_of_different_families():
     ("kind", "message"),
     [
         ("respnse", "kind='respnse' is not a kind of prediction. Did you mean `response`?"),
-        ("eta", "kind='eta' is not a kind of prediction. Known names: `response`, `link`."),
-        (None, "kind=None is not a kind of prediction. Known names: `response`, `link`."),
+        (
+            "eta",
+            f"kind='eta' is not a kind of prediction. {KINDS}",
+        ),
+        (
+            None,
+            f"kind=None is not a kind of prediction. {KINDS}",
+        ),
     ],
 )
 def test_kinds_of_prediction(kind, message):

@@ -282,6 +282,8 @@ class Categorical:
         -1 for a level that was not seen.
     levels : pandas.Index
     coding : Coding
+    numbers : ndarray of int, shape (n,)
+        The codes, but for levels that were not seen: these are numbered too, from m on.
     unseen : tuple
         The labels that were not seen.
     doubt : str
@@ -290,6 +292,7 @@ class Categorical:
 
     codes: NDArray[np.int64]
     levels: pd.Index[Any]
+    numbers: NDArray[np.int64]
     coding: Coding = field(default_factory=Coding)
     unseen: tuple[object, ...] = ()
     doubt: str = ""
@@ -369,9 +372,13 @@ def coded(label: str, series: pd.Series[Any], levels: pd.Index[Any] | None = Non
         labels = series if series.dtype == object else own
         _refuse_two_types(label, own, _kinds(labels) if labels.dtype == object else set())
     known, found = own if levels is None else levels, np.append(places, -1)[codes]
-    unseen = tuple(own[pd.unique(codes[found < 0])])
+    found = found.astype(np.int64)
+    new, strangers = pd.factorize(codes[found < 0])
+    numbers = found.copy()
+    numbers[found < 0] = len(known) + new
+    unseen = tuple(own[strangers])
     doubt = _doubt(label, known, unseen)
-    return Categorical(found.astype(np.int64), known, unseen=unseen, doubt=doubt)
+    return Categorical(found, known, numbers, unseen=unseen, doubt=doubt)
 
 
 def _refuse_two_types(label: str, levels: pd.Index[Any], kinds: set[str]) -> None:

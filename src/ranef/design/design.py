@@ -15,14 +15,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from ranef._typing import Array, Codes, Flags, Places
+from ranef._typing import Array, Codes, Flags
 from ranef.covariances.covariance import Covariance, Diagonal, Unstructured
-from ranef.design.data_frame import (
-    CompleteRows,
-    complete_new_rows,
-    complete_rows,
-    open_frame,
-)
+from ranef.design.data_frame import CompleteRows, complete_rows, open_frame
 from ranef.design.evaluate import Functions, Interpreter, Memory, callables, one_column
 from ranef.design.groups import Factor, combined
 from ranef.design.model_matrix import (
@@ -36,7 +31,7 @@ from ranef.design.model_matrix import (
     nearest_place,
 )
 from ranef.design.response import read_response
-from ranef.errors import DataError, DataWarning, FitError, listed, warn
+from ranef.errors import FitError
 from ranef.families.family import Family
 from ranef.families.gaussian import GAUSSIAN
 from ranef.formula.terms import Formula, RandomPart
@@ -128,39 +123,14 @@ class TermRows(ReadOnly):
         return len(self.grouping.levels)
 
     @property
+    def is_new(self) -> Flags:
+        """Whether a row is of a level that is not known, shape (n,)."""
+        return self.codes < 0
+
+    @property
     def n_coefs(self) -> int:
         """The number of coefficients of a level, k."""
         return int(self.columns.shape[1])
-
-
-@dataclass(frozen=True, eq=False)
-class NewRows(ReadOnly):
-    """The matrices of rows to predict: as `Rows`, without response and weights.
-
-    Attributes
-    ----------
-    X : ndarray, shape (n, p)
-    terms : tuple of TermRows
-    offset : ndarray, shape (n,)
-    index : pandas.Index
-    places : ndarray of int, shape (n,)
-        Where these rows stand in the data: those that are complete and have an estimable mean.
-    n_asked : int
-        The number of rows of the data.
-    """
-
-    X: Array
-    terms: tuple[TermRows, ...]
-    offset: Array
-    index: pd.Index[Any]
-    places: Places
-    n_asked: int
-
-    def spread(self, values: Array) -> Array:
-        """Return values of these rows with nan for those that are not here."""
-        spread = np.full(self.n_asked, np.nan)
-        spread[self.places] = values
-        return spread
 
 
 @dataclass(frozen=True, eq=False)
@@ -366,7 +336,7 @@ def build_design(
     interpreter = Interpreter(complete.columns, formula.text, Memory(), functions)
     X = code(interpreter, formula.fixed)
     random = _in_lme4_order(
-        [(p, code(interpreter, p.terms), _grouping(interpreter, p, None)) for p in formula.random]
+        [(p, code(interpreter, p.terms), grouping_of(interpreter, p, None)) for p in formula.random]
     )
     labels = _labels(random)
     response = read_response(interpreter, formula.response, family, complete.weights)
@@ -374,7 +344,7 @@ def build_design(
         X=X.values,
         y=response.y,
         weights=response.weights,
-        offset=_offset(interpreter, formula, complete.offset),
+        offset=offset_of(interpreter, formula, complete.offset),
         terms=tuple(
             TermRows(label, factor, columns.values)
             for label, (_, columns, factor) in zip(labels, random, strict=True)
@@ -400,81 +370,6 @@ def build_design(
         ),
         _rows=rows,
         **_facts(rows),
-    )
-
-
-def new_rows(design: Design, data: object, *, random: bool = True) -> NewRows:
-    """Build the matrices of a design's formula for new data.
-
-    Parameters
-    ----------
-    design : Design
-    data : DataFrame
-    random : bool
-        Whether the random terms are wanted; without them their columns need not be there.
-
-    Raises
-    ------
-    FormulaError
-        If a column is missing.
-    DataError
-        If a level of a fixed factor is new. A new level of a grouping factor has the code -1
-        instead.
-
-    Warns
-    -----
-    DataWarning
-        When rows are left out: for missing values, or since the data do not determine their mean.
-    """
-    formula, recipe = design.formula, design.recipe
-    if recipe.offset == "":
-        message = "the model has an array as offset=, which is unknown for new data: "
-        raise DataError(message + "give it as a column of the data, or as offset() in the formula.")
-    source = open_frame(data)
-    used = source.columns(formula.predictors(random=random), formula.text)
-    frame, offset, places = complete_new_rows(used, source.values(recipe.offset, "offset"))
-    if not len(frame):
-        frame = recipe.no_rows[list(frame.columns)]
-    memory = replace(recipe.memory, levels=dict(recipe.memory.levels))  # nothing new is learnt
-    interpreter = Interpreter(frame, formula.text, memory, recipe.functions)
-    X = code(interpreter, formula.fixed, recipe.X).values
-    broken = recipe.X.broken(X)
-    estimable = ~broken.any(axis=1)
-    if not estimable.all():
-        warn(_not_estimable(recipe.X, broken, frame), DataWarning)
-    interpreter = replace(interpreter, frame=frame[estimable])
-    terms = [
-        TermRows(
-            old.label,
-            _grouping(interpreter, part, old),
-            code(interpreter, part.terms, columns).values,
-        )
-        for old, (part, columns) in zip(design.terms, recipe.random, strict=True)
-        if random
-    ]
-    return NewRows(
-        X=X[np.ix_(estimable, [recipe.X.names.index(name) for name in design.fixed])],
-        terms=tuple(terms),
-        offset=_offset(interpreter, formula, offset[estimable]),
-        index=interpreter.frame.index,
-        places=places[estimable],
-        n_asked=len(used),
-    )
-
-
-def _not_estimable(columns: Columns, broken: Flags, frame: pd.DataFrame) -> str:
-    """Say which new rows the data say nothing of, and why the first of them is one."""
-    rows = np.flatnonzero(broken.any(axis=1))
-    first = np.flatnonzero(broken[rows[0]])
-    involved = np.flatnonzero(columns.dependences.coefs[:, first].any(axis=1))
-    together = [*first, *(columns.independent[i] for i in involved)]
-    variables = frozenset[str]().union(*(columns.origins[j].variables for j in together))
-    values = frame.iloc[rows[0]]
-    at = ", ".join(f"{name} = {values[name]}" for name in frame.columns if name in variables)
-    return (
-        f"nan is predicted for {len(rows)} of {len(frame)} rows, as the data do not determine the "
-        f"mean: {listed(frame.index[rows])}. The first has {at}; in the data the values of "
-        f"{listed(columns.names[j] for j in first)} follow from other columns, here they do not."
     )
 
 
@@ -515,7 +410,8 @@ def _kept(term: TermRows, is_kept: NDArray[np.bool_]) -> TermRows:
     factor = term.grouping
     present, codes = np.unique(factor.codes[is_kept], return_inverse=True)
     levels = factor.levels[present]
-    grouping = replace(factor, levels=levels, codes=codes.astype(np.int64), parts=())
+    codes = codes.astype(np.int64)
+    grouping = replace(factor, levels=levels, codes=codes, numbers=codes, parts=())
     return replace(term, grouping=grouping, columns=term.columns[is_kept])
 
 
@@ -532,7 +428,7 @@ def _facts(rows: Rows) -> dict[str, Any]:
     }
 
 
-def _offset(interpreter: Interpreter, formula: Formula, argument: Array | None) -> Array:
+def offset_of(interpreter: Interpreter, formula: Formula, argument: Array | None) -> Array:
     """Return the sum of the offset given as an argument and of those in the formula."""
     total = np.zeros(len(interpreter.frame)) if argument is None else argument.copy()
     for node in formula.offsets:
@@ -590,11 +486,12 @@ def _mean_products(columns: Array) -> Array:
     return np.asarray(columns.T @ columns / len(columns))
 
 
-def _grouping(interpreter: Interpreter, part: RandomPart, old: RandomTerm | None) -> Factor:
+def grouping_of(interpreter: Interpreter, part: RandomPart, old: RandomTerm | None) -> Factor:
     """Return the grouping factor of a term, with the levels of an earlier design's, if any."""
     coded = [(str(node), interpreter.categorical(node)) for node in part.group]
     factors = tuple(
-        Factor(name, c.levels, c.codes, unseen=c.unseen, doubt=c.doubt) for name, c in coded
+        Factor(name, c.levels, c.codes, c.numbers, unseen=c.unseen, doubt=c.doubt)
+        for name, c in coded
     )
     if len(factors) == 1:
         return factors[0]

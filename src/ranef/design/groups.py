@@ -37,6 +37,8 @@ class Factor(ReadOnly):
         Labels of the m levels that occur.
     codes : ndarray of int, shape (n,)
         The level of each row; -1 for a level that was not there when the design was built.
+    numbers : ndarray of int, shape (n,)
+        The codes, but for levels that were not there: these are numbered too, from m on.
     parts : tuple of Factor
         The factors that are combined; empty for a plain one.
     unseen : tuple
@@ -48,6 +50,7 @@ class Factor(ReadOnly):
     name: str
     levels: pd.Index[Any]
     codes: Codes
+    numbers: Codes
     parts: tuple[Factor, ...] = ()
     unseen: tuple[object, ...] = ()
     doubt: str = ""
@@ -55,7 +58,7 @@ class Factor(ReadOnly):
 
 def combined(name: str, parts: tuple[Factor, ...], levels: pd.Index[Any] | None) -> Factor:
     """Combine factors: the levels are the combinations that occur, the first factor slowest."""
-    codes = joint([p.codes for p in parts])
+    codes = joint([p.numbers for p in parts])
     _, first = np.unique(codes, return_index=True)
     texts = [level_texts(p.levels)[p.codes[first]] for p in parts]
     labels = pd.Index([":".join(words) for words in zip(*texts, strict=True)], dtype=object)
@@ -64,12 +67,21 @@ def combined(name: str, parts: tuple[Factor, ...], levels: pd.Index[Any] | None)
             repeated = labels[labels.duplicated()][0]
             message = f"two combinations of `{name}` would both be called `{repeated}`: "
             raise DataError(message + "rename the labels.")
-        return Factor(name, labels, codes, parts)
+        return Factor(name, labels, codes, codes, parts)
     unseen = np.any([p.codes < 0 for p in parts], axis=0)
     old_codes = np.where(unseen, -1, levels.get_indexer(labels)[codes]).astype(np.int64)
-    new = tuple(label for part in parts for label in part.unseen)
-    new = new or tuple(labels[np.unique(codes[old_codes < 0])])
-    return Factor(name, levels, old_codes, parts, new, " ".join(p.doubt for p in parts).strip())
+    strangers, places = np.unique(codes[old_codes < 0], return_inverse=True)
+    numbers = old_codes.copy()
+    numbers[old_codes < 0] = len(levels) + places.ravel()
+    new = tuple(label for part in parts for label in part.unseen) or tuple(labels[strangers])
+    doubt = " ".join(p.doubt for p in parts).strip()
+    return Factor(name, levels, old_codes, numbers, parts, new, doubt)
+
+
+def one_new_level(name: str, levels: pd.Index[Any], n: int) -> Factor:
+    """Return the grouping factor of n rows that all are of one level that is not known."""
+    codes = np.full(n, -1, dtype=np.int64)
+    return Factor(name, levels, codes, np.full(n, len(levels), dtype=np.int64))
 
 
 def joint(parts: Sequence[Codes]) -> Codes:

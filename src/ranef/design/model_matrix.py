@@ -396,7 +396,8 @@ def _as_factor(interpreter: Interpreter, node: Node) -> Value:
     if isinstance(value, Categorical) or value.dtype != bool:
         return value
     levels = interpreter.memory.levels.setdefault(str(node), pd.Index([False, True]))
-    return Categorical(value.astype(np.int64), levels)
+    codes = value.astype(np.int64)
+    return Categorical(codes, levels, codes)
 
 
 def _check_levels(label: str, value: Categorical) -> None:

@@ -52,6 +52,8 @@ class Link:
         digits in the tails.
     latent_variance : float, optional
         Of a probability: the variance of the variable whose distribution function it is.
+    normal_mean : callable (eta, variance), optional
+        The mean of mu where the linear predictor is normal around eta, if it has a closed form.
     is_sigmoid : bool
         Whether the inverse is the distribution function of a variable on a scale like that of
         log odds: default priors of a probability are then the ones of the logit.
@@ -71,6 +73,7 @@ class Link:
     curve: Callable[[Array], Curve] | None = None
     logs: Callable[[Array], tuple[Curve, ...]] | None = None
     latent_variance: float | None = None
+    normal_mean: Callable[[Array, Array], Array] | None = None
     is_sigmoid: bool = False
 
     @property
@@ -336,15 +339,36 @@ def _of_power(name: str, c: float) -> Link:
     )
 
 
+def _itself_on_average(eta: Array, variance: Array) -> Array:  # noqa: ARG001 -- whatever it is
+    return eta
+
+
+def _mean_of_lognormal(eta: Array, variance: Array) -> Array:
+    return _exp(eta + variance / 2)
+
+
+def _mean_of_ndtr(eta: Array, variance: Array) -> Array:
+    return np.asarray(special.ndtr(eta / np.sqrt(1 + variance)))
+
+
 IDENTITY = Link(
     "identity",
     link=_itself,
     inverse=_itself,
     curve=_identity_curve,
     logs=_OfPower(_power_logs, 1.0),
+    normal_mean=_itself_on_average,
 )
 POSITIVE_IDENTITY = replace(IDENTITY, positive=True)
-LOG = Link("log", np.log, _exp, pymc=_log_graph, curve=_log_curve, logs=_log_logs)
+LOG = Link(
+    "log",
+    np.log,
+    _exp,
+    pymc=_log_graph,
+    curve=_log_curve,
+    logs=_log_logs,
+    normal_mean=_mean_of_lognormal,
+)
 SQRT = replace(_of_power("sqrt", 2.0), positive=False)  # eta and -eta have the same mean
 INVERSE = _of_power("inverse", -1.0)
 INVERSE_SQUARED = _of_power("inverse_squared", -0.5)
@@ -366,6 +390,7 @@ PROBIT = Link(
     curve=_probit_curve,
     logs=_probit_logs,
     latent_variance=1.0,
+    normal_mean=_mean_of_ndtr,
     is_sigmoid=True,
 )
 CLOGLOG = Link(

@@ -1,7 +1,7 @@
-"""How far to trust draws from a posterior, and Laplace's approximation of a likelihood.
+"""How far to trust draws, Laplace's approximation, and estimates on the boundary.
 
-The former works on the `xarray.DataTree` of a sampled model with chains and draws, whoever sampled
-it.
+What is said of draws works on the `xarray.DataTree` of a sampled model with chains and draws,
+whoever sampled it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ranef._typing import Array
-from ranef.design.design import Design
+from ranef.covariances.covariance import sd_and_corr
+from ranef.design.design import Design, RandomTerm
 from ranef.families.family import Family
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ from ranef.posterior.draws import TAILS, quantities, statistic
 MAX_RHAT, MIN_ESS, MIN_BFMI = 1.01, 400.0, 0.3
 MAX_KHAT = 0.7
 MAX_ERROR = 1e-3
+SMALL_SD = 1e-4  # a relative sd that counts as zero
 LITTLE = 2.0  # information of a level, below which Laplace's approximation is poor
 NODES = {1: 25, 2: 11, 3: 7}  # points of a quadrature, by its dimensions
 MARGINAL = "sample the marginal form, which is the default"
@@ -342,3 +344,23 @@ def _better(design: Design) -> str:
     if nodes is None:
         return 'model.fit("mcmc")'
     return f'model.fit(n_agq={nodes}) or model.fit("mcmc")'
+
+
+def singular_note(term: RandomTerm, Lambda: Array) -> str:
+    """Say which coefficients of a singular term are on the boundary."""
+    rows = Lambda * term.lengths[:, None]  # so that units do not matter
+    zero = [c for c, row in zip(term.coefs, rows, strict=True) if np.linalg.norm(row) < SMALL_SD]
+    if zero:
+        return f"{term.text}: the estimated sd of {', '.join(zero)} is zero."
+    _, corr = sd_and_corr(rows @ rows.T)
+    pairs = [
+        f"{term.coefs[j]} and {term.coefs[i]} {corr[i, j]:+.3f}"
+        for i, j in zip(*np.tril_indices(term.n_coefs, -1), strict=True)
+        if abs(corr[i, j]) > 0.999
+    ]
+    if pairs:
+        return f"{term.text}: estimated correlation of {', '.join(pairs)}."
+    rank = min(np.linalg.matrix_rank(rows, tol=SMALL_SD), term.n_coefs - 1)
+    return (
+        f"{term.text}: the estimated covariance of the {term.n_coefs} coefficients has rank {rank}."
+    )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from ranef._typing import Array, Flags
-from ranef.design.design import Design
+from ranef.design.design import Design, TermRows
 from ranef.leave_one_out.elpd import Scores, Units
 from ranef.likelihood.estimate import Estimate, FittedModel, Replicates
 from ranef.likelihood.profile.likelihood_profile import Profile
@@ -28,6 +28,23 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     import pandas as pd
+
+
+class Equations(Protocol):
+    """The joint errors of estimated fixed and random effects, beta-hat and b-hat.
+
+    The error b-hat - b is e - A (beta-hat - beta), and e, independent of beta-hat, is the error at
+    known fixed effects.
+    """
+
+    def modes_by_fixed(self) -> list[Array]:
+        """Return A, by how much modes fall as fixed effects rise, shape (m, k, p)."""
+
+    def conditional_variances(self, terms: Sequence[TermRows]) -> Array:
+        """Return the variance of z'e of rows, shape (n,); effects of new levels are left out."""
+
+    def conditional_draws(self, n: int, rng: np.random.Generator) -> list[Array]:
+        """Return n draws of e, shape (n, m, k), term by term."""
 
 
 class Engine[F](Protocol):
@@ -143,8 +160,8 @@ class Engine[F](Protocol):
         """
 
     @abstractmethod
-    def modes_by_fixed(self, model: FittedModel) -> list[Array]:
-        """Return by how much conditional modes fall as fixed effects rise, shape (m, k, p)."""
+    def equations(self, model: FittedModel) -> Equations:
+        """Return Henderson's mixed-model equations at the estimates: the errors of all effects."""
 
     @abstractmethod
     def effects_at(

@@ -18,23 +18,19 @@ from numpy.typing import NDArray
 
 from ranef._typing import Array
 from ranef.arguments import check_choice, check_counts, check_seed, is_one_of
-from ranef.design.design import Design, NewRows, RandomTerm, Rows, TermRows, new_rows
+from ranef.design.design import Design, RandomTerm
 from ranef.design.labels import parameter_names
-from ranef.errors import (
-    Convergence,
-    DataError,
-    DataWarning,
-    FitError,
-    listed,
-    suggestion,
-    warn,
-)
+from ranef.design.new_data.new_rows import NewRows, own_rows
+from ranef.errors import Convergence, FitError, listed, probability, suggestion
 from ranef.families.family import Family
 from ranef.fits.engine import Engine
 from ranef.fits.icc_and_r2 import Numbers, icc_table, r2_table
+from ranef.fits.predictions.asked_rows import asked_rows
+from ranef.fits.predictions.coefficient_table import coefficient_rows, drawn_coefficients
+from ranef.fits.predictions.prediction_table import Intervals, Question, prediction_table, question
 from ranef.fits.principal_components import PrincipalComponents, pca_table
 from ranef.fits.shrinkage import shrinkage_table
-from ranef.fits.tables import Printed, Summary, VarCorr, extras
+from ranef.fits.tables import Printed, Summary, VarCorr, extras, tidy_effects
 from ranef.likelihood.predictions import Draws, drawn_responses, linear_predictor
 from ranef.numerics.memory import WithoutCaches
 from ranef.plots import random_effects
@@ -244,7 +240,7 @@ class Fit(WithoutCaches, Printed):
 
         For a binomial family these are probabilities.
         """
-        return self.predict()
+        return self._expected(own_rows(self.design), Question())
 
     def icc(
         self, prob: float = 0.95, *, approximation: str = "lognormal", mean: float | None = None
@@ -353,25 +349,57 @@ class Fit(WithoutCaches, Printed):
         return np.asarray(np.sign(y - mu) * np.sqrt(np.maximum(deviance, 0.0)))  # but for rounding
 
     def predict(
-        self, new_data: object = None, groups: str = "known", kind: str = "response"
-    ) -> Array:
-        """Return predicted means.
+        self,
+        new_data: object = None,
+        groups: str = "known",
+        kind: str = "response",
+        *,
+        terms: str | Sequence[str] | None = None,
+        prob: float | None = None,
+        interval: str | None = None,
+        draws: bool = False,
+        uncertainty: str | None = None,
+        n: int | None = None,
+        seed: int | None = None,
+    ) -> Array | pd.DataFrame:
+        """Return predicted means, with intervals or as draws if wanted.
 
         Parameters
         ----------
         new_data : DataFrame, optional
             The rows to predict; the rows of the fit by default.
-        groups : {"known", "population", "new"}
-            "known" adds the random effects, and every level must have been in the data;
-            "population" leaves all random effects out; "new" takes a level that was not in the
-            data as a new group, whose expected random effects are zero.
-        kind : {"response", "link"}
-            The mean of the response (a probability, for a binomial family), or the linear
-            predictor.
+        groups : {"known", "population", "new", "average"}
+            "known": each group with its own random effects; every level must have been in the
+            data. "population": a typical group, whose random effects are zero. "new": a level that
+            was not in the data is a new group, whose effects are drawn from their distribution;
+            others are known. Without a column of the grouping factor, all rows are of one new
+            group. "average": the mean over all groups, whatever the level of a row.
+        kind : {"response", "link", "observation"}
+            The mean of the response (a probability, for a binomial family); the linear predictor;
+            or single observations, whose mean is the first.
+        terms : str or sequence of str, optional
+            Labels of the random-effects terms that take part, as lme4's `re.form`; all by default.
+        prob : float, optional
+            Probability of intervals.
+        interval : {"confidence", "prediction"}, optional
+            Of the mean, or of the linear predictor; or of a single observation, which has the prior
+            weight of its row, one in new data (of a binomial model the proportion of one trial).
+        draws : bool
+            Whether draws are returned.
+        uncertainty : {"fixed", "none", "all"}, optional
+            Of a point fit, as of `ranef_table`.
+        n : int, optional
+            The number of draws: by default 1000 of a point fit, all of a posterior; with
+            `uncertainty="all"` that of bootstrap replicates, 200.
+        seed : int, optional
+            The same seed gives the same draws.
 
         Returns
         -------
-        ndarray, shape (rows of new_data,)
+        ndarray, shape (rows of new_data,), or DataFrame
+            With `prob` a DataFrame on the index of the data with the columns `mean` (or `link`),
+            `sd`, `lower` and `upper`; `.attrs` says what is `predicted` and what the `interval` is.
+            With `draws=True` a DataFrame with one column a draw, see `draws_of`.
 
         Raises
         ------
@@ -387,29 +415,154 @@ class Fit(WithoutCaches, Printed):
 
         Notes
         -----
-        Random effects of zero are those of a typical group. With another link than the identity
-        its mean is not the average over groups: half of the groups are above it, but the inverse
-        link of an average is not the average of the inverse link.
-        """
-        modes = ("known", "population", "new")
-        check_choice("groups", groups, modes, "is not an option")
-        check_choice("kind", kind, ("response", "link"), "is not a kind of prediction")
-        random = groups != "population"
-        rows: Rows | NewRows
-        if new_data is None:
-            rows = self.design.rows
-        else:
-            rows = new_rows(self.design, new_data, random=random)
-        terms = rows.terms if random else ()
-        for term in terms:
-            _check_unseen(term, rows.index, known=groups == "known")
-        predicted = self._predicted(rows, terms, kind)
-        return rows.spread(predicted) if isinstance(rows, NewRows) else predicted
+        With another link than the identity the mean of a typical group is not the average over
+        groups: half of the groups are above it, but the inverse link of an average is not the
+        average of the inverse link. The mean of a "new" group is that average, its interval holds
+        the group's own mean; that of "average" holds the average alone.
 
-    def _predicted(self, rows: Rows | NewRows, terms: Sequence[TermRows], kind: str) -> Array:
-        """Return means, or linear predictors by kind "link", of rows with the effects of terms."""
-        eta = linear_predictor(rows, terms, np.asarray(self.fixef()), self._b())
-        return eta if kind == "link" else self.family.mean(eta, list(self.parameters.values()))
+        Intervals of a posterior are highest density intervals. A point fit has normal intervals
+        on the scale of the link, with the joint error of fixed and random effects by Henderson's
+        mixed-model equations and errors on the scale of the response by the delta method; the
+        variances are as if known, which with few groups makes intervals too short, see
+        `ranef_table`. Those of single observations that are not normal are quantiles of draws.
+
+        Examples
+        --------
+        >>> import ranef as rf
+        >>> fit = rf.fit("Yield ~ 1 + (1 | Batch)", rf.load_dataset("Dyestuff"))
+        >>> fit.predict({"Batch": ["A", "G"]}, groups="new", prob=0.95).round(1)
+             mean    sd   lower   upper
+        0  1509.9  20.5  1469.7  1550.1
+        1  1527.5  46.2  1436.9  1618.1
+        """
+        asked = question(groups, kind, prob, interval)
+        check_seed(seed)
+        check_counts(n=1 if n is None else n)
+        rows = asked_rows(self.design, new_data, groups, self._labels(terms))
+        rng = np.random.default_rng(seed)
+        if draws:
+            drawn = rows.spread(self._draws_of(rows, asked, n, rng).T)
+            return pd.DataFrame(drawn, rows.asked).rename_axis(columns="draw")
+        expected = self._expected(rows, asked)
+        if prob is None:
+            return rows.spread(expected)
+        intervals = self._intervals(asked, uncertainty, n, seed)
+        return prediction_table(rows, expected, asked, intervals, self.design.response)
+
+    def draws_of(
+        self,
+        new_data: object = None,
+        groups: str = "known",
+        kind: str = "response",
+        *,
+        terms: str | Sequence[str] | None = None,
+        n: int | None = None,
+        seed: int | None = None,
+    ) -> pd.DataFrame:
+        """Return draws of what `predict` predicts: `predict(draws=True)`.
+
+        Parameters
+        ----------
+        new_data, groups, kind, terms, n, seed
+            As of `predict`.
+
+        Returns
+        -------
+        DataFrame
+            On the index of the data, one column a draw. Rows of one draw go together, and rows of
+            the same new group have the same effects. A point fit is drawn around its estimates,
+            variances as if known.
+
+        Examples
+        --------
+        >>> import ranef as rf
+        >>> fit = rf.fit("Yield ~ 1 + (1 | Batch)", rf.load_dataset("Dyestuff"))
+        >>> fit.draws_of({"Batch": ["A", "G"]}, groups="new", n=3, seed=1).shape
+        (2, 3)
+        """
+        drawn = self.predict(new_data, groups, kind, terms=terms, draws=True, n=n, seed=seed)
+        assert isinstance(drawn, pd.DataFrame)
+        return drawn
+
+    def coef_table(
+        self,
+        prob: float = 0.95,
+        *,
+        uncertainty: str | None = None,
+        draws: bool = False,
+        n: int | None = None,
+        seed: int | None = None,
+    ) -> pd.DataFrame:
+        """Return the coefficients of each group, fixed effects plus its random ones.
+
+        Parameters
+        ----------
+        prob : float
+            Probability of the intervals.
+        uncertainty, n, seed
+            As of `predict`.
+        draws : bool
+            Whether draws are returned, one column a draw, by term, level and coefficient.
+
+        Returns
+        -------
+        DataFrame
+            Columns `term, level, coef, estimate, sd, lower, upper`, as `ranef_table`; one row for
+            each coefficient that varies between the levels of a term. The estimates are those of
+            `coef()`; `.attrs["interval"]` says what the intervals are.
+
+        Notes
+        -----
+        The error of a sum is not the sum of the errors: that of the fixed effects and that of
+        a group's deviation from them are mostly negatively correlated.
+
+        Examples
+        --------
+        >>> import ranef as rf
+        >>> fit = rf.fit("Yield ~ 1 + (1 | Batch)", rf.load_dataset("Dyestuff"))
+        >>> fit.coef_table().iloc[:2, 1:].round(1)
+          level       coef  estimate    sd   lower   upper
+        0     A  Intercept    1509.9  20.5  1469.7  1550.1
+        1     B  Intercept    1527.9  20.5  1487.7  1568.1
+        """
+        check_seed(seed)
+        asked, terms = Question(kind="link", prob=probability(prob)), self.design.terms
+        of_terms = [coefficient_rows(self.design, term.label) for term in terms]
+        if draws:
+            rng = np.random.default_rng(seed)
+            drawn = [self._draws_of(rows, asked, n, rng) for rows, _ in of_terms]
+            return drawn_coefficients(terms, [names for _, names in of_terms], drawn)
+        intervals = self._intervals(asked, uncertainty, n, seed)
+        values = [(self._expected(rows, asked), *intervals.of(rows)) for rows, _ in of_terms]
+        return tidy_effects(terms, values, intervals.said, [names for _, names in of_terms])
+
+    def _labels(self, terms: str | Sequence[str] | None) -> list[str] | None:
+        """Return the labels of the terms that take part; None for all."""
+        if terms is None:
+            return None
+        return [self._term(label).label for label in ([terms] if isinstance(terms, str) else terms)]
+
+    def _expected(self, rows: NewRows, asked: Question) -> Array:
+        """Return the predictions of rows, shape (n,)."""
+        if asked.kind == "link" or self.family.mean_is_eta:
+            return linear_predictor(rows, rows.terms, np.asarray(self.fixef()), self._b())
+        return self._mean(rows)
+
+    @abstractmethod
+    def _mean(self, rows: NewRows) -> Array:
+        """Return the means of rows, over new groups where these are of some, shape (n,)."""
+
+    @abstractmethod
+    def _draws_of(
+        self, rows: NewRows, asked: Question, n: int | None, rng: np.random.Generator
+    ) -> Array:
+        """Return draws of what is asked of rows, shape (draws, n)."""
+
+    @abstractmethod
+    def _intervals(
+        self, asked: Question, uncertainty: str | None, n: int | None, seed: int | None
+    ) -> Intervals:
+        """Return the way to standard deviations and intervals of rows."""
 
     def estimates(self) -> pd.Series[float]:
         """Return all parameters in one Series: fixed effects, sigma, sds, correlations.
@@ -517,6 +670,7 @@ class Fit(WithoutCaches, Printed):
         *,
         prob: float = 0.95,
         kind: str = "interval",
+        total: bool = False,
         uncertainty: str | None = None,
         **style: Any,
     ) -> NDArray[np.object_]:
@@ -530,13 +684,20 @@ class Fit(WithoutCaches, Printed):
             Probability of the intervals.
         kind : {"interval", "qq"}
             Levels in order, or against normal quantiles.
+        total : bool
+            Whether each group's own coefficients are drawn, fixed effects plus random ones, as of
+            `coef_table`, in place of its deviations from the fixed effects.
         uncertainty : str, optional
             Of which parameters the intervals contain the uncertainty, as of `ranef_table`.
         **style
             `ax=`, `order=` and whatever else `ranef.plots.random_effects.caterpillar` takes.
         """
         self._term(term)
-        table = self.ranef_table(prob, uncertainty=uncertainty)
+        if total:
+            table, fixef = self.coef_table(prob, uncertainty=uncertainty), self.fixef()
+            table["population"] = fixef.reindex(table["coef"]).fillna(0.0).to_numpy()
+        else:
+            table = self.ranef_table(prob, uncertainty=uncertainty)
         return random_effects.caterpillar(
             table, term=term, kind=kind, interval_label=table.attrs["interval"], **style
         )
@@ -594,23 +755,6 @@ def missing(one: object, name: str) -> AttributeError:
             message += f"; a {kind.__name__} has: fit by method={kind.made_by}"
             break
     return AttributeError(f"{message}.", name=name, obj=one)
-
-
-def _check_unseen(term: TermRows, rows: pd.Index[Any], *, known: bool) -> None:
-    """Refuse levels that the model has not seen, or warn if they are known ones in another type."""
-    unseen, doubt = rows[term.codes < 0], term.grouping.doubt
-    if doubt and not known:
-        warn(f"{doubt} As they are, they are taken for new groups.", DataWarning)
-    elif doubt:
-        raise DataError(doubt)
-    elif len(unseen) and known:
-        who = "1 row has a level" if len(unseen) == 1 else f"{len(unseen)} rows have levels"
-        message = (
-            f"{who} of `{term.factor}` that the model has not seen, {listed(term.grouping.unseen)} "
-            f"(row{'s' * (len(unseen) > 1)} {listed(unseen)}): predict with groups='new' (a new "
-            "group, expected random effects zero) or groups='population'."
-        )
-        raise DataError(message)
 
 
 def _by_level(term: RandomTerm, values: Array, names: tuple[str, ...]) -> pd.DataFrame:

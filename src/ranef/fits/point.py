@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
-from scipy import sparse, special
+from scipy import sparse
 
 from ranef._typing import Array
 from ranef.arguments import check_choice
 from ranef.covariances.covariance import sd_and_corr
-from ranef.design.design import Design, RandomTerm
+from ranef.design.design import Design
+from ranef.design.new_data.new_rows import NewRows
 from ranef.errors import Convergence, FitError, listed, probability
 from ranef.families.family import Family
 from ranef.fits.bootstrap_table import (
@@ -22,10 +23,17 @@ from ranef.fits.bootstrap_table import (
     numbers_of,
     parameters_of,
 )
-from ranef.fits.diagnostics import laplace_notes
+from ranef.fits.diagnostics import laplace_notes, singular_note
 from ranef.fits.engine import Engine
 from ranef.fits.fit import Fit
 from ranef.fits.icc_and_r2 import Numbers
+from ranef.fits.predictions.estimated_rows import (
+    Replicate,
+    draws_around_estimates,
+    estimated_means,
+    intervals_around_estimates,
+)
+from ranef.fits.predictions.prediction_table import Intervals, Question, normal_quantile
 from ranef.fits.tables import Summary, VarCorr, tidy_effects
 from ranef.likelihood import textbook_matrices
 from ranef.likelihood.estimate import Estimate, FittedModel
@@ -37,6 +45,7 @@ if TYPE_CHECKING:
 
 
 FEW_LEVELS = 5
+REPLICATES = 200  # of parameters, for the errors of variances
 _NAMES = {"reml": "REML", "ml": "maximum likelihood", "map": "maximum a posteriori"}
 _CRITERIA = {"reml": "REML criterion", "ml": "deviance", "map": "-2 log posterior"}
 _INTERVALS = {
@@ -120,7 +129,7 @@ class PointFit(Fit):
         prob: float = 0.95,
         *,
         uncertainty: str | None = None,
-        n: int = 200,
+        n: int = REPLICATES,
         seed: int | None = None,
     ) -> pd.DataFrame:
         """Return the conditional modes with their standard errors.
@@ -152,8 +161,7 @@ class PointFit(Fit):
         them; 80 %, 82 %, 91 % where it is half of that. An sd that is estimated to be zero leaves
         "none" and "fixed" without width; a posterior does not.
         """
-        usual = "fixed" if self.engine is not None and self.design.fixed else "none"
-        chosen = check_choice("uncertainty", uncertainty or usual, _INTERVALS)
+        chosen = self._uncertainty(uncertainty)
         sds = [np.sqrt(variance) for variance in self._effect_variances(chosen, n, seed)]
         z, modes = normal_quantile(prob), zip(self.estimate.b, sds, strict=True)
         return tidy_effects(
@@ -162,19 +170,52 @@ class PointFit(Fit):
             f"conditional mode with {100 * prob:g} % interval, {_INTERVALS[chosen]}",
         )
 
+    def _uncertainty(self, chosen: str | None) -> str:
+        usual = "fixed" if self.engine is not None and self.design.fixed else "none"
+        return check_choice("uncertainty", chosen or usual, _INTERVALS)
+
     def _effect_variances(self, uncertainty: str, n: int, seed: int | None) -> list[Array]:
         """Return the variances of the random effects around their modes, shape (m, k)."""
-        found, design = self.estimate, self.design
+        found = self.estimate
         if uncertainty == "all":
-            rows = self.bootstrap(n, seed=seed).estimates.to_numpy()
-            at = [self.asked.effects_at(*parameters_of(x, design, self.family)) for x in rows]
+            at = [effects for *_, effects in self._replicates(n, seed)]
             return errors_of_effects(found.b, found.b_cov, at)
         variances = [np.diagonal(cov, axis1=1, axis2=2) for cov in found.b_cov]
         if uncertainty == "none":
             return variances
-        slopes = self.asked.modes_by_fixed(self.fitted_model)
+        slopes = self.asked.equations(self.fitted_model).modes_by_fixed()
         of_fixed = [np.einsum("mai,ij,maj->ma", A, found.vcov, A) for A in slopes]
         return [one + other for one, other in zip(variances, of_fixed, strict=True)]
+
+    def _replicates(self, n: int, seed: int | None) -> list[Replicate]:
+        """Return parameters estimated from simulated responses, and the data's effects at these."""
+        rows = self.bootstrap(n, seed=seed).estimates.to_numpy()
+        parameters = [parameters_of(row, self.design, self.family) for row in rows]
+        return [(*one, self.asked.effects_at(*one)) for one in parameters]
+
+    def _mean(self, rows: NewRows) -> Array:
+        return estimated_means(self.fitted_model, rows)
+
+    def _draws_of(
+        self, rows: NewRows, asked: Question, n: int | None, rng: np.random.Generator
+    ) -> Array:
+        return draws_around_estimates(self.fitted_model, rows, self.engine, asked, rng, n=n)
+
+    def _intervals(
+        self, asked: Question, uncertainty: str | None, n: int | None, seed: int | None
+    ) -> Intervals:
+        chosen, replicates = self._uncertainty(uncertainty), None
+        if chosen == "all":
+            replicates = self._replicates(REPLICATES if n is None else n, seed)
+        return intervals_around_estimates(
+            self.fitted_model,
+            self.engine,
+            asked,
+            np.random.default_rng(seed),
+            fixed=chosen == "fixed",
+            replicates=replicates,
+            said=_INTERVALS[chosen],
+        )
 
     def confint(
         self, method: str | None = None, prob: float = 0.95, **options: Any
@@ -500,31 +541,3 @@ class _StatisticOfFit:
                 f"{list(numbers.index)} for a replicate, {list(self.names)} for the data."
             )
         return np.asarray(numbers, dtype=np.float64)
-
-
-def normal_quantile(prob: float) -> float:
-    """Return z such that a standard normal is within z of zero with probability `prob`."""
-    return float(special.ndtri((1 + probability(prob)) / 2))
-
-
-SMALL = 1e-4  # a relative sd that counts as zero
-
-
-def singular_note(term: RandomTerm, Lambda: Array) -> str:
-    """Say which coefficients of a singular term are on the boundary."""
-    rows = Lambda * term.lengths[:, None]  # so that units do not matter
-    zero = [c for c, row in zip(term.coefs, rows, strict=True) if np.linalg.norm(row) < SMALL]
-    if zero:
-        return f"{term.text}: the estimated sd of {', '.join(zero)} is zero."
-    _, corr = sd_and_corr(rows @ rows.T)
-    pairs = [
-        f"{term.coefs[j]} and {term.coefs[i]} {corr[i, j]:+.3f}"
-        for i, j in zip(*np.tril_indices(term.n_coefs, -1), strict=True)
-        if abs(corr[i, j]) > 0.999
-    ]
-    if pairs:
-        return f"{term.text}: estimated correlation of {', '.join(pairs)}."
-    rank = min(np.linalg.matrix_rank(rows, tol=SMALL), term.n_coefs - 1)
-    return (
-        f"{term.text}: the estimated covariance of the {term.n_coefs} coefficients has rank {rank}."
-    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
@@ -21,17 +21,24 @@ from ranef.arguments import (
     is_one_of,
 )
 from ranef.covariances.partial_correlations import cholesky_of_correlations
-from ranef.design.design import Design, NewRows, Rows, TermRows
+from ranef.design.design import Design
 from ranef.design.labels import parameter_names, predictors
+from ranef.design.new_data.new_rows import NewRows
 from ranef.errors import Convergence, FitError, suggestion
 from ranef.families.family import Family
 from ranef.fits.diagnostics import MARGINAL, OTHER_FORM, Reliability, diagnose
 from ranef.fits.engine import Engine
 from ranef.fits.fit import Fit
 from ranef.fits.icc_and_r2 import Numbers
+from ranef.fits.predictions.prediction_table import (
+    Intervals,
+    Question,
+    posterior_intervals,
+    posterior_means,
+)
 from ranef.fits.tables import Summary, VarCorr, tidy_effects
 from ranef.leave_one_out.elpd import Scores, to_arviz, units_of
-from ranef.likelihood.predictions import Draws, log_likelihood, mean_response
+from ranef.likelihood.predictions import Draws, drawn_rows, log_likelihood
 from ranef.plots import comparisons
 from ranef.posterior.draws import Marginals, log_prior, posterior_predictive, quantities
 from ranef.posterior.marginal_likelihood import MarginalLikelihood
@@ -265,9 +272,7 @@ class PosteriorFit(Fit):
         DataFrame
             Columns `term, level, coef, estimate, sd, lower, upper`.
         """
-        if uncertainty is not None:
-            fault = "is not available for a posterior, which has that of all parameters"
-            check_choice("uncertainty", uncertainty, ("all",), fault)
+        _check_uncertainty(uncertainty)
         moments, bounds = self.marginals.effect_moments, self.marginals.effect_hdi(prob)
         values = [(*mean_and_sd, *ends) for mean_and_sd, ends in zip(moments, bounds, strict=True)]
         interval = f"posterior mean with {100 * prob:g} % HPD interval"
@@ -549,18 +554,39 @@ class PosteriorFit(Fit):
         n_draws = self.marginals.drawn.n_draws
         return self.draws_at(rng.choice(n_draws, n, replace=n > n_draws))
 
-    def _predicted(self, rows: Rows | NewRows, terms: Sequence[TermRows], kind: str) -> Array:
-        """Return posterior means of eta, or of mu: not mu at the posterior mean."""
-        if kind == "link" or self.family.mean_is_eta:
-            return super()._predicted(rows, terms, kind)
-        drawn = self.marginals.drawn
-        b = {term.label: drawn.effects(self.design.term(term.label)) for term in terms}
-        psi = [drawn.parameter(name) for name in self.family.parameters]
-        return mean_response(self.family, rows, terms, drawn.beta, b, psi=psi)
+    def _mean(self, rows: NewRows) -> Array:
+        return posterior_means(self.family, self.marginals, rows)
+
+    def _draws_of(
+        self, rows: NewRows, asked: Question, n: int | None, rng: np.random.Generator
+    ) -> Array:
+        draws = self.draws_at() if n is None else self._drawn(n, rng)
+        kind, average = asked.drawn, asked.is_average
+        return drawn_rows(self.design, self.family, rows, draws, rng, kind=kind, average=average)
+
+    def _intervals(
+        self,
+        asked: Question,
+        uncertainty: str | None,
+        n: int | None,  # noqa: ARG002 -- all draws are used
+        seed: int | None,
+    ) -> Intervals:
+        _check_uncertainty(uncertainty)
+        rng = np.random.default_rng(seed)
+        return posterior_intervals(
+            self.family, self.marginals, asked, lambda rows: self._draws_of(rows, asked, None, rng)
+        )
 
     def _b(self) -> dict[str, Array]:
         moments = zip(self.design.terms, self.marginals.effect_moments, strict=True)
         return {term.label: mean for term, (mean, _) in moments}
+
+
+def _check_uncertainty(uncertainty: str | None) -> None:
+    """Refuse an uncertainty that leaves some out, as a posterior cannot."""
+    if uncertainty is not None:
+        fault = "is not available for a posterior, which has that of all parameters"
+        check_choice("uncertainty", uncertainty, ("all",), fault)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

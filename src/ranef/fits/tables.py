@@ -172,7 +172,10 @@ class Summary:
 
 
 def tidy_effects(
-    terms: Sequence[RandomTerm], values: Sequence[tuple[Array, Array, Array, Array]], interval: str
+    terms: Sequence[RandomTerm],
+    values: Sequence[tuple[Array, Array, Array, Array]],
+    interval: str,
+    coefs: Sequence[tuple[str, ...]] | None = None,
 ) -> pd.DataFrame:
     """Tabulate random effects: one row a level and coefficient, one term after the other.
 
@@ -180,16 +183,19 @@ def tidy_effects(
     ----------
     terms : sequence of RandomTerm
     values : sequence of (estimate, sd, lower, upper)
-        Per term, arrays of shape (m, k).
+        Per term, arrays of shape (m, k), or of m k elements.
     interval : str
         What the intervals are.
+    coefs : sequence of tuple of str, optional
+        The coefficients of each term, if not those of its random effects.
 
     Returns
     -------
     DataFrame
         Columns `term, level, coef, estimate, sd, lower, upper`; `interval` among its `attrs`.
     """
-    tables = [_effects(term, *columns) for term, columns in zip(terms, values, strict=True)]
+    names = [term.coefs for term in terms] if coefs is None else coefs
+    tables = [_effects(*each) for each in zip(terms, names, values, strict=True)]
     if tables:
         table = pd.concat(tables, ignore_index=True)
     else:
@@ -200,20 +206,16 @@ def tidy_effects(
 
 
 def _effects(
-    term: RandomTerm, estimate: Array, sd: Array, lower: Array, upper: Array
+    term: RandomTerm, coefs: tuple[str, ...], values: tuple[Array, Array, Array, Array]
 ) -> pd.DataFrame:
-    m, k = estimate.shape
-    return pd.DataFrame(
-        {
-            "term": term.label,
-            "level": np.repeat(term.levels.to_numpy(), k),
-            "coef": np.tile(np.array(term.coefs, dtype=object), m),
-            "estimate": estimate.ravel(),
-            "sd": sd.ravel(),
-            "lower": lower.ravel(),
-            "upper": upper.ravel(),
-        }
-    )
+    names = ("estimate", "sd", "lower", "upper")
+    words = {
+        "term": term.label,
+        "level": np.repeat(term.levels.to_numpy(), len(coefs)),
+        "coef": np.tile(np.array(coefs, dtype=object), term.n_levels),
+    }
+    numbers = {name: column.ravel() for name, column in zip(names, values, strict=True)}
+    return pd.DataFrame(words | numbers)
 
 
 def extras(design: Design, family: Family) -> list[str]:

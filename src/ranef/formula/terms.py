@@ -135,9 +135,9 @@ class Formula:
             factors += part.group
         return factors
 
-    def predictors(self, *, random: bool = True) -> dict[str, Span]:
-        """Return the columns used on the right, by default also in random terms."""
-        return columns_of([*self.factors(random=random), *self.offsets])
+    def predictors(self) -> dict[str, Span]:
+        """Return the columns used on the right, also in random terms."""
+        return columns_of([*self.factors(), *self.offsets])
 
 
 def columns_of(nodes: Iterable[Node]) -> dict[str, Span]:

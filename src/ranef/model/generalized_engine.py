@@ -25,6 +25,7 @@ from ranef.likelihood.generalized import maximum
 from ranef.likelihood.generalized.glmm import check_n_agq
 from ranef.likelihood.generalized.pirls import NoModesError, Setting, find_modes
 from ranef.likelihood.linear import blocked_cholesky
+from ranef.likelihood.mixed_model_equations import MixedModelEquations
 from ranef.likelihood.profile import search
 from ranef.likelihood.profile.constrained import Surface
 from ranef.model.shared_engine import SharedEngine, check_users_model
@@ -199,13 +200,16 @@ class GeneralizedEngine(SharedEngine):
             "marginal likelihoods of both models: rf.compare."
         )
 
-    def modes_by_fixed(self, model: FittedModel) -> list[Array]:
+    def equations(self, model: FittedModel) -> MixedModelEquations:
         found, weights = model.estimate, model.estimate.working_weights
         assert weights is not None
-        bases, psi = self.data.generalized.bases, np.array([*model.parameters.values()])
-        roots = [found.sigma * f for f in found.Lambdas]
+        psi, roots = (
+            np.array([*model.parameters.values()]),
+            [found.sigma * f for f in found.Lambdas],
+        )
         factorized = self._setting(np.zeros(0), psi, roots).factorized(weights)
-        return blocked_cholesky.modes_by_fixed(factorized, bases, self.design_of(model), weights)
+        design, bases = self.design_of(model), self.data.generalized.bases
+        return MixedModelEquations(design, factorized, bases, 1.0, weights)
 
     def effects_at(
         self, beta: Array, psi: Array, roots: Sequence[Array]

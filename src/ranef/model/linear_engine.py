@@ -27,6 +27,7 @@ from ranef.likelihood.linear import blocked_cholesky, reml
 from ranef.likelihood.linear.crossproducts import CrossProducts, spanned_terms
 from ranef.likelihood.linear.degrees_of_freedom import table
 from ranef.likelihood.linear.exact_fit import check_residual_variation
+from ranef.likelihood.mixed_model_equations import MixedModelEquations
 from ranef.likelihood.profile import search
 from ranef.likelihood.profile.constrained import Surface
 from ranef.model.shared_engine import Data, SharedEngine, check_users_model, checked
@@ -277,12 +278,12 @@ class LinearEngine(SharedEngine):
             posterior = self.quadrature().marginals
         return savage_dickey(posterior.exact, name, self.priors, self.density_under)
 
-    def modes_by_fixed(self, model: FittedModel) -> list[Array]:
-        bases = self.data.cross.bases
+    def equations(self, model: FittedModel) -> MixedModelEquations:
+        bases, design = self.data.cross.bases, self.design_of(model)
         Lambdas = [T @ f for T, f in zip(bases, model.estimate.Lambdas, strict=True)]
         factorized = blocked_cholesky.factorize(self.data.cross, Lambdas)
-        design = self.design_of(model)
-        return blocked_cholesky.modes_by_fixed(factorized, bases, design, design.rows.weights)
+        sigma, weights = model.estimate.sigma, design.rows.weights
+        return MixedModelEquations(design, factorized, bases, sigma, weights)
 
     def effects_at(
         self, beta: Array, psi: Array, roots: Sequence[Array]

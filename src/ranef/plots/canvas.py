@@ -52,6 +52,8 @@ class Panel:
     term, coef : str
     levels : tuple of str
     estimate, lower, upper : ndarray, shape (m,)
+    population : float
+        Where a line is drawn.
     has_title : bool
         Whether this is the first panel of its term, which carries the title.
     has_names : bool
@@ -64,6 +66,7 @@ class Panel:
     estimate: Array
     lower: Array
     upper: Array
+    population: float
     has_title: bool
     has_names: bool
 
@@ -101,7 +104,7 @@ def draw_panel(axes: Axes, panel: Panel, kind: str, interval_label: str) -> None
     rows = np.arange(m, dtype=float)
     heights = ndtri((rows + 0.5) / m) if kind == "qq" else rows
     size, width = mark_sizes(axes, m)
-    axes.axvline(0.0, color=GREY, linewidth=0.8, zorder=1)
+    axes.axvline(panel.population, color=GREY, linewidth=0.8, zorder=1)
     axes.hlines(heights, panel.lower, panel.upper, color=TINT, linewidth=width, zorder=2)
     axes.plot(panel.estimate, heights, "o", color=ACCENT, markersize=size, zorder=3)
     strip(axes, "both" if kind == "qq" else "x")

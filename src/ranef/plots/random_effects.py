@@ -53,8 +53,9 @@ def caterpillar(
     Parameters
     ----------
     table : DataFrame
-        Columns `term, level, coef, estimate, lower, upper` (others are ignored), one row for each
-        level and coefficient, in the units of the coefficient.
+        Columns `term, level, coef, estimate, lower, upper`, one row for each level and coefficient,
+        in the units of the coefficient; and `population`, where a line is drawn, zero without it.
+        Others are ignored.
     term : str, optional
         The term to draw. By default all of them, one row of panels a term, because a plot that
         leaves a grouping factor out unasked would be read as the whole model.
@@ -255,6 +256,7 @@ def _panels(table: pd.DataFrame, order: str) -> list[Panel]:
     """Return the panels of one term's table."""
     term, coefs, levels = table["term"].iloc[0], _names(table["coef"]), _names(table["level"])
     estimate, lower, upper = (_matrix(table, c, coefs) for c in ("estimate", "lower", "upper"))
+    lines = table.get("population", pd.Series(0.0, table.index)).groupby(table["coef"]).first()
     ranks = np.argsort(estimate, axis=0, kind="stable")
     if order == "level":
         ranks[:] = np.arange(len(levels))[::-1, None]
@@ -268,6 +270,7 @@ def _panels(table: pd.DataFrame, order: str) -> list[Panel]:
             estimate=estimate[ranks[:, j], j],
             lower=lower[ranks[:, j], j],
             upper=upper[ranks[:, j], j],
+            population=float(lines[coef]),
             has_title=j == 0,
             has_names=j == 0 or order == "each",
         )

@@ -22,10 +22,17 @@ from ranef.arguments import is_one_of
 from ranef.covariances.partial_correlations import cholesky_of_correlations, correlations
 from ranef.design.design import Design, RandomTerm
 from ranef.design.labels import by_row, coordinates, named, observed
+from ranef.design.new_data.new_rows import NewRows
 from ranef.errors import FitError, probability, suggestion
 from ranef.families.family import Family
 from ranef.families.gaussian import GAUSSIAN
-from ranef.likelihood.predictions import Draws, drawn_responses
+from ranef.likelihood.predictions import (
+    Draws,
+    NormalRows,
+    drawn_responses,
+    linear_predictors,
+    variance_of_new,
+)
 from ranef.numerics.matrices import read_only
 from ranef.numerics.memory import check_memory
 from ranef.posterior.transforms import coordinate, coordinate_of
@@ -82,6 +89,13 @@ class Marginals(Protocol):
 
     def table(self, prob: float) -> pd.DataFrame:
         """Return mean, sd and highest density interval of every parameter, and what draws add."""
+
+    @property
+    def n_points(self) -> int:
+        """How many numbers the posterior of a row is made of."""
+
+    def normal_rows(self, rows: NewRows) -> NormalRows:
+        """Return the posterior of the linear predictor of rows, a mixture of normals."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,6 +210,28 @@ class DrawnMarginals:
         """Return the table of `summarise`; of independent draws without what chains have."""
         table = summarise(self.tree, prob)
         return table[["mean", "sd", "lower", "upper"]] if self.independent else table
+
+    @property
+    def n_points(self) -> int:
+        """The number of draws."""
+        return self.n_draws
+
+    def normal_rows(self, rows: NewRows) -> NormalRows:
+        """Return the linear predictor of rows at the draws, without width but for new groups."""
+        draws = self.draws_at()
+        labels_of_terms = [term.label for term in self.design.terms]
+        b = dict(zip(labels_of_terms, draws.b, strict=True))
+        factors = dict(zip(labels_of_terms, draws.factors, strict=True))
+        blocks = linear_predictors(rows, rows.terms, draws.beta, b)
+        mean, between = np.vstack([eta for _, eta in blocks]), variance_of_new(rows.terms, factors)
+        draws_of_psi = [self.parameter(name) for name in self.family.parameters]
+        return NormalRows(
+            weights=np.full(len(mean), 1 / len(mean)),
+            mean=mean,
+            variance=np.zeros((1, 1)),
+            between=between,
+            psi=np.array([*draws_of_psi]).reshape(len(draws_of_psi), len(mean)),
+        )
 
     def draws_at(self, chosen: NDArray[np.intp] | slice = slice(None)) -> Draws:
         """Return some draws of all parameters, by default all of them, chain after chain."""

@@ -24,8 +24,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from ranef._typing import Array, Codes
-from ranef.design.design import Design
-from ranef.design.groups import transposed
 from ranef.likelihood.linear.crossed_rows import CHUNK, CrossedRows
 from ranef.likelihood.linear.crossproducts import CrossProducts
 from ranef.numerics.matrices import (
@@ -219,38 +217,6 @@ def solve(factorized: Factorized, sums: Sequence[Array]) -> list[Array]:
     )
     v = np.append(-_times(cross, factorized.Lambdas, u), np.zeros(cross.p + 1))
     return _back(factorized, v, right=right)
-
-
-def modes_by_fixed(
-    factorized: Factorized, bases: Sequence[Array], design: Design, weights: Array
-) -> list[Array]:
-    """Return by how much conditional modes fall as fixed effects rise, shape (m, k, p).
-
-    That is G Z'V^-1 X, on the user's scale, in terms of Henderson's mixed-model equations: the
-    error of estimated fixed effects, carried into the modes.
-
-    Parameters
-    ----------
-    factorized : Factorized
-    bases : sequence of ndarray, shape (k, k)
-    design : Design
-    weights : ndarray, shape (n,)
-        Of the rows in the factorised system.
-    """
-    WX = weights[:, None] * design.rows.X
-    inverses = [np.linalg.inv(T) for T in bases]
-    sums = [
-        (transposed(term.codes, term.columns @ back, term.n_levels) @ WX).reshape(
-            term.n_levels, term.n_coefs, -1
-        )
-        for term, back in zip(design.rows.terms, inverses, strict=True)
-    ]
-    falls = [solve(factorized, [of_term[:, :, j] for of_term in sums]) for j in range(WX.shape[1])]
-    empty = [of_term[:, :, :0] for of_term in sums]
-    return [
-        np.stack([fall[t] @ back.T for fall in falls], axis=2) if falls else empty[t]
-        for t, back in enumerate(inverses)
-    ]
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,6 +7,7 @@ of a variance parameter is an integral over the others.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -19,10 +20,11 @@ from ranef._typing import Array
 from ranef.covariances.partial_correlations import correlations
 from ranef.design.design import Design, RandomTerm
 from ranef.design.labels import parameter_names
+from ranef.design.new_data.new_rows import NewRows
 from ranef.errors import probability
 from ranef.families.gaussian import GAUSSIAN
 from ranef.likelihood.linear import many_thetas
-from ranef.likelihood.predictions import Draws
+from ranef.likelihood.predictions import Draws, NormalRows, variance_of_new
 from ranef.numerics.memory import WithoutCaches
 from ranef.posterior.draws import DrawnMarginals, check_room, tree
 from ranef.posterior.laplace import Mode, find_mode
@@ -164,23 +166,36 @@ class Exact(WithoutCaches):
         return mixture(share / share.sum(), mean, np.exp(log_variance / 2))
 
     @cached_property
-    def _effects(self) -> list[tuple[Array, Array]]:
-        """Mean and covariance of the random effects at the coarse nodes."""
-        coarse, cross, fixed = self._coarse, self.target.cross, self.target.fixed
-        Lambdas = self.target.basis_factors(coarse.nodes.values)
-        rows, back = _distinct(coarse.nodes)
+    def _gamma(self) -> tuple[Array, Array]:
+        """Mean and covariance, at the coarse nodes, of the coefficients in the basis."""
+        coarse, fixed = self._coarse, self.target.fixed
         gamma, cov = coarse.nodes.gamma(coarse.sigma)
         offset = fixed.offset(coarse.nodes.values[:, : self.target.space.n_given])
-        gamma, cov = gamma @ fixed.J.T + offset, fixed.J @ cov @ fixed.J.T
-        moments = []
-        for conditional, T in zip(
-            many_thetas.moments(cross, [L[rows] for L in Lambdas]), cross.bases, strict=True
-        ):
+        return gamma @ fixed.J.T + offset, fixed.J @ cov @ fixed.J.T
+
+    @cached_property
+    def _given_gamma(self) -> tuple[list[many_thetas.Moments], NDArray[np.intp]]:
+        """The random effects given gamma at the nodes that differ in it, and the way back."""
+        coarse, cross = self._coarse, self.target.cross
+        rows, back = _distinct(coarse.nodes)
+        Lambdas = [L[rows] for L in self.target.basis_factors(coarse.nodes.values)]
+        turned = []
+        for of_term, T in zip(many_thetas.moments(cross, Lambdas), cross.bases, strict=True):
             turn = np.linalg.inv(T)
-            slope = turn @ conditional.slope[back]
-            mean = conditional.mean[back] @ turn.T + (slope @ gamma[:, None, :, None])[..., 0]
-            variance = coarse.sigma[:, None, None, None] ** 2
-            within = variance * (turn @ conditional.cov @ turn.T)[back]
+            cov = turn @ of_term.cov @ turn.T
+            turned.append(many_thetas.Moments(of_term.mean @ turn.T, turn @ of_term.slope, cov))
+        return turned, back
+
+    @cached_property
+    def _effects(self) -> list[tuple[Array, Array]]:
+        """Mean and covariance of the random effects at the coarse nodes."""
+        gamma, cov = self._gamma
+        conditionals, back = self._given_gamma
+        moments = []
+        for conditional in conditionals:
+            slope = conditional.slope[back]
+            mean = conditional.mean[back] + (slope @ gamma[:, None, :, None])[..., 0]
+            within = self._coarse.sigma[:, None, None, None] ** 2 * conditional.cov[back]
             moments.append((mean, within + slope @ cov[:, None] @ slope.swapaxes(-1, -2)))
         return moments
 
@@ -200,6 +215,42 @@ class Exact(WithoutCaches):
         floor = (variance.max() * MIN_RELATIVE_VARIANCE) ** 0.5  # below is rounding
         sds = np.maximum(np.sqrt(np.maximum(variance, 0.0)), floor)
         return mixture(self._coarse.weights, mean[:, level, coef], sds)
+
+    def normal_rows(self, rows: NewRows, labels: Sequence[str]) -> NormalRows:
+        """Return the linear predictor of rows with known levels of one term at most.
+
+        Parameters
+        ----------
+        rows : NewRows
+        labels : sequence of str
+            Of all terms of the model.
+        """
+        coarse, fixed = self._coarse, self.target.fixed
+        given = coarse.nodes.values[:, : self.target.space.n_given]
+        gamma, cov = coarse.nodes.gamma(coarse.sigma)
+        X = rows.X @ fixed.change[:, fixed.order[0]]
+        mean = fixed.effects(gamma, given) @ rows.X.T + rows.offset
+        slopes, variance = (X @ fixed.back)[None], ((X @ fixed.noise) ** 2).sum(axis=1)[None]
+        conditionals, back = self._given_gamma
+        for term in rows.terms:
+            if not term.is_new.all():
+                z = term.columns * ~term.is_new[:, None]
+                of_term, codes = conditionals[labels.index(term.label)], term.codes
+                by_gamma = np.einsum("nk,dnkp->dnp", z, of_term.slope[:, codes])[back]
+                mean = mean + np.einsum("nk,dnk->dn", z, of_term.mean[:, codes])[back]
+                mean += np.einsum("cnp,cp->cn", by_gamma, self._gamma[0])
+                slopes = slopes + by_gamma @ fixed.J
+                within = np.einsum("nk,dnkl,nl->dn", z, of_term.cov[:, codes], z)[back]
+                variance = variance + coarse.sigma[:, None] ** 2 * within
+        factors = self.target.users_factors(coarse.nodes.values)
+        scaled = [coarse.sigma[:, None, None] * F for F in factors]
+        return NormalRows(
+            weights=coarse.weights,
+            mean=mean,
+            variance=variance + (slopes @ cov * slopes).sum(axis=2),
+            between=variance_of_new(rows.terms, dict(zip(labels, scaled, strict=True))),
+            psi=coarse.sigma[None],
+        )
 
     # ------------------------------------------------------------------------------- the draws
 
@@ -285,6 +336,21 @@ class LatticeMarginals(WithoutCaches):
             ends = np.array([curve.hdi(prob) for curve in curves]).reshape(*mean.shape, 2)
             bounds.append((ends[..., 0], ends[..., 1]))
         return bounds
+
+    @property
+    def n_points(self) -> int:
+        """The number of nodes by fixed effects, or of draws."""
+        nodes = self.exact.coarse.log_density.size * (1 + len(self.design.fixed))
+        return max(nodes, self.n_draws)
+
+    def normal_rows(self, rows: NewRows) -> NormalRows:
+        """Return the linear predictor of rows: exactly, or of known levels of two terms by draws.
+
+        Their effects depend on each other, which draws know.
+        """
+        if sum(not term.is_new.all() for term in rows.terms) > 1:
+            return self.drawn.normal_rows(rows)
+        return self.exact.normal_rows(rows, [term.label for term in self.design.terms])
 
     def table(self, prob: float) -> pd.DataFrame:
         """Return mean, sd and highest density interval of every parameter."""

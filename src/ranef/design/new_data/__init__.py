@@ -1,0 +1,1 @@
+"""Rows to predict: new data, coded as the data of a model were."""

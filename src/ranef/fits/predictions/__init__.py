@@ -1,0 +1,1 @@
+"""What a fit says of rows and of groups: predictions and coefficients, with intervals and draws."""

@@ -1,0 +1,121 @@
+"""Henderson's mixed-model equations: the joint errors of estimated fixed and random effects.
+
+With G the covariance of the random effects b given the fixed ones and the data, and V that of the
+fixed effects, the error of b-hat is that of b given beta, and that of beta carried into the modes:
+
+    b-hat - b = e - A (beta-hat - beta),    e ~ N(0, G),    A = G Z'W X / sigma^2
+
+e and beta-hat - beta being independent. Of a generalised model these are the equations at the
+conditional modes, with the observed information of the rows as their weights.
+
+Source: Henderson (1975), *Biometrics* 31, 423-447; Robinson (1991), *Statistical Science* 6, 15-32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ranef._typing import Array
+from ranef.design.design import Design, TermRows
+from ranef.design.groups import transposed
+from ranef.likelihood.linear.blocked_cholesky import Factorized, modes, solve
+
+
+@dataclass(frozen=True, eq=False)
+class MixedModelEquations:
+    """The equations of a fitted model, solved.
+
+    Attributes
+    ----------
+    design : Design
+        With the rows of the factorised system.
+    factorized : Factorized
+    bases : sequence of ndarray, shape (k, k)
+        That of the cross-products, term by term.
+    scale : float
+        The standard deviation that covariances of the factorised system are relative to.
+    weights : ndarray, shape (n,)
+        Of the rows in the factorised system.
+    """
+
+    design: Design
+    factorized: Factorized
+    bases: Sequence[Array]
+    scale: float
+    weights: Array
+
+    def modes_by_fixed(self) -> list[Array]:
+        """Return by how much conditional modes fall as fixed effects rise, A, shape (m, k, p)."""
+        rows = self.design.rows
+        WX, backs = self.weights[:, None] * rows.X, self._backs
+        sums = [
+            (transposed(term.codes, term.columns @ back, term.n_levels) @ WX).reshape(
+                term.n_levels, term.n_coefs, -1
+            )
+            for term, back in zip(rows.terms, backs, strict=True)
+        ]
+        falls = [
+            solve(self.factorized, [of_term[:, :, j] for of_term in sums])
+            for j in range(WX.shape[1])
+        ]
+        empty = [of_term[:, :, :0] for of_term in sums]
+        return [
+            np.stack([fall[t] @ back.T for fall in falls], axis=2) if falls else empty[t]
+            for t, back in enumerate(backs)
+        ]
+
+    def conditional_variances(self, terms: Sequence[TermRows]) -> Array:
+        """Return z'G z of rows, the variance of their random effects given beta, shape (n,).
+
+        Covariances of effects of different terms and levels are in it.
+
+        Parameters
+        ----------
+        terms : sequence of TermRows
+            Some of the design's terms; effects of new levels are left out.
+        """
+        labels = [term.label for term in self.design.terms]
+        places, backs = [labels.index(term.label) for term in terms], self._backs
+        pairs = list(zip(places, terms, strict=True))
+        columns = [
+            np.where(term.is_new[:, None], 0.0, term.columns @ backs[t]) for t, term in pairs
+        ]
+        levels = [np.maximum(term.codes, 0) for term in terms]
+        key = np.column_stack([*columns, *levels])
+        _, first, back = np.unique(key, axis=0, return_index=True, return_inverse=True)
+        variances = np.empty(len(first))
+        for i, row in enumerate(first):
+            at = [
+                (t, level[row], z[row]) for t, level, z in zip(places, levels, columns, strict=True)
+            ]
+            variances[i] = self._variance(at)
+        return self.scale**2 * variances[back.ravel()]
+
+    def conditional_draws(self, n: int, rng: np.random.Generator) -> list[Array]:
+        """Return n draws of e for all random effects, shape (n, m, k), term by term."""
+        cross, gamma = self.factorized.cross, np.zeros(self.factorized.cross.p)
+        sizes = [(m, c.k) for m, c in zip(cross.n_levels, cross.covariances, strict=True)]
+        draws, center = [np.empty((n, *size)) for size in sizes], modes(self.factorized, gamma)
+        for i in range(n):
+            noise = [self.scale * rng.standard_normal(size) for size in sizes]
+            drawn = modes(self.factorized, gamma, noise)
+            for of_term, b, mean, back in zip(draws, drawn, center, self._backs, strict=True):
+                of_term[i] = (b - mean) @ back.T
+        return draws
+
+    @property
+    def _backs(self) -> list[Array]:
+        """From the basis to the user's coefficients."""
+        return [np.linalg.inv(T) for T in self.bases]
+
+    def _variance(self, at: Sequence[tuple[int, int, Array]]) -> float:
+        """Return z'G z over the squared scale, z having entries at levels of some terms."""
+        cross = self.factorized.cross
+        z = [np.zeros((m, c.k)) for m, c in zip(cross.n_levels, cross.covariances, strict=True)]
+        for t, level, values in at:
+            z[t][level] = values
+        found = solve(self.factorized, z)
+        return sum(float(found[t][level] @ values) for t, level, values in at)
