@@ -8,7 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ranef.design.evaluate import Interpreter, Memory
-from ranef.design.model_matrix import MAX_COLUMNS, Columns, code, combinations_of, nearest_place
+from ranef.design.model_matrix import (
+    MAX_COLUMNS,
+    RANK_TOLERANCE,
+    Columns,
+    code,
+    combinations_of,
+    independent_columns,
+    nearest_place,
+)
 from ranef.errors import DataError
 from ranef.formula.terms import read_formula
 
@@ -507,3 +515,24 @@ def test_a_place_in_words():
     assert place.counted == "I(year - 1990) and I(w + 8)"
     dates = place_of("year", years.assign(year=years["year"] * 1e4 + 101))[1]
     assert str(dates) == "year = 19900101"
+
+
+@pytest.mark.parametrize("n", [4, 40])
+@pytest.mark.parametrize("distance", [0.0, 1e-9, 1e-6, 1e-2])
+def test_a_column_is_kept_if_its_residual_on_those_kept_before_is_long_enough(n, distance):
+    rng = np.random.default_rng(n)
+    X = rng.normal(size=(n, 9))
+    X[:, 3] = 0.0
+    X[:, 4] = X[:, 0] - 2 * X[:, 1]
+    X[:, 6] = X[:, 4] + X[:, 2]
+    X[:, 5] = X[:, 0] + distance * X[:, 5]
+    X[:, 7] *= 1e9
+    kept = []
+    for j, x in enumerate(X.T):
+        before = X[:, kept] / np.linalg.norm(X[:, kept], axis=0)
+        residual = x - before @ np.linalg.lstsq(before, x, rcond=None)[0]
+        if np.linalg.norm(residual) > RANK_TOLERANCE * max(np.linalg.norm(x), 1e-300):
+            kept.append(j)
+    assert independent_columns(X) == kept
+    assert independent_columns(X[:, kept]) == list(range(len(kept)))
+    assert independent_columns(X[:, :0]) == []

@@ -380,7 +380,8 @@ def full_rank(design: Design) -> Design:
     shorter than 1e-7 of its length.
     """
     rows = design.rows
-    kept = independent_columns(rows.X * np.sqrt(rows.weights)[:, None])
+    weighted = rows.X * np.sqrt(rows.weights)[:, None] if design.has_weights else rows.X
+    kept = independent_columns(weighted)
     if len(kept) == len(design.fixed):
         return design
     return replace(

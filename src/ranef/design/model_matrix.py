@@ -35,6 +35,7 @@ from ranef.numerics.memory import check_memory
 MAX_COLUMNS = 10_000  # of all terms together
 MATRIX_COPIES = 3  # of the model matrix, and of its cross-products, that are made at one time
 RANK_TOLERANCE = 1e-7  # of a column's length, as R's lm and lme4
+FAR_APART = 1e-3  # of a column's length: residuals of which rounding cannot make dependence
 MULTIPLE_OF_ERRORS = 10  # of a dependence in the data, that new rows may have
 ROUNDING = 1e-9  # of a combination of columns, relative to the size of its parts
 SHARE_DIGITS = 12  # of a column's share in another: beyond them it is rounding
@@ -224,16 +225,34 @@ def independent_columns(X: Array) -> list[int]:
     >>> independent_columns(np.array([[1.0, 2.0, 0.0], [1.0, 2.0, 1.0], [1.0, 2.0, 5.0]]))
     [0, 2]
     """
-    lengths = np.linalg.norm(X, axis=0)
-    kept = [j for j in range(X.shape[1]) if lengths[j] > 0]
-    while kept:
-        residuals = np.abs(np.diag(np.linalg.qr(X[:, kept] / lengths[kept], mode="r")))
+    products = X.T @ X
+    lengths = np.sqrt(np.diag(products))
+    kept = np.flatnonzero(lengths > 0)
+    cosines = products[np.ix_(kept, kept)] / np.outer(lengths[kept], lengths[kept])
+    if _are_far_apart(cosines):
+        return kept.tolist()
+    remaining = np.linalg.qr(X[:, kept] / lengths[kept], mode="r")
+    while len(kept):
+        residuals = np.abs(np.diag(np.linalg.qr(remaining, mode="r")))
         residuals = np.append(residuals, np.zeros(len(kept) - len(residuals)))  # beyond the rows
         dependent = np.flatnonzero(residuals < RANK_TOLERANCE)
         if not len(dependent):
             break
-        del kept[dependent[0]]
-    return kept
+        kept = np.delete(kept, dependent[0])
+        remaining = np.delete(remaining, dependent[0], axis=1)
+    return kept.tolist()
+
+
+def _are_far_apart(cosines: Array) -> bool:
+    """Whether columns are so far from depending on each other that their cosines show it.
+
+    The squares of their residuals have errors of the order of 1e-16, lengths of 1e-8.
+    """
+    try:
+        residuals = np.diag(np.linalg.cholesky(cosines))
+    except np.linalg.LinAlgError:
+        return False
+    return bool(residuals.min(initial=1.0) > FAR_APART)
 
 
 def combinations_of(Z: Array, X: Array) -> Combinations:
