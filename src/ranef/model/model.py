@@ -36,6 +36,7 @@ from ranef.model.shared_engine import Data
 from ranef.numerics.memory import within_memory
 from ranef.posterior.sampling import pymc_hierarchical, pymc_marginal
 from ranef.posterior.sampling.pymc_hierarchical import PyMCModel, choose
+from ranef.posterior.sampling.pymc_priors import prior_table
 from ranef.priors import propriety
 from ranef.priors.assignment import resolve
 from ranef.priors.distributions import Prior
@@ -315,7 +316,12 @@ class Model:
         -------
         pymc.Model
             With the variables `beta`, `sigma`, `sd_<term>`, `corr_<term>`, `b_<term>` and the
-            user's labels as coordinates; without `beta` and `b_<term>` in the marginal form.
+            user's labels as coordinates; without `beta` and `b_<term>` in the marginal form. The
+            hierarchical form holds its rows as data, `X` (obs, fixed), and of each term
+            `Z_<term>` (obs, <term>_coef) and the position of each row's level, `index_<term>`:
+            `pymc.set_data` puts others in their place. `print` shows every prior with the
+            coefficient that has it. The marginal form has a likelihood compiled by Numba, which
+            samplers that need JAX (numpyro, blackjax) cannot take.
             PyMC's functions go on from the posterior of any fit with it. For ArviZ's sensitivity
             to priors leave the distribution of the random effects out:
             `pymc.compute_log_prior(fit.posterior, model=..., var_names=...)`.
@@ -381,7 +387,7 @@ class Model:
 
     def prior_table(self) -> pd.DataFrame:
         """Return the priors as they stand in the compiled PyMC model, in the response's units."""
-        return pymc_hierarchical.prior_table(self.to_pymc())
+        return prior_table(self.to_pymc())
 
     def prior_predictive(self, n: int = 1000, seed: int | None = None) -> xr.DataTree:
         """Draw parameters from their priors, and a response for each draw.

@@ -29,7 +29,7 @@ from ranef.families.names import FAMILIES, find_family
 from ranef.fits.diagnostics import diagnose
 from ranef.formula.terms import read_formula
 from ranef.posterior.draws import summarise
-from ranef.posterior.sampling import pymc_hierarchical
+from ranef.posterior.sampling import pymc_hierarchical, pymc_priors
 from ranef.posterior.sampling.pymc_hierarchical import (
     MIN_CENTRED_INFORMATION,
     _choice,
@@ -337,7 +337,7 @@ def test_parameters_of_a_family_are_variables_in_the_table_and_in_the_tree():
     priors = resolve(made, "default", family)
     model = pymc_hierarchical.hierarchical(made, priors, family)
     assert "sigma" not in model.named_vars
-    table = pymc_hierarchical.prior_table(model)
+    table = pymc_priors.prior_table(model)
     assert list(table.itertuples(index=False, name=None)) == as_rows(priors)
     assert table["parameter"].tolist() == ["beta", "beta", "shape", "sd_g"]
     tree = pymc_hierarchical.sample_pymc(
@@ -352,7 +352,7 @@ def test_the_table_of_a_family_with_two_parameters():
     family = find_family("t")
     for given in ("default", "flat", {"nu": Constant(4), "sigma": Flat()}):
         priors = resolve(made, given, family)
-        table = pymc_hierarchical.prior_table(pymc_hierarchical.hierarchical(made, priors, family))
+        table = pymc_priors.prior_table(pymc_hierarchical.hierarchical(made, priors, family))
         assert list(table.itertuples(index=False, name=None)) == as_rows(priors)
         assert table["parameter"].tolist() == ["beta", "beta", "sigma", "nu"]
 
@@ -525,7 +525,7 @@ def test_scalar_and_diagonal_terms_have_no_correlations():
 def test_a_model_without_fixed_effects():
     model = model_of("y ~ 0 + (1 | g)", small_data())
     assert {rv.name for rv in model.free_RVs} == {"sigma", "sd_g", "b_g"}
-    assert list(pymc_hierarchical.prior_table(model)["parameter"]) == ["sigma", "sd_g"]
+    assert list(pymc_priors.prior_table(model)["parameter"]) == ["sigma", "sd_g"]
 
 
 def test_a_model_without_any_effects():
@@ -605,7 +605,7 @@ def test_the_table_read_from_the_model_is_the_one_of_the_records(priors, centere
         priors = {key: prior for key, prior in priors.items() if key != "Days"}
     made = design("y ~ v + x + (x + v | g) + (1 | h)", data)
     resolved = resolve(made, priors)
-    table = pymc_hierarchical.prior_table(
+    table = pymc_priors.prior_table(
         pymc_hierarchical.hierarchical(made, resolved, centered=centered)
     )
     assert list(table.columns) == ["parameter", "coef", "prior", "note"]
@@ -614,10 +614,10 @@ def test_the_table_read_from_the_model_is_the_one_of_the_records(priors, centere
 
 def test_the_table_leaves_out_what_was_added_to_the_model():
     model = model_of("y ~ x", small_data())
-    before = pymc_hierarchical.prior_table(model)
+    before = pymc_priors.prior_table(model)
     with model:
         pm.Normal("mine")
-    assert pymc_hierarchical.prior_table(model).equals(before)
+    assert pymc_priors.prior_table(model).equals(before)
 
 
 def test_mixed_priors_keep_the_order_of_the_coefficients():
@@ -770,7 +770,7 @@ from ranef.covariances.covariance import Unstructured
 from ranef.datasets import load_dataset
 from ranef.design.design import build_design
 from ranef.formula.terms import read_formula
-from ranef.posterior.sampling import pymc_hierarchical
+from ranef.posterior.sampling import pymc_hierarchical, pymc_priors
 from ranef.priors.assignment import TermPriors, resolve
 
 formula = read_formula("Reaction ~ Days + (Days | Subject)")

@@ -12,7 +12,7 @@ from marginal_cases import PRIORS, everything
 import ranef as rf
 from ranef.likelihood.linear.crossproducts import cross_products
 from ranef.posterior.linear_posterior import target_of
-from ranef.posterior.sampling import nuts, pymc_hierarchical
+from ranef.posterior.sampling import nuts, pymc_hierarchical, pymc_priors
 from ranef.posterior.sampling.pymc_marginal import marginal_model
 from ranef.priors.distributions import HalfNormal, Relative, StudentT, Uniform
 
@@ -88,10 +88,8 @@ def test_names_and_dimensions_are_those_of_the_hierarchical_model():
 
 def test_prior_table_reads_what_is_not_integrated_out():
     model, _, marginal = sleep({"Days": StudentT(3, 0, 10), "sd": Relative(HalfNormal(2))})
-    whole = pymc_hierarchical.prior_table(
-        pymc_hierarchical.hierarchical(model.design, model.priors)
-    )
-    found = pymc_hierarchical.prior_table(marginal)
+    whole = pymc_priors.prior_table(pymc_hierarchical.hierarchical(model.design, model.priors))
+    found = pymc_priors.prior_table(marginal)
     normal = (whole["parameter"] == "beta") & (whole["coef"] == "Intercept")
     assert found.to_numpy().tolist() == whole[~normal].to_numpy().tolist()
 

@@ -7,15 +7,13 @@ correlations built from independent Beta variables in place of PyMC's LKJ.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import reduce
 from operator import add
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from ranef._typing import Array
 from ranef.arguments import Sampling
@@ -32,19 +30,10 @@ from ranef.posterior.linear_posterior import target_of
 from ranef.posterior.sampling import pymc_starts
 from ranef.posterior.sampling.nuts import numeric_statistics
 from ranef.posterior.sampling.pymc_effects import random_effects
-from ranef.priors import distributions
-from ranef.priors.assignment import AT_MEAN, PriorRow, Priors, TermPriors, resolve
-from ranef.priors.distributions import (
-    LKJ,
-    Constant,
-    Flat,
-    Gamma,
-    HalfNormal,
-    InverseGamma,
-    Prior,
-    Relative,
-)
-from ranef.priors.random_variables import KINDS_OF_PRIOR, PriorPart, is_helper, parts
+from ranef.posterior.sampling.pymc_priors import FAMILY_PARAMETERS, model_class
+from ranef.priors.assignment import AT_MEAN, Priors, TermPriors, resolve
+from ranef.priors.distributions import Constant, Flat, Prior
+from ranef.priors.random_variables import PriorPart, is_helper, parts
 from ranef.priors.scales import moved_coefs
 
 if TYPE_CHECKING:
@@ -54,12 +43,7 @@ if TYPE_CHECKING:
 type PyMCModel = pm.Model  # for annotations where PyMC is not imported
 type Variable = Any  # a PyTensor variable; PyMC's functions carry no types
 
-_PARAMETER = re.compile(
-    rf"(?:(?:{KINDS_OF_PRIOR})_)?(?P<relative>relative_)?(?P<moved>at_mean_|nearest_)?"
-    r"(?:free_)?(?P<parameter>beta|sigma|sd_.*|partial_corr_.*)"
-)
 VALUES = "values"  # the variable from which a marginal model computes its likelihood
-FAMILY_PARAMETERS = "family_parameters"  # the coordinate that names the variables of a family
 MIN_CENTRED_INFORMATION = 2.5  # times the prior: even at 2, at 1.3 tails of sd suffer, at 3 win
 MIN_RELATIVE_WEIGHT = 1e-10  # of a row, relative to the largest
 MIN_RELATIVE_VARIANCE = 1e-15  # of a coefficient after the rows, relative to the one before
@@ -115,10 +99,12 @@ def hierarchical(
     dims, coords = coordinates(design, family)
     psi_priors = {"sigma": priors.sigma, **dict(priors.parameters)}
     coords |= {"obs": labels(design.rows.index), FAMILY_PARAMETERS: family.parameters}
-    with pm.Model(coords=coords) as model:
-        summands = [design.rows.offset] if design.has_offset else []
+    with model_class()(coords=coords) as model:
+        offset, X = design.rows.offset, design.rows.X
+        summands = [pm.Data("offset", offset, dims="obs")] if design.has_offset else []
         if design.fixed:
-            summands.append((design.rows.X * _fixed_effects(priors)).sum(-1))
+            X = pm.Data("X", X, dims=("obs", "fixed"))
+            summands.append((X * _fixed_effects(priors)).sum(-1))
         psi = {
             own.name: random_variable(own.name, [psi_priors[own.name]], is_real=own.is_real)
             for own in family.records
@@ -126,7 +112,9 @@ def hierarchical(
         for term, term_priors in zip(design.rows.terms, priors.terms, strict=True):
             label, sigma = term.label, psi.get("sigma", 1.0)
             b = _random_effects(term_priors, sigma, dims[label], centered=is_centered[label])
-            summands.append((term.columns * b[term.codes]).sum(-1))
+            Z = pm.Data(f"Z_{label}", term.columns, dims=("obs", dims[label][1]))
+            index = pm.Data(f"index_{label}", term.codes, dims="obs")
+            summands.append((Z * b[index]).sum(-1))
         eta = reduce(add, summands) if summands else np.zeros(design.n_obs)
         likelihood = {"observed": design.rows.y, "dims": "obs"}
         family.pymc(pm, "y", family.link, eta, design.rows.weights, *psi.values(), **likelihood)
@@ -148,42 +136,6 @@ def _centered(design: Design, centered: bool | Mapping[str, bool]) -> dict[str, 
             f"got {wrong[0]!r}."
         )
     return {label: by_label.get(label, False) for label in labels}
-
-
-def prior_table(model: pm.Model) -> pd.DataFrame:
-    """Tabulate the priors of a model, read back from its variables.
-
-    Parameters
-    ----------
-    model : pymc.Model
-        A model from `hierarchical`. Variables that were added to it are left out.
-
-    Returns
-    -------
-    DataFrame
-        Columns `parameter` (`beta`, `sigma`, `sd_<term>`, `corr_<term>`), `coef`, `prior` (text)
-        and `note`, which says where the prior holds if not at zero predictors.
-
-    Examples
-    --------
-    >>> import ranef as rf
-    >>> model = rf.Model("Reaction ~ Days + (1 | Subject)", rf.load_dataset("sleepstudy")).to_pymc()
-    >>> print(prior_table(model)[["parameter", "coef", "prior"]].to_string(index=False))
-     parameter      coef                prior
-          beta Intercept Normal(298.5, 140.8)
-          beta      Days     Normal(0, 48.89)
-         sigma           HalfStudentT(3, 56.33)
-    sd_Subject Intercept HalfStudentT(3, 56.33)
-    """
-    names = {v.name for v in (*model.free_RVs, *filter(_is_constant, model.deterministics))}
-    variables = (variable for name, variable in model.named_vars.items() if name in names)
-    rows = [row for variable in variables for row in _prior_rows(model, variable)]
-    parameters = list(dict.fromkeys(row.parameter for row in rows))
-    rows.sort(key=lambda row: (parameters.index(row.parameter), _position(model, row)))
-    return pd.DataFrame(
-        [(row.parameter, row.coef, str(row.prior), row.note) for row in rows],
-        columns=["parameter", "coef", "prior", "note"],
-    )
 
 
 def sample_pymc(
@@ -393,71 +345,6 @@ def random_variable(
         is_real = is_real or name.removeprefix("flat_").removeprefix("at_mean_") == "beta"
         return (pm.Flat if is_real else pm.HalfFlat)(name, dims=dim)
     return getattr(pm, kind.__name__)(name, **numbers, dims=dim)
-
-
-# From random variables back to their priors
-
-
-def _prior_rows(model: pm.Model, rv: Variable) -> list[PriorRow]:
-    if rv.name in model.coords.get(FAMILY_PARAMETERS, ()):
-        return [PriorRow(rv.name, "", _records(rv)[-1], "")]
-    match = _PARAMETER.fullmatch(rv.name)
-    if match is None:
-        return []
-    parameter = match["parameter"]
-    if parameter.startswith("partial_"):
-        parameter = parameter.removeprefix("partial_")
-        (note,) = model.coords.get(f"nearest_sd_{parameter.removeprefix('corr_')}_place", ("",))
-        return [PriorRow(parameter, "", _records(rv)[-1], note)]
-    dims = model.named_vars_to_dims.get(rv.name)
-    coefs = model.coords[dims[0]] if dims else ("",)
-    name = f"{match['moved'] or ''}{parameter}"
-    moved, (note,) = (
-        model.coords.get(f"{name}_{of_kind}", default)
-        for of_kind, default in (("moved", ()), ("place", ("",)))
-    )
-    notes = (note if coef in moved else "" for coef in coefs)
-    priors = _records(rv, len(coefs))
-    rows = zip(coefs, map(Relative, priors) if match["relative"] else priors, notes, strict=True)
-    return [PriorRow(parameter, coef, prior, note) for coef, prior, note in rows]
-
-
-def _is_constant(variable: Variable) -> bool:
-    """Whether a deterministic variable is a constant, and no function of others."""
-    from pytensor.graph.basic import Constant as Number
-
-    inputs = variable.owner.inputs if variable.owner else [variable]
-    return len(inputs) == 1 and isinstance(inputs[0], Number)
-
-
-def _records(rv: Variable, n: int = 1) -> list[Prior]:
-    """Return the prior record of each element of a variable, from its distribution or value."""
-    from pymc.pytensorf import constant_fold
-
-    name = type(rv.owner.op).__name__.removesuffix("RV") if rv.owner else ""
-    if name in ("Flat", "HalfFlat"):
-        return [Flat()] * n
-    is_constant = not hasattr(rv.owner and rv.owner.op, "dist_params")
-    parameters = (rv,) if is_constant else rv.owner.op.dist_params(rv.owner)
-    numbers = [np.atleast_1d(x) for x in constant_fold(tuple(parameters))]
-    rows = zip(*(np.broadcast_to(x, max(n, x.size)).tolist() for x in numbers), strict=True)
-    make = Constant if is_constant else _FROM_PYMC.get(name) or getattr(distributions, name)
-    return [make(*row) for row in rows]
-
-
-# Where PyMC's names and numbers are not those of the record; a Beta variable stands for an LKJ
-_FROM_PYMC: Mapping[str, Callable[..., Prior]] = {
-    "HalfNormal": lambda _, sigma: HalfNormal(sigma),
-    "Gamma": lambda alpha, scale: Gamma(alpha, 1 / scale),
-    "InvGamma": InverseGamma,
-    "Beta": lambda alpha, _: LKJ(alpha),
-}
-
-
-def _position(model: pm.Model, row: PriorRow) -> int:
-    """Return the position of a coefficient in its parameter: mixed priors are split by kind."""
-    dims = model.named_vars_to_dims.get(row.parameter)
-    return list(model.coords[dims[0]]).index(row.coef) if dims and row.coef else 0
 
 
 # The form of the random effects

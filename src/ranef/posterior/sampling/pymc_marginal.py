@@ -16,6 +16,7 @@ from ranef.design.design import Design
 from ranef.design.labels import Dims, coordinates, variables
 from ranef.posterior.linear_posterior import LinearPosterior
 from ranef.posterior.sampling import density_arrays, pymc_hierarchical
+from ranef.posterior.sampling.pymc_priors import model_class
 from ranef.posterior.transforms import given_effects
 from ranef.priors.assignment import AT_MEAN, Priors, TermPriors
 from ranef.priors.random_variables import parts
@@ -65,7 +66,7 @@ def marginal_model(design: Design, priors: Priors, target: LinearPosterior) -> p
         term.covariance.check_free("the marginal form in PyMC")
     dims, coords = coordinates(design)
     numbers = density_arrays.pack(target)
-    with pm.Model(coords=coords) as model:
+    with model_class()(coords=coords) as model:
         effects = _given_effects(priors)
         sigma = pymc_hierarchical.random_variable("sigma", [priors.sigma])
         values = [*effects, sigma[None]]
