@@ -34,6 +34,7 @@ from ranef.design.design import Design, full_rank
 from ranef.design.groups import Components, components_of
 from ranef.design.model_matrix import RANK_TOLERANCE, independent_columns
 from ranef.errors import DataError, FitError
+from ranef.leave_one_out.effects_given_data import RandomEffects
 from ranef.leave_one_out.elpd import Units
 from ranef.numerics.constants import LOG_2PI
 from ranef.numerics.matrices import (
@@ -75,6 +76,13 @@ class Pieces:
     fixed: Array
     residual: Array
 
+    @cached_property
+    def distinct(self) -> tuple[Places, Places]:
+        """The pieces that touch different effects, and which of these each piece is like."""
+        touched = np.column_stack([self.component, self.columns])
+        _, first, inverse = np.unique(touched, axis=0, return_index=True, return_inverse=True)
+        return first, inverse.ravel()
+
 
 @dataclass(frozen=True, eq=False)
 class Shares:
@@ -109,10 +117,8 @@ class HeldOut:
     n_rows : ndarray of int, shape (U,)
     log_weights : ndarray, shape (U,)
         The sum over each unit's rows.
-    slots : tuple of (slice, ...)
-        For each term, the columns of its levels in any component.
-    D : ndarray, shape (components, K, K)
-        Z'Z of every component.
+    effects : RandomEffects
+        Of every component.
     C : ndarray, shape (components, K, f)
         Z' times the fixed columns.
     root : ndarray, shape (f, f)
@@ -126,8 +132,7 @@ class HeldOut:
     units: Units
     n_rows: NDArray[np.int64]
     log_weights: Array
-    slots: tuple[tuple[slice, ...], ...]
-    D: Array
+    effects: RandomEffects
     C: Array
     root: Array
     prior: Array
@@ -138,7 +143,8 @@ class HeldOut:
         """The number of elements that the arrays of one point have."""
         m, K, f = self.C.shape
         N, a, c = self.pieces.Z.shape
-        return int(m * K * (3 * K + f) + N * (c * (c + f) + a * (c + a + f) + f * f))
+        of_pieces = N * (c * (c + f) + a * (c + a + f) + f * f)
+        return int(self.effects.size + m * K * f + of_pieces)
 
     def log_p(self, values: Array) -> Array:
         """Return log p(y_A | y_-A, values) for draws of the parameters.
@@ -190,34 +196,25 @@ class HeldOut:
         pieces, Z = self.pieces, self.pieces.Z
         component, columns = pieces.component, pieces.columns
         starts = np.flatnonzero(np.diff(pieces.unit, prepend=-1))
-        C, root, prior, fixed, residual = (
-            _contracted(x, given)
-            for x in (self.C, self.root, self.prior, pieces.fixed, pieces.residual)
+        root, prior, residual = (
+            _contracted(x[..., None], given) for x in (self.root, self.prior, pieces.residual)
         )
-        with threads_for(self.D.shape[1]), np.errstate(all="ignore"):
-            Y = self._covariances(Lambdas, len(given))
-            W = gram(Y, C)
-            ZY = from_left(Z, Y[component[:, None, None], columns[:, :, None], columns[:, None]])
+        with threads_for(self.C.shape[1]), np.errstate(all="ignore"):
+            Y = self.effects.given_data(Lambdas, len(given))
+            W = Y.times(self.C)
+            explained = from_left(self.C.swapaxes(1, 2), W).sum(axis=0)
+            first, inverse = pieces.distinct
+            ZY = from_left(Z, Y.among(component[first], columns[first])[inverse])
             L = pointwise_cholesky(np.eye(Z.shape[1])[:, :, None] - from_right(ZY, Z))
-            half = pointwise_forward(L, fixed - from_left(Z, W[component[:, None], columns]))
+            a = pieces.fixed[..., None] - from_left(Z, W[component[:, None], columns])
+            half = pointwise_forward(L, _contracted(a, given))
             log_det = 2 * np.log(np.einsum("naaq->anq", L)).sum(axis=0)
             return Shares(
-                gram(root, root) - gram(C, W).sum(axis=0),
+                gram(root, root) - _contracted(_contracted(explained, given).swapaxes(0, 1), given),
                 np.add.reduceat(gram(half, half) + gram(residual, residual), starts, axis=0),
                 np.add.reduceat(log_det, starts, axis=0),
                 gram(prior, prior),
             )
-
-    def _covariances(self, Lambdas: Sequence[Array], points: int) -> Array:
-        """Return Y of every component, shape (components, K, K, points)."""
-        K = self.D.shape[1]
-        Lambda = np.zeros((1, K, K, points))
-        for slots, factor in zip(self.slots, Lambdas, strict=True):
-            for slot in slots:
-                Lambda[0, slot, slot] = np.moveaxis(factor, 0, -1)
-        M = gram(Lambda, from_left(self.D, Lambda)) + np.eye(K)[:, :, None]
-        V = pointwise_forward(pointwise_cholesky(M), Lambda.swapaxes(1, 2))
-        return gram(V, V)
 
     def log_ratio(self, shares: Shares, index: Places, sigma: Array) -> Array:
         """Return log p(y_A | y_-A) at some of the points with values of sigma.
@@ -287,8 +284,7 @@ def held_out(target: LinearPosterior, design: Design, units: Units) -> HeldOut:
         units=units,
         n_rows=counts,
         log_weights=np.bincount(codes, np.log(design.rows.weights), minlength=units.size),
-        slots=components.slots,
-        D=D,
+        effects=RandomEffects.of(components, design.rows.terms, D),
         C=C,
         root=np.linalg.qr(Q, mode="r"),
         prior=_prior_rows(target.fixed),
@@ -423,11 +419,12 @@ def _piece(columns: Places, Z: Array, Q: Array) -> tuple[Places, Array, Array, A
 
 
 def _contracted(columns: Array, given: Array) -> Array:
-    """Take the given effects off y: from columns (..., f) to (..., r + 1, points or 1)."""
+    """Take the given effects off y: from (..., f, points or 1) to (..., r + 1, points or 1)."""
     g = given.shape[1]
     if not g:
-        return columns[..., None]
-    r = columns.shape[-1] - g - 1
-    contracted = np.repeat(columns[..., np.r_[:r, -1], None], len(given), axis=-1)
-    contracted[..., -1, :] -= columns[..., r:-1] @ given.T
+        return columns
+    r, shape = columns.shape[-2] - g - 1, (*columns.shape[:-2], columns.shape[-2], len(given))
+    columns = np.broadcast_to(columns, shape)
+    contracted = columns[..., np.r_[:r, -1], :]
+    contracted[..., -1, :] -= (columns[..., r:-1, :] * given.T).sum(axis=-2)
     return contracted

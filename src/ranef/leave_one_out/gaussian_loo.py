@@ -32,6 +32,7 @@ from ranef.numerics.importance_sampling import good_khat
 from ranef.posterior import laplace
 from ranef.posterior.linear_posterior import LinearPosterior, target_of
 from ranef.posterior.quadrature import lattice as lattices
+from ranef.posterior.quadrature.few_nodes import FewNodes
 from ranef.posterior.quadrature.lattice import Lattice
 from ranef.posterior.quadrature.moments import Exact
 from ranef.posterior.sampling import nuts
@@ -107,8 +108,7 @@ def linear_scores(
 
 def _affordable(held: HeldOut, values: Array) -> Array:
     """Return every second, third, ... draw where many random effects depend on each other."""
-    m, K, _ = held.D.shape
-    most = max(MIN_DRAWS, MAX_OPERATIONS // (m * K**3 + 1))
+    most = max(MIN_DRAWS, MAX_OPERATIONS // (held.effects.operations + 1))
     return values[:: -(-len(values) // most)]
 
 
@@ -258,19 +258,32 @@ def integrated(
     anew : ndarray of bool, shape (U,)
         The units that needed nodes of their own.
     """
-    U = len(chosen)
-    log_without, lpd, error = np.empty(U), np.empty(U), np.full(U, np.inf)
+    elpd, lpd, error = _by_few_nodes(held.only(chosen), exact.few)
     for lattice in _lattices(exact):
         poor = np.flatnonzero(~(error < MAX_ERROR))
         if not len(poor):
             break
-        log_without[poor], lpd[poor], error[poor] = _integrals(held.only(chosen[poor]), lattice)
+        log_without, lpd[poor], error[poor] = _integrals(held.only(chosen[poor]), lattice)
+        elpd[poor] = exact.log_evidence - log_without
     anew = ~(error < MAX_ERROR)
     for i in np.flatnonzero(anew):
         target = target_without(design, held.units.rows(chosen[i]), priors)
         without = Exact.of(target, max_error=MAX_ERROR)
-        log_without[i], error[i] = without.log_evidence, without.error
-    return exact.log_evidence - log_without, lpd, error + exact.error, anew
+        elpd[i], error[i] = exact.log_evidence - without.log_evidence, without.error
+    return elpd, lpd, error + exact.error, anew
+
+
+def _by_few_nodes(held: HeldOut, few: FewNodes) -> tuple[Array, Array, Array]:
+    """Return elpd, lpd and the relative error of p(y_-A) from few nodes, shape (U,)."""
+    factors, given = held.target.basis_factors(few.nodes.values), held.target.space.n_given
+    log_p = np.empty((len(held.n_rows), len(few.sigma)))
+    for chunk in held.chunks(len(few.sigma)):
+        shares = held.shares([F[chunk] for F in factors], few.nodes.values[chunk, :given])
+        log_p[:, chunk] = held.log_ratio(shares, np.arange(shares.total.shape[2]), few.sigma[chunk])
+    top = -log_p.min(axis=1)
+    without = np.exp(-log_p - top[:, None])
+    lpd = special.logsumexp(log_p, axis=1, b=few.weights)
+    return -top - np.log(without @ few.weights), lpd, few.error(without)
 
 
 def _lattices(exact: Exact) -> Iterator[Lattice]:

@@ -29,6 +29,7 @@ from ranef.numerics.memory import WithoutCaches
 from ranef.posterior.draws import DrawnMarginals, check_room, tree
 from ranef.posterior.laplace import Mode, find_mode
 from ranef.posterior.linear_posterior import LinearPosterior
+from ranef.posterior.quadrature.few_nodes import FewNodes, few_nodes
 from ranef.posterior.quadrature.lattice import (
     STEP,
     Lattice,
@@ -93,6 +94,11 @@ class Exact(WithoutCaches):
         """The first, coarse lattice, which is enough for smooth densities."""
         steps = np.full(len(self.frame.order), STEP)
         return lattice(self.frame, steps) if (self.lattice.steps < steps).any() else self.lattice
+
+    @cached_property
+    def few(self) -> FewNodes:
+        """Few nodes that stand for all where the mean of a smooth quantity is wanted."""
+        return few_nodes(self.coarse)
 
     @cached_property
     def _coarse(self) -> Mixture:
