@@ -34,6 +34,19 @@ def test_levels_of_one_kind_are_written_once():
     assert model.counts[0] == 9  # of 60: of each of three designs a mean, and two sums with y
 
 
+def test_balanced_nesting_is_small_whatever_its_size():
+    school, pupil, x = (codes.ravel() for codes in np.mgrid[:150, :2, :3])
+    y = np.random.default_rng(1).normal(size=len(x))
+    data = {"y": y, "x": x, "school": school, "pupil": school * 2 + pupil}
+    design = Model("y ~ x + (x | school/pupil)", data).design
+    target = target_of(design, cross_products(design), [0, 1], resolve(design))
+    assert target.cross.n_levels == (300, 150)
+    assert suits(target)
+    model = pack(target)
+    assert model.counts[0] <= 6
+    assert model.counts[2] <= 6
+
+
 def test_large_rests_are_left_to_linear_algebra(monkeypatch):
     crossed, nested = (everything(STRUCTURES[name], 1)[2] for name in ("crossed", "nested"))
     assert suits(crossed)

@@ -107,6 +107,8 @@ def _density(values: Array, counts: Counts, numbers: Array, gradient: Array) -> 
     _factors(values, sigma, terms, bases, U, Lambda)
     V = np.empty((m, k, k))
     logdet = _absorb(D, C, repeats, Lambda, V, S) if m else 0.0
+    slopes, more = np.zeros((n_terms, k_max, k_max)), np.zeros((q, q))
+    logdet += _count(S, repeats[m:], terms, Lambda, slopes, more)
     contrast = np.zeros(w)  # over the rest: (-estimates, origin - given effects, 1)
     for i in range(g):
         contrast[size + i] = origin[i] - values[i]
@@ -127,8 +129,8 @@ def _density(values: Array, counts: Counts, numbers: Array, gradient: Array) -> 
         contrast[i] = -N[i, size]
     penalty = _penalty(N, prior, contrast, variance, q, r)
     gradient[g] = -sigma * (nu / variance + penalty - r2 / variance**2)
-    slopes = np.zeros((n_terms, k_max, k_max))
     bar = _rest_slopes(S, N, terms, Lambda, contrast, variance, slopes)
+    bar[:q, :q] += more
     for i in range(g):
         for j in range(w):
             gradient[i] += S[size + i, j] * contrast[j] / variance
@@ -148,7 +150,7 @@ def _arrays(
     a = 4
     b = a + m * k * k
     c = b + m * k * w
-    s = c + m
+    s = c + m + q
     d = s + w * w
     e = d + (r + 1) * (r + 1)
     return (
@@ -322,6 +324,41 @@ def _chain_slopes(
 
 
 # ------------------------------------------------------------------------------- the rest
+
+
+@inner
+def _count(
+    S: Array, repeats: Array, terms: Counts, Lambda: Array, slopes: Array, more: Array
+) -> float:
+    """Return the log determinant of the further levels that levels of the rest stand for.
+
+    These depend on no other effects. Write what they add to the derivatives, by S to `more`.
+    """
+    logdet, k_max = 0.0, Lambda.shape[1]
+    R, Y = np.empty((k_max, k_max)), np.empty((k_max, k_max))
+    for t in range(1, len(terms)):
+        k, first = terms[t, 0], terms[t, 2]
+        for start in range(first, first + k * terms[t, 1], k):
+            others = repeats[start] - 1.0
+            if others == 0.0:
+                continue
+            D, V = S[start : start + k, start : start + k].copy(), np.empty((k, k))
+            logdet += others * _level_factor(D, Lambda[t : t + 1], R, V)
+            for a in range(k):
+                for b in range(k):
+                    Y[a, b] = 0.0
+                    for c in range(k):
+                        Y[a, b] += V[c, a] * V[c, b]
+                    more[start + a, start + b] += others * Y[a, b]
+            for a in range(k):  # D Lambda - D Y D Lambda, as no Lambda need be inverted
+                for c in range(k):
+                    score = D[a, c]
+                    for d in range(k):
+                        for e in range(k):
+                            score -= D[a, d] * Y[d, e] * D[e, c]
+                    for b in range(k):
+                        slopes[t, a, b] -= others * score * Lambda[t, c, b]
+    return logdet
 
 
 @inner

@@ -69,7 +69,6 @@ def pack(target: LinearPosterior) -> Packed:
     q = sum(columns[t].stop - columns[t].start for t in order[1:])
     change, origin, rows = _fixed_columns(target)
     D, C, rest = _one_factor(cross, columns, q, change)
-    repeats = np.broadcast_to(cross.chain[0].counts if cross.chain else 1.0, len(D))
     m, k = C.shape[:2]
     k_max = max([1, *(c.k for c in space.covariances)])
     counts = [
@@ -83,7 +82,7 @@ def pack(target: LinearPosterior) -> Packed:
         np.array([cross.n, cross.log_weights, fixed.constant, space.constant]),
         D,
         C,
-        repeats,
+        _counts(cross, columns, q),
         rest,
         rows.T @ rows,
         origin,
@@ -100,11 +99,17 @@ def pack(target: LinearPosterior) -> Packed:
 
 
 def _levels(target: LinearPosterior) -> CrossProducts:
-    """Return cross-products with few levels; only those of the first factor stand for several."""
-    cross = target.condensed
-    if all((link.counts == 1).all() for link in cross.chain[1:]):
-        return cross
-    return condensed(target.cross, depth=1)
+    """Return cross-products with few levels; those of the third factor on stand for one each."""
+    return target.condensed if len(target.cross.chain) <= 2 else condensed(target.cross, depth=2)
+
+
+def _counts(cross: CrossProducts, columns: dict[int, slice], q: int) -> Array:
+    """Return how many levels each level of the first factor, and each effect of the rest, is."""
+    counts = [np.broadcast_to(link.counts, len(link.front)) for link in cross.chain]
+    of_rest = np.ones(q)
+    for link, of_levels in zip(cross.chain[1:], counts[1:], strict=True):
+        of_rest[columns[link.term]] = np.repeat(of_levels, link.k)
+    return np.concatenate([*counts[:1], of_rest])
 
 
 def _layout(cross: CrossProducts) -> tuple[list[int], dict[int, slice]]:
