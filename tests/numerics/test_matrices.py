@@ -26,6 +26,7 @@ from ranef.numerics.matrices import (
     lower_cholesky,
     lower_columns,
     lower_inverse,
+    orthonormal,
     pointwise_cholesky,
     pointwise_forward,
     scattered,
@@ -276,6 +277,19 @@ def test_a_stack_times_one_matrix():
     for shape in ((5, 1, 4), (2, 5, 2, 4), (0, 2, 4)):
         x = rng.normal(size=shape)
         np.testing.assert_allclose(stack_times(x, A), x @ A, atol=1e-14)
+
+
+@pytest.mark.parametrize("p", [3, matrices.MANY_COLUMNS])
+@pytest.mark.parametrize("near", [1.0, 1e-2, 1e-6])
+def test_an_orthonormal_basis_of_few_and_many_columns(p, near):
+    X = np.random.default_rng(p).normal(size=(200, p)) * np.logspace(-4, 4, p)
+    X[:, 1] = X[:, 0] + near * X[:, 1]
+    Q, R = orthonormal(X)
+    np.testing.assert_allclose(Q.T @ Q, np.eye(p), atol=1e-13)
+    np.testing.assert_array_equal(np.tril(R, -1), 0)
+    np.testing.assert_allclose(Q @ R, X, rtol=1e-10, atol=1e-14 * np.abs(X).max())
+    size = np.linalg.norm(X, axis=0)
+    np.testing.assert_allclose(Q @ R / size, X / size, atol=1e-13)
 
 
 def test_the_triangles_of_a_single_matrix():

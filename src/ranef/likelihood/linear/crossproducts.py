@@ -25,6 +25,7 @@ from ranef.design.design import Design, RandomTerm, TermRows
 from ranef.design.groups import chain_of, check_effects, transposed
 from ranef.errors import listed
 from ranef.likelihood.linear.crossed_rows import CrossedRows, crossed_rows
+from ranef.numerics.matrices import orthonormal
 from ranef.numerics.memory import check_memory
 
 SPARSE_SIZE = 500_000  # elements of a block of the rest from which on sparsity pays
@@ -131,7 +132,7 @@ def cross_products(design: Design) -> CrossProducts:
     """
     check_effects(design.rows.terms, design.rows.X.shape[1])
     root = np.sqrt(design.rows.weights)
-    Q, R = np.linalg.qr(design.rows.X * root[:, None])
+    Q, R = orthonormal(design.rows.X * root[:, None])
     y = design.rows.y - design.rows.offset
     level = _level(design.rows.X, Q.T @ root, R, y)
     y = (y - design.rows.X @ level) * root
