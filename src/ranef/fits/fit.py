@@ -432,8 +432,8 @@ class Fit(WithoutCaches, Printed):
         >>> fit = rf.fit("Yield ~ 1 + (1 | Batch)", rf.load_dataset("Dyestuff"))
         >>> fit.predict({"Batch": ["A", "G"]}, groups="new", prob=0.95).round(1)
              mean    sd   lower   upper
-        0  1509.9  20.5  1469.7  1550.1
-        1  1527.5  46.2  1436.9  1618.1
+        0  1509.9  20.0  1470.6  1549.2
+        1  1527.5  46.3  1436.8  1618.2
         """
         asked = question(groups, kind, prob, interval)
         check_seed(seed)
@@ -522,8 +522,8 @@ class Fit(WithoutCaches, Printed):
         >>> fit = rf.fit("Yield ~ 1 + (1 | Batch)", rf.load_dataset("Dyestuff"))
         >>> fit.coef_table().iloc[:2, 1:].round(1)
           level       coef  estimate    sd   lower   upper
-        0     A  Intercept    1509.9  20.5  1469.7  1550.1
-        1     B  Intercept    1527.9  20.5  1487.7  1568.1
+        0     A  Intercept    1509.9  20.0  1470.6  1549.2
+        1     B  Intercept    1527.9  20.0  1488.6  1567.2
         """
         check_seed(seed)
         asked, terms = Question(kind="link", prob=probability(prob)), self.design.terms
@@ -534,7 +534,7 @@ class Fit(WithoutCaches, Printed):
             return drawn_coefficients(terms, [names for _, names in of_terms], drawn)
         intervals = self._intervals(asked, uncertainty, n, seed)
         values = [(self._expected(rows, asked), *intervals.of(rows)) for rows, _ in of_terms]
-        return tidy_effects(terms, values, intervals.said, [names for _, names in of_terms])
+        return tidy_effects(terms, values, intervals.words(), [names for _, names in of_terms])
 
     def _labels(self, terms: str | Sequence[str] | None) -> list[str] | None:
         """Return the labels of the terms that take part; None for all."""

@@ -109,7 +109,7 @@ def mean_over_groups(
     --------
     >>> from ranef.families.binomial import BINOMIAL
     >>> mean_over_groups(BINOMIAL, np.array([-1.398]), np.array([0.4125])).round(3)
-    array([0.212])
+    array([0.216])
     """
     if power == 1 and family.response_mean is None and family.link.normal_mean is not None:
         return family.link.normal_mean(eta, between)

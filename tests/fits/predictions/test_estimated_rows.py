@@ -19,7 +19,7 @@ def test_errors_of_variances_are_added():
     assert (usual["sd"] < whole["sd"]).all()
     np.testing.assert_allclose(conditional["sd"], fit.estimate.b_cov[0][:3, 0, 0] ** 0.5)
     np.testing.assert_array_equal(usual["mean"], whole["mean"])
-    assert whole.attrs["interval"].endswith("fixed effects and variances estimated of the same")
+    assert whole.attrs["interval"].endswith("of the mean, fixed effects and variances estimated")
 
 
 def test_the_error_of_a_typical_group_is_the_bootstraps_of_its_fixed_effects():

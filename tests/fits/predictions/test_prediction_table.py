@@ -90,6 +90,7 @@ def test_a_new_group_needs_no_column_and_has_the_error_of_a_stranger(reml):
     np.testing.assert_allclose(without["sd"], np.sqrt(total), rtol=1e-12)
     assert without.index.tolist() == ["a", "b"]
     assert without.attrs["predicted"] == "Reaction: mean of new groups of `Subject`"
+    assert without.attrs["interval"] == "95 % interval of the mean, variances as if known"
     np.testing.assert_allclose(reml.predict(days, "average"), reml.predict(days, "population"))
 
 
@@ -185,7 +186,7 @@ def test_a_lattice_and_its_draws_agree(quadrature, groups):
     np.testing.assert_allclose(table["sd"], drawn.std(axis=1), rtol=0.06)
     inside = drawn.ge(table["lower"], axis=0) & drawn.le(table["upper"], axis=0)
     np.testing.assert_allclose(inside.mean(axis=1), 0.9, atol=0.02)
-    assert table.attrs["interval"].startswith("posterior mean with 90 % HPD interval")
+    assert table.attrs["interval"] == "90 % HPD interval of the mean"
 
 
 def test_a_lattice_has_the_moments_of_its_fixed_and_random_effects(quadrature):

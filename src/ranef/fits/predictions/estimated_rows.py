@@ -192,8 +192,7 @@ def intervals_around_estimates[F](
 
         return spread_of_estimate(model.family, rows, normal, asked, observations)
 
-    words = f"estimate with {100 * (asked.prob or 0):g} % interval, {said}"
-    return Intervals(spread_of, OBSERVATIONS, words)
+    return Intervals(spread_of, OBSERVATIONS, f"{100 * (asked.prob or 0):g} % interval", said)
 
 
 def estimated_draws[F](

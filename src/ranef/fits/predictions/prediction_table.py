@@ -96,13 +96,20 @@ class Intervals:
         From rows to their standard deviations and intervals.
     n_points : int
         The number of numbers that those of a row are made of.
-    said : str
+    name : str
         What the intervals are: "95 % HPD interval".
+    given : str
+        What is taken for known: "variances as if known".
     """
 
     spread_of: Callable[[NewRows], Spread]
     n_points: int
-    said: str
+    name: str
+    given: str = ""
+
+    def words(self, of: str = "") -> str:
+        """Return what the intervals are, and what they are of."""
+        return f"{self.name}{' of ' * bool(of)}{of}{', ' * bool(self.given)}{self.given}"
 
     def of(self, rows: NewRows) -> Spread:
         """Return standard deviations and intervals of rows, which are taken part by part."""
@@ -136,15 +143,15 @@ def prediction_table(
     table = pd.DataFrame(
         {name: rows.spread(values) for name, values in columns.items()}, index=rows.asked
     )
-    of = "a single observation" if asked.interval == "prediction" else "the same"
-    table.attrs["predicted"] = f"{response}: {_what(rows, asked)}"
-    table.attrs["interval"] = f"{intervals.said} of {of}"
+    mean = "linear predictor" if asked.kind == "link" else "mean"
+    of = "a single observation" if asked.interval == "prediction" else f"the {mean}"
+    table.attrs["predicted"] = f"{response}: {_what(rows, asked, mean)}"
+    table.attrs["interval"] = intervals.words(of)
     return table
 
 
-def _what(rows: NewRows, asked: Question) -> str:
+def _what(rows: NewRows, asked: Question, kind: str) -> str:
     """Return what is predicted, in words."""
-    kind = "linear predictor" if asked.kind == "link" else "mean"
     factors = listed(dict.fromkeys(term.factor for term in rows.terms))
     if asked.groups == "average" and kind == "mean":
         return f"mean over groups of {factors}" if factors else kind
@@ -280,9 +287,9 @@ def posterior_intervals(
     family: Family, marginals: Marginals, asked: Question, draws_of: Callable[[NewRows], Array]
 ) -> Intervals:
     """Return the way to posterior standard deviations and highest density intervals of rows."""
-    said = f"posterior mean with {100 * (asked.prob or 0):g} % HPD interval"
+    name = f"{100 * (asked.prob or 0):g} % HPD interval"
 
     def spread_of(rows: NewRows) -> Spread:
         return spread_of_posterior(family, rows, marginals.normal_rows(rows), asked, draws_of)
 
-    return Intervals(spread_of, marginals.n_points, said)
+    return Intervals(spread_of, marginals.n_points, name)
