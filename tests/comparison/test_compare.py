@@ -140,19 +140,68 @@ def test_points_beside_posteriors():
 # ---------------------------------------------------------------------------------- groups
 
 
-def test_the_factor_is_named_where_there_are_several():
+def test_the_first_factor_of_the_largest_model_is_left_out_by_default():
     model = rf.Model("strength ~ 1 + (1 | batch/cask)", rf.load_dataset("Pastes"))
     fits = {"nested": model.fit("quadrature", seed=1), "none": None}
     fits["none"] = model.structures()["no random effects"].fit("quadrature", seed=1)
-    with pytest.raises(rf.FitError) as caught:
-        rf.compare(fits)
-    assert str(caught.value) == (
-        "the models have the grouping factors `cask:batch` and `batch`: name the one whose levels "
-        "are predicted as new groups, `group=`."
+    said = rf.compare(fits, seed=1)
+    assert said.new_group.factor == "cask:batch"
+    assert said.caveats[0] == (
+        "The groups left out are levels of `cask:batch`, the first factor of the largest model; "
+        "`group=` takes `batch`, or labels of the rows."
     )
     with pytest.raises(rf.FitError, match="no model has the grouping factor 'btch'"):
         rf.compare(fits, group="btch")
-    assert len(rf.compare(fits, group="batch", seed=1).new_group.elpd) == 10
+    named = rf.compare(fits, group="batch", seed=1)
+    assert len(named.new_group.elpd) == 10
+    assert not any("first factor" in text for text in named.caveats)
+
+
+def test_a_question_that_is_not_asked_has_no_columns():
+    fits = {"batches": yields(), "none": yields("Yield ~ 1")}
+    every = rf.compare(fits, seed=1)
+    wanted = {"group": ("group",), "row": ("observation",), "": ()}
+    for suffix, units in wanted.items():
+        found = rf.compare(fits, seed=1, units=units)
+        kept = [c for c in every.table if not c.endswith(("_group", "_row")) or f"_{suffix}" in c]
+        kept = [c for c in kept if suffix or not c.endswith(("_group", "_row"))]
+        pd.testing.assert_frame_equal(found.table, every.table[kept])
+        assert ("A new `Batch`" in str(found)) == (suffix == "group")
+        assert ("A new row" in str(found)) == (suffix == "row")
+        assert ("se diff:" in str(found)) == bool(suffix)
+    assert rf.compare(fits, seed=1, units="group").known_group is None
+
+
+@pytest.mark.parametrize(
+    ("units", "group", "text"),
+    [
+        (("rows",), None, "units='rows' cannot be left out. Known names: `group`, `observation`."),
+        (3, None, "`units` are of `group` and `observation`, got 3."),
+        (
+            "observation",
+            "Batch",
+            "`group` says which groups are left out, and units='observation' leaves none.",
+        ),
+    ],
+)
+def test_units_that_cannot_be_left_out(units, group, text):
+    fits = {"batches": yields(), "none": yields("Yield ~ 1")}
+    with pytest.raises(rf.FitError) as caught:
+        rf.compare(fits, units=units, group=group)
+    assert str(caught.value) == text
+
+
+def test_progress_names_the_model_and_stays_out_of_what_is_not_looked_at(monkeypatch, capsys):
+    fits = {"batches": yields(), "none": yields("Yield ~ 1")}
+    rf.compare(fits, seed=1, units=())
+    assert capsys.readouterr() == ("", "")
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as a terminal
+    rf.compare(fits, seed=1, units=())
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "Comparing batches" in shown.err or "Comparing none" in shown.err
+    rf.compare(fits, seed=1, units=(), progressbar=False)
+    assert capsys.readouterr() == ("", "")
 
 
 def test_groups_may_be_given_as_labels():
@@ -246,9 +295,6 @@ def test_what_has_no_structures():
     model = rf.Model("Yield ~ 1", rf.load_dataset("Dyestuff"))
     with pytest.raises(rf.FitError, match="no random effects, and so no simpler structures"):
         rf.compare_structures(model)
-    crossed = rf.Model("diameter ~ 1 + (1 | plate) + (1 | sample)", rf.load_dataset("Penicillin"))
-    with pytest.raises(rf.FitError, match="name the one whose levels are predicted"):
-        rf.compare_structures(crossed)
 
 
 def test_point_estimates_of_crossed_structures_need_no_group():

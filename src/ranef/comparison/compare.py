@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from ranef.arguments import check_seed
+from ranef.arguments import check_choice, check_seed
 from ranef.comparison.bayes_factors import bayes_factors, no_bayes_factors, prior_probabilities
 from ranef.comparison.comparison_table import NO_RANDOM_EFFECTS, Comparison, Score
 from ranef.comparison.stacking import bayesian_bootstrap, differences, stack
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
 
+UNITS = (GROUP, OBSERVATION)  # that are left out
 POINT_METHODS = ("reml", "ml", "map")  # their fits have no predictive densities
 N_REPLICATES = 1000  # of the Bayesian bootstrap of stacking weights
 
@@ -39,9 +40,11 @@ def compare(
     fits: Mapping[str, Fit],
     *,
     group: str | ArrayLike | None = None,
+    units: str | Sequence[str] = UNITS,
     prior: Mapping[str, float] | None = None,
     seed: int | None = None,
     executor: Executor | None = None,
+    progressbar: bool = True,
 ) -> Comparison:
     """Compare models of the same data, which may differ in their random effects.
 
@@ -51,14 +54,19 @@ def compare(
         Fits by name. Posteriors are compared in full; of point estimates the table has the
         log-likelihood, AIC and BIC.
     group : str or array of shape (n_obs,), optional
-        The grouping factor whose levels are predicted as new groups; needed where the models have
-        several.
+        The grouping factor whose levels are predicted as new groups. By default it is the first
+        one of the largest model, which `print(model)` shows and the comparison says.
+    units : sequence of {"group", "observation"}
+        What is left out: groups, rows, both, or nothing, `()`. A question that is not asked costs
+        nothing and has no columns.
     prior : mapping of str to float, optional
         Prior probabilities of the models; the same for all by default.
     seed : int, optional
         For what takes random numbers: bridge sampling, the bootstrap of the stacking weights.
     executor : concurrent.futures.Executor, optional
         Where the models are to be looked at, side by side.
+    progressbar : bool
+        Whether to show, in a terminal or notebook, which model is being looked at.
 
     Returns
     -------
@@ -102,6 +110,7 @@ def compare(
     {'batches': 0.0, 'none': -2.3}
     """
     check_seed(seed)
+    units = _checked_units(units, group)
     by_name = named_fits(fits)
     check_comparable(by_name)
     posteriors = {name: fit for name, fit in by_name.items() if isinstance(fit, PosteriorFit)}
@@ -112,12 +121,16 @@ def compare(
     reason = no_bayes_factors(posteriors)
     effects = _differing_effects(posteriors)
     ask = partial(
-        _ask, group=_group_of(posteriors, group), seed=seed, evidence=not reason, effects=effects
+        _ask,
+        group=_group_of(posteriors, group) if GROUP in units else None,
+        by_row=OBSERVATION in units,
+        seed=seed,
+        evidence=not reason,
+        effects=effects,
     )
-    apply = map if executor is None else executor.map
-    answers = dict(zip(posteriors, apply(ask, posteriors.values()), strict=True))
+    answers = _one_by_one("Comparing", posteriors, ask, executor, progressbar=progressbar)
     new = {name: a.new_group for name, a in answers.items() if a.new_group is not None}
-    known = {name: a.known_group for name, a in answers.items()}
+    known = {name: a.known_group for name, a in answers.items() if a.known_group is not None}
     marginals = {name: a.marginal for name, a in answers.items() if a.marginal is not None}
     by_effects = {name: a.by_effects for name, a in answers.items() if a.by_effects is not None}
     evidence, sensitivity = (
@@ -129,7 +142,10 @@ def compare(
         Score.of(new),
         Score.of(known),
         sensitivity,
-        _caveats(by_name, posteriors, reason, effects),
+        (
+            *_default_note(posteriors, asked=GROUP in units and group is None),
+            *_caveats(by_name, posteriors, reason, effects),
+        ),
         effects,
     )
 
@@ -139,6 +155,7 @@ def compare_structures(
     method: str | None = None,
     *,
     group: str | ArrayLike | None = None,
+    units: str | Sequence[str] = UNITS,
     seed: int | None = None,
     executor: Executor | None = None,
     progressbar: bool = True,
@@ -154,9 +171,8 @@ def compare_structures(
         As of `Model.fit`. By default the posterior by "quadrature" where a model has few enough
         variance parameters, by "laplace" otherwise, and by "mcmc" where the latter's importance
         weights say that it is not to be relied on.
-    group, seed, executor
+    group, units, seed, executor, progressbar
         As of `compare`.
-    progressbar : bool
     **options
         Of `Model.fit`.
 
@@ -173,29 +189,47 @@ def compare_structures(
     >>> comparison.to_frame()["probability"].round(2).to_dict()
     {'no random effects': 0.09, '(1 | Batch)': 0.91}
     """
-    from rich.console import Console
-    from rich.progress import track
-
     argument: object = model
     if not isinstance(argument, Model):
         raise FitError(f"compare_structures takes a model, got {type(argument).__name__}.")
     models = model.structures()
     if len(models) < 2:
         raise FitError("the model has no random effects, and so no simpler structures.")
-    if method not in POINT_METHODS:
+    units = _checked_units(units, group)
+    if method not in POINT_METHODS and GROUP in units:
         _group_of(models, group)  # before anything is fitted
     fit_model = partial(_fitted, method=method, seed=seed, options=options)
-    fitted = track(
-        (executor.map if executor else map)(fit_model, models.values()),
-        description="Fitting",
-        total=len(models),
-        console=Console(stderr=True),
-        transient=True,
-        disable=not progressbar,
+    fits = _one_by_one("Fitting", models, fit_model, executor, progressbar=progressbar)
+    comparison = compare(
+        fits, group=group, units=units, seed=seed, executor=executor, progressbar=progressbar
     )
-    fits = dict(zip(models, fitted, strict=True))
-    comparison = compare(fits, group=group, seed=seed, executor=executor)
     return replace(comparison, table=comparison.table.assign(random=list(models)))
+
+
+def _one_by_one[T, R](
+    verb: str,
+    named: Mapping[str, T],
+    work: Callable[[T], R],
+    executor: Executor | None,
+    *,
+    progressbar: bool,
+) -> dict[str, R]:
+    """Do some work for each of several models, and show which one it is, where anyone looks."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.progress import Progress
+
+    done: dict[str, R] = {}
+    found = (executor.map if executor else map)(work, named.values())
+    console = Console(stderr=True)
+    is_seen = progressbar and (console.is_interactive or console.is_jupyter)
+    with Progress(console=console, transient=True, disable=not is_seen) as progress:
+        task = progress.add_task(verb, total=len(named))
+        for name in named:
+            progress.update(task, description=f"{verb} {escape(name)}")
+            done[name] = next(found)
+            progress.advance(task)
+    return done
 
 
 def _fitted(model: Model, *, method: str | None, seed: int | None, options: dict[str, Any]) -> Fit:
@@ -220,7 +254,8 @@ class Answers:
     Attributes
     ----------
     new_group, known_group : Scores
-        Of groups and of rows that are left out; no groups where no model has a grouping factor.
+        Of groups and of rows that are left out, where asked for; no groups where no model has a
+        grouping factor.
     marginal : tuple of (MarginalLikelihood, Sensitivity) or None
         None where Bayes factors are not defined.
     by_effects : Sensitivity or None
@@ -228,18 +263,25 @@ class Answers:
     """
 
     new_group: Scores | None
-    known_group: Scores
+    known_group: Scores | None
     marginal: tuple[MarginalLikelihood, Sensitivity] | None
     by_effects: Sensitivity | None
 
 
 def _ask(
-    fit: PosteriorFit, *, group: Any, seed: int | None, evidence: bool, effects: Sequence[str]
+    fit: PosteriorFit,
+    *,
+    group: Any,
+    by_row: bool,
+    seed: int | None,
+    evidence: bool,
+    effects: Sequence[str],
 ) -> Answers:
     """Ask a fit for all that a comparison needs of it."""
     rng, engine = np.random.default_rng(seed), fit.asked
     new_group = None if group is None else fit.scores(GROUP, group, seed=seed)
-    known_group, marginal, by_effects = fit.scores(OBSERVATION, seed=seed), None, None
+    known_group = fit.scores(OBSERVATION, seed=seed) if by_row else None
+    marginal, by_effects = None, None
     if evidence:
         marginal = (
             engine.evidence(fit.marginals, rng, known=fit.evidence, relative=True),
@@ -292,10 +334,7 @@ def _group_of(fits: Mapping[str, Fit | Model], group: str | ArrayLike | None) ->
     factors = {t.factor: t.grouping for fit in fits.values() for t in fit.design.rows.terms}
     if not factors:
         return None
-    if group is None and len(factors) > 1:
-        message = f"the models have the grouping factors {listed(factors)}: name the one whose "
-        raise FitError(f"{message}levels are predicted as new groups, `group=`.")
-    name = next(iter(factors)) if group is None else group
+    name = _default_factor(fits) if group is None else group
     if name not in factors:
         raise FitError(
             f"no model has the grouping factor {name!r}; there are {listed(factors)}. Labels of "
@@ -304,6 +343,37 @@ def _group_of(fits: Mapping[str, Fit | Model], group: str | ArrayLike | None) ->
     term = factors[name]
     rows = next(iter(fits.values())).design.rows.index
     return pd.Series(term.levels[term.codes], index=rows, name=name)
+
+
+def _default_factor(fits: Mapping[str, Fit | Model]) -> str:
+    """Return the first grouping factor of the largest model."""
+    sizes = {
+        name: sum(term.covariance.n_theta for term in fit.design.terms)
+        for name, fit in fits.items()
+    }
+    return fits[max(sizes, key=lambda name: sizes[name])].design.rows.terms[0].factor
+
+
+def _default_note(fits: Mapping[str, Fit], *, asked: bool) -> tuple[str, ...]:
+    """Say which groups were left out where the models have several grouping factors."""
+    factors = list(dict.fromkeys(t.factor for fit in fits.values() for t in fit.design.terms))
+    if not asked or len(factors) < 2:
+        return ()
+    name = _default_factor(fits)
+    others = listed([factor for factor in factors if factor != name])
+    said = f"The groups left out are levels of `{name}`, the first factor of the largest model; "
+    return (f"{said}`group=` takes {others}, or labels of the rows.",)
+
+
+def _checked_units(units: object, group: object) -> tuple[str, ...]:
+    """Return what is left out, or refuse what cannot be, and groups of which none is."""
+    named = (units,) if isinstance(units, str) else units
+    if not isinstance(named, Iterable):
+        raise FitError(f"`units` are of {listed(UNITS)}, got {units!r}.")
+    checked = tuple(check_choice("units", unit, UNITS, "cannot be left out") for unit in named)
+    if group is not None and GROUP not in checked:
+        raise FitError(f"`group` says which groups are left out, and units={units!r} leaves none.")
+    return checked
 
 
 def _predicted(scores: Mapping[str, Scores], unit: str, seed: int | None) -> pd.DataFrame | None:

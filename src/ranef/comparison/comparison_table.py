@@ -308,7 +308,8 @@ class Comparison(Printed):
                     for method, rows in by_method
                 ]
                 sentences.append(f"{heading}: {'; '.join(methods)}.")
-        return [" ".join(sentences), LEGEND] if sentences else []
+        legend = [] if self.new_group is None and self.known_group is None else [LEGEND]
+        return [" ".join(sentences), *legend] if sentences else []
 
     # ---------------------------------------------------------------------------- pictures
 
