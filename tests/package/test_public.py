@@ -44,7 +44,7 @@ NAMES = [
     "priors",
     "side_by_side",
 ]
-HEAVY = ["arviz", "matplotlib", "numba", "nutpie", "pymc", "pytensor"]
+HEAVY = ["arviz", "formulaic", "matplotlib", "narwhals", "numba", "nutpie", "pymc", "pytensor"]
 FIT = """
 import sys
 import ranef as rf

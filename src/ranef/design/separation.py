@@ -18,10 +18,10 @@ from __future__ import annotations
 from itertools import compress
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
 from scipy import special
 from scipy.linalg import null_space
-from scipy.optimize import linprog
 
 from ranef._typing import Array
 from ranef.design.design import Design
@@ -138,7 +138,7 @@ def _direction(moved: Array, still: Array, priced: NDArray[np.bool_]) -> Array |
     if 0 in moved.shape:
         return None
     equal = np.vstack([moved.mean(axis=0), still])
-    solution = linprog(
+    solution = scipy.optimize.linprog(
         np.tile(np.where(priced, 1.0, 0.0), 2),  # of the positive and of the negative parts
         A_ub=np.hstack([-moved, moved]),
         b_ub=np.zeros(len(moved)),

@@ -10,6 +10,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +19,7 @@ from ranef._typing import Array
 from ranef.covariances.covariance import sd_and_corr
 from ranef.design.design import Design, RandomTerm
 from ranef.families.family import Family
+from ranef.numerics import markov_chains
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -245,14 +247,13 @@ def diagnose(tree: xr.DataTree, remedy: str = MARGINAL) -> Diagnostics:
     Diagnostics
         The worst of every check; what never varies is left out.
     """
-    import arviz as az  # type: ignore[import-untyped]
-
     stats = tree["sample_stats"].to_dataset()
     every = quantities(tree, include_b=True)
     draws = {k: v for k, v in every.items() if np.ptp(v) != 0} or every
     names, values = list(draws), np.stack(list(draws.values()), axis=-1)
-    rhat, bulk = statistic(az.rhat, values), statistic(az.ess, values)
-    tail = statistic(az.ess, values, method="tail", prob=TAILS)
+    rhat = statistic(markov_chains.rhat, values)
+    bulk = statistic(markov_chains.ess_bulk, values)
+    tail = statistic(partial(markov_chains.ess_tail, tails=TAILS), values)
     high, low, low_tail = _worst(rhat), _worst(-bulk), _worst(-tail)
     return Diagnostics(
         draws=int(values.shape[0] * values.shape[1]),

@@ -19,7 +19,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import linalg, optimize, special
+import scipy
+from scipy import linalg, special
 
 from ranef._typing import Array
 from ranef.errors import FitError
@@ -156,7 +157,9 @@ def bridge(ours: Array, theirs: Array, log_odds: float) -> tuple[float, Array, A
 
     both = np.concatenate([ours.ravel(), theirs[np.isfinite(theirs)]])
     reach = 40.0 + abs(log_odds)
-    log_r = float(optimize.brentq(balance, both.min() - reach, both.max() + reach, xtol=1e-12))
+    log_r = float(
+        scipy.optimize.brentq(balance, both.min() - reach, both.max() + reach, xtol=1e-12)
+    )
     at_ours, at_theirs = special.log_expit(log_r - ours), special.log_expit(theirs - log_r)
     return log_r, np.exp(at_ours - _log_mean(at_ours)), np.exp(at_theirs - _log_mean(at_theirs))
 

@@ -6,16 +6,16 @@ effects given the variances, and a draw is one without width. Both answer to `Ma
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pandas as pd
+import scipy
 from numpy.typing import NDArray
-from scipy import stats
 
 from ranef._typing import Array
 from ranef.arguments import is_one_of
@@ -33,6 +33,7 @@ from ranef.likelihood.predictions import (
     linear_predictors,
     variance_of_new,
 )
+from ranef.numerics import markov_chains
 from ranef.numerics.matrices import read_only
 from ranef.numerics.memory import check_memory
 from ranef.posterior.transforms import coordinate, coordinate_of
@@ -422,7 +423,7 @@ def log_prior(posterior: xr.Dataset, priors: Priors) -> xr.Dataset:
         if term.corr is not None:
             shares = posterior[name := f"partial_corr_{term.label}"]
             shape = term.covariance.correlation_shapes(term.corr.eta)
-            log_density = stats.beta.logpdf(shares.to_numpy(), shape, shape)
+            log_density = scipy.stats.beta.logpdf(shares.to_numpy(), shape, shape)
             densities[name] = shares.copy(data=log_density)
     return xr.Dataset(densities)
 
@@ -490,8 +491,6 @@ def summarise(tree: xr.DataTree, prob: float = 0.95, *, include_b: bool = False)
     FitError
         If `prob` does not lie between 0 and 1.
     """
-    import arviz as az  # type: ignore[import-untyped]
-
     draws = quantities(tree, include_b=include_b)
     values = np.stack(list(draws.values()), axis=-1)
     lower, upper = hdi(values, prob)
@@ -500,10 +499,10 @@ def summarise(tree: xr.DataTree, prob: float = 0.95, *, include_b: bool = False)
         "sd": values.std((0, 1), ddof=min(1, values[..., 0].size - 1)),
         "lower": lower,
         "upper": upper,
-        "ess_bulk": statistic(az.ess, values),
-        "ess_tail": statistic(az.ess, values, method="tail", prob=TAILS),
-        "r_hat": statistic(az.rhat, values),
-        "mcse_mean": statistic(az.mcse, values, method="mean"),
+        "ess_bulk": statistic(markov_chains.ess_bulk, values),
+        "ess_tail": statistic(partial(markov_chains.ess_tail, tails=TAILS), values),
+        "r_hat": statistic(markov_chains.rhat, values),
+        "mcse_mean": statistic(markov_chains.mcse_mean, values),
     }
     return pd.DataFrame(columns, index=list(draws))
 
@@ -534,10 +533,7 @@ def hdi(draws: Array, prob: float = 0.95) -> tuple[Array, Array]:
     >>> bool(lower < 0.01 and abs(upper - np.log(2)) < 0.02)
     True
     """
-    import arviz as az
-
-    bounds = np.asarray(az.hdi(draws, prob=probability(prob), axis=(0, 1)))
-    return bounds[..., 0], bounds[..., 1]
+    return markov_chains.shortest_interval(draws, probability(prob))
 
 
 def quantities(tree: xr.DataTree, *, include_b: bool) -> dict[str, Array]:
@@ -561,12 +557,10 @@ def _elements(posterior: xr.Dataset, name: str) -> Iterator[tuple[str, Array]]:
         yield (names[0] if plain else f"{name}{inside}"), values[:, :, *index]
 
 
-def statistic(of: Callable[..., Any], values: Array, **options: Any) -> Array:
-    """Return ArviZ's statistic of each number (chain, draw, number), where it has a meaning."""
+def statistic(of: Callable[[Array], Array], values: Array) -> Array:
+    """Return a statistic of each number (chain, draw, number), where it has a meaning."""
     statistics = np.full(values.shape[-1], np.nan)
     varies = np.ptp(values, axis=(0, 1)) > 0
     if values.shape[1] >= MIN_DRAWS and varies.any():
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Found chain dimension to be longer than draw")
-            statistics[varies] = of(values[..., varies], **options)
+        statistics[varies] = of(values[..., varies])
     return statistics

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
+import nutpie
 import pytest
 from marginal_cases import everything
 
@@ -29,6 +33,41 @@ def dyestuff():
 
 def near(target):
     return {"start": np.array([4.0, 3.5]), "scale": np.full(target.space.d, 0.3)}
+
+
+def test_draws_and_statistics_are_those_that_nutpie_converts(dyestuff, monkeypatch):
+    trees = []
+
+    def sample_twice(model, **options):
+        trees.append(whole(model, **options | {"return_raw_trace": False}))
+        return whole(model, **options)
+
+    whole = nutpie.sample
+    monkeypatch.setattr(nutpie, "sample", sample_twice)
+    x, stats = sample(dyestuff, **near(dyestuff), draws=60, chains=3, tune=300, **QUIET)
+    (tree,) = trees
+    np.testing.assert_array_equal(x, tree["posterior"]["x"])
+    theirs = nuts.numeric_statistics(tree)
+    assert set(stats) == set(theirs) - {"tuning"}
+    for name in stats:
+        np.testing.assert_array_equal(stats[name], theirs[name])
+        assert stats[name].dims == ("chain", "draw")
+
+
+def test_arviz_is_loaded_when_it_is_asked_for():
+    code = """
+import sys
+import ranef as rf
+model = rf.Model("Yield ~ 1 + (1 | Batch)", rf.load_dataset("Dyestuff"))
+model.fit("mcmc", draws=50, tune=50, chains=2, seed=1, progressbar=False)
+assert not {"arviz", "arviz_stats", "matplotlib", "pymc"} & set(sys.modules)
+import nutpie
+assert callable(sys.modules["nutpie.sample"].arviz.from_dict)
+assert "arviz" in sys.modules
+"""
+    run = [sys.executable, "-W", "ignore", "-c", code]
+    done = subprocess.run(run, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_moments_are_those_of_a_grid(dyestuff):

@@ -25,8 +25,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+import scipy
 from numpy.typing import NDArray
-from scipy import optimize, special
+from scipy import special
 
 from ranef._typing import Array
 from ranef.errors import FitError, probability, suggestion
@@ -143,7 +144,7 @@ class ProfileCurve(ReadOnly):
 
     def _solved(self, i: int, j: int, target: float) -> float:
         """Return where the cubic between two nodes meets a rise that is between theirs."""
-        share = optimize.brentq(
+        share = scipy.optimize.brentq(
             lambda t: float(self._between(i, j, np.asarray(t))) - target, 0.0, 1.0, xtol=1e-14
         )
         return float(self.x[i] + share * (self.x[j] - self.x[i]))

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
-from scipy import interpolate, special
+from scipy import special
 
 from ranef._typing import Array
 from ranef.errors import FitError, probability
@@ -65,7 +66,7 @@ class Curve:
 
     @cached_property
     def _cumulative(self) -> Array:
-        whole = interpolate.make_interp_spline(self.t, self.density * self.slope, k=5)
+        whole = scipy.interpolate.make_interp_spline(self.t, self.density * self.slope, k=5)
         cumulative = whole.antiderivative()(self.t)
         return np.asarray(np.maximum.accumulate(cumulative / cumulative[-1]))
 
@@ -89,17 +90,17 @@ class Curve:
         x = np.asarray(x, dtype=np.float64)
         if self.from_zero:  # next to zero the density is level
             x = np.where(x >= 0, np.maximum(x, self._near_zero), x)
-        t = interpolate.PchipInterpolator(self.values, self.t, extrapolate=False)(x)
-        density = interpolate.make_interp_spline(self.t, self.density, k=5)(t)
+        t = scipy.interpolate.PchipInterpolator(self.values, self.t, extrapolate=False)(x)
+        density = scipy.interpolate.make_interp_spline(self.t, self.density, k=5)(t)
         return np.maximum(np.nan_to_num(density), 0.0)
 
     def cdf(self, x: ArrayLike) -> Array:
         """Return the probability of values up to x."""
         x = np.asarray(x, dtype=np.float64)
         t = np.interp(x, self.values, self.t)
-        inner = interpolate.PchipInterpolator(self.values, self.t, extrapolate=False)(x)
+        inner = scipy.interpolate.PchipInterpolator(self.values, self.t, extrapolate=False)(x)
         t = np.where(np.isfinite(inner), inner, t)
-        return np.clip(interpolate.PchipInterpolator(self.t, self._cumulative)(t), 0.0, 1.0)
+        return np.clip(scipy.interpolate.PchipInterpolator(self.t, self._cumulative)(t), 0.0, 1.0)
 
     def quantile(self, q: ArrayLike) -> Array:
         """Return the value with probability q, from 0 to 1, below it."""
@@ -107,7 +108,7 @@ class Curve:
         if not ((q >= 0) & (q <= 1)).all():
             raise FitError(f"a quantile is asked for with probabilities from 0 to 1, got {q}.")
         inner = np.concatenate([[True], np.diff(self._cumulative) > 0])
-        back = interpolate.PchipInterpolator(self._cumulative[inner], self.values[inner])
+        back = scipy.interpolate.PchipInterpolator(self._cumulative[inner], self.values[inner])
         return np.asarray(back(q))
 
     def hdi(self, prob: float = 0.95) -> tuple[float, float]:
@@ -243,7 +244,7 @@ def _curve_of_sd(whitened: Frame, place: int, first: Array, axis: Array, table: 
     For every value of the sd the joint density is integrated along sd / sigma, the first axis.
     """
     spread = float(np.linalg.norm(whitened.root[-1, 1:]))
-    log_density = interpolate.RectBivariateSpline(first, axis, table, kx=5, ky=5)
+    log_density = scipy.interpolate.RectBivariateSpline(first, axis, table, kx=5, ky=5)
     t = whitened.center[0] + whitened.root[0, 0] * _finer(first)
     log_value, log_slope = half_line(t)
     steepest = float(np.abs(whitened.root[0, 0] * np.exp(log_slope) + whitened.root[-1, 0]).max())
@@ -276,5 +277,5 @@ def _finer(t: Array) -> Array:
     return np.linspace(t[0], t[-1], 8 * (len(t) - 1) + 1)
 
 
-def _smooth(t: Array, log_density: Array) -> interpolate.BSpline:
-    return interpolate.make_interp_spline(t, log_density, k=5)
+def _smooth(t: Array, log_density: Array) -> scipy.interpolate.BSpline:
+    return scipy.interpolate.make_interp_spline(t, log_density, k=5)

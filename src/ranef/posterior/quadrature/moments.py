@@ -13,8 +13,8 @@ from functools import cached_property
 
 import numpy as np
 import pandas as pd
+import scipy
 from numpy.typing import NDArray
-from scipy import interpolate
 
 from ranef._typing import Array
 from ranef.covariances.partial_correlations import correlations
@@ -167,7 +167,9 @@ class Exact(WithoutCaches):
         table = np.column_stack([np.log(share), mean, np.log(variance)])
         size = max(8 * (len(slices) - 1), int(2 * np.ptp(mean) / np.sqrt(variance.min())))
         fine = np.linspace(slices[0], slices[-1], size + 1)
-        log_share, mean, log_variance = interpolate.make_interp_spline(slices, table, k=5)(fine).T
+        log_share, mean, log_variance = scipy.interpolate.make_interp_spline(slices, table, k=5)(
+            fine
+        ).T
         share = np.exp(log_share)
         return mixture(share / share.sum(), mean, np.exp(log_variance / 2))
 

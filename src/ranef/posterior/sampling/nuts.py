@@ -6,9 +6,13 @@ Nutpie is given a density to call; nothing is compiled for the model at hand.
 from __future__ import annotations
 
 import os
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
+from importlib import import_module
+from itertools import product
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +28,7 @@ if TYPE_CHECKING:
 
 type Density = Callable[[Array], tuple[float, Array]]
 
+_KNOWN = ("chain", "draw", "tuning")  # of what nutpie says of each draw
 MAX_STARTS = 20  # tried by a chain, each at half the distance: 2^-20 times the scale at the last
 MIN_THREADED_SECONDS = 5e-5  # of an evaluation; threads would wait longer than they save below
 
@@ -52,7 +57,7 @@ def sample(
     chains, draws = settings.chains, settings.draws
     if not target.space.d:
         return np.empty((chains, draws, 0)), _no_stats(chains, draws)
-    import nutpie
+    nutpie = _imported()
     from nutpie.compiled_pyfunc import from_pyfunc
 
     with threads_for(target.cross.q_rest):
@@ -68,8 +73,56 @@ def sample(
         )
         cores = settings.cores or _processors()
         cores = min(chains, cores) if _seconds(logp, start) > MIN_THREADED_SECONDS else 1
-        tree = nutpie.sample(model, **settings.of_nutpie() | {"cores": cores})
-    return tree["posterior"]["x"].to_numpy(), numeric_statistics(tree)
+        options = settings.of_nutpie() | {"cores": cores, "return_raw_trace": True}
+        draws_of, statistics_of = nutpie.sample(model, **options).get_arrow_trace()
+    return _arrays(draws_of, statistics_of, settings)
+
+
+class _Later(ModuleType):
+    """A module that is loaded when something of it is first asked for."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(import_module(self.__name__), name)
+
+
+def _imported() -> Any:
+    """Return nutpie without ArviZ and all its plots, which it would load to convert draws."""
+    if not {"arviz", "nutpie"} & set(sys.modules):
+        sys.modules["arviz"] = _Later("arviz")
+        try:
+            import_module("nutpie")
+        finally:
+            del sys.modules["arviz"]
+    import nutpie
+
+    return nutpie
+
+
+def _arrays(
+    draws: Sequence[Any], statistics: Sequence[Any], settings: Sampling
+) -> tuple[Array, xr.Dataset]:
+    """Return the draws after adaptation, and the statistics that are one number a draw.
+
+    Parameters
+    ----------
+    draws, statistics : sequence of record batch
+        Of each chain.
+    settings : Sampling
+    """
+    import pyarrow as pa
+    import xarray as xr
+
+    n, is_of = settings.draws, pa.types
+    x = [pa.array(chain.column("x"))[-n:].flatten().to_numpy() for chain in draws]
+    chains = [{name: pa.array(s.column(name))[-n:] for name in s.column_names} for s in statistics]
+    names = [k for k, v in chains[0].items() if is_of.is_primitive(v.type) and k not in _KNOWN]
+    values: dict[str, list[Any]] = {name: [] for name in names}
+    for name, chain in product(names, chains):
+        column = chain[name].fill_null(0) if is_of.is_integer(chain[name].type) else chain[name]
+        values[name].append(column.to_numpy(zero_copy_only=False))
+    axes = {"chain": np.arange(len(chains)), "draw": np.arange(n)}
+    stats = {name: (tuple(axes), np.array(value)) for name, value in values.items()}
+    return np.array(x).reshape(len(x), n, -1), xr.Dataset(stats, axes)
 
 
 def numeric_statistics(tree: xr.DataTree) -> xr.Dataset:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy import optimize
+import scipy
 
 from ranef._typing import Array
 from ranef.errors import FitError
@@ -88,7 +88,7 @@ def _ascended(density: Density, x: Array) -> Array:
         value, gradient = density(x)
         return (-value, -gradient) if np.isfinite(value) else (np.inf, np.zeros_like(x))
 
-    found = optimize.minimize(
+    found = scipy.optimize.minimize(
         objective, x, jac=True, method="L-BFGS-B", options={"maxiter": MAX_STEPS}
     )
     return np.asarray(found.x)
