@@ -14,6 +14,7 @@ from ranef.numerics.importance_sampling import (
     good_khat,
     log_mean,
     smoothed,
+    smoothed_columns,
     smoothed_log_mean,
     systematic,
 )
@@ -46,6 +47,38 @@ def test_bounded_ratios_have_no_tail():
 def test_equal_ratios_have_equal_weights():
     weights, _ = smoothed(np.full(1000, -700.0))
     np.testing.assert_allclose(weights, 1e-3)
+
+
+def of_arviz(log_ratios, reff):
+    """Return weights and k-hat of one column as ArviZ has them."""
+    from arviz_stats.base.array import array_stats
+
+    try:
+        logs, khat = array_stats.psislw(-log_ratios, r_eff=reff)
+    except ValueError:
+        logs, khat = log_ratios, np.inf
+    weights = np.exp(logs - logs.max())
+    return weights / weights.sum(), np.inf if np.isnan(khat) else khat
+
+
+@pytest.mark.parametrize("draws", [20, 60, 225, 1000, 4001])
+def test_many_columns_are_smoothed_as_arviz_smooths_one(draws):
+    rng = generator(4)
+    shapes = [rng.standard_t(df, draws) for df in (1, 3, 30)]
+    ties = np.round(rng.normal(size=draws))
+    equal = np.where(np.arange(draws) < draws / 2, 0.0, 1.0)  # the largest are all the same
+    far = np.where(np.arange(draws) < 3, 900.0, rng.normal(size=draws))
+    columns = np.column_stack([*shapes, ties, equal, far, rng.normal(size=draws) - 700])
+    reff = np.array([1.0, 0.5, 1.0, 1.0, 1.0, 0.9, 0.3])
+    weights, khat = smoothed_columns(columns, reff)
+    for place, column in enumerate(columns.T):
+        expected, k = of_arviz(column, reff[place])
+        assert khat[place] == pytest.approx(k, rel=1e-9)
+        np.testing.assert_allclose(weights[:, place].sum(), 1.0)
+        np.testing.assert_allclose(
+            np.sort(weights[:, place]), np.sort(expected), rtol=1e-9, atol=1e-300
+        )
+    np.testing.assert_allclose(weights[:, 0], of_arviz(columns[:, 0], 1.0)[0], rtol=1e-9)
 
 
 def test_systematic_choice_is_in_proportion_to_the_weights():

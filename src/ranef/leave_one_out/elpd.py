@@ -25,7 +25,7 @@ from ranef.arguments import check_choice
 from ranef.design.data_frame import coded
 from ranef.design.design import Design
 from ranef.errors import DataError, FitError, listed, suggestion
-from ranef.numerics.importance_sampling import good_khat, smoothed
+from ranef.numerics.importance_sampling import good_khat, smoothed_columns
 from ranef.numerics.matrices import ReadOnly, summed_by
 
 if TYPE_CHECKING:
@@ -213,22 +213,18 @@ def smoothed_scores(log_p: Array, reff: ArrayLike = 1.0) -> tuple[Array, Array, 
     """
     log_p = np.asarray(log_p, dtype=np.float64)
     reffs = np.broadcast_to(np.asarray(reff, dtype=np.float64), log_p.shape[1])
-    columns = [_smoothed(column, float(r)) for column, r in zip(log_p.T, reffs, strict=True)]
-    elpd, lpd, khat, mcse = np.array(columns, dtype=np.float64).reshape(-1, 4).T
+    finite = np.isfinite(log_p).all(axis=0)
+    elpd, lpd, khat, mcse = np.full((4, log_p.shape[1]), np.nan)
+    khat[~finite] = np.inf
+    log_p, reffs = log_p[:, finite], reffs[finite]
+    lpd[finite] = special.logsumexp(log_p, axis=0) - np.log(len(log_p))
+    weights, khat[finite] = smoothed_columns(-log_p, reffs)
+    of_weights = special.logsumexp(log_p, b=weights, axis=0)
+    relative_variance = ((weights * np.expm1(log_p - of_weights)) ** 2).sum(axis=0) / reffs
+    elpd[finite], mcse[finite] = of_weights, np.sqrt(np.log1p(relative_variance))
+    equal = np.flatnonzero(finite)[np.ptp(log_p, axis=0) < MAX_EQUAL_RANGE]
+    elpd[equal], khat[equal], mcse[equal] = lpd[equal], np.nan, 0.0
     return elpd, lpd, khat, mcse
-
-
-def _smoothed(log_p: Array, reff: float) -> tuple[float, float, float, float]:
-    """Return elpd, lpd, k-hat and the error of one unit."""
-    if not np.isfinite(log_p).all():
-        return np.nan, np.nan, np.inf, np.nan
-    lpd = float(special.logsumexp(log_p) - np.log(len(log_p)))
-    if np.ptp(log_p) < MAX_EQUAL_RANGE:
-        return lpd, lpd, np.nan, 0.0
-    weights, khat = smoothed(-log_p, reff)
-    elpd = float(special.logsumexp(log_p, b=weights))
-    relative_variance = np.sum((weights * np.expm1(log_p - elpd)) ** 2) / reff
-    return elpd, lpd, khat, float(np.sqrt(np.log1p(relative_variance)))
 
 
 def to_arviz(scores: Scores) -> ELPDData:

@@ -18,6 +18,10 @@ from ranef.numerics.constants import LOG_PI
 
 WIDENING = 1.05  # of proposals, over the widths fitted to draws
 MIN_WIDTH = 0.2  # on either side, in standard deviations of the draws
+FEW_DRAWS = 225  # that are effective, up to which a fifth of them is the tail
+MIN_TAIL = 5  # draws that a tail can be fitted to
+PRIOR_SHAPE, PRIOR_DRAWS = 0.5, 10  # of a tail: its prior mean, and the draws that this is worth
+NUMBERS_AT_A_TIME = 300_000  # of the tails that are fitted together
 CENTRES = np.linspace(-1.0, 1.0, 41)  # tried along each axis, in standard deviations
 
 
@@ -106,10 +110,7 @@ def good_khat(draws: int) -> float:
 
 
 def smoothed(log_ratios: Array, reff: float = 1.0) -> tuple[Array, float]:
-    """Return Pareto-smoothed weights, which sum to one, and k-hat.
-
-    It is nan where all ratios are the same, and infinite where no tail can be fitted: with fewer
-    than 25 draws, or where the largest weights are all the same.
+    """Return Pareto-smoothed weights, which sum to one, and k-hat, as `smoothed_columns`.
 
     Parameters
     ----------
@@ -117,16 +118,97 @@ def smoothed(log_ratios: Array, reff: float = 1.0) -> tuple[Array, float]:
     reff : float
         Effective number of draws over S: one for independent draws.
     """
-    from arviz_stats.base.array import array_stats
+    weights, khat = smoothed_columns(log_ratios[:, None], np.array([reff]))
+    return weights[:, 0], float(khat[0])
 
-    if np.ptp(log_ratios) == 0:
-        return np.full(len(log_ratios), 1 / len(log_ratios)), np.nan
-    try:  # psislw wants log-likelihoods: it turns their sign itself
-        log_weights, khat = array_stats.psislw(-log_ratios, r_eff=reff)  # type: ignore[no-untyped-call]
-    except ValueError:
-        log_weights, khat = log_ratios, np.inf
-    weights = np.exp(log_weights - log_weights.max())
-    return weights / weights.sum(), float(np.inf if np.isnan(khat) else khat)
+
+def smoothed_columns(log_ratios: Array, reff: Array) -> tuple[Array, Array]:
+    """Return Pareto-smoothed weights, each column of which sums to one, and k-hats.
+
+    A k-hat is nan where all ratios are the same, and infinite where no tail can be fitted: with
+    fewer than 25 draws, or where the largest weights are all the same.
+
+    Parameters
+    ----------
+    log_ratios : ndarray, shape (S, U)
+    reff : ndarray, shape (U,)
+        Effective number of draws over S: one for independent draws.
+
+    Returns
+    -------
+    weights : ndarray, shape (S, U)
+    khat : ndarray, shape (U,)
+    """
+    S, U = log_ratios.shape
+    logs, khat = np.ascontiguousarray(log_ratios.T), np.full(U, np.inf)
+    logs = logs - logs.max(axis=1, keepdims=True)
+    weights = np.exp(logs)
+    sizes = np.where(S * reff > FEW_DRAWS, 3 * np.sqrt(S / reff), S / 5)
+    sizes = np.minimum(sizes, S - 1).astype(np.intp)
+    for size in np.unique(sizes[sizes >= MIN_TAIL]).tolist():
+        of_size = np.flatnonzero(sizes == size)
+        step = max(1, NUMBERS_AT_A_TIME // (size * _tail_candidates(size)))
+        for start in range(0, len(of_size), step):
+            units = of_size[start : start + step]
+            weights[units], khat[units] = _with_smoothed_tails(weights[units], size)
+    khat[np.ptp(logs, axis=1) == 0] = np.nan
+    return (weights / weights.sum(axis=1, keepdims=True)).T, khat
+
+
+def _with_smoothed_tails(weights: Array, size: int) -> tuple[Array, Array]:
+    """Return weights, shape (U, S), the largest of them smoothed, and k-hats.
+
+    The quantiles of a generalised Pareto distribution take the place of so many weights.
+    """
+    places = np.argpartition(weights, -size - 1, axis=1)[:, -size - 1 :]
+    order = np.argsort(np.take_along_axis(weights, places, axis=1), axis=1)
+    places = np.take_along_axis(places, order, axis=1)
+    values = np.take_along_axis(weights, places, axis=1)
+    cutoff, tail = values[:, :1], values[:, 1:]
+    with np.errstate(all="ignore"):
+        k, sigma = _pareto_fit(tail - cutoff)
+        at = np.log1p(-np.arange(0.5, size) / size)
+        of_zero = -sigma[:, None] * at
+        quantiles = np.where(
+            k[:, None] == 0, of_zero, sigma[:, None] * np.expm1(-k[:, None] * at) / k[:, None]
+        )
+        quantiles = np.minimum(cutoff + quantiles, tail[:, -1:])
+    usable = np.isfinite(quantiles).all(axis=1) & (sigma > 0)
+    tail = np.where(usable[:, None], quantiles, tail)
+    new = weights.copy()
+    np.put_along_axis(new, places[:, 1:], tail, axis=1)
+    return new, np.where(usable, k, np.inf)
+
+
+def _tail_candidates(n: int) -> int:
+    """Return at how many points the likelihood of a tail of n numbers is evaluated."""
+    return 30 + int(n**0.5)
+
+
+def _pareto_fit(x: Array) -> tuple[Array, Array]:
+    """Return shapes k and scales of generalised Pareto distributions; nan where there is no fit.
+
+    Parameters
+    ----------
+    x : ndarray, shape (U, n)
+        Above 0, in order.
+
+    Source: Zhang & Stephens (2009), *Technometrics* 51, 316-325, with the prior of the shape of
+    Vehtari et al. (2024), appendix C.
+    """
+    n, m = x.shape[1], _tail_candidates(x.shape[1])
+    quartile = x[:, int(n / 4 + 0.5) - 1]
+    b = (1 - np.sqrt(m / (np.arange(1, m + 1) - 0.5))) / (3 * quartile[:, None]) + 1 / x[:, -1:]
+    k = np.log1p(-b[:, :, None] * x[:, None]).mean(axis=2)
+    profile = n * (np.log(-b / k) - k - 1)
+    share = np.exp(profile - profile.max(axis=1, keepdims=True))
+    share /= share.sum(axis=1, keepdims=True)
+    share[share < 10 * np.finfo(np.float64).eps] = 0.0
+    best = (b * share).sum(axis=1) / share.sum(axis=1)
+    k_of_best = np.log1p(-best[:, None] * x).mean(axis=1)
+    shape = (n * k_of_best + PRIOR_DRAWS * PRIOR_SHAPE) / (n + PRIOR_DRAWS)
+    is_pareto = quartile > x[:, 0]
+    return np.where(is_pareto, shape, np.nan), np.where(is_pareto, -k_of_best / best, np.nan)
 
 
 def log_mean(log_ratios: Array, weights: Array) -> LogIntegral:
