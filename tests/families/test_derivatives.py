@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scipy import special
 
+from ranef.families.binomial import BERNOULLI, BINOMIAL
 from ranef.families.derivatives import (
     ETA_STEP,
     MIN_SERIES_ARGUMENT,
@@ -25,6 +26,7 @@ from ranef.families.derivatives import (
 from ranef.families.family import Family
 from ranef.families.links import LOG
 from ranef.families.names import FAMILIES, find_family
+from ranef.families.poisson import NEGATIVE_BINOMIAL, POISSON
 
 ETA = np.array([-1.3, 0.2, 1.7])
 
@@ -139,3 +141,37 @@ def test_a_count_and_its_mean_leave_all_digits(y):
         found = log_poisson_at_mean(np.array([y])) - divergence(np.array([y]), np.array([lam]))
         expected = large_counts.poisson(y, lam)
         assert found[0] == pytest.approx(expected, abs=1e-14 * (1 + np.sqrt(y)))
+
+
+def test_a_constant_apart_is_added_once():
+    """Whether it is computed for each linear predictor, or once for all."""
+    y, w, eta = np.array([0.0, 3.0, 40.0]), np.array([1.0, 2.0, 1.0]), np.array([0.1, 1.0, 3.5])
+    cases = [(BINOMIAL, y / 40, 40 * w, ()), (POISSON, y, w, ()), (NEGATIVE_BINOMIAL, y, w, (2.0,))]
+    for family, response, weights, psi in cases:
+        constant = family.constant(response, weights)
+        assert constant.shape == (3,)
+        full = family.expand(family.link, response, eta, weights, psi)
+        for found in (
+            family.expansion(response, eta, weights, psi),
+            family.expansion(response, eta, weights, psi, constant),
+        ):
+            np.testing.assert_array_equal(found.value, full.value)
+            np.testing.assert_array_equal(found.score, full.score)
+        mu = family.link.inverse(eta)
+        np.testing.assert_allclose(full.value, family.log_density(response, mu, weights, *psi))
+
+
+def test_a_family_of_ones_own_has_no_constant_apart():
+    own = replace(POISSON, expand=None, further=None)
+    y, w, eta = np.array([0.0, 3.0]), np.ones(2), np.array([0.1, 1.0])
+    constant = own.constant(y, w)
+    assert constant == 0
+    found = own.expansion(y, eta, w, (), constant)
+    np.testing.assert_allclose(found.value, POISSON.expansion(y, eta, w, ()).value)
+
+
+def test_zero_and_one_of_one_have_no_constant():
+    y, w, eta = np.array([0.0, 1.0]), np.ones(2), np.array([0.1, 1.0])
+    assert BERNOULLI.constant(y, w) == 0
+    expected = np.log([1 - 1 / (1 + np.exp(-0.1)), 1 / (1 + np.exp(-1.0))])
+    np.testing.assert_allclose(BERNOULLI.expansion(y, eta, w, ()).value, expected)

@@ -10,7 +10,14 @@ from numpy.random import Generator
 from scipy import special
 
 from ranef._typing import Array
-from ranef.families.derivatives import Expansion, Further, divergence, log_poisson_at_mean, stacked
+from ranef.families.derivatives import (
+    Apart,
+    Expansion,
+    Further,
+    divergence,
+    log_poisson_at_mean,
+    stacked,
+)
 from ranef.families.family import Family, PymcForm, inside
 from ranef.families.links import CAUCHIT, CLOGLOG, LOG, LOGIT, PROBIT, Link
 
@@ -18,16 +25,16 @@ from ranef.families.links import CAUCHIT, CLOGLOG, LOG, LOGIT, PROBIT, Link
 def binomial_density(y: Array, mu: Array, w: Array) -> Array:
     """Return the log density of w y successes in w trials."""
     with np.errstate(all="ignore"):
-        L = _log_density(y, np.log(mu), np.log1p(-mu), w)
+        L = _log_kernel(y, np.log(mu), np.log1p(-mu), w) + binomial_constant(y, w)
     return np.where((y >= 0) & (y <= 1) & (mu >= 0) & (mu <= 1), L, -np.inf)
 
 
-def binomial_expand(link: Link, y: Array, eta: Array, w: Array, psi: Array) -> Expansion:  # noqa: ARG001
-    """Return the expansion of the binomial distribution."""
+def binomial_kernel(link: Link, y: Array, eta: Array, w: Array, psi: Array) -> Expansion:  # noqa: ARG001
+    """Return the expansion of the binomial distribution, without its constant."""
     (A, A1, A2, _), (B, B1, B2, _) = link.log_chances(eta)
     successes = w * y
     failures = w - successes
-    L = _log_density(y, A, B, w)
+    L = _log_kernel(y, A, B, w)
     return Expansion(L, successes * A1 + failures * B1, -(successes * A2 + failures * B2))
 
 
@@ -44,14 +51,20 @@ def binomial_expected(link: Link, eta: Array, w: Array, psi: Array) -> Array:  #
     return -w * A[1] * B[1]
 
 
-def _log_density(y: Array, A: Array, B: Array, w: Array) -> Array:
-    """Return the log density from log mu and log(1 - mu)."""
+def _log_kernel(y: Array, A: Array, B: Array, w: Array) -> Array:
+    """Return the log density from log mu and log(1 - mu), without its constant."""
     if (w == 1).all():  # 0 or 1 of one: the usual case, and the quick one
         return np.where(y == 0, B, np.where(y == 1, A, y * A + (1 - y) * B))
+    return np.asarray(-w * (divergence(y, A) + divergence(1 - y, B)))
+
+
+def binomial_constant(y: Array, w: Array) -> Array:
+    """Return the log density where mu is the response itself; zero for 0 and 1 of one."""
+    if (w == 1).all():
+        return np.zeros(())
     k = w * y
     of_k, of_rest, of_w = log_poisson_at_mean(np.stack([k, w - k, np.broadcast_to(w, k.shape)]))
-    divergences = divergence(y, A) + divergence(1 - y, B)
-    return np.asarray(of_k + of_rest - of_w - w * divergences)
+    return np.asarray(of_k + of_rest - of_w)
 
 
 def binomial_variance(mu: Array) -> Array:
@@ -97,7 +110,7 @@ BINOMIAL = Family(
     draw=binomial_draw,
     support="proportions",
     pymc=binomial_pymc,
-    expand=binomial_expand,
+    expand=Apart(binomial_kernel, binomial_constant),
     further=binomial_further,
     expected=binomial_expected,
     links=(LOGIT, PROBIT, CLOGLOG, CAUCHIT, LOG),

@@ -9,18 +9,25 @@ order, which keep ten digits of a slope and eight of a third derivative.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.polynomial.polynomial import polyval
+from numpy.typing import NDArray
 from scipy import special
 
 from ranef._typing import Array
 
+if TYPE_CHECKING:
+    from ranef.families.links import Curve, Link
+
+type Parts = tuple[Array, Array, Array]  # L, L1, L2
 type ByPsi = tuple[Array, Array, Array]  # derivatives of L, L1 and L2 in the link of one psi
 
+MIN_MEAN = 5e-324  # the smallest number that has a logarithm
 MAX_EXPONENT = 700.0  # of e: exp of it, and of minus it, is a number
 STENCIL_REACH = 4  # points on either side of a difference
 ETA_STEP = 0.015  # of a linear predictor
@@ -45,6 +52,34 @@ class Expansion:
     score: Array
     weight: Array
 
+    def plus(self, constant: Array) -> Expansion:
+        """Return the expansion of this log density and a constant."""
+        return (
+            self
+            if constant.ndim == 0 and not constant
+            else replace(self, value=self.value + constant)
+        )
+
+
+@dataclass(frozen=True)
+class Apart:
+    """An expansion whose constant is computed apart, once for many linear predictors.
+
+    Attributes
+    ----------
+    kernel : callable (link, y, eta, w, psi)
+        The expansion without the constant.
+    constant : callable (y, w)
+        The part of log f that is of the response and its weight alone.
+    """
+
+    kernel: Callable[..., Expansion]
+    constant: Callable[[Array, Array], Array]
+
+    def __call__(self, link: Any, y: Array, eta: Array, w: Array, psi: Any) -> Expansion:
+        """Return the whole expansion."""
+        return self.kernel(link, y, eta, w, psi).plus(self.constant(y, w))
+
 
 @dataclass(frozen=True, eq=False)
 class Further:
@@ -64,6 +99,93 @@ class Further:
     value: Array
     score: Array
     weight: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Distribution:
+    """A distribution that is written in one function x of eta: mu or log mu.
+
+    Attributes
+    ----------
+    name : str
+        Of the constant that holds the distribution, in the file of its functions.
+    inner : callable (link, eta)
+        The curve of x.
+    parts : callable (y, x, w, *psi)
+        L, L1 and L2.
+    others : callable (y, x, w, *psi)
+        L3, and for each of psi the derivatives of L, L1 and L2 in its link.
+    information : callable (x, w, *psi)
+        The expected information of x.
+    supported : callable (y), optional
+        Which responses are possible, if not all are.
+    constant : callable (y, w), optional
+        The part of L that is of the response and its weight alone; `parts` leaves it out.
+    is_normal : bool
+        Whether this is the normal distribution of mean x.
+    """
+
+    name: str
+    inner: Callable[[Link, Array], Curve]
+    parts: Callable[..., Parts]
+    others: Callable[..., tuple[Array, list[ByPsi]]]
+    information: Callable[..., Array]
+    supported: Callable[[Array], NDArray[np.bool_]] | None = None
+    is_normal: bool = False
+    constant: Callable[[Array, Array], Array] | None = None
+
+    def __reduce__(self) -> tuple[Callable[[str], Any], tuple[str]]:
+        """Travel to other processes by name: a family is known by its distribution."""
+        return resolve_name, (f"{self.parts.__module__}:{self.name}",)
+
+    def fields(self) -> dict[str, Any]:
+        """Return the fields of a family that say this distribution in closed form."""
+        return {
+            "log_density": self.density,
+            "expand": Apart(self.expand, self.constant) if self.constant else self.expand,
+            "further": self.further,
+            "expected": self.expected,
+        }
+
+    def density(self, y: Array, mu: Array, w: Array, *psi: Any) -> Array:
+        """Return the log density, -inf outside of the support."""
+        if self.supported is None:
+            return self.parts(y, mu, w, *psi)[0]
+        with np.errstate(all="ignore"):
+            L = self.parts(y, np.log(np.maximum(mu, MIN_MEAN)), w, *psi)[0]
+            L = L if self.constant is None else L + self.constant(y, w)
+        return np.where(self.supported(y) & (mu >= 0), L, -np.inf)
+
+    def expand(self, link: Link, y: Array, eta: Array, w: Array, psi: Array) -> Expansion:
+        """Return the log density, without a constant that is apart, and its derivatives in eta."""
+        x, first, second, _ = self.inner(link, eta)
+        L, L1, L2 = self.parts(y, x, w, *psi)
+        return Expansion(L, L1 * first, -(L2 * (first * first) + L1 * second))
+
+    def further(self, link: Link, y: Array, eta: Array, w: Array, psi: Array) -> Further:
+        """Return the higher derivatives."""
+        x, first, second, third = self.inner(link, eta)
+        _, L1, L2 = self.parts(y, x, w, *psi)
+        L3, by_psi = self.others(y, x, w, *psi)
+        square = first * first
+        of_weight = -(L3 * (square * first) + 3 * L2 * (first * second) + L1 * third)
+        in_eta = [(l, l1 * first, -(l2 * square + l1 * second)) for l, l1, l2 in by_psi]
+        return stacked(of_weight, in_eta)
+
+    def expected(self, link: Link, eta: Array, w: Array, psi: Array) -> Array:
+        """Return the expected information of eta."""
+        x, first, _, _ = self.inner(link, eta)
+        return self.information(x, w, *psi) * (first * first)
+
+
+def is_count(y: Array) -> NDArray[np.bool_]:
+    """Return whether numbers are 0, 1, 2 and so on."""
+    return np.asarray((y >= 0) & (y == np.floor(y)))
+
+
+def is_positive(y: Array) -> NDArray[np.bool_]:
+    """Return whether numbers are above 0."""
+    return np.asarray(y > 0)
 
 
 def stacked(third: Array, by_psi: list[ByPsi]) -> Further:

@@ -17,7 +17,6 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pkgutil import resolve_name
 from typing import Any, Literal
 
 import numpy as np
@@ -26,21 +25,19 @@ from numpy.typing import NDArray
 from ranef._typing import Array
 from ranef.errors import FitError, listed
 from ranef.families.derivatives import (
-    ByPsi,
+    Apart,
+    Distribution,
     Expansion,
     Further,
     differenced,
     slopes_of,
-    stacked,
 )
-from ranef.families.links import IDENTITY, LOG, LOGIT, Curve, Link
+from ranef.families.links import IDENTITY, LOG, LOGIT, Link
 
 __all__ = ["Family", "Link"]
 
-type Parts = tuple[Array, Array, Array]  # L, L1, L2
 type PriorForm = tuple[str, tuple[float, ...]]  # the name of a prior in `ranef.priors`, its numbers
 
-MIN_MEAN = 5e-324  # the smallest number that has a logarithm
 MAX_DRAWN_MEAN = 1e12  # of a count that is drawn as such; NumPy draws none beyond 1e18
 MIN_POSITIVE = np.finfo(np.float64).tiny  # of responses above 0
 MAX_PROPORTION = 1 - 2.0**-53  # of responses below 1
@@ -437,7 +434,13 @@ class Family:
         variance = self.unit_variance(mu, psi)
         return variance / w if self.has_sigma or self.has_trials else variance
 
-    def expansion(self, y: Array, eta: Array, w: Array, psi: Array) -> Expansion:
+    def constant(self, y: Array, w: Array) -> Array:
+        """Return the part of log f that `expansion` can be given; zero where none is apart."""
+        return self.expand.constant(y, w) if isinstance(self.expand, Apart) else np.zeros(())
+
+    def expansion(
+        self, y: Array, eta: Array, w: Array, psi: Array, constant: Array | None = None
+    ) -> Expansion:
         """Return log f and its first two derivatives in eta.
 
         Where eta is not positive although the link needs it to be, log f is -inf and the
@@ -448,9 +451,13 @@ class Family:
         y, w : ndarray, shape (n,)
         eta : ndarray, shape (n,) or (..., n)
         psi : ndarray, shape (r,)
+        constant : ndarray, shape (n,), optional
+            What `constant` returns, where it is at hand.
         """
         inside, eta = self._domain(eta)
-        if self.expand is not None:
+        if constant is not None and isinstance(self.expand, Apart):
+            expansion = self.expand.kernel(self.link, y, eta, w, psi).plus(constant)
+        elif self.expand is not None:
             expansion = self.expand(self.link, y, eta, w, psi)
         else:
             step = self._step(eta, w, psi)
@@ -506,89 +513,6 @@ class Family:
             return self.log_density(y, self.link.inverse(eta), w, *psi)
 
         return differenced(log_density, eta, step)
-
-
-@dataclass(frozen=True, eq=False)
-class Distribution:
-    """A distribution that is written in one function x of eta: mu or log mu.
-
-    Attributes
-    ----------
-    name : str
-        Of the constant that holds the distribution, in the file of its functions.
-    inner : callable (link, eta)
-        The curve of x.
-    parts : callable (y, x, w, *psi)
-        L, L1 and L2.
-    others : callable (y, x, w, *psi)
-        L3, and for each of psi the derivatives of L, L1 and L2 in its link.
-    information : callable (x, w, *psi)
-        The expected information of x.
-    supported : callable (y), optional
-        Which responses are possible, if not all are.
-    is_normal : bool
-        Whether this is the normal distribution of mean x.
-    """
-
-    name: str
-    inner: Callable[[Link, Array], Curve]
-    parts: Callable[..., Parts]
-    others: Callable[..., tuple[Array, list[ByPsi]]]
-    information: Callable[..., Array]
-    supported: Callable[[Array], NDArray[np.bool_]] | None = None
-    is_normal: bool = False
-
-    def __reduce__(self) -> tuple[Callable[[str], Any], tuple[str]]:
-        """Travel to other processes by name: a family is known by its distribution."""
-        return resolve_name, (f"{self.parts.__module__}:{self.name}",)
-
-    def fields(self) -> dict[str, Any]:
-        """Return the fields of a family that say this distribution in closed form."""
-        return {
-            "log_density": self.density,
-            "expand": self.expand,
-            "further": self.further,
-            "expected": self.expected,
-        }
-
-    def density(self, y: Array, mu: Array, w: Array, *psi: Any) -> Array:
-        """Return the log density, -inf outside of the support."""
-        if self.supported is None:
-            return self.parts(y, mu, w, *psi)[0]
-        with np.errstate(all="ignore"):
-            L = self.parts(y, np.log(np.maximum(mu, MIN_MEAN)), w, *psi)[0]
-        return np.where(self.supported(y) & (mu >= 0), L, -np.inf)
-
-    def expand(self, link: Link, y: Array, eta: Array, w: Array, psi: Array) -> Expansion:
-        """Return the log density and its derivatives in eta."""
-        x, first, second, _ = self.inner(link, eta)
-        L, L1, L2 = self.parts(y, x, w, *psi)
-        return Expansion(L, L1 * first, -(L2 * (first * first) + L1 * second))
-
-    def further(self, link: Link, y: Array, eta: Array, w: Array, psi: Array) -> Further:
-        """Return the higher derivatives."""
-        x, first, second, third = self.inner(link, eta)
-        _, L1, L2 = self.parts(y, x, w, *psi)
-        L3, by_psi = self.others(y, x, w, *psi)
-        square = first * first
-        of_weight = -(L3 * (square * first) + 3 * L2 * (first * second) + L1 * third)
-        in_eta = [(l, l1 * first, -(l2 * square + l1 * second)) for l, l1, l2 in by_psi]
-        return stacked(of_weight, in_eta)
-
-    def expected(self, link: Link, eta: Array, w: Array, psi: Array) -> Array:
-        """Return the expected information of eta."""
-        x, first, _, _ = self.inner(link, eta)
-        return self.information(x, w, *psi) * (first * first)
-
-
-def is_count(y: Array) -> NDArray[np.bool_]:
-    """Return whether numbers are 0, 1, 2 and so on."""
-    return np.asarray((y >= 0) & (y == np.floor(y)))
-
-
-def is_positive(y: Array) -> NDArray[np.bool_]:
-    """Return whether numbers are above 0."""
-    return np.asarray(y > 0)
 
 
 @dataclass(frozen=True)

@@ -9,17 +9,16 @@ import numpy as np
 from numpy.random import Generator
 
 from ranef._typing import Array
-from ranef.families.derivatives import MAX_EXPONENT, ByPsi, remainder, remainder_slope
-from ranef.families.family import (
-    MIN_POSITIVE,
-    SIGMA,
+from ranef.families.derivatives import (
+    MAX_EXPONENT,
+    ByPsi,
     Distribution,
-    Family,
-    OwnParameter,
     Parts,
-    PymcForm,
     is_positive,
+    remainder,
+    remainder_slope,
 )
+from ranef.families.family import MIN_POSITIVE, SIGMA, Family, OwnParameter, PymcForm
 from ranef.families.gaussian import gaussian_information
 from ranef.families.links import (
     INVERSE,

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.random import Generator
 
 from ranef._typing import Array
-from ranef.families.derivatives import ByPsi
-from ranef.families.family import SIGMA, Distribution, Family, Parts, PymcForm, over_root
+from ranef.families.derivatives import ByPsi, Distribution, Parts
+from ranef.families.family import SIGMA, Family, PymcForm, over_root
 from ranef.families.links import IDENTITY, INVERSE, LOG, Link
 
 

@@ -12,21 +12,29 @@ from ranef._typing import Array
 from ranef.families.derivatives import (
     MAX_EXPONENT,
     ByPsi,
+    Distribution,
+    Parts,
     divergence,
+    is_count,
     log_poisson_at_mean,
     remainder,
     remainder_slope,
 )
-from ranef.families.family import Distribution, Family, OwnParameter, Parts, PymcForm, is_count
+from ranef.families.family import Family, OwnParameter, PymcForm
 from ranef.families.links import LOG, LOGIT, POSITIVE_IDENTITY, SQRT, Link
 
 MAX_DRAWABLE_MEAN = 1e18  # of a count that NumPy draws
 
 
 def poisson_parts(y: Array, lam: Array, w: Array) -> Parts:
-    """Return L, L1 and L2 in log mu."""
+    """Return L without its constant, L1 and L2 in log mu."""
     mu = np.exp(np.minimum(lam, MAX_EXPONENT))
-    return w * (log_poisson_at_mean(y) - divergence(y, lam)), w * (y - mu), -w * mu
+    return -w * divergence(y, lam), w * (y - mu), -w * mu
+
+
+def count_constant(y: Array, w: Array) -> Array:
+    """Return the log density of a Poisson response at a mean that is the response itself."""
+    return np.asarray(w * log_poisson_at_mean(y))
 
 
 def poisson_others(y: Array, lam: Array, w: Array) -> tuple[Array, list[ByPsi]]:  # noqa: ARG001
@@ -60,11 +68,13 @@ def poisson_graph(pm: Any, link: Link, eta: Any, w: Array) -> dict[str, Any]:  #
 
 
 def negative_binomial_parts(y: Array, lam: Array, w: Array, shape: float) -> Parts:
-    """Return L, L1 and L2 in log mu; stable up to the Poisson distribution, shape = inf nearly."""
+    """Return L without its constant, L1 and L2 in log mu.
+
+    Stable up to the Poisson distribution, shape = inf nearly.
+    """
     (log_p, q, _, _), (log_q, minus_p, _, _) = LOGIT.log_chances(lam - np.log(shape))
     p, total = -minus_p, y + shape
-    constant = log_poisson_at_mean(y) + remainder(total) - remainder(shape)
-    constant = constant - 0.5 * np.log1p(y / shape)
+    constant = remainder(total) - remainder(shape) - 0.5 * np.log1p(y / shape)
     apart = divergence(y / total, log_p) + divergence(shape / total, log_q)
     L = w * (constant - total * apart)
     return L, w * (y * q - shape * p), -w * (shape + y) * p * q
@@ -114,7 +124,13 @@ def negative_binomial_graph(pm: Any, link: Link, eta: Any, w: Array, shape: Any)
 
 
 POISSON_DENSITY = Distribution(
-    "POISSON_DENSITY", Link.log_mean, poisson_parts, poisson_others, poisson_information, is_count
+    "POISSON_DENSITY",
+    Link.log_mean,
+    poisson_parts,
+    poisson_others,
+    poisson_information,
+    is_count,
+    constant=count_constant,
 )
 NEGATIVE_BINOMIAL_DENSITY = Distribution(
     "NEGATIVE_BINOMIAL_DENSITY",
@@ -123,6 +139,7 @@ NEGATIVE_BINOMIAL_DENSITY = Distribution(
     negative_binomial_others,
     negative_binomial_information,
     is_count,
+    constant=count_constant,
 )
 
 POISSON = Family(

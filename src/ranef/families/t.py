@@ -9,16 +9,8 @@ import numpy as np
 from numpy.random import Generator
 
 from ranef._typing import Array
-from ranef.families.derivatives import ByPsi, log_rising, log_rising_slope
-from ranef.families.family import (
-    SIGMA,
-    Distribution,
-    Family,
-    OwnParameter,
-    Parts,
-    PymcForm,
-    over_root,
-)
+from ranef.families.derivatives import ByPsi, Distribution, Parts, log_rising, log_rising_slope
+from ranef.families.family import SIGMA, Family, OwnParameter, PymcForm, over_root
 from ranef.families.gaussian import gaussian_information
 from ranef.families.links import IDENTITY, LOG, Link
 

@@ -192,7 +192,16 @@ class _Search(ABC):
 
     def rows(self, eta: Array) -> Expansion:
         """Return the expansion of all rows."""
-        return self.piece.family.expansion(self.y, eta, self.piece.weights, self.psi)
+        family, weights = self.piece.family, self.piece.weights
+        return family.expansion(self.y, eta, weights, self.psi, self.constant)
+
+    @cached_property
+    def constant(self) -> Array:
+        """The part of the rows' log density that is of the responses alone."""
+        own = self.points.y is not None
+        return (
+            self.piece.family.constant(self.y, self.piece.weights) if own else self.piece.constant
+        )
 
     def further(self, eta: Array) -> Further:
         """Return the higher derivatives of all rows."""

@@ -90,6 +90,11 @@ class Piece:
         return 1 + int(self.codes[-1])
 
     @cached_property
+    def constant(self) -> Array:
+        """The part of the rows' log density that is of the responses alone."""
+        return self.family.constant(self.y, self.weights)
+
+    @cached_property
     def q(self) -> int:
         """The number of random effects of a component."""
         return sum(slot.stop - slot.start for slot in self.slots)

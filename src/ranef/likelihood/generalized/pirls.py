@@ -52,7 +52,12 @@ class Problem:
 
     def expansion(self, eta: Array, psi: Array) -> Expansion:
         """Return the log density of the rows, and its derivatives in eta."""
-        return self.family.expansion(self.y, eta, self.weights, psi)
+        return self.family.expansion(self.y, eta, self.weights, psi, self.constant)
+
+    @cached_property
+    def constant(self) -> Array:
+        """The part of the log density that is of the responses alone."""
+        return self.family.constant(self.y, self.weights)
 
 
 @dataclass(frozen=True, eq=False)
