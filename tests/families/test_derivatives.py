@@ -175,3 +175,28 @@ def test_zero_and_one_of_one_have_no_constant():
     assert BERNOULLI.constant(y, w) == 0
     expected = np.log([1 - 1 / (1 + np.exp(-0.1)), 1 / (1 + np.exp(-1.0))])
     np.testing.assert_allclose(BERNOULLI.expansion(y, eta, w, ()).value, expected)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_log_densities_alone_are_the_values_of_expansions(name):
+    family = FAMILIES[name]
+    y, w = np.array([0.0, 1.0, 1.0]), np.ones(3)
+    if not family.is_discrete:
+        y = np.array([0.2, 0.5, 0.9])
+    psi = np.array([record.start for record in family.records])
+    for eta in (np.array([0.4, 1.5, 0.9]), np.array([[40.0, 800.0, 1.0], [0.1, 0.2, 30.0]])):
+        with np.errstate(all="ignore"):
+            expected = family.expansion(y, eta, w, psi).value
+            found = family.log_density_at(y, eta, w, psi)
+        np.testing.assert_allclose(found, expected, rtol=1e-14)
+
+
+def test_log_densities_of_trials_and_out_of_reach():
+    y, w, eta = np.array([0.25, 0.5]), np.array([4.0, 6.0]), np.array([-0.3, 0.2])
+    for link in ("logit", "probit", "cloglog"):
+        family = find_family("binomial", link)
+        found = family.log_density_at(y, eta, w, (), family.constant(y, w))
+        np.testing.assert_allclose(found, family.expansion(y, eta, w, ()).value, rtol=1e-14)
+    positive = find_family("binomial", replace(LOG, positive=True))
+    with np.errstate(all="ignore"):
+        assert positive.log_density_at(y, eta, w, ())[0] == -np.inf

@@ -38,6 +38,11 @@ def binomial_kernel(link: Link, y: Array, eta: Array, w: Array, psi: Array) -> E
     return Expansion(L, successes * A1 + failures * B1, -(successes * A2 + failures * B2))
 
 
+def binomial_value(link: Link, y: Array, eta: Array, w: Array, psi: Array) -> Array:  # noqa: ARG001
+    """Return the log density of the binomial distribution, without its constant."""
+    return _log_kernel(y, *link.log_probabilities(eta), w)
+
+
 def binomial_further(link: Link, y: Array, eta: Array, w: Array, psi: Array) -> Further:  # noqa: ARG001
     """Return the higher derivatives of the binomial distribution."""
     A, B = link.log_chances(eta)
@@ -110,7 +115,7 @@ BINOMIAL = Family(
     draw=binomial_draw,
     support="proportions",
     pymc=binomial_pymc,
-    expand=Apart(binomial_kernel, binomial_constant),
+    expand=Apart(binomial_kernel, binomial_constant, binomial_value),
     further=binomial_further,
     expected=binomial_expected,
     links=(LOGIT, PROBIT, CLOGLOG, CAUCHIT, LOG),

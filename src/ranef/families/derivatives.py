@@ -71,10 +71,13 @@ class Apart:
         The expansion without the constant.
     constant : callable (y, w)
         The part of log f that is of the response and its weight alone.
+    value : callable (link, y, eta, w, psi), optional
+        The value of the kernel, where it is quicker to have without derivatives.
     """
 
     kernel: Callable[..., Expansion]
     constant: Callable[[Array, Array], Array]
+    value: Callable[..., Array] | None = None
 
     def __call__(self, link: Any, y: Array, eta: Array, w: Array, psi: Any) -> Expansion:
         """Return the whole expansion."""

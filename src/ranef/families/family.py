@@ -467,6 +467,17 @@ class Family:
             return expansion
         return replace(expansion, value=np.where(inside, expansion.value, -np.inf))
 
+    def log_density_at(
+        self, y: Array, eta: Array, w: Array, psi: Array, constant: Array | None = None
+    ) -> Array:
+        """Return log f at linear predictors: the value of `expansion`."""
+        if not isinstance(self.expand, Apart) or self.expand.value is None:
+            return self.expansion(y, eta, w, psi, constant).value
+        inside, eta = self._domain(eta)
+        constant = self.constant(y, w) if constant is None else constant
+        value = self.expand.value(self.link, y, eta, w, psi) + constant
+        return np.where(inside, value, -np.inf) if not inside.all() else value
+
     def further_expansion(self, y: Array, eta: Array, w: Array, psi: Array) -> Further:
         """Return the third derivative in eta, and the derivatives in the links of psi."""
         _, eta = self._domain(eta)

@@ -50,6 +50,8 @@ class Link:
         log mu and its first three derivatives and, for a mean between 0 and 1, log(1 - mu) and
         its derivatives: a tuple of one or two curves. From `curve` if not given, which loses
         digits in the tails.
+    log_values : callable, optional
+        log mu and log(1 - mu) alone, where that is quicker than `logs`.
     latent_variance : float, optional
         Of a probability: the variance of the variable whose distribution function it is.
     normal_mean : callable (eta, variance), optional
@@ -72,6 +74,7 @@ class Link:
     pymc: Callable[[Any, Any], Any] | None = None
     curve: Callable[[Array], Curve] | None = None
     logs: Callable[[Array], tuple[Curve, ...]] | None = None
+    log_values: Callable[[Array], tuple[Array, Array]] | None = None
     latent_variance: float | None = None
     normal_mean: Callable[[Array, Array], Array] | None = None
     is_sigmoid: bool = False
@@ -116,6 +119,13 @@ class Link:
         B = _log((1 - mu, -first, -second, -third))
         log_mu, log_rest = (np.where(possible, curve[0], LOG_OF_ZERO) for curve in (A, B))
         return (log_mu, *A[1:]), (log_rest, *B[1:])
+
+    def log_probabilities(self, eta: Array) -> tuple[Array, Array]:
+        """Return log mu and log(1 - mu)."""
+        if self.log_values is not None:
+            return self.log_values(eta)
+        A, B = self.log_chances(eta)
+        return A[0], B[0]
 
     def graph(self, pm: Any, eta: Any) -> Any:
         """Return mu of a PyTensor variable; `pm` is the PyMC module."""
@@ -195,6 +205,11 @@ def _logit_logs(eta: Array) -> tuple[Curve, Curve]:
         (np.minimum(eta, 0) - log_large, q, second, third),
         (-np.maximum(eta, 0) - log_large, -p, second, third),
     )
+
+
+def _logit_log_values(eta: Array) -> tuple[Array, Array]:
+    log_large = np.log1p(np.exp(-np.abs(eta)))
+    return np.minimum(eta, 0) - log_large, -np.maximum(eta, 0) - log_large
 
 
 def _logit_graph(math: Any, eta: Any) -> Any:
@@ -379,6 +394,7 @@ LOGIT = Link(
     pymc=_logit_graph,
     curve=_logit_curve,
     logs=_logit_logs,
+    log_values=_logit_log_values,
     latent_variance=np.pi**2 / 3,
     is_sigmoid=True,
 )

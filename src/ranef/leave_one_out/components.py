@@ -128,7 +128,7 @@ def cavities(piece: Piece, points: Points, start: Array, nodes: Rule) -> tuple[A
     v = (half**2).sum(axis=1)
     share, root, total = 1 - v * weight, np.sqrt(v), np.zeros_like(v)
     for z, log_weight in zip(nodes.nodes[:, 0], nodes.log_weights, strict=True):
-        change = search.rows((eta + root * z)[:, None]).value[:, 0] - at_mode
+        change = search.log_densities_at((eta + root * z)[:, None])[:, 0] - at_mode
         total += np.exp(change + z * z * v * weight / 2 - root * z * score + log_weight)
     log_p = at_mode + np.log(total) + np.log(share) / 2 - v * score**2 / (2 * share)
     log_p -= _skewness(half, score / share, weight / share, search.bends(modes.eta)[:, 0])

@@ -250,8 +250,7 @@ def log_likelihood(design: Design, family: Family, posterior: xr.Dataset) -> xr.
     log_density = np.empty((len(beta), design.n_obs))
     for block, eta in linear_predictors(rows, rows.terms, beta, b):
         psi_of_block = psi[:, block, None] if len(psi) else psi
-        expansion = family.expansion(rows.y, eta, rows.weights, psi_of_block)
-        log_density[block] = expansion.value
+        log_density[block] = family.log_density_at(rows.y, eta, rows.weights, psi_of_block)
     return by_row(rows, log_density.reshape(*shape, -1))
 
 

@@ -195,6 +195,11 @@ class _Search(ABC):
         family, weights = self.piece.family, self.piece.weights
         return family.expansion(self.y, eta, weights, self.psi, self.constant)
 
+    def log_densities_at(self, eta: Array) -> Array:
+        """Return the log densities of all rows."""
+        family, weights = self.piece.family, self.piece.weights
+        return family.log_density_at(self.y, eta, weights, self.psi, self.constant)
+
     @cached_property
     def constant(self) -> Array:
         """The part of the rows' log density that is of the responses alone."""
@@ -325,10 +330,8 @@ class Elementwise(_Search):
             for column in np.moveaxis(_times(C.swapaxes(2, 3), self.turned_Lambda), 2, 0)
         ]
         for z, log_weight in zip(nodes.nodes, nodes.log_weights, strict=True):
-            eta = modes.eta.copy()
-            for step, size in zip(steps, z, strict=True):
-                eta += step * size
-            rows = self.rows(eta).value
+            eta = modes.eta + sum(step * size for step, size in zip(steps, z, strict=True))
+            rows = self.log_densities_at(eta)
             h = self.total(rows) - 0.5 * ((modes.u + C @ z) ** 2).sum(-1)
             yield np.exp(h - modes.h + log_weight + z @ z / 2), rows
 
