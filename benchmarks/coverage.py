@@ -1,6 +1,6 @@
 """How often 95 % intervals of predictions hold the truth, over simulated data sets.
 
-    python benchmarks/coverage.py [data sets, 2000 by default]
+    python benchmarks/coverage.py [data sets, 2000 by default] [reml quadrature, both by default]
 
 Groups have intercepts and slopes; the truth is known. Point fits have intervals with variances as
 if known, posteriors highest density intervals by quadrature.
@@ -32,7 +32,7 @@ def held(table, truth):
 
 
 def one(job):
-    size, seed = job
+    size, seed, methods = job
     m, n = SIZES[size]
     rng = np.random.default_rng([seed, m])
     x = np.tile(np.arange(n) * 9.0 / (n - 1), m)
@@ -44,7 +44,7 @@ def one(job):
     of_known, of_new = b[:m] @ [1, 4.5], b[m] @ [1, 4.5]
     stranger = pd.DataFrame({"x": [4.5]})
     model, found = rf.Model("y ~ x + (x | g)", data), {}
-    for method in ("reml", "quadrature"):
+    for method in methods:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             fit = model.fit(method)
@@ -63,11 +63,14 @@ def one(job):
 
 def main():
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 2000
+    methods = sys.argv[2:] or ["reml", "quadrature"]
     rows = {}
     with ProcessPoolExecutor() as pool:
         for size in SIZES:
-            shares = list(pool.map(one, [(size, seed) for seed in range(count)], chunksize=8))
-            for method in ("reml", "quadrature"):
+            shares = list(
+                pool.map(one, [(size, seed, methods) for seed in range(count)], chunksize=4)
+            )
+            for method in methods:
                 rows[size, method] = 100 * np.mean([s[method] for s in shares], axis=0)
     print(f"Per cent of 95 % intervals that hold the truth, {count} data sets")
     print(pd.DataFrame.from_dict(rows, orient="index", columns=COLUMNS).round(1).T.to_string())

@@ -45,7 +45,7 @@ def fit(request):
 def test_errors_are_those_of_the_dense_inverse(fit):
     A, G, Z = dense(fit)
     equations = fit.asked.equations(fit.fitted_model)
-    found = np.vstack([fall.reshape(-1, A.shape[1]) for fall in equations.modes_by_fixed()])
+    found = np.vstack([fall.reshape(-1, A.shape[1]) for fall in equations.modes_by_fixed])
     np.testing.assert_allclose(found, A, rtol=1e-6, atol=1e-9)
     variances = equations.conditional_variances(own_rows(fit.design).terms)
     np.testing.assert_allclose(variances, np.einsum("ij,jk,ik->i", Z, G, Z), rtol=1e-6)

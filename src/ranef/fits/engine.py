@@ -37,8 +37,9 @@ class Equations(Protocol):
     known fixed effects.
     """
 
+    @property
     def modes_by_fixed(self) -> list[Array]:
-        """Return A, by how much modes fall as fixed effects rise, shape (m, k, p)."""
+        """A, by how much modes fall as fixed effects rise, shape (m, k, p), term by term."""
 
     def conditional_variances(self, terms: Sequence[TermRows]) -> Array:
         """Return the variance of z'e of rows, shape (n,); effects of new levels are left out."""

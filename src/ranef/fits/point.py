@@ -183,7 +183,7 @@ class PointFit(Fit):
         variances = [np.diagonal(cov, axis1=1, axis2=2) for cov in found.b_cov]
         if uncertainty == "none":
             return variances
-        slopes = self.asked.equations(self.fitted_model).modes_by_fixed()
+        slopes = self.asked.equations(self.fitted_model).modes_by_fixed
         of_fixed = [np.einsum("mai,ij,maj->ma", A, found.vcov, A) for A in slopes]
         return [one + other for one, other in zip(variances, of_fixed, strict=True)]
 

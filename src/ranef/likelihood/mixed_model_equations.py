@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -47,8 +48,9 @@ class MixedModelEquations:
     scale: float
     weights: Array
 
+    @cached_property
     def modes_by_fixed(self) -> list[Array]:
-        """Return by how much conditional modes fall as fixed effects rise, A, shape (m, k, p)."""
+        """By how much conditional modes fall as fixed effects rise, A, shape (m, k, p)."""
         rows = self.design.rows
         WX, backs = self.weights[:, None] * rows.X, self._backs
         sums = [

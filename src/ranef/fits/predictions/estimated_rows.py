@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from ranef.design.design import TermRows
 from ranef.design.new_data.new_rows import NewRows
 from ranef.families.derivatives import differenced
 from ranef.fits.bootstrap_table import errors_of_effects
-from ranef.fits.engine import Engine
+from ranef.fits.engine import Engine, Equations
 from ranef.fits.predictions.prediction_table import (
     Intervals,
     Question,
@@ -34,12 +35,13 @@ from ranef.posterior.draws import check_room
 DRAWS = 1000  # around estimates, where no number is asked for
 OBSERVATIONS = 4000  # that are drawn for the interval of one
 
+type Solved = Callable[[], Equations]
 type Replicate = tuple[Array, Array, list[Array], tuple[list[Array], list[Array]]]
 """Fixed effects, own parameters, a root of each covariance; modes and their covariances."""
 
 
-def estimated_rows[F](
-    model: FittedModel, rows: NewRows, engine: Engine[F] | None, *, fixed: bool = True
+def estimated_rows(
+    model: FittedModel, rows: NewRows, solved: Solved | None, *, fixed: bool = True
 ) -> NormalRows:
     """Return the linear predictor of rows as one normal distribution, variances as if known.
 
@@ -47,9 +49,9 @@ def estimated_rows[F](
     ----------
     model : FittedModel
     rows : NewRows
-    engine : Engine, optional
-        Needed for the errors of fixed effects that modes share, and for rows with known levels of
-        several terms.
+    solved : callable, optional
+        Gives the mixed-model equations, which the errors of fixed effects that modes share need,
+        and rows with known levels of several terms.
     fixed : bool
         Whether the errors of the fixed effects are there.
 
@@ -60,13 +62,13 @@ def estimated_rows[F](
     """
     found = model.estimate
     known = [term for term in rows.terms if not term.is_new.all()]
-    equations = engine.equations(model) if engine is not None and known else None
+    equations = solved() if solved is not None and known else None
     if len(known) > 1 and equations is not None:
         variance = equations.conditional_variances(known)
     else:
         variance = _own_variances(known, _by_label(model, found.b_cov), len(rows.X))
     if fixed:
-        falls = {} if equations is None else _by_label(model, equations.modes_by_fixed())
+        falls = {} if equations is None else _by_label(model, equations.modes_by_fixed)
         slopes = fixed_with_modes(rows, known if falls else (), falls)
         variance = variance + np.einsum("np,pq,nq->n", slopes, found.vcov, slopes)
     roots = [found.sigma * Lambda for Lambda in found.Lambdas]
@@ -181,9 +183,10 @@ def intervals_around_estimates[F](
         Whose errors these are, in words.
     """
     average = asked.is_average and not model.family.mean_is_eta
+    solved = None if engine is None else cache(lambda: engine.equations(model))
 
     def spread_of(rows: NewRows) -> Spread:
-        normal = estimated_rows(model, rows, engine, fixed=fixed)
+        normal = estimated_rows(model, rows, solved, fixed=fixed)
         if replicates is not None:
             normal = with_errors_of_variances(model, rows, normal, replicates, average=average)
 
@@ -216,7 +219,7 @@ def estimated_draws[F](
     b = [np.broadcast_to(of_term, (n, *of_term.shape)) for of_term in found.b]
     if engine is not None and any(not term.is_new.all() for term in rows.terms):
         equations = engine.equations(model)
-        apart, falls = equations.conditional_draws(n, rng), equations.modes_by_fixed()
+        apart, falls = equations.conditional_draws(n, rng), equations.modes_by_fixed
         b = [
             mode + e - np.einsum("np,mkp->nmk", errors, A)
             for mode, e, A in zip(b, apart, falls, strict=True)
