@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef._typing import Array, Places
+from ranef.numerics.matrices import threads_for
 
 NEGLIGIBLE_DIRECTION = 1e-12  # of the largest element of a direction
 
@@ -74,14 +75,15 @@ def recombined(values: Array, weights: Array) -> tuple[Places, Array]:
     (4, np.float64(0.334))
     """
     M, kept, weights = values.shape[1], np.arange(len(weights)), weights.copy()
-    while len(kept) > M:
-        starts = np.unique(np.linspace(0, len(kept), 2 * M, endpoint=False).astype(np.intp))
-        sizes = np.diff(np.append(starts, len(kept)))
-        of_groups = np.add.reduceat(weights[kept], starts)
-        means = np.add.reduceat(values[kept] * weights[kept, None], starts, axis=0)
-        ratios = _vertex(means / of_groups[:, None], of_groups) / of_groups
-        weights[kept] *= np.repeat(ratios, sizes)
-        kept = kept[np.repeat(ratios > 0, sizes)]
+    with threads_for(2 * M):
+        while len(kept) > M:
+            starts = np.unique(np.linspace(0, len(kept), 2 * M, endpoint=False).astype(np.intp))
+            sizes = np.diff(np.append(starts, len(kept)))
+            of_groups = np.add.reduceat(weights[kept], starts)
+            means = np.add.reduceat(values[kept] * weights[kept, None], starts, axis=0)
+            ratios = _vertex(means / of_groups[:, None], of_groups) / of_groups
+            weights[kept] *= np.repeat(ratios, sizes)
+            kept = kept[np.repeat(ratios > 0, sizes)]
     return kept, weights[kept]
 
 

@@ -160,9 +160,10 @@ def alike(products: Array, children: sparse.csr_array | None = None) -> Codes:
     array([0, 1, 0])
     """
     size, rng = np.linalg.norm(products, axis=1), np.random.default_rng(0)
-    code = joint(
-        [_near(size, size), _near(products @ rng.standard_normal(products.shape[1]), size)]
-    )
+    code = _near(size, size)
+    if code.max(initial=-1) + 1 == len(code):
+        return code
+    code = joint([code, _near(products @ rng.standard_normal(products.shape[1]), size)])
     if children is not None and children.nnz:
         total = children.sum(axis=1)
         code = joint([code, _near(children @ rng.random(children.shape[1]), total)])
