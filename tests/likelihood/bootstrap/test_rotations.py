@@ -53,6 +53,13 @@ def test_levels_with_other_crossed_effects_are_not_equal():
     assert len(rotation(D, C, Q).D) == 12
 
 
+def test_no_other_columns():
+    D, C, c = levels([12], constant=True)
+    rotated = rotation(D, C[:, :, :0], 0)
+    assert rotated.C.shape == (1 + K, K, 0)
+    assert rotated.sums(c).shape == (B, 1 + K, K)
+
+
 def test_no_levels():
     empty = rotation(np.zeros((0, 0, 0)), np.zeros((0, 0, 3)), 0)
     assert len(empty.D) == len(empty.batches) == 0

@@ -102,7 +102,7 @@ def rotation(D: Array, C: Array, q: int) -> Rotation:
         counts[:, 0] = n[kinds] - (r + K - 1)
         for products, part in ((turned, counts[:, :r]), (with_y, counts[:, r:])):
             of_kind = np.repeat(D[first[kinds]], part.shape[1], axis=0)
-            new.append((of_kind, products.reshape(-1, *C.shape[1:]), part.ravel()))
+            new.append((of_kind, products.reshape(len(of_kind), *C.shape[1:]), part.ravel()))
     every = [np.concatenate(part) for part in zip(*new, strict=True)]
     return Rotation(every[0], every[1], every[2], kept, batches)
 
