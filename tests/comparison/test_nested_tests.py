@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import cache
 
+import numpy as np
 import pytest
+from meta_cases import model_of
+from scipy import stats
 
 import ranef as rf
 from ranef.comparison.nested_tests import default_test, pair_of
@@ -58,3 +61,21 @@ def test_the_default_depends_on_what_is_new():
 def test_the_same_model_is_not_tested():
     with pytest.raises(rf.FitError, match="are the same model: there is nothing to test"):
         pair_of(fitted(SMALL), fitted("Reaction ~ 1 + Days + (1 | Subject)"), 2)
+
+
+def test_studies_have_the_mixture_of_a_known_sigma():
+    """The exact distribution, and F, are those where sigma is estimated."""
+    common, random = (model_of("molloy2014", f).fit("ml") for f in ("y ~ 1", "y ~ 1 + (1 | study)"))
+    pair = pair_of(common, random, 2)
+    assert default_test(pair) == "mixture"
+    found = rf.anova(common, random).to_frame().iloc[1]
+    assert found["statistic"] == pytest.approx(2 * (random.loglik - common.loglik))
+    assert found["p_value"] == pytest.approx(stats.chi2.sf(found["statistic"], 1) / 2)
+    assert np.isfinite(rf.anova(common, random, test="chi2").to_frame()["p_value"].iloc[1])
+    for test, reason in [
+        ("exact", "where sigma is estimated"),
+        ("f", "it is for a sigma that is estimated"),
+        ("bootstrap", "for models whose sigma is estimated"),
+    ]:
+        with pytest.raises(rf.FitError, match=reason):
+            rf.anova(common, random, test=test)

@@ -10,6 +10,7 @@ import pytest
 import ranef as rf
 from ranef.design.design import build_design
 from ranef.design.new_data.new_rows import new_rows
+from ranef.design.response import precisions_of
 from ranef.errors import DataError, DataWarning, FormulaError
 from ranef.families.binomial import BINOMIAL
 from ranef.families.gaussian import GAUSSIAN
@@ -417,4 +418,46 @@ def test_an_offset_of_no_exposure():
     assert str(error.value) == (
         "`log(exposure)` is infinite or not a number in 1 of 12 rows: `r0`. Correct these values "
         "or leave the rows out."
+    )
+
+
+# --------------------------------------------------------------------- known standard errors
+
+ERRORS = pd.DataFrame({"y": [1.0, 2, 4, 3], "s": [0.5, 1, 2, 0.25], "t": list("abcd")})
+
+
+def test_precisions_are_those_of_the_errors():
+    for se in ("s", ERRORS["s"], ERRORS["s"].tolist()):
+        np.testing.assert_allclose(precisions_of(ERRORS, se, None, GAUSSIAN), [4, 1, 0.25, 16])
+    assert np.isnan(precisions_of(ERRORS, [1, np.nan, 1, 1], None, GAUSSIAN)[1])
+
+
+REMEDY = "A standard error is a positive number; of a variance, it is the root."
+BAD = "se= is zero, negative or infinite in"
+
+
+@pytest.mark.parametrize(
+    ("se", "weights", "message"),
+    [
+        ([1, 0, -1, 1], None, f"{BAD} 2 of 4 rows: `1` and `2`. {REMEDY}"),
+        ([1, np.inf, 1, 1], None, f"{BAD} 1 of 4 rows: `1`. {REMEDY}"),
+        ("x", None, "se='x' is not a column of the data. Known names: `y`, `s`, `t`."),
+        ("t", None, "se= is not numeric."),
+        ([1, 2], None, "se= has shape (2,), expected (4,)."),
+        ([1e-40] * 4, None, "se= has values of the order of 1e-40: rescale it."),
+        ("s", "s", "se= and weights= are both given: known standard errors are weights."),
+    ],
+)
+def test_what_are_no_standard_errors(se, weights, message):
+    with pytest.raises(DataError) as caught:
+        precisions_of(ERRORS, se, weights, GAUSSIAN)
+    assert str(caught.value) == message
+
+
+def test_standard_errors_are_of_a_normal_response():
+    with pytest.raises(DataError) as caught:
+        precisions_of(ERRORS, "s", None, POISSON)
+    assert str(caught.value) == (
+        "se= are standard errors of the response of a Gaussian model with identity link, not of "
+        "the poisson family with log link."
     )

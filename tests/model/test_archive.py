@@ -44,7 +44,7 @@ DRAWS = xr.Dataset(
         "a": (("chain", "draw"), np.arange(100).reshape(2, 50) % 3 == 0),
     },
     {"g": np.array(["u", 1, "ü"], dtype=object), "chain": [0, 1]},
-    {"sampler": "none", "n": 3, "list": [1, 2]},
+    {"sampler": "none", "n": 3, "list": [1, 2], "other": 1j},
 )
 ABOUT = {"formula": "y ~ x"}
 
@@ -73,6 +73,7 @@ def changed(path, **members):
     with zipfile.ZipFile(path, "w") as new:
         for name, content in contents.items():
             new.writestr(name, content)
+        new.comment = f"ranef {len(contents)}".encode()
 
 
 def in_json(change):
@@ -105,7 +106,7 @@ def test_everything_comes_back(path):
     xr.testing.assert_equal(again.drop_vars("g"), DRAWS.drop_vars("g"))
     assert list(again.variables) == list(DRAWS.variables)
     assert again["g"].to_numpy().tolist() == ["u", "1", "ü"]
-    assert again.attrs == {"sampler": "none", "n": 3, "list": "[1, 2]"}
+    assert again.attrs == {"sampler": "none", "n": 3, "list": [1, 2], "other": "1j"}
 
 
 def test_others_can_read_the_tables(path):
@@ -259,6 +260,19 @@ def test_a_file_that_says_something_else_is_damaged(path, change):
 def test_missing_descriptions_are_damage(path, change):
     changed(path, **{".zmetadata": change})
     assert message(path).startswith("`PATH` is damaged (")
+
+
+def test_a_missing_member_is_damage(path):
+    """Zarr takes it for the fill value."""
+    with zipfile.ZipFile(path) as old:
+        contents = {name: old.read(name) for name in old.namelist()}
+        comment = old.comment
+    with zipfile.ZipFile(path, "w") as new:
+        for name, content in contents.items():
+            if name != "posterior/z/0.0.0":
+                new.writestr(name, content)
+        new.comment = comment
+    assert "members are missing" in message(path)
 
 
 EVIL = {"id": "pickle", "protocol": 5}

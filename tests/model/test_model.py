@@ -10,6 +10,8 @@ import pandas as pd
 import polars as pl
 import pymc as pm
 import pytest
+from meta_cases import SCHOOLS
+from scipy import optimize, stats
 
 import ranef as rf
 from fits import FORMULAS, dense_Z, frame, known_posterior, model_of
@@ -19,7 +21,7 @@ from ranef.model.describe import describe
 from ranef.posterior.sampling import pymc_hierarchical
 
 SLEEP = "Reaction ~ Days + (Days | Subject)"
-OF_MODEL = "`family`, `link`, `weights`, `offset`, `priors`, `missing`, `functions`"
+OF_MODEL = "`family`, `link`, `weights`, `offset`, `se`, `priors`, `missing`, `functions`"
 FIT_OPTIONS = {
     "draws": 7,
     "tune": 8,
@@ -389,3 +391,80 @@ def test_posterior_and_pymc_model_agree(formula, options, method):
     predicted = fit.posterior_predictive(seed=4)["posterior_predictive"]["y"]
     predicted = predicted * model.design.rows.weights if model.family.is_bounded else predicted
     assert float(predicted.mean()) == pytest.approx(y.mean(), abs=8 * error)
+
+
+# --------------------------------------------------------------------- known standard errors
+
+
+def test_known_errors_are_weights_and_a_constant():
+    data = SCHOOLS.assign(w=1 / SCHOOLS["s"] ** 2)
+    by_se = rf.Model("y ~ 1 + (1 | study)", data, se="s")
+    by_hand = rf.Model(
+        "y ~ 1 + (1 | study)", data, weights="w", priors={"sigma": rf.priors.Constant(1)}
+    )
+    for method in ("reml", "ml", "map", "quadrature"):
+        one, other = by_se.fit(method), by_hand.fit(method)
+        pd.testing.assert_series_equal(one.estimates(), other.estimates())
+        assert "8 rows with known standard errors" in str(one)
+    flat = by_se.fit("map", priors="flat")
+    assert flat.objective == pytest.approx(by_se.fit().objective, rel=1e-12)
+    assert by_se.with_priors("brms").priors.sigma == rf.priors.Constant(1)
+    for simpler in by_se.structures().values():
+        assert simpler.priors.sigma == rf.priors.Constant(1)
+        assert simpler.fit().sigma == 1.0
+    assert "gaussian family with identity link, 8 rows, with known standard errors" in repr(by_se)
+    assert "sigma                Constant(1)" in repr(by_se)
+
+
+def test_rows_without_an_error_are_left_out():
+    data = SCHOOLS.assign(s=SCHOOLS["s"].where(SCHOOLS.index > 1))
+    with pytest.warns(rf.DataWarning, match=r"2 of 8 rows left out for missing values in `se=`"):
+        assert rf.Model("y ~ 1 + (1 | study)", data, se="s").design.n_obs == 6
+
+
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (lambda fit: fit.bootstrap(5), "a parametric bootstrap is for models whose sigma"),
+        (lambda fit: fit.summary(df="satterthwaite"), "df='satterthwaite' is for models whose"),
+        (lambda fit: fit.confint("bootstrap"), "a parametric bootstrap is for models whose sigma"),
+    ],
+)
+def test_what_is_for_a_sigma_that_is_estimated(ask, message):
+    with pytest.raises(rf.FitError, match=message):
+        ask(rf.fit("y ~ 1 + (1 | study)", SCHOOLS, "ml", se="s"))
+
+
+def test_a_profile_of_slopes_with_a_known_sigma_is_dense():
+    data = frame().assign(s=1 / np.sqrt(frame()["w"]))
+    model = rf.Model("y ~ x + (x | g)", data, se="s")
+    fit = model.fit("ml")
+    limits = fit.profile(["sd_g[x]", "corr_g[Intercept, x]", "x"]).confint(0.9)
+    rise = stats.chi2.ppf(0.9, 1)
+
+    def lowest(objective, start):
+        options = {"xatol": 1e-8, "fatol": 1e-10, "maxiter": 4000}
+        return optimize.minimize(objective, start, method="Nelder-Mead", options=options).fun
+
+    def deviance(sd0, sd1, corr):
+        return model.criterion([sd0, corr * sd1, sd1 * np.sqrt(1 - corr**2)], "ml")
+
+    sd0, sd1 = fit.varcorr().sd["g"]
+    corr = fit.varcorr().corr["g"].iloc[0, 1]
+    for end in limits.loc["sd_g[x]"]:
+        value = lowest(lambda p, end=end: deviance(p[0], end, np.tanh(p[1])), [sd0, corr])
+        assert value - fit.objective == pytest.approx(rise, abs=1e-3)
+    for end in limits.loc["corr_g[Intercept, x]"]:
+        value = lowest(lambda p, end=end: deviance(p[0], p[1], end), [sd0, sd1])
+        assert value - fit.objective == pytest.approx(rise, abs=1e-3)
+    held = rf.Model(
+        "y ~ 1 + (x | g)", data.assign(o=limits.loc["x", "upper"] * data["x"]), se="s", offset="o"
+    ).fit("ml")
+    assert held.objective - fit.objective == pytest.approx(rise, abs=1e-3)
+
+
+def test_a_fit_with_known_errors_comes_back_from_its_file(tmp_path):
+    fit = rf.fit("y ~ 1 + (1 | study)", SCHOOLS, "quadrature", se="s", file=tmp_path / "fit.zip")
+    again = rf.load(tmp_path / "fit.zip")
+    pd.testing.assert_frame_equal(again.forest_table(), fit.forest_table(), check_exact=True)
+    assert str(again.engine.refit("ml")) == str(fit.engine.refit("ml"))

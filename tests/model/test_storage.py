@@ -327,6 +327,7 @@ def with_model(path, **changes):
     with zipfile.ZipFile(path, "w") as new:
         for name, content in contents.items():
             new.writestr(name, content)
+        new.comment = f"ranef {len(contents)}".encode()
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from ranef.priors.distributions import (
     Uniform,
 )
 from ranef.priors.named_sets import SETS
-from ranef.priors.user_priors import Target, read_user_priors
+from ranef.priors.user_priors import Target, read_user_priors, with_known
 
 
 @pytest.fixture(scope="module")
@@ -116,3 +116,17 @@ def test_the_nearest_place_wins(made):
     assert given.first(("sd_g", "x"), "sd_g", ("sd", "x"), "sd") == HalfNormal(3)
     assert given.first(("sd_g", "Intercept"), "sd_g", ("sd", "Intercept"), "sd") == Exponential(1)
     assert given.first("corr_g", "corr") is None
+
+
+def test_what_a_model_knows_stands_beside_priors():
+    known = {"sigma": Constant(1.0)}
+    assert with_known("brms", known) == {"base": "brms"} | known
+    assert with_known({"x": Normal(0, 1)}, known) == {"x": Normal(0, 1)} | known
+    assert with_known(known, known) == known
+    assert with_known("brms", {}) == "brms"
+    with pytest.raises(FitError) as caught:
+        with_known({"sigma": HalfNormal(2)}, known)
+    assert str(caught.value) == (
+        "priors: `sigma` is known here, as se= has the standard errors of the rows; leave out "
+        "HalfNormal(2)."
+    )

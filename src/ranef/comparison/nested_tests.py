@@ -100,7 +100,13 @@ class Pair:
     def has_exact(self) -> bool:
         """Whether one variance is tested against a linear model without random effects."""
         coefs = [term.n_coefs for term in self.large.design.terms]
-        return self.is_linear and not self.small.design.terms and coefs == [1]
+        alone = not self.small.design.terms and coefs == [1]
+        return self.is_linear and alone and not self.knows_sigma
+
+    @property
+    def knows_sigma(self) -> bool:
+        """Whether sigma is known, as standard errors of the rows are, and not estimated."""
+        return self.small.knows_sigma or self.large.knows_sigma
 
     def comparison(
         self, test: str, p_value: float, words: str, simulated: MonteCarlo | None = None
@@ -166,7 +172,7 @@ def default_test(pair: Pair) -> str:
     """Return the default test; refits of generalised models take too long to be one."""
     if not pair.extra.random:
         return "chi2"
-    if pair.is_linear:
+    if pair.is_linear and not pair.knows_sigma:
         return "exact" if pair.has_exact else "bootstrap"
     return "mixture" if pair.extra.bounded else "chi2"
 
@@ -220,6 +226,8 @@ def _mixture(pair: Pair, _: Simulation) -> NestedTest:
 def _f(pair: Pair, _: Simulation) -> NestedTest:
     if not pair.is_linear:
         raise pair.refusal("f", "it is for linear models")
+    if pair.knows_sigma:
+        raise pair.refusal("f", "it is for a sigma that is estimated")
     if pair.extra.fixed or not pair.extra.random:
         raise pair.refusal("f", "it tests random effects, with the same fixed effects in both")
     f = f_test(pair.small.design, pair.large.design)
@@ -237,7 +245,8 @@ def _f(pair: Pair, _: Simulation) -> NestedTest:
 
 def _exact(pair: Pair, simulation: Simulation) -> NestedTest:
     if not pair.has_exact:
-        reason = "it is for one variance against a linear model without random effects"
+        reason = "it is for one variance against a linear model without random effects, where "
+        reason += "sigma is estimated"
         raise pair.refusal("exact", reason)
     small, large = pair.small.design, pair.large.design
     form = spectrum(small, large, reml=pair.kind == "RLRT")

@@ -128,6 +128,7 @@ def complete_rows(
     weights: NDArray[np.float64] | None,
     offset: NDArray[np.float64] | None,
     missing: str,
+    weights_as: str = "weights",
 ) -> CompleteRows:
     """Leave out the rows with missing values, with a warning that counts them.
 
@@ -141,7 +142,7 @@ def complete_rows(
         raise DataError(f"missing={missing!r} is not an option: use 'drop' or 'raise'.")
     if len(columns) == 0:
         raise DataError("the data has no rows.")
-    absent = _absent(columns, {"weights=": weights, "offset=": offset})
+    absent = _absent(columns, {f"{weights_as}=": weights, "offset=": offset})
     incomplete = absent.to_numpy().any(axis=1)
     kept = CompleteRows(columns, weights, offset)
     if incomplete.any():

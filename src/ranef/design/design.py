@@ -299,6 +299,7 @@ def build_design(
     offset: str | ArrayLike | None = None,
     missing: str = "drop",
     functions: Functions | None = None,
+    weights_as: str = "weights",
 ) -> Design:
     """Build the design of a formula on a data frame.
 
@@ -315,6 +316,8 @@ def build_design(
         Whether rows with missing values in the used columns are left out or refused.
     functions : mapping of str to callable, optional
         Functions that the formula may use besides the built-in ones.
+    weights_as : str
+        The argument that the weights are from, for messages.
 
     Raises
     ------
@@ -332,7 +335,7 @@ def build_design(
     source = open_frame(data)
     used = source.columns(formula.columns(), formula.text)
     numbers = source.values(weights, "weights"), source.values(offset, "offset")
-    complete = complete_rows(used, *numbers, missing)
+    complete = complete_rows(used, *numbers, missing, weights_as)
     interpreter = Interpreter(complete.columns, formula.text, Memory(), functions)
     X = code(interpreter, formula.fixed)
     random = _in_lme4_order(

@@ -41,7 +41,9 @@ def check_response(design: Design, family: Family = GAUSSIAN) -> None:
         raise DataError(f"the response `{design.response}` minus its offset is constant.")
 
 
-def check_identified(design: Design, family: Family = GAUSSIAN) -> None:
+def check_identified(
+    design: Design, family: Family = GAUSSIAN, *, sigma: float | None = None
+) -> None:
     """Refuse data that leave a covariance or a scale without an estimate by REML or ML.
 
     Raises
@@ -56,8 +58,10 @@ def check_identified(design: Design, family: Family = GAUSSIAN) -> None:
             message = f"the grouping factor `{term.factor}` has one level only, "
             message += f"{listed(term.levels)}: no variance between levels can be estimated; "
             raise DataError(message + _BAYESIAN)
-        _check_effects(design, term, family)
-    _check_saturated(design, family)
+        if sigma is None:
+            _check_effects(design, term, family)
+    if sigma is None or design.terms:
+        _check_saturated(design, family)
     check_varies(design)
 
 

@@ -12,9 +12,10 @@ from functools import partial
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from ranef._typing import Array, Flags
-from ranef.design.data_frame import Categorical, numbers_hint
+from ranef.design.data_frame import Categorical, check_magnitude, numbers_hint, open_frame
 from ranef.design.evaluate import Interpreter, one_column
 from ranef.errors import DataError, listed
 from ranef.families.family import Family
@@ -98,6 +99,46 @@ def read_response(
     else:
         y = _supported(y, label, family, rows)
     return Response(label, y, np.ones(len(y)) if weights is None else weights, success)
+
+
+def precisions_of(data: object, se: str | ArrayLike, weights: object, family: Family) -> Array:
+    """Return the weights 1 / se^2 of rows whose standard errors are known, shape (n,).
+
+    Parameters
+    ----------
+    data : DataFrame
+    se : str or array of shape (n,)
+        The name of a column, or values; nan where one is missing.
+    weights : object
+        What was given as weights=, beside which there are no standard errors.
+    family : Family
+
+    Raises
+    ------
+    DataError
+        If an error is not positive or not finite, or the model is none of known variances.
+
+    Examples
+    --------
+    >>> from ranef.families.gaussian import GAUSSIAN
+    >>> precisions_of({"y": [1, 2], "s": [0.5, 2]}, "s", None, GAUSSIAN)
+    array([4.  , 0.25])
+    """
+    if not family.is_linear:
+        raise DataError(
+            "se= are standard errors of the response of a Gaussian model with identity link, not "
+            f"of the {family.name} family with {family.link.name} link."
+        )
+    if weights is not None:
+        raise DataError("se= and weights= are both given: known standard errors are weights.")
+    source = open_frame(data)
+    errors = source.values(se, "se")
+    assert errors is not None
+    bad = (errors <= 0) | np.isinf(errors)
+    remedy = "A standard error is a positive number; of a variance, it is the root."
+    _refuse(bad, "se=", "zero, negative or infinite", source.rows, remedy)
+    check_magnitude("se=", errors[np.isfinite(errors)])
+    return 1 / errors**2
 
 
 def _of_two_counts(

@@ -30,16 +30,18 @@ from ranef.fits.predictions.coefficient_table import coefficient_rows, drawn_coe
 from ranef.fits.predictions.prediction_table import Intervals, Question, prediction_table, question
 from ranef.fits.principal_components import PrincipalComponents, pca_table
 from ranef.fits.shrinkage import shrinkage_table
+from ranef.fits.studies.studies import Studies
 from ranef.fits.tables import Printed, Summary, VarCorr, extras, tidy_effects
 from ranef.likelihood.predictions import Draws, drawn_responses, linear_predictor
 from ranef.numerics.memory import WithoutCaches
 from ranef.plots import random_effects
+from ranef.priors.distributions import Constant
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-class Fit(WithoutCaches, Printed):
+class Fit(WithoutCaches, Studies, Printed):
     """What every fit answers, whatever the method.
 
     Attributes
@@ -156,6 +158,12 @@ class Fit(WithoutCaches, Printed):
                 "PyMC model of your own: fit a `ranef.Model` as it is."
             )
         return self.engine
+
+    @property
+    def knows_sigma(self) -> bool:
+        """Whether the model says what sigma is, as where standard errors of rows are given."""
+        known = self.engine is not None and isinstance(self.engine.priors.sigma, Constant)
+        return self.family.has_sigma and known
 
     def _undetermined(self) -> list[str]:
         """Say which covariance parameters the data cannot tell apart."""
@@ -632,7 +640,7 @@ class Fit(WithoutCaches, Printed):
         counts = [
             f"{count} level{'s' * (count != 1)} of {name}" for name, count in self.n_groups.items()
         ]
-        used = extras(self.design, self.family)
+        used = extras(self.design, self.family, knows_sigma=self.knows_sigma)
         rows = f"{self.n_obs} rows{' with ' * bool(used)}{' and '.join(used)}"
         facts = [self.design.formula.text, "; ".join([rows, *counts])]
         if self.design.success:

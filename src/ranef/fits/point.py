@@ -34,6 +34,7 @@ from ranef.fits.predictions.estimated_rows import (
     intervals_around_estimates,
 )
 from ranef.fits.predictions.prediction_table import Intervals, Question, normal_quantile
+from ranef.fits.studies.row_means import Settings
 from ranef.fits.tables import Summary, VarCorr, tidy_effects
 from ranef.likelihood import textbook_matrices
 from ranef.likelihood.estimate import Estimate, FittedModel
@@ -113,7 +114,7 @@ class PointFit(Fit):
             corr[term.label] = pd.DataFrame(corrs, index=names, columns=names)
             cov[term.label] = pd.DataFrame(covariance, index=names, columns=names)
         correlated = frozenset(t.label for t in self.design.terms if t.covariance.has_correlations)
-        sigma, has_sigma = self.sigma, self.family.has_sigma
+        sigma, has_sigma = self.sigma, self.family.has_sigma and not self.knows_sigma
         return VarCorr(sd, corr, cov, sigma, sigma**2, correlated, has_sigma)
 
     def _numbers(self) -> Numbers:
@@ -123,6 +124,13 @@ class PointFit(Fit):
             tuple(cov[term.label].to_numpy() for term in self.design.terms),
             {name: np.asarray(value) for name, value in self.parameters.items()},
         )
+
+    def _settings(self) -> Settings:
+        numbers = self._numbers()
+        covs = tuple(cov[None] for cov in numbers.covs)
+        found = self.estimate
+        sigma = np.array([self.sigma])
+        return Settings(np.ones(1), covs, found.beta[None], found.vcov[None], sigma)
 
     def ranef_table(
         self,
@@ -471,7 +479,7 @@ class PointFit(Fit):
             return self.asked.degrees_of_freedom(self.fitted_model, df), heading
         fixed = pd.DataFrame({"estimate": self.fixef(), "se": self.se()})
         ratio = fixed["estimate"] / fixed["se"].where(fixed["se"] > 0)  # none of what is known
-        fixed["t" if self.family.is_linear else "z"] = ratio
+        fixed["t" if self.family.is_linear and not self.knows_sigma else "z"] = ratio
         return fixed.join(self.confint()), "Fixed effects, with 95 % Wald intervals"
 
     @property
@@ -490,7 +498,7 @@ class PointFit(Fit):
     def _own(self) -> list[str]:
         """Say the family's own parameters, but for a sigma that has a row in a table."""
         parameters = self.parameters
-        if self.family.has_sigma and self.design.terms:
+        if self.family.has_sigma and (self.design.terms or self.knows_sigma):
             del parameters["sigma"]
         words = {"sigma": "residual sd"} if self.family.is_linear else {}
         said = [f"{words.get(name, name)} {value:.6g}" for name, value in parameters.items()]

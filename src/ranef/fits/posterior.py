@@ -36,6 +36,7 @@ from ranef.fits.predictions.prediction_table import (
     posterior_intervals,
     posterior_means,
 )
+from ranef.fits.studies.row_means import Settings
 from ranef.fits.tables import Summary, VarCorr, tidy_effects
 from ranef.leave_one_out.elpd import Scores, to_arviz, units_of
 from ranef.likelihood.predictions import Draws, drawn_rows, log_likelihood
@@ -242,7 +243,7 @@ class PosteriorFit(Fit):
             cov[term.label] = pd.DataFrame(expected(covs), index=names, columns=names)
         correlated = frozenset(t.label for t in self.design.terms if t.covariance.has_correlations)
         sigma2 = float(expected(self._sigmas() ** 2))
-        has_sigma = self.family.has_sigma
+        has_sigma = self.family.has_sigma and not self.knows_sigma
         return VarCorr(sd, corr, cov, self.sigma, sigma2, correlated, has_sigma)
 
     def _numbers(self) -> Numbers:
@@ -256,6 +257,12 @@ class PosteriorFit(Fit):
             {name: drawn.parameter(name) for name in self.family.parameters},
             {term.label: drawn.effects(term) for term in self.design.terms},
         )
+
+    def _settings(self) -> Settings:
+        numbers = self._numbers()
+        n, p = numbers.beta.shape
+        sigma = np.broadcast_to(numbers.parameters.get("sigma", np.ones(1)), n)
+        return Settings(np.full(n, 1 / n), numbers.covs, numbers.beta, np.zeros((n, p, p)), sigma)
 
     def ranef_table(self, prob: float = 0.95, *, uncertainty: str | None = None) -> pd.DataFrame:
         """Return posterior means, sds and HPD intervals of the random effects.
@@ -613,6 +620,14 @@ class QuadratureFit(PosteriorFit):
     marginals: LatticeMarginals
 
     made_by: ClassVar[str] = '"quadrature"'
+
+    def _settings(self) -> Settings:
+        mixture, covs = self.marginals.exact.mixture, []
+        for term in self.design.terms:
+            sds = self.marginals.sds(term)
+            covs.append(self.marginals.correlations(term) * sds[:, :, None] * sds[:, None, :])
+        beta, beta_cov = self.marginals.exact.beta(mixture)
+        return Settings(mixture.weights, tuple(covs), beta, beta_cov, mixture.sigma)
 
     def curve(self, name: str) -> Curve:
         """Return the posterior density of one parameter.

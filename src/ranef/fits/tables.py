@@ -218,10 +218,12 @@ def _effects(
     return pd.DataFrame(words | numbers)
 
 
-def extras(design: Design, family: Family) -> list[str]:
+def extras(design: Design, family: Family, *, knows_sigma: bool = False) -> list[str]:
     """Return what a fit uses besides its columns, in words: trials, prior weights, an offset."""
     used = []
-    if design.has_weights:
+    if knows_sigma:
+        used.append("known standard errors")
+    elif design.has_weights:
         used.append(f"{design.total_weight:.0f} trials" if family.has_trials else "prior weights")
     return used + ["an offset"] * design.has_offset
 

@@ -207,6 +207,7 @@ def write(path: Path_, archive: Archive, kinds: Kinds, about: Mapping[str, str])
                 info = zipfile.ZipInfo(name, _FIRST_DAY)
                 info.compress_type = zipfile.ZIP_DEFLATED
                 file.writestr(info, member.to_bytes())
+            file.comment = _count(file)
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
@@ -221,10 +222,17 @@ def _plain(group: xr.Dataset) -> xr.Dataset:
     }
     plain = group.assign_coords({n: one for n, one in labels.items() if n in group.coords})
     plain = plain.assign({n: one for n, one in labels.items() if n not in group.coords})
-    kept = {str(name): value for name, value in group.attrs.items()}
-    return plain.assign_attrs(
-        {n: v if isinstance(v, int | float) else str(v) for n, v in kept.items()}
-    )
+    kept = {str(name): _plain_attribute(value) for name, value in group.attrs.items()}
+    return plain.assign_attrs(kept)
+
+
+def _plain_attribute(value: object) -> object:
+    """Return an attribute as it is where JSON can say it, otherwise as text."""
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError):
+        return str(value)
+    return value
 
 
 def read(path: Path_, kinds: Kinds) -> Archive:
@@ -290,6 +298,8 @@ def _opened(path: Path_) -> tuple[dict[str, Any], dict[str, xr.Dataset]]:
                 f"`{path}` was saved by ranef {body['version']}, in format {body['format']} of its "
                 f"files; this is ranef {version(PACKAGE)}, which reads up to {FORMAT}: update it."
             )
+        if file.comment != _count(file):
+            raise ValueError("members are missing")  # which Zarr would take for empty ones
         _check_members(file, path)
         members = {name: file.read(name) for name in file.namelist()}  # checks each of them
     in_buffer = default_buffer_prototype().buffer.from_bytes
@@ -298,6 +308,11 @@ def _opened(path: Path_) -> tuple[dict[str, Any], dict[str, xr.Dataset]]:
         store, engine="zarr", zarr_format=2, consolidated=True, chunks=None, decode_times=False
     )
     return body, {name: child.to_dataset().load() for name, child in tree.children.items()}
+
+
+def _count(file: zipfile.ZipFile) -> bytes:
+    """Return what the comment of a complete file says: how many members it has."""
+    return f"{PACKAGE} {len(file.namelist())}".encode()
 
 
 def _check_members(file: zipfile.ZipFile, path: Path_) -> None:

@@ -17,6 +17,7 @@ from ranef.errors import listed
 from ranef.families.family import Family
 from ranef.fits.tables import extras, indented, wrapped
 from ranef.priors.assignment import PriorRow
+from ranef.priors.distributions import Constant
 
 FEW_LEVELS = 5
 
@@ -37,7 +38,9 @@ def describe(
     sampled : sequence of str
         How MCMC samples the random effects of each term, where that is chosen by the data.
     """
-    parts = [f"{design.formula.text}\n{indented(_response(design, family))}"]
+    knows_sigma = any(r.name == "sigma" and isinstance(r.prior, Constant) for r in priors)
+    response = _response(design, family, knows_sigma=knows_sigma)
+    parts = [f"{design.formula.text}\n{indented(response)}"]
     parts.append("Fixed effects\n" + indented(_fixed(design)))
     if design.terms:
         parts.append("Random effects\n" + indented("\n".join(map(_random, design.terms))))
@@ -80,8 +83,8 @@ def notes(design: Design) -> list[str]:
     ]
 
 
-def _response(design: Design, family: Family) -> str:
-    used = extras(design, family)
+def _response(design: Design, family: Family, *, knows_sigma: bool) -> str:
+    used = extras(design, family, knows_sigma=knows_sigma)
     rows = f"{design.n_obs} rows{', with ' * bool(used)}{' and '.join(used)}"
     lines = [f"{family.name} family with {family.link.name} link, {rows}"]
     if design.success:

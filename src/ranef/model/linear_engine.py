@@ -81,34 +81,42 @@ class LinearEngine(SharedEngine):
         return replace(self, priors=priors).density
 
     def surface(self, model: FittedModel) -> Surface:
-        return search.linear_surface(model, self.data.cross)
+        return search.linear_surface(model, self.data.cross, self.known_sigma)
 
     @cached_property
     def identified(self) -> CrossProducts:
         """The cross-products, after the data have been found to carry estimates."""
-        identifiability.check_identified(self.data.estimable)
+        identifiability.check_identified(self.data.estimable, sigma=self.known_sigma)
         return self.data.cross
 
     # --------------------------------------------------------------------------- point estimates
 
     def reml(self, *, verbose: bool = False) -> PointFit:
         """Fit by restricted maximum likelihood."""
-        design, cross = self.data.estimable, self.data.cross
+        design = self.data.estimable
         identifiability.warn_dropped(design)
-        identifiability.check_identified(design)
+        cross = self.identified
         identifiability.check_not_spanned(design, spanned_terms(cross))
-        check_residual_variation(design, cross, reml=True)
-        self.check_told_apart("reml")
-        return self.point_fit(design, "reml", reml.estimate(cross, reml=True), verbose=verbose)
+        return self._likeliest("reml", verbose=verbose)
 
     def ml(self, *, verbose: bool = False) -> PointFit:
         """Fit by maximum likelihood."""
         identifiability.warn_dropped(self.data.estimable)
-        cross = self.identified
-        check_residual_variation(self.data.estimable, cross, reml=False)
-        self.check_told_apart("ml")
-        estimate = reml.estimate(cross, reml=False)
-        return self.point_fit(self.data.estimable, "ml", estimate, verbose=verbose)
+        return self._likeliest("ml", verbose=verbose)
+
+    def _likeliest(self, method: str, *, verbose: bool) -> PointFit:
+        """Fit by one of the two likelihoods."""
+        design, cross, is_reml = self.data.estimable, self.identified, method == "reml"
+        sigma = self.known_sigma
+        if sigma is None:
+            check_residual_variation(design, cross, reml=is_reml)
+        self.check_told_apart(method)
+        estimate = (
+            reml.estimate(cross, reml=is_reml)
+            if sigma is None
+            else reml.estimate_given_sigma(cross, sigma, reml=is_reml)
+        )
+        return self.point_fit(design, method, estimate, verbose=verbose)
 
     def map(self, *, verbose: bool = False) -> PointFit:
         """Find the mode of the posterior of the variance parameters."""
@@ -118,7 +126,7 @@ class LinearEngine(SharedEngine):
             return self._mode(self.density, self.design, self.priors, verbose=verbose)
         design = self.data.estimable
         identifiability.warn_dropped(design)
-        identifiability.check_identified(design)
+        identifiability.check_identified(design, sigma=self.known_sigma)
         priors = resolve(design, self.setting)
         reduced = replace(self, data=Data(design, self.family), priors=priors)
         return self._mode(reduced.density, design, priors, verbose=verbose)
@@ -300,6 +308,7 @@ class LinearEngine(SharedEngine):
         )
 
     def degrees_of_freedom(self, model: FittedModel, kind: str) -> pd.DataFrame:
+        self._check_free_sigma(f"df={kind!r}", "the z values, or fit.profile()")
         if model.method not in ("reml", "ml"):
             raise FitError(
                 f"degrees of freedom are those of a REML or ML fit, not of a {model.method} fit."

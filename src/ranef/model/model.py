@@ -19,6 +19,7 @@ from ranef.covariances.covariance import pull_back
 from ranef.design import identifiability
 from ranef.design.design import Design, build_design
 from ranef.design.evaluate import callables
+from ranef.design.response import precisions_of
 from ranef.errors import FitError
 from ranef.families.family import Family
 from ranef.families.links import Link
@@ -39,10 +40,10 @@ from ranef.posterior.sampling.pymc_hierarchical import PyMCModel, choose
 from ranef.posterior.sampling.pymc_priors import prior_table
 from ranef.priors import propriety
 from ranef.priors.assignment import resolve
-from ranef.priors.distributions import Prior
+from ranef.priors.distributions import Constant, Prior
 from ranef.priors.prior_predictive import prior_predictive
 from ranef.priors.propriety import keeps_from_zero
-from ranef.priors.user_priors import PriorSetting, restricted
+from ranef.priors.user_priors import PriorSetting, restricted, with_known
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -63,6 +64,12 @@ class Model:
         The link function; the family's own by default.
     weights, offset : str or array, optional
         Prior weights and a known part of the mean: a column's name or values, one a row of data.
+    se : str or array, optional
+        The known standard error of the response of each row, as in a meta-analysis, where a row is
+        the estimate of a study: `rf.Model("y ~ 1 + (1 | study)", data, se="s")`. It is the same as
+        the weights 1 / se^2 and the prior `Constant(1)` of sigma. By every method sigma is then
+        known to be 1 and not estimated, and the sd of the random effects is what the estimates of
+        studies vary by beyond their errors. For Gaussian models.
     priors : str or dict
         "default", "flat", "boundary", "brms", "rstanarm", or a dict from parameter or coefficient
         to a prior of `ranef.priors`; what is not named keeps its default, or that of the set
@@ -103,11 +110,17 @@ class Model:
         link: str | Link | None = None,
         weights: str | ArrayLike | None = None,
         offset: str | ArrayLike | None = None,
+        se: str | ArrayLike | None = None,
         priors: PriorSetting = "default",
         missing: str = "drop",
         functions: Mapping[str, Callable[..., Any]] | None = None,
     ) -> None:
         self.family = find_family(family, link)
+        self._known: dict[str, Prior] = {}
+        if se is not None:
+            weights = precisions_of(data, se, weights, self.family)
+            self._known = {"sigma": Constant(1.0)}
+            priors = with_known(priors, self._known)
         self.formula = read_formula(formula, callables(functions))
         self.design: Design = build_design(
             self.formula,
@@ -117,6 +130,7 @@ class Model:
             offset=offset,
             missing=missing,
             functions=functions,
+            weights_as="weights" if se is None else "se",
         )
         self.family = self.family.fitted_to(self.design.rows.y)
         sigma = priors.get("sigma") if isinstance(priors, Mapping) else None
@@ -216,6 +230,7 @@ class Model:
         priors : str or dict
             As of `Model`.
         """
+        priors = with_known(priors, self._known)
         other, resolved = copy(self), resolve(self.design, priors, self.family)
         other.priors, other._setting = resolved, priors  # noqa: SLF001 -- its own
         other.engine = replace(self.engine, priors=resolved, setting=priors)
@@ -244,8 +259,11 @@ class Model:
         """
         check_choice("method", method, ("reml", "ml"), "has no criterion")
         cross = self._linear("criterion", "log_likelihood").identified
-        theta = self.engine.checked_theta(theta)
-        return reml.criterion(cross, reml.basis_theta(cross, theta), reml=method == "reml")[0]
+        theta = reml.basis_theta(cross, self.engine.checked_theta(theta))
+        is_reml, sigma = method == "reml", self.engine.known_sigma
+        if sigma is not None:
+            return reml.criterion_given_sigma(cross, theta, sigma, reml=is_reml)[0]
+        return reml.criterion(cross, theta, reml=is_reml)[0]
 
     def log_marginal(self, theta: ArrayLike, sigma: float) -> float:
         """Return log p(y | theta, sigma): all random effects and the fixed ones integrated out.

@@ -17,6 +17,7 @@ from ranef.arguments import by_name, check_choice, check_counts, check_numbers, 
 from ranef.covariances.covariance import n_theta
 from ranef.design import identifiability
 from ranef.design.design import Design, full_rank
+from ranef.design.labels import parameter_names
 from ranef.errors import Convergence, ConvergenceWarning, DataWarning, FitError, listed, warn
 from ranef.families.family import Family
 from ranef.fits.diagnostics import ImportanceDiagnostics
@@ -168,6 +169,13 @@ class SharedEngine(WithoutCaches, Engine[Fit]):
         """What sigma is without random effects, where that is not the sd of the response."""
         return None
 
+    @property
+    def known_sigma(self) -> float | None:
+        """Sigma, where the model says what it is: that is no matter of priors."""
+        sigma = self.priors.sigma
+        known = isinstance(sigma, Constant) and self.family.has_sigma
+        return float(sigma.value) if known and isinstance(sigma, Constant) else None
+
     # ----------------------------------------------------------------------------------- fitting
 
     def method(self, name: str | None) -> str:
@@ -303,8 +311,7 @@ class SharedEngine(WithoutCaches, Engine[Fit]):
             data.cross,
             data.estimable,
             reml=is_linear and method != "ml" and not self._priors_decide(method),
-            has_sigma=self.family.has_sigma
-            and not (by_priors and isinstance(self.priors.sigma, Constant)),
+            has_sigma=self.family.has_sigma and self.known_sigma is None,
             known=known,
         )
 
@@ -344,6 +351,8 @@ class SharedEngine(WithoutCaches, Engine[Fit]):
         )
 
     def profile(self, model: FittedModel, names: Sequence[str] | None, prob: float) -> Profile:
+        if names is None and self.known_sigma is not None:
+            names = [n for n in parameter_names(model.design, model.family) if n != "sigma"]
         return search.profile(model, self.surface(model), names, prob=prob)
 
     def replicate(
@@ -356,6 +365,7 @@ class SharedEngine(WithoutCaches, Engine[Fit]):
         seed: int | None,
         executor: Executor | None,
     ) -> Replicates:
+        self._check_free_sigma("a parametric bootstrap", 'fit.profile() or method="quadrature"')
         return replicate(
             model, n, statistic, all_parameters=all_parameters, seed=seed, executor=executor
         )
@@ -363,7 +373,13 @@ class SharedEngine(WithoutCaches, Engine[Fit]):
     def null_statistics(
         self, null: FittedModel, n: int, *, seed: int | None, first: int
     ) -> tuple[Array, Flags]:
+        self._check_free_sigma("a simulated null distribution", 'test="mixture"')
         return null_statistics(null, self.data.estimable, n, seed=seed, first=first)
+
+    def _check_free_sigma(self, what: str, other: str) -> None:
+        """Refuse what is known only for models whose residual sd is estimated."""
+        if self.known_sigma is not None:
+            raise FitError(f"{what} is for models whose sigma is estimated; see {other}.")
 
     # -------------------------------------------------------------------------------- posteriors
 

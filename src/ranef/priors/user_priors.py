@@ -131,6 +131,32 @@ def restricted(priors: PriorSetting, design: Design, family: Family) -> PriorSet
     return kept
 
 
+def with_known(priors: PriorSetting, known: Mapping[str, Prior]) -> PriorSetting:
+    """Return a setting with the parameters that the model itself says are known.
+
+    Raises
+    ------
+    FitError
+        If one of these has a prior in the setting.
+
+    Examples
+    --------
+    >>> with_known("flat", {"sigma": Constant(1)})
+    {'base': 'flat', 'sigma': Constant(value=1)}
+    """
+    if not known or not isinstance(priors, str | Mapping):
+        return priors
+    if isinstance(priors, str):
+        return {"base": priors} | dict(known)
+    for name, constant in known.items():
+        if priors.get(name, constant) != constant:
+            raise FitError(
+                f"priors: `{name}` is known here, as se= has the standard errors of the rows; "
+                f"leave out {priors[name]}."
+            )
+    return dict(priors) | dict(known)
+
+
 def _targets(design: Design, family: Family) -> dict[str, Target]:
     """Return the keys that the dict can have.
 

@@ -181,8 +181,7 @@ CONTAINED = (
 EXACTLY = (
     "the model fits the response `exact` exactly: it is constant within the levels of `c`, and "
     "there is no residual variation to estimate sigma from. Take one row of each level, without "
-    'random effects of `c`. Where sigma is known, say so: priors={"sigma": '
-    'ranef.priors.Constant(...)} with method="quadrature".'
+    "random effects of `c`. Where the standard errors of the rows are known, give them as se=."
 )
 
 
@@ -313,3 +312,54 @@ def test_with_as_many_effects_as_rows_an_optimum_is_as_low_as_the_limit(seed):
         assert fit.converged
         assert fit.objective < min(limits)
     assert len(found) == 1
+
+
+# ------------------------------------------------------------------------------ a known sigma
+
+KNOWN = ("one factor", "correlated slope", "no fixed effects", "nested slopes", "crossed slopes")
+
+
+def dense_criterion(frame, model, covs, sigma, *, reml):
+    """Return the criterion from the covariance of the response."""
+    rows = model.design.rows
+    V = np.diag(sigma**2 / rows.weights)
+    for term, cov in zip(rows.terms, covs, strict=True):
+        V += (term.codes[:, None] == term.codes) * (term.columns @ cov @ term.columns.T)
+    X, y, inverse = rows.X, rows.y, np.linalg.inv(V)
+    information = X.T @ inverse @ X
+    r = y - X @ np.linalg.solve(information, X.T @ inverse @ y) if X.shape[1] else y
+    nu = len(frame) - X.shape[1] if reml else len(frame)
+    value = nu * np.log(2 * np.pi) + np.linalg.slogdet(V)[1] + r @ inverse @ r
+    return value + (np.linalg.slogdet(information)[1] if reml else 0.0)
+
+
+@pytest.mark.parametrize("kind", KNOWN)
+@pytest.mark.parametrize("method", ["reml", "ml"])
+def test_the_criterion_of_a_known_sigma_is_dense(kind, method):
+    frame = random_frame(np.random.default_rng(3), 60)
+    priors = {"sigma": rf.priors.Constant(1.7)}
+    model = rf.Model(STRUCTURES[kind], frame, weights="w", priors=priors)
+    covariances = [term.covariance for term in model.design.terms]
+    size, is_reml = sum(c.n_theta for c in covariances), method == "reml"
+    theta = np.random.default_rng(4).uniform(0.3, 0.9, size)
+    covs = [1.7**2 * Lambda @ Lambda.T for Lambda in factors(theta, covariances)]
+    expected = dense_criterion(frame, model, covs, 1.7, reml=is_reml)
+    assert model.criterion(theta, method) == pytest.approx(expected, rel=1e-9)
+    cross = model.engine.data.cross
+    x = reml.basis_theta(cross, theta)
+    _, gradient = reml.criterion_given_sigma(cross, x, 1.7, reml=is_reml)
+    for i, unit in enumerate(1e-6 * np.eye(size)):
+        up, down = (
+            reml.criterion_given_sigma(cross, x + step, 1.7, reml=is_reml)[0]
+            for step in (unit, -unit)
+        )
+        assert gradient[i] == pytest.approx((up - down) / 2e-6, rel=1e-5, abs=1e-5)
+    fit = model.fit(method)
+    assert fit.objective <= model.criterion(theta, method)
+    assert fit.objective == pytest.approx(model.criterion(fit.theta, method), rel=1e-12)
+    assert (fit.sigma, fit.df) == (1.7, len(fit.fixef()) + size)
+    of_mode = rf.Model(STRUCTURES[kind], frame, weights="w", priors=priors | {"base": "flat"})
+    if method == "reml" and all(c.is_free for c in covariances):
+        mode = of_mode.fit("map")
+        assert mode.objective == pytest.approx(fit.objective, rel=1e-9)
+        np.testing.assert_allclose(mode.vcov(), fit.vcov(), rtol=1e-4)

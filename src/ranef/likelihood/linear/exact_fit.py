@@ -38,10 +38,7 @@ MAX_COEFFICIENTS = 6  # of which all subsets are tried
 REFINEMENTS = 3  # of fitted values, each of which leaves 1e-8 of the error
 
 NO_RESIDUAL = "there is no residual variation to estimate sigma from"
-KNOWN_SIGMA = (
-    'Where sigma is known, say so: priors={"sigma": ranef.priors.Constant(...)} with '
-    'method="quadrature".'
-)
+KNOWN_SIGMA = "Where the standard errors of the rows are known, give them as se=."
 
 
 def check_residual_variation(design: Design, cross: CrossProducts, *, reml: bool) -> None:

@@ -140,6 +140,54 @@ def criterion(cross: CrossProducts, theta: Array, *, reml: bool) -> tuple[float,
         return profile.value, pull_back(slopes, theta, covariances)
 
 
+def estimate_given_sigma(cross: CrossProducts, sigma: float, *, reml: bool) -> Estimate:
+    """Minimise the deviance (ML) or the REML criterion where sigma is known.
+
+    As where the standard error of each row is: then the weights are 1 / s^2, and sigma is 1.
+    """
+    covariances, fewer = cross.covariances, condensed(cross, evaluations=EVALUATIONS)
+    with threads_for(len(cross.fixed)):
+        starts = starts_from(moment_start(cross), covariances, several=True) + far_starts(cross)
+        optimum = best_of(
+            lambda x: criterion_given_sigma(fewer, x, sigma, reml=reml),
+            starts,
+            simplify=lambda x: simplest(x, covariances),
+        )
+        factorized = blocked_cholesky.factorize(cross, factors(optimum.x, covariances))
+        with np.errstate(all="ignore"):  # a sigma that is not asked for may be zero over zero
+            profile, to_users = profiled(factorized, reml=reml), np.linalg.inv(cross.R)
+        solution = Solution(
+            gamma=profile.gamma,
+            beta=cross.beta_ols + to_users @ profile.gamma,
+            vcov=sigma**2 * to_users @ profile.gamma_cov @ to_users.T,
+            sigma=sigma,
+            loglik=-optimum.value / 2,
+        )
+        return replace(at_optimum(cross, optimum, factorized, solution), n_known=1)
+
+
+def criterion_given_sigma(
+    cross: CrossProducts, theta: Array, sigma: float, *, reml: bool
+) -> tuple[float, Array]:
+    """Return the criterion for a known sigma, and its gradient, at theta in the basis."""
+    covariances, nu = cross.covariances, cross.n - cross.p if reml else cross.n
+    with np.errstate(all="ignore"):
+        try:
+            factorized = blocked_cholesky.factorize(cross, factors(theta, covariances))
+            profile = profiled(factorized, reml=reml)
+        except np.linalg.LinAlgError:
+            return np.inf, np.zeros_like(theta)
+        contrast, r2 = np.append(-profile.gamma, 1.0), max(profile.r2, 0.0)
+        value = factorized.logdet + nu * np.log(2 * np.pi * sigma**2) - cross.log_weights
+        value += r2 / sigma**2
+        slope = np.outer(contrast, contrast) / sigma**2
+        if reml:
+            value += profile.logdet_of_fixed
+            slope[:-1, :-1] += profile.gamma_cov
+        slopes = blocked_cholesky.gradient(factorized, slope)
+        return float(value), pull_back(slopes, theta, covariances)
+
+
 @dataclass(frozen=True, eq=False)
 class ProfiledCriterion:
     """The deviance or the REML criterion with beta and sigma at their optimum.
@@ -154,6 +202,8 @@ class ProfiledCriterion:
         Coefficients in the basis, and their covariance over sigma^2.
     r2 : float
         The penalised residual sum of squares.
+    logdet_of_fixed : float
+        The logarithm of the determinant of X' V^-1 X sigma^2.
     """
 
     value: float
@@ -161,6 +211,7 @@ class ProfiledCriterion:
     gamma: Array
     gamma_cov: Array
     r2: float
+    logdet_of_fixed: float
 
 
 def profiled(factorized: blocked_cholesky.Factorized, *, reml: bool) -> ProfiledCriterion:
@@ -172,13 +223,14 @@ def profiled(factorized: blocked_cholesky.Factorized, *, reml: bool) -> Profiled
     gamma = inverse.T @ half
     r2 = float(factorized.reduced[-1, -1] - half @ half)
     nu = cross.n - cross.p if reml else cross.n
-    value = factorized.logdet + nu * (1 + np.log(2 * np.pi * r2 / nu)) - cross.log_weights
+    value = factorized.logdet + nu * (1 + np.log(2 * np.pi * np.divide(r2, nu))) - cross.log_weights
     contrast = np.append(-gamma, 1.0)
     slope = np.divide(nu, r2) * np.outer(contrast, contrast)
+    of_fixed = 2 * float(np.log(np.diag(L) * np.abs(np.diag(cross.R))).sum())
     if reml:
-        value += 2 * float(np.log(np.diag(L) * np.abs(np.diag(cross.R))).sum())
+        value += of_fixed
         slope[:-1, :-1] += gamma_cov
-    return ProfiledCriterion(float(value), slope, gamma, gamma_cov, r2)
+    return ProfiledCriterion(float(value), slope, gamma, gamma_cov, r2, of_fixed)
 
 
 @dataclass(frozen=True, eq=False)

@@ -124,10 +124,17 @@ class Surface(ABC):
             return Focus(name, objective, w, x, scale, n_theta=n_theta)
         if index < p + len(self.psi):
             objective, w, x, link = self.own_parameter(index - p)
+            undefined = self.undefined(index - p)
             scale = Scale(np.exp if link.is_log else link.inverse)  # exp has no largest number
             longest = np.inf if link.is_identity else LONGEST_LOG_STEP
-            return Focus(name, objective, w, x, scale, n_theta=n_theta, longest=longest)
+            return Focus(
+                name, objective, w, x, scale, n_theta=n_theta, longest=longest, undefined=undefined
+            )
         return self._variance(index - p - len(self.psi), name)
+
+    def undefined(self, i: int) -> str:  # noqa: ARG002 -- all are free
+        """Return why one of the family's own parameters has no profile, if it has none."""
+        return ""
 
     def _variance(self, index: int, name: str) -> Focus:
         """Return the focus of one of the sds and correlations, term by term."""
@@ -171,10 +178,16 @@ class Linear(Surface):
     Attributes
     ----------
     model : CrossProducts
+    known : float or None
+        Sigma, where it is not estimated.
     """
 
     model: CrossProducts
+    known: float | None = None
     factor_scale = 1.0
+
+    def undefined(self, i: int) -> str:  # noqa: ARG002 -- sigma is the only one
+        return "" if self.known is None else f"it is known to be {self.known:g}."
 
     @property
     def width(self) -> int:
@@ -186,7 +199,8 @@ class Linear(Surface):
 
         def objective(w: float, x: Array) -> Value:
             target = origin - float(cross.beta_ols[j]) + unit * w
-            result = deviance(cross, factors(x, cross.covariances), held=(c, target))
+            Lambdas = factors(x, cross.covariances)
+            result = deviance(cross, Lambdas, held=(c, target), sigma=self.known)
             gradient = pull_back(result.Lambdas, x, cross.covariances)
             return result.value, unit * result.by_held, gradient
 
@@ -206,7 +220,7 @@ class Linear(Surface):
         cross, sigma = self.model, self.estimate.sigma
 
         def of_angle(w: float, x: Array) -> Value:
-            result = deviance(cross, held.factors(w, x))
+            result = deviance(cross, held.factors(w, x), sigma=self.known)
             return result.value, *held.pull_back(w, x, result.Lambdas)
 
         def of_sd(w: float, x: Array) -> Value:
@@ -219,7 +233,9 @@ class Linear(Surface):
             by_sigma = result.by_log_sigma - slope * relative
             return result.value, slope / ratio, np.append(by_sigma, gradient)
 
-        return (of_angle, theta) if held.is_correlation else (of_sd, np.append(0.0, theta))
+        if held.is_correlation or self.known is not None:
+            return of_angle, theta  # or an sd over the known sigma
+        return of_sd, np.append(0.0, theta)
 
 
 @dataclass(frozen=True, eq=False)

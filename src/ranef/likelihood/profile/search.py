@@ -152,7 +152,7 @@ def _capped(curve: ProfileCurve, sds: Sequence[ProfileCurve], cutoff: float) -> 
     return _explained(capped, cutoff)
 
 
-def linear_surface(model: FittedModel, cross: CrossProducts) -> Surface:
+def linear_surface(model: FittedModel, cross: CrossProducts, sigma: float | None = None) -> Surface:
     """Return the deviance of a linear model around its maximum.
 
     After REML the parameters are estimated again by ML: a restricted likelihood cannot compare
@@ -163,6 +163,8 @@ def linear_surface(model: FittedModel, cross: CrossProducts) -> Surface:
     model : FittedModel
     cross : CrossProducts
         Of its design.
+    sigma : float, optional
+        If it is known.
 
     Raises
     ------
@@ -170,8 +172,12 @@ def linear_surface(model: FittedModel, cross: CrossProducts) -> Surface:
         If the fit has no likelihood to profile.
     """
     _check_likelihood(model)
-    estimate = model.estimate if model.method == "ml" else reml.estimate(cross, reml=False)
-    return Linear(estimate, condensed(cross), np.array([estimate.sigma]))
+    estimate = model.estimate
+    if model.method == "reml" and sigma is None:
+        estimate = reml.estimate(cross, reml=False)
+    elif model.method == "reml" and sigma is not None:
+        estimate = reml.estimate_given_sigma(cross, sigma, reml=False)
+    return Linear(estimate, condensed(cross), np.array([estimate.sigma]), sigma)
 
 
 def generalized_surface(model: FittedModel, prepared: Generalized) -> Surface:

@@ -1,0 +1,256 @@
+"""What a fit answers of estimates with known standard errors, as a meta-analysis has them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from scipy import linalg, special, stats
+
+from ranef._typing import Array
+from ranef.design.design import Design
+from ranef.design.labels import sd_name
+from ranef.errors import FitError, probability
+from ranef.fits.studies.row_means import Settings, interval, intervals, new_means, row_means
+from ranef.fits.tables import Summary
+from ranef.plots import forest
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_OF_I2 = (
+    "I2 is the share of the variance of the estimates that is not their error, at the error of a "
+    "typical study. It is no measure of how much effects differ: the same tau gives a larger I2 "
+    "with larger studies. How much they differ is tau, in the units of the response, and the "
+    "interval of a new study: fit.forest_table()."
+)
+_OF_H2 = (
+    "H2 is the variance of the estimates over that of their errors. The intervals of tau2, I2 and "
+    "H2 are that of tau."
+)
+
+
+class Studies(ABC):
+    """The answers of a fit of a model with `se=`: how much studies differ, and forests of them."""
+
+    design: Design
+    method: str
+
+    @property
+    @abstractmethod
+    def knows_sigma(self) -> bool:
+        """Whether the model says what sigma is."""
+
+    @abstractmethod
+    def _settings(self) -> Settings:
+        """Return the variances, and the fixed effects given them."""
+
+    def forest_table(self, prob: float = 0.95) -> pd.DataFrame:
+        """Return what a forest plot shows: each study's own estimate, the model's, and the mean.
+
+        Parameters
+        ----------
+        prob : float
+            Probability of the intervals.
+
+        Returns
+        -------
+        DataFrame
+            A row for each row of the data: `kind` "study", `label` (its level, or the label of
+            the row), its `own` estimate with `own_lower` and `own_upper` from its standard error,
+            and the model's, shrunken, `estimate` with `lower` and `upper`. Where the only fixed
+            effect is the intercept, a row of kind "mean" (the mean of all effects), and one of
+            kind "new": the effect of a study that is not there, whose interval is the prediction
+            interval. `.attrs["interval"]` says what the intervals of the model are.
+
+        Notes
+        -----
+        Intervals of a posterior are highest density intervals, by quadrature without Monte Carlo
+        error; they contain the uncertainty of tau. Those of a point fit take tau as known and are
+        too short with few studies, most of all where tau is estimated to be zero.
+
+        Source: Higgins, Thompson & Spiegelhalter (2009), *J. Royal Statistical Society A* 172,
+        137-159 (the prediction interval).
+
+        Examples
+        --------
+        >>> import ranef as rf
+        >>> data = {"school": list("ABCDEFGH"), "y": [28, 8, -3, 7, -1, 1, 18, 12],
+        ...         "s": [15, 10, 16, 11, 9, 11, 10, 18]}
+        >>> fit = rf.fit("y ~ 1 + (1 | school)", data, "quadrature", se="s")
+        >>> table = fit.forest_table().set_index("label")
+        >>> table.loc[["A", "mean", "new"], ["own", "estimate", "lower", "upper"]].round(1)
+                own  estimate  lower  upper
+        label
+        A      28.0      10.7   -3.0   28.7
+        mean    NaN       7.9   -1.2   17.0
+        new     NaN       7.9   -7.9   23.6
+        """
+        self._check_known("a forest")
+        prob, rows, settings = probability(prob), self.design.rows, self._settings()
+        half = special.ndtri(0.5 + prob / 2) * settings.sigma[0] / np.sqrt(rows.weights)
+        found = intervals(settings.weights, row_means(self.design, settings), prob)
+        table = pd.DataFrame(found, columns=["estimate", "lower", "upper"])
+        own = {"own": rows.y, "own_lower": rows.y - half, "own_upper": rows.y + half}
+        table = pd.DataFrame({"kind": "study", "label": _labels(self.design)} | own).join(table)
+        if self.design.fixed == ("Intercept",) and _only_intercepts(self.design):
+            ends = {"mean": self._mean(prob)}
+            if self.design.terms:
+                ends["new"] = interval(settings.weights, *new_means(settings), prob)
+            more = pd.DataFrame(list(ends.values()), columns=["estimate", "lower", "upper"])
+            more.insert(0, "label", list(ends))
+            more.insert(0, "kind", list(ends))
+            table = pd.concat([table, more], ignore_index=True)[list(table.columns)]
+        is_point = len(settings.weights) == 1
+        how = "interval, tau as if known" if is_point else "HPD interval"
+        table.attrs["interval"] = f"{100 * prob:g} % {how}"
+        return table
+
+    def _mean(self, prob: float) -> tuple[float, float, float]:
+        fit: Any = self
+        lower, upper = fit.confint(prob=prob).loc[fit.estimates().index[0], ["lower", "upper"]]
+        return float(fit.fixef().iloc[0]), float(lower), float(upper)
+
+    def plot_forest(self, prob: float = 0.95, *, ax: Axes | None = None) -> Axes:
+        """Draw each study's own estimate, the model's, the mean and a new study.
+
+        Parameters
+        ----------
+        prob : float
+            Probability of the intervals.
+        ax : matplotlib Axes, optional
+            A new figure is made by default.
+
+        Returns
+        -------
+        matplotlib Axes
+            Grey squares, the larger the smaller the standard error: the study by itself. Blue
+            points: the study in the light of all others, shrunken towards the mean. The diamond is
+            the mean with its interval; the bar below it is where the effect of a new study lies.
+        """
+        table = self.forest_table(prob)
+        return forest.forest(table, response=self.design.response, ax=ax)
+
+    def heterogeneity(self, prob: float = 0.95) -> Summary:
+        """Return how much the effects of studies differ: tau, I2, and the test of no difference.
+
+        Parameters
+        ----------
+        prob : float
+            Probability of the intervals: of a fit by "reml" or "ml" the profile likelihood, of a
+            posterior the highest density.
+
+        Returns
+        -------
+        Summary
+            `.to_frame()` has rows `tau` (the sd of the effects), `tau2`, `I2` and `H2`, and columns
+            `estimate`, `lower`, `upper`.
+
+        Raises
+        ------
+        FitError
+            If the model has other random effects than one intercept for each study.
+
+        Source: Higgins & Thompson (2002), *Statistics in Medicine* 21, 1539-1558; with predictors
+        Viechtbauer (2010), *Journal of Statistical Software* 36(3).
+
+        Examples
+        --------
+        >>> import ranef as rf
+        >>> data = {"school": list("ABCDEFGH"), "y": [28, 8, -3, 7, -1, 1, 18, 12],
+        ...         "s": [15, 10, 16, 11, 9, 11, 10, 18]}
+        >>> fit = rf.fit("y ~ 1 + (1 | school)", data, "ml", se="s")
+        >>> fit.heterogeneity().to_frame().round(2)
+              estimate  lower   upper
+        tau        0.0    0.0   13.02
+        tau2       0.0    0.0  169.46
+        I2         0.0    0.0    0.58
+        H2         1.0    1.0    2.39
+        """
+        self._check_known("heterogeneity")
+        fit: Any = self
+        if len(self.design.terms) != 1 or not _only_intercepts(self.design):
+            raise FitError(
+                "heterogeneity is that of a model with one intercept for each study, such as "
+                "`y ~ 1 + (1 | study)`; of others see fit.varcorr()."
+            )
+        (term,) = self.design.terms
+        tau2 = float(fit.varcorr().cov[term.label].iloc[0, 0])
+        name, settings = sd_name(term, 0), self._settings()
+        ends = self._ends(name, probability(prob))
+        sigma2 = float(settings.sigma[0]) ** 2
+        q, df, typical = _cochran(self.design, sigma2)
+        taus = np.sqrt(settings.covs[0][:, 0, 0])
+        shares = settings.weights @ (taus**2 / (taus**2 + typical))
+        squares = ends**2
+        frame = pd.DataFrame(
+            {
+                "tau": [fit.estimates()[name], *ends],
+                "tau2": [tau2, *squares],
+                "I2": [shares, *squares / (squares + typical)],
+                "H2": [1 + tau2 / typical, *1 + squares / typical],
+            },
+            index=["estimate", "lower", "upper"],
+        ).T
+        p = float(stats.chi2.sf(q, df))
+        null = "all effects are the same"
+        if self.design.fixed != ("Intercept",):
+            null = "effects differ by the fixed effects only"
+        test = f"Q = {q:.4g} on {df} df, p = {p:.3g}: the test that {null}"
+        facts = (self.design.formula.text, f"{self.design.n_obs} estimates of {term.factor}", test)
+        kind = "HPD" if len(settings.weights) > 1 else "profile-likelihood"
+        return Summary(
+            title="How much effects differ",
+            facts=facts,
+            sections=((f"With {100 * prob:g} % {kind} intervals", frame),),
+            notes=(_OF_I2, _OF_H2),
+            frame=frame,
+        )
+
+    def _ends(self, name: str, prob: float) -> Array:
+        """Return the interval of the sd between studies; nan where a fit has none."""
+        fit: Any = self
+        if self.method == "map":
+            return np.full(2, np.nan)
+        if self.method in ("reml", "ml"):
+            table = fit.profile(name, prob=prob).confint(prob)
+        else:
+            table = fit.confint(prob=prob)
+        return np.asarray(table.loc[name, ["lower", "upper"]], dtype=np.float64)
+
+    def _check_known(self, what: str) -> None:
+        if not self.knows_sigma:
+            raise FitError(
+                f"{what} is of estimates whose standard errors are known: give them to the model, "
+                'as in rf.Model("y ~ 1 + (1 | study)", data, se="s").'
+            )
+
+
+def _labels(design: Design) -> list[str]:
+    """Return the level of each row in the first term whose levels have one row each, or its label.
+
+    The terms stand by decreasing number of levels.
+    """
+    for term in design.rows.terms[:1]:
+        if term.n_levels == design.n_obs:
+            return [str(term.grouping.levels[code]) for code in term.codes]
+    return [str(label) for label in design.rows.index]
+
+
+def _only_intercepts(design: Design) -> bool:
+    return all(term.coefs == ("Intercept",) for term in design.terms)
+
+
+def _cochran(design: Design, sigma2: float) -> tuple[float, int, float]:
+    """Return Cochran's Q, its degrees of freedom, and the error variance of a typical study."""
+    rows = design.rows
+    w = rows.weights / sigma2
+    root = np.sqrt(w)[:, None]
+    q, _ = linalg.qr(rows.X * root, mode="economic")
+    y = (rows.y - rows.offset) * root[:, 0]
+    residuals = y - q @ (q.T @ y)
+    df = design.n_obs - q.shape[1]
+    trace = float(w.sum() - ((q * root) ** 2).sum())
+    return float(residuals @ residuals), df, df / trace
