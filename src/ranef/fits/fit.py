@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from itertools import compress
 from os import PathLike
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
@@ -35,10 +36,11 @@ from ranef.fits.tables import Printed, Summary, VarCorr, extras, tidy_effects
 from ranef.likelihood.predictions import Draws, drawn_responses, linear_predictor
 from ranef.numerics.memory import WithoutCaches
 from ranef.plots import random_effects
-from ranef.priors.distributions import Constant
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+OF_MODEL = ("design", "family", "engine")  # fields of a fit that a model makes again
 
 
 class Fit(WithoutCaches, Studies, Printed):
@@ -107,9 +109,12 @@ class Fit(WithoutCaches, Studies, Printed):
         """Return intervals, a DataFrame with columns `lower` and `upper`."""
 
     @property
-    @abstractmethod
     def records(self) -> dict[str, object]:
-        """The numbers of the fit, and what they are of: what a file holds of it."""
+        """The numbers of the fit by field, and what they are of: what a file holds of it."""
+        fit: Any = self
+        names = [field.name for field in fields(fit)]
+        numbers = {name: getattr(fit, name) for name in names if name not in OF_MODEL}
+        return {"fixed": self.design.fixed} | numbers
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the fit into one file, which `ranef.load` reads.
@@ -162,8 +167,7 @@ class Fit(WithoutCaches, Studies, Printed):
     @property
     def knows_sigma(self) -> bool:
         """Whether the model says what sigma is, as where standard errors of rows are given."""
-        known = self.engine is not None and isinstance(self.engine.priors.sigma, Constant)
-        return self.family.has_sigma and known
+        return self.engine is not None and self.engine.priors.known_sigma is not None
 
     def _undetermined(self) -> list[str]:
         """Say which covariance parameters the data cannot tell apart."""

@@ -91,10 +91,6 @@ class PointFit(Fit):
 
     made_by: ClassVar[str] = '"reml", "ml" or "map"'
 
-    @property
-    def records(self) -> dict[str, object]:
-        return {"method": self.method, "fixed": self.design.fixed, "estimate": self.estimate}
-
     # -------------------------------------------------------------------------- estimates
 
     def fixef(self) -> pd.Series[float]:

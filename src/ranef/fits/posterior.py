@@ -210,16 +210,6 @@ class PosteriorFit(Fit):
             self.posterior[name] = xr.DataTree(group.assign_attrs(self._origin))
         return self.posterior
 
-    @property
-    def records(self) -> dict[str, object]:
-        return {
-            "method": self.method,
-            "fixed": self.design.fixed,
-            "marginals": self.marginals,
-            "checks": self.checks,
-            "evidence": self.evidence,
-        }
-
     # -------------------------------------------------------------------------- estimates
 
     def fixef(self) -> pd.Series[float]:

@@ -81,12 +81,12 @@ class LinearEngine(SharedEngine):
         return replace(self, priors=priors).density
 
     def surface(self, model: FittedModel) -> Surface:
-        return search.linear_surface(model, self.data.cross, self.known_sigma)
+        return search.linear_surface(model, self.data.cross, self.priors.known_sigma)
 
     @cached_property
     def identified(self) -> CrossProducts:
         """The cross-products, after the data have been found to carry estimates."""
-        identifiability.check_identified(self.data.estimable, sigma=self.known_sigma)
+        identifiability.check_identified(self.data.estimable, sigma=self.priors.known_sigma)
         return self.data.cross
 
     # --------------------------------------------------------------------------- point estimates
@@ -107,7 +107,7 @@ class LinearEngine(SharedEngine):
     def _likeliest(self, method: str, *, verbose: bool) -> PointFit:
         """Fit by one of the two likelihoods."""
         design, cross, is_reml = self.data.estimable, self.identified, method == "reml"
-        sigma = self.known_sigma
+        sigma = self.priors.known_sigma
         if sigma is None:
             check_residual_variation(design, cross, reml=is_reml)
         self.check_told_apart(method)
@@ -126,7 +126,7 @@ class LinearEngine(SharedEngine):
             return self._mode(self.density, self.design, self.priors, verbose=verbose)
         design = self.data.estimable
         identifiability.warn_dropped(design)
-        identifiability.check_identified(design, sigma=self.known_sigma)
+        identifiability.check_identified(design, sigma=self.priors.known_sigma)
         priors = resolve(design, self.setting)
         reduced = replace(self, data=Data(design, self.family), priors=priors)
         return self._mode(reduced.density, design, priors, verbose=verbose)
@@ -308,7 +308,7 @@ class LinearEngine(SharedEngine):
         )
 
     def degrees_of_freedom(self, model: FittedModel, kind: str) -> pd.DataFrame:
-        self._check_free_sigma(f"df={kind!r}", "the z values, or fit.profile()")
+        self.priors.check_free_sigma(f"df={kind!r}", "the z values, or fit.profile()")
         if model.method not in ("reml", "ml"):
             raise FitError(
                 f"degrees of freedom are those of a REML or ML fit, not of a {model.method} fit."

@@ -260,7 +260,7 @@ class Model:
         check_choice("method", method, ("reml", "ml"), "has no criterion")
         cross = self._linear("criterion", "log_likelihood").identified
         theta = reml.basis_theta(cross, self.engine.checked_theta(theta))
-        is_reml, sigma = method == "reml", self.engine.known_sigma
+        is_reml, sigma = method == "reml", self.priors.known_sigma
         if sigma is not None:
             return reml.criterion_given_sigma(cross, theta, sigma, reml=is_reml)[0]
         return reml.criterion(cross, theta, reml=is_reml)[0]

@@ -169,13 +169,6 @@ class SharedEngine(WithoutCaches, Engine[Fit]):
         """What sigma is without random effects, where that is not the sd of the response."""
         return None
 
-    @property
-    def known_sigma(self) -> float | None:
-        """Sigma, where the model says what it is: that is no matter of priors."""
-        sigma = self.priors.sigma
-        known = isinstance(sigma, Constant) and self.family.has_sigma
-        return float(sigma.value) if known and isinstance(sigma, Constant) else None
-
     # ----------------------------------------------------------------------------------- fitting
 
     def method(self, name: str | None) -> str:
@@ -311,7 +304,7 @@ class SharedEngine(WithoutCaches, Engine[Fit]):
             data.cross,
             data.estimable,
             reml=is_linear and method != "ml" and not self._priors_decide(method),
-            has_sigma=self.family.has_sigma and self.known_sigma is None,
+            has_sigma=self.family.has_sigma and self.priors.known_sigma is None,
             known=known,
         )
 
@@ -351,7 +344,7 @@ class SharedEngine(WithoutCaches, Engine[Fit]):
         )
 
     def profile(self, model: FittedModel, names: Sequence[str] | None, prob: float) -> Profile:
-        if names is None and self.known_sigma is not None:
+        if names is None and self.priors.known_sigma is not None:
             names = [n for n in parameter_names(model.design, model.family) if n != "sigma"]
         return search.profile(model, self.surface(model), names, prob=prob)
 
@@ -365,7 +358,9 @@ class SharedEngine(WithoutCaches, Engine[Fit]):
         seed: int | None,
         executor: Executor | None,
     ) -> Replicates:
-        self._check_free_sigma("a parametric bootstrap", 'fit.profile() or method="quadrature"')
+        self.priors.check_free_sigma(
+            "a parametric bootstrap", 'fit.profile() or method="quadrature"'
+        )
         return replicate(
             model, n, statistic, all_parameters=all_parameters, seed=seed, executor=executor
         )
@@ -373,13 +368,8 @@ class SharedEngine(WithoutCaches, Engine[Fit]):
     def null_statistics(
         self, null: FittedModel, n: int, *, seed: int | None, first: int
     ) -> tuple[Array, Flags]:
-        self._check_free_sigma("a simulated null distribution", 'test="mixture"')
+        self.priors.check_free_sigma("a simulated null distribution", 'test="mixture"')
         return null_statistics(null, self.data.estimable, n, seed=seed, first=first)
-
-    def _check_free_sigma(self, what: str, other: str) -> None:
-        """Refuse what is known only for models whose residual sd is estimated."""
-        if self.known_sigma is not None:
-            raise FitError(f"{what} is for models whose sigma is estimated; see {other}.")
 
     # -------------------------------------------------------------------------------- posteriors
 

@@ -28,7 +28,7 @@ from ranef.fits.posterior import PosteriorFit, QuadratureFit
 from ranef.likelihood.estimate import Estimate
 from ranef.model.archive import Archive, Path_, damage, pack, read, same, write
 from ranef.model.stored_columns import column_of, index_of, stored_column, stored_index
-from ranef.posterior.draws import DrawnMarginals, Marginals
+from ranef.posterior.draws import DrawnMarginals
 from ranef.posterior.laplace import Mode
 from ranef.posterior.marginal_likelihood import MarginalLikelihood
 from ranef.posterior.quadrature.lattice import Lattice, nodes_again, places
@@ -306,17 +306,17 @@ def restored(stored: Stored, engine: SharedEngine) -> Fit:
             f"the fit in `{stored.path}` was saved with other model matrices than its formula and "
             "data give here: functions= that compute something else, or another version of ranef."
         )
-    fit, family = dict(stored.fit), engine.family
-    method, fixed = fit.pop("method"), fit.pop("fixed")
+    fit, fixed = dict(stored.fit), stored.fit["fixed"]
+    del fit["fixed"]
     design = engine.design if engine.design.fixed == fixed else engine.data.estimable
+    fit |= {"design": design, "family": engine.family, "engine": engine}
     if "estimate" in fit:
-        return PointFit(design, family, method, fit["estimate"], engine)
-    marginals, checks, evidence = fit["marginals"], fit["checks"], fit["evidence"]
+        return PointFit(**fit)
+    marginals = fit["marginals"]
     if "nodes" in marginals:
-        found = _lattice_of(marginals, engine)
-        return QuadratureFit(design, family, method, found, checks, evidence, engine)
-    drawn: Marginals = _drawn(stored.groups, design, family, **marginals)
-    return PosteriorFit(design, family, method, drawn, checks, evidence, engine)
+        return QuadratureFit(**fit | {"marginals": _lattice_of(marginals, engine)})
+    drawn = _drawn(stored.groups, design, engine.family, **marginals)
+    return PosteriorFit(**fit | {"marginals": drawn})
 
 
 def _lattice_of(stored: Mapping[str, Any], engine: SharedEngine) -> LatticeMarginals:

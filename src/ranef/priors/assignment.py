@@ -19,6 +19,7 @@ from ranef._typing import Array
 from ranef.covariances.covariance import Bases, Covariance
 from ranef.design.design import Design, RandomTerm
 from ranef.design.model_matrix import NearestPlace
+from ranef.errors import FitError
 from ranef.families.family import Family
 from ranef.families.gaussian import GAUSSIAN
 from ranef.priors.distributions import LKJ, Constant, Prior
@@ -149,6 +150,22 @@ class Priors:
         """The number of fixed effects and own parameters of the family that are constants."""
         own = [prior for _, prior in self.parameters] + [self.sigma] * self.has_sigma
         return sum(isinstance(prior, Constant) for prior in [*self.beta, *own])
+
+    @property
+    def known_sigma(self) -> float | None:
+        """Sigma, where the model says what it is: that is no matter of priors."""
+        is_known = self.has_sigma and isinstance(self.sigma, Constant)
+        return float(self.sigma.value) if is_known and isinstance(self.sigma, Constant) else None
+
+    def check_free_sigma(self, what: str, other: str) -> None:
+        """Refuse what is known only for models whose residual sd is estimated.
+
+        Raises
+        ------
+        FitError
+        """
+        if self.known_sigma is not None:
+            raise FitError(f"{what} is for models whose sigma is estimated; see {other}.")
 
     @property
     def intercept(self) -> Prior | None:
