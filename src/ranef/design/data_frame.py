@@ -196,8 +196,7 @@ def _report(absent: pd.DataFrame, incomplete: Flags, missing: str) -> None:
     if missing == "raise":
         rows = listed(absent.index[incomplete])
         raise DataError(f"{share} have missing values, in {counts}: rows {rows}.")
-    message = f"{share} left out for missing values in {counts}."
-    warn(message, DataWarning)
+    warn(f"{share} left out for missing values in {counts}.", DataWarning)
 
 
 def _check_extras(rows: CompleteRows) -> None:

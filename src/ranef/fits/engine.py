@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import fields
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -48,6 +49,16 @@ class Equations(Protocol):
         """Return n draws of e, shape (n, m, k), term by term."""
 
 
+OF_MODEL = ("design", "family", "engine")  # fields of a fit that a model makes again
+
+
+def records_of(fit: Any) -> dict[str, object]:
+    """Return the numbers of a fit by field, and what they are of: what a file holds of it."""
+    names = [field.name for field in fields(fit)]
+    numbers = {name: getattr(fit, name) for name in names if name not in OF_MODEL}
+    return {"fixed": fit.design.fixed} | numbers
+
+
 class Engine[F](Protocol):
     """The answers that need more than the numbers of a fit, to questions about records.
 
@@ -75,7 +86,7 @@ class Engine[F](Protocol):
         ----------
         path : path
         fit : mapping of str to object
-            Its records, as `Fit.records` has them.
+            Its records, as `records_of` has them.
         """
 
     @abstractmethod

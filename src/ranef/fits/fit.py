@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from itertools import compress
 from os import PathLike
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
@@ -24,7 +23,7 @@ from ranef.design.labels import parameter_names
 from ranef.design.new_data.new_rows import NewRows, own_rows
 from ranef.errors import Convergence, FitError, listed, probability, suggestion
 from ranef.families.family import Family
-from ranef.fits.engine import Engine
+from ranef.fits.engine import Engine, records_of
 from ranef.fits.icc_and_r2 import Numbers, icc_table, r2_table
 from ranef.fits.predictions.asked_rows import asked_rows
 from ranef.fits.predictions.coefficient_table import coefficient_rows, drawn_coefficients
@@ -39,8 +38,6 @@ from ranef.plots import random_effects
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-OF_MODEL = ("design", "family", "engine")  # fields of a fit that a model makes again
 
 
 class Fit(WithoutCaches, Studies, Printed):
@@ -108,14 +105,6 @@ class Fit(WithoutCaches, Studies, Printed):
     def confint(self, method: str | None = None, prob: float = 0.95) -> pd.DataFrame:
         """Return intervals, a DataFrame with columns `lower` and `upper`."""
 
-    @property
-    def records(self) -> dict[str, object]:
-        """The numbers of the fit by field, and what they are of: what a file holds of it."""
-        fit: Any = self
-        names = [field.name for field in fields(fit)]
-        numbers = {name: getattr(fit, name) for name in names if name not in OF_MODEL}
-        return {"fixed": self.design.fixed} | numbers
-
     def save(self, path: str | PathLike[str]) -> None:
         """Write the fit into one file, which `ranef.load` reads.
 
@@ -152,7 +141,7 @@ class Fit(WithoutCaches, Studies, Printed):
         >>> again.loglik == fit.loglik
         True
         """
-        self.asked.save(path, self.records)
+        self.asked.save(path, records_of(self))
 
     @property
     def asked(self) -> Engine[Fit]:
@@ -163,11 +152,6 @@ class Fit(WithoutCaches, Studies, Printed):
                 "PyMC model of your own: fit a `ranef.Model` as it is."
             )
         return self.engine
-
-    @property
-    def knows_sigma(self) -> bool:
-        """Whether the model says what sigma is, as where standard errors of rows are given."""
-        return self.engine is not None and self.engine.priors.known_sigma is not None
 
     def _undetermined(self) -> list[str]:
         """Say which covariance parameters the data cannot tell apart."""

@@ -34,7 +34,6 @@ from ranef.fits.predictions.estimated_rows import (
     intervals_around_estimates,
 )
 from ranef.fits.predictions.prediction_table import Intervals, Question, normal_quantile
-from ranef.fits.studies.row_means import Settings
 from ranef.fits.tables import Summary, VarCorr, tidy_effects
 from ranef.likelihood import textbook_matrices
 from ranef.likelihood.estimate import Estimate, FittedModel
@@ -120,13 +119,6 @@ class PointFit(Fit):
             tuple(cov[term.label].to_numpy() for term in self.design.terms),
             {name: np.asarray(value) for name, value in self.parameters.items()},
         )
-
-    def _settings(self) -> Settings:
-        numbers = self._numbers()
-        covs = tuple(cov[None] for cov in numbers.covs)
-        found = self.estimate
-        sigma = np.array([self.sigma])
-        return Settings(np.ones(1), covs, found.beta[None], found.vcov[None], sigma)
 
     def ranef_table(
         self,

@@ -36,7 +36,6 @@ from ranef.fits.predictions.prediction_table import (
     posterior_intervals,
     posterior_means,
 )
-from ranef.fits.studies.row_means import Settings
 from ranef.fits.tables import Summary, VarCorr, tidy_effects
 from ranef.leave_one_out.elpd import Scores, to_arviz, units_of
 from ranef.likelihood.predictions import Draws, drawn_rows, log_likelihood
@@ -247,12 +246,6 @@ class PosteriorFit(Fit):
             {name: drawn.parameter(name) for name in self.family.parameters},
             {term.label: drawn.effects(term) for term in self.design.terms},
         )
-
-    def _settings(self) -> Settings:
-        numbers = self._numbers()
-        n, p = numbers.beta.shape
-        sigma = np.broadcast_to(numbers.parameters.get("sigma", np.ones(1)), n)
-        return Settings(np.full(n, 1 / n), numbers.covs, numbers.beta, np.zeros((n, p, p)), sigma)
 
     def ranef_table(self, prob: float = 0.95, *, uncertainty: str | None = None) -> pd.DataFrame:
         """Return posterior means, sds and HPD intervals of the random effects.
@@ -610,14 +603,6 @@ class QuadratureFit(PosteriorFit):
     marginals: LatticeMarginals
 
     made_by: ClassVar[str] = '"quadrature"'
-
-    def _settings(self) -> Settings:
-        mixture, covs = self.marginals.exact.mixture, []
-        for term in self.design.terms:
-            sds = self.marginals.sds(term)
-            covs.append(self.marginals.correlations(term) * sds[:, :, None] * sds[:, None, :])
-        beta, beta_cov = self.marginals.exact.beta(mixture)
-        return Settings(mixture.weights, tuple(covs), beta, beta_cov, mixture.sigma)
 
     def curve(self, name: str) -> Curve:
         """Return the posterior density of one parameter.

@@ -358,9 +358,7 @@ class SharedEngine(WithoutCaches, Engine[Fit]):
         seed: int | None,
         executor: Executor | None,
     ) -> Replicates:
-        self.priors.check_free_sigma(
-            "a parametric bootstrap", 'fit.profile() or method="quadrature"'
-        )
+        self.priors.check_free_sigma("a parametric bootstrap", "fit.profile()")
         return replicate(
             model, n, statistic, all_parameters=all_parameters, seed=seed, executor=executor
         )

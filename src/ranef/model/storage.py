@@ -22,6 +22,7 @@ from ranef.errors import FitError, RanefError
 from ranef.families.family import Family
 from ranef.families.names import find_family
 from ranef.fits.diagnostics import Diagnostics, ImportanceDiagnostics, QuadratureDiagnostics
+from ranef.fits.engine import records_of
 from ranef.fits.fit import Fit
 from ranef.fits.point import PointFit
 from ranef.fits.posterior import PosteriorFit, QuadratureFit
@@ -94,7 +95,7 @@ def save(
     engine : SharedEngine
         Of the model.
     fit : mapping of str to object
-        The records of the fit, as `Fit.records` has them.
+        The records of the fit, as `records_of` has them.
     request : mapping of str to object, optional
         What `Model.fit` was asked for.
     """
@@ -149,7 +150,7 @@ def kept(
         if is_same and _are_close(stored.matrices, matrices(engine.design)):
             return restored(stored, engine)
     fit = make()
-    save(path, engine, fit.records, request)
+    save(path, engine, records_of(fit), request)
     return fit
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import ABC
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from ranef.errors import FitError, probability
 from ranef.fits.studies.row_means import Settings, interval, intervals, new_means, row_means
 from ranef.fits.tables import Summary
 from ranef.plots import forest
+from ranef.posterior.quadrature.moments import LatticeMarginals
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,13 +40,10 @@ class Studies(ABC):
     method: str
 
     @property
-    @abstractmethod
     def knows_sigma(self) -> bool:
-        """Whether the model says what sigma is."""
-
-    @abstractmethod
-    def _settings(self) -> Settings:
-        """Return the variances, and the fixed effects given them."""
+        """Whether the model says what sigma is, as where standard errors of rows are given."""
+        engine: Any = self.engine  # type: ignore[attr-defined]
+        return engine is not None and engine.priors.known_sigma is not None
 
     def forest_table(self, prob: float = 0.95) -> pd.DataFrame:
         """Return what a forest plot shows: each study's own estimate, the model's, and the mean.
@@ -89,14 +87,14 @@ class Studies(ABC):
         new     NaN       7.9   -7.9   23.6
         """
         self._check_known("a forest")
-        prob, rows, settings = probability(prob), self.design.rows, self._settings()
+        prob, rows, settings = probability(prob), self.design.rows, settings_of(self)
         half = special.ndtri(0.5 + prob / 2) * settings.sigma[0] / np.sqrt(rows.weights)
         found = intervals(settings.weights, row_means(self.design, settings), prob)
         table = pd.DataFrame(found, columns=["estimate", "lower", "upper"])
         own = {"own": rows.y, "own_lower": rows.y - half, "own_upper": rows.y + half}
         table = pd.DataFrame({"kind": "study", "label": _labels(self.design)} | own).join(table)
         if self.design.fixed == ("Intercept",) and _only_intercepts(self.design):
-            ends = {"mean": self._mean(prob)}
+            ends = {"mean": self._common(prob)}
             if self.design.terms:
                 ends["new"] = interval(settings.weights, *new_means(settings), prob)
             more = pd.DataFrame(list(ends.values()), columns=["estimate", "lower", "upper"])
@@ -108,7 +106,7 @@ class Studies(ABC):
         table.attrs["interval"] = f"{100 * prob:g} % {how}"
         return table
 
-    def _mean(self, prob: float) -> tuple[float, float, float]:
+    def _common(self, prob: float) -> tuple[float, float, float]:
         fit: Any = self
         lower, upper = fit.confint(prob=prob).loc[fit.estimates().index[0], ["lower", "upper"]]
         return float(fit.fixef().iloc[0]), float(lower), float(upper)
@@ -178,7 +176,7 @@ class Studies(ABC):
             )
         (term,) = self.design.terms
         tau2 = float(fit.varcorr().cov[term.label].iloc[0, 0])
-        name, settings = sd_name(term, 0), self._settings()
+        name, settings = sd_name(term, 0), settings_of(self)
         ends = self._ends(name, probability(prob))
         sigma2 = float(settings.sigma[0]) ** 2
         q, df, typical = _cochran(self.design, sigma2)
@@ -226,6 +224,25 @@ class Studies(ABC):
                 f"{what} is of estimates whose standard errors are known: give them to the model, "
                 'as in rf.Model("y ~ 1 + (1 | study)", data, se="s").'
             )
+
+
+def settings_of(fit: Any) -> Settings:
+    """Return the variances of a fit, and the fixed effects given them: one, nodes, or draws."""
+    if isinstance(marginals := getattr(fit, "marginals", None), LatticeMarginals):
+        mixture, covs = marginals.exact.mixture, []
+        for term in fit.design.terms:
+            sds = marginals.sds(term)
+            covs.append(marginals.correlations(term) * sds[:, :, None] * sds[:, None, :])
+        beta, beta_cov = marginals.exact.beta(mixture)
+        return Settings(mixture.weights, tuple(covs), beta, beta_cov, mixture.sigma)
+    numbers = fit._numbers()  # noqa: SLF001 -- as all answers of fits have them
+    if marginals is None:
+        covs = [cov[None] for cov in numbers.covs]
+        vcov, sigma = fit.vcov().to_numpy()[None], np.array([fit.sigma])
+        return Settings(np.ones(1), tuple(covs), numbers.beta[None], vcov, sigma)
+    n, p = numbers.beta.shape
+    sigma = np.broadcast_to(numbers.parameters["sigma"], n)
+    return Settings(np.full(n, 1 / n), numbers.covs, numbers.beta, np.zeros((n, p, p)), sigma)
 
 
 def _labels(design: Design) -> list[str]:
