@@ -239,6 +239,7 @@ def check_options(
     """
     for option in options:
         if option not in of_method:
-            hint = suggestion(option, [*of_method, *of_model])
+            others = [name for name in of_model if len(name) > 2]  # `se` is like any `seed`
+            hint = suggestion(option, [*of_method, *others])
             hint = "It is an option of Model." if option in of_model else hint
             raise FitError(f"fit({method!r}) has no option `{option}`. {hint}")

@@ -141,8 +141,7 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     'Known names: `x`, `y`.'
     """
     names = list(known)
-    long_enough = [one for one in names if 2 * len(one) > len(str(name))]  # else no misspelling
-    lowered = {candidate.lower(): candidate for candidate in reversed(long_enough)}
+    lowered = {candidate.lower(): candidate for candidate in reversed(names)}
     close = difflib.get_close_matches(str(name).lower(), lowered, n=3, cutoff=0.6)
     if close:
         return f"Did you mean {listed((lowered[c] for c in close), 'or')}?"

@@ -481,7 +481,7 @@ def test_flat_priors_on_dependent_columns(method, priors):
 NO_PRIOR = (
     "priors: `sd` needs a prior such as HalfNormal, HalfStudentT, Exponential or Gamma, not 3."
 )
-OF_MODEL = "`family`, `link`, `weights`, `offset`, `se`, `priors`, `missing`, `functions`"
+OF_MODEL = "`family`, `link`, `weights`, `offset`, `priors`, `missing`, `functions`"
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from ranef.model.describe import describe
 from ranef.posterior.sampling import pymc_hierarchical
 
 SLEEP = "Reaction ~ Days + (Days | Subject)"
-OF_MODEL = "`family`, `link`, `weights`, `offset`, `se`, `priors`, `missing`, `functions`"
+OF_MODEL = "`family`, `link`, `weights`, `offset`, `priors`, `missing`, `functions`"
 FIT_OPTIONS = {
     "draws": 7,
     "tune": 8,
