@@ -99,8 +99,9 @@ class FixedPart:
     def covariance(self, gamma_cov: Array) -> Array:
         """Return the covariance of the user's fixed effects from that of gamma, (..., p'', p'')."""
         change = self.change[:, self.order[0]]
-        cov = self.back @ gamma_cov @ self.back.T + self.noise @ self.noise.T
-        return np.asarray(change @ cov @ change.T)
+        turned, known = change @ self.back, change @ self.noise
+        half = (gamma_cov @ turned.T).swapaxes(-1, -2)  # gamma_cov is symmetric
+        return np.asarray(half @ turned.T + known @ known.T)
 
     def turn(self, given: Array) -> Array:
         """Return the map from [X y] to the integrated columns and y less the given effects.

@@ -43,6 +43,7 @@ MAX_REFINEMENTS = 4
 MAX_VALUES = 1_000_000  # of the density, beyond which there is no refinement
 FINER = 0.75  # ratio of steps to those before
 OUTSIDE = 2.0  # ratio of the density outside to that of the outermost nodes
+NEVER_CHOSEN = 0.01  # of a negligible share, in all nodes that are not even looked at
 MAX_AXIS = 400  # values of sigma
 MORE = 5  # values beyond an end of the axis where it is not enough
 LOG_SIGMA_RANGE = (-7.5, 8.0)  # in conditional standard deviations; extended where not enough
@@ -464,7 +465,8 @@ def heaviest(lattice: Lattice, negligible: float) -> Mixture:
     """Return the nodes with all but a negligible share of the posterior."""
     weights = np.exp(lattice.log_density - lattice.log_density.max()).ravel()
     weights /= weights.sum()
-    order = np.argsort(weights)[::-1]
+    some = np.flatnonzero(weights > NEVER_CHOSEN * negligible / weights.size)
+    order = some[np.argsort(weights[some])[::-1]]
     chosen = order[: int(np.searchsorted(np.cumsum(weights[order]), 1 - negligible)) + 1]
     chosen.sort()
     rows = chosen // lattice.log_density.shape[1]

@@ -31,7 +31,6 @@ from ranef.posterior.laplace import Mode, find_mode
 from ranef.posterior.linear_posterior import LinearPosterior
 from ranef.posterior.quadrature.few_nodes import FewNodes, few_nodes
 from ranef.posterior.quadrature.lattice import (
-    STEP,
     Lattice,
     Mixture,
     Nodes,
@@ -44,6 +43,7 @@ from ranef.posterior.quadrature.marginal_densities import Curve, along, marginal
 from ranef.posterior.quadrature.whitening import Frame, frame
 from ranef.priors.assignment import Priors
 
+COARSE_STEP = 0.8  # between the nodes, in standard deviations
 MIN_RELATIVE_VARIANCE = 1e-14  # of a random effect at a node
 NEGLIGIBLE = 1e-7  # share of the posterior in nodes that are left out
 MAX_RANGE_OVER_WIDTH = 4000  # of the range of an effect to a component of its density
@@ -91,9 +91,8 @@ class Exact(WithoutCaches):
 
     @cached_property
     def coarse(self) -> Lattice:
-        """The first, coarse lattice, which is enough for smooth densities."""
-        steps = np.full(len(self.frame.order), STEP)
-        return lattice(self.frame, steps) if (self.lattice.steps < steps).any() else self.lattice
+        """A coarse lattice, which is enough for smooth densities."""
+        return lattice(self.frame, np.full(len(self.frame.order), COARSE_STEP))
 
     @cached_property
     def few(self) -> FewNodes:
