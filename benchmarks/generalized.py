@@ -5,6 +5,7 @@ of 316 people to 24 items (7,584 binary rows, two crossed factors), medians of s
 process. `--r` runs lme4 on the same data, where R and lme4 are installed.
 
 `--bootstrap` refits 1,000 simulated responses of Contraception, a likelihood-ratio test's too.
+`--structures` compares its four structures of random effects.
 
 `--mcmc` samples Contraception with an intercept and a slope in each district, in a process of its
 own, from its start to the fit in hand; `--bambi PYTHON` adds bambi, whose effects are independent,
@@ -143,6 +144,17 @@ def lme4(contraception: pd.DataFrame, simulated: pd.DataFrame) -> list[float]:
     return [float(word) for word in done.stdout.split()]
 
 
+def structures() -> None:
+    """Time the comparison of four structures of random effects, and a posterior by Laplace."""
+    print("\nprocessor seconds")
+    formula = CONTRACEPTION.format(random="(urban | district)")
+    model = rf.Model(formula, rf.load_dataset("Contraception"), family="binomial")
+    compared = once(lambda: rf.compare_structures(model, seed=1, progressbar=False))
+    report("comparison of the structures of (urban | district)", compared[1])
+    crossed = rf.Model(ANSWERS, answers(), family="binomial")
+    report('fit("laplace") of the answers', once(lambda: crossed.fit("laplace", seed=1))[1])
+
+
 def bootstraps(n: int = 1000) -> None:
     """Time refits of simulated responses: processor seconds."""
     print(f"\n{n} refits of simulated responses: processor seconds")
@@ -161,12 +173,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--r", action="store_true", help="run lme4 too")
     parser.add_argument("--bootstrap", action="store_true", help="refit simulated responses")
+    parser.add_argument("--structures", action="store_true", help="compare structures")
     parser.add_argument("--mcmc", action="store_true", help="sample the posterior")
     parser.add_argument("--bambi", metavar="PYTHON", help="an interpreter that has bambi")
     arguments = parser.parse_args()
     point_estimates(with_r=arguments.r)
     if arguments.bootstrap:
         bootstraps()
+    if arguments.structures:
+        structures()
     if arguments.mcmc or arguments.bambi:
         posteriors(arguments.bambi)
 
