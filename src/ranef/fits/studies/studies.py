@@ -78,13 +78,12 @@ class Studies(ABC):
         >>> data = {"school": list("ABCDEFGH"), "y": [28, 8, -3, 7, -1, 1, 18, 12],
         ...         "s": [15, 10, 16, 11, 9, 11, 10, 18]}
         >>> fit = rf.fit("y ~ 1 + (1 | school)", data, "quadrature", se="s")
-        >>> table = fit.forest_table().set_index("label")
+        >>> table = fit.forest_table().set_index("label").rename_axis(None)
         >>> table.loc[["A", "mean", "new"], ["own", "estimate", "lower", "upper"]].round(1)
-                own  estimate  lower  upper
-        label
-        A      28.0      10.7   -3.0   28.7
-        mean    NaN       7.9   -1.2   17.0
-        new     NaN       7.9   -7.9   23.6
+               own  estimate  lower  upper
+        A     28.0      10.2   -2.9   25.3
+        mean   NaN       7.9   -1.2   17.0
+        new    NaN       7.9   -7.9   23.9
         """
         self._check_known("a forest")
         prob, rows, settings = probability(prob), self.design.rows, settings_of(self)
@@ -164,8 +163,8 @@ class Studies(ABC):
               estimate  lower   upper
         tau        0.0    0.0   13.02
         tau2       0.0    0.0  169.46
-        I2         0.0    0.0    0.58
-        H2         1.0    1.0    2.39
+        I2         0.0    0.0    0.55
+        H2         1.0    1.0    2.25
         """
         self._check_known("heterogeneity")
         fit: Any = self
