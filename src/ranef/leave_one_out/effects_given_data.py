@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -103,11 +104,31 @@ class RandomEffects:
         first = tuple(t for t, term in enumerate(terms) if any(term is one for one in most))
         return RandomEffects(components.slots, first, D)
 
-    @property
+    @cached_property
     def front(self) -> Places:
         """The effects of each block, shape (B, k)."""
         by_term = [np.array([np.r_[slot] for slot in self.slots[t]]) for t in self.first]
         return np.hstack(by_term) if by_term else np.empty((0, 0), dtype=np.intp)
+
+    @property
+    def others(self) -> list[int]:
+        """The terms that have no blocks."""
+        return [t for t in range(len(self.slots)) if t not in self.first]
+
+    @cached_property
+    def rest(self) -> Places:
+        """The effects in no block, shape (r,)."""
+        places = [np.r_[slot] for t in self.others for slot in self.slots[t]]
+        return np.concatenate([np.empty(0, dtype=np.intp), *places])
+
+    @cached_property
+    def _parts(self) -> tuple[Array, Array, Array]:
+        """The blocks of Z'Z, what lies right of them, and what is left, components first."""
+        (m, _, _), front, rest = self.D.shape, self.front, self.rest
+        B, k = front.shape
+        diagonal = self.D[:, front[:, :, None], front[:, None]].reshape(m * B, k, k)
+        across = self.D[:, front[:, :, None], rest].reshape(m * B, k, len(rest))
+        return diagonal, across, self.D[:, rest[:, None], rest]
 
     @property
     def size(self) -> int:
@@ -136,22 +157,15 @@ class RandomEffects:
             Relative factors of each term in the basis of Z.
         points : int
         """
-        m, K, _ = self.D.shape
-        front = self.front
-        others = [t for t in range(len(self.slots)) if t not in self.first]
-        rest = np.concatenate(
-            [front[:0].ravel(), *(np.r_[slot] for t in others for slot in self.slots[t])]
-        )
+        (m, K, _), front, rest = self.D.shape, self.front, self.rest
         (B, k), r = front.shape, len(rest)
-        diagonal = self.D[:, front[:, :, None], front[:, None]].reshape(m * B, k, k)
-        across = self.D[:, front[:, :, None], rest].reshape(m * B, k, r)
+        diagonal, across, D = self._parts
         Lambda = _block_diagonal([Lambdas[t] for t in self.first], points)
         half = _half_covariance(from_left(diagonal, Lambda), Lambda)
         blocks = gram(half, half)
         E = from_right(blocks, across.swapaxes(1, 2)).reshape(m, B * k, r, points)
-        D = self.D[:, rest[:, None], rest][..., None]
-        D = D - from_left(across.reshape(m, B * k, r).swapaxes(1, 2), E)
-        Lambda = _block_diagonal([Lambdas[t] for t in others for _ in self.slots[t]], points)
+        D = D[..., None] - from_left(across.reshape(m, B * k, r).swapaxes(1, 2), E)
+        Lambda = _block_diagonal([Lambdas[t] for t in self.others for _ in self.slots[t]], points)
         half = _half_covariance(gram(D, Lambda), Lambda).swapaxes(1, 2)
         F = np.empty((m, K, r, points))
         F[:, rest], F[:, front.ravel()] = half, -gram(E.swapaxes(1, 2), half)

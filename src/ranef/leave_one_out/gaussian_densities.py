@@ -211,8 +211,8 @@ class HeldOut:
             log_det = 2 * np.log(np.einsum("naaq->anq", L)).sum(axis=0)
             return Shares(
                 gram(root, root) - _contracted(_contracted(explained, given).swapaxes(0, 1), given),
-                np.add.reduceat(gram(half, half) + gram(residual, residual), starts, axis=0),
-                np.add.reduceat(log_det, starts, axis=0),
+                _of_units(gram(half, half) + gram(residual, residual), starts),
+                _of_units(log_det, starts),
                 gram(prior, prior),
             )
 
@@ -416,6 +416,11 @@ def _piece(columns: Places, Z: Array, Q: Array) -> tuple[Places, Array, Array, A
     if len(wide) > c:
         wide = np.linalg.qr(wide, mode="r")
     return touched, wide[:c, :c], wide[:c, c:], wide[c:, c:]
+
+
+def _of_units(x: Array, starts: Places) -> Array:
+    """Sum over the pieces of each unit; most units have one."""
+    return x if len(starts) == len(x) else np.add.reduceat(x, starts, axis=0)
 
 
 def _contracted(columns: Array, given: Array) -> Array:
