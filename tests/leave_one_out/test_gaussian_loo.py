@@ -211,6 +211,31 @@ def test_units_of_the_sleep_study_equal_refits(place):
     assert own.exactly("Subject").elpd[place] == pytest.approx(expected, abs=2e-4)
 
 
+@pytest.mark.parametrize(
+    ("name", "factor"),
+    [
+        ("Dyestuff", None),
+        ("Penicillin", None),
+        ("Pastes", None),
+        ("a vector", None),
+        ("given", None),
+        ("all known", "c"),
+    ],
+)
+def test_few_nodes_say_what_the_lattice_says(name, factor, monkeypatch):
+    own = case(name)
+    monkeypatch.setattr(gaussian_loo, "MAX_ELEMENTS_OF_LATTICE", np.inf)
+    of_lattice = own.exactly(factor)
+    monkeypatch.setattr(gaussian_loo, "MAX_ELEMENTS_OF_LATTICE", 0)
+    of_few = own.exactly(factor)
+    assert (of_few.elpd != of_lattice.elpd).any() or name == "all known"
+    np.testing.assert_allclose(of_few.elpd, of_lattice.elpd, atol=1e-4)
+    np.testing.assert_allclose(of_few.lpd, of_lattice.lpd, atol=1e-4)
+    monkeypatch.setattr(gaussian_loo, "MAX_ERROR", 1e-1)  # all units by few nodes
+    rough = own.exactly(factor)
+    assert (np.abs(rough.elpd - of_lattice.elpd) < rough.mcse + of_lattice.mcse + 1e-6).mean() > 0.9
+
+
 def test_what_is_known_from_within():
     """With all variances known lpd and elpd are the same; else lpd is a mean over nodes."""
     own = case("all known")

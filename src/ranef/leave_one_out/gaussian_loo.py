@@ -45,6 +45,7 @@ DRAWS_WITHOUT_UNIT = 2_000  # from the posterior without a unit
 FINER = 0.75  # ratio of the steps of a lattice to those of the one before
 LAYERS = (9.0, 13.0, 17.0, 20.0, 1e9)  # falls of the log density down to which nodes are taken
 MAX_FALL_OF_SIGMA = 32.0  # of the log density along the axis of sigma
+MAX_ELEMENTS_OF_LATTICE = 10**6  # at all nodes, beyond which few nodes are found and tried first
 MAX_ERROR = 5e-5  # relative, of p(y_-A)
 
 
@@ -258,7 +259,11 @@ def integrated(
     anew : ndarray of bool, shape (U,)
         The units that needed nodes of their own.
     """
-    elpd, lpd, error = _by_few_nodes(held.only(chosen), exact.few)
+    left = held.only(chosen)
+    elpd, lpd, error = np.empty(len(chosen)), np.empty(len(chosen)), np.full(len(chosen), np.inf)
+    nodes, values = exact.loose.log_density.shape
+    if nodes * (left.size + len(chosen) * values) > MAX_ELEMENTS_OF_LATTICE:
+        elpd, lpd, error = _by_few_nodes(left, exact.few)
     for lattice in _lattices(exact):
         poor = np.flatnonzero(~(error < MAX_ERROR))
         if not len(poor):
@@ -288,9 +293,8 @@ def _by_few_nodes(held: HeldOut, few: FewNodes) -> tuple[Array, Array, Array]:
 
 def _lattices(exact: Exact) -> Iterator[Lattice]:
     """Yield lattices over the posterior, from the coarsest to the one that its fit has."""
-    steps = exact.coarse.steps
-    if (steps > 1.01 * exact.lattice.steps).any():
-        yield exact.coarse
+    steps = exact.loose.steps
+    yield exact.loose
     while ((steps := steps * FINER) > 1.01 * exact.lattice.steps).any():
         yield lattices.lattice(exact.frame, steps)
     yield exact.lattice

@@ -47,6 +47,7 @@ COARSE_STEP = 0.8  # between the nodes, in standard deviations
 MIN_RELATIVE_VARIANCE = 1e-14  # of a random effect at a node
 NEGLIGIBLE = 1e-7  # share of the posterior in nodes that are left out
 MAX_RANGE_OVER_WIDTH = 4000  # of the range of an effect to a component of its density
+LOOSE_STEP = 0.8  # between the nodes of a loose lattice, in standard deviations
 NEGLIGIBLE_IN_DENSITIES = 1e-6  # ... where the density of an effect is a mixture of all nodes
 
 
@@ -97,7 +98,12 @@ class Exact(WithoutCaches):
     @cached_property
     def few(self) -> FewNodes:
         """Few nodes that stand for all where the mean of a smooth quantity is wanted."""
-        return few_nodes(self.coarse)
+        return few_nodes(self.loose)
+
+    @cached_property
+    def loose(self) -> Lattice:
+        """A lattice with nodes far apart, for ratios of integrals with a relative error of 1e-5."""
+        return lattice(self.frame, np.full(len(self.frame.order), LOOSE_STEP))
 
     @cached_property
     def _coarse(self) -> Mixture:
