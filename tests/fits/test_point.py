@@ -179,11 +179,11 @@ def test_counting_parameters(fit):
 
 def test_the_trace_leads_to_the_optimum(fit):
     trace = fit.trace
-    assert list(trace.columns) == ["objective", *fit.theta_names]
+    assert list(trace.columns) == ["objective", *fit.theta_names, "predicted_decrease"]
     if fit.design.terms:
         assert len(trace) >= 2
         assert trace["objective"].iloc[-1] == pytest.approx(fit.objective)
-        np.testing.assert_allclose(trace.iloc[-1, 1:], fit.theta, atol=1e-3)
+        np.testing.assert_allclose(trace.iloc[-1, 1:-1], fit.theta, atol=1e-3)
         assert trace["objective"].iloc[0] > fit.objective
 
 

@@ -15,7 +15,7 @@ from ranef.errors import FitError
 from ranef.formula.terms import read_formula
 from ranef.likelihood.linear import reml
 from ranef.likelihood.linear.crossproducts import cross_products
-from ranef.likelihood.linear.reml import multiple_of_identity
+from ranef.likelihood.linear.optimum.starts import multiple_of_identity
 from ranef.posterior import mode
 from ranef.posterior.linear_posterior import target_of
 from ranef.priors.assignment import resolve

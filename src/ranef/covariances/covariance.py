@@ -28,6 +28,7 @@ from ranef.covariances.partial_correlations import (
 from ranef.covariances.triangular_factors import lower_factor
 from ranef.errors import FitError
 
+STEP_OF_CURVATURE = 1e-5  # of theta, for differences; relative if it is above one
 NEARLY_ZERO_SD = 0.03  # relative to sigma; below, zero is tried in its place
 
 type Elements = tuple[Places, Places]
@@ -85,6 +86,24 @@ class Covariance(ABC):
     @abstractmethod
     def pull_back(self, slope: Array, theta: Array) -> Array:
         """Return the derivative by theta, shape (..., n_theta), from the one by Lambda."""
+
+    def jacobian(self, theta: Array) -> Array:
+        """Return the derivatives of Lambda by one theta, shape (n_theta, k, k)."""
+        elements = np.eye(self.k**2).reshape(-1, self.k, self.k)
+        return np.asarray(self.pull_back(elements, theta).T.reshape(-1, self.k, self.k))
+
+    def curvature(self, slope: Array, theta: Array) -> Array:
+        """Return the second derivatives by one theta of the sum of slope * Lambda, (d, d).
+
+        They are differences of `pull_back`, where a structure does not say them itself.
+        """
+        steps = np.diag(STEP_OF_CURVATURE * np.maximum(1.0, np.abs(theta)))
+        rows = [
+            (self.pull_back(slope, theta + step) - self.pull_back(slope, theta - step))
+            / (2 * step.sum())
+            for step in steps
+        ]
+        return np.asarray((np.array(rows) + np.transpose(rows)) / 2)
 
     @abstractmethod
     def theta_of(self, root: Array) -> Array:
@@ -228,6 +247,12 @@ class _FreeElements(Covariance):
     def pull_back(self, slope: Array, theta: Array) -> Array:  # noqa: ARG002 -- linear in theta
         return np.asarray(slope[..., *self.free_elements])
 
+    def jacobian(self, theta: Array) -> Array:  # noqa: ARG002 -- linear in theta
+        return _unit_matrices(type(self), self.k)
+
+    def curvature(self, slope: Array, theta: Array) -> Array:  # noqa: ARG002 -- linear in theta
+        return np.zeros((len(theta), len(theta)))
+
 
 class Unstructured(_FreeElements):
     """Any covariance matrix, as `(x | g)` has it: theta is the lower triangle of Lambda, as lme4's.
@@ -346,6 +371,13 @@ class Diagonal(_FreeElements):
 
 
 @cache
+def _unit_matrices(structure: type[_FreeElements], k: int) -> Array:
+    """Return a matrix for each free element, which is one there and else zero."""
+    covariance = structure(k)
+    return covariance.factor(np.eye(covariance.n_theta))
+
+
+@cache
 def _triangle(k: int) -> Elements:
     columns, rows = np.triu_indices(k)
     return rows, columns
@@ -373,13 +405,13 @@ def factors(theta: Array, covariances: Sequence[Covariance]) -> list[Array]:
     >>> factors(np.array([1.0, 2.0, 3.0]), [Diagonal(2), Unstructured(1)])[1]
     array([[3.]])
     """
-    thetas = _by_term(theta, covariances)
+    thetas = by_term(theta, covariances)
     return [c.factor(of_term) for c, of_term in zip(covariances, thetas, strict=True)]
 
 
 def pull_back(slopes: Sequence[Array], theta: Array, covariances: Sequence[Covariance]) -> Array:
     """Return the derivative by theta of all terms from the derivatives by their factors."""
-    terms = zip(covariances, slopes, _by_term(theta, covariances), strict=True)
+    terms = zip(covariances, slopes, by_term(theta, covariances), strict=True)
     return _joined(theta, [c.pull_back(slope, of_term) for c, slope, of_term in terms])
 
 
@@ -391,7 +423,7 @@ def theta_of(roots: Sequence[Array], covariances: Sequence[Covariance]) -> Array
 
 def simplest(theta: Array, covariances: Sequence[Covariance]) -> Array:
     """Return one theta near another whose smallest sds are exactly zero."""
-    terms = zip(covariances, _by_term(theta, covariances), strict=True)
+    terms = zip(covariances, by_term(theta, covariances), strict=True)
     return _joined(theta, [c.simplest(of_term) for c, of_term in terms])
 
 
@@ -400,7 +432,8 @@ def n_theta(covariances: Sequence[Covariance]) -> int:
     return sum(c.n_theta for c in covariances)
 
 
-def _by_term(theta: Array, covariances: Sequence[Covariance]) -> list[Array]:
+def by_term(theta: Array, covariances: Sequence[Covariance]) -> list[Array]:
+    """Return theta of each term, shape (..., n_theta)."""
     stops = accumulate((c.n_theta for c in covariances), initial=0)
     return [theta[..., a:b] for a, b in pairwise(stops)]
 

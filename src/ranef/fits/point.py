@@ -403,9 +403,13 @@ class PointFit(Fit):
 
     @property
     def trace(self) -> pd.DataFrame:
-        """The objective and theta at each step of the optimiser."""
-        rows = [[value, *theta] for value, theta in self.estimate.trace]
-        return pd.DataFrame(rows, columns=pd.Index(["objective", *self.theta_names]))
+        """The objective, theta and the decrease that is predicted at each step of the optimiser.
+
+        The decrease is nan where the optimiser does not predict it.
+        """
+        rows = [[value, *theta, decrease] for value, theta, decrease in self.estimate.trace]
+        names = ["objective", *self.theta_names, "predicted_decrease"]
+        return pd.DataFrame(rows, columns=pd.Index(names))
 
     # ------------------------------------------------------------------------ for teaching
 

@@ -41,8 +41,9 @@ class Estimate(ReadOnly):
     decrement : float
         Twice the gain of one more Newton step in the objective.
     evaluations : int
-    trace : tuple of (float, ndarray)
-        The objective and theta at each step.
+    trace : tuple of (float, ndarray, float)
+        The objective and theta at each step, and by how much the next is predicted to fall; nan
+        where the optimiser does not say.
     parameters : tuple of float
         The family's own parameters besides sigma, in their order.
     n_agq : int
@@ -68,7 +69,7 @@ class Estimate(ReadOnly):
     convergence: Convergence
     decrement: float
     evaluations: int
-    trace: tuple[tuple[float, Array], ...]
+    trace: tuple[tuple[float, Array, float], ...]
     parameters: tuple[float, ...] = ()
     n_agq: int = 1
     working_weights: Array | None = None

@@ -30,7 +30,13 @@ from ranef.likelihood.linear.exact_fit import check_residual_variation
 from ranef.likelihood.mixed_model_equations import MixedModelEquations
 from ranef.likelihood.profile import search
 from ranef.likelihood.profile.constrained import Surface
-from ranef.model.shared_engine import Data, SharedEngine, check_users_model, checked
+from ranef.model.shared_engine import (
+    Data,
+    SharedEngine,
+    check_users_model,
+    checked,
+    print_step,
+)
 from ranef.posterior import laplace, mode
 from ranef.posterior.draws import Marginals, check_room, enough, tree
 from ranef.posterior.linear_posterior import Derived, LinearPosterior, log_marginal, target_of
@@ -112,11 +118,17 @@ class LinearEngine(SharedEngine):
             check_residual_variation(design, cross, reml=is_reml)
         self.check_told_apart(method)
         estimate = (
-            reml.estimate(cross, reml=is_reml)
+            reml.estimate(
+                cross,
+                reml=is_reml,
+                products=self.data.inner_products,
+                report=print_step if verbose else None,
+            )
             if sigma is None
             else reml.estimate_given_sigma(cross, sigma, reml=is_reml)
         )
-        return self.point_fit(design, method, estimate, verbose=verbose)
+        is_said = sigma is None  # steps were printed when they were taken
+        return self.point_fit(design, method, estimate, verbose=verbose and not is_said)
 
     def map(self, *, verbose: bool = False) -> PointFit:
         """Find the mode of the posterior of the variance parameters."""
@@ -134,8 +146,9 @@ class LinearEngine(SharedEngine):
     def _mode(
         self, density: LinearPosterior, design: Design, priors: Priors, *, verbose: bool
     ) -> PointFit:
-        estimate = replace(mode.posterior_mode(density), n_known=priors.n_known)
-        return self.point_fit(design, "map", estimate, verbose=verbose)
+        found = mode.posterior_mode(density, print_step if verbose else None)
+        estimate = replace(found, n_known=priors.n_known)
+        return self.point_fit(design, "map", estimate, verbose=False)
 
     # -------------------------------------------------------------------------------- posteriors
 

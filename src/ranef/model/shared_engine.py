@@ -104,6 +104,13 @@ class Data(WithoutCaches):
         return prepare(self.estimable, self.family)
 
 
+def print_step(value: float, theta: Array, decrease: float) -> None:
+    """Print a step of an optimiser: the objective, theta, and the decrease it predicts."""
+    words = [f"{value:14.6f}", *(f"{t:.6f}" for t in theta)]
+    words += [f"{decrease:.2g}"] if np.isfinite(decrease) else []
+    print("  ".join(words))  # noqa: T201 -- verbose=True
+
+
 @dataclass(frozen=True, eq=False)
 class SharedEngine(WithoutCaches, Engine[Fit]):
     """The ways to fit one model, and the answers to what its fits ask.
@@ -196,9 +203,8 @@ class SharedEngine(WithoutCaches, Engine[Fit]):
     ) -> PointFit:
         """Return the fit of an estimate, and warn if there is nothing to rely on."""
         if verbose:
-            for value, theta in estimate.trace:
-                words = "  ".join(f"{t:.6f}" for t in theta)
-                print(f"{value:14.6f}  {words}")  # noqa: T201 -- verbose=True
+            for step in estimate.trace:
+                print_step(*step)
         if not estimate.convergence.ok:
             if self.family.has_sigma:
                 is_exact = estimate.convergence is Convergence.EXACT

@@ -42,10 +42,14 @@ ROUNDING_DECREMENT = 1e-4  # of a step, over the rounding of a value, after whic
 
 @dataclass(frozen=True)
 class Step:
-    """One accepted step: the value of the objective, and the point."""
+    """One accepted step: the value of the objective, the point, and by how much the next falls.
+
+    The decrease is what a Newton step predicts; nan where none was at hand.
+    """
 
     value: float
     x: Array
+    decrease: float = np.nan
 
 
 @dataclass(frozen=True)

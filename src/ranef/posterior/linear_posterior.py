@@ -29,7 +29,7 @@ from ranef.design.design import Design
 from ranef.likelihood.linear import blocked_cholesky, many_thetas
 from ranef.likelihood.linear.crossproducts import CrossProducts
 from ranef.likelihood.linear.equal_levels import condensed
-from ranef.likelihood.linear.reml import moment_start
+from ranef.likelihood.linear.optimum.starts import moment_start
 from ranef.likelihood.predictions import Draws
 from ranef.numerics.constants import LOG_2PI
 from ranef.numerics.matrices import leading_choleskies

@@ -10,7 +10,8 @@ Source: Chung, Rabe-Hesketh, Dorie, Gelman & Liu (2013), *Psychometrika* 78, 685
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from scipy import linalg
@@ -21,32 +22,40 @@ from ranef.errors import FitError
 from ranef.likelihood.estimate import Estimate
 from ranef.likelihood.generalized.maximum import NOWHERE, covariance_of, gathered
 from ranef.likelihood.linear import blocked_cholesky
+from ranef.likelihood.linear.optimum.average_information import average_information, of_factors
+from ranef.likelihood.linear.optimum.starts import FEW_ROWS, moment_start, starts_from
 from ranef.likelihood.linear.reml import (
-    FEW_ROWS,
+    Report,
     Solution,
     at_optimum,
-    moment_start,
-    starts_from,
+    on_users_scale,
     users_theta,
 )
-from ranef.numerics.finite_differences import standardised_hessian
+from ranef.numerics.finite_differences import forward_hessian, standardised_hessian
 from ranef.numerics.matrices import threads_for
-from ranef.numerics.minimize import Optimum, best_of
+from ranef.numerics.minima.newton import newton
+from ranef.numerics.minimize import Optimum, Step, best_of
 from ranef.posterior.generalized_posterior import GeneralizedPosterior
-from ranef.posterior.linear_posterior import LinearPosterior, marginal
+from ranef.posterior.linear_posterior import LinearPosterior, Marginal, marginal
 from ranef.posterior.log_posterior import LogPosterior
 from ranef.posterior.transforms import MIN_VALUE
 
 
-def posterior_mode(target: LinearPosterior) -> Estimate:
+def posterior_mode(target: LinearPosterior, report: Report | None = None) -> Estimate:
     """Maximise the posterior density of the variance parameters of a Gaussian model.
+
+    Parameters
+    ----------
+    target : LinearPosterior
+    report : callable, optional
+        Is told of every step when it is taken.
 
     Raises
     ------
     FitError
         If a prior fixes the sd of a random effect.
     """
-    penalty = _Marginal(target)
+    penalty = _Marginal(target, report)
     return penalty.at(_best(penalty, moment_start(target.cross), few=target.cross.n <= FEW_ROWS))
 
 
@@ -69,8 +78,7 @@ def _best(penalty: _Penalty, theta: Array, *, few: bool) -> Optimum:
     with threads_for(penalty.target.width):
         lead = penalty.start()
         thetas = starts_from(theta, penalty.covariances, several=few)
-        starts = [np.append(lead, theta) for theta in thetas]
-        return best_of(penalty, starts, units=penalty.units(theta), simplify=penalty.simplify)
+        return penalty.minimum([np.append(lead, start) for start in thetas], theta)
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,11 +92,14 @@ class LikelihoodSlopes:
         By the given effects and own parameters, and by log sigma.
     Lambdas : list of ndarray, shape (k, k)
         By the relative factors in the basis.
+    curvature : ndarray, shape (n_given + 1 + d, n_given + 1 + d)
+        About its second derivatives, by theta in the place of the factors; empty if not known.
     """
 
     value: float
     leading: Array
     Lambdas: list[Array]
+    curvature: Array = field(default_factory=lambda: np.empty((0, 0)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,18 +126,18 @@ class _Penalty(ABC):
         """The covariance of each term."""
 
     @abstractmethod
-    def likelihood(self, values: Array, Lambdas: list[Array]) -> LikelihoodSlopes | None:
-        """Return the likelihood at given values, sigma and relative factors."""
+    def likelihood(self, values: Array, theta: Array) -> LikelihoodSlopes | None:
+        """Return the likelihood at given values, sigma and theta in the basis."""
+
+    @abstractmethod
+    def minimum(self, starts: Sequence[Array], theta: Array) -> Optimum:
+        """Return the lowest optimum from some starts, of which theta is the best known."""
 
     @property
     def lead(self) -> int:
         """The number of given values, and sigma if it is free."""
         space = self.target.space
         return int((space.free <= space.n_given).sum())
-
-    def units(self, theta: Array) -> Array | None:  # noqa: ARG002 -- those near this theta
-        """Return about the standard errors of all coordinates, as a matrix; None for ones."""
-        return None
 
     def start(self) -> Array:
         """Return where given values and log sigma start."""
@@ -137,28 +148,45 @@ class _Penalty(ABC):
         return np.append(x[: self.lead], simplest(x[self.lead :], self.covariances))
 
     def __call__(self, x: Array) -> tuple[float, Array]:
-        space, lead = self.target.space, self.lead
+        return self.curved(x)[:2]
+
+    def curved(self, x: Array) -> tuple[float, Array, Array]:
+        """Return the value, the gradient and, where the likelihood knows it, about the Hessian."""
+        space, lead, nowhere = self.target.space, self.lead, np.zeros_like(x)
+        with np.errstate(all="ignore"):
+            values, _, (_, chain) = self._leading(x)
+            likelihood = self.likelihood(values, x[lead:])
+            if likelihood is None:
+                return np.inf, nowhere, np.diag(nowhere)
+            value, gradient = self.of_priors(x)
+            value -= 2 * likelihood.value
+            if not np.isfinite(value):
+                return np.inf, nowhere, np.diag(nowhere)
+            gradient[:lead] -= 2 * likelihood.leading[space.free[:lead]] * chain
+            gradient[lead:] -= 2 * pull_back(likelihood.Lambdas, x[lead:], self.covariances)
+            if not likelihood.curvature.size:
+                return value, gradient, likelihood.curvature
+            kept = [*space.free[:lead], *range(space.n_given + 1, len(likelihood.curvature))]
+            scale = np.append(chain, np.ones(len(x) - lead))
+            curvature = likelihood.curvature[np.ix_(kept, kept)] * np.outer(scale, scale)
+            curvature += np.nan_to_num(forward_hessian(self.of_priors, x))
+        return value, gradient, curvature
+
+    def of_priors(self, x: Array) -> tuple[float, Array]:
+        """Return -2 times the log density of the priors, and its gradient; may be infinite."""
+        lead, gradient = self.lead, np.zeros_like(x)
         Lambdas = factors(x[lead:], self.covariances)
         with np.errstate(all="ignore"):
-            values, logp, slope = self._leading(x)
-            sigma = values[space.n_given]
-            likelihood = self.likelihood(values, Lambdas)
-            if likelihood is None:
-                return np.inf, np.zeros_like(x)
+            values, logp, (slopes, chain) = self._leading(x)
+            sigma = values[self.target.space.n_given]
             try:
                 priors = [self._prior(t, Lambda, sigma) for t, Lambda in enumerate(Lambdas)]
             except np.linalg.LinAlgError:
-                return np.inf, np.zeros_like(x)
-            total = likelihood.value + logp + sum(p[0] for p in priors)
-            if not np.isfinite(total):
-                return np.inf, np.zeros_like(x)
-            gradient = np.empty_like(x)
-            by_value = likelihood.leading.copy()
-            by_value[-1] += sum(p[2] for p in priors)
-            gradient[:lead] = slope[0] + by_value[space.free[:lead]] * slope[1]
-            by_Lambdas = [p[1] + s for p, s in zip(priors, likelihood.Lambdas, strict=True)]
-            gradient[lead:] = pull_back(by_Lambdas, x[lead:], self.covariances)
-        return -2 * total, -2 * gradient
+                return np.inf, gradient
+            has_sigma = self.target.space.free[:lead] == self.target.space.n_given
+            gradient[:lead] = slopes + has_sigma * sum(p[2] for p in priors) * chain
+            gradient[lead:] = pull_back([p[1] for p in priors], x[lead:], self.covariances)
+            return -2 * (logp + sum(p[0] for p in priors)), -2 * gradient
 
     def _leading(self, x: Array) -> tuple[Array, float, tuple[Array, Array]]:
         """Return given effects and sigma, their log prior, its slopes, and their own slopes.
@@ -203,25 +231,69 @@ class _Penalty(ABC):
         return logp, back.T @ by_R, by_sigma
 
 
+@dataclass(frozen=True, eq=False)
 class _Marginal(_Penalty):
     """The penalty of a Gaussian model, with beta and b integrated out."""
 
     target: LinearPosterior
+    report: Report | None = None
 
     @property
     def covariances(self) -> tuple[Covariance, ...]:
         return self.target.cross.covariances
 
-    def likelihood(self, values: Array, Lambdas: list[Array]) -> LikelihoodSlopes | None:
+    def minimum(self, starts: Sequence[Array], theta: Array) -> Optimum:  # noqa: ARG002
+        def tell(step: Step) -> None:
+            if self.report is not None:
+                self.report(*on_users_scale(self.target.cross, step))
+
+        return newton(self.curved, starts, simplify=self.simplify, report=tell)
+
+    def likelihood(self, values: Array, theta: Array) -> LikelihoodSlopes | None:
         target, g = self.target, self.target.space.n_given
         try:
-            factorized = blocked_cholesky.factorize(target.condensed, Lambdas)
+            factorized = blocked_cholesky.factorize(
+                target.condensed, factors(theta, self.covariances)
+            )
             density = marginal(factorized, target.fixed, values[g], values[:g])
         except np.linalg.LinAlgError:
             return None
-        slopes = [-slope / 2 for slope in blocked_cholesky.gradient(factorized, density.slope)]
-        leading = np.append(density.d_given, density.d_sigma * values[g])
-        return LikelihoodSlopes(density.value, leading, slopes)
+        information = self._information(factorized, density, values, theta)
+        scores = blocked_cholesky.scores(factorized, density.slope, overwrite=True)
+        slopes = [2 * G @ Lambda for G, Lambda in zip(scores, factorized.Lambdas, strict=True)]
+        return LikelihoodSlopes(
+            density.value,
+            np.append(density.d_given, density.d_sigma * values[g]),
+            [-slope / 2 for slope in slopes],
+            information
+            + linalg.block_diag(
+                np.zeros((g + 1, g + 1)), of_factors(slopes, scores, theta, self.covariances)
+            ),
+        )
+
+    def _information(
+        self,
+        factorized: blocked_cholesky.Factorized,
+        density: Marginal,
+        values: Array,
+        theta: Array,
+    ) -> Array:
+        """Return the average information of given effects, log sigma, and theta."""
+        fixed, g = self.target.fixed, self.target.space.n_given
+        variance = values[g] ** 2
+        contrast = fixed.turn(values[:g]) @ np.append(-density.gamma, 1.0)
+        known = fixed.J @ density.gamma_cov @ fixed.J.T
+        of_theta = average_information(factorized, contrast, known, theta)
+        left = np.eye(len(known)) - factorized.reduced[:-1, :-1] @ known
+        A = np.empty((g + 1 + len(theta), g + 1 + len(theta)))
+        A[:g, :g] = fixed.given.T @ left @ factorized.reduced[:-1, :-1] @ fixed.given
+        A[:g, g] = 2 * variance * density.d_given
+        A[:g, g + 1 :] = fixed.given.T @ left @ of_theta.fixed[:-1]
+        A[g, g] = 2 * contrast @ factorized.reduced @ contrast
+        A[g, g + 1 :] = of_theta.once
+        A[g + 1 :, g + 1 :] = of_theta.twice / 2
+        A = np.triu(A)
+        return np.asarray((A + A.T - np.diag(np.diag(A))) * 2 / variance)
 
     def at(self, optimum: Optimum) -> Estimate:
         """Compute all estimates at the mode."""
@@ -250,9 +322,12 @@ class _Joint(_Penalty):
     def covariances(self) -> tuple[Covariance, ...]:
         return self.target.model.covariances
 
-    def likelihood(self, values: Array, Lambdas: list[Array]) -> LikelihoodSlopes | None:
+    def minimum(self, starts: Sequence[Array], theta: Array) -> Optimum:
+        return best_of(self, starts, units=self.units(theta), simplify=self.simplify)
+
+    def likelihood(self, values: Array, theta: Array) -> LikelihoodSlopes | None:
         joint, g = self.target, self.target.space.n_given
-        sigma = values[g]
+        sigma, Lambdas = values[g], factors(theta, self.covariances)
         likelihood = joint.evaluate(joint.at(values, [sigma * f for f in Lambdas]))
         if likelihood is None:
             return None
@@ -278,7 +353,7 @@ class _Joint(_Penalty):
             Lambdas=Lambdas,
             modes=likelihood.modes,
             loglik=likelihood.value,
-            trace=tuple((step.value, self._users_theta(step.x)) for step in optimum.trace),
+            trace=tuple((s.value, self._users_theta(s.x), s.decrease) for s in optimum.trace),
             n_agq=joint.n_agq,
         )
 

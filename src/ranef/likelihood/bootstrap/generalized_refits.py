@@ -22,7 +22,7 @@ from ranef.likelihood.generalized.many_modes import search_of
 from ranef.likelihood.generalized.maximum import Vector, joint_units
 from ranef.likelihood.generalized.pieces import Piece, Points, go_together, pieces_of
 from ranef.likelihood.generalized.pirls import NoModesError, find_modes
-from ranef.likelihood.linear.reml import FEW_ROWS
+from ranef.likelihood.linear.optimum.starts import FEW_ROWS
 from ranef.numerics.finite_differences import MIN_STANDARDISED, forward_hessians
 from ranef.numerics.matrices import threads_for
 from ranef.numerics.minimize import CURVATURE_TOLERANCE

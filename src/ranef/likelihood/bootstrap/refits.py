@@ -44,8 +44,14 @@ from ranef.likelihood.estimate import Estimate
 from ranef.likelihood.linear import blocked_cholesky
 from ranef.likelihood.linear import reml as engine
 from ranef.likelihood.linear.crossproducts import CrossProducts, cross_products
+from ranef.likelihood.linear.optimum.starts import (
+    FEW_ROWS,
+    moment_start,
+    multiple_of_identity,
+    starts_from,
+)
 from ranef.numerics.matrices import threads_for
-from ranef.numerics.minimize import Optimum, lowest, minimize
+from ranef.numerics.minimize import lowest
 from ranef.numerics.minimize_many import Minima, minimized
 
 SMALL_RELATIVE_SD = 0.2  # below which another start is tried
@@ -130,7 +136,7 @@ class Refitter:
 
             return minimized(objective, start)
 
-        few = cross.n <= engine.FEW_ROWS
+        few = cross.n <= FEW_ROWS
         start = np.tile(self.start, (len(drawn), 1))
         minima = best_minima(search, start, cross.covariances, several=few)
         best = profiles(shared, y, minima.x, reml=self.reml)
@@ -193,7 +199,7 @@ def best_minima(
     limit = np.inf if several else SMALL_RELATIVE_SD
     which = np.flatnonzero(_smallest_sds(minima.x[:, lead:], covariances) < limit)
     others = minima.x[which]
-    others[:, lead:] = engine.multiple_of_identity(SD_OF_OTHER_START, covariances)
+    others[:, lead:] = multiple_of_identity(SD_OF_OTHER_START, covariances)
     minima = minima.improved(search(others, which), which, -MIN_RELATIVE_GAIN)
     which = np.flatnonzero(_smallest_sds(minima.x[:, lead:], covariances) < NEARLY_ZERO_SD)
     simple = minima.x[which]
@@ -265,20 +271,13 @@ def _fitted(
     covariances = cross.covariances
     if not cross.fixed[-1, -1] > 0:  # a response without residuals
         return None
-    others = engine.starts_from(engine.moment_start(cross), covariances, several=careful)
-
-    def search(x: Array) -> Optimum:
-        return minimize(
-            lambda x: engine.criterion(cross, x, reml=reml),
-            x,
-            simplify=lambda x: simplest(x, covariances),
-        )
-
-    first = search(start)
+    first = engine.minimum(cross, [start], reml=reml)
     sds = [engine.smallest_sd(Lambda) for Lambda in factors(first.x, covariances)]
     is_small = min(sds, default=np.inf) < SMALL_RELATIVE_SD
-    again = len(start) and (careful or is_small or not first.convergence.ok)
-    optima = [first, *(search(x) for x in others if again)]
+    optima = [first]
+    if len(start) and (careful or is_small or not first.convergence.ok):
+        others = starts_from(moment_start(cross), covariances, several=careful)
+        optima += [engine.minimum(cross, [x], reml=reml) for x in others]
     usable = [optimum for optimum in optima if optimum.convergence.ok]
     if not usable:
         return None

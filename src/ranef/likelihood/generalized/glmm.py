@@ -387,7 +387,7 @@ def _guess(family: Family, design: Design) -> Array:
 
 
 def _excess(block: TermColumns, W: Array, score: Array) -> Array:
-    """Return squares of relative sds from the moments of the scores, as `reml.moment_start`."""
+    """Return squares of relative sds from the moments of the scores, one by one."""
     D = np.stack([np.bincount(block.codes, W * z**2) for z in block.columns.T], axis=1)
     S = np.stack([np.bincount(block.codes, score * z) for z in block.columns.T], axis=1)
     return np.asarray((S**2 - D).sum(axis=0) / np.maximum((D**2).sum(axis=0), TINY))

@@ -25,13 +25,8 @@ from ranef.likelihood.generalized import gauss_hermite
 from ranef.likelihood.generalized.glmm import Generalized, diagonal_parts
 from ranef.likelihood.generalized.pirls import Modes, NoModesError, find_modes
 from ranef.likelihood.linear import blocked_cholesky
-from ranef.likelihood.linear.reml import (
-    FEW_ROWS,
-    MIN_RELATIVE_SD,
-    smallest_sd,
-    starts_from,
-    users_theta,
-)
+from ranef.likelihood.linear.optimum.starts import FEW_ROWS, starts_from
+from ranef.likelihood.linear.reml import MIN_RELATIVE_SD, smallest_sd, users_theta
 from ranef.numerics.finite_differences import Objective, standardised_hessian, units_of
 from ranef.numerics.matrices import threads_for
 from ranef.numerics.minimize import Optimum, lowest, minimize
@@ -232,7 +227,7 @@ def _at_optimum(
         Lambdas=Lambdas,
         modes=modes,
         loglik=-optimum.value / 2,
-        trace=tuple((step.value, relative_theta(step.x)) for step in optimum.trace),
+        trace=tuple((s.value, relative_theta(s.x), s.decrease) for s in optimum.trace),
         n_agq=n_agq,
     )
 
@@ -247,7 +242,7 @@ def gathered(
     Lambdas: Sequence[Array],
     modes: Modes,
     loglik: float,
-    trace: tuple[tuple[float, Array], ...],
+    trace: tuple[tuple[float, Array, float], ...],
     n_agq: int,
 ) -> Estimate:
     """Gather all estimates at an optimum, on the user's scale.
@@ -263,7 +258,7 @@ def gathered(
         In the basis; not relative to sigma.
     modes : Modes
     loglik : float
-    trace : tuple of (float, ndarray)
+    trace : tuple of (float, ndarray, float)
     n_agq : int
     """
     own_parameters = dict(zip(model.family.parameters, psi.tolist(), strict=True))

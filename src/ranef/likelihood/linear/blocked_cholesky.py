@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.linalg import blas
 
 from ranef._typing import Array, Codes
 from ranef.likelihood.linear.crossed_rows import CHUNK, CrossedRows
@@ -49,6 +50,7 @@ class Absorbed:
     D: Array
     B: Array
     C: CrossedRows
+    Lambda: Array
     V: Array
     parent: Codes | None
     counts: Array
@@ -65,7 +67,9 @@ class Absorbed:
 
     @property
     def N(self) -> Array:
-        """I - D Y, shape (m, k, k)."""
+        """I - D Y, shape (m, k, k); of small relative error, if k = 1, where it vanishes."""
+        if self.k == 1:
+            return np.asarray(1 / (1 + self.D * self.Lambda**2))
         return np.asarray(np.eye(self.k) - self.D @ self.Y)
 
 
@@ -114,7 +118,7 @@ def factorize(cross: CrossProducts, Lambdas: Sequence[Array]) -> Factorized:
     _scale_lower(cross, turned, S)
     S[np.arange(q), np.arange(q)] += 1.0
     L = lower_cholesky(S)
-    half = single_triangular_solve(L, _times(cross, turned, fixed[:q]))
+    half = single_triangular_solve(L, times_factors(cross, turned, fixed[:q]))
     return Factorized(
         cross=cross,
         Lambdas=list(Lambdas),
@@ -143,10 +147,16 @@ def gradient(factorized: Factorized, slope: Array, *, overwrite: bool = False) -
     list of ndarray, shape (k, k)
         In the design's order.
     """
-    by_term, bar = _rest_gradient(factorized, slope, overwrite=overwrite)
+    by_term = scores(factorized, slope, overwrite=overwrite)
+    return [2 * G @ Lambda for G, Lambda in zip(by_term, factorized.Lambdas, strict=True)]
+
+
+def scores(factorized: Factorized, slope: Array, *, overwrite: bool = False) -> list[Array]:
+    """Return the derivative with respect to each Lambda Lambda'; see `gradient`."""
+    by_term, bar = _rest_scores(factorized, slope, overwrite=overwrite)
     above: tuple[Array, Array] | None = None
     for stage in reversed(factorized.chain):
-        by_term[stage.term] = 2 * _chain_score(stage, bar, above) @ factorized.Lambdas[stage.term]
+        by_term[stage.term] = _chain_score(stage, bar, above)
         if stage is not factorized.chain[0]:
             above = _carry_back(stage, bar, above)
     return [by_term[term] for term in range(len(factorized.cross.covariances))]
@@ -211,11 +221,11 @@ def solve(factorized: Factorized, sums: Sequence[Array]) -> list[Array]:
                 passed = passed + later[:, stage.k :]
             later = summed_by(stage.parent, passed)
         right.append(r)
-    scaled = _times(cross, [Lambda.T for Lambda in factorized.Lambdas], rest)
+    scaled = times_factors(cross, [Lambda.T for Lambda in factorized.Lambdas], rest)
     u = single_triangular_solve(
         factorized.L, single_triangular_solve(factorized.L, scaled), transposed=True
     )
-    v = np.append(-_times(cross, factorized.Lambdas, u), np.zeros(cross.p + 1))
+    v = np.append(-times_factors(cross, factorized.Lambdas, u), np.zeros(cross.p + 1))
     return _back(factorized, v, right=right)
 
 
@@ -241,15 +251,15 @@ class Selected:
 def selected_inverse(factorized: Factorized) -> Selected:
     """Return the derivative of logdet with respect to Z'WZ, where it is needed, and to Lambda."""
     q = factorized.cross.q_rest
-    by_term, bar = _rest_gradient(factorized)
+    by_term, bar = _rest_scores(factorized)
     above: tuple[Array, Array] | None = None
     blocks = []
     for stage in reversed(factorized.chain):
-        by_term[stage.term] = 2 * _chain_score(stage, bar, above) @ factorized.Lambdas[stage.term]
+        by_term[stage.term] = _chain_score(stage, bar, above)
         above = _carry_back(stage, bar, above)
         blocks.append((above[0][:, : stage.k], above[1][:, : stage.k, :q]))
-    terms = range(len(factorized.cross.covariances))
-    return Selected(tuple(reversed(blocks)), bar.whole, [by_term[term] for term in terms])
+    slopes = [2 * by_term[term] @ Lambda for term, Lambda in enumerate(factorized.Lambdas)]
+    return Selected(tuple(reversed(blocks)), bar.whole, slopes)
 
 
 # ------------------------------------------------------------------------ the chain, forward
@@ -269,7 +279,7 @@ def _absorb(cross: CrossProducts, Lambdas: Sequence[Array]) -> tuple[tuple[Absor
         V = stack_solve(R, Lambda.T)
         logs = np.log(np.diagonal(R, axis1=1, axis2=2)).sum(axis=1)
         logdet += 2 * float((link.counts * logs).sum())
-        stage = Absorbed(link.term, D, front[:, :k, k:], C, V, link.parent, link.counts)
+        stage = Absorbed(link.term, D, front[:, :k, k:], C, Lambda, V, link.parent, link.counts)
         if link.parent is not None:
             carried = _carry_up(stage, front, carried)
         stages.append(stage)
@@ -422,7 +432,7 @@ def _scale_rows(cross: CrossProducts, Lambdas: Sequence[Array], x: Array) -> Non
         x[place] = (Lambdas[term] @ blocks).reshape(x[place].shape)
 
 
-def _times(cross: CrossProducts, Lambdas: Sequence[Array], x: Array) -> Array:
+def times_factors(cross: CrossProducts, Lambdas: Sequence[Array], x: Array) -> Array:
     """Return T x, T the block diagonal of the Lambdas, for rows of the rest, shape (w, ...)."""
     product = x.copy()
     _scale_rows(cross, Lambdas, product)
@@ -436,7 +446,7 @@ def _contrast(factorized: Factorized, gamma: Array, noise: Sequence[Array] | Non
     if noise is not None:
         z = np.concatenate([*(noise[term].ravel() for term, _ in cross.rest_terms), []])
         u = u + single_triangular_solve(factorized.L, z, transposed=True)
-    return np.append(-_times(cross, factorized.Lambdas, u), contrast)
+    return np.append(-times_factors(cross, factorized.Lambdas, u), contrast)
 
 
 @dataclass(frozen=True, eq=False)
@@ -477,49 +487,57 @@ class Bar:
 def _bar(factorized: Factorized, inverse: Array, slope: Array | None = None) -> Bar:
     """Return a bar from the lower triangle of M_ZZ^-1, which it takes the place of."""
     _scale_lower(factorized.cross, factorized.Lambdas, inverse)
-    TH = _times(factorized.cross, factorized.Lambdas, factorized.H)
+    TH = times_factors(factorized.cross, factorized.Lambdas, factorized.H)
     return Bar(inverse, np.vstack([-TH, np.eye(TH.shape[1])]), slope)
 
 
-def _rest_gradient(
+def _rest_scores(
     factorized: Factorized, slope: Array | None = None, *, overwrite: bool = False
 ) -> tuple[dict[int, Array], Bar]:
-    """Return 2 sum_l [S T M-bar]_ll for the terms of the rest, and the bar.
+    """Return sum_l [S - S bar S]_ll for the terms of the rest, and the bar.
 
-    As T'S T M-bar = I - M_ZZ^-1 - H slope H', it is found without S, unless Lambda is nearly
+    As T'(S - S bar S)T = I - M_ZZ^-1 - H slope H', it is found without S, unless Lambda is nearly
     singular.
     """
     cross, H = factorized.cross, factorized.H
     inverse = lower_inverse(factorized.L, overwrite=overwrite)
     HW = np.zeros_like(H) if slope is None else H @ slope
-    by_term = {}
+    by_term, near_zero = {}, []
     for term, place in cross.rest_terms:
         Lambda, k = factorized.Lambdas[term], cross.covariances[term].k
         if np.linalg.norm(Lambda, -2) > MIN_SIZE:
-            left = lower_blocks(inverse, place, k).sum(axis=0) - cross.n_levels[term] * np.eye(k)
-            left += _over_levels(HW[place], H[place], k)
-            by_term[term] = -2 * np.linalg.solve(Lambda.T, left)
+            left = cross.n_levels[term] * np.eye(k) - lower_blocks(inverse, place, k).sum(axis=0)
+            left -= _over_levels(HW[place], H[place], k)
+            back = np.linalg.inv(Lambda)
+            by_term[term] = back.T @ left @ back
         else:
-            by_term[term] = _slope_near_zero(factorized, inverse, HW, term, place)
-    return by_term, _bar(factorized, inverse, slope)
+            near_zero.append((term, place))
+    bar = _bar(factorized, inverse, slope)
+    return by_term | _scores_near_zero(factorized, bar, near_zero), bar
 
 
-def _slope_near_zero(
-    factorized: Factorized, inverse: Array, HW: Array, term: int, place: slice
-) -> Array:
-    """Return 2 sum_l [S T M-bar]_ll: multiplied by S T, not divided by T, which may be singular."""
-    cross, k = factorized.cross, factorized.cross.covariances[term].k
+def _scores_near_zero(
+    factorized: Factorized, bar: Bar, terms: Sequence[tuple[int, slice]]
+) -> dict[int, Array]:
+    """Return sum_l [S - S bar S]_ll of some terms, from S itself."""
+    by_term: dict[int, Array] = {}
+    if not terms:
+        return by_term
+    cross, q = factorized.cross, len(bar.inner)
     S, fixed = _complement(cross, factorized.chain)
-    lower_blocks(S, place, k, mirror=True)
-    total, step = np.zeros((k, k)), k * max(1, CHUNK // max(1, k * len(S)))
-    for start in range(place.start, place.stop, step):
-        own = slice(start, min(start + step, place.stop))
-        right = lower_columns(inverse, own) + HW @ factorized.H[own].T
-        _scale_rows(cross, factorized.Lambdas, right)
-        left = np.vstack([lower_columns(S, own), fixed[own].T]).T
-        right = np.vstack([right, -HW[own].T]).T
-        total += _over_levels(left, right, k)
-    return 2 * total
+    for term, place in terms:
+        k = cross.covariances[term].k
+        total = lower_blocks(S, place, k, mirror=True).sum(axis=0)
+        step = k * max(1, CHUNK // max(1, k * q))
+        for start in range(place.start, place.stop, step):
+            own = slice(start, min(start + step, place.stop))
+            rows = lower_columns(S, own)
+            total -= _over_levels(blas.dsymm(1.0, bar.inner, rows, lower=1).T, rows.T, k)
+            if bar.slope is not None:
+                seen = rows.T @ bar.v[:q] + fixed[own]
+                total -= _over_levels(seen @ bar.slope, seen, k)
+        by_term[term] = total
+    return by_term
 
 
 def _over_levels(x: Array, y: Array, k: int) -> Array:

@@ -1,13 +1,14 @@
 """REML and ML estimates of a Gaussian model: optimise the criterion, return to the user's scale.
 
-The optimiser works on the elements of Lambda in the basis of the cross-products, without bounds:
-the criterion is even in every column of Lambda, so that a variance of zero is an ordinary
-stationary point, and the sign of the curvature there says whether it is a minimum.
+The optimiser, Newton steps with the average information, works on the elements of Lambda in the
+basis of the cross-products, without bounds: the criterion is even in every column of Lambda, so
+that a variance of zero is an ordinary stationary point, and the sign of the curvature there, which
+is exact, says whether it is a minimum.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -24,77 +25,73 @@ from ranef.covariances.covariance import (
 from ranef.errors import Convergence
 from ranef.likelihood.estimate import Estimate
 from ranef.likelihood.linear import blocked_cholesky
-from ranef.likelihood.linear.crossproducts import CrossProducts, residual_sums
+from ranef.likelihood.linear.crossproducts import CrossProducts
 from ranef.likelihood.linear.equal_levels import condensed
+from ranef.likelihood.linear.expected_information import InnerProducts
+from ranef.likelihood.linear.optimum.average_information import average_information, of_factors
+from ranef.likelihood.linear.optimum.starts import FEW_ROWS, far_starts, moment_start, starts_from
 from ranef.numerics.matrices import threads_for
+from ranef.numerics.minima.newton import newton
 from ranef.numerics.minimize import Optimum, Step, best_of
 
-EVALUATIONS = 10  # of the criterion, until it is at its minimum
-FEW_ROWS = 100  # up to which several starts are tried
-SIZES_OF_OTHER_STARTS = (1.0, 3.0)  # relative sds
-GREAT_SIZE = 30.0  # a relative sd of a start
-SHARE_OF_ITS_OWN = 0.1  # of the sd of a coefficient of a start that varies with the others
+EVALUATIONS = 5  # of the criterion, until it is at its minimum
 LIMIT_LENGTH = 1e4  # of theta, as good as endless: sigma is zero
 NEGLIGIBLE_GAIN = 1e-4  # of the criterion, which sets no sigma apart from zero
 MIN_RELATIVE_SD = 1e-4  # below which a standard deviation counts as zero, as lme4's isSingular
-TINY = np.finfo(np.float64).tiny
 
 
-def estimate(cross: CrossProducts, *, reml: bool) -> Estimate:
+type Report = Callable[[float, Array, float], None]
+"""Is told the criterion, theta on the user's scale, and the predicted decrease of every step."""
+
+
+def estimate(
+    cross: CrossProducts,
+    *,
+    reml: bool,
+    products: InnerProducts | None = None,
+    report: Report | None = None,
+) -> Estimate:
     """Minimise the profiled deviance (ML) or the REML criterion.
 
     Starts from the moments of the data; with few rows, where the criterion can have several
     minima, from larger covariances and from strong correlations too, and keeps the lowest.
+
+    Parameters
+    ----------
+    cross : CrossProducts
+    reml : bool
+    products : InnerProducts, optional
+        Of the cross-products, if they are at hand.
+    report : callable, optional
+        Is told of every step when it is taken.
     """
     covariances, few = cross.covariances, cross.n <= FEW_ROWS
-    fewer = condensed(cross, evaluations=EVALUATIONS)
     with threads_for(len(cross.fixed)):
-        starts = starts_from(moment_start(cross), covariances, several=few) + far_starts(cross)
-        optimum = best_of(
-            lambda x: criterion(fewer, x, reml=reml),
-            starts,
-            simplify=lambda x: simplest(x, covariances),
-        )
+        moments = moment_start(cross, products)
+        starts = starts_from(moments, covariances, several=few) + far_starts(cross)
+        fewer = condensed(cross, evaluations=EVALUATIONS)
+        optimum = minimum(fewer, starts, reml=reml, report=report)
         if _falls_as_sigma_vanishes(cross, optimum, starts if few else [], reml=reml):
             optimum = replace(optimum, convergence=Convergence.EXACT)
         factorized = blocked_cholesky.factorize(cross, factors(optimum.x, covariances))
         return at_optimum(cross, optimum, factorized, _solution(factorized, reml=reml))
 
 
-def moment_start(cross: CrossProducts) -> Array:
-    """Return a diagonal Lambda for every term from the moments of the least-squares residuals.
+def minimum(
+    cross: CrossProducts, starts: Sequence[Array], *, reml: bool, report: Report | None = None
+) -> Optimum:
+    """Minimise the criterion from some starts, theta in the basis."""
 
-    With s_l the residuals' sums Z_l'e and D_l = Z_l'Z_l, E s_l^2 / sigma^2 is about
-    D_l + Lambda^2 D_l^2 for each coefficient, as if it were the only one. Kept within 0.1 and 3.
-    """
-    variance = max(cross.fixed[-1, -1], TINY) / max(cross.n - cross.p, 1)
-    starts = [np.empty(0)] * len(cross.covariances)
-    for term, D, s in residual_sums(cross):
-        excess = (s**2 / variance - D).sum(axis=0) / (D**2).sum(axis=0)
-        starts[term] = np.diag(np.sqrt(np.clip(excess, 0.01, 9.0)))
-    return theta_of(starts, cross.covariances)
+    def tell(step: Step) -> None:
+        if report is not None:
+            report(*on_users_scale(cross, step))
 
-
-def starts_from(start: Array, covariances: Sequence[Covariance], *, several: bool) -> list[Array]:
-    """Return a start, theta in the basis, and if several are wanted two larger ones."""
-    sizes = SIZES_OF_OTHER_STARTS if several and covariances else ()
-    return [start, *(multiple_of_identity(size, covariances) for size in sizes)]
-
-
-def far_starts(cross: CrossProducts) -> list[Array]:
-    """Return starts far from the others, where there are few rows: great or correlated effects."""
-    covariances = cross.covariances
-    if cross.n > FEW_ROWS or not covariances:
-        return []
-    starts = [multiple_of_identity(GREAT_SIZE, covariances)]
-    for sign in (1.0, -1.0) if any(c.has_correlations for c in covariances) else ():
-        roots = []
-        for c in covariances:
-            together = np.where(np.arange(c.k) > 0, sign, 1.0)
-            root = np.column_stack([together, SHARE_OF_ITS_OWN * np.eye(c.k)])
-            roots.append(SIZES_OF_OTHER_STARTS[-1] * root)
-        starts.append(theta_of(roots, covariances))
-    return starts
+    return newton(
+        lambda x: curved_criterion(cross, x, reml=reml),
+        starts,
+        simplify=lambda x: simplest(x, cross.covariances),
+        report=tell,
+    )
 
 
 def _falls_as_sigma_vanishes(
@@ -118,11 +115,6 @@ def _falls_as_sigma_vanishes(
 
     directions = [x / np.linalg.norm(x) for x in (optimum.x, *starts) if x.any()]
     return best_of(at_limit, directions).value < optimum.value + NEGLIGIBLE_GAIN
-
-
-def multiple_of_identity(size: float, covariances: Sequence[Covariance]) -> Array:
-    """Return theta in the basis for independent coefficients with the same relative sd."""
-    return theta_of([size * np.eye(c.k) for c in covariances], covariances)
 
 
 def criterion(cross: CrossProducts, theta: Array, *, reml: bool) -> tuple[float, Array]:
@@ -186,6 +178,33 @@ def criterion_given_sigma(
             slope[:-1, :-1] += profile.gamma_cov
         slopes = blocked_cholesky.gradient(factorized, slope)
         return float(value), pull_back(slopes, theta, covariances)
+
+
+def curved_criterion(
+    cross: CrossProducts, theta: Array, *, reml: bool
+) -> tuple[float, Array, Array]:
+    """Return `criterion`, and about its Hessian: the average information."""
+    covariances, d = cross.covariances, len(theta)
+    nowhere = np.inf, np.zeros(d), np.zeros((d, d))
+    with np.errstate(all="ignore"):
+        try:
+            factorized = blocked_cholesky.factorize(cross, factors(theta, covariances))
+            profile = profiled(factorized, reml=reml)
+        except np.linalg.LinAlgError:
+            return nowhere
+        if not profile.r2 > 0:
+            return nowhere
+        contrast = np.append(-profile.gamma, 1.0)
+        information = average_information(factorized, contrast, profile.gamma_cov, theta)
+        scores = blocked_cholesky.scores(factorized, profile.slope, overwrite=True)
+        slopes = [2 * G @ Lambda for G, Lambda in zip(scores, factorized.Lambdas, strict=True)]
+        nu = cross.n - cross.p if reml else cross.n
+        variance = profile.r2 / nu
+        curvature = information.twice / variance - (
+            np.outer(information.once, information.once) / (nu * variance**2)
+        )
+        curvature += of_factors(slopes, scores, theta, covariances)
+        return profile.value, pull_back(slopes, theta, covariances), curvature
 
 
 @dataclass(frozen=True, eq=False)
@@ -299,7 +318,7 @@ def at_optimum(
         convergence=converged,
         decrement=optimum.decrement,
         evaluations=optimum.evaluations,
-        trace=_on_users_scale(cross, optimum.trace),
+        trace=tuple(on_users_scale(cross, step) for step in optimum.trace),
     )
 
 
@@ -318,12 +337,11 @@ def basis_theta(cross: CrossProducts, theta: Array) -> Array:
     return theta_of([T @ f for T, f in zip(cross.bases, users, strict=True)], cross.covariances)
 
 
-def _on_users_scale(cross: CrossProducts, steps: Sequence[Step]) -> tuple[tuple[float, Array], ...]:
-    """Return the value and theta of every step."""
-    x = np.array([step.x for step in steps])
-    Lambdas = factors(x[:, x.shape[1] - n_theta(cross.covariances) :], cross.covariances)
-    thetas = users_theta(cross.bases, cross.covariances, Lambdas).reshape(len(steps), -1)
-    return tuple((step.value, theta) for step, theta in zip(steps, thetas, strict=True))
+def on_users_scale(cross: CrossProducts, step: Step) -> tuple[float, Array, float]:
+    """Return the value, theta, and the predicted decrease of a step; theta stands last in it."""
+    x = step.x[len(step.x) - n_theta(cross.covariances) :]
+    theta = users_theta(cross.bases, cross.covariances, factors(x, cross.covariances))
+    return step.value, theta, step.decrease
 
 
 def smallest_sd(Lambda: Array) -> float:

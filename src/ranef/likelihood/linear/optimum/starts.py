@@ -1,0 +1,88 @@
+"""Where the search for the covariance parameters of a linear model starts.
+
+Moments: with e the least-squares residuals, E (Z'e)(Z'e)' is linear in the elements of the terms'
+covariances and in sigma^2. Matched to what the data show, these are Haseman and Elston's estimates
+(MINQUE at V = I), from sums of squares of the cross-products alone. They are consistent, so that
+with many levels a search starts near its end.
+
+Source: Haseman & Elston (1972), *Behavior Genetics* 2, 3-19; Rao (1971), *Journal of Multivariate
+Analysis* 1, 257-275.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ranef._typing import Array
+from ranef.covariances.covariance import Covariance, theta_of
+from ranef.likelihood.linear.crossproducts import CrossProducts, residual_sums
+from ranef.likelihood.linear.expected_information import InnerProducts, inner_products
+
+FEW_ROWS = 100  # up to which several starts are tried
+SIZES_OF_OTHER_STARTS = (1.0, 3.0)  # relative sds
+GREAT_SIZE = 30.0  # a relative sd of a start
+SHARE_OF_ITS_OWN = 0.1  # of the sd of a coefficient of a start that varies with the others
+VARIANCES = (0.01, 1e4)  # relative: the least and the greatest of a start by moments
+MIN_UNEXPLAINED = 1e-2  # of the residual variance, that is left to sigma
+TINY = np.finfo(np.float64).tiny
+
+
+def moment_start(cross: CrossProducts, products: InnerProducts | None = None) -> Array:
+    """Return theta in the basis from the moments of the least-squares residuals.
+
+    Parameters
+    ----------
+    cross : CrossProducts
+    products : InnerProducts, optional
+        Of the cross-products, if they are at hand: they do not depend on the response.
+    """
+    products = products or inner_products(cross)
+    sums = {term: s for term, _, s in residual_sums(cross)}
+    seen = [
+        (units * (sums[term].T @ sums[term])).sum(axis=(1, 2))
+        for term, units in enumerate(products.units)
+    ]
+    moments = np.concatenate([*seen, cross.fixed[-1:, -1]])
+    size = np.sqrt(np.maximum(np.diag(products.unexplained), TINY))
+    scaled = products.unexplained / np.outer(size, size)
+    *elements, variance = np.linalg.lstsq(scaled, moments / size)[0] / size
+    variance = max(
+        variance, MIN_UNEXPLAINED * cross.fixed[-1, -1] / max(cross.n - cross.p, 1), TINY
+    )
+    roots, start = [], 0
+    for units in products.units:
+        stop = start + len(units)
+        relative = np.tensordot(elements[start:stop], units, axes=1) / variance
+        values, vectors = np.linalg.eigh(relative)
+        roots.append(vectors * np.sqrt(np.clip(values, *VARIANCES)))
+        start = stop
+    return theta_of(roots, cross.covariances)
+
+
+def starts_from(start: Array, covariances: Sequence[Covariance], *, several: bool) -> list[Array]:
+    """Return a start, theta in the basis, and if several are wanted two larger ones."""
+    sizes = SIZES_OF_OTHER_STARTS if several and covariances else ()
+    return [start, *(multiple_of_identity(size, covariances) for size in sizes)]
+
+
+def far_starts(cross: CrossProducts) -> list[Array]:
+    """Return starts far from the others, where there are few rows: great or correlated effects."""
+    covariances = cross.covariances
+    if cross.n > FEW_ROWS or not covariances:
+        return []
+    starts = [multiple_of_identity(GREAT_SIZE, covariances)]
+    for sign in (1.0, -1.0) if any(c.has_correlations for c in covariances) else ():
+        roots = []
+        for c in covariances:
+            together = np.where(np.arange(c.k) > 0, sign, 1.0)
+            root = np.column_stack([together, SHARE_OF_ITS_OWN * np.eye(c.k)])
+            roots.append(SIZES_OF_OTHER_STARTS[-1] * root)
+        starts.append(theta_of(roots, covariances))
+    return starts
+
+
+def multiple_of_identity(size: float, covariances: Sequence[Covariance]) -> Array:
+    """Return theta in the basis for independent coefficients with the same relative sd."""
+    return theta_of([size * np.eye(c.k) for c in covariances], covariances)

@@ -1,0 +1,1 @@
+"""Minima of functions that say how they curve."""

@@ -1,0 +1,82 @@
+"""Starts by moments against analysis of variance and what was simulated."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from designs import random_frame
+
+import ranef as rf
+from ranef.covariances.covariance import factors
+from ranef.likelihood.linear.crossproducts import cross_products
+from ranef.likelihood.linear.expected_information import inner_products
+from ranef.likelihood.linear.optimum.starts import (
+    GREAT_SIZE,
+    far_starts,
+    moment_start,
+    multiple_of_identity,
+    starts_from,
+)
+
+
+def users_factor(cross, theta, term=0):
+    """Return the factor of a term on the user's scale."""
+    Lambda = factors(theta, cross.covariances)[term]
+    return np.linalg.solve(cross.bases[term], Lambda)
+
+
+def test_of_a_balanced_layout_it_is_the_estimate():
+    """Moments are those of the analysis of variance, and so is REML."""
+    model = rf.Model("Yield ~ 1 + (1 | Batch)", rf.load_dataset("Dyestuff"))
+    cross = cross_products(model.design)
+    theta = users_factor(cross, moment_start(cross))
+    assert theta.item() == pytest.approx(model.fit().theta[0], rel=1e-9)
+
+
+def test_a_model_of_many_levels_starts_near_its_end():
+    rng = np.random.default_rng(1)
+    g, h = rng.integers(0, 1000, 10_000), rng.integers(0, 200, 10_000)
+    x = rng.normal(size=10_000)
+    root = np.array([[0.8, 0.0], [-0.4, 0.5]])
+    b = rng.normal(size=(1000, 2)) @ root.T
+    y = 3 + b[g, 0] + b[g, 1] * x + 0.6 * rng.normal(size=200)[h] + rng.normal(size=10_000)
+    frame = pd.DataFrame({"y": y, "x": 5 + x, "g": g, "h": h})
+    cross = cross_products(rf.Model("y ~ x + (x | g) + (1 | h)", frame).design)
+    theta = moment_start(cross, inner_products(cross))
+    np.testing.assert_array_equal(theta, moment_start(cross))
+    origin = np.array([[1.0, -5.0], [0.0, 1.0]])
+    found = users_factor(cross, theta)
+    np.testing.assert_allclose(found @ found.T, origin @ root @ root.T @ origin.T, rtol=0.15)
+    assert users_factor(cross, theta, 1).item() == pytest.approx(0.6, rel=0.15)
+
+
+def test_a_variance_below_zero_starts_small_and_a_great_one_does_not_end_the_world():
+    frame = rf.load_dataset("Dyestuff2")
+    cross = cross_products(rf.Model("Yield ~ 1 + (1 | Batch)", frame).design)
+    assert moment_start(cross) == pytest.approx([0.1])
+    between = frame["Batch"].astype("category").cat.codes
+    frame = frame.assign(Yield=1e9 * between + 1e-9 * frame["Yield"])
+    cross = cross_products(rf.Model("Yield ~ 1 + (1 | Batch)", frame).design)
+    assert 10 < moment_start(cross).item() <= 100
+
+
+def test_starts_of_small_samples():
+    frame = random_frame(np.random.default_rng(2), 60)
+    cross = cross_products(rf.Model("y ~ x + (x | c) + (1 | i)", frame).design)
+    start = np.ones(4)
+    one, *others = starts_from(start, cross.covariances, several=True)
+    assert one is start
+    assert [other.tolist() for other in others] == [[1, 0, 1, 1], [3, 0, 3, 3]]
+    assert starts_from(start, cross.covariances, several=False) == [start]
+    great, up, down = far_starts(cross)
+    np.testing.assert_array_equal(great, multiple_of_identity(GREAT_SIZE, cross.covariances))
+    for theta, sign in ((up, 1), (down, -1)):
+        Lambda = factors(theta, cross.covariances)[0]
+        cov = Lambda @ Lambda.T
+        assert cov[0, 1] / np.sqrt(cov[0, 0] * cov[1, 1]) == pytest.approx(sign, abs=0.02)
+    many = cross_products(
+        rf.Model("y ~ x + (x | c)", random_frame(np.random.default_rng(2))).design
+    )
+    assert many.n > 100
+    assert far_starts(many) == []
