@@ -107,7 +107,7 @@ class Data(WithoutCaches):
 def print_step(value: float, theta: Array, decrease: float) -> None:
     """Print a step of an optimiser: the objective, theta, and the decrease it predicts."""
     words = [f"{value:14.6f}", *(f"{t:.6f}" for t in theta)]
-    words += [f"{decrease:.2g}"] if np.isfinite(decrease) else []
+    words += [f"{decrease:.6f}"] if np.isfinite(decrease) else []
     print("  ".join(words))  # noqa: T201 -- verbose=True
 
 

@@ -145,7 +145,11 @@ def estimate_given_sigma(cross: CrossProducts, sigma: float, *, reml: bool) -> E
             starts,
             simplify=lambda x: simplest(x, covariances),
         )
-        factorized = blocked_cholesky.factorize(cross, factors(optimum.x, covariances))
+        found = users_theta(cross.bases, covariances, factors(optimum.x, covariances))
+        x = basis_theta(cross, found)  # where the criterion is what a user sees at theta
+        value = criterion_given_sigma(cross, x, sigma, reml=reml)[0]
+        optimum = replace(optimum, x=x, value=value)
+        factorized = blocked_cholesky.factorize(cross, factors(x, covariances))
         with np.errstate(all="ignore"):  # a sigma that is not asked for may be zero over zero
             profile, to_users = profiled(factorized, reml=reml), np.linalg.inv(cross.R)
         solution = Solution(
