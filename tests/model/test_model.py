@@ -226,7 +226,7 @@ def test_verbose_prints_the_steps(sleep, capsys):
     for line, row in zip(lines, fit.trace.itertuples(index=False), strict=True):
         assert [float(word) for word in line.split()] == pytest.approx(list(row), abs=1e-6)
     rf.fit(SLEEP, rf.load_dataset("sleepstudy"), verbose=True)
-    assert capsys.readouterr().out.count("\n") > 2
+    assert capsys.readouterr().out.count("\n") >= 1
     sleep.fit(verbose=False)
     assert capsys.readouterr().out == ""
 
