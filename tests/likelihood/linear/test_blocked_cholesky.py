@@ -219,3 +219,25 @@ def test_the_gradient_has_no_step_where_a_division_by_lambda_begins(formula, sto
     monkeypatch.setattr(blocked_cholesky, "MIN_SIZE", np.inf)
     for one, other in zip(divided, blocked_cholesky.gradient(factorized, slope), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-11 * np.abs(other).max())
+
+
+@pytest.mark.parametrize("by", ["scores", "inverse"])
+def test_modes_and_covariances_of_an_inverted_factor(formula, storage, by):  # noqa: ARG001
+    _, cross, Lambdas, factorized = everything(formula, 8)
+    gamma = np.arange(1.0, cross.p + 1)
+    expected = (
+        blocked_cholesky.modes(factorized, gamma),
+        blocked_cholesky.conditional_covariances(factorized),
+    )
+    other = blocked_cholesky.factorize(cross, Lambdas)
+    if by == "scores":
+        blocked_cholesky.scores(other, np.eye(cross.p + 1), overwrite=True)
+    else:
+        blocked_cholesky.inner_inverse(other, overwrite=True)
+    found = (
+        blocked_cholesky.modes(other, gamma),
+        blocked_cholesky.conditional_covariances(other, inverted=True),
+    )
+    for before, after in zip(expected, found, strict=True):
+        for one, another in zip(before, after, strict=True):
+            np.testing.assert_array_equal(one, another)

@@ -139,8 +139,8 @@ def gradient(factorized: Factorized, slope: Array, *, overwrite: bool = False) -
     slope : ndarray, shape (p + 1, p + 1)
         The derivative of g, symmetric.
     overwrite : bool
-        Whether the inverse may take the place of the factor L, which is of no use afterwards. It
-        saves the largest array of a fit.
+        Whether the inverse T M^-1 T' may take the place of the factor L, with which nothing can
+        be solved afterwards. It saves the largest array of a fit.
 
     Returns
     -------
@@ -178,13 +178,19 @@ def modes(
     return _back(factorized, _contrast(factorized, gamma, noise), noise=noise)
 
 
-def conditional_covariances(factorized: Factorized) -> list[Array]:
+def conditional_covariances(factorized: Factorized, *, inverted: bool = False) -> list[Array]:
     """Return the covariance of b over sigma^2 of every level, shape (m, k, k), term by term.
 
     It is the covariance given gamma, as lme4 reports it.
+
+    Parameters
+    ----------
+    factorized : Factorized
+    inverted : bool
+        Whether the inverse has taken the place of L, as `scores` and `inner_inverse` do it.
     """
     cross = factorized.cross
-    bar = _bar(factorized, lower_inverse(factorized.L))
+    bar = Bar.of(factorized, factorized.L if inverted else inner_inverse(factorized))
     covariances: list[Array] = [np.empty(0)] * len(cross.covariances)
     for term, place in cross.rest_terms:
         covariances[term] = lower_blocks(bar.inner, place, cross.covariances[term].k)
@@ -470,6 +476,12 @@ class Bar:
     v: Array
     slope: Array | None
 
+    @staticmethod
+    def of(factorized: Factorized, inner: Array, slope: Array | None = None) -> Bar:
+        """Return the bar of a factor whose inner part is known."""
+        TH = times_factors(factorized.cross, factorized.Lambdas, factorized.H)
+        return Bar(inner, np.vstack([-TH, np.eye(TH.shape[1])]), slope)
+
     @property
     def whole(self) -> Array:
         """Both triangles of the inner part."""
@@ -484,11 +496,14 @@ class Bar:
         return product
 
 
-def _bar(factorized: Factorized, inverse: Array, slope: Array | None = None) -> Bar:
-    """Return a bar from the lower triangle of M_ZZ^-1, which it takes the place of."""
+def inner_inverse(factorized: Factorized, *, overwrite: bool = False) -> Array:
+    """Return the lower triangle of T M_ZZ^-1 T', in the place of L if that may be.
+
+    Then modes and conditional covariances can be had of the factor, but nothing can be solved.
+    """
+    inverse = lower_inverse(factorized.L, overwrite=overwrite)
     _scale_lower(factorized.cross, factorized.Lambdas, inverse)
-    TH = times_factors(factorized.cross, factorized.Lambdas, factorized.H)
-    return Bar(inverse, np.vstack([-TH, np.eye(TH.shape[1])]), slope)
+    return inverse
 
 
 def _rest_scores(
@@ -512,7 +527,8 @@ def _rest_scores(
             by_term[term] = back.T @ left @ back
         else:
             near_zero.append((term, place))
-    bar = _bar(factorized, inverse, slope)
+    _scale_lower(cross, factorized.Lambdas, inverse)
+    bar = Bar.of(factorized, inverse, slope)
     return by_term | _scores_near_zero(factorized, bar, near_zero), bar
 
 

@@ -74,7 +74,9 @@ def estimate(
         if _falls_as_sigma_vanishes(cross, optimum, starts if few else [], reml=reml):
             optimum = replace(optimum, convergence=Convergence.EXACT)
         factorized = blocked_cholesky.factorize(cross, factors(optimum.x, covariances))
-        return at_optimum(cross, optimum, factorized, _solution(factorized, reml=reml))
+        blocked_cholesky.inner_inverse(factorized, overwrite=True)
+        solution = _solution(factorized, reml=reml)
+        return at_optimum(cross, optimum, factorized, solution, inverted=True)
 
 
 def minimum(
@@ -296,8 +298,10 @@ def at_optimum(
     optimum: Optimum,
     factorized: blocked_cholesky.Factorized,
     solution: Solution,
+    *,
+    inverted: bool = False,
 ) -> Estimate:
-    """Gather all estimates at the optimum of a criterion."""
+    """Gather all estimates at the optimum of a criterion, from a factor, inverted or not."""
     Lambdas = factorized.Lambdas
     inverses = [np.linalg.inv(T) for T in cross.bases]
     theta = users_theta(cross.bases, cross.covariances, Lambdas)
@@ -306,7 +310,7 @@ def at_optimum(
     if converged.ok and any(singular):
         converged = Convergence.SINGULAR
     modes = blocked_cholesky.modes(factorized, solution.gamma)
-    covariances = blocked_cholesky.conditional_covariances(factorized)
+    covariances = blocked_cholesky.conditional_covariances(factorized, inverted=inverted)
     variance = solution.sigma**2
     return Estimate(
         theta=theta,
