@@ -13,8 +13,10 @@ from scipy import integrate, stats
 import ranef as rf
 from fits import dense_Z
 from ranef.errors import DataError
+from ranef.likelihood.linear import exact_fit
 from ranef.likelihood.linear.crossproducts import cross_products
 from ranef.likelihood.linear.exact_fit import _Fit, _subsets, check_residual_variation
+from ranef.likelihood.linear.reml import profiled
 from ranef.priors import Constant, HalfNormal, LogNormal, Normal
 
 G = np.repeat(np.arange(8), 4)
@@ -191,3 +193,28 @@ def test_all_subsets_are_tried_where_together_they_fit_any_response():
     with pytest.raises(DataError, match="constant within the levels of `g`"):
         checked("y ~ 1 + (1 | g) + (1 | j)", data)
     checked("z ~ 1 + (1 | g) + (1 | j)", data)
+
+
+@pytest.mark.parametrize("formula", STRUCTURES.values(), ids=STRUCTURES.keys())
+def test_a_bound_of_what_a_penalised_fit_leaves_is_one_and_near(formula, monkeypatch):
+    design = random_design(formula, 4)
+    cross = cross_products(design)
+    monkeypatch.setattr(exact_fit, "MAX_STEPS", 500)
+    for chosen in _subsets(cross):
+        fit = _Fit(design, cross, chosen)
+        for sd in (1.0, 1e4):
+            exact = profiled(fit.factorized(sd), reml=True).r2
+            assert not fit.surely_leaves(exact * (1 + 1e-9), sd)
+        assert fit.surely_leaves(exact / 3, sd)
+
+
+def test_a_bound_spares_the_factorisation_of_many_crossed_effects(monkeypatch):
+    rng = np.random.default_rng(0)
+    data = pd.DataFrame({"g": rng.integers(0, 90, 2000), "h": rng.integers(0, 60, 2000)})
+    data["y"] = rng.normal(size=2000) + rng.normal(size=90)[data["g"]]
+    data["sums"] = rng.normal(size=90)[data["g"]] + rng.normal(size=60)[data["h"]]
+    monkeypatch.setattr(exact_fit, "MAX_DIRECT", 10)
+    with pytest.raises(DataError, match="exactly"):
+        rf.fit("sums ~ 1 + (1 | g) + (1 | h)", data)
+    monkeypatch.setattr(_Fit, "factorized", None)
+    assert rf.fit("y ~ 1 + (1 | g) + (1 | h)", data).converged

@@ -27,7 +27,13 @@ from ranef.design.design import Design
 from ranef.errors import DataError
 from ranef.likelihood.linear import blocked_cholesky
 from ranef.likelihood.linear.blocked_cholesky import Factorized
-from ranef.likelihood.linear.crossproducts import CrossProducts, cross_products
+from ranef.likelihood.linear.crossproducts import (
+    CrossProducts,
+    cross_products,
+    fixed_shares,
+    residual_sums,
+)
+from ranef.likelihood.linear.optimum.average_information import times
 from ranef.likelihood.linear.reml import profiled
 from ranef.numerics.matrices import threads_for
 
@@ -35,6 +41,9 @@ LARGE_SDS = (1e3, 1e4)  # relative to sigma; what is fitted leaves r^2 like thei
 MAX_PENALISED_SHARE = 1e-6  # of the variation of y, in the penalised fit of what is fitted exactly
 RELATIVE_ROUNDING = 1e-13  # of the variation of y, in fitted values
 MAX_COEFFICIENTS = 6  # of which all subsets are tried
+MAX_DIRECT = 500  # crossed effects from which on a bound is cheaper than a factorisation
+MAX_STEPS = 40  # of conjugate gradients
+MAX_LEFT = 1e-28  # of the square of the right side, where these have come to an end
 REFINEMENTS = 3  # of fitted values, each of which leaves 1e-8 of the error
 
 NO_RESIDUAL = "there is no residual variation to estimate sigma from"
@@ -115,6 +124,10 @@ def _subsets(cross: CrossProducts) -> Iterator[tuple[Array, ...]]:
             yield tuple(np.split(mask, np.cumsum(sizes)[:-1]))
 
 
+def _dot(first: list[Array], second: list[Array]) -> float:
+    return sum(float(np.vdot(a, b)) for a, b in zip(first, second, strict=True))
+
+
 @dataclass(frozen=True, eq=False)
 class _Fit:
     """The fit of a response by the fixed effects and some random coefficients.
@@ -133,12 +146,51 @@ class _Fit:
 
     def factorized(self, sd: float, cross: CrossProducts | None = None) -> Factorized:
         """Return the factor at the same large relative sd of all coefficients."""
-        cross = cross or self.cross
-        Lambdas = [
-            sd * (T * mask) / np.linalg.norm(T, axis=0)
-            for T, mask in zip(cross.bases, self.chosen, strict=True)
+        return blocked_cholesky.factorize(cross or self.cross, [sd * unit for unit in self.units])
+
+    @property
+    def units(self) -> list[Array]:
+        """The factors where all chosen coefficients have a relative sd of one."""
+        return [
+            (T * mask) / np.linalg.norm(T, axis=0)
+            for T, mask in zip(self.cross.bases, self.chosen, strict=True)
         ]
-        return blocked_cholesky.factorize(cross, Lambdas)
+
+    def surely_leaves(self, least: float, sd: float) -> bool:
+        """Whether a penalised fit leaves a sum of squares greater than `least`, if that is easy.
+
+        With V the covariance of y relative to sigma^2, it is at least (r'y)^2 / r'Vr for any r that
+        is orthogonal to the fixed columns, such as the residuals that a few steps of conjugate
+        gradients towards the fit without a penalty leave.
+        """
+        cross, units = self.cross, self.units
+        sums = {term: of_term for term, _, of_term in residual_sums(cross)}
+        right = [sums[t] @ unit for t, unit in enumerate(units)]
+        effects, left = [np.zeros_like(g) for g in right], [g.copy() for g in right]
+        direction, square, y2 = left, _dot(left, left), float(cross.fixed[-1, -1])
+        for _ in range(MAX_STEPS):
+            moved = self._seen(direction)
+            size = square / max(_dot(direction, moved), np.finfo(np.float64).tiny)
+            effects = [u + size * d for u, d in zip(effects, direction, strict=True)]
+            left = [r - size * Ad for r, Ad in zip(left, moved, strict=True)]
+            before, square = square, _dot(left, left)
+            explained = _dot(effects, right)
+            squared = y2 - explained - _dot(effects, left) + sd**2 * square
+            if (y2 - explained) ** 2 > least * squared:
+                return True
+            if square <= MAX_LEFT * _dot(right, right):
+                return False
+            turn = square / before
+            direction = [r + turn * d for r, d in zip(left, direction, strict=True)]
+        return False
+
+    def _seen(self, effects: list[Array]) -> list[Array]:
+        """Return U'Z'MZU u, M the projection that takes the fixed columns out, U the units."""
+        columns = [(u @ unit.T)[:, :, None] for u, unit in zip(effects, self.units, strict=True)]
+        sums, fixed = times(self.cross, columns)
+        for term, _, ZX in fixed_shares(self.cross, slice(0, self.cross.p)):
+            sums[term] = sums[term] - ZX @ fixed[:-1]
+        return [of_term[:, :, 0] @ unit for of_term, unit in zip(sums, self.units, strict=True)]
 
     @cached_property
     def ranks(self) -> tuple[int, int]:
@@ -162,8 +214,10 @@ class _Fit:
 
     def is_unbounded(self, *, reml: bool) -> bool:
         """Whether the likelihood rises without end as sigma goes to zero."""
-        penalised = profiled(self.factorized(LARGE_SDS[1]), reml=True).r2
-        if penalised > MAX_PENALISED_SHARE * self.cross.fixed[-1, -1]:
+        least = MAX_PENALISED_SHARE * self.cross.fixed[-1, -1]
+        if self.cross.q_rest > MAX_DIRECT and self.surely_leaves(least, LARGE_SDS[1]):
+            return False
+        if profiled(self.factorized(LARGE_SDS[1]), reml=True).r2 > least:
             return False
         if self.fits_any:
             return not reml and self.ranks[0] < self.cross.n
