@@ -67,10 +67,13 @@ class Absorbed:
 
     @property
     def N(self) -> Array:
-        """I - D Y, shape (m, k, k); of small relative error, if k = 1, where it vanishes."""
-        if self.k == 1:
-            return np.asarray(1 / (1 + self.D * self.Lambda**2))
+        """I - D Y, shape (m, k, k)."""
         return np.asarray(np.eye(self.k) - self.D @ self.Y)
+
+    @property
+    def small_N(self) -> Array:
+        """I - D Y, of small relative error where it vanishes, if k = 1."""
+        return np.asarray(1 / (1 + self.D * self.Lambda**2)) if self.k == 1 else self.N
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,7 +159,7 @@ def scores(factorized: Factorized, slope: Array, *, overwrite: bool = False) -> 
     by_term, bar = _rest_scores(factorized, slope, overwrite=overwrite)
     above: tuple[Array, Array] | None = None
     for stage in reversed(factorized.chain):
-        by_term[stage.term] = _chain_score(stage, bar, above)
+        by_term[stage.term] = _chain_score(stage, stage.small_N, bar, above)
         if stage is not factorized.chain[0]:
             above = _carry_back(stage, bar, above)
     return [by_term[term] for term in range(len(factorized.cross.covariances))]
@@ -261,7 +264,7 @@ def selected_inverse(factorized: Factorized) -> Selected:
     above: tuple[Array, Array] | None = None
     blocks = []
     for stage in reversed(factorized.chain):
-        by_term[stage.term] = _chain_score(stage, bar, above)
+        by_term[stage.term] = _chain_score(stage, stage.N, bar, above)
         above = _carry_back(stage, bar, above)
         blocks.append((above[0][:, : stage.k], above[1][:, : stage.k, :q]))
     slopes = [2 * by_term[term] @ Lambda for term, Lambda in enumerate(factorized.Lambdas)]
@@ -335,9 +338,9 @@ def _back(
     return effects
 
 
-def _chain_score(stage: Absorbed, bar: Bar, above: tuple[Array, Array] | None) -> Array:
+def _chain_score(stage: Absorbed, N: Array, bar: Bar, above: tuple[Array, Array] | None) -> Array:
     """Return the score: N D - N Q N' summed over levels, Q the bar seen through [B C]."""
-    N, D = stage.N, stage.counts[:, None, None] * stage.D
+    D = stage.counts[:, None, None] * stage.D
     total = (N @ D - N @ _through(stage, bar, above) @ N.mT).sum(axis=0)
     return np.asarray((total + total.T) / 2)
 

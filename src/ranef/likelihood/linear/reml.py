@@ -76,6 +76,7 @@ def estimate(
         factorized = blocked_cholesky.factorize(cross, factors(optimum.x, covariances))
         blocked_cholesky.inner_inverse(factorized, overwrite=True)
         solution = _solution(factorized, reml=reml)
+        optimum = replace(optimum, value=-2 * solution.loglik)  # at the end of the last step
         return at_optimum(cross, optimum, factorized, solution, inverted=True)
 
 

@@ -149,7 +149,7 @@ def residual_sums(factorized: Factorized, contrast: Array) -> list[Array]:
         if stage.parent is not None:
             r = r - (stage.B @ later[stage.parent][:, :, None])[:, :, 0]
         own = (stage.Y @ r[:, :, None])[:, :, 0]
-        sums[stage.term] = (stage.N @ r[:, :, None])[:, :, 0]
+        sums[stage.term] = (stage.small_N @ r[:, :, None])[:, :, 0]
         later = own if stage.parent is None else np.hstack([own, later[stage.parent]])
         if q:
             rest = rest - _rows(link.rest, q).sums(own)[:q]
