@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from ranef.comparison.compare import compare, compare_structures
     from ranef.comparison.comparison_table import Comparison
     from ranef.datasets import list_datasets, load_dataset
+    from ranef.effects.hypotheses import hypothesis
+    from ranef.effects.marginal_means import contrasts, means
     from ranef.errors import (
         Convergence,
         ConvergenceWarning,
@@ -63,10 +65,13 @@ _HOMES = {
     "anova": "comparison.anova",
     "compare": "comparison.compare",
     "compare_structures": "comparison.compare",
+    "contrasts": "effects.marginal_means",
     "fit": "model.model",
+    "hypothesis": "effects.hypotheses",
     "list_datasets": "datasets",
     "load": "model.model",
     "load_dataset": "datasets",
+    "means": "effects.marginal_means",
     "side_by_side": "fits.fit",
 }
 _ROOMS = {"links": "families.links", "priors": "priors"}

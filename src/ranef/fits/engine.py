@@ -208,5 +208,7 @@ class Engine[F](Protocol):
         """
 
     @abstractmethod
-    def degrees_of_freedom(self, model: FittedModel, kind: str) -> pd.DataFrame:
-        """Return tests of the fixed effects with denominator degrees of freedom."""
+    def degrees_of_freedom(
+        self, model: FittedModel, kind: str, L: Array | None = None
+    ) -> pd.DataFrame:
+        """Return tests of the fixed effects, or of L beta, with denominator degrees of freedom."""

@@ -232,7 +232,12 @@ class GeneralizedEngine(SharedEngine):
         Lambdas = [T @ root for T, root in zip(model.bases, roots, strict=True)]
         return model.at(gamma, Lambdas, psi)
 
-    def degrees_of_freedom(self, model: FittedModel, kind: str) -> pd.DataFrame:  # noqa: ARG002
+    def degrees_of_freedom(
+        self,
+        model: FittedModel,  # noqa: ARG002
+        kind: str,
+        L: Array | None = None,  # noqa: ARG002
+    ) -> pd.DataFrame:
         raise FitError(
             f"df={kind!r} is for linear models: with the {self.family.name} family a test of a "
             "coefficient has no residual variance to be estimated. The z values hold for large "

@@ -320,14 +320,16 @@ class LinearEngine(SharedEngine):
             [sigma**2 * (T @ c @ T.T) for c, T in zip(covariances, backs, strict=True)],
         )
 
-    def degrees_of_freedom(self, model: FittedModel, kind: str) -> pd.DataFrame:
+    def degrees_of_freedom(
+        self, model: FittedModel, kind: str, L: Array | None = None
+    ) -> pd.DataFrame:
         self.priors.check_free_sigma(f"df={kind!r}", "the z values, or fit.profile()")
         if model.method not in ("reml", "ml"):
             raise FitError(
                 f"degrees of freedom are those of a REML or ML fit, not of a {model.method} fit."
             )
         is_reml = model.method == "reml"
-        return table(self.data.cross, model.estimate, model.design.fixed, kind, reml=is_reml)
+        return table(self.data.cross, model.estimate, model.design.fixed, kind, L, reml=is_reml)
 
     def marginal(self, theta: ArrayLike, sigma: float) -> Derived:
         """Return log p(y | theta, sigma) with its derivatives; see `Model.log_marginal`."""

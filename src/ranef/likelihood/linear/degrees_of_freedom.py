@@ -134,9 +134,15 @@ class DegreesOfFreedom:
 
 
 def table(
-    cross: CrossProducts, estimate: Estimate, names: Sequence[str], kind: str, *, reml: bool
+    cross: CrossProducts,
+    estimate: Estimate,
+    names: Sequence[str],
+    kind: str,
+    L: Array | None = None,
+    *,
+    reml: bool,
 ) -> pd.DataFrame:
-    """Return the fixed effects with their t tests.
+    """Return the fixed effects, or linear functions of them, with their t tests.
 
     Parameters
     ----------
@@ -146,6 +152,8 @@ def table(
     names : sequence of str
         Of the fixed effects.
     kind : {"satterthwaite", "kenward-roger"}
+    L : ndarray, shape (r, p), optional
+        The functions L beta; the fixed effects themselves by default.
     reml : bool
 
     Returns
@@ -159,12 +167,13 @@ def table(
         If there is no such kind, or the approximation cannot be had.
     """
     approximation = degrees_of_freedom(cross, estimate, kind, reml=reml)
-    se = np.sqrt(np.diag(approximation.vcov))
-    df = approximation.df(np.eye(len(se)))
-    t = estimate.beta / se
+    each = np.eye(len(names)) if L is None else L
+    value, df = each @ estimate.beta, approximation.df(each)
+    se = np.sqrt(np.einsum("ra,ab,rb->r", each, approximation.vcov, each))
+    t = value / se
     p_value = 2 * special.stdtr(df, -np.abs(t))
-    columns = {"estimate": estimate.beta, "se": se, "df": df, "t": t, "p_value": p_value}
-    return pd.DataFrame(columns, index=pd.Index(names))
+    columns = {"estimate": value, "se": se, "df": df, "t": t, "p_value": p_value}
+    return pd.DataFrame(columns, index=pd.Index(names) if L is None else None)
 
 
 def contrast(
