@@ -3,6 +3,7 @@
 import warnings
 from dataclasses import dataclass, field, replace
 from functools import cache
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -59,11 +60,12 @@ def refusal(*fits, error=FitError, **options):
 
 @dataclass(frozen=True)
 class Stub:
-    """An engine whose simulated statistics are given."""
+    """An engine whose simulated statistics are given, of a model that estimates sigma."""
 
     statistics: np.ndarray
     failed: np.ndarray | None = None
     calls: list = field(default_factory=list)
+    priors = SimpleNamespace(known_sigma=None)
 
     def null_statistics(self, null, n, *, seed, first):
         self.calls.append((null, n, seed, first))
@@ -703,7 +705,9 @@ def test_likelihoods_that_are_approximated_in_different_ways():
     )
 
 
-ONE = "it is for one variance against a linear model without random effects"
+ONE = (
+    "it is for one variance against a linear model without random effects, where sigma is estimated"
+)
 RANDOM = "it tests random effects, with the same fixed effects in both"
 MISSING = [
     ((D, C), "f", "with random effects as fixed ones there are no new columns, or no residuals"),
