@@ -93,7 +93,7 @@ def read_response(
     if isinstance(values, Categorical):
         y, success = _of_levels(values, node, family)
     else:
-        y = one_column(np.asarray(values, dtype=np.float64), f"the response `{label}`")
+        y = one_column(np.array(values, dtype=np.float64), f"the response `{label}`")
     if family.has_trials:
         y, weights = _of_trials(y, label, family, weights, rows)
     else:

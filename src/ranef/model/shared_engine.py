@@ -202,9 +202,8 @@ class SharedEngine(WithoutCaches, Engine[Fit]):
         self, design: Design, method: str, estimate: Estimate, *, verbose: bool
     ) -> PointFit:
         """Return the fit of an estimate, and warn if there is nothing to rely on."""
-        if verbose:
-            for step in estimate.trace:
-                print_step(*step)
+        for step in estimate.trace if verbose else ():
+            print_step(*step)
         if not estimate.convergence.ok:
             if self.family.has_sigma:
                 is_exact = estimate.convergence is Convergence.EXACT
@@ -273,8 +272,7 @@ class SharedEngine(WithoutCaches, Engine[Fit]):
 
     def evidence_of(self, value: float, mcse: float, method: str) -> MarginalLikelihood | None:
         """Return log p(y), which improper priors leave undefined."""
-        proper = is_proper_prior(self.priors)
-        return MarginalLikelihood(value, mcse, method) if proper else None
+        return MarginalLikelihood(value, mcse, method) if is_proper_prior(self.priors) else None
 
     # --------------------------------------------------------------------------- identification
 
