@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ranef.datasets import list_datasets, load_dataset
     from ranef.effects.hypotheses import hypothesis
     from ranef.effects.marginal_means import contrasts, means
+    from ranef.effects.slopes import slopes
     from ranef.errors import (
         Convergence,
         ConvergenceWarning,
@@ -73,6 +74,7 @@ _HOMES = {
     "load_dataset": "datasets",
     "means": "effects.marginal_means",
     "side_by_side": "fits.fit",
+    "slopes": "effects.slopes",
 }
 _ROOMS = {"links": "families.links", "priors": "priors"}
 

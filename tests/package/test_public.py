@@ -46,6 +46,7 @@ NAMES = [
     "means",
     "priors",
     "side_by_side",
+    "slopes",
 ]
 HEAVY = ["arviz", "formulaic", "matplotlib", "narwhals", "numba", "nutpie", "pymc", "pytensor"]
 FIT = """

@@ -1,4 +1,4 @@
-# Marginal means, contrasts and tests of linear hypotheses by emmeans.
+# Marginal means, contrasts and slopes by emmeans.
 #   cd tests/reference && OMP_NUM_THREADS=1 Rscript make_effects.R     (R >= 4.2, lme4, emmeans, lmerTest, pbkrtest, jsonlite, minqa)
 # Writes effects.json from the shipped CSV files.
 source("ref_helpers.R")
@@ -51,4 +51,23 @@ case("Penicillin", "Penicillin.csv", "diameter ~ sample + (1 | plate)", list(pla
 case("cbpp", "cbpp.csv", "cbind(incidence, size - incidence) ~ period + (1 | herd)", list(period = "auto", herd = "auto"), "period", binomial())
 case("Contraception", "Contraception.csv", "use ~ age + urban + livch + (1 | district)", list(use = "auto", urban = "auto", livch = "auto", district = "auto"), "livch", binomial())
 case("Contraception within", "Contraception.csv", "use ~ age + urban * livch + (1 | district)", list(use = "auto", urban = "auto", livch = "auto", district = "auto"), "livch", binomial(), by = "urban")
-write(toJSON(cases, digits = NA, auto_unbox = TRUE, pretty = TRUE), "effects.json")
+# slopes of what is linear in the variable: emtrends takes a one-sided difference quotient
+slopes <- list()
+trend <- function(id, file, formula, levels, variable, by = NULL, family = NULL, dfs = "asymptotic") {
+  d <- read_data(file, levels); assign(".d", d, globalenv())
+  f <- as.formula(formula); environment(f) <- globalenv()
+  m <- if (is.null(family)) lmerTest::lmer(f, .d, control = lmerControl(optimizer = "tight", calc.derivs = FALSE)) else
+    glmer(f, .d, family = family, control = glmerControl(optimizer = "tight"))
+  out <- list()
+  for (df in dfs) {
+    g <- if (is.null(family)) emtrends(m, if (is.null(by)) ~ 1 else by, var = variable, lmer.df = df) else
+      emtrends(m, if (is.null(by)) ~ 1 else by, var = variable, vcov. = covariance(m))
+    t <- as.data.frame(summary(g, infer = TRUE, level = .9)); out[[df]] <- numbers(t, paste0(variable, ".trend"))
+  }
+  slopes[[length(slopes) + 1]] <<- list(id = id, data = sub(".csv", "", file), formula = formula,
+    family = if (is.null(family)) "gaussian" else "binomial", variable = variable, by = if (is.null(by)) "" else by, results = out)
+}
+trend("sleepstudy", "sleepstudy.csv", "Reaction ~ Days + (Days | Subject)", list(Subject = "auto"), "Days", dfs = all)
+trend("cake", "cake.csv", "angle ~ recipe * temp + (1 | recipe:replicate)", list(recipe = "auto", replicate = "auto"), "temp", "recipe", dfs = all)
+trend("Contraception", "Contraception.csv", "use ~ age * urban + livch + (1 | district)", list(use = "auto", urban = "auto", livch = "auto", district = "auto"), "age", "urban", binomial())
+write(toJSON(list(tables = cases, slopes = slopes), digits = NA, auto_unbox = TRUE, pretty = TRUE), "effects.json")

@@ -9,7 +9,8 @@ from pathlib import Path
 import ranef as rf
 
 PATH = Path(__file__).parents[1] / "reference" / "effects.json"
-CASES = {case["id"]: case for case in json.loads(PATH.read_text(encoding="utf-8"))}
+TABLES = json.loads(PATH.read_text(encoding="utf-8"))
+CASES = {case["id"]: case for case in TABLES["tables"]}
 DF = {"asymptotic": None, "satterthwaite": "satterthwaite", "kenward-roger": "kenward-roger"}
 BOTH = [(name, df) for name, case in CASES.items() for df in case["results"]]
 

@@ -1,1 +1,1 @@
-"""What a fit says of its predictors: marginal means, contrasts and linear hypotheses."""
+"""What a fit says of its predictors: marginal means, contrasts, slopes, linear hypotheses."""

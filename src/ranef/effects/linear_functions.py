@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -114,10 +116,7 @@ def of_differences(
     pair = [_kept(each, rows.places) for each in (one, other)]
     if isinstance(fit, PosteriorFit):
         draws = np.subtract(*(_means_drawn(fit, each) for each in pair))
-        numbers = (draws.mean(axis=0), draws.std(axis=0, ddof=1), *hdi(draws[None], wanted.prob))
-        probability_above = (draws > 0).mean(axis=0)
-        columns = dict(zip((*_COLUMNS, "probability"), (*numbers, probability_above), strict=True))
-        return _spread(rows, columns)
+        return _of_draws(rows, draws, wanted)
     assert isinstance(fit, PointFit)
     beta = fit.fixef().to_numpy()
     (mean, slope), (base, slope_of_base) = (
@@ -142,6 +141,30 @@ def of_tests(
     assert isinstance(fit, PointFit)
     estimate = rows.offset + rows.X @ fit.fixef().to_numpy()
     return _tested(fit, rows, estimate, rows.X, wanted, adjust=adjust, n_means=n_means)
+
+
+def of_slopes(fit: Fit, here: NewRows, slope: NewRows, wanted: Wanted) -> pd.DataFrame:
+    """Return slopes of means, by the chain rule: of the inverse link times those of eta.
+
+    Parameters
+    ----------
+    fit : Fit
+    here, slope : NewRows
+        The means, and their derivatives, in the same places.
+    wanted : Wanted
+    """
+    if wanted.kind == "link":
+        return of_tests(fit, slope, wanted)
+    if isinstance(fit, PosteriorFit):
+        draws = fit.draws_at()
+        eta, rise = (draws.beta @ rows.X.T + rows.offset for rows in (here, slope))
+        psi = [fit.marginals.drawn.parameter(name)[:, None] for name in fit.family.parameters]
+        return _of_draws(slope, _derivatives(fit, eta, psi)[1] * rise, wanted)
+    assert isinstance(fit, PointFit)
+    eta, rise = (rows.X @ fit.fixef().to_numpy() + rows.offset for rows in (here, slope))
+    _, first, second = _derivatives(fit, eta, list(fit.parameters.values()))[:3]
+    X = first[:, None] * slope.X + (second * rise)[:, None] * here.X
+    return _tested(fit, slope, first * rise, X, wanted, adjust="none", n_means=2)
 
 
 _COLUMNS = ("estimate", "sd", "lower", "upper")
@@ -189,9 +212,20 @@ def _errors(fit: PointFit, X: Array, df: str | None) -> tuple[Array, Array]:
 
 def _mean_and_slope(fit: PointFit, eta: Array) -> tuple[Array, Array]:
     """Return the mean of a typical group at a linear predictor, and its derivative there."""
-    psi = np.array(list(fit.parameters.values()))
-    values = differenced(lambda at: fit.family.mean(at, psi), eta, fit.family.link.step(eta))
-    return values[0], values[1]
+    mean, slope = _derivatives(fit, eta, list(fit.parameters.values()))[:2]
+    return mean, slope
+
+
+def _derivatives(fit: Fit, eta: Array, psi: Sequence[Any]) -> list[Array]:
+    """Return the mean of a typical group and its derivatives in the linear predictor."""
+    return differenced(lambda at: fit.family.mean(at, psi), eta, fit.family.link.step(eta))
+
+
+def _of_draws(rows: NewRows, draws: Array, wanted: Wanted) -> pd.DataFrame:
+    """Return a table of draws, shape (draws, n)."""
+    numbers = (draws.mean(axis=0), draws.std(axis=0, ddof=1), *hdi(draws[None], wanted.prob))
+    columns = (*numbers, (draws > 0).mean(axis=0))
+    return _spread(rows, dict(zip((*_COLUMNS, "probability"), columns, strict=True)))
 
 
 def _posterior(

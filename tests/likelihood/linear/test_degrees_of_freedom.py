@@ -93,6 +93,19 @@ def test_f_tests_as_r(name, kind):
         assert found.p_value == pytest.approx(numbers["p_value"], rel=1e-4, abs=1e-12)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_functions_of_several_effects_are_tested_as_contrasts(kind):
+    frame = random_frame(np.random.default_rng(5)).iloc[:97]
+    cross, estimate, names = of_model("y ~ x * f + (x | r)", frame)
+    L = np.random.default_rng(6).normal(size=(3, 6))
+    found = table(cross, estimate, names, kind, L, reml=True)
+    for row, (_, own) in zip(L, found.iterrows(), strict=True):
+        test = contrast(cross, estimate, row, kind, reml=True)
+        assert own["df"] == pytest.approx(test.df_den, rel=1e-8)
+        assert own["t"] ** 2 == pytest.approx(test.f, rel=1e-8)
+        assert own["estimate"] == pytest.approx(row @ estimate.beta, rel=1e-12)
+
+
 @pytest.mark.parametrize("name", [n for n in CASES if CASES[n].get("kenward_roger_vcov")])
 def test_adjusted_covariance_as_r(name):
     fit, cross = fitted(name)

@@ -1,0 +1,118 @@
+"""Slopes: how means change with a number among the predictors, as of R's emtrends."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ranef._typing import Array
+from ranef.design.design import Design
+from ranef.effects.linear_functions import interval_words, of_slopes, wanted_of
+from ranef.effects.reference_grid import cells, reference_values, rows_of
+from ranef.errors import FitError, suggestion
+from ranef.families.derivatives import differenced
+from ranef.fits.fit import Fit
+
+RELATIVE_STEP = 1e-3  # of differences, relative to the range of a predictor
+
+
+def slopes(
+    fit: Fit,
+    variable: str,
+    *,
+    by: str | Sequence[str] = (),
+    at: Mapping[str, Any] | None = None,
+    kind: str = "link",
+    prob: float = 0.95,
+    df: str | None = None,
+) -> pd.DataFrame:
+    """Return the slopes of a number, by how much marginal means rise as it rises by one.
+
+    Parameters
+    ----------
+    fit : PointFit or PosteriorFit
+    variable : str
+        A column of numbers, in whatever functions the formula has it: `poly(x, 2)`, `x * f`.
+    by : str or sequence of str
+        Columns whose combinations have a slope each.
+    at : mapping of str to value or values, optional
+        Values of predictors, also of the variable itself, whose slopes may differ from place to
+        place; by default it is at its mean.
+    kind : {"link", "response"}
+        Slopes of the means of `means`, on the same scale.
+    prob, df
+        As of `means`.
+
+    Returns
+    -------
+    DataFrame
+        The variables of `by`, the `variable` with the values where the slopes are, `estimate`,
+        `se`, `lower`, `upper`, `z` (or `df` and `t`) and `p_value`; of a posterior `sd` and the
+        `probability` that the slope is above zero.
+
+    Examples
+    --------
+    >>> import ranef as rf
+    >>> fit = rf.fit("angle ~ recipe * temp + (1 | recipe:replicate)", rf.load_dataset("cake"))
+    >>> rf.slopes(fit, "temp", by="recipe").round(3)[["recipe", "temp", "estimate", "se"]]
+      recipe   temp  estimate     se
+    0      A  200.0     0.154  0.028
+    1      B  200.0     0.165  0.028
+    2      C  200.0     0.156  0.028
+    """
+    wanted = wanted_of(fit, kind, prob, df)
+    groups = [by] if isinstance(by, str) else list(dict.fromkeys(by))
+    places = _places(fit.design, variable, groups, at or {})
+    frame = fit.design.rows.data.frame(offset=fit.design.recipe.offset)
+    step = RELATIVE_STEP * float(np.ptp(frame[variable].to_numpy(dtype=np.float64)))
+    found = [_at(fit.design, variable, groups, at or {}, (place, step)) for place in places]
+    here, slope = (
+        rows_of(
+            *(np.concatenate(arrays) for arrays in zip(*(pair[i] for pair in found), strict=True))
+        )
+        for i in (0, 1)
+    )
+    labels = cells(fit.design, groups, dict(at or {}) | {variable: places[:1]}).labels
+    keys = pd.concat([labels.assign(**{variable: place}) for place in places], ignore_index=True)
+    table = pd.concat([keys, of_slopes(fit, here, slope, wanted)], axis=1)
+    table.attrs["interval"] = interval_words(fit, wanted)
+    return table
+
+
+def _places(
+    design: Design, variable: str, groups: Sequence[str], at: Mapping[str, Any]
+) -> list[float]:
+    """Return where slopes are wanted, or refuse a variable that has none."""
+    values = reference_values(design)
+    if variable not in values:
+        known = suggestion(str(variable), values)
+        raise FitError(f"`{variable}` is not a predictor of the fixed effects. {known}")
+    if variable in groups:
+        raise FitError(f"`{variable}` has slopes at several places by at=, not by by=.")
+    if len(values[variable]) > 1:
+        raise FitError(
+            f"`{variable}` is a factor and has no slope: its levels are compared by `contrasts`."
+        )
+    return [float(place) for place in np.atleast_1d(at.get(variable, values[variable]))]
+
+
+def _at(
+    design: Design,
+    variable: str,
+    groups: Sequence[str],
+    at: Mapping[str, Any],
+    where: tuple[float, float],
+) -> list[tuple[Array, Array]]:
+    """Return columns and offset of the means at a place, and their derivatives there."""
+    place, step = where
+
+    def columns(values: Array) -> Array:
+        found = cells(design, [*groups, variable], {**at, variable: values[:, 0]})
+        both = np.column_stack([found.X, found.offset])
+        return both.reshape(-1, len(values), both.shape[1]).swapaxes(0, 1)
+
+    values = differenced(columns, np.array([place]), np.array(step))[:2]
+    return [(both[:, :-1], both[:, -1]) for both in values]
