@@ -156,8 +156,11 @@ def nodes_at(frame: Frame, xi: Array) -> Nodes:
     values, logp = values_at(frame, xi)
     target = frame.target
     logdet, reduced = many_thetas.reduced(target.condensed, target.basis_factors(values))
-    lower = np.tril_indices(reduced.shape[-1])
-    return _nodes(frame, values, logp, logdet, reduced[:, *lower])
+    products = reduced[:, *np.tril_indices(reduced.shape[-1])]
+    # without random effects they are the same at all points
+    logdet = np.broadcast_to(logdet, len(values))
+    products = np.broadcast_to(products, (len(values), products.shape[1]))
+    return _nodes(frame, values, logp, logdet, products)
 
 
 def nodes_again(frame: Frame, xi: Array, logdet: Array, products: Array) -> Nodes:
