@@ -314,3 +314,11 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one(path, monkeypatch):
         write(path, Archive({"f": 1}, {}), KINDS, ABOUT)
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_folder_that_there_is_not(tmp_path):
+    folder = tmp_path / "none"
+    with pytest.raises(FileNotFoundError) as caught:
+        write(folder / "fit.zip", Archive(RECORD, {}), KINDS, ABOUT)
+    assert str(caught.value) == f"there is no folder `{folder}` to save `fit.zip` in."
+    assert not list(tmp_path.iterdir())

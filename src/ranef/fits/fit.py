@@ -117,6 +117,8 @@ class Fit(WithoutCaches, Studies, Printed):
         ------
         FitError
             If the fit has no model or no rows, or priors or data that a file cannot hold.
+        FileNotFoundError
+            If there is no folder for the file.
 
         Notes
         -----

@@ -180,10 +180,18 @@ def write(path: Path_, archive: Archive, kinds: Kinds, about: Mapping[str, str])
         The records that it may hold, by the names of their classes.
     about : mapping of str to str
         What a reader without this package should see.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no folder for it.
     """
     import xarray as xr
     from zarr.storage import MemoryStore
 
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder `{path.parent}` to save `{path.name}` in.")
     arrays: Arrays = {}
     body = {
         "format": FORMAT,
@@ -199,7 +207,6 @@ def write(path: Path_, archive: Archive, kinds: Kinds, about: Mapping[str, str])
     tree = xr.DataTree.from_dict({"/": root, f"/{ARRAYS}": xr.Dataset(by_name), **groups})
     members: dict[str, Any] = {}
     tree.to_zarr(MemoryStore(members), zarr_format=2, consolidated=True)
-    path = Path(path)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with zipfile.ZipFile(unfinished, "w", zipfile.ZIP_DEFLATED) as file:
