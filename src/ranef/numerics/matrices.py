@@ -377,16 +377,6 @@ def stack_times(stack: Array, A: Array) -> Array:
 # --------------------------------------------------------------------------- a single matrix
 
 
-def single_cholesky(A: Array) -> Array:
-    """Return the lower Cholesky factor of a matrix, which may be empty."""
-    if not len(A):
-        return A
-    L, failed = lapack.dpotrf(A, lower=1, clean=1)
-    if failed:
-        raise np.linalg.LinAlgError("the system matrix is not positive definite")
-    return np.asarray(L)
-
-
 def single_triangular_solve(L: Array, right: Array, *, transposed: bool = False) -> Array:
     """Solve with a lower triangle. BLAS, as LAPACK's dtrtrs starts threads for 2 x 2 matrices."""
     if not right.size:

@@ -163,3 +163,19 @@ def test_weights_need_not_add_up_to_one():
     one = mixture(np.array([2.0, 6.0]), np.array([0.0, 1.0]), np.array([1.0, 1.0]))
     two = mixture(np.array([0.25, 0.75]), np.array([0.0, 1.0]), np.array([1.0, 1.0]))
     np.testing.assert_allclose(one.density, two.density, rtol=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("law", "starts_at_zero"), [(stats.halfnorm, True), (stats.gamma(40), False)]
+)
+def test_the_interval_of_a_positive_number_starts_at_zero_where_its_density_is_highest(
+    law, starts_at_zero
+):
+    values = np.exp(np.linspace(-18, 5, 2001))
+    kept = values > law.ppf(1e-9)
+    t = np.log(values[kept])
+    curve = tabulated(t, law.logpdf(values[kept]) + t, values[kept], values[kept], from_zero=True)
+    lower, upper = curve.hdi(0.9)
+    assert (lower == 0) is starts_at_zero
+    assert law.cdf(upper) - law.cdf(lower) == pytest.approx(0.9, abs=1e-4)
+    assert (curve.quantile(0.0) == 0) == starts_at_zero

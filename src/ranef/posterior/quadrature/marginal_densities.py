@@ -109,6 +109,8 @@ class Curve:
             raise FitError(f"a quantile is asked for with probabilities from 0 to 1, got {q}.")
         inner = np.concatenate([[True], np.diff(self._cumulative) > 0])
         back = scipy.interpolate.PchipInterpolator(self._cumulative[inner], self.values[inner])
+        if self.from_zero and self._near_zero:  # the table begins next to zero
+            return np.where(q == 0, 0.0, back(q))
         return np.asarray(back(q))
 
     def hdi(self, prob: float = 0.95) -> tuple[float, float]:
