@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property, partial
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
@@ -97,6 +97,11 @@ class Data(WithoutCaches):
     def inner_products(self) -> InnerProducts:
         """The inner products of the derivatives of the covariance of the response."""
         return inner_products(self.cross)
+
+    @cached_property
+    def flat_directions(self) -> Callable[..., Sequence[FlatDirections]]:
+        """What the data leave open of the covariance parameters; an answer is computed once."""
+        return cache(partial(flat_directions, self.inner_products, self.cross, self.estimable))
 
     @cached_property
     def generalized(self) -> Generalized:
@@ -295,18 +300,14 @@ class SharedEngine(WithoutCaches, Engine[Fit]):
             method == "map" and all(prior.proper for prior in sds)
         )
 
-    def _flat_directions(self, method: str) -> list[FlatDirections]:
-        data, is_linear = self.data, self.family.is_linear
-        by_priors = method not in ("reml", "ml")
-        known = {
+    def _flat_directions(self, method: str) -> Sequence[FlatDirections]:
+        is_linear, by_priors = self.family.is_linear, method not in ("reml", "ml")
+        known = frozenset(
             t
             for t, term in enumerate(self.priors.terms)
             if by_priors and all(isinstance(prior, Constant) for prior in term.sd)
-        }
-        return flat_directions(
-            data.inner_products,
-            data.cross,
-            data.estimable,
+        )
+        return self.data.flat_directions(
             reml=is_linear and method != "ml" and not self._priors_decide(method),
             has_sigma=self.family.has_sigma and self.priors.known_sigma is None,
             known=known,
