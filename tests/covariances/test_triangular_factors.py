@@ -37,6 +37,16 @@ def test_lower_factor_is_exactly_zero_where_the_covariance_is_singular():
     assert Lambda[1, 1] == pytest.approx(np.sqrt(5))
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (2, 2), (3, 3), (3, 5)])
+def test_one_matrix_has_the_factor_that_it_has_among_others(shape):
+    root = np.random.default_rng(0).normal(size=shape)
+    root[-1] = 1e-4 * root[-1] + root[0]  # nearly singular
+    L, factor = lower_factor(root), np.linalg.cholesky(root @ root.T)
+    np.testing.assert_allclose(L, lower_factor(root[None])[0], rtol=1e-9, atol=1e-15)
+    np.testing.assert_allclose(L, factor, rtol=1e-6)
+    np.testing.assert_array_equal(np.triu(L, 1), 0)
+
+
 def test_the_gradient_through_a_triangular_factor():
     rng = np.random.default_rng(0)
     root, weights = rng.normal(size=(3, 3)), np.tril(rng.normal(size=(3, 3)))

@@ -8,6 +8,7 @@ import pytest
 from reference_cases import REFERENCE
 
 import ranef as rf
+from ranef.model import shared_engine
 
 CASES = json.loads((REFERENCE / "inference.json").read_text())
 
@@ -144,3 +145,22 @@ def test_savage_dickey_of_generalised_models():
     with pytest.raises(rf.FitError, match="savage_dickey is for linear models"):
         fit.savage_dickey("sd_herd[Intercept]")
     assert fit.prior_sensitivity([1.0])["log_ratio"].tolist() == [0.0]
+
+
+def test_what_the_data_can_carry_is_asked_once(monkeypatch):
+    asked = []
+    for name in ("check_residual_variation", "inner_products"):
+        original = getattr(shared_engine, name)
+        monkeypatch.setattr(
+            shared_engine,
+            name,
+            lambda *given, name=name, original=original, **how: (
+                asked.append(name) or original(*given, **how)
+            ),
+        )
+    model = rf.Model("Yield ~ 1 + (1 | Batch)", rf.load_dataset("Dyestuff"))
+    first, again = model.fit(), model.fit(verbose=False)
+    assert asked == ["check_residual_variation", "inner_products"]
+    assert first.objective == again.objective
+    model.fit("ml")
+    assert asked[2:] == ["check_residual_variation"]

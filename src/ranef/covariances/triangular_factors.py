@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 from scipy import linalg
+from scipy.linalg import lapack
 
 from ranef._typing import Array
 
 MIN_RELATIVE_LENGTH = 1e-10  # of what remains of a row; a diagonal element below is zero
+MIN_RELATIVE_REMAINDER = 1e-6  # of a row, from where on reflections of columns do as well
 MIN_RELATIVE_SD = 1e-7  # relative to the error of a row; a standard deviation below is zero
 
 
@@ -26,6 +28,11 @@ def lower_factor(root: Array) -> Array:
     array([[5., 0.],
            [5., 0.]])
     """
+    if root.ndim == 2 and root.shape[1] >= root.shape[0] > 0:
+        R = lapack.dgeqrf(root.T)[0][: len(root)]
+        diagonal = np.diagonal(R)
+        if (abs(diagonal) > MIN_RELATIVE_REMAINDER * abs(root).max(axis=1)).all():
+            return np.tril(R.T) * np.sign(diagonal)
     k, size = root.shape[-2], np.linalg.norm(root, axis=-1)
     Lambda = np.zeros((*root.shape[:-1], k))
     remaining = np.array(root, dtype=np.float64)

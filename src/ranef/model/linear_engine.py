@@ -26,7 +26,6 @@ from ranef.likelihood.estimate import FittedModel
 from ranef.likelihood.linear import blocked_cholesky, reml
 from ranef.likelihood.linear.crossproducts import CrossProducts, spanned_terms
 from ranef.likelihood.linear.degrees_of_freedom import table
-from ranef.likelihood.linear.exact_fit import check_residual_variation
 from ranef.likelihood.mixed_model_equations import MixedModelEquations
 from ranef.likelihood.profile import search
 from ranef.likelihood.profile.constrained import Surface
@@ -115,7 +114,7 @@ class LinearEngine(SharedEngine):
         design, cross, is_reml = self.data.estimable, self.identified, method == "reml"
         sigma = self.priors.known_sigma
         if sigma is None:
-            check_residual_variation(design, cross, reml=is_reml)
+            self.data.check_residual_variation(reml=is_reml)
         self.check_told_apart(method)
         estimate = (
             reml.estimate(
@@ -247,7 +246,7 @@ class LinearEngine(SharedEngine):
         """Refuse data that say nothing of an sd, or that let sigma go to zero if its prior does."""
         identifiability.check_varies(self.data.estimable)
         if not propriety.keeps_from_zero(self.priors.sigma):
-            check_residual_variation(self.data.estimable, self.data.cross, reml=True)
+            self.data.check_residual_variation(reml=True)
 
     # ----------------------------------------------------------------------------------- answers
 

@@ -210,8 +210,9 @@ class Model:
         if "priors" in options and name not in ("reml", "ml"):
             return self.with_priors(options.pop("priors")).fit(name, file=file, **options)
         run = self.engine.methods[name]
-        of_model = list(inspect.signature(Model).parameters)[2:]
-        check_options(name, options, option_names(run), of_model)
+        if options:
+            of_model = list(inspect.signature(Model).parameters)[2:]
+            check_options(name, options, option_names(run), of_model)
         rows, effects = self.design.n_obs, sum(t.n_levels * t.n_coefs for t in self.design.terms)
         what = f"fit({name!r}) of {rows:,} rows, {len(self.design.fixed):,} fixed and {effects:,} "
         remedy = "Fit a sample of the rows, or a smaller model."
@@ -524,7 +525,7 @@ def fit(formula: str, data: object, method: str | None = None, **options: Any) -
     >>> rf.fit("Reaction ~ Days + (Days | Subject)", sleep).fixef().round(3).to_dict()
     {'Intercept': 251.405, 'Days': 10.467}
     """
-    of_model = inspect.signature(Model).parameters
+    of_model = inspect.signature(Model).parameters if options else {}
     model = Model(formula, data, **{k: v for k, v in options.items() if k in of_model})
     return model.fit(method, **{k: v for k, v in options.items() if k not in of_model})
 

@@ -35,6 +35,7 @@ from ranef.likelihood.generalized.glmm import (
     users_likelihood,
 )
 from ranef.likelihood.linear.crossproducts import CrossProducts, cross_products
+from ranef.likelihood.linear.exact_fit import check_residual_variation
 from ranef.likelihood.linear.expected_information import InnerProducts, inner_products
 from ranef.likelihood.linear.flat_directions import FlatDirections, flat_directions
 from ranef.likelihood.profile import search
@@ -92,6 +93,11 @@ class Data(WithoutCaches):
     def cross(self) -> CrossProducts:
         """The cross-products of the estimable design."""
         return cross_products(self.estimable)
+
+    @cached_property
+    def check_residual_variation(self) -> Callable[..., None]:
+        """Refuses a response that leaves nothing to estimate sigma from; looks at it once."""
+        return cache(partial(check_residual_variation, self.estimable, self.cross))
 
     @cached_property
     def inner_products(self) -> InnerProducts:
@@ -211,8 +217,7 @@ class SharedEngine(WithoutCaches, Engine[Fit]):
             print_step(*step)
         if not estimate.convergence.ok:
             if self.family.has_sigma:
-                is_exact = estimate.convergence is Convergence.EXACT
-                sigma = 0.0 if is_exact else estimate.sigma
+                sigma = 0.0 if estimate.convergence is Convergence.EXACT else estimate.sigma
                 identifiability.check_residual(design, sigma, self.residual_scale)
             warn(estimate.convergence.value, ConvergenceWarning)
         return PointFit(design, self.family, method, estimate, self)
@@ -258,8 +263,8 @@ class SharedEngine(WithoutCaches, Engine[Fit]):
             draws = self.density.draw(self.density.space.values(x)[0], rng)
         except (FitError, np.linalg.LinAlgError):
             return None
-        made = tree(self.design, draws, chains=1, family=self.family, priors=self.priors)
-        return made["posterior"].to_dataset()
+        drawn = tree(self.design, draws, chains=1, family=self.family, priors=self.priors)
+        return drawn["posterior"].to_dataset()
 
     def sampled_fit(
         self, draws: xr.DataTree, *, is_own: bool, log_likelihood: bool, seed: int | None
@@ -290,15 +295,14 @@ class SharedEngine(WithoutCaches, Engine[Fit]):
             warn(flat.said(by_priors=by_priors), DataWarning)
 
     def undetermined(self, method: str) -> list[str]:
-        by_priors = self._priors_decide(method)
-        return [flat.said(by_priors=by_priors) for flat in self._flat_directions(method)]
+        decide = self._priors_decide(method)
+        return [flat.said(by_priors=decide) for flat in self._flat_directions(method)]
 
     def _priors_decide(self, method: str) -> bool:
         """Whether a fit finds proper priors where the data say nothing, as a posterior does."""
-        sds = [prior for term in self.priors.terms for prior in term.sd]
-        return method not in ("reml", "ml", "map") or (
-            method == "map" and all(prior.proper for prior in sds)
-        )
+        if method != "map":
+            return method not in ("reml", "ml")
+        return all(prior.proper for term in self.priors.terms for prior in term.sd)
 
     def _flat_directions(self, method: str) -> Sequence[FlatDirections]:
         is_linear, by_priors = self.family.is_linear, method not in ("reml", "ml")

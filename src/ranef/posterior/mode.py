@@ -245,7 +245,7 @@ class _Marginal(_Penalty):
     def minimum(self, starts: Sequence[Array], theta: Array) -> Optimum:  # noqa: ARG002
         def tell(step: Step) -> None:
             if self.report is not None:
-                self.report(*on_users_scale(self.target.cross, step))
+                self.report(*on_users_scale(self.target.cross, [step])[0])
 
         return newton(self.curved, starts, simplify=self.simplify, report=tell)
 

@@ -99,8 +99,10 @@ def test_too_many(monkeypatch):
 
 @pytest.mark.parametrize("formula", STRUCTURES.values(), ids=STRUCTURES)
 @pytest.mark.parametrize("block", [2**21, 1])
-def test_inner_products_as_dense_matrices(formula, block, monkeypatch):
+@pytest.mark.parametrize("most", [10_000, 0], ids=["dense", "sparse"])
+def test_inner_products_as_dense_matrices(formula, block, most, monkeypatch):
     monkeypatch.setattr(expected_information, "NUMBERS_OF_A_BATCH", block)
+    monkeypatch.setattr(expected_information, "MAX_DENSE_EFFECTS", most)
     design = random_design(formula, seed=1)
     cross = cross_products(design)
     found = inner_products(cross)

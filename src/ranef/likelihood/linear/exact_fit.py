@@ -120,7 +120,8 @@ def _subsets(cross: CrossProducts) -> Iterator[tuple[Array, ...]]:
         return
     for size in range(len(every), 0 if some else len(every) - 1, -1):
         for members in combinations(every, size):
-            mask = np.isin(every, members).astype(np.float64)
+            mask = np.zeros(len(every))
+            mask[list(members)] = 1.0
             yield tuple(np.split(mask, np.cumsum(sizes)[:-1]))
 
 

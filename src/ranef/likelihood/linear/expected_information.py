@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import combinations_with_replacement
 
 import numpy as np
@@ -23,9 +24,10 @@ from ranef.covariances.covariance import Covariance
 from ranef.errors import FitError
 from ranef.likelihood.linear.crossed_rows import CrossedRows
 from ranef.likelihood.linear.crossproducts import CrossProducts
-from ranef.numerics.matrices import threads_for
+from ranef.numerics.matrices import read_only, threads_for
 
 MAX_CONNECTED_EFFECTS = 5000  # random effects that data connect: three matrices of 200 MB
+MAX_DENSE_EFFECTS = 200  # random effects up to which sparse matrices take more time than dense ones
 NUMBERS_OF_A_BATCH = 2**21  # of small matrices: 16 MB
 
 
@@ -111,9 +113,10 @@ def inner_products(cross: CrossProducts) -> InnerProducts:
     """Return the inner products of the derivatives of V at independent random effects."""
     units = tuple(map(tangents, cross.covariances))
     d, p = sum(map(len, units)), cross.p
-    D, F = _assembled(cross)
+    elements, F = _assembled(cross)
+    D = elements.toarray() if len(F) <= MAX_DENSE_EFFECTS else elements.tocsr()
     T, S, P = np.zeros((d + 1, d + 1)), np.zeros((d + 1, d + 1)), np.zeros((d + 1, p, p))
-    T[:d, :d], T[:d, d] = _sparse_traces(cross, units, D)
+    T[:d, :d], T[:d, d] = _traces_of(cross, units, D)
     rows = max(1, NUMBERS_OF_A_BATCH // max(1, d * len(F)))
     for start in range(0, p, rows):
         columns = slice(start, start + rows)
@@ -125,6 +128,7 @@ def inner_products(cross: CrossProducts) -> InnerProducts:
     return InnerProducts(T, T - 2 * S + np.einsum("iab,jba->ij", P, P), units)
 
 
+@cache
 def tangents(covariance: Covariance) -> Array:
     """Return the derivatives of a covariance by its theta at the identity, shape (d, k, k).
 
@@ -141,7 +145,9 @@ def tangents(covariance: Covariance) -> Array:
     elements = np.eye(k * k).reshape(-1, k, k)
     slopes = (elements + elements.mT) @ covariance.factor(theta)
     by_theta = np.array([covariance.pull_back(slope, theta) for slope in slopes])
-    return np.asarray(by_theta.T.reshape(-1, k, k))
+    units = by_theta.T.reshape(-1, k, k)
+    read_only(units)
+    return units
 
 
 def _times_units(cross: CrossProducts, units: Sequence[Array], F: Array) -> list[Array]:
@@ -159,8 +165,8 @@ def _times_units(cross: CrossProducts, units: Sequence[Array], F: Array) -> list
     return products
 
 
-def _sparse_traces(
-    cross: CrossProducts, units: Sequence[Array], D: sparse.coo_array
+def _traces_of(
+    cross: CrossProducts, units: Sequence[Array], D: Array | sparse.csr_array
 ) -> tuple[Array, Array]:
     """Return tr(E_i D E_j D) and tr(E_i D), shapes (d, d) and (d,)."""
     ks = [covariance.k for covariance in cross.covariances]
@@ -168,33 +174,39 @@ def _sparse_traces(
     spans = [
         slice(stop - m * k, stop) for stop, m, k in zip(stops, cross.n_levels, ks, strict=True)
     ]
-    by_rows, rows, single = D.tocsr(), [], []
+    rows, single = [], []
     for left, a, k in zip(units, spans, ks, strict=True):
-        blocks = [by_rows[a, b].tobsr((k, j)) for b, j in zip(spans, ks, strict=True)]
-        rows.append(
-            [
-                _of_planes(left, right, block.data.reshape(-1, k * j))
-                for right, block, j in zip(units, blocks, ks, strict=True)
-            ]
-        )
-        single.append(np.einsum("iab,ab->i", left, _diagonal_sum(by_rows[a, a].tocoo(), k)))
+        planes = [_planes(D[a, b], k, j) for b, j in zip(spans, ks, strict=True)]
+        rows.append([_of_planes(left, *one) for one in zip(units, planes, strict=True)])
+        single.append(np.einsum("iab,ab->i", left, _diagonal_sum(D[a, a], k)))
     if not rows:
         return np.empty((0, 0)), np.empty(0)
     return np.block(rows), np.concatenate(single)
 
 
-def _diagonal_sum(D: sparse.coo_array, k: int) -> Array:
+def _planes(D: Array | sparse.csr_array, k: int, j: int) -> Array:
+    """Return the k x j blocks of a matrix, those that are zero perhaps left out, (blocks, k j)."""
+    if isinstance(D, np.ndarray):
+        blocks = D.reshape(len(D) // k, k, -1, j).transpose(0, 2, 1, 3)
+        return np.asarray(blocks.reshape(-1, k * j))
+    return np.asarray(D.tobsr((k, j)).data.reshape(-1, k * j))
+
+
+def _diagonal_sum(D: Array | sparse.csr_array, k: int) -> Array:
     """Return the sum of the k x k blocks on the diagonal."""
-    total, own = np.zeros((k, k)), D.row // k == D.col // k
-    np.add.at(total, (D.row[own] % k, D.col[own] % k), D.data[own])
+    if isinstance(D, np.ndarray):
+        return np.asarray(np.einsum("mamb->ab", D.reshape(len(D) // k, k, -1, k)))
+    elements = D.tocoo()
+    total, own = np.zeros((k, k)), elements.row // k == elements.col // k
+    np.add.at(total, (elements.row[own] % k, elements.col[own] % k), elements.data[own])
     return total
 
 
 def _of_planes(left: Array, right: Array, planes: Array) -> Array:
     """Return sum of tr(E_i B E_j B') over blocks B, whose elements are the rows of `planes`."""
     k, j = left.shape[1], right.shape[1]
-    products = (planes.T @ planes).reshape(k, j, k, j)
-    return np.asarray(np.einsum("iab,xcd,bcad->ix", left, right, products, optimize=True))
+    products = (planes.T @ planes).reshape(k, j, k, j).transpose(2, 0, 1, 3).reshape(k * k, j * j)
+    return np.asarray(left.reshape(-1, k * k) @ products @ right.reshape(-1, j * j).T)
 
 
 def _units(covariance: Covariance) -> Array:
@@ -376,14 +388,17 @@ def _assembled(cross: CrossProducts) -> tuple[sparse.coo_array, Array]:
     rest = np.concatenate([*places, np.empty(0, dtype=np.int64)])
     F = np.zeros((starts[-1], cross.p))
     F[rest] = cross.fixed[:q, :-1]
-    inner = sparse.coo_array(cross.inner)
-    elements = [(rest[inner.row], rest[inner.col], inner.data)]
+    elements = [(rest, rest, np.zeros(q))]
+    if q:
+        inner = sparse.coo_array(cross.inner)
+        elements.append((rest[inner.row], rest[inner.col], inner.data))
     for i, link in enumerate(cross.chain):
         C = CrossedRows.split(link.rest, q) if isinstance(link.rest, np.ndarray) else link.rest
         effects = starts[link.term] + np.arange(len(C.fixed))
         F[effects] = C.fixed[:, :-1]
-        across = sparse.coo_array(C.rows)
-        elements += _both(effects[across.row], rest[across.col], across.data)
+        if q:
+            across = sparse.coo_array(C.rows)
+            elements += _both(effects[across.row], rest[across.col], across.data)
         levels, column = np.arange(len(link.front)), 0
         for later in cross.chain[i:]:
             block = link.front[:, : link.k, column : column + later.k]

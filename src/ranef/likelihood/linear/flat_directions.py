@@ -156,6 +156,8 @@ class _Space:
     def sets(self) -> Iterator[FlatDirections]:
         """Yield the sets of terms that flat directions join."""
         flat = self.kernel(np.eye(len(self.all)))
+        if not flat.size:
+            return
         joined = [[np.linalg.norm(flat[a] @ flat[b].T) for b in self.places] for a in self.places]
         n, label = sparse.csgraph.connected_components(np.array(joined) > MIN_SHARE)
         for number in range(n):

@@ -87,7 +87,7 @@ def minimum(
 
     def tell(step: Step) -> None:
         if report is not None:
-            report(*on_users_scale(cross, step))
+            report(*on_users_scale(cross, [step])[0])
 
     return newton(
         lambda x: curved_criterion(cross, x, reml=reml),
@@ -327,14 +327,14 @@ def at_optimum(
         convergence=converged,
         decrement=optimum.decrement,
         evaluations=optimum.evaluations,
-        trace=tuple(on_users_scale(cross, step) for step in optimum.trace),
+        trace=on_users_scale(cross, optimum.trace),
     )
 
 
 def users_theta(
     bases: Sequence[Array], covariances: Sequence[Covariance], Lambdas: Sequence[Array]
 ) -> Array:
-    """Return theta on the user's scale from factors in the basis."""
+    """Return theta on the user's scale, (..., n_theta), from factors in the basis, (..., k, k)."""
     return theta_of(
         [np.linalg.solve(T, f) for T, f in zip(bases, Lambdas, strict=True)], covariances
     )
@@ -346,11 +346,14 @@ def basis_theta(cross: CrossProducts, theta: Array) -> Array:
     return theta_of([T @ f for T, f in zip(cross.bases, users, strict=True)], cross.covariances)
 
 
-def on_users_scale(cross: CrossProducts, step: Step) -> tuple[float, Array, float]:
-    """Return the value, theta, and the predicted decrease of a step; theta stands last in it."""
-    x = step.x[len(step.x) - n_theta(cross.covariances) :]
-    theta = users_theta(cross.bases, cross.covariances, factors(x, cross.covariances))
-    return step.value, theta, step.decrease
+def on_users_scale(
+    cross: CrossProducts, steps: Sequence[Step]
+) -> tuple[tuple[float, Array, float], ...]:
+    """Return the value, theta, and the predicted decrease of steps; theta stands last in each."""
+    x = np.array([step.x[len(step.x) - n_theta(cross.covariances) :] for step in steps])
+    if cross.covariances:
+        x = users_theta(cross.bases, cross.covariances, factors(x, cross.covariances))
+    return tuple((step.value, theta, step.decrease) for step, theta in zip(steps, x, strict=True))
 
 
 def smallest_sd(Lambda: Array) -> float:
