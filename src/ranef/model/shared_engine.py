@@ -263,8 +263,8 @@ class SharedEngine(WithoutCaches, Engine[Fit]):
             draws = self.density.draw(self.density.space.values(x)[0], rng)
         except (FitError, np.linalg.LinAlgError):
             return None
-        drawn = tree(self.design, draws, chains=1, family=self.family, priors=self.priors)
-        return drawn["posterior"].to_dataset()
+        made = tree(self.design, draws, chains=1, family=self.family, priors=self.priors)
+        return made["posterior"].to_dataset()
 
     def sampled_fit(
         self, draws: xr.DataTree, *, is_own: bool, log_likelihood: bool, seed: int | None
@@ -300,9 +300,8 @@ class SharedEngine(WithoutCaches, Engine[Fit]):
 
     def _priors_decide(self, method: str) -> bool:
         """Whether a fit finds proper priors where the data say nothing, as a posterior does."""
-        if method != "map":
-            return method not in ("reml", "ml")
-        return all(prior.proper for term in self.priors.terms for prior in term.sd)
+        are_proper = (prior.proper for term in self.priors.terms for prior in term.sd)
+        return all(are_proper) if method == "map" else method not in ("reml", "ml")
 
     def _flat_directions(self, method: str) -> Sequence[FlatDirections]:
         is_linear, by_priors = self.family.is_linear, method not in ("reml", "ml")
