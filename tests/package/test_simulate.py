@@ -113,8 +113,8 @@ def test_the_seed_decides(data):
         ({"n": 0}, "`n` must be a positive whole number, got 0."),
         ({"seed": -1}, "`seed` must be None or a whole number from 0 on, got -1."),
         (
-            {"groups": "population"},
-            "groups='population' is not an option. Known names: `new`, `known`.",
+            {"groups": "average"},
+            "groups='average' is not an option. Known names: `new`, `known`, `population`.",
         ),
     ],
 )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -99,6 +100,66 @@ def read_response(
     else:
         y = _supported(y, label, family, rows)
     return Response(label, y, np.ones(len(y)) if weights is None else weights, success)
+
+
+def given_response(
+    values: ArrayLike, label: str, family: Family, rows: pd.Index, trials: Array
+) -> Array:
+    """Return numbers that are given as the response of rows, or refuse them.
+
+    Parameters
+    ----------
+    values : array, shape (n,) or (n, 1), or Series
+        As a response is held: proportions of a binomial family. A Series is taken by the labels of
+        its rows, and may have more of them; anything else goes by position.
+    label : str
+    family : Family
+    rows : pandas.Index
+        Labels of the n rows.
+    trials : ndarray, shape (n,)
+        Their numbers of trials, where the family has any.
+
+    Raises
+    ------
+    DataError
+        If there are too few or too many, or a value is none that the family can take.
+
+    Examples
+    --------
+    >>> from ranef.families.poisson import POISSON
+    >>> rows, given = pd.Index(["a", "b"]), pd.Series([3, 1, 9], ["b", "a", "c"])
+    >>> given_response(given, "y", POISSON, rows, np.ones(2))
+    array([1., 3.])
+    """
+    if isinstance(values, pd.DataFrame) and values.shape[1] == 1:
+        values = values.iloc[:, 0]
+    if isinstance(values, pd.Series):
+        values = _by_label(values, rows)
+    try:
+        y = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        message = "the new response is not numeric: give it as the model holds it and "
+        raise DataError(f"{message}`fit.simulate()` returns it.") from None
+    y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
+    if y.shape != (len(rows),):
+        raise DataError(f"the new response has shape {y.shape}, expected ({len(rows)},).")
+    remedy = "With other rows it is another data set: fit.update(data=...)."
+    _refuse(~np.isfinite(y), "the new response", "missing or infinite", rows, remedy)
+    if family.has_order:
+        return y
+    if family.has_trials:
+        return _of_trials(y, label, family, trials, rows)[0]
+    return _supported(y, label, family, rows)
+
+
+def _by_label(values: pd.Series[Any], rows: pd.Index) -> pd.Series[Any]:
+    if values.index.equals(rows):
+        return values
+    if not (rows.is_unique and values.index.is_unique and rows.isin(values.index).all()):
+        absent = listed(rows[~rows.isin(values.index)]) or "repeated ones"
+        message = "the labels of the new response are not those of the rows of the fit: without "
+        raise DataError(f"{message}{absent}. A plain array goes by position.")
+    return values.loc[rows]
 
 
 def precisions_of(data: object, se: str | ArrayLike, weights: object, family: Family) -> Array:

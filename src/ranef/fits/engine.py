@@ -79,6 +79,34 @@ class Engine[F](Protocol):
         """Fit the same model by another method."""
 
     @abstractmethod
+    def with_response(self, y: Array) -> Engine[F]:
+        """Return the engine of the same model of another response, shape (n,)."""
+
+    @abstractmethod
+    def update(
+        self,
+        method: str | None,
+        options: Mapping[str, Any],
+        formula: str | None,
+        data: object,
+        changes: Mapping[str, Any],
+    ) -> F:
+        """Fit a model with another formula, other data or other options.
+
+        Parameters
+        ----------
+        method : str, optional
+            The default of the model for None.
+        options : mapping of str to object
+            Those of the old fit, which are kept where the method has them.
+        formula : str, optional
+            In which `.` stands for that side of the model's own.
+        data : DataFrame, optional
+        changes : mapping of str to object
+            Options of the model, and of the fit.
+        """
+
+    @abstractmethod
     def save(self, path: str | PathLike[str], fit: Mapping[str, object]) -> None:
         """Write a fit into a file.
 

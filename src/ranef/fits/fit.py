@@ -23,6 +23,7 @@ from ranef.design.labels import parameter_names
 from ranef.design.new_data.new_rows import NewRows, own_rows
 from ranef.errors import Convergence, FitError, listed, probability, suggestion
 from ranef.families.family import Family
+from ranef.fits.anew.anew import Anew
 from ranef.fits.engine import Engine, records_of
 from ranef.fits.icc_and_r2 import Numbers, icc_table, r2_table
 from ranef.fits.predictions.asked_rows import asked_rows
@@ -32,7 +33,7 @@ from ranef.fits.principal_components import PrincipalComponents, pca_table
 from ranef.fits.shrinkage import shrinkage_table
 from ranef.fits.studies.studies import Studies
 from ranef.fits.tables import Printed, Summary, VarCorr, extras, tidy_effects
-from ranef.likelihood.predictions import Draws, drawn_responses, linear_predictor
+from ranef.likelihood.predictions import Draws, linear_predictor
 from ranef.numerics.memory import WithoutCaches
 from ranef.plots import random_effects
 
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-class Fit(WithoutCaches, Studies, Printed):
+class Fit(WithoutCaches, Anew, Studies, Printed):
     """What every fit answers, whatever the method.
 
     Attributes
@@ -581,40 +582,6 @@ class Fit(WithoutCaches, Studies, Printed):
             values += [corr[i, j] for i, j in term.covariance.pairs]
         names = parameter_names(self.design, self.family)
         return pd.Series(values, names, dtype=np.float64, name="estimate")
-
-    def simulate(self, n: int = 1, seed: int | None = None, groups: str = "new") -> Array:
-        """Draw new responses for the rows of the fit.
-
-        Parameters
-        ----------
-        n : int
-            Number of data sets.
-        seed : int, optional
-            The same seed gives the same responses.
-        groups : {"new", "known"}
-            Whether every level gets new random effects from their distribution, as in lme4's
-            `simulate`, or keeps those of the fit.
-
-        Returns
-        -------
-        ndarray, shape (n_obs, n)
-            Of a binomial model proportions. A point fit draws at its estimates; a posterior takes
-            a draw of its own for each data set. Prior weights that count rows are not used.
-
-        Examples
-        --------
-        >>> import ranef as rf
-        >>> fit = rf.Model("Yield ~ 1 + (1 | Batch)", rf.load_dataset("Dyestuff")).fit()
-        >>> fit.simulate(1000, seed=1).mean().round()
-        np.float64(1527.0)
-        """
-        check_counts(n=n)
-        check_seed(seed)
-        check_choice("groups", groups, ("new", "known"), "is not an option")
-        rng = np.random.default_rng(seed)
-        return drawn_responses(
-            self.design, self.family, self._drawn(n, rng), rng, new=groups == "new"
-        )
 
     @abstractmethod
     def _drawn(self, n: int, rng: np.random.Generator) -> Draws:

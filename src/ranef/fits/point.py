@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -73,6 +73,8 @@ class PointFit(Fit):
         The numbers, as the engine handed them over.
     engine : Engine, optional
         What answers for the model that the fit comes from.
+    options : mapping of str to object
+        Those that `Model.fit` was given.
 
     Examples
     --------
@@ -87,6 +89,7 @@ class PointFit(Fit):
     method: str
     estimate: Estimate
     engine: Engine[Fit] | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     made_by: ClassVar[str] = '"reml", "ml" or "map"'
 

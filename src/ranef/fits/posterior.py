@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import version
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -82,6 +82,8 @@ class PosteriorFit(Fit):
         What answers for the model that the fit comes from.
     seed : int, optional
         Of the draws.
+    options : mapping of str to object
+        Those that `Model.fit` was given.
     """
 
     design: Design
@@ -92,6 +94,7 @@ class PosteriorFit(Fit):
     evidence: MarginalLikelihood | None = None
     engine: Engine[Fit] | None = None
     seed: int | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     made_by: ClassVar[str] = '"quadrature" (linear models), "laplace" or "mcmc"'
 

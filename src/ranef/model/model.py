@@ -32,6 +32,7 @@ from ranef.model import storage
 from ranef.model.archive import damage
 from ranef.model.describe import describe
 from ranef.model.generalized_engine import GeneralizedEngine
+from ranef.model.ingredients import Ingredients, updated_model
 from ranef.model.linear_engine import FORMS, LinearEngine
 from ranef.model.shared_engine import Data
 from ranef.numerics.memory import within_memory
@@ -116,6 +117,9 @@ class Model:
         functions: Mapping[str, Callable[..., Any]] | None = None,
     ) -> None:
         self.family = find_family(family, link)
+        options: dict[str, Any] = {"family": family, "link": link, "functions": functions}
+        options |= {"weights": weights, "offset": offset, "se": se, "missing": missing}
+        self._ingredients = Ingredients(type(self), data, options)
         self._known: dict[str, Prior] = {}
         if se is not None:
             weights = precisions_of(data, se, weights, self.family)
@@ -219,7 +223,10 @@ class Model:
 
         def made() -> Fit:
             with within_memory(f"{what}random effects", remedy):
-                return run(**options)
+                fit = run(**options)
+            if options:
+                object.__setattr__(fit, "options", options)
+            return fit
 
         return made() if file is None else storage.kept(file, self.engine, name, options, made)
 
@@ -236,6 +243,43 @@ class Model:
         other.priors, other._setting = resolved, priors  # noqa: SLF001 -- its own
         other.engine = replace(self.engine, priors=resolved, setting=priors)
         return other
+
+    def update(self, formula: str | None = None, data: object = None, **changes: Any) -> Model:
+        """Return the model with another formula, other data or other options.
+
+        Parameters
+        ----------
+        formula : str, optional
+            In which `.` stands for that side of the model's own formula: `. ~ . - x + (1 | g)`.
+            Random-effects terms are taken away as they are written; `(1 | a/b)` is two of them.
+        data : DataFrame, optional
+            By default the data that the model was made with, as they are now: columns that the
+            old formula does not use are there too, and rows that were left out for missing values
+            come back where the new formula does not use these.
+        **changes
+            Other arguments of `Model`. What is not named stays as it is; of the priors those of
+            parameters that there are no more are left out.
+
+        Raises
+        ------
+        FormulaError
+            If the formula cannot be read, or takes away what is not there.
+
+        Examples
+        --------
+        >>> import ranef as rf
+        >>> model = rf.Model("Reaction ~ Days + (Days | Subject)", rf.load_dataset("sleepstudy"))
+        >>> model.update(". ~ . - (Days | Subject) + (1 | Subject)").formula.text
+        'Reaction ~ Days + (1 | Subject)'
+        """
+        return updated_model(
+            self._ingredients,
+            self.design,
+            self._setting,
+            formula=formula,
+            data=data,
+            changes=changes,
+        )
 
     def criterion(self, theta: ArrayLike, method: str = "reml") -> float:
         """Return the REML criterion or the profiled deviance at any theta.
@@ -497,7 +541,7 @@ class Model:
     def engine(self) -> LinearEngine | GeneralizedEngine:
         """The ways to fit a model of this kind, and the answers to what its fits ask."""
         kind = LinearEngine if self.family.is_linear else GeneralizedEngine
-        return kind(Data(self.design, self.family), self.priors, self._setting)
+        return kind(Data(self.design, self.family), self.priors, self._setting, self._ingredients)
 
     def _linear(self, name: str, other: str) -> LinearEngine:
         """Return the engine of a linear model, or say what there is instead."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial
 from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -42,6 +42,7 @@ from ranef.likelihood.profile import search
 from ranef.likelihood.profile.constrained import Surface
 from ranef.likelihood.profile.likelihood_profile import Profile
 from ranef.model import storage
+from ranef.model.ingredients import Ingredients, Updates
 from ranef.numerics.memory import WithoutCaches
 from ranef.posterior import laplace
 from ranef.posterior.draws import DrawnMarginals, Marginals, check_room, enough, tree
@@ -123,7 +124,7 @@ def print_step(value: float, theta: Array, decrease: float) -> None:
 
 
 @dataclass(frozen=True, eq=False)
-class SharedEngine(WithoutCaches, Engine[Fit]):
+class SharedEngine(WithoutCaches, Updates, Engine[Fit]):
     """The ways to fit one model, and the answers to what its fits ask.
 
     Attributes
@@ -132,11 +133,14 @@ class SharedEngine(WithoutCaches, Engine[Fit]):
     priors : Priors
     setting : str or dict
         What the priors were resolved from.
+    ingredients : Ingredients, optional
+        What the model was made of.
     """
 
     data: Data
     priors: Priors
     setting: PriorSetting
+    ingredients: Ingredients | None = None
 
     @property
     def design(self) -> Design:
@@ -202,9 +206,6 @@ class SharedEngine(WithoutCaches, Engine[Fit]):
         if str(name) in self.reasons:
             raise FitError(f"method={name!r} {self.reasons[name]}")
         return check_choice("method", name, self.methods)
-
-    def refit(self, method: str, **options: Any) -> Fit:
-        return self.methods[method](**options)
 
     def save(self, path: str | PathLike[str], fit: Mapping[str, object]) -> None:
         storage.save(path, self, fit)

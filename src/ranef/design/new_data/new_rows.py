@@ -116,7 +116,7 @@ def with_strangers(rows: NewRows) -> NewRows:
     """Return rows of the same groups, none of which is known."""
     terms = []
     for term in rows.terms:
-        numbers = term.n_levels + term.codes
+        numbers = term.n_levels + term.grouping.numbers
         strangers = replace(term.grouping, codes=np.full_like(numbers, -1), numbers=numbers)
         terms.append(replace(term, grouping=strangers))
     return replace(rows, terms=tuple(terms))
