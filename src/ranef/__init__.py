@@ -14,8 +14,10 @@ if TYPE_CHECKING:
     from ranef.comparison.compare import compare, compare_structures
     from ranef.comparison.comparison_table import Comparison
     from ranef.datasets import list_datasets, load_dataset
+    from ranef.effects.counterfactuals import comparisons
     from ranef.effects.hypotheses import hypothesis
     from ranef.effects.marginal_means import contrasts, means
+    from ranef.effects.marginaleffects_adapter import to_marginaleffects
     from ranef.effects.slopes import slopes
     from ranef.errors import (
         Convergence,
@@ -66,6 +68,7 @@ _HOMES = {
     "anova": "comparison.anova",
     "compare": "comparison.compare",
     "compare_structures": "comparison.compare",
+    "comparisons": "effects.counterfactuals",
     "contrasts": "effects.marginal_means",
     "fit": "model.model",
     "hypothesis": "effects.hypotheses",
@@ -75,6 +78,7 @@ _HOMES = {
     "means": "effects.marginal_means",
     "side_by_side": "fits.fit",
     "slopes": "effects.slopes",
+    "to_marginaleffects": "effects.marginaleffects_adapter",
 }
 _ROOMS = {"links": "families.links", "priors": "priors"}
 

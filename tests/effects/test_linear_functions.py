@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from effect_cases import fit_of
 
-from ranef.effects.linear_functions import Wanted, of_differences, of_means, of_tests, wanted_of
+from ranef.effects.linear_functions import Wanted, of_changes, of_means, of_tests, wanted_of
 from ranef.effects.reference_grid import rows_of
 from ranef.errors import FitError
 
@@ -22,7 +22,7 @@ def test_errors_of_means_are_those_of_the_inverse_link():
     np.testing.assert_allclose(table["se"][:2], np.sqrt(np.diag(J @ V @ J.T)), rtol=1e-8)
     assert table.iloc[2].isna().all()
     one, other = rows_of(X[1:], np.zeros(2)), rows_of(X[:2], np.zeros(2))
-    difference = of_differences(fit, one, other, wanted)
+    difference = of_changes(fit, one, other, wanted)
     assert difference["estimate"][0] == pytest.approx(mu[1] - mu[0], rel=1e-12)
     assert difference["se"][0] == pytest.approx(
         np.sqrt((J[1] - J[0]) @ V @ (J[1] - J[0])), rel=1e-8

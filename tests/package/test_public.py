@@ -36,6 +36,7 @@ NAMES = [
     "anova",
     "compare",
     "compare_structures",
+    "comparisons",
     "contrasts",
     "fit",
     "hypothesis",
@@ -47,6 +48,7 @@ NAMES = [
     "priors",
     "side_by_side",
     "slopes",
+    "to_marginaleffects",
 ]
 HEAVY = ["arviz", "formulaic", "matplotlib", "narwhals", "numba", "nutpie", "pymc", "pytensor"]
 FIT = """

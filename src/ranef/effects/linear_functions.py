@@ -1,16 +1,16 @@
-"""Linear functions of the fixed effects, and means that follow from them, with their errors."""
+"""Linear functions of the effects, and means that follow from them, with their errors."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import special
+from scipy import sparse, special
 
-from ranef._typing import Array, Places
+from ranef._typing import Array
 from ranef.arguments import check_choice
 from ranef.design.new_data.new_rows import NewRows
 from ranef.effects.multiple_tests import p_values, quantiles
@@ -20,13 +20,20 @@ from ranef.families.derivatives import differenced
 from ranef.fits.fit import Fit
 from ranef.fits.point import PointFit
 from ranef.fits.posterior import PosteriorFit
+from ranef.fits.predictions.asked_rows import GROUPS
+from ranef.fits.predictions.estimated_rows import (
+    estimated_means,
+    estimated_rows,
+    intervals_around_estimates,
+)
 from ranef.fits.predictions.prediction_table import (
     Question,
     parts,
     posterior_intervals,
     posterior_means,
 )
-from ranef.likelihood.predictions import drawn_rows
+from ranef.likelihood.predictions import drawn_rows, linear_predictor, mean_over_groups
+from ranef.numerics.memory import check_memory
 from ranef.posterior.draws import hdi
 
 SCALES = ("link", "response")
@@ -43,14 +50,85 @@ class Wanted:
         Probability of the intervals.
     df : str or None
         The kind of degrees of freedom of a linear point fit; None is a normal distribution.
+    groups : {"population", "average", "new", "known"}
+        Whose means, as of `Fit.predict`.
     """
 
     kind: str = "link"
     prob: float = 0.95
     df: str | None = None
+    groups: str = "population"
+
+    @property
+    def asked(self) -> Question:
+        """The same as a question to predictions."""
+        return Question(groups=self.groups, kind=self.kind, prob=self.prob)
 
 
-def wanted_of(fit: object, kind: str, prob: float, df: str | None) -> Wanted:
+@dataclass(frozen=True)
+class Change:
+    """How two means are compared: by the difference of a function of them.
+
+    Attributes
+    ----------
+    name : str
+    of : callable
+        The function, which rises.
+    slope : callable
+        Its derivative.
+    highest : float
+        The function is of numbers between zero and this one; nan where it is of all numbers.
+    is_ratio : bool
+        Whether the difference is one of logarithms, and shown as a ratio. Its test is that of the
+        difference, and the ends of its interval are those of the difference.
+    """
+
+    name: str
+    of: Callable[[Array], Array]
+    slope: Callable[[Array], Array]
+    highest: float = np.nan
+    is_ratio: bool = False
+
+    def at(self, means: Array) -> Array:
+        """Return the function of means, or refuse means of which there is none.
+
+        Raises
+        ------
+        FitError
+        """
+        if not np.isnan(self.highest) and (
+            means.min(initial=1) <= 0 or means.max() >= self.highest
+        ):
+            span = "above 0" if np.isinf(self.highest) else f"between 0 and {self.highest:g}"
+            raise FitError(
+                f"comparison={self.name!r} is of means {span}, and there are others: from "
+                f"{means.min():.4g} to {means.max():.4g}. Take comparison='difference'."
+            )
+        return self.of(means)
+
+    def shown(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Return a table of differences as one of what is shown."""
+        if self.is_ratio:
+            ends = ["estimate", "lower", "upper"]
+            table[ends] = np.exp(table[ends])
+            table["se"] *= table["estimate"]
+        return table
+
+
+DIFFERENCE = Change("difference", lambda mean: mean, np.ones_like)
+RATIO = Change("ratio", np.log, np.reciprocal, np.inf, is_ratio=True)
+CHANGES = {
+    "difference": DIFFERENCE,
+    "ratio": RATIO,
+    "lnratio": replace(RATIO, name="lnratio", is_ratio=False),
+    "lnor": Change("lnor", special.logit, lambda mean: 1 / (mean * (1 - mean)), 1.0),
+}
+"""By the names of marginaleffects: lnratio and lnor are logarithms of ratios of means and odds."""
+
+
+def wanted_of(
+    fit: object, kind: str, prob: float, df: str | None, groups: str = "population"
+) -> Wanted:
     """Return what is wanted, or refuse what is no fit or has no answer.
 
     Raises
@@ -67,63 +145,84 @@ def wanted_of(fit: object, kind: str, prob: float, df: str | None) -> Wanted:
     if df is not None and not fit.family.is_linear and isinstance(fit, PointFit):
         fit.asked.degrees_of_freedom(fit.fitted_model, df)  # says why there are none
     check_choice("kind", kind, SCALES, "is not a scale")
+    check_choice("groups", groups, GROUPS, "is not an option")
+    if df is not None and groups != "population":
+        raise FitError(f"df={df!r} is for groups='population', the fixed effects, not {groups!r}.")
     is_same = fit.family.mean_is_eta
-    return Wanted("link" if is_same else kind, probability(prob), df)
+    return Wanted("link" if is_same else kind, probability(prob), df, groups)
 
 
 def of_means(fit: Fit, rows: NewRows, wanted: Wanted) -> pd.DataFrame:
     """Return means, each a row, with errors and intervals; nan in the places of rows left out."""
+    if wanted.df is not None and isinstance(fit, PointFit):  # of a linear model
+        eta = rows.offset + rows.X @ fit.fixef().to_numpy()
+        se, df = _errors(fit, rows.X, wanted.df)
+        half = quantiles(wanted.prob, df, "none", 1) * se
+        numbers = {"estimate": eta, "se": se, "lower": eta - half, "upper": eta + half, "df": df}
+        return _spread(rows, numbers)
     if isinstance(fit, PosteriorFit):
         estimate, spread = _posterior(fit, rows, wanted)
         return _spread(rows, dict(zip(_COLUMNS, (estimate, *spread), strict=True)))
     assert isinstance(fit, PointFit)
-    eta = rows.offset + rows.X @ fit.fixef().to_numpy()
-    se, df = _errors(fit, rows.X, wanted.df)
-    half = quantiles(wanted.prob, df, "none", 1) * se
+    model, rng = fit.fitted_model, np.random.default_rng(0)  # nothing is drawn
+    intervals = intervals_around_estimates(
+        model, fit.engine, wanted.asked, rng, fixed=True, replicates=None, said=""
+    )
     if wanted.kind == "link":
-        numbers = {"estimate": eta, "se": se, "lower": eta - half, "upper": eta + half}
+        estimate = estimated_rows(model, rows, None, fixed=False).mean[0]
     else:
-        mean, slope = _mean_and_slope(fit, eta)
-        ends = np.sort([_mean_and_slope(fit, eta + way * half)[0] for way in (-1, 1)], axis=0)
-        numbers = {"estimate": mean, "se": np.abs(slope) * se, "lower": ends[0], "upper": ends[1]}
-    return _spread(rows, _with_df(numbers, df, wanted))
+        estimate = estimated_means(model, rows)
+    names = ("estimate", "se", "lower", "upper")
+    return _spread(rows, dict(zip(names, (estimate, *intervals.of(rows)), strict=True)))
 
 
-def of_differences(
+def of_changes(
     fit: Fit,
-    one: NewRows,
-    other: NewRows,
+    after: NewRows,
+    before: NewRows,
     wanted: Wanted,
     *,
+    change: Change = DIFFERENCE,
+    average: sparse.csr_array | None = None,
     adjust: str = "none",
     n_means: int = 2,
 ) -> pd.DataFrame:
-    """Return differences of two means each, as one family of tests.
+    """Return how averages of means change from some rows to others, as one family of tests.
 
     Parameters
     ----------
     fit : Fit
-    one, other : NewRows
+    after, before : NewRows
         Rows of one length, as `rows_of` makes them.
     wanted : Wanted
+    change : Change
+        How two averages are compared.
+    average : sparse array, shape (averages, n), optional
+        The weight of every row in every average; each row by itself by default.
     adjust, n_means
         As of `multiple_tests.p_values`; a posterior needs no adjustment.
     """
-    X = one.spread(one.X) - other.spread(other.X)
-    rows = rows_of(X, one.spread(one.offset) - other.spread(other.offset))
-    if wanted.kind == "link":
-        return of_tests(fit, rows, wanted, adjust=adjust, n_means=n_means)
-    pair = [_kept(each, rows.places) for each in (one, other)]
-    if isinstance(fit, PosteriorFit):
-        draws = np.subtract(*(_means_drawn(fit, each) for each in pair))
-        return _of_draws(rows, draws, wanted)
-    assert isinstance(fit, PointFit)
-    beta = fit.fixef().to_numpy()
-    (mean, slope), (base, slope_of_base) = (
-        _mean_and_slope(fit, each.offset + each.X @ beta) for each in pair
+    n = len(after.asked)
+    over = sparse.eye_array(n, format="csr") if average is None else average
+    pair = [_with_gaps(each) for each in (after, before)]
+    lost = np.isnan(pair[0].offset + pair[1].offset)
+    X, offset = (
+        over @ np.where(lost.reshape(-1, *[1] * (one.ndim - 1)), 0.0, one - other)
+        for one, other in ((pair[0].X, pair[1].X), (pair[0].offset, pair[1].offset))
     )
-    X = slope[:, None] * pair[0].X - slope_of_base[:, None] * pair[1].X
-    return _tested(fit, rows, mean - base, X, wanted, adjust=adjust, n_means=n_means)
+    rows = rows_of(X, np.where(over @ lost.astype(np.float64) > 0, np.nan, offset))
+    if wanted.kind == "link" and change is DIFFERENCE:
+        return of_tests(fit, rows, wanted, adjust=adjust, n_means=n_means)
+    over = over[rows.places]
+    if isinstance(fit, PosteriorFit):
+        values = [change.at(_averages_drawn(fit, each, over)) for each in (after, before)]
+        return _of_draws(rows, values[0] - values[1], wanted, change)
+    assert isinstance(fit, PointFit)
+    (end, slope), (start, slope_of_start) = (_averages(fit, each, over) for each in (after, before))
+    estimate = change.at(end) - change.at(start)
+    X = change.slope(end)[:, None] * slope - change.slope(start)[:, None] * slope_of_start
+    table = _tested(fit, rows, estimate, X, wanted, adjust=adjust, n_means=n_means)
+    return change.shown(table)
 
 
 def of_tests(
@@ -131,7 +230,7 @@ def of_tests(
 ) -> pd.DataFrame:
     """Return linear functions with tests of zero, or with posterior probabilities of being above.
 
-    Parameters are those of `of_differences`.
+    Parameters are those of `of_changes`.
     """
     if isinstance(fit, PosteriorFit):
         estimate, spread = _posterior(fit, rows, wanted)
@@ -210,10 +309,32 @@ def _errors(fit: PointFit, X: Array, df: str | None) -> tuple[Array, Array]:
     return table["se"].to_numpy(), table["df"].to_numpy()
 
 
-def _mean_and_slope(fit: PointFit, eta: Array) -> tuple[Array, Array]:
-    """Return the mean of a typical group at a linear predictor, and its derivative there."""
-    mean, slope = _derivatives(fit, eta, list(fit.parameters.values()))[:2]
-    return mean, slope
+def _averages(fit: PointFit, rows: NewRows, over: sparse.csr_array) -> tuple[Array, Array]:
+    """Return averages of the means of rows, and their derivatives in the fixed effects."""
+    normal = estimated_rows(fit.fitted_model, rows, None, fixed=False)
+    eta, between, psi = normal.mean[0], normal.between[0], normal.psi[:, 0]
+    mean, slope = differenced(
+        lambda at: mean_over_groups(fit.family, at, between, psi), eta, fit.family.link.step(eta)
+    )[:2]
+    here = over[:, rows.places]
+    return here @ mean, here @ (slope[:, None] * rows.X)
+
+
+def _averages_drawn(fit: PosteriorFit, rows: NewRows, over: sparse.csr_array) -> Array:
+    """Return draws of averages of the means of rows, shape (draws, averages)."""
+    draws, rng = fit.draws_at(), np.random.default_rng(0)  # no group is drawn
+    size = over.shape[0] * len(draws.beta)
+    check_memory(2.0 * size, f"{size:,} draws of comparisons", "Average them, or take fewer rows.")
+    total = np.zeros((len(draws.beta), over.shape[0]))
+    for part in parts(rows, len(draws.beta)):
+        means = drawn_rows(fit.design, fit.family, part, draws, rng, kind="response", average=True)
+        total += (over[:, part.places] @ means.T).T
+    return total
+
+
+def _with_gaps(rows: NewRows) -> NewRows:
+    """Return all rows that were asked, those that are left out as nan."""
+    return replace(rows, X=rows.spread(rows.X), offset=rows.spread(rows.offset))
 
 
 def _derivatives(fit: Fit, eta: Array, psi: Sequence[Any]) -> list[Array]:
@@ -221,32 +342,38 @@ def _derivatives(fit: Fit, eta: Array, psi: Sequence[Any]) -> list[Array]:
     return differenced(lambda at: fit.family.mean(at, psi), eta, fit.family.link.step(eta))
 
 
-def _of_draws(rows: NewRows, draws: Array, wanted: Wanted) -> pd.DataFrame:
-    """Return a table of draws, shape (draws, n)."""
+def _of_draws(
+    rows: NewRows, draws: Array, wanted: Wanted, change: Change = DIFFERENCE
+) -> pd.DataFrame:
+    """Return a table of draws of differences, shape (draws, n)."""
+    above, draws = (draws > 0).mean(axis=0), np.exp(draws) if change.is_ratio else draws
     numbers = (draws.mean(axis=0), draws.std(axis=0, ddof=1), *hdi(draws[None], wanted.prob))
-    columns = (*numbers, (draws > 0).mean(axis=0))
-    return _spread(rows, dict(zip((*_COLUMNS, "probability"), columns, strict=True)))
+    return _spread(rows, dict(zip((*_COLUMNS, "probability"), (*numbers, above), strict=True)))
 
 
 def _posterior(
     fit: PosteriorFit, rows: NewRows, wanted: Wanted
 ) -> tuple[Array, tuple[Array, Array, Array]]:
     """Return posterior means, and standard deviations and intervals, of rows."""
-    asked = Question(groups="population", kind=wanted.kind, prob=wanted.prob)
+    asked, marginals = wanted.asked, fit.marginals
     intervals = posterior_intervals(
-        fit.family, fit.marginals, asked, lambda part: _means_drawn(fit, part)
+        fit.family, marginals, asked, lambda part: _drawn(fit, part, wanted)
     )
     if wanted.kind == "link":
-        expected = rows.offset + rows.X @ fit.fixef().to_numpy()
+        modes = (mean for mean, _ in marginals.effect_moments)
+        b = dict(zip((term.label for term in fit.design.terms), modes, strict=True))
+        expected = linear_predictor(rows, rows.terms, np.asarray(fit.fixef()), b)
     else:
-        expected = posterior_means(fit.family, fit.marginals, rows)
+        expected = posterior_means(fit.family, marginals, rows)
     return expected, intervals.of(rows)
 
 
-def _means_drawn(fit: PosteriorFit, rows: NewRows) -> Array:
-    """Return draws of the means of typical groups, shape (draws, n)."""
-    rng = np.random.default_rng(0)  # no group is new, and nothing is drawn by it
-    return drawn_rows(fit.design, fit.family, rows, fit.draws_at(), rng, kind="response")
+def _drawn(fit: PosteriorFit, rows: NewRows, wanted: Wanted) -> Array:
+    """Return draws of the means of rows, shape (draws, n)."""
+    rng, average = np.random.default_rng(0), wanted.asked.is_average
+    return drawn_rows(
+        fit.design, fit.family, rows, fit.draws_at(), rng, kind=wanted.kind, average=average
+    )
 
 
 def _probability_above(fit: PosteriorFit, rows: NewRows) -> Array:
@@ -255,11 +382,6 @@ def _probability_above(fit: PosteriorFit, rows: NewRows) -> Array:
     mean, sd = np.broadcast_arrays(normal.mean, np.sqrt(normal.variance))
     z = np.divide(mean, sd, out=np.where(mean == 0, 0.0, np.inf * np.sign(mean)), where=sd > 0)
     return np.asarray(normal.weights @ special.ndtr(z))
-
-
-def _kept(rows: NewRows, places: Places) -> NewRows:
-    """Return rows in some places of all that were asked."""
-    return rows_of(rows.spread(rows.X)[places], rows.spread(rows.offset)[places])
 
 
 def _with_df(numbers: dict[str, Array], df: Array, wanted: Wanted) -> dict[str, Array]:

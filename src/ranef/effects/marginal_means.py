@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ranef.arguments import check_choice
-from ranef.effects.linear_functions import interval_words, of_differences, of_means, wanted_of
+from ranef.effects.linear_functions import interval_words, of_changes, of_means, wanted_of
 from ranef.effects.multiple_tests import ADJUSTMENTS
 from ranef.effects.reference_grid import cells, rows_of
 from ranef.errors import FitError, suggestion
@@ -29,10 +29,11 @@ def means(
     *,
     at: Mapping[str, Any] | None = None,
     kind: str = "link",
+    groups: str = "population",
     prob: float = 0.95,
     df: str | None = None,
 ) -> pd.DataFrame:
-    """Return the marginal means of some predictors, those of a typical group.
+    """Return the marginal means of some predictors, by default those of a typical group.
 
     The other predictors are averaged over: a factor with equal weights of its levels, whatever
     their numbers in the data; a number is held at its mean. These are the estimated marginal means
@@ -47,6 +48,10 @@ def means(
         Values of predictors in place of all levels or of the mean: `{"Days": [0, 9]}`.
     kind : {"link", "response"}
         Averages of the linear predictor; or these through the inverse link.
+    groups : {"population", "average", "new", "known"}
+        Whose means, as of `fit.predict`: those of a typical group, whose random effects are zero;
+        the mean over all groups; that of a new group, with an interval that holds its own mean; or
+        those of known groups, the levels of grouping factors among the `variables`.
     prob : float
         Probability of the intervals.
     df : {"satterthwaite", "kenward-roger"}, optional
@@ -76,9 +81,9 @@ def means(
     1      B     31.64  1.74  28.24  35.05
     2      C     31.60  1.74  28.20  35.00
     """
-    wanted = wanted_of(fit, kind, prob, df)
-    found = cells(fit.design, _names(variables), at)
-    numbers = of_means(fit, rows_of(found.X, found.offset), wanted)
+    wanted = wanted_of(fit, kind, prob, df, groups)
+    found = cells(fit.design, _names(variables), at, groups)
+    numbers = of_means(fit, found.rows, wanted)
     table = pd.concat([found.labels, numbers], axis=1)
     table.attrs["interval"] = interval_words(fit, wanted)
     return table
@@ -156,7 +161,7 @@ def contrasts(
         one, other = (
             rows_of(found.X[start + places], found.offset[start + places]) for places in pairs.T
         )
-        numbers = of_differences(fit, one, other, wanted, adjust=chosen, n_means=size)
+        numbers = of_changes(fit, one, other, wanted, adjust=chosen, n_means=size)
         words = pd.DataFrame({"contrast": [f"{texts[i]} - {texts[j]}" for i, j in pairs]})
         of_key = pd.DataFrame({name: [key[name]] * len(pairs) for name in groups})
         tables.append(pd.concat([of_key, words, numbers], axis=1))

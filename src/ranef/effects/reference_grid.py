@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
@@ -12,7 +12,7 @@ import pandas as pd
 
 from ranef._typing import Array
 from ranef.design.data_frame import Categorical, coded, plain
-from ranef.design.design import Design
+from ranef.design.design import Design, TermRows
 from ranef.design.evaluate import Interpreter
 from ranef.design.new_data.new_rows import NewRows, new_rows
 from ranef.errors import FitError, suggestion
@@ -31,23 +31,40 @@ class Cells:
     X : ndarray, shape (cells, p)
         The fixed columns; nan where the data do not determine a mean.
     offset : ndarray, shape (cells,)
+    terms : tuple of TermRows
+        The random terms that take part, none for a typical group.
     """
 
     labels: pd.DataFrame
     X: Array
     offset: Array
+    terms: tuple[TermRows, ...] = ()
+
+    @property
+    def rows(self) -> NewRows:
+        """The means as rows to predict, without those that the data do not determine."""
+        return rows_of(self.X, self.offset, self.terms)
 
 
-def reference_values(design: Design) -> dict[str, pd.Index[Any]]:
+def reference_values(design: Design, labels: Collection[str] = ()) -> dict[str, pd.Index[Any]]:
     """Return the values of each predictor in the reference grid.
 
     A factor, a truth value and what the formula makes a factor, as `factor(x)`, have all their
     levels; a number has its mean.
+
+    Parameters
+    ----------
+    design : Design
+    labels : collection of str
+        Of the random terms that take part, whose predictors are there too.
     """
     frame, formula, recipe = design.rows.data.columns, design.formula, design.recipe
     memory = replace(recipe.memory, levels=dict(recipe.memory.levels))
     interpreter = Interpreter(frame, formula.text, memory, recipe.functions)
     nodes = formula.factors(random=False)
+    for term, (part, _) in zip(design.terms, recipe.random, strict=True):
+        if term.label in labels:
+            nodes += [factor for of_term in part.terms for factor in of_term.factors]
     in_factors = [node for node in nodes if isinstance(interpreter.value(node), Categorical)]
     with_levels = set(columns_of(in_factors))
     values: dict[str, pd.Index[Any]] = {}
@@ -62,16 +79,24 @@ def reference_values(design: Design) -> dict[str, pd.Index[Any]]:
     return values
 
 
-def cells(design: Design, variables: Sequence[str], at: Mapping[str, Any] | None = None) -> Cells:
+def cells(
+    design: Design,
+    variables: Sequence[str],
+    at: Mapping[str, Any] | None = None,
+    groups: str = "population",
+) -> Cells:
     """Average the reference grid of a design over all but some of its variables.
 
     Parameters
     ----------
     design : Design
     variables : sequence of str
-        Columns of the data that the fixed effects use.
+        Columns of the data that the fixed effects use; of known groups grouping factors too.
     at : mapping of str to value or values, optional
         Other values than those of `reference_values`.
+    groups : {"population", "average", "new", "known"}
+        Whose means, as of `Fit.predict`. Known groups are the levels of the grouping factors among
+        the variables; of other factors they are typical.
 
     Raises
     ------
@@ -83,7 +108,10 @@ def cells(design: Design, variables: Sequence[str], at: Mapping[str, Any] | None
     DataWarning
         Of combinations whose mean the data do not determine.
     """
-    values = reference_values(design)
+    labels = _labels_of_terms(design, variables, groups)
+    values = reference_values(design, labels)
+    if groups == "known":
+        values |= _levels_of_groups(design, labels)
     for name in (*variables, *(at or {})):
         if name not in values:
             raise FitError(
@@ -103,28 +131,76 @@ def cells(design: Design, variables: Sequence[str], at: Mapping[str, Any] | None
     places = np.indices(sizes).reshape(len(sizes), n) if sizes else np.empty((0, 1), dtype=int)
     columns = {name: values[name].take(i) for name, i in zip(order, places, strict=True)}
     grid = pd.DataFrame(columns, index=pd.RangeIndex(n))
-    rows = new_rows(design, grid, terms=(), grouping="ignored")
+    grouping = "needed" if groups == "known" else "ignored"
+    rows = new_rows(design, grid, terms=labels, grouping=grouping)
     n_cells = prod(sizes[: len(named)])
     return Cells(
         labels=grid[list(named)].iloc[:: n // n_cells].reset_index(drop=True),
-        X=rows.spread(rows.X).reshape(n_cells, n // n_cells, p).mean(axis=1),
-        offset=rows.spread(rows.offset).reshape(n_cells, -1).mean(axis=1),
+        X=_averaged(rows, rows.X, n_cells),
+        offset=_averaged(rows, rows.offset, n_cells),
+        terms=tuple(_of_cells(rows, term, n_cells) for term in rows.terms),
     )
 
 
-def rows_of(X: Array, offset: Array) -> NewRows:
-    """Return linear functions of the fixed effects, X beta + offset, as rows of a typical group.
+def _labels_of_terms(design: Design, variables: Sequence[str], groups: str) -> list[str]:
+    """Return the labels of the random terms that take part."""
+    if groups == "population":
+        return []
+    labels = [term.label for term in design.terms]
+    if groups != "known":
+        return labels
+    columns = [columns_of(part.group) for part, _ in design.recipe.random]
+    named = zip(labels, columns, strict=True)
+    found = [label for label, names in named if all(name in variables for name in names)]
+    if not found:
+        known = dict.fromkeys(" and ".join(map(repr, names)) for names in columns)
+        raise FitError(
+            "groups='known' needs a grouping factor among the variables, whose levels are the "
+            f"groups: {' or '.join(known) or 'the model has none'}."
+        )
+    return found
 
-    Functions that are nan are left out, and `spread` puts nan into their places.
+
+def _levels_of_groups(design: Design, labels: Sequence[str]) -> dict[str, pd.Index[Any]]:
+    """Return the levels of the columns of grouping factors."""
+    frame, found = design.rows.data.columns, dict[str, pd.Index[Any]]()
+    for term, (part, _) in zip(design.terms, design.recipe.random, strict=True):
+        for name in columns_of(part.group) if term.label in labels else ():
+            found[name] = coded(name, frame[name]).levels
+    return found
+
+
+def _averaged(rows: NewRows, values: Array, n_cells: int) -> Array:
+    """Return the means of values of rows over the combinations of each cell."""
+    spread = rows.spread(values)
+    return np.asarray(spread.reshape(n_cells, -1, *values.shape[1:]).mean(axis=1))
+
+
+def _of_cells(rows: NewRows, term: TermRows, n_cells: int) -> TermRows:
+    """Return a random term of cells, all combinations of which are of one level."""
+    codes, numbers = (
+        np.nan_to_num(_averaged(rows, each.astype(np.float64), n_cells)).astype(np.int64)
+        for each in (term.codes, term.grouping.numbers)
+    )
+    grouping = replace(term.grouping, codes=codes, numbers=numbers, parts=())
+    return replace(term, grouping=grouping, columns=_averaged(rows, term.columns, n_cells))
+
+
+def rows_of(X: Array, offset: Array, terms: Sequence[TermRows] = ()) -> NewRows:
+    """Return linear functions of the effects, X beta + offset, as rows to predict.
+
+    Functions that are nan are left out, and `spread` puts nan into their places. Without random
+    terms they are those of a typical group.
     """
-    there = np.flatnonzero(np.isfinite(X).all(axis=1) & np.isfinite(offset))
     asked = pd.RangeIndex(len(X))
-    return NewRows(
-        X=X[there],
-        terms=(),
-        offset=offset[there],
-        weights=np.ones(len(there)),
-        index=asked[there],
-        places=there,
+    rows = NewRows(
+        X=X,
+        terms=tuple(terms),
+        offset=offset,
+        weights=np.ones(len(X)),
+        index=asked,
+        places=np.arange(len(X)),
         asked=asked,
     )
+    there = np.isfinite(X).all(axis=1) & np.isfinite(offset)
+    return rows if there.all() else rows.part(np.flatnonzero(there))

@@ -69,10 +69,9 @@ def slopes(
     frame = fit.design.rows.data.frame(offset=fit.design.recipe.offset)
     step = RELATIVE_STEP * float(np.ptp(frame[variable].to_numpy(dtype=np.float64)))
     found = [_at(fit.design, variable, groups, at or {}, (place, step)) for place in places]
+    columns, offsets = ([[part[j] for part in pair] for pair in found] for j in (0, 1))
     here, slope = (
-        rows_of(
-            *(np.concatenate(arrays) for arrays in zip(*(pair[i] for pair in found), strict=True))
-        )
+        rows_of(np.concatenate([X[i] for X in columns]), np.concatenate([o[i] for o in offsets]))
         for i in (0, 1)
     )
     labels = cells(fit.design, groups, dict(at or {}) | {variable: places[:1]}).labels

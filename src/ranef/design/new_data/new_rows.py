@@ -63,7 +63,7 @@ class NewRows(ReadOnly):
         spread[self.places] = values
         return spread
 
-    def part(self, chosen: slice) -> NewRows:
+    def part(self, chosen: slice | Places) -> NewRows:
         """Return some of these rows."""
         terms = [
             replace(

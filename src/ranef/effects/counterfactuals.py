@@ -1,0 +1,307 @@
+"""Comparisons: how predictions of rows change as one predictor does, and their averages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations, pairwise, product
+from numbers import Real
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from ranef.arguments import check_choice
+from ranef.design.data_frame import coded, open_frame
+from ranef.design.design import Design
+from ranef.design.new_data.new_rows import new_rows
+from ranef.effects.linear_functions import (
+    CHANGES,
+    DIFFERENCE,
+    Change,
+    interval_words,
+    of_changes,
+    wanted_of,
+)
+from ranef.effects.reference_grid import reference_values
+from ranef.errors import DataError, DataWarning, FitError, listed, suggestion, warn
+from ranef.fits.fit import Fit
+from ranef.formula.terms import columns_of
+
+SPANS = ("sd", "2sd", "iqr", "minmax")  # of numbers
+LEVELS = ("reference", "pairwise", "sequential")  # of factors
+OF_GROUPS = ("population", "average")
+
+type Contrast = str | float | Sequence[Any] | None
+
+
+@dataclass(frozen=True, eq=False)
+class _Step:
+    """A change of a predictor.
+
+    Attributes
+    ----------
+    words : str
+        What changes into what.
+    before, after : object
+        A value, or one for every row.
+    """
+
+    words: str
+    before: Any
+    after: Any
+
+
+def comparisons(
+    fit: Fit,
+    variable: str,
+    *,
+    contrast: Contrast = None,
+    comparison: str = "difference",
+    by: str | Sequence[str] = (),
+    at: Mapping[str, Any] | None = None,
+    average: bool = True,
+    new_data: object = None,
+    kind: str = "response",
+    groups: str = "population",
+    prob: float = 0.95,
+    df: str | None = None,
+) -> pd.DataFrame:
+    """Return how the predicted response changes as a predictor changes and all others stay.
+
+    Every row of the data is predicted twice, before and after the change. Where `contrasts` and
+    `slopes` speak of means over a grid of predictors, these are averages over the rows as they
+    are: with other links than the identity something else.
+
+    Parameters
+    ----------
+    fit : PointFit or PosteriorFit
+    variable : str
+        A column of the data that the fixed effects use.
+    contrast : number, str or pair of values, optional
+        The change. Of a number by how much, around the value of each row: 1 by default (of a number
+        with two values from one to the other), "sd", "2sd" (two standard deviations); or from
+        the first quartile to the third, "iqr", from the smallest value to the largest, "minmax".
+        Of a factor from the first level to each other one, "reference", the default; from each
+        level to each later one, "pairwise"; or to the next one, "sequential". Of both, a pair
+        `(a, b)`: from a to b.
+    comparison : {"difference", "ratio", "lnratio", "lnor"}
+        How the predictions after the change are compared with those before: their difference,
+        ratio, logarithm of the ratio, or logarithm of the ratio of odds.
+    by : str or sequence of str
+        Columns whose levels have an average each, over their own rows.
+    at : mapping of str to value or values, optional
+        Values that predictors have in all rows, in place of their own.
+    average : bool
+        Whether rows are averaged before they are compared; or each row is compared by itself.
+    new_data : DataFrame, optional
+        The rows; those of the fit by default.
+    kind : {"response", "link"}
+        What is predicted.
+    groups : {"population", "average"}
+        Of a typical group, whose random effects are zero; or the mean over all groups.
+    prob, df
+        As of `means`.
+
+    Returns
+    -------
+    DataFrame
+        The variables of `by` and `at`, and `row` where rows are not averaged; the `contrast` in
+        words, `estimate`, `se`, `lower`, `upper`, `z` (or `df` and `t`) and `p_value`; of a
+        posterior `sd` and the `probability` that the change is upwards. Errors of a point fit are
+        those of the fixed effects, by the delta method; of a ratio, interval and test are those of
+        its logarithm.
+
+    Notes
+    -----
+    These are `avg_comparisons` and `comparisons` of marginaleffects, with its names.
+
+    Source: Arel-Bundock, Greifer & Heiss (2024), *Journal of Statistical Software* 111(9).
+
+    Examples
+    --------
+    >>> import ranef as rf
+    >>> data = rf.load_dataset("Contraception")
+    >>> fit = rf.fit("use ~ age + urban + (1 | district)", data, family="binomial")
+    >>> rf.comparisons(fit, "urban").round(3)
+      contrast  estimate     se  lower  upper      z  p_value
+    0    Y - N     0.156  0.028  0.101  0.211  5.567      0.0
+    >>> rf.comparisons(fit, "age", contrast="sd", by="urban", comparison="ratio").round(3)
+      urban contrast  estimate     se  lower  upper      z  p_value
+    0     N      +sd     1.056  0.034  0.991  1.125  1.670    0.095
+    1     Y      +sd     1.043  0.026  0.993  1.095  1.663    0.096
+    """
+    change = CHANGES[check_choice("comparison", comparison, CHANGES, "is not a comparison")]
+    wanted = wanted_of(fit, kind, prob, df, groups)
+    if kind == "link" and change is not DIFFERENCE and not fit.family.mean_is_eta:
+        raise FitError(f"comparison={comparison!r} is of means: kind='response', not 'link'.")
+    if groups not in OF_GROUPS:
+        raise FitError(
+            f"groups={groups!r}: comparisons are of a typical group, 'population', or of the mean "
+            "over groups, 'average'. Of known and new groups fit.predict() has differences."
+        )
+    names = [by] if isinstance(by, str) else list(dict.fromkeys(by))
+    values = reference_values(fit.design)
+    _check_predictors(variable, at or {}, values)
+    frame = _rows(fit.design, new_data, names, groups)
+    own = fit.design.rows.data.frame(offset=fit.design.recipe.offset)
+    is_number = len(values[variable]) == 1
+    steps = (_of_number if is_number else _of_levels)(contrast, own[variable], frame[variable])
+    tables = []
+    for key, rows in _settings(frame, at or {}):
+        keys, over = _averages(rows, names, average=average)
+        for step in steps:
+            before, after = (
+                new_rows(
+                    fit.design,
+                    rows.assign(**{variable: value}),
+                    terms=None if groups == "average" else (),
+                    grouping="ignored",
+                )
+                for value in (step.before, step.after)
+            )
+            numbers = of_changes(fit, after, before, wanted, change=change, average=over)
+            words = {**key, "contrast": _in_words(step, change)}
+            tables.append(pd.concat([keys.assign(**words), numbers], axis=1))
+    table = pd.concat(tables, ignore_index=True)
+    table.attrs["interval"] = interval_words(fit, wanted)
+    return table
+
+
+def _check_predictors(
+    variable: str, at: Mapping[str, Any], values: Mapping[str, pd.Index[Any]]
+) -> None:
+    """Refuse what is no predictor, and a value of what changes."""
+    for name in (variable, *at):
+        if name not in values:
+            known = suggestion(str(name), values)
+            raise FitError(f"`{name}` is not a predictor of the fixed effects. {known}")
+    if variable in at:
+        raise FitError(
+            f"`{variable}` is what changes: contrast=(from, to) gives its values, not at=."
+        )
+
+
+def _rows(design: Design, new_data: object, by: Sequence[str], groups: str) -> pd.DataFrame:
+    """Return the complete rows that are compared."""
+    formula = design.formula
+    if new_data is None:
+        frame = design.rows.data.frame(offset=design.recipe.offset)
+        missing = [name for name in by if name not in frame]
+        if missing:
+            known = suggestion(missing[0], map(str, frame))
+            raise FitError(f"by= has `{missing[0]}`, which the model does not use. {known}")
+    else:
+        nodes = formula.factors(random=False)
+        for part in formula.random if groups == "average" else ():
+            nodes += [factor for term in part.terms for factor in term.factors]
+        names = dict.fromkeys([*columns_of([*nodes, *formula.offsets]), *by])
+        names |= {design.recipe.offset: None} if design.recipe.offset else {}
+        source = open_frame(new_data)
+        frame = source.columns(dict.fromkeys(names, (0, 0)), formula.text)
+    complete = frame.notna().all(axis=1)
+    if not complete.all():
+        gaps = [name for name in frame if frame[name].isna().any()]
+        share = f"{(~complete).sum()} of {len(frame)} rows"
+        warn(f"{share} left out for missing values in {listed(gaps)}.", DataWarning)
+    if not complete.any():
+        raise DataError("there is no complete row to compare.")
+    return frame[complete]
+
+
+def _settings(
+    frame: pd.DataFrame, at: Mapping[str, Any]
+) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
+    """Yield the combinations of the values of predictors, and the rows that have them."""
+    given = []
+    for name, values in at.items():
+        is_one = isinstance(values, str) or np.ndim(values) == 0
+        given.append([values] if is_one else list(values))
+        if not given[-1]:
+            raise FitError(f"at={{{name!r}: ...}} has no value: give one or several.")
+    for combination in product(*given):
+        key = dict(zip(at, combination, strict=True))
+        yield key, frame.assign(**key)
+
+
+def _averages(
+    frame: pd.DataFrame, by: Sequence[str], *, average: bool
+) -> tuple[pd.DataFrame, sparse.csr_array | None]:
+    """Return the labels of averages, and the weight of each row in them."""
+    n = len(frame)
+    if not average:
+        keys = frame[list(by)].reset_index(drop=True)
+        keys.insert(0, "row", frame.index)
+        return keys, None
+    if not by:
+        return pd.DataFrame(index=[0]), sparse.csr_array(np.full((1, n), 1 / n))
+    grouped = frame.groupby(list(by), observed=True, sort=True)
+    codes, counts = grouped.ngroup().to_numpy(), grouped.size()
+    keys = counts.index.to_frame(index=False)
+    weights = 1 / counts.to_numpy()[codes]
+    return keys, sparse.csr_array((weights, (codes, np.arange(n))), shape=(len(keys), n))
+
+
+def _of_number(contrast: Contrast, own: pd.Series[Any], values: pd.Series[Any]) -> list[_Step]:
+    """Return the change of a number, around the values of rows or between two places."""
+    x, old = values.to_numpy(dtype=np.float64), own.to_numpy(dtype=np.float64)
+    if contrast is None:
+        ends = np.unique(old)
+        contrast = tuple(ends.tolist()) if len(ends) == 2 else 1
+    if isinstance(contrast, str):
+        check_choice("contrast", contrast, SPANS, f"is not a change of the number `{own.name}`")
+        if contrast == "iqr":
+            return [_Step("Q3{}Q1", *np.quantile(old, [0.25, 0.75]))]
+        if contrast == "minmax":
+            return [_Step("max{}min", old.min(), old.max())]
+        reach = (0.5 if contrast == "sd" else 1.0) * old.std(ddof=1)
+        return [_Step(f"+{contrast}", x - reach, x + reach)]
+    if isinstance(contrast, Real):
+        step = _finite(contrast)
+        if not step:
+            raise FitError("contrast=0 changes nothing: give a number other than zero.")
+        return [_Step(f"+{step:g}", x - step / 2, x + step / 2)]
+    before, after = map(_finite, _pair(contrast))
+    return [_Step(f"{after:g}{{}}{before:g}", before, after)]
+
+
+def _of_levels(contrast: Contrast, own: pd.Series[Any], values: pd.Series[Any]) -> list[_Step]:  # noqa: ARG001
+    """Return the changes of a factor."""
+    levels = coded(str(own.name), own).levels.tolist()
+    if contrast is None or isinstance(contrast, str):
+        fault = f"is not a change of the factor `{own.name}`"
+        pairs = {
+            "reference": [(levels[0], level) for level in levels[1:]],
+            "pairwise": list(combinations(levels, 2)),
+            "sequential": list(pairwise(levels)),
+        }[check_choice("contrast", contrast or "reference", LEVELS, fault)]
+    else:
+        pairs = [_pair(contrast)]
+        for level in pairs[0]:
+            if level not in levels:
+                hint = suggestion(str(level), map(str, levels))
+                raise FitError(f"{level!r} is not a level of `{own.name}`. {hint}")
+    return [_Step(f"{after}{{}}{before}", before, after) for before, after in pairs]
+
+
+def _pair(contrast: Any) -> tuple[Any, Any]:
+    """Return two different values, or refuse what they are not."""
+    is_sequence = isinstance(contrast, Sequence | np.ndarray | pd.Index)
+    if not is_sequence or len(contrast) != 2 or contrast[0] == contrast[1]:
+        raise FitError(
+            "contrast= is a number, a pair of different values (from, to), or one of "
+            f"{listed([*SPANS, *LEVELS], last='or', limit=9)}, got {contrast!r}."
+        )
+    return contrast[0], contrast[1]
+
+
+def _finite(number: object) -> float:
+    if isinstance(number, bool) or not isinstance(number, Real) or not np.isfinite(float(number)):
+        raise FitError(f"contrast= has {number!r}, which is not a finite number.")
+    return float(number)
+
+
+def _in_words(step: _Step, change: Change) -> str:
+    """Return a change in words: `B - A`, or `B / A` of a ratio."""
+    return step.words.format(" - " if change is DIFFERENCE else " / ")
