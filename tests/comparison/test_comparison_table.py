@@ -14,19 +14,19 @@ Comparison of 2 models
   none: no random effects
 
 A new `Batch`, all its rows together (6 groups left out one at a time)
-          theta     elpd   diff se diff p worse    flags  error             weight
-  batches     1  -166.79      0                           0e-00  0.95 [0.04, 1.00]
-  none        0  -169.42  -2.63    2.91    0.82  N < 100  0e-00  0.05 [0.00, 0.96]
+           theta     elpd   diff  se diff  p worse  flags    error             weight
+  batches      1  -166.79   0                                0e-00  0.95 [0.04, 1.00]
+  none         0  -169.42  -2.63     2.91     0.82  N < 100  0e-00  0.05 [0.00, 0.96]
 
 A new row of a known group (30 rows left out one at a time)
-          theta     elpd   diff se diff p worse    flags  error
-  batches     1  -163.99      0                           0e-00
-  none        0  -168.11  -4.12    2.92    0.92  N < 100  0e-00
+           theta     elpd   diff  se diff  p worse  flags    error
+  batches      1  -163.99   0                                0e-00
+  none         0  -168.11  -4.12     2.92     0.92  N < 100  0e-00
 
 Marginal likelihood, and Bayes factor against the best
-          theta  log p(y)  error probability Bayes factor priors x 1/4 to x 4
-  batches     1  -168.700  0e-00       0.909            1
-  none        0  -170.996  0e-00      0.0915          0.1       0.094 to 0.27
+           theta  log p(y)  error  probability  Bayes factor  priors x 1/4 to x 4
+  batches      1  -168.700  0e-00       0.909            1
+  none         0  -170.996  0e-00       0.0915           0.1        0.094 to 0.27
 
 A new `Batch` is predicted best by `batches`, by 2.63 (se 2.91) more than by `none`: not decided by
 6 groups. The data are the most probable under `batches` (posterior probability 0.909). Against

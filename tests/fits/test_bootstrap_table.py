@@ -137,5 +137,5 @@ def test_the_printed_table(many):
     assert lines[1] == "  by REML; seed=1"
     assert lines[3] == "Estimates, with 95 % percentile intervals"
     assert lines[4].split() == ["estimate", "bias", "se", "lower", "upper"]
-    assert lines[6].split()[:2] == ["Days", "10.467"]
+    assert lines[6].split()[:2] == ["Days", "10.5"]
     assert "Parametric bootstrap" in many._repr_html_()

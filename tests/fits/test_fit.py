@@ -15,8 +15,8 @@ import ranef as rf
 from fits import FORMULAS, METHODS, OPTIONS, fit_of, frame, known_posterior, population
 from ranef.errors import FitError
 from ranef.fits.fit import Fit
-from ranef.fits.tables import Summary
 from ranef.plots import random_effects
+from ranef.printing.summary import Summary
 
 TIDY = ["term", "level", "coef"]
 EFFECTS = [*TIDY, "estimate", "sd", "lower", "upper"]

@@ -245,15 +245,15 @@ Linear mixed model fitted by REML
   REML criterion 1743.6283, log-likelihood -871.8141, AIC 1755.63, BIC 1774.79, 6 parameters
 
 Random effects
-                     variance       sd   corr
-  Subject  Intercept  612.090  24.7405
-           Days        35.072   5.9221  0.066
-  Residual            654.941  25.5918
+                       variance      sd   corr
+  Subject   Intercept    612.1   24.74
+            Days          35.07   5.922  0.066
+  Residual               654.9   25.59
 
 Fixed effects, with 95 % Wald intervals
-            estimate     se      t    lower    upper
-  Intercept  251.405  6.825  36.84  238.029  264.781
-  Days        10.467  1.546   6.77    7.438   13.497
+             estimate   se      t  lower  upper
+  Intercept     251.4  6.8  36.84  238.0  264.8
+  Days           10.5  1.5   6.77    7.4   13.5
 
 The optimiser converged."""
 
@@ -264,15 +264,15 @@ Linear mixed model fitted by maximum likelihood
   deviance 1751.9393, log-likelihood -875.9697, AIC 1763.94, BIC 1783.10, 6 parameters
 
 Random effects
-                     variance       sd   corr
-  Subject  Intercept  565.515  23.7806
-           Days        32.682   5.7168  0.081
-  Residual            654.941  25.5918
+                       variance      sd   corr
+  Subject   Intercept    565.5   23.78
+            Days          32.68   5.717  0.081
+  Residual               654.9   25.59
 
 Fixed effects, with 95 % Wald intervals
-            estimate     se      t    lower    upper
-  Intercept  251.405  6.632  37.91  238.406  264.404
-  Days        10.467  1.502   6.97    7.523   13.412
+             estimate   se      t  lower  upper
+  Intercept     251.4  6.6  37.91  238.4  264.4
+  Days           10.5  1.5   6.97    7.5   13.4
 
 The optimiser converged."""
 
@@ -283,14 +283,14 @@ Linear mixed model fitted by REML
   REML criterion 246.9907, log-likelihood -123.4954, AIC 254.99, BIC 263.37, 4 parameters
 
 Random effects
-                       variance       sd
-  cask:batch Intercept  8.43367  2.90408
-  batch      Intercept  1.65731  1.28736
-  Residual              0.67800  0.82341
+                         variance      sd
+  cask:batch  Intercept    8.434   2.904
+  batch       Intercept    1.657   1.287
+  Residual                 0.6780  0.8234
 
 Fixed effects, with 95 % Wald intervals
-            estimate      se      t    lower    upper
-  Intercept  60.0533  0.6769  88.72  58.7267  61.3800
+             estimate    se      t  lower  upper
+  Intercept     60.05  0.68  88.72  58.73  61.38
 
 The optimiser converged."""
 
@@ -301,13 +301,13 @@ Linear mixed model fitted by REML
   REML criterion 161.8283, log-likelihood -80.9141, AIC 167.83, BIC 172.03, 3 parameters
 
 Random effects
-                     variance       sd
-  Batch    Intercept        0        0
-  Residual            13.8063  3.71568
+                       variance     sd
+  Batch     Intercept      0     0
+  Residual                13.81  3.716
 
 Fixed effects, with 95 % Wald intervals
-            estimate       se     t    lower    upper
-  Intercept  5.66560  0.67839  8.35  4.33598  6.99522
+             estimate    se     t  lower  upper
+  Intercept      5.67  0.68  8.35   4.34   7.00
 
 The optimiser converged to a singular fit: the estimated covariance of a random-effects term is on
 the boundary of its space (a zero variance or a perfect correlation).
@@ -323,9 +323,9 @@ Linear model fitted by maximum likelihood
   residual sd 47.4489
 
 Fixed effects, with 95 % Wald intervals
-            estimate     se      t    lower    upper
-  Intercept  251.405  6.573  38.25  238.522  264.289
-  Days        10.467  1.231   8.50    8.054   12.881"""
+             estimate   se      t  lower  upper
+  Intercept     251.4  6.6  38.25  238.5  264.3
+  Days           10.5  1.2   8.50    8.1   12.9"""
 
 
 @pytest.mark.parametrize(

@@ -165,10 +165,8 @@ least \d\.\d\d\."""
 
 
 def test_the_page_of_a_sampled_posterior(sleep_post):
-    numbers = r" +".join([r"-?\d+\.\d\d"] * 4 + [r"\d+", r"\d+", r"\d\.\d{3}", r"\d+\.\d+"])
+    numbers = r" +".join([r"-?\d+\.\d+"] * 4 + [r"\d+", r"\d+", r"\d\.\d{3}", r"\d+\.\d+"])
     assert re.fullmatch(PAGE.replace("NUMBERS", numbers), str(sleep_post))
-    lengths = {len(line) for line in str(sleep_post).split("\n")[6:13]}
-    assert len(lengths) == 1, "aligned"
     assert max(map(len, str(sleep_post).split("\n"))) <= 100
     assert sleep_post._repr_html_().count("<tr") == 7
 

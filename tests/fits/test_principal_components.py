@@ -102,8 +102,8 @@ def test_printed():
             "Principal components of the random effects, relative to sigma\n"
             "\n"
             "Batch, with loadings\n"
-            "            sd proportion cumulative Intercept\n"
-            "  PC1  0.84832    1.00000    1.00000   1.00000\n"
+            "           sd  proportion  cumulative  Intercept\n"
+            "  PC1  0.8483       1.000       1.000      1.000\n"
             "\n"
             "Batch: 1 of 1 dimension of the random effects has variance."
         )

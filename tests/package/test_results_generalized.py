@@ -288,15 +288,15 @@ approximation)
   -2 log-likelihood 184.0526, log-likelihood -92.0263, AIC 194.05, BIC 204.18, 5 parameters
 
 Random effects
-                 variance       sd
-  herd Intercept  0.41250  0.64226
+                   variance      sd
+  herd  Intercept    0.4125  0.6423
 
 Fixed effects, with 95 % Wald intervals
-               estimate       se      z     lower     upper
-  Intercept    -1.39853  0.23247  -6.02  -1.85417  -0.94290
-  period[T.2]  -0.99233  0.30664  -3.24  -1.59334  -0.39132
-  period[T.3]  -1.12867  0.32664  -3.46  -1.76887  -0.48847
-  period[T.4]  -1.58031  0.42744  -3.70  -2.41807  -0.74255
+               estimate    se      z  lower  upper
+  Intercept       -1.40  0.23  -6.02  -1.85  -0.94
+  period[T.2]     -0.99  0.31  -3.24  -1.59  -0.39
+  period[T.3]     -1.13  0.33  -3.46  -1.77  -0.49
+  period[T.4]     -1.58  0.43  -3.70  -2.42  -0.74
 
 The optimiser converged."""
 
@@ -308,9 +308,9 @@ Generalised linear model (negative_binomial, log link) fitted by maximum likelih
   shape 2.5
 
 Fixed effects, with 95 % Wald intervals
-            estimate       se     z    lower    upper
-  Intercept  0.30025  0.14347  2.09  0.01905  0.58144
-  x          0.35975  0.15579  2.31  0.05441  0.66509
+             estimate    se     z  lower  upper
+  Intercept      0.30  0.14  2.09   0.02   0.58
+  x              0.36  0.16  2.31   0.05   0.67
 
 The optimiser converged."""
 

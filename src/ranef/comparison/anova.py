@@ -26,8 +26,8 @@ from ranef.design.same_data import check_same_data
 from ranef.errors import DataWarning, FitError, listed
 from ranef.fits.fit import Fit
 from ranef.fits.point import PointFit
-from ranef.fits.tables import Printed, Summary
 from ranef.likelihood.bootstrap.simulated_responses import entropy_of
+from ranef.printing.summary import Printed, Summary
 
 _IF_NOT_NESTED = "AIC and BIC, or rf.compare() of posteriors, compare models that are not nested."
 

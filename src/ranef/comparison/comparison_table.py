@@ -12,9 +12,10 @@ import pandas as pd
 
 from ranef.comparison.bayes_factors import EFFECTS
 from ranef.errors import FitError, listed, suggestion
-from ranef.fits.tables import Printed, Summary, shown
 from ranef.leave_one_out.elpd import Scores
 from ranef.plots import comparisons
+from ranef.printing.digits import shown
+from ranef.printing.summary import Printed, Summary
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -14,8 +14,8 @@ from ranef.arguments import check_choice
 from ranef.design.design import Design
 from ranef.errors import DataWarning, FitError, probability, warn
 from ranef.families.family import Family
-from ranef.fits.tables import Printed, Summary
 from ranef.likelihood.estimate import Replicates
+from ranef.printing.summary import Printed, Summary
 
 KINDS = ("percentile", "basic")
 

@@ -32,10 +32,11 @@ from ranef.fits.predictions.prediction_table import Intervals, Question, predict
 from ranef.fits.principal_components import PrincipalComponents, pca_table
 from ranef.fits.shrinkage import shrinkage_table
 from ranef.fits.studies.studies import Studies
-from ranef.fits.tables import Printed, Summary, VarCorr, extras, tidy_effects
+from ranef.fits.tables import VarCorr, extras, tidy_effects
 from ranef.likelihood.predictions import Draws, linear_predictor
 from ranef.numerics.memory import WithoutCaches
 from ranef.plots import random_effects
+from ranef.printing.summary import Printed, Summary
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

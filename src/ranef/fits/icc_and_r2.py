@@ -27,9 +27,9 @@ from ranef.arguments import check_choice
 from ranef.design.design import Design, RandomTerm
 from ranef.errors import FitError, listed, probability
 from ranef.families.family import Family
-from ranef.fits.tables import Summary
 from ranef.likelihood.predictions import linear_predictors
 from ranef.posterior.draws import hdi
+from ranef.printing.summary import Summary
 
 LATENT_WORDS = {np.pi**2 / 3: "pi^2 / 3", np.pi**2 / 6: "pi^2 / 6"}
 APPROXIMATIONS = ("lognormal", "delta", "trigamma")

@@ -34,11 +34,12 @@ from ranef.fits.predictions.estimated_rows import (
     intervals_around_estimates,
 )
 from ranef.fits.predictions.prediction_table import Intervals, Question, normal_quantile
-from ranef.fits.tables import Summary, VarCorr, tidy_effects
+from ranef.fits.tables import VarCorr, tidy_effects
 from ranef.likelihood import textbook_matrices
 from ranef.likelihood.estimate import Estimate, FittedModel
 from ranef.likelihood.predictions import Draws
 from ranef.likelihood.profile.likelihood_profile import Profile
+from ranef.printing.summary import Summary
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor

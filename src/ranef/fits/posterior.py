@@ -36,7 +36,7 @@ from ranef.fits.predictions.prediction_table import (
     posterior_intervals,
     posterior_means,
 )
-from ranef.fits.tables import Summary, VarCorr, tidy_effects
+from ranef.fits.tables import VarCorr, tidy_effects
 from ranef.leave_one_out.elpd import Scores, to_arviz, units_of
 from ranef.likelihood.predictions import Draws, drawn_rows, log_likelihood
 from ranef.plots import comparisons
@@ -46,6 +46,7 @@ from ranef.posterior.prior_sensitivity import SCALES
 from ranef.posterior.quadrature.marginal_densities import Curve
 from ranef.posterior.quadrature.moments import LatticeMarginals
 from ranef.posterior.savage_dickey import DensityRatio, prior_density
+from ranef.printing.summary import Summary
 from ranef.priors.prior_predictive import prior_predictive
 
 if TYPE_CHECKING:

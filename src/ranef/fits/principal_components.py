@@ -18,7 +18,8 @@ from scipy import linalg
 from ranef._typing import Array
 from ranef.design.design import Design
 from ranef.errors import FitError
-from ranef.fits.tables import Printed, Summary, VarCorr
+from ranef.fits.tables import VarCorr
+from ranef.printing.summary import Printed, Summary
 
 ZERO = 1e-4  # a relative sd that counts as zero, as lme4's isSingular
 

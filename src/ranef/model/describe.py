@@ -15,7 +15,8 @@ from ranef.design.groups import Factor, is_nested
 from ranef.design.model_matrix import NearestPlace
 from ranef.errors import listed
 from ranef.families.family import Family
-from ranef.fits.tables import extras, indented, wrapped
+from ranef.fits.tables import extras
+from ranef.printing.plain_text import indented, wrapped
 from ranef.priors.assignment import PriorRow
 from ranef.priors.distributions import Constant
 

@@ -97,9 +97,9 @@ class Model:
     >>> import ranef as rf
     >>> model = rf.Model("Yield ~ 1 + (1 | Batch)", rf.load_dataset("Dyestuff"))
     >>> model.fit("ml").varcorr()
-              variance       sd
-    Batch    Intercept  1388.33  37.2603
-    Residual            2451.25  49.5101
+                         variance     sd
+    Batch     Intercept      1388  37.26
+    Residual                 2451  49.51
     """
 
     def __init__(

@@ -14,9 +14,9 @@ from ranef.design.design import Design
 from ranef.design.labels import sd_name
 from ranef.errors import FitError, probability
 from ranef.fits.studies.row_means import Settings, interval, intervals, new_means, row_means
-from ranef.fits.tables import Summary
 from ranef.plots import forest
 from ranef.posterior.quadrature.moments import LatticeMarginals
+from ranef.printing.summary import Summary
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
