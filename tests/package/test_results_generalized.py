@@ -268,8 +268,8 @@ def test_pictures_say_the_scale():
         fit = made_up("poisson", "correlated slopes")
         axes = fit.plot_shrinkage()
         labels = axes.get_xlabel(), axes.get_ylabel()
-        assert labels == ("Intercept (log scale)", "x (log scale)")
-        assert fit.plot_shrinkage(coefs="x").get_xlabel() == "x (log scale)"
+        assert labels == ("Intercept (log scale)", "x, log scale")
+        assert fit.plot_shrinkage(coefs="x").get_xlabel() == "x, log scale"
         assert made_up("t", "one factor").plot_shrinkage().get_xlabel() == "Intercept"
         panels = fit.plot_caterpillar()
         assert [panel.get_xlabel() for panel in panels] == ["Intercept", "x"]

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ranef.plots.canvas import _freest, _limits, ellipse, short
+from ranef.plots.canvas import ellipse, short
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -33,28 +33,7 @@ def test_a_covariance_that_rounding_made_indefinite_gives_a_line() -> None:
     np.testing.assert_allclose(contour[:, 0], contour[:, 1], atol=1e-7)
 
 
-def test_limits_hold_the_core_and_what_is_not_far_out() -> None:
-    own = np.array([0.0, 1.0, 2.0, 3.0, 4.0, 50.0])  # quartiles 1.25 and 3.75
-    low, high = _limits(own, np.array([-6.0]))
-    assert low == pytest.approx(-6.0 - 0.06 * 10.0)
-    assert high == pytest.approx(4.0 + 0.06 * 10.0)
-    assert _limits(np.array([]), np.array([5.0])) == (4.0, 6.0)
-
-
 def test_names_keep_their_two_ends() -> None:
     assert short("x" * 32) == "x" * 32
     cut = short("a" * 20 + "b" * 20)
     assert cut == "a" * 15 + "…" + "b" * 16
-
-
-def test_a_name_goes_opposite_the_arrow_unless_that_side_is_taken() -> None:
-    tail, head, reach = np.zeros(2), np.array([-10.0, 0.0]), np.array([10.0, 9.0])
-    free = _freest(tail, head, np.array([head]), reach)
-    np.testing.assert_allclose(free, [10.0, 0.0], atol=1e-12)
-    turned = _freest(tail, head, np.array([head, [11.0, 0.0], [12.0, -3.0]]), reach)
-    assert abs(turned[1]) > 1.0
-
-
-def test_a_name_without_an_arrow_goes_above() -> None:
-    still = _freest(np.ones(2), np.ones(2), np.ones((1, 2)) * 99.0, np.array([10.0, 9.0]))
-    np.testing.assert_allclose(still, [0.0, 9.0], atol=1e-12)

@@ -10,11 +10,10 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from itertools import compress
 from os import PathLike
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+from typing import TYPE_CHECKING, ClassVar, NoReturn
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from ranef._typing import Array
 from ranef.arguments import check_choice, check_counts, check_seed, is_one_of
@@ -26,23 +25,19 @@ from ranef.families.family import Family
 from ranef.fits.anew.anew import Anew
 from ranef.fits.engine import Engine, records_of
 from ranef.fits.icc_and_r2 import Numbers, icc_table, r2_table
+from ranef.fits.no_pooling.pooling import Pooling
 from ranef.fits.predictions.asked_rows import asked_rows
 from ranef.fits.predictions.coefficient_table import coefficient_rows, drawn_coefficients
 from ranef.fits.predictions.prediction_table import Intervals, Question, prediction_table, question
 from ranef.fits.principal_components import PrincipalComponents, pca_table
-from ranef.fits.shrinkage import shrinkage_table
 from ranef.fits.studies.studies import Studies
 from ranef.fits.tables import VarCorr, extras, tidy_effects
 from ranef.likelihood.predictions import Draws, linear_predictor
 from ranef.numerics.memory import WithoutCaches
-from ranef.plots import random_effects
 from ranef.printing.summary import Printed, Summary
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
-
-class Fit(WithoutCaches, Anew, Studies, Printed):
+class Fit(WithoutCaches, Anew, Studies, Pooling, Printed):
     """What every fit answers, whatever the method.
 
     Attributes
@@ -611,88 +606,6 @@ class Fit(WithoutCaches, Anew, Studies, Printed):
             names = listed(self.design.dropped)
             facts.append(f"left out as combinations of other columns: {names}")
         return tuple(facts)
-
-    # ---------------------------------------------------------------------------- pictures
-
-    def shrinkage_table(self, term: str | None = None) -> pd.DataFrame:
-        """Return, for each group, its own estimate beside the model's.
-
-        Parameters
-        ----------
-        term : str, optional
-            Label of the term; the first by default.
-
-        Returns
-        -------
-        DataFrame
-            Columns `term, level, coef, own, model, population, n`: no pooling (nan where the
-            rows of the group do not determine it), partial pooling, complete pooling, rows. All
-            on the link scale; see `ranef.fits.shrinkage.shrinkage_table`.
-        """
-        chosen, psi = self._term(term), np.array(list(self.parameters.values()))
-        return shrinkage_table(
-            self.design, chosen, beta=self.fixef(), b=self._b(), family=self.family, psi=psi
-        )
-
-    def plot_caterpillar(
-        self,
-        term: str | None = None,
-        *,
-        prob: float = 0.95,
-        kind: str = "interval",
-        total: bool = False,
-        uncertainty: str | None = None,
-        **style: Any,
-    ) -> NDArray[np.object_]:
-        """Draw the random effects with their intervals, ordered: see `plots.random_effects`.
-
-        Parameters
-        ----------
-        term : str, optional
-            Label of the term; all by default.
-        prob : float
-            Probability of the intervals.
-        kind : {"interval", "qq"}
-            Levels in order, or against normal quantiles.
-        total : bool
-            Whether each group's own coefficients are drawn, fixed effects plus random ones, as of
-            `coef_table`, in place of its deviations from the fixed effects.
-        uncertainty : str, optional
-            Of which parameters the intervals contain the uncertainty, as of `ranef_table`.
-        **style
-            `ax=`, `order=` and whatever else `ranef.plots.random_effects.caterpillar` takes.
-        """
-        self._term(term)
-        if total:
-            table, fixef = self.coef_table(prob, uncertainty=uncertainty), self.fixef()
-            table["population"] = fixef.reindex(table["coef"]).fillna(0.0).to_numpy()
-        else:
-            table = self.ranef_table(prob, uncertainty=uncertainty)
-        return random_effects.caterpillar(
-            table, term=term, kind=kind, interval_label=table.attrs["interval"], **style
-        )
-
-    def plot_shrinkage(self, term: str | None = None, *, coefs: Any = None, **style: Any) -> Axes:
-        """Draw how the model shrinks each group's own estimate: see `plots.random_effects`.
-
-        Parameters
-        ----------
-        term : str, optional
-            Label of the term; the first by default.
-        coefs : str or sequence of str, optional
-            One coefficient (rows) or two (arrows with the covariance ellipse); the first two by
-            default.
-        **style
-            `ax=` and whatever else `ranef.plots.random_effects.shrinkage` takes.
-        """
-        chosen = self._term(term)
-        return random_effects.shrinkage(
-            self.shrinkage_table(chosen.label),
-            coefs=coefs,
-            covariance=self.varcorr().cov[chosen.label],
-            scale="" if self.family.link.is_identity else f"{self.family.link.name} scale",
-            **style,
-        )
 
     def _term(self, label: str | None) -> RandomTerm:
         labels = [t.label for t in self.design.terms]

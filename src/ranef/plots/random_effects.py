@@ -7,7 +7,7 @@ Matplotlib loads with the first plot, not with the package.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import compress
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,15 +18,9 @@ from numpy.typing import NDArray
 from ranef._typing import Array
 from ranef.arguments import check_choice
 from ranef.errors import DataError, RanefError, listed, suggestion
-from ranef.plots.canvas import (
-    Groups,
-    Panel,
-    checked_axes,
-    draw_groups,
-    draw_panel,
-    new_grid,
-    new_single,
-)
+from ranef.plots.by_group.arrows import Groups, draw_groups, new_single
+from ranef.plots.by_group.caterpillars import Panel, draw_panel, finish, new_grid, share_limits
+from ranef.plots.canvas import checked_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,7 +40,11 @@ def caterpillar(
     kind: str = "interval",
     order: str = "estimate",
     interval_label: str = "",
+    xlabels: Mapping[str, str] | None = None,
+    titles: Mapping[str, str] | None = None,
+    sharex: bool = False,
     ax: Axes | Iterable[Axes] | None = None,
+    figsize: tuple[float, float] | None = None,
 ) -> NDArray[np.object_]:
     """Draw the random effects of a fit with their intervals, one panel a coefficient.
 
@@ -61,7 +59,8 @@ def caterpillar(
         leaves a grouping factor out unasked would be read as the whole model.
     kind : {"interval", "qq"}
         `"interval"` gives each level a row of its own. `"qq"` puts the levels at the standard
-        normal quantiles of (rank - 1/2) / m, where normal effects lie on a line.
+        normal quantiles of (rank - 1/2) / m, where normal effects lie on a line: the one through
+        the quartiles is drawn, and the levels at both ends are named.
     order : {"estimate", "each", "level"}
         Levels from the bottom by the estimates of the term's first coefficient (a row is the
         same level in all its panels), by each panel's own estimates, or from the top in the
@@ -69,8 +68,14 @@ def caterpillar(
     interval_label : str
         What the intervals are, for instance `"mode ± 1.96 conditional sd"`; written once a term,
         under its title.
+    xlabels, titles : mapping of str to str, optional
+        What stands at the axis of a coefficient, and what a term is called; their names by default.
+    sharex : bool
+        Whether panels of the same coefficient have the same limits, so that terms can be compared.
     ax : Axes or several Axes, optional
         Axes to draw on, one for each panel. By default a new figure is made.
+    figsize : tuple of float, optional
+        Width and height of a new figure in inches; by default there is room for all.
 
     Returns
     -------
@@ -87,7 +92,8 @@ def caterpillar(
     Notes
     -----
     Levels are named where each has at least 7 points of height, which a new figure gives to as
-    many as 60; beyond, the axis counts them.
+    many as 60; beyond, the axis counts them and names those at both ends. Where the intervals have
+    no width, as of effects whose sd is estimated as zero, points are hollow and the axis says so.
 
     References
     ----------
@@ -108,12 +114,16 @@ def caterpillar(
     check_table(table, RANEF_COLUMNS, NO_RANDOM_EFFECTS)
     terms = _names(table["term"]) if term is None else (_checked_term(table, term),)
     panel_order = "each" if kind == "qq" else order
-    rows = [_panels(_term_table(table, name), panel_order) for name in terms]
+    words = xlabels or {}, titles or {}
+    rows = [_panels(_term_table(table, name), panel_order, *words) for name in terms]
     panels = [panel for row in rows for panel in row]
     names = [f"{panel.term}: {panel.coef}" for panel in panels]
-    axes = new_grid(rows, kind) if ax is None else checked_axes(ax, names)
+    axes = new_grid(rows, kind, figsize) if ax is None else checked_axes(ax, names)
     for panel_axes, panel in zip(axes, panels, strict=True):
         draw_panel(panel_axes, panel, kind, interval_label)
+    if sharex:
+        share_limits(axes, panels)
+    finish(axes, panels, kind)
     return axes
 
 
@@ -124,8 +134,10 @@ def shrinkage(
     coefs: str | Sequence[str] | None = None,
     covariance: pd.DataFrame | Array | None = None,
     labels: bool | Literal["auto"] = "auto",
-    scale: str = "",
+    xlabels: Mapping[str, str] | None = None,
+    own: str = "group's own estimate",
     ax: Axes | Iterable[Axes] | None = None,
+    figsize: tuple[float, float] | None = None,
 ) -> Axes:
     """Draw how the model pulls each group's own estimate towards the population.
 
@@ -136,8 +148,8 @@ def shrinkage(
     table : DataFrame
         Columns `term, level, coef, own, model, population, n`: the group's own estimate, by least
         squares or maximum likelihood (no pooling; missing where its data cannot give one), the
-        model's (partial pooling), the fixed effect (complete pooling), and the group's number of
-        observations.
+        model's (partial pooling), its fixed part (complete pooling), and the group's number of
+        observations. Others are ignored.
     term : str, optional
         The term to draw. By default the first of the table.
     coefs : str or sequence of one or two str, optional
@@ -146,11 +158,16 @@ def shrinkage(
         Estimated covariance of the random effects, to draw the regions that hold 50 % and 95 %
         of the groups under the model. A DataFrame may hold more coefficients than are drawn.
     labels : bool or "auto"
-        Whether to name the groups; `"auto"` names them where there is room.
-    scale : str
-        What the numbers are, if not in the response's unit; for the axis labels: "logit scale".
+        Whether to name the groups; `"auto"` names them where a name covers no point, and of long
+        lists those at the ends.
+    xlabels : mapping of str to str, optional
+        What stands at the axis of a coefficient; its name by default.
+    own : str
+        What the legend calls the own estimates.
     ax : Axes, optional
         Axes to draw on. By default a new figure is made.
+    figsize : tuple of float, optional
+        Width and height of a new figure in inches.
 
     Returns
     -------
@@ -165,9 +182,13 @@ def shrinkage(
 
     Notes
     -----
-    Groups without an estimate of their own are not drawn; a note on the axes counts them. Own
-    estimates more than three interquartile ranges beyond the quartiles do not stretch the axes;
-    those that end up outside are counted too.
+    Groups without an estimate of their own are not drawn; a note below the axes names them. In the
+    plane a group with an own estimate of one coefficient alone has a stroke for a ring, at the
+    model's estimate of the other. Own estimates more than three interquartile ranges beyond the
+    quartiles do not stretch the axes; those that end up outside are named too.
+
+    Bands or ellipses are drawn where all groups have the same population, ellipses also around
+    up to four. Elsewhere each group's population is a stroke in its row, or a diamond.
 
     References
     ----------
@@ -185,14 +206,10 @@ def shrinkage(
     check_table(table, SHRINKAGE_COLUMNS, NO_RANDOM_EFFECTS)
     name = _names(table["term"])[0] if term is None else _checked_term(table, term)
     term_table = _term_table(table, name)
-    groups = _groups(term_table, _checked_coefs(term_table, coefs))
+    groups = _groups(term_table, _checked_coefs(term_table, coefs), xlabels or {}, own)
     cov = _covariance(covariance, groups.coefs)
-    (axes,) = new_single(groups) if ax is None else checked_axes(ax, [groups.term])
+    (axes,) = new_single(groups, figsize) if ax is None else checked_axes(ax, [groups.term])
     draw_groups(axes, groups, cov, labels)
-    if scale:
-        axes.set_xlabel(f"{axes.get_xlabel()} ({scale})", parse_math=False)
-        if len(groups.coefs) == 2:
-            axes.set_ylabel(f"{axes.get_ylabel()} ({scale})", parse_math=False)
     return axes  # type: ignore[no-any-return]
 
 
@@ -252,7 +269,9 @@ def _matrix(table: pd.DataFrame, column: str, coefs: Sequence[str]) -> Array:
     return wide.reindex(index=_names(table["level"]), columns=list(coefs)).to_numpy(dtype=float)
 
 
-def _panels(table: pd.DataFrame, order: str) -> list[Panel]:
+def _panels(
+    table: pd.DataFrame, order: str, xlabels: Mapping[str, str], titles: Mapping[str, str]
+) -> list[Panel]:
     """Return the panels of one term's table."""
     term, coefs, levels = table["term"].iloc[0], _names(table["coef"]), _names(table["level"])
     estimate, lower, upper = (_matrix(table, c, coefs) for c in ("estimate", "lower", "upper"))
@@ -266,6 +285,8 @@ def _panels(table: pd.DataFrame, order: str) -> list[Panel]:
         Panel(
             term=term,
             coef=coef,
+            title=titles.get(term, term),
+            xlabel=xlabels.get(coef, coef),
             levels=tuple(levels[i] for i in ranks[:, j]),
             estimate=estimate[ranks[:, j], j],
             lower=lower[ranks[:, j], j],
@@ -278,21 +299,25 @@ def _panels(table: pd.DataFrame, order: str) -> list[Panel]:
     ]
 
 
-def _groups(table: pd.DataFrame, coefs: tuple[str, ...]) -> Groups:
+def _groups(
+    table: pd.DataFrame, coefs: tuple[str, ...], xlabels: Mapping[str, str], own_name: str
+) -> Groups:
     """Return the groups of one term's table that have estimates of their own."""
     own, model, population, n = (
         _matrix(table, name, coefs) for name in ("own", "model", "population", "n")
     )
-    kept = np.isfinite(own).all(axis=1)
+    kept, levels = np.isfinite(own).any(axis=1), _names(table["level"])
     return Groups(
         term=table["term"].iloc[0],
+        own_name=own_name,
         coefs=coefs,
-        levels=tuple(compress(_names(table["level"]), kept)),
+        labels=tuple(xlabels.get(coef, coef) for coef in coefs),
+        levels=tuple(compress(levels, kept)),
         own=own[kept],
         model=model[kept],
-        population=population[0],
+        population=population[kept],
         n=n[kept, 0],
-        n_absent=int(np.sum(~kept)),
+        absent=tuple(compress(levels, ~kept)),
     )
 
 

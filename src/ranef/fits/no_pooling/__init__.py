@@ -1,0 +1,1 @@
+"""What the rows of each group say by themselves, beside what the model says of the group."""

@@ -1,0 +1,1 @@
+"""Marks of plots that show every group, with names that cover nothing."""
