@@ -1,9 +1,11 @@
 """How often 95 % intervals of predictions hold the truth, over simulated data sets.
 
-    python benchmarks/coverage.py [data sets, 2000 by default] [reml quadrature, both by default]
+    python benchmarks/coverage.py [data sets, 2000 by default] [methods, reml quadrature by default]
 
-Groups have intercepts and slopes; the truth is known. Point fits have intervals with variances as
-if known, posteriors highest density intervals by quadrature.
+Groups have intercepts and slopes, half of the rows of each a treatment; the truth is known and the
+same in all data sets. Point fits have intervals with variances as if known, and means also with
+Satterthwaite's degrees of freedom; posteriors, by "quadrature" or "laplace", have highest density
+intervals under the default priors.
 """
 
 import sys
@@ -16,6 +18,7 @@ import pandas as pd
 import ranef as rf
 
 BETA, ROOT, SIGMA = np.array([250.0, 10.0]), np.array([[25.0, 0.0], [1.0, 6.0]]), 25.0
+TREATMENT = {"a": 0.0, "b": 10.0}  # the mean of each, less that of the first
 SIZES = {"18 groups of 10": (18, 10), "6 groups of 6": (6, 6)}
 COLUMNS = [
     "known group, mean",
@@ -24,6 +27,10 @@ COLUMNS = [
     "new group, new row",
     "typical group",
     "coefficient of a group",
+    "marginal mean",
+    "marginal mean, t",
+    "contrast",
+    "contrast, t",
 ]
 
 
@@ -38,16 +45,20 @@ def one(job):
     x = np.tile(np.arange(n) * 9.0 / (n - 1), m)
     group = np.repeat(np.arange(m), n)
     b = BETA + rng.standard_normal((m + 1, 2)) @ ROOT.T
-    mean = b[group, 0] + b[group, 1] * x
+    f = np.array(list(TREATMENT))[(np.arange(m * n) + group) % 2]
+    mean = b[group, 0] + b[group, 1] * x + pd.Series(f).map(TREATMENT)
     data = pd.DataFrame({"y": mean + SIGMA * rng.standard_normal(m * n), "x": x, "g": group})
-    at = pd.DataFrame({"x": 4.5, "g": np.arange(m)})
+    data["f"] = f
+    at = pd.DataFrame({"x": 4.5, "g": np.arange(m), "f": "a"})
     of_known, of_new = b[:m] @ [1, 4.5], b[m] @ [1, 4.5]
-    stranger = pd.DataFrame({"x": [4.5]})
-    model, found = rf.Model("y ~ x + (x | g)", data), {}
+    stranger = pd.DataFrame({"x": [4.5], "f": "a"})
+    of_f = BETA @ [1, 4.5] + np.array(list(TREATMENT.values()))
+    model, found = rf.Model("y ~ x + f + (x | g)", data), {}
     for method in methods:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             fit = model.fit(method)
+            is_point = isinstance(fit, rf.PointFit)
             single = {"prob": 0.95, "interval": "prediction"}
             y = SIGMA * rng.standard_normal(m + 1)
             found[method] = [
@@ -57,6 +68,12 @@ def one(job):
                 held(fit.predict(stranger, "new", **single), of_new + y[m]),
                 held(fit.predict(stranger, "population", prob=0.95), BETA @ [1, 4.5]),
                 held(fit.coef_table(), b[:m].ravel()),
+                held(rf.means(fit, "f"), of_f),
+                held(rf.means(fit, "f", df="satterthwaite"), of_f) if is_point else np.nan,
+                held(rf.contrasts(fit, "f"), of_f[0] - of_f[1]),
+                held(rf.contrasts(fit, "f", df="satterthwaite"), of_f[0] - of_f[1])
+                if is_point
+                else np.nan,
             ]
     return found
 

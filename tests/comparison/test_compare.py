@@ -1,10 +1,12 @@
 """Models side by side: checked numbers of four structures, and what is said of them in words."""
 
 import pickle
+import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cache
+from itertools import count
 from types import SimpleNamespace
 
 import matplotlib as mpl
@@ -14,7 +16,10 @@ import pytest
 from comparison_cases import PRIORS, TAU, P, sleep, structures, two, yields
 
 import ranef as rf
-from ranef.comparison.compare import _priors_note, check_comparable, named_fits
+from ranef import progress
+from ranef.comparison import compare as module
+from ranef.comparison.compare import check_comparable, named_fits
+from ranef.comparison.words.legend import priors_note
 from ranef.fits.diagnostics import ImportanceDiagnostics
 from ranef.posterior.prior_sensitivity import SCALES
 
@@ -166,9 +171,9 @@ def test_a_question_that_is_not_asked_has_no_columns():
         kept = [c for c in every.table if not c.endswith(("_group", "_row")) or f"_{suffix}" in c]
         kept = [c for c in kept if suffix or not c.endswith(("_group", "_row"))]
         pd.testing.assert_frame_equal(found.table, every.table[kept])
-        assert ("A new `Batch`" in str(found)) == (suffix == "group")
-        assert ("A new row" in str(found)) == (suffix == "row")
-        assert ("se diff:" in str(found)) == bool(suffix)
+        assert ("a new Batch" in str(found)) == (suffix == "group")
+        assert ("a new row" in str(found)) == (suffix == "row")
+        assert ("Scores are" in str(found)) == bool(suffix)
     assert rf.compare(fits, seed=1, units="group").known_group is None
 
 
@@ -195,11 +200,14 @@ def test_progress_names_the_model_and_stays_out_of_what_is_not_looked_at(monkeyp
     fits = {"batches": yields(), "none": yields("Yield ~ 1")}
     rf.compare(fits, seed=1, units=())
     assert capsys.readouterr() == ("", "")
-    monkeypatch.setenv("FORCE_COLOR", "1")  # as a terminal
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setattr(progress, "clock", count(0, 5).__next__)
     rf.compare(fits, seed=1, units=())
     shown = capsys.readouterr()
     assert shown.out == ""
-    assert "Comparing batches" in shown.err or "Comparing none" in shown.err
+    lines = [line.strip() for line in shown.err.split("\r") if line.strip()]
+    assert "Comparing batches: 0 of 2 (5 s)" in lines
+    assert "Comparing none: 1 of 2 (15 s)" in lines
     rf.compare(fits, seed=1, units=(), progressbar=False)
     assert capsys.readouterr() == ("", "")
 
@@ -216,7 +224,8 @@ def test_without_any_grouping_factor():
     fits = {"mean": yields("Yield ~ 1"), "none": yields("Yield ~ 0", "laplace")}
     found = rf.compare(fits, seed=1)
     assert found.new_group is None
-    assert "A new row of a known group" in str(found)
+    assert "known group" not in str(found)
+    assert "The mean has an intercept: without that the data are 10^44 times" in found.verdict
 
 
 # --------------------------------------------------------------------------- other structures
@@ -283,9 +292,7 @@ def test_a_mode_has_no_maximal_likelihood():
 def test_a_model_and_itself():
     found = rf.compare({"a": yields(), "b": yields()}, seed=1)
     assert found.verdict == (
-        "A new `Batch` is predicted alike by `a` and `b`. The data are the most probable under `a` "
-        "(posterior probability 0.5). Against `b` its Bayes factor is 1 (the same over scales "
-        "of the priors of the sds): not decided."
+        "The data are as probable under `a` as under `b`, and a new Batch is predicted alike."
     )
 
 
@@ -442,18 +449,20 @@ def test_priors_of_correlated_and_independent_effects_are_told_apart_where_they_
     """Where zero was observed, both have the same; elsewhere those of `||` hold at zero."""
     data = rf.load_dataset("sleepstudy")
     same = "`sd_Subject[Intercept] ~ HalfStudentT(3, 56.33)`"
+    corr = "`corr_Subject ~ LKJ(2)`"
+    slope = "`sd_Subject[Days] ~ HalfStudentT(3, 19.56)`"
     for first, expected in (
-        (0, f"{same} and `sd_Subject[Days] ~ HalfStudentT(3, 19.56)`."),
+        (0, f"{same}, {slope} and {corr}."),
         (
             1990,
-            f"{same[:-1]} at Days = 1990`, `sd_Subject[Days] ~ HalfStudentT(3, 19.56)` and {same}.",
+            f"{same[:-1]} at Days = 1990`, {slope}, {corr[:-1]} at Days = 1990` and {same}.",
         ),
     ):
         frame = data.assign(Days=first + data["Days"])
         models = [rf.Model(f"Reaction ~ Days + (Days {bar} Subject)", frame) for bar in ("|", "||")]
         fits = {str(i): SimpleNamespace(asked=model) for i, model in enumerate(models)}
         note = "Bayes factors hold for the priors of these models: "
-        assert _priors_note(fits) == note + expected
+        assert priors_note(fits) == note + expected
 
 
 # ----------------------------------------------------------- models that differ in fixed effects
@@ -495,7 +504,7 @@ def test_the_prior_of_a_fixed_effect_that_differs_is_moved(random):
     assert worse["log_bayes_factor_upper"] >= max(sign * np.array(true)) - 2e-4
     text = " ".join(str(found).split())
     sds = " and of the sds" if random else ""
-    assert f"over scales of the priors of `x`{sds})" in text
+    assert f"as the priors of `x`{sds} are scaled by 1/4 to 4)" in text
     assert ("Lindley's paradox" in text) == (min(true) < 0 < max(true))
     assert "`beta[x] ~ Normal(0, 1)`" in text
 
@@ -522,3 +531,35 @@ def test_where_no_prior_is_moved_there_is_no_range():
     text = str(rf.compare(fits, seed=1))
     assert "scales of the priors" not in text
     assert "priors x 1/4" not in text
+
+
+def refusing(refused, work):
+    def one(fit, **options):
+        if any(fit.design.formula.text.endswith(text) for text in refused):
+            raise rf.FitError("the lattice is too large.")
+        return work(fit, **options)
+
+    return one
+
+
+def test_a_model_that_fails_has_a_row_and_a_reason(monkeypatch):
+    every = rf.compare_structures(sleep(), seed=1, units="group").to_frame()
+    for name in ("_ask", "_fitted"):
+        with monkeypatch.context() as patched:
+            broken = refusing(["(Days || Subject)"], getattr(module, name))
+            patched.setattr(module, name, broken)
+            found = rf.compare_structures(sleep(), seed=1, units="group")
+        text = str(found)
+        row = next(line for line in text.splitlines() if line.startswith("(Days || Subject)"))
+        assert row.split()[3:] == ["failed"] * 4
+        assert "`(Days || Subject)` failed: the lattice is too large." in text
+        kept = found.to_frame().drop(index="(Days || Subject)")
+        np.testing.assert_allclose(kept["elpd_group"], every.loc[kept.index, "elpd_group"])
+        assert found.to_frame()["random"].tolist() == every["random"].tolist()
+        assert "Slopes of Days differ from Subject to Subject" in found.verdict
+
+
+def test_what_fails_for_all_models_is_an_error(monkeypatch):
+    monkeypatch.setattr(module, "_ask", refusing(["Batch)", "1"], module._ask))
+    with pytest.raises(rf.FitError, match="the lattice is too large"):
+        rf.compare({"batches": yields(), "none": yields("Yield ~ 1")})

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pandas as pd
 
-from ranef.printing.pages import TextTable
+from ranef.printing.markup import as_html, as_markdown
+from ranef.printing.pages import Page, TextTable
+from ranef.printing.plain_text import table_as_text
 
 
 def test_points_line_up_and_words_do_not():
@@ -54,3 +56,11 @@ def test_a_long_table_is_cut_in_the_middle():
     cut = TextTable.of(pd.DataFrame({"x": range(148)})).cut()
     assert [row[0].strip() for row in cut.rows] == [*"01234", "...", *map(str, range(143, 148))]
     assert TextTable.of(pd.DataFrame()).cut().rows == []
+
+
+def test_heads_may_have_several_lines():
+    cells = TextTable.of(pd.DataFrame({"a long\nhead": ["x"], "n": [1]}, index=["row"]))
+    assert table_as_text(cells).splitlines() == ["     a long  n", "     head", "row  x       1"]
+    page = Page(sections=(("", cells),))
+    assert "| a long head |" in as_markdown(page)
+    assert "a long\nhead" in as_html(page)

@@ -15,10 +15,16 @@ from numpy.typing import ArrayLike
 
 from ranef.arguments import check_choice, check_seed
 from ranef.comparison.bayes_factors import bayes_factors, no_bayes_factors, prior_probabilities
-from ranef.comparison.comparison_table import NO_RANDOM_EFFECTS, Comparison, Score
+from ranef.comparison.comparison_table import Comparison
 from ranef.comparison.stacking import bayesian_bootstrap, differences, stack
+from ranef.comparison.words.legend import (
+    NO_RANDOM_EFFECTS,
+    caveats,
+    title,
+)
+from ranef.comparison.words.verdict import Score, features_of
 from ranef.design.same_data import check_same_data
-from ranef.errors import ConvergenceWarning, DataError, FitError, listed
+from ranef.errors import ConvergenceWarning, DataError, FitError, RanefError, listed
 from ranef.fits.fit import Fit
 from ranef.fits.point import PointFit
 from ranef.fits.posterior import PosteriorFit
@@ -26,6 +32,7 @@ from ranef.leave_one_out.elpd import GROUP, OBSERVATION, Scores
 from ranef.model.model import Model
 from ranef.posterior.marginal_likelihood import MarginalLikelihood
 from ranef.posterior.prior_sensitivity import SCALES, Sensitivity
+from ranef.progress import running, silent
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -114,9 +121,9 @@ def compare(
     by_name = named_fits(fits)
     check_comparable(by_name)
     posteriors = {name: fit for name, fit in by_name.items() if isinstance(fit, PosteriorFit)}
-    table = pd.concat([_structures(by_name), _likelihoods(by_name)], axis=1)
+    said = _without_answers(by_name, posteriors)
     if len(posteriors) < 2:
-        return Comparison(table, None, None, None, _caveats(by_name, posteriors))
+        return said
     probabilities = prior_probabilities(prior, list(posteriors))
     reason = no_bayes_factors(posteriors)
     effects = _differing_effects(posteriors)
@@ -128,25 +135,38 @@ def compare(
         evidence=not reason,
         effects=effects,
     )
-    answers = _one_by_one("Comparing", posteriors, ask, executor, progressbar=progressbar)
+    with silent(when=not progressbar):
+        answers, failed = _one_by_one("Comparing", posteriors, ask, executor)
     new = {name: a.new_group for name, a in answers.items() if a.new_group is not None}
     known = {name: a.known_group for name, a in answers.items() if a.known_group is not None}
     marginals = {name: a.marginal for name, a in answers.items() if a.marginal is not None}
     by_effects = {name: a.by_effects for name, a in answers.items() if a.by_effects is not None}
+    of_models = probabilities[[name in marginals for name in posteriors]]
     evidence, sensitivity = (
-        (None, None) if reason else bayes_factors(marginals, probabilities, by_effects or None)
+        (None, None) if reason else bayes_factors(marginals, of_models, by_effects or None)
     )
-    tables = [table, _predicted(new, "group", seed), _predicted(known, "row", seed), evidence]
+    tables = [said.table, _predicted(new, "group", seed), _predicted(known, "row", seed), evidence]
+    notes = caveats(by_name, posteriors, reason, effects)
+    return replace(
+        said,
+        table=pd.concat([t for t in tables if t is not None], axis=1),
+        new_group=Score.of(new),
+        known_group=Score.of(known, is_known=any(f.design.terms for f in posteriors.values())),
+        sensitivity=sensitivity,
+        caveats=(*_default_note(posteriors, asked=GROUP in units and group is None), *notes),
+        effects=effects,
+        failures=failed,
+    )
+
+
+def _without_answers(fits: Mapping[str, Fit], posteriors: Mapping[str, PosteriorFit]) -> Comparison:
+    """Return what is known of fits before the posteriors are asked."""
+    methods = [fit.method for fit in fits.values()]
+    table = pd.concat([_structures(fits).assign(method=methods), _likelihoods(fits)], axis=1)
     return Comparison(
-        pd.concat([t for t in tables if t is not None], axis=1),
-        Score.of(new),
-        Score.of(known),
-        sensitivity,
-        (
-            *_default_note(posteriors, asked=GROUP in units and group is None),
-            *_caveats(by_name, posteriors, reason, effects),
-        ),
-        effects,
+        *(table, None, None, None, caveats(fits, posteriors)),
+        title=title([fit.design for fit in fits.values()]),
+        parts={name: features_of(fit.design) for name, fit in fits.items()},
     )
 
 
@@ -199,37 +219,50 @@ def compare_structures(
     if method not in POINT_METHODS and GROUP in units:
         _group_of(models, group)  # before anything is fitted
     fit_model = partial(_fitted, method=method, seed=seed, options=options)
-    fits = _one_by_one("Fitting", models, fit_model, executor, progressbar=progressbar)
-    comparison = compare(
-        fits, group=group, units=units, seed=seed, executor=executor, progressbar=progressbar
+    with silent(when=not progressbar):
+        fits, failed = _one_by_one("Fitting", models, fit_model, executor)
+        comparison = compare(fits, group=group, units=units, seed=seed, executor=executor)
+    facts = _structures(models).assign(random=list(models))
+    return replace(
+        comparison,
+        table=comparison.table.reindex(list(models)).assign(**facts),
+        title=title([one.design for one in models.values()], model.formula.text),
+        failures=failed | dict(comparison.failures),
     )
-    return replace(comparison, table=comparison.table.assign(random=list(models)))
 
 
 def _one_by_one[T, R](
-    verb: str,
-    named: Mapping[str, T],
-    work: Callable[[T], R],
-    executor: Executor | None,
-    *,
-    progressbar: bool,
-) -> dict[str, R]:
-    """Do some work for each of several models, and show which one it is, where anyone looks."""
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.progress import Progress
+    verb: str, named: Mapping[str, T], work: Callable[[T], R], executor: Executor | None
+) -> tuple[dict[str, R], dict[str, str]]:
+    """Do some work for each of several models; return what they give, and why some give nothing.
 
+    Raises
+    ------
+    RanefError
+        If fewer than two give anything.
+    """
+    attempts = (executor.map if executor else map)(partial(_attempt, work), named.values())
     done: dict[str, R] = {}
-    found = (executor.map if executor else map)(work, named.values())
-    console = Console(stderr=True)
-    is_seen = progressbar and (console.is_interactive or console.is_jupyter)
-    with Progress(console=console, transient=True, disable=not is_seen) as progress:
-        task = progress.add_task(verb, total=len(named))
+    failed: dict[str, RanefError] = {}
+    with running(verb, len(named)) as step:
         for name in named:
-            progress.update(task, description=f"{verb} {escape(name)}")
-            done[name] = next(found)
-            progress.advance(task)
-    return done
+            step(0, f"{verb} {name}")
+            result = next(attempts)
+            if isinstance(result, RanefError):
+                failed[name] = result
+            else:
+                done[name] = result
+            step()
+    if failed and len(done) < 2:
+        raise next(iter(failed.values()))
+    return done, {name: str(error) for name, error in failed.items()}
+
+
+def _attempt[T, R](work: Callable[[T], R], one: T) -> R | RanefError:
+    try:
+        return work(one)
+    except RanefError as error:
+        return error
 
 
 def _fitted(model: Model, *, method: str | None, seed: int | None, options: dict[str, Any]) -> Fit:
@@ -237,14 +270,17 @@ def _fitted(model: Model, *, method: str | None, seed: int | None, options: dict
     if method is not None:
         defaults: dict[str, Any] = {} if method in POINT_METHODS else {"seed": seed}
         defaults |= {"progressbar": False} if method == "mcmc" else {}
-        return model.fit(method, **(defaults | options))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        fit = model.fit(model.engine.posterior_method, seed=seed, **options)
-    if fit.converged:
-        return fit
-    priors = {name: options[name] for name in ("priors",) if name in options}
-    return model.fit("mcmc", seed=seed, progressbar=False, **priors)
+        fit = model.fit(method, **(defaults | options))
+    else:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            fit = model.fit(model.engine.posterior_method, seed=seed, **options)
+        if not fit.converged:
+            priors = {name: options[name] for name in ("priors",) if name in options}
+            fit = model.fit("mcmc", seed=seed, progressbar=False, **priors)
+    if not fit.converged:
+        raise FitError(_unreliable(fit))
+    return fit
 
 
 @dataclass(frozen=True, eq=False)
@@ -304,15 +340,15 @@ def _differing_effects(fits: Mapping[str, Fit]) -> tuple[str, ...]:
 # ------------------------------------------------------------------------------- the columns
 
 
-def _structures(fits: Mapping[str, Fit]) -> pd.DataFrame:
-    """Return the random effects of each model, and how it was fitted."""
+def _structures(models: Mapping[str, Fit | Model]) -> pd.DataFrame:
+    """Return the formula and the random effects of each model."""
     rows = {
         name: {
-            "random": " + ".join(t.text for t in fit.design.terms) or NO_RANDOM_EFFECTS,
-            "method": fit.method,
-            "n_variances": len(fit.theta_names),
+            "formula": model.design.formula.text,
+            "random": " + ".join(t.text for t in model.design.terms) or NO_RANDOM_EFFECTS,
+            "n_variances": sum(term.covariance.n_theta for term in model.design.terms),
         }
-        for name, fit in fits.items()
+        for name, model in models.items()
     }
     return pd.DataFrame.from_dict(rows, orient="index")
 
@@ -392,55 +428,6 @@ def _predicted(scores: Mapping[str, Scores], unit: str, seed: int | None) -> pd.
     return table.add_suffix(f"_{unit}")
 
 
-def _caveats(
-    fits: Mapping[str, Fit],
-    posteriors: Mapping[str, PosteriorFit],
-    reason: str = "",
-    effects: Sequence[str] = (),
-) -> tuple[str, ...]:
-    """Return the notes that concern the table as a whole."""
-    notes = []
-    if reason:
-        notes.append(f"No Bayes factors: {reason}")
-    if len(posteriors) == 1:
-        notes.append(
-            f"{listed(posteriors)} is the only posterior: predictions and marginal likelihoods are "
-            "compared between two or more."
-        )
-    points = [name for name in fits if name not in posteriors]
-    if points:
-        notes.append(
-            f"{listed(points)}: point estimates, which have no predictive densities of what is "
-            'left out and no marginal likelihood; fit them by "quadrature", "laplace" or "mcmc". '
-            "AIC and BIC count a variance like any other parameter, which it is not where it may "
-            "be zero; rf.anova tests that."
-        )
-    reml, modes = ([n for n, fit in fits.items() if fit.method == m] for m in ("reml", "map"))
-    if reml:
-        notes.append(
-            f"{listed(reml)}: restricted log-likelihoods compare only with each other, and "
-            "between models with the same fixed effects."
-        )
-    if modes:
-        notes.append(f"{listed(modes)}: the likelihood at a posterior mode is not maximal.")
-    if len(posteriors) > 1 and not reason:
-        notes.append(_priors_note(posteriors, effects))
-    return tuple(notes)
-
-
-def _priors_note(posteriors: Mapping[str, PosteriorFit], effects: Sequence[str] = ()) -> str:
-    """Return the priors, of sds and of effects that differ, under which the Bayes factors hold."""
-    moved = dict.fromkeys(
-        f"{row.name} ~ {row.prior} {row.note}".rstrip()
-        for fit in posteriors.values()
-        for row in fit.asked.priors.rows()
-        if row.parameter.startswith("sd_") or (row.parameter == "beta" and row.coef in effects)
-    )
-    if not moved:
-        return "Bayes factors hold for the priors of these models: see `model.prior_table()`."
-    return f"Bayes factors hold for the priors of these models: {listed(moved, limit=6)}."
-
-
 _HINT = "give them names: rf.compare({'slopes': fit, 'intercepts': fit0})"
 
 
@@ -502,8 +489,12 @@ def check_comparable(fits: Mapping[str, Fit]) -> None:
             )
     for name, fit in fits.items():
         if not fit.converged:
-            reasons: Iterable[str] = [fit.convergence.value]
-            if isinstance(fit, PosteriorFit):
-                reasons = fit.diagnostics.messages()
             message = f"the fit `{name}` is not to be relied on, and neither is a comparison with "
-            raise FitError(f"{message}it: {' '.join(reasons)}")
+            raise FitError(f"{message}it: {_unreliable(fit)}")
+
+
+def _unreliable(fit: Fit) -> str:
+    """Return why a fit is not to be relied on."""
+    if isinstance(fit, PosteriorFit):
+        return " ".join(fit.diagnostics.messages())
+    return fit.convergence.value

@@ -3,75 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from ranef.comparison.bayes_factors import EFFECTS
+from ranef.comparison.words import legend
+from ranef.comparison.words.legend import NO_RANDOM_EFFECTS
+from ranef.comparison.words.verdict import (
+    Feature,
+    Findings,
+    Score,
+    is_known,
+    probability,
+    spelled,
+    verdict,
+)
 from ranef.errors import FitError, listed, suggestion
-from ranef.leave_one_out.elpd import Scores
 from ranef.plots import comparisons
-from ranef.printing.digits import shown
+from ranef.printing.pages import TextTable
+from ranef.printing.plain_text import table_as_text
 from ranef.printing.summary import Printed, Summary
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-MAX_LOG_BF_ERROR = 0.1  # of a log Bayes factor that is printed as a number
-MIN_BAYES_FACTOR = 3.0  # below which nothing is decided
-MIN_ELPD_DIFFERENCE = 4.0  # below which its standard error is not to be trusted
-MAX_EQUAL_ELPD = 0.005  # a difference in elpd that is none
-MIN_STANDARD_ERRORS = 2.0  # of a difference in elpd that is decided
-NO_RANDOM_EFFECTS = "no random effects"
-LEGEND = (
-    "diff, se diff: from the best model, over the units left out; p worse: the probability that a "
-    "model predicts worse, by a normal approximation that flags speak against; error: of the "
-    "numbers themselves."
-)
+MAX_FRACTION = 1000.0  # of a Bayes factor that is written as one over it
+MOST_DECIMALS = 3  # of a difference in elpd
+FAILED = "failed"
+BEST = "best"
 
 
-def two_digits(number: float) -> str:
-    """Return a positive number with two digits that count.
-
-    Examples
-    --------
-    >>> [two_digits(x) for x in (0.000728, 1.5e-08, 3.14, 1430.0, 2.5e7)]
-    ['0.00073', '1.5e-08', '3.1', '1,400', '2.5e+07']
-    """
-    if not 1e-5 < number < 1e6:
-        return f"{number:.1e}"
-    rounded = float(f"{number:.2g}")
-    return f"{rounded:,.0f}" if rounded >= 10 else f"{rounded:.10f}".rstrip("0").rstrip(".")
-
-
-@dataclass(frozen=True, eq=False)
-class Score:
-    """Log predictive densities by unit and model.
-
-    Attributes
-    ----------
-    factor : str or None
-        The grouping factor whose levels were left out.
-    elpd : DataFrame, shape (units, models)
-    repaired : int
-        The number of elpds that were computed anew, as importance weights could not be trusted.
-    """
-
-    factor: str | None
-    elpd: pd.DataFrame
-    repaired: int
-
-    @staticmethod
-    def of(scores: Mapping[str, Scores]) -> Score | None:
-        """Gather the scores of several models."""
-        if not scores:
-            return None
-        first = next(iter(scores.values()))
-        elpd = pd.DataFrame({name: s.elpd for name, s in scores.items()}, index=first.labels)
-        return Score(first.factor, elpd, sum(int(s.repaired.sum()) for s in scores.values()))
+type Columns = dict[str, pd.Series[Any]]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -91,6 +56,12 @@ class Comparison(Printed):
     caveats : tuple of str
     effects : tuple of str
         The fixed effects that not all models have.
+    title : str
+        What is compared.
+    parts : mapping of str to frozenset of Feature
+        What each model consists of.
+    failures : mapping of str to str
+        Why there are no numbers of a model.
     """
 
     table: pd.DataFrame
@@ -99,6 +70,9 @@ class Comparison(Printed):
     sensitivity: pd.DataFrame | None
     caveats: tuple[str, ...]
     effects: tuple[str, ...] = ()
+    title: str = "Comparison of models"
+    parts: Mapping[str, frozenset[Feature]] = field(default_factory=dict)
+    failures: Mapping[str, str] = field(default_factory=dict)
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row a model, unrounded; of columns only those that apply.
@@ -106,7 +80,8 @@ class Comparison(Printed):
         Returns
         -------
         DataFrame
-            `random, method, n_variances` (what it is; the number of variances and covariances),
+            `formula, random, method, n_variances` (what it is; the number of variances and
+            covariances),
             `df, loglik, aic, bic` (point estimates); for a new group and for a new row of a known
             group, with suffixes `_group` and `_row`: `elpd, se, elpd_diff, se_diff, p_worse,
             diag_diff, diag_elpd, error, how`; `weight_group, weight_lower_group,
@@ -119,161 +94,80 @@ class Comparison(Printed):
 
     @cached_property
     def verdict(self) -> str:
-        """The model that predicts best and the most probable model, in words."""
-        return " ".join(filter(None, (self._prediction(), self._probability())))
+        """What the models differ by, and whether the data are for it, in words."""
+        return " ".join(self._sentences)
 
     def summary(self) -> Summary:
         """Return the printed table as an object: text, HTML, `.to_frame()`."""
-        table = self.table
-        sections = [self._new_group(), self._known_group(), self._marginal(), self._likelihood()]
+        tables, names = self._printed()
+        scores = [score for score in (self.new_group, self.known_group) if score is not None]
         return Summary(
-            title=f"Comparison of {len(table)} models",
-            facts=self._random_parts(),
-            sections=tuple(section for section in sections if section is not None),
-            notes=(*([self.verdict] if self.verdict else []), *self._methods(), *self.caveats),
-            frame=table,
+            title=self.title,
+            facts=self._sentences,
+            sections=tuple(("", table) for table in tables),
+            notes=(
+                *names,
+                *legend.failures(self.table, self.failures),
+                *legend.legend(self.table, scores),
+                *self.caveats,
+                self._more(),
+            ),
+            frame=self.table,
         )
 
-    # ---------------------------------------------------------------------------- sections
+    def weights(self) -> pd.DataFrame:
+        """Return the stacking weights of the models: the mixture of them that predicts best.
 
-    def _section(self, columns: Mapping[str, pd.Series[Any]], rows: pd.Index[Any]) -> pd.DataFrame:
-        """Return columns of text for the models of a section, the best first."""
-        section = pd.DataFrame(columns, index=rows)
-        section.insert(0, "theta", self.table.loc[rows, "n_variances"])
-        return section.loc[:, (section != "").any()]
+        Returns
+        -------
+        DataFrame
+            One row a model, `weight, lower, upper`: weights that sum to one, of the mixture of
+            predictive distributions with the largest elpd of new groups, and 95 % intervals by the
+            Bayesian bootstrap over groups. Models that predict alike share their weight, so that
+            it is no probability of a model.
 
-    def _random_parts(self) -> tuple[str, ...]:
-        """Return the random effects of each model, unless the models have them as names."""
-        if (self.table["random"] == self.table.index).all():
-            return ()
-        return tuple(f"{name}: {random}" for name, random in self.table["random"].items())
-
-    def _new_group(self) -> tuple[str, pd.DataFrame] | None:
+        Raises
+        ------
+        FitError
+            If no groups were left out.
+        """
         if self.new_group is None:
-            return None
-        ranked = self._ranked("elpd_group")
-        weights = ranked[["weight_group", "weight_lower_group", "weight_upper_group"]]
-        texts = [f"{w:.2f} [{low:.2f}, {high:.2f}]" for w, low, high in weights.to_numpy()]
-        columns = self._elpd(ranked, "group") | {"weight": pd.Series(texts, ranked.index)}
-        units = f"{len(self.new_group.elpd)} groups left out one at a time"
-        heading = f"A new `{self.new_group.factor}`, all its rows together ({units})"
-        return heading, self._section(columns, ranked.index)
+            raise FitError("no groups were left out: there are no stacking weights of new groups.")
+        columns = ["weight_group", "weight_lower_group", "weight_upper_group"]
+        weights = self._ranked("elpd_group")[columns]
+        return weights.set_axis(["weight", "lower", "upper"], axis=1)
 
-    def _known_group(self) -> tuple[str, pd.DataFrame] | None:
-        if self.known_group is None:
-            return None
-        ranked = self._ranked("elpd_row")
-        units = f"{len(self.known_group.elpd)} rows left out one at a time"
-        heading = f"A new row of a known group ({units})"
-        return heading, self._section(self._elpd(ranked, "row"), ranked.index)
+    # ---------------------------------------------------------------------------- the words
 
-    @staticmethod
-    def _elpd(table: pd.DataFrame, unit: str) -> dict[str, pd.Series[Any]]:
-        diff, se = table[f"elpd_diff_{unit}"], table[f"se_diff_{unit}"]
-        return {
-            "elpd": table[f"elpd_{unit}"].map("{:.2f}".format),
-            "diff": diff.map(lambda x: shown(x, 2)),
-            "se diff": se.map(lambda x: shown(x, 2) if x else ""),
-            "p worse": table[f"p_worse_{unit}"].map(lambda x: shown(x, 2)),
-            "flags": table[f"diag_diff_{unit}"],
-            "error": table[f"error_{unit}"].map("{:.1g}".format),
-        }
-
-    def _marginal(self) -> tuple[str, pd.DataFrame] | None:
-        if "log_ml" not in self.table:
-            return None
-        ranked = self._ranked("log_ml")
-        names = ranked.index
-        columns = {
-            "log p(y)": ranked["log_ml"].map("{:.3f}".format),
-            "error": ranked["log_ml_error"].map("{:.1g}".format),
-            "probability": ranked["probability"].map("{:.3g}".format),
-            "Bayes factor": pd.Series([self._bayes_factor(name) for name in names], names),
-            "priors x 1/4 to x 4": pd.Series([self._range(name) for name in names], names),
-        }
-        heading = "Marginal likelihood, and Bayes factor against the best"
-        return heading, self._section(columns, names)
-
-    def _likelihood(self) -> tuple[str, pd.DataFrame] | None:
-        if "loglik" not in self.table:
-            return None
-        points = self.table[self.table["loglik"].notna()]
-        columns = {
-            "df": points["df"].map("{:.0f}".format),
-            **{name: points[name].map("{:.2f}".format) for name in ("loglik", "aic", "bic")},
-            "method": points["method"],
-        }
-        return "Log-likelihood of point estimates", self._section(columns, points.index)
-
-    def _bayes_factor(self, name: str) -> str:
-        row = self.table.loc[name]
-        if row["log_bayes_factor"] == 0:
-            return "1"
-        return two_digits(np.exp(row["log_bayes_factor"])) if self._decided(name) else "not decided"
-
-    def _range(self, name: str) -> str:
-        row = self.table.loc[name]
-        if row["log_bayes_factor"] == 0 or not self._moved:
-            return ""
-        low, high = np.exp(row[["log_bayes_factor_lower", "log_bayes_factor_upper"]].astype(float))
-        return f"{two_digits(low)} to {two_digits(high)}"
-
-    def _decided(self, name: str) -> bool:
-        """Whether the Bayes factor of a model against the best is more than noise and priors."""
-        row = self.table.loc[name]
-        is_exact = row["log_bayes_factor_error"] <= MAX_LOG_BF_ERROR
-        low, high = row["log_bayes_factor_lower"], row["log_bayes_factor_upper"]
-        return bool(is_exact and (high < 0 or low == high))
-
-    def _ranked(self, column: str) -> pd.DataFrame:
-        """Return the models that have a number in a column, the best first."""
-        models = self.table[self.table[column].notna()]
-        return models.sort_values(column, ascending=False, kind="stable")
-
-    # -------------------------------------------------------------------------- in words
-
-    def _prediction(self) -> str:
-        """Name the model that predicts a new group best, and say whether that is decided."""
-        if self.new_group is None:
-            return ""
-        best, second = self._ranked("elpd_group").index[:2]
-        row = self.table.loc[second]
-        diff, se = -float(row["elpd_diff_group"]), float(row["se_diff_group"])
-        if diff < MAX_EQUAL_ELPD and se < MAX_EQUAL_ELPD:
-            return f"A new `{self.new_group.factor}` is predicted alike by `{best}` and `{second}`."
-        decided = diff >= MIN_ELPD_DIFFERENCE and diff > MIN_STANDARD_ERRORS * se
-        ending = "." if decided else f": not decided by {len(self.new_group.elpd)} groups."
-        return (
-            f"A new `{self.new_group.factor}` is predicted best by `{best}`, by {diff:.2f} "
-            f"(se {se:.2f}) more than by `{second}`{ending}"
+    @cached_property
+    def _sentences(self) -> tuple[str, ...]:
+        has_bf = "log_ml" in self.table
+        findings = Findings(
+            parts=self.parts,
+            score=self.new_group or self.known_group,
+            marginal=self.table[["log_ml", "log_ml_error"]] if has_bf else None,
+            sensitivity=self.sensitivity,
+            moved=self._moved,
         )
+        return (*verdict(findings), *self._most_probable(), *self._criteria())
 
-    def _probability(self) -> str:
-        """Name the most probable model, and say whether that is decided."""
+    def _most_probable(self) -> list[str]:
+        """Name the most probable model where prior probabilities decide that."""
         if "log_ml" not in self.table:
-            return ""
-        best, second = self._ranked("log_ml").index[:2]
-        row = self.table.loc[second]
-        log_bf = -float(row["log_bayes_factor"])
-        low, high = -row["log_bayes_factor_upper"], -row["log_bayes_factor_lower"]
-        probability = float(self.table.loc[best, "probability"])
-        has_value = self._decided(second)
-        decided = has_value and log_bf >= np.log(MIN_BAYES_FACTOR)
-        value = f"is {two_digits(np.exp(log_bf))}" if has_value else "depends on the priors"
-        ends = two_digits(np.exp(low)), two_digits(np.exp(high))
-        reach = "the same" if set(ends) == {two_digits(np.exp(log_bf))} else " to ".join(ends)
-        reach = f" ({reach} over scales of the priors of {self._moved})" if self._moved else ""
-        sentences = (
-            f"The data are the most probable under `{best}` (posterior probability "
-            f"{probability:.3g}). Against `{second}` its Bayes factor {value}{reach}"
-            f"{'.' if decided else ': not decided.'}{self._lindley(second)}"
-        )
+            return []
         probable = str(self.table["probability"].idxmax())
-        if probable != best:
-            sentences += (
-                f" With the prior probabilities given `{probable}` is the most probable model."
-            )
-        return sentences
+        if probable == str(self.table["log_ml"].idxmax()):
+            return []
+        return [f"With the prior probabilities given `{probable}` is the most probable model."]
+
+    def _criteria(self) -> list[str]:
+        """Say for which point estimates AIC and BIC are lowest, if they are by one method."""
+        points = self._points()
+        if len(points) < len(self.table) or len(set(points["method"])) > 1:
+            return []
+        aic, bic = (points[name].sort_values(kind="stable") for name in ("aic", "bic"))
+        first = f"AIC is lowest for `{aic.index[0]}`, by {np.ptp(aic.iloc[:2]):.1f}"
+        return [f"{first}, and BIC for `{bic.index[0]}`, by {np.ptp(bic.iloc[:2]):.1f}."]
 
     @property
     def _moved(self) -> str:
@@ -281,43 +175,101 @@ class Comparison(Printed):
         sds = "the sds" if (self.table["random"] != NO_RANDOM_EFFECTS).any() else ""
         return " and of ".join(filter(None, [listed(self.effects), sds]))
 
-    def _lindley(self, name: str) -> str:
-        """Say what decides where the sign hangs on the priors of fixed effects."""
-        if self.sensitivity is None or not self.effects:
-            return ""
-        lines = self.sensitivity
-        log_bf = lines[(lines["model"] == name) & (lines["priors"] == EFFECTS)]["log_bf"]
-        if not log_bf.min() < 0 < log_bf.max():
-            return ""
-        names = listed(self.effects)
-        return (
-            f" Which of the two they favour depends on how wide the prior of {names} is: the "
-            "wider, the more the model without (Lindley's paradox)."
-        )
+    def _more(self) -> str:
+        """Name what else can be asked for."""
+        calls = [".to_frame()"]
+        if self.new_group is not None:
+            calls += [".weights()", ".plot_groups()"]
+        if self.new_group is not None or self.known_group is not None:
+            calls.append(".plot_scores()")
+        if self.sensitivity is not None:
+            calls.append(".plot_prior_sensitivity()")
+        return f"More: {', '.join(calls)}."
 
-    def _methods(self) -> list[str]:
-        """Say how every number was obtained."""
-        sentences = []
-        headings = {"how_group": "New group", "how_row": "New row", "how_ml": "log p(y)"}
-        for column, heading in headings.items():
-            if column in self.table:
-                by_method = self.table.groupby(column, sort=False)
-                methods = [
-                    str(method)
-                    if len(by_method) == 1
-                    else f"{method} (`{'`, `'.join(rows.index)}`)"
-                    for method, rows in by_method
-                ]
-                sentences.append(f"{heading}: {'; '.join(methods)}.")
-        legend = [] if self.new_group is None and self.known_group is None else [LEGEND]
-        return [" ".join(sentences), *legend] if sentences else []
+    # ---------------------------------------------------------------------------- the table
+
+    def _printed(self) -> tuple[list[pd.DataFrame], list[str]]:
+        """Return the tables for people, the best model first, and what their rows are."""
+        scored: Columns = {}
+        for score in (self.new_group, self.known_group):
+            if score is not None:
+                scored[score.heading] = self._scores(score.suffix)
+        scored |= self._marginal() if "log_ml" in self.table else {}
+        points = self._likelihood() if "loglik" in self.table else {}
+        order = [c for c in ("log_ml", "elpd_group", "elpd_row", "loglik") if c in self.table]
+        by = order or "n_variances"
+        ranked = list(self.table.sort_values(by, ascending=False, kind="stable").index)
+        tables = [_aligned(columns, ranked) for columns in (scored, points) if columns]
+        if self.failures:
+            tables[0] = pd.concat([tables[0], _failed(tables[0].columns, list(self.failures))])
+        is_said = (self.table["random"] == self.table.index).all()
+        lines = [f"{name}: {self.table.loc[name, 'formula']}" for name in ranked]
+        if all(map(_finds_room, tables)):
+            return tables, [] if is_said else lines
+        numbers = {name: str(i) for i, name in enumerate(ranked, start=1)}
+        lines = [
+            f"{numbers[name]}: {name if is_said else line}"
+            for name, line in zip(ranked, lines, strict=True)
+        ]
+        return [table.rename(index=numbers) for table in tables], lines
+
+    def _scores(self, suffix: str) -> pd.Series[Any]:
+        """Return the best elpd in full, and differences from it with their standard errors."""
+        ranked = self._ranked(f"elpd_{suffix}")
+        diff, se = ranked[f"elpd_diff_{suffix}"], ranked[f"se_diff_{suffix}"]
+        smallest = se[se > 0].min() if (se > 0).any() else 1.0
+        decimals = int(np.clip(np.ceil(-np.log10(smallest)), 1, MOST_DECIMALS))
+        errors = [f"{x:.{decimals}f}" for x in se.iloc[1:]]
+        width = max([len(BEST) - 2, *map(len, errors)])
+        texts = [f"{ranked[f'elpd_{suffix}'].iloc[0]:.{decimals}f} {BEST:<{width + 2}}"]
+        texts += [
+            f"{d:.{decimals}f} ± {error:>{width}}".removeprefix("-" * (round(d, decimals) == 0))
+            for d, error in zip(diff.iloc[1:], errors, strict=True)
+        ]
+        return pd.Series(texts, ranked.index)
+
+    def _marginal(self) -> Columns:
+        ranked = self._ranked("log_ml")
+        factors = [
+            _bayes_factor(log, error)
+            for log, error in zip(
+                ranked["log_bayes_factor"], ranked["log_bayes_factor_error"], strict=True
+            )
+        ]
+        probabilities = [probability(p) for p in ranked["probability"]]
+        return {
+            "log p(y)": ranked["log_ml"].map("{:.2f}".format),
+            "Bayes\nfactor": pd.Series(factors, ranked.index),
+            "posterior\nprobability": pd.Series(probabilities, ranked.index),
+        }
+
+    def _likelihood(self) -> Columns:
+        points = self._points()
+        numbers = points[["df", "loglik", "aic", "bic"]].map("{:.2f}".format)
+        texts = numbers.assign(df=points["df"].map("{:.0f}".format), method=points["method"])
+        heads = ("df", "log-\nlikelihood", "AIC", "BIC", "method")
+        return {head: texts[name] for head, name in zip(heads, texts, strict=True)}
+
+    def _points(self) -> pd.DataFrame:
+        """Return the point estimates."""
+        if "loglik" not in self.table:
+            return self.table.iloc[:0]
+        return self.table[self.table["loglik"].notna()]
+
+    def _ranked(self, column: str) -> pd.DataFrame:
+        """Return the models that have a number in a column, the best first."""
+        models = self.table[self.table[column].notna()]
+        return models.sort_values(column, ascending=False, kind="stable")
 
     # ---------------------------------------------------------------------------- pictures
 
-    def plot_sensitivity(self, *, ax: Axes | None = None) -> Axes:
+    def plot_prior_sensitivity(self, *, ax: Axes | None = None) -> Axes:
         """Draw the Bayes factors by the scale of the priors of what differs.
 
-        These are the fixed effects that not all models have, or else the random-effect sds.
+        These are the fixed effects that not all models have, or else the random-effect sds. A line
+        a model, the best at 1 by definition: where a line stays on one side of the grey band, from
+        1/3 to 3, the data decide whatever the scale; one that crosses it, or 1, says that the prior
+        decides. The scale of the priors as they were given is 1.
         """
         if self.sensitivity is None:
             raise FitError(f"there are no Bayes factors to draw. {' '.join(self.caveats)}")
@@ -325,25 +277,55 @@ class Comparison(Printed):
         drawn = lines[lines["priors"] == lines["priors"].iloc[-1]]
         return comparisons.sensitivity(drawn, ax=ax)
 
-    def plot_groups(self, first: str, second: str, *, ax: Axes | None = None) -> Axes:
+    def plot_scores(self, *, ax: Axes | None = None) -> Axes:
+        """Draw the models by how well they predict what was left out, with standard errors.
+
+        Of new groups, or where none were left out of new rows. The best model is at 0; the others
+        lie left of it by their difference in elpd, with bars of one and of two standard errors of
+        the difference over the units. A bar that reaches 0 says that other units might have
+        ranked the models otherwise; below a difference of 4 the bars are often too short.
+        """
+        score = self.new_group or self.known_group
+        if score is None:
+            raise FitError("no groups were left out, and no rows: there are no scores to draw.")
+        names = ["elpd", "se", "elpd_diff", "se_diff"]
+        suffix = score.suffix
+        table = self._ranked(f"elpd_{suffix}")[[f"{name}_{suffix}" for name in names]]
+        table.columns = pd.Index(names)
+        return comparisons.elpd(table.rename_axis("model").reset_index(), ax=ax)
+
+    plot_elpd, plot_sensitivity = plot_scores, plot_prior_sensitivity
+
+    def plot_groups(
+        self, first: str | None = None, second: str | None = None, *, ax: Axes | None = None
+    ) -> Axes:
         """Draw by how much one model predicts each new group better than another.
 
         Parameters
         ----------
-        first, second : str
-            Names of the models.
+        first, second : str, optional
+            Names of the models; by default the two that predict new groups best.
         ax : matplotlib Axes, optional
+
+        Notes
+        -----
+        A point a group, ordered: right of 0 the first model predicts it better. The sum of all
+        is the difference in elpd. That sum may be owed to one group: the note above the axes says
+        what is left without the largest.
         """
         table = self.group_differences(first, second)
-        return comparisons.group_differences(table, names=(first, second), ax=ax)
+        names = self._two(first, second)
+        return comparisons.group_differences(table, names=names, ax=ax)
 
-    def group_differences(self, first: str, second: str) -> pd.DataFrame:
+    def group_differences(
+        self, first: str | None = None, second: str | None = None
+    ) -> pd.DataFrame:
         """Return the differences in elpd of two models group by group.
 
         Parameters
         ----------
-        first, second : str
-            Names of the models.
+        first, second : str, optional
+            Names of the models; by default the two that predict new groups best.
 
         Returns
         -------
@@ -352,20 +334,44 @@ class Comparison(Printed):
         """
         if self.new_group is None:
             raise FitError("no groups were left out: there are no differences between groups.")
-        elpd = self.new_group.elpd
-        for name in (first, second):
+        elpd, names = self.new_group.elpd, self._two(first, second)
+        for name in names:
             if name not in elpd:
                 raise FitError(
                     f"there is no model {name!r}. {suggestion(str(name), map(str, elpd))}"
                 )
-        table = pd.DataFrame({"level": elpd.index, "difference": elpd[first] - elpd[second]})
+        difference = elpd[names[0]] - elpd[names[1]]
+        table = pd.DataFrame({"level": elpd.index, "difference": difference})
         return table.sort_values("difference", ignore_index=True)
 
-    def plot_elpd(self, *, ax: Axes | None = None) -> Axes:
-        """Draw the models by how well they predict a new group, with standard errors."""
-        if self.new_group is None:
-            raise FitError("no groups were left out: there is no elpd of new groups to draw.")
-        names = ["elpd", "se", "elpd_diff", "se_diff"]
-        table = self._ranked("elpd_group")[[f"{name}_group" for name in names]]
-        table.columns = pd.Index(names)
-        return comparisons.elpd(table.rename_axis("model").reset_index(), ax=ax)
+    def _two(self, first: str | None, second: str | None) -> tuple[str, str]:
+        """Return two names, those of the best models where none are given."""
+        best = [str(name) for name in self._ranked("elpd_group").index]
+        first = best[0] if first is None else first
+        second = next(name for name in best if name != first) if second is None else second
+        return first, second
+
+
+def _aligned(columns: Columns, names: list[str]) -> pd.DataFrame:
+    """Return columns of text side by side: one row for each model that has any of them."""
+    table = pd.DataFrame(columns)
+    return table.reindex([name for name in names if name in table.index]).fillna("")
+
+
+def _failed(columns: pd.Index[Any], names: list[str]) -> pd.DataFrame:
+    """Return a row for each model without numbers."""
+    return pd.DataFrame(FAILED, names, columns)
+
+
+def _finds_room(table: pd.DataFrame) -> bool:
+    """Whether a table is printed with all columns side by side."""
+    return "\n\n" not in table_as_text(TextTable.of(table))
+
+
+def _bayes_factor(log: float, error: float) -> str:
+    """Return a Bayes factor of at most one."""
+    if not is_known(log, error):
+        return FAILED
+    if log < -np.log(MAX_FRACTION):
+        return spelled(log)
+    return "1" if log == 0 else f"1/{spelled(-log)}"

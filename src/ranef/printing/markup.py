@@ -107,7 +107,7 @@ def as_markdown(page: Page) -> str:
 
 def _markdown_table(cells: TextTable) -> str:
     columns = [
-        [_markdown(text, in_table=True) for text in (head, *texts)]
+        [_markdown(text.replace("\n", " "), in_table=True) for text in (head, *texts)]
         for head, texts in zip(cells.heads, cells.columns, strict=True)
     ]
     widths = [max(3, *map(len, column)) for column in columns]

@@ -26,7 +26,7 @@ class TextTable:
     Attributes
     ----------
     heads : tuple of str
-        Of all columns, those of row labels first.
+        Of all columns, those of row labels first; they may be of several lines.
     columns : tuple of tuple of str
         The texts of each column: numbers of the same width, so that their points line up.
     n_labels : int

@@ -76,7 +76,9 @@ def _justified(cells: TextTable, place: int, most: int) -> list[list[str]]:
 
 
 def _broken(text: str, most: int) -> list[str]:
-    return [text] if len(text) <= most else [text[i : i + most] for i in range(0, len(text), most)]
+    """Return the lines of a cell: its own, and what of them is too long."""
+    lines = text.split("\n")
+    return [line[i : i + most] for line in lines for i in range(0, max(len(line), 1), most)]
 
 
 def _lines(columns: Sequence[Sequence[Sequence[str]]]) -> str:
