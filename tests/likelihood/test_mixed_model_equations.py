@@ -59,3 +59,32 @@ def test_draws_have_the_covariance_of_the_dense_inverse():
     found = np.cov(np.hstack([one.reshape(n, -1) for one in draws]), rowvar=False)
     scale = np.sqrt(np.outer(np.diag(G), np.diag(G))) + 1e-9
     assert np.abs((found - G) / scale).max() < 5.5 * np.sqrt(2 / n)
+
+
+def test_leverages_are_the_diagonal_of_the_dense_hat_matrix(fit):
+    equations = fit.asked.equations(fit.fitted_model)
+    _, G, Z = dense(fit)
+    weights = fit.estimate.working_weights
+    weights = fit.design.rows.weights / fit.sigma**2 if weights is None else weights
+    X = fit.design.rows.X
+    of_effects = Z @ G @ Z.T * weights
+    slopes = X - of_effects @ X
+    V = np.linalg.inv(X.T @ (weights[:, None] * slopes))
+    hat = of_effects + slopes @ V @ slopes.T * weights
+    np.testing.assert_allclose(equations.leverages, np.diag(hat), rtol=1e-6)
+
+
+def test_effects_of_the_response_are_those_of_the_fit():
+    for name in ("one", "crossed", "nested"):
+        fit = FITS[name]()
+        equations = fit.asked.equations(fit.fitted_model)
+        beta, effects = equations.effects_of(fit.design.rows.y)
+        np.testing.assert_allclose(beta, fit.estimate.beta, rtol=1e-8)
+        for found, b in zip(effects, fit.estimate.b, strict=True):
+            np.testing.assert_allclose(found, b, atol=1e-8)
+
+
+def test_effects_of_the_response_heed_the_offset_and_the_weights():
+    fit = fit_of("weights and offset", "reml")
+    beta, _ = fit.asked.equations(fit.fitted_model).effects_of(fit.design.rows.y)
+    np.testing.assert_allclose(beta, fit.estimate.beta, rtol=1e-8)

@@ -7,14 +7,14 @@ through these methods; which way a model answers is settled where the fit is mad
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import fields
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from ranef._typing import Array, Flags
+from ranef._typing import Array, Flags, Places
 from ranef.design.design import Design, TermRows
 from ranef.leave_one_out.elpd import Scores, Units
 from ranef.likelihood.estimate import Estimate, FittedModel, Replicates
@@ -48,6 +48,10 @@ class Equations(Protocol):
     def conditional_draws(self, n: int, rng: np.random.Generator) -> list[Array]:
         """Return n draws of e, shape (n, m, k), term by term."""
 
+    @property
+    def leverages(self) -> Array:
+        """By how much each fitted value rises with its own response, shape (n,)."""
+
 
 OF_MODEL = ("design", "family", "engine")  # fields of a fit that a model makes again
 
@@ -77,6 +81,18 @@ class Engine[F](Protocol):
     @abstractmethod
     def refit(self, method: str, **options: Any) -> F:
         """Fit the same model by another method."""
+
+    @property
+    @abstractmethod
+    def posterior_method(self) -> str:
+        """The most exact way to the posterior that takes seconds at most."""
+
+    @abstractmethod
+    def without(self, rows: Places, method: str, **options: Any) -> F:
+        """Fit the same model by a method without some rows: same codings, same priors.
+
+        Levels that lose all their rows are gone, and no warning is given.
+        """
 
     @abstractmethod
     def with_response(self, y: Array) -> Engine[F]:
@@ -202,6 +218,13 @@ class Engine[F](Protocol):
     @abstractmethod
     def equations(self, model: FittedModel) -> Equations:
         """Return Henderson's mixed-model equations at the estimates: the errors of all effects."""
+
+    @abstractmethod
+    def effects_of(self, model: FittedModel, Y: Array) -> Iterator[tuple[Array, list[Array]]]:
+        """Yield the fixed effects and conditional modes of responses, shape (n, S), one by one.
+
+        The variances and the family's own parameters are those of the model.
+        """
 
     @abstractmethod
     def effects_at(

@@ -16,13 +16,14 @@ import numpy as np
 import pandas as pd
 
 from ranef._typing import Array
-from ranef.arguments import check_choice, check_counts, check_seed, is_one_of
+from ranef.arguments import check_counts, check_seed, is_one_of
 from ranef.design.design import Design, RandomTerm
 from ranef.design.labels import parameter_names
 from ranef.design.new_data.new_rows import NewRows, own_rows
 from ranef.errors import Convergence, FitError, listed, probability, suggestion
 from ranef.families.family import Family
 from ranef.fits.anew.anew import Anew
+from ranef.fits.checks.checks import Checks
 from ranef.fits.engine import Engine, records_of
 from ranef.fits.icc_and_r2 import Numbers, icc_table, r2_table
 from ranef.fits.no_pooling.pooling import Pooling
@@ -37,7 +38,7 @@ from ranef.numerics.memory import WithoutCaches
 from ranef.printing.summary import Printed, Summary
 
 
-class Fit(WithoutCaches, Anew, Studies, Pooling, Printed):
+class Fit(WithoutCaches, Anew, Checks, Studies, Pooling, Printed):
     """What every fit answers, whatever the method.
 
     Attributes
@@ -321,27 +322,6 @@ class Fit(WithoutCaches, Anew, Studies, Pooling, Printed):
             are not supported by the data.
         """
         return pca_table(self.design, self.varcorr())
-
-    def residuals(self, kind: str = "response") -> Array:
-        """Return residuals, shape (n,), in the data's row order.
-
-        Parameters
-        ----------
-        kind : {"response", "pearson", "deviance"}
-            Observed minus fitted (proportions, for a binomial family); that over the root of the
-            variance function, times the root of the prior weight (number of trials); or the root
-            of what the row adds to the deviance, with the sign of the first. None of them is
-            divided by sigma. For a Gaussian model the last two are the same.
-        """
-        check_choice("kind", kind, ("response", "pearson", "deviance"), "is not a kind of residual")
-        mu, y, w = self.fitted(), self.design.rows.y, self.design.rows.weights
-        psi = self.parameters.values()
-        if kind == "response":
-            return y - mu
-        if kind == "pearson":
-            return np.asarray((y - mu) * np.sqrt(w / self.family.variance(mu, *psi)))
-        deviance = w * self.family.deviance(y, mu, *psi)
-        return np.asarray(np.sign(y - mu) * np.sqrt(np.maximum(deviance, 0.0)))  # but for rounding
 
     def predict(
         self,

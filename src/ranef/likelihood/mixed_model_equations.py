@@ -22,7 +22,8 @@ import numpy as np
 from ranef._typing import Array
 from ranef.design.design import Design, TermRows
 from ranef.design.groups import transposed
-from ranef.likelihood.linear.blocked_cholesky import Factorized, modes, solve
+from ranef.likelihood.generalized.weighted_crossproducts import TermColumns, weighted
+from ranef.likelihood.linear.blocked_cholesky import Factorized, modes, selected_inverse, solve
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +69,64 @@ class MixedModelEquations:
             np.stack([fall[t] @ back.T for fall in falls], axis=2) if falls else empty[t]
             for t, back in enumerate(backs)
         ]
+
+    @cached_property
+    def fitted_by_fixed(self) -> Array:
+        """By how much fitted values rise as fixed effects do, X - Z A, shape (n, p)."""
+        rows = self.design.rows
+        slopes = rows.X.copy()
+        for term, falls in zip(rows.terms, self.modes_by_fixed, strict=True):
+            slopes -= np.einsum("nk,nkp->np", term.columns, falls[term.codes])
+        return slopes
+
+    @cached_property
+    def leverages(self) -> Array:
+        """By how much each fitted value rises with its own response, shape (n,).
+
+        The diagonal of the matrix that makes fitted values of responses, variances as they are; of
+        a generalised model that of its last iteration. Their sum is the effective number of
+        parameters.
+
+        Source: Demidenko & Stukel (2005), *Statistics in Medicine* 24, 893-909.
+        """
+        rows, slopes = self.design.rows, self.fitted_by_fixed
+        blocks = [
+            TermColumns(term.codes, term.columns @ back, term.n_levels, covariance)
+            for term, back, covariance in zip(
+                rows.terms, self._backs, self.factorized.cross.covariances, strict=True
+            )
+        ]
+        of_effects = weighted(blocks, len(rows.y)).leverages(selected_inverse(self.factorized))
+        of_fixed = np.einsum("np,pq,nq->n", slopes, self._inverse_of_fixed, slopes)
+        return np.asarray(self.weights * (of_effects + of_fixed))
+
+    def effects_of(self, y: Array) -> tuple[Array, list[Array]]:
+        """Return the fixed effects and the modes of a linear model for another response.
+
+        Variances stay as they are.
+
+        Parameters
+        ----------
+        y : ndarray, shape (n,)
+        """
+        rows = self.design.rows
+        y = self.weights * (y - rows.offset)
+        beta = self._inverse_of_fixed @ (self.fitted_by_fixed.T @ y)
+        left = y - self.weights * (rows.X @ beta)
+        sums = [
+            (transposed(term.codes, term.columns @ back, term.n_levels) @ left).reshape(
+                term.n_levels, term.n_coefs
+            )
+            for term, back in zip(rows.terms, self._backs, strict=True)
+        ]
+        found = solve(self.factorized, sums) if sums else []
+        return beta, [b @ back.T for b, back in zip(found, self._backs, strict=True)]
+
+    @cached_property
+    def _inverse_of_fixed(self) -> Array:
+        """The inverse of X'V^-1 X, relative, shape (p, p)."""
+        WX = self.weights[:, None] * self.design.rows.X
+        return np.linalg.pinv(WX.T @ self.fitted_by_fixed, hermitian=True)
 
     def conditional_variances(self, terms: Sequence[TermRows]) -> Array:
         """Return z'G z of rows, the variance of their random effects given beta, shape (n,).

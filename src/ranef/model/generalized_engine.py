@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, wraps
 from typing import TYPE_CHECKING, Any
@@ -210,6 +210,21 @@ class GeneralizedEngine(SharedEngine):
         factorized = self._setting(np.zeros(0), psi, roots).factorized(weights)
         design, bases = self.design_of(model), self.data.generalized.bases
         return MixedModelEquations(design, factorized, bases, 1.0, weights)
+
+    def effects_of(self, model: FittedModel, Y: Array) -> Iterator[tuple[Array, list[Array]]]:
+        prepared, found = self.data.generalized, model.estimate
+        psi = np.array([*model.parameters.values()])
+        Lambdas = [
+            T @ (found.sigma * f) for T, f in zip(prepared.bases, found.Lambdas, strict=True)
+        ]
+        gamma = np.linalg.solve(prepared.to_users, found.beta)
+        setting = prepared.profile(Lambdas, psi)
+        backs = [f.T @ np.linalg.inv(T).T for f, T in zip(Lambdas, prepared.bases, strict=True)]
+        for y in Y.T:
+            problem = replace(setting.problem, y=y)
+            modes = find_modes(replace(setting, problem=problem), prepared.zeros(), gamma)
+            beta = prepared.to_users @ modes.gamma
+            yield beta, [u @ back for u, back in zip(modes.u, backs, strict=True)]
 
     def effects_at(
         self, beta: Array, psi: Array, roots: Sequence[Array]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -10,11 +11,11 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 
-from ranef._typing import Array
+from ranef._typing import Array, Places
 from ranef.arguments import option_names
 from ranef.design import identifiability
-from ranef.design.design import Design
-from ranef.errors import FitError, suggestion
+from ranef.design.design import Design, leaving_out
+from ranef.errors import FitError, RanefWarning, suggestion
 from ranef.fits.fit import Fit
 from ranef.formula.syntax import Call, Column
 from ranef.formula.terms import read_formula
@@ -172,6 +173,16 @@ class Updates(ABC):
     def refit(self, method: str, **options: Any) -> Fit:
         """Fit the same model by another method."""
         return self.methods[method](**options)
+
+    def without(self, rows: Places, method: str, **options: Any) -> Fit:
+        """Fit the model without some rows: same codings, same priors, and no warning."""
+        engine = cast("Any", self)
+        design = leaving_out(self.data.design, rows)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RanefWarning)
+            left = replace(engine, data=replace(self.data, design=design), ingredients=None)
+            fit: Fit = left.methods[method](**options)
+            return fit
 
     def with_response(self, y: Array) -> Self:
         """Return the engine of the same model of another response, shape (n,)."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -304,6 +304,10 @@ class LinearEngine(SharedEngine):
         factorized = blocked_cholesky.factorize(self.data.cross, Lambdas)
         sigma, weights = model.estimate.sigma, design.rows.weights
         return MixedModelEquations(design, factorized, bases, sigma, weights)
+
+    def effects_of(self, model: FittedModel, Y: Array) -> Iterator[tuple[Array, list[Array]]]:
+        equations = self.equations(model)
+        return map(equations.effects_of, Y.T)
 
     def effects_at(
         self, beta: Array, psi: Array, roots: Sequence[Array]

@@ -1,0 +1,330 @@
+"""What a fit answers of how far it describes the data: residuals, influence, a page of checks."""
+
+from __future__ import annotations
+
+from abc import ABC
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from ranef._typing import Array
+from ranef.arguments import check_counts, check_seed
+from ranef.design.design import Design
+from ranef.families.family import Family
+from ranef.fits.checks.case_deletion import influence_table, row_distances, units_to_leave_out
+from ranef.fits.checks.point_values import refitted, values_at
+from ranef.fits.checks.residual_kinds import SIMULATIONS, residuals
+from ranef.fits.checks.residual_tables import residual_table
+from ranef.plots import influence
+from ranef.plots import residuals as pictures
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+class Checks(ABC):
+    """Residuals, leverages and influence of any fit."""
+
+    design: Design
+    family: Family
+    method: str
+
+    # ---------------------------------------------------------------------------- residuals
+
+    def residuals(
+        self,
+        kind: str = "response",
+        groups: str | None = None,
+        *,
+        n: int = SIMULATIONS,
+        seed: int | None = None,
+    ) -> Array:
+        """Return residuals, shape (n_obs,), in the data's row order.
+
+        Parameters
+        ----------
+        kind : {"response", "pearson", "deviance", "standardized", "whitened", "quantile"}
+            "response": observed minus fitted (proportions, for a binomial family). "pearson": that
+            over the root of the variance function, times the root of the prior weight (number of
+            trials). "deviance": the root of what the row adds to the deviance, with the sign of the
+            first. None of these is divided by sigma; for a Gaussian model the last two are the
+            same. "standardized": Pearson's over sigma times the root of 1 - leverage, R's
+            `rstudent` of a mixed model. "whitened": the marginal residuals of a linear model times
+            the inverse Cholesky factor of their covariance, uncorrelated with variance one.
+            "quantile": where a response lies among those that the model simulates, ties broken at
+            random; uniform between 0 and 1 if the model holds, whatever the family.
+        groups : str, optional
+            What fitted values are given: "known", the groups' own random effects, the default;
+            "population", a typical group, for marginal residuals; "average", the mean over all
+            groups. Of "quantile" whether each level has "new" random effects, the default, or those
+            of the fit, "known".
+        n : int
+            Of simulated responses, for "quantile".
+        seed : int, optional
+            For "quantile".
+
+        Source: Houseman, Ryan & Coull (2004), *J. American Statistical Association* 99 (whitened);
+        Dunn & Smyth (1996), *J. Computational and Graphical Statistics* 5; Hartig (2024), *DHARMa*.
+
+        Examples
+        --------
+        >>> import ranef as rf
+        >>> fit = rf.fit("Yield ~ 1 + (1 | Batch)", rf.load_dataset("Dyestuff"))
+        >>> fit.residuals()[:2].round(2), fit.residuals(groups="population")[:2].round(2)
+        (array([ 35.11, -69.89]), array([ 17.5, -87.5]))
+        """
+        check_counts(n=n)
+        check_seed(seed)
+        return residuals(self, kind, groups, n, seed)
+
+    def residual_table(
+        self,
+        kind: str = "fitted",
+        *,
+        by: str | ArrayLike | None = None,
+        residuals: str | None = None,
+        groups: str | None = None,
+        term: str | None = None,
+        prob: float = 0.95,
+        n: int | None = None,
+        seed: int | None = None,
+    ) -> pd.DataFrame:
+        """Return what `plot_residuals` draws.
+
+        Parameters
+        ----------
+        kind, by, residuals, groups, term, prob, n, seed
+            As of `plot_residuals`.
+
+        Returns
+        -------
+        DataFrame
+            Columns `x, residual`; of "group" `level, residual`; of "qq" `theoretical, residual,
+            lower, upper`, of "effects" also `term, level, coef`. Quantile residuals are on the
+            scale of a normal distribution. `.attrs` has names for the axes, and of an envelope its
+            `prob` and the `p_value` that the curve is one of the model's.
+
+        Examples
+        --------
+        >>> import ranef as rf
+        >>> fit = rf.fit("Yield ~ 1 + (1 | Batch)", rf.load_dataset("Dyestuff"))
+        >>> fit.residual_table("qq", seed=1).columns.tolist()
+        ['theoretical', 'residual', 'lower', 'upper']
+        """
+        if n is not None:
+            check_counts(n=n)
+        check_seed(seed)
+        return residual_table(
+            self, kind, by=by, residuals=residuals, groups=groups, term=term, prob=prob, n=n,
+            seed=seed,
+        )  # fmt: skip
+
+    def plot_residuals(
+        self,
+        kind: str = "fitted",
+        *,
+        by: str | ArrayLike | None = None,
+        residuals: str | None = None,
+        groups: str | None = None,
+        term: str | None = None,
+        prob: float = 0.95,
+        n: int | None = None,
+        seed: int | None = None,
+        ax: Axes | Iterable[Axes] | None = None,
+        figsize: tuple[float, float] | None = None,
+    ) -> Axes | NDArray[np.object_]:
+        """Draw residuals: against what is fitted or measured, by group, or against quantiles.
+
+        Parameters
+        ----------
+        kind : {"fitted", "predictor", "scale", "group", "qq", "effects"}
+            "fitted": against the fitted values; "predictor": against a predictor; "scale": the root
+            of their size against the fitted values; "group": group by group; "qq": against normal
+            quantiles; "effects": the random effects of a term against normal quantiles.
+        by : str or array of shape (n_obs,), optional
+            Of "predictor" the column, by default the first that the fixed effects use; of "group"
+            the factor, by default that with most levels; of "fitted" and "scale" what else they
+            are drawn against.
+        residuals : str, optional
+            A kind of `fit.residuals`: by default "response", for "scale" and "qq" "standardized",
+            of models that are not linear "quantile".
+        groups : str, optional
+            As of `fit.residuals`: "population" for marginal residuals.
+        term : str, optional
+            Of "effects", the label of the term; the first by default.
+        prob : float
+            Of the envelope: the probability that the whole curve of a model that holds is in it.
+        n : int, optional
+            Data sets that the envelope is made of; by default 199, fewer of many rows.
+        seed : int, optional
+            For what is simulated.
+        ax : Axes, or for "effects" a sequence with one for each coefficient, optional
+            A new figure is made by default.
+        figsize : tuple of float, optional
+            Width and height of the new figure, in inches.
+
+        Returns
+        -------
+        Axes, or for "effects" an ndarray of Axes
+
+        Notes
+        -----
+        The line is the mean of the residuals in slices of the axis, with two standard errors.
+        Envelopes hold whole curves, not places one by one, by directional quantiles of curves from
+        simulated responses, variances as they are: of 1,000 simulated data sets of 18 groups of 10
+        rows, intercepts and slopes varying, the residuals of the refits lay within the envelope of
+        95 % in 95 %, the random effects in 95 %.
+
+        Source: Myllymäki, Mrkvička, Grabarnik, Seijo & Hahn (2017), *J. Royal Statistical Society
+        B* 79, 381-404.
+        """
+        table = self.residual_table(
+            kind, by=by, residuals=residuals, groups=groups, term=term, prob=prob, n=n, seed=seed
+        )
+        return pictures.residuals(table, ax=ax, figsize=figsize)
+
+    # ---------------------------------------------------------------------------- influence
+
+    def leverage(self) -> Array:
+        """Return by how much each fitted value rises with its own response, shape (n,).
+
+        Returns
+        -------
+        ndarray
+            R's `hatvalues`: the diagonal of the matrix that makes fitted values of responses, with
+            the variances as they are; of a posterior at its means, of a generalised model with the
+            weights at the conditional modes. Their sum is the effective number of parameters, fixed
+            and random.
+
+        Examples
+        --------
+        >>> import ranef as rf
+        >>> fit = rf.fit("Yield ~ 1 + (1 | Batch)", rf.load_dataset("Dyestuff"))
+        >>> round(float(fit.leverage().sum()), 3)
+        4.695
+        """
+        fit: Any = self
+        return np.asarray(fit.asked.equations(values_at(fit)).leverages)
+
+    def cooks_distance(self) -> Array:
+        """Return Cook's distance of each row from its residual and leverage, shape (n,).
+
+        Returns
+        -------
+        ndarray
+            About how far the fixed effects go when the row is left out, in the metric of their
+            covariance: e^2 h / ((1 - h)^2 sigma^2 p), as lme4 and MixedModels.jl have it. Of groups
+            see `influence`; `influence("observation")` leaves rows out.
+
+        Examples
+        --------
+        >>> import ranef as rf
+        >>> fit = rf.fit("Yield ~ 1 + (1 | Batch)", rf.load_dataset("Dyestuff"))
+        >>> round(float(fit.cooks_distance().max()), 3)
+        0.941
+        """
+        fit: Any = self
+        pearson = fit.residuals("pearson")
+        return row_distances(pearson, self.leverage(), fit.sigma, len(self.design.fixed))
+
+    def influence(
+        self,
+        unit: str = "group",
+        group: str | ArrayLike | None = None,
+        *,
+        levels: Iterable[Any] | None = None,
+        seed: int | None = None,
+    ) -> pd.DataFrame:
+        """Return by how much estimates change as each group, or row, is left out.
+
+        Parameters
+        ----------
+        unit : {"group", "observation"}
+            What is left out, one at a time.
+        group : str or array of shape (n_obs,), optional
+            The grouping factor, by name, or the labels of the rows' groups; needed where there are
+            several factors, or none.
+        levels : sequence, optional
+            The levels (or rows, by their labels) that are left out; by default each.
+        seed : int, optional
+            For the few scores of a posterior that take random numbers.
+
+        Returns
+        -------
+        DataFrame
+            A row for each unit: `level`, its number of rows `n`, Cook's distance `cook`, and for
+            each parameter of `estimates()` a column with its estimate without the unit less that of
+            all data; nan where a parameter is not determined any more. Of a posterior also `elpd`,
+            the log predictive density of the unit given all others, and `p`, by how much its rows
+            are better known with it. `.attrs["failed"]` says why there is no fit without a level.
+
+        Raises
+        ------
+        FitError
+            If there are too many units for one call, or the factor or a level does not exist.
+
+        Notes
+        -----
+        Nothing is approximated: the model is fitted anew without the rows, with the same codings
+        and priors. The change of a posterior by "mcmc" or "laplace" is that of the posterior by
+        quadrature, or, with more than four variance parameters or another family, of the mode of
+        the posterior, as draws are noisier than most changes. Cook's distance of a group is
+        d'V^-1 d (m - p) / (m p), with d the change of the p fixed effects, V their covariance and m
+        groups, as of lme4's `influence`.
+
+        Examples
+        --------
+        >>> import ranef as rf
+        >>> fit = rf.fit("Yield ~ 1 + (1 | Batch)", rf.load_dataset("Dyestuff"))
+        >>> table = fit.influence()
+        >>> table.loc[table["cook"].idxmax(), ["level", "Intercept"]].tolist()[0]
+        'E'
+        """
+        fit: Any = self
+        units, places = units_to_leave_out(self.design, unit, group, levels)
+        table = influence_table(refitted(fit), units, places)
+        if not hasattr(fit, "marginals"):
+            return table
+        scores = fit.scores(unit, group, seed=seed)
+        table.insert(3, "elpd", scores.elpd[places])
+        table.insert(4, "p", (scores.lpd - scores.elpd)[places])
+        return table
+
+    def plot_influence(
+        self,
+        what: str | Sequence[str] | None = None,
+        *,
+        unit: str = "group",
+        group: str | ArrayLike | None = None,
+        levels: Iterable[Any] | None = None,
+        labels: bool | str = "auto",
+        ax: Axes | Iterable[Axes] | None = None,
+        figsize: tuple[float, float] | None = None,
+    ) -> NDArray[np.object_]:
+        """Draw by how much estimates change as each group is left out.
+
+        Parameters
+        ----------
+        what : str or sequence of str, optional
+            Columns of `influence` that get a panel; by default Cook's distance and the three
+            parameters that change most for their standard errors (an sd for its size).
+        unit, group, levels
+            As of `influence`.
+        labels, ax, figsize
+            As of `ranef.plots.influence.influence`.
+
+        Returns
+        -------
+        ndarray of Axes
+            The groups are ordered by Cook's distance.
+        """
+        fit: Any = self
+        table = self.influence(unit, group, levels=levels)
+        scale = fit.estimates().abs()
+        scale.update(fit.se())
+        return influence.influence(
+            table, what=what, scale=scale, labels=labels, ax=ax, figsize=figsize
+        )

@@ -1,0 +1,71 @@
+"""Every fit answers the same questions of how far it describes the data."""
+
+from __future__ import annotations
+
+import warnings
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+import ranef as rf
+from ranef.errors import RanefError
+
+PICTURES = ("fitted", "predictor", "scale", "group", "qq", "effects")
+MODELS = {
+    "Dyestuff": ("Yield ~ 1 + (1 | Batch)", {}),
+    "sleepstudy": ("Reaction ~ Days + (Days | Subject)", {}),
+    "Penicillin": ("diameter ~ 1 + (1 | plate) + (1 | sample)", {}),
+    "Pastes": ("strength ~ 1 + (1 | batch/cask)", {}),
+    "Orthodont": ("distance ~ age * Sex + (1 | Subject)", {}),
+    "Machines": ("score ~ Machine + (1 | Worker)", {}),
+    "Oats": ("yield ~ nitro + (1 | Block)", {}),
+    "cake": ("angle ~ recipe + temp + (1 | replicate)", {}),
+    "ScotsSec": ("attain ~ sex + (1 | primary) + (1 | second)", {}),
+    "cbpp": ("cbind(incidence, size - incidence) ~ period + (1 | herd)", {"family": "binomial"}),
+    "Contraception": ("use ~ age + urban + (1 | district)", {"family": "binomial"}),
+}
+SLOW = ("ScotsSec", "Contraception")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(one, marks=pytest.mark.slow if one in SLOW else ()) for one in MODELS],
+)
+def test_every_picture_of_every_data_set_is_drawn_without_a_warning(name):
+    formula, options = MODELS[name]
+    fit = rf.fit(formula, rf.load_dataset(name), **options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for kind in PICTURES:
+            if kind == "predictor" and "1 + (" in formula:
+                continue
+            axes = np.ravel(np.array(fit.plot_residuals(kind, n=49, seed=1), dtype=object))
+            axes[0].figure.canvas.draw()
+            plt.close("all")
+        group = fit.design.terms[-1].factor
+        levels = [str(level) for level in fit.design.terms[-1].levels[:6]]
+        fit.plot_influence(group=group, levels=levels)[0].figure.canvas.draw()
+
+
+@pytest.mark.parametrize("method", ["ml", "map", "laplace", "quadrature"])
+def test_every_kind_of_fit_answers(method):
+    options = {"seed": 1} if method in ("laplace", "quadrature") else {}
+    fit = rf.fit("Yield ~ 1 + (1 | Batch)", rf.load_dataset("Dyestuff"), method, **options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for kind in ("fitted", "scale", "group", "qq", "effects"):
+            fit.plot_residuals(kind, n=49, seed=1)
+        fit.plot_influence()
+    assert fit.leverage().shape == fit.cooks_distance().shape == (30,)
+
+
+def test_axes_are_the_users():
+    fit = rf.fit("Reaction ~ Days + (Days | Subject)", rf.load_dataset("sleepstudy"))
+    _, axes = plt.subplots(1, 2)
+    assert fit.plot_residuals("fitted", ax=axes[0]) is axes[0]
+    with pytest.raises(RanefError, match=r"one axes for each panel, 1 in all \(residuals\), but"):
+        fit.plot_residuals("fitted", ax=axes)
+    assert list(fit.plot_residuals("effects", ax=axes, n=39, seed=1)) == list(axes)
+    grid = fit.plot_influence(["cook", "Days"], levels=["308", "309"], ax=axes)
+    assert list(grid) == list(axes)
