@@ -12,7 +12,7 @@ from designs import STRUCTURES, dense, random_frame
 import ranef as rf
 from ranef.covariances.covariance import factors
 from ranef.errors import Convergence
-from ranef.likelihood.linear import reml
+from ranef.likelihood.linear import blocked_cholesky, reml
 from ranef.likelihood.linear.crossproducts import cross_products
 
 DATA = Path(__file__).parents[2] / "reference" / "data"
@@ -366,3 +366,32 @@ def test_the_criterion_of_a_known_sigma_is_dense(kind, method):
         mode = of_mode.fit("map")
         assert mode.objective == pytest.approx(fit.objective, rel=1e-9)
         np.testing.assert_allclose(mode.vcov(), fit.vcov(), rtol=1e-4)
+
+
+@pytest.mark.parametrize("formula", STRUCTURES.values(), ids=STRUCTURES)
+def test_what_the_last_evaluation_leaves_is_what_a_fit_has(formula, monkeypatch):
+    """A costly search ends where the criterion was last computed: its inverse is not made again."""
+    rng = np.random.default_rng(1)
+    frame = random_frame(rng)
+    for factor in ("c", "s", "i", "j"):
+        frame["y"] += 4 * rng.normal(size=12)[frame[factor]]
+    cross = cross_products(rf.Model(formula, frame, weights="w").design)
+    exact, made = reml.estimate(cross, reml=True), []
+    factorize = blocked_cholesky.factorize
+    monkeypatch.setattr(
+        blocked_cholesky, "factorize", lambda *given: made.append(given) or factorize(*given)
+    )
+    monkeypatch.setattr(reml, "COSTLY", -1)
+    monkeypatch.setattr(reml, "FEW_ROWS", 0)
+    found = reml.estimate(cross, reml=True)
+    assert len(made) == found.evaluations or any(found.singular)  # simplified, so somewhere else
+    assert found.objective == pytest.approx(exact.objective, abs=1e-5)
+    users = [T @ Lambda for T, Lambda in zip(cross.bases, found.Lambdas, strict=True)]
+    anew = factorize(cross, users)
+    solution = reml._solution(anew, reml=True)
+    turned = [np.linalg.inv(T) for T in cross.bases]
+    modes = blocked_cholesky.modes(anew, solution.gamma)
+    covs = blocked_cholesky.conditional_covariances(anew)
+    for b, cov, mode, other, T in zip(found.b, found.b_cov, modes, covs, turned, strict=True):
+        np.testing.assert_allclose(b, mode @ T.T, rtol=1e-7, atol=1e-9)
+        np.testing.assert_allclose(cov, found.sigma**2 * (T @ other @ T.T), rtol=1e-7, atol=1e-9)

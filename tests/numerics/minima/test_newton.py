@@ -213,3 +213,37 @@ def test_a_search_ends_where_an_earlier_one_ended():
     assert len(seen) - first.evaluations < alone
     assert found.value == first.value
     assert found.evaluations == first.evaluations
+
+
+def test_a_costly_search_ends_where_it_has_been():
+    evaluated = []
+
+    def counted(x):
+        evaluated.append(x)
+        return rosenbrock(x)
+
+    found = newton(counted, [np.array([-1.2, 1.0])], is_costly=True)
+    np.testing.assert_array_equal(found.x, evaluated[-1])
+    assert found.value == rosenbrock(found.x)[0] < 1e-6
+    assert 1e-14 < found.decrement < 1e-6
+    assert found.convergence is Convergence.CONVERGED
+    assert len(evaluated) < newton(rosenbrock, [np.array([-1.2, 1.0])]).evaluations
+
+
+def test_a_costly_search_leaves_a_saddle():
+    assert abs(newton(double_well, [np.zeros(1)], is_costly=True).x[0]) == pytest.approx(
+        1, abs=1e-3
+    )
+
+
+def test_a_far_step_that_ends_well_teaches_nothing():
+    """Of cosh the curvature at the end of a Newton step is not the change of the slope."""
+
+    def at(x, decrement_left):
+        value, slope, bend = float(np.cosh(x).sum()), np.sinh(x), np.diag(np.cosh(x))
+        return module._Point(x, value, slope * decrement_left, bend, np.zeros((1, 1)))
+
+    far = at(np.array([3.0]), 1.0)
+    assert far.decrement > module.INFORMATIVE
+    assert not module._taught(far, at(np.array([2.0]), 0.01)).learnt.any()
+    assert module._taught(far, at(np.array([2.0]), 1.0)).learnt.any()

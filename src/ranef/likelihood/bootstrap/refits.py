@@ -271,13 +271,14 @@ def _fitted(
     covariances = cross.covariances
     if not cross.fixed[-1, -1] > 0:  # a response without residuals
         return None
-    first = engine.minimum(cross, [start], reml=reml)
+    objective = engine.CurvedCriterion(cross, reml=reml)
+    first = engine.minimum(objective, [start])
     sds = [engine.smallest_sd(Lambda) for Lambda in factors(first.x, covariances)]
     is_small = min(sds, default=np.inf) < SMALL_RELATIVE_SD
     optima = [first]
     if len(start) and (careful or is_small or not first.convergence.ok):
         others = starts_from(moment_start(cross), covariances, several=careful)
-        optima += [engine.minimum(cross, [x], reml=reml) for x in others]
+        optima += [engine.minimum(objective, [x]) for x in others]
     usable = [optimum for optimum in optima if optimum.convergence.ok]
     if not usable:
         return None

@@ -129,6 +129,14 @@ def _dot(first: list[Array], second: list[Array]) -> float:
     return sum(float(np.vdot(a, b)) for a, b in zip(first, second, strict=True))
 
 
+def _times(first: list[Array], second: list[Array]) -> list[Array]:
+    return [a * b for a, b in zip(first, second, strict=True)]
+
+
+def _inverse_or_zero(x: Array) -> Array:
+    return np.divide(1.0, x, out=np.zeros_like(x), where=x > 0)
+
+
 @dataclass(frozen=True, eq=False)
 class _Fit:
     """The fit of a response by the fixed effects and some random coefficients.
@@ -162,27 +170,30 @@ class _Fit:
 
         With V the covariance of y relative to sigma^2, it is at least (r'y)^2 / r'Vr for any r that
         is orthogonal to the fixed columns, such as the residuals that a few steps of conjugate
-        gradients towards the fit without a penalty leave.
+        gradients towards the fit without a penalty leave, each coefficient in units of its own.
         """
         cross, units = self.cross, self.units
-        sums = {term: of_term for term, _, of_term in residual_sums(cross)}
-        right = [sums[t] @ unit for t, unit in enumerate(units)]
+        sums = {term: (of_term, D) for term, D, of_term in residual_sums(cross)}
+        right = [sums[t][0] @ unit for t, unit in enumerate(units)]
+        scales = [_inverse_or_zero(sums[t][1] @ unit**2) for t, unit in enumerate(units)]
         effects, left = [np.zeros_like(g) for g in right], [g.copy() for g in right]
-        direction, square, y2 = left, _dot(left, left), float(cross.fixed[-1, -1])
+        direction = scaled = _times(scales, left)
+        square, y2 = _dot(left, scaled), float(cross.fixed[-1, -1])
         for _ in range(MAX_STEPS):
             moved = self._seen(direction)
             size = square / max(_dot(direction, moved), np.finfo(np.float64).tiny)
             effects = [u + size * d for u, d in zip(effects, direction, strict=True)]
             left = [r - size * Ad for r, Ad in zip(left, moved, strict=True)]
-            before, square = square, _dot(left, left)
+            scaled = _times(scales, left)
+            before, square = square, _dot(left, scaled)
             explained = _dot(effects, right)
-            squared = y2 - explained - _dot(effects, left) + sd**2 * square
+            squared = y2 - explained - _dot(effects, left) + sd**2 * _dot(left, left)
             if (y2 - explained) ** 2 > least * squared:
                 return True
-            if square <= MAX_LEFT * _dot(right, right):
+            if _dot(left, left) <= MAX_LEFT * _dot(right, right):
                 return False
             turn = square / before
-            direction = [r + turn * d for r, d in zip(left, direction, strict=True)]
+            direction = [r + turn * d for r, d in zip(scaled, direction, strict=True)]
         return False
 
     def _seen(self, effects: list[Array]) -> list[Array]:

@@ -9,7 +9,7 @@ is exact, says whether it is a minimum.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -34,6 +34,7 @@ from ranef.numerics.matrices import threads_for
 from ranef.numerics.minima.newton import newton
 from ranef.numerics.minimize import Optimum, Step, best_of
 
+COSTLY = 2000  # crossed effects from which on an evaluation takes longer than the rest of a fit
 EVALUATIONS = 5  # of the criterion, until it is at its minimum
 LIMIT_LENGTH = 1e4  # of theta, as good as endless: sigma is zero
 NEGLIGIBLE_GAIN = 1e-4  # of the criterion, which sets no sigma apart from zero
@@ -70,30 +71,35 @@ def estimate(
         moments = moment_start(cross, products)
         starts = starts_from(moments, covariances, several=few) + far_starts(cross)
         fewer = condensed(cross, evaluations=EVALUATIONS)
-        optimum = minimum(fewer, starts, reml=reml, report=report)
+        objective = CurvedCriterion(fewer, reml=reml)
+        optimum = minimum(objective, starts, report=report)
         if _falls_as_sigma_vanishes(cross, optimum, starts if few else [], reml=reml):
             optimum = replace(optimum, convergence=Convergence.EXACT)
-        factorized = blocked_cholesky.factorize(cross, factors(optimum.x, covariances))
-        blocked_cholesky.inner_inverse(factorized, overwrite=True)
+        factorized = objective.inverted_at(optimum.x) if fewer is cross else None
+        if factorized is None:
+            factorized = blocked_cholesky.factorize(cross, factors(optimum.x, covariances))
+            blocked_cholesky.inner_inverse(factorized, overwrite=True)
         solution = _solution(factorized, reml=reml)
         optimum = replace(optimum, value=-2 * solution.loglik)  # at the end of the last step
         return at_optimum(cross, optimum, factorized, solution, inverted=True)
 
 
 def minimum(
-    cross: CrossProducts, starts: Sequence[Array], *, reml: bool, report: Report | None = None
+    objective: CurvedCriterion, starts: Sequence[Array], *, report: Report | None = None
 ) -> Optimum:
-    """Minimise the criterion from some starts, theta in the basis."""
+    """Minimise a criterion from some starts, theta in the basis."""
+    cross = objective.cross
 
     def tell(step: Step) -> None:
         if report is not None:
             report(*on_users_scale(cross, [step])[0])
 
     return newton(
-        lambda x: curved_criterion(cross, x, reml=reml),
+        objective,
         starts,
         simplify=lambda x: simplest(x, cross.covariances),
         report=tell,
+        is_costly=cross.q_rest > COSTLY,
     )
 
 
@@ -187,25 +193,50 @@ def criterion_given_sigma(
         return float(value), pull_back(slopes, theta, covariances)
 
 
-def curved_criterion(
-    cross: CrossProducts, theta: Array, *, reml: bool
-) -> tuple[float, Array, Array]:
-    """Return `criterion`, and about its Hessian: the average information."""
-    covariances, d = cross.covariances, len(theta)
-    nowhere = np.inf, np.zeros(d), np.zeros((d, d))
-    with np.errstate(all="ignore"):
-        try:
-            factorized = blocked_cholesky.factorize(cross, factors(theta, covariances))
-            profile = profiled(factorized, reml=reml)
-        except np.linalg.LinAlgError:
-            return nowhere
-        if not profile.r2 > 0:
-            return nowhere
+@dataclass(eq=False)
+class CurvedCriterion:
+    """The criterion with its gradient and about its Hessian, the average information.
+
+    It keeps what it has made of the factor at the last theta: the inverse, as conditional
+    covariances need it.
+    """
+
+    cross: CrossProducts
+    reml: bool = field(kw_only=True)
+    last: tuple[Array, blocked_cholesky.Factorized] | None = None
+
+    def __call__(self, theta: Array) -> tuple[float, Array, Array]:
+        """Return value, gradient and curvature at theta in the basis; inf where it overflows."""
+        covariances, d = self.cross.covariances, len(theta)
+        nowhere, self.last = (
+            (np.inf, np.zeros(d), np.zeros((d, d))),
+            None,
+        )  # frees the largest array
+        with np.errstate(all="ignore"):
+            try:
+                factorized = blocked_cholesky.factorize(self.cross, factors(theta, covariances))
+                profile = profiled(factorized, reml=self.reml)
+            except np.linalg.LinAlgError:
+                return nowhere
+            if not profile.r2 > 0:
+                return nowhere
+            self.last = theta.copy(), factorized
+            return self._curved(factorized, profile, theta)
+
+    def inverted_at(self, theta: Array) -> blocked_cholesky.Factorized | None:
+        """Return the inverted factor if the criterion was last computed at this theta."""
+        is_last = self.last is not None and np.array_equal(self.last[0], theta)
+        return self.last[1] if self.last is not None and is_last else None
+
+    def _curved(
+        self, factorized: blocked_cholesky.Factorized, profile: ProfiledCriterion, theta: Array
+    ) -> tuple[float, Array, Array]:
+        covariances = self.cross.covariances
         contrast = np.append(-profile.gamma, 1.0)
         information = average_information(factorized, contrast, profile.gamma_cov, theta)
         scores = blocked_cholesky.scores(factorized, profile.slope, overwrite=True)
         slopes = [2 * G @ Lambda for G, Lambda in zip(scores, factorized.Lambdas, strict=True)]
-        nu = cross.n - cross.p if reml else cross.n
+        nu = self.cross.n - self.cross.p if self.reml else self.cross.n
         variance = profile.r2 / nu
         curvature = information.twice / variance - (
             np.outer(information.once, information.once) / (nu * variance**2)

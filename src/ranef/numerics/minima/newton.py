@@ -43,6 +43,7 @@ SHARES = (0.1, 0.5)  # of a step that is not good enough: the least and the grea
 MIN_DESCENT = 1e-4  # over what the gradient promises
 MIN_STEP_DOWNWARDS = 0.3  # along a direction that curves downwards
 INFORMATIVE = 1.0  # a decrement: steps from where it is greater say nothing of the curvature here
+SHARE_LEFT = 0.01  # of such a decrement, up to which a step has nothing to teach
 TINY = np.finfo(np.float64).tiny
 NEAR = 0.1  # a squared distance of a minimum in standard errors, from where a search ends in it
 MAX_LEARNT = 1.0  # of the curvature, over the greatest, in one step
@@ -180,6 +181,7 @@ def newton(
     *,
     simplify: Callable[[Array], Array] | None = None,
     report: Callable[[Step], None] | None = None,
+    is_costly: bool = False,
 ) -> Optimum:
     """Minimise a smooth function from each of several starts, and return the lowest optimum.
 
@@ -195,6 +197,9 @@ def newton(
         is a minimum too.
     report : callable, optional
         Is told of every step when it is taken.
+    is_costly : bool
+        Whether a search ends at the first point evaluated from where a step would gain less than
+        makes a difference, and not when steps come to an end.
 
     Returns
     -------
@@ -210,7 +215,8 @@ def newton(
     minima: list[_Point] = []
     optima = []
     for start in starts:
-        search = _Search(objective, simplify or (lambda x: x), report or (lambda _: None), minima)
+        told = report or (lambda _: None)
+        search = _Search(objective, simplify or (lambda x: x), told, minima, is_costly)
         point, ended = search.descended(search.at(np.array(start, dtype=np.float64)))
         if any(point is minimum for minimum in minima):
             continue
@@ -240,6 +246,7 @@ class _Search:
     simplify: Callable[[Array], Array]
     report: Callable[[Step], None]
     minima: Sequence[_Point]
+    is_costly: bool
     evaluated: dict[bytes, tuple[float, Array, Array]] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)
 
@@ -253,7 +260,9 @@ class _Search:
 
     def optimum(self, point: _Point, ended: Convergence) -> Optimum:
         """Return the end of a search: a last step ahead of its last point, whose value it has."""
-        x, left = (point.after(), point.left) if len(point.x) else (point.x, 0.0)
+        x, left = point.x, point.decrement if len(point.x) else 0.0
+        if len(x) and not self.is_costly:
+            x, left = point.after(), point.left
         if not np.array_equal(x, point.x):
             self.steps.append(Step(point.value, x, left / 2))
             self.report(self.steps[-1])
@@ -279,7 +288,7 @@ class _Search:
         self.take(point)
         tried: set[bytes] = set()  # which coordinates were zero
         for _ in range(MAX_STEPS):
-            if not len(point.x) or point.is_settled:
+            if not len(point.x) or self._is_enough(point):
                 return point, _ended(point)
             near = next((m for m in self.minima if self._leads_to(m, point)), None)
             if near is not None:
@@ -293,6 +302,11 @@ class _Search:
             point = lower
             self.take(point)
         return point, Convergence.MAX_ITERATIONS
+
+    def _is_enough(self, point: _Point) -> bool:
+        """Whether no other point needs to be evaluated."""
+        is_good = self.is_costly and point.decrement <= DECREMENT_TOLERANCE
+        return (is_good and not point.curves_downwards) or point.is_settled
 
     def simplified(self, point: _Point, ended: Convergence) -> tuple[_Point, Convergence]:
         """Prefer a simpler point where it leads to a minimum that is as good."""
@@ -359,7 +373,10 @@ def _taught(point: _Point, other: _Point) -> _Point:
     positive; that of Broyden, Fletcher, Goldfarb & Shanno (BFGS) does not.
     """
     none = np.zeros_like(point.learnt)
-    for before in (point.learnt, none) if point.decrement < INFORMATIVE else (none,):
+    is_far = point.decrement >= INFORMATIVE
+    if is_far and other.decrement < SHARE_LEFT * point.decrement:  # what is known does well
+        return replace(other, before=point.decrement)
+    for before in (none,) if is_far else (point.learnt, none):
         for update in _updates(point, other, other.given + before):
             learnt = before + update
             units = np.outer(other.scale, other.scale)
