@@ -41,7 +41,8 @@ def test_texts_that_begin_with_a_number_line_up_too():
 
 def test_row_numbers_are_labels_of_tables_that_have_no_others():
     words = pd.DataFrame({"level": ["a", "b"], "estimate": [1.0, 2.0]})
-    assert TextTable.of(words).n_labels == 0
+    assert TextTable.of(words).heads == ("level", "estimate")
+    assert TextTable.of(words).n_labels == 1
     assert TextTable.of(words.rename_axis("row")).heads == ("row", "level", "estimate")
     assert TextTable.of(words.set_axis([3, 4])).columns[0] == ("3", "4")
     assert TextTable.of(words[["estimate"]]).columns[0] == ("0", "1")

@@ -31,14 +31,16 @@ from ranef.fits.predictions.asked_rows import asked_rows
 from ranef.fits.predictions.coefficient_table import coefficient_rows, drawn_coefficients
 from ranef.fits.predictions.prediction_table import Intervals, Question, prediction_table, question
 from ranef.fits.principal_components import PrincipalComponents, pca_table
+from ranef.fits.reports.reports import Reports
 from ranef.fits.studies.studies import Studies
 from ranef.fits.tables import VarCorr, extras, tidy_effects
 from ranef.likelihood.predictions import Draws, linear_predictor
 from ranef.numerics.memory import WithoutCaches
-from ranef.printing.summary import Printed, Summary
+from ranef.printing.frames import Table
+from ranef.printing.summary import Summary
 
 
-class Fit(WithoutCaches, Anew, Checks, Studies, Pooling, Printed):
+class Fit(WithoutCaches, Anew, Checks, Studies, Pooling, Reports):
     """What every fit answers, whatever the method.
 
     Attributes
@@ -624,7 +626,7 @@ def _by_level(term: RandomTerm, values: Array, names: tuple[str, ...]) -> pd.Dat
     return pd.DataFrame(values, index=term.levels.rename(term.factor), columns=pd.Index(names))
 
 
-def side_by_side(fits: Mapping[str, Fit]) -> pd.DataFrame:
+def side_by_side(fits: Mapping[str, Fit]) -> Table:
     """Tabulate the estimates of several fits, one column a fit.
 
     Parameters
@@ -653,4 +655,4 @@ def side_by_side(fits: Mapping[str, Fit]) -> pd.DataFrame:
         raise FitError("side_by_side takes a dict from names to fits: {'REML': reml, 'ML': ml}.")
     columns = {name: fit.estimates() for name, fit in fits.items()}
     rows = list(dict.fromkeys(row for column in columns.values() for row in column.index))
-    return pd.DataFrame({name: column.reindex(rows) for name, column in columns.items()})
+    return Table({name: column.reindex(rows) for name, column in columns.items()})

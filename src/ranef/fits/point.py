@@ -34,6 +34,7 @@ from ranef.fits.predictions.estimated_rows import (
     intervals_around_estimates,
 )
 from ranef.fits.predictions.prediction_table import Intervals, Question, normal_quantile
+from ranef.fits.reports.tidy_tables import correlation_of_fixed
 from ranef.fits.tables import VarCorr, tidy_effects
 from ranef.likelihood import textbook_matrices
 from ranef.likelihood.estimate import Estimate, FittedModel
@@ -444,7 +445,7 @@ class PointFit(Fit):
 
     # ---------------------------------------------------------------------------- printing
 
-    def summary(self, df: str | None = None) -> Summary:
+    def summary(self, df: str | None = None, *, correlation: bool = False) -> Summary:
         """Return the printed table as an object: text, HTML, `.to_frame()` (fixed effects).
 
         Parameters
@@ -452,6 +453,8 @@ class PointFit(Fit):
         df : {"satterthwaite", "kenward-roger"}, optional
             Test the fixed effects of a linear model with these denominator degrees of freedom:
             columns `df` and `p_value`. Kenward-Roger adjusts the standard errors too.
+        correlation : bool
+            Whether the correlations of the fixed effects are a table too, as lme4 prints them.
         """
         fixed, heading = self._tested(df)
         sections = []
@@ -459,6 +462,8 @@ class PointFit(Fit):
             sections.append(("Random effects", self.varcorr().printed()))
         if len(fixed):
             sections.append((heading, fixed))
+        if correlation:
+            sections.append(correlation_of_fixed(self.vcov()))
         how = f" ({self.approximation})" if self.approximation else ""
         return Summary(
             title=f"{self._kind} fitted by {_NAMES[self.method]}{how}",

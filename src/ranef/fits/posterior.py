@@ -36,6 +36,7 @@ from ranef.fits.predictions.prediction_table import (
     posterior_intervals,
     posterior_means,
 )
+from ranef.fits.reports.tidy_tables import correlation_of_fixed
 from ranef.fits.tables import VarCorr, tidy_effects
 from ranef.leave_one_out.elpd import Scores, to_arviz, units_of
 from ranef.likelihood.predictions import Draws, drawn_rows, log_likelihood
@@ -370,13 +371,15 @@ class PosteriorFit(Fit):
 
     # ---------------------------------------------------------------------------- printing
 
-    def summary(self, prob: float = 0.95) -> Summary:
+    def summary(self, prob: float = 0.95, *, correlation: bool = False) -> Summary:
         """Return the printed table as an object: text, HTML, `.to_frame()`.
 
         Parameters
         ----------
         prob : float
             Probability of the highest posterior density intervals.
+        correlation : bool
+            Whether the posterior correlations of the fixed effects are a table too.
         """
         table, medians = self.marginals.table(prob), []
         for name, reason in self._without_mean.items():
@@ -388,7 +391,10 @@ class PosteriorFit(Fit):
         return Summary(
             title=f"{self._kind}, posterior by {_NAMES[self.method]}",
             facts=(*self._facts(), *self.marginals.size, *evidence),
-            sections=((f"Posterior, with {100 * prob:g} % HPD intervals", table),),
+            sections=(
+                (f"Posterior, with {100 * prob:g} % HPD intervals", table),
+                *([correlation_of_fixed(self.vcov())] if correlation else []),
+            ),
             notes=(*self.diagnostics.messages(), *self._undetermined(), *medians),
             frame=table,
         )

@@ -13,6 +13,7 @@ from ranef._typing import Array
 from ranef.design.design import Design, RandomTerm
 from ranef.families.family import Family
 from ranef.printing.digits import shown
+from ranef.printing.frames import Table
 from ranef.printing.summary import Printed, Summary
 
 _NO_VARIANCES = "no variance components"
@@ -117,10 +118,11 @@ def tidy_effects(
     names = [term.coefs for term in terms] if coefs is None else coefs
     tables = [_effects(*each) for each in zip(terms, names, values, strict=True)]
     if tables:
-        table = pd.concat(tables, ignore_index=True)
+        table = Table(pd.concat(tables, ignore_index=True))
     else:
         words = pd.DataFrame(columns=["term", "level", "coef"], dtype=object)
-        table = words.assign(**dict.fromkeys(("estimate", "sd", "lower", "upper"), np.empty(0)))
+        numbers = dict.fromkeys(("estimate", "sd", "lower", "upper"), np.empty(0))
+        table = Table(words.assign(**numbers))
     table.attrs["interval"] = interval
     return table
 

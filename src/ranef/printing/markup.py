@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+from collections.abc import Sequence
 
 from ranef.printing.pages import Page, TextTable
 
@@ -34,8 +35,6 @@ _LATEX = {
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
     '"': r"\textquotedbl{}",
-    "[": "{[}",
-    "]": "{]}",
 } | {character: f"\\{character}" for character in "{}$&#_%"}
 _NUMBER = re.compile(r"-?[\d,]*\.?\d+(e[-+]\d+)?")
 
@@ -166,10 +165,15 @@ def _latex_lines(text: str) -> list[str]:
 
 def _latex_table(cells: TextTable) -> list[str]:
     sides = "".join("r" if is_number else "l" for is_number in cells.are_numbers)
-    rows = [" & ".join(map(_latex_cell, row)) + r" \\" for row in cells.rows]
-    head = " & ".join(map(_latex, cells.heads)) + r" \\"
+    head, *rows = [_latex_row(row) for row in (cells.heads, *cells.rows)]
     begin = [rf"\begin{{tabular}}{{{sides}}}", r"\toprule", head, r"\midrule"]
     return [*begin, *rows, r"\bottomrule", r"\end{tabular}"]
+
+
+def _latex_row(texts: Sequence[str]) -> str:
+    """Return a row; an opening bracket would be an option of the line before."""
+    row = " & ".join(map(_latex_cell, texts)) + r" \\"
+    return f"{{}}{row}" if row.startswith("[") else row
 
 
 def _latex_cell(text: str) -> str:

@@ -8,8 +8,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
 from ranef.printing.digits import as_strings
 
@@ -44,19 +46,20 @@ class TextTable:
     def of(cls, table: pd.DataFrame) -> TextTable:
         """Return the cells of a table: see `digits.as_strings` for its numbers.
 
-        Row numbers are no labels where the table has others.
+        Row numbers are no labels where the first columns are words, which label rows themselves.
         """
         texts, index = as_strings(table), table.index
-        has_words = any(not pd.api.types.is_numeric_dtype(table[name]) for name in table.columns)
-        is_counted = isinstance(index, pd.RangeIndex) and index.name is None and has_words
+        words = list(takewhile(lambda name: not is_numeric_dtype(table[name]), table.columns))
+        is_counted = isinstance(index, pd.RangeIndex) and index.name is None and bool(words)
         labels = [] if is_counted else [index.get_level_values(i) for i in range(index.nlevels)]
+        n_labels = len(words) if is_counted else len(labels)
         heads = [*("" if label.name is None else str(label.name) for label in labels)]
         heads += [str(name) for name in table.columns]
         columns = [[str(value) for value in label] for label in labels]
         columns += [list(texts.iloc[:, i]) for i in range(texts.shape[1])]
         found = [_aligned(column) for column in columns]
         are_numbers = tuple(is_number for _, is_number in found)
-        return cls(tuple(heads), tuple(tuple(c) for c, _ in found), len(labels), are_numbers)
+        return cls(tuple(heads), tuple(tuple(c) for c, _ in found), n_labels, are_numbers)
 
     @property
     def rows(self) -> list[tuple[str, ...]]:

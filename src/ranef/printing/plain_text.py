@@ -9,7 +9,7 @@ from ranef.printing.pages import Page, TextTable
 
 WIDTH = 100
 GAP = "  "  # between columns
-LABEL_WIDTH = 48  # of row labels; longer ones are broken
+LABEL_WIDTH = 60  # of all row labels together; longer ones are broken
 
 
 def as_text(page: Page) -> str:
@@ -44,7 +44,8 @@ def as_text(page: Page) -> str:
 def table_as_text(cells: TextTable, width: int = WIDTH) -> str:
     """Return a table in aligned columns; those that find no room follow below, labels again."""
     n = cells.n_labels
-    labels = [_justified(cells, i, LABEL_WIDTH // n) for i in range(n)]
+    most = _widest(cells)
+    labels = [_justified(cells, i, most) for i in range(n)]
     others = [_justified(cells, i, width) for i in range(n, len(cells.heads))]
     room = width - sum(len(column[0][0]) + len(GAP) for column in labels)
     parts: list[list[list[list[str]]]] = [[]]
@@ -64,6 +65,16 @@ def indented(text: str) -> str:
 def wrapped(text: str, width: int = WIDTH) -> str:
     """Return a sentence in lines of at most `width` characters."""
     return textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False)
+
+
+def _widest(cells: TextTable) -> int:
+    """Return the width that no column of labels may have more of, all of them in a page."""
+    lines = [[*head.split("\n"), *c] for head, c in zip(cells.heads, cells.columns, strict=True)]
+    widths = [max(map(len, texts)) for texts in lines[: cells.n_labels]]
+    fitting = (
+        w for w in range(LABEL_WIDTH, 1, -1) if sum(min(w, x) for x in widths) <= LABEL_WIDTH
+    )
+    return next(fitting, 1)
 
 
 def _justified(cells: TextTable, place: int, most: int) -> list[list[str]]:

@@ -19,6 +19,7 @@ from ranef.fits.predictions.asked_rows import GROUPS
 from ranef.likelihood.predictions import NormalRows, mean_over_groups
 from ranef.posterior.draws import Marginals, hdi
 from ranef.posterior.quadrature.marginal_densities import mixture
+from ranef.printing.frames import Table
 
 KINDS = {"response": "mean", "link": "link", "observation": "mean"}
 """What can be predicted, and the column that it stands in."""
@@ -140,9 +141,7 @@ def prediction_table(
     """
     numbers = zip(("sd", "lower", "upper"), intervals.of(rows), strict=True)
     columns = {KINDS[asked.kind]: expected, **dict(numbers)}
-    table = pd.DataFrame(
-        {name: rows.spread(values) for name, values in columns.items()}, index=rows.asked
-    )
+    table = Table({name: rows.spread(values) for name, values in columns.items()}, index=rows.asked)
     mean = "linear predictor" if asked.kind == "link" else "mean"
     of = "a single observation" if asked.interval == "prediction" else f"the {mean}"
     table.attrs["predicted"] = f"{response}: {_what(rows, asked, mean)}"

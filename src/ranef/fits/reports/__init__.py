@@ -1,0 +1,1 @@
+"""What a fit hands on: its numbers as one tidy table, one row, or a page."""

@@ -1,0 +1,76 @@
+"""Data frames that print themselves as other tables of the package do."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from ranef.printing.markup import as_html, as_latex, as_markdown
+from ranef.printing.pages import Page, TextTable
+from ranef.printing.plain_text import as_text
+
+_CAPTIONS = ("predicted", "interval")  # among the attributes of a frame
+
+
+class Table(pd.DataFrame):
+    """A data frame that prints itself with the digits that its errors leave, and says what it is.
+
+    What is made of it, by choosing rows or columns or by rounding, is a `DataFrame` like any
+    other. A table of more than 60 rows shows the first and the last; `to_string()` shows all.
+
+    Examples
+    --------
+    >>> table = Table({"level": ["a", "b"], "estimate": [251.405, 0.01], "sd": [6.825, 0.0031]})
+    >>> table.attrs["interval"] = "posterior mean"
+    >>> table
+    posterior mean
+    <BLANKLINE>
+    level  estimate     sd
+    a       251.4     6.8
+    b         0.0100  0.0031
+    """
+
+    @property
+    def _constructor(self) -> type[pd.DataFrame]:
+        return pd.DataFrame
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return the numbers as a DataFrame without a print of its own."""
+        return self.copy()
+
+    def _page(self, *, whole: bool = True) -> Page:
+        cells = TextTable.of(pd.DataFrame(self))
+        caption = "; ".join(str(self.attrs[name]) for name in _CAPTIONS if name in self.attrs)
+        size = f"{len(self)} rows, of which the first and the last are shown."
+        is_cut = not whole and cells != cells.cut()
+        return Page(
+            facts=(caption,) * bool(caption),
+            sections=(("", cells if whole else cells.cut()),),
+            notes=(size,) * is_cut,
+        )
+
+    def __str__(self) -> str:
+        return as_text(self._page(whole=False))
+
+    def __repr__(self) -> str:
+        return as_text(self._page(whole=False))
+
+    def _repr_html_(self) -> str:
+        return as_html(self._page(whole=False))
+
+    def to_markdown(self) -> str:  # type: ignore[override]
+        """Return the table as Markdown, with pipes."""
+        return as_markdown(self._page())
+
+    def to_latex(  # type: ignore[override]
+        self, caption: str | None = None, label: str | None = None
+    ) -> str:
+        r"""Return the table as LaTeX, for a document with `\usepackage{booktabs}`.
+
+        Parameters
+        ----------
+        caption : str, optional
+            LaTeX.
+        label : str, optional
+            For `\ref`.
+        """
+        return as_latex(self._page(), caption, label)
