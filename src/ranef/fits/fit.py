@@ -21,6 +21,7 @@ from ranef.design.design import Design, RandomTerm
 from ranef.design.labels import parameter_names
 from ranef.design.new_data.new_rows import NewRows, own_rows
 from ranef.errors import Convergence, FitError, listed, probability, suggestion
+from ranef.explorer.explore import Explorable
 from ranef.families.family import Family
 from ranef.fits.anew.anew import Anew
 from ranef.fits.checks.checks import Checks
@@ -40,7 +41,7 @@ from ranef.printing.frames import Table
 from ranef.printing.summary import Summary
 
 
-class Fit(WithoutCaches, Anew, Checks, Studies, Pooling, Reports):
+class Fit(WithoutCaches, Anew, Checks, Studies, Pooling, Explorable, Reports):
     """What every fit answers, whatever the method.
 
     Attributes
