@@ -1,8 +1,8 @@
 """What the page of the shrinkage explorer holds: the numbers of a model as JSON.
 
 Arrays are flat, row by row. `among` is P (k x p): P beta are the population's coefficients of the
-term. `basis` is T (k x k), Z = (Z in the basis) T; `ZtZ` (upper triangle), `C` (k x p) and `own` (k)
-stand by group and in the basis; `within` is a lower triangle. `rows` are by group: `x` the last
+term. `basis` is T (k x k), Z = (Z in the basis) T; `ZtZ` (upper triangle), `C` (k x p) and `own`
+(k) stand by group and in the basis; `within` is a lower triangle. `rows` are by group: `x` the last
 column of the term, `y` less the offset, `X` the fixed columns that are not the term's, `w` the
 weights. Densities of `posterior` are at t = 0, 1/120, ..., 1 along the sliders, as
 `page/sliders.js` has them.
