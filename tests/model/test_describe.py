@@ -60,7 +60,6 @@ Note: the labels of batch start anew within the levels of cask, and the other wa
 stands, the two are crossed; if batch A of one cask has nothing to do with batch A of another, write
 (1 | cask/batch); if cask a of one batch has nothing to do with cask a of another, write (1 |
 batch/cask).
-
 Note: cask has 3 levels: the data say little about how much such levels vary, so the prior of a
 Bayesian fit says much.
 """,
@@ -376,7 +375,7 @@ PRIORS = (PriorRow("beta", "Intercept", Normal(0, 1.5), "at the mean"),)
 
 
 def described(formula, data, family, choices=()):
-    return describe(design_of(formula, data, family), family, PRIORS, choices)
+    return str(describe(design_of(formula, data, family), family, PRIORS, choices))
 
 
 CBPP = """\

@@ -145,7 +145,9 @@ def test_a_polars_frame_is_as_good():
 
 
 def test_what_a_model_prints(sleep):
-    assert repr(sleep) == describe(sleep.design, sleep.family, sleep.priors.rows())
+    assert repr(sleep) == str(describe(sleep.design, sleep.family, sleep.priors.rows()))
+    assert list(sleep.to_frame().index) == [row.name for row in sleep.priors.rows()]
+    assert "<pre>" in sleep._repr_html_()
     assert repr(sleep).startswith(f"{SLEEP}\n  gaussian family with identity link, 180 rows\n")
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from itertools import combinations, compress
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from ranef.covariances.covariance import Bases
@@ -17,6 +18,7 @@ from ranef.errors import listed
 from ranef.families.family import Family
 from ranef.fits.tables import extras
 from ranef.printing.plain_text import indented, wrapped
+from ranef.printing.summary import Summary
 from ranef.priors.assignment import PriorRow
 from ranef.priors.distributions import Constant
 
@@ -28,7 +30,7 @@ def describe(
     family: Family,
     priors: tuple[PriorRow, ...],
     sampled: Sequence[str] = (),
-) -> str:
+) -> Summary:
     """Return the expansion of a formula: columns, terms, how factors are related, priors.
 
     Parameters
@@ -38,22 +40,30 @@ def describe(
     priors : tuple of PriorRow
     sampled : sequence of str
         How MCMC samples the random effects of each term, where that is chosen by the data.
+
+    Returns
+    -------
+    Summary
+        Its frame has the priors, one row a parameter: columns `prior` and `note`.
     """
     knows_sigma = any(r.name == "sigma" and isinstance(r.prior, Constant) for r in priors)
     response = _response(design, family, knows_sigma=knows_sigma)
-    parts = [f"{design.formula.text}\n{indented(response)}"]
-    parts.append("Fixed effects\n" + indented(_fixed(design)))
+    sections = [("Fixed effects", _fixed(design))]
     if design.terms:
-        parts.append("Random effects\n" + indented("\n".join(map(_random, design.terms))))
+        sections.append(("Random effects", "\n".join(map(_random, design.terms))))
     related = relations(design)
     if related:
-        parts.append("Grouping factors\n" + indented("\n".join(related)))
-    parts.append(f"{_prior_heading(design, family)}\n{indented(_table(priors))}")
+        sections.append(("Grouping factors", "\n".join(related)))
+    sections.append((_prior_heading(design, family), _table(priors)))
     if sampled:
         reasons = "\n".join(wrapped(reason, 98) for reason in sampled)
-        parts.append(f"Random effects as MCMC samples them\n{indented(reasons)}")
-    parts += [wrapped(f"Note: {note}") for note in notes(design)]
-    return "\n\n".join(parts)
+        sections.append(("Random effects as MCMC samples them", reasons))
+    table = pd.DataFrame(
+        {"prior": [str(r.prior) for r in priors], "note": [r.note for r in priors]},
+        index=pd.Index([row.name for row in priors]),
+    )
+    said = tuple(f"Note: {note}" for note in notes(design))
+    return Summary(design.formula.text, tuple(response), tuple(sections), said, table)
 
 
 def relations(design: Design) -> list[str]:
@@ -84,13 +94,13 @@ def notes(design: Design) -> list[str]:
     ]
 
 
-def _response(design: Design, family: Family, *, knows_sigma: bool) -> str:
+def _response(design: Design, family: Family, *, knows_sigma: bool) -> list[str]:
     used = extras(design, family, knows_sigma=knows_sigma)
     rows = f"{design.n_obs} rows{', with ' * bool(used)}{' and '.join(used)}"
     lines = [f"{family.name} family with {family.link.name} link, {rows}"]
     if design.success:
         lines.append(f"success: {design.success}")
-    return "\n".join(lines)
+    return lines
 
 
 def _prior_heading(design: Design, family: Family) -> str:

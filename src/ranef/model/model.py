@@ -39,6 +39,7 @@ from ranef.numerics.memory import within_memory
 from ranef.posterior.sampling import pymc_hierarchical, pymc_marginal
 from ranef.posterior.sampling.pymc_hierarchical import PyMCModel, choose
 from ranef.posterior.sampling.pymc_priors import prior_table
+from ranef.printing.summary import Printed, Summary
 from ranef.priors import propriety
 from ranef.priors.assignment import resolve
 from ranef.priors.distributions import Constant, Prior
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 
-class Model:
+class Model(Printed):
     """A hierarchical model: a formula with its data, read and checked, nothing fitted.
 
     Parameters
@@ -150,7 +151,8 @@ class Model:
         def __getattr__(self, name: str) -> NoReturn:
             raise missing(self, name)
 
-    def __repr__(self) -> str:
+    def summary(self) -> Summary:
+        """Return what `print(model)` says as an object: text, HTML, `.to_frame()` (the priors)."""
         choices = () if self.family.is_linear else choose(self.design, self.family)
         reasons = [choice.reason for choice in choices]
         return describe(self.design, self.family, self.priors.rows(), reasons)

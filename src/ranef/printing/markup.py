@@ -11,7 +11,7 @@ from ranef.printing.pages import Page, TextTable
 STYLE = """
 .ranef {max-width: 60em; line-height: 1.4; color: inherit}
 .ranef p, .ranef pre {margin: 0.2em 0; color: inherit; background: none}
-.ranef pre {font: inherit; white-space: pre-wrap; padding: 0 0 0 1em}
+.ranef pre {font-family: monospace; white-space: pre-wrap; padding: 0 0 0 1em; border: none}
 .ranef .ranef-title {font-weight: bold}
 .ranef .ranef-wide {overflow-x: auto}
 .ranef table {border-collapse: collapse; border: none; margin: 0.6em 0; color: inherit}
