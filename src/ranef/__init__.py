@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ranef.datasets import list_datasets, load_dataset
     from ranef.effects.counterfactuals import comparisons
     from ranef.effects.hypotheses import hypothesis
+    from ranef.effects.joint_tests import joint_tests
     from ranef.effects.marginal_means import contrasts, means
     from ranef.effects.marginaleffects_adapter import to_marginaleffects
     from ranef.effects.slopes import slopes
@@ -72,6 +73,7 @@ _HOMES = {
     "contrasts": "effects.marginal_means",
     "fit": "model.model",
     "hypothesis": "effects.hypotheses",
+    "joint_tests": "effects.joint_tests",
     "list_datasets": "datasets",
     "load": "model.model",
     "load_dataset": "datasets",

@@ -40,6 +40,7 @@ NAMES = [
     "contrasts",
     "fit",
     "hypothesis",
+    "joint_tests",
     "links",
     "list_datasets",
     "load",

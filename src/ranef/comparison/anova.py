@@ -41,6 +41,10 @@ def anova(
 ) -> Anova:
     """Test nested models against each other.
 
+    The terms of one fit are tested by `rf.joint_tests(fit)`, as by `anova(model)` of lmerTest.
+    What lme4 users do by `drop1` and lmerTest's `ranova`, terms left out one at a time, is this
+    test on fits without the term; `model.structures()` has those without random effects.
+
     Parameters
     ----------
     *fits : PointFit
@@ -124,7 +128,10 @@ def _checked(fits: Sequence[object]) -> list[PointFit]:
             raise FitError(message)
         point_fits.append(fit)
     if len(point_fits) < 2:
-        raise FitError(f"anova compares two fits or more, got {len(point_fits)}.")
+        message = (
+            f"anova compares two fits or more, got {len(point_fits)}. The fixed effects of one "
+        )
+        raise FitError(f"{message}are tested by rf.joint_tests(fit).")
     first, *others = point_fits
     for i, fit in enumerate(others, start=2):
         check_same_data(first.design, fit.design, ("fit 1", f"fit {i}"))

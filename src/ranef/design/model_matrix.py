@@ -217,6 +217,40 @@ def code(interpreter: Interpreter, terms: Sequence[Term], old: Columns | None = 
     )
 
 
+@dataclass(frozen=True, eq=False)
+class IndicatorColumns:
+    """The columns of a term with an indicator of every level, whatever its coding.
+
+    Attributes
+    ----------
+    values : ndarray, shape (n, k)
+        The products of indicators of all levels and of numbers.
+    has_first : ndarray of bool, shape (k,)
+        Whether a column is of the first level of a factor.
+    numbers : frozenset of str
+        Those of the term's factors that are numbers.
+    """
+
+    values: Array
+    has_first: Flags
+    numbers: frozenset[str]
+
+
+def indicator_columns(interpreter: Interpreter, term: Term) -> IndicatorColumns:
+    """Return the columns of a term with an indicator of every level."""
+    values, n = {str(f): _as_factor(interpreter, f) for f in term.factors}, len(interpreter.frame)
+    _check_size([term], values, n)
+    factors = [_coded(f, values[str(f)], by_contrasts=False) for f in term.factors]
+    made = list(_combinations(factors))
+    numbers = frozenset(k for k, v in values.items() if not isinstance(v, Categorical))
+    first = {id(f[0]) for f, k in zip(factors, values, strict=True) if k not in numbers}
+    return IndicatorColumns(
+        values=_multiplied([":".join(part.name for part in parts) for parts in made], made, n),
+        has_first=np.array([any(id(part) in first for part in parts) for parts in made]),
+        numbers=numbers,
+    )
+
+
 def independent_columns(X: Array) -> list[int]:
     """Return the numbers of the columns that are not combinations of earlier ones.
 

@@ -53,6 +53,26 @@ class Equations(Protocol):
         """By how much each fitted value rises with its own response, shape (n,)."""
 
 
+class JointTest(Protocol):
+    """The F test of several contrasts at once: the statistic, its degrees of freedom, and p."""
+
+    @property
+    def f(self) -> float:
+        """The statistic."""
+
+    @property
+    def df_num(self) -> int:
+        """The number of independent contrasts."""
+
+    @property
+    def df_den(self) -> float:
+        """The degrees of freedom of the denominator."""
+
+    @property
+    def p_value(self) -> float:
+        """The probability of a larger statistic."""
+
+
 OF_MODEL = ("design", "family", "engine")  # fields of a fit that a model makes again
 
 
@@ -263,3 +283,7 @@ class Engine[F](Protocol):
         self, model: FittedModel, kind: str, L: Array | None = None
     ) -> pd.DataFrame:
         """Return tests of the fixed effects, or of L beta, with denominator degrees of freedom."""
+
+    @abstractmethod
+    def joint_test(self, model: FittedModel, kind: str, L: Array) -> JointTest:
+        """Return the F test of L beta = 0, with denominator degrees of freedom."""

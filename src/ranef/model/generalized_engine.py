@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, wraps
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
@@ -253,7 +253,13 @@ class GeneralizedEngine(SharedEngine):
         kind: str,
         L: Array | None = None,  # noqa: ARG002
     ) -> pd.DataFrame:
-        raise FitError(
+        raise self._without_df(kind)
+
+    def joint_test(self, model: FittedModel, kind: str, L: Array) -> NoReturn:  # noqa: ARG002
+        raise self._without_df(kind)
+
+    def _without_df(self, kind: str) -> FitError:
+        return FitError(
             f"df={kind!r} is for linear models: with the {self.family.name} family a test of a "
             "coefficient has no residual variance to be estimated. The z values hold for large "
             'samples; fit.confint("profile") and fit.bootstrap() hold for smaller ones.'

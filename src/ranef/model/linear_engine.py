@@ -25,7 +25,7 @@ from ranef.leave_one_out.gaussian_loo import exact_scores, linear_scores
 from ranef.likelihood.estimate import FittedModel
 from ranef.likelihood.linear import blocked_cholesky, reml
 from ranef.likelihood.linear.crossproducts import CrossProducts, spanned_terms
-from ranef.likelihood.linear.degrees_of_freedom import table
+from ranef.likelihood.linear.degrees_of_freedom import ContrastTest, contrast, table
 from ranef.likelihood.mixed_model_equations import MixedModelEquations
 from ranef.likelihood.profile import search
 from ranef.likelihood.profile.constrained import Surface
@@ -326,13 +326,20 @@ class LinearEngine(SharedEngine):
     def degrees_of_freedom(
         self, model: FittedModel, kind: str, L: Array | None = None
     ) -> pd.DataFrame:
+        is_reml = self._is_reml(model, kind)
+        return table(self.data.cross, model.estimate, model.design.fixed, kind, L, reml=is_reml)
+
+    def joint_test(self, model: FittedModel, kind: str, L: Array) -> ContrastTest:
+        return contrast(self.data.cross, model.estimate, L, kind, reml=self._is_reml(model, kind))
+
+    def _is_reml(self, model: FittedModel, kind: str) -> bool:
+        """Return whether a fit is by REML, and refuse one that has no degrees of freedom."""
         self.priors.check_free_sigma(f"df={kind!r}", "the z values, or fit.profile()")
         if model.method not in ("reml", "ml"):
             raise FitError(
                 f"degrees of freedom are those of a REML or ML fit, not of a {model.method} fit."
             )
-        is_reml = model.method == "reml"
-        return table(self.data.cross, model.estimate, model.design.fixed, kind, L, reml=is_reml)
+        return model.method == "reml"
 
     def marginal(self, theta: ArrayLike, sigma: float) -> Derived:
         """Return log p(y | theta, sigma) with its derivatives; see `Model.log_marginal`."""
