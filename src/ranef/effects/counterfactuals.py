@@ -28,6 +28,7 @@ from ranef.effects.reference_grid import reference_values
 from ranef.errors import DataError, DataWarning, FitError, listed, suggestion, warn
 from ranef.fits.fit import Fit
 from ranef.formula.terms import columns_of
+from ranef.printing.frames import captioned
 
 SPANS = ("sd", "2sd", "iqr", "minmax")  # of numbers
 LEVELS = ("reference", "pairwise", "sequential")  # of factors
@@ -165,8 +166,7 @@ def comparisons(
             words = {**key, "contrast": _in_words(step, change)}
             tables.append(pd.concat([keys.assign(**words), numbers], axis=1))
     table = pd.concat(tables, ignore_index=True)
-    table.attrs["interval"] = interval_words(fit, wanted)
-    return table
+    return captioned(table, interval=interval_words(fit, wanted))
 
 
 def _check_predictors(

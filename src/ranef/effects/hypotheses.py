@@ -15,6 +15,7 @@ from ranef.effects.reference_grid import rows_of
 from ranef.errors import FitError, FormulaError, suggestion
 from ranef.fits.fit import Fit
 from ranef.formula.syntax import Binary, Literal, Node, Paren, Unary, parse, summands, tokens
+from ranef.printing.frames import captioned
 
 type Weights = Mapping[str, float]
 type Hypothesis = str | Weights
@@ -95,8 +96,7 @@ def hypothesis(
     offset = np.array([function.constant for function in functions])
     numbers = of_tests(fit, rows_of(X, offset), wanted)
     table = pd.concat([pd.DataFrame({"hypothesis": list(map(_text, asked))}), numbers], axis=1)
-    table.attrs["interval"] = interval_words(fit, wanted)
-    return table
+    return captioned(table, interval=interval_words(fit, wanted))
 
 
 def _affine(asked: object, names: Sequence[str]) -> Affine:

@@ -16,6 +16,7 @@ from ranef.effects.multiple_tests import ADJUSTMENTS
 from ranef.effects.reference_grid import cells, rows_of
 from ranef.errors import FitError, suggestion
 from ranef.fits.fit import Fit
+from ranef.printing.frames import captioned
 
 METHODS = ("pairs", "reference", "sequential")
 
@@ -85,8 +86,7 @@ def means(
     found = cells(fit.design, _names(variables), at, groups)
     numbers = of_means(fit, found.rows, wanted)
     table = pd.concat([found.labels, numbers], axis=1)
-    table.attrs["interval"] = interval_words(fit, wanted)
-    return table
+    return captioned(table, interval=interval_words(fit, wanted))
 
 
 def contrasts(
@@ -166,8 +166,7 @@ def contrasts(
         of_key = pd.DataFrame({name: [key[name]] * len(pairs) for name in groups})
         tables.append(pd.concat([of_key, words, numbers], axis=1))
     table = pd.concat(tables, ignore_index=True)
-    table.attrs["interval"] = interval_words(fit, wanted, chosen)
-    return table
+    return captioned(table, interval=interval_words(fit, wanted, chosen))
 
 
 def _names(variables: Variables) -> list[str]:

@@ -15,6 +15,7 @@ from ranef.effects.reference_grid import cells, reference_values, rows_of
 from ranef.errors import FitError, suggestion
 from ranef.families.derivatives import differenced
 from ranef.fits.fit import Fit
+from ranef.printing.frames import captioned
 
 RELATIVE_STEP = 1e-3  # of differences, relative to the range of a predictor
 
@@ -77,8 +78,7 @@ def slopes(
     labels = cells(fit.design, groups, dict(at or {}) | {variable: places[:1]}).labels
     keys = pd.concat([labels.assign(**{variable: place}) for place in places], ignore_index=True)
     table = pd.concat([keys, of_slopes(fit, here, slope, wanted)], axis=1)
-    table.attrs["interval"] = interval_words(fit, wanted)
-    return table
+    return captioned(table, interval=interval_words(fit, wanted))
 
 
 def _places(

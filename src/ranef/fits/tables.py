@@ -13,7 +13,7 @@ from ranef._typing import Array
 from ranef.design.design import Design, RandomTerm
 from ranef.families.family import Family
 from ranef.printing.digits import shown
-from ranef.printing.frames import Table
+from ranef.printing.frames import captioned
 from ranef.printing.summary import Printed, Summary
 
 _NO_VARIANCES = "no variance components"
@@ -118,13 +118,12 @@ def tidy_effects(
     names = [term.coefs for term in terms] if coefs is None else coefs
     tables = [_effects(*each) for each in zip(terms, names, values, strict=True)]
     if tables:
-        table = Table(pd.concat(tables, ignore_index=True))
+        table = pd.concat(tables, ignore_index=True)
     else:
         words = pd.DataFrame(columns=["term", "level", "coef"], dtype=object)
         numbers = dict.fromkeys(("estimate", "sd", "lower", "upper"), np.empty(0))
-        table = Table(words.assign(**numbers))
-    table.attrs["interval"] = interval
-    return table
+        table = words.assign(**numbers)
+    return captioned(table, interval=interval)
 
 
 def _effects(

@@ -11,6 +11,20 @@ from ranef.printing.plain_text import as_text
 _CAPTIONS = ("predicted", "interval")  # among the attributes of a frame
 
 
+def captioned(frame: pd.DataFrame, **words: str) -> Table:
+    """Return a frame as a table whose attributes say what it is.
+
+    Parameters
+    ----------
+    frame : DataFrame
+    **words : str
+        What is `predicted`, and what the `interval` is.
+    """
+    table = Table(frame)
+    table.attrs |= words
+    return table
+
+
 class Table(pd.DataFrame):
     """A data frame that prints itself with the digits that its errors leave, and says what it is.
 

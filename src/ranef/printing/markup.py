@@ -14,8 +14,9 @@ STYLE = """
 .ranef pre {font-family: monospace; white-space: pre-wrap; padding: 0 0 0 1em; border: none}
 .ranef .ranef-title {font-weight: bold}
 .ranef .ranef-wide {overflow-x: auto}
-.ranef table {border-collapse: collapse; border: none; margin: 0.6em 0; color: inherit}
-.ranef caption {caption-side: top; text-align: left; font-weight: bold; color: inherit; padding: 0}
+.ranef table {border-collapse: collapse; border: none; margin: 0.6em 0; font-size: inherit}
+.ranef table, .ranef caption {color: inherit}
+.ranef caption {caption-side: top; text-align: left; font-weight: bold; padding: 0}
 .ranef th, .ranef td {border: none; padding: 0.1em 0.7em; text-align: left; font-weight: normal}
 .ranef thead th {border-bottom: 1px solid; vertical-align: bottom}
 .ranef .ranef-n {text-align: right; white-space: pre; font-family: monospace}

@@ -19,7 +19,7 @@ from ranef.fits.predictions.asked_rows import GROUPS
 from ranef.likelihood.predictions import NormalRows, mean_over_groups
 from ranef.posterior.draws import Marginals, hdi
 from ranef.posterior.quadrature.marginal_densities import mixture
-from ranef.printing.frames import Table
+from ranef.printing.frames import captioned
 
 KINDS = {"response": "mean", "link": "link", "observation": "mean"}
 """What can be predicted, and the column that it stands in."""
@@ -141,12 +141,12 @@ def prediction_table(
     """
     numbers = zip(("sd", "lower", "upper"), intervals.of(rows), strict=True)
     columns = {KINDS[asked.kind]: expected, **dict(numbers)}
-    table = Table({name: rows.spread(values) for name, values in columns.items()}, index=rows.asked)
+    spread = {name: rows.spread(values) for name, values in columns.items()}
     mean = "linear predictor" if asked.kind == "link" else "mean"
     of = "a single observation" if asked.interval == "prediction" else f"the {mean}"
-    table.attrs["predicted"] = f"{response}: {_what(rows, asked, mean)}"
-    table.attrs["interval"] = intervals.words(of)
-    return table
+    what = f"{response}: {_what(rows, asked, mean)}"
+    table = pd.DataFrame(spread, index=rows.asked)
+    return captioned(table, predicted=what, interval=intervals.words(of))
 
 
 def _what(rows: NewRows, asked: Question, kind: str) -> str:

@@ -12,7 +12,7 @@ from scipy import special
 from ranef.arguments import check_choice
 from ranef.errors import FitError
 from ranef.printing.digits import shown
-from ranef.printing.frames import Table
+from ranef.printing.frames import Table, captioned
 
 KINDS = ("fixed", "random", "levels", "coefs")
 """Fixed effects; sds, correlations and sigma; random effects and coefficients of levels."""
@@ -38,9 +38,8 @@ def tidy_table(
     if "coefs" in wanted:
         parts.append(_of_levels("coefs", fit.coef_table(prob)))
     table = pd.concat(parts, ignore_index=True)
-    found = Table(table[[name for name in COLUMNS if name in table]])
-    found.attrs["interval"] = f"{100 * prob:g} % {_interval(fit, method)}"
-    return found
+    chosen = table[[name for name in COLUMNS if name in table]]
+    return captioned(chosen, interval=f"{100 * prob:g} % {_interval(fit, method)}")
 
 
 def glance_row(fit: Any, *, loo: bool) -> Table:

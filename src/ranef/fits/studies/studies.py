@@ -16,6 +16,7 @@ from ranef.errors import FitError, probability
 from ranef.fits.studies.row_means import Settings, interval, intervals, new_means, row_means
 from ranef.plots import forest
 from ranef.posterior.quadrature.moments import LatticeMarginals
+from ranef.printing.frames import captioned
 from ranef.printing.summary import Summary
 
 if TYPE_CHECKING:
@@ -102,8 +103,7 @@ class Studies(ABC):
             table = pd.concat([table, more], ignore_index=True)[list(table.columns)]
         is_point = len(settings.weights) == 1
         how = "interval, tau as if known" if is_point else "HPD interval"
-        table.attrs["interval"] = f"{100 * prob:g} % {how}"
-        return table
+        return captioned(table, interval=f"{100 * prob:g} % {how}")
 
     def _common(self, prob: float) -> tuple[float, float, float]:
         fit: Any = self
