@@ -268,11 +268,13 @@ def test_pictures_say_the_scale():
         fit = made_up("poisson", "correlated slopes")
         axes = fit.plot_shrinkage()
         labels = axes.get_xlabel(), axes.get_ylabel()
-        assert labels == ("Intercept (log scale)", "x, log scale")
+        assert labels == ("Intercept, log scale", "x, log scale")
         assert fit.plot_shrinkage(coefs="x").get_xlabel() == "x, log scale"
         assert made_up("t", "one factor").plot_shrinkage().get_xlabel() == "Intercept"
         panels = fit.plot_caterpillar()
-        assert [panel.get_xlabel() for panel in panels] == ["Intercept", "x"]
+        assert [panel.get_xlabel() for panel in panels] == [
+            f"deviation of {c}, log scale" for c in ("Intercept", "x")
+        ]
         assert len(made_up("binomial", "crossed").plot_caterpillar(kind="qq")) == 3
     finally:
         plt.close("all")

@@ -25,6 +25,7 @@ from ranef.families.family import Family
 from ranef.families.links import Link
 from ranef.families.names import find_family
 from ranef.fits.fit import Fit, missing
+from ranef.fits.no_pooling.data_pictures import DataPictures
 from ranef.formula.structures import LIMIT, structures
 from ranef.formula.terms import read_formula
 from ranef.likelihood.linear import reml
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 
-class Model(Printed):
+class Model(DataPictures, Printed):
     """A hierarchical model: a formula with its data, read and checked, nothing fitted.
 
     Parameters

@@ -33,6 +33,8 @@ class GroupingColumns:
     shares : mapping of str to ndarray, shape (k, k_t)
         By label of a term: its columns as combinations of these, and so what its random effects
         add to the k coefficients.
+    places : mapping of str to list of int
+        By label of a term: which of its columns these are.
     codes : ndarray of int, shape (n,)
     fixed_shares : ndarray, shape (k, p)
         The fixed columns as combinations of the k; zero for those that are none.
@@ -44,6 +46,7 @@ class GroupingColumns:
     coefs: tuple[str, ...]
     columns: Array
     shares: Mapping[str, Array]
+    places: Mapping[str, list[int]]
     codes: NDArray[np.int64]
     fixed_shares: Array
     others: NDArray[np.intp]
@@ -90,6 +93,7 @@ def factor_of(design: Design, name: str) -> GroupingColumns:
         coefs=tuple(t.coefs[j] for t in terms for j in chosen[t.label]),
         columns=np.hstack(rows),
         shares={t.label: combinations_of(coded[t.label], basis).coefs for t in terms},
+        places={t.label: chosen[t.label] for t in terms},
         codes=design.rows.term(terms[0].label).codes,
         fixed_shares=found.coefs * found.exact,
         others=np.flatnonzero(~found.exact),

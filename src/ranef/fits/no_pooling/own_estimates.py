@@ -60,6 +60,8 @@ class OwnEstimates:
         rises without end, as with successes alone.
     population, model : ndarray, shape (m, k)
         Of the same coefficients, the fixed part, and with the random effects of the group.
+    of_groups : ndarray of bool
+        Which of the factor's other fixed columns vary within no group.
     held : ndarray of bool, shape (m,)
         Whether fixed effects that a group's rows leave open are held at the fit's.
     squares : ndarray, shape (m,)
@@ -72,6 +74,7 @@ class OwnEstimates:
     own: Array
     population: Array
     model: Array
+    of_groups: Flags
     held: Flags
     squares: Array
 
@@ -153,6 +156,7 @@ def _own_estimates(
         own=np.where(found.determined, own, np.nan),
         population=population,
         model=model,
+        of_groups=of_groups,
         held=found.sums(at_fit != 0).any(axis=1),
         squares=squares,
     )
@@ -182,7 +186,7 @@ def _with_more(one: OwnEstimates, other: OwnEstimates) -> OwnEstimates:
     return replace(one, regressions=regressions, own=own, held=held)
 
 
-def _encloses(codes: NDArray[np.int64], others: NDArray[np.int64]) -> bool:
+def encloses(codes: NDArray[np.int64], others: NDArray[np.int64]) -> bool:
     """Return whether all rows of a group are of one level of another factor."""
     pairs = np.unique(np.stack([codes, others]), axis=1)
     return bool(len(np.unique(pairs[0])) == pairs.shape[1])
@@ -195,7 +199,7 @@ def _enclosing(design: Design, factor: GroupingColumns, b: Mapping[str, Array]) 
     """
     total = np.zeros(len(factor.codes))
     for term in design.rows.terms:
-        if term.factor != factor.name and _encloses(factor.codes, term.codes):
+        if term.factor != factor.name and encloses(factor.codes, term.codes):
             total += np.sum(term.columns * b[term.label][term.codes], axis=1)
     return total
 
@@ -215,7 +219,7 @@ def reliability(design: Design, one: OwnEstimates, fit: Estimates) -> Array:
         if term.factor == one.factor.name:
             continue
         added = _variance(lines, codes, term, fit.covs[term.label], len(signal))
-        if _encloses(codes, term.codes):
+        if encloses(codes, term.codes):
             signal += added
         else:
             noise += added

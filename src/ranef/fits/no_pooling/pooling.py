@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABC
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from ranef.design.design import Design
 from ranef.errors import probability
 from ranef.families.family import Family
 from ranef.fits.no_pooling.axis_labels import AxisLabels
+from ranef.fits.no_pooling.group_pictures import GroupPictures
 from ranef.fits.no_pooling.own_columns import factor_of
 from ranef.fits.no_pooling.own_estimates import Estimates, OwnEstimates, own_estimates, own_table
 from ranef.fits.no_pooling.shrinkage import shrinkage_table
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-class Pooling(ABC):
+class Pooling(GroupPictures):
     """The answers of a fit about its groups: own estimates, shrinkage, caterpillars."""
 
     design: Design

@@ -1,0 +1,345 @@
+"""Pictures of groups side by side: their data, and the lines through these."""
+
+from __future__ import annotations
+
+import re
+from abc import ABC
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ranef._typing import Array
+from ranef.arguments import check_choice, check_counts
+from ranef.design.design import Design
+from ranef.errors import FitError, probability, suggestion
+from ranef.families.family import Family
+from ranef.fits.no_pooling.axis_labels import AxisLabels
+from ranef.fits.no_pooling.group_lines import (
+    enclosing_terms,
+    own_means,
+    points_table,
+    predictor_of,
+    quietly_asked,
+    typical_rows,
+)
+from ranef.fits.no_pooling.own_estimates import OwnEstimates
+from ranef.fits.predictions.asked_rows import asked_rows
+from ranef.plots.by_group import dot_plots, pairs, trellis
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+MOST_PANELS = 36  # of a page
+
+
+@dataclass(frozen=True, eq=False)
+class Along:
+    """The groups of a lattice: which, in which order, along what, and what is to be said of that.
+
+    Attributes
+    ----------
+    x : str or None
+        A column of the data.
+    chosen : list of int
+        Positions among the levels, from the first panel to the last.
+    said : str
+    """
+
+    x: str | None
+    chosen: list[int]
+    said: str
+
+
+def ordered(
+    one: OwnEstimates,
+    x: str | None,
+    order: str | None,
+    groups: Sequence[object] | None,
+    page: int | None,
+) -> Along:
+    """Return the groups that are drawn: of many those at both ends, or a page of all.
+
+    Parameters
+    ----------
+    one : OwnEstimates
+    x : str or None
+        Along what.
+    order : str, optional
+        A coefficient, by whose own estimates groups are ordered, the first by default; or "level".
+    groups : sequence, optional
+        The levels that are wanted.
+    page : int, optional
+        Of all groups, from 1.
+    """
+    coefs, names = list(one.factor.coefs), [str(level) for level in one.factor.levels]
+    by = check_choice(
+        "order", coefs[0] if order is None else order, [*coefs, "level"], "is unknown"
+    )
+    rank = list(range(len(names)))
+    said = f"{one.factor.name}, {len(names)} levels"
+    if by != "level":
+        values = one.own[:, coefs.index(by)]
+        rank = np.argsort(np.where(np.isnan(values), np.inf, values), kind="stable").tolist()
+        said += f", ordered by {by}"
+    if groups is not None:
+        wanted = {str(group) for group in groups}
+        for name in wanted - set(names):
+            raise FitError(f"`{one.factor.name}` has no level {name!r}. {suggestion(name, names)}")
+        return Along(x, [i for i in rank if names[i] in wanted], said)
+    pages = -(-len(rank) // MOST_PANELS)
+    if page is not None:
+        check_counts(page=page)
+        if page > pages:
+            raise FitError(f"page={page} is not there: {len(rank)} groups have {pages} pages.")
+        part = rank[(page - 1) * MOST_PANELS : page * MOST_PANELS]
+        return Along(x, part, f"{said}; page {page} of {pages}")
+    if pages > 1:
+        half = MOST_PANELS // 2
+        said += f": the first {half} and the last {half}; page=1 to {pages} has all"
+        return Along(x, [*rank[:half], *rank[-half:]], said)
+    return Along(x, rank, said)
+
+
+def own_lines(
+    design: Design, family: Family, one: OwnEstimates, beta: Array, along: Along
+) -> tuple[pd.DataFrame, pd.DataFrame | None]:
+    """Return the lines of groups by their own estimates, and the rows that they are of.
+
+    Without a way to make rows anew, as where the offset is an array, they are those of the data,
+    and None is returned for them.
+    """
+    labels = enclosing_terms(design, one.factor)
+    if design.recipe.offset == "":
+        places = own_places(design, one, along)
+        rows = asked_rows(design, None, "known", labels).part(places)
+        levels = one.factor.levels.to_numpy()[one.factor.codes[places]]
+        table = pd.DataFrame({"level": levels, "x": _values(design, along.x)[places]})
+        return table.assign(own=own_means(design, one, family, beta, rows)), None
+    frame = typical_rows(design, one.factor, along.x, along.chosen)
+    rows = quietly_asked(lambda: asked_rows(design, frame, "known", labels))
+    per = len(frame) // len(along.chosen)
+    levels = np.repeat(one.factor.levels.to_numpy()[along.chosen], per)
+    x = np.zeros(len(frame)) if along.x is None else frame[along.x].array
+    own = rows.spread(own_means(design, one, family, beta, rows))
+    return pd.DataFrame({"level": levels, "x": x, "own": own}), frame
+
+
+def own_places(design: Design, one: OwnEstimates, along: Along) -> NDArray[np.intp]:
+    """Return the rows of chosen groups, along the predictor."""
+    places = np.flatnonzero(np.isin(one.factor.codes, along.chosen))
+    return np.asarray(places[_values(design, along.x)[places].argsort(kind="stable")])
+
+
+def _values(design: Design, x: str | None) -> Any:
+    return np.zeros(design.n_obs) if x is None else design.rows.data.columns[x].array
+
+
+def response_label(design: Design, family: Family) -> str:
+    """Return what stands at the axis of the response."""
+    label = design.success or design.response
+    if family.has_trials or design.success:
+        counts = re.fullmatch(r"cbind\((.+?),.*\)", label)
+        return f"share of {counts[1] if counts else label}"
+    unit = AxisLabels(design, family).units.get(design.response)
+    return f"{label}, {unit}" if unit else label
+
+
+def along_label(design: Design, family: Family, x: str) -> str:
+    """Return what stands at the axis of a predictor."""
+    unit = AxisLabels(design, family).units.get(x)
+    return f"{x}, {unit}" if unit else x
+
+
+class GroupPictures(ABC):
+    """The pictures that a fit has of its groups: lines through their data, pairs of effects."""
+
+    design: Design
+    family: Family
+
+    def groups_table(
+        self,
+        term: str | None = None,
+        x: str | None = None,
+        *,
+        prob: float | None = None,
+        order: str | None = None,
+        groups: Sequence[object] | None = None,
+        page: int | None = None,
+        hold: bool = False,
+    ) -> pd.DataFrame:
+        """Return the lines of each group along a predictor: its own, the model's, the population's.
+
+        Parameters
+        ----------
+        term : str, optional
+            Label of a term, which stands for its grouping factor; the first by default.
+        x : str, optional
+            The column of the data along which lines are drawn; by default the first measured
+            predictor that varies within groups, those with random effects before others.
+        prob : float, optional
+            Probability of the intervals of the model's line: 0.95 of a posterior, none of a point
+            fit.
+        order : str, optional
+            The coefficient by whose own estimates groups are ordered, by default the first; or
+            "level".
+        groups : sequence, optional
+            The levels that are wanted.
+        page : int, optional
+            Of more than 36 groups, which 36 of all; by default the 18 at each end.
+        hold : bool
+            As of `shrinkage_table`.
+
+        Returns
+        -------
+        DataFrame
+            Columns `level, x, own, model, population` and with intervals `lower, upper`, on the
+            scale of the response; `own` is nan where the rows of a group give no such line. Other
+            predictors are as they are typical of the group: means, and most frequent levels.
+            Other grouping factors take no part, unless this one is nested in them.
+            `.attrs["said"]` says which groups these are.
+
+        Examples
+        --------
+        >>> import ranef as rf
+        >>> fit = rf.fit("Reaction ~ Days + (Days | Subject)", rf.load_dataset("sleepstudy"))
+        >>> table = fit.groups_table(groups=["308"])
+        >>> table.iloc[[0, -1]].round(1)
+           level    x    own  model  population
+        0    308  0.0  244.2  253.7       251.4
+        40   308  9.0  440.1  430.7       345.6
+        """
+        fit: Any = self
+        one = fit._groups_alone(term, hold=hold)  # noqa: SLF001 -- its own
+        along = ordered(one, predictor_of(self.design, one.factor, x), order, groups, page)
+        beta = fit.fixef().to_numpy()
+        table, frame = own_lines(self.design, self.family, one, beta, along)
+        labels = enclosing_terms(self.design, one.factor)
+        prob = 0.95 if prob is None and hasattr(self, "posterior") else prob
+        asked = {} if prob is None else {"prob": probability(prob)}
+        places = slice(None) if frame is not None else own_places(self.design, one, along)
+        found = quietly_asked(lambda: fit.predict(frame, terms=labels, **asked))
+        typical = quietly_asked(lambda: fit.predict(frame, groups="population"))
+        table["model"] = np.asarray(found if prob is None else found["mean"])[places]
+        table["population"] = typical[places]
+        if prob is not None:
+            table.attrs["interval"] = f"its {100 * prob:g} % interval"
+            table[["lower", "upper"]] = found[["lower", "upper"]].to_numpy()[places]
+        table.attrs["said"] = along.said
+        return table
+
+    def plot_groups(
+        self,
+        term: str | None = None,
+        x: str | None = None,
+        *,
+        prob: float | None = None,
+        order: str | None = None,
+        groups: Sequence[object] | None = None,
+        page: int | None = None,
+        hold: bool = False,
+        **style: Any,
+    ) -> NDArray[np.object_] | Axes:
+        """Draw each group's data with its own line, the model's and the population's.
+
+        Parameters
+        ----------
+        term, x, prob, order, groups, page, hold
+            As of `groups_table`.
+        **style
+            `ax=`, `figsize=` and whatever else `ranef.plots.by_group.trellis.trellis` takes; of
+            a model without predictors within groups, `ranef.plots.by_group.dot_plots.dots`.
+
+        Returns
+        -------
+        ndarray of Axes, or Axes
+            A panel a group: the grey line is the group's by its rows alone, the blue one the
+            model's, and the dashed one that of a typical group. The blue line lies between the
+            other two, the nearer to the dashed one the less the group's own data say. Without a
+            predictor within groups one dot plot has all groups.
+
+        Notes
+        -----
+        The band of a posterior is the interval of the group's mean; single observations lie
+        around it. With another link than the identity lines are curves through it, and the
+        points are shares where the response is success or failure.
+
+        Examples
+        --------
+        >>> import ranef as rf
+        >>> fit = rf.fit("Reaction ~ Days + (Days | Subject)", rf.load_dataset("sleepstudy"))
+        >>> len(fit.plot_groups())
+        18
+        """
+        fit: Any = self
+        one = fit._groups_alone(term, hold=hold)  # noqa: SLF001 -- its own
+        x = predictor_of(self.design, one.factor, x)
+        points = points_table(self.design, one.factor, self.family, x)
+        label = response_label(self.design, self.family)
+        if x is None:
+            everyone = list(one.factor.levels)
+            lines = self.groups_table(term, groups=groups or everyone, hold=hold)
+            points = points[points["level"].isin(lines["level"])]
+            title = one.factor.name
+            return dot_plots.dots(points, estimates=lines, title=title, xlabel=label, **style)
+        lines = self.groups_table(
+            term, x, prob=prob, order=order, groups=groups, page=page, hold=hold
+        )
+        return trellis.trellis(
+            points,
+            lines,
+            levels=list(dict.fromkeys(lines["level"])),
+            title=lines.attrs["said"],
+            xlabel=along_label(self.design, self.family, x),
+            ylabel=label,
+            **style,
+        )
+
+    def plot_pairs(
+        self, term: str | None = None, *, total: bool = False, **style: Any
+    ) -> NDArray[np.object_]:
+        """Draw the random effects of a term against each other, with the model's ellipses.
+
+        Parameters
+        ----------
+        term : str, optional
+            Label of a term, which stands for all terms of its grouping factor; the first by
+            default.
+        total : bool
+            Whether the groups' own coefficients are drawn, fixed effects plus random ones.
+        **style
+            `ax=`, `figsize=` and whatever else `ranef.plots.by_group.pairs.pairs` takes.
+
+        Returns
+        -------
+        ndarray of Axes
+            One panel a pair. The points are shrunken estimates, and so lie closer together than
+            the groups of the model, of which the ellipses hold 50 % and 95 %.
+
+        Examples
+        --------
+        >>> import ranef as rf
+        >>> fit = rf.fit("Reaction ~ Days + (Days | Subject)", rf.load_dataset("sleepstudy"))
+        >>> (panel,) = fit.plot_pairs()
+        >>> panel.get_xlabel(), panel.get_ylabel()
+        ('deviation of Intercept', 'deviation of Days')
+        """
+        fit: Any = self
+        one = fit._groups_alone(term, hold=True)  # noqa: SLF001 -- its own
+        table = fit.shrinkage_table(term, hold=True)
+        middle = table["population"] if total else 0.0
+        table["estimate"] = table["model"] - table["population"] + middle
+        names = pd.Index(one.factor.coefs)
+        covs = {label: cov.to_numpy() for label, cov in fit.varcorr().cov.items()}
+        first = table.groupby("coef", sort=False)["population"].first()
+        labels = AxisLabels(self.design, self.family)
+        return pairs.pairs(
+            table,
+            covariance=pd.DataFrame(one.factor.covariance(covs), names, names),
+            centre=first if total else None,
+            xlabels=labels.of_all(names, "total" if total else "deviation"),
+            **style,
+        )

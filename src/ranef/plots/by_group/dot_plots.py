@@ -1,0 +1,157 @@
+"""Dot plots: what is seen of each group in a row of its own, the rows ordered by their means."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from ranef._typing import Array
+from ranef.plots.by_group.trellis import NO_GROUPS
+from ranef.plots.canvas import (
+    ACCENT,
+    GREY,
+    LEGEND_ABOVE,
+    TINT,
+    checked_axes,
+    draw_title,
+    ink,
+    labels_width,
+    mark_sizes,
+    name_rows,
+    new_figure,
+    rows_height,
+    strip,
+)
+from ranef.plots.random_effects import check_table
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+DOT_COLUMNS = ("level", "y")
+APART = 0.16  # of a row, between values that are the same
+FEW = 8  # parts that are told apart by colours
+# The colours of Okabe and Ito that are seen on white, without the accent
+COLOURS = ("#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0072B2", "#000000", "0.5")
+ORDERS = ("mean", "level")
+
+
+def dots(
+    points: pd.DataFrame,
+    *,
+    estimates: pd.DataFrame | None = None,
+    order: str = "mean",
+    title: str = "",
+    xlabel: str = "y",
+    by: str = "",
+    ax: Axes | Iterable[Axes] | None = None,
+    figsize: tuple[float, float] | None = None,
+) -> Axes:
+    """Draw a dot plot: groups in rows, by increasing means from the bottom.
+
+    Parameters
+    ----------
+    points : DataFrame
+        Columns `level, y`; `n`, which the area of the points goes by; and `by`, whose values have
+        lines of their own colours where they are few. Equal values of a row stand apart.
+    estimates : DataFrame, optional
+        Columns `level, own, model, population`, drawn beside the points.
+    order : {"mean", "level"}
+        Rows by their means, or from the top in the order of the table.
+    title : str
+        What the groups are.
+    xlabel, by : str
+        What is drawn, and what the colours stand for.
+    ax : Axes, optional
+        By default a new figure is made.
+    figsize : tuple of float, optional
+        Width and height of a new figure in inches.
+
+    Returns
+    -------
+    Axes
+
+    Examples
+    --------
+    >>> points = pd.DataFrame({"level": list("aabbcc"), "y": [1.0, 2, 8, 9, 4, 5]})
+    >>> [label.get_text() for label in dots(points).get_yticklabels()]
+    ['a', 'c', 'b']
+    """
+    check_table(points, DOT_COLUMNS, NO_GROUPS)
+    weights = points["n"] if "n" in points else pd.Series(1.0, points.index)
+    weighted = points.assign(y=points["y"] * weights, n=weights)
+    sums = weighted.groupby("level", observed=True, sort=False)[["y", "n"]].sum()
+    means = sums["y"] / sums["n"]
+    means = means.sort_values(kind="stable") if order == "mean" else means.iloc[::-1]
+    levels, m = [str(level) for level in means.index], len(means)
+    if ax is None:
+        size = labels_width(levels) + 5.4, rows_height(m) + 0.4
+        axes = new_figure(*(figsize or size)).add_subplot()
+    else:
+        axes = checked_axes(ax, [title or "dots"])[0]
+    name_rows(axes, levels, m)
+    rows = pd.Series(np.arange(m), index=means.index)
+    _draw_points(axes, points, rows.loc[points["level"]].to_numpy(dtype=float), by)
+    if estimates is not None:
+        _draw_estimates(axes, estimates, rows)
+    elif "by" not in points or points["by"].nunique() > FEW:
+        axes.plot(means, np.arange(m), label="mean", color=TINT, linewidth=1.5, zorder=2)
+    strip(axes, "x")
+    axes.set_xlabel(xlabel, parse_math=False)
+    handles, _ = axes.get_legend_handles_labels()
+    columns = min(len(handles), 4)
+    lines = -(-len(handles) // columns) if handles else 0
+    draw_title(axes, title, m, pad=8.0 + 14.0 * lines)
+    if handles:
+        axes.legend(ncols=columns, handletextpad=0.4, columnspacing=1.2, **LEGEND_ABOVE)
+    return axes
+
+
+def _draw_points(axes: Axes, points: pd.DataFrame, rows: Array, by: str) -> None:
+    size, _ = mark_sizes(axes, len(set(rows)))
+    area = (1.3 * size) ** 2
+    if "n" in points and len(set(points["n"])) > 1:
+        area = area * (0.4 + 1.6 * (points["n"] / points["n"].max()).to_numpy(dtype=float))
+    places = rows + _apart(rows, points["y"].to_numpy(dtype=float))
+    color: Any = GREY
+    if "by" in points and points["by"].nunique() <= FEW:
+        parts = sorted(points["by"].unique(), key=str)
+        color = [COLOURS[parts.index(value)] for value in points["by"]]
+        for part, one in zip(parts, COLOURS, strict=False):
+            mine = points["by"].to_numpy() == part
+            rank = np.argsort(rows[mine], kind="stable")
+            line = points["y"].to_numpy()[mine][rank], rows[mine][rank]
+            label = f"{by} {part}".strip()
+            axes.plot(*line, color=one, linewidth=0.8, alpha=0.6, label=label, zorder=2)
+    axes.scatter(
+        points["y"], places, s=area, facecolor=axes.get_facecolor(), edgecolor=color,
+        linewidth=min(0.9, 0.2 * size), zorder=3,
+    )  # fmt: skip
+
+
+def _apart(rows: Array, values: Array) -> Array:
+    """Return how far points of one row and value stand from its middle, so that all are seen."""
+    table = pd.DataFrame({"row": rows, "value": values})
+    groups = table.groupby(["row", "value"])
+    place, count = groups.cumcount().to_numpy(), groups["row"].transform("size").to_numpy()
+    step = np.minimum(APART, 0.7 / np.maximum(count - 1, 1))
+    return np.asarray((place - (count - 1) / 2) * step)
+
+
+def _draw_estimates(axes: Axes, estimates: pd.DataFrame, rows: pd.Series[Any]) -> None:
+    """Draw the three estimates of each group."""
+    size, width = mark_sizes(axes, len(rows))
+    at = rows.loc[estimates["level"]].to_numpy(dtype=float)
+    own, model, population = (
+        estimates[name].to_numpy(dtype=float) for name in ("own", "model", "population")
+    )
+    axes.hlines(at, own, model, color=TINT, linewidth=width, zorder=2)
+    axes.plot(own, at, "D", color="0.2", markersize=size, label="by its rows alone", zorder=4)
+    axes.plot(model, at, "o", color=ACCENT, markersize=size, label="the model", zorder=5)
+    centre = {"color": ink(axes), "label": "population"}
+    if np.ptp(population) <= 1e-9 * np.abs(population).max():
+        axes.axvline(population[0], linewidth=1.0, linestyle="--", zorder=1.5, **centre)
+    else:
+        axes.plot(population, at, "|", markersize=1.6 * size, zorder=1.5, **centre)

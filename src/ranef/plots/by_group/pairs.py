@@ -1,0 +1,163 @@
+"""Pairs of random effects: what groups that deviate in one coefficient do in another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ranef._typing import Array
+from ranef.errors import DataError
+from ranef.plots.by_group.arrows import REGION_PROBABILITIES, REGIONS
+from ranef.plots.by_group.name_places import Room, settle, write_names
+from ranef.plots.canvas import (
+    ACCENT,
+    GREY,
+    LEGEND_ABOVE,
+    MAX_NAMED_POINTS,
+    checked_axes,
+    draw_title,
+    ellipse,
+    mark_sizes,
+    new_figure,
+)
+from ranef.plots.random_effects import check_table
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+PAIR_COLUMNS = ("term", "level", "coef", "estimate")
+PANEL = 2.9  # inches, of one of several
+EXTREMES = 2  # named at each end of a coefficient
+
+
+def pairs(
+    table: pd.DataFrame,
+    *,
+    covariance: pd.DataFrame | None = None,
+    centre: pd.Series[float] | None = None,
+    xlabels: Mapping[str, str] | None = None,
+    title: str = "",
+    ax: Axes | Iterable[Axes] | None = None,
+    figsize: tuple[float, float] | None = None,
+) -> NDArray[np.object_]:
+    """Draw the coefficients of a term against each other, one panel a pair.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Columns `term, level, coef, estimate`, of one term.
+    covariance : DataFrame, optional
+        Of the coefficients, for the ellipses that hold 50 % and 95 % of groups.
+    centre : Series, optional
+        Their middle by coefficient, zero by default.
+    xlabels : mapping of str to str, optional
+        What stands at the axis of a coefficient; its name by default.
+    title : str
+        What the term is called.
+    ax : Axes or several Axes, optional
+        One for each pair. By default a new figure is made, of three and more coefficients the
+        lower half of a matrix.
+    figsize : tuple of float, optional
+        Width and height of a new figure in inches.
+
+    Returns
+    -------
+    ndarray of Axes, shape (pairs,)
+        Row by row of the matrix.
+
+    Raises
+    ------
+    DataError
+        If the table lacks a column, or the term has one coefficient only.
+    RanefError
+        If the number of axes is wrong.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"term": "g", "level": [*"ab"] * 2, "coef": ["x"] * 2 + ["z"] * 2,
+    ...                       "estimate": [1.0, -1, 2, -2]})
+    >>> (panel,) = pairs(table)
+    >>> panel.get_xlabel(), panel.get_ylabel()
+    ('x', 'z')
+    """
+    check_table(table, PAIR_COLUMNS)
+    coefs = list(dict.fromkeys(map(str, table["coef"])))
+    name = str(table["term"].iloc[0])
+    if len(coefs) < 2:
+        raise DataError(
+            f"the term `{name}` has one coefficient, `{coefs[0]}`, and so no pair: see the "
+            "caterpillar plot."
+        )
+    wide = table.assign(level=table["level"].map(str)).pivot(
+        index="level", columns="coef", values="estimate"
+    )
+    levels = list(dict.fromkeys(map(str, table["level"])))
+    values = wide.loc[levels, coefs].to_numpy(dtype=float)
+    places = [(j, i) for i in range(1, len(coefs)) for j in range(i)]
+    if ax is None:
+        axes = _new_axes(len(coefs), figsize)
+    else:
+        axes = checked_axes(ax, [f"{coefs[j]}, {coefs[i]}" for j, i in places])
+    zeros = pd.Series(0.0, index=coefs)
+    middle = np.asarray((zeros if centre is None else centre.loc[coefs]), dtype=np.float64)
+    cov = None if covariance is None else covariance.loc[coefs, coefs].to_numpy(dtype=float)
+    labels = [(xlabels or {}).get(coef, coef) for coef in coefs]
+    for one, (j, i) in zip(axes, places, strict=True):
+        chosen = [j, i]
+        part = None if cov is None else cov[np.ix_(chosen, chosen)]
+        _draw_pair(one, values[:, chosen], middle[chosen], part)
+        is_matrix = ax is None and len(coefs) > 2
+        one.set_xlabel(labels[j] if i == len(coefs) - 1 or not is_matrix else "", parse_math=False)
+        one.set_ylabel(labels[i] if j == 0 or not is_matrix else "", parse_math=False)
+    has_legend = cov is not None and bool(np.any(cov))
+    draw_title(axes[0], title or name, len(levels), pad=22.0 if has_legend else 6.0)
+    if has_legend:
+        _add_legend(axes[0])
+    settle(axes[0])
+    for one, place in zip(axes, places, strict=True):
+        _name(one, levels, values[:, list(place)])
+    return axes
+
+
+def _new_axes(k: int, figsize: tuple[float, float] | None) -> NDArray[np.object_]:
+    side = 5.6 if k == 2 else PANEL * (k - 1)
+    figure = new_figure(*(figsize or (side, side + 0.3)))
+    places = [(j, i) for i in range(1, k) for j in range(i)]
+    grid = figure.add_gridspec(k - 1, k - 1)
+    return np.array([figure.add_subplot(grid[i - 1, j]) for j, i in places], dtype=object)
+
+
+def _draw_pair(axes: Axes, values: Array, centre: Array, cov: Array | None) -> None:
+    if cov is not None and np.any(cov):
+        for prob in REGION_PROBABILITIES:
+            axes.plot(*ellipse(centre, cov, prob).T, color=GREY, linewidth=0.8, zorder=1.2)
+    axes.axvline(centre[0], color=GREY, linewidth=0.6, alpha=0.6, zorder=1)
+    axes.axhline(centre[1], color=GREY, linewidth=0.6, alpha=0.6, zorder=1)
+    size = _size(axes, len(values))
+    axes.plot(*values.T, "o", color=ACCENT, markersize=size, zorder=3)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _size(axes: Axes, m: int) -> float:
+    return max(mark_sizes(axes, m)[0], 2.0)
+
+
+def _name(axes: Axes, levels: list[str], values: Array) -> None:
+    """Name all groups where they are few, else those at the ends of both coefficients."""
+    chosen = list(range(len(levels)))
+    if len(levels) > MAX_NAMED_POINTS:
+        orders = np.argsort(values, axis=0, kind="stable").T
+        chosen = list(dict.fromkeys(i for o in orders for i in (*o[:EXTREMES], *o[-EXTREMES:])))
+    room = Room(axes, values, radius=_size(axes, len(levels)) / 2)
+    write_names(room, [levels[i] for i in chosen], values[chosen])
+
+
+def _add_legend(axes: Axes) -> None:
+    from matplotlib.lines import Line2D
+
+    line = Line2D([], [], color=GREY, linewidth=0.8, label=REGIONS)
+    axes.legend(handles=[line], **LEGEND_ABOVE)

@@ -1,0 +1,247 @@
+"""A lattice of groups, one a panel: what is seen of it, and the lines through that."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pandas.api.types import is_numeric_dtype
+
+from ranef._typing import Array
+from ranef.plots.canvas import ACCENT, GREY, TINT, checked_axes, ink, new_figure, short
+from ranef.plots.random_effects import check_table
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+
+POINT_COLUMNS, LINE_COLUMNS = ("level", "x", "y"), ("level", "x", "own")
+WIDTH, HEIGHT, WIDEST = 1.75, 1.55, 12.0  # of a panel, and of a figure, in inches
+LINES: dict[str, tuple[str, str, Any, float]] = {
+    "own": ("by its rows alone", "0.45", "-", 1.1),
+    "model": ("the model", ACCENT, "-", 1.6),
+    "population": ("population", "", "--", 1.0),
+}
+POINT_SIZE = 9.0  # square points
+TITLE_POINTS = 15.0  # the height of the title, below which the legend stands
+NO_GROUPS = " A model with a random-effects term such as `(1 | g)` has groups."
+
+
+@dataclass(frozen=True, eq=False)
+class GroupPanel:
+    """One group: its points and the lines through them.
+
+    Attributes
+    ----------
+    level : str
+    points : ndarray, shape (n, 2)
+    sizes : ndarray, shape (n,)
+        Share of the largest number of rows or trials.
+    along : ndarray, shape (l,)
+        Where the lines are.
+    lines : dict of str to ndarray, shape (l,)
+        Of "own", "model" and "population" those that there are.
+    band : ndarray, shape (2, l), or None
+    """
+
+    level: str
+    points: Array
+    sizes: Array
+    along: Array
+    lines: dict[str, Array]
+    band: Array | None
+
+
+def trellis(
+    points: pd.DataFrame,
+    lines: pd.DataFrame,
+    *,
+    levels: Sequence[object] | None = None,
+    title: str = "",
+    xlabel: str = "x",
+    ylabel: str = "y",
+    ax: Axes | Iterable[Axes] | None = None,
+    figsize: tuple[float, float] | None = None,
+) -> NDArray[np.object_]:
+    """Draw groups side by side, one a panel, on the same axes.
+
+    Parameters
+    ----------
+    points : DataFrame
+        Columns `level, x, y`; and `n`, which the area of the points goes by. `x` are numbers, or
+        the levels of a factor.
+    lines : DataFrame
+        Columns `level, x, own`, and where there are such lines `model`, `population`, and the band
+        `lower, upper`, which `.attrs["interval"]` says in the legend.
+    levels : sequence, optional
+        The groups in the order of the panels, from the upper left; all by default.
+    title, xlabel, ylabel : str
+        Written above, below and beside all panels.
+    ax : several Axes, optional
+        One for each panel. By default a new figure is made.
+    figsize : tuple of float, optional
+        Width and height of a new figure in inches.
+
+    Returns
+    -------
+    ndarray of Axes, shape (panels,)
+
+    Raises
+    ------
+    DataError
+        If a table is empty or lacks a column.
+    RanefError
+        If the number of axes is wrong.
+
+    Examples
+    --------
+    >>> points = pd.DataFrame({"level": list("aabb"), "x": [0, 1, 0, 1], "y": [1.0, 2, 5, 3]})
+    >>> panels = trellis(points, points.rename(columns={"y": "own"}), levels=["b", "a"])
+    >>> [panel.get_title() for panel in panels]
+    ['b', 'a']
+    """
+    check_table(points, POINT_COLUMNS, NO_GROUPS)
+    check_table(lines, LINE_COLUMNS)
+    chosen = list(dict.fromkeys(points["level"])) if levels is None else list(levels)
+    ticks = _ticks(points["x"])
+    panels = _group_panels(points, lines, chosen, ticks)
+    if ax is None:
+        axes = _new_axes(len(panels), figsize)
+    else:
+        axes = checked_axes(ax, [panel.level for panel in panels])
+    limits = _y_limits(panels)
+    for one, panel in zip(axes, panels, strict=True):
+        _draw_panel(one, panel)
+        one.set_ylim(limits)
+        if ticks is not None:
+            one.set_xticks(range(len(ticks)), [short(str(t)) for t in ticks], parse_math=False)
+    handles = _legend_handles(axes[0], panels[0], str(lines.attrs.get("interval", "its interval")))
+    _label(axes, handles, title, (xlabel, ylabel), is_new=ax is None)
+    return axes
+
+
+def _ticks(x: pd.Series[Any]) -> list[Any] | None:
+    """Return the levels along the axis, if these are no numbers."""
+    if is_numeric_dtype(x) and x.dtype != bool:
+        return None
+    if isinstance(x.dtype, pd.CategoricalDtype):
+        return list(x.cat.categories)
+    return sorted(x.unique())
+
+
+def _group_panels(
+    points: pd.DataFrame, lines: pd.DataFrame, levels: Sequence[object], ticks: list[Any] | None
+) -> list[GroupPanel]:
+    largest = float(points["n"].max()) if "n" in points else 1.0
+    known = [name for name in LINES if name in lines]
+    by_level: dict[Any, Any] = dict(list(points.groupby("level", observed=True)))
+    along: dict[Any, Any] = dict(list(lines.groupby("level", observed=True)))
+    panels = []
+    for level in levels:
+        mine, line = by_level.get(level, points.iloc[:0]), along.get(level, lines.iloc[:0])
+        sizes = mine["n"].to_numpy(dtype=float) / largest if "n" in mine else np.ones(len(mine))
+        band = line[["lower", "upper"]].to_numpy(dtype=float).T if "lower" in line else None
+        panels.append(
+            GroupPanel(
+                level=str(level),
+                points=np.column_stack([_numbers(mine["x"], ticks), mine["y"]]),
+                sizes=sizes,
+                along=_numbers(line["x"], ticks),
+                lines={name: line[name].to_numpy(dtype=float) for name in known},
+                band=band,
+            )
+        )
+    return panels
+
+
+def _numbers(x: pd.Series[Any], ticks: list[Any] | None) -> Array:
+    if ticks is None:
+        return x.to_numpy(dtype=float)
+    return np.array([ticks.index(value) for value in x], dtype=float)
+
+
+def _y_limits(panels: Sequence[GroupPanel]) -> tuple[float, float]:
+    """Return ends that hold the points and the model's lines; own lines may leave the axes."""
+    parts = [panel.points[:, 1] for panel in panels]
+    parts += [line for panel in panels for name, line in panel.lines.items() if name != "own"]
+    values = np.concatenate(parts)
+    values = values[np.isfinite(values)]
+    pad = 0.06 * float(np.ptp(values)) or 1.0
+    return float(values.min()) - pad, float(values.max()) + pad
+
+
+def _new_axes(count: int, figsize: tuple[float, float] | None) -> NDArray[np.object_]:
+    columns = min(count, max(math.ceil(math.sqrt(1.5 * count)), min(count, 3)))
+    rows = -(-count // columns)
+    size = max(min(WIDTH * columns, WIDEST), 4.5), HEIGHT * rows + 0.9
+    figure = new_figure(*(figsize or size))
+    axes: list[Any] = []
+    for i in range(count):
+        first = axes[0] if axes else None
+        one = figure.add_subplot(rows, columns, i + 1, sharex=first, sharey=first)
+        one.tick_params(labelsize="small")
+        one.tick_params(labelleft=i % columns == 0, labelbottom=i + columns >= count)
+        axes.append(one)
+    return np.array(axes, dtype=object)
+
+
+def _draw_panel(axes: Axes, panel: GroupPanel) -> None:
+    if panel.band is not None:
+        axes.fill_between(panel.along, *panel.band, color=TINT, alpha=0.4, linewidth=0, zorder=1)
+    for name, line in panel.lines.items():
+        _, color, style, width = LINES[name]
+        axes.plot(panel.along, line, color=color or ink(axes), linestyle=style, linewidth=width)
+    x, y = panel.points.T
+    axes.scatter(
+        x, y, s=POINT_SIZE * (0.4 + 1.6 * panel.sizes), facecolor=axes.get_facecolor(),
+        edgecolor=GREY, linewidth=0.8, zorder=3,
+    )  # fmt: skip
+    axes.set_title(short(panel.level), fontsize="small", pad=2.0, parse_math=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(color=GREY, alpha=0.15, linewidth=0.6)
+    axes.set_axisbelow(True)
+
+
+def _label(
+    axes: NDArray[np.object_],
+    handles: list[Artist],
+    title: str,
+    labels: tuple[str, str],
+    *,
+    is_new: bool,
+) -> None:
+    if not is_new:
+        for one in axes:
+            one.set_xlabel(labels[0], parse_math=False)
+            one.set_ylabel(labels[1], parse_math=False)
+        axes[0].legend(handles=handles, fontsize="x-small", frameon=False)
+        return
+    figure = axes[0].figure
+    figure.suptitle(f"{title}\n ", x=0.01, ha="left", fontsize="medium", parse_math=False)
+    figure.supxlabel(labels[0], fontsize="medium", parse_math=False)
+    figure.supylabel(labels[1], fontsize="medium", parse_math=False)
+    below_title = 1.0 - TITLE_POINTS / 72.0 / figure.get_figheight()
+    figure.legend(
+        handles=handles, loc="upper left", bbox_to_anchor=(0.0, below_title), ncols=len(handles),
+        frameon=False, fontsize="small", handletextpad=0.5, columnspacing=1.4, borderpad=0.2,
+    )  # fmt: skip
+
+
+def _legend_handles(axes: Axes, panel: GroupPanel, interval: str) -> list[Artist]:
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    handles: list[Artist] = []
+    for name in panel.lines:
+        text, color, style, width = LINES[name]
+        handles.append(
+            Line2D([], [], color=color or ink(axes), linestyle=style, linewidth=width, label=text)
+        )
+    if panel.band is not None:
+        handles.append(Patch(color=TINT, alpha=0.4, label=interval))
+    return handles
