@@ -3,11 +3,14 @@
 import gc
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from itertools import count
 from types import ModuleType, SimpleNamespace
 
+import numpy as np
 import pytest
 
+import ranef as rf
 from ranef import progress
 from ranef.progress import running, silent, tracked
 
@@ -55,8 +58,8 @@ def test_a_job_within_another_stands_behind_it(lines):
         step(doing="Comparing b")
     assert seen() == [
         "Comparing a: 0 of 2 (5 s)",
-        "Comparing a: 0 of 2, Integrating: 1 (10 s)",
-        "Comparing a: 0 of 2, Integrating: 2 (15 s)",
+        "Comparing a: 0 of 2 > Integrating: 1 (10 s)",
+        "Comparing a: 0 of 2 > Integrating: 2 (15 s)",
         "Comparing b: 1 of 2 (20 s)",
         "",
     ]
@@ -96,6 +99,50 @@ def test_nothing_is_shown_where_nobody_looks(lines, monkeypatch):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: False)
     list(tracked("Refitting", "abc"))
     assert seen() == []
+
+
+def test_a_line_is_away_while_something_else_is_printed(lines):
+    seen = lines()
+    with running("Fitting") as advance:
+        advance()
+        progress.clear()
+        advance()
+    assert seen() == ["Fitting: 1 (5 s)", "", "Fitting: 2 (10 s)", ""]
+
+
+@cache
+def yields(formula="Yield ~ 1 + (1 | Batch)"):
+    return rf.Model(formula, rf.load_dataset("Dyestuff"))
+
+
+@cache
+def herds():
+    formula = "cbind(incidence, size - incidence) ~ period + (1 | herd)"
+    return rf.Model(formula, rf.load_dataset("cbpp"), "binomial")
+
+
+JOBS = {
+    "Fitting, evaluations": lambda: yields().fit("ml").theta,
+    "Profiling": lambda: yields().fit("ml").profile().confint(),
+    "Refitting simulated responses": lambda: yields().fit().confint("bootstrap", n=20, seed=1),
+    "Simulating likelihood ratios": lambda: rf.anova(
+        yields("Yield ~ 1").fit("ml"), yields().fit("ml"), test="bootstrap", n=20, seed=1
+    ).to_frame()["p_value"],
+    "Minimising": lambda: herds().fit().confint("bootstrap", n=5, seed=1),
+    "Integrating, nodes": lambda: yields().fit("quadrature").fixef(),
+    "Leaving out, parts": lambda: yields().fit("laplace", draws=200, seed=1).loo("group").elpd,
+    "Finding conditional modes": lambda: herds().fit("laplace", draws=50, seed=1).fixef(),
+}
+
+
+@pytest.mark.filterwarnings("ignore::ranef.errors.RanefWarning")
+@pytest.mark.parametrize("doing", JOBS)
+def test_long_jobs_say_how_far_they_are_with_the_same_result(doing, lines):
+    alone = JOBS[doing]()
+    seen = lines()
+    found = JOBS[doing]()
+    assert any(doing in line for line in seen())
+    assert np.array_equal(found, alone, equal_nan=True)
 
 
 def test_a_notebook_has_one_output_that_is_written_over(monkeypatch):

@@ -95,7 +95,7 @@ class _Display:
         if now - self.since < DELAY or (self.screen and now - self.looked < BETWEEN):
             return
         self.screen = self.screen or (_Notebook() if _is_notebook() else _Terminal())
-        self.screen.write(f"{', '.join(map(str, self.jobs))} ({now - self.since:.0f} s)")
+        self.screen.write(f"{' > '.join(map(str, self.jobs))} ({now - self.since:.0f} s)")
         self.looked = now
 
     def end(self, job: _Job) -> None:
@@ -164,6 +164,26 @@ def tracked[T](doing: str, items: Iterable[T], total: float | None = None) -> It
 
 
 @contextmanager
+def counted[**P, R](doing: str, function: Callable[P, R]) -> Iterator[Callable[P, R]]:
+    """Show how often a function was called, until the job that calls it ends.
+
+    Examples
+    --------
+    >>> with counted("Evaluating", abs) as f:
+    ...     f(-1)
+    1
+    """
+    with running(doing) as advance:
+
+        def called(*args: P.args, **kwargs: P.kwargs) -> R:
+            result = function(*args, **kwargs)
+            advance()
+            return result
+
+        yield function if advance is _nothing else called
+
+
+@contextmanager
 def silent(*, when: bool = True) -> Iterator[None]:
     """Show nothing of what runs inside."""
     before = _display.is_silent
@@ -172,6 +192,12 @@ def silent(*, when: bool = True) -> Iterator[None]:
         yield
     finally:
         _display.is_silent = before
+
+
+def clear() -> None:
+    """Take the line away until the next step, as before something else is printed."""
+    if _display.screen is not None:
+        _display.screen.write("")
 
 
 def _nothing(n: float = 1, doing: str | None = None) -> None:

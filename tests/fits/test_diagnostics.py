@@ -9,7 +9,7 @@ import pytest
 import xarray as xr
 
 from ranef.errors import FitError
-from ranef.fits.diagnostics import Diagnostics, diagnose
+from ranef.fits.diagnostics import Diagnostics, QuadratureDiagnostics, diagnose
 from ranef.posterior.draws import hdi, summarise
 
 FINE = Diagnostics(
@@ -327,3 +327,9 @@ def test_a_probability_lies_between_0_and_1(tree, prob):
         hdi(np.zeros((2, 10)), prob)
     with pytest.raises(FitError, match=message):
         summarise(tree, prob)
+
+
+def test_what_is_known_of_a_posterior_is_what_it_prints():
+    exact = QuadratureDiagnostics(120, 1e-9)
+    assert repr(exact) == "120 nodes; relative error of the integral about 1e-09."
+    assert "relative error of the integral" in exact._repr_html_()

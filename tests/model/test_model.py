@@ -15,6 +15,7 @@ from scipy import optimize, stats
 
 import ranef as rf
 from fits import FORMULAS, dense_Z, frame, known_posterior, model_of
+from ranef.likelihood.generalized import gauss_hermite
 from ranef.likelihood.linear import reml
 from ranef.likelihood.predictions import log_likelihood
 from ranef.model.describe import describe
@@ -231,6 +232,26 @@ def test_verbose_prints_the_steps(sleep, capsys):
     assert capsys.readouterr().out.count("\n") >= 1
     sleep.fit(verbose=False)
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("method", ["ml", "map"])
+def test_steps_of_generalised_models_are_printed_when_they_are_taken(method, capsys, monkeypatch):
+    printed, laplace = [], gauss_hermite.laplace
+    cbpp = rf.load_dataset("cbpp")
+    model = rf.Model("cbind(incidence, size - incidence) ~ period + (1 | herd)", cbpp, "binomial")
+
+    def watched(*args):
+        printed.append(capsys.readouterr().out)
+        return laplace(*args)
+
+    monkeypatch.setattr(gauss_hermite, "laplace", watched)
+    fit = model.fit(method, verbose=True)
+    assert sum(map(bool, printed)) > 5
+    lines = ("".join(printed) + capsys.readouterr().out).splitlines()
+    values = np.array([[float(word) for word in line.split()] for line in lines])
+    trace = fit.trace.to_numpy()[:, : values.shape[1]]
+    starts = range(len(values) - len(trace) + 1)  # of one of the searches, that was the best
+    assert any(np.allclose(values[i:][: len(trace)], trace, atol=1e-6) for i in starts)
 
 
 @pytest.mark.parametrize("method", ["reml", "ml"])

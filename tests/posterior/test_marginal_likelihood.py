@@ -393,3 +393,9 @@ def test_the_error_covers_what_the_approximation_leaves_out(by_draws, monkeypatc
         assert rough.error == pytest.approx(np.hypot(rough.mcse, rough.bias))
         assert exact.bias < 1e-2
         assert f"error {rough.error:.1g} (" in str(rough)
+
+
+def test_it_prints_in_one_line():
+    found = MarginalLikelihood(-889.6568, 3e-8, "quadrature")
+    assert repr(found) == "log marginal likelihood -889.6568, error 3e-08 (quadrature)"
+    assert "-889.6568" in found._repr_html_()

@@ -22,6 +22,7 @@ from ranef._typing import Array, Flags, Places
 from ranef.comparison.f_test import WaldTest
 from ranef.design.design import Design
 from ranef.errors import FitError
+from ranef.progress import running
 
 type Simulate = Callable[[int, int], tuple[Array, Flags]]
 
@@ -140,6 +141,18 @@ def sequential(observed: float, simulate: Simulate, n: int, *, stop: bool = True
     FitError
         If all replicates failed.
     """
+    with running("Simulating likelihood ratios", n) as advance:
+
+        def simulated(size: int, first: int) -> tuple[Array, Flags]:
+            found = simulate(size, first)
+            advance(size)
+            return found
+
+        return _sequence(observed, simulated, n, stop=stop)
+
+
+def _sequence(observed: float, simulate: Simulate, n: int, *, stop: bool) -> MonteCarlo:
+    """Simulate batch by batch, until enough is known."""
     statistics, failed = np.empty(0), np.empty(0, dtype=np.bool_)
     while (done := len(statistics)) < n:
         size = min(max(MIN_BATCH, done), MAX_BATCH, n - done)

@@ -24,6 +24,7 @@ from ranef.numerics import markov_chains
 if TYPE_CHECKING:
     import xarray as xr
 from ranef.posterior.draws import TAILS, quantities, statistic
+from ranef.printing.summary import InNotebook
 
 MAX_RHAT, MIN_ESS, MIN_BFMI = 1.01, 400.0, 0.3
 MAX_KHAT = 0.7
@@ -36,11 +37,14 @@ STRONGER = "give stronger priors"
 OTHER_FORM = "sample the random effects in the other form (`centered=`)"
 
 
-class Reliability(ABC):
+class Reliability(InNotebook, ABC):
     """How far to trust a posterior."""
 
     def __str__(self) -> str:
         return "\n".join(self.messages())
+
+    def __repr__(self) -> str:
+        return str(self)
 
     @property
     def ok(self) -> bool:
@@ -60,7 +64,7 @@ class Reliability(ABC):
         """Return the sentence for a posterior that has no problems."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ImportanceDiagnostics(Reliability):
     """What importance weights say of the approximation that they correct.
 
@@ -115,7 +119,7 @@ class ImportanceDiagnostics(Reliability):
             )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class QuadratureDiagnostics(Reliability):
     """How exact a posterior by quadrature is.
 
@@ -144,7 +148,7 @@ class QuadratureDiagnostics(Reliability):
             )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Diagnostics(Reliability):
     """What the draws say about the sampler.
 

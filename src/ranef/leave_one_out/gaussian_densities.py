@@ -47,6 +47,7 @@ from ranef.numerics.matrices import (
     threads_for,
 )
 from ranef.posterior.linear_posterior import FixedPart, LinearPosterior
+from ranef.progress import tracked
 
 MAX_DEPENDENT_EFFECTS = 1_000  # random effects that depend on each other: the size of a matrix
 MAX_ELEMENTS = 1_000_000  # of a temporary array
@@ -181,7 +182,8 @@ class HeldOut:
         """Yield the points in chunks, so that arrays stay small, also with copies of a point."""
         f = self.C.shape[2]
         step = max(1, MAX_ELEMENTS // max(self.size, copies * len(self.n_rows) * f * f))
-        return (slice(start, start + step) for start in range(0, points, step))
+        chunks = [slice(start, start + step) for start in range(0, points, step)]
+        return tracked("Leaving out, parts", chunks)
 
     def shares(self, Lambdas: Sequence[Array], given: Array) -> Shares:
         """Return the share of each unit in the cross-products of all rows, at points.

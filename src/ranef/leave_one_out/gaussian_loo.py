@@ -38,6 +38,7 @@ from ranef.posterior.quadrature.moments import Exact
 from ranef.posterior.sampling import nuts
 from ranef.priors.assignment import Priors
 from ranef.priors.propriety import check_proper, is_proper_prior
+from ranef.progress import tracked
 
 MAX_OPERATIONS = 10**12  # beyond which not all draws are used
 MIN_DRAWS = 500  # that are used in any case
@@ -172,7 +173,7 @@ def _by_bridges(
 ) -> Array:
     """Return elpd of some units and its error, shape (2, units)."""
     estimates = np.empty((2, len(bad)))
-    for i, unit in enumerate(bad):
+    for i, unit in enumerate(tracked("Leaving out", bad)):
         values, effective = _draws(target_without(design, held.units.rows(unit), priors), rng)
         log_p_without = held.only(bad[[i]]).log_p(values)[:, 0]
         estimates[:, i] = bridged(log_p_without, log_p[:, unit], effective)
@@ -271,7 +272,7 @@ def integrated(
         log_without, lpd[poor], error[poor] = _integrals(held.only(chosen[poor]), lattice)
         elpd[poor] = exact.log_evidence - log_without
     anew = ~(error < MAX_ERROR)
-    for i in np.flatnonzero(anew):
+    for i in tracked("Leaving out", np.flatnonzero(anew)):
         target = target_without(design, held.units.rows(chosen[i]), priors)
         without = Exact.of(target, max_error=MAX_ERROR)
         elpd[i], error[i] = exact.log_evidence - without.log_evidence, without.error

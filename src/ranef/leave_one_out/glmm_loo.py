@@ -49,6 +49,7 @@ from ranef.posterior.generalized_posterior import SEED, GeneralizedPosterior, ev
 from ranef.posterior.marginal_likelihood import MarginalLikelihood, log_evidence
 from ranef.priors.assignment import Priors
 from ranef.priors.distributions import Flat
+from ranef.progress import tracked
 
 POINTS = {1: (7, 13, 25, 49), 2: (7, 13, 25), 3: (5, 9)}  # by the number of effects
 MAX_LOG_ERROR = 1e-4  # of a log density, between one number of points and the next
@@ -106,7 +107,7 @@ def joint_scores(
         mcse = np.hypot(mcse, predictive.error)
         if repaired.any():
             again = _Repair(joint, design, units, family, priors, rng)
-            for unit in np.flatnonzero(repaired):
+            for unit in tracked("Leaving out", np.flatnonzero(repaired)):
                 elpd[unit], mcse[unit] = again.elpd(int(unit))
     khat[repaired] = np.nan
     method = _method(predictive, repaired)

@@ -28,7 +28,7 @@ from ranef.likelihood.linear import blocked_cholesky
 from ranef.likelihood.mixed_model_equations import MixedModelEquations
 from ranef.likelihood.profile import search
 from ranef.likelihood.profile.constrained import Surface
-from ranef.model.shared_engine import SharedEngine, check_users_model
+from ranef.model.shared_engine import SharedEngine, check_users_model, reporting
 from ranef.posterior import mode
 from ranef.posterior.draws import Marginals, check_room, enough
 from ranef.posterior.generalized_posterior import GeneralizedPosterior, joint_of
@@ -110,8 +110,10 @@ class GeneralizedEngine(SharedEngine):
         self._check_estimable()
         identifiability.warn_pure(self.data.estimable, self.family)
         self.check_told_apart("ml")
-        estimate = maximum.maximum_likelihood(self.data.generalized, n_agq=points)
-        return self.point_fit(self.data.estimable, "ml", estimate, verbose=verbose)
+        estimate = maximum.maximum_likelihood(
+            self.data.generalized, n_agq=points, report=reporting(verbose=verbose)
+        )
+        return self.point_fit(self.data.estimable, "ml", estimate)
 
     @explained
     def map(self, *, n_agq: int = 1, verbose: bool = False) -> PointFit:
@@ -125,9 +127,10 @@ class GeneralizedEngine(SharedEngine):
             self._check_estimable()
             design = self.data.estimable
             priors = resolve(design, self.setting, self.family)
-        estimate = mode.estimate_jointly(joint_of(design, self.family, priors, points))
+        joint = joint_of(design, self.family, priors, points)
+        estimate = mode.estimate_jointly(joint, reporting(verbose=verbose))
         estimate = replace(estimate, n_known=priors.n_known)
-        return self.point_fit(design, "map", estimate, verbose=verbose)
+        return self.point_fit(design, "map", estimate)
 
     @explained
     def laplace(

@@ -34,7 +34,7 @@ from ranef.model.shared_engine import (
     SharedEngine,
     check_users_model,
     checked,
-    print_step,
+    reporting,
 )
 from ranef.posterior import laplace, mode
 from ranef.posterior.draws import Marginals, check_room, enough, tree
@@ -116,18 +116,13 @@ class LinearEngine(SharedEngine):
         if sigma is None:
             self.data.check_residual_variation(reml=is_reml)
         self.check_told_apart(method)
-        estimate = (
-            reml.estimate(
-                cross,
-                reml=is_reml,
-                products=self.data.inner_products,
-                report=print_step if verbose else None,
-            )
-            if sigma is None
-            else reml.estimate_given_sigma(cross, sigma, reml=is_reml)
-        )
-        is_said = sigma is None  # steps were printed when they were taken
-        return self.point_fit(design, method, estimate, verbose=verbose and not is_said)
+        report = reporting(verbose=verbose)
+        if sigma is None:
+            products = self.data.inner_products
+            found = reml.estimate(cross, reml=is_reml, products=products, report=report)
+        else:
+            found = reml.estimate_given_sigma(cross, sigma, reml=is_reml, report=report)
+        return self.point_fit(design, method, found)
 
     def map(self, *, verbose: bool = False) -> PointFit:
         """Find the mode of the posterior of the variance parameters."""
@@ -145,9 +140,9 @@ class LinearEngine(SharedEngine):
     def _mode(
         self, density: LinearPosterior, design: Design, priors: Priors, *, verbose: bool
     ) -> PointFit:
-        found = mode.posterior_mode(density, print_step if verbose else None)
+        found = mode.posterior_mode(density, reporting(verbose=verbose))
         estimate = replace(found, n_known=priors.n_known)
-        return self.point_fit(design, "map", estimate, verbose=False)
+        return self.point_fit(design, "map", estimate)
 
     # -------------------------------------------------------------------------------- posteriors
 

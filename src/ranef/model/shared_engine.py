@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ranef import progress
 from ranef._typing import Array, Flags
 from ranef.arguments import by_name, check_choice, check_counts, check_numbers, check_seed
 from ranef.covariances.covariance import n_theta
@@ -38,6 +39,7 @@ from ranef.likelihood.linear.crossproducts import CrossProducts, cross_products
 from ranef.likelihood.linear.exact_fit import check_residual_variation
 from ranef.likelihood.linear.expected_information import InnerProducts, inner_products
 from ranef.likelihood.linear.flat_directions import FlatDirections, flat_directions
+from ranef.likelihood.linear.reml import Report
 from ranef.likelihood.profile import search
 from ranef.likelihood.profile.constrained import Surface
 from ranef.likelihood.profile.likelihood_profile import Profile
@@ -116,10 +118,15 @@ class Data(WithoutCaches):
         return prepare(self.estimable, self.family)
 
 
+def reporting(*, verbose: bool) -> Report | None:
+    """Return what prints each step of an optimiser when it is taken, if that is wanted."""
+    return print_step if verbose else None
+
+
 def print_step(value: float, theta: Array, decrease: float) -> None:
     """Print a step of an optimiser: the objective, theta, and the decrease it predicts."""
-    words = [f"{value:14.6f}", *(f"{t:.6f}" for t in theta)]
-    words += [f"{decrease:.6f}"] if np.isfinite(decrease) else []
+    words = [f"{value:14.6f}", *(f"{t:.6f}" for t in (*theta, decrease) if np.isfinite(t))]
+    progress.clear()
     print("  ".join(words))  # noqa: T201 -- verbose=True
 
 
@@ -210,12 +217,8 @@ class SharedEngine(WithoutCaches, Updates, Engine[Fit]):
     def save(self, path: str | PathLike[str], fit: Mapping[str, object]) -> None:
         storage.save(path, self, fit)
 
-    def point_fit(
-        self, design: Design, method: str, estimate: Estimate, *, verbose: bool
-    ) -> PointFit:
+    def point_fit(self, design: Design, method: str, estimate: Estimate) -> PointFit:
         """Return the fit of an estimate, and warn if there is nothing to rely on."""
-        for step in estimate.trace if verbose else ():
-            print_step(*step)
         if not estimate.convergence.ok:
             if self.family.has_sigma:
                 sigma = 0.0 if estimate.convergence is Convergence.EXACT else estimate.sigma

@@ -25,7 +25,9 @@ from ranef.numerics.finite_differences import (
     forward_hessian,
     standardised,
 )
+from ranef.progress import counted
 
+EVALUATING = "Fitting, evaluations"
 GRADIENT_TOLERANCE = 1e-3  # over the root of the curvature: where Newton steps take over
 DECREMENT_TOLERANCE = 1e-6  # twice what a Newton step would still gain
 CURVATURE_TOLERANCE = 1e-7  # relative to the largest curvature
@@ -98,9 +100,12 @@ def best_of(
     *,
     units: Array | None = None,
     simplify: Callable[[Array], Array] | None = None,
+    report: Callable[[Step], None] | None = None,
 ) -> Optimum:
     """Minimise a smooth function from each of several starts, and return the lowest optimum."""
-    return lowest(minimize(objective, x, units=units, simplify=simplify) for x in starts)
+    return lowest(
+        minimize(objective, x, units=units, simplify=simplify, report=report) for x in starts
+    )
 
 
 def rounding_of(value: Array | float) -> Array:
@@ -115,9 +120,10 @@ def largest_element(gradient: Array) -> Array:
 
 @dataclass
 class _Counter:
-    """Calls an objective, never twice at a point; keeps the accepted steps."""
+    """Calls an objective, never twice at a point; keeps the accepted steps, and tells of them."""
 
     objective: Objective
+    report: Callable[[Step], None]
     least: float = MIN_COORDINATE  # of coordinates, for differences
     evaluated: dict[bytes, tuple[float, Array]] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)
@@ -130,6 +136,7 @@ class _Counter:
 
     def accept(self, value: float, x: Array) -> None:
         self.steps.append(Step(value, np.array(x)))
+        self.report(self.steps[-1])
 
     def hessian(self, x: Array) -> Array:
         return forward_hessian(self, x, self.least)
@@ -141,6 +148,7 @@ def minimize(
     *,
     units: Array | None = None,
     simplify: Callable[[Array], Array] | None = None,
+    report: Callable[[Step], None] | None = None,
     max_iterations: int = 1000,
 ) -> Optimum:
     """Minimise a smooth function.
@@ -156,6 +164,8 @@ def minimize(
     simplify : callable, optional
         Point to a nearby point that would be nicer (with exact zeros, say). It is taken where it
         is a minimum too.
+    report : callable, optional
+        Is told of every step when it is taken.
     max_iterations : int
 
     Returns
@@ -169,13 +179,15 @@ def minimize(
     >>> minimize(bowl, np.zeros(2)).x
     array([1., 1.])
     """
-    if units is not None:
-        return _standardised(objective, start, units, simplify, max_iterations)
-    return _minimized(_Counter(objective), start, simplify, max_iterations)
+    with counted(EVALUATING, objective) as called:
+        count = _Counter(called, report or (lambda _: None))
+        if units is not None:
+            return _standardised(count, start, units, simplify, max_iterations)
+        return _minimized(count, start, simplify, max_iterations)
 
 
 def _standardised(
-    objective: Objective,
+    count: _Counter,
     start: Array,
     units: Array,
     simplify: Callable[[Array], Array] | None,
@@ -183,15 +195,18 @@ def _standardised(
 ) -> Optimum:
     """Minimise in z, x = units z."""
 
+    def turned(step: Step) -> Step:
+        return replace(step, x=units @ step.x)
+
     def simpler(z: Array) -> Array:
         x = units @ z
         simple = x if simplify is None else simplify(x)
         return np.where(simple == x, z, np.linalg.solve(units, simple))
 
-    count = _Counter(standardised(objective, units), MIN_STANDARDISED)
-    found = _minimized(count, np.linalg.solve(units, start), simpler, limit)
-    trace = tuple(Step(step.value, units @ step.x) for step in found.trace)
-    return replace(found, x=units @ found.x, trace=trace)
+    objective = standardised(count.objective, units)
+    of_z = _Counter(objective, lambda step: count.report(turned(step)), MIN_STANDARDISED)
+    found = _minimized(of_z, np.linalg.solve(units, start), simpler, limit)
+    return replace(found, x=units @ found.x, trace=tuple(map(turned, found.trace)))
 
 
 def _minimized(

@@ -22,6 +22,7 @@ from ranef.numerics.finite_differences import (
     forward_hessians,
 )
 from ranef.numerics.minimize import CURVATURE_TOLERANCE, largest_element, rounding_of
+from ranef.progress import Advance, running
 
 MAX_STEPS = 60
 MAX_DECREMENT = 1e-10  # twice the gain of one more Newton step from a minimum
@@ -90,9 +91,21 @@ def minimized(
     least : float
         The size of a coordinate up to which steps of differences are the same.
     """
+    if not len(start):
+        return Minima(start.copy(), np.empty(0), np.empty(0, dtype=bool))
+    with running("Minimising", len(start)) as advance:
+        return _minimized(objective, start, curvature, least, advance)
+
+
+def _minimized(
+    objective: ObjectiveOfMany,
+    start: Array,
+    curvature: Array | None,
+    least: float,
+    advance: Advance,
+) -> Minima:
+    """Minimise each function, and say when each has come to its minimum."""
     x, moving = start.copy(), np.arange(len(start))
-    if not len(moving):
-        return Minima(x, np.empty(0), np.empty(0, dtype=bool))
     value, gradient = objective(x, moving)
     settled, stale = np.zeros(len(x), dtype=bool), np.full(len(x), curvature is None)
     hessian = np.zeros((len(x), x.shape[1], x.shape[1]))
@@ -118,7 +131,9 @@ def minimized(
         else:
             steps = x[moving] - at[0], gradient[moving] - at[2]
             hessian[moving] = _updated(hessian[moving], *steps)
-        moving = moving[~ended & ~settled[moving]]
+        left = moving[~ended & ~settled[moving]]
+        advance(len(moving) - len(left))
+        moving = left
     return Minima(x, value, settled)
 
 

@@ -31,6 +31,7 @@ from ranef.posterior.log_posterior import LogPosterior
 from ranef.posterior.transforms import Space, space_of
 from ranef.priors.assignment import Priors
 from ranef.priors.distributions import Normal
+from ranef.progress import tracked
 
 REFERENCE_POINTS = {1: 25, 2: 13, 3: 7}  # of each dimension, that hardly err, by the effects
 MIN_DRAWS, MAX_DRAWS, MAX_COST = 24, 400, 3e7  # draws that tell a bias, and the cost of all
@@ -104,7 +105,8 @@ class GeneralizedPosterior(LogPosterior):
         values, logp = self.space.values(x)
         with threads_for(self.width), np.errstate(all="ignore"):
             if self._pieces is None:
-                logp += [self._value(self.setting(point)) for point in values]
+                points = tracked("Evaluating the posterior", values)
+                logp += [self._value(self.setting(point)) for point in points]
                 return logp
             for piece in self._pieces:
                 logp += self.log_densities(piece, values, self._nodes(piece.q)).sum(axis=1)
@@ -255,7 +257,7 @@ class GeneralizedPosterior(LogPosterior):
         if not b:
             return b
         if self._pieces is None:
-            for i, point in enumerate(values):
+            for i, point in enumerate(tracked("Drawing random effects", values)):
                 drawn_at_point = self._drawn(point, [noise[i] for noise in z])
                 for of_term, drawn in zip(b, drawn_at_point, strict=True):
                     of_term[i] = drawn

@@ -29,6 +29,7 @@ from ranef.posterior.laplace import approximate, find_mode
 from ranef.posterior.log_posterior import LogPosterior
 from ranef.posterior.quadrature import lattice
 from ranef.posterior.quadrature.whitening import frame
+from ranef.printing.summary import InNotebook
 
 BRIDGE = "bridge sampling, warp-III"
 GOAL = 0.01  # Monte Carlo error of log p(y) that is aimed at
@@ -38,8 +39,8 @@ GROWTH = 4  # at most, from one sample to the next
 NU = 8.0  # degrees of freedom of fitted proposals, which are near the posterior already
 
 
-@dataclass(frozen=True)
-class MarginalLikelihood:
+@dataclass(frozen=True, repr=False)
+class MarginalLikelihood(InNotebook):
     """The density of the data with all parameters integrated out, log p(y).
 
     Attributes
@@ -67,6 +68,8 @@ class MarginalLikelihood:
 
     def __str__(self) -> str:
         return f"log marginal likelihood {self.value:.4f}, error {self.error:.1g} ({self.method})"
+
+    __repr__ = __str__
 
 
 def log_evidence(

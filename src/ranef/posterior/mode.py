@@ -28,7 +28,7 @@ from ranef.likelihood.linear.reml import (
     Report,
     Solution,
     at_optimum,
-    on_users_scale,
+    telling,
     users_theta,
 )
 from ranef.numerics.finite_differences import forward_hessian, standardised_hessian
@@ -59,15 +59,21 @@ def posterior_mode(target: LinearPosterior, report: Report | None = None) -> Est
     return penalty.at(_best(penalty, moment_start(target.cross), few=target.cross.n <= FEW_ROWS))
 
 
-def estimate_jointly(joint: GeneralizedPosterior) -> Estimate:
+def estimate_jointly(joint: GeneralizedPosterior, report: Report | None = None) -> Estimate:
     """Maximise the posterior density of all parameters of a generalised model.
+
+    Parameters
+    ----------
+    joint : GeneralizedPosterior
+    report : callable, optional
+        Is told of every step when it is taken.
 
     Raises
     ------
     FitError
         If a prior fixes the sd of a random effect.
     """
-    penalty, model = _Joint(joint), joint.model
+    penalty, model = _Joint(joint, report), joint.model
     sigma = joint.space.values(joint.start())[0][joint.space.n_given]
     start = theta_of([f / sigma for f in model.Lambdas], model.covariances)
     return penalty.at(_best(penalty, start, few=len(model.offset) <= FEW_ROWS))
@@ -107,6 +113,7 @@ class _Penalty(ABC):
     """-2 times the log posterior density, as a function of given values, log sigma and Lambda."""
 
     target: LogPosterior
+    report: Report | None = None
 
     def __post_init__(self) -> None:
         space = self.target.space
@@ -236,17 +243,13 @@ class _Marginal(_Penalty):
     """The penalty of a Gaussian model, with beta and b integrated out."""
 
     target: LinearPosterior
-    report: Report | None = None
 
     @property
     def covariances(self) -> tuple[Covariance, ...]:
         return self.target.cross.covariances
 
     def minimum(self, starts: Sequence[Array], theta: Array) -> Optimum:  # noqa: ARG002
-        def tell(step: Step) -> None:
-            if self.report is not None:
-                self.report(*on_users_scale(self.target.cross, [step])[0])
-
+        tell = telling(self.target.cross, self.report)
         return newton(self.curved, starts, simplify=self.simplify, report=tell)
 
     def likelihood(self, values: Array, theta: Array) -> LikelihoodSlopes | None:
@@ -323,7 +326,11 @@ class _Joint(_Penalty):
         return self.target.model.covariances
 
     def minimum(self, starts: Sequence[Array], theta: Array) -> Optimum:
-        return best_of(self, starts, units=self.units(theta), simplify=self.simplify)
+        def tell(step: Step) -> None:
+            if self.report is not None:
+                self.report(*self._on_users_scale(step))
+
+        return best_of(self, starts, units=self.units(theta), simplify=self.simplify, report=tell)
 
     def likelihood(self, values: Array, theta: Array) -> LikelihoodSlopes | None:
         joint, g = self.target, self.target.space.n_given
@@ -353,7 +360,7 @@ class _Joint(_Penalty):
             Lambdas=Lambdas,
             modes=likelihood.modes,
             loglik=likelihood.value,
-            trace=tuple((s.value, self._users_theta(s.x), s.decrease) for s in optimum.trace),
+            trace=tuple(map(self._on_users_scale, optimum.trace)),
             n_agq=joint.n_agq,
         )
 
@@ -381,9 +388,8 @@ class _Joint(_Penalty):
         sigma = values[self.target.space.n_given]
         return values, [sigma * f for f in factors(x[self.lead :], self.covariances)]
 
-    def _users_theta(self, x: Array) -> Array:
-        """Return theta on the user's scale."""
+    def _on_users_scale(self, step: Step) -> tuple[float, Array, float]:
+        """Return the objective at a step, theta on the user's scale, and what it predicts."""
         model = self.target.model
-        return users_theta(
-            model.bases, model.covariances, factors(x[self.lead :], model.covariances)
-        )
+        Lambdas = factors(step.x[self.lead :], model.covariances)
+        return step.value, users_theta(model.bases, model.covariances, Lambdas), step.decrease

@@ -138,17 +138,18 @@ def test_it_prints_what_was_done_then_the_numbers_then_how_far_to_trust_them():
     found = profile(parabola(), UNDEFINED, general_notes=("By ML.",))
     assert str(found).splitlines() == [
         "Profile likelihood",
-        "deviance 100.0000; 95 % intervals",
+        "  deviance 100.00; 95 % profile likelihood intervals",
         "",
-        "      estimate   lower   upper",
-        "a            3 2.02002 3.97998",
-        "corr       NaN      -1       1",
+        "      estimate  lower  upper",
+        "a         3.00   2.02   3.98",
+        "corr            -1.00   1.00",
         "",
         "By ML.",
         "corr: it has no estimate.",
     ]
     assert repr(found) == str(found)
-    assert "80 % intervals" in str(profile(parabola(), prob=0.8))
+    assert "80 % profile likelihood intervals" in str(profile(parabola(), prob=0.8))
+    assert found.to_frame().loc["a", "upper"] == pytest.approx(3 + stats.norm.ppf(0.975) / 2)
 
 
 def test_a_plot_has_a_panel_for_each_parameter_that_has_a_profile():

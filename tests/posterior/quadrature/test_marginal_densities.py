@@ -179,3 +179,11 @@ def test_the_interval_of_a_positive_number_starts_at_zero_where_its_density_is_h
     assert (lower == 0) is starts_at_zero
     assert law.cdf(upper) - law.cdf(lower) == pytest.approx(0.9, abs=1e-4)
     assert (curve.quantile(0.0) == 0) == starts_at_zero
+
+
+def test_a_curve_prints_in_one_line_with_the_digits_of_its_sd():
+    curve = curve_of(stats.norm(1234.5678, 0.05), 1234, 1235.2)
+    assert repr(curve) == (
+        "posterior density: mean 1234.568, sd 0.050, 95 % HPD interval 1234.470 to 1234.666"
+    )
+    assert "1234.470" in curve._repr_html_()

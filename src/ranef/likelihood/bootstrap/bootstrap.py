@@ -49,6 +49,7 @@ from ranef.likelihood.generalized.pirls import NoModesError
 from ranef.likelihood.linear import reml
 from ranef.likelihood.linear.crossproducts import cross_products
 from ranef.likelihood.predictions import Draws, drawn_responses
+from ranef.progress import running
 
 type Seeds = Sequence[np.random.SeedSequence]
 type Statistic = Callable[[Design, Estimate], Array]
@@ -97,7 +98,12 @@ def replicate(
     task, size = _task(model, statistic, all_parameters=all_parameters)
     seeds = seeds_of_replicates(entropy, n)
     batches = [seeds[start : start + size] for start in range(0, n, size)]
-    results = list(map(task, batches) if executor is None else executor.map(task, batches))
+    made = map(task, batches) if executor is None else executor.map(task, batches)
+    results = []
+    with running("Refitting simulated responses", n) as advance:
+        for batch, result in zip(batches, made, strict=True):
+            results.append(result)
+            advance(len(batch))
     failed = np.concatenate([flags for _, flags in results])
     if failed.all():
         raise FitError(

@@ -32,6 +32,7 @@ from ranef.likelihood.generalized.pirls import (
     ROUNDING_OF_DENSITY,
 )
 from ranef.numerics.matrices import ArrowCholesky, stack_cholesky_or_nan, stack_inverse
+from ranef.progress import running
 
 ROUGHLY = 1e-5  # a Newton decrement, from where a last step leaves the square of that
 
@@ -58,9 +59,11 @@ def modes_of(
     start : ndarray, shape (1, P, q)
         Where every search starts.
     """
-    for chosen in piece.chunks(count):
-        search = search_of(piece, points_at(chosen))
-        yield chosen, search, search.run(start)
+    with running("Finding conditional modes", count) as advance:
+        for chosen in piece.chunks(count):
+            search = search_of(piece, points_at(chosen))
+            yield chosen, search, search.run(start)
+            advance(len(range(count)[chosen]))
 
 
 def log_densities(

@@ -26,10 +26,10 @@ from ranef.likelihood.generalized.glmm import Generalized, diagonal_parts
 from ranef.likelihood.generalized.pirls import Modes, NoModesError, find_modes
 from ranef.likelihood.linear import blocked_cholesky
 from ranef.likelihood.linear.optimum.starts import FEW_ROWS, starts_from
-from ranef.likelihood.linear.reml import MIN_RELATIVE_SD, smallest_sd, users_theta
+from ranef.likelihood.linear.reml import MIN_RELATIVE_SD, Report, smallest_sd, users_theta
 from ranef.numerics.finite_differences import Objective, standardised_hessian, units_of
 from ranef.numerics.matrices import threads_for
-from ranef.numerics.minimize import Optimum, lowest, minimize
+from ranef.numerics.minimize import Optimum, Step, lowest, minimize
 
 NOWHERE = (
     "the likelihood cannot be computed where the search for its maximum starts: the linear "
@@ -89,7 +89,9 @@ class Vector:
         return np.append(x[: len(x) - len(theta)], simplest(theta, self.model.covariances))
 
 
-def maximum_likelihood(model: Generalized, *, n_agq: int = 1) -> Estimate:
+def maximum_likelihood(
+    model: Generalized, *, n_agq: int = 1, report: Report | None = None
+) -> Estimate:
     """Maximise the likelihood.
 
     Parameters
@@ -98,17 +100,33 @@ def maximum_likelihood(model: Generalized, *, n_agq: int = 1) -> Estimate:
     n_agq : int
         Points of the quadrature in each dimension; 1 for the Laplace approximation; 0 stops after
         the first stage.
+    report : callable, optional
+        Is told of every step of both stages when it is taken.
     """
+
+    def tell(vector: Vector) -> Callable[[Step], None] | None:
+        return report and (lambda step: report(*on_users_scale(vector, step)))
+
     with threads_for(model.problem.Z.q_rest):
-        optimum, modes = _first_stage(model)
+        optimum, modes = _first_stage(model, tell(Vector(model, joint=False)))
         gamma, u, vector = modes.gamma, modes.u, Vector(model, joint=False)
         if n_agq:
             start, vector = np.append(gamma, optimum.x), Vector(model, joint=True)
             units = joint_units(model, modes, *vector.parts(start)[1:])
             objective = joint_objective(model, u, n_agq)
-            optimum = minimize(objective, start, units=units, simplify=vector.simplified)
+            optimum = minimize(
+                objective, start, units=units, simplify=vector.simplified, report=tell(vector)
+            )
             gamma = vector.parts(optimum.x)[0]
         return _at_optimum(model, vector, optimum, gamma=gamma, u=u, n_agq=n_agq)
+
+
+def on_users_scale(vector: Vector, step: Step) -> tuple[float, Array, float]:
+    """Return the objective at a step, theta on the user's scale, and the decrease it predicts."""
+    model, (_, psi, Lambdas) = vector.model, vector.parts(step.x)
+    own_parameters = dict(zip(model.family.parameters, psi.tolist(), strict=True))
+    relative = [f / own_parameters.get("sigma", 1.0) for f in Lambdas]
+    return step.value, users_theta(model.bases, model.covariances, relative), step.decrease
 
 
 def joint_units(model: Generalized, modes: Modes, psi: Array, Lambdas: Sequence[Array]) -> Array:
@@ -165,7 +183,9 @@ class _FirstStage:
         return self.optimum.value if self.likelihood is not None else np.inf
 
 
-def _first_stage(model: Generalized) -> tuple[Optimum, Modes]:
+def _first_stage(
+    model: Generalized, report: Callable[[Step], None] | None
+) -> tuple[Optimum, Modes]:
     """Return the optimum over own parameters and theta, and the modes there."""
     vector = Vector(model, joint=False)
 
@@ -186,6 +206,7 @@ def _first_stage(model: Generalized) -> tuple[Optimum, Modes]:
             start,
             units=np.diag(np.append(np.ones(len(model.psi)), of_theta)),
             simplify=vector.simplified,
+            report=report,
         )
         return _FirstStage(optimum, likelihood(optimum.x, u, gamma))
 
@@ -212,12 +233,6 @@ def _at_optimum(
     hessian = standardised_hessian(joint_objective(model, modes.u, max(n_agq, 1)), x, units)
     to_users = model.to_users @ units[:p, :p]
 
-    def relative_theta(x: Array) -> Array:
-        _, psi, Lambdas = vector.parts(x)
-        own_parameters = dict(zip(model.family.parameters, psi.tolist(), strict=True))
-        relative = [f / own_parameters.get("sigma", 1.0) for f in Lambdas]
-        return users_theta(model.bases, model.covariances, relative)
-
     return gathered(
         model,
         optimum,
@@ -227,7 +242,7 @@ def _at_optimum(
         Lambdas=Lambdas,
         modes=modes,
         loglik=-optimum.value / 2,
-        trace=tuple((s.value, relative_theta(s.x), s.decrease) for s in optimum.trace),
+        trace=tuple(on_users_scale(vector, step) for step in optimum.trace),
         n_agq=n_agq,
     )
 

@@ -89,18 +89,18 @@ def minimum(
 ) -> Optimum:
     """Minimise a criterion from some starts, theta in the basis."""
     cross = objective.cross
-
-    def tell(step: Step) -> None:
-        if report is not None:
-            report(*on_users_scale(cross, [step])[0])
-
     return newton(
         objective,
         starts,
         simplify=lambda x: simplest(x, cross.covariances),
-        report=tell,
+        report=telling(cross, report),
         is_costly=cross.q_rest > COSTLY,
     )
+
+
+def telling(cross: CrossProducts, report: Report | None) -> Callable[[Step], None] | None:
+    """Return what tells of a step on the user's scale, if anybody is to be told."""
+    return report and (lambda step: report(*on_users_scale(cross, [step])[0]))
 
 
 def _falls_as_sigma_vanishes(
@@ -141,7 +141,9 @@ def criterion(cross: CrossProducts, theta: Array, *, reml: bool) -> tuple[float,
         return profile.value, pull_back(slopes, theta, covariances)
 
 
-def estimate_given_sigma(cross: CrossProducts, sigma: float, *, reml: bool) -> Estimate:
+def estimate_given_sigma(
+    cross: CrossProducts, sigma: float, *, reml: bool, report: Report | None = None
+) -> Estimate:
     """Minimise the deviance (ML) or the REML criterion where sigma is known.
 
     As where the standard error of each row is: then the weights are 1 / s^2, and sigma is 1.
@@ -153,6 +155,7 @@ def estimate_given_sigma(cross: CrossProducts, sigma: float, *, reml: bool) -> E
             lambda x: criterion_given_sigma(fewer, x, sigma, reml=reml),
             starts,
             simplify=lambda x: simplest(x, covariances),
+            report=telling(cross, report),
         )
         found = users_theta(cross.bases, covariances, factors(optimum.x, covariances))
         x = basis_theta(cross, found)  # where the criterion is what a user sees at theta

@@ -33,6 +33,7 @@ from ranef._typing import Array
 from ranef.errors import FitError, probability, suggestion
 from ranef.numerics.matrices import ReadOnly
 from ranef.plots.zeta import ZetaPanel, zeta_plots
+from ranef.printing.summary import Printed, Summary
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -188,7 +189,7 @@ class ProfileCurve(ReadOnly):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Profile:
+class Profile(Printed):
     """The profile likelihood of a fit's parameters.
 
     Attributes
@@ -271,15 +272,12 @@ class Profile:
         of_curves = [f"{name}: {note}" for name, c in self.curves.items() for note in c.notes]
         return [*self.general_notes, *of_curves]
 
-    def __str__(self) -> str:
+    def summary(self) -> Summary:
+        """Return the printed table as an object: text, HTML, `.to_frame()`."""
         prob = min(0.95, self.prob)
         numbers = pd.DataFrame({"estimate": self.estimates}).join(self.confint(prob))
-        head = f"{self.title}\ndeviance {self.deviance:.4f}; {100 * prob:g} % intervals"
-        notes = "".join(f"\n{note}" for note in self.notes)
-        return f"{head}\n\n{numbers.to_string(float_format=lambda v: f'{v:.6g}')}\n{notes}".rstrip()
-
-    def __repr__(self) -> str:
-        return str(self)
+        fact = f"deviance {self.deviance:.2f}; {100 * prob:g} % profile likelihood intervals"
+        return Summary(self.title, (fact,), (("", numbers),), tuple(self.notes), numbers)
 
     def plot(
         self,

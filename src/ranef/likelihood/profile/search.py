@@ -35,6 +35,7 @@ from ranef.likelihood.profile.likelihood_profile import Profile, ProfileCurve, c
 from ranef.numerics.finite_differences import forward_hessian
 from ranef.numerics.matrices import threads_for
 from ranef.numerics.minimize import minimize
+from ranef.progress import tracked
 
 STEPS_TO_CUTOFF = 6  # from the estimate
 MAX_NODES = 40  # on each side
@@ -96,10 +97,11 @@ def profile(
             raise FitError(f"there is no parameter {name!r}. {suggestion(str(name), parameters)}")
     freed = _freed(model.design.terms)
     with threads_for(surface.width):
-        needed = [*wanted, *(sd for name in wanted for sd in freed.get(name, ()))]
+        also = [sd for name in wanted for sd in freed.get(name, ())]
+        needed = list(dict.fromkeys([*wanted, *also]))
         profiles = {
             name: _curve(surface.focus(parameters.index(name), name), cutoff)
-            for name in dict.fromkeys(needed)
+            for name in tracked("Profiling", needed)
         }
     curves = {
         name: _capped(profiles[name][0], [profiles[sd][0] for sd in freed.get(name, ())], cutoff)

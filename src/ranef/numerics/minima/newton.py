@@ -23,6 +23,7 @@ from ranef.errors import Convergence
 from ranef.numerics.minimize import (
     CURVATURE_TOLERANCE,
     DECREMENT_TOLERANCE,
+    EVALUATING,
     MAX_LOSS_OF_SIMPLE,
     Optimum,
     Step,
@@ -30,6 +31,7 @@ from ranef.numerics.minimize import (
     minimize,
     rounding_of,
 )
+from ranef.progress import counted
 
 type CurvedObjective = Callable[[Array], tuple[float, Array, Array]]
 """From a point to the value, the gradient, and the Hessian or about that; may answer `inf`."""
@@ -212,22 +214,26 @@ def newton(
     >>> newton(bowl, [np.zeros(2)]).x
     array([1., 1.])
     """
+    simpler, tell = simplify or (lambda x: x), report or (lambda _: None)
+    with counted(EVALUATING, objective) as called:
+        return lowest(_optima(_Search(called, simpler, tell, [], is_costly), starts))
+
+
+def _optima(first: _Search, starts: Sequence[Array]) -> Iterator[Optimum]:
+    """Yield the optimum from each start, but for those found already."""
     minima: list[_Point] = []
-    optima = []
     for start in starts:
-        told = report or (lambda _: None)
-        search = _Search(objective, simplify or (lambda x: x), told, minima, is_costly)
+        search = replace(first, minima=minima, evaluated={}, steps=[])
         point, ended = search.descended(search.at(np.array(start, dtype=np.float64)))
         if any(point is minimum for minimum in minima):
             continue
         point, ended = search.simplified(point, ended)
         if not ended.ok:
-            optima.append(search.continued(point))
+            yield search.continued(point)
             continue
-        optima.append(search.optimum(point, ended))
+        yield search.optimum(point, ended)
         if len(start) and not point.curves_downwards:
             minima.append(point)
-    return lowest(optima)
 
 
 def _eigen(hessian: Array, mixed: Array | bool) -> tuple[Array, Array]:

@@ -31,6 +31,7 @@ from ranef.posterior.linear_posterior import LinearPosterior
 from ranef.posterior.log_posterior import LogPosterior
 from ranef.posterior.quadrature.whitening import Frame, log_prior, values_at
 from ranef.posterior.transforms import LOGIT
+from ranef.progress import Advance, running
 
 MAX_COORDINATES = 4
 STEP = 0.6  # between the nodes, in standard deviations
@@ -405,10 +406,17 @@ def _grown(
     Returns all places in the order in which they were evaluated, those that count, and those
     at the edge, whose neighbours were not evaluated as there are too many.
     """
-    dimension = len(steps)
-    if not dimension:
+    if not len(steps):
         place = np.zeros((1, 0), dtype=np.int64)
         return place, density(place) > -np.inf, np.zeros(1, dtype=bool)
+    with running("Integrating, nodes") as advance:
+        return _grown_outwards(steps, density, cut, advance)
+
+
+def _grown_outwards(
+    steps: Array, density: Callable[[NDArray[np.int64]], Array], cut: float, advance: Advance
+) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.bool_]]:
+    dimension = len(steps)
     moves = _moves(steps)
     reach = [np.arange(-int(MIN_RADIUS / step), int(MIN_RADIUS / step) + 1) for step in steps]
     box = np.stack(np.meshgrid(*reach, indexing="ij"), axis=-1).reshape(-1, dimension)
@@ -416,6 +424,7 @@ def _grown(
     places, logp, seen = new[:0], np.empty(0), _keys(new)
     while len(new) and len(places) <= MAX_NODES:
         new_logp = density(new)
+        advance(len(new))
         places, logp = np.concatenate([places, new]), np.append(logp, new_logp)
         growing = new[new_logp > logp.max() - cut]
         around = (growing[:, None] + moves).reshape(-1, dimension)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import pandas as pd
 import scipy
 from numpy.typing import ArrayLike
 from scipy import special
@@ -21,7 +22,10 @@ from ranef.posterior.laplace import Mode
 from ranef.posterior.linear_posterior import LinearPosterior
 from ranef.posterior.quadrature.lattice import Mixture, lattice
 from ranef.posterior.quadrature.whitening import Frame, frame, half_line
+from ranef.printing.digits import as_strings
+from ranef.printing.summary import InNotebook
 
+INTERVAL = 0.95  # probability of the interval that is printed
 TAIL = 1e-12  # probability that may lie outside the grid of a mixture
 POINTS = 401
 MEAN_CELL, SD_CELL = 0.2, 0.01  # merged: means this close in sds, and logs of sds this close
@@ -33,8 +37,8 @@ INTERPOLATED_STEP = 0.45  # along the axes of a marginal density, which is inter
 MAX_FALL = 17.0  # of the log density, down to which such a density is followed
 
 
-@dataclass(frozen=True, eq=False)
-class Curve:
+@dataclass(frozen=True, eq=False, repr=False)
+class Curve(InNotebook):
     """The posterior density of one number.
 
     Attributes
@@ -56,6 +60,8 @@ class Curve:
     >>> lower, upper = normal.hdi(0.95)
     >>> round(lower, 3), round(upper, 3), round(float(normal.cdf(1.0)), 6)
     (-1.96, 1.96, 0.841345)
+    >>> normal
+    posterior density: mean 0.00, sd 1.0, 95 % HPD interval -1.96 to 1.96
     """
 
     values: Array
@@ -63,6 +69,15 @@ class Curve:
     t: Array
     slope: Array
     from_zero: bool = False
+
+    def __str__(self) -> str:
+        lower, upper = self.hdi(INTERVAL)
+        row = pd.DataFrame([{"mean": self.mean, "sd": self.sd, "lower": lower, "upper": upper}])
+        mean, sd, lower, upper = as_strings(row).iloc[0]
+        interval = f"{100 * INTERVAL:g} % HPD interval {lower} to {upper}"
+        return f"posterior density: mean {mean}, sd {sd}, {interval}"
+
+    __repr__ = __str__
 
     @cached_property
     def _cumulative(self) -> Array:
