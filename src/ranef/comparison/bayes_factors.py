@@ -135,13 +135,13 @@ def no_bayes_factors(fits: Mapping[str, PosteriorFit]) -> str:
             )
         design = fits[name].design
         if "sigma" in parameters and not np.array_equal(
-            first_design.rows.weights, design.rows.weights
+            first_design.sufficient.weights, design.sufficient.weights
         ):
             return (
                 f"`{first}` and `{name}` have different weights, so that the arbitrary heights of "
                 "their flat priors on `sigma` do not cancel: give it a proper prior."
             )
-        if set(parameters) - {"sigma"} and not np.array_equal(first_design.rows.X, design.rows.X):
+        if set(parameters) - {"sigma"} and not np.array_equal(first_design.sufficient.X, design.sufficient.X):
             return (
                 f"`{first}` and `{name}` have different fixed effects with flat priors, whose "
                 "arbitrary heights do not cancel: give the fixed effects proper priors."

@@ -367,7 +367,7 @@ def _group_of(fits: Mapping[str, Fit | Model], group: str | ArrayLike | None) ->
     """Return the groups as labels that every model takes, also one without the factor."""
     if group is not None and not isinstance(group, str):
         return group
-    factors = {t.factor: t.grouping for fit in fits.values() for t in fit.design.rows.terms}
+    factors = {t.factor: t.grouping for fit in fits.values() for t in fit.design.sufficient.terms}
     if not factors:
         return None
     name = _default_factor(fits) if group is None else group
@@ -377,7 +377,7 @@ def _group_of(fits: Mapping[str, Fit | Model], group: str | ArrayLike | None) ->
             "the rows may be given as an array."
         )
     term = factors[name]
-    rows = next(iter(fits.values())).design.rows.index
+    rows = next(iter(fits.values())).design.sufficient.index
     return pd.Series(term.levels[term.codes], index=rows, name=name)
 
 
@@ -387,7 +387,7 @@ def _default_factor(fits: Mapping[str, Fit | Model]) -> str:
         name: sum(term.covariance.n_theta for term in fit.design.terms)
         for name, fit in fits.items()
     }
-    return fits[max(sizes, key=lambda name: sizes[name])].design.rows.terms[0].factor
+    return fits[max(sizes, key=lambda name: sizes[name])].design.sufficient.terms[0].factor
 
 
 def _default_note(fits: Mapping[str, Fit], *, asked: bool) -> tuple[str, ...]:

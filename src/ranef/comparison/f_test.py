@@ -56,11 +56,14 @@ class _Table:
         The columns of the largest random term, orthonormal.
     C : sparse array, shape (n, c)
         The columns of the other random terms, and X.
+    n : int
+        The number of observations that the rows stand for.
     """
 
     y: Array
     Q: sparse.csc_array
     C: sparse.csc_array
+    n: int
 
 
 def f_test(small: Design, large: Design) -> WaldTest | None:
@@ -84,8 +87,8 @@ def f_test(small: Design, large: Design) -> WaldTest | None:
     ----------
     The test with totals: Scheffe (1959), *The Analysis of Variance*, chapter 5.
     """
-    test = _wald(_table(small, small.rows.terms), _table(large, large.rows.terms))
-    for term in small.rows.terms:
+    test = _wald(_table(small, small.sufficient.terms), _table(large, large.sufficient.terms))
+    for term in small.sufficient.terms:
         if test is None and (size := _size_of_levels(small, term)):
             test = _wald_of_totals(small, large, term, size)
     return test
@@ -93,7 +96,7 @@ def f_test(small: Design, large: Design) -> WaldTest | None:
 
 def _wald(small: _Table, large: _Table) -> WaldTest | None:
     (small_rank, small_rss), (large_rank, large_rss) = _rank_and_rss(small), _rank_and_rss(large)
-    d1, d2 = large_rank - small_rank, len(large.y) - large_rank
+    d1, d2 = large_rank - small_rank, large.n - large_rank
     if d1 < 1 or d2 < 1 or not large_rss > 0:
         return None
     return WaldTest((small_rss - large_rss) / d1 / (large_rss / d2), d1, d2)
@@ -105,11 +108,12 @@ def _wald_of_totals(small: Design, large: Design, term: TermRows, size: float) -
     The term has to be the same in both designs: it makes the errors.
     """
     small_terms, large_terms = (
-        [t for t in design.rows.terms if not _same_factor(t, term)] for design in (small, large)
+        [t for t in design.sufficient.terms if not _same_factor(t, term)]
+        for design in (small, large)
     )
     if len(small_terms) + 1 < len(small.terms) or len(large_terms) + 1 < len(large.terms):
         return None
-    z = term.columns[:, 0] * np.sqrt(small.rows.weights / size)
+    z = term.columns[:, 0] * np.sqrt(small.sufficient.weights / size)
     H = transposed(term.codes, z[:, None], term.n_levels).T
     test = _wald(_totals(_table(small, small_terms), H), _totals(_table(large, large_terms), H))
     return test and replace(test, stratum=term.factor)
@@ -117,27 +121,28 @@ def _wald_of_totals(small: Design, large: Design, term: TermRows, size: float) -
 
 def _table(design: Design, terms: Sequence[TermRows]) -> _Table:
     """Return the rows of a design, by the square roots of their weights, with some of its terms."""
-    root = np.sqrt(design.rows.weights)
-    X = sparse.csc_array(np.linalg.qr(design.rows.X * root[:, None])[0])
-    none = sparse.csc_array((design.n_obs, 0))
+    root = np.sqrt(design.sufficient.weights)
+    X = sparse.csc_array(np.linalg.qr(design.sufficient.X * root[:, None])[0])
+    none = sparse.csc_array((len(root), 0))
     Z = [
         _within_levels(group[0], np.column_stack([t.columns for t in group]) * root[:, None])
         for group in by_factor(terms)
     ]
     first, *others = sorted(Z, key=lambda block: -block.shape[1]) or [none]
     C = sparse.csc_array(sparse.hstack([*others, X]))
-    return _Table((design.rows.y - design.rows.offset) * root, first, C)
+    y = (design.sufficient.y - design.sufficient.offset) * root
+    return _Table(y, first, C, design.n_obs)
 
 
 def _totals(table: _Table, H: sparse.csc_array) -> _Table:
     """Return the totals of levels in place of rows, H having a column a level."""
     C = sparse.csc_array(H.T @ sparse.hstack([table.Q, table.C]))
-    return _Table(H.T @ table.y, C[:, :0], C)
+    return _Table(H.T @ table.y, C[:, :0], C, H.shape[1])
 
 
 def _size_of_levels(design: Design, term: TermRows) -> float:
     """Return the sum of squares that all levels of a term have in common, or 0."""
-    sizes = np.bincount(term.codes, design.rows.weights * term.columns[:, 0] ** 2)
+    sizes = np.bincount(term.codes, design.sufficient.weights * term.columns[:, 0] ** 2)
     are_equal = term.n_coefs == 1 and np.ptp(sizes) <= SIZE_TOLERANCE * sizes.max()
     return float(sizes.mean()) if are_equal else 0.0
 

@@ -164,7 +164,7 @@ def pair_of(small: PointFit, large: PointFit, number: int) -> Pair:
 
 def _log_volume(design: Design) -> float:
     """Return log|X'WX| / 2, by which the restricted likelihood depends on the coding of X."""
-    R = np.linalg.qr(design.rows.X * np.sqrt(design.rows.weights)[:, None], mode="r")
+    R = np.linalg.qr(design.sufficient.X * np.sqrt(design.sufficient.weights)[:, None], mode="r")
     return float(np.log(np.abs(np.diag(R))).sum())
 
 

@@ -82,7 +82,7 @@ def obstacle(small: Design, large: Design) -> str:
 
 def same_fixed(first: Design, second: Design) -> bool:
     """Whether two designs of the same data have the same column space of X."""
-    return first.rows.X.shape[1] == second.rows.X.shape[1] and not _outside(first, second)
+    return first.sufficient.X.shape[1] == second.sufficient.X.shape[1] and not _outside(first, second)
 
 
 def extra(small: Design, large: Design) -> Extra:
@@ -96,7 +96,7 @@ def extra(small: Design, large: Design) -> Extra:
     ]
     small_counts, large_counts = _counts(small.terms), _counts(large.terms)
     return Extra(
-        fixed=large.rows.X.shape[1] - small.rows.X.shape[1],
+        fixed=large.sufficient.X.shape[1] - small.sufficient.X.shape[1],
         variances=large_counts[0] - small_counts[0],
         covariances=large_counts[1] - small_counts[1],
         bounded=sum(zeros) if max(zeros, default=0) <= 1 else None,
@@ -108,9 +108,9 @@ def extra(small: Design, large: Design) -> Extra:
 
 def _outside(inner: Design, outer: Design) -> list[str]:
     """Return the fixed columns of a design that are no combinations of another's."""
-    root = np.sqrt(inner.rows.weights)[:, None]
-    Q, _ = np.linalg.qr(outer.rows.X * root)
-    X = inner.rows.X * root
+    root = np.sqrt(inner.sufficient.weights)[:, None]
+    Q, _ = np.linalg.qr(outer.sufficient.X * root)
+    X = inner.sufficient.X * root
     residuals = X - Q @ (Q.T @ X)
     residuals -= Q @ (Q.T @ residuals)
     outside = np.linalg.norm(residuals, axis=0) > RANK_TOLERANCE * np.linalg.norm(X, axis=0)
@@ -125,10 +125,10 @@ def _covariances(small: Design, large: Design) -> list[Array] | RandomTerm:
 
     Where no larger term contains one of the smaller terms, the first such term is returned instead.
     """
-    outer = [*zip(large.terms, large.rows.terms, strict=True)]
+    outer = [*zip(large.terms, large.sufficient.terms, strict=True)]
     totals = [np.zeros((term.n_coefs, term.n_coefs)) for term in large.terms]
     by_size = sorted(range(len(outer)), key=lambda i: large.terms[i].n_coefs)
-    for term, rows in zip(small.terms, small.rows.terms, strict=True):
+    for term, rows in zip(small.terms, small.sufficient.terms, strict=True):
         for columns in _generators(term, rows):
             for i in by_size:
                 M = _covariance_of_columns(*outer[i], rows.codes, columns)

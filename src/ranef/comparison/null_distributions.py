@@ -232,11 +232,11 @@ def spectrum(small: Design, large: Design, *, reml: bool) -> Spectrum:
     reml : bool
         For equal column spaces of X only.
     """
-    (term,) = large.rows.terms
-    n, p = large.rows.X.shape
-    root = np.sqrt(large.rows.weights)
+    (term,) = large.sufficient.terms
+    n, p = large.n_obs, large.sufficient.X.shape[1]
+    root = np.sqrt(large.sufficient.weights)
     z = term.columns[:, 0] * root
-    Q, _ = np.linalg.qr(large.rows.X * root[:, None])
+    Q, _ = np.linalg.qr(large.sufficient.X * root[:, None])
     sizes = np.bincount(term.codes, z**2)
     U = np.column_stack([sizes, *(np.bincount(term.codes, z * q) for q in Q.T)])[:, 1:]
     mu = _eigenvalues(sizes, U)
@@ -245,7 +245,7 @@ def spectrum(small: Design, large: Design, *, reml: bool) -> Spectrum:
     values, counts = _pooled(mu / unit)
     xi = (values, counts) if reml else _pooled(sizes / unit)
     return Spectrum(
-        values, counts, *xi, n - p - len(mu), n - p if reml else n, p - small.rows.X.shape[1]
+        values, counts, *xi, n - p - len(mu), n - p if reml else n, p - small.sufficient.X.shape[1]
     )
 
 

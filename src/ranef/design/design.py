@@ -37,6 +37,8 @@ from ranef.families.gaussian import GAUSSIAN
 from ranef.formula.terms import Formula, RandomPart
 from ranef.numerics.matrices import ReadOnly
 
+ROUNDING = 1e-14  # of the variation of a condensed column, relative to its length
+
 
 @dataclass(frozen=True, eq=False)
 class RandomTerm(ReadOnly):
@@ -134,6 +136,29 @@ class TermRows(ReadOnly):
 
 
 @dataclass(frozen=True, eq=False)
+class Condensed(ReadOnly):
+    """What rows stand for that have the cross-products of more rows than they are.
+
+    Attributes
+    ----------
+    ones : ndarray, shape (r,)
+        The column that is one in every row that they stand for.
+    counts : ndarray of int, shape (r,)
+        How many rows: those of a cell of the grouping factors stand at its first.
+    log_weights : ndarray, shape (r,)
+        The sum of the logarithms of their weights, likewise.
+    unweighted : Rows or None
+        Rows with the cross-products that the data have without their weights; None for these
+        rows themselves.
+    """
+
+    ones: Array
+    counts: NDArray[np.int64]
+    log_weights: Array
+    unweighted: Rows | None
+
+
+@dataclass(frozen=True, eq=False)
 class Rows(ReadOnly):
     """The arrays of a design, with one entry for each row of the data.
 
@@ -152,6 +177,8 @@ class Rows(ReadOnly):
         Labels of the rows used.
     data : CompleteRows
         The columns of the data that were used, as the design was first built.
+    condensed : Condensed, optional
+        What the rows stand for, where they are not those of the data.
     """
 
     X: Array
@@ -161,6 +188,39 @@ class Rows(ReadOnly):
     terms: tuple[TermRows, ...]
     index: pd.Index[Any]
     data: CompleteRows
+    condensed: Condensed | None = None
+
+    @property
+    def ones(self) -> Array:
+        """The column that is one in every row of the data, shape (n,)."""
+        return np.ones(len(self.y)) if self.condensed is None else self.condensed.ones
+
+    @property
+    def log_weights(self) -> Array:
+        """The logarithms of the weights, shape (n,), where several rows' their sum."""
+        return np.log(self.weights) if self.condensed is None else self.condensed.log_weights
+
+    def counts(self, codes: Codes, size: int) -> Codes:
+        """Return the number of rows of the data with each code."""
+        if self.condensed is None:
+            return np.bincount(codes, minlength=size)
+        counts = np.zeros(size, dtype=np.int64)
+        np.add.at(counts, codes, self.condensed.counts)
+        return counts
+
+    def mean(self, column: Array) -> float:
+        """Return the mean of a column over the rows of the data."""
+        if self.condensed is None:
+            return float(np.mean(column))
+        return float(self.ones @ column / self.condensed.counts.sum())
+
+    def spread(self, column: Array) -> float:
+        """Return the standard deviation of a column, exactly 0 for a constant."""
+        if self.condensed is None:
+            return float(np.std(column, ddof=1)) if np.ptp(column) > 0 else 0.0
+        squares = float(np.sum((column - self.mean(column) * self.ones) ** 2))
+        is_constant = squares <= ROUNDING**2 * float(column @ column)
+        return 0.0 if is_constant else float(np.sqrt(squares / (self.condensed.counts.sum() - 1)))
 
     def term(self, label: str) -> TermRows:
         """Return the rows of the term of a label."""
@@ -241,6 +301,25 @@ class Design:
     _rows: Rows | None
 
     @property
+    def has_rows(self) -> bool:
+        """Whether the rows of the data are known."""
+        return self._rows is not None and self._rows.condensed is None
+
+    @property
+    def sufficient(self) -> Rows:
+        """Rows with the cross-products of the data: all that a Gaussian model needs of it.
+
+        They are the data's own, or those of a summary.
+        """
+        return self.rows if self._rows is None else self._rows
+
+    @property
+    def unweighted(self) -> Rows:
+        """Rows with the cross-products of the data, whatever their weights."""
+        rows = self.sufficient
+        return rows if rows.condensed is None else rows.condensed.unweighted or rows
+
+    @property
     def rows(self) -> Rows:
         """The arrays of the data.
 
@@ -249,18 +328,18 @@ class Design:
         FitError
             If the design has none, as where a fit was made from cross-products alone.
         """
-        if self._rows is None:
-            message = (
-                "this fit has no rows: it was made from cross-products alone; what is said of "
-            )
-            raise FitError(f"{message}single rows, and a refit, need a fit of the data themselves.")
+        if self._rows is None or not self.has_rows:
+            message = "this model has no rows: it was made from cross-products alone; what is said "
+            raise FitError(f"{message}of single rows needs a model of the data themselves.")
         return self._rows
 
     def with_rows(self, **arrays: Any) -> Design:
         """Return the design with other arrays in its rows, and with the levels these have."""
-        rows = replace(self.rows, **arrays)
-        terms = tuple(map(_renewed, self.terms, rows.terms))
-        return replace(self, terms=terms, _rows=rows, **_facts(rows))
+        design = replace(self, _rows=replace(self.sufficient, **arrays))
+        design = replace(design, **_facts(design.sufficient))
+        pairs = zip(design.terms, design.sufficient.terms, design.unweighted.terms, strict=True)
+        terms = tuple(_renewed(*each, n=design.n_obs) for each in pairs)
+        return replace(design, terms=terms)
 
     def without_rows(self) -> Design:
         """Return the design without its rows, as a fit from cross-products alone has it."""
@@ -382,13 +461,17 @@ def full_rank(design: Design) -> Design:
     The tolerance is R's: a column counts as dependent when its residual on the earlier ones is
     shorter than 1e-7 of its length.
     """
-    rows = design.rows
+    rows = design.sufficient
     weighted = rows.X * np.sqrt(rows.weights)[:, None] if design.has_weights else rows.X
     kept = independent_columns(weighted)
     if len(kept) == len(design.fixed):
         return design
+    condensed = rows.condensed
+    if condensed is not None and condensed.unweighted is not None:
+        others = replace(condensed.unweighted, X=condensed.unweighted.X[:, kept])
+        condensed = replace(condensed, unweighted=others)
     return replace(
-        design.with_rows(X=rows.X[:, kept]),
+        design.with_rows(X=rows.X[:, kept], condensed=condensed),
         fixed=tuple(design.fixed[j] for j in kept),
         numeric=tuple(design.numeric[j] for j in kept),
         origins=tuple(design.origins[j] for j in kept),
@@ -397,9 +480,12 @@ def full_rank(design: Design) -> Design:
 
 def leaving_out(design: Design, places: NDArray[np.intp]) -> Design:
     """Return a design without the rows in some places, and without levels that lose all rows."""
-    rows = design.rows
-    is_kept = np.ones(design.n_obs, dtype=bool)
+    rows, condensed = design.sufficient, design.sufficient.condensed
+    is_kept = np.ones(len(rows.y), dtype=bool)
     is_kept[places] = False
+    if condensed is not None:
+        own = condensed.ones[is_kept], condensed.counts[is_kept], condensed.log_weights[is_kept]
+        condensed = Condensed(*own, unweighted=None)
     return design.with_rows(
         X=rows.X[is_kept],
         y=rows.y[is_kept],
@@ -407,6 +493,7 @@ def leaving_out(design: Design, places: NDArray[np.intp]) -> Design:
         offset=rows.offset[is_kept],
         terms=tuple(_kept(term, is_kept) for term in rows.terms),
         index=rows.index[is_kept],
+        condensed=condensed,
     )
 
 
@@ -424,10 +511,11 @@ def _kept(term: TermRows, is_kept: NDArray[np.bool_]) -> TermRows:
 
 def _facts(rows: Rows) -> dict[str, Any]:
     """Return the numbers about rows that a design keeps without them."""
+    condensed = rows.condensed
     return {
-        "n_obs": len(rows.y),
-        "total_weight": float(rows.weights.sum()),
-        "has_weights": bool((rows.weights != 1).any()),
+        "n_obs": len(rows.y) if condensed is None else int(condensed.counts.sum()),
+        "total_weight": float(rows.weights.sum() if condensed is None else rows.ones @ rows.ones),
+        "has_weights": bool((rows.weights != 1).any() or rows.log_weights.any()),
         "has_offset": bool(rows.offset.any()),
     }
 
@@ -477,17 +565,17 @@ def _term(interpreter: Interpreter, label: str, coded: Coded) -> RandomTerm:
         numeric=columns.numeric,
         nearest=nearest_place(interpreter, columns),
         covariance=covariance(len(columns.names)),
-        mean_products=_mean_products(columns.values),
+        mean_products=_mean_products(columns.values, len(columns.values)),
     )
 
 
-def _renewed(term: RandomTerm, rows: TermRows) -> RandomTerm:
-    products = _mean_products(rows.columns)
+def _renewed(term: RandomTerm, rows: TermRows, unweighted: TermRows, *, n: int) -> RandomTerm:
+    products = _mean_products(unweighted.columns, n)
     return replace(term, levels=rows.grouping.levels, mean_products=products)
 
 
-def _mean_products(columns: Array) -> Array:
-    return np.asarray(columns.T @ columns / len(columns))
+def _mean_products(columns: Array, n: int) -> Array:
+    return np.asarray(columns.T @ columns / n)
 
 
 def grouping_of(interpreter: Interpreter, part: RandomPart, old: RandomTerm | None) -> Factor:

@@ -131,7 +131,7 @@ class Components(ReadOnly):
 
 def components_of(design: Design) -> Components:
     """Return the components of a design; without random terms all rows are one."""
-    n, terms = design.n_obs, design.rows.terms
+    n, terms = len(design.sufficient.y), design.sufficient.terms
     if not terms:
         return Components(np.zeros(n, dtype=np.intp), (), np.empty((n, 0), dtype=np.intp))
     row = row_components([term.codes for term in terms])

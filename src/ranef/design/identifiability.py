@@ -34,10 +34,10 @@ def check_response(design: Design, family: Family = GAUSSIAN) -> None:
     """
     if family.is_discrete:
         return
-    if np.ptp(design.rows.y) == 0 and np.ptp(design.rows.offset) == 0:
-        value = f"{design.rows.y[0]:g}"
+    if np.ptp(design.sufficient.y) == 0 and np.ptp(design.sufficient.offset) == 0:
+        value = f"{design.sufficient.y[0]:g}"
         raise DataError(f"the response `{design.response}` is constant ({value} in every row).")
-    if family.link.is_identity and np.ptp(design.rows.y - design.rows.offset) == 0:
+    if family.link.is_identity and np.ptp(design.sufficient.y - design.sufficient.offset) == 0:
         raise DataError(f"the response `{design.response}` minus its offset is constant.")
 
 
@@ -52,7 +52,7 @@ def check_identified(
         If a factor has one level, a term dependent coefficients or more random effects than the
         rows can tell apart, or X as many columns as rows.
     """
-    for term, rows in zip(design.terms, design.rows.terms, strict=True):
+    for term, rows in zip(design.terms, design.sufficient.terms, strict=True):
         _check_columns(term, rows)
         if term.n_levels == 1:
             message = f"the grouping factor `{term.factor}` has one level only, "
@@ -81,7 +81,7 @@ def _check_effects(design: Design, term: RandomTerm, family: Family) -> None:
 
 def _check_saturated(design: Design, family: Family) -> None:
     """Refuse as many fixed effects as rows, unless these are all that is estimated."""
-    n, p = design.rows.X.shape
+    n, p = design.n_obs, design.sufficient.X.shape[1]
     if p < n or not (family.parameters or design.terms):
         return
     if family.has_sigma:
@@ -109,7 +109,7 @@ def check_varies(design: Design) -> None:
     ------
     DataError
     """
-    for term, rows in zip(design.terms, design.rows.terms, strict=True):
+    for term, rows in zip(design.terms, design.sufficient.terms, strict=True):
         zero = [c for c, column in zip(term.coefs, rows.columns.T, strict=True) if not column.any()]
         if zero:
             message = f"{term.text}: {listed(zero)} is zero in every row: leave it out."
@@ -134,7 +134,7 @@ def check_separation(design: Design, family: Family) -> None:
     separated = separated_columns(design, family)
     if _is_extreme(design, family) and (separated or not design.fixed):
         message = (
-            f"the response `{design.response}` is {design.rows.y[0]:g} in every row, and the "
+            f"the response `{design.response}` is {design.sufficient.y[0]:g} in every row, and the "
             "likelihood has no maximum: it rises without end as the mean approaches that value; "
         )
         raise DataError(message + _PENALISED)
@@ -151,9 +151,9 @@ def warn_pure(design: Design, family: Family) -> None:
     """Warn of a factor whose levels have one value each: all failures, or all successes."""
     if not family.has_classes:
         return
-    for term in design.rows.terms:
-        successes = np.bincount(term.codes, design.rows.weights * design.rows.y)
-        trials = np.bincount(term.codes, design.rows.weights)
+    for term in design.sufficient.terms:
+        successes = np.bincount(term.codes, design.sufficient.weights * design.sufficient.y)
+        trials = np.bincount(term.codes, design.sufficient.weights)
         if (trials > 1).any() and ((successes == 0) | (successes == trials)).all():
             message = (
                 f"every level of `{term.factor}` has failures only, or successes only: the data "
@@ -198,7 +198,7 @@ def check_residual(design: Design, sigma: float, scale: float | None = None) -> 
     DataError
     """
     if scale is None:
-        scale = float(np.std((design.rows.y - design.rows.offset) * np.sqrt(design.rows.weights)))
+        scale = float(np.std((design.sufficient.y - design.sufficient.offset) * np.sqrt(design.sufficient.weights)))
     if not sigma > MIN_RELATIVE_SIGMA * scale:
         message = f"the model fits the response `{design.response}` exactly: there is no residual "
         raise DataError(message + "variation to estimate sigma from.")
@@ -248,7 +248,7 @@ def warn_posterior(design: Design, family: Family = GAUSSIAN) -> None:
 def _warn_separated(design: Design, family: Family) -> None:
     separated = separated_columns(design, family)
     if _is_extreme(design, family) and (separated or not design.fixed):
-        value = f"{design.rows.y[0]:g}"
+        value = f"{design.sufficient.y[0]:g}"
         message = f"all {design.n_obs} rows of the response `{design.response}` are {value}: "
         warn(f"{message}how near to that its mean is, the priors say.", DataWarning)
     elif separated:
@@ -261,14 +261,14 @@ def _warn_separated(design: Design, family: Family) -> None:
 
 def _is_extreme(design: Design, family: Family) -> bool:
     """Whether the response is at one end of its range in every row."""
-    return any(bool((design.rows.y == end).all()) for end in family.reachable_ends)
+    return any(bool((design.sufficient.y == end).all()) for end in family.reachable_ends)
 
 
 def _has_single_trials(design: Design, term: RandomTerm, family: Family) -> bool:
     """Whether each row is a single trial with an intercept of its own."""
     if not family.has_classes or INTERCEPT not in term.coefs:
         return False
-    single = np.isin(design.rows.y, (0.0, 1.0)).all() and (design.rows.weights == 1).all()
+    single = np.isin(design.sufficient.y, (0.0, 1.0)).all() and (design.sufficient.weights == 1).all()
     return bool(single) and term.n_levels == design.n_obs
 
 

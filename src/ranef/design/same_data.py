@@ -49,7 +49,7 @@ def check_same_data(
         The message says what differs, and in which rows.
     """
     a, b = names
-    first_rows, second_rows = first.rows, second.rows
+    first_rows, second_rows = first.sufficient, second.sufficient
     if not first_rows.index.equals(second_rows.index):
         raise DataError(
             f"{a} and {b} are fits of different rows ({first.n_obs} and {second.n_obs}: "

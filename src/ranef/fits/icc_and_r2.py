@@ -125,8 +125,9 @@ def variances(
     The offset is known, and no part of what is explained. With prior weights w the variance of
     observations is sigma^2 times the mean of 1 / w, which does not depend on the unit of w.
     """
-    X = design.rows.X
-    S = np.atleast_2d(np.cov(X, rowvar=False)) if X.shape[1] else np.zeros((0, 0))
+    rows, X = design.unweighted, design.unweighted.X
+    centred = X - rows.ones[:, None] * np.array([rows.mean(column) for column in X.T])
+    S = centred.T @ centred / (design.n_obs - 1)
     random: dict[str, Array] = {}
     observed = np.zeros(np.shape(numbers.beta)[:-1])
     for term, cov in zip(design.terms, numbers.covs, strict=True):
@@ -173,7 +174,7 @@ def observation_variance(
     psi = [np.asarray(numbers.parameters[name]) for name in family.parameters]
     variance = family.unit_variance(mu, psi)
     if family.has_sigma:
-        variance = variance * np.mean(1 / design.rows.weights)
+        variance = variance * (np.mean(1 / design.rows.weights) if design.has_weights else 1.0)
     if link.is_log:
         return np.broadcast_to(_on_log_scale(variance / mu**2, approximation), shape)
     slope = link.at(link.link(mu))[1]

@@ -295,7 +295,7 @@ def units_of(design: Design, unit: str, group: str | ArrayLike | None) -> Units:
 
 
 def _units_by_factor(design: Design, group: str | ArrayLike | None) -> Units:
-    factors = {term.factor: term.grouping for term in design.rows.terms}
+    factors = {term.factor: term.grouping for term in design.sufficient.terms}
     if group is None:
         group = _only_factor(list(factors))
     if isinstance(group, str):

@@ -267,7 +267,7 @@ def held_out(target: LinearPosterior, design: Design, units: Units) -> HeldOut:
         If a fixed effect with a flat prior is not determined without some unit.
     """
     codes = np.arange(design.n_obs) if units.codes is None else units.codes
-    counts = np.bincount(codes, minlength=units.size)
+    counts = design.sufficient.counts(codes, units.size)
     _check_left(units, counts, design.n_obs)
     Q = _fixed_columns(design, target)
     check_determined(target.fixed, design, units, Q[:, : target.fixed.J.shape[1]])
@@ -285,8 +285,8 @@ def held_out(target: LinearPosterior, design: Design, units: Units) -> HeldOut:
         target=target,
         units=units,
         n_rows=counts,
-        log_weights=np.bincount(codes, np.log(design.rows.weights), minlength=units.size),
-        effects=RandomEffects.of(components, design.rows.terms, D),
+        log_weights=np.bincount(codes, design.sufficient.log_weights, minlength=units.size),
+        effects=RandomEffects.of(components, design.sufficient.terms, D),
         C=C,
         root=np.linalg.qr(Q, mode="r"),
         prior=_prior_rows(target.fixed),
@@ -312,9 +312,9 @@ def _fixed_columns(design: Design, target: LinearPosterior) -> Array:
     integrated columns: `_prior_rows` takes that into account.
     """
     fixed, estimable = target.fixed, full_rank(design)
-    root = np.sqrt(design.rows.weights)
+    root = np.sqrt(design.sufficient.weights)
     Q, _ = np.linalg.qr(estimable.rows.X * root[:, None])
-    y = (design.rows.y - design.rows.offset) * root
+    y = (design.sufficient.y - design.sufficient.offset) * root
     y = y - Q @ (Q.T @ y)
     y -= Q @ (Q.T @ y)
     given = fixed.given - fixed.J @ (fixed.J.T @ fixed.given)
@@ -362,12 +362,12 @@ def check_determined(fixed: FixedPart, design: Design, units: Units, Q: Array) -
 
 def _random_columns(target: LinearPosterior, design: Design) -> Array:
     """Return the columns of all terms in the basis, (n, sum of k), weighted."""
-    root = np.sqrt(design.rows.weights)[:, None]
+    root = np.sqrt(design.sufficient.weights)[:, None]
     columns = [
         np.linalg.solve(T.T, (term.columns * root).T).T
-        for T, term in zip(target.cross.bases, design.rows.terms, strict=True)
+        for T, term in zip(target.cross.bases, design.sufficient.terms, strict=True)
     ]
-    return np.column_stack([*columns, np.empty((design.n_obs, 0))])
+    return np.column_stack([*columns, np.empty((len(root), 0))])
 
 
 def _cross_products(components: Components, Z: Array, Q: Array) -> tuple[Array, Array]:

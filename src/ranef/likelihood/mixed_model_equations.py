@@ -52,7 +52,7 @@ class MixedModelEquations:
     @cached_property
     def modes_by_fixed(self) -> list[Array]:
         """By how much conditional modes fall as fixed effects rise, A, shape (m, k, p)."""
-        rows = self.design.rows
+        rows = self.design.sufficient
         WX, backs = self.weights[:, None] * rows.X, self._backs
         sums = [
             (transposed(term.codes, term.columns @ back, term.n_levels) @ WX).reshape(

@@ -137,7 +137,7 @@ def _plural(noun: str, count: int) -> str:
 
 
 def _factors(design: Design) -> list[Factor]:
-    return list({t.factor: t.grouping for t in design.rows.terms}.values())
+    return list({t.factor: t.grouping for t in design.sufficient.terms}.values())
 
 
 def _relation(a: Factor, b: Factor) -> str:

@@ -297,7 +297,7 @@ class LinearEngine(SharedEngine):
         bases, design = self.data.cross.bases, self.design_of(model)
         Lambdas = [T @ f for T, f in zip(bases, model.estimate.Lambdas, strict=True)]
         factorized = blocked_cholesky.factorize(self.data.cross, Lambdas)
-        sigma, weights = model.estimate.sigma, design.rows.weights
+        sigma, weights = model.estimate.sigma, design.sufficient.weights
         return MixedModelEquations(design, factorized, bases, sigma, weights)
 
     def effects_of(self, model: FittedModel, Y: Array) -> Iterator[tuple[Array, list[Array]]]:

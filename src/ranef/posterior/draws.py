@@ -331,7 +331,9 @@ def tree(
         posterior = posterior.assign({n: v for n, v in free.items() if n not in posterior})
     if extra is not None:
         posterior = posterior.assign(extra.data_vars)
-    groups = {"posterior": posterior, "observed_data": observed(design.rows)}
+    groups = {"posterior": posterior}
+    if design.has_rows:
+        groups["observed_data"] = observed(design.rows)
     return xr.DataTree.from_dict(groups if stats is None else groups | {"sample_stats": stats})
 
 

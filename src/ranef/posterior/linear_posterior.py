@@ -451,7 +451,7 @@ def _combinations(design: Design, kept: Sequence[int]) -> Array:
     size = len(design.fixed)
     if len(kept) == size:
         return np.eye(size)
-    X = design.rows.X * np.sqrt(design.rows.weights)[:, None]
+    X = design.sufficient.X * np.sqrt(design.sufficient.weights)[:, None]
     combinations = np.linalg.lstsq(X[:, kept], X, rcond=None)[0]
     combinations[:, kept] = np.eye(len(kept))
     return combinations

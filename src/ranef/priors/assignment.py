@@ -313,7 +313,7 @@ def resolve(design: Design, priors: PriorSetting = "default", family: Family = G
     sd_Subject Intercept HalfNormal(50)
     """
     user = read_user_priors(design, priors, family)
-    base, X = user.base, design.rows.X
+    base, X = user.base, design.unweighted.X
     beta = {name: user.of_effect(name) for name in design.fixed}
     sigma = user.first("sigma")
     parameters = {name: user.first(name) for name in family.parameters if name != "sigma"}
@@ -380,12 +380,12 @@ def _term_priors(
     has_corr = term.covariance.n_correlations > 0
     corr = corr if has_corr else None
     nearest = term.nearest if term.covariance.kept_by is Bases.TRIANGULAR else None
-    columns, change = design.rows.term(term.label).columns, np.eye(term.n_coefs)
+    columns, change = design.unweighted.term(term.label).columns, np.eye(term.n_coefs)
     if nearest is not None:
         columns, change = columns @ nearest.change, nearest.change
     units = np.array(
         [
-            1 / column_scale(column, numeric=numeric)
+            1 / column_scale(design.unweighted, column, numeric=numeric)
             for column, numeric in zip(columns.T, term.numeric, strict=True)
         ]
     )

@@ -39,7 +39,6 @@ from ranef.priors.scales import (
     median_deviation,
     observed_mean,
     response_scale,
-    spread,
 )
 
 _BOUNDARY_RATE = 1e-4  # of a Gamma prior in units of the sd's scale: its pull inwards is not felt
@@ -93,7 +92,7 @@ def _default_intercept(design: Design, family: Family) -> Normal:
 
 def _default_slope(design: Design, family: Family, columns: Array, j: int) -> Normal:
     scale = link_scale(design, family).slope
-    return Normal(0, scale / column_scale(columns[:, j], numeric=design.numeric[j]))
+    return Normal(0, scale / column_scale(design.unweighted, columns[:, j], numeric=design.numeric[j]))
 
 
 def _default_sigma(design: Design, family: Family) -> Prior:
@@ -107,7 +106,7 @@ def _default_sigma(design: Design, family: Family) -> Prior:
     ones = [1.0] * len(family.parameters)
     variance = float(family.variance(np.array(mean), *ones))
     unit = math.sqrt(variance) if math.isfinite(variance) else 1.0
-    return prior_of(sigma.default, spread * math.sqrt(design.rows.weights.mean()) / unit)
+    return prior_of(sigma.default, spread * math.sqrt(design.total_weight / design.n_obs) / unit)
 
 
 def _default_parameter(family: Family, name: str) -> Prior:
@@ -151,7 +150,7 @@ def _brms_scale(design: Design, family: Family) -> float:
 
 
 def _brms_intercept(design: Design, family: Family) -> StudentT:
-    offset = float(np.mean(design.rows.offset)) if family.link.name in _BRMS_LINKS else 0.0
+    offset = design.unweighted.mean(design.unweighted.offset) if family.link.name in _BRMS_LINKS else 0.0
     location = 0.0 + round(float(np.median(_brms_response(design, family))), 1)  # no minus zero
     return StudentT(3, location - offset, _brms_scale(design, family))
 
@@ -176,12 +175,12 @@ def _at_means(design: Design) -> list[tuple[int, ...]]:
 def _rstanarm_intercept(design: Design, family: Family) -> Normal:
     if not family.is_linear:
         return Normal(0, 2.5)
-    return Normal(float(np.mean(design.rows.y)), 2.5 * _rstanarm_scale(design, family))
+    return Normal(design.unweighted.mean(design.unweighted.y), 2.5 * _rstanarm_scale(design, family))
 
 
 def _rstanarm_slope(design: Design, family: Family, columns: Array, j: int) -> Normal:
     scale = _rstanarm_scale(design, family) if family.is_linear else 1.0
-    return Normal(0, 2.5 * scale / (spread(columns[:, j]) or 1.0))
+    return Normal(0, 2.5 * scale / (design.unweighted.spread(columns[:, j]) or 1.0))
 
 
 def _rstanarm_sigma(design: Design, family: Family) -> Prior:
@@ -189,7 +188,7 @@ def _rstanarm_sigma(design: Design, family: Family) -> Prior:
 
 
 def _rstanarm_scale(design: Design, family: Family) -> float:
-    return spread(design.rows.y) or response_scale(design, family)  # which raises the error
+    return design.unweighted.spread(design.unweighted.y) or response_scale(design, family)  # which raises the error
 
 
 def _rstanarm_sd(_: Design, family: Family, term: RandomTerm, *_rest: object) -> Prior:

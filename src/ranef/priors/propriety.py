@@ -150,14 +150,14 @@ class _StandardDeviation:
 
 def _columns_of_priors(design: Design, priors: Priors) -> Array:
     """Return the columns (n, p) of the coefficients that the priors hold for."""
-    return design.rows.X if priors.change is None else design.rows.X @ priors.change
+    return design.sufficient.X if priors.change is None else design.sufficient.X @ priors.change
 
 
 def _standard_deviations(design: Design, priors: Priors) -> list[_StandardDeviation]:
     return [
         _StandardDeviation(term, rows, j, prior)
         for term, rows, term_priors in zip(
-            design.terms, design.rows.terms, priors.terms, strict=True
+            design.terms, design.sufficient.terms, priors.terms, strict=True
         )
         for j, prior in enumerate(term_priors.sd)
     ]
@@ -322,10 +322,10 @@ def _fits_all_rows(design: Design, priors: Priors) -> bool:
         if not (sd.is_relative and sd.prior.proper)
     ]
     counts = [len(sd.levels) for sd in sds]
-    if max(counts) == design.n_obs or design.rows.X.shape[1] + sum(counts) < design.n_obs:
+    if max(counts) == design.n_obs or design.sufficient.X.shape[1] + sum(counts) < design.n_obs:
         return max(counts) == design.n_obs
-    rows = np.arange(design.n_obs)
-    columns = np.column_stack([design.rows.X, *(_columns(sd, rows) for sd in sds)])
+    rows = np.arange(len(design.sufficient.X))
+    columns = np.column_stack([design.sufficient.X, *(_columns(sd, rows) for sd in sds)])
     return len(independent_columns(columns)) == design.n_obs
 
 

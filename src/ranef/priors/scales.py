@@ -16,7 +16,7 @@ import numpy as np
 from scipy import special
 
 from ranef._typing import Array
-from ranef.design.design import Design
+from ranef.design.design import Design, Rows
 from ranef.design.model_matrix import Origin
 from ranef.errors import DataError
 from ranef.families.family import Family
@@ -67,7 +67,7 @@ def link_scale(design: Design, family: Family) -> LinkScale:
         return LinkScale(0.0 - float(np.mean(design.rows.offset)), 1.5, 1.0, 1.0, HalfNormal)
     if family.link.is_identity:
         y, scale = _response(design, family), response_scale(design, family)
-        location = float(np.median(y) if family.heavy_tailed else np.mean(y))
+        location = float(np.median(y)) if family.heavy_tailed else design.unweighted.mean(y)
         return LinkScale(location, 2.5 * scale, 2.5 * scale, scale, lambda s: HalfStudentT(3, s))
     location, unit = _location(design, family), _unit(design, family)
     if not (math.isfinite(location) and math.isfinite(unit) and unit > 0):
@@ -86,7 +86,8 @@ def observed_mean(design: Design, family: Family) -> float:
 
     With no event in all rows it is the mean of half an event; likewise with only successes.
     """
-    total, size = float(design.rows.weights @ design.rows.y), float(design.rows.weights.sum())
+    rows = design.sufficient
+    total, size = float((rows.weights * rows.ones) @ rows.y), design.total_weight
     if family.is_bounded and not 0 < total < size:
         return (total + MIN_EVENTS) / (size + 2 * MIN_EVENTS)
     if family.is_discrete:
@@ -106,7 +107,7 @@ def response_scale(design: Design, family: Family) -> float:
         If the response does not vary otherwise.
     """
     y = _response(design, family)
-    scale = (median_deviation(y) if family.heavy_tailed else 0.0) or spread(y)
+    scale = (median_deviation(y) if family.heavy_tailed else 0.0) or design.unweighted.spread(y)
     if scale == 0.0 and (family.is_discrete or family.is_bounded):
         mean = observed_mean(design, family)
         scale = mean * (1 - mean) if family.is_bounded else mean
@@ -118,14 +119,9 @@ def response_scale(design: Design, family: Family) -> float:
     return scale
 
 
-def spread(values: Array) -> float:
-    """Return the standard deviation, exactly 0 for a constant."""
-    return float(np.std(values, ddof=1)) if np.ptp(values) > 0 else 0.0
-
-
-def column_scale(column: Array, *, numeric: bool) -> float:
+def column_scale(rows: Rows, column: Array, *, numeric: bool) -> float:
     """Return the standard deviation of a numeric column; the size of its values if constant."""
-    return (spread(column) or abs(float(column[0])) or 1.0) if numeric else 1.0
+    return (rows.spread(column) or abs(rows.mean(column)) or 1.0) if numeric else 1.0
 
 
 def median_deviation(values: Array) -> float:
@@ -134,7 +130,8 @@ def median_deviation(values: Array) -> float:
 
 
 def _response(design: Design, family: Family) -> Array:
-    return design.rows.y - design.rows.offset if family.link.is_identity else design.rows.y
+    rows = design.unweighted
+    return rows.y - rows.offset if family.link.is_identity else rows.y
 
 
 def _location(design: Design, family: Family) -> float:

@@ -112,8 +112,8 @@ def shared_by(design: Design, cross: CrossProducts) -> Shared | None:
     cross : CrossProducts
         Of this design.
     """
-    root = np.sqrt(design.rows.weights)[:, None]
-    terms = design.rows.terms
+    root = np.sqrt(design.sufficient.weights)[:, None]
+    terms = design.sufficient.terms
     groups = by_factor(terms)
     order = [[terms.index(term) for term in group] for group in groups]
     first = tuple(order[0]) if order else ()
@@ -130,7 +130,7 @@ def shared_by(design: Design, cross: CrossProducts) -> Shared | None:
     if first:
         columns = np.column_stack([weighted[t] for t in first])
         blocks = [FactorColumns(terms[first[0]].codes, m, columns), *blocks]
-    D, C, S = block_cross_products(blocks, design.rows.X * root @ np.linalg.inv(cross.R))
+    D, C, S = block_cross_products(blocks, design.sufficient.X * root @ np.linalg.inv(cross.R))
     ends = np.cumsum([0, *sizes]).tolist()
     places = [slice(a, b) for a, b in pairwise(ends)]
     rotated = rotation(D, C, sum(sizes))

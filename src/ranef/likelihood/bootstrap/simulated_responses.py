@@ -117,18 +117,16 @@ def simulated(columns: Span, null: Null, seeds: Sequence[np.random.SeedSequence]
     part, root = columns.parts[0], columns.root
     counts = [columns.blocks[block].m * A.shape[1] for block, A in part.terms]
     q, n_rest = sum(counts), 0 if root is None else len(root.rest)
-    errors = columns.n if root is None else root.used.size + n_rest
+    errors = len(columns.fixed) if root is None else root.used.size + n_rest
     drawn, chi2 = np.empty((len(seeds), q + errors)), np.zeros(len(seeds))
-    df = 0 if root is None else columns.n - root.rank
+    df = columns.n - (len(columns.fixed) if root is None else root.rank)
     for i, seed in enumerate(seeds):
         rng = np.random.default_rng(seed)
         rng.standard_normal(out=drawn[i])
         chi2[i] = rng.chisquare(df) if df > 0 else 0.0
     a = _effects_of(columns, null, np.split(drawn[:, :q], np.cumsum(counts)[:-1], axis=1))
     noise = null.sigma * drawn[:, q:]
-    if root is None:
-        return _by_rows(columns, a, noise)
-    sums = _from_root(columns, root, a, noise)
+    sums = _by_rows(columns, a, noise) if root is None else _from_root(columns, root, a, noise)
     return replace(sums, squares=sums.squares + null.sigma**2 * chi2)
 
 
@@ -323,17 +321,15 @@ class Span:
         One for each model.
     root : Root or None
         None where responses are drawn row by row.
+    n : int
+        The number of rows of the data.
     """
 
     blocks: tuple[FactorColumns, ...]
     fixed: Array
     parts: tuple[Part, ...]
     root: Root | None
-
-    @property
-    def n(self) -> int:
-        """The number of rows."""
-        return len(self.fixed)
+    n: int
 
     def split(self, flat: Array) -> list[Array]:
         """Split effects, or sums, of all blocks, shape (B, q), into (B, m, K) each."""
@@ -360,11 +356,11 @@ def span(*designs: Design) -> Span:
     for design in designs[1:]:
         names = f"`{designs[0].formula.text}`", f"`{design.formula.text}`"
         check_same_data(designs[0], design, names)
-    root = np.sqrt(designs[0].rows.weights)
-    X = np.column_stack([design.rows.X * root[:, None] for design in designs])
+    root = np.sqrt(designs[0].sufficient.weights)
+    X = np.column_stack([design.sufficient.X * root[:, None] for design in designs])
     X = X / np.maximum(np.linalg.norm(X, axis=0), np.finfo(np.float64).tiny)
     fixed = np.linalg.qr(X[:, independent_columns(X)])[0]
-    groups = by_factor([term for design in designs for term in design.rows.terms])
+    groups = by_factor([term for design in designs for term in design.sufficient.terms])
     blocks: list[FactorColumns] = []
     places: dict[int, tuple[int, Array]] = {}
     for number, group in enumerate(groups):
@@ -373,15 +369,16 @@ def span(*designs: Design) -> Span:
         places |= {id(t): (number, A) for t, A in zip(group, combinations, strict=True)}
     parts = tuple(
         Part(
-            tuple(places[id(t)] for t in design.rows.terms),
-            fixed.T @ (design.rows.X * root[:, None]),
+            tuple(places[id(t)] for t in design.sufficient.terms),
+            fixed.T @ (design.sufficient.X * root[:, None]),
         )
         for design in designs
     )
     width = sum(block.m * block.K for block in blocks[1:]) + fixed.shape[1]
     size = width * (blocks[0].m * blocks[0].K if blocks else 0)
     by_rows = width > MAX_DENSE or size > MAX_ELEMENTS
-    return Span(tuple(blocks), fixed, parts, None if by_rows else _root(blocks, fixed))
+    joint = None if by_rows else _root(blocks, fixed)
+    return Span(tuple(blocks), fixed, parts, joint, designs[0].n_obs)
 
 
 def _block(group: Sequence[TermRows], root: Array) -> tuple[FactorColumns, list[Array]]:

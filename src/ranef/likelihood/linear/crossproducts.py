@@ -21,7 +21,7 @@ from scipy import linalg, sparse
 
 from ranef._typing import Array, Codes
 from ranef.covariances.covariance import Bases, Covariance
-from ranef.design.design import Design, RandomTerm, TermRows
+from ranef.design.design import Design, RandomTerm, Rows, TermRows
 from ranef.design.groups import chain_of, check_effects, transposed
 from ranef.errors import listed
 from ranef.likelihood.linear.crossed_rows import CrossedRows, crossed_rows
@@ -130,54 +130,54 @@ def cross_products(design: Design) -> CrossProducts:
 
     Source: Bates et al. (2015), *Journal of Statistical Software* 67(1), section 3.4.
     """
-    check_effects(design.rows.terms, design.rows.X.shape[1])
-    root = np.sqrt(design.rows.weights)
-    Q, R = orthonormal(design.rows.X * root[:, None])
-    y = design.rows.y - design.rows.offset
-    level = _level(design.rows.X, Q.T @ root, R, y)
-    y = (y - design.rows.X @ level) * root
+    check_effects(design.sufficient.terms, design.sufficient.X.shape[1])
+    root = np.sqrt(design.sufficient.weights)
+    Q, R = orthonormal(design.sufficient.X * root[:, None])
+    y = design.sufficient.y - design.sufficient.offset
+    level = _level(design.sufficient, Q.T @ (root * design.sufficient.ones), R, y)
+    y = (y - design.sufficient.X @ level) * root
     coefficients = Q.T @ y
     residual = y - Q @ coefficients
     residual -= Q @ (Q.T @ residual)  # once more, for a y far from zero
-    weighted = [term.columns * root[:, None] for term in design.rows.terms]
+    weighted = [term.columns * root[:, None] for term in design.sufficient.terms]
     bases = tuple(basis(Z, term) for Z, term in zip(weighted, design.terms, strict=True))
     columns = [
         linalg.solve_triangular(T, Z.T, trans="T").T for Z, T in zip(weighted, bases, strict=True)
     ]
-    chain, others = chain_of(design.rows.terms)
+    chain, others = chain_of(design.sufficient.terms)
     fixed = np.column_stack([Q, residual])
     turned = [
         transposed(term.codes, Z, term.n_levels)
-        for term, Z in zip(design.rows.terms, columns, strict=True)
+        for term, Z in zip(design.sufficient.terms, columns, strict=True)
     ]
     inner, across = _rest([turned[j] for j in others], fixed)
     return CrossProducts(
         n=design.n_obs,
-        p=design.rows.X.shape[1],
-        log_weights=float(np.log(design.rows.weights).sum()),
+        p=design.sufficient.X.shape[1],
+        log_weights=float(design.sufficient.log_weights.sum()),
         covariances=tuple(t.covariance for t in design.terms),
         n_levels=tuple(t.n_levels for t in design.terms),
         chain=tuple(
-            _link(design.rows.terms, (columns, turned), chain[i:], others, fixed)
+            _link(design.sufficient.terms, (columns, turned), chain[i:], others, fixed)
             for i in range(len(chain))
         ),
         inner=inner,
         fixed=np.vstack([across, fixed.T @ fixed]),
-        rest_terms=_rest_layout(design.rows.terms, others),
+        rest_terms=_rest_layout(design.sufficient.terms, others),
         bases=bases,
         R=R,
         beta_ols=level + (linalg.solve_triangular(R, coefficients) if len(R) else coefficients),
     )
 
 
-def _level(X: Array, ones: Array, R: Array, y: Array) -> Array:
+def _level(rows: Rows, ones: Array, R: Array, y: Array) -> Array:
     """Return coefficients whose fitted values are the mean of y in every row, or are all zero.
 
     To take them off is exact, however far y is from zero.
     """
     shares = np.rint(linalg.solve_triangular(R, ones)) if len(R) else ones
-    is_constant = np.isfinite(shares).all() and bool((X @ shares == 1).all())
-    return np.asarray(y.mean() * shares if is_constant else np.zeros(len(R)))
+    is_constant = np.isfinite(shares).all() and bool((rows.X @ shares == rows.ones).all())
+    return np.asarray(rows.mean(y) * shares if is_constant else np.zeros(len(R)))
 
 
 def residual_sums(cross: CrossProducts) -> Iterator[tuple[int, Array, Array]]:

@@ -86,7 +86,7 @@ def _message(design: Design, cross: CrossProducts, *, fits_any: bool) -> str:
             "and the likelihood has no maximum: it rises without end as sigma goes to zero. Use "
             'method="reml", or "map" and Bayesian fits with proper priors, or a simpler model.'
         )
-    rows, message = design.rows, f"the model fits the response `{design.response}` exactly: "
+    rows, message = design.sufficient, f"the model fits the response `{design.response}` exactly: "
     y = rows.y - rows.offset
     for term in rows.terms:
         first = np.unique(term.codes, return_index=True)[1]
@@ -101,7 +101,7 @@ def _message(design: Design, cross: CrossProducts, *, fits_any: bool) -> str:
 
 def _rounding(design: Design) -> float:
     """Return how far rounding may take a response from values that are fitted exactly."""
-    rows, root = design.rows, np.sqrt(design.rows.weights)
+    rows, root = design.sufficient, np.sqrt(design.sufficient.weights)
     rounding = np.spacing(np.abs(rows.y)) * (rows.y != 0) + np.spacing(np.abs(rows.offset))
     y = rows.y - rows.offset
     variation = (y - np.average(y, weights=rows.weights)) * root
@@ -241,7 +241,7 @@ class _Fit:
         design = self.design
         for _ in range(REFINEMENTS):
             design = design.with_rows(y=self._residuals(design), offset=np.zeros(design.n_obs))
-        left = np.linalg.norm(design.rows.y * np.sqrt(design.rows.weights))
+        left = np.linalg.norm(design.sufficient.y * np.sqrt(design.sufficient.weights))
         return bool(left <= _rounding(self.design))
 
     def _residuals(self, design: Design) -> Array:
@@ -250,8 +250,8 @@ class _Fit:
         factorized = self.factorized(LARGE_SDS[1], cross)
         gamma = profiled(factorized, reml=True).gamma
         beta = cross.beta_ols + np.linalg.solve(cross.R, gamma)
-        y = design.rows.y - design.rows.offset - design.rows.X @ beta
+        y = design.sufficient.y - design.sufficient.offset - design.sufficient.X @ beta
         effects = blocked_cholesky.modes(factorized, gamma)
-        for term, T, b in zip(design.rows.terms, cross.bases, effects, strict=True):
+        for term, T, b in zip(design.sufficient.terms, cross.bases, effects, strict=True):
             y -= (term.columns * np.linalg.solve(T, b.T).T[term.codes]).sum(axis=1)
         return y

@@ -221,7 +221,7 @@ class _Space:
 
     def _twin(self, t: int, others: Iterable[int]) -> int | None:
         """Return a term that groups the rows like another and has all its covariances."""
-        rows = self.design.rows.terms
+        rows = self.design.sufficient.terms
         return next(
             (
                 i
@@ -262,7 +262,7 @@ def _versions(design: Design, t: int) -> Iterator[tuple[str, Array]]:
     """
     term, columns, axes = (
         design.terms[t],
-        design.rows.terms[t].columns,
+        design.sufficient.terms[t].columns,
         np.eye(design.terms[t].n_coefs),
     )
     head, _, group = term.text.rpartition(" | ")
