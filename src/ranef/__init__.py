@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from ranef.fits.tables import VarCorr
     from ranef.likelihood.profile.likelihood_profile import Profile
     from ranef.model.model import Model, fit, load
+    from ranef.model.summaries.summary import Summary, summarize
     from ranef.posterior.marginal_likelihood import MarginalLikelihood
     from ranef.posterior.quadrature.marginal_densities import Curve
 
@@ -65,6 +66,7 @@ _HOMES = {
     "QuadratureFit": "fits.posterior",
     "RanefError": "errors",
     "RanefWarning": "errors",
+    "Summary": "model.summaries.summary",
     "VarCorr": "fits.tables",
     "anova": "comparison.anova",
     "compare": "comparison.compare",
@@ -81,6 +83,7 @@ _HOMES = {
     "side_by_side": "fits.fit",
     "slopes": "effects.slopes",
     "to_marginaleffects": "effects.marginaleffects_adapter",
+    "summarize": "model.summaries.summary",
 }
 _ROOMS = {"links": "families.links", "priors": "priors"}
 

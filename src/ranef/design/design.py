@@ -6,7 +6,7 @@ matrix. The recipe that made a design (levels, means, knots, codings) makes it a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count, pairwise
 from typing import Any
@@ -379,6 +379,7 @@ def build_design(
     missing: str = "drop",
     functions: Functions | None = None,
     weights_as: str = "weights",
+    levels: Mapping[str, pd.Index[Any]] | None = None,
 ) -> Design:
     """Build the design of a formula on a data frame.
 
@@ -397,6 +398,8 @@ def build_design(
         Functions that the formula may use besides the built-in ones.
     weights_as : str
         The argument that the weights are from, for messages.
+    levels : mapping of str to Index, optional
+        The levels of some factors, by label; of others they are those that occur.
 
     Raises
     ------
@@ -415,43 +418,98 @@ def build_design(
     used = source.columns(formula.columns(), formula.text)
     numbers = source.values(weights, "weights"), source.values(offset, "offset")
     complete = complete_rows(used, *numbers, missing, weights_as)
-    interpreter = Interpreter(complete.columns, formula.text, Memory(), functions)
+    memory = Memory(levels={} if levels is None else dict(levels))
+    interpreter = Interpreter(complete.columns, formula.text, memory, functions)
     X = code(interpreter, formula.fixed)
-    random = _in_lme4_order(
-        [(p, code(interpreter, p.terms), grouping_of(interpreter, p, None)) for p in formula.random]
-    )
-    labels = _labels(random)
+    random = [_coded(interpreter, part) for part in formula.random]
     response = read_response(interpreter, formula.response, family, complete.weights)
     rows = Rows(
         X=X.values,
         y=response.y,
         weights=response.weights,
         offset=offset_of(interpreter, formula, complete.offset),
-        terms=tuple(
-            TermRows(label, factor, columns.values)
-            for label, (_, columns, factor) in zip(labels, random, strict=True)
-        ),
+        terms=(),
         index=complete.columns.index,
         data=complete,
     )
+    name = offset if isinstance(offset, str) or offset is None else ""
+    labels = response.label, response.success
+    return assembled(interpreter, formula, X, random, rows, labels=labels, offset=name)
+
+
+@dataclass(frozen=True, eq=False)
+class CodedPart:
+    """A random part of a formula with its coded columns and its grouping factor.
+
+    Attributes
+    ----------
+    part : RandomPart
+    columns : Columns
+    grouping : Factor
+    nearest : NearestPlace or None
+        As of `RandomTerm`.
+    """
+
+    part: RandomPart
+    columns: Columns
+    grouping: Factor
+    nearest: NearestPlace | None
+
+
+def assembled(
+    interpreter: Interpreter,
+    formula: Formula,
+    X: Columns,
+    random: Sequence[CodedPart],
+    rows: Rows,
+    *,
+    labels: tuple[str, str],
+    offset: str | None,
+) -> Design:
+    """Put a design together from its coded columns.
+
+    Parameters
+    ----------
+    interpreter : Interpreter
+    formula : Formula
+    X : Columns
+    random : sequence of CodedPart
+        In the formula's order.
+    rows : Rows
+        Without their terms.
+    labels : tuple of (str, str)
+        Of the response and of its success.
+    offset : str or None
+        The name of the column given as `offset=`; "" where it was an array.
+    """
+    random = _in_lme4_order(random)
+    names = _labels(random)
+    terms = tuple(
+        TermRows(name, one.grouping, one.columns.values)
+        for name, one in zip(names, random, strict=True)
+    )
+    rows, facts = replace(rows, terms=terms), _facts(rows)
+    response, success = labels
     return Design(
         formula=formula,
-        response=response.label,
-        success=response.success,
+        response=response,
+        success=success,
         fixed=X.names,
         numeric=X.numeric,
         origins=X.origins,
-        terms=tuple(_term(interpreter, *each) for each in zip(labels, random, strict=True)),
+        terms=tuple(
+            _term(name, one, facts["n_obs"]) for name, one in zip(names, random, strict=True)
+        ),
         recipe=Recipe(
             memory=interpreter.memory,
             X=X,
-            random=tuple((part, columns) for part, columns, _ in random),
+            random=tuple((one.part, one.columns) for one in random),
             functions=interpreter.functions,
-            offset=offset if isinstance(offset, str) or offset is None else "",
-            no_rows=complete.columns.iloc[:0],
+            offset=offset,
+            no_rows=rows.data.columns.iloc[:0],
         ),
         _rows=rows,
-        **_facts(rows),
+        **facts,
     )
 
 
@@ -528,24 +586,27 @@ def offset_of(interpreter: Interpreter, formula: Formula, argument: Array | None
     return total
 
 
-Coded = tuple[RandomPart, Columns, Factor]
+def _coded(interpreter: Interpreter, part: RandomPart) -> CodedPart:
+    columns = code(interpreter, part.terms)
+    grouping, nearest = grouping_of(interpreter, part, None), nearest_place(interpreter, columns)
+    return CodedPart(part, columns, grouping, nearest)
 
 
-def _in_lme4_order(random: list[Coded]) -> list[Coded]:
+def _in_lme4_order(random: Sequence[CodedPart]) -> Sequence[CodedPart]:
     """Sort by decreasing number of levels, as lme4's mkReTrms does.
 
     Terms in that order already stay as they are; otherwise terms of equal numbers are reversed.
     """
-    counts = [len(factor.levels) for _, _, factor in random]
+    counts = [len(one.grouping.levels) for one in random]
     if all(a >= b for a, b in pairwise(counts)):
         return random
     ascending = sorted(range(len(random)), key=lambda i: counts[i])
     return [random[i] for i in reversed(ascending)]
 
 
-def _labels(random: Sequence[Coded]) -> list[str]:
+def _labels(random: Sequence[CodedPart]) -> list[str]:
     """Name each term by its factor: `Subject`, then `Subject_1`, or the next unused name."""
-    names = [factor.name for _, _, factor in random]
+    names = [one.grouping.name for one in random]
     labels: list[str] = []
     for i, name in enumerate(names):
         unused = (f"{name}_{n}" for n in count(1) if f"{name}_{n}" not in (*names, *labels))
@@ -553,19 +614,18 @@ def _labels(random: Sequence[Coded]) -> list[str]:
     return labels
 
 
-def _term(interpreter: Interpreter, label: str, coded: Coded) -> RandomTerm:
-    part, columns, factor = coded
-    covariance = Unstructured if part.correlated else Diagonal
+def _term(label: str, one: CodedPart, n: int) -> RandomTerm:
+    covariance = Unstructured if one.part.correlated else Diagonal
     return RandomTerm(
         label=label,
-        text=str(part),
-        factor=factor.name,
-        levels=factor.levels,
-        coefs=columns.names,
-        numeric=columns.numeric,
-        nearest=nearest_place(interpreter, columns),
-        covariance=covariance(len(columns.names)),
-        mean_products=_mean_products(columns.values, len(columns.values)),
+        text=str(one.part),
+        factor=one.grouping.name,
+        levels=one.grouping.levels,
+        coefs=one.columns.names,
+        numeric=one.columns.numeric,
+        nearest=one.nearest,
+        covariance=covariance(len(one.columns.names)),
+        mean_products=_mean_products(one.columns.values, n),
     )
 
 

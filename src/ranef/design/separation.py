@@ -68,6 +68,8 @@ def separated_columns(design: Design, family: Family) -> tuple[str, ...]:
     >>> separated_columns(design, BINOMIAL)
     ('x',)
     """
+    if not family.reachable_ends:
+        return ()
     sign = _wanted_moves(design.rows.y, family)
     priced = np.array([name != INTERCEPT for name in design.fixed], dtype=bool)
     X = _scaled(design.rows.X, priced)

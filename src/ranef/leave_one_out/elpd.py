@@ -319,18 +319,19 @@ def _only_factor(factors: list[str]) -> str:
 
 def _units_by_label(design: Design, group: ArrayLike) -> Units:
     """Return groups given by the labels of the rows."""
+    index, n = design.sufficient.index, len(design.sufficient.y)
     shape = np.shape(np.asarray(group, dtype=object))
     if len(shape) != 1:
-        message = f"`group` has shape {shape}, expected ({design.n_obs},), one label a row "
+        message = f"`group` has shape {shape}, expected ({n},), one label a row "
         raise DataError(f"{message}of the fit.")
     labels = group if isinstance(group, pd.Series) else pd.Series(np.asarray(group))
-    if isinstance(group, pd.Series) and not labels.index.equals(design.rows.index):
-        if not labels.index.is_unique or not design.rows.index.isin(labels.index).all():
+    if isinstance(group, pd.Series) and not labels.index.equals(index):
+        if not labels.index.is_unique or not index.isin(labels.index).all():
             message = "the index of `group` is not that of the data: pass a plain array of "
-            raise DataError(f"{message}{design.n_obs} labels, one a row of the fit.")
-        labels = labels.loc[design.rows.index]
-    if labels.shape != (design.n_obs,):
-        message = f"`group` has shape {labels.shape}, expected ({design.n_obs},), one label a row "
+            raise DataError(f"{message}{n} labels, one a row of the fit.")
+        labels = labels.loc[index]
+    if labels.shape != (n,):
+        message = f"`group` has shape {labels.shape}, expected ({n},), one label a row "
         raise DataError(f"{message}of the fit.")
     if labels.isna().any():
         raise DataError(f"`group` has {int(labels.isna().sum())} missing labels.")

@@ -313,7 +313,7 @@ def _fixed_columns(design: Design, target: LinearPosterior) -> Array:
     """
     fixed, estimable = target.fixed, full_rank(design)
     root = np.sqrt(design.sufficient.weights)
-    Q, _ = np.linalg.qr(estimable.rows.X * root[:, None])
+    Q, _ = np.linalg.qr(estimable.sufficient.X * root[:, None])
     y = (design.sufficient.y - design.sufficient.offset) * root
     y = y - Q @ (Q.T @ y)
     y -= Q @ (Q.T @ y)

@@ -30,12 +30,14 @@ from ranef.formula.structures import LIMIT, structures
 from ranef.formula.terms import read_formula
 from ranef.likelihood.linear import reml
 from ranef.model import storage
-from ranef.model.archive import damage
+from ranef.model.archive import damage, read
 from ranef.model.describe import describe
 from ranef.model.generalized_engine import GeneralizedEngine
 from ranef.model.ingredients import Ingredients, updated_model
 from ranef.model.linear_engine import FORMS, LinearEngine
 from ranef.model.shared_engine import Data
+from ranef.model.summaries.stored_summary import SUMMARY
+from ranef.model.summaries.summary import Summary, check_alone, from_file
 from ranef.numerics.memory import within_memory
 from ranef.posterior.sampling import pymc_hierarchical, pymc_marginal
 from ranef.posterior.sampling.pymc_hierarchical import PyMCModel, choose
@@ -57,8 +59,9 @@ class Model(DataPictures, Printed):
 
     Parameters
     ----------
-    formula : str
-        As in lme4: `Reaction ~ Days + (Days | Subject)`.
+    formula : str or Summary
+        As in lme4: `Reaction ~ Days + (Days | Subject)`; or what `ranef.summarize` has made of a
+        formula and data, which is all that a linear model needs of them.
     data : DataFrame
         pandas, polars, pyarrow or a mapping of columns.
     family : str or Family
@@ -106,8 +109,8 @@ class Model(DataPictures, Printed):
 
     def __init__(
         self,
-        formula: str,
-        data: object,
+        formula: str | Summary,
+        data: object = None,
         family: str | Family = "gaussian",
         *,
         link: str | Link | None = None,
@@ -127,18 +130,23 @@ class Model(DataPictures, Printed):
             weights = precisions_of(data, se, weights, self.family)
             self._known = {"sigma": Constant(1.0)}
             priors = with_known(priors, self._known)
-        self.formula = read_formula(formula, callables(functions))
-        self.design: Design = build_design(
-            self.formula,
-            data,
-            family=self.family,
-            weights=weights,
-            offset=offset,
-            missing=missing,
-            functions=functions,
-            weights_as="weights" if se is None else "se",
-        )
-        self.family = self.family.fitted_to(self.design.rows.y)
+        self._summary = formula if isinstance(formula, Summary) else None
+        if isinstance(formula, Summary):
+            check_alone(self.family, data, weights, offset, functions)
+            self.formula, self.design = formula.formula, formula.design
+        else:
+            self.formula = read_formula(formula, callables(functions))
+            self.design = build_design(
+                self.formula,
+                data,
+                family=self.family,
+                weights=weights,
+                offset=offset,
+                missing=missing,
+                functions=functions,
+                weights_as="weights" if se is None else "se",
+            )
+            self.family = self.family.fitted_to(self.design.rows.y)
         sigma = priors.get("sigma") if isinstance(priors, Mapping) else None
         if not (isinstance(sigma, Prior) and keeps_from_zero(sigma)):
             identifiability.check_response(self.design, self.family)
@@ -440,6 +448,9 @@ class Model(DataPictures, Printed):
 
     def _with_formula(self, text: str) -> Model:
         """Return a model of the same rows with other random effects."""
+        if self._summary is not None:
+            model = Model(self._summary.with_random_effects(read_formula(text)))
+            return model.with_priors(restricted(self._setting, model.design, self.family))
         rows, columns = self.design.rows.data, self._columns
         model = Model(
             text,
@@ -582,8 +593,8 @@ def load(
     *,
     functions: Mapping[str, Callable[..., Any]] | None = None,
     family: str | Family | None = None,
-) -> Fit:
-    """Read a fit from a file that `fit.save` or `model.fit(..., file=)` has made.
+) -> Fit | Summary:
+    """Read a fit or a summary from the file that its `save` or `model.fit(..., file=)` has made.
 
     Parameters
     ----------
@@ -595,8 +606,8 @@ def load(
 
     Returns
     -------
-    PointFit or PosteriorFit
-        With its model: what the fit answered before, it answers again.
+    PointFit, PosteriorFit or Summary
+        A fit with its model: what it answered before, it answers again.
 
     Raises
     ------
@@ -622,7 +633,10 @@ def load(
     >>> round(again.curve("sd_Batch[Intercept]").mean, 1)
     47.3
     """
-    stored = storage.open_file(path)
+    archive = read(path, storage.KINDS)
+    if SUMMARY in archive.record:
+        return from_file(path, archive.record[SUMMARY])
+    stored = storage.of_archive(path, archive)
     with damage(path):
         model = Model(
             **storage.arguments_of(stored),

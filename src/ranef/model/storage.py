@@ -117,7 +117,11 @@ def save(
 
 def open_file(path: Path_) -> Stored:
     """Read a file, without making a fit of it."""
-    archive = read(path, KINDS)
+    return of_archive(path, read(path, KINDS))
+
+
+def of_archive(path: Path_, archive: Archive) -> Stored:
+    """Return the fit in a file that was read."""
     with damage(path):
         return Stored(path, **archive.record, groups=archive.groups)
 

@@ -1,0 +1,1 @@
+"""Linear models of summaries: what data tell a model, without their rows, to add and to keep."""
