@@ -39,7 +39,8 @@ if TYPE_CHECKING:
     from ranef.fits.tables import VarCorr
     from ranef.likelihood.profile.likelihood_profile import Profile
     from ranef.model.model import Model, fit, load
-    from ranef.model.summaries.summary import Summary, summarize
+    from ranef.model.summaries.summarize import summarize
+    from ranef.model.summaries.summary import DataSummary
     from ranef.posterior.marginal_likelihood import MarginalLikelihood
     from ranef.posterior.quadrature.marginal_densities import Curve
 
@@ -66,7 +67,7 @@ _HOMES = {
     "QuadratureFit": "fits.posterior",
     "RanefError": "errors",
     "RanefWarning": "errors",
-    "Summary": "model.summaries.summary",
+    "DataSummary": "model.summaries.summary",
     "VarCorr": "fits.tables",
     "anova": "comparison.anova",
     "compare": "comparison.compare",
@@ -84,6 +85,7 @@ _HOMES = {
     "slopes": "effects.slopes",
     "to_marginaleffects": "effects.marginaleffects_adapter",
     "summarize": "model.summaries.summary",
+    "summarize": "model.summaries.summarize",
 }
 _ROOMS = {"links": "families.links", "priors": "priors"}
 

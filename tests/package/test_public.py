@@ -19,6 +19,7 @@ NAMES = [
     "ConvergenceWarning",
     "Curve",
     "DataError",
+    "DataSummary",
     "DataWarning",
     "Family",
     "FitError",
@@ -50,6 +51,7 @@ NAMES = [
     "side_by_side",
     "slopes",
     "to_marginaleffects",
+    "summarize",
 ]
 HEAVY = ["arviz", "formulaic", "matplotlib", "narwhals", "numba", "nutpie", "pymc", "pytensor"]
 FIT = """

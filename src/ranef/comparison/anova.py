@@ -221,7 +221,8 @@ def _notes(pairs: Sequence[Pair], comparisons: Sequence[NestedTest]) -> list[str
             "lme4's anova() would refit by maximum likelihood."
         )
     coded_alike = all(
-        np.array_equal(pair.small.design.sufficient.X, pair.large.design.sufficient.X) for pair in pairs
+        np.array_equal(pair.small.design.sufficient.X, pair.large.design.sufficient.X)
+        for pair in pairs
     )
     if largest.method == "reml" and not coded_alike:
         notes.append(

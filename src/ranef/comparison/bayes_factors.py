@@ -141,7 +141,9 @@ def no_bayes_factors(fits: Mapping[str, PosteriorFit]) -> str:
                 f"`{first}` and `{name}` have different weights, so that the arbitrary heights of "
                 "their flat priors on `sigma` do not cancel: give it a proper prior."
             )
-        if set(parameters) - {"sigma"} and not np.array_equal(first_design.sufficient.X, design.sufficient.X):
+        if set(parameters) - {"sigma"} and not np.array_equal(
+            first_design.sufficient.X, design.sufficient.X
+        ):
             return (
                 f"`{first}` and `{name}` have different fixed effects with flat priors, whose "
                 "arbitrary heights do not cancel: give the fixed effects proper priors."

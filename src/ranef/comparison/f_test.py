@@ -13,8 +13,9 @@ import numpy as np
 from scipy import sparse, special
 
 from ranef._typing import Array
-from ranef.design.design import Design, TermRows
+from ranef.design.design import Design
 from ranef.design.groups import by_factor, transposed
+from ranef.design.rows.rows import TermRows
 
 MAX_DEPENDENT_LENGTH = 1e-7  # of what earlier columns leave of a column that depends on them
 MAX_ZERO_EIGENVALUE = 1e-10  # of cross-products of unit columns

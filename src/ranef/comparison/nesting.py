@@ -21,9 +21,10 @@ import numpy as np
 
 from ranef._typing import Array, Codes
 from ranef.covariances.covariance import Bases, n_theta
-from ranef.design.design import Design, RandomTerm, TermRows
+from ranef.design.design import Design, RandomTerm
 from ranef.design.groups import is_nested
 from ranef.design.model_matrix import RANK_TOLERANCE
+from ranef.design.rows.rows import TermRows
 from ranef.errors import listed
 from ranef.numerics.matrices import summed_by
 
@@ -82,7 +83,9 @@ def obstacle(small: Design, large: Design) -> str:
 
 def same_fixed(first: Design, second: Design) -> bool:
     """Whether two designs of the same data have the same column space of X."""
-    return first.sufficient.X.shape[1] == second.sufficient.X.shape[1] and not _outside(first, second)
+    return first.sufficient.X.shape[1] == second.sufficient.X.shape[1] and not _outside(
+        first, second
+    )
 
 
 def extra(small: Design, large: Design) -> Extra:

@@ -22,7 +22,8 @@ from ranef.numerics.matrices import ReadOnly, scattered
 from ranef.numerics.memory import check_memory
 
 if TYPE_CHECKING:
-    from ranef.design.design import Design, TermRows
+    from ranef.design.design import Design
+    from ranef.design.rows.rows import TermRows
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from ranef.design.data_frame import numbers_hint
-from ranef.design.design import Design, RandomTerm, TermRows, full_rank
+from ranef.design.design import Design, RandomTerm, full_rank
 from ranef.design.model_matrix import independent_columns
+from ranef.design.rows.rows import TermRows
 from ranef.design.separation import separated_columns
 from ranef.errors import DataError, DataWarning, listed, warn
 from ranef.families.family import Family
@@ -198,7 +199,12 @@ def check_residual(design: Design, sigma: float, scale: float | None = None) -> 
     DataError
     """
     if scale is None:
-        scale = float(np.std((design.sufficient.y - design.sufficient.offset) * np.sqrt(design.sufficient.weights)))
+        scale = float(
+            np.std(
+                (design.sufficient.y - design.sufficient.offset)
+                * np.sqrt(design.sufficient.weights)
+            )
+        )
     if not sigma > MIN_RELATIVE_SIGMA * scale:
         message = f"the model fits the response `{design.response}` exactly: there is no residual "
         raise DataError(message + "variation to estimate sigma from.")
@@ -268,7 +274,9 @@ def _has_single_trials(design: Design, term: RandomTerm, family: Family) -> bool
     """Whether each row is a single trial with an intercept of its own."""
     if not family.has_classes or INTERCEPT not in term.coefs:
         return False
-    single = np.isin(design.sufficient.y, (0.0, 1.0)).all() and (design.sufficient.weights == 1).all()
+    single = (
+        np.isin(design.sufficient.y, (0.0, 1.0)).all() and (design.sufficient.weights == 1).all()
+    )
     return bool(single) and term.n_levels == design.n_obs
 
 

@@ -13,7 +13,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from pandas.api.types import is_numeric_dtype
 
-from ranef.design.design import Design, RandomTerm, Rows
+from ranef.design.design import Design, RandomTerm
+from ranef.design.rows.rows import Rows
 from ranef.families.family import Family
 from ranef.families.gaussian import GAUSSIAN
 

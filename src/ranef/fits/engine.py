@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from ranef._typing import Array, Flags, Places
-from ranef.design.design import Design, TermRows
+from ranef.design.design import Design
+from ranef.design.rows.rows import TermRows
 from ranef.leave_one_out.elpd import Scores, Units
 from ranef.likelihood.estimate import Estimate, FittedModel, Replicates
 from ranef.likelihood.profile.likelihood_profile import Profile

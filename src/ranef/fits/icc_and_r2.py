@@ -170,9 +170,9 @@ def observation_variance(
     given: object = mean  # whatever it may really be
     if not isinstance(given, Real | None):
         raise FitError(f"`mean` must be a number, got {mean!r}.")
-    if mean is None and not family.is_linear:  # whose variance is the same at every mean
-        mean = average_response(design, family, numbers)
     mu = np.asarray(0.0 if mean is None else mean)
+    if mean is None and not family.is_linear:  # whose variance is the same at every mean
+        mu = average_response(design, family, numbers)
     psi = [np.asarray(numbers.parameters[name]) for name in family.parameters]
     variance = family.unit_variance(mu, psi)
     if family.has_sigma:

@@ -21,8 +21,8 @@ from functools import cached_property
 import numpy as np
 
 from ranef._typing import Array, Places
-from ranef.design.design import TermRows
 from ranef.design.groups import Components, by_factor
+from ranef.design.rows.rows import TermRows
 from ranef.numerics.matrices import (
     from_left,
     from_right,

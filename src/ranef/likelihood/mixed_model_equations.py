@@ -20,8 +20,9 @@ from functools import cached_property
 import numpy as np
 
 from ranef._typing import Array
-from ranef.design.design import Design, TermRows
+from ranef.design.design import Design
 from ranef.design.groups import transposed
+from ranef.design.rows.rows import TermRows
 from ranef.likelihood.generalized.weighted_crossproducts import TermColumns, weighted
 from ranef.likelihood.linear.blocked_cholesky import Factorized, modes, selected_inverse, solve
 

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ranef._typing import Array
-from ranef.design.design import Design, Rows, TermRows
+from ranef.design.design import Design
 from ranef.design.labels import by_row
 from ranef.design.new_data.new_rows import NewRows, own_rows, with_strangers
+from ranef.design.rows.rows import Rows, TermRows
 from ranef.errors import FitError
 from ranef.families.family import Family
 from ranef.numerics.memory import check_memory

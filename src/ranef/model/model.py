@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from ranef.arguments import check_choice, check_options, option_names
 from ranef.covariances.covariance import pull_back
 from ranef.design import identifiability
-from ranef.design.design import Design, build_design
+from ranef.design.design import build_design
 from ranef.design.evaluate import callables
 from ranef.design.response import precisions_of
 from ranef.errors import FitError
@@ -37,7 +37,8 @@ from ranef.model.ingredients import Ingredients, updated_model
 from ranef.model.linear_engine import FORMS, LinearEngine
 from ranef.model.shared_engine import Data
 from ranef.model.summaries.stored_summary import SUMMARY
-from ranef.model.summaries.summary import Summary, check_alone, from_file
+from ranef.model.summaries.summarize import check_alone, from_file
+from ranef.model.summaries.summary import DataSummary
 from ranef.numerics.memory import within_memory
 from ranef.posterior.sampling import pymc_hierarchical, pymc_marginal
 from ranef.posterior.sampling.pymc_hierarchical import PyMCModel, choose
@@ -59,7 +60,7 @@ class Model(DataPictures, Printed):
 
     Parameters
     ----------
-    formula : str or Summary
+    formula : str or DataSummary
         As in lme4: `Reaction ~ Days + (Days | Subject)`; or what `ranef.summarize` has made of a
         formula and data, which is all that a linear model needs of them.
     data : DataFrame
@@ -109,7 +110,7 @@ class Model(DataPictures, Printed):
 
     def __init__(
         self,
-        formula: str | Summary,
+        formula: str | DataSummary,
         data: object = None,
         family: str | Family = "gaussian",
         *,
@@ -130,8 +131,8 @@ class Model(DataPictures, Printed):
             weights = precisions_of(data, se, weights, self.family)
             self._known = {"sigma": Constant(1.0)}
             priors = with_known(priors, self._known)
-        self._summary = formula if isinstance(formula, Summary) else None
-        if isinstance(formula, Summary):
+        self._summary = formula if isinstance(formula, DataSummary) else None
+        if isinstance(formula, DataSummary):
             check_alone(self.family, data, weights, offset, functions)
             self.formula, self.design = formula.formula, formula.design
         else:
@@ -593,7 +594,7 @@ def load(
     *,
     functions: Mapping[str, Callable[..., Any]] | None = None,
     family: str | Family | None = None,
-) -> Fit | Summary:
+) -> Fit | DataSummary:
     """Read a fit or a summary from the file that its `save` or `model.fit(..., file=)` has made.
 
     Parameters
@@ -606,7 +607,7 @@ def load(
 
     Returns
     -------
-    PointFit, PosteriorFit or Summary
+    PointFit, PosteriorFit or DataSummary
         A fit with its model: what it answered before, it answers again.
 
     Raises

@@ -92,7 +92,9 @@ def _default_intercept(design: Design, family: Family) -> Normal:
 
 def _default_slope(design: Design, family: Family, columns: Array, j: int) -> Normal:
     scale = link_scale(design, family).slope
-    return Normal(0, scale / column_scale(design.unweighted, columns[:, j], numeric=design.numeric[j]))
+    return Normal(
+        0, scale / column_scale(design.unweighted, columns[:, j], numeric=design.numeric[j])
+    )
 
 
 def _default_sigma(design: Design, family: Family) -> Prior:
@@ -150,7 +152,9 @@ def _brms_scale(design: Design, family: Family) -> float:
 
 
 def _brms_intercept(design: Design, family: Family) -> StudentT:
-    offset = design.unweighted.mean(design.unweighted.offset) if family.link.name in _BRMS_LINKS else 0.0
+    offset = (
+        design.unweighted.mean(design.unweighted.offset) if family.link.name in _BRMS_LINKS else 0.0
+    )
     location = 0.0 + round(float(np.median(_brms_response(design, family))), 1)  # no minus zero
     return StudentT(3, location - offset, _brms_scale(design, family))
 
@@ -175,7 +179,9 @@ def _at_means(design: Design) -> list[tuple[int, ...]]:
 def _rstanarm_intercept(design: Design, family: Family) -> Normal:
     if not family.is_linear:
         return Normal(0, 2.5)
-    return Normal(design.unweighted.mean(design.unweighted.y), 2.5 * _rstanarm_scale(design, family))
+    return Normal(
+        design.unweighted.mean(design.unweighted.y), 2.5 * _rstanarm_scale(design, family)
+    )
 
 
 def _rstanarm_slope(design: Design, family: Family, columns: Array, j: int) -> Normal:
@@ -188,7 +194,9 @@ def _rstanarm_sigma(design: Design, family: Family) -> Prior:
 
 
 def _rstanarm_scale(design: Design, family: Family) -> float:
-    return design.unweighted.spread(design.unweighted.y) or response_scale(design, family)  # which raises the error
+    return design.unweighted.spread(design.unweighted.y) or response_scale(
+        design, family
+    )  # which raises the error
 
 
 def _rstanarm_sd(_: Design, family: Family, term: RandomTerm, *_rest: object) -> Prior:

@@ -50,8 +50,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef._typing import Array
-from ranef.design.design import Design, RandomTerm, TermRows
+from ranef.design.design import Design, RandomTerm
 from ranef.design.model_matrix import RANK_TOLERANCE, independent_columns
+from ranef.design.rows.rows import TermRows
 from ranef.design.separation import separated_columns
 from ranef.errors import FitError, listed
 from ranef.families.family import Family

@@ -16,8 +16,9 @@ import numpy as np
 from scipy import special
 
 from ranef._typing import Array
-from ranef.design.design import Design, Rows
+from ranef.design.design import Design
 from ranef.design.model_matrix import Origin
+from ranef.design.rows.rows import Rows
 from ranef.errors import DataError
 from ranef.families.family import Family
 from ranef.priors.distributions import Exponential, HalfNormal, HalfStudentT, Prior

@@ -11,16 +11,11 @@ import pandas as pd
 
 from ranef._typing import Array, Flags, Places
 from ranef.design.data_frame import Source, complete_new_rows, open_frame
-from ranef.design.design import (
-    Design,
-    RandomTerm,
-    TermRows,
-    grouping_of,
-    offset_of,
-)
+from ranef.design.design import Design, RandomTerm, grouping_of, offset_of
 from ranef.design.evaluate import Interpreter
 from ranef.design.groups import one_new_level
 from ranef.design.model_matrix import Columns, code
+from ranef.design.rows.rows import TermRows
 from ranef.errors import DataError, DataWarning, listed, warn
 from ranef.formula.syntax import Node
 from ranef.formula.terms import RandomPart, columns_of

@@ -7,8 +7,9 @@ from typing import Any
 
 import pandas as pd
 
-from ranef.design.design import Design, TermRows
+from ranef.design.design import Design
 from ranef.design.new_data.new_rows import NewRows, in_one_new_group, new_rows, own_rows
+from ranef.design.rows.rows import TermRows
 from ranef.errors import DataError, DataWarning, listed, warn
 
 GROUPS = {

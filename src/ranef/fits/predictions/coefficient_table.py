@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 
 from ranef._typing import Array
-from ranef.design.design import Design, RandomTerm, TermRows
+from ranef.design.design import Design, RandomTerm
 from ranef.design.groups import Factor
 from ranef.design.new_data.new_rows import NewRows
+from ranef.design.rows.rows import TermRows
 
 
 def coefficient_rows(design: Design, label: str) -> tuple[NewRows, tuple[str, ...]]:

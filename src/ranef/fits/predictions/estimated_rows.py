@@ -9,8 +9,8 @@ from functools import cache
 import numpy as np
 
 from ranef._typing import Array
-from ranef.design.design import TermRows
 from ranef.design.new_data.new_rows import NewRows
+from ranef.design.rows.rows import TermRows
 from ranef.families.derivatives import differenced
 from ranef.fits.bootstrap_table import errors_of_effects
 from ranef.fits.engine import Engine, Equations

@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from ranef._typing import Array, Codes
-from ranef.design.design import Design, TermRows
+from ranef.design.design import Design
 from ranef.design.groups import by_factor, transposed
 from ranef.design.model_matrix import independent_columns
+from ranef.design.rows.rows import TermRows
 from ranef.design.same_data import check_same_data
 from ranef.likelihood.estimate import Estimate
 from ranef.likelihood.linear.crossed_rows import CrossedRows

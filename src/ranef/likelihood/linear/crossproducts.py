@@ -21,8 +21,9 @@ from scipy import linalg, sparse
 
 from ranef._typing import Array, Codes
 from ranef.covariances.covariance import Bases, Covariance
-from ranef.design.design import Design, RandomTerm, Rows, TermRows
+from ranef.design.design import Design, RandomTerm
 from ranef.design.groups import chain_of, check_effects, transposed
+from ranef.design.rows.rows import Rows, TermRows
 from ranef.errors import listed
 from ranef.likelihood.linear.crossed_rows import CrossedRows, crossed_rows
 from ranef.numerics.matrices import orthonormal

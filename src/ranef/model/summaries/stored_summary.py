@@ -12,20 +12,20 @@ from ranef.model.archive import Archive, Path_, damage, write
 from ranef.model.stored_columns import column_of, index_of, stored_column, stored_index
 
 if TYPE_CHECKING:
-    from ranef.model.summaries.summary import Summary
+    from ranef.model.summaries.summary import DataSummary
 
 SUMMARY = "summary"  # the name of its record in a file
 _ARRAYS = ("columns", "counts", "log_weights", "unweighted")
 _TEXTS = ("response", "names", "offset")
 
 
-def save(path: Path_, summary: Summary) -> None:
+def save(path: Path_, summary: DataSummary) -> None:
     """Write a summary into a file.
 
     Parameters
     ----------
     path : path
-    summary : Summary
+    summary : DataSummary
     """
     record = {name: getattr(summary, name) for name in (*_ARRAYS, *_TEXTS)} | {
         "formula": summary.formula.text,

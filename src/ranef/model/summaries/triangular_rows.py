@@ -66,3 +66,20 @@ def _of_like_sizes(cells: Codes, c: int) -> Iterator[tuple[Codes, Places]]:
             steps = np.arange(sizes[some].max())
             places = order[np.minimum(first[some, None] + steps, len(order) - 1)]
             yield present[some], np.where(steps < sizes[some, None], places, -1)
+
+
+def condensed_rows(columns: Array, cells: Codes) -> tuple[Array, Codes]:
+    """Return `triangular_rows` in which equal columns stay equal, and columns of zeros zero."""
+    distinct, copies = distinct_columns(columns)
+    is_used = distinct.any(axis=0)
+    found, cell = triangular_rows(distinct[:, is_used], cells)
+    rows = np.zeros((len(found), distinct.shape[1]))
+    rows[:, is_used] = found
+    return rows[:, copies], cell
+
+
+def distinct_columns(columns: Array) -> tuple[Array, Codes]:
+    """Return the different columns, and which of them each column is."""
+    first: dict[bytes, int] = {}
+    copies = np.array([first.setdefault(column.tobytes(), len(first)) for column in columns.T])
+    return columns[:, np.unique(copies, return_index=True)[1]], copies
