@@ -83,9 +83,8 @@ _HOMES = {
     "means": "effects.marginal_means",
     "side_by_side": "fits.fit",
     "slopes": "effects.slopes",
-    "to_marginaleffects": "effects.marginaleffects_adapter",
-    "summarize": "model.summaries.summary",
     "summarize": "model.summaries.summarize",
+    "to_marginaleffects": "effects.marginaleffects_adapter",
 }
 _ROOMS = {"links": "families.links", "priors": "priors"}
 

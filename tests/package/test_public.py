@@ -50,8 +50,8 @@ NAMES = [
     "priors",
     "side_by_side",
     "slopes",
-    "to_marginaleffects",
     "summarize",
+    "to_marginaleffects",
 ]
 HEAVY = ["arviz", "formulaic", "matplotlib", "narwhals", "numba", "nutpie", "pymc", "pytensor"]
 FIT = """

@@ -12,9 +12,10 @@ import pandas as pd
 
 from ranef._typing import Array
 from ranef.design.data_frame import Categorical, coded, plain
-from ranef.design.design import Design, TermRows
+from ranef.design.design import Design
 from ranef.design.evaluate import Interpreter
 from ranef.design.new_data.new_rows import NewRows, new_rows
+from ranef.design.rows.rows import TermRows
 from ranef.errors import FitError, suggestion
 from ranef.formula.terms import columns_of
 from ranef.numerics.memory import check_memory
