@@ -37,7 +37,7 @@ from ranef.model.ingredients import Ingredients, updated_model
 from ranef.model.linear_engine import FORMS, LinearEngine
 from ranef.model.shared_engine import Data
 from ranef.model.summaries.stored_summary import SUMMARY
-from ranef.model.summaries.summarize import check_alone, from_file
+from ranef.model.summaries.summarize import check_alone, from_file, updated_summary
 from ranef.model.summaries.summary import DataSummary
 from ranef.numerics.memory import within_memory
 from ranef.posterior.sampling import pymc_hierarchical, pymc_marginal
@@ -256,7 +256,7 @@ class Model(DataPictures, Printed):
         other.engine = replace(self.engine, priors=resolved, setting=priors)
         return other
 
-    def update(self, formula: str | None = None, data: object = None, **changes: Any) -> Model:
+    def update(self, formula: str | object = None, data: object = None, **changes: Any) -> Model:
         """Return the model with another formula, other data or other options.
 
         Parameters
@@ -267,7 +267,8 @@ class Model(DataPictures, Printed):
         data : DataFrame, optional
             By default the data that the model was made with, as they are now: columns that the
             old formula does not use are there too, and rows that were left out for missing values
-            come back where the new formula does not use these.
+            come back where the new formula does not use these. A model of a summary gets these
+            rows besides those that it has: `model.update(new_rows)`.
         **changes
             Other arguments of `Model`. What is not named stays as it is; of the priors those of
             parameters that there are no more are left out.
@@ -284,6 +285,13 @@ class Model(DataPictures, Printed):
         >>> model.update(". ~ . - (Days | Subject) + (1 | Subject)").formula.text
         'Reaction ~ Days + (1 | Subject)'
         """
+        if self._summary is not None:
+            priors = changes.pop("priors", None)
+            model = Model(updated_summary(self._summary, formula, data, **changes))
+            own = restricted(self._setting, model.design, self.family)
+            return model.with_priors(own if priors is None else priors)
+        if formula is not None and not isinstance(formula, str):
+            raise FitError("`formula` is text, as '. ~ . + x'; other data are given as data=.")
         return updated_model(
             self._ingredients,
             self.design,
@@ -450,8 +458,7 @@ class Model(DataPictures, Printed):
     def _with_formula(self, text: str) -> Model:
         """Return a model of the same rows with other random effects."""
         if self._summary is not None:
-            model = Model(self._summary.with_random_effects(read_formula(text)))
-            return model.with_priors(restricted(self._setting, model.design, self.family))
+            return self.update(text)
         rows, columns = self.design.rows.data, self._columns
         model = Model(
             text,

@@ -61,3 +61,15 @@ def test_incomplete_rows_are_counted() -> None:
 def test_functions_of_ones_own_are_not_known() -> None:
     with pytest.raises(FormulaError):
         _made("y ~ mine(x) + (1 | site)")
+
+
+def test_new_rows_are_added_to_a_model_of_a_summary() -> None:
+    formula = "y ~ arm + x + (x | site)"
+    model = rf.Model(_made(formula, FRAME.iloc[:150])).update(FRAME.iloc[150:])
+    assert model.fit().loglik == pytest.approx(rf.Model(formula, FRAME).fit().loglik, rel=1e-10)
+    simpler = model.update(". ~ . - (x | site) + (1 | site)")
+    expected = rf.Model("y ~ arm + x + (1 | site)", FRAME).fit()
+    assert simpler.fit().loglik == pytest.approx(expected.loglik, rel=1e-10)
+    weighted = rf.Model(_made(formula, FRAME.assign(w=2.0), weights="w"))
+    with pytest.raises(DataError, match="give those of the new ones too"):
+        weighted.update(FRAME)

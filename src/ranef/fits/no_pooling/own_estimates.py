@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from scipy import special, stats
 
 from ranef._typing import Array, Flags
-from ranef.design.design import Design, TermRows
+from ranef.design.design import Design
+from ranef.design.rows.rows import TermRows
 from ranef.families.family import Family
 from ranef.fits.no_pooling.own_columns import GroupingColumns, OwnRegressions, own_regressions
 from ranef.fits.no_pooling.own_likelihoods import GroupRows, maximised

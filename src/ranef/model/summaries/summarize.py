@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from os import PathLike
 from typing import Any
 
@@ -14,6 +14,7 @@ from ranef.design.design import build_design
 from ranef.errors import DataError, FitError, listed, suggestion
 from ranef.families.family import Family
 from ranef.formula.terms import Formula, columns_of, read_formula
+from ranef.formula.updates import updated
 from ranef.model.summaries import stored_summary
 from ranef.model.summaries.stand_ins import coded_factors, ranges_of
 from ranef.model.summaries.summary import DataSummary, Grouping, names_of
@@ -24,7 +25,7 @@ def summarize(
     formula: str,
     data: object,
     *,
-    levels: Mapping[str, Sequence[object]] | None = None,
+    levels: Mapping[str, Iterable[object]] | None = None,
     weights: str | ArrayLike | None = None,
     offset: str | ArrayLike | None = None,
     missing: str = "drop",
@@ -117,6 +118,45 @@ def from_file(path: str | PathLike[str], record: Mapping[str, Any]) -> DataSumma
     fields = stored_summary.fields(path, record)
     groupings = tuple(Grouping(levels, codes) for levels, codes in fields.pop("groupings"))
     return DataSummary(**fields, groupings=groupings)
+
+
+def updated_summary(
+    summary: DataSummary,
+    formula: object,
+    data: object,
+    *,
+    weights: str | ArrayLike | None = None,
+    offset: str | ArrayLike | None = None,
+) -> DataSummary:
+    """Return a summary with other random effects, or with more rows.
+
+    Parameters
+    ----------
+    summary : DataSummary
+    formula : str or DataFrame
+        A formula in which `.` stands for that side of the summary's own; or the rows.
+    data : DataFrame
+    weights, offset : str or array
+        Of the new rows.
+    """
+    if data is None and not isinstance(formula, str):
+        formula, data = None, formula
+    if data is not None:
+        if summary.unweighted is not None and weights is None:
+            raise DataError("the rows of the summary have weights: give those of the new ones too.")
+        new = summarize(
+            summary.formula.text,
+            data,
+            levels={label: summary.levels[label] for label in summary.shared_levels},
+            weights=weights,
+            offset=(summary.offset or None) if offset is None else offset,
+            min_rows=0,
+        )
+        summary = summary + new
+    if isinstance(formula, str):
+        text = updated(summary.formula, formula, {})
+        summary = summary.with_random_effects(read_formula(text))
+    return summary
 
 
 def check_alone(family: Family, *others: object) -> None:

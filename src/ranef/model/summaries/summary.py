@@ -120,7 +120,7 @@ class DataSummary(WithoutCaches):
             return NotImplemented
         self._check_alike(other)
         levels = dict(self.levels)
-        for label in levels.keys() - self._shared_levels:
+        for label in levels.keys() - self.shared_levels:
             levels[label] = _united(self.levels[label], other.levels[label])
         groupings = [_joined(*pair) for pair in zip(self.groupings, other.groupings, strict=True)]
         has_weights = self.unweighted is not None or other.unweighted is not None
@@ -242,7 +242,7 @@ class DataSummary(WithoutCaches):
         return self.columns if self.unweighted is None else self.unweighted
 
     @property
-    def _shared_levels(self) -> set[str]:
+    def shared_levels(self) -> set[str]:
         """The labels of the factors that are coded as columns."""
         factors = coded_factors(self.formula)
         return {*map(str, factors), *columns_of(factors)} & set(self.levels)
@@ -286,7 +286,7 @@ class DataSummary(WithoutCaches):
         if self.formula.text != other.formula.text:
             message = f"summaries of two formulas do not add up: `{self.formula.text}` and "
             raise DataError(f"{message}`{other.formula.text}`.")
-        for label in sorted(self._shared_levels):
+        for label in sorted(self.shared_levels):
             first, second = self.levels[label], other.levels.get(label, pd.Index([]))
             if not first.equals(second):
                 raise DataError(
