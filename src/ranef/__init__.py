@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from ranef.likelihood.profile.likelihood_profile import Profile
     from ranef.model.model import Model, fit, load
     from ranef.model.summaries.summarize import summarize
-    from ranef.model.summaries.summary import DataSummary
+    from ranef.model.summaries.data_summary import DataSummary
     from ranef.posterior.marginal_likelihood import MarginalLikelihood
     from ranef.posterior.quadrature.marginal_densities import Curve
 
@@ -67,7 +67,7 @@ _HOMES = {
     "QuadratureFit": "fits.posterior",
     "RanefError": "errors",
     "RanefWarning": "errors",
-    "DataSummary": "model.summaries.summary",
+    "DataSummary": "model.summaries.data_summary",
     "VarCorr": "fits.tables",
     "anova": "comparison.anova",
     "compare": "comparison.compare",

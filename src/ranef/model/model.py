@@ -38,7 +38,7 @@ from ranef.model.linear_engine import FORMS, LinearEngine
 from ranef.model.shared_engine import Data
 from ranef.model.summaries.stored_summary import SUMMARY
 from ranef.model.summaries.summarize import check_alone, from_file, updated_summary
-from ranef.model.summaries.summary import DataSummary
+from ranef.model.summaries.data_summary import DataSummary
 from ranef.numerics.memory import within_memory
 from ranef.posterior.sampling import pymc_hierarchical, pymc_marginal
 from ranef.posterior.sampling.pymc_hierarchical import PyMCModel, choose

@@ -37,3 +37,9 @@ def test_counts_are_of_the_rows_of_the_data() -> None:
     (term,) = rf.Model(summary).design.sufficient.terms
     counts = rf.Model(summary).design.sufficient.counts(term.codes, 5)
     assert counts.tolist() == frame["site"].value_counts().sort_index().tolist()
+
+
+def test_a_constant_has_no_spread_not_even_by_rounding() -> None:
+    rows, _ = _both(None)
+    assert rows.spread(np.full(7, 0.1)) == 0.0
+    assert rows.spread(np.array([1.0, 3.0])) == pytest.approx(np.sqrt(2))

@@ -8,7 +8,7 @@ import pytest
 
 import ranef as rf
 from ranef.errors import FitError
-from ranef.model.summaries.summary import DataSummary
+from ranef.model.summaries.data_summary import DataSummary
 
 LEVELS = {"arm": ["a", "b", "c"]}
 

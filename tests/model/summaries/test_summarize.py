@@ -6,7 +6,7 @@ import pytest
 
 import ranef as rf
 from ranef.errors import DataError, FitError, FormulaError
-from ranef.model.summaries.summary import DataSummary
+from ranef.model.summaries.data_summary import DataSummary
 
 
 def _frame(n: int = 200) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from ranef.model.archive import Archive, Path_, damage, write
 from ranef.model.stored_columns import column_of, index_of, stored_column, stored_index
 
 if TYPE_CHECKING:
-    from ranef.model.summaries.summary import DataSummary
+    from ranef.model.summaries.data_summary import DataSummary
 
 SUMMARY = "summary"  # the name of its record in a file
 _ARRAYS = ("columns", "counts", "log_weights", "unweighted")

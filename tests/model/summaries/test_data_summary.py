@@ -8,7 +8,7 @@ import pytest
 
 import ranef as rf
 from ranef.errors import DataError, FitError
-from ranef.model.summaries.summary import DataSummary
+from ranef.model.summaries.data_summary import DataSummary
 
 TIGHT = 1e-10
 
