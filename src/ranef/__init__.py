@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from ranef.fits.tables import VarCorr
     from ranef.likelihood.profile.likelihood_profile import Profile
     from ranef.model.model import Model, fit, load
-    from ranef.model.summaries.summarize import summarize
     from ranef.model.summaries.data_summary import DataSummary
+    from ranef.model.summaries.summarize import summarize
     from ranef.posterior.marginal_likelihood import MarginalLikelihood
     from ranef.posterior.quadrature.marginal_densities import Curve
 

@@ -36,9 +36,9 @@ from ranef.model.generalized_engine import GeneralizedEngine
 from ranef.model.ingredients import Ingredients, updated_model
 from ranef.model.linear_engine import FORMS, LinearEngine
 from ranef.model.shared_engine import Data
+from ranef.model.summaries.data_summary import DataSummary
 from ranef.model.summaries.stored_summary import SUMMARY
 from ranef.model.summaries.summarize import check_alone, from_file, updated_summary
-from ranef.model.summaries.data_summary import DataSummary
 from ranef.numerics.memory import within_memory
 from ranef.posterior.sampling import pymc_hierarchical, pymc_marginal
 from ranef.posterior.sampling.pymc_hierarchical import PyMCModel, choose

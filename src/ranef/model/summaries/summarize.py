@@ -16,8 +16,8 @@ from ranef.families.family import Family
 from ranef.formula.terms import Formula, columns_of, read_formula
 from ranef.formula.updates import updated
 from ranef.model.summaries import stored_summary
-from ranef.model.summaries.stand_ins import coded_factors, ranges_of
 from ranef.model.summaries.data_summary import DataSummary, Grouping, names_of
+from ranef.model.summaries.stand_ins import coded_factors, ranges_of
 from ranef.model.summaries.triangular_rows import distinct_columns
 
 
