@@ -55,7 +55,7 @@ def test_of_many_groups_the_extremes_are_named(m):
     assert set(names) == (set(expected) if m > 60 else set())
     grid[0].figure.canvas.draw()
     if m > 60:  # no name lies on another
-        boxes = [text.get_window_extent() for text in grid[0].texts]
+        boxes = [text.get_window_extent() for text in grid[1].texts]
         assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
 
 

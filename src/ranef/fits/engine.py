@@ -50,6 +50,10 @@ class Equations(Protocol):
         """Return n draws of e, shape (n, m, k), term by term."""
 
     @property
+    def fitted_by_fixed(self) -> Array:
+        """By how much fitted values rise as fixed effects do, shape (n, p)."""
+
+    @property
     def leverages(self) -> Array:
         """By how much each fitted value rises with its own response, shape (n,)."""
 

@@ -42,7 +42,7 @@ HEADS = {
 BESIDES = ("level", "n", "khat", *HEADS)  # columns that are no parameters
 CUT = 4.0  # over the number of units: a Cook's distance that is worth a look
 MAX_PANELS = 4  # that are chosen, with Cook's distance
-LINE_POINTS = 9.0  # of height, of a name
+LINE_POINTS = 12.0  # of height, of a name
 NAMED = 3  # of many groups, those with the largest numbers
 
 
@@ -109,7 +109,7 @@ def influence(
     for j, (axes, name) in enumerate(zip(grid, columns, strict=True)):
         _draw(axes, levels, ordered[name].to_numpy(dtype=float), name)
         name_rows(axes, levels if j == 0 else (), m, labels=labels)
-        if m > MAX_NAMED_ROWS:
+        if j and m > MAX_NAMED_ROWS:  # the first panel has its ends named
             _name_extremes(axes, levels, ordered[name].to_numpy(dtype=float))
         strip(axes, "x")
     unit = table.attrs.get("unit", "group")

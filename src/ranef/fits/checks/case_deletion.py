@@ -17,11 +17,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from ranef._typing import Array, Places
+from ranef._typing import Array, Codes, Places
 from ranef.design.design import Design
 from ranef.errors import FitError, RanefError, suggestion
-from ranef.fits.checks.point_values import Refitted
+from ranef.fits.checks.point_values import Refitted, values_at
 from ranef.leave_one_out.elpd import Units, units_of
+from ranef.numerics.matrices import summed_by
 
 MAX_FITS = 1_000  # of units that are left out in one call
 MAX_ROWS_OF_FITS = 20_000_000  # rows of all these fits together
@@ -130,6 +131,25 @@ def group_distances(changes: Array, vcov: Array, m: int) -> Array:
         return np.full(len(changes), np.nan)
     squared = np.einsum("up,pq,uq->u", changes, np.linalg.pinv(vcov, hermitian=True), changes)
     return np.asarray(squared * (m - p) / (m * p))
+
+
+def one_step_distances(fit: Any, codes: Codes, m: int) -> Array:
+    """Return about Cook's distances of m groups, variances as they are, shape (m,).
+
+    Exact at these variances if the groups are independent; of others, a guess at which matter.
+    """
+    rows = fit.design.rows
+    psi = np.array([*fit.parameters.values()])
+    found = fit.family.expansion(rows.y, fit.predict(kind="link"), rows.weights, psi)
+    slopes = fit.asked.equations(values_at(fit)).fitted_by_fixed
+    X = rows.X
+    of_rows = found.weight[:, None, None] * X[:, :, None] * slopes[:, None, :]
+    shares, scores = summed_by(codes, of_rows), summed_by(codes, found.score[:, None] * X)
+    total = shares.sum(axis=0)
+    left = np.linalg.pinv(total - shares)
+    change = np.einsum("mpq,mq->mp", left, scores)
+    distances = np.einsum("mp,pq,mq->m", change, total, change)
+    return np.asarray(distances / max(1, X.shape[1]))[:m]
 
 
 def row_distances(pearson: Array, leverages: Array, sigma: float, p: int) -> Array:

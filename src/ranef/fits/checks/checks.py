@@ -13,12 +13,16 @@ from numpy.typing import ArrayLike, NDArray
 from ranef._typing import Array
 from ranef.arguments import check_counts, check_seed
 from ranef.design.design import Design
+from ranef.errors import probability
 from ranef.families.family import Family
 from ranef.fits.checks.case_deletion import influence_table, row_distances, units_to_leave_out
+from ranef.fits.checks.check_lines import check
+from ranef.fits.checks.check_page import Check
 from ranef.fits.checks.point_values import refitted, values_at
+from ranef.fits.checks.predictive_check import predictive_table
 from ranef.fits.checks.residual_kinds import SIMULATIONS, residuals
 from ranef.fits.checks.residual_tables import residual_table
-from ranef.plots import influence
+from ranef.plots import influence, predicted_responses
 from ranef.plots import residuals as pictures
 
 if TYPE_CHECKING:
@@ -31,6 +35,40 @@ class Checks(ABC):
     design: Design
     family: Family
     method: str
+
+    def check(self) -> Check:
+        """Return one page of what is known about this fit, and what to do about it.
+
+        Returns
+        -------
+        Check
+            Prints itself, stands in notebooks, and has `.to_frame()` (columns `verdict, topic,
+            text, figure, call`). Each line is "fine", "look" or "trouble", with the figure that
+            decides and the call that shows more.
+
+        Notes
+        -----
+        Looked at are convergence (of draws R-hat 1.01, an effective size of 400 and no divergences:
+        Vehtari, Gelman, Simpson, Carpenter & Bürkner 2021; k-hat 0.7: Vehtari, Simpson, Gelman, Yao
+        & Gabry 2024), the boundary of the covariances, what the data cannot tell apart, fewer than
+        five groups (Gelman & Hill 2007), coefficients whose estimates have less than a tenth of
+        their variance (Raudenbush & Bryk 2002), groups with a Cook's distance above 0.5, or 1 for
+        trouble (Cook & Weisberg 1999), or that change an sd by a fifth; the distribution and size
+        of residuals, overdispersion and zeros by simulation (Hartig 2024, *DHARMa*; p 0.05, trouble
+        at 0.01 with a ratio of 1.5); a change of an sd by 5 % from Laplace's approximation to
+        quadrature; posterior means with a tail probability below 0.01 under their prior (Evans &
+        Moshonov 2006), and posteriors as wide as nine tenths of it. Of many groups only the six
+        that stand out are left out. What takes long is not computed, and said. With a dozen lines,
+        one p-value below 0.05 is no surprise.
+
+        Examples
+        --------
+        >>> import ranef as rf
+        >>> fit = rf.fit("Yield ~ 1 + (1 | Batch)", rf.load_dataset("Dyestuff"))
+        >>> fit.check().worst
+        'look'
+        """
+        return check(self)
 
     # ---------------------------------------------------------------------------- residuals
 
@@ -176,7 +214,7 @@ class Checks(ABC):
         Envelopes hold whole curves, not places one by one, by directional quantiles of curves from
         simulated responses, variances as they are: of 1,000 simulated data sets of 18 groups of 10
         rows, intercepts and slopes varying, the residuals of the refits lay within the envelope of
-        95 % in 95 %, the random effects in 95 %.
+        95 % in 94 %, the random effects in 94 %.
 
         Source: Myllymäki, Mrkvička, Grabarnik, Seijo & Hahn (2017), *J. Royal Statistical Society
         B* 79, 381-404.
@@ -185,6 +223,79 @@ class Checks(ABC):
             kind, by=by, residuals=residuals, groups=groups, term=term, prob=prob, n=n, seed=seed
         )
         return pictures.residuals(table, ax=ax, figsize=figsize)
+
+    def ppc_table(
+        self,
+        *,
+        groups: str = "known",
+        prob: float = 0.95,
+        n: int = SIMULATIONS,
+        seed: int | None = None,
+    ) -> pd.DataFrame:
+        """Return the distribution of the response beside that of simulated ones.
+
+        Parameters
+        ----------
+        groups, prob, n, seed
+            As of `plot_ppc`.
+
+        Returns
+        -------
+        DataFrame
+            Columns `value, observed, median, lower, upper`: densities, or shares of the rows where
+            the response has few values; of the simulations the median and the interval at each
+            value. `.attrs["what"]` says which.
+
+        Examples
+        --------
+        >>> import ranef as rf
+        >>> fit = rf.fit("Yield ~ 1 + (1 | Batch)", rf.load_dataset("Dyestuff"))
+        >>> fit.ppc_table(seed=1).columns.tolist()
+        ['value', 'observed', 'median', 'lower', 'upper']
+        """
+        check_counts(n=n)
+        return predictive_table(self, groups, probability(prob), n, seed)
+
+    def plot_ppc(
+        self,
+        *,
+        groups: str = "known",
+        prob: float = 0.95,
+        n: int = SIMULATIONS,
+        seed: int | None = None,
+        ax: Axes | None = None,
+        figsize: tuple[float, float] | None = None,
+    ) -> Axes:
+        """Draw the distribution of the response over that of simulated ones: a predictive check.
+
+        Parameters
+        ----------
+        groups : {"known", "new", "population"}
+            The random effects of the simulations, as of `simulate`.
+        prob : float
+            Probability of the band of simulations, at each value.
+        n : int
+            How many data sets are simulated: of a posterior each from a draw of its own, of a point
+            fit at the estimates.
+        seed : int, optional
+        ax : Axes, optional
+            A new figure is made by default.
+        figsize : tuple of float, optional
+            Width and height of the new figure, in inches.
+
+        Returns
+        -------
+        Axes
+
+        Notes
+        -----
+        ArviZ has further kinds of this picture: `az.plot_ppc_dist(fit.posterior_predictive())`.
+
+        Source: Gelman, Meng & Stern (1996), *Statistica Sinica* 6, 733-807; Gabry, Simpson,
+        Vehtari, Betancourt & Gelman (2019), *J. Royal Statistical Society A* 182, 389-402.
+        """
+        table = self.ppc_table(groups=groups, prob=prob, n=n, seed=seed)
+        return predicted_responses.predictive(table, ax=ax, figsize=figsize)
 
     # ---------------------------------------------------------------------------- influence
 
@@ -204,7 +315,7 @@ class Checks(ABC):
         >>> import ranef as rf
         >>> fit = rf.fit("Yield ~ 1 + (1 | Batch)", rf.load_dataset("Dyestuff"))
         >>> round(float(fit.leverage().sum()), 3)
-        4.695
+        4.913
         """
         fit: Any = self
         return np.asarray(fit.asked.equations(values_at(fit)).leverages)
@@ -224,7 +335,7 @@ class Checks(ABC):
         >>> import ranef as rf
         >>> fit = rf.fit("Yield ~ 1 + (1 | Batch)", rf.load_dataset("Dyestuff"))
         >>> round(float(fit.cooks_distance().max()), 3)
-        0.941
+        0.784
         """
         fit: Any = self
         pearson = fit.residuals("pearson")
