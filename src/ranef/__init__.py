@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ranef.comparison.comparison_table import Comparison
     from ranef.datasets import list_datasets, load_dataset
     from ranef.effects.counterfactuals import comparisons
+    from ranef.effects.effect_plots import plot_effects
     from ranef.effects.hypotheses import hypothesis
     from ranef.effects.joint_tests import joint_tests
     from ranef.effects.marginal_means import contrasts, means
@@ -81,6 +82,7 @@ _HOMES = {
     "load": "model.model",
     "load_dataset": "datasets",
     "means": "effects.marginal_means",
+    "plot_effects": "effects.effect_plots",
     "side_by_side": "fits.fit",
     "slopes": "effects.slopes",
     "summarize": "model.summaries.summarize",

@@ -103,6 +103,51 @@ def test_a_cell_that_is_not_there_has_no_mean():
     assert len(cells) == 3
 
 
+@pytest.mark.parametrize("groups", ["population", "average", "new"])
+@pytest.mark.parametrize("kind", ["link", "response"])
+@pytest.mark.parametrize("method", ["ml", "laplace"])
+def test_means_of_groups_are_predictions(groups, kind, method):
+    cbpp = rf.load_dataset("cbpp")
+    formula = "cbind(incidence, size - incidence) ~ period + (1 | herd)"
+    model = rf.Model(formula, cbpp, family="binomial")
+    fit = model.fit() if method == "ml" else model.fit("laplace", draws=400, seed=1)
+    table = rf.means(fit, "period", kind=kind, groups=groups)
+    new = table[["period"]]
+    expected = fit.predict(new, groups, kind, prob=0.95, seed=0)
+    is_drawn = groups == "new" and method == "laplace" and kind == "response"
+    for name, own in zip(table.columns[1:], expected, strict=True):
+        close = 0.15 if is_drawn and name != "estimate" else 1e-9
+        np.testing.assert_allclose(table[name], expected[own], rtol=close, err_msg=name)
+
+
+def test_means_of_known_groups():
+    fit = rf.fit("Reaction ~ Days + (Days | Subject)", rf.load_dataset("sleepstudy"))
+    table = rf.means(fit, ["Subject", "Days"], at={"Days": [0, 9]}, groups="known")
+    new = table[["Subject", "Days"]]
+    expected = fit.predict(new, prob=0.95)
+    for name, own in [("estimate", "mean"), ("se", "sd"), ("lower", "lower"), ("upper", "upper")]:
+        np.testing.assert_allclose(table[name], expected[own], rtol=1e-9, err_msg=name)
+    with pytest.raises(FitError, match=r"needs a grouping factor among the variables.*'Subject'"):
+        rf.means(fit, "Days", groups="known")
+
+
+def test_means_of_known_groups_average_over_other_predictors():
+    model = rf.Model("angle ~ recipe + temp + (1 | replicate)", rf.load_dataset("cake"))
+    for fit in (model.fit(), model.fit("quadrature")):
+        table = rf.means(fit, "replicate", groups="known").set_index("replicate")
+        new = pd.DataFrame({"recipe": list("ABC"), "temp": 200.0, "replicate": "3"})
+        assert table.loc["3", "estimate"] == pytest.approx(fit.predict(new).mean(), rel=1e-6)
+
+
+def test_means_of_groups_that_vary_with_a_predictor_of_their_own():
+    sleep = rf.load_dataset("sleepstudy").assign(z=lambda d: d["Days"] % 3)
+    fit = rf.fit("Reaction ~ Days + (0 + z | Subject)", sleep)
+    table = rf.means(fit, "Days", at={"Days": 2}, groups="new")
+    new = {"Days": [2], "z": [sleep["z"].mean()]}
+    expected = fit.predict(new, groups="new", prob=0.95)
+    np.testing.assert_allclose(table["se"], expected["sd"], rtol=1e-9)
+
+
 def test_values_of_predictors():
     fit = rf.fit("Reaction ~ Days + (Days | Subject)", rf.load_dataset("sleepstudy"))
     table = rf.means(fit, "Days", at={"Days": [0, 9]})
@@ -131,6 +176,11 @@ def test_the_reference_of_contrasts():
         (lambda f: rf.means(f, "recipe", at={"temp": []}), "has no value: give one or several."),
         (lambda _: rf.means(3, "recipe"), "expected a fit, got int"),
         (lambda f: rf.means(f, "recipe", kind="odds"), "is not a scale"),
+        (lambda f: rf.means(f, "recipe", groups="all"), "is not an option"),
+        (
+            lambda f: rf.means(f, "recipe", groups="new", df="satterthwaite"),
+            "df='satterthwaite' is for groups='population', the fixed effects, not 'new'",
+        ),
         (lambda f: rf.means(f, "recipe", df="exact"), "is not a kind of degrees of freedom"),
         (lambda f: rf.means(f, "recipe", prob=95), "`prob` must lie between 0 and 1"),
         (lambda f: rf.contrasts(f, "recipe", method="all"), "is not a way to compare means"),

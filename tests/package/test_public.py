@@ -47,6 +47,7 @@ NAMES = [
     "load",
     "load_dataset",
     "means",
+    "plot_effects",
     "priors",
     "side_by_side",
     "slopes",

@@ -164,7 +164,8 @@ def _labels_of_terms(design: Design, variables: Sequence[str], groups: str) -> l
 
 def _levels_of_groups(design: Design, labels: Sequence[str]) -> dict[str, pd.Index[Any]]:
     """Return the levels of the columns of grouping factors."""
-    frame, found = design.rows.data.columns, dict[str, pd.Index[Any]]()
+    frame = design.rows.data.columns
+    found: dict[str, pd.Index[Any]] = {}
     for term, (part, _) in zip(design.terms, design.recipe.random, strict=True):
         for name in columns_of(part.group) if term.label in labels else ():
             found[name] = coded(name, frame[name]).levels
