@@ -40,6 +40,7 @@ from ranef.likelihood import textbook_matrices
 from ranef.likelihood.estimate import Estimate, FittedModel
 from ranef.likelihood.predictions import Draws
 from ranef.likelihood.profile.likelihood_profile import Profile
+from ranef.printing.frames import captioned
 from ranef.printing.summary import Summary
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ _INTERVALS = {
     "none": "fixed effects and variances as if known",
     "all": "fixed effects and variances estimated",
 }
+_CONFINT = {"wald": "Wald", "profile": "profile likelihood", "bootstrap": "bootstrap percentile"}
 _DF = {
     "satterthwaite": "with Satterthwaite's degrees of freedom",
     "kenward-roger": "with Kenward and Roger's standard errors and degrees of freedom",
@@ -256,11 +258,13 @@ class PointFit(Fit):
         if unknown:
             raise FitError(f"confint({method!r}) has no option {listed(unknown)}.")
         if method == "profile":
-            return self.profile(prob=max(prob, 0.95)).confint(prob)
-        if method == "bootstrap":
-            return self.bootstrap(**options).confint(prob)
-        fixef, half = self.fixef(), normal_quantile(prob) * self.se()
-        return pd.DataFrame({"lower": fixef - half, "upper": fixef + half})
+            table = self.profile(prob=max(prob, 0.95)).confint(prob)
+        elif method == "bootstrap":
+            table = self.bootstrap(**options).confint(prob)
+        else:
+            fixef, half = self.fixef(), normal_quantile(prob) * self.se()
+            table = pd.DataFrame({"lower": fixef - half, "upper": fixef + half})
+        return captioned(table, interval=f"{100 * prob:g} % {_CONFINT[method or 'wald']} intervals")
 
     def profile(
         self, parameters: str | Sequence[str] | None = None, *, prob: float = 0.99
@@ -457,13 +461,9 @@ class PointFit(Fit):
             Whether the correlations of the fixed effects are a table too, as lme4 prints them.
         """
         fixed, heading = self._tested(df)
-        sections = []
-        if self.design.terms:
-            sections.append(("Random effects", self.varcorr().printed()))
-        if len(fixed):
-            sections.append((heading, fixed))
-        if correlation:
-            sections.append(correlation_of_fixed(self.vcov()))
+        sections = [("Random effects", self.varcorr().printed())] * bool(self.design.terms)
+        sections += [(heading, fixed)] * bool(len(fixed))
+        sections += [correlation_of_fixed(self.vcov())] if correlation else []
         how = f" ({self.approximation})" if self.approximation else ""
         return Summary(
             title=f"{self._kind} fitted by {_NAMES[self.method]}{how}",

@@ -47,6 +47,7 @@ from ranef.posterior.prior_sensitivity import SCALES
 from ranef.posterior.quadrature.marginal_densities import Curve
 from ranef.posterior.quadrature.moments import LatticeMarginals
 from ranef.posterior.savage_dickey import DensityRatio, prior_density
+from ranef.printing.frames import captioned
 from ranef.printing.summary import Summary
 from ranef.priors.prior_predictive import prior_predictive
 
@@ -286,7 +287,8 @@ class PosteriorFit(Fit):
         DataFrame
             Columns `lower` and `upper`; rows named as in `estimates()`.
         """
-        return self.marginals.table(prob)[["lower", "upper"]]
+        table = self.marginals.table(prob)[["lower", "upper"]]
+        return captioned(table, interval=f"{100 * prob:g} % HPD intervals")
 
     def confint(self, method: str | None = None, prob: float = 0.95) -> pd.DataFrame:
         """Return highest posterior density intervals, as `hdi`.

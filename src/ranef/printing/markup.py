@@ -191,5 +191,5 @@ def _latex_cell(text: str) -> str:
 
 
 def _latex(text: str) -> str:
-    escaped = "".join(_LATEX.get(character, character) for character in text)
+    escaped = "".join(_LATEX.get(character, character) for character in " ".join(text.split()))
     return _CODE.sub(r"\\texttt{\1}", escaped)

@@ -47,6 +47,7 @@ def test_parts_of_it_in_the_order_asked_for(reml):
     pd.testing.assert_frame_equal(random, whole.iloc[p:].reset_index(drop=True))
     both = reml.tidy(["fixed", "levels"])
     assert list(dict.fromkeys(both["effect"])) == ["fixed", "levels"]
+    assert both.attrs["interval"].startswith("95 % Wald intervals; conditional mode with 95 %")
     assert list(reml.tidy("levels").columns) == [
         *("effect", "group", "level", "term", "estimate", "se", "lower", "upper")
     ]
@@ -67,7 +68,7 @@ def test_profile_intervals_of_all(reml):
     table = reml.tidy(method="profile", prob=0.9)
     own = reml.confint("profile", prob=0.9)
     np.testing.assert_allclose(table[["lower", "upper"]], own.loc[table["term"]])
-    assert table.attrs["interval"] == "90 % profile-likelihood intervals"
+    assert table.attrs["interval"] == "90 % profile likelihood intervals"
 
 
 def test_degrees_of_freedom_give_tests_and_their_intervals(reml):
@@ -77,6 +78,7 @@ def test_degrees_of_freedom_give_tests_and_their_intervals(reml):
     np.testing.assert_array_equal(table["p_value"], own["p_value"])
     half = stats.t.ppf(0.975, own["df"]) * own["se"]
     np.testing.assert_allclose(table["upper"], own["estimate"] + half)
+    assert str(table).startswith("95 % t intervals\n")
     is_outside = table["lower"] * table["upper"] > 0
     assert (is_outside == (table["p_value"] < 0.05)).all()
 

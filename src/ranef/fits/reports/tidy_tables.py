@@ -28,8 +28,7 @@ def tidy_table(
     fit: Any, effects: str | Sequence[str], prob: float, method: str | None, df: str | None
 ) -> Table:
     """Return the numbers of a fit, one row each: see `Fit.tidy`."""
-    wanted = _kinds(effects)
-    parts = []
+    wanted, parts = _kinds(effects), []
     if {"fixed", "random"} & set(wanted):
         parameters = _parameters(fit, prob, method, df)
         parts = [parameters[parameters["effect"] == kind] for kind in ALL if kind in wanted]
@@ -37,9 +36,9 @@ def tidy_table(
         parts.append(_of_levels("levels", fit.ranef_table(prob)))
     if "coefs" in wanted:
         parts.append(_of_levels("coefs", fit.coef_table(prob)))
+    words = dict.fromkeys(part.attrs["interval"] for part in parts)
     table = pd.concat(parts, ignore_index=True)
-    chosen = table[[name for name in COLUMNS if name in table]]
-    return captioned(chosen, interval=f"{100 * prob:g} % {_interval(fit, method)}")
+    return captioned(table[[c for c in COLUMNS if c in table]], interval="; ".join(words))
 
 
 def glance_row(fit: Any, *, loo: bool) -> Table:
@@ -95,11 +94,6 @@ def _is_posterior(fit: Any) -> bool:
     return hasattr(fit, "marginals")
 
 
-def _interval(fit: Any, method: str | None) -> str:
-    words = {"wald": "Wald", "profile": "profile-likelihood", "bootstrap": "bootstrap"}
-    return f"{'HPD' if _is_posterior(fit) else words[method or 'wald']} intervals"
-
-
 def _parameters(fit: Any, prob: float, method: str | None, df: str | None) -> pd.DataFrame:
     """Return estimates, errors and bounds of all parameters, in the order of `estimates()`."""
     estimates = fit.estimates()
@@ -109,12 +103,14 @@ def _parameters(fit: Any, prob: float, method: str | None, df: str | None) -> pd
     if _is_posterior(fit):
         if df is not None:
             raise FitError("`df` is of tests of a point fit; a posterior has none.")
-        numbers = (
-            fit.summary(prob).to_frame().rename(columns={"sd": "se"})[["se", "lower", "upper"]]
-        )
+        bounds = fit.hdi(prob)
+        numbers = fit.summary(prob).to_frame()[["sd"]].set_axis(["se"], axis=1).join(bounds)
     else:
-        numbers = _tests(fit, df).join(_bounds(fit, prob, method, df), how="outer")
-    return table.join(numbers.reindex(estimates.index).reset_index(drop=True))
+        bounds = _bounds(fit, prob, method, df)
+        numbers = _tests(fit, df).join(bounds, how="outer")
+    table = table.join(numbers.reindex(estimates.index).reset_index(drop=True))
+    table.attrs["interval"] = bounds.attrs["interval"]
+    return table
 
 
 def _tests(fit: Any, df: str | None) -> pd.DataFrame:
@@ -136,9 +132,8 @@ def _bounds(fit: Any, prob: float, method: str | None, df: str | None) -> pd.Dat
     if df is not None:
         frame = fit.summary(df).to_frame()
         half = special.stdtrit(frame["df"], 0.5 + prob / 2) * frame["se"]
-        bounds = pd.DataFrame(
-            {"lower": frame["estimate"] - half, "upper": frame["estimate"] + half}
-        )
+        ends = {"lower": frame["estimate"] - half, "upper": frame["estimate"] + half}
+        bounds = captioned(pd.DataFrame(ends), interval=f"{100 * prob:g} % t intervals")
     return bounds.set_axis(fit.estimates().index[: len(bounds)])
 
 
