@@ -42,6 +42,9 @@ if TYPE_CHECKING:
     from ranef.model.model import Model, fit, load
     from ranef.model.summaries.data_summary import DataSummary
     from ranef.model.summaries.summarize import summarize
+    from ranef.planning.power import power
+    from ranef.planning.power_table import Power
+    from ranef.planning.simulation import simulate
     from ranef.posterior.marginal_likelihood import MarginalLikelihood
     from ranef.posterior.quadrature.marginal_densities import Curve
 
@@ -64,6 +67,7 @@ _HOMES = {
     "Model": "model.model",
     "PointFit": "fits.point",
     "PosteriorFit": "fits.posterior",
+    "Power": "planning.power_table",
     "Profile": "likelihood.profile.likelihood_profile",
     "QuadratureFit": "fits.posterior",
     "RanefError": "errors",
@@ -83,7 +87,9 @@ _HOMES = {
     "load_dataset": "datasets",
     "means": "effects.marginal_means",
     "plot_effects": "effects.effect_plots",
+    "power": "planning.power",
     "side_by_side": "fits.fit",
+    "simulate": "planning.simulation",
     "slopes": "effects.slopes",
     "summarize": "model.summaries.summarize",
     "to_marginaleffects": "effects.marginaleffects_adapter",

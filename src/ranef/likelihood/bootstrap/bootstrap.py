@@ -343,7 +343,31 @@ class _Side:
 
 def _ratios(null: FittedModel, sides: Sequence[_Side], seeds: Seeds) -> Array:
     """Return likelihood-ratio statistics of responses drawn from the small model."""
-    y = np.array([simulated_response(null, seed) for seed in seeds])
+    return _ratios_of(sides, np.array([simulated_response(null, seed) for seed in seeds]))
+
+
+def ratios_of(small: FittedModel, large: FittedModel, y: Array) -> Array:
+    """Return likelihood-ratio statistics of responses, wherever these are from.
+
+    Parameters
+    ----------
+    small, large : FittedModel
+        Two generalised models of one design's rows, fitted to a response like these.
+    y : ndarray, shape (B, n)
+
+    Returns
+    -------
+    ndarray, shape (B,)
+        nan where a refit failed.
+    """
+    sides = [_Side.of(model, model.design, model) for model in (small, large)]
+    parts = [
+        _ratios_of(sides, y[a : a + BATCH_GENERALIZED]) for a in range(0, len(y), BATCH_GENERALIZED)
+    ]
+    return np.concatenate(parts)
+
+
+def _ratios_of(sides: Sequence[_Side], y: Array) -> Array:
     small, large = (side.deviances(y) for side in sides)
     worse = small - large < -RATIO_ROUNDING  # a maximum that is not the highest
     if worse.any():

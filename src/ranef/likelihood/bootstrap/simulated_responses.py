@@ -77,17 +77,23 @@ class Responses:
 
 @dataclass(frozen=True, eq=False)
 class Null:
-    """The model that responses are drawn from, the first of a span, without its fixed effects.
+    """The model of a span that responses are drawn from.
 
     Attributes
     ----------
     factors : tuple of ndarray, shape (k, k)
         sigma Lambda of each term on the user's scale: a root of the covariance.
     sigma : float
+    model : int
+        Its number.
+    beta : ndarray, shape (p,), optional
+        Its fixed effects; zero where they are added later, or make no difference.
     """
 
     factors: tuple[Array, ...]
     sigma: float
+    model: int = 0
+    beta: Array | None = None
 
 
 def null_of(estimate: Estimate) -> Null:
@@ -107,7 +113,7 @@ def seeds_of_replicates(entropy: int, n: int, first: int = 0) -> list[np.random.
 
 
 def simulated(columns: Span, null: Null, seeds: Sequence[np.random.SeedSequence]) -> Sums:
-    """Draw responses of a model whose fixed effects are zero, one for each seed.
+    """Draw responses of a model, one for each seed.
 
     Parameters
     ----------
@@ -115,7 +121,7 @@ def simulated(columns: Span, null: Null, seeds: Sequence[np.random.SeedSequence]
     null : Null
     seeds : sequence of SeedSequence
     """
-    part, root = columns.parts[0], columns.root
+    part, root = columns.parts[null.model], columns.root
     counts = [columns.blocks[block].m * A.shape[1] for block, A in part.terms]
     q, n_rest = sum(counts), 0 if root is None else len(root.rest)
     errors = len(columns.fixed) if root is None else root.used.size + n_rest
@@ -128,13 +134,26 @@ def simulated(columns: Span, null: Null, seeds: Sequence[np.random.SeedSequence]
     a = _effects_of(columns, null, np.split(drawn[:, :q], np.cumsum(counts)[:-1], axis=1))
     noise = null.sigma * drawn[:, q:]
     sums = _by_rows(columns, a, noise) if root is None else _from_root(columns, root, a, noise)
-    return replace(sums, squares=sums.squares + null.sigma**2 * chi2)
+    return _with_mean(columns, null, replace(sums, squares=sums.squares + null.sigma**2 * chi2))
+
+
+def _with_mean(columns: Span, null: Null, sums: Sums) -> Sums:
+    """Return the cross-products of responses to which X beta is added."""
+    if null.beta is None:
+        return sums
+    mean = columns.parts[null.model].fixed @ null.beta  # in the orthonormal columns
+    added = sums_of(columns, (columns.fixed @ mean)[None])
+    return Sums(
+        [block + one for block, one in zip(sums.blocks, added.blocks, strict=True)],
+        sums.fixed + mean,
+        sums.squares + 2 * sums.fixed @ mean + mean @ mean,
+    )
 
 
 def _effects_of(columns: Span, null: Null, u: Sequence[Array]) -> list[Array]:
     """Return the random effects as coefficients of the blocks, shape (B, m, K)."""
     effects = [np.zeros((len(u[0]), block.m, block.K)) for block in columns.blocks]
-    terms = columns.parts[0].terms
+    terms = columns.parts[null.model].terms
     for (block, A), factor, z in zip(terms, null.factors, u, strict=False):
         effects[block] += z.reshape(len(z), -1, A.shape[1]) @ (A @ factor).T
     return effects

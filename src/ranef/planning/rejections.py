@@ -1,0 +1,302 @@
+"""In how many simulated studies a test finds what is there.
+
+The responses of a linear model are cross-products, and all studies of a size are fitted together,
+as in the parametric bootstrap. A fixed effect is tested by its t value with Satterthwaite's degrees
+of freedom, anything else by the (restricted) likelihood ratio of two models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy import optimize, special
+
+from ranef._typing import Array, Flags
+from ranef.comparison.nesting import extra, obstacle
+from ranef.comparison.null_distributions import chi_bar_squared
+from ranef.covariances.covariance import factors, theta_of
+from ranef.design.design import Design
+from ranef.design.new_data.new_rows import own_rows, with_strangers
+from ranef.errors import FitError
+from ranef.families.family import Family
+from ranef.families.gaussian import GAUSSIAN
+from ranef.likelihood.bootstrap.bootstrap import ratios_of
+from ranef.likelihood.bootstrap.refits import Refits, Refitter, Rivals, likelihood_ratios, refitter
+from ranef.likelihood.bootstrap.simulated_responses import (
+    Null,
+    Responses,
+    responses,
+    seeds_of_replicates,
+    simulated,
+    span,
+    with_response,
+)
+from ranef.likelihood.estimate import FittedModel
+from ranef.likelihood.generalized import maximum
+from ranef.likelihood.generalized.glmm import prepare
+from ranef.likelihood.linear import reml
+from ranef.likelihood.linear.crossproducts import CrossProducts, cross_products
+from ranef.likelihood.linear.degrees_of_freedom import satterthwaite
+from ranef.likelihood.linear.many_thetas import reduced
+from ranef.likelihood.predictions import drawn_rows
+from ranef.planning.stated_parameters import Truth
+
+SOME = 9  # studies that say how many degrees of freedom there are about
+LEAST_SHARE = 0.75  # of the fewest of these, which no study has fewer than
+TYPICAL = 200  # studies whose estimates of the smaller model are averaged
+MAX_STATISTIC = 1e6  # of a likelihood ratio, below which every critical value lies
+
+
+@dataclass(frozen=True)
+class Replications:
+    """Which studies are simulated.
+
+    Attributes
+    ----------
+    n : int
+        Their number.
+    entropy : int
+        The seed.
+    first : int
+        The number of the first one.
+    """
+
+    n: int
+    entropy: int
+    first: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """Which studies found an effect, and which could not be fitted."""
+
+    found: Flags
+    failed: Flags
+
+
+# ------------------------------------------------------------------------ t tests of one model
+
+
+def t_tests(
+    design: Design,
+    truth: Truth,
+    studies: Replications,
+    which: Sequence[int],
+    alpha: float,
+    *,
+    t: bool,
+) -> list[Found]:
+    """Test fixed effects of a linear model, fitted by REML, in every study.
+
+    Parameters
+    ----------
+    design : Design
+    truth : Truth
+    studies : Replications
+    which : sequence of int
+        The places of the fixed effects.
+    alpha : float
+    t : bool
+        Against t distributions with Satterthwaite's degrees of freedom, rather than the normal one.
+    """
+    seeds = seeds_of_replicates(studies.entropy, studies.n, studies.first)
+    example = design.with_rows(y=_response(design, GAUSSIAN, truth, seeds[0]))
+    cross, columns = cross_products(example), span(example)
+    model = refitter(example, cross, _theta(design, truth), reml=True)
+    sums = simulated(columns, Null(truth.roots, truth.sigma), seeds)
+    drawn = responses(columns, sums, cross, beta=truth.beta)
+    refits = model.refit(drawn)
+    se = np.sqrt(np.diagonal(_covariances(cross, refits), axis1=1, axis2=2))
+    size = np.abs(refits.beta / se)[:, list(which)]
+    limit = np.full(size.shape, special.ndtri(1 - alpha / 2))
+    if t:
+        limit = _limits(_DegreesOfFreedom(cross, drawn, refits, tuple(which)), size, alpha)
+    found = ~refits.failed[:, None] & (size >= limit)
+    return [Found(one, refits.failed) for one in found.T]
+
+
+def _limits(df: _DegreesOfFreedom, size: Array, alpha: float) -> Array:
+    """Return what the t values of every study have to exceed, shape (B, effects).
+
+    The degrees of freedom are found where the normal limit and that of few of them disagree.
+    """
+    fitted = np.flatnonzero(~df.refits.failed)
+    some = [df.of(int(i)) for i in fitted[:SOME]]
+    few = LEAST_SHARE * np.min(some, axis=0, initial=np.inf)
+    limit = np.tile(_quantile(few, alpha), (len(size), 1))
+    is_open = (size >= special.ndtri(1 - alpha / 2)) & (size < limit)
+    for i in np.flatnonzero(is_open.any(axis=1) & ~df.refits.failed):
+        limit[i] = _quantile(df.of(int(i)), alpha)
+    return limit
+
+
+def _quantile(df: Array, alpha: float) -> Array:
+    with np.errstate(invalid="ignore"):
+        t = special.stdtrit(df, 1 - alpha / 2)
+    return np.where(np.isinf(df), special.ndtri(1 - alpha / 2), t)
+
+
+@dataclass(frozen=True, eq=False)
+class _DegreesOfFreedom:
+    """Satterthwaite's degrees of freedom of some fixed effects, study by study."""
+
+    cross: CrossProducts
+    drawn: Responses
+    refits: Refits
+    which: tuple[int, ...]
+
+    def of(self, i: int) -> Array:
+        """Return those of a study; infinite where its criterion has no minimum."""
+        cross = with_response(self.cross, self.drawn, i)
+        Lambdas = [f[0] for f in factors(self.refits.x[[i]], cross.covariances)]
+        chosen = np.eye(cross.p)[list(self.which)]
+        try:
+            return satterthwaite(cross, Lambdas, float(self.refits.sigma[i]), reml=True).df(chosen)
+        except (FitError, np.linalg.LinAlgError):
+            return np.full(len(chosen), np.inf)
+
+
+def _covariances(cross: CrossProducts, refits: Refits) -> Array:
+    """Return the covariance of the fixed effects of every refit, shape (B, p, p)."""
+    Lambdas = factors(np.nan_to_num(refits.x), cross.covariances)
+    _, products = reduced(cross, Lambdas)
+    p, to_users = cross.p, np.linalg.inv(cross.R)
+    information = np.broadcast_to(products[:, :p, :p], (len(refits.sigma), p, p))
+    with np.errstate(invalid="ignore"):
+        inverse = np.linalg.inv(np.where(np.isfinite(information), information, np.eye(p)))
+        return np.asarray(refits.sigma[:, None, None] ** 2 * (to_users @ inverse @ to_users.T))
+
+
+# ------------------------------------------------------------------- likelihood ratios of two
+
+
+def ratio_tests(
+    designs: tuple[Design, Design],
+    family: Family,
+    truth: Truth,
+    studies: Replications,
+    *,
+    alpha: float,
+    test: str,
+) -> Found:
+    """Test a model against a smaller one in every study, which are simulated from the larger.
+
+    Parameters
+    ----------
+    designs : tuple of Design
+        The smaller one and the larger one.
+    family : Family
+    truth : Truth
+        Of the larger model.
+    studies : Replications
+    alpha : float
+    test : {"chi2", "mixture", "bootstrap"}
+        What the ratio is held against: chi-squared; its mixture where variances are zero; or
+        ratios simulated from the smaller model, at its mean estimates.
+    """
+    reason = obstacle(*designs)
+    if reason or extra(*designs).total == 0:
+        small, large = (design.formula.text for design in designs)
+        fault = reason or "they are the same model"
+        raise FitError(f"`{small}` is not a smaller model than `{large}`: {fault}.")
+    if family.is_linear:
+        rivals, null = _rivals(designs, truth, studies)
+        statistics, failed = likelihood_ratios(
+            rivals, studies.n, studies.entropy, first=studies.first
+        )
+    else:
+        statistics, failed = _generalized_ratios(designs, family, truth, studies)
+    if test == "bootstrap":
+        if not family.is_linear:
+            raise FitError(
+                'test="bootstrap" is for linear models; of others test="chi2" and "mixture".'
+            )
+        first = studies.first + studies.n
+        drawn, lost = likelihood_ratios(
+            replace(rivals, null=null), studies.n, studies.entropy, first=first
+        )
+        reached = np.sort(drawn[~lost])
+        hits = len(reached) - np.searchsorted(reached, statistics - 1e-9)
+        return Found(~failed & ((1 + hits) / (1 + len(reached)) <= alpha), failed)
+    return Found(~failed & (statistics >= critical_value(*designs, alpha, test)), failed)
+
+
+def critical_value(small: Design, large: Design, alpha: float, test: str) -> float:
+    """Return what a likelihood ratio exceeds with probability alpha, in large samples."""
+    more = extra(small, large)
+    bounded = 0 if test == "chi2" else more.bounded
+    if bounded is None:
+        raise FitError(
+            'test="mixture" has no simple weights where two or more correlated effects are new: '
+            'test="bootstrap" and test="chi2" do.'
+        )
+    free = more.total - bounded
+    if chi_bar_squared(1e-9, free, bounded) <= alpha:
+        return 1e-9
+    return float(
+        optimize.brentq(
+            lambda x: chi_bar_squared(x, free, bounded) - alpha, 1e-9, MAX_STATISTIC, xtol=1e-10
+        )
+    )
+
+
+def _rivals(
+    designs: tuple[Design, Design], truth: Truth, studies: Replications
+) -> tuple[Rivals, Null]:
+    """Return both models to be fitted to studies of the larger one, and the smaller one's mean."""
+    seeds = seeds_of_replicates(studies.entropy, TYPICAL, studies.first)
+    y = _response(designs[1], GAUSSIAN, truth, seeds[0])
+    examples = [design.with_rows(y=y) for design in designs]
+    same_fixed = designs[0].rows.X.shape[1] == designs[1].rows.X.shape[1]
+    crosses = [cross_products(example) for example in examples]
+    columns = span(*examples)
+    start = reml.estimate(crosses[0], reml=same_fixed).theta
+    small = refitter(examples[0], crosses[0], start, reml=same_fixed)
+    large = refitter(examples[1], crosses[1], _theta(designs[1], truth), reml=same_fixed)
+    drawn_from = Null(truth.roots, truth.sigma, model=1, beta=truth.beta)
+    sums = simulated(columns, drawn_from, seeds)
+    typical = _mean_of(small, small.refit(responses(columns, sums, crosses[0])))
+    return Rivals(columns, drawn_from, small, large), typical
+
+
+def _mean_of(model: Refitter, refits: Refits) -> Null:
+    """Return the mean variances of refits."""
+    ok = ~refits.failed
+    sigma2, roots = refits.sigma[ok] ** 2, []
+    for T, Lambda in zip(
+        model.cross.bases, factors(refits.x[ok], model.cross.covariances), strict=True
+    ):
+        root = np.linalg.inv(T) @ Lambda
+        cov = np.mean(sigma2[:, None, None] * (root @ root.swapaxes(1, 2)), axis=0)
+        lengths, axes = np.linalg.eigh(cov)
+        roots.append(axes * np.sqrt(np.maximum(lengths, 0.0)))
+    return Null(tuple(roots), float(np.sqrt(sigma2.mean())))
+
+
+def _generalized_ratios(
+    designs: tuple[Design, Design], family: Family, truth: Truth, studies: Replications
+) -> tuple[Array, Flags]:
+    seeds = seeds_of_replicates(studies.entropy, studies.n, studies.first)
+    y = np.array([_response(designs[1], family, truth, seed) for seed in seeds])
+    small, large = (_fitted(design, family, y[0]) for design in designs)
+    statistics = ratios_of(small, large, y)
+    return statistics, np.isnan(statistics)
+
+
+def _fitted(design: Design, family: Family, y: Array) -> FittedModel:
+    design = design.with_rows(y=y)
+    estimate = maximum.maximum_likelihood(prepare(design, family))
+    return FittedModel(design, family, "ml", estimate)
+
+
+def _response(design: Design, family: Family, truth: Truth, seed: np.random.SeedSequence) -> Array:
+    rows, rng = with_strangers(own_rows(design)), np.random.default_rng(seed)
+    return np.asarray(drawn_rows(design, family, rows, truth.draws(1), rng, kind="observation")[0])
+
+
+def _theta(design: Design, truth: Truth) -> Array:
+    """Return the relative covariance parameters of the truth, of a linear model."""
+    roots = [root / truth.sigma for root in truth.roots]
+    return theta_of(roots, [term.covariance for term in design.terms])

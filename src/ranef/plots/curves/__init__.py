@@ -1,0 +1,1 @@
+"""Curves over one or two numbers: power over sizes, densities, criteria, statistics."""
