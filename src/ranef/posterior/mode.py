@@ -22,7 +22,11 @@ from ranef.errors import FitError
 from ranef.likelihood.estimate import Estimate
 from ranef.likelihood.generalized.maximum import NOWHERE, covariance_of, gathered
 from ranef.likelihood.linear import blocked_cholesky
-from ranef.likelihood.linear.optimum.average_information import average_information, of_factors
+from ranef.likelihood.linear.optimum.average_information import (
+    average_information,
+    by_theta,
+    of_factors,
+)
 from ranef.likelihood.linear.optimum.starts import FEW_ROWS, moment_start, starts_from
 from ranef.likelihood.linear.reml import (
     Report,
@@ -286,7 +290,8 @@ class _Marginal(_Penalty):
         variance = values[g] ** 2
         contrast = fixed.turn(values[:g]) @ np.append(-density.gamma, 1.0)
         known = fixed.J @ density.gamma_cov @ fixed.J.T
-        of_theta = average_information(factorized, contrast, known, theta)
+        directions = by_theta(theta, factorized.Lambdas, self.covariances)
+        of_theta = average_information(factorized, contrast, known, directions)
         left = np.eye(len(known)) - factorized.reduced[:-1, :-1] @ known
         A = np.empty((g + 1 + len(theta), g + 1 + len(theta)))
         A[:g, :g] = fixed.given.T @ left @ factorized.reduced[:-1, :-1] @ fixed.given

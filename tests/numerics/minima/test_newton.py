@@ -222,7 +222,7 @@ def test_a_costly_search_ends_where_it_has_been():
         evaluated.append(x)
         return rosenbrock(x)
 
-    found = newton(counted, [np.array([-1.2, 1.0])], is_costly=True)
+    found = newton(counted, [np.array([-1.2, 1.0])], propose=lambda x: x)
     np.testing.assert_array_equal(found.x, evaluated[-1])
     assert found.value == rosenbrock(found.x)[0] < 1e-6
     assert 1e-14 < found.decrement < 1e-6
@@ -231,7 +231,7 @@ def test_a_costly_search_ends_where_it_has_been():
 
 
 def test_a_costly_search_leaves_a_saddle():
-    assert abs(newton(double_well, [np.zeros(1)], is_costly=True).x[0]) == pytest.approx(
+    assert abs(newton(double_well, [np.zeros(1)], propose=lambda x: x).x[0]) == pytest.approx(
         1, abs=1e-3
     )
 
@@ -247,3 +247,16 @@ def test_a_far_step_that_ends_well_teaches_nothing():
     assert far.decrement > module.INFORMATIVE
     assert not module._taught(far, at(np.array([2.0]), 0.01)).learnt.any()
     assert module._taught(far, at(np.array([2.0]), 1.0)).learnt.any()
+
+
+@pytest.mark.parametrize(("proposed", "few"), [(1.0, True), (-40.0, False)])
+def test_a_proposal_is_taken_where_it_is_better(proposed, few):
+    """On x^4 a Newton step takes a third of the way."""
+
+    def quartic(x):
+        z = x - 1
+        return float((z**4).sum()), 4 * z**3, np.diag(12 * z**2)
+
+    found = newton(quartic, [np.array([9.0])], propose=lambda _: np.array([proposed]))
+    assert found.x[0] == pytest.approx(1, abs=0.05)
+    assert (found.evaluations <= 3) == few

@@ -16,6 +16,7 @@ import numpy as np
 from ranef._typing import Array
 from ranef.covariances.covariance import (
     Covariance,
+    by_term,
     factors,
     n_theta,
     pull_back,
@@ -27,14 +28,21 @@ from ranef.likelihood.estimate import Estimate
 from ranef.likelihood.linear import blocked_cholesky
 from ranef.likelihood.linear.crossproducts import CrossProducts
 from ranef.likelihood.linear.equal_levels import condensed
-from ranef.likelihood.linear.expected_information import InnerProducts
-from ranef.likelihood.linear.optimum.average_information import average_information, of_factors
+from ranef.likelihood.linear.expected_information import InnerProducts, tangents
+from ranef.likelihood.linear.optimum.average_information import (
+    QuadraticInCovariances,
+    average_information,
+    by_theta,
+    of_factors,
+)
 from ranef.likelihood.linear.optimum.starts import FEW_ROWS, far_starts, moment_start, starts_from
 from ranef.numerics.matrices import threads_for
 from ranef.numerics.minima.newton import newton
 from ranef.numerics.minimize import Optimum, Step, best_of
 
 COSTLY = 2000  # crossed effects from which on an evaluation takes longer than the rest of a fit
+MUCH_LESS = 0.5  # of an sd, that takes many steps in theta
+MUCH_OF_THE_WAY = 0.75  # towards such an sd
 EVALUATIONS = 5  # of the criterion, until it is at its minimum
 LIMIT_LENGTH = 1e4  # of theta, as good as endless: sigma is zero
 NEGLIGIBLE_GAIN = 1e-4  # of the criterion, which sets no sigma apart from zero
@@ -94,7 +102,7 @@ def minimum(
         starts,
         simplify=lambda x: simplest(x, cross.covariances),
         report=telling(cross, report),
-        is_costly=cross.q_rest > COSTLY,
+        propose=objective.proposed if objective.is_costly else None,
     )
 
 
@@ -207,6 +215,12 @@ class CurvedCriterion:
     cross: CrossProducts
     reml: bool = field(kw_only=True)
     last: tuple[Array, blocked_cholesky.Factorized] | None = None
+    nearby: QuadraticInCovariances | None = None
+
+    @property
+    def is_costly(self) -> bool:
+        """Whether an evaluation takes longer than all else."""
+        return self.cross.q_rest > COSTLY
 
     def __call__(self, theta: Array) -> tuple[float, Array, Array]:
         """Return value, gradient and curvature at theta in the basis; inf where it overflows."""
@@ -231,21 +245,51 @@ class CurvedCriterion:
         is_last = self.last is not None and np.array_equal(self.last[0], theta)
         return self.last[1] if self.last is not None and is_last else None
 
+    def proposed(self, theta: Array) -> Array:
+        """Return where the criterion is least as a quadratic function of the covariances.
+
+        That is for a way towards a variance of zero, which is not taken to its end, where a search
+        might be caught; elsewhere this returns theta itself.
+        """
+        covariances, near = self.cross.covariances, self.nearby
+        if near is None or not np.array_equal(near.theta, theta):
+            return theta
+        pairs = [by_term(x, covariances) for x in (theta, newton(near, [theta]).x)]
+        proposed, shrinks = [], False
+        for covariance, before, after in zip(covariances, *pairs, strict=True):
+            sds = [smallest_sd(covariance.factor(x)) for x in (before, after)]
+            is_less = sds[1] < MUCH_LESS * sds[0]
+            shrinks |= is_less
+            proposed.append(before + (MUCH_OF_THE_WAY if is_less else 1.0) * (after - before))
+        return np.concatenate(proposed) if shrinks else theta
+
     def _curved(
         self, factorized: blocked_cholesky.Factorized, profile: ProfiledCriterion, theta: Array
     ) -> tuple[float, Array, Array]:
         covariances = self.cross.covariances
-        contrast = np.append(-profile.gamma, 1.0)
-        information = average_information(factorized, contrast, profile.gamma_cov, theta)
+        curvature = self._information(
+            factorized, profile, by_theta(theta, factorized.Lambdas, covariances)
+        )
+        units = [tangents(c) for c in covariances if c.is_free] if self.is_costly else []
+        by_units = self._information(factorized, profile, units) if units else np.empty((0, 0))
         scores = blocked_cholesky.scores(factorized, profile.slope, overwrite=True)
         slopes = [2 * G @ Lambda for G, Lambda in zip(scores, factorized.Lambdas, strict=True)]
-        nu = self.cross.n - self.cross.p if self.reml else self.cross.n
-        variance = profile.r2 / nu
-        curvature = information.twice / variance - (
-            np.outer(information.once, information.once) / (nu * variance**2)
-        )
         curvature += of_factors(slopes, scores, theta, covariances)
+        if len(units) == len(covariances):
+            self.nearby = QuadraticInCovariances(theta, covariances, scores, units, by_units)
         return profile.value, pull_back(slopes, theta, covariances), curvature
+
+    def _information(
+        self,
+        factorized: blocked_cholesky.Factorized,
+        profile: ProfiledCriterion,
+        directions: Sequence[Array],
+    ) -> Array:
+        """Return the average information with sigma profiled out, along some directions."""
+        nu = self.cross.n - self.cross.p if self.reml else self.cross.n
+        contrast, variance = np.append(-profile.gamma, 1.0), profile.r2 / nu
+        found = average_information(factorized, contrast, profile.gamma_cov, directions)
+        return found.twice / variance - np.outer(found.once, found.once) / (nu * variance**2)
 
 
 @dataclass(frozen=True, eq=False)

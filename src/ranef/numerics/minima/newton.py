@@ -43,6 +43,7 @@ LAST_DECREMENT = 1e-14  # that is left, over the rounding of the value
 MIN_SHARE = 1e-4  # of a step, the last that is tried
 SHARES = (0.1, 0.5)  # of a step that is not good enough: the least and the greatest tried next
 MIN_DESCENT = 1e-4  # over what the gradient promises
+MIN_GAIN = 0.1  # of what is proposed, over the decrement
 MIN_STEP_DOWNWARDS = 0.3  # along a direction that curves downwards
 INFORMATIVE = 1.0  # a decrement: steps from where it is greater say nothing of the curvature here
 SHARE_LEFT = 0.01  # of such a decrement, up to which a step has nothing to teach
@@ -183,7 +184,7 @@ def newton(
     *,
     simplify: Callable[[Array], Array] | None = None,
     report: Callable[[Step], None] | None = None,
-    is_costly: bool = False,
+    propose: Callable[[Array], Array] | None = None,
 ) -> Optimum:
     """Minimise a smooth function from each of several starts, and return the lowest optimum.
 
@@ -199,9 +200,10 @@ def newton(
         is a minimum too.
     report : callable, optional
         Is told of every step when it is taken.
-    is_costly : bool
-        Whether a search ends at the first point evaluated from where a step would gain less than
-        makes a difference, and not when steps come to an end.
+    propose : callable, optional
+        The last point evaluated to a point that should be better than where a step would lead, of
+        an objective that is costly. Such a search ends at the first point evaluated from where a
+        step would gain less than makes a difference, and not when steps come to an end.
 
     Returns
     -------
@@ -216,7 +218,7 @@ def newton(
     """
     simpler, tell = simplify or (lambda x: x), report or (lambda _: None)
     with counted(EVALUATING, objective) as called:
-        return lowest(_optima(_Search(called, simpler, tell, [], is_costly), starts))
+        return lowest(_optima(_Search(called, simpler, tell, [], propose), starts))
 
 
 def _optima(first: _Search, starts: Sequence[Array]) -> Iterator[Optimum]:
@@ -252,7 +254,7 @@ class _Search:
     simplify: Callable[[Array], Array]
     report: Callable[[Step], None]
     minima: Sequence[_Point]
-    is_costly: bool
+    propose: Callable[[Array], Array] | None
     evaluated: dict[bytes, tuple[float, Array, Array]] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)
 
@@ -267,7 +269,7 @@ class _Search:
     def optimum(self, point: _Point, ended: Convergence) -> Optimum:
         """Return the end of a search: a last step ahead of its last point, whose value it has."""
         x, left = point.x, point.decrement if len(point.x) else 0.0
-        if len(x) and not self.is_costly:
+        if len(x) and not self.propose:
             x, left = point.after(), point.left
         if not np.array_equal(x, point.x):
             self.steps.append(Step(point.value, x, left / 2))
@@ -311,7 +313,7 @@ class _Search:
 
     def _is_enough(self, point: _Point) -> bool:
         """Whether no other point needs to be evaluated."""
-        is_good = self.is_costly and point.decrement <= DECREMENT_TOLERANCE
+        is_good = self.propose is not None and point.decrement <= DECREMENT_TOLERANCE
         return (is_good and not point.curves_downwards) or point.is_settled
 
     def simplified(self, point: _Point, ended: Convergence) -> tuple[_Point, Convergence]:
@@ -356,6 +358,10 @@ class _Search:
 
     def _lower(self, point: _Point) -> _Point | None:
         """Return a better point along a step, shorter ones by interpolation; None if none is."""
+        if self.propose and point.decrement > SURE and not point.curves_downwards:
+            other = self.at(self.propose(point.x))
+            if other.value - point.value < -MIN_GAIN * point.decrement:
+                return _taught(point, other)
         step, share = point.step, 1.0
         slope = min(float(point.gradient @ step), 0.0)
         while share > MIN_SHARE:

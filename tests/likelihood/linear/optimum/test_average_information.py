@@ -12,7 +12,11 @@ import ranef as rf
 from ranef.covariances.covariance import factors, n_theta, pull_back
 from ranef.likelihood.linear import blocked_cholesky, reml
 from ranef.likelihood.linear.crossproducts import cross_products
-from ranef.likelihood.linear.optimum.average_information import average_information, of_factors
+from ranef.likelihood.linear.optimum.average_information import (
+    average_information,
+    by_theta,
+    of_factors,
+)
 from ranef.numerics.finite_differences import central_hessian
 
 WITH_EFFECTS = {name: f for name, f in STRUCTURES.items() if "|" in f}
@@ -52,7 +56,8 @@ def test_the_response_has_these_second_derivatives(formula):
         factorized = blocked_cholesky.factorize(cross, factors(theta, cross.covariances))
         profile = reml.profiled(factorized, reml=True)
         contrast = np.append(-profile.gamma, 1.0)
-        information = average_information(factorized, contrast, profile.gamma_cov, theta)
+        directions = by_theta(theta, factorized.Lambdas, cross.covariances)
+        information = average_information(factorized, contrast, profile.gamma_cov, directions)
         _, gradient, slopes, scores = residual_sum_of_squares(cross, theta)
         np.testing.assert_allclose(information.once, -gradient, rtol=1e-7, atol=1e-8)
         expected = central_hessian(lambda x: residual_sum_of_squares(cross, x)[:2], theta, 1e-5)
@@ -85,9 +90,9 @@ def test_products_are_those_of_dense_matrices():
     Py = P @ rows.y
     factorized = blocked_cholesky.factorize(cross, factors(theta, cross.covariances))
     profile = reml.profiled(factorized, reml=True)
-    found = average_information(
-        factorized, np.append(-profile.gamma, 1.0), profile.gamma_cov, theta
-    )
+    contrast = np.append(-profile.gamma, 1.0)
+    directions = by_theta(theta, factorized.Lambdas, cross.covariances)
+    found = average_information(factorized, contrast, profile.gamma_cov, directions)
     twice = [[Py @ one @ P @ other @ Py for other in slopes] for one in slopes]
     np.testing.assert_allclose(found.twice, twice, rtol=1e-8)
     np.testing.assert_allclose(found.once, [Py @ one @ Py for one in slopes], rtol=1e-8)
@@ -98,7 +103,7 @@ def test_products_are_those_of_dense_matrices():
 def test_without_random_effects_the_curvature_is_exact(formula, restricted):
     cross = crossed(formula)
     zero = np.zeros(n_theta(cross.covariances))
-    value, gradient, curvature = reml.curved_criterion(cross, zero, reml=restricted)
+    value, gradient, curvature = reml.CurvedCriterion(cross, reml=restricted)(zero)
     assert (value, gradient.any()) == (reml.criterion(cross, zero, reml=restricted)[0], False)
     expected = central_hessian(lambda x: reml.criterion(cross, x, reml=restricted), zero, 1e-4)
     np.testing.assert_allclose(curvature, expected, atol=1e-5 * np.abs(expected).max())
@@ -114,7 +119,7 @@ def test_with_many_levels_it_is_nearly_the_hessian():
     model = rf.Model("y ~ x + (x | g) + (1 | h)", frame)
     cross, fit = cross_products(model.design), model.fit()
     theta = reml.basis_theta(cross, fit.theta)
-    curvature = reml.curved_criterion(cross, theta, reml=True)[2]
+    curvature = reml.CurvedCriterion(cross, reml=True)(theta)[2]
     hessian = central_hessian(lambda x: reml.criterion(cross, x, reml=True), theta, 1e-4)
     size = np.sqrt(np.diag(hessian))
     np.testing.assert_allclose(
@@ -156,3 +161,39 @@ def test_any_covariance_says_how_its_factor_curves(structure):
         for b in h * np.eye(2)
     ]
     np.testing.assert_allclose(covariance.curvature(slope, theta), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("formula", WITH_EFFECTS.values(), ids=WITH_EFFECTS.keys())
+def test_the_criterion_as_a_function_of_covariances(formula, monkeypatch):
+    """It has the criterion's slope and curvature at its point, and its own derivatives anywhere."""
+    monkeypatch.setattr(reml, "COSTLY", -1)
+    cross = crossed(formula)
+    for theta in points(cross):
+        objective = reml.CurvedCriterion(cross, reml=True)
+        _, gradient, curvature = objective(theta)
+        near = objective.nearby
+        value, slope, bend = near(theta)
+        assert value == 0
+        np.testing.assert_allclose(slope, gradient, rtol=1e-10)
+        np.testing.assert_allclose(bend, curvature, atol=1e-9 * np.abs(curvature).max())
+        other = theta + 0.3
+        value, slope, bend = near(other)
+        expected = central_hessian(lambda x, near=near: near(x)[:2], other, 1e-4)
+        np.testing.assert_allclose(bend, expected, atol=1e-6 * np.abs(expected).max())
+        steps = 1e-5 * np.eye(len(theta))
+        differences = [(near(other + e)[0] - near(other - e)[0]) / 2e-5 for e in steps]
+        np.testing.assert_allclose(slope, differences, atol=1e-6 * np.abs(slope).max())
+
+
+def test_a_variance_of_zero_is_reached_in_few_evaluations(monkeypatch):
+    """As a quadratic function of theta the criterion says: a third of the way at each step."""
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"g": rng.integers(0, 60, 3000), "h": rng.integers(0, 40, 3000)})
+    frame["y"] = rng.normal(size=3000) + rng.normal(size=40)[frame["h"]]
+    frame["x"] = rng.normal(size=3000)
+    model = rf.Model("y ~ x + (x || g) + (1 | h)", frame)
+    cross, plain = cross_products(model.design), model.fit()
+    monkeypatch.setattr(reml, "COSTLY", -1)
+    found = reml.estimate(cross, reml=True)
+    assert found.evaluations < plain.estimate.evaluations
+    assert found.objective == pytest.approx(plain.objective, abs=1e-5)

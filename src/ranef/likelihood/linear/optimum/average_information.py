@@ -19,9 +19,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import linalg
 
 from ranef._typing import Array
-from ranef.covariances.covariance import Covariance, by_term
+from ranef.covariances.covariance import Covariance, by_term, factors, pull_back
 from ranef.likelihood.linear.blocked_cholesky import Factorized, times_factors
 from ranef.likelihood.linear.crossed_rows import CrossedRows
 from ranef.likelihood.linear.crossproducts import CrossProducts
@@ -48,9 +49,9 @@ class AverageInformation:
 
 
 def average_information(
-    factorized: Factorized, contrast: Array, gamma_cov: Array, theta: Array
+    factorized: Factorized, contrast: Array, gamma_cov: Array, directions: Sequence[Array]
 ) -> AverageInformation:
-    """Return the response's part in the second derivatives.
+    """Return the response's part in the second derivatives along some directions.
 
     Parameters
     ----------
@@ -59,13 +60,14 @@ def average_information(
         The combination of [X y] that is left of the response, (-gamma, 1).
     gamma_cov : ndarray, shape (p, p)
         The covariance of gamma over sigma^2; zero in the directions of known coefficients.
-    theta : ndarray, shape (d,)
-        In the basis of the cross-products.
+    directions : sequence of ndarray, shape (d_t, k, k)
+        The derivatives of each term's relative covariance by its parameters, in the basis of the
+        cross-products.
     """
     cross = factorized.cross
-    effects = _moved(factorized, contrast, theta)
+    effects = _moved(factorized, contrast, directions)
     sums, fixed = times(cross, effects)
-    d = len(theta)
+    d = sum(map(len, directions))
     squares = np.zeros((d, d))
     for c, of_term in zip(effects, sums, strict=True):
         squares += c.reshape(-1, d).T @ of_term.reshape(-1, d)
@@ -74,23 +76,28 @@ def average_information(
     return AverageInformation(twice, fixed.T @ contrast, fixed)
 
 
-def _moved(factorized: Factorized, contrast: Array, theta: Array) -> list[Array]:
+def by_theta(
+    theta: Array, Lambdas: Sequence[Array], covariances: Sequence[Covariance]
+) -> list[Array]:
+    """Return the derivatives of each relative covariance by its theta, shape (d_t, k, k)."""
+    halves = (
+        covariance.jacobian(of_term) @ Lambda.T
+        for covariance, of_term, Lambda in zip(
+            covariances, by_term(theta, covariances), Lambdas, strict=True
+        )
+    )
+    return [half + half.mT for half in halves]
+
+
+def _moved(factorized: Factorized, contrast: Array, directions: Sequence[Array]) -> list[Array]:
     """Return Sigma_i Z'Py of each term, shape (m, k, d): V_i P y is Z times that."""
-    cross, effects, start = factorized.cross, [], 0
+    effects, start, d = [], 0, sum(map(len, directions))
     residuals = residual_sums(factorized, contrast)
-    for covariance, of_term, Lambda, z in zip(
-        cross.covariances,
-        by_term(theta, cross.covariances),
-        factorized.Lambdas,
-        residuals,
-        strict=True,
-    ):
-        half = covariance.jacobian(of_term) @ Lambda.T
-        stop, (m, k) = start + len(half), z.shape
-        slopes = (half + half.mT).transpose(1, 2, 0).reshape(k, -1)
-        own = (z @ slopes).reshape(m, k, stop - start)
-        if stop - start < len(theta):
-            moved = np.zeros((m, k, len(theta)))
+    for of_term, z in zip(directions, residuals, strict=True):
+        stop, (m, k) = start + len(of_term), z.shape
+        own = (z @ of_term.transpose(1, 2, 0).reshape(k, -1)).reshape(m, k, stop - start)
+        if stop - start < d:
+            moved = np.zeros((m, k, d))
             moved[:, :, start:stop] = own
             own = moved
         effects.append(own)
@@ -125,6 +132,59 @@ def of_factors(
         own = slice(start, start := start + len(jacobian))
         curvature[own, own] = quadratic + covariance.curvature(slope, of_term)
     return curvature
+
+
+@dataclass(frozen=True, eq=False)
+class QuadraticInCovariances:
+    """A criterion near a point, as a quadratic function of the covariances, not of theta.
+
+    V is linear in the covariances, so that the criterion is nearer to such a function: as one of
+    theta, Newton steps towards a standard deviation of zero take off a third of it each.
+
+    Attributes
+    ----------
+    theta : ndarray, shape (d,)
+        The point.
+    covariances : sequence of Covariance
+    scores : sequence of ndarray, shape (k, k)
+        The derivative by each Lambda Lambda' there.
+    directions : sequence of ndarray, shape (d_t, k, k)
+        Orthogonal matrices that span the covariances of each term.
+    curvature : ndarray, shape (d, d)
+        The second derivatives along these.
+    """
+
+    theta: Array
+    covariances: Sequence[Covariance]
+    scores: Sequence[Array]
+    directions: Sequence[Array]
+    curvature: Array
+
+    def __call__(self, theta: Array) -> tuple[float, Array, Array]:
+        """Return the change of the criterion, its gradient and its Hessian."""
+        Lambdas, before = (factors(x, self.covariances) for x in (theta, self.theta))
+        changes = [F @ F.T - B @ B.T for F, B in zip(Lambdas, before, strict=True)]
+        moved = np.concatenate(self._coordinates([change[None] for change in changes]), axis=1)[0]
+        pull = self.curvature @ moved
+        value = sum(float((G * c).sum()) for G, c in zip(self.scores, changes, strict=True))
+        scores, start = [], 0
+        for G, of_term in zip(self.scores, self.directions, strict=True):
+            own = pull[start : (start := start + len(of_term))]
+            sizes = (of_term**2).sum(axis=(1, 2))
+            scores.append(G + np.tensordot(own / sizes, of_term, axes=1))
+        slopes = [2 * G @ Lambda for G, Lambda in zip(scores, Lambdas, strict=True)]
+        jacobian = linalg.block_diag(*self._coordinates(by_theta(theta, Lambdas, self.covariances)))
+        hessian = jacobian @ self.curvature @ jacobian.T
+        hessian += of_factors(slopes, scores, theta, self.covariances)
+        gradient = pull_back(slopes, theta, self.covariances)
+        return value + float(moved @ pull) / 2, gradient, hessian
+
+    def _coordinates(self, matrices: Sequence[Array]) -> list[Array]:
+        """Return matrices of each term, shape (n, k, k), along its directions, (n, d_t)."""
+        return [
+            np.tensordot(x, of_term, axes=([1, 2], [1, 2])) / (of_term**2).sum(axis=(1, 2))
+            for x, of_term in zip(matrices, self.directions, strict=True)
+        ]
 
 
 # ----------------------------------------------------------------- products with further columns
