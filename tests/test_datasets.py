@@ -9,10 +9,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from ranef.datasets import list_datasets, load_dataset
+from ranef.datasets import describe_dataset, list_datasets, load_dataset
 from ranef.errors import DataError
 
-NAMES = list_datasets()
+NAMES = list(list_datasets()["name"])
 FOLDER = files("ranef") / "data"
 REFERENCE = Path(__file__).parent / "reference"
 NUMERIC = {
@@ -136,3 +136,41 @@ def test_the_printed_tables_say_the_same(name: str) -> None:
     author, year = re.match(r"(\w+).*\((\d{4})\)", source).groups()
     assert author in line
     assert year in line
+
+
+def test_the_list_has_a_line_for_each_that_its_file_bears_out() -> None:
+    table = list_datasets().set_index("name")
+    for name, line in table.iterrows():
+        with (FOLDER / f"{name}.csv").open(encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        assert (line["rows"], line["columns"]) == (len(rows), len(rows[0]))
+        for group in line["groups"].split(", "):
+            factor, number = re.fullmatch(r"(\w+) \((\d+)\)", group).groups()
+            assert len({row[factor] for row in rows}) == int(number)
+    assert table.loc["sleepstudy", "source"] == "Belenky et al. (2003)"
+    assert not (table == "").any(axis=None)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_column_is_described_as_it_is(name: str) -> None:
+    frame, table = load_dataset(name), describe_dataset(name.upper())
+    assert list(table.index) == list(frame.columns) == list(frame.attrs["columns"])
+    assert (table["what"] != "").all()
+    assert table.attrs["source"] == frame.attrs["source"]
+    for column, line in table.iterrows():
+        levels = getattr(frame[column].dtype, "categories", None)
+        kind = "number" if levels is None else f"factor, {len(levels)} levels"
+        assert line["kind"].removeprefix("ordered ") == kind
+        assert frame.attrs["columns"][column].startswith(line["what"])
+        assert frame.attrs["columns"][column].endswith(line["unit"])
+
+
+def test_a_description_of_nothing_is_refused() -> None:
+    with pytest.raises(DataError, match="there is no data set `sleep`"):
+        describe_dataset("sleep")
+
+
+def test_the_list_is_printed_with_one_line_each() -> None:
+    lines = str(list_datasets()).split("\n\n")[0].splitlines()
+    assert [line.split()[0] for line in lines] == ["name", *NAMES]
+    assert max(map(len, lines)) <= 100

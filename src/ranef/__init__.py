@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ranef.comparison.anova import Anova, anova
     from ranef.comparison.compare import compare, compare_structures
     from ranef.comparison.comparison_table import Comparison
-    from ranef.datasets import list_datasets, load_dataset
+    from ranef.datasets import describe_dataset, list_datasets, load_dataset
     from ranef.effects.counterfactuals import comparisons
     from ranef.effects.effect_plots import plot_effects
     from ranef.effects.hypotheses import hypothesis
@@ -79,6 +79,7 @@ _HOMES = {
     "compare_structures": "comparison.compare",
     "comparisons": "effects.counterfactuals",
     "contrasts": "effects.marginal_means",
+    "describe_dataset": "datasets",
     "fit": "model.model",
     "hypothesis": "effects.hypotheses",
     "joint_tests": "effects.joint_tests",

@@ -6,115 +6,98 @@ package; nothing is downloaded.
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from functools import cache
 from importlib.resources import files
+from typing import Any
 
 import pandas as pd
 
 from ranef.errors import DataError, suggestion
+from ranef.printing.frames import Table
+
+FOLDER = files("ranef") / "data"
+NUMBER, ORDERED = "number", "ordered"  # kinds of columns; others are factors
 
 
-@dataclass(frozen=True)
-class _Dataset:
-    """Name, content, source and factors of a data set; levels of factors that are not sorted."""
-
-    name: str
-    what: str
-    source: str
-    factors: tuple[str, ...]
-    ordered: tuple[str, ...] = ()
-    levels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+@cache
+def _descriptions() -> Mapping[str, Mapping[str, Any]]:
+    """Return what is written of every data set: what, source, groups, columns."""
+    return tomllib.loads((FOLDER / "datasets.toml").read_text(encoding="utf-8"))
 
 
-_DATASETS = (
-    _Dataset(
-        name="Dyestuff",
-        what="yield of dyestuff, five preparations of six batches",
-        source="Davies & Goldsmith (1972), sec. 6.4",
-        factors=("Batch",),
-    ),
-    _Dataset(
-        name="Dyestuff2",
-        what="as Dyestuff, constructed to have no variance between batches",
-        source="Box & Tiao (1973), sec. 5.1.2",
-        factors=("Batch",),
-    ),
-    _Dataset(
-        name="Penicillin",
-        what="zones of growth inhibition, 24 plates crossed with 6 samples",
-        source="Davies & Goldsmith (1972), sec. 6.6",
-        factors=("plate", "sample"),
-    ),
-    _Dataset(
-        name="Pastes",
-        what="strength of a paste, casks nested in batches",
-        source="Davies & Goldsmith (1972), sec. 6.5",
-        factors=("batch", "cask", "sample"),
-    ),
-    _Dataset(
-        name="sleepstudy",
-        what="reaction times of 18 subjects over ten days with little sleep",
-        source="Belenky et al. (2003)",
-        factors=("Subject",),
-    ),
-    _Dataset(
-        name="cbpp",
-        what="new cases of bovine pleuropneumonia in 15 herds and 4 quarters",
-        source="Lesnoff et al. (2004)",
-        factors=("herd", "period"),
-    ),
-    _Dataset(
-        name="cake",
-        what="breaking angle of cakes, split plot: 3 recipes, 6 temperatures",
-        source="Cook (1938)",
-        factors=("replicate", "recipe", "temperature"),
-        ordered=("temperature",),
-    ),
-    _Dataset(
-        name="ScotsSec",
-        what="attainment of pupils, primary crossed with secondary schools",
-        source="Paterson (1991)",
-        factors=("primary", "sex", "second"),
-        levels={"sex": ("M", "F")},
-    ),
-    _Dataset(
-        name="Contraception",
-        what="use of contraception by women in 60 districts of Bangladesh",
-        source="Steele, Diamond & Amin (1996)",
-        factors=("woman", "district", "use", "livch", "urban"),
-        ordered=("livch",),
-    ),
-    _Dataset(
-        name="Orthodont",
-        what="a facial distance of 27 children at ages 8, 10, 12 and 14",
-        source="Potthoff & Roy (1964)",
-        factors=("Subject", "Sex"),
-    ),
-    _Dataset(
-        name="Machines",
-        what="productivity of six workers, three times on each of three machines",
-        source="Milliken & Johnson (1992), p. 285",
-        factors=("Worker", "Machine"),
-    ),
-    _Dataset(
-        name="Oats",
-        what="yield of oats, split plot: 3 varieties, 4 amounts of nitrogen",
-        source="Yates (1935)",
-        factors=("Block", "Variety"),
-    ),
-)
+def list_datasets() -> Table:
+    """Return the teaching data sets, one line each; `describe_dataset` has their columns.
 
-
-def list_datasets() -> list[str]:
-    """Return the names of the data sets; `load_dataset` has their sources.
+    Returns
+    -------
+    DataFrame
+        `name`; the number of `rows`; `what` it is about; `groups`, the grouping factors with
+        their numbers of levels; the number of `columns`; the `source`.
 
     Examples
     --------
-    >>> list_datasets()[:3]
+    >>> table = list_datasets()
+    >>> table.loc[table["name"] == "Penicillin", "groups"].item()
+    'plate (24), sample (6)'
+    >>> list(table["name"])[:3]
     ['Dyestuff', 'Dyestuff2', 'Penicillin']
     """
-    return [dataset.name for dataset in _DATASETS]
+    return Table([_line(name, about) for name, about in _descriptions().items()])
+
+
+def _line(name: str, about: Mapping[str, Any]) -> dict[str, object]:
+    frame = load_dataset(name)
+    groups = [f"{group} ({frame[group].nunique()})" for group in about["groups"]]
+    said = {"name": name, "rows": len(frame), "what": about["what"], "groups": ", ".join(groups)}
+    return {**said, "columns": frame.shape[1], "source": about["source"]}
+
+
+def describe_dataset(name: str) -> Table:
+    """Return what the columns of a data set are.
+
+    Parameters
+    ----------
+    name : str
+        As in `list_datasets`, in capitals or not.
+
+    Returns
+    -------
+    DataFrame
+        One row a column of the data: `kind` (a number, or a factor with its number of levels),
+        `unit` (empty where there is none) and `what` it is. Its `attrs` say `what` the data are
+        and their `source`.
+
+    Raises
+    ------
+    DataError
+        If there is no data set of this name.
+
+    Examples
+    --------
+    >>> describe_dataset("sleepstudy")
+              kind               unit  what
+    Reaction  number             ms    mean reaction time of the day
+    Days      number             days  0, 1 training, 2 baseline, then 3 h in bed
+    Subject   factor, 18 levels        subject
+    """
+    frame = load_dataset(name)
+    columns = _descriptions()[frame.attrs["name"]]["columns"]
+    rows = [
+        {"kind": _kind(about["kind"], frame[column]), "unit": about["unit"], "what": about["what"]}
+        for column, about in columns.items()
+    ]
+    table = Table(rows, index=list(columns))
+    table.attrs = {key: frame.attrs[key] for key in ("name", "what", "source")}
+    return table
+
+
+def _kind(kind: str, values: pd.Series[Any]) -> str:
+    """Return what a column is: a number, or a factor with its number of levels."""
+    if kind == NUMBER:
+        return kind
+    return f"{'ordered ' * (kind == ORDERED)}factor, {values.nunique()} levels"
 
 
 def load_dataset(name: str) -> pd.DataFrame:
@@ -150,7 +133,8 @@ def load_dataset(name: str) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        Its `attrs` say `what` it is and its `source`.
+        Its `attrs` say `what` it is, its `source`, and what its `columns` are, with units;
+        `describe_dataset` has these as a table.
 
     Raises
     ------
@@ -175,28 +159,36 @@ def load_dataset(name: str) -> pd.DataFrame:
     2  250.8006     2     308
     >>> list(sleep["Subject"].cat.categories[:3])
     ['308', '309', '310']
-    >>> sleep.attrs["source"]
-    'Belenky et al. (2003)'
+    >>> sleep.attrs["source"], sleep.attrs["columns"]["Reaction"]
+    ('Belenky et al. (2003)', 'mean reaction time of the day, ms')
     """
-    record = _record(name)
-    with (files("ranef") / "data" / f"{record.name}.csv").open(encoding="utf-8") as file:
-        frame = pd.read_csv(file, dtype=dict.fromkeys(record.factors, str))
-    frame = frame.astype({column: _dtype(record, column, frame) for column in record.factors})
-    frame.attrs = {"name": record.name, "what": record.what, "source": record.source}
+    known = _known(name)
+    about = _descriptions()[known]
+    columns = about["columns"]
+    factors = [column for column, facts in columns.items() if facts["kind"] != NUMBER]
+    with (FOLDER / f"{known}.csv").open(encoding="utf-8") as file:
+        frame = pd.read_csv(file, dtype=dict.fromkeys(factors, str))
+    frame = frame.astype({column: _dtype(columns[column], frame[column]) for column in factors})
+    said = {
+        column: ", ".join(filter(None, [facts["what"], facts["unit"]]))
+        for column, facts in columns.items()
+    }
+    frame.attrs = {"name": known, "what": about["what"], "source": about["source"], "columns": said}
     return frame
 
 
-def _record(name: str) -> _Dataset:
-    by_name = {dataset.name.lower(): dataset for dataset in _DATASETS}
+def _known(name: object) -> str:
+    """Return the name of a data set as it is written."""
+    by_name = {known.lower(): known for known in _descriptions()}
     wanted = str(name)  # whatever it may really be
     if wanted.lower() not in by_name:
-        raise DataError(f"there is no data set `{wanted}`. {suggestion(wanted, list_datasets())}")
+        raise DataError(f"there is no data set `{wanted}`. {suggestion(wanted, _descriptions())}")
     return by_name[wanted.lower()]
 
 
-def _dtype(record: _Dataset, column: str, frame: pd.DataFrame) -> pd.CategoricalDtype:
-    levels = record.levels.get(column) or _in_order(frame[column].unique().tolist())
-    return pd.CategoricalDtype(list(levels), ordered=column in record.ordered)
+def _dtype(facts: Mapping[str, Any], values: pd.Series[Any]) -> pd.CategoricalDtype:
+    levels = facts.get("levels") or _in_order(values.unique().tolist())
+    return pd.CategoricalDtype(list(levels), ordered=facts["kind"] == ORDERED)
 
 
 def _in_order(labels: list[str]) -> list[str]:

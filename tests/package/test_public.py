@@ -40,6 +40,7 @@ NAMES = [
     "compare_structures",
     "comparisons",
     "contrasts",
+    "describe_dataset",
     "fit",
     "hypothesis",
     "joint_tests",
