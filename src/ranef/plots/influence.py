@@ -161,7 +161,7 @@ def _draw(axes: Axes, levels: Sequence[str], values: Array, name: str) -> None:
     axes.scatter(values, rows, s=size**2, color=colour, zorder=3)
     if name == "cook" and np.nanmax(values, initial=0.0) > CUT / m:
         axes.axvline(CUT / m, color=GREY, linewidth=0.8, linestyle=":", zorder=1.5)
-    axes.locator_params(axis="x", nbins=5)
+    axes.locator_params(axis="x", nbins=4, min_n_ticks=2)
     axes.set_xlabel(HEADS.get(name, f"change of\n{short(name)}"), parse_math=False)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import ranef as rf
-from ranef.errors import RanefError
+from ranef.errors import FitError, RanefError
 
 PICTURES = ("fitted", "predictor", "scale", "group", "qq", "effects")
 MODELS = {
@@ -69,3 +69,52 @@ def test_axes_are_the_users():
     assert list(fit.plot_residuals("effects", ax=axes, n=39, seed=1)) == list(axes)
     grid = fit.plot_influence(["cook", "Days"], levels=["308", "309"], ax=axes)
     assert list(grid) == list(axes)
+
+
+def test_what_only_a_posterior_has_is_said():
+    fit = rf.fit("Yield ~ 1 + (1 | Batch)", rf.load_dataset("Dyestuff"))
+    with pytest.raises(FitError, match=r'by "reml": fit by method="quadrature"'):
+        fit.plot_influence("elpd")
+
+
+ALONE = ("forest", "savage_dickey", "profile")  # pictures of some models, or of a named parameter
+CALLS = [
+    name
+    for name in dir(rf.QuadratureFit)
+    if name.startswith("plot_") and not any(name == f"plot_{one}" for one in ALONE)
+]
+
+
+@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("method", ["reml", "quadrature"])
+def test_every_picture_of_any_name_is_drawn_without_a_warning(name, method):
+    draw_all("sleepstudy", method, [name])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["reml", "ml", "map", "quadrature", "laplace", "mcmc"])
+@pytest.mark.parametrize("data", MODELS)
+def test_every_picture_of_every_fit_of_every_data_set_is_drawn_without_a_warning(data, method):
+    if "family" in MODELS[data][1] and method in ("reml", "quadrature"):
+        pytest.skip("is for linear models")
+    draw_all(data, method, CALLS)
+
+
+def draw_all(data, method, names):
+    formula, options = MODELS[data]
+    if method == "mcmc":
+        options = options | {"draws": 500, "seed": 1, "progressbar": False}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        fit = rf.fit(formula, rf.load_dataset(data), method, **options)
+    group = fit.design.terms[-1].factor
+    levels = [str(level) for level in fit.design.terms[-1].levels[:3]]
+    given = {"plot_influence": {"group": group, "levels": levels}}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for name in names:
+            has_pairs = max(term.n_coefs for term in fit.design.terms) > 1
+            if hasattr(fit, name) and (name != "plot_pairs" or has_pairs):
+                drawn = np.ravel(np.array(getattr(fit, name)(**given.get(name, {})), dtype=object))
+                getattr(drawn[0], "figure", drawn[0]).canvas.draw()
+                plt.close("all")

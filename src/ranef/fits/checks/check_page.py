@@ -12,6 +12,7 @@ from ranef.printing.pages import Page, TextTable
 from ranef.printing.summary import OnPage
 
 FINE, LOOK, TROUBLE = "fine", "look", "trouble"
+UNBROKEN = "\N{NO-BREAK SPACE}"
 WIDTH, MARGIN, ROOM = 100, 13, 24  # of a page, of the verdicts, for the call at the end of a line
 
 
@@ -93,7 +94,9 @@ class Check(OnPage):
 def _as_lines(finding: Finding) -> list[str]:
     """Return the lines of a finding: verdict, wrapped text, and the call at the right."""
     width = WIDTH - MARGIN - (max(ROOM, len(finding.call) + 2) if finding.call else 0)
-    first, *others = textwrap.wrap(finding.text, width, break_on_hyphens=False)
+    kept = finding.text.replace("(p = ", f"(p{UNBROKEN}={UNBROKEN}")
+    lines = textwrap.wrap(kept, width, break_on_hyphens=False)
+    first, *others = (line.replace(UNBROKEN, " ") for line in lines)
     head = f"  {finding.verdict:<{MARGIN - 2}}{first:<{width}}"
     if finding.call:
         head = f"{head}  {finding.call}"
