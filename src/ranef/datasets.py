@@ -24,7 +24,8 @@ NUMBER, ORDERED = "number", "ordered"  # kinds of columns; others are factors
 @cache
 def _descriptions() -> Mapping[str, Mapping[str, Any]]:
     """Return what is written of every data set: what, source, groups, columns."""
-    return tomllib.loads((FOLDER / "datasets.toml").read_text(encoding="utf-8"))
+    with (FOLDER / "datasets.toml").open("rb") as file:
+        return tomllib.load(file)
 
 
 def list_datasets() -> Table:
