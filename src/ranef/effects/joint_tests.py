@@ -38,6 +38,7 @@ from ranef.fits.fit import Fit
 from ranef.fits.point import PointFit
 from ranef.fits.posterior import PosteriorFit
 from ranef.formula.terms import Term
+from ranef.printing.frames import captioned
 
 ASYMPTOTIC = "asymptotic"
 TOLERANCE = 1e-8  # of a combination of columns of unit length: below is rounding
@@ -143,8 +144,7 @@ def joint_tests(
     contrasts = term_contrasts(fit.design, type, None if fit.family.is_linear else fit.vcov())
     rows = [_chi2(fit, L) if kind == ASYMPTOTIC else _f(fit, L, kind) for L in contrasts.values()]
     table = pd.DataFrame(rows, index=pd.Index(contrasts, name="term"))
-    table.attrs["test"] = f"type {'I' * type}, {kind}"
-    return table
+    return captioned(table, test=f"type {'I' * type}, {kind}")
 
 
 def term_contrasts(design: Design, kind: int, vcov: pd.DataFrame | None = None) -> dict[str, Array]:

@@ -24,6 +24,7 @@ from ranef.errors import FitError, suggestion
 from ranef.posterior.linear_posterior import LinearPosterior
 from ranef.posterior.quadrature.moments import Exact
 from ranef.posterior.transforms import LOG, Coordinate, Space, coordinate, coordinate_of
+from ranef.printing.summary import InNotebook
 from ranef.priors.assignment import AT_MEAN, Priors, TermPriors
 from ranef.priors.distributions import (
     Constant,
@@ -43,8 +44,8 @@ FLAT = (
 ZERO_SD = 1e-100  # an sd over sigma that makes no difference from zero, but has a logarithm
 
 
-@dataclass(frozen=True)
-class DensityRatio:
+@dataclass(frozen=True, repr=False)
+class DensityRatio(InNotebook):
     """The Bayes factor of the model in which a parameter is zero, against the one with it.
 
     Attributes
@@ -75,6 +76,8 @@ class DensityRatio:
             f"Bayes factor {self.bf01:.5g} of `{self.name}` = 0 against the fitted model: density "
             f"at zero {self.posterior:.5g} after the data, {self.prior:.5g} before"
         )
+
+    __repr__ = __str__
 
 
 def savage_dickey(

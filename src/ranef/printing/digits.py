@@ -17,13 +17,11 @@ NORMAL_WIDTH = 4.0  # of a 95 % interval, in standard errors
 
 _ERRORS = ("se", "sd")
 _SAME_UNIT = ("estimate", "mean", "median", "link", "bias", "lower", "upper")
-_DECIMALS = {"t": 2, "z": 2, "F": 2, "df": 2, "r_hat": 3, "probability": 3} | dict.fromkeys(
-    (
-        *("loglik", "deviance", "objective", "aic", "bic", "AIC", "BIC", "statistic"),
-        *("log_marginal_likelihood", "elpd", "elpd_se"),
-    ),
-    2,
-)
+_TWO_DECIMALS = [
+    *("loglik", "deviance", "objective", "aic", "bic", "AIC", "BIC", "statistic"),
+    *("log_marginal_likelihood", "elpd", "elpd_se", "t", "z", "F", "chi2", "df", "df_den"),
+]
+_DECIMALS = dict.fromkeys(_TWO_DECIMALS, 2) | {"df_num": 0, "r_hat": 3, "probability": 3}
 _COUNTS = ("n", "ess_bulk", "ess_tail", "n_draws")
 _DIGITS = {"mcse_mean": 2, "p_value": 3}
 

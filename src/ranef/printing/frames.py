@@ -8,7 +8,7 @@ from ranef.printing.markup import as_html, as_latex, as_markdown
 from ranef.printing.pages import Page, TextTable
 from ranef.printing.plain_text import as_text
 
-_CAPTIONS = ("predicted", "interval")  # among the attributes of a frame
+_CAPTIONS = ("predicted", "test", "interval")  # among the attributes of a frame
 
 
 def captioned(frame: pd.DataFrame, **words: str) -> Table:
@@ -18,7 +18,7 @@ def captioned(frame: pd.DataFrame, **words: str) -> Table:
     ----------
     frame : DataFrame
     **words : str
-        What is `predicted`, and what the `interval` is.
+        What is `predicted`, what the `test` is, and the `interval`.
     """
     table = Table(frame)
     table.attrs |= words
