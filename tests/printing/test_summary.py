@@ -46,9 +46,9 @@ def test_the_frame_of_a_summary_is_a_copy():
 @pytest.fixture(scope="module")
 def shown():
     """Everything that a fit of sleepstudy leads to, by its name."""
-    data = rf.load_dataset("sleepstudy").rename(columns={"Subject": "`s`"})
-    model = rf.Model("Reaction ~ Days + (Days | `s`)", data)
-    reml, exact = model.fit(), rf.fit("Reaction ~ 1 + (1 | `s`)", data, "quadrature")
+    data = rf.load_dataset("sleepstudy").rename(columns={"Subject": "the subject"})
+    model = rf.Model("Reaction ~ Days + (Days | `the subject`)", data)
+    reml, exact = model.fit(), rf.fit("Reaction ~ 1 + (1 | `the subject`)", data, "quadrature")
     return {
         "model": model,
         "reml": reml,
@@ -64,7 +64,9 @@ def shown():
         "components": reml.re_pca(),
         "bootstrap": reml.bootstrap(50, seed=1),
         "profile": reml.profile("Days"),
-        "anova": rf.anova(rf.fit("Reaction ~ Days + (1 | `s`)", data), reml, test="mixture"),
+        "anova": rf.anova(
+            rf.fit("Reaction ~ Days + (1 | `the subject`)", data), reml, test="mixture"
+        ),
         "check": reml.check(),
         "diagnostics": exact.diagnostics,
         "evidence": exact.log_marginal_likelihood(),

@@ -73,8 +73,8 @@ class DensityRatio(InNotebook):
 
     def __str__(self) -> str:
         return (
-            f"Bayes factor {self.bf01:.5g} of `{self.name}` = 0 against the fitted model: density "
-            f"at zero {self.posterior:.5g} after the data, {self.prior:.5g} before"
+            f"Bayes factor {self.bf01:.3g} of `{self.name}` = 0: its density there is "
+            f"{self.posterior:.3g} after the data, {self.prior:.3g} before"
         )
 
     __repr__ = __str__
