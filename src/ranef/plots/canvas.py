@@ -57,6 +57,13 @@ def new_figure(width: float, height: float) -> Figure:
     return plt.figure(figsize=(width, height), layout=ConstrainedLayoutEngine(wspace=0.04))
 
 
+def font_scale() -> float:
+    """Return how much larger than usual the fonts are, as on slides."""
+    import matplotlib as mpl
+
+    return float(mpl.rcParams["font.size"]) / 10.0
+
+
 def rows_height(m: int) -> float:
     """Return the height, in inches, of a plot with a row for each of m levels."""
     return 0.9 + 0.18 * max(m, 4) if m <= MAX_NAMED_ROWS else 6.0
@@ -80,7 +87,7 @@ def name_rows(axes: Axes, levels: Sequence[str], m: int, *, labels: bool | str =
     axes.set_ylim(-margin, m - 1 + margin)
     axes.set_yticks([])
     if levels and (labels is True or (labels == "auto" and points >= MIN_ROW_POINTS)):
-        size = np.clip(0.85 * points, 4.0, 9.0)
+        size = np.clip(0.85 * points, 4.0, 9.0 * font_scale())
         names = [short(level) for level in levels]
         axes.set_yticks(range(m), names, fontsize=size, parse_math=False)
     elif levels:
@@ -90,19 +97,19 @@ def name_rows(axes: Axes, levels: Sequence[str], m: int, *, labels: bool | str =
 
 def _name_ends(axes: Axes, levels: Sequence[str], points: float) -> float:
     """Name the rows at the bottom and at the top, and return the width of the names in points."""
-    m, count = len(levels), min(NAMED_ENDS, len(levels) // 2)
-    places = [(i, i * (NAME_POINTS - points)) for i in range(count)]
+    m, count, height = len(levels), min(NAMED_ENDS, len(levels) // 2), NAME_POINTS * font_scale()
+    places = [(i, i * (height - points)) for i in range(count)]
     places += [(m - 1 - i, -shift) for i, shift in places]
     for row, shift in places:
         axes.annotate(
             short(levels[row]), (0.0, row), xycoords=axes.get_yaxis_transform(),
             xytext=(-9.0, shift), textcoords="offset points", ha="right", va="center",
-            fontsize=NAME_POINTS - 1.5, parse_math=False, annotation_clip=False,
+            fontsize=0.83 * height, parse_math=False, annotation_clip=False,
             arrowprops={"arrowstyle": "-", "color": GREY, "linewidth": 0.5, "shrinkB": 0,
                         "shrinkA": 0, "relpos": (1.0, 0.5)},
         )  # fmt: skip
     longest = max((len(short(levels[row])) for row, _ in places), default=0)
-    return 9.0 + 0.55 * NAME_POINTS * longest
+    return 9.0 + 0.55 * height * longest
 
 
 def row_points(axes: Axes, m: int) -> float:
@@ -112,14 +119,14 @@ def row_points(axes: Axes, m: int) -> float:
 
 def mark_sizes(axes: Axes, m: int) -> tuple[float, float]:
     """Return the diameter of a point and the width of a line, in points, for m rows."""
-    points = min(row_points(axes, m), 9.0)
-    return max(0.55 * points, 1.2), min(max(0.4 * points, 0.4), 1.8)
+    points = min(row_points(axes, m), 9.0 * font_scale())
+    return max(0.55 * points, 1.2), min(max(0.4 * points, 0.4), 1.8 * font_scale())
 
 
 def draw_title(axes: Axes, term: str, m: int, pad: float) -> None:
     """Write what a term is called above the axes, with the number of its levels."""
     text = f"{term}, {m} level{'' if m == 1 else 's'}"
-    axes.set_title(text, loc="left", pad=pad, parse_math=False)
+    axes.set_title(text, loc="left", pad=pad * font_scale(), parse_math=False)
 
 
 def note(axes: Axes, text: str, corner: tuple[float, float], **place: Any) -> None:

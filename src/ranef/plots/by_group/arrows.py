@@ -21,6 +21,7 @@ from ranef.plots.canvas import (
     TINT,
     draw_title,
     ellipse,
+    font_scale,
     ink,
     labels_width,
     mark_sizes,
@@ -131,7 +132,7 @@ def _draw_rows(
     name_rows(axes, [groups.levels[i] for i in rank], m, labels=labels)
     if ends:
         # Room below the rows for the shares that the bands hold.
-        axes.set_ylim(bottom=axes.get_ylim()[0] - 12.0 / row_points(axes, m))
+        axes.set_ylim(bottom=axes.get_ylim()[0] - 12.0 * font_scale() / row_points(axes, m))
     size, width = mark_sizes(axes, m)
     size = max(size, 2.0)
     if len(groups.centres) == 1:
@@ -158,7 +159,7 @@ def _draw_plane(
     axes.set_ylim(_limits(groups.own[:, 1], core[:, 1]))
     for contour in (c for of_prob in contours for c in of_prob):
         axes.plot(*contour.T, color=GREY, linewidth=0.8, zorder=1.2)
-    size = 4.5 * min(1.0, math.sqrt(60 / max(m, 1)))
+    size = 4.5 * font_scale() * min(1.0, math.sqrt(60 / max(m, 1)))
     _draw_arrows(axes, groups, size)
     _draw_own(axes, groups.own[whole], groups.n[whole], size)
     for j, mark in enumerate("|_"):
@@ -297,7 +298,14 @@ def _note_remarks(axes: Axes, groups: Groups, remarks: list[str]) -> Flags:
             values = groups.own[outside, 0]
             beyond = [f"{name} ({x:.4g})" for name, x in zip(beyond, values, strict=True)]
         remarks.append(f"own estimate beyond the axes: {_some(beyond)}")
-    note(axes, "\n".join(remarks), (0.0, 0.0), xytext=(0.0, -36.0), ha="left", va="top")
+    note(
+        axes,
+        "\n".join(remarks),
+        (0.0, 0.0),
+        xytext=(0.0, -36.0 * font_scale()),
+        ha="left",
+        va="top",
+    )
     return np.asarray(outside)
 
 

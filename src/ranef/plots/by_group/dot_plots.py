@@ -148,7 +148,9 @@ def _draw_estimates(axes: Axes, estimates: pd.DataFrame, rows: pd.Series[Any]) -
         estimates[name].to_numpy(dtype=float) for name in ("own", "model", "population")
     )
     axes.hlines(at, own, model, color=TINT, linewidth=width, zorder=2)
-    axes.plot(own, at, "D", color="0.2", markersize=size, label="by its rows alone", zorder=4)
+    axes.plot(
+        own, at, "D", color=ink(axes), markersize=0.8 * size, label="by its rows alone", zorder=4
+    )
     axes.plot(model, at, "o", color=ACCENT, markersize=size, label="the model", zorder=5)
     centre = {"color": ink(axes), "label": "population"}
     if np.ptp(population) <= 1e-9 * np.abs(population).max():

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ranef._typing import Array
-from ranef.plots.canvas import GREY, short
+from ranef.plots.canvas import GREY, font_scale, short
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+NAME_SIZE = 8.0  # points, of a name where fonts have their usual size
 TURNS = 16  # directions that are tried
 DISTANCES = (3.0, 7.0, 13.0, 21.0, 31.0, 43.0, 57.0)  # from the mark to the text, in points
 LINE_FROM = 10.0  # points; a name that is farther away has a line to its mark
@@ -40,10 +41,10 @@ class Room:
         self, axes: Axes, marks: Array, lines: Array | None = None, radius: float = 3.0
     ) -> None:
         self.axes, self.radius = axes, radius
-        self.marks = self.points(marks)
+        self.marks = _by_place(self.points(marks))
         ends = self.points(np.empty((0, 2)) if lines is None else lines.reshape(-1, 2))
         share = np.linspace(0.0, 1.0, 12)[:, None, None]
-        self.lines = (ends[::2] * (1 - share) + ends[1::2] * share).reshape(-1, 2)
+        self.lines = _by_place((ends[::2] * (1 - share) + ends[1::2] * share).reshape(-1, 2))
         self.texts = np.empty((0, 4))
 
     def points(self, places: Array) -> Array:
@@ -75,7 +76,15 @@ class Room:
 
     @staticmethod
     def _covered(centres: Array, half: Array, points: Array) -> Array:
-        return np.asarray((np.abs(points[None] - centres[:, None]) < half).all(axis=2).sum(axis=1))
+        """Return how many points, which are sorted by their first coordinate, are in each box."""
+        first = np.searchsorted(points[:, 0], centres[:, 0] - half[0], side="right")
+        last = np.searchsorted(points[:, 0], centres[:, 0] + half[0], side="left")
+        near = (points[i:j, 1] - y for i, j, y in zip(first, last, centres[:, 1], strict=True))
+        return np.array([np.count_nonzero(np.abs(away) < half[1]) for away in near])
+
+
+def _by_place(points: Array) -> Array:
+    return points[np.argsort(points[:, 0], kind="stable")]
 
 
 def write_names(
@@ -85,7 +94,6 @@ def write_names(
     away: Array | None = None,
     *,
     force: bool = False,
-    fontsize: float = 8.0,
 ) -> list[str]:
     """Write names near places, each where it covers no mark and no other name.
 
@@ -99,7 +107,6 @@ def write_names(
         A direction in which a name had better stand, in points.
     force : bool
         Whether a name without room is written where it covers least, in place of being left out.
-    fontsize : float
 
     Returns
     -------
@@ -111,7 +118,8 @@ def write_names(
     for i, (name, place, anchor) in enumerate(zip(names, places, anchors, strict=True)):
         text = room.axes.annotate(
             short(name), tuple(place), xytext=(0.0, 0.0), textcoords="offset points", ha="center",
-            va="center", fontsize=fontsize, zorder=6, parse_math=False, annotation_clip=True,
+            va="center", fontsize=NAME_SIZE * font_scale(), zorder=6, parse_math=False,
+            annotation_clip=True,
         )  # fmt: skip
         size = text_size(text)
         reach = np.minimum(*(size[:, None] / 2 / np.maximum(np.abs(units.T), 1e-9)))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pandas.api.types import is_numeric_dtype
 
 from ranef._typing import Array
-from ranef.plots.canvas import ACCENT, GREY, TINT, checked_axes, ink, new_figure, short
+from ranef.plots.canvas import ACCENT, GREY, TINT, checked_axes, font_scale, ink, new_figure, short
 from ranef.plots.random_effects import check_table
 
 if TYPE_CHECKING:
@@ -114,12 +114,13 @@ def trellis(
         axes = _new_axes(len(panels), figsize)
     else:
         axes = checked_axes(ax, [panel.level for panel in panels])
-    limits = _y_limits(panels)
-    for one, panel in zip(axes, panels, strict=True):
-        _draw_panel(one, panel)
-        one.set_ylim(limits)
+    for one in axes[:1] if ax is None else axes:  # a new figure's panels share theirs
+        one.set(xlim=_x_limits(panels), ylim=_y_limits(panels))
         if ticks is not None:
             one.set_xticks(range(len(ticks)), [short(str(t)) for t in ticks], parse_math=False)
+    for one, panel in zip(axes, panels, strict=True):
+        one.autoscale(enable=False)
+        _draw_panel(one, panel)
     handles = _legend_handles(axes[0], panels[0], str(lines.attrs.get("interval", "its interval")))
     _label(axes, handles, title, (xlabel, ylabel), is_new=ax is None)
     return axes
@@ -165,10 +166,18 @@ def _numbers(x: pd.Series[Any], ticks: list[Any] | None) -> Array:
     return np.array([ticks.index(value) for value in x], dtype=float)
 
 
+def _x_limits(panels: Sequence[GroupPanel]) -> tuple[float, float]:
+    return _around([part for panel in panels for part in (panel.points[:, 0], panel.along)])
+
+
 def _y_limits(panels: Sequence[GroupPanel]) -> tuple[float, float]:
     """Return ends that hold the points and the model's lines; own lines may leave the axes."""
     parts = [panel.points[:, 1] for panel in panels]
     parts += [line for panel in panels for name, line in panel.lines.items() if name != "own"]
+    return _around(parts)
+
+
+def _around(parts: Sequence[Array]) -> tuple[float, float]:
     values = np.concatenate(parts)
     values = values[np.isfinite(values)]
     pad = 0.06 * float(np.ptp(values)) or 1.0
@@ -222,10 +231,12 @@ def _label(
         axes[0].legend(handles=handles, fontsize="x-small", frameon=False)
         return
     figure = axes[0].figure
-    figure.suptitle(f"{title}\n ", x=0.01, ha="left", fontsize="medium", parse_math=False)
+    figure.suptitle(
+        f"{title}\n ", x=0.01, ha="left", fontsize="medium", linespacing=1.45, parse_math=False
+    )
     figure.supxlabel(labels[0], fontsize="medium", parse_math=False)
     figure.supylabel(labels[1], fontsize="medium", parse_math=False)
-    below_title = 1.0 - TITLE_POINTS / 72.0 / figure.get_figheight()
+    below_title = 1.0 - TITLE_POINTS * font_scale() / 72.0 / figure.get_figheight()
     figure.legend(
         handles=handles, loc="upper left", bbox_to_anchor=(0.0, below_title), ncols=len(handles),
         frameon=False, fontsize="small", handletextpad=0.5, columnspacing=1.4, borderpad=0.2,
