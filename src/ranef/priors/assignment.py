@@ -242,18 +242,18 @@ def resolve(design: Design, priors: PriorSetting = "default", family: Family = G
     The other sets, with s_y, mean y and median y of the response as it is, and MAD its median
     absolute deviation times 1.4826:
 
-    ============  ==================  ===================  ============  ======================
-    set           intercept           other fixed effects  sigma         sds; correlations
-    ============  ==================  ===================  ============  ======================
-    "flat"        Flat                Flat                 Flat          Flat; LKJ(1)
-    "boundary"    Flat                Flat                 Flat          see below
-    "brms"        StudentT(3, median  Flat                 HalfStudentT  HalfStudentT(3, m);
-                  y, m), m = max(2.5,                      (3, m)        LKJ(1)
+    ============  ===================  ===================  ============  ======================
+    set           intercept            other fixed effects  sigma         sds; correlations
+    ============  ===================  ===================  ============  ======================
+    "flat"        Flat                 Flat                 Flat          Flat; LKJ(1)
+    "boundary"    Flat                 Flat                 Flat          see below
+    "brms"        StudentT(3, median   Flat                 HalfStudentT  HalfStudentT(3, m);
+                  y, m), m = max(2.5,                       (3, m)        LKJ(1)
                   MAD), both rounded
                   to one digit
-    "rstanarm"    Normal(mean y,      Normal(0, 2.5 s_y /  Exponential   sigma Exponential(1),
-                  2.5 s_y)            sd of the column)    (s_y)         not in correlated terms
-    ============  ==================  ===================  ============  ======================
+    "rstanarm"    Normal(mean y,       Normal(0, 2.5 s_y /  Exponential   sigma Exponential(1),
+                  2.5 s_y)             sd of the column)    (s_y)         not in correlated terms
+    ============  ===================  ===================  ============  ======================
 
     The sets "brms" and "rstanarm" (`stan_lmer`, from 2.21 on) are the defaults of these packages.
     Their intercept is at the mean of the columns as they are, products included; without an
