@@ -28,6 +28,7 @@ from ranef.fits.checks.checks import Checks
 from ranef.fits.engine import Engine, records_of
 from ranef.fits.icc_and_r2 import Numbers, icc_table, r2_table
 from ranef.fits.no_pooling.pooling import Pooling
+from ranef.fits.pictures.pictures import Pictures
 from ranef.fits.predictions.asked_rows import asked_rows
 from ranef.fits.predictions.coefficient_table import coefficient_rows, drawn_coefficients
 from ranef.fits.predictions.prediction_table import Intervals, Question, prediction_table, question
@@ -41,7 +42,7 @@ from ranef.printing.frames import Table
 from ranef.printing.summary import Summary
 
 
-class Fit(WithoutCaches, Anew, Checks, Studies, Pooling, Explorable, Reports):
+class Fit(WithoutCaches, Anew, Pictures, Checks, Studies, Pooling, Explorable, Reports):
     """What every fit answers, whatever the method.
 
     Attributes

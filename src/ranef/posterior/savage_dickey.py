@@ -148,7 +148,7 @@ def prior_density(priors: Priors, space: Space, name: str, values: Array) -> Arr
     priors : Priors
     space : Space
     name : str
-        As of `savage_dickey`.
+        As of `savage_dickey`, or sigma.
     values : ndarray
         Above zero for a standard deviation, between -1 and 1 for a correlation.
 
@@ -163,6 +163,9 @@ def prior_density(priors: Priors, space: Space, name: str, values: Array) -> Arr
         inside = values > (0.0 if c.transform == LOG else -np.inf)
         points = coordinate_of(c, np.where(inside, values, 1.0))
         return np.where(inside, [np.exp(_at(c, x)) for x in points], 0.0)
+    if name == "sigma":
+        c = coordinate(priors.sigma, positive=True)
+        return np.array([np.exp(_at(c, x)) for x in coordinate_of(c, values)])
     t, j = _place(priors, space, name)
     term = priors.terms[t]
     if j is None:

@@ -1,1 +1,1 @@
-"""Curves over one or two numbers: power over sizes, densities, criteria, statistics."""
+"""Curves over one or two numbers (power, densities, criteria, statistics); patterns of matrices."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,7 @@ from scipy import special
 
 from ranef._typing import Array
 from ranef.errors import FitError, probability
+from ranef.plots.curves.densities import single_density
 from ranef.posterior.laplace import Mode
 from ranef.posterior.linear_posterior import LinearPosterior
 from ranef.posterior.quadrature.lattice import Mixture, lattice
@@ -25,9 +27,13 @@ from ranef.posterior.quadrature.whitening import Frame, frame, half_line
 from ranef.printing.digits import as_strings
 from ranef.printing.summary import InNotebook
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 INTERVAL = 0.95  # probability of the interval that is printed
 TAIL = 1e-12  # probability that may lie outside the grid of a mixture
 POINTS = 401
+DRAWN_TAIL = 0.0005  # probability beyond each end of what is drawn
 MEAN_CELL, SD_CELL = 0.2, 0.01  # merged: means this close in sds, and logs of sds this close
 LEVEL_SHARE = 1e-6  # of the mean: nearer to zero, the density of an sd does not change
 MIN_RELATIVE_WIDTH = 1e-4  # of the finest details that are resolved, to the whole range
@@ -138,6 +144,36 @@ class Curve(InNotebook):
             lower = np.linspace(lower[max(best - 1, 0)], lower[min(best + 1, 2000)], 2001)
         start = float(lower[1000]) if 0 < best < 2000 else float(lower[0 if best == 0 else -1])
         return float(self.quantile(start)), float(self.quantile(start + prob))
+
+    def plot(
+        self,
+        prob: float = INTERVAL,
+        *,
+        name: str = "",
+        ax: Axes | None = None,
+        figsize: tuple[float, float] = (4.8, 3.0),
+    ) -> Axes:
+        """Draw the density, with the highest posterior density interval and the mean.
+
+        Parameters
+        ----------
+        prob : float
+            Probability of the interval.
+        name : str
+            The label of the axis.
+        ax : matplotlib Axes, optional
+            A new figure is made by default.
+        figsize : tuple of float
+            Of a new figure, in inches.
+        """
+        lower, upper = self.hdi(prob)
+        low, high = (float(self.quantile(p)) for p in (DRAWN_TAIL, 1 - DRAWN_TAIL))
+        value = np.union1d(np.linspace(low, high, POINTS), [lower, upper])
+        table = pd.DataFrame({"value": value, "density": self.pdf(value)})
+        return single_density(
+            table, interval=(lower, upper), mean=self.mean, prob=prob, name=name, ax=ax,
+            figsize=figsize,
+        )  # fmt: skip
 
     def _expected(self, of: Array) -> float:
         weights = self.density * self.slope

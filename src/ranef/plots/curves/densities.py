@@ -1,0 +1,127 @@
+"""Posterior densities of parameters over their priors, with other estimates marked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ranef.plots.canvas import ACCENT, GREY, TINT, checked_axes, new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+PANELS_PER_ROW = 3
+MARKS = {"REML": ("k", "v", 0.11), "ML": ("0.45", "D", 0.03)}  # colour, marker, share of height
+
+
+def densities(
+    table: pd.DataFrame,
+    *,
+    ax: Axes | Iterable[Axes] | None = None,
+    figsize: tuple[float, float] | None = None,
+) -> NDArray[np.object_]:
+    """Draw densities, one parameter a panel.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Columns `parameter, value, posterior, prior`, the prior nan where there is none;
+        `.attrs["estimates"]`, if there, has other estimates by parameter and method.
+    ax : Axes or sequence of Axes, optional
+        One for each parameter.
+    figsize : tuple of float, optional
+        Of a new figure, in inches.
+    """
+    panels = dict(iter(table.groupby("parameter", sort=False)))
+    names = [str(name) for name in panels]
+    axes = _new_axes(len(names), figsize) if ax is None else checked_axes(ax, names)
+    estimates = table.attrs.get("estimates", {})
+    for place, (name, panel) in zip(axes, panels.items(), strict=True):
+        draw_density(place, panel, estimates.get(name, {}))
+        place.set_title(str(name), loc="left", fontsize="medium", parse_math=False)
+    handles: dict[str, object] = {}
+    for place in axes:
+        drawn, labels = place.get_legend_handles_labels()
+        handles |= dict(zip(labels, drawn, strict=True))
+    if ax is None:
+        figure = axes[0].figure
+        figure.legend(
+            handles.values(), handles.keys(), loc="outside upper center", ncols=len(handles),
+            frameon=False, fontsize="small",
+        )  # fmt: skip
+    return axes
+
+
+def draw_density(axes: Axes, panel: pd.DataFrame, estimates: dict[str, float]) -> None:
+    """Draw the densities of one parameter, and mark other estimates on its axis."""
+    value, posterior = panel["value"].to_numpy(), panel["posterior"].to_numpy()
+    axes.fill_between(value, posterior, color=TINT, alpha=0.45, linewidth=0.0, zorder=1)
+    axes.plot(value, posterior, color=ACCENT, linewidth=1.6, label="posterior", zorder=3)
+    prior = panel["prior"].to_numpy()
+    if np.isfinite(prior).all():
+        axes.plot(value, prior, color=GREY, linewidth=1.2, linestyle="--", label="prior", zorder=2)
+    for method, estimate in estimates.items():
+        color, marker, share = MARKS.get(method, ("k", "o", 0.03))
+        height = share * posterior.max()
+        axes.plot(
+            estimate, height, marker, color=color, markersize=6, label=method, zorder=5,
+            linestyle="none", clip_on=False,
+        )  # fmt: skip
+    axes.set_ylim(0.0, 1.08 * posterior.max())
+    axes.set_yticks([])
+    axes.spines[["top", "right", "left"]].set_visible(False)
+
+
+def single_density(
+    table: pd.DataFrame,
+    *,
+    interval: tuple[float, float],
+    mean: float,
+    prob: float = 0.95,
+    name: str = "",
+    ax: Axes | None = None,
+    figsize: tuple[float, float] = (4.8, 3.0),
+) -> Axes:
+    """Draw one density, with an interval below the curve and its mean.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Columns `value` and `density`.
+    interval : tuple of float
+    mean : float
+    prob : float
+        Probability of the interval.
+    name : str
+        The label of the axis.
+    ax : Axes, optional
+    figsize : tuple of float
+        Of a new figure, in inches.
+    """
+    axes = new_figure(*figsize).add_subplot() if ax is None else checked_axes(ax, ["density"])[0]
+    value, density = table["value"].to_numpy(), table["density"].to_numpy()
+    inside = (value >= interval[0]) & (value <= interval[1])
+    words = f"{100 * prob:g} % HPD interval"
+    axes.fill_between(value, density, where=inside, color=TINT, alpha=0.6, linewidth=0, label=words)
+    axes.plot(value, density, color=ACCENT, linewidth=1.6, label="posterior density")
+    height = float(np.interp(mean, value, density))
+    axes.vlines(mean, 0.0, height, color="k", linewidth=1, linestyle=":", label="mean")
+    axes.set_ylim(0.0, 1.08 * density.max())
+    axes.set_yticks([])
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.set_xlabel(name, parse_math=False)
+    if ax is None:
+        axes.figure.legend(loc="outside upper center", ncols=3, frameon=False, fontsize="small")
+    return axes
+
+
+def _new_axes(count: int, figsize: tuple[float, float] | None) -> NDArray[np.object_]:
+    columns = min(count, PANELS_PER_ROW)
+    rows = -(-count // columns)
+    figure = new_figure(*(figsize or (max(2.6 * columns, 3.6), 1.9 * rows + 0.4)))
+    axes = [figure.add_subplot(rows, columns, i + 1) for i in range(count)]
+    return np.array(axes, dtype=object)
