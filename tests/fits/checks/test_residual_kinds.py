@@ -10,6 +10,7 @@ from scipy import linalg, stats
 import ranef as rf
 from fits import fit_of
 from ranef.errors import FitError
+from ranef.fits.checks.residual_kinds import ranked
 
 SLEEP = "Reaction ~ Days + (Days | Subject)"
 
@@ -91,6 +92,18 @@ def test_quantile_residuals_of_a_model_that_holds_are_uniform(name):
 @pytest.mark.parametrize("name", ["overdispersed", "inflated", "clumped"])
 def test_quantile_residuals_of_a_planted_misfit_are_not(name):
     assert stats.kstest(quantiles(name, 1), "uniform").pvalue < 1e-3
+
+
+def test_ties_are_broken_at_random():
+    """Of responses that are 0 or 1 all columns are uniform, and stand in their order."""
+    rng = np.random.default_rng(1)
+    responses = (rng.random((400, 11)) < 0.3).astype(float)
+    found = ranked(responses, 1)
+    assert stats.kstest(found.ravel(), "uniform").pvalue > 0.01
+    for row, places in zip(responses, found, strict=True):
+        assert places[row == 0].max(initial=0.0) <= places[row == 1].min(initial=1.0)
+    single = ranked(np.array([[3.0, 1.0, 2.0]]), 1)
+    np.testing.assert_array_equal(np.ceil(3 * single), [[3.0, 1.0, 2.0]])
 
 
 def test_quantile_residuals_are_as_the_seed_says():

@@ -21,6 +21,18 @@ def test_p_values_of_models_that_hold_are_not_too_small():
     assert ((values < 0.05).sum(axis=0) <= 3).all()  # more in one of 2,500 experiments
 
 
+def test_dispersion_is_per_degree_of_freedom_left():
+    rng = np.random.default_rng(3)
+    g = np.repeat(np.arange(15), 2)
+    y = rng.poisson(np.exp(2 + 0.8 * rng.normal(size=15)[g]))
+    fit = rf.fit("y ~ 1 + (1 | g)", {"y": y, "g": g}, family="poisson")
+    (found,) = (one for one in residual_patterns(fit, []) if one.topic == "dispersion")
+    left = 30 - fit.leverage().sum()
+    ratio = float(found.text.split()[1])
+    assert left < 20
+    assert abs(ratio / ((fit.residuals("pearson") ** 2).sum() / left) - 1) < 0.08
+
+
 def test_classes_have_no_dispersion():
     rng = np.random.default_rng(2)
     g = np.repeat(np.arange(12), 8)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ranef._typing import Array, Places
-from ranef.design.design import TermRows
+from ranef.design.rows.rows import TermRows
 from ranef.errors import Convergence, RanefError, listed
 from ranef.fits.checks.case_deletion import (
     influence_table,
