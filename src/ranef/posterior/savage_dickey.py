@@ -73,7 +73,7 @@ class DensityRatio(InNotebook):
 
     def __str__(self) -> str:
         return (
-            f"Bayes factor {self.bf01:.3g} of `{self.name}` = 0: its density there is "
+            f"Bayes factor {self.bf01:.3g} of `{self.name}` = 0: density there "
             f"{self.posterior:.3g} after the data, {self.prior:.3g} before"
         )
 
