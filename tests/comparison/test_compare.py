@@ -100,7 +100,8 @@ def test_no_bayes_factors_but_predictions():
     assert found.to_frame()["elpd_group"].notna().all()
     assert "No Bayes factors: `flat` has a flat prior on `sd_Batch[Intercept]`" in str(found)
     with pytest.raises(rf.FitError, match="there are no Bayes factors to draw"):
-        found.plot_sensitivity()
+        axes = found.plot_sensitivity()
+    assert axes.get_xlabel() == "scale of the priors of all fixed effects that differ"
 
 
 # ---------------------------------------------------------------------------------- in words

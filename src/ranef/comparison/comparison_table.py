@@ -275,7 +275,8 @@ class Comparison(Printed):
             raise FitError(f"there are no Bayes factors to draw. {' '.join(self.caveats)}")
         lines = self.sensitivity
         drawn = lines[lines["priors"] == lines["priors"].iloc[-1]]
-        return comparisons.sensitivity(drawn, ax=ax)
+        of = f"all {drawn['priors'].iloc[0]}"
+        return comparisons.sensitivity(drawn, of=of, ax=ax)
 
     def plot_scores(self, *, ax: Axes | None = None) -> Axes:
         """Draw the models by how well they predict what was left out, with standard errors.

@@ -642,7 +642,13 @@ class QuadratureFit(PosteriorFit):
     def plot_savage_dickey(self, name: str, *, ax: Axes | None = None) -> Axes:
         """Draw the posterior density of a parameter over its prior density.
 
-        Their ratio at zero, which is marked, is the Bayes factor of the model without it.
+        Their ratio at zero, which is marked, is the Bayes factor of the model without it: where
+        the posterior (filled) is lower there than the prior (dashed), the data have made zero less
+        credible, and speak for the parameter; where it is higher, against it. How wide the prior
+        is decides its height at zero, and with it the ratio: a prior twice as wide is half as
+        high, and favours zero about twice as much, whatever the data. `prior_sensitivity()` says by
+        how much. Away from zero the picture shows what was learnt: a posterior as wide as the
+        prior says that the data have told nothing of the parameter.
 
         Parameters
         ----------

@@ -56,14 +56,18 @@ MAX_TITLE_CHARACTERS = 40  # of two names that share a line
 MAX_PRIOR_HEIGHT = 2.0  # relative to the posterior
 
 
-def sensitivity(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
-    """Draw Bayes factors by the scale of the priors of the random-effect sds.
+def sensitivity(
+    table: pd.DataFrame, *, of: str = "all random-effect sds", ax: Axes | None = None
+) -> Axes:
+    """Draw Bayes factors by the scale of the priors of some parameters.
 
     Parameters
     ----------
     table : DataFrame
         Columns `model, scale, log_bf, mcse`: the logarithm of the Bayes factor against the best
         model with priors this many times as wide, and its Monte Carlo standard error.
+    of : str
+        The parameters whose priors are scaled.
     ax : Axes, optional
         By default a new figure is made.
 
@@ -115,7 +119,7 @@ def sensitivity(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     best = [name for name, line in lines.items() if not line["log_bf"].any()]
     against = short(best[0]) if best else "the best"
     axes.set_ylabel(f"Bayes factor\nagainst {against}", parse_math=False)
-    axes.set_xlabel("scale of the priors of all random-effect sds")
+    axes.set_xlabel(f"scale of the priors of {of}")
     if omitted:
         _note_above(axes, f"below 1/1000 throughout: {_first_names(omitted)}", "left")
     return axes

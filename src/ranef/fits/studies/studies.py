@@ -113,6 +113,8 @@ class Studies(ABC):
     def plot_forest(self, prob: float = 0.95, *, ax: Axes | None = None) -> Axes:
         """Draw each study's own estimate, the model's, the mean and a new study.
 
+        "Own" is what the study says by itself, with no use of the others.
+
         Parameters
         ----------
         prob : float
@@ -124,8 +126,10 @@ class Studies(ABC):
         -------
         matplotlib Axes
             Grey squares, the larger the smaller the standard error: the study by itself. Blue
-            points: the study in the light of all others, shrunken towards the mean. The diamond is
-            the mean with its interval; the bar below it is where the effect of a new study lies.
+            points: the study in the light of all others, shrunken towards the mean, the more the
+            less it knows by itself; their intervals are shorter than its own where the others help.
+            The diamond is the mean with its interval; the bar below it is where the effect of a new
+            study lies, which does not shrink to a point however many studies there are.
         """
         table = self.forest_table(prob)
         return forest.forest(table, response=self.design.response, ax=ax)

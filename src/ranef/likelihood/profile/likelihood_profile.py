@@ -288,8 +288,15 @@ class Profile(Printed):
     ) -> NDArray[np.object_]:
         """Draw zeta against the parameter, one panel each.
 
-        A straight line, the dashed one, is the profile of a parameter whose Wald interval is
-        exact; the dropped lines are the limits of the profile likelihood interval.
+        Zeta is the signed root of what the deviance rises by when the parameter is held at a value
+        and all others are estimated anew: it is zero at the estimate, and as large as a standard
+        normal number would be if that value were true. A straight line, the dashed one, is the
+        profile of a parameter whose Wald interval is exact: the more the line bends away from it,
+        the less that interval is to be trusted. The dropped lines are the limits of the profile
+        likelihood interval, where zeta is -1.96 and 1.96 for 95 %: unequal arms, as of most
+        standard deviations, are what symmetric intervals miss. A line that ends at zero before it
+        comes to -1.96 says that the data do not exclude a standard deviation of zero; one that
+        levels off, that they do not bound the parameter on that side.
 
         Parameters
         ----------
