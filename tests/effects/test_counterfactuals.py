@@ -210,6 +210,9 @@ def test_incomplete_rows_are_counted(fit):
     ("call", "message"),
     [
         (lambda f: rf.comparisons(f, "ag"), "`ag` is not a predictor of the fixed effects."),
+        (lambda f: rf.comparisons(f, ["age"]), "`['age']` is not a predictor"),
+        (lambda f: rf.comparisons(f, "age", at=3), "at= is a dict from predictors to values"),
+        (lambda f: rf.comparisons(f, "age", by=3), "by= takes the name of a column, or several"),
         (lambda f: rf.comparisons(f, "age", at={"x": 1}), "`x` is not a predictor"),
         (lambda f: rf.comparisons(f, "age", at={"age": 1}), "`age` is what changes:"),
         (lambda f: rf.comparisons(f, "age", at={"urban": []}), "at={'urban': ...} has no value"),

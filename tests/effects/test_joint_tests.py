@@ -64,7 +64,7 @@ def test_generalised_models_have_those_of_car(case):
     assert table.index.tolist() == case["term"]
     assert table["df"].tolist() == case["df"]
     np.testing.assert_allclose(table["chi2"], case["chi2"], rtol=2e-6)
-    assert table.attrs["test"] == f"type {'I' * case['type']}, asymptotic"
+    assert table.attrs["test"] == f"Type {'I' * case['type']} chi-squared tests"
 
 
 def test_a_term_of_one_coefficient_has_its_own_test():
@@ -74,7 +74,7 @@ def test_a_term_of_one_coefficient_has_its_own_test():
     assert table.loc["Days", "p_value"] == pytest.approx(days["p_value"], rel=1e-6)
     wald = rf.joint_tests(fit, df="asymptotic")
     assert wald.loc["Days", "chi2"] == pytest.approx(days["t"] ** 2, rel=1e-9)
-    assert table.attrs["test"] == "type III, satterthwaite"
+    assert table.attrs["test"] == "Type III F tests with Satterthwaite's degrees of freedom"
 
 
 @pytest.mark.parametrize("coding", ["contr.sum", "contr.helmert", "contr.treatment(base='C')"])

@@ -173,6 +173,9 @@ def test_the_reference_of_contrasts():
     [
         (lambda f: rf.means(f, "replicat"), "`replicat` is not a predictor of the fixed effects"),
         (lambda f: rf.means(f, "recipe", at={"x": 1}), "`x` is not a predictor"),
+        (lambda f: rf.means(f, 3), "variables takes the name of a column, or several, got 3."),
+        (lambda f: rf.contrasts(f, "recipe", by=[1]), "by= takes the name of a column"),
+        (lambda f: rf.means(f, "recipe", at=["temp"]), "at= is a dict from predictors to values"),
         (lambda f: rf.means(f, "recipe", at={"temp": []}), "has no value: give one or several."),
         (lambda _: rf.means(3, "recipe"), "expected a fit, got int"),
         (lambda f: rf.means(f, "recipe", kind="odds"), "is not a scale"),

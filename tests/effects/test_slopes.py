@@ -89,6 +89,8 @@ def test_posteriors_of_slopes_are_those_of_their_draws():
     ("call", "message"),
     [
         (lambda f: rf.slopes(f, "tmp"), "`tmp` is not a predictor of the fixed effects."),
+        (lambda f: rf.slopes(f, ["temp"]), "`['temp']` is not a predictor"),
+        (lambda f: rf.slopes(f, "temp", by=2), "by= takes the name of a column, or several, got 2"),
         (lambda f: rf.slopes(f, "recipe"), "`recipe` is a factor and has no slope"),
         (lambda f: rf.slopes(f, "temp", by="temp"), "has slopes at several places by at="),
         (lambda f: rf.slopes(f, "temp", by="x"), "`x` is not a predictor"),

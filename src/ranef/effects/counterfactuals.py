@@ -24,7 +24,12 @@ from ranef.effects.linear_functions import (
     of_changes,
     wanted_of,
 )
-from ranef.effects.reference_grid import reference_values
+from ranef.effects.reference_grid import (
+    check_predictors,
+    given_values,
+    names_of,
+    reference_values,
+)
 from ranef.errors import DataError, DataWarning, FitError, listed, suggestion, warn
 from ranef.fits.fit import Fit
 from ranef.formula.terms import columns_of
@@ -142,15 +147,18 @@ def comparisons(
             f"groups={groups!r}: comparisons are of a typical group, 'population', or of the mean "
             "over groups, 'average'. Of known and new groups fit.predict() has differences."
         )
-    names = [by] if isinstance(by, str) else list(dict.fromkeys(by))
-    values = reference_values(fit.design)
-    _check_predictors(variable, at or {}, values)
+    names, given, values = names_of("by=", by), given_values(at), reference_values(fit.design)
+    check_predictors([variable, *given], values)
+    if variable in given:
+        raise FitError(
+            f"`{variable}` is what changes: contrast=(from, to) gives its values, not at=."
+        )
     frame = _rows(fit.design, new_data, names, groups)
     own = fit.design.rows.data.frame(offset=fit.design.recipe.offset)
     is_number = len(values[variable]) == 1
     steps = (_of_number if is_number else _of_levels)(contrast, own[variable], frame[variable])
     tables = []
-    for key, rows in _settings(frame, at or {}):
+    for key, rows in _settings(frame, given):
         keys, over = _averages(rows, names, average=average)
         for step in steps:
             before, after = (
@@ -167,20 +175,6 @@ def comparisons(
             tables.append(pd.concat([keys.assign(**words), numbers], axis=1))
     table = pd.concat(tables, ignore_index=True)
     return captioned(table, interval=interval_words(fit, wanted))
-
-
-def _check_predictors(
-    variable: str, at: Mapping[str, Any], values: Mapping[str, pd.Index[Any]]
-) -> None:
-    """Refuse what is no predictor, and a value of what changes."""
-    for name in (variable, *at):
-        if name not in values:
-            known = suggestion(str(name), values)
-            raise FitError(f"`{name}` is not a predictor of the fixed effects. {known}")
-    if variable in at:
-        raise FitError(
-            f"`{variable}` is what changes: contrast=(from, to) gives its values, not at=."
-        )
 
 
 def _rows(design: Design, new_data: object, by: Sequence[str], groups: str) -> pd.DataFrame:
@@ -211,17 +205,11 @@ def _rows(design: Design, new_data: object, by: Sequence[str], groups: str) -> p
 
 
 def _settings(
-    frame: pd.DataFrame, at: Mapping[str, Any]
+    frame: pd.DataFrame, given: Mapping[str, Sequence[Any]]
 ) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
     """Yield the combinations of the values of predictors, and the rows that have them."""
-    given = []
-    for name, values in at.items():
-        is_one = isinstance(values, str) or np.ndim(values) == 0
-        given.append([values] if is_one else list(values))
-        if not given[-1]:
-            raise FitError(f"at={{{name!r}: ...}} has no value: give one or several.")
-    for combination in product(*given):
-        key = dict(zip(at, combination, strict=True))
+    for combination in product(*given.values()):
+        key = dict(zip(given, combination, strict=True))
         yield key, frame.assign(**key)
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ranef.arguments import check_counts
 from ranef.effects.linear_functions import wanted_of
 from ranef.effects.marginal_means import means
-from ranef.effects.reference_grid import reference_values
+from ranef.effects.reference_grid import given_values, names_of, reference_values
 from ranef.errors import FitError
 from ranef.fits.fit import Fit
 from ranef.plots.effects import effects
@@ -91,12 +91,12 @@ def plot_effects(
     """
     wanted = wanted_of(fit, kind, prob, df, groups)
     check_counts(n=n)
-    names = [by] if isinstance(by, str) else list(dict.fromkeys(by))
+    names, given = names_of("by=", by), given_values(at)
     if variable in names:
         raise FitError(f"`{variable}` stands along the axis: leave it out of by=.")
     if data and kind == "link" and not fit.family.mean_is_eta:
         raise FitError("data=True draws responses, which are on the scale of kind='response'.")
-    values = _grid(fit, variable, names, dict(at or {}), n)
+    values = _grid(fit, variable, names, given, n)
     table = means(fit, [*names, variable], at=values, kind=kind, groups=groups, prob=prob, df=df)
     rows = _rows(fit) if data else None
     if len(reference_values(fit.design).get(variable, ())) != 1:  # levels, also of numbers

@@ -41,6 +41,11 @@ from ranef.formula.terms import Term
 from ranef.printing.frames import captioned
 
 ASYMPTOTIC = "asymptotic"
+TESTS = {
+    "satterthwaite": "F tests with Satterthwaite's degrees of freedom",
+    "kenward-roger": "F tests with Kenward and Roger's degrees of freedom",
+    ASYMPTOTIC: "chi-squared tests",
+}
 TOLERANCE = 1e-8  # of a combination of columns of unit length: below is rounding
 
 
@@ -98,8 +103,9 @@ def joint_tests(
     Returns
     -------
     DataFrame
-        One row a term: `F`, `df_num`, `df_den` and `p_value`, or `chi2`, `df` and `p_value`. A term
-        that others explain in full has no degrees of freedom, and nan.
+        One row a term: `F`, `df_num`, `df_den` and `p_value`, or `chi2`, `df` and `p_value`;
+        `.attrs["test"]` says what the tests are. A term that others explain in full has no degrees
+        of freedom, and nan.
 
     Raises
     ------
@@ -144,7 +150,7 @@ def joint_tests(
     contrasts = term_contrasts(fit.design, type, None if fit.family.is_linear else fit.vcov())
     rows = [_chi2(fit, L) if kind == ASYMPTOTIC else _f(fit, L, kind) for L in contrasts.values()]
     table = pd.DataFrame(rows, index=pd.Index(contrasts, name="term"))
-    return captioned(table, test=f"type {'I' * type}, {kind}")
+    return captioned(table, test=f"Type {'I' * type} {TESTS[kind]}")
 
 
 def term_contrasts(design: Design, kind: int, vcov: pd.DataFrame | None = None) -> dict[str, Array]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ranef.arguments import check_choice
 from ranef.effects.linear_functions import interval_words, of_changes, of_means, wanted_of
 from ranef.effects.multiple_tests import ADJUSTMENTS
-from ranef.effects.reference_grid import cells, rows_of
+from ranef.effects.reference_grid import cells, names_of, rows_of
 from ranef.errors import FitError, suggestion
 from ranef.fits.fit import Fit
 from ranef.printing.frames import captioned
@@ -83,7 +83,7 @@ def means(
     2      C     31.60  1.74  28.20  35.00
     """
     wanted = wanted_of(fit, kind, prob, df, groups)
-    found = cells(fit.design, _names(variables), at, groups)
+    found = cells(fit.design, names_of("variables", variables), at, groups)
     numbers = of_means(fit, found.rows, wanted)
     table = pd.concat([found.labels, numbers], axis=1)
     return captioned(table, interval=interval_words(fit, wanted))
@@ -145,7 +145,7 @@ def contrasts(
     if reference is not None and method != "reference":
         raise FitError(f"reference={reference!r} needs method='reference', not {method!r}.")
     chosen = _adjustment(adjust, method)
-    names, groups = _names(variables), _names(by)
+    names, groups = names_of("variables", variables), names_of("by=", by)
     if both := [name for name in names if name in groups]:
         raise FitError(
             f"`{both[0]}` cannot be compared within its own levels: leave it out of by=."
@@ -167,10 +167,6 @@ def contrasts(
         tables.append(pd.concat([of_key, words, numbers], axis=1))
     table = pd.concat(tables, ignore_index=True)
     return captioned(table, interval=interval_words(fit, wanted, chosen))
-
-
-def _names(variables: Variables) -> list[str]:
-    return [variables] if isinstance(variables, str) else list(dict.fromkeys(variables))
 
 
 def _adjustment(adjust: str | None, method: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from ranef._typing import Array
+from ranef.arguments import is_one_of
 from ranef.design.data_frame import Categorical, coded, plain
 from ranef.design.design import Design
 from ranef.design.evaluate import Interpreter
@@ -110,19 +111,12 @@ def cells(
         Of combinations whose mean the data do not determine.
     """
     labels = _labels_of_terms(design, variables, groups)
-    values = reference_values(design, labels)
+    values, given = reference_values(design, labels), given_values(at)
     if groups == "known":
         values |= _levels_of_groups(design, labels)
-    for name in (*variables, *(at or {})):
-        if name not in values:
-            raise FitError(
-                f"`{name}` is not a predictor of the fixed effects. {suggestion(name, values)}"
-            )
-    for name, given in (at or {}).items():
-        is_one = isinstance(given, str) or np.ndim(given) == 0
-        values[name] = pd.Index([given] if is_one else list(given)).unique()
-        if not len(values[name]):
-            raise FitError(f"at={{{name!r}: ...}} has no value: give one or several.")
+    check_predictors([*variables, *given], values)
+    for name, several in given.items():
+        values[name] = pd.Index(several).unique()
     named = dict.fromkeys(variables)
     order = [*named, *(name for name in values if name not in named)]
     sizes = [len(values[name]) for name in order]
@@ -141,6 +135,50 @@ def cells(
         offset=_averaged(rows, rows.offset, n_cells),
         terms=tuple(_of_cells(rows, term, n_cells) for term in rows.terms),
     )
+
+
+def names_of(argument: str, variables: object) -> list[str]:
+    """Return one name or several as a list, each once; refuse what are none.
+
+    Raises
+    ------
+    FitError
+    """
+    names = [variables] if isinstance(variables, str) else variables
+    if not isinstance(names, Iterable) or not all(isinstance(name, str) for name in names):
+        raise FitError(f"{argument} takes the name of a column, or several, got {variables!r}.")
+    return list(dict.fromkeys(names))
+
+
+def given_values(at: object) -> dict[str, list[Any]]:
+    """Return the values that `at=` gives to predictors, one or several each.
+
+    Raises
+    ------
+    FitError
+    """
+    if at is not None and not isinstance(at, Mapping):
+        raise FitError(f"at= is a dict from predictors to values, {{'x': [0, 1]}}, got {at!r}.")
+    found = {}
+    for name, given in (at or {}).items():
+        is_one = isinstance(given, str) or np.ndim(given) == 0
+        found[str(name)] = [given] if is_one else list(given)
+        if not found[str(name)]:
+            raise FitError(f"at={{{name!r}: ...}} has no value: give one or several.")
+    return found
+
+
+def check_predictors(names: Iterable[object], known: Iterable[str]) -> None:
+    """Refuse names that are not those of predictors.
+
+    Raises
+    ------
+    FitError
+    """
+    for name in names:
+        if not is_one_of(name, known):
+            hint = suggestion(str(name), known)
+            raise FitError(f"`{name}` is not a predictor of the fixed effects. {hint}")
 
 
 def _labels_of_terms(design: Design, variables: Sequence[str], groups: str) -> list[str]:

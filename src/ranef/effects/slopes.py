@@ -11,8 +11,15 @@ import pandas as pd
 from ranef._typing import Array
 from ranef.design.design import Design
 from ranef.effects.linear_functions import interval_words, of_slopes, wanted_of
-from ranef.effects.reference_grid import cells, reference_values, rows_of
-from ranef.errors import FitError, suggestion
+from ranef.effects.reference_grid import (
+    cells,
+    check_predictors,
+    given_values,
+    names_of,
+    reference_values,
+    rows_of,
+)
+from ranef.errors import FitError
 from ranef.families.derivatives import differenced
 from ranef.fits.fit import Fit
 from ranef.printing.frames import captioned
@@ -65,17 +72,17 @@ def slopes(
     2      C  200.0     0.156  0.028
     """
     wanted = wanted_of(fit, kind, prob, df)
-    groups = [by] if isinstance(by, str) else list(dict.fromkeys(by))
-    places = _places(fit.design, variable, groups, at or {})
+    groups, given = names_of("by=", by), given_values(at)
+    places = _places(fit.design, variable, groups, given)
     frame = fit.design.rows.data.frame(offset=fit.design.recipe.offset)
     step = RELATIVE_STEP * float(np.ptp(frame[variable].to_numpy(dtype=np.float64)))
-    found = [_at(fit.design, variable, groups, at or {}, (place, step)) for place in places]
+    found = [_at(fit.design, variable, groups, given, (place, step)) for place in places]
     columns, offsets = ([[part[j] for part in pair] for pair in found] for j in (0, 1))
     here, slope = (
         rows_of(np.concatenate([X[i] for X in columns]), np.concatenate([o[i] for o in offsets]))
         for i in (0, 1)
     )
-    labels = cells(fit.design, groups, dict(at or {}) | {variable: places[:1]}).labels
+    labels = cells(fit.design, groups, given | {variable: places[:1]}).labels
     keys = pd.concat([labels.assign(**{variable: place}) for place in places], ignore_index=True)
     table = pd.concat([keys, of_slopes(fit, here, slope, wanted)], axis=1)
     return captioned(table, interval=interval_words(fit, wanted))
@@ -86,9 +93,7 @@ def _places(
 ) -> list[float]:
     """Return where slopes are wanted, or refuse a variable that has none."""
     values = reference_values(design)
-    if variable not in values:
-        known = suggestion(str(variable), values)
-        raise FitError(f"`{variable}` is not a predictor of the fixed effects. {known}")
+    check_predictors([variable], values)
     if variable in groups:
         raise FitError(f"`{variable}` has slopes at several places by at=, not by by=.")
     if len(values[variable]) > 1:

@@ -54,6 +54,14 @@ class Fit(WithoutCaches, Anew, Pictures, Checks, Studies, Pooling, Explorable, R
         How the fit was made: "reml", "ml", "map", "laplace", "quadrature", "mcmc".
     engine : Engine, optional
         What answers for the model that the fit comes from.
+
+    Notes
+    -----
+    What lme4 has by `getME(fit, name)` are properties and methods: `theta`, `sigma`, `Z()`,
+    `Lambda()`, `cholesky()`, `lambda_blocks()` of point fits; `design.rows.X` and `.y`, and
+    `design.terms`. Its `drop1`, and lmerTest's `ranova`, are `ranef.anova` on fits without the
+    term, as `model.structures()` has them; tests of the terms of one fit are
+    `ranef.joint_tests`.
     """
 
     design: Design
