@@ -748,3 +748,19 @@ def test_a_factor_that_the_fixed_effects_contain():
 
 def test_every_test_has_a_name():
     assert list(TESTS) == ["chi2", "mixture", "f", "exact", "bootstrap"]
+
+
+def test_the_simulated_statistics_are_drawn():
+    pastes = rf.load_dataset("Pastes")
+    small = rf.fit("strength ~ 1 + (1 | batch:cask)", pastes)
+    table = rf.anova(small, small.update(". ~ . + (1 | batch)"), test="bootstrap", n=100, seed=1)
+    drawn = table.null_table()
+    row = table.to_frame().iloc[-1]
+    assert len(drawn) == row["n"]
+    (observed,) = drawn.attrs["observed"].values()
+    assert observed == (row["statistic"], row["p_value"])
+    (axes,) = table.plot()
+    assert axes.get_xlabel() == "restricted likelihood ratio"
+    plain = rf.anova(small, small.update(". ~ . + (1 | batch)"), test="chi2")
+    with pytest.raises(rf.FitError, match="no statistics were simulated for these tests"):
+        plain.plot()

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from ranef.arguments import check_choice, check_counts, check_seed
 from ranef.comparison.nested_tests import (
+    CRITERIA,
     TESTS,
     NestedTest,
     Pair,
@@ -27,7 +30,11 @@ from ranef.errors import DataWarning, FitError, listed
 from ranef.fits.fit import Fit
 from ranef.fits.point import PointFit
 from ranef.likelihood.bootstrap.simulated_responses import entropy_of
+from ranef.plots.curves.null_statistics import null_statistics
 from ranef.printing.summary import Printed, Summary
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _IF_NOT_NESTED = "AIC and BIC, or rf.compare() of posteriors, compare models that are not nested."
 
@@ -291,6 +298,62 @@ class Anova(Printed):
         tests = pd.DataFrame(rows, index=models.index[1:]).reindex(models.index)
         tests[["test", "kind"]] = tests[["test", "kind"]].fillna("").astype(object)
         return models.join(tests)
+
+    def null_table(self) -> pd.DataFrame:
+        """Return the statistics that were simulated from the smaller models, as `plot` draws them.
+
+        Returns
+        -------
+        DataFrame
+            Columns `test` (the numbers of the models) and `statistic`; `.attrs["observed"]` has the
+            observed statistic and its p-value.
+
+        Raises
+        ------
+        FitError
+            If none of the tests was by simulation.
+        """
+        drawn, observed, kinds = [], {}, []
+        for i, test in enumerate(self.comparisons, 1):
+            if test.simulated is None or not len(test.simulated.statistics):
+                continue
+            name = f"Model {i + 1} against {i}"
+            drawn.append(pd.DataFrame({"test": name, "statistic": test.simulated.statistics}))
+            observed[name] = (test.statistic, test.p_value)
+            kinds.append(CRITERIA[test.kind])
+        if not drawn:
+            message = "no statistics were simulated for these tests: ask for "
+            raise FitError(f'{message}test="bootstrap".')
+        table = pd.concat(drawn, ignore_index=True)
+        table.attrs |= {"observed": observed, "kind": kinds[0]}
+        return table
+
+    def plot(
+        self,
+        *,
+        ax: Axes | Iterable[Axes] | None = None,
+        figsize: tuple[float, float] | None = None,
+    ) -> NDArray[np.object_]:
+        """Draw the simulated null distribution of each test, with the observed statistic.
+
+        Parameters
+        ----------
+        ax : Axes or sequence of Axes, optional
+            One for each test that was by simulation.
+        figsize : tuple of float, optional
+            Of a new figure, in inches.
+
+        Returns
+        -------
+        ndarray of Axes
+            Statistics of zero are a line of their own; those that reach the observed one are dark.
+
+        Raises
+        ------
+        FitError
+            As `null_table`.
+        """
+        return null_statistics(self.null_table(), ax=ax, figsize=figsize)
 
     def summary(self) -> Summary:
         """Return the printed table as an object: text, HTML, `.to_frame()`."""

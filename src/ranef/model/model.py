@@ -31,6 +31,7 @@ from ranef.formula.terms import read_formula
 from ranef.likelihood.linear import reml
 from ranef.model import storage
 from ranef.model.archive import damage, read
+from ranef.model.criterion_grid import CriterionPictures
 from ranef.model.describe import describe
 from ranef.model.generalized_engine import GeneralizedEngine
 from ranef.model.ingredients import Ingredients, updated_model
@@ -55,7 +56,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 
-class Model(DataPictures, Printed):
+class Model(DataPictures, CriterionPictures, Printed):
     """A hierarchical model: a formula with its data, read and checked, nothing fitted.
 
     Parameters

@@ -1,0 +1,64 @@
+"""A criterion over one or two covariance parameters: a curve, or contours."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from ranef.plots.canvas import ACCENT, GREY, checked_axes, new_figure, note
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+LEVELS = {50: 1.386, 80: 3.219, 95: 5.991, 99: 9.210}  # quantiles of chi-squared with 2 df
+RISE_OF_95 = 3.841  # with one
+
+
+def criterion_lines(
+    table: pd.DataFrame,
+    *,
+    ax: Axes | None = None,
+    figsize: tuple[float, float] | None = None,
+) -> Axes:
+    """Draw a criterion over one parameter, or over two as contours.
+
+    Parameters
+    ----------
+    table : DataFrame
+        One or two columns of parameters, and `criterion`; `.attrs["optimum"]` has the parameters
+        and the criterion at its minimum, `.attrs["label"]` says which criterion it is.
+    ax : Axes, optional
+    figsize : tuple of float, optional
+        Of a new figure, in inches.
+    """
+    names = [name for name in table.columns if name != "criterion"]
+    size = figsize or ((5.2, 4.6) if len(names) == 2 else (5.2, 3.4))
+    axes = new_figure(*size).add_subplot() if ax is None else checked_axes(ax, ["criterion"])[0]
+    optimum, label = table.attrs["optimum"], table.attrs["label"]
+    axes.set_xlabel(f"theta: {names[0]}", parse_math=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    if len(names) == 1:
+        lowest = optimum["criterion"]
+        axes.plot(table[names[0]], table["criterion"], color=ACCENT, linewidth=1.6)
+        axes.axhline(lowest + RISE_OF_95, color=GREY, linewidth=0.8, linestyle="--")
+        axes.plot(optimum[names[0]], lowest, "o", color="k", markersize=5)
+        axes.set_ylabel(label)
+        note(axes, f"dashed: {RISE_OF_95:g} above the minimum", (1.0, 1.0), **_corner())
+        return axes
+    grid = table.pivot_table(index=names[1], columns=names[0], values="criterion")
+    rise = grid.to_numpy() - optimum["criterion"]
+    drawn = axes.contour(
+        grid.columns, grid.index, rise, levels=list(LEVELS.values()), colors=[ACCENT]
+    )
+    words = {level: f"{prob} %" for prob, level in LEVELS.items()}
+    axes.clabel(drawn, fmt=words, fontsize="small")
+    axes.plot(optimum[names[0]], optimum[names[1]], "o", color="k", markersize=5)
+    axes.set_ylabel(f"theta: {names[1]}", parse_math=False)
+    axes.set_title(label, loc="left", fontsize="medium", pad=18.0)
+    note(axes, "rise by quantiles of chi-squared with 2 df", (1.0, 1.0), **_corner())
+    return axes
+
+
+def _corner() -> dict[str, object]:
+    return {"xytext": (0.0, 4.0), "ha": "right", "va": "bottom"}
