@@ -134,8 +134,8 @@ def load_dataset(name: str) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        Its `attrs` say `what` it is, its `source`, and what its `columns` are, with units;
-        `describe_dataset` has these as a table.
+        Its `attrs` say `what` it is, its `source`, and what its `columns` are, with `units`, which
+        plots write on their axes; `describe_dataset` has these as a table.
 
     Raises
     ------
@@ -174,7 +174,9 @@ def load_dataset(name: str) -> pd.DataFrame:
         column: ", ".join(filter(None, [facts["what"], facts["unit"]]))
         for column, facts in columns.items()
     }
-    frame.attrs = {"name": known, "what": about["what"], "source": about["source"], "columns": said}
+    units = {column: facts["unit"] for column, facts in columns.items() if facts["unit"]}
+    frame.attrs = {"name": known, "what": about["what"], "source": about["source"]}
+    frame.attrs |= {"columns": said, "units": units}
     return frame
 
 

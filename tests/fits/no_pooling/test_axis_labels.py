@@ -50,6 +50,26 @@ def test_units_that_are_not_known_are_not_made_up(formula, units, coef):
     assert labels(formula, units).of(coef, "deviation") == f"deviation of {coef}"
 
 
+@pytest.mark.parametrize(
+    ("unit", "one"),
+    [
+        ("days", "day"),
+        ("degrees F", "degree F"),
+        ("ms", "ms"),
+        ("celsius", "celsius"),
+        ("cwt/acre", "cwt/acre"),
+    ],
+)
+def test_a_slope_is_per_one_of_the_predictor(unit, one):
+    found = labels("Reaction ~ Days + (Days | Subject)", {"Reaction": "ms", "Days": unit})
+    assert found.unit("Days") == f"ms per {one}"
+
+
+def test_the_data_sets_of_the_package_have_their_units():
+    fit = rf.fit("distance ~ age + (age | Subject)", rf.load_dataset("Orthodont"))
+    assert AxisLabels(fit.design, fit.family).of("age", "own") == "own age, mm per year"
+
+
 def test_the_scale_of_a_link_is_named():
     found = labels("Reaction ~ Days + (Days | Subject)", family="gamma", link="log")
     assert found.of("Days", "deviation") == "deviation of Days, log scale"

@@ -32,7 +32,7 @@ def test_without_predictors_it_is_a_dot_plot_by_means():
     assert names(axes) == means.index.tolist()
     (line,) = axes.lines
     np.testing.assert_allclose(line.get_xdata(), means)
-    assert axes.get_xlabel() == "Yield"
+    assert axes.get_xlabel() == "Yield, g"
     ordered = rf.Model("Yield ~ 1 + (1 | Batch)", data).plot_data(order="level")
     assert names(ordered)[::-1] == list("ABCDEF")
 

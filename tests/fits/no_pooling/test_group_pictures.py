@@ -66,7 +66,7 @@ def test_each_panel_has_its_data_and_three_lines(sleep):
 def test_the_figure_says_what_is_drawn(sleep):
     figure = sleep.plot_groups()[0].figure
     assert figure.get_suptitle() == "Subject, 18 levels, ordered by Intercept\n "
-    assert (figure.get_supxlabel(), figure.get_supylabel()) == ("Days", "Reaction")
+    assert (figure.get_supxlabel(), figure.get_supylabel()) == ("Days", "Reaction, ms")
     (legend,) = figure.legends
     said = [text.get_text() for text in legend.get_texts()]
     assert said == ["by its rows alone", "the model", "population"]
@@ -178,11 +178,12 @@ def test_pairs_are_the_random_effects_with_the_models_ellipse(sleep):
     (total,) = sleep.plot_pairs(total=True)
     (points,) = (line for line in total.lines if line.get_marker() == "o")
     np.testing.assert_allclose(points.get_xydata(), sleep.coef()["Subject"], rtol=1e-9)
-    assert total.get_xlabel() == "total of Intercept"
+    assert total.get_xlabel() == "total of Intercept, ms"
 
 
 def test_terms_of_one_factor_have_their_pairs():
     data = rf.load_dataset("sleepstudy")
     fit = rf.fit("Reaction ~ Days + (1 | Subject) + (0 + Days | Subject)", data)
     (axes,) = fit.plot_pairs("Subject_1")
-    assert (axes.get_xlabel(), axes.get_ylabel()) == ("deviation of Intercept", "deviation of Days")
+    assert axes.get_xlabel() == "deviation of Intercept, ms"
+    assert axes.get_ylabel() == "deviation of Days, ms per day"

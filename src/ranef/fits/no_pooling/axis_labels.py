@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -16,8 +17,8 @@ WORDS = {"": "", "own": "own ", "deviation": "deviation of ", "total": "total of
 class AxisLabels:
     """The axes of a model's coefficients.
 
-    Units are those of the data frame, where its `attrs` have them:
-    `frame.attrs["units"] = {"Reaction": "ms", "Days": "day"}`.
+    Units are those of the data frame, where its `attrs` have them, as those of the package's data
+    sets do: `frame.attrs["units"] = {"Reaction": "ms", "Days": "days"}`.
 
     Attributes
     ----------
@@ -39,9 +40,7 @@ class AxisLabels:
         Examples
         --------
         >>> import ranef as rf
-        >>> data = rf.load_dataset("sleepstudy")
-        >>> data.attrs["units"] = {"Reaction": "ms", "Days": "day"}
-        >>> fit = rf.fit("Reaction ~ Days + (Days | Subject)", data)
+        >>> fit = rf.fit("Reaction ~ Days + (Days | Subject)", rf.load_dataset("sleepstudy"))
         >>> AxisLabels(fit.design, fit.family).of("Days", "deviation")
         'deviation of Days, ms per day'
         """
@@ -68,7 +67,7 @@ class AxisLabels:
         (name, power), *others = powers.items()
         if others or power != 1 or name not in units:
             return ""
-        return f"{response} per {units[name]}"
+        return f"{response} per {_one(units[name])}"
 
     @property
     def units(self) -> Mapping[str, str]:
@@ -94,3 +93,8 @@ class AxisLabels:
             else term.factor
             for term in self.design.terms
         }
+
+
+def _one(units: str) -> str:
+    """Return a unit in the singular: day of days, degree F of degrees F."""
+    return re.sub(r"^([a-z]{2,}[^\Wsu])s\b", r"\1", units)

@@ -151,7 +151,7 @@ def response_label(design: Design, family: Family) -> str:
 def along_label(design: Design, family: Family, x: str) -> str:
     """Return what stands at the axis of a predictor."""
     unit = AxisLabels(design, family).units.get(x)
-    return f"{x}, {unit}" if unit else x
+    return f"{x}, {unit}" if unit and unit.lower() != x.lower() else x
 
 
 class GroupPictures(ABC):
@@ -325,7 +325,7 @@ class GroupPictures(ABC):
         >>> fit = rf.fit("Reaction ~ Days + (Days | Subject)", rf.load_dataset("sleepstudy"))
         >>> (panel,) = fit.plot_pairs()
         >>> panel.get_xlabel(), panel.get_ylabel()
-        ('deviation of Intercept', 'deviation of Days')
+        ('deviation of Intercept, ms', 'deviation of Days, ms per day')
         """
         fit: Any = self
         one = fit._groups_alone(term, hold=True)  # noqa: SLF001 -- its own
