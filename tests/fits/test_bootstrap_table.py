@@ -139,3 +139,17 @@ def test_the_printed_table(many):
     assert lines[4].split() == ["estimate", "bias", "se", "lower", "upper"]
     assert lines[6].split()[:2] == ["Days", "10.5"]
     assert "Parametric bootstrap" in many._repr_html_()
+
+
+def test_the_distribution_of_replicates_is_drawn():
+    fit = rf.fit("Yield ~ 1 + (1 | Batch)", rf.load_dataset("Dyestuff"))
+    boot = fit.bootstrap(200, seed=1)
+    axes = boot.plot()
+    assert [ax.get_title(loc="left") for ax in axes] == list(boot.estimates)
+    line, mark = axes[1].lines
+    assert np.trapezoid(line.get_ydata(), line.get_xdata()) == pytest.approx(1, abs=0.02)
+    assert (line.get_label(), mark.get_label()) == ("replicates", "original")
+    assert mark.get_xdata()[0] == fit.sigma
+    assert boot.plot("sigma", ax=axes[0])[0] is axes[0]
+    with pytest.raises(rf.FitError, match="parameters='sgma' is no column of the estimates"):
+        boot.plot("sgma")

@@ -122,6 +122,13 @@ def test_a_posterior_and_weights_can_be_pilots():
     assert "sigma 50" in found.truth
 
 
+def test_known_standard_errors_are_no_pilot():
+    data = {"g": list("ABCDEFGH"), "y": [28, 8, -3, 7, -1, 1, 18, 12.0]}
+    fit = rf.fit("y ~ 1 + (1 | g)", data | {"s": [15, 10, 16, 11, 9, 11, 10, 18.0]}, "ml", se="s")
+    with pytest.raises(FitError, match="the pilot study has known standard errors of its rows"):
+        rf.power(fit, n=10, seed=1)
+
+
 @pytest.mark.parametrize(
     ("options", "error", "said"),
     [

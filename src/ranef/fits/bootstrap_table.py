@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy import special
 
 from ranef._typing import Array
@@ -14,8 +16,13 @@ from ranef.arguments import check_choice
 from ranef.design.design import Design
 from ranef.errors import DataWarning, FitError, probability, warn
 from ranef.families.family import Family
+from ranef.fits.pictures.parameter_densities import of_draws
 from ranef.likelihood.estimate import Replicates
+from ranef.plots.curves.densities import densities
 from ranef.printing.summary import Printed, Summary
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 KINDS = ("percentile", "basic")
 
@@ -97,6 +104,42 @@ class Bootstrap(Printed):
         if kind == "basic":
             bounds = 2 * self.original.to_numpy()[:, None] - bounds[:, ::-1]
         return pd.DataFrame(bounds, index=self.estimates.columns, columns=["lower", "upper"])
+
+    def plot(
+        self,
+        parameters: str | Sequence[str] | None = None,
+        *,
+        ax: Axes | Iterable[Axes] | None = None,
+        figsize: tuple[float, float] | None = None,
+    ) -> NDArray[np.object_]:
+        """Draw the distribution of estimates over replicates, one a panel, with the original.
+
+        Parameters
+        ----------
+        parameters : str or sequence of str, optional
+            Columns of `estimates`; by default all that vary.
+        ax : Axes or sequence of Axes, optional
+            One for each.
+        figsize : tuple of float, optional
+            Of a new figure, in inches.
+        """
+        known = [str(name) for name in self.estimates]
+        wanted = [parameters] if isinstance(parameters, str) else list(parameters or known)
+        for name in wanted:
+            check_choice("parameters", name, known, "is no column of the estimates")
+        tables, marks = [], {}
+        for name in wanted:
+            curve = of_draws(name, self.estimates[name].dropna().to_numpy())
+            if curve is not None:
+                value, density = curve
+                columns = {"parameter": name, "value": value, "posterior": density}
+                tables.append(pd.DataFrame(columns | {"prior": np.nan}))
+                marks[name] = {"original": float(self.original[name])}
+        if not tables:
+            raise FitError("none of these numbers varies between replicates: nothing to draw.")
+        table = pd.concat(tables, ignore_index=True)
+        table.attrs["estimates"] = marks
+        return densities(table, of="replicates", ax=ax, figsize=figsize)
 
     def summary(self, prob: float = 0.95) -> Summary:
         """Return the printed table as an object: text, HTML, `.to_frame()`."""

@@ -162,6 +162,11 @@ def power(
 
 def _of_pilot(fit: Fit) -> tuple[Plan, Design]:
     """Return the plan of a fit's rows, and its design as planned."""
+    if fit.knows_sigma:
+        raise FitError(
+            "the pilot study has known standard errors of its rows (se=), and simulated studies "
+            "estimate sigma: give a formula with design=, weights= and sigma=."
+        )
     rows, design = fit.design.rows.data, fit.design
     for name, values in (("weights", rows.weights), ("offset", rows.offset)):
         if values is not None and name in rows.columns:

@@ -21,6 +21,7 @@ MARKS = {"REML": ("k", "v", 0.11), "ML": ("0.45", "D", 0.03)}  # colour, marker,
 def densities(
     table: pd.DataFrame,
     *,
+    of: str = "posterior",
     ax: Axes | Iterable[Axes] | None = None,
     figsize: tuple[float, float] | None = None,
 ) -> NDArray[np.object_]:
@@ -31,6 +32,8 @@ def densities(
     table : DataFrame
         Columns `parameter, value, posterior, prior`, the prior nan where there is none;
         `.attrs["estimates"]`, if there, has other estimates by parameter and method.
+    of : str
+        What the densities are of.
     ax : Axes or sequence of Axes, optional
         One for each parameter.
     figsize : tuple of float, optional
@@ -41,7 +44,7 @@ def densities(
     axes = _new_axes(len(names), figsize) if ax is None else checked_axes(ax, names)
     estimates = table.attrs.get("estimates", {})
     for place, (name, panel) in zip(axes, panels.items(), strict=True):
-        draw_density(place, panel, estimates.get(name, {}))
+        draw_density(place, panel, estimates.get(name, {}), of=of)
         place.set_title(str(name), loc="left", fontsize="medium", parse_math=False)
     handles: dict[str, object] = {}
     for place in axes:
@@ -56,11 +59,13 @@ def densities(
     return axes
 
 
-def draw_density(axes: Axes, panel: pd.DataFrame, estimates: dict[str, float]) -> None:
+def draw_density(
+    axes: Axes, panel: pd.DataFrame, estimates: dict[str, float], *, of: str = "posterior"
+) -> None:
     """Draw the densities of one parameter, and mark other estimates on its axis."""
     value, posterior = panel["value"].to_numpy(), panel["posterior"].to_numpy()
     axes.fill_between(value, posterior, color=TINT, alpha=0.45, linewidth=0.0, zorder=1)
-    axes.plot(value, posterior, color=ACCENT, linewidth=1.6, label="posterior", zorder=3)
+    axes.plot(value, posterior, color=ACCENT, linewidth=1.6, label=of, zorder=3)
     prior = panel["prior"].to_numpy()
     if np.isfinite(prior).all():
         axes.plot(value, prior, color=GREY, linewidth=1.2, linestyle="--", label="prior", zorder=2)
