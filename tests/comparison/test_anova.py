@@ -436,6 +436,8 @@ def test_the_table_in_print():
     found = anova(fitted(SAMPLE, "reml"), fitted(BATCH, "reml"), test="mixture")
     assert str(found) == (
         "Tests of nested models\n"
+        "  That intercepts differ from batch to batch is not supported, and not ruled out "
+        "(p = 0.21).\n"
         "  1: strength ~ 1 + (1 | sample)\n"
         "  2: strength ~ 1 + (1 | batch) + (1 | sample)\n"
         "  60 rows; fits by REML\n"

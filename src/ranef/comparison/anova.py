@@ -25,6 +25,7 @@ from ranef.comparison.nested_tests import (
     text_of,
 )
 from ranef.comparison.nesting import obstacle, same_fixed
+from ranef.comparison.words.verdict import said_by_test
 from ranef.design.same_data import check_same_data
 from ranef.errors import DataWarning, FitError, listed
 from ranef.fits.fit import Fit
@@ -366,9 +367,15 @@ class Anova(Printed):
         shown["test"] = ["", *(c.label for c in self.comparisons)]
         formulas = [f"{i}: {text}" for i, text in enumerate(frame["formula"], start=1)]
         first = self.fits[0]
+        pairs = zip(pairwise(self.fits), self.comparisons, strict=True)
+        said = [said_by_test(a.design, b.design, test.p_value) for (a, b), test in pairs]
         return Summary(
             title="Tests of nested models",
-            facts=(*formulas, f"{first.n_obs} rows; fits by {method_of(first)}"),
+            facts=(
+                *filter(None, said),
+                *formulas,
+                f"{first.n_obs} rows; fits by {method_of(first)}",
+            ),
             sections=(("Each model against the one above it", shown),),
             notes=(*(c.note for c in self.comparisons), *self.notes),
             frame=frame,

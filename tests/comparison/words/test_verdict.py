@@ -14,6 +14,7 @@ from ranef.comparison.words.verdict import (
     Findings,
     Score,
     features_of,
+    said_by_test,
     spelled,
     verdict,
 )
@@ -164,3 +165,19 @@ def test_numbers_beyond_floating_point_are_spelled():
     assert spelled(-2000.0) == "3e-869"
     (said,) = verdict(findings({"0": (), "1": (INTERCEPT,)}, [-5000.0, 0.0]))
     assert "10^2171 times less probable" in said
+
+
+def test_what_a_test_says_is_said_in_words():
+    data = rf.load_dataset("sleepstudy")
+    small, large, other = (
+        rf.Model(f"Reaction ~ {text}", data).design
+        for text in ("Days + (1 | Subject)", "Days + (Days | Subject)", "1 + (Days | Subject)")
+    )
+    assert said_by_test(small, large, 1e-10) == (
+        "Slopes of Days differ from Subject to Subject (p = 1e-10)."
+    )
+    assert said_by_test(small, large, 0.0).endswith("(p = 0).")
+    assert said_by_test(other, large, 0.2) == (
+        "That the mean depends on Days is not supported, and not ruled out (p = 0.2)."
+    )
+    assert said_by_test(large, small, 0.2) == said_by_test(small, small, 0.2) == ""

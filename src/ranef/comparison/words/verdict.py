@@ -23,6 +23,7 @@ FIXED, SD, CORRELATION = "fixed", "sd", "correlation"
 MAX_LOG_BF_ERROR = 0.1  # of a log Bayes factor that is printed as a number
 MAX_RELATIVE_ERROR = 0.05  # ... of a large one, of which the order of magnitude is printed
 MIN_BAYES_FACTOR = 3.0  # below which nothing is decided
+LEVEL = 0.05  # of a test
 MIN_ELPD_DIFFERENCE = 4.0  # below which its standard error is not to be trusted
 MAX_EQUAL_ELPD = 0.005  # a difference in elpd that is none
 MAX_EQUAL_LOG_BF = 0.005  # a logarithm of a Bayes factor that is none
@@ -346,7 +347,7 @@ def _answer(
     decided = odds or gain
     assert decided is not None
     value = odds.log if odds is not None else gain.elpd if gain is not None else 0.0
-    claim = _claim(parts)
+    claim = claim_of(parts)
     if decided.is_decided and value > 0:
         less = f"the data are {_times(odds.log)} times less probable" if odds else ""
         less += _reach(findings, odds) if odds else ""
@@ -393,7 +394,25 @@ def _ranking(findings: Findings, first: str, second: str) -> str:
 # ------------------------------------------------------------------------------ the words
 
 
-def _claim(parts: Sequence[Feature]) -> str:
+def said_by_test(small: Design, large: Design, p_value: float) -> str:
+    """Return what a test says of that by which a model is larger; empty if it has no words.
+
+    Parameters
+    ----------
+    small, large : Design
+    p_value : float
+        Of the smaller model against the larger.
+    """
+    inside, outside = features_of(large), features_of(small)
+    if not outside < inside:
+        return ""
+    claim, p = claim_of(sorted(inside - outside, key=str)), f"p = {p_value:.2g}"
+    if p_value < LEVEL:
+        return f"{claim} ({p})."
+    return f"That {claim[0].lower()}{claim[1:]} is not supported, and not ruled out ({p})."
+
+
+def claim_of(parts: Sequence[Feature]) -> str:
     """Return what parts say of the data."""
     fixed = [part.words[0] for part in parts if part.kind == FIXED]
     claims = [f"the mean depends on {_phrase(fixed)}"] if fixed else []
