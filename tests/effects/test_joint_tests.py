@@ -115,6 +115,18 @@ def test_empty_cells_are_said():
         rf.joint_tests(fit, type=2)
 
 
+def test_fits_without_an_estimated_sigma_have_chi_squared_tests():
+    frame = data("Dyestuff").assign(x=range(30), s=40.0)
+    for fit in (
+        rf.fit("Yield ~ x + (1 | Batch)", frame, "map"),
+        rf.fit("Yield ~ x + (1 | Batch)", frame, se="s"),
+    ):
+        table = rf.joint_tests(fit)
+        z = fit.fixef()["x"] / fit.se()["x"]
+        assert table.loc["x", "chi2"] == pytest.approx(z**2, rel=1e-9)
+        assert table.attrs["test"] == "Type III chi-squared tests"
+
+
 def test_units_do_not_matter():
     frame = rows_of(CASES["covariate"])
     far = rf.fit(CASES["covariate"]["formula"], frame.assign(temp=frame["temp"] * 1e-6 + 3))

@@ -98,7 +98,8 @@ def joint_tests(
         the formula. Without interactions 2 and 3 are the same, in balanced data all three.
     df : {"satterthwaite", "kenward-roger", "asymptotic"}, optional
         Denominator degrees of freedom of F tests of a linear model, the first by default; or
-        chi-squared tests as of large samples, which a generalised model has.
+        chi-squared tests as of large samples, which generalised models have, fits by "map", and
+        models whose sigma is known.
 
     Returns
     -------
@@ -146,7 +147,8 @@ def joint_tests(
         )
     wanted_of(fit, "link", 0.95, None if df == ASYMPTOTIC else df)
     assert isinstance(fit, PointFit)
-    kind = df or ("satterthwaite" if fit.family.is_linear else ASYMPTOTIC)
+    has_f = fit.family.is_linear and fit.method in ("reml", "ml") and not fit.knows_sigma
+    kind = df or ("satterthwaite" if has_f else ASYMPTOTIC)
     contrasts = term_contrasts(fit.design, type, None if fit.family.is_linear else fit.vcov())
     rows = [_chi2(fit, L) if kind == ASYMPTOTIC else _f(fit, L, kind) for L in contrasts.values()]
     table = pd.DataFrame(rows, index=pd.Index(contrasts, name="term"))
