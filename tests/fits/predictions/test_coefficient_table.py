@@ -68,7 +68,7 @@ def test_a_caterpillar_of_totals_is_around_the_fixed_effects():
     deviations = fit.plot_caterpillar()
     for panel, other in zip(panels, deviations, strict=True):
         line = panel.lines[0].get_xdata()[0]
-        assert line == pytest.approx(fit.fixef()[panel.get_xlabel()])
+        assert line == pytest.approx(fit.fixef()[panel.get_xlabel().removeprefix("total of ")])
         assert other.lines[0].get_xdata()[0] == 0
         shift = panel.lines[1].get_xdata() - other.lines[1].get_xdata()
         np.testing.assert_allclose(shift, line)
