@@ -163,3 +163,40 @@ def test_subject_308_from_three_rows():
     )
     assert round(found["own"]["value"][1], 1) == 0.6
     assert round(found["model"][1], 1) == 8.5
+
+
+def weighted():
+    rng = np.random.default_rng(2)
+    data = {"g": ["one", *np.repeat(list("abcdef"), 10)], "w": rng.uniform(0.5, 2.0, 61)}
+    data |= {"x": np.r_[2003.0, np.tile(np.arange(2000.0, 2010), 6)], "y": rng.normal(size=61)}
+    return data
+
+
+CUT = """
+const {prepared, fitAt} = await use("model"), {withFirstRows} = await use("first_rows");
+const {noPooling} = await use("sliders"), q = prepared(given.data), j = given.data.groups.labels.indexOf(given.group);
+const at = given.endless ? noPooling(given.at, given.data.scale) : given.at;
+const f = fitAt(given.count ? withFirstRows(given.data, q, j, given.count) : q, at);
+return {criterion: f.criterion, share: f.groups[j].share};
+"""
+
+
+def test_first_rows_with_weights(tmp_path):
+    data, formula = weighted(), "y ~ x + (1 | g)"
+    whole = held(rf.fit(formula, data, weights="w").explore_shrinkage(tmp_path / "a.html"))
+    kept = np.r_[0, np.arange(4), np.arange(10, 60)] + np.r_[0, np.ones(54, dtype=int)]
+    less = {name: np.asarray(values)[kept] for name, values in data.items()}
+    cut = held(rf.fit(formula, less, weights="w").explore_shrinkage(tmp_path / "b.html"))
+    at = {"sigma": 0.8, "sd": [0.5], "corr": 0}
+    one = in_node(CUT, data=whole, at=at, group="a", count=4)
+    two = in_node(CUT, data=cut, at=at, group="a", count=0)
+    assert one["criterion"] == pytest.approx(two["criterion"], rel=1e-9)
+
+
+def test_a_row_by_itself_determines_one_combination_at_no_pooling(tmp_path):
+    """The weight of its data is a projection: its trace is its rank."""
+    fit = rf.fit("y ~ x + (x | g)", weighted(), weights="w", method="ml")
+    data = held(fit.explore_shrinkage(tmp_path / "p.html"))
+    at = {"sigma": 1, "sd": [1, 1], "corr": 0}
+    share = in_node(CUT, data=data, at=at, group="one", count=0, endless=True)["share"]
+    assert share[0] + share[3] == pytest.approx(1, rel=1e-8)
