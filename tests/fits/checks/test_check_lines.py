@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -169,3 +171,14 @@ def test_what_takes_long_is_said_and_not_computed():
     assert "Not computed: influence of groups, a fit each: .influence(group='g', levels=)" in str(
         page
     )
+
+
+def test_a_fit_without_fixed_effects_or_without_a_model_is_checked():
+    rng = np.random.default_rng(7)
+    g = np.repeat(np.arange(10), 6)
+    data = {"y": rng.normal(size=60) + rng.normal(size=10)[g], "g": g}
+    fit = rf.fit("y ~ 0 + (1 | g)", data)
+    assert lines(fit).loc["influence", "text"].startswith("g; `sd_g[Intercept]` changes by")
+    page = replace(fit, engine=None).check()
+    assert page.to_frame()["topic"].tolist() == ["convergence", "boundary", "groups", "information"]
+    assert page.skipped == ("influence, residuals and priors, as this fit has no model to ask",)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -44,17 +43,13 @@ LITTLE_LEARNT = 0.9  # sd of the posterior over that of the prior
 def check(fit: Any) -> Check:
     """Return the findings about a fit, in the order of the page; see `Checks.check`."""
     skipped: list[str] = []
-    findings = chain(
-        convergence(fit),
-        boundary(fit),
-        identifiability(fit),
-        groups(fit),
-        reliability(fit),
-        influential(fit, skipped),
-        residual_patterns(fit, skipped),
-        laplace(fit, skipped),
-        prior_and_data(fit, skipped),
-    )
+    findings = [*convergence(fit), *boundary(fit), *identifiability(fit)]
+    findings += [*groups(fit), *reliability(fit)]
+    if fit.engine is None:
+        skipped.append("influence, residuals and priors, as this fit has no model to ask")
+    else:
+        asked = (influential, residual_patterns, laplace, prior_and_data)
+        findings += [finding for ask in asked for finding in ask(fit, skipped)]
     method = {"reml": "REML", "ml": "ML", "map": "MAP", "mcmc": "MCMC"}.get(fit.method, fit.method)
     how = "" if hasattr(fit, "marginals") else fit.approximation
     title = f"Check of `{fit.design.formula.text}`, {method}{f', {how}' if how else ''}"
@@ -122,7 +117,8 @@ def groups(fit: Any) -> Iterator[Finding]:
         said += f"; {silent}." if silent else "."
         if term.n_levels < FEW_LEVELS:
             said += " So few hardly determine a standard deviation"
-            call = "" if hasattr(fit, "marginals") else f'.fit("{fit.asked.posterior_method}")'
+            is_posterior = hasattr(fit, "marginals") or fit.engine is None
+            call = "" if is_posterior else f'.fit("{fit.asked.posterior_method}")'
             yield Finding(LOOK, "groups", f"{said}.", float(term.n_levels), call)
         else:
             yield Finding(FINE, "groups", said, float(term.n_levels))
@@ -226,7 +222,7 @@ def _of_influence(fit: Any, table: Any, factor: str, m: int) -> Finding:
     sds = [name for name in table.columns if name.startswith("sd_")]
     whole = fit.estimates()
     relative = (table[sds] / whole[sds].where(whole[sds] > 0)).stack()
-    cook = float(np.nanmax(table["cook"], initial=0.0))
+    cook = float(np.nan_to_num(table["cook"].max()))  # of no fixed effects nan
     tried = f"the {len(table)} that stand out" if len(table) < m else f"all {m}"
     call = f".plot_influence(group={factor!r})"
     change, where = 0.0, None
@@ -234,7 +230,7 @@ def _of_influence(fit: Any, table: Any, factor: str, m: int) -> Finding:
     if len(relative):
         place, name = relative.abs().idxmax()
         change, where = float(relative.loc[(place, name)]), (table["level"][place], name)
-    said = f"Largest Cook's distance of {factor} {cook:.2g}"
+    said = f"Largest Cook's distance of {factor} {cook:.2g}" if len(fit.fixef()) else factor
     if cook > MAX_COOK:
         said += f", `{table['level'][table['cook'].idxmax()]}`"
     if where is not None:
