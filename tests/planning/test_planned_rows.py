@@ -19,9 +19,11 @@ def trial():
     return frame.assign(arm=np.where(frame["clinic"] < "y", "A", "B"))
 
 
+@pytest.mark.parametrize("treated", ["wx", "wy", "yz"])
 @pytest.mark.parametrize("n", range(2, 13))
-def test_arms_stay_balanced_whatever_the_number_of_groups(trial, n):
-    frame = extended(trial, "clinic", n)
+def test_arms_stay_balanced_whatever_the_number_of_groups(trial, n, treated):
+    arms = np.where(trial["clinic"].isin(list(treated)), "A", "B")
+    frame = extended(trial.assign(arm=arms), "clinic", n)
     arms = frame.groupby("clinic")["arm"].first().value_counts()
     assert len(set(frame["clinic"])) == n
     assert abs(arms["A"] - arms["B"]) <= n % 2

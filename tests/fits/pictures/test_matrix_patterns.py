@@ -59,6 +59,16 @@ def test_a_permutation_saves_fill_in():
     np.testing.assert_allclose(L @ L.T, arrow[np.ix_(order, order)], atol=1e-12)
 
 
+def test_minimum_degree_is_among_the_orders():
+    """A grid of 12 x 12: its factor has 1,739 entries row by row, fewer by minimum degree."""
+    line = sparse.diags_array([-1.0, -1.0], offsets=[-1, 1], shape=(12, 12))
+    grid = sparse.kron(line, sparse.eye_array(12)) + sparse.kron(sparse.eye_array(12), line)
+    system = sparse.csc_array(grid + 5 * sparse.eye_array(144))
+    _, L = fill_reduced(system)
+    assert np.count_nonzero(np.linalg.cholesky(system.toarray())) == 1739
+    assert np.count_nonzero(L) < 1200
+
+
 def test_weights_and_working_weights():
     data = rf.load_dataset("cbpp")
     formula = "cbind(incidence, size - incidence) ~ period + (1 | herd)"
