@@ -87,9 +87,9 @@ CALLS = [
 ]
 
 
-@pytest.mark.parametrize("method", ["reml", "quadrature"])
-def test_every_picture_of_any_name_is_drawn_without_a_warning(method):
-    draw_all("sleepstudy", method)
+@pytest.mark.parametrize(("data", "method"), [("sleepstudy", "reml"), ("Dyestuff", "quadrature")])
+def test_every_picture_of_any_name_is_drawn_without_a_warning(data, method):
+    draw_all(data, method)
 
 
 @pytest.mark.slow

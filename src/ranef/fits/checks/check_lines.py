@@ -201,7 +201,8 @@ def influential(fit: Any, skipped: list[str]) -> Iterator[Finding]:
 
 def _standing_out(fit: Any, units: Units) -> Places:
     """Return the groups that are left out: all if they are few, or those that promise most."""
-    if is_affordable(units.size, fit.n_obs, ALL if fit.family.is_linear else ALL / 100):
+    is_quick = fit.family.is_linear and not hasattr(fit, "marginals")
+    if is_affordable(units.size, fit.n_obs, ALL if is_quick else ALL / 100):
         return np.arange(units.size)
     assert units.codes is not None
     distances, sizes = one_step_distances(fit, units.codes, units.size), np.zeros(units.size)
