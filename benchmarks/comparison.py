@@ -1,6 +1,6 @@
 """How long a comparison of random-effects structures takes, part by part, in CPU seconds.
 
-    python benchmarks/comparison.py sleepstudy | Pastes | ScotsSec
+    python benchmarks/comparison.py sleepstudy | Pastes | ScotsSec | Contraception
 
 Every posterior by quadrature where it has few enough variance parameters, then what is left out by
 group and by row, marginal likelihoods and their sensitivity to the priors. In R that takes a brms
@@ -19,9 +19,10 @@ from ranef._typing import Array
 from ranef.posterior.prior_sensitivity import SCALES
 
 CASES = {
-    "sleepstudy": ("Reaction ~ Days + (Days | Subject)", 5),
-    "Pastes": ("strength ~ 1 + (1 | batch/cask)", 5),
-    "ScotsSec": ("attain ~ verbal + sex + (verbal | primary) + (1 | second)", 1),
+    "sleepstudy": ("Reaction ~ Days + (Days | Subject)", "gaussian", 5),
+    "Pastes": ("strength ~ 1 + (1 | batch/cask)", "gaussian", 5),
+    "ScotsSec": ("attain ~ verbal + sex + (verbal | primary) + (1 | second)", "gaussian", 1),
+    "Contraception": ("use ~ age + urban + livch + (age | district)", "bernoulli", 1),
 }
 
 
@@ -46,8 +47,8 @@ def parts(model: rf.Model, labels: Array) -> list[float]:
 
 def main(name: str) -> None:
     """Print the times of one data set."""
-    formula, repeats = CASES[name]
-    model = rf.Model(formula, rf.load_dataset(name))
+    formula, family, repeats = CASES[name]
+    model = rf.Model(formula, rf.load_dataset(name), family)
     factor = model.design.rows.terms[0].grouping
     labels = np.asarray(factor.levels)[factor.codes]
     small = rf.Model("Yield ~ 1 + (1 | Batch)", rf.load_dataset("Dyestuff"))

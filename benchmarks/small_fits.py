@@ -50,6 +50,8 @@ def measured():
         model = rf.Model(formula, data, family)
         found[f"{name}: model"] = least(lambda f=formula, d=data, k=family: rf.Model(f, d, k), 30)
         found[f"{name}: {'REML' if family == 'gaussian' else 'ML'}"] = least(model.fit, 10)
+    data = rf.load_dataset("sleepstudy")
+    found["sleepstudy: formula to REML"] = least(lambda: rf.fit(SLEEP, data), 20)
     models = rf.Model(SLEEP, rf.load_dataset("sleepstudy")).structures()
     model = models["(Days | Subject)"]
     fits = {name: one.fit("quadrature", seed=1) for name, one in models.items()}

@@ -262,7 +262,7 @@ def integrated(
     """
     left = held.only(chosen)
     elpd, lpd, error = np.empty(len(chosen)), np.empty(len(chosen)), np.full(len(chosen), np.inf)
-    nodes, values = exact.loose.log_density.shape
+    nodes, values = exact.coarse.log_density.shape
     if nodes * (left.size + len(chosen) * values) > MAX_ELEMENTS_OF_LATTICE:
         elpd, lpd, error = _by_few_nodes(left, exact.few)
     for lattice in _lattices(exact):
@@ -294,8 +294,8 @@ def _by_few_nodes(held: HeldOut, few: FewNodes) -> tuple[Array, Array, Array]:
 
 def _lattices(exact: Exact) -> Iterator[Lattice]:
     """Yield lattices over the posterior, from the coarsest to the one that its fit has."""
-    steps = exact.loose.steps
-    yield exact.loose
+    steps = exact.coarse.steps
+    yield exact.coarse
     while ((steps := steps * FINER) > 1.01 * exact.lattice.steps).any():
         yield lattices.lattice(exact.frame, steps)
     yield exact.lattice

@@ -26,6 +26,8 @@ from ranef.priors.distributions import (
     StudentT,
 )
 
+SCALAR = "Reaction ~ Days + (1 | Subject)"
+
 
 @cache
 def slopes(shift=0.0, n=80):
@@ -172,6 +174,19 @@ def test_means_over_the_nodes_are_those_of_the_curves(shift):
 
 
 # ------------------------------------------------------------------------------- the effects
+
+
+@pytest.mark.parametrize("priors", [{}, {"Days": StudentT(3, 0, 20)}], ids=["normal", "given"])
+def test_moments_of_fixed_effects_are_those_of_the_mixture_of_all_nodes(priors):
+    fit = rf.fit(SCALAR, rf.load_dataset("sleepstudy"), "quadrature", priors=priors)
+    exact = fit.marginals.exact
+    means, covs = exact.beta(exact.mixture)
+    weights = exact.mixture.weights
+    average = weights @ means
+    spread = covs + (means - average)[:, :, None] * (means - average)[:, None, :]
+    mean, cov = exact.beta_moments
+    np.testing.assert_allclose(mean, average, rtol=1e-12)
+    np.testing.assert_allclose(cov, np.tensordot(weights, spread, axes=1), rtol=1e-10)
 
 
 def test_moments_of_effects_are_those_of_their_curves():

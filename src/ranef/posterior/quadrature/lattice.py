@@ -144,11 +144,22 @@ class Nodes:
 
     def gamma(self, sigma: Array) -> tuple[Array, Array]:
         """Return mean and covariance of gamma, shapes (N, r) and (N, r, r), for sigma (N,)."""
+        mean, variances = self._gamma_in_basis(sigma)
+        return mean, (self.basis.swapaxes(1, 2) * variances[:, None]) @ self.basis
+
+    def gamma_over(self, sigma: Array, weights: Array) -> tuple[Array, Array]:
+        """Return the means of gamma, (N, r), and the weighted sum of its covariances, (r, r)."""
+        mean, variances = self._gamma_in_basis(sigma)
+        half = self.basis * np.sqrt(weights[:, None] * variances)[:, :, None]
+        half = half.reshape(-1, half.shape[-1])
+        return mean, half.T @ half
+
+    def _gamma_in_basis(self, sigma: Array) -> tuple[Array, Array]:
+        """Return the means of gamma, and the variances of its independent parts, (N, r)."""
         variance = sigma[:, None] ** 2
         shrink = 1 + variance * self.spectrum
-        turned = self.basis.swapaxes(1, 2)
-        mean = turned @ ((self.data + variance * self.prior) / shrink)[:, :, None]
-        return mean[:, :, 0], (turned * (variance / shrink)[:, None]) @ self.basis
+        parts = (self.data + variance * self.prior) / shrink
+        return np.einsum("nab,na->nb", self.basis, parts), variance / shrink
 
 
 @np.errstate(all="ignore")
@@ -477,10 +488,9 @@ def heaviest(lattice: Lattice, negligible: float) -> Mixture:
     """Return the nodes with all but a negligible share of the posterior."""
     weights = np.exp(lattice.log_density - lattice.log_density.max()).ravel()
     weights /= weights.sum()
-    some = np.flatnonzero(weights > NEVER_CHOSEN * negligible / weights.size)
-    order = some[np.argsort(weights[some])[::-1]]
-    chosen = order[: int(np.searchsorted(np.cumsum(weights[order]), 1 - negligible)) + 1]
-    chosen.sort()
+    falling = np.sort(weights[weights > NEVER_CHOSEN * negligible / weights.size])[::-1]
+    last = int(np.searchsorted(np.cumsum(falling), 1 - negligible))
+    chosen = np.flatnonzero(weights >= falling[min(last, len(falling) - 1)])
     rows = chosen // lattice.log_density.shape[1]
     weights = weights[chosen]
     return Mixture(

@@ -92,6 +92,11 @@ class Curve(InNotebook):
         return np.asarray(np.maximum.accumulate(cumulative / cumulative[-1]))
 
     @cached_property
+    def _quantiles(self) -> scipy.interpolate.PchipInterpolator:
+        inner = np.concatenate([[True], np.diff(self._cumulative) > 0])
+        return scipy.interpolate.PchipInterpolator(self._cumulative[inner], self.values[inner])
+
+    @cached_property
     def _near_zero(self) -> float:
         near = self.values[self.values > LEVEL_SHARE * self.mean]
         return float(near[0]) if self.values[0] < LEVEL_SHARE * self.mean else 0.0
@@ -128,8 +133,7 @@ class Curve(InNotebook):
         q = np.asarray(q, dtype=np.float64)
         if not ((q >= 0) & (q <= 1)).all():
             raise FitError(f"a quantile is asked for with probabilities from 0 to 1, got {q}.")
-        inner = np.concatenate([[True], np.diff(self._cumulative) > 0])
-        back = scipy.interpolate.PchipInterpolator(self._cumulative[inner], self.values[inner])
+        back = self._quantiles
         if self.from_zero and self._near_zero:  # the table begins next to zero
             return np.where(q == 0, 0.0, back(q))
         return np.asarray(back(q))

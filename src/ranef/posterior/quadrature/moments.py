@@ -47,7 +47,6 @@ COARSE_STEP = 0.8  # between the nodes, in standard deviations
 MIN_RELATIVE_VARIANCE = 1e-14  # of a random effect at a node
 NEGLIGIBLE = 1e-7  # share of the posterior in nodes that are left out
 MAX_RANGE_OVER_WIDTH = 4000  # of the range of an effect to a component of its density
-LOOSE_STEP = 0.8  # between the nodes of a loose lattice, in standard deviations
 NEGLIGIBLE_IN_DENSITIES = 1e-6  # ... where the density of an effect is a mixture of all nodes
 
 
@@ -92,18 +91,13 @@ class Exact(WithoutCaches):
 
     @cached_property
     def coarse(self) -> Lattice:
-        """A coarse lattice, which is enough for smooth densities."""
+        """A coarse lattice, for smooth densities and ratios of integrals: relative error 1e-5."""
         return lattice(self.frame, np.full(len(self.frame.order), COARSE_STEP))
 
     @cached_property
     def few(self) -> FewNodes:
         """Few nodes that stand for all where the mean of a smooth quantity is wanted."""
-        return few_nodes(self.loose)
-
-    @cached_property
-    def loose(self) -> Lattice:
-        """A lattice with nodes far apart, for ratios of integrals with a relative error of 1e-5."""
-        return lattice(self.frame, np.full(len(self.frame.order), LOOSE_STEP))
+        return few_nodes(self.coarse)
 
     @cached_property
     def _coarse(self) -> Mixture:
@@ -137,8 +131,17 @@ class Exact(WithoutCaches):
     @cached_property
     def beta_moments(self) -> tuple[Array, Array]:
         """Posterior mean and covariance of the fixed effects."""
-        means, covs = self.beta(self.mixture)
-        return _pooled(self.mixture.weights, means, covs)
+        fixed, nodes, weights = self.target.fixed, self.mixture.nodes, self.mixture.weights
+        gamma, cov = nodes.gamma_over(self.mixture.sigma, weights)
+        means = fixed.effects(gamma, nodes.values[:, : self.target.space.n_given])
+        mean = weights @ means
+        deviations = np.sqrt(weights)[:, None] * (means - mean)
+        return mean, fixed.covariance(cov) + deviations.T @ deviations
+
+    @cached_property
+    def _coarse_beta(self) -> tuple[Array, Array]:
+        """Mean and covariance of the fixed effects at the coarse nodes."""
+        return self.beta(self._coarse)
 
     def beta_curve(self, j: int) -> Curve | float:
         """Return the density of the j-th fixed effect, or its value where it is known."""
@@ -148,7 +151,7 @@ class Exact(WithoutCaches):
         if len(given) == np.count_nonzero(fixed.change[j]) and not len(involved):
             return float(fixed.change[j, fixed.order[1]] @ space.known[: space.n_given])
         if not len(involved):
-            means, covs = self.beta(self._coarse)
+            means, covs = self._coarse_beta
             return mixture(self._coarse.weights, means[:, j], np.sqrt(covs[:, j, j]))
         first = int(involved[0])
         if np.count_nonzero(fixed.change[j]) == 1:
