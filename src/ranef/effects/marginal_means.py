@@ -70,6 +70,13 @@ def means(
     DataWarning
         Of combinations whose mean the data do not determine, such as empty cells: nan.
 
+    Notes
+    -----
+    Normal intervals of a point fit take its variances as if known: in the simulations of
+    `fit.predict` those of 95 % by REML held the means in 94 % with 18 groups and in 90 % with 6,
+    contrasts within groups in 95 % and 93 %; with `df="satterthwaite"` both in 94 to 95 %. Those of
+    posteriors held the means in 96 % and 97 %, the contrasts in 95 %.
+
     Source: Searle, Speed & Milliken (1980), *The American Statistician* 34.
 
     Examples

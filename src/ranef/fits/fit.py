@@ -410,11 +410,21 @@ class Fit(WithoutCaches, Anew, Pictures, Checks, Studies, Pooling, Explorable, R
         Intervals of a posterior are highest density intervals. A point fit has normal intervals
         on the scale of the link, with the joint error of fixed and random effects by Henderson's
         mixed-model equations and errors on the scale of the response by the delta method; the
-        variances are as if known, which with few groups makes intervals too short: of 1,000
-        simulated data sets of 18 groups of 10 rows, intercepts and slopes varying, 95 % intervals
-        by REML held the mean of a known group in 95 %, of a new group in 93 %, of a typical group
-        in 94 %, a single observation in 95 %; with 6 groups of 6 rows in 91 %, 89 %, 89 % and 92 to
-        94 %. Intervals of single observations that are not normal are quantiles of draws.
+        variances are as if known, which with few groups makes intervals too short. Of 1,600
+        simulated data sets, intercepts and slopes varying, 95 % intervals held (the first number
+        with 18 groups of 10 rows, the second with 6 groups of 6)
+
+        ======================  ==============  =========================
+        the truth               REML            posterior, default priors
+        ======================  ==============  =========================
+        mean of a known group   94.4 %, 91.5 %  94.7 %, 94.8 %
+        new row of one          94.4 %, 93.3 %  95.3 %, 95.1 %
+        mean of a new group     93.5 %, 89.0 %  96.0 %, 97.1 %
+        new row of one          94.6 %, 91.9 %  95.3 %, 97.0 %
+        a typical group         94.1 %, 90.1 %  96.3 %, 96.4 %
+        ======================  ==============  =========================
+
+        Intervals of single observations that are not normal are quantiles of draws.
 
         Examples
         --------
@@ -505,7 +515,8 @@ class Fit(WithoutCaches, Anew, Pictures, Checks, Studies, Pooling, Explorable, R
         -----
         The error of a sum is not the sum of the errors: that of the fixed effects and that of
         a group's deviation from them are mostly negatively correlated. In the simulations of
-        `predict` 95 % intervals by REML held 91 % (18 groups) and 82 % (6 groups) of coefficients.
+        `predict` 95 % intervals by REML held 91 % (18 groups) and 83 % (6 groups) of coefficients,
+        those of posteriors 94 % of either.
 
         Examples
         --------
