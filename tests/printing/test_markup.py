@@ -160,6 +160,12 @@ def test_points_line_up_in_latex():
     assert r"y & $10$\phantom{.0} & $100$\phantom{.0} \\" in text
 
 
+def test_a_name_of_several_lines_is_one_in_tables():
+    page = Page(sections=(("", TextTable.of(pd.DataFrame({"x": [1.5]}, ["a\n\nb"]))),))
+    assert r"a b & $1.500$ \\" in as_latex(page)
+    assert "| a  b |" in as_markdown(page)
+
+
 def test_a_caption_of_ones_own():
     assert r"\caption{$\beta$}" in as_latex(PAGE, r"$\beta$")
     assert r"\caption" not in as_latex(PAGE, "")
