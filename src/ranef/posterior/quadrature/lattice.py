@@ -151,8 +151,7 @@ class Nodes:
         """Return the means of gamma, (N, r), and the weighted sum of its covariances, (r, r)."""
         mean, variances = self._gamma_in_basis(sigma)
         half = self.basis * np.sqrt(weights[:, None] * variances)[:, :, None]
-        half = half.reshape(-1, half.shape[-1])
-        return mean, half.T @ half
+        return mean, np.tensordot(half, half, axes=([0, 1], [0, 1]))
 
     def _gamma_in_basis(self, sigma: Array) -> tuple[Array, Array]:
         """Return the means of gamma, and the variances of its independent parts, (N, r)."""
