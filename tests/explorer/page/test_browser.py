@@ -355,6 +355,12 @@ def test_infinite_sds_in_the_address(show):
     assert address(tab)["sd1"] == "inf"
 
 
+@pytest.mark.parametrize("place", [0, 5])
+def test_the_group_in_the_address(show, place):
+    label = held(page("schools"))["groups"]["labels"][place]
+    assert show("schools", f"#group={label}").input_value("#group") == str(place)
+
+
 @pytest.mark.parametrize(
     "nonsense",
     ["#sd0=-5&corr=7&sigma=1e9", "#sd0=abc&rows=999&step=99&view=v9", "#group=nobody&%%%", "#&&=="],
