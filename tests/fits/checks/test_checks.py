@@ -27,7 +27,7 @@ MODELS = {
     "cbpp": ("cbind(incidence, size - incidence) ~ period + (1 | herd)", {"family": "binomial"}),
     "Contraception": ("use ~ age + urban + (1 | district)", {"family": "binomial"}),
 }
-SLOW = ("ScotsSec", "Contraception")
+SLOW = ("Penicillin", "Orthodont", "Machines", "Oats", "cake", "ScotsSec", "Contraception")
 
 
 @pytest.mark.parametrize(
