@@ -12,6 +12,7 @@ from ranef.comparison.words.verdict import (
     SD,
     Feature,
     Findings,
+    Odds,
     Score,
     features_of,
     said_by_test,
@@ -181,3 +182,10 @@ def test_what_a_test_says_is_said_in_words():
         "That the mean depends on Days is not supported, and not ruled out (p = 0.2)."
     )
     assert said_by_test(large, small, 0.2) == said_by_test(small, small, 0.2) == ""
+
+
+def test_odds_whose_sign_hangs_on_the_priors_are_not_decided():
+    assert not Odds(0.5, -2.0, 3.0).is_decided
+    assert Odds(2.5, 2.0, 3.0).is_decided
+    assert Odds(2.5, 2.0, 3.0).turned == Odds(-2.5, -3.0, -2.0)
+    assert Odds(2.5, 2.0, 3.0).turned.is_decided
