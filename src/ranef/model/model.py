@@ -39,7 +39,7 @@ from ranef.model.linear_engine import FORMS, LinearEngine
 from ranef.model.shared_engine import Data
 from ranef.model.summaries.data_summary import DataSummary
 from ranef.model.summaries.stored_summary import SUMMARY
-from ranef.model.summaries.summarize import check_alone, from_file, updated_summary
+from ranef.model.summaries.summarize import check_alone, from_file, of_lazy, updated_summary
 from ranef.numerics.memory import within_memory
 from ranef.posterior.sampling import pymc_hierarchical, pymc_marginal
 from ranef.posterior.sampling.pymc_hierarchical import PyMCModel, choose
@@ -65,7 +65,9 @@ class Model(DataPictures, CriterionPictures, Printed):
         As in lme4: `Reaction ~ Days + (Days | Subject)`; or what `ranef.summarize` has made of a
         formula and data, which is all that a linear model needs of them.
     data : DataFrame
-        pandas, polars, pyarrow or a mapping of columns.
+        pandas, polars, pyarrow or a mapping of columns. Of lazy data (a DuckDB relation, a Polars
+        LazyFrame, an Ibis table or what else narwhals reads) a linear model takes the summary that
+        their engine computes, and no row.
     family : str or Family
         The distribution of the response.
     link : str, optional
@@ -132,6 +134,9 @@ class Model(DataPictures, CriterionPictures, Printed):
             weights = precisions_of(data, se, weights, self.family)
             self._known = {"sigma": Constant(1.0)}
             priors = with_known(priors, self._known)
+        of_rows = {"weights": weights, "offset": offset, "missing": missing}
+        if formula is not (formula := of_lazy(formula, data, self.family, functions, **of_rows)):
+            data = weights = offset = None
         self._summary = formula if isinstance(formula, DataSummary) else None
         if isinstance(formula, DataSummary):
             check_alone(self.family, data, weights, offset, functions)

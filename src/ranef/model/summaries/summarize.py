@@ -17,6 +17,7 @@ from ranef.formula.terms import Formula, columns_of, read_formula
 from ranef.formula.updates import updated
 from ranef.model.summaries import stored_summary
 from ranef.model.summaries.data_summary import DataSummary, Grouping, names_of
+from ranef.model.summaries.lazy_sums import lazy_summary, open_lazy
 from ranef.model.summaries.stand_ins import coded_factors, ranges_of
 from ranef.model.summaries.triangular_rows import distinct_columns
 
@@ -82,6 +83,11 @@ def summarize(
     read = read_formula(formula, {})
     given = {label: pd.Index(list(known)) for label, known in (levels or {}).items()}
     _check_levels(given, read)
+    if (lazy := open_lazy(data)) is not None:
+        options: dict[str, Any] = {"weights": weights, "offset": offset, "missing": missing}
+        summary = lazy_summary(read, lazy, levels=given, **options)
+        _check_counts(summary, min_rows)
+        return summary
     design = build_design(read, data, weights=weights, offset=offset, missing=missing, levels=given)
     rows, recipe = design.rows, design.recipe
     if recipe.memory.states:
@@ -118,6 +124,21 @@ def from_file(path: str | PathLike[str], record: Mapping[str, Any]) -> DataSumma
     fields = stored_summary.fields(path, record)
     groupings = tuple(Grouping(levels, codes) for levels, codes in fields.pop("groupings"))
     return DataSummary(**fields, groupings=groupings)
+
+
+def of_lazy(
+    formula: str | DataSummary, data: object, family: Family, functions: object, **options: Any
+) -> str | DataSummary:
+    """Return the summary of lazy data; the formula as it is, where data are not lazy."""
+    if not isinstance(formula, str) or open_lazy(data) is None:
+        return formula
+    if not family.is_linear:
+        message = f"a {family.name} model needs the rows, which lazy data do not bring here: "
+        raise FitError(f"{message}collect them, or count equal rows and collect the counts.")
+    if functions is not None:
+        message = "functions= needs the rows, which lazy data do not bring here: make columns of "
+        raise DataError(f"{message}what they give.")
+    return summarize(formula, data, min_rows=0, **options)
 
 
 def updated_summary(

@@ -1,0 +1,116 @@
+"""Models of lazy data against those of the same rows in memory, on two engines."""
+
+from collections.abc import Mapping
+
+import duckdb
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+
+import ranef as rf
+from ranef.errors import DataError, FitError, FormulaError
+
+ENGINES = {
+    "polars": lambda frame: pl.from_pandas(frame).lazy(),
+    "duckdb": duckdb.from_df,
+}
+CASES: dict[str, tuple[str, Mapping[str, object]]] = {
+    "slopes": ("y ~ arm * x + z + (x | site)", {}),
+    "nested, weighted": ("y ~ x + (1 | site/unit)", {"weights": "w"}),
+    "crossed": ("y ~ C(arm, contr.sum) + (1 | rater) + (1 | site)", {}),
+    "cells of a factor": ("y ~ 0 + arm + (0 + arm | site)", {}),
+    "transforms": ("log(y) ~ x + I(x^2) + sqrt(z) + (0 + x | site)", {}),
+    "factor of numbers": ("y ~ factor(year) + b + (year || site)", {"offset": "o"}),
+    "no random effects": ("y ~ x + arm:b + offset(o)", {}),
+}
+
+
+def _frame(n: int = 500) -> pd.DataFrame:
+    rng = np.random.default_rng(1)
+    site, arm = rng.integers(6, size=n), rng.integers(3, size=n)
+    unit, x = site * 4 + rng.integers(4, size=n), rng.normal(size=n)
+    effects = rng.normal(0, 2, 6)[site] + rng.normal(0, 1, 24)[unit]
+    return pd.DataFrame(
+        {
+            "y": 5000 + 2 * x + arm + effects + rng.normal(size=6)[site] * x + rng.normal(size=n),
+            "x": x,
+            "z": rng.normal(100, 3, size=n),
+            "year": rng.integers(1990, 1994, size=n),
+            "b": rng.integers(2, size=n) > 0,
+            "arm": np.array(["a", "b", "c"])[arm],
+            "site": np.array([f"s{i}" for i in range(6)])[site],
+            "unit": unit,
+            "rater": np.array(list("vwxyz"))[rng.integers(5, size=n)],
+            "w": rng.uniform(0.5, 2, size=n),
+            "o": rng.normal(size=n),
+        }
+    )
+
+
+FRAME = _frame()
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("name", CASES)
+def test_a_lazy_model_is_that_of_the_rows(name: str, engine: str) -> None:
+    formula, options = CASES[name]
+    model = rf.Model(formula, FRAME, **options)
+    lazy = rf.Model(formula, ENGINES[engine](FRAME), **options)
+    one, other = model.fit(), lazy.fit()
+    assert other.loglik == pytest.approx(one.loglik, abs=1e-7)
+    np.testing.assert_allclose(one.fixef(), other.fixef(), rtol=1e-8)
+    np.testing.assert_allclose(one.theta, other.theta, rtol=1e-6, atol=1e-8)
+    for label, effects in one.ranef().items():
+        again = other.ranef()[label].loc[effects.index]
+        np.testing.assert_allclose(effects, again, rtol=1e-6, atol=1e-7)
+    assert str(lazy) == str(model)
+
+
+def test_summaries_of_lazy_and_of_other_data_add_up() -> None:
+    formula = "y ~ arm + b + x + (x | site)"
+    half = FRAME.iloc[:250], FRAME.iloc[250:]
+    one = rf.summarize(formula, ENGINES["polars"](half[0]), min_rows=0)
+    both = one + rf.summarize(formula, half[1], min_rows=0)
+    expected = rf.Model(formula, FRAME).fit()
+    assert rf.Model(both).fit().loglik == pytest.approx(expected.loglik, abs=1e-8)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_incomplete_rows_are_counted(engine: str) -> None:
+    frame = FRAME.assign(x=FRAME["x"].where(FRAME.index > 9))
+    lazy = ENGINES[engine](frame)
+    with pytest.warns(rf.DataWarning, match="10 of 500 rows have missing values and are left out"):
+        model = rf.Model("y ~ x + (1 | site)", lazy)
+    assert model.fit().n_obs == 490
+    with pytest.raises(DataError, match="10 of 500 rows have missing values"):
+        rf.Model("y ~ x + (1 | site)", lazy, missing="raise")
+
+
+def test_columns_called_like_those_in_between_are_no_trouble() -> None:
+    frame = FRAME.rename(columns={"x": "v0", "site": "w", "w": "q1"})
+    lazy = rf.Model("y ~ v0 + (1 | w)", ENGINES["polars"](frame), weights="q1").fit()
+    expected = rf.Model("y ~ v0 + (1 | w)", frame, weights="q1").fit()
+    assert lazy.loglik == pytest.approx(expected.loglik, abs=1e-8)
+
+
+def test_what_needs_the_rows_is_refused() -> None:
+    lazy = ENGINES["polars"](FRAME)
+    for transform in ("scale(x)", "poly(x, 2)", "bs(x)"):
+        with pytest.raises(DataError, match="needs the rows, which lazy data do not bring here"):
+            rf.Model(f"y ~ {transform} + (1 | site)", lazy)
+    with pytest.raises(DataError, match="functions= needs the rows"):
+        rf.Model("y ~ f(x) + (1 | site)", lazy, functions={"f": np.log})
+    with pytest.raises(DataError, match="weights= of lazy data is the name of a column"):
+        rf.Model("y ~ x + (1 | site)", lazy, weights=np.ones(500))
+    with pytest.raises(FitError, match="a binomial model needs the rows"):
+        rf.Model("b ~ x + (1 | site)", lazy, family="binomial")
+    with pytest.raises(FormulaError, match="the column `xx` is not in the data"):
+        rf.Model("y ~ xx + (1 | site)", lazy)
+    with pytest.raises(DataError, match=r"`log\(x\)` is infinite or not a number in some rows"):
+        rf.Model("y ~ log(x) + (1 | site)", lazy)
+    with pytest.raises(DataError, match="weights= must be positive"):
+        rf.Model("y ~ 1 + (1 | site)", lazy, weights="x")
+    fit = rf.Model("y ~ x + (1 | site)", lazy).fit()
+    with pytest.raises(FitError, match="has no rows"):
+        fit.residuals()
