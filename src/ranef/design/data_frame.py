@@ -104,7 +104,7 @@ def open_frame(data: object) -> Source:
     import narwhals.stable.v1 as nw
 
     try:
-        eager: Any = nw.from_native(data, eager_only=True)  # type: ignore[call-overload]
+        eager: Any = nw.from_native(data, eager_only=True)
     except TypeError:
         message = f"expected a data frame (pandas, polars, pyarrow), got {type(data).__name__}."
         raise DataError(message) from None

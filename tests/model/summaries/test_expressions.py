@@ -11,7 +11,7 @@ from ranef.design.model_matrix import code
 from ranef.errors import DataError
 from ranef.formula.syntax import parse
 from ranef.formula.terms import read_formula
-from ranef.model.summaries.expressions import Coding, numeric
+from ranef.model.summaries.expressions import CodedExpressions, numeric
 
 FRAME = pd.DataFrame(
     {
@@ -46,7 +46,7 @@ def test_coded_columns_are_those_of_the_design(terms: str) -> None:
     rows = _rows(formula.text)
     columns = code(rows, formula.fixed)
     levels = {name: pd.Index(sorted(set(FRAME[name]))) for name in ("f", "g")}
-    made = Coding(formula.fixed, columns, rows, levels).expressions()
+    made = CodedExpressions(formula.fixed, columns, rows, levels).expressions()
     lazy = nw.from_native(pl.from_pandas(FRAME).lazy())
     names = [f"c{j}" for j in range(len(made))]
     found = lazy.with_columns(**dict(zip(names, made, strict=True))).select(*names).collect()

@@ -82,7 +82,7 @@ def numeric(node: Node) -> Expr:  # noqa: PLR0911 -- one for each kind of node
 
 
 @dataclass(frozen=True, eq=False)
-class Coding:
+class CodedExpressions:
     """What the columns of some terms are, level by level and predictor by predictor.
 
     Attributes

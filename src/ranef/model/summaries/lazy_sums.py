@@ -29,7 +29,7 @@ from ranef.formula.functions import FUNCTIONS
 from ranef.formula.syntax import Call, Column, Node
 from ranef.formula.terms import Formula, columns_of
 from ranef.model.summaries.data_summary import DataSummary, Grouping, names_of
-from ranef.model.summaries.expressions import Coding, number, numeric
+from ranef.model.summaries.expressions import CodedExpressions, number, numeric
 from ranef.model.summaries.stand_ins import coded_factors, interpreter_of
 from ranef.numerics.memory import check_memory
 
@@ -80,7 +80,7 @@ def lazy_summary(
     made = [
         expression
         for terms, columns in coded_terms
-        for expression in Coding(terms, columns, rows, known | truths).expressions()
+        for expression in CodedExpressions(terms, columns, rows, known | truths).expressions()
     ]
     offsets = [*map(numeric, formula.offsets), *([] if table.offset is None else [table.offset])]
     made = [number(1), *made, sum(offsets, number(0)), numeric(formula.response)]
