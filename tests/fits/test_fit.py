@@ -370,7 +370,8 @@ def test_the_ellipse_of_shrinkage_is_the_models_covariance(monkeypatch):
         ),
         (
             lambda f: f.residuals(None),
-            "kind=None is not a kind of residual. Known names: `response`, `pearson`, `deviance`.",
+            "kind=None is not a kind of residual. Known names: `response`, `pearson`, `deviance`, "
+            "`standardized`, `whitened`, `quantile`.",
         ),
         (
             lambda f: f.predict(groups="all"),
@@ -504,13 +505,13 @@ def test_a_fit_without_rows_says_all_but_what_is_of_single_rows(method):
         lambda fit: fit.r2(),
     ):
         with pytest.raises(
-            FitError, match=r"^this fit has no rows: it was made from cross-products alone"
+            FitError, match=r"^this model has no rows: it was made from cross-products alone"
         ):
             ask(bare)
     if method == "reml":
         assert (bare.loglik, bare.aic, bare.bic) == (whole.loglik, whole.aic, whole.bic)
         for ask in (lambda fit: fit.Z(), lambda fit: fit.bootstrap(2, seed=1)):
-            with pytest.raises(FitError, match=r"^this fit has no rows"):
+            with pytest.raises(FitError, match=r"^this model has no rows"):
                 ask(bare)
 
 
