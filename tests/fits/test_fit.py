@@ -370,8 +370,10 @@ def test_the_ellipse_of_shrinkage_is_the_models_covariance(monkeypatch):
         ),
         (
             lambda f: f.residuals(None),
-            "kind=None is not a kind of residual. Known names: `response`, `pearson`, `deviance`, "
-            "`standardized`, `whitened`, `quantile`.",
+            (
+                "kind=None is not a kind of residual. Known names: `response`, `pearson`, "
+                "`deviance`, `standardized`, `whitened`, `quantile`."
+            ),
         ),
         (
             lambda f: f.predict(groups="all"),
