@@ -72,7 +72,7 @@ def summarize(
     --------
     >>> import ranef as rf
     >>> sleep = rf.load_dataset("sleepstudy")
-    >>> formula, half = "Reaction ~ Days + (Days | Subject)", sleep["Subject"] < "340"
+    >>> formula, half = "Reaction ~ Days + (Days | Subject)", sleep["Days"] < 5
     >>> one, other = rf.summarize(formula, sleep[half]), rf.summarize(formula, sleep[~half])
     >>> one + other
     Reaction ~ Days + (Days | Subject)
