@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from hashlib import sha256
@@ -16,6 +17,7 @@ import ranef as rf
 HERE = Path(__file__).parent
 MADE = HERE / "_build" / "made"
 sys.path.insert(0, str(HERE / "_extensions"))
+os.environ["PYTHONPATH"] = str(HERE / "_extensions")  # of the kernels: `running_tables`
 
 
 def _state_of_the_package() -> str:
