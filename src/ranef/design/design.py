@@ -434,10 +434,11 @@ def _kept(term: TermRows, is_kept: NDArray[np.bool_]) -> TermRows:
 def _facts(rows: Rows) -> dict[str, Any]:
     """Return the numbers about rows that a design keeps without them."""
     condensed = rows.condensed
+    weights = rows.weights != 1 if condensed is None else condensed.log_weights != 0
     return {
         "n_obs": len(rows.y) if condensed is None else int(condensed.counts.sum()),
         "total_weight": float(rows.weights.sum() if condensed is None else rows.ones @ rows.ones),
-        "has_weights": bool((rows.weights != 1).any() or rows.log_weights.any()),
+        "has_weights": bool(weights.any()),
         "has_offset": bool(rows.offset.any()),
     }
 

@@ -20,6 +20,8 @@ from ranef.fits.fit import Fit
 from ranef.formula.syntax import Call, Column
 from ranef.formula.terms import read_formula
 from ranef.formula.updates import updated
+from ranef.model.summaries.data_summary import DataSummary
+from ranef.model.summaries.summarize import updated_summary
 from ranef.priors.assignment import Priors, resolve
 from ranef.priors.user_priors import PriorSetting, restricted
 
@@ -37,7 +39,7 @@ class Ingredients:
     ----------
     make : callable
         `Model`.
-    data : DataFrame
+    data : DataFrame or DataSummary
         As it was given: the columns that the formula does not use are there too.
     arguments : mapping of str to object
         All others by name, but for the formula and the priors.
@@ -68,11 +70,13 @@ def updated_model(
     design: Design,
     setting: PriorSetting,
     *,
-    formula: str | None,
+    formula: object,
     data: object,
     changes: Mapping[str, Any],
 ) -> Model:
     """Return a model with another formula, other data or other options.
+
+    A model of a summary gets the data besides those that it has; they may stand first.
 
     Parameters
     ----------
@@ -98,13 +102,13 @@ def updated_model(
         if name not in made_of.options:
             hint = suggestion(name, made_of.options)
             raise FitError(f"a model has no option `{name}`. {hint}")
-    arguments = dict(made_of.arguments)
-    if "family" in changes:
-        arguments["link"] = None
-    for one, other in (("se", "weights"), ("weights", "se")):
-        if changes.get(one) is not None:
-            arguments[other] = None
-    arguments |= changes
+    if isinstance(made_of.data, DataSummary):
+        of_rows = {name: value for name, value in changes.items() if name != "priors"}
+        summary = updated_summary(made_of.data, formula, data, **of_rows)
+        return _with_priors(made_of.make(summary), changes.get("priors"), setting)
+    if formula is not None and not isinstance(formula, str):
+        raise FitError("`formula` is text, as '. ~ . + x'; other data are given as data=.")
+    arguments = _changed(made_of.arguments, changes)
     if data is not None:
         _check_rows(arguments, changes)
     functions = design.recipe.functions
@@ -117,8 +121,25 @@ def updated_model(
     was_known = made_of.arguments["se"] is not None
     if was_known and arguments["se"] is None and not isinstance(setting, str):
         setting = {key: prior for key, prior in dict(setting).items() if key != "sigma"}
-    model = made_of.make(text, data, **arguments)
-    return model.with_priors(restricted(setting, model.design, model.family))
+    return _with_priors(made_of.make(text, data, **arguments), None, setting)
+
+
+def _changed(arguments: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return arguments with changes, without those that a change takes the place of."""
+    changed = dict(arguments)
+    if "family" in changes:
+        changed["link"] = None
+    for one, other in (("se", "weights"), ("weights", "se")):
+        if changes.get(one) is not None:
+            changed[other] = None
+    return changed | dict(changes)
+
+
+def _with_priors(model: Model, priors: PriorSetting | None, setting: PriorSetting) -> Model:
+    """Return a model with priors, or with those of a setting that it has the parameters of."""
+    if priors is None:
+        priors = restricted(setting, model.design, model.family)
+    return model.with_priors(priors)
 
 
 def _check_rows(arguments: Mapping[str, Any], changes: Mapping[str, Any]) -> None:
@@ -202,7 +223,7 @@ class Updates(ABC):
         self,
         method: str | None,
         options: Mapping[str, Any],
-        formula: str | None,
+        formula: object,
         data: object,
         changes: Mapping[str, Any],
     ) -> Fit:

@@ -8,7 +8,7 @@ from copy import copy
 from dataclasses import replace
 from functools import cached_property
 from os import PathLike
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import numpy as np
 import pandas as pd
@@ -39,7 +39,7 @@ from ranef.model.linear_engine import FORMS, LinearEngine
 from ranef.model.shared_engine import Data
 from ranef.model.summaries.data_summary import DataSummary
 from ranef.model.summaries.stored_summary import SUMMARY
-from ranef.model.summaries.summarize import check_alone, from_file, of_lazy, updated_summary
+from ranef.model.summaries.summarize import from_file, summary_for
 from ranef.numerics.memory import within_memory
 from ranef.posterior.sampling import pymc_hierarchical, pymc_marginal
 from ranef.posterior.sampling.pymc_hierarchical import PyMCModel, choose
@@ -66,8 +66,8 @@ class Model(DataPictures, CriterionPictures, Printed):
         formula and data, which is all that a linear model needs of them.
     data : DataFrame
         pandas, polars, pyarrow or a mapping of columns. Of lazy data (a DuckDB relation, a Polars
-        LazyFrame, an Ibis table or what else narwhals reads) a linear model takes the summary that
-        their engine computes, and no row.
+        LazyFrame, an Ibis table, a Dask frame) a linear model takes the summary that their engine
+        computes, and no row.
     family : str or Family
         The distribution of the response.
     link : str, optional
@@ -126,23 +126,20 @@ class Model(DataPictures, CriterionPictures, Printed):
         functions: Mapping[str, Callable[..., Any]] | None = None,
     ) -> None:
         self.family = find_family(family, link)
-        options: dict[str, Any] = {"family": family, "link": link, "functions": functions}
-        options |= {"weights": weights, "offset": offset, "se": se, "missing": missing}
-        self._ingredients = Ingredients(type(self), data, options)
+        arguments: dict[str, Any] = {"family": family, "link": link, "functions": functions}
+        arguments |= {"weights": weights, "offset": offset, "se": se, "missing": missing}
+        given = formula if isinstance(formula, DataSummary) else data
+        self._ingredients = Ingredients(type(self), given, arguments)
+        self._summary = summary_for(formula, data, self.family, arguments)
         self._known: dict[str, Prior] = {}
         if se is not None:
             weights = precisions_of(data, se, weights, self.family)
             self._known = {"sigma": Constant(1.0)}
             priors = with_known(priors, self._known)
-        of_rows = {"weights": weights, "offset": offset, "missing": missing}
-        if formula is not (formula := of_lazy(formula, data, self.family, functions, **of_rows)):
-            data = weights = offset = None
-        self._summary = formula if isinstance(formula, DataSummary) else None
-        if isinstance(formula, DataSummary):
-            check_alone(self.family, data, weights, offset, functions)
-            self.formula, self.design = formula.formula, formula.design
+        if self._summary is not None:
+            self.formula, self.design = self._summary.formula, self._summary.design
         else:
-            self.formula = read_formula(formula, callables(functions))
+            self.formula = read_formula(cast("str", formula), callables(functions))
             self.design = build_design(
                 self.formula,
                 data,
@@ -291,13 +288,6 @@ class Model(DataPictures, CriterionPictures, Printed):
         >>> model.update(". ~ . - (Days | Subject) + (1 | Subject)").formula.text
         'Reaction ~ Days + (1 | Subject)'
         """
-        if self._summary is not None:
-            priors = changes.pop("priors", None)
-            model = Model(updated_summary(self._summary, formula, data, **changes))
-            own = restricted(self._setting, model.design, self.family)
-            return model.with_priors(own if priors is None else priors)
-        if formula is not None and not isinstance(formula, str):
-            raise FitError("`formula` is text, as '. ~ . + x'; other data are given as data=.")
         return updated_model(
             self._ingredients,
             self.design,
@@ -464,7 +454,8 @@ class Model(DataPictures, CriterionPictures, Printed):
     def _with_formula(self, text: str) -> Model:
         """Return a model of the same rows with other random effects."""
         if self._summary is not None:
-            return self.update(text)
+            model = Model(self._summary.with_random_effects(read_formula(text)))
+            return model.with_priors(restricted(self._setting, model.design, self.family))
         rows, columns = self.design.rows.data, self._columns
         model = Model(
             text,

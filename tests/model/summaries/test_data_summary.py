@@ -134,6 +134,15 @@ def test_inference_needs_no_rows() -> None:
     np.testing.assert_allclose(one, other, rtol=1e-8)
 
 
+def test_groups_are_left_out_with_all_their_rows() -> None:
+    formula, options = CASES["plain"]
+    one, other = (
+        m.fit().influence() for m in (_pooled(formula, options), rf.Model(_parts(formula, options)))
+    )
+    assert one["n"].tolist() == other["n"].tolist()
+    np.testing.assert_allclose(one["cook"], other["cook"], rtol=1e-6)
+
+
 def test_bootstrap_draws_responses_of_all_rows() -> None:
     """The residual sum of squares has the rows' degrees of freedom, not those of the summary."""
     formula, options = CASES["plain"]

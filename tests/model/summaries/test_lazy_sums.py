@@ -2,10 +2,13 @@
 
 from collections.abc import Mapping
 
+import dask.dataframe as dask
 import duckdb
+import ibis
 import numpy as np
 import pandas as pd
 import polars as pl
+import pyarrow as pa
 import pytest
 
 import ranef as rf
@@ -14,6 +17,8 @@ from ranef.errors import DataError, FitError, FormulaError
 ENGINES = {
     "polars": lambda frame: pl.from_pandas(frame).lazy(),
     "duckdb": duckdb.from_df,
+    "ibis": lambda frame: ibis.memtable(pa.Table.from_pandas(frame)),
+    "dask": lambda frame: dask.from_pandas(frame, npartitions=3),
 }
 CASES: dict[str, tuple[str, Mapping[str, object]]] = {
     "slopes": ("y ~ arm * x + z + (x | site)", {}),
@@ -67,6 +72,21 @@ def test_a_lazy_model_is_that_of_the_rows(name: str, engine: str) -> None:
     assert str(lazy) == str(model)
 
 
+def test_levels_stand_in_the_order_of_their_type() -> None:
+    frame = FRAME.assign(arm=pd.Categorical(FRAME["arm"], categories=["c", "a", "b"]))
+    kind = pl.Enum(["c", "a", "b"])
+    lazy = pl.from_pandas(frame).with_columns(pl.col("arm").cast(kind)).lazy()
+    found = rf.Model("y ~ arm + (1 | site)", lazy)
+    assert found.design.fixed == ("Intercept", "arm[T.a]", "arm[T.b]")
+    assert found.design.fixed == rf.Model("y ~ arm + (1 | site)", frame).design.fixed
+
+
+def test_a_lazy_model_takes_another_formula_of_the_same_data() -> None:
+    model = rf.Model("y ~ x + (1 | site)", ENGINES["duckdb"](FRAME)).update(". ~ . + z")
+    expected = rf.Model("y ~ x + z + (1 | site)", FRAME).fit()
+    assert model.fit().loglik == pytest.approx(expected.loglik, abs=1e-8)
+
+
 def test_summaries_of_lazy_and_of_other_data_add_up() -> None:
     formula = "y ~ arm + b + x + (x | site)"
     half = FRAME.iloc[:250], FRAME.iloc[250:]
@@ -103,6 +123,8 @@ def test_what_needs_the_rows_is_refused() -> None:
         rf.Model("y ~ f(x) + (1 | site)", lazy, functions={"f": np.log})
     with pytest.raises(DataError, match="weights= of lazy data is the name of a column"):
         rf.Model("y ~ x + (1 | site)", lazy, weights=np.ones(500))
+    with pytest.raises(DataError, match="se= needs the rows, which lazy data do not bring here"):
+        rf.Model("y ~ x + (1 | site)", lazy, se="w")
     with pytest.raises(FitError, match="a binomial model needs the rows"):
         rf.Model("b ~ x + (1 | site)", lazy, family="binomial")
     with pytest.raises(FormulaError, match="the column `xx` is not in the data"):

@@ -38,7 +38,7 @@ def test_bad_input_is_refused() -> None:
     summary = _made("y ~ x + (1 | site)")
     with pytest.raises(FitError, match="a binomial model needs the data themselves"):
         rf.Model(summary, family="binomial")
-    with pytest.raises(FitError, match="takes no data, weights, offset or functions"):
+    with pytest.raises(FitError, match="a model of a summary takes no `data`: it has what"):
         rf.Model(summary, FRAME)
     with pytest.raises(TypeError):
         summary + 1  # type: ignore[operator]
@@ -70,6 +70,11 @@ def test_new_rows_are_added_to_a_model_of_a_summary() -> None:
     simpler = model.update(". ~ . - (x | site) + (1 | site)")
     expected = rf.Model("y ~ arm + x + (1 | site)", FRAME).fit()
     assert simpler.fit().loglik == pytest.approx(expected.loglik, rel=1e-10)
+    fit = model.fit("ml").update(". ~ . - (x | site) + (1 | site)")
+    assert fit.loglik == pytest.approx(expected.update(method="ml").loglik, rel=1e-10)
+    assert model.fit().update(FRAME.iloc[150:]).n_obs == len(FRAME) + 50
+    with pytest.raises(FitError, match="a model of a summary cannot change `family`"):
+        model.update(family="poisson")
     weighted = rf.Model(_made(formula, FRAME.assign(w=2.0), weights="w"))
     with pytest.raises(DataError, match="give those of the new ones too"):
         weighted.update(FRAME)

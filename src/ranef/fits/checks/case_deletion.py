@@ -110,10 +110,12 @@ def influence_table(made: Refitted, units: Units, places: Places) -> pd.DataFram
     if len(failed) == len(places):
         reason = next(iter(failed.values()))
         raise FitError(f"the model cannot be fitted without {units.name(places[0])}: {reason}")
+    codes = np.arange(fit.n_obs) if units.codes is None else units.codes
+    counts = fit.design.sufficient.counts(codes, units.size)
     table = pd.DataFrame(
         {
             "level": [units.labels[place] for place in places],
-            "n": [len(units.rows(place)) for place in places],
+            "n": counts[places],
             "cook": group_distances(changes[:, : len(fixed)], fit.vcov().to_numpy(), units.size),
         }
     ).join(pd.DataFrame(changes, columns=whole.index))

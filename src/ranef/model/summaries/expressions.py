@@ -42,10 +42,10 @@ _FUNCTIONS: Mapping[str, Callable[[Any], Any]] = {
 
 
 def number(value: float) -> Expr:
-    """Return a constant of double precision, whatever the engine would take it for."""
+    """Return a constant of double precision, where an engine would take it for a decimal."""
     import narwhals.stable.v2 as nw
 
-    return nw.lit(float(value)).cast(nw.Float64)
+    return nw.lit(1).cast(nw.Float64) * float(value)
 
 
 def numeric(node: Node) -> Expr:  # noqa: PLR0911 -- one for each kind of node

@@ -147,12 +147,15 @@ class _Table:
     Attributes
     ----------
     rows : LazyFrame
+    schema : mapping of str to type
+        Of the columns of the data.
     labels, truths : set of str
         The columns that are neither numbers nor truth values, and those of truth values.
     weights, offset : Expr or None
     """
 
     rows: LazyFrame
+    schema: Mapping[str, Any]
     labels: set[str]
     truths: set[str]
     weights: Expr | None
@@ -163,9 +166,13 @@ class _Table:
         return {name: column[0] for name, column in _arrays(self.rows.select(**sums)).items()}
 
     def levels(self, name: str) -> pd.Index[Any]:
-        """Return the levels of a column, sorted."""
-        column = pd.Series(_arrays(self.rows.select(name).unique())[name])
-        return coded(name, column).levels
+        """Return the levels of a column that occur, in the order of its type, or sorted."""
+        import narwhals.stable.v2 as nw
+
+        column, kind = _arrays(self.rows.select(name).unique())[name], self.schema[name]
+        if isinstance(kind, nw.Enum):
+            column = pd.Categorical(column, categories=kind.categories)
+        return coded(name, pd.Series(column)).levels
 
     def ranges(self, names: Iterable[str]) -> pd.DataFrame:
         """Return the smallest and largest value of each column of numbers or truth values."""
@@ -225,6 +232,7 @@ def _table(
         warn(f"{message} and are left out.", DataWarning)
     return _Table(
         kept,
+        schema,
         {name for name in names if not (schema[name].is_numeric() or schema[name] == nw.Boolean)},
         {name for name in names if schema[name] == nw.Boolean},
         *(None if v is None else nw.col(str(v)).cast(nw.Float64) for v in (weights, offset)),
@@ -241,8 +249,9 @@ class _Basis:
     Attributes
     ----------
     rows : LazyFrame
-        Its r columns `q0`, `q1`, ..., those of the keys, and `w` where there are weights.
+        Its r columns, those of the keys, and the weights if there are any.
     names : list of str
+        Of the r columns.
     back : ndarray, shape (r, c)
         The columns are those of the basis times it.
     unweighted : ndarray, shape (c, c)

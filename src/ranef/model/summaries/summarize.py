@@ -126,18 +126,45 @@ def from_file(path: str | PathLike[str], record: Mapping[str, Any]) -> DataSumma
     return DataSummary(**fields, groupings=groupings)
 
 
-def of_lazy(
-    formula: str | DataSummary, data: object, family: Family, functions: object, **options: Any
-) -> str | DataSummary:
-    """Return the summary of lazy data; the formula as it is, where data are not lazy."""
-    if not isinstance(formula, str) or open_lazy(data) is None:
+def summary_for(
+    formula: str | DataSummary, data: object, family: Family, arguments: Mapping[str, Any]
+) -> DataSummary | None:
+    """Return the summary that a model is made of; None for data whose rows are here.
+
+    Parameters
+    ----------
+    formula : str or DataSummary
+    data : object
+    family : Family
+    arguments : mapping of str to object
+        The others of `Model`.
+
+    Raises
+    ------
+    FitError, DataError
+        For arguments beside a summary, which has its own, or beside lazy data, if they need rows.
+    """
+    if isinstance(formula, DataSummary):
+        if not family.is_linear:
+            message = "a summary has what a Gaussian model needs, and no rows: a "
+            raise FitError(f"{message}{family.name} model needs the data themselves.")
+        of_rows = ("weights", "offset", "se", "functions")
+        given = ["data"] * (data is not None)
+        given += [name for name in of_rows if arguments[name] is not None]
+        if given:
+            message = f"a model of a summary takes no {listed(given)}: it has what `summarize` was "
+            raise FitError(f"{message}told.")
         return formula
+    if open_lazy(data) is None:
+        return None
     if not family.is_linear:
         message = f"a {family.name} model needs the rows, which lazy data do not bring here: "
         raise FitError(f"{message}collect them, or count equal rows and collect the counts.")
-    if functions is not None:
-        message = "functions= needs the rows, which lazy data do not bring here: make columns of "
-        raise DataError(f"{message}what they give.")
+    for name in ("functions", "se"):
+        if arguments[name] is not None:
+            message = f"{name}= needs the rows, which lazy data do not bring here: make columns "
+            raise DataError(f"{message}of what it gives, or collect the data.")
+    options = {name: arguments[name] for name in ("weights", "offset", "missing")}
     return summarize(formula, data, min_rows=0, **options)
 
 
@@ -148,6 +175,7 @@ def updated_summary(
     *,
     weights: str | ArrayLike | None = None,
     offset: str | ArrayLike | None = None,
+    **others: object,
 ) -> DataSummary:
     """Return a summary with other random effects, or with more rows.
 
@@ -159,7 +187,17 @@ def updated_summary(
     data : DataFrame
     weights, offset : str or array
         Of the new rows.
+    **others
+        There are none.
+
+    Raises
+    ------
+    FitError
+        If there are others, as they need the data of the summary.
     """
+    if others:
+        message = f"a model of a summary cannot change {listed(others)}: it takes another formula "
+        raise FitError(f"{message}of the same columns, and more rows with weights and offset.")
     if data is None and not isinstance(formula, str):
         formula, data = None, formula
     if data is not None:
@@ -178,16 +216,6 @@ def updated_summary(
         text = updated(summary.formula, formula, {})
         summary = summary.with_random_effects(read_formula(text))
     return summary
-
-
-def check_alone(family: Family, *others: object) -> None:
-    """Refuse a family, data or options beside a summary, which has its own."""
-    if not family.is_linear:
-        message = f"a summary has what a Gaussian model needs, and no rows: a {family.name} model "
-        raise FitError(f"{message}needs the data themselves.")
-    if any(one is not None for one in others):
-        message = "a model of a summary takes no data, weights, offset or functions: these were "
-        raise FitError(f"{message}told to `summarize`.")
 
 
 def _check_levels(given: Mapping[str, pd.Index[Any]], formula: Formula) -> None:
