@@ -65,6 +65,15 @@ def test_a_job_within_another_stands_behind_it(lines):
     ]
 
 
+def test_two_jobs_of_the_same_name_are_two_jobs(lines):
+    seen = lines()
+    with running("Evaluating") as step:
+        with running("Evaluating"):
+            pass
+        step()
+    assert seen() == ["Evaluating: 1 (5 s)", ""]
+
+
 def test_a_job_that_fails_leaves_no_line(lines):
     seen = lines()
 

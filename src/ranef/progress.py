@@ -32,7 +32,7 @@ class Advance(Protocol):
         """Advance by n; `doing` is what comes next."""
 
 
-@dataclass
+@dataclass(eq=False)
 class _Job:
     """A job that is running."""
 

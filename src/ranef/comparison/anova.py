@@ -359,11 +359,9 @@ class Anova(Printed):
     def summary(self) -> Summary:
         """Return the printed table as an object: text, HTML, `.to_frame()`."""
         frame = self.to_frame()
-        shown = frame[["npar", "loglik", "deviance", "aic", "bic", "statistic"]].rename(
-            columns={"aic": "AIC", "bic": "BIC"}
-        )
+        columns = ["npar", "loglik", "deviance", "aic", "bic", "statistic", "df", "p_value"]
+        shown = frame[columns].rename(columns={"aic": "AIC", "bic": "BIC"})
         shown["df"] = ["", *(str(c.df) for c in self.comparisons)]
-        shown["p_value"] = ["", *(f"{c.p_value:.3g}" for c in self.comparisons)]
         shown["test"] = ["", *(c.label for c in self.comparisons)]
         formulas = [f"{i}: {text}" for i, text in enumerate(frame["formula"], start=1)]
         first = self.fits[0]

@@ -17,12 +17,9 @@ from ranef.arguments import check_choice, check_seed
 from ranef.comparison.bayes_factors import bayes_factors, no_bayes_factors, prior_probabilities
 from ranef.comparison.comparison_table import Comparison
 from ranef.comparison.stacking import bayesian_bootstrap, differences, stack
-from ranef.comparison.words.legend import (
-    NO_RANDOM_EFFECTS,
-    caveats,
-    title,
-)
+from ranef.comparison.words.legend import NO_RANDOM_EFFECTS, caveats, title
 from ranef.comparison.words.verdict import Score, features_of
+from ranef.covariances.covariance import n_theta
 from ranef.design.same_data import check_same_data
 from ranef.errors import ConvergenceWarning, DataError, FitError, RanefError, listed
 from ranef.fits.fit import Fit
@@ -346,7 +343,7 @@ def _structures(models: Mapping[str, Fit | Model]) -> pd.DataFrame:
         name: {
             "formula": model.design.formula.text,
             "random": " + ".join(t.text for t in model.design.terms) or NO_RANDOM_EFFECTS,
-            "n_variances": sum(term.covariance.n_theta for term in model.design.terms),
+            "n_variances": _n_variances(model),
         }
         for name, model in models.items()
     }
@@ -383,11 +380,11 @@ def _group_of(fits: Mapping[str, Fit | Model], group: str | ArrayLike | None) ->
 
 def _default_factor(fits: Mapping[str, Fit | Model]) -> str:
     """Return the first grouping factor of the largest model."""
-    sizes = {
-        name: sum(term.covariance.n_theta for term in fit.design.terms)
-        for name, fit in fits.items()
-    }
-    return fits[max(sizes, key=lambda name: sizes[name])].design.sufficient.terms[0].factor
+    return max(fits.values(), key=_n_variances).design.sufficient.terms[0].factor
+
+
+def _n_variances(model: Fit | Model) -> int:
+    return n_theta([term.covariance for term in model.design.terms])
 
 
 def _default_note(fits: Mapping[str, Fit], *, asked: bool) -> tuple[str, ...]:

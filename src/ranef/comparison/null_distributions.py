@@ -141,28 +141,18 @@ def sequential(observed: float, simulate: Simulate, n: int, *, stop: bool = True
     FitError
         If all replicates failed.
     """
-    with running("Simulating likelihood ratios", n) as advance:
-
-        def simulated(size: int, first: int) -> tuple[Array, Flags]:
-            found = simulate(size, first)
-            advance(size)
-            return found
-
-        return _sequence(observed, simulated, n, stop=stop)
-
-
-def _sequence(observed: float, simulate: Simulate, n: int, *, stop: bool) -> MonteCarlo:
-    """Simulate batch by batch, until enough is known."""
     statistics, failed = np.empty(0), np.empty(0, dtype=np.bool_)
-    while (done := len(statistics)) < n:
-        size = min(max(MIN_BATCH, done), MAX_BATCH, n - done)
-        new_statistics, new_failed = simulate(size, done)
-        statistics = np.concatenate([statistics, new_statistics])
-        failed = np.concatenate([failed, new_failed | ~np.isfinite(new_statistics)])
-        hits = np.flatnonzero(~failed & (statistics >= observed - STATISTIC_ERROR))
-        if stop and len(hits) >= MAX_HITS:
-            stopped_after = hits[MAX_HITS - 1] + 1
-            return _stopped(observed, statistics[:stopped_after], failed[:stopped_after])
+    with running("Simulating likelihood ratios", n) as advance:
+        while (done := len(statistics)) < n:
+            size = min(max(MIN_BATCH, done), MAX_BATCH, n - done)
+            new_statistics, new_failed = simulate(size, done)
+            advance(size)
+            statistics = np.concatenate([statistics, new_statistics])
+            failed = np.concatenate([failed, new_failed | ~np.isfinite(new_statistics)])
+            hits = np.flatnonzero(~failed & (statistics >= observed - STATISTIC_ERROR))
+            if stop and len(hits) >= MAX_HITS:
+                stopped_after = hits[MAX_HITS - 1] + 1
+                return _stopped(observed, statistics[:stopped_after], failed[:stopped_after])
     if failed.all():
         message = f"the models could not be fitted to any of {n} simulated responses, so that "
         raise FitError(message + "there is no bootstrap.")

@@ -43,9 +43,6 @@ class Reliability(InNotebook, ABC):
     def __str__(self) -> str:
         return "\n".join(self.messages())
 
-    def __repr__(self) -> str:
-        return str(self)
-
     @property
     def ok(self) -> bool:
         """Whether nothing speaks against it."""

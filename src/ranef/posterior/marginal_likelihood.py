@@ -69,8 +69,6 @@ class MarginalLikelihood(InNotebook):
     def __str__(self) -> str:
         return f"log marginal likelihood {self.value:.4f}, error {self.error:.1g} ({self.method})"
 
-    __repr__ = __str__
-
 
 def log_evidence(
     target: LogPosterior, *, draws: Array | None = None, rng: np.random.Generator

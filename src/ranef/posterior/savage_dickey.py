@@ -77,8 +77,6 @@ class DensityRatio(InNotebook):
             f"{self.posterior:.3g} after the data, {self.prior:.3g} before"
         )
 
-    __repr__ = __str__
-
 
 def savage_dickey(
     exact: Exact, name: str, priors: Priors, density: Callable[[Priors], LinearPosterior]

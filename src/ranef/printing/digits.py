@@ -59,8 +59,6 @@ def significant(x: float, digits: int = OWN_DIGITS) -> str:
     >>> significant(24.74066), significant(654321.2), significant(-3.2123e-7), significant(0.0)
     ('24.74', '654321', '-3.212e-07', '0')
     """
-    if x == 0 or not np.isfinite(x):
-        return _special(x)
     return _row([x], [_own_place(x, digits)])[0]
 
 

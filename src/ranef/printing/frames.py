@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pandas as pd
 
-from ranef.printing.markup import as_html, as_latex, as_markdown
+from ranef.printing.markup import as_html
 from ranef.printing.pages import Page, TextTable
 from ranef.printing.plain_text import as_text
+from ranef.printing.summary import OnPage
 
 _CAPTIONS = ("predicted", "test", "interval")  # among the attributes of a frame
 
@@ -25,7 +26,7 @@ def captioned(frame: pd.DataFrame, **words: str) -> Table:
     return table
 
 
-class Table(pd.DataFrame):
+class Table(OnPage, pd.DataFrame):  # type: ignore[misc]
     """A data frame that prints itself with the digits that its errors leave, and says what it is.
 
     What is made of it, by choosing rows or columns or by rounding, is a `DataFrame` like any
@@ -65,26 +66,5 @@ class Table(pd.DataFrame):
     def __str__(self) -> str:
         return as_text(self._page(whole=False))
 
-    def __repr__(self) -> str:
-        return as_text(self._page(whole=False))
-
     def _repr_html_(self) -> str:
         return as_html(self._page(whole=False))
-
-    def to_markdown(self) -> str:  # type: ignore[override]
-        """Return the table as Markdown, with pipes."""
-        return as_markdown(self._page())
-
-    def to_latex(  # type: ignore[override]
-        self, caption: str | None = None, label: str | None = None
-    ) -> str:
-        r"""Return the table as LaTeX, for a document with `\usepackage{booktabs}`.
-
-        Parameters
-        ----------
-        caption : str, optional
-            LaTeX.
-        label : str, optional
-            For `\ref`.
-        """
-        return as_latex(self._page(), caption, label)

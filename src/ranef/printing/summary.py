@@ -20,6 +20,9 @@ class InNotebook:
         first, *others = str(self).split("\n\n")
         return Page(facts=tuple(first.split("\n")), notes=tuple(others))
 
+    def __repr__(self) -> str:
+        return str(self)
+
     def _repr_html_(self) -> str:
         return as_html(self._page())
 
@@ -32,9 +35,6 @@ class OnPage(InNotebook, ABC):
         """Return what is printed."""
 
     def __str__(self) -> str:
-        return as_text(self._page())
-
-    def __repr__(self) -> str:
         return as_text(self._page())
 
     def to_markdown(self) -> str:

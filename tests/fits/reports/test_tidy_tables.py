@@ -45,6 +45,9 @@ def test_parts_of_it_in_the_order_asked_for(reml):
     pd.testing.assert_frame_equal(reml.tidy("fixed").to_frame(), whole.iloc[:p])
     random = reml.tidy("random").to_frame()
     pd.testing.assert_frame_equal(random, whole.iloc[p:].reset_index(drop=True))
+    pd.testing.assert_frame_equal(reml.tidy(["all"]).to_frame(), whole.to_frame())
+    every = reml.tidy(["all", "levels"])
+    assert list(dict.fromkeys(every["effect"])) == ["fixed", "random", "levels"]
     both = reml.tidy(["fixed", "levels"])
     assert list(dict.fromkeys(both["effect"])) == ["fixed", "levels"]
     assert both.attrs["interval"].startswith("95 % Wald intervals; conditional mode with 95 %")

@@ -128,19 +128,15 @@ class Gain:
         least = max(MIN_ELPD_DIFFERENCE, MIN_STANDARD_ERRORS * self.se)
         return abs(self.elpd) >= least
 
-    @property
-    def turned(self) -> Gain:
-        """The gain of the other model over the first."""
-        return Gain(-self.elpd, self.se, self.unit)
-
-    def words(self, worse: str = "worse", better: str = "better") -> str:
-        """Say how the other model predicts."""
+    def words(self, other: str = "") -> str:
+        """Say how the other model predicts, by its name where it has one."""
         if max(abs(self.elpd), self.se) < MAX_EQUAL_ELPD:
             return f"{self.unit} is predicted alike"
         if abs(self.elpd) < MIN_ELPD_DIFFERENCE:
             size = f"{abs(self.elpd):.1f} apart, se {self.se:.1f}"
             return f"{self.unit} is predicted equally well ({size})"
-        how = worse if self.elpd > 0 else better
+        how = "worse" if self.elpd > 0 else "better"
+        how += f" by `{other}`," if other else ""
         return f"{self.unit} is predicted {how} by {abs(self.elpd):.1f} (se {self.se:.1f})"
 
 
@@ -374,17 +370,15 @@ def _evidence(
     if turned is not None:
         says = f"the data favour `{favoured}` {spelled(turned.log)} to 1"
         says += _reach(findings, turned)
-    predicted = gain.words(f"worse by `{second}`,", f"better by `{second}`,") if gain else ""
-    return _joined(says, predicted)
+    return _joined(says, gain.words(second) if gain else "")
 
 
 def _ranking(findings: Findings, first: str, second: str) -> str:
     """Compare the best model with the next, by their names."""
     odds, gain = findings.odds(first, second), findings.gain(first, second)
     if odds is not None and abs(odds.log) < MAX_EQUAL_LOG_BF:
-        predicted = gain.words(f"worse by `{second}`,", f"better by `{second}`,") if gain else ""
         equal = f"The data are as probable under `{first}` as under `{second}`"
-        return f"{_joined(equal, predicted)}."
+        return f"{_joined(equal, gain.words(second) if gain else '')}."
     decided = odds or gain
     ending = "" if decided is not None and decided.is_decided else ": not decided"
     sentence = _evidence(findings, (first, second), odds, gain)

@@ -80,8 +80,6 @@ class Check(OnPage):
             lines += ["", *textwrap.wrap(note, WIDTH, break_on_hyphens=False)]
         return "\n".join(line.rstrip() for line in lines)
 
-    __repr__ = __str__
-
     def _lines(self) -> list[Finding]:
         """Return the findings, and that there is no trouble where there is none."""
         none = [] if self.worst == TROUBLE else [Finding(TROUBLE, "", "-")]

@@ -80,14 +80,12 @@ def correlation_of_fixed(vcov: pd.DataFrame) -> tuple[str, pd.DataFrame]:
 
 
 def _kinds(effects: str | Sequence[str]) -> tuple[str, ...]:
-    if isinstance(effects, str) and effects == "all":
-        return ALL
     kinds = (effects,) if isinstance(effects, str) else tuple(effects)
     for kind in kinds:
         check_choice("effects", kind, (*KINDS, "all"), "are not what a fit has")
     if not kinds:
         raise FitError("`effects` names nothing: one or several of 'fixed', 'random', 'levels'.")
-    return kinds
+    return (*kinds, *ALL) if "all" in kinds else kinds
 
 
 def _is_posterior(fit: Any) -> bool:
@@ -106,18 +104,18 @@ def _parameters(fit: Any, prob: float, method: str | None, df: str | None) -> pd
         bounds = fit.hdi(prob)
         numbers = fit.summary(prob).to_frame()[["sd"]].set_axis(["se"], axis=1).join(bounds)
     else:
-        bounds = _bounds(fit, prob, method, df)
-        numbers = _tests(fit, df).join(bounds, how="outer")
+        effects = fit.summary(df).to_frame()
+        bounds = _bounds(fit, prob, method, effects if df is not None else None)
+        numbers = _tests(fit, effects).join(bounds, how="outer")
     table = table.join(numbers.reindex(estimates.index).reset_index(drop=True))
     table.attrs["interval"] = bounds.attrs["interval"]
     return table
 
 
-def _tests(fit: Any, df: str | None) -> pd.DataFrame:
+def _tests(fit: Any, effects: pd.DataFrame) -> pd.DataFrame:
     """Return errors of the fixed effects and what they are tested by."""
-    frame: pd.DataFrame = fit.summary(df).to_frame()
-    frame = frame.rename(columns={"t": "statistic", "z": "statistic"})
-    if df is None and not fit.family.is_linear:
+    frame = effects.rename(columns={"t": "statistic", "z": "statistic"})
+    if "p_value" not in frame and not fit.family.is_linear:
         frame["p_value"] = 2 * special.ndtr(-np.abs(frame["statistic"]))
     names = ("se", "statistic", "df", "p_value")
     return frame[[name for name in names if name in frame]].set_axis(
@@ -125,14 +123,14 @@ def _tests(fit: Any, df: str | None) -> pd.DataFrame:
     )
 
 
-def _bounds(fit: Any, prob: float, method: str | None, df: str | None) -> pd.DataFrame:
+def _bounds(fit: Any, prob: float, method: str | None, tested: pd.DataFrame | None) -> pd.DataFrame:
+    """Return intervals; Wald's are by the t distribution where that is what the tests are by."""
     bounds: pd.DataFrame = fit.confint(method, prob)
     if method not in (None, "wald"):
         return bounds
-    if df is not None:
-        frame = fit.summary(df).to_frame()
-        half = special.stdtrit(frame["df"], 0.5 + prob / 2) * frame["se"]
-        ends = {"lower": frame["estimate"] - half, "upper": frame["estimate"] + half}
+    if tested is not None:
+        half = special.stdtrit(tested["df"], 0.5 + prob / 2) * tested["se"]
+        ends = {"lower": tested["estimate"] - half, "upper": tested["estimate"] + half}
         bounds = captioned(pd.DataFrame(ends), interval=f"{100 * prob:g} % t intervals")
     return bounds.set_axis(fit.estimates().index[: len(bounds)])
 

@@ -83,8 +83,6 @@ class Curve(InNotebook):
         interval = f"{100 * INTERVAL:g} % HPD interval {lower} to {upper}"
         return f"posterior density: mean {mean}, sd {sd}, {interval}"
 
-    __repr__ = __str__
-
     @cached_property
     def _cumulative(self) -> Array:
         whole = scipy.interpolate.make_interp_spline(self.t, self.density * self.slope, k=5)
