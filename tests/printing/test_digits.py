@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ranef.printing.digits import as_strings, shown, significant
+from ranef.printing.digits import as_strings, shown, significant, spelled
 
 
 def printed(**columns):
@@ -143,3 +143,8 @@ def test_some_decimals_or_two_digits():
         "",
         "0",
     ]
+
+
+def test_ratios_beyond_floating_point_are_spelled():
+    assert spelled(np.log(9.96) + 1000 * np.log(10)) == "1e1001"
+    assert spelled(-2000.0) == "3e-869"

@@ -17,12 +17,11 @@ from ranef.comparison.words.verdict import (
     Findings,
     Score,
     is_known,
-    probability,
-    spelled,
     verdict,
 )
 from ranef.errors import FitError, listed, suggestion
 from ranef.plots import comparisons
+from ranef.printing.digits import probability, spelled
 from ranef.printing.pages import TextTable
 from ranef.printing.plain_text import table_as_text
 from ranef.printing.summary import Printed, Summary

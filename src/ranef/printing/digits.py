@@ -14,6 +14,11 @@ OWN_DIGITS = 4  # of a number without an error
 MOST_DIGITS = 13  # of a number that has nearly no error
 LARGEST_ORDER = 7  # power of ten of a number without error that is written in full
 NORMAL_WIDTH = 4.0  # of a 95 % interval, in standard errors
+MAX_SPELLED = 1e5  # beyond, a power of ten says how large a ratio is
+LN10 = float(np.log(10.0))
+ALMOST_ONE = 0.99  # of a probability whose distance from one has a digit
+SMALLEST_REST = 1e-4  # of that distance, that is not said by itself
+SMALLEST_LOG = 3 * LN10  # of what is written without an exponent, below one
 
 _ERRORS = ("se", "sd")
 _SAME_UNIT = ("estimate", "mean", "median", "link", "bias", "lower", "upper")
@@ -74,6 +79,39 @@ def shown(x: float, decimals: int) -> str:
         return _special(x)
     text = f"{x:.{decimals}f}"
     return text if float(text) and abs(x) < 10.0**LARGEST_ORDER else f"{x:#.{ERROR_DIGITS}g}"
+
+
+def probability(value: float) -> str:
+    """Return a probability with two digits that count, and never as a one that it is not.
+
+    Examples
+    --------
+    >>> [probability(p) for p in (0.643, 0.9996, 1.0, 0.011, 3.3e-9, 0.0)]
+    ['0.64', '0.9996', '1', '0.011', '3e-9', '0']
+    """
+    if value in (0.0, 1.0):
+        return f"{value:.0f}"
+    if value > ALMOST_ONE:
+        rest = float(f"{1 - value:.1g}")
+        return f"1 - {rest:.0e}".replace("e-0", "e-") if rest < SMALLEST_REST else f"{1 - rest:.6g}"
+    return spelled(float(np.log(value)))
+
+
+def spelled(log: float) -> str:
+    """Return exp(log) with two digits that count, what is very large or small with an exponent.
+
+    Examples
+    --------
+    >>> [spelled(np.log(x)) for x in (1.05, 3.14, 20.3, 1430.0, 2.0e8, 5.1e-9)]
+    ['1.1', '3.1', '20', '1,400', '2e8', '5e-9']
+    """
+    if not -SMALLEST_LOG <= log < np.log(MAX_SPELLED):
+        power = int(np.floor(log / LN10))
+        digit = round(float(np.exp(log - power * LN10)))
+        return f"{digit}e{power}" if digit < 10 else f"1e{power + 1}"
+    rounded = float(f"{np.exp(log):.2g}")
+    decimals = max(0, 1 - int(np.floor(np.log10(rounded))))
+    return f"{rounded:,.{decimals}f}"
 
 
 def _unit_columns(table: pd.DataFrame) -> list[str]:

@@ -16,7 +16,6 @@ from ranef.comparison.words.verdict import (
     Score,
     features_of,
     said_by_test,
-    spelled,
     verdict,
 )
 
@@ -161,9 +160,7 @@ def test_a_correlated_term_has_its_correlations():
     assert none < both
 
 
-def test_numbers_beyond_floating_point_are_spelled():
-    assert spelled(np.log(9.96) + 1000 * np.log(10)) == "1e1001"
-    assert spelled(-2000.0) == "3e-869"
+def test_odds_beyond_floating_point_are_spelled():
     (said,) = verdict(findings({"0": (), "1": (INTERCEPT,)}, [-5000.0, 0.0]))
     assert "10^2171 times less probable" in said
 

@@ -18,6 +18,7 @@ from ranef.comparison.bayes_factors import EFFECTS
 from ranef.design.design import Design
 from ranef.errors import listed
 from ranef.leave_one_out.elpd import Scores
+from ranef.printing.digits import LN10, MAX_SPELLED, spelled
 
 FIXED, SD, CORRELATION = "fixed", "sd", "correlation"
 MAX_LOG_BF_ERROR = 0.1  # of a log Bayes factor that is printed as a number
@@ -28,11 +29,6 @@ MIN_ELPD_DIFFERENCE = 4.0  # below which its standard error is not to be trusted
 MAX_EQUAL_ELPD = 0.005  # a difference in elpd that is none
 MAX_EQUAL_LOG_BF = 0.005  # a logarithm of a Bayes factor that is none
 MIN_STANDARD_ERRORS = 2.0  # of a difference in elpd that is decided
-MAX_SPELLED_ODDS = 1e5  # beyond, a power of ten says it
-LN10 = float(np.log(10.0))
-ALMOST_ONE = 0.99  # of a probability whose distance from one has a digit
-SMALLEST_REST = 1e-4  # of that distance, that is not said by itself
-SMALLEST_LOG = 3 * LN10  # of what is written without an exponent, below one
 
 
 @dataclass(frozen=True)
@@ -464,13 +460,13 @@ def _joined(*clauses: str) -> str:
 
 def _times(log_odds: float) -> str:
     """Return how many times, for large ones as a power of ten."""
-    is_large = log_odds > np.log(MAX_SPELLED_ODDS)
+    is_large = log_odds > np.log(MAX_SPELLED)
     return f"10^{log_odds / LN10:.0f}" if is_large else spelled(log_odds)
 
 
 def _reach(findings: Findings, odds: Odds) -> str:
     """Return the range of odds over scales of priors; of overwhelming odds it is of no interest."""
-    if not findings.moved or odds.low > np.log(MAX_SPELLED_ODDS):
+    if not findings.moved or odds.low > np.log(MAX_SPELLED):
         return ""
     low, value, high = (spelled(log) for log in (odds.low, odds.log, odds.high))
     if low == value == high:
@@ -487,36 +483,3 @@ def _lindley(findings: Findings, pair: tuple[str, str], parts: Sequence[Feature]
         f" Which of the two they favour depends on how wide the prior of {listed(names)} is: the "
         "wider, the more the model without (Lindley's paradox)."
     )
-
-
-def probability(value: float) -> str:
-    """Return a probability with two digits that count, and never as a one that it is not.
-
-    Examples
-    --------
-    >>> [probability(p) for p in (0.643, 0.9996, 1.0, 0.011, 3.3e-9, 0.0)]
-    ['0.64', '0.9996', '1', '0.011', '3e-9', '0']
-    """
-    if value in (0.0, 1.0):
-        return f"{value:.0f}"
-    if value > ALMOST_ONE:
-        rest = float(f"{1 - value:.1g}")
-        return f"1 - {rest:.0e}".replace("e-0", "e-") if rest < SMALLEST_REST else f"{1 - rest:.6g}"
-    return spelled(float(np.log(value)))
-
-
-def spelled(log: float) -> str:
-    """Return exp(log) with two digits that count, what is very large or small with an exponent.
-
-    Examples
-    --------
-    >>> [spelled(np.log(x)) for x in (1.05, 3.14, 20.3, 1430.0, 2.0e8, 5.1e-9)]
-    ['1.1', '3.1', '20', '1,400', '2e8', '5e-9']
-    """
-    if not -SMALLEST_LOG <= log < np.log(MAX_SPELLED_ODDS):
-        power = int(np.floor(log / LN10))
-        digit = round(float(np.exp(log - power * LN10)))
-        return f"{digit}e{power}" if digit < 10 else f"1e{power + 1}"
-    rounded = float(f"{np.exp(log):.2g}")
-    decimals = max(0, 1 - int(np.floor(np.log10(rounded))))
-    return f"{rounded:,.{decimals}f}"
