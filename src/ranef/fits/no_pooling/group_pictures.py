@@ -26,8 +26,10 @@ from ranef.fits.no_pooling.group_lines import (
     quietly_asked,
     typical_rows,
 )
-from ranef.fits.no_pooling.own_estimates import OwnEstimates
+from ranef.fits.no_pooling.own_columns import GroupingColumns, factor_of
+from ranef.fits.no_pooling.own_estimates import Estimates, OwnEstimates, own_estimates
 from ranef.fits.predictions.asked_rows import asked_rows
+from ranef.fits.tables import effect_labels
 from ranef.plots.by_group import dot_plots, pairs, trellis
 
 if TYPE_CHECKING:
@@ -212,9 +214,12 @@ class GroupPictures(ABC):
         0    308  0.0  244.2  253.7       251.4
         40   308  9.0  440.1  430.7       345.6
         """
-        fit: Any = self
-        one = fit._groups_alone(term, hold=hold)  # noqa: SLF001 -- its own
+        one = self._groups_alone(term, hold=hold)
         along = ordered(one, predictor_of(self.design, one.factor, x), order, groups, page)
+        return self._lines(one, along, prob)
+
+    def _lines(self, one: OwnEstimates, along: Along, prob: float | None) -> pd.DataFrame:
+        fit: Any = self
         beta = fit.fixef().to_numpy()
         table, frame = own_lines(self.design, self.family, one, beta, along)
         labels = enclosing_terms(self.design, one.factor)
@@ -274,25 +279,23 @@ class GroupPictures(ABC):
         >>> len(fit.plot_groups())
         18
         """
-        fit: Any = self
-        one = fit._groups_alone(term, hold=hold)  # noqa: SLF001 -- its own
+        one = self._groups_alone(term, hold=hold)
         x = predictor_of(self.design, one.factor, x)
         points = points_table(self.design, one.factor, self.family, x)
         label = response_label(self.design, self.family)
         if x is None:
-            everyone = list(one.factor.levels)
-            lines = self.groups_table(term, groups=groups or everyone, hold=hold)
+            along = ordered(one, None, None, groups or list(one.factor.levels), None)
+            lines = self._lines(one, along, None)
             points = points[points["level"].isin(lines["level"])]
             title = one.factor.name
             return dot_plots.dots(points, estimates=lines, title=title, xlabel=label, **style)
-        lines = self.groups_table(
-            term, x, prob=prob, order=order, groups=groups, page=page, hold=hold
-        )
+        along = ordered(one, x, order, groups, page)
+        lines = self._lines(one, along, prob)
         return trellis.trellis(
             points,
             lines,
             levels=list(dict.fromkeys(lines["level"])),
-            title=lines.attrs["said"],
+            title=along.said,
             xlabel=along_label(self.design, self.family, x),
             ylabel=label,
             **style,
@@ -327,19 +330,41 @@ class GroupPictures(ABC):
         >>> panel.get_xlabel(), panel.get_ylabel()
         ('deviation of Intercept, ms', 'deviation of Days, ms per day')
         """
-        fit: Any = self
-        one = fit._groups_alone(term, hold=True)  # noqa: SLF001 -- its own
-        table = fit.shrinkage_table(term, hold=True)
-        middle = table["population"] if total else 0.0
-        table["estimate"] = table["model"] - table["population"] + middle
-        names = pd.Index(one.factor.coefs)
-        covs = {label: cov.to_numpy() for label, cov in fit.varcorr().cov.items()}
-        first = table.groupby("coef", sort=False)["population"].first()
-        labels = AxisLabels(self.design, self.family)
+        one = self._groups_alone(term, hold=True)
+        factor, names = one.factor, pd.Index(one.factor.coefs)
+        estimate = one.model if total else one.model - one.population
+        table = effect_labels(factor.name, factor.levels, factor.coefs)
         return pairs.pairs(
-            table,
-            covariance=pd.DataFrame(one.factor.covariance(covs), names, names),
-            centre=first if total else None,
-            xlabels=labels.of_all(names, "total" if total else "deviation"),
+            table.assign(estimate=estimate.ravel()),
+            covariance=self._covariance(factor),
+            centre=pd.Series(one.population[0], names) if total else None,
+            xlabels=self._axis_labels().of_all(names, "total" if total else "deviation"),
             **style,
         )
+
+    def _groups_alone(self, term: str | None, *, hold: bool) -> OwnEstimates:
+        fit: Any = self
+        factor = factor_of(self.design, fit._term(term).factor)  # noqa: SLF001 -- its own
+        return own_estimates(self.design, factor, self._as_estimated(), hold=hold)
+
+    def _as_estimated(self) -> Estimates:
+        fit: Any = self
+        return Estimates(
+            beta=fit.fixef().to_numpy(),
+            b=fit._b(),  # noqa: SLF001 -- its own
+            covs=self._covs(),
+            family=self.family,
+            psi=np.array(list(fit.parameters.values())),
+            sigma=fit.sigma if self.family.is_linear else 1.0,
+        )
+
+    def _covs(self) -> dict[str, Array]:
+        fit: Any = self
+        return {label: cov.to_numpy() for label, cov in fit.varcorr().cov.items()}
+
+    def _covariance(self, factor: GroupingColumns) -> pd.DataFrame:
+        """Return the covariance of the random effects of all terms of a factor."""
+        return pd.DataFrame(factor.covariance(self._covs()), factor.coefs, factor.coefs)
+
+    def _axis_labels(self) -> AxisLabels:
+        return AxisLabels(self.design, self.family)

@@ -11,10 +11,8 @@ from numpy.typing import NDArray
 from ranef.design.design import Design
 from ranef.errors import probability
 from ranef.families.family import Family
-from ranef.fits.no_pooling.axis_labels import AxisLabels
 from ranef.fits.no_pooling.group_pictures import GroupPictures
-from ranef.fits.no_pooling.own_columns import factor_of
-from ranef.fits.no_pooling.own_estimates import Estimates, OwnEstimates, own_estimates, own_table
+from ranef.fits.no_pooling.own_estimates import own_table
 from ranef.fits.no_pooling.shrinkage import shrinkage_table
 from ranef.plots import random_effects
 
@@ -222,32 +220,11 @@ class Pooling(GroupPictures):
         **style
             `ax=`, `figsize=` and whatever else `ranef.plots.random_effects.shrinkage` takes.
         """
-        one, estimates = self._groups_alone(term, hold=hold), self._as_estimated()
-        names = pd.Index(one.factor.coefs)
+        one = self._groups_alone(term, hold=hold)
         return random_effects.shrinkage(
-            shrinkage_table(self.design, one, estimates),
+            shrinkage_table(self.design, one, self._as_estimated()),
             coefs=coefs,
-            covariance=pd.DataFrame(one.factor.covariance(estimates.covs), names, names),
-            xlabels=self._axis_labels().of_all(names, ""),
+            covariance=self._covariance(one.factor),
+            xlabels=self._axis_labels().of_all(one.factor.coefs, ""),
             **style,
         )
-
-    def _groups_alone(self, term: str | None, *, hold: bool) -> OwnEstimates:
-        fit: Any = self
-        factor = factor_of(self.design, fit._term(term).factor)  # noqa: SLF001 -- its own
-        return own_estimates(self.design, factor, self._as_estimated(), hold=hold)
-
-    def _as_estimated(self) -> Estimates:
-        fit: Any = self
-        covs = fit.varcorr().cov
-        return Estimates(
-            beta=fit.fixef().to_numpy(),
-            b=fit._b(),  # noqa: SLF001 -- its own
-            covs={label: cov.to_numpy() for label, cov in covs.items()},
-            family=self.family,
-            psi=np.array(list(fit.parameters.values())),
-            sigma=fit.sigma if self.family.is_linear else 1.0,
-        )
-
-    def _axis_labels(self) -> AxisLabels:
-        return AxisLabels(self.design, self.family)
