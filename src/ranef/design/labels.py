@@ -119,6 +119,11 @@ def parameter_names(design: Design, family: Family = GAUSSIAN) -> list[str]:
     return names
 
 
+def theta_names(design: Design) -> list[str]:
+    """Return the names of the elements of theta, as in lme4: `Subject.Days.Intercept`."""
+    return [n for t in design.terms for n in t.covariance.theta_names(t.label, t.coefs)]
+
+
 def sd_name(term: RandomTerm, j: int) -> str:
     """Return the name of the standard deviation of a coefficient."""
     return f"sd_{term.label}[{term.coefs[j]}]"

@@ -18,7 +18,7 @@ import pandas as pd
 from ranef._typing import Array
 from ranef.arguments import check_counts, check_seed, is_one_of
 from ranef.design.design import Design, RandomTerm
-from ranef.design.labels import parameter_names
+from ranef.design.labels import parameter_names, theta_names
 from ranef.design.new_data.new_rows import NewRows, own_rows
 from ranef.errors import Convergence, FitError, listed, probability, suggestion
 from ranef.explorer.explore import Explorable
@@ -195,8 +195,7 @@ class Fit(WithoutCaches, Anew, Pictures, Checks, Studies, Pooling, Explorable, R
     @property
     def theta_names(self) -> list[str]:
         """Names of the elements of theta, as in lme4: `Subject.Days.Intercept`."""
-        terms = self.design.terms
-        return [name for t in terms for name in t.covariance.theta_names(t.label, t.coefs)]
+        return theta_names(self.design)
 
     def se(self) -> pd.Series[float]:
         """Return the standard errors of the fixed effects (posterior: standard deviations)."""

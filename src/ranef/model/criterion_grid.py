@@ -11,6 +11,7 @@ import pandas as pd
 
 from ranef._typing import Array
 from ranef.arguments import check_choice
+from ranef.design.labels import theta_names
 from ranef.errors import FitError, listed, suggestion
 from ranef.plots.curves.criterion_lines import criterion_lines
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 RISE = 11.0  # of the criterion, up to which parameters are followed
-MAX_DOUBLINGS = 12
+MAX_STEPS = 12  # each half as long again as the one before
 POINTS = {1: 121, 2: 45}  # in each direction, of one parameter and of two
 LABELS = {"reml": "REML criterion", "ml": "profiled deviance"}
 
@@ -95,7 +96,7 @@ def _axis(
 
     def end(direction: float) -> float:
         step = 0.05 * max(abs(float(optimum[place])), 0.2)
-        for _ in range(MAX_DOUBLINGS):
+        for _ in range(MAX_STEPS):
             theta = optimum.copy()
             theta[place] += direction * step
             if not signed and theta[place] <= 0:
@@ -144,13 +145,9 @@ class CriterionPictures:
         check_choice("method", method, ("reml", "ml"), "has no criterion")
         if not model.family.is_linear:
             raise FitError("criterion_table is for linear models; see log_likelihood.")
-        signed, names = list[bool](), list[str]()
-        for term in model.design.terms:
-            of_term = term.covariance.theta_names(term.label, term.coefs)
-            sds = {f"{term.label}.{coef}" for coef in term.coefs}
-            names += of_term
-            signed += [name not in sds for name in of_term]
-        places = chosen(names, parameters)
+        sds = {f"{term.label}.{coef}" for term in model.design.terms for coef in term.coefs}
+        names = theta_names(model.design)
+        places, signed = chosen(names, parameters), [name not in sds for name in names]
 
         def criterion(theta: Array) -> float:
             return float(model.criterion(theta, method))

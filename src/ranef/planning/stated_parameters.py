@@ -14,7 +14,7 @@ from ranef._typing import Array
 from ranef.arguments import by_name, check_numbers
 from ranef.covariances.covariance import factors, sd_and_corr
 from ranef.design.design import Design, RandomTerm
-from ranef.design.labels import corr_name, sd_name
+from ranef.design.labels import corr_name, sd_name, theta_names
 from ranef.errors import FitError, listed, suggestion
 from ranef.families.family import Family
 from ranef.likelihood.predictions import Draws
@@ -121,7 +121,7 @@ def _own_parameters(family: Family, given: Mapping[str, float]) -> dict[str, flo
 
 
 def _roots(design: Design, theta: Any, sigma: float) -> tuple[Array, ...]:
-    covariances, names = [term.covariance for term in design.terms], _theta_names(design)
+    covariances, names = [term.covariance for term in design.terms], theta_names(design)
     sds = [sd_name(term, j) for term in design.terms for j in range(term.n_coefs)]
     if theta is None:
         if not names:
@@ -140,10 +140,6 @@ def _roots(design: Design, theta: Any, sigma: float) -> tuple[Array, ...]:
         raise FitError(f"theta has shape {np.shape(theta)}, expected {there}.")
     relative = factors(check_numbers("theta", theta, len(names)), covariances)
     return tuple(sigma * Lambda for Lambda in relative)
-
-
-def _theta_names(design: Design) -> list[str]:
-    return [n for t in design.terms for n in t.covariance.theta_names(t.label, t.coefs)]
 
 
 def _by_sds(design: Design, given: Mapping[str, Any]) -> tuple[Array, ...]:
