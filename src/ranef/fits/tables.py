@@ -130,13 +130,19 @@ def _effects(
     term: RandomTerm, coefs: tuple[str, ...], values: tuple[Array, Array, Array, Array]
 ) -> pd.DataFrame:
     names = ("estimate", "sd", "lower", "upper")
-    words = {
-        "term": term.label,
-        "level": np.repeat(term.levels.to_numpy(), len(coefs)),
-        "coef": np.tile(np.array(coefs, dtype=object), term.n_levels),
-    }
     numbers = {name: column.ravel() for name, column in zip(names, values, strict=True)}
-    return pd.DataFrame(words | numbers)
+    return effect_labels(term.label, term.levels, coefs).assign(**numbers)
+
+
+def effect_labels(term: str, levels: pd.Index, coefs: tuple[str, ...]) -> pd.DataFrame:
+    """Return the columns `term, level, coef` of a table with a row a level and coefficient."""
+    return pd.DataFrame(
+        {
+            "term": term,
+            "level": np.repeat(levels.to_numpy(), len(coefs)),
+            "coef": np.tile(np.array(coefs, dtype=object), len(levels)),
+        }
+    )
 
 
 def extras(design: Design, family: Family, *, knows_sigma: bool = False) -> list[str]:

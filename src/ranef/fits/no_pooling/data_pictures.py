@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 
 from ranef.arguments import check_choice
 from ranef.design.design import Design
+from ranef.design.groups import is_nested
 from ranef.errors import FitError, suggestion
 from ranef.families.family import Family
 from ranef.fits.no_pooling.group_lines import points_table, predictor_of
 from ranef.fits.no_pooling.group_pictures import along_label, ordered, own_lines, response_label
 from ranef.fits.no_pooling.own_columns import GroupingColumns, factor_of
-from ranef.fits.no_pooling.own_estimates import Estimates, encloses, own_estimates
+from ranef.fits.no_pooling.own_estimates import Estimates, own_estimates
 from ranef.plots.by_group import dot_plots, trellis
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ class DataPictures(ABC):
         """Return the rows of another factor of few levels that is crossed with this one, if any."""
         for term in self.design.rows.terms:
             is_other = term.factor != columns.name and term.n_levels <= dot_plots.FEW
-            if is_other and not encloses(columns.codes, term.codes):
+            if is_other and not is_nested(columns.codes, term.codes):
                 return term
         return None
 

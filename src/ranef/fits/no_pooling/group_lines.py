@@ -12,11 +12,12 @@ from pandas.api.types import is_numeric_dtype
 
 from ranef._typing import Array, Codes
 from ranef.design.design import Design
+from ranef.design.groups import is_nested
 from ranef.design.new_data.new_rows import NewRows
 from ranef.errors import DataWarning, FitError, suggestion
 from ranef.families.family import Family
 from ranef.fits.no_pooling.own_columns import GroupingColumns
-from ranef.fits.no_pooling.own_estimates import OwnEstimates, encloses
+from ranef.fits.no_pooling.own_estimates import OwnEstimates
 
 POINTS = 41  # along a line
 BINS = 5  # of the values of a predictor, for the shares of a response of successes and failures
@@ -107,7 +108,7 @@ def typical_rows(
         The columns of the data; a level's rows together. Measured predictors are at their mean in
         the group, others at their most frequent value.
     """
-    data = design.rows.data.frame(**_names(design))
+    data = design.rows.data.frame(offset=design.recipe.offset)
     rows = []
     grid = [0.0] if x is None else _grid(data[x])
     for code in chosen:
@@ -126,11 +127,6 @@ def typical_rows(
         is_number = _is_measured(data[name]) and name not in grouping
         table[name] = table[name].astype(float if is_number else data[name].dtype)
     return table
-
-
-def _names(design: Design) -> dict[str, str | None]:
-    offset = design.recipe.offset
-    return {"weights": None, "offset": offset or None}
 
 
 def _grid(column: pd.Series[Any]) -> Any:
@@ -174,11 +170,7 @@ def own_means(
 
 def enclosing_terms(design: Design, factor: GroupingColumns) -> list[str]:
     """Return the labels of the terms of a factor, and of those that it is nested in."""
-    return [
-        term.label
-        for term in design.rows.terms
-        if term.factor == factor.name or encloses(factor.codes, term.codes)
-    ]
+    return [term.label for term in design.rows.terms if is_nested(factor.codes, term.codes)]
 
 
 def quietly_asked(rows: Any) -> Any:

@@ -13,10 +13,12 @@ from scipy import special, stats
 
 from ranef._typing import Array, Flags
 from ranef.design.design import Design
+from ranef.design.groups import is_nested
 from ranef.design.rows.rows import TermRows
 from ranef.families.family import Family
 from ranef.fits.no_pooling.own_columns import GroupingColumns, OwnRegressions, own_regressions
 from ranef.fits.no_pooling.own_likelihoods import GroupRows, maximised
+from ranef.fits.tables import effect_labels
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,12 +189,6 @@ def _with_more(one: OwnEstimates, other: OwnEstimates) -> OwnEstimates:
     return replace(one, regressions=regressions, own=own, held=held)
 
 
-def encloses(codes: NDArray[np.int64], others: NDArray[np.int64]) -> bool:
-    """Return whether all rows of a group are of one level of another factor."""
-    pairs = np.unique(np.stack([codes, others]), axis=1)
-    return bool(len(np.unique(pairs[0])) == pairs.shape[1])
-
-
 def _enclosing(design: Design, factor: GroupingColumns, b: Mapping[str, Array]) -> Array:
     """Return the random effects of the factors that this one is nested in, shape (n,).
 
@@ -200,7 +196,7 @@ def _enclosing(design: Design, factor: GroupingColumns, b: Mapping[str, Array]) 
     """
     total = np.zeros(len(factor.codes))
     for term in design.rows.terms:
-        if term.factor != factor.name and encloses(factor.codes, term.codes):
+        if term.factor != factor.name and is_nested(factor.codes, term.codes):
             total += np.sum(term.columns * b[term.label][term.codes], axis=1)
     return total
 
@@ -220,7 +216,7 @@ def reliability(design: Design, one: OwnEstimates, fit: Estimates) -> Array:
         if term.factor == one.factor.name:
             continue
         added = _variance(lines, codes, term, fit.covs[term.label], len(signal))
-        if encloses(codes, term.codes):
+        if is_nested(codes, term.codes):
             signal += added
         else:
             noise += added
@@ -250,7 +246,7 @@ def own_table(one: OwnEstimates, prob: float, *, pooled: bool, family: Family) -
         Whether groups have one residual standard deviation, or each its own.
     family : Family
     """
-    m, names = len(one.own), np.array(one.names, dtype=object)
+    m, names = len(one.own), one.names
     if family.is_linear:
         sigma, df = one.spread(pooled=pooled)
         quantile = np.where(df > 0, stats.t.ppf(0.5 + prob / 2, np.maximum(df, 1)), np.nan)
@@ -261,18 +257,13 @@ def own_table(one: OwnEstimates, prob: float, *, pooled: bool, family: Family) -
         how = "from the curvature of its likelihood"
     sd = one.unscaled * sigma[:, None]
     half = sd * quantile[:, None]
-    table = pd.DataFrame(
-        {
-            "term": one.factor.name,
-            "level": np.repeat(one.factor.levels.to_numpy(), len(names)),
-            "coef": np.tile(names, m),
-            "estimate": one.own.ravel(),
-            "sd": sd.ravel(),
-            "lower": (one.own - half).ravel(),
-            "upper": (one.own + half).ravel(),
-            "df": np.repeat(df, len(names)),
-            "n": np.repeat(one.regressions.counts, len(names)),
-        }
+    table = effect_labels(one.factor.name, one.factor.levels, names).assign(
+        estimate=one.own.ravel(),
+        sd=sd.ravel(),
+        lower=(one.own - half).ravel(),
+        upper=(one.own + half).ravel(),
+        df=np.repeat(df, len(names)),
+        n=np.repeat(one.regressions.counts, len(names)),
     )
     table.attrs["interval"] = f"each group by itself, {100 * prob:g} % interval, {how}"
     return table

@@ -7,6 +7,7 @@ import pandas as pd
 
 from ranef.design.design import Design
 from ranef.fits.no_pooling.own_estimates import Estimates, OwnEstimates, reliability
+from ranef.fits.tables import effect_labels
 
 
 def shrinkage_table(design: Design, one: OwnEstimates, fit: Estimates) -> pd.DataFrame:
@@ -41,15 +42,4 @@ def shrinkage_table(design: Design, one: OwnEstimates, fit: Estimates) -> pd.Dat
     }
     return effect_labels(factor.name, factor.levels, factor.coefs).assign(
         **{name: np.asarray(values).ravel() for name, values in columns.items()}
-    )
-
-
-def effect_labels(term: str, levels: pd.Index, coefs: tuple[str, ...]) -> pd.DataFrame:
-    """Return the columns `term, level, coef` of a table with a row a level and coefficient."""
-    return pd.DataFrame(
-        {
-            "term": term,
-            "level": np.repeat(levels.to_numpy(), len(coefs)),
-            "coef": np.tile(np.array(coefs, dtype=object), len(levels)),
-        }
     )
