@@ -112,10 +112,10 @@ def caterpillar(
     check_choice("kind", kind, KINDS, "is not known", error=RanefError)
     check_choice("order", order, ORDERS, "is not known", error=RanefError)
     check_table(table, RANEF_COLUMNS, NO_RANDOM_EFFECTS)
-    terms = _names(table["term"]) if term is None else (_checked_term(table, term),)
+    terms = names_in(table["term"]) if term is None else (_checked_term(table, term),)
     panel_order = "each" if kind == "qq" else order
     words = xlabels or {}, titles or {}
-    rows = [_panels(_term_table(table, name), panel_order, *words) for name in terms]
+    rows = [_panels(term_table(table, name), panel_order, *words) for name in terms]
     panels = [panel for row in rows for panel in row]
     names = [f"{panel.term}: {panel.coef}" for panel in panels]
     axes = new_grid(rows, kind, figsize) if ax is None else checked_axes(ax, names)
@@ -204,9 +204,9 @@ def shrinkage(
     'Intercept'
     """
     check_table(table, SHRINKAGE_COLUMNS, NO_RANDOM_EFFECTS)
-    name = _names(table["term"])[0] if term is None else _checked_term(table, term)
-    term_table = _term_table(table, name)
-    groups = _groups(term_table, _checked_coefs(term_table, coefs), xlabels or {}, own)
+    name = names_in(table["term"])[0] if term is None else _checked_term(table, term)
+    mine = term_table(table, name)
+    groups = _groups(mine, _checked_coefs(mine, coefs), xlabels or {}, own)
     cov = _covariance(covariance, groups.coefs)
     (axes,) = new_single(groups, figsize) if ax is None else checked_axes(ax, [groups.term])
     draw_groups(axes, groups, cov, labels)
@@ -225,7 +225,7 @@ def check_table(table: pd.DataFrame, columns: Sequence[str], if_empty: str = "")
 
 
 def _checked_term(table: pd.DataFrame, term: str) -> str:
-    terms = _names(table["term"])
+    terms = names_in(table["term"])
     if term not in terms:
         raise DataError(f"The table has no term `{term}`. {suggestion(str(term), terms)}")
     return term
@@ -233,7 +233,7 @@ def _checked_term(table: pd.DataFrame, term: str) -> str:
 
 def _checked_coefs(table: pd.DataFrame, coefs: str | Sequence[str] | None) -> tuple[str, ...]:
     """Return the coefficients to draw of one term's table, by default its first two."""
-    names = _names(table["coef"])
+    names = names_in(table["coef"])
     drawn = names[:2] if coefs is None else (coefs,) if isinstance(coefs, str) else tuple(coefs)
     for coef in drawn:
         if coef not in names:
@@ -246,11 +246,12 @@ def _checked_coefs(table: pd.DataFrame, coefs: str | Sequence[str] | None) -> tu
     return drawn
 
 
-def _names(column: pd.Series[Any]) -> tuple[str, ...]:
+def names_in(column: pd.Series[Any]) -> tuple[str, ...]:
+    """Return the different values of a column as text, in their order."""
     return tuple(map(str, column.unique()))
 
 
-def _term_table(table: pd.DataFrame, term: str) -> pd.DataFrame:
+def term_table(table: pd.DataFrame, term: str) -> pd.DataFrame:
     """Return the rows of one term, each of a level and coefficient of its own."""
     rows = table[table["term"] == term]
     rows = rows.assign(level=list(map(str, rows["level"])))
@@ -263,18 +264,20 @@ def _term_table(table: pd.DataFrame, term: str) -> pd.DataFrame:
     return rows
 
 
-def _matrix(table: pd.DataFrame, column: str, coefs: Sequence[str]) -> Array:
+def effects_matrix(table: pd.DataFrame, column: str, coefs: Sequence[str]) -> Array:
     """Return a column of one term's table as an array, levels x coefficients."""
     wide = table.pivot(index="level", columns="coef", values=column)
-    return wide.reindex(index=_names(table["level"]), columns=list(coefs)).to_numpy(dtype=float)
+    return wide.reindex(index=names_in(table["level"]), columns=list(coefs)).to_numpy(dtype=float)
 
 
 def _panels(
     table: pd.DataFrame, order: str, xlabels: Mapping[str, str], titles: Mapping[str, str]
 ) -> list[Panel]:
     """Return the panels of one term's table."""
-    term, coefs, levels = table["term"].iloc[0], _names(table["coef"]), _names(table["level"])
-    estimate, lower, upper = (_matrix(table, c, coefs) for c in ("estimate", "lower", "upper"))
+    term, coefs, levels = table["term"].iloc[0], names_in(table["coef"]), names_in(table["level"])
+    estimate, lower, upper = (
+        effects_matrix(table, c, coefs) for c in ("estimate", "lower", "upper")
+    )
     lines = table.get("population", pd.Series(0.0, table.index)).groupby(table["coef"]).first()
     ranks = np.argsort(estimate, axis=0, kind="stable")
     if order == "level":
@@ -304,9 +307,9 @@ def _groups(
 ) -> Groups:
     """Return the groups of one term's table that have estimates of their own."""
     own, model, population, n = (
-        _matrix(table, name, coefs) for name in ("own", "model", "population", "n")
+        effects_matrix(table, name, coefs) for name in ("own", "model", "population", "n")
     )
-    kept, levels = np.isfinite(own).any(axis=1), _names(table["level"])
+    kept, levels = np.isfinite(own).any(axis=1), names_in(table["level"])
     return Groups(
         term=table["term"].iloc[0],
         own_name=own_name,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from ranef._typing import Array, Flags
-from ranef.plots.by_group.name_places import Room, settle, text_size, write_names
+from ranef.plots.by_group.name_places import Room, at_ends, settle, text_size, write_names
 from ranef.plots.canvas import (
     ACCENT,
     GREY,
@@ -190,8 +190,7 @@ def _draw_plane(
 def _name_extremes(room: Room, groups: Groups, chosen: Flags) -> None:
     """Name the groups that are farthest out in each coefficient."""
     places = np.flatnonzero(chosen & groups.is_whole)
-    orders = [places[np.argsort(groups.own[places, j], kind="stable")] for j in (0, 1)]
-    ends = list(dict.fromkeys(i for order in orders for i in (*order[:2], *order[-2:])))
+    ends = places[at_ends(groups.own[places])]
     away = room.points(groups.tails) - room.points(groups.model)
     write_names(room, [groups.levels[i] for i in ends], groups.tails[ends], away[ends])
 

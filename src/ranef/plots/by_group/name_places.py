@@ -142,6 +142,12 @@ def write_names(
     return left
 
 
+def at_ends(values: Array) -> list[int]:
+    """Return the rows that are farthest out in a column, two at each end, each row once."""
+    orders = np.argsort(values, axis=0, kind="stable").T
+    return list(dict.fromkeys(i for o in orders.tolist() for i in (*o[:2], *o[-2:])))
+
+
 def _line_to(axes: Axes, place: Array, offset: Array, size: Array) -> None:
     """Draw a thin line from a mark to the nearest edge of its name."""
     shrink = float(np.min(size / 2 / np.maximum(np.abs(offset), 1e-9)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ranef._typing import Array
 from ranef.errors import DataError
 from ranef.plots.by_group.arrows import REGION_PROBABILITIES, REGIONS
-from ranef.plots.by_group.name_places import Room, settle, write_names
+from ranef.plots.by_group.name_places import Room, at_ends, settle, write_names
 from ranef.plots.canvas import (
     ACCENT,
     GREY,
@@ -24,14 +24,13 @@ from ranef.plots.canvas import (
     mark_sizes,
     new_figure,
 )
-from ranef.plots.random_effects import check_table
+from ranef.plots.random_effects import check_table, effects_matrix, names_in, term_table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 PAIR_COLUMNS = ("term", "level", "coef", "estimate")
 PANEL = 2.9  # inches, of one of several
-EXTREMES = 2  # named at each end of a coefficient
 
 
 def pairs(
@@ -85,21 +84,18 @@ def pairs(
     ('x', 'z')
     """
     check_table(table, PAIR_COLUMNS)
-    coefs = list(dict.fromkeys(map(str, table["coef"])))
-    name = str(table["term"].iloc[0])
+    name = names_in(table["term"])[0]
+    mine = term_table(table, name)
+    coefs, levels = list(names_in(mine["coef"])), names_in(mine["level"])
     if len(coefs) < 2:
         raise DataError(
             f"the term `{name}` has one coefficient, `{coefs[0]}`, and so no pair: see the "
             "caterpillar plot."
         )
-    wide = table.assign(level=table["level"].map(str)).pivot(
-        index="level", columns="coef", values="estimate"
-    )
-    levels = list(dict.fromkeys(map(str, table["level"])))
-    values = wide.loc[levels, coefs].to_numpy(dtype=float)
+    values = effects_matrix(mine, "estimate", coefs)
     places = [(j, i) for i in range(1, len(coefs)) for j in range(i)]
     if ax is None:
-        axes = _new_axes(len(coefs), figsize)
+        axes = _new_axes(places, figsize)
     else:
         axes = checked_axes(ax, [f"{coefs[j]}, {coefs[i]}" for j, i in places])
     zeros = pd.Series(0.0, index=coefs)
@@ -123,11 +119,13 @@ def pairs(
     return axes
 
 
-def _new_axes(k: int, figsize: tuple[float, float] | None) -> NDArray[np.object_]:
-    side = 5.6 if k == 2 else PANEL * (k - 1)
+def _new_axes(
+    places: list[tuple[int, int]], figsize: tuple[float, float] | None
+) -> NDArray[np.object_]:
+    rows = places[-1][1]
+    side = 5.6 if rows == 1 else PANEL * rows
     figure = new_figure(*(figsize or (side, side + 0.3)))
-    places = [(j, i) for i in range(1, k) for j in range(i)]
-    grid = figure.add_gridspec(k - 1, k - 1)
+    grid = figure.add_gridspec(rows, rows)
     return np.array([figure.add_subplot(grid[i - 1, j]) for j, i in places], dtype=object)
 
 
@@ -146,12 +144,10 @@ def _size(axes: Axes, m: int) -> float:
     return max(mark_sizes(axes, m)[0], 2.0)
 
 
-def _name(axes: Axes, levels: list[str], values: Array) -> None:
+def _name(axes: Axes, levels: Sequence[str], values: Array) -> None:
     """Name all groups where they are few, else those at the ends of both coefficients."""
-    chosen = list(range(len(levels)))
-    if len(levels) > MAX_NAMED_POINTS:
-        orders = np.argsort(values, axis=0, kind="stable").T
-        chosen = list(dict.fromkeys(i for o in orders for i in (*o[:EXTREMES], *o[-EXTREMES:])))
+    few = len(levels) <= MAX_NAMED_POINTS
+    chosen = list(range(len(levels))) if few else at_ends(values)
     room = Room(axes, values, radius=_size(axes, len(levels)) / 2)
     write_names(room, [levels[i] for i in chosen], values[chosen])
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 POINT_COLUMNS, LINE_COLUMNS = ("level", "x", "y"), ("level", "x", "own")
 WIDTH, HEIGHT, WIDEST = 1.75, 1.55, 12.0  # of a panel, and of a figure, in inches
 LINES: dict[str, tuple[str, str, Any, float]] = {
-    "own": ("by its rows alone", "0.45", "-", 1.1),
+    "own": ("by its rows alone", GREY, "-", 1.1),
     "model": ("the model", ACCENT, "-", 1.6),
     "population": ("population", "", "--", 1.0),
 }
