@@ -110,3 +110,11 @@ def test_what_is_not_there_is_named():
         rf.Model("Yield ~ 1", data).plot_data()
     said = "the model has no grouping factor, so there are no groups to draw."
     assert str(caught.value) == said
+    with pytest.raises(rf.FitError) as caught:
+        rf.Model("Yield ~ 1 + (1 | Batch)", data).plot_data(groups=["A", "G"])
+    known = "Known names: `A`, `B`, `C`, `D`, `E`, `F`."
+    assert str(caught.value) == f"`Batch` has no level 'G'. {known}"
+    with pytest.raises(rf.FitError) as caught:
+        rf.Model("Yield ~ 1 + (1 | Batch)", data).plot_data(groups=[])
+    said = "`groups` names no level of `Batch`, so there is nothing to draw."
+    assert str(caught.value) == said

@@ -187,3 +187,14 @@ def test_terms_of_one_factor_have_their_pairs():
     (axes,) = fit.plot_pairs("Subject_1")
     assert axes.get_xlabel() == "deviation of Intercept, ms"
     assert axes.get_ylabel() == "deviation of Days, ms per day"
+
+
+def test_no_ellipse_around_groups_whose_populations_differ():
+    data = rf.load_dataset("sleepstudy")
+    data["old"] = data["Subject"].astype(str).isin(["308", "309", "310", "330"]).astype(float)
+    fit = rf.fit("Reaction ~ Days + old + (Days | Subject)", data)
+    ellipses = []
+    for total in (False, True):
+        (axes,) = fit.plot_pairs(total=total)
+        ellipses.append(sum(len(line.get_xdata()) == 181 for line in axes.lines))
+    assert ellipses == [2, 0]

@@ -15,7 +15,13 @@ from ranef.design.groups import is_nested
 from ranef.errors import FitError, suggestion
 from ranef.families.family import Family
 from ranef.fits.no_pooling.group_lines import points_table, predictor_of
-from ranef.fits.no_pooling.group_pictures import along_label, ordered, own_lines, response_label
+from ranef.fits.no_pooling.group_pictures import (
+    along_label,
+    ordered,
+    own_lines,
+    places_of,
+    response_label,
+)
 from ranef.fits.no_pooling.own_columns import GroupingColumns, factor_of
 from ranef.fits.no_pooling.own_estimates import Estimates, own_estimates
 from ranef.plots.by_group import dot_plots, trellis
@@ -126,7 +132,7 @@ class DataPictures(ABC):
         if other is not None and len(points) == self.design.n_obs:
             points["by"] = other.grouping.levels.to_numpy()[other.codes]
         if groups is not None:
-            points = points[points["level"].astype(str).isin([str(group) for group in groups])]
+            points = points[points["level"].isin(columns.levels[[*places_of(columns, groups)]])]
         return dot_plots.dots(
             points,
             order=order or "mean",

@@ -88,10 +88,8 @@ def ordered(
         rank = np.argsort(np.where(np.isnan(values), np.inf, values), kind="stable").tolist()
         said += f", ordered by {by}"
     if groups is not None:
-        wanted = {str(group) for group in groups}
-        for name in wanted - set(names):
-            raise FitError(f"`{one.factor.name}` has no level {name!r}. {suggestion(name, names)}")
-        return Along(x, [i for i in rank if names[i] in wanted], said)
+        wanted = places_of(one.factor, groups)
+        return Along(x, [i for i in rank if i in wanted], said)
     pages = -(-len(rank) // MOST_PANELS)
     if page is not None:
         check_counts(page=page)
@@ -104,6 +102,23 @@ def ordered(
         said += f": the first {half} and the last {half}; page=1 to {pages} has all"
         return Along(x, [*rank[:half], *rank[-half:]], said)
     return Along(x, rank, said)
+
+
+def places_of(factor: GroupingColumns, groups: Sequence[object]) -> set[int]:
+    """Return the positions of groups among the levels of their factor.
+
+    Raises
+    ------
+    FitError
+        If the factor has no such level, or none is named.
+    """
+    names = [str(level) for level in factor.levels]
+    for name in map(str, groups):
+        if name not in names:
+            raise FitError(f"`{factor.name}` has no level {name!r}. {suggestion(name, names)}")
+    if not len(groups):
+        raise FitError(f"`groups` names no level of `{factor.name}`, so there is nothing to draw.")
+    return {names.index(str(group)) for group in groups}
 
 
 def own_lines(
@@ -284,7 +299,8 @@ class GroupPictures(ABC):
         points = points_table(self.design, one.factor, self.family, x)
         label = response_label(self.design, self.family)
         if x is None:
-            along = ordered(one, None, None, groups or list(one.factor.levels), None)
+            everyone = one.factor.levels if groups is None else groups
+            along = ordered(one, None, None, list(everyone), None)
             lines = self._lines(one, along, None)
             points = points[points["level"].isin(lines["level"])]
             title = one.factor.name
@@ -320,7 +336,8 @@ class GroupPictures(ABC):
         -------
         ndarray of Axes
             One panel a pair. The points are shrunken estimates, and so lie closer together than
-            the groups of the model, of which the ellipses hold 50 % and 95 %.
+            the groups of the model, of which the ellipses hold 50 % and 95 %. The groups' own
+            coefficients have ellipses where all groups have the same population.
 
         Examples
         --------
@@ -332,12 +349,13 @@ class GroupPictures(ABC):
         """
         one = self._groups_alone(term, hold=True)
         factor, names = one.factor, pd.Index(one.factor.coefs)
-        estimate = one.model if total else one.model - one.population
+        estimate, population = one.model - one.population * (not total), one.population
+        is_one = (np.ptp(population, axis=0) <= 1e-9 * np.abs(population).max(axis=0)).all()
         table = effect_labels(factor.name, factor.levels, factor.coefs)
         return pairs.pairs(
             table.assign(estimate=estimate.ravel()),
-            covariance=self._covariance(factor),
-            centre=pd.Series(one.population[0], names) if total else None,
+            covariance=self._covariance(factor) if is_one or not total else None,
+            centre=pd.Series(population.mean(axis=0), names) if total else None,
             xlabels=self._axis_labels().of_all(names, "total" if total else "deviation"),
             **style,
         )
