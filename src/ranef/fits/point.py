@@ -252,7 +252,7 @@ class PointFit(Fit):
         prob = probability(prob)
         if method is not None:
             fault = f"is not available for a {self.method} fit"
-            check_choice("method", method, ("wald", "profile", "bootstrap"), fault)
+            check_choice("method", method, _CONFINT, fault)
         known = ("n", "seed", "executor") if method == "bootstrap" else ()
         unknown = [option for option in options if option not in known]
         if unknown:

@@ -1,8 +1,6 @@
-"""Marks on axes, as the records behind the plots are drawn.
+"""What all plots share: figures and axes, colours, sizes, names of rows, titles and notes.
 
-Nothing here reads a table or chooses a term: a function takes complete records of arrays, draws
-them on the axes it is given and leaves all else in the figure alone. Colours, sizes and the room
-for names are settled here, without touching Matplotlib's global settings.
+Nothing here reads a table or touches Matplotlib's global settings.
 """
 
 from __future__ import annotations
