@@ -166,6 +166,7 @@ def test_every_kind_of_fit_draws(kind, method):
     fit = fit_of(kind, method)
     first = np.ravel(np.array(fit.plot_groups(), dtype=object))[0]
     first.figure.draw_without_rendering()
+    assert any(np.isfinite(line.get_xydata()).all() for line in first.lines)
 
 
 def test_pairs_are_the_random_effects_with_the_models_ellipse(sleep):

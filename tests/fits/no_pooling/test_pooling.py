@@ -81,8 +81,15 @@ def test_own_intervals_are_those_of_the_table():
 def test_every_kind_of_fit_draws(kind, method):
     fit = fit_of(kind, method)
     for factor in fit.n_groups:
-        fit.plot_shrinkage(factor).figure.draw_without_rendering()
-        fit.plot_own(factor)[0].figure.draw_without_rendering()
+        table = fit.shrinkage_table(factor)
+        drawn = table[table["coef"].isin(table["coef"].unique()[:2])].dropna(subset="own")
+        pictures = fit.plot_shrinkage(factor), fit.plot_own(factor)[0]
+        for axes, count in zip(
+            pictures, (drawn["level"].nunique(), fit.n_groups[factor]), strict=True
+        ):
+            axes.figure.draw_without_rendering()
+            (points,) = (line for line in axes.lines if line.get_marker() == "o")
+            assert len(points.get_xdata()) == count
         plt.close("all")
 
 
