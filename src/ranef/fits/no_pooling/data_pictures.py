@@ -108,7 +108,7 @@ class DataPictures(ABC):
         start = _without_effects(self)
         one = own_estimates(self.design, columns, start)
         chosen = ordered(one, along, order, groups, page)
-        lines, _ = own_lines(self.design, self.family, one, start.beta, chosen)
+        lines, *_ = own_lines(self.design, self.family, one, start.beta, chosen)
         return trellis.trellis(
             points_table(self.design, columns, self.family, along),
             lines,

@@ -123,36 +123,30 @@ def places_of(factor: GroupingColumns, groups: Sequence[object]) -> set[int]:
 
 def own_lines(
     design: Design, family: Family, one: OwnEstimates, beta: Array, along: Along
-) -> tuple[pd.DataFrame, pd.DataFrame | None]:
-    """Return the lines of groups by their own estimates, and the rows that they are of.
+) -> tuple[pd.DataFrame, pd.DataFrame | None, Any]:
+    """Return the lines of groups by their own estimates, the rows that they are of, and which.
 
-    Without a way to make rows anew, as where the offset is an array, they are those of the data,
-    and None is returned for them.
+    Without a way to make rows anew, as where the offset is an array, they are some of those of the
+    data, for which None is returned; otherwise all of those that are returned.
     """
     labels = enclosing_terms(design, one.factor)
     if design.recipe.offset == "":
-        places = own_places(design, one, along)
+        values = np.zeros(design.n_obs)
+        if along.x is not None:
+            values = design.rows.data.columns[along.x].array
+        places = np.flatnonzero(np.isin(one.factor.codes, along.chosen))
+        places = places[values[places].argsort(kind="stable")]
         rows = asked_rows(design, None, "known", labels).part(places)
         levels = one.factor.levels.to_numpy()[one.factor.codes[places]]
-        table = pd.DataFrame({"level": levels, "x": _values(design, along.x)[places]})
-        return table.assign(own=own_means(design, one, family, beta, rows)), None
+        table = pd.DataFrame({"level": levels, "x": values[places]})
+        return table.assign(own=own_means(design, one, family, beta, rows)), None, places
     frame = typical_rows(design, one.factor, along.x, along.chosen)
     rows = quietly_asked(lambda: asked_rows(design, frame, "known", labels))
     per = len(frame) // len(along.chosen)
     levels = np.repeat(one.factor.levels.to_numpy()[along.chosen], per)
     x = np.zeros(len(frame)) if along.x is None else frame[along.x].array
     own = rows.spread(own_means(design, one, family, beta, rows))
-    return pd.DataFrame({"level": levels, "x": x, "own": own}), frame
-
-
-def own_places(design: Design, one: OwnEstimates, along: Along) -> NDArray[np.intp]:
-    """Return the rows of chosen groups, along the predictor."""
-    places = np.flatnonzero(np.isin(one.factor.codes, along.chosen))
-    return np.asarray(places[_values(design, along.x)[places].argsort(kind="stable")])
-
-
-def _values(design: Design, x: str | None) -> Any:
-    return np.zeros(design.n_obs) if x is None else design.rows.data.columns[x].array
+    return pd.DataFrame({"level": levels, "x": x, "own": own}), frame, slice(None)
 
 
 def response_label(design: Design, family: Family) -> str:
@@ -236,11 +230,10 @@ class GroupPictures(ABC):
     def _lines(self, one: OwnEstimates, along: Along, prob: float | None) -> pd.DataFrame:
         fit: Any = self
         beta = fit.fixef().to_numpy()
-        table, frame = own_lines(self.design, self.family, one, beta, along)
+        table, frame, places = own_lines(self.design, self.family, one, beta, along)
         labels = enclosing_terms(self.design, one.factor)
         prob = 0.95 if prob is None and hasattr(self, "posterior") else prob
         asked = {} if prob is None else {"prob": probability(prob)}
-        places = slice(None) if frame is not None else own_places(self.design, one, along)
         found = quietly_asked(lambda: fit.predict(frame, terms=labels, **asked))
         typical = quietly_asked(lambda: fit.predict(frame, groups="population"))
         table["model"] = np.asarray(found if prob is None else found["mean"])[places]

@@ -16,6 +16,7 @@ from ranef.errors import FitError, RanefWarning, suggestion
 from ranef.posterior.draws import quantities
 from ranef.posterior.savage_dickey import prior_density
 from ranef.priors.distributions import Normal
+from ranef.priors.scales import moved_coefs
 
 POINTS = 401  # of a curve
 TAIL = 0.0005  # probability beyond each end of a curve
@@ -100,16 +101,14 @@ def of_draws(name: str, draws: Array) -> tuple[Array, Array] | None:
 
 def _prior(fit: Any, name: str, value: Array) -> Array:
     """Return the prior density; nan where it is none of the parameter by itself."""
-    priors, engine = fit.asked.priors, fit.asked
+    priors = fit.asked.priors
     plain = name.removeprefix("beta[").removesuffix("]") if name.startswith("beta[") else name
-    if plain in priors.fixed and priors.change is not None:
-        row = priors.change[priors.fixed.index(plain)]
-        if np.count_nonzero(row) > 1 or row[priors.fixed.index(plain)] != 1:
-            return _of_combination(row, priors.beta, value)
+    if plain in moved_coefs(priors.fixed, priors.change):
+        return _of_combination(priors.change[priors.fixed.index(plain)], priors.beta, value)
     safe = np.clip(value, -1 + 1e-12, 1 - 1e-12) if name.startswith("corr_") else value
     safe = np.maximum(safe, 1e-12) if name.startswith(("sd_", "sigma")) else safe
     try:
-        return prior_density(priors, engine.density.space, name, safe)
+        return prior_density(priors, fit.asked.density.space, name, safe)
     except FitError:
         return np.full(len(value), np.nan)
 
