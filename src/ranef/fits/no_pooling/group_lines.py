@@ -109,24 +109,23 @@ def typical_rows(
         the group, others at their most frequent value.
     """
     data = design.rows.data.frame(offset=design.recipe.offset)
-    rows = []
-    grid = [0.0] if x is None else _grid(data[x])
-    for code in chosen:
-        own = data[factor.codes == code]
-        one = {
-            name: own[name].mean() if _is_measured(own[name]) else own[name].mode().iloc[0]
-            for name in data.columns
-        }
-        rows.append(pd.DataFrame([one] * len(grid)).assign(**({} if x is None else {x: grid})))
-    table = pd.concat(rows, ignore_index=True)
-    grouping = {name for t in design.terms for name in t.factor.split(":")} & set(data.columns)
-    for name in data.columns:  # codes of groups are no measurements, and categories stay
-        if name in grouping:
-            firsts = [data.loc[factor.codes == code, name].iloc[0] for code in chosen]
-            table[name] = np.repeat(np.array(firsts, dtype=object), len(grid))
-        is_number = _is_measured(data[name]) and name not in grouping
-        table[name] = table[name].astype(float if is_number else data[name].dtype)
-    return table
+    grid = pd.Series([0.0] if x is None else _grid(data[x]))
+    grouping = {name for t in design.terms for name in t.factor.split(":")}
+    among = np.isin(factor.codes, chosen)
+    table: dict[Any, Any] = {}
+    for name, column in data[among].items():
+        groups = column.groupby(factor.codes[among])
+        if name in grouping:  # codes of groups are no measurements, and categories stay
+            typical = groups.first()
+        elif name == x:
+            table[name] = grid.take(np.tile(np.arange(len(grid)), len(chosen))).array
+            continue
+        elif _is_measured(column):
+            typical = groups.mean().astype(float)
+        else:
+            typical = groups.agg(lambda own: own.mode().iloc[0]).astype(column.dtype)
+        table[name] = typical.loc[list(chosen)].repeat(len(grid)).array
+    return pd.DataFrame(table)
 
 
 def _grid(column: pd.Series[Any]) -> Any:
