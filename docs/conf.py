@@ -17,15 +17,15 @@ import ranef as rf
 HERE = Path(__file__).parent
 MADE = HERE / "_build" / "made"
 sys.path.insert(0, str(HERE / "_extensions"))
-os.environ["PYTHONPATH"] = str(HERE / "_extensions")  # of the kernels: `running_tables`
+os.environ["PYTHONPATH"] = str(HERE / "_extensions")  # of the kernels: `running_tables`, ...
 
 
 def _state_of_the_package() -> str:
-    """Return a digest of the package's files."""
-    package = Path(rf.__file__).parent
+    """Return a digest of the package's files, and of what pages import and read."""
     state = sha256()
-    for path in sorted(p for p in package.rglob("*") if p.is_file() and p.suffix != ".pyc"):
-        state.update(path.read_bytes())
+    for folder in (Path(rf.__file__).parent, HERE / "_extensions", HERE / "_data"):
+        for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.suffix != ".pyc"):
+            state.update(path.read_bytes())
     return state.hexdigest()[:16]
 
 
