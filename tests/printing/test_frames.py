@@ -65,3 +65,20 @@ def test_tables_of_fits_print_themselves():
     assert str(tables[2]).startswith("Yield: mean of known groups of `Batch`; 90 % interval")
     assert tables[3].to_markdown().split("\n")[2] == "| Intercept           | 1528    | 1528    |"
     assert fit.ranef_table().to_frame().equals(fit.ranef_table())
+
+
+def test_tables_of_a_fit_say_what_they_show():
+    fit = rf.fit("Yield ~ 1 + (1 | Batch)", rf.load_dataset("Dyestuff"))
+    boots = fit.bootstrap(60, seed=1)
+    captions = {
+        "95 % Wald intervals": fit.confint(),
+        "90 % profile likelihood intervals": fit.profile("sigma").confint(0.9),
+        "80 % bootstrap percentile intervals": boots.confint(0.8),
+        "80 % bootstrap basic intervals": boots.confint(0.8, kind="basic"),
+        "no pooling (own), partial pooling (model) and complete pooling": fit.shrinkage_table(),
+        "estimates without each Batch, less those of all data": fit.influence(),
+    }
+    for caption, table in captions.items():
+        assert isinstance(table, pd.DataFrame)
+        assert str(table).split("\n\n")[0] == caption
+    assert fit.influence().attrs["failed"] == {}

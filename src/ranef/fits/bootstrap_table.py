@@ -19,6 +19,7 @@ from ranef.families.family import Family
 from ranef.fits.pictures.parameter_densities import of_draws
 from ranef.likelihood.estimate import Replicates
 from ranef.plots.curves.densities import densities
+from ranef.printing.frames import captioned
 from ranef.printing.summary import Printed, Summary
 
 if TYPE_CHECKING:
@@ -103,7 +104,8 @@ class Bootstrap(Printed):
         bounds = bounds.reshape(-1, 2)
         if kind == "basic":
             bounds = 2 * self.original.to_numpy()[:, None] - bounds[:, ::-1]
-        return pd.DataFrame(bounds, index=self.estimates.columns, columns=["lower", "upper"])
+        table = pd.DataFrame(bounds, index=self.estimates.columns, columns=["lower", "upper"])
+        return captioned(table, interval=f"{100 * prob:g} % bootstrap {kind} intervals")
 
     def plot(
         self,

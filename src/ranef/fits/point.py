@@ -56,7 +56,7 @@ _INTERVALS = {
     "none": "fixed effects and variances as if known",
     "all": "fixed effects and variances estimated",
 }
-_CONFINT = {"wald": "Wald", "profile": "profile likelihood", "bootstrap": "bootstrap percentile"}
+_CONFINT = ("wald", "profile", "bootstrap")
 _DF = {
     "satterthwaite": "with Satterthwaite's degrees of freedom",
     "kenward-roger": "with Kenward and Roger's standard errors and degrees of freedom",
@@ -258,13 +258,12 @@ class PointFit(Fit):
         if unknown:
             raise FitError(f"confint({method!r}) has no option {listed(unknown)}.")
         if method == "profile":
-            table = self.profile(prob=max(prob, 0.95)).confint(prob)
-        elif method == "bootstrap":
-            table = self.bootstrap(**options).confint(prob)
-        else:
-            fixef, half = self.fixef(), normal_quantile(prob) * self.se()
-            table = pd.DataFrame({"lower": fixef - half, "upper": fixef + half})
-        return captioned(table, interval=f"{100 * prob:g} % {_CONFINT[method or 'wald']} intervals")
+            return self.profile(prob=max(prob, 0.95)).confint(prob)
+        if method == "bootstrap":
+            return self.bootstrap(**options).confint(prob)
+        fixef, half = self.fixef(), normal_quantile(prob) * self.se()
+        table = pd.DataFrame({"lower": fixef - half, "upper": fixef + half})
+        return captioned(table, interval=f"{100 * prob:g} % Wald intervals")
 
     def profile(
         self, parameters: str | Sequence[str] | None = None, *, prob: float = 0.99

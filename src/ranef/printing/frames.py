@@ -9,7 +9,7 @@ from ranef.printing.pages import Page, TextTable
 from ranef.printing.plain_text import as_text
 from ranef.printing.summary import OnPage
 
-_CAPTIONS = ("predicted", "test", "interval")  # among the attributes of a frame
+_CAPTIONS = ("shown", "predicted", "test", "interval")  # among the attributes of a frame
 
 
 def captioned(frame: pd.DataFrame, **words: str) -> Table:
@@ -19,10 +19,10 @@ def captioned(frame: pd.DataFrame, **words: str) -> Table:
     ----------
     frame : DataFrame
     **words : str
-        What is `predicted`, what the `test` is, and the `interval`.
+        What is `shown`, what is `predicted`, what the `test` is, and the `interval`.
     """
     table = Table(frame)
-    table.attrs |= words
+    table.attrs |= frame.attrs | words
     return table
 
 

@@ -34,7 +34,7 @@ def test_two_ways_to_write_a_model_give_one_table(random):
     for term in (None, "Subject", "Subject_1"):
         other = two.shrinkage_table(term).set_index(["term", "level", "coef"])
         other = other.loc[pd.MultiIndex.from_frame(one[["term", "level", "coef"]])].reset_index()
-        pd.testing.assert_frame_equal(other, one, rtol=1e-5)
+        pd.testing.assert_frame_equal(one, other, rtol=1e-5)
 
 
 def test_effects_of_terms_that_overlap_are_added_up():

@@ -23,6 +23,7 @@ from ranef.errors import FitError, RanefError, suggestion
 from ranef.fits.checks.point_values import Refitted, values_at
 from ranef.leave_one_out.elpd import Units, units_of
 from ranef.numerics.matrices import summed_by
+from ranef.printing.frames import captioned
 
 MAX_FITS = 1_000  # of units that are left out in one call
 MAX_ROWS_OF_FITS = 20_000_000  # rows of all these fits together
@@ -119,8 +120,9 @@ def influence_table(made: Refitted, units: Units, places: Places) -> pd.DataFram
             "cook": group_distances(changes[:, : len(fixed)], fit.vcov().to_numpy(), units.size),
         }
     ).join(pd.DataFrame(changes, columns=whole.index))
-    table.attrs |= {"unit": units.factor or "row", "failed": failed}
-    return table
+    unit = units.factor or "row"
+    table.attrs |= {"unit": unit, "failed": failed}
+    return captioned(table, shown=f"estimates without each {unit}, less those of all data")
 
 
 def group_distances(changes: Array, vcov: Array, m: int) -> Array:

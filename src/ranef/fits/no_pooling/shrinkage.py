@@ -8,6 +8,7 @@ import pandas as pd
 from ranef.design.design import Design
 from ranef.fits.no_pooling.own_estimates import Estimates, OwnEstimates, reliability
 from ranef.fits.tables import effect_labels
+from ranef.printing.frames import captioned
 
 
 def shrinkage_table(design: Design, one: OwnEstimates, fit: Estimates) -> pd.DataFrame:
@@ -40,6 +41,7 @@ def shrinkage_table(design: Design, one: OwnEstimates, fit: Estimates) -> pd.Dat
         "shrinkage": np.where(np.isfinite(way), way, np.nan),
         "held": np.repeat(one.held, k),
     }
-    return effect_labels(factor.name, factor.levels, factor.coefs).assign(
+    table = effect_labels(factor.name, factor.levels, factor.coefs).assign(
         **{name: np.asarray(values).ravel() for name, values in columns.items()}
     )
+    return captioned(table, shown="no pooling (own), partial pooling (model) and complete pooling")

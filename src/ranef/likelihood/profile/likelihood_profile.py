@@ -33,6 +33,7 @@ from ranef._typing import Array
 from ranef.errors import FitError, probability, suggestion
 from ranef.numerics.matrices import ReadOnly
 from ranef.plots.zeta import ZetaPanel, zeta_plots
+from ranef.printing.frames import captioned
 from ranef.printing.summary import Printed, Summary
 
 if TYPE_CHECKING:
@@ -258,7 +259,8 @@ class Profile(Printed):
             )
         limits = [curve.limits(cutoff) for curve in self.curves.values()]
         names = pd.Index(list(self.curves))
-        return pd.DataFrame(limits, index=names, columns=pd.Index(["lower", "upper"]))
+        table = pd.DataFrame(limits, index=names, columns=pd.Index(["lower", "upper"]))
+        return captioned(table, interval=f"{100 * prob:g} % profile likelihood intervals")
 
     @property
     def estimates(self) -> pd.Series[float]:
