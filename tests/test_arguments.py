@@ -23,14 +23,30 @@ def test_anything_else_is_no_count(count):
 
 @pytest.mark.parametrize("seed", [None, 0, 7, np.uint32(8), 2**63])
 def test_whole_numbers_from_zero_on_are_seeds(seed):
-    check_seed(seed)
+    assert check_seed(seed) == seed
+    assert type(check_seed(seed)) in (int, type(None))
 
 
-@pytest.mark.parametrize("seed", [-1, 1.5, "1", False, np.random.default_rng(1)])
+@pytest.mark.parametrize("made", [np.random.default_rng, np.random.SeedSequence, np.random.PCG64])
+def test_what_numpy_makes_seeds_of_gives_a_number(made):
+    found = [check_seed(made(i)) for i in range(50)]
+    assert found == [check_seed(made(i)) for i in range(50)]
+    assert len(set(found)) == 50
+    assert all(type(seed) is int and 0 <= seed < 2**63 for seed in found)
+
+
+def test_a_generator_moves_on_and_a_seed_sequence_does_not():
+    rng, sequence = np.random.default_rng(1), np.random.SeedSequence(1)
+    assert check_seed(rng) != check_seed(rng)
+    assert check_seed(sequence) == check_seed(sequence)
+
+
+@pytest.mark.parametrize("seed", [-1, 1.5, "1", False, [1, 2]])
 def test_anything_else_is_no_seed(seed):
     with pytest.raises(FitError) as error:
         check_seed(seed)
-    assert str(error.value) == f"`seed` must be None or a whole number from 0 on, got {seed!r}."
+    said = "`seed` must be None, a whole number from 0 on or a numpy Generator, got"
+    assert str(error.value) == f"{said} {seed!r}."
 
 
 @pytest.mark.parametrize("name", ["draws", "tune", "chains", "cores"])
@@ -48,7 +64,7 @@ def test_target_accept_is_a_share(share):
 
 
 def test_a_seed_of_the_sampler_is_checked():
-    with pytest.raises(FitError, match="`seed` must be None or a whole number"):
+    with pytest.raises(FitError, match="`seed` must be None, a whole number"):
         Sampling(seed=-3)
 
 

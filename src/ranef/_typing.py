@@ -11,3 +11,5 @@ type Places = NDArray[np.intp]
 """Places in an array, as NumPy's indices."""
 type Codes = NDArray[np.int64]
 """The level of each row, from 0."""
+type Seed = int | np.random.Generator | np.random.SeedSequence | np.random.BitGenerator | None
+"""What random numbers are made of."""

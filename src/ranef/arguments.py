@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from ranef._typing import Array
+from ranef._typing import Array, Seed
 from ranef.errors import FitError, RanefError, listed, suggestion
 
 
@@ -24,7 +24,7 @@ class Sampling:
     draws, tune, chains : int
         Draws kept of each chain, draws before these to adapt the sampler, and chains.
     seed : int or None
-        The same seed gives the same draws, whatever `cores`.
+        Made of what `check_seed` takes. The same seed gives the same draws, whatever `cores`.
     cores : int or None
         The number of chains that run at a time; None for as many as there are processors.
     progressbar : bool
@@ -51,7 +51,7 @@ class Sampling:
         check_counts(draws=self.draws, tune=self.tune, chains=self.chains)
         if self.cores is not None:
             check_counts(cores=self.cores)
-        check_seed(self.seed)
+        object.__setattr__(self, "seed", check_seed(self.seed))
         target: object = self.target_accept  # whatever it may really be
         if not (isinstance(target, float) and 0 < target < 1):
             raise FitError(f"`target_accept` must lie between 0 and 1, got {target!r}.")
@@ -191,15 +191,32 @@ def check_positive_numbers(name: str, values: ArrayLike) -> Array:
     return numbers
 
 
-def check_seed(seed: object) -> None:
-    """Refuse a seed that is neither None nor a whole number from 0 on.
+def check_seed(seed: Seed) -> int | None:
+    """Return a seed as a whole number: itself, or one that is drawn of a NumPy Generator.
+
+    A fit keeps this number, which makes the same draws again although the Generator has moved on.
+
+    Parameters
+    ----------
+    seed : int, Generator, SeedSequence, BitGenerator or None
+        A Generator gives another number each time, a SeedSequence the same.
 
     Raises
     ------
     FitError
+
+    Examples
+    --------
+    >>> check_seed(7), check_seed(np.random.default_rng(1)) == check_seed(np.random.default_rng(1))
+    (7, True)
     """
+    if isinstance(seed, np.random.Generator | np.random.SeedSequence | np.random.BitGenerator):
+        return int(np.random.default_rng(seed).integers(2**63))
     if seed is not None and (not _is_integer(seed) or seed < 0):
-        raise FitError(f"`seed` must be None or a whole number from 0 on, got {seed!r}.")
+        raise FitError(
+            f"`seed` must be None, a whole number from 0 on or a numpy Generator, got {seed!r}."
+        )
+    return None if seed is None else int(seed)
 
 
 def _is_integer(value: object) -> TypeGuard[int]:

@@ -612,7 +612,10 @@ def test_options():
     )
     assert refusal(*pair, n=0) == "`n` must be a positive whole number, got 0."
     assert refusal(*pair, n=2.5) == "`n` must be a positive whole number, got 2.5."
-    assert refusal(*pair, seed=-1) == "`seed` must be None or a whole number from 0 on, got -1."
+    assert (
+        refusal(*pair, seed=-1)
+        == "`seed` must be None, a whole number from 0 on or a numpy Generator, got -1."
+    )
     for test in ("chi2", "mixture", "f"):
         assert refusal(*pair, test=test, n=10) == (
             f'test="{test}" simulates nothing, so that it has no `n`.'

@@ -316,4 +316,7 @@ def test_counts_and_seeds_are_checked() -> None:
     assert str(error.value) == "`n` must be a positive whole number, got 0."
     with pytest.raises(FitError) as error:
         bayesian_bootstrap(table(LOO), seed=-1)
-    assert str(error.value) == "`seed` must be None or a whole number from 0 on, got -1."
+    assert (
+        str(error.value)
+        == "`seed` must be None, a whole number from 0 on or a numpy Generator, got -1."
+    )

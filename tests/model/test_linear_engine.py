@@ -490,7 +490,11 @@ OF_MODEL = "`family`, `link`, `weights`, `offset`, `priors`, `missing`, `functio
         *((m, {"draws": 0}, "`draws` must be a positive whole number, got 0.") for m in DRAWN),
         *((m, {"draws": 2.5}, "`draws` must be a positive whole number, got 2.5.") for m in DRAWN),
         *(
-            (m, {"seed": -1}, "`seed` must be None or a whole number from 0 on, got -1.")
+            (
+                m,
+                {"seed": -1},
+                "`seed` must be None, a whole number from 0 on or a numpy Generator, got -1.",
+            )
             for m in DRAWN
         ),
         *(

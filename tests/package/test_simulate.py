@@ -111,7 +111,10 @@ def test_the_seed_decides(data):
     ("options", "message"),
     [
         ({"n": 0}, "`n` must be a positive whole number, got 0."),
-        ({"seed": -1}, "`seed` must be None or a whole number from 0 on, got -1."),
+        (
+            {"seed": -1},
+            "`seed` must be None, a whole number from 0 on or a numpy Generator, got -1.",
+        ),
         (
             {"groups": "average"},
             "groups='average' is not an option. Known names: `new`, `known`, `population`.",

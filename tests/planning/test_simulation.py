@@ -79,7 +79,7 @@ def test_other_families_have_their_own_parameters(design):
     ("change", "error", "said"),
     [
         ({"n": 0}, FitError, "`n` must be a positive whole number, got 0."),
-        ({"seed": -1}, FitError, "`seed` must be None or a whole number"),
+        ({"seed": -1}, FitError, "`seed` must be None, a whole number"),
         ({"design": 3}, DataError, "expected a data frame"),
         ({"design": {"Days": [1, np.nan], "Subject": [1, 2]}}, DataError, "have missing values"),
         ({"design": {"Days": [1, 2]}}, FormulaError, "the column `Subject` is not in the data"),

@@ -283,8 +283,14 @@ def test_improper_priors_are_refused(setting, named):
     [
         ({"n": 0}, "`n` must be a positive whole number, got 0."),
         ({"n": 2.5}, "`n` must be a positive whole number, got 2.5."),
-        ({"seed": -1}, "`seed` must be None or a whole number from 0 on, got -1."),
-        ({"seed": True}, "`seed` must be None or a whole number from 0 on, got True."),
+        (
+            {"seed": -1},
+            "`seed` must be None, a whole number from 0 on or a numpy Generator, got -1.",
+        ),
+        (
+            {"seed": True},
+            "`seed` must be None, a whole number from 0 on or a numpy Generator, got True.",
+        ),
     ],
 )
 def test_settings_that_are_refused(options, message):

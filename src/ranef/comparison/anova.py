@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ranef._typing import Seed
 from ranef.arguments import check_choice, check_counts, check_seed
 from ranef.comparison.nested_tests import (
     CRITERIA,
@@ -44,7 +45,7 @@ def anova(
     *fits: Fit,
     test: str | None = None,
     n: int | None = None,
-    seed: int | None = None,
+    seed: Seed = None,
     stop: bool = True,
 ) -> Anova:
     """Test nested models against each other.
@@ -74,7 +75,7 @@ def anova(
     n : int, optional
         Draws of the exact distribution (100,000); replicates of a bootstrap at most (9,999), which
         stops when 50 statistics have reached the observed one.
-    seed : int, optional
+    seed : int, numpy Generator or SeedSequence, optional
         The same seed gives the same p-values.
     stop : bool
         Whether a bootstrap stops early; with `stop=False` all n statistics are simulated. They are
@@ -107,7 +108,8 @@ def anova(
     np.float64(0.004398)
     """
     point_fits = _checked(fits)
-    _check_options(test, n, seed)
+    _check_options(test, n)
+    seed = check_seed(seed)
     ordered, order_note = _ordered(point_fits)
     refitted, method_note = _by_one_method(ordered)
     _check_converged(refitted)
@@ -153,14 +155,13 @@ def _family(fit: PointFit) -> str:
     return f"the {fit.family.name} family with {fit.family.link.name} link"
 
 
-def _check_options(test: object, n: object, seed: object) -> None:
+def _check_options(test: object, n: object) -> None:
     if test is not None:
         check_choice("test", test, TESTS)
     if n is not None:
         check_counts(n=n)
         if test in ("chi2", "mixture", "f"):
             raise FitError(f'test="{test}" simulates nothing, so that it has no `n`.')
-    check_seed(seed)
 
 
 def _ordered(fits: list[PointFit]) -> tuple[list[PointFit], str]:

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from ranef._typing import Seed
 from ranef.arguments import check_choice, check_seed
 from ranef.comparison.bayes_factors import bayes_factors, no_bayes_factors, prior_probabilities
 from ranef.comparison.comparison_table import Comparison
@@ -46,7 +47,7 @@ def compare(
     group: str | ArrayLike | None = None,
     units: str | Sequence[str] = UNITS,
     prior: Mapping[str, float] | None = None,
-    seed: int | None = None,
+    seed: Seed = None,
     executor: Executor | None = None,
     progressbar: bool = True,
 ) -> Comparison:
@@ -65,7 +66,7 @@ def compare(
         nothing and has no columns.
     prior : mapping of str to float, optional
         Prior probabilities of the models; the same for all by default.
-    seed : int, optional
+    seed : int, numpy Generator or SeedSequence, optional
         For what takes random numbers: bridge sampling, the bootstrap of the stacking weights.
     executor : concurrent.futures.Executor, optional
         Where the models are to be looked at, side by side.
@@ -113,7 +114,7 @@ def compare(
     >>> table["log_bayes_factor"].round(2).to_dict()
     {'batches': 0.0, 'none': -2.3}
     """
-    check_seed(seed)
+    seed = check_seed(seed)
     units = _checked_units(units, group)
     by_name = named_fits(fits)
     check_comparable(by_name)
@@ -173,7 +174,7 @@ def compare_structures(
     *,
     group: str | ArrayLike | None = None,
     units: str | Sequence[str] = UNITS,
-    seed: int | None = None,
+    seed: Seed = None,
     executor: Executor | None = None,
     progressbar: bool = True,
     **options: Any,
@@ -212,7 +213,7 @@ def compare_structures(
     models = model.structures()
     if len(models) < 2:
         raise FitError("the model has no random effects, and so no simpler structures.")
-    units = _checked_units(units, group)
+    units, seed = _checked_units(units, group), check_seed(seed)
     if method not in POINT_METHODS and GROUP in units:
         _group_of(models, group)  # before anything is fitted
     fit_model = partial(_fitted, method=method, seed=seed, options=options)

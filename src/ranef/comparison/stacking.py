@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.special import ndtr
 
-from ranef._typing import Array
+from ranef._typing import Array, Seed
 from ranef.arguments import check_counts, check_seed
 from ranef.errors import FitError, listed
 
@@ -69,9 +69,7 @@ def stack(elpd: pd.DataFrame | ArrayLike) -> Array:
     return np.asarray(_maximised(_likelihoods(values), np.full((1, units), 1.0 / units))[0])
 
 
-def bayesian_bootstrap(
-    elpd: pd.DataFrame | ArrayLike, n: int = 1000, seed: int | None = None
-) -> Array:
+def bayesian_bootstrap(elpd: pd.DataFrame | ArrayLike, n: int = 1000, seed: Seed = None) -> Array:
     """Return stacking weights for reweighted units, by the Bayesian bootstrap.
 
     Parameters
@@ -80,7 +78,7 @@ def bayesian_bootstrap(
     n : int
         The number of replicates. In each the units have weights from a Dirichlet(1, ..., 1)
         distribution (Rubin 1981).
-    seed : int, optional
+    seed : int, numpy Generator or SeedSequence, optional
 
     Returns
     -------
@@ -97,7 +95,7 @@ def bayesian_bootstrap(
     """
     values = _checked(elpd)
     check_counts(n=n)
-    check_seed(seed)
+    seed = check_seed(seed)
     unit_weights = np.random.default_rng(seed).dirichlet(np.ones(len(values)), size=n)
     return _maximised(_likelihoods(values), unit_weights)
 

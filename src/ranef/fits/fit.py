@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, ClassVar, NoReturn
 import numpy as np
 import pandas as pd
 
-from ranef._typing import Array
+from ranef._typing import Array, Seed
 from ranef.arguments import check_counts, check_seed, is_one_of
 from ranef.design.design import Design, RandomTerm
 from ranef.design.labels import parameter_names, theta_names
@@ -346,7 +346,7 @@ class Fit(WithoutCaches, Anew, Pictures, Checks, Studies, Pooling, Explorable, R
         draws: bool = False,
         uncertainty: str | None = None,
         n: int | None = None,
-        seed: int | None = None,
+        seed: Seed = None,
     ) -> Array | pd.DataFrame:
         """Return predicted means, with intervals or as draws if wanted.
 
@@ -377,7 +377,7 @@ class Fit(WithoutCaches, Anew, Pictures, Checks, Studies, Pooling, Explorable, R
         n : int, optional
             The number of draws: by default 1000 of a point fit, all of a posterior; with
             `uncertainty="all"` that of bootstrap replicates, 200.
-        seed : int, optional
+        seed : int, numpy Generator or SeedSequence, optional
             The same seed gives the same draws.
 
         Returns
@@ -435,7 +435,7 @@ class Fit(WithoutCaches, Anew, Pictures, Checks, Studies, Pooling, Explorable, R
         1  1527.5  46.3  1436.8  1618.2
         """
         asked = question(groups, kind, prob, interval)
-        check_seed(seed)
+        seed = check_seed(seed)
         check_counts(n=1 if n is None else n)
         rows = asked_rows(self.design, new_data, groups, self._labels(terms))
         rng = np.random.default_rng(seed)
@@ -456,7 +456,7 @@ class Fit(WithoutCaches, Anew, Pictures, Checks, Studies, Pooling, Explorable, R
         *,
         terms: str | Sequence[str] | None = None,
         n: int | None = None,
-        seed: int | None = None,
+        seed: Seed = None,
     ) -> pd.DataFrame:
         """Return draws of what `predict` predicts: `predict(draws=True)`.
 
@@ -490,7 +490,7 @@ class Fit(WithoutCaches, Anew, Pictures, Checks, Studies, Pooling, Explorable, R
         uncertainty: str | None = None,
         draws: bool = False,
         n: int | None = None,
-        seed: int | None = None,
+        seed: Seed = None,
     ) -> pd.DataFrame:
         """Return the coefficients of each group, fixed effects plus its random ones.
 
@@ -526,7 +526,7 @@ class Fit(WithoutCaches, Anew, Pictures, Checks, Studies, Pooling, Explorable, R
         0     A  Intercept    1509.9  20.0  1470.6  1549.2
         1     B  Intercept    1527.9  20.0  1488.6  1567.2
         """
-        check_seed(seed)
+        seed = check_seed(seed)
         asked, terms = Question(kind="link", prob=probability(prob)), self.design.terms
         of_terms = [coefficient_rows(self.design, term.label) for term in terms]
         if draws:

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from ranef._typing import Array
-from ranef.arguments import check_choice
+from ranef._typing import Array, Seed
+from ranef.arguments import check_choice, check_seed
 from ranef.covariances.covariance import sd_and_corr
 from ranef.design.design import Design
 from ranef.design.new_data.new_rows import NewRows
@@ -133,7 +133,7 @@ class PointFit(Fit):
         *,
         uncertainty: str | None = None,
         n: int = REPLICATES,
-        seed: int | None = None,
+        seed: Seed = None,
     ) -> pd.DataFrame:
         """Return the conditional modes with their standard errors.
 
@@ -164,7 +164,7 @@ class PointFit(Fit):
         them; 80 %, 82 %, 91 % where it is half of that. An sd that is estimated to be zero leaves
         "none" and "fixed" without width; a posterior does not.
         """
-        chosen = self._uncertainty(uncertainty)
+        chosen, seed = self._uncertainty(uncertainty), check_seed(seed)
         sds = [np.sqrt(variance) for variance in self._effect_variances(chosen, n, seed)]
         z, modes = normal_quantile(prob), zip(self.estimate.b, sds, strict=True)
         return tidy_effects(
@@ -293,7 +293,7 @@ class PointFit(Fit):
         n: int = 1000,
         statistic: Callable[[PointFit], Any] | None = None,
         *,
-        seed: int | None = None,
+        seed: Seed = None,
         executor: Executor | None = None,
     ) -> Bootstrap:
         """Simulate responses from the fit and fit each of them again.
@@ -306,7 +306,7 @@ class PointFit(Fit):
             What is kept of each refit: a function of a fit, returning a number, a Series or a
             dict. By default all parameters, which for a linear model takes no rows, only
             cross-products, and is far faster.
-        seed : int, optional
+        seed : int, numpy Generator or SeedSequence, optional
             The same seed gives the same refits, whatever the number of workers.
         executor : concurrent.futures.Executor, optional
             Where refits that go one by one are to run.
@@ -323,7 +323,7 @@ class PointFit(Fit):
             n,
             _StatisticOfFit(replace(self, engine=None), of_fit, tuple(original.index)),
             all_parameters=statistic is None,
-            seed=seed,
+            seed=check_seed(seed),
             executor=executor,
         )
         return Bootstrap.of(replicates, original, _NAMES[self.method])

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from ranef._typing import Array
+from ranef._typing import Array, Seed
 from ranef.arguments import (
     check_choice,
     check_counts,
@@ -129,14 +129,14 @@ class PosteriorFit(Fit):
             "method": self.method,
         } | ({} if self.seed is None else {"seed": self.seed})
 
-    def posterior_predictive(self, n: int | None = None, seed: int | None = None) -> xr.DataTree:
+    def posterior_predictive(self, n: int | None = None, seed: Seed = None) -> xr.DataTree:
         """Draw responses of the rows of the data, and add them to the posterior.
 
         Parameters
         ----------
         n : int, optional
             How many draws of the posterior are used, at equal distances; by default all of them.
-        seed : int, optional
+        seed : int, numpy Generator or SeedSequence, optional
 
         Returns
         -------
@@ -157,13 +157,13 @@ class PosteriorFit(Fit):
         >>> dict(tree["posterior_predictive"].sizes)
         {'chain': 1, 'draw': 500, 'obs': 30}
         """
-        check_seed(seed)
+        seed = check_seed(seed)
         if n is not None:
             check_counts(n=n)
         drawn = posterior_predictive(self.marginals.drawn, n, np.random.default_rng(seed))
         return self._with(posterior_predictive=drawn)
 
-    def add_groups(self, *names: str, seed: int | None = None) -> xr.DataTree:
+    def add_groups(self, *names: str, seed: Seed = None) -> xr.DataTree:
         """Add groups to the posterior that functions of ArviZ ask for.
 
         Parameters
@@ -176,7 +176,7 @@ class PosteriorFit(Fit):
             `parameters`, which has the draws of every number in `estimates()` under its name, for
             plots and tables without random effects: `az.plot_dist(fit.posterior,
             group="parameters")`.
-        seed : int, optional
+        seed : int, numpy Generator or SeedSequence, optional
             For what is drawn.
 
         Returns
@@ -198,7 +198,7 @@ class PosteriorFit(Fit):
         >>> az.psense_summary(tree, var_names=["sigma"])["diagnosis"].tolist()
         ['✓']
         """
-        check_seed(seed)
+        seed = check_seed(seed)
         for name in names:
             check_choice("group", name, _GROUPS, "is not available")
         added: dict[str, xr.Dataset] = {}
@@ -408,7 +408,7 @@ class PosteriorFit(Fit):
         unit: str = "observation",
         group: str | ArrayLike | None = None,
         *,
-        seed: int | None = None,
+        seed: Seed = None,
     ) -> ELPDData:
         """Return how well the model predicts what is left out: rows, or whole groups.
 
@@ -423,7 +423,7 @@ class PosteriorFit(Fit):
         group : str or array of shape (n_obs,), optional
             The grouping factor whose levels are left out, by name; or the labels of the rows'
             groups. Needed where there are several factors, or none.
-        seed : int, optional
+        seed : int, numpy Generator or SeedSequence, optional
             For the few units whose importance weights cannot be trusted and that are computed
             anew, where that takes random numbers.
 
@@ -462,7 +462,7 @@ class PosteriorFit(Fit):
         unit: str = "observation",
         group: str | ArrayLike | None = None,
         *,
-        seed: int | None = None,
+        seed: Seed = None,
     ) -> Scores:
         """Return what `loo` returns as a record, with the error of every unit's number.
 
@@ -471,16 +471,16 @@ class PosteriorFit(Fit):
         unit, group, seed
             As of `loo`.
         """
-        check_seed(seed)
+        seed = check_seed(seed)
         units = units_of(self.design, unit, group)
         return self.asked.scores(self.marginals, units, np.random.default_rng(seed))
 
-    def log_marginal_likelihood(self, *, seed: int | None = None) -> MarginalLikelihood:
+    def log_marginal_likelihood(self, *, seed: Seed = None) -> MarginalLikelihood:
         """Return log p(y), all parameters integrated out, with its error.
 
         Parameters
         ----------
-        seed : int, optional
+        seed : int, numpy Generator or SeedSequence, optional
             For the bridge sampling of draws.
 
         Returns
@@ -503,8 +503,7 @@ class PosteriorFit(Fit):
         >>> round(model.fit("quadrature").log_marginal_likelihood().value, 4)
         -168.6996
         """
-        check_seed(seed)
-        rng = np.random.default_rng(seed)
+        rng = np.random.default_rng(check_seed(seed))
         return self.asked.evidence(self.marginals, rng, known=self.evidence)
 
     def prior_sensitivity(self, scales: ArrayLike | None = None) -> pd.DataFrame:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ranef._typing import Array
-from ranef.arguments import Sampling, check_choice, check_counts, check_positive, check_seed
+from ranef.arguments import Sampling, check_choice, check_counts, check_positive
 from ranef.covariances.covariance import factors
 from ranef.design import identifiability
 from ranef.design.design import Design
@@ -155,7 +155,6 @@ class LinearEngine(SharedEngine):
         """Integrate over the variance parameters; draws are made when they are asked for."""
         self._check_posterior()
         check_counts(draws=draws)
-        check_seed(seed)
         lattice.check_feasible(self.density)
         exact = Exact.of(self.density)
         if seed is None:  # draws that are made later, or from a file, are the same

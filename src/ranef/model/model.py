@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from ranef.arguments import check_choice, check_options, option_names
+from ranef._typing import Seed
+from ranef.arguments import check_choice, check_options, check_seed, option_names
 from ranef.covariances.covariance import pull_back
 from ranef.design import identifiability
 from ranef.design.design import build_design
@@ -232,6 +233,8 @@ class Model(DataPictures, CriterionPictures, Printed):
         if options:
             of_model = list(inspect.signature(Model).parameters)[2:]
             check_options(name, options, option_names(run), of_model)
+        if "seed" in options:
+            options["seed"] = check_seed(options["seed"])
         rows, effects = self.design.n_obs, sum(t.n_levels * t.n_coefs for t in self.design.terms)
         what = f"fit({name!r}) of {rows:,} rows, {len(self.design.fixed):,} fixed and {effects:,} "
         remedy = "Fit a sample of the rows, or a smaller model."
@@ -471,14 +474,14 @@ class Model(DataPictures, CriterionPictures, Printed):
         """Return the priors as they stand in the compiled PyMC model, in the response's units."""
         return prior_table(self.to_pymc())
 
-    def prior_predictive(self, n: int = 1000, seed: int | None = None) -> xr.DataTree:
+    def prior_predictive(self, n: int = 1000, seed: Seed = None) -> xr.DataTree:
         """Draw parameters from their priors, and a response for each draw.
 
         Parameters
         ----------
         n : int
             Number of draws.
-        seed : int, optional
+        seed : int, numpy Generator or SeedSequence, optional
             The same seed gives the same draws.
 
         Returns

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from ranef import progress
 from ranef._typing import Array, Flags
-from ranef.arguments import by_name, check_choice, check_counts, check_numbers, check_seed
+from ranef.arguments import by_name, check_choice, check_counts, check_numbers
 from ranef.covariances.covariance import n_theta
 from ranef.design import identifiability
 from ranef.design.design import Design, full_rank
@@ -231,7 +231,6 @@ class SharedEngine(WithoutCaches, Updates, Engine[Fit]):
     ) -> PosteriorFit:
         """Approximate a posterior at its mode, and correct the draws by importance weights."""
         check_counts(draws=draws)
-        check_seed(seed)
         check_room(self.design, draws)
         rng = np.random.default_rng(seed)
         approximation = laplace.approximate(density, draws=draws, rng=rng)

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from ranef._typing import Array
+from ranef._typing import Array, Seed
 from ranef.arguments import check_choice, check_counts, check_seed
 from ranef.comparison.null_distributions import binomial_interval
 from ranef.design import identifiability
@@ -54,7 +54,7 @@ def power(
     test: str | None = None,
     alpha: float = 0.05,
     n: int = 1000,
-    seed: int | None = None,
+    seed: Seed = None,
     executor: Executor | None = None,
 ) -> Power:
     """Return in how many simulated studies an effect is found, by the size of the study.
@@ -92,7 +92,7 @@ def power(
         The level of the test.
     n : int
         Number of studies of each size.
-    seed : int, optional
+    seed : int, numpy Generator or SeedSequence, optional
         The same seed gives the same studies, whatever the number of workers.
     executor : concurrent.futures.Executor, optional
         Takes the sizes in parallel.
@@ -125,7 +125,7 @@ def power(
     [[6.0, 0.5], [12.0, 0.8]]
     """
     check_counts(n=n)
-    check_seed(seed)
+    seed = check_seed(seed)
     level = probability(alpha)
     own = dict(parameters or {}) | ({} if sigma is None else {"sigma": sigma})
     if isinstance(study, Fit):

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from ranef._typing import Array
+from ranef._typing import Array, Seed
 from ranef.arguments import check_counts, check_seed
 from ranef.design.new_data.new_rows import own_rows, with_strangers
 from ranef.errors import FitError
@@ -30,7 +30,7 @@ def simulate(
     theta: ArrayLike | Mapping[str, Any] | None = None,
     sigma: float | None = None,
     n: int = 1,
-    seed: int | None = None,
+    seed: Seed = None,
     family: str | Family = "gaussian",
     link: str | Link | None = None,
     parameters: Mapping[str, float] | None = None,
@@ -59,7 +59,7 @@ def simulate(
         The residual standard deviation, where the family has one.
     n : int
         Number of data sets.
-    seed : int, optional
+    seed : int, numpy Generator or SeedSequence, optional
         The same seed gives the same responses.
     family, link, weights, offset, functions
         As of `Model`. The weights of a binomial family are numbers of trials, which
@@ -95,7 +95,7 @@ def simulate(
     {'Intercept': 6.1, 'dose': -0.5}
     """
     check_counts(n=n)
-    check_seed(seed)
+    seed = check_seed(seed)
     options = {"link": link, "weights": weights, "offset": offset, "functions": functions}
     plan = Plan.of(formula, design, family, **options)
     planned = plan.design()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ranef._typing import Array
+from ranef._typing import Array, Seed
 from ranef.arguments import check_counts, check_seed
 from ranef.covariances.partial_correlations import correlations
 from ranef.design.design import Design, RandomTerm
@@ -123,7 +123,7 @@ def prior_predictive(
     design: Design,
     priors: Priors,
     n: int = 1000,
-    seed: int | None = None,
+    seed: Seed = None,
     family: Family = GAUSSIAN,
 ) -> xr.DataTree:
     """Draw parameters from their priors, and a response for each draw.
@@ -135,7 +135,7 @@ def prior_predictive(
         From `ranef.priors.resolve`.
     n : int
         Number of draws.
-    seed : int, optional
+    seed : int, numpy Generator or SeedSequence, optional
         The same seed gives the same draws.
     family : Family
         Of the response, which for a binomial family is the proportion of successes.
@@ -173,7 +173,7 @@ def prior_predictive(
     import xarray as xr
 
     check_counts(n=n)
-    check_seed(seed)
+    seed = check_seed(seed)
     rng = np.random.default_rng(seed)
     draws = prior_draws(design, priors, n, rng, effects=True)
     eta = _predictor(design, draws)

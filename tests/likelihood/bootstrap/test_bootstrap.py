@@ -175,7 +175,10 @@ def test_the_work_can_be_sent_to_other_processes(sleep):
     ("options", "text"),
     [
         ({"n": 0}, "`n` must be a positive whole number, got 0."),
-        ({"n": 5, "seed": -1}, "`seed` must be None or a whole number from 0 on, got -1."),
+        (
+            {"n": 5, "seed": -1},
+            "`seed` must be None, a whole number from 0 on or a numpy Generator, got -1.",
+        ),
     ],
 )
 def test_counts_are_checked(sleep, options, text):

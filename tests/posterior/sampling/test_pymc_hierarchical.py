@@ -806,8 +806,14 @@ def test_the_same_seed_gives_the_same_draws_with_an_empty_and_a_full_cache(tmp_p
         ({"tune": None}, "`tune` must be a positive whole number, got None."),
         ({"chains": True}, "`chains` must be a positive whole number, got True."),
         ({"cores": -1}, "`cores` must be a positive whole number, got -1."),
-        ({"seed": -1}, "`seed` must be None or a whole number from 0 on, got -1."),
-        ({"seed": "a"}, "`seed` must be None or a whole number from 0 on, got 'a'."),
+        (
+            {"seed": -1},
+            "`seed` must be None, a whole number from 0 on or a numpy Generator, got -1.",
+        ),
+        (
+            {"seed": "a"},
+            "`seed` must be None, a whole number from 0 on or a numpy Generator, got 'a'.",
+        ),
         ({"target_accept": 1.0}, "`target_accept` must lie between 0 and 1, got 1.0."),
     ],
 )

@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ranef._typing import Array
+from ranef._typing import Array, Seed
 from ranef.arguments import check_choice, check_counts, check_seed
 from ranef.design.design import Design
 from ranef.design.response import given_response
@@ -34,7 +34,7 @@ class Anew(ABC):
     def simulate(
         self,
         n: int = 1,
-        seed: int | None = None,
+        seed: Seed = None,
         groups: str = "new",
         *,
         new_data: object = None,
@@ -46,7 +46,7 @@ class Anew(ABC):
         ----------
         n : int
             Number of data sets.
-        seed : int, optional
+        seed : int, numpy Generator or SeedSequence, optional
             The same seed gives the same responses.
         groups : {"new", "known", "population"}
             "new": every level gets new random effects from their distribution, as in lme4's
@@ -81,7 +81,7 @@ class Anew(ABC):
         (3, 3)
         """
         check_counts(n=n)
-        check_seed(seed)
+        seed = check_seed(seed)
         check_choice("groups", groups, GROUPS, "is not an option")
         rows = simulated_rows(self.design, new_data, groups, weights)
         what = f"{n:,} responses of {len(rows.X):,} rows"

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from ranef._typing import Array
+from ranef._typing import Array, Seed
 from ranef.arguments import check_counts, check_seed
 from ranef.design.design import Design
 from ranef.errors import FitError, listed, probability
@@ -78,7 +78,7 @@ class Checks(ABC):
         groups: str | None = None,
         *,
         n: int = SIMULATIONS,
-        seed: int | None = None,
+        seed: Seed = None,
     ) -> Array:
         """Return residuals, shape (n_obs,), in the data's row order.
 
@@ -101,7 +101,7 @@ class Checks(ABC):
             of the fit, "known".
         n : int
             Of simulated responses, for "quantile".
-        seed : int, optional
+        seed : int, numpy Generator or SeedSequence, optional
             For "quantile".
 
         Source: Houseman, Ryan & Coull (2004), *J. American Statistical Association* 99 (whitened);
@@ -115,7 +115,7 @@ class Checks(ABC):
         (array([ 35.11, -69.89]), array([ 17.5, -87.5]))
         """
         check_counts(n=n)
-        check_seed(seed)
+        seed = check_seed(seed)
         return residuals(self, kind, groups, n, seed)
 
     def residual_table(
@@ -128,7 +128,7 @@ class Checks(ABC):
         term: str | None = None,
         prob: float = 0.95,
         n: int | None = None,
-        seed: int | None = None,
+        seed: Seed = None,
     ) -> pd.DataFrame:
         """Return what `plot_residuals` draws.
 
@@ -154,7 +154,7 @@ class Checks(ABC):
         """
         if n is not None:
             check_counts(n=n)
-        check_seed(seed)
+        seed = check_seed(seed)
         return residual_table(
             self, kind, by=by, residuals=residuals, groups=groups, term=term, prob=prob, n=n,
             seed=seed,
@@ -170,7 +170,7 @@ class Checks(ABC):
         term: str | None = None,
         prob: float = 0.95,
         n: int | None = None,
-        seed: int | None = None,
+        seed: Seed = None,
         ax: Axes | Iterable[Axes] | None = None,
         figsize: tuple[float, float] | None = None,
     ) -> Axes | NDArray[np.object_]:
@@ -197,7 +197,7 @@ class Checks(ABC):
             Of the envelope: the probability that the whole curve of a model that holds is in it.
         n : int, optional
             Data sets that the envelope is made of; by default 199, fewer of many rows.
-        seed : int, optional
+        seed : int, numpy Generator or SeedSequence, optional
             For what is simulated.
         ax : Axes, or for "effects" a sequence with one for each coefficient, optional
             A new figure is made by default.
@@ -232,7 +232,7 @@ class Checks(ABC):
         groups: str = "known",
         prob: float = 0.95,
         n: int = SIMULATIONS,
-        seed: int | None = None,
+        seed: Seed = None,
     ) -> pd.DataFrame:
         """Return the distribution of the response beside that of simulated ones.
 
@@ -256,7 +256,7 @@ class Checks(ABC):
         ['value', 'observed', 'median', 'lower', 'upper']
         """
         check_counts(n=n)
-        return predictive_table(self, groups, probability(prob), n, seed)
+        return predictive_table(self, groups, probability(prob), n, check_seed(seed))
 
     def plot_ppc(
         self,
@@ -264,7 +264,7 @@ class Checks(ABC):
         groups: str = "known",
         prob: float = 0.95,
         n: int = SIMULATIONS,
-        seed: int | None = None,
+        seed: Seed = None,
         ax: Axes | None = None,
         figsize: tuple[float, float] | None = None,
     ) -> Axes:
@@ -279,7 +279,7 @@ class Checks(ABC):
         n : int
             How many data sets are simulated: of a posterior each from a draw of its own, of a point
             fit at the estimates.
-        seed : int, optional
+        seed : int, numpy Generator or SeedSequence, optional
         ax : Axes, optional
             A new figure is made by default.
         figsize : tuple of float, optional
@@ -349,7 +349,7 @@ class Checks(ABC):
         group: str | ArrayLike | None = None,
         *,
         levels: Iterable[Any] | None = None,
-        seed: int | None = None,
+        seed: Seed = None,
     ) -> pd.DataFrame:
         """Return by how much estimates change as each group, or row, is left out.
 
@@ -362,7 +362,7 @@ class Checks(ABC):
             several factors, or none.
         levels : sequence, optional
             The levels (or rows, by their labels) that are left out; by default each.
-        seed : int, optional
+        seed : int, numpy Generator or SeedSequence, optional
             For the few scores of a posterior that take random numbers.
 
         Returns

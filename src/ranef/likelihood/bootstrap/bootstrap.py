@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ranef._typing import Array, Flags
-from ranef.arguments import check_counts, check_seed
+from ranef.arguments import check_counts
 from ranef.covariances.covariance import Covariance, factors
 from ranef.design import identifiability
 from ranef.design.design import Design
@@ -93,7 +93,7 @@ def replicate(
     FitError
         If the fit is not by REML or ML, or no replicate can be fitted.
     """
-    _check(model.method, n, seed)
+    _check(model.method, n)
     entropy = entropy_of(seed)
     task, size = _task(model, statistic, all_parameters=all_parameters)
     seeds = seeds_of_replicates(entropy, n)
@@ -133,9 +133,8 @@ def _task(model: FittedModel, statistic: Statistic, *, all_parameters: bool) -> 
     return _Generalized(one_by_one, refits), BATCH_GENERALIZED
 
 
-def _check(method: str, n: int, seed: int | None) -> None:
+def _check(method: str, n: int) -> None:
     check_counts(n=n)
-    check_seed(seed)
     if method not in ("reml", "ml"):
         raise FitError(
             f"a fit by method={method!r} has no parametric bootstrap, which is about the "
@@ -298,7 +297,7 @@ def null_statistics(
         nan where a refit failed.
     failed : ndarray of bool, shape (n,)
     """
-    _check(null.method, n, seed)
+    _check(null.method, n)
     if null.family.is_linear:
         models = rivals(null.design, large, null.estimate, reml=null.method == "reml")
         return likelihood_ratios(models, n, seed, first=first)
