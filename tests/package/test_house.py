@@ -147,11 +147,14 @@ def test_files_and_functions_are_short(path):
 
 
 WALK = ROOT / "docs" / "how-a-fit-comes-about.md"
-DOORS = re.findall(r"`((?:[a-z_]+/)+[a-z_]+)\.(\w+)`", WALK.read_text(encoding="utf-8"))
+MATHEMATICS = (ROOT / "docs" / "mathematics.md").read_text(encoding="utf-8")
+DOORS = re.findall(
+    r"`((?:[a-z_]+/)+[a-z_]+)\.(\w+)`", WALK.read_text(encoding="utf-8") + MATHEMATICS
+)
 
 
 @pytest.mark.parametrize(("place", "name"), sorted(set(DOORS)))
-def test_each_door_of_the_walk_has_its_name(place, name):
+def test_each_door_of_the_walk_and_of_the_mathematics_has_its_name(place, name):
     text = (SOURCE / place).with_suffix(".py").read_text(encoding="utf-8")
     assert re.search(rf"^(def|class) {name}\b", text, re.MULTILINE)
 
@@ -161,6 +164,19 @@ def test_the_walk_prints_what_it_says():
         str(WALK), module_relative=False, optionflags=doctest.NORMALIZE_WHITESPACE
     )
     assert (failed, tried > 10) == (0, True)
+
+
+def test_each_equation_that_a_docstring_cites_is_in_the_mathematics():
+    cited = [
+        name
+        for path in FILES
+        for names in re.findall(
+            r"Equations? ([^.]*) in docs/mathematics\.", path.read_text(encoding="utf-8")
+        )
+        for name in re.findall(r"`(.+?)`", names)
+    ]
+    assert len(cited) > 10
+    assert set(cited) <= set(re.findall(r"^\$\$ \((.+)\)$", MATHEMATICS, re.MULTILINE))
 
 
 WORDS = re.findall(

@@ -5,6 +5,7 @@ p(y_A | y_-A, phi), so draws from the posterior of all data, with weights 1 / p(
 stand for it, whether or not the rows are independent given the parameters phi. Pareto smoothing
 steadies the weights, and its k-hat says whether they can be trusted.
 
+Equation `elpd` in docs/mathematics.
 Source: Vehtari, Gelman & Gabry (2017), *Statistics and Computing* 27, 1413-1432; Vehtari, Simpson,
 Gelman, Yao & Gabry (2024), *JMLR* 25(72); Bürkner, Gabry & Vehtari (2021), *Computational
 Statistics* 36, 1243-1261 (rows that depend on each other).

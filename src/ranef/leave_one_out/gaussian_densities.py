@@ -16,6 +16,7 @@ factor, so that a large group costs no more than a small one.
 
 Arrays run over components or pieces of units first, and over points last.
 
+Equation `held-out` in docs/mathematics.
 Source: Bürkner, Gabry & Vehtari (2021), *Computational Statistics* 36, 1243-1261 (leave-one-out of
 non-factorised models); Bates & DebRoy (2004), *Journal of Multivariate Analysis* 91.
 """

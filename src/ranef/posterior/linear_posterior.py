@@ -10,6 +10,7 @@ K and r^2 being the cross-products of X and the residual sum of squares with the
 to the constant of the prior. Fixed effects with any other prior are given. Coefficients gamma are
 those of an orthonormal basis of the integrated columns, and y is the least-squares residual.
 
+Equations `marginal-likelihood` and `effects-given-variances` in docs/mathematics.
 Source: Bates & DebRoy (2004), *Journal of Multivariate Analysis* 91; Gelman et al., *Bayesian Data
 Analysis*, 3rd ed., section 14.8 (prior information as additional data points).
 """

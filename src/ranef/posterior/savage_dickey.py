@@ -6,6 +6,7 @@ same prior in both, as they have where priors are independent. The posterior den
 an integral over all other parameters, which is done on a lattice of its own: at the end of the
 range of an sd no density is estimated from draws, or smoothed.
 
+Equation `savage-dickey` in docs/mathematics.
 Source: Dickey (1971), *Annals of Mathematical Statistics* 42, 204-223; Verdinelli & Wasserman
 (1995), *J. American Statistical Association* 90, 614-618 (its conditions).
 """

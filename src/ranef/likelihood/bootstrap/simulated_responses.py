@@ -8,6 +8,8 @@ then each of them is given the same response, as a likelihood-ratio statistic wa
 Where F would be large the rows themselves are the cheaper way.
 
 Every replicate has a seed of its own, so that it is the same whatever else is drawn.
+
+Equation `bootstrap` in docs/mathematics.
 """
 
 from __future__ import annotations

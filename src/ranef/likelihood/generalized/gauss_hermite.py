@@ -9,6 +9,7 @@ nodes z and weights w of the standard normal distribution,
 One node is the Laplace approximation. The gradient is that of this sum itself, the nodes moving
 with û and C, so that value and gradient agree for any number of nodes.
 
+Equations `laplace` and `agq` in docs/mathematics.
 Source: Pinheiro & Bates (1995), *J. Comput. Graph. Stat.* 4, 12-35; Liu & Pierce (1994),
 *Biometrika* 81, 624-629; the derivative of a Cholesky factor: Murray (2016), arXiv 1602.07527.
 """

@@ -13,6 +13,7 @@ with the rest; Y = Lambda (I + Lambda' D Lambda)^-1 Lambda'; N = I - D Y; a bar 
 derivative. The *score* of a term is the derivative with respect to Lambda Lambda'. Nowhere is
 anything divided by Lambda, which may be singular.
 
+Equations `system`, `gradient` and `blup` in docs/mathematics.
 Source: Bates et al. (2015), *Journal of Statistical Software* 67(1), sections 3.4 and 5.4.
 """
 

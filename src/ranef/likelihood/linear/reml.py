@@ -4,6 +4,8 @@ The optimiser, Newton steps with the average information, works on the elements 
 basis of the cross-products, without bounds: the criterion is even in every column of Lambda, so
 that a variance of zero is an ordinary stationary point, and the sign of the curvature there, which
 is exact, says whether it is a minimum.
+
+Equations `deviance`, `reml-criterion` and `average-information` in docs/mathematics.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ converges geometrically for a smooth density. The lattice is grown from the mode
 has fallen by a fixed factor all around, so that a long tail, as where an sd may be zero, is
 followed as far as it goes.
 
+Equation `lattice` in docs/mathematics.
 Source: Trefethen & Weideman (2014), *SIAM Review* 56(3) (the trapezoid rule).
 """
 
