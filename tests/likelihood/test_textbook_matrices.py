@@ -1,11 +1,11 @@
-"""Z, Lambda and L of a fit against matrices that are filled row by row."""
+"""Z, Lambda, L and V of a fit against matrices that are filled row by row."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 from generalized_fits import made_up
-from scipy import sparse
+from scipy import sparse, stats
 
 import ranef as rf
 from fits import FORMULAS, dense_Z, fit_of
@@ -61,6 +61,30 @@ def test_L_is_the_cholesky_factor(fit):
     np.testing.assert_allclose(L @ L.T, ZL.T @ W @ ZL + np.eye(size(fit)), atol=1e-9)
     np.testing.assert_array_equal(L, np.tril(L))
     assert (np.diag(L) >= 1 - 1e-12).all()
+
+
+def test_R_ZX_and_R_X_follow_L(fit):
+    """Bates et al. (2015), eqs. 49 to 51, and the covariance of the fixed effects, eq. 54."""
+    q, X, W = size(fit), fit.design.rows.X, np.diag(fit.design.rows.weights)
+    factor = fit.cholesky(fixed=True)
+    L, R_ZX, R_X = factor[:q, :q], factor[q:, :q].T, factor[q:, q:].T
+    ZL = fit.Z().toarray() @ fit.Lambda().toarray()
+    np.testing.assert_allclose(L, fit.cholesky(), atol=1e-10)
+    np.testing.assert_allclose(L @ R_ZX, ZL.T @ W @ X, atol=1e-9)
+    np.testing.assert_allclose(R_X.T @ R_X, X.T @ W @ X - R_ZX.T @ R_ZX, atol=1e-8)
+    np.testing.assert_allclose(
+        fit.sigma**2 * np.linalg.inv(R_X.T @ R_X), fit.vcov(), rtol=1e-7, atol=1e-12
+    )
+
+
+def test_the_density_of_the_response_is_made_of_V():
+    """The multivariate normal one, at the estimates by maximum likelihood."""
+    for kind in FORMULAS:
+        fit = fit_of(kind, "ml")
+        V, mean = fit.V(), fit.predict(groups="population")
+        assert isinstance(V, sparse.csc_array)
+        density = stats.multivariate_normal(mean, V.toarray()).logpdf(fit.design.rows.y)
+        assert density == pytest.approx(fit.loglik, rel=1e-9)
 
 
 def test_the_criterion_is_made_of_L(fit):

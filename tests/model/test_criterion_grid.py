@@ -34,6 +34,32 @@ def test_two_parameters_are_a_grid(model):
     assert model.criterion_table().columns[1] == "Subject.Days.Intercept"
 
 
+def test_sigma_is_an_axis_like_theta(model):
+    """By maximum likelihood -2 log density of the response; profiled where it is no axis."""
+    table, fit = model.criterion_table(["Subject.Days", "sigma"], "ml"), model.fit("ml")
+    assert table.attrs["optimum"]["criterion"] == pytest.approx(fit.objective, abs=1e-8)
+    assert table.attrs["optimum"]["sigma"] == fit.sigma
+    for value, sigma, criterion in table.iloc[[0, 700, -1]].to_numpy():
+        theta = fit.theta
+        theta[2] = value
+        V = sigma**2 * (np.eye(180) + zz(model, theta))
+        X, y = model.design.rows.X, model.design.rows.y
+        inner = np.linalg.solve(V, np.column_stack([X, y]))
+        left = y - X @ np.linalg.solve(X.T @ inner[:, :2], X.T @ inner[:, 2])
+        deviance = 180 * np.log(2 * np.pi) + np.linalg.slogdet(V)[1]
+        assert criterion == pytest.approx(deviance + left @ np.linalg.solve(V, left), abs=1e-7)
+    axes = model.plot_criterion("sigma")
+    assert axes.get_xlabel() == "sigma"
+    assert model.criterion_table("sigma")["sigma"].min() > 0
+
+
+def zz(model, theta):
+    days, subject = model.design.rows.X[:, 1], model.design.rows.terms[0].codes
+    Lambda = np.array([[theta[0], 0], [theta[1], theta[2]]])
+    own = np.column_stack([np.ones(180), days]) @ Lambda
+    return (own @ own.T) * (subject[:, None] == subject)
+
+
 def test_zero_is_in_reach_of_a_small_variance():
     model = rf.Model("Yield ~ 1 + (1 | Batch)", rf.load_dataset("Dyestuff2"))
     table = model.criterion_table()

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
-from scipy import sparse
 
 from ranef._typing import Array, Seed
 from ranef.arguments import check_choice, check_seed
@@ -27,6 +26,7 @@ from ranef.fits.diagnostics import laplace_notes, singular_note
 from ranef.fits.engine import Engine
 from ranef.fits.fit import Fit
 from ranef.fits.icc_and_r2 import Numbers
+from ranef.fits.pictures.point_matrices import PointMatrices
 from ranef.fits.predictions.estimated_rows import (
     Replicate,
     draws_around_estimates,
@@ -36,7 +36,6 @@ from ranef.fits.predictions.estimated_rows import (
 from ranef.fits.predictions.prediction_table import Intervals, Question, normal_quantile
 from ranef.fits.reports.tidy_tables import correlation_of_fixed
 from ranef.fits.tables import VarCorr, tidy_effects
-from ranef.likelihood import textbook_matrices
 from ranef.likelihood.estimate import Estimate, FittedModel
 from ranef.likelihood.predictions import Draws
 from ranef.likelihood.profile.likelihood_profile import Profile
@@ -64,7 +63,7 @@ _DF = {
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class PointFit(Fit):
+class PointFit(PointMatrices, Fit):
     """A fit by REML, maximum likelihood or maximum a posteriori, of any family.
 
     Attributes
@@ -418,33 +417,6 @@ class PointFit(Fit):
         rows = [[value, *theta, decrease] for value, theta, decrease in self.estimate.trace]
         names = ["objective", *self.theta_names, "predicted_decrease"]
         return pd.DataFrame(rows, columns=pd.Index(names))
-
-    # ------------------------------------------------------------------------ for teaching
-
-    def lambda_blocks(self) -> dict[str, pd.DataFrame]:
-        """Return each term's relative covariance factor, k x k, by label."""
-        return {
-            t.label: pd.DataFrame(Lambda, index=pd.Index(t.coefs), columns=pd.Index(t.coefs))
-            for t, Lambda in zip(self.design.terms, self.estimate.Lambdas, strict=True)
-        }
-
-    def Z(self) -> sparse.csc_array:
-        """Return the random-effects model matrix, n x q, sparse."""
-        return textbook_matrices.random_effects_matrix(self.design)
-
-    def Lambda(self) -> sparse.csc_array:
-        """Return the relative covariance factor of all random effects, q x q, sparse."""
-        return textbook_matrices.relative_factor(self.design, self.estimate.Lambdas)
-
-    def cholesky(self) -> Array:
-        """Return L with L L' = Lambda' Z' W Z Lambda + I, q x q, dense lower triangular.
-
-        W has the prior weights; for a generalised model the observed information of each row's
-        linear predictor, at the conditional modes and times sigma^2.
-        """
-        working = self.estimate.working_weights
-        weights = self.design.rows.weights if working is None else self.sigma**2 * working
-        return textbook_matrices.cholesky_factor(self.design, self.estimate.Lambdas, weights)
 
     # ---------------------------------------------------------------------------- printing
 

@@ -1,4 +1,4 @@
-"""The textbook's matrices Z, Lambda and L of a fit, to look at and to teach with.
+"""The textbook's matrices Z, Lambda, L and V of a fit, to look at and to teach with.
 
 The engine never forms them. Rows and columns are in the order of the terms, level by level,
 coefficient by coefficient; no permutation is applied, so L is as dense as it happens to be.
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import sparse
 
-from ranef._typing import Array
+from ranef._typing import Array, Places
 from ranef.design.design import Design
 from ranef.design.groups import transposed
 
@@ -33,7 +33,9 @@ def relative_factor(design: Design, Lambdas: Sequence[Array]) -> sparse.csc_arra
     return sparse.csc_array(sparse.block_diag(blocks)) if blocks else sparse.csc_array((0, 0))
 
 
-def cholesky_factor(design: Design, Lambdas: Sequence[Array], weights: Array) -> Array:
+def cholesky_factor(
+    design: Design, Lambdas: Sequence[Array], weights: Array, *, fixed: bool = False
+) -> Array:
     """Return L with L L' = Lambda' Z' W Z Lambda + I, shape (q, q), dense lower triangular.
 
     Bates et al. (2015), eq. 18, without the permutation.
@@ -44,8 +46,32 @@ def cholesky_factor(design: Design, Lambdas: Sequence[Array], weights: Array) ->
     Lambdas : sequence of ndarray, shape (k, k)
     weights : ndarray, shape (n,)
         The diagonal of W: prior weights, or those of a generalised model at its modes.
+    fixed : bool
+        Whether the rows R_ZX' and R_X' of the fixed effects follow (eqs. 49 and 50): shape
+        (q + p, q + p).
     """
     ZL = random_effects_matrix(design) @ relative_factor(design, Lambdas)
-    weighted = sparse.diags_array(weights) @ ZL  # no root of them: an observed one can be negative
-    system = (ZL.T @ weighted).toarray() + np.eye(ZL.shape[1])
-    return np.linalg.cholesky(system)
+    T = sparse.hstack([ZL, sparse.csc_array(design.rows.X)]) if fixed else ZL
+    weighted = sparse.diags_array(weights) @ T  # no root of them: an observed one can be negative
+    penalty = np.arange(T.shape[1]) < ZL.shape[1]
+    return np.linalg.cholesky((T.T @ weighted).toarray() + np.diag(penalty))
+
+
+def marginal_covariance(
+    design: Design, Lambdas: Sequence[Array], sigma: float, places: Places | None = None
+) -> sparse.csc_array:
+    """Return V = sigma^2 (Z Lambda Lambda' Z' + W^-1), shape (n, n), sparse.
+
+    Parameters
+    ----------
+    design : Design
+    Lambdas : sequence of ndarray, shape (k, k)
+    sigma : float
+    places : ndarray of int, optional
+        The rows that are wanted; all by default.
+    """
+    chosen = np.arange(design.n_obs) if places is None else places
+    Z = sparse.csr_array(random_effects_matrix(design))[chosen]
+    ZL = Z @ relative_factor(design, Lambdas)
+    noise = sparse.diags_array(1 / design.rows.weights[chosen])
+    return sparse.csc_array(sigma**2 * (ZL @ ZL.T + noise))

@@ -1,4 +1,4 @@
-"""The profiled criterion of a linear model over one or two of its covariance parameters."""
+"""The criterion of a linear model over one or two of its covariance parameters, or sigma."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ def chosen(names: Sequence[str], parameters: str | Sequence[str] | None) -> list
     if not names:
         raise FitError("the model has no random effects, and so no theta.")
     wanted = [parameters] if isinstance(parameters, str) else parameters
-    wanted = list(names[:2]) if wanted is None else list(wanted)
+    of_theta = [name for name in names if name != "sigma"]
+    wanted = of_theta[:2] if wanted is None else list(wanted)
     for name in wanted:
         if name not in names:
             raise FitError(f"theta has no element {name!r}. {suggestion(str(name), names)}")
@@ -120,14 +121,14 @@ class CriterionPictures:
         Parameters
         ----------
         parameters : str or sequence of str, optional
-            Their names, as of `fit.theta_names`; by default the first two.
+            Their names, as of `fit.theta_names`, or "sigma"; by default the first two of theta.
         method : {"reml", "ml"}
 
         Returns
         -------
         DataFrame
             The elements of theta, and `criterion`; all other elements are held at the optimum,
-            which is `.attrs["optimum"]`.
+            which is `.attrs["optimum"]`. Sigma is the best at each place where it is no axis.
 
         Raises
         ------
@@ -147,12 +148,19 @@ class CriterionPictures:
             raise FitError("criterion_table is for linear models; see log_likelihood.")
         sds = {f"{term.label}.{coef}" for term in model.design.terms for coef in term.coefs}
         names = theta_names(model.design)
-        places, signed = chosen(names, parameters), [name not in sds for name in names]
+        if names and model.priors.known_sigma is None:
+            names = [*names, "sigma"]
+        places = chosen(names, parameters)
+        signed = [name not in {"sigma", *sds} for name in names]
+        with_sigma = "sigma" in [names[place] for place in places]
+        fit = model.fit(method)
 
-        def criterion(theta: Array) -> float:
-            return float(model.criterion(theta, method))
+        def criterion(at: Array) -> float:
+            sigma = float(at[-1]) if with_sigma else None
+            return float(model.criterion(at[: len(fit.theta)], method, sigma=sigma))
 
-        table = criterion_grid(criterion, model.fit(method).theta, names, places, signed)
+        optimum = np.append(fit.theta, fit.sigma)
+        table = criterion_grid(criterion, optimum, names, places, signed)
         table.attrs["label"] = LABELS[method]
         return table
 

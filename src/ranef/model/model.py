@@ -300,7 +300,9 @@ class Model(DataPictures, CriterionPictures, Printed):
             changes=changes,
         )
 
-    def criterion(self, theta: ArrayLike, method: str = "reml") -> float:
+    def criterion(
+        self, theta: ArrayLike, method: str = "reml", *, sigma: float | None = None
+    ) -> float:
         """Return the REML criterion or the profiled deviance at any theta.
 
         Parameters
@@ -308,11 +310,13 @@ class Model(DataPictures, CriterionPictures, Printed):
         theta : array
             Relative covariance parameters in lme4's order.
         method : {"reml", "ml"}
+        sigma : float, optional
+            The residual standard deviation; by default the best given theta.
 
         Returns
         -------
         float
-            -2 times the (restricted) log-likelihood, all else at its optimum given theta.
+            -2 times the (restricted) log-likelihood, all else at its optimum given these.
 
         Examples
         --------
@@ -324,7 +328,10 @@ class Model(DataPictures, CriterionPictures, Printed):
         check_choice("method", method, ("reml", "ml"), "has no criterion")
         cross = self._linear("criterion", "log_likelihood").identified
         theta = reml.basis_theta(cross, self.engine.checked_theta(theta))
-        is_reml, sigma = method == "reml", self.priors.known_sigma
+        is_reml, known = method == "reml", self.priors.known_sigma
+        if sigma is not None and not 0 < sigma < np.inf:
+            raise FitError(f"sigma must be positive and finite, got {sigma}.")
+        sigma = known if sigma is None else sigma
         if sigma is not None:
             return reml.criterion_given_sigma(cross, theta, sigma, reml=is_reml)[0]
         return reml.criterion(cross, theta, reml=is_reml)[0]

@@ -20,6 +20,8 @@ def test_each_picture_takes_axes_or_a_size(fit):
     figure, axes = plt.subplots(1, 5)
     assert [ax.figure for ax in fit.plot_matrices(ax=axes)] == [figure] * 5
     assert fit.plot_parameters("sigma", ax=axes[0])[0] is axes[0]
+    (panel,) = fit.plot_parameters("sigma", kind="qq")
+    assert panel.get_ylabel() == "normal quantile"
     for draw in (fit.plot_matrices, fit.plot_parameters):
         with pytest.raises(RanefError, match="`ax` must hold one axes for each panel"):
             draw(ax=axes[:2])

@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 import ranef as rf
+from ranef.errors import RanefError
 from ranef.plots.curves.densities import densities, single_density
 
 
@@ -21,6 +23,21 @@ def test_curves_priors_and_marks():
     assert [line.get_label() for line in second.lines] == ["posterior", "prior"]
     np.testing.assert_array_equal(second.lines[0].get_ydata(), 2 * value)
     assert first.get_title(loc="left") == "a"
+
+
+def test_quantiles_of_a_normal_distribution_lie_on_a_line():
+    value = np.linspace(-6, 10, 2001)
+    table = pd.DataFrame({"parameter": "a", "value": value, "prior": np.nan})
+    (axes,) = densities(table.assign(posterior=stats.norm.pdf(value, 2, 1.5)), kind="qq")
+    quantiles, line = axes.lines
+    x, y = np.array(quantiles.get_data())
+    np.testing.assert_allclose(y, (x - 2) / 1.5, atol=1e-3)
+    ends = np.array([line.get_xy1(), line.get_xy2()])
+    np.testing.assert_allclose(ends[:, 0], stats.norm.ppf([0.25, 0.75], 2, 1.5), atol=1e-3)
+    np.testing.assert_allclose(ends[:, 1], stats.norm.ppf([0.25, 0.75]))
+    assert -2.5 < y[0] < -2.45
+    with pytest.raises(RanefError, match="kind='q' is no kind of plot"):
+        densities(table.assign(posterior=1.0), kind="q")
 
 
 def test_a_curve_draws_itself():

@@ -102,6 +102,7 @@ class Pictures:
         self,
         parameters: str | Sequence[str] | None = None,
         *,
+        kind: str = "density",
         ax: Axes | Iterable[Axes] | None = None,
         figsize: tuple[float, float] | None = None,
     ) -> NDArray[np.object_]:
@@ -111,6 +112,8 @@ class Pictures:
         ----------
         parameters
             As of `parameter_table`.
+        kind : {"density", "qq"}
+            "qq": quantiles against those of the normal distribution, which is a line.
         ax : Axes or sequence of Axes, optional
             One for each parameter.
         figsize : tuple of float, optional
@@ -121,4 +124,5 @@ class Pictures:
         ndarray of Axes
             With the estimates by REML and by maximum likelihood marked.
         """
-        return densities.densities(self.parameter_table(parameters), ax=ax, figsize=figsize)
+        table = self.parameter_table(parameters)
+        return densities.densities(table, kind=kind, ax=ax, figsize=figsize)

@@ -36,7 +36,8 @@ def criterion_lines(
     size = figsize or ((5.2, 4.6) if len(names) == 2 else (5.2, 3.4))
     axes = new_figure(*size).add_subplot() if ax is None else checked_axes(ax, ["criterion"])[0]
     optimum, label = table.attrs["optimum"], table.attrs["label"]
-    axes.set_xlabel(f"theta: {names[0]}", parse_math=False)
+    said = [name if name == "sigma" else f"theta: {name}" for name in names]
+    axes.set_xlabel(said[0], parse_math=False)
     axes.spines[["top", "right"]].set_visible(False)
     if len(names) == 1:
         lowest = optimum["criterion"]
@@ -54,7 +55,7 @@ def criterion_lines(
     words = {level: f"{prob} %" for prob, level in LEVELS.items()}
     axes.clabel(drawn, fmt=words, fontsize="small")
     axes.plot(optimum[names[0]], optimum[names[1]], "o", color="k", markersize=5)
-    axes.set_ylabel(f"theta: {names[1]}", parse_math=False)
+    axes.set_ylabel(said[1], parse_math=False)
     axes.set_title(label, loc="left", fontsize="medium", pad=18.0)
     note(axes, "rise by quantiles of chi-squared with 2 df", (1.0, 1.0), **_corner())
     return axes

@@ -1,4 +1,4 @@
-"""Posterior densities of parameters over their priors, with other estimates marked."""
+"""Posterior densities of parameters over their priors, or their quantiles over normal ones."""
 
 from __future__ import annotations
 
@@ -8,30 +8,38 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.integrate import cumulative_trapezoid
+from scipy.special import ndtr, ndtri
 
+from ranef.arguments import check_choice
 from ranef.plots.canvas import ACCENT, GREY, TINT, checked_axes, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+KINDS = ("density", "qq")
 PANELS_PER_ROW = 3
+FAR = 2.5  # normal quantiles that are drawn on either side
 MARKS = {"REML": ("k", "v", 0.11), "ML": ("0.45", "D", 0.03)}  # colour, marker, share of height
 
 
 def densities(
     table: pd.DataFrame,
     *,
+    kind: str = "density",
     of: str = "posterior",
     ax: Axes | Iterable[Axes] | None = None,
     figsize: tuple[float, float] | None = None,
 ) -> NDArray[np.object_]:
-    """Draw densities, one parameter a panel.
+    """Draw densities, or the quantiles of their distributions, one parameter a panel.
 
     Parameters
     ----------
     table : DataFrame
         Columns `parameter, value, posterior, prior`, the prior nan where there is none;
         `.attrs["estimates"]`, if there, has other estimates by parameter and method.
+    kind : {"density", "qq"}
+        "qq": quantiles against those of the normal distribution, with the line through quartiles.
     of : str
         What the densities are of.
     ax : Axes or sequence of Axes, optional
@@ -39,18 +47,22 @@ def densities(
     figsize : tuple of float, optional
         Of a new figure, in inches.
     """
+    check_choice("kind", kind, KINDS, "is no kind of plot")
     panels = dict(iter(table.groupby("parameter", sort=False)))
     names = [str(name) for name in panels]
     axes = _new_axes(len(names), figsize) if ax is None else checked_axes(ax, names)
     estimates = table.attrs.get("estimates", {})
     for place, (name, panel) in zip(axes, panels.items(), strict=True):
-        draw_density(place, panel, estimates.get(name, {}), of=of)
+        if kind == "qq":
+            draw_quantiles(place, panel, has_label=place is axes[0])
+        else:
+            draw_density(place, panel, estimates.get(name, {}), of=of)
         place.set_title(str(name), loc="left", fontsize="medium", parse_math=False)
     handles: dict[str, object] = {}
     for place in axes:
         drawn, labels = place.get_legend_handles_labels()
         handles |= dict(zip(labels, drawn, strict=True))
-    if ax is None:
+    if ax is None and handles:
         figure = axes[0].figure
         figure.legend(
             handles.values(), handles.keys(), loc="outside upper center", ncols=len(handles),
@@ -79,6 +91,20 @@ def draw_density(
     axes.set_ylim(0.0, 1.08 * posterior.max())
     axes.set_yticks([])
     axes.spines[["top", "right", "left"]].set_visible(False)
+
+
+def draw_quantiles(axes: Axes, panel: pd.DataFrame, *, has_label: bool = True) -> None:
+    """Draw the quantiles of one parameter's distribution against those of the normal one."""
+    value, density = panel["value"].to_numpy(), panel["posterior"].to_numpy()
+    below = cumulative_trapezoid(density, value, initial=0)
+    below /= below[-1]
+    inside = (below > ndtr(-FAR)) & (below < ndtr(FAR))
+    axes.plot(value[inside], ndtri(below[inside]), color=ACCENT, linewidth=1.6, zorder=3)
+    low, high = np.interp([0.25, 0.75], below, value)
+    axes.axline((low, ndtri(0.25)), (high, ndtri(0.75)), linestyle="--", color=GREY, linewidth=1.0)
+    axes.spines[["top", "right"]].set_visible(False)
+    if has_label:
+        axes.set_ylabel("normal quantile")
 
 
 def single_density(
