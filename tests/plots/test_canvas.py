@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ranef.plots.canvas import ellipse, short
+from ranef.plots.canvas import ellipse, name_columns, new_figure, short
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -37,3 +37,17 @@ def test_names_keep_their_two_ends() -> None:
     assert short("x" * 32) == "x" * 32
     cut = short("a" * 20 + "b" * 20)
     assert cut == "a" * 15 + "…" + "b" * 16
+
+
+def _steep_names(width: float, names: list[str]) -> bool:
+    axes = new_figure(width, 3.0).add_subplot()
+    name_columns(axes, names)
+    assert [label.get_text() for label in axes.get_xticklabels()] == [short(n) for n in names]
+    return {label.get_rotation() for label in axes.get_xticklabels()} == {90.0}
+
+
+def test_names_below_an_axis_stand_upright_where_they_have_no_room() -> None:
+    names = ["Large Ensemble", "Small Ensemble", "Solo"]
+    assert not _steep_names(8.0, names)
+    assert _steep_names(2.5, names)
+    assert not _steep_names(2.5, ["N", "Y", "?"])

@@ -25,6 +25,7 @@ MAX_NAMED_ROWS = 60
 MAX_NAMED_POINTS = 30
 MIN_ROW_POINTS = 7.0  # of height, for a row with a name
 MAX_NAME_CHARACTERS = 32
+CHARACTER_WIDTH = 0.075  # inches, at the usual size of fonts
 NAMED_ENDS, NAME_POINTS = 3, 8.5  # names at each end of a long list, and the height of one
 LEGEND_ABOVE: dict[str, Any] = {
     "loc": "lower left",
@@ -70,13 +71,22 @@ def rows_height(m: int) -> float:
 def labels_width(levels: Sequence[str]) -> float:
     """Return the width, in inches, of the names of levels beside a plot."""
     longest = max((len(short(level)) for level in levels), default=0)
-    return 0.4 + 0.075 * longest if len(levels) <= MAX_NAMED_ROWS else 0.6
+    return 0.4 + CHARACTER_WIDTH * longest if len(levels) <= MAX_NAMED_ROWS else 0.6
 
 
 def short(name: str) -> str:
     """Return a name with its middle left out where it is too long."""
     half = MAX_NAME_CHARACTERS // 2
     return name if len(name) <= 2 * half else f"{name[: half - 1]}…{name[-half:]}"
+
+
+def name_columns(axes: Axes, names: Sequence[str]) -> None:
+    """Write names below the places 0, 1, ..., from below to above where they would overlap."""
+    room = axes.bbox.width / axes.figure.dpi / max(len(names), 1)
+    words = [short(name) for name in names]
+    longest = max(map(len, words), default=0)
+    steep = CHARACTER_WIDTH * font_scale() * longest > room
+    axes.set_xticks(range(len(words)), words, rotation=90 if steep else 0, parse_math=False)
 
 
 def name_rows(axes: Axes, levels: Sequence[str], m: int, *, labels: bool | str = "auto") -> None:

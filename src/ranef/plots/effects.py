@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ranef._typing import Array
-from ranef.plots.canvas import ACCENT, GREY, checked_axes, new_figure, note, short
+from ranef.plots.canvas import ACCENT, GREY, checked_axes, name_columns, new_figure, note, short
 from ranef.plots.comparisons import COLOURS
 from ranef.plots.random_effects import check_table
 
@@ -23,7 +23,6 @@ NUMBERS = ("estimate", "lower", "upper")
 MAX_PANELS = 30  # above, one panel has all curves, without bands and names
 MAX_COLUMNS = 5  # of panels beside each other
 DODGE = 0.5  # of the distance of two levels, that the series of a level take
-MAX_UPRIGHT = 40  # characters of the names of levels beside each other
 
 
 @dataclass(frozen=True, eq=False)
@@ -213,9 +212,7 @@ def _draw_panel(axes: Axes, panel: _Panel, variable: str, levels: Sequence[objec
             x, estimate, "o", color=colour, markersize=size, label=_short_label(name), zorder=3
         )
     if levels:
-        names = [short(str(level)) for level in levels]
-        steep = len("".join(names)) > MAX_UPRIGHT
-        axes.set_xticks(range(len(levels)), names, rotation=90 if steep else 0, parse_math=False)
+        name_columns(axes, [str(level) for level in levels])
         axes.set_xlim(-0.6, len(levels) - 0.4)
 
 

@@ -23,6 +23,7 @@ from ranef.plots.canvas import (
     ink,
     labels_width,
     mark_sizes,
+    name_columns,
     name_rows,
     new_figure,
     note,
@@ -133,10 +134,8 @@ def _draw_against(axes: Axes, table: pd.DataFrame, *, is_size: bool) -> None:
         elinewidth=1.0, zorder=4,
     )  # fmt: skip
     if names is not None:
-        size = "small" if len(names) <= 12 else "xx-small"
-        axes.set_xticks(range(len(names)), [short(one) for one in names], fontsize=size)
-        if sum(map(len, names)) > 50:
-            axes.tick_params(axis="x", rotation=45)
+        axes.tick_params(labelsize="small" if len(names) <= 12 else "xx-small", axis="x")
+        name_columns(axes, names)
     _clear(axes)
 
 

@@ -66,6 +66,19 @@ def test_levels_along_the_axis_are_named():
     np.testing.assert_array_equal(axes[1].lines[0].get_xdata(), range(5))
 
 
+def test_long_levels_stand_upright_and_take_no_room_between_the_rows_of_panels():
+    points, lines = tables(5)
+    names = {i: f"a long name of level {i}" for i in range(5)}
+    axes = trellis(points.assign(x=points["x"].map(names)), lines.assign(x=lines["x"].map(names)))
+    axes[0].figure.canvas.draw()
+    labels = [label for one in axes for label in one.get_xticklabels() if label.get_visible()]
+    assert {label.get_rotation() for label in labels} == {90.0}
+    tops = sorted({round(one.get_position().y1, 3) for one in axes})
+    height = axes[0].get_position().height
+    assert len(tops) == 2
+    assert tops[1] - tops[0] < 1.5 * height
+
+
 @pytest.mark.parametrize("m", [1, 6, 18, 36])
 def test_title_labels_and_legend_have_room(m):
     axes = trellis(*tables(m), title="g, ordered by Intercept", xlabel="Days", ylabel="Reaction")

@@ -13,7 +13,18 @@ from numpy.typing import NDArray
 from pandas.api.types import is_numeric_dtype
 
 from ranef._typing import Array
-from ranef.plots.canvas import ACCENT, GREY, TINT, checked_axes, font_scale, ink, new_figure, short
+from ranef.plots.canvas import (
+    ACCENT,
+    CHARACTER_WIDTH,
+    GREY,
+    TINT,
+    checked_axes,
+    font_scale,
+    ink,
+    name_columns,
+    new_figure,
+    short,
+)
 from ranef.plots.random_effects import check_table
 
 if TYPE_CHECKING:
@@ -111,32 +122,35 @@ def trellis(
     ticks = _ticks(points["x"])
     panels = _group_panels(points, lines, chosen, ticks)
     if ax is None:
-        axes = _new_axes(len(panels), figsize)
+        axes = _new_axes(len(panels), figsize, max((len(short(t)) for t in ticks or ()), default=0))
     else:
         axes = checked_axes(ax, [panel.level for panel in panels])
     for one in axes[:1] if ax is None else axes:  # a new figure's panels share theirs
         one.set(xlim=_x_limits(panels), ylim=_y_limits(panels))
-        if ticks is not None:
-            one.set_xticks(range(len(ticks)), [short(str(t)) for t in ticks], parse_math=False)
     for one, panel in zip(axes, panels, strict=True):
         one.autoscale(enable=False)
+        if ticks is not None:
+            name_columns(one, ticks)
+            is_above = ax is None and not one.get_subplotspec().is_last_row()
+            for label in one.get_xticklabels() if is_above else ():
+                label.set_in_layout(False)  # there is room where no panel is below
         _draw_panel(one, panel)
     handles = _legend_handles(axes[0], panels[0], str(lines.attrs.get("interval", "its interval")))
     _label(axes, handles, title, (xlabel, ylabel), is_new=ax is None)
     return axes
 
 
-def _ticks(x: pd.Series[Any]) -> list[Any] | None:
+def _ticks(x: pd.Series[Any]) -> list[str] | None:
     """Return the levels along the axis, if these are no numbers."""
     if is_numeric_dtype(x) and x.dtype != bool:
         return None
     if isinstance(x.dtype, pd.CategoricalDtype):
-        return list(x.cat.categories)
-    return sorted(x.unique())
+        return [str(level) for level in x.cat.categories]
+    return [str(level) for level in sorted(x.unique())]
 
 
 def _group_panels(
-    points: pd.DataFrame, lines: pd.DataFrame, levels: Sequence[object], ticks: list[Any] | None
+    points: pd.DataFrame, lines: pd.DataFrame, levels: Sequence[object], ticks: list[str] | None
 ) -> list[GroupPanel]:
     largest = float(points["n"].max()) if "n" in points else 1.0
     known = [name for name in LINES if name in lines]
@@ -160,10 +174,10 @@ def _group_panels(
     return panels
 
 
-def _numbers(x: pd.Series[Any], ticks: list[Any] | None) -> Array:
+def _numbers(x: pd.Series[Any], ticks: list[str] | None) -> Array:
     if ticks is None:
         return x.to_numpy(dtype=float)
-    return np.array([ticks.index(value) for value in x], dtype=float)
+    return np.array([ticks.index(str(value)) for value in x], dtype=float)
 
 
 def _x_limits(panels: Sequence[GroupPanel]) -> tuple[float, float]:
@@ -184,10 +198,15 @@ def _around(parts: Sequence[Array]) -> tuple[float, float]:
     return float(values.min()) - pad, float(values.max()) + pad
 
 
-def _new_axes(count: int, figsize: tuple[float, float] | None) -> NDArray[np.object_]:
+def _new_axes(
+    count: int, figsize: tuple[float, float] | None, characters: int
+) -> NDArray[np.object_]:
     columns = min(count, max(math.ceil(math.sqrt(1.5 * count)), min(count, 3)))
     rows = -(-count // columns)
-    size = max(min(WIDTH * columns, WIDEST), 4.5), HEIGHT * rows + 0.9
+    size = (
+        max(min(WIDTH * columns, WIDEST), 4.5),
+        HEIGHT * rows + 0.9 + CHARACTER_WIDTH * characters,
+    )
     figure = new_figure(*(figsize or size))
     axes: list[Any] = []
     for i in range(count):
