@@ -317,3 +317,14 @@ def test_a_mean_over_groups_that_does_not_exist_is_refused():
     with pytest.raises(FitError, match="with the inverse link, which needs a positive linear"):
         fit.predict(groups="average")
     assert np.isfinite(fit.predict(groups="population")).all()
+
+
+@pytest.mark.parametrize("interval", ["confidence", "prediction"])
+def test_known_groups_beside_new_ones_are_as_they_are_alone(interval):
+    data = rf.load_dataset("Dyestuff")
+    drawn = rf.fit("Yield ~ 1 + (1 | Batch)", data, "laplace", seed=1)
+    asked = {"groups": "new", "prob": 0.9, "interval": interval, "seed": 1}
+    both = drawn.predict({"Batch": ["A", "Z"]}, **asked)
+    alone = [drawn.predict({"Batch": [level]}, **asked) for level in ("A", "Z")]
+    assert np.isfinite(both.to_numpy()).all()
+    np.testing.assert_allclose(both, pd.concat(alone), rtol=2e-4)  # variances over n, and n - 1

@@ -267,8 +267,12 @@ def spread_of_posterior(
     mean, closed = np.broadcast_arrays(normal.mean, closed)
     variance = normal.weights @ (closed + (mean - normal.expected) ** 2)
     sds = np.sqrt(np.maximum(closed, MIN_RELATIVE_VARIANCE * closed.max(axis=0)))
-    curves = (mixture(normal.weights, mean[:, i], sds[:, i]) for i in range(mean.shape[1]))
-    ends = np.array([curve.hdi(prob) for curve in curves]).reshape(-1, 2)
+    ends = np.array(
+        [
+            mixture(normal.weights, at, sd).hdi(prob) if sd.any() else np.ravel(hdi(at[None], prob))
+            for at, sd in zip(mean.T, sds.T, strict=True)  # draws of a known group have no width
+        ]
+    ).reshape(-1, 2)
     return np.sqrt(variance), ends[:, 0], ends[:, 1]
 
 
