@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from ranef.posterior.marginal_likelihood import MarginalLikelihood
     from ranef.posterior.quadrature.marginal_densities import Curve
 
-__version__ = "0.1.0"
+    __version__: str
 
 _HOMES = {
     "Anova": "comparison.anova",
@@ -101,6 +101,8 @@ __all__ = sorted([*_HOMES, *_ROOMS])  # noqa: PLE0605
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return import_module("importlib.metadata").version("ranef")
     if name in _ROOMS:
         return import_module(f"ranef.{_ROOMS[name]}")
     if name not in _HOMES:
