@@ -115,7 +115,7 @@ BINOMIAL = Family(
     draw=binomial_draw,
     support="proportions",
     pymc=binomial_pymc,
-    expand=Apart(binomial_kernel, binomial_constant, binomial_value),
+    expand=Apart(binomial_kernel, binomial_constant, binomial_value, of_means=True),
     further=binomial_further,
     expected=binomial_expected,
     links=(LOGIT, PROBIT, CLOGLOG, CAUCHIT, LOG),

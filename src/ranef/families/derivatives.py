@@ -73,11 +73,15 @@ class Apart:
         The part of log f that is of the response and its weight alone.
     value : callable (link, y, eta, w, psi), optional
         The value of the kernel, where it is quicker to have without derivatives.
+    of_means : bool
+        Whether the kernels of responses with one linear predictor add up to that of their weighted
+        mean, with the sum of their weights, but for a constant.
     """
 
     kernel: Callable[..., Expansion]
     constant: Callable[[Array, Array], Array]
     value: Callable[..., Array] | None = None
+    of_means: bool = False
 
     def __call__(self, link: Any, y: Array, eta: Array, w: Array, psi: Any) -> Expansion:
         """Return the whole expansion."""
@@ -126,6 +130,8 @@ class Distribution:
         The part of L that is of the response and its weight alone; `parts` leaves it out.
     is_normal : bool
         Whether this is the normal distribution of mean x.
+    of_means : bool
+        As of `Apart`.
     """
 
     name: str
@@ -136,6 +142,7 @@ class Distribution:
     supported: Callable[[Array], NDArray[np.bool_]] | None = None
     is_normal: bool = False
     constant: Callable[[Array, Array], Array] | None = None
+    of_means: bool = False
 
     def __reduce__(self) -> tuple[Callable[[str], Any], tuple[str]]:
         """Travel to other processes by name: a family is known by its distribution."""
@@ -143,9 +150,12 @@ class Distribution:
 
     def fields(self) -> dict[str, Any]:
         """Return the fields of a family that say this distribution in closed form."""
+        expand: Any = self.expand
+        if self.constant is not None:
+            expand = Apart(self.expand, self.constant, of_means=self.of_means)
         return {
             "log_density": self.density,
-            "expand": Apart(self.expand, self.constant) if self.constant else self.expand,
+            "expand": expand,
             "further": self.further,
             "expected": self.expected,
         }

@@ -393,6 +393,11 @@ class Family:
         names = tuple(record.name for record in records)
         return replace(self, parameters=names, own_parameters=records)
 
+    @property
+    def mean_suffices(self) -> bool:
+        """Whether of responses with one linear predictor the weighted mean says all about it."""
+        return isinstance(self.expand, Apart) and self.expand.of_means
+
     def linked(self, psi: Sequence[Any] | Array) -> Array:
         """Return own parameters through their links, on the real line, shape (r, ...)."""
         return np.array([own.link.link(x) for own, x in zip(self.records, psi, strict=True)])

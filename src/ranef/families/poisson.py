@@ -131,6 +131,7 @@ POISSON_DENSITY = Distribution(
     poisson_information,
     is_count,
     constant=count_constant,
+    of_means=True,
 )
 NEGATIVE_BINOMIAL_DENSITY = Distribution(
     "NEGATIVE_BINOMIAL_DENSITY",

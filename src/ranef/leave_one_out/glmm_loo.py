@@ -80,9 +80,11 @@ def joint_scores(
     Parameters
     ----------
     joint : GeneralizedPosterior
+        Whose likelihood reads no rows of different units as one.
     design : Design
         The one that `joint` was made of.
     units : Units
+        Of the rows of the design.
     values : ndarray, shape (S, n_values)
         Draws from the posterior, as `Space.values` gives them.
     family : Family
@@ -98,9 +100,12 @@ def joint_scores(
     DataError
         If without some unit the posterior would be improper.
     """
-    _check_determined(joint, units, priors)
+    read = units
+    if units.codes is not None:
+        read = replace(units, codes=joint.model.cells.first(units.codes))
+    _check_determined(joint, read, priors)
     with threads_for(joint.width), np.errstate(all="ignore"):
-        predictive = log_predictive(joint, units, values)
+        predictive = log_predictive(joint, read, values)
         log_p, draws = predictive.log_p, len(predictive.log_p)
         elpd, lpd, khat, mcse = smoothed_scores(log_p, efficiency(log_p, chains))
         repaired = khat > good_khat(draws)

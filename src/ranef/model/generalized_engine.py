@@ -186,11 +186,14 @@ class GeneralizedEngine(SharedEngine):
     # ----------------------------------------------------------------------------------- answers
 
     def scores(self, posterior: Marginals, units: Units, rng: np.random.Generator) -> Scores:
+        density = self.density
+        if not density.model.cells.are_within(units.codes):
+            density = joint_of(self.design, self.family, self.priors, together=False)
         return joint_scores(
-            self.density,
+            density,
             self.design,
             units,
-            values=self.density.values_of(enough(posterior).draws_at()),
+            values=density.values_of(enough(posterior).draws_at()),
             family=self.family,
             priors=self.priors,
             rng=rng,
@@ -210,7 +213,8 @@ class GeneralizedEngine(SharedEngine):
             np.array([*model.parameters.values()]),
             [found.sigma * f for f in found.Lambdas],
         )
-        factorized = self._setting(np.zeros(0), psi, roots).factorized(weights)
+        of_cells = self.data.generalized.cells.summed(weights)
+        factorized = self._setting(np.zeros(0), psi, roots).factorized(of_cells)
         design, bases = self.design_of(model), self.data.generalized.bases
         return MixedModelEquations(design, factorized, bases, 1.0, weights)
 
@@ -223,8 +227,9 @@ class GeneralizedEngine(SharedEngine):
         gamma = np.linalg.solve(prepared.to_users, found.beta)
         setting = prepared.profile(Lambdas, psi)
         backs = [f.T @ np.linalg.inv(T).T for f, T in zip(Lambdas, prepared.bases, strict=True)]
-        for y in Y.T:
-            problem = replace(setting.problem, y=y)
+        for response in Y.T:
+            y, of_responses = prepared.cells.responses(response)
+            problem = replace(setting.problem, y=y, of_responses=of_responses)
             modes = find_modes(replace(setting, problem=problem), prepared.zeros(), gamma)
             beta = prepared.to_users @ modes.gamma
             yield beta, [u @ back for u, back in zip(modes.u, backs, strict=True)]

@@ -326,7 +326,7 @@ def evenly(x: Array, most: int) -> Array:
 
 
 def joint_of(
-    design: Design, family: Family, priors: Priors, n_agq: int = 1
+    design: Design, family: Family, priors: Priors, n_agq: int = 1, *, together: bool = True
 ) -> GeneralizedPosterior:
     """Return the posterior density of a generalised model.
 
@@ -338,15 +338,17 @@ def joint_of(
     priors : Priors
         Of all parameters.
     n_agq : int
+    together : bool
+        Whether the likelihood may read rows with equal predictors as one.
     """
-    model = prepare(full_rank(design), family)
+    model = prepare(full_rank(design), family, together=together)
     p = len(design.fixed)
     change = np.eye(p) if priors.change is None else priors.change
     changes = [np.eye(len(t.coefs)) if t.change is None else t.change for t in priors.terms]
     sds = [prior.sigma if isinstance(prior, Normal) else np.inf for prior in priors.beta]
     return GeneralizedPosterior(
         model=model,
-        X=design.rows.X @ change,
+        X=model.cells.first(design.rows.X) @ change,
         change=change,
         precision=1 / np.array(sds).reshape(p) ** 2,
         space=space_of(priors, all_effects=True),

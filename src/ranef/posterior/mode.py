@@ -80,7 +80,7 @@ def estimate_jointly(joint: GeneralizedPosterior, report: Report | None = None) 
     penalty, model = _Joint(joint, report), joint.model
     sigma = joint.space.values(joint.start())[0][joint.space.n_given]
     start = theta_of([f / sigma for f in model.Lambdas], model.covariances)
-    return penalty.at(_best(penalty, start, few=len(model.offset) <= FEW_ROWS))
+    return penalty.at(_best(penalty, start, few=model.n_obs <= FEW_ROWS))
 
 
 def _best(penalty: _Penalty, theta: Array, *, few: bool) -> Optimum:

@@ -103,7 +103,7 @@ def test_the_covariance_is_the_inverse_of_the_curvature(name):
 @pytest.mark.parametrize("name", CASES)
 def test_what_is_reported_belongs_to_the_estimates(name):
     design, family, found = case(name)
-    model = prepare(design, family)
+    model = prepare(design, family, together=False)
     _, x = users_slope(design, family, found, CASES[name][2])
     p, r = len(found.beta), len(family.parameters)
     at = users_likelihood(model, found.theta, found.beta, np.exp(x[p : p + r]), CASES[name][2])

@@ -84,7 +84,7 @@ class GeneralizedRefitter:
     def refit(self, y: Array) -> GeneralizedRefits:
         """Return the estimates of responses, shape (B, n)."""
         model, vector = self.model, Vector(self.model, joint=True)
-        deviances = Deviances(model, self.pieces, y, self.units, self.u)
+        deviances = Deviances(model, self.pieces, *model.cells.responses(y), self.units, self.u)
 
         def search(start: Array, which: Places) -> Minima:
             def objective(z: Array, who: Places) -> tuple[Array, Array]:
@@ -99,7 +99,7 @@ class GeneralizedRefitter:
                 search,
                 np.tile(self.units @ self.start, (len(y), 1)),
                 model.covariances,
-                several=len(model.offset) <= FEW_ROWS,
+                several=model.n_obs <= FEW_ROWS,
             )
         gamma, psi, Lambdas = vector.parts(minima.x)
         moved = (gamma - vector.parts(self.units @ self.start)[0]) @ model.X.T
@@ -124,6 +124,9 @@ class Deviances:
     model : Generalized
     pieces : list of Piece
     y : ndarray, shape (B, n)
+        As the likelihood reads them.
+    of_responses : ndarray, shape (B, n), or None
+        The part of the log density that is of these alone, where they are means of others.
     units : ndarray, shape (d, d)
     u : list of ndarray, shape (1, P, q)
         Where the first search for modes starts; later ones do where that of the same replicate
@@ -133,6 +136,7 @@ class Deviances:
     model: Generalized
     pieces: list[Piece]
     y: Array
+    of_responses: Array | None
     units: Array
     u: Sequence[Array]
 
@@ -176,7 +180,8 @@ class Deviances:
     def _points(self, x: Array, who: Places, rows: Places) -> Points:
         gamma, psi, Lambdas = Vector(self.model, joint=True).parts(x)
         known = self.model.offset[rows] + gamma @ self.model.X[rows].T
-        return Points(known, Lambdas, psi, self.y[who][:, rows])
+        constant = None if self.of_responses is None else self.of_responses[who][:, rows]
+        return Points(known, Lambdas, psi, self.y[who][:, rows], constant)
 
 
 def generalized_refitter(model: FittedModel) -> GeneralizedRefitter | None:
@@ -208,7 +213,8 @@ def generalized_refitter(model: FittedModel) -> GeneralizedRefitter | None:
             return None
         start = np.linalg.solve(units, Vector(prepared, joint=True).packed(gamma, psi, theta))
         u = [piece.gathered([of_term[None] for of_term in modes.u]) for piece in pieces]
-        own = Deviances(prepared, pieces, model.design.rows.y[None], units, u)
+        y = prepared.cells.responses(model.design.rows.y[None])
+        own = Deviances(prepared, pieces, *y, units, u)
         at, here = start[None], np.zeros(1, dtype=np.intp)
         hessians = forward_hessians(own, at, own(at, here)[1], here, MIN_STANDARDISED)
     return GeneralizedRefitter(prepared, pieces, u, start, units, _upwards(hessians[0]))

@@ -25,9 +25,11 @@ from ranef.covariances.covariance import (
 )
 from ranef.design.design import Design, RandomTerm
 from ranef.design.groups import by_factor, check_effects
+from ranef.design.rows.rows import Rows
 from ranef.errors import DataError, FitError, listed
 from ranef.families.family import Family
 from ranef.likelihood.generalized import gauss_hermite
+from ranef.likelihood.generalized.cells import RowCells, cells_of
 from ranef.likelihood.generalized.pirls import Modes, NoModesError, Problem, Setting, find_modes
 from ranef.likelihood.generalized.weighted_crossproducts import TermColumns, weighted
 from ranef.likelihood.linear.crossproducts import basis
@@ -50,6 +52,8 @@ class Generalized:
     Attributes
     ----------
     family : Family
+    cells : RowCells
+        The n rows that the likelihood reads, which may be fewer than those of the data.
     problem : Problem
     X : ndarray, shape (n, p)
         The fixed columns in the basis; the user's coefficients are `to_users @ gamma`.
@@ -66,6 +70,7 @@ class Generalized:
     """
 
     family: Family
+    cells: RowCells
     problem: Problem
     X: Array
     to_users: Array
@@ -79,6 +84,11 @@ class Generalized:
     def covariances(self) -> tuple[Covariance, ...]:
         """The covariance of each term."""
         return tuple(block.covariance for block in self.problem.Z.blocks)
+
+    @property
+    def n_obs(self) -> int:
+        """The number of rows of the data."""
+        return len(self.cells.data.y)
 
     @cached_property
     def has_one_factor(self) -> bool:
@@ -107,7 +117,7 @@ class Generalized:
         """
         sizes = []
         for block, Lambda in zip(self.problem.Z.blocks, Lambdas, strict=True):
-            errors = np.sqrt(block.n_levels / len(self.offset))
+            errors = np.sqrt(block.n_levels / self.n_obs)
             sds = np.maximum(np.linalg.norm(Lambda, axis=1), errors) / np.sqrt(2 * block.n_levels)
             sizes.append(np.repeat(sds[:, None], block.k, axis=1))
         units = np.abs(pull_back(sizes, theta_of(Lambdas, self.covariances), self.covariances))
@@ -165,8 +175,15 @@ class Generalized:
         return merged, find_modes(merged, [np.hstack(u)], np.empty(0))
 
 
-def prepare(design: Design, family: Family) -> Generalized:
+def prepare(design: Design, family: Family, *, together: bool = True) -> Generalized:
     """Bring a design whose X has full column rank to its basis.
+
+    Parameters
+    ----------
+    design : Design
+    family : Family
+    together : bool
+        Whether the likelihood may read rows with equal predictors as one.
 
     Raises
     ------
@@ -174,46 +191,50 @@ def prepare(design: Design, family: Family) -> Generalized:
         If no starting values are found.
     """
     with threads_for(0):
-        return _prepared(design, family)
+        return _prepared(design, cells_of(design.rows, family, together=together))
 
 
-def _prepared(design: Design, family: Family) -> Generalized:
-    check_effects(design.rows.terms, design.rows.X.shape[1], dense=True)
-    bare = Problem(family, design.rows.y, design.rows.weights, weighted([], design.n_obs))
-    gamma, psi = _without_random_effects(design, bare)
-    constant = _constant(family, design) - design.rows.offset.mean()
-    gamma = _within_reach(design.rows.X, gamma, constant)
-    eta = design.rows.offset + design.rows.X @ gamma
+def _prepared(design: Design, cells: RowCells) -> Generalized:
+    family, rows = cells.family, cells.rows
+    check_effects(rows.terms, rows.X.shape[1], dense=True)
+    n = len(rows.y)
+    bare = Problem(family, rows.y, rows.weights, weighted([], n), cells.constant)
+    gamma, psi = _without_random_effects(design, rows, bare)
+    constant = _constant(family, design, rows) - cells.data.offset.mean()
+    gamma = _within_reach(rows.X, gamma, constant)
+    eta = rows.offset + rows.X @ gamma
     if family.link.positive and not (eta > 0).all():
         message = f"with the {family.link.name} link the linear predictor has to be positive, and "
         message += f"no fixed effects make it so in every row of `{design.response}`: add an "
         raise DataError(message + 'intercept, or use another link, such as link="log".')
-    W = family.information(eta, design.rows.weights, psi)
+    W = family.information(eta, rows.weights, psi)
     W = np.clip(W, 1e-10 * W.max(), None)
     root = np.sqrt(W)[:, None]
-    R = np.linalg.qr(design.rows.X * root, mode="r")
+    R = np.linalg.qr(rows.X * root, mode="r")
     to_users = linalg.solve_triangular(R, np.eye(len(R)))
-    pairs = [*zip(design.terms, design.rows.terms, strict=True)]
-    bases = tuple(_basis(term, rows.columns * root) for term, rows in pairs)
+    pairs = [*zip(design.terms, rows.terms, strict=True)]
+    of_a_row = np.sqrt(n / design.n_obs)  # a mean square is one over the rows of the data
+    bases = tuple(_basis(term, of_term.columns * root) * of_a_row for term, of_term in pairs)
     blocks = [
         TermColumns(
-            np.asarray(rows.codes, dtype=np.int64),
-            rows.columns @ np.linalg.inv(T),
-            rows.n_levels,
+            np.asarray(of_term.codes, dtype=np.int64),
+            of_term.columns @ np.linalg.inv(T),
+            of_term.n_levels,
             term.covariance,
         )
-        for (term, rows), T in zip(pairs, bases, strict=True)
+        for (term, of_term), T in zip(pairs, bases, strict=True)
     ]
-    problem = Problem(family, design.rows.y, design.rows.weights, weighted(blocks, design.n_obs))
+    problem = replace(bare, Z=weighted(blocks, n))
     score = problem.expansion(eta, psi).score
     excess = [_excess(block, W, score) for block in blocks]
     model = Generalized(
         family=family,
+        cells=cells,
         problem=problem,
-        X=design.rows.X @ to_users,
+        X=rows.X @ to_users,
         to_users=to_users,
         bases=bases,
-        offset=design.rows.offset,
+        offset=rows.offset,
         gamma=R @ gamma,
         psi=psi,
         Lambdas=(),
@@ -311,14 +332,14 @@ def check_n_agq(design: Design, n_agq: object, least: int = 0) -> int:
     return int(n_agq)
 
 
-def _without_random_effects(design: Design, bare: Problem) -> tuple[Array, Array]:
+def _without_random_effects(design: Design, rows: Rows, bare: Problem) -> tuple[Array, Array]:
     """Return fixed effects and own parameters of a model without random effects."""
-    psi = _guess(bare.family, design)
-    eta = _constant(bare.family, design)
-    gamma = np.linalg.lstsq(design.rows.X, eta - design.rows.offset, rcond=None)[0]
+    psi = _guess(bare.family, rows)
+    eta = _constant(bare.family, design, rows)
+    gamma = np.linalg.lstsq(rows.X, eta - rows.offset, rcond=None)[0]
     for _ in range(ROUNDS_OF_START):
         try:
-            modes = find_modes(Setting(bare, design.rows.offset, design.rows.X, [], psi), [], gamma)
+            modes = find_modes(Setting(bare, rows.offset, rows.X, [], psi), [], gamma)
         except NoModesError:
             break
         gamma = modes.gamma
@@ -355,11 +376,11 @@ def _own_parameters(problem: Problem, eta: Array, psi: Array) -> Array:
     return family.unlinked(np.clip(optimum.x, -MAX_LINKED_PARAMETER, MAX_LINKED_PARAMETER))
 
 
-def _constant(family: Family, design: Design) -> Array:
+def _constant(family: Family, design: Design, rows: Rows) -> Array:
     """Return the linear predictor of a mean that is the same in all rows."""
-    mean = float(np.average(design.rows.y, weights=design.rows.weights))
+    mean = float(np.average(rows.y, weights=rows.weights))
     if family.is_real and family.link.is_identity:
-        mean = float(np.median(design.rows.y))
+        mean = float(np.median(rows.y))
     if family.is_bounded:
         mean = (mean * design.n_obs + 0.5) / (design.n_obs + 1)
     elif family.is_discrete:
@@ -369,18 +390,18 @@ def _constant(family: Family, design: Design) -> Array:
     if not np.isfinite(eta):
         message = f"the mean of the response `{design.response}`, {mean:g}, has no "
         raise DataError(f"{message}{family.link.name}: choose another link.")
-    return np.full(design.n_obs, eta)
+    return np.full(len(rows.y), eta)
 
 
-def _guess(family: Family, design: Design) -> Array:
+def _guess(family: Family, rows: Rows) -> Array:
     """Return own parameters to start with: a scale by moments, the others as the family says."""
-    mean = np.full(design.n_obs, np.average(design.rows.y, weights=design.rows.weights))
+    mean = np.full(len(rows.y), np.average(rows.y, weights=rows.weights))
     psi = np.array([record.start for record in family.records])
     with np.errstate(all="ignore"):  # at an end of its range a mean has no variance
         variance = np.asarray(family.variance(mean, *psi))
-        sigma = np.sqrt(np.mean(design.rows.weights * (design.rows.y - mean) ** 2 / variance))
+        sigma = np.sqrt(np.mean(rows.weights * (rows.y - mean) ** 2 / variance))
     if family.is_real:  # outliers may be what the family is for
-        sigma = 1.5 * np.median(np.abs(design.rows.y - np.median(design.rows.y)))
+        sigma = 1.5 * np.median(np.abs(rows.y - np.median(rows.y)))
     if np.isfinite(sigma) and sigma > 0:
         psi[[name == "sigma" for name in family.parameters]] = sigma
     return psi

@@ -206,10 +206,11 @@ class _Search(ABC):
     @cached_property
     def constant(self) -> Array:
         """The part of the rows' log density that is of the responses alone."""
-        own = self.points.y is not None
-        return (
-            self.piece.family.constant(self.y, self.piece.weights) if own else self.piece.constant
-        )
+        if self.points.y is None:
+            return self.piece.constant
+        if self.points.of_responses is None:
+            return self.piece.family.constant(self.y, self.piece.weights)
+        return self.points.of_responses.reshape(self.y.shape)
 
     def further(self, eta: Array) -> Further:
         """Return the higher derivatives of all rows."""

@@ -210,7 +210,7 @@ def _first_stage(
         )
         return _FirstStage(optimum, likelihood(optimum.x, u, gamma))
 
-    start, few = theta_of(model.Lambdas, model.covariances), len(model.offset) <= FEW_ROWS
+    start, few = theta_of(model.Lambdas, model.covariances), model.n_obs <= FEW_ROWS
     best = lowest(search(theta) for theta in starts_from(start, model.covariances, several=few))
     if best.likelihood is None:
         raise FitError(NOWHERE)
@@ -301,7 +301,7 @@ def gathered(
         trace=trace,
         parameters=tuple(own_parameters.values()),
         n_agq=n_agq,
-        working_weights=modes.expansion.weight,
+        working_weights=model.cells.weights_at(modes.eta, modes.expansion.weight, psi),
     )
 
 

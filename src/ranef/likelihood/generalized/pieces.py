@@ -42,12 +42,15 @@ class Points:
     psi : ndarray, shape (S, r)
     y : ndarray, shape (S, N), optional
         Responses, where each point has its own.
+    of_responses : ndarray, shape (S, N), optional
+        The part of the log density that is of these alone, where they are means of others.
     """
 
     known: Array
     Lambdas: Sequence[Array]
     psi: Array
     y: Array | None = None
+    of_responses: Array | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +74,8 @@ class Piece:
     places : ndarray of int, shape (N, K)
         Where the effects of each row are among the q of its component.
     columns : ndarray, shape (N, K)
+    constant : ndarray, shape (N,)
+        The part of the rows' log density that is of the responses alone.
     """
 
     family: Family
@@ -83,16 +88,12 @@ class Piece:
     levels: Sequence[Places]
     places: Places
     columns: Array
+    constant: Array
 
     @property
     def P(self) -> int:
         """The number of components."""
         return 1 + int(self.codes[-1])
-
-    @cached_property
-    def constant(self) -> Array:
-        """The part of the rows' log density that is of the responses alone."""
-        return self.family.constant(self.y, self.weights)
 
     @cached_property
     def q(self) -> int:
@@ -291,6 +292,7 @@ def piece_of(problem: Problem, components: Sequence[Places]) -> Piece:
         levels=levels,
         places=np.hstack(places),
         columns=np.hstack(columns),
+        constant=np.broadcast_to(problem.constant, problem.y.shape)[rows],
     )
 
 

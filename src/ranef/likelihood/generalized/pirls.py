@@ -43,12 +43,15 @@ class Problem:
     family : Family
     y, weights : ndarray, shape (n,)
     Z : Weighted
+    of_responses : ndarray, shape (n,), optional
+        The part of the log density that is of the responses alone, where these are means of others.
     """
 
     family: Family
     y: Array
     weights: Array
     Z: Weighted
+    of_responses: Array | None = None
 
     def expansion(self, eta: Array, psi: Array) -> Expansion:
         """Return the log density of the rows, and its derivatives in eta."""
@@ -57,6 +60,8 @@ class Problem:
     @cached_property
     def constant(self) -> Array:
         """The part of the log density that is of the responses alone."""
+        if self.of_responses is not None:
+            return self.of_responses
         return self.family.constant(self.y, self.weights)
 
 

@@ -434,7 +434,7 @@ def _estimate(design: Design, family: Family) -> Estimate:
     """
     design = full_rank(design)
     model = prepare(design, family)
-    eta, psi = model.offset + model.X @ model.gamma, model.psi
+    eta, psi = model.cells.spread(model.offset + model.X @ model.gamma), model.psi
     score = family.expansion(design.rows.y, eta, design.rows.weights, psi).score
     W = family.information(eta, design.rows.weights, psi)
     W = np.clip(W, MIN_RELATIVE_WEIGHT * W.max(), None)
