@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from ranef.posterior.marginal_likelihood import MarginalLikelihood
     from ranef.posterior.quadrature.marginal_densities import Curve
 
-    __version__: str
+__version__: str  # of the installed package, read when it is asked for
 
 _HOMES = {
     "Anova": "comparison.anova",
