@@ -84,7 +84,8 @@ class GeneralizedRefitter:
     def refit(self, y: Array) -> GeneralizedRefits:
         """Return the estimates of responses, shape (B, n)."""
         model, vector = self.model, Vector(self.model, joint=True)
-        deviances = Deviances(model, self.pieces, *model.cells.responses(y), self.units, self.u)
+        means, constant = model.cells.responses(y)
+        deviances = Deviances(model, self.pieces, means, self.units, self.u, constant)
 
         def search(start: Array, which: Places) -> Minima:
             def objective(z: Array, who: Places) -> tuple[Array, Array]:
@@ -125,20 +126,20 @@ class Deviances:
     pieces : list of Piece
     y : ndarray, shape (B, n)
         As the likelihood reads them.
-    of_responses : ndarray, shape (B, n), or None
-        The part of the log density that is of these alone, where they are means of others.
     units : ndarray, shape (d, d)
     u : list of ndarray, shape (1, P, q)
         Where the first search for modes starts; later ones do where that of the same replicate
         ended.
+    of_responses : ndarray, shape (B, n), optional
+        The part of the log density that is of these alone, where they are means of others.
     """
 
     model: Generalized
     pieces: list[Piece]
     y: Array
-    of_responses: Array | None
     units: Array
     u: Sequence[Array]
+    of_responses: Array | None = None
 
     def __post_init__(self) -> None:
         ends = [np.repeat(u, len(self.y), axis=0) for u in self.u]
@@ -213,8 +214,8 @@ def generalized_refitter(model: FittedModel) -> GeneralizedRefitter | None:
             return None
         start = np.linalg.solve(units, Vector(prepared, joint=True).packed(gamma, psi, theta))
         u = [piece.gathered([of_term[None] for of_term in modes.u]) for piece in pieces]
-        y = prepared.cells.responses(model.design.rows.y[None])
-        own = Deviances(prepared, pieces, *y, units, u)
+        y, constant = prepared.cells.responses(model.design.rows.y[None])
+        own = Deviances(prepared, pieces, y, units, u, constant)
         at, here = start[None], np.zeros(1, dtype=np.intp)
         hessians = forward_hessians(own, at, own(at, here)[1], here, MIN_STANDARDISED)
     return GeneralizedRefitter(prepared, pieces, u, start, units, _upwards(hessians[0]))
