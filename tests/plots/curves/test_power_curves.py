@@ -10,7 +10,7 @@ from ranef.plots.curves.power_curves import power_curves
 def test_lines_bands_and_levels():
     table = pd.DataFrame(
         {
-            "size": [20, 10],
+            "size": [12, 10],
             "line": "x",
             "power": [0.8, 0.5],
             "lower": [0.7, 0.4],
@@ -21,6 +21,7 @@ def test_lines_bands_and_levels():
     levels = [line.get_ydata()[0] for line in axes.lines if line.get_linestyle() == "--"]
     assert levels == [0.9, 0.05]
     (line,) = [line for line in axes.lines if line.get_linestyle() == "-"]
-    assert (line.get_xdata().tolist(), line.get_ydata().tolist()) == ([10, 20], [0.5, 0.8])
+    assert (line.get_xdata().tolist(), line.get_ydata().tolist()) == ([10, 12], [0.5, 0.8])
     assert axes.get_title(loc="left") == "x"
     assert axes.get_legend() is None
+    assert all(tick == round(tick) for tick in axes.get_xticks())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pandas as pd
+from matplotlib.ticker import MaxNLocator
 
 from ranef.plots.canvas import GREY, new_figure, note
 
@@ -53,6 +54,7 @@ def power_curves(
         axes.plot(drawn["size"], drawn["power"], "o-", color=color, markersize=4, label=str(name))
     axes.set_ylim(-0.02, 1.02)
     axes.set_xlabel(size, parse_math=False)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))  # sizes are counts
     axes.set_ylabel("power, with 95 % interval")
     axes.spines[["top", "right"]].set_visible(False)
     if len(groups) > 1:
