@@ -94,7 +94,9 @@ def comparison(pairs: Mapping[str, tuple[Decimal | str, float]]) -> pd.DataFrame
             "notes": str(printed),
             "ours": f"{own:.{places + 2}f}",
             "difference": f"{own - float(exact):.1g}",
-            "same digits": "yes" if abs(Decimal(own) - exact) <= half * Decimal("1.0001") else "no",
+            "same digits": "yes"
+            if abs(Decimal(float(own)) - exact) <= half * Decimal("1.0001")
+            else "no",
         }
     return pd.DataFrame.from_dict(rows, orient="index")
 
