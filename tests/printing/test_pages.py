@@ -39,6 +39,13 @@ def test_texts_that_begin_with_a_number_line_up_too():
     )
 
 
+def test_sentences_are_words_although_one_begins_with_a_number():
+    texts = ["It converged.", "37 levels of id.", "Residuals are fine.", "-"]
+    cells = TextTable.of(pd.DataFrame({"verdict": list("abcd"), "finding": texts}))
+    assert cells.are_numbers == (False, False)
+    assert list(cells.columns[1]) == texts
+
+
 def test_row_numbers_are_labels_of_tables_that_have_no_others():
     words = pd.DataFrame({"level": ["a", "b"], "estimate": [1.0, 2.0]})
     assert TextTable.of(words).heads == ("level", "estimate")

@@ -6,6 +6,7 @@ Nothing here reads a table or touches Matplotlib's global settings.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from textwrap import fill
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -26,6 +27,7 @@ MAX_NAMED_POINTS = 30
 MIN_ROW_POINTS = 7.0  # of height, for a row with a name
 MAX_NAME_CHARACTERS = 32
 CHARACTER_WIDTH = 0.075  # inches, at the usual size of fonts
+TICKS_SHARE = 0.6  # of the width of axes, that is left to them beside labels and a legend
 NAMED_ENDS, NAME_POINTS = 3, 8.5  # names at each end of a long list, and the height of one
 LEGEND_ABOVE: dict[str, Any] = {
     "loc": "lower left",
@@ -81,12 +83,14 @@ def short(name: str) -> str:
 
 
 def name_columns(axes: Axes, names: Sequence[str]) -> None:
-    """Write names below the places 0, 1, ..., from below to above where they would overlap."""
-    room = axes.bbox.width / axes.figure.dpi / max(len(names), 1)
+    """Write names below the places 0, 1, ..., in lines; upright where these have no room."""
+    inches = TICKS_SHARE * axes.bbox.width / axes.figure.dpi / max(len(names), 1)
+    room = max(int(inches / (CHARACTER_WIDTH * font_scale())), 1)
     words = [short(name) for name in names]
-    longest = max(map(len, words), default=0)
-    steep = CHARACTER_WIDTH * font_scale() * longest > room
-    axes.set_xticks(range(len(words)), words, rotation=90 if steep else 0, parse_math=False)
+    lines = [fill(one, room, break_long_words=False, break_on_hyphens=False) for one in words]
+    steep = any(len(line) > room for one in lines for line in one.split("\n"))
+    axes.set_xticks(range(len(words)), words if steep else lines, parse_math=False)
+    axes.tick_params(axis="x", rotation=90 if steep else 0)
 
 
 def name_rows(axes: Axes, levels: Sequence[str], m: int, *, labels: bool | str = "auto") -> None:

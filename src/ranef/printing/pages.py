@@ -98,7 +98,8 @@ class Page:
 def _aligned(texts: Sequence[str]) -> tuple[list[str], bool]:
     """Return the texts of a column, those of numbers with their points in line, and whether so."""
     found = [_NUMBER.fullmatch(text) for text in texts]
-    if not any(found):
+    sentences = sum(" " in text for text, match in zip(texts, found, strict=True) if not match)
+    if sentences >= sum(map(bool, found)):  # one of which may begin with a number
         return list(texts), False
     before = max(len(match[1]) for match in found if match)
     after = max(len(match[2]) for match in found if match)
