@@ -32,7 +32,7 @@ def _state_of_the_package() -> str:
 project = "ranef"
 author = copyright = "the ranef developers"  # noqa: A001 -- its name in Sphinx
 version = release = rf.__version__
-extensions = ["myst_nb", "offline", "sphinx.ext.autosummary", "sphinx.ext.napoleon"]
+extensions = ["myst_nb", "gallery", "offline", "sphinx.ext.autosummary", "sphinx.ext.napoleon"]
 exclude_patterns = ["_build", "_templates", "images"]
 templates_path = ["_templates"]
 nitpicky = False  # types in docstrings are words for readers

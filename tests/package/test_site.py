@@ -4,6 +4,7 @@ import importlib.util
 from pathlib import Path
 from types import SimpleNamespace
 
+import matplotlib.pyplot as plt
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -11,9 +12,13 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def offline():
+    return extension("offline")
+
+
+def extension(name):
     pytest.importorskip("sphinx", reason="the group `docs` is not installed")
     pytest.importorskip("latex2mathml", reason="the group `docs` is not installed")
-    spec = importlib.util.spec_from_file_location("offline", ROOT / "docs/_extensions/offline.py")
+    spec = importlib.util.spec_from_file_location(name, ROOT / f"docs/_extensions/{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -51,3 +56,37 @@ def test_formulas_are_mathml(offline):
     assert "<math" in page
     assert "(3)" in page
     assert "&#x0039B;" in page or "Λ" in page
+
+
+def test_a_picture_is_drawn_again_dark_and_with_the_fonts_of_a_slide():
+    pytest.importorskip("IPython", reason="the group `docs` is not installed")
+    names = {"plt": plt, "figsize": []}
+    code = """size = 1
+figsize.append(plt.figure(layout="constrained").get_facecolor() + (plt.rcParams["font.size"],));"""
+    pictures = extension("picture_sizes").pictures(code, names)
+    assert [picture[:4] for picture in pictures] == [b"\x89PNG"] * 3
+    dark = (20 / 255, 24 / 255, 30 / 255, 1.0)
+    assert names["figsize"] == [(*dark, 10.0), (1.0, 1.0, 1.0, 1.0, 16.0), (*dark, 16.0)]
+    assert "size" not in names  # the last statement alone
+    assert plt.get_fignums() == []
+
+
+def test_pictures_are_light_or_dark_and_those_of_slides_folded_away():
+    gallery = extension("gallery")
+    nodes = gallery.nodes
+    document, section = gallery.nodes.document(None, None), nodes.section(ids=["dots"])
+    section += nodes.title("", "Dots")
+    cell, output = nodes.container(), nodes.container(classes=["cell_output"])
+    output += [nodes.container("", nodes.image(uri=f"{i}.png")) for i in range(4)]
+    cell += output
+    section += cell
+    document += section
+    app = SimpleNamespace(env=SimpleNamespace(docname="gallery/page"))
+    gallery.show_each_where_it_belongs(app, document)
+    images = list(document.findall(nodes.image))
+    assert [one["classes"] for one in images] == [["only-light"], ["only-dark"]] * 2
+    assert [one["alt"] for one in images] == ["Dots"] * 2 + ["Dots, with the fonts of a slide"] * 2
+    kinds = [type(one).__name__ for one in output.children]
+    assert kinds == ["container"] * 2 + ["raw"] + ["container"] * 2 + ["raw"]
+    ((anchor, title, small),) = gallery._sections(document)
+    assert (anchor, title, [one["uri"] for one in small]) == ("dots", "Dots", ["0.png", "1.png"])

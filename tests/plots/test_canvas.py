@@ -1,7 +1,12 @@
 from __future__ import annotations
 
+import matplotlib as mpl
 import numpy as np
 import pytest
+
+mpl.use("Agg")
+
+import matplotlib.pyplot as plt
 
 from ranef.plots.canvas import ellipse, name_columns, new_figure, short
 
@@ -40,7 +45,7 @@ def test_names_keep_their_two_ends() -> None:
 
 
 def _names_below(width: float, names: list[str]) -> tuple[list[str], float]:
-    axes = new_figure(width, 3.0).add_subplot()
+    axes = new_figure((width, 3.0)).add_subplot()
     name_columns(axes, names)
     labels = axes.get_xticklabels()
     (angle,) = {label.get_rotation() for label in labels}
@@ -53,3 +58,13 @@ def test_names_below_an_axis_stand_upright_where_their_lines_have_no_room() -> N
     assert _names_below(5.0, names) == (["Large\nEnsemble", "Small\nEnsemble", "Solo"], 0.0)
     assert _names_below(2.5, names) == (names, 90.0)
     assert _names_below(2.5, ["N", "Y", "?"]) == (["N", "Y", "?"], 0.0)
+
+
+def test_figures_grow_with_the_fonts_unless_their_size_is_given() -> None:
+    sizes = {}
+    for font in (8.0, 10.0, 16.0):
+        with plt.rc_context({"font.size": font}):
+            sizes[font] = tuple(new_figure((5.0, 3.0)).get_size_inches().tolist())
+            assert new_figure((5.0, 3.0), (7.0, 2.0)).get_size_inches().tolist() == [7.0, 2.0]
+        plt.close("all")
+    assert sizes == {8.0: (5.0, 3.0), 10.0: (5.0, 3.0), 16.0: (8.0, pytest.approx(4.8))}

@@ -262,7 +262,9 @@ class Comparison(Printed):
 
     # ---------------------------------------------------------------------------- pictures
 
-    def plot_prior_sensitivity(self, *, ax: Axes | None = None) -> Axes:
+    def plot_prior_sensitivity(
+        self, *, ax: Axes | None = None, figsize: tuple[float, float] | None = None
+    ) -> Axes:
         """Draw the Bayes factors by the scale of the priors of what differs.
 
         These are the fixed effects that not all models have, or else the random-effect sds. A line
@@ -275,9 +277,11 @@ class Comparison(Printed):
         lines = self.sensitivity
         drawn = lines[lines["priors"] == lines["priors"].iloc[-1]]
         of = f"all {drawn['priors'].iloc[0]}"
-        return comparisons.sensitivity(drawn, of=of, ax=ax)
+        return comparisons.sensitivity(drawn, of=of, ax=ax, figsize=figsize)
 
-    def plot_scores(self, *, ax: Axes | None = None) -> Axes:
+    def plot_scores(
+        self, *, ax: Axes | None = None, figsize: tuple[float, float] | None = None
+    ) -> Axes:
         """Draw the models by how well they predict what was left out, with standard errors.
 
         Of new groups, or where none were left out of new rows. The best model is at 0; the others
@@ -292,12 +296,18 @@ class Comparison(Printed):
         suffix = score.suffix
         table = self._ranked(f"elpd_{suffix}")[[f"{name}_{suffix}" for name in names]]
         table.columns = pd.Index(names)
-        return comparisons.elpd(table.rename_axis("model").reset_index(), ax=ax)
+        table = table.rename_axis("model").reset_index()
+        return comparisons.elpd(table, ax=ax, figsize=figsize)
 
     plot_elpd, plot_sensitivity = plot_scores, plot_prior_sensitivity
 
     def plot_groups(
-        self, first: str | None = None, second: str | None = None, *, ax: Axes | None = None
+        self,
+        first: str | None = None,
+        second: str | None = None,
+        *,
+        ax: Axes | None = None,
+        figsize: tuple[float, float] | None = None,
     ) -> Axes:
         """Draw by how much one model predicts each new group better than another.
 
@@ -306,6 +316,8 @@ class Comparison(Printed):
         first, second : str, optional
             Names of the models; by default the two that predict new groups best.
         ax : matplotlib Axes, optional
+        figsize : tuple of float, optional
+            Of a new figure, in inches.
 
         Notes
         -----
@@ -315,7 +327,7 @@ class Comparison(Printed):
         """
         table = self.group_differences(first, second)
         names = self._two(first, second)
-        return comparisons.group_differences(table, names=names, ax=ax)
+        return comparisons.group_differences(table, names=names, ax=ax, figsize=figsize)
 
     def group_differences(
         self, first: str | None = None, second: str | None = None

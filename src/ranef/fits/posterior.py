@@ -638,7 +638,7 @@ class QuadratureFit(PosteriorFit):
             raise FitError(f"`{name}` is known to be {curve:g} and has no density.")
         return curve
 
-    def plot_savage_dickey(self, name: str, *, ax: Axes | None = None) -> Axes:
+    def plot_savage_dickey(self, name: str, **style: Any) -> Axes:
         """Draw the posterior density of a parameter over its prior density.
 
         Their ratio at zero, which is marked, is the Bayes factor of the model without it: where
@@ -654,7 +654,8 @@ class QuadratureFit(PosteriorFit):
         name : str
             A fixed effect, a standard deviation, or the correlation of two coefficients, as in
             `estimates()`.
-        ax : matplotlib Axes, optional
+        **style
+            `ax=` and `figsize=`.
 
         Raises
         ------
@@ -668,7 +669,7 @@ class QuadratureFit(PosteriorFit):
         prior = prior_density(self.asked.priors, self.marginals.exact.target.space, name, values)
         table = pd.DataFrame({"value": values, "posterior": curve.pdf(values), "prior": prior})
         table.loc[len(table)] = [0.0, ratio.posterior, ratio.prior]
-        return comparisons.posterior_and_prior(table, name=name, ax=ax)
+        return comparisons.posterior_and_prior(table, name=name, **style)
 
     def effect_curve(self, term: str, level: object, coef: str) -> Curve:
         """Return the posterior density of one random effect.

@@ -16,8 +16,6 @@ from ranef.printing.summary import Printed, Summary
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-SIZE_OF_FIGURE = (6.4, 4.4)  # inches
-
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Power(Printed):
@@ -80,7 +78,7 @@ class Power(Printed):
         x: str | None = None,
         target: float | None = 0.8,
         ax: Axes | None = None,
-        figsize: tuple[float, float] = SIZE_OF_FIGURE,
+        figsize: tuple[float, float] | None = None,
     ) -> Axes:
         """Draw power against the size of the study, with its intervals.
 
@@ -92,7 +90,7 @@ class Power(Printed):
             Where a line is drawn.
         ax : matplotlib Axes, optional
             A new figure is made by default.
-        figsize : tuple of float
+        figsize : tuple of float, optional
             Of a new figure, in inches.
 
         Returns

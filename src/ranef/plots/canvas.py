@@ -50,12 +50,23 @@ def checked_axes(ax: Axes | Iterable[Axes], panels: Sequence[str]) -> NDArray[np
     return axes
 
 
-def new_figure(width: float, height: float) -> Figure:
-    """Return a figure of this size in inches, whose elements do not overlap."""
+def new_figure(size: tuple[float, float], figsize: tuple[float, float] | None = None) -> Figure:
+    """Return a figure whose elements do not overlap.
+
+    Parameters
+    ----------
+    size : tuple of float
+        Width and height in inches with fonts of the usual size; larger fonts, as on slides, have a
+        figure that is larger by as much, so that everything keeps its place.
+    figsize : tuple of float, optional
+        What the user wants.
+    """
     import matplotlib.pyplot as plt
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    return plt.figure(figsize=(width, height), layout=ConstrainedLayoutEngine(wspace=0.04))
+    scale = max(font_scale(), 1.0)
+    wanted = figsize or (size[0] * scale, size[1] * scale)
+    return plt.figure(figsize=wanted, layout=ConstrainedLayoutEngine(wspace=0.04))
 
 
 def font_scale() -> float:

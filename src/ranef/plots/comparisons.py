@@ -57,7 +57,11 @@ MAX_PRIOR_HEIGHT = 2.0  # relative to the posterior
 
 
 def sensitivity(
-    table: pd.DataFrame, *, of: str = "all random-effect sds", ax: Axes | None = None
+    table: pd.DataFrame,
+    *,
+    of: str = "all random-effect sds",
+    ax: Axes | None = None,
+    figsize: tuple[float, float] | None = None,
 ) -> Axes:
     """Draw Bayes factors by the scale of the priors of some parameters.
 
@@ -70,6 +74,8 @@ def sensitivity(
         The parameters whose priors are scaled.
     ax : Axes, optional
         By default a new figure is made.
+    figsize : tuple of float, optional
+        Of a new figure, in inches.
 
     Returns
     -------
@@ -109,7 +115,7 @@ def sensitivity(
     drawn = [name for name in by_end if name not in omitted]
     if len(drawn) < 2:
         drawn, omitted = by_end, []
-    axes = _axes(ax, "sensitivity", 4.6 + labels_width(drawn), 3.8)
+    axes = _axes(ax, "sensitivity", (4.6 + labels_width(drawn), 3.8), figsize)
     _set_scales(axes, table["scale"].to_numpy(dtype=float))
     _set_bayes_factors(axes, [lines[name] for name in drawn])
     colours = dict(zip(reversed(drawn), COLOURS * len(drawn), strict=False))
@@ -126,7 +132,11 @@ def sensitivity(
 
 
 def group_differences(
-    table: pd.DataFrame, *, names: tuple[str, str] | None = None, ax: Axes | None = None
+    table: pd.DataFrame,
+    *,
+    names: tuple[str, str] | None = None,
+    ax: Axes | None = None,
+    figsize: tuple[float, float] | None = None,
 ) -> Axes:
     """Draw by how much each group is predicted better by one model than by another.
 
@@ -139,6 +149,8 @@ def group_differences(
         The two models.
     ax : Axes, optional
         By default a new figure is made.
+    figsize : tuple of float, optional
+        Of a new figure, in inches.
 
     Returns
     -------
@@ -163,7 +175,7 @@ def group_differences(
     difference = ordered["difference"].to_numpy(dtype=float)
     levels, m = [str(level) for level in ordered["level"]], len(ordered)
     first, second = names or ("first model", "second model")
-    axes = _axes(ax, "groups", 4.6 + labels_width(levels), rows_height(m) + 0.4)
+    axes = _axes(ax, "groups", (4.6 + labels_width(levels), rows_height(m) + 0.4), figsize)
     rows, (size, width) = np.arange(m, dtype=float), mark_sizes(axes, m)
     colours = np.where(difference > 0, ACCENT, TINT)
     axes.axvline(0.0, color=GREY, linewidth=0.8, zorder=1)
@@ -181,7 +193,12 @@ def group_differences(
     return axes
 
 
-def elpd(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+def elpd(
+    table: pd.DataFrame,
+    *,
+    ax: Axes | None = None,
+    figsize: tuple[float, float] | None = None,
+) -> Axes:
     """Draw the elpd of models: the difference to the best, with its standard error.
 
     Parameters
@@ -190,6 +207,8 @@ def elpd(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
         Columns `model, elpd, se, elpd_diff, se_diff`, one row a model.
     ax : Axes, optional
         By default a new figure is made.
+    figsize : tuple of float, optional
+        Of a new figure, in inches.
 
     Returns
     -------
@@ -215,7 +234,7 @@ def elpd(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     models, m = [str(model) for model in ordered["model"]], len(ordered)
     difference, se = (ordered[c].to_numpy(dtype=float) for c in ("elpd_diff", "se_diff"))
     best = ordered.iloc[-1]
-    axes = _axes(ax, "models", 5.0 + labels_width(models), rows_height(m) + 0.1)
+    axes = _axes(ax, "models", (5.0 + labels_width(models), rows_height(m) + 0.1), figsize)
     rows, (size, width) = np.arange(m, dtype=float), mark_sizes(axes, m)
     axes.axvline(0.0, color=GREY, linewidth=0.8, zorder=1)
     for reach, factor in ((2.0, 1.0), (1.0, 2.0)):
@@ -233,7 +252,12 @@ def elpd(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
 
 
 def posterior_and_prior(
-    table: pd.DataFrame, *, name: str = "", null: float | None = 0.0, ax: Axes | None = None
+    table: pd.DataFrame,
+    *,
+    name: str = "",
+    null: float | None = 0.0,
+    ax: Axes | None = None,
+    figsize: tuple[float, float] | None = None,
 ) -> Axes:
     """Draw the posterior density of a parameter over its prior density.
 
@@ -249,6 +273,8 @@ def posterior_and_prior(
         smaller model against the larger (Dickey 1971), if all other priors agree.
     ax : Axes, optional
         By default a new figure is made.
+    figsize : tuple of float, optional
+        Of a new figure, in inches.
 
     Returns
     -------
@@ -275,7 +301,7 @@ def posterior_and_prior(
     _check(table, DENSITY_COLUMNS, "value")
     table = table.sort_values("value")
     value, posterior, prior = (table[c].to_numpy(dtype=float) for c in DENSITY_COLUMNS)
-    axes = _axes(ax, "densities", 5.2, 3.2)
+    axes = _axes(ax, "densities", (5.2, 3.2), figsize)
     axes.fill_between(value, posterior, color=TINT, alpha=0.45, linewidth=0.0, zorder=1)
     axes.plot(value, posterior, color=ACCENT, linewidth=1.6, label="posterior", zorder=3)
     axes.plot(value, prior, color=GREY, linewidth=1.2, linestyle="--", label="prior", zorder=2)
@@ -306,9 +332,14 @@ def _check(table: pd.DataFrame, columns: Sequence[str], label: str) -> None:
             raise DataError(f"The column `{name}` must be finite numbers; it is not for {rows}.")
 
 
-def _axes(ax: Axes | None, panel: str, width: float, height: float) -> Axes:
+def _axes(
+    ax: Axes | None,
+    panel: str,
+    size: tuple[float, float],
+    figsize: tuple[float, float] | None,
+) -> Axes:
     if ax is None:
-        return new_figure(width, height).add_subplot()
+        return new_figure(size, figsize).add_subplot()
     axes: Axes = checked_axes(ax, [panel])[0]
     return axes
 

@@ -171,7 +171,7 @@ def _new_axes(n: int, figsize: tuple[float, float] | None) -> NDArray[np.object_
     columns = min(n, MAX_COLUMNS)
     down = math.ceil(n / columns)
     wide, high = (5.6, 4.0) if n == 1 else (2.3 * columns + 0.9, 2.2 * down + 0.6)
-    figure = new_figure(*(figsize or (wide, high)))
+    figure = new_figure((wide, high), figsize)
     grid = figure.subplots(down, columns, sharex=True, sharey=True, squeeze=False).ravel()
     for axes in grid[n:]:
         axes.remove()

@@ -35,7 +35,13 @@ ROW_HEIGHT = 0.13  # more than a caterpillar plot gives to a row, in inches
 LAST_ROWS = {"mean": "mean", "new": "a new study"}
 
 
-def forest(table: pd.DataFrame, *, response: str = "", ax: Axes | None = None) -> Axes:
+def forest(
+    table: pd.DataFrame,
+    *,
+    response: str = "",
+    ax: Axes | None = None,
+    figsize: tuple[float, float] | None = None,
+) -> Axes:
     """Draw a forest: studies from the top, then their mean and a new study.
 
     Parameters
@@ -46,6 +52,8 @@ def forest(table: pd.DataFrame, *, response: str = "", ax: Axes | None = None) -
     response : str
         What the estimates are, written below the axis.
     ax : matplotlib Axes, optional
+    figsize : tuple of float, optional
+        Of a new figure, in inches.
 
     Returns
     -------
@@ -72,7 +80,7 @@ def forest(table: pd.DataFrame, *, response: str = "", ax: Axes | None = None) -
     m = len(table)
     if ax is None:
         height = rows_height(m) + ROW_HEIGHT * min(m, 60)
-        axes = new_figure(labels_width(names) + 5.2, height).add_subplot()
+        axes = new_figure((labels_width(names) + 5.2, height), figsize).add_subplot()
     else:
         axes = checked_axes(ax, ["forest"])[0]
     name_rows(axes, names, m)

@@ -103,7 +103,7 @@ def influence(
     levels, m = [str(level) for level in ordered["level"]], len(ordered)
     if ax is None:
         width = labels_width(levels) + (4.4 if len(columns) == 1 else 2.5 * len(columns))
-        figure = new_figure(*(figsize or (width, rows_height(m) + 0.3)))
+        figure = new_figure((width, rows_height(m) + 0.3), figsize)
         ax = [figure.add_subplot(1, len(columns), j + 1) for j in range(len(columns))]
     grid = checked_axes(ax, [HEADS.get(name, name) for name in columns])
     for j, (axes, name) in enumerate(zip(grid, columns, strict=True)):

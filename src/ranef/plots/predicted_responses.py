@@ -57,7 +57,7 @@ def predictive(
     if table.empty:
         raise DataError("The table is empty: there is no response to draw.")
     if ax is None:
-        ax = new_figure(*(figsize or (5.6, 3.8))).add_subplot()
+        ax = new_figure((5.6, 3.8), figsize).add_subplot()
     axes: Axes = checked_axes(ax, ["responses"])[0]
     value, observed, median, lower, upper = (table[c].to_numpy(dtype=float) for c in COLUMNS)
     what = table.attrs.get("what", "density")

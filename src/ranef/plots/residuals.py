@@ -87,7 +87,7 @@ def residuals(
         return _draw_effects(table, ax, figsize)
     if kind == "group":
         return _draw_groups(table, ax, figsize)
-    axes: Axes = _axes(ax, ["residuals"], figsize or (5.6, 4.2))[0]
+    axes: Axes = _axes(ax, ["residuals"], (5.6, 4.2), figsize)[0]
     if kind == "qq":
         _draw_quantiles(axes, table)
         _say_envelope(axes, table.attrs, table.attrs.get("p_value"))
@@ -111,10 +111,13 @@ def _kind(table: pd.DataFrame) -> str:
 
 
 def _axes(
-    ax: Axes | Iterable[Axes] | None, panels: list[str], size: tuple[float, float]
+    ax: Axes | Iterable[Axes] | None,
+    panels: list[str],
+    size: tuple[float, float],
+    figsize: tuple[float, float] | None,
 ) -> NDArray[np.object_]:
     if ax is None:
-        figure = new_figure(*size)
+        figure = new_figure(size, figsize)
         ax = [figure.add_subplot(1, len(panels), j + 1) for j in range(len(panels))]
     return checked_axes(ax, panels)
 
@@ -197,8 +200,8 @@ def _draw_groups(
     means = table.groupby("level", observed=True, sort=False)["residual"].mean()
     order = means.sort_values(kind="stable").index
     levels, m = [str(level) for level in order], len(order)
-    size = figsize or (labels_width(levels) + 5.0, rows_height(m) + 0.2)
-    axes: Axes = _axes(ax, ["residuals"], size)[0]
+    size = labels_width(levels) + 5.0, rows_height(m) + 0.2
+    axes: Axes = _axes(ax, ["residuals"], size, figsize)[0]
     codes = pd.Index(order).get_indexer(pd.Index(table["level"]))
     y = table["residual"].to_numpy(dtype=float)
     axes.axvline(0.0, color=GREY, linewidth=0.8, zorder=1)
@@ -225,7 +228,7 @@ def _draw_effects(
     table: pd.DataFrame, ax: Axes | Iterable[Axes] | None, figsize: tuple[float, float] | None
 ) -> NDArray[np.object_]:
     coefs = [str(name) for name in table["coef"].unique()]
-    grid = _axes(ax, coefs, figsize or (0.8 + 3.6 * len(coefs), 4.0))
+    grid = _axes(ax, coefs, (0.8 + 3.6 * len(coefs), 4.0), figsize)
     p_values = table.attrs.get("p_value", {})
     for j, (axes, coef) in enumerate(zip(grid, coefs, strict=True)):
         part = table[table["coef"] == coef]

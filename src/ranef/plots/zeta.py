@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef._typing import Array
-from ranef.plots.canvas import ACCENT, GREY, checked_axes
+from ranef.plots.canvas import ACCENT, GREY, checked_axes, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -53,7 +53,10 @@ class ZetaPanel:
 
 
 def zeta_plots(
-    panels: Sequence[ZetaPanel], *, ax: Axes | Iterable[Axes] | None = None
+    panels: Sequence[ZetaPanel],
+    *,
+    ax: Axes | Iterable[Axes] | None = None,
+    figsize: tuple[float, float] | None = None,
 ) -> NDArray[np.object_]:
     """Draw profiles, one a panel.
 
@@ -62,6 +65,8 @@ def zeta_plots(
     panels : sequence of ZetaPanel
     ax : Axes or several Axes, optional
         One for each panel. By default a new figure is made.
+    figsize : tuple of float, optional
+        Of a new figure, in inches.
 
     Returns
     -------
@@ -72,7 +77,10 @@ def zeta_plots(
     RanefError
         If the number of axes is wrong.
     """
-    axes = _new_axes(len(panels)) if ax is None else checked_axes(ax, [p.name for p in panels])
+    if ax is None:
+        axes = _new_axes(len(panels), figsize)
+    else:
+        axes = checked_axes(ax, [panel.name for panel in panels])
     for panel_axes, panel in zip(axes, panels, strict=True):
         draw_zeta(panel_axes, panel)
     for left_axes in axes[::PANELS_PER_ROW]:
@@ -98,11 +106,9 @@ def draw_zeta(axes: Axes, panel: ZetaPanel) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _new_axes(count: int) -> NDArray[np.object_]:
-    import matplotlib.pyplot as plt
-
+def _new_axes(count: int, figsize: tuple[float, float] | None) -> NDArray[np.object_]:
     columns = min(count, PANELS_PER_ROW)
     rows = -(-count // columns)
-    figure = plt.figure(figsize=(3.2 * columns, 2.6 * rows), layout="constrained")
+    figure = new_figure((3.2 * columns, 2.6 * rows), figsize)
     axes = [figure.add_subplot(rows, columns, i + 1) for i in range(count)]
     return np.array(axes, dtype=object)

@@ -13,9 +13,10 @@ import pytest
 import ranef as rf
 from ranef.errors import FitError, RanefError
 
-PICTURES = ("fitted", "predictor", "scale", "group", "qq", "effects")
+RESIDUALS = ("fitted", "predictor", "scale", "group", "qq", "effects")
 MODELS = {
     "Dyestuff": ("Yield ~ 1 + (1 | Batch)", {}),
+    "Dyestuff2": ("Yield ~ 1 + (1 | Batch)", {}),
     "sleepstudy": ("Reaction ~ Days + (Days | Subject)", {}),
     "Penicillin": ("diameter ~ 1 + (1 | plate) + (1 | sample)", {}),
     "Pastes": ("strength ~ 1 + (1 | batch/cask)", {}),
@@ -27,27 +28,6 @@ MODELS = {
     "cbpp": ("cbind(incidence, size - incidence) ~ period + (1 | herd)", {"family": "binomial"}),
     "Contraception": ("use ~ age + urban + (1 | district)", {"family": "binomial"}),
 }
-SLOW = ("Penicillin", "Orthodont", "Machines", "Oats", "cake", "ScotsSec", "Contraception")
-
-
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(one, marks=pytest.mark.slow if one in SLOW else ()) for one in MODELS],
-)
-def test_every_picture_of_every_data_set_is_drawn_without_a_warning(name):
-    formula, options = MODELS[name]
-    fit = rf.fit(formula, rf.load_dataset(name), **options)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        for kind in PICTURES:
-            if kind == "predictor" and "1 + (" in formula:
-                continue
-            axes = np.ravel(np.array(fit.plot_residuals(kind, n=49, seed=1), dtype=object))
-            axes[0].figure.canvas.draw()
-            plt.close("all")
-        group = fit.design.terms[-1].factor
-        levels = [str(level) for level in fit.design.terms[-1].levels[:6]]
-        fit.plot_influence(group=group, levels=levels)[0].figure.canvas.draw()
 
 
 @pytest.mark.parametrize("method", ["ml", "map", "laplace", "quadrature"])
@@ -87,9 +67,17 @@ CALLS = [
 ]
 
 
-@pytest.mark.parametrize(("data", "method"), [("sleepstudy", "reml"), ("Dyestuff", "quadrature")])
-def test_every_picture_of_any_name_is_drawn_without_a_warning(data, method):
-    draw_all(data, method)
+def test_models_are_of_all_data_sets():
+    assert set(MODELS) == set(rf.list_datasets()["name"])
+
+
+@pytest.mark.parametrize("data", MODELS)
+def test_every_picture_of_every_data_set_is_drawn_without_a_warning(data):
+    draw_all(data, "ml" if "family" in MODELS[data][1] else "reml")
+
+
+def test_every_picture_of_a_posterior_is_drawn_without_a_warning():
+    draw_all("Dyestuff", "quadrature")
 
 
 @pytest.mark.slow
@@ -103,19 +91,26 @@ def test_every_picture_of_every_fit_of_every_data_set_is_drawn_without_a_warning
 
 def draw_all(data, method):
     formula, options = MODELS[data]
+    options = dict(options)
     if method == "mcmc":
-        options = options | {"draws": 500, "seed": 1, "progressbar": False}
+        options |= {"draws": 500, "seed": 1, "progressbar": False}
+    model = rf.Model(formula, rf.load_dataset(data), family=options.pop("family", "gaussian"))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        fit = rf.fit(formula, rf.load_dataset(data), method, **options)
+        fit = model.fit(method, **options)
     group = fit.design.terms[-1].factor
     levels = [str(level) for level in fit.design.terms[-1].levels[:3]]
-    given = {"plot_influence": {"group": group, "levels": levels}}
+    calls = {name: {} for name in filter(partial(hasattr, fit), CALLS)}
+    calls |= {"plot_influence": {"group": group, "levels": levels}}
+    pictures = [partial(getattr(fit, name), **given) for name, given in calls.items()]
+    pictures += [partial(fit.plot_residuals, kind, n=49, seed=1) for kind in RESIDUALS]
+    pictures += [partial(model.plot_data, kind=kind) for kind in (None, "dots")]
+    pictures += [model.plot_criterion]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        for name in filter(partial(hasattr, fit), CALLS):
+        for picture in pictures:
             # a picture that a fit does not have says so in an error of its own
             with suppress(RanefError):
-                drawn = np.ravel(np.array(getattr(fit, name)(**given.get(name, {})), dtype=object))
+                drawn = np.ravel(np.array(picture(), dtype=object))
                 getattr(drawn[0], "figure", drawn[0]).canvas.draw()
                 plt.close("all")

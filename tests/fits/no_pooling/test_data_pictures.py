@@ -11,6 +11,7 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 
 import ranef as rf
+from ranef.errors import RanefError
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -68,6 +69,36 @@ def test_an_argument_changes_the_kind():
     assert str(caught.value) == (
         'no predictor of the model varies within Batch, so there are no lines: use kind="dots".'
     )
+
+
+def test_groups_within_groups_have_a_panel_each_of_the_outer_ones():
+    data = rf.load_dataset("Pastes")
+    model = rf.Model("strength ~ 1 + (1 | batch/cask)", data)
+    panels = model.plot_data()
+    by_mean = data.groupby("batch", observed=True)["strength"].mean().sort_values(ascending=False)
+    assert [axes.get_ylabel() for axes in panels] == [str(level) for level in by_mean.index]
+    own = data[data["batch"] == "A"].groupby("cask", observed=True)["strength"].mean()
+    panel = panels[list(by_mean.index).index("A")]
+    assert names(panel) == [str(level) for level in own.sort_values().index]
+    drawn = panel.collections[0].get_offsets()
+    assert sorted(drawn[:, 0]) == sorted(data.loc[data["batch"] == "A", "strength"])
+    np.testing.assert_allclose(panel.lines[0].get_xdata(), own.sort_values())
+    # crossed by their names, nested by their rows
+    other = rf.Model("strength ~ 1 + (1 | sample) + (1 | batch)", data).plot_data(order="level")
+    assert [axes.get_ylabel() for axes in other] == list("ABCDEFGHIJ")
+    assert names(other[0]) == ["c", "b", "a"]
+
+
+def test_one_axes_takes_all_nested_groups_and_too_many_for_names_have_one():
+    data = rf.load_dataset("Pastes")
+    model = rf.Model("strength ~ 1 + (1 | batch/cask)", data)
+    axes = model.plot_data(ax=plt.subplots()[1])
+    assert len(names(axes)) == 30
+    schools = rf.load_dataset("ScotsSec").assign(half=lambda d: d["primary"].astype(int) % 2)
+    many = rf.Model("attain ~ 1 + (1 | half) + (1 | primary)", schools)
+    assert many.plot_data("primary").get_ylabel() == "148 levels"
+    with pytest.raises(RanefError, match=r"one axes for each panel, 10 in all \(H, A, C"):
+        model.plot_data(ax=plt.subplots(2)[1])
 
 
 def test_a_crossed_factor_of_few_levels_has_colours():

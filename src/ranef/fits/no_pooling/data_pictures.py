@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from ranef.arguments import check_choice
@@ -25,6 +26,7 @@ from ranef.fits.no_pooling.group_pictures import (
 from ranef.fits.no_pooling.own_columns import GroupingColumns, factor_of
 from ranef.fits.no_pooling.own_estimates import Estimates, own_estimates
 from ranef.plots.by_group import dot_plots, trellis
+from ranef.plots.canvas import MAX_NAMED_ROWS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -60,7 +62,8 @@ class DataPictures(ABC):
             predictor that varies within groups, those with random effects before others.
         kind : {"dots", "lattice"}, optional
             A dot plot, each group a row, ordered by the means; or a panel a group, with the line
-            of its own regression. By default the second where the formula has a predictor that
+            of its own regression. Dots of groups within groups, `(1 | a/b)`, have a panel for each
+            level of `a`. By default the second where the formula has a predictor that
             varies within groups.
         order : str, optional
             Of dots "mean" or "level"; of a lattice the coefficient whose own estimates order the
@@ -125,7 +128,7 @@ class DataPictures(ABC):
         order: str | None,
         groups: Sequence[object] | None,
         style: dict[str, Any],
-    ) -> Axes:
+    ) -> NDArray[np.object_] | Axes:
         check_choice("order", order or "mean", dot_plots.ORDERS, "is not an order of dots")
         points = points_table(self.design, columns, self.family, None)
         other = self._crossed(columns)
@@ -133,7 +136,12 @@ class DataPictures(ABC):
             points["by"] = other.grouping.levels.to_numpy()[other.codes]
         if groups is not None:
             points = points[points["level"].isin(columns.levels[[*places_of(columns, groups)]])]
-        return dot_plots.dots(
+        outer = self._outer(columns)
+        draw: Callable[..., NDArray[np.object_] | Axes] = dot_plots.dots
+        is_one = not (style.get("ax") is None or isinstance(style["ax"], Iterable))
+        if outer is not None and not is_one and points["level"].nunique() <= MAX_NAMED_ROWS:
+            points, draw = _in_panels(points, columns, outer), dot_plots.nested_dots
+        return draw(
             points,
             order=order or "mean",
             title=columns.name,
@@ -150,6 +158,15 @@ class DataPictures(ABC):
                 return term
         return None
 
+    def _outer(self, columns: GroupingColumns) -> Any:
+        """Return the rows of the finest factor that this one is nested in, if any."""
+        found = [
+            term
+            for term in self.design.rows.terms
+            if 1 < term.n_levels < len(columns.levels) and is_nested(columns.codes, term.codes)
+        ]
+        return max(found, key=lambda term: term.n_levels, default=None)
+
     def _factor(self, name: str | None) -> str:
         factors = {term.label: term.factor for term in self.design.terms}
         if not factors:
@@ -160,6 +177,18 @@ class DataPictures(ABC):
             hint = suggestion(str(name), list(factors))
             raise FitError(f"there is no grouping factor {name!r}. {hint}")
         return factors[name]
+
+
+def _in_panels(points: pd.DataFrame, columns: GroupingColumns, outer: Any) -> pd.DataFrame:
+    """Return the points of nested groups with their outer group, whose name theirs is without."""
+    _, first = np.unique(columns.codes, return_index=True)
+    above = pd.Series(outer.grouping.levels.to_numpy()[outer.codes[first]], index=columns.levels)
+    panel = above.loc[points["level"]].to_numpy()
+    names = [
+        str(level).removesuffix(f":{name}").removeprefix(f"{name}:")
+        for level, name in zip(points["level"], panel, strict=True)
+    ]
+    return points.assign(panel=panel, level=names)
 
 
 def _without_effects(model: Any) -> Estimates:

@@ -110,7 +110,13 @@ class Studies(ABC):
         lower, upper = fit.confint(prob=prob).loc[fit.estimates().index[0], ["lower", "upper"]]
         return float(fit.fixef().iloc[0]), float(lower), float(upper)
 
-    def plot_forest(self, prob: float = 0.95, *, ax: Axes | None = None) -> Axes:
+    def plot_forest(
+        self,
+        prob: float = 0.95,
+        *,
+        ax: Axes | None = None,
+        figsize: tuple[float, float] | None = None,
+    ) -> Axes:
         """Draw each study's own estimate, the model's, the mean and a new study.
 
         "Own" is what the study says by itself, with no use of the others.
@@ -121,6 +127,8 @@ class Studies(ABC):
             Probability of the intervals.
         ax : matplotlib Axes, optional
             A new figure is made by default.
+        figsize : tuple of float, optional
+            Of a new figure, in inches.
 
         Returns
         -------
@@ -132,7 +140,7 @@ class Studies(ABC):
             study lies, which does not shrink to a point however many studies there are.
         """
         table = self.forest_table(prob)
-        return forest.forest(table, response=self.design.response, ax=ax)
+        return forest.forest(table, response=self.design.response, ax=ax, figsize=figsize)
 
     def heterogeneity(self, prob: float = 0.95) -> Summary:
         """Return how much the effects of studies differ: tau, I2, and the test of no difference.

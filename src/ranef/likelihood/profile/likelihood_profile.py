@@ -287,6 +287,7 @@ class Profile(Printed):
         *,
         prob: float = 0.95,
         ax: Axes | Iterable[Axes] | None = None,
+        figsize: tuple[float, float] | None = None,
     ) -> NDArray[np.object_]:
         """Draw zeta against the parameter, one panel each.
 
@@ -308,6 +309,8 @@ class Profile(Printed):
             Probability of the interval that is marked.
         ax : Axes or several Axes, optional
             Axes to draw on, one for each parameter. By default a new figure is made.
+        figsize : tuple of float, optional
+            Of a new figure, in inches.
 
         Returns
         -------
@@ -323,7 +326,8 @@ class Profile(Printed):
         self.confint(prob)  # refuses intervals that the profile does not reach
         chosen = self._chosen(names)
         cutoff = cutoff_of(prob)
-        return zeta_plots([self.curves[name].panel(cutoff) for name in chosen], ax=ax)
+        panels = [self.curves[name].panel(cutoff) for name in chosen]
+        return zeta_plots(panels, ax=ax, figsize=figsize)
 
     def _chosen(self, names: str | Sequence[str] | None) -> list[str]:
         drawable = [name for name, curve in self.curves.items() if len(curve.x) > 1]

@@ -99,7 +99,7 @@ def new_single(groups: Groups, figsize: tuple[float, float] | None) -> NDArray[n
     size = 6.4, 5.9
     if len(groups.coefs) == 1:
         size = labels_width(groups.levels) + 5.4, rows_height(len(groups.levels)) + 0.6
-    return np.array([new_figure(*(figsize or size)).add_subplot()], dtype=object)
+    return np.array([new_figure(size, figsize).add_subplot()], dtype=object)
 
 
 def draw_groups(axes: Axes, groups: Groups, cov: Array | None, labels: bool | str) -> None:

@@ -124,7 +124,7 @@ def new_grid(
     margins = [0.7 if kind == "qq" else labels_width(row[0].levels) for row in rows]
     heights = [3.6 if kind == "qq" else rows_height(len(row[0].levels)) for row in rows]
     size = max(margins) + (4.4 if widest == 1 else 3.0 * widest), sum(heights)
-    figure = new_figure(*(figsize or size))
+    figure = new_figure(size, figsize)
     grid = figure.add_gridspec(len(rows), columns, height_ratios=heights)
     axes = []
     for i, row in enumerate(rows):

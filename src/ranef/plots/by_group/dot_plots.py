@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from ranef._typing import Array
 from ranef.plots.by_group.trellis import NO_GROUPS
@@ -23,6 +24,7 @@ from ranef.plots.canvas import (
     name_rows,
     new_figure,
     rows_height,
+    short,
     strip,
 )
 from ranef.plots.random_effects import check_table
@@ -33,8 +35,8 @@ if TYPE_CHECKING:
 DOT_COLUMNS = ("level", "y")
 APART = 0.16  # of a row, between values that are the same
 FEW = 8  # parts that are told apart by colours
-# The colours of Okabe and Ito that are seen on white, without the accent
-COLOURS = ("#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0072B2", "#000000", "0.5")
+# Of Okabe and Ito, seen on white and on black; an olive of Tol in place of black
+COLOURS = ("#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0072B2", "#999933", "0.5")
 ORDERS = ("mean", "level")
 
 
@@ -80,18 +82,97 @@ def dots(
     ['a', 'c', 'b']
     """
     check_table(points, DOT_COLUMNS, NO_GROUPS)
+    means = _means(points, order)
+    levels, m = [str(level) for level in means.index], len(means)
+    if ax is None:
+        size = labels_width(levels) + 5.4, rows_height(m) + 0.4
+        axes = new_figure(size, figsize).add_subplot()
+    else:
+        axes = checked_axes(ax, [title or "dots"])[0]
+    _draw_rows(axes, points, means, by, estimates)
+    axes.set_xlabel(xlabel, parse_math=False)
+    _head(axes, title, m)
+    return axes
+
+
+def nested_dots(
+    points: pd.DataFrame,
+    *,
+    order: str = "mean",
+    title: str = "",
+    xlabel: str = "y",
+    by: str = "",
+    ax: Axes | Iterable[Axes] | None = None,
+    figsize: tuple[float, float] | None = None,
+) -> NDArray[np.object_]:
+    """Draw a dot plot of groups within groups: a panel each of the outer ones, with its rows.
+
+    Parameters
+    ----------
+    points : DataFrame
+        Columns as of `dots`, and `panel`, the outer group.
+    order : {"mean", "level"}
+        Of panels and of rows, as of `dots`.
+    title, xlabel, by
+        As of `dots`.
+    ax : several Axes, optional
+        One for each panel, from the top; by default a new figure is made.
+    figsize : tuple of float, optional
+        Width and height of a new figure in inches.
+
+    Returns
+    -------
+    ndarray of Axes
+
+    Examples
+    --------
+    >>> points = pd.DataFrame({"panel": list("AABB"), "level": list("abab"), "y": [1.0, 2, 8, 4]})
+    >>> upper, lower = nested_dots(points)
+    >>> upper.get_ylabel(), [label.get_text() for label in upper.get_yticklabels()]
+    ('B', ['b', 'a'])
+    """
+    check_table(points, ("panel", *DOT_COLUMNS), NO_GROUPS)
+    outer = _means(points.drop(columns="level").rename(columns={"panel": "level"}), order)
+    parts = {str(name): points[points["panel"] == name] for name in outer.index[::-1]}
+    means = [_means(part, order) for part in parts.values()]
+    counts, m = [len(each) for each in means], sum(map(len, means))
+    if ax is None:
+        levels = [str(level) for level in points["level"].unique()]
+        size = (
+            labels_width([*parts]) + labels_width(levels) + 5.0,
+            rows_height(m + len(parts)) + 0.4,
+        )
+        figure = new_figure(size, figsize)
+        ratios = [1.0 + count for count in counts]
+        ax = figure.subplots(len(parts), 1, sharex=True, height_ratios=ratios, squeeze=False)[:, 0]
+    grid = checked_axes(ax, list(parts))
+    for axes, (name, part), own in zip(grid, parts.items(), means, strict=True):
+        _draw_rows(axes, part, own, by)
+        axes.set_ylabel(short(name), rotation=0, ha="right", va="center", parse_math=False)
+        axes.label_outer()
+    grid[-1].set_xlabel(xlabel, parse_math=False)
+    _head(grid[0], title, m)
+    return grid
+
+
+def _means(points: pd.DataFrame, order: str) -> pd.Series[Any]:
+    """Return the means of levels in the order of rows, from the bottom."""
     weights = points["n"] if "n" in points else pd.Series(1.0, points.index)
     weighted = points.assign(y=points["y"] * weights, n=weights)
     sums = weighted.groupby("level", observed=True, sort=False)[["y", "n"]].sum()
     means = sums["y"] / sums["n"]
-    means = means.sort_values(kind="stable") if order == "mean" else means.iloc[::-1]
-    levels, m = [str(level) for level in means.index], len(means)
-    if ax is None:
-        size = labels_width(levels) + 5.4, rows_height(m) + 0.4
-        axes = new_figure(*(figsize or size)).add_subplot()
-    else:
-        axes = checked_axes(ax, [title or "dots"])[0]
-    name_rows(axes, levels, m)
+    return means.sort_values(kind="stable") if order == "mean" else means.iloc[::-1]
+
+
+def _draw_rows(
+    axes: Axes,
+    points: pd.DataFrame,
+    means: pd.Series[Any],
+    by: str,
+    estimates: pd.DataFrame | None = None,
+) -> None:
+    m = len(means)
+    name_rows(axes, [str(level) for level in means.index], m)
     rows = pd.Series(np.arange(m), index=means.index)
     _draw_points(axes, points, rows.loc[points["level"]].to_numpy(dtype=float), by)
     if estimates is not None:
@@ -99,14 +180,16 @@ def dots(
     elif "by" not in points or points["by"].nunique() > FEW:
         axes.plot(means, np.arange(m), label="mean", color=TINT, linewidth=1.5, zorder=2)
     strip(axes, "x")
-    axes.set_xlabel(xlabel, parse_math=False)
+
+
+def _head(axes: Axes, title: str, m: int) -> None:
+    """Write the title, and below it what the marks are."""
     handles, _ = axes.get_legend_handles_labels()
     columns = min(len(handles), 4)
     lines = -(-len(handles) // columns) if handles else 0
     draw_title(axes, title, m, pad=8.0 + 14.0 * lines)
     if handles:
         axes.legend(ncols=columns, handletextpad=0.4, columnspacing=1.2, **LEGEND_ABOVE)
-    return axes
 
 
 def _draw_points(axes: Axes, points: pd.DataFrame, rows: Array, by: str) -> None:

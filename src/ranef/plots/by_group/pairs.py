@@ -124,7 +124,7 @@ def _new_axes(
 ) -> NDArray[np.object_]:
     rows = places[-1][1]
     side = 5.6 if rows == 1 else PANEL * rows
-    figure = new_figure(*(figsize or (side, side + 0.3)))
+    figure = new_figure((side, side + 0.3), figsize)
     grid = figure.add_gridspec(rows, rows)
     return np.array([figure.add_subplot(grid[i - 1, j]) for j, i in places], dtype=object)
 

@@ -207,7 +207,7 @@ def _new_axes(
         max(min(WIDTH * columns, WIDEST), 4.5),
         HEIGHT * rows + 0.9 + CHARACTER_WIDTH * characters,
     )
-    figure = new_figure(*(figsize or size))
+    figure = new_figure(size, figsize)
     axes: list[Any] = []
     for i in range(count):
         first = axes[0] if axes else None

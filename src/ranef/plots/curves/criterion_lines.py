@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from ranef.plots.canvas import ACCENT, GREY, checked_axes, new_figure, note
+from ranef.plots.canvas import ACCENT, GREY, checked_axes, ink, new_figure, note
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,8 +33,12 @@ def criterion_lines(
         Of a new figure, in inches.
     """
     names = [name for name in table.columns if name != "criterion"]
-    size = figsize or ((5.2, 4.6) if len(names) == 2 else (5.2, 3.4))
-    axes = new_figure(*size).add_subplot() if ax is None else checked_axes(ax, ["criterion"])[0]
+    size = (5.2, 4.6) if len(names) == 2 else (5.2, 3.4)
+    axes = (
+        new_figure(size, figsize).add_subplot()
+        if ax is None
+        else checked_axes(ax, ["criterion"])[0]
+    )
     optimum, label = table.attrs["optimum"], table.attrs["label"]
     said = [name if name == "sigma" else f"theta: {name}" for name in names]
     axes.set_xlabel(said[0], parse_math=False)
@@ -43,7 +47,7 @@ def criterion_lines(
         lowest = optimum["criterion"]
         axes.plot(table[names[0]], table["criterion"], color=ACCENT, linewidth=1.6)
         axes.axhline(lowest + RISE_OF_95, color=GREY, linewidth=0.8, linestyle="--")
-        axes.plot(optimum[names[0]], lowest, "o", color="k", markersize=5)
+        axes.plot(optimum[names[0]], lowest, "o", color=ink(axes), markersize=5)
         axes.set_ylabel(label)
         note(axes, f"dashed: {RISE_OF_95:g} above the minimum", (1.0, 1.0), **_corner())
         return axes
@@ -54,7 +58,7 @@ def criterion_lines(
     )
     words = {level: f"{prob} %" for prob, level in LEVELS.items()}
     axes.clabel(drawn, fmt=words, fontsize="small")
-    axes.plot(optimum[names[0]], optimum[names[1]], "o", color="k", markersize=5)
+    axes.plot(optimum[names[0]], optimum[names[1]], "o", color=ink(axes), markersize=5)
     axes.set_ylabel(said[1], parse_math=False)
     axes.set_title(label, loc="left", fontsize="medium", pad=18.0)
     note(axes, "rise by quantiles of chi-squared with 2 df", (1.0, 1.0), **_corner())

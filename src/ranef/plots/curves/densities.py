@@ -12,7 +12,7 @@ from scipy.integrate import cumulative_trapezoid
 from scipy.special import ndtr, ndtri
 
 from ranef.arguments import check_choice
-from ranef.plots.canvas import ACCENT, GREY, TINT, checked_axes, new_figure
+from ranef.plots.canvas import ACCENT, GREY, TINT, checked_axes, ink, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 KINDS = ("density", "qq")
 PANELS_PER_ROW = 3
 FAR = 2.5  # normal quantiles that are drawn on either side
-MARKS = {"REML": ("k", "v", 0.11), "ML": ("0.45", "D", 0.03)}  # colour, marker, share of height
+MARKS = {"REML": ("v", 0.11), "ML": ("D", 0.03)}  # marker, share of height
 
 
 def densities(
@@ -82,8 +82,8 @@ def draw_density(
     if np.isfinite(prior).all():
         axes.plot(value, prior, color=GREY, linewidth=1.2, linestyle="--", label="prior", zorder=2)
     for method, estimate in estimates.items():
-        color, marker, share = MARKS.get(method, ("k", "o", 0.03))
-        height = share * posterior.max()
+        marker, share = MARKS.get(method, ("o", 0.03))
+        color, height = GREY if method == "ML" else ink(axes), share * posterior.max()
         axes.plot(
             estimate, height, marker, color=color, markersize=6, label=method, zorder=5,
             linestyle="none", clip_on=False,
@@ -115,7 +115,7 @@ def single_density(
     prob: float = 0.95,
     name: str = "",
     ax: Axes | None = None,
-    figsize: tuple[float, float] = (4.8, 3.0),
+    figsize: tuple[float, float] | None = None,
 ) -> Axes:
     """Draw one density, with an interval below the curve and its mean.
 
@@ -133,14 +133,17 @@ def single_density(
     figsize : tuple of float
         Of a new figure, in inches.
     """
-    axes = new_figure(*figsize).add_subplot() if ax is None else checked_axes(ax, ["density"])[0]
+    if ax is None:
+        axes = new_figure((4.8, 3.0), figsize).add_subplot()
+    else:
+        axes = checked_axes(ax, ["density"])[0]
     value, density = table["value"].to_numpy(), table["density"].to_numpy()
     inside = (value >= interval[0]) & (value <= interval[1])
     words = f"{100 * prob:g} % HPD interval"
     axes.fill_between(value, density, where=inside, color=TINT, alpha=0.6, linewidth=0, label=words)
     axes.plot(value, density, color=ACCENT, linewidth=1.6, label="posterior density")
     height = float(np.interp(mean, value, density))
-    axes.vlines(mean, 0.0, height, color="k", linewidth=1, linestyle=":", label="mean")
+    axes.vlines(mean, 0.0, height, color=ink(axes), linewidth=1, linestyle=":", label="mean")
     axes.set_ylim(0.0, 1.08 * density.max())
     axes.set_yticks([])
     axes.spines[["top", "right", "left"]].set_visible(False)
@@ -153,6 +156,6 @@ def single_density(
 def _new_axes(count: int, figsize: tuple[float, float] | None) -> NDArray[np.object_]:
     columns = min(count, PANELS_PER_ROW)
     rows = -(-count // columns)
-    figure = new_figure(*(figsize or (max(2.6 * columns, 3.6), 1.9 * rows + 0.4)))
+    figure = new_figure((max(2.6 * columns, 3.6), 1.9 * rows + 0.4), figsize)
     axes = [figure.add_subplot(rows, columns, i + 1) for i in range(count)]
     return np.array(axes, dtype=object)

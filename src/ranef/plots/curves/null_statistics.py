@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ranef.plots.canvas import ACCENT, GREY, TINT, checked_axes, new_figure, note
+from ranef.plots.canvas import ACCENT, GREY, TINT, checked_axes, ink, new_figure, note
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,7 +38,7 @@ def null_statistics(
     """
     tests = [str(test) for test in table.attrs["observed"]]
     if ax is None:
-        figure = new_figure(*(figsize or (5.6, 0.4 + 2.6 * len(tests))))
+        figure = new_figure((5.6, 0.4 + 2.6 * len(tests)), figsize)
         axes = np.ravel(figure.subplots(len(tests), 1, squeeze=False))
     else:
         axes = checked_axes(ax, tests)
@@ -70,7 +70,7 @@ def draw_null(axes: Axes, drawn: NDArray[np.float64], observed: float, p_value: 
             f"{zeros:.0%} are zero", (0.0, zeros), textcoords="offset points", xytext=(-3.0, 3.0),
             ha="left", va="bottom", fontsize="small", color=GREY,
         )  # fmt: skip
-    axes.axvline(observed, ymax=0.8, color="k", linewidth=1.4)
+    axes.axvline(observed, ymax=0.8, color=ink(axes), linewidth=1.4)
     side = -1 if observed > 0.7 * top else 1
     axes.annotate(
         f"observed {observed:.3g}\np = {p_value:.3g}",

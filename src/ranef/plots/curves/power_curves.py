@@ -22,7 +22,7 @@ def power_curves(
     target: float | None = 0.8,
     alpha: float = 0.05,
     ax: Axes | None = None,
-    figsize: tuple[float, float] = (6.4, 4.4),
+    figsize: tuple[float, float] | None = None,
 ) -> Axes:
     """Draw power against size, one line for each effect.
 
@@ -37,10 +37,10 @@ def power_curves(
     alpha : float
         The level of the test, below which no power can fall; a line is drawn there too.
     ax : Axes, optional
-    figsize : tuple of float
+    figsize : tuple of float, optional
         Of a new figure, in inches.
     """
-    axes = new_figure(*figsize).add_subplot() if ax is None else ax
+    axes = new_figure((6.4, 4.4), figsize).add_subplot() if ax is None else ax
     for level, words in ((target, "target"), (alpha, "level of the test")):
         if level is not None:
             axes.axhline(level, color=GREY, linewidth=0.8, linestyle="--", zorder=1)

@@ -73,7 +73,7 @@ def draw_matrix(axes: Axes, entries: pd.DataFrame, shape: tuple[int, int]) -> No
 def _new_axes(
     shapes: dict[str, tuple[int, int]], figsize: tuple[float, float] | None
 ) -> NDArray[np.object_]:
-    figure = new_figure(*(figsize or (8.4, 5.2)))
+    figure = new_figure((8.4, 5.2), figsize)
     grid = figure.add_gridspec(2, 6, height_ratios=(1, 1.15))
     wide = [name for name, (rows, columns) in shapes.items() if rows != columns]
     square = [name for name in shapes if name not in wide] if wide else list(shapes)[2:]

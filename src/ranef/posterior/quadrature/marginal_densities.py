@@ -153,7 +153,7 @@ class Curve(InNotebook):
         *,
         name: str = "",
         ax: Axes | None = None,
-        figsize: tuple[float, float] = (4.8, 3.0),
+        figsize: tuple[float, float] | None = None,
     ) -> Axes:
         """Draw the density, with the highest posterior density interval and the mean.
 
@@ -165,7 +165,7 @@ class Curve(InNotebook):
             The label of the axis.
         ax : matplotlib Axes, optional
             A new figure is made by default.
-        figsize : tuple of float
+        figsize : tuple of float, optional
             Of a new figure, in inches.
         """
         lower, upper = self.hdi(prob)
