@@ -24,15 +24,23 @@ def _state_of_the_package() -> str:
     """Return a digest of the package's files, and of what pages import and read."""
     state = sha256()
     for folder in (Path(rf.__file__).parent, HERE / "_extensions", HERE / "_data"):
-        for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.suffix != ".pyc"):
-            state.update(path.read_bytes())
+        for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+            if "__pycache__" not in path.parts:  # Numba too keeps there what it has compiled
+                state.update(path.read_bytes())
     return state.hexdigest()[:16]
 
 
 project = "ranef"
 author = copyright = "the ranef developers"  # noqa: A001 -- its name in Sphinx
 version = release = rf.__version__
-extensions = ["myst_nb", "gallery", "offline", "sphinx.ext.autosummary", "sphinx.ext.napoleon"]
+extensions = [
+    "myst_nb",
+    "gallery",
+    "offline",
+    "links",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.napoleon",
+]
 exclude_patterns = ["_build", "_templates", "images"]
 templates_path = ["_templates"]
 nitpicky = False  # types in docstrings are words for readers

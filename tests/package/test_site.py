@@ -1,4 +1,4 @@
-"""The site needs no network to be read."""
+"""The site needs no network to be read, and its links lead somewhere."""
 
 import importlib.util
 from pathlib import Path
@@ -10,11 +10,6 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture
-def offline():
-    return extension("offline")
-
-
 def extension(name):
     pytest.importorskip("sphinx", reason="the group `docs` is not installed")
     pytest.importorskip("latex2mathml", reason="the group `docs` is not installed")
@@ -22,6 +17,21 @@ def extension(name):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture
+def offline():
+    return extension("offline")
+
+
+@pytest.fixture
+def site(tmp_path):
+    """Return where a site of two pages is written, and the build that has just ended."""
+    out = tmp_path / "html"
+    (out / "more").mkdir(parents=True)
+    (out / "a picture.png").write_bytes(b"")
+    (out / "more" / "page.html").write_text('<h1 id="top-of-it">A</h1><a name="old"></a>')
+    return out, SimpleNamespace(builder=SimpleNamespace(name="html"), outdir=out)
 
 
 @pytest.mark.parametrize(
@@ -90,3 +100,56 @@ def test_pictures_are_light_or_dark_and_those_of_slides_folded_away():
     assert kinds == ["container"] * 2 + ["raw"] + ["container"] * 2 + ["raw"]
     ((anchor, title, small),) = gallery._sections(document)
     assert (anchor, title, [one["uri"] for one in small]) == ("dots", "Dots", ["0.png", "1.png"])
+
+
+GOOD = [
+    "more/page.html",
+    "more/page.html#top-of-it",
+    "./more/../more/page.html#old",
+    "#here",
+    "#",
+    "a%20picture.png",
+    "more/page.html?highlight=a#top-of-it",
+]
+BAD = {
+    "more/pages.html": "no such file",
+    "more": "no such file",
+    "/more/page.html": "no such file",
+    "more/page.html#nowhere": "no such place in the page",
+    "#there": "no such place in the page",
+    "a picture.jpg": "no such file",
+}
+
+
+def test_links_to_what_is_there_are_taken_and_addresses_elsewhere_listed(site):
+    out, app = site
+    links = "".join(f'<a href="{target}">x</a>' for target in GOOD)
+    away = '<a href="https://b.example/x#y">b</a><a href="//a.example">a</a>'
+    (out / "index.html").write_text(f'<p id="here">{links}{away}<a href="mailto:a@b.c">m</a>')
+    extension("links").check(app, None)
+    listed = (out.parent / "elsewhere.txt").read_text().splitlines()
+    assert listed == [
+        "//a.example  index.html",
+        "https://b.example/x#y  index.html",
+        "mailto:a@b.c  index.html",
+    ]
+
+
+@pytest.mark.parametrize("target", BAD)
+@pytest.mark.parametrize("written", ['<a href="{}">x</a>', '<iframe src="{}"></iframe>'])
+def test_a_link_to_what_is_not_there_is_refused(target, written, site):
+    out, app = site
+    (out / "index.html").write_text('<p id="here">' + written.format(target))
+    links = extension("links")
+    with pytest.raises(links.ExtensionError) as caught:
+        links.check(app, None)
+    said = f"links to what is not there:\nindex.html: {target}: {BAD[target]}"
+    assert caught.value.message == said
+
+
+def test_only_whole_html_sites_are_looked_at(site):
+    out, app = site
+    (out / "index.html").write_text('<a href="gone.html">x</a>')
+    extension("links").check(app, ValueError("the build failed"))
+    app.builder.name = "latex"
+    extension("links").check(app, None)
