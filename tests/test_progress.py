@@ -1,8 +1,9 @@
 """The line that says how far a job is: when it comes, what it says, and that it goes."""
 
 import gc
+import pickle
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from itertools import count
 from types import ModuleType, SimpleNamespace
@@ -12,7 +13,9 @@ import pytest
 
 import ranef as rf
 from ranef import progress
-from ranef.progress import running, silent, tracked
+from ranef.leave_one_out import gaussian_loo, glmm_loo
+from ranef.progress import mapped, running, silent, tracked
+from support.executors import Pool, Sending
 
 
 @pytest.fixture
@@ -170,3 +173,113 @@ def test_a_notebook_has_one_output_that_is_written_over(monkeypatch):
     monkeypatch.setattr(progress, "clock", count(0, 5).__next__)
     list(tracked("x < y", [1, 2]))
     assert written == ["", "x &lt; y: 1 of 2 (5 s)", "x &lt; y: 2 of 2 (10 s)", ""]
+
+
+# ---------------------------------------------------------------------------------- executors
+
+
+def test_work_is_done_wherever_there_is_a_submit_or_a_map():
+    expected = [8, 9, 1]
+    assert list(mapped(None, pow, [2, 3, 1], [3, 2, 5])) == expected
+    assert list(mapped(Sending(), pow, [2, 3, 1], [3, 2, 5])) == expected
+    assert list(mapped(Pool(), pow, [2, 3, 1], [3, 2, 5])) == expected
+    with ThreadPoolExecutor(2) as threads:
+        assert list(mapped(threads, pow, [2, 3, 1], [3, 2, 5])) == expected
+
+
+def test_what_does_no_work_is_refused():
+    message = (
+        r"executor=3 has no `submit` and no `map`: give one of concurrent.futures, loky or Das"
+    )
+    with pytest.raises(rf.FitError, match=message):
+        mapped(3, pow, [2], [3])
+
+
+def test_what_is_left_is_cancelled_where_one_fails():
+    futures = []
+
+    class Waiting:
+        def submit(self, *_):
+            futures.append(Future())
+            if len(futures) == 1:
+                futures[0].set_exception(ZeroDivisionError())
+            return futures[-1]
+
+    with pytest.raises(ZeroDivisionError):
+        list(mapped(Waiting(), abs, [1, 2]))
+    assert futures[1].cancelled()
+
+
+@cache
+def fitted_herds(method="ml"):
+    formula = "cbind(incidence, size - incidence) ~ period + (1 | herd)"
+    model = rf.Model(formula, rf.load_dataset("cbpp"), family="binomial")
+    return model.fit(method) if method == "ml" else model.fit(method, draws=400, seed=1)
+
+
+def _without_herds():
+    formula = "cbind(incidence, size - incidence) ~ period"
+    return rf.fit(formula, rf.load_dataset("cbpp"), family="binomial")
+
+
+def _anova(executor):
+    options = {"test": "bootstrap", "n": 150, "seed": 1, "stop": False, "executor": executor}
+    table = rf.anova(_without_herds(), fitted_herds(), **options)
+    return table.comparisons[0].simulated.statistics
+
+
+def _ratios(executor, patch):
+    patch.setattr(glmm_loo, "good_khat", lambda _: -9.0)
+    few = rf.load_dataset("cbpp").query("herd in ['1', '2']")
+    fit = rf.fit("incidence ~ 1 + (1 | herd)", few, "laplace", family="poisson", seed=1)
+    return fit.scores("group", seed=1, executor=executor).elpd
+
+
+def _bridges(executor, patch):
+    patch.setattr(gaussian_loo, "good_khat", lambda draws: -9.0 if draws == 400 else 9.0)
+    patch.setattr(gaussian_loo.lattices, "is_feasible", lambda _: False)
+    fit = yields().fit("laplace", draws=400, seed=1)
+    return fit.scores("group", seed=1, executor=executor).elpd
+
+
+def _own_nodes(executor, patch):
+    patch.setattr(gaussian_loo, "_lattices", lambda _: iter(()))
+    fit = yields().fit("quadrature")
+    return fit.scores("group", executor=executor).elpd
+
+
+BY_EXECUTOR = {
+    "bootstrap": lambda executor, _: (
+        fitted_herds().bootstrap(120, seed=1, executor=executor).estimates
+    ),
+    "anova": lambda executor, _: _anova(executor),
+    "profile": lambda executor, _: fitted_herds().profile(executor=executor).table,
+    "confint": lambda executor, _: yields().fit("ml").confint("profile", executor=executor),
+    "ratios": _ratios,
+    "bridges": _bridges,
+    "own nodes": _own_nodes,
+}
+
+
+@pytest.mark.parametrize("name", BY_EXECUTOR)
+@pytest.mark.filterwarnings("ignore::ranef.errors.RanefWarning")
+def test_an_executor_gives_the_same_bits(name, monkeypatch):
+    executor = Sending()
+    found, alone = (BY_EXECUTOR[name](where, monkeypatch) for where in (executor, None))
+    assert executor.tasks > 1
+    np.testing.assert_array_equal(np.asarray(found)[..., 1:], np.asarray(alone)[..., 1:])
+
+
+def test_fits_leave_their_caches_behind():
+    sleep = rf.Model("Reaction ~ Days + (Days | Subject)", rf.load_dataset("sleepstudy"))
+    fit = sleep.fit("quadrature")
+    str(fit)
+    fit.loo("group")
+    for one in (
+        fit,
+        sleep.fit("laplace", seed=1),
+        fitted_herds(),
+        fitted_herds("laplace"),
+        sleep.fit(),
+    ):
+        assert len(pickle.dumps(one)) < 5e6

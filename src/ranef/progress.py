@@ -4,6 +4,8 @@ A job says how far it is, `with running("Profiling", 6) as step: ... step()`, or
 items, `for item in tracked("Refitting", items)`. What takes longer than a moment is shown where
 somebody can look: in a terminal or a notebook, by the main thread; a job inside another one stands
 behind it. When all is done, the line is gone. Results do not depend on it.
+
+Parts of a job that do not depend on each other run where the user's executor says: `mapped`.
 """
 
 from __future__ import annotations
@@ -13,12 +15,16 @@ import sys
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from html import escape
 from importlib import import_module
 from typing import Any, Protocol
+
+from ranef.errors import FitError
 
 DELAY = 1.0  # seconds, before which nothing is shown
 BETWEEN = 0.1  # seconds between two looks
@@ -161,6 +167,59 @@ def tracked[T](doing: str, items: Iterable[T], total: float | None = None) -> It
         for item in items:
             yield item
             step()
+
+
+def mapped[R](
+    executor: Executor | None, work: Callable[..., R], *items: Iterable[Any]
+) -> Iterator[R]:
+    """Return what some work gives for each of several items, in their order.
+
+    Parameters
+    ----------
+    executor : concurrent.futures.Executor, optional
+        Where it is done; or anything else with a `submit` or a `map`, such as an executor of loky
+        or Dask, or a pool of processes. Here, one after the other, if there is none.
+    work : callable
+    *items : iterable
+        As of `map`.
+
+    Raises
+    ------
+    FitError
+        If there is neither of them.
+
+    Examples
+    --------
+    >>> from concurrent.futures import ThreadPoolExecutor
+    >>> with ThreadPoolExecutor(2) as executor:
+    ...     list(mapped(executor, pow, [2, 3], [3, 2]))
+    [8, 9]
+    """
+    given: Any = executor
+    if given is None:
+        return map(work, *items)
+    if hasattr(given, "submit"):
+        return _results([given.submit(work, *each) for each in zip(*items, strict=True)])
+    if hasattr(given, "map"):
+        return iter(given.map(partial(_called, work), list(zip(*items, strict=True))))
+    raise FitError(
+        f"executor={given!r} has no `submit` and no `map`: give one of concurrent.futures, loky or "
+        "Dask (client.get_executor()), or a pool of processes."
+    )
+
+
+def _results(futures: Sequence[Any]) -> Iterator[Any]:
+    """Yield the results of futures, and cancel what is left where one fails."""
+    try:
+        for future in futures:
+            yield future.result()
+    finally:
+        for future in futures:
+            future.cancel()
+
+
+def _called[R](work: Callable[..., R], arguments: tuple[Any, ...]) -> R:
+    return work(*arguments)
 
 
 @contextmanager

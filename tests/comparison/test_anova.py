@@ -67,7 +67,7 @@ class Stub:
     calls: list = field(default_factory=list)
     priors = SimpleNamespace(known_sigma=None)
 
-    def null_statistics(self, null, n, *, seed, first):
+    def null_statistics(self, null, n, *, seed, first, executor):  # noqa: ARG002
         self.calls.append((null, n, seed, first))
         failed = np.zeros(len(self.statistics), bool) if self.failed is None else self.failed
         return self.statistics[first : first + n], failed[first : first + n]

@@ -36,6 +36,8 @@ from ranef.plots.curves.null_statistics import null_statistics
 from ranef.printing.summary import Printed, Summary
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from matplotlib.axes import Axes
 
 _IF_NOT_NESTED = "AIC and BIC, or rf.compare() of posteriors, compare models that are not nested."
@@ -47,6 +49,7 @@ def anova(
     n: int | None = None,
     seed: Seed = None,
     stop: bool = True,
+    executor: Executor | None = None,
 ) -> Anova:
     """Test nested models against each other.
 
@@ -80,6 +83,8 @@ def anova(
     stop : bool
         Whether a bootstrap stops early; with `stop=False` all n statistics are simulated. They are
         `table.comparisons[0].simulated.statistics`.
+    executor : concurrent.futures.Executor, optional
+        Where a bootstrap is to refit; the same seed gives the same p-values there.
 
     Returns
     -------
@@ -114,7 +119,7 @@ def anova(
     refitted, method_note = _by_one_method(ordered)
     _check_converged(refitted)
     pairs = [pair_of(a, b, i) for i, (a, b) in enumerate(pairwise(refitted), start=1)]
-    simulation = Simulation(n, entropy_of(seed), stop)
+    simulation = Simulation(n, entropy_of(seed), stop, executor)
     comparisons = [TESTS[test or default_test(pair)](pair, simulation) for pair in pairs]
     notes = [order_note, method_note, *_notes(pairs, comparisons)]
     return Anova(tuple(refitted), tuple(comparisons), tuple(note for note in notes if note))

@@ -30,7 +30,7 @@ from ranef.leave_one_out.elpd import GROUP, OBSERVATION, Scores
 from ranef.model.model import Model
 from ranef.posterior.marginal_likelihood import MarginalLikelihood
 from ranef.posterior.prior_sensitivity import SCALES, Sensitivity
-from ranef.progress import running, silent
+from ranef.progress import mapped, running, silent
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -239,7 +239,7 @@ def _one_by_one[T, R](
     RanefError
         If fewer than two give anything.
     """
-    attempts = (executor.map if executor else map)(partial(_attempt, work), named.values())
+    attempts = mapped(executor, partial(_attempt, work), named.values())
     done: dict[str, R] = {}
     failed: dict[str, RanefError] = {}
     with running(verb, len(named)) as step:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Executor
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,11 +59,14 @@ class Simulation:
         The seed.
     stop : bool
         Whether a bootstrap stops when enough statistics have reached the observed one.
+    executor : concurrent.futures.Executor, optional
+        Where a bootstrap refits.
     """
 
     n: int | None
     entropy: int
     stop: bool = True
+    executor: Executor | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -275,7 +279,11 @@ def _bootstrap(pair: Pair, simulation: Simulation) -> NestedTest:
 
     def simulate(size: int, first: int) -> tuple[Array, NDArray[np.bool_]]:
         return engine.null_statistics(
-            pair.small.fitted_model, size, seed=simulation.entropy, first=first
+            pair.small.fitted_model,
+            size,
+            seed=simulation.entropy,
+            first=first,
+            executor=simulation.executor,
         )
 
     n = simulation.n or MAX_REPLICATES

@@ -171,7 +171,13 @@ class Engine[F](Protocol):
     # ----------------------------------------------------------------------- posteriors
 
     @abstractmethod
-    def scores(self, posterior: Marginals, units: Units, rng: np.random.Generator) -> Scores:
+    def scores(
+        self,
+        posterior: Marginals,
+        units: Units,
+        rng: np.random.Generator,
+        executor: Executor | None,
+    ) -> Scores:
         """Return the log predictive densities of units that are left out."""
 
     @abstractmethod
@@ -212,7 +218,14 @@ class Engine[F](Protocol):
     # ----------------------------------------------------------------------- point estimates
 
     @abstractmethod
-    def profile(self, model: FittedModel, names: Sequence[str] | None, prob: float) -> Profile:
+    def profile(
+        self,
+        model: FittedModel,
+        names: Sequence[str] | None,
+        *,
+        prob: float,
+        executor: Executor | None,
+    ) -> Profile:
         """Return the profile likelihood of parameters."""
 
     @abstractmethod
@@ -269,7 +282,13 @@ class Engine[F](Protocol):
 
     @abstractmethod
     def null_statistics(
-        self, null: FittedModel, n: int, *, seed: int | None, first: int
+        self,
+        null: FittedModel,
+        n: int,
+        *,
+        seed: int | None,
+        first: int,
+        executor: Executor | None,
     ) -> tuple[Array, Flags]:
         """Return likelihood-ratio statistics under a smaller model, and which refits failed.
 
@@ -281,6 +300,8 @@ class Engine[F](Protocol):
         seed : int, optional
         first : int
             The number of the first replicate, so that a sequence can be continued.
+        executor : Executor, optional
+            Takes the work in parts.
         """
 
     @abstractmethod

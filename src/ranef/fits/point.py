@@ -234,7 +234,8 @@ class PointFit(PointMatrices, Fit):
         prob : float
             Their probability.
         **options
-            For "bootstrap" those of `bootstrap`: `n=`, `seed=`, `executor=`.
+            For "bootstrap" those of `bootstrap`: `n=`, `seed=`, `executor=`; for "profile"
+            `executor=`.
 
         Returns
         -------
@@ -252,12 +253,12 @@ class PointFit(PointMatrices, Fit):
         if method is not None:
             fault = f"is not available for a {self.method} fit"
             check_choice("method", method, _CONFINT, fault)
-        known = ("n", "seed", "executor") if method == "bootstrap" else ()
-        unknown = [option for option in options if option not in known]
+        known = {"bootstrap": ("n", "seed", "executor"), "profile": ("executor",)}
+        unknown = [option for option in options if option not in known.get(str(method), ())]
         if unknown:
             raise FitError(f"confint({method!r}) has no option {listed(unknown)}.")
         if method == "profile":
-            return self.profile(prob=max(prob, 0.95)).confint(prob)
+            return self.profile(prob=max(prob, 0.95), **options).confint(prob)
         if method == "bootstrap":
             return self.bootstrap(**options).confint(prob)
         fixef, half = self.fixef(), normal_quantile(prob) * self.se()
@@ -265,7 +266,11 @@ class PointFit(PointMatrices, Fit):
         return captioned(table, interval=f"{100 * prob:g} % Wald intervals")
 
     def profile(
-        self, parameters: str | Sequence[str] | None = None, *, prob: float = 0.99
+        self,
+        parameters: str | Sequence[str] | None = None,
+        *,
+        prob: float = 0.99,
+        executor: Executor | None = None,
     ) -> Profile:
         """Return the profile likelihood: how the deviance rises away from the estimates.
 
@@ -275,6 +280,8 @@ class PointFit(PointMatrices, Fit):
             Names as in `estimates()`; all by default.
         prob : float
             How far out: as far as the ends of intervals of this probability.
+        executor : concurrent.futures.Executor, optional
+            Where the parameters are to be profiled, side by side; the profiles are the same.
 
         Returns
         -------
@@ -285,7 +292,8 @@ class PointFit(PointMatrices, Fit):
         Source: Bates et al. (2015), *Journal of Statistical Software* 67(1), section 5.1.
         """
         names = [parameters] if isinstance(parameters, str) else parameters
-        return self.asked.profile(self.fitted_model, names, probability(prob))
+        prob = probability(prob)
+        return self.asked.profile(self.fitted_model, names, prob=prob, executor=executor)
 
     def bootstrap(
         self,

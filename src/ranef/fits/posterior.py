@@ -52,6 +52,8 @@ from ranef.printing.summary import Summary
 from ranef.priors.prior_predictive import prior_predictive
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     import xarray as xr
     from arviz_stats.utils import ELPDData
     from matplotlib.axes import Axes
@@ -409,6 +411,7 @@ class PosteriorFit(Fit):
         group: str | ArrayLike | None = None,
         *,
         seed: Seed = None,
+        executor: Executor | None = None,
     ) -> ELPDData:
         """Return how well the model predicts what is left out: rows, or whole groups.
 
@@ -426,6 +429,8 @@ class PosteriorFit(Fit):
         seed : int, numpy Generator or SeedSequence, optional
             For the few units whose importance weights cannot be trusted and that are computed
             anew, where that takes random numbers.
+        executor : concurrent.futures.Executor, optional
+            Where these are to be computed, side by side; the numbers are the same.
 
         Returns
         -------
@@ -455,7 +460,7 @@ class PosteriorFit(Fit):
         >>> round(float(new_group.elpd), 1), new_group.n_data_points
         (-166.8, 6)
         """
-        return to_arviz(self.scores(unit, group, seed=seed))
+        return to_arviz(self.scores(unit, group, seed=seed, executor=executor))
 
     def scores(
         self,
@@ -463,17 +468,17 @@ class PosteriorFit(Fit):
         group: str | ArrayLike | None = None,
         *,
         seed: Seed = None,
+        executor: Executor | None = None,
     ) -> Scores:
         """Return what `loo` returns as a record, with the error of every unit's number.
 
         Parameters
         ----------
-        unit, group, seed
+        unit, group, seed, executor
             As of `loo`.
         """
-        seed = check_seed(seed)
-        units = units_of(self.design, unit, group)
-        return self.asked.scores(self.marginals, units, np.random.default_rng(seed))
+        rng = np.random.default_rng(check_seed(seed))
+        return self.asked.scores(self.marginals, units_of(self.design, unit, group), rng, executor)
 
     def log_marginal_likelihood(self, *, seed: Seed = None) -> MarginalLikelihood:
         """Return log p(y), all parameters integrated out, with its error.

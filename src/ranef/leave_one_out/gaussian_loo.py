@@ -13,7 +13,9 @@ Rabe-Hesketh (2019), *Psychometrika* 84, 802-829 (units to leave out); Meng & Wo
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -38,7 +40,7 @@ from ranef.posterior.quadrature.moments import Exact
 from ranef.posterior.sampling import nuts
 from ranef.priors.assignment import Priors
 from ranef.priors.propriety import check_proper, is_proper_prior
-from ranef.progress import tracked
+from ranef.progress import mapped, tracked
 
 MAX_OPERATIONS = 10**12  # beyond which not all draws are used
 MIN_DRAWS = 500  # that are used in any case
@@ -59,6 +61,7 @@ def linear_scores(
     priors: Priors,
     rng: np.random.Generator,
     chains: int | None = None,
+    executor: Executor | None = None,
 ) -> Scores:
     """Return leave-one-out scores from draws of the variance parameters.
 
@@ -77,6 +80,8 @@ def linear_scores(
         For units that have to be computed anew.
     chains : int, optional
         Of Markov chain draws, which lie one chain after the other; others are independent.
+    executor : concurrent.futures.Executor, optional
+        Where units are computed anew; the result is the same.
 
     Raises
     ------
@@ -97,11 +102,14 @@ def linear_scores(
         bad = np.flatnonzero(repaired)
         if lattices.is_feasible(target):
             elpd[bad], lpd[bad], mcse[bad], _ = integrated(
-                held, bad, Exact.of(target), design, priors
+                held, bad, Exact.of(target), design, priors, executor=executor
             )
             how = "quadrature"
         else:
-            elpd[bad], mcse[bad] = _by_bridges(held, bad, design, priors, log_p=log_p, rng=rng)
+            bridge_of = partial(_by_bridge, held, design, priors)
+            of_units = zip(bad, log_p.T[bad], strict=True)
+            repairs = mapped(executor, bridge_of, of_units, rng.spawn(len(bad)))
+            elpd[bad], mcse[bad] = np.array([*tracked("Leaving out", repairs, len(bad))]).T
             how = "bridge sampling"
         khat[bad] = np.nan
         method += f"; {len(bad)} of {units.size}, whose k-hat was above {limit:.2f}, by {how}"
@@ -114,7 +122,14 @@ def _affordable(held: HeldOut, values: Array) -> Array:
     return values[:: -(-len(values) // most)]
 
 
-def exact_scores(exact: Exact, design: Design, units: Units, *, priors: Priors) -> Scores:
+def exact_scores(
+    exact: Exact,
+    design: Design,
+    units: Units,
+    *,
+    priors: Priors,
+    executor: Executor | None = None,
+) -> Scores:
     """Return leave-one-out scores from a quadrature, without any draws.
 
     Parameters
@@ -126,6 +141,8 @@ def exact_scores(exact: Exact, design: Design, units: Units, *, priors: Priors) 
     units : Units
     priors : Priors
         Of the model with all data.
+    executor : concurrent.futures.Executor, optional
+        As of `linear_scores`.
 
     Raises
     ------
@@ -134,7 +151,9 @@ def exact_scores(exact: Exact, design: Design, units: Units, *, priors: Priors) 
     """
     held = held_out(exact.target, design, units)
     check_left_proper(design, units, priors)
-    elpd, lpd, error, anew = integrated(held, np.arange(units.size), exact, design, priors)
+    elpd, lpd, error, anew = integrated(
+        held, np.arange(units.size), exact, design, priors, executor=executor
+    )
     method = "quadrature"
     if anew.any():
         method += f", {anew.sum()} of {units.size} on nodes of their own"
@@ -162,22 +181,17 @@ def check_left_proper(design: Design, units: Units, priors: Priors) -> None:
 # ---------------------------------------------------------------------------------- the repairs
 
 
-def _by_bridges(
+def _by_bridge(
     held: HeldOut,
-    bad: Places,
     design: Design,
     priors: Priors,
-    *,
-    log_p: Array,
+    of_unit: tuple[int, Array],
     rng: np.random.Generator,
-) -> Array:
-    """Return elpd of some units and its error, shape (2, units)."""
-    estimates = np.empty((2, len(bad)))
-    for i, unit in enumerate(tracked("Leaving out", bad)):
-        values, effective = _draws(target_without(design, held.units.rows(unit), priors), rng)
-        log_p_without = held.only(bad[[i]]).log_p(values)[:, 0]
-        estimates[:, i] = bridged(log_p_without, log_p[:, unit], effective)
-    return estimates
+) -> tuple[float, float]:
+    """Return elpd of a unit and its error, from its log densities at draws given all rows."""
+    unit, log_p = of_unit
+    values, effective = _draws(target_without(design, held.units.rows(unit), priors), rng)
+    return bridged(held.only(np.array([unit])).log_p(values)[:, 0], log_p, effective)
 
 
 def _draws(target: LinearPosterior, rng: np.random.Generator) -> tuple[Array, float]:
@@ -237,7 +251,13 @@ def target_without(design: Design, rows: Places, priors: Priors) -> LinearPoster
 
 
 def integrated(
-    held: HeldOut, chosen: Places, exact: Exact, design: Design, priors: Priors
+    held: HeldOut,
+    chosen: Places,
+    exact: Exact,
+    design: Design,
+    priors: Priors,
+    *,
+    executor: Executor | None = None,
 ) -> tuple[Array, Array, Array, NDArray[np.bool_]]:
     """Leave out some units.
 
@@ -252,6 +272,7 @@ def integrated(
     design : Design
         These data.
     priors : Priors
+    executor : concurrent.futures.Executor, optional
 
     Returns
     -------
@@ -272,11 +293,17 @@ def integrated(
         log_without, lpd[poor], error[poor] = _integrals(held.only(chosen[poor]), lattice)
         elpd[poor] = exact.log_evidence - log_without
     anew = ~(error < MAX_ERROR)
-    for i in tracked("Leaving out", np.flatnonzero(anew)):
-        target = target_without(design, held.units.rows(chosen[i]), priors)
-        without = Exact.of(target, max_error=MAX_ERROR)
-        elpd[i], error[i] = exact.log_evidence - without.log_evidence, without.error
+    rows = [held.units.rows(unit) for unit in chosen[anew]]
+    found = mapped(executor, partial(_evidence_without, design, priors), rows)
+    evidence = np.array([*tracked("Leaving out", found, len(rows))]).reshape(-1, 2)
+    elpd[anew], error[anew] = exact.log_evidence - evidence[:, 0], evidence[:, 1]
     return elpd, lpd, error + exact.error, anew
+
+
+def _evidence_without(design: Design, priors: Priors, rows: Places) -> tuple[float, float]:
+    """Return log p(y) without some rows, by a lattice of its own, and its error."""
+    without = Exact.of(target_without(design, rows, priors), max_error=MAX_ERROR)
+    return without.log_evidence, without.error
 
 
 def _by_few_nodes(held: HeldOut, few: FewNodes) -> tuple[Array, Array, Array]:

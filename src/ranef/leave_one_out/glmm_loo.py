@@ -21,8 +21,9 @@ Rabe-Hesketh (2019), *Psychometrika* 84, 802-829.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -49,7 +50,7 @@ from ranef.posterior.generalized_posterior import SEED, GeneralizedPosterior, ev
 from ranef.posterior.marginal_likelihood import MarginalLikelihood, log_evidence
 from ranef.priors.assignment import Priors
 from ranef.priors.distributions import Flat
-from ranef.progress import tracked
+from ranef.progress import mapped, tracked
 
 POINTS = {1: (7, 13, 25, 49), 2: (7, 13, 25), 3: (5, 9)}  # by the number of effects
 MAX_LOG_ERROR = 1e-4  # of a log density, between one number of points and the next
@@ -74,6 +75,7 @@ def joint_scores(
     priors: Priors,
     rng: np.random.Generator,
     chains: int | None = None,
+    executor: Executor | None = None,
 ) -> Scores:
     """Return the log predictive densities of units left out of a generalised model.
 
@@ -94,6 +96,8 @@ def joint_scores(
         For the units whose importance weights cannot be trusted.
     chains : int, optional
         Of Markov chain draws, which lie one chain after the other; others are independent.
+    executor : concurrent.futures.Executor, optional
+        Where these are computed; the result is the same.
 
     Raises
     ------
@@ -111,9 +115,15 @@ def joint_scores(
         repaired = khat > good_khat(draws)
         mcse = np.hypot(mcse, predictive.error)
         if repaired.any():
-            again = _Repair(joint, design, units, family, priors, rng)
-            for unit in tracked("Leaving out", np.flatnonzero(repaired)):
-                elpd[unit], mcse[unit] = again.elpd(int(unit))
+            points = REPAIR.get(_effects(joint), 1) if joint.model.has_one_factor else 1
+            evidence = partial(_evidence_without, design, family, priors, points=points)
+            first, *others = rng.spawn(1 + int(repaired.sum()))
+            all_rows = evidence(np.empty(0, dtype=np.intp), first)
+            bad = np.flatnonzero(repaired)
+            found = mapped(executor, evidence, map(units.rows, bad.tolist()), others)
+            for unit, without in zip(bad, tracked("Leaving out", found, len(bad)), strict=True):
+                elpd[unit] = all_rows.value - without.value
+                mcse[unit] = np.hypot(all_rows.error, without.error)
     khat[repaired] = np.nan
     method = _method(predictive, repaired)
     bias = np.where(repaired, 0.0, predictive.bias)  # log p(y) has errors of its own
@@ -387,32 +397,18 @@ def _cavities(joint: GeneralizedPosterior, values: Array, nodes: Rule) -> tuple[
 # ---------------------------------------------------------------------- without some of the rows
 
 
-@dataclass(frozen=True, eq=False)
-class _Repair:
-    """Log predictive densities of units as ratios of marginal likelihoods."""
-
-    joint: GeneralizedPosterior
-    design: Design
-    units: Units
-    family: Family
-    priors: Priors
-    rng: np.random.Generator
-
-    def elpd(self, unit: int) -> tuple[float, float]:
-        """Return log p(y) - log p(y without a unit), and its error."""
-        of_all, without = self.of_all, self._evidence(self.units.rows(unit))
-        return of_all.value - without.value, float(np.hypot(of_all.error, without.error))
-
-    @cached_property
-    def of_all(self) -> MarginalLikelihood:
-        """The marginal likelihood of all rows."""
-        return self._evidence(np.empty(0, dtype=np.intp))
-
-    def _evidence(self, rows: Places) -> MarginalLikelihood:
-        one = self.joint.model.has_one_factor
-        points = REPAIR.get(_effects(self.joint), 1) if one else 1
-        left = joint_of(leaving_out(self.design, rows), self.family, self.priors, points)
-        return log_evidence(replace(left, component_points=REPAIR), rng=self.rng)
+def _evidence_without(
+    design: Design,
+    family: Family,
+    priors: Priors,
+    rows: Places,
+    rng: np.random.Generator,
+    *,
+    points: int,
+) -> MarginalLikelihood:
+    """Return the marginal likelihood without some rows."""
+    left = joint_of(leaving_out(design, rows), family, priors, points)
+    return log_evidence(replace(left, component_points=REPAIR), rng=rng)
 
 
 def _check_determined(joint: GeneralizedPosterior, units: Units, priors: Priors) -> None:

@@ -39,6 +39,8 @@ from ranef.priors import propriety
 from ranef.priors.assignment import resolve
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     import pandas as pd
 
 
@@ -185,7 +187,13 @@ class GeneralizedEngine(SharedEngine):
 
     # ----------------------------------------------------------------------------------- answers
 
-    def scores(self, posterior: Marginals, units: Units, rng: np.random.Generator) -> Scores:
+    def scores(
+        self,
+        posterior: Marginals,
+        units: Units,
+        rng: np.random.Generator,
+        executor: Executor | None,
+    ) -> Scores:
         density = self.density
         if not density.model.cells.are_within(units.codes):
             density = joint_of(self.design, self.family, self.priors, together=False)
@@ -198,6 +206,7 @@ class GeneralizedEngine(SharedEngine):
             priors=self.priors,
             rng=rng,
             chains=posterior.chains,
+            executor=executor,
         )
 
     def savage_dickey(self, posterior: Marginals, name: str) -> DensityRatio:  # noqa: ARG002

@@ -50,6 +50,8 @@ from ranef.priors import propriety
 from ranef.priors.assignment import Priors, resolve
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     import pandas as pd
     import xarray as xr
 
@@ -244,9 +246,16 @@ class LinearEngine(SharedEngine):
 
     # ----------------------------------------------------------------------------------- answers
 
-    def scores(self, posterior: Marginals, units: Units, rng: np.random.Generator) -> Scores:
+    def scores(
+        self,
+        posterior: Marginals,
+        units: Units,
+        rng: np.random.Generator,
+        executor: Executor | None,
+    ) -> Scores:
         if isinstance(posterior, LatticeMarginals):
-            return exact_scores(posterior.exact, self.design, units, priors=self.priors)
+            exact, priors = posterior.exact, self.priors
+            return exact_scores(exact, self.design, units, priors=priors, executor=executor)
         return linear_scores(
             self.density,
             self.design,
@@ -255,6 +264,7 @@ class LinearEngine(SharedEngine):
             priors=self.priors,
             rng=rng,
             chains=posterior.chains,
+            executor=executor,
         )
 
     def evidence(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial
 from os import PathLike
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -67,8 +67,6 @@ from ranef.priors.propriety import is_proper_prior
 from ranef.priors.user_priors import PriorSetting
 
 if TYPE_CHECKING:
-    from concurrent.futures import Executor
-
     import xarray as xr
 
 N_STARTS = 40  # for chains to choose from
@@ -354,31 +352,20 @@ class SharedEngine(WithoutCaches, Updates, Engine[Fit]):
             points,
         )
 
-    def profile(self, model: FittedModel, names: Sequence[str] | None, prob: float) -> Profile:
+    def profile(self, model: FittedModel, names: Sequence[str] | None, **options: Any) -> Profile:
         if names is None and self.priors.known_sigma is not None:
             names = [n for n in parameter_names(model.design, model.family) if n != "sigma"]
-        return search.profile(model, self.surface(model), names, prob=prob)
+        return search.profile(model, self.surface(model), names, **options)
 
     def replicate(
-        self,
-        model: FittedModel,
-        n: int,
-        statistic: Statistic,
-        *,
-        all_parameters: bool,
-        seed: int | None,
-        executor: Executor | None,
+        self, model: FittedModel, n: int, statistic: Statistic, **options: Any
     ) -> Replicates:
         self.priors.check_free_sigma("a parametric bootstrap", "fit.profile()")
-        return replicate(
-            model, n, statistic, all_parameters=all_parameters, seed=seed, executor=executor
-        )
+        return replicate(model, n, statistic, **options)
 
-    def null_statistics(
-        self, null: FittedModel, n: int, *, seed: int | None, first: int
-    ) -> tuple[Array, Flags]:
+    def null_statistics(self, null: FittedModel, n: int, **options: Any) -> tuple[Array, Flags]:
         self.priors.check_free_sigma("a simulated null distribution", 'test="mixture"')
-        return null_statistics(null, self.data.estimable, n, seed=seed, first=first)
+        return null_statistics(null, self.data.estimable, n, **options)
 
     # -------------------------------------------------------------------------------- posteriors
 

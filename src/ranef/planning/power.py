@@ -28,6 +28,7 @@ from ranef.planning.planned_rows import Plan, sized
 from ranef.planning.power_table import Power
 from ranef.planning.rejections import Found, Replications, ratio_tests, t_tests
 from ranef.planning.stated_parameters import Truth, stated
+from ranef.progress import mapped
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -146,7 +147,7 @@ def power(
     run = partial(_at_size, _Plans(plan, full.fixed, truth, tasks, level))
     studies = [Replications(n, entropy, 2 * n * i) for i in range(len(points))]
     frames = [frame for _, frame in points]
-    results = map(run, frames, studies) if executor is None else executor.map(run, frames, studies)
+    results = mapped(executor, run, frames, studies)
     table = pd.DataFrame(
         [
             {**size, "n_obs": len(frame), "found": task.label, "test": task.test, **numbers}

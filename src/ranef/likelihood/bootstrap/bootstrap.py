@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -49,7 +50,7 @@ from ranef.likelihood.generalized.pirls import NoModesError
 from ranef.likelihood.linear import reml
 from ranef.likelihood.linear.crossproducts import cross_products
 from ranef.likelihood.predictions import Draws, drawn_responses
-from ranef.progress import running
+from ranef.progress import mapped, running
 
 type Seeds = Sequence[np.random.SeedSequence]
 type Statistic = Callable[[Design, Estimate], Array]
@@ -98,7 +99,7 @@ def replicate(
     task, size = _task(model, statistic, all_parameters=all_parameters)
     seeds = seeds_of_replicates(entropy, n)
     batches = [seeds[start : start + size] for start in range(0, n, size)]
-    made = map(task, batches) if executor is None else executor.map(task, batches)
+    made = mapped(executor, task, batches)
     results = []
     with running("Refitting simulated responses", n) as advance:
         for batch, result in zip(batches, made, strict=True):
@@ -275,7 +276,13 @@ def _estimate(model: FittedModel, design: Design) -> Estimate:
 
 
 def null_statistics(
-    null: FittedModel, large: Design, n: int, *, seed: int | None = None, first: int = 0
+    null: FittedModel,
+    large: Design,
+    n: int,
+    *,
+    seed: int | None = None,
+    first: int = 0,
+    executor: Executor | None = None,
 ) -> tuple[Array, Flags]:
     """Return likelihood-ratio statistics of two models under the smaller one.
 
@@ -290,6 +297,8 @@ def null_statistics(
     seed : int, optional
     first : int
         The number of the first replicate, so that a sequence can be continued.
+    executor : concurrent.futures.Executor, optional
+        Takes the work in parts; the result is the same.
 
     Returns
     -------
@@ -300,16 +309,13 @@ def null_statistics(
     _check(null.method, n)
     if null.family.is_linear:
         models = rivals(null.design, large, null.estimate, reml=null.method == "reml")
-        return likelihood_ratios(models, n, seed, first=first)
+        return likelihood_ratios(models, n, seed, first=first, executor=executor)
     fitted_large = refitted(null, large)
     pairs = [(null, null.design), (fitted_large, large)]
     sides = [_Side.of(null, design, fitted) for fitted, design in pairs]
     seeds = seeds_of_replicates(entropy_of(seed), n, first)
-    batches = [
-        _ratios(null, sides, seeds[start : start + BATCH_GENERALIZED])
-        for start in range(0, n, BATCH_GENERALIZED)
-    ]
-    statistics = np.concatenate(batches)
+    parts = [seeds[start : start + BATCH_GENERALIZED] for start in range(0, n, BATCH_GENERALIZED)]
+    statistics = np.concatenate([*mapped(executor, partial(_ratios, null, sides), parts)])
     return statistics, np.isnan(statistics)
 
 

@@ -8,7 +8,9 @@ structure has many crossed effects.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, fields
+from functools import partial
 
 import numpy as np
 
@@ -53,6 +55,7 @@ from ranef.likelihood.linear.optimum.starts import (
 from ranef.numerics.matrices import threads_for
 from ranef.numerics.minimize import lowest
 from ranef.numerics.minimize_many import Minima, minimized
+from ranef.progress import mapped
 
 SMALL_RELATIVE_SD = 0.2  # below which another start is tried
 MIN_SD_OF_START = 0.1  # a relative sd
@@ -339,7 +342,12 @@ def rivals(small: Design, large: Design, estimate: Estimate, *, reml: bool) -> R
 
 
 def likelihood_ratios(
-    models: Rivals, n: int, seed: int | None = None, *, first: int = 0
+    models: Rivals,
+    n: int,
+    seed: int | None = None,
+    *,
+    first: int = 0,
+    executor: Executor | None = None,
 ) -> tuple[Array, Flags]:
     """Return likelihood-ratio statistics of responses drawn from the small model.
 
@@ -351,6 +359,8 @@ def likelihood_ratios(
     seed : int, optional
     first : int
         The number of the first replicate: statistics of the same seed go on where others ended.
+    executor : concurrent.futures.Executor, optional
+        Takes the work in parts; the result is the same.
 
     Returns
     -------
@@ -360,8 +370,8 @@ def likelihood_ratios(
     failed : ndarray of bool, shape (n,)
     """
     seeds = seeds_of_replicates(entropy_of(seed), n, first)
-    batches = [_ratios(models, seeds[a : a + BATCH]) for a in range(0, n, BATCH)]
-    statistics = np.concatenate(batches)
+    parts = [seeds[start : start + BATCH] for start in range(0, n, BATCH)]
+    statistics = np.concatenate([*mapped(executor, partial(_ratios, models), parts)])
     return statistics, np.isnan(statistics)
 
 

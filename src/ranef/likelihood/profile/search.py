@@ -12,7 +12,9 @@ Moolgavkar (1988), *Applied Statistics* 37, 87-94.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -35,7 +37,7 @@ from ranef.likelihood.profile.likelihood_profile import Profile, ProfileCurve, c
 from ranef.numerics.finite_differences import forward_hessian
 from ranef.numerics.matrices import threads_for
 from ranef.numerics.minimize import minimize
-from ranef.progress import tracked
+from ranef.progress import mapped, tracked
 
 STEPS_TO_CUTOFF = 6  # from the estimate
 MAX_NODES = 40  # on each side
@@ -53,7 +55,12 @@ COMMON_PROBS = (0.9, 0.95, 0.99)  # of the intervals whose limits are made nodes
 
 
 def profile(
-    model: FittedModel, surface: Surface, names: Sequence[str] | None = None, *, prob: float = 0.99
+    model: FittedModel,
+    surface: Surface,
+    names: Sequence[str] | None = None,
+    *,
+    prob: float = 0.99,
+    executor: Executor | None = None,
 ) -> Profile:
     """Return the profile likelihood of a fit's parameters.
 
@@ -66,6 +73,8 @@ def profile(
         Parameters as `design.labels.parameter_names` has them; all by default.
     prob : float
         The intervals that the profiles are to reach out to.
+    executor : concurrent.futures.Executor, optional
+        Takes the parameters one by one; the result is the same.
 
     Raises
     ------
@@ -96,13 +105,11 @@ def profile(
         if not is_one_of(name, parameters):
             raise FitError(f"there is no parameter {name!r}. {suggestion(str(name), parameters)}")
     freed = _freed(model.design.terms)
-    with threads_for(surface.width):
-        also = [sd for name in wanted for sd in freed.get(name, ())]
-        needed = list(dict.fromkeys([*wanted, *also]))
-        profiles = {
-            name: _curve(surface.focus(parameters.index(name), name), cutoff)
-            for name in tracked("Profiling", needed)
-        }
+    also = [sd for name in wanted for sd in freed.get(name, ())]
+    needed = list(dict.fromkeys([*wanted, *also]))
+    work = partial(_of_parameter, surface, cutoff)
+    made = mapped(executor, work, map(parameters.index, needed), needed)
+    profiles = dict(zip(needed, tracked("Profiling", made, len(needed)), strict=True))
     curves = {
         name: _capped(profiles[name][0], [profiles[sd][0] for sd in freed.get(name, ())], cutoff)
         for name in wanted
@@ -116,6 +123,14 @@ def profile(
         title=f"Profile likelihood{how}",
         general_notes=tuple(_notes(model, surface.estimate, lowest)),
     )
+
+
+def _of_parameter(
+    surface: Surface, cutoff: float, place: int, name: str
+) -> tuple[ProfileCurve, float]:
+    """Return the profile of one parameter, and the lowest rise of the deviance that was met."""
+    with threads_for(surface.width):
+        return _curve(surface.focus(place, name), cutoff)
 
 
 def _freed(terms: Sequence[RandomTerm]) -> dict[str, tuple[str, str]]:
