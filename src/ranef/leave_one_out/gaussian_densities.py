@@ -12,7 +12,9 @@ through the few columns that they touch:
     log|M| falls by -log|B|, the cross-products of [X y] in the metric of V^-1 by a' B^-1 a,
 
 and the remainder gives p(y without A) as all data give p(y). The rows A enter by their triangular
-factor, so that a large group costs no more than a small one.
+factor, so that a large group costs no more than a small one. A single row takes h h' off the
+cross-products T = [S s; s' t], with h = a / sqrt(B) = (h_x, h_y): log|S| falls by
+-log(1 - h_x' S^-1 h_x), and the remainder by (h_y - h_x' S^-1 s)^2 / (1 - h_x' S^-1 h_x).
 
 Arrays run over components or pieces of units first, and over points last.
 
@@ -26,6 +28,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +48,8 @@ from ranef.numerics.matrices import (
     gram,
     pointwise_cholesky,
     pointwise_forward,
+    stack_cholesky_or_nan,
+    stack_inverse,
     threads_for,
 )
 from ranef.posterior.linear_posterior import FixedPart, LinearPosterior
@@ -94,8 +99,8 @@ class Shares:
     ----------
     total : ndarray, shape (r + 1, r + 1, points)
         Cross-products of the integrated fixed columns and y in the metric of V^-1.
-    of_units : ndarray, shape (U, r + 1, r + 1, points)
-        The share of each unit's rows in `total`.
+    of_units : ndarray, shape (U, r + 1, r + 1, points) or (points, U, r + 1)
+        The share of each unit's rows in `total`; of single rows the column whose square it is.
     log_det : ndarray, shape (U, points)
         log|B|.
     prior : ndarray, shape (r + 1, r + 1, points) or (r + 1, r + 1, 1)
@@ -140,12 +145,19 @@ class HeldOut:
     prior: Array
     pieces: Pieces
 
+    @property
+    def are_rows(self) -> bool:
+        """Whether the units are single rows."""
+        return self.units.codes is None
+
     @cached_property
     def size(self) -> int:
         """The number of elements that the arrays of one point have."""
         m, K, f = self.C.shape
         N, a, c = self.pieces.Z.shape
         of_pieces = N * (c * (c + f) + a * (c + a + f) + f * f)
+        if self.are_rows:
+            of_pieces = N * (c * c + 3 * f)
         return int(self.effects.size + m * K * f + of_pieces)
 
     def log_p(self, values: Array) -> Array:
@@ -182,7 +194,8 @@ class HeldOut:
     def chunks(self, points: int, copies: int = 1) -> Iterator[slice]:
         """Yield the points in chunks, so that arrays stay small, also with copies of a point."""
         f = self.C.shape[2]
-        step = max(1, MAX_ELEMENTS // max(self.size, copies * len(self.n_rows) * f * f))
+        of_copy = len(self.n_rows) * (2 * f if self.are_rows else f * f)
+        step = max(1, MAX_ELEMENTS // max(self.size, copies * of_copy))
         chunks = [slice(start, start + step) for start in range(0, points, step)]
         return tracked("Leaving out, parts", chunks)
 
@@ -209,12 +222,16 @@ class HeldOut:
             first, inverse = pieces.distinct
             ZY = from_left(Z, Y.among(component[first], columns[first])[inverse])
             L = pointwise_cholesky(np.eye(Z.shape[1])[:, :, None] - from_right(ZY, Z))
-            a = pieces.fixed[..., None] - from_left(Z, W[component[:, None], columns])
+            a = pieces.fixed[..., None] - _of_rows(Z, W, component, columns)
             half = pointwise_forward(L, _contracted(a, given))
             log_det = 2 * np.log(np.einsum("naaq->anq", L)).sum(axis=0)
+            if self.are_rows:
+                of_units = np.ascontiguousarray(np.moveaxis(half[:, 0], -1, 0))
+            else:
+                of_units = _of_units(gram(half, half) + gram(residual, residual), starts)
             return Shares(
                 gram(root, root) - _contracted(_contracted(explained, given).swapaxes(0, 1), given),
-                _of_units(gram(half, half) + gram(residual, residual), starts),
+                of_units,
                 _of_units(log_det, starts),
                 gram(prior, prior),
             )
@@ -238,12 +255,60 @@ class HeldOut:
         constant = self.n_rows[:, None] * LOG_2PI - self.log_weights[:, None]
         with np.errstate(all="ignore"):
             total = shares.total[:, :, index] + prior * sigma**2
-            log_det, rss = eliminated(total[None])
-            log_det_without, rss_without = eliminated(total - shares.of_units[..., index])
-            log_ratio = shares.log_det[:, index] + log_det_without - log_det
-            log_ratio += (rss_without - rss) / sigma**2
+            if self.are_rows:
+                log_ratio = _without_rows(total, shares.of_units, index, sigma)
+            else:
+                log_det, rss = eliminated(total[None])
+                log_ratio, rss_without = eliminated(total - shares.of_units[..., index])
+                log_ratio -= log_det
+                log_ratio += (rss_without - rss) / sigma**2
+            log_ratio += shares.log_det[:, index]
             log_ratio -= constant + 2 * self.n_rows[:, None] * np.log(sigma)
         return np.where(np.isfinite(log_ratio), log_ratio / 2, np.nan)
+
+
+def _without_rows(total: Array, rows: Array, index: Places, sigma: Array) -> Array:
+    """Return how log|S| and the remainder over sigma^2 change, in all, without single rows.
+
+    Parameters
+    ----------
+    total : ndarray, shape (r + 1, r + 1, P)
+        [S s; s' t].
+    rows : ndarray, shape (points, U, r + 1)
+        h of each row.
+    index : ndarray of int, shape (P,)
+        The point of each, in increasing order.
+    sigma : ndarray, shape (P,)
+
+    Returns
+    -------
+    ndarray, shape (U, P)
+    """
+    r, changes = len(total) - 1, np.empty((rows.shape[1], len(index)))
+    matrices = np.moveaxis(total, -1, 0)
+    root = stack_inverse(stack_cholesky_or_nan(matrices[:, :r, :r]))
+    maps = np.zeros_like(matrices)  # from h to L^-1 h_x and to h_y - h_x' S^-1 s
+    maps[:, :r, :r] = root.swapaxes(1, 2)
+    maps[:, :r, r] = -(root.swapaxes(1, 2) @ (root @ matrices[:, :r, r:]))[..., 0]
+    maps[:, r, r] = 1.0
+    stops = np.flatnonzero(np.diff(index, append=-1)) + 1
+    for start, stop in pairwise((0, *stops.tolist())):
+        map_ = maps[start:stop].transpose(1, 2, 0).reshape(r + 1, -1)
+        squares = (rows[index[start]] @ map_) ** 2
+        parts = np.split(squares, r + 1, axis=1)
+        left = 1 - sum(parts[:r])
+        changes[:, start:stop] = np.log(left) - parts[r] / (left * sigma[start:stop] ** 2)
+    return changes
+
+
+def _of_rows(Z: Array, W: Array, component: Places, columns: Places) -> Array:
+    """Return Z W for the rows of pieces, W being (components, K, f, points)."""
+    if Z.shape[1] != 1:
+        return from_left(Z, W[component[:, None], columns])
+    product = np.zeros((len(Z), *W.shape[2:]))
+    for z, column in zip(Z[:, 0].T, columns.T, strict=True):
+        product += z[:, None, None] * W[component, column]
+    return product[:, None]
 
 
 # ------------------------------------------------------------------------------- preparation
