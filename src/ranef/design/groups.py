@@ -7,7 +7,7 @@ component, the levels of the outermost of nested factors are, and crossed factor
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -17,7 +17,7 @@ from scipy import sparse
 
 from ranef._typing import Array, Codes, Places
 from ranef.design.data_frame import level_texts
-from ranef.errors import DataError
+from ranef.errors import DataError, FitError, listed
 from ranef.numerics.matrices import ReadOnly, scattered
 from ranef.numerics.memory import check_memory
 
@@ -55,6 +55,55 @@ class Factor(ReadOnly):
     parts: tuple[Factor, ...] = ()
     unseen: tuple[object, ...] = ()
     doubt: str = ""
+
+    def meets(self, other: Factor) -> tuple[Codes, Codes]:
+        """Return the levels of this factor and of another that meet in a row, row by row."""
+        return self.codes, other.codes
+
+
+class PairedFactor(Factor):
+    """A grouping factor of data that are known by pairs of levels alone, and not by rows.
+
+    Parameters
+    ----------
+    name : str
+    levels : pandas.Index
+    pairs : mapping of str to (ndarray of int, ndarray of int)
+        By the name of another factor the levels of both that meet in some row, each pair once.
+    """
+
+    def __init__(
+        self, name: str, levels: pd.Index[Any], pairs: Mapping[str, tuple[Codes, Codes]]
+    ) -> None:
+        for field, value in {"name": name, "levels": levels, "pairs": pairs}.items():
+            object.__setattr__(self, field, value)
+
+    pairs: Mapping[str, tuple[Codes, Codes]]
+
+    @property
+    def codes(self) -> Codes:
+        """There are none.
+
+        Raises
+        ------
+        FitError
+        """
+        raise FitError(
+            f"this model has the cross-products of its data by pairs of levels, of `{self.name}` "
+            f"and {listed(self.pairs)}; what leaves out, draws or shows whole groups needs those "
+            "of all combinations of levels: take rf.Model(rf.summarize(formula, data, "
+            "min_rows=0)), which has as many rows as there are combinations, or collect a part of "
+            "the groups."
+        )
+
+    @property
+    def numbers(self) -> Codes:
+        """There are none."""
+        return self.codes
+
+    def meets(self, other: Factor) -> tuple[Codes, Codes]:
+        """Return the levels of this factor and of another that meet in a row, each pair once."""
+        return self.pairs[other.name]
 
 
 def combined(name: str, parts: tuple[Factor, ...], levels: pd.Index[Any] | None) -> Factor:
@@ -200,15 +249,28 @@ class Grouped(Protocol):
         """The number of levels, m."""
 
 
-def chain_of(terms: Sequence[Grouped]) -> tuple[list[int], list[int]]:
+def row_by_row(one: Grouped, other: Grouped) -> tuple[Codes, Codes]:
+    """Return the levels of two terms that meet in a row."""
+    return one.codes, other.codes
+
+
+def chain_of[T: Grouped](
+    terms: Sequence[T], meets: Callable[[T, T], tuple[Codes, Codes]] = row_by_row
+) -> tuple[list[int], list[int]]:
     """Return the numbers of the terms that form a chain of nested factors, and of the others.
 
     The chain starts with the first term and goes on with each later one in which the last of
     the chain is nested.
+
+    Parameters
+    ----------
+    terms : sequence
+    meets : callable
+        Returns the levels of two terms that meet in some row.
     """
     chain: list[int] = []
     for i, term in enumerate(terms):
-        if not chain or is_nested(terms[chain[-1]].codes, term.codes):
+        if not chain or is_nested(*meets(terms[chain[-1]], term)):
             chain.append(i)
     return chain, [i for i in range(len(terms)) if i not in chain]
 
@@ -234,7 +296,7 @@ def check_effects(terms: Sequence[TermRows], n_fixed: int, *, dense: bool = Fals
     ------
     FitError
     """
-    chain, others = chain_of(terms)
+    chain, others = chain_of(terms, lambda one, other: one.meets(other))
     for i, place in enumerate(chain):
         k, m = sum(terms[j].n_coefs for j in chain[i:]), terms[place].n_levels
         what = f"the random effects of `{terms[place].factor}`, {m:,} levels x {k:,} coefficients,"

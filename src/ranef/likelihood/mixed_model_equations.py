@@ -14,7 +14,7 @@ Source: Henderson (1975), *Biometrics* 31, 423-447; Robinson (1991), *Statistica
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -25,6 +25,7 @@ from ranef.design.groups import transposed
 from ranef.design.rows.rows import TermRows
 from ranef.likelihood.generalized.weighted_crossproducts import TermColumns, weighted
 from ranef.likelihood.linear.blocked_cholesky import Factorized, modes, selected_inverse, solve
+from ranef.likelihood.linear.sums.level_sums import level_sums
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,17 +54,16 @@ class MixedModelEquations:
     @cached_property
     def modes_by_fixed(self) -> list[Array]:
         """By how much conditional modes fall as fixed effects rise, A, shape (m, k, p)."""
-        rows = self.design.sufficient
-        WX, backs = self.weights[:, None] * rows.X, self._backs
+        rows, backs = replace(self.design.sufficient, weights=self.weights), self._backs
+        X = np.sqrt(self.weights)[:, None] * rows.X
+        by_level = level_sums(rows, self.bases, X)
         sums = [
-            (transposed(term.codes, term.columns @ back, term.n_levels) @ WX).reshape(
-                term.n_levels, term.n_coefs, -1
-            )
-            for term, back in zip(rows.terms, backs, strict=True)
+            by_level.fixed(t).reshape(term.n_levels, term.n_coefs, X.shape[1])
+            for t, term in enumerate(rows.terms)
         ]
         falls = [
             solve(self.factorized, [of_term[:, :, j] for of_term in sums])
-            for j in range(WX.shape[1])
+            for j in range(X.shape[1])
         ]
         empty = [of_term[:, :, :0] for of_term in sums]
         return [

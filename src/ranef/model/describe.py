@@ -141,9 +141,10 @@ def _factors(design: Design) -> list[Factor]:
 
 
 def _relation(a: Factor, b: Factor) -> str:
-    if is_nested(a.codes, b.codes):
+    of_a, of_b = a.meets(b)
+    if is_nested(of_a, of_b):
         return f"{a.name} is nested in {b.name}"
-    if is_nested(b.codes, a.codes):
+    if is_nested(of_b, of_a):
         return f"{b.name} is nested in {a.name}"
     cells, possible = len(np.unique(_cell_of(a, b))), len(a.levels) * len(b.levels)
     if cells == possible:
@@ -153,7 +154,8 @@ def _relation(a: Factor, b: Factor) -> str:
 
 def _cell_of(a: Factor, b: Factor) -> NDArray[np.int64]:
     """Return the combination of two factors' levels of each row, as a number."""
-    return a.codes * len(b.levels) + b.codes
+    of_a, of_b = a.meets(b)
+    return of_a * len(b.levels) + of_b
 
 
 def _nesting_notes(a: Factor, b: Factor) -> list[str]:

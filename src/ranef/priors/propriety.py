@@ -126,12 +126,16 @@ def check_proper(design: Design, priors: Priors, family: Family = GAUSSIAN) -> N
 
 @dataclass(frozen=True, eq=False)
 class _StandardDeviation:
-    """The standard deviation of coefficient j of a term, with its prior."""
+    """The standard deviation of coefficient j of a term, with its prior.
+
+    Its levels are those with a row that the coefficient matters in: as many as its columns' rank.
+    """
 
     term: RandomTerm
     rows: TermRows
     j: int
     prior: Prior
+    levels: NDArray[np.int64]
 
     @property
     def name(self) -> str:
@@ -143,11 +147,6 @@ class _StandardDeviation:
         """Whether the prior is one of the standard deviation over sigma."""
         return isinstance(self.prior, Relative)
 
-    @property
-    def levels(self) -> NDArray[np.int64]:
-        """The levels with a row that the coefficient matters in: as many as its columns' rank."""
-        return np.unique(self.rows.codes[self.rows.columns[:, self.j] != 0])
-
 
 def _columns_of_priors(design: Design, priors: Priors) -> Array:
     """Return the columns (n, p) of the coefficients that the priors hold for."""
@@ -156,9 +155,9 @@ def _columns_of_priors(design: Design, priors: Priors) -> Array:
 
 def _standard_deviations(design: Design, priors: Priors) -> list[_StandardDeviation]:
     return [
-        _StandardDeviation(term, rows, j, prior)
-        for term, rows, term_priors in zip(
-            design.terms, design.sufficient.terms, priors.terms, strict=True
+        _StandardDeviation(term, rows, j, prior, design.sufficient.levels_with(t, j))
+        for t, (term, rows, term_priors) in enumerate(
+            zip(design.terms, design.sufficient.terms, priors.terms, strict=True)
         )
         for j, prior in enumerate(term_priors.sd)
     ]

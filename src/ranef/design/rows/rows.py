@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ranef._typing import Array, Codes, Flags
 from ranef.design.data_frame import CompleteRows
 from ranef.design.groups import Factor
+from ranef.design.rows.pair_sums import PairSums
 from ranef.numerics.matrices import ReadOnly
 
 ROUNDING = 1e-14  # of the variation of a condensed column, relative to its length
@@ -48,6 +49,10 @@ class TermRows(ReadOnly):
         """The level of each row, shape (n,); -1 for a level that is not known."""
         return self.grouping.codes
 
+    def meets(self, other: TermRows) -> tuple[Codes, Codes]:
+        """Return the levels of this term and of another that meet in some row of the data."""
+        return self.grouping.meets(other.grouping)
+
     @property
     def n_levels(self) -> int:
         """The number of levels, m."""
@@ -79,12 +84,16 @@ class Condensed(ReadOnly):
     unweighted : Rows or None
         Rows with the cross-products that the data have without their weights; None for these
         rows themselves.
+    pairs : PairSums or None
+        Cross-products by level and by pairs of levels, where the rows have those of all data only:
+        then the level of a row is not known.
     """
 
     ones: Array
     counts: NDArray[np.int64]
     log_weights: Array
     unweighted: Rows | None
+    pairs: PairSums | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,6 +134,11 @@ class Rows(ReadOnly):
         return np.ones(len(self.y)) if self.condensed is None else self.condensed.ones
 
     @property
+    def is_paired(self) -> bool:
+        """Whether the data are known by pairs of levels, so that no row has a level."""
+        return self.condensed is not None and self.condensed.pairs is not None
+
+    @property
     def log_weights(self) -> Array:
         """The logarithms of the weights, shape (n,), where several rows' their sum."""
         return np.log(self.weights) if self.condensed is None else self.condensed.log_weights
@@ -150,6 +164,15 @@ class Rows(ReadOnly):
         squares = float(np.sum((column - self.mean(column) * self.ones) ** 2))
         is_constant = squares <= ROUNDING**2 * float(column @ column)
         return 0.0 if is_constant else float(np.sqrt(squares / (self.condensed.counts.sum() - 1)))
+
+    def levels_with(self, t: int, j: int) -> Codes:
+        """Return the levels of a term that have a row in which its column j is not zero."""
+        pairs = None if self.condensed is None else self.condensed.pairs
+        if pairs is None:
+            return np.unique(self.terms[t].codes[self.terms[t].columns[:, j] != 0])
+        change = pairs.changes[t][:, j]
+        squares = change @ pairs.own[t] @ change
+        return np.flatnonzero(squares > ROUNDING * squares.max(initial=0.0))
 
     def term(self, label: str) -> TermRows:
         """Return the rows of the term of a label."""

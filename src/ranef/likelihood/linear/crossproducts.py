@@ -22,10 +22,11 @@ from scipy import linalg, sparse
 from ranef._typing import Array, Codes
 from ranef.covariances.covariance import Bases, Covariance
 from ranef.design.design import Design, RandomTerm
-from ranef.design.groups import chain_of, check_effects, transposed
+from ranef.design.groups import chain_of, check_effects
 from ranef.design.rows.rows import Rows, TermRows
 from ranef.errors import listed
 from ranef.likelihood.linear.crossed_rows import CrossedRows, crossed_rows
+from ranef.likelihood.linear.sums.level_sums import LevelSums, level_sums
 from ranef.numerics.matrices import orthonormal
 from ranef.numerics.memory import check_memory
 
@@ -140,31 +141,23 @@ def cross_products(design: Design) -> CrossProducts:
     coefficients = Q.T @ y
     residual = y - Q @ coefficients
     residual -= Q @ (Q.T @ residual)  # once more, for a y far from zero
-    weighted = [term.columns * root[:, None] for term in design.sufficient.terms]
+    terms = design.sufficient.terms
+    weighted = [term.columns * root[:, None] for term in terms]
     bases = tuple(basis(Z, term) for Z, term in zip(weighted, design.terms, strict=True))
-    columns = [
-        linalg.solve_triangular(T, Z.T, trans="T").T for Z, T in zip(weighted, bases, strict=True)
-    ]
-    chain, others = chain_of(design.sufficient.terms)
+    chain, others = chain_of(terms, TermRows.meets)
     fixed = np.column_stack([Q, residual])
-    turned = [
-        transposed(term.codes, Z, term.n_levels)
-        for term, Z in zip(design.sufficient.terms, columns, strict=True)
-    ]
-    inner, across = _rest([turned[j] for j in others], fixed)
+    sums = level_sums(design.sufficient, bases, fixed)
+    inner, across = _rest(sums, others, fixed.shape[1])
     return CrossProducts(
         n=design.n_obs,
         p=design.sufficient.X.shape[1],
         log_weights=float(design.sufficient.log_weights.sum()),
         covariances=tuple(t.covariance for t in design.terms),
         n_levels=tuple(t.n_levels for t in design.terms),
-        chain=tuple(
-            _link(design.sufficient.terms, (columns, turned), chain[i:], others, fixed)
-            for i in range(len(chain))
-        ),
+        chain=tuple(_link(terms, sums, chain[i:], others) for i in range(len(chain))),
         inner=inner,
         fixed=np.vstack([across, fixed.T @ fixed]),
-        rest_terms=_rest_layout(design.sufficient.terms, others),
+        rest_terms=_rest_layout(terms, others),
         bases=bases,
         R=R,
         beta_ols=level + (linalg.solve_triangular(R, coefficients) if len(R) else coefficients),
@@ -238,49 +231,42 @@ def _rest_layout(terms: Sequence[TermRows], others: list[int]) -> tuple[tuple[in
 
 
 def _link(
-    terms: Sequence[TermRows],
-    columns: tuple[list[Array], list[sparse.csr_array]],
-    chain: list[int],
-    others: list[int],
-    fixed: Array,
+    terms: Sequence[TermRows], sums: LevelSums, chain: list[int], others: list[int]
 ) -> ChainFactor:
     """Return a factor of the chain with its cross-products.
 
-    The columns of all terms are given by rows, and turned.
     Those with the rest are sparse where that saves time and memory, and only at the head of the
     chain: the elimination of a term fills the rows of its parents.
     """
     i, *later = chain
     term, m, k = terms[i], terms[i].n_levels, terms[i].n_coefs
-    Zt, wide = columns[1][i], np.column_stack([columns[0][j] for j in chain])
-    f = wide.shape[1]
+    outer = [sums.nested(i, j) for j in later]
+    wide = np.concatenate([sums.own(i), *(products for _, products in outer)], axis=2)
+    f = wide.shape[2]
     front = np.zeros((m, f, f))
-    front[:, :k] = (Zt @ wide).reshape(m, k, f)
+    front[:, :k] = wide
     front[:, k:, :k] = front[:, :k, k:].transpose(0, 2, 1)
-    parent = None
-    if later:
-        parent = np.empty(m, dtype=np.int64)
-        parent[term.codes] = terms[later[0]].codes
-    crossed = [Zt @ columns[1][j].T for j in others]
-    size = Zt.shape[0] * sum(c.shape[1] for c in crossed)
+    parent = outer[0][0] if outer else None
+    crossed, fixed = [sums.crossed(i, j) for j in others], sums.fixed(i)
+    size = m * k * sum(c.shape[1] for c in crossed)
     is_sparse = sum(c.nnz for c in crossed) < SPARSE_SHARE * size
     if i == 0 and size > SPARSE_SIZE and is_sparse:
-        rows = crossed_rows(sparse.csr_array(sparse.hstack(crossed)), Zt @ fixed, k)
+        rows = crossed_rows(sparse.csr_array(sparse.hstack(crossed)), fixed, k)
         return ChainFactor(i, k, front, rows, parent)
     names = listed(terms[j].factor for j in others)
     what = f"the cross-products of `{term.factor}` with {names}, {size:,} and most not zero,"
     remedy = "Fit a sample of the levels, or leave one of the crossed factors out."
     check_memory(2.0 * size, what, remedy)
-    full = np.column_stack([*(c.toarray() for c in crossed), Zt @ fixed])
+    full = np.column_stack([*(c.toarray() for c in crossed), fixed])
     return ChainFactor(i, k, front, full.reshape(m, k, -1), parent)
 
 
-def _rest(turned: list[sparse.csr_array], fixed: Array) -> tuple[Array | sparse.csr_array, Array]:
+def _rest(sums: LevelSums, others: list[int], width: int) -> tuple[Array | sparse.csr_array, Array]:
     """Return the cross-products of the rest's random effects, and those with X and y."""
-    if not turned:
-        return np.empty((0, 0)), np.empty((0, fixed.shape[1]))
-    Zt = sparse.vstack(turned, format="csr")
-    inner = sparse.csr_array(Zt @ Zt.T)
+    if not others:
+        return np.empty((0, 0)), np.empty((0, width))
+    inner = sums.among(others)
     q = inner.shape[0]
     is_sparse = q * q > SPARSE_SIZE and inner.nnz < SPARSE_SHARE * q * q
-    return inner if is_sparse else inner.toarray(), np.asarray(Zt @ fixed)
+    across = np.vstack([sums.fixed(i) for i in others])
+    return inner if is_sparse else inner.toarray(), across

@@ -227,7 +227,7 @@ class _Space:
                 i
                 for i in others
                 if rows[i].n_levels == rows[t].n_levels
-                and is_nested(rows[i].codes, rows[t].codes)
+                and is_nested(*rows[i].meets(rows[t]))
                 and self._has([i], t)
             ),
             None,

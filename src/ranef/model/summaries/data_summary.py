@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import combinations
 from os import PathLike
 from typing import Any
 
@@ -21,8 +22,9 @@ from ranef._typing import Array, Codes
 from ranef.design.data_frame import CompleteRows
 from ranef.design.design import CodedPart, Design, assembled
 from ranef.design.evaluate import Interpreter
-from ranef.design.groups import Factor, joint
+from ranef.design.groups import Factor, PairedFactor, joint
 from ranef.design.model_matrix import Columns, code, nearest_place
+from ranef.design.rows.pair_sums import PairSums
 from ranef.design.rows.rows import Condensed, Rows
 from ranef.errors import DataError, FitError, listed
 from ranef.formula.terms import Formula, columns_of
@@ -77,6 +79,9 @@ class DataSummary(WithoutCaches):
         Rows with the cross-products that the data have without weights, where these are not one.
     offset : str or None
         The name of the column given as `offset=`.
+    pairs : PairSums or None
+        Of a model of lazy data with many combinations of levels: cross-products by pairs of levels,
+        the rows being those of all data together.
     """
 
     formula: Formula
@@ -90,6 +95,7 @@ class DataSummary(WithoutCaches):
     log_weights: Array
     unweighted: Array | None
     offset: str | None
+    pairs: PairSums | None
 
     @property
     def n_obs(self) -> int:
@@ -217,11 +223,11 @@ class DataSummary(WithoutCaches):
             CodedPart(
                 part,
                 replace(Z, values=values),
-                Factor(part.factor, grouping.levels, grouping.codes, grouping.codes),
+                factor,
                 nearest_place(interpreter, Z),
             )
-            for part, Z, values, grouping in zip(
-                formula.random, Zs, of_Zs, self.groupings, strict=True
+            for part, Z, values, factor in zip(
+                formula.random, Zs, of_Zs, self._factors(), strict=True
             )
         ]
         rows = Rows(
@@ -235,7 +241,27 @@ class DataSummary(WithoutCaches):
             condensed=Condensed(ones[:, 0], counts, log_weights, unweighted=None),
         )
         X, labels = replace(X, values=of_X), (self.response, "")
-        return assembled(interpreter, formula, X, random, rows, labels=labels, offset=self.offset)
+        made = assembled(interpreter, formula, X, random, rows, labels=labels, offset=self.offset)
+        if self.pairs is None:
+            return made
+        numbers = {id(part): number for number, part in enumerate(formula.random)}
+        order = [numbers[id(part)] for part, _ in made.recipe.random]
+        condensed = Condensed(ones[:, 0], counts, log_weights, None, self.pairs.reordered(order))
+        return made.with_rows(condensed=condensed)
+
+    def _factors(self) -> list[Factor]:
+        """Return the grouping factors of the random terms, in the formula's order."""
+        names = [part.factor for part in self.formula.random]
+        named = [*zip(names, self.groupings, strict=True)]
+        if self.pairs is None:
+            return [Factor(name, one.levels, one.codes, one.codes) for name, one in named]
+        met: list[dict[str, tuple[Codes, Codes]]] = [{} for _ in names]
+        for i, j in combinations(range(len(names)), 2):
+            table = self.pairs.table(i, j)
+            met[i][names[j]] = table.first, table.second
+            met[j][names[i]] = table.second, table.first
+        pairs = zip(named, met, strict=True)
+        return [PairedFactor(name, one.levels, with_) for (name, one), with_ in pairs]
 
     @property
     def _unweighted(self) -> Array:

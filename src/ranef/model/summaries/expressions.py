@@ -7,7 +7,7 @@ combination of these levels, so that any coding of any factor goes the same way.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import prod
@@ -46,6 +46,14 @@ def number(value: float) -> Expr:
     import narwhals.stable.v2 as nw
 
     return nw.lit(1).cast(nw.Float64) * float(value)
+
+
+def combination(names: Sequence[str], shares: Array) -> Expr:
+    """Return the sum of columns times numbers; those times zero have no part in it."""
+    import narwhals.stable.v2 as nw
+
+    parts = [nw.col(n) * number(s) for n, s in zip(names, shares, strict=True) if s]
+    return sum(parts[1:], start=parts[0]) if parts else number(0)
 
 
 def numeric(node: Node) -> Expr:  # noqa: PLR0911 -- one for each kind of node

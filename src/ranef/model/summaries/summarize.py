@@ -17,7 +17,8 @@ from ranef.formula.terms import Formula, columns_of, read_formula
 from ranef.formula.updates import updated
 from ranef.model.summaries import stored_summary
 from ranef.model.summaries.data_summary import DataSummary, Grouping, names_of
-from ranef.model.summaries.lazy_sums import lazy_summary, open_lazy
+from ranef.model.summaries.lazy_sums import lazy_summary
+from ranef.model.summaries.lazy_table import open_lazy
 from ranef.model.summaries.stand_ins import coded_factors, ranges_of
 from ranef.model.summaries.triangular_rows import distinct_columns
 
@@ -113,6 +114,7 @@ def summarize(
         counts=np.ones(len(columns), dtype=np.int64),
         log_weights=np.log(rows.weights),
         unweighted=columns if design.has_weights else None,
+        pairs=None,
         offset=recipe.offset,
     ).condensed()
     _check_counts(summary, min_rows)
@@ -155,7 +157,7 @@ def summary_for(
             message = f"a model of a summary takes no {listed(given)}: it has what `summarize` was "
             raise FitError(f"{message}told.")
         return formula
-    if open_lazy(data) is None:
+    if (lazy := open_lazy(data)) is None:
         return None
     if not family.is_linear:
         message = f"a {family.name} model needs the rows, which lazy data do not bring here: "
@@ -165,7 +167,7 @@ def summary_for(
             message = f"{name}= needs the rows, which lazy data do not bring here: make columns "
             raise DataError(f"{message}of what it gives, or collect the data.")
     options = {name: arguments[name] for name in ("weights", "offset", "missing")}
-    return summarize(formula, data, min_rows=0, **options)
+    return lazy_summary(read_formula(formula, {}), lazy, levels={}, may_pair=True, **options)
 
 
 def updated_summary(

@@ -1,0 +1,140 @@
+"""The complete rows of lazy data, as an engine has them: what is asked of their columns.
+
+Every question is one query, and only its answer comes here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from ranef.arguments import check_choice
+from ranef.design.data_frame import coded
+from ranef.errors import DataError, DataWarning, FormulaError, suggestion, warn
+from ranef.formula.terms import Formula
+
+if TYPE_CHECKING:
+    from narwhals.stable.v2 import Expr
+    from narwhals.stable.v2 import LazyFrame as AnyLazyFrame
+
+    type LazyFrame = AnyLazyFrame[Any]
+
+OWN = "ranef_"  # the names of columns that are not the data's begin with it
+ROWS, KEPT = f"{OWN}rows", f"{OWN}kept"
+
+
+def open_lazy(data: object) -> LazyFrame | None:
+    """Return data as a lazy frame; None where they are not lazy."""
+    if data is None or isinstance(data, pd.DataFrame | Mapping | str):
+        return None
+    import narwhals.stable.v2 as nw
+
+    frame = nw.from_native(data, pass_through=True)
+    return frame if isinstance(frame, nw.LazyFrame) else None
+
+
+@dataclass(frozen=True, eq=False)
+class LazyTable:
+    """The complete rows of lazy data, with the columns that a model uses.
+
+    Attributes
+    ----------
+    rows : LazyFrame
+    schema : mapping of str to type
+        Of the columns of the data.
+    labels, truths : set of str
+        The columns that are neither numbers nor truth values, and those of truth values.
+    weights, offset : Expr or None
+    n : int
+        The number of rows.
+    """
+
+    rows: LazyFrame
+    schema: Mapping[str, Any]
+    labels: set[str]
+    truths: set[str]
+    weights: Expr | None
+    offset: Expr | None
+    n: int
+
+    def select(self, **sums: Expr) -> dict[str, Any]:
+        """Return some numbers about all rows."""
+        return {name: column[0] for name, column in arrays(self.rows.select(**sums)).items()}
+
+    def levels(self, name: str) -> pd.Index[Any]:
+        """Return the levels of a column that occur, in the order of its type, or sorted."""
+        import narwhals.stable.v2 as nw
+
+        column, kind = arrays(self.rows.select(name).unique())[name], self.schema[name]
+        if isinstance(kind, nw.Enum):
+            column = pd.Categorical(column, categories=kind.categories)
+        return coded(name, pd.Series(column)).levels
+
+    def ranges(self, names: Iterable[str]) -> pd.DataFrame:
+        """Return the smallest and largest value of each column of numbers or truth values."""
+        import narwhals.stable.v2 as nw
+
+        measured = [name for name in names if name not in self.labels]
+        ends: dict[str, Expr] = {}
+        for i, name in enumerate(measured):
+            column = nw.col(name)
+            column = column.cast(nw.Int8) if name in self.truths else column
+            ends |= {f"low{i}": column.min(), f"high{i}": column.max()}
+        found = self.select(**ends) if ends else {}
+        return pd.DataFrame(
+            {
+                name: np.array([found[f"low{i}"], found[f"high{i}"]]).astype(
+                    bool if name in self.truths else None
+                )
+                for i, name in enumerate(measured)
+            }
+        )
+
+
+def arrays(rows: LazyFrame) -> dict[str, Any]:
+    """Let the engine compute a table, and return its columns."""
+    found = rows.collect()
+    return {name: found.get_column(name).to_numpy() for name in found.columns}
+
+
+def complete_table(
+    formula: Formula, data: LazyFrame, weights: object, offset: object, missing: str
+) -> LazyTable:
+    """Return the complete rows of lazy data, and count the others."""
+    import narwhals.stable.v2 as nw
+
+    check_choice("missing", missing, ("drop", "raise"))
+    names, schema = dict(formula.columns()), data.collect_schema()
+    for option, value in (("weights", weights), ("offset", offset)):
+        if value is not None and not isinstance(value, str):
+            raise DataError(f"{option}= of lazy data is the name of a column, got an array.")
+        if isinstance(value, str):
+            names.setdefault(value, (0, 0))
+    for name, span in names.items():
+        if name not in schema:
+            message = f"the column `{name}` is not in the data. {suggestion(name, [*schema])}"
+            raise FormulaError(message, formula.text, span)
+    absent = [nw.col(name).is_null() for name in names]
+    absent += [nw.col(name).is_nan() for name in names if schema[name].is_float()]
+    complete = ~nw.any_horizontal(*absent, ignore_nulls=True)
+    kept = data.select(*names).filter(complete)
+    flagged = data.with_columns(complete.cast(nw.Int64).alias(KEPT)).select(KEPT)
+    counted = arrays(flagged.select(nw.len().alias(ROWS), nw.col(KEPT).sum()))
+    n, n_kept = (int(counted[name][0] or 0) for name in (ROWS, KEPT))
+    if n_kept == 0:
+        raise DataError("no row of the data is complete.")
+    if n_kept < n:
+        message = f"{n - n_kept:,} of {n:,} rows have missing values"
+        if missing == "raise":
+            raise DataError(f"{message}.")
+        warn(f"{message} and are left out.", DataWarning)
+    weighting, shift = (
+        None if v is None else nw.col(str(v)).cast(nw.Float64) for v in (weights, offset)
+    )
+    truths = {name for name in names if schema[name] == nw.Boolean}
+    labels = {name for name in names if not schema[name].is_numeric()} - truths
+    return LazyTable(kept, schema, labels, truths, weighting, shift, n_kept)

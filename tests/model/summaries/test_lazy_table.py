@@ -1,0 +1,39 @@
+"""Questions about the columns of lazy data, on several engines."""
+
+import dask.dataframe as dask
+import duckdb
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+
+from ranef.formula.terms import read_formula
+from ranef.model.summaries.lazy_table import complete_table, open_lazy
+
+FRAME = pd.DataFrame(
+    {"y": [1.0, np.nan, 3.0, 4.0], "g": ["b", "a", None, "a"], "t": [True, False, True, False]}
+)
+ENGINES = {
+    "polars": lambda frame: pl.from_pandas(frame).lazy(),
+    "duckdb": duckdb.from_df,
+    "dask": lambda frame: dask.from_pandas(frame, npartitions=2),
+}
+
+
+@pytest.mark.filterwarnings("ignore:2 of 4 rows have missing values")
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_complete_rows_are_asked(engine: str) -> None:
+    data = open_lazy(ENGINES[engine](FRAME))
+    assert data is not None
+    table = complete_table(read_formula("y ~ t + (1 | g)"), data, None, None, "drop")
+    assert table.n == 2
+    assert table.levels("g").tolist() == ["a", "b"]
+    ranges = table.ranges(["y", "g", "t"])
+    assert ranges["y"].tolist() == [1.0, 4.0]
+    assert ranges["t"].tolist() == [False, True]
+
+
+def test_data_that_are_here_are_not_lazy() -> None:
+    assert open_lazy(FRAME) is None
+    assert open_lazy(pl.from_pandas(FRAME)) is None
+    assert open_lazy({"y": [1.0]}) is None
