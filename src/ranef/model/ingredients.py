@@ -43,11 +43,14 @@ class Ingredients:
         As it was given: the columns that the formula does not use are there too.
     arguments : mapping of str to object
         All others by name, but for the formula and the priors.
+    summary : DataSummary, optional
+        What the model has of its data, where it has no rows.
     """
 
     make: Callable[..., Model]
     data: object
     arguments: Mapping[str, Any]
+    summary: DataSummary | None = None
 
     @property
     def options(self) -> list[str]:

@@ -130,8 +130,8 @@ class Model(DataPictures, CriterionPictures, Printed):
         arguments: dict[str, Any] = {"family": family, "link": link, "functions": functions}
         arguments |= {"weights": weights, "offset": offset, "se": se, "missing": missing}
         given = formula if isinstance(formula, DataSummary) else data
-        self._ingredients = Ingredients(type(self), given, arguments)
         self._summary = summary_for(formula, data, self.family, arguments)
+        self._ingredients = Ingredients(type(self), given, arguments, self._summary)
         self._known: dict[str, Prior] = {}
         if se is not None:
             weights = precisions_of(data, se, weights, self.family)
@@ -653,9 +653,13 @@ def load(
         return from_file(path, archive.record[SUMMARY])
     stored = storage.of_archive(path, archive)
     with damage(path):
-        model = Model(
-            **storage.arguments_of(stored),
-            family=storage.family_of(stored, family),
-            functions=functions,
-        )
+        if SUMMARY in stored.model:
+            summary = from_file(path, stored.model[SUMMARY])
+            model = Model(summary, priors=stored.model["priors"])
+        else:
+            model = Model(
+                **storage.arguments_of(stored),
+                family=storage.family_of(stored, family),
+                functions=functions,
+            )
         return storage.restored(stored, model.engine)

@@ -29,6 +29,8 @@ from ranef.fits.posterior import PosteriorFit, QuadratureFit
 from ranef.likelihood.estimate import Estimate
 from ranef.model.archive import Archive, Path_, damage, pack, read, same, write
 from ranef.model.stored_columns import column_of, index_of, stored_column, stored_index
+from ranef.model.summaries import stored_summary
+from ranef.model.summaries.stored_summary import SUMMARY
 from ranef.posterior.draws import DrawnMarginals
 from ranef.posterior.laplace import Mode
 from ranef.posterior.marginal_likelihood import MarginalLikelihood
@@ -150,7 +152,7 @@ def kept(
     pack(request, {}, KINDS)  # or it is said before the work is done that this cannot be kept
     if Path(path).exists():
         stored = open_file(path)
-        is_same = same(stored.request, request) and same(stored.model, said(engine))
+        is_same = same(stored.request, request) and _is_said(stored.model, said(engine))
         if is_same and _are_close(stored.matrices, matrices(engine.design)):
             return restored(stored, engine)
     fit = make()
@@ -163,13 +165,17 @@ def kept(
 
 def said(engine: SharedEngine) -> dict[str, Any]:
     """Return what a model was made of."""
-    design, data = engine.design, engine.design.rows.data
-    columns = {str(name): stored_column(column) for name, column in data.columns.items()}
-    setting = engine.setting
-    return {
+    design, setting, made_of = engine.design, engine.setting, engine.ingredients
+    asked = {
         "formula": design.formula.text,
-        "family": _said_of_family(engine.family, design.rows.y),
+        "family": _said_of_family(engine.family, design.sufficient.y),
         "priors": setting if isinstance(setting, str) else _by_name(setting),
+    }
+    if made_of is not None and made_of.summary is not None:
+        return asked | {SUMMARY: stored_summary.record_of(made_of.summary)}
+    data = design.rows.data
+    columns = {str(name): stored_column(column) for name, column in data.columns.items()}
+    return asked | {
         "columns": columns,
         "index": stored_index(data.columns.index),
         "weights": data.weights,
@@ -177,6 +183,15 @@ def said(engine: SharedEngine) -> dict[str, Any]:
         "offset_name": design.recipe.offset,
         "y": design.rows.y,
     }
+
+
+def _is_said(stored: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Whether a model is that of a file; an engine's sums may differ in their last bits."""
+    if not {SUMMARY} & stored.keys() & now.keys():
+        return same(stored, now)
+    one, other = ({**model, SUMMARY: None} for model in (stored, now))
+    moments = (stored_summary.moments_of(model[SUMMARY]) for model in (stored, now))
+    return same(one, other) and _are_close(*moments)
 
 
 def _by_name(setting: Mapping[str, Any]) -> dict[str, Any]:
@@ -240,11 +255,11 @@ def arguments_of(stored: Stored) -> dict[str, Any]:
 
 def matrices(design: Design) -> dict[str, Any]:
     """Return names of the columns of a design, and the mean and mean square of each."""
-    X = design.rows.X
+    rows, n = design.unweighted, design.n_obs
     return {
         "fixed": design.fixed,
-        "mean": X.mean(axis=0),
-        "mean_square": (X**2).mean(axis=0),
+        "mean": rows.ones @ rows.X / n,
+        "mean_square": (rows.X**2).sum(axis=0) / n,
         "terms": tuple((t.label, t.coefs, t.n_levels, t.lengths) for t in design.terms),
     }
 
@@ -339,7 +354,7 @@ def _drawn(
     """Return the marginals of draws, with the labels that the design has."""
     import xarray as xr
 
-    known = coordinates(design, family)[1] | {"obs": labels(design.rows.index)}
+    known = coordinates(design, family)[1] | {"obs": labels(design.sufficient.index)}
     by_dim = {dim: list(values) for dim, values in known.items()}
     tables = {}
     for name, table in groups.items():

@@ -4,10 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 
 import ranef as rf
-from ranef.errors import FitError
+from ranef.errors import DataError, FitError
+from ranef.model.summaries import lazy_pairs
 from ranef.model.summaries.data_summary import DataSummary
 
 LEVELS = {"arm": ["a", "b", "c"]}
@@ -66,3 +68,37 @@ def test_damaged_and_foreign_files_are_refused(tmp_path: Path) -> None:
         rf.load(path)
     with pytest.raises(FileNotFoundError, match="there is no folder"):
         rf.summarize("y ~ x + (1 | site)", FRAME).save(tmp_path / "nowhere" / "s.zip")
+
+
+@pytest.mark.parametrize("method", ["reml", "quadrature"])
+def test_a_file_keeps_a_fit_of_a_summary_without_rows(tmp_path: Path, method: str) -> None:
+    fit = rf.Model(rf.summarize("y ~ arm * x + (1 | site)", FRAME)).fit(method)
+    fit.save(tmp_path / "fit.zip")
+    again = rf.load(tmp_path / "fit.zip")
+    assert str(again) == str(fit)
+    new = FRAME[:4]
+    expected = fit.predict(new, prob=0.9)
+    np.testing.assert_allclose(again.predict(new, prob=0.9), expected, rtol=1e-6, atol=1e-9)
+    more = again.update(data=FRAME, method="reml")
+    assert more.n_obs == 600
+    with pytest.raises(FitError, match="has no rows"):
+        again.residuals()
+
+
+@pytest.mark.parametrize("most", [0, 10**9])
+def test_a_file_keeps_a_fit_of_lazy_data(
+    tmp_path: Path, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lazy_pairs, "MAX_SUMS", most)
+    lazy, path = pl.from_pandas(FRAME.drop(columns="day")).lazy(), tmp_path / "fit.zip"
+    model = rf.Model("y ~ x + (x | site) + (1 | arm)", lazy, weights="w")
+    assert model.design.sufficient.is_paired == (most == 0)
+    fit = model.fit(file=path)
+    again, kept = rf.load(path), model.fit(file=path)
+    assert str(again) == str(kept) == str(fit)
+    np.testing.assert_array_equal(again.ranef()["site"], fit.ranef()["site"])
+    other = rf.Model("y ~ x + (x | site) + (1 | arm)", lazy.head(200), weights="w").fit(file=path)
+    assert other.n_obs == 200
+    if most == 0:
+        with pytest.raises(DataError, match="by pairs of levels, and takes no more rows"):
+            again.update(data=FRAME, weights="w")

@@ -110,7 +110,8 @@ class DataSummary(WithoutCaches):
 
     def __repr__(self) -> str:
         groups = ", ".join(f"{count:,} {name}" for name, count in self.n_groups.items())
-        of = f" of {len(np.unique(self._cells)):,} cells ({groups})" if groups else ""
+        many = "all" if self.pairs is not None else f"{len(np.unique(self._cells)):,}"
+        of = f" of {many} cells ({groups})" if groups else ""
         few = f"{len(self.columns):,} rows have the same cross-products"
         return f"{self.formula.text}\n  summary of {self.n_obs:,} rows{of}: {few}"
 
@@ -169,6 +170,7 @@ class DataSummary(WithoutCaches):
         FitError
             If it needs columns that the summary does not have.
         """
+        self._check_cells("takes no other random effects")
         X, Zs = self._coded(self.formula)
         places: dict[tuple[str, str], tuple[int, int]] = {}
         place = 1 + len(X.names)
@@ -307,8 +309,19 @@ class DataSummary(WithoutCaches):
             unweighted=unweighted,
         )
 
+    def _check_cells(self, does: str) -> None:
+        """Refuse a summary that has no cells."""
+        if self.pairs is not None:
+            message = (
+                f"the model of lazy data `{self.formula.text}` has cross-products by pairs of "
+            )
+            message += f"levels, and {does}: summarise the data with rf.summarize, which has those "
+            raise DataError(f"{message}of all combinations of levels.")
+
     def _check_alike(self, other: DataSummary) -> None:
         """Refuse summaries that do not add up."""
+        self._check_cells("takes no more rows")
+        other._check_cells("adds to no other")
         if self.formula.text != other.formula.text:
             message = f"summaries of two formulas do not add up: `{self.formula.text}` and "
             raise DataError(f"{message}`{other.formula.text}`.")

@@ -23,8 +23,8 @@ from ranef.design.groups import Factor
 from ranef.design.rows.pair_sums import PairSums, PairTable
 from ranef.formula.terms import Formula, columns_of
 from ranef.model.summaries.data_summary import Grouping
-from ranef.model.summaries.expressions import combination
-from ranef.model.summaries.lazy_table import OWN, ROWS, arrays
+from ranef.design.lazy.expressions import combination
+from ranef.design.lazy.lazy_table import OWN, ROWS, arrays
 from ranef.numerics.memory import BYTES, available, check_memory
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from ranef.formula.updates import updated
 from ranef.model.summaries import stored_summary
 from ranef.model.summaries.data_summary import DataSummary, Grouping, names_of
 from ranef.model.summaries.lazy_sums import lazy_summary
-from ranef.model.summaries.lazy_table import open_lazy
+from ranef.design.lazy.lazy_table import open_lazy
 from ranef.model.summaries.stand_ins import coded_factors, ranges_of
 from ranef.model.summaries.triangular_rows import distinct_columns
 
