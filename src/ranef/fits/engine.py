@@ -103,6 +103,11 @@ class Engine[F](Protocol):
 
     # ----------------------------------------------------------------------- any fit
 
+    @property
+    def lazy_data(self) -> object:
+        """The complete rows of the lazy data that the model was made of; None for others."""
+        return None
+
     @abstractmethod
     def refit(self, method: str, **options: Any) -> F:
         """Fit the same model by another method."""

@@ -10,7 +10,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from itertools import compress
 from os import PathLike
-from typing import TYPE_CHECKING, ClassVar, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, cast
 
 import numpy as np
 import pandas as pd
@@ -19,6 +19,7 @@ from ranef._typing import Array, Seed
 from ranef.arguments import check_counts, check_seed, is_one_of
 from ranef.design.design import Design, RandomTerm
 from ranef.design.labels import parameter_names, theta_names
+from ranef.design.lazy.lazy_table import open_lazy
 from ranef.design.new_data.new_rows import NewRows, own_rows
 from ranef.errors import Convergence, FitError, listed, probability, suggestion
 from ranef.explorer.explore import Explorable
@@ -31,6 +32,7 @@ from ranef.fits.no_pooling.pooling import Pooling
 from ranef.fits.pictures.pictures import Pictures
 from ranef.fits.predictions.asked_rows import asked_rows
 from ranef.fits.predictions.coefficient_table import coefficient_rows, drawn_coefficients
+from ranef.fits.predictions.lazy_predictions import lazy_prediction
 from ranef.fits.predictions.prediction_table import Intervals, Question, prediction_table, question
 from ranef.fits.principal_components import PrincipalComponents, pca_table
 from ranef.fits.reports.reports import Reports
@@ -77,6 +79,7 @@ class Fit(WithoutCaches, Anew, Pictures, Checks, Studies, Pooling, Explorable, R
     # ----------------------------------------------------- what the two kinds of fit differ in
 
     made_by: ClassVar[str]  # the methods of `Model.fit` that give such a fit
+    is_point: ClassVar[bool] = True  # whether a mean is that of the estimates, or one of draws
 
     @abstractmethod
     def fixef(self) -> pd.Series[float]:
@@ -245,8 +248,12 @@ class Fit(WithoutCaches, Anew, Pictures, Checks, Studies, Pooling, Explorable, R
     def fitted(self) -> Array:
         """Return the fitted means, random effects included, shape (n,), in the data's order.
 
-        For a binomial family these are probabilities.
+        For a binomial family these are probabilities. Of lazy data they are a column `mean` of a
+        lazy frame with the complete rows of the data.
         """
+        lazy = None if self.engine is None else open_lazy(self.engine.lazy_data)
+        if lazy is not None:
+            return cast("Array", self.predict(lazy))
         return self._expected(own_rows(self.design), Question())
 
     def icc(
@@ -383,9 +390,11 @@ class Fit(WithoutCaches, Anew, Pictures, Checks, Studies, Pooling, Explorable, R
         Returns
         -------
         ndarray, shape (rows of new_data,), or DataFrame
-            With `prob` a DataFrame on the index of the data with the columns `mean` (or `link`),
-            `sd`, `lower` and `upper`; `.attrs` says what is `predicted` and what the `interval` is.
-            With `draws=True` a DataFrame with one column a draw, see `draws_of`.
+            Of lazy rows (a DuckDB relation, a Polars LazyFrame, an Ibis table, a Dask or PySpark
+            frame) these rows, as lazy as they were, with a column `mean` (or `link`). With `prob` a
+            DataFrame on the index of the data with these columns, `sd`, `lower` and `upper`;
+            `.attrs` says what is `predicted` and what the `interval` is. With `draws=True` a
+            DataFrame with one column a draw, see `draws_of`.
 
         Raises
         ------
@@ -437,6 +446,9 @@ class Fit(WithoutCaches, Anew, Pictures, Checks, Studies, Pooling, Explorable, R
         asked = question(groups, kind, prob, interval)
         seed = check_seed(seed)
         check_counts(n=1 if n is None else n)
+        if (lazy := open_lazy(new_data)) is not None:
+            found = self._lazy_prediction(lazy, asked, self._labels(terms), draws=draws)
+            return cast("Array", found)
         rows = asked_rows(self.design, new_data, groups, self._labels(terms))
         rng = np.random.default_rng(seed)
         if draws:
@@ -542,6 +554,21 @@ class Fit(WithoutCaches, Anew, Pictures, Checks, Studies, Pooling, Explorable, R
         if terms is None:
             return None
         return [self._term(label).label for label in ([terms] if isinstance(terms, str) else terms)]
+
+    def _lazy_prediction(
+        self, data: Any, asked: Question, terms: list[str] | None, *, draws: bool
+    ) -> Any:
+        """Return lazy rows with a column of predictions."""
+        effects = {k: b for k, b in self._b().items() if terms is None or k in terms}
+        return lazy_prediction(
+            data,
+            self.design,
+            self.family,
+            asked,
+            (np.asarray(self.fixef()), effects),
+            is_point=self.is_point,
+            draws=draws,
+        )
 
     def _expected(self, rows: NewRows, asked: Question) -> Array:
         """Return the predictions of rows, shape (n,)."""

@@ -15,6 +15,7 @@ from ranef._typing import Array, Places
 from ranef.arguments import option_names
 from ranef.design import identifiability
 from ranef.design.design import Design, leaving_out
+from ranef.design.lazy.lazy_table import has_values, open_lazy
 from ranef.errors import FitError, RanefWarning, suggestion
 from ranef.fits.fit import Fit
 from ranef.formula.syntax import Call, Column
@@ -193,6 +194,17 @@ class Updates(ABC):
     @abstractmethod
     def methods(self) -> Mapping[str, Callable[..., Fit]]:
         """What `Model.fit` can do."""
+
+    @property
+    def lazy_data(self) -> object:
+        """The complete rows of the lazy data that the model was made of; None for others."""
+        made_of = self.ingredients
+        lazy = None if made_of is None else open_lazy(made_of.data)
+        if made_of is None or lazy is None:
+            return None
+        given = [made_of.arguments[name] for name in ("weights", "offset")]
+        used = [*self.data.design.formula.columns(), *(name for name in given if name is not None)]
+        return lazy.filter(has_values(lazy, used)).to_native()
 
     def refit(self, method: str, **options: Any) -> Fit:
         """Fit the same model by another method."""

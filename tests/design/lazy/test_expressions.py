@@ -7,11 +7,11 @@ import polars as pl
 import pytest
 
 from ranef.design.evaluate import Interpreter, Memory
+from ranef.design.lazy.expressions import CodedExpressions, numeric
 from ranef.design.model_matrix import code
 from ranef.errors import DataError
 from ranef.formula.syntax import parse
 from ranef.formula.terms import read_formula
-from ranef.design.lazy.expressions import CodedExpressions, numeric
 
 FRAME = pd.DataFrame(
     {

@@ -7,8 +7,8 @@ import pandas as pd
 import polars as pl
 import pytest
 
-from ranef.formula.terms import read_formula
 from ranef.design.lazy.lazy_table import complete_table, open_lazy
+from ranef.formula.terms import read_formula
 
 FRAME = pd.DataFrame(
     {"y": [1.0, np.nan, 3.0, 4.0], "g": ["b", "a", None, "a"], "t": [True, False, True, False]}

@@ -101,6 +101,16 @@ def arrays(rows: LazyFrame) -> dict[str, Any]:
     return {name: found.get_column(name).to_numpy() for name in found.columns}
 
 
+def has_values(data: LazyFrame, names: Iterable[str]) -> Expr:
+    """Return whether a row has a value in each of some columns, which nulls and NaN are not."""
+    import narwhals.stable.v2 as nw
+
+    schema, known = data.collect_schema(), [*names]
+    absent = [nw.col(name).is_null() for name in known]
+    absent += [nw.col(name).is_nan() for name in known if schema[name].is_float()]
+    return ~nw.any_horizontal(*absent, ignore_nulls=True)
+
+
 def complete_table(
     formula: Formula, data: LazyFrame, weights: object, offset: object, missing: str
 ) -> LazyTable:
@@ -118,9 +128,7 @@ def complete_table(
         if name not in schema:
             message = f"the column `{name}` is not in the data. {suggestion(name, [*schema])}"
             raise FormulaError(message, formula.text, span)
-    absent = [nw.col(name).is_null() for name in names]
-    absent += [nw.col(name).is_nan() for name in names if schema[name].is_float()]
-    complete = ~nw.any_horizontal(*absent, ignore_nulls=True)
+    complete = has_values(data, names)
     kept = data.select(*names).filter(complete)
     flagged = data.with_columns(complete.cast(nw.Int64).alias(KEPT)).select(KEPT)
     counted = arrays(flagged.select(nw.len().alias(ROWS), nw.col(KEPT).sum()))

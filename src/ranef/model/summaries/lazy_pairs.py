@@ -20,11 +20,11 @@ from ranef._typing import Array, Codes
 from ranef.design.design import grouping_of
 from ranef.design.evaluate import Interpreter, Memory
 from ranef.design.groups import Factor
+from ranef.design.lazy.expressions import combination
+from ranef.design.lazy.lazy_table import OWN, ROWS, arrays
 from ranef.design.rows.pair_sums import PairSums, PairTable
 from ranef.formula.terms import Formula, columns_of
 from ranef.model.summaries.data_summary import Grouping
-from ranef.design.lazy.expressions import combination
-from ranef.design.lazy.lazy_table import OWN, ROWS, arrays
 from ranef.numerics.memory import BYTES, available, check_memory
 
 if TYPE_CHECKING:

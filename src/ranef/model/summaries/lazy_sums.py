@@ -21,13 +21,14 @@ from scipy import linalg
 from ranef._typing import Array, Codes
 from ranef.design.design import grouping_of
 from ranef.design.evaluate import Interpreter, Memory
+from ranef.design.lazy.expressions import CodedExpressions, combination, number, numeric
+from ranef.design.lazy.lazy_table import OWN, ROWS, LazyTable, arrays, complete_table
 from ranef.design.model_matrix import Columns, code
 from ranef.errors import DataError, listed
 from ranef.formula.functions import FUNCTIONS
 from ranef.formula.syntax import Call, Column, Node
 from ranef.formula.terms import Formula, columns_of
 from ranef.model.summaries.data_summary import DataSummary, Grouping, names_of
-from ranef.design.lazy.expressions import CodedExpressions, combination, number, numeric
 from ranef.model.summaries.lazy_pairs import (
     LOGS,
     WEIGHT,
@@ -37,7 +38,6 @@ from ranef.model.summaries.lazy_pairs import (
     cross_products,
     has_many_cells,
 )
-from ranef.design.lazy.lazy_table import OWN, ROWS, LazyTable, arrays, complete_table
 from ranef.model.summaries.stand_ins import coded_factors, interpreter_of
 from ranef.model.summaries.triangular_rows import distinct_columns
 from ranef.numerics.memory import check_memory

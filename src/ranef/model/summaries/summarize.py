@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from ranef.design.design import build_design
+from ranef.design.lazy.lazy_table import open_lazy
 from ranef.errors import DataError, FitError, listed, suggestion
 from ranef.families.family import Family
 from ranef.formula.terms import Formula, columns_of, read_formula
@@ -18,7 +19,6 @@ from ranef.formula.updates import updated
 from ranef.model.summaries import stored_summary
 from ranef.model.summaries.data_summary import DataSummary, Grouping, names_of
 from ranef.model.summaries.lazy_sums import lazy_summary
-from ranef.design.lazy.lazy_table import open_lazy
 from ranef.model.summaries.stand_ins import coded_factors, ranges_of
 from ranef.model.summaries.triangular_rows import distinct_columns
 
