@@ -54,12 +54,13 @@ class MixedModelEquations:
     @cached_property
     def modes_by_fixed(self) -> list[Array]:
         """By how much conditional modes fall as fixed effects rise, A, shape (m, k, p)."""
-        rows, backs = replace(self.design.sufficient, weights=self.weights), self._backs
-        X = np.sqrt(self.weights)[:, None] * rows.X
-        by_level = level_sums(rows, self.bases, X)
+        rows, backs = self.design.sufficient, self._backs
+        X = self.weights[:, None] * rows.X
+        unweighted = replace(rows, weights=np.ones_like(self.weights))
+        by_level = level_sums(unweighted, [np.eye(term.n_coefs) for term in rows.terms], X)
         sums = [
-            by_level.fixed(t).reshape(term.n_levels, term.n_coefs, X.shape[1])
-            for t, term in enumerate(rows.terms)
+            back.T @ by_level.fixed(t).reshape(term.n_levels, term.n_coefs, X.shape[1])
+            for t, (term, back) in enumerate(zip(rows.terms, backs, strict=True))
         ]
         falls = [
             solve(self.factorized, [of_term[:, :, j] for of_term in sums])

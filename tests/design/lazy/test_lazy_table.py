@@ -2,12 +2,15 @@
 
 import dask.dataframe as dask
 import duckdb
+import narwhals.stable.v2 as nw
 import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
 
+from ranef.design.lazy import lazy_table
 from ranef.design.lazy.lazy_table import complete_table, open_lazy
+from ranef.errors import DataError
 from ranef.formula.terms import read_formula
 
 FRAME = pd.DataFrame(
@@ -37,3 +40,15 @@ def test_data_that_are_here_are_not_lazy() -> None:
     assert open_lazy(FRAME) is None
     assert open_lazy(pl.from_pandas(FRAME)) is None
     assert open_lazy({"y": [1.0]}) is None
+
+
+def test_packages_that_are_not_there_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = open_lazy(duckdb.from_df(FRAME))
+    assert data is not None
+    monkeypatch.setattr(lazy_table, "find_spec", lambda _: None)
+    said = r'answers of duckdb come here by pyarrow, .*: pip install "ranef\[duckdb\]"'
+    with pytest.raises(DataError, match=said):
+        complete_table(read_formula("y ~ t + (1 | g)"), data, None, None, "drop")
+    monkeypatch.setattr(nw, "from_native", lambda data, **_: data)
+    with pytest.raises(DataError, match=r'pip install "ranef\[dask\]" narwhals-dask'):
+        open_lazy(ENGINES["dask"](FRAME))

@@ -10,6 +10,7 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
+from spark_frames import spark_frame
 
 import ranef as rf
 from ranef.errors import DataError, FitError, FormulaError
@@ -56,12 +57,15 @@ def _frame(n: int = 500) -> pd.DataFrame:
 FRAME = _frame()
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+SPARK = pytest.param("pyspark", marks=[pytest.mark.spark, pytest.mark.filterwarnings("ignore")])
+
+
+@pytest.mark.parametrize("engine", [*ENGINES, SPARK])
 @pytest.mark.parametrize("name", CASES)
 def test_a_lazy_model_is_that_of_the_rows(name: str, engine: str) -> None:
     formula, options = CASES[name]
     model = rf.Model(formula, FRAME, **options)
-    lazy = rf.Model(formula, ENGINES[engine](FRAME), **options)
+    lazy = rf.Model(formula, (ENGINES | {"pyspark": spark_frame})[engine](FRAME), **options)
     one, other = model.fit(), lazy.fit()
     assert other.loglik == pytest.approx(one.loglik, abs=1e-7)
     np.testing.assert_allclose(one.fixef(), other.fixef(), rtol=1e-8)

@@ -241,13 +241,16 @@ def beside(data: LazyFrame, table_of_levels: pd.DataFrame) -> LazyFrame:
     elif engine.is_polars():
         made = import_module("polars").from_pandas(table_of_levels).lazy()
     elif engine.is_ibis():
-        arrow = import_module("pyarrow").Table.from_pandas(table_of_levels, preserve_index=False)
-        made = import_module("ibis").memtable(arrow)
+        made = import_module("ibis").memtable(_arrow(table_of_levels))
     elif engine.is_dask():
         made = import_module("dask.dataframe").from_pandas(table_of_levels, npartitions=1)
     elif engine.is_pyspark():
-        made = native.sparkSession.createDataFrame(table_of_levels)
+        made = native.sparkSession.createDataFrame(_arrow(table_of_levels))
     else:
         message = f"it is not known how a table of levels comes to {engine}: "
         raise DataError(f"{message}collect the rows to be predicted.")
     return cast("LazyFrame", nw.from_native(made).lazy())
+
+
+def _arrow(table: pd.DataFrame) -> Any:
+    return import_module("pyarrow").Table.from_pandas(table, preserve_index=False)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,17 +24,27 @@ if TYPE_CHECKING:
 
     type LazyFrame = AnyLazyFrame[Any]
 
+BY_ARROW = ("duckdb", "ibis", "pyspark")  # engines that hand over their answers so
 OWN = "ranef_"  # the names of columns that are not the data's begin with it
 ROWS, KEPT = f"{OWN}rows", f"{OWN}kept"
 
 
 def open_lazy(data: object) -> LazyFrame | None:
-    """Return data as a lazy frame; None where they are not lazy."""
+    """Return data as a lazy frame; None where they are not lazy.
+
+    Raises
+    ------
+    DataError
+        If they are a Dask frame and nothing that is installed reads these.
+    """
     if data is None or isinstance(data, pd.DataFrame | Mapping | str):
         return None
     import narwhals.stable.v2 as nw
 
     frame = nw.from_native(data, pass_through=True)
+    if frame is data and type(data).__module__.partition(".")[0] in ("dask", "dask_expr"):
+        message = "this version of narwhals reads Dask frames by a plugin that is not installed: "
+        raise DataError(f'{message}pip install "ranef[dask]" narwhals-dask.')
     return frame if isinstance(frame, nw.LazyFrame) else None
 
 
@@ -96,7 +107,17 @@ class LazyTable:
 
 
 def arrays(rows: LazyFrame) -> dict[str, Any]:
-    """Let the engine compute a table, and return its columns."""
+    """Let the engine compute a table, and return its columns.
+
+    Raises
+    ------
+    DataError
+        If the package that the engine hands over its answers with is not installed.
+    """
+    engine = rows.implementation.name.lower()
+    if engine in BY_ARROW and find_spec("pyarrow") is None:
+        message = f"answers of {engine} come here by pyarrow, which is not installed: "
+        raise DataError(f'{message}pip install "ranef[{engine}]".')
     found = rows.collect()
     return {name: found.get_column(name).to_numpy() for name in found.columns}
 
