@@ -6,7 +6,11 @@ import sys
 from itertools import chain
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
+
+import ranef as rf
 
 DOCS = Path(__file__).parents[2] / "docs"
 COUNTS = {"A": 26, "B": 78, "C": 15, "D": 10, "E": 7}
@@ -85,6 +89,28 @@ def test_rows_escape_what_they_say(module):
     assert "<b>No.</b> no <code>a &lt; b</code>" in item.html()
 
 
+def test_music_data_are_checked_where_they_are(checks, tmp_path, monkeypatch):
+    record = next(one for one in checks.records() if one["data"] == "musicdata")
+    monkeypatch.setattr(checks, "MUSIC", tmp_path / "none.csv")
+    assert checks.check(record).why_not == "the data are not ours to give"
+    rng = np.random.default_rng(1)
+    rows = pd.DataFrame({"id": np.repeat(np.arange(1, 38), 9)})
+    rows["perform_type"] = rng.choice(["Large Ensemble", "Small Ensemble", "Solo"], len(rows))
+    rows["na"] = 15 + rng.normal(0, 2, 37)[rows["id"] - 1] + rng.normal(0, 4.6, len(rows))
+    rows.to_csv(tmp_path / "here.csv", index=False)
+    monkeypatch.setattr(checks, "MUSIC", tmp_path / "here.csv")
+    with pytest.raises(RuntimeError, match="which early stop does not explain"):
+        checks.check(record)
+    monkeypatch.setattr(checks, "_is_explained", lambda _: True)
+    table = checks.check(record).table
+    assert len(table) == 31
+    fit = rf.fit(record["formula"], rows)
+    assert float(table.loc["coef 2 Intercept", "ours"]) == pytest.approx(
+        fit.coef()["id"].loc[2, "Intercept"]
+    )
+    assert float(table.loc["rows", "ours"]) == len(rows)
+
+
 def test_reasons_can_be_tried_out(checks):
     """One linear fit, one generalised one: done in the way of the notes, ours are theirs."""
     records = {one["formula"]: one for one in checks.records()}
@@ -100,3 +126,10 @@ def test_reasons_can_be_tried_out(checks):
             assert float(row["ours their way"]) == pytest.approx(float(row["notes"]), rel=5e-6)
             assert float(row["ours"]) != pytest.approx(float(row["notes"]), rel=5e-6)
     assert checks.check(records["gr.pt ~ (1 | id) + (1 | instr) + (1 | dept)"]).n_printed == 15
+
+
+def test_a_number_that_no_reason_explains_is_refused(checks, monkeypatch):
+    record = dict(checks.records()[0])
+    monkeypatch.setitem(record, "se", {"(Intercept)": "19.98"})
+    with pytest.raises(RuntimeError, match=r"19\.98 is printed, se Intercept is 19\.3834"):
+        checks.check(record)
