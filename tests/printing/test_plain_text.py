@@ -71,3 +71,10 @@ def test_a_page_in_text():
     assert as_text(Page("Title")) == "Title"
     assert as_text(Page(facts=("a", "b"), sections=(("", cells),))) == "a\nb\n\n      sd\nx  1.500"
     assert as_text(Page("long " * 30)).split("\n")[0] == " ".join(["long"] * 20)
+
+
+def test_a_cell_that_is_too_long_is_broken_between_words():
+    cells = ("one two three", "incomprehensible")
+    table = TextTable(heads=("what",), columns=(cells,), n_labels=0, are_numbers=(False,))
+    lines = table_as_text(table, width=9).split("\n")
+    assert [line.strip() for line in lines] == ["what", "one two", "three", "incompreh", "ensible"]

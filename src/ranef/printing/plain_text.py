@@ -87,9 +87,12 @@ def _justified(cells: TextTable, place: int, most: int) -> list[list[str]]:
 
 
 def _broken(text: str, most: int) -> list[str]:
-    """Return the lines of a cell: its own, and what of them is too long."""
-    lines = text.split("\n")
-    return [line[i : i + most] for line in lines for i in range(0, max(len(line), 1), most)]
+    """Return the lines of a cell: its own, and what of them is too long, between words."""
+    parts: list[str] = []
+    for line in text.split("\n"):
+        fits = len(line) <= most or line.isspace()
+        parts += [line] if fits else textwrap.wrap(line, most, break_on_hyphens=False)
+    return parts
 
 
 def _lines(columns: Sequence[Sequence[Sequence[str]]]) -> str:
