@@ -1,5 +1,6 @@
 """The values that predictors have in the reference grid."""
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -52,3 +53,66 @@ def test_what_is_nan_keeps_its_place():
 def test_a_grid_that_is_too_large_is_refused(fit):
     with pytest.raises(FitError, match=r"a reference grid of .* combinations of 5 predictors"):
         cells(fit.design, ["x", "e"], {"x": range(10**5), "e": np.arange(1, 10**5)})
+
+
+CAKE = "angle ~ recipe * temp + (1 | recipe:replicate)"
+
+
+@pytest.fixture(scope="module")
+def with_and_without_rows():
+    data = rf.load_dataset("cake").assign(w=lambda frame: 1.0 + frame["temp"] % 3)
+    with_rows = rf.Model(CAKE, data, weights="w").fit()
+    return with_rows, rf.Model(rf.summarize(CAKE, data, weights="w", min_rows=0)).fit()
+
+
+@pytest.mark.parametrize(
+    "effects",
+    [
+        lambda fit: rf.means(fit, "recipe"),
+        lambda fit: rf.means(fit, ["recipe", "temp"], at={"temp": [180, 220]}, df="satterthwaite"),
+        lambda fit: rf.contrasts(fit, "recipe"),
+        lambda fit: rf.slopes(fit, "temp", by="recipe"),
+        lambda fit: rf.joint_tests(fit, type=1),
+        lambda fit: rf.joint_tests(fit, type=2),
+        lambda fit: rf.joint_tests(fit, df="kenward-roger"),
+    ],
+)
+def test_effects_need_no_rows(effects, with_and_without_rows):
+    expected, found = map(effects, with_and_without_rows)
+    pd.testing.assert_frame_equal(found.to_frame(), expected.to_frame(), rtol=1e-6)
+
+
+def test_curves_need_no_rows(with_and_without_rows):
+    lines = [rf.plot_effects(fit, "temp", by="recipe")[0].lines for fit in with_and_without_rows]
+    for expected, found in zip(*lines, strict=True):
+        np.testing.assert_allclose(found.get_xydata(), expected.get_xydata(), rtol=1e-8)
+    plt.close("all")
+
+
+def test_what_needs_rows_is_said(with_and_without_rows):
+    _, fit = with_and_without_rows
+    with pytest.raises(FitError, match="has no rows: it was made from cross-products alone"):
+        rf.comparisons(fit, "recipe")
+    with pytest.raises(FitError, match=r"sd of `temp` is not known: at=\{'temp': \[...\]\} says"):
+        rf.plot_effects(fit, "recipe", by="temp")
+    data = rf.load_dataset("Orthodont")
+    formula = "distance ~ log(age) + Sex + (1 | Subject)"
+    other = rf.Model(rf.summarize(formula, data, min_rows=0)).fit()
+    with pytest.raises(FitError, match=r"the mean of `age` is not known: at=\{'age': ...\} says"):
+        rf.means(other, "Sex")
+    found = rf.means(other, "Sex", at={"age": 11})
+    expected = rf.means(rf.fit(formula, data), "Sex", at={"age": 11})
+    pd.testing.assert_frame_equal(found.to_frame(), expected.to_frame(), rtol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:the fixed effects are linearly dependent")
+def test_joint_tests_of_empty_cells_need_rows():
+    data = rf.load_dataset("cake").query("not (recipe == 'C' and temp > 200)")
+    data = data.assign(hot=data["temp"] > 200)
+    formula = "angle ~ recipe * hot + (1 | replicate)"
+    fit = rf.Model(rf.summarize(formula, data, min_rows=0)).fit()
+    said = (
+        r"^`recipe\[T.C\]:hot\[T.True\]` left out of this model, and without rows it is not known"
+    )
+    with pytest.raises(FitError, match=said):
+        rf.joint_tests(fit)

@@ -115,13 +115,18 @@ def plot_effects(
 
 def _grid(fit: Fit, variable: str, by: Sequence[str], at: dict[str, Any], n: int) -> dict[str, Any]:
     """Return the values of predictors, those of numbers along the axis and of curves among them."""
-    frame = fit.design.rows.data.frame(offset=fit.design.recipe.offset)
+    frame = fit.design.sufficient.data.frame(offset=fit.design.recipe.offset)
     for name, values in reference_values(fit.design).items():
         if name in at or len(values) > 1 or name not in (variable, *by):
             continue
         x = frame[name].to_numpy(dtype=np.float64)
         if name == variable:
             at[name] = np.linspace(x.min(), x.max(), n if n > 1 else 2)
+        elif not fit.design.has_rows:
+            raise FitError(
+                f"without rows the sd of `{name}` is not known: at={{{name!r}: [...]}} "
+                "says for which values there are curves."
+            )
         else:
             at[name] = x.mean() + x.std(ddof=1) * np.array([-1.0, 0.0, 1.0])
     return at

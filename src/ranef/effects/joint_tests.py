@@ -32,6 +32,7 @@ from ranef._typing import Array, Flags
 from ranef.design.design import Design
 from ranef.design.evaluate import Interpreter
 from ranef.design.model_matrix import independent_columns, indicator_columns
+from ranef.design.new_data.new_rows import new_rows
 from ranef.effects.linear_functions import wanted_of
 from ranef.errors import DataWarning, FitError, listed, warn
 from ranef.fits.fit import Fit
@@ -167,9 +168,15 @@ def term_contrasts(design: Design, kind: int, vcov: pd.DataFrame | None = None) 
         The covariance of the fixed effects, whose information is what terms are taken after each
         other by in types I and II; by default that of X'X.
     """
-    lengths = np.linalg.norm(design.rows.X, axis=0)
-    X = design.rows.X / lengths
-    blocks = _blocks(design, X)
+    if not design.has_rows and design.dropped:
+        raise FitError(
+            f"{listed(design.dropped)} left out of this model, and without rows it is not known "
+            "which combinations of levels there are: joint_tests need a model of the data "
+            "themselves."
+        )
+    lengths = np.linalg.norm(design.unweighted.X, axis=0)
+    X = design.unweighted.X / lengths
+    blocks = _blocks(design, lengths)
     tested = [block for block in blocks if block.term.factors]
     if not tested:
         raise FitError("the model has no fixed effect but its intercept, and nothing to test.")
@@ -199,17 +206,23 @@ def _others(block: _Block, blocks: Sequence[_Block]) -> list[_Block]:
     return [one for one in blocks if one is not block and not one.contains(block)]
 
 
-def _blocks(design: Design, X: Array) -> list[_Block]:
-    """Return the columns of all terms with indicators of all levels."""
+def _blocks(design: Design, lengths: Array) -> list[_Block]:
+    """Return the columns of all terms with indicators of all levels.
+
+    Without rows of the data, by rows that stand in for them: they are coded alike.
+    """
     formula, recipe = design.formula, design.recipe
     memory = replace(recipe.memory, levels=dict(recipe.memory.levels))
-    frame = design.rows.data.columns
+    rows = design.sufficient.data
+    frame = rows.columns
+    known = design.has_rows
+    X = design.rows.X if known else new_rows(design, rows.frame(), grouping="ignored").X
     interpreter = Interpreter(frame, formula.text, memory, recipe.functions)
     blocks = []
     for term in formula.fixed:
         found = indicator_columns(interpreter, term)
         there = found.values.any(axis=0)
-        A = np.linalg.lstsq(X, found.values[:, there], rcond=None)[0]
+        A = np.linalg.lstsq(X / lengths, found.values[:, there], rcond=None)[0]
         n_empty = int((~there).sum())
         blocks.append(_Block(term, found.numbers, found.has_first[there], A, n_empty))
     return blocks

@@ -60,7 +60,8 @@ def reference_values(design: Design, labels: Collection[str] = ()) -> dict[str, 
     labels : collection of str
         Of the random terms that take part, whose predictors are there too.
     """
-    frame, formula, recipe = design.rows.data.columns, design.formula, design.recipe
+    rows, formula, recipe = design.sufficient, design.formula, design.recipe
+    frame = rows.data.columns
     memory = replace(recipe.memory, levels=dict(recipe.memory.levels))
     interpreter = Interpreter(frame, formula.text, memory, recipe.functions)
     nodes = formula.factors(random=False)
@@ -74,11 +75,21 @@ def reference_values(design: Design, labels: Collection[str] = ()) -> dict[str, 
         column = plain(frame[name])
         is_number = column.dtype.kind in "iuf" and name not in with_levels
         values[name] = (
-            pd.Index([float(column.mean())]) if is_number else coded(name, frame[name]).levels
+            pd.Index(np.array([_mean(design, name, column)]))
+            if is_number
+            else coded(name, frame[name]).levels
         )
-    if recipe.offset and design.rows.data.offset is not None:
-        values.setdefault(recipe.offset, pd.Index([float(design.rows.data.offset.mean())]))
+    if recipe.offset and rows.data.offset is not None:
+        values.setdefault(recipe.offset, pd.Index([float(rows.data.offset.mean())]))
     return values
+
+
+def _mean(design: Design, name: str, column: pd.Series[Any]) -> float:
+    """Return the mean of a predictor; without rows that of its column, nan if it has none."""
+    if design.has_rows:
+        return float(column.mean())
+    rows = design.unweighted
+    return rows.mean(rows.X[:, design.fixed.index(name)]) if name in design.fixed else np.nan
 
 
 def cells(
@@ -117,6 +128,12 @@ def cells(
     check_predictors([*variables, *given], values)
     for name, several in given.items():
         values[name] = pd.Index(several).unique()
+    unknown = [name for name, several in values.items() if several.isna().any()]
+    if unknown:
+        raise FitError(
+            f"without rows the mean of `{unknown[0]}` is not known: "
+            f"at={{{unknown[0]!r}: ...}} says for which value."
+        )
     named = dict.fromkeys(variables)
     order = [*named, *(name for name in values if name not in named)]
     sizes = [len(values[name]) for name in order]

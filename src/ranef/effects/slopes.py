@@ -74,7 +74,7 @@ def slopes(
     wanted = wanted_of(fit, kind, prob, df)
     groups, given = names_of("by=", by), given_values(at)
     places = _places(fit.design, variable, groups, given)
-    frame = fit.design.rows.data.frame(offset=fit.design.recipe.offset)
+    frame = fit.design.sufficient.data.columns
     step = RELATIVE_STEP * float(np.ptp(frame[variable].to_numpy(dtype=np.float64)))
     found = [_at(fit.design, variable, groups, given, (place, step)) for place in places]
     columns, offsets = ([[part[j] for part in pair] for pair in found] for j in (0, 1))

@@ -58,6 +58,10 @@ def simulated(family, seed):
         "lognormal counts": lambda: rng.poisson(mu * np.exp(0.6 * rng.normal(size=len(g)))),
         "overdispersed": lambda: rng.poisson(mu * rng.gamma(1.0, 1.0, size=len(g))),
         "inflated": lambda: np.where(rng.random(len(g)) < 0.3, 0, rng.poisson(mu)),
+        "negative binomial": lambda: rng.negative_binomial(2.0, 2.0 / (2.0 + mu)),
+        "absent": lambda: np.where(
+            rng.random(len(g)) < 0.4, 0, rng.negative_binomial(8.0, 0.4, len(g))
+        ),
         "clumped": lambda: rng.binomial(12, rng.beta(2 * p, 2 * (1 - p))),
     }[family]()
     return pd.DataFrame({"y": y, "x": x, "g": g, "row": np.arange(len(g)), "n": 12})
@@ -70,6 +74,8 @@ MODELS = {
     "binomial": ("cbind(y, n - y) ~ x + (1 | g)", "binomial"),
     "overdispersed": ("y ~ x + (1 | g)", "poisson"),
     "inflated": ("y ~ x + (1 | g)", "poisson"),
+    "negative binomial": ("y ~ x + (1 | g)", "negative_binomial"),
+    "absent": ("y ~ x + (1 | g)", "negative_binomial"),
     "clumped": ("cbind(y, n - y) ~ x + (1 | g)", "binomial"),
 }
 
@@ -82,14 +88,16 @@ def quantiles(name, seed):
     )
 
 
-@pytest.mark.parametrize("name", ["poisson", "binomial", "gamma", "lognormal counts"])
+@pytest.mark.parametrize(
+    "name", ["poisson", "binomial", "gamma", "lognormal counts", "negative binomial"]
+)
 def test_quantile_residuals_of_a_model_that_holds_are_uniform(name):
     found = quantiles(name, 1)
     assert stats.kstest(found, "uniform").pvalue > 0.05
     assert abs(found.std() - 12**-0.5) < 0.02
 
 
-@pytest.mark.parametrize("name", ["overdispersed", "inflated", "clumped"])
+@pytest.mark.parametrize("name", ["overdispersed", "inflated", "clumped", "absent"])
 def test_quantile_residuals_of_a_planted_misfit_are_not(name):
     assert stats.kstest(quantiles(name, 1), "uniform").pvalue < 1e-3
 
