@@ -201,9 +201,11 @@ class Model(DataPictures, CriterionPictures, Printed):
             approximation, or more points of an adaptive Gauss-Hermite quadrature in each
             dimension, for one grouping factor; `n_agq=0`, with "ml", leaves the fixed effects at
             the joint mode with the random ones, as lme4's nAGQ = 0.
-            For "laplace" and "quadrature": `draws=4000` (generalised models 1000), `seed=None`.
-            For "mcmc": `draws=1000, tune=1000, chains=4, seed=None, cores=None,
-            progressbar=True, target_accept=0.9`, `log_likelihood=True` to store that of every
+            For "laplace", "quadrature" and "mcmc": `seed=None`, a number, numpy Generator or
+            SeedSequence; the fit keeps the number that is drawn of these.
+            For "laplace" and "quadrature": `draws=4000` (generalised models 1000).
+            For "mcmc": `draws=1000, tune=1000, chains=4, cores=None, progressbar=True,
+            target_accept=0.9`, `log_likelihood=True` to store that of every
             row; `pymc_model=` is a model from `to_pymc` that was changed. Linear models:
             `form="marginal"` samples the variance parameters alone and draws all effects exactly,
             `form="hierarchical"` samples everything (`centered=False`). Generalised models:
