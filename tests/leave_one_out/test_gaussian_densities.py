@@ -166,6 +166,17 @@ def test_in_parts_and_for_some_units(formula, monkeypatch):
             np.testing.assert_allclose(held.log_p(values), whole, rtol=1e-12)
 
 
+def test_units_of_very_different_sizes():
+    design, priors, target = everything(STRUCTURES["nested and crossed"], 10, n=60)
+    units = Units("group", "other", np.repeat(range(4), [1, 2, 9, 48]), pd.Index(list("abcd")))
+    held, values = held_out(target, design, units), points(target, 1)
+    assert len(held.pieces) > 2
+    for found, own in zip(held.log_p(values), values, strict=True):
+        parts = dense(design, priors, target, own)
+        expected = [dense_log_p(*parts, units.rows(place)) for place in range(4)]
+        np.testing.assert_allclose(found, expected, rtol=1e-9)
+
+
 def test_a_point_that_cannot_be_computed_is_nan():
     design, _, target = everything("y ~ x + (x | c)", 11)
     values = points(target, 1, 3)

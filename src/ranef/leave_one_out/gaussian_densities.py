@@ -38,7 +38,7 @@ from ranef.design.design import Design, full_rank
 from ranef.design.groups import Components, components_of
 from ranef.design.model_matrix import RANK_TOLERANCE, independent_columns
 from ranef.errors import DataError, FitError
-from ranef.leave_one_out.effects_given_data import RandomEffects
+from ranef.leave_one_out.effects_given_data import GivenData, RandomEffects
 from ranef.leave_one_out.elpd import Units
 from ranef.numerics.constants import LOG_2PI
 from ranef.numerics.matrices import (
@@ -57,11 +57,12 @@ from ranef.progress import tracked
 
 MAX_DEPENDENT_EFFECTS = 1_000  # random effects that depend on each other: the size of a matrix
 MAX_ELEMENTS = 1_000_000  # of a temporary array
+SIZES = np.array([2, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 512])  # of alike pieces
 
 
 @dataclass(frozen=True, eq=False)
 class Pieces:
-    """The rows that a unit has in one component, as their triangular factor.
+    """The rows that units have in one component each, as triangular factors of about one size.
 
     Attributes
     ----------
@@ -82,6 +83,15 @@ class Pieces:
     Z: Array
     fixed: Array
     residual: Array
+
+    def renumbered(self, numbers: Places) -> Pieces:
+        """Return the pieces of units with new numbers, but those of numbers below zero."""
+        unit = numbers[self.unit]
+        i = np.flatnonzero(unit >= 0)[np.argsort(unit[unit >= 0], kind="stable")]
+        return Pieces(
+            *(unit[i], self.component[i], self.columns[i]),
+            *(self.Z[i], self.fixed[i], self.residual[i]),
+        )
 
     @cached_property
     def distinct(self) -> tuple[Places, Places]:
@@ -132,7 +142,8 @@ class HeldOut:
         A triangular factor of the fixed columns' cross-products.
     prior : ndarray, shape (l, f)
         The prior of the fixed effects as rows of the same columns.
-    pieces : Pieces
+    pieces : tuple of Pieces
+        By their size.
     """
 
     target: LinearPosterior
@@ -143,7 +154,14 @@ class HeldOut:
     C: Array
     root: Array
     prior: Array
-    pieces: Pieces
+    pieces: tuple[Pieces, ...]
+
+    @cached_property
+    def order(self) -> tuple[Places, Places]:
+        """The order of all pieces by unit, and the first of each unit there."""
+        units = np.concatenate([pieces.unit for pieces in self.pieces])
+        order = np.argsort(units, kind="stable")
+        return order, np.flatnonzero(np.diff(units[order], prepend=-1))
 
     @property
     def are_rows(self) -> bool:
@@ -153,11 +171,10 @@ class HeldOut:
     @cached_property
     def size(self) -> int:
         """The number of elements that the arrays of one point have."""
-        m, K, f = self.C.shape
-        N, a, c = self.pieces.Z.shape
-        of_pieces = N * (c * (c + f) + a * (c + a + f) + f * f)
-        if self.are_rows:
-            of_pieces = N * (c * c + 3 * f)
+        (m, K, f), of_pieces = self.C.shape, 0
+        for N, a, c in (pieces.Z.shape for pieces in self.pieces):
+            of_piece = c * (c + f) + a * (c + a + f) + f * f
+            of_pieces += N * (c * c + 3 * f if self.are_rows else of_piece)
         return int(self.effects.size + m * K * f + of_pieces)
 
     def log_p(self, values: Array) -> Array:
@@ -183,11 +200,9 @@ class HeldOut:
 
     def only(self, chosen: Places) -> HeldOut:
         """Return the model, ready to leave out some of the units, which are numbered afresh."""
-        p, new_number = self.pieces, np.full(len(self.n_rows), -1)
+        new_number = np.full(len(self.n_rows), -1)
         new_number[chosen] = np.arange(len(chosen))
-        unit = new_number[p.unit]
-        i = np.flatnonzero(unit >= 0)[np.argsort(unit[unit >= 0], kind="stable")]
-        pieces = Pieces(unit[i], p.component[i], p.columns[i], p.Z[i], p.fixed[i], p.residual[i])
+        pieces = tuple(pieces.renumbered(new_number) for pieces in self.pieces)
         n_rows, log_weights = self.n_rows[chosen], self.log_weights[chosen]
         return replace(self, n_rows=n_rows, log_weights=log_weights, pieces=pieces)
 
@@ -209,32 +224,41 @@ class HeldOut:
         given : ndarray, shape (points, n_given)
             Values of the fixed effects that are not integrated out.
         """
-        pieces, Z = self.pieces, self.pieces.Z
-        component, columns = pieces.component, pieces.columns
-        starts = np.flatnonzero(np.diff(pieces.unit, prepend=-1))
-        root, prior, residual = (
-            _contracted(x[..., None], given) for x in (self.root, self.prior, pieces.residual)
-        )
+        root, prior = (_contracted(x[..., None], given) for x in (self.root, self.prior))
         with threads_for(self.C.shape[1]), np.errstate(all="ignore"):
             Y = self.effects.given_data(Lambdas, len(given))
             W = Y.times(self.C)
             explained = from_left(self.C.swapaxes(1, 2), W).sum(axis=0)
-            first, inverse = pieces.distinct
-            ZY = from_left(Z, Y.among(component[first], columns[first])[inverse])
-            L = pointwise_cholesky(np.eye(Z.shape[1])[:, :, None] - from_right(ZY, Z))
-            a = pieces.fixed[..., None] - _of_rows(Z, W, component, columns)
-            half = pointwise_forward(L, _contracted(a, given))
-            log_det = 2 * np.log(np.einsum("naaq->anq", L)).sum(axis=0)
+            found = [
+                self._of_pieces(pieces, Y, W, given) for pieces in self.pieces if len(pieces.unit)
+            ]
+            of_units, log_det = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
             if self.are_rows:
-                of_units = np.ascontiguousarray(np.moveaxis(half[:, 0], -1, 0))
+                of_units = np.ascontiguousarray(np.moveaxis(of_units, -1, 0))
             else:
-                of_units = _of_units(gram(half, half) + gram(residual, residual), starts)
+                of_units, log_det = (_of_units(x, *self.order) for x in (of_units, log_det))
             return Shares(
                 gram(root, root) - _contracted(_contracted(explained, given).swapaxes(0, 1), given),
                 of_units,
-                _of_units(log_det, starts),
+                log_det,
                 gram(prior, prior),
             )
+
+    def _of_pieces(
+        self, pieces: Pieces, Y: GivenData, W: Array, given: Array
+    ) -> tuple[Array, Array]:
+        """Return the share of each piece, of single rows the column whose square it is; log|B|."""
+        Z, component, columns = pieces.Z, pieces.component, pieces.columns
+        first, inverse = pieces.distinct
+        ZY = from_left(Z, Y.among(component[first], columns[first])[inverse])
+        L = pointwise_cholesky(np.eye(Z.shape[1])[:, :, None] - from_right(ZY, Z))
+        a = pieces.fixed[..., None] - _of_rows(Z, W, component, columns)
+        half = pointwise_forward(L, _contracted(a, given))
+        log_det = 2 * np.log(np.einsum("naaq->anq", L)).sum(axis=0)
+        if self.are_rows:
+            return half[:, 0], log_det
+        residual = _contracted(pieces.residual[..., None], given)
+        return gram(half, half) + gram(residual, residual), log_det
 
     def log_ratio(self, shares: Shares, index: Places, sigma: Array) -> Array:
         """Return log p(y_A | y_-A) at some of the points with values of sigma.
@@ -356,7 +380,7 @@ def held_out(target: LinearPosterior, design: Design, units: Units) -> HeldOut:
         C=C,
         root=np.linalg.qr(Q, mode="r"),
         prior=_prior_rows(target.fixed),
-        pieces=_single_rows(components, Z, Q) if by_row else _pieces(codes, components, Z, Q),
+        pieces=(_single_rows(components, Z, Q),) if by_row else _pieces(codes, components, Z, Q),
     )
 
 
@@ -452,16 +476,25 @@ def _single_rows(components: Components, Z: Array, Q: Array) -> Pieces:
     return Pieces(unit, components.row, components.columns, Z[:, None], Q[:, None], residual)
 
 
-def _pieces(codes: Codes, components: Components, Z: Array, Q: Array) -> Pieces:
-    """Return the pieces of units with several rows, filled up with zeros to the same size."""
+def _pieces(codes: Codes, components: Components, Z: Array, Q: Array) -> tuple[Pieces, ...]:
+    """Return the pieces of units with several rows, those of about one size together.
+
+    They are filled up with zeros to the same size.
+    """
     order = np.lexsort((components.row, codes))
     is_new = np.diff(codes[order], prepend=-1) | np.diff(components.row[order], prepend=-1)
     first = np.flatnonzero(is_new)
     pieces = [_piece(components.columns[i], Z[i], Q[i]) for i in np.split(order, first[1:])]
-    return Pieces(
-        codes[order[first]].astype(np.intp),
-        components.row[order[first]],
-        *(_filled(arrays) for arrays in zip(*pieces, strict=True)),
+    unit, component = codes[order[first]].astype(np.intp), components.row[order[first]]
+    sizes = np.array([len(touched) for touched, *_ in pieces])
+    kinds = np.searchsorted(SIZES, sizes)
+    alike = [np.flatnonzero(kinds == kind) for kind in np.unique(kinds)]
+    return tuple(
+        Pieces(
+            *(unit[i], component[i]),
+            *(_filled(arrays) for arrays in zip(*(pieces[j] for j in i), strict=True)),
+        )
+        for i in alike
     )
 
 
@@ -486,9 +519,9 @@ def _piece(columns: Places, Z: Array, Q: Array) -> tuple[Places, Array, Array, A
     return touched, wide[:c, :c], wide[:c, c:], wide[c:, c:]
 
 
-def _of_units(x: Array, starts: Places) -> Array:
+def _of_units(x: Array, order: Places, starts: Places) -> Array:
     """Sum over the pieces of each unit; most units have one."""
-    return x if len(starts) == len(x) else np.add.reduceat(x, starts, axis=0)
+    return x[order] if len(starts) == len(x) else np.add.reduceat(x[order], starts, axis=0)
 
 
 def _contracted(columns: Array, given: Array) -> Array:
