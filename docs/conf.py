@@ -53,7 +53,7 @@ myst_heading_anchors = 3
 nb_execution_mode = "cache"  # a page is executed again when its code, or the package's, has changed
 nb_execution_cache_path = str(HERE / "_build" / "executed" / _state_of_the_package())
 nb_execution_raise_on_error = True
-nb_execution_timeout = 120
+nb_execution_timeout = 600  # of one cell, on a busy machine
 nb_ipywidgets_js: dict[str, dict[str, str]] = {}  # from the network, and not used
 nb_merge_streams = True
 
