@@ -105,11 +105,13 @@ def thousand_thousand() -> pd.DataFrame:
     u, x = h * 20 + rng.integers(0, 20, n), 100 + 3 * rng.normal(size=n)
     slopes = 2 + rng.normal(0, 0.5, 5_000)[g] + rng.normal(0, 0.3, 2_000)[u]
     y = 5000 + slopes * (x - 100) + rng.normal(0, 2, 5_000)[g] + rng.normal(0, 1, 100)[h]
+    arm = rng.integers(0, 3, n)
+    y += rng.normal(0, 0.7, (100, 3))[h, arm]
     return pd.DataFrame(
         {
             "y": y + rng.normal(0, 1, 2_000)[u] + rng.normal(0, 3, n),
             "x": x,
-            "arm": rng.choice(["a", "b", "c"], n),
+            "arm": np.array(["a", "b", "c"])[arm],
             "year": rng.choice(["1990", "1991", "1992", "1993"], n),
             "g": g,
             "h": h,
