@@ -79,7 +79,6 @@ class Fit(WithoutCaches, Anew, Pictures, Checks, Studies, Pooling, Explorable, R
     # ----------------------------------------------------- what the two kinds of fit differ in
 
     made_by: ClassVar[str]  # the methods of `Model.fit` that give such a fit
-    is_point: ClassVar[bool] = True  # whether a mean is that of the estimates, or one of draws
 
     @abstractmethod
     def fixef(self) -> pd.Series[float]:
@@ -566,7 +565,7 @@ class Fit(WithoutCaches, Anew, Pictures, Checks, Studies, Pooling, Explorable, R
             self.family,
             asked,
             (np.asarray(self.fixef()), effects),
-            is_point=self.is_point,
+            is_point=self.method in ("reml", "ml", "map"),
             draws=draws,
         )
 

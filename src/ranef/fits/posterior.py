@@ -102,7 +102,6 @@ class PosteriorFit(Fit):
     options: Mapping[str, Any] = field(default_factory=dict)
 
     made_by: ClassVar[str] = '"quadrature" (linear models), "laplace" or "mcmc"'
-    is_point: ClassVar[bool] = False
 
     @cached_property
     def posterior(self) -> xr.DataTree:
