@@ -108,8 +108,8 @@ def test_a_generalised_model():
     table = found.to_frame()
     assert table["test"].tolist() == ["mixture", "chi2"]
     assert (table["power"] > [0.7, 0.9]).all()
-    with pytest.raises(FitError, match='test="bootstrap" is for linear models'):
-        rf.power(fit, ". ~ . - period", test="bootstrap", n=10, seed=1)
+    boots = rf.power(fit, ". ~ . - period", test="bootstrap", groups=[15], n=40, seed=1)
+    assert 0.85 < boots.to_frame()["power"].item() <= table["power"].iloc[1]
     with pytest.raises(FitError, match="a generalised model, whose effects are tested by"):
         rf.power(fit, "period[T.2]", test="t", n=10, seed=1)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import ranef as rf
@@ -130,3 +131,21 @@ def test_a_model_that_is_not_smaller_is_refused(plan, truth, smaller):
     designs = plan.design(smaller), plan.design()
     with pytest.raises(FitError, match="is not a smaller model than"):
         ratio_tests(designs, plan.family, truth, Replications(10, 1), alpha=0.05, test="chi2")
+
+
+def test_the_smaller_generalised_model_is_simulated_near_the_truth():
+    frame = pd.DataFrame({"g": np.repeat(np.arange(40), 10), "x": np.tile(np.arange(10) / 9, 40)})
+    plan = Plan.of("y ~ x + (1 | g)", frame, "negative_binomial")
+    own = {"shape": 3.0}
+    none = stated(plan.design(), plan.family, [1.0, 0.0], {"g": {"Intercept": 0.5}}, own)
+    designs, studies = (plan.design("y ~ 1 + (1 | g)"), plan.design()), Replications(9, 1)
+    typical = rejections._typical(designs, plan.family, none, studies)
+    np.testing.assert_allclose(typical.beta, [1.0], atol=0.1)
+    np.testing.assert_allclose(np.abs(typical.roots[0]), [[0.5]], atol=0.1)
+    assert typical.parameters == {"shape": pytest.approx(3.0, rel=0.25)}
+    drawn, lost = rejections._generalized_ratios(
+        designs, plan.family, typical, Replications(30, 1, first=9), model=0
+    )
+    assert not lost.any()
+    # chi-squared with one degree of freedom, whose median is 0.455
+    assert 0.2 < (drawn > 0.455).mean() < 0.8

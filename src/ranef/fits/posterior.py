@@ -669,8 +669,7 @@ class QuadratureFit(PosteriorFit):
         """
         ratio, curve = self.savage_dickey(name), self.curve(name)
         low, high = (float(curve.quantile(p)) for p in (0.0005, 0.9995))
-        values = np.linspace(min(low, 0.0), max(high, 0.0), DRAWN_POINTS)
-        values = values[values != 0]
+        values = np.setdiff1d(np.linspace(min(low, 0.0), max(high, 0.0), DRAWN_POINTS), 0.0)
         prior = prior_density(self.asked.priors, self.marginals.exact.target.space, name, values)
         table = pd.DataFrame({"value": values, "posterior": curve.pdf(values), "prior": prior})
         table.loc[len(table)] = [0.0, ratio.posterior, ratio.prior]

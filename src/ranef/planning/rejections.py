@@ -194,7 +194,8 @@ def ratio_tests(
     alpha : float
     test : {"chi2", "mixture", "bootstrap"}
         What the ratio is held against: chi-squared; its mixture where variances are zero; or
-        ratios simulated from the smaller model, at its mean estimates.
+        ratios simulated from the smaller model, at its mean estimates (of models that are not
+        linear, the medians over some studies).
     """
     reason = obstacle(*designs)
     if reason or extra(*designs).total == 0:
@@ -209,14 +210,14 @@ def ratio_tests(
     else:
         statistics, failed = _generalized_ratios(designs, family, truth, studies)
     if test == "bootstrap":
-        if not family.is_linear:
-            raise FitError(
-                'test="bootstrap" is for linear models; of others test="chi2" and "mixture".'
+        others = replace(studies, first=studies.first + studies.n)
+        if family.is_linear:
+            drawn, lost = likelihood_ratios(
+                replace(rivals, null=null), others.n, others.entropy, first=others.first
             )
-        first = studies.first + studies.n
-        drawn, lost = likelihood_ratios(
-            replace(rivals, null=null), studies.n, studies.entropy, first=first
-        )
+        else:
+            typical = _typical(designs, family, truth, studies)
+            drawn, lost = _generalized_ratios(designs, family, typical, others, model=0)
         reached = np.sort(drawn[~lost])
         hits = len(reached) - np.searchsorted(reached, statistics - 1e-9)
         return Found(~failed & ((1 + hits) / (1 + len(reached)) <= alpha), failed)
@@ -276,13 +277,41 @@ def _mean_of(model: Refitter, refits: Refits) -> Null:
 
 
 def _generalized_ratios(
-    designs: tuple[Design, Design], family: Family, truth: Truth, studies: Replications
+    designs: tuple[Design, Design],
+    family: Family,
+    truth: Truth,
+    studies: Replications,
+    *,
+    model: int = 1,
 ) -> tuple[Array, Flags]:
+    """Return the likelihood ratios of studies of the larger model, or of the smaller one, 0."""
     seeds = seeds_of_replicates(studies.entropy, studies.n, studies.first)
-    y = np.array([_response(designs[1], family, truth, seed) for seed in seeds])
+    y = np.array([_response(designs[model], family, truth, seed) for seed in seeds])
     small, large = (_fitted(design, family, y[0]) for design in designs)
     statistics = ratios_of(small, large, y)
     return statistics, np.isnan(statistics)
+
+
+def _typical(
+    designs: tuple[Design, Design], family: Family, truth: Truth, studies: Replications
+) -> Truth:
+    """Return what the smaller model estimates in some studies of the larger one, in the middle."""
+    small, large = designs
+    seeds = seeds_of_replicates(studies.entropy, min(SOME, studies.n), studies.first)
+    made = [
+        _fitted(small, family, _response(large, family, truth, seed)).estimate for seed in seeds
+    ]
+    names = [name for name in family.parameters if name != "sigma"]
+    parameters = dict(zip(names, np.median([one.parameters for one in made], axis=0), strict=True))
+    if "sigma" in truth.parameters:
+        parameters["sigma"] = np.median([one.sigma for one in made])
+    roots = []
+    for several in zip(*(one.Lambdas for one in made), strict=True):
+        scaled = [one.sigma * root for one, root in zip(made, several, strict=True)]
+        lengths, axes = np.linalg.eigh(np.mean([root @ root.T for root in scaled], axis=0))
+        roots.append(axes * np.sqrt(np.maximum(lengths, 0.0)))
+    beta = np.median([one.beta for one in made], axis=0)
+    return Truth(beta, {name: float(value) for name, value in parameters.items()}, tuple(roots))
 
 
 def _fitted(design: Design, family: Family, y: Array) -> FittedModel:
