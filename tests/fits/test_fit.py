@@ -540,7 +540,7 @@ def test_a_method_of_the_other_kind_of_fit_says_how_to_get_there(name):
 
 def test_other_names_are_missing_as_ever():
     fit = fit_of("crossed", "reml")
-    with pytest.raises(AttributeError, match=r"^a PointFit has no `fixeff`\.$") as caught:
+    with pytest.raises(AttributeError, match=r"^a PointFit has no `fixeff`$") as caught:
         _ = fit.fixeff
     assert (caught.value.name, caught.value.obj) == ("fixeff", fit)
     assert not hasattr(fit, "_secret")

@@ -663,9 +663,9 @@ def missing(one: object, name: str) -> AttributeError:
     kinds = [*Fit.__subclasses__(), *(c for k in Fit.__subclasses__() for c in k.__subclasses__())]
     for kind in kinds if not name.startswith("_") else ():
         if hasattr(kind, name):
-            message += f"; a {kind.__name__} has: fit by method={kind.made_by}"
-            break
-    return AttributeError(f"{message}.", name=name, obj=one)
+            has_it = f"a {kind.__name__} has: fit by method={kind.made_by}"
+            return AttributeError(f"{message}; {has_it}.")
+    return AttributeError(message, name=name, obj=one)  # Python adds what may have been meant
 
 
 def _by_level(term: RandomTerm, values: Array, names: tuple[str, ...]) -> pd.DataFrame:
