@@ -50,7 +50,15 @@ def check_same_data(
     """
     a, b = names
     first_rows, second_rows = first.sufficient, second.sufficient
-    if not first_rows.index.equals(second_rows.index):
+    same_rows = first_rows.index.equals(second_rows.index)
+    if not same_rows and not (first.has_rows and second.has_rows):
+        raise DataError(
+            f"{a} and {b} are fits of sums that each model took of its data, which cannot be laid "
+            "side by side. Take the largest model, whose sums serve all simpler random effects: "
+            "rf.compare_structures(model), or fits of model.structures() for rf.anova and "
+            "rf.compare."
+        )
+    if not same_rows:
         raise DataError(
             f"{a} and {b} are fits of different rows ({first.n_obs} and {second.n_obs}: "
             f"{_unshared_rows(first_rows.index, second_rows.index, names)}): "

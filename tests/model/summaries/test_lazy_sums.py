@@ -91,6 +91,19 @@ def test_a_lazy_model_takes_another_formula_of_the_same_data() -> None:
     assert model.fit().loglik == pytest.approx(expected.loglik, abs=1e-8)
 
 
+def test_other_sums_of_the_same_data_are_no_rows_to_compare() -> None:
+    model = rf.Model("y ~ x + (1 | site)", ENGINES["polars"](FRAME))
+    fits = [one.fit() for one in (model.update(". ~ . - (1 | site)"), model)]
+    with pytest.raises(DataError) as error:
+        rf.anova(*fits)
+    assert str(error.value) == (
+        "fit 1 and fit 2 are fits of sums that each model took of its data, which cannot be laid "
+        "side by side. Take the largest model, whose sums serve all simpler random effects: "
+        "rf.compare_structures(model), or fits of model.structures() for rf.anova and rf.compare."
+    )
+    assert rf.anova(*[one.fit() for one in model.structures().values()]).to_frame().shape[0] == 2
+
+
 def test_summaries_of_lazy_and_of_other_data_add_up() -> None:
     formula = "y ~ arm + b + x + (x | site)"
     half = FRAME.iloc[:250], FRAME.iloc[250:]
