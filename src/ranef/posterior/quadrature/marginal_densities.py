@@ -221,10 +221,7 @@ def _merged(weights: Array, means: Array, sds: Array) -> tuple[Array, Array, Arr
     log_sd = np.round(np.log(sds) / SD_CELL)
     width = MEAN_CELL * np.exp(log_sd * SD_CELL)
     cell = np.round((means - means.mean()) / width)
-    order = np.lexsort((cell, log_sd))
-    is_next = (np.diff(log_sd[order]) != 0) | (np.diff(cell[order]) != 0)
-    place = np.empty(len(order), dtype=np.intp)
-    place[order] = np.append(0, np.cumsum(is_next))
+    place, _ = pd.factorize(log_sd + 1j * cell)
     weight = np.bincount(place, weights)
     mean = np.bincount(place, weights * means) / weight
     variance = np.bincount(place, weights * (sds**2 + (means - mean[place]) ** 2)) / weight

@@ -182,10 +182,21 @@ class Exact(WithoutCaches):
         return mixture(share / share.sum(), mean, np.exp(log_variance / 2))
 
     @cached_property
+    def _coarse_factors(self) -> list[Array]:
+        """A square root of each term's covariance at the coarse nodes, on the user's scale."""
+        sigma = self._coarse.sigma[:, None, None]
+        return [sigma * F for F in self.target.users_factors(self._coarse.nodes.values)]
+
+    @cached_property
+    def _coarse_gamma(self) -> tuple[Array, Array]:
+        """Mean and covariance of the integrated coefficients at the coarse nodes."""
+        return self._coarse.nodes.gamma(self._coarse.sigma)
+
+    @cached_property
     def _gamma(self) -> tuple[Array, Array]:
         """Mean and covariance, at the coarse nodes, of the coefficients in the basis."""
         coarse, fixed = self._coarse, self.target.fixed
-        gamma, cov = coarse.nodes.gamma(coarse.sigma)
+        gamma, cov = self._coarse_gamma
         offset = fixed.offset(coarse.nodes.values[:, : self.target.space.n_given])
         return gamma @ fixed.J.T + offset, fixed.J @ cov @ fixed.J.T
 
@@ -243,7 +254,7 @@ class Exact(WithoutCaches):
         """
         coarse, fixed = self._coarse, self.target.fixed
         given = coarse.nodes.values[:, : self.target.space.n_given]
-        gamma, cov = coarse.nodes.gamma(coarse.sigma)
+        gamma, cov = self._coarse_gamma
         X = rows.X @ fixed.change[:, fixed.order[0]]
         mean = fixed.effects(gamma, given) @ rows.X.T + rows.offset
         slopes, variance = (X @ fixed.back)[None], ((X @ fixed.noise) ** 2).sum(axis=1)[None]
@@ -258,13 +269,12 @@ class Exact(WithoutCaches):
                 slopes = slopes + by_gamma @ fixed.J
                 within = np.einsum("nk,dnkl,nl->dn", z, of_term.cov[:, codes], z)[back]
                 variance = variance + coarse.sigma[:, None] ** 2 * within
-        factors = self.target.users_factors(coarse.nodes.values)
-        scaled = [coarse.sigma[:, None, None] * F for F in factors]
+        scaled = dict(zip(labels, self._coarse_factors, strict=True))
         return NormalRows(
             weights=coarse.weights,
             mean=mean,
             variance=variance + (slopes @ cov * slopes).sum(axis=2),
-            between=variance_of_new(rows.terms, dict(zip(labels, scaled, strict=True))),
+            between=variance_of_new(rows.terms, scaled),
             psi=coarse.sigma[None],
         )
 
