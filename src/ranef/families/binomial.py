@@ -58,8 +58,11 @@ def binomial_expected(link: Link, eta: Array, w: Array, psi: Array) -> Array:  #
 
 def _log_kernel(y: Array, A: Array, B: Array, w: Array) -> Array:
     """Return the log density from log mu and log(1 - mu), without its constant."""
-    if (w == 1).all():  # 0 or 1 of one: the usual case, and the quick one
-        return np.where(y == 0, B, np.where(y == 1, A, y * A + (1 - y) * B))
+    if (w == 1).all():
+        success = y == 1
+        if (success | (y == 0)).all():  # the usual case, and the quick one
+            return np.where(success, A, B)
+        return np.where(y == 0, B, np.where(success, A, y * A + (1 - y) * B))
     return np.asarray(-w * (divergence(y, A) + divergence(1 - y, B)))
 
 
