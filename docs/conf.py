@@ -17,6 +17,7 @@ import ranef as rf
 HERE = Path(__file__).parent
 MADE = HERE / "_build" / "made"
 sys.path.insert(0, str(HERE / "_extensions"))
+os.environ.pop("MPLBACKEND", None)  # one that shows nothing in a page
 os.environ["PYTHONPATH"] = str(HERE / "_extensions")  # of the kernels: `running_tables`, ...
 
 
@@ -80,6 +81,7 @@ html_theme_options = {
     "secondary_sidebar_items": ["page-toc"],
     "footer_start": ["copyright"],
     "footer_end": [],
+    "header_links_before_dropdown": 4,
 }
 
 

@@ -8,9 +8,11 @@ from typing import Any
 from docutils import nodes
 from docutils.parsers.rst import Directive
 from sphinx.application import Sphinx
+from sphinx.util import logging
 
 FOLDER, INDEX = "gallery/", "gallery/index"
 CLASSES = ("only-light", "only-dark")
+LOGGER = logging.getLogger(__name__)
 
 
 class thumbnails(nodes.General, nodes.Element):  # noqa: N801 -- as docutils names its nodes
@@ -38,7 +40,10 @@ def show_each_where_it_belongs(app: Sphinx, doctree: nodes.document) -> None:
         return
     for cell in list(doctree.findall(nodes.container)):
         images = images_of(cell) if "cell_output" in cell["classes"] else []
+        if not images:
+            continue
         if len(images) != 2 * len(CLASSES):
+            LOGGER.warning("%d pictures of a cell, not %d", len(images), 2 * len(CLASSES))
             continue
         title = next(iter(cell.parent.parent.findall(nodes.title))).astext()
         for i, image in enumerate(images):
