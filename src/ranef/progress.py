@@ -24,6 +24,9 @@ from html import escape
 from importlib import import_module
 from typing import Any, Protocol
 
+import numpy as np
+
+from ranef._typing import Array
 from ranef.errors import FitError
 
 DELAY = 1.0  # seconds, before which nothing is shown
@@ -257,6 +260,18 @@ def clear() -> None:
     """Take the line away until the next step, as before something else is printed."""
     if _display.screen is not None:
         _display.screen.write("")
+
+
+def reporting(*, verbose: bool) -> Callable[[float, Array, float], None] | None:
+    """Return what prints each step of an optimiser when it is taken, if that is wanted."""
+    return print_step if verbose else None
+
+
+def print_step(value: float, theta: Array, decrease: float) -> None:
+    """Print a step of an optimiser: the objective, theta, and the decrease it predicts."""
+    words = [f"{value:14.6f}", *(f"{t:.6f}" for t in (*theta, decrease) if np.isfinite(t))]
+    clear()
+    print("  ".join(words))  # noqa: T201 -- verbose=True
 
 
 def _nothing(n: float = 1, doing: str | None = None) -> None:

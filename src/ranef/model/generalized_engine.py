@@ -28,7 +28,7 @@ from ranef.likelihood.linear import blocked_cholesky
 from ranef.likelihood.mixed_model_equations import MixedModelEquations
 from ranef.likelihood.profile import search
 from ranef.likelihood.profile.constrained import Surface
-from ranef.model.shared_engine import SharedEngine, check_users_model, reporting
+from ranef.model.shared_engine import SharedEngine
 from ranef.posterior import mode
 from ranef.posterior.draws import Marginals, check_room, enough
 from ranef.posterior.generalized_posterior import GeneralizedPosterior, joint_of
@@ -37,6 +37,7 @@ from ranef.posterior.sampling.pymc_hierarchical import PyMCModel, choose
 from ranef.posterior.savage_dickey import DensityRatio
 from ranef.priors import propriety
 from ranef.priors.assignment import resolve
+from ranef.progress import reporting
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -158,7 +159,7 @@ class GeneralizedEngine(SharedEngine):
         self._check_posterior()
         settings = Sampling(**sampling)
         check_room(self.design, settings.draws * settings.chains)
-        check_users_model(pymc_model, log_likelihood=log_likelihood)
+        pymc_hierarchical.check_users_model(pymc_model, log_likelihood=log_likelihood)
         is_own = pymc_model is None
         if pymc_model is None:
             if centered is None:

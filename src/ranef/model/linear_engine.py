@@ -32,9 +32,7 @@ from ranef.likelihood.profile.constrained import Surface
 from ranef.model.shared_engine import (
     Data,
     SharedEngine,
-    check_users_model,
     checked,
-    reporting,
 )
 from ranef.posterior import laplace, mode
 from ranef.posterior.draws import Marginals, check_room, enough, tree
@@ -48,6 +46,7 @@ from ranef.posterior.sampling.pymc_hierarchical import PyMCModel
 from ranef.posterior.savage_dickey import DensityRatio, savage_dickey
 from ranef.priors import propriety
 from ranef.priors.assignment import Priors, resolve
+from ranef.progress import reporting
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -187,7 +186,7 @@ class LinearEngine(SharedEngine):
         self._check_posterior()
         settings = Sampling(**sampling)
         check_room(self.design, settings.draws * settings.chains)
-        check_users_model(pymc_model, log_likelihood=log_likelihood)
+        pymc_hierarchical.check_users_model(pymc_model, log_likelihood=log_likelihood)
         if not isinstance(centered, bool):
             raise FitError(f"`centered` of a linear model is True or False, got {centered!r}.")
         if form is None:

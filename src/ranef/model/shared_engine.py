@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial
 from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ranef import progress
 from ranef._typing import Array, Flags
 from ranef.arguments import by_name, check_choice, check_counts, check_numbers
 from ranef.covariances.covariance import n_theta
@@ -39,7 +39,6 @@ from ranef.likelihood.linear.crossproducts import CrossProducts, cross_products
 from ranef.likelihood.linear.exact_fit import check_residual_variation
 from ranef.likelihood.linear.expected_information import InnerProducts, inner_products
 from ranef.likelihood.linear.flat_directions import FlatDirections, flat_directions
-from ranef.likelihood.linear.reml import Report
 from ranef.likelihood.profile import search
 from ranef.likelihood.profile.constrained import Surface
 from ranef.likelihood.profile.likelihood_profile import Profile
@@ -114,18 +113,6 @@ class Data(WithoutCaches):
     def generalized(self) -> Generalized:
         """The estimable design in the basis of a generalised model."""
         return prepare(self.estimable, self.family)
-
-
-def reporting(*, verbose: bool) -> Report | None:
-    """Return what prints each step of an optimiser when it is taken, if that is wanted."""
-    return print_step if verbose else None
-
-
-def print_step(value: float, theta: Array, decrease: float) -> None:
-    """Print a step of an optimiser: the objective, theta, and the decrease it predicts."""
-    words = [f"{value:14.6f}", *(f"{t:.6f}" for t in (*theta, decrease) if np.isfinite(t))]
-    progress.clear()
-    print("  ".join(words))  # noqa: T201 -- verbose=True
 
 
 @dataclass(frozen=True, eq=False)
@@ -352,20 +339,46 @@ class SharedEngine(WithoutCaches, Updates, Engine[Fit]):
             points,
         )
 
-    def profile(self, model: FittedModel, names: Sequence[str] | None, **options: Any) -> Profile:
+    def profile(
+        self,
+        model: FittedModel,
+        names: Sequence[str] | None,
+        *,
+        prob: float,
+        executor: Executor | None,
+    ) -> Profile:
         if names is None and self.priors.known_sigma is not None:
             names = [n for n in parameter_names(model.design, model.family) if n != "sigma"]
-        return search.profile(model, self.surface(model), names, **options)
+        surface = self.surface(model)
+        return search.profile(model, surface, names, prob=prob, executor=executor)
 
     def replicate(
-        self, model: FittedModel, n: int, statistic: Statistic, **options: Any
+        self,
+        model: FittedModel,
+        n: int,
+        statistic: Statistic,
+        *,
+        all_parameters: bool,
+        seed: int | None,
+        executor: Executor | None,
     ) -> Replicates:
         self.priors.check_free_sigma("a parametric bootstrap", "fit.profile()")
-        return replicate(model, n, statistic, **options)
+        return replicate(
+            model, n, statistic, all_parameters=all_parameters, seed=seed, executor=executor
+        )
 
-    def null_statistics(self, null: FittedModel, n: int, **options: Any) -> tuple[Array, Flags]:
+    def null_statistics(
+        self,
+        null: FittedModel,
+        n: int,
+        *,
+        seed: int | None,
+        first: int,
+        executor: Executor | None,
+    ) -> tuple[Array, Flags]:
         self.priors.check_free_sigma("a simulated null distribution", 'test="mixture"')
-        return null_statistics(null, self.data.estimable, n, **options)
+        data = self.data.estimable
+        return null_statistics(null, data, n, seed=seed, first=first, executor=executor)
 
     # -------------------------------------------------------------------------------- posteriors
 
@@ -423,24 +436,6 @@ class SharedEngine(WithoutCaches, Updates, Engine[Fit]):
                 "arbitrary height as a factor: give every parameter a proper prior with priors=, "
                 "as the default ones are."
             )
-
-
-def check_users_model(pymc_model: object, *, log_likelihood: bool) -> None:
-    """Refuse a user's model that is none of PyMC's, or whose likelihood is not known here.
-
-    Raises
-    ------
-    FitError
-    """
-    if pymc_model is None:
-        return
-    if not hasattr(pymc_model, "named_vars"):
-        raise FitError(f"`pymc_model` must be a model from to_pymc(), got {pymc_model!r}.")
-    if log_likelihood:
-        raise FitError(
-            "log_likelihood=True is for the model as it is; for a PyMC model of your own use "
-            "pymc.compute_log_likelihood."
-        )
 
 
 def checked[F: PosteriorFit](fit: F) -> F:

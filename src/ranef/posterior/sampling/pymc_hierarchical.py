@@ -138,6 +138,24 @@ def _centered(design: Design, centered: bool | Mapping[str, bool]) -> dict[str, 
     return {label: by_label.get(label, False) for label in labels}
 
 
+def check_users_model(pymc_model: object, *, log_likelihood: bool) -> None:
+    """Refuse a user's model that is none of PyMC's, or whose likelihood is not known here.
+
+    Raises
+    ------
+    FitError
+    """
+    if pymc_model is None:
+        return
+    if not hasattr(pymc_model, "named_vars"):
+        raise FitError(f"`pymc_model` must be a model from to_pymc(), got {pymc_model!r}.")
+    if log_likelihood:
+        raise FitError(
+            "log_likelihood=True is for the model as it is; for a PyMC model of your own use "
+            "pymc.compute_log_likelihood."
+        )
+
+
 def sample_pymc(
     model: pm.Model, settings: Sampling, starts: xr.Dataset | None = None
 ) -> xr.DataTree:
