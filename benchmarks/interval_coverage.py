@@ -1,6 +1,6 @@
 """How often 95 % intervals of predictions hold the truth, over simulated data sets.
 
-    uv run benchmarks/interval_coverage.py [data sets, 2000 by default] [methods, reml quadrature by default]
+    uv run benchmarks/interval_coverage.py [data sets, 2000] [methods, reml quadrature]
 
 Groups have intercepts and slopes, half of the rows of each a treatment; the truth is known and the
 same in all data sets. Point fits have intervals with variances as if known, and means also with
