@@ -96,6 +96,124 @@ def test_the_mean_over_groups(fit):
     assert table["estimate"][0] != pytest.approx(typical["estimate"][0], rel=1e-2)
 
 
+def dense_errors(fit, parts, V, G_of, gradient):
+    """Return the error of g(beta, b), by the mixed-model equations as dense matrices."""
+    (X, Z), (of_beta, of_b) = parts, gradient
+    G = np.linalg.inv(Z.T @ (V[:, None] * Z) + np.linalg.inv(G_of))
+    A = G @ Z.T @ (V[:, None] * X)
+    slopes = of_beta - of_b @ A
+    return np.sqrt(of_b @ G @ of_b + slopes @ fit.vcov().to_numpy() @ slopes)
+
+
+def test_known_groups_against_dense_equations():
+    sleep = data("sleepstudy")
+    fit = rf.fit("Reaction ~ Days + (Days | Subject)", sleep)
+    x, subjects = sleep["Days"].to_numpy(dtype=float), sleep["Subject"].astype(str)
+    X = np.column_stack([np.ones_like(x), x])
+    Z = np.zeros((180, 36))
+    for i, code in enumerate(pd.factorize(subjects)[0]):
+        Z[i, 2 * code : 2 * code + 2] = X[i]
+    G_of = np.kron(np.eye(18), fit.varcorr().cov["Subject"].to_numpy())
+    chosen = sleep[subjects.isin(["308", "335", "372"])].iloc[5:]
+    some = [list(pd.unique(subjects)).index(s) for s in chosen["Subject"].astype(str)]
+    of_b = np.zeros(36)
+    np.add.at(of_b, 2 * np.array(some) + 1, 3 / len(some))
+    V = np.full(180, fit.sigma**-2)
+    table = rf.comparisons(fit, "Days", contrast=3, groups="known", new_data=chosen)
+    expected = dense_errors(fit, (X, Z), V, G_of, (np.array([0.0, 3.0]), of_b))
+    assert table["se"][0] == pytest.approx(expected, rel=1e-8)
+    slopes = fit.coef_table().query("coef == 'Days'").set_index("level")
+    by = rf.comparisons(fit, "Days", groups="known", by="Subject").set_index("Subject")
+    for one, other in [("estimate", "estimate"), ("se", "sd"), ("lower", "lower")]:
+        np.testing.assert_allclose(by[one], slopes[other].loc[by.index], rtol=1e-8)
+
+
+def test_known_groups_of_a_generalised_model(fit):
+    frame = data("Contraception")
+    table = rf.comparisons(fit, "urban", groups="known", comparison="lnor")
+    ends = [fit.predict(frame.assign(urban=u), "known").mean() for u in "YN"]
+    logits = [np.log(p / (1 - p)) for p in ends]
+    assert table["estimate"][0] == pytest.approx(logits[0] - logits[1], rel=1e-9)
+    codes, levels = pd.factorize(frame["district"])
+    Z, X = (codes[:, None] == np.arange(len(levels))).astype(float), matrices(frame)
+    b = fit.ranef()["district"]["Intercept"].loc[levels].to_numpy()
+    mu = expit(X @ fit.fixef() + Z @ b)
+
+    def change(values):
+        beta, effects = values[:4], values[4:]
+        means = [expit(matrices(frame, urban=u) @ beta + effects[codes]).mean() for u in (1, 0)]
+        return np.log(means[0] / (1 - means[0])) - np.log(means[1] / (1 - means[1]))
+
+    at = np.concatenate([fit.fixef(), b])
+    steps = 1e-5 * np.eye(len(at))
+    gradient = np.array([(change(at + e) - change(at - e)) / 2e-5 for e in steps])
+    G_of = fit.varcorr().cov["district"].iloc[0, 0] * np.eye(len(b))
+    expected = dense_errors(fit, (X, Z), mu * (1 - mu), G_of, (gradient[:4], gradient[4:]))
+    assert table["se"][0] == pytest.approx(expected, rel=1e-5)
+
+
+def test_new_groups_have_effects_of_their_own():
+    fit = rf.fit("Reaction ~ Days + (Days | Subject)", data("sleepstudy"))
+    V, cov = fit.vcov().loc["Days", "Days"], fit.varcorr().cov["Subject"].loc["Days", "Days"]
+    rows = pd.DataFrame({"Days": [0, 3, 5, 8]})
+    one = rf.comparisons(fit, "Days", groups="new", new_data=rows)
+    assert one["estimate"][0] == pytest.approx(fit.fixef()["Days"], rel=1e-12)
+    assert one["se"][0] == pytest.approx(np.sqrt(V + cov), rel=1e-12)
+    three = rf.comparisons(
+        fit, "Days", groups="new", new_data=rows.assign(Subject=["x", "y", "y", "308"])
+    )
+    slope = fit.coef()["Subject"].loc["308", "Days"]
+    assert three["estimate"][0] == pytest.approx(0.75 * fit.fixef()["Days"] + 0.25 * slope)
+    known = rf.comparisons(fit, "Days", groups="known")
+    whole = rf.comparisons(fit, "Days", groups="new")
+    pd.testing.assert_frame_equal(known, whole)
+
+
+def test_new_groups_that_the_change_moves_are_different_ones():
+    frame = data("Contraception")
+    fit = rf.fit("use ~ age + urban + (1 | urban:district)", frame, family="binomial")
+    rows = frame.iloc[:20].assign(district="another")
+    table = rf.comparisons(fit, "urban", groups="new", new_data=rows, kind="link")
+    between = fit.varcorr().cov["urban:district"].iloc[0, 0]
+    expected = np.sqrt(fit.vcov().loc["urban[T.Y]", "urban[T.Y]"] + 2 * between)
+    assert table["se"][0] == pytest.approx(expected, rel=1e-10)
+
+
+def test_means_of_new_groups_are_those_of_draws(fit):
+    rows = data("Contraception").iloc[:30].drop(columns="district")
+    table = rf.comparisons(fit, "urban", groups="new", new_data=rows)
+    average = rf.comparisons(fit, "urban", groups="average", new_data=rows)
+    assert table["estimate"][0] == pytest.approx(average["estimate"][0], rel=1e-12)
+    rng, n = np.random.default_rng(5), 20_000
+    beta = rng.multivariate_normal(fit.fixef(), fit.vcov(), n)
+    b = fit.varcorr().sd["district"].iloc[0] * rng.standard_normal((n, 1))
+    high, low = (expit(beta @ matrices(rows, urban=u).T + b).mean(axis=1) for u in (1, 0))
+    ends = np.quantile(high - low, [0.025, 0.975])
+    assert table["se"][0] == pytest.approx((high - low).std(), rel=0.04)
+    np.testing.assert_allclose(table[["lower", "upper"]].iloc[0], ends, atol=0.006)
+
+
+def test_posteriors_of_known_and_new_groups():
+    sleep = data("sleepstudy")
+    fit = rf.Model("Reaction ~ Days + (Days | Subject)", sleep).fit(
+        "quadrature", draws=1000, seed=1
+    )
+    rows = sleep.iloc[[0, 14, 25]]
+    table = rf.comparisons(fit, "Days", contrast=(0, 9), groups="known", new_data=rows)
+    ends = [rows.assign(Days=x) for x in (9, 0)]
+    means = [fit.predict(end).mean() for end in ends]
+    assert table["estimate"][0] == pytest.approx(means[0] - means[1], rel=1e-10)
+    draws = [fit.draws_of(end).mean(axis=0) for end in ends]
+    assert table["sd"][0] == pytest.approx((draws[0] - draws[1]).std(), rel=1e-9)
+    own = rf.comparisons(fit, "Days", groups="known", by="Subject").set_index("Subject")
+    slopes = fit.coef_table().query("coef == 'Days'").set_index("level").loc[own.index]
+    np.testing.assert_allclose(own["estimate"], slopes["estimate"], rtol=1e-10)
+    np.testing.assert_allclose(own["sd"], slopes["sd"], rtol=0.1)
+    new = rf.comparisons(fit, "Days", groups="new", new_data={"Days": [1, 2]})
+    spread = fit.draws_of({"Days": [1, 2]}, "new", seed=1).diff().iloc[1].std()
+    assert new["sd"][0] == pytest.approx(spread, rel=0.08)
+
+
 def test_changes_of_numbers():
     sleep = data("sleepstudy")
     fit = rf.fit("Reaction ~ poly(Days, 2) + (1 | Subject)", sleep)
@@ -232,7 +350,7 @@ def test_incomplete_rows_are_counted(fit):
             lambda f: rf.comparisons(f, "age", comparison="ratio", kind="link"),
             "is of means: kind='response', not 'link'",
         ),
-        (lambda f: rf.comparisons(f, "age", groups="known"), "fit.predict() has differences"),
+        (lambda f: rf.comparisons(f, "age", groups="none"), "groups='none' is not an option"),
         (lambda f: rf.comparisons(f, "age", df="satterthwaite"), "is for linear models"),
         (lambda _: rf.comparisons(3, "age"), "expected a fit, got int"),
     ],

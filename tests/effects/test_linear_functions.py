@@ -21,8 +21,8 @@ def test_errors_of_means_are_those_of_the_inverse_link():
     np.testing.assert_allclose(table["estimate"][:2], mu, rtol=1e-12)
     np.testing.assert_allclose(table["se"][:2], np.sqrt(np.diag(J @ V @ J.T)), rtol=1e-8)
     assert table.iloc[2].isna().all()
-    one, other = rows_of(X[1:], np.zeros(2)), rows_of(X[:2], np.zeros(2))
-    difference = of_changes(fit, one, other, wanted)
+    both = rows_of(X[[1, 2, 0, 1]], np.zeros(4))
+    difference = of_changes(fit, both, wanted)
     assert difference["estimate"][0] == pytest.approx(mu[1] - mu[0], rel=1e-12)
     assert difference["se"][0] == pytest.approx(
         np.sqrt((J[1] - J[0]) @ V @ (J[1] - J[0])), rel=1e-8

@@ -15,7 +15,7 @@ from scipy import sparse
 from ranef.arguments import check_choice
 from ranef.design.data_frame import coded, open_frame
 from ranef.design.design import Design
-from ranef.design.new_data.new_rows import new_rows
+from ranef.design.new_data.new_rows import is_grouped, one_after_the_other
 from ranef.effects.linear_functions import (
     CHANGES,
     DIFFERENCE,
@@ -32,12 +32,12 @@ from ranef.effects.reference_grid import (
 )
 from ranef.errors import DataError, DataWarning, FitError, listed, suggestion, warn
 from ranef.fits.fit import Fit
+from ranef.fits.predictions.asked_rows import GROUPS, asked_rows
 from ranef.formula.terms import columns_of
 from ranef.printing.frames import captioned
 
 SPANS = ("sd", "2sd", "iqr", "minmax")  # of numbers
 LEVELS = ("reference", "pairwise", "sequential")  # of factors
-OF_GROUPS = ("population", "average")
 
 type Contrast = str | float | Sequence[Any] | None
 
@@ -105,8 +105,11 @@ def comparisons(
         The rows; those of the fit by default.
     kind : {"response", "link"}
         What is predicted.
-    groups : {"population", "average"}
-        Of a typical group, whose random effects are zero; or the mean over all groups.
+    groups : {"population", "average", "known", "new"}
+        Of which groups, as of `fit.predict`: a typical one, whose random effects are zero; the mean
+        over all groups; each row in its own group; or likewise, but a level that was not in the
+        data, or a grouping factor that is no column of `new_data`, is a new group, whose effects
+        are drawn from their distribution.
     prob, df
         As of `means`.
 
@@ -116,8 +119,9 @@ def comparisons(
         The variables of `by` and `at`, and `row` where rows are not averaged; the `contrast` in
         words, `estimate`, `se`, `lower`, `upper`, `z` (or `df` and `t`) and `p_value`; of a
         posterior `sd` and the `probability` that the change is upwards. Errors of a point fit are
-        those of the fixed effects, by the delta method; of a ratio, interval and test are those of
-        its logarithm.
+        those of the fixed effects, and of the random effects of groups that are known or new, by
+        the delta method; with another link than the identity those of new groups are of draws, and
+        intervals their quantiles. Of a ratio, interval and test are those of its logarithm.
 
     Notes
     -----
@@ -142,12 +146,9 @@ def comparisons(
     wanted = wanted_of(fit, kind, prob, df, groups)
     if kind == "link" and change is not DIFFERENCE and not fit.family.mean_is_eta:
         raise FitError(f"comparison={comparison!r} is of means: kind='response', not 'link'.")
-    if groups not in OF_GROUPS:
-        raise FitError(
-            f"groups={groups!r}: comparisons are of a typical group, 'population', or of the mean "
-            "over groups, 'average'. Of known and new groups fit.predict() has differences."
-        )
-    names, given, values = names_of("by=", by), given_values(at), reference_values(fit.design)
+    labels = [term.label for term in fit.design.terms if groups != "population"]
+    values = reference_values(fit.design, labels)
+    names, given = names_of("by=", by), given_values(at)
     check_predictors([variable, *given], values)
     if variable in given:
         raise FitError(
@@ -157,20 +158,16 @@ def comparisons(
     own = fit.design.rows.data.frame(offset=fit.design.recipe.offset)
     is_number = len(values[variable]) == 1
     steps = (_of_number if is_number else _of_levels)(contrast, own[variable], frame[variable])
+    parts = zip(fit.design.terms, fit.design.recipe.random, strict=True)
+    moved = {term.label for term, (part, _) in parts if variable in columns_of(part.group)}
     tables = []
     for key, rows in _settings(frame, given):
         keys, over = _averages(rows, names, average=average)
         for step in steps:
-            before, after = (
-                new_rows(
-                    fit.design,
-                    rows.assign(**{variable: value}),
-                    terms=None if groups == "average" else (),
-                    grouping="ignored",
-                )
-                for value in (step.before, step.after)
-            )
-            numbers = of_changes(fit, after, before, wanted, change=change, average=over)
+            ends = (rows.assign(**{variable: value}) for value in (step.after, step.before))
+            after, before = (asked_rows(fit.design, end, groups) for end in ends)
+            both = one_after_the_other(after, before, moved)
+            numbers = of_changes(fit, both, wanted, change=change, average=over)
             words = {**key, "contrast": _in_words(step, change)}
             tables.append(pd.concat([keys.assign(**words), numbers], axis=1))
     table = pd.concat(tables, ignore_index=True)
@@ -187,12 +184,12 @@ def _rows(design: Design, new_data: object, by: Sequence[str], groups: str) -> p
             known = suggestion(missing[0], map(str, frame))
             raise FitError(f"by= has `{missing[0]}`, which the model does not use. {known}")
     else:
-        nodes = formula.factors(random=False)
-        for part in formula.random if groups == "average" else ():
+        nodes, source = formula.factors(random=False), open_frame(new_data)
+        for part in formula.random if groups != "population" else ():
             nodes += [factor for term in part.terms for factor in term.factors]
+            nodes += part.group if is_grouped(part, source, GROUPS[groups]) else ()
         names = dict.fromkeys([*columns_of([*nodes, *formula.offsets]), *by])
         names |= {design.recipe.offset: None} if design.recipe.offset else {}
-        source = open_frame(new_data)
         frame = source.columns(dict.fromkeys(names, (0, 0)), formula.text)
     complete = frame.notna().all(axis=1)
     if not complete.all():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,7 +12,9 @@ from scipy import sparse, special
 
 from ranef._typing import Array
 from ranef.arguments import check_choice
+from ranef.design.groups import transposed
 from ranef.design.new_data.new_rows import NewRows
+from ranef.design.rows.rows import TermRows
 from ranef.effects.multiple_tests import p_values, quantiles
 from ranef.effects.reference_grid import rows_of
 from ranef.errors import FitError, probability
@@ -22,6 +24,8 @@ from ranef.fits.point import PointFit
 from ranef.fits.posterior import PosteriorFit
 from ranef.fits.predictions.asked_rows import GROUPS
 from ranef.fits.predictions.estimated_rows import (
+    OBSERVATIONS,
+    estimated_draws,
     estimated_means,
     estimated_rows,
     intervals_around_estimates,
@@ -32,11 +36,19 @@ from ranef.fits.predictions.prediction_table import (
     posterior_intervals,
     posterior_means,
 )
-from ranef.likelihood.predictions import drawn_rows, linear_predictor, mean_over_groups
+from ranef.likelihood.predictions import (
+    drawn_rows,
+    linear_predictor,
+    mean_over_groups,
+    with_drawn_levels,
+)
 from ranef.numerics.memory import check_memory
 from ranef.posterior.draws import hdi
 
 SCALES = ("link", "response")
+
+type Effects = Mapping[str, sparse.csr_array]
+"""By the label of a term, by how much sums rise with its effects, shape (r, levels k)."""
 
 
 @dataclass(frozen=True)
@@ -178,8 +190,7 @@ def of_means(fit: Fit, rows: NewRows, wanted: Wanted) -> pd.DataFrame:
 
 def of_changes(
     fit: Fit,
-    after: NewRows,
-    before: NewRows,
+    both: NewRows,
     wanted: Wanted,
     *,
     change: Change = DIFFERENCE,
@@ -192,8 +203,8 @@ def of_changes(
     Parameters
     ----------
     fit : Fit
-    after, before : NewRows
-        Rows of one length, as `rows_of` makes them.
+    both : NewRows
+        The n rows after the change, then the same before it.
     wanted : Wanted
     change : Change
         How two averages are compared.
@@ -202,26 +213,39 @@ def of_changes(
     adjust, n_means
         As of `multiple_tests.p_values`; a posterior needs no adjustment.
     """
-    n = len(after.asked)
+    n, is_linear = len(both.asked) // 2, wanted.kind == "link" and change is DIFFERENCE
     over = sparse.eye_array(n, format="csr") if average is None else average
-    pair = [_with_gaps(each) for each in (after, before)]
-    lost = np.isnan(pair[0].offset + pair[1].offset)
-    X, offset = (
-        over @ np.where(lost.reshape(-1, *[1] * (one.ndim - 1)), 0.0, one - other)
-        for one, other in ((pair[0].X, pair[1].X), (pair[0].offset, pair[1].offset))
-    )
-    rows = rows_of(X, np.where(over @ lost.astype(np.float64) > 0, np.nan, offset))
-    if wanted.kind == "link" and change is DIFFERENCE:
+    lost = np.isnan(both.spread(both.offset))
+    gaps = over @ (lost[:n] | lost[n:]).astype(np.float64) > 0
+    over = over[~gaps]
+    ends = sparse.kron(sparse.eye_array(2), over, format="csr")[:, both.places]
+    rise, groups = _difference(over.shape[0]), () if wanted.asked.is_average else both.terms
+    steps: list[Any] = [_difference(n)[:, both.places], over]
+    if isinstance(fit, PointFit):
+        mean, slope = _means_at_estimates(fit, both, wanted)
+        means = ends @ mean
+        if not is_linear:
+            steps = [ends * slope, rise * change.slope(means)]
+    X, offset, effects = _sums(both, groups, steps)
+    places, asked = np.flatnonzero(~gaps), pd.RangeIndex(len(gaps))
+    rows = replace(rows_of(X, offset), places=places, asked=asked)
+    if is_linear and not effects:
         return of_tests(fit, rows, wanted, adjust=adjust, n_means=n_means)
-    over = over[rows.places]
     if isinstance(fit, PosteriorFit):
-        values = [change.at(_averages_drawn(fit, each, over)) for each in (after, before)]
-        return _of_draws(rows, values[0] - values[1], wanted, change)
+        draws = change.at(_drawn_averages(fit, both, ends, wanted)) @ rise.T
+        if is_linear:
+            draws += rise @ (ends @ _at_posterior_means(fit, both)) - draws.mean(axis=0)
+        return _of_draws(rows, draws, wanted, change)
     assert isinstance(fit, PointFit)
-    (end, slope), (start, slope_of_start) = (_averages(fit, each, over) for each in (after, before))
-    estimate = change.at(end) - change.at(start)
-    X = change.slope(end)[:, None] * slope - change.slope(start)[:, None] * slope_of_start
-    table = _tested(fit, rows, estimate, X, wanted, adjust=adjust, n_means=n_means)
+    estimate, is_new = rise @ change.at(means), any(term.is_new.any() for term in groups)
+    if is_linear or not is_new:
+        errors = _errors(fit, X, wanted.df, effects)
+        table = _tested(rows, estimate, errors, wanted, adjust=adjust, n_means=n_means)
+    else:
+        draws, tail = change.at(_drawn_averages(fit, both, ends, wanted)) @ rise.T, 1 - wanted.prob
+        table = _tested(rows, estimate, (draws.std(axis=0), np.full(len(X), np.inf)), wanted)
+        found = np.quantile(draws, [tail / 2, 1 - tail / 2], axis=0)
+        table[["lower", "upper"]] = rows.spread(found.T)
     return change.shown(table)
 
 
@@ -239,7 +263,8 @@ def of_tests(
         return _spread(rows, dict(zip((*_COLUMNS, "probability"), columns, strict=True)))
     assert isinstance(fit, PointFit)
     estimate = rows.offset + rows.X @ fit.fixef().to_numpy()
-    return _tested(fit, rows, estimate, rows.X, wanted, adjust=adjust, n_means=n_means)
+    errors = _errors(fit, rows.X, wanted.df)
+    return _tested(rows, estimate, errors, wanted, adjust=adjust, n_means=n_means)
 
 
 def of_slopes(fit: Fit, here: NewRows, slope: NewRows, wanted: Wanted) -> pd.DataFrame:
@@ -263,7 +288,7 @@ def of_slopes(fit: Fit, here: NewRows, slope: NewRows, wanted: Wanted) -> pd.Dat
     eta, rise = (rows.X @ fit.fixef().to_numpy() + rows.offset for rows in (here, slope))
     _, first, second = _derivatives(fit, eta, list(fit.parameters.values()))[:3]
     X = first[:, None] * slope.X + (second * rise)[:, None] * here.X
-    return _tested(fit, slope, first * rise, X, wanted, adjust="none", n_means=2)
+    return _tested(slope, first * rise, _errors(fit, X, wanted.df), wanted)
 
 
 _COLUMNS = ("estimate", "sd", "lower", "upper")
@@ -279,17 +304,16 @@ def interval_words(fit: Fit, wanted: Wanted, adjust: str = "none") -> str:
 
 
 def _tested(
-    fit: PointFit,
     rows: NewRows,
     estimate: Array,
-    X: Array,
+    errors: tuple[Array, Array],
     wanted: Wanted,
     *,
-    adjust: str,
-    n_means: int,
+    adjust: str = "none",
+    n_means: int = 2,
 ) -> pd.DataFrame:
-    """Return estimates of a point fit whose errors are those of X beta."""
-    se, df = _errors(fit, X, wanted.df)
+    """Return estimates of a point fit with their errors and degrees of freedom."""
+    se, df = errors
     half = quantiles(wanted.prob, df, adjust, n_means) * se
     ratio = np.divide(estimate, se, out=np.full_like(se, np.nan), where=se > 0)
     numbers = {"estimate": estimate, "se": se, "lower": estimate - half, "upper": estimate + half}
@@ -300,41 +324,108 @@ def _tested(
     return _spread(rows, _with_df(numbers, df, wanted) | tests)
 
 
-def _errors(fit: PointFit, X: Array, df: str | None) -> tuple[Array, Array]:
-    """Return standard errors of X beta and their degrees of freedom, shape (r,)."""
+def _errors(
+    fit: PointFit, X: Array, df: str | None, effects: Effects | None = None
+) -> tuple[Array, Array]:
+    """Return standard errors of X beta and their degrees of freedom, shape (r,).
+
+    With sums of random effects they are those of X beta + Z b, see `MixedModelEquations`.
+    """
     if df is None:
-        se = np.sqrt(np.einsum("np,pq,nq->n", X, fit.vcov().to_numpy(), X))
+        variance, slopes = _of_groups(fit, effects) if effects else (0.0, 0.0)
+        X = X - slopes
+        se = np.sqrt(variance + np.einsum("np,pq,nq->n", X, fit.vcov().to_numpy(), X))
         return se, np.full(len(X), np.inf)
     table = fit.asked.degrees_of_freedom(fit.fitted_model, df, X)
     return table["se"].to_numpy(), table["df"].to_numpy()
 
 
-def _averages(fit: PointFit, rows: NewRows, over: sparse.csr_array) -> tuple[Array, Array]:
-    """Return averages of the means of rows, and their derivatives in the fixed effects."""
+def _of_groups(fit: PointFit, effects: Effects) -> tuple[Array, Array]:
+    """Return the variances of sums of random effects given beta, and by how much they fall."""
+    model, known, new = fit.fitted_model, list[sparse.csr_array](), list[Array]()
+    equations = fit.asked.equations(model)
+    slopes: Array = np.zeros((1, 1))
+    for term, Lambda, A in zip(
+        fit.design.terms, model.estimate.Lambdas, equations.modes_by_fixed, strict=True
+    ):
+        both, q = effects[term.label], term.n_levels * term.n_coefs
+        of_new, root = both[:, q:], model.estimate.sigma * Lambda
+        known.append(both[:, :q])
+        slopes = slopes + both[:, :q] @ A.reshape(q, -1)
+        if of_new.nnz:
+            roots = sparse.kron(sparse.eye_array(of_new.shape[1] // term.n_coefs), root)
+            new.append((of_new @ roots).power(2).sum(axis=1))
+    return sum(new, start=equations.variances_of_sums(known)), slopes
+
+
+def _difference(n: int) -> sparse.csr_array:
+    """Return the matrix of differences of the first n numbers and the last n."""
+    return sparse.kron([[1.0, -1.0]], sparse.eye_array(n), format="csr")
+
+
+def _sums(
+    rows: NewRows, groups: Sequence[TermRows], steps: Sequence[sparse.csr_array]
+) -> tuple[Array, Array, Effects]:
+    """Return sums of rows as functions of the effects: X, offset, Z by the label of a term.
+
+    There is no Z where no sum rises with a random effect.
+
+    Parameters
+    ----------
+    rows : NewRows
+    groups : sequence of TermRows
+        The random terms that take part, new levels being the last ones.
+    steps : sequence of sparse array
+        The matrices that make the sums, one after the other.
+    """
+
+    def summed(values: Any) -> Any:
+        for step in steps:
+            values = step @ values
+        return values
+
+    effects = {}
+    for term in groups:
+        numbers = term.grouping.numbers
+        n_levels = max(term.n_levels, int(numbers.max(initial=-1)) + 1)
+        effects[term.label] = summed(transposed(numbers, term.columns, n_levels).T)
+    is_touched = any(abs(of_term).max() for of_term in effects.values())
+    return summed(rows.X), summed(rows.offset), effects if is_touched else {}
+
+
+def _means_at_estimates(fit: PointFit, rows: NewRows, wanted: Wanted) -> tuple[Array, Array]:
+    """Return the means of rows, and their derivatives in the linear predictor."""
     normal = estimated_rows(fit.fitted_model, rows, None, fixed=False)
     eta, between, psi = normal.mean[0], normal.between[0], normal.psi[:, 0]
+    if wanted.kind == "link":
+        return eta, np.ones_like(eta)
     mean, slope = differenced(
         lambda at: mean_over_groups(fit.family, at, between, psi), eta, fit.family.link.step(eta)
     )[:2]
-    here = over[:, rows.places]
-    return here @ mean, here @ (slope[:, None] * rows.X)
+    return mean, slope
 
 
-def _averages_drawn(fit: PosteriorFit, rows: NewRows, over: sparse.csr_array) -> Array:
+def _drawn_averages(fit: Fit, rows: NewRows, over: sparse.csr_array, wanted: Wanted) -> Array:
     """Return draws of averages of the means of rows, shape (draws, averages)."""
-    draws, rng = fit.draws_at(), np.random.default_rng(0)  # no group is drawn
+    rng, average = np.random.default_rng(0), wanted.asked.is_average
+    if isinstance(fit, PosteriorFit):
+        draws = fit.draws_at()
+    else:
+        assert isinstance(fit, PointFit)
+        draws = estimated_draws(fit.fitted_model, rows, fit.engine, OBSERVATIONS, rng)
     size = over.shape[0] * len(draws.beta)
     check_memory(2.0 * size, f"{size:,} draws of comparisons", "Average them, or take fewer rows.")
-    total = np.zeros((len(draws.beta), over.shape[0]))
+    if not average:
+        rows, draws = with_drawn_levels(fit.design, rows, draws, rng)
+    total, start = np.zeros((len(draws.beta), over.shape[0])), 0
     for part in parts(rows, len(draws.beta)):
-        means = drawn_rows(fit.design, fit.family, part, draws, rng, kind="response", average=True)
-        total += (over[:, part.places] @ means.T).T
+        means = drawn_rows(
+            fit.design, fit.family, part, draws, rng, kind=wanted.kind, average=average
+        )
+        end = start + len(part.X)
+        total += (over[:, start:end] @ means.T).T
+        start = end
     return total
-
-
-def _with_gaps(rows: NewRows) -> NewRows:
-    """Return all rows that were asked, those that are left out as nan."""
-    return replace(rows, X=rows.spread(rows.X), offset=rows.spread(rows.offset))
 
 
 def _derivatives(fit: Fit, eta: Array, psi: Sequence[Any]) -> list[Array]:
@@ -360,12 +451,17 @@ def _posterior(
         fit.family, marginals, asked, lambda part: _drawn(fit, part, wanted)
     )
     if wanted.kind == "link":
-        modes = (mean for mean, _ in marginals.effect_moments)
-        b = dict(zip((term.label for term in fit.design.terms), modes, strict=True))
-        expected = linear_predictor(rows, rows.terms, np.asarray(fit.fixef()), b)
+        expected = _at_posterior_means(fit, rows)
     else:
         expected = posterior_means(fit.family, marginals, rows)
     return expected, intervals.of(rows)
+
+
+def _at_posterior_means(fit: PosteriorFit, rows: NewRows) -> Array:
+    """Return the posterior means of the linear predictors of rows, shape (n,)."""
+    modes = (mean for mean, _ in fit.marginals.effect_moments)
+    b = dict(zip((term.label for term in fit.design.terms), modes, strict=True))
+    return linear_predictor(rows, rows.terms, np.asarray(fit.fixef()), b)
 
 
 def _drawn(fit: PosteriorFit, rows: NewRows, wanted: Wanted) -> Array:

@@ -165,10 +165,9 @@ def contrasts(
     pairs = _pairs(method, size, _place(reference, found.labels[names].iloc[:size]))
     tables = []
     for start, key in zip(keys.index, keys.to_dict("records"), strict=True):
-        one, other = (
-            rows_of(found.X[start + places], found.offset[start + places]) for places in pairs.T
-        )
-        numbers = of_changes(fit, one, other, wanted, adjust=chosen, n_means=size)
+        places = start + pairs.T.ravel()
+        rows = rows_of(found.X[places], found.offset[places])
+        numbers = of_changes(fit, rows, wanted, adjust=chosen, n_means=size)
         words = pd.DataFrame({"contrast": [f"{texts[i]} - {texts[j]}" for i, j in pairs]})
         of_key = pd.DataFrame({name: [key[name]] * len(pairs) for name in groups})
         tables.append(pd.concat([of_key, words, numbers], axis=1))

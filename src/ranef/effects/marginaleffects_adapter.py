@@ -15,7 +15,6 @@ from ranef.arguments import check_choice
 from ranef.design.data_frame import coded, level_texts
 from ranef.design.design import Design
 from ranef.design.new_data.new_rows import new_rows
-from ranef.effects.counterfactuals import OF_GROUPS
 from ranef.effects.linear_functions import SCALES
 from ranef.effects.reference_grid import reference_values
 from ranef.errors import FitError
@@ -143,7 +142,7 @@ def to_marginaleffects(
             "posteriors rf.means(), rf.comparisons() and rf.slopes() give the same quantities."
         )
     check_choice("kind", kind, SCALES, "is not a scale")
-    check_choice("groups", groups, OF_GROUPS, "is not an option")
+    check_choice("groups", groups, ("population", "average"), "is not an option")
     return ModelRanef(fit, kind, groups)
 
 

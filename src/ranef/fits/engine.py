@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     import pandas as pd
+    from scipy import sparse
 
 
 class Equations(Protocol):
@@ -45,6 +46,9 @@ class Equations(Protocol):
 
     def conditional_variances(self, terms: Sequence[TermRows]) -> Array:
         """Return the variance of z'e of rows, shape (n,); effects of new levels are left out."""
+
+    def variances_of_sums(self, sums: Sequence[sparse.csr_array]) -> Array:
+        """Return the variances of sums of e, shape (r,); of each term (r, m k) coefficients."""
 
     def conditional_draws(self, n: int, rng: np.random.Generator) -> list[Array]:
         """Return n draws of e, shape (n, m, k), term by term."""

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
+from scipy import sparse
 
 from ranef._typing import Array
 from ranef.design.design import Design
@@ -151,11 +152,26 @@ class MixedModelEquations:
         _, first, back = np.unique(key, axis=0, return_index=True, return_inverse=True)
         variances = np.empty(len(first))
         for i, row in enumerate(first):
-            at = [
-                (t, level[row], z[row]) for t, level, z in zip(places, levels, columns, strict=True)
-            ]
-            variances[i] = self._variance(at)
+            z = self._zeros()
+            for t, level, values in zip(places, levels, columns, strict=True):
+                z[t][level[row]] = values[row]
+            variances[i] = self._variance(z)
         return self.scale**2 * variances[back.ravel()]
+
+    def variances_of_sums(self, sums: Sequence[sparse.csr_array]) -> Array:
+        """Return the variances of sums of random effects given beta, shape (r,).
+
+        Parameters
+        ----------
+        sums : sequence of sparse array, shape (r, m k)
+            By how much each sum rises with the effects of a term, level by level.
+        """
+        variances = np.zeros(sums[0].shape[0] if sums else 0)
+        for i in range(len(variances)):
+            of_terms = zip(sums, self._zeros(), self._backs, strict=True)
+            z = [of[[i]].toarray().reshape(empty.shape) @ back for of, empty, back in of_terms]
+            variances[i] = self._variance(z)
+        return self.scale**2 * variances
 
     def conditional_draws(self, n: int, rng: np.random.Generator) -> list[Array]:
         """Return n draws of e for all random effects, shape (n, m, k), term by term."""
@@ -174,11 +190,13 @@ class MixedModelEquations:
         """From the basis to the user's coefficients."""
         return [np.linalg.inv(T) for T in self.bases]
 
-    def _variance(self, at: Sequence[tuple[int, int, Array]]) -> float:
-        """Return z'G z over the squared scale, z having entries at levels of some terms."""
+    def _zeros(self) -> list[Array]:
         cross = self.factorized.cross
-        z = [np.zeros((m, c.k)) for m, c in zip(cross.n_levels, cross.covariances, strict=True)]
-        for t, level, values in at:
-            z[t][level] = values
+        return [np.zeros((m, c.k)) for m, c in zip(cross.n_levels, cross.covariances, strict=True)]
+
+    def _variance(self, z: Sequence[Array]) -> float:
+        """Return z'G z over the squared scale, z having an entry for every effect."""
+        if not any(of_term.any() for of_term in z):
+            return 0.0
         found = solve(self.factorized, z)
-        return sum(float(found[t][level] @ values) for t, level, values in at)
+        return sum(float(np.vdot(one, other)) for one, other in zip(found, z, strict=True))

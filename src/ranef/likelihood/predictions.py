@@ -302,17 +302,17 @@ def drawn_rows(
         Whether means are those over all groups, and linear predictors those of a typical one.
     """
     labels_of_terms = [term.label for term in design.terms]
-    b, terms = dict(zip(labels_of_terms, draws.b, strict=True)), list(rows.terms)
-    factors = dict(zip(labels_of_terms, draws.factors, strict=True))
     between: Array = np.zeros((1, 1))
     if average and kind != "observation":
-        between = variance_of_new(terms, factors)
+        factors = dict(zip(labels_of_terms, draws.factors, strict=True))
+        between = variance_of_new(rows.terms, factors)
     else:
-        terms = [_with_new_levels(term, b, factors, rng) for term in terms]
+        rows, draws = with_drawn_levels(design, rows, draws, rng)
+    b = dict(zip(labels_of_terms, draws.b, strict=True))
     parameters = dict(draws.parameters) | ({} if draws.sigma is None else {"sigma": draws.sigma})
     psi = [parameters[name] for name in family.parameters]
     values = np.empty((len(draws.beta), len(rows.X)))
-    for block, eta in linear_predictors(rows, terms, draws.beta, b):
+    for block, eta in linear_predictors(rows, rows.terms, draws.beta, b):
         at = [one[block, None] for one in psi]
         if kind == "link":
             values[block] = eta
@@ -325,16 +325,30 @@ def drawn_rows(
     return values
 
 
-def _with_new_levels(
-    term: TermRows, b: dict[str, Array], factors: Mapping[str, Array], rng: np.random.Generator
-) -> TermRows:
-    """Return a term whose new levels are known, having drawn their effects and added them to b."""
-    if not term.is_new.any():
-        return term
-    numbers, F = term.grouping.numbers, factors[term.label]
-    z = rng.standard_normal((len(F), int(numbers.max()) + 1 - term.n_levels, term.n_coefs))
-    new, old = z @ F.swapaxes(1, 2), b[term.label]
-    if term.is_new.all():
-        numbers, old = numbers - term.n_levels, old[:, :0]
-    b[term.label] = np.concatenate([old, new], axis=1)
-    return replace(term, grouping=replace(term.grouping, codes=numbers))
+def with_drawn_levels(
+    design: Design, rows: NewRows, draws: Draws, rng: np.random.Generator
+) -> tuple[NewRows, Draws]:
+    """Return rows whose levels all have effects among the draws, those of new levels drawn anew.
+
+    Parameters
+    ----------
+    design : Design
+    rows : NewRows
+    draws : Draws
+    rng : Generator
+    """
+    b, terms = list(draws.b), []
+    places = {term.label: t for t, term in enumerate(design.terms)}
+    for term in rows.terms:
+        if not term.is_new.any():
+            terms.append(term)
+            continue
+        t, numbers = places[term.label], term.grouping.numbers
+        n_new = int(numbers.max()) + 1 - term.n_levels
+        z = rng.standard_normal((len(draws.beta), n_new, term.n_coefs))
+        new, old = z @ draws.factors[t].swapaxes(1, 2), b[t]
+        if term.is_new.all():
+            numbers, old = numbers - term.n_levels, old[:, :0]
+        b[t] = np.concatenate([old, new], axis=1)
+        terms.append(replace(term, grouping=replace(term.grouping, codes=numbers)))
+    return replace(rows, terms=tuple(terms)), replace(draws, b=b)

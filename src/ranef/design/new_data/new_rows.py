@@ -98,6 +98,39 @@ def own_rows(design: Design, terms: Collection[str] | None = None) -> NewRows:
     )
 
 
+def one_after_the_other(first: NewRows, second: NewRows, moved: Collection[str] = ()) -> NewRows:
+    """Return two lots of rows as one.
+
+    Parameters
+    ----------
+    first, second : NewRows
+        With the same random terms.
+    moved : collection of str
+        Labels of the terms whose new groups in the second lot are others than those in the first.
+    """
+    terms = []
+    for one, other in zip(first.terms, second.terms, strict=True):
+        ahead = max(0, int(one.grouping.numbers.max(initial=-1)) + 1 - one.n_levels)
+        shift = np.where(other.is_new, ahead * (one.label in moved), 0)
+        grouping = replace(
+            one.grouping,
+            codes=np.concatenate([one.codes, other.codes]),
+            numbers=np.concatenate([one.grouping.numbers, other.grouping.numbers + shift]),
+            parts=(),
+        )
+        columns = np.concatenate([one.columns, other.columns])
+        terms.append(replace(one, grouping=grouping, columns=columns))
+    return NewRows(
+        X=np.concatenate([first.X, second.X]),
+        terms=tuple(terms),
+        offset=np.concatenate([first.offset, second.offset]),
+        weights=np.concatenate([first.weights, second.weights]),
+        index=first.index.append(second.index),
+        places=np.concatenate([first.places, len(first.asked) + second.places]),
+        asked=first.asked.append(second.asked),
+    )
+
+
 def in_one_new_group(rows: NewRows) -> NewRows:
     """Return rows as rows of one level that is not known, of each grouping factor."""
     terms = [
@@ -160,7 +193,7 @@ def new_rows(
         for term, coded in zip(design.terms, recipe.random, strict=True)
         if terms is None or term.label in terms
     ]
-    grouped = [_is_grouped(part, source, grouping) for _, part, _ in wanted]
+    grouped = [is_grouped(part, source, grouping) for _, part, _ in wanted]
     nodes = [*formula.factors(random=False), *_nodes(wanted, grouped), *formula.offsets]
     used = source.columns(columns_of(nodes), formula.text)
     frame, offset, places = complete_new_rows(used, source.values(recipe.offset, "offset"))
@@ -188,8 +221,16 @@ def new_rows(
     )
 
 
-def _is_grouped(part: RandomPart, source: Source, grouping: str) -> bool:
-    """Return whether the levels of a term are those that the data name."""
+def is_grouped(part: RandomPart, source: Source, grouping: str) -> bool:
+    """Return whether the levels of a term are those that the data name.
+
+    Parameters
+    ----------
+    part : RandomPart
+    source : Source
+    grouping : {"needed", "optional", "ignored"}
+        As of `new_rows`.
+    """
     is_there = all(name in source.names for name in columns_of(part.group))
     return grouping == "needed" or (grouping == "optional" and is_there)
 
