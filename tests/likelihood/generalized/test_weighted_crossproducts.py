@@ -51,8 +51,8 @@ def assembled(cross):
             np.testing.assert_array_equal(block[link.k :, : link.k], block[: link.k, link.k :].T)
             found[np.ix_(own[level], columns[level])] = block[: link.k]
             found[np.ix_(columns[level], own[level])] = block[: link.k].T
-            found[np.ix_(own[level], rest)] = link.rest[level]
-            found[np.ix_(rest, own[level])] = link.rest[level].T
+            found[np.ix_(own[level], rest)] = link.rest.dense()[level]
+            found[np.ix_(rest, own[level])] = link.rest.dense()[level].T
     return found
 
 

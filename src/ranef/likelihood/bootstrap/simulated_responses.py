@@ -29,7 +29,6 @@ from ranef.design.model_matrix import independent_columns
 from ranef.design.rows.rows import TermRows
 from ranef.design.same_data import check_same_data
 from ranef.likelihood.estimate import Estimate
-from ranef.likelihood.linear.crossed_rows import CrossedRows
 from ranef.likelihood.linear.crossproducts import ChainFactor, CrossProducts, fixed_shares
 
 
@@ -243,12 +242,8 @@ def with_response(cross: CrossProducts, drawn: Responses, i: int) -> CrossProduc
 
 
 def _with_sums(link: ChainFactor, sums: Array) -> ChainFactor:
-    if isinstance(link.rest, CrossedRows):
-        fixed = np.column_stack([link.rest.fixed[:, :-1], sums.ravel()])
-        return replace(link, rest=replace(link.rest, fixed=fixed))
-    rest = link.rest.copy()
-    rest[:, :, -1] = sums
-    return replace(link, rest=rest)
+    fixed = np.column_stack([link.rest.fixed[:, :-1], sums.ravel()])
+    return replace(link, rest=replace(link.rest, fixed=fixed))
 
 
 MAX_DENSE = 300  # columns besides those of the largest factor from which on rows are cheaper

@@ -19,6 +19,7 @@ from ranef._typing import Array, Codes
 from ranef.covariances.covariance import Covariance
 from ranef.design.groups import chain_of, transposed
 from ranef.likelihood.linear.blocked_cholesky import Selected
+from ranef.likelihood.linear.crossed_rows import CrossedRows
 from ranef.likelihood.linear.crossproducts import ChainFactor, CrossProducts
 from ranef.numerics.matrices import scattered
 
@@ -163,14 +164,12 @@ class Weighted:
         return np.asarray(d)
 
     def _link(self, term: int, maps: Maps, weights: Array, right: Array) -> ChainFactor:
-        block, f = self.blocks[term], maps.wide.shape[1]
+        block = self.blocks[term]
         m, k = block.n_levels, block.k
-        front = np.zeros((m, f, f))
-        front[:, :k] = (maps.front @ weights).reshape(m, k, f)
-        front[:, k:, :k] = front[:, :k, k:].transpose(0, 2, 1)
-        fixed = np.asarray(self.transposes[term] @ right).reshape(m, k, right.shape[1])
-        crossed = (maps.crossed @ weights).reshape(m, k, self.q_rest)
-        return ChainFactor(term, k, front, np.concatenate([crossed, fixed], axis=2), maps.parent)
+        wide = (maps.front @ weights).reshape(m, k, -1)
+        crossed = (maps.crossed @ weights).reshape(m * k, self.q_rest)
+        rest = CrossedRows(crossed, self.transposes[term] @ right, k)
+        return ChainFactor.of(term, wide, rest, maps.parent)
 
 
 def weighted(blocks: Sequence[TermColumns], n: int) -> Weighted:

@@ -280,10 +280,11 @@ def _absorb(cross: CrossProducts, Lambdas: Sequence[Array]) -> tuple[tuple[Absor
     stages, logdet = [], 0.0
     carried: tuple[Array, Array] | None = None
     for link in cross.chain:
-        k, q = link.k, cross.q_rest
+        k = link.k
         front = link.front if carried is None else link.front + carried[0]
-        rest = link.rest if carried is None else dense(link.rest) + carried[1][:, :k]
-        C = CrossedRows.split(rest, q) if isinstance(rest, np.ndarray) else rest
+        C = link.rest
+        if carried is not None:
+            C = CrossedRows.split(C.dense() + carried[1][:, :k], cross.q_rest)
         D, Lambda = front[:, :k, :k], Lambdas[link.term]
         R = stack_cholesky(np.eye(k) + Lambda.T @ D @ Lambda)
         V = stack_solve(R, Lambda.T)
@@ -564,8 +565,3 @@ def _over_levels(x: Array, y: Array, k: int) -> Array:
     """Return the sum over levels of x_l y_l', with k rows of each, shape (m k, c), a level."""
     rows = (len(x) // k, k, x.shape[1])
     return np.tensordot(x.reshape(rows), y.reshape(rows), axes=([0, 2], [0, 2]))
-
-
-def dense(C: Array | CrossedRows) -> Array:
-    """Return the rows of a block as an array, shape (m, k, w)."""
-    return C if isinstance(C, np.ndarray) else C.dense()

@@ -52,11 +52,6 @@ class CrossedRows:
     pairs: sparse.csc_array | None = None
 
     @staticmethod
-    def of(C: Array) -> CrossedRows:
-        """Return the rows of a dense array, shape (m, k, w), without random effects in the rest."""
-        return CrossedRows.split(C, 0)
-
-    @staticmethod
     def split(C: Array, q: int) -> CrossedRows:
         """Return the rows of a dense array, shape (m, k, w), whose first q columns are effects."""
         flat = C.reshape(-1, C.shape[2])
@@ -66,6 +61,11 @@ class CrossedRows:
     def q(self) -> int:
         """The number of random effects in the rest."""
         return int(self.rows.shape[1])
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether the rows are an array, and not sparse."""
+        return isinstance(self.rows, np.ndarray)
 
     def dense(self) -> Array:
         """Return C as an array, shape (m, k, w)."""

@@ -44,12 +44,10 @@ class ChainFactor:
     ----------
     term : int
         The number of the term in the design.
-    k : int
-        Its number of coefficients.
     front : ndarray, shape (m, f, f)
         Per level, the cross-products among the term's k coefficients and those of the later
         terms of the chain; the part among the later terms is zero.
-    rest : ndarray, shape (m, k, w), or CrossedRows
+    rest : CrossedRows
         Cross-products with the rest.
     parent : ndarray of int, shape (m,), or None
         The level of the next factor of the chain in which a level is nested.
@@ -58,11 +56,23 @@ class ChainFactor:
     """
 
     term: int
-    k: int
     front: Array
-    rest: Array | CrossedRows
+    rest: CrossedRows
     parent: Codes | None
     counts: Array = field(default_factory=lambda: np.ones(1))
+
+    @property
+    def k(self) -> int:
+        """The number of coefficients of the term."""
+        return self.rest.k
+
+    @staticmethod
+    def of(term: int, wide: Array, rest: CrossedRows, parent: Codes | None) -> ChainFactor:
+        """Return a factor from the cross-products of its coefficients, shape (m, k, f)."""
+        m, k, f = wide.shape
+        front = np.zeros((m, f, f))
+        front[:, :k], front[:, k:, :k] = wide, wide[:, :, k:].mT
+        return ChainFactor(term, front, rest, parent)
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,12 +192,9 @@ def residual_sums(cross: CrossProducts) -> Iterator[tuple[int, Array, Array]]:
 
 def fixed_shares(cross: CrossProducts, columns: slice) -> Iterator[tuple[int, Array, Array]]:
     """Yield for every term diag(Z_l'Z_l), (m, k), and Z_l' of some columns of [X y]."""
-    q = cross.q_rest
     for link in cross.chain:
-        k, rest = link.k, link.rest
-        fixed = rest[:, :, q:] if isinstance(rest, np.ndarray) else rest.fixed
-        squares = np.diagonal(link.front, axis1=1, axis2=2)[:, :k]
-        yield link.term, squares, fixed.reshape(len(squares), k, -1)[:, :, columns]
+        squares = np.diagonal(link.front, axis1=1, axis2=2)[:, : link.k]
+        yield link.term, squares, link.rest.fixed.reshape(*squares.shape, -1)[:, :, columns]
     diagonal = cross.inner.diagonal()
     for term, place in cross.rest_terms:
         squares = diagonal[place].reshape(cross.n_levels[term], -1)
@@ -242,23 +249,19 @@ def _link(
     term, m, k = terms[i], terms[i].n_levels, terms[i].n_coefs
     outer = [sums.nested(i, j) for j in later]
     wide = np.concatenate([sums.own(i), *(products for _, products in outer)], axis=2)
-    f = wide.shape[2]
-    front = np.zeros((m, f, f))
-    front[:, :k] = wide
-    front[:, k:, :k] = front[:, :k, k:].transpose(0, 2, 1)
     parent = outer[0][0] if outer else None
     crossed, fixed = [sums.crossed(i, j) for j in others], sums.fixed(i)
     size = m * k * sum(c.shape[1] for c in crossed)
     is_sparse = sum(c.nnz for c in crossed) < SPARSE_SHARE * size
     if i == 0 and size > SPARSE_SIZE and is_sparse:
         rows = crossed_rows(sparse.csr_array(sparse.hstack(crossed)), fixed, k)
-        return ChainFactor(i, k, front, rows, parent)
+        return ChainFactor.of(i, wide, rows, parent)
     names = listed(terms[j].factor for j in others)
     what = f"the cross-products of `{term.factor}` with {names}, {size:,} and most not zero,"
     remedy = "Fit a sample of the levels, or leave one of the crossed factors out."
     check_memory(2.0 * size, what, remedy)
-    full = np.column_stack([*(c.toarray() for c in crossed), fixed])
-    return ChainFactor(i, k, front, full.reshape(m, k, -1), parent)
+    whole = np.column_stack([fixed[:, :0], *(c.toarray() for c in crossed)])
+    return ChainFactor.of(i, wide, CrossedRows(whole, fixed, k), parent)
 
 
 def _rest(sums: LevelSums, others: list[int], width: int) -> tuple[Array | sparse.csr_array, Array]:

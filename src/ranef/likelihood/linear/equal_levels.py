@@ -57,11 +57,10 @@ class _Levels:
     @staticmethod
     def of(link: ChainFactor) -> _Levels:
         """Return all levels of a factor, each the root of a tree."""
-        m, rest = len(link.front), link.rest
-        assert isinstance(rest, np.ndarray)
+        m = len(link.front)
         zeros = np.zeros(m, dtype=np.int64)
         parent = zeros if link.parent is None else link.parent
-        return _Levels(link.front, rest, np.ones(m), parent, np.arange(m), zeros)
+        return _Levels(link.front, link.rest.dense(), np.ones(m), parent, np.arange(m), zeros)
 
     @property
     def k(self) -> int:
@@ -102,9 +101,7 @@ def condensed(
     (3,)
     """
     levels = sum(len(link.front) for link in cross.chain)
-    if levels * evaluations < MIN_WORK or any(
-        isinstance(link.rest, CrossedRows) for link in cross.chain
-    ):
+    if levels * evaluations < MIN_WORK or not all(link.rest.is_dense for link in cross.chain):
         return cross
     tables: list[_Levels] = []
     blocks: list[list[_Levels]] = []
@@ -118,7 +115,7 @@ def condensed(
         kinds = _Kinds.of(cross, tables, kind)
         blocks += [_contrasts(kinds, tables, batch) for batch in kinds.batches()]
         tables, children = _means(kinds, tables)
-    chain = tuple(_joined(cross.chain, tables, blocks))
+    chain = tuple(_joined(cross, tables, blocks))
     n_levels = list(cross.n_levels)
     for link in chain:
         n_levels[link.term] = len(link.front)
@@ -334,10 +331,10 @@ def _means(kinds: _Kinds, tables: Sequence[_Levels]) -> tuple[list[_Levels], spa
 
 
 def _joined(
-    chain: Sequence[ChainFactor], tables: Sequence[_Levels], blocks: Sequence[list[_Levels]]
+    cross: CrossProducts, tables: Sequence[_Levels], blocks: Sequence[list[_Levels]]
 ) -> Iterator[ChainFactor]:
     """Yield the factors of the chain with all new levels, those of contrasts last."""
-    for j, link in enumerate(chain):
+    for j, link in enumerate(cross.chain):
         parts, above = [tables[j]], len(tables[j + 1].front) if j + 1 < len(tables) else 0
         parents = [tables[j].parent]
         for block in blocks:
@@ -349,7 +346,7 @@ def _joined(
         yield replace(
             link,
             front=np.concatenate([part.front for part in parts]),
-            rest=np.concatenate([part.rest for part in parts]),
+            rest=CrossedRows.split(np.concatenate([part.rest for part in parts]), cross.q_rest),
             counts=np.concatenate([part.counts for part in parts]),
             parent=None if link.parent is None else np.concatenate(parents),
         )

@@ -22,7 +22,6 @@ from scipy import sparse
 from ranef._typing import Array, Codes
 from ranef.covariances.covariance import Covariance
 from ranef.errors import FitError
-from ranef.likelihood.linear.crossed_rows import CrossedRows
 from ranef.likelihood.linear.crossproducts import CrossProducts
 from ranef.numerics.matrices import read_only, threads_for
 
@@ -393,11 +392,10 @@ def _assembled(cross: CrossProducts) -> tuple[sparse.coo_array, Array]:
         inner = sparse.coo_array(cross.inner)
         elements.append((rest[inner.row], rest[inner.col], inner.data))
     for i, link in enumerate(cross.chain):
-        C = CrossedRows.split(link.rest, q) if isinstance(link.rest, np.ndarray) else link.rest
-        effects = starts[link.term] + np.arange(len(C.fixed))
-        F[effects] = C.fixed[:, :-1]
+        effects = starts[link.term] + np.arange(len(link.rest.fixed))
+        F[effects] = link.rest.fixed[:, :-1]
         if q:
-            across = sparse.coo_array(C.rows)
+            across = sparse.coo_array(link.rest.rows)
             elements += _both(effects[across.row], rest[across.col], across.data)
         levels, column = np.arange(len(link.front)), 0
         for later in cross.chain[i:]:

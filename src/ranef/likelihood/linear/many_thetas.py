@@ -166,14 +166,12 @@ def _moments(link: ChainFactor, Lambda: Array, of_term: Moments, chunk: slice) -
         [np.stack(np.broadcast_arrays(*elementwise_forward(R, row)), -1) for row in L], axis=-2
     )
     Y = V @ V.swapaxes(-1, -2)
-    YC = Y @ np.asarray(link.rest)
+    YC = Y @ link.rest.dense()
     of_term.mean[chunk], of_term.slope[chunk], of_term.cov[chunk] = YC[..., -1], -YC[..., :-1], Y
 
 
 def _is_one_factor(cross: CrossProducts) -> bool:
-    return len(cross.chain) == 1 == len(cross.covariances) and isinstance(
-        cross.chain[0].rest, np.ndarray
-    )
+    return len(cross.chain) == 1 == len(cross.covariances) and cross.chain[0].rest.is_dense
 
 
 def _chunks(points: int, link: ChainFactor) -> Iterator[slice]:
@@ -182,7 +180,7 @@ def _chunks(points: int, link: ChainFactor) -> Iterator[slice]:
 
 
 def _reduced(cross: CrossProducts, link: ChainFactor, Lambda: Array) -> tuple[Array, Array]:
-    C = np.asarray(link.rest)
+    C = link.rest.dense()
     R, L = elementwise_factor(link.front, Lambda)
     k, w = link.k, C.shape[2]
     logdet = 2 * (link.counts * np.log(np.prod([R[i][i] for i in range(k)], axis=0))).sum(axis=1)
@@ -198,11 +196,11 @@ def _reduced(cross: CrossProducts, link: ChainFactor, Lambda: Array) -> tuple[Ar
 
 
 def _effects(link: ChainFactor, Lambda: Array, gamma: Array, noise: Array) -> Array:
-    k, C = link.k, np.asarray(link.rest)
+    k, C = link.k, link.rest.dense()
     contrast = np.column_stack([-gamma, np.ones(len(gamma))])
     sums = [contrast @ C[:, a].T for a in range(k)]
     R, L = elementwise_factor(link.front, Lambda)
-    right = [sum(L[a][i] * sums[a] for a in range(k)) for i in range(k)]
+    right = [np.asarray(sum(L[a][i] * sums[a] for a in range(k))) for i in range(k)]
     half = [h + noise[:, :, i] for i, h in enumerate(elementwise_forward(R, right))]
     u = elementwise_backward(R, half)
     return np.stack([sum(L[a][i] * u[i] for i in range(k)) for a in range(k)], axis=-1)

@@ -179,7 +179,7 @@ def _products_with_rest(
 ) -> Array:
     """Return the cross-products (m, k, w) of a factor of the chain with later columns."""
     link, q_rest, q = cross.chain[i], cross.q_rest, w - change.shape[1]
-    dense = link.rest if isinstance(link.rest, np.ndarray) else link.rest.dense()
+    dense = link.rest.dense()
     m, k = dense.shape[:2]
     products = np.zeros((m, k, w))
     products[:, :, q - q_rest : q] = dense[:, :, :q_rest]

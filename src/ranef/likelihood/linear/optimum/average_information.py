@@ -24,7 +24,6 @@ from scipy import linalg
 from ranef._typing import Array
 from ranef.covariances.covariance import Covariance, by_term, factors, pull_back
 from ranef.likelihood.linear.blocked_cholesky import Factorized, times_factors
-from ranef.likelihood.linear.crossed_rows import CrossedRows
 from ranef.likelihood.linear.crossproducts import CrossProducts
 from ranef.numerics.matrices import single_triangular_solve, summed_by
 
@@ -212,7 +211,7 @@ def residual_sums(factorized: Factorized, contrast: Array) -> list[Array]:
         sums[stage.term] = (stage.small_N @ r[:, :, None])[:, :, 0]
         later = own if stage.parent is None else np.hstack([own, later[stage.parent]])
         if q:
-            rest = rest - _rows(link.rest, q).sums(own)[:q]
+            rest = rest - link.rest.sums(own)[:q]
     for term, place in cross.rest_terms:
         sums[term] = rest[place].reshape(cross.n_levels[term], -1)
     return sums
@@ -243,7 +242,7 @@ def times(cross: CrossProducts, effects: Sequence[Array]) -> tuple[list[Array], 
     sums: list[Array] = [np.empty(0)] * len(effects)
     of_rest, passed = np.concatenate([cross.inner @ rest[:q], cross.fixed[:q].T @ rest[:q]]), None
     for link, c in zip(cross.chain, reversed(later), strict=True):
-        k, own, C = link.k, c[:, : link.k], _rows(link.rest, q)
+        k, own, C = link.k, c[:, : link.k], link.rest
         total = link.front[:, :k] @ c
         if q:
             total += C.times(rest)
@@ -297,7 +296,3 @@ def projected(factorized: Factorized, sums: Sequence[Array], fixed: Array) -> tu
     scaled = times_factors(cross, [Lambda.T for Lambda in factorized.Lambdas], rest[:q])
     half = single_triangular_solve(factorized.L, scaled)
     return rest[q:] - factorized.H.T @ scaled, explained + half.T @ half
-
-
-def _rows(rest: Array | CrossedRows, q: int) -> CrossedRows:
-    return CrossedRows.split(rest, q) if isinstance(rest, np.ndarray) else rest
