@@ -117,12 +117,8 @@ class LinearEngine(SharedEngine):
         if sigma is None:
             self.data.check_residual_variation(reml=is_reml)
         self.check_told_apart(method)
-        report = reporting(verbose=verbose)
-        if sigma is None:
-            products = self.data.inner_products
-            found = reml.estimate(cross, reml=is_reml, products=products, report=report)
-        else:
-            found = reml.estimate_given_sigma(cross, sigma, reml=is_reml, report=report)
+        report, products = reporting(verbose=verbose), self.data.inner_products
+        found = reml.estimate(cross, reml=is_reml, sigma=sigma, products=products, report=report)
         return self.point_fit(design, method, found)
 
     def map(self, *, verbose: bool = False) -> PointFit:

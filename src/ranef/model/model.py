@@ -333,10 +333,7 @@ class Model(DataPictures, CriterionPictures, Printed):
         is_reml, known = method == "reml", self.priors.known_sigma
         if sigma is not None and not 0 < sigma < np.inf:
             raise FitError(f"sigma must be positive and finite, got {sigma}.")
-        sigma = known if sigma is None else sigma
-        if sigma is not None:
-            return reml.criterion_given_sigma(cross, theta, sigma, reml=is_reml)[0]
-        return reml.criterion(cross, theta, reml=is_reml)[0]
+        return reml.criterion(cross, theta, known if sigma is None else sigma, reml=is_reml)[0]
 
     def log_marginal(self, theta: ArrayLike, sigma: float) -> float:
         """Return log p(y | theta, sigma): all random effects and the fixed ones integrated out.

@@ -36,7 +36,7 @@ from ranef.likelihood.linear import blocked_cholesky
 from ranef.likelihood.linear.crossproducts import CrossProducts
 from ranef.likelihood.linear.equal_levels import condensed
 from ranef.likelihood.linear.expected_information import derivatives
-from ranef.likelihood.linear.reml import MIN_RELATIVE_SD
+from ranef.likelihood.linear.reml import MIN_RELATIVE_SD, profiled
 from ranef.numerics.matrices import threads_for
 
 KINDS = ("satterthwaite", "kenward-roger")
@@ -316,15 +316,10 @@ class _Criterion:
     def state(self, roots: list[Array]) -> Array:
         """Return its derivative in every direction, r^2 / sigma^2 and X'V^-1 X, in a row."""
         factorized = blocked_cholesky.factorize(self.cross, roots)
-        K, b = factorized.reduced[:-1, :-1], factorized.reduced[:-1, -1]
-        v = np.append(-np.linalg.solve(K, b), 1.0)
-        slope = np.outer(v, v) / self.sigma**2
-        r2 = float(v @ factorized.reduced @ v) / self.sigma**2
-        if self.reml:
-            slope[:-1, :-1] += np.linalg.inv(K)
-        gradient = blocked_cholesky.gradient(factorized, slope)
+        profile = profiled(factorized, self.sigma, reml=self.reml)
+        gradient = blocked_cholesky.gradient(factorized, profile.slope)
         along = [float((gradient[term] * direction).sum()) for term, direction in self.moves]
-        return np.array([*along, r2, *K.ravel()])
+        return np.array([*along, profile.r2 / self.sigma**2, *factorized.reduced[:-1, :-1].ravel()])
 
     def change(self, roots: list[Array], move: _Move) -> Array:
         """Return the derivative of the state in a direction, by differences of fourth order."""

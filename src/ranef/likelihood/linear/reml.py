@@ -59,6 +59,7 @@ def estimate(
     cross: CrossProducts,
     *,
     reml: bool,
+    sigma: float | None = None,
     products: InnerProducts | None = None,
     report: Report | None = None,
 ) -> Estimate:
@@ -71,6 +72,9 @@ def estimate(
     ----------
     cross : CrossProducts
     reml : bool
+    sigma : float, optional
+        The residual standard deviation where it is known, as where the standard error of each row
+        is: then the weights are 1 / s^2, and sigma is 1.
     products : InnerProducts, optional
         Of the cross-products, if they are at hand.
     report : callable, optional
@@ -79,19 +83,23 @@ def estimate(
     covariances, few = cross.covariances, cross.n <= FEW_ROWS
     with threads_for(len(cross.fixed)):
         moments = moment_start(cross, products)
-        starts = starts_from(moments, covariances, several=few) + far_starts(cross)
+        several = few or sigma is not None
+        starts = starts_from(moments, covariances, several=several) + far_starts(cross)
         fewer = condensed(cross, evaluations=EVALUATIONS)
-        objective = CurvedCriterion(fewer, reml=reml)
+        objective = CurvedCriterion(fewer, sigma, reml=reml)
         optimum = minimum(objective, starts, report=report)
-        if _falls_as_sigma_vanishes(cross, optimum, starts if few else [], reml=reml):
+        if sigma is None and _falls_as_sigma_vanishes(
+            cross, optimum, starts if few else [], reml=reml
+        ):
             optimum = replace(optimum, convergence=Convergence.EXACT)
         factorized = objective.inverted_at(optimum.x) if fewer is cross else None
         if factorized is None:
             factorized = blocked_cholesky.factorize(cross, factors(optimum.x, covariances))
             blocked_cholesky.inner_inverse(factorized, overwrite=True)
-        solution = _solution(factorized, reml=reml)
+        solution = _solution(factorized, sigma, reml=reml)
         optimum = replace(optimum, value=-2 * solution.loglik)  # at the end of the last step
-        return at_optimum(cross, optimum, factorized, solution, inverted=True)
+        found = at_optimum(cross, optimum, factorized, solution, inverted=True)
+        return replace(found, n_known=int(sigma is not None))
 
 
 def minimum(
@@ -136,74 +144,21 @@ def _falls_as_sigma_vanishes(
     return best_of(at_limit, directions).value < optimum.value + NEGLIGIBLE_GAIN
 
 
-def criterion(cross: CrossProducts, theta: Array, *, reml: bool) -> tuple[float, Array]:
+def criterion(
+    cross: CrossProducts, theta: Array, sigma: float | None = None, *, reml: bool
+) -> tuple[float, Array]:
     """Return the criterion and its gradient at theta in the basis; inf where it overflows."""
     covariances = cross.covariances
     with np.errstate(all="ignore"):
         try:
             factorized = blocked_cholesky.factorize(cross, factors(theta, covariances))
-            profile = profiled(factorized, reml=reml)
+            profile = profiled(factorized, sigma, reml=reml)
         except np.linalg.LinAlgError:
             return np.inf, np.zeros_like(theta)
-        if not profile.r2 > 0:
+        if sigma is None and not profile.r2 > 0:
             return np.inf, np.zeros_like(theta)
         slopes = blocked_cholesky.gradient(factorized, profile.slope)
         return profile.value, pull_back(slopes, theta, covariances)
-
-
-def estimate_given_sigma(
-    cross: CrossProducts, sigma: float, *, reml: bool, report: Report | None = None
-) -> Estimate:
-    """Minimise the deviance (ML) or the REML criterion where sigma is known.
-
-    As where the standard error of each row is: then the weights are 1 / s^2, and sigma is 1.
-    """
-    covariances, fewer = cross.covariances, condensed(cross, evaluations=EVALUATIONS)
-    with threads_for(len(cross.fixed)):
-        starts = starts_from(moment_start(cross), covariances, several=True) + far_starts(cross)
-        optimum = best_of(
-            lambda x: criterion_given_sigma(fewer, x, sigma, reml=reml),
-            starts,
-            simplify=lambda x: simplest(x, covariances),
-            report=telling(cross, report),
-        )
-        found = users_theta(cross.bases, covariances, factors(optimum.x, covariances))
-        x = basis_theta(cross, found)  # where the criterion is what a user sees at theta
-        value = criterion_given_sigma(cross, x, sigma, reml=reml)[0]
-        optimum = replace(optimum, x=x, value=value)
-        factorized = blocked_cholesky.factorize(cross, factors(x, covariances))
-        with np.errstate(all="ignore"):  # a sigma that is not asked for may be zero over zero
-            profile, to_users = profiled(factorized, reml=reml), np.linalg.inv(cross.R)
-        solution = Solution(
-            gamma=profile.gamma,
-            beta=cross.beta_ols + to_users @ profile.gamma,
-            vcov=sigma**2 * to_users @ profile.gamma_cov @ to_users.T,
-            sigma=sigma,
-            loglik=-optimum.value / 2,
-        )
-        return replace(at_optimum(cross, optimum, factorized, solution), n_known=1)
-
-
-def criterion_given_sigma(
-    cross: CrossProducts, theta: Array, sigma: float, *, reml: bool
-) -> tuple[float, Array]:
-    """Return the criterion for a known sigma, and its gradient, at theta in the basis."""
-    covariances, nu = cross.covariances, cross.n - cross.p if reml else cross.n
-    with np.errstate(all="ignore"):
-        try:
-            factorized = blocked_cholesky.factorize(cross, factors(theta, covariances))
-            profile = profiled(factorized, reml=reml)
-        except np.linalg.LinAlgError:
-            return np.inf, np.zeros_like(theta)
-        contrast, r2 = np.append(-profile.gamma, 1.0), max(profile.r2, 0.0)
-        value = factorized.logdet + nu * np.log(2 * np.pi * sigma**2) - cross.log_weights
-        value += r2 / sigma**2
-        slope = np.outer(contrast, contrast) / sigma**2
-        if reml:
-            value += profile.logdet_of_fixed
-            slope[:-1, :-1] += profile.gamma_cov
-        slopes = blocked_cholesky.gradient(factorized, slope)
-        return float(value), pull_back(slopes, theta, covariances)
 
 
 @dataclass(eq=False)
@@ -215,6 +170,7 @@ class CurvedCriterion:
     """
 
     cross: CrossProducts
+    sigma: float | None = None
     reml: bool = field(kw_only=True)
     last: tuple[Array, blocked_cholesky.Factorized] | None = None
     nearby: QuadraticInCovariances | None = None
@@ -227,17 +183,15 @@ class CurvedCriterion:
     def __call__(self, theta: Array) -> tuple[float, Array, Array]:
         """Return value, gradient and curvature at theta in the basis; inf where it overflows."""
         covariances, d = self.cross.covariances, len(theta)
-        nowhere, self.last = (
-            (np.inf, np.zeros(d), np.zeros((d, d))),
-            None,
-        )  # frees the largest array
+        nowhere = np.inf, np.zeros(d), np.zeros((d, d))
+        self.last = None  # frees the largest array
         with np.errstate(all="ignore"):
             try:
                 factorized = blocked_cholesky.factorize(self.cross, factors(theta, covariances))
-                profile = profiled(factorized, reml=self.reml)
+                profile = profiled(factorized, self.sigma, reml=self.reml)
             except np.linalg.LinAlgError:
                 return nowhere
-            if not profile.r2 > 0:
+            if self.sigma is None and not profile.r2 > 0:
                 return nowhere
             self.last = theta.copy(), factorized
             return self._curved(factorized, profile, theta)
@@ -287,16 +241,19 @@ class CurvedCriterion:
         profile: ProfiledCriterion,
         directions: Sequence[Array],
     ) -> Array:
-        """Return the average information with sigma profiled out, along some directions."""
+        """Return the average information, sigma being known or profiled out, along directions."""
         nu = self.cross.n - self.cross.p if self.reml else self.cross.n
-        contrast, variance = np.append(-profile.gamma, 1.0), profile.r2 / nu
+        contrast = np.append(-profile.gamma, 1.0)
         found = average_information(factorized, contrast, profile.gamma_cov, directions)
+        if self.sigma is not None:
+            return np.asarray(found.twice / self.sigma**2)
+        variance = profile.r2 / nu
         return found.twice / variance - np.outer(found.once, found.once) / (nu * variance**2)
 
 
 @dataclass(frozen=True, eq=False)
 class ProfiledCriterion:
-    """The deviance or the REML criterion with beta and sigma at their optimum.
+    """The deviance or the REML criterion with beta, and sigma if it is free, at their optimum.
 
     Attributes
     ----------
@@ -308,8 +265,6 @@ class ProfiledCriterion:
         Coefficients in the basis, and their covariance over sigma^2.
     r2 : float
         The penalised residual sum of squares.
-    logdet_of_fixed : float
-        The logarithm of the determinant of X' V^-1 X sigma^2.
     """
 
     value: float
@@ -317,11 +272,12 @@ class ProfiledCriterion:
     gamma: Array
     gamma_cov: Array
     r2: float
-    logdet_of_fixed: float
 
 
-def profiled(factorized: blocked_cholesky.Factorized, *, reml: bool) -> ProfiledCriterion:
-    """Profile beta and sigma out of the (restricted) likelihood."""
+def profiled(
+    factorized: blocked_cholesky.Factorized, sigma: float | None = None, *, reml: bool
+) -> ProfiledCriterion:
+    """Profile beta, and sigma unless it is known, out of the (restricted) likelihood."""
     cross, K, c = factorized.cross, factorized.reduced[:-1, :-1], factorized.reduced[:-1, -1]
     L = np.linalg.cholesky(K)
     inverse = np.linalg.inv(L)
@@ -329,14 +285,17 @@ def profiled(factorized: blocked_cholesky.Factorized, *, reml: bool) -> Profiled
     gamma = inverse.T @ half
     r2 = float(factorized.reduced[-1, -1] - half @ half)
     nu = cross.n - cross.p if reml else cross.n
-    value = factorized.logdet + nu * (1 + np.log(2 * np.pi * np.divide(r2, nu))) - cross.log_weights
-    contrast = np.append(-gamma, 1.0)
-    slope = np.divide(nu, r2) * np.outer(contrast, contrast)
-    of_fixed = 2 * float(np.log(np.diag(L) * np.abs(np.diag(cross.R))).sum())
+    contrast, value = np.append(-gamma, 1.0), factorized.logdet - cross.log_weights
+    if sigma is None:
+        value += nu * (1 + np.log(2 * np.pi * np.divide(r2, nu)))
+        slope = np.divide(nu, r2) * np.outer(contrast, contrast)
+    else:
+        value += nu * np.log(2 * np.pi * sigma**2) + max(r2, 0.0) / sigma**2
+        slope = np.outer(contrast, contrast) / sigma**2
     if reml:
-        value += of_fixed
+        value += 2 * float(np.log(np.diag(L) * np.abs(np.diag(cross.R))).sum())
         slope[:-1, :-1] += gamma_cov
-    return ProfiledCriterion(float(value), slope, gamma, gamma_cov, r2, of_fixed)
+    return ProfiledCriterion(float(value), slope, gamma, gamma_cov, r2)
 
 
 @dataclass(frozen=True, eq=False)
@@ -361,15 +320,18 @@ class Solution:
     loglik: float
 
 
-def _solution(factorized: blocked_cholesky.Factorized, *, reml: bool) -> Solution:
-    cross, profile = factorized.cross, profiled(factorized, reml=reml)
-    variance = profile.r2 / (cross.n - cross.p if reml else cross.n)
+def _solution(
+    factorized: blocked_cholesky.Factorized, sigma: float | None, *, reml: bool
+) -> Solution:
+    cross, profile = factorized.cross, profiled(factorized, sigma, reml=reml)
+    if sigma is None:
+        sigma = float(np.sqrt(profile.r2 / (cross.n - cross.p if reml else cross.n)))
     to_users = np.linalg.inv(cross.R)
     return Solution(
         gamma=profile.gamma,
         beta=cross.beta_ols + to_users @ profile.gamma,
-        vcov=variance * to_users @ profile.gamma_cov @ to_users.T,
-        sigma=float(np.sqrt(variance)),
+        vcov=sigma**2 * to_users @ profile.gamma_cov @ to_users.T,
+        sigma=sigma,
         loglik=-profile.value / 2,
     )
 

@@ -190,10 +190,8 @@ def linear_surface(model: FittedModel, cross: CrossProducts, sigma: float | None
     """
     _check_likelihood(model)
     estimate = model.estimate
-    if model.method == "reml" and sigma is None:
-        estimate = reml.estimate(cross, reml=False)
-    elif model.method == "reml" and sigma is not None:
-        estimate = reml.estimate_given_sigma(cross, sigma, reml=False)
+    if model.method == "reml":
+        estimate = reml.estimate(cross, reml=False, sigma=sigma)
     return Linear(estimate, condensed(cross), np.array([estimate.sigma]), sigma)
 
 
