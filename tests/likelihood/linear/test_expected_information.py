@@ -22,7 +22,8 @@ def dense_derivatives(design, cross, covs):
         pairs = [(i, j) for j in range(k) for i in range(j, k)]
         for i, j in pairs if term.covariance.has_correlations else [(i, i) for i in range(k)]:
             unit = np.zeros((k, k))
-            unit[i, j] = unit[j, i] = 1
+            unit[i, j] += 1
+            unit[j, i] += 1
             parts.append(Z @ np.kron(np.eye(term.n_levels), unit) @ Z.T)
         V = V + Z @ np.kron(np.eye(term.n_levels), cov) @ Z.T
     parts.append(V)

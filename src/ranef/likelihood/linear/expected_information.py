@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import combinations_with_replacement
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,7 +68,9 @@ def derivatives(cross: CrossProducts, covs: Sequence[Array]) -> Derivatives:
     FitError
         If data connect more than `MAX_CONNECTED_EFFECTS` random effects.
     """
-    units = [_units(covariance) for covariance in cross.covariances]
+    for covariance in cross.covariances:
+        covariance.check_free("Kenward and Roger's approximation")
+    units = [tangents(covariance) for covariance in cross.covariances]
     d, p = sum(map(len, units)), cross.p
     T, P, Q = np.zeros((d + 1, d + 1)), np.zeros((d + 1, p, p)), np.zeros((d + 1, d + 1, p, p))
     K = cross.fixed[cross.q_rest : -1, :-1].copy()
@@ -113,14 +114,15 @@ def inner_products(cross: CrossProducts) -> InnerProducts:
     units = tuple(map(tangents, cross.covariances))
     d, p = sum(map(len, units)), cross.p
     elements, F = _assembled(cross)
-    D = elements.toarray() if len(F) <= MAX_DENSE_EFFECTS else elements.tocsr()
+    D = elements.toarray()[None] if len(F) <= MAX_DENSE_EFFECTS else elements.tocsr()
+    one_set = _Sets(cross.n_levels, tuple(c.k for c in cross.covariances))
     T, S, P = np.zeros((d + 1, d + 1)), np.zeros((d + 1, d + 1)), np.zeros((d + 1, p, p))
-    T[:d, :d], T[:d, d] = _traces_of(cross, units, D)
+    T[:d, :d], T[:d, d] = _traces(units, one_set, D)
     rows = max(1, NUMBERS_OF_A_BATCH // max(1, d * len(F)))
     for start in range(0, p, rows):
         columns = slice(start, start + rows)
-        EF = _times_units(cross, units, F[:, columns])
-        P[:d, :, columns] = np.reshape([F.T @ one for one in EF], (d, *P[0, :, columns].shape))
+        EF = _applied(units, one_set, F[None, :, columns])[:, 0]
+        P[:d, :, columns] = F.T @ EF
         S[:d, :d] += [[np.vdot(left, D @ right) for right in EF] for left in EF]
     S[:d, d], P[d] = np.einsum("iaa->i", P[:d]), np.eye(p)
     T[d, :d], S[d, :d], T[d, d], S[d, d] = T[:d, d], S[:d, d], cross.n, p
@@ -149,58 +151,6 @@ def tangents(covariance: Covariance) -> Array:
     return units
 
 
-def _times_units(cross: CrossProducts, units: Sequence[Array], F: Array) -> list[Array]:
-    """Return E_i F for the units of all terms, F of shape (q, columns)."""
-    products, start = [], 0
-    for of_term, m, covariance in zip(units, cross.n_levels, cross.covariances, strict=True):
-        stop = start + m * covariance.k
-        for unit in of_term:
-            product = np.zeros_like(F)
-            product[start:stop] = (unit @ F[start:stop].reshape(m, covariance.k, -1)).reshape(
-                stop - start, -1
-            )
-            products.append(product)
-        start = stop
-    return products
-
-
-def _traces_of(
-    cross: CrossProducts, units: Sequence[Array], D: Array | sparse.csr_array
-) -> tuple[Array, Array]:
-    """Return tr(E_i D E_j D) and tr(E_i D), shapes (d, d) and (d,)."""
-    ks = [covariance.k for covariance in cross.covariances]
-    stops = np.cumsum([m * k for m, k in zip(cross.n_levels, ks, strict=True)])
-    spans = [
-        slice(stop - m * k, stop) for stop, m, k in zip(stops, cross.n_levels, ks, strict=True)
-    ]
-    rows, single = [], []
-    for left, a, k in zip(units, spans, ks, strict=True):
-        planes = [_planes(D[a, b], k, j) for b, j in zip(spans, ks, strict=True)]
-        rows.append([_of_planes(left, *one) for one in zip(units, planes, strict=True)])
-        single.append(np.einsum("iab,ab->i", left, _diagonal_sum(D[a, a], k)))
-    if not rows:
-        return np.empty((0, 0)), np.empty(0)
-    return np.block(rows), np.concatenate(single)
-
-
-def _planes(D: Array | sparse.csr_array, k: int, j: int) -> Array:
-    """Return the k x j blocks of a matrix, those that are zero perhaps left out, (blocks, k j)."""
-    if isinstance(D, np.ndarray):
-        blocks = D.reshape(len(D) // k, k, -1, j).transpose(0, 2, 1, 3)
-        return np.asarray(blocks.reshape(-1, k * j))
-    return np.asarray(D.tobsr((k, j)).data.reshape(-1, k * j))
-
-
-def _diagonal_sum(D: Array | sparse.csr_array, k: int) -> Array:
-    """Return the sum of the k x k blocks on the diagonal."""
-    if isinstance(D, np.ndarray):
-        return np.asarray(np.einsum("mamb->ab", D.reshape(len(D) // k, k, -1, k)))
-    elements = D.tocoo()
-    total, own = np.zeros((k, k)), elements.row // k == elements.col // k
-    np.add.at(total, (elements.row[own] % k, elements.col[own] % k), elements.data[own])
-    return total
-
-
 def _of_planes(left: Array, right: Array, planes: Array) -> Array:
     """Return sum of tr(E_i B E_j B') over blocks B, whose elements are the rows of `planes`."""
     k, j = left.shape[1], right.shape[1]
@@ -208,35 +158,18 @@ def _of_planes(left: Array, right: Array, planes: Array) -> Array:
     return np.asarray(left.reshape(-1, k * k) @ products @ right.reshape(-1, j * j).T)
 
 
-def _units(covariance: Covariance) -> Array:
-    """Return the derivative of a covariance in each of its free elements, shape (d, k, k)."""
-    pairs = [
-        pair for block in covariance.free_blocks for pair in combinations_with_replacement(block, 2)
-    ]
-    units = np.zeros((len(pairs), covariance.k, covariance.k))
-    for unit, (i, j) in zip(units, pairs, strict=True):
-        unit[i, j] = unit[j, i] = 1.0
-    return units
-
-
 @dataclass(frozen=True, eq=False)
-class _Batch:
-    """Sets of random effects that data connect, alike in the number of levels of each term.
+class _Sets:
+    """Sets of random effects, alike in the number of levels of each term: one after the other.
 
     Attributes
     ----------
     counts, ks : tuple of int
         For each term, the levels in a set and the coefficients.
-    D : ndarray, shape (sets, size, size)
-        Z'WZ, one term after the other.
-    F : ndarray, shape (sets, size, p)
-        Z'WX.
     """
 
     counts: tuple[int, ...]
     ks: tuple[int, ...]
-    D: Array
-    F: Array
 
     @property
     def spans(self) -> list[slice]:
@@ -250,7 +183,23 @@ class _Batch:
         return np.asarray((A @ rows).reshape(x.shape))
 
 
-def _share(units: list[Array], covs: Sequence[Array], batch: _Batch) -> tuple[Array, ...]:
+@dataclass(frozen=True, eq=False)
+class _Batch(_Sets):
+    """Sets of random effects that data connect.
+
+    Attributes
+    ----------
+    D : ndarray, shape (sets, size, size)
+        Z'WZ.
+    F : ndarray, shape (sets, size, p)
+        Z'WX.
+    """
+
+    D: Array
+    F: Array
+
+
+def _share(units: Sequence[Array], covs: Sequence[Array], batch: _Batch) -> tuple[Array, ...]:
     """Return the shares of a batch in X'WX - K, in T, in tr(V^-1 V_i), in P and in Q."""
     C, F, explained = _inverted(covs, batch)
     EF = _applied(units, batch, F)
@@ -278,29 +227,52 @@ def _inverted(covs: Sequence[Array], batch: _Batch) -> tuple[Array, Array, Array
     return C, F, np.tensordot(GF, F, axes=([0, 1], [0, 1]))
 
 
-def _applied(units: list[Array], batch: _Batch, F: Array) -> Array:
+def _applied(units: Sequence[Array], sets: _Sets, F: Array) -> Array:
     """Return E_i F for the units of all terms, shape (d, sets, size, p)."""
     products = np.zeros((sum(map(len, units)), *F.shape))
     rows = iter(products)
-    for term, span in enumerate(batch.spans):
+    for term, span in enumerate(sets.spans):
         for unit in units[term]:
-            next(rows)[:, span] = batch.times(term, unit, F[:, span])
+            next(rows)[:, span] = sets.times(term, unit, F[:, span])
     return products
 
 
-def _traces(units: list[Array], batch: _Batch, C: Array) -> tuple[Array, Array]:
+def _traces(
+    units: Sequence[Array], sets: _Sets, C: Array | sparse.csr_array
+) -> tuple[Array, Array]:
     """Return tr(E_i C E_j C) and tr(E_i C), shapes (d, d) and (d,), summed over sets."""
-    sets, rows, single = len(C), [], []
-    for left, a, m, k in zip(units, batch.spans, batch.counts, batch.ks, strict=True):
-        row = []
-        for right, b, n, j in zip(units, batch.spans, batch.counts, batch.ks, strict=True):
-            blocks = C[:, a, b].reshape(sets, m, k, n, j)
-            planes = blocks.transpose(0, 1, 3, 2, 4).reshape(-1, k * j)
-            row.append(_of_planes(left, right, planes))
-        rows.append(row)
-        diagonal = np.einsum("smamb->ab", C[:, a, a].reshape(sets, m, k, m, k))
-        single.append(np.einsum("iab,ab->i", left, diagonal))
+    terms = list(zip(units, sets.spans, sets.ks, strict=True))
+    rows = [
+        [_of_planes(left, right, _planes(C, (a, b), (k, j))) for right, b, j in terms]
+        for left, a, k in terms
+    ]
+    if not rows:
+        return np.empty((0, 0)), np.empty(0)
+    single = [np.einsum("iab,ab->i", left, _diagonal_sum(C, a, k)) for left, a, k in terms]
     return np.block(rows), np.concatenate(single)
+
+
+def _planes(
+    C: Array | sparse.csr_array, places: tuple[slice, slice], size: tuple[int, int]
+) -> Array:
+    """Return the blocks of some size, those that are zero perhaps left out, (blocks, k j)."""
+    k, j = size
+    if not isinstance(C, np.ndarray):
+        return np.asarray(C[places].tobsr(size).data.reshape(-1, k * j))
+    part = C[:, *places]
+    blocks = part.reshape(-1, k, part.shape[2] // j, j)
+    return np.asarray(blocks.swapaxes(1, 2).reshape(-1, k * j))
+
+
+def _diagonal_sum(C: Array | sparse.csr_array, place: slice, k: int) -> Array:
+    """Return the sum of the k x k blocks on the diagonal of a part."""
+    if isinstance(C, np.ndarray):
+        m = (place.stop - place.start) // k
+        return np.asarray(np.einsum("smamb->ab", C[:, place, place].reshape(-1, m, k, m, k)))
+    elements = C[place, place].tocoo()
+    total, own = np.zeros((k, k)), elements.row // k == elements.col // k
+    np.add.at(total, (elements.row[own] % k, elements.col[own] % k), elements.data[own])
+    return total
 
 
 def _connected(cross: CrossProducts, width: int) -> Iterator[_Batch]:
