@@ -43,6 +43,7 @@ from ranef.priors.distributions import (
     Uniform,
 )
 from ranef.priors.prior_predictive import (
+    _covariance,
     draw,
     draw_correlations,
     prior_draws,
@@ -132,28 +133,29 @@ def test_the_density_of_three_correlations_is_a_power_of_the_determinant():
 # All parameters
 
 
-def test_shapes_with_and_without_effects():
+def test_shapes():
     made = design("y ~ x + (x + v | g) + (1 | h)")
-    priors = resolve(made)
-    plain, full = (
-        prior_draws(made, priors, 7, np.random.default_rng(1), effects=effects)
-        for effects in (False, True)
-    )
-    assert (plain.beta.shape, plain.sigma.shape) == ((7, 2), (7,))
-    g, h = plain.terms
-    assert (g.sd.shape, g.corr.shape, g.factor.shape, g.b) == ((7, 3), (7, 3, 3), (7, 3, 3), None)
-    assert (h.sd.shape, h.corr.shape, h.factor.shape) == ((7, 1), (7, 1, 1), (7, 1, 1))
-    assert [term.b.shape for term in full.terms] == [(7, 4, 3), (7, 3, 1)]
-    np.testing.assert_array_equal(full.beta, plain.beta)
-    np.testing.assert_array_equal(full.terms[1].factor, plain.terms[1].factor)
+    drawn = prior_draws(made, resolve(made), 7, np.random.default_rng(1))
+    assert {name: values.shape[1:] for name, values in drawn.items()} == {
+        "beta": (2,),
+        "sigma": (),
+        "b_g": (4, 3),
+        "sd_g": (3,),
+        "corr_g": (3, 3),
+        "b_h": (3, 1),
+        "sd_h": (1,),
+        "corr_h": (1, 1),
+    }
+    assert {len(values) for values in drawn.values()} == {7}
 
 
 def test_sds_correlations_and_factors_are_of_one_covariance():
     made = design("y ~ x + (x + v | g) + (x || h)")
     for priors in (resolve(made), resolve(made, {"sd": HalfNormal(2)})):
-        for own in prior_draws(made, priors, 50, np.random.default_rng(4)).terms:
-            cov = own.factor @ own.factor.transpose(0, 2, 1)
-            of_parts = own.sd[:, :, None] * own.corr * own.sd[:, None, :]
+        for term in priors.terms:
+            sd, corr, factor = _covariance(term, np.full(50, 2.0), np.random.default_rng(4))
+            cov = factor @ factor.transpose(0, 2, 1)
+            of_parts = sd[:, :, None] * corr * sd[:, None, :]
             np.testing.assert_allclose(cov, of_parts, rtol=1e-9, atol=1e-9)
 
 
@@ -174,14 +176,12 @@ def test_the_draws_are_those_of_pymc(setting):
     made = design("y ~ x + (x + v | g) + (x || h)")
     priors = resolve(made, setting)
     n = 4000
-    ours = prior_draws(made, priors, n, np.random.default_rng(5), effects=True)
+    ours = prior_draws(made, priors, n, np.random.default_rng(5))
     names = ["beta", "sigma", "sd_g", "sd_h", "corr_g", "b_g", "b_h"]
     model = pymc_hierarchical.hierarchical(made, priors)
     theirs = pm.draw([model[name] for name in names], draws=n, random_seed=6, mode="FAST_COMPILE")
-    g, h = ours.terms
-    found = [ours.beta, ours.sigma, g.sd, h.sd, g.corr, g.b, h.b]
-    for name, one, two in zip(names, found, theirs, strict=True):
-        for a, b in zip(one.reshape(n, -1).T, two.reshape(n, -1).T, strict=True):
+    for name, two in zip(names, theirs, strict=True):
+        for a, b in zip(ours[name].reshape(n, -1).T, two.reshape(n, -1).T, strict=True):
             if np.ptp(b) > 1e-9:
                 assert stats.ks_2samp(a, b).pvalue > 1e-4, name
             else:
@@ -193,13 +193,13 @@ def test_default_draws_follow_a_shift_and_rescaling_of_the_data():
     data = small_data()
     moved = data.assign(y=a + c * data["y"], x=d + e * data["x"])
     before, after = (
-        prior_draws(made, resolve(made), 20, np.random.default_rng(7), effects=True)
+        prior_draws(made, resolve(made), 20, np.random.default_rng(7))
         for made in (design("y ~ x + (x | g)", data), design("y ~ x + (x | g)", moved))
     )
     change = np.array([[c, -c * d / e], [0.0, c / e]])
-    np.testing.assert_allclose(after.beta, before.beta @ change.T + [a, 0], rtol=1e-8)
-    np.testing.assert_allclose(after.sigma, c * before.sigma, rtol=1e-8)
-    np.testing.assert_allclose(after.terms[0].b, before.terms[0].b @ change.T, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(after["beta"], before["beta"] @ change.T + [a, 0], rtol=1e-8)
+    np.testing.assert_allclose(after["sigma"], c * before["sigma"], rtol=1e-8)
+    np.testing.assert_allclose(after["b_g"], before["b_g"] @ change.T, rtol=1e-6, atol=1e-6)
 
 
 # The response
@@ -367,9 +367,8 @@ def test_the_tree_of_a_family_with_own_parameters():
     )
     assert stats.kstest(prior["shape"].values[0], stats.gamma(2, scale=10).cdf).pvalue > 0.001
     draws = prior_draws(made, priors, 500, np.random.default_rng(1))
-    np.testing.assert_array_equal(draws.parameters["shape"], prior["shape"].values[0])
-    np.testing.assert_array_equal(draws.sigma, np.ones(500))
-    assert list(prior_draws(made, resolve(made), 5, np.random.default_rng(1)).parameters) == []
+    np.testing.assert_array_equal(draws["shape"], prior["shape"].values[0])
+    np.testing.assert_array_equal(draws["sigma"], np.ones(500))
 
 
 def test_defaults_of_binary_data_spread_over_all_probabilities():

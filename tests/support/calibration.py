@@ -37,7 +37,7 @@ from ranef.priors.distributions import (
     Relative,
     StudentT,
 )
-from ranef.priors.prior_predictive import PriorDraws, TermDraws, prior_draws
+from ranef.priors.prior_predictive import prior_draws
 
 DRAWS = 99  # a rank has 100 places
 LIKELIHOODS = ("log p(y | b)", "log p(y | variances)")
@@ -215,14 +215,14 @@ STRUCTURES = {
 class Simulation:
     """Parameters from their priors, one draw of each, and a response, shape (rows,)."""
 
-    parameters: PriorDraws
+    parameters: dict[str, np.ndarray]
     y: np.ndarray
 
 
 def simulate(structure, rng):
     """Draw parameters and a response."""
     model = structure.truth
-    own, design = prior_draws(model.design, model.priors, 1, rng, effects=True), model.design
+    own, design = prior_draws(model.design, model.priors, 1, rng), model.design
     mean, sd = _conditional(design, own)
     return Simulation(own, rng.normal(mean[0], sd[0]))
 
@@ -270,20 +270,21 @@ def quantities(design, own, y):
     Parameters
     ----------
     design : Design
-    own : PriorDraws
+    own : dict of str to ndarray
+        As `prior_draws` has them.
     y : ndarray, shape (rows,)
     """
-    found = dict(zip(design.fixed, own.beta.T, strict=True)) | {"sigma": own.sigma}
-    for term, part in zip(design.terms, own.terms, strict=True):
+    found = dict(zip(design.fixed, own["beta"].T, strict=True)) | {"sigma": own["sigma"]}
+    for term in design.terms:
         label = term.label
         for j, coef in enumerate(term.coefs):
-            found[f"sd_{label}[{coef}]"] = part.sd[:, j]
+            found[f"sd_{label}[{coef}]"] = own[f"sd_{label}"][:, j]
         for i, j in (
             combinations(range(term.n_coefs), 2) if term.covariance.has_correlations else ()
         ):
-            found[f"corr_{label}[{term.coefs[i]}, {term.coefs[j]}]"] = part.corr[:, i, j]
+            found[f"corr_{label}[{term.coefs[i]}, {term.coefs[j]}]"] = own[f"corr_{label}"][:, i, j]
         for name, level, j in _effects(design, term):
-            found[name] = part.b[:, level, j]
+            found[name] = own[f"b_{label}"][:, level, j]
     mean, sd = _conditional(design, own)
     both = stats.norm.logpdf(y, mean, sd).sum(axis=1), _log_integrated(design, own, y)
     return found | dict(zip(LIKELIHOODS, both, strict=True))
@@ -291,14 +292,14 @@ def quantities(design, own, y):
 
 def drawn_parameters(fit, thin):
     """Return the draws of a posterior as those of a prior."""
-    terms = []
+    kinds = [kind for term in fit.design.terms for kind in (f"b_{term.label}", f"sd_{term.label}")]
+    drawn = {name: fit.draws(name)[::thin] for name in ("beta", "sigma", *kinds)}
     for term in fit.design.terms:
-        sd = fit.draws(f"sd_{term.label}")[::thin]
-        has_corr = term.covariance.has_correlations and term.n_coefs > 1
-        corr = fit.draws(f"corr_{term.label}")[::thin] if has_corr else np.eye(term.n_coefs)
-        corr = np.broadcast_to(corr, (len(sd), term.n_coefs, term.n_coefs))
-        terms.append(TermDraws(sd, corr, np.empty(0), fit.draws(f"b_{term.label}")[::thin]))
-    return PriorDraws(fit.draws("beta")[::thin], fit.draws("sigma")[::thin], tuple(terms))
+        name, independent = f"corr_{term.label}", np.eye(term.n_coefs)
+        has_corr = term.covariance.has_correlations
+        corr = fit.draws(name)[::thin] if has_corr else independent
+        drawn[name] = np.broadcast_to(corr, (len(drawn["sigma"]), *independent.shape))
+    return drawn
 
 
 def _curves(fit, names) -> dict[str, Callable]:
@@ -328,20 +329,20 @@ def _rank(drawn, value, rng):
 
 def _conditional(design, own):
     """Return mean and sd of the response given all effects, shape (draws, rows)."""
-    mean = own.beta @ design.rows.X.T + design.rows.offset
-    for term, part in zip(design.rows.terms, own.terms, strict=True):
-        mean = mean + np.einsum("drk,rk->dr", part.b[:, term.codes], term.columns)
-    return mean, own.sigma[:, None] / np.sqrt(design.rows.weights)
+    mean = own["beta"] @ design.rows.X.T + design.rows.offset
+    for term in design.rows.terms:
+        mean = mean + np.einsum("drk,rk->dr", own[f"b_{term.label}"][:, term.codes], term.columns)
+    return mean, own["sigma"][:, None] / np.sqrt(design.rows.weights)
 
 
 def _log_integrated(design, own, y):
     """Return the log density of the response given fixed effects and variances, (draws,)."""
-    V = own.sigma[:, None, None] ** 2 * np.diag(1 / design.rows.weights)
-    for term, part in zip(design.rows.terms, own.terms, strict=True):
-        scaled = term.columns * part.sd[:, None]
+    V = own["sigma"][:, None, None] ** 2 * np.diag(1 / design.rows.weights)
+    for term in design.rows.terms:
+        scaled = term.columns * own[f"sd_{term.label}"][:, None]
         same = term.codes[:, None] == term.codes
-        V = V + same * (scaled @ part.corr @ scaled.swapaxes(1, 2))
-    left = y - own.beta @ design.rows.X.T - design.rows.offset
+        V = V + same * (scaled @ own[f"corr_{term.label}"] @ scaled.swapaxes(1, 2))
+    left = y - own["beta"] @ design.rows.X.T - design.rows.offset
     root = np.linalg.cholesky(V)
     z = np.linalg.solve(root, left[:, :, None])[:, :, 0]
     logdet = 2 * np.log(np.diagonal(root, axis1=1, axis2=2)).sum(axis=1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,57 +26,10 @@ type Draw = Callable[[Any, np.random.Generator, int], Array]
 LARGEST_NUMBER = np.finfo(np.float64).max
 
 
-@dataclass(frozen=True, eq=False)
-class TermDraws:
-    """Draws of the parameters of one term with k coefficients and m levels, in the user's units.
-
-    Attributes
-    ----------
-    sd : ndarray, shape (n, k)
-    corr : ndarray, shape (n, k, k)
-    factor : ndarray, shape (n, k, k)
-        Factor F of the covariance F F'; lower triangular where the priors hold at zero
-        predictors.
-    b : ndarray, shape (n, m, k), or None
-        The random effects, where asked for.
-    """
-
-    sd: Array
-    corr: Array
-    factor: Array
-    b: Array | None
-
-
-@dataclass(frozen=True, eq=False)
-class PriorDraws:
-    """Draws of all parameters from their priors, in the user's units.
-
-    Attributes
-    ----------
-    beta : ndarray, shape (n, p)
-    sigma : ndarray, shape (n,)
-        All 1 for a family without one.
-    terms : tuple of TermDraws
-        In the order of the design.
-    parameters : mapping of str to ndarray, shape (n,)
-        The family's own parameters besides sigma.
-    """
-
-    beta: Array
-    sigma: Array
-    terms: tuple[TermDraws, ...]
-    parameters: Mapping[str, Array] = field(default_factory=dict)
-
-    def psi(self, family: Family) -> tuple[Array, ...]:
-        """Return the draws of all parameters of the family, in its order, shape (n, 1)."""
-        draws = {"sigma": self.sigma, **self.parameters}
-        return tuple(draws[name][:, None] for name in family.parameters)
-
-
 def prior_draws(
-    design: Design, priors: Priors, n: int, rng: np.random.Generator, *, effects: bool = False
-) -> PriorDraws:
-    """Draw the parameters of a design from their priors.
+    design: Design, priors: Priors, n: int, rng: np.random.Generator
+) -> dict[str, Array]:
+    """Draw the parameters of a design, and its random effects, from their priors.
 
     Parameters
     ----------
@@ -87,8 +39,12 @@ def prior_draws(
     n : int
         Number of draws.
     rng : numpy.random.Generator
-    effects : bool
-        Whether the random effects are drawn as well. The parameters are the same either way.
+
+    Returns
+    -------
+    dict of str to ndarray, shape (n, ...)
+        In the user's units, under the names of a posterior's variables; sigma is 1 for a family
+        without one, and there are correlations of every term, of independent coefficients too.
 
     Raises
     ------
@@ -100,23 +56,21 @@ def prior_draws(
     >>> import ranef as rf
     >>> model = rf.Model("Reaction ~ Days + (Days | Subject)", rf.load_dataset("sleepstudy"))
     >>> draws = prior_draws(model.design, model.priors, 100, np.random.default_rng(1))
-    >>> draws.beta.shape, draws.terms[0].corr.shape
+    >>> draws["beta"].shape, draws["corr_Subject"].shape
     ((100, 2), (100, 2, 2))
     """
     _check_proper(priors)
     beta = _columns(priors.beta, rng, n)
-    sigma = draw(priors.sigma, rng, n)
-    parameters = {name: draw(prior, rng, n) for name, prior in priors.parameters}
-    covariances = [_covariance(term, sigma, rng) for term in priors.terms]
-    return PriorDraws(
-        beta=beta if priors.change is None else beta @ priors.change.T,
-        sigma=sigma,
-        terms=tuple(
-            TermDraws(sd, corr, factor, _effects(term, factor, rng) if effects else None)
-            for term, (sd, corr, factor) in zip(design.terms, covariances, strict=True)
-        ),
-        parameters=parameters,
-    )
+    draws = {
+        "beta": beta if priors.change is None else beta @ priors.change.T,
+        "sigma": draw(priors.sigma, rng, n),
+    }
+    draws |= {name: draw(prior, rng, n) for name, prior in priors.parameters}
+    covariances = [_covariance(term, draws["sigma"], rng) for term in priors.terms]
+    for term, (sd, corr, factor) in zip(design.terms, covariances, strict=True):
+        b = _effects(term, factor, rng)
+        draws |= {f"b_{term.label}": b, f"sd_{term.label}": sd, f"corr_{term.label}": corr}
+    return draws
 
 
 def prior_predictive(
@@ -175,13 +129,14 @@ def prior_predictive(
     check_counts(n=n)
     seed = check_seed(seed)
     rng = np.random.default_rng(seed)
-    draws = prior_draws(design, priors, n, rng, effects=True)
+    draws = prior_draws(design, priors, n, rng)
     eta = _predictor(design, draws)
-    y = response(family, eta, design.rows.weights, draws.psi(family), rng)
+    psi = tuple(draws[name][:, None] for name in family.parameters)
+    y = response(family, eta, design.rows.weights, psi, rng)
     _warn_of_nan(y, family)
     return xr.DataTree.from_dict(
         {
-            "prior": named(design, _by_name(design, draws), family),
+            "prior": named(design, {name: one[None] for name, one in draws.items()}, family),
             "prior_predictive": by_row(design.rows, y[None]),
             "observed_data": observed(design.rows),
         }
@@ -335,22 +290,12 @@ def _effects(term: RandomTerm, factor: Array, rng: np.random.Generator) -> Array
     return z @ factor.transpose(0, 2, 1)
 
 
-def _predictor(design: Design, draws: PriorDraws) -> Array:
+def _predictor(design: Design, draws: Mapping[str, Array]) -> Array:
     """Return linear predictors (n, rows)."""
-    eta = draws.beta @ design.rows.X.T + design.rows.offset
-    for term, term_draws in zip(design.rows.terms, draws.terms, strict=True):
-        assert term_draws.b is not None
-        for j, column in enumerate(term.columns.T):
-            eta += term_draws.b[:, term.codes, j] * column
+    eta = draws["beta"] @ design.rows.X.T + design.rows.offset
+    for term in design.rows.terms:
+        for b, column in zip(
+            np.moveaxis(draws[f"b_{term.label}"], 2, 0), term.columns.T, strict=True
+        ):
+            eta += b[:, term.codes] * column
     return np.asarray(eta)
-
-
-def _by_name(design: Design, draws: PriorDraws) -> dict[str, Array]:
-    """Return the draws of one chain under the names of a posterior's variables."""
-    variables = {"beta": draws.beta, "sigma": draws.sigma, **draws.parameters}
-    for term, term_draws in zip(design.terms, draws.terms, strict=True):
-        assert term_draws.b is not None
-        variables |= {f"b_{term.label}": term_draws.b, f"sd_{term.label}": term_draws.sd}
-        if term.covariance.has_correlations:
-            variables[f"corr_{term.label}"] = term_draws.corr
-    return {name: values[None] for name, values in variables.items()}
