@@ -92,6 +92,9 @@ def estimate(
             cross, optimum, starts if few else [], reml=reml
         ):
             optimum = replace(optimum, convergence=Convergence.EXACT)
+        if sigma is not None:  # where the criterion is what a user sees at theta, singular or not
+            users = users_theta(cross.bases, covariances, factors(optimum.x, covariances))
+            optimum = replace(optimum, x=basis_theta(cross, users))
         factorized = objective.inverted_at(optimum.x) if fewer is cross else None
         if factorized is None:
             factorized = blocked_cholesky.factorize(cross, factors(optimum.x, covariances))
@@ -321,7 +324,7 @@ class Solution:
 
 
 def _solution(
-    factorized: blocked_cholesky.Factorized, sigma: float | None, *, reml: bool
+    factorized: blocked_cholesky.Factorized, sigma: float | None = None, *, reml: bool
 ) -> Solution:
     cross, profile = factorized.cross, profiled(factorized, sigma, reml=reml)
     if sigma is None:
