@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import cache
-from itertools import accumulate, combinations, pairwise
+from itertools import combinations
 from typing import Any, ClassVar
 
 import numpy as np
@@ -27,6 +27,7 @@ from ranef.covariances.partial_correlations import (
 )
 from ranef.covariances.triangular_factors import lower_factor
 from ranef.errors import FitError
+from ranef.numerics.matrices import spans
 
 STEP_OF_CURVATURE = 1e-5  # of theta, for differences; relative if it is above one
 NEARLY_ZERO_SD = 0.03  # relative to sigma; below, zero is tried in its place
@@ -434,8 +435,7 @@ def n_theta(covariances: Sequence[Covariance]) -> int:
 
 def by_term(theta: Array, covariances: Sequence[Covariance]) -> list[Array]:
     """Return theta of each term, shape (..., n_theta)."""
-    stops = accumulate((c.n_theta for c in covariances), initial=0)
-    return [theta[..., a:b] for a, b in pairwise(stops)]
+    return [theta[..., span] for span in spans(c.n_theta for c in covariances)]
 
 
 def _joined(theta: Array, by_term: Sequence[Array]) -> Array:

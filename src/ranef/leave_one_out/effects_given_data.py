@@ -29,6 +29,7 @@ from ranef.numerics.matrices import (
     gram,
     pointwise_cholesky,
     pointwise_forward,
+    spans,
 )
 
 
@@ -174,11 +175,10 @@ class RandomEffects:
 
 def _block_diagonal(factors: Sequence[Array], points: int) -> Array:
     """Return the matrix of factors, shape (points, k, k), along the diagonal, (1, K, K, points)."""
-    size, start = sum(factor.shape[-1] for factor in factors), 0
-    matrix = np.zeros((1, size, size, points))
-    for factor in factors:
-        place = slice(start, start + factor.shape[-1])
-        matrix[0, place, place], start = np.moveaxis(factor, 0, -1), place.stop
+    sizes = [factor.shape[-1] for factor in factors]
+    matrix = np.zeros((1, sum(sizes), sum(sizes), points))
+    for factor, place in zip(factors, spans(sizes), strict=True):
+        matrix[0, place, place] = np.moveaxis(factor, 0, -1)
     return matrix
 
 

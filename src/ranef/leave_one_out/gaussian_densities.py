@@ -42,6 +42,7 @@ from ranef.leave_one_out.effects_given_data import GivenData, RandomEffects
 from ranef.leave_one_out.elpd import Units
 from ranef.numerics.constants import LOG_2PI
 from ranef.numerics.matrices import (
+    chunks,
     eliminated,
     from_left,
     from_right,
@@ -211,8 +212,7 @@ class HeldOut:
         f = self.C.shape[2]
         of_copy = len(self.n_rows) * (2 * f if self.are_rows else f * f)
         step = max(1, MAX_ELEMENTS // max(self.size, copies * of_copy))
-        chunks = [slice(start, start + step) for start in range(0, points, step)]
-        return tracked("Leaving out, parts", chunks)
+        return tracked("Leaving out, parts", list(chunks(points, step)))
 
     def shares(self, Lambdas: Sequence[Array], given: Array) -> Shares:
         """Return the share of each unit in the cross-products of all rows, at points.

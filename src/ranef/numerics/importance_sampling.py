@@ -15,6 +15,7 @@ from scipy import linalg, special
 
 from ranef._typing import Array, Places
 from ranef.numerics.constants import LOG_PI
+from ranef.numerics.matrices import chunks
 
 WIDENING = 1.05  # of proposals, over the widths fitted to draws
 MIN_WIDTH = 0.2  # on either side, in standard deviations of the draws
@@ -148,8 +149,8 @@ def smoothed_columns(log_ratios: Array, reff: Array) -> tuple[Array, Array]:
     for size in np.unique(sizes[sizes >= MIN_TAIL]).tolist():
         of_size = np.flatnonzero(sizes == size)
         step = max(1, NUMBERS_AT_A_TIME // (size * _tail_candidates(size)))
-        for start in range(0, len(of_size), step):
-            units = of_size[start : start + step]
+        for some in chunks(len(of_size), step):
+            units = of_size[some]
             weights[units], khat[units] = _with_smoothed_tails(weights[units], size)
     khat[np.ptp(logs, axis=1) == 0] = np.nan
     return (weights / weights.sum(axis=1, keepdims=True)).T, khat

@@ -13,9 +13,10 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
+from itertools import accumulate, pairwise
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -183,12 +184,7 @@ class ArrowCholesky:
     @cached_property
     def selected_inverse(self) -> tuple[Array, Array, Array]:
         """The blocks of the inverses that are where A, B and D are."""
-        half = stack_forward(
-            self.front, np.broadcast_to(np.eye(self.front.shape[-1]), self.front.shape)
-        )
-        of_rest = stack_forward(
-            self.rest, np.broadcast_to(np.eye(self.rest.shape[-1]), self.rest.shape)
-        )
+        half, of_rest = stack_inverse(self.front), stack_inverse(self.rest)
         rest = of_rest.swapaxes(-1, -2) @ of_rest
         solved = stack_backward(self.front, self.across)
         across = -solved @ rest[..., None, :, :]
@@ -301,6 +297,28 @@ def _free_control() -> None:
 
 
 _LIMITS = _Limits()
+
+
+def spans(sizes: Iterable[int]) -> list[slice[int, int, None]]:
+    """Return where parts of some sizes are that stand one after the other.
+
+    Examples
+    --------
+    >>> spans([2, 1])
+    [slice(0, 2, None), slice(2, 3, None)]
+    """
+    return [slice(a, b) for a, b in pairwise(accumulate(sizes, initial=0))]
+
+
+def chunks(stop: int, step: int, start: int = 0) -> Iterator[slice[int, int, None]]:
+    """Yield slices of a range, each of which has a number of elements at most.
+
+    Examples
+    --------
+    >>> list(chunks(5, 3))
+    [slice(0, 3, None), slice(3, 5, None)]
+    """
+    return (slice(a, min(a + step, stop)) for a in range(start, stop, step))
 
 
 def scattered(places: Places, values: Array, size: int) -> sparse.csr_array:

@@ -26,7 +26,7 @@ from ranef.likelihood.linear import blocked_cholesky
 from ranef.likelihood.predictions import Draws
 from ranef.numerics.finite_differences import units_of
 from ranef.numerics.importance_sampling import cumulant_terms
-from ranef.numerics.matrices import threads_for
+from ranef.numerics.matrices import spans, threads_for
 from ranef.posterior.log_posterior import LogPosterior
 from ranef.posterior.transforms import Space, space_of
 from ranef.priors.assignment import Priors
@@ -243,8 +243,8 @@ class GeneralizedPosterior(LogPosterior):
         sizes = [block.n_levels * block.k for block in blocks]
         noise = rng.standard_normal((len(values), sum(sizes)))
         z = [
-            noise[:, stop - size : stop].reshape(len(values), block.n_levels, block.k)
-            for stop, size, block in zip(np.cumsum(sizes), sizes, blocks, strict=True)
+            noise[:, span].reshape(len(values), block.n_levels, block.k)
+            for span, block in zip(spans(sizes), blocks, strict=True)
         ]
         with threads_for(self.width), np.errstate(all="ignore"):
             b = self._effects_of(values, z)

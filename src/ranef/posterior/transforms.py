@@ -21,6 +21,7 @@ from scipy import special
 from ranef._typing import Array
 from ranef.covariances.covariance import Covariance
 from ranef.numerics.constants import LOG_2, LOG_2PI, LOG_PI
+from ranef.numerics.matrices import spans
 from ranef.priors.assignment import Priors, TermPriors
 from ranef.priors.distributions import (
     Constant,
@@ -103,13 +104,9 @@ class Space:
     @cached_property
     def places(self) -> tuple[tuple[slice, slice], ...]:
         """The positions of the values of each term: its sds, its correlations."""
-        places, start = [], self.n_given + 1
-        for c in self.covariances:
-            middle = start + c.n_sds
-            stop = middle + c.n_correlations
-            places.append((slice(start, middle), slice(middle, stop)))
-            start = stop
-        return tuple(places)
+        sizes = [n for c in self.covariances for n in (c.n_sds, c.n_correlations)]
+        _, *places = spans([self.n_given + 1, *sizes])
+        return tuple(zip(places[::2], places[1::2], strict=True))
 
     def values(self, x: Array, *, natural: bool = False) -> tuple[Array, Array]:
         """Return the values, shape (..., n_values), and the log prior density, shape (...).

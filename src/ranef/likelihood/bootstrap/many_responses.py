@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 
@@ -31,6 +30,7 @@ from ranef.numerics.matrices import (
     Elements,
     elementwise_factor,
     elementwise_forward,
+    spans,
     stack_cholesky_or_nan,
 )
 
@@ -131,8 +131,7 @@ def shared_by(design: Design, cross: CrossProducts) -> Shared | None:
         columns = np.column_stack([weighted[t] for t in first])
         blocks = [FactorColumns(terms[first[0]].codes, m, columns), *blocks]
     D, C, S = block_cross_products(blocks, design.sufficient.X * root @ np.linalg.inv(cross.R))
-    ends = np.cumsum([0, *sizes]).tolist()
-    places = [slice(a, b) for a, b in pairwise(ends)]
+    places = spans(sizes)
     rotated = rotation(D, C, sum(sizes))
     if rotated.C.size * (K + 1) // 2 * width > MAX_ELEMENTS:
         return None
@@ -228,8 +227,8 @@ def profiles(shared: Shared, y: ResponseColumns, x: Array, *, reml: bool) -> Pro
 
 def _split(slope: Array, shared: Shared) -> list[Array]:
     """Return the diagonal blocks of the terms of the first factor, as views."""
-    ends = np.cumsum([0, *(shared.cross.covariances[t].k for t in shared.first)])
-    return [slope[:, a:b, a:b] for a, b in pairwise(ends)]
+    places = spans(shared.cross.covariances[t].k for t in shared.first)
+    return [slope[:, place, place] for place in places]
 
 
 def _product(A: Sequence[Sequence[Array]], x: Sequence[Array] | Array) -> list[Array]:

@@ -33,7 +33,7 @@ from ranef.likelihood.generalized.cells import RowCells, cells_of
 from ranef.likelihood.generalized.pirls import Modes, NoModesError, Problem, Setting, find_modes
 from ranef.likelihood.generalized.weighted_crossproducts import TermColumns, weighted
 from ranef.likelihood.linear.crossproducts import basis
-from ranef.numerics.matrices import threads_for
+from ranef.numerics.matrices import spans, threads_for
 from ranef.numerics.minimize import minimize
 
 TINY = np.finfo(np.float64).tiny
@@ -155,11 +155,11 @@ class Generalized:
         if n_agq == 1 or not u:
             return gauss_hermite.laplace(setting, find_modes(setting, u, np.empty(0)))
         result = gauss_hermite.quadrature(*self._merged_modes(setting, u), n_agq)
-        stops = np.cumsum([c.k for c in self.covariances])
+        own = spans(c.k for c in self.covariances)
         return replace(
             result,
             Lambdas=diagonal_parts(result.Lambdas[0], self.covariances),
-            modes=replace(result.modes, u=np.split(result.modes.u[0], stops[:-1], axis=-1)),
+            modes=replace(result.modes, u=[result.modes.u[0][:, span] for span in own]),
         )
 
     def log_likelihood(self, setting: Setting, u: Sequence[Array], n_agq: int = 1) -> float:
@@ -444,5 +444,4 @@ def _profile_value(model: Generalized, Lambdas: Sequence[Array]) -> float:
 
 def diagonal_parts(matrix: Array, covariances: Sequence[Covariance]) -> list[Array]:
     """Return the blocks of terms that were taken as one, shape (..., k, k) each."""
-    stops = np.cumsum([c.k for c in covariances])
-    return [matrix[..., b - c.k : b, b - c.k : b] for b, c in zip(stops, covariances, strict=True)]
+    return [matrix[..., span, span] for span in spans(c.k for c in covariances)]

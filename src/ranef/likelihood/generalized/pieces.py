@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate
 
 import numpy as np
 from scipy import sparse
@@ -21,7 +20,7 @@ from ranef.design.groups import row_components
 from ranef.families.family import Family
 from ranef.likelihood.generalized.pirls import Problem
 from ranef.likelihood.generalized.weighted_crossproducts import product_map
-from ranef.numerics.matrices import scattered
+from ranef.numerics.matrices import chunks, scattered, spans
 
 CHUNK = 40_000  # numbers of an array of rows: such stay in the processor's cache
 HELD = 100_000  # numbers of an array of matrices
@@ -109,7 +108,7 @@ class Piece:
     def slots(self) -> list[slice[int, int, None]]:
         """Where the effects of each term are among the q."""
         counts = [levels.shape[1] * k for levels, k in zip(self.levels, self.sizes, strict=True)]
-        return [slice(b - n, b) for n, b in zip(counts, accumulate(counts), strict=True)]
+        return spans(counts)
 
     @cached_property
     def starts(self) -> Places:
@@ -216,9 +215,7 @@ class Piece:
 
     def chunks(self, points: int, parts: int = 1) -> Iterator[slice]:
         """Yield slices of points, of a size that fits into memory."""
-        step = max(1, HELD // max(self.weight(parts), 1))
-        for start in range(0, points, step):
-            yield slice(start, min(start + step, points))
+        return chunks(points, max(1, HELD // max(self.weight(parts), 1)))
 
     def factors(self, points: Points) -> list[Array]:
         """Return the factors of the terms in the piece's order."""

@@ -21,7 +21,7 @@ from ranef.design.groups import chain_of, transposed
 from ranef.likelihood.linear.blocked_cholesky import Selected
 from ranef.likelihood.linear.crossed_rows import CrossedRows
 from ranef.likelihood.linear.crossproducts import ChainFactor, CrossProducts
-from ranef.numerics.matrices import scattered
+from ranef.numerics.matrices import scattered, spans
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,8 +175,9 @@ class Weighted:
 def weighted(blocks: Sequence[TermColumns], n: int) -> Weighted:
     """Return the maps from weights of n rows to cross-products."""
     chain, others = chain_of(blocks)
-    stops = np.cumsum([0, *(blocks[j].n_levels * blocks[j].k for j in others)]).tolist()
-    q, places = stops[-1], [blocks[j].places + a for j, a in zip(others, stops, strict=False)]
+    slots = spans(blocks[j].n_levels * blocks[j].k for j in others)
+    q = slots[-1].stop if slots else 0
+    places = [blocks[j].places + slot.start for j, slot in zip(others, slots, strict=True)]
     rest_places = np.column_stack([np.empty((n, 0), dtype=np.int64), *places])
     rest_columns = np.column_stack([np.empty((n, 0)), *(blocks[j].columns for j in others)])
     rest_rows = rest_places[:, :, None] * q + rest_places[:, None, :]
@@ -187,7 +188,7 @@ def weighted(blocks: Sequence[TermColumns], n: int) -> Weighted:
         maps=tuple(
             _maps(blocks, chain[i:], rest_places, rest_columns, q) for i in range(len(chain))
         ),
-        others=tuple(zip(others, map(slice, stops, stops[1:]), strict=True)),
+        others=tuple(zip(others, slots, strict=True)),
         rest=product_map(rest_rows, rest_columns, rest_columns, q * q),
         rest_places=rest_places,
         rest_columns=rest_columns,

@@ -29,6 +29,7 @@ from ranef._typing import Array, Codes
 from ranef.likelihood.linear.crossed_rows import CHUNK, CrossedRows
 from ranef.likelihood.linear.crossproducts import CrossProducts
 from ranef.numerics.matrices import (
+    chunks,
     lower_blocks,
     lower_cholesky,
     lower_columns,
@@ -550,8 +551,7 @@ def _scores_near_zero(
         k = cross.covariances[term].k
         total = lower_blocks(S, place, k, mirror=True).sum(axis=0)
         step = k * max(1, CHUNK // max(1, k * q))
-        for start in range(place.start, place.stop, step):
-            own = slice(start, min(start + step, place.stop))
+        for own in chunks(place.stop, step, place.start):
             rows = lower_columns(S, own)
             total -= _over_levels(blas.dsymm(1.0, bar.inner, rows, lower=1).T, rows.T, k)
             if bar.slope is not None:

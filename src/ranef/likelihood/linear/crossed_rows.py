@@ -21,6 +21,7 @@ from scipy.linalg import blas
 
 from ranef._typing import Array, Codes
 from ranef.design.groups import CROSSED_COPIES
+from ranef.numerics.matrices import chunks
 from ranef.numerics.memory import BYTES, available
 
 CHUNK = 4_000_000  # elements of the arrays that are made of a part of the levels at a time
@@ -88,11 +89,10 @@ class CrossedRows:
         """Yield parts of the levels, and their rows as a dense array, shape (levels, k, q)."""
         k, m = self.k, self.rows.shape[0] // self.k
         step = max(1, CHUNK // max(1, k * self.q))
-        for start in range(0, m, step):
-            stop = min(start + step, m)
-            rows = self.rows[start * k : stop * k]
+        for levels in chunks(m, step):
+            rows = self.rows[levels.start * k : levels.stop * k]
             flat = rows if isinstance(rows, np.ndarray) else rows.toarray()
-            yield slice(start, stop), flat.reshape(stop - start, k, self.q)
+            yield levels, flat.reshape(levels.stop - levels.start, k, self.q)
 
     def less_sandwich(self, S: Array | None, Y: Array, V: Array) -> Array:
         """Return S less the sum over levels of C_l' Y_l C_l, in the place of S, shape (q, q).
@@ -170,8 +170,7 @@ class CrossedRows:
             return np.asarray(product)
         elements = self.rows.tocoo()
         of_rows, step = product.reshape(-1, f), max(1, CHUNK // f)
-        for start in range(0, elements.nnz, step):
-            part = slice(start, start + step)
+        for part in chunks(elements.nnz, step):
             row = elements.row[part]
             terms = elements.data[part, None] * x[which[row // self.k], :, elements.col[part]]
             for j in range(f):

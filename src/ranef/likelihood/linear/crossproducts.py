@@ -27,7 +27,7 @@ from ranef.design.rows.rows import Rows, TermRows
 from ranef.errors import listed
 from ranef.likelihood.linear.crossed_rows import CrossedRows, crossed_rows
 from ranef.likelihood.linear.sums.level_sums import LevelSums, level_sums
-from ranef.numerics.matrices import orthonormal
+from ranef.numerics.matrices import orthonormal, spans
 from ranef.numerics.memory import check_memory
 
 SPARSE_SIZE = 500_000  # elements of a block of the rest from which on sparsity pays
@@ -120,6 +120,11 @@ class CrossProducts:
     def q_rest(self) -> int:
         """The number of random effects in the rest."""
         return len(self.fixed) - self.p - 1
+
+    @property
+    def sizes(self) -> list[int]:
+        """The number of random effects of each term."""
+        return [m * c.k for m, c in zip(self.n_levels, self.covariances, strict=True)]
 
     @cached_property
     def rest(self) -> Array:
@@ -233,8 +238,8 @@ def spanned_terms(cross: CrossProducts) -> list[int]:
 
 def _rest_layout(terms: Sequence[TermRows], others: list[int]) -> tuple[tuple[int, slice], ...]:
     """Return the terms in the rest, and the places of their effects there."""
-    stops = np.cumsum([0, *(terms[i].n_levels * terms[i].n_coefs for i in others)]).tolist()
-    return tuple(zip(others, map(slice, stops, stops[1:]), strict=True))
+    places = spans(terms[i].n_levels * terms[i].n_coefs for i in others)
+    return tuple(zip(others, places, strict=True))
 
 
 def _link(

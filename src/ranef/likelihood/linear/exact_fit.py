@@ -115,8 +115,8 @@ def _subsets(cross: CrossProducts) -> Iterator[tuple[Array, ...]]:
     All of them are enough, unless together they can fit any response.
     """
     sizes = [covariance.k for covariance in cross.covariances]
-    every, q = range(sum(sizes)), sum(m * k for m, k in zip(cross.n_levels, sizes, strict=True))
-    some = cross.p + q >= cross.n and len(every) <= MAX_COEFFICIENTS
+    every = range(sum(sizes))
+    some = cross.p + sum(cross.sizes) >= cross.n and len(every) <= MAX_COEFFICIENTS
     if not sizes:
         return
     for size in range(len(every), 0 if some else len(every) - 1, -1):

@@ -22,7 +22,7 @@ from ranef._typing import Array, Codes
 from ranef.covariances.covariance import Covariance
 from ranef.errors import FitError
 from ranef.likelihood.linear.crossproducts import CrossProducts
-from ranef.numerics.matrices import read_only, threads_for
+from ranef.numerics.matrices import chunks, read_only, spans, threads_for
 
 MAX_CONNECTED_EFFECTS = 5000  # random effects that data connect: three matrices of 200 MB
 MAX_DENSE_EFFECTS = 200  # random effects up to which sparse matrices take more time than dense ones
@@ -69,7 +69,7 @@ def derivatives(cross: CrossProducts, covs: Sequence[Array]) -> Derivatives:
         If data connect more than `MAX_CONNECTED_EFFECTS` random effects.
     """
     for covariance in cross.covariances:
-        covariance.check_free("Kenward and Roger's approximation")
+        covariance.check_free()
     units = [tangents(covariance) for covariance in cross.covariances]
     d, p = sum(map(len, units)), cross.p
     T, P, Q = np.zeros((d + 1, d + 1)), np.zeros((d + 1, p, p)), np.zeros((d + 1, d + 1, p, p))
@@ -119,8 +119,7 @@ def inner_products(cross: CrossProducts) -> InnerProducts:
     T, S, P = np.zeros((d + 1, d + 1)), np.zeros((d + 1, d + 1)), np.zeros((d + 1, p, p))
     T[:d, :d], T[:d, d] = _traces(units, one_set, D)
     rows = max(1, NUMBERS_OF_A_BATCH // max(1, d * len(F)))
-    for start in range(0, p, rows):
-        columns = slice(start, start + rows)
+    for columns in chunks(p, rows):
         EF = _applied(units, one_set, F[None, :, columns])[:, 0]
         P[:d, :, columns] = F.T @ EF
         S[:d, :d] += [[np.vdot(left, D @ right) for right in EF] for left in EF]
@@ -174,8 +173,7 @@ class _Sets:
     @property
     def spans(self) -> list[slice]:
         """The places of each term."""
-        sizes = [m * k for m, k in zip(self.counts, self.ks, strict=True)]
-        return [slice(stop - n, stop) for n, stop in zip(sizes, np.cumsum(sizes), strict=True)]
+        return spans(m * k for m, k in zip(self.counts, self.ks, strict=True))
 
     def times(self, term: int, A: Array, x: Array) -> Array:
         """Return A x for the effects of every level of a term, x of shape (sets, m k, ...)."""
@@ -353,8 +351,7 @@ def _refuse_large(size: int) -> None:
 
 def _assembled(cross: CrossProducts) -> tuple[sparse.coo_array, Array]:
     """Return Z'WZ and Z'WX of all random effects, term after term, level after level."""
-    sizes = [m * shape.k for m, shape in zip(cross.n_levels, cross.covariances, strict=True)]
-    starts, q = np.cumsum([0, *sizes]), cross.q_rest
+    starts, q = np.cumsum([0, *cross.sizes]), cross.q_rest
     places = [np.arange(starts[t], starts[t + 1]) for t, _ in cross.rest_terms]
     rest = np.concatenate([*places, np.empty(0, dtype=np.int64)])
     F = np.zeros((starts[-1], cross.p))

@@ -16,6 +16,7 @@ from ranef._typing import Array
 from ranef.likelihood.linear import blocked_cholesky
 from ranef.likelihood.linear.crossproducts import ChainFactor, CrossProducts
 from ranef.numerics.matrices import (
+    chunks,
     elementwise_backward,
     elementwise_factor,
     elementwise_forward,
@@ -175,8 +176,7 @@ def _is_one_factor(cross: CrossProducts) -> bool:
 
 
 def _chunks(points: int, link: ChainFactor) -> Iterator[slice]:
-    size = max(1, CHUNK // (len(link.front) * link.k**2))
-    return (slice(start, start + size) for start in range(0, points, size))
+    return chunks(points, max(1, CHUNK // (len(link.front) * link.k**2)))
 
 
 def _reduced(cross: CrossProducts, link: ChainFactor, Lambda: Array) -> tuple[Array, Array]:

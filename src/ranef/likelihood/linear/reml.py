@@ -132,8 +132,7 @@ def _falls_as_sigma_vanishes(
     With as many effects as rows that limit is finite. It depends on the ratios of the relative
     sds, which are searched at a great length of theta.
     """
-    q = sum(m * c.k for m, c in zip(cross.n_levels, cross.covariances, strict=True))
-    if not cross.covariances or cross.p + q < cross.n:
+    if not cross.covariances or cross.p + sum(cross.sizes) < cross.n:
         return False
     length = max(LIMIT_LENGTH, float(np.linalg.norm(optimum.x)))
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ranef._typing import Array
 from ranef.likelihood.linear.crossproducts import ChainFactor, CrossProducts
 from ranef.likelihood.linear.equal_levels import condensed
+from ranef.numerics.matrices import spans
 from ranef.posterior.linear_posterior import LinearPosterior
 from ranef.posterior.transforms import Space
 
@@ -50,7 +51,7 @@ def suits(target: LinearPosterior) -> bool:
     cross = _levels(target)
     if not all(covariance.is_free for covariance in cross.covariances):
         return False
-    sizes = [m * shape.k for m, shape in zip(cross.n_levels, cross.covariances, strict=True)]
+    sizes = cross.sizes
     q_first = sizes[cross.chain[0].term] if cross.chain else 0
     q, max_q = sum(sizes) - q_first, MAX_NESTED if len(cross.chain) > 1 else MAX_REST
     return q <= max_q and q_first * (q + cross.p + 1) <= MAX_ELEMENTS
@@ -115,12 +116,8 @@ def _counts(cross: CrossProducts, columns: dict[int, slice], q: int) -> Array:
 def _layout(cross: CrossProducts) -> tuple[list[int], dict[int, slice]]:
     """Return the terms, the eliminated one first, and the columns of the others in the rest."""
     order = [link.term for link in cross.chain] + [term for term, _ in cross.rest_terms]
-    columns, start = {}, 0
-    for term in order[1:]:
-        stop = start + cross.n_levels[term] * cross.covariances[term].k
-        columns[term] = slice(start, stop)
-        start = stop
-    return order, columns
+    sizes = cross.sizes
+    return order, dict(zip(order[1:], spans(sizes[term] for term in order[1:]), strict=True))
 
 
 def _fixed_columns(target: LinearPosterior) -> tuple[Array, Array, Array]:

@@ -25,7 +25,7 @@ from ranef._typing import Array
 from ranef.covariances.covariance import Covariance, by_term, factors, pull_back
 from ranef.likelihood.linear.blocked_cholesky import Factorized, times_factors
 from ranef.likelihood.linear.crossproducts import CrossProducts
-from ranef.numerics.matrices import single_triangular_solve, summed_by
+from ranef.numerics.matrices import single_triangular_solve, spans, summed_by
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,17 +90,12 @@ def by_theta(
 
 def _moved(factorized: Factorized, contrast: Array, directions: Sequence[Array]) -> list[Array]:
     """Return Sigma_i Z'Py of each term, shape (m, k, d): V_i P y is Z times that."""
-    effects, start, d = [], 0, sum(map(len, directions))
+    effects, d, places = [], sum(map(len, directions)), spans(map(len, directions))
     residuals = residual_sums(factorized, contrast)
-    for of_term, z in zip(directions, residuals, strict=True):
-        stop, (m, k) = start + len(of_term), z.shape
-        own = (z @ of_term.transpose(1, 2, 0).reshape(k, -1)).reshape(m, k, stop - start)
-        if stop - start < d:
-            moved = np.zeros((m, k, d))
-            moved[:, :, start:stop] = own
-            own = moved
-        effects.append(own)
-        start = stop
+    for of_term, place, z in zip(directions, places, residuals, strict=True):
+        moved = np.zeros((*z.shape, d))
+        moved[:, :, place] = np.tensordot(z, of_term, axes=(1, 1)).swapaxes(1, 2)
+        effects.append(moved)
     return effects
 
 
@@ -166,11 +161,10 @@ class QuadraticInCovariances:
         moved = np.concatenate(self._coordinates([change[None] for change in changes]), axis=1)[0]
         pull = self.curvature @ moved
         value = sum(float((G * c).sum()) for G, c in zip(self.scores, changes, strict=True))
-        scores, start = [], 0
-        for G, of_term in zip(self.scores, self.directions, strict=True):
-            own = pull[start : (start := start + len(of_term))]
+        scores, places = [], spans(map(len, self.directions))
+        for G, of_term, place in zip(self.scores, self.directions, places, strict=True):
             sizes = (of_term**2).sum(axis=(1, 2))
-            scores.append(G + np.tensordot(own / sizes, of_term, axes=1))
+            scores.append(G + np.tensordot(pull[place] / sizes, of_term, axes=1))
         slopes = [2 * G @ Lambda for G, Lambda in zip(scores, Lambdas, strict=True)]
         jacobian = linalg.block_diag(*self._coordinates(by_theta(theta, Lambdas, self.covariances)))
         hessian = jacobian @ self.curvature @ jacobian.T

@@ -19,6 +19,7 @@ from ranef._typing import Array
 from ranef.covariances.covariance import Covariance, theta_of
 from ranef.likelihood.linear.crossproducts import CrossProducts, residual_sums
 from ranef.likelihood.linear.expected_information import InnerProducts, inner_products
+from ranef.numerics.matrices import spans
 
 FEW_ROWS = 100  # up to which several starts are tried
 SIZES_OF_OTHER_STARTS = (1.0, 3.0)  # relative sds
@@ -51,13 +52,11 @@ def moment_start(cross: CrossProducts, products: InnerProducts | None = None) ->
     variance = max(
         variance, MIN_UNEXPLAINED * cross.fixed[-1, -1] / max(cross.n - cross.p, 1), TINY
     )
-    roots, start = [], 0
-    for units in products.units:
-        stop = start + len(units)
-        relative = np.tensordot(elements[start:stop], units, axes=1) / variance
+    roots = []
+    for units, span in zip(products.units, spans(map(len, products.units)), strict=True):
+        relative = np.tensordot(elements[span], units, axes=1) / variance
         values, vectors = np.linalg.eigh(relative)
         roots.append(vectors * np.sqrt(np.clip(values, *VARIANCES)))
-        start = stop
     return theta_of(roots, cross.covariances)
 
 
