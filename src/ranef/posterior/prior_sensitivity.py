@@ -29,13 +29,8 @@ from ranef.posterior.quadrature.moments import Exact
 from ranef.posterior.quadrature.whitening import log_prior
 from ranef.posterior.transforms import (
     FLAT,
-    GAMMA,
-    INVERSE_GAMMA,
-    LOG_NORMAL,
     LOGIT,
     MIN_VALUE,
-    NORMAL,
-    STUDENT_T,
     Coordinate,
     Space,
     coordinate,
@@ -186,17 +181,8 @@ def _sds(space: Space) -> list[int]:
 
 def _moved(c: Coordinate, s: float) -> Coordinate:
     """Return the coordinate of s times a parameter."""
-    shift = float(np.log(s))
-    if c.transform == LOGIT:
-        return replace(c, b=c.b * s, c=c.c * s, constant=c.constant - shift)
-    if c.family in {NORMAL, STUDENT_T}:
-        return replace(c, b=c.b * s, constant=c.constant - shift)
-    if c.family == GAMMA:
-        return replace(c, b=c.b / s, constant=c.constant - c.a * shift)
-    if c.family == INVERSE_GAMMA:
-        return replace(c, b=c.b * s, constant=c.constant + c.a * shift)
-    assert c.family == LOG_NORMAL
-    return replace(c, a=c.a + shift)
+    assert c.prior is not None
+    return coordinate(scaled(c.prior, s), positive=True)
 
 
 def _moved_space(space: Space, s: float) -> Space:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -238,6 +238,8 @@ class Coordinate:
         The numbers of the family; for a logit, `b` and `c` are the bounds.
     constant : float
         Logarithm of the normalising constant.
+    prior : Prior or None
+        The prior that it is of; None for a parameter of correlations.
     """
 
     family: int
@@ -246,6 +248,7 @@ class Coordinate:
     b: float = 1.0
     c: float = 1.0
     constant: float = 0.0
+    prior: Prior | None = None
 
     def at(self, x: Any, *, natural: bool = False) -> tuple[Any, Any, Any, Any]:
         """Return what `evaluate` does, the log density with its constant.
@@ -274,8 +277,8 @@ def coordinate(prior: Prior, *, positive: bool) -> Coordinate:
         distribution of positive numbers, get the logarithm as coordinate in any case.
     """
     if isinstance(prior, Flat):
-        return Coordinate(FLAT, LOG if positive else IDENTITY)
-    return _COORDINATES[type(prior)](prior)
+        return Coordinate(FLAT, LOG if positive else IDENTITY, prior=prior)
+    return replace(_COORDINATES[type(prior)](prior), prior=prior)
 
 
 def _normal(transform: int, mu: float, sigma: float) -> Coordinate:
