@@ -106,7 +106,9 @@ def __getattr__(name: str) -> Any:
     if name in _ROOMS:
         return import_module(f"ranef.{_ROOMS[name]}")
     if name not in _HOMES:
-        raise AttributeError(f"module 'ranef' has no attribute {name!r}")
+        if name.startswith("_"):
+            raise AttributeError(f"module 'ranef' has no attribute {name!r}")
+        raise import_module("ranef.fits.other_names").missing_in_package(name)
     value = getattr(import_module(f"ranef.{_HOMES[name]}"), name)
     globals()[name] = value
     return value

@@ -90,6 +90,18 @@ def test_points_beside_posteriors_have_a_table_of_their_own():
     assert criteria.verdict == "AIC is lowest for `a`, by 3.4, and BIC for `a`, by 2.0."
 
 
+def test_restricted_likelihoods_rank_random_effects_alone():
+    sleep = rf.load_dataset("sleepstudy")
+    fit = rf.fit("Reaction ~ Days + (Days | Subject)", sleep)
+    other = rf.compare({"a": fit, "b": fit.update(". ~ . - Days")})
+    assert other.verdict == (
+        "AIC and BIC of REML fits do not compare models whose fixed effects differ: fit them by "
+        '"ml".'
+    )
+    same = rf.compare({"a": fit, "b": fit.update(". ~ Days + (1 | Subject)")})
+    assert same.verdict.startswith("AIC is lowest for `a`")
+
+
 def test_weights_are_those_of_the_frame():
     weights = structures().weights()
     frame = structures().to_frame().loc[weights.index]

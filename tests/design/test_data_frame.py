@@ -167,8 +167,11 @@ LAZY = pl.DataFrame({"y": [1.0]}).lazy()
 def test_what_is_no_data_frame(data):
     with pytest.raises(DataError) as error:
         open_frame(data)
-    kind = type(data).__name__
-    assert str(error.value) == f"expected a data frame (pandas, polars, pyarrow), got {kind}."
+    kind, remedy = type(data).__name__, ""
+    if isinstance(data, str):
+        remedy = " Read it first."
+    expected = f"expected a data frame (pandas, polars, pyarrow), got {kind}.{remedy}"
+    assert str(error.value) == expected
 
 
 @pytest.mark.parametrize(
@@ -178,7 +181,8 @@ def test_a_mapping_that_makes_no_table(data):
     with pytest.raises(DataError) as error:
         open_frame(data)
     assert str(error.value) == (
-        "the columns of the data do not make a table: expected arrays of one length."
+        "the columns of the data do not make a table: expected arrays of one length, in brackets "
+        "also if it is 1."
     )
 
 

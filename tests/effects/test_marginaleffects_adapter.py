@@ -1,5 +1,6 @@
 """The package marginaleffects says of our fits what our own functions say."""
 
+import pydoc
 import sys
 from importlib import import_module
 
@@ -132,5 +133,7 @@ def test_without_the_package(monkeypatch):
     monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "marginaleffects", None)
     monkeypatch.setitem(sys.modules, "marginaleffects.classes", None)
+    adapter = import_module(name)
+    assert "marginaleffects" in pydoc.render_doc(adapter.to_marginaleffects)
     with pytest.raises(ImportError, match=r"pip install .ranef.marginaleffects"):
-        import_module(name)
+        adapter.to_marginaleffects(None)

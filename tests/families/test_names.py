@@ -109,6 +109,13 @@ def test_records_of_ones_own_are_taken_as_they_are():
             ("nbinom1",),
             "family='nbinom1' is not available. Did you mean `binomial`?",
         ),
+        (
+            ("Logit",),
+            (
+                "family='Logit' is not available. It is a link: family='binomial', "
+                "link='Logit', for one."
+            ),
+        ),
         ((None,), "family= takes a name or a Family, got NoneType."),
         ((["gaussian"],), "family= takes a name or a Family, got list."),
         (

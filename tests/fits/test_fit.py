@@ -308,6 +308,14 @@ def test_a_coefficient_called_as_a_parameter_keeps_its_estimate():
         assert "beta[sigma]" not in fit.coef()["a:b"]
 
 
+def test_side_by_side_and_compare_want_names():
+    fit = fit_of("one factor", "reml")
+    with pytest.raises(FitError, match="side_by_side takes a dict from names to fits"):
+        rf.side_by_side(fit, fit)
+    with pytest.raises(FitError, match="have no names; give them names"):
+        rf.compare(fit, fit)
+
+
 def test_side_by_side_takes_fits_of_different_terms():
     fits = {name: fit_of(name, "reml") for name in ("one factor", "correlated slopes", "crossed")}
     table = rf.side_by_side(fits)

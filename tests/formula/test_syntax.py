@@ -155,7 +155,14 @@ def test_bars_and_heights():
 @pytest.mark.parametrize(
     ("text", "carets", "message"),
     [
-        ("y ~ x z", "      ^", "`z` is left over: an operator such as `+` is missing before it."),
+        (
+            "y ~ x z",
+            "      ^",
+            (
+                "`z` is left over: an operator such as `+` is missing before it. A column `x z` is "
+                "written in backticks."
+            ),
+        ),
         ("y ~ x 2", "      ^", "`2` is left over: an operator such as `+` is missing before it."),
         ("y ~ 1.x", "      ^", "`x` is left over: an operator such as `+` is missing before it."),
         (
@@ -187,9 +194,17 @@ def test_bars_and_heights():
         ("y ~ x)", "     ^", "this parenthesis closes nothing."),
         ("y ~ (1 | g", "    ^", "this parenthesis is never closed."),
         ("y ~ log(x", "       ^", "this parenthesis is never closed."),
-        ("y ~ (x z)", "       ^", "expected `)` or an operator, found `z`."),
+        (
+            "y ~ (x z)",
+            "       ^",
+            "expected `)` or an operator, found `z`. A column `x z` is written in backticks.",
+        ),
         ("(y ~ x)", "   ^", "expected `)` or an operator, found `~`."),
-        ("y ~ f(x y)", "        ^", "expected `)` or an operator, found `y`."),
+        (
+            "y ~ f(x y)",
+            "        ^",
+            "expected `)` or an operator, found `y`. A column `x y` is written in backticks.",
+        ),
         ("y ~ f(x if x else z)", "        ^^", "expected `)` or an operator, found `if`."),
         ("y = x", "  ^", "`=` has no meaning here; a formula has `~` between its sides."),
         ("~ x", "^", "the left-hand side is empty: name the response before `~`."),
@@ -245,8 +260,8 @@ def test_what_has_no_meaning_is_refused_in_its_place(text, carets, message):
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
-        ("y ~\n x z", "y ~  x z\n           ^"),  # one line, or the carets would be lost
-        ("y ~ 日本 x", "y ~ 日本 x\n             ^"),  # wide letters take two places
+        ("y ~\n x 2", "y ~  x 2\n           ^"),  # one line, or the carets would be lost
+        ("y ~ 日本 2", "y ~ 日本 2\n             ^"),  # wide letters take two places
     ],
 )
 def test_carets_stand_under_the_place(text, shown):

@@ -322,3 +322,16 @@ def test_a_folder_that_there_is_not(tmp_path):
         write(folder / "fit.zip", Archive(RECORD, {}), KINDS, ABOUT)
     assert str(caught.value) == f"there is no folder `{folder}` to save `fit.zip` in."
     assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_is_no_file(tmp_path):
+    with pytest.raises(IsADirectoryError) as caught:
+        write(tmp_path, Archive(RECORD, {}), KINDS, ABOUT)
+    assert str(caught.value) == f"`{tmp_path}` is a folder: name a file in it, `{tmp_path}/fit`."
+
+
+def test_a_file_that_there_is_not_is_named_in_full(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError) as caught:
+        read("fit.zip", KINDS)
+    assert str(caught.value) == f"there is no file `{tmp_path / 'fit.zip'}`."

@@ -122,7 +122,10 @@ def test_intervals_that_do_not_exist():
     assert str(caught.value).startswith("method='hpd' is not available for a reml fit.")
     with pytest.raises(rf.FitError) as caught:
         dyestuff("reml").confint("profile", n=3)
-    assert str(caught.value) == "confint('profile') has no option `n`."
+    assert (
+        str(caught.value)
+        == "confint('profile') has no option `n`. Known names: `prob`, `executor`."
+    )
     with pytest.raises(rf.FitError, match="`n` must be a positive whole number, got 0"):
         dyestuff("reml").bootstrap(0)
 

@@ -55,7 +55,10 @@ def marked(message, formula, carets):
         (
             "y ~ x z",
             "      ^",
-            "`z` is left over: an operator such as `+` is missing before it.",
+            (
+                "`z` is left over: an operator such as `+` is missing before it. A column `x z` is "
+                "written in backticks."
+            ),
         ),
         ("y ~ x + (1 | g", "        ^", "this parenthesis is never closed."),
         ("y ~ x + 1 | g)", "             ^", "this parenthesis closes nothing."),

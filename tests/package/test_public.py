@@ -98,9 +98,7 @@ def test_a_star_imports_them():
 
 
 def test_what_is_not_there():
-    with pytest.raises(AttributeError) as caught:
-        _ = ranef.lmer
-    assert str(caught.value) == "module 'ranef' has no attribute 'lmer'"
+    assert not hasattr(ranef, "lmer")
     assert not hasattr(ranef, "__wrapped__")
 
 

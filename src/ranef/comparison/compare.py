@@ -43,7 +43,7 @@ N_REPLICATES = 1000  # of the Bayesian bootstrap of stacking weights
 
 def compare(
     fits: Mapping[str, Fit],
-    *,
+    *unnamed: Fit,
     group: str | ArrayLike | None = None,
     units: str | Sequence[str] = UNITS,
     prior: Mapping[str, float] | None = None,
@@ -116,7 +116,7 @@ def compare(
     """
     seed = check_seed(seed)
     units = _checked_units(units, group)
-    by_name = named_fits(fits)
+    by_name = named_fits([fits, *unnamed] if unnamed else fits)
     check_comparable(by_name)
     posteriors = {name: fit for name, fit in by_name.items() if isinstance(fit, PosteriorFit)}
     said = _without_answers(by_name, posteriors)
@@ -209,7 +209,8 @@ def compare_structures(
     """
     argument: object = model
     if not isinstance(argument, Model):
-        raise FitError(f"compare_structures takes a model, got {type(argument).__name__}.")
+        message = f"compare_structures takes a model, got {type(argument).__name__}: "
+        raise FitError(f"{message}rf.compare_structures(rf.Model(formula, data)).")
     models = model.structures()
     if len(models) < 2:
         raise FitError("the model has no random effects, and so no simpler structures.")

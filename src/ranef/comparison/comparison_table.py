@@ -13,6 +13,7 @@ import pandas as pd
 from ranef.comparison.words import legend
 from ranef.comparison.words.legend import NO_RANDOM_EFFECTS
 from ranef.comparison.words.verdict import (
+    FIXED,
     Feature,
     Findings,
     Score,
@@ -164,9 +165,17 @@ class Comparison(Printed):
         points = self._points()
         if len(points) < len(self.table) or len(set(points["method"])) > 1:
             return []
+        if points["method"].iloc[0] == "reml" and self._fixed_effects_differ:
+            message = "AIC and BIC of REML fits do not compare models whose fixed effects differ: "
+            return [f'{message}fit them by "ml".']
         aic, bic = (points[name].sort_values(kind="stable") for name in ("aic", "bic"))
         first = f"AIC is lowest for `{aic.index[0]}`, by {np.ptp(aic.iloc[:2]):.1f}"
         return [f"{first}, and BIC for `{bic.index[0]}`, by {np.ptp(bic.iloc[:2]):.1f}."]
+
+    @property
+    def _fixed_effects_differ(self) -> bool:
+        parts = self.parts.values()
+        return len({frozenset(p for p in of_one if p.kind == FIXED) for of_one in parts}) > 1
 
     @property
     def _moved(self) -> str:

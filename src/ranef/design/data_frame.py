@@ -34,12 +34,12 @@ class Source:
     rows: pd.Index[Any]
     read: Callable[[list[str]], pd.DataFrame]
 
-    def columns(self, used: Mapping[str, Span], text: str) -> pd.DataFrame:
+    def columns(self, used: Mapping[str, Span], text: str, /, **remedies: str) -> pd.DataFrame:
         """Return the used columns of a formula; refuse missing and ambiguous names."""
         for name, span in used.items():
             if self.names.count(name) == 0:
-                message = f"the column `{name}` is not in the data. {suggestion(name, self.names)}"
-                raise FormulaError(message, text, span)
+                hint = f"{suggestion(name, self.names)} {remedies.get(name, '')}".rstrip()
+                raise FormulaError(f"the column `{name}` is not in the data. {hint}", text, span)
             self._refuse_repeated(name)
         return self.read(list(used))
 
@@ -107,7 +107,7 @@ def open_frame(data: object) -> Source:
         eager: Any = nw.from_native(data, eager_only=True)
     except TypeError:
         message = f"expected a data frame (pandas, polars, pyarrow), got {type(data).__name__}."
-        raise DataError(message) from None
+        raise DataError(message + " Read it first." * isinstance(data, str)) from None
     rows = pd.RangeIndex(len(eager))
     return Source(
         eager.columns,
@@ -247,8 +247,8 @@ def _from_mapping(data: Mapping[Any, Any]) -> pd.DataFrame:
     try:
         return pd.DataFrame(dict(data))
     except (TypeError, ValueError):
-        message = "the columns of the data do not make a table: expected arrays of one length."
-        raise DataError(message) from None
+        message = "the columns of the data do not make a table: expected arrays of one length, "
+        raise DataError(f"{message}in brackets also if it is 1.") from None
 
 
 def _series(column: Any) -> pd.Series[Any]:

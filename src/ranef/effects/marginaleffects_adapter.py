@@ -25,10 +25,8 @@ from ranef.likelihood.predictions import mean_over_groups
 try:
     import polars as pl
     from marginaleffects.classes import ModelAbstract, ModelVault
-except ImportError as error:
-    raise ImportError(
-        'rf.to_marginaleffects needs the package: pip install "ranef[marginaleffects]".'
-    ) from error
+except ImportError:  # the function is there, `help` and completion see it, and says what it needs
+    ModelAbstract = object
 
 
 class ModelRanef(ModelAbstract):  # type: ignore[misc]
@@ -136,6 +134,9 @@ def to_marginaleffects(
     >>> table["estimate"].round(4).item(), table["std_error"].round(4).item()
     (0.1562, 0.0281)
     """
+    if ModelAbstract is object:
+        message = 'rf.to_marginaleffects needs the package: pip install "ranef[marginaleffects]".'
+        raise ImportError(message)
     if not isinstance(fit, PointFit):
         raise FitError(
             f"to_marginaleffects takes a point fit (reml, ml, map), got {type(fit).__name__}: of "

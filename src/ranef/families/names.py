@@ -71,8 +71,10 @@ def find_family(family: str | Family, link: str | Link | None = None) -> Family:
     if isinstance(family, str):
         name = _canonical(family, FAMILIES, _FAMILY_ALIASES)
         if name is None:
-            message = f"family={family!r} is not available. {suggestion(family, FAMILIES)}"
-            raise FitError(message)
+            hint = suggestion(family, FAMILIES)
+            if _canonical(family, LINKS, _LINK_ALIASES) is not None:
+                hint = f"It is a link: family='binomial', link={family!r}, for one."
+            raise FitError(f"family={family!r} is not available. {hint}")
         family = FAMILIES[name]
     if not isinstance(family, Family):
         raise FitError(f"family= takes a name or a Family, got {type(family).__name__}.")

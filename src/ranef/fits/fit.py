@@ -29,6 +29,7 @@ from ranef.fits.checks.checks import Checks
 from ranef.fits.engine import Engine, records_of
 from ranef.fits.icc_and_r2 import Numbers, icc_table, r2_table
 from ranef.fits.no_pooling.pooling import Pooling
+from ranef.fits.other_names import missing
 from ranef.fits.pictures.pictures import Pictures
 from ranef.fits.predictions.asked_rows import asked_rows
 from ranef.fits.predictions.coefficient_table import coefficient_rows, drawn_coefficients
@@ -74,7 +75,7 @@ class Fit(WithoutCaches, Anew, Pictures, Checks, Studies, Pooling, Explorable, R
     if not TYPE_CHECKING:  # a type checker knows what there is
 
         def __getattr__(self, name: str) -> NoReturn:
-            raise missing(self, name)
+            raise missing(self, name, kinds_of_fits())
 
     # ----------------------------------------------------- what the two kinds of fit differ in
 
@@ -648,31 +649,17 @@ class Fit(WithoutCaches, Anew, Pictures, Checks, Studies, Pooling, Explorable, R
         return self.design.term(label)
 
 
-def missing(one: object, name: str) -> AttributeError:
-    """Return the error of a name that a fit, or a model, has not, and say what has it.
-
-    Examples
-    --------
-    >>> import ranef as rf
-    >>> rf.fit("Yield ~ 1 + (1 | Batch)", rf.load_dataset("Dyestuff")).curve
-    Traceback (most recent call last):
-    ...
-    AttributeError: a PointFit has no `curve`; a QuadratureFit has: fit by method="quadrature".
-    """
-    message = f"a {type(one).__name__} has no `{name}`"
-    kinds = [*Fit.__subclasses__(), *(c for k in Fit.__subclasses__() for c in k.__subclasses__())]
-    for kind in kinds if not name.startswith("_") else ():
-        if hasattr(kind, name):
-            has_it = f"a {kind.__name__} has: fit by method={kind.made_by}"
-            return AttributeError(f"{message}; {has_it}.")
-    return AttributeError(message, name=name, obj=one)  # Python adds what may have been meant
+def kinds_of_fits() -> tuple[type[Fit], ...]:
+    """Return the classes of fits, those that others are made of first."""
+    kinds = Fit.__subclasses__()
+    return (*kinds, *(below for kind in kinds for below in kind.__subclasses__()))
 
 
 def _by_level(term: RandomTerm, values: Array, names: tuple[str, ...]) -> pd.DataFrame:
     return pd.DataFrame(values, index=term.levels.rename(term.factor), columns=pd.Index(names))
 
 
-def side_by_side(fits: Mapping[str, Fit]) -> Table:
+def side_by_side(fits: Mapping[str, Fit], *unnamed: Fit) -> Table:
     """Tabulate the estimates of several fits, one column a fit.
 
     Parameters
@@ -697,7 +684,7 @@ def side_by_side(fits: Mapping[str, Fit]) -> Table:
     """
     argument: object = fits  # whatever it may really be
     named = isinstance(argument, Mapping) and all(isinstance(fit, Fit) for fit in argument.values())
-    if not named:
+    if unnamed or not named:
         raise FitError("side_by_side takes a dict from names to fits: {'REML': reml, 'ML': ml}.")
     columns = {name: fit.estimates() for name, fit in fits.items()}
     rows = list(dict.fromkeys(row for column in columns.values() for row in column.index))

@@ -14,7 +14,7 @@ from ranef.arguments import check_choice, check_seed
 from ranef.covariances.covariance import sd_and_corr
 from ranef.design.design import Design
 from ranef.design.new_data.new_rows import NewRows
-from ranef.errors import Convergence, FitError, listed, probability
+from ranef.errors import Convergence, FitError, listed, probability, suggestion
 from ranef.families.family import Family
 from ranef.fits.bootstrap_table import (
     Bootstrap,
@@ -256,7 +256,10 @@ class PointFit(PointMatrices, Fit):
         known = {"bootstrap": ("n", "seed", "executor"), "profile": ("executor",)}
         unknown = [option for option in options if option not in known.get(str(method), ())]
         if unknown:
-            raise FitError(f"confint({method!r}) has no option {listed(unknown)}.")
+            of = "" if method is None else repr(method)
+            names = ["prob", *known.get(str(method), ())]
+            hint = suggestion(unknown[0], names)
+            raise FitError(f"confint({of}) has no option {listed(unknown)}. {hint}")
         if method == "profile":
             return self.profile(prob=max(prob, 0.95), **options).confint(prob)
         if method == "bootstrap":

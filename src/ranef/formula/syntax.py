@@ -276,7 +276,7 @@ class _Parser:
         if self.here.kind != "end":
             text = self.here.text
             missing = f"`{text}` is left over: an operator such as `+` is missing before it."
-            raise self.error(_LEFT_OVER.get(text, missing))
+            raise self.error(_LEFT_OVER.get(text, missing + self.in_two_words()))
         return node
 
     @property
@@ -388,7 +388,15 @@ class _Parser:
             return closing.span[1]
         if self.here.kind == "end":
             raise self.error("this parenthesis is never closed.", opening)
-        raise self.error(f"expected `)` or an operator, found {_shown(self.here)}.")
+        expected = f"expected `)` or an operator, found {_shown(self.here)}."
+        raise self.error(expected + self.in_two_words())
+
+    def in_two_words(self) -> str:
+        """Say how a name with a space is written, where two names follow each other."""
+        here, before = self.here, self.tokens[self.position - 1]
+        if not here.kind == before.kind == "name":
+            return ""
+        return f" A column `{before.text} {here.text}` is written in backticks."
 
 
 def _shown_letter(letter: str) -> str:

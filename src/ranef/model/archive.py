@@ -192,6 +192,8 @@ def write(path: Path_, archive: Archive, kinds: Kinds, about: Mapping[str, str])
     path = Path(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"there is no folder `{path.parent}` to save `{path.name}` in.")
+    if path.is_dir():
+        raise IsADirectoryError(f"`{path}` is a folder: name a file in it, `{path / 'fit'}`.")
     arrays: Arrays = {}
     body = {
         "format": FORMAT,
@@ -250,6 +252,8 @@ def read(path: Path_, kinds: Kinds) -> Archive:
     FitError
         If it is not a file of this package, damaged, or of a later version of its format.
     """
+    if not Path(path).exists():
+        raise FileNotFoundError(f"there is no file `{Path(path).absolute()}`.")
     with Path(path).open("rb") as file:
         start = file.read(4)
     if not zipfile.is_zipfile(path):

@@ -25,8 +25,9 @@ from ranef.errors import FitError
 from ranef.families.family import Family
 from ranef.families.links import Link
 from ranef.families.names import find_family
-from ranef.fits.fit import Fit, missing
+from ranef.fits.fit import Fit, kinds_of_fits
 from ranef.fits.no_pooling.data_pictures import DataPictures
+from ranef.fits.other_names import missing as no_such_name
 from ranef.formula.structures import LIMIT, structures
 from ranef.formula.terms import read_formula
 from ranef.likelihood.linear import reml
@@ -163,7 +164,7 @@ class Model(DataPictures, CriterionPictures, Printed):
     if not TYPE_CHECKING:  # a type checker knows what there is
 
         def __getattr__(self, name: str) -> NoReturn:
-            raise missing(self, name)
+            raise no_such_name(self, name, kinds_of_fits())
 
     def summary(self) -> Summary:
         """Return what `print(model)` says as an object: text, HTML, `.to_frame()` (the priors)."""

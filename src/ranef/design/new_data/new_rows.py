@@ -21,6 +21,12 @@ from ranef.formula.syntax import Node
 from ranef.formula.terms import RandomPart, columns_of
 from ranef.numerics.matrices import ReadOnly
 
+OF_NO_KNOWN_GROUP = (
+    "predict with groups='new' (a new group, its effects drawn from their distribution), "
+    "groups='population' (a typical group, effects of zero) or groups='average' (the mean over "
+    "groups)."
+)
+
 type Wanted = tuple[RandomTerm, RandomPart, Columns]
 
 
@@ -195,7 +201,9 @@ def new_rows(
     ]
     grouped = [is_grouped(part, source, grouping) for _, part, _ in wanted]
     nodes = [*formula.factors(random=False), *_nodes(wanted, grouped), *formula.offsets]
-    used = source.columns(columns_of(nodes), formula.text)
+    groups = {name for _, part, _ in wanted for name in columns_of(part.group)}
+    remedies = dict.fromkeys(groups, f"Without it {OF_NO_KNOWN_GROUP}")
+    used = source.columns(columns_of(nodes), formula.text, **remedies)
     frame, offset, places = complete_new_rows(used, source.values(recipe.offset, "offset"))
     if not len(frame):
         frame = recipe.no_rows[list(frame.columns)]

@@ -8,7 +8,13 @@ from typing import Any
 import pandas as pd
 
 from ranef.design.design import Design
-from ranef.design.new_data.new_rows import NewRows, in_one_new_group, new_rows, own_rows
+from ranef.design.new_data.new_rows import (
+    OF_NO_KNOWN_GROUP,
+    NewRows,
+    in_one_new_group,
+    new_rows,
+    own_rows,
+)
 from ranef.design.rows.rows import TermRows
 from ranef.errors import DataError, DataWarning, listed, warn
 
@@ -61,8 +67,6 @@ def _check_unseen(term: TermRows, rows: pd.Index[Any], *, known: bool) -> None:
         who = "1 row has a level" if len(unseen) == 1 else f"{len(unseen)} rows have levels"
         message = (
             f"{who} of `{term.factor}` that the model has not seen, {listed(term.grouping.unseen)} "
-            f"(row{'s' * (len(unseen) > 1)} {listed(unseen)}): predict with groups='new' (a new "
-            "group, its effects drawn from their distribution), groups='population' (a typical "
-            "group, effects of zero) or groups='average' (the mean over groups)."
+            f"(row{'s' * (len(unseen) > 1)} {listed(unseen)}): {OF_NO_KNOWN_GROUP}"
         )
         raise DataError(message)
