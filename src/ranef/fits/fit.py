@@ -27,7 +27,7 @@ from ranef.families.family import Family
 from ranef.fits.anew.anew import Anew
 from ranef.fits.checks.checks import Checks
 from ranef.fits.engine import Engine, records_of
-from ranef.fits.icc_and_r2 import Numbers, icc_table, r2_table
+from ranef.fits.icc_and_r2 import Explained
 from ranef.fits.no_pooling.pooling import Pooling
 from ranef.fits.other_names import missing
 from ranef.fits.pictures.pictures import Pictures
@@ -36,16 +36,15 @@ from ranef.fits.predictions.coefficient_table import coefficient_rows, drawn_coe
 from ranef.fits.predictions.lazy_predictions import lazy_prediction
 from ranef.fits.predictions.prediction_table import Intervals, Question, prediction_table, question
 from ranef.fits.principal_components import PrincipalComponents, pca_table
-from ranef.fits.reports.reports import Reports
 from ranef.fits.studies.studies import Studies
 from ranef.fits.tables import VarCorr, extras, tidy_effects
+from ranef.fits.tidy_tables import Reports
 from ranef.likelihood.predictions import Draws, linear_predictor
 from ranef.numerics.memory import WithoutCaches
 from ranef.printing.frames import Table
-from ranef.printing.summary import Summary
 
 
-class Fit(WithoutCaches, Anew, Pictures, Checks, Studies, Pooling, Explorable, Reports):
+class Fit(WithoutCaches, Anew, Explained, Pictures, Checks, Studies, Pooling, Explorable, Reports):
     """What every fit answers, whatever the method.
 
     Attributes
@@ -105,10 +104,6 @@ class Fit(WithoutCaches, Anew, Pictures, Checks, Studies, Pooling, Explorable, R
     @abstractmethod
     def _b(self) -> dict[str, Array]:
         """Return the random effects by term label, shape (m, k)."""
-
-    @abstractmethod
-    def _numbers(self) -> Numbers:
-        """Return the parameters as estimates, or as draws, to compute functions of them."""
 
     @abstractmethod
     def vcov(self) -> pd.DataFrame:
@@ -255,80 +250,6 @@ class Fit(WithoutCaches, Anew, Pictures, Checks, Studies, Pooling, Explorable, R
         if lazy is not None:
             return cast("Array", self.predict(lazy))
         return self._expected(own_rows(self.design), Question())
-
-    def icc(
-        self, prob: float = 0.95, *, approximation: str = "lognormal", mean: float | None = None
-    ) -> Summary:
-        """Return intraclass correlations: the share of the variance that lies between groups.
-
-        Parameters
-        ----------
-        prob : float
-            Probability of the highest posterior density intervals of a posterior.
-        approximation : {"lognormal", "delta", "trigamma"}
-            How the variance of the observations of a generalised model is found on the link
-            scale, where it is not that of a latent variable.
-        mean : float, optional
-            The mean response at which it is found; by default the model's own.
-
-        Returns
-        -------
-        Summary
-            `.to_frame()` has rows `adjusted` (random over random and residual variance),
-            `unadjusted` (with the variance of the fixed effects in the denominator) and one for
-            each grouping factor; the column `estimate`, or of a posterior `mean, sd, lower,
-            upper`.
-
-        Source: Nakagawa, Johnson & Schielzeth (2017), *J. Royal Society Interface* 14:20170213.
-
-        Examples
-        --------
-        >>> import ranef as rf
-        >>> fit = rf.fit("Yield ~ 1 + (1 | Batch)", rf.load_dataset("Dyestuff"))
-        >>> round(fit.icc().to_frame().loc["adjusted", "estimate"], 4)
-        np.float64(0.4185)
-        """
-        numbers = self._numbers()
-        return icc_table(
-            self.design, self.family, numbers, prob, approximation=approximation, mean=mean
-        )
-
-    def r2(
-        self,
-        prob: float = 0.95,
-        *,
-        kind: str = "nakagawa",
-        approximation: str = "lognormal",
-        mean: float | None = None,
-    ) -> Summary:
-        """Return the share of the variance that is explained: R2.
-
-        Parameters
-        ----------
-        prob, approximation, mean
-            As of `icc`.
-        kind : {"nakagawa", "bayes"}
-            Shares of variance on the link scale, or, of a posterior, of the variance of the
-            response itself.
-
-        Returns
-        -------
-        Summary
-            `.to_frame()` has rows `marginal` (by the fixed effects) and `conditional` (by fixed
-            and random effects), and columns as of `icc`.
-
-        Source: Nakagawa & Schielzeth (2013), *Methods in Ecology and Evolution* 4; Johnson (2014),
-        *ibid.* 5; Gelman, Goodrich, Gabry & Vehtari (2019), *The American Statistician* 73.
-        """
-        return r2_table(
-            self.design,
-            self.family,
-            self._numbers(),
-            prob,
-            kind=kind,
-            approximation=approximation,
-            mean=mean,
-        )
 
     def re_pca(self) -> PrincipalComponents:
         """Return the principal components of each term's covariance, as lme4's `rePCA`.

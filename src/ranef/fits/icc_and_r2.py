@@ -14,6 +14,7 @@ Interface* 14:20170213; Gelman, Goodrich, Gabry & Vehtari (2019), *The American 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
@@ -276,82 +277,99 @@ def ordinary_r2(design: Design, beta: Array) -> float:
 # ------------------------------------------------------------------------- tables of a fit
 
 
-def icc_table(
-    design: Design,
-    family: Family,
-    numbers: Numbers,
-    prob: float = 0.95,
-    *,
-    approximation: str = "lognormal",
-    mean: float | None = None,
-) -> Summary:
-    """Return the intraclass correlations of a fit.
+class Explained(ABC):
+    """What a fit explains: tables of shares of variance."""
 
-    Parameters
-    ----------
-    design : Design
-    family : Family
-    numbers : Numbers
-        Estimates, or draws.
-    prob : float
-        Probability of the HPD intervals of a posterior.
-    approximation : {"lognormal", "delta", "trigamma"}
-        See `variances`.
-    mean : float, optional
-        See `variances`.
+    design: Design
+    family: Family
 
-    Returns
-    -------
-    Summary
-        Its frame has the rows of `icc` and the column `estimate`, or `mean, sd, lower, upper`.
+    @abstractmethod
+    def _numbers(self) -> Numbers:
+        """Return the parameters as estimates, or as draws, to compute functions of them."""
 
-    Raises
-    ------
-    FitError
-        If the model has no random effects.
-    """
-    probability(prob)
-    if not design.terms:
-        raise FitError("the model has no random effects: there is no intraclass correlation.")
-    parts = variances(design, family, numbers, approximation=approximation, mean=mean)
-    note = _residual_note(design, family, approximation, mean)
-    return _summary("Intraclass correlation", icc(parts), parts, prob, note)
+    def icc(
+        self, prob: float = 0.95, *, approximation: str = "lognormal", mean: float | None = None
+    ) -> Summary:
+        """Return intraclass correlations: the share of the variance that lies between groups.
 
+        Parameters
+        ----------
+        prob : float
+            Probability of the highest posterior density intervals of a posterior.
+        approximation : {"lognormal", "delta", "trigamma"}
+            How the variance of the observations of a generalised model is found on the link
+            scale, where it is not that of a latent variable.
+        mean : float, optional
+            The mean response at which it is found; by default the model's own.
 
-def r2_table(
-    design: Design,
-    family: Family,
-    numbers: Numbers,
-    prob: float = 0.95,
-    *,
-    kind: str = "nakagawa",
-    approximation: str = "lognormal",
-    mean: float | None = None,
-) -> Summary:
-    """Return the marginal and conditional R^2 of a fit.
+        Returns
+        -------
+        Summary
+            `.to_frame()` has rows `adjusted` (random over random and residual variance),
+            `unadjusted` (with the variance of the fixed effects in the denominator) and one for
+            each grouping factor; the column `estimate`, or of a posterior `mean, sd, lower,
+            upper`.
 
-    Parameters are those of `icc_table`, and `kind`: "nakagawa" for shares of variance on the link
-    scale (Nakagawa et al. 2017), or for a posterior "bayes" for those of the variance of the
-    response itself (Gelman et al. 2019). The estimate of a linear model without random effects is
-    the ordinary R^2.
+        Source: Nakagawa, Johnson & Schielzeth (2017), *J. Royal Society Interface* 14:20170213.
 
-    Returns
-    -------
-    Summary
-        Its frame has the rows `marginal` and `conditional`, and the columns of `icc_table`.
-    """
-    probability(prob)
-    check_choice("kind", kind, KINDS)
-    if kind == "bayes":
-        shares = _bayes_shares(design, family, numbers)
-        return _summary("Bayesian R2", shares, None, prob, _BAYES)
-    if family.is_linear and not design.terms and numbers.beta.ndim == 1:
-        share = np.array(ordinary_r2(design, numbers.beta))
-        shares = dict.fromkeys(("marginal", "conditional"), share)
-        return _summary("R2", shares, None, prob, "The ordinary R2 of a linear model.")
-    parts = variances(design, family, numbers, approximation=approximation, mean=mean)
-    note = _residual_note(design, family, approximation, mean)
-    return _summary("R2 (Nakagawa)", r2(parts), parts, prob, note)
+        Examples
+        --------
+        >>> import ranef as rf
+        >>> fit = rf.fit("Yield ~ 1 + (1 | Batch)", rf.load_dataset("Dyestuff"))
+        >>> round(fit.icc().to_frame().loc["adjusted", "estimate"], 4)
+        np.float64(0.4185)
+        """
+        probability(prob)
+        if not self.design.terms:
+            raise FitError("the model has no random effects: there is no intraclass correlation.")
+        parts, note = self._parts(approximation, mean)
+        return _summary("Intraclass correlation", icc(parts), parts, prob, note)
+
+    def r2(
+        self,
+        prob: float = 0.95,
+        *,
+        kind: str = "nakagawa",
+        approximation: str = "lognormal",
+        mean: float | None = None,
+    ) -> Summary:
+        """Return the share of the variance that is explained: R2.
+
+        Parameters
+        ----------
+        prob, approximation, mean
+            As of `icc`.
+        kind : {"nakagawa", "bayes"}
+            Shares of variance on the link scale, or, of a posterior, of the variance of the
+            response itself.
+
+        Returns
+        -------
+        Summary
+            `.to_frame()` has rows `marginal` (by the fixed effects) and `conditional` (by fixed
+            and random effects), and columns as of `icc`.
+
+        Source: Nakagawa & Schielzeth (2013), *Methods in Ecology and Evolution* 4; Johnson (2014),
+        *ibid.* 5; Gelman, Goodrich, Gabry & Vehtari (2019), *The American Statistician* 73.
+        """
+        probability(prob)
+        check_choice("kind", kind, KINDS)
+        numbers = self._numbers()
+        if kind == "bayes":
+            shares = _bayes_shares(self.design, self.family, numbers)
+            return _summary("Bayesian R2", shares, None, prob, _BAYES)
+        if self.family.is_linear and not self.design.terms and numbers.beta.ndim == 1:
+            share = np.array(ordinary_r2(self.design, numbers.beta))
+            shares = dict.fromkeys(("marginal", "conditional"), share)
+            return _summary("R2", shares, None, prob, "The ordinary R2 of a linear model.")
+        parts, note = self._parts(approximation, mean)
+        return _summary("R2 (Nakagawa)", r2(parts), parts, prob, note)
+
+    def _parts(self, approximation: str, mean: float | None) -> tuple[Variances, str]:
+        """Return the variance of the linear predictor in parts, and what the residual one is."""
+        design, family = self.design, self.family
+        parts = variances(design, family, self._numbers(), approximation=approximation, mean=mean)
+        return parts, _residual_note(design, family, approximation, mean)
 
 
 def _bayes_shares(design: Design, family: Family, numbers: Numbers) -> dict[str, Array]:

@@ -34,8 +34,8 @@ from ranef.fits.predictions.estimated_rows import (
     intervals_around_estimates,
 )
 from ranef.fits.predictions.prediction_table import Intervals, Question, normal_quantile
-from ranef.fits.reports.tidy_tables import correlation_of_fixed
 from ranef.fits.tables import VarCorr, tidy_effects
+from ranef.fits.tidy_tables import correlation_of_fixed
 from ranef.likelihood.estimate import Estimate, FittedModel
 from ranef.likelihood.predictions import Draws
 from ranef.likelihood.profile.likelihood_profile import Profile

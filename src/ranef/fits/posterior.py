@@ -36,8 +36,8 @@ from ranef.fits.predictions.prediction_table import (
     posterior_intervals,
     posterior_means,
 )
-from ranef.fits.reports.tidy_tables import correlation_of_fixed
 from ranef.fits.tables import VarCorr, tidy_effects
+from ranef.fits.tidy_tables import correlation_of_fixed
 from ranef.leave_one_out.elpd import Scores, to_arviz, units_of
 from ranef.likelihood.predictions import Draws, drawn_rows, log_likelihood
 from ranef.plots import comparisons

@@ -10,7 +10,7 @@ from scipy import stats
 
 import ranef as rf
 from fits import fit_of, known_posterior, model_of
-from ranef.fits.reports.tidy_tables import correlation_of_fixed
+from ranef.fits.tidy_tables import correlation_of_fixed
 
 SLOPES = "correlated slopes"
 
@@ -185,3 +185,24 @@ def test_long_names_are_numbered():
 def test_a_known_coefficient_has_no_correlation():
     vcov = pd.DataFrame([[1.0, 0.0], [0.0, 0.0]], ["a", "b"], ["a", "b"])
     assert correlation_of_fixed(vcov)[1].to_numpy().tolist() == [[""]]
+
+
+FITS = {
+    "reml": lambda: fit_of("correlated slopes", "reml"),
+    "no random terms": lambda: made_up("poisson", "no random terms"),
+    "generalised": lambda: made_up("gamma", "crossed"),
+    "posterior": lambda: known_posterior(model_of("correlated slopes")),
+}
+
+
+@pytest.mark.parametrize("kind", FITS)
+def test_all_reports_of_all_fits(kind):
+    fit = FITS[kind]()
+    table = fit.tidy()
+    np.testing.assert_array_equal(table["estimate"], fit.estimates())
+    assert len(fit.glance()) == 1
+    assert fit.to_markdown().startswith(f"**{fit.summary().title}")
+    assert fit.to_latex().count(r"\begin{tabular}") == len(fit.summary().sections)
+    assert fit.to_frame().equals(fit.summary().to_frame())
+    assert fit.varcorr().to_frame().equals(fit.varcorr().table)
+    assert all(len(line) <= 100 for line in str(table).split("\n"))

@@ -13,6 +13,7 @@ from ranef.arguments import check_choice
 from ranef.errors import FitError
 from ranef.printing.digits import shown
 from ranef.printing.frames import Table, captioned
+from ranef.printing.summary import Printed
 
 KINDS = ("fixed", "random", "levels", "coefs")
 """Fixed effects; sds, correlations and sigma; random effects and coefficients of levels."""
@@ -24,45 +25,114 @@ COLUMNS = [
 MOST_WIDTH = 60  # of names as heads; with longer ones coefficients are numbered
 
 
-def tidy_table(
-    fit: Any, effects: str | Sequence[str], prob: float, method: str | None, df: str | None
-) -> Table:
-    """Return the numbers of a fit, one row each: see `Fit.tidy`."""
-    wanted, parts = _kinds(effects), []
-    if {"fixed", "random"} & set(wanted):
-        parameters = _parameters(fit, prob, method, df)
-        parts = [parameters[parameters["effect"] == kind] for kind in ALL if kind in wanted]
-    if "levels" in wanted:
-        parts.append(_of_levels("levels", fit.ranef_table(prob)))
-    if "coefs" in wanted:
-        parts.append(_of_levels("coefs", fit.coef_table(prob)))
-    words = dict.fromkeys(part.attrs["interval"] for part in parts)
-    table = pd.concat(parts, ignore_index=True)
-    return captioned(table[[c for c in COLUMNS if c in table]], interval="; ".join(words))
+class Reports(Printed):
+    """A fit as tables to go on with; it prints as its summary."""
 
+    def tidy(
+        self,
+        effects: str | Sequence[str] = "all",
+        *,
+        prob: float = 0.95,
+        method: str | None = None,
+        df: str | None = None,
+    ) -> Table:
+        """Return the numbers of the fit as a tidy table, one row each.
 
-def glance_row(fit: Any, *, loo: bool) -> Table:
-    """Return a fit as one row: see `Fit.glance`."""
-    row: dict[str, Any] = {
-        "method": fit.method,
-        "n_obs": fit.n_obs,
-        "n_groups": [fit.n_groups],
-        "sigma": fit.sigma,
-    }
-    if _is_posterior(fit):
-        evidence = fit.evidence
-        row["log_marginal_likelihood"] = np.nan if evidence is None else evidence.value
-        if loo:
-            found = fit.loo()
-            row |= {"elpd": float(found.elpd), "elpd_se": float(found.se)}
-    elif loo:
-        raise FitError(
-            "loo=True is of a posterior: fit the model by method='quadrature' or 'mcmc'."
-        )
-    else:
-        row |= {name: getattr(fit, name) for name in ("df", "loglik", "objective", "aic", "bic")}
-        row["is_singular"] = fit.is_singular
-    return Table(row | {"converged": fit.converged}, index=[0])
+        Parameters
+        ----------
+        effects : {"all", "fixed", "random", "levels", "coefs"} or sequence of these
+            "fixed": the fixed effects. "random": standard deviations and correlations of the random
+            effects, sigma, and what else the family has. "levels": the random effects of each
+            level, as `ranef_table`. "coefs": the coefficients of each, as `coef_table`. "all":
+            the first two.
+        prob : float
+            Probability of the intervals.
+        method : {"wald", "profile", "bootstrap"}, optional
+            Of the intervals of a point fit; "wald", the default, gives none of variances.
+        df : {"satterthwaite", "kenward-roger"}, optional
+            Degrees of freedom of the tests of the fixed effects of a linear point fit.
+
+        Returns
+        -------
+        DataFrame
+            Columns `effect, group, term, estimate, se, lower, upper`, with names of parameters as
+            in `estimates()`, `level` where there are some, and of a point fit `statistic`, and
+            `df` and `p_value` where there is a test. Of a posterior `estimate` is the mean and
+            `se` the standard deviation. Where a number has no error or interval, it is nan.
+
+        Examples
+        --------
+        >>> import ranef as rf
+        >>> fit = rf.fit("Yield ~ 1 + (1 | Batch)", rf.load_dataset("Dyestuff"))
+        >>> fit.tidy("fixed")
+        95 % Wald intervals
+        <BLANKLINE>
+        effect  group  term       estimate  se  lower  upper  statistic
+        fixed          Intercept      1528  19   1490   1565      78.80
+        """
+        fit: Any = self
+        wanted, parts = _kinds(effects), []
+        if {"fixed", "random"} & set(wanted):
+            parameters = _parameters(fit, prob, method, df)
+            parts = [parameters[parameters["effect"] == kind] for kind in ALL if kind in wanted]
+        if "levels" in wanted:
+            parts.append(_of_levels("levels", fit.ranef_table(prob)))
+        if "coefs" in wanted:
+            parts.append(_of_levels("coefs", fit.coef_table(prob)))
+        words = dict.fromkeys(part.attrs["interval"] for part in parts)
+        table = pd.concat(parts, ignore_index=True)
+        return captioned(table[[c for c in COLUMNS if c in table]], interval="; ".join(words))
+
+    def glance(self, *, loo: bool = False) -> Table:
+        """Return the fit as one row, to be put below those of others.
+
+        Parameters
+        ----------
+        loo : bool
+            Whether a posterior's expected log predictive density of rows left out is computed.
+
+        Returns
+        -------
+        DataFrame
+            Columns `method, n_obs, n_groups` (a dict, as `fit.n_groups`), `sigma` and `converged`;
+            of a point fit `df, loglik, objective, aic, bic, is_singular`; of a posterior
+            `log_marginal_likelihood` (nan where the method does not give it; see the method of this
+            name) and, where it was asked for, `elpd` and `elpd_se`.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> import ranef as rf
+        >>> model = rf.Model("Yield ~ 1 + (1 | Batch)", rf.load_dataset("Dyestuff"))
+        >>> both = pd.concat([model.fit().glance(), model.fit("ml").glance()])
+        >>> both[["method", "n_obs", "df", "loglik"]].round(2)
+          method  n_obs  df  loglik
+        0   reml     30   3 -159.83
+        0     ml     30   3 -163.66
+        """
+        fit: Any = self
+        row: dict[str, Any] = {
+            "method": fit.method,
+            "n_obs": fit.n_obs,
+            "n_groups": [fit.n_groups],
+            "sigma": fit.sigma,
+        }
+        if _is_posterior(fit):
+            evidence = fit.evidence
+            row["log_marginal_likelihood"] = np.nan if evidence is None else evidence.value
+            if loo:
+                found = fit.loo()
+                row |= {"elpd": float(found.elpd), "elpd_se": float(found.se)}
+        elif loo:
+            raise FitError(
+                "loo=True is of a posterior: fit the model by method='quadrature' or 'mcmc'."
+            )
+        else:
+            row |= {
+                name: getattr(fit, name) for name in ("df", "loglik", "objective", "aic", "bic")
+            }
+            row["is_singular"] = fit.is_singular
+        return Table(row | {"converged": fit.converged}, index=[0])
 
 
 def correlation_of_fixed(vcov: pd.DataFrame) -> tuple[str, pd.DataFrame]:

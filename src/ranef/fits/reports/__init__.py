@@ -1,1 +1,0 @@
-"""What a fit hands on: its numbers as one tidy table, one row, or a page."""
