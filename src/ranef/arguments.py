@@ -114,6 +114,36 @@ def is_one_of(value: object, names: Iterable[str]) -> bool:
     return isinstance(value, str) and value in names
 
 
+def check_known(
+    names: Iterable[object],
+    known: Iterable[object],
+    fault: Callable[[Any], str],
+    *,
+    error: type[RanefError] = FitError,
+) -> None:
+    """Refuse the first of some names that is not among those that are known.
+
+    Parameters
+    ----------
+    names : iterable
+    known : iterable
+    fault : callable
+        What is said of a name that is not known: a sentence.
+    error : type
+        The error that is raised; the sentence is followed by the names that come near.
+
+    Examples
+    --------
+    >>> check_known(["a", "b"], ["a", "bc"], lambda name: f"there is no {name!r}.")
+    Traceback (most recent call last):
+    ranef.errors.FitError: there is no 'b'. Did you mean `bc`?
+    """
+    there = list(known)
+    for name in names:
+        if name not in there:
+            raise error(f"{fault(name)} {suggestion(str(name), map(str, there))}")
+
+
 def check_positive(**numbers: object) -> None:
     """Refuse numbers that are not positive, or too small or large to calculate with.
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from ranef.arguments import check_known
 from ranef.comparison.words import legend
 from ranef.comparison.words.legend import NO_RANDOM_EFFECTS
 from ranef.comparison.words.verdict import (
@@ -20,7 +21,7 @@ from ranef.comparison.words.verdict import (
     is_known,
     verdict,
 )
-from ranef.errors import FitError, listed, suggestion
+from ranef.errors import FitError, listed
 from ranef.plots import comparisons
 from ranef.printing.digits import probability, spelled
 from ranef.printing.pages import TextTable
@@ -356,11 +357,7 @@ class Comparison(Printed):
         if self.new_group is None:
             raise FitError("no groups were left out: there are no differences between groups.")
         elpd, names = self.new_group.elpd, self._two(first, second)
-        for name in names:
-            if name not in elpd:
-                raise FitError(
-                    f"there is no model {name!r}. {suggestion(str(name), map(str, elpd))}"
-                )
+        check_known(names, elpd, lambda name: f"there is no model {name!r}.")
         difference = elpd[names[0]] - elpd[names[1]]
         table = pd.DataFrame({"level": elpd.index, "difference": difference})
         return table.sort_values("difference", ignore_index=True)

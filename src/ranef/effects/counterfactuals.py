@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from ranef.arguments import check_choice
+from ranef.arguments import check_choice, check_known
 from ranef.design.data_frame import coded, open_frame
 from ranef.design.design import Design
 from ranef.design.new_data.new_rows import is_grouped, one_after_the_other
@@ -30,7 +30,7 @@ from ranef.effects.reference_grid import (
     names_of,
     reference_values,
 )
-from ranef.errors import DataError, DataWarning, FitError, listed, suggestion, warn
+from ranef.errors import DataError, DataWarning, FitError, listed, warn
 from ranef.fits.fit import Fit
 from ranef.fits.predictions.asked_rows import GROUPS, asked_rows
 from ranef.formula.terms import columns_of
@@ -179,10 +179,7 @@ def _rows(design: Design, new_data: object, by: Sequence[str], groups: str) -> p
     formula = design.formula
     if new_data is None:
         frame = design.rows.data.frame(offset=design.recipe.offset)
-        missing = [name for name in by if name not in frame]
-        if missing:
-            known = suggestion(missing[0], map(str, frame))
-            raise FitError(f"by= has `{missing[0]}`, which the model does not use. {known}")
+        check_known(by, frame, lambda name: f"by= has `{name}`, which the model does not use.")
     else:
         nodes, source = formula.factors(random=False), open_frame(new_data)
         for part in formula.random if groups != "population" else ():
@@ -263,10 +260,7 @@ def _of_levels(contrast: Contrast, own: pd.Series[Any], values: pd.Series[Any]) 
         }[check_choice("contrast", contrast or "reference", LEVELS, fault)]
     else:
         pairs = [_pair(contrast)]
-        for level in pairs[0]:
-            if level not in levels:
-                hint = suggestion(str(level), map(str, levels))
-                raise FitError(f"{level!r} is not a level of `{own.name}`. {hint}")
+        check_known(pairs[0], levels, lambda name: f"{name!r} is not a level of `{own.name}`.")
     return [_Step(f"{after}{{}}{before}", before, after) for before, after in pairs]
 
 

@@ -10,6 +10,7 @@ from numbers import Real
 import numpy as np
 import pandas as pd
 
+from ranef.arguments import check_known
 from ranef.effects.linear_functions import interval_words, of_tests, wanted_of
 from ranef.effects.reference_grid import rows_of
 from ranef.errors import FitError, FormulaError, suggestion
@@ -113,9 +114,7 @@ def _affine(asked: object, names: Sequence[str]) -> Affine:
             "a hypothesis is an equation, 'Days = 10', or a dict from coefficients to weights, "
             f"got {type(asked).__name__}."
         )
-    for name in found.weights:
-        if name not in names:
-            raise FitError(f"there is no fixed effect `{name}`. {suggestion(name, names)}")
+    check_known(found.weights, names, lambda name: f"there is no fixed effect `{name}`.")
     if not any(found.weights.values()):
         raise FitError(f"the hypothesis {_text(asked)!r} has no coefficient with a weight.")
     return found

@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ranef.arguments import check_choice
+from ranef.arguments import check_choice, check_known
 from ranef.effects.linear_functions import interval_words, of_changes, of_means, wanted_of
 from ranef.effects.multiple_tests import ADJUSTMENTS
 from ranef.effects.reference_grid import cells, names_of, rows_of
-from ranef.errors import FitError, suggestion
+from ranef.errors import FitError
 from ranef.fits.fit import Fit
 from ranef.printing.frames import captioned
 
@@ -206,7 +206,5 @@ def _place(reference: object, labels: pd.DataFrame) -> int:
     if reference is None:
         return 0
     known = [tuple(row) if len(row) > 1 else row[0] for row in labels.to_numpy()]
-    if reference not in known:
-        hint = suggestion(str(reference), map(str, known))
-        raise FitError(f"reference={reference!r} is not one of the levels. {hint}")
+    check_known([reference], known, lambda name: f"reference={name!r} is not one of the levels.")
     return known.index(reference)

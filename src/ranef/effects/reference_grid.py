@@ -11,13 +11,13 @@ import numpy as np
 import pandas as pd
 
 from ranef._typing import Array
-from ranef.arguments import is_one_of
+from ranef.arguments import check_known
 from ranef.design.data_frame import Categorical, coded, plain
 from ranef.design.design import Design
 from ranef.design.evaluate import Interpreter
 from ranef.design.new_data.new_rows import NewRows, new_rows
 from ranef.design.rows.rows import TermRows
-from ranef.errors import FitError, suggestion
+from ranef.errors import FitError
 from ranef.formula.terms import columns_of
 from ranef.numerics.memory import check_memory
 
@@ -192,10 +192,7 @@ def check_predictors(names: Iterable[object], known: Iterable[str]) -> None:
     ------
     FitError
     """
-    for name in names:
-        if not is_one_of(name, known):
-            hint = suggestion(str(name), known)
-            raise FitError(f"`{name}` is not a predictor of the fixed effects. {hint}")
+    check_known(names, known, lambda name: f"`{name}` is not a predictor of the fixed effects.")
 
 
 def _labels_of_terms(design: Design, variables: Sequence[str], groups: str) -> list[str]:

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from ranef.arguments import check_known
 from ranef.design.design import Design, RandomTerm
 from ranef.design.labels import corr_name, sd_name
-from ranef.errors import FitError, RanefError, listed, suggestion
+from ranef.errors import FitError, RanefError, listed
 from ranef.explorer.content import Marks, Names, content
 from ranef.explorer.page_file import html_page
 from ranef.families.family import Family
@@ -209,10 +210,7 @@ def _units(
     if units is None or isinstance(units, str):
         return _derived(units or "", coefs, {})
     if isinstance(units, Mapping):
-        known = [response, *coefs]
-        for name in units:
-            if name not in known:
-                raise FitError(f"`units` names {name!r}. {suggestion(str(name), known)}")
+        check_known(units, [response, *coefs], lambda name: f"`units` names {name!r}.")
         return _derived(str(units.get(response, "")), coefs, units)
     each = _texts(units)
     if len(each) != len(coefs):

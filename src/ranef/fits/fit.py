@@ -16,12 +16,12 @@ import numpy as np
 import pandas as pd
 
 from ranef._typing import Array, Seed
-from ranef.arguments import check_counts, check_seed, is_one_of
+from ranef.arguments import check_counts, check_known, check_seed
 from ranef.design.design import Design, RandomTerm
 from ranef.design.labels import parameter_names, theta_names
 from ranef.design.lazy.lazy_table import open_lazy
 from ranef.design.new_data.new_rows import NewRows, own_rows
-from ranef.errors import Convergence, FitError, listed, probability, suggestion
+from ranef.errors import Convergence, FitError, listed, probability
 from ranef.explorer.explore import Explorable
 from ranef.families.family import Family
 from ranef.fits.anew.anew import Anew
@@ -563,10 +563,7 @@ class Fit(WithoutCaches, Anew, Explained, Pictures, Checks, Studies, Pooling, Ex
             raise FitError("the model has no random effects.")
         if label is None:
             return self.design.terms[0]
-        if not is_one_of(label, labels):
-            raise FitError(
-                f"there is no random-effects term {label!r}. {suggestion(str(label), labels)}"
-            )
+        check_known([label], labels, lambda name: f"there is no random-effects term {name!r}.")
         return self.design.term(label)
 
 

@@ -16,15 +16,15 @@ from ranef._typing import Array, Seed
 from ranef.arguments import (
     check_choice,
     check_counts,
+    check_known,
     check_positive_numbers,
     check_seed,
-    is_one_of,
 )
 from ranef.covariances.partial_correlations import cholesky_of_correlations
 from ranef.design.design import Design
 from ranef.design.labels import parameter_names, predictors
 from ranef.design.new_data.new_rows import NewRows
-from ranef.errors import Convergence, FitError, suggestion
+from ranef.errors import Convergence, FitError
 from ranef.families.family import Family
 from ranef.fits.diagnostics import MARGINAL, OTHER_FORM, Reliability, diagnose
 from ranef.fits.engine import Engine
@@ -635,9 +635,7 @@ class QuadratureFit(PosteriorFit):
             With `pdf`, `cdf`, `quantile`, `hdi(prob)`, `mean` and `sd`.
         """
         names = parameter_names(self.design, self.family)
-        if not is_one_of(name, names):
-            known = suggestion(str(name), names)
-            raise FitError(f"the posterior has no parameter {name!r}. {known}")
+        check_known([name], names, lambda name: f"the posterior has no parameter {name!r}.")
         curve = self.marginals.curve(name)
         if isinstance(curve, float):
             raise FitError(f"`{name}` is known to be {curve:g} and has no density.")
@@ -688,12 +686,10 @@ class QuadratureFit(PosteriorFit):
         """
         wanted = self._term(term)
         levels = wanted.levels.tolist()
-        if level not in levels:
-            hint = suggestion(str(level), map(str, levels))
-            raise FitError(f"`{wanted.factor}` has no level {level!r}. {hint}")
-        if coef not in wanted.coefs:
-            hint = suggestion(str(coef), wanted.coefs)
-            raise FitError(f"{wanted.text} has no coefficient {coef!r}. {hint}")
+        check_known([level], levels, lambda name: f"`{wanted.factor}` has no level {name!r}.")
+        check_known(
+            [coef], wanted.coefs, lambda name: f"{wanted.text} has no coefficient {name!r}."
+        )
         place = [t.label for t in self.design.terms].index(wanted.label)
         indices = levels.index(level), wanted.coefs.index(coef)
         return self.marginals.exact.effect_curve(place, *indices)

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from ranef._typing import Array
-from ranef.arguments import check_choice
+from ranef.arguments import check_choice, check_known
 from ranef.design.labels import theta_names
-from ranef.errors import FitError, listed, suggestion
+from ranef.errors import FitError, listed
 from ranef.plots.curves.criterion_lines import criterion_lines
 
 if TYPE_CHECKING:
@@ -37,9 +37,7 @@ def chosen(names: Sequence[str], parameters: str | Sequence[str] | None) -> list
     wanted = [parameters] if isinstance(parameters, str) else parameters
     of_theta = [name for name in names if name != "sigma"]
     wanted = of_theta[:2] if wanted is None else list(wanted)
-    for name in wanted:
-        if name not in names:
-            raise FitError(f"theta has no element {name!r}. {suggestion(str(name), names)}")
+    check_known(wanted, names, lambda name: f"theta has no element {name!r}.")
     if not 1 <= len(set(wanted)) == len(wanted) <= 2:
         raise FitError(
             f"one or two elements of theta can be drawn, got {listed(wanted) or 'none'}."

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, Self, cast
 import numpy as np
 
 from ranef._typing import Array, Places
-from ranef.arguments import option_names
+from ranef.arguments import check_known, option_names
 from ranef.design import identifiability
 from ranef.design.design import Design, leaving_out
 from ranef.design.lazy.lazy_table import has_values, open_lazy
-from ranef.errors import FitError, RanefWarning, suggestion
+from ranef.errors import FitError, RanefWarning
 from ranef.fits.fit import Fit
 from ranef.formula.syntax import Call, Column
 from ranef.formula.terms import read_formula
@@ -102,10 +102,7 @@ def updated_model(
     FitError
         If there is no such argument, or values of rows do not come along with new data.
     """
-    for name in changes:
-        if name not in made_of.options:
-            hint = suggestion(name, made_of.options)
-            raise FitError(f"a model has no option `{name}`. {hint}")
+    check_known(changes, made_of.options, lambda name: f"a model has no option `{name}`.")
     if isinstance(made_of.data, DataSummary):
         of_rows = {name: value for name, value in changes.items() if name != "priors"}
         summary = updated_summary(made_of.data, formula, data, **of_rows)

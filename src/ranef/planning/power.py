@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from ranef._typing import Array, Seed
-from ranef.arguments import check_choice, check_counts, check_seed
+from ranef.arguments import check_choice, check_counts, check_known, check_seed
 from ranef.comparison.null_distributions import binomial_interval
 from ranef.design import identifiability
 from ranef.design.design import Design
@@ -196,10 +196,7 @@ def _pilots(
     own = dict(fit.parameters) | dict(parameters)
     fixed: Any = fit.fixef()[list(design.fixed)].to_dict()
     if isinstance(beta, Mapping | pd.Series):
-        unknown = [name for name in beta if name not in fixed]
-        if unknown:
-            hint = suggestion(str(unknown[0]), fixed)
-            raise FitError(f"beta: there is no fixed effect `{unknown[0]}`. {hint}")
+        check_known(beta, fixed, lambda name: f"beta: there is no fixed effect `{name}`.")
         fixed |= dict(beta)
     elif beta is not None:
         fixed = beta

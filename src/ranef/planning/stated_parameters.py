@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from ranef._typing import Array
-from ranef.arguments import by_name, check_numbers
+from ranef.arguments import by_name, check_known, check_numbers
 from ranef.covariances.covariance import factors, sd_and_corr
 from ranef.design.design import Design, RandomTerm
 from ranef.design.labels import corr_name, sd_name, theta_names
@@ -161,10 +162,7 @@ def _single(design: Design, name: str, value: Any) -> dict[str, float]:
         sds = {coef: sd_name(term, j) for j, coef in enumerate(term.coefs)}
         corrs = [corr_name(term, i, j) for i, j in term.covariance.pairs]
         if name in (term.label, f"sd_{term.label}") and isinstance(value, Mapping):
-            unknown = [coef for coef in value if coef not in sds]
-            if unknown:
-                hint = suggestion(str(unknown[0]), sds)
-                raise FitError(f"theta: `{name}` has no coefficient `{unknown[0]}`. {hint}")
+            check_known(value, sds, partial("theta: `{}` has no coefficient `{}`.".format, name))
             return {sds[coef]: _number(sds[coef], sd, 0, np.inf) for coef, sd in value.items()}
         if name in (term.label, f"sd_{term.label}"):
             if len(sds) > 1:

@@ -14,7 +14,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ranef._typing import Array
-from ranef.errors import DataError, RanefError, suggestion
+from ranef.arguments import check_known
+from ranef.errors import DataError, RanefError
 from ranef.plots.canvas import (
     ACCENT,
     GREY,
@@ -134,10 +135,12 @@ def _chosen(
     numbers = [str(name) for name in table.columns if name not in ("level", "n")]
     if what is not None:
         asked = [what] if isinstance(what, str) else list(what)
-        for name in asked:
-            if name not in numbers:
-                hint = suggestion(str(name), numbers)
-                raise RanefError(f"there is nothing called {name!r} to draw. {hint}")
+        check_known(
+            asked,
+            numbers,
+            lambda name: f"there is nothing called {name!r} to draw.",
+            error=RanefError,
+        )
         return asked or numbers[:1]
     parameters = [name for name in numbers if name not in BESIDES]
     sizes = table[parameters].abs().max()

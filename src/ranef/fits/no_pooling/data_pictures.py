@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ranef.arguments import check_choice
+from ranef.arguments import check_choice, check_known
 from ranef.design.design import Design
 from ranef.design.groups import is_nested
-from ranef.errors import FitError, suggestion
+from ranef.errors import FitError
 from ranef.families.family import Family
 from ranef.fits.no_pooling.group_lines import points_table, predictor_of
 from ranef.fits.no_pooling.group_pictures import (
@@ -173,9 +173,7 @@ class DataPictures(ABC):
             raise FitError("the model has no grouping factor, so there are no groups to draw.")
         if name is None:
             return next(iter(factors.values()))
-        if name not in factors:
-            hint = suggestion(str(name), list(factors))
-            raise FitError(f"there is no grouping factor {name!r}. {hint}")
+        check_known([name], factors, lambda name: f"there is no grouping factor {name!r}.")
         return factors[name]
 
 

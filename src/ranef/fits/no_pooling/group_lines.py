@@ -11,10 +11,11 @@ import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
 from ranef._typing import Array, Codes
+from ranef.arguments import check_known
 from ranef.design.design import Design
 from ranef.design.groups import is_nested
 from ranef.design.new_data.new_rows import NewRows
-from ranef.errors import DataWarning, FitError, suggestion
+from ranef.errors import DataWarning
 from ranef.families.family import Family
 from ranef.fits.no_pooling.own_columns import GroupingColumns
 from ranef.fits.no_pooling.own_estimates import OwnEstimates
@@ -36,9 +37,7 @@ def predictor_of(design: Design, factor: GroupingColumns, asked: str | None) -> 
     """
     data = design.rows.data.columns
     if asked is not None:
-        if asked not in data.columns:
-            hint = suggestion(str(asked), list(data.columns))
-            raise FitError(f"the model uses no column {asked!r}. {hint}")
+        check_known([asked], data.columns, lambda name: f"the model uses no column {name!r}.")
         return asked
     recipe = design.recipe
     coded = zip(design.terms, recipe.random, strict=True)

@@ -13,9 +13,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ranef._typing import Array
-from ranef.arguments import check_choice, check_counts
+from ranef.arguments import check_choice, check_counts, check_known
 from ranef.design.design import Design
-from ranef.errors import FitError, probability, suggestion
+from ranef.errors import FitError, probability
 from ranef.families.family import Family
 from ranef.fits.no_pooling.axis_labels import AxisLabels
 from ranef.fits.no_pooling.group_lines import (
@@ -113,9 +113,7 @@ def places_of(factor: GroupingColumns, groups: Sequence[object]) -> set[int]:
         If the factor has no such level, or none is named.
     """
     names = [str(level) for level in factor.levels]
-    for name in map(str, groups):
-        if name not in names:
-            raise FitError(f"`{factor.name}` has no level {name!r}. {suggestion(name, names)}")
+    check_known(map(str, groups), names, lambda name: f"`{factor.name}` has no level {name!r}.")
     if not len(groups):
         raise FitError(f"`groups` names no level of `{factor.name}`, so there is nothing to draw.")
     return {names.index(str(group)) for group in groups}

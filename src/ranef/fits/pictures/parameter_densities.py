@@ -11,8 +11,9 @@ import pandas as pd
 from scipy import stats
 
 from ranef._typing import Array
+from ranef.arguments import check_known
 from ranef.design.labels import parameter_names
-from ranef.errors import FitError, RanefWarning, suggestion
+from ranef.errors import FitError, RanefWarning
 from ranef.posterior.draws import quantities
 from ranef.posterior.savage_dickey import prior_density
 from ranef.priors.distributions import Normal
@@ -50,11 +51,7 @@ def densities(fit: Any, names: str | Sequence[str] | None = None) -> pd.DataFram
         )
     known = parameter_names(fit.design, fit.family)
     wanted = known if names is None else [names] if isinstance(names, str) else list(names)
-    for name in wanted:
-        if name not in known:
-            raise FitError(
-                f"the posterior has no parameter {name!r}. {suggestion(str(name), known)}"
-            )
+    check_known(wanted, known, lambda name: f"the posterior has no parameter {name!r}.")
     draws = {} if hasattr(fit, "curve") else quantities(fit.posterior, include_b=False)
     tables = []
     for name in wanted:

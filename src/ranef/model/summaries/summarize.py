@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from ranef.arguments import check_known
 from ranef.design.design import build_design
 from ranef.design.lazy.lazy_table import open_lazy
-from ranef.errors import DataError, FitError, listed, suggestion
+from ranef.errors import DataError, FitError, listed
 from ranef.families.family import Family
 from ranef.formula.terms import Formula, columns_of, read_formula
 from ranef.formula.updates import updated
@@ -222,11 +223,12 @@ def updated_summary(
 
 def _check_levels(given: Mapping[str, pd.Index[Any]], formula: Formula) -> None:
     """Refuse levels of what is no factor of the formula, and levels that are named twice."""
-    labels = columns_of(coded_factors(formula))
+
+    def fault(label: str) -> str:
+        return f"levels= names `{label}`, which is no column of the terms of the formula."
+
+    check_known(given, columns_of(coded_factors(formula)), fault, error=DataError)
     for label, levels in given.items():
-        if label not in labels:
-            message = f"levels= names `{label}`, which is no column of the terms of the formula. "
-            raise DataError(f"{message}{suggestion(label, labels)}")
         if not levels.is_unique:
             raise DataError(
                 f"levels= names {listed(levels[levels.duplicated()])} of `{label}` twice."
