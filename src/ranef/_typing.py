@@ -1,9 +1,16 @@
-"""Types of arrays, as all rooms name them."""
+"""Types of arrays, and of what pictures are drawn on, as all rooms name them."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, TypedDict
+
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import matplotlib.axes
 
 type Array = NDArray[np.float64]
 type Flags = NDArray[np.bool_]
@@ -13,3 +20,15 @@ type Codes = NDArray[np.int64]
 """The level of each row, from 0."""
 type Seed = int | np.random.Generator | np.random.SeedSequence | np.random.BitGenerator | None
 """What random numbers are made of."""
+type Axes = matplotlib.axes.Axes
+type Panels = NDArray[np.object_]
+"""Axes side by side."""
+type Size = tuple[float, float]
+"""Width and height, in inches."""
+
+
+class Style(TypedDict, total=False):
+    """What every picture can be drawn on: axes that are there, or a new figure of some size."""
+
+    ax: Axes | Iterable[Axes] | None
+    figsize: Size | None

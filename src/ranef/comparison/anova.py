@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from ranef._typing import Seed
+from ranef._typing import Panels, Seed, Style
 from ranef.arguments import check_choice, check_counts, check_seed
 from ranef.comparison.nested_tests import (
     CRITERIA,
@@ -38,7 +37,6 @@ from ranef.printing.summary import Printed, Summary
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
-    from matplotlib.axes import Axes
 
 _IF_NOT_NESTED = "AIC and BIC, or rf.compare() of posteriors, compare models that are not nested."
 
@@ -337,10 +335,8 @@ class Anova(Printed):
 
     def plot(
         self,
-        *,
-        ax: Axes | Iterable[Axes] | None = None,
-        figsize: tuple[float, float] | None = None,
-    ) -> NDArray[np.object_]:
+        **style: Unpack[Style],
+    ) -> Panels:
         """Draw the simulated null distribution of each test, with the observed statistic.
 
         Parameters
@@ -360,7 +356,7 @@ class Anova(Printed):
         FitError
             As `null_table`.
         """
-        return null_statistics(self.null_table(), ax=ax, figsize=figsize)
+        return null_statistics(self.null_table(), **style)
 
     def summary(self) -> Summary:
         """Return the printed table as an object: text, HTML, `.to_frame()`."""

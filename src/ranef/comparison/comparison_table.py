@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
 
+from ranef._typing import Axes, Style
 from ranef.arguments import check_known
 from ranef.comparison.words import legend
 from ranef.comparison.words.legend import NO_RANDOM_EFFECTS
@@ -27,9 +28,6 @@ from ranef.printing.digits import probability, spelled
 from ranef.printing.pages import TextTable
 from ranef.printing.plain_text import table_as_text
 from ranef.printing.summary import Printed, Summary
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 MAX_FRACTION = 1000.0  # of a Bayes factor that is written as one over it
 MOST_DECIMALS = 3  # of a difference in elpd
@@ -272,9 +270,7 @@ class Comparison(Printed):
 
     # ---------------------------------------------------------------------------- pictures
 
-    def plot_prior_sensitivity(
-        self, *, ax: Axes | None = None, figsize: tuple[float, float] | None = None
-    ) -> Axes:
+    def plot_prior_sensitivity(self, **style: Unpack[Style]) -> Axes:
         """Draw the Bayes factors by the scale of the priors of what differs.
 
         These are the fixed effects that not all models have, or else the random-effect sds. A line
@@ -287,11 +283,9 @@ class Comparison(Printed):
         lines = self.sensitivity
         drawn = lines[lines["priors"] == lines["priors"].iloc[-1]]
         of = f"all {drawn['priors'].iloc[0]}"
-        return comparisons.sensitivity(drawn, of=of, ax=ax, figsize=figsize)
+        return comparisons.sensitivity(drawn, of=of, **style)
 
-    def plot_scores(
-        self, *, ax: Axes | None = None, figsize: tuple[float, float] | None = None
-    ) -> Axes:
+    def plot_scores(self, **style: Unpack[Style]) -> Axes:
         """Draw the models by how well they predict what was left out, with standard errors.
 
         Of new groups, or where none were left out of new rows. The best model is at 0; the others
@@ -307,7 +301,7 @@ class Comparison(Printed):
         table = self._ranked(f"elpd_{suffix}")[[f"{name}_{suffix}" for name in names]]
         table.columns = pd.Index(names)
         table = table.rename_axis("model").reset_index()
-        return comparisons.elpd(table, ax=ax, figsize=figsize)
+        return comparisons.elpd(table, **style)
 
     plot_elpd, plot_sensitivity = plot_scores, plot_prior_sensitivity
 
@@ -315,9 +309,7 @@ class Comparison(Printed):
         self,
         first: str | None = None,
         second: str | None = None,
-        *,
-        ax: Axes | None = None,
-        figsize: tuple[float, float] | None = None,
+        **style: Unpack[Style],
     ) -> Axes:
         """Draw by how much one model predicts each new group better than another.
 
@@ -337,7 +329,7 @@ class Comparison(Printed):
         """
         table = self.group_differences(first, second)
         names = self._two(first, second)
-        return comparisons.group_differences(table, names=names, ax=ax, figsize=figsize)
+        return comparisons.group_differences(table, names=names, **style)
 
     def group_differences(
         self, first: str | None = None, second: str | None = None

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from ranef._typing import Panels, Style
 from ranef.arguments import check_counts
 from ranef.effects.linear_functions import wanted_of
 from ranef.effects.marginal_means import means
@@ -16,9 +16,6 @@ from ranef.effects.reference_grid import given_values, names_of, reference_value
 from ranef.errors import FitError
 from ranef.fits.fit import Fit
 from ranef.plots.effects import effects
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 GROUPS_IN_WORDS = {
     "population": "of a typical group",
@@ -40,9 +37,8 @@ def plot_effects(
     prob: float = 0.95,
     df: str | None = None,
     n: int = 101,
-    ax: Axes | Iterable[Axes] | None = None,
-    figsize: tuple[float, float] | None = None,
-) -> NDArray[np.object_]:
+    **style: Unpack[Style],
+) -> Panels:
     r"""Draw predicted means over the range of a number, or over the levels of a factor.
 
     The other predictors are averaged over, as by `means`, whose table is drawn: for a number
@@ -108,8 +104,7 @@ def plot_effects(
         by=names,
         label=_label(fit, wanted.kind, groups),
         rows=rows,
-        ax=ax,
-        figsize=figsize,
+        **style,
     )
 
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Unpack
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from scipy import special
 
-from ranef._typing import Array
+from ranef._typing import Array, Panels, Style
 from ranef.arguments import check_choice
 from ranef.design.design import Design
 from ranef.errors import DataWarning, FitError, probability, warn
@@ -21,9 +20,6 @@ from ranef.likelihood.estimate import Replicates
 from ranef.plots.curves.densities import densities
 from ranef.printing.frames import captioned
 from ranef.printing.summary import Printed, Summary
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 KINDS = ("percentile", "basic")
 
@@ -110,10 +106,8 @@ class Bootstrap(Printed):
     def plot(
         self,
         parameters: str | Sequence[str] | None = None,
-        *,
-        ax: Axes | Iterable[Axes] | None = None,
-        figsize: tuple[float, float] | None = None,
-    ) -> NDArray[np.object_]:
+        **style: Unpack[Style],
+    ) -> Panels:
         """Draw the distribution of estimates over replicates, one a panel, with the original.
 
         Parameters
@@ -141,7 +135,7 @@ class Bootstrap(Printed):
             raise FitError("none of these numbers varies between replicates: nothing to draw.")
         table = pd.concat(tables, ignore_index=True)
         table.attrs["estimates"] = marks
-        return densities(table, of="replicates", ax=ax, figsize=figsize)
+        return densities(table, of="replicates", **style)
 
     def summary(self, prob: float = 0.95) -> Summary:
         """Return the printed table as an object: text, HTML, `.to_frame()`."""

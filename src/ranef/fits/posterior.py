@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from ranef._typing import Array, Seed
+from ranef._typing import Array, Axes, Seed
 from ranef.arguments import (
     check_choice,
     check_counts,
@@ -56,7 +56,6 @@ if TYPE_CHECKING:
 
     import xarray as xr
     from arviz_stats.utils import ELPDData
-    from matplotlib.axes import Axes
 
 
 DRAWN_POINTS = 400  # of a density

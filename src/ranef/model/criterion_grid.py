@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
 
-from ranef._typing import Array
+from ranef._typing import Array, Axes, Style
 from ranef.arguments import check_choice, check_known
 from ranef.design.labels import theta_names
 from ranef.errors import FitError, listed
 from ranef.plots.curves.criterion_lines import criterion_lines
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 RISE = 11.0  # of the criterion, up to which parameters are followed
 MAX_STEPS = 12  # each half as long again as the one before
@@ -166,9 +163,7 @@ class CriterionPictures:
         self,
         parameters: str | Sequence[str] | None = None,
         method: str = "reml",
-        *,
-        ax: Axes | None = None,
-        figsize: tuple[float, float] | None = None,
+        **style: Unpack[Style],
     ) -> Axes:
         """Draw the criterion over one element of theta, or its contours over two.
 
@@ -187,4 +182,4 @@ class CriterionPictures:
             With the optimum marked. Contours are where the criterion has risen by quantiles of the
             chi-squared distribution: a contour that meets an axis says that zero is in reach.
         """
-        return criterion_lines(self.criterion_table(parameters, method), ax=ax, figsize=figsize)
+        return criterion_lines(self.criterion_table(parameters, method), **style)

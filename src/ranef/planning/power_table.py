@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Unpack
 
 import numpy as np
 import pandas as pd
 
+from ranef._typing import Axes, Style
 from ranef.arguments import check_choice
 from ranef.errors import FitError, listed
 from ranef.plots.curves import power_curves
 from ranef.printing.summary import Printed, Summary
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -77,8 +75,7 @@ class Power(Printed):
         *,
         x: str | None = None,
         target: float | None = 0.8,
-        ax: Axes | None = None,
-        figsize: tuple[float, float] | None = None,
+        **style: Unpack[Style],
     ) -> Axes:
         """Draw power against the size of the study, with its intervals.
 
@@ -109,9 +106,7 @@ class Power(Printed):
             label = label + f", {name} " + self.table[name].astype(str)
         lines = self.table.assign(size=self.table[axis], line=label)
         name = {"rows": "rows of each group", "n_obs": "rows"}.get(axis, f"number of {axis} groups")
-        return power_curves.power_curves(
-            lines, size=name, target=target, alpha=self.alpha, ax=ax, figsize=figsize
-        )
+        return power_curves.power_curves(lines, size=name, target=target, alpha=self.alpha, **style)
 
     def smallest(self, power: float = 0.8) -> pd.DataFrame:
         """Return, for each effect, the smallest simulated study that finds it with some power.

@@ -5,18 +5,16 @@ Nothing here reads a table or touches Matplotlib's global settings.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from textwrap import fill
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ranef._typing import Array
+from ranef._typing import Array, Axes, Panels, Size, Style
 from ranef.errors import RanefError
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
@@ -39,7 +37,7 @@ LEGEND_ABOVE: dict[str, Any] = {
 }
 
 
-def checked_axes(ax: Axes | Iterable[Axes], panels: Sequence[str]) -> NDArray[np.object_]:
+def checked_axes(ax: Axes | Iterable[Axes], panels: Sequence[str]) -> Panels:
     """Return the user's axes as an array, one a panel; refuse another number."""
     axes = np.ravel(np.array(list(ax) if isinstance(ax, Iterable) else ax, dtype=object))
     if len(axes) != len(panels):
@@ -50,7 +48,61 @@ def checked_axes(ax: Axes | Iterable[Axes], panels: Sequence[str]) -> NDArray[np
     return axes
 
 
-def new_figure(size: tuple[float, float], figsize: tuple[float, float] | None = None) -> Figure:
+def axes_of(
+    names: Sequence[str], make: Callable[[Size | None], Panels], **style: Unpack[Style]
+) -> Panels:
+    """Return the axes of a picture's panels: those given, or those of a new figure.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Of the panels.
+    make : callable
+        Makes the axes of a new figure, which is given its size, or None.
+    **style
+        `ax` and `figsize`.
+    """
+    ax = style.get("ax")
+    return make(style.get("figsize")) if ax is None else checked_axes(ax, names)
+
+
+def panels_of(
+    names: Sequence[str],
+    size: Callable[[int, int], Size],
+    most: int = 100,
+    **style: Unpack[Style],
+) -> Panels:
+    """Return the axes of panels that fill a figure row by row.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Of the panels.
+    size : callable
+        The size of a new figure with so many columns and rows of panels.
+    most : int
+        Panels of a row.
+    **style
+        `ax` and `figsize`.
+    """
+    columns = min(len(names), most)
+    rows = -(-len(names) // columns)
+
+    def made(figsize: Size | None) -> Panels:
+        figure = new_figure(size(columns, rows), figsize)
+        axes = [figure.add_subplot(rows, columns, i + 1) for i in range(len(names))]
+        return np.array(axes, dtype=object)
+
+    return axes_of(names, made, **style)
+
+
+def one_axes(name: str, size: Size, **style: Unpack[Style]) -> Axes:
+    """Return the axes of a picture with one panel: those given, or those of a new figure."""
+    axes: Axes = panels_of([name], lambda *_: size, **style)[0]
+    return axes
+
+
+def new_figure(size: Size, figsize: Size | None = None) -> Figure:
     """Return a figure whose elements do not overlap.
 
     Parameters

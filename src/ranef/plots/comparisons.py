@@ -8,34 +8,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
 
-from ranef._typing import Array
+from ranef._typing import Array, Axes, Style
 from ranef.errors import DataError, listed
 from ranef.plots.canvas import (
     ACCENT,
     GREY,
     LEGEND_ABOVE,
     TINT,
-    checked_axes,
     ink,
     labels_width,
     mark_sizes,
     name_rows,
-    new_figure,
     note,
+    one_axes,
     rows_height,
     short,
     strip,
 )
 from ranef.plots.random_effects import check_table
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
 
 SENSITIVITY_COLUMNS = ("model", "scale", "log_bf", "mcse")
 GROUP_COLUMNS = ("level", "difference")
@@ -60,8 +55,7 @@ def sensitivity(
     table: pd.DataFrame,
     *,
     of: str = "all random-effect sds",
-    ax: Axes | None = None,
-    figsize: tuple[float, float] | None = None,
+    **style: Unpack[Style],
 ) -> Axes:
     """Draw Bayes factors by the scale of the priors of some parameters.
 
@@ -115,7 +109,7 @@ def sensitivity(
     drawn = [name for name in by_end if name not in omitted]
     if len(drawn) < 2:
         drawn, omitted = by_end, []
-    axes = _axes(ax, "sensitivity", (4.6 + labels_width(drawn), 3.8), figsize)
+    axes = one_axes("sensitivity", (4.6 + labels_width(drawn), 3.8), **style)
     _set_scales(axes, table["scale"].to_numpy(dtype=float))
     _set_bayes_factors(axes, [lines[name] for name in drawn])
     colours = dict(zip(reversed(drawn), COLOURS * len(drawn), strict=False))
@@ -135,8 +129,7 @@ def group_differences(
     table: pd.DataFrame,
     *,
     names: tuple[str, str] | None = None,
-    ax: Axes | None = None,
-    figsize: tuple[float, float] | None = None,
+    **style: Unpack[Style],
 ) -> Axes:
     """Draw by how much each group is predicted better by one model than by another.
 
@@ -175,7 +168,7 @@ def group_differences(
     difference = ordered["difference"].to_numpy(dtype=float)
     levels, m = [str(level) for level in ordered["level"]], len(ordered)
     first, second = names or ("first model", "second model")
-    axes = _axes(ax, "groups", (4.6 + labels_width(levels), rows_height(m) + 0.4), figsize)
+    axes = one_axes("groups", (4.6 + labels_width(levels), rows_height(m) + 0.4), **style)
     rows, (size, width) = np.arange(m, dtype=float), mark_sizes(axes, m)
     colours = np.where(difference > 0, ACCENT, TINT)
     axes.axvline(0.0, color=GREY, linewidth=0.8, zorder=1)
@@ -195,9 +188,7 @@ def group_differences(
 
 def elpd(
     table: pd.DataFrame,
-    *,
-    ax: Axes | None = None,
-    figsize: tuple[float, float] | None = None,
+    **style: Unpack[Style],
 ) -> Axes:
     """Draw the elpd of models: the difference to the best, with its standard error.
 
@@ -234,7 +225,7 @@ def elpd(
     models, m = [str(model) for model in ordered["model"]], len(ordered)
     difference, se = (ordered[c].to_numpy(dtype=float) for c in ("elpd_diff", "se_diff"))
     best = ordered.iloc[-1]
-    axes = _axes(ax, "models", (5.0 + labels_width(models), rows_height(m) + 0.1), figsize)
+    axes = one_axes("models", (5.0 + labels_width(models), rows_height(m) + 0.1), **style)
     rows, (size, width) = np.arange(m, dtype=float), mark_sizes(axes, m)
     axes.axvline(0.0, color=GREY, linewidth=0.8, zorder=1)
     for reach, factor in ((2.0, 1.0), (1.0, 2.0)):
@@ -256,8 +247,7 @@ def posterior_and_prior(
     *,
     name: str = "",
     null: float | None = 0.0,
-    ax: Axes | None = None,
-    figsize: tuple[float, float] | None = None,
+    **style: Unpack[Style],
 ) -> Axes:
     """Draw the posterior density of a parameter over its prior density.
 
@@ -301,7 +291,7 @@ def posterior_and_prior(
     _check(table, DENSITY_COLUMNS, "value")
     table = table.sort_values("value")
     value, posterior, prior = (table[c].to_numpy(dtype=float) for c in DENSITY_COLUMNS)
-    axes = _axes(ax, "densities", (5.2, 3.2), figsize)
+    axes = one_axes("densities", (5.2, 3.2), **style)
     axes.fill_between(value, posterior, color=TINT, alpha=0.45, linewidth=0.0, zorder=1)
     axes.plot(value, posterior, color=ACCENT, linewidth=1.6, label="posterior", zorder=3)
     axes.plot(value, prior, color=GREY, linewidth=1.2, linestyle="--", label="prior", zorder=2)
@@ -330,18 +320,6 @@ def _check(table: pd.DataFrame, columns: Sequence[str], label: str) -> None:
         if not finite.all():
             rows = listed(dict.fromkeys(table[label][~finite]))
             raise DataError(f"The column `{name}` must be finite numbers; it is not for {rows}.")
-
-
-def _axes(
-    ax: Axes | None,
-    panel: str,
-    size: tuple[float, float],
-    figsize: tuple[float, float] | None,
-) -> Axes:
-    if ax is None:
-        return new_figure(size, figsize).add_subplot()
-    axes: Axes = checked_axes(ax, [panel])[0]
-    return axes
 
 
 def _write_right(

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import Unpack
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from ranef._typing import Array
-from ranef.plots.canvas import ACCENT, GREY, checked_axes, name_columns, new_figure, note, short
+from ranef._typing import Array, Axes, Panels, Size, Style
+from ranef.plots.canvas import ACCENT, GREY, axes_of, name_columns, new_figure, note, short
 from ranef.plots.comparisons import COLOURS
 from ranef.plots.random_effects import check_table
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 NUMBERS = ("estimate", "lower", "upper")
 MAX_PANELS = 30  # above, one panel has all curves, without bands and names
@@ -47,9 +44,8 @@ def effects(
     by: Sequence[str] = (),
     label: str = "",
     rows: pd.DataFrame | None = None,
-    ax: Axes | Iterable[Axes] | None = None,
-    figsize: tuple[float, float] | None = None,
-) -> NDArray[np.object_]:
+    **style: Unpack[Style],
+) -> Panels:
     """Draw predicted means over the values of a predictor.
 
     Parameters
@@ -90,10 +86,8 @@ def effects(
     """
     check_table(table, [variable, *by, *NUMBERS])
     panels = _panels(table, list(by))
-    if ax is None:
-        grid = _new_axes(len(panels), figsize)
-    else:
-        grid = checked_axes(ax, [panel.title or variable for panel in panels])
+    names, is_new = [panel.title or variable for panel in panels], style.get("ax") is None
+    grid = axes_of(names, partial(_new_axes, len(panels)), **style)
     is_curve = table[variable].dtype.kind in "iuf"
     levels = [] if is_curve else list(dict.fromkeys(table[variable]))
     for place, (axes, panel) in enumerate(zip(grid, panels, strict=True)):
@@ -107,9 +101,9 @@ def effects(
             up = 18.0 if panel.title else 5.0
             text = str(table.attrs.get("interval", "")) if len(panel.series) <= len(COLOURS) else ""
             note(axes, text, (0.0, 1.0), xytext=(0.0, up), ha="left", va="bottom")
-        if ax is not None or len(panels) == 1:
+        if not is_new or len(panels) == 1:
             axes.set_ylabel(label, parse_math=False)
-    if ax is None:
+    if is_new:
         _share_labels(grid, variable, label)
     if by and 1 < len(panels[0].series) <= len(COLOURS):
         grid[min(len(grid), MAX_COLUMNS) - 1].legend(
@@ -166,7 +160,7 @@ def _of_panel(
     return found
 
 
-def _new_axes(n: int, figsize: tuple[float, float] | None) -> NDArray[np.object_]:
+def _new_axes(n: int, figsize: Size | None) -> Panels:
     """Return the axes of a new figure, n panels with the same scales."""
     columns = min(n, MAX_COLUMNS)
     down = math.ceil(n / columns)
@@ -178,7 +172,7 @@ def _new_axes(n: int, figsize: tuple[float, float] | None) -> NDArray[np.object_
     return np.asarray(grid[:n], dtype=object)
 
 
-def _share_labels(grid: NDArray[np.object_], variable: str, label: str) -> None:
+def _share_labels(grid: Panels, variable: str, label: str) -> None:
     """Leave numbers and labels to the outer panels, the last of a column among them."""
     n, columns = len(grid), min(len(grid), MAX_COLUMNS)
     for i, axes in enumerate(grid):

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Unpack
 
 import numpy as np
 import pandas as pd
 
+from ranef._typing import Axes, Style
 from ranef.plots.canvas import (
     ACCENT,
     GREY,
     LEGEND_ABOVE,
     TINT,
-    checked_axes,
     labels_width,
     name_rows,
-    new_figure,
+    one_axes,
     rows_height,
     strip,
 )
 from ranef.plots.random_effects import check_table
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 FOREST_COLUMNS = (
     "kind", "label", "own", "own_lower", "own_upper", "estimate", "lower", "upper",
@@ -39,8 +36,7 @@ def forest(
     table: pd.DataFrame,
     *,
     response: str = "",
-    ax: Axes | None = None,
-    figsize: tuple[float, float] | None = None,
+    **style: Unpack[Style],
 ) -> Axes:
     """Draw a forest: studies from the top, then their mean and a new study.
 
@@ -78,11 +74,8 @@ def forest(
     table = table.iloc[::-1].reset_index(drop=True)
     names = [LAST_ROWS.get(k, str(n)) for k, n in zip(table["kind"], table["label"], strict=True)]
     m = len(table)
-    if ax is None:
-        height = rows_height(m) + ROW_HEIGHT * min(m, 60)
-        axes = new_figure((labels_width(names) + 5.2, height), figsize).add_subplot()
-    else:
-        axes = checked_axes(ax, ["forest"])[0]
+    size = labels_width(names) + 5.2, rows_height(m) + ROW_HEIGHT * min(m, 60)
+    axes = one_axes("forest", size, **style)
     name_rows(axes, names, m)
     studies = table[table["kind"] == "study"]
     _draw_studies(axes, studies, str(table.attrs.get("interval", "")))

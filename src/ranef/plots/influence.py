@@ -6,14 +6,13 @@ new figure. Matplotlib loads with the first plot.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import Unpack
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from ranef._typing import Array
+from ranef._typing import Array, Axes, Panels, Style
 from ranef.arguments import check_known
 from ranef.errors import DataError, RanefError
 from ranef.plots.canvas import (
@@ -21,19 +20,15 @@ from ranef.plots.canvas import (
     GREY,
     MAX_NAMED_ROWS,
     TINT,
-    checked_axes,
     labels_width,
     mark_sizes,
     name_rows,
-    new_figure,
     note,
+    panels_of,
     rows_height,
     short,
     strip,
 )
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 HEADS = {
     "cook": "Cook's distance",
@@ -53,9 +48,8 @@ def influence(
     what: str | Sequence[str] | None = None,
     scale: pd.Series[float] | None = None,
     labels: bool | str = "auto",
-    ax: Axes | Iterable[Axes] | None = None,
-    figsize: tuple[float, float] | None = None,
-) -> NDArray[np.object_]:
+    **style: Unpack[Style],
+) -> Panels:
     """Draw the changes of estimates as groups are left out.
 
     Parameters
@@ -102,11 +96,9 @@ def influence(
     order = "cook" if table["cook"].notna().any() else columns[0]
     ordered = table.sort_values(order, key=np.abs, na_position="first", kind="stable")
     levels, m = [str(level) for level in ordered["level"]], len(ordered)
-    if ax is None:
-        width = labels_width(levels) + (4.4 if len(columns) == 1 else 2.5 * len(columns))
-        figure = new_figure((width, rows_height(m) + 0.3), figsize)
-        ax = [figure.add_subplot(1, len(columns), j + 1) for j in range(len(columns))]
-    grid = checked_axes(ax, [HEADS.get(name, name) for name in columns])
+    width = labels_width(levels) + (4.4 if len(columns) == 1 else 2.5 * len(columns))
+    heads = [HEADS.get(name, name) for name in columns]
+    grid = panels_of(heads, lambda *_: (width, rows_height(m) + 0.3), **style)
     for j, (axes, name) in enumerate(zip(grid, columns, strict=True)):
         _draw(axes, levels, ordered[name].to_numpy(dtype=float), name)
         name_rows(axes, levels if j == 0 else (), m, labels=labels)

@@ -6,23 +6,18 @@ new figure. Matplotlib loads with the first plot.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Unpack
 
 import numpy as np
 import pandas as pd
 
-from ranef.errors import DataError
-from ranef.plots.canvas import ACCENT, GREY, LEGEND_ABOVE, checked_axes, ink, new_figure
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from ranef._typing import Axes, Style
+from ranef.plots.canvas import ACCENT, GREY, LEGEND_ABOVE, ink, one_axes
 
 COLUMNS = ("value", "observed", "median", "lower", "upper")
 
 
-def predictive(
-    table: pd.DataFrame, *, ax: Axes | None = None, figsize: tuple[float, float] | None = None
-) -> Axes:
+def predictive(table: pd.DataFrame, **style: Unpack[Style]) -> Axes:
     """Draw the distribution of the observed responses over that of simulated ones.
 
     Parameters
@@ -51,14 +46,7 @@ def predictive(
     >>> predictive(table).get_ylabel()
     'density'
     """
-    for name in COLUMNS:
-        if name not in table:
-            raise DataError(f"The table has no column `{name}`.")
-    if table.empty:
-        raise DataError("The table is empty: there is no response to draw.")
-    if ax is None:
-        ax = new_figure((5.6, 3.8), figsize).add_subplot()
-    axes: Axes = checked_axes(ax, ["responses"])[0]
+    axes = one_axes("responses", (5.6, 3.8), **style)
     value, observed, median, lower, upper = (table[c].to_numpy(dtype=float) for c in COLUMNS)
     what = table.attrs.get("what", "density")
     said = f"{100 * table.attrs.get('prob', 0.95):g} % of simulations, and their median"

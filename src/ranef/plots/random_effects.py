@@ -7,24 +7,20 @@ Matplotlib loads with the first plot, not with the package.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import compress
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, Unpack
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from ranef._typing import Array
+from ranef._typing import Array, Axes, Panels, Style
 from ranef.arguments import check_choice
 from ranef.errors import DataError, RanefError, listed, suggestion
 from ranef.plots.by_group.arrows import Groups, draw_groups, new_single
 from ranef.plots.by_group.caterpillars import Panel, draw_panel, finish, new_grid, share_limits
-from ranef.plots.canvas import checked_axes
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
+from ranef.plots.canvas import axes_of
 
 KINDS = ("interval", "qq")
 ORDERS = ("estimate", "each", "level")
@@ -43,9 +39,8 @@ def caterpillar(
     xlabels: Mapping[str, str] | None = None,
     titles: Mapping[str, str] | None = None,
     sharex: bool = False,
-    ax: Axes | Iterable[Axes] | None = None,
-    figsize: tuple[float, float] | None = None,
-) -> NDArray[np.object_]:
+    **style: Unpack[Style],
+) -> Panels:
     """Draw the random effects of a fit with their intervals, one panel a coefficient.
 
     Parameters
@@ -118,7 +113,7 @@ def caterpillar(
     rows = [_panels(term_table(table, name), panel_order, *words) for name in terms]
     panels = [panel for row in rows for panel in row]
     names = [f"{panel.term}: {panel.coef}" for panel in panels]
-    axes = new_grid(rows, kind, figsize) if ax is None else checked_axes(ax, names)
+    axes = axes_of(names, partial(new_grid, rows, kind), **style)
     for panel_axes, panel in zip(axes, panels, strict=True):
         draw_panel(panel_axes, panel, kind, interval_label)
     if sharex:
@@ -136,8 +131,7 @@ def shrinkage(
     labels: bool | Literal["auto"] = "auto",
     xlabels: Mapping[str, str] | None = None,
     own: str = "group's own estimate",
-    ax: Axes | Iterable[Axes] | None = None,
-    figsize: tuple[float, float] | None = None,
+    **style: Unpack[Style],
 ) -> Axes:
     """Draw how the model pulls each group's own estimate towards the population.
 
@@ -208,9 +202,9 @@ def shrinkage(
     mine = term_table(table, name)
     groups = _groups(mine, _checked_coefs(mine, coefs), xlabels or {}, own)
     cov = _covariance(covariance, groups.coefs)
-    (axes,) = new_single(groups, figsize) if ax is None else checked_axes(ax, [groups.term])
+    axes = new_single(groups, **style)
     draw_groups(axes, groups, cov, labels)
-    return axes  # type: ignore[no-any-return]
+    return axes
 
 
 def check_table(table: pd.DataFrame, columns: Sequence[str], if_empty: str = "") -> None:

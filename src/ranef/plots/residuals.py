@@ -6,33 +6,28 @@ first plot.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from ranef._typing import Array
+from ranef._typing import Array, Axes, Panels, Style
 from ranef.errors import DataError
 from ranef.plots.canvas import (
     ACCENT,
     GREY,
     TINT,
-    checked_axes,
     ink,
     labels_width,
     mark_sizes,
     name_columns,
     name_rows,
-    new_figure,
     note,
+    one_axes,
+    panels_of,
     rows_height,
     short,
 )
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 COLUMNS = {
     "qq": ("theoretical", "residual", "lower", "upper"),
@@ -47,10 +42,8 @@ ROOM = 0.08  # of the axis, beside the data
 
 def residuals(
     table: pd.DataFrame,
-    *,
-    ax: Axes | Iterable[Axes] | None = None,
-    figsize: tuple[float, float] | None = None,
-) -> Axes | NDArray[np.object_]:
+    **style: Unpack[Style],
+) -> Axes | Panels:
     """Draw residuals, as the columns of the table say.
 
     Parameters
@@ -84,10 +77,10 @@ def residuals(
     """
     kind = _kind(table)
     if kind == "effects":
-        return _draw_effects(table, ax, figsize)
+        return _draw_effects(table, **style)
     if kind == "group":
-        return _draw_groups(table, ax, figsize)
-    axes: Axes = _axes(ax, ["residuals"], (5.6, 4.2), figsize)[0]
+        return _draw_groups(table, **style)
+    axes = one_axes("residuals", (5.6, 4.2), **style)
     if kind == "qq":
         _draw_quantiles(axes, table)
         _say_envelope(axes, table.attrs, table.attrs.get("p_value"))
@@ -108,18 +101,6 @@ def _kind(table: pd.DataFrame) -> str:
     if table.empty:
         raise DataError("The table is empty: there is no residual to draw.")
     return kind
-
-
-def _axes(
-    ax: Axes | Iterable[Axes] | None,
-    panels: list[str],
-    size: tuple[float, float],
-    figsize: tuple[float, float] | None,
-) -> NDArray[np.object_]:
-    if ax is None:
-        figure = new_figure(size, figsize)
-        ax = [figure.add_subplot(1, len(panels), j + 1) for j in range(len(panels))]
-    return checked_axes(ax, panels)
 
 
 # --------------------------------------------------------------------------- against a variable
@@ -194,14 +175,12 @@ def slices(x: Array, y: Array) -> tuple[Array, Array, Array]:
 # -------------------------------------------------------------------------------- by group
 
 
-def _draw_groups(
-    table: pd.DataFrame, ax: Axes | Iterable[Axes] | None, figsize: tuple[float, float] | None
-) -> Axes:
+def _draw_groups(table: pd.DataFrame, **style: Unpack[Style]) -> Axes:
     means = table.groupby("level", observed=True, sort=False)["residual"].mean()
     order = means.sort_values(kind="stable").index
     levels, m = [str(level) for level in order], len(order)
     size = labels_width(levels) + 5.0, rows_height(m) + 0.2
-    axes: Axes = _axes(ax, ["residuals"], size, figsize)[0]
+    axes = one_axes("residuals", size, **style)
     codes = pd.Index(order).get_indexer(pd.Index(table["level"]))
     y = table["residual"].to_numpy(dtype=float)
     axes.axvline(0.0, color=GREY, linewidth=0.8, zorder=1)
@@ -224,11 +203,9 @@ def _draw_groups(
 # ------------------------------------------------------------------------- against quantiles
 
 
-def _draw_effects(
-    table: pd.DataFrame, ax: Axes | Iterable[Axes] | None, figsize: tuple[float, float] | None
-) -> NDArray[np.object_]:
+def _draw_effects(table: pd.DataFrame, **style: Unpack[Style]) -> Panels:
     coefs = [str(name) for name in table["coef"].unique()]
-    grid = _axes(ax, coefs, (0.8 + 3.6 * len(coefs), 4.0), figsize)
+    grid = panels_of(coefs, lambda columns, _: (0.8 + 3.6 * columns, 4.0), **style)
     p_values = table.attrs.get("p_value", {})
     for j, (axes, coef) in enumerate(zip(grid, coefs, strict=True)):
         part = table[table["coef"] == coef]

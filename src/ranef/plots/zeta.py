@@ -6,19 +6,14 @@ A straight line is the profile of a parameter whose Wald interval is exact (Bate
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Unpack
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ranef._typing import Array
-from ranef.plots.canvas import ACCENT, GREY, checked_axes, new_figure
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
+from ranef._typing import Array, Axes, Panels, Style
+from ranef.plots.canvas import ACCENT, GREY, panels_of
 
 PANELS_PER_ROW = 3
 
@@ -54,10 +49,8 @@ class ZetaPanel:
 
 def zeta_plots(
     panels: Sequence[ZetaPanel],
-    *,
-    ax: Axes | Iterable[Axes] | None = None,
-    figsize: tuple[float, float] | None = None,
-) -> NDArray[np.object_]:
+    **style: Unpack[Style],
+) -> Panels:
     """Draw profiles, one a panel.
 
     Parameters
@@ -77,10 +70,10 @@ def zeta_plots(
     RanefError
         If the number of axes is wrong.
     """
-    if ax is None:
-        axes = _new_axes(len(panels), figsize)
-    else:
-        axes = checked_axes(ax, [panel.name for panel in panels])
+    names = [panel.name for panel in panels]
+    axes = panels_of(
+        names, lambda *shape: (3.2 * shape[0], 2.6 * shape[1]), PANELS_PER_ROW, **style
+    )
     for panel_axes, panel in zip(axes, panels, strict=True):
         draw_zeta(panel_axes, panel)
     for left_axes in axes[::PANELS_PER_ROW]:
@@ -104,11 +97,3 @@ def draw_zeta(axes: Axes, panel: ZetaPanel) -> None:
     axes.set_xlim(float(panel.values.min()) - pad, float(panel.values.max()) + pad)
     axes.set_title(panel.name, loc="left", fontsize="medium", parse_math=False)
     axes.spines[["top", "right"]].set_visible(False)
-
-
-def _new_axes(count: int, figsize: tuple[float, float] | None) -> NDArray[np.object_]:
-    columns = min(count, PANELS_PER_ROW)
-    rows = -(-count // columns)
-    figure = new_figure((3.2 * columns, 2.6 * rows), figsize)
-    axes = [figure.add_subplot(rows, columns, i + 1) for i in range(count)]
-    return np.array(axes, dtype=object)

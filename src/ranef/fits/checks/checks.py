@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from abc import ABC
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from ranef._typing import Array, Seed
+from ranef._typing import Array, Axes, Panels, Seed, Style
 from ranef.arguments import check_counts, check_seed
 from ranef.design.design import Design
 from ranef.errors import FitError, listed, probability
@@ -24,9 +24,6 @@ from ranef.fits.checks.residual_kinds import SIMULATIONS, residuals
 from ranef.fits.checks.residual_tables import residual_table
 from ranef.plots import influence, predicted_responses
 from ranef.plots import residuals as pictures
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 
 class Checks(ABC):
@@ -171,9 +168,8 @@ class Checks(ABC):
         prob: float = 0.95,
         n: int | None = None,
         seed: Seed = None,
-        ax: Axes | Iterable[Axes] | None = None,
-        figsize: tuple[float, float] | None = None,
-    ) -> Axes | NDArray[np.object_]:
+        **style: Unpack[Style],
+    ) -> Axes | Panels:
         """Draw residuals: against what is fitted or measured, by group, or against quantiles.
 
         Parameters
@@ -224,7 +220,7 @@ class Checks(ABC):
         table = self.residual_table(
             kind, by=by, residuals=residuals, groups=groups, term=term, prob=prob, n=n, seed=seed
         )
-        return pictures.residuals(table, ax=ax, figsize=figsize)
+        return pictures.residuals(table, **style)
 
     def ppc_table(
         self,
@@ -265,8 +261,7 @@ class Checks(ABC):
         prob: float = 0.95,
         n: int = SIMULATIONS,
         seed: Seed = None,
-        ax: Axes | None = None,
-        figsize: tuple[float, float] | None = None,
+        **style: Unpack[Style],
     ) -> Axes:
         """Draw the distribution of the response over that of simulated ones: a predictive check.
 
@@ -297,7 +292,7 @@ class Checks(ABC):
         Vehtari, Betancourt & Gelman (2019), *J. Royal Statistical Society A* 182, 389-402.
         """
         table = self.ppc_table(groups=groups, prob=prob, n=n, seed=seed)
-        return predicted_responses.predictive(table, ax=ax, figsize=figsize)
+        return predicted_responses.predictive(table, **style)
 
     # ---------------------------------------------------------------------------- influence
 
@@ -414,9 +409,8 @@ class Checks(ABC):
         group: str | ArrayLike | None = None,
         levels: Iterable[Any] | None = None,
         labels: bool | str = "auto",
-        ax: Axes | Iterable[Axes] | None = None,
-        figsize: tuple[float, float] | None = None,
-    ) -> NDArray[np.object_]:
+        **style: Unpack[Style],
+    ) -> Panels:
         """Draw by how much estimates change as each group is left out.
 
         Parameters
@@ -444,6 +438,4 @@ class Checks(ABC):
         table = self.influence(unit, group, levels=levels)
         scale = fit.estimates().abs()
         scale.update(fit.se())
-        return influence.influence(
-            table, what=what, scale=scale, labels=labels, ax=ax, figsize=figsize
-        )
+        return influence.influence(table, what=what, scale=scale, labels=labels, **style)

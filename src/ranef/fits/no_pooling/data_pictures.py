@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from abc import ABC
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from ranef._typing import Axes, Panels
 from ranef.arguments import check_choice, check_known
 from ranef.design.design import Design
 from ranef.design.groups import is_nested
@@ -27,9 +27,6 @@ from ranef.fits.no_pooling.own_columns import GroupingColumns, factor_of
 from ranef.fits.no_pooling.own_estimates import Estimates, own_estimates
 from ranef.plots.by_group import dot_plots, trellis
 from ranef.plots.canvas import MAX_NAMED_ROWS
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 KINDS = ("dots", "lattice")
 
@@ -50,7 +47,7 @@ class DataPictures(ABC):
         groups: Sequence[object] | None = None,
         page: int | None = None,
         **style: Any,
-    ) -> NDArray[np.object_] | Axes:
+    ) -> Panels | Axes:
         """Draw the data group by group, before anything is fitted.
 
         Parameters
@@ -128,7 +125,7 @@ class DataPictures(ABC):
         order: str | None,
         groups: Sequence[object] | None,
         style: dict[str, Any],
-    ) -> NDArray[np.object_] | Axes:
+    ) -> Panels | Axes:
         check_choice("order", order or "mean", dot_plots.ORDERS, "is not an order of dots")
         points = points_table(self.design, columns, self.family, None)
         other = self._crossed(columns)
@@ -137,7 +134,7 @@ class DataPictures(ABC):
         if groups is not None:
             points = points[points["level"].isin(columns.levels[[*places_of(columns, groups)]])]
         outer = self._outer(columns)
-        draw: Callable[..., NDArray[np.object_] | Axes] = dot_plots.dots
+        draw: Callable[..., Panels | Axes] = dot_plots.dots
         is_one = not (style.get("ax") is None or isinstance(style["ax"], Iterable))
         if outer is not None and not is_one and points["level"].nunique() <= MAX_NAMED_ROWS:
             points, draw = _in_panels(points, columns, outer), dot_plots.nested_dots

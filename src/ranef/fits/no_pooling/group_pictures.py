@@ -6,13 +6,12 @@ import re
 from abc import ABC
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from ranef._typing import Array
+from ranef._typing import Array, Axes, Panels
 from ranef.arguments import check_choice, check_counts, check_known
 from ranef.design.design import Design
 from ranef.errors import FitError, probability
@@ -31,9 +30,6 @@ from ranef.fits.no_pooling.own_estimates import Estimates, OwnEstimates, own_est
 from ranef.fits.predictions.asked_rows import asked_rows
 from ranef.fits.tables import effect_labels
 from ranef.plots.by_group import dot_plots, pairs, trellis
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 MOST_PANELS = 36  # of a page
 
@@ -253,7 +249,7 @@ class GroupPictures(ABC):
         page: int | None = None,
         hold: bool = False,
         **style: Any,
-    ) -> NDArray[np.object_] | Axes:
+    ) -> Panels | Axes:
         """Draw each group's data with its own line, the model's and the population's.
 
         Parameters
@@ -308,9 +304,7 @@ class GroupPictures(ABC):
             **style,
         )
 
-    def plot_pairs(
-        self, term: str | None = None, *, total: bool = False, **style: Any
-    ) -> NDArray[np.object_]:
+    def plot_pairs(self, term: str | None = None, *, total: bool = False, **style: Any) -> Panels:
         """Draw the random effects of a term against each other, with the model's ellipses.
 
         Parameters

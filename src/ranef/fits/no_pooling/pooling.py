@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from ranef._typing import Axes, Panels
 from ranef.design.design import Design
 from ranef.errors import probability
 from ranef.families.family import Family
@@ -15,9 +14,6 @@ from ranef.fits.no_pooling.group_pictures import GroupPictures
 from ranef.fits.no_pooling.own_estimates import own_table
 from ranef.fits.no_pooling.shrinkage import shrinkage_table
 from ranef.plots import random_effects
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 
 class Pooling(GroupPictures):
@@ -131,7 +127,7 @@ class Pooling(GroupPictures):
         total: bool = False,
         uncertainty: str | None = None,
         **style: Any,
-    ) -> NDArray[np.object_]:
+    ) -> Panels:
         """Draw the random effects with their intervals, ordered: see `plots.random_effects`.
 
         Parameters
@@ -177,7 +173,7 @@ class Pooling(GroupPictures):
         pooled: bool = True,
         hold: bool = False,
         **style: Any,
-    ) -> NDArray[np.object_]:
+    ) -> Panels:
         """Draw each group's own estimates with their intervals, as R's `plot(intervals(lmList))`.
 
         Parameters

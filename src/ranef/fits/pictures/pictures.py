@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any, Unpack
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from ranef._typing import Panels, Style
 from ranef.covariances.covariance import factors
 from ranef.fits.pictures import matrix_patterns, parameter_densities
 from ranef.plots.curves import densities, sparsity
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 
 class Pictures:
@@ -48,10 +44,8 @@ class Pictures:
 
     def plot_matrices(
         self,
-        *,
-        ax: Iterable[Axes] | None = None,
-        figsize: tuple[float, float] | None = None,
-    ) -> NDArray[np.object_]:
+        **style: Unpack[Style],
+    ) -> Panels:
         """Draw the pattern of Z', Lambda, A = Lambda'Z', A W A' + I and its Cholesky factor L.
 
         Parameters
@@ -67,7 +61,7 @@ class Pictures:
             Blue entries are positive, red ones negative; titles say the shape, and how many entries
             there are. Large matrices are drawn in cells, the darker the more entries.
         """
-        return sparsity.sparsity(self.matrix_table(), ax=ax, figsize=figsize)
+        return sparsity.sparsity(self.matrix_table(), **style)
 
     def parameter_table(self, parameters: str | Sequence[str] | None = None) -> pd.DataFrame:
         """Return posterior and prior densities of parameters, as `plot_parameters` draws them.
@@ -103,9 +97,8 @@ class Pictures:
         parameters: str | Sequence[str] | None = None,
         *,
         kind: str = "density",
-        ax: Axes | Iterable[Axes] | None = None,
-        figsize: tuple[float, float] | None = None,
-    ) -> NDArray[np.object_]:
+        **style: Unpack[Style],
+    ) -> Panels:
         """Draw the posterior density of parameters, one a panel, over their priors.
 
         Parameters
@@ -125,4 +118,4 @@ class Pictures:
             With the estimates by REML and by maximum likelihood marked.
         """
         table = self.parameter_table(parameters)
-        return densities.densities(table, kind=kind, ax=ax, figsize=figsize)
+        return densities.densities(table, kind=kind, **style)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC
-from typing import TYPE_CHECKING, Any
+from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
 from scipy import linalg, special, stats
 
-from ranef._typing import Array
+from ranef._typing import Array, Axes, Style
 from ranef.design.design import Design
 from ranef.design.labels import sd_name
 from ranef.errors import FitError, probability
@@ -18,9 +18,6 @@ from ranef.plots import forest
 from ranef.posterior.quadrature.moments import LatticeMarginals
 from ranef.printing.frames import captioned
 from ranef.printing.summary import Summary
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 _OF_I2 = (
     "I2 is the share of the variance of the estimates that is not their error, at the error of a "
@@ -113,9 +110,7 @@ class Studies(ABC):
     def plot_forest(
         self,
         prob: float = 0.95,
-        *,
-        ax: Axes | None = None,
-        figsize: tuple[float, float] | None = None,
+        **style: Unpack[Style],
     ) -> Axes:
         """Draw each study's own estimate, the model's, the mean and a new study.
 
@@ -140,7 +135,7 @@ class Studies(ABC):
             study lies, which does not shrink to a point however many studies there are.
         """
         table = self.forest_table(prob)
-        return forest.forest(table, response=self.design.response, ax=ax, figsize=figsize)
+        return forest.forest(table, response=self.design.response, **style)
 
     def heterogeneity(self, prob: float = 0.95) -> Summary:
         """Return how much the effects of studies differ: tau, I2, and the test of no difference.

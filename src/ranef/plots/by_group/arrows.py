@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from itertools import compress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from ranef._typing import Array, Flags
+from ranef._typing import Array, Axes, Flags, Style
 from ranef.plots.by_group.name_places import Room, at_ends, settle, text_size, write_names
 from ranef.plots.canvas import (
     ACCENT,
@@ -26,8 +25,8 @@ from ranef.plots.canvas import (
     labels_width,
     mark_sizes,
     name_rows,
-    new_figure,
     note,
+    one_axes,
     row_points,
     rows_height,
     strip,
@@ -35,7 +34,6 @@ from ranef.plots.canvas import (
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
-    from matplotlib.axes import Axes
 
 REGION_PROBABILITIES = (0.5, 0.95)
 REGIONS = "50 % and 95 % of groups, by the model"
@@ -94,12 +92,12 @@ class Groups:
         return np.where(np.isfinite(self.own), self.own, self.model)
 
 
-def new_single(groups: Groups, figsize: tuple[float, float] | None) -> NDArray[np.object_]:
+def new_single(groups: Groups, **style: Unpack[Style]) -> Axes:
     """Return the axes of a new figure for one shrinkage plot."""
     size = 6.4, 5.9
     if len(groups.coefs) == 1:
         size = labels_width(groups.levels) + 5.4, rows_height(len(groups.levels)) + 0.6
-    return np.array([new_figure(size, figsize).add_subplot()], dtype=object)
+    return one_axes(groups.term, size, **style)
 
 
 def draw_groups(axes: Axes, groups: Groups, cov: Array | None, labels: bool | str) -> None:

@@ -5,13 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from ranef._typing import Array
+from ranef._typing import Array, Axes, Panels, Size
 from ranef.plots.by_group.name_places import Room, settle, write_names
 from ranef.plots.canvas import (
     ACCENT,
@@ -26,10 +24,6 @@ from ranef.plots.canvas import (
     rows_height,
     strip,
 )
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
 
 EXTREMES = 3  # named at each end of a quantile plot
 NO_WIDTH = "sd estimated as 0: that no differences are seen is not certainty"
@@ -114,9 +108,7 @@ def _draw_quartile_line(axes: Axes, estimate: Array, heights: Array) -> None:
     axes.plot(middle + ends / slope, ends, "--", color=GREY, linewidth=1.0, zorder=1.5)
 
 
-def new_grid(
-    rows: list[list[Panel]], kind: str, figsize: tuple[float, float] | None
-) -> NDArray[np.object_]:
+def new_grid(rows: list[list[Panel]], kind: str, figsize: Size | None) -> Panels:
     """Return the axes of a new figure, a row for each term and a column for each coefficient."""
     # A term with fewer coefficients than another fills the width with wider panels.
     columns = math.lcm(*(len(row) for row in rows))
@@ -133,7 +125,7 @@ def new_grid(
     return np.array(axes, dtype=object)
 
 
-def share_limits(axes: NDArray[np.object_], panels: Sequence[Panel]) -> None:
+def share_limits(axes: Panels, panels: Sequence[Panel]) -> None:
     """Give all panels of one coefficient the same limits."""
     for label in {panel.xlabel for panel in panels}:
         same = [one for one, panel in zip(axes, panels, strict=True) if panel.xlabel == label]
@@ -142,7 +134,7 @@ def share_limits(axes: NDArray[np.object_], panels: Sequence[Panel]) -> None:
             one.set_xlim(limits.min(), limits.max())
 
 
-def finish(axes: NDArray[np.object_], panels: Sequence[Panel], kind: str) -> None:
+def finish(axes: Panels, panels: Sequence[Panel], kind: str) -> None:
     """Write the names that need to know where everything else is."""
     if kind == "qq":
         settle(axes[0])

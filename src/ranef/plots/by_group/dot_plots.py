@@ -2,35 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from ranef._typing import Array
+from ranef._typing import Array, Axes, Panels, Size, Style
 from ranef.plots.by_group.trellis import NO_GROUPS
 from ranef.plots.canvas import (
     ACCENT,
     GREY,
     LEGEND_ABOVE,
     TINT,
-    checked_axes,
+    axes_of,
     draw_title,
     ink,
     labels_width,
     mark_sizes,
     name_rows,
     new_figure,
+    one_axes,
     rows_height,
     short,
     strip,
 )
 from ranef.plots.random_effects import check_table
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 DOT_COLUMNS = ("level", "y")
 APART = 0.16  # of a row, between values that are the same
@@ -48,8 +44,7 @@ def dots(
     title: str = "",
     xlabel: str = "y",
     by: str = "",
-    ax: Axes | Iterable[Axes] | None = None,
-    figsize: tuple[float, float] | None = None,
+    **style: Unpack[Style],
 ) -> Axes:
     """Draw a dot plot: groups in rows, by increasing means from the bottom.
 
@@ -84,11 +79,7 @@ def dots(
     check_table(points, DOT_COLUMNS, NO_GROUPS)
     means = _means(points, order)
     levels, m = [str(level) for level in means.index], len(means)
-    if ax is None:
-        size = labels_width(levels) + 5.4, rows_height(m) + 0.4
-        axes = new_figure(size, figsize).add_subplot()
-    else:
-        axes = checked_axes(ax, [title or "dots"])[0]
+    axes = one_axes(title or "dots", (labels_width(levels) + 5.4, rows_height(m) + 0.4), **style)
     _draw_rows(axes, points, means, by, estimates)
     axes.set_xlabel(xlabel, parse_math=False)
     _head(axes, title, m)
@@ -102,9 +93,8 @@ def nested_dots(
     title: str = "",
     xlabel: str = "y",
     by: str = "",
-    ax: Axes | Iterable[Axes] | None = None,
-    figsize: tuple[float, float] | None = None,
-) -> NDArray[np.object_]:
+    **style: Unpack[Style],
+) -> Panels:
     """Draw a dot plot of groups within groups: a panel each of the outer ones, with its rows.
 
     Parameters
@@ -136,16 +126,16 @@ def nested_dots(
     parts = {str(name): points[points["panel"] == name] for name in outer.index[::-1]}
     means = [_means(part, order) for part in parts.values()]
     counts, m = [len(each) for each in means], sum(map(len, means))
-    if ax is None:
-        levels = [str(level) for level in points["level"].unique()]
-        size = (
-            labels_width([*parts]) + labels_width(levels) + 5.0,
-            rows_height(m + len(parts)) + 0.4,
-        )
-        figure = new_figure(size, figsize)
+    levels = [str(level) for level in points["level"].unique()]
+    width = labels_width([*parts]) + labels_width(levels) + 5.0
+
+    def below_each_other(figsize: Size | None) -> Panels:
+        figure = new_figure((width, rows_height(m + len(parts)) + 0.4), figsize)
         ratios = [1.0 + count for count in counts]
-        ax = figure.subplots(len(parts), 1, sharex=True, height_ratios=ratios, squeeze=False)[:, 0]
-    grid = checked_axes(ax, list(parts))
+        axes = figure.subplots(len(parts), 1, sharex=True, height_ratios=ratios, squeeze=False)
+        return np.ravel(axes)
+
+    grid = axes_of(list(parts), below_each_other, **style)
     for axes, (name, part), own in zip(grid, parts.items(), means, strict=True):
         _draw_rows(axes, part, own, by)
         axes.set_ylabel(short(name), rotation=0, ha="right", va="center", parse_math=False)

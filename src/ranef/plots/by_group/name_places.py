@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from ranef._typing import Array
+from ranef._typing import Array, Axes
 from ranef.plots.canvas import GREY, font_scale, short
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 NAME_SIZE = 8.0  # points, of a name where fonts have their usual size
 TURNS = 16  # directions that are tried

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Unpack
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from ranef._typing import Array
+from ranef._typing import Array, Axes, Panels, Size, Style
 from ranef.errors import DataError
 from ranef.plots.by_group.arrows import REGION_PROBABILITIES, REGIONS
 from ranef.plots.by_group.name_places import Room, at_ends, settle, write_names
@@ -18,16 +18,13 @@ from ranef.plots.canvas import (
     GREY,
     LEGEND_ABOVE,
     MAX_NAMED_POINTS,
-    checked_axes,
+    axes_of,
     draw_title,
     ellipse,
     mark_sizes,
     new_figure,
 )
 from ranef.plots.random_effects import check_table, effects_matrix, names_in, term_table
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 PAIR_COLUMNS = ("term", "level", "coef", "estimate")
 PANEL = 2.9  # inches, of one of several
@@ -40,9 +37,8 @@ def pairs(
     centre: pd.Series[float] | None = None,
     xlabels: Mapping[str, str] | None = None,
     title: str = "",
-    ax: Axes | Iterable[Axes] | None = None,
-    figsize: tuple[float, float] | None = None,
-) -> NDArray[np.object_]:
+    **style: Unpack[Style],
+) -> Panels:
     """Draw the coefficients of a term against each other, one panel a pair.
 
     Parameters
@@ -94,10 +90,8 @@ def pairs(
         )
     values = effects_matrix(mine, "estimate", coefs)
     places = [(j, i) for i in range(1, len(coefs)) for j in range(i)]
-    if ax is None:
-        axes = _new_axes(places, figsize)
-    else:
-        axes = checked_axes(ax, [f"{coefs[j]}, {coefs[i]}" for j, i in places])
+    titles = [f"{coefs[j]}, {coefs[i]}" for j, i in places]
+    axes = axes_of(titles, partial(_new_axes, places), **style)
     zeros = pd.Series(0.0, index=coefs)
     middle = np.asarray((zeros if centre is None else centre.loc[coefs]), dtype=np.float64)
     cov = None if covariance is None else covariance.loc[coefs, coefs].to_numpy(dtype=float)
@@ -106,7 +100,7 @@ def pairs(
         chosen = [j, i]
         part = None if cov is None else cov[np.ix_(chosen, chosen)]
         _draw_pair(one, values[:, chosen], middle[chosen], part)
-        is_matrix = ax is None and len(coefs) > 2
+        is_matrix = style.get("ax") is None and len(coefs) > 2
         one.set_xlabel(labels[j] if i == len(coefs) - 1 or not is_matrix else "", parse_math=False)
         one.set_ylabel(labels[i] if j == 0 or not is_matrix else "", parse_math=False)
     has_legend = cov is not None and bool(np.any(cov))
@@ -119,9 +113,7 @@ def pairs(
     return axes
 
 
-def _new_axes(
-    places: list[tuple[int, int]], figsize: tuple[float, float] | None
-) -> NDArray[np.object_]:
+def _new_axes(places: list[tuple[int, int]], figsize: Size | None) -> Panels:
     rows = places[-1][1]
     side = 5.6 if rows == 1 else PANEL * rows
     figure = new_figure((side, side + 0.3), figsize)

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from pandas.api.types import is_numeric_dtype
 
-from ranef._typing import Array
+from ranef._typing import Array, Axes, Panels, Size, Style
 from ranef.plots.canvas import (
     ACCENT,
     CHARACTER_WIDTH,
     GREY,
     TINT,
-    checked_axes,
+    axes_of,
     font_scale,
     ink,
     name_columns,
@@ -29,7 +29,6 @@ from ranef.plots.random_effects import check_table
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
-    from matplotlib.axes import Axes
 
 POINT_COLUMNS, LINE_COLUMNS = ("level", "x", "y"), ("level", "x", "own")
 WIDTH, HEIGHT, WIDEST = 1.75, 1.55, 12.0  # of a panel, and of a figure, in inches
@@ -76,9 +75,8 @@ def trellis(
     title: str = "",
     xlabel: str = "x",
     ylabel: str = "y",
-    ax: Axes | Iterable[Axes] | None = None,
-    figsize: tuple[float, float] | None = None,
-) -> NDArray[np.object_]:
+    **style: Unpack[Style],
+) -> Panels:
     """Draw groups side by side, one a panel, on the same axes.
 
     Parameters
@@ -121,22 +119,21 @@ def trellis(
     chosen = list(dict.fromkeys(points["level"])) if levels is None else list(levels)
     ticks = _ticks(points["x"])
     panels = _group_panels(points, lines, chosen, ticks)
-    if ax is None:
-        axes = _new_axes(len(panels), figsize, max((len(short(t)) for t in ticks or ()), default=0))
-    else:
-        axes = checked_axes(ax, [panel.level for panel in panels])
-    for one in axes[:1] if ax is None else axes:  # a new figure's panels share theirs
+    longest, is_new = max((len(short(t)) for t in ticks or ()), default=0), style.get("ax") is None
+    make = partial(_new_axes, len(panels), longest)
+    axes = axes_of([panel.level for panel in panels], make, **style)
+    for one in axes[:1] if is_new else axes:  # a new figure's panels share theirs
         one.set(xlim=_x_limits(panels), ylim=_y_limits(panels))
     for one, panel in zip(axes, panels, strict=True):
         one.autoscale(enable=False)
         if ticks is not None:
             name_columns(one, ticks)
-            is_above = ax is None and not one.get_subplotspec().is_last_row()
+            is_above = is_new and not one.get_subplotspec().is_last_row()
             for label in one.get_xticklabels() if is_above else ():
                 label.set_in_layout(False)  # there is room where no panel is below
         _draw_panel(one, panel)
     handles = _legend_handles(axes[0], panels[0], str(lines.attrs.get("interval", "its interval")))
-    _label(axes, handles, title, (xlabel, ylabel), is_new=ax is None)
+    _label(axes, handles, title, (xlabel, ylabel), is_new=is_new)
     return axes
 
 
@@ -198,9 +195,7 @@ def _around(parts: Sequence[Array]) -> tuple[float, float]:
     return float(values.min()) - pad, float(values.max()) + pad
 
 
-def _new_axes(
-    count: int, figsize: tuple[float, float] | None, characters: int
-) -> NDArray[np.object_]:
+def _new_axes(count: int, characters: int, figsize: Size | None) -> Panels:
     columns = min(count, max(math.ceil(math.sqrt(1.5 * count)), min(count, 3)))
     rows = -(-count // columns)
     size = (
@@ -236,7 +231,7 @@ def _draw_panel(axes: Axes, panel: GroupPanel) -> None:
 
 
 def _label(
-    axes: NDArray[np.object_],
+    axes: Panels,
     handles: list[Artist],
     title: str,
     labels: tuple[str, str],

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Unpack
 
 import pandas as pd
 
-from ranef.plots.canvas import ACCENT, GREY, checked_axes, ink, new_figure, note
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from ranef._typing import Axes, Style
+from ranef.plots.canvas import ACCENT, GREY, ink, note, one_axes
 
 LEVELS = {50: 1.386, 80: 3.219, 95: 5.991, 99: 9.210}  # quantiles of chi-squared with 2 df
 RISE_OF_95 = 3.841  # with one
@@ -17,9 +15,7 @@ RISE_OF_95 = 3.841  # with one
 
 def criterion_lines(
     table: pd.DataFrame,
-    *,
-    ax: Axes | None = None,
-    figsize: tuple[float, float] | None = None,
+    **style: Unpack[Style],
 ) -> Axes:
     """Draw a criterion over one parameter, or over two as contours.
 
@@ -34,11 +30,7 @@ def criterion_lines(
     """
     names = [name for name in table.columns if name != "criterion"]
     size = (5.2, 4.6) if len(names) == 2 else (5.2, 3.4)
-    axes = (
-        new_figure(size, figsize).add_subplot()
-        if ax is None
-        else checked_axes(ax, ["criterion"])[0]
-    )
+    axes = one_axes("criterion", size, **style)
     optimum, label = table.attrs["optimum"], table.attrs["label"]
     said = [name if name == "sigma" else f"theta: {name}" for name in names]
     axes.set_xlabel(said[0], parse_math=False)

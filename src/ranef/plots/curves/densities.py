@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import Unpack
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from scipy.integrate import cumulative_trapezoid
 from scipy.special import ndtr, ndtri
 
+from ranef._typing import Axes, Panels, Size, Style
 from ranef.arguments import check_choice
-from ranef.plots.canvas import ACCENT, GREY, TINT, checked_axes, ink, new_figure
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from ranef.plots.canvas import ACCENT, GREY, TINT, ink, one_axes, panels_of
 
 KINDS = ("density", "qq")
 PANELS_PER_ROW = 3
@@ -28,9 +24,8 @@ def densities(
     *,
     kind: str = "density",
     of: str = "posterior",
-    ax: Axes | Iterable[Axes] | None = None,
-    figsize: tuple[float, float] | None = None,
-) -> NDArray[np.object_]:
+    **style: Unpack[Style],
+) -> Panels:
     """Draw densities, or the quantiles of their distributions, one parameter a panel.
 
     Parameters
@@ -50,7 +45,7 @@ def densities(
     check_choice("kind", kind, KINDS, "is no kind of plot")
     panels = dict(iter(table.groupby("parameter", sort=False)))
     names = [str(name) for name in panels]
-    axes = _new_axes(len(names), figsize) if ax is None else checked_axes(ax, names)
+    axes = panels_of(names, _size, PANELS_PER_ROW, **style)
     estimates = table.attrs.get("estimates", {})
     for place, (name, panel) in zip(axes, panels.items(), strict=True):
         if kind == "qq":
@@ -62,7 +57,7 @@ def densities(
     for place in axes:
         drawn, labels = place.get_legend_handles_labels()
         handles |= dict(zip(labels, drawn, strict=True))
-    if ax is None and handles:
+    if handles and style.get("ax") is None:
         figure = axes[0].figure
         figure.legend(
             handles.values(), handles.keys(), loc="outside upper center", ncols=len(handles),
@@ -114,8 +109,7 @@ def single_density(
     mean: float,
     prob: float = 0.95,
     name: str = "",
-    ax: Axes | None = None,
-    figsize: tuple[float, float] | None = None,
+    **style: Unpack[Style],
 ) -> Axes:
     """Draw one density, with an interval below the curve and its mean.
 
@@ -133,10 +127,7 @@ def single_density(
     figsize : tuple of float
         Of a new figure, in inches.
     """
-    if ax is None:
-        axes = new_figure((4.8, 3.0), figsize).add_subplot()
-    else:
-        axes = checked_axes(ax, ["density"])[0]
+    axes = one_axes("density", (4.8, 3.0), **style)
     value, density = table["value"].to_numpy(), table["density"].to_numpy()
     inside = (value >= interval[0]) & (value <= interval[1])
     words = f"{100 * prob:g} % HPD interval"
@@ -148,14 +139,10 @@ def single_density(
     axes.set_yticks([])
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.set_xlabel(name, parse_math=False)
-    if ax is None:
+    if style.get("ax") is None:
         axes.figure.legend(loc="outside upper center", ncols=3, frameon=False, fontsize="small")
     return axes
 
 
-def _new_axes(count: int, figsize: tuple[float, float] | None) -> NDArray[np.object_]:
-    columns = min(count, PANELS_PER_ROW)
-    rows = -(-count // columns)
-    figure = new_figure((max(2.6 * columns, 3.6), 1.9 * rows + 0.4), figsize)
-    axes = [figure.add_subplot(rows, columns, i + 1) for i in range(count)]
-    return np.array(axes, dtype=object)
+def _size(columns: int, rows: int) -> Size:
+    return max(2.6 * columns, 3.6), 1.9 * rows + 0.4

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import Unpack
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ranef.plots.canvas import ACCENT, GREY, TINT, checked_axes, ink, new_figure, note
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from ranef._typing import Axes, Panels, Style
+from ranef.plots.canvas import ACCENT, GREY, TINT, ink, note, panels_of
 
 BINS = 40
 ZERO = 1e-6  # a statistic below it is zero
@@ -20,10 +17,8 @@ ZERO = 1e-6  # a statistic below it is zero
 
 def null_statistics(
     table: pd.DataFrame,
-    *,
-    ax: Axes | Iterable[Axes] | None = None,
-    figsize: tuple[float, float] | None = None,
-) -> NDArray[np.object_]:
+    **style: Unpack[Style],
+) -> Panels:
     """Draw the distribution of simulated statistics, one test a panel.
 
     Parameters
@@ -37,11 +32,7 @@ def null_statistics(
         Of a new figure, in inches.
     """
     tests = [str(test) for test in table.attrs["observed"]]
-    if ax is None:
-        figure = new_figure((5.6, 0.4 + 2.6 * len(tests)), figsize)
-        axes = np.ravel(figure.subplots(len(tests), 1, squeeze=False))
-    else:
-        axes = checked_axes(ax, tests)
+    axes = panels_of(tests, lambda _, rows: (5.6, 0.4 + 2.6 * rows), most=1, **style)
     for place, (test, (observed, p_value)) in zip(
         axes, table.attrs["observed"].items(), strict=True
     ):

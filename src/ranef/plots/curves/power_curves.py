@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Unpack
 
 import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
-from ranef.plots.canvas import GREY, new_figure, note
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from ranef._typing import Axes, Style
+from ranef.plots.canvas import GREY, note, one_axes
 
 MAX_LINES = 10  # that have colours of their own
 
@@ -21,8 +19,7 @@ def power_curves(
     size: str,
     target: float | None = 0.8,
     alpha: float = 0.05,
-    ax: Axes | None = None,
-    figsize: tuple[float, float] | None = None,
+    **style: Unpack[Style],
 ) -> Axes:
     """Draw power against size, one line for each effect.
 
@@ -40,7 +37,7 @@ def power_curves(
     figsize : tuple of float, optional
         Of a new figure, in inches.
     """
-    axes = new_figure((6.4, 4.4), figsize).add_subplot() if ax is None else ax
+    axes = one_axes("power", (6.4, 4.4), **style)
     for level, words in ((target, "target"), (alpha, "level of the test")):
         if level is not None:
             axes.axhline(level, color=GREY, linewidth=0.8, linestyle="--", zorder=1)

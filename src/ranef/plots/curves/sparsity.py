@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import Unpack
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from ranef.plots.canvas import checked_axes, new_figure
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from ranef._typing import Axes, Panels, Size, Style
+from ranef.plots.canvas import axes_of, new_figure
 
 MAX_CELLS = 400  # rows, or columns, that are drawn one by one
 
 
 def sparsity(
     table: pd.DataFrame,
-    *,
-    ax: Iterable[Axes] | None = None,
-    figsize: tuple[float, float] | None = None,
-) -> NDArray[np.object_]:
+    **style: Unpack[Style],
+) -> Panels:
     """Draw matrices, one a panel.
 
     Parameters
@@ -35,7 +30,7 @@ def sparsity(
         Of a new figure, in inches.
     """
     shapes = table.attrs["shapes"]
-    axes = _new_axes(shapes, figsize) if ax is None else checked_axes(ax, list(shapes))
+    axes = axes_of(list(shapes), partial(_new_axes, shapes), **style)
     for place, (name, shape) in zip(axes, shapes.items(), strict=True):
         entries = table[table["matrix"] == name]
         draw_matrix(place, entries, shape)
@@ -70,9 +65,7 @@ def draw_matrix(axes: Axes, entries: pd.DataFrame, shape: tuple[int, int]) -> No
     axes.tick_params(labelsize="x-small", length=2)
 
 
-def _new_axes(
-    shapes: dict[str, tuple[int, int]], figsize: tuple[float, float] | None
-) -> NDArray[np.object_]:
+def _new_axes(shapes: dict[str, tuple[int, int]], figsize: Size | None) -> Panels:
     figure = new_figure((8.4, 5.2), figsize)
     grid = figure.add_gridspec(2, 6, height_ratios=(1, 1.15))
     wide = [name for name, (rows, columns) in shapes.items() if rows != columns]
