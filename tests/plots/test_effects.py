@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ranef.errors import DataError, RanefError
+from ranef.errors import RanefError
 from ranef.plots.comparisons import COLOURS
 from ranef.plots.effects import effects
 
@@ -123,10 +123,3 @@ def test_gaps_are_left_open():
     (axes,) = effects(found, "x")
     assert np.isnan(axes.get_lines()[0].get_ydata()[1])
     axes.figure.canvas.draw()
-
-
-def test_what_is_no_table():
-    with pytest.raises(DataError, match="The table lacks `lower`"):
-        effects(table(1).drop(columns="lower"), "x")
-    with pytest.raises(DataError, match="has no rows"):
-        effects(table(1).iloc[:0], "x")

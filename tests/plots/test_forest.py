@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import matplotlib as mpl
 import numpy as np
-import pandas as pd
 import pytest
 from meta_cases import SCHOOLS
 
 import ranef as rf
-from ranef.errors import DataError
 from ranef.plots.forest import forest
 
 mpl.use("Agg")
@@ -57,10 +55,3 @@ def test_given_axes_are_used():
     assert axes.get_xlabel() == "y"
     with pytest.raises(rf.RanefError, match="`ax` must hold one axes"):
         fit.plot_forest(ax=[axes, axes])
-
-
-def test_a_table_without_columns_is_refused(table):
-    with pytest.raises(DataError, match="The table lacks `own`"):
-        forest(table.drop(columns="own"))
-    with pytest.raises(DataError, match=r"A table of fit\.forest_table\(\) has them"):
-        forest(pd.DataFrame(columns=table.columns))

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ranef.errors import DataError, RanefError
+from ranef.errors import RanefError
 from ranef.plots.predicted_responses import predictive
 
 
@@ -42,10 +42,3 @@ def test_axes_and_sizes_are_the_users():
     _, two = plt.subplots(1, 2)
     with pytest.raises(RanefError, match=r"one axes for each panel, 1 in all \(responses\), but"):
         predictive(table(), ax=two)
-
-
-def test_bad_tables_are_refused():
-    with pytest.raises(DataError, match="The table has no column `median`"):
-        predictive(table().drop(columns="median"))
-    with pytest.raises(DataError, match="The table is empty: there is no response to draw"):
-        predictive(table().iloc[:0])

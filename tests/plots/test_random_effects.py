@@ -527,14 +527,6 @@ def test_unknown_kind_and_order(sleep: pd.DataFrame) -> None:
     assert message(error) == ("order='zzz' is not known. Known names: `estimate`, `each`, `level`.")
 
 
-@pytest.mark.parametrize("plot", [caterpillar, shrinkage])
-def test_unknown_term(plot, sleep: pd.DataFrame) -> None:
-    table = sleep if plot is caterpillar else groups()
-    with pytest.raises(DataError) as error:
-        plot(table, term="subject")
-    assert message(error) == "The table has no term `subject`. Did you mean `Subject`?"
-
-
 def test_unknown_and_too_many_coefs() -> None:
     table = groups(coefs=("Intercept", "Days", "sex"))
     with pytest.raises(DataError) as error:
@@ -559,45 +551,3 @@ def test_wrong_number_of_axes(sleep: pd.DataFrame) -> None:
         "`ax` must hold one axes for each panel, 1 in all (Subject), but it holds 2."
     )
     assert not left.has_data()
-
-
-@pytest.mark.parametrize("plot", [caterpillar, shrinkage])
-def test_empty_table(plot, sleep: pd.DataFrame) -> None:
-    table = sleep if plot is caterpillar else groups()
-    with pytest.raises(DataError) as error:
-        plot(table.iloc[:0])
-    assert message(error) == (
-        "The table has no rows, so there is nothing to draw. "
-        "Only a model with a random-effects term such as `(1 | g)` has random effects."
-    )
-
-
-def test_missing_columns(sleep: pd.DataFrame) -> None:
-    with pytest.raises(DataError) as error:
-        shrinkage(sleep)
-    assert message(error) == (
-        "The table lacks `own`, `model`, `population` and `n`. "
-        "It must have the columns term, level, coef, own, model, population, n."
-    )
-
-
-def test_rows_given_twice(sleep: pd.DataFrame) -> None:
-    with pytest.raises(DataError) as error:
-        caterpillar(pd.concat([sleep, sleep.iloc[[6]]]))
-    assert message(error) == (
-        "The table has more than one row for the level `309` and the coefficient `Days` "
-        "of the term `Subject`."
-    )
-
-
-def test_covariance_of_the_wrong_shape_or_names() -> None:
-    with pytest.raises(RanefError) as error:
-        shrinkage(groups(), covariance=np.eye(3))
-    assert message(error) == (
-        "`covariance` has the shape (3, 3), but `Intercept` and `Days` need (2, 2)."
-    )
-    frame = pd.DataFrame(np.eye(2), index=["a", "Days"], columns=["a", "Days"])
-    with pytest.raises(RanefError) as error:
-        shrinkage(groups(), covariance=frame)
-    assert message(error) == "`covariance` has no `Intercept`. Known names: `a`, `Days`."
-    assert plt.get_fignums() == []

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ranef.errors import DataError, RanefError
+from ranef.errors import RanefError
 from ranef.plots.residuals import residuals, slices
 
 
@@ -106,10 +106,3 @@ def test_axes_and_sizes_are_the_users():
     _, axes = plt.subplots()
     assert residuals(table, ax=axes) is axes
     assert tuple(residuals(table, figsize=(3, 2)).figure.get_size_inches()) == (3, 2)
-
-
-def test_bad_tables_are_refused():
-    with pytest.raises(DataError, match="The table has no column `residual`"):
-        residuals(pd.DataFrame({"x": [1.0]}))
-    with pytest.raises(DataError, match="The table is empty: there is no residual to draw"):
-        residuals(pd.DataFrame({"x": [], "residual": []}))

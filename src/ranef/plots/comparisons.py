@@ -30,7 +30,6 @@ from ranef.plots.canvas import (
     short,
     strip,
 )
-from ranef.plots.random_effects import check_table
 
 SENSITIVITY_COLUMNS = ("model", "scale", "log_bf", "mcse")
 GROUP_COLUMNS = ("level", "difference")
@@ -97,11 +96,7 @@ def sensitivity(
     Bayes factor
     against a
     """
-    _check(table, SENSITIVITY_COLUMNS, "model")
-    if len(scales := table["scale"].unique()) < 2:
-        raise DataError(
-            f"The table has one scale only, {scales[0]:g}, so there is no line to draw."
-        )
+    _check_finite(table, SENSITIVITY_COLUMNS, "model")
     lines = {str(name): line.sort_values("scale") for name, line in table.groupby("model")}
     ends = {name: float(line["log_bf"].iloc[-1]) for name, line in lines.items()}
     by_end = sorted(ends, key=ends.__getitem__)
@@ -163,7 +158,7 @@ def group_differences(
     >>> group_differences(table, names=("a", "b")).get_title(loc="left")
     'a against b, 3 groups'
     """
-    _check(table, GROUP_COLUMNS, "level")
+    _check_finite(table, GROUP_COLUMNS, "level")
     ordered = table.sort_values("difference", kind="stable")
     difference = ordered["difference"].to_numpy(dtype=float)
     levels, m = [str(level) for level in ordered["level"]], len(ordered)
@@ -220,7 +215,7 @@ def elpd(
     >>> [label.get_text() for label in elpd(table).get_yticklabels()]
     ['b', 'a']
     """
-    _check(table, ELPD_COLUMNS, "model")
+    _check_finite(table, ELPD_COLUMNS, "model")
     ordered = table.sort_values("elpd", kind="stable")
     models, m = [str(model) for model in ordered["model"]], len(ordered)
     difference, se = (ordered[c].to_numpy(dtype=float) for c in ("elpd_diff", "se_diff"))
@@ -288,7 +283,7 @@ def posterior_and_prior(
     >>> posterior_and_prior(table, name="sd of Days").get_xlabel()
     'sd of Days'
     """
-    _check(table, DENSITY_COLUMNS, "value")
+    _check_finite(table, DENSITY_COLUMNS, "value")
     table = table.sort_values("value")
     value, posterior, prior = (table[c].to_numpy(dtype=float) for c in DENSITY_COLUMNS)
     axes = one_axes("densities", (5.2, 3.2), **style)
@@ -312,9 +307,8 @@ def posterior_and_prior(
 # ------------------------------------------------------------------------- elements of the plots
 
 
-def _check(table: pd.DataFrame, columns: Sequence[str], label: str) -> None:
+def _check_finite(table: pd.DataFrame, columns: Sequence[str], label: str) -> None:
     """Refuse a table that lacks a column or a number, named by its row's label."""
-    check_table(table, columns)
     for name in [column for column in columns if column not in ("model", "level")]:
         finite = np.isfinite(pd.to_numeric(table[name], errors="coerce"))
         if not finite.all():

@@ -14,7 +14,6 @@ import pandas as pd
 from ranef._typing import Array, Axes, Panels, Size, Style
 from ranef.plots.canvas import ACCENT, GREY, axes_of, name_columns, new_figure, note, short
 from ranef.plots.comparisons import COLOURS
-from ranef.plots.random_effects import check_table
 
 NUMBERS = ("estimate", "lower", "upper")
 MAX_PANELS = 30  # above, one panel has all curves, without bands and names
@@ -84,7 +83,6 @@ def effects(
     >>> len(axes), axes[0].get_ylabel()
     (1, 'y')
     """
-    check_table(table, [variable, *by, *NUMBERS])
     panels = _panels(table, list(by))
     names, is_new = [panel.title or variable for panel in panels], style.get("ax") is None
     grid = axes_of(names, partial(_new_axes, len(panels)), **style)

@@ -19,12 +19,7 @@ from ranef.plots.canvas import (
     rows_height,
     strip,
 )
-from ranef.plots.random_effects import check_table
 
-FOREST_COLUMNS = (
-    "kind", "label", "own", "own_lower", "own_upper", "estimate", "lower", "upper",
-)  # fmt: skip
-NO_STUDIES = " A table of fit.forest_table() has them."
 APART = 0.17  # of a row, between a study's own estimate and the model's
 HALF_HEIGHT = 0.3  # of the diamond
 SMALLEST, LARGEST = 12.0, 70.0  # areas of squares, in square points
@@ -70,7 +65,6 @@ def forest(
     >>> [label.get_text() for label in axes.get_yticklabels()]
     ['mean', 'B', 'A']
     """
-    check_table(table, FOREST_COLUMNS, NO_STUDIES)
     table = table.iloc[::-1].reset_index(drop=True)
     names = [LAST_ROWS.get(k, str(n)) for k, n in zip(table["kind"], table["label"], strict=True)]
     m = len(table)

@@ -14,7 +14,7 @@ import pandas as pd
 
 from ranef._typing import Array, Axes, Panels, Style
 from ranef.arguments import check_known
-from ranef.errors import DataError, RanefError
+from ranef.errors import RanefError
 from ranef.plots.canvas import (
     ACCENT,
     GREY,
@@ -119,11 +119,6 @@ def _chosen(
     table: pd.DataFrame, what: str | Sequence[str] | None, scale: pd.Series[float] | None
 ) -> list[str]:
     """Return the columns that get a panel."""
-    for name in ("level", "cook"):
-        if name not in table:
-            raise DataError(f"The table has no column `{name}`.")
-    if table.empty:
-        raise DataError("The table is empty: there is no group to draw.")
     numbers = [str(name) for name in table.columns if name not in ("level", "n")]
     if what is not None:
         asked = [what] if isinstance(what, str) else list(what)

@@ -17,16 +17,13 @@ import pandas as pd
 
 from ranef._typing import Array, Axes, Panels, Style
 from ranef.arguments import check_choice
-from ranef.errors import DataError, RanefError, listed, suggestion
+from ranef.errors import DataError, RanefError, suggestion
 from ranef.plots.by_group.arrows import Groups, draw_groups, new_single
 from ranef.plots.by_group.caterpillars import Panel, draw_panel, finish, new_grid, share_limits
 from ranef.plots.canvas import axes_of
 
 KINDS = ("interval", "qq")
 ORDERS = ("estimate", "each", "level")
-RANEF_COLUMNS = ("term", "level", "coef", "estimate", "lower", "upper")
-SHRINKAGE_COLUMNS = ("term", "level", "coef", "own", "model", "population", "n")
-NO_RANDOM_EFFECTS = " Only a model with a random-effects term such as `(1 | g)` has random effects."
 
 
 def caterpillar(
@@ -106,8 +103,7 @@ def caterpillar(
     """
     check_choice("kind", kind, KINDS, "is not known", error=RanefError)
     check_choice("order", order, ORDERS, "is not known", error=RanefError)
-    check_table(table, RANEF_COLUMNS, NO_RANDOM_EFFECTS)
-    terms = names_in(table["term"]) if term is None else (_checked_term(table, term),)
+    terms = names_in(table["term"]) if term is None else (term,)
     panel_order = "each" if kind == "qq" else order
     words = xlabels or {}, titles or {}
     rows = [_panels(term_table(table, name), panel_order, *words) for name in terms]
@@ -197,32 +193,13 @@ def shrinkage(
     >>> shrinkage(table).get_xlabel()
     'Intercept'
     """
-    check_table(table, SHRINKAGE_COLUMNS, NO_RANDOM_EFFECTS)
-    name = names_in(table["term"])[0] if term is None else _checked_term(table, term)
+    name = names_in(table["term"])[0] if term is None else term
     mine = term_table(table, name)
     groups = _groups(mine, _checked_coefs(mine, coefs), xlabels or {}, own)
     cov = _covariance(covariance, groups.coefs)
     axes = new_single(groups, **style)
     draw_groups(axes, groups, cov, labels)
     return axes
-
-
-def check_table(table: pd.DataFrame, columns: Sequence[str], if_empty: str = "") -> None:
-    """Refuse a table that lacks a column, or is empty, with a hint for that case."""
-    missing = [name for name in columns if name not in table.columns]
-    if missing:
-        raise DataError(
-            f"The table lacks {listed(missing)}. It must have the columns {', '.join(columns)}."
-        )
-    if table.empty:
-        raise DataError(f"The table has no rows, so there is nothing to draw.{if_empty}")
-
-
-def _checked_term(table: pd.DataFrame, term: str) -> str:
-    terms = names_in(table["term"])
-    if term not in terms:
-        raise DataError(f"The table has no term `{term}`. {suggestion(str(term), terms)}")
-    return term
 
 
 def _checked_coefs(table: pd.DataFrame, coefs: str | Sequence[str] | None) -> tuple[str, ...]:
@@ -246,16 +223,9 @@ def names_in(column: pd.Series[Any]) -> tuple[str, ...]:
 
 
 def term_table(table: pd.DataFrame, term: str) -> pd.DataFrame:
-    """Return the rows of one term, each of a level and coefficient of its own."""
+    """Return the rows of one term, its levels as text."""
     rows = table[table["term"] == term]
-    rows = rows.assign(level=list(map(str, rows["level"])))
-    repeated = rows[rows.duplicated(["level", "coef"])]
-    if len(repeated):
-        raise DataError(
-            f"The table has more than one row for the level `{repeated['level'].iloc[0]}` and the "
-            f"coefficient `{repeated['coef'].iloc[0]}` of the term `{term}`."
-        )
-    return rows
+    return rows.assign(level=list(map(str, rows["level"])))
 
 
 def effects_matrix(table: pd.DataFrame, column: str, coefs: Sequence[str]) -> Array:
@@ -319,18 +289,7 @@ def _groups(
 
 
 def _covariance(matrix: pd.DataFrame | Array | None, coefs: tuple[str, ...]) -> Array | None:
-    if matrix is None:
-        return None
+    """Return the covariance of the coefficients that are drawn."""
     if isinstance(matrix, pd.DataFrame):
-        for coef in coefs:
-            if coef not in matrix.index or coef not in matrix.columns:
-                raise RanefError(
-                    f"`covariance` has no `{coef}`. {suggestion(coef, matrix.columns)}"
-                )
-        matrix = matrix.loc[list(coefs), list(coefs)].to_numpy(dtype=float)
-    values, k = np.asarray(matrix, dtype=float), len(coefs)
-    if values.shape != (k, k):
-        raise RanefError(
-            f"`covariance` has the shape {values.shape}, but {listed(coefs)} need {(k, k)}."
-        )
-    return values
+        matrix = matrix.loc[list(coefs), list(coefs)].to_numpy()
+    return None if matrix is None else np.asarray(matrix, dtype=np.float64)

@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 
 from ranef._typing import Array, Axes, Panels, Style
-from ranef.errors import DataError
 from ranef.plots.canvas import (
     ACCENT,
     GREY,
@@ -29,11 +28,6 @@ from ranef.plots.canvas import (
     short,
 )
 
-COLUMNS = {
-    "qq": ("theoretical", "residual", "lower", "upper"),
-    "effects": ("coef", "level", "theoretical", "residual", "lower", "upper"),
-    "group": ("level", "residual"),
-}
 ROWS_OF_SLICE = 20  # whose mean is drawn, at least
 MOST_SLICES = 20
 NAMED_OUTSIDE = 5  # random effects outside of the envelope, or the most extreme ones
@@ -93,14 +87,8 @@ def residuals(
 
 def _kind(table: pd.DataFrame) -> str:
     """Return what a table is of, by its columns."""
-    names = set(table.columns)
-    kind = next((kind for kind in ("effects", "qq", "group") if set(COLUMNS[kind]) <= names), "x")
-    for name in COLUMNS.get(kind, ("x", "residual")):
-        if name not in table:
-            raise DataError(f"The table has no column `{name}`.")
-    if table.empty:
-        raise DataError("The table is empty: there is no residual to draw.")
-    return kind
+    by_column = {"coef": "effects", "theoretical": "qq", "level": "group"}
+    return next((kind for name, kind in by_column.items() if name in table), "x")
 
 
 # --------------------------------------------------------------------------- against a variable

@@ -11,7 +11,6 @@ mpl.use("Agg")
 
 import matplotlib.pyplot as plt
 
-from ranef.errors import DataError
 from ranef.plots.by_group.trellis import trellis
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -98,16 +97,3 @@ def test_the_area_of_points_goes_by_the_number():
     points, lines = tables(1)
     (axes,) = trellis(points.assign(n=[1, 2, 3, 4, 5]), lines)
     assert np.all(np.diff(axes.collections[0].get_sizes()) > 0)
-
-
-def test_a_table_that_lacks_a_column_is_refused():
-    points, lines = tables()
-    with pytest.raises(DataError) as caught:
-        trellis(points, lines.drop(columns="own"))
-    assert str(caught.value) == "The table lacks `own`. It must have the columns level, x, own."
-    with pytest.raises(DataError) as caught:
-        trellis(points.iloc[:0], lines)
-    assert str(caught.value) == (
-        "The table has no rows, so there is nothing to draw. "
-        "A model with a random-effects term such as `(1 | g)` has groups."
-    )

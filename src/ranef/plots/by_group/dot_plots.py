@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 
 from ranef._typing import Array, Axes, Panels, Size, Style
-from ranef.plots.by_group.trellis import NO_GROUPS
 from ranef.plots.canvas import (
     ACCENT,
     GREY,
@@ -26,9 +25,7 @@ from ranef.plots.canvas import (
     short,
     strip,
 )
-from ranef.plots.random_effects import check_table
 
-DOT_COLUMNS = ("level", "y")
 APART = 0.16  # of a row, between values that are the same
 FEW = 8  # parts that are told apart by colours
 # Of Okabe and Ito, seen on white and on black; an olive of Tol in place of black
@@ -76,7 +73,6 @@ def dots(
     >>> [label.get_text() for label in dots(points).get_yticklabels()]
     ['a', 'c', 'b']
     """
-    check_table(points, DOT_COLUMNS, NO_GROUPS)
     means = _means(points, order)
     levels, m = [str(level) for level in means.index], len(means)
     axes = one_axes(title or "dots", (labels_width(levels) + 5.4, rows_height(m) + 0.4), **style)
@@ -121,7 +117,6 @@ def nested_dots(
     >>> upper.get_ylabel(), [label.get_text() for label in upper.get_yticklabels()]
     ('B', ['b', 'a'])
     """
-    check_table(points, ("panel", *DOT_COLUMNS), NO_GROUPS)
     outer = _means(points.drop(columns="level").rename(columns={"panel": "level"}), order)
     parts = {str(name): points[points["panel"] == name] for name in outer.index[::-1]}
     means = [_means(part, order) for part in parts.values()]

@@ -24,9 +24,8 @@ from ranef.plots.canvas import (
     mark_sizes,
     new_figure,
 )
-from ranef.plots.random_effects import check_table, effects_matrix, names_in, term_table
+from ranef.plots.random_effects import effects_matrix, names_in, term_table
 
-PAIR_COLUMNS = ("term", "level", "coef", "estimate")
 PANEL = 2.9  # inches, of one of several
 
 
@@ -79,7 +78,6 @@ def pairs(
     >>> panel.get_xlabel(), panel.get_ylabel()
     ('x', 'z')
     """
-    check_table(table, PAIR_COLUMNS)
     name = names_in(table["term"])[0]
     mine = term_table(table, name)
     coefs, levels = list(names_in(mine["coef"])), names_in(mine["level"])

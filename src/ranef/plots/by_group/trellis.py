@@ -25,12 +25,10 @@ from ranef.plots.canvas import (
     new_figure,
     short,
 )
-from ranef.plots.random_effects import check_table
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
 
-POINT_COLUMNS, LINE_COLUMNS = ("level", "x", "y"), ("level", "x", "own")
 WIDTH, HEIGHT, WIDEST = 1.75, 1.55, 12.0  # of a panel, and of a figure, in inches
 LINES: dict[str, tuple[str, str, Any, float]] = {
     "own": ("by its rows alone", GREY, "-", 1.1),
@@ -39,7 +37,6 @@ LINES: dict[str, tuple[str, str, Any, float]] = {
 }
 POINT_SIZE = 9.0  # square points
 TITLE_POINTS = 15.0  # the height of the title, below which the legend stands
-NO_GROUPS = " A model with a random-effects term such as `(1 | g)` has groups."
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,8 +111,6 @@ def trellis(
     >>> [panel.get_title() for panel in panels]
     ['b', 'a']
     """
-    check_table(points, POINT_COLUMNS, NO_GROUPS)
-    check_table(lines, LINE_COLUMNS)
     chosen = list(dict.fromkeys(points["level"])) if levels is None else list(levels)
     ticks = _ticks(points["x"])
     panels = _group_panels(points, lines, chosen, ticks)
