@@ -26,19 +26,14 @@ from ranef.fits.predictions.asked_rows import GROUPS
 from ranef.fits.predictions.estimated_rows import (
     OBSERVATIONS,
     estimated_draws,
-    estimated_means,
     estimated_rows,
-    intervals_around_estimates,
 )
 from ranef.fits.predictions.prediction_table import (
     Question,
     parts,
-    posterior_intervals,
-    posterior_means,
 )
 from ranef.likelihood.predictions import (
     drawn_rows,
-    linear_predictor,
     mean_over_groups,
     with_drawn_levels,
 )
@@ -172,20 +167,8 @@ def of_means(fit: Fit, rows: NewRows, wanted: Wanted) -> pd.DataFrame:
         half = quantiles(wanted.prob, df, "none", 1) * se
         numbers = {"estimate": eta, "se": se, "lower": eta - half, "upper": eta + half, "df": df}
         return _spread(rows, numbers)
-    if isinstance(fit, PosteriorFit):
-        estimate, spread = _posterior(fit, rows, wanted)
-        return _spread(rows, dict(zip(_COLUMNS, (estimate, *spread), strict=True)))
-    assert isinstance(fit, PointFit)
-    model, rng = fit.fitted_model, np.random.default_rng(0)  # nothing is drawn
-    intervals = intervals_around_estimates(
-        model, fit.engine, wanted.asked, rng, fixed=True, replicates=None, said=""
-    )
-    if wanted.kind == "link":
-        estimate = estimated_rows(model, rows, None, fixed=False).mean[0]
-    else:
-        estimate = estimated_means(model, rows)
-    names = ("estimate", "se", "lower", "upper")
-    return _spread(rows, dict(zip(names, (estimate, *intervals.of(rows)), strict=True)))
+    names = ("estimate", "se" if isinstance(fit, PointFit) else "sd", "lower", "upper")
+    return _spread(rows, dict(zip(names, _predicted(fit, rows, wanted), strict=True)))
 
 
 def of_changes(
@@ -234,7 +217,8 @@ def of_changes(
     if isinstance(fit, PosteriorFit):
         draws = change.at(_drawn_averages(fit, both, ends, wanted)) @ rise.T
         if is_linear:
-            draws += rise @ (ends @ _at_posterior_means(fit, both)) - draws.mean(axis=0)
+            expected = fit._expected(both, wanted.asked)  # noqa: SLF001 -- as predict
+            draws += rise @ (ends @ expected) - draws.mean(axis=0)
         return _of_draws(rows, draws, wanted, change)
     assert isinstance(fit, PointFit)
     estimate, is_new = rise @ change.at(means), any(term.is_new.any() for term in groups)
@@ -257,9 +241,8 @@ def of_tests(
     Parameters are those of `of_changes`.
     """
     if isinstance(fit, PosteriorFit):
-        estimate, spread = _posterior(fit, rows, wanted)
         above = [_probability_above(fit, part) for part in parts(rows, fit.marginals.n_points)]
-        columns = (estimate, *spread, np.concatenate(above))
+        columns = (*_predicted(fit, rows, wanted), np.concatenate(above))
         return _spread(rows, dict(zip((*_COLUMNS, "probability"), columns, strict=True)))
     assert isinstance(fit, PointFit)
     estimate = rows.offset + rows.X @ fit.fixef().to_numpy()
@@ -442,34 +425,11 @@ def _of_draws(
     return _spread(rows, dict(zip((*_COLUMNS, "probability"), (*numbers, above), strict=True)))
 
 
-def _posterior(
-    fit: PosteriorFit, rows: NewRows, wanted: Wanted
-) -> tuple[Array, tuple[Array, Array, Array]]:
-    """Return posterior means, and standard deviations and intervals, of rows."""
-    asked, marginals = wanted.asked, fit.marginals
-    intervals = posterior_intervals(
-        fit.family, marginals, asked, lambda part: _drawn(fit, part, wanted)
-    )
-    if wanted.kind == "link":
-        expected = _at_posterior_means(fit, rows)
-    else:
-        expected = posterior_means(fit.family, marginals, rows)
-    return expected, intervals.of(rows)
-
-
-def _at_posterior_means(fit: PosteriorFit, rows: NewRows) -> Array:
-    """Return the posterior means of the linear predictors of rows, shape (n,)."""
-    modes = (mean for mean, _ in fit.marginals.effect_moments)
-    b = dict(zip((term.label for term in fit.design.terms), modes, strict=True))
-    return linear_predictor(rows, rows.terms, np.asarray(fit.fixef()), b)
-
-
-def _drawn(fit: PosteriorFit, rows: NewRows, wanted: Wanted) -> Array:
-    """Return draws of the means of rows, shape (draws, n)."""
-    rng, average = np.random.default_rng(0), wanted.asked.is_average
-    return drawn_rows(
-        fit.design, fit.family, rows, fit.draws_at(), rng, kind=wanted.kind, average=average
-    )
+def _predicted(fit: Fit, rows: NewRows, wanted: Wanted) -> tuple[Array, Array, Array, Array]:
+    """Return expected values of rows, their errors, and the ends of intervals, as fits predict."""
+    uncertainty = "fixed" if isinstance(fit, PointFit) else None
+    intervals = fit._intervals(wanted.asked, uncertainty, None, 0)  # noqa: SLF001 -- as predict
+    return fit._expected(rows, wanted.asked), *intervals.of(rows)  # noqa: SLF001 -- as predict
 
 
 def _probability_above(fit: PosteriorFit, rows: NewRows) -> Array:
