@@ -106,17 +106,11 @@ class PointFit(PointMatrices, Fit):
         return pd.DataFrame(self.estimate.vcov, index=names, columns=names)
 
     def varcorr(self) -> VarCorr:
-        sd, corr, cov = {}, {}, {}
-        for term, Lambda in zip(self.design.terms, self.estimate.Lambdas, strict=True):
-            names = pd.Index(term.coefs)
-            covariance = self.sigma**2 * Lambda @ Lambda.T
-            sds, corrs = sd_and_corr(covariance)
-            sd[term.label] = pd.Series(sds, index=names, name="sd")
-            corr[term.label] = pd.DataFrame(corrs, index=names, columns=names)
-            cov[term.label] = pd.DataFrame(covariance, index=names, columns=names)
-        correlated = frozenset(t.label for t in self.design.terms if t.covariance.has_correlations)
-        sigma, has_sigma = self.sigma, self.family.has_sigma and not self.knows_sigma
-        return VarCorr(sd, corr, cov, sigma, sigma**2, correlated, has_sigma)
+        covs = [self.sigma**2 * Lambda @ Lambda.T for Lambda in self.estimate.Lambdas]
+        has_sigma = self.family.has_sigma and not self.knows_sigma
+        moments = [(*sd_and_corr(cov), cov) for cov in covs]
+        sigmas = self.sigma, self.sigma**2
+        return VarCorr.of(self.design.terms, moments, sigmas, has_sigma=has_sigma)
 
     def _numbers(self) -> Numbers:
         cov = self.varcorr().cov
@@ -359,18 +353,8 @@ class PointFit(PointMatrices, Fit):
         return dict(zip((t.label for t in self.design.terms), self.estimate.b, strict=True))
 
     def _drawn(self, n: int, rng: np.random.Generator) -> Draws:  # noqa: ARG002 -- nothing random
-        def repeated(values: object) -> Array:
-            array = np.asarray(values, dtype=np.float64)
-            return np.broadcast_to(array, (n, *array.shape))
-
-        parameters = {name: repeated(value) for name, value in self.parameters.items()}
-        return Draws(
-            beta=repeated(self.estimate.beta),
-            sigma=parameters.pop("sigma", None),
-            factors=[repeated(self.sigma * Lambda) for Lambda in self.estimate.Lambdas],
-            b=[repeated(b) for b in self.estimate.b],
-            parameters=parameters,
-        )
+        one = self.estimate
+        return Draws.of_point(n, one.beta, self.parameters, one.roots, one.b)
 
     # ------------------------------------------------------------------------- likelihood
 

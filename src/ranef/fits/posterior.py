@@ -41,7 +41,13 @@ from ranef.fits.tidy_tables import correlation_of_fixed
 from ranef.leave_one_out.elpd import Scores, to_arviz, units_of
 from ranef.likelihood.predictions import Draws, drawn_rows, log_likelihood
 from ranef.plots import comparisons
-from ranef.posterior.draws import Marginals, log_prior, posterior_predictive, quantities
+from ranef.posterior.draws import (
+    Marginals,
+    covariances_of,
+    log_prior,
+    posterior_predictive,
+    quantities,
+)
 from ranef.posterior.marginal_likelihood import MarginalLikelihood
 from ranef.posterior.prior_sensitivity import SCALES
 from ranef.posterior.quadrature.marginal_densities import Curve
@@ -228,28 +234,24 @@ class PosteriorFit(Fit):
 
     def varcorr(self) -> VarCorr:
         """Return posterior means of the standard deviations, correlations and covariances."""
-        sd, corr, cov = {}, {}, {}
-        expected = self.marginals.expected
-        for term in self.design.terms:
-            names = pd.Index(term.coefs)
-            sds, corrs = self.marginals.sds(term), self.marginals.correlations(term)
-            covs = corrs * sds[:, :, None] * sds[:, None, :]
-            sd[term.label] = pd.Series(expected(sds), index=names, name="sd")
-            corr[term.label] = pd.DataFrame(expected(corrs), index=names, columns=names)
-            cov[term.label] = pd.DataFrame(expected(covs), index=names, columns=names)
-        correlated = frozenset(t.label for t in self.design.terms if t.covariance.has_correlations)
-        sigma2 = float(expected(self._sigmas() ** 2))
+        marginals, expected = self.marginals, self.marginals.expected
+        moments = [
+            (
+                expected(marginals.sds(term)),
+                expected(marginals.correlations(term)),
+                expected(covariances_of(marginals, term)),
+            )
+            for term in self.design.terms
+        ]
+        sigmas = self.sigma, float(expected(self._sigmas() ** 2))
         has_sigma = self.family.has_sigma and not self.knows_sigma
-        return VarCorr(sd, corr, cov, self.sigma, sigma2, correlated, has_sigma)
+        return VarCorr.of(self.design.terms, moments, sigmas, has_sigma=has_sigma)
 
     def _numbers(self) -> Numbers:
-        drawn, covs = self.marginals.drawn, []
-        for term in self.design.terms:
-            sds = drawn.sds(term)
-            covs.append(drawn.correlations(term) * sds[:, :, None] * sds[:, None, :])
+        drawn = self.marginals.drawn
         return Numbers(
             drawn.beta,
-            tuple(covs),
+            tuple(covariances_of(drawn, term) for term in self.design.terms),
             {name: drawn.parameter(name) for name in self.family.parameters},
             {term.label: drawn.effects(term) for term in self.design.terms},
         )

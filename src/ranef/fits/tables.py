@@ -52,6 +52,25 @@ class VarCorr(Printed):
     correlated: frozenset[str]
     has_sigma: bool = True
 
+    @classmethod
+    def of(
+        cls,
+        terms: Sequence[RandomTerm],
+        moments: Sequence[tuple[Array, Array, Array]],
+        sigmas: tuple[float, float],
+        *,
+        has_sigma: bool,
+    ) -> VarCorr:
+        """Return a table of sds, correlations and covariances of each term, sigma and sigma^2."""
+        sd, corr, cov = {}, {}, {}
+        for term, (sds, corrs, covs) in zip(terms, moments, strict=True):
+            names = pd.Index(term.coefs)
+            sd[term.label] = pd.Series(sds, index=names, name="sd")
+            corr[term.label] = pd.DataFrame(corrs, index=names, columns=names)
+            cov[term.label] = pd.DataFrame(covs, index=names, columns=names)
+        correlated = frozenset(t.label for t in terms if t.covariance.has_correlations)
+        return cls(sd, corr, cov, *sigmas, correlated, has_sigma)
+
     @property
     def table(self) -> pd.DataFrame:
         """Tidy table with columns `grp, var1, var2, vcov, sdcor`, as lme4's `as.data.frame`."""

@@ -75,6 +75,11 @@ class Estimate(ReadOnly):
     working_weights: Array | None = None
     n_known: int = 0
 
+    @property
+    def roots(self) -> list[Array]:
+        """A square root of the covariance of each term, on the user's scale."""
+        return [self.sigma * Lambda for Lambda in self.Lambdas]
+
 
 @dataclass(frozen=True, eq=False)
 class FittedModel:

@@ -54,6 +54,24 @@ class Draws:
     b: list[Array]
     parameters: Mapping[str, Array] = field(default_factory=dict)
 
+    @staticmethod
+    def of_point(
+        n: int,
+        beta: Array,
+        parameters: Mapping[str, float],
+        factors: Sequence[Array],
+        b: Sequence[Array],
+    ) -> Draws:
+        """Return n draws of what is known, `sigma` being one of the parameters or none."""
+
+        def repeated(value: Array | float) -> Array:
+            array = np.asarray(value, dtype=np.float64)
+            return np.broadcast_to(array, (n, *array.shape))
+
+        own = {name: repeated(value) for name, value in parameters.items()}
+        sigma, roots = own.pop("sigma", None), list(map(repeated, factors))
+        return Draws(repeated(beta), sigma, roots, list(map(repeated, b)), own)
+
 
 @dataclass(frozen=True, eq=False)
 class NormalRows:

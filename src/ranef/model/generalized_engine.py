@@ -219,21 +219,16 @@ class GeneralizedEngine(SharedEngine):
     def equations(self, model: FittedModel) -> MixedModelEquations:
         found, weights = model.estimate, model.estimate.working_weights
         assert weights is not None
-        psi, roots = (
-            np.array([*model.parameters.values()]),
-            [found.sigma * f for f in found.Lambdas],
-        )
+        psi = np.array([*model.parameters.values()])
         of_cells = self.data.generalized.cells.summed(weights)
-        factorized = self._setting(np.zeros(0), psi, roots).factorized(of_cells)
+        factorized = self._setting(np.zeros(0), psi, found.roots).factorized(of_cells)
         design, bases = self.design_of(model), self.data.generalized.bases
         return MixedModelEquations(design, factorized, bases, 1.0, weights)
 
     def effects_of(self, model: FittedModel, Y: Array) -> Iterator[tuple[Array, list[Array]]]:
         prepared, found = self.data.generalized, model.estimate
         psi = np.array([*model.parameters.values()])
-        Lambdas = [
-            T @ (found.sigma * f) for T, f in zip(prepared.bases, found.Lambdas, strict=True)
-        ]
+        Lambdas = [T @ root for T, root in zip(prepared.bases, found.roots, strict=True)]
         gamma = np.linalg.solve(prepared.to_users, found.beta)
         setting = prepared.profile(Lambdas, psi)
         backs = [f.T @ np.linalg.inv(T).T for f, T in zip(Lambdas, prepared.bases, strict=True)]

@@ -306,9 +306,8 @@ def _typical(
     if "sigma" in truth.parameters:
         parameters["sigma"] = np.median([one.sigma for one in made])
     roots = []
-    for several in zip(*(one.Lambdas for one in made), strict=True):
-        scaled = [one.sigma * root for one, root in zip(made, several, strict=True)]
-        lengths, axes = np.linalg.eigh(np.mean([root @ root.T for root in scaled], axis=0))
+    for several in zip(*(one.roots for one in made), strict=True):
+        lengths, axes = np.linalg.eigh(np.mean([root @ root.T for root in several], axis=0))
         roots.append(axes * np.sqrt(np.maximum(lengths, 0.0)))
     beta = np.median([one.beta for one in made], axis=0)
     return Truth(beta, {name: float(value) for name, value in parameters.items()}, tuple(roots))

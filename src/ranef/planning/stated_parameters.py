@@ -47,14 +47,8 @@ class Truth:
 
     def draws(self, n: int) -> Draws:
         """Return the parameters n times, for groups none of which is known."""
-        repeated = {name: np.full(n, value) for name, value in self.parameters.items()}
-        return Draws(
-            beta=np.tile(self.beta, (n, 1)),
-            sigma=repeated.pop("sigma", None),
-            factors=[np.broadcast_to(root, (n, *root.shape)) for root in self.roots],
-            b=[np.zeros((n, 0, len(root))) for root in self.roots],
-            parameters=repeated,
-        )
+        none = [np.empty((0, len(root))) for root in self.roots]
+        return Draws.of_point(n, self.beta, self.parameters, self.roots, none)
 
     def words(self, design: Design) -> list[str]:
         """Return the parameters in words, one for each, by their names in `estimates()`."""

@@ -99,6 +99,12 @@ class Marginals(Protocol):
         """Return the posterior of the linear predictor of rows, a mixture of normals."""
 
 
+def covariances_of(marginals: Marginals, term: RandomTerm) -> Array:
+    """Return the covariance of a term's effects at each point, shape (points, k, k)."""
+    sds = marginals.sds(term)
+    return marginals.correlations(term) * sds[:, :, None] * sds[:, None, :]
+
+
 @dataclass(frozen=True, eq=False)
 class DrawnMarginals:
     """The marginal posteriors of all parameters from draws.

@@ -71,13 +71,12 @@ def estimated_rows(
         falls = {} if equations is None else _by_label(model, equations.modes_by_fixed)
         slopes = fixed_with_modes(rows, known if falls else (), falls)
         variance = variance + np.einsum("np,pq,nq->n", slopes, found.vcov, slopes)
-    roots = [found.sigma * Lambda for Lambda in found.Lambdas]
     eta = linear_predictor(rows, rows.terms, found.beta, _by_label(model, found.b))
     return NormalRows(
         weights=np.ones(1),
         mean=eta[None],
         variance=np.maximum(variance, 0.0)[None],
-        between=_between(model, rows, roots)[None],
+        between=_between(model, rows, found.roots)[None],
         psi=np.array([[value] for value in model.parameters.values()]).reshape(-1, 1),
     )
 
@@ -216,23 +215,17 @@ def estimated_draws[F](
     check_room(design, n)
     lengths, axes = np.linalg.eigh(found.vcov) if found.vcov.size else (np.empty(0), found.vcov)
     errors = rng.standard_normal((n, len(lengths))) @ (axes * np.sqrt(np.maximum(lengths, 0.0))).T
-    b = [np.broadcast_to(of_term, (n, *of_term.shape)) for of_term in found.b]
+    draws = Draws.of_point(n, found.beta, model.parameters, found.roots, found.b)
+    draws = replace(draws, beta=draws.beta + errors)
     if engine is not None and any(not term.is_new.all() for term in rows.terms):
         equations = engine.equations(model)
         apart, falls = equations.conditional_draws(n, rng), equations.modes_by_fixed
         b = [
             mode + e - np.einsum("np,mkp->nmk", errors, A)
-            for mode, e, A in zip(b, apart, falls, strict=True)
+            for mode, e, A in zip(draws.b, apart, falls, strict=True)
         ]
-    parameters = {name: np.full(n, value) for name, value in model.parameters.items()}
-    roots = [found.sigma * Lambda for Lambda in found.Lambdas]
-    return Draws(
-        beta=found.beta + errors,
-        sigma=parameters.pop("sigma", None),
-        factors=[np.broadcast_to(root, (n, *root.shape)) for root in roots],
-        b=b,
-        parameters=parameters,
-    )
+        return replace(draws, b=b)
+    return draws
 
 
 def _by_label(model: FittedModel, arrays: Sequence[Array]) -> dict[str, Array]:

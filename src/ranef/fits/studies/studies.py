@@ -15,6 +15,7 @@ from ranef.design.labels import sd_name
 from ranef.errors import FitError, probability
 from ranef.fits.studies.row_means import Settings, interval, intervals, new_means, row_means
 from ranef.plots import forest
+from ranef.posterior.draws import covariances_of
 from ranef.posterior.quadrature.moments import LatticeMarginals
 from ranef.printing.frames import captioned
 from ranef.printing.summary import Summary
@@ -235,10 +236,8 @@ class Studies(ABC):
 def settings_of(fit: Any) -> Settings:
     """Return the variances of a fit, and the fixed effects given them: one, nodes, or draws."""
     if isinstance(marginals := getattr(fit, "marginals", None), LatticeMarginals):
-        mixture, covs = marginals.exact.mixture, []
-        for term in fit.design.terms:
-            sds = marginals.sds(term)
-            covs.append(marginals.correlations(term) * sds[:, :, None] * sds[:, None, :])
+        mixture = marginals.exact.mixture
+        covs = [covariances_of(marginals, term) for term in fit.design.terms]
         beta, beta_cov = marginals.exact.beta(mixture)
         return Settings(mixture.weights, tuple(covs), beta, beta_cov, mixture.sigma)
     numbers = fit._numbers()  # noqa: SLF001 -- as all answers of fits have them

@@ -244,14 +244,7 @@ class _Generalized:
 def simulated_response(model: FittedModel, seed: np.random.SeedSequence) -> Array:
     """Return a response, shape (n,), that is drawn from a fitted model."""
     estimate, rng = model.estimate, np.random.default_rng(seed)
-    parameters = {name: np.array([value]) for name, value in model.parameters.items()}
-    draws = Draws(
-        beta=estimate.beta[None],
-        sigma=parameters.pop("sigma", None),
-        factors=[estimate.sigma * Lambda[None] for Lambda in estimate.Lambdas],
-        b=[b[None] for b in estimate.b],
-        parameters=parameters,
-    )
+    draws = Draws.of_point(1, estimate.beta, model.parameters, estimate.roots, estimate.b)
     return drawn_responses(model.design, model.family, draws, rng, new=True)[:, 0]
 
 
