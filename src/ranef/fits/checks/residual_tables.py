@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.special import ndtri
 
-from ranef._typing import Array
+from ranef._typing import Array, Places
 from ranef.arguments import check_choice
 from ranef.errors import DataError, FitError, probability, suggestion
 from ranef.fits.checks.envelopes import envelope
@@ -147,29 +147,32 @@ def quantile_table(
         observed = fit.residuals(kind, groups)
         others = _simulated_residuals(fit, kind, groups, count, seed)
         is_seen = np.isfinite(observed)
-        observed, others = observed[is_seen], others[:, is_seen]
-        others *= (_size(observed) / _size(others))[:, None]
-    order = np.argsort(observed, kind="stable")
-    found = envelope(observed[order], np.sort(others, axis=1), prob)
-    m = len(order)
-    table = pd.DataFrame(
-        {
-            "theoretical": ndtri((np.arange(m) + 0.5) / m),
-            "residual": observed[order],
-            "lower": found.lower,
-            "upper": found.upper,
-        }
-    )
-    table.attrs |= {
-        "kind": "qq", "x": "standard normal quantile", "residual": WORDS[kind], "prob": prob,
-        "p_value": found.p_value, "simulations": count,
-    }  # fmt: skip
+        observed = observed[is_seen]
+        others = _of_size(others[:, is_seen], observed)
+    table, _, p = _in_envelope(observed, others, prob)
+    table.attrs |= _words("qq", WORDS[kind], prob) | {"p_value": p, "simulations": count}
     return table
 
 
-def _size(values: Array) -> Array:
-    """Return the root mean square of each curve."""
-    return np.asarray(np.sqrt(np.mean(values**2, axis=-1)))
+def _in_envelope(
+    observed: Array, simulated: Array, prob: float
+) -> tuple[pd.DataFrame, Places, float]:
+    """Return a curve in order beside normal quantiles, with its envelope; the order; p."""
+    order, m = np.argsort(observed, kind="stable"), len(observed)
+    found = envelope(observed[order], np.sort(simulated, axis=1), prob)
+    columns = {"theoretical": ndtri((np.arange(m) + 0.5) / m), "residual": observed[order]}
+    table = pd.DataFrame(columns | {"lower": found.lower, "upper": found.upper})
+    return table, order, found.p_value
+
+
+def _words(kind: str, residual: str, prob: float) -> dict[str, Any]:
+    return {"kind": kind, "x": "standard normal quantile", "residual": residual, "prob": prob}
+
+
+def _of_size(curves: Array, observed: Array) -> Array:
+    """Return curves that have the root mean square of the observed one."""
+    size, own = (np.sqrt(np.mean(values**2, axis=-1)) for values in (observed, curves))
+    return np.asarray(curves * (size / own)[:, None])
 
 
 def _simulations(n: int | None, n_obs: int) -> int:
@@ -213,38 +216,19 @@ def effects_table(
         if not np.isfinite(scales[:, j]).all():
             zero.append(coef)
             continue
-        drawn = others[:, :, j] * (_size(observed[:, j]) / _size(others[:, :, j]))[:, None]
-        order, m = np.argsort(observed[:, j], kind="stable"), chosen.n_levels
-        found = envelope(observed[order, j], np.sort(drawn, axis=1), prob)
-        p_values[coef] = found.p_value
-        tables.append(
-            pd.DataFrame(
-                {
-                    "term": chosen.label,
-                    "level": chosen.levels.to_numpy()[order],
-                    "coef": coef,
-                    "theoretical": ndtri((np.arange(m) + 0.5) / m),
-                    "residual": observed[order, j],
-                    "lower": found.lower,
-                    "upper": found.upper,
-                }
-            )
-        )
+        drawn = _of_size(others[:, :, j], observed[:, j])
+        table, order, p_values[coef] = _in_envelope(observed[:, j], drawn, prob)
+        levels = chosen.levels.to_numpy()[order]
+        labels = pd.DataFrame({"term": chosen.label, "level": levels, "coef": coef})
+        tables.append(labels.join(table))
     if not tables:
         raise FitError(
             f"{chosen.text}: the estimated sd of {', '.join(zero)} is zero, so that there are no "
             "random effects to draw."
         )
     table = pd.concat(tables, ignore_index=True)
-    table.attrs |= {
-        "kind": "effects",
-        "x": "standard normal quantile",
-        "residual": "standardised random effect",
-        "prob": prob,
-        "p_value": p_values,
-        "simulations": count,
-        "zero": zero,
-    }
+    table.attrs |= _words("effects", "standardised random effect", prob)
+    table.attrs |= {"p_value": p_values, "simulations": count, "zero": zero}
     return table
 
 
