@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABC
 from collections.abc import Iterable, Sequence
 from typing import Any, Unpack
 
@@ -21,12 +20,11 @@ from ranef.fits.checks.check_page import Check
 from ranef.fits.checks.point_values import refitted, values_at
 from ranef.fits.checks.predictive_check import predictive_table
 from ranef.fits.checks.residual_kinds import SIMULATIONS, residuals
-from ranef.fits.checks.residual_tables import residual_table
+from ranef.fits.checks.residual_tables import Residuals
 from ranef.plots import influence, predicted_responses
-from ranef.plots import residuals as pictures
 
 
-class Checks(ABC):
+class Checks(Residuals):
     """Residuals, leverages and influence of any fit."""
 
     design: Design
@@ -114,113 +112,6 @@ class Checks(ABC):
         check_counts(n=n)
         seed = check_seed(seed)
         return residuals(self, kind, groups, n, seed)
-
-    def residual_table(
-        self,
-        kind: str = "fitted",
-        *,
-        by: str | ArrayLike | None = None,
-        residuals: str | None = None,
-        groups: str | None = None,
-        term: str | None = None,
-        prob: float = 0.95,
-        n: int | None = None,
-        seed: Seed = None,
-    ) -> pd.DataFrame:
-        """Return what `plot_residuals` draws.
-
-        Parameters
-        ----------
-        kind, by, residuals, groups, term, prob, n, seed
-            As of `plot_residuals`.
-
-        Returns
-        -------
-        DataFrame
-            Columns `x, residual`; of "group" `level, residual`; of "qq" `theoretical, residual,
-            lower, upper`, of "effects" also `term, level, coef`. Quantile residuals are on the
-            scale of a normal distribution. `.attrs` has names for the axes, and of an envelope its
-            `prob` and the `p_value` that the curve is one of the model's.
-
-        Examples
-        --------
-        >>> import ranef as rf
-        >>> fit = rf.fit("Yield ~ 1 + (1 | Batch)", rf.load_dataset("Dyestuff"))
-        >>> fit.residual_table("qq", seed=1).columns.tolist()
-        ['theoretical', 'residual', 'lower', 'upper']
-        """
-        if n is not None:
-            check_counts(n=n)
-        seed = check_seed(seed)
-        return residual_table(
-            self, kind, by=by, residuals=residuals, groups=groups, term=term, prob=prob, n=n,
-            seed=seed,
-        )  # fmt: skip
-
-    def plot_residuals(
-        self,
-        kind: str = "fitted",
-        *,
-        by: str | ArrayLike | None = None,
-        residuals: str | None = None,
-        groups: str | None = None,
-        term: str | None = None,
-        prob: float = 0.95,
-        n: int | None = None,
-        seed: Seed = None,
-        **style: Unpack[Style],
-    ) -> Axes | Panels:
-        """Draw residuals: against what is fitted or measured, by group, or against quantiles.
-
-        Parameters
-        ----------
-        kind : {"fitted", "predictor", "scale", "group", "qq", "effects"}
-            "fitted": against the fitted values; "predictor": against a predictor; "scale": the root
-            of their size against the fitted values; "group": group by group; "qq": against normal
-            quantiles; "effects": the random effects of a term against normal quantiles.
-        by : str or array of shape (n_obs,), optional
-            Of "predictor" the column, by default the first that the fixed effects use; of "group"
-            the factor, by default that with most levels; of "fitted" and "scale" what else they
-            are drawn against.
-        residuals : str, optional
-            A kind of `fit.residuals`: by default "response", for "scale" and "qq" "standardized",
-            of models that are not linear "quantile".
-        groups : str, optional
-            As of `fit.residuals`: "population" for marginal residuals.
-        term : str, optional
-            Of "effects", the label of the term; the first by default.
-        prob : float
-            Of the envelope: the probability that the whole curve of a model that holds is in it.
-        n : int, optional
-            Data sets that the envelope is made of; by default 199, fewer of many rows.
-        seed : int, numpy Generator or SeedSequence, optional
-            For what is simulated.
-        ax : Axes, or for "effects" a sequence with one for each coefficient, optional
-            A new figure is made by default.
-        figsize : tuple of float, optional
-            Width and height of the new figure, in inches.
-
-        Returns
-        -------
-        Axes, or for "effects" an ndarray of Axes
-
-        Notes
-        -----
-        The line is the mean of the residuals in slices of the axis, with two standard errors. Given
-        the groups, residuals of a model that holds rise with fitted values, the more the groups are
-        shrunken; marginal ones (`groups="population"`) do not.
-        Envelopes hold whole curves, not places one by one, by directional quantiles of curves from
-        simulated responses, variances as they are: of 1,000 simulated data sets of 18 groups of 10
-        rows, intercepts and slopes varying, the residuals of the refits lay within the envelope of
-        95 % in 94 %, the random effects in 94 %.
-
-        Source: Myllymäki, Mrkvička, Grabarnik, Seijo & Hahn (2017), *J. Royal Statistical Society
-        B* 79, 381-404.
-        """
-        table = self.residual_table(
-            kind, by=by, residuals=residuals, groups=groups, term=term, prob=prob, n=n, seed=seed
-        )
-        return pictures.residuals(table, **style)
 
     def ppc_table(
         self,
