@@ -169,22 +169,13 @@ class Bootstrap(Printed):
         return notes
 
 
-def _quantiles(values: Array, probs: Sequence[float]) -> list[float]:
+def _quantiles(values: Array, probs: Sequence[float]) -> Array:
     """Return quantiles, interpolated between order statistics on the normal scale."""
-    R, ordered = len(values), np.sort(values)
+    R = len(values)
     if not R:
-        return [np.nan] * len(probs)
-    quantiles = []
-    for prob in probs:
-        rank = (R + 1) * prob
-        k = int(np.floor(rank + 1e-9))
-        if k < 1 or k >= R:
-            quantiles.append(float(ordered[0 if k < 1 else -1]))
-            continue
-        low, at, high = special.ndtri([k / (R + 1), prob, (k + 1) / (R + 1)])
-        share = (at - low) / (high - low) if rank > k else 0.0
-        quantiles.append(float(ordered[k - 1] + share * (ordered[k] - ordered[k - 1])))
-    return quantiles
+        return np.full(len(probs), np.nan)
+    scale = special.ndtri(np.arange(1, R + 1) / (R + 1))
+    return np.interp(special.ndtri(probs), scale, np.sort(values))
 
 
 def numbers_of(value: object) -> pd.Series[float]:

@@ -15,7 +15,7 @@ from ranef.fits.checks.case_deletion import (
     is_affordable,
     one_step_distances,
 )
-from ranef.fits.checks.check_page import FINE, LOOK, TROUBLE, Check, Finding
+from ranef.fits.checks.check_page import FINE, LOOK, TROUBLE, Check, Finding, graded
 from ranef.fits.checks.point_values import refitted
 from ranef.fits.checks.simulated_checks import residual_patterns
 from ranef.fits.diagnostics import laplace_notes, nodes_of, singular_note
@@ -115,13 +115,11 @@ def groups(fit: Any) -> Iterator[Finding]:
         said = f"{term.n_levels} levels of {term.factor}, {_range(counts)} each"
         silent = "; ".join(_undetermined(term, fit.design.term(term.label).coefs))
         said += f"; {silent}." if silent else "."
-        if term.n_levels < FEW_LEVELS:
-            said += " So few hardly determine a standard deviation"
-            is_posterior = hasattr(fit, "marginals") or fit.engine is None
-            call = "" if is_posterior else f'.fit("{fit.asked.posterior_method}")'
-            yield Finding(LOOK, "groups", f"{said}.", float(term.n_levels), call)
-        else:
-            yield Finding(FINE, "groups", said, float(term.n_levels))
+        are_enough = term.n_levels >= FEW_LEVELS
+        said += "" if are_enough else " So few hardly determine a standard deviation."
+        has_no_other = are_enough or hasattr(fit, "marginals") or fit.engine is None
+        call = "" if has_no_other else f'.fit("{fit.asked.posterior_method}")'
+        yield graded(are_enough, "groups", said, float(term.n_levels), call)
 
 
 def _range(counts: Any) -> str:
@@ -159,14 +157,11 @@ def reliability(fit: Any) -> Iterator[Finding]:
                 continue
             share = float(np.clip(1 - own["sd"] ** 2 / variance, 0, 1).mean())
             name = f"{coef} of {term.factor}"
-            if share < LEAST_RELIABILITY:
-                said = (
-                    f"Groups say little of {name}: its estimates have {share:.0%} of its variance."
-                )
-                yield Finding(LOOK, "information", said, share, ".plot_caterpillar()")
-            else:
+            is_reliable = not share < LEAST_RELIABILITY
+            said = f"Groups say little of {name}: its estimates have {share:.0%} of its variance."
+            if is_reliable:
                 said = f"Estimates of {name} have {share:.0%} of its variance (reliability)."
-                yield Finding(FINE, "information", said, share)
+            yield graded(is_reliable, "information", said, share, ".plot_caterpillar()")
 
 
 # ------------------------------------------------------------------------------- influence
@@ -236,13 +231,9 @@ def _of_influence(fit: Any, table: Any, factor: str, m: int) -> Finding:
         said += f", `{table['level'][table['cook'].idxmax()]}`"
     if where is not None:
         said += f"; `{where[1]}` changes by {change:+.0%} without `{where[0]}`"
-    if cook > LARGE_COOK:
-        verdict = TROUBLE
-    else:
-        verdict = LOOK if cook > MAX_COOK or abs(change) > MAX_CHANGE_OF_SD else FINE
-    return Finding(
-        verdict, "influence", f"{said} (of {tried}).", cook, call if verdict != FINE else ""
-    )
+    is_fine = cook <= MAX_COOK and abs(change) <= MAX_CHANGE_OF_SD
+    verdict = TROUBLE if cook > LARGE_COOK else LOOK
+    return graded(is_fine, "influence", f"{said} (of {tried}).", cook, call, otherwise=verdict)
 
 
 # ----------------------------------------------------------------- approximations and priors
@@ -271,8 +262,7 @@ def laplace(fit: Any, skipped: list[str]) -> Iterator[Finding]:
     name = str(change.abs().idxmax())
     off = float(change[name])
     said = f"Laplace: with n_agq={nodes} `{name}` is {better[name]:.3g}, {off:+.1%}."
-    verdict = LOOK if abs(off) > MAX_CHANGE_BY_NODES else FINE
-    yield Finding(verdict, "Laplace", said, off, f".fit(n_agq={nodes})" if verdict == LOOK else "")
+    yield graded(abs(off) <= MAX_CHANGE_BY_NODES, "Laplace", said, off, f".fit(n_agq={nodes})")
 
 
 def prior_and_data(fit: Any, skipped: list[str]) -> Iterator[Finding]:

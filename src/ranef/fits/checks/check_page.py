@@ -39,6 +39,13 @@ class Finding:
     call: str = ""
 
 
+def graded(
+    is_fine: bool, topic: str, text: str, figure: float, call: str, *, otherwise: str = LOOK
+) -> Finding:
+    """Return what is fine, of which no call shows more, or what is otherwise."""
+    return Finding(FINE if is_fine else otherwise, topic, text, figure, "" if is_fine else call)
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Check(OnPage):
     """What is known about a fit, from `fit.check()`.

@@ -9,7 +9,7 @@ import numpy as np
 from scipy import stats
 
 from ranef._typing import Array
-from ranef.fits.checks.check_page import FINE, LOOK, TROUBLE, Finding
+from ranef.fits.checks.check_page import LOOK, TROUBLE, Finding, graded
 from ranef.fits.checks.envelopes import p_value
 from ranef.fits.checks.residual_kinds import ranked
 
@@ -93,7 +93,6 @@ def _zeros(y: Array, simulated: Array) -> Finding:
 
 def _finding(topic: str, said: str, p: float, call: str, ratio: float = 1.0) -> Finding:
     """Return a finding by its p-value; with a ratio that matters it is trouble."""
-    if p > DOUBTFUL:
-        return Finding(FINE, topic, said, p)
     is_trouble = p <= IMPOSSIBLE and max(ratio, 1 / max(ratio, 1e-9)) > MIN_RATIO
-    return Finding(TROUBLE if is_trouble else LOOK, topic, said, p, call)
+    verdict = TROUBLE if is_trouble else LOOK
+    return graded(p > DOUBTFUL, topic, said, p, call, otherwise=verdict)
