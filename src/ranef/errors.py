@@ -162,12 +162,21 @@ def listed(items: Iterable[object], last: str = "and", limit: int = 5) -> str:
     >>> listed(range(9))
     '`0`, `1`, `2`, `3`, `4` and 4 more'
     """
-    words = [f"`{item}`" for item in items]
-    if len(words) > limit:
-        words = [*words[:limit], f"{len(words) - limit} more"]
-    if len(words) < 2:
-        return "".join(words)
-    return f"{', '.join(words[:-1])} {last} {words[-1]}"
+    return phrase([f"`{item}`" for item in items], last, limit)
+
+
+def phrase(words: Iterable[str], last: str = "and", limit: int = 5) -> str:
+    """Return words as a list in a sentence, `a, b and c`, of which so many are said.
+
+    Examples
+    --------
+    >>> phrase(["rows", "groups", "levels"])
+    'rows, groups and levels'
+    """
+    *said, final = [*words] or [""]
+    if len(said) >= limit:
+        said, final = [*said, final][:limit], f"{len(said) + 1 - limit} more"
+    return f"{', '.join(said)} {last} {final}" if said else final
 
 
 def _marked(formula: str | None, span: tuple[int, int] | None) -> str:

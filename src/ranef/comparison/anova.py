@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Unpack
+from typing import Unpack
 
 import numpy as np
 import pandas as pd
@@ -33,10 +34,6 @@ from ranef.fits.point import PointFit
 from ranef.likelihood.bootstrap.simulated_responses import entropy_of
 from ranef.plots.curves.null_statistics import null_statistics
 from ranef.printing.summary import Printed, Summary
-
-if TYPE_CHECKING:
-    from concurrent.futures import Executor
-
 
 _IF_NOT_NESTED = "AIC and BIC, or rf.compare() of posteriors, compare models that are not nested."
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -31,10 +32,6 @@ from ranef.model.model import Model
 from ranef.posterior.marginal_likelihood import MarginalLikelihood
 from ranef.posterior.prior_sensitivity import SCALES, Sensitivity
 from ranef.progress import mapped, running, silent
-
-if TYPE_CHECKING:
-    from concurrent.futures import Executor
-
 
 UNITS = (GROUP, OBSERVATION)  # that are left out
 POINT_METHODS = ("reml", "ml", "map")  # their fits have no predictive densities

@@ -287,13 +287,7 @@ def _f(fit: PointFit, L: Array, kind: str) -> dict[str, float]:
     """Return the F test of contrasts."""
     if not len(L):
         return {"F": np.nan, "df_num": 0, "df_den": np.nan, "p_value": np.nan}
-    test = fit.asked.joint_test(fit.fitted_model, kind, L)
-    return {
-        "F": test.f,
-        "df_num": test.df_num,
-        "df_den": test.df_den,
-        "p_value": test.p_value,
-    }
+    return fit.asked.joint_test(fit.fitted_model, kind, L)
 
 
 def _chi2(fit: PointFit, L: Array) -> dict[str, float]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import fields
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Protocol
@@ -27,8 +28,6 @@ from ranef.posterior.savage_dickey import DensityRatio
 from ranef.priors.assignment import Priors
 
 if TYPE_CHECKING:
-    from concurrent.futures import Executor
-
     import pandas as pd
     from scipy import sparse
 
@@ -60,26 +59,6 @@ class Equations(Protocol):
     @property
     def leverages(self) -> Array:
         """By how much each fitted value rises with its own response, shape (n,)."""
-
-
-class JointTest(Protocol):
-    """The F test of several contrasts at once: the statistic, its degrees of freedom, and p."""
-
-    @property
-    def f(self) -> float:
-        """The statistic."""
-
-    @property
-    def df_num(self) -> int:
-        """The number of independent contrasts."""
-
-    @property
-    def df_den(self) -> float:
-        """The degrees of freedom of the denominator."""
-
-    @property
-    def p_value(self) -> float:
-        """The probability of a larger statistic."""
 
 
 OF_MODEL = ("design", "family", "engine")  # fields of a fit that a model makes again
@@ -320,5 +299,5 @@ class Engine[F](Protocol):
         """Return tests of the fixed effects, or of L beta, with denominator degrees of freedom."""
 
     @abstractmethod
-    def joint_test(self, model: FittedModel, kind: str, L: Array) -> JointTest:
+    def joint_test(self, model: FittedModel, kind: str, L: Array) -> dict[str, float]:
         """Return the F test of L beta = 0, with denominator degrees of freedom."""

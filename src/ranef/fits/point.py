@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -41,10 +42,6 @@ from ranef.likelihood.predictions import Draws
 from ranef.likelihood.profile.likelihood_profile import Profile
 from ranef.printing.frames import captioned
 from ranef.printing.summary import Summary
-
-if TYPE_CHECKING:
-    from concurrent.futures import Executor
-
 
 FEW_LEVELS = 5
 REPLICATES = 200  # of parameters, for the errors of variances

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import version
@@ -58,8 +59,6 @@ from ranef.printing.summary import Summary
 from ranef.priors.prior_predictive import prior_predictive
 
 if TYPE_CHECKING:
-    from concurrent.futures import Executor
-
     import xarray as xr
     from arviz_stats.utils import ELPDData
 

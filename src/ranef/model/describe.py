@@ -14,7 +14,7 @@ from ranef.design.data_frame import is_spoilt, numbers_hint
 from ranef.design.design import Design, RandomTerm
 from ranef.design.groups import Factor, is_nested
 from ranef.design.model_matrix import NearestPlace
-from ranef.errors import listed
+from ranef.errors import listed, phrase
 from ranef.families.family import Family
 from ranef.fits.tables import extras
 from ranef.printing.plain_text import indented, wrapped
@@ -124,12 +124,10 @@ def _random(term: RandomTerm) -> str:
     if k > 1:
         counts += f" and {n_corr or 'no'} {_plural('correlation', n_corr or k - 1)}"
     levels = f"{term.n_levels} {_plural('level', term.n_levels)} of {term.factor}"
-    effects = wrapped(f"{levels}, each with its own {_phrase(term.coefs)}", 92)
+    effects = wrapped(
+        f"{levels}, each with its own {phrase(term.coefs, limit=len(term.coefs))}", 92
+    )
     return f"{term.text}\n{indented(effects)}\n  {counts}"
-
-
-def _phrase(words: Sequence[str]) -> str:
-    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
 
 
 def _plural(noun: str, count: int) -> str:
@@ -225,7 +223,7 @@ def _origin_note(term: RandomTerm, nearest: NearestPlace) -> str:
 
 
 def _mean_zero_note(term: RandomTerm, alone: list[str]) -> str:
-    names = _phrase(alone)
+    names = phrase(alone, limit=len(alone))
     vary, they, is_are = ("varies", "it", "is") if len(alone) == 1 else ("vary", "they", "are")
     return (
         f"{names} {vary} by {term.factor} around a mean of zero, as {they} {is_are} not among the "

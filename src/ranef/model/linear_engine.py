@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,7 @@ from ranef.leave_one_out.gaussian_loo import exact_scores, linear_scores
 from ranef.likelihood.estimate import FittedModel
 from ranef.likelihood.linear import blocked_cholesky, reml
 from ranef.likelihood.linear.crossproducts import CrossProducts, spanned_terms
-from ranef.likelihood.linear.degrees_of_freedom import ContrastTest, contrast, table
+from ranef.likelihood.linear.degrees_of_freedom import contrast, table
 from ranef.likelihood.mixed_model_equations import MixedModelEquations
 from ranef.likelihood.profile import search
 from ranef.likelihood.profile.constrained import Surface
@@ -49,8 +50,6 @@ from ranef.priors.assignment import Priors, resolve
 from ranef.progress import reporting
 
 if TYPE_CHECKING:
-    from concurrent.futures import Executor
-
     import pandas as pd
     import xarray as xr
 
@@ -328,8 +327,9 @@ class LinearEngine(SharedEngine):
         is_reml = self._is_reml(model, kind)
         return table(self.data.cross, model.estimate, model.design.fixed, kind, L, reml=is_reml)
 
-    def joint_test(self, model: FittedModel, kind: str, L: Array) -> ContrastTest:
-        return contrast(self.data.cross, model.estimate, L, kind, reml=self._is_reml(model, kind))
+    def joint_test(self, model: FittedModel, kind: str, L: Array) -> dict[str, float]:
+        test = contrast(self.data.cross, model.estimate, L, kind, reml=self._is_reml(model, kind))
+        return {"F": test.f, "df_num": test.df_num, "df_den": test.df_den, "p_value": test.p_value}
 
     def _is_reml(self, model: FittedModel, kind: str) -> bool:
         """Return whether a fit is by REML, and refuse one that has no degrees of freedom."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -29,9 +30,6 @@ from ranef.planning.power_table import Power
 from ranef.planning.rejections import Found, Replications, ratio_tests, t_tests
 from ranef.planning.stated_parameters import Truth, stated
 from ranef.progress import mapped
-
-if TYPE_CHECKING:
-    from concurrent.futures import Executor
 
 TESTS = ("t", "z", "chi2", "mixture", "bootstrap")
 

@@ -16,7 +16,7 @@ import pandas as pd
 
 from ranef.comparison.bayes_factors import EFFECTS
 from ranef.design.design import Design
-from ranef.errors import listed
+from ranef.errors import listed, phrase
 from ranef.leave_one_out.elpd import Scores
 from ranef.printing.digits import LN10, MAX_SPELLED, spelled
 
@@ -405,7 +405,7 @@ def said_by_test(small: Design, large: Design, p_value: float) -> str:
 def claim_of(parts: Sequence[Feature]) -> str:
     """Return what parts say of the data."""
     fixed = [part.words[0] for part in parts if part.kind == FIXED]
-    claims = [f"the mean depends on {_phrase(fixed)}"] if fixed else []
+    claims = [f"the mean depends on {phrase(fixed)}"] if fixed else []
     if fixed == ["Intercept"]:
         claims = ["the mean has an intercept"]
     differing = _by_factor(part for part in parts if part.kind == SD)
@@ -439,19 +439,12 @@ def _plurals(words: Sequence[str]) -> str:
     for word in sorted(words, key=lambda word: word != "intercept"):
         noun, _, name = word.partition(" of ")
         names.setdefault(noun, []).append(name)
-    return _phrase(
+    return phrase(
         [
-            f"{noun}s of {_phrase(of)}" if noun != "intercept" else "intercepts"
+            f"{noun}s of {phrase(of)}" if noun != "intercept" else "intercepts"
             for noun, of in names.items()
         ]
     )
-
-
-def _phrase(words: Sequence[str], limit: int = 5) -> str:
-    shown = list(words[:limit])
-    if len(words) > limit:
-        shown.append(f"{len(words) - limit} more")
-    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
 
 
 def _joined(*clauses: str) -> str:
