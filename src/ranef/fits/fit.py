@@ -16,18 +16,16 @@ import numpy as np
 import pandas as pd
 
 from ranef._typing import Array, Seed
-from ranef.arguments import check_counts, check_known, check_seed
-from ranef.design.design import Design, RandomTerm
-from ranef.design.labels import parameter_names, theta_names
+from ranef.arguments import check_counts, check_seed
+from ranef.design.design import RandomTerm
+from ranef.design.labels import theta_names
 from ranef.design.lazy.lazy_table import open_lazy
 from ranef.design.new_data.new_rows import NewRows, own_rows
 from ranef.errors import Convergence, FitError, listed, probability
 from ranef.explorer.explore import Explorable
-from ranef.families.family import Family
 from ranef.fits.anew.anew import Anew
 from ranef.fits.checks.checks import Checks
-from ranef.fits.engine import Engine, records_of
-from ranef.fits.icc_and_r2 import Explained
+from ranef.fits.engine import records_of
 from ranef.fits.no_pooling.pooling import Pooling
 from ranef.fits.other_names import missing
 from ranef.fits.pictures.pictures import Pictures
@@ -35,10 +33,11 @@ from ranef.fits.predictions.asked_rows import asked_rows
 from ranef.fits.predictions.coefficient_table import coefficient_rows, drawn_coefficients
 from ranef.fits.predictions.lazy_predictions import lazy_prediction
 from ranef.fits.predictions.prediction_table import Intervals, Question, prediction_table, question
-from ranef.fits.principal_components import PrincipalComponents, pca_table
+from ranef.fits.reports.icc_and_r2 import Explained
+from ranef.fits.reports.principal_components import PrincipalComponents, pca_table
+from ranef.fits.reports.tidy_tables import Reports
 from ranef.fits.studies.studies import Studies
-from ranef.fits.tables import VarCorr, extras, tidy_effects
-from ranef.fits.tidy_tables import Reports
+from ranef.fits.tables import extras, tidy_effects
 from ranef.likelihood.predictions import Draws, linear_predictor
 from ranef.numerics.memory import WithoutCaches
 from ranef.printing.frames import Table
@@ -66,11 +65,6 @@ class Fit(WithoutCaches, Anew, Explained, Pictures, Checks, Studies, Pooling, Ex
     `ranef.joint_tests`.
     """
 
-    design: Design
-    family: Family
-    method: str
-    engine: Engine[Fit] | None
-
     if not TYPE_CHECKING:  # a type checker knows what there is
 
         def __getattr__(self, name: str) -> NoReturn:
@@ -81,37 +75,12 @@ class Fit(WithoutCaches, Anew, Explained, Pictures, Checks, Studies, Pooling, Ex
     made_by: ClassVar[str]  # the methods of `Model.fit` that give such a fit
 
     @abstractmethod
-    def fixef(self) -> pd.Series[float]:
-        """Return the fixed effects by name: estimates, or posterior means."""
-
-    @abstractmethod
-    def varcorr(self) -> VarCorr:
-        """Return standard deviations and correlations of the random effects."""
-
-    @abstractmethod
     def ranef_table(self, prob: float = 0.95, *, uncertainty: str | None = None) -> pd.DataFrame:
         """Return the random effects as a tidy table.
 
         Columns `term, level, coef, estimate, sd, lower, upper`; `.attrs["interval"]` says what
         the intervals are.
         """
-
-    @property
-    @abstractmethod
-    def parameters(self) -> dict[str, float]:
-        """The family's own parameters by name, `sigma` among them where it has one."""
-
-    @abstractmethod
-    def _b(self) -> dict[str, Array]:
-        """Return the random effects by term label, shape (m, k)."""
-
-    @abstractmethod
-    def vcov(self) -> pd.DataFrame:
-        """Return the covariance of the fixed effects."""
-
-    @abstractmethod
-    def confint(self, method: str | None = None, prob: float = 0.95) -> pd.DataFrame:
-        """Return intervals, a DataFrame with columns `lower` and `upper`."""
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the fit into one file, which `ranef.load` reads.
@@ -152,31 +121,6 @@ class Fit(WithoutCaches, Anew, Explained, Pictures, Checks, Studies, Pooling, Ex
         True
         """
         self.asked.save(path, records_of(self))
-
-    @property
-    def asked(self) -> Engine[Fit]:
-        """What answers for the model that the fit comes from."""
-        if self.engine is None:
-            raise FitError(
-                "this fit has no model to ask, as it was put together by hand or sampled from a "
-                "PyMC model of your own: fit a `ranef.Model` as it is."
-            )
-        return self.engine
-
-    def _undetermined(self) -> list[str]:
-        """Say which covariance parameters the data cannot tell apart."""
-        said = [] if self.engine is None else self.engine.undetermined(self.method)
-        return [f"{text[0].upper()}{text[1:]}" for text in said]
-
-    @property
-    @abstractmethod
-    def sigma(self) -> float:
-        """The residual standard deviation, or the family's scale; 1 where it has none."""
-
-    @property
-    @abstractmethod
-    def theta(self) -> Array:
-        """The relative covariance parameters, in lme4's order; their names: `theta_names`."""
 
     @property
     @abstractmethod
@@ -513,22 +457,6 @@ class Fit(WithoutCaches, Anew, Explained, Pictures, Checks, Studies, Pooling, Ex
     ) -> Intervals:
         """Return the way to standard deviations and intervals of rows."""
 
-    def estimates(self) -> pd.Series[float]:
-        """Return all parameters in one Series: fixed effects, sigma, sds, correlations.
-
-        The names are those of the posterior's variables: `Days`, `sigma`, `sd_Subject[Days]`,
-        `corr_Subject[Intercept, Days]`, and `shape` or whatever else the family has in place of
-        `sigma` or besides. A coefficient that is called as a variable is written `beta[sigma]`.
-        """
-        varcorr = self.varcorr()
-        values = [*self.fixef(), *self.parameters.values()]
-        for term in self.design.terms:
-            values += [*varcorr.sd[term.label]]
-            corr = varcorr.corr[term.label].to_numpy()
-            values += [corr[i, j] for i, j in term.covariance.pairs]
-        names = parameter_names(self.design, self.family)
-        return pd.Series(values, names, dtype=np.float64, name="estimate")
-
     @abstractmethod
     def _drawn(self, n: int, rng: np.random.Generator) -> Draws:
         """Return parameters and random effects for n data sets."""
@@ -556,15 +484,6 @@ class Fit(WithoutCaches, Anew, Explained, Pictures, Checks, Studies, Pooling, Ex
             names = listed(self.design.dropped)
             facts.append(f"left out as combinations of other columns: {names}")
         return tuple(facts)
-
-    def _term(self, label: str | None) -> RandomTerm:
-        labels = [t.label for t in self.design.terms]
-        if not labels:
-            raise FitError("the model has no random effects.")
-        if label is None:
-            return self.design.terms[0]
-        check_known([label], labels, lambda name: f"there is no random-effects term {name!r}.")
-        return self.design.term(label)
 
 
 def kinds_of_fits() -> tuple[type[Fit], ...]:

@@ -26,7 +26,7 @@ from ranef.fits.bootstrap_table import (
 from ranef.fits.diagnostics import laplace_notes, singular_note
 from ranef.fits.engine import Engine
 from ranef.fits.fit import Fit
-from ranef.fits.icc_and_r2 import Numbers
+from ranef.fits.fitted import Numbers
 from ranef.fits.pictures.point_matrices import PointMatrices
 from ranef.fits.predictions.estimated_rows import (
     Replicate,
@@ -35,8 +35,8 @@ from ranef.fits.predictions.estimated_rows import (
     intervals_around_estimates,
 )
 from ranef.fits.predictions.prediction_table import Intervals, Question, normal_quantile
+from ranef.fits.reports.tidy_tables import correlation_of_fixed
 from ranef.fits.tables import VarCorr, tidy_effects
-from ranef.fits.tidy_tables import correlation_of_fixed
 from ranef.likelihood.estimate import Estimate, FittedModel
 from ranef.likelihood.predictions import Draws
 from ranef.likelihood.profile.likelihood_profile import Profile

@@ -30,15 +30,15 @@ from ranef.families.family import Family
 from ranef.fits.diagnostics import MARGINAL, OTHER_FORM, Reliability, diagnose
 from ranef.fits.engine import Engine
 from ranef.fits.fit import Fit
-from ranef.fits.icc_and_r2 import Numbers
+from ranef.fits.fitted import Numbers
 from ranef.fits.predictions.prediction_table import (
     Intervals,
     Question,
     posterior_intervals,
     posterior_means,
 )
+from ranef.fits.reports.tidy_tables import correlation_of_fixed
 from ranef.fits.tables import VarCorr, tidy_effects
-from ranef.fits.tidy_tables import correlation_of_fixed
 from ranef.leave_one_out.elpd import Scores, to_arviz, units_of
 from ranef.likelihood.predictions import Draws, drawn_rows, log_likelihood
 from ranef.plots import comparisons

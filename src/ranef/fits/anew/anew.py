@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, Self
 
@@ -11,20 +11,16 @@ from numpy.typing import ArrayLike
 
 from ranef._typing import Array, Seed
 from ranef.arguments import check_choice, check_counts, check_seed
-from ranef.design.design import Design
 from ranef.design.response import given_response
-from ranef.families.family import Family
 from ranef.fits.anew.simulated_rows import GROUPS, simulated_rows
+from ranef.fits.fitted import Fitted
 from ranef.likelihood.predictions import Draws, drawn_rows
 from ranef.numerics.memory import check_memory
 
 
-class Anew(ABC):
+class Anew(Fitted):
     """The answers of a fit about data that are not its own."""
 
-    design: Design
-    family: Family
-    method: str
     options: Mapping[str, Any]
 
     @abstractmethod
@@ -118,10 +114,9 @@ class Anew(ABC):
         >>> fit.refit(fit.simulate(seed=1)).fixef().round().to_dict()
         {'Intercept': 1539.0}
         """
-        fit: Any = self
         rows = self.design.rows
         new = given_response(y, self.design.response, self.family, rows.index, rows.weights)
-        again = fit.asked.with_response(new).refit(self.method, **self.options)
+        again = self.asked.with_response(new).refit(self.method, **self.options)
         object.__setattr__(again, "options", self.options)
         return again  # type: ignore[no-any-return]
 
@@ -157,5 +152,4 @@ class Anew(ABC):
         >>> smaller.design.formula.text, smaller.method
         ('Reaction ~ (Days | Subject)', 'ml')
         """
-        fit: Any = self
-        return fit.asked.update(method or self.method, self.options, formula, data, changes)
+        return self.asked.update(method or self.method, self.options, formula, data, changes)

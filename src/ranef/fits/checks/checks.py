@@ -11,9 +11,7 @@ from numpy.typing import ArrayLike
 
 from ranef._typing import Array, Axes, Panels, Seed, Style
 from ranef.arguments import check_counts, check_seed
-from ranef.design.design import Design
 from ranef.errors import FitError, listed, probability
-from ranef.families.family import Family
 from ranef.fits.checks.case_deletion import influence_table, row_distances, units_to_leave_out
 from ranef.fits.checks.check_lines import check
 from ranef.fits.checks.check_page import Check
@@ -26,10 +24,6 @@ from ranef.plots import influence, predicted_responses
 
 class Checks(Residuals):
     """Residuals, leverages and influence of any fit."""
-
-    design: Design
-    family: Family
-    method: str
 
     def check(self) -> Check:
         """Return one page of what is known about this fit, and what to do about it.
@@ -205,8 +199,7 @@ class Checks(Residuals):
         >>> round(float(fit.leverage().sum()), 3)
         4.913
         """
-        fit: Any = self
-        return np.asarray(fit.asked.equations(values_at(fit)).leverages)
+        return np.asarray(self.asked.equations(values_at(self)).leverages)
 
     def cooks_distance(self) -> Array:
         """Return Cook's distance of each row from its residual and leverage, shape (n,).
@@ -225,9 +218,8 @@ class Checks(Residuals):
         >>> round(float(fit.cooks_distance().max()), 3)
         0.784
         """
-        fit: Any = self
-        pearson = fit.residuals("pearson")
-        return row_distances(pearson, self.leverage(), fit.sigma, len(self.design.fixed))
+        pearson = self.residuals("pearson")
+        return row_distances(pearson, self.leverage(), self.sigma, len(self.design.fixed))
 
     def influence(
         self,

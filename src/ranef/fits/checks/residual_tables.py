@@ -15,6 +15,7 @@ from ranef.errors import DataError, FitError, probability, suggestion
 from ranef.fits.checks.envelopes import envelope
 from ranef.fits.checks.point_values import values_at
 from ranef.fits.checks.residual_kinds import KINDS, freed, ranked, whitened
+from ranef.fits.fitted import Fitted
 from ranef.likelihood.predictions import linear_predictor
 from ranef.plots import residuals as pictures
 
@@ -33,7 +34,7 @@ WORDS = {
 }
 
 
-class Residuals:
+class Residuals(Fitted):
     """Residuals of a fit as tables and pictures."""
 
     def residual_table(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from abc import ABC
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +15,7 @@ from ranef.arguments import check_choice, check_counts, check_known
 from ranef.design.design import Design
 from ranef.errors import FitError, probability
 from ranef.families.family import Family
+from ranef.fits.fitted import Fitted
 from ranef.fits.no_pooling.axis_labels import AxisLabels
 from ranef.fits.no_pooling.group_lines import (
     enclosing_terms,
@@ -159,11 +159,8 @@ def along_label(design: Design, family: Family, x: str) -> str:
     return f"{x}, {unit}" if unit and unit.lower() != x.lower() else x
 
 
-class GroupPictures(ABC):
+class GroupPictures(Fitted):
     """The pictures that a fit has of its groups: lines through their data, pairs of effects."""
-
-    design: Design
-    family: Family
 
     def groups_table(
         self,
@@ -346,24 +343,21 @@ class GroupPictures(ABC):
         )
 
     def _groups_alone(self, term: str | None, *, hold: bool) -> OwnEstimates:
-        fit: Any = self
-        factor = factor_of(self.design, fit._term(term).factor)  # noqa: SLF001 -- its own
+        factor = factor_of(self.design, self._term(term).factor)
         return own_estimates(self.design, factor, self._as_estimated(), hold=hold)
 
     def _as_estimated(self) -> Estimates:
-        fit: Any = self
         return Estimates(
-            beta=fit.fixef().to_numpy(),
-            b=fit._b(),  # noqa: SLF001 -- its own
+            beta=np.asarray(self.fixef(), dtype=np.float64),
+            b=self._b(),
             covs=self._covs(),
             family=self.family,
-            psi=np.array(list(fit.parameters.values())),
-            sigma=fit.sigma if self.family.is_linear else 1.0,
+            psi=np.array(list(self.parameters.values())),
+            sigma=self.sigma if self.family.is_linear else 1.0,
         )
 
     def _covs(self) -> dict[str, Array]:
-        fit: Any = self
-        return {label: cov.to_numpy() for label, cov in fit.varcorr().cov.items()}
+        return {label: cov.to_numpy() for label, cov in self.varcorr().cov.items()}
 
     def _covariance(self, factor: GroupingColumns) -> pd.DataFrame:
         """Return the covariance of the random effects of all terms of a factor."""

@@ -7,9 +7,7 @@ from typing import Any
 import pandas as pd
 
 from ranef._typing import Axes, Panels
-from ranef.design.design import Design
 from ranef.errors import probability
-from ranef.families.family import Family
 from ranef.fits.no_pooling.group_pictures import GroupPictures
 from ranef.fits.no_pooling.own_estimates import own_table
 from ranef.fits.no_pooling.shrinkage import shrinkage_table
@@ -18,9 +16,6 @@ from ranef.plots import random_effects
 
 class Pooling(GroupPictures):
     """The answers of a fit about its groups: own estimates, shrinkage, caterpillars."""
-
-    design: Design
-    family: Family
 
     def shrinkage_table(self, term: str | None = None, *, hold: bool = False) -> pd.DataFrame:
         """Return, for each group, its own estimate beside the model's.
@@ -148,9 +143,9 @@ class Pooling(GroupPictures):
             `ranef.plots.random_effects.caterpillar` takes.
         """
         fit: Any = self
-        fit._term(term)  # noqa: SLF001 -- its own
+        self._term(term)
         if total:
-            table, fixef = fit.coef_table(prob, uncertainty=uncertainty), fit.fixef()
+            table, fixef = fit.coef_table(prob, uncertainty=uncertainty), self.fixef()
             table["population"] = fixef.reindex(table["coef"]).fillna(0.0).to_numpy()
         else:
             table = fit.ranef_table(prob, uncertainty=uncertainty)
@@ -190,8 +185,7 @@ class Pooling(GroupPictures):
             A panel a coefficient. The line is the fixed effect: the intervals of groups that do
             not differ hold it as often as they say.
         """
-        fit: Any = self
-        table, fixef = self.own_table(term, prob, pooled=pooled, hold=hold), fit.fixef()
+        table, fixef = self.own_table(term, prob, pooled=pooled, hold=hold), self.fixef()
         table["population"] = fixef.reindex(table["coef"]).fillna(0.0).to_numpy()
         labels = self._axis_labels().of_all(table["coef"].unique(), "own")
         return random_effects.caterpillar(

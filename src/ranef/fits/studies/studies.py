@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABC
 from typing import Any, Unpack
 
 import numpy as np
@@ -13,6 +12,7 @@ from ranef._typing import Array, Axes, Style
 from ranef.design.design import Design
 from ranef.design.labels import sd_name
 from ranef.errors import FitError, probability
+from ranef.fits.fitted import Fitted
 from ranef.fits.studies.row_means import Settings, interval, intervals, new_means, row_means
 from ranef.plots import forest
 from ranef.posterior.draws import covariances_of
@@ -32,17 +32,13 @@ _OF_H2 = (
 )
 
 
-class Studies(ABC):
+class Studies(Fitted):
     """The answers of a fit of a model with `se=`: how much studies differ, and forests of them."""
-
-    design: Design
-    method: str
 
     @property
     def knows_sigma(self) -> bool:
         """Whether the model says what sigma is, as where standard errors of rows are given."""
-        engine: Any = self.engine  # type: ignore[attr-defined]
-        return engine is not None and engine.priors.known_sigma is not None
+        return self.engine is not None and self.engine.priors.known_sigma is not None
 
     def forest_table(self, prob: float = 0.95) -> pd.DataFrame:
         """Return what a forest plot shows: each study's own estimate, the model's, and the mean.
@@ -104,9 +100,8 @@ class Studies(ABC):
         return captioned(table, interval=f"{100 * prob:g} % {how}")
 
     def _common(self, prob: float) -> tuple[float, float, float]:
-        fit: Any = self
-        lower, upper = fit.confint(prob=prob).loc[fit.estimates().index[0], ["lower", "upper"]]
-        return float(fit.fixef().iloc[0]), float(lower), float(upper)
+        lower, upper = self.confint(prob=prob).loc[self.estimates().index[0], ["lower", "upper"]]
+        return float(self.fixef().iloc[0]), float(lower), float(upper)
 
     def plot_forest(
         self,
@@ -175,14 +170,13 @@ class Studies(ABC):
         H2         1.0    1.0    2.25
         """
         self._check_known("heterogeneity")
-        fit: Any = self
         if len(self.design.terms) != 1 or not _only_intercepts(self.design):
             raise FitError(
                 "heterogeneity is that of a model with one intercept for each study, such as "
                 "`y ~ 1 + (1 | study)`; of others see fit.varcorr()."
             )
         (term,) = self.design.terms
-        tau2 = float(fit.varcorr().cov[term.label].iloc[0, 0])
+        tau2 = float(self.varcorr().cov[term.label].to_numpy()[0, 0])
         name, settings = sd_name(term, 0), settings_of(self)
         ends = self._ends(name, probability(prob))
         sigma2 = float(settings.sigma[0]) ** 2
@@ -192,7 +186,7 @@ class Studies(ABC):
         squares = ends**2
         frame = pd.DataFrame(
             {
-                "tau": [fit.estimates()[name], *ends],
+                "tau": [self.estimates()[name], *ends],
                 "tau2": [tau2, *squares],
                 "I2": [shares, *squares / (squares + typical)],
                 "H2": [1 + tau2 / typical, *1 + squares / typical],

@@ -14,7 +14,6 @@ Interface* 14:20170213; Gelman, Goodrich, Gabry & Vehtari (2019), *The American 
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
@@ -28,6 +27,7 @@ from ranef.arguments import check_choice
 from ranef.design.design import Design, RandomTerm
 from ranef.errors import FitError, listed, probability
 from ranef.families.family import Family
+from ranef.fits.fitted import Fitted, Numbers
 from ranef.likelihood.predictions import linear_predictors
 from ranef.posterior.draws import hdi
 from ranef.printing.summary import Summary
@@ -35,27 +35,6 @@ from ranef.printing.summary import Summary
 LATENT_WORDS = {np.pi**2 / 3: "pi^2 / 3", np.pi**2 / 6: "pi^2 / 6"}
 APPROXIMATIONS = ("lognormal", "delta", "trigamma")
 KINDS = ("nakagawa", "bayes")
-
-
-@dataclass(frozen=True, eq=False)
-class Numbers:
-    """The parameters of a fit, as estimates or as draws of shape (draws, ...).
-
-    Attributes
-    ----------
-    beta : ndarray, shape (..., p)
-    covs : tuple of ndarray, shape (..., k, k)
-        The covariance of each term.
-    parameters : mapping of str to float or ndarray, shape (...)
-        The family's own.
-    b : mapping of str to ndarray, shape (draws, m, k), optional
-        Draws of the random effects by the label of the term; None for estimates.
-    """
-
-    beta: Array
-    covs: tuple[Array, ...]
-    parameters: Mapping[str, Array]
-    b: Mapping[str, Array] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -277,15 +256,8 @@ def ordinary_r2(design: Design, beta: Array) -> float:
 # ------------------------------------------------------------------------- tables of a fit
 
 
-class Explained(ABC):
+class Explained(Fitted):
     """What a fit explains: tables of shares of variance."""
-
-    design: Design
-    family: Family
-
-    @abstractmethod
-    def _numbers(self) -> Numbers:
-        """Return the parameters as estimates, or as draws, to compute functions of them."""
 
     def icc(
         self, prob: float = 0.95, *, approximation: str = "lognormal", mean: float | None = None

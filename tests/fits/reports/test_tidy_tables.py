@@ -10,7 +10,7 @@ from scipy import stats
 
 import ranef as rf
 from fits import fit_of, known_posterior, model_of
-from ranef.fits.tidy_tables import correlation_of_fixed
+from ranef.fits.reports.tidy_tables import correlation_of_fixed
 
 SLOPES = "correlated slopes"
 

@@ -12,8 +12,8 @@ from scipy import special, stats
 import ranef as rf
 from fits import fit_of, frame, known_posterior, model_of
 from ranef.families.names import find_family
-from ranef.fits.icc_and_r2 import (
-    Numbers,
+from ranef.fits.fitted import Numbers
+from ranef.fits.reports.icc_and_r2 import (
     average_response,
     bayes_r2,
     icc,

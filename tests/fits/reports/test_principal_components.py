@@ -10,7 +10,7 @@ from scipy import linalg
 
 import ranef as rf
 from fits import fit_of
-from ranef.fits.principal_components import re_pca
+from ranef.fits.reports.principal_components import re_pca
 
 CASES = [
     case
