@@ -27,6 +27,7 @@ from ranef.design.data_frame import coded
 from ranef.design.design import Design
 from ranef.errors import DataError, FitError, listed, suggestion
 from ranef.numerics.importance_sampling import good_khat, smoothed_columns
+from ranef.numerics.markov_chains import ess_mean
 from ranef.numerics.matrices import ReadOnly, summed_by
 
 if TYPE_CHECKING:
@@ -180,14 +181,11 @@ def efficiency(log_p: Array, chains: int | None) -> Array:
     chains : int or None
         Of Markov chain draws, which lie one chain after the other; None if they are independent.
     """
-    from arviz_stats.base.array import array_stats
-
     if chains is None:
         return np.ones(log_p.shape[1])
     length = len(log_p) // chains
-    p = np.exp(log_p - log_p.max(axis=0))[: chains * length].T.reshape(-1, chains, length)
-    ess = array_stats.ess(p, chain_axis=1, draw_axis=2, method="mean")  # type: ignore[no-untyped-call]
-    relative = np.nan_to_num(np.asarray(ess) / (chains * length), nan=1.0)
+    p = np.exp(log_p - log_p.max(axis=0))[: chains * length].reshape(chains, length, -1)
+    relative = np.nan_to_num(ess_mean(p) / (chains * length), nan=1.0)
     return np.asarray(np.clip(relative, MIN_EFFICIENCY, 1.0))
 
 

@@ -15,6 +15,7 @@ from scipy import linalg, special
 
 from ranef._typing import Array, Places
 from ranef.numerics.constants import LOG_PI
+from ranef.numerics.markov_chains import ess_mean
 from ranef.numerics.matrices import chunks
 
 WIDENING = 1.05  # of proposals, over the widths fitted to draws
@@ -253,12 +254,8 @@ def systematic(weights: Array, draws: int, rng: np.random.Generator) -> Places:
 
 def effective_size(values: Array) -> float:
     """Return how many independent draws the mean of values, shape (chains, n), is worth."""
-    from arviz_stats.base.array import array_stats
-
-    if np.ptp(values) == 0:
-        return float(values.size)
-    size = array_stats.ess(values, chain_axis=0, draw_axis=1, method="mean")  # type: ignore[no-untyped-call]
-    return float(size) if np.isfinite(size) and size > 0 else float(values.size)
+    size = float(ess_mean(values[..., None])[0])
+    return size if np.isfinite(size) else float(values.size)
 
 
 def cumulant_terms(ratios: Array) -> tuple[Array, Array]:

@@ -63,9 +63,14 @@ def ess_tail(draws: Array, tails: tuple[float, float]) -> Array:
     return np.minimum(*sizes)
 
 
+def ess_mean(draws: Array) -> Array:
+    """Return how many independent draws the means of draws are worth, shape (numbers,)."""
+    return _ess(_split(draws))
+
+
 def mcse_mean(draws: Array) -> Array:
     """Return the Monte Carlo standard error of means, shape (numbers,)."""
-    return np.asarray(draws.std((0, 1), ddof=1) / np.sqrt(_ess(_split(draws))))
+    return np.asarray(draws.std((0, 1), ddof=1) / np.sqrt(ess_mean(draws)))
 
 
 def shortest_interval(draws: Array, prob: float) -> tuple[Array, Array]:

@@ -11,10 +11,9 @@ Bayes factors); Vehtari, Simpson, Gelman, Yao & Gabry (2024), *JMLR* 25(72) (imp
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -37,21 +36,7 @@ from ranef.posterior.transforms import (
     coordinate_of,
 )
 from ranef.priors.assignment import Priors
-from ranef.priors.distributions import (
-    Constant,
-    Exponential,
-    Gamma,
-    HalfCauchy,
-    HalfNormal,
-    HalfStudentT,
-    InverseGamma,
-    LogNormal,
-    Normal,
-    Prior,
-    Relative,
-    StudentT,
-    Uniform,
-)
+from ranef.priors.distributions import Constant, Prior, Relative, Uniform
 
 SCALES = 2.0 ** np.linspace(-2, 2, 9)  # of the priors of the sds: a quarter to four times
 MAX_FALL = 17.0  # of the log density, beyond which nodes are left out
@@ -80,19 +65,6 @@ class Sensitivity(ReadOnly):
 
 # --------------------------------------------------------------------------------- the priors
 
-_SCALED: dict[type[Prior], Callable[[Any, float], Prior]] = {
-    HalfNormal: lambda p, s: HalfNormal(p.sigma * s),
-    HalfStudentT: lambda p, s: HalfStudentT(p.nu, p.sigma * s),
-    HalfCauchy: lambda p, s: HalfCauchy(p.beta * s),
-    Exponential: lambda p, s: Exponential(p.scale * s),
-    Gamma: lambda p, s: Gamma(p.alpha, p.beta / s),
-    InverseGamma: lambda p, s: InverseGamma(p.alpha, p.beta * s),
-    LogNormal: lambda p, s: LogNormal(p.mu + float(np.log(s)), p.sigma),
-    Uniform: lambda p, s: Uniform(p.lower * s, p.upper * s),
-    Constant: lambda p, _: p,
-    Relative: lambda p, s: Relative(scaled(p.prior, s)),
-}
-
 
 def scaled(prior: Prior, s: float) -> Prior:
     """Return the prior of s times a number that has this prior.
@@ -110,17 +82,19 @@ def scaled(prior: Prior, s: float) -> Prior:
 
     Examples
     --------
+    >>> from ranef.priors.distributions import Exponential, HalfStudentT
     >>> print(scaled(HalfStudentT(3, 10), 2), scaled(Relative(Exponential(1)), 0.5))
     HalfStudentT(3, 20) sigma * Exponential(0.5)
     """
     _checked_scales([s])
-    if not prior.positive or type(prior) not in _SCALED:
+    of_number = prior.prior if isinstance(prior, Relative) else prior
+    if not (prior.positive and prior.proper):
         lacks = "has no scale" if not prior.proper else "is not one of a positive number"
         raise FitError(
-            f"{prior} {lacks}, so that it cannot be multiplied: give the standard deviation a "
+            f"{of_number} {lacks}, so that it cannot be multiplied: give the standard deviation a "
             "prior such as HalfNormal or HalfStudentT."
         )
-    return _SCALED[type(prior)](prior, s)
+    return prior.times(s)
 
 
 def with_scaled_effects(priors: Priors, effects: Collection[str], s: float) -> Priors:
@@ -134,14 +108,10 @@ def with_scaled_effects(priors: Priors, effects: Collection[str], s: float) -> P
 
 def _widened(prior: Prior, s: float) -> Prior:
     """Return a prior s times as wide around its location; one of a positive number from zero."""
-    if isinstance(prior, Normal):
-        return Normal(prior.mu, prior.sigma * s)
-    if isinstance(prior, StudentT):
-        return StudentT(prior.nu, prior.mu, prior.sigma * s)
     if isinstance(prior, Uniform):
         middle, half = (prior.lower + prior.upper) / 2, s * (prior.upper - prior.lower) / 2
         return Uniform(middle - half, middle + half)
-    return _SCALED[type(prior)](prior, s) if type(prior) in _SCALED else prior
+    return prior.times(s)
 
 
 def _checked_scales(scales: ArrayLike) -> Array:

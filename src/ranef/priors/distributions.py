@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from numbers import Real
+from typing import ClassVar, Self
 
 from ranef.errors import FitError, suggestion
 
@@ -15,6 +16,8 @@ _LOCATIONS = ("mu", "lower", "upper", "value")  # numbers that need not be posit
 @dataclass(frozen=True)
 class Prior(ABC):
     """A prior distribution. `str` writes it with four significant digits."""
+
+    scales: ClassVar[tuple[str, ...]] = ()  # the numbers that are multiplied with the parameter
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -40,6 +43,18 @@ class Prior(ABC):
         """Whether the prior has a finite mean."""
         return True
 
+    def times(self, s: float) -> Self:
+        """Return the prior with its scale multiplied by s; the same prior where it has none.
+
+        It is the one of s times a positive number, and else s times as wide around its location.
+
+        Examples
+        --------
+        >>> print(HalfStudentT(3, 10).times(2), Normal(5, 1).times(2), Gamma(2, 0.1).times(2))
+        HalfStudentT(3, 20) Normal(5, 2) Gamma(2, 0.05)
+        """
+        return replace(self, **{name: getattr(self, name) * s for name in self.scales})
+
 
 @dataclass(frozen=True)
 class Normal(Prior):
@@ -58,6 +73,7 @@ class Normal(Prior):
 
     mu: float
     sigma: float
+    scales = ("sigma",)
     positive = False
 
 
@@ -68,6 +84,7 @@ class StudentT(Prior):
     nu: float
     mu: float
     sigma: float
+    scales = ("sigma",)
     positive = False
 
     @property
@@ -81,6 +98,7 @@ class HalfNormal(Prior):
     """Normal(0, `sigma`), restricted to positive values."""
 
     sigma: float
+    scales = ("sigma",)
     positive = True
 
 
@@ -90,6 +108,7 @@ class HalfStudentT(Prior):
 
     nu: float
     sigma: float
+    scales = ("sigma",)
     positive = True
 
     @property
@@ -103,6 +122,7 @@ class HalfCauchy(Prior):
     """Cauchy distribution around 0 with scale `beta`, restricted to positive values."""
 
     beta: float
+    scales = ("beta",)
     positive = True
     has_mean = False
 
@@ -120,6 +140,7 @@ class Exponential(Prior):
     """
 
     scale: float
+    scales = ("scale",)
     positive = True
 
 
@@ -131,6 +152,10 @@ class Gamma(Prior):
     beta: float
     positive = True
 
+    def times(self, s: float) -> Self:
+        """Return the prior of s times the number: its rate is divided."""
+        return replace(self, beta=self.beta / s)
+
 
 @dataclass(frozen=True)
 class InverseGamma(Prior):
@@ -138,6 +163,7 @@ class InverseGamma(Prior):
 
     alpha: float
     beta: float
+    scales = ("beta",)
     positive = True
 
     @property
@@ -154,6 +180,10 @@ class LogNormal(Prior):
     sigma: float
     positive = True
 
+    def times(self, s: float) -> Self:
+        """Return the prior of s times the number: its logarithm is moved."""
+        return replace(self, mu=self.mu + math.log(s))
+
 
 @dataclass(frozen=True)
 class Uniform(Prior):
@@ -161,6 +191,7 @@ class Uniform(Prior):
 
     lower: float
     upper: float
+    scales = ("lower", "upper")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -255,6 +286,10 @@ class Relative(Prior):
     def proper(self) -> bool:
         """Whether the prior of the ratio is proper."""
         return self.prior.proper
+
+    def times(self, s: float) -> Self:
+        """Return the prior of a ratio s times as large."""
+        return replace(self, prior=self.prior.times(s))
 
 
 def _check_number(record: str, name: str, value: object) -> None:
