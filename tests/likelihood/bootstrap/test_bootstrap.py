@@ -164,7 +164,7 @@ def test_the_work_can_be_sent_to_other_processes(sleep):
     of_fit = _StatisticOfFit(replace(sleep, engine=None), sd_ratio, ("statistic",))
     for task in (
         bootstrap._together(sleep.fitted_model),
-        bootstrap._OneByOne(sleep.fitted_model, of_fit),
+        bootstrap._RowByRow(sleep.fitted_model, of_fit),
     ):
         sent = pickle.loads(pickle.dumps(task))
         seeds = seeds_of_replicates(1, 2)

@@ -8,7 +8,7 @@ Source: Davison and Hinkley (1997), *Bootstrap Methods and their Application*, c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -22,6 +22,7 @@ from ranef.design import identifiability
 from ranef.design.design import Design
 from ranef.errors import DataError, FitError
 from ranef.likelihood.bootstrap.generalized_refits import (
+    GeneralizedRefits,
     GeneralizedRefitter,
     generalized_refitter,
 )
@@ -125,13 +126,9 @@ def _task(model: FittedModel, statistic: Statistic, *, all_parameters: bool) -> 
         together = _together(model)
         shared = together.refitter.shared
         return together, BATCH_ONE_BY_ONE if shared is None else BATCH_TOGETHER
-    one_by_one = _OneByOne(model, statistic)
-    refits = None
-    if all_parameters and not model.family.is_linear:
-        refits = generalized_refitter(model)
-    if refits is None:
-        return one_by_one, BATCH_ONE_BY_ONE
-    return _Generalized(one_by_one, refits), BATCH_GENERALIZED
+    refits = generalized_refitter(model) if all_parameters else None
+    size = BATCH_ONE_BY_ONE if refits is None else BATCH_GENERALIZED
+    return _RowByRow(model, statistic, refits, _generalized_parameters), size
 
 
 def _check(method: str, n: int) -> None:
@@ -199,19 +196,43 @@ def _sds(to_users: Array, Lambda: Array, sigma: Array, covariance: Covariance) -
 
 
 @dataclass(frozen=True, eq=False)
-class _OneByOne:
-    """Draws responses row by row, fits the model again and asks for a statistic."""
+class _RowByRow:
+    """Responses drawn row by row, to each of which a model is fitted again, and asked something.
+
+    Attributes
+    ----------
+    model : FittedModel
+    statistic : callable
+        What is asked of a refit.
+    refitter : GeneralizedRefitter or None
+        What refits all responses together; without it they are refitted one by one.
+    of_many : callable, optional
+        The same statistic of such refits, shape (B, d).
+    """
 
     model: FittedModel
     statistic: Statistic
+    refitter: GeneralizedRefitter | None = None
+    of_many: Callable[[Design, GeneralizedRefits], Array] | None = None
 
     def __call__(self, seeds: Seeds) -> tuple[Array, Flags]:
-        return self.of([simulated_response(self.model, seed) for seed in seeds])
+        return self.of(np.array([simulated_response(self.model, seed) for seed in seeds]))
 
-    def of(self, responses: Iterable[Array]) -> tuple[Array, Flags]:
-        """Return the statistics of responses, shape (n,) each, and which could not be fitted."""
+    def of(self, y: Array) -> tuple[Array, Flags]:
+        """Return the statistics of responses, shape (B, n), and which could not be fitted."""
+        if self.refitter is None or self.of_many is None:
+            return self.alone(y)
+        refits = self.refitter.refit(y)
+        values, failed = self.of_many(self.model.design, refits), np.zeros(len(y), dtype=bool)
+        others = np.flatnonzero(~refits.settled)
+        if len(others):
+            values[others], failed[others] = self.alone(y[others])
+        return values, failed
+
+    def alone(self, y: Array) -> tuple[Array, Flags]:
+        """Return the same of responses that are fitted one by one."""
         design = self.model.design
-        refits = [refitted(self.model, design.with_rows(y=y)) for y in responses]
+        refits = [refitted(self.model, design.with_rows(y=response)) for response in y]
         failed = np.array([refit is None for refit in refits])
         rows = [self.statistic(refit.design, refit.estimate) for refit in refits if refit]
         values = np.full((len(refits), len(rows[0]) if rows else 1), np.nan)
@@ -220,25 +241,12 @@ class _OneByOne:
         return values, failed
 
 
-@dataclass(frozen=True, eq=False)
-class _Generalized:
-    """Draws responses row by row and refits a generalised model to all; returns all parameters."""
-
-    one_by_one: _OneByOne
-    refitter: GeneralizedRefitter
-
-    def __call__(self, seeds: Seeds) -> tuple[Array, Flags]:
-        model = self.one_by_one.model
-        y = np.array([simulated_response(model, seed) for seed in seeds])
-        refits = self.refitter.refit(y)
-        columns, one = [refits.beta, refits.psi], np.ones(len(y))
-        for Lambda, term in zip(refits.Lambdas, model.design.terms, strict=True):
-            columns += _sds(np.eye(term.n_coefs), Lambda, one, term.covariance)
-        values, failed = np.concatenate(columns, axis=1), np.zeros(len(y), dtype=bool)
-        others = np.flatnonzero(~refits.settled)
-        if len(others):
-            values[others], failed[others] = self.one_by_one.of(y[others])
-        return values, failed
+def _generalized_parameters(design: Design, refits: GeneralizedRefits) -> Array:
+    """Return all parameters of refits, shape (B, d), in the order of their names."""
+    columns, one = [refits.beta, refits.psi], np.ones(len(refits.beta))
+    for Lambda, term in zip(refits.Lambdas, design.terms, strict=True):
+        columns += _sds(np.eye(term.n_coefs), Lambda, one, term.covariance)
+    return np.concatenate(columns, axis=1)
 
 
 def simulated_response(model: FittedModel, seed: np.random.SeedSequence) -> Array:
@@ -303,43 +311,28 @@ def null_statistics(
     if null.family.is_linear:
         models = rivals(null.design, large, null.estimate, reml=null.method == "reml")
         return likelihood_ratios(models, n, seed, first=first, executor=executor)
-    fitted_large = refitted(null, large)
-    pairs = [(null, null.design), (fitted_large, large)]
-    sides = [_Side.of(null, design, fitted) for fitted, design in pairs]
+    sides = [_side(null, null), _side(replace(null, design=large), refitted(null, large))]
     seeds = seeds_of_replicates(entropy_of(seed), n, first)
     parts = [seeds[start : start + BATCH_GENERALIZED] for start in range(0, n, BATCH_GENERALIZED)]
     statistics = np.concatenate([*mapped(executor, partial(_ratios, null, sides), parts)])
     return statistics, np.isnan(statistics)
 
 
-@dataclass(frozen=True, eq=False)
-class _Side:
-    """One of two generalised models that are fitted to the same responses."""
-
-    null: FittedModel
-    design: Design
-    refitter: GeneralizedRefitter | None
-
-    @classmethod
-    def of(cls, null: FittedModel, design: Design, fitted: FittedModel | None) -> _Side:
-        return cls(null, design, None if fitted is None else generalized_refitter(fitted))
-
-    def deviances(self, y: Array) -> Array:
-        """Return the deviances of responses, shape (B, n); nan where one could not be fitted."""
-        if self.refitter is None:
-            return self.alone(y)
-        refits = self.refitter.refit(y)
-        deviances, others = refits.objective.copy(), ~refits.settled
-        deviances[others] = self.alone(y[others])
-        return deviances
-
-    def alone(self, y: Array) -> Array:
-        """Return the deviances of responses that are fitted one by one."""
-        refits = [refitted(self.null, self.design.with_rows(y=response)) for response in y]
-        return np.array([-2 * refit.estimate.loglik if refit else np.nan for refit in refits])
+def _side(model: FittedModel, fitted: FittedModel | None) -> _RowByRow:
+    """Return what fits one of two generalised models to the same responses, for its deviances."""
+    refits = None if fitted is None else generalized_refitter(fitted)
+    return _RowByRow(model, _deviance, refits, _deviances)
 
 
-def _ratios(null: FittedModel, sides: Sequence[_Side], seeds: Seeds) -> Array:
+def _deviance(_: Design, estimate: Estimate) -> Array:
+    return np.array([-2 * estimate.loglik])
+
+
+def _deviances(_: Design, refits: GeneralizedRefits) -> Array:
+    return refits.objective[:, None].copy()
+
+
+def _ratios(null: FittedModel, sides: Sequence[_RowByRow], seeds: Seeds) -> Array:
     """Return likelihood-ratio statistics of responses drawn from the small model."""
     return _ratios_of(sides, np.array([simulated_response(null, seed) for seed in seeds]))
 
@@ -358,17 +351,17 @@ def ratios_of(small: FittedModel, large: FittedModel, y: Array) -> Array:
     ndarray, shape (B,)
         nan where a refit failed.
     """
-    sides = [_Side.of(model, model.design, model) for model in (small, large)]
+    sides = [_side(model, model) for model in (small, large)]
     parts = [
         _ratios_of(sides, y[a : a + BATCH_GENERALIZED]) for a in range(0, len(y), BATCH_GENERALIZED)
     ]
     return np.concatenate(parts)
 
 
-def _ratios_of(sides: Sequence[_Side], y: Array) -> Array:
-    small, large = (side.deviances(y) for side in sides)
+def _ratios_of(sides: Sequence[_RowByRow], y: Array) -> Array:
+    small, large = (side.of(y)[0][:, 0] for side in sides)
     worse = small - large < -RATIO_ROUNDING  # a maximum that is not the highest
     if worse.any():
-        small[worse], large[worse] = (side.alone(y[worse]) for side in sides)
+        small[worse], large[worse] = (side.alone(y[worse])[0][:, 0] for side in sides)
     ratios = small - large
     return np.where(ratios < RATIO_ROUNDING, 0.0, ratios)
