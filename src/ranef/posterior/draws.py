@@ -36,7 +36,7 @@ from ranef.likelihood.predictions import (
 from ranef.numerics import markov_chains
 from ranef.numerics.matrices import read_only
 from ranef.numerics.memory import check_memory
-from ranef.posterior.transforms import coordinate, coordinate_of
+from ranef.posterior.transforms import log_pdf
 from ranef.priors.assignment import Priors
 from ranef.priors.distributions import Constant, Prior
 from ranef.priors.random_variables import is_helper, parts
@@ -417,9 +417,7 @@ def log_prior(posterior: xr.Dataset, priors: Priors) -> xr.Dataset:
             columns = values.to_numpy().reshape(*values.shape[:2], -1)
             log_density = np.empty(columns.shape)
             for i, prior in enumerate(part.priors):
-                c = coordinate(prior, positive=positive)
-                x = coordinate_of(c, columns[..., i], edge=0)
-                log_density[..., i] = c.at(x, natural=True)[2]
+                log_density[..., i] = log_pdf(prior, columns[..., i], positive=positive)
             densities[part.name] = values.copy(data=log_density.reshape(values.shape))
 
     add("at_mean_beta" if priors.centred else "beta", priors.beta, positive=False)

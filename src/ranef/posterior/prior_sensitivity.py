@@ -33,10 +33,10 @@ from ranef.posterior.transforms import (
     Coordinate,
     Space,
     coordinate,
-    coordinate_of,
+    log_pdf,
 )
 from ranef.priors.assignment import Priors
-from ranef.priors.distributions import Constant, Prior, Relative, Uniform
+from ranef.priors.distributions import Prior, Relative, Uniform
 
 SCALES = 2.0 ** np.linspace(-2, 2, 9)  # of the priors of the sds: a quarter to four times
 MAX_FALL = 17.0  # of the log density, beyond which nodes are left out
@@ -283,7 +283,11 @@ def from_effects(
 
     def ratios(s: float) -> Array:
         after = with_scaled_effects(priors, effects, s).beta
-        changes = [_log_pdf(after[j], beta[..., j]) - _log_pdf(p, beta[..., j]) for j, p in before]
+        changes = [
+            log_pdf(after[j], beta[..., j], positive=False)
+            - log_pdf(p, beta[..., j], positive=False)
+            for j, p in before
+        ]
         return np.asarray(sum(changes, np.zeros(beta.shape[:-1])))
 
     ends = {s for s in scales if any(isinstance(p, Uniform) for _, p in before) and s > 1}
@@ -293,16 +297,6 @@ def from_effects(
     ]
     log_ratio, mcse = np.array(table).reshape(-1, 2).T
     return Sensitivity(scales, log_ratio, mcse)
-
-
-def _log_pdf(prior: Prior, values: Array) -> Array:
-    """Return the log density of a fixed effect."""
-    if isinstance(prior, Constant):
-        return np.zeros(values.shape)
-    c = coordinate(prior, positive=False)
-    density = np.asarray(c.at(coordinate_of(c, values, 0.0), natural=True)[2])
-    low, high = (c.b, c.c) if c.transform == LOGIT else (-np.inf, np.inf)
-    return np.where((values > low) & (values < high), density, -np.inf)
 
 
 def _log_values(values: Array, space: Space, i: int) -> Array:

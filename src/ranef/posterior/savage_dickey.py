@@ -24,7 +24,7 @@ from ranef._typing import Array
 from ranef.errors import FitError, suggestion
 from ranef.posterior.linear_posterior import LinearPosterior
 from ranef.posterior.quadrature.moments import Exact
-from ranef.posterior.transforms import LOG, Coordinate, Space, coordinate, coordinate_of
+from ranef.posterior.transforms import LOG, Coordinate, Space, coordinate, log_pdf
 from ranef.printing.summary import InNotebook
 from ranef.priors.assignment import AT_MEAN, Priors, TermPriors
 from ranef.priors.distributions import (
@@ -158,13 +158,9 @@ def prior_density(priors: Priors, space: Space, name: str, values: Array) -> Arr
     """
     effects = _effects(priors)
     if name in effects:
-        c = coordinate(priors.beta[effects[name]], positive=False)
-        inside = values > (0.0 if c.transform == LOG else -np.inf)
-        points = coordinate_of(c, np.where(inside, values, 1.0))
-        return np.where(inside, [np.exp(_at(c, x)) for x in points], 0.0)
+        return np.exp(log_pdf(priors.beta[effects[name]], values, positive=False))
     if name == "sigma":
-        c = coordinate(priors.sigma, positive=True)
-        return np.array([np.exp(_at(c, x)) for x in coordinate_of(c, values)])
+        return np.exp(log_pdf(priors.sigma, values, positive=True))
     t, j = _place(priors, space, name)
     term = priors.terms[t]
     if j is None:
@@ -174,8 +170,7 @@ def prior_density(priors: Priors, space: Space, name: str, values: Array) -> Arr
     prior = term.sd[j]
     if isinstance(prior, Relative):
         raise FitError(f"the prior of `{name}` is one of its ratio to sigma: it is not drawn.")
-    c = coordinate(prior, positive=True)
-    return np.array([np.exp(_at(c, x)) for x in coordinate_of(c, values)])
+    return np.exp(log_pdf(prior, values, positive=True))
 
 
 # ------------------------------------------------------------------------------ which parameter

@@ -403,3 +403,27 @@ def coordinate_of(c: Coordinate, value: Any, edge: float = EDGE) -> Any:
     if c.transform == TANH:
         return 2 * np.arctanh(np.clip(value, -1 + MIN_EDGE, 1 - MIN_EDGE))
     return value
+
+
+def log_pdf(prior: Prior, values: Array, *, positive: bool) -> Array:
+    """Return the log density of a prior at values of its parameter; zero for a constant.
+
+    Parameters
+    ----------
+    prior : Prior
+        Not `Relative`, whose density is one of a ratio.
+    values : ndarray
+    positive : bool
+        Whether the parameter is a standard deviation.
+
+    Examples
+    --------
+    >>> np.exp(log_pdf(Uniform(0, 2), np.array([-1.0, 1.0]), positive=False))
+    array([0. , 0.5])
+    """
+    if isinstance(prior, Constant):
+        return np.zeros(values.shape)
+    c = coordinate(prior, positive=positive)
+    low, high = {LOG: (0.0, np.inf), LOGIT: (c.b, c.c)}.get(c.transform, (-np.inf, np.inf))
+    density = c.at(coordinate_of(c, values, 0.0), natural=True)[2]
+    return np.where((values >= low) & (values <= high), density, -np.inf)

@@ -93,8 +93,9 @@ def _moved(factorized: Factorized, contrast: Array, directions: Sequence[Array])
     effects, d, places = [], sum(map(len, directions)), spans(map(len, directions))
     residuals = residual_sums(factorized, contrast)
     for of_term, place, z in zip(directions, places, residuals, strict=True):
-        moved = np.zeros((*z.shape, d))
-        moved[:, :, place] = np.tensordot(z, of_term, axes=(1, 1)).swapaxes(1, 2)
+        moved, k = np.zeros((*z.shape, d)), z.shape[1]
+        flat = z @ of_term.transpose(1, 2, 0).reshape(k, -1)
+        moved[:, :, place] = flat.reshape(*z.shape, len(of_term))
         effects.append(moved)
     return effects
 
