@@ -50,5 +50,5 @@ for rows in (dyestuff, dyestuff.drop(index=[0, 1, 2, 8, 9])):
 formula = "strength ~ 1 + (1 | batch) + (1 | sample)"
 print(rf.fit(formula, pastes, "quadrature").hdi())
 
-simulated.plot()[0].figure.savefig(folder / "testing-null.png", dpi=150)
+simulated.plot().figure.savefig(folder / "testing-null.png", dpi=150)
 print(f"wrote {folder / 'testing-null.png'}")

@@ -38,9 +38,10 @@ def equivalents(there: str, lines: str, names: dict[str, Any]) -> HTML:
             exec(code, names)  # noqa: S102 -- the page's own code
         except Exception as error:
             raise RuntimeError(f"`{code}`, for `{said}`, does not run") from error
-        cells = (_code(said), _code(code), _cell(" ".join(words)))
+        note = f'<p class="said">{_cell(" ".join(words))}</p>' if words else ""
+        cells = (_code(said), _code(code) + note)
         rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
     plt.close("all")
-    head = f"<tr><th>{escape(there)}</th><th>ranef</th><th></th></tr>"
+    head = f"<tr><th>{escape(there)}</th><th>ranef</th></tr>"
     table = f'<table class="table equivalents"><thead>{head}</thead><tbody>{"".join(rows)}</tbody>'
     return HTML(f'<div class="pst-scrollable-table-container">{table}</table></div>')

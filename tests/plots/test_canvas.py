@@ -8,6 +8,7 @@ mpl.use("Agg")
 
 import matplotlib.pyplot as plt
 
+import ranef as rf
 from ranef.plots.canvas import ellipse, name_columns, new_figure, short
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -68,3 +69,15 @@ def test_figures_grow_with_the_fonts_unless_their_size_is_given() -> None:
             assert new_figure((5.0, 3.0), (7.0, 2.0)).get_size_inches().tolist() == [7.0, 2.0]
         plt.close("all")
     assert sizes == {8.0: (5.0, 3.0), 10.0: (5.0, 3.0), 16.0: (8.0, pytest.approx(4.8))}
+
+
+def test_panels_know_their_figure(tmp_path) -> None:
+    sleep = rf.load_dataset("sleepstudy")
+    fit = rf.fit("Reaction ~ Days + (Days | Subject)", sleep)
+    for panels in (fit.plot_caterpillar(), fit.plot_groups(), rf.plot_effects(fit, "Days")):
+        assert repr(panels).endswith("of a figure>")
+        assert panels.figure is panels[0].figure
+    figure, axes = plt.subplots(1, 2)
+    assert fit.plot_caterpillar(ax=axes).figure is figure
+    figure.savefig(tmp_path / "caterpillar.png")
+    plt.close("all")

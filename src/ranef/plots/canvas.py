@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from textwrap import fill
-from typing import TYPE_CHECKING, Any, Literal, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Unpack, cast
 
 import numpy as np
 
@@ -37,6 +37,28 @@ LEGEND_ABOVE: dict[str, Any] = {
 }
 
 
+class InFigure(np.ndarray[tuple[int], np.dtype[np.object_]]):
+    """The axes of a picture with several panels: an array that knows its figure.
+
+    Examples
+    --------
+    >>> import ranef as rf
+    >>> fit = rf.fit("Yield ~ 1 + (1 | Batch)", rf.load_dataset("Dyestuff"))
+    >>> panels = fit.plot_caterpillar()
+    >>> panels, type(panels.figure).__name__
+    (<1 panel of a figure>, 'Figure')
+    """
+
+    @property
+    def figure(self) -> Figure:
+        """The figure, which has `savefig`."""
+        one: Any = self.flat[0]
+        return cast("Figure", one.figure)
+
+    def __repr__(self) -> str:
+        return f"<{self.size} panel{'s' * (self.size != 1)} of a figure>"
+
+
 def checked_axes(ax: Axes | Iterable[Axes], panels: Sequence[str]) -> Panels:
     """Return the user's axes as an array, one a panel; refuse another number."""
     axes = np.ravel(np.array(list(ax) if isinstance(ax, Iterable) else ax, dtype=object))
@@ -63,7 +85,8 @@ def axes_of(
         `ax` and `figsize`.
     """
     ax = style.get("ax")
-    return make(style.get("figsize")) if ax is None else checked_axes(ax, names)
+    axes = make(style.get("figsize")) if ax is None else checked_axes(ax, names)
+    return axes.view(InFigure)
 
 
 def panels_of(
