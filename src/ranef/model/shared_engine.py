@@ -147,19 +147,9 @@ class SharedEngine(WithoutCaches, Updates, Engine[Fit]):
     # ------------------------------------------------------------------ what the kinds differ in
 
     @property
-    @abstractmethod
-    def methods(self) -> Mapping[str, Callable[..., Fit]]:
-        """What `Model.fit` can do; the first is the default."""
-
-    @property
     def reasons(self) -> Mapping[str, str]:
         """Why some methods do not exist here."""
         return {}
-
-    @property
-    @abstractmethod
-    def posterior_method(self) -> str:
-        """The most exact way to the posterior that takes seconds at most."""
 
     @property
     @abstractmethod

@@ -30,6 +30,7 @@ from ranef.plots.canvas import (
     short,
     strip,
 )
+from ranef.plots.curves.densities import draw_density
 
 SENSITIVITY_COLUMNS = ("model", "scale", "log_bf", "mcse")
 GROUP_COLUMNS = ("level", "difference")
@@ -287,15 +288,11 @@ def posterior_and_prior(
     table = table.sort_values("value")
     value, posterior, prior = (table[c].to_numpy(dtype=float) for c in DENSITY_COLUMNS)
     axes = one_axes("densities", (5.2, 3.2), **style)
-    axes.fill_between(value, posterior, color=TINT, alpha=0.45, linewidth=0.0, zorder=1)
-    axes.plot(value, posterior, color=ACCENT, linewidth=1.6, label="posterior", zorder=3)
-    axes.plot(value, prior, color=GREY, linewidth=1.2, linestyle="--", label="prior", zorder=2)
+    draw_density(axes, table, {})
     top = max(posterior.max(), min(prior.max(), MAX_PRIOR_HEIGHT * posterior.max()))
     axes.set_ylim(0.0, 1.08 * top)
     marked = null is not None and _reaches(value, null)
     axes.set_xlim(min(value[0], null) if marked else value[0], value[-1])
-    axes.set_yticks([])
-    axes.spines[["top", "right", "left"]].set_visible(False)
     axes.set_xlabel(name, parse_math=False)
     axes.set_ylabel("density")
     axes.legend(ncols=2, **LEGEND_ABOVE)

@@ -9,8 +9,7 @@ import pandas as pd
 from ranef._typing import Axes, Panels
 from ranef.errors import probability
 from ranef.fits.no_pooling.group_pictures import GroupPictures
-from ranef.fits.no_pooling.own_estimates import own_table
-from ranef.fits.no_pooling.shrinkage import shrinkage_table
+from ranef.fits.no_pooling.own_estimates import own_table, shrinkage_table
 from ranef.plots import random_effects
 
 
