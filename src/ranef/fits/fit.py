@@ -38,7 +38,7 @@ from ranef.fits.reports.principal_components import PrincipalComponents, pca_tab
 from ranef.fits.reports.tidy_tables import Reports
 from ranef.fits.studies.studies import Studies
 from ranef.fits.tables import extras, tidy_effects
-from ranef.likelihood.predictions import Draws, linear_predictor
+from ranef.likelihood.predictions import Draws, drawn_rows, linear_predictor
 from ranef.numerics.memory import WithoutCaches
 from ranef.printing.frames import Table
 
@@ -445,11 +445,17 @@ class Fit(WithoutCaches, Anew, Explained, Pictures, Checks, Studies, Pooling, Ex
     def _mean(self, rows: NewRows) -> Array:
         """Return the means of rows, over new groups where these are of some, shape (n,)."""
 
-    @abstractmethod
     def _draws_of(
         self, rows: NewRows, asked: Question, n: int | None, rng: np.random.Generator
     ) -> Array:
-        """Return draws of what is asked of rows, shape (draws, n)."""
+        """Return draws of what is asked of rows, shape (draws, rows)."""
+        draws = self._draws_for(rows, n, rng)
+        kind, average = asked.drawn, asked.is_average
+        return drawn_rows(self.design, self.family, rows, draws, rng, kind=kind, average=average)
+
+    @abstractmethod
+    def _draws_for(self, rows: NewRows, n: int | None, rng: np.random.Generator) -> Draws:
+        """Return draws of the effects that rows have, as many as is usual without a number."""
 
     @abstractmethod
     def _intervals(

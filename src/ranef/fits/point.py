@@ -29,8 +29,10 @@ from ranef.fits.fit import Fit
 from ranef.fits.fitted import Numbers
 from ranef.fits.pictures.point_matrices import PointMatrices
 from ranef.fits.predictions.estimated_rows import (
+    DRAWS,
+    OBSERVATIONS,
     Replicate,
-    draws_around_estimates,
+    estimated_draws,
     estimated_means,
     intervals_around_estimates,
 )
@@ -189,22 +191,22 @@ class PointFit(PointMatrices, Fit):
     def _mean(self, rows: NewRows) -> Array:
         return estimated_means(self.fitted_model, rows)
 
-    def _draws_of(
-        self, rows: NewRows, asked: Question, n: int | None, rng: np.random.Generator
-    ) -> Array:
-        return draws_around_estimates(self.fitted_model, rows, self.engine, asked, rng, n=n)
+    def _draws_for(self, rows: NewRows, n: int | None, rng: np.random.Generator) -> Draws:
+        n = DRAWS if n is None else n
+        return estimated_draws(self.fitted_model, rows, self.engine, n, rng)
 
     def _intervals(
         self, asked: Question, uncertainty: str | None, n: int | None, seed: int | None
     ) -> Intervals:
         chosen, replicates = self._uncertainty(uncertainty), None
+        rng = np.random.default_rng(seed)
         if chosen == "all":
             replicates = self._replicates(REPLICATES if n is None else n, seed)
         return intervals_around_estimates(
             self.fitted_model,
             self.engine,
             asked,
-            np.random.default_rng(seed),
+            lambda rows: self._draws_of(rows, asked, OBSERVATIONS, rng),
             fixed=chosen == "fixed",
             replicates=replicates,
             said=_INTERVALS[chosen],

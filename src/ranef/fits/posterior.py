@@ -40,7 +40,7 @@ from ranef.fits.predictions.prediction_table import (
 from ranef.fits.reports.tidy_tables import correlation_of_fixed
 from ranef.fits.tables import VarCorr, tidy_effects
 from ranef.leave_one_out.elpd import Scores, to_arviz, units_of
-from ranef.likelihood.predictions import Draws, drawn_rows, log_likelihood
+from ranef.likelihood.predictions import Draws, log_likelihood
 from ranef.plots import comparisons
 from ranef.posterior.draws import (
     Marginals,
@@ -563,12 +563,13 @@ class PosteriorFit(Fit):
     def _mean(self, rows: NewRows) -> Array:
         return posterior_means(self.family, self.marginals, rows)
 
-    def _draws_of(
-        self, rows: NewRows, asked: Question, n: int | None, rng: np.random.Generator
-    ) -> Array:
-        draws = self.draws_at() if n is None else self._drawn(n, rng)
-        kind, average = asked.drawn, asked.is_average
-        return drawn_rows(self.design, self.family, rows, draws, rng, kind=kind, average=average)
+    def _draws_for(
+        self,
+        rows: NewRows,  # noqa: ARG002 -- draws are of all effects
+        n: int | None,
+        rng: np.random.Generator,
+    ) -> Draws:
+        return self.draws_at() if n is None else self._drawn(n, rng)
 
     def _intervals(
         self,

@@ -24,7 +24,6 @@ from ranef.likelihood.estimate import FittedModel
 from ranef.likelihood.predictions import (
     Draws,
     NormalRows,
-    drawn_rows,
     fixed_with_modes,
     linear_predictor,
     mean_over_groups,
@@ -138,28 +137,11 @@ def estimated_means(model: FittedModel, rows: NewRows) -> Array:
     return mean_over_groups(model.family, normal.mean[0], normal.between[0], normal.psi[:, 0])
 
 
-def draws_around_estimates[F](
-    model: FittedModel,
-    rows: NewRows,
-    engine: Engine[F] | None,
-    asked: Question,
-    rng: np.random.Generator,
-    *,
-    n: int | None = None,
-) -> Array:
-    """Return draws of what is asked of rows, shape (n, rows)."""
-    n = DRAWS if n is None else n
-    draws, average = estimated_draws(model, rows, engine, n, rng), asked.is_average
-    return drawn_rows(
-        model.design, model.family, rows, draws, rng, kind=asked.drawn, average=average
-    )
-
-
 def intervals_around_estimates[F](
     model: FittedModel,
     engine: Engine[F] | None,
     asked: Question,
-    rng: np.random.Generator,
+    draws_of: Callable[[NewRows], Array],
     *,
     fixed: bool,
     replicates: Sequence[Replicate] | None,
@@ -172,8 +154,8 @@ def intervals_around_estimates[F](
     model : FittedModel
     engine : Engine, optional
     asked : Question
-    rng : Generator
-        For observations that are drawn.
+    draws_of : callable
+        Draws of what is asked of rows.
     fixed : bool
         Whether the errors of the fixed effects are there.
     replicates : sequence of Replicate, optional
@@ -188,11 +170,7 @@ def intervals_around_estimates[F](
         normal = estimated_rows(model, rows, solved, fixed=fixed)
         if replicates is not None:
             normal = with_errors_of_variances(model, rows, normal, replicates, average=average)
-
-        def observations(part: NewRows) -> Array:
-            return draws_around_estimates(model, part, engine, asked, rng, n=OBSERVATIONS)
-
-        return spread_of_estimate(model.family, rows, normal, asked, observations)
+        return spread_of_estimate(model.family, rows, normal, asked, draws_of)
 
     return Intervals(spread_of, OBSERVATIONS, f"{100 * (asked.prob or 0):g} % interval", said)
 
