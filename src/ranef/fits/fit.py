@@ -23,7 +23,7 @@ from ranef.design.lazy.lazy_table import open_lazy
 from ranef.design.new_data.new_rows import NewRows, own_rows
 from ranef.errors import Convergence, FitError, listed, probability
 from ranef.explorer.explore import Explorable
-from ranef.fits.anew.anew import Anew
+from ranef.fits.anew import Anew
 from ranef.fits.checks.checks import Checks
 from ranef.fits.engine import records_of
 from ranef.fits.no_pooling.pooling import Pooling
@@ -35,8 +35,8 @@ from ranef.fits.predictions.lazy_predictions import lazy_prediction
 from ranef.fits.predictions.prediction_table import Intervals, Question, prediction_table, question
 from ranef.fits.reports.icc_and_r2 import Explained
 from ranef.fits.reports.principal_components import PrincipalComponents, pca_table
+from ranef.fits.reports.studies import Studies
 from ranef.fits.reports.tidy_tables import Reports
-from ranef.fits.studies.studies import Studies
 from ranef.fits.tables import extras, tidy_effects
 from ranef.likelihood.predictions import Draws, drawn_rows, linear_predictor
 from ranef.numerics.memory import WithoutCaches

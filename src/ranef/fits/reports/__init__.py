@@ -1,1 +1,1 @@
-"""What a fit hands on: its numbers as tidy tables, shares of variance, principal components."""
+"""What a fit hands on: tidy tables, shares of variance, principal components, meta-analyses."""

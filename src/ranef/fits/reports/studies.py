@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Unpack
 
 import numpy as np
@@ -13,9 +15,9 @@ from ranef.design.design import Design
 from ranef.design.labels import sd_name
 from ranef.errors import FitError, probability
 from ranef.fits.fitted import Fitted
-from ranef.fits.studies.row_means import Settings, interval, intervals, new_means, row_means
 from ranef.plots import forest
 from ranef.posterior.draws import covariances_of
+from ranef.posterior.quadrature.marginal_densities import mixture
 from ranef.posterior.quadrature.moments import LatticeMarginals
 from ranef.printing.frames import captioned
 from ranef.printing.summary import Summary
@@ -270,3 +272,73 @@ def _cochran(design: Design, sigma2: float) -> tuple[float, int, float]:
     df = design.n_obs - q.shape[1]
     trace = float(w.sum() - ((q * root) ** 2).sum())
     return float(residuals @ residuals), df, df / trace
+
+
+# ---------------------------------------------------------------------------- the mean of each row
+
+
+MIN_RELATIVE_SD = 1e-6  # of a component of a mixture, over the largest: below is rounding
+
+
+@dataclass(frozen=True, eq=False)
+class Settings:
+    """Covariances with the distribution of beta given them; there may be several.
+
+    Attributes
+    ----------
+    weights : ndarray, shape (C,)
+        They sum to one.
+    covs : tuple of ndarray, shape (C, k, k)
+        The covariance of each term.
+    beta : ndarray, shape (C, p)
+    beta_cov : ndarray, shape (C, p, p)
+        Zero where beta is a draw.
+    sigma : ndarray, shape (C,)
+    """
+
+    weights: Array
+    covs: tuple[Array, ...]
+    beta: Array
+    beta_cov: Array
+    sigma: Array
+
+
+def row_means(design: Design, settings: Settings) -> tuple[Array, Array]:
+    """Return mean and sd of the mean of each row in every setting, shape (C, n)."""
+    rows = design.rows
+    means, sds = (np.empty((len(settings.weights), design.n_obs)) for _ in range(2))
+    y, pairs = rows.y - rows.offset, [t.codes[:, None] == t.codes for t in rows.terms]
+    for c, (beta, beta_cov) in enumerate(zip(settings.beta, settings.beta_cov, strict=True)):
+        G = np.zeros((design.n_obs, design.n_obs))
+        for term, same, covs in zip(rows.terms, pairs, settings.covs, strict=True):
+            G += same * (term.columns @ covs[c] @ term.columns.T)
+        V = G + np.diag(settings.sigma[c] ** 2 / rows.weights)
+        A = np.linalg.solve(V, G).T
+        B = rows.X - A @ rows.X
+        means[c] = rows.offset + rows.X @ beta + A @ (y - rows.X @ beta)
+        variance = np.diag(G) - (A * G).sum(axis=1) + ((B @ beta_cov) * B).sum(axis=1)
+        sds[c] = np.sqrt(np.maximum(variance, 0.0))
+    return means, sds
+
+
+def new_means(settings: Settings) -> tuple[Array, Array]:
+    """Return mean and sd of the mean of a new level of every term, intercepts all of them, (C,)."""
+    variance = settings.beta_cov[:, 0, 0] + sum(cov[:, 0, 0] for cov in settings.covs)
+    return settings.beta[:, 0], np.sqrt(variance)
+
+
+def interval(weights: Array, means: Array, sds: Array, prob: float) -> tuple[float, float, float]:
+    """Return the mean of a mixture of normals, and its highest density interval."""
+    mean = float(weights @ means)
+    if len(weights) == 1:
+        half = float(special.ndtri(0.5 + prob / 2) * sds[0])
+        return mean, mean - half, mean + half
+    return mean, *mixture(weights, means, np.maximum(sds, MIN_RELATIVE_SD * sds.max())).hdi(prob)
+
+
+def intervals(
+    weights: Array, moments: tuple[Array, Array], prob: float
+) -> list[tuple[float, float, float]]:
+    """Return the mean and the interval of each column of means and sds, shape (C, n)."""
+    columns: Sequence[tuple[Array, Array]] = list(zip(moments[0].T, moments[1].T, strict=True))
+    return [interval(weights, mean, sd, prob) for mean, sd in columns]

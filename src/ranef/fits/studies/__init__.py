@@ -1,1 +1,0 @@
-"""Fits of estimates with known standard errors, as of studies: how much they differ, forests."""
