@@ -316,7 +316,7 @@ def _ask(
     marginal, by_effects = None, None
     if evidence:
         marginal = (
-            engine.evidence(fit.marginals, rng, known=fit.evidence, relative=True),
+            engine.evidence(fit.marginals, rng, fit.evidence),
             engine.sensitivity(fit.marginals, SCALES),
         )
     if evidence and effects:

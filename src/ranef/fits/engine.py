@@ -170,24 +170,16 @@ class Engine[F](Protocol):
 
     @abstractmethod
     def evidence(
-        self,
-        posterior: Marginals,
-        rng: np.random.Generator,
-        *,
-        known: MarginalLikelihood | None = None,
-        relative: bool = False,
+        self, posterior: Marginals, rng: np.random.Generator, known: MarginalLikelihood | None
     ) -> MarginalLikelihood:
-        """Return log p(y).
+        """Return log p(y); improper priors leave a constant open.
 
         Parameters
         ----------
         posterior : Marginals
         rng : Generator
-        known : MarginalLikelihood, optional
+        known : MarginalLikelihood or None
             What the way to the posterior gave already.
-        relative : bool
-            Whether improper priors are taken, which leave a constant open: for ratios of models
-            that share these priors.
         """
 
     @abstractmethod

@@ -57,6 +57,7 @@ from ranef.posterior.savage_dickey import DensityRatio, prior_density
 from ranef.printing.frames import captioned
 from ranef.printing.summary import Summary
 from ranef.priors.prior_predictive import prior_predictive
+from ranef.priors.propriety import check_evidence
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -509,7 +510,8 @@ class PosteriorFit(Fit):
         -168.6996
         """
         rng = np.random.default_rng(check_seed(seed))
-        return self.asked.evidence(self.marginals, rng, known=self.evidence)
+        check_evidence(self.asked.priors)
+        return self.asked.evidence(self.marginals, rng, self.evidence)
 
     def prior_sensitivity(self, scales: ArrayLike | None = None) -> pd.DataFrame:
         """Return how log p(y) changes with the scale of the priors of all random-effect sds.

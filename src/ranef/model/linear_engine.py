@@ -262,16 +262,10 @@ class LinearEngine(SharedEngine):
         )
 
     def evidence(
-        self,
-        posterior: Marginals,
-        rng: np.random.Generator,
-        *,
-        known: MarginalLikelihood | None = None,
-        relative: bool = False,
+        self, posterior: Marginals, rng: np.random.Generator, known: MarginalLikelihood | None
     ) -> MarginalLikelihood:
         if not isinstance(posterior, LatticeMarginals):
-            return super().evidence(posterior, rng, known=known, relative=relative)
-        self.check_evidence(relative=relative)
+            return super().evidence(posterior, rng, known)
         exact = posterior.exact
         return MarginalLikelihood(exact.log_evidence, exact.error, "quadrature")
 

@@ -373,14 +373,8 @@ class SharedEngine(WithoutCaches, Updates, Engine[Fit]):
     # -------------------------------------------------------------------------------- posteriors
 
     def evidence(
-        self,
-        posterior: Marginals,
-        rng: np.random.Generator,
-        *,
-        known: MarginalLikelihood | None = None,
-        relative: bool = False,
+        self, posterior: Marginals, rng: np.random.Generator, known: MarginalLikelihood | None
     ) -> MarginalLikelihood:
-        self.check_evidence(relative=relative)
         is_exact = is_feasible(self.density)
         if posterior.chains is None and known is not None and not is_exact:
             return known  # of weighted proposals, which the draws are resampled from
@@ -417,15 +411,6 @@ class SharedEngine(WithoutCaches, Updates, Engine[Fit]):
         """Return the values of all draws, shape (chains, draws, n_values)."""
         values = self.density.values_of(enough(posterior).draws_at())
         return values.reshape(posterior.chains or 1, -1, values.shape[-1])
-
-    def check_evidence(self, *, relative: bool) -> None:
-        """Refuse flat priors, unless only ratios of models that share them are wanted."""
-        if not relative and not is_proper_prior(self.priors):
-            raise FitError(
-                "the marginal likelihood is not defined under flat priors, as it has their "
-                "arbitrary height as a factor: give every parameter a proper prior with priors=, "
-                "as the default ones are."
-            )
 
 
 def checked[F: PosteriorFit](fit: F) -> F:

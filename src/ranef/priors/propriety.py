@@ -88,6 +88,21 @@ def is_proper_prior(priors: Priors) -> bool:
     return all(row.prior.proper for row in priors.rows())
 
 
+def check_evidence(priors: Priors) -> None:
+    """Refuse improper priors, under which a marginal likelihood is not defined.
+
+    Raises
+    ------
+    FitError
+    """
+    if not is_proper_prior(priors):
+        raise FitError(
+            "the marginal likelihood is not defined under flat priors, as it has their arbitrary "
+            "height as a factor: give every parameter a proper prior with priors=, as the default "
+            "ones are."
+        )
+
+
 def check_proper(design: Design, priors: Priors, family: Family = GAUSSIAN) -> None:
     """Refuse flat priors that leave the posterior improper.
 
