@@ -99,7 +99,7 @@ def prior_probabilities(prior: Mapping[str, float] | None, names: list[str]) -> 
     if set(prior) != set(names):
         raise FitError(f"`prior` is for the models {listed(names)}; got {listed(prior) or 'none'}.")
     values = check_numbers("prior", [prior[name] for name in names], len(names))
-    if not (values >= 0).all() or not np.isfinite(values).all() or not values.sum() > 0:
+    if not (values >= 0).all() or not values.sum() > 0:
         raise FitError(f"`prior` must be probabilities, got {dict(prior)}.")
     return np.asarray(values / values.sum())
 

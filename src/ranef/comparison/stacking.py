@@ -11,11 +11,9 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
 from scipy.special import ndtr
 
-from ranef._typing import Array, Seed
-from ranef.arguments import check_counts, check_seed
+from ranef._typing import Array
 from ranef.errors import FitError, listed
 
 KKT_TOLERANCE = 1e-13  # of the Karush-Kuhn-Tucker conditions
@@ -29,12 +27,12 @@ MAX_GOOD_K_HAT = 0.7  # of Pareto's
 MIN_UNITS, MIN_ELPD_DIFFERENCE = 100, 4.0  # for a normal approximation of a difference
 
 
-def stack(elpd: pd.DataFrame | ArrayLike) -> Array:
+def stack(elpd: Array) -> Array:
     """Return the stacking weights of models.
 
     Parameters
     ----------
-    elpd : DataFrame or array, shape (U, K)
+    elpd : ndarray, shape (U, K)
         Log predictive densities, a row a unit, a column a model. A model that excludes what was
         seen has -inf.
 
@@ -43,11 +41,6 @@ def stack(elpd: pd.DataFrame | ArrayLike) -> Array:
     ndarray, shape (K,)
         Weights, which sum to 1: with them the mixture of the models' predictive distributions
         predicts best. Models that predict the same share their weight equally.
-
-    Raises
-    ------
-    FitError
-        If the table is not of numbers, or a unit is excluded by every model.
 
     References
     ----------
@@ -61,43 +54,34 @@ def stack(elpd: pd.DataFrame | ArrayLike) -> Array:
     --------
     Of two units, each is predicted well by one model only:
 
-    >>> stack([[-1.0, -5.0], [-5.0, -1.0]])
+    >>> stack(np.array([[-1.0, -5.0], [-5.0, -1.0]]))
     array([0.5, 0.5])
     """
-    values = _checked(elpd)
-    units = len(values)
-    return np.asarray(_maximised(_likelihoods(values), np.full((1, units), 1.0 / units))[0])
+    units = len(elpd)
+    return np.asarray(_maximised(_likelihoods(elpd), np.full((1, units), 1.0 / units))[0])
 
 
-def bayesian_bootstrap(elpd: pd.DataFrame | ArrayLike, n: int = 1000, seed: Seed = None) -> Array:
+def bayesian_bootstrap(elpd: Array, n: int, seed: int | None) -> Array:
     """Return stacking weights for reweighted units, by the Bayesian bootstrap.
 
     Parameters
     ----------
-    elpd : DataFrame or array, shape (U, K)
+    elpd : ndarray, shape (U, K)
     n : int
         The number of replicates. In each the units have weights from a Dirichlet(1, ..., 1)
         distribution (Rubin 1981).
-    seed : int, numpy Generator or SeedSequence, optional
+    seed : int or None
 
     Returns
     -------
     ndarray, shape (n, K)
 
-    Raises
-    ------
-    FitError
-        As `stack`; or if n or the seed is not a whole number.
-
     References
     ----------
     Rubin (1981), "The Bayesian bootstrap", Annals of Statistics 9: 130-134.
     """
-    values = _checked(elpd)
-    check_counts(n=n)
-    seed = check_seed(seed)
-    unit_weights = np.random.default_rng(seed).dirichlet(np.ones(len(values)), size=n)
-    return _maximised(_likelihoods(values), unit_weights)
+    unit_weights = np.random.default_rng(seed).dirichlet(np.ones(len(elpd)), size=n)
+    return _maximised(_likelihoods(elpd), unit_weights)
 
 
 def differences(elpd: pd.DataFrame, *, k_hat: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -123,7 +107,7 @@ def differences(elpd: pd.DataFrame, *, k_hat: pd.DataFrame | None = None) -> pd.
     Raises
     ------
     FitError
-        If the tables are not of numbers, or do not fit together.
+        If a density is not a number below infinity, or every model excludes a unit.
 
     Notes
     -----
@@ -178,24 +162,17 @@ def differences(elpd: pd.DataFrame, *, k_hat: pd.DataFrame | None = None) -> pd.
 # ----------------------------------------------------------------------------------- the tables
 
 
-def _checked(elpd: pd.DataFrame | ArrayLike) -> Array:
+def _checked(elpd: pd.DataFrame) -> Array:
     """Return elpd as an array (U, K), or refuse it."""
-    try:
-        values = np.asarray(elpd, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise FitError("elpd must be a table of numbers, a row a unit, a column a model.") from None
-    if values.ndim != 2 or not values.size:
-        message = f"elpd has shape {values.shape}: expected a row a unit and a column a model."
-        raise FitError(message)
-    table = elpd if isinstance(elpd, pd.DataFrame) else pd.DataFrame(values)
+    values = elpd.to_numpy(dtype=np.float64)
     bad = np.isnan(values) | np.isposinf(values)
     if bad.any():
-        models = listed(table.columns[bad.any(axis=0)])
+        models = listed(elpd.columns[bad.any(axis=0)])
         raise FitError(f"elpd is not a number below infinity in {bad.sum()} places, of {models}.")
     excluded = np.isneginf(values).all(axis=1)
     if excluded.any():
         raise FitError(
-            f"every model excludes {listed(table.index[excluded])} (elpd of -inf): no mixture of "
+            f"every model excludes {listed(elpd.index[excluded])} (elpd of -inf): no mixture of "
             "them can predict what was seen."
         )
     return values
@@ -213,9 +190,6 @@ def _k_hat_flags(elpd: pd.DataFrame, k_hat: pd.DataFrame | None) -> list[str]:
     """Return how many units of each model have a k-hat that is not good; empty for none."""
     if k_hat is None:
         return [""] * elpd.shape[1]
-    if k_hat.shape != elpd.shape or not k_hat.columns.equals(elpd.columns):
-        message = f"k_hat must have the rows and columns of elpd, {elpd.shape}; "
-        raise FitError(f"{message}it has {k_hat.shape} and {listed(k_hat.columns)}.")
     counts = (k_hat.to_numpy(dtype=np.float64) > MAX_GOOD_K_HAT).sum(axis=0)
     return [f"{count} k̂ > {MAX_GOOD_K_HAT:.2f}" if count else "" for count in counts]
 
