@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from effect_cases import fit_of
 
+from ranef.design.new_data.new_rows import rows_of
 from ranef.effects.linear_functions import Wanted, of_changes, of_means, of_tests, wanted_of
-from ranef.effects.reference_grid import rows_of
 from ranef.errors import FitError
 
 X = np.array([[1.0, 0, 0, 0], [1.0, 1, 0, 0], [np.nan, 0, 0, 0]])

@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 
 import ranef as rf
-from ranef.effects.reference_grid import cells, reference_values, rows_of
+from ranef.design.new_data.new_rows import rows_of
+from ranef.effects.reference_grid import cells, reference_values
 from ranef.errors import FitError
 
 

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from ranef.arguments import check_known
+from ranef.design.new_data.new_rows import rows_of
 from ranef.effects.linear_functions import interval_words, of_tests, wanted_of
-from ranef.effects.reference_grid import rows_of
 from ranef.errors import FitError, FormulaError, suggestion
 from ranef.fits.fit import Fit
 from ranef.formula.syntax import Binary, Literal, Node, Paren, Unary, parse, summands, tokens

@@ -13,10 +13,9 @@ from scipy import sparse, special
 from ranef._typing import Array
 from ranef.arguments import check_choice
 from ranef.design.groups import transposed
-from ranef.design.new_data.new_rows import NewRows
+from ranef.design.new_data.new_rows import NewRows, rows_of
 from ranef.design.rows.rows import TermRows
 from ranef.effects.multiple_tests import p_values, quantiles
-from ranef.effects.reference_grid import rows_of
 from ranef.errors import FitError, probability
 from ranef.families.derivatives import differenced
 from ranef.fits.fit import Fit

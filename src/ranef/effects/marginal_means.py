@@ -11,9 +11,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ranef.arguments import check_choice, check_known
+from ranef.design.new_data.new_rows import rows_of
 from ranef.effects.linear_functions import interval_words, of_changes, of_means, wanted_of
 from ranef.effects.multiple_tests import ADJUSTMENTS
-from ranef.effects.reference_grid import cells, names_of, rows_of
+from ranef.effects.reference_grid import cells, names_of
 from ranef.errors import FitError
 from ranef.fits.fit import Fit
 from ranef.printing.frames import captioned

@@ -15,7 +15,7 @@ from ranef.arguments import check_known
 from ranef.design.data_frame import Categorical, coded, plain
 from ranef.design.design import Design
 from ranef.design.evaluate import Interpreter
-from ranef.design.new_data.new_rows import NewRows, new_rows
+from ranef.design.new_data.new_rows import NewRows, new_rows, rows_of
 from ranef.design.rows.rows import TermRows
 from ranef.errors import FitError
 from ranef.formula.terms import columns_of
@@ -238,23 +238,3 @@ def _of_cells(rows: NewRows, term: TermRows, n_cells: int) -> TermRows:
     )
     grouping = replace(term.grouping, codes=codes, numbers=numbers, parts=())
     return replace(term, grouping=grouping, columns=_averaged(rows, term.columns, n_cells))
-
-
-def rows_of(X: Array, offset: Array, terms: Sequence[TermRows] = ()) -> NewRows:
-    """Return linear functions of the effects, X beta + offset, as rows to predict.
-
-    Functions that are nan are left out, and `spread` puts nan into their places. Without random
-    terms they are those of a typical group.
-    """
-    asked = pd.RangeIndex(len(X))
-    rows = NewRows(
-        X=X,
-        terms=tuple(terms),
-        offset=offset,
-        weights=np.ones(len(X)),
-        index=asked,
-        places=np.arange(len(X)),
-        asked=asked,
-    )
-    there = np.isfinite(X).all(axis=1) & np.isfinite(offset)
-    return rows if there.all() else rows.part(np.flatnonzero(there))

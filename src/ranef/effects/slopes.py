@@ -10,6 +10,7 @@ import pandas as pd
 
 from ranef._typing import Array
 from ranef.design.design import Design
+from ranef.design.new_data.new_rows import rows_of
 from ranef.effects.linear_functions import interval_words, of_slopes, wanted_of
 from ranef.effects.reference_grid import (
     cells,
@@ -17,7 +18,6 @@ from ranef.effects.reference_grid import (
     given_values,
     names_of,
     reference_values,
-    rows_of,
 )
 from ranef.errors import FitError
 from ranef.families.derivatives import differenced

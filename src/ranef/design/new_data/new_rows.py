@@ -156,6 +156,26 @@ def with_strangers(rows: NewRows) -> NewRows:
     return replace(rows, terms=tuple(terms))
 
 
+def rows_of(X: Array, offset: Array, terms: Sequence[TermRows] = ()) -> NewRows:
+    """Return linear functions of the effects, X beta + offset, as rows to predict.
+
+    Functions that are nan are left out, and `spread` puts nan into their places. Without random
+    terms they are those of a typical group.
+    """
+    asked = pd.RangeIndex(len(X))
+    rows = NewRows(
+        X=X,
+        terms=tuple(terms),
+        offset=offset,
+        weights=np.ones(len(X)),
+        index=asked,
+        places=np.arange(len(X)),
+        asked=asked,
+    )
+    there = np.isfinite(X).all(axis=1) & np.isfinite(offset)
+    return rows if there.all() else rows.part(np.flatnonzero(there))
+
+
 def new_rows(
     design: Design,
     data: object,

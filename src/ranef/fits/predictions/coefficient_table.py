@@ -10,8 +10,9 @@ import pandas as pd
 from ranef._typing import Array
 from ranef.design.design import Design, RandomTerm
 from ranef.design.groups import Factor
-from ranef.design.new_data.new_rows import NewRows
+from ranef.design.new_data.new_rows import NewRows, rows_of
 from ranef.design.rows.rows import TermRows
+from ranef.fits.tables import effect_labels
 
 
 def coefficient_rows(design: Design, label: str) -> tuple[NewRows, tuple[str, ...]]:
@@ -43,18 +44,8 @@ def coefficient_rows(design: Design, label: str) -> tuple[NewRows, tuple[str, ..
     z = np.vstack([added[varying], alone])
     n = m * len(z)
     codes = np.repeat(np.arange(m), len(z))
-    index = pd.RangeIndex(n)
-    rows = NewRows(
-        X=np.tile(X, (m, 1)),
-        terms=(
-            TermRows(label, Factor(term.factor, term.levels, codes, codes), np.tile(z, (m, 1))),
-        ),
-        offset=np.zeros(n),
-        weights=np.ones(n),
-        index=index,
-        places=np.arange(n),
-        asked=index,
-    )
+    factor = Factor(term.factor, term.levels, codes, codes)
+    rows = rows_of(np.tile(X, (m, 1)), np.zeros(n), [TermRows(label, factor, np.tile(z, (m, 1)))])
     names = [name for name, varies in zip(design.fixed, varying, strict=True) if varies]
     names += [name for name, exact in zip(term.coefs, found.exact, strict=True) if not exact]
     return rows, tuple(names)
@@ -77,12 +68,9 @@ def drawn_coefficients(
     DataFrame
         One column a draw.
     """
-    index = [
-        (term.label, level, coef)
-        for term, coefs in zip(terms, names, strict=True)
-        for level in term.levels
-        for coef in coefs
-    ]
-    labels = pd.MultiIndex.from_tuples(index, names=["term", "level", "coef"]) if index else None
-    values = np.vstack([of_term.T for of_term in draws]) if draws else None
-    return pd.DataFrame(values, labels).rename_axis(columns="draw")
+    if not terms:
+        return pd.DataFrame().rename_axis(columns="draw")
+    of_terms = zip(terms, names, strict=True)
+    labels = pd.concat([effect_labels(term.label, term.levels, coefs) for term, coefs in of_terms])
+    values = np.vstack([of_term.T for of_term in draws])
+    return pd.DataFrame(values, pd.MultiIndex.from_frame(labels)).rename_axis(columns="draw")
