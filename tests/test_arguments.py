@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ranef.arguments import Sampling, check_counts, check_seed
-from ranef.errors import FitError
+from ranef.arguments import Sampling, check_counts, check_known, check_seed
+from ranef.errors import DataError, FitError
 
 
 @pytest.mark.parametrize("count", [1, 1000, np.int64(3)])
@@ -80,3 +80,9 @@ def test_settings_under_the_names_of_nutpie():
         "progress_bar": False,
         "save_warmup": False,
     }
+
+
+@pytest.mark.parametrize("name", [["a"], np.array(["a", "b"]), None, "c"])
+def test_names_that_are_not_known_are_refused_whatever_they_are(name):
+    with pytest.raises(DataError, match=r"^there is none\. "):
+        check_known(["a", name], ["a", "b"], lambda _: "there is none.", error=DataError)

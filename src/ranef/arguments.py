@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from inspect import signature
 from typing import Any, TypeGuard
@@ -115,7 +115,7 @@ def is_one_of(value: object, names: Iterable[str]) -> bool:
 
 
 def check_known(
-    names: Iterable[object],
+    names: Iterable[Any],
     known: Iterable[object],
     fault: Callable[[Any], str],
     *,
@@ -140,7 +140,7 @@ def check_known(
     """
     there = list(known)
     for name in names:
-        if name not in there:
+        if not isinstance(name, Hashable) or name not in there:
             raise error(f"{fault(name)} {suggestion(str(name), map(str, there))}")
 
 
