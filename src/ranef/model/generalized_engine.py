@@ -230,25 +230,22 @@ class GeneralizedEngine(SharedEngine):
         Lambdas = [T @ root for T, root in zip(prepared.bases, found.roots, strict=True)]
         gamma = np.linalg.solve(prepared.to_users, found.beta)
         setting = prepared.profile(Lambdas, psi)
-        backs = [f.T @ np.linalg.inv(T).T for f, T in zip(Lambdas, prepared.bases, strict=True)]
         for response in Y.T:
             y, of_responses = prepared.cells.responses(response)
             problem = replace(setting.problem, y=y, of_responses=of_responses)
             modes = find_modes(replace(setting, problem=problem), prepared.zeros(), gamma)
             beta = prepared.to_users @ modes.gamma
-            yield beta, [u @ back for u, back in zip(modes.u, backs, strict=True)]
+            yield beta, [u @ root.T for u, root in zip(modes.u, found.roots, strict=True)]
 
     def effects_at(
         self, beta: Array, psi: Array, roots: Sequence[Array]
     ) -> tuple[list[Array], list[Array]]:
         model = self.data.generalized
-        setting = self._setting(beta, psi, roots)
-        modes = find_modes(setting, model.zeros(), np.empty(0))
+        modes = find_modes(self._setting(beta, psi, roots), model.zeros(), np.empty(0))
         covariances = blocked_cholesky.conditional_covariances(modes.factorized)
-        effects = zip(modes.u, setting.Lambdas, model.bases, strict=True)
         backs = [np.linalg.inv(T) for T in model.bases]
         return (
-            [u @ f.T @ np.linalg.inv(T).T for u, f, T in effects],
+            [u @ root.T for u, root in zip(modes.u, roots, strict=True)],
             [T @ c @ T.T for c, T in zip(covariances, backs, strict=True)],
         )
 
