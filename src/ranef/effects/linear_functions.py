@@ -58,12 +58,18 @@ class Wanted:
         The kind of degrees of freedom of a linear point fit; None is a normal distribution.
     groups : {"population", "average", "new", "known"}
         Whose means, as of `Fit.predict`.
+    adjust : {"none", "tukey", "holm"}
+        How several tests of a point fit are adjusted; a posterior needs no adjustment.
+    n_means : int
+        How many means Tukey's tests are between.
     """
 
     kind: str = "link"
     prob: float = 0.95
     df: str | None = None
     groups: str = "population"
+    adjust: str = "none"
+    n_means: int = 2
 
     @property
     def asked(self) -> Question:
@@ -177,8 +183,6 @@ def of_changes(
     *,
     change: Change = DIFFERENCE,
     average: sparse.csr_array | None = None,
-    adjust: str = "none",
-    n_means: int = 2,
 ) -> pd.DataFrame:
     """Return how averages of means change from some rows to others, as one family of tests.
 
@@ -192,8 +196,6 @@ def of_changes(
         How two averages are compared.
     average : sparse array, shape (averages, n), optional
         The weight of every row in every average; each row by itself by default.
-    adjust, n_means
-        As of `multiple_tests.p_values`; a posterior needs no adjustment.
     """
     n, is_linear = len(both.asked) // 2, wanted.kind == "link" and change is DIFFERENCE
     over = sparse.eye_array(n, format="csr") if average is None else average
@@ -212,7 +214,7 @@ def of_changes(
     places, asked = np.flatnonzero(~gaps), pd.RangeIndex(len(gaps))
     rows = replace(rows_of(X, offset), places=places, asked=asked)
     if is_linear and not effects:
-        return of_tests(fit, rows, wanted, adjust=adjust, n_means=n_means)
+        return of_tests(fit, rows, wanted)
     if isinstance(fit, PosteriorFit):
         draws = change.at(_drawn_averages(fit, both, ends, wanted)) @ rise.T
         if is_linear:
@@ -223,7 +225,7 @@ def of_changes(
     estimate, is_new = rise @ change.at(means), any(term.is_new.any() for term in groups)
     if is_linear or not is_new:
         errors = _errors(fit, X, wanted.df, effects)
-        table = _tested(rows, estimate, errors, wanted, adjust=adjust, n_means=n_means)
+        table = _tested(rows, estimate, errors, wanted)
     else:
         draws, tail = change.at(_drawn_averages(fit, both, ends, wanted)) @ rise.T, 1 - wanted.prob
         table = _tested(rows, estimate, (draws.std(axis=0), np.full(len(X), np.inf)), wanted)
@@ -232,9 +234,7 @@ def of_changes(
     return change.shown(table)
 
 
-def of_tests(
-    fit: Fit, rows: NewRows, wanted: Wanted, *, adjust: str = "none", n_means: int = 2
-) -> pd.DataFrame:
+def of_tests(fit: Fit, rows: NewRows, wanted: Wanted) -> pd.DataFrame:
     """Return linear functions with tests of zero, or with posterior probabilities of being above.
 
     Parameters are those of `of_changes`.
@@ -246,7 +246,7 @@ def of_tests(
     assert isinstance(fit, PointFit)
     estimate = rows.offset + rows.X @ fit.fixef().to_numpy()
     errors = _errors(fit, rows.X, wanted.df)
-    return _tested(rows, estimate, errors, wanted, adjust=adjust, n_means=n_means)
+    return _tested(rows, estimate, errors, wanted)
 
 
 def of_slopes(fit: Fit, here: NewRows, slope: NewRows, wanted: Wanted) -> pd.DataFrame:
@@ -276,32 +276,26 @@ def of_slopes(fit: Fit, here: NewRows, slope: NewRows, wanted: Wanted) -> pd.Dat
 _COLUMNS = ("estimate", "sd", "lower", "upper")
 
 
-def interval_words(fit: Fit, wanted: Wanted, adjust: str = "none") -> str:
+def interval_words(fit: Fit, wanted: Wanted) -> str:
     """Return what the intervals are."""
     if isinstance(fit, PosteriorFit):
         return f"{100 * wanted.prob:g} % HPD interval"
     together = {"tukey": ", simultaneous (Tukey)", "holm": ", simultaneous (Bonferroni)"}
     which = f"t interval, {wanted.df}" if wanted.df else "Wald interval"
-    return f"{100 * wanted.prob:g} % {which}{together.get(adjust, '')}"
+    return f"{100 * wanted.prob:g} % {which}{together.get(wanted.adjust, '')}"
 
 
 def _tested(
-    rows: NewRows,
-    estimate: Array,
-    errors: tuple[Array, Array],
-    wanted: Wanted,
-    *,
-    adjust: str = "none",
-    n_means: int = 2,
+    rows: NewRows, estimate: Array, errors: tuple[Array, Array], wanted: Wanted
 ) -> pd.DataFrame:
     """Return estimates of a point fit with their errors and degrees of freedom."""
-    se, df = errors
-    half = quantiles(wanted.prob, df, adjust, n_means) * se
+    (se, df), family = errors, (wanted.adjust, wanted.n_means)
+    half = quantiles(wanted.prob, df, *family) * se
     ratio = np.divide(estimate, se, out=np.full_like(se, np.nan), where=se > 0)
     numbers = {"estimate": estimate, "se": se, "lower": estimate - half, "upper": estimate + half}
     tests = {
         "t" if wanted.df else "z": ratio,
-        "p_value": p_values(ratio, df, adjust, n_means),
+        "p_value": p_values(ratio, df, *family),
     }
     return _spread(rows, _with_df(numbers, df, wanted) | tests)
 

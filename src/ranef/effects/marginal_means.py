@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations, pairwise
 from typing import Any
 
@@ -161,6 +162,7 @@ def contrasts(
     found = cells(fit.design, [*groups, *names], at)
     n_keys = len(found.labels[groups].drop_duplicates()) if groups else 1
     size = len(found.labels) // n_keys
+    wanted = replace(wanted, adjust=chosen, n_means=size)
     keys = found.labels[groups].iloc[::size]
     texts = [" ".join(map(str, row)) for row in found.labels[names].iloc[:size].to_numpy()]
     pairs = _pairs(method, size, _place(reference, found.labels[names].iloc[:size]))
@@ -168,12 +170,12 @@ def contrasts(
     for start, key in zip(keys.index, keys.to_dict("records"), strict=True):
         places = start + pairs.T.ravel()
         rows = rows_of(found.X[places], found.offset[places])
-        numbers = of_changes(fit, rows, wanted, adjust=chosen, n_means=size)
+        numbers = of_changes(fit, rows, wanted)
         words = pd.DataFrame({"contrast": [f"{texts[i]} - {texts[j]}" for i, j in pairs]})
         of_key = pd.DataFrame({name: [key[name]] * len(pairs) for name in groups})
         tables.append(pd.concat([of_key, words, numbers], axis=1))
     table = pd.concat(tables, ignore_index=True)
-    return captioned(table, interval=interval_words(fit, wanted, chosen))
+    return captioned(table, interval=interval_words(fit, wanted))
 
 
 def _adjustment(adjust: str | None, method: str) -> str:
