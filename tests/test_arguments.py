@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from ranef.arguments import Sampling, check_counts, check_known, check_seed
@@ -82,7 +83,7 @@ def test_settings_under_the_names_of_nutpie():
     }
 
 
-@pytest.mark.parametrize("name", [["a"], np.array(["a", "b"]), None, "c"])
+@pytest.mark.parametrize("name", [["a"], np.array(["a", "b"]), None, pd.NA, "c"])
 def test_names_that_are_not_known_are_refused_whatever_they_are(name):
     with pytest.raises(DataError, match=r"^there is none\. "):
         check_known(["a", name], ["a", "b"], lambda _: "there is none.", error=DataError)

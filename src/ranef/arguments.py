@@ -138,7 +138,7 @@ def check_known(
     Traceback (most recent call last):
     ranef.errors.FitError: there is no 'b'. Did you mean `bc`?
     """
-    there = list(known)
+    there = dict.fromkeys(known)
     for name in names:
         if not isinstance(name, Hashable) or name not in there:
             raise error(f"{fault(name)} {suggestion(str(name), map(str, there))}")
