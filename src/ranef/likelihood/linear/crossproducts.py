@@ -206,6 +206,43 @@ def fixed_shares(cross: CrossProducts, columns: slice) -> Iterator[tuple[int, Ar
         yield term, squares, cross.fixed[place, columns].reshape(*squares.shape, -1)
 
 
+def assembled(cross: CrossProducts) -> tuple[sparse.coo_array, Array]:
+    """Return Z'WZ and Z'W[X y] of all random effects, term after term, level after level."""
+    starts, q = np.cumsum([0, *cross.sizes]), cross.q_rest
+    places = [np.arange(starts[t], starts[t + 1]) for t, _ in cross.rest_terms]
+    rest = np.concatenate([*places, np.empty(0, dtype=np.int64)])
+    F = np.zeros((starts[-1], cross.p + 1))
+    F[rest] = cross.fixed[:q]
+    elements = [(rest, rest, np.zeros(q))]
+    if q:
+        inner = sparse.coo_array(cross.inner)
+        elements.append((rest[inner.row], rest[inner.col], inner.data))
+    for i, link in enumerate(cross.chain):
+        effects = starts[link.term] + np.arange(len(link.rest.fixed))
+        F[effects] = link.rest.fixed
+        if q:
+            across = sparse.coo_array(link.rest.rows)
+            elements += _both(effects[across.row], rest[across.col], across.data)
+        levels, column = np.arange(len(link.front)), 0
+        for later in cross.chain[i:]:
+            block = link.front[:, : link.k, column : column + later.k]
+            rows = np.broadcast_to(effects.reshape(-1, link.k, 1), block.shape).ravel()
+            columns = starts[later.term] + levels[:, None, None] * later.k + np.arange(later.k)
+            columns = np.broadcast_to(columns, block.shape).ravel()
+            of_block = (rows, columns, block.ravel())
+            elements += [of_block] if later is link else _both(*of_block)
+            column += later.k
+            if later.parent is not None:
+                levels = later.parent[levels]
+    rows, columns, values = (np.concatenate(parts) for parts in zip(*elements, strict=True))
+    return sparse.coo_array((values, (rows, columns)), shape=(starts[-1], starts[-1])), F
+
+
+def _both(rows: Codes, columns: Codes, values: Array) -> list[tuple[Codes, Codes, Array]]:
+    """Return elements with those on the other side of the diagonal."""
+    return [(rows, columns, values), (columns, rows, values)]
+
+
 def basis(Z: Array, term: RandomTerm) -> Array:
     """Return T of a term, k x k: triangular or diagonal, as far as that keeps its covariance.
 

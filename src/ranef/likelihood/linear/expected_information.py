@@ -21,7 +21,7 @@ from scipy import sparse
 from ranef._typing import Array, Codes
 from ranef.covariances.covariance import Covariance
 from ranef.errors import FitError
-from ranef.likelihood.linear.crossproducts import CrossProducts
+from ranef.likelihood.linear.crossproducts import CrossProducts, assembled
 from ranef.numerics.matrices import chunks, read_only, spans, threads_for
 
 MAX_CONNECTED_EFFECTS = 5000  # random effects that data connect: three matrices of 200 MB
@@ -113,7 +113,8 @@ def inner_products(cross: CrossProducts) -> InnerProducts:
     """Return the inner products of the derivatives of V at independent random effects."""
     units = tuple(map(tangents, cross.covariances))
     d, p = sum(map(len, units)), cross.p
-    elements, F = _assembled(cross)
+    elements, F = assembled(cross)
+    F = F[:, :-1]
     D = elements.toarray()[None] if len(F) <= MAX_DENSE_EFFECTS else elements.tocsr()
     one_set = _Sets(cross.n_levels, tuple(c.k for c in cross.covariances))
     T, S, P = np.zeros((d + 1, d + 1)), np.zeros((d + 1, d + 1)), np.zeros((d + 1, p, p))
@@ -284,7 +285,7 @@ def _connected(cross: CrossProducts, width: int) -> Iterator[_Batch]:
     """
     if not cross.covariances:
         return
-    D, F = _assembled(cross)
+    D, F = assembled(cross)
     ks = tuple(shape.k for shape in cross.covariances)
     of_effect, kinds, repeats = _sets(cross, D)
     first, place, effects = _grouped(of_effect)
@@ -301,7 +302,7 @@ def _connected(cross: CrossProducts, width: int) -> Iterator[_Batch]:
             sets, rows, columns = of_element[chosen] - low, D.row[chosen], D.col[chosen]
             dense = np.zeros((high - low, size, size))
             dense[sets, place[rows], place[columns]] = D.data[chosen]
-            F_of_sets = F[effects[first[low] : first[high]]].reshape(high - low, size, -1)
+            F_of_sets = F[effects[first[low] : first[high]], :-1].reshape(high - low, size, -1)
             yield _Batch(tuple(counts.tolist()), ks, dense, F_of_sets)
 
 
@@ -347,40 +348,3 @@ def _refuse_large(size: int) -> None:
             f"data connect, here {size}, where {MAX_CONNECTED_EFFECTS} are feasible. With so many "
             'levels df="satterthwaite" says nearly the same.'
         )
-
-
-def _assembled(cross: CrossProducts) -> tuple[sparse.coo_array, Array]:
-    """Return Z'WZ and Z'WX of all random effects, term after term, level after level."""
-    starts, q = np.cumsum([0, *cross.sizes]), cross.q_rest
-    places = [np.arange(starts[t], starts[t + 1]) for t, _ in cross.rest_terms]
-    rest = np.concatenate([*places, np.empty(0, dtype=np.int64)])
-    F = np.zeros((starts[-1], cross.p))
-    F[rest] = cross.fixed[:q, :-1]
-    elements = [(rest, rest, np.zeros(q))]
-    if q:
-        inner = sparse.coo_array(cross.inner)
-        elements.append((rest[inner.row], rest[inner.col], inner.data))
-    for i, link in enumerate(cross.chain):
-        effects = starts[link.term] + np.arange(len(link.rest.fixed))
-        F[effects] = link.rest.fixed[:, :-1]
-        if q:
-            across = sparse.coo_array(link.rest.rows)
-            elements += _both(effects[across.row], rest[across.col], across.data)
-        levels, column = np.arange(len(link.front)), 0
-        for later in cross.chain[i:]:
-            block = link.front[:, : link.k, column : column + later.k]
-            rows = np.broadcast_to(effects.reshape(-1, link.k, 1), block.shape).ravel()
-            columns = starts[later.term] + levels[:, None, None] * later.k + np.arange(later.k)
-            columns = np.broadcast_to(columns, block.shape).ravel()
-            of_block = (rows, columns, block.ravel())
-            elements += [of_block] if later is link else _both(*of_block)
-            column += later.k
-            if later.parent is not None:
-                levels = later.parent[levels]
-    rows, columns, values = (np.concatenate(parts) for parts in zip(*elements, strict=True))
-    return sparse.coo_array((values, (rows, columns)), shape=(starts[-1], starts[-1])), F
-
-
-def _both(rows: Codes, columns: Codes, values: Array) -> list[tuple[Codes, Codes, Array]]:
-    """Return elements with those on the other side of the diagonal."""
-    return [(rows, columns, values), (columns, rows, values)]

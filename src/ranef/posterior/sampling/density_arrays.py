@@ -7,15 +7,13 @@ given effects, and y less the linear predictor of the fixed effects at their *or
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ranef._typing import Array
-from ranef.likelihood.linear.crossproducts import ChainFactor, CrossProducts
+from ranef.likelihood.linear.crossproducts import CrossProducts, assembled
 from ranef.likelihood.linear.equal_levels import condensed
 from ranef.numerics.matrices import spans
 from ranef.posterior.linear_posterior import LinearPosterior
@@ -69,7 +67,7 @@ def pack(target: LinearPosterior) -> Packed:
     order, columns = _layout(cross)
     q = sum(columns[t].stop - columns[t].start for t in order[1:])
     change, origin, rows = _fixed_columns(target)
-    D, C, rest = _one_factor(cross, columns, q, change)
+    D, C, rest = _one_factor(cross, columns, change)
     m, k = C.shape[:2]
     k_max = max([1, *(c.k for c in space.covariances)])
     counts = [
@@ -150,50 +148,20 @@ def _term(
 
 
 def _one_factor(
-    cross: CrossProducts, columns: dict[int, slice], q: int, change: Array
+    cross: CrossProducts, columns: dict[int, slice], change: Array
 ) -> tuple[Array, Array, Array]:
     """Return D (m, k, k), C (m, k, w) and the rest (w, w) with only one factor in the chain."""
-    q_rest, w = cross.q_rest, q + change.shape[1]
-    rest = np.zeros((w, w))
-    rest[q - q_rest : q, q - q_rest : q] = cross.rest[:q_rest, :q_rest]
-    rest[q - q_rest : q, q:] = cross.fixed[:q_rest] @ change
-    rest[q:, q:] = change.T @ cross.fixed[q_rest:] @ change
-    D, C = np.zeros((0, 1, 1)), np.zeros((0, 1, w))
-    for i, link in enumerate(cross.chain):
-        products = _products_with_rest(cross, i, columns, w, change)
-        if i == 0:
-            D, C = link.front[:, : link.k, : link.k], products
-        else:
-            rest[columns[link.term]] += products.reshape(-1, w)
-            of_levels = np.arange(w)[columns[link.term]].reshape(-1, link.k)
-            rest[of_levels[:, :, None], of_levels[:, None, :]] = link.front[:, : link.k, : link.k]
+    elements, fixed = assembled(cross)
+    Z, fixed, places = elements.tocsr(), fixed @ change, spans(cross.sizes)
+    effects = np.arange(len(fixed))
+    others = np.concatenate([effects[:0], *(effects[places[term]] for term in columns)])
+    inner, across = Z[others][:, others].toarray(), fixed[others]
+    rest = np.block([[inner, across], [across.T, change.T @ cross.fixed[cross.q_rest :] @ change]])
     upper = np.triu(rest)
-    return D, C, upper + np.triu(upper, 1).T
-
-
-def _products_with_rest(
-    cross: CrossProducts, i: int, columns: dict[int, slice], w: int, change: Array
-) -> Array:
-    """Return the cross-products (m, k, w) of a factor of the chain with later columns."""
-    link, q_rest, q = cross.chain[i], cross.q_rest, w - change.shape[1]
-    dense = link.rest.dense()
-    m, k = dense.shape[:2]
-    products = np.zeros((m, k, w))
-    products[:, :, q - q_rest : q] = dense[:, :, :q_rest]
-    products[:, :, q:] = dense[:, :, q_rest:] @ change
-    start = k
-    for later, level in _ancestors(cross.chain[i:]):
-        of_levels = columns[later.term].start + level[:, None] * later.k + np.arange(later.k)
-        block = link.front[:, :k, start : start + later.k]
-        products[np.arange(m)[:, None, None], np.arange(k)[:, None], of_levels[:, None, :]] = block
-        start += later.k
-    return products
-
-
-def _ancestors(chain: tuple[ChainFactor, ...]) -> Iterator[tuple[ChainFactor, NDArray[np.int64]]]:
-    """Yield the later factors of a chain, with the level that holds each level of the first."""
-    level = np.arange(len(chain[0].front)) if chain else np.empty(0, dtype=np.int64)
-    for inner, outer in pairwise(chain):
-        assert inner.parent is not None
-        level = inner.parent[level]
-        yield outer, level
+    rest = upper + np.triu(upper, 1).T
+    if not cross.chain:
+        return np.zeros((0, 1, 1)), np.zeros((0, 1, len(rest))), rest
+    first = cross.chain[0]
+    own, k = places[first.term], first.k
+    C = np.column_stack([Z[own][:, others].toarray(), fixed[own]])
+    return first.front[:, :k, :k], C.reshape(-1, k, len(rest)), rest
