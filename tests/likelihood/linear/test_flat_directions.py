@@ -53,6 +53,11 @@ ONE = [  # of two terms that are one: the term to be left out
     ("(1 | a:t) + (1 | a)", "(1 | a)"),
 ]
 FLAT = [  # parameters that cannot be told apart, and what to write
+    (
+        "(x + t | a)",
+        ["sd_a[t[T.B]]", "corr_a[Intercept, t[T.B]]"],
+        "write (1 + x | a) in place of (1 + x + t | a)",
+    ),
     ("(t | a)", ["sd_a[t[T.B]]", "corr_a[Intercept, t[T.B]]"], "write (0 + t || a) in place"),
     ("(0 + t | a)", ["corr_a[t[A], t[B]]"], "write (0 + t || a) in place of (0 + t | a)"),
     ("(z | a)", ["sd_a[z]", "corr_a[Intercept, z]"], "write (1 + z || a) in place of (1 + z | a)"),

@@ -257,8 +257,8 @@ class _Space:
 def _versions(design: Design, t: int) -> Iterator[tuple[str, Array]]:
     """Yield simpler versions of a term: their text, and directions of their covariances.
 
-    Independent effects of the cells of a factor, independent coefficients, no intercept, nothing
-    but an intercept.
+    Independent effects of the cells of a factor, only what varies within groups, independent
+    coefficients, no intercept, nothing but an intercept.
     """
     term, columns, axes = (
         design.terms[t],
@@ -273,11 +273,32 @@ def _versions(design: Design, t: int) -> Iterator[tuple[str, Array]]:
         cells = np.unique(columns, axis=0)
         if len(cells) == term.n_coefs:
             yield f"(0 + {others} || {group}", _squares(np.linalg.inv(cells))
+    varying = _varying(design, t)
+    pieces = head.removeprefix("(").split(" + ")
+    kept = [piece for i, piece in enumerate(pieces) if i in varying]
+    if has_intercept and 1 < len(kept) < len(pieces):
+        columns_kept = [j for j, i in enumerate(_pieces(design, t)) if i in varying]
+        yield f"({' + '.join(kept)} | {group}", _products(axes[:, columns_kept])
     yield f"{head} || {group}", _squares(axes)
     if has_intercept:
         if all(term.numeric[1:]):
             yield f"(0 + {others} | {group}", _products(axes[:, 1:])
         yield f"(1 | {group}", _squares(axes[:, :1])
+
+
+def _pieces(design: Design, t: int) -> list[int]:
+    """Return which summand of a term each of its columns is of."""
+    return [origin.term for origin in design.recipe.random[t][1].origins]
+
+
+def _varying(design: Design, t: int) -> set[int]:
+    """Return the summands of a term, the intercept among them, that vary within its groups."""
+    rows, names = design.sufficient.terms[t], design.terms[t].coefs
+    of_level = np.zeros((rows.n_levels, len(names)))
+    of_level[rows.codes] = rows.columns
+    varies = (rows.columns != of_level[rows.codes]).any(axis=0)
+    varies |= np.array(names) == INTERCEPT
+    return {i for i, one in zip(_pieces(design, t), varies, strict=True) if one}
 
 
 def _squares(columns: Array) -> Array:
