@@ -5,7 +5,8 @@ of 316 people to 24 items (7,584 binary rows, two crossed factors), medians of s
 process. `--r` runs lme4 on the same data, where R and lme4 are installed.
 
 `--bootstrap` refits 1,000 simulated responses of Contraception, a likelihood-ratio test's too.
-`--structures` compares its four structures of random effects.
+`--structures` compares its four structures of random effects. `--cells` fits 100,000 binary rows of
+which 3,600 are different in their predictors, one by one, together and counted by DuckDB.
 
 `--mcmc` samples Contraception with an intercept and a slope in each district, in a process of its
 own, from its start to the fit in hand; `--bambi PYTHON` adds bambi, whose effects are independent,
@@ -25,6 +26,8 @@ from point_estimates import report, seconds
 import ranef as rf
 from posterior import measure, row
 from ranef.likelihood.bootstrap.bootstrap import null_statistics
+from ranef.likelihood.generalized import cells as row_cells
+from ranef.posterior.sampling import pymc_hierarchical
 
 CONTRACEPTION = "use ~ age + I(age^2) + urban + livch + {random}"
 ANSWERS = "correct ~ ability + kind + (1 | person) + (1 | item)"
@@ -155,6 +158,38 @@ def structures() -> None:
     report('fit("laplace") of the answers', once(lambda: crossed.fit("laplace", seed=1))[1])
 
 
+def cells(n: int = 100_000) -> None:
+    """Time fits of rows that repeat, read one by one or together: processor seconds."""
+    import duckdb
+
+    print(f"\n{n:,} binary rows, 3,600 of them different in their predictors: processor seconds")
+    rng = np.random.default_rng(1)
+    sizes = {"a": 3, "b": 4, "t": 3, "g": 100}
+    data = pd.DataFrame({name: rng.integers(0, size, n) for name, size in sizes.items()})
+    eta = 0.2 * data["a"] - 0.4 + 0.5 * rng.normal(size=100)[data["g"]]
+    data["y"] = rng.binomial(1, 1 / (1 + np.exp(-eta)))
+    kinds = {"one by one": (data, np.inf), "together": (data, row_cells.FEWEST)}
+    kinds["counted by DuckDB"] = duckdb.from_df(data), row_cells.FEWEST
+    for name, (rows, fewest) in kinds.items():
+        row_cells.FEWEST = fewest
+        model = rf.Model("y ~ a + b + t + (1 | g)", rows, family="bernoulli")
+        model.fit()
+        fits = [once(lambda m=model, k=k: m.engine.ml(n_agq=k)) for k in (1, 10)]
+        report(f"{name}, Laplace", fits[0][1])
+        report(f"{name}, 10 points", fits[1][1])
+        sampled = pymc_hierarchical.hierarchical(
+            model.design,
+            model.priors,
+            model.family,
+            rows=row_cells.cells_of(model.design.distinct, model.family).rows,
+        )
+        gradient, point = sampled.compile_dlogp(), sampled.initial_point()
+        report(
+            f"{name}, 100 gradients of NUTS",
+            once(lambda g=gradient, p=point: [g(p) for _ in range(100)])[1],
+        )
+
+
 def bootstraps(n: int = 1000) -> None:
     """Time refits of simulated responses: processor seconds."""
     print(f"\n{n} refits of simulated responses: processor seconds")
@@ -174,6 +209,7 @@ def main() -> None:
     parser.add_argument("--r", action="store_true", help="run lme4 too")
     parser.add_argument("--bootstrap", action="store_true", help="refit simulated responses")
     parser.add_argument("--structures", action="store_true", help="compare structures")
+    parser.add_argument("--cells", action="store_true", help="rows that repeat")
     parser.add_argument("--mcmc", action="store_true", help="sample the posterior")
     parser.add_argument("--bambi", metavar="PYTHON", help="an interpreter that has bambi")
     arguments = parser.parse_args()
@@ -182,6 +218,8 @@ def main() -> None:
         bootstraps()
     if arguments.structures:
         structures()
+    if arguments.cells:
+        cells()
     if arguments.mcmc or arguments.bambi:
         posteriors(arguments.bambi)
 

@@ -1,9 +1,10 @@
 """The line that says how far a job is: when it comes, what it says, and that it goes."""
 
 import gc
+import multiprocessing
 import pickle
 import sys
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from functools import cache
 from itertools import count
 from types import ModuleType, SimpleNamespace
@@ -13,6 +14,7 @@ import pytest
 
 import ranef as rf
 from ranef import progress
+from ranef.errors import FormulaError
 from ranef.leave_one_out import gaussian_loo, glmm_loo
 from ranef.progress import mapped, running, silent, tracked
 from support.executors import Pool, Sending
@@ -283,3 +285,21 @@ def test_fits_leave_their_caches_behind():
         sleep.fit(),
     ):
         assert len(pickle.dumps(one)) < 5e6
+
+
+def _refused(n):
+    raise FormulaError(f"no formula has {n} sides", "y ~ x ~ z", (6, 7))
+
+
+def test_another_process_gives_the_same_bits_and_its_errors():
+    data = rf.load_dataset("cbpp")
+    model = rf.Model(
+        "cbind(incidence, size - incidence) ~ period + (1 | herd)", data, family="binomial"
+    )
+    fit = model.fit()
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        there = fit.bootstrap(3, seed=1, executor=pool)
+        with pytest.raises(FormulaError, match=r"no formula has 3 sides\n") as caught:
+            list(mapped(pool, _refused, [3]))
+    np.testing.assert_array_equal(there.estimates, fit.bootstrap(3, seed=1).estimates)
+    assert caught.value.span == (6, 7)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 
+import duckdb
 import numpy as np
 import pandas as pd
 import pytest
@@ -142,3 +143,15 @@ def test_arrays_of_old_rows_are_not_those_of_new_data(sleep):
     assert model.update(data=sleep.iloc[:50], weights=None).design.n_obs == 50
     with pytest.raises(FitError, match=r"a model has no option `weigths`\. Did you mean `weights`"):
         model.update(weigths="w")
+
+
+def test_fits_of_lazy_data_travel_without_them(sleep):
+    twice = pd.concat([sleep, sleep])
+    for options in ({}, {"family": "poisson"}):
+        model = rf.Model("Days ~ z + (1 | Subject)", duckdb.from_df(twice), **options)
+        fit = model.fit("ml")
+        sent = pickle.loads(pickle.dumps(fit))
+        assert sent.loglik == fit.loglik
+        with pytest.raises(FitError, match="the lazy data of this model were left behind: give th"):
+            sent.update(". ~ . - z")
+        assert sent.update(data=twice).loglik == pytest.approx(fit.loglik, rel=1e-10)

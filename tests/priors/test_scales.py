@@ -21,6 +21,8 @@ from ranef.priors.scales import (
     centring,
     link_scale,
     lower_columns,
+    median,
+    median_deviation,
     moved_coefs,
     observed_mean,
     response_scale,
@@ -208,3 +210,12 @@ def test_which_coefficients_are_moved():
     change = centring(columns(), lower_columns(ORIGINS))
     assert moved_coefs(NAMES, change) == ("Intercept", "a", "b")
     assert moved_coefs(NAMES, None) == ()
+
+
+def test_medians_of_values_that_are_there_several_times():
+    rng = np.random.default_rng(1)
+    for n in range(1, 30):
+        values, counts = rng.integers(0, 9, n) / 4, rng.integers(1, 5, n)
+        repeated = np.repeat(values, counts)
+        assert median(values, counts) == np.median(repeated)
+        assert median_deviation(values, counts) == median_deviation(repeated)

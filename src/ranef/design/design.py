@@ -20,6 +20,8 @@ from ranef.covariances.covariance import Covariance, Diagonal, Unstructured
 from ranef.design.data_frame import complete_rows, open_frame
 from ranef.design.evaluate import Functions, Interpreter, Memory, callables, one_column
 from ranef.design.groups import Factor, combined
+from ranef.design.lazy.lazy_cells import CountedRows
+from ranef.design.lazy.lazy_table import needs_rows
 from ranef.design.model_matrix import (
     Columns,
     Combinations,
@@ -31,8 +33,9 @@ from ranef.design.model_matrix import (
     nearest_place,
 )
 from ranef.design.response import read_response
+from ranef.design.rows.equal_rows import repeated
 from ranef.design.rows.rows import Condensed, Rows, TermRows
-from ranef.errors import FitError
+from ranef.errors import DataError, FitError, listed
 from ranef.families.family import Family
 from ranef.families.gaussian import GAUSSIAN
 from ranef.formula.terms import Formula, RandomPart
@@ -193,9 +196,15 @@ class Design:
             If the design has none, as where a fit was made from cross-products alone.
         """
         if self._rows is None or not self.has_rows:
-            message = "this model has no rows: it was made from cross-products alone; what is said "
-            raise FitError(f"{message}of single rows needs a model of the data themselves.")
+            sums = "cross-products" if self._rows is None else self._rows.made_from
+            message = f"this model has no rows: it was made from {sums} alone; what is said of "
+            raise FitError(f"{message}single rows needs a model of the data themselves.")
         return self._rows
+
+    @property
+    def distinct(self) -> Rows:
+        """The rows of the data, or the different ones among them, where these were counted."""
+        return self.rows if self.sufficient.repeats is None else self.sufficient
 
     def with_rows(self, **arrays: Any) -> Design:
         """Return the design with other arrays in its rows, and with the levels these have."""
@@ -251,7 +260,8 @@ def build_design(
     ----------
     formula : Formula
     data : DataFrame
-        pandas, any eager frame that narwhals reads (polars, pyarrow), or a mapping of columns.
+        pandas, any eager frame that narwhals reads (polars, pyarrow), or a mapping of columns; or
+        the different rows of lazy data with their counts.
     family : Family
         The family of the response; it also settles the meaning of `weights`.
     weights, offset : str or array of shape (rows of data,), optional
@@ -277,7 +287,9 @@ def build_design(
     DataWarning
         When rows with missing values are left out.
     """
-    functions = callables(functions)
+    functions, counts = callables(functions), None
+    if isinstance(data, CountedRows):
+        counts, data = data.counts, data.frame
     source = open_frame(data)
     used = source.columns(formula.columns(), formula.text)
     numbers = source.values(weights, "weights"), source.values(offset, "offset")
@@ -298,7 +310,13 @@ def build_design(
     )
     name = offset if isinstance(offset, str) or offset is None else ""
     labels = response.label, response.success
-    return assembled(interpreter, formula, X, random, rows, labels=labels, offset=name)
+    design = assembled(interpreter, formula, X, random, rows, labels=labels, offset=name)
+    if counts is None:
+        return design
+    if memory.states:
+        raise DataError(needs_rows(listed(memory.states)))
+    rows = design.with_rows(weights=rows.weights * counts).rows
+    return design.with_rows(weights=rows.weights, condensed=repeated(rows, counts))
 
 
 @dataclass(frozen=True, eq=False)
@@ -408,15 +426,17 @@ def leaving_out(design: Design, places: NDArray[np.intp]) -> Design:
     if condensed is not None:
         own = condensed.ones[is_kept], condensed.counts[is_kept], condensed.log_weights[is_kept]
         condensed = Condensed(*own, unweighted=None)
-    return design.with_rows(
-        X=rows.X[is_kept],
-        y=rows.y[is_kept],
-        weights=rows.weights[is_kept],
-        offset=rows.offset[is_kept],
-        terms=tuple(_kept(term, is_kept) for term in rows.terms),
-        index=rows.index[is_kept],
-        condensed=condensed,
-    )
+    kept: dict[str, Any] = {
+        "X": rows.X[is_kept],
+        "y": rows.y[is_kept],
+        "weights": rows.weights[is_kept],
+        "offset": rows.offset[is_kept],
+        "terms": tuple(_kept(term, is_kept) for term in rows.terms),
+        "index": rows.index[is_kept],
+    }
+    if rows.repeats is not None:
+        condensed = repeated(replace(rows, **kept), rows.repeats[is_kept])
+    return design.with_rows(**kept, condensed=condensed)
 
 
 def _kept(term: TermRows, is_kept: NDArray[np.bool_]) -> TermRows:
@@ -436,8 +456,8 @@ def _facts(rows: Rows) -> dict[str, Any]:
     condensed = rows.condensed
     weights = rows.weights != 1 if condensed is None else condensed.log_weights != 0
     return {
-        "n_obs": len(rows.y) if condensed is None else int(condensed.counts.sum()),
-        "total_weight": float(rows.weights.sum() if condensed is None else rows.ones @ rows.ones),
+        "n_obs": rows.n,
+        "total_weight": float(np.sum(rows.weights * rows.ones**2)),
         "has_weights": bool(weights.any()),
         "has_offset": bool(rows.offset.any()),
     }

@@ -22,6 +22,7 @@ from typing import Any
 import pandas as pd
 
 from ranef.design.design import Design
+from ranef.design.rows.rows import Rows
 from ranef.errors import DataError, listed
 
 
@@ -50,12 +51,13 @@ def check_same_data(
     """
     a, b = names
     first_rows, second_rows = first.sufficient, second.sufficient
-    same_rows = first_rows.index.equals(second_rows.index)
+    same_rows = first_rows.index.equals(second_rows.index) and _are_alike(first_rows, second_rows)
     if not same_rows and not (first.has_rows and second.has_rows):
+        sums = "sums" if first_rows.repeats is None else "counts"
         raise DataError(
-            f"{a} and {b} are fits of sums that each model took of its data, which cannot be laid "
-            "side by side. Take the largest model, whose sums serve all simpler random effects: "
-            "rf.compare_structures(model), or fits of model.structures() for rf.anova and "
+            f"{a} and {b} are fits of {sums} that each model took of its data, which cannot be "
+            f"laid side by side. Take the largest model, whose {sums} serve all simpler random "
+            "effects: rf.compare_structures(model), or fits of model.structures() for rf.anova and "
             "rf.compare."
         )
     if not same_rows:
@@ -81,6 +83,14 @@ def check_same_data(
             count = f"{len(different)} row{'s' * (len(different) != 1)}"
             message = f"{a} and {b} are not fits of the same data: the {difference} in {count} "
             raise DataError(f"{message}({listed(different)}).")
+
+
+def _are_alike(first: Rows, second: Rows) -> bool:
+    """Whether rows that were counted are the same in all columns; others say it by their labels."""
+    if first.repeats is None or second.repeats is None:
+        return first.repeats is second.repeats
+    one, other = (rows.data.columns.sort_index(axis=1) for rows in (first, second))
+    return bool(one.equals(other))
 
 
 def _unshared_rows(first: pd.Index[Any], second: pd.Index[Any], names: tuple[str, str]) -> str:

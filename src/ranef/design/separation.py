@@ -70,9 +70,9 @@ def separated_columns(design: Design, family: Family) -> tuple[str, ...]:
     """
     if not family.reachable_ends:
         return ()
-    sign = _wanted_moves(design.rows.y, family)
+    sign = _wanted_moves(design.distinct.y, family)
     priced = np.array([name != INTERCEPT for name in design.fixed], dtype=bool)
-    X = _scaled(design.rows.X, priced)
+    X = _scaled(design.distinct.X, priced)
     moved = X[sign != 0] * sign[sign != 0, None]
     still = np.linalg.qr(X[sign == 0], mode="r")  # has the row space of these rows
     with threads_for(len(priced)):

@@ -109,6 +109,13 @@ def bernoulli_graph(pm: Any, link: Link, eta: Any, w: Array) -> dict[str, Any]: 
     return {"logit_p": eta} if link.name == "logit" else {"p": inside(pm, link.graph(pm, eta))}
 
 
+def bernoulli_of_means(pm: Any, y: Array, p: Any = None, logit_p: Any = None) -> Any:
+    """Return the log density of PyMC's distribution, of means of 0 and 1."""
+    if logit_p is None:
+        return y * pm.math.log(p) + (1 - y) * pm.math.log1p(-p)
+    return y * logit_p - pm.math.log1pexp(logit_p)
+
+
 BINOMIAL = Family(
     "binomial",
     LOGIT,
@@ -131,7 +138,13 @@ BERNOULLI = replace(
     name="bernoulli",
     support="binary",
     draw=bernoulli_draw,
-    pymc=PymcForm("Bernoulli", bernoulli_graph, is_count=True, multiplies=True),
+    pymc=PymcForm(
+        "Bernoulli",
+        bernoulli_graph,
+        is_count=True,
+        multiplies=True,
+        of_means=bernoulli_of_means,
+    ),
     aliases=("binary",),
 )
 """0 or 1; weights are not trials but multiply the log density."""

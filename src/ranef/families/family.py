@@ -398,6 +398,15 @@ class Family:
         """Whether of responses with one linear predictor the weighted mean says all about it."""
         return isinstance(self.expand, Apart) and self.expand.of_means
 
+    @property
+    def rows_add_up(self) -> bool:
+        """Whether a row with the weights of equal rows says all that they say of the parameters.
+
+        A weight that is a number of trials, or multiplies a log density, adds up; one that divides
+        a variance does not.
+        """
+        return self.mean_suffices or not (self.has_sigma or self.has_trials)
+
     def linked(self, psi: Sequence[Any] | Array) -> Array:
         """Return own parameters through their links, on the real line, shape (r, ...)."""
         return np.array([own.link.link(x) for own, x in zip(self.records, psi, strict=True)])
@@ -546,12 +555,15 @@ class PymcForm:
     multiplies : bool
         Whether weights multiply the log density. PyMC has no weights; a potential with them counts
         in all that uses the density, but PyMC itself cannot draw new observations from it.
+    of_means : callable (pm, y, **parameters), optional
+        The log density with weights, where it takes means of responses too: then up to a constant.
     """
 
     kind: str
     parameters: Callable[..., dict[str, Any]]
     is_count: bool = False
     multiplies: bool = False
+    of_means: Callable[..., Any] | None = None
 
     def __call__(
         self,
@@ -568,7 +580,9 @@ class PymcForm:
         y = np.round(observed).astype(np.int64) if self.is_count else observed
         kind, parameters = getattr(pm, self.kind), self.parameters(pm, link, eta, w, *psi)
         if self.multiplies and (w != 1).any():
-            return pm.Potential(name, w * pm.logp(kind.dist(**parameters), y), dims=dims)
+            if self.of_means is None:
+                return pm.Potential(name, w * pm.logp(kind.dist(**parameters), y), dims=dims)
+            return pm.Potential(name, w * self.of_means(pm, observed, **parameters), dims=dims)
         return kind(name, observed=y, dims=dims, **parameters)
 
 

@@ -67,6 +67,11 @@ def poisson_graph(pm: Any, link: Link, eta: Any, w: Array) -> dict[str, Any]:  #
     return {"mu": link.graph(pm, eta)}
 
 
+def poisson_of_means(pm: Any, y: Array, mu: Any) -> Any:
+    """Return the log density of PyMC's distribution, of means of counts up to a constant."""
+    return y * pm.math.log(mu) - mu - special.gammaln(y + 1)
+
+
 def negative_binomial_parts(y: Array, lam: Array, w: Array, shape: float) -> Parts:
     """Return L without its constant, L1 and L2 in log mu.
 
@@ -150,7 +155,9 @@ POISSON = Family(
     variance=poisson_variance,
     deviance=poisson_deviance,
     draw=poisson_draw,
-    pymc=PymcForm("Poisson", poisson_graph, is_count=True, multiplies=True),
+    pymc=PymcForm(
+        "Poisson", poisson_graph, is_count=True, multiplies=True, of_means=poisson_of_means
+    ),
     links=(LOG, SQRT, POSITIVE_IDENTITY),
     pins=("log", "sqrt", "identity"),
     **POISSON_DENSITY.fields(),

@@ -296,7 +296,7 @@ def laplace_notes(
     design : Design
     family : Family
     mu : ndarray, shape (n,)
-        Fitted means.
+        Fitted means of the rows that the likelihood has.
     parameters : mapping of str to float
         The family's own.
 
@@ -313,13 +313,12 @@ def laplace_notes(
         return []
     spread = mu * (1 - mu) if family.is_bounded else mu  # of mu with its log (odds)
     variance = family.variance(mu, *parameters.values())
-    information = design.rows.weights * np.divide(
-        spread**2, variance, where=variance > 0, out=0 * mu
-    )
+    rows = design.distinct
+    information = rows.weights * np.divide(spread**2, variance, where=variance > 0, out=0 * mu)
     poor = [
         f"{term.text} {np.median(per_level):.2g}"
-        for term, rows in zip(design.terms, design.rows.terms, strict=True)
-        if np.median(per_level := np.bincount(rows.codes, information) / term.n_coefs) < LITTLE
+        for term, own in zip(design.terms, rows.terms, strict=True)
+        if np.median(per_level := np.bincount(own.codes, information) / term.n_coefs) < LITTLE
     ]
     if not poor:
         return []

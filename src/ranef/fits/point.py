@@ -35,6 +35,7 @@ from ranef.fits.predictions.estimated_rows import (
     estimated_draws,
     estimated_means,
     intervals_around_estimates,
+    means_of_likelihood,
 )
 from ranef.fits.predictions.prediction_table import Intervals, Question, normal_quantile
 from ranef.fits.reports.tidy_tables import correlation_of_fixed
@@ -495,7 +496,9 @@ class PointFit(PointMatrices, Fit):
                 "the data; its posterior shows how little."
             )
         if self.approximation.startswith("Laplace"):
-            notes += laplace_notes(self.design, self.family, self.fitted(), self.parameters)
+            notes += laplace_notes(
+                self.design, self.family, means_of_likelihood(self.fitted_model), self.parameters
+            )
         return notes
 
 

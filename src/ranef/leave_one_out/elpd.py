@@ -285,6 +285,9 @@ def units_of(design: Design, unit: str, group: str | ArrayLike | None) -> Units:
             raise FitError(
                 '`group` is for unit="group"; unit="observation" leaves out single rows.'
             )
+        if not design.has_rows:
+            message = "this model has no rows that could be left out one at a time: leave out "
+            raise FitError(f"{message}groups, unit='group' (of a comparison, units='group').")
         return Units(OBSERVATION, None, None, design.rows.index)
     units = _units_by_factor(design, group)
     if units.size < 2:

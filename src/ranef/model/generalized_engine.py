@@ -23,6 +23,7 @@ from ranef.leave_one_out.elpd import Scores, Units
 from ranef.leave_one_out.glmm_loo import joint_scores
 from ranef.likelihood.estimate import FittedModel
 from ranef.likelihood.generalized import maximum
+from ranef.likelihood.generalized.cells import cells_of
 from ranef.likelihood.generalized.glmm import check_n_agq
 from ranef.likelihood.generalized.pirls import NoModesError, Setting, find_modes
 from ranef.likelihood.linear import blocked_cholesky
@@ -164,10 +165,15 @@ class GeneralizedEngine(SharedEngine):
             if centered is None:
                 centered = {c.label: c.centered for c in choose(self.design, self.family)}
             pymc_model = pymc_hierarchical.hierarchical(
-                self.design, self.priors, self.family, centered=centered
+                self.design,
+                self.priors,
+                self.family,
+                centered=centered,
+                rows=cells_of(self.design.distinct, self.family).rows,
             )
         draws = pymc_hierarchical.sample_pymc(pymc_model, settings, self.starts(settings.seed))
-        draws["observed_data"] = xr.DataTree(observed(self.design.rows))
+        if self.design.has_rows:
+            draws["observed_data"] = xr.DataTree(observed(self.design.rows))
         return self.sampled_fit(
             draws, is_own=is_own, log_likelihood=log_likelihood, seed=settings.seed
         )

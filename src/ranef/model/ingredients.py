@@ -23,6 +23,7 @@ from ranef.formula.terms import read_formula
 from ranef.formula.updates import updated
 from ranef.model.summaries.data_summary import DataSummary
 from ranef.model.summaries.summarize import updated_summary
+from ranef.numerics.memory import WithoutCaches
 from ranef.priors.assignment import Priors, resolve
 from ranef.priors.user_priors import PriorSetting, restricted
 
@@ -33,7 +34,7 @@ OF_ROWS = ("weights", "offset", "se")  # arguments with one value a row
 
 
 @dataclass(frozen=True, eq=False)
-class Ingredients:
+class Ingredients(WithoutCaches):
     """The arguments that a model was made with.
 
     Attributes
@@ -57,6 +58,11 @@ class Ingredients:
     def options(self) -> list[str]:
         """The names of the arguments of a model but formula and data."""
         return list(signature(self.make).parameters)[2:]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave lazy data behind: they are of an engine of this process."""
+        lazy = {} if open_lazy(self.data) is None else {"data": None}
+        return super().__getstate__() | lazy
 
     def with_rows(self, design: Design) -> Ingredients:
         """Return the ingredients of a model of the rows of a design, which are its data."""
@@ -115,6 +121,8 @@ def updated_model(
     functions = design.recipe.functions
     text = design.formula.text if formula is None else updated(design.formula, formula, functions)
     data = made_of.data if data is None else data
+    if data is None:
+        raise FitError("the lazy data of this model were left behind: give them as data=.")
     if "priors" in arguments:
         return made_of.make(text, data, **arguments)
     if formula is None and not {"family", "se", "weights"} & changes.keys():

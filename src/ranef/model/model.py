@@ -20,6 +20,7 @@ from ranef.covariances.covariance import pull_back
 from ranef.design import identifiability
 from ranef.design.design import build_design
 from ranef.design.evaluate import callables
+from ranef.design.lazy.lazy_cells import CountedRows
 from ranef.design.response import precisions_of
 from ranef.errors import FitError
 from ranef.families.family import Family
@@ -41,7 +42,7 @@ from ranef.model.linear_engine import FORMS, LinearEngine
 from ranef.model.shared_engine import Data
 from ranef.model.summaries.data_summary import DataSummary
 from ranef.model.summaries.stored_summary import SUMMARY
-from ranef.model.summaries.summarize import from_file, summary_for
+from ranef.model.summaries.summarize import brought_here, from_file
 from ranef.numerics.memory import within_memory
 from ranef.posterior.sampling import pymc_hierarchical, pymc_marginal
 from ranef.posterior.sampling.pymc_hierarchical import PyMCModel, choose
@@ -69,7 +70,8 @@ class Model(DataPictures, CriterionPictures, Printed):
     data : DataFrame
         pandas, polars, pyarrow or a mapping of columns. Of lazy data (a DuckDB relation, a Polars
         LazyFrame, an Ibis table, a Dask frame) a linear model takes the summary that their engine
-        computes, and no row.
+        computes, and no row; one of counts, or of yes and no, takes the different rows and how
+        often each occurs.
     family : str or Family
         The distribution of the response.
     link : str, optional
@@ -131,7 +133,8 @@ class Model(DataPictures, CriterionPictures, Printed):
         arguments: dict[str, Any] = {"family": family, "link": link, "functions": functions}
         arguments |= {"weights": weights, "offset": offset, "se": se, "missing": missing}
         given = formula if isinstance(formula, DataSummary) else data
-        self._summary = summary_for(formula, data, self.family, arguments)
+        found = brought_here(formula, data, self.family, arguments)
+        self._summary = found if isinstance(found, DataSummary) else None
         self._ingredients = Ingredients(type(self), given, arguments, self._summary)
         self._known: dict[str, Prior] = {}
         if se is not None:
@@ -144,7 +147,7 @@ class Model(DataPictures, CriterionPictures, Printed):
             self.formula = read_formula(cast("str", formula), callables(functions))
             self.design = build_design(
                 self.formula,
-                data,
+                data if found is None else found,
                 family=self.family,
                 weights=weights,
                 offset=offset,
@@ -152,7 +155,7 @@ class Model(DataPictures, CriterionPictures, Printed):
                 functions=functions,
                 weights_as="weights" if se is None else "se",
             )
-            self.family = self.family.fitted_to(self.design.rows.y)
+            self.family = self.family.fitted_to(self.design.distinct.y)
         sigma = priors.get("sigma") if isinstance(priors, Mapping) else None
         if not (isinstance(sigma, Prior) and keeps_from_zero(sigma)):
             identifiability.check_response(self.design, self.family)
@@ -466,10 +469,12 @@ class Model(DataPictures, CriterionPictures, Printed):
         if self._summary is not None:
             model = Model(self._summary.with_random_effects(read_formula(text)))
             return model.with_priors(restricted(self._setting, model.design, self.family))
-        rows, columns = self.design.rows.data, self._columns
+        repeats = self.design.sufficient.repeats
+        rows, columns = self.design.sufficient.data, self._columns
+        frame = rows.frame(**columns)
         model = Model(
             text,
-            rows.frame(**columns),
+            frame if repeats is None else CountedRows(frame, repeats),
             self.family,
             weights=rows.weights if columns["weights"] is None else columns["weights"],
             offset=rows.offset if columns["offset"] is None else columns["offset"],

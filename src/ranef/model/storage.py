@@ -18,6 +18,7 @@ import pandas as pd
 
 from ranef.design.design import Design
 from ranef.design.labels import coordinates, labels
+from ranef.design.lazy.lazy_cells import CountedRows
 from ranef.errors import FitError, RanefError
 from ranef.families.family import Family
 from ranef.families.names import find_family
@@ -57,6 +58,7 @@ KINDS: dict[str, type] = {
     )
 }
 SILENT = ("verbose", "progressbar", "cores")  # options that do not change a fit
+COUNTS = "counts"  # of the rows of lazy data that are equal
 CLOSE = 1e-6  # relative change of a mean of a matrix that is rounding
 
 
@@ -173,16 +175,21 @@ def said(engine: SharedEngine) -> dict[str, Any]:
     }
     if made_of is not None and made_of.summary is not None:
         return asked | {SUMMARY: stored_summary.record_of(made_of.summary)}
-    data = design.rows.data
+    data, repeats = design.sufficient.data, design.sufficient.repeats
+    counts = {} if repeats is None else {COUNTS: repeats}
     columns = {str(name): stored_column(column) for name, column in data.columns.items()}
-    return asked | {
-        "columns": columns,
-        "index": stored_index(data.columns.index),
-        "weights": data.weights,
-        "offset": data.offset,
-        "offset_name": design.recipe.offset,
-        "y": design.rows.y,
-    }
+    return (
+        asked
+        | counts
+        | {
+            "columns": columns,
+            "index": stored_index(data.columns.index),
+            "weights": data.weights,
+            "offset": data.offset,
+            "offset_name": design.recipe.offset,
+            "y": design.sufficient.y,
+        }
+    )
 
 
 def _is_said(stored: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
@@ -246,7 +253,7 @@ def arguments_of(stored: Stored) -> dict[str, Any]:
         frame[name] = offset
     return {
         "formula": model["formula"],
-        "data": frame,
+        "data": CountedRows(frame, model[COUNTS]) if COUNTS in model else frame,
         "weights": model["weights"],
         "offset": name or offset,
         "priors": model["priors"],

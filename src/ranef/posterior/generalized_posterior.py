@@ -348,7 +348,7 @@ def joint_of(
     sds = [prior.sigma if isinstance(prior, Normal) else np.inf for prior in priors.beta]
     return GeneralizedPosterior(
         model=model,
-        X=model.cells.first(design.rows.X) @ change,
+        X=model.cells.first(design.distinct.X) @ change,
         change=change,
         precision=1 / np.array(sds).reshape(p) ** 2,
         space=space_of(priors, all_effects=True),

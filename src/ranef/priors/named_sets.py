@@ -36,6 +36,7 @@ from ranef.priors.scales import (
     column_scale,
     link_scale,
     lower_columns,
+    median,
     median_deviation,
     observed_mean,
     response_scale,
@@ -137,25 +138,30 @@ def _boundary_sd(design: Design, family: Family, term: RandomTerm, unit: float) 
 
 def _brms_response(design: Design, family: Family) -> Array:
     """Return the response on the scale of the link, of which brms takes location and scale."""
+    counts = design.sufficient.repeats
     if family.link.name not in _BRMS_LINKS:
-        return np.zeros(1)
-    y = design.rows.y * design.rows.weights if family.has_trials else design.rows.y
+        return np.zeros(len(design.sufficient.y))
+    rows = design.distinct
+    each = rows.weights if counts is None else rows.weights / counts
+    y = rows.y * each if family.has_trials else rows.y
     if family.link.name in _SHIFTED_LINKS:
         y = np.where(y == 0, 0.1, y)
     with np.errstate(all="ignore"):
         eta = family.link.link(y)
-    return eta if np.isfinite(eta).all() else np.zeros(1)
+    return eta if np.isfinite(eta).all() else np.zeros(len(eta))
 
 
 def _brms_scale(design: Design, family: Family) -> float:
-    return max(2.5, round(median_deviation(_brms_response(design, family)), 1))
+    eta = _brms_response(design, family)
+    return max(2.5, round(median_deviation(eta, design.sufficient.repeats), 1))
 
 
 def _brms_intercept(design: Design, family: Family) -> StudentT:
     offset = (
         design.unweighted.mean(design.unweighted.offset) if family.link.name in _BRMS_LINKS else 0.0
     )
-    location = 0.0 + round(float(np.median(_brms_response(design, family))), 1)  # no minus zero
+    eta = median(_brms_response(design, family), design.sufficient.repeats)
+    location = 0.0 + round(eta, 1)  # no minus zero
     return StudentT(3, location - offset, _brms_scale(design, family))
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
-from ranef._typing import Array
+from ranef._typing import Array, Codes
 from ranef.design.design import Design
 from ranef.design.model_matrix import Origin
 from ranef.design.rows.rows import Rows
@@ -65,7 +65,8 @@ def link_scale(design: Design, family: Family) -> LinkScale:
     """
     has_log_odds = family.is_bounded and family.link.is_sigmoid
     if has_log_odds or family.latent_variance is not None:
-        return LinkScale(0.0 - float(np.mean(design.rows.offset)), 1.5, 1.0, 1.0, HalfNormal)
+        offset = design.unweighted.mean(design.unweighted.offset)
+        return LinkScale(0.0 - offset, 1.5, 1.0, 1.0, HalfNormal)
     if family.link.is_identity:
         y, scale = _response(design, family), response_scale(design, family)
         location = float(np.median(y)) if family.heavy_tailed else design.unweighted.mean(y)
@@ -125,9 +126,26 @@ def column_scale(rows: Rows, column: Array, *, numeric: bool) -> float:
     return (rows.spread(column) or abs(rows.mean(column)) or 1.0) if numeric else 1.0
 
 
-def median_deviation(values: Array) -> float:
+def median(values: Array, counts: Codes | None = None) -> float:
+    """Return the median of values, each of which may be there several times.
+
+    Examples
+    --------
+    >>> median(np.array([1.0, 5.0, 2.0]), np.array([2, 1, 1]))
+    1.5
+    """
+    if counts is None:
+        return float(np.median(values))
+    ends = (
+        sign * np.quantile(sign * values, 0.5, weights=counts, method="inverted_cdf")
+        for sign in (1, -1)
+    )
+    return float(sum(ends)) / 2
+
+
+def median_deviation(values: Array, counts: Codes | None = None) -> float:
     """Return the median absolute deviation, scaled to the standard deviation if normal."""
-    return MAD_TO_SD * float(np.median(np.abs(values - np.median(values))))
+    return MAD_TO_SD * median(np.abs(values - median(values, counts)), counts)
 
 
 def _response(design: Design, family: Family) -> Array:
@@ -137,7 +155,7 @@ def _response(design: Design, family: Family) -> Array:
 
 def _location(design: Design, family: Family) -> float:
     """Return the intercept that gives the mean response at the mean offset, or exposure."""
-    w, offset = design.rows.weights, design.rows.offset
+    w, offset = design.distinct.weights, design.distinct.offset
     mean = observed_mean(design, family)
     with np.errstate(all="ignore"):
         if family.link.is_log:

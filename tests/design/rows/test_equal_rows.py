@@ -1,11 +1,13 @@
 """Rows with equal predictors have one number."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
 import ranef as rf
-from ranef.design.rows.equal_rows import equal_rows, first_rows, rows_at
+from ranef.design.rows.equal_rows import equal_rows, first_rows, repeated, rows_at
 
 FORMULA = "y ~ a * b + offset(e) + (a | g) + (1 | h)"
 
@@ -54,3 +56,19 @@ def test_the_first_row_of_each_number_stands_for_it() -> None:
         np.testing.assert_array_equal(own.codes[numbers], term.codes)
         np.testing.assert_array_equal(own.columns[numbers], term.columns)
         assert own.n_levels == term.n_levels
+
+
+def test_rows_that_stand_for_equal_ones_have_their_sums() -> None:
+    rows = rf.Model("y ~ a + offset(e) + (a | g)", frame(), family="poisson").design.rows
+    counts = np.arange(len(rows.y)) % 4 + 1
+    weights = np.random.default_rng(1).choice([0.5, 2.0], len(rows.y))
+    found = repeated(replace(rows, weights=counts * weights), counts)
+    assert found.unweighted is not None
+    unweighted, all_rows = found.unweighted, rows_at(rows, np.repeat(np.arange(300), counts))
+    assert unweighted.n == len(all_rows.y)
+    columns = [(unweighted.X[:, 1], all_rows.X[:, 1]), (unweighted.y, all_rows.y)]
+    for few, many in columns:
+        assert unweighted.mean(few) == pytest.approx(all_rows.mean(many), rel=1e-13)
+        assert unweighted.spread(few) == pytest.approx(all_rows.spread(many), rel=1e-13)
+    np.testing.assert_allclose(unweighted.X.T @ unweighted.X, all_rows.X.T @ all_rows.X)
+    np.testing.assert_allclose(found.log_weights, counts * np.log(weights))

@@ -14,6 +14,7 @@ from spark_frames import spark_frame
 
 import ranef as rf
 from ranef.errors import DataError, FitError, FormulaError
+from ranef.model.summaries import lazy_pairs
 
 ENGINES = {
     "polars": lambda frame: pl.from_pandas(frame).lazy(),
@@ -85,6 +86,19 @@ def test_levels_stand_in_the_order_of_their_type() -> None:
     assert found.design.fixed == rf.Model("y ~ arm + (1 | site)", frame).design.fixed
 
 
+@pytest.mark.parametrize("most", [0, 10**9])
+def test_levels_of_groups_stand_in_the_order_of_their_type(
+    most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lazy_pairs, "MAX_SUMS", most)
+    order = ["s5", "s0", "s3", "s1", "s4", "s2"]
+    frame = FRAME.assign(site=pd.Categorical(FRAME["site"], categories=order))
+    enum = pl.from_pandas(FRAME).with_columns(pl.col("site").cast(pl.Enum(order)))
+    for data in (duckdb.from_df(frame), enum.lazy()):
+        found = rf.Model("y ~ x + (1 | site) + (1 | rater)", data).fit()
+        assert found.ranef()["site"].index.tolist() == order
+
+
 def test_a_lazy_model_takes_another_formula_of_the_same_data() -> None:
     model = rf.Model("y ~ x + (1 | site)", ENGINES["duckdb"](FRAME)).update(". ~ . + z")
     expected = rf.Model("y ~ x + z + (1 | site)", FRAME).fit()
@@ -142,7 +156,7 @@ def test_what_needs_the_rows_is_refused() -> None:
         rf.Model("y ~ x + (1 | site)", lazy, weights=np.ones(500))
     with pytest.raises(DataError, match="se= needs the rows, which lazy data do not bring here"):
         rf.Model("y ~ x + (1 | site)", lazy, se="w")
-    with pytest.raises(FitError, match="a binomial model needs the rows"):
+    with pytest.raises(FitError, match="a binomial model needs the rows, or how often each occur"):
         rf.Model("b ~ x + (1 | site)", lazy, family="binomial")
     with pytest.raises(FormulaError, match="the column `xx` is not in the data"):
         rf.Model("y ~ xx + (1 | site)", lazy)
@@ -153,3 +167,14 @@ def test_what_needs_the_rows_is_refused() -> None:
     fit = rf.Model("y ~ x + (1 | site)", lazy).fit()
     with pytest.raises(FitError, match="has no rows"):
         fit.residuals()
+
+
+@pytest.mark.parametrize("options", [{}, {"family": "bernoulli"}])
+def test_data_that_change_while_they_are_read_are_refused(options: Mapping[str, str]) -> None:
+    connection = duckdb.connect()
+    connection.register("rows", FRAME.assign(y=FRAME["b"].astype(float)))
+    drawn = connection.sql("select * from rows where random() < 0.5")
+    with pytest.raises(
+        DataError, match=r"the lazy data changed while they were read, from \d+ to "
+    ):
+        rf.Model("y ~ 1 + (1 | site)", drawn, **options)

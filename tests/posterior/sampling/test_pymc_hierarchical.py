@@ -28,6 +28,7 @@ from ranef.errors import FitError
 from ranef.families.names import FAMILIES, find_family
 from ranef.fits.diagnostics import diagnose
 from ranef.formula.terms import read_formula
+from ranef.likelihood.generalized.cells import cells_of
 from ranef.posterior.draws import summarise
 from ranef.posterior.sampling import pymc_hierarchical, pymc_priors
 from ranef.posterior.sampling.pymc_hierarchical import (
@@ -325,6 +326,27 @@ def test_density_of_every_family(name):
     values = dict(zip(family.parameters, psi, strict=True))
     values |= {"beta": beta, "sd_g": sd_g, "sd_h": sd_h, "b_g": z_g * sd_g, "b_h": b_h}
     assert log_density(model, values) == pytest.approx(wanted, rel=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("name", "link"),
+    [("bernoulli", "logit"), ("bernoulli", "probit"), ("binomial", "logit"), ("poisson", "log")],
+)
+def test_density_of_cells_is_that_of_the_rows_but_for_a_constant(name, link):
+    family = find_family(name, link)
+    data = pd.DataFrame({"x": np.arange(300) % 3, "g": np.arange(300) // 3 % 4})
+    data["y"] = np.random.default_rng(2).integers(0, 2 if family.is_bounded else 6, 300)
+    made = design("y ~ x + (1 | g)", data, family=family)
+    priors = resolve(made, {"beta": Normal(0, 5), "Intercept": Normal(0, 5)}, family)
+    cells = cells_of(made.rows, family).rows
+    assert len(cells.y) == 12
+    models = [pymc_hierarchical.hierarchical(made, priors, family, rows=r) for r in (None, cells)]
+    points = [
+        {"beta": np.array(beta), "sd_g": np.array([sd]), "b_g": sd * np.arange(4.0)[:, None]}
+        for beta, sd in (([0.2, 0.1], 0.3), ([-0.4, 0.2], 0.1))
+    ]
+    rows, few = ([log_density(model, point) for point in points] for model in models)
+    assert np.ptp(np.subtract(rows, few)) == pytest.approx(0, abs=1e-9)
 
 
 def count_data():

@@ -18,6 +18,7 @@ import pandas as pd
 
 from ranef._typing import Array
 from ranef.design.evaluate import Interpreter
+from ranef.design.lazy.lazy_table import needs_rows
 from ranef.design.model_matrix import Columns, Origin, code
 from ranef.errors import DataError
 from ranef.formula.syntax import Binary, Call, Column, Literal, Node, Paren, Unary
@@ -83,10 +84,7 @@ def numeric(node: Node) -> Expr:  # noqa: PLR0911 -- one for each kind of node
         case Call(function=function, args=(inner,)) if function.removeprefix("np.") in _FUNCTIONS:
             found: Expr = _FUNCTIONS[function.removeprefix("np.")](numeric(inner))
             return found
-    raise DataError(
-        f"`{node}` needs the rows, which lazy data do not bring here: make a column of it before, "
-        "or collect the data."
-    )
+    raise DataError(needs_rows(f"`{node}`"))
 
 
 @dataclass(frozen=True, eq=False)

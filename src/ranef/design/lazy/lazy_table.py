@@ -48,6 +48,12 @@ def open_lazy(data: object) -> LazyFrame | None:
     return frame if isinstance(frame, nw.LazyFrame) else None
 
 
+def needs_rows(what: str) -> str:
+    """Return why a part of a formula has no lazy form, and what to do."""
+    message = f"{what} needs the rows, which lazy data do not bring here: make a column of it "
+    return f"{message}before, or collect the data."
+
+
 @dataclass(frozen=True, eq=False)
 class LazyTable:
     """The complete rows of lazy data, with the columns that a model uses.
@@ -76,14 +82,21 @@ class LazyTable:
         """Return some numbers about all rows."""
         return {name: column[0] for name, column in arrays(self.rows.select(**sums)).items()}
 
+    def check_unchanged(self, n: int) -> None:
+        """Refuse data that have another number of rows than when they were first counted.
+
+        Raises
+        ------
+        DataError
+        """
+        if n != self.n:
+            message = f"the lazy data changed while they were read, from {self.n:,} to {n:,} rows: "
+            raise DataError(f"{message}write them to a table that stays as it is.")
+
     def levels(self, name: str) -> pd.Index[Any]:
         """Return the levels of a column that occur, in the order of its type, or sorted."""
-        import narwhals.stable.v2 as nw
-
-        column, kind = arrays(self.rows.select(name).unique())[name], self.schema[name]
-        if isinstance(kind, nw.Enum):
-            column = pd.Categorical(column, categories=kind.categories)
-        return coded(name, pd.Series(column)).levels
+        found = arrays(self.rows.select(name).unique())
+        return coded(name, labels_of(self.rows, [name], found)[name]).levels
 
     def ranges(self, names: Iterable[str]) -> pd.DataFrame:
         """Return the smallest and largest value of each column of numbers or truth values."""
@@ -107,7 +120,13 @@ class LazyTable:
 
 
 def arrays(rows: LazyFrame) -> dict[str, Any]:
-    """Let the engine compute a table, and return its columns.
+    """Let the engine compute a table, and return its columns."""
+    found = collected(rows)
+    return {name: found.get_column(name).to_numpy() for name in found.columns}
+
+
+def collected(rows: LazyFrame) -> Any:
+    """Let the engine compute a table, and return it.
 
     Raises
     ------
@@ -118,8 +137,20 @@ def arrays(rows: LazyFrame) -> dict[str, Any]:
     if engine in BY_ARROW and find_spec("pyarrow") is None:
         message = f"answers of {engine} come here by pyarrow, which is not installed: "
         raise DataError(f'{message}pip install "ranef[{engine}]".')
-    found = rows.collect()
-    return {name: found.get_column(name).to_numpy() for name in found.columns}
+    return rows.collect()
+
+
+def labels_of(rows: LazyFrame, names: Iterable[str], found: Mapping[Any, Any]) -> pd.DataFrame:
+    """Return columns of labels that were found in rows, in the order that their types have."""
+    import narwhals.stable.v2 as nw
+
+    schema, columns = rows.collect_schema(), {}
+    for name in names:
+        kind, values = schema[name], found[name]
+        is_ordered = isinstance(kind, nw.Enum)
+        values = pd.Categorical(values, categories=kind.categories) if is_ordered else values
+        columns[name] = pd.Series(values)
+    return pd.DataFrame(columns)
 
 
 def has_values(data: LazyFrame, names: Iterable[str]) -> Expr:

@@ -15,7 +15,7 @@ from ranef.design.design import Design, RandomTerm, grouping_of, offset_of
 from ranef.design.evaluate import Interpreter
 from ranef.design.groups import one_new_level
 from ranef.design.model_matrix import Columns, code
-from ranef.design.rows.rows import TermRows
+from ranef.design.rows.rows import Rows, TermRows
 from ranef.errors import DataError, DataWarning, listed, warn
 from ranef.formula.syntax import Node
 from ranef.formula.terms import RandomPart, columns_of
@@ -90,9 +90,11 @@ class NewRows(ReadOnly):
         )
 
 
-def own_rows(design: Design, terms: Collection[str] | None = None) -> NewRows:
+def own_rows(
+    design: Design, terms: Collection[str] | None = None, rows: Rows | None = None
+) -> NewRows:
     """Return a design's own rows as rows to predict, with some of the random terms, or all."""
-    rows = design.rows
+    rows = design.rows if rows is None else rows
     return NewRows(
         X=rows.X,
         terms=tuple(term for term in rows.terms if terms is None or term.label in terms),

@@ -2,7 +2,8 @@
 
 Given the random effects such rows have one linear predictor, so that a likelihood may take them
 together. Columns are numbered one after the other by hashing, and no further once there are too
-many different rows for that to be of use.
+many different rows for that to be of use. Rows whose response and weight are equal too may have
+been counted before they came here (`repeated`).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from ranef._typing import Array, Codes, Places
-from ranef.design.rows.rows import Rows, TermRows
+from ranef.design.rows.rows import Condensed, Rows, TermRows
 
 
 def equal_rows(rows: Rows, most: int) -> Codes | None:
@@ -58,6 +59,31 @@ def first_rows(numbers: Codes) -> Places:
     first = np.empty(int(numbers.max()) + 1, dtype=np.intp)
     first[numbers[::-1]] = np.arange(len(numbers))[::-1]
     return first
+
+
+def repeated(rows: Rows, counts: Codes) -> Condensed:
+    """Return what rows stand for each of which is several equal rows of the data.
+
+    Parameters
+    ----------
+    rows : Rows
+        With the sums of the weights of these.
+    counts : ndarray of int, shape (n,)
+    """
+    root = np.sqrt(counts)
+    logs = np.asarray(counts * np.log(rows.weights / counts), dtype=np.float64)
+    ones, zeros = np.ones(len(root)), np.zeros(len(root))
+    terms = tuple(replace(t, columns=t.columns * root[:, None]) for t in rows.terms)
+    unweighted = replace(
+        rows,
+        X=rows.X * root[:, None],
+        y=rows.y * root,
+        weights=ones,
+        offset=rows.offset * root,
+        terms=terms,
+        condensed=Condensed(root, counts, zeros, unweighted=None),
+    )
+    return Condensed(ones, counts, logs, unweighted, are_equal=True)
 
 
 def rows_at(rows: Rows, places: Places) -> Rows:

@@ -87,6 +87,8 @@ class Condensed(ReadOnly):
     pairs : PairSums or None
         Cross-products by level and by pairs of levels, where the rows have those of all data only:
         then the level of a row is not known.
+    are_equal : bool
+        Whether each row stands for rows that are equal to it, the sum of whose weights it has.
     """
 
     ones: Array
@@ -94,6 +96,7 @@ class Condensed(ReadOnly):
     log_weights: Array
     unweighted: Rows | None
     pairs: PairSums | None = None
+    are_equal: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,6 +132,22 @@ class Rows(ReadOnly):
     condensed: Condensed | None = None
 
     @property
+    def n(self) -> int:
+        """The number of rows of the data."""
+        return len(self.y) if self.condensed is None else int(self.condensed.counts.sum())
+
+    @property
+    def repeats(self) -> NDArray[np.int64] | None:
+        """How many equal rows of the data each row stands for, shape (n,); None for one each."""
+        found = self.condensed
+        return None if found is None or not found.are_equal else found.counts
+
+    @property
+    def made_from(self) -> str:
+        """What rows that are not those of the data were made from."""
+        return "cross-products" if self.repeats is None else "counts of equal rows"
+
+    @property
     def ones(self) -> Array:
         """The column that is one in every row of the data, shape (n,)."""
         return np.ones(len(self.y)) if self.condensed is None else self.condensed.ones
@@ -155,7 +174,7 @@ class Rows(ReadOnly):
         """Return the mean of a column over the rows of the data."""
         if self.condensed is None:
             return float(np.mean(column))
-        return float(self.ones @ column / self.condensed.counts.sum())
+        return float(self.ones @ column / self.n)
 
     def spread(self, column: Array) -> float:
         """Return the standard deviation of a column, exactly 0 for a constant."""
@@ -163,7 +182,7 @@ class Rows(ReadOnly):
             return float(np.std(column, ddof=1)) if np.ptp(column) > 0 else 0.0
         squares = float(np.sum((column - self.mean(column) * self.ones) ** 2))
         is_constant = squares <= ROUNDING**2 * float(column @ column)
-        return 0.0 if is_constant else float(np.sqrt(squares / (self.condensed.counts.sum() - 1)))
+        return 0.0 if is_constant else float(np.sqrt(squares / (self.n - 1)))
 
     def levels_with(self, t: int, j: int) -> Codes:
         """Return the levels of a term that have a row in which its column j is not zero."""

@@ -19,6 +19,7 @@ from ranef.fits.checks.check_page import FINE, LOOK, TROUBLE, Check, Finding, gr
 from ranef.fits.checks.point_values import refitted
 from ranef.fits.checks.simulated_checks import residual_patterns
 from ranef.fits.diagnostics import laplace_notes, nodes_of, singular_note
+from ranef.fits.predictions.estimated_rows import means_of_likelihood
 from ranef.leave_one_out.elpd import Units, units_of
 from ranef.posterior.draws import quantities
 from ranef.priors.prior_predictive import prior_predictive
@@ -244,7 +245,8 @@ def laplace(fit: Any, skipped: list[str]) -> Iterator[Finding]:
     if hasattr(fit, "marginals") or not fit.approximation.startswith("Laplace"):
         return
     nodes, k = nodes_of(fit.design), sum(term.n_coefs for term in fit.design.terms)
-    notes = laplace_notes(fit.design, fit.family, fit.fitted(), fit.parameters)
+    mu = means_of_likelihood(fit.fitted_model)
+    notes = laplace_notes(fit.design, fit.family, mu, fit.parameters)
     if nodes is None or fit.n_obs * nodes**k > MOST_NODES or fit.method != "ml":
         yield from (Finding(LOOK, "Laplace", note) for note in notes)
         if nodes is not None:

@@ -9,7 +9,7 @@ from functools import cache
 import numpy as np
 
 from ranef._typing import Array
-from ranef.design.new_data.new_rows import NewRows
+from ranef.design.new_data.new_rows import NewRows, own_rows
 from ranef.design.rows.rows import TermRows
 from ranef.families.derivatives import differenced
 from ranef.fits.bootstrap_table import errors_of_effects
@@ -135,6 +135,11 @@ def estimated_means(model: FittedModel, rows: NewRows) -> Array:
     """Return the means of rows at the estimates, over groups that are not known, shape (n,)."""
     normal = estimated_rows(model, rows, None, fixed=False)
     return mean_over_groups(model.family, normal.mean[0], normal.between[0], normal.psi[:, 0])
+
+
+def means_of_likelihood(model: FittedModel) -> Array:
+    """Return the means of the rows that the likelihood has, which may stand for more rows."""
+    return estimated_means(model, own_rows(model.design, rows=model.design.distinct))
 
 
 def intervals_around_estimates[F](

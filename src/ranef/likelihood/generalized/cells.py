@@ -94,8 +94,11 @@ def cells_of(rows: Rows, family: Family, *, together: bool = True) -> RowCells:
         Whether rows may be taken together at all.
     """
     n, codes = len(rows.y), None
-    if together and family.mean_suffices and n >= FEWEST:
-        codes = equal_rows(rows, int(MOST_OF_ROWS * n))
+    share, fewest = (MOST_OF_ROWS, FEWEST) if rows.repeats is None else (1.0, 0)
+    if together and family.mean_suffices and n >= fewest:
+        codes = equal_rows(rows, int(share * n))
+    if codes is None and family.mean_suffices and rows.repeats is not None:
+        codes = np.arange(n)
     if codes is None:
         return RowCells(family, rows, rows, None, None)
     means, constant = _means(family, rows, codes, rows.y)
@@ -106,7 +109,7 @@ def cells_of(rows: Rows, family: Family, *, together: bool = True) -> RowCells:
 
 def _means(family: Family, rows: Rows, codes: Codes, y: Array) -> tuple[Array, Array]:
     """Return the mean response of each cell, and its constant, for responses (..., n)."""
-    w, none = rows.weights, np.empty(0)
+    w, none, counts = rows.weights, np.empty(0), 1.0 if rows.repeats is None else rows.repeats
 
     def sums(values: Array) -> Array:
         return np.ascontiguousarray(
@@ -117,6 +120,6 @@ def _means(family: Family, rows: Rows, codes: Codes, y: Array) -> tuple[Array, A
     means = sums(w * y) / W
     near = (W * means + 0.5) / (W + family.is_bounded)  # inside, where a mean may be at an end
     eta = family.link.link(near)
-    of_rows = family.log_density_at(y, eta[..., codes], w, none)
+    of_rows = counts * family.log_density_at(y, eta[..., codes], w / counts, none)
     kernel = family.log_density_at(means, eta, W, none, np.zeros(()))
     return means, sums(of_rows) - kernel

@@ -88,7 +88,7 @@ class Generalized:
     @property
     def n_obs(self) -> int:
         """The number of rows of the data."""
-        return len(self.cells.data.y)
+        return self.cells.data.n
 
     @cached_property
     def has_one_factor(self) -> bool:
@@ -191,7 +191,7 @@ def prepare(design: Design, family: Family, *, together: bool = True) -> General
         If no starting values are found.
     """
     with threads_for(0):
-        return _prepared(design, cells_of(design.rows, family, together=together))
+        return _prepared(design, cells_of(design.distinct, family, together=together))
 
 
 def _prepared(design: Design, cells: RowCells) -> Generalized:
@@ -200,7 +200,7 @@ def _prepared(design: Design, cells: RowCells) -> Generalized:
     n = len(rows.y)
     bare = Problem(family, rows.y, rows.weights, weighted([], n), cells.constant)
     gamma, psi = _without_random_effects(design, rows, bare)
-    constant = _constant(family, design, rows) - cells.data.offset.mean()
+    constant = _constant(family, design, rows) - design.unweighted.mean(design.unweighted.offset)
     gamma = _within_reach(rows.X, gamma, constant)
     eta = rows.offset + rows.X @ gamma
     if family.link.positive and not (eta > 0).all():
@@ -325,10 +325,10 @@ def check_n_agq(design: Design, n_agq: object, least: int = 0) -> int:
         message = f"n_agq={n_agq} needs one grouping factor; this model has {listed(factors)}. "
         raise FitError(message + 'Use n_agq=1, the Laplace approximation, or fit("mcmc").')
     k = sum(term.n_coefs for term in design.terms)
-    if int(n_agq) ** k * design.n_obs > MAX_NODES:
-        most = int((MAX_NODES / design.n_obs) ** (1 / k))
+    if int(n_agq) ** k * (n := len(design.distinct.y)) > MAX_NODES:
+        most = int((MAX_NODES / n) ** (1 / k))
         message = f"n_agq={n_agq} in {k} dimensions are {n_agq**k} nodes for each of "
-        raise FitError(f"{message}{design.n_obs} rows: use n_agq={most} or less.")
+        raise FitError(f"{message}{n} rows: use n_agq={most} or less.")
     return int(n_agq)
 
 

@@ -13,7 +13,6 @@ from itertools import combinations, combinations_with_replacement, product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from scipy import linalg
 
 from ranef._typing import Array, Codes
@@ -21,7 +20,7 @@ from ranef.design.design import grouping_of
 from ranef.design.evaluate import Interpreter, Memory
 from ranef.design.groups import Factor
 from ranef.design.lazy.expressions import combination
-from ranef.design.lazy.lazy_table import OWN, ROWS, arrays
+from ranef.design.lazy.lazy_table import OWN, ROWS, arrays, labels_of
 from ranef.design.rows.pair_sums import PairSums, PairTable
 from ranef.formula.terms import Formula, columns_of
 from ranef.model.summaries.data_summary import Grouping
@@ -248,7 +247,7 @@ class _Wanted:
         self, i: int, found: Mapping[Any, Any], keys: Iterable[str], memory: Memory
     ) -> Factor:
         """Return the grouping factor of a term on the rows of a result."""
-        labels = pd.DataFrame({key: pd.Series(found[key]) for key in keys})
+        labels = labels_of(self.rows, keys, found)
         rows = Interpreter(labels, self.formula.text, memory, {})
         return grouping_of(rows, self.formula.random[i], None)
 

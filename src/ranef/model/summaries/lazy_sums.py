@@ -22,7 +22,7 @@ from ranef._typing import Array, Codes
 from ranef.design.design import grouping_of
 from ranef.design.evaluate import Interpreter, Memory
 from ranef.design.lazy.expressions import CodedExpressions, combination, number, numeric
-from ranef.design.lazy.lazy_table import OWN, ROWS, LazyTable, arrays, complete_table
+from ranef.design.lazy.lazy_table import OWN, ROWS, LazyTable, arrays, complete_table, labels_of
 from ranef.design.model_matrix import Columns, code
 from ranef.errors import DataError, listed
 from ranef.formula.functions import FUNCTIONS
@@ -85,6 +85,7 @@ def lazy_summary(
         found = by_pairs(basis, formula, memory, places)
     else:
         found = _by_cell(basis, formula, memory)
+    table.check_unchanged(int(found.counts.sum()))
     return DataSummary(
         formula=formula,
         response=str(formula.response),
@@ -252,7 +253,7 @@ def _by_cell(basis: LazyBasis, formula: Formula, memory: Memory) -> Summed:
     counts, log_weights = np.zeros(len(cell), dtype=np.int64), np.zeros(len(cell))
     counts[first] = found[ROWS]
     log_weights[first] = found[LOGS] if basis.is_weighted else 0.0
-    labels = pd.DataFrame({key: pd.Series(found[key]) for key in keys}, index=range(len(products)))
+    labels = labels_of(basis.rows, keys, found).reindex(range(len(products)))
     of_cells = Interpreter(labels, formula.text, memory, {})
     factors = [grouping_of(of_cells, part, None) for part in formula.random]
     groupings = [Grouping(one.levels, one.codes[cell]) for one in factors]

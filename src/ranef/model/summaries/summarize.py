@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 
 from ranef.arguments import check_known
 from ranef.design.design import build_design
+from ranef.design.lazy.lazy_cells import CountedRows, counted_rows
 from ranef.design.lazy.lazy_table import open_lazy
 from ranef.errors import DataError, FitError, listed
 from ranef.families.family import Family
@@ -129,10 +130,13 @@ def from_file(path: str | PathLike[str], record: Mapping[str, Any]) -> DataSumma
     return DataSummary(**fields, groupings=groupings)
 
 
-def summary_for(
+def brought_here(
     formula: str | DataSummary, data: object, family: Family, arguments: Mapping[str, Any]
-) -> DataSummary | None:
-    """Return the summary that a model is made of; None for data whose rows are here.
+) -> DataSummary | CountedRows | None:
+    """Return what a model is made of in place of rows; None for data whose rows are here.
+
+    Of lazy data it is a summary, or their different rows with counts where the model is no linear
+    one.
 
     Parameters
     ----------
@@ -160,15 +164,15 @@ def summary_for(
         return formula
     if (lazy := open_lazy(data)) is None:
         return None
-    if not family.is_linear:
-        message = f"a {family.name} model needs the rows, which lazy data do not bring here: "
-        raise FitError(f"{message}collect them, or count equal rows and collect the counts.")
     for name in ("functions", "se"):
         if arguments[name] is not None:
             message = f"{name}= needs the rows, which lazy data do not bring here: make columns "
             raise DataError(f"{message}of what it gives, or collect the data.")
     options = {name: arguments[name] for name in ("weights", "offset", "missing")}
-    return lazy_summary(read_formula(formula, {}), lazy, levels={}, may_pair=True, **options)
+    read = read_formula(formula, {})
+    if not family.is_linear:
+        return counted_rows(read, lazy, family, **options)
+    return lazy_summary(read, lazy, levels={}, may_pair=True, **options)
 
 
 def updated_summary(

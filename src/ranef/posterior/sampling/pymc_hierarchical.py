@@ -19,6 +19,7 @@ from ranef._typing import Array
 from ranef.arguments import Sampling
 from ranef.design.design import Design, full_rank
 from ranef.design.labels import KINDS, Dims, coordinates, labels
+from ranef.design.rows.rows import Rows
 from ranef.errors import FitError, suggestion
 from ranef.families.family import Family
 from ranef.families.gaussian import GAUSSIAN
@@ -55,6 +56,7 @@ def hierarchical(
     family: Family = GAUSSIAN,
     *,
     centered: bool | Mapping[str, bool] = False,
+    rows: Rows | None = None,
 ) -> pm.Model:
     """Build the textbook model with explicit random effects.
 
@@ -70,6 +72,8 @@ def hierarchical(
         terms. By default the sampler moves in standard normal numbers that are scaled, which suits
         groups with few rows; with many rows in every group `centered=True` can be faster.
         `ranef.posterior.sampling.pymc_hierarchical.choose` says which.
+    rows : Rows, optional
+        Those that the likelihood reads, by default the design's.
 
     Returns
     -------
@@ -98,9 +102,10 @@ def hierarchical(
     is_centered = _centered(design, centered)
     dims, coords = coordinates(design, family)
     psi_priors = {"sigma": priors.sigma, **dict(priors.parameters)}
-    coords |= {"obs": labels(design.rows.index), FAMILY_PARAMETERS: family.parameters}
+    rows = design.distinct if rows is None else rows
+    coords |= {"obs": labels(rows.index), FAMILY_PARAMETERS: family.parameters}
     with model_class()(coords=coords) as model:
-        offset, X = design.rows.offset, design.rows.X
+        offset, X = rows.offset, rows.X
         summands = [pm.Data("offset", offset, dims="obs")] if design.has_offset else []
         if design.fixed:
             X = pm.Data("X", X, dims=("obs", "fixed"))
@@ -109,15 +114,15 @@ def hierarchical(
             own.name: random_variable(own.name, [psi_priors[own.name]], is_real=own.is_real)
             for own in family.records
         }
-        for term, term_priors in zip(design.rows.terms, priors.terms, strict=True):
+        for term, term_priors in zip(rows.terms, priors.terms, strict=True):
             label, sigma = term.label, psi.get("sigma", 1.0)
             b = _random_effects(term_priors, sigma, dims[label], centered=is_centered[label])
             Z = pm.Data(f"Z_{label}", term.columns, dims=("obs", dims[label][1]))
             index = pm.Data(f"index_{label}", term.codes, dims="obs")
             summands.append((Z * b[index]).sum(-1))
-        eta = reduce(add, summands) if summands else np.zeros(design.n_obs)
-        likelihood = {"observed": design.rows.y, "dims": "obs"}
-        family.pymc(pm, "y", family.link, eta, design.rows.weights, *psi.values(), **likelihood)
+        eta = reduce(add, summands) if summands else np.zeros(len(rows.y))
+        likelihood = {"observed": rows.y, "dims": "obs"}
+        family.pymc(pm, "y", family.link, eta, rows.weights, *psi.values(), **likelihood)
     return model
 
 
@@ -211,7 +216,7 @@ def _tree(model: pm.Model, tree: xr.DataTree, kept: Sequence[str]) -> xr.DataTre
         "posterior": tree["posterior"].to_dataset()[list(kept)],
         "sample_stats": numeric_statistics(tree),
     }
-    if "y" in model.named_vars:  # not so in a marginal model
+    if any(v.name == "y" for v in model.observed_RVs):  # not so in a marginal model
         y = {"y": ("obs", model.rvs_to_values[model["y"]].data)}
         groups["observed_data"] = xr.Dataset(y, coords={"obs": list(model.coords["obs"])})
     return xr.DataTree.from_dict(groups)
@@ -453,8 +458,9 @@ def _estimate(design: Design, family: Family) -> Estimate:
     design = full_rank(design)
     model = prepare(design, family)
     eta, psi = model.cells.spread(model.offset + model.X @ model.gamma), model.psi
-    score = family.expansion(design.rows.y, eta, design.rows.weights, psi).score
-    W = family.information(eta, design.rows.weights, psi)
+    rows = design.distinct
+    score = family.expansion(rows.y, eta, rows.weights, psi).score
+    W = family.information(eta, rows.weights, psi)
     W = np.clip(W, MIN_RELATIVE_WEIGHT * W.max(), None)
     working = design.with_rows(y=eta + score / W, weights=W)
     priors = resolve(working, "flat")
