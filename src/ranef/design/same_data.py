@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from ranef.design.design import Design
@@ -89,8 +90,9 @@ def _are_alike(first: Rows, second: Rows) -> bool:
     """Whether rows that were counted are the same in all columns; others say it by their labels."""
     if first.repeats is None or second.repeats is None:
         return first.repeats is second.repeats
-    one, other = (rows.data.columns.sort_index(axis=1) for rows in (first, second))
-    return bool(one.equals(other))
+    few, many = sorted((rows.data.columns for rows in (first, second)), key=lambda f: f.shape[1])
+    is_part = few.columns.isin(many.columns).all() and many[few.columns].equals(few)
+    return bool(is_part and np.array_equal(first.repeats, second.repeats))
 
 
 def _unshared_rows(first: pd.Index[Any], second: pd.Index[Any], names: tuple[str, str]) -> str:

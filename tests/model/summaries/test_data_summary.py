@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 import pytest
+from reference_cases import read_cases, read_frame
 
 import ranef as rf
 from ranef.errors import DataError, FitError
@@ -199,3 +200,20 @@ def test_structures_of_other_columns_are_refused() -> None:
     model = rf.Model(_summarize("y ~ arm + (arm | site)"))
     with pytest.raises(FitError, match="does not have the columns of"):
         model._with_formula("y ~ arm + (0 + arm | site)")
+
+
+@pytest.mark.parametrize("method", ["reml", "ml"])
+def test_eleven_parts_give_the_pooled_fit_of_lme4(method: str) -> None:
+    (case,) = (c for c in read_cases("lme4.json") if c["id"] == f"scotssec_verbal_slope_{method}")
+    frame = read_frame(case)
+    levels = {"sex": frame["sex"].cat.categories}
+    parts = [
+        rf.summarize(case["formula"], part, levels=levels, min_rows=0)
+        for _, part in frame.groupby(np.arange(len(frame)) % 11)
+    ]
+    fit = rf.Model(sum(parts[1:], parts[0])).fit(method)
+    assert fit.loglik == pytest.approx(case["logLik"], abs=1e-6)
+    np.testing.assert_allclose(fit.fixef(), [*case["fixef"].values()], rtol=1e-5)
+    np.testing.assert_allclose(fit.se(), [*case["se"].values()], rtol=1e-4)
+    np.testing.assert_allclose(fit.theta, case["theta"], rtol=1e-3, atol=1e-4)
+    assert fit.sigma == pytest.approx(case["sigma"], rel=1e-5)

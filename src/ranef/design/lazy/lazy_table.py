@@ -147,8 +147,8 @@ def labels_of(rows: LazyFrame, names: Iterable[str], found: Mapping[Any, Any]) -
     schema, columns = rows.collect_schema(), {}
     for name in names:
         kind, values = schema[name], found[name]
-        is_ordered = isinstance(kind, nw.Enum)
-        values = pd.Categorical(values, categories=kind.categories) if is_ordered else values
+        if isinstance(kind, nw.Enum):
+            values = pd.Categorical(values, categories=kind.categories)
         columns[name] = pd.Series(values)
     return pd.DataFrame(columns)
 
