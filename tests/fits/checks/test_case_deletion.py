@@ -102,6 +102,13 @@ def test_of_draws_the_change_is_without_their_noise():
     )
 
 
+def test_of_no_groups_the_table_has_no_rows():
+    fit = rf.fit("Yield ~ 1 + (1 | Batch)", rf.load_dataset("Dyestuff"))
+    none, one = fit.influence(levels=[]), fit.influence(levels=["E"])
+    assert len(none) == 0
+    assert none.columns.tolist() == one.columns.tolist()
+
+
 def counts():
     rng = np.random.default_rng(3)
     x, g = rng.normal(size=60), np.repeat(list("abcdef"), 10)

@@ -154,6 +154,15 @@ def test_draws_give_about_the_same():
     )
 
 
+def test_the_common_effect_has_the_interval_of_its_draws():
+    model = rf.Model("y ~ 1", SCHOOLS, se="s")
+    drawn, exact = (
+        fit.forest_table() for fit in (model.fit("laplace", seed=1), model.fit("quadrature"))
+    )
+    columns = ["estimate", "lower", "upper"]
+    assert (drawn[columns] - exact[columns]).abs().to_numpy().max() < 0.8
+
+
 def test_own_estimates_are_those_of_the_data():
     table = rf.fit("y ~ 1 + (1 | study)", SCHOOLS, se="s").forest_table(0.5)
     rows, half = table[table["kind"] == "study"], stats.norm.ppf(0.75) * SCHOOLS["s"]

@@ -108,7 +108,7 @@ def influence_table(made: Refitted, units: Units, places: Places) -> pd.DataFram
             failed[str(units.labels[place])] = str(error)
         else:
             changes[i] = left.reindex(whole.index) - whole
-    if len(failed) == len(places):
+    if failed and len(failed) == len(places):
         reason = next(iter(failed.values()))
         raise FitError(f"the model cannot be fitted without {units.name(places[0])}: {reason}")
     codes = np.arange(fit.n_obs) if units.codes is None else units.codes

@@ -16,7 +16,7 @@ from ranef.design.labels import sd_name
 from ranef.errors import FitError, probability
 from ranef.fits.fitted import Fitted
 from ranef.plots import forest
-from ranef.posterior.draws import covariances_of
+from ranef.posterior.draws import covariances_of, hdi
 from ranef.posterior.quadrature.marginal_densities import mixture
 from ranef.posterior.quadrature.moments import LatticeMarginals
 from ranef.printing.frames import captioned
@@ -333,6 +333,9 @@ def interval(weights: Array, means: Array, sds: Array, prob: float) -> tuple[flo
     if len(weights) == 1:
         half = float(special.ndtri(0.5 + prob / 2) * sds[0])
         return mean, mean - half, mean + half
+    if not sds.any():  # draws of what nothing is left to be integrated out of
+        lower, upper = hdi(means[None], prob)
+        return mean, float(lower), float(upper)
     return mean, *mixture(weights, means, np.maximum(sds, MIN_RELATIVE_SD * sds.max())).hdi(prob)
 
 
