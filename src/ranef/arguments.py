@@ -267,6 +267,14 @@ def option_names(method: Callable[..., object]) -> list[str]:
     return [field.name for field in fields(Sampling)] * passes_on + names
 
 
+_NO_OPTIMISER = "There is nothing to set: the search ends at rounding, see `fit.convergence`."
+_ELSEWHERE = {  # options of other packages
+    "reml": 'It is the method, "reml" or "ml".',
+    **dict.fromkeys(("control", "optimizer", "start", "maxiter"), _NO_OPTIMISER),
+    **dict.fromkeys(("iter", "warmup"), "It is `draws` and `tune`, which do not count each other."),
+}
+
+
 def check_options(
     method: str, options: Iterable[str], of_method: Sequence[str], of_model: Sequence[str]
 ) -> None:
@@ -289,4 +297,5 @@ def check_options(
             others = [name for name in of_model if len(name) > 2]  # `se` is like any `seed`
             hint = suggestion(option, [*of_method, *others])
             hint = "It is an option of Model." if option in of_model else hint
+            hint = _ELSEWHERE.get(option.lower(), hint)
             raise FitError(f"fit({method!r}) has no option `{option}`. {hint}")

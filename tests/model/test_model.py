@@ -322,6 +322,11 @@ def test_one_level_is_refused_by_reml_and_left_to_the_prior_by_mcmc(monkeypatch)
             f"fit('reml') has no option `seed`. Known names: `verbose`, {OF_MODEL}.",
         ),
         ("mcmc", {"drawz": 1}, "fit('mcmc') has no option `drawz`. Did you mean `draws`?"),
+        (
+            "reml",
+            {"REML": 0},
+            'fit(\'reml\') has no option `REML`. It is the method, "reml" or "ml".',
+        ),
         ("reml", {"weigths": 1}, "fit('reml') has no option `weigths`. Did you mean `weights`?"),
     ],
 )
