@@ -212,6 +212,14 @@ def test_a_named_factor(name, size):
     assert units_of(pastes(), "group", name).size == size
 
 
+def test_a_column_that_is_a_predictor():
+    cake = rf.load_dataset("cake")
+    design = rf.Model("angle ~ recipe + (1 | replicate)", cake).design
+    units = units_of(design, "group", "recipe")
+    assert (units.factor, list(units.labels)) == ("recipe", ["A", "B", "C"])
+    np.testing.assert_array_equal(units.codes, cake["recipe"].cat.codes)
+
+
 def test_labels():
     data = rf.load_dataset("Dyestuff")
     for labels in (data["Batch"], data["Batch"].to_numpy(), data["Batch"].tolist()):
@@ -255,8 +263,8 @@ def test_labels():
             "btch",
             rf.FitError,
             (
-                "the model has no grouping factor 'btch'. Did you mean `batch`? Labels of the rows "
-                "may be given as an array."
+                "the model has no grouping factor 'btch'. Did you mean `batch`? Of what the model "
+                "does not use, give the labels of the rows: group=data['btch']."
             ),
         ),
         (
@@ -275,8 +283,8 @@ def test_labels():
             "Batch",
             rf.FitError,
             (
-                "the model has no grouping factor 'Batch'. It has none. Labels of the rows may be "
-                "given as an array."
+                "the model has no grouping factor 'Batch'. It has none. Of what the model does not "
+                "use, give the labels of the rows: group=data['Batch']."
             ),
         ),
         (

@@ -177,6 +177,10 @@ def test_another_file_is_refused(content, tmp_path):
     assert message(path) == "`PATH` is not a file that fit.save() has made."
 
 
+def test_a_folder_is_refused(tmp_path):
+    assert message(tmp_path) == "`PATH` is a folder, and not a file that fit.save() has made."
+
+
 def test_another_zip_is_refused(tmp_path):
     path = tmp_path / "other.zip"
     with zipfile.ZipFile(path, "w") as file:

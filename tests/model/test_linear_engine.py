@@ -544,8 +544,8 @@ def test_quadrature_takes_four_parameters():
 def test_a_known_sd_beside_an_unknown_sigma():
     known = {"sd": rf.priors.Constant(30)}
     assert refused("quadrature", priors=known) == (
-        "`sd_Subject[Intercept]` is known but sigma is not; quadrature needs sds relative to it: "
-        'use method="mcmc" or "laplace".'
+        "`sd_Subject[Intercept]` known without sigma leaves no ratio to it to integrate over: know "
+        'sigma too, or the ratio, Relative(Constant(...)); or use method="mcmc" or "laplace".'
     )
     assert refused("map", priors=known) == (
         "the prior of `sd_Subject[Intercept]` is a constant: a posterior mode keeps no standard "

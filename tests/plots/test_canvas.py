@@ -9,7 +9,16 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 
 import ranef as rf
-from ranef.plots.canvas import ellipse, name_columns, new_figure, short
+from ranef.errors import RanefError
+from ranef.plots.canvas import (
+    checked_axes,
+    ellipse,
+    name_columns,
+    name_rows,
+    new_figure,
+    rows_height,
+    short,
+)
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -37,6 +46,20 @@ def test_the_ellipse_closes_and_is_centred() -> None:
 def test_a_covariance_that_rounding_made_indefinite_gives_a_line() -> None:
     contour = ellipse(np.zeros(2), np.array([[1.0, 1.0], [1.0, 1.0 - 1e-15]]), 0.5)
     np.testing.assert_allclose(contour[:, 0], contour[:, 1], atol=1e-7)
+
+
+@pytest.mark.parametrize("ax", [3, "a", [None], {"a": 1}, object()])
+def test_what_is_no_axes_is_refused(ax: object) -> None:
+    with pytest.raises(RanefError, match=r"`ax` takes axes of matplotlib, as plt.subplots\(\) mak"):
+        checked_axes(ax, ["a"])  # type: ignore[arg-type]
+
+
+def test_many_rows_are_lower_and_still_named() -> None:
+    assert rows_height(18) == pytest.approx(0.9 + 18 * 0.18)
+    assert rows_height(60) < 8.2
+    axes = new_figure((5.0, rows_height(60))).add_subplot()
+    name_rows(axes, [f"level {i}" for i in range(60)], 60)
+    assert len(axes.get_yticklabels()) == 60
 
 
 def test_names_keep_their_two_ends() -> None:

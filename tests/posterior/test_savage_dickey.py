@@ -142,6 +142,19 @@ def test_an_sd_relative_to_sigma(prior):
     ratio, small = exact.mixture.nodes.values[:, 1], 0.12
     share = exact.mixture.weights[ratio < small].sum() / small
     assert share == pytest.approx(found.posterior, rel=0.4)
+    curve = module.relative_curve(exact, priors, "sd_Batch")
+    assert curve is not None
+    assert float(curve.pdf(0.0)) == pytest.approx(found.posterior, rel=1e-5)
+    assert curve.mean == pytest.approx(exact.mixture.weights @ ratio, rel=1e-4)
+    table = module.density_table(priors, exact.target.space, found, curve, relative=True)
+    assert table.iloc[-1].tolist() == [0.0, found.posterior, found.prior]
+    where = priors, exact.target.space, "sd_Batch", np.array([0.5])
+    inside = module.prior_density(*where, relative=True)
+    with pytest.raises(FitError, match="the prior of `sd_Batch` is one of its ratio to sigma"):
+        module.prior_density(*where)
+    density = {HalfNormal: 2 * stats.norm.pdf(0.5), HalfCauchy: 2 * stats.cauchy.pdf(0.5)}
+    assert inside[0] == pytest.approx(density[type(prior)], rel=1e-10)
+    assert module.relative_curve(exact, priors, "Intercept") is None
 
 
 def test_nested_factors():

@@ -34,7 +34,7 @@ def test_a_table_prints_its_caption_and_its_digits():
 def test_what_is_made_of_it_is_a_frame():
     table = Table(FRAME)
     table.attrs["interval"] = "x"
-    made = [table.round(1), table.iloc[:1], table[["sd"]], table.copy(), table.to_frame()]
+    made = [table.round(1), table.iloc[:1], table.copy(), table.to_frame()]
     made += [pd.concat([table, table]), table.assign(a=1), table.groupby("level").mean()]
     assert {type(one) for one in made} == {pd.DataFrame}
     assert table.to_frame().attrs == {"interval": "x"}
@@ -43,6 +43,18 @@ def test_what_is_made_of_it_is_a_frame():
     assert isinstance(again, Table)
     assert str(again) == str(table)
     assert table.to_csv() == FRAME.to_csv()
+
+
+def test_chosen_columns_and_rows_are_a_table():
+    fit = rf.fit("Yield ~ 1 + (1 | Batch)", rf.load_dataset("Dyestuff"))
+    table = fit.coef_table()
+    some = table[["level", "estimate", "lower"]][table["level"] != "A"][1:3]
+    assert str(some).startswith(table.attrs["interval"])
+    assert some["level"].tolist() == ["C", "D"]
+    assert str(table[["level", "estimate"]]).startswith("level  estimate\n")
+    named = rf.list_datasets()[["name", "rows"]]
+    assert isinstance(named, Table)
+    assert str(named).splitlines()[1].split() == ["Dyestuff", "30"]
 
 
 def test_a_long_table_is_cut_with_a_count_but_whole_in_a_file():

@@ -197,8 +197,12 @@ class Design:
         """
         if self._rows is None or not self.has_rows:
             sums = "cross-products" if self._rows is None else self._rows.made_from
-            message = f"this model has no rows: it was made from {sums} alone; what is said of "
-            raise FitError(f"{message}single rows needs a model of the data themselves.")
+            raise FitError(
+                f"this model has no rows: it was made from {sums} alone. What is said of single "
+                "rows (such as fitted values, residuals, checks) needs a model of the data "
+                "themselves, or of some groups of them; estimates, intervals, random effects, "
+                "predict(new_data), means and comparisons of models need no rows."
+            )
         return self._rows
 
     @property

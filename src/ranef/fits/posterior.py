@@ -53,7 +53,7 @@ from ranef.posterior.marginal_likelihood import MarginalLikelihood
 from ranef.posterior.prior_sensitivity import SCALES
 from ranef.posterior.quadrature.marginal_densities import Curve
 from ranef.posterior.quadrature.moments import LatticeMarginals
-from ranef.posterior.savage_dickey import DensityRatio, prior_density
+from ranef.posterior.savage_dickey import DensityRatio, density_table, relative_curve
 from ranef.printing.frames import captioned
 from ranef.printing.summary import Summary
 from ranef.priors.prior_predictive import prior_predictive
@@ -64,7 +64,6 @@ if TYPE_CHECKING:
     from arviz_stats.utils import ELPDData
 
 
-DRAWN_POINTS = 400  # of a density
 _NAMES = {
     "mcmc": "MCMC (NUTS)",
     "laplace": "Laplace approximation, corrected by importance weights",
@@ -621,7 +620,7 @@ class QuadratureFit(PosteriorFit):
 
     marginals: LatticeMarginals
 
-    made_by: ClassVar[str] = '"quadrature"'
+    made_by: ClassVar[str] = '"quadrature" (linear models)'
 
     def curve(self, name: str) -> Curve:
         """Return the posterior density of one parameter.
@@ -666,15 +665,14 @@ class QuadratureFit(PosteriorFit):
         Raises
         ------
         FitError
-            As `savage_dickey`; or if the prior is one of the ratio to sigma.
+            As `savage_dickey`.
         """
-        ratio, curve = self.savage_dickey(name), self.curve(name)
-        low, high = (float(curve.quantile(p)) for p in (0.0005, 0.9995))
-        values = np.setdiff1d(np.linspace(min(low, 0.0), max(high, 0.0), DRAWN_POINTS), 0.0)
-        prior = prior_density(self.asked.priors, self.marginals.exact.target.space, name, values)
-        table = pd.DataFrame({"value": values, "posterior": curve.pdf(values), "prior": prior})
-        table.loc[len(table)] = [0.0, ratio.posterior, ratio.prior]
-        return comparisons.posterior_and_prior(table, name=name, **style)
+        ratio, exact, priors = self.savage_dickey(name), self.marginals.exact, self.asked.priors
+        of_ratio = relative_curve(exact, priors, name)
+        curve = of_ratio or self.curve(name)
+        table = density_table(priors, exact.target.space, ratio, curve, relative=bool(of_ratio))
+        words = name + " / sigma" * bool(of_ratio)
+        return comparisons.posterior_and_prior(table, name=words, **style)
 
     def effect_curve(self, term: str, level: object, coef: str) -> Curve:
         """Return the posterior density of one random effect.

@@ -301,10 +301,14 @@ def _units_by_factor(design: Design, group: str | ArrayLike | None) -> Units:
     if group is None:
         group = _only_factor(list(factors))
     if isinstance(group, str):
+        if group not in factors and design.has_rows and group in design.rows.data.columns:
+            return _units_by_label(design, design.rows.data.columns[group])
         if group not in factors:
             hint = suggestion(group, factors) if factors else "It has none."
-            message = f"the model has no grouping factor {group!r}. {hint} Labels of the rows "
-            raise FitError(f"{message}may be given as an array.")
+            raise FitError(
+                f"the model has no grouping factor {group!r}. {hint} Of what the model does not "
+                f"use, give the labels of the rows: group=data[{group!r}]."
+            )
         return Units(GROUP, group, factors[group].codes, factors[group].levels)
     return _units_by_label(design, group)
 

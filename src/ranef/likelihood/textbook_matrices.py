@@ -14,6 +14,9 @@ from scipy import sparse
 from ranef._typing import Array, Places
 from ranef.design.design import Design
 from ranef.design.groups import transposed
+from ranef.numerics.memory import check_memory
+
+V_COPIES = 5.0  # of the numbers of V, with their places
 
 
 def random_effects_matrix(design: Design) -> sparse.csc_array:
@@ -71,6 +74,12 @@ def marginal_covariance(
         The rows that are wanted; all by default.
     """
     chosen = np.arange(design.n_obs) if places is None else places
+    counts = [np.bincount(term.codes[chosen]).astype(np.float64) for term in design.rows.terms]
+    check_memory(
+        V_COPIES * sum(float(of_term @ of_term) for of_term in counts),
+        f"the covariance of {len(chosen):,} rows",
+        "Ask for some of the rows, V(rows).",
+    )
     Z = sparse.csr_array(random_effects_matrix(design))[chosen]
     ZL = Z @ relative_factor(design, Lambdas)
     noise = sparse.diags_array(1 / design.rows.weights[chosen])

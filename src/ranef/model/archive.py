@@ -254,6 +254,8 @@ def read(path: Path_, kinds: Kinds) -> Archive:
     """
     if not Path(path).exists():
         raise FileNotFoundError(f"there is no file `{Path(path).absolute()}`.")
+    if Path(path).is_dir():
+        raise FitError(f"`{path}` is a folder, and not a file that fit.save() has made.")
     with Path(path).open("rb") as file:
         start = file.read(4)
     if not zipfile.is_zipfile(path):

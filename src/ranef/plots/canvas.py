@@ -60,8 +60,14 @@ class InFigure(np.ndarray[tuple[int], np.dtype[np.object_]]):
 
 
 def checked_axes(ax: Axes | Iterable[Axes], panels: Sequence[str]) -> Panels:
-    """Return the user's axes as an array, one a panel; refuse another number."""
+    """Return the user's axes as an array, one a panel; refuse another number, and what is none."""
+    from matplotlib.axes import Axes as IsAxes
+
     axes = np.ravel(np.array(list(ax) if isinstance(ax, Iterable) else ax, dtype=object))
+    if others := [one for one in axes if not isinstance(one, IsAxes)]:
+        raise RanefError(
+            f"`ax` takes axes of matplotlib, as plt.subplots() makes them, got {others[0]!r}."
+        )
     if len(axes) != len(panels):
         raise RanefError(
             f"`ax` must hold one axes for each panel, {len(panels)} in all "
@@ -152,8 +158,11 @@ def font_scale() -> float:
 
 
 def rows_height(m: int) -> float:
-    """Return the height, in inches, of a plot with a row for each of m levels."""
-    return 0.9 + 0.18 * max(m, 4) if m <= MAX_NAMED_ROWS else 6.0
+    """Return the height, in inches, of a plot with a row for each of m levels.
+
+    Beyond 20, rows are half as high, and their names smaller.
+    """
+    return 0.9 + 0.09 * (max(m, 4) + min(max(m, 4), 20)) if m <= MAX_NAMED_ROWS else 6.0
 
 
 def labels_width(levels: Sequence[str]) -> float:

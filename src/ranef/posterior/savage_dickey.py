@@ -18,11 +18,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
+import pandas as pd
 from scipy import special
 
 from ranef._typing import Array
 from ranef.errors import FitError, suggestion
 from ranef.posterior.linear_posterior import LinearPosterior
+from ranef.posterior.quadrature.marginal_densities import Curve
 from ranef.posterior.quadrature.moments import Exact
 from ranef.posterior.transforms import LOG, Coordinate, Space, coordinate, log_pdf
 from ranef.printing.summary import InNotebook
@@ -42,6 +44,7 @@ FLAT = (
     "`{}` has a flat prior, which is no density: its Bayes factor is not defined. Give it a proper "
     "prior with priors=, such as {}."
 )
+DRAWN_POINTS = 400  # of a density
 ZERO_SD = 1e-100  # an sd over sigma that makes no difference from zero, but has a logarithm
 
 
@@ -139,7 +142,9 @@ def _ratio(exact: Exact, target: LinearPosterior, name: str, log_prior: float) -
     )
 
 
-def prior_density(priors: Priors, space: Space, name: str, values: Array) -> Array:
+def prior_density(
+    priors: Priors, space: Space, name: str, values: Array, *, relative: bool = False
+) -> Array:
     """Return the prior density of a parameter that `savage_dickey` knows.
 
     Parameters
@@ -150,11 +155,13 @@ def prior_density(priors: Priors, space: Space, name: str, values: Array) -> Arr
         As of `savage_dickey`, or sigma.
     values : ndarray
         Above zero for a standard deviation, between -1 and 1 for a correlation.
+    relative : bool
+        Whether the values are those of the ratio of an sd to sigma, which has the prior.
 
     Raises
     ------
     FitError
-        If the prior is one of the ratio of sd and sigma, which has another scale.
+        If the prior is one of the ratio of sd and sigma, and the values are not.
     """
     effects = _effects(priors)
     if name in effects:
@@ -168,9 +175,42 @@ def prior_density(priors: Priors, space: Space, name: str, values: Array) -> Arr
         density = np.exp(_of_correlation(term)) * (1 - values**2) ** (term.corr.eta - 1)
         return np.asarray(density)
     prior = term.sd[j]
-    if isinstance(prior, Relative):
-        raise FitError(f"the prior of `{name}` is one of its ratio to sigma: it is not drawn.")
-    return np.exp(log_pdf(prior, values, positive=True))
+    if isinstance(prior, Relative) and not relative:
+        raise FitError(f"the prior of `{name}` is one of its ratio to sigma.")
+    inner = prior.prior if isinstance(prior, Relative) else prior
+    return np.exp(log_pdf(inner, values, positive=True))
+
+
+def density_table(
+    priors: Priors, space: Space, ratio: DensityRatio, curve: Curve, *, relative: bool
+) -> pd.DataFrame:
+    """Return posterior and prior densities, columns `value, posterior, prior`, that at zero last.
+
+    Parameters
+    ----------
+    priors : Priors
+    space : Space
+    ratio : DensityRatio
+        That at zero.
+    curve : Curve
+        The posterior density.
+    relative : bool
+        Whether that is the density of the ratio of an sd to sigma.
+    """
+    ends = sorted([0.0, *map(float, curve.quantile([0.0005, 0.9995]))])
+    values = np.setdiff1d(np.linspace(ends[0], ends[-1], DRAWN_POINTS), 0.0)
+    prior = prior_density(priors, space, ratio.name, values, relative=relative)
+    table = pd.DataFrame({"value": values, "posterior": curve.pdf(values), "prior": prior})
+    table.loc[len(table)] = [0.0, ratio.posterior, ratio.prior]
+    return table
+
+
+def relative_curve(exact: Exact, priors: Priors, name: str) -> Curve | None:
+    """Return the density of sd / sigma where the prior of an sd is one of that; else None."""
+    t, j = _places(priors).get(name, (0, None))
+    if j is None or not isinstance(priors.terms[t].sd[j], Relative):
+        return None
+    return exact.curve(exact.target.space.places[t][0].start + j, relative=True)
 
 
 # ------------------------------------------------------------------------------ which parameter

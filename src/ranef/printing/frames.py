@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 
 from ranef.printing.markup import as_html
@@ -29,8 +31,9 @@ def captioned(frame: pd.DataFrame, **words: str) -> Table:
 class Table(OnPage, pd.DataFrame):  # type: ignore[misc]
     """A data frame that prints itself with the digits that its errors leave, and says what it is.
 
-    What is made of it, by choosing rows or columns or by rounding, is a `DataFrame` like any
-    other. A table of more than 60 rows shows the first and the last; `to_string()` shows all.
+    Columns or rows that are chosen by `table[...]` are a table too; all else that is made of it,
+    such as by rounding, is a `DataFrame` like any other. A table of more than 60 rows shows the
+    first and the last; `to_string()` shows all.
 
     Examples
     --------
@@ -47,6 +50,15 @@ class Table(OnPage, pd.DataFrame):  # type: ignore[misc]
     @property
     def _constructor(self) -> type[pd.DataFrame]:
         return pd.DataFrame
+
+    def __getitem__(self, key: Any) -> Any:
+        found = super().__getitem__(key)
+        if not isinstance(found, pd.DataFrame):
+            return found
+        table = captioned(found)
+        if "lower" in self and "lower" not in table:
+            table.attrs.pop("interval", None)
+        return table
 
     def to_frame(self) -> pd.DataFrame:
         """Return the numbers as a DataFrame without a print of its own."""

@@ -40,6 +40,18 @@ def test_generalised_models_have_none():
         herds.V()
 
 
+def test_rows_that_are_none_and_rows_without_memory(monkeypatch):
+    fit = rf.fit("Yield ~ 1 + (1 | Batch)", rf.load_dataset("Dyestuff"))
+    for rows in ([30], [True, False], "a", [1.5]):
+        with pytest.raises(FitError, match="rows= is a mask of 30 truth values, or places from 0"):
+            fit.V(rows)
+    monkeypatch.setattr("ranef.numerics.memory.available", lambda: 100.0)
+    monkeypatch.setattr("ranef.numerics.memory.ALWAYS_FREE", 8 * 5 * 150 - 1)
+    with pytest.raises(FitError, match=r"the covariance of 30 rows needs .* Ask for some of the"):
+        fit.V()
+    assert fit.V(range(29)).shape == (29, 29)
+
+
 def test_R_X_of_a_generalised_model_has_the_errors_given_theta():
     """lme4: vcov(fit, use.hessian = FALSE)."""
     path = Path(__file__).parents[2] / "reference" / "lme4.json"

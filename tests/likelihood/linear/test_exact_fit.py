@@ -218,3 +218,20 @@ def test_a_bound_spares_the_factorisation_of_many_crossed_effects(monkeypatch):
         rf.fit("sums ~ 1 + (1 | g) + (1 | h)", data)
     monkeypatch.setattr(_Fit, "factorized", None)
     assert rf.fit("y ~ 1 + (1 | g) + (1 | h)", data).converged
+
+
+@pytest.mark.parametrize("sd", [0.0, 1.0])
+def test_few_levels_with_very_many_rows(sd):
+    rng, n, m = np.random.default_rng(0), 200_000, 4
+    means = np.array([-1.5, -0.5, 0.5, 1.5]) * sd
+    data = pd.DataFrame({"g": np.arange(n) % m, "y": rng.normal(size=n)})
+    data["y"] += means[data["g"]]
+    fit = rf.fit("y ~ 1 + (1 | g)", data)
+    by_group = data.groupby("g")["y"]
+    within, between = by_group.var().mean(), n / m * by_group.mean().var()
+    variance = within if between > within else data["y"].var()
+    assert fit.sigma**2 == pytest.approx(variance, rel=1e-9)
+    of_groups = max(between - within, 0.0) * m / n
+    assert fit.varcorr().cov["g"].iloc[0, 0] == pytest.approx(of_groups, rel=1e-5, abs=1e-12)
+    with pytest.raises(DataError, match="it is constant within the levels of `g`"):
+        rf.fit("y ~ 1 + (1 | g)", data.assign(y=data["g"] ** 2))

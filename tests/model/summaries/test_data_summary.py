@@ -8,7 +8,7 @@ import pytest
 from reference_cases import read_cases, read_frame
 
 import ranef as rf
-from ranef.errors import DataError, FitError
+from ranef.errors import DataError, DataWarning, FitError
 from ranef.model.summaries.data_summary import DataSummary
 
 TIGHT = 1e-10
@@ -217,3 +217,11 @@ def test_eleven_parts_give_the_pooled_fit_of_lme4(method: str) -> None:
     np.testing.assert_allclose(fit.se(), [*case["se"].values()], rtol=1e-4)
     np.testing.assert_allclose(fit.theta, case["theta"], rtol=1e-3, atol=1e-4)
     assert fit.sigma == pytest.approx(case["sigma"], rel=1e-5)
+
+
+def test_new_rows_without_a_complete_one():
+    sleep = rf.load_dataset("sleepstudy")
+    fit = rf.Model(rf.summarize("Reaction ~ Days + (Days | Subject)", sleep)).fit()
+    assert fit.predict(sleep.head(0)).shape == (0,)
+    with pytest.warns(DataWarning, match="nan is predicted for 2 of 2 rows, for missing values"):
+        assert np.isnan(fit.predict(sleep.head(2).assign(Days=np.nan))).all()

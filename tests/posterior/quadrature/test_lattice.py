@@ -260,8 +260,8 @@ def test_a_known_sd_without_a_known_sigma_is_refused():
     with pytest.raises(FitError) as error:
         lattice.check_feasible(target)
     assert str(error.value) == (
-        "`sd_g[Intercept]` is known but sigma is not; quadrature needs sds relative to it: "
-        'use method="mcmc" or "laplace".'
+        "`sd_g[Intercept]` known without sigma leaves no ratio to it to integrate over: know "
+        'sigma too, or the ratio, Relative(Constant(...)); or use method="mcmc" or "laplace".'
     )
     lattice.check_feasible(
         density("y ~ x + (1 | g)", slopes_frame(), {"sd": Relative(Constant(1.5))})

@@ -179,11 +179,11 @@ class LazyMeans:
         nodes += [*formula.offsets]
         for _, part, _ in self._terms():
             nodes += [*part.group, *(f for term in part.terms for f in term.factors)]
-        for name in columns_of(nodes):
+        for name, span in columns_of(nodes).items():
             if name not in schema:
                 hint = suggestion(name, [*schema])
                 message = f"the column `{name}` is not in the data. {hint}"
-                raise FormulaError(message, formula.text, (0, 0))
+                raise FormulaError(message, formula.text, span)
 
     def _check_levels(self, data: LazyFrame) -> None:
         """Refuse levels of coded factors, and of groups that must be known, that are not known."""

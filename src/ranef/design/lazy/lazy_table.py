@@ -174,6 +174,9 @@ def complete_table(
     for option, value in (("weights", weights), ("offset", offset)):
         if value is not None and not isinstance(value, str):
             raise DataError(f"{option}= of lazy data is the name of a column, got an array.")
+        if isinstance(value, str) and value not in schema:
+            hint = suggestion(value, [*schema])
+            raise DataError(f"{option}={value!r} is not a column of the data. {hint}")
         if isinstance(value, str):
             names.setdefault(value, (0, 0))
     for name, span in names.items():

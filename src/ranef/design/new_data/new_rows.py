@@ -228,7 +228,8 @@ def new_rows(
     used = source.columns(columns_of(nodes), formula.text, **remedies)
     frame, offset, places = complete_new_rows(used, source.values(recipe.offset, "offset"))
     if not len(frame):
-        frame = recipe.no_rows[list(frame.columns)]
+        typed = recipe.no_rows.columns.intersection(frame.columns)
+        frame = frame.astype(recipe.no_rows.dtypes[typed].to_dict())
     memory = replace(recipe.memory, levels=dict(recipe.memory.levels))  # nothing new is learnt
     interpreter = Interpreter(frame, formula.text, memory, recipe.functions)
     X = code(interpreter, formula.fixed, recipe.X).values

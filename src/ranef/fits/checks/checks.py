@@ -275,6 +275,7 @@ class Checks(Residuals):
         'E'
         """
         fit: Any = self
+        seed = check_seed(seed)
         units, places = units_to_leave_out(self.design, unit, group, levels)
         table = influence_table(refitted(fit), units, places)
         if not hasattr(fit, "marginals"):

@@ -55,7 +55,8 @@ class PointMatrices(ABC):
         Raises
         ------
         FitError
-            If the model is generalised: there the covariance depends on the means.
+            If the model is generalised: there the covariance depends on the means; or if there is
+            no memory for V.
 
         Examples
         --------
@@ -70,7 +71,14 @@ class PointMatrices(ABC):
                 f"the rows of a {self.family.name} model have no covariance apart from their "
                 "means. That of the linear predictor is made of fit.Z() and fit.Lambda()."
             )
-        places = None if rows is None else np.arange(self.design.n_obs)[np.asarray(rows)]
+        try:
+            places = None if rows is None else np.arange(self.design.n_obs)[np.asarray(rows)]
+        except IndexError as error:
+            n = self.design.n_obs
+            raise FitError(
+                f"rows= is a mask of {n:,} truth values, or places from 0 to {n - 1:,}, got "
+                f"{rows!r}."
+            ) from error
         one = self.estimate
         V = textbook_matrices.marginal_covariance(self.design, one.Lambdas, one.sigma, places)
         if not correlation:

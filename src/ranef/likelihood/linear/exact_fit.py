@@ -34,9 +34,9 @@ from ranef.likelihood.linear.crossproducts import (
     residual_sums,
 )
 from ranef.likelihood.linear.optimum.average_information import times
-from ranef.likelihood.linear.reml import profiled
 from ranef.numerics.matrices import threads_for
 
+ABSORBED = 1e-12  # of a fixed column: what random effects leave of it is rounding
 LARGE_SDS = (1e3, 1e4)  # relative to sigma; what is fitted leaves r^2 like their inverse square
 MAX_PENALISED_SHARE = 1e-6  # of the variation of y, in the penalised fit of what is fitted exactly
 RELATIVE_ROUNDING = 1e-13  # of the variation of y, in fitted values
@@ -230,7 +230,7 @@ class _Fit:
         least = MAX_PENALISED_SHARE * self.cross.fixed[-1, -1]
         if self.cross.q_rest > MAX_DIRECT and self.surely_leaves(least, LARGE_SDS[1]):
             return False
-        if profiled(self.factorized(LARGE_SDS[1]), reml=True).r2 > least:
+        if _penalised(self.factorized(LARGE_SDS[1]))[0] > least:
             return False
         if self.fits_any:
             return not reml and self.ranks[0] < self.cross.n
@@ -244,7 +244,7 @@ class _Fit:
         """
         design = self.design
         if design.sufficient.is_paired:
-            some, less = (profiled(self.factorized(sd), reml=True).r2 for sd in LARGE_SDS)
+            some, less = (_penalised(self.factorized(sd))[0] for sd in LARGE_SDS)
             return less < SHRUNK * some
         for _ in range(REFINEMENTS):
             design = design.with_rows(y=self._residuals(design), offset=np.zeros(design.n_obs))
@@ -255,10 +255,23 @@ class _Fit:
         """Return what a penalised fit leaves of every row."""
         cross = cross_products(design)
         factorized = self.factorized(LARGE_SDS[1], cross)
-        gamma = profiled(factorized, reml=True).gamma
+        gamma = _penalised(factorized)[1]
         beta = cross.beta_ols + np.linalg.solve(cross.R, gamma)
         y = design.sufficient.y - design.sufficient.offset - design.sufficient.X @ beta
         effects = blocked_cholesky.modes(factorized, gamma)
         for term, T, b in zip(design.sufficient.terms, cross.bases, effects, strict=True):
             y -= (term.columns * np.linalg.solve(T, b.T).T[term.codes]).sum(axis=1)
         return y
+
+
+def _penalised(factorized: Factorized) -> tuple[float, Array]:
+    """Return the penalised residual sum of squares, and the fixed effects in the basis.
+
+    Directions that random effects take over as a whole, as the mean of a few levels with very many
+    rows, need no fixed effect.
+    """
+    lengths, axes = np.linalg.eigh(factorized.reduced[:-1, :-1])
+    kept = lengths > ABSORBED
+    along = axes[:, kept].T @ factorized.reduced[:-1, -1]
+    gamma = axes[:, kept] @ (along / lengths[kept])
+    return float(factorized.reduced[-1, -1] - along @ (along / lengths[kept])), gamma

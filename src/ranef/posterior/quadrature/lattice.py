@@ -84,8 +84,8 @@ def check_feasible(target: LinearPosterior) -> None:
     absolute = [name for name in fixed if not space.relative[space.names.index(name)]]
     if absolute and space.n_given in space.free:
         raise FitError(
-            f"{listed(absolute)} is known but sigma is not; quadrature needs sds relative to it: "
-            'use method="mcmc" or "laplace".'
+            f"{listed(absolute)} known without sigma leaves no ratio to it to integrate over: know "
+            'sigma too, or the ratio, Relative(Constant(...)); or use method="mcmc" or "laplace".'
         )
 
 

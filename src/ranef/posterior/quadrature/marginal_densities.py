@@ -248,7 +248,9 @@ def _steps_along(whitened: Frame) -> Array:
     return steps
 
 
-def marginal_density(target: LinearPosterior, mode: Mode, place: int) -> Curve:
+def marginal_density(
+    target: LinearPosterior, mode: Mode, place: int, *, relative: bool = False
+) -> Curve:
     """Return the posterior density of one free value, all else integrated out.
 
     Parameters
@@ -257,6 +259,8 @@ def marginal_density(target: LinearPosterior, mode: Mode, place: int) -> Curve:
     mode : Mode
     place : int
         Which of the values of the space. Sds and correlations are the user's.
+    relative : bool
+        Whether the density is that of the ratio of an sd to sigma.
     """
     whitened = frame(target, mode, first=place)
     steps = _steps_along(whitened)
@@ -268,14 +272,15 @@ def marginal_density(target: LinearPosterior, mode: Mode, place: int) -> Curve:
         [special.logsumexp(nodes.log_density[nodes.z[:, 0] == i], axis=0) for i in first]
     )
     first = first * steps[0]
-    if whitened.is_sd[place] and whitened.has_sigma:
+    if whitened.is_sd[place] and whitened.has_sigma and not relative:
         return _curve_of_sd(whitened, place, first, nodes.axis, table)
     t = _finer(first)
     log_density = _smooth(first, special.logsumexp(table, axis=1))(t)
     t = whitened.center[0] + whitened.root[0, 0] * t
     if whitened.is_sd[place]:
         log_ratio, log_slope = half_line(t)
-        value = whitened.scales[place] * np.exp(log_ratio + whitened.log_sigma)
+        log_sigma = 0.0 if relative else whitened.log_sigma
+        value = whitened.scales[place] * np.exp(log_ratio + log_sigma)
         return tabulated(t, log_density, value, value * np.exp(log_slope), from_zero=True)
     c = target.space.coordinates[int(np.flatnonzero(target.space.free == place)[0])]
     value, slope, _, _ = c.at(t)

@@ -116,9 +116,9 @@ class Exact(WithoutCaches):
         sigma = self.mixture.sigma[:, None, None]
         return [sigma * F for F in self.target.users_factors(self.mixture.nodes.values)]
 
-    def curve(self, place: int) -> Curve:
-        """Return the density of one free value of the space, on the user's scale."""
-        return marginal_density(self.target, self.mode, place)
+    def curve(self, place: int, *, relative: bool = False) -> Curve:
+        """Return the density of one free value of the space, or of an sd relative to sigma."""
+        return marginal_density(self.target, self.mode, place, relative=relative)
 
     # ----------------------------------------------------------------------------- the effects
 
