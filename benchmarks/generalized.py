@@ -184,6 +184,7 @@ def cells(n: int = 100_000) -> None:
             rows=row_cells.cells_of(model.design.distinct, model.family).rows,
         )
         gradient, point = sampled.compile_dlogp(), sampled.initial_point()
+        gradient(point)
         report(
             f"{name}, 100 gradients of NUTS",
             once(lambda g=gradient, p=point: [g(p) for _ in range(100)])[1],
