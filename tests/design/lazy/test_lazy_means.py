@@ -129,7 +129,7 @@ def test_what_is_found_row_by_row_is_refused() -> None:
         fit.predict(lazy, prob=0.9)
     with pytest.raises(FitError, match="draws=True is found row by row"):
         fit.predict(lazy, draws=True)
-    with pytest.raises(FormulaError, match="the column `x` is not in the data"):
+    with pytest.raises(FormulaError, match=r"the column `x` is not in the data(.|\n)*\n {14}\^$"):
         fit.predict(lazy.drop("x"))
     with pytest.raises(DataError, match="have a column `mean`, which is what predictions are call"):
         fit.predict(lazy.with_columns(mean=1))

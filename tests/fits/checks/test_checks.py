@@ -58,6 +58,8 @@ def test_what_only_a_posterior_has_is_said():
     fit = rf.fit("Yield ~ 1 + (1 | Batch)", rf.load_dataset("Dyestuff"))
     with pytest.raises(FitError, match=r'by "reml": fit by method="quadrature"'):
         fit.plot_influence("elpd")
+    with pytest.raises(FitError, match="`seed` must be None, a whole number from 0 on"):
+        fit.influence(seed=-1)
 
 
 ALONE = ("forest", "savage_dickey", "profile")  # pictures of some models, or of a named parameter

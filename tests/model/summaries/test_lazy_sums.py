@@ -154,6 +154,8 @@ def test_what_needs_the_rows_is_refused() -> None:
         rf.Model("y ~ f(x) + (1 | site)", lazy, functions={"f": np.log})
     with pytest.raises(DataError, match="weights= of lazy data is the name of a column"):
         rf.Model("y ~ x + (1 | site)", lazy, weights=np.ones(500))
+    with pytest.raises(DataError, match=r"weights='v' is not a column of the data\. Known names"):
+        rf.Model("y ~ x + (1 | site)", lazy, weights="v")
     with pytest.raises(DataError, match="se= needs the rows, which lazy data do not bring here"):
         rf.Model("y ~ x + (1 | site)", lazy, se="w")
     with pytest.raises(FitError, match="a binomial model needs the rows, or how often each occur"):
