@@ -11,7 +11,7 @@ import pytest
 import ranef as rf
 from ranef.design.design import build_design, full_rank
 from ranef.design.model_matrix import independent_columns
-from ranef.design.new_data.new_rows import new_rows
+from ranef.design.new_data.new_rows import OF_NO_KNOWN_GROUP, new_rows
 from ranef.errors import DataError, FormulaError
 from ranef.formula.terms import read_formula
 
@@ -321,7 +321,8 @@ def test_a_missing_column_is_named_in_the_formula():
     assert new_rows(first, new, terms=()).terms == ()
     with pytest.raises(FormulaError) as error:
         new_rows(first, new)
-    message = "the column `g` is not in the data. Known names: `x`, `f`."
+    message = "the column `g` is not in the data. Known names: `x`, `f`. Without it "
+    message += OF_NO_KNOWN_GROUP
     assert str(error.value) == f"{message}\n    {text}\n                 ^"
 
 

@@ -183,7 +183,10 @@ def test_bars_and_heights():
         (
             "y ~ lambda x: x",
             "           ^",
-            "`x` is left over: an operator such as `+` is missing before it.",
+            (
+                "`x` is left over: an operator such as `+` is missing before it. A column `lambda "
+                "x` is written in backticks."
+            ),
         ),
         ("y ~ x, z", "     ^", "a comma can only stand between the arguments of a function."),
         (
@@ -205,7 +208,11 @@ def test_bars_and_heights():
             "        ^",
             "expected `)` or an operator, found `y`. A column `x y` is written in backticks.",
         ),
-        ("y ~ f(x if x else z)", "        ^^", "expected `)` or an operator, found `if`."),
+        (
+            "y ~ f(x if x else z)",
+            "        ^^",
+            "expected `)` or an operator, found `if`. A column `x if` is written in backticks.",
+        ),
         ("y = x", "  ^", "`=` has no meaning here; a formula has `~` between its sides."),
         ("~ x", "^", "the left-hand side is empty: name the response before `~`."),
         ("y ~", "   ^", "expected a column, a number or `(`, found the end of the formula."),
