@@ -218,10 +218,6 @@ class Design:
         terms = tuple(_renewed(*each, n=design.n_obs) for each in pairs)
         return replace(design, terms=terms)
 
-    def without_rows(self) -> Design:
-        """Return the design without its rows, as a fit from cross-products alone has it."""
-        return replace(self, _rows=None)
-
     @property
     def dropped(self) -> tuple[str, ...]:
         """The fixed columns that were left out as combinations of others."""

@@ -111,16 +111,14 @@ def good_khat(draws: int) -> float:
     return float(min(1 - 1 / np.log10(max(draws, 2)), 0.7))
 
 
-def smoothed(log_ratios: Array, reff: float = 1.0) -> tuple[Array, float]:
-    """Return Pareto-smoothed weights, which sum to one, and k-hat, as `smoothed_columns`.
+def smoothed(log_ratios: Array) -> tuple[Array, float]:
+    """Return Pareto-smoothed weights of independent draws, which sum to one, and k-hat.
 
     Parameters
     ----------
     log_ratios : ndarray, shape (S,)
-    reff : float
-        Effective number of draws over S: one for independent draws.
     """
-    weights, khat = smoothed_columns(log_ratios[:, None], np.array([reff]))
+    weights, khat = smoothed_columns(log_ratios[:, None], np.ones(1))
     return weights[:, 0], float(khat[0])
 
 
