@@ -203,7 +203,7 @@ def test_nothing_changes_at_one_and_without_random_effects():
 @cache
 def drawn(case, n=4000, seed=2):
     exact = exact_at(*case)
-    return draw_values(exact.frame, exact.lattice, n, np.random.default_rng(seed))
+    return draw_values(exact.lattice, n, np.random.default_rng(seed))
 
 
 @pytest.mark.parametrize("name", CASES)

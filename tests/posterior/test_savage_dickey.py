@@ -139,7 +139,7 @@ def test_an_sd_relative_to_sigma(prior):
     )
     found = savage_dickey(exact, "sd_Batch[Intercept]", priors)
     assert found.log_bf01 == pytest.approx(without.log_evidence - exact.log_evidence, abs=1e-6)
-    ratio, small = exact.mixture.nodes.values[:, 1], 0.12
+    ratio, small = exact.mixture.nodes.values[exact.mixture.rows, 1], 0.12
     share = exact.mixture.weights[ratio < small].sum() / small
     assert share == pytest.approx(found.posterior, rel=0.4)
     curve = module.relative_curve(exact, priors, "sd_Batch")

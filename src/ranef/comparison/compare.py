@@ -120,8 +120,7 @@ def compare(
     if len(posteriors) < 2:
         return said
     probabilities = prior_probabilities(prior, list(posteriors))
-    reason = no_bayes_factors(posteriors)
-    effects = _differing_effects(posteriors)
+    reason, effects = no_bayes_factors(posteriors), _differing_effects(posteriors)
     ask = partial(
         _ask,
         group=_group_of(posteriors, group) if GROUP in units else None,
@@ -132,26 +131,11 @@ def compare(
     )
     with silent(when=not progressbar):
         answers, failed = _one_by_one("Comparing", posteriors, ask, executor)
-    new = {name: a.new_group for name, a in answers.items() if a.new_group is not None}
-    known = {name: a.known_group for name, a in answers.items() if a.known_group is not None}
-    marginals = {name: a.marginal for name, a in answers.items() if a.marginal is not None}
-    by_effects = {name: a.by_effects for name, a in answers.items() if a.by_effects is not None}
-    of_models = probabilities[[name in marginals for name in posteriors]]
-    evidence, sensitivity = (
-        (None, None) if reason else bayes_factors(marginals, of_models, by_effects or None)
-    )
-    tables = [said.table, _predicted(new, "group", seed), _predicted(known, "row", seed), evidence]
-    notes = caveats(by_name, posteriors, reason, effects)
-    return replace(
-        said,
-        table=pd.concat([t for t in tables if t is not None], axis=1),
-        new_group=Score.of(new),
-        known_group=Score.of(known, is_known=any(f.design.terms for f in posteriors.values())),
-        sensitivity=sensitivity,
-        caveats=(*_default_note(posteriors, asked=GROUP in units and group is None), *notes),
-        effects=effects,
-        failures=failed,
-    )
+    notes = _default_note(posteriors, asked=GROUP in units and group is None)
+    notes += caveats(by_name, posteriors, reason, effects)
+    said = replace(said, caveats=notes, effects=effects, failures=failed)
+    of_models = dict(zip(posteriors, probabilities, strict=True))
+    return _with_answers(said, posteriors, answers, of_models, seed)
 
 
 def _without_answers(fits: Mapping[str, Fit], posteriors: Mapping[str, PosteriorFit]) -> Comparison:
@@ -162,6 +146,34 @@ def _without_answers(fits: Mapping[str, Fit], posteriors: Mapping[str, Posterior
         *(table, None, None, None, caveats(fits, posteriors)),
         title=title([fit.design for fit in fits.values()]),
         parts={name: features_of(fit.design) for name, fit in fits.items()},
+    )
+
+
+def _with_answers(
+    said: Comparison,
+    posteriors: Mapping[str, PosteriorFit],
+    answers: Mapping[str, Answers],
+    probabilities: Mapping[str, float],
+    seed: int | None,
+) -> Comparison:
+    """Return a comparison with what posteriors answered, and the prior probabilities of models."""
+
+    def given(name: str) -> dict[str, Any]:
+        found = {of: getattr(answer, name) for of, answer in answers.items()}
+        return {of: answer for of, answer in found.items() if answer is not None}
+
+    new, known, marginals = map(given, ("new_group", "known_group", "marginal"))
+    evidence, sensitivity = None, None
+    if marginals:
+        of_models = np.array([probabilities[name] for name in marginals])
+        evidence, sensitivity = bayes_factors(marginals, of_models, given("by_effects") or None)
+    tables = [said.table, _predicted(new, "group", seed), _predicted(known, "row", seed), evidence]
+    return replace(
+        said,
+        table=pd.concat([t for t in tables if t is not None], axis=1),
+        new_group=Score.of(new),
+        known_group=Score.of(known, is_known=any(f.design.terms for f in posteriors.values())),
+        sensitivity=sensitivity,
     )
 
 

@@ -161,9 +161,9 @@ def variance_of_new(terms: Sequence[TermRows], factors: Mapping[str, Array]) -> 
         By the label of a term, a square root of its covariance at every point.
     """
     total: Array = np.zeros((1, 1))
-    for term in terms:
-        scaled = np.einsum("nk,skj->snj", term.columns * term.is_new[:, None], factors[term.label])
-        total = total + np.einsum("snj,snj->sn", scaled, scaled)
+    for term in (term for term in terms if term.is_new.any()):
+        z, columns = term.columns * term.is_new[:, None], np.moveaxis(factors[term.label], 2, 0)
+        total = total + sum((column @ z.T) ** 2 for column in columns)
     return total
 
 

@@ -275,7 +275,7 @@ def test_a_known_sd_without_a_known_sigma_is_refused():
 def test_draws_of_the_values_have_the_posterior_density(random):
     """Against curves, which come from another lattice."""
     exact = sleep_exact(random)
-    values = lattice.draw_values(exact.frame, exact.lattice, 4000, np.random.default_rng(1))
+    values = lattice.draw_values(exact.lattice, 4000, np.random.default_rng(1))
     assert values.shape == (4000, len(exact.target.space.names))
     for place in range(exact.target.space.d):
         assert stats.kstest(values[:, place], exact.curve(place).cdf).pvalue > 1e-3
@@ -284,7 +284,7 @@ def test_draws_of_the_values_have_the_posterior_density(random):
 def test_draws_do_not_show_the_cells_of_a_coarse_lattice():
     exact = sleep_exact(" + (1 | Subject)")
     coarse = lattice.lattice(exact.frame, np.full(2, 1.8))
-    values = lattice.draw_values(exact.frame, coarse, 8000, np.random.default_rng(1))
+    values = lattice.draw_values(coarse, 8000, np.random.default_rng(1))
     for place in range(2):
         assert stats.kstest(values[:, place], exact.curve(place).cdf).statistic < 0.02
 
@@ -292,12 +292,9 @@ def test_draws_do_not_show_the_cells_of_a_coarse_lattice():
 def test_draws_of_given_effects():
     priors = {"Intercept": StudentT(4, 5, 3), "sigma": HalfNormal(3), "sd": HalfNormal(2)}
     exact = Exact.of(density("y ~ x + (1 | g)", slopes_frame(), priors))
-    values = lattice.draw_values(exact.frame, exact.lattice, 4000, np.random.default_rng(2))
+    values = lattice.draw_values(exact.lattice, 4000, np.random.default_rng(2))
     assert stats.kstest(values[:, 0], exact.curve(0).cdf).pvalue > 1e-3
-    one, two = (
-        lattice.draw_values(exact.frame, exact.lattice, 50, np.random.default_rng(3))
-        for _ in range(2)
-    )
+    one, two = (lattice.draw_values(exact.lattice, 50, np.random.default_rng(3)) for _ in range(2))
     np.testing.assert_array_equal(one, two)
 
 

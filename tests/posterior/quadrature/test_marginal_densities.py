@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from scipy import stats
+from lattice_cases import sleep_exact
+from scipy import optimize, stats
 
 from ranef.errors import FitError
-from ranef.posterior.quadrature.marginal_densities import Curve, mixture, tabulated
+from ranef.posterior.quadrature.marginal_densities import (
+    Curve,
+    along,
+    marginal_density,
+    mixture,
+    shows,
+    tabulated,
+)
 
 
 def curve_of(distribution, lower, upper, points=401, *, log=False):
@@ -187,3 +197,39 @@ def test_a_curve_prints_in_one_line_with_the_digits_of_its_sd():
         "posterior density: mean 1234.568, sd 0.050, 95 % HPD interval 1234.470 to 1234.666"
     )
     assert "1234.470" in curve._repr_html_()
+
+
+@pytest.mark.parametrize("terms", [" + (1 | Subject)", " + (Days | Subject)"])
+def test_a_density_read_from_the_lattice_is_that_of_a_lattice_of_its_own(terms):
+    exact = sleep_exact(terms)
+    for place in map(int, exact.target.space.free):
+        assert shows(exact.lattice, exact.mode, place)
+        alone = marginal_density(along(exact.target, exact.mode, place), place)
+        found, x = exact.curve(place), alone.quantile(np.linspace(0.001, 0.999, 40))
+        np.testing.assert_allclose(found.pdf(x), alone.pdf(x), atol=3e-5 * alone.density.max())
+        assert found.hdi(0.9) == pytest.approx(alone.hdi(0.9), abs=1e-4 * alone.sd)
+
+
+def test_a_lattice_in_other_coordinates_shows_no_density():
+    exact = sleep_exact(" + (Days | Subject)")
+    root = exact.frame.root.copy()
+    root[1, 0] += 0.3 * root[1, 1]
+    turned = replace(exact.lattice, frame=replace(exact.frame, root=root))
+    assert shows(exact.lattice, exact.mode, 1)
+    assert not shows(turned, exact.mode, 1)
+
+
+def test_the_density_is_the_same_at_both_ends_of_the_shortest_interval():
+    rng = np.random.default_rng(3)
+    parts = rng.dirichlet(np.ones(300)), rng.normal(2, 0.5, 300), rng.gamma(4, 0.3, 300)
+    pdf, cdf, _, sd = truth(*parts)
+
+    def upper(low):
+        return optimize.brentq(lambda x: (cdf([x]) - cdf([low]) - 0.9).item(), low, 99)
+
+    def difference(low):
+        return (pdf([low]) - pdf([upper(low)])).item()
+
+    last = optimize.brentq(lambda x: (cdf([x]) - 0.0999).item(), -30, 30)
+    low = optimize.brentq(difference, -10, last)
+    assert mixture(*parts).hdi(0.9) == pytest.approx((low, upper(low)), abs=5e-5 * sd)

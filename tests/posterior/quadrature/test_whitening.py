@@ -136,3 +136,34 @@ def test_priors_are_kept_apart():
     """A normal prior of the intercept is integrated out, that of the sd is not."""
     target = density("y ~ x + (1 | g)", slopes_frame(), {"Intercept": Normal(5, 1)})
     assert frame(target, find_mode(target)).order.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_an_aligned_lattice_has_rows_of_nodes_along_every_coordinate(name):
+    """And is as fine as the one in z: no wave that it cannot tell from a constant is longer."""
+    target = TARGETS[name]()
+    own = frame(target, find_mode(target))
+    steps, heavy = np.linspace(0.5, 0.8, target.space.d), own.heavy
+    aligned = own.aligned(steps)
+    np.testing.assert_allclose(np.diag(aligned.root), np.diag(own.root), rtol=1e-12)
+    counts = aligned.counts(steps)
+    np.testing.assert_allclose(counts, np.rint(counts), atol=1e-9)
+    if heavy:
+        of_log_sigma = [
+            np.linalg.solve(f.root[:heavy, :heavy].T, f.root[-1, :heavy]) for f in (own, aligned)
+        ]
+        np.testing.assert_allclose(*of_log_sigma, rtol=1e-7, atol=1e-12)
+        unit = np.diag(own.root)[:heavy] * steps[:heavy]
+        waves = np.stack(np.meshgrid(*[np.arange(-3, 4)] * heavy), axis=-1).reshape(-1, heavy)
+        lengths = np.linalg.norm(
+            (waves[waves.any(axis=1)] / unit) @ own.root[:heavy, :heavy], axis=1
+        )
+        assert lengths.min() >= 1 / steps.max() - 1e-9
+
+
+def test_a_frame_that_is_far_from_aligned_stays_as_it_is():
+    target = TARGETS["far"]()
+    mode, steps = find_mode(target), np.full(target.space.d, 0.6)
+    of_correlation = frame(target, mode, first=3)
+    assert np.abs(of_correlation.counts(steps)).max() > 50
+    assert of_correlation.aligned(steps) is of_correlation

@@ -45,7 +45,6 @@ MAX_REFINEMENTS = 4
 MAX_VALUES = 1_000_000  # of the density, beyond which there is no refinement
 FINER = 0.75  # ratio of steps to those before
 OUTSIDE = 2.0  # ratio of the density outside to that of the outermost nodes
-NEVER_CHOSEN = 0.01  # of a negligible share, in all nodes that are not even looked at
 MAX_AXIS = 400  # values of sigma
 MORE = 5  # values beyond an end of the axis where it is not enough
 LOG_SIGMA_RANGE = (-7.5, 8.0)  # in conditional standard deviations; extended where not enough
@@ -142,24 +141,6 @@ class Nodes:
         """Join the nodes of several calls."""
         names = [f.name for f in fields(Nodes)]
         return Nodes(**{n: np.concatenate([getattr(part, n) for part in parts]) for n in names})
-
-    def gamma(self, sigma: Array) -> tuple[Array, Array]:
-        """Return mean and covariance of gamma, shapes (N, r) and (N, r, r), for sigma (N,)."""
-        mean, variances = self._gamma_in_basis(sigma)
-        return mean, (self.basis.swapaxes(1, 2) * variances[:, None]) @ self.basis
-
-    def gamma_over(self, sigma: Array, weights: Array) -> tuple[Array, Array]:
-        """Return the means of gamma, (N, r), and the weighted sum of its covariances, (r, r)."""
-        mean, variances = self._gamma_in_basis(sigma)
-        half = self.basis * np.sqrt(weights[:, None] * variances)[:, :, None]
-        return mean, np.tensordot(half, half, axes=([0, 1], [0, 1]))
-
-    def _gamma_in_basis(self, sigma: Array) -> tuple[Array, Array]:
-        """Return the means of gamma, and the variances of its independent parts, (N, r)."""
-        variance = sigma[:, None] ** 2
-        shrink = 1 + variance * self.spectrum
-        parts = (self.data + variance * self.prior) / shrink
-        return np.einsum("nab,na->nb", self.basis, parts), variance / shrink
 
 
 @np.errstate(all="ignore")
@@ -344,15 +325,17 @@ class Lattice(WithoutCaches):
 def integrate(frame: Frame, max_error: float | None = None) -> Lattice:
     """Integrate over all coordinates, with finer steps until the error is small enough."""
     max_error = MAX_ERROR if max_error is None else max_error
-    integrated = lattice(frame, np.full(len(frame.order), STEP))
+    steps = np.full(len(frame.order), STEP)
+    integrated = lattice(frame.aligned(steps), steps)
     for _ in range(MAX_REFINEMENTS):
         if integrated.error < max_error or integrated.log_density.size > MAX_VALUES:
             break
-        integrated = lattice(frame, integrated.steps * FINER)
+        steps = steps * FINER
+        integrated = lattice(frame.aligned(steps), steps)
     return integrated
 
 
-def lattice(frame: Frame, steps: Array, *, on: int | None = None, cut: float = CUT) -> Lattice:
+def lattice(frame: Frame, steps: Array, *, cut: float = CUT) -> Lattice:
     """Grow a lattice from the mode until the density is negligible all around.
 
     Parameters
@@ -360,17 +343,13 @@ def lattice(frame: Frame, steps: Array, *, on: int | None = None, cut: float = C
     frame : Frame
     steps : ndarray, shape (d,)
         Between nodes along each whitened axis.
-    on : int, optional
-        The number of first coordinates on which the values of log sigma at a node depend, by
-        regression; by default all others.
     cut : float
         The fall of the log density at which the lattice ends.
     """
     heavy = frame.heavy
     axis, spread, slope = np.zeros(1), 1.0, np.zeros(heavy)
     if frame.has_sigma:
-        on = heavy if on is None else on
-        slope[:on], spread = frame.root[-1, :on], float(np.linalg.norm(frame.root[-1, on:]))
+        slope, spread = frame.root[-1, :heavy], float(frame.root[-1, -1])
         axis = np.arange(*LOG_SIGMA_RANGE, steps[-1])
 
     waves: list[Lattice] = []
@@ -384,14 +363,37 @@ def lattice(frame: Frame, steps: Array, *, on: int | None = None, cut: float = C
     nodes = Nodes.joined([wave.nodes for wave in waves])[kept]
     density = np.concatenate([wave.log_density for wave in waves])[kept]
     grown = Lattice(frame, steps, z[kept], nodes, axis, slope, spread, is_edge[kept])
-    while frame.has_sigma and len(axis) < MAX_AXIS and (ends := _open_ends(density, cut)).any():
-        more = steps[-1] * np.arange(1, MORE + 1)
-        below, above = axis[0] - more[: MORE * ends[0]][::-1], axis[-1] + more[: MORE * ends[1]]
-        outer = [replace(grown, axis=end).log_density for end in (below, above)]
-        density, axis = np.hstack([outer[0], density, outer[1]]), np.hstack([below, axis, above])
-    grown = replace(grown, axis=axis)
+    if frame.has_sigma:
+
+        def density_on(more: Array) -> Array:
+            return replace(grown, axis=more).log_density
+
+        axis, density = lengthened(axis, density, density_on, cut)
+        grown = replace(grown, axis=axis)
     grown.__dict__.update(log_density=density)
     return grown
+
+
+def lengthened(
+    axis: Array, density: Array, density_on: Callable[[Array], Array], cut: float
+) -> tuple[Array, Array]:
+    """Return an axis of sigma that ends where a log density is negligible, and the density.
+
+    Parameters
+    ----------
+    axis : ndarray, shape (T,)
+        Evenly spaced.
+    density : ndarray, shape (N, T)
+    density_on : callable
+        Gives it on another axis.
+    cut : float
+    """
+    more = (axis[1] - axis[0]) * np.arange(1, MORE + 1)
+    while len(axis) < MAX_AXIS and (ends := _open_ends(density, cut)).any():
+        below, above = axis[0] - more[: MORE * ends[0]][::-1], axis[-1] + more[: MORE * ends[1]]
+        density = np.hstack([density_on(below), density, density_on(above)])
+        axis = np.hstack([below, axis, above])
+    return axis, density
 
 
 def places(frame: Frame, steps: Array, z: NDArray[np.int64]) -> Array:
@@ -467,44 +469,14 @@ def _open_ends(density: Array, cut: float) -> NDArray[np.bool_]:
     return np.array([density[:, 0].max(), density[:, -1].max()]) > density.max() - cut
 
 
-@dataclass(frozen=True, eq=False)
-class Mixture:
-    """The nodes that count, each with one value of sigma.
-
-    Attributes
-    ----------
-    weights : ndarray, shape (C,)
-        They sum to one.
-    nodes : Nodes
-    sigma : ndarray, shape (C,)
-    """
-
-    weights: Array
-    nodes: Nodes
-    sigma: Array
-
-
-def heaviest(lattice: Lattice, negligible: float) -> Mixture:
-    """Return the nodes with all but a negligible share of the posterior."""
-    weights = np.exp(lattice.log_density - lattice.log_density.max()).ravel()
-    weights /= weights.sum()
-    falling = np.sort(weights[weights > NEVER_CHOSEN * negligible / weights.size])[::-1]
-    last = int(np.searchsorted(np.cumsum(falling), 1 - negligible))
-    chosen = np.flatnonzero(weights >= falling[min(last, len(falling) - 1)])
-    rows = chosen // lattice.log_density.shape[1]
-    weights = weights[chosen]
-    return Mixture(
-        weights / weights.sum(), lattice.nodes[rows], np.exp(lattice.log_sigma.ravel()[chosen])
-    )
-
-
-def draw_values(frame: Frame, lattice: Lattice, n: int, rng: np.random.Generator) -> Array:
+def draw_values(lattice: Lattice, n: int, rng: np.random.Generator) -> Array:
     """Draw from the posterior of the values, shape (n, n_values).
 
     Twice as many points are spread evenly over cells, which are chosen by the weights of their
     nodes; resampling by the ratio of the density there to that at the node makes them exact.
     """
-    heavy, size = frame.heavy, max(2 * n, FEWEST)
+    frame, size = lattice.frame, max(2 * n, FEWEST)
+    heavy = frame.heavy
     weights = np.exp(lattice.log_density - lattice.log_density.max()).ravel()
     chosen = systematic(weights / weights.sum(), size, rng)
     rows, columns = np.divmod(chosen, lattice.log_density.shape[1])

@@ -17,12 +17,18 @@ import scipy
 from numpy.typing import ArrayLike
 from scipy import special
 
-from ranef._typing import Array
+from ranef._typing import Array, Places
 from ranef.errors import FitError, probability
 from ranef.plots.curves.densities import single_density
 from ranef.posterior.laplace import Mode
 from ranef.posterior.linear_posterior import LinearPosterior
-from ranef.posterior.quadrature.lattice import Mixture, lattice
+from ranef.posterior.quadrature.lattice import (
+    LOG_SIGMA_RANGE,
+    Lattice,
+    lattice,
+    lengthened,
+    log_joint,
+)
 from ranef.posterior.quadrature.whitening import Frame, frame, half_line
 from ranef.printing.digits import as_strings
 from ranef.printing.summary import InNotebook
@@ -32,14 +38,19 @@ if TYPE_CHECKING:
 
 INTERVAL = 0.95  # probability of the interval that is printed
 TAIL = 1e-12  # probability that may lie outside the grid of a mixture
-POINTS = 401
+POINTS = 401  # that are drawn
+STEPS_OF_MIXTURE = (0.02, 0.03)  # between points, at the narrowest component in its sds
+OF_A_CELL = np.array([11, -93, 802, 802, -93, 11]) / 1440  # an integral, from 3 points either side
+ENDS = 65  # of intervals, of which the shortest is sought between neighbours of the shortest
 DRAWN_TAIL = 0.0005  # probability beyond each end of what is drawn
 MEAN_CELL, SD_CELL = 0.2, 0.01  # merged: means this close in sds, and logs of sds this close
 LEVEL_SHARE = 1e-6  # of the mean: nearer to zero, the density of an sd does not change
 MIN_RELATIVE_WIDTH = 1e-4  # of the finest details that are resolved, to the whole range
-MAX_COMPONENTS = 2000  # components at a time
+MAX_COMPONENTS = 64  # at a time, whose densities stay in the processor's cache
 STEP_ACROSS = 0.8  # in standard deviations, along the axes that are summed over
 INTERPOLATED_STEP = 0.45  # along the axes of a marginal density, which is interpolated
+MAX_SHARE_OF_SIGMA = 0.5  # of a lattice of all coordinates, from which densities are read
+MAX_ROUNDING = 1e-6  # of the number of steps to a node
 MAX_FALL = 17.0  # of the log density, down to which such a density is followed
 
 
@@ -85,14 +96,17 @@ class Curve(InNotebook):
 
     @cached_property
     def _cumulative(self) -> Array:
-        whole = scipy.interpolate.make_interp_spline(self.t, self.density * self.slope, k=5)
-        cumulative = whole.antiderivative()(self.t)
+        mass = np.pad(self.density * self.slope, 2, mode="edge")
+        cumulative = np.append(0.0, np.cumsum(np.convolve(mass, OF_A_CELL, mode="valid")))
         return np.asarray(np.maximum.accumulate(cumulative / cumulative[-1]))
 
     @cached_property
-    def _quantiles(self) -> scipy.interpolate.PchipInterpolator:
+    def _at_probability(self) -> scipy.interpolate.PchipInterpolator:
+        """The values and the logarithms of the density, by the probability below."""
         inner = np.concatenate([[True], np.diff(self._cumulative) > 0])
-        return scipy.interpolate.PchipInterpolator(self._cumulative[inner], self.values[inner])
+        logs = np.log(np.maximum(self.density, np.finfo(np.float64).tiny))
+        table = np.column_stack([self.values, logs])[inner]
+        return scipy.interpolate.PchipInterpolator(self._cumulative[inner], table)
 
     @cached_property
     def _near_zero(self) -> float:
@@ -131,20 +145,27 @@ class Curve(InNotebook):
         q = np.asarray(q, dtype=np.float64)
         if not ((q >= 0) & (q <= 1)).all():
             raise FitError(f"a quantile is asked for with probabilities from 0 to 1, got {q}.")
-        back = self._quantiles
+        values = self._at_probability(q)[..., 0]
         if self.from_zero and self._near_zero:  # the table begins next to zero
-            return np.where(q == 0, 0.0, back(q))
-        return np.asarray(back(q))
+            return np.where(q == 0, 0.0, values)
+        return np.asarray(values)
 
     def hdi(self, prob: float = 0.95) -> tuple[float, float]:
-        """Return the shortest interval with the given probability."""
+        """Return the shortest interval with the given probability.
+
+        At its ends the density is the same, or one of them is an end of the range.
+        """
         prob = probability(prob)
-        lower = np.linspace(0.0, 1.0 - prob, 2001)
-        for _ in range(2):
-            width = self.quantile(lower + prob) - self.quantile(lower)
-            best = int(width.argmin())
-            lower = np.linspace(lower[max(best - 1, 0)], lower[min(best + 1, 2000)], 2001)
-        start = float(lower[1000]) if 0 < best < 2000 else float(lower[0 if best == 0 else -1])
+        lower = np.minimum(self._cumulative, 1.0 - prob)
+        width = self._at_probability(lower + prob)[:, 0] - self._at_probability(lower)[:, 0]
+        place = int(width.argmin())
+        first, last = lower[max(place - 1, 0)], lower[min(place + 1, len(lower) - 1)]
+        for _ in range(3):
+            below = np.linspace(first, last, ENDS)
+            rise = self._at_probability(below)[:, 1] - self._at_probability(below + prob)[:, 1]
+            after = int((rise >= 0).argmax()) if rise[-1] >= 0 else ENDS - 1
+            first, last = below[max(after - 1, 0)], below[after]
+        start = last if after in (0, ENDS - 1) else (first + last) / 2
         return float(self.quantile(start)), float(self.quantile(start + prob))
 
     def plot(
@@ -203,13 +224,16 @@ def mixture(weights: Array, means: Array, sds: Array) -> Curve:
     center = float(means[sds.argmin()])
     scale = max(float(sds.min()), (upper - lower) * MIN_RELATIVE_WIDTH)
     first, last = np.arcsinh((np.array([lower, upper]) - center) / scale)
-    t = np.linspace(first, last, POINTS)
+    step = np.clip((sds / np.hypot(scale, means - center)).min() / 2, *STEPS_OF_MIXTURE)
+    t = np.linspace(first, last, int((last - first) / step) + 2)
     values, slope = center + scale * np.sinh(t), scale * np.cosh(t)
-    density = np.zeros(POINTS)
+    density = np.zeros(len(t))
     for i in range(0, len(weights), MAX_COMPONENTS):
         block = slice(i, i + MAX_COMPONENTS)
         z = (values[:, None] - means[block]) / sds[block]
-        density += np.exp(-0.5 * z * z) @ (weights[block] / sds[block])
+        z *= z
+        z *= -0.5
+        density += np.exp(z, out=z) @ (weights[block] / sds[block])
     return Curve(values, density / np.sqrt(2 * np.pi) / weights.sum(), t, slope)
 
 
@@ -221,7 +245,7 @@ def _merged(weights: Array, means: Array, sds: Array) -> tuple[Array, Array, Arr
     log_sd = np.round(np.log(sds) / SD_CELL)
     width = MEAN_CELL * np.exp(log_sd * SD_CELL)
     cell = np.round((means - means.mean()) / width)
-    place, _ = pd.factorize(log_sd + 1j * cell)
+    place, _ = pd.factorize((log_sd * 2.0**32 + cell).astype(np.int64))
     weight = np.bincount(place, weights)
     mean = np.bincount(place, weights * means) / weight
     variance = np.bincount(place, weights * (sds**2 + (means - mean[place]) ** 2)) / weight
@@ -231,86 +255,123 @@ def _merged(weights: Array, means: Array, sds: Array) -> tuple[Array, Array, Arr
 # ------------------------------------------------------- densities of variance parameters
 
 
-def along(target: LinearPosterior, mode: Mode, place: int) -> tuple[Mixture, Array]:
-    """Return nodes whose first coordinate follows one value, and their positions along it."""
+def along(target: LinearPosterior, mode: Mode, place: int) -> Lattice:
+    """Return a lattice whose first coordinate follows one value on the user's scale."""
     whitened = frame(target, mode, first=place)
-    steps = _steps_along(whitened)
-    nodes = lattice(whitened, steps, cut=MAX_FALL)
-    rows = np.repeat(np.arange(len(nodes.z)), nodes.log_density.shape[1])
-    weights = np.exp(nodes.log_density - nodes.log_density.max()).ravel()
-    mixed = Mixture(weights / weights.sum(), nodes.nodes[rows], np.exp(nodes.log_sigma.ravel()))
-    return mixed, nodes.z[rows, 0] * steps[0]
-
-
-def _steps_along(whitened: Frame) -> Array:
     steps = np.full(len(whitened.order), STEP_ACROSS * np.sqrt(1 - whitened.share_of_sigma))
     steps[[0, -1]] = INTERPOLATED_STEP
-    return steps
+    return lattice(whitened, steps, cut=MAX_FALL)
 
 
-def marginal_density(
-    target: LinearPosterior, mode: Mode, place: int, *, relative: bool = False
-) -> Curve:
+def shows(nodes: Lattice, mode: Mode, place: int) -> bool:
+    """Whether the density of a value on the user's scale can be read from a lattice.
+
+    Its coordinate has to be one of the lattice, along which there are rows of nodes; and given
+    sigma the others must not be much narrower than the steps.
+    """
+    whitened = nodes.frame
+    own, counts = frame(whitened.target, mode, first=place), whitened.counts(nodes.steps)
+    return (
+        whitened.share_of_sigma < MAX_SHARE_OF_SIGMA
+        and all(map(np.array_equal, own.bases, whitened.bases))
+        and np.allclose(counts, np.rint(counts), rtol=0.0, atol=MAX_ROUNDING)
+    )
+
+
+def marginal_density(nodes: Lattice, place: int, *, relative: bool = False) -> Curve:
     """Return the posterior density of one free value, all else integrated out.
 
     Parameters
     ----------
-    target : LinearPosterior
-    mode : Mode
+    nodes : Lattice
     place : int
-        Which of the values of the space. Sds and correlations are the user's.
+        Which of the values of the space, which has to be a coordinate of the lattice.
     relative : bool
         Whether the density is that of the ratio of an sd to sigma.
     """
-    whitened = frame(target, mode, first=place)
-    steps = _steps_along(whitened)
-    if place == target.space.n_given:
-        return _curve_of_sigma(whitened, steps)
-    nodes = lattice(whitened, steps, on=1, cut=MAX_FALL)
-    first = np.arange(nodes.z[:, 0].min(), nodes.z[:, 0].max() + 1)
-    table = np.stack(
-        [special.logsumexp(nodes.log_density[nodes.z[:, 0] == i], axis=0) for i in first]
-    )
-    first = first * steps[0]
+    whitened = nodes.frame
+    space = whitened.target.space
+    if place == space.n_given:
+        _, axis, table = _joint(nodes, np.zeros(len(nodes.z)), 0.0, _spread(whitened))
+        t = _finer(whitened.log_sigma + _spread(whitened) * axis)
+        value = np.exp(t)
+        log_density = _smooth(whitened.log_sigma + _spread(whitened) * axis, table[0])(t)
+        return tabulated(t, log_density, value, value)
+    row = int(np.flatnonzero(whitened.order == place)[0])
+    step = whitened.root[row, row] * nodes.steps[row]
+    at = whitened.center[row] + step * np.rint(nodes.z @ whitened.counts(nodes.steps)[row])
     if whitened.is_sd[place] and whitened.has_sigma and not relative:
-        return _curve_of_sd(whitened, place, first, nodes.axis, table)
+        return _curve_of_sd(nodes, place, row, at)
+    first, order, starts = _rows(at)
+    sums = special.logsumexp(nodes.log_density, axis=1)
+    table = np.logaddexp.reduceat(sums[order], starts)
     t = _finer(first)
-    log_density = _smooth(first, special.logsumexp(table, axis=1))(t)
-    t = whitened.center[0] + whitened.root[0, 0] * t
+    log_density = _smooth(first, table)(t)
     if whitened.is_sd[place]:
         log_ratio, log_slope = half_line(t)
         log_sigma = 0.0 if relative else whitened.log_sigma
         value = whitened.scales[place] * np.exp(log_ratio + log_sigma)
         return tabulated(t, log_density, value, value * np.exp(log_slope), from_zero=True)
-    c = target.space.coordinates[int(np.flatnonzero(target.space.free == place)[0])]
+    c = space.coordinates[int(np.flatnonzero(space.free == place)[0])]
     value, slope, _, _ = c.at(t)
     return tabulated(t, log_density, value, slope)
 
 
-def _curve_of_sigma(whitened: Frame, steps: Array) -> Curve:
-    nodes = lattice(whitened, steps, on=0, cut=MAX_FALL)
-    t = _finer(nodes.log_sigma[0])
-    log_density = _smooth(nodes.log_sigma[0], special.logsumexp(nodes.log_density, axis=0))(t)
-    value = np.exp(t)
-    return tabulated(t, log_density, value, value)
+def _rows(at: Array) -> tuple[Array, Places, Places]:
+    """Return the different places, an order of the nodes by these, and where each begins in it."""
+    order = np.argsort(at, kind="stable")
+    first, starts = np.unique(at[order], return_index=True)
+    return first, order, starts
 
 
-def _curve_of_sd(whitened: Frame, place: int, first: Array, axis: Array, table: Array) -> Curve:
+def _spread(whitened: Frame, slope: float = 0.0, row: int = 0) -> float:
+    """Return the sd of log sigma, or what one of the coordinates leaves of it."""
+    rest = whitened.root[-1] - slope * whitened.root[row]
+    return float(np.linalg.norm(rest))
+
+
+def _joint(nodes: Lattice, at: Array, slope: float, spread: float) -> tuple[Array, Array, Array]:
+    """Return the log density by place and log sigma: places, axis of log sigma, and table.
+
+    Parameters
+    ----------
+    nodes : Lattice
+    at : ndarray, shape (N,)
+        The place of each node.
+    slope, spread : float
+        The axis is of (log sigma - slope at) / spread, from the centre.
+    """
+    first, order, starts = _rows(at)
+    center = nodes.frame.log_sigma + slope * at[order, None]
+
+    def density_on(axis: Array) -> Array:
+        density = log_joint(nodes.frame, nodes.nodes[order], center + spread * axis)
+        return np.asarray(np.logaddexp.reduceat(density, starts, axis=0))
+
+    axis = np.arange(*LOG_SIGMA_RANGE, INTERPOLATED_STEP)
+    return first, *lengthened(axis, density_on(axis), density_on, MAX_FALL)
+
+
+def _curve_of_sd(nodes: Lattice, place: int, row: int, at: Array) -> Curve:
     """Return the density of an sd from the joint density of sd / sigma and log sigma.
 
-    For every value of the sd the joint density is integrated along sd / sigma, the first axis.
+    For every value of the sd the joint density is integrated along sd / sigma.
     """
-    spread = float(np.linalg.norm(whitened.root[-1, 1:]))
+    whitened = nodes.frame
+    center, of_row = whitened.center[row], whitened.root[row]
+    slope = float(whitened.root[-1] @ of_row / (of_row @ of_row))
+    spread = _spread(whitened, slope, row)
+    first, axis, table = _joint(nodes, at - center, slope, spread)
     log_density = scipy.interpolate.RectBivariateSpline(first, axis, table, kx=5, ky=5)
-    t = whitened.center[0] + whitened.root[0, 0] * _finer(first)
+    t = center + _finer(first)
     log_value, log_slope = half_line(t)
-    steepest = float(np.abs(whitened.root[0, 0] * np.exp(log_slope) + whitened.root[-1, 0]).max())
-    step = max(min(INTERPOLATED_STEP / 4, spread / steepest / 4), np.ptp(first) / 8000)
+    steepest = float(np.abs(np.exp(log_slope) + slope).max())
+    step = max(min((first[1] - first[0]) / 4, spread / steepest / 4), np.ptp(first) / 8000)
     white = np.arange(first[0], first[-1], step)
-    log_ratio, _ = half_line(whitened.center[0] + whitened.root[0, 0] * white)
-    log_sigma = whitened.log_sigma + whitened.root[-1, 0] * white
+    log_ratio, _ = half_line(center + white)
+    log_sigma = whitened.log_sigma + slope * white
     # log sigma moves the sd by no more than this beyond the range of sd / sigma
-    beyond = min(2.0, spread * np.ptp(axis) / 2 + abs(whitened.root[-1, 0]) * np.ptp(first) / 2)
+    beyond = min(2.0, spread * np.ptp(axis) / 2 + abs(slope) * np.ptp(first) / 2)
     t = np.linspace(t[0] - beyond, t[-1] + beyond, 2 * len(t))
     log_value, log_slope = half_line(t)
     places = (log_value[:, None] + whitened.log_sigma - log_ratio - log_sigma) / spread
@@ -326,8 +387,8 @@ def _curve_of_sd(whitened: Frame, place: int, first: Array, axis: Array, table: 
     value = whitened.scales[place] * np.exp(log_value + whitened.log_sigma)
     with np.errstate(divide="ignore"):
         logs = np.log(density[range_kept])
-    slope = value * np.exp(log_slope)
-    return tabulated(t[range_kept], logs, value[range_kept], slope[range_kept], from_zero=True)
+    slopes = value * np.exp(log_slope)
+    return tabulated(t[range_kept], logs, value[range_kept], slopes[range_kept], from_zero=True)
 
 
 def _finer(t: Array) -> Array:

@@ -30,16 +30,16 @@ from ranef.posterior.draws import DrawnMarginals, check_room, tree
 from ranef.posterior.laplace import Mode, find_mode
 from ranef.posterior.linear_posterior import LinearPosterior
 from ranef.posterior.quadrature.few_nodes import FewNodes, few_nodes
-from ranef.posterior.quadrature.lattice import (
-    Lattice,
-    Mixture,
-    Nodes,
-    draw_values,
-    heaviest,
-    integrate,
-    lattice,
+from ranef.posterior.quadrature.lattice import Lattice, draw_values, integrate, lattice
+from ranef.posterior.quadrature.marginal_densities import (
+    MAX_FALL,
+    Curve,
+    along,
+    marginal_density,
+    mixture,
+    shows,
 )
-from ranef.posterior.quadrature.marginal_densities import Curve, along, marginal_density, mixture
+from ranef.posterior.quadrature.node_mixtures import Mixture, heaviest, mixture_of
 from ranef.posterior.quadrature.whitening import Frame, frame
 from ranef.priors.assignment import Priors
 
@@ -48,6 +48,10 @@ MIN_RELATIVE_VARIANCE = 1e-14  # of a random effect at a node
 NEGLIGIBLE = 1e-7  # share of the posterior in nodes that are left out
 MAX_RANGE_OVER_WIDTH = 4000  # of the range of an effect to a component of its density
 NEGLIGIBLE_IN_DENSITIES = 1e-6  # ... where the density of an effect is a mixture of all nodes
+
+
+type Parts = tuple[Array, Array, Array]
+"""Of numbers at nodes: means where gamma is zero, slopes by gamma, variances over sigma^2."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,8 +75,8 @@ class Exact(WithoutCaches):
     def of(target: LinearPosterior, *, max_error: float | None = None) -> Exact:
         """Integrate a posterior until the relative error of p(y) is small enough."""
         mode = find_mode(target)
-        whitened = frame(target, mode)
-        return Exact(target, mode, whitened, integrate(whitened, max_error))
+        integrated = integrate(frame(target, mode), max_error)
+        return Exact(target, mode, integrated.frame, integrated)
 
     @property
     def log_evidence(self) -> float:
@@ -113,35 +117,64 @@ class Exact(WithoutCaches):
     @cached_property
     def factors(self) -> list[Array]:
         """A square root of each term's covariance at the nodes, on the user's scale."""
-        sigma = self.mixture.sigma[:, None, None]
-        return [sigma * F for F in self.target.users_factors(self.mixture.nodes.values)]
+        return self._factors_at(self.mixture)
+
+    def _factors_at(self, mixture: Mixture) -> list[Array]:
+        sigma = mixture.sigma[:, None, None]
+        factors = self.target.users_factors(mixture.nodes.values)
+        return [sigma * F[mixture.rows] for F in factors]
 
     def curve(self, place: int, *, relative: bool = False) -> Curve:
         """Return the density of one free value of the space, or of an sd relative to sigma."""
-        return marginal_density(self.target, self.mode, place, relative=relative)
+        nodes = self._inner
+        if relative or not shows(nodes, self.mode, place):  # near zero a ratio needs finer steps
+            nodes = along(self.target, self.mode, place)
+        return marginal_density(nodes, place, relative=relative)
+
+    @cached_property
+    def _inner(self) -> Lattice:
+        """The lattice as far as densities of variance parameters are followed."""
+        return self.lattice.down_to(MAX_FALL)
 
     # ----------------------------------------------------------------------------- the effects
 
+    def _given(self, mixture: Mixture) -> Array:
+        """Return the fixed effects that are given at the nodes."""
+        return mixture.nodes.values[:, : self.target.space.n_given]
+
     def beta(self, mixture: Mixture) -> tuple[Array, Array]:
-        """Return mean and covariance of the user's fixed effects at nodes, (C, p) and (C, p, p)."""
-        fixed, given = self.target.fixed, mixture.nodes.values[:, : self.target.space.n_given]
-        gamma, cov = mixture.nodes.gamma(mixture.sigma)
-        return fixed.effects(gamma, given), fixed.covariance(cov)
+        """Return mean and covariance of the user's fixed effects, (C, p) and (C, p, p)."""
+        fixed, (gamma, cov) = self.target.fixed, mixture.gamma()
+        return fixed.effects(gamma, self._given(mixture)[mixture.rows]), fixed.covariance(cov)
 
     @cached_property
     def beta_moments(self) -> tuple[Array, Array]:
         """Posterior mean and covariance of the fixed effects."""
-        fixed, nodes, weights = self.target.fixed, self.mixture.nodes, self.mixture.weights
-        gamma, cov = nodes.gamma_over(self.mixture.sigma, weights)
-        means = fixed.effects(gamma, nodes.values[:, : self.target.space.n_given])
+        fixed, mixture, weights = self.target.fixed, self.mixture, self.mixture.weights
+        gamma, cov = mixture.gamma_over()
+        means = fixed.effects(gamma, self._given(mixture)[mixture.rows])
         mean = weights @ means
         deviations = np.sqrt(weights)[:, None] * (means - mean)
         return mean, fixed.covariance(cov) + deviations.T @ deviations
 
+    def _linear(
+        self, mixture: Mixture, X: Array, terms: Sequence[Parts] = ()
+    ) -> tuple[Array, Array]:
+        """Return mean and variance of X beta and what terms add to it, shapes (C, n)."""
+        fixed, given = self.target.fixed, self._given(mixture)
+        at_zero = np.zeros((len(given), fixed.J.shape[1]))
+        integrated = X @ fixed.change[:, fixed.order[0]]
+        mean, slope = fixed.effects(at_zero, given) @ X.T, (integrated @ fixed.back)[None]
+        within = np.zeros_like(mean)
+        for of_mean, of_slope, of_variance in terms:
+            mean, slope, within = mean + of_mean, slope + of_slope, within + of_variance
+        mean, variance = mixture.linear(mean, slope, within)
+        return mean, variance + ((integrated @ fixed.noise) ** 2).sum(axis=1)
+
     @cached_property
     def _coarse_beta(self) -> tuple[Array, Array]:
-        """Mean and covariance of the fixed effects at the coarse nodes."""
-        return self.beta(self._coarse)
+        """Mean and variance of the fixed effects at the coarse nodes."""
+        return self._linear(self._coarse, np.eye(len(self.target.fixed.change)))
 
     def beta_curve(self, j: int) -> Curve | float:
         """Return the density of the j-th fixed effect, or its value where it is known."""
@@ -151,8 +184,8 @@ class Exact(WithoutCaches):
         if len(given) == np.count_nonzero(fixed.change[j]) and not len(involved):
             return float(fixed.change[j, fixed.order[1]] @ space.known[: space.n_given])
         if not len(involved):
-            means, covs = self._coarse_beta
-            return mixture(self._coarse.weights, means[:, j], np.sqrt(covs[:, j, j]))
+            means, variances = self._coarse_beta
+            return mixture(self._coarse.weights, means[:, j], np.sqrt(variances[:, j]))
         first = int(involved[0])
         if np.count_nonzero(fixed.change[j]) == 1:
             return self.curve(first)
@@ -163,12 +196,16 @@ class Exact(WithoutCaches):
 
         Along the given one, weight, mean and variance of the sum are interpolated.
         """
-        line, nodes = along(self.target, self.mode, first)
-        weights, means, covs = line.weights, *self.beta(line)
+        line = along(self.target, self.mode, first)
+        weights = np.exp(line.log_density - line.log_density.max()).ravel()
+        mixed = mixture_of(line, weights, weights > 0)
+        nodes = line.z[mixed.rows, 0] * line.steps[0]
+        unit = np.eye(len(self.target.fixed.change))[[j]]
+        weights, (means, variances) = mixed.weights, self._linear(mixed, unit)
         slices, place = np.unique(nodes, return_inverse=True)
         share = np.bincount(place, weights)
-        mean = np.bincount(place, weights * means[:, j]) / share
-        spread = covs[:, j, j] + (means[:, j] - mean[place]) ** 2
+        mean = np.bincount(place, weights * means[:, 0]) / share
+        spread = variances[:, 0] + (means[:, 0] - mean[place]) ** 2
         variance = np.bincount(place, weights * spread) / share
         # components much narrower than the whole need not be, but they have to overlap
         variance = np.maximum(variance, (np.ptp(mean) / MAX_RANGE_OVER_WIDTH) ** 2)
@@ -182,66 +219,53 @@ class Exact(WithoutCaches):
         return mixture(share / share.sum(), mean, np.exp(log_variance / 2))
 
     @cached_property
-    def _coarse_factors(self) -> list[Array]:
-        """A square root of each term's covariance at the coarse nodes, on the user's scale."""
-        sigma = self._coarse.sigma[:, None, None]
-        return [sigma * F for F in self.target.users_factors(self._coarse.nodes.values)]
-
-    @cached_property
-    def _coarse_gamma(self) -> tuple[Array, Array]:
-        """Mean and covariance of the integrated coefficients at the coarse nodes."""
-        return self._coarse.nodes.gamma(self._coarse.sigma)
-
-    @cached_property
-    def _gamma(self) -> tuple[Array, Array]:
-        """Mean and covariance, at the coarse nodes, of the coefficients in the basis."""
-        coarse, fixed = self._coarse, self.target.fixed
-        gamma, cov = self._coarse_gamma
-        offset = fixed.offset(coarse.nodes.values[:, : self.target.space.n_given])
-        return gamma @ fixed.J.T + offset, fixed.J @ cov @ fixed.J.T
-
-    @cached_property
-    def _given_gamma(self) -> tuple[list[many_thetas.Moments], NDArray[np.intp]]:
-        """The random effects given gamma at the nodes that differ in it, and the way back."""
-        coarse, cross = self._coarse, self.target.cross
-        rows, back = _distinct(coarse.nodes)
-        Lambdas = [L[rows] for L in self.target.basis_factors(coarse.nodes.values)]
-        turned = []
+    def _given_gamma(self) -> list[many_thetas.Moments]:
+        """The random effects given gamma at the coarse nodes."""
+        cross, turned = self.target.cross, []
+        Lambdas = self.target.basis_factors(self._coarse.nodes.values)
         for of_term, T in zip(many_thetas.moments(cross, Lambdas), cross.bases, strict=True):
             turn = np.linalg.inv(T)
             cov = turn @ of_term.cov @ turn.T
             turned.append(many_thetas.Moments(of_term.mean @ turn.T, turn @ of_term.slope, cov))
-        return turned, back
+        return turned
+
+    def _of_levels(self, term: int, z: Array, codes: NDArray[np.intp]) -> Parts:
+        """Return what z'b of levels adds at the coarse nodes to mean, slopes and variance."""
+        of_term, fixed = self._given_gamma[term], self.target.fixed
+        slope = np.einsum("nk,dnkp->dnp", z, of_term.slope[:, codes])
+        mean = np.einsum("nk,dnk->dn", z, of_term.mean[:, codes])
+        mean += np.einsum("dnp,dp->dn", slope, fixed.offset(self._given(self._coarse)))
+        within = np.einsum("nk,dnkl,nl->dn", z, of_term.cov[:, codes], z)
+        return mean, slope @ fixed.J, within
 
     @cached_property
     def _effects(self) -> list[tuple[Array, Array]]:
-        """Mean and covariance of the random effects at the coarse nodes."""
-        gamma, cov = self._gamma
-        conditionals, back = self._given_gamma
+        """Mean and variance of the random effects of each term at the coarse nodes, (C, m, k)."""
         moments = []
-        for conditional in conditionals:
-            slope = conditional.slope[back]
-            mean = conditional.mean[back] + (slope @ gamma[:, None, :, None])[..., 0]
-            within = self._coarse.sigma[:, None, None, None] ** 2 * conditional.cov[back]
-            moments.append((mean, within + slope @ cov[:, None] @ slope.swapaxes(-1, -2)))
+        for t, (m, c) in enumerate(
+            zip(self.target.cross.n_levels, self.target.cross.covariances, strict=True)
+        ):
+            parts = self._of_levels(t, np.tile(np.eye(c.k), (m, 1)), np.repeat(np.arange(m), c.k))
+            mean, variance = self._coarse.linear(*parts)
+            moments.append((mean.reshape(-1, m, c.k), variance.reshape(-1, m, c.k)))
         return moments
 
     @cached_property
     def effect_moments(self) -> list[tuple[Array, Array]]:
         """Posterior mean, (m, k), and sd of the random effects, term by term."""
-        pooled = (_pooled(self._coarse.weights, mean, cov) for mean, cov in self._effects)
-        return [
-            (mean, np.sqrt(np.maximum(np.diagonal(cov, axis1=-2, axis2=-1), 0.0)))
-            for mean, cov in pooled
-        ]
+        pooled, weights = [], self._coarse.weights
+        for means, variances in self._effects:
+            mean = np.tensordot(weights, means, axes=1)
+            variance = np.tensordot(weights, variances + (means - mean) ** 2, axes=1)
+            pooled.append((mean, np.sqrt(np.maximum(variance, 0.0))))
+        return pooled
 
     def effect_curve(self, term: int, level: int, coef: int) -> Curve:
         """Return the density of one random effect."""
-        mean, cov = self._effects[term]
-        variance = cov[:, level, coef, coef]
+        mean, variance = (moment[:, level, coef] for moment in self._effects[term])
         floor = (variance.max() * MIN_RELATIVE_VARIANCE) ** 0.5  # below is rounding
         sds = np.maximum(np.sqrt(np.maximum(variance, 0.0)), floor)
-        return mixture(self._coarse.weights, mean[:, level, coef], sds)
+        return mixture(self._coarse.weights, mean, sds)
 
     def normal_rows(self, rows: NewRows, labels: Sequence[str]) -> NormalRows:
         """Return the linear predictor of rows with known levels of one term at most.
@@ -252,37 +276,31 @@ class Exact(WithoutCaches):
         labels : sequence of str
             Of all terms of the model.
         """
-        coarse, fixed = self._coarse, self.target.fixed
-        given = coarse.nodes.values[:, : self.target.space.n_given]
-        gamma, cov = self._coarse_gamma
-        X = rows.X @ fixed.change[:, fixed.order[0]]
-        mean = fixed.effects(gamma, given) @ rows.X.T + rows.offset
-        slopes, variance = (X @ fixed.back)[None], ((X @ fixed.noise) ** 2).sum(axis=1)[None]
-        conditionals, back = self._given_gamma
-        for term in rows.terms:
-            if not term.is_new.all():
-                z = term.columns * ~term.is_new[:, None]
-                of_term, codes = conditionals[labels.index(term.label)], term.codes
-                by_gamma = np.einsum("nk,dnkp->dnp", z, of_term.slope[:, codes])[back]
-                mean = mean + np.einsum("nk,dnk->dn", z, of_term.mean[:, codes])[back]
-                mean += np.einsum("cnp,cp->cn", by_gamma, self._gamma[0])
-                slopes = slopes + by_gamma @ fixed.J
-                within = np.einsum("nk,dnkl,nl->dn", z, of_term.cov[:, codes], z)[back]
-                variance = variance + coarse.sigma[:, None] ** 2 * within
+        coarse, known = self._coarse, [term for term in rows.terms if not term.is_new.all()]
+        terms = [
+            self._of_levels(labels.index(t.label), t.columns * ~t.is_new[:, None], t.codes)
+            for t in known
+        ]
+        mean, variance = self._linear(coarse, rows.X, terms)
         scaled = dict(zip(labels, self._coarse_factors, strict=True))
         return NormalRows(
             weights=coarse.weights,
-            mean=mean,
-            variance=variance + (slopes @ cov * slopes).sum(axis=2),
+            mean=mean + rows.offset,
+            variance=variance,
             between=variance_of_new(rows.terms, scaled),
             psi=coarse.sigma[None],
         )
+
+    @cached_property
+    def _coarse_factors(self) -> list[Array]:
+        """A square root of each term's covariance at the coarse nodes, on the user's scale."""
+        return self._factors_at(self._coarse)
 
     # ------------------------------------------------------------------------------- the draws
 
     def draw(self, n: int, rng: np.random.Generator) -> Draws:
         """Draw from the posterior."""
-        values = draw_values(self.frame, self.lattice, n, rng)
+        values = draw_values(self.lattice, n, rng)
         return self.target.draw(values, rng)
 
 
@@ -430,18 +448,3 @@ class LatticeMarginals(WithoutCaches):
             corr = self.correlations(term)
             columns += [corr[:, i, j, None] for i, j in term.covariance.pairs]
         return np.concatenate(columns, axis=1)
-
-
-def _distinct(nodes: Nodes) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return which nodes differ in more than sigma, and the way back."""
-    values = np.nan_to_num(nodes.values)  # a free sigma is nan
-    _, rows, back = np.unique(values, axis=0, return_index=True, return_inverse=True)
-    return rows, back.ravel()
-
-
-def _pooled(weights: Array, means: Array, covs: Array) -> tuple[Array, Array]:
-    """Return mean and covariance of a mixture."""
-    mean = np.tensordot(weights, means, axes=1)
-    deviations = means - mean
-    between = np.tensordot(weights, deviations[..., :, None] * deviations[..., None, :], axes=1)
-    return mean, np.tensordot(weights, covs, axes=1) + between

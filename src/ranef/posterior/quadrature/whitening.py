@@ -16,7 +16,7 @@ Source: Takahasi & Mori (1974), *Publ. RIMS Kyoto* 9, 721-741 (the map from the 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -29,6 +29,7 @@ from ranef.posterior.laplace import Mode
 from ranef.posterior.linear_posterior import LinearPosterior
 from ranef.posterior.transforms import Coordinate
 
+MAX_COUNT = 3.0  # of the steps of one xi in a step of another, where these are aligned
 MAX_SAME_BASIS = 1e-9  # relative change of a coefficient by another origin that is rounding
 
 
@@ -85,6 +86,32 @@ class Frame:
             return 0.0
         row = self.root[-1]
         return float((row[:-1] ** 2).max(initial=0.0) / (row**2).sum())
+
+    def counts(self, steps: Array) -> Array:
+        """Return how many steps of each xi, a row, every step of z makes, shape (heavy, heavy)."""
+        of_z = self.root[: self.heavy, : self.heavy] * steps[: self.heavy]
+        return np.asarray(of_z / np.diag(of_z)[:, None])
+
+    def aligned(self, steps: Array) -> Frame:
+        """Return nearly the same frame, in which a lattice has rows of nodes along every xi.
+
+        Each xi of a node is then a multiple of one step. For a normal density such a lattice is
+        as exact as one with equal steps in z: of no wave that it takes for a constant is the
+        length, in z, below 2 pi over the largest step. A frame that is far from that stays as it
+        is.
+
+        Parameters
+        ----------
+        steps : ndarray, shape (d,)
+            Of z.
+        """
+        h, counts, aligned = self.heavy, self.counts(steps), self.root.copy()
+        if np.abs(counts).max(initial=0.0) > MAX_COUNT:
+            return self
+        by_others = np.linalg.solve(aligned[:h, :h].T, aligned[h:, :h].T).T  # log sigma by xi
+        aligned[:h, :h] = np.rint(counts) * np.diag(aligned)[:h, None] * steps[:h, None] / steps[:h]
+        aligned[h:, :h] = by_others @ aligned[:h, :h]
+        return replace(self, root=aligned)
 
 
 def frame(target: LinearPosterior, mode: Mode, first: int | None = None) -> Frame:
