@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from designs import STRUCTURES, dense, random_design, random_factors
 from scipy import linalg
 
+import ranef as rf
 from ranef.covariances.covariance import factors, pull_back, theta_of
 from ranef.likelihood.linear import blocked_cholesky, crossed_rows, crossproducts
 from ranef.likelihood.linear.crossproducts import cross_products
@@ -112,6 +114,20 @@ def test_a_singular_factor_is_nothing_special(formula, storage):  # noqa: ARG001
     expected = dense(design, cross, Lambdas)
     profile = profiled(blocked_cholesky.factorize(cross, Lambdas), reml=True)
     assert profile.value == pytest.approx(expected.reml)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_great_factors_of_nested_terms_whose_levels_have_few_rows(seed):
+    """A level of one row leaves a direction of its effects as great as the factor."""
+    rng = np.random.default_rng(seed)
+    g, h = rng.integers(0, 5, 60), rng.integers(0, 6, 60)
+    frame = pd.DataFrame({"g": g, "h": 10 * g + h, "t": rng.integers(0, 2, 60)})
+    frame = frame.assign(x=rng.normal(size=60), y=rng.normal(size=60), w=rng.uniform(1, 5, 60))
+    design = rf.Model("y ~ x + (x | g) + (t | h)", frame, weights="w").design
+    cross = cross_products(design)
+    Lambdas = [1e4 * T / np.linalg.norm(T, axis=0) for T in cross.bases]
+    profile = profiled(blocked_cholesky.factorize(cross, Lambdas), reml=True)
+    assert profile.value == pytest.approx(dense(design, cross, Lambdas).reml, abs=0.02)
 
 
 def test_called_twice_it_answers_twice_the_same(formula):

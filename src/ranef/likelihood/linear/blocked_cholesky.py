@@ -304,9 +304,9 @@ def _carry_up(
     """Return the sums over children that the parents' cross-products get from an elimination."""
     assert stage.parent is not None
     k, parent = stage.k, stage.parent
-    YB = stage.Y @ stage.B
-    up_front = summed_by(parent, front[:, k:, k:] - stage.B.mT @ YB)
-    explained = stage.C.summed(parent, YB)
+    VB = stage.V @ stage.B  # and not Y, which is far greater than YB where D is singular
+    up_front = summed_by(parent, front[:, k:, k:] - VB.mT @ VB)
+    explained = stage.C.summed(parent, stage.V.mT @ VB)
     if carried is None:
         return up_front, -explained
     return up_front, summed_by(parent, carried[1][:, k:]) - explained
