@@ -15,6 +15,7 @@ from nonlinear import ALL, KNOWN, OWN, dense_modes, random_model
 from scipy import optimize, stats
 from scipy.special import comb
 
+import ranef as rf
 from ranef.covariances.covariance import theta_of
 from ranef.errors import Convergence
 from ranef.families.names import find_family
@@ -450,3 +451,19 @@ def test_an_effect_of_every_row_makes_large_counts_a_linear_model(name, size):
     np.testing.assert_allclose(found.theta, expected, rtol=1e-3)
     errors = np.sqrt(np.diag(linear.vcov))
     np.testing.assert_allclose(found.vcov / np.outer(errors, errors), np.eye(2), atol=5e-3)
+
+
+@pytest.mark.parametrize(
+    ("seed", "theta", "beta"),
+    [(0, [2.96, 22.03], -12.224), (8, [6.213, 5.743], -12.007)],
+)
+def test_a_second_optimum_that_the_first_stage_does_not_see_is_found(seed, theta, beta):
+    """Few successes: with the coefficients of the modes the likelihood is greatest at zero."""
+    rng, n = np.random.default_rng(seed), 40
+    data = pd.DataFrame({"g": rng.integers(0, 5, n), "h": rng.integers(0, 8, n)})
+    data = data.assign(x=rng.normal(size=n), size=rng.integers(1, 4, n))
+    data["k"] = rng.binomial(data["size"], 0.02)
+    formula = "cbind(k, size - k) ~ 1 + (0 + x | g) + (1 | h)"
+    model = rf.Model(formula, data, family="binomial")
+    assert model.fit().loglik >= model.log_likelihood(theta, [beta]) - 1e-9
+    assert model.fit().loglik > model.fit(n_agq=0).loglik + 0.2

@@ -107,18 +107,19 @@ def maximum_likelihood(
     def tell(vector: Vector) -> Callable[[Step], None] | None:
         return report and (lambda step: report(*on_users_scale(vector, step)))
 
+    first, few = theta_of(model.Lambdas, model.covariances), model.n_obs <= FEW_ROWS
+    thetas = starts_from(first, model.covariances, several=few)
+    vector, tell_first = Vector(model, joint=n_agq > 0), tell(Vector(model, joint=False))
     with threads_for(model.problem.Z.q_rest):
-        optimum, modes = _first_stage(model, tell(Vector(model, joint=False)))
-        gamma, u, vector = modes.gamma, modes.u, Vector(model, joint=False)
+        starts = [start for theta in thetas if (start := _start(model, theta)) is not None]
+        if not starts:
+            raise FitError(NOWHERE)
         if n_agq:
-            start, vector = np.append(gamma, optimum.x), Vector(model, joint=True)
-            units = joint_units(model, modes, *vector.parts(start)[1:])
-            objective = joint_objective(model, u, n_agq)
-            optimum = minimize(
-                objective, start, units=units, simplify=vector.simplified, report=tell(vector)
-            )
-            gamma = vector.parts(optimum.x)[0]
-        return _at_optimum(model, vector, optimum, gamma=gamma, u=u, n_agq=n_agq)
+            starts[0] = _profiled(model, starts[0], tell_first).start
+            best = lowest(_jointly(model, start, n_agq, tell(vector)) for start in starts)
+        else:
+            best = lowest(_profiled(model, start, tell_first) for start in starts)
+        return _at_optimum(model, vector, best, n_agq)
 
 
 def on_users_scale(vector: Vector, step: Step) -> tuple[float, Array, float]:
@@ -171,63 +172,88 @@ def _quietly(
     return result if is_finite else None
 
 
+type _Start = tuple[Array, Modes]  # links of own parameters and theta, and conditional modes there
+
+
 @dataclass(frozen=True, eq=False)
-class _FirstStage:
-    """Where the first stage ended from one start, and the likelihood there, if there is one."""
+class _Stage:
+    """Where a stage ended from one start, and conditional modes there or near it."""
 
     optimum: Optimum
-    likelihood: gauss_hermite.Likelihood | None
+    modes: Modes
 
     @property
     def value(self) -> float:
-        return self.optimum.value if self.likelihood is not None else np.inf
+        return self.optimum.value
+
+    @property
+    def start(self) -> _Start:
+        """Where the next stage starts."""
+        return self.optimum.x, self.modes
 
 
-def _first_stage(
-    model: Generalized, report: Callable[[Step], None] | None
-) -> tuple[Optimum, Modes]:
-    """Return the optimum over own parameters and theta, and the modes there."""
-    vector = Vector(model, joint=False)
+def _likelihood(
+    model: Generalized, x: Array, u: list[Array], gamma: Array
+) -> gauss_hermite.Likelihood | None:
+    """Return Laplace's likelihood with the coefficients of the conditional modes, if there is one.
 
-    def likelihood(x: Array, u: list[Array], gamma: Array) -> gauss_hermite.Likelihood | None:
-        _, psi, Lambdas = vector.parts(x)
-        setting = model.profile(Lambdas, psi)
-        return _quietly(lambda: gauss_hermite.laplace(setting, find_modes(setting, u, gamma)))
-
-    def search(theta: Array) -> _FirstStage:
-        start = vector.packed(model.gamma, model.psi, theta)
-        of_theta = model.theta_units(factors(theta, model.covariances))
-        first = likelihood(start, model.zeros(), model.gamma)
-        u = model.zeros() if first is None else first.modes.u
-        gamma = model.gamma if first is None else first.modes.gamma
-
-        optimum = minimize(
-            lambda x: vector.objective(x, likelihood(x, u, gamma)),
-            start,
-            units=np.diag(np.append(np.ones(len(model.psi)), of_theta)),
-            simplify=vector.simplified,
-            report=report,
-        )
-        return _FirstStage(optimum, likelihood(optimum.x, u, gamma))
-
-    start, few = theta_of(model.Lambdas, model.covariances), model.n_obs <= FEW_ROWS
-    best = lowest(search(theta) for theta in starts_from(start, model.covariances, several=few))
-    if best.likelihood is None:
-        raise FitError(NOWHERE)
-    return best.optimum, best.likelihood.modes
+    Parameters
+    ----------
+    model : Generalized
+    x : ndarray
+        Links of own parameters, and theta.
+    u : list of ndarray, shape (m, k)
+    gamma : ndarray, shape (p,)
+        Where the search for modes starts.
+    """
+    _, psi, Lambdas = Vector(model, joint=False).parts(x)
+    setting = model.profile(Lambdas, psi)
+    return _quietly(lambda: gauss_hermite.laplace(setting, find_modes(setting, u, gamma)))
 
 
-def _at_optimum(
-    model: Generalized,
-    vector: Vector,
-    optimum: Optimum,
-    *,
-    gamma: Array,
-    u: list[Array],
-    n_agq: int,
-) -> Estimate:
-    _, psi, Lambdas = vector.parts(optimum.x)
-    modes = find_modes(model.at(gamma, Lambdas, psi), u, np.empty(0))
+def _start(model: Generalized, theta: Array) -> _Start | None:
+    """Return a start with the family's own first guess of its parameters, if there is one."""
+    x = Vector(model, joint=False).packed(model.gamma, model.psi, theta)
+    found = _likelihood(model, x, model.zeros(), model.gamma)
+    return None if found is None else (x, found.modes)
+
+
+def _profiled(model: Generalized, start: _Start, report: Callable[[Step], None] | None) -> _Stage:
+    """Return the optimum over own parameters and theta, with the coefficients of the modes."""
+    vector, (x, modes) = Vector(model, joint=False), start
+    of_theta = model.theta_units(factors(vector.theta(x), model.covariances))
+    optimum = minimize(
+        lambda x: vector.objective(x, _likelihood(model, x, modes.u, modes.gamma)),
+        x,
+        units=np.diag(np.append(np.ones(len(model.psi)), of_theta)),
+        simplify=vector.simplified,
+        report=report,
+    )
+    found = _likelihood(model, optimum.x, modes.u, modes.gamma)
+    return _Stage(optimum, modes if found is None else found.modes)
+
+
+def _jointly(
+    model: Generalized, start: _Start, n_agq: int, report: Callable[[Step], None] | None
+) -> _Stage:
+    """Return the optimum over all parameters."""
+    vector, modes = Vector(model, joint=True), start[1]
+    x = np.append(modes.gamma, start[0])
+    optimum = minimize(
+        joint_objective(model, modes.u, n_agq),
+        x,
+        units=joint_units(model, modes, *vector.parts(x)[1:]),
+        simplify=vector.simplified,
+        report=report,
+    )
+    return _Stage(optimum, modes)
+
+
+def _at_optimum(model: Generalized, vector: Vector, end: _Stage, n_agq: int) -> Estimate:
+    optimum = end.optimum
+    joint_gamma, psi, Lambdas = vector.parts(optimum.x)
+    gamma = joint_gamma if vector.joint else end.modes.gamma
+    modes = find_modes(model.at(gamma, Lambdas, psi), end.modes.u, np.empty(0))
     x = Vector(model, joint=True).packed(gamma, psi, vector.theta(optimum.x))
     units, p = joint_units(model, modes, psi, Lambdas), len(gamma)
     hessian = standardised_hessian(joint_objective(model, modes.u, max(n_agq, 1)), x, units)
