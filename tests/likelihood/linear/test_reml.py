@@ -277,6 +277,17 @@ def test_a_second_optimum_far_from_zero_is_found():
     assert model.fit().objective <= model.criterion([2.31316343, 1.55274592, 13.91500318]) + 1e-6
 
 
+def test_a_third_optimum_without_one_of_the_coefficients_is_found():
+    """A maximum without slopes of z over h; the deviance there is that of lme4 at this theta."""
+    data = pd.read_csv(DATA / "third_optimum.csv")
+    model = rf.Model("y ~ z + t + (0 + x | g) + (z || h) + (x | q)", data)
+    fit = model.fit("ml")
+    theta = [4.4994, 0.0, 3.2724, -4.0411, 0.0, 2.1318]  # h, h, then those of q and g
+    assert model.criterion(theta, "ml") == pytest.approx(722.395741664, abs=1e-8)
+    assert fit.objective == pytest.approx(722.3957416615, abs=1e-8)
+    assert fit.theta[1] == 0
+
+
 def moved(data):
     """Yield the same data in other units, and in another order."""
     yield data

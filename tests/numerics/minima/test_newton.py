@@ -260,3 +260,32 @@ def test_a_proposal_is_taken_where_it_is_better(proposed, few):
     found = newton(quartic, [np.array([9.0])], propose=lambda _: np.array([proposed]))
     assert found.x[0] == pytest.approx(1, abs=0.05)
     assert (found.evaluations <= 3) == few
+
+
+def tilted_wells(x):
+    """Minima near -1 and 1, the first of which is the lower."""
+    value, gradient, hessian = double_well(x)
+    return value + 0.1 * float(x.sum()), gradient + 0.1, hessian
+
+
+def test_a_lower_minimum_beside_the_one_found():
+    asked = []
+
+    def beside(x):
+        asked.append(x)
+        return [-x]
+
+    right = newton(tilted_wells, [np.array([1.5])])
+    left = newton(tilted_wells, [np.array([1.5])], beside=beside)
+    np.testing.assert_array_equal(asked, [right.x])
+    assert left.x == pytest.approx([-1.0123], abs=1e-4)
+    assert left.value < right.value - 0.19
+    assert newton(tilted_wells, [-right.x], beside=beside).x == pytest.approx(left.x)
+
+
+def test_what_rests_at_zero_stays_there_however_rounding_tilts_the_gradient():
+    def tilted(x):
+        value, gradient, hessian = even_bowl(x - np.array([0.0, 1.0]))
+        return value, gradient + np.array([1e-17, 0.0]), hessian
+
+    assert newton(tilted, [np.array([0.0, 3.0])]).x[0] == 0

@@ -37,7 +37,13 @@ from ranef.likelihood.linear.optimum.average_information import (
     by_theta,
     of_factors,
 )
-from ranef.likelihood.linear.optimum.starts import FEW_ROWS, far_starts, moment_start, starts_from
+from ranef.likelihood.linear.optimum.starts import (
+    FEW_ROWS,
+    far_starts,
+    moment_start,
+    starts_from,
+    without_one,
+)
 from ranef.numerics.matrices import threads_for
 from ranef.numerics.minima.newton import newton
 from ranef.numerics.minimize import Optimum, Step, best_of
@@ -66,7 +72,8 @@ def estimate(
     """Minimise the profiled deviance (ML) or the REML criterion.
 
     Starts from the moments of the data; with few rows, where the criterion can have several
-    minima, from larger covariances and from strong correlations too, and keeps the lowest.
+    minima, from larger covariances and from strong correlations too, and from the lowest minimum
+    without one of its coefficients, and keeps the lowest.
 
     Parameters
     ----------
@@ -87,7 +94,7 @@ def estimate(
         starts = starts_from(moments, covariances, several=several) + far_starts(cross)
         fewer = condensed(cross, evaluations=EVALUATIONS)
         objective = CurvedCriterion(fewer, sigma, reml=reml)
-        optimum = minimum(objective, starts, report=report)
+        optimum = minimum(objective, starts, report=report, widely=few)
         if sigma is None and _falls_as_sigma_vanishes(
             cross, optimum, starts if few else [], reml=reml
         ):
@@ -106,9 +113,13 @@ def estimate(
 
 
 def minimum(
-    objective: CurvedCriterion, starts: Sequence[Array], *, report: Report | None = None
+    objective: CurvedCriterion,
+    starts: Sequence[Array],
+    *,
+    report: Report | None = None,
+    widely: bool = False,
 ) -> Optimum:
-    """Minimise a criterion from some starts, theta in the basis."""
+    """Minimise a criterion from some starts, theta in the basis, and beside the lowest minimum."""
     cross = objective.cross
     return newton(
         objective,
@@ -116,6 +127,7 @@ def minimum(
         simplify=lambda x: simplest(x, cross.covariances),
         report=telling(cross, report),
         propose=objective.proposed if objective.is_costly else None,
+        beside=(lambda x: without_one(x, cross.covariances)) if widely else None,
     )
 
 

@@ -140,7 +140,10 @@ class _Point:
 
     @property
     def step(self) -> Array:
-        """The Newton step, downhill along all axes, and no longer than the point is far from 0."""
+        """The Newton step, downhill along all axes, and no longer than the point is far from 0.
+
+        Coordinates at rest at exactly zero stay, but where the objective curves downwards.
+        """
         values, vectors = self.axes
         length = -self.along / self.sizes
         if self.curves_downwards:
@@ -148,7 +151,8 @@ class _Point:
             length = np.where(values < 0, pushed, length)
         longest = max(1.0, float(np.linalg.norm(self.x / self.scale)))
         size = max(float(np.linalg.norm(length)), TINY)
-        return np.asarray(self.scale * (vectors @ length) * min(1.0, longest / size))
+        step = self.scale * (vectors @ length) * min(1.0, longest / size)
+        return np.where(self.still & (not self.curves_downwards), 0.0, step)
 
     @property
     def left(self) -> float:
@@ -165,10 +169,8 @@ class _Point:
         return self.left < least and not self.curves_downwards
 
     def after(self) -> Array:
-        """Return where the step ahead leads; coordinates at rest at exactly zero stay."""
-        if not self.is_settled:
-            return self.x
-        return np.where(self.still, 0.0, self.x + self.step)
+        """Return where the step ahead leads."""
+        return self.x + self.step if self.is_settled else self.x
 
     def is_better(self, other: _Point) -> bool:
         """Whether another value is lower; where rounding hides that, another gradient smaller."""
@@ -185,6 +187,7 @@ def newton(
     simplify: Callable[[Array], Array] | None = None,
     report: Callable[[Step], None] | None = None,
     propose: Callable[[Array], Array] | None = None,
+    beside: Callable[[Array], Sequence[Array]] | None = None,
 ) -> Optimum:
     """Minimise a smooth function from each of several starts, and return the lowest optimum.
 
@@ -204,6 +207,8 @@ def newton(
         The last point evaluated to a point that should be better than where a step would lead, of
         an objective that is costly. Such a search ends at the first point evaluated from where a
         step would gain less than makes a difference, and not when steps come to an end.
+    beside : callable, optional
+        The lowest optimum to more starts, which lie where another optimum could be near.
 
     Returns
     -------
@@ -218,16 +223,17 @@ def newton(
     """
     simpler, tell = simplify or (lambda x: x), report or (lambda _: None)
     with counted(EVALUATING, objective) as called:
-        return lowest(_optima(_Search(called, simpler, tell, [], propose), starts))
+        search = _Search(called, simpler, tell, [], propose)
+        best = lowest(_optima(search, starts))
+        return best if beside is None else lowest([best, *_optima(search, beside(best.x))])
 
 
 def _optima(first: _Search, starts: Sequence[Array]) -> Iterator[Optimum]:
     """Yield the optimum from each start, but for those found already."""
-    minima: list[_Point] = []
     for start in starts:
-        search = replace(first, minima=minima, evaluated={}, steps=[])
+        search = replace(first, evaluated={}, steps=[])
         point, ended = search.descended(search.at(np.array(start, dtype=np.float64)))
-        if any(point is minimum for minimum in minima):
+        if any(point is minimum for minimum in first.minima):
             continue
         point, ended = search.simplified(point, ended)
         if not ended.ok:
@@ -235,7 +241,7 @@ def _optima(first: _Search, starts: Sequence[Array]) -> Iterator[Optimum]:
             continue
         yield search.optimum(point, ended)
         if len(start) and not point.curves_downwards:
-            minima.append(point)
+            first.minima.append(point)
 
 
 def _eigen(hessian: Array, mixed: Array | bool) -> tuple[Array, Array]:
@@ -253,7 +259,7 @@ class _Search:
     objective: CurvedObjective
     simplify: Callable[[Array], Array]
     report: Callable[[Step], None]
-    minima: Sequence[_Point]
+    minima: list[_Point]
     propose: Callable[[Array], Array] | None
     evaluated: dict[bytes, tuple[float, Array, Array]] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)

@@ -17,6 +17,7 @@ from ranef.likelihood.linear.optimum.starts import (
     moment_start,
     multiple_of_identity,
     starts_from,
+    without_one,
 )
 
 
@@ -80,3 +81,16 @@ def test_starts_of_small_samples():
     )
     assert many.n > 100
     assert far_starts(many) == []
+
+
+def test_starts_beside_an_optimum_leave_one_coefficient_out():
+    frame = random_frame(np.random.default_rng(2), 60)
+    covariances = cross_products(rf.Model("y ~ x + (x | c) + (1 | i)", frame).design).covariances
+    found = without_one(np.array([2.0, 0.5, 3.0, 7.0]), covariances)
+    assert [theta.tolist() for theta in found] == [
+        pytest.approx([0, 0, np.hypot(0.5, 3), 7]),  # of the slope, whose sd stays
+        [2, 0, 0, 7],
+        [2, 0.5, 3, 0],
+    ]
+    assert len(without_one(np.array([2.0, 0.5, 3.0, 0.0]), covariances)) == 2
+    assert without_one(np.array([2.0]), covariances[1:]) == []

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ranef._typing import Array
-from ranef.covariances.covariance import Covariance, theta_of
+from ranef.covariances.covariance import Covariance, factors, theta_of
 from ranef.likelihood.linear.crossproducts import CrossProducts, residual_sums
 from ranef.likelihood.linear.expected_information import InnerProducts, inner_products
 from ranef.numerics.matrices import spans
@@ -79,6 +79,22 @@ def far_starts(cross: CrossProducts) -> list[Array]:
             root = np.column_stack([together, SHARE_OF_ITS_OWN * np.eye(c.k)])
             roots.append(SIZES_OF_OTHER_STARTS[-1] * root)
         starts.append(theta_of(roots, covariances))
+    return starts
+
+
+def without_one(theta: Array, covariances: Sequence[Covariance]) -> list[Array]:
+    """Return starts beside an optimum: its theta where one of several coefficients is zero.
+
+    Another optimum is often one where the others take over what this coefficient explains.
+    """
+    found = factors(theta, covariances)
+    places = [(term, row) for term, c in enumerate(covariances) for row in range(c.k)]
+    starts = []
+    for term, row in places if len(places) > 1 else ():
+        if found[term][row].any():
+            changed = [root.copy() for root in found]
+            changed[term][row] = 0.0
+            starts.append(theta_of(changed, covariances))
     return starts
 
 
