@@ -36,6 +36,16 @@ def test_the_complete_rows_are_asked(engine: str) -> None:
     assert ranges["t"].tolist() == [False, True]
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_categories_keep_the_order_of_their_type_where_it_is_known(*, known: bool) -> None:
+    kind = pd.CategoricalDtype(["b", "c", "a"])
+    rows = dask.from_pandas(FRAME.dropna().astype({"g": kind}), npartitions=2)
+    data = open_lazy(rows if known else rows.assign(g=rows["g"].cat.as_unknown()))
+    assert data is not None
+    table = complete_table(read_formula("y ~ t + (1 | g)"), data, None, None, "drop")
+    assert table.levels("g").tolist() == (["b", "a"] if known else ["a", "b"])
+
+
 def test_data_that_are_here_are_not_lazy() -> None:
     assert open_lazy(FRAME) is None
     assert open_lazy(pl.from_pandas(FRAME)) is None

@@ -142,15 +142,26 @@ def collected(rows: LazyFrame) -> Any:
 
 def labels_of(rows: LazyFrame, names: Iterable[str], found: Mapping[Any, Any]) -> pd.DataFrame:
     """Return columns of labels that were found in rows, in the order that their types have."""
-    import narwhals.stable.v2 as nw
-
-    schema, columns = rows.collect_schema(), {}
+    columns = {}
     for name in names:
-        kind, values = schema[name], found[name]
-        if isinstance(kind, nw.Enum):
-            values = pd.Categorical(values, categories=kind.categories)
+        known = _categories(rows, name)
+        values = found[name] if known is None else pd.Categorical(found[name], categories=known)
         columns[name] = pd.Series(values)
     return pd.DataFrame(columns)
+
+
+def _categories(rows: LazyFrame, name: str) -> pd.Index[Any] | None:
+    """Return the labels that the type of a column has, in its order, or None if it has none."""
+    import narwhals.stable.v2 as nw
+
+    kind = rows.collect_schema()[name]
+    if isinstance(kind, nw.Enum):
+        return pd.Index(kind.categories)
+    if isinstance(kind, nw.Categorical) and rows.implementation.is_dask():
+        of_column: Any = rows.to_native()
+        known: pd.Index[Any] | None = of_column[name].cat.categories
+        return known if of_column[name].cat.known else None
+    return None
 
 
 def has_values(data: LazyFrame, names: Iterable[str]) -> Expr:
