@@ -158,9 +158,8 @@ def _categories(rows: LazyFrame, name: str) -> pd.Index[Any] | None:
     if isinstance(kind, nw.Enum):
         return pd.Index(kind.categories)
     if isinstance(kind, nw.Categorical) and rows.implementation.is_dask():
-        of_column: Any = rows.to_native()
-        known: pd.Index[Any] | None = of_column[name].cat.categories
-        return known if of_column[name].cat.known else None
+        of_type: Any = rows.to_native()[name].cat
+        return pd.Index(of_type.categories) if of_type.known else None
     return None
 
 
