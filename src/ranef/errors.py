@@ -117,8 +117,8 @@ def warn(message: str, category: type[RanefWarning]) -> None:
     warnings.warn(message, category, skip_file_prefixes=(_PACKAGE,))
 
 
-def probability(prob: object) -> float:
-    """Return a probability as a number, or refuse it.
+def probability(prob: object, name: str = "prob") -> float:
+    """Return a probability as a number, or refuse it by its name.
 
     Raises
     ------
@@ -127,7 +127,7 @@ def probability(prob: object) -> float:
     """
     if isinstance(prob, Real) and 0 < float(prob) < 1:
         return float(prob)
-    raise FitError(f"`prob` must lie between 0 and 1, got {prob!r}.")
+    raise FitError(f"`{name}` must lie between 0 and 1, got {prob!r}.")
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:

@@ -75,6 +75,8 @@ def test_columns_that_say_nothing_are_left_out(trial):
         ([0], None, "`groups` must be a positive whole number, got 0."),
         ({"cinic": [3]}, None, "`cinic` is not a column of the design; the grouping factors of"),
         (None, [0], "`rows` must be a positive whole number, got 0."),
+        ([4, 10**12], None, "a study of 6,000,000,000,000 rows needs"),
+        (None, 10**11, "a study of 400,000,000,000 rows needs"),
         (3, "a", "`rows` must be a positive whole number, got 'a'."),
     ],
 )

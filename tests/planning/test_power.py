@@ -110,8 +110,9 @@ def test_a_generalised_model():
     assert (table["power"] > [0.7, 0.9]).all()
     boots = rf.power(fit, ". ~ . - period", test="bootstrap", groups=[15], n=40, seed=1)
     assert 0.85 < boots.to_frame()["power"].item() <= table["power"].iloc[1]
-    with pytest.raises(FitError, match="a generalised model, whose effects are tested by"):
-        rf.power(fit, "period[T.2]", test="t", n=10, seed=1)
+    wald = rf.power(fit, ["period", "period[T.2]"], test="z", groups=[15], n=40, seed=1).to_frame()
+    assert wald["test"].tolist() == ["z", "z"]
+    assert wald["power"].iloc[0] == pytest.approx(table["power"].iloc[1], abs=0.05)
 
 
 def test_a_posterior_and_weights_can_be_pilots():
@@ -135,14 +136,23 @@ def test_known_standard_errors_are_no_pilot():
         ({"find": "Dys"}, FitError, "there is no effect 'Dys' to be found. Did you mean `Days`?"),
         ({"find": []}, FitError, "find= is empty"),
         ({"find": ". ~ ."}, FitError, "is not a smaller model than"),
-        ({"find": "sd_Subject[Days]", "test": "t"}, FitError, 'test="t" is not for fixed effects'),
+        ({"find": "sd_Subject[Days]", "test": "t"}, FitError, 'test="t" is for fixed effects: use'),
         ({"test": "wald"}, FitError, "test='wald' does not exist"),
-        ({"groups": 1}, DataError, "the grouping factor `Subject` has one level only"),
+        (
+            {"groups": 1},
+            DataError,
+            "a study of 10 rows cannot be fitted: the grouping factor `Subject` has one level only",
+        ),
         ({"rows": 1}, FitError, "a study of 18 rows has other fixed effects than the plan"),
         ({"groups": {"Sub": 3}}, FitError, "`Sub` is not a column of the design"),
         ({"beta": {"Dys": 3}}, FitError, "beta: there is no fixed effect `Dys`. Did you mean"),
         ({"theta": {"sd_Subject[Dys]": 3}}, FitError, "theta: `sd_Subject[Dys]` is no parameter"),
-        ({"alpha": 2}, FitError, "must lie between 0 and 1, got 2."),
+        ({"alpha": 2}, FitError, "`alpha` must lie between 0 and 1, got 2."),
+        ({"find": 3}, FitError, "there is no effect 3 to be found. Known names: `Days`, `Inter"),
+        ({"design": [1]}, FitError, "`design` is for a study that is given as a formula: a pilot"),
+        ({"family": "poisson"}, FitError, "`family` is for a study that is given as a formula"),
+        ({"n": 10**12}, FitError, "1,000,000,000,000 studies needs"),
+        ({"groups": [10**12]}, FitError, "a study of 10,000,000,000,000 rows needs"),
         ({"n": 0}, FitError, "`n` must be a positive whole number, got 0."),
         ({"study": 3}, FitError, "study is a fit or a formula, got int."),
         ({"study": SLEEP}, FitError, "design is missing: give the rows of the study"),
@@ -152,4 +162,4 @@ def test_what_cannot_be_planned_is_said(pilot, options, error, said):
     arguments = {"study": pilot, "n": 20, "seed": 1} | options
     with pytest.raises(error) as caught:
         rf.power(**arguments)
-    assert said.split("'", maxsplit=1)[0] in str(caught.value)
+    assert said in str(caught.value)

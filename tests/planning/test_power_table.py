@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 
 import ranef as rf
-from ranef.errors import FitError
+from ranef.errors import FitError, RanefError
 from ranef.planning.power_table import Power
 
 
@@ -58,6 +59,17 @@ def test_the_smallest_study_with_enough_power(power):
     assert power.smallest(0.45)["n_obs"].tolist() == [20]
     with pytest.raises(FitError, match=r"no study of these sizes has a power of 0.95: the largest"):
         power.smallest(0.95)
+
+
+def test_what_cannot_be_asked_is_said(power):
+    with pytest.raises(FitError, match="`power` must lie between 0 and 1, got 2"):
+        power.smallest(2)
+    with pytest.raises(FitError, match="`target` must lie between 0 and 1, got 'a'"):
+        power.plot(target="a")
+    with pytest.raises(
+        RanefError, match=r"`ax` must hold one axes for each panel, 1 in all \(power"
+    ):
+        power.plot(ax=plt.subplots(1, 2)[1])
 
 
 def test_one_size_is_one_point():

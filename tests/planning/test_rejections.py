@@ -10,12 +10,11 @@ import ranef as rf
 from ranef.comparison.null_distributions import chi_bar_squared
 from ranef.errors import FitError
 from ranef.likelihood.bootstrap.bootstrap import ratios_of
-from ranef.likelihood.bootstrap.refits import _contrast, refitter
-from ranef.likelihood.bootstrap.simulated_responses import responses, span, sums_of
-from ranef.likelihood.linear.crossproducts import cross_products
+from ranef.likelihood.bootstrap.refits import _contrast
+from ranef.likelihood.bootstrap.simulated_responses import responses, sums_of
 from ranef.planning import rejections
 from ranef.planning.planned_rows import Plan, extended, with_rows
-from ranef.planning.rejections import Replications, critical_value, ratio_tests, t_tests
+from ranef.planning.rejections import Replications, critical_value, ratio_tests
 from ranef.planning.stated_parameters import stated
 
 SLEEP = "Reaction ~ Days + (Days | Subject)"
@@ -40,24 +39,6 @@ def truth(plan):
 @pytest.fixture(scope="module")
 def y(plan):
     return rf.simulate(SLEEP, plan.frame, n=24, seed=16, **STATED)
-
-
-def test_each_study_is_decided_as_its_fit_is(plan, truth, y):
-    """Half of the slopes have variances near zero: degrees of freedom from 6 to 33."""
-    design = plan.design().with_rows(y=y[:, 0])
-    cross, columns = cross_products(design), span(design)
-    model = refitter(design, cross, rejections._theta(design, truth), reml=True)
-    drawn = responses(columns, sums_of(columns, y.T), cross)
-    refits = model.refit(drawn)
-    se = np.sqrt(np.diagonal(rejections._covariances(cross, refits), axis1=1, axis2=2))
-    size = np.abs(refits.beta / se)
-    df = rejections._DegreesOfFreedom(cross, drawn, refits, (0, 1))
-    mine = size >= rejections._limits(df, size, 0.05)
-    fit = rf.fit(SLEEP, plan.frame.assign(Reaction=y[:, 0]))
-    for i, column in enumerate(y.T):
-        table = fit.refit(column).summary(df="satterthwaite").to_frame()
-        np.testing.assert_allclose(se[i], table["se"], rtol=1e-4)
-        assert (mine[i] == (table["p_value"] < 0.05)).all()
 
 
 @pytest.mark.parametrize("change", [". ~ . - Days", ". ~ . - (Days | Subject) + (1 | Subject)"])
@@ -89,11 +70,7 @@ def test_cross_products_and_rows_have_one_power(plan, truth):
 
 
 def test_tests_keep_their_level(plan):
-    beta, theta = {"Intercept": 250, "Days": 0}, {"Subject": {"Intercept": 25, "Days": 6}}
-    none = stated(plan.design(), plan.family, beta, theta, {"sigma": 25})
-    error = 4 * np.sqrt(0.05 * 0.95 / 800)
-    (t,) = t_tests(plan.design(), none, Replications(800, 1), [1], 0.05, t=True)
-    assert t.found.mean() < 0.05 + error
+    error, beta = 4 * np.sqrt(0.05 * 0.95 / 800), {"Intercept": 250, "Days": 0}
     plain = stated(
         plan.design(), plan.family, beta, {"Subject": {"Intercept": 25, "Days": 0}}, {"sigma": 25}
     )

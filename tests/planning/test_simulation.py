@@ -83,6 +83,11 @@ def test_other_families_have_their_own_parameters(design):
         ({"design": 3}, DataError, "expected a data frame"),
         ({"design": {"Days": [1, np.nan], "Subject": [1, 2]}}, DataError, "have missing values"),
         ({"design": {"Days": [1, 2]}}, FormulaError, "the column `Subject` is not in the data"),
+        ({"design": {"Days": [2, 2], "Subject": [1, 2]}}, FitError, "beta: `Days` cannot be told"),
+        ({"parameters": [1]}, FitError, "parameters= is a mapping from names to numbers, got list"),
+        ({"theta": [1.0]}, FitError, "theta has shape (1,), expected 3"),
+        ({"sigma": None}, FitError, "`sigma` is missing: the gaussian family needs it: sigma=."),
+        ({"n": 10**10}, FitError, "10,000,000,000 responses of 180 rows needs"),
         ({"formula": "log(y) ~ Days + (Days | Subject)"}, FitError, "`log(y)` is not a column"),
     ],
 )

@@ -77,6 +77,13 @@ GOOD = {"Subject": {"Intercept": 25, "Days": 6}}
         (BETA, {"sd_Subjct": 3}, SIGMA, "theta: `sd_Subjct` is no parameter of the model."),
         (BETA, GOOD | {"corr_Subject": 2}, SIGMA, "must be a correlation, from -1 to 1, got 2."),
         (BETA, {"Subject": {"Days": -1}}, SIGMA, "must be a standard deviation, zero or more, got"),
+        (BETA, GOOD | {"sd_Subject[Days]": 1}, SIGMA, "theta: `sd_Subject[Days]` is given twice."),
+        (
+            BETA,
+            {"Subject": {"Days": [1]}},
+            SIGMA,
+            "must be a standard deviation, zero or more, got",
+        ),
         (BETA, GOOD, {}, "`sigma` is missing: the gaussian family needs it: sigma=."),
         (BETA, GOOD, {"sigma": 0}, "`sigma` must be a positive number, got 0."),
         (BETA, GOOD, SIGMA | {"shape": 1}, "the gaussian family has no `shape`; it has `sigma`."),

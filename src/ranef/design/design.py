@@ -404,17 +404,21 @@ def full_rank(design: Design) -> Design:
     rows = design.sufficient
     weighted = rows.X * np.sqrt(rows.weights)[:, None] if design.has_weights else rows.X
     kept = independent_columns(weighted)
-    if len(kept) == len(design.fixed):
-        return design
+    return design if len(kept) == len(design.fixed) else with_columns(design, kept)
+
+
+def with_columns(design: Design, kept: Sequence[int] | NDArray[np.intp]) -> Design:
+    """Return a design with some of its fixed columns."""
+    rows, places = design.sufficient, np.asarray(kept, dtype=np.intp)
     condensed = rows.condensed
     if condensed is not None and condensed.unweighted is not None:
-        others = replace(condensed.unweighted, X=condensed.unweighted.X[:, kept])
+        others = replace(condensed.unweighted, X=condensed.unweighted.X[:, places])
         condensed = replace(condensed, unweighted=others)
     return replace(
-        design.with_rows(X=rows.X[:, kept], condensed=condensed),
-        fixed=tuple(design.fixed[j] for j in kept),
-        numeric=tuple(design.numeric[j] for j in kept),
-        origins=tuple(design.origins[j] for j in kept),
+        design.with_rows(X=rows.X[:, places], condensed=condensed),
+        fixed=tuple(design.fixed[j] for j in places),
+        numeric=tuple(design.numeric[j] for j in places),
+        origins=tuple(design.origins[j] for j in places),
     )
 
 

@@ -20,6 +20,7 @@ from ranef.families.names import find_family
 from ranef.formula.syntax import Call, Column
 from ranef.formula.terms import columns_of, read_formula
 from ranef.formula.updates import updated
+from ranef.numerics.memory import check_memory
 
 PLACEHOLDER = {"unit": 0.5}  # a response that a family with this support can take; others take 1
 
@@ -200,14 +201,23 @@ def sized(
         within = next(iter(by_factor)) if by_factor else _only(factors, frame, "rows")
         _check_factor(within, frame, factors)
         counts = _counts("rows", rows)
+        check_size(max(counts) * frame[within].nunique(), frame)
         points = [({"rows": n}, with_rows(frame, within, n)) for n in counts]
     for factor, numbers in by_factor.items():
         _check_factor(factor, frame, factors)
         counts = _counts("groups", numbers)
+        most = max(len(part) for _, part in points)
+        check_size(max(counts) * most / frame[factor].nunique(), frame)
         points = [
             ({factor: n} | size, extended(part, factor, n)) for n in counts for size, part in points
         ]
     return points
+
+
+def check_size(rows: float, frame: pd.DataFrame) -> None:
+    """Refuse a study that does not fit into memory."""
+    what = f"a study of {rows:,.0f} rows"
+    check_memory(3.0 * rows * frame.shape[1], what, "Plan one of fewer groups or rows.")
 
 
 def _counts(name: str, numbers: Iterable[int] | int) -> list[int]:

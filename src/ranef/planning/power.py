@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -13,25 +13,26 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from ranef._typing import Array, Seed
-from ranef.arguments import check_choice, check_counts, check_known, check_seed
+from ranef.arguments import check_counts, check_known, check_seed
 from ranef.comparison.null_distributions import binomial_interval
 from ranef.design import identifiability
-from ranef.design.design import Design
+from ranef.design.design import Design, with_columns
 from ranef.design.labels import sd_name
-from ranef.errors import FitError, listed, probability, suggestion
+from ranef.errors import DataError, FitError, listed, probability
 from ranef.families.family import Family
 from ranef.families.links import Link
 from ranef.fits.fit import Fit
-from ranef.formula.terms import read_formula
-from ranef.formula.updates import updated
 from ranef.likelihood.bootstrap.simulated_responses import entropy_of
+from ranef.numerics.memory import check_memory
+from ranef.planning.findings import Sought, wanted
 from ranef.planning.planned_rows import Plan, sized
 from ranef.planning.power_table import Power
-from ranef.planning.rejections import Found, Replications, ratio_tests, t_tests
-from ranef.planning.stated_parameters import Truth, stated
+from ranef.planning.rejections import Found, Replications, ratio_tests
+from ranef.planning.stated_parameters import Truth, own_parameters, stated
+from ranef.planning.wald_tests import wald_tests
 from ranef.progress import mapped
 
-TESTS = ("t", "z", "chi2", "mixture", "bootstrap")
+OF_A_STUDY = 60  # numbers that each simulated study needs at least
 
 
 def power(
@@ -64,9 +65,10 @@ def power(
         A pilot study, whose rows are the pattern and whose estimates are the true values but for
         those given; or a formula, with `design` and all parameters.
     find : str or sequence of str, optional
-        What is to be found: fixed effects by name, all but the intercept by default; a standard
-        deviation of random effects, `sd_Subject[Days]`; or a choice between structures, the
-        smaller model as a formula in which `.` stands for that side of the larger one's,
+        What is to be found: fixed effects by name, all but the intercept by default; a term of
+        several of them, `period` for all of `period[T.2]` and its like; a standard deviation of
+        random effects, `sd_Subject[Days]`; or a choice between structures, the smaller model as a
+        formula in which `.` stands for that side of the larger one's,
         `. ~ . - (Days | Subject) + (1 | Subject)`.
     groups : sequence of int, int, or mapping of str to these, optional
         Numbers of groups; by grouping factor where there are several. Groups are copied, or a
@@ -80,13 +82,14 @@ def power(
         named replace its own: `beta={"Days": 5}` for the smallest effect that matters.
     family, link, weights, offset, functions
         As of `Model`, for a formula.
-    test : {"t", "z", "chi2", "mixture", "bootstrap"}, optional
-        How it is tested. "t" and "z": the estimate over its standard error by REML, against the t
-        distribution with Satterthwaite's degrees of freedom, or the normal one. All others are
+    test : {"t", "F", "z", "chi2", "mixture", "bootstrap"}, optional
+        How it is tested. "t", and of several fixed effects "F": by estimates over their standard
+        errors by REML, with Satterthwaite's degrees of freedom. "z": with infinitely many, which
+        is the Wald test, and of generalised models by maximum likelihood. All others are
         (restricted) likelihood ratios, against chi-squared; against its mixture where variances
-        are zero; or against ratios that are simulated from the smaller model. By default "t", or
-        "chi2" of generalised models, for fixed effects; "bootstrap", or "mixture", for what is
-        random.
+        are zero; or against ratios that are simulated from the smaller model. By default "t" or
+        "F", of generalised models "chi2", for fixed effects; for what is random "bootstrap", of
+        generalised models "mixture".
     alpha : float
         The level of the test.
     n : int
@@ -125,35 +128,55 @@ def power(
     """
     check_counts(n=n)
     seed = check_seed(seed)
-    level = probability(alpha)
-    own = dict(parameters or {}) | ({} if sigma is None else {"sigma": sigma})
-    if isinstance(study, Fit):
-        plan, full = _of_pilot(study)
-        truth = _pilots(study, full, beta, theta, own)
-    elif isinstance(study, str):
-        if design is None:
-            raise FitError("design is missing: give the rows of the study, without a response.")
-        options = {"link": link, "weights": weights, "offset": offset, "functions": functions}
-        plan = Plan.of(study, design, family, **options)
-        full = plan.design()
-        truth = stated(full, plan.family, beta, theta, own)
-    else:
-        raise FitError(f"study is a fit or a formula, got {type(study).__name__}.")
-    tasks = _wanted(full, plan, find, test)
+    level = probability(alpha, "alpha")
+    own = own_parameters(parameters, sigma)
+    options = {"link": link, "weights": weights, "offset": offset, "functions": functions}
+    plan, full, truth = _planned(study, design, family, options, (beta, theta, own))
+    of_rows = 0 if plan.family.is_linear else full.n_obs
+    check_memory(
+        float(n) * (OF_A_STUDY + of_rows), f"{n:,} studies", "Simulate fewer of each size (`n=`)."
+    )
+    findings = wanted(full, plan, find, test)
     points = sized(full, plan.frame, groups, rows)
     entropy = entropy_of(seed)
-    run = partial(_at_size, _Plans(plan, full.fixed, truth, tasks, level))
+    run = partial(_at_size, _Plans(plan, full.fixed, truth, findings, level))
     studies = [Replications(n, entropy, 2 * n * i) for i in range(len(points))]
-    frames = [frame for _, frame in points]
-    results = mapped(executor, run, frames, studies)
+    results = mapped(executor, run, [frame for _, frame in points], studies)
     table = pd.DataFrame(
         [
-            {**size, "n_obs": len(frame), "found": task.label, "test": task.test, **numbers}
+            {**size, "n_obs": len(frame), "found": sought.label, "test": sought.test, **numbers}
             for (size, frame), found in zip(points, results, strict=True)
-            for task, numbers in zip(tasks, found, strict=True)
+            for sought, numbers in zip(findings, found, strict=True)
         ]
     )
     return Power(table, tuple(points[0][0]), plan.formula, tuple(truth.words(full)), level, entropy)
+
+
+def _planned(
+    study: Fit | str,
+    design: object,
+    family: str | Family,
+    options: dict[str, Any],
+    parameters: tuple[Any, Any, dict[str, float]],
+) -> tuple[Plan, Design, Truth]:
+    """Return the plan of a study, its design, and its true parameters."""
+    if isinstance(study, Fit):
+        given = {"design": design} | options
+        said = [name for name, value in given.items() if value is not None]
+        if said or family != "gaussian":
+            raise FitError(
+                f"{listed(said or ['family'])} is for a study that is given as a formula: a pilot "
+                "study has its own rows and family."
+            )
+        plan, full = _of_pilot(study)
+        return plan, full, _pilots(study, full, *parameters)
+    if not isinstance(study, str):
+        raise FitError(f"study is a fit or a formula, got {type(study).__name__}.")
+    if design is None:
+        raise FitError("design is missing: give the rows of the study, without a response.")
+    plan = Plan.of(study, design, family, **options)
+    full = plan.design()
+    return plan, full, stated(full, plan.family, *parameters)
 
 
 # ------------------------------------------------------------------------------ pilot studies
@@ -213,102 +236,6 @@ def _pilots(
     return stated(design, fit.family, fixed, random if names else None, own)
 
 
-# ------------------------------------------------------------------------------- what is tested
-
-
-@dataclass(frozen=True)
-class Task:
-    """Something that is to be found.
-
-    Attributes
-    ----------
-    label : str
-    test : str
-    place : int
-        Of a fixed effect; -1 where there is a smaller model instead.
-    smaller : str
-        The formula of the smaller model.
-    """
-
-    label: str
-    test: str
-    place: int = -1
-    smaller: str = ""
-
-
-def _wanted(
-    design: Design, plan: Plan, find: str | Sequence[str] | None, test: str | None
-) -> list[Task]:
-    if test is not None:
-        check_choice("test", test, TESTS)
-    if find is None:
-        find = [name for name in design.fixed if name != "Intercept"] or list(design.fixed)
-    wanted = [find] if isinstance(find, str) else list(find)
-    if not wanted:
-        raise FitError("find= is empty: name what is to be found.")
-    return [_task(design, plan, name, test) for name in wanted]
-
-
-def _task(design: Design, plan: Plan, name: str, test: str | None) -> Task:
-    is_linear = plan.family.is_linear
-    sds = {sd_name(t, j): (t, j) for t in design.terms for j in range(t.n_coefs)}
-    if name in design.fixed and (test or "t") in ("t", "z") and is_linear:
-        return Task(name, test or "t", design.fixed.index(name))
-    if name in design.fixed:
-        _refuse_t(test, "a generalised model, whose effects are tested by likelihood ratios")
-        return Task(name, test or "chi2", smaller=_without_fixed(design, plan, name))
-    if name in sds:
-        _refuse_t(test, "fixed effects")
-        return Task(name, test or _of_random(plan), smaller=_without_sd(design, plan, *sds[name]))
-    if "~" in str(name):
-        _refuse_t(test, "single fixed effects")
-        smaller = updated(read_formula(plan.formula, plan.functions or ()), name)
-        same = plan.design(smaller).fixed == design.fixed
-        default = _of_random(plan) if same else "chi2"
-        return Task(f"against {smaller}", test or default, smaller=smaller)
-    known = [*design.fixed, *sds]
-    raise FitError(f"there is no effect {name!r} to be found. {suggestion(str(name), known)}")
-
-
-def _of_random(plan: Plan) -> str:
-    return "bootstrap" if plan.family.is_linear else "mixture"
-
-
-def _refuse_t(test: str | None, what: str) -> None:
-    if test in ("t", "z"):
-        others = listed([one for one in TESTS if one not in ("t", "z")], "or")
-        raise FitError(f'test="{test}" is not for {what}: use {others}.')
-
-
-def _without_fixed(design: Design, plan: Plan, name: str) -> str:
-    """Return the formula without the term of a fixed effect that is one column."""
-    formula = read_formula(plan.formula, plan.functions or ())
-    if name == "Intercept":
-        return updated(formula, ". ~ . - 1")
-    origin = design.origins[design.fixed.index(name)]
-    term = formula.fixed[origin.term]
-    if sum(one.term == origin.term for one in design.origins) > 1:
-        raise FitError(
-            f"`{name}` is one of several columns of `{term}`: compare the models, with "
-            f'find=". ~ . - {term}".'
-        )
-    return updated(formula, f". ~ . - {term}", plan.functions or ())
-
-
-def _without_sd(design: Design, plan: Plan, term: Any, place: int) -> str:
-    """Return the formula without one coefficient of a random-effects term."""
-    formula, functions = read_formula(plan.formula, plan.functions or ()), plan.functions or ()
-    part = next(part for part, _ in design.recipe.random if str(part) == term.text)
-    if term.n_coefs != len(part.terms):
-        raise FitError(
-            f"the coefficients of {term.text} are levels of a factor: compare the models, with "
-            'find=". ~ . - ..." and the smaller structure.'
-        )
-    kept = tuple(one for j, one in enumerate(part.terms) if j != place)
-    change = f". ~ . - {part}" + (f" + {replace(part, terms=kept)}" if kept else "")
-    return updated(formula, change, functions)
-
-
 # ------------------------------------------------------------------------------ a single size
 
 
@@ -319,34 +246,45 @@ class _Plans:
     plan: Plan
     fixed: tuple[str, ...]
     truth: Truth
-    tasks: Sequence[Task]
+    findings: Sequence[Sought]
     alpha: float
 
 
 def _at_size(plans: _Plans, frame: pd.DataFrame, studies: Replications) -> list[dict[str, float]]:
-    """Return the power of every task in studies of some rows."""
-    plan, fixed, truth, tasks = plans.plan, plans.fixed, plans.truth, plans.tasks
-    design = plan.design(frame=frame)
+    """Return the power of finding what is sought in studies of some rows."""
+    plan, fixed = plans.plan, plans.fixed
+    try:
+        design = plan.design(frame=frame)
+        if design.fixed == fixed:
+            identifiability.check_identified(_varied(design), plan.family)
+    except DataError as error:
+        raise DataError(f"a study of {len(frame)} rows cannot be fitted: {error}") from error
     if design.fixed != fixed:
         raise FitError(
             f"a study of {design.n_obs} rows has other fixed effects than the plan, "
             f"{listed(design.fixed)} in place of {listed(fixed)}: it is too small for all of them."
         )
-    identifiability.check_identified(_varied(design), plan.family)
-    results: dict[Task, Found] = {}
-    for test in ("t", "z"):
-        single = [task for task in tasks if task.test == test]
-        if single:
-            which = [task.place for task in single]
-            found = t_tests(design, truth, studies, which, plans.alpha, t=test == "t")
-            results |= dict(zip(single, found, strict=True))
-    for task in tasks:
-        if task.smaller:
-            small = plan.design(task.smaller, frame)
-            results[task] = ratio_tests(
-                (small, design), plan.family, truth, studies, alpha=plans.alpha, test=task.test
+    common, results = (plan.family, plans.truth, studies), dict[Sought, Found]()
+    for tests in (("t", "F"), ("z",)):
+        alike = [sought for sought in plans.findings if sought.test in tests]
+        if alike:
+            which = [sought.places for sought in alike]
+            found = wald_tests(design, *common, which, alpha=plans.alpha, t="t" in tests)
+            results |= dict(zip(alike, found, strict=True))
+    for sought in plans.findings:
+        if sought not in results:
+            small = _smaller(plan, design, sought, frame)
+            results[sought] = ratio_tests(
+                (small, design), *common, alpha=plans.alpha, test=sought.test
             )
-    return [_numbers(results[task]) for task in tasks]
+    return [_numbers(results[sought]) for sought in plans.findings]
+
+
+def _smaller(plan: Plan, design: Design, sought: Sought, frame: pd.DataFrame) -> Design:
+    """Return the design of the smaller model."""
+    if sought.smaller:
+        return plan.design(sought.smaller, frame)
+    return with_columns(design, [j for j in range(len(design.fixed)) if j not in sought.places])
 
 
 def _varied(design: Design) -> Design:

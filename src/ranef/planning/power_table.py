@@ -10,7 +10,7 @@ import pandas as pd
 
 from ranef._typing import Axes, Style
 from ranef.arguments import check_choice
-from ranef.errors import FitError, listed
+from ranef.errors import FitError, listed, probability
 from ranef.plots.curves import power_curves
 from ranef.printing.summary import Printed, Summary
 
@@ -97,6 +97,8 @@ class Power(Printed):
         """
         sizes = [*self.sizes, "n_obs"]
         varied = [name for name in sizes if len(set(self.table[name])) > 1]
+        if target is not None:
+            probability(target, "target")
         if x is not None:
             check_choice("x", x, sizes, "is no size of a study")
         axis = x or next(iter(varied), sizes[0])
@@ -121,7 +123,7 @@ class Power(Printed):
         FitError
             If no study does.
         """
-        enough = self.table[self.table["power"] >= power]
+        enough = self.table[self.table["power"] >= probability(power, "power")]
         if enough.empty:
             best = float(np.max(self.table["power"]))
             raise FitError(

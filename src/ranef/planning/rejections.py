@@ -1,17 +1,15 @@
-"""In how many simulated studies a test finds what is there.
+"""In how many simulated studies the likelihood ratio of two models finds what is there.
 
 The responses of a linear model are cross-products, and all studies of a size are fitted together,
-as in the parametric bootstrap. A fixed effect is tested by its t value with Satterthwaite's degrees
-of freedom, anything else by the (restricted) likelihood ratio of two models.
+as in the parametric bootstrap.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import optimize, special
+from scipy import optimize
 
 from ranef._typing import Array, Flags
 from ranef.comparison.nesting import extra, obstacle
@@ -26,26 +24,21 @@ from ranef.likelihood.bootstrap.bootstrap import ratios_of
 from ranef.likelihood.bootstrap.refits import Refits, Refitter, Rivals, likelihood_ratios, refitter
 from ranef.likelihood.bootstrap.simulated_responses import (
     Null,
-    Responses,
     responses,
     seeds_of_replicates,
     simulated,
     span,
-    with_response,
 )
 from ranef.likelihood.estimate import FittedModel
 from ranef.likelihood.generalized import maximum
 from ranef.likelihood.generalized.glmm import prepare
 from ranef.likelihood.linear import reml
-from ranef.likelihood.linear.crossproducts import CrossProducts, cross_products
-from ranef.likelihood.linear.degrees_of_freedom import satterthwaite
-from ranef.likelihood.linear.many_thetas import reduced
+from ranef.likelihood.linear.crossproducts import cross_products
 from ranef.likelihood.predictions import drawn_rows
 from ranef.planning.stated_parameters import Truth
 
-SOME = 9  # studies that say how many degrees of freedom there are about
-LEAST_SHARE = 0.75  # of the fewest of these, which no study has fewer than
-TYPICAL = 200  # studies whose estimates of the smaller model are averaged
+SOME = 9  # studies of a generalised model whose estimates of the smaller one are averaged
+TYPICAL = 200  # the same of a linear model
 MAX_STATISTIC = 1e6  # of a likelihood ratio, below which every critical value lies
 
 
@@ -74,99 +67,6 @@ class Found:
 
     found: Flags
     failed: Flags
-
-
-# ------------------------------------------------------------------------ t tests of one model
-
-
-def t_tests(
-    design: Design,
-    truth: Truth,
-    studies: Replications,
-    which: Sequence[int],
-    alpha: float,
-    *,
-    t: bool,
-) -> list[Found]:
-    """Test fixed effects of a linear model, fitted by REML, in every study.
-
-    Parameters
-    ----------
-    design : Design
-    truth : Truth
-    studies : Replications
-    which : sequence of int
-        The places of the fixed effects.
-    alpha : float
-    t : bool
-        Against t distributions with Satterthwaite's degrees of freedom, rather than the normal one.
-    """
-    seeds = seeds_of_replicates(studies.entropy, studies.n, studies.first)
-    example = design.with_rows(y=_response(design, GAUSSIAN, truth, seeds[0]))
-    cross, columns = cross_products(example), span(example)
-    model = refitter(example, cross, _theta(design, truth), reml=True)
-    sums = simulated(columns, Null(truth.roots, truth.sigma), seeds)
-    drawn = responses(columns, sums, cross, beta=truth.beta)
-    refits = model.refit(drawn)
-    se = np.sqrt(np.diagonal(_covariances(cross, refits), axis1=1, axis2=2))
-    size = np.abs(refits.beta / se)[:, list(which)]
-    limit = np.full(size.shape, special.ndtri(1 - alpha / 2))
-    if t:
-        limit = _limits(_DegreesOfFreedom(cross, drawn, refits, tuple(which)), size, alpha)
-    found = ~refits.failed[:, None] & (size >= limit)
-    return [Found(one, refits.failed) for one in found.T]
-
-
-def _limits(df: _DegreesOfFreedom, size: Array, alpha: float) -> Array:
-    """Return what the t values of every study have to exceed, shape (B, effects).
-
-    The degrees of freedom are found where the normal limit and that of few of them disagree.
-    """
-    fitted = np.flatnonzero(~df.refits.failed)
-    some = [df.of(int(i)) for i in fitted[:SOME]]
-    few = LEAST_SHARE * np.min(some, axis=0, initial=np.inf)
-    limit = np.tile(_quantile(few, alpha), (len(size), 1))
-    is_open = (size >= special.ndtri(1 - alpha / 2)) & (size < limit)
-    for i in np.flatnonzero(is_open.any(axis=1) & ~df.refits.failed):
-        limit[i] = _quantile(df.of(int(i)), alpha)
-    return limit
-
-
-def _quantile(df: Array, alpha: float) -> Array:
-    with np.errstate(invalid="ignore"):
-        t = special.stdtrit(df, 1 - alpha / 2)
-    return np.where(np.isinf(df), special.ndtri(1 - alpha / 2), t)
-
-
-@dataclass(frozen=True, eq=False)
-class _DegreesOfFreedom:
-    """Satterthwaite's degrees of freedom of some fixed effects, study by study."""
-
-    cross: CrossProducts
-    drawn: Responses
-    refits: Refits
-    which: tuple[int, ...]
-
-    def of(self, i: int) -> Array:
-        """Return those of a study; infinite where its criterion has no minimum."""
-        cross = with_response(self.cross, self.drawn, i)
-        Lambdas = [f[0] for f in factors(self.refits.x[[i]], cross.covariances)]
-        chosen = np.eye(cross.p)[list(self.which)]
-        try:
-            return satterthwaite(cross, Lambdas, float(self.refits.sigma[i]), reml=True).df(chosen)
-        except (FitError, np.linalg.LinAlgError):
-            return np.full(len(chosen), np.inf)
-
-
-def _covariances(cross: CrossProducts, refits: Refits) -> Array:
-    """Return the covariance of the fixed effects of every refit, shape (B, p, p)."""
-    Lambdas = factors(np.nan_to_num(refits.x), cross.covariances)
-    _, products = reduced(cross, Lambdas)
-    p, to_users = cross.p, np.linalg.inv(cross.R)
-    information = np.broadcast_to(products[:, :p, :p], (len(refits.sigma), p, p))
-    with np.errstate(invalid="ignore"):
-        inverse = np.linalg.inv(np.where(np.isfinite(information), information, np.eye(p)))
-        return np.asarray(refits.sigma[:, None, None] ** 2 * (to_users @ inverse @ to_users.T))
 
 
 # ------------------------------------------------------------------- likelihood ratios of two
@@ -248,14 +148,14 @@ def _rivals(
 ) -> tuple[Rivals, Null]:
     """Return both models to be fitted to studies of the larger one, and the smaller one's mean."""
     seeds = seeds_of_replicates(studies.entropy, TYPICAL, studies.first)
-    y = _response(designs[1], GAUSSIAN, truth, seeds[0])
+    y = drawn_response(designs[1], GAUSSIAN, truth, seeds[0])
     examples = [design.with_rows(y=y) for design in designs]
     same_fixed = designs[0].rows.X.shape[1] == designs[1].rows.X.shape[1]
     crosses = [cross_products(example) for example in examples]
     columns = span(*examples)
     start = reml.estimate(crosses[0], reml=same_fixed).theta
     small = refitter(examples[0], crosses[0], start, reml=same_fixed)
-    large = refitter(examples[1], crosses[1], _theta(designs[1], truth), reml=same_fixed)
+    large = refitter(examples[1], crosses[1], true_theta(designs[1], truth), reml=same_fixed)
     drawn_from = Null(truth.roots, truth.sigma, model=1, beta=truth.beta)
     sums = simulated(columns, drawn_from, seeds)
     typical = _mean_of(small, small.refit(responses(columns, sums, crosses[0])))
@@ -286,8 +186,8 @@ def _generalized_ratios(
 ) -> tuple[Array, Flags]:
     """Return the likelihood ratios of studies of the larger model, or of the smaller one, 0."""
     seeds = seeds_of_replicates(studies.entropy, studies.n, studies.first)
-    y = np.array([_response(designs[model], family, truth, seed) for seed in seeds])
-    small, large = (_fitted(design, family, y[0]) for design in designs)
+    y = np.array([drawn_response(designs[model], family, truth, seed) for seed in seeds])
+    small, large = (fitted_to(design, family, y[0]) for design in designs)
     statistics = ratios_of(small, large, y)
     return statistics, np.isnan(statistics)
 
@@ -299,7 +199,8 @@ def _typical(
     small, large = designs
     seeds = seeds_of_replicates(studies.entropy, min(SOME, studies.n), studies.first)
     made = [
-        _fitted(small, family, _response(large, family, truth, seed)).estimate for seed in seeds
+        fitted_to(small, family, drawn_response(large, family, truth, seed)).estimate
+        for seed in seeds
     ]
     names = [name for name in family.parameters if name != "sigma"]
     parameters = dict(zip(names, np.median([one.parameters for one in made], axis=0), strict=True))
@@ -313,18 +214,22 @@ def _typical(
     return Truth(beta, {name: float(value) for name, value in parameters.items()}, tuple(roots))
 
 
-def _fitted(design: Design, family: Family, y: Array) -> FittedModel:
+def fitted_to(design: Design, family: Family, y: Array) -> FittedModel:
+    """Return a generalised model, fitted to a response."""
     design = design.with_rows(y=y)
     estimate = maximum.maximum_likelihood(prepare(design, family))
     return FittedModel(design, family, "ml", estimate)
 
 
-def _response(design: Design, family: Family, truth: Truth, seed: np.random.SeedSequence) -> Array:
+def drawn_response(
+    design: Design, family: Family, truth: Truth, seed: np.random.SeedSequence
+) -> Array:
+    """Return the response of a study, shape (n,)."""
     rows, rng = with_strangers(own_rows(design)), np.random.default_rng(seed)
     return np.asarray(drawn_rows(design, family, rows, truth.draws(1), rng, kind="observation")[0])
 
 
-def _theta(design: Design, truth: Truth) -> Array:
+def true_theta(design: Design, truth: Truth) -> Array:
     """Return the relative covariance parameters of the truth, of a linear model."""
     roots = [root / truth.sigma for root in truth.roots]
     return theta_of(roots, [term.covariance for term in design.terms])

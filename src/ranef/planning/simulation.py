@@ -19,7 +19,7 @@ from ranef.formula.syntax import Column
 from ranef.likelihood.predictions import drawn_rows
 from ranef.numerics.memory import check_memory
 from ranef.planning.planned_rows import Plan
-from ranef.planning.stated_parameters import stated
+from ranef.planning.stated_parameters import own_parameters, stated
 
 
 def simulate(
@@ -99,8 +99,7 @@ def simulate(
     options = {"link": link, "weights": weights, "offset": offset, "functions": functions}
     plan = Plan.of(formula, design, family, **options)
     planned = plan.design()
-    own = dict(parameters or {}) | ({} if sigma is None else {"sigma": sigma})
-    truth = stated(planned, plan.family, beta, theta, own)
+    truth = stated(planned, plan.family, beta, theta, own_parameters(parameters, sigma))
     check_memory(
         float(n) * planned.n_obs,
         f"{n:,} responses of {planned.n_obs:,} rows",

@@ -60,6 +60,15 @@ class Truth:
         return [f"{name} {value:.4g}" for name, value in values.items()]
 
 
+def own_parameters(parameters: object, sigma: float | None) -> dict[str, float]:
+    """Return the family's own parameters as they are given, sigma among them."""
+    if not isinstance(parameters, Mapping | pd.Series | None):
+        kind = type(parameters).__name__
+        raise FitError(f"parameters= is a mapping from names to numbers, got {kind}.")
+    given = {} if parameters is None else dict(parameters)
+    return given | ({} if sigma is None else {"sigma": sigma})
+
+
 def stated(
     design: Design,
     family: Family,
@@ -91,6 +100,8 @@ def stated(
     psi = _own_parameters(family, parameters)
     if beta is None:
         raise FitError(f"beta is missing: give the fixed effects {listed(design.fixed, limit=20)}.")
+    if isinstance(beta, Mapping | pd.Series):
+        _check_told_apart(design, beta)
     values = by_name("beta", beta, design.fixed)
     if np.shape(values) != (len(design.fixed),):
         raise FitError(
@@ -99,6 +110,17 @@ def stated(
         )
     numbers = check_numbers("beta", values, len(design.fixed))
     return Truth(numbers, psi, _roots(design, theta, psi.get("sigma", 1.0)))
+
+
+def _check_told_apart(design: Design, beta: Mapping[str, float] | pd.Series) -> None:
+    """Refuse effects of columns that say nothing beside the others in these rows."""
+    lost = [name for name in beta if name in design.recipe.X.names and name not in design.fixed]
+    if lost:
+        raise FitError(
+            f"beta: {listed(lost, limit=20)} cannot be told apart from the other fixed effects in "
+            f"the {design.n_obs} rows of this design, {listed(design.fixed, limit=20)}: leave "
+            "them out, or plan rows in which their predictors vary by themselves."
+        )
 
 
 def _own_parameters(family: Family, given: Mapping[str, float]) -> dict[str, float]:
@@ -141,7 +163,10 @@ def _by_sds(design: Design, given: Mapping[str, Any]) -> tuple[Array, ...]:
     """Return roots of the covariances that standard deviations and correlations make up."""
     values: dict[str, float] = {}
     for name, value in given.items():
-        values |= _single(design, name, value)
+        one = _single(design, name, value)
+        if repeated := [name for name in one if name in values]:
+            raise FitError(f"theta: {listed(repeated)} is given twice.")
+        values |= one
     expected = [sd_name(term, j) for term in design.terms for j in range(term.n_coefs)]
     missing = [name for name in expected if name not in values]
     if missing:

@@ -19,7 +19,7 @@ from ranef.likelihood.estimate import FittedModel
 from ranef.likelihood.generalized.glmm import Generalized, prepare
 from ranef.likelihood.generalized.many_likelihoods import laplace
 from ranef.likelihood.generalized.many_modes import search_of
-from ranef.likelihood.generalized.maximum import Vector, joint_units
+from ranef.likelihood.generalized.maximum import Vector, covariance_of, joint_units
 from ranef.likelihood.generalized.pieces import Piece, Points, go_together, pieces_of
 from ranef.likelihood.generalized.pirls import NoModesError, find_modes
 from ranef.likelihood.linear.optimum.starts import FEW_ROWS
@@ -46,6 +46,8 @@ class GeneralizedRefits:
     settled : ndarray of bool, shape (B,)
         The replicates whose estimates are a maximum, not far from the fit; the others are to be
         fitted one by one.
+    vcov : ndarray, shape (B, p, p), or None
+        Of beta, where it was asked for.
     """
 
     beta: Array
@@ -53,6 +55,7 @@ class GeneralizedRefits:
     Lambdas: list[Array]
     objective: Array
     settled: Flags
+    vcov: Array | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,8 +84,8 @@ class GeneralizedRefitter:
     units: Array
     curvature: Array
 
-    def refit(self, y: Array) -> GeneralizedRefits:
-        """Return the estimates of responses, shape (B, n)."""
+    def refit(self, y: Array, *, errors: bool = False) -> GeneralizedRefits:
+        """Return the estimates of responses, shape (B, n), and with `errors` their covariances."""
         model, vector = self.model, Vector(self.model, joint=True)
         means, constant = model.cells.responses(y)
         deviances = Deviances(model, self.pieces, means, self.units, self.u, constant)
@@ -102,6 +105,7 @@ class GeneralizedRefitter:
                 model.covariances,
                 several=model.n_obs <= FEW_ROWS,
             )
+            vcov = self._covariances(deviances, minima.x) if errors else None
         gamma, psi, Lambdas = vector.parts(minima.x)
         moved = (gamma - vector.parts(self.units @ self.start)[0]) @ model.X.T
         is_near = np.abs(moved).max(axis=1, initial=0.0) < MAX_DISTANCE
@@ -113,7 +117,17 @@ class GeneralizedRefitter:
             Lambdas=[np.linalg.solve(T, f) for T, f in zip(model.bases, Lambdas, strict=True)],
             objective=minima.value,
             settled=minima.settled & is_near,
+            vcov=vcov,
         )
+
+    def _covariances(self, deviances: Deviances, x: Array) -> Array:
+        """Return the covariances of the fixed effects, from the Hessians of the deviances."""
+        z, who, p = np.linalg.solve(self.units, x.T).T, np.arange(len(x)), self.model.X.shape[1]
+        slopes = deviances(z, who)[1]
+        hessians = forward_hessians(deviances, z, slopes, who, MIN_STANDARDISED)
+        to_users = self.model.to_users @ self.units[:p, :p]
+        found = np.array([covariance_of(H / 2, p) for H in hessians])
+        return np.asarray(to_users @ found @ to_users.T)
 
 
 @dataclass(frozen=True, eq=False)
