@@ -97,5 +97,7 @@ def test_what_has_no_picture(cbpp, call, message):
 
 
 def test_axes_are_counted(cbpp):
+    from matplotlib import pyplot as plt
+
     with pytest.raises(RanefError, match="one axes for each panel, 1 in all"):
-        rf.plot_effects(cbpp, "time", ax=[1, 2])
+        rf.plot_effects(cbpp, "time", ax=plt.subplots(1, 2)[1])

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import matplotlib as mpl
 import numpy as np
 import pytest
@@ -13,11 +15,16 @@ from ranef.errors import RanefError
 from ranef.plots.canvas import (
     checked_axes,
     ellipse,
+    head_panel,
+    label_x,
+    label_y,
     name_columns,
     name_rows,
     new_figure,
+    note,
     rows_height,
     short,
+    strip,
 )
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -104,3 +111,66 @@ def test_panels_know_their_figure(tmp_path) -> None:
     assert fit.plot_caterpillar(ax=axes).figure is figure
     figure.savefig(tmp_path / "caterpillar.png")
     plt.close("all")
+
+
+@pytest.mark.parametrize("size", [3, "ab", (1, 2, 3), (-1, 2), (0, 3), (np.nan, 2), (3, "cm")])
+def test_sizes_that_are_none_are_refused(size: object) -> None:
+    with pytest.raises(RanefError, match="`figsize` must be two positive numbers, width and heigh"):
+        new_figure((5.0, 3.0), size)  # type: ignore[arg-type]
+
+
+def test_a_long_note_makes_no_axes_narrower() -> None:
+    widths = []
+    for text in ("", "a note that is longer than the axes are wide, by a lot of words of no use"):
+        figure = new_figure((6.0, 2.0))
+        axes = figure.subplots(1, 2)
+        note(axes[0], text, (0.0, 1.0), xytext=(0.0, 5.0), ha="left", va="bottom")
+        figure.draw_without_rendering()
+        widths.append(axes[0].get_position().width)
+    assert widths[1] == pytest.approx(widths[0], abs=1e-3)
+
+
+LONG = "deviation of a_very_long_name_of_a_predictor_with_$_signs, ms per week and $\\alpha$"
+
+
+def test_labels_and_titles_stay_within_their_panels() -> None:
+    figure = new_figure((7.0, 3.0))
+    panels = figure.subplots(1, 3)
+    for axes in panels:
+        label_x(axes, LONG)
+        head_panel(axes, LONG, loc="left", fontsize="medium")
+    label_y(panels[0], LONG)
+    figure.draw_without_rendering()
+    assert "…" in panels[0].get_ylabel()
+    assert panels[0].yaxis.label.get_window_extent().y0 >= figure.bbox.y0
+    for what in ("title", "label"):
+        texts = [axes._left_title if what == "title" else axes.xaxis.label for axes in panels]
+        boxes = [text.get_window_extent() for text in texts]
+        assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i]), what
+        assert all(
+            figure.bbox.x0 - 1 <= box.x0 and box.x1 <= figure.bbox.x1 + 1 for box in boxes
+        ), what
+        assert all("…" in text.get_text() for text in texts), what
+    assert not any(text.get_parse_math() for text in texts)
+
+
+def test_the_power_of_ten_of_an_axis_leaves_room_for_what_stands_above() -> None:
+    axes = new_figure((5.0, 3.0)).add_subplot()
+    axes.plot([0.0, 1.0], [0.0, 4e12])
+    label_y(axes, "y")
+    axes.figure.draw_without_rendering()
+    assert axes.yaxis.get_offset_text().get_window_extent().x1 <= axes.bbox.x0 + 1
+
+
+def test_numbers_below_a_narrow_panel_have_room() -> None:
+    figure = new_figure((5.0, 2.0))
+    for axes in figure.subplots(1, 3):
+        axes.plot([1.0025e-6, 1.0105e-6], [0.0, 1.0])
+        strip(axes, "x")
+    figure.draw_without_rendering()
+    for axes in figure.axes:
+        shown = [t for t in axes.get_xticklabels() if t.get_text()]
+        boxes = [text.get_window_extent() for text in shown]
+        inside = [b for b in boxes if axes.bbox.x0 - 1 <= (b.x0 + b.x1) / 2 <= axes.bbox.x1 + 1]
+        assert len(inside) >= 2
+        assert not any(a.overlaps(b) for a, b in itertools.pairwise(inside))

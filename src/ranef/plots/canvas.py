@@ -6,6 +6,7 @@ Nothing here reads a table or touches Matplotlib's global settings.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from numbers import Real
 from textwrap import fill
 from typing import TYPE_CHECKING, Any, Literal, Unpack, cast
 
@@ -22,11 +23,14 @@ if TYPE_CHECKING:
 ACCENT, TINT, GREY = "#0072B2", "#8FC1E0", "0.45"
 MAX_NAMED_ROWS = 60
 MAX_NAMED_POINTS = 30
-MIN_ROW_POINTS = 7.0  # of height, for a row with a name
+MIN_ROW_POINTS = 6.5  # of height, for a row with a name
 MAX_NAME_CHARACTERS = 32
 CHARACTER_WIDTH = 0.075  # inches, at the usual size of fonts
+TICK_WIDTH = 0.5  # inches, that a tick with its number needs
+LABEL_SHARE, HEAD_SHARE = 1.05, 1.15  # of the width of axes, that a label and a title take at most
 TICKS_SHARE = 0.6  # of the width of axes, that is left to them beside labels and a legend
 NAMED_ENDS, NAME_POINTS = 3, 8.5  # names at each end of a long list, and the height of one
+LINE_POINTS = 12.0  # of height, of a name beside a mark
 LEGEND_ABOVE: dict[str, Any] = {
     "loc": "lower left",
     "bbox_to_anchor": (0.0, 1.0),
@@ -146,8 +150,18 @@ def new_figure(size: Size, figsize: Size | None = None) -> Figure:
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     scale = max(font_scale(), 1.0)
-    wanted = figsize or (size[0] * scale, size[1] * scale)
+    wanted = (size[0] * scale, size[1] * scale) if figsize is None else _checked_size(figsize)
     return plt.figure(figsize=wanted, layout=ConstrainedLayoutEngine(wspace=0.04))
+
+
+def _checked_size(figsize: object) -> tuple[float, float]:
+    """Return width and height, or refuse them."""
+    pair = list(figsize) if isinstance(figsize, Iterable) else []
+    if len(pair) == 2 and all(isinstance(x, Real) and 0 < float(x) < np.inf for x in pair):
+        return float(pair[0]), float(pair[1])
+    raise RanefError(
+        f"`figsize` must be two positive numbers, width and height in inches, got {figsize!r}."
+    )
 
 
 def font_scale() -> float:
@@ -157,12 +171,13 @@ def font_scale() -> float:
     return float(mpl.rcParams["font.size"]) / 10.0
 
 
-def rows_height(m: int) -> float:
+def rows_height(m: int, of_row: float = 0.18) -> float:
     """Return the height, in inches, of a plot with a row for each of m levels.
 
     Beyond 20, rows are half as high, and their names smaller.
     """
-    return 0.9 + 0.09 * (max(m, 4) + min(max(m, 4), 20)) if m <= MAX_NAMED_ROWS else 6.0
+    rows = max(m, 4)
+    return 0.9 + of_row / 2 * (rows + min(rows, 20)) if m <= MAX_NAMED_ROWS else 6.0
 
 
 def labels_width(levels: Sequence[str]) -> float:
@@ -171,10 +186,44 @@ def labels_width(levels: Sequence[str]) -> float:
     return 0.4 + CHARACTER_WIDTH * longest if len(levels) <= MAX_NAMED_ROWS else 0.6
 
 
-def short(name: str) -> str:
+def short(name: str, most: int = MAX_NAME_CHARACTERS) -> str:
     """Return a name with its middle left out where it is too long."""
-    half = MAX_NAME_CHARACTERS // 2
+    half = most // 2
     return name if len(name) <= 2 * half else f"{name[: half - 1]}…{name[-half:]}"
+
+
+def _room(inches: float, size: float = 1.0) -> int:
+    """Return how many characters have room, of a size relative to the usual one."""
+    return max(int(inches / (CHARACTER_WIDTH * size * font_scale())), 8)
+
+
+def _lines(text: str, room: int) -> str:
+    """Return text in lines that have room, of which too long words lose their middle."""
+    lines = [
+        line
+        for part in text.split("\n")
+        for line in fill(part, room, break_long_words=False, break_on_hyphens=False).split("\n")
+    ]
+    return "\n".join(short(line, room) for line in lines)
+
+
+def label_x(axes: Axes, text: str) -> None:
+    """Write what the values are below the axes, in lines no longer than these are wide."""
+    room = _room(LABEL_SHARE * axes.bbox.width / axes.figure.dpi)
+    axes.set_xlabel(_lines(text, room), parse_math=False)
+
+
+def label_y(axes: Axes, text: str) -> None:
+    """Write what the values are beside the axes; their power of ten leaves room for a legend."""
+    room = _room(LABEL_SHARE * axes.bbox.height / axes.figure.dpi)
+    axes.set_ylabel(_lines(text, room), parse_math=False)
+    axes.yaxis.get_offset_text().set_horizontalalignment("right")
+
+
+def head_panel(axes: Axes, text: str, size: float = 1.0, **style: Any) -> None:
+    """Write the title of a panel, no longer than that is wide."""
+    room = _room(HEAD_SHARE * axes.bbox.width / axes.figure.dpi, size)
+    axes.set_title(short(text, room), parse_math=False, **style)
 
 
 def name_columns(axes: Axes, names: Sequence[str]) -> None:
@@ -219,6 +268,23 @@ def _name_ends(axes: Axes, levels: Sequence[str], points: float) -> float:
     return 9.0 + 0.55 * height * longest
 
 
+def name_largest(axes: Axes, levels: Sequence[str], values: Array) -> None:
+    """Write the level beside the numbers farthest from the middle, where rows have no names."""
+    sizes = np.nan_to_num(np.abs(values - np.nanmedian(values)), nan=-1.0)
+    low, high = axes.get_xlim()
+    axes.set_xlim(low - 0.15 * (high - low), high + 0.15 * (high - low))
+    points, above = axes.bbox.height * 72.0 / axes.figure.dpi / len(levels), np.inf
+    for row in sorted(np.argsort(-sizes, kind="stable")[:NAMED_ENDS].tolist(), reverse=True):
+        is_right = values[row] >= (low + high) / 2
+        above = min(row * points, above - LINE_POINTS)  # names do not lie on each other
+        axes.annotate(
+            short(levels[row]), (values[row], row),
+            xytext=(4 if is_right else -4, above - row * points),
+            textcoords="offset points", ha="left" if is_right else "right", va="center",
+            fontsize="small", parse_math=False, zorder=5,
+        )  # fmt: skip
+
+
 def row_points(axes: Axes, m: int) -> float:
     """Return the height in points of one of m rows."""
     return float(axes.bbox.height * 72.0 / axes.figure.dpi / max(m, 1))
@@ -237,18 +303,35 @@ def draw_title(axes: Axes, term: str, m: int, pad: float) -> None:
 
 
 def note(axes: Axes, text: str, corner: tuple[float, float], **place: Any) -> None:
-    """Write small grey text at a corner of the axes, if there is any."""
+    """Write small grey text at a corner of the axes, if there is any.
+
+    It may be longer than the axes are wide, which are not made narrower for it.
+    """
+    from matplotlib.text import Annotation
+    from matplotlib.transforms import Bbox
+
+    class Note(Annotation):
+        def get_tightbbox(self, renderer: Any = None) -> Bbox | None:
+            box, of_axes = super().get_tightbbox(renderer), axes.bbox
+            if box is None:
+                return None
+            ends = np.clip([box.x0, box.x1], of_axes.x0, of_axes.x1)
+            return Bbox([[ends[0], box.y0], [ends[1], box.y1]])
+
     if not text:
         return
-    axes.annotate(
+    one = Note(
         text, corner, xycoords="axes fraction", textcoords="offset points", fontsize="small",
         color=GREY, parse_math=False, zorder=6, **place,
     )  # fmt: skip
+    axes.add_artist(one).set_clip_on(False)
 
 
 def strip(axes: Axes, grid: Literal["x", "both"]) -> None:
     """Remove the frame but for the axis of values, and add a light grid."""
     axes.grid(axis=grid, color=GREY, alpha=0.2, linewidth=0.6)
+    inches = axes.bbox.width / axes.figure.dpi
+    axes.locator_params(axis="x", nbins=int(np.clip(inches / (TICK_WIDTH * font_scale()), 2, 9)))
     axes.set_axisbelow(True)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(axis="y", length=0)

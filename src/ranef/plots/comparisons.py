@@ -21,6 +21,8 @@ from ranef.plots.canvas import (
     LEGEND_ABOVE,
     TINT,
     ink,
+    label_x,
+    label_y,
     labels_width,
     mark_sizes,
     name_rows,
@@ -114,8 +116,8 @@ def sensitivity(
     _name_lines(axes, {name: ends[name] for name in drawn}, colours)
     best = [name for name, line in lines.items() if not line["log_bf"].any()]
     against = short(best[0]) if best else "the best"
-    axes.set_ylabel(f"Bayes factor\nagainst {against}", parse_math=False)
-    axes.set_xlabel(f"scale of the priors of {of}")
+    label_y(axes, f"Bayes factor\nagainst {against}")
+    label_x(axes, f"scale of the priors of {of}")
     if omitted:
         _note_above(axes, f"below 1/1000 throughout: {_first_names(omitted)}", "left")
     return axes
@@ -172,9 +174,7 @@ def group_differences(
     axes.scatter(difference, rows, s=size**2, color=colours, zorder=3)
     name_rows(axes, levels, m)
     strip(axes, "x")
-    axes.set_xlabel(
-        f"difference in elpd\n(positive: {short(first)} predicts better)", parse_math=False
-    )
+    label_x(axes, f"difference in elpd\n(positive: {short(first)} predicts better)")
     space = " " if len(first + second) <= MAX_TITLE_CHARACTERS else "\n"
     title = f"{short(first)}{space}against {short(second)}, {m} group{'' if m == 1 else 's'}"
     axes.set_title(title, loc="left", pad=20.0, fontsize="medium", parse_math=False)
@@ -234,7 +234,7 @@ def elpd(
         text = f"{_number(d)} (se {s:.1f})"
         _write_right(axes, text, row, offset=(6.0, 0.0), color=GREY, fontsize="small")
     words = f"difference in elpd to {short(models[-1])},\nwhose elpd is {_number(best['elpd'])}"
-    axes.set_xlabel(f"{words} (se {best['se']:.1f})", parse_math=False)
+    label_x(axes, f"{words} (se {best['se']:.1f})")
     return axes
 
 
@@ -293,8 +293,8 @@ def posterior_and_prior(
     axes.set_ylim(0.0, 1.08 * top)
     marked = null is not None and _reaches(value, null)
     axes.set_xlim(min(value[0], null) if marked else value[0], value[-1])
-    axes.set_xlabel(name, parse_math=False)
-    axes.set_ylabel("density")
+    label_x(axes, name)
+    label_y(axes, "density")
     axes.legend(ncols=2, **LEGEND_ABOVE)
     if null is not None and marked:
         _mark_null(axes, null, [float(np.interp(null, value, d)) for d in (posterior, prior)])

@@ -12,7 +12,18 @@ import numpy as np
 import pandas as pd
 
 from ranef._typing import Array, Axes, Panels, Size, Style
-from ranef.plots.canvas import ACCENT, GREY, axes_of, name_columns, new_figure, note, short
+from ranef.plots.canvas import (
+    ACCENT,
+    GREY,
+    axes_of,
+    head_panel,
+    label_x,
+    label_y,
+    name_columns,
+    new_figure,
+    note,
+    short,
+)
 from ranef.plots.comparisons import COLOURS
 
 NUMBERS = ("estimate", "lower", "upper")
@@ -93,14 +104,14 @@ def effects(
             _draw_rows(axes, _of_panel(rows, panel, by), variable, levels)
         _draw_panel(axes, panel, variable, levels)
         axes.spines[["top", "right"]].set_visible(False)
-        axes.set_xlabel(variable, parse_math=False)
-        axes.set_title(short(panel.title), loc="left", fontsize="medium", parse_math=False)
+        label_x(axes, variable)
+        head_panel(axes, panel.title, loc="left", fontsize="medium")
         if place == 0:
             up = 18.0 if panel.title else 5.0
             text = str(table.attrs.get("interval", "")) if len(panel.series) <= len(COLOURS) else ""
             note(axes, text, (0.0, 1.0), xytext=(0.0, up), ha="left", va="bottom")
         if not is_new or len(panels) == 1:
-            axes.set_ylabel(label, parse_math=False)
+            label_y(axes, label)
     if is_new:
         _share_labels(grid, variable, label)
     if by and 1 < len(panels[0].series) <= len(COLOURS):
@@ -177,7 +188,7 @@ def _share_labels(grid: Panels, variable: str, label: str) -> None:
         axes.label_outer()
         if i >= n - columns:
             axes.tick_params(labelbottom=True)
-            axes.set_xlabel(variable, parse_math=False)
+            label_x(axes, variable)
     if n > 1:
         grid[0].figure.supylabel(label, fontsize="medium", parse_math=False)
 

@@ -13,6 +13,7 @@ from ranef.plots.canvas import (
     GREY,
     LEGEND_ABOVE,
     TINT,
+    label_x,
     labels_width,
     name_rows,
     one_axes,
@@ -23,7 +24,7 @@ from ranef.plots.canvas import (
 APART = 0.17  # of a row, between a study's own estimate and the model's
 HALF_HEIGHT = 0.3  # of the diamond
 SMALLEST, LARGEST = 12.0, 70.0  # areas of squares, in square points
-ROW_HEIGHT = 0.13  # more than a caterpillar plot gives to a row, in inches
+ROW_HEIGHT = 0.31  # of few studies, in inches
 LAST_ROWS = {"mean": "mean", "new": "a new study"}
 
 
@@ -68,7 +69,7 @@ def forest(
     table = table.iloc[::-1].reset_index(drop=True)
     names = [LAST_ROWS.get(k, str(n)) for k, n in zip(table["kind"], table["label"], strict=True)]
     m = len(table)
-    size = labels_width(names) + 5.2, rows_height(m) + ROW_HEIGHT * min(m, 60)
+    size = labels_width(names) + 5.2, rows_height(m, ROW_HEIGHT)
     axes = one_axes("forest", size, **style)
     name_rows(axes, names, m)
     studies = table[table["kind"] == "study"]
@@ -80,7 +81,7 @@ def forest(
     if studies["own_lower"].min() <= 0.0 <= studies["own_upper"].max():
         axes.axvline(0.0, color=GREY, linewidth=0.8, zorder=1)
     strip(axes, "x")
-    axes.set_xlabel(response, parse_math=False)
+    label_x(axes, response)
     axes.legend(ncols=2, handletextpad=0.4, columnspacing=1.2, **LEGEND_ABOVE)
     return axes
 

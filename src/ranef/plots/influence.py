@@ -20,8 +20,10 @@ from ranef.plots.canvas import (
     GREY,
     MAX_NAMED_ROWS,
     TINT,
+    label_x,
     labels_width,
     mark_sizes,
+    name_largest,
     name_rows,
     note,
     panels_of,
@@ -38,8 +40,6 @@ HEADS = {
 BESIDES = ("level", "n", "khat", *HEADS)  # columns that are no parameters
 CUT = 4.0  # over the number of units: a Cook's distance that is worth a look
 MAX_PANELS = 4  # that are chosen, with Cook's distance
-LINE_POINTS = 12.0  # of height, of a name
-NAMED = 3  # of many groups, those with the largest numbers
 
 
 def influence(
@@ -103,7 +103,7 @@ def influence(
         _draw(axes, levels, ordered[name].to_numpy(dtype=float), name)
         name_rows(axes, levels if j == 0 else (), m, labels=labels)
         if j and m > MAX_NAMED_ROWS:  # the first panel has its ends named
-            _name_extremes(axes, levels, ordered[name].to_numpy(dtype=float))
+            name_largest(axes, levels, ordered[name].to_numpy(dtype=float))
         strip(axes, "x")
     unit = table.attrs.get("unit", "group")
     title = f"{unit}, {m} left out one at a time"
@@ -152,21 +152,4 @@ def _draw(axes: Axes, levels: Sequence[str], values: Array, name: str) -> None:
     if name == "cook" and np.nanmax(values, initial=0.0) > CUT / m:
         axes.axvline(CUT / m, color=GREY, linewidth=0.8, linestyle=":", zorder=1.5)
     axes.locator_params(axis="x", nbins=4, min_n_ticks=2)
-    axes.set_xlabel(HEADS.get(name, f"change of\n{short(name)}"), parse_math=False)
-
-
-def _name_extremes(axes: Axes, levels: Sequence[str], values: Array) -> None:
-    """Write the level beside the largest numbers, where rows have no names."""
-    sizes = np.nan_to_num(np.abs(values - np.nanmedian(values)), nan=-1.0)
-    low, high = axes.get_xlim()
-    axes.set_xlim(low - 0.15 * (high - low), high + 0.15 * (high - low))
-    points, above = axes.bbox.height * 72.0 / axes.figure.dpi / len(levels), np.inf
-    for row in sorted(np.argsort(-sizes, kind="stable")[:NAMED].tolist(), reverse=True):
-        is_right = values[row] >= (low + high) / 2
-        above = min(row * points, above - LINE_POINTS)  # names do not lie on each other
-        axes.annotate(
-            short(levels[row]), (values[row], row),
-            xytext=(4 if is_right else -4, above - row * points),
-            textcoords="offset points", ha="left" if is_right else "right", va="center",
-            fontsize="small", parse_math=False, zorder=5,
-        )  # fmt: skip
+    label_x(axes, HEADS.get(name, f"change of\n{short(name)}"))

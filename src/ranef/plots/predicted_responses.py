@@ -12,7 +12,15 @@ import numpy as np
 import pandas as pd
 
 from ranef._typing import Axes, Style
-from ranef.plots.canvas import ACCENT, GREY, LEGEND_ABOVE, ink, one_axes
+from ranef.plots.canvas import (
+    ACCENT,
+    GREY,
+    LEGEND_ABOVE,
+    ink,
+    label_x,
+    label_y,
+    one_axes,
+)
 
 COLUMNS = ("value", "observed", "median", "lower", "upper")
 
@@ -62,8 +70,8 @@ def predictive(table: pd.DataFrame, **style: Unpack[Style]) -> Axes:
             elinewidth=1.4, label=said,
         )  # fmt: skip
     axes.set_ylim(bottom=0.0)
-    axes.set_xlabel(str(table.attrs.get("response", "response")), parse_math=False)
-    axes.set_ylabel(what)
+    label_x(axes, str(table.attrs.get("response", "response")))
+    label_y(axes, what)
     axes.grid(axis="y", color=GREY, alpha=0.2, linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)

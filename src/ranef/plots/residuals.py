@@ -16,7 +16,10 @@ from ranef.plots.canvas import (
     ACCENT,
     GREY,
     TINT,
+    head_panel,
     ink,
+    label_x,
+    label_y,
     labels_width,
     mark_sizes,
     name_columns,
@@ -80,8 +83,8 @@ def residuals(
         _say_envelope(axes, table.attrs, table.attrs.get("p_value"))
     else:
         _draw_against(axes, table, is_size=table.attrs.get("kind") == "scale")
-    axes.set_xlabel(table.attrs.get("x", "x"), parse_math=False)
-    axes.set_ylabel(table.attrs.get("residual", "residual"), parse_math=False)
+    label_x(axes, table.attrs.get("x", "x"))
+    label_y(axes, table.attrs.get("residual", "residual"))
     return axes
 
 
@@ -181,7 +184,7 @@ def _draw_groups(table: pd.DataFrame, **style: Unpack[Style]) -> Axes:
     name_rows(axes, levels, m)
     name = table.attrs.get("x", "group")
     axes.set_title(f"{name}, {m} levels", loc="left", fontsize="medium", parse_math=False)
-    axes.set_xlabel(f"{table.attrs.get('residual', 'residual')}\n(large: mean of the group)")
+    label_x(axes, f"{table.attrs.get('residual', 'residual')}\n(large: mean of the group)")
     axes.grid(axis="x", color=GREY, alpha=0.2, linewidth=0.6)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(axis="y", length=0)
@@ -200,12 +203,12 @@ def _draw_effects(table: pd.DataFrame, **style: Unpack[Style]) -> Panels:
         _draw_quantiles(axes, part)
         _name_extremes(axes, part)
         _say_envelope(axes, table.attrs, p_values.get(coef))
-        axes.set_xlabel(table.attrs.get("x", "standard normal quantile"))
+        label_x(axes, table.attrs.get("x", "standard normal quantile"))
         if j == 0:
-            axes.set_ylabel(table.attrs.get("residual", "random effect"))
+            label_y(axes, table.attrs.get("residual", "random effect"))
         term = str(part["term"].iloc[0]) if "term" in part else ""
         title = f"{term}: {coef}" if term else coef
-        axes.set_title(title, loc="left", pad=20, fontsize="medium", parse_math=False)
+        head_panel(axes, title, loc="left", pad=20, fontsize="medium")
     return grid
 
 

@@ -13,7 +13,13 @@ from typing import Unpack
 import numpy as np
 
 from ranef._typing import Array, Axes, Panels, Style
-from ranef.plots.canvas import ACCENT, GREY, panels_of
+from ranef.plots.canvas import (
+    ACCENT,
+    GREY,
+    head_panel,
+    label_y,
+    panels_of,
+)
 
 PANELS_PER_ROW = 3
 
@@ -77,7 +83,7 @@ def zeta_plots(
     for panel_axes, panel in zip(axes, panels, strict=True):
         draw_zeta(panel_axes, panel)
     for left_axes in axes[::PANELS_PER_ROW]:
-        left_axes.set_ylabel("zeta, signed root of the deviance")
+        label_y(left_axes, "zeta, signed root of the deviance")
     return axes
 
 
@@ -95,5 +101,5 @@ def draw_zeta(axes: Axes, panel: ZetaPanel) -> None:
         axes.vlines(limit, 0.0, height, color=ACCENT, linewidth=1, alpha=0.6, zorder=2)
     pad = 0.06 * float(np.ptp(panel.values)) or 1.0
     axes.set_xlim(float(panel.values.min()) - pad, float(panel.values.max()) + pad)
-    axes.set_title(panel.name, loc="left", fontsize="medium", parse_math=False)
+    head_panel(axes, panel.name, loc="left", fontsize="medium")
     axes.spines[["top", "right"]].set_visible(False)

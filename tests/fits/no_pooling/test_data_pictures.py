@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 import pytest
 
 mpl.use("Agg")
@@ -97,6 +98,10 @@ def test_one_axes_takes_all_nested_groups_and_too_many_for_names_have_one():
     schools = rf.load_dataset("ScotsSec").assign(half=lambda d: d["primary"].astype(int) % 2)
     many = rf.Model("attain ~ 1 + (1 | half) + (1 | primary)", schools)
     assert many.plot_data("primary").get_ylabel() == "148 levels"
+    # 60 rows have names, but not with 20 panels of them
+    twenty = pd.DataFrame({"a": np.repeat(range(20), 9), "b": np.repeat(range(60), 3), "y": 1.0})
+    varied = twenty.assign(y=np.random.default_rng(1).normal(size=180))
+    assert len(names(rf.Model("y ~ 1 + (1 | a/b)", varied).plot_data())) == 60
     with pytest.raises(RanefError, match=r"one axes for each panel, 10 in all \(H, A, C"):
         model.plot_data(ax=plt.subplots(2)[1])
 

@@ -143,3 +143,11 @@ def test_notes_stand_below_the_axes():
     assert note.get_text() == "own estimate beyond the axes: s3"
     assert note.get_window_extent().y1 < axes.xaxis.label.get_window_extent().y0 + 1
     assert "s3" not in {text.get_text() for text in axes.texts}
+
+
+def test_the_shares_of_narrow_bands_stand_beside_each_other():
+    table = groups([0.0] * 8, ("Intercept",)).assign(own=np.linspace(-9.0, 9.0, 8))
+    axes = shrinkage(table, covariance=np.array([[0.04]]))
+    axes.figure.draw_without_rendering()
+    inner, outer = (one for one in axes.texts if one.get_text().endswith("%"))
+    assert not inner.get_window_extent().overlaps(outer.get_window_extent())

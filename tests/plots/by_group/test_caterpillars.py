@@ -10,6 +10,7 @@ import pytest
 mpl.use("Agg")
 
 import matplotlib.pyplot as plt
+from matplotlib.text import Text
 
 import ranef as rf
 from ranef.plots.random_effects import caterpillar
@@ -77,7 +78,8 @@ def test_effects_without_spread_are_hollow_and_said():
     assert not axes.collections
     (points,) = (line for line in axes.lines if line.get_marker() == "o")
     assert points.get_markerfacecolor() == axes.get_facecolor()
-    assert axes.get_xlabel().endswith("that no differences are seen is not certainty")
+    said = " ".join(axes.get_xlabel().split())
+    assert said.endswith("that no differences are seen is not certainty")
 
 
 def test_labels_and_titles_may_be_given():
@@ -100,3 +102,49 @@ def test_no_name_covers_a_point(name):
             if text.get_text() and text.get_zorder() == 6 and text.get_fontsize() == 8.0:
                 box = text.get_window_extent()
                 assert not any(box.contains(*pixel) for pixel in pixels), text
+
+
+def terms(*sizes):
+    rng = np.random.default_rng(3)
+    parts = [table(rng.normal(size=m)).assign(term=f"factor {i}") for i, m in enumerate(sizes)]
+    return pd.concat(parts, ignore_index=True)
+
+
+@pytest.mark.parametrize("m", [6, 18, 60, 148, 600])
+@pytest.mark.parametrize("font", [10.0, 16.0])
+def test_any_number_of_groups_fits_a_screen(m, font):
+    with plt.rc_context({"font.size": font}):
+        (axes,) = caterpillar(table(np.random.default_rng(1).normal(size=m)))
+        axes.figure.draw_without_rendering()
+        assert axes.figure.get_figheight() < 8.2 * font / 10
+        names = axes.get_yticklabels()
+        assert len(names) == (m if m <= 60 else 0)
+        texts = [one for one in [*names, *axes.texts] if one.get_text()]
+        boxes = [Text.get_window_extent(one) for one in texts]  # without the lines to the rows
+        assert len(boxes) >= min(m, 6)
+        assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+
+
+def test_terms_that_would_be_too_tall_stand_beside_each_other():
+    for sizes, beside in [((6, 18), False), ((60, 18), True), ((148, 600), True)]:
+        panels = caterpillar(terms(*sizes), interval_label="95 % interval")
+        figure = panels[0].figure
+        figure.draw_without_rendering()
+        assert (panels[0].get_position().y0 == panels[1].get_position().y0) == beside
+        assert figure.get_figheight() < 9.0
+        said = [[t for t in axes.texts if t.get_text() == "95 % interval"] for axes in panels]
+        assert [len(one) for one in said] == [1, 0 if beside else 1]
+        plt.close("all")
+
+
+def test_long_lists_name_the_extremes_of_every_panel():
+    one = table(np.arange(100.0))
+    other = one.assign(coef="x", estimate=-(one["estimate"] ** 2))
+    _, right = caterpillar(pd.concat([one, other], ignore_index=True))
+    assert {text.get_text() for text in right.texts} == {"s97", "s98", "s99"}
+
+
+def test_points_of_a_quantile_plot_can_be_seen():
+    (axes,) = caterpillar(table(np.random.default_rng(1).normal(size=600)), kind="qq")
+    (points,) = (line for line in axes.lines if line.get_marker() == "o")
+    assert points.get_markersize() >= 2.2

@@ -136,7 +136,8 @@ class DataPictures(ABC):
         outer = self._outer(columns)
         draw: Callable[..., Panels | Axes] = dot_plots.dots
         is_one = not (style.get("ax") is None or isinstance(style["ax"], Iterable))
-        if outer is not None and not is_one and points["level"].nunique() <= MAX_NAMED_ROWS:
+        n_rows = points["level"].nunique() + (0 if outer is None else outer.n_levels)
+        if outer is not None and not is_one and n_rows <= MAX_NAMED_ROWS:
             points, draw = _in_panels(points, columns, outer), dot_plots.nested_dots
         return draw(
             points,

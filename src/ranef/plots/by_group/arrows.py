@@ -22,6 +22,8 @@ from ranef.plots.canvas import (
     ellipse,
     font_scale,
     ink,
+    label_x,
+    label_y,
     labels_width,
     mark_sizes,
     name_rows,
@@ -108,7 +110,7 @@ def draw_groups(axes: Axes, groups: Groups, cov: Array | None, labels: bool | st
     pad = 8.0 + LEGEND_ROW * math.ceil(len(handles) / 2)
     draw_title(axes, groups.term, len(groups.levels) + len(groups.absent), pad=pad)
     axes.legend(handles=handles, ncols=2, handletextpad=0.4, columnspacing=1.2, **LEGEND_ABOVE)
-    axes.set_xlabel(groups.labels[0], parse_math=False)
+    label_x(axes, groups.labels[0])
     draw = _draw_rows if len(groups.coefs) == 1 else _draw_plane
     draw(axes, groups, cov if has_regions else None, labels, remarks)
 
@@ -166,7 +168,7 @@ def _draw_plane(
     axes.plot(*groups.model.T, "o", color=ACCENT, markersize=size, zorder=4)
     many = min(1.0, math.sqrt(MAX_CENTRES / len(centres))) if len(centres) else 1.0
     axes.plot(*centres.T, "D", color=ink(axes), markersize=6.5 * many, zorder=5)
-    axes.set_ylabel(groups.labels[1], parse_math=False)
+    label_y(axes, groups.labels[1])
     axes.spines[["top", "right"]].set_visible(False)
     unnamed = _note_remarks(axes, groups, remarks)
     settle(axes)
@@ -198,9 +200,11 @@ def _draw_band(axes: Axes, centre: float, sd: float, prob: float) -> tuple[float
     reach = sd * float(ndtri((1.0 + prob) / 2.0))
     low, high = centre - reach, centre + reach
     axes.axvspan(low, high, color=ACCENT, alpha=0.05, linewidth=0.0, zorder=0)
+    is_inner = prob == min(REGION_PROBABILITIES)  # its share stands inside, the other's beside it
     axes.annotate(
-        f"{100 * prob:.0f} %", (high, 0.0), xycoords=axes.get_xaxis_transform(), xytext=(-2, 2),
-        textcoords="offset points", ha="right", va="bottom", fontsize="small", color=GREY,
+        f"{100 * prob:.0f} %", (high, 0.0), xycoords=axes.get_xaxis_transform(),
+        xytext=(-2 if is_inner else 2, 2), textcoords="offset points",
+        ha="right" if is_inner else "left", va="bottom", fontsize="small", color=GREY,
     )  # fmt: skip
     return low, high
 

@@ -14,10 +14,14 @@ from ranef.plots.by_group.name_places import Room, settle, write_names
 from ranef.plots.canvas import (
     ACCENT,
     GREY,
+    MAX_NAMED_ROWS,
     TINT,
     draw_title,
+    label_x,
+    label_y,
     labels_width,
     mark_sizes,
+    name_largest,
     name_rows,
     new_figure,
     note,
@@ -25,7 +29,9 @@ from ranef.plots.canvas import (
     strip,
 )
 
+LEAST_POINT = 2.2  # points, on a quantile plot
 EXTREMES = 3  # named at each end of a quantile plot
+TALLEST, MOST_BESIDE = 8.0, 4  # inches; and panels of terms that are not below each other then
 NO_WIDTH = "sd estimated as 0: that no differences are seen is not certainty"
 
 
@@ -73,6 +79,7 @@ def draw_panel(axes: Axes, panel: Panel, kind: str, interval_label: str) -> None
     rows = np.arange(m, dtype=float)
     heights = ndtri((rows + 0.5) / m) if kind == "qq" else rows
     size, width = mark_sizes(axes, m)
+    size = max(size, LEAST_POINT) if kind == "qq" else size
     axes.axvline(panel.population, color=GREY, linewidth=0.8, zorder=1)
     fill = axes.get_facecolor() if panel.has_no_width else ACCENT
     axes.plot(
@@ -110,12 +117,17 @@ def _draw_quartile_line(axes: Axes, estimate: Array, heights: Array) -> None:
 
 def new_grid(rows: list[list[Panel]], kind: str, figsize: Size | None) -> Panels:
     """Return the axes of a new figure, a row for each term and a column for each coefficient."""
+    heights = [3.6 if kind == "qq" else rows_height(len(row[0].levels)) for row in rows]
+    if sum(heights) > TALLEST and sum(map(len, rows)) <= MOST_BESIDE:
+        rows, heights = [[panel for row in rows for panel in row]], [max(heights)]
     # A term with fewer coefficients than another fills the width with wider panels.
     columns = math.lcm(*(len(row) for row in rows))
     widest = max(len(row) for row in rows)
-    margins = [0.7 if kind == "qq" else labels_width(row[0].levels) for row in rows]
-    heights = [3.6 if kind == "qq" else rows_height(len(row[0].levels)) for row in rows]
-    size = max(margins) + (4.4 if widest == 1 else 3.0 * widest), sum(heights)
+    named = [
+        sum(0.7 if kind == "qq" else labels_width(p.levels) * p.has_names for p in row)
+        for row in rows
+    ]
+    size = max(named) + (4.4 if widest == 1 else 3.0 * widest), min(sum(heights), 1.2 * TALLEST)
     figure = new_figure(size, figsize)
     grid = figure.add_gridspec(len(rows), columns, height_ratios=heights)
     axes = []
@@ -145,11 +157,15 @@ def finish(axes: Panels, panels: Sequence[Panel], kind: str) -> None:
 def _label_panel(axes: Axes, panel: Panel, kind: str, interval_label: str) -> None:
     m = len(panel.levels)
     extra = f"\n{NO_WIDTH}" if panel.has_no_width else ""
-    axes.set_xlabel(panel.xlabel + extra, parse_math=False)
+    label_x(axes, panel.xlabel + extra)
     if panel.has_title:
         draw_title(axes, panel.title, m, pad=20.0 if interval_label else 6.0)
-        note(axes, interval_label, (0.0, 1.0), xytext=(0.0, 6.0), ha="left", va="bottom")
+        place = axes.get_subplotspec()
+        if place is None or place.is_first_col():
+            note(axes, interval_label, (0.0, 1.0), xytext=(0.0, 6.0), ha="left", va="bottom")
     if kind == "interval":
         name_rows(axes, panel.levels if panel.has_names else (), m)
+        if m > MAX_NAMED_ROWS and not panel.has_names:
+            name_largest(axes, panel.levels, panel.estimate)
     elif panel.has_title:
-        axes.set_ylabel("standard normal quantile")
+        label_y(axes, "standard normal quantile")

@@ -16,6 +16,7 @@ from ranef.plots.canvas import (
     axes_of,
     draw_title,
     ink,
+    label_x,
     labels_width,
     mark_sizes,
     name_rows,
@@ -77,7 +78,7 @@ def dots(
     levels, m = [str(level) for level in means.index], len(means)
     axes = one_axes(title or "dots", (labels_width(levels) + 5.4, rows_height(m) + 0.4), **style)
     _draw_rows(axes, points, means, by, estimates)
-    axes.set_xlabel(xlabel, parse_math=False)
+    label_x(axes, xlabel)
     _head(axes, title, m)
     return axes
 
@@ -135,7 +136,7 @@ def nested_dots(
         _draw_rows(axes, part, own, by)
         axes.set_ylabel(short(name), rotation=0, ha="right", va="center", parse_math=False)
         axes.label_outer()
-    grid[-1].set_xlabel(xlabel, parse_math=False)
+    label_x(grid[-1], xlabel)
     _head(grid[0], title, m)
     return grid
 

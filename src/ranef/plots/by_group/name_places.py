@@ -15,7 +15,7 @@ NAME_SIZE = 8.0  # points, of a name where fonts have their usual size
 TURNS = 16  # directions that are tried
 DISTANCES = (3.0, 7.0, 13.0, 21.0, 31.0, 43.0, 57.0)  # from the mark to the text, in points
 LINE_FROM = 10.0  # points; a name that is farther away has a line to its mark
-MARGIN = 1.0  # points around a text
+MARGIN = np.array([3.0, 1.0])  # points beside and above a text
 COSTS = {"mark": 1e4, "text": 1e4, "outside": 1e5, "line": 40.0}
 
 

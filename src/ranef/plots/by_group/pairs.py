@@ -21,6 +21,8 @@ from ranef.plots.canvas import (
     axes_of,
     draw_title,
     ellipse,
+    label_x,
+    label_y,
     mark_sizes,
     new_figure,
 )
@@ -99,8 +101,8 @@ def pairs(
         part = None if cov is None else cov[np.ix_(chosen, chosen)]
         _draw_pair(one, values[:, chosen], middle[chosen], part)
         is_matrix = style.get("ax") is None and len(coefs) > 2
-        one.set_xlabel(labels[j] if i == len(coefs) - 1 or not is_matrix else "", parse_math=False)
-        one.set_ylabel(labels[i] if j == 0 or not is_matrix else "", parse_math=False)
+        label_x(one, labels[j] if i == len(coefs) - 1 or not is_matrix else "")
+        label_y(one, labels[i] if j == 0 or not is_matrix else "")
     has_legend = cov is not None and bool(np.any(cov))
     draw_title(axes[0], title or name, len(levels), pad=22.0 if has_legend else 6.0)
     if has_legend:

@@ -20,7 +20,10 @@ from ranef.plots.canvas import (
     TINT,
     axes_of,
     font_scale,
+    head_panel,
     ink,
+    label_x,
+    label_y,
     name_columns,
     new_figure,
     short,
@@ -219,7 +222,7 @@ def _draw_panel(axes: Axes, panel: GroupPanel) -> None:
         x, y, s=POINT_SIZE * (0.4 + 1.6 * panel.sizes), facecolor=axes.get_facecolor(),
         edgecolor=GREY, linewidth=0.8, zorder=3,
     )  # fmt: skip
-    axes.set_title(short(panel.level), fontsize="small", pad=2.0, parse_math=False)
+    head_panel(axes, panel.level, 0.83, fontsize="small", pad=2.0)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(color=GREY, alpha=0.15, linewidth=0.6)
     axes.set_axisbelow(True)
@@ -235,8 +238,8 @@ def _label(
 ) -> None:
     if not is_new:
         for one in axes:
-            one.set_xlabel(labels[0], parse_math=False)
-            one.set_ylabel(labels[1], parse_math=False)
+            label_x(one, labels[0])
+            label_y(one, labels[1])
         axes[0].legend(handles=handles, fontsize="x-small", frameon=False)
         return
     figure = axes[0].figure

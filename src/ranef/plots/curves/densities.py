@@ -11,7 +11,17 @@ from scipy.special import ndtr, ndtri
 
 from ranef._typing import Axes, Panels, Size, Style
 from ranef.arguments import check_choice
-from ranef.plots.canvas import ACCENT, GREY, TINT, ink, one_axes, panels_of
+from ranef.plots.canvas import (
+    ACCENT,
+    GREY,
+    TINT,
+    head_panel,
+    ink,
+    label_x,
+    label_y,
+    one_axes,
+    panels_of,
+)
 
 KINDS = ("density", "qq")
 PANELS_PER_ROW = 3
@@ -52,7 +62,7 @@ def densities(
             draw_quantiles(place, panel, has_label=place is axes[0])
         else:
             draw_density(place, panel, estimates.get(name, {}), of=of)
-        place.set_title(str(name), loc="left", fontsize="medium", parse_math=False)
+        head_panel(place, str(name), loc="left", fontsize="medium")
     handles: dict[str, object] = {}
     for place in axes:
         drawn, labels = place.get_legend_handles_labels()
@@ -99,7 +109,7 @@ def draw_quantiles(axes: Axes, panel: pd.DataFrame, *, has_label: bool = True) -
     axes.axline((low, ndtri(0.25)), (high, ndtri(0.75)), linestyle="--", color=GREY, linewidth=1.0)
     axes.spines[["top", "right"]].set_visible(False)
     if has_label:
-        axes.set_ylabel("normal quantile")
+        label_y(axes, "normal quantile")
 
 
 def single_density(
@@ -138,11 +148,11 @@ def single_density(
     axes.set_ylim(0.0, 1.08 * density.max())
     axes.set_yticks([])
     axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.set_xlabel(name, parse_math=False)
+    label_x(axes, name)
     if style.get("ax") is None:
         axes.figure.legend(loc="outside upper center", ncols=3, frameon=False, fontsize="small")
     return axes
 
 
 def _size(columns: int, rows: int) -> Size:
-    return max(2.6 * columns, 3.6), 1.9 * rows + 0.4
+    return max(3.0 * columns, 3.6), 1.9 * rows + 0.4

@@ -9,7 +9,16 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ranef._typing import Axes, Panels, Style
-from ranef.plots.canvas import ACCENT, GREY, TINT, ink, note, panels_of
+from ranef.plots.canvas import (
+    ACCENT,
+    GREY,
+    TINT,
+    ink,
+    label_x,
+    label_y,
+    note,
+    panels_of,
+)
 
 BINS = 40
 ZERO = 1e-6  # a statistic below it is zero
@@ -39,7 +48,7 @@ def null_statistics(
         drawn = table.loc[table["test"] == test, "statistic"].to_numpy()
         draw_null(place, drawn, observed, p_value)
         place.set_title(str(test), loc="left", fontsize="medium", parse_math=False)
-        place.set_xlabel(table.attrs["kind"])
+        label_x(place, table.attrs["kind"])
     return axes
 
 
@@ -73,7 +82,7 @@ def draw_null(axes: Axes, drawn: NDArray[np.float64], observed: float, p_value: 
         fontsize="small",
     )
     note(axes, f"{len(drawn):,} simulated", (1.0, 1.0), xytext=(0.0, 4.0), ha="right", va="bottom")
-    axes.set_ylabel("share")
+    label_y(axes, "share")
     axes.set_ylim(0.0, 1.25 * max(zeros, float(np.max(shares)) / len(drawn)))
     axes.set_xlim(-0.02 * top, top)
     axes.spines[["top", "right"]].set_visible(False)

@@ -8,7 +8,13 @@ import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
 from ranef._typing import Axes, Style
-from ranef.plots.canvas import GREY, note, one_axes
+from ranef.plots.canvas import (
+    GREY,
+    label_x,
+    label_y,
+    note,
+    one_axes,
+)
 
 MAX_LINES = 10  # that have colours of their own
 
@@ -50,9 +56,9 @@ def power_curves(
         axes.fill_between(drawn["size"], drawn["lower"], drawn["upper"], color=color, alpha=0.2)
         axes.plot(drawn["size"], drawn["power"], "o-", color=color, markersize=4, label=str(name))
     axes.set_ylim(-0.02, 1.02)
-    axes.set_xlabel(size, parse_math=False)
+    label_x(axes, size)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))  # sizes are counts
-    axes.set_ylabel("power, with 95 % interval")
+    label_y(axes, "power, with 95 % interval")
     axes.spines[["top", "right"]].set_visible(False)
     if len(groups) > 1:
         axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize="small")
