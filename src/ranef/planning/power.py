@@ -28,7 +28,7 @@ from ranef.planning.findings import Sought, wanted
 from ranef.planning.planned_rows import Plan, sized
 from ranef.planning.power_table import Power
 from ranef.planning.rejections import Found, Replications, ratio_tests
-from ranef.planning.stated_parameters import Truth, own_parameters, stated
+from ranef.planning.stated_parameters import Truth, by_full_names, own_parameters, stated
 from ranef.planning.wald_tests import wald_tests
 from ranef.progress import mapped
 
@@ -230,7 +230,7 @@ def _pilots(
         if str(name).startswith("corr_") and name not in fixed
     }
     if isinstance(theta, Mapping | pd.Series):
-        random |= dict(theta)
+        random |= by_full_names(design, dict(theta))
     elif theta is not None:
         random = theta
     return stated(design, fit.family, fixed, random if names else None, own)

@@ -161,17 +161,23 @@ def _roots(design: Design, theta: Any, sigma: float) -> tuple[Array, ...]:
 
 def _by_sds(design: Design, given: Mapping[str, Any]) -> tuple[Array, ...]:
     """Return roots of the covariances that standard deviations and correlations make up."""
-    values: dict[str, float] = {}
-    for name, value in given.items():
-        one = _single(design, name, value)
-        if repeated := [name for name in one if name in values]:
-            raise FitError(f"theta: {listed(repeated)} is given twice.")
-        values |= one
+    values = by_full_names(design, given)
     expected = [sd_name(term, j) for term in design.terms for j in range(term.n_coefs)]
     missing = [name for name in expected if name not in values]
     if missing:
         raise FitError(f"theta: {listed(missing, limit=20)} is missing.")
     return tuple(_root(term, values) for term in design.terms)
+
+
+def by_full_names(design: Design, given: Mapping[str, Any]) -> dict[str, float]:
+    """Return standard deviations and correlations by their names in `estimates()`."""
+    values: dict[str, float] = {}
+    for name, value in given.items():
+        one = _single(design, str(name), value)
+        if repeated := [name for name in one if name in values]:
+            raise FitError(f"theta: {listed(repeated)} is given twice.")
+        values |= one
+    return values
 
 
 def _single(design: Design, name: str, value: Any) -> dict[str, float]:
