@@ -59,6 +59,8 @@ class Link:
     is_sigmoid : bool
         Whether the inverse is the distribution function of a variable on a scale like that of
         log odds: default priors of a probability are then the ones of the logit.
+    multiplies : str
+        What exp(b) of a coefficient b multiplies, such as "odds"; empty where it has no meaning.
 
     Examples
     --------
@@ -78,6 +80,7 @@ class Link:
     latent_variance: float | None = None
     normal_mean: Callable[[Array, Array], Array] | None = None
     is_sigmoid: bool = False
+    multiplies: str = ""
 
     @property
     def is_identity(self) -> bool:
@@ -383,6 +386,7 @@ LOG = Link(
     curve=_log_curve,
     logs=_log_logs,
     normal_mean=_mean_of_lognormal,
+    multiplies="means",
 )
 SQRT = replace(_of_power("sqrt", 2.0), positive=False)  # eta and -eta have the same mean
 INVERSE = _of_power("inverse", -1.0)
@@ -397,6 +401,7 @@ LOGIT = Link(
     log_values=_logit_log_values,
     latent_variance=np.pi**2 / 3,
     is_sigmoid=True,
+    multiplies="odds",
 )
 PROBIT = Link(
     "probit",
@@ -418,6 +423,7 @@ CLOGLOG = Link(
     logs=_cloglog_logs,
     latent_variance=np.pi**2 / 6,
     is_sigmoid=True,
+    multiplies="hazards",
 )
 CAUCHIT = Link(
     "cauchit",

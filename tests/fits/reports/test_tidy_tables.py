@@ -101,6 +101,41 @@ def test_a_posterior_has_the_same_names(reml, posterior):
     assert table.attrs["interval"] == "90 % HPD intervals"
 
 
+def test_ratios_are_exponentiated_estimates():
+    fit = made_up("poisson", SLOPES)
+    ratios, plain = fit.tidy(exponentiate=True), fit.tidy()
+    is_fixed = plain["effect"] == "fixed"
+    numbers = ["estimate", "lower", "upper"]
+    np.testing.assert_allclose(ratios[numbers][is_fixed], np.exp(plain[numbers][is_fixed]))
+    np.testing.assert_allclose(ratios["se"] / ratios["estimate"], plain["se"])
+    pd.testing.assert_frame_equal(ratios[~is_fixed], plain[~is_fixed])
+    pd.testing.assert_series_equal(ratios["p_value"], plain["p_value"])
+    assert ratios.attrs["interval"] == "95 % Wald intervals, fixed effects as ratios of means"
+
+
+def test_of_a_posterior_ratios_have_moments_and_intervals_of_their_own():
+    cbpp = rf.load_dataset("cbpp")
+    formula = "cbind(incidence, size - incidence) ~ period + (1 | herd)"
+    fit = rf.fit(formula, cbpp, "laplace", family="binomial", seed=1)
+    table = fit.tidy("fixed", prob=0.8, exponentiate=True)
+    ratios = np.exp(fit.posterior["posterior"]["beta"].to_numpy())
+    np.testing.assert_allclose(table["estimate"], ratios.mean((0, 1)))
+    np.testing.assert_allclose(table["se"], ratios.std((0, 1)))
+    lower, upper = table["lower"].to_numpy(), table["upper"].to_numpy()
+    inside = ((ratios >= lower) & (ratios <= upper)).mean((0, 1))
+    np.testing.assert_allclose(inside, 0.8, atol=1e-3)
+    bounds = np.exp(fit.hdi(0.8).iloc[:4].to_numpy())  # not of highest density for ratios
+    assert (upper - lower < bounds[:, 1] - bounds[:, 0]).all()
+    assert table.attrs["interval"].endswith("ratios of odds")
+
+
+def test_ratios_are_of_fixed_effects_and_of_links_that_multiply(reml):
+    with pytest.raises(rf.FitError, match="as logit, cloglog and log; this model has the identity"):
+        reml.tidy(exponentiate=True)
+    with pytest.raises(rf.FitError, match="is of fixed effects, which `effects` does not name"):
+        made_up("poisson", SLOPES).tidy("levels", exponentiate=True)
+
+
 def test_a_coefficient_called_as_a_parameter():
     data = rf.load_dataset("sleepstudy").rename(columns={"Days": "sigma"})
     table = rf.fit("Reaction ~ sigma + (1 | Subject)", data).tidy(df="satterthwaite")

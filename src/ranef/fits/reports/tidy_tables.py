@@ -11,6 +11,7 @@ from scipy import special
 
 from ranef.arguments import check_choice
 from ranef.errors import FitError
+from ranef.posterior.draws import hdi, quantities
 from ranef.printing.digits import shown
 from ranef.printing.frames import Table, captioned
 from ranef.printing.summary import Printed
@@ -35,6 +36,7 @@ class Reports(Printed):
         prob: float = 0.95,
         method: str | None = None,
         df: str | None = None,
+        exponentiate: bool = False,
     ) -> Table:
         """Return the numbers of the fit as a tidy table, one row each.
 
@@ -51,6 +53,11 @@ class Reports(Printed):
             Of the intervals of a point fit; "wald", the default, gives none of variances.
         df : {"satterthwaite", "kenward-roger"}, optional
             Degrees of freedom of the tests of the fixed effects of a linear point fit.
+        exponentiate : bool
+            Whether fixed effects are shown as ratios, exp(beta): of odds with the logit link, of
+            means with the log link. Bounds of a point fit are those of beta, exponentiated,
+            and its errors are by the delta method; a posterior has the moments and the highest
+            density interval of the ratio. Statistics and p-values stay those of beta.
 
         Returns
         -------
@@ -74,7 +81,11 @@ class Reports(Printed):
         wanted, parts = _kinds(effects), []
         if {"fixed", "random"} & set(wanted):
             parameters = _parameters(fit, prob, method, df)
+            if exponentiate:
+                parameters = _ratios(fit, parameters, prob)
             parts = [parameters[parameters["effect"] == kind] for kind in ALL if kind in wanted]
+        elif exponentiate:
+            raise FitError("exponentiate=True is of fixed effects, which `effects` does not name.")
         if "levels" in wanted:
             parts.append(_of_levels("levels", fit.ranef_table(prob)))
         if "coefs" in wanted:
@@ -179,6 +190,32 @@ def _parameters(fit: Any, prob: float, method: str | None, df: str | None) -> pd
         numbers = _tests(fit, effects).join(bounds, how="outer")
     table = table.join(numbers.reindex(estimates.index).reset_index(drop=True))
     table.attrs["interval"] = bounds.attrs["interval"]
+    return table
+
+
+def _ratios(fit: Any, table: pd.DataFrame, prob: float) -> pd.DataFrame:
+    """Return a table of parameters with exp(beta) in the place of the fixed effects."""
+    link = fit.family.link
+    if not link.multiplies:
+        raise FitError(
+            "exponentiate=True is of links with which effects multiply odds, hazards or means, as "
+            f"logit, cloglog and log; this model has the {link.name} link."
+        )
+    fixed, table = table["effect"] == "fixed", table.copy()
+    if _is_posterior(fit):
+        beta = [quantities(fit.posterior, include_b=False)[name] for name in table["term"][fixed]]
+        ratios = np.exp(np.stack(beta, axis=-1))
+        table.loc[fixed, "estimate"], table.loc[fixed, "se"] = (
+            ratios.mean((0, 1)),
+            ratios.std((0, 1)),
+        )
+        table.loc[fixed, "lower"], table.loc[fixed, "upper"] = hdi(ratios, prob)
+    else:
+        table.loc[fixed, ["estimate", "lower", "upper"]] = np.exp(
+            table.loc[fixed, ["estimate", "lower", "upper"]]
+        )
+        table.loc[fixed, "se"] *= table["estimate"][fixed]
+    table.attrs["interval"] += f", fixed effects as ratios of {link.multiplies}"
     return table
 
 
