@@ -6,7 +6,8 @@ from effect_cases import fit_of
 from scipy import stats
 
 import ranef as rf
-from ranef.errors import FitError, FormulaError
+from fits import frame
+from ranef.errors import DataWarning, FitError, FormulaError
 
 
 def test_an_equation_is_left_less_right():
@@ -80,3 +81,11 @@ def test_what_is_no_hypothesis(asked, error, message):
     with pytest.raises(error) as caught:
         rf.hypothesis(fit_of("sleepstudy"), asked)
     assert message in str(caught.value)
+
+
+def test_a_coefficient_that_was_left_out_is_read_as_one_name():
+    data = frame().assign(f=lambda d: np.where(d["x"] > 0, "a", "b"), h=lambda d: d["f"])
+    with pytest.warns(DataWarning, match="linearly dependent"):
+        fit = rf.fit("y ~ f + h + (1 | g)", data)
+    with pytest.raises(FormulaError, match=r"there is no fixed effect `h\[T.b\]`"):
+        rf.hypothesis(fit, "h[T.b] = 0")

@@ -92,7 +92,7 @@ def hypothesis(
     if not asked:
         raise FitError("there is no hypothesis: give an equation, 'Days = 10', or weights by name.")
     names = list(fit.design.fixed)
-    functions = [_affine(one, names) for one in asked]
+    functions = [_affine(one, names, fit.design.dropped) for one in asked]
     X = np.array([[function.weights.get(name, 0.0) for name in names] for function in functions])
     offset = np.array([function.constant for function in functions])
     numbers = of_tests(fit, rows_of(X, offset), wanted)
@@ -100,10 +100,10 @@ def hypothesis(
     return captioned(table, interval=interval_words(fit, wanted))
 
 
-def _affine(asked: object, names: Sequence[str]) -> Affine:
+def _affine(asked: object, names: Sequence[str], dropped: Sequence[str]) -> Affine:
     """Return a hypothesis as a weighted sum of coefficients, and refuse unknown ones."""
     if isinstance(asked, str):
-        found = _equation(asked, names)
+        found = _equation(_in_backticks(asked, [*names, *dropped]), names)
     elif isinstance(asked, Mapping):
         bad = [name for name, weight in asked.items() if not _is_weight(weight)]
         if bad:
@@ -126,15 +126,14 @@ def _is_weight(weight: object) -> bool:
 
 def _equation(text: str, names: Sequence[str]) -> Affine:
     """Read an equation of coefficients as left side less right side."""
-    quoted = _in_backticks(text, names)
-    signs = [token.span for token in tokens(quoted) if token.text in ("=", "==")]
+    signs = [token.span for token in tokens(text) if token.text in ("=", "==")]
     if len(signs) > 1:
-        raise FormulaError("a hypothesis has one `=`.", quoted, signs[1])
-    start, stop = signs[0] if signs else (len(quoted), len(quoted))
-    left = _sum(parse(quoted[:start]), quoted[:start], names)
+        raise FormulaError("a hypothesis has one `=`.", text, signs[1])
+    start, stop = signs[0] if signs else (len(text), len(text))
+    left = _sum(parse(text[:start]), text[:start], names)
     if not signs:
         return left
-    right = quoted[stop:]
+    right = text[stop:]
     return left.plus(_sum(parse(right), right, names), -1.0)
 
 

@@ -429,7 +429,7 @@ def _probability_above(fit: PosteriorFit, rows: NewRows) -> Array:
     """Return the posterior probability that each linear function is above zero, shape (n,)."""
     normal = fit.marginals.normal_rows(rows)
     mean, sd = np.broadcast_arrays(normal.mean, np.sqrt(normal.variance))
-    z = np.divide(mean, sd, out=np.where(mean == 0, 0.0, np.inf * np.sign(mean)), where=sd > 0)
+    z = np.divide(mean, sd, out=np.where(mean == 0, 0.0, np.copysign(np.inf, mean)), where=sd > 0)
     return np.asarray(normal.weights @ special.ndtr(z))
 
 

@@ -87,7 +87,7 @@ def shortest_interval(draws: Array, prob: float) -> tuple[Array, Array]:
     >>> lower.item(), upper.item()
     (0.0, 2500.0)
     """
-    values = np.sort(draws.reshape(-1, *draws.shape[2:]), axis=0)
+    values = np.sort(np.concatenate(list(draws)), axis=0)
     inside = min(int(np.floor(prob * len(values))), len(values) - 1)
     first = np.argmin(values[inside:] - values[: len(values) - inside], axis=0)[None]
     bounds = [np.take_along_axis(values, first + shift, axis=0)[0] for shift in (0, inside)]

@@ -328,3 +328,15 @@ def test_known_groups_beside_new_ones_are_as_they_are_alone(interval):
     alone = [drawn.predict({"Batch": [level]}, **asked) for level in ("A", "Z")]
     assert np.isfinite(both.to_numpy()).all()
     np.testing.assert_allclose(both, pd.concat(alone), rtol=2e-4)  # variances over n, and n - 1
+
+
+@pytest.mark.filterwarnings("ignore:the fixed effects are linearly dependent")
+@pytest.mark.filterwarnings("ignore:nan is predicted for")
+@pytest.mark.parametrize("method", ["laplace", "quadrature"])
+def test_rows_without_any_estimate_are_nan(method):
+    options = {"seed": 1} if method == "laplace" else {}
+    fit = rf.fit("y ~ x + v + (1 | g)", frame().assign(v=lambda d: 2 * d["x"]), method, **options)
+    table = fit.predict({"x": [0.0], "v": [9.0]}, groups="population", prob=0.9)
+    assert table.shape == (1, 4)
+    assert table.isna().all(axis=None)
+    assert rf.slopes(fit, "x")["estimate"].isna().any()
