@@ -24,7 +24,7 @@ from ranef.families.family import Family
 from ranef.families.gaussian import GAUSSIAN
 from ranef.priors.distributions import LKJ, Constant, Prior
 from ranef.priors.named_sets import PriorSet
-from ranef.priors.scales import Change, centring, column_scale, moved_coefs
+from ranef.priors.scales import Change, centring, column_scale, moved_coefs, with_known_errors
 from ranef.priors.user_priors import PriorSetting, read_user_priors
 
 AT_MEAN = "at the mean of the predictors"
@@ -316,6 +316,8 @@ def resolve(design: Design, priors: PriorSetting = "default", family: Family = G
     base, X = user.base, design.unweighted.X
     beta = {name: user.of_effect(name) for name in design.fixed}
     sigma = user.first("sigma")
+    if isinstance(sigma, Constant):
+        design = with_known_errors(design, family, sigma.value)
     parameters = {name: user.first(name) for name in family.parameters if name != "sigma"}
     sds = [user.of_sds(term) for term in design.terms]
     corr = [user.first(f"corr_{term.label}", "corr") for term in design.terms]

@@ -121,6 +121,19 @@ def response_scale(design: Design, family: Family) -> float:
     return scale
 
 
+def with_known_errors(design: Design, family: Family, sigma: float) -> Design:
+    """Return a design whose response varies as its known errors do, where it does not vary at all.
+
+    Studies that all found the same are fitted with their standard errors, in units of which the
+    default priors then are.
+    """
+    y = _response(design, family)
+    if not (design.has_rows and family.link.is_identity) or design.unweighted.spread(y) > 0:
+        return design
+    errors = sigma / np.sqrt(design.rows.weights) * np.resize([1.0, -1.0], len(y))
+    return design.with_rows(y=design.rows.y + errors - errors.mean())
+
+
 def column_scale(rows: Rows, column: Array, *, numeric: bool) -> float:
     """Return the standard deviation of a numeric column; the size of its values if constant."""
     return (rows.spread(column) or abs(rows.mean(column)) or 1.0) if numeric else 1.0

@@ -163,6 +163,17 @@ def test_the_common_effect_has_the_interval_of_its_draws():
     assert (drawn[columns] - exact[columns]).abs().to_numpy().max() < 0.8
 
 
+def test_studies_that_all_found_the_same_have_their_errors():
+    model = rf.Model("y ~ 1 + (1 | study)", SCHOOLS.assign(y=3.0), se="s")
+    reml, exact = model.fit(), model.fit("quadrature")
+    assert reml.estimates()["Intercept"] == pytest.approx(3.0)
+    assert reml.varcorr().sd["study"]["Intercept"] == 0.0
+    assert reml.vcov().iloc[0, 0] == pytest.approx(1 / (SCHOOLS["s"] ** -2.0).sum())
+    assert exact.estimates()["Intercept"] == pytest.approx(3.0)
+    prior = model.prior_table().set_index("parameter").loc["sd_study", "prior"]
+    assert prior == f"HalfStudentT(3, {np.sqrt((SCHOOLS['s'] ** 2).sum() / 7):.4g})"
+
+
 def test_own_estimates_are_those_of_the_data():
     table = rf.fit("y ~ 1 + (1 | study)", SCHOOLS, se="s").forest_table(0.5)
     rows, half = table[table["kind"] == "study"], stats.norm.ppf(0.75) * SCHOOLS["s"]
