@@ -151,6 +151,19 @@ def test_labels_and_titles_stay_within_their_panels() -> None:
     assert not any(text.get_parse_math() for text in texts)
 
 
+def test_a_note_below_axes_has_lines() -> None:
+    axes = new_figure((4.0, 3.0)).add_subplot()
+    text = (
+        "without an estimate of its own: clinic 12, clinic 128, clinic 131, clinic 150 and 35 more"
+    )
+    note(axes, text, (0.0, 0.0), xytext=(0.0, -36.0), ha="left", va="top")
+    axes.figure.draw_without_rendering()
+    box, figure = axes.texts[0].get_window_extent(), axes.figure.bbox
+    assert " ".join(axes.texts[0].get_text().split()) == text
+    assert figure.x0 <= box.x0 < box.x1 <= figure.x1
+    assert figure.y0 <= box.y0
+
+
 def test_a_label_beside_axes_is_no_longer_than_they_are_high() -> None:
     axes = new_figure((5.0, 3.0)).add_subplot()
     label_y(axes, LONG)

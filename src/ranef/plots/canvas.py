@@ -189,7 +189,7 @@ def labels_width(levels: Sequence[str]) -> float:
 def short(name: str, most: int = MAX_NAME_CHARACTERS) -> str:
     """Return a name with its middle left out where it is too long."""
     half = most // 2
-    return name if len(name) <= 2 * half else f"{name[: half - 1]}…{name[-half:]}"
+    return name if len(name) <= most else f"{name[: half - 1]}…{name[-half:]}"
 
 
 def _room(inches: float, size: float = 1.0) -> int:
@@ -305,7 +305,8 @@ def draw_title(axes: Axes, term: str, m: int, pad: float) -> None:
 def note(axes: Axes, text: str, corner: tuple[float, float], **place: Any) -> None:
     """Write small grey text at a corner of the axes, if there is any.
 
-    It may be longer than the axes are wide, which are not made narrower for it.
+    It may be longer than the axes are wide, which are not made narrower for it; below them it has
+    lines.
     """
     from matplotlib.text import Annotation
     from matplotlib.transforms import Bbox
@@ -320,6 +321,8 @@ def note(axes: Axes, text: str, corner: tuple[float, float], **place: Any) -> No
 
     if not text:
         return
+    if place.get("va") == "top":
+        text = _lines(text, _room(axes.bbox.width / axes.figure.dpi, 0.83))
     one = Note(
         text, corner, xycoords="axes fraction", textcoords="offset points", fontsize="small",
         color=GREY, parse_math=False, zorder=6, **place,
