@@ -268,7 +268,9 @@ def option_names(method: Callable[..., object]) -> list[str]:
 
 
 _NO_OPTIMISER = "There is nothing to set: the search ends at rounding, see `fit.convergence`."
+_IN_FORMULA = "Random effects stand in the formula, as `y ~ x + (x | g)`."
 _ELSEWHERE = {  # options of other packages
+    **dict.fromkeys(("random", "groups", "re_formula", "vc_formula"), _IN_FORMULA),
     "reml": 'It is the method, "reml" or "ml".',
     **dict.fromkeys(("control", "optimizer", "start", "maxiter"), _NO_OPTIMISER),
     **dict.fromkeys(("iter", "warmup"), "It is `draws` and `tune`, which do not count each other."),

@@ -671,6 +671,12 @@ def test_other_families():
         "fits 1 and 2 are not nested: one has the gaussian family with identity link, the other "
         "the poisson family with log link."
     )
+    overdispersed = rf.fit("Reaction ~ Days", counts, family="negative_binomial")
+    assert refusal(poisson, overdispersed) == (
+        "fits 1 and 2 are not nested: one has the poisson family with log link, the other the "
+        "negative_binomial family with log link. AIC and BIC, or rf.compare() of posteriors, "
+        "compare models that are not nested."
+    )
 
 
 def test_fits_that_did_not_converge():

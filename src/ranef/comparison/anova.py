@@ -147,7 +147,8 @@ def _checked(fits: Sequence[object]) -> list[PointFit]:
         check_same_data(first.design, fit.design, ("fit 1", f"fit {i}"))
         if fit.family != first.family:
             message = f"fits 1 and {i} are not nested: one has {_family(first)}, the other "
-            raise FitError(f"{message}{_family(fit)}.")
+            is_alike = fit.family.is_discrete == first.family.is_discrete  # probability or density
+            raise FitError(f"{message}{_family(fit)}.{f' {_IF_NOT_NESTED}' * is_alike}")
     return point_fits
 
 
