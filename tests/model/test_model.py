@@ -330,8 +330,10 @@ def test_one_level_is_refused_by_reml_and_left_to_the_prior_by_mcmc(monkeypatch)
         (
             "reml",
             {"groups": "Subject"},
-            "fit('reml') has no option `groups`. Random effects stand in the formula, as "
-            "`y ~ x + (x | g)`.",
+            (
+                "fit('reml') has no option `groups`. Random effects stand in the formula, as "
+                "`y ~ x + (x | g)`."
+            ),
         ),
         ("reml", {"weigths": 1}, "fit('reml') has no option `weigths`. Did you mean `weights`?"),
     ],
