@@ -321,6 +321,28 @@ def dyestuff():
 
 
 @cache
+def test_families_are_named_where_models_have_several():
+    rng = np.random.default_rng(9)
+    data = pd.DataFrame({"x": rng.normal(size=40), "g": list("abcdefgh") * 5})
+    data["y"] = rng.negative_binomial(2, 0.4, size=40)
+    both = [rf.Model("y ~ x + (1 | g)", data, family=f) for f in ("poisson", "negative_binomial")]
+    points = str(rf.compare({"p": both[0].fit(), "n": both[1].fit()}))
+    assert points.startswith("Which model?")
+    assert "p: y ~ x + (1 | g), poisson family, log link" in points
+    assert "n: y ~ x + (1 | g), negative_binomial family, log link" in points
+    fits = {name: m.fit("laplace", seed=1) for name, m in zip("pn", both, strict=True)}
+    found = rf.compare(fits, units=(), progressbar=False)
+    best = found.table["log_ml"].idxmax()
+    assert found.verdict.startswith(f"The data favour `{best}` ")
+    alike = rf.compare(
+        {"x": fits["p"], "1": both[0].update("y ~ 1 + (1 | g)").fit("laplace", seed=1)},
+        units=(),
+        progressbar=False,
+    )
+    assert str(alike).startswith("Which fixed effects?")
+    assert "family" not in str(alike)
+
+
 def fitted(formula=DYESTUFF, rows=30, family="gaussian", **priors):
     """Return a quick posterior fit."""
     model = rf.Model(formula, dyestuff().head(rows), family=family, priors=dict(priors))

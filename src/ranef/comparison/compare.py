@@ -142,10 +142,11 @@ def _without_answers(fits: Mapping[str, Fit], posteriors: Mapping[str, Posterior
     """Return what is known of fits before the posteriors are asked."""
     methods = [fit.method for fit in fits.values()]
     table = pd.concat([_structures(fits).assign(method=methods), _likelihoods(fits)], axis=1)
+    families = {(fit.family.name, fit.family.link.name) for fit in fits.values()}
     return Comparison(
         *(table, None, None, None, caveats(fits, posteriors)),
-        title=title([fit.design for fit in fits.values()]),
-        parts={name: features_of(fit.design) for name, fit in fits.items()},
+        title=title([fit.design for fit in fits.values()], families=len(families)),
+        parts={name: features_of(fit.design, fit.family) for name, fit in fits.items()},
     )
 
 

@@ -15,6 +15,7 @@ from ranef.arguments import check_known
 from ranef.comparison.words import legend
 from ranef.comparison.words.legend import NO_RANDOM_EFFECTS
 from ranef.comparison.words.verdict import (
+    FAMILY,
     FIXED,
     Feature,
     Findings,
@@ -210,7 +211,8 @@ class Comparison(Printed):
         if self.failures:
             tables[0] = pd.concat([tables[0], _failed(tables[0].columns, list(self.failures))])
         is_said = (self.table["random"] == self.table.index).all()
-        lines = [f"{name}: {self.table.loc[name, 'formula']}" for name in ranked]
+        family = self._families()
+        lines = [f"{name}: {self.table.loc[name, 'formula']}{family[name]}" for name in ranked]
         if all(map(_finds_room, tables)):
             return tables, [] if is_said else lines
         numbers = {name: str(i) for i, name in enumerate(ranked, start=1)}
@@ -219,6 +221,15 @@ class Comparison(Printed):
             for name, line in zip(ranked, lines, strict=True)
         ]
         return [table.rename(index=numbers) for table in tables], lines
+
+    def _families(self) -> dict[str, str]:
+        """Return the family of each model, if they have several."""
+        words = {
+            str(name): "".join(f", {p.words[0]}" for p in parts if p.kind == FAMILY)
+            for name, parts in self.parts.items()
+        }
+        several = len(set(words.values())) > 1
+        return {name: words.get(name, "") * several for name in self.table.index}
 
     def _scores(self, suffix: str) -> pd.Series[Any]:
         """Return the best elpd in full, and differences from it with their standard errors."""

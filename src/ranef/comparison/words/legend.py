@@ -34,7 +34,7 @@ CRITERIA = (
 )
 
 
-def title(designs: Sequence[Design], largest: str = "") -> str:
+def title(designs: Sequence[Design], largest: str = "", families: int = 1) -> str:
     """Return what is compared: the question, the models, how many rows and groups.
 
     Parameters
@@ -43,6 +43,8 @@ def title(designs: Sequence[Design], largest: str = "") -> str:
         Of the models.
     largest : str
         The formula of the model that the others simplify, if there is one.
+    families : int
+        How many families the models have.
     """
     n = len(designs)
     models = f"{n} models of {designs[0].response}"
@@ -50,7 +52,8 @@ def title(designs: Sequence[Design], largest: str = "") -> str:
         models = f"{largest} and {n - 1} simpler structure{'s' * (n > 2)}"
     levels = {term.factor: term.n_levels for design in designs for term in design.terms}
     counts = [f"{m} levels of {factor}" for factor, m in levels.items()]
-    return f"{_question(designs)}   {', '.join([models, f'{designs[0].n_obs} rows', *counts])}"
+    question = _question(designs) if families == 1 else "Which model?"
+    return f"{question}   {', '.join([models, f'{designs[0].n_obs} rows', *counts])}"
 
 
 def _question(designs: Sequence[Design]) -> str:

@@ -17,10 +17,11 @@ import pandas as pd
 from ranef.comparison.bayes_factors import EFFECTS
 from ranef.design.design import Design
 from ranef.errors import listed, phrase
+from ranef.families.family import Family
 from ranef.leave_one_out.elpd import Scores
 from ranef.printing.digits import LN10, MAX_SPELLED, spelled
 
-FIXED, SD, CORRELATION = "fixed", "sd", "correlation"
+FIXED, SD, CORRELATION, FAMILY = "fixed", "sd", "correlation", "family"
 MAX_LOG_BF_ERROR = 0.1  # of a log Bayes factor that is printed as a number
 MAX_RELATIVE_ERROR = 0.05  # ... of a large one, of which the order of magnitude is printed
 MIN_BAYES_FACTOR = 3.0  # below which nothing is decided
@@ -37,12 +38,13 @@ class Feature:
 
     Attributes
     ----------
-    kind : {"fixed", "sd", "correlation"}
-        A fixed effect; coefficients that differ between groups; coefficients that go together.
+    kind : {"fixed", "sd", "correlation", "family"}
+        A fixed effect; coefficients that differ between groups; coefficients that go together; the
+        distribution of the response with its link.
     factor : str
-        The grouping factor; empty for a fixed effect.
+        The grouping factor, if there is one.
     words : tuple of str
-        The coefficients: `intercept`, `slope of Days`, `effect of use[T.Y]`.
+        The coefficients: `intercept`, `slope of Days`, `effect of use[T.Y]`; or the family.
     """
 
     kind: str
@@ -50,9 +52,11 @@ class Feature:
     words: tuple[str, ...]
 
 
-def features_of(design: Design) -> frozenset[Feature]:
+def features_of(design: Design, family: Family | None = None) -> frozenset[Feature]:
     """Return the parts of a model."""
     parts = [Feature(FIXED, "", (name,)) for name in design.fixed]
+    if family is not None:
+        parts.append(Feature(FAMILY, "", (f"{family.name} family, {family.link.name} link",)))
     for term in design.terms:
         words = [_coefficient(*pair) for pair in zip(term.coefs, term.numeric, strict=True)]
         parts += [Feature(SD, term.factor, (word,)) for word in words]
