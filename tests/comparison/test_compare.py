@@ -328,8 +328,8 @@ def test_families_are_named_where_models_have_several():
     both = [rf.Model("y ~ x + (1 | g)", data, family=f) for f in ("poisson", "negative_binomial")]
     points = str(rf.compare({"p": both[0].fit(), "n": both[1].fit()}))
     assert points.startswith("Which model?")
-    assert "p: y ~ x + (1 | g), poisson family, log link" in points
-    assert "n: y ~ x + (1 | g), negative_binomial family, log link" in points
+    assert "p: y ~ x + (1 | g), poisson family with log link" in points
+    assert "n: y ~ x + (1 | g), negative_binomial family with log link" in points
     fits = {name: m.fit("laplace", seed=1) for name, m in zip("pn", both, strict=True)}
     found = rf.compare(fits, units=(), progressbar=False)
     best = found.table["log_ml"].idxmax()

@@ -146,14 +146,10 @@ def _checked(fits: Sequence[object]) -> list[PointFit]:
     for i, fit in enumerate(others, start=2):
         check_same_data(first.design, fit.design, ("fit 1", f"fit {i}"))
         if fit.family != first.family:
-            message = f"fits 1 and {i} are not nested: one has {_family(first)}, the other "
+            message = f"fits 1 and {i} are not nested: one has the {first.family}, the other "
             is_alike = fit.family.is_discrete == first.family.is_discrete  # probability or density
-            raise FitError(f"{message}{_family(fit)}.{f' {_IF_NOT_NESTED}' * is_alike}")
+            raise FitError(f"{message}the {fit.family}.{f' {_IF_NOT_NESTED}' * is_alike}")
     return point_fits
-
-
-def _family(fit: PointFit) -> str:
-    return f"the {fit.family.name} family with {fit.family.link.name} link"
 
 
 def _check_options(test: object, n: object) -> None:

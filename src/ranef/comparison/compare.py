@@ -142,7 +142,7 @@ def _without_answers(fits: Mapping[str, Fit], posteriors: Mapping[str, Posterior
     """Return what is known of fits before the posteriors are asked."""
     methods = [fit.method for fit in fits.values()]
     table = pd.concat([_structures(fits).assign(method=methods), _likelihoods(fits)], axis=1)
-    families = {(fit.family.name, fit.family.link.name) for fit in fits.values()}
+    families = {str(fit.family) for fit in fits.values()}
     return Comparison(
         *(table, None, None, None, caveats(fits, posteriors)),
         title=title([fit.design for fit in fits.values()], families=len(families)),

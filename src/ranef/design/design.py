@@ -167,6 +167,9 @@ class Design:
     has_offset: bool
     _rows: Rows | None
 
+    def __repr__(self) -> str:
+        return f"<design of {self.formula.text}: {self.n_obs} rows>"
+
     @property
     def has_rows(self) -> bool:
         """Whether the rows of the data are known."""

@@ -188,7 +188,7 @@ def precisions_of(data: object, se: str | ArrayLike, weights: object, family: Fa
     if not family.is_linear:
         raise DataError(
             "se= are standard errors of the response of a Gaussian model with identity link, not "
-            f"of the {family.name} family with {family.link.name} link."
+            f"of the {family}."
         )
     if weights is not None:
         raise DataError("se= and weights= are both given: known standard errors are weights.")

@@ -284,6 +284,12 @@ class Family:
     pins: tuple[str, ...] = ()
     heavy_tailed: bool = False
 
+    def __str__(self) -> str:
+        return f"{self.name} family with {self.link.name} link"
+
+    def __repr__(self) -> str:
+        return f"<{self}>"
+
     def __post_init__(self) -> None:
         self._check_fields()
         for field, function in (("deviance", self.deviance), ("draw", self.draw)):

@@ -81,7 +81,7 @@ class Estimate(ReadOnly):
         return [self.sigma * Lambda for Lambda in self.Lambdas]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class FittedModel:
     """A model with its estimates.
 

@@ -97,7 +97,7 @@ def notes(design: Design) -> list[str]:
 def _response(design: Design, family: Family, *, knows_sigma: bool) -> list[str]:
     used = extras(design, family, knows_sigma=knows_sigma)
     rows = f"{design.n_obs} rows{', with ' * bool(used)}{' and '.join(used)}"
-    lines = [f"{family.name} family with {family.link.name} link, {rows}"]
+    lines = [f"{family}, {rows}"]
     if design.success:
         lines.append(f"success: {design.success}")
     return lines

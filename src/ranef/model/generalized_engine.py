@@ -61,7 +61,7 @@ def explained[**P, F](method: Callable[P, F]) -> Callable[P, F]:
     return fit
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class GeneralizedEngine(SharedEngine):
     """The ways to fit a generalised linear mixed model, and the answers to what its fits ask."""
 
@@ -71,7 +71,7 @@ class GeneralizedEngine(SharedEngine):
 
     @property
     def reasons(self) -> Mapping[str, str]:
-        name = f"the {self.family.name} family with {self.family.link.name} link"
+        name = f"the {self.family}"
         return {
             "reml": f"is for linear models: {name} has no restricted likelihood. Use "
             'method="ml", or method="map" with priors="boundary" against variances of zero.',

@@ -57,7 +57,7 @@ FORMS = ("marginal", "hierarchical")
 MAX_ERROR_OF_SCALE = 1e-4  # of log p(y) under priors of another scale
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class LinearEngine(SharedEngine):
     """The ways to fit a linear mixed model, and the answers to what its fits ask."""
 

@@ -115,7 +115,7 @@ class Data(WithoutCaches):
         return prepare(self.estimable, self.family)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class SharedEngine(WithoutCaches, Updates, Engine[Fit]):
     """The ways to fit one model, and the answers to what its fits ask.
 

@@ -105,7 +105,7 @@ def covariances_of(marginals: Marginals, term: RandomTerm) -> Array:
     return marginals.correlations(term) * sds[:, :, None] * sds[:, None, :]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class DrawnMarginals:
     """The marginal posteriors of all parameters from draws.
 

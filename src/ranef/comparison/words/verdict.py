@@ -56,7 +56,7 @@ def features_of(design: Design, family: Family | None = None) -> frozenset[Featu
     """Return the parts of a model."""
     parts = [Feature(FIXED, "", (name,)) for name in design.fixed]
     if family is not None:
-        parts.append(Feature(FAMILY, "", (f"{family.name} family, {family.link.name} link",)))
+        parts.append(Feature(FAMILY, "", (str(family),)))
     for term in design.terms:
         words = [_coefficient(*pair) for pair in zip(term.coefs, term.numeric, strict=True)]
         parts += [Feature(SD, term.factor, (word,)) for word in words]

@@ -304,7 +304,7 @@ class Exact(WithoutCaches):
         return self.target.draw(values, rng)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class LatticeMarginals(WithoutCaches):
     """What a lattice says of each parameter, without Monte Carlo noise.
 
