@@ -75,11 +75,11 @@ CALLS = {
     "Anew.simulate": lambda seed: reml().simulate(2, seed),
     "Checks.influence": lambda seed: post().influence(levels=["A"], seed=seed)[["elpd", "p"]],
     "Checks.plot_ppc": lambda seed: drawn(reml().plot_ppc(n=20, seed=seed)),
-    "Checks.plot_residuals": lambda seed: drawn(
+    "Residuals.plot_residuals": lambda seed: drawn(
         reml().plot_residuals(residuals="quantile", seed=seed)
     ),
     "Checks.ppc_table": lambda seed: reml().ppc_table(n=20, seed=seed),
-    "Checks.residual_table": lambda seed: reml().residual_table("qq", n=40, seed=seed),
+    "Residuals.residual_table": lambda seed: reml().residual_table("qq", n=40, seed=seed),
     "Checks.residuals": lambda seed: reml().residuals("quantile", n=30, seed=seed),
     "Fit.coef_table": lambda seed: reml().coef_table(uncertainty="all", n=5, seed=seed)[["sd"]],
     "Fit.draws_of": lambda seed: reml().draws_of(STRANGER, "new", n=4, seed=seed),

@@ -82,7 +82,8 @@ def missing(one: object, name: str, kinds: tuple[type, ...]) -> AttributeError:
     >>> fit.curve
     Traceback (most recent call last):
     ...
-    AttributeError: a PointFit has no `curve`; a QuadratureFit has: fit by method="quadrature".
+    AttributeError: a PointFit has no `curve`; a QuadratureFit has: fit by method="quadrature"
+    (linear models).
     >>> fit.pvalues
     Traceback (most recent call last):
     ...
@@ -93,7 +94,7 @@ def missing(one: object, name: str, kinds: tuple[type, ...]) -> AttributeError:
     kind = next((kind for kind in kinds if hasattr(kind, name)), None)
     if kind is not None:
         has_it = f"a {kind.__name__} has: fit by method={kind.made_by}"  # type: ignore[attr-defined]
-        return AttributeError(f"{message}; {has_it}.")
+        return _complete(f"{message}; {has_it}.", name)
     return _error(message, name, one, kinds)
 
 
@@ -113,7 +114,7 @@ def missing_in_package(name: str) -> AttributeError:
     owners = {"fit": (package.PointFit, package.QuadratureFit), "model": (package.Model,)}
     for word, kinds in owners.items():
         if any(hasattr(kind, name) for kind in kinds):
-            return AttributeError(f"{message}; write `{word}.{name}`, of a {word}.")
+            return _complete(f"{message}; write `{word}.{name}`, of a {word}.", name)
     return _error(message, name, package, owners["fit"])
 
 
@@ -132,4 +133,9 @@ def _error(message: str, name: str, one: object, kinds: tuple[type, ...]) -> Att
         written = f"rf.{name}(...)"
     if written is None:
         return AttributeError(message, name=name, obj=one)
-    return AttributeError(f"{message}; write `{written}`.")
+    return _complete(f"{message}; write `{written}`.", name)
+
+
+def _complete(message: str, name: str) -> AttributeError:
+    """Return an error that Python adds no names to that are alike."""
+    return AttributeError(message, name=name, obj=None)
