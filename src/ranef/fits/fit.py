@@ -493,8 +493,8 @@ class Fit(WithoutCaches, Anew, Explained, Pictures, Checks, Studies, Pooling, Ex
 
 
 def kinds_of_fits() -> tuple[type[Fit], ...]:
-    """Return the classes of fits, those that others are made of first."""
-    kinds = Fit.__subclasses__()
+    """Return the classes of fits, those that others are made of first, whatever came in first."""
+    kinds = sorted(Fit.__subclasses__(), key=lambda kind: kind.__name__)
     return (*kinds, *(below for kind in kinds for below in kind.__subclasses__()))
 
 
