@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from planned_studies import SLEEP, STATED
 
 import ranef as rf
 from ranef.comparison.null_distributions import chi_bar_squared
@@ -13,27 +14,9 @@ from ranef.likelihood.bootstrap.bootstrap import ratios_of
 from ranef.likelihood.bootstrap.refits import _contrast
 from ranef.likelihood.bootstrap.simulated_responses import responses, sums_of
 from ranef.planning import rejections
-from ranef.planning.planned_rows import Plan, extended, with_rows
+from ranef.planning.planned_rows import Plan
 from ranef.planning.rejections import Replications, critical_value, ratio_tests
 from ranef.planning.stated_parameters import stated
-
-SLEEP = "Reaction ~ Days + (Days | Subject)"
-STATED = {
-    "beta": {"Intercept": 250, "Days": 6},
-    "theta": {"Subject": {"Intercept": 25, "Days": 6}},
-    "sigma": 25,
-}
-
-
-@pytest.fixture(scope="module")
-def plan():
-    frame = rf.load_dataset("sleepstudy")[["Days", "Subject"]]
-    return Plan.of(SLEEP, extended(with_rows(frame, "Subject", 5), "Subject", 7), "gaussian")
-
-
-@pytest.fixture(scope="module")
-def truth(plan):
-    return stated(plan.design(), plan.family, STATED["beta"], STATED["theta"], {"sigma": 25})
 
 
 @pytest.fixture(scope="module")

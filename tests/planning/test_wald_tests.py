@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from planned_studies import SLEEP, STATED
 from scipy import special
 
 import ranef as rf
@@ -12,28 +13,10 @@ from ranef.likelihood.bootstrap.simulated_responses import responses, span, sums
 from ranef.likelihood.linear.crossproducts import cross_products
 from ranef.likelihood.linear.degrees_of_freedom import contrast
 from ranef.planning import wald_tests
-from ranef.planning.planned_rows import Plan, extended, with_rows
 from ranef.planning.rejections import Replications, true_theta
 from ranef.planning.stated_parameters import stated
 
-SLEEP = "Reaction ~ Days + (Days | Subject)"
 CBPP = "cbind(incidence, size - incidence) ~ period + (1 | herd)"
-STATED = {
-    "beta": {"Intercept": 250, "Days": 6},
-    "theta": {"Subject": {"Intercept": 25, "Days": 6}},
-    "sigma": 25,
-}
-
-
-@pytest.fixture(scope="module")
-def plan():
-    frame = rf.load_dataset("sleepstudy")[["Days", "Subject"]]
-    return Plan.of(SLEEP, extended(with_rows(frame, "Subject", 5), "Subject", 7), "gaussian")
-
-
-@pytest.fixture(scope="module")
-def truth(plan):
-    return stated(plan.design(), plan.family, STATED["beta"], STATED["theta"], {"sigma": 25})
 
 
 @pytest.fixture(scope="module")

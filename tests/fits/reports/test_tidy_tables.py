@@ -120,7 +120,7 @@ def test_of_a_posterior_ratios_have_moments_and_intervals_of_their_own():
     table = fit.tidy("fixed", prob=0.8, exponentiate=True)
     ratios = np.exp(fit.posterior["posterior"]["beta"].to_numpy())
     np.testing.assert_allclose(table["estimate"], ratios.mean((0, 1)))
-    np.testing.assert_allclose(table["se"], ratios.std((0, 1)))
+    np.testing.assert_allclose(table["se"], ratios.std((0, 1), ddof=1))
     lower, upper = table["lower"].to_numpy(), table["upper"].to_numpy()
     inside = ((ratios >= lower) & (ratios <= upper)).mean((0, 1))
     np.testing.assert_allclose(inside, 0.8, atol=1e-3)

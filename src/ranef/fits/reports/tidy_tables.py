@@ -203,17 +203,15 @@ def _ratios(fit: Any, table: pd.DataFrame, prob: float) -> pd.DataFrame:
         )
     fixed, table = table["effect"] == "fixed", table.copy()
     if _is_posterior(fit):
-        beta = [quantities(fit.posterior, include_b=False)[name] for name in table["term"][fixed]]
-        ratios = np.exp(np.stack(beta, axis=-1))
-        table.loc[fixed, "estimate"], table.loc[fixed, "se"] = (
-            ratios.mean((0, 1)),
-            ratios.std((0, 1)),
+        draws = quantities(fit.posterior, include_b=False)
+        ratios = np.exp(np.stack([draws[name] for name in table["term"][fixed]], axis=-1))
+        moments, bounds = (ratios.mean((0, 1)), ratios.std((0, 1), ddof=1)), hdi(ratios, prob)
+        table.loc[fixed, ["estimate", "se", "lower", "upper"]] = np.column_stack(
+            [*moments, *bounds]
         )
-        table.loc[fixed, "lower"], table.loc[fixed, "upper"] = hdi(ratios, prob)
     else:
-        table.loc[fixed, ["estimate", "lower", "upper"]] = np.exp(
-            table.loc[fixed, ["estimate", "lower", "upper"]]
-        )
+        ends = ["estimate", "lower", "upper"]
+        table.loc[fixed, ends] = np.exp(table.loc[fixed, ends])
         table.loc[fixed, "se"] *= table["estimate"][fixed]
     table.attrs["interval"] += f", fixed effects as ratios of {link.multiplies}"
     return table
