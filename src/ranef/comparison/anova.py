@@ -327,10 +327,7 @@ class Anova(Printed):
         table.attrs |= {"observed": observed, "kind": kinds[0]}
         return table
 
-    def plot(
-        self,
-        **style: Unpack[Style],
-    ) -> Panels:
+    def plot(self, **style: Unpack[Style]) -> Panels:
         """Draw the simulated null distribution of each test, with the observed statistic.
 
         Parameters

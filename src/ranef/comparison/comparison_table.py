@@ -317,10 +317,7 @@ class Comparison(Printed):
     plot_elpd, plot_sensitivity = plot_scores, plot_prior_sensitivity
 
     def plot_groups(
-        self,
-        first: str | None = None,
-        second: str | None = None,
-        **style: Unpack[Style],
+        self, first: str | None = None, second: str | None = None, **style: Unpack[Style]
     ) -> Axes:
         """Draw by how much one model predicts each new group better than another.
 

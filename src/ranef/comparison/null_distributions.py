@@ -342,11 +342,7 @@ def _minima(values: Array, slope: Array) -> Flags:
 
 
 def _refined(
-    spectrum: Spectrum,
-    grid: _Grid,
-    draws: tuple[Array, Array],
-    points: Places,
-    values: Array,
+    spectrum: Spectrum, grid: _Grid, draws: tuple[Array, Array], points: Places, values: Array
 ) -> Array:
     """Return the minima of log D + sum log(1 + l xi) / nu next to some points of the grid.
 

@@ -24,12 +24,7 @@ from ranef.effects.linear_functions import (
     of_changes,
     wanted_of,
 )
-from ranef.effects.reference_grid import (
-    check_predictors,
-    given_values,
-    names_of,
-    reference_values,
-)
+from ranef.effects.reference_grid import check_predictors, given_values, names_of, reference_values
 from ranef.errors import DataError, DataWarning, FitError, listed, warn
 from ranef.fits.fit import Fit
 from ranef.fits.predictions.asked_rows import GROUPS, asked_rows

@@ -99,12 +99,7 @@ def plot_effects(
         table = table.astype({variable: str})
         rows = None if rows is None else rows.astype({variable: str})
     return effects(
-        table,
-        variable,
-        by=names,
-        label=_label(fit, wanted.kind, groups),
-        rows=rows,
-        **style,
+        table, variable, by=names, label=_label(fit, wanted.kind, groups), rows=rows, **style
     )
 
 

@@ -22,20 +22,9 @@ from ranef.fits.fit import Fit
 from ranef.fits.point import PointFit
 from ranef.fits.posterior import PosteriorFit
 from ranef.fits.predictions.asked_rows import GROUPS
-from ranef.fits.predictions.estimated_rows import (
-    OBSERVATIONS,
-    estimated_draws,
-    estimated_rows,
-)
-from ranef.fits.predictions.prediction_table import (
-    Question,
-    parts,
-)
-from ranef.likelihood.predictions import (
-    drawn_rows,
-    mean_over_groups,
-    with_drawn_levels,
-)
+from ranef.fits.predictions.estimated_rows import OBSERVATIONS, estimated_draws, estimated_rows
+from ranef.fits.predictions.prediction_table import Question, parts
+from ranef.likelihood.predictions import drawn_rows, mean_over_groups, with_drawn_levels
 from ranef.numerics.memory import check_memory
 from ranef.posterior.draws import hdi
 
@@ -293,10 +282,7 @@ def _tested(
     half = quantiles(wanted.prob, df, *family) * se
     ratio = np.divide(estimate, se, out=np.full_like(se, np.nan), where=se > 0)
     numbers = {"estimate": estimate, "se": se, "lower": estimate - half, "upper": estimate + half}
-    tests = {
-        "t" if wanted.df else "z": ratio,
-        "p_value": p_values(ratio, df, *family),
-    }
+    tests = {"t" if wanted.df else "z": ratio, "p_value": p_values(ratio, df, *family)}
     return _spread(rows, _with_df(numbers, df, wanted) | tests)
 
 

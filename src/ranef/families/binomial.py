@@ -139,11 +139,7 @@ BERNOULLI = replace(
     support="binary",
     draw=bernoulli_draw,
     pymc=PymcForm(
-        "Bernoulli",
-        bernoulli_graph,
-        is_count=True,
-        multiplies=True,
-        of_means=bernoulli_of_means,
+        "Bernoulli", bernoulli_graph, is_count=True, multiplies=True, of_means=bernoulli_of_means
     ),
     aliases=("binary",),
 )

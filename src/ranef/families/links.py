@@ -436,15 +436,5 @@ CAUCHIT = Link(
 )
 LINKS = {
     link.name: link
-    for link in (
-        IDENTITY,
-        LOG,
-        LOGIT,
-        PROBIT,
-        CLOGLOG,
-        CAUCHIT,
-        INVERSE,
-        INVERSE_SQUARED,
-        SQRT,
-    )
+    for link in (IDENTITY, LOG, LOGIT, PROBIT, CLOGLOG, CAUCHIT, INVERSE, INVERSE_SQUARED, SQRT)
 }

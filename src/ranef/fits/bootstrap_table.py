@@ -103,11 +103,7 @@ class Bootstrap(Printed):
         table = pd.DataFrame(bounds, index=self.estimates.columns, columns=["lower", "upper"])
         return captioned(table, interval=f"{100 * prob:g} % bootstrap {kind} intervals")
 
-    def plot(
-        self,
-        parameters: str | Sequence[str] | None = None,
-        **style: Unpack[Style],
-    ) -> Panels:
+    def plot(self, parameters: str | Sequence[str] | None = None, **style: Unpack[Style]) -> Panels:
         """Draw the distribution of estimates over replicates, one a panel, with the original.
 
         Parameters

@@ -262,13 +262,7 @@ class Engine[F](Protocol):
 
     @abstractmethod
     def null_statistics(
-        self,
-        null: FittedModel,
-        n: int,
-        *,
-        seed: int | None,
-        first: int,
-        executor: Executor | None,
+        self, null: FittedModel, n: int, *, seed: int | None, first: int, executor: Executor | None
     ) -> tuple[Array, Flags]:
         """Return likelihood-ratio statistics under a smaller model, and which refits failed.
 

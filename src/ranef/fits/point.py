@@ -17,12 +17,7 @@ from ranef.design.design import Design
 from ranef.design.new_data.new_rows import NewRows
 from ranef.errors import Convergence, FitError, listed, probability, suggestion
 from ranef.families.family import Family
-from ranef.fits.bootstrap_table import (
-    Bootstrap,
-    errors_of_effects,
-    numbers_of,
-    parameters_of,
-)
+from ranef.fits.bootstrap_table import Bootstrap, errors_of_effects, numbers_of, parameters_of
 from ranef.fits.diagnostics import laplace_notes, singular_note
 from ranef.fits.engine import Engine
 from ranef.fits.fit import Fit

@@ -12,13 +12,7 @@ from dataclasses import dataclass
 from itertools import product
 
 from ranef.errors import FormulaError, suggestion
-from ranef.formula.functions import (
-    ELSEWHERE,
-    FUNCTIONS,
-    is_contrast,
-    makes_factor,
-    with_our_coding,
-)
+from ranef.formula.functions import ELSEWHERE, FUNCTIONS, is_contrast, makes_factor, with_our_coding
 from ranef.formula.syntax import (
     Binary,
     Call,

@@ -17,13 +17,7 @@ from scipy import sparse
 
 from ranef._typing import Array, Places
 from ranef.likelihood.generalized.gauss_hermite import Rule
-from ranef.likelihood.generalized.many_modes import (
-    ROUGHLY,
-    Elementwise,
-    ManyModes,
-    Parts,
-    modes_of,
-)
+from ranef.likelihood.generalized.many_modes import ROUGHLY, Elementwise, ManyModes, Parts, modes_of
 from ranef.likelihood.generalized.pieces import HELD, Piece, Points, components_of_rows
 from ranef.likelihood.generalized.pirls import Problem
 
@@ -65,12 +59,7 @@ def signed_pieces(
 
 
 def single_rows(
-    piece: Piece,
-    points_at: Callable[[slice], Points],
-    count: int,
-    *,
-    start: Array,
-    nodes: Rule,
+    piece: Piece, points_at: Callable[[slice], Points], count: int, *, start: Array, nodes: Rule
 ) -> Array:
     """Return log p(y_i | the other rows of its component, phi), shape (S, N), from the nodes.
 

@@ -123,12 +123,7 @@ def _affordable(held: HeldOut, values: Array) -> Array:
 
 
 def exact_scores(
-    exact: Exact,
-    design: Design,
-    units: Units,
-    *,
-    priors: Priors,
-    executor: Executor | None = None,
+    exact: Exact, design: Design, units: Units, *, priors: Priors, executor: Executor | None = None
 ) -> Scores:
     """Return leave-one-out scores from a quadrature, without any draws.
 

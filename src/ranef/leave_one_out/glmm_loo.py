@@ -288,10 +288,7 @@ def _by_laplace(
 
 
 def _tilts(
-    joint: GeneralizedPosterior,
-    pieces: list[Places],
-    around: Places,
-    values: Array,
+    joint: GeneralizedPosterior, pieces: list[Places], around: Places, values: Array
 ) -> Array:
     """Return log ratios that tell the error of `_by_laplace`, shape (S times TILTS, U).
 
@@ -365,10 +362,7 @@ def _rows_by_cavities(joint: GeneralizedPosterior, values: Array) -> LogPredicti
 
 
 def _anew(
-    joint: GeneralizedPosterior,
-    predictive: LogPredictive,
-    values: Array,
-    max_error: float,
+    joint: GeneralizedPosterior, predictive: LogPredictive, values: Array, max_error: float
 ) -> LogPredictive:
     """Replace the densities of rows with a large error by ratios of densities of pieces."""
     rough = np.flatnonzero(predictive.error > max_error)

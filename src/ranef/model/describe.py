@@ -26,10 +26,7 @@ FEW_LEVELS = 5
 
 
 def describe(
-    design: Design,
-    family: Family,
-    priors: tuple[PriorRow, ...],
-    sampled: Sequence[str] = (),
+    design: Design, family: Family, priors: tuple[PriorRow, ...], sampled: Sequence[str] = ()
 ) -> Summary:
     """Return the expansion of a formula: columns, terms, how factors are related, priors.
 

@@ -30,11 +30,7 @@ from ranef.likelihood.linear.degrees_of_freedom import contrast, table
 from ranef.likelihood.mixed_model_equations import MixedModelEquations
 from ranef.likelihood.profile import search
 from ranef.likelihood.profile.constrained import Surface
-from ranef.model.shared_engine import (
-    Data,
-    SharedEngine,
-    checked,
-)
+from ranef.model.shared_engine import Data, SharedEngine, checked
 from ranef.posterior import laplace, mode
 from ranef.posterior.draws import Marginals, check_room, enough, tree
 from ranef.posterior.linear_posterior import Derived, LinearPosterior, log_marginal, target_of

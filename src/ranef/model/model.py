@@ -176,11 +176,7 @@ class Model(DataPictures, CriterionPictures, Printed):
         return describe(self.design, self.family, self.priors.rows(), reasons)
 
     def fit(
-        self,
-        method: str | None = None,
-        *,
-        file: str | PathLike[str] | None = None,
-        **options: Any,
+        self, method: str | None = None, *, file: str | PathLike[str] | None = None, **options: Any
     ) -> Fit:
         """Fit the model.
 

@@ -48,11 +48,7 @@ from ranef.numerics.memory import WithoutCaches
 from ranef.posterior import laplace
 from ranef.posterior.draws import DrawnMarginals, Marginals, check_room, enough, tree
 from ranef.posterior.log_posterior import LogPosterior
-from ranef.posterior.marginal_likelihood import (
-    MarginalLikelihood,
-    approximated,
-    log_evidence,
-)
+from ranef.posterior.marginal_likelihood import MarginalLikelihood, approximated, log_evidence
 from ranef.posterior.prior_sensitivity import (
     Sensitivity,
     from_draws,
@@ -301,11 +297,7 @@ class SharedEngine(WithoutCaches, Updates, Engine[Fit]):
         return check_numbers("theta", theta, n_theta([t.covariance for t in self.design.terms]))
 
     def likelihood(
-        self,
-        theta: ArrayLike,
-        beta: ArrayLike,
-        parameters: Mapping[str, float] | None,
-        n_agq: int,
+        self, theta: ArrayLike, beta: ArrayLike, parameters: Mapping[str, float] | None, n_agq: int
     ) -> UsersLikelihood:
         """Return the likelihood at a user's parameters; see `Model.log_likelihood`."""
         by_parameter: object = {} if parameters is None else parameters
@@ -358,13 +350,7 @@ class SharedEngine(WithoutCaches, Updates, Engine[Fit]):
         )
 
     def null_statistics(
-        self,
-        null: FittedModel,
-        n: int,
-        *,
-        seed: int | None,
-        first: int,
-        executor: Executor | None,
+        self, null: FittedModel, n: int, *, seed: int | None, first: int, executor: Executor | None
     ) -> tuple[Array, Flags]:
         self.priors.check_free_sigma("a simulated null distribution", 'test="mixture"')
         data = self.data.estimable

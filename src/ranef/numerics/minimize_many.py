@@ -16,11 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ranef._typing import Array, Flags, Places
-from ranef.numerics.finite_differences import (
-    MIN_COORDINATE,
-    ObjectiveOfMany,
-    forward_hessians,
-)
+from ranef.numerics.finite_differences import MIN_COORDINATE, ObjectiveOfMany, forward_hessians
 from ranef.numerics.minimize import CURVATURE_TOLERANCE, largest_element, rounding_of
 from ranef.progress import Advance, running
 

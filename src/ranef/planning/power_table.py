@@ -71,11 +71,7 @@ class Power(Printed):
         )
 
     def plot(
-        self,
-        *,
-        x: str | None = None,
-        target: float | None = 0.8,
-        **style: Unpack[Style],
+        self, *, x: str | None = None, target: float | None = 0.8, **style: Unpack[Style]
     ) -> Axes:
         """Draw power against the size of the study, with its intervals.
 

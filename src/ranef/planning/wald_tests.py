@@ -34,13 +34,7 @@ from ranef.likelihood.estimate import FittedModel
 from ranef.likelihood.linear.crossproducts import CrossProducts, cross_products
 from ranef.likelihood.linear.degrees_of_freedom import satterthwaite
 from ranef.likelihood.linear.many_thetas import reduced
-from ranef.planning.rejections import (
-    Found,
-    Replications,
-    drawn_response,
-    fitted_to,
-    true_theta,
-)
+from ranef.planning.rejections import Found, Replications, drawn_response, fitted_to, true_theta
 from ranef.planning.stated_parameters import Truth
 
 SOME = 9  # studies that say how many degrees of freedom there are about

@@ -100,10 +100,7 @@ def axes_of(
 
 
 def panels_of(
-    names: Sequence[str],
-    size: Callable[[int, int], Size],
-    most: int = 100,
-    **style: Unpack[Style],
+    names: Sequence[str], size: Callable[[int, int], Size], most: int = 100, **style: Unpack[Style]
 ) -> Panels:
     """Return the axes of panels that fill a figure row by row.
 

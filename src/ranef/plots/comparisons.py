@@ -54,10 +54,7 @@ MAX_PRIOR_HEIGHT = 2.0  # relative to the posterior
 
 
 def sensitivity(
-    table: pd.DataFrame,
-    *,
-    of: str = "all random-effect sds",
-    **style: Unpack[Style],
+    table: pd.DataFrame, *, of: str = "all random-effect sds", **style: Unpack[Style]
 ) -> Axes:
     """Draw Bayes factors by the scale of the priors of some parameters.
 
@@ -124,10 +121,7 @@ def sensitivity(
 
 
 def group_differences(
-    table: pd.DataFrame,
-    *,
-    names: tuple[str, str] | None = None,
-    **style: Unpack[Style],
+    table: pd.DataFrame, *, names: tuple[str, str] | None = None, **style: Unpack[Style]
 ) -> Axes:
     """Draw by how much each group is predicted better by one model than by another.
 
@@ -182,10 +176,7 @@ def group_differences(
     return axes
 
 
-def elpd(
-    table: pd.DataFrame,
-    **style: Unpack[Style],
-) -> Axes:
+def elpd(table: pd.DataFrame, **style: Unpack[Style]) -> Axes:
     """Draw the elpd of models: the difference to the best, with its standard error.
 
     Parameters
@@ -239,11 +230,7 @@ def elpd(
 
 
 def posterior_and_prior(
-    table: pd.DataFrame,
-    *,
-    name: str = "",
-    null: float | None = 0.0,
-    **style: Unpack[Style],
+    table: pd.DataFrame, *, name: str = "", null: float | None = 0.0, **style: Unpack[Style]
 ) -> Axes:
     """Draw the posterior density of a parameter over its prior density.
 

@@ -28,12 +28,7 @@ ROW_HEIGHT = 0.31  # of few studies, in inches
 LAST_ROWS = {"mean": "mean", "new": "a new study"}
 
 
-def forest(
-    table: pd.DataFrame,
-    *,
-    response: str = "",
-    **style: Unpack[Style],
-) -> Axes:
+def forest(table: pd.DataFrame, *, response: str = "", **style: Unpack[Style]) -> Axes:
     """Draw a forest: studies from the top, then their mean and a new study.
 
     Parameters

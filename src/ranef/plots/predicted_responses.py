@@ -12,15 +12,7 @@ import numpy as np
 import pandas as pd
 
 from ranef._typing import Axes, Style
-from ranef.plots.canvas import (
-    ACCENT,
-    GREY,
-    LEGEND_ABOVE,
-    ink,
-    label_x,
-    label_y,
-    one_axes,
-)
+from ranef.plots.canvas import ACCENT, GREY, LEGEND_ABOVE, ink, label_x, label_y, one_axes
 
 COLUMNS = ("value", "observed", "median", "lower", "upper")
 

@@ -37,10 +37,7 @@ NAMED_OUTSIDE = 5  # random effects outside of the envelope, or the most extreme
 ROOM = 0.08  # of the axis, beside the data
 
 
-def residuals(
-    table: pd.DataFrame,
-    **style: Unpack[Style],
-) -> Axes | Panels:
+def residuals(table: pd.DataFrame, **style: Unpack[Style]) -> Axes | Panels:
     """Draw residuals, as the columns of the table say.
 
     Parameters

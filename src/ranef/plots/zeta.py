@@ -13,13 +13,7 @@ from typing import Unpack
 import numpy as np
 
 from ranef._typing import Array, Axes, Panels, Style
-from ranef.plots.canvas import (
-    ACCENT,
-    GREY,
-    head_panel,
-    label_y,
-    panels_of,
-)
+from ranef.plots.canvas import ACCENT, GREY, head_panel, label_y, panels_of
 
 PANELS_PER_ROW = 3
 
@@ -53,10 +47,7 @@ class ZetaPanel:
     limits: tuple[float, ...]
 
 
-def zeta_plots(
-    panels: Sequence[ZetaPanel],
-    **style: Unpack[Style],
-) -> Panels:
+def zeta_plots(panels: Sequence[ZetaPanel], **style: Unpack[Style]) -> Panels:
     """Draw profiles, one a panel.
 
     Parameters

@@ -260,11 +260,7 @@ def marginal(
 
 
 def log_marginal(
-    cross: CrossProducts,
-    fixed: FixedPart,
-    Lambdas: Sequence[Array],
-    sigma: float,
-    given: Array,
+    cross: CrossProducts, fixed: FixedPart, Lambdas: Sequence[Array], sigma: float, given: Array
 ) -> Derived:
     """Return log p(y | Lambda, sigma, given effects) and its derivatives.
 

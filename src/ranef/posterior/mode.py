@@ -28,13 +28,7 @@ from ranef.likelihood.linear.optimum.average_information import (
     of_factors,
 )
 from ranef.likelihood.linear.optimum.starts import FEW_ROWS, moment_start, starts_from
-from ranef.likelihood.linear.reml import (
-    Report,
-    Solution,
-    at_optimum,
-    telling,
-    users_theta,
-)
+from ranef.likelihood.linear.reml import Report, Solution, at_optimum, telling, users_theta
 from ranef.numerics.finite_differences import forward_hessian, standardised_hessian
 from ranef.numerics.matrices import threads_for
 from ranef.numerics.minima.newton import newton

@@ -74,11 +74,7 @@ def prior_draws(
 
 
 def prior_predictive(
-    design: Design,
-    priors: Priors,
-    n: int = 1000,
-    seed: Seed = None,
-    family: Family = GAUSSIAN,
+    design: Design, priors: Priors, n: int = 1000, seed: Seed = None, family: Family = GAUSSIAN
 ) -> xr.DataTree:
     """Draw parameters from their priors, and a response for each draw.
 

@@ -179,11 +179,7 @@ def rows_of(X: Array, offset: Array, terms: Sequence[TermRows] = ()) -> NewRows:
 
 
 def new_rows(
-    design: Design,
-    data: object,
-    *,
-    terms: Collection[str] | None = None,
-    grouping: str = "needed",
+    design: Design, data: object, *, terms: Collection[str] | None = None, grouping: str = "needed"
 ) -> NewRows:
     """Build the matrices of a design's formula for new data.
 

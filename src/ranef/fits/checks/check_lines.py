@@ -10,11 +10,7 @@ import numpy as np
 from ranef._typing import Array, Places
 from ranef.design.rows.rows import TermRows
 from ranef.errors import Convergence, RanefError, listed
-from ranef.fits.checks.case_deletion import (
-    influence_table,
-    is_affordable,
-    one_step_distances,
-)
+from ranef.fits.checks.case_deletion import influence_table, is_affordable, one_step_distances
 from ranef.fits.checks.check_page import FINE, LOOK, TROUBLE, Check, Finding, graded
 from ranef.fits.checks.point_values import refitted
 from ranef.fits.checks.simulated_checks import residual_patterns

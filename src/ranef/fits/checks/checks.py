@@ -108,12 +108,7 @@ class Checks(Residuals):
         return residuals(self, kind, groups, n, seed)
 
     def ppc_table(
-        self,
-        *,
-        groups: str = "known",
-        prob: float = 0.95,
-        n: int = SIMULATIONS,
-        seed: Seed = None,
+        self, *, groups: str = "known", prob: float = 0.95, n: int = SIMULATIONS, seed: Seed = None
     ) -> pd.DataFrame:
         """Return the distribution of the response beside that of simulated ones.
 

@@ -42,10 +42,7 @@ class Pictures:
         weights = fit.design.rows.weights if working is None else fit.sigma**2 * working
         return matrix_patterns.patterns(fit.design, factors(fit.theta, covariances), weights)
 
-    def plot_matrices(
-        self,
-        **style: Unpack[Style],
-    ) -> Panels:
+    def plot_matrices(self, **style: Unpack[Style]) -> Panels:
         """Draw the pattern of Z', Lambda, A = Lambda'Z', A W A' + I and its Cholesky factor L.
 
         Parameters

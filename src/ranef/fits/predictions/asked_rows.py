@@ -18,12 +18,7 @@ from ranef.design.new_data.new_rows import (
 from ranef.design.rows.rows import TermRows
 from ranef.errors import DataError, DataWarning, listed, warn
 
-GROUPS = {
-    "known": "needed",
-    "population": "ignored",
-    "new": "optional",
-    "average": "ignored",
-}
+GROUPS = {"known": "needed", "population": "ignored", "new": "optional", "average": "ignored"}
 """Of which groups, and whether grouping columns have to be there."""
 
 

@@ -14,12 +14,7 @@ from ranef.design.rows.rows import TermRows
 from ranef.families.derivatives import differenced
 from ranef.fits.bootstrap_table import errors_of_effects
 from ranef.fits.engine import Engine, Equations
-from ranef.fits.predictions.prediction_table import (
-    Intervals,
-    Question,
-    Spread,
-    spread_of_estimate,
-)
+from ranef.fits.predictions.prediction_table import Intervals, Question, Spread, spread_of_estimate
 from ranef.likelihood.estimate import FittedModel
 from ranef.likelihood.predictions import (
     Draws,

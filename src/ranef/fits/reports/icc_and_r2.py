@@ -397,11 +397,7 @@ def _residual_note(design: Design, family: Family, approximation: str, mean: flo
 
 
 def _summary(
-    title: str,
-    shares: Mapping[str, Array],
-    variances: Variances | None,
-    prob: float,
-    note: str,
+    title: str, shares: Mapping[str, Array], variances: Variances | None, prob: float, note: str
 ) -> Summary:
     frame = _tabulated(list(shares), list(shares.values()), prob)
     sections = [("Shares of variance", frame)]

@@ -105,11 +105,7 @@ class Studies(Fitted):
         lower, upper = self.confint(prob=prob).loc[self.estimates().index[0], ["lower", "upper"]]
         return float(self.fixef().iloc[0]), float(lower), float(upper)
 
-    def plot_forest(
-        self,
-        prob: float = 0.95,
-        **style: Unpack[Style],
-    ) -> Axes:
+    def plot_forest(self, prob: float = 0.95, **style: Unpack[Style]) -> Axes:
         """Draw each study's own estimate, the model's, the mean and a new study.
 
         "Own" is what the study says by itself, with no use of the others.

@@ -24,12 +24,7 @@ from ranef.covariances.covariance import (
     theta_of,
 )
 from ranef.design.design import Design
-from ranef.likelihood.bootstrap.many_responses import (
-    Shared,
-    profiles,
-    response_columns,
-    shared_by,
-)
+from ranef.likelihood.bootstrap.many_responses import Shared, profiles, response_columns, shared_by
 from ranef.likelihood.bootstrap.simulated_responses import (
     Null,
     Responses,

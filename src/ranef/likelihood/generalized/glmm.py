@@ -16,13 +16,7 @@ import numpy as np
 from scipy import linalg
 
 from ranef._typing import Array
-from ranef.covariances.covariance import (
-    Covariance,
-    Unstructured,
-    factors,
-    pull_back,
-    theta_of,
-)
+from ranef.covariances.covariance import Covariance, Unstructured, factors, pull_back, theta_of
 from ranef.design.design import Design, RandomTerm
 from ranef.design.groups import by_factor, check_effects
 from ranef.design.rows.rows import Rows

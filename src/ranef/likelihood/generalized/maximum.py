@@ -158,9 +158,7 @@ def joint_objective(model: Generalized, u: list[Array], n_agq: int) -> Objective
     return objective
 
 
-def _quietly(
-    likelihood: Callable[[], gauss_hermite.Likelihood],
-) -> gauss_hermite.Likelihood | None:
+def _quietly(likelihood: Callable[[], gauss_hermite.Likelihood]) -> gauss_hermite.Likelihood | None:
     """Return a likelihood, or None where there is none."""
     with np.errstate(all="ignore"):
         try:

@@ -381,8 +381,7 @@ def _carry_back(
     front, crossed = above[0][stage.parent], above[1][stage.parent]
     Bbar = -Y @ (B @ front + C.beside(above[1], stage.parent))
     whole = np.concatenate(
-        [np.concatenate([Dbar, Bbar], axis=2), np.concatenate([Bbar.mT, front], axis=2)],
-        axis=1,
+        [np.concatenate([Dbar, Bbar], axis=2), np.concatenate([Bbar.mT, front], axis=2)], axis=1
     )
     return whole, np.concatenate([-Y @ (seen + B @ crossed), crossed], axis=1)
 

@@ -222,12 +222,7 @@ class DataSummary(WithoutCaches):
         ends = np.cumsum([1, *(len(one.names) for one in (X, *Zs)), 1])
         ones, of_X, *of_Zs, offset, y = np.split(columns, ends, axis=1)
         random = [
-            CodedPart(
-                part,
-                replace(Z, values=values),
-                factor,
-                nearest_place(interpreter, Z),
-            )
+            CodedPart(part, replace(Z, values=values), factor, nearest_place(interpreter, Z))
             for part, Z, values, factor in zip(
                 formula.random, Zs, of_Zs, self._factors(), strict=True
             )

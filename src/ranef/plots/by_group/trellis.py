@@ -229,12 +229,7 @@ def _draw_panel(axes: Axes, panel: GroupPanel) -> None:
 
 
 def _label(
-    axes: Panels,
-    handles: list[Artist],
-    title: str,
-    labels: tuple[str, str],
-    *,
-    is_new: bool,
+    axes: Panels, handles: list[Artist], title: str, labels: tuple[str, str], *, is_new: bool
 ) -> None:
     if not is_new:
         for one in axes:

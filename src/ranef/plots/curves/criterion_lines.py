@@ -7,24 +7,13 @@ from typing import Unpack
 import pandas as pd
 
 from ranef._typing import Axes, Style
-from ranef.plots.canvas import (
-    ACCENT,
-    GREY,
-    ink,
-    label_x,
-    label_y,
-    note,
-    one_axes,
-)
+from ranef.plots.canvas import ACCENT, GREY, ink, label_x, label_y, note, one_axes
 
 LEVELS = {50: 1.386, 80: 3.219, 95: 5.991, 99: 9.210}  # quantiles of chi-squared with 2 df
 RISE_OF_95 = 3.841  # with one
 
 
-def criterion_lines(
-    table: pd.DataFrame,
-    **style: Unpack[Style],
-) -> Axes:
+def criterion_lines(table: pd.DataFrame, **style: Unpack[Style]) -> Axes:
     """Draw a criterion over one parameter, or over two as contours.
 
     Parameters

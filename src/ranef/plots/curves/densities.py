@@ -30,11 +30,7 @@ MARKS = {"REML": ("v", 0.11), "ML": ("D", 0.03)}  # marker, share of height
 
 
 def densities(
-    table: pd.DataFrame,
-    *,
-    kind: str = "density",
-    of: str = "posterior",
-    **style: Unpack[Style],
+    table: pd.DataFrame, *, kind: str = "density", of: str = "posterior", **style: Unpack[Style]
 ) -> Panels:
     """Draw densities, or the quantiles of their distributions, one parameter a panel.
 

@@ -9,25 +9,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ranef._typing import Axes, Panels, Style
-from ranef.plots.canvas import (
-    ACCENT,
-    GREY,
-    TINT,
-    ink,
-    label_x,
-    label_y,
-    note,
-    panels_of,
-)
+from ranef.plots.canvas import ACCENT, GREY, TINT, ink, label_x, label_y, note, panels_of
 
 BINS = 40
 ZERO = 1e-6  # a statistic below it is zero
 
 
-def null_statistics(
-    table: pd.DataFrame,
-    **style: Unpack[Style],
-) -> Panels:
+def null_statistics(table: pd.DataFrame, **style: Unpack[Style]) -> Panels:
     """Draw the distribution of simulated statistics, one test a panel.
 
     Parameters

@@ -8,13 +8,7 @@ import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
 from ranef._typing import Axes, Style
-from ranef.plots.canvas import (
-    GREY,
-    label_x,
-    label_y,
-    note,
-    one_axes,
-)
+from ranef.plots.canvas import GREY, label_x, label_y, note, one_axes
 
 MAX_LINES = 10  # that have colours of their own
 

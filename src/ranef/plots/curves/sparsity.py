@@ -14,10 +14,7 @@ from ranef.plots.canvas import axes_of, new_figure
 MAX_CELLS = 400  # rows, or columns, that are drawn one by one
 
 
-def sparsity(
-    table: pd.DataFrame,
-    **style: Unpack[Style],
-) -> Panels:
+def sparsity(table: pd.DataFrame, **style: Unpack[Style]) -> Panels:
     """Draw matrices, one a panel.
 
     Parameters
