@@ -36,6 +36,7 @@ from ranef.numerics.matrices import (
     stack_solve,
     stack_times,
     summed_by,
+    symmetric_eigen,
     threads_for,
 )
 
@@ -232,6 +233,21 @@ def test_a_matrix_that_is_not_positive_definite_has_no_leading_factor():
     L, usable = leading_choleskies(np.array([[[2.0]], [[np.nan]]]))
     assert L.shape == (2, 0, 0)
     np.testing.assert_array_equal(usable, [True, False])
+
+
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_many_symmetric_matrices_have_their_eigenvalues(k):
+    rng = np.random.default_rng(k)
+    A = rng.normal(size=(50, k, k)) * 10.0 ** rng.integers(-6, 6, 50)[:, None, None]
+    A = A + A.swapaxes(1, 2)
+    A[0], A[1], A[2] = 0.0, np.diag(np.arange(k)), 1.0
+    values, vectors = symmetric_eigen(A)
+    expected = np.linalg.eigvalsh(A)
+    size = np.abs(expected).max(axis=1, keepdims=True)
+    assert (np.abs(np.sort(values) - expected) <= 1e-14 * size).all()
+    again = (vectors * values[:, None]) @ vectors.swapaxes(1, 2)
+    assert (np.abs(again - A) <= 1e-14 * size[..., None]).all()
+    np.testing.assert_allclose(vectors @ vectors.swapaxes(1, 2), [np.eye(k)] * 50, atol=1e-14)
 
 
 @pytest.mark.parametrize("k", [1, 2, 3])

@@ -48,7 +48,7 @@ DRAWS_WITHOUT_UNIT = 2_000  # from the posterior without a unit
 FINER = 0.75  # ratio of the steps of a lattice to those of the one before
 LAYERS = (9.0, 13.0, 17.0, 20.0, 1e9)  # falls of the log density down to which nodes are taken
 MAX_FALL_OF_SIGMA = 32.0  # of the log density along the axis of sigma
-MAX_ELEMENTS_OF_LATTICE = 10**6  # at all nodes, beyond which few nodes are found and tried first
+MAX_ELEMENTS_OF_LATTICE = 10**8  # at all nodes, beyond which few nodes are found and tried first
 MAX_ERROR = 5e-5  # relative, of p(y_-A)
 
 
@@ -385,9 +385,8 @@ class _Sums:
     @staticmethod
     def empty(U: int, lattice: Lattice) -> _Sums:
         """Return sums over no nodes."""
-        axes = lattice.z.shape[1] + (lattice.log_density.shape[1] > 1)
-        log_zero = np.full(U, -np.inf)
-        return _Sums(log_zero, np.zeros((U, len(LAYERS) + 3 + axes)), log_zero.copy())
+        log_zero, size = np.full(U, -np.inf), len(LAYERS) + 3 + lattice.signs.shape[1]
+        return _Sums(log_zero, np.zeros((U, size)), log_zero.copy())
 
     def add(self, units: Places, log_without: Array, log_within: Array, signs: Array) -> None:
         """Add nodes, shapes (units, P) and (P, s)."""
@@ -429,7 +428,7 @@ def _at_nodes(
     counts = density > lattice.log_density.max() - MAX_FALL_OF_SIGMA
     index, columns = np.nonzero(counts)
     ratio = held.log_ratio(shares, index, np.exp(lattice.log_sigma[nodes][index, columns]))
-    signs = 1 - 2 * (lattice.z[nodes][index] % 2)
+    signs = lattice.signs[nodes[index] if lattice.z.shape[1] else columns]
     ends = np.zeros((len(index), 2), dtype=bool)
     if counts.shape[1] > 1:
         padded = np.pad(counts, ((0, 0), (2, 2)))
@@ -437,7 +436,6 @@ def _at_nodes(
             padded[index, columns + 2 - s] & padded[index, columns + 2 + s] for s in (1, 2)
         )
         ends = np.column_stack([~inner, inner & ~innermost])
-        signs = np.column_stack([signs, 1 - 2 * (columns % 2)])
     kind = kinds[nodes][index, None] == np.arange(len(LAYERS) + 1)
     density = density[index, columns]
     return density - ratio, density + ratio, np.column_stack([kind, ends, signs]).astype(float)

@@ -211,10 +211,6 @@ class _WeightedLattice:
     log_sds: Sequence[tuple[Coordinate, Array]]
 
     @cached_property
-    def weights(self) -> Array:
-        return np.asarray(np.exp(self.lattice.log_density - self.lattice.log_density.max()))
-
-    @cached_property
     def outermost(self) -> tuple[Flags, Places]:
         """The nodes at the edge of the lattice, and the ends of the axis of sigma."""
         return self.lattice.outermost()
@@ -228,12 +224,14 @@ class _WeightedLattice:
         if s == 1 or not self.log_sds:
             return 0.0, 0.0
         change = sum((_log_ratio(c, s, log_sd) for c, log_sd in self.log_sds), np.zeros(1))
-        weights = self.weights * np.exp(change)
+        weights = self.lattice.weights * np.exp(change)
         rows, ends = self.outermost
         share_outside = (weights[rows].sum() + weights[:, ends].sum()) / weights.sum()
         error = self.lattice.error_of(weights) + float(share_outside)
         if error <= MAX_LOG_ERROR:
-            return float(np.log(weights.sum() / self.weights.sum())), error + self.exact.error
+            return float(
+                np.log(weights.sum() / self.lattice.weights.sum())
+            ), error + self.exact.error
         target = replace(self.exact.target, space=_moved_space(self.exact.target.space, s))
         again = Exact.of(target)
         return again.log_evidence - self.exact.log_evidence, again.error + self.exact.error

@@ -167,6 +167,24 @@ def test_steps_do_not_matter():
     assert finer.log_evidence == pytest.approx(exact.log_evidence, abs=1e-8)
 
 
+@pytest.mark.parametrize(
+    "random", [" + (1 | Subject)", " + (Days || Subject)", " + (Days | Subject)"]
+)
+def test_values_of_sigma_lie_as_on_a_chessboard(term):
+    """So that fewer of them than of a cubic lattice are as exact, and no rule has two of them."""
+    exact = sleep_exact(f" + ({term})")
+    steps = lattice.even_steps(exact.frame, 0.6)
+    longer = 1 / np.sqrt([3 / 4, 2 / 4, 1 / 4])[exact.frame.heavy - 1]
+    np.testing.assert_allclose(steps, [*np.full(exact.frame.heavy, 0.6), 0.6 * longer])
+    made = lattice.lattice(exact.frame, steps, cut=24.0)
+    finer = lattice.lattice(exact.frame, np.append(steps[:-1], steps[-1] / 3), cut=24.0)
+    assert made.log_evidence == pytest.approx(finer.log_evidence, abs=1e-8)
+    plain = made.center - made.spread * steps[-1] / 2 * (made.z.sum(axis=1) % 2)
+    straight = exact.frame.log_sigma + (made.z * steps[:-1]) @ made.slope
+    np.testing.assert_allclose(plain, straight, rtol=1e-14)
+    np.testing.assert_array_equal(made.signs[:, -1], np.prod(made.signs[:, :-1], axis=1))
+
+
 @pytest.mark.parametrize("formula", ["y ~ x + (x | g)", "y ~ x + (x || g)", "y ~ x + (1 | g)"])
 @pytest.mark.parametrize("seed", range(3))
 def test_error_bounds_that_of_coarser_rules(formula, seed):

@@ -41,7 +41,9 @@ def slopes(shift=0.0, n=80):
 
 def expected(exact, of):
     """Return the posterior mean of a function of sigma and the factors."""
-    return exact.expected(of(exact.mixture.sigma, exact.factors))
+    mixed, sigma = exact.mixture, exact.mixture.sigma
+    factors = exact.target.users_factors(mixed.nodes.values)
+    return exact.expected(of(sigma, [sigma[:, None, None] * F[mixed.rows] for F in factors]))
 
 
 def groups(rows, levels, sd, seed=3):

@@ -73,7 +73,7 @@ def test_density_is_that_of_the_target_times_the_jacobian(name):
             expected += np.linalg.slogdet(jacobian)[1]
             nodes = lattice.nodes_at(own, xi[None, :heavy])
             log_sigma = xi[-1] if own.has_sigma else own.log_sigma
-            found = lattice.log_joint(own, nodes, np.array([[log_sigma]]))[0, 0]
+            found = lattice.log_joint(own, nodes, np.array([log_sigma]), np.zeros(1))[0, 0]
             assert found == pytest.approx(expected, abs=1e-6)
 
 

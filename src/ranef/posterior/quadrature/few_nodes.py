@@ -85,14 +85,11 @@ def few_nodes(lattice: Lattice) -> FewNodes:
     if weights.shape[1] > 1:
         of_sigma = orthonormal(log_sigma.ravel(), np.maximum(weights.ravel(), floor), degree)
     of_sigma = of_sigma.reshape(-1, *weights.shape)
-    axis_signs = 1 - 2 * (np.arange(weights.shape[1]) % 2)
-    means, alternating = (
-        products([*along, (of_sigma * weights * signs).sum(axis=2) / of_nodes], degree)[0]
-        for signs in (1, axis_signs)
-    )
-    moments = np.column_stack(
-        [means.T @ (of_nodes[:, None] * (1 - 2 * (lattice.z[rows] % 2))), alternating.T @ of_nodes]
-    )
+    means = products([*along, (of_sigma * weights).sum(axis=2) / of_nodes], degree)[0]
+    if lattice.z.shape[1]:
+        moments = means.T @ (of_nodes[:, None] * lattice.signs[rows])
+    else:
+        moments = (of_sigma * weights)[:, 0] @ lattice.signs
     nodes, share = recombined(means, of_nodes)
     node, column = np.nonzero(weights[nodes] > 0)
     at, weight = nodes[node], (share / of_nodes[nodes])[node] * weights[nodes[node], column]

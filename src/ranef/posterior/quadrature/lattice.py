@@ -5,8 +5,13 @@ converges geometrically for a smooth density. The lattice is grown from the mode
 has fallen by a fixed factor all around, so that a long tail, as where an sd may be zero, is
 followed as far as it goes.
 
+At every other node, as on a chessboard, the values of log sigma are shifted by half their distance,
+which may then be longer: no wave that such a lattice takes for a constant is longer than those of
+a cubic one. With three other coordinates it is twice as long, and half of all values are left.
+
 Equation `lattice` in docs/mathematics.
-Source: Trefethen & Weideman (2014), *SIAM Review* 56(3) (the trapezoid rule).
+Sources: Trefethen & Weideman (2014), *SIAM Review* 56(3) (the trapezoid rule); Conway & Sloane
+(1999), *Sphere Packings, Lattices and Groups*, chapter 4 (the checkerboard lattice).
 """
 
 from __future__ import annotations
@@ -18,14 +23,13 @@ from typing import Any, TypeGuard, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 
 from ranef._typing import Array
 from ranef.errors import FitError, listed
 from ranef.likelihood.linear import many_thetas
 from ranef.numerics.constants import LOG_2PI
 from ranef.numerics.importance_sampling import smoothed, systematic
-from ranef.numerics.matrices import leading_choleskies
+from ranef.numerics.matrices import leading_choleskies, symmetric_eigen
 from ranef.numerics.memory import WithoutCaches
 from ranef.posterior.laplace import FEWEST
 from ranef.posterior.linear_posterior import LinearPosterior
@@ -38,7 +42,7 @@ MAX_COORDINATES = 4
 STEP = 0.6  # between the nodes, in standard deviations
 MAX_ERROR = 1e-6  # relative, of p(y)
 MAX_BEYOND_EDGE = 10.0  # ratio of the density beyond an edge to that at it
-CUT = 22.0  # fall of the log density at which the lattice ends
+CUT = 20.0  # fall of the log density at which the lattice ends
 MIN_RADIUS = 5.0  # standard deviations around the mode that are always taken
 MAX_NODES = 60_000
 MAX_REFINEMENTS = 4
@@ -46,7 +50,7 @@ MAX_VALUES = 1_000_000  # of the density, beyond which there is no refinement
 FINER = 0.75  # ratio of steps to those before
 OUTSIDE = 2.0  # ratio of the density outside to that of the outermost nodes
 MAX_AXIS = 400  # values of sigma
-MORE = 5  # values beyond an end of the axis where it is not enough
+MORE = 2.0  # conditional sds beyond an end of the axis where it is not enough
 LOG_SIGMA_RANGE = (-7.5, 8.0)  # in conditional standard deviations; extended where not enough
 
 
@@ -165,12 +169,13 @@ def nodes_again(frame: Frame, xi: Array, logdet: Array, products: Array) -> Node
 def _nodes(frame: Frame, values: Array, logp: Array, logdet: Array, products: Array) -> Nodes:
     target, fixed = frame.target, frame.target.fixed
     reduced = _symmetric(products, target.cross.p + 1)
-    turn = fixed.turn(values[:, : target.space.n_given])
+    given = values[:, : target.space.n_given]
+    turn = fixed.turn(given if given.size else given[:1])  # without any, one is that of all
     total = turn.swapaxes(1, 2) @ reduced @ turn
     root, usable = leading_choleskies(total)
     inverse = np.linalg.inv(root)
     precision = fixed.rows[:, :-1].T @ fixed.rows[:, :-1]
-    spectrum, vectors = np.linalg.eigh(inverse @ precision @ inverse.swapaxes(1, 2))
+    spectrum, vectors = symmetric_eigen(inverse @ precision @ inverse.swapaxes(1, 2))
     basis = vectors.swapaxes(1, 2) @ inverse
     logp = logp + fixed.constant + (target.cross.log_weights - logdet) / 2
     logp -= np.log(np.diagonal(root, axis1=1, axis2=2)).sum(axis=1)
@@ -194,16 +199,28 @@ def _symmetric(lower: Array, size: int) -> Array:
     return lower[:, np.maximum(place, place.T)]
 
 
-def log_joint(frame: Frame, nodes: Nodes, log_sigma: Array) -> Array:
-    """Return the log density of (xi, log sigma), up to p(y), for log sigma of shape (N, T)."""
+def log_joint(frame: Frame, nodes: Nodes, center: Array, axis: Array) -> Array:
+    """Return the log density of (xi, log sigma), up to p(y), shape (N, T).
+
+    Parameters
+    ----------
+    frame : Frame
+    nodes : Nodes
+    center : ndarray, shape (N,)
+        A value of log sigma at each node.
+    axis : ndarray, shape (T,)
+        By how much log sigma differs from that.
+    """
     space, cross, fixed = frame.target.space, frame.target.cross, frame.target.fixed
-    variance = np.exp(2 * log_sigma)
+    log_sigma = center[:, None] + axis
+    variance = np.exp(2 * center)[:, None] * np.exp(2 * axis)
     r2 = nodes.rss[:, None] + variance * (fixed.rows[:, -1] @ fixed.rows[:, -1])
     nu = cross.n - fixed.J.shape[1]
     logp = nodes.log_density[:, None] - nu * (LOG_2PI / 2 + log_sigma)
     for data, prior, spectrum in zip(nodes.data.T, nodes.prior.T, nodes.spectrum.T, strict=True):
         shrink = 1 + variance * spectrum[:, None]
-        r2 -= (data[:, None] + variance * prior[:, None]) ** 2 / shrink
+        estimate = data[:, None] + variance * prior[:, None]
+        r2 -= estimate * estimate / shrink
         logp -= np.log(shrink) / 2
     logp -= r2 / variance / 2
     for c, place in zip(space.coordinates, space.free, strict=True):
@@ -225,6 +242,7 @@ class Lattice(WithoutCaches):
     ----------
     frame : Frame
     steps : ndarray, shape (d,)
+        Between nodes along each whitened axis, and last between values of log sigma.
     z : ndarray of int, shape (N, heavy)
     nodes : Nodes
     axis : ndarray, shape (T,)
@@ -246,16 +264,37 @@ class Lattice(WithoutCaches):
     spread: float
     is_edge: NDArray[np.bool_]
 
+    @property
+    def center(self) -> Array:
+        """The value of log sigma at each node where the axis is zero, shape (N,)."""
+        at_node = (self.z * self.steps[: self.frame.heavy]) @ self.slope
+        if self.frame.has_sigma:
+            at_node += self.spread * self.steps[-1] / 2 * (self.z.sum(axis=1) % 2)
+        return np.asarray(self.frame.log_sigma + at_node)
+
     @cached_property
     def log_sigma(self) -> Array:
         """The values of log sigma at each node, shape (N, T)."""
-        at_node = (self.z * self.steps[: self.frame.heavy]) @ self.slope
-        return np.asarray(self.frame.log_sigma + at_node[:, None] + self.spread * self.axis)
+        return self.center[:, None] + self.spread * self.axis
 
     @cached_property
     def log_density(self) -> Array:
         """The log density there, shape (N, T)."""
-        return log_joint(self.frame, self.nodes, self.log_sigma)
+        return log_joint(self.frame, self.nodes, self.center, self.spread * self.axis)
+
+    @cached_property
+    def weights(self) -> Array:
+        """The density over its maximum, shape (N, T)."""
+        return np.exp(self.log_density - self.log_density.max())
+
+    @cached_property
+    def signs(self) -> NDArray[np.int64]:
+        """Signs that alternate along each axis, of the nodes or of all values of a single one.
+
+        Those along sigma's alternate as its shift does.
+        """
+        places = self.z if self.z.shape[1] else np.arange(len(self.axis))[:, None]
+        return 1 - 2 * (np.column_stack([places, places.sum(axis=1)]) % 2)
 
     @property
     def log_volume(self) -> float:
@@ -267,12 +306,12 @@ class Lattice(WithoutCaches):
     @property
     def log_evidence(self) -> float:
         """The integral, log p(y)."""
-        return float(special.logsumexp(self.log_density) + self.log_volume)
+        return float(np.log(self.weights.sum()) + self.log_density.max() + self.log_volume)
 
     @property
     def error(self) -> float:
         """An estimate of the error of log p(y)."""
-        return self.error_of(np.exp(self.log_density - self.log_density.max()))
+        return self.error_of(self.weights)
 
     def error_of(self, weights: Array) -> float:
         """Return an estimate of the relative error of the integral of a density.
@@ -289,10 +328,8 @@ class Lattice(WithoutCaches):
         """
         if not self.z.shape[1] and weights.shape[1] == 1:
             return 0.0
-        rows, columns = weights.sum(axis=1), weights.sum(axis=0)
-        differences = rows @ (1 - 2 * (self.z % 2))
-        if len(columns) > 1:
-            differences = np.append(differences, columns[::2].sum() - columns[1::2].sum())
+        rows = weights.sum(axis=1)
+        differences = (rows if self.z.shape[1] else weights[0]) @ self.signs
         outside = OUTSIDE * rows[rows < np.exp(1 - CUT) * rows.max()].sum()
         outside += MAX_BEYOND_EDGE * rows[self.is_edge].sum()
         total = rows.sum()
@@ -310,22 +347,16 @@ class Lattice(WithoutCaches):
         """Return the lattice where the density has fallen by no more than `cut`."""
         least = self.log_density.max() - cut
         rows, columns = self.log_density.max(axis=1) > least, self.log_density.max(axis=0) > least
-        inner = replace(
-            self,
-            z=self.z[rows],
-            nodes=self.nodes[rows],
-            axis=self.axis[columns],
-            is_edge=self.is_edge[rows],
-        )
-        both = np.ix_(rows, columns)
-        inner.__dict__.update(log_sigma=self.log_sigma[both], log_density=self.log_density[both])
+        of_nodes = {name: getattr(self, name)[rows] for name in ("z", "nodes", "is_edge")}
+        inner = replace(self, axis=self.axis[columns], **of_nodes)
+        inner.__dict__.update(log_density=self.log_density[np.ix_(rows, columns)])
         return inner
 
 
 def integrate(frame: Frame, max_error: float | None = None) -> Lattice:
     """Integrate over all coordinates, with finer steps until the error is small enough."""
     max_error = MAX_ERROR if max_error is None else max_error
-    steps = np.full(len(frame.order), STEP)
+    steps = even_steps(frame, STEP)
     integrated = lattice(frame.aligned(steps), steps)
     for _ in range(MAX_REFINEMENTS):
         if integrated.error < max_error or integrated.log_density.size > MAX_VALUES:
@@ -335,6 +366,14 @@ def integrate(frame: Frame, max_error: float | None = None) -> Lattice:
     return integrated
 
 
+def even_steps(frame: Frame, step: float) -> Array:
+    """Return steps of a lattice that is as fine as a cubic one with a given step, shape (d,)."""
+    steps = np.full(len(frame.order), step)
+    if frame.has_sigma:
+        steps[-1] /= np.sqrt(1 - frame.heavy / MAX_COORDINATES)
+    return steps
+
+
 def lattice(frame: Frame, steps: Array, *, cut: float = CUT) -> Lattice:
     """Grow a lattice from the mode until the density is negligible all around.
 
@@ -342,7 +381,7 @@ def lattice(frame: Frame, steps: Array, *, cut: float = CUT) -> Lattice:
     ----------
     frame : Frame
     steps : ndarray, shape (d,)
-        Between nodes along each whitened axis.
+        As `Lattice` has them.
     cut : float
         The fall of the log density at which the lattice ends.
     """
@@ -357,7 +396,7 @@ def lattice(frame: Frame, steps: Array, *, cut: float = CUT) -> Lattice:
     def density_of(z: NDArray[np.int64]) -> Array:
         nodes, inside = nodes_at(frame, places(frame, steps, z)), np.zeros(len(z), dtype=bool)
         waves.append(Lattice(frame, steps, z, nodes, axis, slope, spread, inside))
-        return _log_sums(waves[-1].log_density)
+        return log_sums(waves[-1].log_density)
 
     z, kept, is_edge = _grown(steps[:heavy], density_of, cut)
     nodes = Nodes.joined([wave.nodes for wave in waves])[kept]
@@ -388,9 +427,11 @@ def lengthened(
         Gives it on another axis.
     cut : float
     """
-    more = (axis[1] - axis[0]) * np.arange(1, MORE + 1)
+    step = axis[1] - axis[0]
+    more = step * np.arange(1, int(MORE / step) + 2)
     while len(axis) < MAX_AXIS and (ends := _open_ends(density, cut)).any():
-        below, above = axis[0] - more[: MORE * ends[0]][::-1], axis[-1] + more[: MORE * ends[1]]
+        below, above = (more[: len(more) * end] for end in ends)
+        below, above = axis[0] - below[::-1], axis[-1] + above
         density = np.hstack([density_on(below), density, density_on(above)])
         axis = np.hstack([below, axis, above])
     return axis, density
@@ -403,7 +444,7 @@ def places(frame: Frame, steps: Array, z: NDArray[np.int64]) -> Array:
     return np.asarray(frame.center[:heavy] + white @ frame.root[:heavy, :heavy].T)
 
 
-def _log_sums(x: Array) -> Array:
+def log_sums(x: Array) -> Array:
     """Return the logarithms of the sums of exp(x) along rows; SciPy's takes three times as long."""
     top = x.max(axis=1)
     top = np.where(np.isfinite(top), top, 0.0)
@@ -430,29 +471,35 @@ def _grown_outwards(
     steps: Array, density: Callable[[NDArray[np.int64]], Array], cut: float, advance: Advance
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.bool_]]:
     dimension = len(steps)
-    moves = _moves(steps)
+    moves = _keys(_moves(steps)) - _keys(np.zeros((1, dimension), dtype=np.int64))
     reach = [np.arange(-int(MIN_RADIUS / step), int(MIN_RADIUS / step) + 1) for step in steps]
     box = np.stack(np.meshgrid(*reach, indexing="ij"), axis=-1).reshape(-1, dimension)
-    new = box[((box * steps) ** 2).sum(axis=1) <= MIN_RADIUS**2]
-    places, logp, seen = new[:0], np.empty(0), _keys(new)
-    while len(new) and len(places) <= MAX_NODES:
-        new_logp = density(new)
+    new = np.sort(_keys(box[((box * steps) ** 2).sum(axis=1) <= MIN_RADIUS**2]))
+    keys, logp, seen = new[:0], np.empty(0), new
+    while len(new) and len(keys) <= MAX_NODES:
+        new_logp = density(_places(new, dimension))
         advance(len(new))
-        places, logp = np.concatenate([places, new]), np.append(logp, new_logp)
+        keys, logp = np.concatenate([keys, new]), np.append(logp, new_logp)
         growing = new[new_logp > logp.max() - cut]
-        around = (growing[:, None] + moves).reshape(-1, dimension)
-        keys, first = np.unique(_keys(around), return_index=True)
-        fresh = ~np.isin(keys, seen, assume_unique=True)
-        new, seen = around[first[fresh]], np.concatenate([seen, keys[fresh]])
-    is_edge = np.zeros(len(places), dtype=bool)
+        around = np.sort((moves[:, None] + growing).ravel(), kind="stable")  # merges sorted runs
+        around = around[np.diff(around, prepend=-1) > 0]
+        new = around[seen[np.searchsorted(seen[:-1], around)] != around]
+        seen = np.sort(np.concatenate([seen, new]), kind="stable")
+    is_edge = np.zeros(len(keys), dtype=bool)
     if len(new):
         is_edge[-len(new_logp) :] = True
-    return places, logp > logp.max() - cut, is_edge
+    return _places(keys, dimension), logp > logp.max() - cut, is_edge
 
 
 def _keys(places: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return one number for each place, shape (N, dimension); no coordinate reaches 10,000."""
     return np.asarray((places + 10_000) @ 20_000 ** np.arange(places.shape[1], dtype=np.int64))
+
+
+def _places(keys: NDArray[np.int64], dimension: int) -> NDArray[np.int64]:
+    """Return the places that keys stand for."""
+    powers = 20_000 ** np.arange(dimension, dtype=np.int64)
+    return np.asarray(keys[:, None] // powers % 20_000 - 10_000)
 
 
 def _moves(steps: Array) -> NDArray[np.int64]:
@@ -477,7 +524,7 @@ def draw_values(lattice: Lattice, n: int, rng: np.random.Generator) -> Array:
     """
     frame, size = lattice.frame, max(2 * n, FEWEST)
     heavy = frame.heavy
-    weights = np.exp(lattice.log_density - lattice.log_density.max()).ravel()
+    weights = lattice.weights.ravel()
     chosen = systematic(weights / weights.sum(), size, rng)
     rows, columns = np.divmod(chosen, lattice.log_density.shape[1])
     jitter = rng.uniform(-0.5, 0.5, (size, len(frame.order))) * lattice.steps
@@ -487,7 +534,8 @@ def draw_values(lattice: Lattice, n: int, rng: np.random.Generator) -> Array:
         white = np.column_stack([white, lattice.axis[columns] + jitter[:, -1]])
         log_sigma = frame.log_sigma + white @ frame.root[-1]
     nodes = nodes_at(frame, frame.center[:heavy] + white[:, :heavy] @ frame.root[:heavy, :heavy].T)
-    ratios = log_joint(frame, nodes, log_sigma[:, None])[:, 0] - lattice.log_density[rows, columns]
+    density = log_joint(frame, nodes, log_sigma, np.zeros(1))[:, 0]
+    ratios = density - lattice.log_density[rows, columns]
     kept = rng.permutation(systematic(smoothed(ratios)[0], n, rng))
     values = nodes.values[kept].copy()
     values[:, frame.target.space.n_given] = np.exp(log_sigma[kept])

@@ -28,6 +28,7 @@ from ranef.posterior.quadrature.lattice import (
     lattice,
     lengthened,
     log_joint,
+    log_sums,
 )
 from ranef.posterior.quadrature.whitening import Frame, frame, half_line
 from ranef.printing.digits import as_strings
@@ -43,7 +44,7 @@ STEPS_OF_MIXTURE = (0.02, 0.03)  # between points, at the narrowest component in
 OF_A_CELL = np.array([11, -93, 802, 802, -93, 11]) / 1440  # an integral, from 3 points either side
 ENDS = 65  # of intervals, of which the shortest is sought between neighbours of the shortest
 DRAWN_TAIL = 0.0005  # probability beyond each end of what is drawn
-MEAN_CELL, SD_CELL = 0.2, 0.01  # merged: means this close in sds, and logs of sds this close
+MEAN_CELL, SD_CELL = 0.1, 0.01  # merged: means this close in sds, and logs of sds this close
 LEVEL_SHARE = 1e-6  # of the mean: nearer to zero, the density of an sd does not change
 MIN_RELATIVE_WIDTH = 1e-4  # of the finest details that are resolved, to the whole range
 MAX_COMPONENTS = 64  # at a time, whose densities stay in the processor's cache
@@ -303,8 +304,7 @@ def marginal_density(nodes: Lattice, place: int, *, relative: bool = False) -> C
     if whitened.is_sd[place] and whitened.has_sigma and not relative:
         return _curve_of_sd(nodes, place, row, at)
     first, order, starts = _rows(at)
-    sums = special.logsumexp(nodes.log_density, axis=1)
-    table = np.logaddexp.reduceat(sums[order], starts)
+    table = np.logaddexp.reduceat(log_sums(nodes.log_density)[order], starts)
     t = _finer(first)
     log_density = _smooth(first, table)(t)
     if whitened.is_sd[place]:
@@ -342,11 +342,14 @@ def _joint(nodes: Lattice, at: Array, slope: float, spread: float) -> tuple[Arra
         The axis is of (log sigma - slope at) / spread, from the centre.
     """
     first, order, starts = _rows(at)
-    center = nodes.frame.log_sigma + slope * at[order, None]
+    center, in_order = nodes.frame.log_sigma + slope * at[order], nodes.nodes[order]
 
     def density_on(axis: Array) -> Array:
-        density = log_joint(nodes.frame, nodes.nodes[order], center + spread * axis)
-        return np.asarray(np.logaddexp.reduceat(density, starts, axis=0))
+        density = log_joint(nodes.frame, in_order, center, spread * axis)
+        top = np.maximum.reduceat(density, starts, axis=0)
+        density -= np.repeat(top, np.diff(starts, append=len(order)), axis=0)
+        sums = np.add.reduceat(np.exp(density, out=density), starts, axis=0)
+        return np.asarray(top + np.log(sums))
 
     axis = np.arange(*LOG_SIGMA_RANGE, INTERPOLATED_STEP)
     return first, *lengthened(axis, density_on(axis), density_on, MAX_FALL)
@@ -366,13 +369,13 @@ def _curve_of_sd(nodes: Lattice, place: int, row: int, at: Array) -> Curve:
     t = center + _finer(first)
     log_value, log_slope = half_line(t)
     steepest = float(np.abs(np.exp(log_slope) + slope).max())
-    step = max(min((first[1] - first[0]) / 4, spread / steepest / 4), np.ptp(first) / 8000)
+    step = max(min(first[1] - first[0], spread / steepest) / 2, np.ptp(first) / 8000)
     white = np.arange(first[0], first[-1], step)
     log_ratio, _ = half_line(center + white)
     log_sigma = whitened.log_sigma + slope * white
     # log sigma moves the sd by no more than this beyond the range of sd / sigma
     beyond = min(2.0, spread * np.ptp(axis) / 2 + abs(slope) * np.ptp(first) / 2)
-    t = np.linspace(t[0] - beyond, t[-1] + beyond, 2 * len(t))
+    t = np.arange(t[0] - beyond, t[-1] + beyond, t[1] - t[0])
     log_value, log_slope = half_line(t)
     places = (log_value[:, None] + whitened.log_sigma - log_ratio - log_sigma) / spread
     inside = (places >= axis[0]) & (places <= axis[-1])

@@ -30,7 +30,7 @@ from ranef.posterior.draws import DrawnMarginals, check_room, tree
 from ranef.posterior.laplace import Mode, find_mode
 from ranef.posterior.linear_posterior import LinearPosterior
 from ranef.posterior.quadrature.few_nodes import FewNodes, few_nodes
-from ranef.posterior.quadrature.lattice import Lattice, draw_values, integrate, lattice
+from ranef.posterior.quadrature.lattice import Lattice, draw_values, even_steps, integrate, lattice
 from ranef.posterior.quadrature.marginal_densities import (
     MAX_FALL,
     Curve,
@@ -96,7 +96,7 @@ class Exact(WithoutCaches):
     @cached_property
     def coarse(self) -> Lattice:
         """A coarse lattice, for smooth densities and ratios of integrals: relative error 1e-5."""
-        return lattice(self.frame, np.full(len(self.frame.order), COARSE_STEP))
+        return lattice(self.frame, even_steps(self.frame, COARSE_STEP))
 
     @cached_property
     def few(self) -> FewNodes:
@@ -113,16 +113,6 @@ class Exact(WithoutCaches):
     def expected(self, values: Array) -> Array:
         """Return the posterior mean of a quantity from its values at the nodes, shape (C, ...)."""
         return np.asarray(np.tensordot(self.mixture.weights, values, axes=1))
-
-    @cached_property
-    def factors(self) -> list[Array]:
-        """A square root of each term's covariance at the nodes, on the user's scale."""
-        return self._factors_at(self.mixture)
-
-    def _factors_at(self, mixture: Mixture) -> list[Array]:
-        sigma = mixture.sigma[:, None, None]
-        factors = self.target.users_factors(mixture.nodes.values)
-        return [sigma * F[mixture.rows] for F in factors]
 
     def curve(self, place: int, *, relative: bool = False) -> Curve:
         """Return the density of one free value of the space, or of an sd relative to sigma."""
@@ -150,12 +140,11 @@ class Exact(WithoutCaches):
     @cached_property
     def beta_moments(self) -> tuple[Array, Array]:
         """Posterior mean and covariance of the fixed effects."""
-        fixed, mixture, weights = self.target.fixed, self.mixture, self.mixture.weights
-        gamma, cov = mixture.gamma_over()
-        means = fixed.effects(gamma, self._given(mixture)[mixture.rows])
+        means, weights = self._every_beta[0], self.mixture.weights
         mean = weights @ means
         deviations = np.sqrt(weights)[:, None] * (means - mean)
-        return mean, fixed.covariance(cov) + deviations.T @ deviations
+        within = self.target.fixed.covariance(self.mixture.covariance_within())
+        return mean, within + deviations.T @ deviations
 
     def _linear(
         self, mixture: Mixture, X: Array, terms: Sequence[Parts] = ()
@@ -172,9 +161,9 @@ class Exact(WithoutCaches):
         return mean, variance + ((integrated @ fixed.noise) ** 2).sum(axis=1)
 
     @cached_property
-    def _coarse_beta(self) -> tuple[Array, Array]:
-        """Mean and variance of the fixed effects at the coarse nodes."""
-        return self._linear(self._coarse, np.eye(len(self.target.fixed.change)))
+    def _every_beta(self) -> tuple[Array, Array]:
+        """Mean and variance of the fixed effects at all nodes, shape (C, p)."""
+        return self._linear(self.mixture, np.eye(len(self.target.fixed.change)))
 
     def beta_curve(self, j: int) -> Curve | float:
         """Return the density of the j-th fixed effect, or its value where it is known."""
@@ -184,8 +173,8 @@ class Exact(WithoutCaches):
         if len(given) == np.count_nonzero(fixed.change[j]) and not len(involved):
             return float(fixed.change[j, fixed.order[1]] @ space.known[: space.n_given])
         if not len(involved):
-            means, variances = self._coarse_beta
-            return mixture(self._coarse.weights, means[:, j], np.sqrt(variances[:, j]))
+            means, variances = self._every_beta
+            return mixture(self.mixture.weights, means[:, j], np.sqrt(variances[:, j]))
         first = int(involved[0])
         if np.count_nonzero(fixed.change[j]) == 1:
             return self.curve(first)
@@ -197,8 +186,7 @@ class Exact(WithoutCaches):
         Along the given one, weight, mean and variance of the sum are interpolated.
         """
         line = along(self.target, self.mode, first)
-        weights = np.exp(line.log_density - line.log_density.max()).ravel()
-        mixed = mixture_of(line, weights, weights > 0)
+        mixed = mixture_of(line, line.weights > 0)
         nodes = line.z[mixed.rows, 0] * line.steps[0]
         unit = np.eye(len(self.target.fixed.change))[[j]]
         weights, (means, variances) = mixed.weights, self._linear(mixed, unit)
@@ -294,7 +282,9 @@ class Exact(WithoutCaches):
     @cached_property
     def _coarse_factors(self) -> list[Array]:
         """A square root of each term's covariance at the coarse nodes, on the user's scale."""
-        return self._factors_at(self._coarse)
+        coarse = self._coarse
+        sigma, factors = coarse.sigma[:, None, None], self.target.users_factors(coarse.nodes.values)
+        return [sigma * F[coarse.rows] for F in factors]
 
     # ------------------------------------------------------------------------------- the draws
 
@@ -352,11 +342,15 @@ class LatticeMarginals(WithoutCaches):
 
     def sds(self, term: RandomTerm) -> Array:
         """Return the standard deviations of a term at the nodes, shape (nodes, k)."""
-        return np.asarray(np.linalg.norm(self._factors(term), axis=2))
+        mixture = self.exact.mixture
+        ratios = np.linalg.norm(self._relative_factor(term), axis=2)
+        return np.asarray(mixture.sigma[:, None] * ratios[mixture.rows])
 
     def correlations(self, term: RandomTerm) -> Array:
         """Return the correlations of a term at the nodes, shape (nodes, k, k)."""
-        return correlations(self._factors(term) / self.sds(term)[:, :, None])
+        factor = self._relative_factor(term)
+        corr = correlations(factor / np.linalg.norm(factor, axis=2)[:, :, None])
+        return np.asarray(corr[self.exact.mixture.rows])
 
     def expected(self, values: Array) -> Array:
         """Return the posterior mean of something known at the nodes."""
@@ -436,9 +430,10 @@ class LatticeMarginals(WithoutCaches):
             return value * sigma
         return Curve(value * sigma.values, sigma.density / value, sigma.t, value * sigma.slope)
 
-    def _factors(self, term: RandomTerm) -> Array:
-        labels = [t.label for t in self.design.terms]
-        return self.exact.factors[labels.index(term.label)]
+    def _relative_factor(self, term: RandomTerm) -> Array:
+        """Return a square root of a term's covariance over sigma^2, where the nodes differ."""
+        labels, values = [t.label for t in self.design.terms], self.exact.mixture.nodes.values
+        return self.exact.target.users_factors(values)[labels.index(term.label)]
 
     def _variances(self) -> Array:
         """Return sigma, sds and correlations at the nodes, in the order of their names."""

@@ -51,15 +51,12 @@ class Mixture:
         mean = np.einsum("nab,na->nb", basis, means)
         return mean, (basis.swapaxes(1, 2) * variances[:, None]) @ basis
 
-    def gamma_over(self) -> tuple[Array, Array]:
-        """Return the means of gamma, (C, r), and the weighted sum of its covariances, (r, r)."""
-        means, variances = self.parts
-        shares = [np.bincount(self.rows, self.weights * part) for part in variances.T]
-        half = (
-            self.nodes.basis * np.sqrt(np.reshape(shares, (-1, len(self.nodes.basis))).T)[..., None]
-        )
-        mean = np.einsum("nab,na->nb", self.nodes.basis[self.rows], means)
-        return mean, np.tensordot(half, half, axes=([0, 1], [0, 1]))
+    def covariance_within(self) -> Array:
+        """Return the weighted sum of the covariances of gamma, shape (r, r)."""
+        shares = [np.bincount(self.rows, self.weights * part) for part in self.parts[1].T]
+        basis = self.nodes.basis
+        half = basis * np.sqrt(np.reshape(shares, (-1, len(basis))).T)[..., None]
+        return np.tensordot(half, half, axes=([0, 1], [0, 1]))
 
     def linear(self, mean: Array, slope: Array, within: Array) -> tuple[Array, Array]:
         """Return mean and variance of numbers that are linear in gamma, shapes (C, n).
@@ -84,20 +81,19 @@ class Mixture:
 
 def heaviest(lattice: Lattice, negligible: float) -> Mixture:
     """Return the nodes with all but a negligible share of the posterior."""
-    weights = np.exp(lattice.log_density - lattice.log_density.max()).ravel()
-    weights /= weights.sum()
+    weights = lattice.weights.ravel() / lattice.weights.sum()
     falling = np.sort(weights[weights > NEVER_CHOSEN * negligible / weights.size])[::-1]
     last = int(np.searchsorted(np.cumsum(falling), 1 - negligible))
-    return mixture_of(lattice, weights, weights >= falling[min(last, len(falling) - 1)])
+    least = falling[min(last, len(falling) - 1)]
+    return mixture_of(lattice, (weights >= least).reshape(lattice.weights.shape))
 
 
-def mixture_of(lattice: Lattice, weights: Array, counts: Flags) -> Mixture:
-    """Return the mixture of some of the N T points of a lattice, with the weights of all."""
-    chosen = np.flatnonzero(counts)
-    nodes, rows = np.unique(chosen // lattice.log_density.shape[1], return_inverse=True)
+def mixture_of(lattice: Lattice, counts: Flags) -> Mixture:
+    """Return the mixture of some of the points of a lattice, shape (N, T)."""
+    weights, values = lattice.weights[counts], counts.sum(axis=1)
     return Mixture(
-        weights[chosen] / weights[chosen].sum(),
-        lattice.nodes[nodes],
-        rows,
-        np.exp(lattice.log_sigma.ravel()[chosen]),
+        weights / weights.sum(),
+        lattice.nodes[values > 0],
+        np.repeat(np.arange(np.count_nonzero(values)), values[values > 0]),
+        np.exp(lattice.log_sigma[counts]),
     )
