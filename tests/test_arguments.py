@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from ranef.arguments import Sampling, check_counts, check_known, check_seed
+from ranef.arguments import (
+    Sampling,
+    check_counts,
+    check_known,
+    check_options,
+    check_seed,
+    file_path,
+    in_words,
+)
 from ranef.errors import DataError, FitError
+
+ABSENT = 'Random effects are left out by groups="population", and chosen by terms=.'
 
 
 @pytest.mark.parametrize("count", [1, 1000, np.int64(3)])
@@ -87,3 +99,39 @@ def test_settings_under_the_names_of_nutpie():
 def test_names_that_are_not_known_are_refused_whatever_they_are(name):
     with pytest.raises(DataError, match=r"^there is none\. "):
         check_known(["a", name], ["a", "b"], lambda _: "there is none.", error=DataError)
+
+
+@pytest.mark.parametrize(
+    ("option", "known", "hint"),
+    [
+        ("nsim", ["n", "seed"], "It is `n`."),
+        ("type", ["kind", "n"], "It is `kind`."),
+        ("level", ["prob"], "It is `prob`."),
+        ("level", ["n"], "Known names: `n`."),
+        ("re_form", ["kind"], ABSENT),
+        ("newdata", ["new_data"], "Did you mean `new_data`?"),
+    ],
+)
+def test_options_of_other_packages_lead_on(option, known, hint):
+    with pytest.raises(FitError) as error:
+        check_options("asked()", ["kind", option] if "kind" in known else [option], known)
+    assert str(error.value) == f"asked() has no option `{option}`. {hint}"
+
+
+def test_what_a_function_gives_stays_the_same():
+    def powered(base, exponent=2):
+        return base**exponent
+
+    found = in_words(powered)
+    assert (found(3), found(3, exponent=3), found.__name__) == (9, 27, "powered")
+    with pytest.raises(FitError, match=r"^powered\(\) has no option `exponnt`. Did you mean"):
+        found(3, exponnt=3)
+    with pytest.raises(TypeError, match="missing 1 required"):
+        found()
+
+
+@pytest.mark.parametrize("path", [3, None, b"fit.zip", ["a"], SimpleNamespace()])
+def test_what_is_no_path_of_a_file(path):
+    with pytest.raises(FitError) as error:
+        file_path(path)
+    assert str(error.value) == f'a file is given by its path, such as "fit.zip", got {path!r}.'

@@ -71,7 +71,7 @@ class Item:
         link = f'<a href="{page}#{place}">shown</a>' if place and self.is_written() else ""
         said = "" if self.verdict == "yes" else f"<b>{self.verdict.capitalize()}.</b> {words}"
         cells = [self.number, escape(self.what), "<br>".join(x for x in (code, said) if x), link]
-        return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
+        return "<tr>" + " ".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
 
 
 def items() -> list[Item]:
@@ -107,7 +107,7 @@ def count(found: Sequence[Item]) -> HTML:
 
 def table(found: Sequence[Item], deck: str) -> HTML:
     """Return the table of one deck."""
-    rows = "".join(item.html() for item in found if item.number.startswith(deck))
+    rows = " ".join(item.html() for item in found if item.number.startswith(deck))
     head = "<tr><th></th><th>What is shown</th><th>Here</th><th></th></tr>"
     inner = f'<table class="table items"><thead>{head}</thead><tbody>{rows}</tbody></table>'
     return HTML(f'<div class="pst-scrollable-table-container">{inner}</div>')

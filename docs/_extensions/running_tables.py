@@ -40,8 +40,9 @@ def equivalents(there: str, lines: str, names: dict[str, Any]) -> HTML:
             raise RuntimeError(f"`{code}`, for `{said}`, does not run") from error
         note = f'<p class="said">{_cell(" ".join(words))}</p>' if words else ""
         cells = (_code(said), _code(code) + note)
-        rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
+        # a search takes what no space parts for one word
+        rows.append("<tr>" + " ".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
     plt.close("all")
     head = f"<tr><th>{escape(there)}</th><th>ranef</th></tr>"
-    table = f'<table class="table equivalents"><thead>{head}</thead><tbody>{"".join(rows)}</tbody>'
+    table = f'<table class="table equivalents"><thead>{head}</thead><tbody>{" ".join(rows)}</tbody>'
     return HTML(f'<div class="pst-scrollable-table-container">{table}</table></div>')

@@ -105,11 +105,12 @@ def __getattr__(name: str) -> Any:
         return import_module("importlib.metadata").version("ranef")
     if name in _ROOMS:
         return import_module(f"ranef.{_ROOMS[name]}")
+    if name.startswith("_"):
+        raise AttributeError(f"module 'ranef' has no attribute {name!r}")
+    other_names = import_module("ranef.fits.other_names")
     if name not in _HOMES:
-        if name.startswith("_"):
-            raise AttributeError(f"module 'ranef' has no attribute {name!r}")
-        raise import_module("ranef.fits.other_names").missing_in_package(name)
-    value = getattr(import_module(f"ranef.{_HOMES[name]}"), name)
+        raise other_names.missing_in_package(name)
+    value = other_names.leading_on(getattr(import_module(f"ranef.{_HOMES[name]}"), name))
     globals()[name] = value
     return value
 

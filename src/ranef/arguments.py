@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from inspect import signature
+from functools import wraps
+from inspect import isfunction, signature
+from itertools import chain
+from os import PathLike, fspath
+from pathlib import Path
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -269,35 +273,112 @@ def option_names(method: Callable[..., object]) -> list[str]:
 
 _NO_OPTIMISER = "There is nothing to set: the search ends at rounding, see `fit.convergence`."
 _IN_FORMULA = "Random effects stand in the formula, as `y ~ x + (x | g)`."
-_ELSEWHERE = {  # options of other packages
+_WITHOUT_EFFECTS = 'Random effects are left out by groups="population", and chosen by terms=.'
+_OF_FIT = {  # options of other packages, when a model is made or fitted
     **dict.fromkeys(("random", "groups", "re_formula", "vc_formula"), _IN_FORMULA),
     "reml": 'It is the method, "reml" or "ml".',
     **dict.fromkeys(("control", "optimizer", "start", "maxiter"), _NO_OPTIMISER),
     **dict.fromkeys(("iter", "warmup"), "It is `draws` and `tune`, which do not count each other."),
 }
+_OF_ANSWERS = {  # and when a fit is asked
+    **dict.fromkeys(("re_form", "re_formula", "include_group_specific"), _WITHOUT_EFFECTS),
+    **dict.fromkeys(("allow_new_levels", "sample_new_groups"), 'It is groups="new".'),
+    **dict.fromkeys(("condvar", "postvar"), "`fit.ranef_table()` has their standard deviations."),
+    **dict.fromkeys(("se_fit", "ci_fit"), "prob=0.95 gives standard errors and intervals."),
+    "refit": "REML fits with other fixed effects are fitted by ML for it, without being asked.",
+}
+_ALIKE = (  # names for the same, of which a function has one at most
+    ("n", "nsim", "nboot", "reps", "ndraws", "num_draws", "n_samples", "samples"),
+    ("prob", "level", "alpha", "conf_level", "ci_level", "ci_prob", "hdi_prob", "cred", "ci"),
+    ("variables", "variable", "specs", "var", "wrt"),
+    ("kind", "type", "scale"),
+    ("new_data", "data", "grid", "dataset"),
+    ("df", "ddf", "vcov", "lmer_df", "dof"),
+    ("by", "condition", "group_by"),
+    ("mu", "mean", "loc"),
+    ("sigma", "sd", "std", "scale"),
+)
 
 
 def check_options(
-    method: str, options: Iterable[str], of_method: Sequence[str], of_model: Sequence[str]
+    what: str, options: Iterable[str], known: Sequence[str], of_model: Sequence[str] | None = None
 ) -> None:
-    """Refuse options that a method does not have.
+    """Refuse options that a method or function does not have.
 
     Parameters
     ----------
-    method : str
+    what : str
+        The call.
     options : iterable of str
         The names that a user wrote.
-    of_method, of_model : sequence of str
-        Options of the method, and of `Model`.
+    known : sequence of str
+        Those that it has.
+    of_model : sequence of str, optional
+        Options of `Model`, where a model is made or fitted.
 
     Raises
     ------
     FitError
+
+    Examples
+    --------
+    >>> check_options("simulate()", ["nsim"], ["n", "seed"])
+    Traceback (most recent call last):
+    ...
+    ranef.errors.FitError: simulate() has no option `nsim`. It is `n`.
     """
     for option in options:
-        if option not in of_method:
-            others = [name for name in of_model if len(name) > 2]  # `se` is like any `seed`
-            hint = suggestion(option, [*of_method, *others])
-            hint = "It is an option of Model." if option in of_model else hint
-            hint = _ELSEWHERE.get(option.lower(), hint)
-            raise FitError(f"fit({method!r}) has no option `{option}`. {hint}")
+        if option not in known:
+            theirs = option.lower()
+            alike = chain.from_iterable(names for names in _ALIKE if theirs in names)
+            ours = next((name for name in alike if name in known), "")
+            others = [name for name in of_model or () if len(name) > 2]  # `se` is like any `seed`
+            hint = f"It is `{ours}`." if ours else suggestion(option, [*known, *others])
+            hint = "It is an option of Model." if option in (of_model or ()) else hint
+            elsewhere = _OF_ANSWERS if of_model is None else _OF_FIT
+            raise FitError(f"{what} has no option `{option}`. {elsewhere.get(theirs, hint)}")
+
+
+def in_words[**P, R](function: Callable[P, R]) -> Callable[P, R]:
+    """Return a function that refuses options by `check_options`, and not by Python's TypeError."""
+
+    @wraps(function)
+    def called(*args: P.args, **options: P.kwargs) -> R:
+        if options:
+            parameters = signature(function).parameters
+            if not any(one.kind is one.VAR_KEYWORD for one in parameters.values()):
+                name = function.__qualname__.removesuffix(".__init__").split(".")[-1]
+                known = [one for one in parameters if one != "self"]
+                check_options(f"{name}()", options, known, () if name == "Model" else None)
+        return function(*args, **options)
+
+    return called
+
+
+def answering(kind: type) -> None:
+    """Let a class and its public methods refuse options by `check_options`, inherited ones too."""
+    for owner in kind.__mro__:
+        for name, method in list(owner.__dict__.items()):
+            is_public = name == "__init__" or not name.startswith("_")
+            is_ours = isfunction(method) and method.__module__.startswith("ranef.")
+            if is_public and is_ours and not hasattr(method, "__wrapped__"):
+                type.__setattr__(owner, name, in_words(method))
+
+
+def file_path(path: object) -> Path:
+    """Return the path of a file, or refuse what is none.
+
+    Raises
+    ------
+    FitError
+
+    Examples
+    --------
+    >>> file_path(3)
+    Traceback (most recent call last):
+    ...
+    ranef.errors.FitError: a file is given by its path, such as "fit.zip", got 3.
+    """
+    if isinstance(path, str) or (isinstance(path, PathLike) and isinstance(fspath(path), str)):
+        return Path(path)
+    raise FitError(f'a file is given by its path, such as "fit.zip", got {path!r}.')

@@ -164,9 +164,8 @@ def test_new_groups_have_effects_of_their_own():
     )
     slope = fit.coef()["Subject"].loc["308", "Days"]
     assert three["estimate"][0] == pytest.approx(0.75 * fit.fixef()["Days"] + 0.25 * slope)
-    known = rf.comparisons(fit, "Days", groups="known")
-    whole = rf.comparisons(fit, "Days", groups="new")
-    pd.testing.assert_frame_equal(known, whole)
+    own = rf.comparisons(fit, "Days", groups="new")
+    pd.testing.assert_frame_equal(own, one, rtol=1e-10)
 
 
 def test_new_groups_that_the_change_moves_are_different_ones():
@@ -372,3 +371,36 @@ def test_ratios_are_of_positive_means():
         rf.comparisons(fit, "x", comparison="ratio", at={}, average=False)
     with pytest.raises(FitError, match="is of means between 0 and 1"):
         rf.comparisons(fit, "x", comparison="lnor", contrast=(-100, 100))
+
+
+def test_own_rows_are_of_one_new_group_as_means_are(fit):
+    own = rf.comparisons(fit, "urban", groups="new")
+    rows = data("Contraception").drop(columns="district")
+    pd.testing.assert_frame_equal(own, rf.comparisons(fit, "urban", groups="new", new_data=rows))
+    assert own.attrs["interval"] == "95 % interval, quantiles of draws"
+    known = rf.comparisons(fit, "urban", groups="known")
+    assert known.attrs["interval"] == "95 % Wald interval"
+    on_link = rf.comparisons(fit, "urban", groups="new", kind="link")
+    assert on_link.attrs["interval"] == "95 % Wald interval"
+    typical = rf.comparisons(fit, "urban", kind="link")
+    assert on_link["se"][0] == pytest.approx(typical["se"][0], rel=1e-10)
+
+
+@pytest.mark.parametrize("function", ["bs(x, 4)", "log(x)", "sqrt(x)"])
+def test_a_step_stays_where_functions_have_values(function):
+    frame = data("sleepstudy").assign(x=lambda rows: rows["Days"] + 0.2)
+    fit = rf.fit(f"Reaction ~ {function} + (1 | Subject)", frame)
+
+    def rise(low, step=1.0):
+        ends = {"x": [low, low + step]}
+        return np.diff(fit.predict(ends, groups="population"))[0]
+
+    found = rf.comparisons(fit, "x", average=False)["estimate"]
+    expected = [rise(low) for low in (0.2, 0.7, 7.7, 8.2)]
+    np.testing.assert_allclose(found[[0, 1, 8, 9]], expected, rtol=1e-8)
+    down = rf.comparisons(fit, "x", average=False, contrast=-2.0)
+    assert (down["contrast"] == "-2").all()
+    assert down["estimate"][0] == pytest.approx(-rise(0.2, 2.0), rel=1e-8)
+    for contrast in (20, (0.2, -5.0)):
+        with pytest.raises(rf.DataError, match=r"leaves the range|infinite or not a number"):
+            rf.comparisons(fit, "x", contrast=contrast)

@@ -100,3 +100,15 @@ def test_what_has_no_slope(call, message):
     with pytest.raises(FitError) as caught:
         call(fit_of("cake"))
     assert message in str(caught.value)
+
+
+def test_slopes_at_the_ends_of_a_spline():
+    """A spline is a cubic up to its first knot, whose derivative four of its values give."""
+    fit = rf.fit("Reaction ~ bs(Days, 5) + (1 | Subject)", rf.load_dataset("sleepstudy"))
+    found = rf.slopes(fit, "Days", at={"Days": [0.0, 9.0]})["estimate"]
+    weights = np.array([-11.0, 18.0, -9.0, 2.0]) / 6.0
+    for slope, start, step in zip(found, (0.0, 9.0), (1.0, -1.0), strict=True):
+        values = fit.predict({"Days": start + step * np.arange(4)}, groups="population")
+        assert slope == pytest.approx(weights @ values / step, rel=1e-3)
+    with pytest.raises(rf.DataError, match="leaves the range"):
+        rf.slopes(fit, "Days", at={"Days": 9.5})

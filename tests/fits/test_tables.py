@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ from generalized_fits import made_up, point_fit, simulated
 import ranef as rf
 from fits import fit_of, known_posterior, model_of
 from ranef.families.names import find_family
-from ranef.fits.tables import VarCorr, extras
+from ranef.fits.tables import VarCorr, rows_in_words
 
 # ----------------------------------------------------------------------- variance components
 
@@ -91,14 +92,17 @@ def test_no_variances_at_all():
     assert "Residual" in repr(made_up("gamma", "no random terms").varcorr())
 
 
-def test_extras_are_trials_weights_and_offsets():
+def test_rows_have_trials_weights_and_offsets():
     trials = made_up("binomial", "offset")
-    assert extras(trials.design, trials.family) == [
-        f"{simulated('binomial')['trials'].sum()} trials",
-        "an offset",
-    ]
+    assert rows_in_words(trials.design, trials.family) == (
+        f"200 rows with {simulated('binomial')['trials'].sum()} trials and an offset"
+    )
     poisson = find_family("poisson")
     fit = point_fit("y ~ x", simulated("poisson"), poisson)
-    assert extras(fit.design, poisson) == []
+    assert rows_in_words(fit.design, poisson) == "200 rows"
     weighted = fit.design.with_rows(weights=np.full(200, 2.0))
-    assert extras(weighted, poisson) == ["prior weights"]
+    assert rows_in_words(weighted, poisson) == "200 rows with prior weights"
+    fewer = replace(weighted, left_out=3)
+    assert rows_in_words(fewer, poisson, knows_sigma=True) == (
+        "200 rows with known standard errors (3 more left out for missing values)"
+    )

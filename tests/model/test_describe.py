@@ -163,7 +163,7 @@ fixed effects.
 """,
     ("Oats", "yield ~ nitro + Variety + offset(nitro*2) + (0 + Variety | Block)"): """\
 yield ~ nitro + Variety + offset(nitro*2) + (0 + Variety | Block)
-  gaussian family with identity link, 72 rows, with prior weights and an offset
+  gaussian family with identity link, 72 rows with prior weights and an offset
 
 Fixed effects
   Intercept, nitro, Variety[T.Marvellous], Variety[T.Victory]
@@ -380,7 +380,7 @@ def described(formula, data, family, choices=()):
 
 CBPP = """\
 cbind(incidence, size - incidence) ~ period + (1 | herd)
-  binomial family with logit link, 56 rows, with 842 trials
+  binomial family with logit link, 56 rows with 842 trials
 
 Fixed effects
   Intercept, period[T.2], period[T.3], period[T.4]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import asdict, replace
 from types import SimpleNamespace
 
+import duckdb
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -448,7 +450,7 @@ def test_known_errors_are_weights_and_a_constant():
     for simpler in by_se.structures().values():
         assert simpler.priors.sigma == rf.priors.Constant(1)
         assert simpler.fit().sigma == 1.0
-    assert "gaussian family with identity link, 8 rows, with known standard errors" in repr(by_se)
+    assert "gaussian family with identity link, 8 rows with known standard errors" in repr(by_se)
     assert "sigma                Constant(1)" in repr(by_se)
 
 
@@ -504,3 +506,43 @@ def test_a_fit_with_known_errors_comes_back_from_its_file(tmp_path):
     again = rf.load(tmp_path / "fit.zip")
     pd.testing.assert_frame_equal(again.forest_table(), fit.forest_table(), check_exact=True)
     assert str(again.engine.refit("ml")) == str(fit.engine.refit("ml"))
+
+
+def test_rows_that_were_left_out_are_counted_wherever_rows_are(tmp_path):
+    data = rf.load_dataset("sleepstudy").assign(half=lambda d: d["Days"] < 5)
+    data.loc[[3, 5], "Days"] = np.nan
+    data.loc[7, "Reaction"] = np.nan
+    formula = "Reaction ~ Days + (Days | Subject)"
+    said = "177 rows (3 more left out for missing values)"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", rf.DataWarning)
+        model = rf.Model(formula, data)
+        summaries = [rf.summarize(formula, rows, min_rows=0) for _, rows in data.groupby("half")]
+        lazy = rf.Model(formula, duckdb.sql("SELECT * FROM data"))
+    fit, both = model.fit(), sum(summaries)
+    fit.save(tmp_path / "fit.zip")
+    both.save(tmp_path / "summary.zip")
+    told = [
+        model,
+        fit,
+        rf.load(tmp_path / "fit.zip"),
+        model.fit("quadrature"),
+        model.structures()["(1 | Subject)"],
+        fit.refit(model.design.rows.y + 1.0),
+        rf.Model(both),
+        rf.Model(rf.load(tmp_path / "summary.zip")).fit(),
+        lazy.fit(),
+    ]
+    for one in told:
+        assert said in str(one)
+        assert said in one._repr_html_()
+    assert "left out" not in str(rf.Model(formula, data.dropna()))
+
+
+def test_rows_that_were_left_out_of_counted_rows():
+    data = rf.load_dataset("Contraception").assign(year=lambda d: d["age"].round())
+    data.loc[4, "urban"] = None
+    with pytest.warns(rf.DataWarning):
+        model = rf.Model("use ~ year + urban + (1 | district)", duckdb.sql("SELECT * FROM data"),
+                         family="binomial")  # fmt: skip
+    assert "1933 rows (1 more left out for missing values)" in str(model)

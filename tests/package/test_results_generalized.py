@@ -382,10 +382,10 @@ def binary(n_levels, rows, *, more="", formula="y ~ 1 + (1 | g)", **changed):
 
 
 NOTE = (
-    "The Laplace approximation is poor here: at the median, the data of a level have little "
-    "information about its log odds, (1 | g) 0.75, where 2 for each coefficient is enough. The "
-    "standard deviation may be well off, mostly too small; compare model.fit(n_agq=25) or "
-    'model.fit("mcmc").'
+    "The sds of the random effects may be well off, mostly too small: the rows of a level are too "
+    "few for the Laplace approximation. For each coefficient they should have an information of 2 "
+    "about its log odds (a yes or no has at most 0.25 of it); half of the levels have less than "
+    '0.75 in (1 | g). Compare model.fit(n_agq=25) or model.fit("mcmc").'
 )
 
 
@@ -398,21 +398,21 @@ def test_laplace_is_warned_of_where_a_level_says_little():
     assert notes(binary(50, 3, method="map")) == [NOTE]
     assert notes(binary(50, 3, n_agq=0)) == [NOTE]
     assert notes(binary(50, 3, n_agq=2)) == []
-    assert "(1 | g) 1.8," in notes(binary(50, 7))[0]
+    assert "than 1.8 in (1 | g)." in notes(binary(50, 7))[0]
     assert notes(binary(50, 8)) == []
 
 
 def test_the_remedy_fits_the_model():
     crossed = notes(binary(80, 3, more=" + (1 | h)"))[0]
-    assert "(1 | g) 0.75, (1 | h) 1.5, where" in crossed
-    assert crossed.endswith('compare model.fit("mcmc").')
+    assert "0.75 in (1 | g) and 1.5 in (1 | h)." in crossed
+    assert crossed.endswith('Compare model.fit("mcmc").')
     slopes = notes(binary(50, 10, formula="y ~ 1 + (x | g)"))[0]
-    assert "(1 + x | g) 1.2, where" in slopes
-    assert 'compare model.fit(n_agq=11) or model.fit("mcmc").' in slopes
+    assert "1.2 in (1 + x | g)." in slopes
+    assert 'Compare model.fit(n_agq=11) or model.fit("mcmc").' in slopes
     two = notes(binary(50, 5, more=" + (0 + x | g)"))[0]
-    assert 'compare model.fit(n_agq=11) or model.fit("mcmc").' in two
+    assert 'Compare model.fit(n_agq=11) or model.fit("mcmc").' in two
     four = notes(binary(50, 12, formula="y ~ 1 + (x + I(x^2) + I(x^3) | g)"))[0]
-    assert four.endswith('compare model.fit("mcmc").')
+    assert four.endswith('Compare model.fit("mcmc").')
 
 
 def test_counts_and_trials_inform_and_measurements_do_not_need_to():
@@ -426,7 +426,8 @@ def test_counts_and_trials_inform_and_measurements_do_not_need_to():
         assert bool(notes(fit)) is shown
         if shown:  # mu^2 / V
             amount = {"poisson": "1", "negative_binomial": "0.67"}[name]
-            assert f"about its log mean, (1 | g) {amount}, where 2" in notes(fit)[0]
+            assert f"less than {amount} in (1 | g)." in notes(fit)[0]
+            assert "about its log mean (a count has at most its mean of it)" in notes(fit)[0]
     assert notes(of_reference(CASES["cbpp"])) == []
     assert notes(of_reference(CASES["contraception_cm1"])) == []
 

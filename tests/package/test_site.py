@@ -1,10 +1,13 @@
 """The site needs no network to be read, and its links lead somewhere."""
 
 import importlib.util
+import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -153,3 +156,55 @@ def test_only_whole_html_sites_are_looked_at(site):
     extension("links").check(app, ValueError("the build failed"))
     app.builder.name = "latex"
     extension("links").check(app, None)
+
+
+OF_LME4 = [
+    "fixef",
+    "ranef",
+    "VarCorr",
+    "coef",
+    "confint",
+    "anova",
+    "predict",
+    "simulate",
+    "bootMer",
+    "profile",
+    "isSingular",
+    "rePCA",
+    "dotplot",
+    "qqmath",
+    "plot",
+    "nAGQ",
+    "offset",
+    "weights",
+    "REML",
+    "control",
+    "refit",
+    "update",
+    "getME",
+    "drop1",
+    "ranova",
+]
+
+
+@pytest.mark.parametrize("name", [*OF_LME4, "(Days || Subject)", "(1 | batch/cask)"])
+def test_the_page_for_users_of_lme4_has_its_names(name):
+    """In what is run for the left side of its tables, and not in prose alone."""
+    page = (ROOT / "docs/how-to/lme4.md").read_text()
+    tables = "".join(re.findall(r'equivalents\("lme4", """(.*?)"""', page, re.DOTALL))
+    theirs = [entry.split("\n")[0] for entry in tables.strip().split("\n\n")]
+    pattern = re.escape(name) if "(" in name else rf"\b{name}\b"
+    assert any(re.search(pattern, line) for line in theirs)
+
+
+def test_the_search_of_the_site_finds_the_names_of_lme4():
+    search = pytest.importorskip("sphinx.search.en", reason="the group `docs` is not installed")
+    index = ROOT / "docs/_build/html/searchindex.js"
+    if not index.exists():
+        pytest.skip("the site has not been built")
+    found = json.loads(index.read_text().removeprefix("Search.setIndex(").removesuffix(")"))
+    page = found["docnames"].index("how-to/lme4")
+    stem = search.SearchEnglish({}).stem
+    for name in OF_LME4:
+        found_in = [found[terms].get(stem(name.lower()), []) for terms in ("terms", "titleterms")]
+        assert page in np.hstack(found_in), name

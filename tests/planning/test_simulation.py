@@ -96,3 +96,21 @@ def test_what_cannot_be_simulated_is_said(design, change, error, said):
     with pytest.raises(error) as caught:
         rf.simulate(**arguments)
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("family", "options"),
+    [
+        ("poisson", {}),
+        ("negative_binomial", {"parameters": {"shape": 2.0}}),
+        ("gamma", {"sigma": 1.0}),
+        ("inverse_gaussian", {"sigma": 2.0}),
+    ],
+)
+def test_responses_that_are_out_of_reach(family, options):
+    rows = {"x": [1.0, 2.0, 800.0, 3.0], "g": list("abab")}
+    stated = {"beta": [1, 1], "theta": [0.1], "seed": 1, "family": family, **options}
+    with pytest.raises(FitError, match=r"^row 2 has a response of .*: `beta` and `theta` hold on"):
+        rf.simulate("y ~ x + (1 | g)", rows, **stated)
+    rows["x"][2] = 4.0
+    assert np.isfinite(rf.simulate("y ~ x + (1 | g)", rows, **stated)).all()

@@ -72,11 +72,14 @@ class CompleteRows:
     columns : pandas.DataFrame
         The used columns.
     weights, offset : ndarray, shape (n,), or None
+    left_out : int
+        How many more rows there were, which miss a value.
     """
 
     columns: pd.DataFrame
     weights: NDArray[np.float64] | None
     offset: NDArray[np.float64] | None
+    left_out: int = 0
 
     def frame(self, **names: str | None) -> pd.DataFrame:
         """Return the columns, with weights and offset added under new names."""
@@ -144,14 +147,11 @@ def complete_rows(
         raise DataError("the data has no rows.")
     absent = _absent(columns, {f"{weights_as}=": weights, "offset=": offset})
     incomplete = absent.to_numpy().any(axis=1)
-    kept = CompleteRows(columns, weights, offset)
     if incomplete.any():
         _report(absent, incomplete, missing)
-        kept = CompleteRows(
-            columns.loc[~incomplete],
-            None if weights is None else weights[~incomplete],
-            None if offset is None else offset[~incomplete],
-        )
+        columns = columns.loc[~incomplete]
+        weights, offset = (v if v is None else v[~incomplete] for v in (weights, offset))
+    kept = CompleteRows(columns, weights, offset, int(incomplete.sum()))
     _check_extras(kept)
     return kept
 

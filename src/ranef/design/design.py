@@ -143,8 +143,8 @@ class Design:
         By decreasing number of levels, as lme4 orders them.
     recipe : Recipe
         Makes the matrices again on new data.
-    n_obs : int
-        The number of rows used, n.
+    n_obs, left_out : int
+        The number of rows used, n, and of those that miss a value.
     total_weight : float
         The sum of the prior weights; the number of trials for a binomial family.
     has_weights : bool
@@ -162,6 +162,7 @@ class Design:
     terms: tuple[RandomTerm, ...]
     recipe: Recipe
     n_obs: int
+    left_out: int
     total_weight: float
     has_weights: bool
     has_offset: bool
@@ -290,13 +291,14 @@ def build_design(
     DataWarning
         When rows with missing values are left out.
     """
-    functions, counts = callables(functions), None
+    functions, counts, left_out = callables(functions), None, 0
     if isinstance(data, CountedRows):
-        counts, data = data.counts, data.frame
+        counts, left_out, data = data.counts, data.left_out, data.frame
     source = open_frame(data)
     used = source.columns(formula.columns(), formula.text)
     numbers = source.values(weights, "weights"), source.values(offset, "offset")
     complete = complete_rows(used, *numbers, missing, weights_as)
+    complete = replace(complete, left_out=complete.left_out + left_out)
     memory = Memory(levels={} if levels is None else dict(levels))
     interpreter = Interpreter(complete.columns, formula.text, memory, functions)
     X = code(interpreter, formula.fixed)
@@ -464,6 +466,7 @@ def _facts(rows: Rows) -> dict[str, Any]:
     weights = rows.weights != 1 if condensed is None else condensed.log_weights != 0
     return {
         "n_obs": rows.n,
+        "left_out": rows.data.left_out,
         "total_weight": float(np.sum(rows.weights * rows.ones**2)),
         "has_weights": bool(weights.any()),
         "has_offset": bool(rows.offset.any()),

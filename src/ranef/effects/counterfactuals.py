@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations, pairwise, product
 from numbers import Real
 from typing import Any
@@ -15,12 +15,18 @@ from scipy import sparse
 from ranef.arguments import check_choice, check_known
 from ranef.design.data_frame import coded, open_frame
 from ranef.design.design import Design
-from ranef.design.new_data.new_rows import is_grouped, one_after_the_other
+from ranef.design.new_data.new_rows import (
+    NewRows,
+    in_one_new_group,
+    is_grouped,
+    one_after_the_other,
+)
 from ranef.effects.linear_functions import (
     CHANGES,
     DIFFERENCE,
     Change,
     interval_words,
+    is_drawn,
     of_changes,
     wanted_of,
 )
@@ -53,6 +59,18 @@ class _Step:
     before: Any
     after: Any
 
+    def inside(self, own: pd.Series[Any]) -> _Step | None:
+        """Return the change around the values of rows, as near to these as all data allow."""
+        if not isinstance(self.before, np.ndarray):
+            return None
+        width, low, high = np.ptp([self.before[0], self.after[0]]), own.min(), own.max()
+        if width > high - low:
+            return None
+        lower = np.clip(np.minimum(self.before, self.after), low, high - width)
+        ends = (lower, np.minimum(lower + width, high))
+        before, after = ends if self.after[0] > self.before[0] else ends[::-1]
+        return replace(self, before=before, after=after)
+
 
 def comparisons(
     fit: Fit,
@@ -81,7 +99,8 @@ def comparisons(
     variable : str
         A column of the data that the fixed effects use.
     contrast : number, str or pair of values, optional
-        The change. Of a number by how much, around the value of each row: 1 by default (of a number
+        The change. Of a number by how much, around the value of each row, or as near to it as the
+        data go where a spline or a logarithm has no value beyond: 1 by default (of a number
         with two values from one to the other), "sd", "2sd" (two standard deviations); or from
         the first quartile to the third, "iqr", from the smallest value to the largest, "minmax".
         Of a factor from the first level to each other one, "reference", the default; from each
@@ -101,10 +120,10 @@ def comparisons(
     kind : {"response", "link"}
         What is predicted.
     groups : {"population", "average", "known", "new"}
-        Of which groups, as of `fit.predict`: a typical one, whose random effects are zero; the mean
-        over all groups; each row in its own group; or likewise, but a level that was not in the
-        data, or a grouping factor that is no column of `new_data`, is a new group, whose effects
-        are drawn from their distribution.
+        Of which groups: a typical one, whose random effects are zero; the mean over all groups;
+        each row in its own group; or of one new group, whose effects are drawn from their
+        distribution, as of `means`. Of `new_data` those rows are of new groups whose level was not
+        in the data, and all where the grouping factor is no column, as of `fit.predict`.
     prob, df
         As of `means`.
 
@@ -155,18 +174,38 @@ def comparisons(
     steps = (_of_number if is_number else _of_levels)(contrast, own[variable], frame[variable])
     parts = zip(fit.design.terms, fit.design.recipe.random, strict=True)
     moved = {term.label for term, (part, _) in parts if variable in columns_of(part.group)}
-    tables = []
+    tables, drawn = [], False
     for key, rows in _settings(frame, given):
         keys, over = _averages(rows, names, average=average)
         for step in steps:
-            ends = (rows.assign(**{variable: value}) for value in (step.after, step.before))
-            after, before = (asked_rows(fit.design, end, groups) for end in ends)
+            after, before = _ends(fit.design, rows, step, own[variable], groups)
+            if groups == "new" and new_data is None:
+                after, before = in_one_new_group(after), in_one_new_group(before)
             both = one_after_the_other(after, before, moved)
+            drawn = is_drawn(fit, wanted, both)
             numbers = of_changes(fit, both, wanted, change=change, average=over)
             words = {**key, "contrast": _in_words(step, change)}
             tables.append(pd.concat([keys.assign(**words), numbers], axis=1))
     table = pd.concat(tables, ignore_index=True)
-    return captioned(table, interval=interval_words(fit, wanted))
+    return captioned(table, interval=interval_words(fit, wanted, drawn=drawn))
+
+
+def _ends(
+    design: Design, rows: pd.DataFrame, step: _Step, own: pd.Series[Any], groups: str
+) -> list[NewRows]:
+    """Return the rows after and before a change, inside the data where it leads out of a domain."""
+
+    def at(moved: _Step) -> list[NewRows]:
+        ends = [rows.assign(**{str(own.name): value}) for value in (moved.after, moved.before)]
+        return [asked_rows(design, end, groups) for end in ends]
+
+    try:
+        return at(step)
+    except DataError:
+        inside = step.inside(own)
+        if inside is None:
+            raise
+        return at(inside)
 
 
 def _rows(design: Design, new_data: object, by: Sequence[str], groups: str) -> pd.DataFrame:
@@ -238,7 +277,7 @@ def _of_number(contrast: Contrast, own: pd.Series[Any], values: pd.Series[Any]) 
         step = _finite(contrast)
         if not step:
             raise FitError("contrast=0 changes nothing: give a number other than zero.")
-        return [_Step(f"+{step:g}", x - step / 2, x + step / 2)]
+        return [_Step(f"{step:+g}", x - step / 2, x + step / 2)]
     before, after = map(_finite, _pair(contrast))
     return [_Step(f"{after:g}{{}}{before:g}", before, after)]
 

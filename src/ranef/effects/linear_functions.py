@@ -265,10 +265,18 @@ def of_slopes(fit: Fit, here: NewRows, slope: NewRows, wanted: Wanted) -> pd.Dat
 _COLUMNS = ("estimate", "sd", "lower", "upper")
 
 
-def interval_words(fit: Fit, wanted: Wanted) -> str:
+def is_drawn(fit: Fit, wanted: Wanted, rows: NewRows) -> bool:
+    """Whether changes of means are drawn of a point fit: they are if groups are new to it."""
+    is_new = any(term.is_new.any() for term in rows.terms)
+    return isinstance(fit, PointFit) and is_new and wanted.groups == "new" and wanted.kind != "link"
+
+
+def interval_words(fit: Fit, wanted: Wanted, *, drawn: bool = False) -> str:
     """Return what the intervals are."""
     if isinstance(fit, PosteriorFit):
         return f"{100 * wanted.prob:g} % HPD interval"
+    if drawn:
+        return f"{100 * wanted.prob:g} % interval, quantiles of draws"
     together = {"tukey": ", simultaneous (Tukey)", "holm": ", simultaneous (Bonferroni)"}
     which = f"t interval, {wanted.df}" if wanted.df else "Wald interval"
     return f"{100 * wanted.prob:g} % {which}{together.get(wanted.adjust, '')}"

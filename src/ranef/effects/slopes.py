@@ -19,12 +19,13 @@ from ranef.effects.reference_grid import (
     names_of,
     reference_values,
 )
-from ranef.errors import FitError
-from ranef.families.derivatives import differenced
+from ranef.errors import DataError, FitError
+from ranef.families.derivatives import STENCIL_REACH, differenced
 from ranef.fits.fit import Fit
 from ranef.printing.frames import captioned
 
 RELATIVE_STEP = 1e-3  # of differences, relative to the range of a predictor
+INSIDE = 1e-3  # of a step, where the range ends
 
 
 def slopes(
@@ -74,9 +75,7 @@ def slopes(
     wanted = wanted_of(fit, kind, prob, df)
     groups, given = names_of("by=", by), given_values(at)
     places = _places(fit.design, variable, groups, given)
-    frame = fit.design.sufficient.data.columns
-    step = RELATIVE_STEP * float(np.ptp(frame[variable].to_numpy(dtype=np.float64)))
-    found = [_at(fit.design, variable, groups, given, (place, step)) for place in places]
+    found = [_at(fit.design, variable, groups, given, place) for place in places]
     columns, offsets = ([[part[j] for part in pair] for pair in found] for j in (0, 1))
     here, slope = (
         rows_of(np.concatenate([X[i] for X in columns]), np.concatenate([o[i] for o in offsets]))
@@ -108,15 +107,23 @@ def _at(
     variable: str,
     groups: Sequence[str],
     at: Mapping[str, Any],
-    where: tuple[float, float],
+    place: float,
 ) -> list[tuple[Array, Array]]:
     """Return columns and offset of the means at a place, and their derivatives there."""
-    place, step = where
 
     def columns(values: Array) -> Array:
         found = cells(design, [*groups, variable], {**at, variable: values[:, 0]})
         both = np.column_stack([found.X, found.offset])
         return both.reshape(-1, len(values), both.shape[1]).swapaxes(0, 1)
 
-    values = differenced(columns, np.array([place]), np.array(step))[:2]
+    own = design.sufficient.data.columns[variable].to_numpy(dtype=np.float64)
+    where, step = np.array([place]), np.array(RELATIVE_STEP * np.ptp(own))
+    try:
+        values = differenced(columns, where, step)[:2]
+    except DataError:
+        if not own.min() <= place <= own.max():
+            raise
+        step, reach = INSIDE * step, INSIDE * STENCIL_REACH * step  # from where a spline ends
+        near = np.clip(where, own.min() + reach, own.max() - reach)
+        values = differenced(columns, near, step)[:2]
     return [(both[:, :-1], both[:, -1]) for both in values]

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ranef.arguments import check_known
+from ranef.arguments import check_known, file_path
 from ranef.design.design import Design, RandomTerm
 from ranef.design.labels import corr_name, sd_name
 from ranef.errors import FitError, RanefError, listed
@@ -84,7 +84,7 @@ class Explorable(ABC):
         ...     "own estimate (no pooling)" in page.read_text(encoding="utf-8")
         True
         """
-        path = Path(path)
+        path = file_path(path)
         term = _only_term(self.design, self.family)
         if not path.parent.is_dir():
             raise FileNotFoundError(

@@ -18,6 +18,7 @@ import numpy as np
 from ranef._typing import Array
 from ranef.covariances.covariance import sd_and_corr
 from ranef.design.design import Design, RandomTerm
+from ranef.errors import phrase
 from ranef.families.family import Family
 from ranef.numerics import markov_chains
 
@@ -316,18 +317,20 @@ def laplace_notes(
     rows = design.distinct
     information = rows.weights * np.divide(spread**2, variance, where=variance > 0, out=0 * mu)
     poor = [
-        f"{term.text} {np.median(per_level):.2g}"
+        f"{np.median(per_level):.2g} in {term.text}"
         for term, own in zip(design.terms, rows.terms, strict=True)
         if np.median(per_level := np.bincount(own.codes, information) / term.n_coefs) < LITTLE
     ]
     if not poor:
         return []
-    what = "log odds" if family.is_bounded else "log mean"
+    what, unit = "log mean", "a count has at most its mean of it"
+    if family.is_bounded:
+        what, unit = "log odds", "a yes or no has at most 0.25 of it"
     note = (
-        f"The Laplace approximation is poor here: at the median, the data of a level have little "
-        f"information about its {what}, {', '.join(poor)}, where {LITTLE:g} for each coefficient "
-        "is enough. The standard deviation may be well off, mostly too small; compare "
-        f"{_better(design)}."
+        "The sds of the random effects may be well off, mostly too small: the rows of a level are "
+        "too few for the Laplace approximation. For each coefficient they should have an "
+        f"information of {LITTLE:g} about its {what} ({unit}); half of the levels have less than "
+        f"{phrase(poor)}. Compare {_better(design)}."
     )
     return [note]
 

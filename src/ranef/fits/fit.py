@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from ranef._typing import Array, Seed
-from ranef.arguments import check_counts, check_seed
+from ranef.arguments import answering, check_counts, check_seed
 from ranef.design.design import RandomTerm
 from ranef.design.labels import theta_names
 from ranef.design.lazy.lazy_table import open_lazy
@@ -37,7 +37,7 @@ from ranef.fits.reports.icc_and_r2 import Explained
 from ranef.fits.reports.principal_components import PrincipalComponents, pca_table
 from ranef.fits.reports.studies import Studies
 from ranef.fits.reports.tidy_tables import Reports
-from ranef.fits.tables import extras, tidy_effects
+from ranef.fits.tables import rows_in_words, tidy_effects
 from ranef.likelihood.predictions import Draws, drawn_rows, linear_predictor
 from ranef.numerics.memory import WithoutCaches
 from ranef.printing.frames import Table
@@ -69,6 +69,9 @@ class Fit(WithoutCaches, Anew, Explained, Pictures, Checks, Studies, Pooling, Ex
 
         def __getattr__(self, name: str) -> NoReturn:
             raise missing(self, name, kinds_of_fits())
+
+    def __init_subclass__(cls) -> None:
+        answering(cls)
 
     # ----------------------------------------------------- what the two kinds of fit differ in
 
@@ -481,8 +484,7 @@ class Fit(WithoutCaches, Anew, Explained, Pictures, Checks, Studies, Pooling, Ex
         counts = [
             f"{count} level{'s' * (count != 1)} of {name}" for name, count in self.n_groups.items()
         ]
-        used = extras(self.design, self.family, knows_sigma=self.knows_sigma)
-        rows = f"{self.n_obs} rows{' with ' * bool(used)}{' and '.join(used)}"
+        rows = rows_in_words(self.design, self.family, knows_sigma=self.knows_sigma)
         facts = [self.design.formula.text, "; ".join([rows, *counts])]
         if self.design.success:
             facts.insert(1, f"success: {self.design.success}")

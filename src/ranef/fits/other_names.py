@@ -7,6 +7,12 @@ ArviZ.
 from __future__ import annotations
 
 import sys
+from functools import wraps
+from inspect import isfunction
+from typing import Any
+
+from ranef.arguments import answering, in_words
+from ranef.errors import FitError
 
 OF_MODELS = (  # public names that a model has and no fit
     "criterion",
@@ -63,6 +69,51 @@ ELSEWHERE = {  # by the name without its capitals, points and underscores
     "qqmath": 'fit.plot_residuals("qq")',
     "waic": "fit.loo()",
 }
+
+
+RECORDS = {  # that calls return, and nobody makes
+    "Anova": "rf.anova(smaller_fit, fit)",
+    "Bootstrap": "fit.bootstrap()",
+    "Comparison": 'rf.compare({"a": fit, "b": other_fit})',
+    "Curve": "fit.curve(name)",
+    "DataSummary": "rf.summarize(formula, data)",
+    "MarginalLikelihood": "fit.log_marginal_likelihood()",
+    **dict.fromkeys(("PointFit", "PosteriorFit", "QuadratureFit"), _FIT),
+    "Power": "rf.power(study, find)",
+    "Profile": "fit.profile()",
+    "VarCorr": "fit.varcorr()",
+}
+
+
+def leading_on(public: Any) -> Any:
+    """Let a public function or class say of options that it has not what there is.
+
+    A record that is called like a function leads to the call that returns it. It is the class, and
+    the function in its module, that change, so that they are the same wherever they come from.
+    """
+    if isfunction(public):
+        public = in_words(public)
+        sys.modules[public.__module__].__dict__[public.__name__] = public
+    elif isinstance(public, type) and public.__module__.startswith("ranef."):
+        answering(public)
+        if public.__name__ in RECORDS:
+            _only_returned(public)
+    return public
+
+
+def _only_returned(kind: Any) -> None:
+    """Let a class whose arguments are wrong say which call returns one."""
+    make, written = kind.__init__, RECORDS[kind.__name__]
+
+    @wraps(make)
+    def called(*args: Any, **options: Any) -> None:
+        try:
+            make(*args, **options)
+        except (TypeError, FitError) as error:
+            message = f"a {kind.__name__} is not made by hand: write `{written}`."
+            raise FitError(message) from error
+
+    kind.__init__ = called
 
 
 def missing(one: object, name: str, kinds: tuple[type, ...]) -> AttributeError:

@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 
 from ranef._typing import Array, Seed
-from ranef.arguments import check_choice, check_seed
+from ranef.arguments import check_choice, check_options, check_seed
 from ranef.covariances.covariance import sd_and_corr
 from ranef.design.design import Design
 from ranef.design.new_data.new_rows import NewRows
-from ranef.errors import Convergence, FitError, listed, probability, suggestion
+from ranef.errors import Convergence, FitError, probability
 from ranef.families.family import Family
 from ranef.fits.bootstrap_table import Bootstrap, errors_of_effects, numbers_of, parameters_of
 from ranef.fits.diagnostics import laplace_notes, singular_note
@@ -243,12 +243,8 @@ class PointFit(PointMatrices, Fit):
             fault = f"is not available for a {self.method} fit"
             check_choice("method", method, _CONFINT, fault)
         known = {"bootstrap": ("n", "seed", "executor"), "profile": ("executor",)}
-        unknown = [option for option in options if option not in known.get(str(method), ())]
-        if unknown:
-            of = "" if method is None else repr(method)
-            names = ["prob", *known.get(str(method), ())]
-            hint = suggestion(unknown[0], names)
-            raise FitError(f"confint({of}) has no option {listed(unknown)}. {hint}")
+        call = f"confint({'' if method is None else repr(method)})"
+        check_options(call, options, ["prob", *known.get(str(method), ())])
         if method == "profile":
             return self.profile(prob=max(prob, 0.95), **options).confint(prob)
         if method == "bootstrap":

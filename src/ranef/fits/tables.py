@@ -164,11 +164,15 @@ def effect_labels(term: str, levels: pd.Index, coefs: tuple[str, ...]) -> pd.Dat
     )
 
 
-def extras(design: Design, family: Family, *, knows_sigma: bool = False) -> list[str]:
-    """Return what a fit uses besides its columns, in words: trials, prior weights, an offset."""
+def rows_in_words(design: Design, family: Family, *, knows_sigma: bool = False) -> str:
+    """Return how many rows a fit uses, what of them besides their columns, and what it left out."""
     used = []
     if knows_sigma:
         used.append("known standard errors")
     elif design.has_weights:
         used.append(f"{design.total_weight:.0f} trials" if family.has_trials else "prior weights")
-    return used + ["an offset"] * design.has_offset
+    used += ["an offset"] * design.has_offset
+    said = f"{design.n_obs} rows{' with ' * bool(used)}{' and '.join(used)}"
+    return (
+        f"{said} ({design.left_out} more left out for missing values)" if design.left_out else said
+    )

@@ -17,12 +17,12 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ranef.arguments import file_path
 from ranef.errors import Convergence, FitError, RanefError
 from ranef.numerics.memory import BYTES, check_memory
 
@@ -189,7 +189,7 @@ def write(path: Path_, archive: Archive, kinds: Kinds, about: Mapping[str, str])
     import xarray as xr
     from zarr.storage import MemoryStore
 
-    path = Path(path)
+    path = file_path(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"there is no folder `{path.parent}` to save `{path.name}` in.")
     if path.is_dir():
@@ -252,11 +252,12 @@ def read(path: Path_, kinds: Kinds) -> Archive:
     FitError
         If it is not a file of this package, damaged, or of a later version of its format.
     """
-    if not Path(path).exists():
-        raise FileNotFoundError(f"there is no file `{Path(path).absolute()}`.")
-    if Path(path).is_dir():
+    path = file_path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"there is no file `{path.absolute()}`.")
+    if path.is_dir():
         raise FitError(f"`{path}` is a folder, and not a file that fit.save() has made.")
-    with Path(path).open("rb") as file:
+    with path.open("rb") as file:
         start = file.read(4)
     if not zipfile.is_zipfile(path):
         if start == b"PK\x03\x04":

@@ -16,7 +16,7 @@ from ranef.design.groups import Factor, is_nested
 from ranef.design.model_matrix import NearestPlace
 from ranef.errors import listed, phrase
 from ranef.families.family import Family
-from ranef.fits.tables import extras
+from ranef.fits.tables import rows_in_words
 from ranef.printing.plain_text import indented, wrapped
 from ranef.printing.summary import Summary
 from ranef.priors.assignment import PriorRow
@@ -92,9 +92,7 @@ def notes(design: Design) -> list[str]:
 
 
 def _response(design: Design, family: Family, *, knows_sigma: bool) -> list[str]:
-    used = extras(design, family, knows_sigma=knows_sigma)
-    rows = f"{design.n_obs} rows{', with ' * bool(used)}{' and '.join(used)}"
-    lines = [f"{family}, {rows}"]
+    lines = [f"{family}, {rows_in_words(design, family, knows_sigma=knows_sigma)}"]
     if design.success:
         lines.append(f"success: {design.success}")
     return lines

@@ -234,7 +234,7 @@ class Model(DataPictures, CriterionPictures, Printed):
         run = self.engine.methods[name]
         if options:
             of_model = list(inspect.signature(Model).parameters)[2:]
-            check_options(name, options, option_names(run), of_model)
+            check_options(f"fit({name!r})", options, option_names(run), of_model)
         if "seed" in options:
             options["seed"] = check_seed(options["seed"])
         rows, effects = self.design.n_obs, sum(t.n_levels * t.n_coefs for t in self.design.terms)
@@ -470,7 +470,7 @@ class Model(DataPictures, CriterionPictures, Printed):
         frame = rows.frame(**columns)
         model = Model(
             text,
-            frame if repeats is None else CountedRows(frame, repeats),
+            CountedRows(frame, repeats, rows.left_out),
             self.family,
             weights=rows.weights if columns["weights"] is None else columns["weights"],
             offset=rows.offset if columns["offset"] is None else columns["offset"],

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
+from ranef.arguments import file_path
 from ranef.design.design import Design
 from ranef.design.labels import coordinates, labels
 from ranef.design.lazy.lazy_cells import CountedRows
@@ -58,7 +58,7 @@ KINDS: dict[str, type] = {
     )
 }
 SILENT = ("verbose", "progressbar", "cores")  # options that do not change a fit
-COUNTS = "counts"  # of the rows of lazy data that are equal
+COUNTS, LEFT_OUT = "counts", "left_out"  # of equal rows, and of those that miss a value
 CLOSE = 1e-6  # relative change of a mean of a matrix that is rounding
 
 
@@ -152,7 +152,7 @@ def kept(
     by_name = {name: value for name, value in options.items() if name not in SILENT}
     request = {"method": method, "options": by_name}
     pack(request, {}, KINDS)  # or it is said before the work is done that this cannot be kept
-    if Path(path).exists():
+    if file_path(path).exists():
         stored = open_file(path)
         is_same = same(stored.request, request) and _is_said(stored.model, said(engine))
         if is_same and _are_close(stored.matrices, matrices(engine.design)):
@@ -176,7 +176,9 @@ def said(engine: SharedEngine) -> dict[str, Any]:
     if made_of is not None and made_of.summary is not None:
         return asked | {SUMMARY: stored_summary.record_of(made_of.summary)}
     data, repeats = design.sufficient.data, design.sufficient.repeats
-    counts = {} if repeats is None else {COUNTS: repeats}
+    counts = ({} if repeats is None else {COUNTS: repeats}) | (
+        {LEFT_OUT: data.left_out} if data.left_out else {}
+    )
     columns = {str(name): stored_column(column) for name, column in data.columns.items()}
     return (
         asked
@@ -253,7 +255,7 @@ def arguments_of(stored: Stored) -> dict[str, Any]:
         frame[name] = offset
     return {
         "formula": model["formula"],
-        "data": CountedRows(frame, model[COUNTS]) if COUNTS in model else frame,
+        "data": CountedRows(frame, model.get(COUNTS), model.get(LEFT_OUT, 0)),
         "weights": model["weights"],
         "offset": name or offset,
         "priors": model["priors"],

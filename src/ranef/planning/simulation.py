@@ -21,6 +21,8 @@ from ranef.numerics.memory import check_memory
 from ranef.planning.planned_rows import Plan
 from ranef.planning.stated_parameters import own_parameters, stated
 
+MAX_COUNT, SMALLEST = 1e15, 1e-300  # of responses that are numbers still
+
 
 def simulate(
     formula: str,
@@ -106,8 +108,23 @@ def simulate(
         "Take fewer at a time (`n=`).",
     )
     rng, rows = np.random.default_rng(seed), with_strangers(own_rows(planned))
-    y = drawn_rows(planned, plan.family, rows, truth.draws(n), rng, kind="observation").T
+    with np.errstate(over="ignore", divide="ignore"):
+        y = drawn_rows(planned, plan.family, rows, truth.draws(n), rng, kind="observation").T
+    _check_reach(y, plan.family)
     return _framed(plan, planned.rows.weights, y) if frame else y
+
+
+def _check_reach(y: Array, family: Family) -> None:
+    """Refuse responses that are larger than counts or numbers can be, or smaller."""
+    reach = np.abs(np.where(y == 0, 1.0, y))
+    out = ~((reach < (MAX_COUNT if family.is_discrete else 1 / SMALLEST)) & (reach > SMALLEST))
+    if out.any():
+        row, place = np.argwhere(out)[0]
+        raise FitError(
+            f"row {row} has a response of {y[row, place]:.3g}, which is out of reach: `beta` and "
+            f"`theta` hold on the scale of the {family.link.name} link. Give smaller ones, or "
+            "predictors in larger units."
+        )
 
 
 def _framed(plan: Plan, trials: Array, y: Array) -> pd.DataFrame:

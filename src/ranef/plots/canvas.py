@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack, cast
 import numpy as np
 
 from ranef._typing import Array, Axes, Panels, Size, Style
+from ranef.arguments import check_known
 from ranef.errors import RanefError
 
 if TYPE_CHECKING:
@@ -94,6 +95,10 @@ def axes_of(
     **style
         `ax` and `figsize`.
     """
+    check_known(
+        style, Style.__annotations__, lambda name: f"a picture has no option `{name}`.",
+        error=RanefError,
+    )  # fmt: skip
     ax = style.get("ax")
     axes = make(style.get("figsize")) if ax is None else checked_axes(ax, names)
     return axes.view(InFigure)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields, replace
 from numbers import Real
 from typing import ClassVar, Self
 
+from ranef.arguments import answering
 from ranef.errors import FitError, suggestion
 
 _LOCATIONS = ("mu", "lower", "upper", "value")  # numbers that need not be positive
@@ -297,6 +298,10 @@ def _check_number(record: str, name: str, value: object) -> None:
         raise FitError(f"{record}: {name} must be a finite number, got {value!r}")
     if name not in _LOCATIONS and value <= 0:
         raise FitError(f"{record}: {name} must be positive, got {value}")
+
+
+for kind in Prior.__subclasses__():
+    answering(kind)
 
 
 def prior_of(form: tuple[str, tuple[float, ...]], *scale: float) -> Prior:

@@ -28,17 +28,21 @@ MAX_CELLS = 1_000_000  # different rows that are brought here
 
 @dataclass(frozen=True, eq=False)
 class CountedRows:
-    """Different rows, and how often each of them occurs.
+    """Complete rows, and how often each of them occurs.
 
     Attributes
     ----------
     frame : DataFrame
         Of any kind that is in memory.
-    counts : ndarray of int, shape (n,)
+    counts : ndarray of int, shape (n,), or None
+        None for once.
+    left_out : int
+        How many more rows there were, which miss a value.
     """
 
     frame: Any
-    counts: Codes
+    counts: Codes | None
+    left_out: int
 
 
 def counted_rows(
@@ -81,7 +85,7 @@ def counted_rows(
     found = collected(table.rows.group_by(*names).agg(nw.len().alias(ROWS)).sort(*names))
     counts = found.get_column(ROWS).to_numpy().astype(np.int64)
     table.check_unchanged(int(counts.sum()))
-    return CountedRows(found.select(*names).to_native(), counts)
+    return CountedRows(found.select(*names).to_native(), counts, table.left_out)
 
 
 def _check_number(number: int, table: LazyTable, names: Sequence[str], family: Family) -> None:

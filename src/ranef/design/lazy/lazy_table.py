@@ -66,8 +66,8 @@ class LazyTable:
     labels, truths : set of str
         The columns that are neither numbers nor truth values, and those of truth values.
     weights, offset : Expr or None
-    n : int
-        The number of rows.
+    n, left_out : int
+        The number of rows, and of those that miss a value.
     """
 
     rows: LazyFrame
@@ -77,6 +77,7 @@ class LazyTable:
     weights: Expr | None
     offset: Expr | None
     n: int
+    left_out: int
 
     def select(self, **sums: Expr) -> dict[str, Any]:
         """Return some numbers about all rows."""
@@ -210,4 +211,4 @@ def complete_table(
     )
     truths = {name for name in names if schema[name] == nw.Boolean}
     labels = {name for name in names if not schema[name].is_numeric()} - truths
-    return LazyTable(kept, schema, labels, truths, weighting, shift, n_kept)
+    return LazyTable(kept, schema, labels, truths, weighting, shift, n_kept, n - n_kept)

@@ -248,7 +248,7 @@ def laplace(fit: Any, skipped: list[str]) -> Iterator[Finding]:
         if nodes is not None:
             skipped.append(f"the error of Laplace's approximation: model.fit(n_agq={nodes})")
         elif not notes:
-            said = "Levels have enough data for Laplace's approximation (2 units of information)."
+            said = "Levels have enough rows for Laplace: an information of 2 or more."
             yield Finding(FINE, "Laplace", said)
         return
     better = fit.asked.refit("ml", n_agq=nodes).estimates()

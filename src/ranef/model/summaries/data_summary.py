@@ -82,6 +82,8 @@ class DataSummary(WithoutCaches):
     pairs : PairSums or None
         Of a model of lazy data with many combinations of levels: cross-products by pairs of levels,
         the rows being those of all data together.
+    left_out : int
+        How many more rows there were, which miss a value.
     """
 
     formula: Formula
@@ -96,6 +98,7 @@ class DataSummary(WithoutCaches):
     unweighted: Array | None
     offset: str | None
     pairs: PairSums | None
+    left_out: int = 0
 
     @property
     def n_obs(self) -> int:
@@ -141,6 +144,7 @@ class DataSummary(WithoutCaches):
             counts=np.concatenate([self.counts, other.counts]),
             log_weights=np.concatenate([self.log_weights, other.log_weights]),
             unweighted=np.concatenate(both) if has_weights else None,
+            left_out=self.left_out + other.left_out,
         ).condensed()
 
     def __radd__(self, other: object) -> DataSummary:
@@ -234,7 +238,7 @@ class DataSummary(WithoutCaches):
             offset=offset[:, 0],
             terms=(),
             index=pd.RangeIndex(len(y)),
-            data=CompleteRows(interpreter.frame, None, None),
+            data=CompleteRows(interpreter.frame, None, None, self.left_out),
             condensed=Condensed(ones[:, 0], counts, log_weights, unweighted=None),
         )
         X, labels = replace(X, values=of_X), (self.response, "")

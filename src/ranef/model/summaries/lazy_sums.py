@@ -99,6 +99,7 @@ def lazy_summary(
         unweighted=None if table.weights is None else basis.unweighted,
         offset=offset if isinstance(offset, str) else None,
         pairs=found.pairs,
+        left_out=table.left_out,
     )
 
 

@@ -43,6 +43,7 @@ def record_of(summary: DataSummary) -> dict[str, Any]:
         "ranges": {str(name): stored_column(ends) for name, ends in summary.ranges.items()},
         "groupings": [[stored_index(one.levels), one.codes] for one in summary.groupings],
         "pairs": pairs,
+        "left_out": summary.left_out,
     }
 
 
@@ -74,4 +75,5 @@ def fields(path: Path_, record: Mapping[str, Any]) -> dict[str, Any]:
             "ranges": pd.DataFrame(columns),
             "groupings": [(index_of(levels), codes) for levels, codes in record["groupings"]],
             "pairs": None if record.get("pairs") is None else _pairs_of(record["pairs"]),
+            "left_out": record.get("left_out", 0),
         }

@@ -118,6 +118,7 @@ def summarize(
         unweighted=columns if design.has_weights else None,
         pairs=None,
         offset=recipe.offset,
+        left_out=rows.data.left_out,
     ).condensed()
     _check_counts(summary, min_rows)
     return summary
