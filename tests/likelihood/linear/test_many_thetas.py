@@ -70,8 +70,10 @@ def test_log_density_is_minus_infinity_where_it_cannot_be_computed(name):
     assert found[3] == pytest.approx(target(x[3])[0], rel=1e-11)
 
 
-def test_points_in_chunks_are_the_same_points(monkeypatch):
-    _, _, target = everything(STRUCTURES["correlated slope"], 1, n=60)
+@pytest.mark.parametrize("name", ["correlated slope", "crossed"])
+def test_points_in_chunks_are_the_same_points(monkeypatch, name):
+    """And so are those of crossed factors with too many products, which go one by one."""
+    _, _, target = everything(STRUCTURES[name], 1, n=60)
     x = points_of(target.space)
     whole = target.log_density(x)
     values, _ = target.space.values(x)

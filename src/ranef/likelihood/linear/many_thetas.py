@@ -1,8 +1,9 @@
 """Random effects of a Gaussian model eliminated at many points: a grid or draws of variances.
 
-With one grouping factor all levels of all points are eliminated together, elementwise; any other
-structure goes through `blocked_cholesky.factorize` point by point. Small matrices are stored with
-their two dimensions first, so that every operation runs along points and levels.
+With one grouping factor all levels of all points are eliminated together, elementwise; so are, for
+the density alone, those of the larger of crossed factors, and then the others of all points. Any
+other structure goes through `blocked_cholesky.factorize` point by point. Small matrices are stored
+with their two dimensions first, so that every operation runs along points and levels.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from ranef.numerics.matrices import (
     elementwise_backward,
     elementwise_factor,
     elementwise_forward,
+    stack_cholesky_or_nan,
     threads_for,
 )
 
@@ -46,10 +48,10 @@ def reduced(cross: CrossProducts, Lambdas: Sequence[Array]) -> tuple[Array, Arra
     points = len(Lambdas[0]) if Lambdas else 1
     logdet, products = np.full(points, np.nan), np.full((points, cross.p + 1, cross.p + 1), np.nan)
     with threads_for(len(cross.fixed)), np.errstate(all="ignore"):
-        if _is_one_factor(cross):
-            link = cross.chain[0]
-            for chunk in _chunks(points, link):
-                logdet[chunk], products[chunk] = _reduced(cross, link, Lambdas[0][chunk])
+        if _has_one_link(cross):
+            for chunk in _chunks(points, cross):
+                at = _reduced(cross, [Lambda[chunk] for Lambda in Lambdas])
+                logdet[chunk], products[chunk] = at
             return logdet, products
         for i in range(points):
             try:
@@ -95,10 +97,9 @@ def effects(
     ]
     with threads_for(len(cross.fixed)), np.errstate(all="ignore"):
         if _is_one_factor(cross):
-            link = cross.chain[0]
-            for chunk in _chunks(points, link):
-                gamma[chunk], full = gammas(chunk, *_reduced(cross, link, Lambdas[0][chunk]))
-                b[0][chunk] = _effects(link, Lambdas[0][chunk], full, b[0][chunk])
+            for chunk in _chunks(points, cross):
+                gamma[chunk], full = gammas(chunk, *_reduced(cross, [Lambdas[0][chunk]]))
+                b[0][chunk] = _effects(cross.chain[0], Lambdas[0][chunk], full, b[0][chunk])
             return gamma, b
         for i in range(points):
             factorized = blocked_cholesky.factorize(cross, [Lambda[i] for Lambda in Lambdas])
@@ -145,9 +146,8 @@ def moments(cross: CrossProducts, Lambdas: Sequence[Array]) -> list[Moments]:
     contrasts = np.vstack([np.zeros((1, p)), np.eye(p)])
     with threads_for(len(cross.fixed)), np.errstate(all="ignore"):
         if _is_one_factor(cross):
-            link = cross.chain[0]
-            for chunk in _chunks(points, link):
-                _moments(link, Lambdas[0][chunk], by_term[0], chunk)
+            for chunk in _chunks(points, cross):
+                _moments(cross.chain[0], Lambdas[0][chunk], by_term[0], chunk)
             return by_term
         for i in range(points):
             factorized = blocked_cholesky.factorize(cross, [Lambda[i] for Lambda in Lambdas])
@@ -175,12 +175,21 @@ def _is_one_factor(cross: CrossProducts) -> bool:
     return len(cross.chain) == 1 == len(cross.covariances) and cross.chain[0].rest.is_dense
 
 
-def _chunks(points: int, link: ChainFactor) -> Iterator[slice]:
-    return chunks(points, max(1, CHUNK // (len(link.front) * link.k**2)))
+def _has_one_link(cross: CrossProducts) -> bool:
+    """Whether all but one factor are in the rest, and all products of two of its columns fit."""
+    is_dense = len(cross.chain) == 1 and cross.chain[0].rest.is_dense
+    size = len(cross.fixed) ** 2 * len(cross.chain[0].front) if is_dense and cross.q_rest else 0
+    return is_dense and size <= CHUNK
 
 
-def _reduced(cross: CrossProducts, link: ChainFactor, Lambda: Array) -> tuple[Array, Array]:
-    C = link.rest.dense()
+def _chunks(points: int, cross: CrossProducts) -> Iterator[slice]:
+    link, w = cross.chain[0], len(cross.fixed)
+    return chunks(points, max(1, CHUNK // max(len(link.front) * link.k**2, w * w)))
+
+
+def _reduced(cross: CrossProducts, Lambdas: Sequence[Array]) -> tuple[Array, Array]:
+    link = cross.chain[0]
+    C, Lambda = link.rest.dense(), Lambdas[link.term]
     R, L = elementwise_factor(link.front, Lambda)
     k, w = link.k, C.shape[2]
     logdet = 2 * (link.counts * np.log(np.prod([R[i][i] for i in range(k)], axis=0))).sum(axis=1)
@@ -192,7 +201,26 @@ def _reduced(cross: CrossProducts, link: ChainFactor, Lambda: Array) -> tuple[Ar
             pairs = np.einsum("lu,lv->luv", C[:, a], C[:, b])
             pairs = pairs if a == b else pairs + pairs.swapaxes(1, 2)
             products -= Y @ pairs.reshape(-1, w * w)
-    return logdet, products.reshape(-1, w, w)
+    return _without_rest(cross, Lambdas, logdet, products.reshape(-1, w, w))
+
+
+def _without_rest(
+    cross: CrossProducts, Lambdas: Sequence[Array], logdet: Array, S: Array
+) -> tuple[Array, Array]:
+    """Eliminate the random effects of the rest, whose cross-products are S, (points, w, w)."""
+    q = cross.q_rest
+    if not q:
+        return logdet, S
+    for term, place in cross.rest_terms:
+        turn = Lambdas[term].mT[:, None]
+        for side in (S, S.mT):
+            blocks = side[:, place].reshape(len(S), -1, turn.shape[-1], S.shape[2])
+            side[:, place] = (turn @ blocks).reshape(len(S), -1, S.shape[2])
+    S[:, np.arange(q), np.arange(q)] += 1.0
+    L = stack_cholesky_or_nan(S[:, :q, :q])
+    half = np.linalg.solve(L, S[:, :q, q:])
+    logdet = logdet + 2 * np.log(np.diagonal(L, axis1=1, axis2=2)).sum(axis=1)
+    return logdet, S[:, q:, q:] - half.mT @ half
 
 
 def _effects(link: ChainFactor, Lambda: Array, gamma: Array, noise: Array) -> Array:
