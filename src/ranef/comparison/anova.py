@@ -131,11 +131,10 @@ def _checked(fits: Sequence[object]) -> list[PointFit]:
             message = f"anova takes fits, got {type(fit).__name__!r} in place {i}: fit every model "
             raise FitError(message + 'first, model.fit("ml"), and give the fits one by one.')
         if not isinstance(fit, PointFit) or fit.method not in ("reml", "ml"):
-            message = (
+            raise FitError(
                 f'fit {i} is by method="{fit.method}", which has no maximised likelihood: fit '
+                'the model with model.fit("ml"), or compare posteriors with rf.compare().'
             )
-            message += 'the model with model.fit("ml"), or compare posteriors with rf.compare().'
-            raise FitError(message)
         point_fits.append(fit)
     if len(point_fits) < 2:
         message = (

@@ -156,12 +156,11 @@ def pair_of(small: PointFit, large: PointFit, number: int) -> Pair:
     if small.method == "reml":
         gain += _log_volume(large.design) - _log_volume(small.design)
     if gain < -MAX_LOSS:
-        message = (
+        raise FitError(
             f"the log-likelihood of `{text_of(large)}` is {-gain:.2g} below that of "
             f"`{text_of(small)}`, which is nested in it: its optimiser ended in a lower maximum. "
             "Rescale the predictors, or simplify the model."
         )
-        raise FitError(message)
     statistic = 2 * gain if 2 * gain > RATIO_ROUNDING else 0.0
     return Pair(small, large, number, new_parameters, statistic)
 

@@ -346,11 +346,10 @@ def refuse_times(label: str, series: pd.Series[Any]) -> None:
     kind = pd.api.types.infer_dtype(series, skipna=False) if series.dtype == object else ""
     dtype = series.dtype
     if kind in _TIMES or dtype.kind in "mM" or isinstance(dtype, pd.PeriodDtype):
-        message = (
+        raise DataError(
             f"`{label}` has type {kind or dtype}, which may be meant as numbers or as labels: turn "
             f"it into numbers (say, days since the start), or write `factor({label})`."
         )
-        raise DataError(message)
 
 
 def coded(label: str, series: pd.Series[Any], levels: pd.Index[Any] | None = None) -> Categorical:

@@ -134,11 +134,10 @@ class Interpreter:
         """Refuse values that are not finite, naming the rows, or of an extreme magnitude."""
         bad = ~np.isfinite(values).all(axis=tuple(range(1, values.ndim)))
         if bad.any():
-            message = (
+            raise DataError(
                 f"`{node}` is infinite or not a number in {bad.sum()} of {len(bad)} rows: "
                 f"{listed(self.frame.index[bad])}. Correct these values or leave the rows out."
             )
-            raise DataError(message)
         check_magnitude(f"`{node}`", values)
         return values
 
@@ -306,12 +305,11 @@ class Interpreter:
         low, high = settings.get("lower_bound", -np.inf), settings.get("upper_bound", np.inf)
         outside = (data < low) | (data > high)
         if outside.any() and settings.get("extrapolation", "raise") == "raise":
-            message = (
+            raise DataError(
                 f"`{node.args[0]}` leaves the range of `{node}`, {low:g} to {high:g}, in the rows "
                 f"{listed(self.frame.index[outside])}. The setting `extrapolation` (clip, zero or "
                 "extend) can say how to go on there."
             )
-            raise DataError(message)
 
     def factor(self, node: Call) -> Categorical:
         if not node.args or len(node.args) + len(node.kwargs) > 2:

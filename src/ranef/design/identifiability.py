@@ -71,11 +71,10 @@ def _check_effects(design: Design, term: RandomTerm, family: Family) -> None:
     effects, n = term.n_levels * term.n_coefs, design.n_obs
     size = f"{term.n_levels} levels of `{term.factor}` x {term.n_coefs}"
     if family.has_sigma and effects >= n:
-        message = (
+        raise DataError(
             f"{term.text} has {effects} random effects ({size}) for {n} rows, so that their "
             f"variance and the residual variance cannot be told apart; {_BAYESIAN}"
         )
-        raise DataError(message)
     if _has_single_trials(design, term, family):
         raise DataError(f"{_single_trials(term)}; {_BAYESIAN}")
 
@@ -177,11 +176,10 @@ def check_not_spanned(design: Design, spanned: Sequence[int]) -> None:
     DataError
     """
     for term in (design.terms[i] for i in spanned):
-        message = (
+        raise DataError(
             f"{term.text}: the fixed effects contain every effect of `{term.factor}` already, so "
             "that REML has nothing to estimate its variance from: leave one of the two out."
         )
-        raise DataError(message)
 
 
 def check_residual(design: Design, sigma: float, scale: float | None = None) -> None:
@@ -215,11 +213,10 @@ def _check_columns(term: RandomTerm, rows: TermRows) -> None:
     kept = independent_columns(rows.columns)
     dependent = [c for j, c in enumerate(term.coefs) if j not in kept]
     if dependent:
-        message = (
+        raise DataError(
             f"{term.text}: {listed(dependent)} is zero or a combination of the coefficients before "
             "it, so that their variances cannot be told apart: leave it out."
         )
-        raise DataError(message)
 
 
 def warn_dropped(design: Design) -> None:

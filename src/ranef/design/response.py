@@ -249,11 +249,10 @@ def _of_levels(factor: Categorical, node: Node, family: Family) -> tuple[Array, 
         )
         raise DataError(message + numbers_hint(label, levels))
     if len(levels) == 1:
-        message = (
+        raise DataError(
             f"`{label}` has one level only, {listed(levels)}, which may be success or failure: "
             f"write `({column} == {last})` or `({column} != {last})`."
         )
-        raise DataError(message)
     if len(levels) > 2:
         message = (
             f"`{label}` has {len(levels)} levels, {listed(levels)}; the {family.name} family takes "

@@ -16,13 +16,11 @@ from collections.abc import Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import special
 
-from ranef._typing import Array, Places
+from ranef._typing import Array, Flags, Places
 from ranef.arguments import Sampling
 from ranef.design.design import Design, full_rank, leaving_out
 from ranef.errors import FitError
@@ -45,8 +43,7 @@ from ranef.progress import mapped, tracked
 MAX_OPERATIONS = 10**12  # beyond which not all draws are used
 MIN_DRAWS = 500  # that are used in any case
 DRAWS_WITHOUT_UNIT = 2_000  # from the posterior without a unit
-FINER = 0.75  # ratio of the steps of a lattice to those of the one before
-LAYERS = (9.0, 13.0, 17.0, 20.0, 1e9)  # falls of the log density down to which nodes are taken
+FIRST_FALL = 17.0  # of the log density, down to which nodes are taken at first
 MAX_FALL_OF_SIGMA = 32.0  # of the log density along the axis of sigma
 MAX_ELEMENTS_OF_LATTICE = 10**8  # at all nodes, beyond which few nodes are found and tried first
 MAX_ERROR = 5e-5  # relative, of p(y_-A)
@@ -253,7 +250,7 @@ def integrated(
     priors: Priors,
     *,
     executor: Executor | None = None,
-) -> tuple[Array, Array, Array, NDArray[np.bool_]]:
+) -> tuple[Array, Array, Array, Flags]:
     """Leave out some units.
 
     Parameters
@@ -315,16 +312,13 @@ def _by_few_nodes(held: HeldOut, few: FewNodes) -> tuple[Array, Array, Array]:
 
 
 def _lattices(exact: Exact) -> Iterator[Lattice]:
-    """Yield lattices over the posterior, from the coarsest to the one that its fit has."""
-    steps = exact.coarse.steps
-    yield exact.coarse
-    while ((steps := steps * FINER) > 1.01 * exact.lattice.steps).any():
-        yield lattices.lattice(exact.frame, steps)
-    yield exact.lattice
+    """Yield lattices over the posterior, from few nodes of the coarsest to all of its fit."""
+    yield exact.coarse.down_to(FIRST_FALL)
+    yield from (exact.coarse, exact.lattice)
 
 
 def _integrals(held: HeldOut, lattice: Lattice) -> tuple[Array, Array, Array]:
-    """Integrate, layer by layer of nodes, until the error of every unit is small.
+    """Integrate over the nodes of a lattice.
 
     Returns
     -------
@@ -332,35 +326,11 @@ def _integrals(held: HeldOut, lattice: Lattice) -> tuple[Array, Array, Array]:
         log p(y_-A), the log posterior mean of p(y_A | y_-A, phi), and the relative error of
         p(y_-A), which is large or nan where it cannot be computed on these nodes.
     """
-    rows = special.logsumexp(lattice.log_density, axis=1)
-    depth = rows.max() - rows
-    kinds = np.searchsorted(LAYERS, _reach(lattice, depth))
-    sums = _Sums.empty(len(held.n_rows), lattice)
-    error, is_open = np.full(len(held.n_rows), np.inf), np.arange(len(held.n_rows))
-    for layer, (upper, lower) in enumerate(pairwise((-np.inf, *LAYERS))):
-        nodes = np.flatnonzero((depth > upper) & (depth <= lower))
-        still_open = held.only(is_open)
-        for chunk in still_open.chunks(len(nodes), lattice.log_density.shape[1]):
-            sums.add(is_open, *_at_nodes(still_open, lattice, nodes[chunk], kinds))
-        error[is_open] = sums.error(is_open, layer)
-        is_open = is_open[~(error[is_open] < MAX_ERROR)]
-        if not len(is_open):
-            break
+    sums, (outer, _) = _Sums.empty(len(held.n_rows), lattice), lattice.outermost()
+    for chunk in held.chunks(*lattice.log_density.shape):
+        sums.add(*_at_nodes(held, lattice, np.arange(len(outer))[chunk], outer[chunk]))
     lpd = sums.within + lattice.log_volume - lattice.log_evidence
-    return sums.log_total + lattice.log_volume, lpd, error
-
-
-def _reach(lattice: Lattice, depth: Array) -> Array:
-    """Return the depth of each node's deepest neighbour; infinite if one is not in the lattice."""
-    base = 4 * int(np.abs(lattice.z).max(initial=1)) + 1
-    powers = base ** np.arange(lattice.z.shape[1])
-    keys = lattice.z @ powers
-    order = np.argsort(keys)
-    reach = np.full(len(keys), -np.inf)
-    for step in (*powers, *-powers):
-        node = order[np.minimum(np.searchsorted(keys, keys + step, sorter=order), len(keys) - 1)]
-        reach = np.maximum(reach, np.where(keys[node] == keys + step, depth[node], np.inf))
-    return reach
+    return sums.log_total + lattice.log_volume, lpd, sums.error
 
 
 @dataclass(frozen=True, eq=False)
@@ -372,7 +342,7 @@ class _Sums:
     top : ndarray, shape (U,)
         The log density that sums are relative to.
     signed : ndarray, shape (U, s)
-        Sums of p(y_-A, phi): by the layer of a node's deepest neighbour (or none), at the ends of
+        Sums of p(y_-A, phi): over all nodes, over those with a neighbour outside, at the ends of
         sigma's axis, next to them, and with alternating signs along every axis.
     within : ndarray, shape (U,)
         The logarithms of the sums of p(y, phi) p(y_A | y_-A, phi).
@@ -385,42 +355,39 @@ class _Sums:
     @staticmethod
     def empty(U: int, lattice: Lattice) -> _Sums:
         """Return sums over no nodes."""
-        log_zero, size = np.full(U, -np.inf), len(LAYERS) + 3 + lattice.signs.shape[1]
+        log_zero, size = np.full(U, -np.inf), 4 + lattice.signs.shape[1]
         return _Sums(log_zero, np.zeros((U, size)), log_zero.copy())
 
-    def add(self, units: Places, log_without: Array, log_within: Array, signs: Array) -> None:
-        """Add nodes, shapes (units, P) and (P, s)."""
-        top = np.maximum(self.top[units], log_without.max(axis=1))
-        scale = np.exp(self.top[units] - top)[:, None]
-        self.top[units] = top
-        self.signed[units] = self.signed[units] * scale + np.exp(log_without - top[:, None]) @ signs
+    def add(self, log_without: Array, log_within: Array, signs: Array) -> None:
+        """Add nodes, shapes (U, P) and (P, s)."""
+        top = np.maximum(self.top, log_without.max(axis=1))
+        self.signed[:] *= np.exp(self.top - top)[:, None]
+        self.signed[:] += np.exp(log_without - top[:, None]) @ signs
+        self.top[:] = top
         top_within = log_within.max(axis=1)  # SciPy's logsumexp takes several times as long
         more = top_within + np.log(np.exp(log_within - top_within[:, None]).sum(axis=1))
-        self.within[units] = np.logaddexp(self.within[units], more)
+        self.within[:] = np.logaddexp(self.within, more)
 
     @property
     def log_total(self) -> Array:
         """The logarithm of the sum of p(y_-A, phi)."""
-        return np.asarray(self.top + np.log(self.signed[:, : len(LAYERS) + 1].sum(axis=1)))
+        return np.asarray(self.top + np.log(self.signed[:, 0]))
 
-    def error(self, units: Places, layer: int) -> Array:
-        """Return the relative error of the sum after a layer.
+    @property
+    def error(self) -> Array:
+        """The relative error of the sum.
 
         Beyond nodes that have neighbours outside there is less than at them, and beyond the ends
         of sigma's axis the fall goes on. Sums with alternating signs are differences of two rules
         with steps twice as long: their square bounds the error of all nodes (`Lattice.error`).
         """
-        kinds = len(LAYERS) + 1
-        total = self.signed[units, :kinds].sum(axis=1)
-        share = self.signed[units] / total[:, None]
-        outside = share[:, layer + 1 : kinds].sum(axis=1)
-        end, inner, *alternating = share[:, kinds:].T
+        outside, end, inner, *alternating = (self.signed[:, 1:] / self.signed[:, :1]).T
         fall = np.minimum(end / np.maximum(inner, np.finfo(np.float64).tiny), 0.99)
         return np.asarray(outside + end * fall / (1 - fall) + sum(sum_**2 for sum_ in alternating))
 
 
 def _at_nodes(
-    held: HeldOut, lattice: Lattice, nodes: Places, kinds: Places
+    held: HeldOut, lattice: Lattice, nodes: Places, outer: Flags
 ) -> tuple[Array, Array, Array]:
     """Return log p(y_-A, phi), log p(y, phi) p(y_A | y_-A, phi), and the signs in every sum."""
     values, density = lattice.nodes.values[nodes], lattice.log_density[nodes]
@@ -436,6 +403,6 @@ def _at_nodes(
             padded[index, columns + 2 - s] & padded[index, columns + 2 + s] for s in (1, 2)
         )
         ends = np.column_stack([~inner, inner & ~innermost])
-    kind = kinds[nodes][index, None] == np.arange(len(LAYERS) + 1)
     density = density[index, columns]
-    return density - ratio, density + ratio, np.column_stack([kind, ends, signs]).astype(float)
+    sums = np.column_stack([np.ones(len(index)), outer[index], ends, signs])
+    return density - ratio, density + ratio, sums

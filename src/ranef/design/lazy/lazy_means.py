@@ -158,11 +158,9 @@ class LazyMeans:
             return {keys[0]: term.levels.to_numpy()}
         words = [str(label).split(":") for label in term.levels]
         if any(len(one) != len(part.group) for one in words):
-            message = (
-                f"labels of `{term.factor}` have a colon within, so that a level is not to be "
-            )
             raise DataError(
-                f"{message}told from its label: collect the rows, or rename the labels."
+                f"labels of `{term.factor}` have a colon within, so that a level is not to be "
+                f"told from its label: collect the rows, or rename the labels."
             )
         found = {}
         for place, (key, node) in enumerate(zip(keys, part.group, strict=True)):

@@ -60,8 +60,7 @@ def _check_unseen(term: TermRows, rows: pd.Index[Any], *, known: bool) -> None:
         raise DataError(doubt)
     elif len(unseen) and known:
         who = "1 row has a level" if len(unseen) == 1 else f"{len(unseen)} rows have levels"
-        message = (
+        raise DataError(
             f"{who} of `{term.factor}` that the model has not seen, {listed(term.grouping.unseen)} "
             f"(row{'s' * (len(unseen) > 1)} {listed(unseen)}): {OF_NO_KNOWN_GROUP}"
         )
-        raise DataError(message)
