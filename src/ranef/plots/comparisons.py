@@ -15,23 +15,7 @@ import pandas as pd
 
 from ranef._typing import Array, Axes, Style
 from ranef.errors import DataError, listed
-from ranef.plots.canvas import (
-    ACCENT,
-    GREY,
-    LEGEND_ABOVE,
-    TINT,
-    ink,
-    label_x,
-    label_y,
-    labels_width,
-    mark_sizes,
-    name_rows,
-    note,
-    one_axes,
-    rows_height,
-    short,
-    strip,
-)
+from ranef.plots import canvas
 from ranef.plots.curves.densities import draw_density
 
 SENSITIVITY_COLUMNS = ("model", "scale", "log_bf", "mcse")
@@ -104,7 +88,7 @@ def sensitivity(
     drawn = [name for name in by_end if name not in omitted]
     if len(drawn) < 2:
         drawn, omitted = by_end, []
-    axes = one_axes("sensitivity", (4.6 + labels_width(drawn), 3.8), **style)
+    axes = canvas.one_axes("sensitivity", (4.6 + canvas.labels_width(drawn), 3.8), **style)
     _set_scales(axes, table["scale"].to_numpy(dtype=float))
     _set_bayes_factors(axes, [lines[name] for name in drawn])
     colours = dict(zip(reversed(drawn), COLOURS * len(drawn), strict=False))
@@ -112,9 +96,9 @@ def sensitivity(
         _draw_line(axes, lines[name], colours[name])
     _name_lines(axes, {name: ends[name] for name in drawn}, colours)
     best = [name for name, line in lines.items() if not line["log_bf"].any()]
-    against = short(best[0]) if best else "the best"
-    label_y(axes, f"Bayes factor\nagainst {against}")
-    label_x(axes, f"scale of the priors of {of}")
+    against = canvas.short(best[0]) if best else "the best"
+    canvas.label_y(axes, f"Bayes factor\nagainst {against}")
+    canvas.label_x(axes, f"scale of the priors of {of}")
     if omitted:
         _note_above(axes, f"below 1/1000 throughout: {_first_names(omitted)}", "left")
     return axes
@@ -160,17 +144,20 @@ def group_differences(
     difference = ordered["difference"].to_numpy(dtype=float)
     levels, m = [str(level) for level in ordered["level"]], len(ordered)
     first, second = names or ("first model", "second model")
-    axes = one_axes("groups", (4.6 + labels_width(levels), rows_height(m) + 0.4), **style)
-    rows, (size, width) = np.arange(m, dtype=float), mark_sizes(axes, m)
-    colours = np.where(difference > 0, ACCENT, TINT)
-    axes.axvline(0.0, color=GREY, linewidth=0.8, zorder=1)
+    axes = canvas.one_axes(
+        "groups", (4.6 + canvas.labels_width(levels), canvas.rows_height(m) + 0.4), **style
+    )
+    rows, (size, width) = np.arange(m, dtype=float), canvas.mark_sizes(axes, m)
+    colours = np.where(difference > 0, canvas.ACCENT, canvas.TINT)
+    axes.axvline(0.0, color=canvas.GREY, linewidth=0.8, zorder=1)
     axes.hlines(rows, 0.0, difference, color=colours, linewidth=width, zorder=2)
     axes.scatter(difference, rows, s=size**2, color=colours, zorder=3)
-    name_rows(axes, levels, m)
-    strip(axes, "x")
-    label_x(axes, f"difference in elpd\n(positive: {short(first)} predicts better)")
+    canvas.name_rows(axes, levels, m)
+    canvas.strip(axes, "x")
+    canvas.label_x(axes, f"difference in elpd\n(positive: {canvas.short(first)} predicts better)")
     space = " " if len(first + second) <= MAX_TITLE_CHARACTERS else "\n"
-    title = f"{short(first)}{space}against {short(second)}, {m} group{'' if m == 1 else 's'}"
+    pair = f"{canvas.short(first)}{space}against {canvas.short(second)}"
+    title = f"{pair}, {m} group{'' if m == 1 else 's'}"
     axes.set_title(title, loc="left", pad=20.0, fontsize="medium", parse_math=False)
     _note_above(axes, _sums(levels, difference), "left")
     return axes
@@ -212,20 +199,24 @@ def elpd(table: pd.DataFrame, **style: Unpack[Style]) -> Axes:
     models, m = [str(model) for model in ordered["model"]], len(ordered)
     difference, se = (ordered[c].to_numpy(dtype=float) for c in ("elpd_diff", "se_diff"))
     best = ordered.iloc[-1]
-    axes = one_axes("models", (5.0 + labels_width(models), rows_height(m) + 0.1), **style)
-    rows, (size, width) = np.arange(m, dtype=float), mark_sizes(axes, m)
-    axes.axvline(0.0, color=GREY, linewidth=0.8, zorder=1)
+    axes = canvas.one_axes(
+        "models", (5.0 + canvas.labels_width(models), canvas.rows_height(m) + 0.1), **style
+    )
+    rows, (size, width) = np.arange(m, dtype=float), canvas.mark_sizes(axes, m)
+    axes.axvline(0.0, color=canvas.GREY, linewidth=0.8, zorder=1)
     for reach, factor in ((2.0, 1.0), (1.0, 2.0)):
         ends = difference - reach * se, difference + reach * se
-        axes.hlines(rows, *ends, color=TINT, linewidth=factor * width, zorder=2)
-    axes.plot(difference, rows, "o", color=ACCENT, markersize=size, zorder=3)
-    name_rows(axes, models, m)
-    strip(axes, "x")
+        axes.hlines(rows, *ends, color=canvas.TINT, linewidth=factor * width, zorder=2)
+    axes.plot(difference, rows, "o", color=canvas.ACCENT, markersize=size, zorder=3)
+    canvas.name_rows(axes, models, m)
+    canvas.strip(axes, "x")
     for row, (d, s) in enumerate(zip(difference[:-1], se[:-1], strict=True)):
         text = f"{_number(d)} (se {s:.1f})"
-        _write_right(axes, text, row, offset=(6.0, 0.0), color=GREY, fontsize="small")
-    words = f"difference in elpd to {short(models[-1])},\nwhose elpd is {_number(best['elpd'])}"
-    label_x(axes, f"{words} (se {best['se']:.1f})")
+        _write_right(axes, text, row, offset=(6.0, 0.0), color=canvas.GREY, fontsize="small")
+    words = (
+        f"difference in elpd to {canvas.short(models[-1])},\nwhose elpd is {_number(best['elpd'])}"
+    )
+    canvas.label_x(axes, f"{words} (se {best['se']:.1f})")
     return axes
 
 
@@ -274,15 +265,15 @@ def posterior_and_prior(
     _check_finite(table, DENSITY_COLUMNS, "value")
     table = table.sort_values("value")
     value, posterior, prior = (table[c].to_numpy(dtype=float) for c in DENSITY_COLUMNS)
-    axes = one_axes("densities", (5.2, 3.2), **style)
+    axes = canvas.one_axes("densities", (5.2, 3.2), **style)
     draw_density(axes, table, {})
     top = max(posterior.max(), min(prior.max(), MAX_PRIOR_HEIGHT * posterior.max()))
     axes.set_ylim(0.0, 1.08 * top)
     marked = null is not None and _reaches(value, null)
     axes.set_xlim(min(value[0], null) if marked else value[0], value[-1])
-    label_x(axes, name)
-    label_y(axes, "density")
-    axes.legend(ncols=2, **LEGEND_ABOVE)
+    canvas.label_x(axes, name)
+    canvas.label_y(axes, "density")
+    axes.legend(ncols=2, **canvas.LEGEND_ABOVE)
     if null is not None and marked:
         _mark_null(axes, null, [float(np.interp(null, value, d)) for d in (posterior, prior)])
     return axes
@@ -337,8 +328,8 @@ def _set_bayes_factors(axes: Axes, lines: Sequence[pd.DataFrame]) -> None:
     ticks = _ladder((low - pad) / math.log(10.0), (high + pad) / math.log(10.0))
     axes.set_yticks(list(ticks), list(ticks.values()))
     undecided = (-MAX_UNDECIDED_LOG_BF, MAX_UNDECIDED_LOG_BF)
-    axes.axhspan(*undecided, color=GREY, alpha=0.1, linewidth=0.0, zorder=0)
-    axes.axhline(0.0, color=GREY, linewidth=0.8, zorder=1)
+    axes.axhspan(*undecided, color=canvas.GREY, alpha=0.1, linewidth=0.0, zorder=0)
+    axes.axhline(0.0, color=canvas.GREY, linewidth=0.8, zorder=1)
     axes.spines[["top", "right"]].set_visible(False)
 
 
@@ -378,7 +369,9 @@ def _name_lines(axes: Axes, ends: dict[str, float], colours: dict[str, str]) -> 
     heights = (y - low) * points_per_unit
     offsets = _spread(heights, LABEL_POINTS) - heights
     for name, end, offset in zip(ends, y, offsets, strict=True):
-        _write_right(axes, short(name), end, (5.0, offset), color=colours[name], fontsize=9.0)
+        _write_right(
+            axes, canvas.short(name), end, (5.0, offset), color=colours[name], fontsize=9.0
+        )
 
 
 def _spread(heights: Array, gap: float) -> Array:
@@ -402,7 +395,7 @@ def _sums(levels: Sequence[str], difference: Array) -> str:
         return f"sum {_number(total)}"
     se = math.sqrt(m) * float(difference.std(ddof=1))
     largest = int(np.argmax(difference * np.sign(total)))
-    without = f"without {short(levels[largest])}: {_number(total - difference[largest])}"
+    without = f"without {canvas.short(levels[largest])}: {_number(total - difference[largest])}"
     return f"sum {_number(total)} (se {se:.1f}); {without}"
 
 
@@ -411,14 +404,14 @@ def _number(value: float) -> str:
 
 
 def _first_names(names: Sequence[str]) -> str:
-    text = ", ".join(short(name) for name in names[:MAX_NAMED_MODELS])
+    text = ", ".join(canvas.short(name) for name in names[:MAX_NAMED_MODELS])
     more = len(names) - MAX_NAMED_MODELS
     return f"{text} and {more} more" if more > 0 else text
 
 
 def _note_above(axes: Axes, text: str, side: str) -> None:
     corner = (0.0 if side == "left" else 1.0, 1.0)
-    note(axes, text, corner, xytext=(0.0, 5.0), ha=side, va="bottom")
+    canvas.note(axes, text, corner, xytext=(0.0, 5.0), ha=side, va="bottom")
 
 
 def _reaches(value: Array, null: float) -> bool:
@@ -429,7 +422,7 @@ def _reaches(value: Array, null: float) -> bool:
 
 def _mark_null(axes: Axes, null: float, densities: Sequence[float]) -> None:
     posterior, prior = densities
-    for density, colour in ((posterior, ACCENT), (prior, ink(axes))):
+    for density, colour in ((posterior, canvas.ACCENT), (prior, canvas.ink(axes))):
         axes.plot(null, density, "o", color=colour, markersize=5, clip_on=False, zorder=4)
     if prior > 0:
         text = f"at {null:g}, posterior / prior = {posterior / prior:.2g}"

@@ -12,18 +12,7 @@ import numpy as np
 import pandas as pd
 
 from ranef._typing import Array, Axes, Panels, Size, Style
-from ranef.plots.canvas import (
-    ACCENT,
-    GREY,
-    axes_of,
-    head_panel,
-    label_x,
-    label_y,
-    name_columns,
-    new_figure,
-    note,
-    short,
-)
+from ranef.plots import canvas
 from ranef.plots.comparisons import COLOURS
 
 NUMBERS = ("estimate", "lower", "upper")
@@ -96,7 +85,7 @@ def effects(
     """
     panels = _panels(table, list(by))
     names, is_new = [panel.title or variable for panel in panels], style.get("ax") is None
-    grid = axes_of(names, partial(_new_axes, len(panels)), **style)
+    grid = canvas.axes_of(names, partial(_new_axes, len(panels)), **style)
     is_curve = table[variable].dtype.kind in "iuf"
     levels = [] if is_curve else list(dict.fromkeys(table[variable]))
     for place, (axes, panel) in enumerate(zip(grid, panels, strict=True)):
@@ -104,14 +93,14 @@ def effects(
             _draw_rows(axes, _of_panel(rows, panel, by), variable, levels)
         _draw_panel(axes, panel, variable, levels)
         axes.spines[["top", "right"]].set_visible(False)
-        label_x(axes, variable)
-        head_panel(axes, panel.title, loc="left", fontsize="medium")
+        canvas.label_x(axes, variable)
+        canvas.head_panel(axes, panel.title, loc="left", fontsize="medium")
         if place == 0:
             up = 18.0 if panel.title else 5.0
             text = str(table.attrs.get("interval", "")) if len(panel.series) <= len(COLOURS) else ""
-            note(axes, text, (0.0, 1.0), xytext=(0.0, up), ha="left", va="bottom")
+            canvas.note(axes, text, (0.0, 1.0), xytext=(0.0, up), ha="left", va="bottom")
         if not is_new or len(panels) == 1:
-            label_y(axes, label)
+            canvas.label_y(axes, label)
     if is_new:
         _share_labels(grid, variable, label)
     if by and 1 < len(panels[0].series) <= len(COLOURS):
@@ -128,12 +117,12 @@ def effects(
 def _panels(table: pd.DataFrame, by: list[str]) -> list[_Panel]:
     """Return what stands in which panel."""
     if not by:
-        return [_Panel("", [("", ACCENT, table)])]
+        return [_Panel("", [("", canvas.ACCENT, table)])]
     named = _split(table, by[:1])
     many = len(named) > len(COLOURS)
     if len(by) == 1 and many and len(named) <= MAX_PANELS:
-        return [_Panel(name, [(name, ACCENT, part)]) for name, part in named]
-    palette = [ACCENT] * len(named) if many else COLOURS
+        return [_Panel(name, [(name, canvas.ACCENT, part)]) for name, part in named]
+    palette = [canvas.ACCENT] * len(named) if many else COLOURS
     colours = {name: colour for (name, _), colour in zip(named, palette, strict=False)}
     parts = _split(table, by[1:]) if len(by) > 1 else [("", table)]
     return [
@@ -165,7 +154,7 @@ def _of_panel(
         for name in by:
             if name in rows and rows[name].dtype.kind != "f":
                 here &= (rows[name].astype(str) == str(part[name].iloc[0])).to_numpy()
-        found.append((colour if len(panel.series) <= len(COLOURS) else GREY, rows[here]))
+        found.append((colour if len(panel.series) <= len(COLOURS) else canvas.GREY, rows[here]))
     return found
 
 
@@ -174,7 +163,7 @@ def _new_axes(n: int, figsize: Size | None) -> Panels:
     columns = min(n, MAX_COLUMNS)
     down = math.ceil(n / columns)
     wide, high = (5.6, 4.0) if n == 1 else (2.3 * columns + 0.9, 2.2 * down + 0.6)
-    figure = new_figure((wide, high), figsize)
+    figure = canvas.new_figure((wide, high), figsize)
     grid = figure.subplots(down, columns, sharex=True, sharey=True, squeeze=False).ravel()
     for axes in grid[n:]:
         axes.remove()
@@ -188,7 +177,7 @@ def _share_labels(grid: Panels, variable: str, label: str) -> None:
         axes.label_outer()
         if i >= n - columns:
             axes.tick_params(labelbottom=True)
-            label_x(axes, variable)
+            canvas.label_x(axes, variable)
     if n > 1:
         grid[0].figure.supylabel(label, fontsize="medium", parse_math=False)
 
@@ -215,13 +204,13 @@ def _draw_panel(axes: Axes, panel: _Panel, variable: str, levels: Sequence[objec
             x, estimate, "o", color=colour, markersize=size, label=_short_label(name), zorder=3
         )
     if levels:
-        name_columns(axes, [str(level) for level in levels])
+        canvas.name_columns(axes, [str(level) for level in levels])
         axes.set_xlim(-0.6, len(levels) - 0.4)
 
 
 def _short_label(name: str) -> str:
     """Return the value of a name: the legend has the variable as its title."""
-    return short(name.split(" = ", 1)[-1])
+    return canvas.short(name.split(" = ", 1)[-1])
 
 
 def _dodge(i: int, m: int) -> float:

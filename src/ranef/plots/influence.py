@@ -15,22 +15,7 @@ import pandas as pd
 from ranef._typing import Array, Axes, Panels, Style
 from ranef.arguments import check_known
 from ranef.errors import RanefError
-from ranef.plots.canvas import (
-    ACCENT,
-    GREY,
-    MAX_NAMED_ROWS,
-    TINT,
-    label_x,
-    labels_width,
-    mark_sizes,
-    name_largest,
-    name_rows,
-    note,
-    panels_of,
-    rows_height,
-    short,
-    strip,
-)
+from ranef.plots import canvas
 
 HEADS = {
     "cook": "Cook's distance",
@@ -96,22 +81,22 @@ def influence(
     order = "cook" if table["cook"].notna().any() else columns[0]
     ordered = table.sort_values(order, key=np.abs, na_position="first", kind="stable")
     levels, m = [str(level) for level in ordered["level"]], len(ordered)
-    width = labels_width(levels) + (4.4 if len(columns) == 1 else 2.5 * len(columns))
+    width = canvas.labels_width(levels) + (4.4 if len(columns) == 1 else 2.5 * len(columns))
     heads = [HEADS.get(name, name) for name in columns]
-    grid = panels_of(heads, lambda *_: (width, rows_height(m) + 0.3), **style)
+    grid = canvas.panels_of(heads, lambda *_: (width, canvas.rows_height(m) + 0.3), **style)
     for j, (axes, name) in enumerate(zip(grid, columns, strict=True)):
         _draw(axes, levels, ordered[name].to_numpy(dtype=float), name)
-        name_rows(axes, levels if j == 0 else (), m, labels=labels)
-        if j and m > MAX_NAMED_ROWS:  # the first panel has its ends named
-            name_largest(axes, levels, ordered[name].to_numpy(dtype=float))
-        strip(axes, "x")
+        canvas.name_rows(axes, levels if j == 0 else (), m, labels=labels)
+        if j and m > canvas.MAX_NAMED_ROWS:  # the first panel has its ends named
+            canvas.name_largest(axes, levels, ordered[name].to_numpy(dtype=float))
+        canvas.strip(axes, "x")
     unit = table.attrs.get("unit", "group")
     title = f"{unit}, {m} left out one at a time"
     grid[0].set_title(title, loc="left", fontsize="medium", parse_math=False)
     missing = table.attrs.get("failed", {})
     if missing:
         said = f"{len(missing)} without which no model could be fitted"
-        note(grid[0], said, (0.0, 0.0), xytext=(2.0, 2.0), ha="left", va="bottom")
+        canvas.note(grid[0], said, (0.0, 0.0), xytext=(2.0, 2.0), ha="left", va="bottom")
     return grid
 
 
@@ -141,15 +126,17 @@ def _chosen(
 
 def _draw(axes: Axes, levels: Sequence[str], values: Array, name: str) -> None:
     m = len(levels)
-    rows, (size, width) = np.arange(m, dtype=float), mark_sizes(axes, m)
+    rows, (size, width) = np.arange(m, dtype=float), canvas.mark_sizes(axes, m)
     start = 0.0
     if name == "elpd":
         start = float(np.nanmax(values)) if np.isfinite(values).any() else 0.0
-    axes.axvline(start, color=GREY, linewidth=0.8, zorder=1)
-    colour = np.where(values > CUT / m, ACCENT, TINT) if name == "cook" else ACCENT
-    axes.hlines(rows, start, values, color=TINT, linewidth=width, zorder=2)
+    axes.axvline(start, color=canvas.GREY, linewidth=0.8, zorder=1)
+    colour = (
+        np.where(values > CUT / m, canvas.ACCENT, canvas.TINT) if name == "cook" else canvas.ACCENT
+    )
+    axes.hlines(rows, start, values, color=canvas.TINT, linewidth=width, zorder=2)
     axes.scatter(values, rows, s=size**2, color=colour, zorder=3)
     if name == "cook" and np.nanmax(values, initial=0.0) > CUT / m:
-        axes.axvline(CUT / m, color=GREY, linewidth=0.8, linestyle=":", zorder=1.5)
+        axes.axvline(CUT / m, color=canvas.GREY, linewidth=0.8, linestyle=":", zorder=1.5)
     axes.locator_params(axis="x", nbins=4, min_n_ticks=2)
-    label_x(axes, HEADS.get(name, f"change of\n{short(name)}"))
+    canvas.label_x(axes, HEADS.get(name, f"change of\n{canvas.short(name)}"))

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from ranef._typing import Axes, Style
-from ranef.plots.canvas import ACCENT, GREY, LEGEND_ABOVE, ink, label_x, label_y, one_axes
+from ranef.plots import canvas
 
 COLUMNS = ("value", "observed", "median", "lower", "upper")
 
@@ -46,26 +46,28 @@ def predictive(table: pd.DataFrame, **style: Unpack[Style]) -> Axes:
     >>> predictive(table).get_ylabel()
     'density'
     """
-    axes = one_axes("responses", (5.6, 3.8), **style)
+    axes = canvas.one_axes("responses", (5.6, 3.8), **style)
     value, observed, median, lower, upper = (table[c].to_numpy(dtype=float) for c in COLUMNS)
     what = table.attrs.get("what", "density")
     said = f"{100 * table.attrs.get('prob', 0.95):g} % of simulations, and their median"
     if what == "density":
-        axes.fill_between(value, lower, upper, color=ACCENT, alpha=0.2, linewidth=0.0, label=said)
-        axes.plot(value, median, color=ACCENT, linewidth=1.0)
-        axes.plot(value, observed, color=ink(axes), linewidth=1.6, label="observed")
+        axes.fill_between(
+            value, lower, upper, color=canvas.ACCENT, alpha=0.2, linewidth=0.0, label=said
+        )
+        axes.plot(value, median, color=canvas.ACCENT, linewidth=1.0)
+        axes.plot(value, observed, color=canvas.ink(axes), linewidth=1.6, label="observed")
     else:
         width = 0.8 * float(np.diff(value).min()) if len(value) > 1 else 0.8
-        axes.bar(value, observed, width, color=GREY, alpha=0.35, label="observed")
+        axes.bar(value, observed, width, color=canvas.GREY, alpha=0.35, label="observed")
         axes.errorbar(
-            value, median, [median - lower, upper - median], fmt="o", color=ACCENT, markersize=3.5,
-            elinewidth=1.4, label=said,
+            value, median, [median - lower, upper - median], fmt="o", color=canvas.ACCENT,
+            markersize=3.5, elinewidth=1.4, label=said,
         )  # fmt: skip
     axes.set_ylim(bottom=0.0)
-    label_x(axes, str(table.attrs.get("response", "response")))
-    label_y(axes, what)
-    axes.grid(axis="y", color=GREY, alpha=0.2, linewidth=0.6)
+    canvas.label_x(axes, str(table.attrs.get("response", "response")))
+    canvas.label_y(axes, what)
+    axes.grid(axis="y", color=canvas.GREY, alpha=0.2, linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(ncols=2, **LEGEND_ABOVE)
+    axes.legend(ncols=2, **canvas.LEGEND_ABOVE)
     return axes

@@ -18,9 +18,9 @@ import pandas as pd
 from ranef._typing import Array, Axes, Panels, Style
 from ranef.arguments import check_choice
 from ranef.errors import DataError, RanefError, suggestion
+from ranef.plots import canvas
 from ranef.plots.by_group.arrows import Groups, draw_groups, new_single
 from ranef.plots.by_group.caterpillars import Panel, draw_panel, finish, new_grid, share_limits
-from ranef.plots.canvas import axes_of
 
 KINDS = ("interval", "qq")
 ORDERS = ("estimate", "each", "level")
@@ -109,7 +109,7 @@ def caterpillar(
     rows = [_panels(term_table(table, name), panel_order, *words) for name in terms]
     panels = [panel for row in rows for panel in row]
     names = [f"{panel.term}: {panel.coef}" for panel in panels]
-    axes = axes_of(names, partial(new_grid, rows, kind), **style)
+    axes = canvas.axes_of(names, partial(new_grid, rows, kind), **style)
     for panel_axes, panel in zip(axes, panels, strict=True):
         draw_panel(panel_axes, panel, kind, interval_label)
     if sharex:

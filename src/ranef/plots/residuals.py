@@ -12,29 +12,11 @@ import numpy as np
 import pandas as pd
 
 from ranef._typing import Array, Axes, Panels, Style
-from ranef.plots.canvas import (
-    ACCENT,
-    GREY,
-    TINT,
-    head_panel,
-    ink,
-    label_x,
-    label_y,
-    labels_width,
-    mark_sizes,
-    name_columns,
-    name_rows,
-    note,
-    one_axes,
-    panels_of,
-    rows_height,
-    short,
-)
+from ranef.plots import canvas
 
 ROWS_OF_SLICE = 20  # whose mean is drawn, at least
 MOST_SLICES = 20
 NAMED_OUTSIDE = 5  # random effects outside of the envelope, or the most extreme ones
-ROOM = 0.08  # of the axis, beside the data
 
 
 def residuals(table: pd.DataFrame, **style: Unpack[Style]) -> Axes | Panels:
@@ -74,14 +56,14 @@ def residuals(table: pd.DataFrame, **style: Unpack[Style]) -> Axes | Panels:
         return _draw_effects(table, **style)
     if kind == "group":
         return _draw_groups(table, **style)
-    axes = one_axes("residuals", (5.6, 4.2), **style)
+    axes = canvas.one_axes("residuals", (5.6, 4.2), **style)
     if kind == "qq":
         _draw_quantiles(axes, table)
         _say_envelope(axes, table.attrs, table.attrs.get("p_value"))
     else:
         _draw_against(axes, table, is_size=table.attrs.get("kind") == "scale")
-    label_x(axes, table.attrs.get("x", "x"))
-    label_y(axes, table.attrs.get("residual", "residual"))
+    canvas.label_x(axes, table.attrs.get("x", "x"))
+    canvas.label_y(axes, table.attrs.get("residual", "residual"))
     return axes
 
 
@@ -98,16 +80,16 @@ def _draw_against(axes: Axes, table: pd.DataFrame, *, is_size: bool) -> None:
     x, names = _positions(table["x"])
     y = table["residual"].to_numpy(dtype=float)
     if not is_size:
-        axes.axhline(0.0, color=GREY, linewidth=0.8, zorder=1)
+        axes.axhline(0.0, color=canvas.GREY, linewidth=0.8, zorder=1)
     _draw_cloud(axes, x + _jitter(len(x)) * (names is not None), y)
     middle, mean, error = slices(x, y)
     axes.errorbar(
-        middle, mean, 2 * error, fmt="-o", color=ACCENT, markersize=4.0, linewidth=1.6,
+        middle, mean, 2 * error, fmt="-o", color=canvas.ACCENT, markersize=4.0, linewidth=1.6,
         elinewidth=1.0, zorder=4,
     )  # fmt: skip
     if names is not None:
         axes.tick_params(labelsize="small" if len(names) <= 12 else "xx-small", axis="x")
-        name_columns(axes, names)
+        canvas.name_columns(axes, names)
     _clear(axes)
 
 
@@ -117,8 +99,8 @@ def _draw_cloud(axes: Axes, x: Array, y: Array) -> None:
     size = float(np.clip(60 / np.sqrt(n), 2.0, 5.0))
     alpha = float(np.clip(20 / np.sqrt(n), 0.2, 0.8))
     axes.plot(
-        x, y, "o", color=TINT, markersize=size, markeredgecolor="none", alpha=alpha, zorder=2,
-        rasterized=n > 5_000,
+        x, y, "o", color=canvas.TINT, markersize=size, markeredgecolor="none", alpha=alpha,
+        zorder=2, rasterized=n > 5_000,
     )  # fmt: skip
 
 
@@ -167,22 +149,22 @@ def _draw_groups(table: pd.DataFrame, **style: Unpack[Style]) -> Axes:
     means = table.groupby("level", observed=True, sort=False)["residual"].mean()
     order = means.sort_values(kind="stable").index
     levels, m = [str(level) for level in order], len(order)
-    size = labels_width(levels) + 5.0, rows_height(m) + 0.2
-    axes = one_axes("residuals", size, **style)
+    size = canvas.labels_width(levels) + 5.0, canvas.rows_height(m) + 0.2
+    axes = canvas.one_axes("residuals", size, **style)
     codes = pd.Index(order).get_indexer(pd.Index(table["level"]))
     y = table["residual"].to_numpy(dtype=float)
-    axes.axvline(0.0, color=GREY, linewidth=0.8, zorder=1)
+    axes.axvline(0.0, color=canvas.GREY, linewidth=0.8, zorder=1)
     _draw_cloud(axes, y, codes.astype(float))
     rows = np.arange(m, dtype=float)
     axes.plot(
-        means.loc[order].to_numpy(), rows, "o", color=ACCENT, zorder=3,
-        markersize=max(mark_sizes(axes, m)[0], 2.0),
+        means.loc[order].to_numpy(), rows, "o", color=canvas.ACCENT, zorder=3,
+        markersize=max(canvas.mark_sizes(axes, m)[0], 2.0),
     )  # fmt: skip
-    name_rows(axes, levels, m)
+    canvas.name_rows(axes, levels, m)
     name = table.attrs.get("x", "group")
     axes.set_title(f"{name}, {m} levels", loc="left", fontsize="medium", parse_math=False)
-    label_x(axes, f"{table.attrs.get('residual', 'residual')}\n(large: mean of the group)")
-    axes.grid(axis="x", color=GREY, alpha=0.2, linewidth=0.6)
+    canvas.label_x(axes, f"{table.attrs.get('residual', 'residual')}\n(large: mean of the group)")
+    axes.grid(axis="x", color=canvas.GREY, alpha=0.2, linewidth=0.6)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(axis="y", length=0)
     return axes
@@ -193,33 +175,35 @@ def _draw_groups(table: pd.DataFrame, **style: Unpack[Style]) -> Axes:
 
 def _draw_effects(table: pd.DataFrame, **style: Unpack[Style]) -> Panels:
     coefs = [str(name) for name in table["coef"].unique()]
-    grid = panels_of(coefs, lambda columns, _: (0.8 + 3.6 * columns, 4.0), **style)
+    grid = canvas.panels_of(coefs, lambda columns, _: (0.8 + 3.6 * columns, 4.0), **style)
     p_values = table.attrs.get("p_value", {})
     for j, (axes, coef) in enumerate(zip(grid, coefs, strict=True)):
         part = table[table["coef"] == coef]
         _draw_quantiles(axes, part)
         _name_extremes(axes, part)
         _say_envelope(axes, table.attrs, p_values.get(coef))
-        label_x(axes, table.attrs.get("x", "standard normal quantile"))
+        canvas.label_x(axes, table.attrs.get("x", "standard normal quantile"))
         if j == 0:
-            label_y(axes, table.attrs.get("residual", "random effect"))
+            canvas.label_y(axes, table.attrs.get("residual", "random effect"))
         term = str(part["term"].iloc[0]) if "term" in part else ""
         title = f"{term}: {coef}" if term else coef
-        head_panel(axes, title, loc="left", pad=20, fontsize="medium")
+        canvas.head_panel(axes, title, loc="left", pad=20, fontsize="medium")
     return grid
 
 
 def _draw_quantiles(axes: Axes, table: pd.DataFrame) -> None:
     x, y = (table[name].to_numpy(dtype=float) for name in ("theoretical", "residual"))
     lower, upper = (table[name].to_numpy(dtype=float) for name in ("lower", "upper"))
-    axes.fill_between(x, lower, upper, color=ACCENT, alpha=0.13, linewidth=0.0, zorder=1)
+    axes.fill_between(x, lower, upper, color=canvas.ACCENT, alpha=0.13, linewidth=0.0, zorder=1)
     middle = (lower + upper) / 2
     slope, level = np.polyfit(x, middle, 1) if len(x) > 1 else (1.0, 0.0)
     ends = np.array([x.min(), x.max()])
-    axes.plot(ends, level + slope * ends, color=ink(axes), linewidth=0.9, linestyle="--", zorder=2)
+    axes.plot(
+        ends, level + slope * ends, color=canvas.ink(axes), linewidth=0.9, linestyle="--", zorder=2
+    )
     size = float(np.clip(60 / np.sqrt(max(len(x), 1)), 1.5, 5.0))
     outside = (y < lower) | (y > upper)
-    colours = np.where(outside, "#D55E00", ACCENT)
+    colours = np.where(outside, "#D55E00", canvas.ACCENT)
     axes.scatter(x, y, s=size**2, c=colours, linewidth=0.0, zorder=3, rasterized=len(x) > 5_000)
     _clear(axes)
 
@@ -230,7 +214,7 @@ def _say_envelope(axes: Axes, attrs: dict[Any, Any], p_value: float | None) -> N
     said = f"band: holds {100 * attrs['prob']:g} % of simulated curves"
     if p_value is not None:
         said += f"; p = {p_value:.2g}"
-    note(axes, said, (0.0, 1.0), xytext=(0.0, 5.0), ha="left", va="bottom")
+    canvas.note(axes, said, (0.0, 1.0), xytext=(0.0, 5.0), ha="left", va="bottom")
 
 
 def _name_extremes(axes: Axes, table: pd.DataFrame) -> None:
@@ -245,13 +229,14 @@ def _name_extremes(axes: Axes, table: pd.DataFrame) -> None:
     for place in places or sorted({0, len(y) - 1}):
         is_low = x[place] < 0
         axes.annotate(
-            short(levels[place]), (x[place], y[place]), xytext=(4, -3) if is_low else (-4, 3),
-            textcoords="offset points", ha="left" if is_low else "right",
-            va="top" if is_low else "bottom", fontsize="small", parse_math=False, zorder=5,
+            canvas.short(levels[place]), (x[place], y[place]),
+            xytext=(4, -3) if is_low else (-4, 3), textcoords="offset points",
+            ha="left" if is_low else "right", va="top" if is_low else "bottom", fontsize="small",
+            parse_math=False, zorder=5,
         )  # fmt: skip
 
 
 def _clear(axes: Axes) -> None:
-    axes.grid(color=GREY, alpha=0.2, linewidth=0.6)
+    axes.grid(color=canvas.GREY, alpha=0.2, linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)

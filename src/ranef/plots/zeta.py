@@ -13,7 +13,7 @@ from typing import Unpack
 import numpy as np
 
 from ranef._typing import Array, Axes, Panels, Style
-from ranef.plots.canvas import ACCENT, GREY, head_panel, label_y, panels_of
+from ranef.plots import canvas
 
 PANELS_PER_ROW = 3
 
@@ -68,29 +68,29 @@ def zeta_plots(panels: Sequence[ZetaPanel], **style: Unpack[Style]) -> Panels:
         If the number of axes is wrong.
     """
     names = [panel.name for panel in panels]
-    axes = panels_of(
+    axes = canvas.panels_of(
         names, lambda *shape: (3.2 * shape[0], 2.6 * shape[1]), PANELS_PER_ROW, **style
     )
     for panel_axes, panel in zip(axes, panels, strict=True):
         draw_zeta(panel_axes, panel)
     for left_axes in axes[::PANELS_PER_ROW]:
-        label_y(left_axes, "zeta, signed root of the deviance")
+        canvas.label_y(left_axes, "zeta, signed root of the deviance")
     return axes
 
 
 def draw_zeta(axes: Axes, panel: ZetaPanel) -> None:
     """Draw one profile: its line and nodes, the tangent at the estimate, and the limits."""
-    axes.axhline(0.0, color=GREY, linewidth=0.8, zorder=1)
+    axes.axhline(0.0, color=canvas.GREY, linewidth=0.8, zorder=1)
     if math.isfinite(panel.slope):
         reach = np.array([panel.zeta.min(), panel.zeta.max()])
         tangent = panel.estimate + reach / panel.slope
-        axes.plot(tangent, reach, "--", color=GREY, linewidth=1, zorder=2)
-    axes.plot(panel.values, panel.zeta, color=ACCENT, linewidth=1.6, zorder=3)
-    axes.plot(panel.nodes, panel.node_zeta, "o", color=ACCENT, markersize=3, zorder=4)
+        axes.plot(tangent, reach, "--", color=canvas.GREY, linewidth=1, zorder=2)
+    axes.plot(panel.values, panel.zeta, color=canvas.ACCENT, linewidth=1.6, zorder=3)
+    axes.plot(panel.nodes, panel.node_zeta, "o", color=canvas.ACCENT, markersize=3, zorder=4)
     for limit in filter(math.isfinite, panel.limits):
         height = float(np.interp(limit, panel.values, panel.zeta))
-        axes.vlines(limit, 0.0, height, color=ACCENT, linewidth=1, alpha=0.6, zorder=2)
+        axes.vlines(limit, 0.0, height, color=canvas.ACCENT, linewidth=1, alpha=0.6, zorder=2)
     pad = 0.06 * float(np.ptp(panel.values)) or 1.0
     axes.set_xlim(float(panel.values.min()) - pad, float(panel.values.max()) + pad)
-    head_panel(axes, panel.name, loc="left", fontsize="medium")
+    canvas.head_panel(axes, panel.name, loc="left", fontsize="medium")
     axes.spines[["top", "right"]].set_visible(False)

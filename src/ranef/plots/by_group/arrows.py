@@ -11,28 +11,8 @@ import numpy as np
 from scipy.special import ndtri
 
 from ranef._typing import Array, Axes, Flags, Style
+from ranef.plots import canvas
 from ranef.plots.by_group.name_places import Room, at_ends, settle, text_size, write_names
-from ranef.plots.canvas import (
-    ACCENT,
-    GREY,
-    LEGEND_ABOVE,
-    MAX_NAMED_POINTS,
-    TINT,
-    draw_title,
-    ellipse,
-    font_scale,
-    ink,
-    label_x,
-    label_y,
-    labels_width,
-    mark_sizes,
-    name_rows,
-    note,
-    one_axes,
-    row_points,
-    rows_height,
-    strip,
-)
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -98,8 +78,11 @@ def new_single(groups: Groups, **style: Unpack[Style]) -> Axes:
     """Return the axes of a new figure for one shrinkage plot."""
     size = 6.4, 5.9
     if len(groups.coefs) == 1:
-        size = labels_width(groups.levels) + 5.4, rows_height(len(groups.levels)) + 0.6
-    return one_axes(groups.term, size, **style)
+        size = (
+            canvas.labels_width(groups.levels) + 5.4,
+            canvas.rows_height(len(groups.levels)) + 0.6,
+        )
+    return canvas.one_axes(groups.term, size, **style)
 
 
 def draw_groups(axes: Axes, groups: Groups, cov: Array | None, labels: bool | str) -> None:
@@ -108,9 +91,11 @@ def draw_groups(axes: Axes, groups: Groups, cov: Array | None, labels: bool | st
     remarks = [] if cov is None or np.any(cov) else [NO_SD]
     handles = _legend_handles(axes, groups, has_regions=has_regions)
     pad = 8.0 + LEGEND_ROW * math.ceil(len(handles) / 2)
-    draw_title(axes, groups.term, len(groups.levels) + len(groups.absent), pad=pad)
-    axes.legend(handles=handles, ncols=2, handletextpad=0.4, columnspacing=1.2, **LEGEND_ABOVE)
-    label_x(axes, groups.labels[0])
+    canvas.draw_title(axes, groups.term, len(groups.levels) + len(groups.absent), pad=pad)
+    axes.legend(
+        handles=handles, ncols=2, handletextpad=0.4, columnspacing=1.2, **canvas.LEGEND_ABOVE
+    )
+    canvas.label_x(axes, groups.labels[0])
     draw = _draw_rows if len(groups.coefs) == 1 else _draw_plane
     draw(axes, groups, cov if has_regions else None, labels, remarks)
 
@@ -129,20 +114,22 @@ def _draw_rows(
     sd = 0.0 if cov is None else math.sqrt(cov[0, 0])
     ends = [_draw_band(axes, centre[0], sd, p) for p in REGION_PROBABILITIES if sd > 0.0 and m]
     axes.set_xlim(_limits(own, np.concatenate([model, centre, *ends])))
-    name_rows(axes, [groups.levels[i] for i in rank], m, labels=labels)
+    canvas.name_rows(axes, [groups.levels[i] for i in rank], m, labels=labels)
     if ends:
         # Room below the rows for the shares that the bands hold.
-        axes.set_ylim(bottom=axes.get_ylim()[0] - 12.0 * font_scale() / row_points(axes, m))
-    size, width = mark_sizes(axes, m)
+        axes.set_ylim(
+            bottom=axes.get_ylim()[0] - 12.0 * canvas.font_scale() / canvas.row_points(axes, m)
+        )
+    size, width = canvas.mark_sizes(axes, m)
     size = max(size, 2.0)
     if len(groups.centres) == 1:
-        axes.axvline(centre[0], color=ink(axes), linewidth=1.0, linestyle="--", zorder=1.5)
+        axes.axvline(centre[0], color=canvas.ink(axes), linewidth=1.0, linestyle="--", zorder=1.5)
     else:
-        axes.plot(centre, rows, "|", color=ink(axes), markersize=1.6 * size, zorder=1.5)
-    axes.hlines(rows, own, model, color=TINT, linewidth=width, zorder=2)
+        axes.plot(centre, rows, "|", color=canvas.ink(axes), markersize=1.6 * size, zorder=1.5)
+    axes.hlines(rows, own, model, color=canvas.TINT, linewidth=width, zorder=2)
     _draw_own(axes, np.column_stack([own, rows]), groups.n[rank], size)
-    axes.plot(model, rows, "o", color=ACCENT, markersize=size, zorder=4)
-    strip(axes, "x")
+    axes.plot(model, rows, "o", color=canvas.ACCENT, markersize=size, zorder=4)
+    canvas.strip(axes, "x")
     _note_remarks(axes, groups, remarks)
 
 
@@ -151,24 +138,24 @@ def _draw_plane(
 ) -> None:
     m, centres, whole = len(groups.levels), groups.centres, groups.is_whole
     contours = [
-        [] if cov is None else [ellipse(one, cov, p) for one in centres]
+        [] if cov is None else [canvas.ellipse(one, cov, p) for one in centres]
         for p in REGION_PROBABILITIES
     ]
     core = np.vstack([groups.model, centres, *(c for of_prob in contours for c in of_prob)])
     axes.set_xlim(_limits(groups.own[:, 0], core[:, 0]))
     axes.set_ylim(_limits(groups.own[:, 1], core[:, 1]))
     for contour in (c for of_prob in contours for c in of_prob):
-        axes.plot(*contour.T, color=GREY, linewidth=0.8, zorder=1.2)
-    size = 4.5 * font_scale() * min(1.0, math.sqrt(60 / max(m, 1)))
+        axes.plot(*contour.T, color=canvas.GREY, linewidth=0.8, zorder=1.2)
+    size = 4.5 * canvas.font_scale() * min(1.0, math.sqrt(60 / max(m, 1)))
     _draw_arrows(axes, groups, size)
     _draw_own(axes, groups.own[whole], groups.n[whole], size)
     for j, mark in enumerate("|_"):
         only = np.isfinite(groups.own[:, j]) & ~whole
-        axes.plot(*groups.tails[only].T, mark, color=GREY, markersize=1.8 * size, zorder=3)
-    axes.plot(*groups.model.T, "o", color=ACCENT, markersize=size, zorder=4)
+        axes.plot(*groups.tails[only].T, mark, color=canvas.GREY, markersize=1.8 * size, zorder=3)
+    axes.plot(*groups.model.T, "o", color=canvas.ACCENT, markersize=size, zorder=4)
     many = min(1.0, math.sqrt(MAX_CENTRES / len(centres))) if len(centres) else 1.0
-    axes.plot(*centres.T, "D", color=ink(axes), markersize=6.5 * many, zorder=5)
-    label_y(axes, groups.labels[1])
+    axes.plot(*centres.T, "D", color=canvas.ink(axes), markersize=6.5 * many, zorder=5)
+    canvas.label_y(axes, groups.labels[1])
     axes.spines[["top", "right"]].set_visible(False)
     unnamed = _note_remarks(axes, groups, remarks)
     settle(axes)
@@ -178,7 +165,7 @@ def _draw_plane(
     for prob, of_prob in zip(REGION_PROBABILITIES, contours, strict=True):
         for contour in of_prob:
             _name_contour(room, contour, prob)
-    if labels is True or (labels == "auto" and m <= MAX_NAMED_POINTS):
+    if labels is True or (labels == "auto" and m <= canvas.MAX_NAMED_POINTS):
         chosen = ~unnamed
         away = room.points(groups.tails) - room.points(groups.model)
         names = list(compress(groups.levels, chosen))
@@ -199,12 +186,12 @@ def _draw_band(axes: Axes, centre: float, sd: float, prob: float) -> tuple[float
     """Shade the interval that holds `prob` of N(centre, sd^2) and return its ends."""
     reach = sd * float(ndtri((1.0 + prob) / 2.0))
     low, high = centre - reach, centre + reach
-    axes.axvspan(low, high, color=ACCENT, alpha=0.05, linewidth=0.0, zorder=0)
+    axes.axvspan(low, high, color=canvas.ACCENT, alpha=0.05, linewidth=0.0, zorder=0)
     is_inner = prob == min(REGION_PROBABILITIES)  # its share stands inside, the other's beside it
     axes.annotate(
         f"{100 * prob:.0f} %", (high, 0.0), xycoords=axes.get_xaxis_transform(),
         xytext=(-2 if is_inner else 2, 2), textcoords="offset points",
-        ha="right" if is_inner else "left", va="bottom", fontsize="small", color=GREY,
+        ha="right" if is_inner else "left", va="bottom", fontsize="small", color=canvas.GREY,
     )  # fmt: skip
     return low, high
 
@@ -216,8 +203,8 @@ def _name_contour(room: Room, contour: Array, prob: float) -> None:
     axes = room.axes
     box = {"facecolor": axes.get_facecolor(), "edgecolor": "none", "pad": 0.5}
     text = axes.annotate(
-        f"{100 * prob:.0f} %", contour[0], ha="center", va="center", fontsize="small", color=GREY,
-        bbox=box, zorder=1.3,
+        f"{100 * prob:.0f} %", contour[0], ha="center", va="center", fontsize="small",
+        color=canvas.GREY, bbox=box, zorder=1.3,
     )  # fmt: skip
     size, points = text_size(text), room.points(contour)
     below = (points[:, 1] - points[:, 1].min()) / 100.0  # the lowest, all else the same
@@ -231,7 +218,7 @@ def _draw_arrows(axes: Axes, groups: Groups, size: float) -> None:
     axes.quiver(
         *groups.tails.T, *(groups.model - groups.tails).T, angles="xy", scale_units="xy", scale=1,
         units="inches", width=0.003 * size, headwidth=5, headlength=6, headaxislength=6,
-        color=TINT, zorder=2,
+        color=canvas.TINT, zorder=2,
     )  # fmt: skip
 
 
@@ -240,8 +227,8 @@ def _draw_own(axes: Axes, points: Array, n: Array, size: float) -> None:
     share = n / n.max() if _varies(n) else np.full(len(n), 0.8)
     x, y = points.T
     axes.scatter(
-        x, y, s=(0.4 + 1.6 * share) * size**2, facecolor=axes.get_facecolor(), edgecolor=GREY,
-        linewidth=min(0.9, 0.2 * size), zorder=3,
+        x, y, s=(0.4 + 1.6 * share) * size**2, facecolor=axes.get_facecolor(),
+        edgecolor=canvas.GREY, linewidth=min(0.9, 0.2 * size), zorder=3,
     )  # fmt: skip
 
 
@@ -270,16 +257,23 @@ def _legend_handles(axes: Axes, groups: Groups, *, has_regions: bool) -> list[Ar
     one, lone = len(groups.coefs) == 1, len(groups.centres) <= 1
     own = groups.own_name + " (area: rows)" * _varies(groups.n)
     ring, dot, centre = (Line2D([], [], linestyle="", marker="o", markersize=s) for s in (6, 5, 6))
-    ring.set(label=own, markeredgecolor=GREY, markerfacecolor=axes.get_facecolor())
-    dot.set(label="model's estimate", color=ACCENT)
-    centre.set(label="population" + ", by its predictors" * (not lone), color=ink(axes))
+    ring.set(label=own, markeredgecolor=canvas.GREY, markerfacecolor=axes.get_facecolor())
+    dot.set(label="model's estimate", color=canvas.ACCENT)
+    centre.set(label="population" + ", by its predictors" * (not lone), color=canvas.ink(axes))
     centre.set(marker=("" if lone else "|") if one else "D", linestyle="--" if one and lone else "")
     handles: list[Artist] = [ring, dot, centre]
     if has_regions:
-        shade = Patch(color=ACCENT, alpha=0.1, label=REGIONS)
-        handles.append(shade if one else Line2D([], [], color=GREY, linewidth=0.8, label=REGIONS))
+        shade = Patch(color=canvas.ACCENT, alpha=0.1, label=REGIONS)
+        handles.append(
+            shade if one else Line2D([], [], color=canvas.GREY, linewidth=0.8, label=REGIONS)
+        )
     if not one and not groups.is_whole.all():
-        marks: dict[str, Any] = {"marker": "|", "markersize": 7, "color": GREY, "linestyle": ""}
+        marks: dict[str, Any] = {
+            "marker": "|",
+            "markersize": 7,
+            "color": canvas.GREY,
+            "linestyle": "",
+        }
         handles.append(Line2D([], [], label="own estimate of one of the two alone", **marks))
     return handles
 
@@ -299,11 +293,11 @@ def _note_remarks(axes: Axes, groups: Groups, remarks: list[str]) -> Flags:
             values = groups.own[outside, 0]
             beyond = [f"{name} ({x:.4g})" for name, x in zip(beyond, values, strict=True)]
         remarks.append(f"own estimate beyond the axes: {_some(beyond)}")
-    note(
+    canvas.note(
         axes,
         "\n".join(remarks),
         (0.0, 0.0),
-        xytext=(0.0, -36.0 * font_scale()),
+        xytext=(0.0, -36.0 * canvas.font_scale()),
         ha="left",
         va="top",
     )

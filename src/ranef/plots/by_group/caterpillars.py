@@ -10,24 +10,8 @@ import numpy as np
 from scipy.special import ndtri
 
 from ranef._typing import Array, Axes, Panels, Size
+from ranef.plots import canvas
 from ranef.plots.by_group.name_places import Room, settle, write_names
-from ranef.plots.canvas import (
-    ACCENT,
-    GREY,
-    MAX_NAMED_ROWS,
-    TINT,
-    draw_title,
-    label_x,
-    label_y,
-    labels_width,
-    mark_sizes,
-    name_largest,
-    name_rows,
-    new_figure,
-    note,
-    rows_height,
-    strip,
-)
 
 LEAST_POINT = 2.2  # points, on a quantile plot
 EXTREMES = 3  # named at each end of a quantile plot
@@ -78,16 +62,22 @@ def draw_panel(axes: Axes, panel: Panel, kind: str, interval_label: str) -> None
     m = len(panel.levels)
     rows = np.arange(m, dtype=float)
     heights = ndtri((rows + 0.5) / m) if kind == "qq" else rows
-    size, width = mark_sizes(axes, m)
+    size, width = canvas.mark_sizes(axes, m)
     size = max(size, LEAST_POINT) if kind == "qq" else size
-    axes.axvline(panel.population, color=GREY, linewidth=0.8, zorder=1)
-    fill = axes.get_facecolor() if panel.has_no_width else ACCENT
+    axes.axvline(panel.population, color=canvas.GREY, linewidth=0.8, zorder=1)
+    fill = axes.get_facecolor() if panel.has_no_width else canvas.ACCENT
     axes.plot(
-        panel.estimate, heights, "o", color=ACCENT, markersize=size, markerfacecolor=fill, zorder=3
+        panel.estimate,
+        heights,
+        "o",
+        color=canvas.ACCENT,
+        markersize=size,
+        markerfacecolor=fill,
+        zorder=3,
     )
     if not panel.has_no_width:
-        axes.hlines(heights, panel.lower, panel.upper, color=TINT, linewidth=width, zorder=2)
-    strip(axes, "both" if kind == "qq" else "x")
+        axes.hlines(heights, panel.lower, panel.upper, color=canvas.TINT, linewidth=width, zorder=2)
+    canvas.strip(axes, "both" if kind == "qq" else "x")
     if kind == "qq":
         _draw_quartile_line(axes, panel.estimate, heights)
     _label_panel(axes, panel, kind, interval_label)
@@ -100,7 +90,7 @@ def name_extremes(axes: Axes, panel: Panel) -> None:
     heights = ndtri((np.arange(m) + 0.5) / m)
     points = np.column_stack([panel.estimate, heights])
     lines = np.stack([np.column_stack([x, heights]) for x in (panel.lower, panel.upper)], axis=1)
-    room = Room(axes, points, lines, radius=mark_sizes(axes, m)[0] / 2)
+    room = Room(axes, points, lines, radius=canvas.mark_sizes(axes, m)[0] / 2)
     write_names(room, [panel.levels[i] for i in ends], points[ends])
 
 
@@ -112,23 +102,23 @@ def _draw_quartile_line(axes: Axes, estimate: Array, heights: Array) -> None:
     slope = (ndtri(0.75) - ndtri(0.25)) / (high - low)
     middle = (low + high) / 2
     ends = np.array([heights.min(), heights.max()])
-    axes.plot(middle + ends / slope, ends, "--", color=GREY, linewidth=1.0, zorder=1.5)
+    axes.plot(middle + ends / slope, ends, "--", color=canvas.GREY, linewidth=1.0, zorder=1.5)
 
 
 def new_grid(rows: list[list[Panel]], kind: str, figsize: Size | None) -> Panels:
     """Return the axes of a new figure, a row for each term and a column for each coefficient."""
-    heights = [3.6 if kind == "qq" else rows_height(len(row[0].levels)) for row in rows]
+    heights = [3.6 if kind == "qq" else canvas.rows_height(len(row[0].levels)) for row in rows]
     if sum(heights) > TALLEST and sum(map(len, rows)) <= MOST_BESIDE:
         rows, heights = [[panel for row in rows for panel in row]], [max(heights)]
     # A term with fewer coefficients than another fills the width with wider panels.
     columns = math.lcm(*(len(row) for row in rows))
     widest = max(len(row) for row in rows)
     named = [
-        sum(0.7 if kind == "qq" else labels_width(p.levels) * p.has_names for p in row)
+        sum(0.7 if kind == "qq" else canvas.labels_width(p.levels) * p.has_names for p in row)
         for row in rows
     ]
     size = max(named) + (4.4 if widest == 1 else 3.0 * widest), min(sum(heights), 1.2 * TALLEST)
-    figure = new_figure(size, figsize)
+    figure = canvas.new_figure(size, figsize)
     grid = figure.add_gridspec(len(rows), columns, height_ratios=heights)
     axes = []
     for i, row in enumerate(rows):
@@ -157,15 +147,15 @@ def finish(axes: Panels, panels: Sequence[Panel], kind: str) -> None:
 def _label_panel(axes: Axes, panel: Panel, kind: str, interval_label: str) -> None:
     m = len(panel.levels)
     extra = f"\n{NO_WIDTH}" if panel.has_no_width else ""
-    label_x(axes, panel.xlabel + extra)
+    canvas.label_x(axes, panel.xlabel + extra)
     if panel.has_title:
-        draw_title(axes, panel.title, m, pad=20.0 if interval_label else 6.0)
+        canvas.draw_title(axes, panel.title, m, pad=20.0 if interval_label else 6.0)
         place = axes.get_subplotspec()
         if place is None or place.is_first_col():
-            note(axes, interval_label, (0.0, 1.0), xytext=(0.0, 6.0), ha="left", va="bottom")
+            canvas.note(axes, interval_label, (0.0, 1.0), xytext=(0.0, 6.0), ha="left", va="bottom")
     if kind == "interval":
-        name_rows(axes, panel.levels if panel.has_names else (), m)
-        if m > MAX_NAMED_ROWS and not panel.has_names:
-            name_largest(axes, panel.levels, panel.estimate)
+        canvas.name_rows(axes, panel.levels if panel.has_names else (), m)
+        if m > canvas.MAX_NAMED_ROWS and not panel.has_names:
+            canvas.name_largest(axes, panel.levels, panel.estimate)
     elif panel.has_title:
-        label_y(axes, "standard normal quantile")
+        canvas.label_y(axes, "standard normal quantile")

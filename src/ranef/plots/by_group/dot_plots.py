@@ -8,24 +8,7 @@ import numpy as np
 import pandas as pd
 
 from ranef._typing import Array, Axes, Panels, Size, Style
-from ranef.plots.canvas import (
-    ACCENT,
-    GREY,
-    LEGEND_ABOVE,
-    TINT,
-    axes_of,
-    draw_title,
-    ink,
-    label_x,
-    labels_width,
-    mark_sizes,
-    name_rows,
-    new_figure,
-    one_axes,
-    rows_height,
-    short,
-    strip,
-)
+from ranef.plots import canvas
 
 APART = 0.16  # of a row, between values that are the same
 FEW = 8  # parts that are told apart by colours
@@ -76,9 +59,11 @@ def dots(
     """
     means = _means(points, order)
     levels, m = [str(level) for level in means.index], len(means)
-    axes = one_axes(title or "dots", (labels_width(levels) + 5.4, rows_height(m) + 0.4), **style)
+    axes = canvas.one_axes(
+        title or "dots", (canvas.labels_width(levels) + 5.4, canvas.rows_height(m) + 0.4), **style
+    )
     _draw_rows(axes, points, means, by, estimates)
-    label_x(axes, xlabel)
+    canvas.label_x(axes, xlabel)
     _head(axes, title, m)
     return axes
 
@@ -123,20 +108,20 @@ def nested_dots(
     means = [_means(part, order) for part in parts.values()]
     counts, m = [len(each) for each in means], sum(map(len, means))
     levels = [str(level) for level in points["level"].unique()]
-    width = labels_width([*parts]) + labels_width(levels) + 5.0
+    width = canvas.labels_width([*parts]) + canvas.labels_width(levels) + 5.0
 
     def below_each_other(figsize: Size | None) -> Panels:
-        figure = new_figure((width, rows_height(m + len(parts)) + 0.4), figsize)
+        figure = canvas.new_figure((width, canvas.rows_height(m + len(parts)) + 0.4), figsize)
         ratios = [1.0 + count for count in counts]
         axes = figure.subplots(len(parts), 1, sharex=True, height_ratios=ratios, squeeze=False)
         return np.ravel(axes)
 
-    grid = axes_of(list(parts), below_each_other, **style)
+    grid = canvas.axes_of(list(parts), below_each_other, **style)
     for axes, (name, part), own in zip(grid, parts.items(), means, strict=True):
         _draw_rows(axes, part, own, by)
-        axes.set_ylabel(short(name), rotation=0, ha="right", va="center", parse_math=False)
+        axes.set_ylabel(canvas.short(name), rotation=0, ha="right", va="center", parse_math=False)
         axes.label_outer()
-    label_x(grid[-1], xlabel)
+    canvas.label_x(grid[-1], xlabel)
     _head(grid[0], title, m)
     return grid
 
@@ -158,14 +143,14 @@ def _draw_rows(
     estimates: pd.DataFrame | None = None,
 ) -> None:
     m = len(means)
-    name_rows(axes, [str(level) for level in means.index], m)
+    canvas.name_rows(axes, [str(level) for level in means.index], m)
     rows = pd.Series(np.arange(m), index=means.index)
     _draw_points(axes, points, rows.loc[points["level"]].to_numpy(dtype=float), by)
     if estimates is not None:
         _draw_estimates(axes, estimates, rows)
     elif "by" not in points or points["by"].nunique() > FEW:
-        axes.plot(means, np.arange(m), label="mean", color=TINT, linewidth=1.5, zorder=2)
-    strip(axes, "x")
+        axes.plot(means, np.arange(m), label="mean", color=canvas.TINT, linewidth=1.5, zorder=2)
+    canvas.strip(axes, "x")
 
 
 def _head(axes: Axes, title: str, m: int) -> None:
@@ -173,18 +158,18 @@ def _head(axes: Axes, title: str, m: int) -> None:
     handles, _ = axes.get_legend_handles_labels()
     columns = min(len(handles), 4)
     lines = -(-len(handles) // columns) if handles else 0
-    draw_title(axes, title, m, pad=8.0 + 14.0 * lines)
+    canvas.draw_title(axes, title, m, pad=8.0 + 14.0 * lines)
     if handles:
-        axes.legend(ncols=columns, handletextpad=0.4, columnspacing=1.2, **LEGEND_ABOVE)
+        axes.legend(ncols=columns, handletextpad=0.4, columnspacing=1.2, **canvas.LEGEND_ABOVE)
 
 
 def _draw_points(axes: Axes, points: pd.DataFrame, rows: Array, by: str) -> None:
-    size, _ = mark_sizes(axes, len(set(rows)))
+    size, _ = canvas.mark_sizes(axes, len(set(rows)))
     area = (1.3 * size) ** 2
     if "n" in points and len(set(points["n"])) > 1:
         area = area * (0.4 + 1.6 * (points["n"] / points["n"].max()).to_numpy(dtype=float))
     places = rows + _apart(rows, points["y"].to_numpy(dtype=float))
-    color: Any = GREY
+    color: Any = canvas.GREY
     if "by" in points and points["by"].nunique() <= FEW:
         parts = sorted(points["by"].unique(), key=str)
         color = [COLOURS[parts.index(value)] for value in points["by"]]
@@ -211,17 +196,23 @@ def _apart(rows: Array, values: Array) -> Array:
 
 def _draw_estimates(axes: Axes, estimates: pd.DataFrame, rows: pd.Series[Any]) -> None:
     """Draw the three estimates of each group."""
-    size, width = mark_sizes(axes, len(rows))
+    size, width = canvas.mark_sizes(axes, len(rows))
     at = rows.loc[estimates["level"]].to_numpy(dtype=float)
     own, model, population = (
         estimates[name].to_numpy(dtype=float) for name in ("own", "model", "population")
     )
-    axes.hlines(at, own, model, color=TINT, linewidth=width, zorder=2)
+    axes.hlines(at, own, model, color=canvas.TINT, linewidth=width, zorder=2)
     axes.plot(
-        own, at, "D", color=ink(axes), markersize=0.8 * size, label="by its rows alone", zorder=4
+        own,
+        at,
+        "D",
+        color=canvas.ink(axes),
+        markersize=0.8 * size,
+        label="by its rows alone",
+        zorder=4,
     )
-    axes.plot(model, at, "o", color=ACCENT, markersize=size, label="the model", zorder=5)
-    centre = {"color": ink(axes), "label": "population"}
+    axes.plot(model, at, "o", color=canvas.ACCENT, markersize=size, label="the model", zorder=5)
+    centre = {"color": canvas.ink(axes), "label": "population"}
     if np.ptp(population) <= 1e-9 * np.abs(population).max():
         axes.axvline(population[0], linewidth=1.0, linestyle="--", zorder=1.5, **centre)
     else:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ranef._typing import Array, Axes
-from ranef.plots.canvas import GREY, font_scale, short
+from ranef.plots import canvas
 
 NAME_SIZE = 8.0  # points, of a name where fonts have their usual size
 TURNS = 16  # directions that are tried
@@ -114,9 +114,9 @@ def write_names(
     units, anchors, left = np.column_stack([np.cos(turns), np.sin(turns)]), room.points(places), []
     for i, (name, place, anchor) in enumerate(zip(names, places, anchors, strict=True)):
         text = room.axes.annotate(
-            short(name), tuple(place), xytext=(0.0, 0.0), textcoords="offset points", ha="center",
-            va="center", fontsize=NAME_SIZE * font_scale(), zorder=6, parse_math=False,
-            annotation_clip=True,
+            canvas.short(name), tuple(place), xytext=(0.0, 0.0), textcoords="offset points",
+            ha="center", va="center", fontsize=NAME_SIZE * canvas.font_scale(), zorder=6,
+            parse_math=False, annotation_clip=True,
         )  # fmt: skip
         size = text_size(text)
         reach = np.minimum(*(size[:, None] / 2 / np.maximum(np.abs(units.T), 1e-9)))
@@ -151,8 +151,8 @@ def _line_to(axes: Axes, place: Array, offset: Array, size: Array) -> None:
     end = offset * max(1.0 - shrink, 0.0)
     axes.annotate(
         "", tuple(place), xytext=tuple(end), textcoords="offset points", annotation_clip=True,
-        arrowprops={"arrowstyle": "-", "color": GREY, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 2},
-        zorder=1.8,
+        arrowprops={"arrowstyle": "-", "color": canvas.GREY, "linewidth": 0.5, "shrinkA": 0,
+        "shrinkB": 2}, zorder=1.8,
     )  # fmt: skip
 
 

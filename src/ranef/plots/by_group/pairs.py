@@ -11,21 +11,9 @@ import pandas as pd
 
 from ranef._typing import Array, Axes, Panels, Size, Style
 from ranef.errors import DataError
+from ranef.plots import canvas
 from ranef.plots.by_group.arrows import REGION_PROBABILITIES, REGIONS
 from ranef.plots.by_group.name_places import Room, at_ends, settle, write_names
-from ranef.plots.canvas import (
-    ACCENT,
-    GREY,
-    LEGEND_ABOVE,
-    MAX_NAMED_POINTS,
-    axes_of,
-    draw_title,
-    ellipse,
-    label_x,
-    label_y,
-    mark_sizes,
-    new_figure,
-)
 from ranef.plots.random_effects import effects_matrix, names_in, term_table
 
 PANEL = 2.9  # inches, of one of several
@@ -91,7 +79,7 @@ def pairs(
     values = effects_matrix(mine, "estimate", coefs)
     places = [(j, i) for i in range(1, len(coefs)) for j in range(i)]
     titles = [f"{coefs[j]}, {coefs[i]}" for j, i in places]
-    axes = axes_of(titles, partial(_new_axes, places), **style)
+    axes = canvas.axes_of(titles, partial(_new_axes, places), **style)
     zeros = pd.Series(0.0, index=coefs)
     middle = np.asarray((zeros if centre is None else centre.loc[coefs]), dtype=np.float64)
     cov = None if covariance is None else covariance.loc[coefs, coefs].to_numpy(dtype=float)
@@ -101,10 +89,10 @@ def pairs(
         part = None if cov is None else cov[np.ix_(chosen, chosen)]
         _draw_pair(one, values[:, chosen], middle[chosen], part)
         is_matrix = style.get("ax") is None and len(coefs) > 2
-        label_x(one, labels[j] if i == len(coefs) - 1 or not is_matrix else "")
-        label_y(one, labels[i] if j == 0 or not is_matrix else "")
+        canvas.label_x(one, labels[j] if i == len(coefs) - 1 or not is_matrix else "")
+        canvas.label_y(one, labels[i] if j == 0 or not is_matrix else "")
     has_legend = cov is not None and bool(np.any(cov))
-    draw_title(axes[0], title or name, len(levels), pad=22.0 if has_legend else 6.0)
+    canvas.draw_title(axes[0], title or name, len(levels), pad=22.0 if has_legend else 6.0)
     if has_legend:
         _add_legend(axes[0])
     settle(axes[0])
@@ -116,7 +104,7 @@ def pairs(
 def _new_axes(places: list[tuple[int, int]], figsize: Size | None) -> Panels:
     rows = places[-1][1]
     side = 5.6 if rows == 1 else PANEL * rows
-    figure = new_figure((side, side + 0.3), figsize)
+    figure = canvas.new_figure((side, side + 0.3), figsize)
     grid = figure.add_gridspec(rows, rows)
     return np.array([figure.add_subplot(grid[i - 1, j]) for j, i in places], dtype=object)
 
@@ -124,21 +112,23 @@ def _new_axes(places: list[tuple[int, int]], figsize: Size | None) -> Panels:
 def _draw_pair(axes: Axes, values: Array, centre: Array, cov: Array | None) -> None:
     if cov is not None and np.any(cov):
         for prob in REGION_PROBABILITIES:
-            axes.plot(*ellipse(centre, cov, prob).T, color=GREY, linewidth=0.8, zorder=1.2)
-    axes.axvline(centre[0], color=GREY, linewidth=0.6, alpha=0.6, zorder=1)
-    axes.axhline(centre[1], color=GREY, linewidth=0.6, alpha=0.6, zorder=1)
+            axes.plot(
+                *canvas.ellipse(centre, cov, prob).T, color=canvas.GREY, linewidth=0.8, zorder=1.2
+            )
+    axes.axvline(centre[0], color=canvas.GREY, linewidth=0.6, alpha=0.6, zorder=1)
+    axes.axhline(centre[1], color=canvas.GREY, linewidth=0.6, alpha=0.6, zorder=1)
     size = _size(axes, len(values))
-    axes.plot(*values.T, "o", color=ACCENT, markersize=size, zorder=3)
+    axes.plot(*values.T, "o", color=canvas.ACCENT, markersize=size, zorder=3)
     axes.spines[["top", "right"]].set_visible(False)
 
 
 def _size(axes: Axes, m: int) -> float:
-    return max(mark_sizes(axes, m)[0], 2.0)
+    return max(canvas.mark_sizes(axes, m)[0], 2.0)
 
 
 def _name(axes: Axes, levels: Sequence[str], values: Array) -> None:
     """Name all groups where they are few, else those at the ends of both coefficients."""
-    few = len(levels) <= MAX_NAMED_POINTS
+    few = len(levels) <= canvas.MAX_NAMED_POINTS
     chosen = list(range(len(levels))) if few else at_ends(values)
     room = Room(axes, values, radius=_size(axes, len(levels)) / 2)
     write_names(room, [levels[i] for i in chosen], values[chosen])
@@ -147,5 +137,5 @@ def _name(axes: Axes, levels: Sequence[str], values: Array) -> None:
 def _add_legend(axes: Axes) -> None:
     from matplotlib.lines import Line2D
 
-    line = Line2D([], [], color=GREY, linewidth=0.8, label=REGIONS)
-    axes.legend(handles=[line], **LEGEND_ABOVE)
+    line = Line2D([], [], color=canvas.GREY, linewidth=0.8, label=REGIONS)
+    axes.legend(handles=[line], **canvas.LEGEND_ABOVE)

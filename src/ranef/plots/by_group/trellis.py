@@ -13,29 +13,15 @@ import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
 from ranef._typing import Array, Axes, Panels, Size, Style
-from ranef.plots.canvas import (
-    ACCENT,
-    CHARACTER_WIDTH,
-    GREY,
-    TINT,
-    axes_of,
-    font_scale,
-    head_panel,
-    ink,
-    label_x,
-    label_y,
-    name_columns,
-    new_figure,
-    short,
-)
+from ranef.plots import canvas
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
 
 WIDTH, HEIGHT, WIDEST = 1.75, 1.55, 12.0  # of a panel, and of a figure, in inches
 LINES: dict[str, tuple[str, str, Any, float]] = {
-    "own": ("by its rows alone", GREY, "-", 1.1),
-    "model": ("the model", ACCENT, "-", 1.6),
+    "own": ("by its rows alone", canvas.GREY, "-", 1.1),
+    "model": ("the model", canvas.ACCENT, "-", 1.6),
     "population": ("population", "", "--", 1.0),
 }
 POINT_SIZE = 9.0  # square points
@@ -117,15 +103,18 @@ def trellis(
     chosen = list(dict.fromkeys(points["level"])) if levels is None else list(levels)
     ticks = _ticks(points["x"])
     panels = _group_panels(points, lines, chosen, ticks)
-    longest, is_new = max((len(short(t)) for t in ticks or ()), default=0), style.get("ax") is None
+    longest, is_new = (
+        max((len(canvas.short(t)) for t in ticks or ()), default=0),
+        style.get("ax") is None,
+    )
     make = partial(_new_axes, len(panels), longest)
-    axes = axes_of([panel.level for panel in panels], make, **style)
+    axes = canvas.axes_of([panel.level for panel in panels], make, **style)
     for one in axes[:1] if is_new else axes:  # a new figure's panels share theirs
         one.set(xlim=_x_limits(panels), ylim=_y_limits(panels))
     for one, panel in zip(axes, panels, strict=True):
         one.autoscale(enable=False)
         if ticks is not None:
-            name_columns(one, ticks)
+            canvas.name_columns(one, ticks)
             is_above = is_new and not one.get_subplotspec().is_last_row()
             for label in one.get_xticklabels() if is_above else ():
                 label.set_in_layout(False)  # there is room where no panel is below
@@ -198,9 +187,9 @@ def _new_axes(count: int, characters: int, figsize: Size | None) -> Panels:
     rows = -(-count // columns)
     size = (
         max(min(WIDTH * columns, WIDEST), 4.5),
-        HEIGHT * rows + 0.9 + CHARACTER_WIDTH * characters,
+        HEIGHT * rows + 0.9 + canvas.CHARACTER_WIDTH * characters,
     )
-    figure = new_figure(size, figsize)
+    figure = canvas.new_figure(size, figsize)
     axes: list[Any] = []
     for i in range(count):
         first = axes[0] if axes else None
@@ -213,18 +202,22 @@ def _new_axes(count: int, characters: int, figsize: Size | None) -> Panels:
 
 def _draw_panel(axes: Axes, panel: GroupPanel) -> None:
     if panel.band is not None:
-        axes.fill_between(panel.along, *panel.band, color=TINT, alpha=0.4, linewidth=0, zorder=1)
+        axes.fill_between(
+            panel.along, *panel.band, color=canvas.TINT, alpha=0.4, linewidth=0, zorder=1
+        )
     for name, line in panel.lines.items():
         _, color, style, width = LINES[name]
-        axes.plot(panel.along, line, color=color or ink(axes), linestyle=style, linewidth=width)
+        axes.plot(
+            panel.along, line, color=color or canvas.ink(axes), linestyle=style, linewidth=width
+        )
     x, y = panel.points.T
     axes.scatter(
         x, y, s=POINT_SIZE * (0.4 + 1.6 * panel.sizes), facecolor=axes.get_facecolor(),
-        edgecolor=GREY, linewidth=0.8, zorder=3,
+        edgecolor=canvas.GREY, linewidth=0.8, zorder=3,
     )  # fmt: skip
-    head_panel(axes, panel.level, 0.83, fontsize="small", pad=2.0)
+    canvas.head_panel(axes, panel.level, 0.83, fontsize="small", pad=2.0)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(color=GREY, alpha=0.15, linewidth=0.6)
+    axes.grid(color=canvas.GREY, alpha=0.15, linewidth=0.6)
     axes.set_axisbelow(True)
 
 
@@ -233,8 +226,8 @@ def _label(
 ) -> None:
     if not is_new:
         for one in axes:
-            label_x(one, labels[0])
-            label_y(one, labels[1])
+            canvas.label_x(one, labels[0])
+            canvas.label_y(one, labels[1])
         axes[0].legend(handles=handles, fontsize="x-small", frameon=False)
         return
     figure = axes[0].figure
@@ -243,7 +236,7 @@ def _label(
     )
     figure.supxlabel(labels[0], fontsize="medium", parse_math=False)
     figure.supylabel(labels[1], fontsize="medium", parse_math=False)
-    below_title = 1.0 - TITLE_POINTS * font_scale() / 72.0 / figure.get_figheight()
+    below_title = 1.0 - TITLE_POINTS * canvas.font_scale() / 72.0 / figure.get_figheight()
     figure.legend(
         handles=handles, loc="upper left", bbox_to_anchor=(0.0, below_title), ncols=len(handles),
         frameon=False, fontsize="small", handletextpad=0.5, columnspacing=1.4, borderpad=0.2,
@@ -258,8 +251,15 @@ def _legend_handles(axes: Axes, panel: GroupPanel, interval: str) -> list[Artist
     for name in panel.lines:
         text, color, style, width = LINES[name]
         handles.append(
-            Line2D([], [], color=color or ink(axes), linestyle=style, linewidth=width, label=text)
+            Line2D(
+                [],
+                [],
+                color=color or canvas.ink(axes),
+                linestyle=style,
+                linewidth=width,
+                label=text,
+            )
         )
     if panel.band is not None:
-        handles.append(Patch(color=TINT, alpha=0.4, label=interval))
+        handles.append(Patch(color=canvas.TINT, alpha=0.4, label=interval))
     return handles

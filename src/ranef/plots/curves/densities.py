@@ -11,17 +11,7 @@ from scipy.special import ndtr, ndtri
 
 from ranef._typing import Axes, Panels, Size, Style
 from ranef.arguments import check_choice
-from ranef.plots.canvas import (
-    ACCENT,
-    GREY,
-    TINT,
-    head_panel,
-    ink,
-    label_x,
-    label_y,
-    one_axes,
-    panels_of,
-)
+from ranef.plots import canvas
 
 KINDS = ("density", "qq")
 PANELS_PER_ROW = 3
@@ -51,14 +41,14 @@ def densities(
     check_choice("kind", kind, KINDS, "is no kind of plot")
     panels = dict(iter(table.groupby("parameter", sort=False)))
     names = [str(name) for name in panels]
-    axes = panels_of(names, _size, PANELS_PER_ROW, **style)
+    axes = canvas.panels_of(names, _size, PANELS_PER_ROW, **style)
     estimates = table.attrs.get("estimates", {})
     for place, (name, panel) in zip(axes, panels.items(), strict=True):
         if kind == "qq":
             draw_quantiles(place, panel, has_label=place is axes[0])
         else:
             draw_density(place, panel, estimates.get(name, {}), of=of)
-        head_panel(place, str(name), loc="left", fontsize="medium")
+        canvas.head_panel(place, str(name), loc="left", fontsize="medium")
     handles: dict[str, object] = {}
     for place in axes:
         drawn, labels = place.get_legend_handles_labels()
@@ -77,14 +67,16 @@ def draw_density(
 ) -> None:
     """Draw the densities of one parameter, and mark other estimates on its axis."""
     value, posterior = panel["value"].to_numpy(), panel["posterior"].to_numpy()
-    axes.fill_between(value, posterior, color=TINT, alpha=0.45, linewidth=0.0, zorder=1)
-    axes.plot(value, posterior, color=ACCENT, linewidth=1.6, label=of, zorder=3)
+    axes.fill_between(value, posterior, color=canvas.TINT, alpha=0.45, linewidth=0.0, zorder=1)
+    axes.plot(value, posterior, color=canvas.ACCENT, linewidth=1.6, label=of, zorder=3)
     prior = panel["prior"].to_numpy()
     if np.isfinite(prior).all():
-        axes.plot(value, prior, color=GREY, linewidth=1.2, linestyle="--", label="prior", zorder=2)
+        axes.plot(
+            value, prior, color=canvas.GREY, linewidth=1.2, linestyle="--", label="prior", zorder=2
+        )
     for method, estimate in estimates.items():
         marker, share = MARKS.get(method, ("o", 0.03))
-        color, height = GREY if method == "ML" else ink(axes), share * posterior.max()
+        color, height = canvas.GREY if method == "ML" else canvas.ink(axes), share * posterior.max()
         axes.plot(
             estimate, height, marker, color=color, markersize=6, label=method, zorder=5,
             linestyle="none", clip_on=False,
@@ -100,12 +92,14 @@ def draw_quantiles(axes: Axes, panel: pd.DataFrame, *, has_label: bool = True) -
     below = cumulative_trapezoid(density, value, initial=0)
     below /= below[-1]
     inside = (below > ndtr(-FAR)) & (below < ndtr(FAR))
-    axes.plot(value[inside], ndtri(below[inside]), color=ACCENT, linewidth=1.6, zorder=3)
+    axes.plot(value[inside], ndtri(below[inside]), color=canvas.ACCENT, linewidth=1.6, zorder=3)
     low, high = np.interp([0.25, 0.75], below, value)
-    axes.axline((low, ndtri(0.25)), (high, ndtri(0.75)), linestyle="--", color=GREY, linewidth=1.0)
+    axes.axline(
+        (low, ndtri(0.25)), (high, ndtri(0.75)), linestyle="--", color=canvas.GREY, linewidth=1.0
+    )
     axes.spines[["top", "right"]].set_visible(False)
     if has_label:
-        label_y(axes, "normal quantile")
+        canvas.label_y(axes, "normal quantile")
 
 
 def single_density(
@@ -133,18 +127,20 @@ def single_density(
     figsize : tuple of float
         Of a new figure, in inches.
     """
-    axes = one_axes("density", (4.8, 3.0), **style)
+    axes = canvas.one_axes("density", (4.8, 3.0), **style)
     value, density = table["value"].to_numpy(), table["density"].to_numpy()
     inside = (value >= interval[0]) & (value <= interval[1])
     words = f"{100 * prob:g} % HPD interval"
-    axes.fill_between(value, density, where=inside, color=TINT, alpha=0.6, linewidth=0, label=words)
-    axes.plot(value, density, color=ACCENT, linewidth=1.6, label="posterior density")
+    axes.fill_between(
+        value, density, where=inside, color=canvas.TINT, alpha=0.6, linewidth=0, label=words
+    )
+    axes.plot(value, density, color=canvas.ACCENT, linewidth=1.6, label="posterior density")
     height = float(np.interp(mean, value, density))
-    axes.vlines(mean, 0.0, height, color=ink(axes), linewidth=1, linestyle=":", label="mean")
+    axes.vlines(mean, 0.0, height, color=canvas.ink(axes), linewidth=1, linestyle=":", label="mean")
     axes.set_ylim(0.0, 1.08 * density.max())
     axes.set_yticks([])
     axes.spines[["top", "right", "left"]].set_visible(False)
-    label_x(axes, name)
+    canvas.label_x(axes, name)
     if style.get("ax") is None:
         axes.figure.legend(loc="outside upper center", ncols=3, frameon=False, fontsize="small")
     return axes

@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ranef._typing import Axes, Panels, Style
-from ranef.plots.canvas import ACCENT, GREY, TINT, ink, label_x, label_y, note, panels_of
+from ranef.plots import canvas
 
 BINS = 40
 ZERO = 1e-6  # a statistic below it is zero
@@ -29,14 +29,14 @@ def null_statistics(table: pd.DataFrame, **style: Unpack[Style]) -> Panels:
         Of a new figure, in inches.
     """
     tests = [str(test) for test in table.attrs["observed"]]
-    axes = panels_of(tests, lambda _, rows: (5.6, 0.4 + 2.6 * rows), most=1, **style)
+    axes = canvas.panels_of(tests, lambda _, rows: (5.6, 0.4 + 2.6 * rows), most=1, **style)
     for place, (test, (observed, p_value)) in zip(
         axes, table.attrs["observed"].items(), strict=True
     ):
         drawn = table.loc[table["test"] == test, "statistic"].to_numpy()
         draw_null(place, drawn, observed, p_value)
         place.set_title(str(test), loc="left", fontsize="medium", parse_math=False)
-        label_x(place, table.attrs["kind"])
+        canvas.label_x(place, table.attrs["kind"])
     return axes
 
 
@@ -47,18 +47,22 @@ def draw_null(axes: Axes, drawn: NDArray[np.float64], observed: float, p_value: 
     positive = drawn[drawn > ZERO]
     shares, _ = np.histogram(positive, edges)
     reached = edges[1:] > observed
-    axes.stairs(shares / len(drawn), edges, fill=True, color=TINT, alpha=0.8)
+    axes.stairs(shares / len(drawn), edges, fill=True, color=canvas.TINT, alpha=0.8)
     axes.stairs(
-        np.where(reached, shares / len(drawn), 0.0), edges, fill=True, color=ACCENT, alpha=0.6
+        np.where(reached, shares / len(drawn), 0.0),
+        edges,
+        fill=True,
+        color=canvas.ACCENT,
+        alpha=0.6,
     )
     zeros = 1 - len(positive) / len(drawn)
     if zeros > 0:
-        axes.vlines(0.0, 0.0, zeros, color=GREY, linewidth=4)
+        axes.vlines(0.0, 0.0, zeros, color=canvas.GREY, linewidth=4)
         axes.annotate(
             f"{zeros:.0%} are zero", (0.0, zeros), textcoords="offset points", xytext=(-3.0, 3.0),
-            ha="left", va="bottom", fontsize="small", color=GREY,
+            ha="left", va="bottom", fontsize="small", color=canvas.GREY,
         )  # fmt: skip
-    axes.axvline(observed, ymax=0.8, color=ink(axes), linewidth=1.4)
+    axes.axvline(observed, ymax=0.8, color=canvas.ink(axes), linewidth=1.4)
     side = -1 if observed > 0.7 * top else 1
     axes.annotate(
         f"observed {observed:.3g}\np = {p_value:.3g}",
@@ -69,8 +73,10 @@ def draw_null(axes: Axes, drawn: NDArray[np.float64], observed: float, p_value: 
         ha="left" if side > 0 else "right",
         fontsize="small",
     )
-    note(axes, f"{len(drawn):,} simulated", (1.0, 1.0), xytext=(0.0, 4.0), ha="right", va="bottom")
-    label_y(axes, "share")
+    canvas.note(
+        axes, f"{len(drawn):,} simulated", (1.0, 1.0), xytext=(0.0, 4.0), ha="right", va="bottom"
+    )
+    canvas.label_y(axes, "share")
     axes.set_ylim(0.0, 1.25 * max(zeros, float(np.max(shares)) / len(drawn)))
     axes.set_xlim(-0.02 * top, top)
     axes.spines[["top", "right"]].set_visible(False)

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
 from ranef._typing import Axes, Style
-from ranef.plots.canvas import GREY, label_x, label_y, note, one_axes
+from ranef.plots import canvas
 
 MAX_LINES = 10  # that have colours of their own
 
@@ -37,12 +37,12 @@ def power_curves(
     figsize : tuple of float, optional
         Of a new figure, in inches.
     """
-    axes = one_axes("power", (6.4, 4.4), **style)
+    axes = canvas.one_axes("power", (6.4, 4.4), **style)
     for level, words in ((target, "target"), (alpha, "level of the test")):
         if level is not None:
-            axes.axhline(level, color=GREY, linewidth=0.8, linestyle="--", zorder=1)
+            axes.axhline(level, color=canvas.GREY, linewidth=0.8, linestyle="--", zorder=1)
             place = {"xytext": (-2.0, 2.0), "ha": "right", "va": "bottom"}
-            note(axes, f"{words}, {level:g}", (1.0, (level + 0.02) / 1.04), **place)
+            canvas.note(axes, f"{words}, {level:g}", (1.0, (level + 0.02) / 1.04), **place)
     groups = list(table.groupby("line", sort=False))
     for i, (name, line) in enumerate(groups):
         drawn = line.sort_values("size")
@@ -50,9 +50,9 @@ def power_curves(
         axes.fill_between(drawn["size"], drawn["lower"], drawn["upper"], color=color, alpha=0.2)
         axes.plot(drawn["size"], drawn["power"], "o-", color=color, markersize=4, label=str(name))
     axes.set_ylim(-0.02, 1.02)
-    label_x(axes, size)
+    canvas.label_x(axes, size)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))  # sizes are counts
-    label_y(axes, "power, with 95 % interval")
+    canvas.label_y(axes, "power, with 95 % interval")
     axes.spines[["top", "right"]].set_visible(False)
     if len(groups) > 1:
         axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize="small")

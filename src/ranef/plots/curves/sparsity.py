@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ranef._typing import Axes, Panels, Size, Style
-from ranef.plots.canvas import axes_of, new_figure
+from ranef.plots import canvas
 
 MAX_CELLS = 400  # rows, or columns, that are drawn one by one
 
@@ -27,7 +27,7 @@ def sparsity(table: pd.DataFrame, **style: Unpack[Style]) -> Panels:
         Of a new figure, in inches.
     """
     shapes = table.attrs["shapes"]
-    axes = axes_of(list(shapes), partial(_new_axes, shapes), **style)
+    axes = canvas.axes_of(list(shapes), partial(_new_axes, shapes), **style)
     for place, (name, shape) in zip(axes, shapes.items(), strict=True):
         entries = table[table["matrix"] == name]
         draw_matrix(place, entries, shape)
@@ -63,7 +63,7 @@ def draw_matrix(axes: Axes, entries: pd.DataFrame, shape: tuple[int, int]) -> No
 
 
 def _new_axes(shapes: dict[str, tuple[int, int]], figsize: Size | None) -> Panels:
-    figure = new_figure((8.4, 5.2), figsize)
+    figure = canvas.new_figure((8.4, 5.2), figsize)
     grid = figure.add_gridspec(2, 6, height_ratios=(1, 1.15))
     wide = [name for name, (rows, columns) in shapes.items() if rows != columns]
     square = [name for name in shapes if name not in wide] if wide else list(shapes)[2:]
