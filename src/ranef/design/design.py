@@ -435,26 +435,17 @@ def leaving_out(design: Design, places: NDArray[np.intp]) -> Design:
     if condensed is not None:
         own = condensed.ones[is_kept], condensed.counts[is_kept], condensed.log_weights[is_kept]
         condensed = Condensed(*own, unweighted=None)
-    kept: dict[str, Any] = {
-        "X": rows.X[is_kept],
-        "y": rows.y[is_kept],
-        "weights": rows.weights[is_kept],
-        "offset": rows.offset[is_kept],
-        "terms": tuple(_kept(term, is_kept) for term in rows.terms),
-        "index": rows.index[is_kept],
-    }
+    left = rows.at(is_kept)
+    left = replace(left, terms=tuple(map(_with_present_levels, left.terms)))
     if rows.repeats is not None:
-        condensed = repeated(replace(rows, **kept), rows.repeats[is_kept])
-    return design.with_rows(**kept, condensed=condensed)
+        condensed = repeated(left, rows.repeats[is_kept])
+    return design.with_rows(**vars(replace(left, condensed=condensed)))
 
 
-def _kept(term: TermRows, is_kept: NDArray[np.bool_]) -> TermRows:
-    factor = term.grouping
-    present, codes = np.unique(factor.codes[is_kept], return_inverse=True)
-    levels = factor.levels[present]
-    codes = codes.astype(np.int64)
-    grouping = replace(factor, levels=levels, codes=codes, numbers=codes, parts=())
-    return replace(term, grouping=grouping, columns=term.columns[is_kept])
+def _with_present_levels(term: TermRows) -> TermRows:
+    present, found = np.unique(term.codes, return_inverse=True)
+    codes, levels = found.astype(np.int64), term.grouping.levels[present]
+    return replace(term, grouping=replace(term.grouping, levels=levels, codes=codes, numbers=codes))
 
 
 # ------------------------------------------------------------------- offset, terms and grouping

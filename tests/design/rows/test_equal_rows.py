@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 import ranef as rf
-from ranef.design.rows.equal_rows import equal_rows, first_rows, repeated, rows_at
+from ranef.design.rows.equal_rows import equal_rows, first_rows, repeated
 
 FORMULA = "y ~ a * b + offset(e) + (a | g) + (1 | h)"
 
@@ -49,7 +49,7 @@ def test_the_first_row_of_each_number_stands_for_it() -> None:
     rows = rf.Model(FORMULA, data, family="poisson").design.rows
     numbers = equal_rows(rows, len(data))
     assert numbers is not None
-    few = rows_at(rows, first_rows(numbers))
+    few = rows.at(first_rows(numbers))
     np.testing.assert_array_equal(few.X[numbers], rows.X)
     np.testing.assert_array_equal(few.offset[numbers], rows.offset)
     for own, term in zip(few.terms, rows.terms, strict=True):
@@ -64,7 +64,7 @@ def test_rows_that_stand_for_equal_ones_have_their_sums() -> None:
     weights = np.random.default_rng(1).choice([0.5, 2.0], len(rows.y))
     found = repeated(replace(rows, weights=counts * weights), counts)
     assert found.unweighted is not None
-    unweighted, all_rows = found.unweighted, rows_at(rows, np.repeat(np.arange(300), counts))
+    unweighted, all_rows = found.unweighted, rows.at(np.repeat(np.arange(300), counts))
     assert unweighted.n == len(all_rows.y)
     columns = [(unweighted.X[:, 1], all_rows.X[:, 1]), (unweighted.y, all_rows.y)]
     for few, many in columns:

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 INNER = 0.6180339887  # of the way through a range, where few expressions are zero
 MAX_CELLS = 10_000  # combinations of the levels of the factors of one column
-CONSTANT = 1e-12  # relative error of a coding
 
 _FUNCTIONS: Mapping[str, Callable[[Any], Any]] = {
     "log": lambda x: x.log(),

@@ -66,28 +66,9 @@ class NewRows(ReadOnly):
 
     def part(self, chosen: slice | Places) -> NewRows:
         """Return some of these rows."""
-        terms = [
-            replace(
-                term,
-                grouping=replace(
-                    term.grouping,
-                    codes=term.codes[chosen],
-                    numbers=term.grouping.numbers[chosen],
-                    parts=(),
-                ),
-                columns=term.columns[chosen],
-            )
-            for term in self.terms
-        ]
-        return replace(
-            self,
-            X=self.X[chosen],
-            terms=tuple(terms),
-            offset=self.offset[chosen],
-            weights=self.weights[chosen],
-            index=self.index[chosen],
-            places=self.places[chosen],
-        )
+        names = "X", "offset", "weights", "index", "places"
+        kept: dict[str, Any] = {name: getattr(self, name)[chosen] for name in names}
+        return replace(self, **kept, terms=tuple(term.at(chosen) for term in self.terms))
 
 
 def own_rows(

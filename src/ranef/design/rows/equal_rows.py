@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from ranef._typing import Array, Codes, Places
-from ranef.design.rows.rows import Condensed, Rows, TermRows
+from ranef.design.rows.rows import Condensed, Rows
 
 
 def equal_rows(rows: Rows, most: int) -> Codes | None:
@@ -84,22 +84,3 @@ def repeated(rows: Rows, counts: Codes) -> Condensed:
         condensed=Condensed(root, counts, zeros, unweighted=None),
     )
     return Condensed(ones, counts, logs, unweighted, are_equal=True)
-
-
-def rows_at(rows: Rows, places: Places) -> Rows:
-    """Return the rows in some places, with all levels."""
-    return replace(
-        rows,
-        X=rows.X[places],
-        y=rows.y[places],
-        weights=rows.weights[places],
-        offset=rows.offset[places],
-        terms=tuple(_term_at(term, places) for term in rows.terms),
-        index=rows.index[places],
-    )
-
-
-def _term_at(term: TermRows, places: Places) -> TermRows:
-    codes, numbers = term.codes[places], term.grouping.numbers[places]
-    grouping = replace(term.grouping, codes=codes, numbers=numbers, parts=())
-    return replace(term, grouping=grouping, columns=term.columns[places])

@@ -6,14 +6,14 @@ good as the data's own, and may be fewer; then they say what they stand for (`Co
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ranef._typing import Array, Codes, Flags
+from ranef._typing import Array, Codes, Flags, Places
 from ranef.design.data_frame import CompleteRows
 from ranef.design.groups import Factor
 from ranef.design.rows.pair_sums import PairSums
@@ -48,6 +48,12 @@ class TermRows(ReadOnly):
     def codes(self) -> Codes:
         """The level of each row, shape (n,); -1 for a level that is not known."""
         return self.grouping.codes
+
+    def at(self, places: slice | Places | Flags) -> TermRows:
+        """Return some of these rows, with all levels."""
+        codes, numbers = self.codes[places], self.grouping.numbers[places]
+        grouping = replace(self.grouping, codes=codes, numbers=numbers, parts=())
+        return replace(self, grouping=grouping, columns=self.columns[places])
 
     def meets(self, other: TermRows) -> tuple[Codes, Codes]:
         """Return the levels of this term and of another that meet in some row of the data."""
@@ -192,6 +198,12 @@ class Rows(ReadOnly):
         change = pairs.changes[t][:, j]
         squares = change @ pairs.own[t] @ change
         return np.flatnonzero(squares > ROUNDING * squares.max(initial=0.0))
+
+    def at(self, places: slice | Places | Flags) -> Rows:
+        """Return some of these rows, with all levels."""
+        names = "X", "y", "weights", "offset", "index"
+        kept: dict[str, Any] = {name: getattr(self, name)[places] for name in names}
+        return replace(self, **kept, terms=tuple(term.at(places) for term in self.terms))
 
     def term(self, label: str) -> TermRows:
         """Return the rows of the term of a label."""

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranef._typing import Array, Codes
-from ranef.design.rows.equal_rows import equal_rows, first_rows, rows_at
+from ranef.design.rows.equal_rows import equal_rows, first_rows
 from ranef.design.rows.rows import Rows
 from ranef.families.family import Family
 from ranef.numerics.matrices import summed_by
@@ -102,7 +102,7 @@ def cells_of(rows: Rows, family: Family, *, together: bool = True) -> RowCells:
     if codes is None:
         return RowCells(family, rows, rows, None, None)
     means, constant = _means(family, rows, codes, rows.y)
-    of_cells = replace(rows_at(rows, first_rows(codes)), y=means)
+    of_cells = replace(rows.at(first_rows(codes)), y=means)
     of_cells = replace(of_cells, weights=summed_by(codes, rows.weights))
     return RowCells(family, rows, of_cells, codes, constant)
 
