@@ -18,6 +18,8 @@ type Places = NDArray[np.intp]
 """Places in an array, as NumPy's indices."""
 type Codes = NDArray[np.int64]
 """The level of each row, from 0."""
+type Integers = NDArray[np.int64]
+"""Whole numbers, such as how many rows each level has, or places on a lattice."""
 type Seed = int | np.random.Generator | np.random.SeedSequence | np.random.BitGenerator | None
 """What random numbers are made of."""
 type Axes = matplotlib.axes.Axes

@@ -7,9 +7,8 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ranef._typing import Array
+from ranef._typing import Array, Flags
 from ranef.comparison.f_test import f_test
 from ranef.comparison.nesting import Extra, extra
 from ranef.comparison.null_distributions import (
@@ -276,7 +275,7 @@ def _exact(pair: Pair, simulation: Simulation) -> NestedTest:
 def _bootstrap(pair: Pair, simulation: Simulation) -> NestedTest:
     engine = engine_of(pair.large)
 
-    def simulate(size: int, first: int) -> tuple[Array, NDArray[np.bool_]]:
+    def simulate(size: int, first: int) -> tuple[Array, Flags]:
         return engine.null_statistics(
             pair.small.fitted_model,
             size,

@@ -15,10 +15,9 @@ from dataclasses import dataclass, field, replace
 from math import comb
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import special
 
-from ranef._typing import Array, Flags, Places
+from ranef._typing import Array, Flags, Integers, Places
 from ranef.comparison.f_test import WaldTest
 from ranef.design.design import Design
 from ranef.errors import FitError
@@ -203,9 +202,9 @@ class Spectrum:
     """
 
     mu: Array
-    counts: NDArray[np.int64]
+    counts: Integers
     xi: Array
-    xi_counts: NDArray[np.int64]
+    xi_counts: Integers
     df_residual: int
     nu: int
     fixed: int = 0
@@ -416,7 +415,7 @@ def _eigenvalues(d: Array, U: Array) -> Array:
     return np.concatenate([reduced, np.repeat(values, counts - lengths)])
 
 
-def _pooled(values: Array) -> tuple[Array, NDArray[np.int64]]:
+def _pooled(values: Array) -> tuple[Array, Integers]:
     """Return different values, and how often each occurs."""
     ordered = np.sort(values)
     pool = np.cumsum(np.diff(ordered, prepend=-np.inf) > EIGENVALUE_TOLERANCE * ordered) - 1

@@ -43,7 +43,7 @@ class Source:
             self._refuse_repeated(name)
         return self.read(list(used))
 
-    def values(self, argument: str | ArrayLike | None, name: str) -> NDArray[np.float64] | None:
+    def values(self, argument: str | ArrayLike | None, name: str) -> Array | None:
         """Return the numbers of `weights=` or `offset=`, a column's name or an array."""
         if argument is None:
             return None
@@ -77,8 +77,8 @@ class CompleteRows:
     """
 
     columns: pd.DataFrame
-    weights: NDArray[np.float64] | None
-    offset: NDArray[np.float64] | None
+    weights: Array | None
+    offset: Array | None
     left_out: int = 0
 
     def frame(self, **names: str | None) -> pd.DataFrame:
@@ -128,8 +128,8 @@ def _taken(frame: pd.DataFrame, names: list[str], used: list[str]) -> pd.DataFra
 
 def complete_rows(
     columns: pd.DataFrame,
-    weights: NDArray[np.float64] | None,
-    offset: NDArray[np.float64] | None,
+    weights: Array | None,
+    offset: Array | None,
     missing: str,
     weights_as: str = "weights",
 ) -> CompleteRows:
@@ -212,7 +212,7 @@ def _check_extras(rows: CompleteRows) -> None:
         raise DataError(message + "Leave out the rows that should not count.")
 
 
-def check_magnitude(subject: str, values: NDArray[np.float64]) -> None:
+def check_magnitude(subject: str, values: Array) -> None:
     """Refuse numbers so large that powers of them overflow, or so small that these vanish.
 
     Raises
@@ -224,7 +224,7 @@ def check_magnitude(subject: str, values: NDArray[np.float64]) -> None:
         raise DataError(f"{subject} has values of the order of {size:.0e}: rescale it.")
 
 
-def _as_numbers(values: ArrayLike, name: str, n: int) -> NDArray[np.float64]:
+def _as_numbers(values: ArrayLike, name: str, n: int) -> Array:
     """Return numbers, one a row, nan where one is missing or masked."""
     try:
         shape = np.shape(values)
@@ -290,9 +290,9 @@ class Categorical:
         What speaks for some of these being known levels in another type, in words.
     """
 
-    codes: NDArray[np.int64]
+    codes: Codes
     levels: pd.Index[Any]
-    numbers: NDArray[np.int64]
+    numbers: Codes
     coding: Coding = field(default_factory=Coding)
     unseen: tuple[object, ...] = ()
     doubt: str = ""

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from ranef._typing import Array
+from ranef._typing import Array, Places
 from ranef.covariances.covariance import Covariance, Diagonal, Unstructured
 from ranef.design.data_frame import complete_rows, open_frame
 from ranef.design.evaluate import Functions, Interpreter, Memory, callables, one_column
@@ -412,7 +412,7 @@ def full_rank(design: Design) -> Design:
     return design if len(kept) == len(design.fixed) else with_columns(design, kept)
 
 
-def with_columns(design: Design, kept: Sequence[int] | NDArray[np.intp]) -> Design:
+def with_columns(design: Design, kept: Sequence[int] | Places) -> Design:
     """Return a design with some of its fixed columns."""
     rows, places = design.sufficient, np.asarray(kept, dtype=np.intp)
     condensed = rows.condensed
@@ -427,7 +427,7 @@ def with_columns(design: Design, kept: Sequence[int] | NDArray[np.intp]) -> Desi
     )
 
 
-def leaving_out(design: Design, places: NDArray[np.intp]) -> Design:
+def leaving_out(design: Design, places: Places) -> Design:
     """Return a design without the rows in some places, and without levels that lose all rows."""
     rows, condensed = design.sufficient, design.sufficient.condensed
     is_kept = np.ones(len(rows.y), dtype=bool)

@@ -14,9 +14,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from ranef._typing import Array
+from ranef._typing import Array, Flags
 from ranef.design.data_frame import (
     Categorical,
     check_magnitude,
@@ -51,7 +50,7 @@ _COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
 
 Functions = Mapping[str, Callable[..., Any]]
 
-Value = Array | NDArray[np.bool_] | Categorical
+Value = Array | Flags | Categorical
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from pandas.api.types import is_numeric_dtype
 
+from ranef._typing import Array
 from ranef.design.design import Design, RandomTerm
 from ranef.design.rows.rows import Rows
 from ranef.families.family import Family
@@ -134,9 +134,7 @@ def corr_name(term: RandomTerm, i: int, j: int) -> str:
     return f"corr_{term.label}[{term.coefs[i]}, {term.coefs[j]}]"
 
 
-def named(
-    design: Design, draws: Mapping[str, NDArray[np.float64]], family: Family = GAUSSIAN
-) -> xr.Dataset:
+def named(design: Design, draws: Mapping[str, Array], family: Family = GAUSSIAN) -> xr.Dataset:
     """Return draws as a data set, with the dimensions and labels of a posterior.
 
     Parameters
@@ -171,7 +169,7 @@ def observed(rows: Rows) -> xr.Dataset:
     return xr.Dataset({"y": ("obs", rows.y)}, {"obs": list(labels(rows.index))})
 
 
-def by_row(rows: Rows, values: NDArray[np.float64]) -> xr.Dataset:
+def by_row(rows: Rows, values: Array) -> xr.Dataset:
     """Return a number of each row and draw as the variable `y` of a group of a posterior.
 
     Parameters

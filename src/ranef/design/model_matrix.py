@@ -14,7 +14,6 @@ from math import comb, prod
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from ranef._typing import Array, Flags
 from ranef.design.data_frame import (
@@ -62,7 +61,7 @@ class Columns:
     """
 
     names: tuple[str, ...]
-    values: NDArray[np.float64]
+    values: Array
     numeric: tuple[bool, ...]
     origins: tuple[Origin, ...]
     codings: Mapping[str, str]

@@ -19,11 +19,10 @@ from itertools import compress
 
 import numpy as np
 import scipy
-from numpy.typing import NDArray
 from scipy import special
 from scipy.linalg import null_space
 
-from ranef._typing import Array
+from ranef._typing import Array, Flags
 from ranef.design.design import Design
 from ranef.families.family import Family
 from ranef.formula.terms import INTERCEPT
@@ -100,7 +99,7 @@ def _wanted_moves(y: Array, family: Family) -> Array:
     return sign
 
 
-def _scaled(X: Array, priced: NDArray[np.bool_]) -> Array:
+def _scaled(X: Array, priced: Flags) -> Array:
     """Centre the columns if there is an intercept, and bring them to one scale.
 
     Centring changes the coefficient of the intercept alone, and helps with a predictor such as a
@@ -135,7 +134,7 @@ def _is_balanced(moved: Array, still: Array) -> bool:
     return False
 
 
-def _direction(moved: Array, still: Array, priced: NDArray[np.bool_]) -> Array | None:
+def _direction(moved: Array, still: Array, priced: Flags) -> Array | None:
     """Return the shortest d with moved d >= 0 and 1 on average, and still d = 0, or None."""
     if 0 in moved.shape:
         return None

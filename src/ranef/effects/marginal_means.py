@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from ranef._typing import Integers
 from ranef.arguments import check_choice, check_known
 from ranef.design.new_data.new_rows import rows_of
 from ranef.effects.linear_functions import interval_words, of_changes, of_means, wanted_of
@@ -23,7 +23,7 @@ from ranef.printing.frames import captioned
 METHODS = ("pairs", "reference", "sequential")
 
 type Variables = str | Sequence[str]
-type Pairs = NDArray[np.int64]
+type Pairs = Integers
 
 
 def means(

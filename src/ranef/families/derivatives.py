@@ -16,10 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.polynomial.polynomial import polyval
-from numpy.typing import NDArray
 from scipy import special
 
-from ranef._typing import Array
+from ranef._typing import Array, Flags
 
 if TYPE_CHECKING:
     from ranef.families.links import Curve, Link
@@ -139,7 +138,7 @@ class Distribution:
     parts: Callable[..., Parts]
     others: Callable[..., tuple[Array, list[ByPsi]]]
     information: Callable[..., Array]
-    supported: Callable[[Array], NDArray[np.bool_]] | None = None
+    supported: Callable[[Array], Flags] | None = None
     is_normal: bool = False
     constant: Callable[[Array, Array], Array] | None = None
     of_means: bool = False
@@ -191,12 +190,12 @@ class Distribution:
         return self.information(x, w, *psi) * (first * first)
 
 
-def is_count(y: Array) -> NDArray[np.bool_]:
+def is_count(y: Array) -> Flags:
     """Return whether numbers are 0, 1, 2 and so on."""
     return np.asarray((y >= 0) & (y == np.floor(y)))
 
 
-def is_positive(y: Array) -> NDArray[np.bool_]:
+def is_positive(y: Array) -> Flags:
     """Return whether numbers are above 0."""
     return np.asarray(y > 0)
 

@@ -20,9 +20,8 @@ from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ranef._typing import Array
+from ranef._typing import Array, Flags
 from ranef.errors import FitError, listed
 from ranef.families.derivatives import (
     Apart,
@@ -523,7 +522,7 @@ class Family:
             slope = differenced(lambda at: self.mean(at, psi), eta, self.link.step(eta))[1]
         return np.asarray(w * slope**2 / self.unit_variance(mu, psi))
 
-    def _domain(self, eta: Array) -> tuple[NDArray[np.bool_], Array]:
+    def _domain(self, eta: Array) -> tuple[Flags, Array]:
         """Return where eta is possible, and eta with 1 where it is not."""
         if not self.link.positive:
             return np.ones((), dtype=np.bool_), eta

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from ranef._typing import Array, Axes, Seed
+from ranef._typing import Array, Axes, Places, Seed
 from ranef.arguments import (
     check_choice,
     check_counts,
@@ -348,7 +348,7 @@ class PosteriorFit(Fit):
         """
         return self.marginals.drawn.variable(name)
 
-    def draws_at(self, chosen: NDArray[np.intp] | slice = slice(None)) -> Draws:
+    def draws_at(self, chosen: Places | slice = slice(None)) -> Draws:
         """Return some draws of all parameters, by default all of them, chain after chain."""
         return self.marginals.drawn.draws_at(chosen)
 

@@ -21,7 +21,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from ranef._typing import Array, Places
+from ranef._typing import Array, Codes, Flags, Places
 from ranef.arguments import check_choice
 from ranef.design.data_frame import coded
 from ranef.design.design import Design
@@ -59,7 +59,7 @@ class Units(ReadOnly):
 
     unit: str
     factor: str | None
-    codes: NDArray[np.int64] | None
+    codes: Codes | None
     labels: pd.Index[Any]
 
     @property
@@ -132,7 +132,7 @@ class Scores(ReadOnly):
     lpd: Array
     khat: Array
     mcse: Array
-    repaired: NDArray[np.bool_]
+    repaired: Flags
     draws: int
     method: str
     bias: Array | float = 0.0
@@ -141,7 +141,7 @@ class Scores(ReadOnly):
     def of(
         units: Units,
         estimates: tuple[Array, Array, Array, Array],
-        repaired: NDArray[np.bool_],
+        repaired: Flags,
         draws: int,
         method: str,
         *,

@@ -33,7 +33,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from ranef._typing import Array, Codes, Places
+from ranef._typing import Array, Codes, Integers, Places
 from ranef.design.design import Design, full_rank
 from ranef.design.groups import Components, components_of
 from ranef.design.model_matrix import RANK_TOLERANCE, independent_columns
@@ -149,7 +149,7 @@ class HeldOut:
 
     target: LinearPosterior
     units: Units
-    n_rows: NDArray[np.int64]
+    n_rows: Integers
     log_weights: Array
     effects: RandomEffects
     C: Array

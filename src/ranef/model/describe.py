@@ -7,8 +7,8 @@ from itertools import combinations, compress
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from ranef._typing import Codes
 from ranef.covariances.covariance import Bases
 from ranef.design.data_frame import is_spoilt, numbers_hint
 from ranef.design.design import Design, RandomTerm
@@ -145,7 +145,7 @@ def _relation(a: Factor, b: Factor) -> str:
     return f"{a.name} and {b.name} are partially crossed: {cells} of {possible} combinations occur"
 
 
-def _cell_of(a: Factor, b: Factor) -> NDArray[np.int64]:
+def _cell_of(a: Factor, b: Factor) -> Codes:
     """Return the combination of two factors' levels of each row, as a number."""
     of_a, of_b = a.meets(b)
     return of_a * len(b.levels) + of_b

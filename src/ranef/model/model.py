@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from ranef._typing import Seed
+from ranef._typing import Array, Seed
 from ranef.arguments import check_choice, check_options, check_seed, option_names
 from ranef.covariances.covariance import pull_back
 from ranef.design import identifiability
@@ -364,9 +364,7 @@ class Model(DataPictures, CriterionPictures, Printed):
         """
         return self._linear("log_marginal", "log_likelihood").marginal(theta, sigma)[0]
 
-    def log_marginal_gradient(
-        self, theta: ArrayLike, sigma: float
-    ) -> tuple[NDArray[np.float64], float]:
+    def log_marginal_gradient(self, theta: ArrayLike, sigma: float) -> tuple[Array, float]:
         """Return the derivatives of `log_marginal` with respect to theta and sigma.
 
         Parameters
@@ -549,7 +547,7 @@ class Model(DataPictures, CriterionPictures, Printed):
         parameters: Mapping[str, float] | None = None,
         *,
         n_agq: int = 1,
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64], dict[str, float]]:
+    ) -> tuple[Array, Array, dict[str, float]]:
         """Return the derivatives of `log_likelihood`.
 
         Parameters

@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ranef._typing import Array, Places
 from ranef.numerics.matrices import threads_for
@@ -36,7 +35,7 @@ def orthonormal(c: Array, weights: Array, degree: int) -> Array:
     return np.ascontiguousarray((np.linalg.qr(root * powers)[0] / root).T)
 
 
-def products(along: Sequence[Array], degree: int) -> tuple[Array, NDArray[np.intp]]:
+def products(along: Sequence[Array], degree: int) -> tuple[Array, Places]:
     """Return all products of polynomials along coordinates up to a total degree, and the degrees.
 
     Parameters

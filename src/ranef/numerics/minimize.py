@@ -14,9 +14,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ranef._typing import Array
+from ranef._typing import Array, Flags
 from ranef.errors import Convergence
 from ranef.numerics.finite_differences import (
     MIN_COORDINATE,
@@ -283,7 +282,7 @@ def _simplified(
     return settled
 
 
-def _still(count: _Counter, x: Array) -> NDArray[np.bool_]:
+def _still(count: _Counter, x: Array) -> Flags:
     """Return which coordinates are at rest at exactly zero, by the symmetry of the objective.
 
     A step of one from there would gain less than rounding, to first order. They do not mix with
@@ -319,7 +318,7 @@ def _downwards(count: _Counter, x: Array, hessian: Array) -> list[Array]:
     return [x + sign * size * direction for size in LENGTHS for sign in (1, -1)]
 
 
-def _negative_curvature(hessian: Array, still: NDArray[np.bool_]) -> Array | None:
+def _negative_curvature(hessian: Array, still: Flags) -> Array | None:
     """Return a direction in which the objective curves downwards, if there is one."""
     if not hessian.size or not np.isfinite(hessian).all():
         return None

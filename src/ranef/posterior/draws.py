@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import pandas as pd
 import scipy
-from numpy.typing import NDArray
 
-from ranef._typing import Array
+from ranef._typing import Array, Places
 from ranef.arguments import is_one_of
 from ranef.covariances.partial_correlations import cholesky_of_correlations, correlations
 from ranef.design.design import Design, RandomTerm
@@ -240,7 +239,7 @@ class DrawnMarginals:
             psi=np.array([*draws_of_psi]).reshape(len(draws_of_psi), len(mean)),
         )
 
-    def draws_at(self, chosen: NDArray[np.intp] | slice = slice(None)) -> Draws:
+    def draws_at(self, chosen: Places | slice = slice(None)) -> Draws:
         """Return some draws of all parameters, by default all of them, chain after chain."""
         parameters = {name: self.variable(name)[chosen] for name in self.family.parameters}
         terms = self.design.terms

@@ -22,9 +22,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ranef._typing import Array
+from ranef._typing import Array, Places
 from ranef.covariances.covariance import factors
 from ranef.design.design import Design
 from ranef.likelihood.linear import blocked_cholesky, many_thetas
@@ -77,7 +76,7 @@ class FixedPart:
     back: Array
     noise: Array
     change: Array
-    order: tuple[NDArray[np.intp], NDArray[np.intp]]
+    order: tuple[Places, Places]
 
     def effects(self, gamma: Array, given: Array, z: Array | None = None) -> Array:
         """Return all fixed effects on the user's scale, shape (..., p'').

@@ -15,10 +15,9 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import special
 
-from ranef._typing import Array
+from ranef._typing import Array, Codes, Flags, Places
 from ranef.covariances.covariance import Covariance
 from ranef.numerics.constants import LOG_2, LOG_2PI, LOG_PI
 from ranef.numerics.matrices import spans
@@ -69,9 +68,9 @@ class Space:
 
     names: tuple[str, ...]
     coordinates: tuple[Coordinate, ...]
-    free: NDArray[np.intp]
+    free: Places
     known: Array
-    relative: NDArray[np.bool_]
+    relative: Flags
     n_given: int
     covariances: tuple[Covariance, ...]
 
@@ -86,7 +85,7 @@ class Space:
         return tuple(self.names[i] for i in self.free)
 
     @cached_property
-    def codes(self) -> NDArray[np.int64]:
+    def codes(self) -> Codes:
         """Family and transform of each coordinate, shape (d, 2)."""
         codes = [(c.family, c.transform) for c in self.coordinates]
         return np.array(codes, dtype=np.int64).reshape(-1, 2)

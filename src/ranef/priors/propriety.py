@@ -47,9 +47,8 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ranef._typing import Array
+from ranef._typing import Array, Codes, Integers
 from ranef.design.design import Design, RandomTerm
 from ranef.design.model_matrix import RANK_TOLERANCE, independent_columns
 from ranef.design.rows.rows import TermRows
@@ -150,7 +149,7 @@ class _StandardDeviation:
     rows: TermRows
     j: int
     prior: Prior
-    levels: NDArray[np.int64]
+    levels: Codes
 
     @property
     def name(self) -> str:
@@ -347,7 +346,7 @@ def _fits_all_rows(design: Design, priors: Priors) -> bool:
 # Linear algebra
 
 
-def _columns(sd: _StandardDeviation, rows: NDArray[np.int64]) -> Array:
+def _columns(sd: _StandardDeviation, rows: Integers) -> Array:
     """Return rows of the columns of Z that belong to a standard deviation, scaled to length 1."""
     column, codes = sd.rows.columns[:, sd.j], sd.rows.codes
     size = np.sqrt(np.bincount(codes, column**2))[sd.levels]

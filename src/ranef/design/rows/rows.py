@@ -11,9 +11,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from ranef._typing import Array, Codes, Flags, Places
+from ranef._typing import Array, Codes, Flags, Integers, Places
 from ranef.design.data_frame import CompleteRows
 from ranef.design.groups import Factor
 from ranef.design.rows.pair_sums import PairSums
@@ -98,7 +97,7 @@ class Condensed(ReadOnly):
     """
 
     ones: Array
-    counts: NDArray[np.int64]
+    counts: Integers
     log_weights: Array
     unweighted: Rows | None
     pairs: PairSums | None = None
@@ -143,7 +142,7 @@ class Rows(ReadOnly):
         return len(self.y) if self.condensed is None else int(self.condensed.counts.sum())
 
     @property
-    def repeats(self) -> NDArray[np.int64] | None:
+    def repeats(self) -> Integers | None:
         """How many equal rows of the data each row stands for, shape (n,); None for one each."""
         found = self.condensed
         return None if found is None or not found.are_equal else found.counts

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from ranef._typing import Array, Flags
+from ranef._typing import Array, Codes, Flags, Integers, Places
 from ranef.design.design import Design, RandomTerm
 from ranef.design.model_matrix import combinations_of
 from ranef.numerics.matrices import ReadOnly
@@ -47,9 +46,9 @@ class GroupingColumns:
     columns: Array
     shares: Mapping[str, Array]
     places: Mapping[str, list[int]]
-    codes: NDArray[np.int64]
+    codes: Codes
     fixed_shares: Array
-    others: NDArray[np.intp]
+    others: Places
 
     @property
     def name(self) -> str:
@@ -139,9 +138,9 @@ class OwnRegressions(ReadOnly):
     variances: Array
     determined: Flags
     aliased: Flags
-    ranks: NDArray[np.int64]
-    counts: NDArray[np.int64]
-    codes: NDArray[np.int64]
+    ranks: Integers
+    counts: Integers
+    codes: Codes
 
     def sums(self, values: Array) -> Array:
         """Return the sums over the rows of each group, shape (m, ...)."""
@@ -156,7 +155,7 @@ class OwnRegressions(ReadOnly):
 
 
 def own_regressions(
-    columns: Array, others: Array, weights: Array, codes: NDArray[np.int64], m: int
+    columns: Array, others: Array, weights: Array, codes: Codes, m: int
 ) -> OwnRegressions:
     """Find what the rows of each group determine.
 
@@ -203,9 +202,7 @@ def own_regressions(
     )
 
 
-def _by_size(
-    codes: NDArray[np.int64], m: int
-) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+def _by_size(codes: Codes, m: int) -> Iterator[tuple[Places, Places]]:
     """Yield the groups of one size, and their rows, shape (groups, size)."""
     order, counts = np.argsort(codes, kind="stable"), np.bincount(codes, minlength=m)
     starts = np.cumsum(counts) - counts

@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from scipy import special, stats
 
-from ranef._typing import Array, Flags
+from ranef._typing import Array, Codes, Flags, Integers
 from ranef.design.design import Design
 from ranef.design.groups import is_nested
 from ranef.design.rows.rows import TermRows
@@ -89,7 +88,7 @@ class OwnEstimates:
         return np.where(found.determined, np.sqrt(found.variances), np.nan)
 
     @property
-    def df(self) -> NDArray[np.int64]:
+    def df(self) -> Integers:
         """The degrees of freedom of the residuals of each group, shape (m,)."""
         return self.regressions.counts - self.regressions.ranks
 
@@ -225,7 +224,7 @@ def reliability(design: Design, one: OwnEstimates, fit: Estimates) -> Array:
         return np.where(signal > 0, signal / (signal + noise), np.where(np.isnan(noise), noise, 0))
 
 
-def _variance(lines: Array, codes: NDArray[np.int64], term: TermRows, cov: Array, m: int) -> Array:
+def _variance(lines: Array, codes: Codes, term: TermRows, cov: Array, m: int) -> Array:
     """Return the variance that random effects of another term bring into coefficients, (m, k)."""
     pairs, place = np.unique(np.stack([codes, term.codes]), axis=1, return_inverse=True)
     total = np.zeros((m, lines.shape[1]))

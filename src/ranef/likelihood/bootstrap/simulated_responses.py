@@ -19,10 +19,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import sparse
 
-from ranef._typing import Array, Codes
+from ranef._typing import Array, Codes, Flags, Places
 from ranef.design.design import Design
 from ranef.design.groups import by_factor, transposed
 from ranef.design.model_matrix import independent_columns
@@ -70,7 +69,7 @@ class Responses:
     def __len__(self) -> int:
         return len(self.squares)
 
-    def at(self, which: NDArray[np.intp]) -> Responses:
+    def at(self, which: Places) -> Responses:
         """Return some of the responses."""
         sums = tuple(term_sums[which] for term_sums in self.sums)
         return Responses(sums, self.squares[which], self.beta_ols[which])
@@ -297,7 +296,7 @@ class Root:
     """
 
     own: Array
-    used: NDArray[np.bool_]
+    used: Flags
     other: Array
     rest: Array
 
@@ -444,7 +443,7 @@ def _root(blocks: Sequence[FactorColumns], fixed: Array) -> Root:
     return Root(own, used, other, rest)
 
 
-def _roots(D: Array) -> tuple[Array, NDArray[np.bool_], Array]:
+def _roots(D: Array) -> tuple[Array, Flags, Array]:
     """Return H with H'H = D of every level, which of its rows are used, and H^-1 transposed."""
     values, vectors = np.linalg.eigh(D)
     used = values > MIN_RELATIVE_EIGENVALUE * values.max(initial=0.0)

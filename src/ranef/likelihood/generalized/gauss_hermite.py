@@ -22,10 +22,9 @@ from functools import lru_cache
 from itertools import product
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import special
 
-from ranef._typing import Array
+from ranef._typing import Array, Codes
 from ranef.likelihood.generalized.pirls import Modes, Setting
 from ranef.likelihood.linear import blocked_cholesky
 
@@ -171,7 +170,7 @@ def _half(B: Array) -> Array:
     return np.asarray((upper + upper.swapaxes(1, 2)) / 2)
 
 
-def _by_psi(setting: Setting, at: _Nodes, codes: NDArray[np.int64]) -> Array:
+def _by_psi(setting: Setting, at: _Nodes, codes: Codes) -> Array:
     if not len(setting.psi):
         return np.empty(0)
     problem = setting.problem

@@ -15,10 +15,9 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import sparse
 
-from ranef._typing import Array, Codes
+from ranef._typing import Array, Codes, Integers
 from ranef.covariances.covariance import Covariance
 from ranef.errors import FitError
 from ranef.likelihood.linear.crossproducts import CrossProducts, assembled
@@ -306,9 +305,7 @@ def _connected(cross: CrossProducts, width: int) -> Iterator[_Batch]:
             yield _Batch(tuple(counts.tolist()), ks, dense, F_of_sets)
 
 
-def _sets(
-    cross: CrossProducts, D: sparse.coo_array
-) -> tuple[Codes, NDArray[np.int64], NDArray[np.int64]]:
+def _sets(cross: CrossProducts, D: sparse.coo_array) -> tuple[Codes, Integers, Integers]:
     """Return the set of every random effect, sets that are alike one after the other.
 
     Returns

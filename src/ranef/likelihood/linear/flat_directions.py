@@ -15,10 +15,9 @@ from dataclasses import dataclass
 from itertools import combinations_with_replacement, pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import sparse
 
-from ranef._typing import Array
+from ranef._typing import Array, Places
 from ranef.design.design import Design
 from ranef.design.groups import is_nested
 from ranef.design.labels import corr_name, sd_name
@@ -138,7 +137,7 @@ class _Space:
     cross: CrossProducts
     design: Design
     units: tuple[Array, ...]
-    places: list[NDArray[np.intp]]
+    places: list[Places]
     size: Array
     all: Array
     seen: Array

@@ -16,9 +16,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ranef._typing import Array
+from ranef._typing import Array, Flags
 from ranef.errors import Convergence
 from ranef.numerics.minimize import (
     CURVATURE_TOLERANCE,
@@ -82,7 +81,7 @@ class _Point:
         return float(rounding_of(self.value))
 
     @property
-    def still(self) -> NDArray[np.bool_]:
+    def still(self) -> Flags:
         """Which coordinates are at rest at exactly zero, by the symmetry of the objective."""
         return np.asarray((self.x == 0) & (np.abs(self.gradient) <= self.rounding))
 

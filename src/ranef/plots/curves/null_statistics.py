@@ -6,9 +6,8 @@ from typing import Unpack
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from ranef._typing import Axes, Panels, Style
+from ranef._typing import Array, Axes, Panels, Style
 from ranef.plots import canvas
 
 BINS = 40
@@ -40,7 +39,7 @@ def null_statistics(table: pd.DataFrame, **style: Unpack[Style]) -> Panels:
     return axes
 
 
-def draw_null(axes: Axes, drawn: NDArray[np.float64], observed: float, p_value: float) -> None:
+def draw_null(axes: Axes, drawn: Array, observed: float, p_value: float) -> None:
     """Draw the share of statistics of zero, a histogram of all others, and the observed one."""
     top = max(float(np.max(drawn, initial=1.0)), observed) * 1.03
     edges = np.linspace(0.0, top, BINS + 1)

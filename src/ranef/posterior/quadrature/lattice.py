@@ -22,9 +22,8 @@ from functools import cached_property
 from typing import Any, TypeGuard, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ranef._typing import Array
+from ranef._typing import Array, Flags, Integers, Places
 from ranef.errors import FitError, listed
 from ranef.likelihood.linear import many_thetas
 from ranef.numerics.constants import LOG_2PI
@@ -257,12 +256,12 @@ class Lattice(WithoutCaches):
 
     frame: Frame
     steps: Array
-    z: NDArray[np.int64]
+    z: Integers
     nodes: Nodes
     axis: Array
     slope: Array
     spread: float
-    is_edge: NDArray[np.bool_]
+    is_edge: Flags
 
     @property
     def center(self) -> Array:
@@ -288,7 +287,7 @@ class Lattice(WithoutCaches):
         return np.exp(self.log_density - self.log_density.max())
 
     @cached_property
-    def signs(self) -> NDArray[np.int64]:
+    def signs(self) -> Integers:
         """Signs that alternate along each axis, of the nodes or of all values of a single one.
 
         Those along sigma's alternate as its shift does.
@@ -335,7 +334,7 @@ class Lattice(WithoutCaches):
         total = rows.sum()
         return float(np.sum((differences / total) ** 2) + outside / total)
 
-    def outermost(self) -> tuple[NDArray[np.bool_], NDArray[np.intp]]:
+    def outermost(self) -> tuple[Flags, Places]:
         """Return the nodes with a neighbour outside the lattice, and the ends of the axis."""
         keys, outer = _keys(self.z), np.zeros(len(self.z), dtype=bool)
         for move in np.eye(self.z.shape[1], dtype=np.int64):
@@ -393,7 +392,7 @@ def lattice(frame: Frame, steps: Array, *, cut: float = CUT) -> Lattice:
 
     waves: list[Lattice] = []
 
-    def density_of(z: NDArray[np.int64]) -> Array:
+    def density_of(z: Integers) -> Array:
         nodes, inside = nodes_at(frame, places(frame, steps, z)), np.zeros(len(z), dtype=bool)
         waves.append(Lattice(frame, steps, z, nodes, axis, slope, spread, inside))
         return log_sums(waves[-1].log_density)
@@ -437,7 +436,7 @@ def lengthened(
     return axis, density
 
 
-def places(frame: Frame, steps: Array, z: NDArray[np.int64]) -> Array:
+def places(frame: Frame, steps: Array, z: Integers) -> Array:
     """Return the points xi of nodes of a lattice, shape (N, heavy)."""
     heavy = frame.heavy
     white = z * steps[:heavy]
@@ -453,8 +452,8 @@ def log_sums(x: Array) -> Array:
 
 
 def _grown(
-    steps: Array, density: Callable[[NDArray[np.int64]], Array], cut: float
-) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.bool_]]:
+    steps: Array, density: Callable[[Integers], Array], cut: float
+) -> tuple[Integers, Flags, Flags]:
     """Evaluate a density outwards from a ball around the origin, until it is negligible.
 
     Returns all places in the order in which they were evaluated, those that count, and those
@@ -468,8 +467,8 @@ def _grown(
 
 
 def _grown_outwards(
-    steps: Array, density: Callable[[NDArray[np.int64]], Array], cut: float, advance: Advance
-) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.bool_]]:
+    steps: Array, density: Callable[[Integers], Array], cut: float, advance: Advance
+) -> tuple[Integers, Flags, Flags]:
     dimension = len(steps)
     moves = _keys(_moves(steps)) - _keys(np.zeros((1, dimension), dtype=np.int64))
     reach = [np.arange(-int(MIN_RADIUS / step), int(MIN_RADIUS / step) + 1) for step in steps]
@@ -491,18 +490,18 @@ def _grown_outwards(
     return _places(keys, dimension), logp > logp.max() - cut, is_edge
 
 
-def _keys(places: NDArray[np.int64]) -> NDArray[np.int64]:
+def _keys(places: Integers) -> Integers:
     """Return one number for each place, shape (N, dimension); no coordinate reaches 10,000."""
     return np.asarray((places + 10_000) @ 20_000 ** np.arange(places.shape[1], dtype=np.int64))
 
 
-def _places(keys: NDArray[np.int64], dimension: int) -> NDArray[np.int64]:
+def _places(keys: Integers, dimension: int) -> Integers:
     """Return the places that keys stand for."""
     powers = 20_000 ** np.arange(dimension, dtype=np.int64)
     return np.asarray(keys[:, None] // powers % 20_000 - 10_000)
 
 
-def _moves(steps: Array) -> NDArray[np.int64]:
+def _moves(steps: Array) -> Integers:
     """Return steps to neighbours, up to about the same distance along every axis."""
     unit = np.eye(len(steps), dtype=np.int64)
     lengths = [range(1, max(1, int(STEP / step)) + 1) for step in steps]
@@ -511,7 +510,7 @@ def _moves(steps: Array) -> NDArray[np.int64]:
     )
 
 
-def _open_ends(density: Array, cut: float) -> NDArray[np.bool_]:
+def _open_ends(density: Array, cut: float) -> Flags:
     """Return whether the axis of sigma ends too early, below and above."""
     return np.array([density[:, 0].max(), density[:, -1].max()]) > density.max() - cut
 

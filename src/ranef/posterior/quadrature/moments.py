@@ -14,9 +14,8 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 import scipy
-from numpy.typing import NDArray
 
-from ranef._typing import Array
+from ranef._typing import Array, Places
 from ranef.covariances.partial_correlations import correlations
 from ranef.design.design import Design, RandomTerm
 from ranef.design.labels import parameter_names
@@ -217,7 +216,7 @@ class Exact(WithoutCaches):
             turned.append(many_thetas.Moments(of_term.mean @ turn.T, turn @ of_term.slope, cov))
         return turned
 
-    def _of_levels(self, term: int, z: Array, codes: NDArray[np.intp]) -> Parts:
+    def _of_levels(self, term: int, z: Array, codes: Places) -> Parts:
         """Return what z'b of levels adds at the coarse nodes to mean, slopes and variance."""
         of_term, fixed = self._given_gamma[term], self.target.fixed
         slope = np.einsum("nk,dnkp->dnp", z, of_term.slope[:, codes])

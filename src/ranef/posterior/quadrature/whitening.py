@@ -20,10 +20,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import special
 
-from ranef._typing import Array
+from ranef._typing import Array, Flags, Places
 from ranef.covariances.triangular_factors import lower_factor
 from ranef.posterior.laplace import Mode
 from ranef.posterior.linear_posterior import LinearPosterior
@@ -52,7 +51,7 @@ class Frame:
     """
 
     target: LinearPosterior
-    order: NDArray[np.intp]
+    order: Places
     bases: tuple[Array, ...]
     scales: Array
     center: Array
@@ -75,7 +74,7 @@ class Frame:
         return float(self.center[-1] if self.has_sigma else np.log(known))
 
     @cached_property
-    def is_sd(self) -> NDArray[np.bool_]:
+    def is_sd(self) -> Flags:
         """Which values are standard deviations of random effects."""
         return np.isfinite(self.scales)
 

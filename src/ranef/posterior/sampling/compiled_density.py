@@ -24,16 +24,13 @@ from typing import Any
 
 import numba
 import numpy as np
-from numpy.typing import NDArray
 
-from ranef._typing import Array
+from ranef._typing import Array, Integers
 from ranef.numerics import constants
 from ranef.numerics.constants import LOG_2PI
 from ranef.posterior import transforms
 from ranef.posterior.sampling import compilation, density_arrays
 from ranef.posterior.sampling.compilation import inner
-
-type Counts = NDArray[np.int64]
 
 N_SIZES, TERM_SIZE = 9, 6  # numbers in `Packed.counts`: of the model, and of each term
 
@@ -56,7 +53,7 @@ evaluate = inner(transforms.evaluate)
 
 
 @kept
-def posterior(x: Array, counts: Counts, numbers: Array, gradient: Array) -> float:
+def posterior(x: Array, counts: Integers, numbers: Array, gradient: Array) -> float:
     """Return the log posterior density at x, shape (d,), and write its gradient.
 
     Minus infinity where it cannot be computed.
@@ -88,7 +85,7 @@ def posterior(x: Array, counts: Counts, numbers: Array, gradient: Array) -> floa
 
 
 @kept
-def likelihood(values: Array, counts: Counts, numbers: Array, gradient: Array) -> float:
+def likelihood(values: Array, counts: Integers, numbers: Array, gradient: Array) -> float:
     """Return log p(y | values), and write its derivatives, shape (n_values,).
 
     Minus infinity, and zeros, where it cannot be computed.
@@ -97,7 +94,7 @@ def likelihood(values: Array, counts: Counts, numbers: Array, gradient: Array) -
 
 
 @numba.njit(inline="always", error_model="numpy")  # to optimise it twice takes seconds
-def _density(values: Array, counts: Counts, numbers: Array, gradient: Array) -> float:
+def _density(values: Array, counts: Integers, numbers: Array, gradient: Array) -> float:
     m, k, q, r, g, n_terms, k_max = counts[:7]
     w, sigma = q + r + g + 1, values[g]
     size, variance = q + r, sigma * sigma
@@ -142,7 +139,7 @@ def _density(values: Array, counts: Counts, numbers: Array, gradient: Array) -> 
 
 @inner
 def _arrays(
-    counts: Counts, numbers: Array
+    counts: Integers, numbers: Array
 ) -> tuple[Array, Array, Array, Array, Array, Array, Array]:
     """Return D, C and counts, a copy of the rest, the fixed effects' prior and origin, bases."""
     m, k, q, r, g = counts[:5]
@@ -169,7 +166,7 @@ def _arrays(
 
 @inner
 def _factors(
-    values: Array, sigma: float, terms: Counts, bases: Array, U: Array, Lambda: Array
+    values: Array, sigma: float, terms: Integers, bases: Array, U: Array, Lambda: Array
 ) -> None:
     """Write the unit factor of each term, and Lambda = base diag(sd) U / sigma."""
     start = 0
@@ -196,7 +193,7 @@ def _factors(
 def _pull_back(
     values: Array,
     sigma: float,
-    terms: Counts,
+    terms: Integers,
     bases: Array,
     U: Array,
     Lambda: Array,
@@ -328,7 +325,7 @@ def _chain_slopes(
 
 @inner
 def _count(
-    S: Array, repeats: Array, terms: Counts, Lambda: Array, slopes: Array, more: Array
+    S: Array, repeats: Array, terms: Integers, Lambda: Array, slopes: Array, more: Array
 ) -> float:
     """Return the log determinant of the further levels that levels of the rest stand for.
 
@@ -362,7 +359,7 @@ def _count(
 
 
 @inner
-def _system(S: Array, terms: Counts, Lambda: Array, contrast: Array, q: int, size: int) -> Array:
+def _system(S: Array, terms: Integers, Lambda: Array, contrast: Array, q: int, size: int) -> Array:
     """Return E'T'ST E + blockdiag(I, 0)."""
     w = len(S)
     N = np.empty((size + 1, size + 1))
@@ -396,7 +393,7 @@ def _transpose(A: Array) -> None:
 
 
 @inner
-def _times(factors: Array, terms: Counts, A: Array) -> None:
+def _times(factors: Array, terms: Integers, A: Array) -> None:
     """Replace A by T A, T the block diagonal of the factors of the rest."""
     n = A.shape[1]
     product = np.empty((factors.shape[1], n))
@@ -458,7 +455,7 @@ def _penalty(N: Array, prior: Array, contrast: Array, variance: float, q: int, r
 def _rest_slopes(
     S: Array,
     N: Array,
-    terms: Counts,
+    terms: Integers,
     Lambda: Array,
     contrast: Array,
     variance: float,

@@ -10,9 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ranef._typing import Array
+from ranef._typing import Array, Integers
 from ranef.likelihood.linear.crossproducts import CrossProducts, assembled
 from ranef.likelihood.linear.equal_levels import condensed
 from ranef.numerics.matrices import spans
@@ -38,7 +37,7 @@ class Packed:
         Numbers of coordinates and of values.
     """
 
-    counts: NDArray[np.int64]
+    counts: Integers
     numbers: Array
     d: int
     n_values: int
@@ -137,9 +136,7 @@ def _fixed_columns(target: LinearPosterior) -> tuple[Array, Array, Array]:
     return change, origin, rows
 
 
-def _term(
-    space: Space, cross: CrossProducts, term: int, columns: dict[int, slice]
-) -> NDArray[np.int64]:
+def _term(space: Space, cross: CrossProducts, term: int, columns: dict[int, slice]) -> Integers:
     """Return k, levels and first column in the rest of a term; where its sds and partials are."""
     start = columns[term].start if term in columns else 0
     sd, partial = space.places[term]
