@@ -214,9 +214,9 @@ class Design:
         """The rows of the data, or the different ones among them, where these were counted."""
         return self.rows if self.sufficient.repeats is None else self.sufficient
 
-    def with_rows(self, **arrays: Any) -> Design:
-        """Return the design with other arrays in its rows, and with the levels these have."""
-        design = replace(self, _rows=replace(self.sufficient, **arrays))
+    def with_rows(self, rows: Rows | None = None, **arrays: Any) -> Design:
+        """Return the design with other rows, or arrays in them, and with the levels these have."""
+        design = replace(self, _rows=replace(rows or self.sufficient, **arrays))
         design = replace(design, **_facts(design.sufficient))
         pairs = zip(design.terms, design.sufficient.terms, design.unweighted.terms, strict=True)
         terms = tuple(_renewed(*each, n=design.n_obs) for each in pairs)
@@ -439,7 +439,7 @@ def leaving_out(design: Design, places: Places) -> Design:
     left = replace(left, terms=tuple(map(_with_present_levels, left.terms)))
     if rows.repeats is not None:
         condensed = repeated(left, rows.repeats[is_kept])
-    return design.with_rows(**vars(replace(left, condensed=condensed)))
+    return design.with_rows(left, condensed=condensed)
 
 
 def _with_present_levels(term: TermRows) -> TermRows:
