@@ -16,7 +16,6 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
-from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -26,7 +25,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ranef._typing import Array
+from ranef._typing import Array, Executor
 from ranef.errors import FitError
 
 DELAY = 1.0  # seconds, before which nothing is shown

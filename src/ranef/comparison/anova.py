@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from concurrent.futures import Executor
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Unpack
@@ -12,7 +11,7 @@ from typing import Unpack
 import numpy as np
 import pandas as pd
 
-from ranef._typing import Panels, Seed, Style
+from ranef._typing import Executor, Panels, Seed, Style
 from ranef.arguments import check_choice, check_counts, check_seed
 from ranef.comparison.nested_tests import (
     CRITERIA,

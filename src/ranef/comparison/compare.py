@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
@@ -14,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from ranef._typing import Seed
+from ranef._typing import Executor, Seed
 from ranef.arguments import check_choice, check_seed
 from ranef.comparison.bayes_factors import bayes_factors, no_bayes_factors, prior_probabilities
 from ranef.comparison.comparison_table import Comparison

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Executor
 from dataclasses import dataclass
 
 import numpy as np
 
-from ranef._typing import Array, Flags
+from ranef._typing import Array, Executor, Flags
 from ranef.comparison.f_test import f_test
 from ranef.comparison.nesting import Extra, extra
 from ranef.comparison.null_distributions import (

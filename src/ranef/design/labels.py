@@ -6,20 +6,17 @@ All posteriors, however computed, and the draws from the prior have these names.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
-from ranef._typing import Array
+from ranef._typing import Array, Dataset
 from ranef.design.design import Design, RandomTerm
 from ranef.design.rows.rows import Rows
 from ranef.families.family import Family
 from ranef.families.gaussian import GAUSSIAN
-
-if TYPE_CHECKING:
-    import xarray as xr
 
 type Dims = tuple[str, str, str]  # of a term: levels, coefficients, coefficients again
 
@@ -134,7 +131,7 @@ def corr_name(term: RandomTerm, i: int, j: int) -> str:
     return f"corr_{term.label}[{term.coefs[i]}, {term.coefs[j]}]"
 
 
-def named(design: Design, draws: Mapping[str, Array], family: Family = GAUSSIAN) -> xr.Dataset:
+def named(design: Design, draws: Mapping[str, Array], family: Family = GAUSSIAN) -> Dataset:
     """Return draws as a data set, with the dimensions and labels of a posterior.
 
     Parameters
@@ -159,7 +156,7 @@ def named(design: Design, draws: Mapping[str, Array], family: Family = GAUSSIAN)
     return xr.Dataset(data, coords)
 
 
-def observed(rows: Rows) -> xr.Dataset:
+def observed(rows: Rows) -> Dataset:
     """Return the response as the design has it: the group `observed_data` of a posterior.
 
     PyMC has the successes of a binomial response, the design has their proportion.
@@ -169,7 +166,7 @@ def observed(rows: Rows) -> xr.Dataset:
     return xr.Dataset({"y": ("obs", rows.y)}, {"obs": list(labels(rows.index))})
 
 
-def by_row(rows: Rows, values: Array) -> xr.Dataset:
+def by_row(rows: Rows, values: Array) -> Dataset:
     """Return a number of each row and draw as the variable `y` of a group of a posterior.
 
     Parameters
@@ -185,7 +182,7 @@ def by_row(rows: Rows, values: Array) -> xr.Dataset:
     )
 
 
-def predictors(design: Design) -> xr.Dataset:
+def predictors(design: Design) -> Dataset:
     """Return what is known of each row besides the response: the group `constant_data`.
 
     It holds the columns of the data that the model uses, measured ones as numbers and labels as

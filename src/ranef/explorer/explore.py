@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from abc import ABC
 from collections.abc import Mapping, Sequence
-from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ranef._typing import FilePath
 from ranef.arguments import check_known, file_path
 from ranef.design.design import Design, RandomTerm
 from ranef.design.labels import corr_name, sd_name
@@ -32,7 +32,7 @@ class Explorable(ABC):
 
     def explore_shrinkage(
         self,
-        path: str | PathLike[str],
+        path: FilePath,
         *,
         title: str | None = None,
         noun: str | Sequence[str] | None = None,

@@ -11,19 +11,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ranef._typing import Array
+from ranef._typing import Array, DataTree
 from ranef.covariances.covariance import sd_and_corr
 from ranef.design.design import Design, RandomTerm
 from ranef.errors import phrase
 from ranef.families.family import Family
 from ranef.numerics import markov_chains
-
-if TYPE_CHECKING:
-    import xarray as xr
 from ranef.posterior.draws import TAILS, quantities, statistic
 from ranef.printing.summary import InNotebook
 
@@ -234,7 +230,7 @@ def _any_of(*advice: str) -> str:
     return f"{', '.join(others)}, or {last}" if others else last
 
 
-def diagnose(tree: xr.DataTree, remedy: str = MARGINAL) -> Diagnostics:
+def diagnose(tree: DataTree, remedy: str = MARGINAL) -> Diagnostics:
     """Check the draws of a posterior.
 
     Parameters

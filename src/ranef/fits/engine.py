@@ -8,14 +8,12 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from concurrent.futures import Executor
 from dataclasses import fields
-from os import PathLike
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from ranef._typing import Array, Flags, Places
+from ranef._typing import Array, Executor, FilePath, Flags, Places
 from ranef.design.design import Design
 from ranef.design.rows.rows import TermRows
 from ranef.leave_one_out.elpd import Scores, Units
@@ -136,7 +134,7 @@ class Engine[F](Protocol):
         """
 
     @abstractmethod
-    def save(self, path: str | PathLike[str], fit: Mapping[str, object]) -> None:
+    def save(self, path: FilePath, fit: Mapping[str, object]) -> None:
         """Write a fit into a file.
 
         Parameters

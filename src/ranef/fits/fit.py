@@ -9,13 +9,12 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from itertools import compress
-from os import PathLike
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, cast
 
 import numpy as np
 import pandas as pd
 
-from ranef._typing import Array, Seed
+from ranef._typing import Array, FilePath, Seed
 from ranef.arguments import answering, check_counts, check_seed
 from ranef.design.design import RandomTerm
 from ranef.design.labels import theta_names
@@ -85,7 +84,7 @@ class Fit(WithoutCaches, Anew, Explained, Pictures, Checks, Studies, Pooling, Ex
         the intervals are.
         """
 
-    def save(self, path: str | PathLike[str]) -> None:
+    def save(self, path: FilePath) -> None:
         """Write the fit into one file, which `ranef.load` reads.
 
         Parameters

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
 
-from ranef._typing import Array, Seed
+from ranef._typing import Array, Executor, Seed
 from ranef.arguments import check_choice, check_options, check_seed
 from ranef.covariances.covariance import sd_and_corr
 from ranef.design.design import Design

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import version
@@ -13,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from ranef._typing import Array, Axes, Places, Seed
+from ranef._typing import Array, Axes, Dataset, DataTree, Executor, Places, Seed
 from ranef.arguments import (
     check_choice,
     check_counts,
@@ -60,7 +59,6 @@ from ranef.priors.prior_predictive import prior_predictive
 from ranef.priors.propriety import check_evidence
 
 if TYPE_CHECKING:
-    import xarray as xr
     from arviz_stats.utils import ELPDData
 
 
@@ -108,7 +106,7 @@ class PosteriorFit(Fit):
     made_by: ClassVar[str] = '"quadrature" (linear models), "laplace" or "mcmc"'
 
     @cached_property
-    def posterior(self) -> xr.DataTree:
+    def posterior(self) -> DataTree:
         """Groups `posterior`, `observed_data` and, by MCMC, `sample_stats`.
 
         Variables `beta`, `sigma`, other parameters of the family, `b_<term>`, `sd_<term>`,
@@ -135,7 +133,7 @@ class PosteriorFit(Fit):
             "method": self.method,
         } | ({} if self.seed is None else {"seed": self.seed})
 
-    def posterior_predictive(self, n: int | None = None, seed: Seed = None) -> xr.DataTree:
+    def posterior_predictive(self, n: int | None = None, seed: Seed = None) -> DataTree:
         """Draw responses of the rows of the data, and add them to the posterior.
 
         Parameters
@@ -169,7 +167,7 @@ class PosteriorFit(Fit):
         drawn = posterior_predictive(self.marginals.drawn, n, np.random.default_rng(seed))
         return self._with(posterior_predictive=drawn)
 
-    def add_groups(self, *names: str, seed: Seed = None) -> xr.DataTree:
+    def add_groups(self, *names: str, seed: Seed = None) -> DataTree:
         """Add groups to the posterior that functions of ArviZ ask for.
 
         Parameters
@@ -207,13 +205,13 @@ class PosteriorFit(Fit):
         seed = check_seed(seed)
         for name in names:
             check_choice("group", name, _GROUPS, "is not available")
-        added: dict[str, xr.Dataset] = {}
+        added: dict[str, Dataset] = {}
         for name in names or _GROUPS:
             if name not in added:
                 added |= _GROUPS[name](self, seed)
         return self._with(**{name: added[name] for name in names or _GROUPS})
 
-    def _with(self, **groups: xr.Dataset) -> xr.DataTree:
+    def _with(self, **groups: Dataset) -> DataTree:
         """Return the posterior with further groups, in place of others of their names."""
         import xarray as xr
 
@@ -696,33 +694,33 @@ class QuadratureFit(PosteriorFit):
         return self.marginals.exact.effect_curve(place, *indices)
 
 
-def _of_priors(fit: PosteriorFit, seed: int | None) -> dict[str, xr.Dataset]:
+def _of_priors(fit: PosteriorFit, seed: int | None) -> dict[str, Dataset]:
     tree = prior_predictive(fit.design, fit.asked.priors, seed=seed, family=fit.family)
     return {name: tree[name].to_dataset() for name in ("prior", "prior_predictive")}
 
 
-def _log_likelihood(fit: PosteriorFit, _: int | None) -> dict[str, xr.Dataset]:
+def _log_likelihood(fit: PosteriorFit, _: int | None) -> dict[str, Dataset]:
     posterior = fit.posterior["posterior"].to_dataset()
     return {"log_likelihood": log_likelihood(fit.design, fit.family, posterior)}
 
 
-def _log_prior(fit: PosteriorFit, _: int | None) -> dict[str, xr.Dataset]:
+def _log_prior(fit: PosteriorFit, _: int | None) -> dict[str, Dataset]:
     posterior = fit.posterior["posterior"].to_dataset()
     return {"log_prior": log_prior(posterior, fit.asked.priors)}
 
 
-def _predictive(fit: PosteriorFit, seed: int | None) -> dict[str, xr.Dataset]:
+def _predictive(fit: PosteriorFit, seed: int | None) -> dict[str, Dataset]:
     rng = np.random.default_rng(seed)
     return {"posterior_predictive": posterior_predictive(fit.marginals.drawn, None, rng)}
 
 
-def _parameters(fit: PosteriorFit, _: int | None) -> dict[str, xr.Dataset]:
+def _parameters(fit: PosteriorFit, _: int | None) -> dict[str, Dataset]:
     draws = quantities(fit.posterior, include_b=False)
     index = fit.posterior["posterior"].to_dataset()[["chain", "draw"]]
     return {"parameters": index.assign({k: (("chain", "draw"), v) for k, v in draws.items()})}
 
 
-_GROUPS: dict[str, Callable[[PosteriorFit, int | None], dict[str, xr.Dataset]]] = {
+_GROUPS: dict[str, Callable[[PosteriorFit, int | None], dict[str, Dataset]]] = {
     "posterior_predictive": _predictive,
     "log_likelihood": _log_likelihood,
     "log_prior": _log_prior,

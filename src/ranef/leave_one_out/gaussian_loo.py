@@ -13,14 +13,13 @@ Rabe-Hesketh (2019), *Psychometrika* 84, 802-829 (units to leave out); Meng & Wo
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 from scipy import special
 
-from ranef._typing import Array, Flags, Places
+from ranef._typing import Array, Executor, Flags, Places
 from ranef.arguments import Sampling
 from ranef.design.design import Design, full_rank, leaving_out
 from ranef.errors import FitError

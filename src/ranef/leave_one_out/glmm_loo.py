@@ -21,14 +21,13 @@ Rabe-Hesketh (2019), *Psychometrika* 84, 802-829.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 
 import numpy as np
 
-from ranef._typing import Array, Flags, Places
+from ranef._typing import Array, Executor, Flags, Places
 from ranef.design.design import Design, leaving_out
 from ranef.design.model_matrix import independent_columns
 from ranef.errors import DataError

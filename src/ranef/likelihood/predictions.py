@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ranef._typing import Array
+from ranef._typing import Array, Dataset
 from ranef.design.design import Design
 from ranef.design.labels import by_row
 from ranef.design.new_data.new_rows import NewRows, own_rows, with_strangers
@@ -21,10 +20,6 @@ from ranef.design.rows.rows import Rows, TermRows
 from ranef.errors import FitError
 from ranef.families.family import Family
 from ranef.numerics.memory import check_memory
-
-if TYPE_CHECKING:
-    import xarray as xr
-
 
 NUMBERS_OF_A_BLOCK = 2**20  # of linear predictors: 8 MB
 REACH = 8.5  # standard deviations of a normal distribution that are integrated over
@@ -232,7 +227,7 @@ def linear_predictors(
         yield block, eta
 
 
-def log_likelihood(design: Design, family: Family, posterior: xr.Dataset) -> xr.Dataset:
+def log_likelihood(design: Design, family: Family, posterior: Dataset) -> Dataset:
     """Return log f(y_i | parameters, random effects) of every row and draw.
 
     Parameters

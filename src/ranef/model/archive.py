@@ -17,21 +17,18 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ranef._typing import Dataset, FilePath
 from ranef.arguments import file_path
 from ranef.errors import Convergence, FitError, RanefError
 from ranef.numerics.memory import BYTES, check_memory
 
-if TYPE_CHECKING:
-    import xarray as xr
-
 type Kinds = Mapping[str, type]
 type Arrays = dict[str, NDArray[Any]]
-type Path_ = str | os.PathLike[str]
 
 FORMAT = 1
 PACKAGE = "ranef"
@@ -70,7 +67,7 @@ class Archive:
     """
 
     record: dict[str, Any]
-    groups: dict[str, xr.Dataset]
+    groups: dict[str, Dataset]
 
 
 # ----------------------------------------------------------------------------- records as JSON
@@ -169,7 +166,7 @@ def same(first: Any, second: Any) -> bool:
 # ------------------------------------------------------------------------------------- the file
 
 
-def write(path: Path_, archive: Archive, kinds: Kinds, about: Mapping[str, str]) -> None:
+def write(path: FilePath, archive: Archive, kinds: Kinds, about: Mapping[str, str]) -> None:
     """Write a file, or leave the one that is there as it is if that fails.
 
     Parameters
@@ -222,7 +219,7 @@ def write(path: Path_, archive: Archive, kinds: Kinds, about: Mapping[str, str])
         unfinished.unlink(missing_ok=True)
 
 
-def _plain(group: xr.Dataset) -> xr.Dataset:
+def _plain(group: Dataset) -> Dataset:
     """Return a table whose labels are numbers or text, and whose attributes are text."""
     labels = {
         name: one.copy(data=one.to_numpy().astype(str))
@@ -244,7 +241,7 @@ def _plain_attribute(value: object) -> object:
     return value
 
 
-def read(path: Path_, kinds: Kinds) -> Archive:
+def read(path: FilePath, kinds: Kinds) -> Archive:
     """Read a file.
 
     Raises
@@ -271,7 +268,7 @@ def read(path: Path_, kinds: Kinds) -> Archive:
         return Archive(unpack(body["record"], by_name, kinds), in_order)
 
 
-def _ordered(group: xr.Dataset, names: Sequence[str]) -> xr.Dataset:
+def _ordered(group: Dataset, names: Sequence[str]) -> Dataset:
     """Return a table with its variables in the order that they were written in."""
     import xarray as xr
 
@@ -285,7 +282,7 @@ _REMEDY = "Save the fit again; or remove the file, so that it can be made anew."
 
 
 @contextlib.contextmanager
-def damage(path: Path_) -> Iterator[None]:
+def damage(path: FilePath) -> Iterator[None]:
     """Say of an error that a file which is not as it was written leads to that this is so."""
     try:
         yield
@@ -296,7 +293,7 @@ def damage(path: Path_) -> Iterator[None]:
         raise FitError(f"`{path}` is damaged ({what}). {_REMEDY}") from error
 
 
-def _opened(path: Path_) -> tuple[dict[str, Any], dict[str, xr.Dataset]]:
+def _opened(path: FilePath) -> tuple[dict[str, Any], dict[str, Dataset]]:
     """Return what this package says in a file, and its groups."""
     import xarray as xr
     from zarr.core.buffer import default_buffer_prototype
@@ -329,7 +326,7 @@ def _count(file: zipfile.ZipFile) -> bytes:
     return f"{PACKAGE} {len(file.namelist())}".encode()
 
 
-def _check_members(file: zipfile.ZipFile, path: Path_) -> None:
+def _check_members(file: zipfile.ZipFile, path: FilePath) -> None:
     """Refuse arrays that have to be made by more than copying, or larger than free memory."""
     size = sum(member.file_size for member in file.infolist()) / BYTES
     described = json.loads(file.read(".zmetadata"))["metadata"]

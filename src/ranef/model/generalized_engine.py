@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from functools import cached_property, wraps
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
+import pandas as pd
 
-from ranef._typing import Array
+from ranef._typing import Array, Executor
 from ranef.arguments import Sampling
 from ranef.design import identifiability
 from ranef.design.labels import observed
@@ -40,9 +40,6 @@ from ranef.posterior.savage_dickey import DensityRatio
 from ranef.priors import propriety
 from ranef.priors.assignment import resolve
 from ranef.progress import reporting
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 def explained[**P, F](method: Callable[P, F]) -> Callable[P, F]:

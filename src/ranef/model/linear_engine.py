@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike
 
-from ranef._typing import Array
+from ranef._typing import Array, Dataset, DataTree, Executor
 from ranef.arguments import Sampling, check_choice, check_counts, check_positive
 from ranef.covariances.covariance import factors
 from ranef.design import identifiability
@@ -44,10 +44,6 @@ from ranef.posterior.savage_dickey import DensityRatio, savage_dickey
 from ranef.priors import propriety
 from ranef.priors.assignment import Priors, resolve
 from ranef.progress import reporting
-
-if TYPE_CHECKING:
-    import pandas as pd
-    import xarray as xr
 
 FORMS = ("marginal", "hierarchical")
 MAX_ERROR_OF_SCALE = 1e-4  # of log p(y) under priors of another scale
@@ -201,7 +197,7 @@ class LinearEngine(SharedEngine):
             draws, is_own=is_own, log_likelihood=log_likelihood, seed=settings.seed
         )
 
-    def _sample(self, settings: Sampling) -> xr.DataTree:
+    def _sample(self, settings: Sampling) -> DataTree:
         """Sample the variance parameters without PyMC: nothing has to be compiled for a model."""
         if not self.density.space.d:
             raise FitError(
@@ -214,8 +210,8 @@ class LinearEngine(SharedEngine):
         return self._completed(self.density.space.values(x)[0], stats, seed=settings.seed)
 
     def _completed(
-        self, values: Array, stats: xr.Dataset, extra: xr.Dataset | None = None, *, seed: int | None
-    ) -> xr.DataTree:
+        self, values: Array, stats: Dataset, extra: Dataset | None = None, *, seed: int | None
+    ) -> DataTree:
         """Draw beta and b exactly for draws of the variance parameters, (chains, draws, ...)."""
         rng = np.random.default_rng(None if seed is None else [seed, 1])
         effects = self.density.draw(values.reshape(-1, values.shape[-1]), rng)

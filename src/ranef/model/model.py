@@ -7,14 +7,13 @@ from collections.abc import Callable, Mapping
 from copy import copy
 from dataclasses import replace
 from functools import cached_property
-from os import PathLike
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from ranef._typing import Array, Seed
+from ranef._typing import Array, DataTree, FilePath, Seed
 from ranef.arguments import check_choice, check_options, check_seed, option_names
 from ranef.covariances.covariance import pull_back
 from ranef.design import identifiability
@@ -54,9 +53,6 @@ from ranef.priors.distributions import Constant, Prior
 from ranef.priors.prior_predictive import prior_predictive
 from ranef.priors.propriety import keeps_from_zero
 from ranef.priors.user_priors import PriorSetting, restricted, with_known
-
-if TYPE_CHECKING:
-    import xarray as xr
 
 
 class Model(DataPictures, CriterionPictures, Printed):
@@ -176,7 +172,7 @@ class Model(DataPictures, CriterionPictures, Printed):
         return describe(self.design, self.family, self.priors.rows(), reasons)
 
     def fit(
-        self, method: str | None = None, *, file: str | PathLike[str] | None = None, **options: Any
+        self, method: str | None = None, *, file: FilePath | None = None, **options: Any
     ) -> Fit:
         """Fit the model.
 
@@ -480,7 +476,7 @@ class Model(DataPictures, CriterionPictures, Printed):
         """Return the priors as they stand in the compiled PyMC model, in the response's units."""
         return prior_table(self.to_pymc())
 
-    def prior_predictive(self, n: int = 1000, seed: Seed = None) -> xr.DataTree:
+    def prior_predictive(self, n: int = 1000, seed: Seed = None) -> DataTree:
         """Draw parameters from their priors, and a response for each draw.
 
         Parameters
@@ -603,7 +599,7 @@ def fit(formula: str, data: object, method: str | None = None, **options: Any) -
 
 
 def load(
-    path: str | PathLike[str],
+    path: FilePath,
     *,
     functions: Mapping[str, Callable[..., Any]] | None = None,
     family: str | Family | None = None,

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
-from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial
-from os import PathLike
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ranef._typing import Array, Flags
+from ranef._typing import Array, Dataset, DataTree, Executor, FilePath, Flags
 from ranef.arguments import by_name, check_choice, check_counts, check_numbers
 from ranef.covariances.covariance import n_theta
 from ranef.design import identifiability
@@ -60,9 +57,6 @@ from ranef.priors.assignment import Priors
 from ranef.priors.distributions import Constant
 from ranef.priors.propriety import is_proper_prior
 from ranef.priors.user_priors import PriorSetting
-
-if TYPE_CHECKING:
-    import xarray as xr
 
 N_STARTS = 40  # for chains to choose from
 
@@ -185,7 +179,7 @@ class SharedEngine(WithoutCaches, Updates, Engine[Fit]):
             raise FitError(f"method={name!r} {self.reasons[name]}")
         return check_choice("method", name, self.methods)
 
-    def save(self, path: str | PathLike[str], fit: Mapping[str, object]) -> None:
+    def save(self, path: FilePath, fit: Mapping[str, object]) -> None:
         storage.save(path, self, fit)
 
     def point_fit(self, design: Design, method: str, estimate: Estimate) -> PointFit:
@@ -228,7 +222,7 @@ class SharedEngine(WithoutCaches, Updates, Engine[Fit]):
             )
         )
 
-    def starts(self, seed: int | None) -> xr.Dataset | None:
+    def starts(self, seed: int | None) -> Dataset | None:
         """Return draws near the mode of the posterior, for chains to start at; None without one."""
         rng = np.random.default_rng(None if seed is None else [seed, 2])
         try:
@@ -241,7 +235,7 @@ class SharedEngine(WithoutCaches, Updates, Engine[Fit]):
         return made["posterior"].to_dataset()
 
     def sampled_fit(
-        self, draws: xr.DataTree, *, is_own: bool, log_likelihood: bool, seed: int | None
+        self, draws: DataTree, *, is_own: bool, log_likelihood: bool, seed: int | None
     ) -> PosteriorFit:
         """Return the fit of a sampled posterior, with the log-likelihood of every row if wanted.
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from ranef._typing import Dataset, FilePath
 from ranef.arguments import file_path
 from ranef.design.design import Design
 from ranef.design.labels import coordinates, labels
@@ -28,7 +29,7 @@ from ranef.fits.fit import Fit
 from ranef.fits.point import PointFit
 from ranef.fits.posterior import PosteriorFit, QuadratureFit
 from ranef.likelihood.estimate import Estimate
-from ranef.model.archive import Archive, Path_, damage, pack, read, same, write
+from ranef.model.archive import Archive, damage, pack, read, same, write
 from ranef.model.stored_columns import column_of, index_of, stored_column, stored_index
 from ranef.model.summaries import stored_summary
 from ranef.model.summaries.stored_summary import SUMMARY
@@ -41,8 +42,6 @@ from ranef.posterior.quadrature.whitening import Frame
 from ranef.priors.distributions import Prior
 
 if TYPE_CHECKING:
-    import xarray as xr
-
     from ranef.model.shared_engine import SharedEngine
 
 KINDS: dict[str, type] = {
@@ -77,16 +76,16 @@ class Stored:
         Of a posterior of draws.
     """
 
-    path: Path_
+    path: FilePath
     model: dict[str, Any]
     matrices: dict[str, Any]
     fit: dict[str, Any]
     request: dict[str, Any] | None
-    groups: dict[str, xr.Dataset]
+    groups: dict[str, Dataset]
 
 
 def save(
-    path: Path_,
+    path: FilePath,
     engine: SharedEngine,
     fit: Mapping[str, Any],
     request: Mapping[str, Any] | None = None,
@@ -119,19 +118,19 @@ def save(
     write(path, Archive(record, groups), KINDS, about)
 
 
-def open_file(path: Path_) -> Stored:
+def open_file(path: FilePath) -> Stored:
     """Read a file, without making a fit of it."""
     return of_archive(path, read(path, KINDS))
 
 
-def of_archive(path: Path_, archive: Archive) -> Stored:
+def of_archive(path: FilePath, archive: Archive) -> Stored:
     """Return the fit in a file that was read."""
     with damage(path):
         return Stored(path, **archive.record, groups=archive.groups)
 
 
 def kept(
-    path: Path_,
+    path: FilePath,
     engine: SharedEngine,
     method: str,
     options: Mapping[str, Any],
@@ -290,7 +289,7 @@ def _are_close(first: Any, second: Any) -> bool:
 # ------------------------------------------------------------------------------------- the fit
 
 
-def _of_fit(fit: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, xr.Dataset]]:
+def _of_fit(fit: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Dataset]]:
     """Return the numbers of a fit by name, and its tables of draws."""
     numbers, marginals = dict(fit), fit.get("marginals")
     if isinstance(marginals, LatticeMarginals):
@@ -358,7 +357,7 @@ def _lattice_of(stored: Mapping[str, Any], engine: SharedEngine) -> LatticeMargi
 
 
 def _drawn(
-    groups: Mapping[str, xr.Dataset], design: Design, family: Family, *, independent: bool
+    groups: Mapping[str, Dataset], design: Design, family: Family, *, independent: bool
 ) -> DrawnMarginals:
     """Return the marginals of draws, with the labels that the design has."""
     import xarray as xr

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -12,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from ranef._typing import Array, Seed
+from ranef._typing import Array, Executor, Seed
 from ranef.arguments import check_counts, check_known, check_seed
 from ranef.comparison.null_distributions import binomial_interval
 from ranef.design import identifiability

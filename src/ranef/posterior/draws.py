@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import combinations
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
 import scipy
 
-from ranef._typing import Array, Places
+from ranef._typing import Array, Dataset, DataTree, Places
 from ranef.arguments import is_one_of
 from ranef.covariances.partial_correlations import cholesky_of_correlations, correlations
 from ranef.design.design import Design, RandomTerm
@@ -39,9 +39,6 @@ from ranef.posterior.transforms import log_pdf
 from ranef.priors.assignment import Priors
 from ranef.priors.distributions import Constant, Prior
 from ranef.priors.random_variables import is_helper, parts
-
-if TYPE_CHECKING:
-    import xarray as xr
 
 TAILS = (0.05, 0.95)
 MIN_DRAWS = 4  # of a chain, of which a sample size can be estimated
@@ -120,7 +117,7 @@ class DrawnMarginals:
 
     design: Design
     family: Family
-    tree: xr.DataTree
+    tree: DataTree
     independent: bool = False
 
     def __post_init__(self) -> None:
@@ -291,12 +288,12 @@ def tree(
     design: Design,
     draws: Draws,
     chains: int,
-    stats: xr.Dataset | None = None,
-    extra: xr.Dataset | None = None,
+    stats: Dataset | None = None,
+    extra: Dataset | None = None,
     *,
     family: Family = GAUSSIAN,
     priors: Priors | None = None,
-) -> xr.DataTree:
+) -> DataTree:
     """Return draws with the user's names and labels.
 
     Parameters
@@ -344,7 +341,7 @@ def tree(
 
 def free_variables(
     design: Design, draws: Draws, chains: int, family: Family, priors: Priors
-) -> xr.Dataset:
+) -> Dataset:
     """Return the random variables of the PyMC model behind draws, by chain and draw.
 
     A variable of the posterior is among them where it has a prior itself, as `sd_Subject` has; for
@@ -387,7 +384,7 @@ def free_variables(
     return xr.Dataset(by_chain, used)
 
 
-def log_prior(posterior: xr.Dataset, priors: Priors) -> xr.Dataset:
+def log_prior(posterior: Dataset, priors: Priors) -> Dataset:
     """Return the log prior density of every random variable but the random effects.
 
     The distribution of random effects is a part of the model: whoever scales the priors, as
@@ -435,7 +432,7 @@ def log_prior(posterior: xr.Dataset, priors: Priors) -> xr.Dataset:
 
 def posterior_predictive(
     posterior: DrawnMarginals, n: int | None, rng: np.random.Generator
-) -> xr.Dataset:
+) -> Dataset:
     """Draw responses of the rows of the data, given draws of all parameters and effects.
 
     Parameters
@@ -472,7 +469,7 @@ def _where_priors_hold(change: Array | None, values: Array) -> Array:
     return values if change is None else np.linalg.solve(change, values)
 
 
-def summarise(tree: xr.DataTree, prob: float = 0.95, *, include_b: bool = False) -> pd.DataFrame:
+def summarise(tree: DataTree, prob: float = 0.95, *, include_b: bool = False) -> pd.DataFrame:
     """Tabulate the posterior.
 
     Parameters
@@ -541,7 +538,7 @@ def hdi(draws: Array, prob: float = 0.95) -> tuple[Array, Array]:
     return markov_chains.shortest_interval(draws, probability(prob))
 
 
-def quantities(tree: xr.DataTree, *, include_b: bool) -> dict[str, Array]:
+def quantities(tree: DataTree, *, include_b: bool) -> dict[str, Array]:
     """Return the draws (chain, draw) of every number, each correlation once."""
     posterior = tree["posterior"].to_dataset()
     kept = (v for v in map(str, posterior.data_vars) if not is_helper(v))
@@ -549,7 +546,7 @@ def quantities(tree: xr.DataTree, *, include_b: bool) -> dict[str, Array]:
     return {label: draws for name in kept for label, draws in _elements(posterior, name)}
 
 
-def _elements(posterior: xr.Dataset, name: str) -> Iterator[tuple[str, Array]]:
+def _elements(posterior: Dataset, name: str) -> Iterator[tuple[str, Array]]:
     values: Any = posterior[name].to_numpy()
     labels = [posterior[dim].to_numpy().tolist() for dim in posterior[name].dims[2:]]
     indices: Any = np.ndindex(values.shape[2:])

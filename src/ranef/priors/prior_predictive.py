@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from ranef._typing import Array, Seed
+from ranef._typing import Array, DataTree, Seed
 from ranef.arguments import check_counts, check_seed
 from ranef.covariances.partial_correlations import correlations
 from ranef.design.design import Design, RandomTerm
@@ -17,9 +17,6 @@ from ranef.families.family import MAX_DRAWN_MEAN, Family
 from ranef.families.gaussian import GAUSSIAN
 from ranef.priors.assignment import Priors, TermPriors
 from ranef.priors.distributions import Prior, Relative
-
-if TYPE_CHECKING:
-    import xarray as xr
 
 type Draw = Callable[[Any, np.random.Generator, int], Array]
 
@@ -75,7 +72,7 @@ def prior_draws(
 
 def prior_predictive(
     design: Design, priors: Priors, n: int = 1000, seed: Seed = None, family: Family = GAUSSIAN
-) -> xr.DataTree:
+) -> DataTree:
     """Draw parameters from their priors, and a response for each draw.
 
     Parameters

@@ -11,21 +11,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from ranef._typing import Array
 from ranef.design.evaluate import Interpreter
-from ranef.design.lazy.lazy_table import needs_rows
+from ranef.design.lazy.lazy_table import Expr, needs_rows
 from ranef.design.model_matrix import Columns, Origin, code
 from ranef.errors import DataError
 from ranef.formula.syntax import Binary, Call, Column, Literal, Node, Paren, Unary
 from ranef.formula.terms import Term
-
-if TYPE_CHECKING:
-    from narwhals.stable.v2 import Expr
 
 INNER = 0.6180339887  # of the way through a range, where few expressions are zero
 MAX_CELLS = 10_000  # combinations of the levels of the factors of one column

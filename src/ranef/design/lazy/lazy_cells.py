@@ -8,20 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ranef._typing import Codes
-from ranef.design.lazy.lazy_table import ROWS, LazyTable, arrays, collected, complete_table
+from ranef.design.lazy.lazy_table import (
+    ROWS,
+    LazyFrame,
+    LazyTable,
+    arrays,
+    collected,
+    complete_table,
+)
 from ranef.errors import FitError, listed
 from ranef.families.family import Family
 from ranef.formula.terms import Formula
-
-if TYPE_CHECKING:
-    from narwhals.stable.v2 import LazyFrame as AnyLazyFrame
-
-    type LazyFrame = AnyLazyFrame[Any]
 
 MAX_CELLS = 1_000_000  # different rows that are brought here
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from operator import methodcaller
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import pandas as pd
 
@@ -19,16 +19,10 @@ from ranef.design.data_frame import level_texts
 from ranef.design.design import Design, RandomTerm
 from ranef.design.evaluate import Interpreter
 from ranef.design.lazy.expressions import CodedExpressions, number, numeric
-from ranef.design.lazy.lazy_table import OWN, arrays, has_values
+from ranef.design.lazy.lazy_table import OWN, Expr, LazyFrame, arrays, has_values
 from ranef.design.model_matrix import Columns
 from ranef.errors import DataError, FormulaError, listed, suggestion
 from ranef.formula.terms import RandomPart, Term, columns_of
-
-if TYPE_CHECKING:
-    from narwhals.stable.v2 import Expr
-    from narwhals.stable.v2 import LazyFrame as AnyLazyFrame
-
-    type LazyFrame = AnyLazyFrame[Any]
 
 
 @dataclass(frozen=True, eq=False)

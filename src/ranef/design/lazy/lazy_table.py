@@ -19,10 +19,10 @@ from ranef.errors import DataError, DataWarning, FormulaError, suggestion, warn
 from ranef.formula.terms import Formula
 
 if TYPE_CHECKING:
-    from narwhals.stable.v2 import Expr
-    from narwhals.stable.v2 import LazyFrame as AnyLazyFrame
+    from narwhals.stable import v2
 
-    type LazyFrame = AnyLazyFrame[Any]
+type LazyFrame = v2.LazyFrame[Any]
+type Expr = v2.Expr
 
 BY_ARROW = ("duckdb", "ibis", "pyspark")  # engines that hand over their answers so
 OWN = "ranef_"  # the names of columns that are not the data's begin with it

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ranef._typing import Array
 from ranef.design.design import Design
 from ranef.design.lazy.lazy_means import LazyMeans
+from ranef.design.lazy.lazy_table import LazyFrame
 from ranef.errors import FitError
 from ranef.families.family import Family
 from ranef.fits.predictions.prediction_table import Question
-
-if TYPE_CHECKING:
-    from ranef.design.lazy.lazy_table import LazyFrame
 
 COLLECT = "collect the rows that are to be predicted"
 

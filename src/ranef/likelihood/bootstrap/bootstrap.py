@@ -9,13 +9,12 @@ Source: Davison and Hinkley (1997), *Bootstrap Methods and their Application*, c
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 
-from ranef._typing import Array, Flags
+from ranef._typing import Array, Executor, Flags
 from ranef.arguments import check_counts
 from ranef.covariances.covariance import Covariance, factors
 from ranef.design import identifiability

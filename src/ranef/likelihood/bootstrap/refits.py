@@ -8,13 +8,12 @@ structure has many crossed effects.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
 from dataclasses import dataclass, fields
 from functools import partial
 
 import numpy as np
 
-from ranef._typing import Array, Flags, Places
+from ranef._typing import Array, Executor, Flags, Places
 from ranef.covariances.covariance import (
     NEARLY_ZERO_SD,
     Covariance,

@@ -21,24 +21,18 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import scipy
-from numpy.typing import NDArray
 from scipy import special
 
-from ranef._typing import Array
+from ranef._typing import Array, Axes, Panels
 from ranef.errors import FitError, probability, suggestion
 from ranef.numerics.matrices import ReadOnly
 from ranef.plots.zeta import ZetaPanel, zeta_plots
 from ranef.printing.frames import captioned
 from ranef.printing.summary import Printed, Summary
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
 
 POINTS_BETWEEN_NODES = 40  # that are drawn
 
@@ -288,7 +282,7 @@ class Profile(Printed):
         prob: float = 0.95,
         ax: Axes | Iterable[Axes] | None = None,
         figsize: tuple[float, float] | None = None,
-    ) -> NDArray[np.object_]:
+    ) -> Panels:
         """Draw zeta against the parameter, one panel each.
 
         Zeta is the signed root of what the deviance rises by when the parameter is held at a value

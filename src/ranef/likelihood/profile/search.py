@@ -12,7 +12,6 @@ Moolgavkar (1988), *Applied Statistics* 37, 87-94.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
@@ -22,7 +21,7 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
-from ranef._typing import Array
+from ranef._typing import Array, Executor
 from ranef.arguments import is_one_of
 from ranef.design.design import RandomTerm
 from ranef.design.labels import parameter_names

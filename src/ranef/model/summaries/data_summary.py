@@ -12,13 +12,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations
-from os import PathLike
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from ranef._typing import Array, Codes
+from ranef._typing import Array, Codes, FilePath
 from ranef.design.data_frame import CompleteRows
 from ranef.design.design import CodedPart, Design, assembled
 from ranef.design.evaluate import Interpreter
@@ -151,7 +150,7 @@ class DataSummary(WithoutCaches):
         """Return the summary itself where it is added to 0, so that `sum` of several works."""
         return self if type(other) is int and other == 0 else NotImplemented
 
-    def save(self, path: str | PathLike[str]) -> None:
+    def save(self, path: FilePath) -> None:
         """Write the summary into one file, which `ranef.load` reads.
 
         Parameters

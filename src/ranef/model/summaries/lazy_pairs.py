@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations, combinations_with_replacement, product
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from scipy import linalg
@@ -20,16 +20,11 @@ from ranef.design.design import grouping_of
 from ranef.design.evaluate import Interpreter, Memory
 from ranef.design.groups import Factor
 from ranef.design.lazy.expressions import combination
-from ranef.design.lazy.lazy_table import OWN, ROWS, arrays, labels_of
+from ranef.design.lazy.lazy_table import OWN, ROWS, LazyFrame, arrays, labels_of
 from ranef.design.rows.pair_sums import PairSums, PairTable
 from ranef.formula.terms import Formula, columns_of
 from ranef.model.summaries.data_summary import Grouping
 from ranef.numerics.memory import BYTES, available, check_memory
-
-if TYPE_CHECKING:
-    from narwhals.stable.v2 import LazyFrame as AnyLazyFrame
-
-    type LazyFrame = AnyLazyFrame[Any]
 
 MAX_SUMS = 2_000_000  # of cells; beyond these crossed factors are summed by pairs of levels
 PAIR_NUMBERS = 4  # for each pair beside its products: its labels, and the levels that they are

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,7 +22,16 @@ from ranef._typing import Array, Codes
 from ranef.design.design import grouping_of
 from ranef.design.evaluate import Interpreter, Memory
 from ranef.design.lazy.expressions import CodedExpressions, combination, number, numeric
-from ranef.design.lazy.lazy_table import OWN, ROWS, LazyTable, arrays, complete_table, labels_of
+from ranef.design.lazy.lazy_table import (
+    OWN,
+    ROWS,
+    Expr,
+    LazyFrame,
+    LazyTable,
+    arrays,
+    complete_table,
+    labels_of,
+)
 from ranef.design.model_matrix import Columns, code
 from ranef.errors import DataError, listed
 from ranef.formula.functions import FUNCTIONS
@@ -41,12 +50,6 @@ from ranef.model.summaries.lazy_pairs import (
 from ranef.model.summaries.stand_ins import coded_factors, interpreter_of
 from ranef.model.summaries.triangular_rows import distinct_columns
 from ranef.numerics.memory import check_memory
-
-if TYPE_CHECKING:
-    from narwhals.stable.v2 import Expr
-    from narwhals.stable.v2 import LazyFrame as AnyLazyFrame
-
-    type LazyFrame = AnyLazyFrame[Any]
 
 CELL_COPIES = 4  # of the sums of a cell while they arrive
 CONSTANT = 1e-11  # of the length of a column: what its mean leaves of it, if it does not vary

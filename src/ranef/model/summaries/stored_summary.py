@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from ranef._typing import FilePath
 from ranef.design.rows.pair_sums import PairSums, PairTable
 from ranef.formula.terms import read_formula
-from ranef.model.archive import Archive, Path_, damage, write
+from ranef.model.archive import Archive, damage, write
 from ranef.model.stored_columns import column_of, index_of, stored_column, stored_index
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ _TEXTS = ("response", "names", "offset")
 _SUMS = ("own", "fixed", "changes")
 
 
-def save(path: Path_, summary: DataSummary) -> None:
+def save(path: FilePath, summary: DataSummary) -> None:
     """Write a summary into a file.
 
     Parameters
@@ -65,7 +66,7 @@ def _pairs_of(record: Mapping[str, Any]) -> PairSums:
     return PairSums(**{name: record[name] for name in _SUMS}, pairs=tables)
 
 
-def fields(path: Path_, record: Mapping[str, Any]) -> dict[str, Any]:
+def fields(path: FilePath, record: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields of the summary in a file; levels and codes of its groupings as pairs."""
     with damage(path):
         columns = {name: column_of(ends) for name, ends in record["ranges"].items()}

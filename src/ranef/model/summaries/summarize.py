@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from os import PathLike
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from ranef._typing import FilePath
 from ranef.arguments import check_known
 from ranef.design.design import build_design
 from ranef.design.lazy.lazy_cells import CountedRows, counted_rows
@@ -124,7 +124,7 @@ def summarize(
     return summary
 
 
-def from_file(path: str | PathLike[str], record: Mapping[str, Any]) -> DataSummary:
+def from_file(path: FilePath, record: Mapping[str, Any]) -> DataSummary:
     """Return the summary in a file, whose record is given."""
     fields = stored_summary.fields(path, record)
     groupings = tuple(Grouping(levels, codes) for levels, codes in fields.pop("groupings"))

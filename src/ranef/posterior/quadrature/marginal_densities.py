@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -17,7 +16,7 @@ import scipy
 from numpy.typing import ArrayLike
 from scipy import special
 
-from ranef._typing import Array, Places
+from ranef._typing import Array, Axes, Places
 from ranef.errors import FitError, probability
 from ranef.plots.curves.densities import single_density
 from ranef.posterior.laplace import Mode
@@ -33,9 +32,6 @@ from ranef.posterior.quadrature.lattice import (
 from ranef.posterior.quadrature.whitening import Frame, frame, half_line
 from ranef.printing.digits import as_strings
 from ranef.printing.summary import InNotebook
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 INTERVAL = 0.95  # probability of the interval that is printed
 TAIL = 1e-12  # probability that may lie outside the grid of a mixture

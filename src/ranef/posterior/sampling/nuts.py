@@ -13,18 +13,15 @@ from functools import partial
 from importlib import import_module
 from itertools import product
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from ranef._typing import Array
+from ranef._typing import Array, Dataset, DataTree
 from ranef.arguments import Sampling
 from ranef.numerics.matrices import threads_for
 from ranef.posterior.linear_posterior import LinearPosterior
 from ranef.posterior.sampling import density_arrays
-
-if TYPE_CHECKING:
-    import xarray as xr
 
 type Density = Callable[[Array], tuple[float, Array]]
 
@@ -35,7 +32,7 @@ MIN_THREADED_SECONDS = 5e-5  # of an evaluation; threads would wait longer than 
 
 def sample(
     target: LinearPosterior, settings: Sampling, *, start: Array, scale: Array
-) -> tuple[Array, xr.Dataset]:
+) -> tuple[Array, Dataset]:
     """Draw from the posterior of the variance parameters with the no-U-turn sampler of nutpie.
 
     Parameters
@@ -100,7 +97,7 @@ def _imported() -> Any:
 
 def _arrays(
     draws: Sequence[Any], statistics: Sequence[Any], settings: Sampling
-) -> tuple[Array, xr.Dataset]:
+) -> tuple[Array, Dataset]:
     """Return the draws after adaptation, and the statistics that are one number a draw.
 
     Parameters
@@ -125,7 +122,7 @@ def _arrays(
     return np.array(x).reshape(len(x), n, -1), xr.Dataset(stats, axes)
 
 
-def numeric_statistics(tree: xr.DataTree) -> xr.Dataset:
+def numeric_statistics(tree: DataTree) -> Dataset:
     """Return the statistics of nutpie that are numbers, by chain and draw."""
     statistics = tree["sample_stats"].to_dataset()
     return statistics.drop_vars([n for n, values in statistics.items() if values.dtype == object])
@@ -172,7 +169,7 @@ def _processors() -> int:
     return available() or 1
 
 
-def _no_stats(chains: int, draws: int) -> xr.Dataset:
+def _no_stats(chains: int, draws: int) -> Dataset:
     """Return the statistics of a sampler that has nothing to do."""
     import xarray as xr
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ranef._typing import Array
+from ranef._typing import Array, Dataset, DataTree
 from ranef.arguments import Sampling
 from ranef.design.design import Design, full_rank
 from ranef.design.labels import KINDS, Dims, coordinates, labels
@@ -39,7 +39,6 @@ from ranef.priors.scales import moved_coefs
 
 if TYPE_CHECKING:
     import pymc as pm
-    import xarray as xr
 
 type PyMCModel = pm.Model  # for annotations where PyMC is not imported
 type Variable = Any  # a PyTensor variable; PyMC's functions carry no types
@@ -161,9 +160,7 @@ def check_users_model(pymc_model: object, *, log_likelihood: bool) -> None:
         )
 
 
-def sample_pymc(
-    model: pm.Model, settings: Sampling, starts: xr.Dataset | None = None
-) -> xr.DataTree:
+def sample_pymc(model: pm.Model, settings: Sampling, starts: Dataset | None = None) -> DataTree:
     """Draw from the posterior with the no-U-turn sampler of nutpie.
 
     Parameters
@@ -209,7 +206,7 @@ def _kept(model: pm.Model) -> list[str]:
     return parameters + [v for v in variables if v not in parameters]
 
 
-def _tree(model: pm.Model, tree: xr.DataTree, kept: Sequence[str]) -> xr.DataTree:
+def _tree(model: pm.Model, tree: DataTree, kept: Sequence[str]) -> DataTree:
     import xarray as xr
 
     groups = {

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ranef._typing import Array
+from ranef._typing import Array, Dataset, DataTree
 from ranef.design.design import Design
 from ranef.design.labels import Dims, coordinates, variables
 from ranef.posterior.linear_posterior import LinearPosterior
@@ -23,7 +23,6 @@ from ranef.priors.random_variables import parts
 
 if TYPE_CHECKING:
     import pymc as pm
-    import xarray as xr
 
 type Variable = Any  # a PyTensor variable; PyMC's functions carry no types
 
@@ -84,7 +83,7 @@ def is_marginal(model: pm.Model) -> bool:
     return pymc_hierarchical.VALUES in model.named_vars
 
 
-def taken_apart(tree: xr.DataTree, design: Design) -> tuple[Array, xr.Dataset, xr.Dataset]:
+def taken_apart(tree: DataTree, design: Design) -> tuple[Array, Dataset, Dataset]:
     """Return the values, the statistics and the user's variables of a sampled marginal model.
 
     Returns

@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import scipy
 
-from ranef._typing import Array
+from ranef._typing import Array, Dataset, DataTree
 from ranef.errors import FitError
 
 if TYPE_CHECKING:
     import pymc as pm
-    import xarray as xr
 
 type Density = Callable[[Array], tuple[float, Array]]
 
@@ -27,9 +26,7 @@ N_TRIED = 20  # starts of PyMC
 MAX_STEPS = 50  # uphill from a start
 
 
-def sample(
-    model: pm.Model, compiled: Any, starts: xr.Dataset | None, **options: Any
-) -> xr.DataTree:
+def sample(model: pm.Model, compiled: Any, starts: Dataset | None, **options: Any) -> DataTree:
     """Sample a compiled model from starts where its density can be computed.
 
     Parameters
@@ -55,7 +52,7 @@ def sample(
         usable = [x for x in tried if _is_usable(density, x)]
         if usable:
             try:
-                tree: xr.DataTree = nutpie.sample(_from(compiled, usable), **options)
+                tree: DataTree = nutpie.sample(_from(compiled, usable), **options)
             except BaseException as error:  # a panic of the sampler is no Exception
                 if not _says_no_start(error):
                     raise
@@ -64,7 +61,7 @@ def sample(
     raise cannot_start(model, density, points)
 
 
-def _first_points(model: pm.Model, compiled: Any, starts: xr.Dataset | None) -> list[Array]:
+def _first_points(model: pm.Model, compiled: Any, starts: Dataset | None) -> list[Array]:
     if starts is not None and {rv.name for rv in model.free_RVs} <= set(starts.data_vars):
         points = unconstrained(model, starts)
         if any(_is_usable(density_of(compiled), x) for x in points):
@@ -100,7 +97,7 @@ def _says_no_start(error: BaseException) -> bool:
     )
 
 
-def unconstrained(model: pm.Model, values: xr.Dataset) -> list[Array]:
+def unconstrained(model: pm.Model, values: Dataset) -> list[Array]:
     """Return the coordinates that the sampler moves in, shape (d,), of the draws of a chain."""
     import pymc as pm
 
