@@ -94,6 +94,10 @@ class Convergence(Enum):
         "The criterion falls as the residual standard deviation goes to zero: the model fits the "
         "response exactly."
     )
+    ROUNDED = (
+        "The residual standard deviation is so small beside the variation of the response that "
+        "rounding hides the optimum."
+    )
     MIXED = "The chains agree and nothing speaks against their draws."
     CHECKED = "The numbers were checked, and nothing speaks against them."
     NOT_MIXED = (
@@ -108,6 +112,7 @@ class Convergence(Enum):
             Convergence.MAX_ITERATIONS,
             Convergence.STALLED,
             Convergence.EXACT,
+            Convergence.ROUNDED,
             Convergence.NOT_MIXED,
         )
 

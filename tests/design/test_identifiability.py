@@ -154,6 +154,48 @@ def test_a_random_effect_of_every_trial_says_nothing(family):
         assert warned(built, family) == []
 
 
+@pytest.mark.parametrize(
+    ("columns", "weights", "can"),
+    [
+        ([[1, 0], [0, 1]], (1, 1), True),  # cells
+        ([[1, 0], [0, 1]], (1, 3), True),  # each with its own variance
+        ([[1, -1], [1, 1]], (1, 1), True),  # equal variances of sum and difference
+        ([[1, -1], [1, 1]], (1, 3), False),
+        ([[1, 0], [1, 1]], (1, 1), False),  # the second row varies more
+        ([[1, 0], [1, 1], [1, 2]], (1, 1, 1), False),  # more rows than coefficients
+        ([[2.0]], (1,), True),
+    ],
+)
+def test_independent_effects_that_are_as_many_as_the_rows(columns, weights, can):
+    """They are told from residuals unless a diagonal C has Z C Z' = W^-1 in every level."""
+    m, size = 12, len(columns)
+    names = [f"c{j}" for j in range(len(columns[0]))]
+    frame = pd.DataFrame(np.tile(np.array(columns, float), (m, 1)), columns=names)
+    frame["g"], frame["w"] = np.repeat(np.arange(m), size), np.tile(np.array(weights, float), m)
+    frame["y"] = np.random.default_rng(1).normal(size=len(frame))
+    frame = frame.sample(frac=1, random_state=1)
+    text = f"y ~ 1 + (0 + {' + '.join(names)} || g)"
+    built = rf.Model(text, frame, weights="w").engine.data.estimable
+    if can:
+        said = refusal(identifiability.check_identified, built, GAUSSIAN)
+        assert "their variance and the residual variance cannot be told apart" in said
+    else:
+        identifiability.check_identified(built, GAUSSIAN)
+
+
+def test_slopes_of_pairs_are_the_moments_of_the_pairs():
+    """V has a + s, a and a + b + s as elements: three for three variances."""
+    rng, m = np.random.default_rng(1), 200
+    frame = pd.DataFrame({"p": np.repeat(np.arange(m), 2), "x": np.tile([0.0, 1.0], m)})
+    b = rng.normal(size=(m, 2)) * [2.0, 1.5]
+    frame["y"] = b[frame["p"], 0] + b[frame["p"], 1] * frame["x"] + rng.normal(size=2 * m)
+    fit = rf.fit("y ~ x + (x || p)", frame)
+    V = np.cov(frame["y"].to_numpy().reshape(m, 2).T)
+    expected = [V[0, 1], V[1, 1] - V[0, 0], V[0, 0] - V[0, 1]]
+    found = [*fit.varcorr().sd["p"] ** 2, fit.sigma**2]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
 @pytest.mark.parametrize("family", [GAUSSIAN, GAMMA], ids=named)
 def test_a_random_effect_of_every_row_is_a_residual_for_families_with_sigma(family):
     built = design("x ~ z + (1 | row)", family, FRAME.assign(x=FRAME["x"].abs()))

@@ -257,7 +257,7 @@ def test_a_grouping_factor_of_one_level(monkeypatch):
     [
         ("y ~ (1 | g)", 60, "(1 | g) has 60 random effects (60 levels of `g` x 1)"),
         ("y ~ x + (x | g)", 30, "(1 + x | g) has 60 random effects (30 levels of `g` x 2)"),
-        ("y ~ x + (x || g)", 45, "(1 + x || g) has 90 random effects (45 levels of `g` x 2)"),
+        ("y ~ x + (x | g)", 45, "(1 + x | g) has 90 random effects (45 levels of `g` x 2)"),
     ],
 )
 def test_as_many_random_effects_as_rows(formula, groups, words, monkeypatch):

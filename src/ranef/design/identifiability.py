@@ -7,17 +7,19 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ranef._typing import Array
 from ranef.design.data_frame import numbers_hint
 from ranef.design.design import Design, RandomTerm, full_rank
 from ranef.design.model_matrix import independent_columns
 from ranef.design.rows.rows import TermRows
 from ranef.design.separation import separated_columns
-from ranef.errors import DataError, DataWarning, listed, warn
+from ranef.errors import Convergence, DataError, DataWarning, listed, warn
 from ranef.families.family import Family
 from ranef.families.gaussian import GAUSSIAN
 from ranef.formula.terms import INTERCEPT
 
 MIN_RELATIVE_SIGMA = 1e-4  # to the response's sd; below it the residual sd goes to zero
+MAX_LEFT = 1e-16  # of the covariance of residuals, squared, by effects that can have it
 
 _BAYESIAN = 'a Bayesian fit, model.fit("mcmc"), can go on with proper priors.'
 _PENALISED = 'with proper priors model.fit("map") and model.fit("mcmc") can go on.'
@@ -60,23 +62,47 @@ def check_identified(
             message += f"{listed(term.levels)}: no variance between levels can be estimated; "
             raise DataError(message + _BAYESIAN)
         if sigma is None:
-            _check_effects(design, term, family)
+            _check_effects(design, term, rows, family)
     if sigma is None or design.terms:
         _check_saturated(design, family)
     check_varies(design)
 
 
-def _check_effects(design: Design, term: RandomTerm, family: Family) -> None:
+def _check_effects(design: Design, term: RandomTerm, rows: TermRows, family: Family) -> None:
     """Refuse random effects whose variance is not to be told from the distribution of a row."""
     effects, n = term.n_levels * term.n_coefs, design.n_obs
     size = f"{term.n_levels} levels of `{term.factor}` x {term.n_coefs}"
-    if family.has_sigma and effects >= n:
+    is_open = not family.is_linear or _can_be_residual(term, rows, design.sufficient.weights)
+    if family.has_sigma and effects >= n and is_open:
         raise DataError(
             f"{term.text} has {effects} random effects ({size}) for {n} rows, so that their "
             f"variance and the residual variance cannot be told apart; {_BAYESIAN}"
         )
     if _has_single_trials(design, term, family):
         raise DataError(f"{_single_trials(term)}; {_BAYESIAN}")
+
+
+def _can_be_residual(term: RandomTerm, rows: TermRows, weights: Array) -> bool:
+    """Whether random effects can have the covariance of residuals: Z_j C Z_j' = W_j^-1 for all j.
+
+    Independent coefficients can where a diagonal C does, and only where no level has more rows
+    than coefficients. Correlated ones count as if they could.
+    """
+    n, k = len(rows.codes), term.n_coefs
+    if term.covariance.pairs:
+        return True
+    if np.bincount(rows.codes).max() > k:
+        return False
+    order = np.argsort(rows.codes)
+    codes, Z = rows.codes[order], (rows.columns / np.linalg.norm(rows.columns, axis=0))[order]
+    products, wanted = [], []
+    for apart in range(k):
+        alike = np.flatnonzero(codes[apart:] == codes[: n - apart])
+        products.append(Z[alike] * Z[alike + apart])
+        wanted.append((apart == 0) / weights[order][alike])
+    X, y = np.concatenate(products), np.concatenate(wanted)
+    left = y - X @ np.linalg.lstsq(X, y)[0]
+    return bool(left @ left <= MAX_LEFT * (y @ y))
 
 
 def _check_saturated(design: Design, family: Family) -> None:
@@ -182,30 +208,35 @@ def check_not_spanned(design: Design, spanned: Sequence[int]) -> None:
         )
 
 
-def check_residual(design: Design, sigma: float, scale: float | None = None) -> None:
-    """Refuse a model that fits the response exactly, given that no optimum was found.
+def check_residual(
+    design: Design, ended: Convergence, sigma: float, scale: float | None = None
+) -> None:
+    """Refuse a model that leaves next to nothing of the response, given that no optimum was found.
 
     Parameters
     ----------
     design : Design
+    ended : Convergence
+        How the search ended.
     sigma : float
     scale : float, optional
-        Sigma without random effects; by default the standard deviation of the response.
+        Sigma without random effects, where a smaller one can only mean that it goes to zero.
 
     Raises
     ------
     DataError
     """
-    if scale is None:
-        scale = float(
-            np.std(
-                (design.sufficient.y - design.sufficient.offset)
-                * np.sqrt(design.sufficient.weights)
-            )
+    fits = f"the model fits the response `{design.response}`"
+    if ended is Convergence.EXACT:
+        message = f"{fits} exactly: there is no residual variation to estimate sigma from."
+        raise DataError(message)
+    vanishes = scale is not None and not sigma > MIN_RELATIVE_SIGMA * scale
+    if ended is Convergence.ROUNDED or vanishes:
+        raise DataError(
+            f"{fits} nearly exactly: a residual standard deviation of {sigma:.1g} is so small "
+            "beside its variation that rounding hides the optimum. Check whether it is computed "
+            "from the predictors or the grouping factors."
         )
-    if not sigma > MIN_RELATIVE_SIGMA * scale:
-        message = f"the model fits the response `{design.response}` exactly: there is no residual "
-        raise DataError(message + "variation to estimate sigma from.")
 
 
 def _check_columns(term: RandomTerm, rows: TermRows) -> None:

@@ -16,7 +16,7 @@ from ranef.covariances.covariance import n_theta
 from ranef.design import identifiability
 from ranef.design.design import Design, full_rank
 from ranef.design.labels import parameter_names
-from ranef.errors import Convergence, ConvergenceWarning, DataWarning, FitError, listed, warn
+from ranef.errors import ConvergenceWarning, DataWarning, FitError, listed, warn
 from ranef.families.family import Family
 from ranef.fits.diagnostics import ImportanceDiagnostics
 from ranef.fits.engine import Engine
@@ -186,8 +186,9 @@ class SharedEngine(WithoutCaches, Updates, Engine[Fit]):
         """Return the fit of an estimate, and warn if there is nothing to rely on."""
         if not estimate.convergence.ok:
             if self.family.has_sigma:
-                sigma = 0.0 if estimate.convergence is Convergence.EXACT else estimate.sigma
-                identifiability.check_residual(design, sigma, self.residual_scale)
+                identifiability.check_residual(
+                    design, estimate.convergence, estimate.sigma, self.residual_scale
+                )
             warn(estimate.convergence.value, ConvergenceWarning)
         return PointFit(design, self.family, method, estimate, self)
 

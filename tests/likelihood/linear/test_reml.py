@@ -277,6 +277,16 @@ def test_a_second_optimum_far_from_zero_is_found():
     assert model.fit().objective <= model.criterion([2.31316343, 1.55274592, 13.91500318]) + 1e-6
 
 
+def test_an_optimum_that_the_residuals_of_a_great_sd_hide_is_found():
+    """More than a hundred rows, and an intercept 273 sigma wide; the numbers are of lme4."""
+    data = pd.read_csv(DATA / "great_sds.csv")
+    model = rf.Model("y ~ f * e + (1 | g/e) + (0 + x | h)", data)
+    assert model.criterion([0.66987864, 0.48686027, 273.25726]) == pytest.approx(
+        777.3010273674, abs=1e-7
+    )
+    assert model.fit().objective == pytest.approx(777.3010273674, abs=1e-7)
+
+
 def test_a_third_optimum_without_one_of_the_coefficients_is_found():
     """A maximum without slopes of z over h; the deviance there is that of lme4 at this theta."""
     data = pd.read_csv(DATA / "third_optimum.csv")
@@ -404,3 +414,21 @@ def test_what_the_last_evaluation_leaves_is_what_a_fit_has(formula, monkeypatch)
     for b, cov, mode, other, T in zip(found.b, found.b_cov, modes, covs, turned, strict=True):
         np.testing.assert_allclose(b, mode @ T.T, rtol=1e-7, atol=1e-9)
         np.testing.assert_allclose(cov, found.sigma**2 * (T @ other @ T.T), rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("formula", ["y ~ z + (z | g) + (1 | h)", "y ~ z + (z || g) + (1 | h)"])
+def test_what_is_left_of_a_response_is_estimated_until_rounding_hides_it(formula):
+    """Sigma of noise of any size is that size, or the fit is refused; never another number."""
+    rng = np.random.default_rng(3)
+    frame = random_frame(rng, 60).assign(g=np.arange(60) % 8, h=rng.integers(0, 5, 60))
+    b, c = rng.normal(size=(8, 2)), rng.normal(size=5)
+    signal = b[frame["g"], 0] + b[frame["g"], 1] * frame["z"] + c[frame["h"]]
+    noise, sigmas = rng.normal(size=60), []
+    for size in (1e-3, 1e-5):
+        fit = rf.fit(formula, frame.assign(y=signal + size * noise))
+        assert fit.converged
+        sigmas.append(fit.sigma / size)
+    np.testing.assert_allclose(sigmas, sigmas[0], rtol=1e-3)
+    for size in (1e-6, 1e-9):
+        with pytest.raises(rf.DataError, match="fits the response `y` nearly exactly: a residual"):
+            rf.fit(formula, frame.assign(y=signal + size * noise))

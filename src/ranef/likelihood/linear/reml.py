@@ -40,6 +40,7 @@ from ranef.likelihood.linear.optimum.average_information import (
 from ranef.likelihood.linear.optimum.starts import (
     FEW_ROWS,
     far_starts,
+    great,
     moment_start,
     starts_from,
     without_one,
@@ -54,6 +55,8 @@ MUCH_OF_THE_WAY = 0.75  # towards such an sd
 EVALUATIONS = 5  # of the criterion, until it is at its minimum
 LIMIT_LENGTH = 1e4  # of theta, as good as endless: sigma is zero
 NEGLIGIBLE_GAIN = 1e-4  # of the criterion, which sets no sigma apart from zero
+LITTLE_ROUNDING = 1e-3  # of the criterion, which may keep an optimum from being found exactly
+MAX_ROUNDING = 1e-2  # with which an optimum can be found
 MIN_RELATIVE_SD = 1e-4  # below which a standard deviation counts as zero, as lme4's isSingular
 
 
@@ -71,9 +74,10 @@ def estimate(
 ) -> Estimate:
     """Minimise the profiled deviance (ML) or the REML criterion.
 
-    Starts from the moments of the data; with few rows, where the criterion can have several
-    minima, from larger covariances and from strong correlations too, and from the lowest minimum
-    without one of its coefficients, and keeps the lowest.
+    Starts from the moments of the data, and where an evaluation is cheap and the lowest minimum has
+    great relative sds, from such ones; with few rows, where the criterion can have several minima,
+    from larger covariances and from strong correlations too, and from the lowest minimum without
+    one of its coefficients. Keeps the lowest.
 
     Parameters
     ----------
@@ -94,7 +98,8 @@ def estimate(
         starts = starts_from(moments, covariances, several=several) + far_starts(cross)
         fewer = condensed(cross, evaluations=EVALUATIONS)
         objective = CurvedCriterion(fewer, sigma, reml=reml)
-        optimum = minimum(objective, starts, report=report, widely=few)
+        beside = None if objective.is_costly else without_one if few else great
+        optimum = minimum(objective, starts, report=report, beside=beside)
         if sigma is None and _falls_as_sigma_vanishes(
             cross, optimum, starts if few else [], reml=reml
         ):
@@ -107,9 +112,21 @@ def estimate(
             factorized = blocked_cholesky.factorize(cross, factors(optimum.x, covariances))
             blocked_cholesky.inner_inverse(factorized, overwrite=True)
         solution = _solution(factorized, sigma, reml=reml)
-        optimum = replace(optimum, value=-2 * solution.loglik)  # at the end of the last step
+        ended = _ended(optimum, cross, solution.sigma)
+        optimum = replace(optimum, value=-2 * solution.loglik, convergence=ended)
         found = at_optimum(cross, optimum, factorized, solution, inverted=True)
         return replace(found, n_known=int(sigma is not None))
+
+
+def _ended(optimum: Optimum, cross: CrossProducts, sigma: float) -> Convergence:
+    """Say how a search ended, given the rounding of the criterion by that of y'y in r^2."""
+    ended, rounding = optimum.convergence, np.finfo(np.float64).eps * cross.fixed[-1, -1] / sigma**2
+    if ended is Convergence.EXACT:
+        return ended
+    if not rounding < MAX_ROUNDING:
+        return Convergence.ROUNDED
+    is_enough = optimum.decrement <= rounding <= LITTLE_ROUNDING
+    return Convergence.CONVERGED if is_enough and not ended.ok else ended
 
 
 def minimum(
@@ -117,7 +134,7 @@ def minimum(
     starts: Sequence[Array],
     *,
     report: Report | None = None,
-    widely: bool = False,
+    beside: Callable[[Array, Sequence[Covariance]], Sequence[Array]] | None = None,
 ) -> Optimum:
     """Minimise a criterion from some starts, theta in the basis, and beside the lowest minimum."""
     cross = objective.cross
@@ -127,7 +144,7 @@ def minimum(
         simplify=lambda x: simplest(x, cross.covariances),
         report=telling(cross, report),
         propose=objective.proposed if objective.is_costly else None,
-        beside=(lambda x: without_one(x, cross.covariances)) if widely else None,
+        beside=beside and (lambda x: beside(x, cross.covariances)),
     )
 
 

@@ -14,6 +14,7 @@ from ranef.likelihood.linear.expected_information import inner_products
 from ranef.likelihood.linear.optimum.starts import (
     GREAT_SIZE,
     far_starts,
+    great,
     moment_start,
     multiple_of_identity,
     starts_from,
@@ -94,3 +95,14 @@ def test_starts_beside_an_optimum_leave_one_coefficient_out():
     ]
     assert len(without_one(np.array([2.0, 0.5, 3.0, 0.0]), covariances)) == 2
     assert without_one(np.array([2.0]), covariances[1:]) == []
+
+
+def test_great_relative_sds_are_tried_beside_an_optimum_that_has_one():
+    cross = cross_products(
+        rf.Model("y ~ x + (x | i) + (1 | j)", random_frame(np.random.default_rng(2))).design
+    )
+    here, one = np.array([0.2, 0.1, 9.0, 3.0]), np.array([0.2, 8.0, 9.0, 3.0])
+    assert great(here, cross.covariances) == []
+    (start,) = great(one, cross.covariances)
+    np.testing.assert_array_equal(start, multiple_of_identity(GREAT_SIZE, cross.covariances))
+    assert great(np.empty(0), ()) == []

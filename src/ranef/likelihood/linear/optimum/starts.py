@@ -24,6 +24,7 @@ from ranef.numerics.matrices import spans
 FEW_ROWS = 100  # up to which several starts are tried
 SIZES_OF_OTHER_STARTS = (1.0, 3.0)  # relative sds
 GREAT_SIZE = 30.0  # a relative sd of a start
+FAR_FROM_ONE = 10.0  # a relative sd, beside which others may have been missed
 SHARE_OF_ITS_OWN = 0.1  # of the sd of a coefficient of a start that varies with the others
 VARIANCES = (0.01, 1e4)  # relative: the least and the greatest of a start by moments
 MIN_UNEXPLAINED = 1e-2  # of the residual variance, that is left to sigma
@@ -96,6 +97,17 @@ def without_one(theta: Array, covariances: Sequence[Covariance]) -> list[Array]:
             changed[term][row] = 0.0
             starts.append(theta_of(changed, covariances))
     return starts
+
+
+def great(theta: Array, covariances: Sequence[Covariance]) -> list[Array]:
+    """Return a start of great relative sds beside an optimum that has one.
+
+    Where the effects of one term hide the residuals, those of another are easily lost.
+    """
+    found = factors(theta, covariances)
+    if max((np.linalg.norm(root, 2) for root in found), default=0.0) < FAR_FROM_ONE:
+        return []
+    return [multiple_of_identity(GREAT_SIZE, covariances)]
 
 
 def multiple_of_identity(size: float, covariances: Sequence[Covariance]) -> Array:
