@@ -402,6 +402,20 @@ def test_laplace_is_warned_of_where_a_level_says_little():
     assert notes(binary(50, 8)) == []
 
 
+@pytest.mark.parametrize(("events", "is_rare"), [(3, True), (5, True), (30, False), (155, True)])
+def test_the_note_says_in_which_direction_the_sd_is_off(events, is_rare):
+    """Few events in all: the sd by Laplace is several times that of the likelihood itself."""
+    rng = np.random.default_rng(events)
+    data = pd.DataFrame({"g": np.repeat(np.arange(80), 2), "y": 0})
+    data.loc[rng.choice(160, events, replace=False), "y"] = 1
+    data.loc[:1, "y"] = int(events < 80)
+    fits = [rf.fit("y ~ 1 + (1 | g)", data, family="binomial", n_agq=n) for n in (1, 25)]
+    laplace, exact = (fit.varcorr().sd["g"].iloc[0] for fit in fits)
+    how = "mostly too large, severalfold where" if is_rare else "mostly too small: the"
+    assert how in notes(fits[0])[0]
+    assert laplace > 1.5 * exact if is_rare else laplace < exact
+
+
 def test_the_remedy_fits_the_model():
     crossed = notes(binary(80, 3, more=" + (1 | h)"))[0]
     assert "0.75 in (1 | g) and 1.5 in (1 | h)." in crossed

@@ -7,7 +7,8 @@ through narwhals, which keeps the order of their categories.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Hashable, Iterable, Mapping
+import re
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from numbers import Real
@@ -269,6 +270,34 @@ def _series(column: Any) -> pd.Series[Any]:
 
 _MAX_EXACT_INTEGER = 2**53  # as a float
 _NO_VALUE = {"", "-", "--", ".", "?", "na", "n/a", "nan", "null", "none", "missing", "unknown"}
+_WRITTEN = (  # how measurements are written, the signs that some of them have, and what to do
+    (
+        r"\d{4}[-/.]\d\d?[-/.]\d\d?([ T][\d:.]+Z?)?",
+        "-/.",
+        "dates: (pd.to_datetime({}) - pd.Timestamp('2000-01-01')).dt.days makes numbers",
+    ),
+    (
+        r"\d\d?[-/.]\d\d?[-/.](\d{4}|\d\d)( [\d:.]+)?",
+        "-/.",
+        "dates: (pd.to_datetime({}, dayfirst=True) - pd.Timestamp('2000-01-01')).dt.days, or with "
+        "dayfirst=False, makes numbers",
+    ),
+    (
+        r"[-+]?\d{1,3}(,\d{3})*(\.\d+)?",
+        ",",
+        "numbers with commas: pd.to_numeric({}.str.replace(',', '')) makes numbers",
+    ),
+    (
+        r"[-+]?\d+(,\d+)?",
+        ",",
+        "numbers with decimal commas: pd.to_numeric({}.str.replace(',', '.')) makes numbers",
+    ),
+    (
+        r"[$€£]? ?[-+]?\d+(\.\d+)? ?[%$€£]?",
+        "%$€£",
+        "numbers with a sign: pd.to_numeric({}.str.strip('%$€£ ')) makes numbers",
+    ),
+)
 _TIMES = {"date", "datetime", "datetime64", "timedelta", "time", "period"}
 
 
@@ -420,13 +449,18 @@ def _typed(level: object) -> str:
 
 
 def numbers_hint(label: str, levels: pd.Index[Any]) -> str:
-    """Return a sentence about a factor of text that mostly reads as numbers, else nothing.
+    """Return a sentence about a factor of text that reads as numbers or dates, else nothing.
 
     Examples
     --------
     >>> numbers_hint("x", pd.Index(["1.5", "2.5", "n/a"]))
     " `x` is text, as `n/a` is no number: pd.to_numeric(x, errors='coerce') makes numbers of it."
+    >>> numbers_hint("x", pd.Index(["0,5", "1,75"]))[:53]
+    ' `x` is text that reads as numbers with decimal commas'
     """
+    written = next(_written(levels), None)
+    if written:
+        return f" `{label}` is text that reads as {written.format(label)} of it."
     strays = _strays(levels)
     if strays is None:
         return ""
@@ -438,19 +472,31 @@ def numbers_hint(label: str, levels: pd.Index[Any]) -> str:
 
 
 def is_spoilt(levels: pd.Index[Any]) -> bool:
-    """Whether text levels are measurements: decimals, or numbers with a word for a missing one.
+    """Whether text levels are measurements: dates, decimals, or numbers with a word for none.
 
     Examples
     --------
     >>> is_spoilt(pd.Index(["0", "1", "2", "3+"])), is_spoilt(pd.Index(["0", "1", "2", "n/a"]))
     (False, True)
     """
+    if any(_written(levels)):
+        return True
     strays = _strays(levels)
     if strays is None or len(strays) * 10 > len(levels) > 10:
         return False
     readings = [reading for level in levels for reading in _readings(level)]
     is_decimal = any(isinstance(r, float) and not r.is_integer() for r in readings)
     return is_decimal or any(stray.strip().lower() in _NO_VALUE for stray in strays)
+
+
+def _written(levels: pd.Index[Any]) -> Iterator[str]:
+    """Yield what would make measurements of text, of which more than half is written alike."""
+    if not all(isinstance(level, str) for level in levels):
+        return
+    for pattern, signs, remedy in _WRITTEN:
+        alike = [level for level in levels if re.fullmatch(pattern, level.strip())]
+        if 2 * len(alike) > len(levels) and any(sign in text for text in alike for sign in signs):
+            yield remedy
 
 
 def _strays(levels: pd.Index[Any]) -> list[str] | None:

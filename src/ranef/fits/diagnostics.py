@@ -28,6 +28,7 @@ MAX_KHAT = 0.7
 MAX_ERROR = 1e-3
 SMALL_SD = 1e-4  # a relative sd that counts as zero
 LITTLE = 2.0  # information of a level, below which Laplace's approximation is poor
+RARE = 0.15  # a share of events, below which sds by it are mostly too large
 NODES = {1: 25, 2: 11, 3: 7}  # points of a quadrature, by its dimensions
 MARGINAL = "sample the marginal form, which is the default"
 STRONGER = "give stronger priors"
@@ -303,8 +304,10 @@ def laplace_notes(
     effects skewed. With one random intercept and many levels the estimated sd tends to 0.70 times
     the true one for 2 coin tosses a level, 0.93 for 7, 0.96 for 10; to 1.42 times for 10 trials
     of probability 0.05, 1.17 times for one expected event of a Poisson count, if the true sd is
-    0.3. It is within 6 % where a level has `LITTLE` information or more about its log odds or
-    log mean, over sds of 0.3 to 3, as computed from the exact distribution of its total.
+    0.3; for 2 trials of probability 0.03 to 9 times an sd of 0.5, 1.9 times one of 2. Where events
+    or their absence are `RARE` it is too large, else too small. It is within 6 % where a level has
+    `LITTLE` information or more about its log odds or log mean, over sds of 0.3 to 3, as computed
+    from the exact distribution of its total.
     """
     if not family.is_discrete:
         return []
@@ -322,8 +325,11 @@ def laplace_notes(
     what, unit = "log mean", "a count has at most its mean of it"
     if family.is_bounded:
         what, unit = "log odds", "a yes or no has at most 0.25 of it"
+    share = np.average(mu, weights=rows.weights)
+    is_rare = not family.is_bounded or min(share, 1 - share) < RARE
+    how = "large, severalfold where events are rare" if is_rare else "small"
     note = (
-        "The sds of the random effects may be well off, mostly too small: the rows of a level are "
+        f"The sds of the random effects may be well off, mostly too {how}: the rows of a level are "
         "too few for the Laplace approximation. For each coefficient they should have an "
         f"information of {LITTLE:g} about its {what} ({unit}); half of the levels have less than "
         f"{phrase(poor)}. Compare {_better(design)}."
