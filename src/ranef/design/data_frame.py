@@ -6,12 +6,8 @@ through narwhals, which keeps the order of their categories.
 
 from __future__ import annotations
 
-import datetime as dt
-import re
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
-from decimal import Decimal
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -20,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ranef._typing import Array, Codes, Flags, Places
 from ranef.arguments import is_one_of
+from ranef.design.columns.written_labels import kinds_of, readings, typed
 from ranef.errors import DataError, DataWarning, FormulaError, listed, suggestion, warn
 from ranef.formula.codings import Coding
 from ranef.formula.syntax import Span
@@ -269,35 +266,6 @@ def _series(column: Any) -> pd.Series[Any]:
 
 
 _MAX_EXACT_INTEGER = 2**53  # as a float
-_NO_VALUE = {"", "-", "--", ".", "?", "na", "n/a", "nan", "null", "none", "missing", "unknown"}
-_WRITTEN = (  # how measurements are written, the signs that some of them have, and what to do
-    (
-        r"\d{4}[-/.]\d\d?[-/.]\d\d?([ T][\d:.]+Z?)?",
-        "-/.",
-        "dates: (pd.to_datetime({}) - pd.Timestamp('2000-01-01')).dt.days makes numbers",
-    ),
-    (
-        r"\d\d?[-/.]\d\d?[-/.](\d{4}|\d\d)( [\d:.]+)?",
-        "-/.",
-        "dates: (pd.to_datetime({}, dayfirst=True) - pd.Timestamp('2000-01-01')).dt.days, or with "
-        "dayfirst=False, makes numbers",
-    ),
-    (
-        r"[-+]?\d{1,3}(,\d{3})*(\.\d+)?",
-        ",",
-        "numbers with commas: pd.to_numeric({}.str.replace(',', '')) makes numbers",
-    ),
-    (
-        r"[-+]?\d+(,\d+)?",
-        ",",
-        "numbers with decimal commas: pd.to_numeric({}.str.replace(',', '.')) makes numbers",
-    ),
-    (
-        r"[$€£]? ?[-+]?\d+(\.\d+)? ?[%$€£]?",
-        "%$€£",
-        "numbers with a sign: pd.to_numeric({}.str.strip('%$€£ ')) makes numbers",
-    ),
-)
 _TIMES = {"date", "datetime", "datetime64", "timedelta", "time", "period"}
 
 
@@ -338,7 +306,7 @@ def plain(series: pd.Series[Any]) -> pd.Series[Any]:
     >>> plain(pd.Series([1, 2.5], dtype=object)).dtype
     dtype('float64')
     """
-    kinds = _kinds(series) if series.dtype == object else set()
+    kinds = kinds_of(series) if series.dtype == object else set()
     if kinds in ({"number"}, {"truth value"}):
         values = np.array(series.to_list())  # fractions and decimals stay objects
         return pd.Series(values.astype(np.float64) if values.dtype == object else values)
@@ -360,7 +328,7 @@ def refuse_complex(series: pd.Series[Any]) -> None:
     DataError
     """
     is_object = series.dtype == object
-    if series.dtype.kind == "c" or (is_object and "complex number" in _kinds(series)):
+    if series.dtype.kind == "c" or (is_object and "complex number" in kinds_of(series)):
         message = f"column `{series.name}` holds complex numbers: take a real part of them."
         raise DataError(message)
 
@@ -398,7 +366,7 @@ def coded(label: str, series: pd.Series[Any], levels: pd.Index[Any] | None = Non
         raise DataError(message) from None
     if levels is None:
         labels = series if series.dtype == object else own
-        _refuse_two_types(label, own, _kinds(labels) if labels.dtype == object else set())
+        _refuse_two_types(label, own, kinds_of(labels) if labels.dtype == object else set())
     known, found = own if levels is None else levels, np.append(places, -1)[codes]
     found = found.astype(np.int64)
     new, strangers = pd.factorize(codes[found < 0])
@@ -415,10 +383,10 @@ def _refuse_two_types(label: str, levels: pd.Index[Any], kinds: set[str]) -> Non
         return
     seen: dict[Hashable, object] = {}
     for level in levels:
-        for reading in _readings(level):
+        for reading in readings(level):
             if (other := seen.setdefault(reading, level)) is not level:
                 message = (
-                    f"`{label}` has the levels {_typed(other)} and {_typed(level)}, which read the "
+                    f"`{label}` has the levels {typed(other)} and {typed(level)}, which read the "
                     "same but differ in type: give all its values one type, as with "
                 )
                 raise DataError(f"{message}`.astype(str)`.")
@@ -429,113 +397,18 @@ def _refuse_two_types(label: str, levels: pd.Index[Any], kinds: set[str]) -> Non
 
 def _doubt(label: str, levels: pd.Index[Any], unseen: tuple[object, ...]) -> str:
     """Return a sentence on new levels that are known ones in another type, if there are any."""
-    if not unseen or len(_kinds(levels) | _kinds(unseen)) < 2:
+    if not unseen or len(kinds_of(levels) | kinds_of(unseen)) < 2:
         return ""
-    known = {reading: level for level in levels for reading in _readings(level)}
-    pairs = [(new, known[r]) for new in unseen for r in _readings(new) if r in known]
+    known = {reading: level for level in levels for reading in readings(level)}
+    pairs = [(new, known[r]) for new in unseen for r in readings(new) if r in known]
     if not pairs:
         return ""
     new, level = pairs[0]
     return (
-        f"`{label}` has {_typed(new)} where the model has {_typed(level)}: give it the type that "
+        f"`{label}` has {typed(new)} where the model has {typed(level)}: give it the type that "
         f"it had when the model was built. Its values would then be the known level"
         f"{'s' * (len(pairs) > 1)} {listed(level for _, level in pairs)}."
     )
-
-
-def _typed(level: object) -> str:
-    text = repr(level) if isinstance(level, str) else level
-    return f"the {_kind(type(level))} `{text}`"
-
-
-def numbers_hint(label: str, levels: pd.Index[Any]) -> str:
-    """Return a sentence about a factor of text that reads as numbers or dates, else nothing.
-
-    Examples
-    --------
-    >>> numbers_hint("x", pd.Index(["1.5", "2.5", "n/a"]))
-    " `x` is text, as `n/a` is no number: pd.to_numeric(x, errors='coerce') makes numbers of it."
-    >>> numbers_hint("x", pd.Index(["0,5", "1,75"]))[:53]
-    ' `x` is text that reads as numbers with decimal commas'
-    """
-    written = next(_written(levels), None)
-    if written:
-        return f" `{label}` is text that reads as {written.format(label)} of it."
-    strays = _strays(levels)
-    if strays is None:
-        return ""
-    why = f"as {listed(strays)} {'is' if len(strays) == 1 else 'are'} no number" * bool(strays)
-    why = why or "although all of it reads as numbers"
-    return (
-        f" `{label}` is text, {why}: pd.to_numeric({label}, errors='coerce') makes numbers of it."
-    )
-
-
-def is_spoilt(levels: pd.Index[Any]) -> bool:
-    """Whether text levels are measurements: dates, decimals, or numbers with a word for none.
-
-    Examples
-    --------
-    >>> is_spoilt(pd.Index(["0", "1", "2", "3+"])), is_spoilt(pd.Index(["0", "1", "2", "n/a"]))
-    (False, True)
-    """
-    if any(_written(levels)):
-        return True
-    strays = _strays(levels)
-    if strays is None or len(strays) * 10 > len(levels) > 10:
-        return False
-    readings = [reading for level in levels for reading in _readings(level)]
-    is_decimal = any(isinstance(r, float) and not r.is_integer() for r in readings)
-    return is_decimal or any(stray.strip().lower() in _NO_VALUE for stray in strays)
-
-
-def _written(levels: pd.Index[Any]) -> Iterator[str]:
-    """Yield what would make measurements of text, of which more than half is written alike."""
-    if not all(isinstance(level, str) for level in levels):
-        return
-    for pattern, signs, remedy in _WRITTEN:
-        alike = [level for level in levels if re.fullmatch(pattern, level.strip())]
-        if 2 * len(alike) > len(levels) and any(sign in text for text in alike for sign in signs):
-            yield remedy
-
-
-def _strays(levels: pd.Index[Any]) -> list[str] | None:
-    """Return the levels that are no numbers, if all are text and most are numbers."""
-    if not all(isinstance(level, str) for level in levels):
-        return None
-    strays = [level for level in levels if isinstance(_readings(level)[0], str)]
-    return strays if 2 * len(strays) < len(levels) else None
-
-
-def _kinds(values: Iterable[object]) -> set[str]:
-    return {_kind(one) for one in set(map(type, values))}
-
-
-def _kind(one: type) -> str:
-    """Return what the values of a type are called."""
-    words = {
-        "truth value": (bool, np.bool_),
-        "complex number": (complex, np.complexfloating),
-        "number": (Real, Decimal),
-        "text": (str,),
-        "time": (dt.datetime, np.datetime64),
-        "date": (dt.date,),
-    }
-    return next((word for word, types in words.items() if issubclass(one, types)), one.__name__)
-
-
-def _readings(label: object) -> tuple[Hashable, ...]:
-    """Return what a label may be read as once it has been through a text file."""
-    text = label.decode(errors="replace") if isinstance(label, bytes) else str(label)
-    text = text.strip().lower().removesuffix(" 00:00:00")
-    if isinstance(label, bool | np.bool_):
-        return (text, int(label))
-    for number in (int, float):
-        try:
-            return (number(text),)
-        except ValueError:
-            pass
-    return (text,)
 
 
 def _distinct(series: pd.Series[Any]) -> tuple[Codes, pd.Index[Any]]:

@@ -16,11 +16,11 @@ import numpy as np
 import pandas as pd
 
 from ranef._typing import Array, Flags
+from ranef.design.columns.written_labels import numbers_hint
 from ranef.design.data_frame import (
     Categorical,
     check_magnitude,
     coded,
-    numbers_hint,
     plain,
     refuse_complex,
     refuse_times,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ranef._typing import Array
-from ranef.design.data_frame import numbers_hint
+from ranef.design.columns.written_labels import numbers_hint
 from ranef.design.design import Design, RandomTerm, full_rank
 from ranef.design.model_matrix import independent_columns
 from ranef.design.rows.rows import TermRows

@@ -16,12 +16,11 @@ import numpy as np
 import pandas as pd
 
 from ranef._typing import Array, Flags
+from ranef.design.columns.written_labels import is_spoilt, numbers_hint
 from ranef.design.data_frame import (
     Categorical,
     check_magnitude,
-    is_spoilt,
     level_texts,
-    numbers_hint,
 )
 from ranef.design.evaluate import Interpreter, Value
 from ranef.errors import DataError, listed

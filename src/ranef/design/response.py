@@ -16,7 +16,8 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from ranef._typing import Array, Flags
-from ranef.design.data_frame import Categorical, check_magnitude, numbers_hint, open_frame
+from ranef.design.columns.written_labels import numbers_hint
+from ranef.design.data_frame import Categorical, check_magnitude, open_frame
 from ranef.design.evaluate import Interpreter, one_column
 from ranef.errors import DataError, listed
 from ranef.families.family import Family

@@ -10,7 +10,7 @@ import pandas as pd
 
 from ranef._typing import Codes
 from ranef.covariances.covariance import Bases
-from ranef.design.data_frame import is_spoilt, numbers_hint
+from ranef.design.columns.written_labels import is_spoilt, numbers_hint
 from ranef.design.design import Design, RandomTerm
 from ranef.design.groups import Factor, is_nested
 from ranef.design.model_matrix import NearestPlace
