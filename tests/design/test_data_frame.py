@@ -11,6 +11,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
+import ranef as rf
 from ranef.design.data_frame import (
     coded,
     complete_rows,
@@ -573,3 +574,11 @@ def test_what_has_no_hash_cannot_be_a_label(value):
     with pytest.raises(DataError) as error:
         coded("v", pd.Series([value, value]))
     assert str(error.value) == f"`v` has values that cannot be levels, such as {value!r}."
+
+
+@pytest.mark.parametrize("separator", [";", "\t", "|", ","])
+def test_a_file_read_with_another_separator_is_recognised(separator):
+    frame = pd.DataFrame({separator.join(["y", "x", "g"]): ["1"]})
+    with pytest.raises(FormulaError) as caught:
+        rf.Model("y ~ x", frame)
+    assert f"It is one column: read the file with sep={separator!r}." in str(caught.value)

@@ -461,3 +461,10 @@ def test_standard_errors_are_of_a_normal_response():
         "se= are standard errors of the response of a Gaussian model with identity link, not of "
         "the poisson family with log link."
     )
+
+
+def test_a_column_with_spaces_is_written_in_backticks():
+    data = pd.DataFrame({"a b": ["no", "yes", "?"] * 4, "x": range(12)})
+    with pytest.raises(DataError) as caught:
+        rf.Model("`a b` ~ x", data)
+    assert "such as `(`a b` == 'yes')`" in str(caught.value)

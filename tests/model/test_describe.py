@@ -444,3 +444,15 @@ def test_independent_effects_depend_on_an_origin_that_was_not_observed():
     assert "corr_Subject           LKJ(2)                  at year = 1990" in str(
         rf.Model("Reaction ~ year + (year | Subject)", data)
     )
+
+
+def test_levels_that_differ_in_capitals_or_spaces_are_noted():
+    data = pd.DataFrame({"y": np.sin(np.arange(40)), "answer": ["Ja", "ja ", "nein", "JA"] * 10})
+    data["id"] = [f"{'pP'[i % 3 == 0]}{i % 7}" for i in range(40)]
+    answer, ids = rf.Model("y ~ answer + (1 | id)", data).summary().notes
+    words = "has levels that differ in capitals or spaces only:"
+    assert answer == f"Note: answer {words} `JA`, `Ja` and `ja `."
+    shown = "`P0` and `p0`, `P1` and `p1`, `P2` and `p2`, `P3` and `p3`, `P4` and `p4` and 2 more"
+    assert ids == f"Note: id {words} {shown}."
+    clean = data.assign(answer=data["answer"].str.strip().str.upper(), id=data["id"].str.upper())
+    assert not rf.Model("y ~ answer + (1 | id)", clean).summary().notes

@@ -42,3 +42,10 @@ def test_axes_and_sizes_are_the_users():
     _, two = plt.subplots(1, 2)
     with pytest.raises(RanefError, match=r"one axes for each panel, 1 in all \(responses\), but"):
         predictive(table(), ax=two)
+
+
+def test_few_values_have_a_tick_each():
+    table = pd.DataFrame({"value": [0.0, 1.0], "observed": 0.5, "median": 0.5, "lower": 0.4})
+    table["upper"] = 0.6
+    table.attrs["what"] = "share of rows"
+    assert predictive(table).get_xticks().tolist() == [0.0, 1.0]

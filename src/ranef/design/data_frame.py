@@ -37,6 +37,8 @@ class Source:
         for name, span in used.items():
             if self.names.count(name) == 0:
                 hint = f"{suggestion(name, self.names)} {remedies.get(name, '')}".rstrip()
+                if len(self.names) == 1 and (found := set(self.names[0]) & set(";\t|,")):
+                    hint += f" It is one column: read the file with sep={min(found)!r}."
                 raise FormulaError(f"the column `{name}` is not in the data. {hint}", text, span)
             self._refuse_repeated(name)
         return self.read(list(used))

@@ -22,7 +22,7 @@ from ranef.design.evaluate import Interpreter, one_column
 from ranef.errors import DataError, listed
 from ranef.families.family import Family
 from ranef.formula.functions import makes_factor
-from ranef.formula.syntax import Call, Node
+from ranef.formula.syntax import Call, Column, Node
 
 COUNT_TOLERANCE = 1e-9  # relative distance of a count from a whole number
 SUCCESSES_TOLERANCE = 1e-6  # of a proportion times its trials, which may be of single precision
@@ -334,11 +334,12 @@ def _is_fractional(values: Array, tolerance: float) -> Flags:
     return np.asarray(distance > tolerance * np.maximum(1.0, np.abs(values)))
 
 
-def _column(node: Node) -> Node:
-    """Return the column in `factor(...)`, which can be compared with a level."""
+def _column(node: Node) -> str:
+    """Return the column in `factor(...)`, as it is written to be compared with a level."""
     while makes_factor(node):
         node = node.args[0]
-    return node
+    is_other = isinstance(node, Column) and not node.name.isidentifier()
+    return f"`{node}`" if is_other else str(node)
 
 
 def _quoted(level: object) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import combinations, compress
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -72,13 +73,19 @@ def notes(design: Design) -> list[str]:
     """Return what a user may have overlooked."""
     factors = _factors(design)
     codings = [design.recipe.X.codings, *(columns.codings for _, columns in design.recipe.random)]
-    levels = design.recipe.memory.levels
+    found = design.recipe.memory.levels
+    coded = {label: found[label] for coding in codings for label in coding if label in found}
+    grouped = {factor.name: factor.levels for factor in factors}
     return [
         *(
-            f"{label} is taken for a factor of {len(levels[label])} levels."
-            f"{numbers_hint(label, levels[label])}"
-            for label in dict.fromkeys(label for coding in codings for label in coding)
-            if label in levels and is_spoilt(levels[label])
+            f"{label} is taken for a factor of {len(levels)} levels.{numbers_hint(label, levels)}"
+            for label, levels in coded.items()
+            if is_spoilt(levels)
+        ),
+        *(
+            f"{label} has levels that differ in capitals or spaces only: {phrase(alike)}."
+            for label, levels in (coded | grouped).items()
+            if (alike := _alike(levels))
         ),
         *(note for a, b in combinations(factors, 2) for note in _nesting_notes(a, b)),
         *(_few_levels_note(factor) for factor in factors if len(factor.levels) < FEW_LEVELS),
@@ -89,6 +96,14 @@ def notes(design: Design) -> list[str]:
         ),
         *(_mean_zero_note(term, alone) for term in design.terms if (alone := _alone(design, term))),
     ]
+
+
+def _alike(levels: pd.Index[Any]) -> list[str]:
+    """Return the levels that differ in capitals or spaces only, those that read alike together."""
+    read: dict[str, list[str]] = {}
+    for level in map(str, levels):
+        read.setdefault(" ".join(level.split()).casefold(), []).append(level)
+    return [listed(alike) for alike in read.values() if len(alike) > 1]
 
 
 def _response(design: Design, family: Family, *, knows_sigma: bool) -> list[str]:

@@ -21,8 +21,6 @@ from ranef.numerics.memory import check_memory
 from ranef.planning.planned_rows import Plan
 from ranef.planning.stated_parameters import own_parameters, stated
 
-MAX_COUNT, SMALLEST = 1e15, 1e-300  # of responses that are numbers still
-
 
 def simulate(
     formula: str,
@@ -116,9 +114,8 @@ def simulate(
 
 def _check_reach(y: Array, family: Family) -> None:
     """Refuse responses that are larger than counts or numbers can be, or smaller."""
-    reach = np.abs(np.where(y == 0, 1.0, y))
-    out = ~((reach < (MAX_COUNT if family.is_discrete else 1 / SMALLEST)) & (reach > SMALLEST))
-    if out.any():
+    out = ~((y >= family.range.least) & (y <= family.range.most))
+    if out.any() and not family.is_bounded:
         row, place = np.argwhere(out)[0]
         raise FitError(
             f"row {row} has a response of {y[row, place]:.3g}, which is out of reach: `beta` and "

@@ -14,6 +14,7 @@ import pandas as pd
 from ranef._typing import Axes, Style
 from ranef.plots import canvas
 
+MOST_TICKS = 12  # of values that have a bar each
 COLUMNS = ("value", "observed", "median", "lower", "upper")
 
 
@@ -57,6 +58,8 @@ def predictive(table: pd.DataFrame, **style: Unpack[Style]) -> Axes:
         axes.plot(value, median, color=canvas.ACCENT, linewidth=1.0)
         axes.plot(value, observed, color=canvas.ink(axes), linewidth=1.6, label="observed")
     else:
+        if len(value) <= MOST_TICKS:
+            axes.set_xticks(value)
         width = 0.8 * float(np.diff(value).min()) if len(value) > 1 else 0.8
         axes.bar(value, observed, width, color=canvas.GREY, alpha=0.35, label="observed")
         axes.errorbar(

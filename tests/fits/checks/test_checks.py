@@ -154,3 +154,20 @@ def test_of_a_posterior_draws_are_its_own():
     point = rf.fit("Yield ~ 1 + (1 | Batch)", rf.load_dataset("Dyestuff")).ppc_table(n=40, seed=1)
     width = (table["upper"] - table["lower"]).mean()
     assert width > (point["upper"] - point["lower"]).mean()
+
+
+def test_a_density_ends_where_responses_do():
+    data = rf.load_dataset("cbpp")
+    formula = "cbind(incidence, size - incidence) ~ period + (1 | herd)"
+    fit = rf.fit(formula, data, family="binomial")
+    table = fit.ppc_table(n=60, seed=1)
+    step = np.diff(table["value"])[0]
+    assert table["value"].iloc[0] == pytest.approx(step / 2)
+    for name in ("observed", "median"):
+        assert table[name].sum() * step == pytest.approx(1, abs=0.05)
+    y = (data["incidence"] / data["size"]).to_numpy()
+    width = 0.9 * min(y.std(), np.ptp(np.quantile(y, [0.25, 0.75])) / 1.34) * len(y) ** -0.2
+    at = table["value"].to_numpy()[:, None]
+    direct = (norm.pdf(at, y, width) + norm.pdf(-at, y, width)).mean(axis=1)
+    assert np.abs(table["observed"] - direct).max() < 0.03 * direct.max()
+    assert table.attrs["response"] == "share of incidence"

@@ -116,3 +116,18 @@ def test_a_figure_has_the_size_that_is_asked_for():
     fit = sleep()
     for axes in (fit.plot_caterpillar(figsize=(9, 4)), [fit.plot_shrinkage(figsize=(9, 4))]):
         assert axes[0].figure.get_size_inches().tolist() == [9, 4]
+
+
+def test_groups_without_own_estimates_are_counted_and_have_no_row():
+    data = rf.load_dataset("Contraception")
+    fit = rf.fit("use ~ age + urban + (urban | district)", data, family="binomial")
+    table = fit.own_table()
+    known = table.groupby("level")["estimate"].count()
+    axes = fit.plot_own()
+    lost = int((known == 0).sum())
+    assert 0 < lost < 60
+    assert len(axes[0].lines[1].get_ydata()) == 60 - lost
+    assert any(
+        text.get_text().endswith(f"{lost} groups have no own estimate") for text in axes[0].texts
+    )
+    assert axes[0].figure.get_size_inches()[0] <= 12.0

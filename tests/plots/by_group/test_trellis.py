@@ -97,3 +97,13 @@ def test_the_area_of_points_goes_by_the_number():
     points, lines = tables(1)
     (axes,) = trellis(points.assign(n=[1, 2, 3, 4, 5]), lines)
     assert np.all(np.diff(axes.collections[0].get_sizes()) > 0)
+
+
+@pytest.mark.parametrize(
+    ("count", "columns"), [(1, 1), (2, 2), (6, 3), (7, 4), (15, 5), (16, 4), (18, 6), (36, 9)]
+)
+def test_few_places_of_a_lattice_stay_free(count, columns):
+    levels = [f"g{i:02d}" for i in range(count)]
+    points = pd.DataFrame({"level": levels, "x": 0.0, "y": np.arange(count)})
+    panels = trellis(points, points.rename(columns={"y": "own"}), levels=levels)
+    assert panels[0].get_subplotspec().get_gridspec().ncols == columns

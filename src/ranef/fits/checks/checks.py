@@ -13,12 +13,14 @@ from scipy.ndimage import gaussian_filter1d
 from ranef._typing import Array, Axes, Panels, Seed, Style
 from ranef.arguments import check_counts, check_seed
 from ranef.errors import FitError, listed, probability
+from ranef.families.family import Support
 from ranef.fits.checks.case_deletion import influence_table, row_distances, units_to_leave_out
 from ranef.fits.checks.check_lines import check
 from ranef.fits.checks.check_page import Check
 from ranef.fits.checks.point_values import refitted, values_at
 from ranef.fits.checks.residual_kinds import SIMULATIONS, residuals
 from ranef.fits.checks.residual_tables import Residuals
+from ranef.fits.no_pooling.group_pictures import response_label
 from ranef.plots import influence, predicted_responses
 
 
@@ -333,14 +335,19 @@ def predictive_table(fit: Any, groups: str, prob: float, n: int, seed: int | Non
     if is_share:
         found = np.array([_shares(one, values) for one in (y, *simulated.T)])
     else:
-        values, edges, width = _grid(y)
+        values, edges, width = _grid(y, fit.family.range)
         found = np.array([_density(one, edges, width) for one in (y, *simulated.T)])
     lower, median, upper = np.quantile(found[1:], [(1 - prob) / 2, 0.5, (1 + prob) / 2], axis=0)
     table = pd.DataFrame(
         {"value": values, "observed": found[0], "median": median, "lower": lower, "upper": upper}
     )
-    what = "share of rows" if is_share else "density"
-    table.attrs |= {"what": what, "response": fit.design.response, "prob": prob, "simulations": n}
+    label = response_label(fit.design, fit.family)
+    table.attrs |= {
+        "what": "share of rows" if is_share else "density",
+        "response": fit.design.success or fit.design.response if is_share else label,
+        "prob": prob,
+        "simulations": n,
+    }
     return table
 
 
@@ -350,8 +357,10 @@ def _shares(y: Array, values: Array) -> Array:
     return np.bincount(places[inside], minlength=len(values)) / len(y)
 
 
-def _grid(y: Array) -> tuple[Array, Array, float]:
+def _grid(y: Array, ends: Support) -> tuple[Array, Array, float]:
     """Return places for a density, the edges of bins around them, and a width of the kernel.
+
+    At the ends of the range of responses the kernel is reflected.
 
     Source: Silverman (1986), *Density Estimation*, equation 3.31.
     """
@@ -359,11 +368,12 @@ def _grid(y: Array) -> tuple[Array, Array, float]:
     spread = min(float(y.std()), float(np.ptp(np.quantile(y, [0.25, 0.75]))) / 1.34)
     width = 0.9 * (spread or float(y.std()) or 1.0) * len(y) ** -0.2
     reach = max(MARGIN * (high - low), 3 * width)
-    edges = np.linspace(low - reach, high + reach, PLACES + 1)
+    low, high = max(low - reach, ends.lowest), min(high + reach, ends.highest)
+    edges = np.linspace(low, high, PLACES + 1)
     return (edges[1:] + edges[:-1]) / 2, edges, width
 
 
 def _density(y: Array, edges: Array, width: float) -> Array:
     step = edges[1] - edges[0]
     counts = np.histogram(y, edges)[0] / (len(y) * step)
-    return np.asarray(gaussian_filter1d(counts, width / step, mode="constant"))
+    return np.asarray(gaussian_filter1d(counts, width / step, mode="reflect"))

@@ -181,15 +181,17 @@ class Pooling(GroupPictures):
         Returns
         -------
         ndarray of Axes
-            A panel a coefficient. The line is the fixed effect: the intervals of groups that do
-            not differ hold it as often as they say.
+            A panel a coefficient, of the groups that have an own estimate. The line is the fixed
+            effect: the intervals of groups that do not differ hold it as often as they say.
         """
         table, fixef = self.own_table(term, prob, pooled=pooled, hold=hold), self.fixef()
+        said, known = table.attrs["interval"], table.groupby("level")["estimate"].transform("count")
+        if (known == 0).any() and (known > 0).any():
+            said = f"{said}; {table['level'][known == 0].nunique()} groups have no own estimate"
+            table = table[known > 0]
         table["population"] = fixef.reindex(table["coef"]).fillna(0.0).to_numpy()
         labels = self._axis_labels().of_all(table["coef"].unique(), "own")
-        return random_effects.caterpillar(
-            table, interval_label=table.attrs["interval"], xlabels=labels, **style
-        )
+        return random_effects.caterpillar(table, interval_label=said, xlabels=labels, **style)
 
     def plot_shrinkage(
         self, term: str | None = None, *, coefs: Any = None, hold: bool = False, **style: Any

@@ -183,7 +183,9 @@ def _around(parts: Sequence[Array]) -> tuple[float, float]:
 
 
 def _new_axes(count: int, characters: int, figsize: Size | None) -> Panels:
-    columns = min(count, max(math.ceil(math.sqrt(1.5 * count)), min(count, 3)))
+    usual = min(count, max(math.ceil(math.sqrt(1.5 * count)), min(count, 3)))
+    near = (usual, usual + 1, usual - 1)
+    columns = min((c for c in near if 0 < c <= count), key=lambda c: -count % c)  # places left free
     rows = -(-count // columns)
     size = (
         max(min(WIDTH * columns, WIDEST), 4.5),
