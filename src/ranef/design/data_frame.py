@@ -6,7 +6,7 @@ through narwhals, which keeps the order of their categories.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Collection, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from ranef._typing import Array, Codes, Flags, Places
+from ranef._typing import Array, Codes, Places
 from ranef.arguments import is_one_of
 from ranef.design.columns.written_labels import kinds_of, readings, typed
 from ranef.errors import DataError, DataWarning, FormulaError, listed, suggestion, warn
@@ -141,17 +141,14 @@ def complete_rows(
         If no row is left, if `missing="raise"` and a value is missing, or if weights are not
         positive or not finite.
     """
-    if not is_one_of(missing, ("drop", "raise")):
-        raise DataError(f"missing={missing!r} is not an option: use 'drop' or 'raise'.")
-    if len(columns) == 0:
-        raise DataError("the data has no rows.")
     absent = _absent(columns, {f"{weights_as}=": weights, "offset=": offset})
     incomplete = absent.to_numpy().any(axis=1)
-    if incomplete.any():
-        _report(absent, incomplete, missing)
+    rows = absent.index[incomplete]
+    report_missing(absent.sum().to_dict(), len(rows), len(columns), missing, rows)
+    if len(rows):
         columns = columns.loc[~incomplete]
         weights, offset = (v if v is None else v[~incomplete] for v in (weights, offset))
-    kept = CompleteRows(columns, weights, offset, int(incomplete.sum()))
+    kept = CompleteRows(columns, weights, offset, len(rows))
     _check_extras(kept)
     return kept
 
@@ -169,10 +166,9 @@ def complete_new_rows(
     absent = _absent(columns, {"offset=": offset})
     incomplete = absent.to_numpy().any(axis=1)
     if incomplete.any():
-        share = f"{incomplete.sum()} of {len(incomplete)} rows"
-        rows = listed(absent.index[incomplete])
-        message = f"nan is predicted for {share}, for missing values in {_counts(absent)}: {rows}."
-        warn(message, DataWarning)
+        rows, counts = absent.index[incomplete], _counts(absent.sum().to_dict())
+        message = f"nan is predicted for {len(rows)} of {len(columns)} rows, for missing values in "
+        warn(f"{message}{counts}: {listed(rows)}.", DataWarning)
     known = np.zeros(len(columns)) if offset is None else offset
     return columns.loc[~incomplete], known[~incomplete], np.flatnonzero(~incomplete)
 
@@ -183,20 +179,43 @@ def _absent(columns: pd.DataFrame, others: Mapping[str, Array | None]) -> pd.Dat
     return columns.isna().assign(**numbers) if numbers else columns.isna()
 
 
-def _counts(absent: pd.DataFrame) -> str:
-    return ", ".join(f"`{name}` ({n})" for name, n in absent.sum().items() if n)
+def _counts(absent: Mapping[Any, int]) -> str:
+    return ", ".join(f"`{name}` ({n:,})" for name, n in absent.items() if n)
 
 
-def _report(absent: pd.DataFrame, incomplete: Flags, missing: str) -> None:
-    """Warn of rows with missing values, or refuse them."""
-    counts = _counts(absent)
-    if incomplete.all():
+def report_missing(
+    absent: Mapping[Any, int], incomplete: int, n: int, missing: str, rows: Collection[object] = ()
+) -> None:
+    """Warn that some of n rows are left out, or refuse them.
+
+    Parameters
+    ----------
+    absent : mapping of str to int
+        The number of missing values of each column.
+    incomplete : int
+        The number of rows that have any.
+    n : int
+    missing : {"drop", "raise"}
+    rows : collection
+        Which they are, where that is known.
+
+    Raises
+    ------
+    DataError
+        If no row is left, or if `missing="raise"` and a value is missing.
+    """
+    if not is_one_of(missing, ("drop", "raise")):
+        raise DataError(f"missing={missing!r} is not an option: use 'drop' or 'raise'.")
+    if n == 0:
+        raise DataError("the data has no rows.")
+    counts, share = _counts(absent), f"{incomplete:,} of {n:,} rows"
+    if incomplete == n:
         raise DataError(f"no row is complete: missing values in {counts}.")
-    share = f"{incomplete.sum()} of {len(incomplete)} rows"
-    if missing == "raise":
-        rows = listed(absent.index[incomplete])
-        raise DataError(f"{share} have missing values, in {counts}: rows {rows}.")
-    warn(f"{share} left out for missing values in {counts}.", DataWarning)
+    if incomplete and missing == "raise":
+        which = f": rows {listed(rows)}" if len(rows) else ""
+        raise DataError(f"{share} have missing values, in {counts}{which}.")
+    if incomplete:
+        warn(f"{share} left out for missing values in {counts}.", DataWarning)
 
 
 def _check_extras(rows: CompleteRows) -> None:
@@ -331,8 +350,7 @@ def refuse_complex(series: pd.Series[Any]) -> None:
     """
     is_object = series.dtype == object
     if series.dtype.kind == "c" or (is_object and "complex number" in kinds_of(series)):
-        message = f"column `{series.name}` holds complex numbers: take a real part of them."
-        raise DataError(message)
+        raise DataError(f"column `{series.name}` holds complex numbers: take a real part of them.")
 
 
 def refuse_times(label: str, series: pd.Series[Any]) -> None:

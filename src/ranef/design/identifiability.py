@@ -37,10 +37,11 @@ def check_response(design: Design, family: Family = GAUSSIAN) -> None:
     """
     if family.is_discrete:
         return
-    if np.ptp(design.sufficient.y) == 0 and np.ptp(design.sufficient.offset) == 0:
-        value = f"{design.sufficient.y[0]:g}"
+    rows = design.unweighted
+    if rows.spread(rows.y) == 0 and rows.spread(rows.offset) == 0:
+        value = f"{rows.mean(rows.y):g}"
         raise DataError(f"the response `{design.response}` is constant ({value} in every row).")
-    if family.link.is_identity and np.ptp(design.sufficient.y - design.sufficient.offset) == 0:
+    if family.link.is_identity and rows.spread(rows.y - rows.offset) == 0:
         raise DataError(f"the response `{design.response}` minus its offset is constant.")
 
 

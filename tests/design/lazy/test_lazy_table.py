@@ -23,7 +23,7 @@ ENGINES = {
 }
 
 
-@pytest.mark.filterwarnings("ignore:2 of 4 rows have missing values")
+@pytest.mark.filterwarnings("ignore:2 of 4 rows left out for missing values in `y` .1., `g` .1.")
 @pytest.mark.parametrize("engine", ENGINES)
 def test_the_complete_rows_are_asked(engine: str) -> None:
     data = open_lazy(ENGINES[engine](FRAME))

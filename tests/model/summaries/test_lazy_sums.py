@@ -1,6 +1,7 @@
 """Models of lazy data against those of the same rows in memory, on two engines."""
 
 from collections.abc import Mapping
+from itertools import count
 
 import dask.dataframe as dask
 import duckdb
@@ -131,11 +132,23 @@ def test_summaries_of_lazy_and_of_other_data_add_up() -> None:
 def test_incomplete_rows_are_counted(engine: str) -> None:
     frame = FRAME.assign(x=FRAME["x"].where(FRAME.index > 9))
     lazy = ENGINES[engine](frame)
-    with pytest.warns(rf.DataWarning, match="10 of 500 rows have missing values and are left out"):
+    with pytest.warns(rf.DataWarning) as warned:
         model = rf.Model("y ~ x + (1 | site)", lazy)
+    assert str(warned[0].message) == "10 of 500 rows left out for missing values in `x` (10)."
     assert model.fit().n_obs == 490
-    with pytest.raises(DataError, match="10 of 500 rows have missing values"):
+    with pytest.raises(DataError, match=r"10 of 500 rows have missing values, in `x` \(10\)\."):
         rf.Model("y ~ x + (1 | site)", lazy, missing="raise")
+    with pytest.raises(DataError, match=r"no row is complete: missing values in `x` \(500\)\."):
+        rf.Model("y ~ x + (1 | site)", ENGINES[engine](frame.assign(x=np.nan)))
+    with pytest.raises(DataError, match=r"the data has no rows\."):
+        rf.Model("y ~ x + (1 | site)", ENGINES[engine](frame[:0]))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_constant_response_is_refused_as_that_of_the_rows_is(engine: str) -> None:
+    for frame in (FRAME.assign(y=-2.5), FRAME[:1].assign(y=-2.5)):
+        with pytest.raises(DataError, match=r"`y` is constant \(-2\.5 in every row\)"):
+            rf.Model("y ~ x + (1 | site)", ENGINES[engine](frame))
 
 
 def test_columns_called_like_those_in_between_are_no_trouble() -> None:
@@ -164,6 +177,20 @@ def test_what_needs_the_rows_is_refused() -> None:
         rf.Model("y ~ xx + (1 | site)", lazy)
     with pytest.raises(DataError, match=r"`log\(x\)` is infinite or not a number in some rows"):
         rf.Model("y ~ log(x) + (1 | site)", lazy)
+    for option in ("weights", "offset"):
+        with pytest.raises(DataError, match=rf"{option}= is not numeric\."):
+            rf.Model("y ~ x + (1 | site)", lazy, **{option: "arm"})
+        infinite = ENGINES["polars"](FRAME.assign(w=np.inf))
+        with pytest.raises(DataError, match=rf"{option}= is infinite or not a number in some row"):
+            rf.Model("y ~ x + (1 | site)", infinite, **{option: "w"})
+    many = FRAME.assign(label=[f"{i}" for i in FRAME.index])
+    with pytest.raises(
+        DataError, match=r"the model has 501 different columns, whose products .* 20"
+    ):
+        rf.Model("y ~ label + (1 | site)", ENGINES["polars"](many))
+    for size in (1e150, 1e-150):
+        with pytest.raises(DataError, match=r"`y` has values of the order of .*: rescale it\."):
+            rf.Model("y ~ x + (1 | site)", ENGINES["duckdb"](FRAME.assign(y=FRAME["y"] * size)))
     with pytest.raises(DataError, match="weights= must be positive"):
         rf.Model("y ~ 1 + (1 | site)", lazy, weights="x")
     fit = rf.Model("y ~ x + (1 | site)", lazy).fit()
@@ -173,10 +200,19 @@ def test_what_needs_the_rows_is_refused() -> None:
 
 @pytest.mark.parametrize("options", [{}, {"family": "bernoulli"}])
 def test_data_that_change_while_they_are_read_are_refused(options: Mapping[str, str]) -> None:
-    connection = duckdb.connect()
-    connection.register("rows", FRAME.assign(y=FRAME["b"].astype(float)))
-    drawn = connection.sql("select * from rows where random() < 0.5")
+    lengths = count(500, -1)
+    rows = pl.from_pandas(FRAME.assign(y=FRAME["b"].astype(float))).lazy()
+    drawn = rows.map_batches(lambda frame: frame.head(next(lengths)), slice_pushdown=False)
     with pytest.raises(
         DataError, match=r"the lazy data changed while they were read, from \d+ to "
     ):
         rf.Model("y ~ 1 + (1 | site)", drawn, **options)
+
+
+def test_many_sums_are_asked_for_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    formula, lazy = "y ~ arm * x + z + (x | site)", ENGINES["polars"](FRAME)
+    whole = rf.Model(formula, lazy).fit()
+    monkeypatch.setattr(lazy_pairs, "QUERIED_SUMS", 4)
+    parts = rf.Model(formula, lazy).fit()
+    assert parts.loglik == pytest.approx(whole.loglik, rel=1e-12)
+    np.testing.assert_allclose(parts.fixef(), whole.fixef(), rtol=1e-9)

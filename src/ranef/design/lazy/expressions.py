@@ -33,8 +33,11 @@ _FUNCTIONS: Mapping[str, Callable[[Any], Any]] = {
     "log10": lambda x: x.log(10),
     "log1p": lambda x: (x + 1).log(),
     "exp": lambda x: x.exp(),
+    "expm1": lambda x: x.exp() - 1,
     "sqrt": lambda x: x.sqrt(),
     "abs": lambda x: x.abs(),
+    "sin": lambda x: x.sin(),
+    "cos": lambda x: x.cos(),
 }
 
 

@@ -18,6 +18,7 @@ from ranef.design.lazy.lazy_table import (
     LazyFrame,
     LazyTable,
     arrays,
+    check_unchanged,
     collected,
     complete_table,
 )
@@ -86,7 +87,7 @@ def counted_rows(
     _check_number(int(arrays(different)[ROWS][0]), table, names, family)
     found = collected(table.rows.group_by(*names).agg(nw.len().alias(ROWS)).sort(*names))
     counts = found.get_column(ROWS).to_numpy().astype(np.int64)
-    table.check_unchanged(int(counts.sum()))
+    check_unchanged(table.n, int(counts.sum()))
     return CountedRows(found.select(*names).to_native(), counts, table.left_out)
 
 

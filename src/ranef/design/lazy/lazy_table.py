@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ranef.arguments import check_choice
-from ranef.design.data_frame import coded
-from ranef.errors import DataError, DataWarning, FormulaError, suggestion, warn
+from ranef.design.data_frame import coded, report_missing
+from ranef.errors import DataError, FormulaError, suggestion
 from ranef.formula.terms import Formula
 
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ type Expr = v2.Expr
 
 BY_ARROW = ("duckdb", "ibis", "pyspark")  # engines that hand over their answers so
 OWN = "ranef_"  # the names of columns that are not the data's begin with it
-ROWS, KEPT = f"{OWN}rows", f"{OWN}kept"
+ROWS, INCOMPLETE = f"{OWN}rows", f"{OWN}incomplete"
 
 
 def open_lazy(data: object) -> LazyFrame | None:
@@ -83,17 +82,6 @@ class LazyTable:
         """Return some numbers about all rows."""
         return {name: column[0] for name, column in arrays(self.rows.select(**sums)).items()}
 
-    def check_unchanged(self, n: int) -> None:
-        """Refuse data that have another number of rows than when they were first counted.
-
-        Raises
-        ------
-        DataError
-        """
-        if n != self.n:
-            message = f"the lazy data changed while they were read, from {self.n:,} to {n:,} rows: "
-            raise DataError(f"{message}write them to a table that stays as it is.")
-
     def levels(self, name: str) -> pd.Index[Any]:
         """Return the levels of a column that occur, in the order of its type, or sorted."""
         found = arrays(self.rows.select(name).unique())
@@ -118,6 +106,18 @@ class LazyTable:
                 for i, name in enumerate(measured)
             }
         )
+
+
+def check_unchanged(before: int, after: int) -> None:
+    """Refuse data that have another number of rows than in an earlier query.
+
+    Raises
+    ------
+    DataError
+    """
+    if after != before:
+        message = f"the lazy data changed while they were read, from {before:,} to {after:,} rows: "
+        raise DataError(f"{message}write them to a table that stays as it is.")
 
 
 def arrays(rows: LazyFrame) -> dict[str, Any]:
@@ -168,10 +168,16 @@ def has_values(data: LazyFrame, names: Iterable[str]) -> Expr:
     """Return whether a row has a value in each of some columns, which nulls and NaN are not."""
     import narwhals.stable.v2 as nw
 
-    schema, known = data.collect_schema(), [*names]
-    absent = [nw.col(name).is_null() for name in known]
-    absent += [nw.col(name).is_nan() for name in known if schema[name].is_float()]
-    return ~nw.any_horizontal(*absent, ignore_nulls=True)
+    return ~nw.any_horizontal(*_absent(data, names).values(), ignore_nulls=True)
+
+
+def _absent(data: LazyFrame, names: Iterable[str]) -> dict[str, Expr]:
+    """Return whether a row has no value in a column, by the column's name."""
+    import narwhals.stable.v2 as nw
+
+    schema, absent = data.collect_schema(), {name: nw.col(name).is_null() for name in names}
+    isnan = {name: nw.col(name).is_nan() for name in absent if schema[name].is_float()}
+    return absent | {name: absent[name] | isnan[name] for name in isnan}
 
 
 def complete_table(
@@ -180,7 +186,6 @@ def complete_table(
     """Return the complete rows of lazy data, and count the others."""
     import narwhals.stable.v2 as nw
 
-    check_choice("missing", missing, ("drop", "raise"))
     names, schema = dict(formula.columns()), data.collect_schema()
     for option, value in (("weights", weights), ("offset", offset)):
         if value is not None and not isinstance(value, str):
@@ -188,27 +193,27 @@ def complete_table(
         if isinstance(value, str) and value not in schema:
             hint = suggestion(value, [*schema])
             raise DataError(f"{option}={value!r} is not a column of the data. {hint}")
+        if isinstance(value, str) and not schema[value].is_numeric():
+            raise DataError(f"{option}= is not numeric.")
         if isinstance(value, str):
             names.setdefault(value, (0, 0))
     for name, span in names.items():
         if name not in schema:
             message = f"the column `{name}` is not in the data. {suggestion(name, [*schema])}"
             raise FormulaError(message, formula.text, span)
-    complete = has_values(data, names)
-    kept = data.select(*names).filter(complete)
-    flagged = data.with_columns(complete.cast(nw.Int64).alias(KEPT)).select(KEPT)
-    counted = arrays(flagged.select(nw.len().alias(ROWS), nw.col(KEPT).sum()))
-    n, n_kept = (int(counted[name][0] or 0) for name in (ROWS, KEPT))
-    if n_kept == 0:
-        raise DataError("no row of the data is complete.")
-    if n_kept < n:
-        message = f"{n - n_kept:,} of {n:,} rows have missing values"
-        if missing == "raise":
-            raise DataError(f"{message}.")
-        warn(f"{message} and are left out.", DataWarning)
+    kept = data.select(*names).filter(has_values(data, names))
+    flags = {f"{OWN}{i}": absent for i, absent in enumerate(_absent(data, names).values())}
+    anywhere = nw.any_horizontal(*flags, ignore_nulls=True)
+    flagged = data.with_columns(**flags).select(*flags, anywhere.alias(INCOMPLETE))
+    sums = (nw.col(name).cast(nw.Int64).sum() for name in (*flags, INCOMPLETE))
+    n, *absent, incomplete = (
+        int(column[0] or 0)
+        for column in arrays(flagged.select(nw.len().alias(ROWS), *sums)).values()
+    )
+    report_missing(dict(zip(names, absent, strict=True)), incomplete, n, missing)
     weighting, shift = (
         None if v is None else nw.col(str(v)).cast(nw.Float64) for v in (weights, offset)
     )
     truths = {name for name in names if schema[name] == nw.Boolean}
     labels = {name for name in names if not schema[name].is_numeric()} - truths
-    return LazyTable(kept, schema, labels, truths, weighting, shift, n_kept, n - n_kept)
+    return LazyTable(kept, schema, labels, truths, weighting, shift, n - incomplete, incomplete)

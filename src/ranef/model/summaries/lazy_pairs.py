@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import combinations, combinations_with_replacement, product
+from itertools import batched, combinations, combinations_with_replacement, product
 from typing import Any
 
 import numpy as np
@@ -20,13 +20,22 @@ from ranef.design.design import grouping_of
 from ranef.design.evaluate import Interpreter, Memory
 from ranef.design.groups import Factor
 from ranef.design.lazy.expressions import combination
-from ranef.design.lazy.lazy_table import OWN, ROWS, LazyFrame, arrays, labels_of
+from ranef.design.lazy.lazy_table import (
+    OWN,
+    ROWS,
+    Expr,
+    LazyFrame,
+    arrays,
+    check_unchanged,
+    labels_of,
+)
 from ranef.design.rows.pair_sums import PairSums, PairTable
 from ranef.formula.terms import Formula, columns_of
 from ranef.model.summaries.data_summary import Grouping
 from ranef.numerics.memory import BYTES, available, check_memory
 
 MAX_SUMS = 2_000_000  # of cells; beyond these crossed factors are summed by pairs of levels
+QUERIED_SUMS = 500  # in one query
 PAIR_NUMBERS = 4  # for each pair beside its products: its labels, and the levels that they are
 LOGS, WEIGHT = f"{OWN}logs", f"{OWN}weight"
 
@@ -254,9 +263,7 @@ class _Wanted:
         columns = {name: nw.col(a) * nw.col(b) for (a, b), name in names.items()}
         if self.is_weighted:
             columns = {name: column * nw.col(WEIGHT) for name, column in columns.items()}
-        products = self.rows.with_columns(**columns).select(*keys, *columns)
-        summed = products.group_by(*keys).agg(*(nw.col(name).sum() for name in columns))
-        found = arrays(summed)
+        found = _sums_of(self.rows, columns, list(keys))
         return {pair: found[name] for pair, name in names.items()} | {k: found[k] for k in keys}
 
 
@@ -271,11 +278,31 @@ def cross_products(
     if weights:
         columns = {name: column * nw.col(WEIGHT) for name, column in columns.items()}
         columns[LOGS] = nw.col(WEIGHT).log()
-    products = rows.with_columns(**columns).select(*keys, *columns)
-    sums = [nw.len().alias(ROWS), *(nw.col(name).sum() for name in columns)]
-    summed = products.group_by(*keys).agg(*sums).sort(*keys) if keys else products.select(*sums)
-    found = arrays(summed)
+    found = _sums_of(rows, columns, keys)
     square = np.zeros((len(found[ROWS]), len(names), len(names)))
     for i, j in pairs:
         square[:, i, j] = square[:, j, i] = found[f"{OWN}{i}_{j}"]
     return found, square
+
+
+def _sums_of(rows: LazyFrame, columns: Mapping[str, Expr], keys: Sequence[str]) -> dict[str, Any]:
+    """Return the number of rows and the sums of columns by cell, in the order of its keys.
+
+    One query has a part of the sums, as the time to plan it goes with their number squared.
+
+    Raises
+    ------
+    DataError
+        If the number of rows changes from one query to the next.
+    """
+    import narwhals.stable.v2 as nw
+
+    found: dict[str, Any] = {}
+    for names in batched(columns, QUERIED_SUMS, strict=False):
+        some = rows.select(*keys, **{name: columns[name] for name in names})
+        sums = [nw.len().alias(ROWS), *(nw.col(name).sum() for name in names)]
+        part = arrays(some.group_by(*keys).agg(*sums).sort(*keys) if keys else some.select(*sums))
+        if found:
+            check_unchanged(int(found[ROWS].sum()), int(part[ROWS].sum()))
+        found |= part
+    return found

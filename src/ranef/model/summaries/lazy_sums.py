@@ -19,6 +19,7 @@ import pandas as pd
 from scipy import linalg
 
 from ranef._typing import Array, Codes
+from ranef.design.data_frame import check_magnitude
 from ranef.design.design import grouping_of
 from ranef.design.evaluate import Interpreter, Memory
 from ranef.design.lazy.expressions import CodedExpressions, combination, number, numeric
@@ -29,6 +30,7 @@ from ranef.design.lazy.lazy_table import (
     LazyFrame,
     LazyTable,
     arrays,
+    check_unchanged,
     complete_table,
     labels_of,
 )
@@ -51,6 +53,7 @@ from ranef.model.summaries.stand_ins import coded_factors, interpreter_of
 from ranef.model.summaries.triangular_rows import distinct_columns
 from ranef.numerics.memory import check_memory
 
+MAX_COLUMNS = 200  # of a lazy model: 20,100 sums
 CELL_COPIES = 4  # of the sums of a cell while they arrive
 CONSTANT = 1e-11  # of the length of a column: what its mean leaves of it, if it does not vary
 DEPENDENT = 1e-6  # of a column's length, whose square the sums have with errors of 1e-13
@@ -74,7 +77,8 @@ def lazy_summary(
     table = complete_table(formula, data, weights, offset, missing)
     factors = _factors(formula, table)
     known = {name: levels[name] if name in levels else table.levels(name) for name in factors}
-    _check_finite(table, [node for node in coded_factors(formula) if _is_measured(node, table)])
+    nodes = formula.response, *coded_factors(formula)
+    _check_values(table, [node for node in nodes if _is_measured(node, table)])
     ranges = table.ranges(formula.predictors())
     rows = interpreter_of(formula, ranges, known, len(formula.predictors()) ** 2 + len(factors))
     X, Zs = code(rows, formula.fixed), [code(rows, part.terms) for part in formula.random]
@@ -88,7 +92,7 @@ def lazy_summary(
         found = by_pairs(basis, formula, memory, places)
     else:
         found = _by_cell(basis, formula, memory)
-    table.check_unchanged(int(found.counts.sum()))
+    check_unchanged(table.n, int(found.counts.sum()))
     return DataSummary(
         formula=formula,
         response=str(formula.response),
@@ -112,18 +116,23 @@ def _is_measured(node: Node, table: LazyTable) -> bool:
     return not (is_call or is_column)
 
 
-def _check_finite(table: LazyTable, nodes: Sequence[Node]) -> None:
-    """Refuse expressions that have no lazy form, or no value in some rows."""
+def _check_values(table: LazyTable, nodes: Sequence[Node]) -> None:
+    """Refuse expressions that have no lazy form, or values that are no numbers or extreme."""
     import narwhals.stable.v2 as nw
 
-    values = {f"{OWN}{i}": numeric(node) for i, node in enumerate(nodes)}
+    values = {f"`{node}`": numeric(node) for node in nodes}
+    values |= {} if table.weights is None else {"weights=": table.weights}
+    values |= {} if table.offset is None else {"offset=": table.offset}
     if not values:
         return
-    rows = table.rows.with_columns(**values).select(*values)
-    means = arrays(rows.select(*(nw.col(name).mean() for name in values)))
-    for node, name in zip(nodes, values, strict=True):
-        if not np.isfinite(float(means[name][0])):
-            raise DataError(f"`{node}` is infinite or not a number in some rows.")
+    named = {f"{OWN}{i}": value for i, value in enumerate(values.values())}
+    rows = table.rows.select(**named)
+    sizes = [nw.col(name).abs().max().alias(f"{name}size") for name in named]
+    found = arrays(rows.select(*(nw.col(name).mean() for name in named), *sizes))
+    for subject, name in zip(values, named, strict=True):
+        if not np.isfinite(float(found[name][0])):
+            raise DataError(f"{subject} is infinite or not a number in some rows.")
+        check_magnitude(subject, found[f"{name}size"])
 
 
 def _factors(formula: Formula, table: LazyTable) -> list[str]:
@@ -206,9 +215,15 @@ def _basis(table: LazyTable, columns: _Columns, keys: Sequence[str]) -> LazyBasi
     import narwhals.stable.v2 as nw
 
     order, n_known, copies = columns.distinct()
+    if len(order) > MAX_COLUMNS:
+        raise DataError(
+            f"the model has {len(order):,} different columns, whose products lazy data would have "
+            f"to sum up; {MAX_COLUMNS} are taken. A factor of many levels can be a grouping "
+            "factor, as in `(1 | f)`; else collect the data."
+        )
     raw = {f"{OWN}{j}": columns.expressions[place] for j, place in enumerate(order)}
     weights = {} if table.weights is None else {WEIGHT: table.weights}
-    rows = table.rows.with_columns(**weights, **raw).select(*keys, *weights, *raw)
+    rows = table.rows.select(*keys, **weights, **raw)
     least = [nw.col(WEIGHT).min()] if weights else []
     means = arrays(rows.select(*least, *(nw.col(name).mean() for name in raw)))
     at = np.array([float(means[name][0]) for name in raw])
@@ -232,7 +247,7 @@ def _basis(table: LazyTable, columns: _Columns, keys: Sequence[str]) -> LazyBasi
     }
     back += np.outer(back[:, 0], at)
     unweighted = unweighted + np.outer(unweighted[:, 0], at)
-    rows = rows.with_columns(**basis).select(*keys, *weights, *basis)
+    rows = rows.select(*keys, *weights, **basis)
     back, unweighted = (
         np.hstack([A, np.zeros((len(A), 1))])[:, copies] for A in (back, unweighted)
     )
