@@ -193,14 +193,8 @@ def _prepared(design: Design, cells: RowCells) -> Generalized:
     check_effects(rows.terms, rows.X.shape[1], dense=True)
     n = len(rows.y)
     bare = Problem(family, rows.y, rows.weights, weighted([], n), cells.constant)
-    gamma, psi = _without_random_effects(design, rows, bare)
-    constant = _constant(family, design, rows) - design.unweighted.mean(design.unweighted.offset)
-    gamma = _within_reach(rows.X, gamma, constant)
+    gamma, psi = _first_guess(design, rows, bare)
     eta = rows.offset + rows.X @ gamma
-    if family.link.positive and not (eta > 0).all():
-        message = f"with the {family.link.name} link the linear predictor has to be positive, and "
-        message += f"no fixed effects make it so in every row of `{design.response}`: add an "
-        raise DataError(message + 'intercept, or use another link, such as link="log".')
     W = family.information(eta, rows.weights, psi)
     W = np.clip(W, 1e-10 * W.max(), None)
     root = np.sqrt(W)[:, None]
@@ -234,6 +228,19 @@ def _prepared(design: Design, cells: RowCells) -> Generalized:
         Lambdas=(),
     )
     return replace(model, Lambdas=_start(model, excess))
+
+
+def _first_guess(design: Design, rows: Rows, bare: Problem) -> tuple[Array, Array]:
+    """Return fixed effects and own parameters to start from, of a model without random effects."""
+    family, unweighted = bare.family, design.unweighted
+    gamma, psi = _without_random_effects(design, rows, bare)
+    constant = _constant(family, design, rows) - unweighted.mean(unweighted.offset)
+    gamma = _within_reach(rows.X, gamma, constant)
+    if family.link.positive and not (rows.offset + rows.X @ gamma > 0).all():
+        message = f"with the {family.link.name} link the linear predictor has to be positive, and "
+        message += f"no fixed effects make it so in every row of `{design.response}`: add an "
+        raise DataError(message + 'intercept, or use another link, such as link="log".')
+    return gamma, psi
 
 
 def _basis(term: RandomTerm, Z: Array) -> Array:
