@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -14,15 +13,23 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from ranef._typing import Executor, Seed
-from ranef.arguments import check_choice, check_seed
+from ranef.arguments import check_seed
 from ranef.comparison.bayes_factors import bayes_factors, no_bayes_factors, prior_probabilities
+from ranef.comparison.comparable import (
+    UNITS,
+    check_comparable,
+    checked_units,
+    default_note,
+    group_of,
+    n_variances,
+    named_fits,
+    unreliable,
+)
 from ranef.comparison.comparison_table import Comparison
 from ranef.comparison.stacking import bayesian_bootstrap, differences, stack
 from ranef.comparison.words.legend import NO_RANDOM_EFFECTS, caveats, title
 from ranef.comparison.words.verdict import Score, features_of
-from ranef.covariances.covariance import n_theta
-from ranef.design.same_data import check_same_data
-from ranef.errors import ConvergenceWarning, DataError, FitError, RanefError, listed
+from ranef.errors import ConvergenceWarning, FitError, RanefError
 from ranef.fits.fit import Fit
 from ranef.fits.point import PointFit
 from ranef.fits.posterior import PosteriorFit
@@ -32,7 +39,6 @@ from ranef.posterior.marginal_likelihood import MarginalLikelihood
 from ranef.posterior.prior_sensitivity import SCALES, Sensitivity
 from ranef.progress import mapped, running, silent
 
-UNITS = (GROUP, OBSERVATION)  # that are left out
 POINT_METHODS = ("reml", "ml", "map")  # their fits have no predictive densities
 N_REPLICATES = 1000  # of the Bayesian bootstrap of stacking weights
 
@@ -111,7 +117,7 @@ def compare(
     {'batches': 0.0, 'none': -2.3}
     """
     seed = check_seed(seed)
-    units = _checked_units(units, group)
+    units = checked_units(units, group)
     by_name = named_fits([fits, *unnamed] if unnamed else fits)
     check_comparable(by_name)
     posteriors = {name: fit for name, fit in by_name.items() if isinstance(fit, PosteriorFit)}
@@ -122,7 +128,7 @@ def compare(
     reason, effects = no_bayes_factors(posteriors), _differing_effects(posteriors)
     ask = partial(
         _ask,
-        group=_group_of(posteriors, group) if GROUP in units else None,
+        group=group_of(posteriors, group) if GROUP in units else None,
         by_row=OBSERVATION in units,
         seed=seed,
         evidence=not reason,
@@ -130,7 +136,7 @@ def compare(
     )
     with silent(when=not progressbar):
         answers, failed = _one_by_one("Comparing", posteriors, ask, executor)
-    notes = _default_note(posteriors, asked=GROUP in units and group is None)
+    notes = default_note(posteriors, asked=GROUP in units and group is None)
     notes += caveats(by_name, posteriors, reason, effects)
     said = replace(said, caveats=notes, effects=effects, failures=failed)
     of_models = dict(zip(posteriors, probabilities, strict=True))
@@ -223,9 +229,9 @@ def compare_structures(
     models = model.structures()
     if len(models) < 2:
         raise FitError("the model has no random effects, and so no simpler structures.")
-    units, seed = _checked_units(units, group), check_seed(seed)
+    units, seed = checked_units(units, group), check_seed(seed)
     if method not in POINT_METHODS and GROUP in units:
-        _group_of(models, group)  # before anything is fitted
+        group_of(models, group)  # before anything is fitted
     fit_model = partial(_fitted, method=method, seed=seed, options=options)
     with silent(when=not progressbar):
         fits, failed = _one_by_one("Fitting", models, fit_model, executor)
@@ -287,7 +293,7 @@ def _fitted(model: Model, *, method: str | None, seed: int | None, options: dict
             priors = {name: options[name] for name in ("priors",) if name in options}
             fit = model.fit("mcmc", seed=seed, progressbar=False, **priors)
     if not fit.converged:
-        raise FitError(_unreliable(fit))
+        raise FitError(unreliable(fit))
     return fit
 
 
@@ -354,7 +360,7 @@ def _structures(models: Mapping[str, Fit | Model]) -> pd.DataFrame:
         name: {
             "formula": model.design.formula.text,
             "random": " + ".join(t.text for t in model.design.terms) or NO_RANDOM_EFFECTS,
-            "n_variances": _n_variances(model),
+            "n_variances": n_variances(model),
         }
         for name, model in models.items()
     }
@@ -371,55 +377,6 @@ def _likelihoods(fits: Mapping[str, Fit]) -> pd.DataFrame | None:
     return pd.DataFrame.from_dict(rows, orient="index").reindex(list(fits)) if rows else None
 
 
-def _group_of(fits: Mapping[str, Fit | Model], group: str | ArrayLike | None) -> Any:
-    """Return the groups as labels that every model takes, also one without the factor."""
-    if group is not None and not isinstance(group, str):
-        return group
-    factors = {t.factor: t.grouping for fit in fits.values() for t in fit.design.sufficient.terms}
-    if not factors:
-        return None
-    name = _default_factor(fits) if group is None else group
-    if name not in factors:
-        raise FitError(
-            f"no model has the grouping factor {name!r}; there are {listed(factors)}. Labels of "
-            "the rows may be given as an array."
-        )
-    term = factors[name]
-    rows = next(iter(fits.values())).design.sufficient.index
-    return pd.Series(term.levels[term.codes], index=rows, name=name)
-
-
-def _default_factor(fits: Mapping[str, Fit | Model]) -> str:
-    """Return the first grouping factor of the largest model."""
-    return max(fits.values(), key=_n_variances).design.sufficient.terms[0].factor
-
-
-def _n_variances(model: Fit | Model) -> int:
-    return n_theta([term.covariance for term in model.design.terms])
-
-
-def _default_note(fits: Mapping[str, Fit], *, asked: bool) -> tuple[str, ...]:
-    """Say which groups were left out where the models have several grouping factors."""
-    factors = list(dict.fromkeys(t.factor for fit in fits.values() for t in fit.design.terms))
-    if not asked or len(factors) < 2:
-        return ()
-    name = _default_factor(fits)
-    others = listed([factor for factor in factors if factor != name])
-    said = f"The groups left out are levels of `{name}`, the first factor of the largest model; "
-    return (f"{said}`group=` takes {others}, or labels of the rows.",)
-
-
-def _checked_units(units: object, group: object) -> tuple[str, ...]:
-    """Return what is left out, or refuse what cannot be, and groups of which none is."""
-    named = (units,) if isinstance(units, str) else units
-    if not isinstance(named, Iterable):
-        raise FitError(f"`units` are of {listed(UNITS)}, got {units!r}.")
-    checked = tuple(check_choice("units", unit, UNITS, "cannot be left out") for unit in named)
-    if group is not None and GROUP not in checked:
-        raise FitError(f"`group` says which groups are left out, and units={units!r} leaves none.")
-    return checked
-
-
 def _predicted(scores: Mapping[str, Scores], unit: str, seed: int | None) -> pd.DataFrame | None:
     """Return elpd, differences to the best with flags, and stacking weights with intervals."""
     if not scores:
@@ -434,75 +391,3 @@ def _predicted(scores: Mapping[str, Scores], unit: str, seed: int | None) -> pd.
         table["weight"] = stack(elpd.to_numpy())
         table[["weight_lower", "weight_upper"]] = np.quantile(replicates, [0.025, 0.975], axis=0).T
     return table.add_suffix(f"_{unit}")
-
-
-_HINT = "give them names: rf.compare({'slopes': fit, 'intercepts': fit0})"
-
-
-def named_fits(fits: object) -> dict[str, Fit]:
-    """Return fits by name.
-
-    Parameters
-    ----------
-    fits : mapping, or iterable of pairs
-        From name to fit.
-
-    Raises
-    ------
-    FitError
-        If there are fewer than two, one is no fit, or names are missing or used twice.
-    """
-    if isinstance(fits, Fit) or not isinstance(fits, Iterable):
-        raise FitError(f"compare takes several fits; {_HINT}.")
-    pairs = list(fits.items()) if isinstance(fits, Mapping) else list(fits)
-    if not all(isinstance(pair, tuple) and len(pair) == 2 for pair in pairs):
-        raise FitError(f"the fits to compare have no names; {_HINT}.")
-    for name, fit in pairs:
-        if not isinstance(name, str) or not name.strip():
-            raise FitError(f"{name!r} is not the name of a fit; {_HINT}.")
-        if not isinstance(fit, Fit):
-            message = f"`{name}` is not a fit but {type(fit).__name__}: "
-            raise FitError(message + "fit the model first, as by model.fit('quadrature').")
-    names = [name for name, _ in pairs]
-    repeated = [name for name in dict.fromkeys(names) if names.count(name) > 1]
-    if repeated:
-        raise FitError(
-            f"two fits have the name {listed(repeated)}: every fit needs a name of its own."
-        )
-    if len(pairs) < 2:
-        raise FitError(f"compare takes two fits or more, got {len(pairs)}.")
-    return dict(pairs)
-
-
-def check_comparable(fits: Mapping[str, Fit]) -> None:
-    """Refuse fits of different data, and fits that are not to be relied on.
-
-    Raises
-    ------
-    DataError
-        If rows, responses or kinds of response differ, or weights that multiply a log density or
-        are numbers of trials. Other weights, and offsets, are parts of the models that are
-        compared.
-    FitError
-        If a fit carries a failed diagnostic.
-    """
-    for (a, first), (b, second) in pairwise(fits.items()):
-        same_weights = not (first.family.has_sigma and second.family.has_sigma)
-        names = f"`{a}`", f"`{b}`"
-        check_same_data(first.design, second.design, names, weights=same_weights, offset=False)
-        if first.family.is_discrete != second.family.is_discrete:
-            raise DataError(
-                f"`{a}` has the {first.family.name} family and `{b}` the {second.family.name} "
-                "family: a probability and a density cannot be compared."
-            )
-    for name, fit in fits.items():
-        if not fit.converged:
-            message = f"the fit `{name}` is not to be relied on, and neither is a comparison with "
-            raise FitError(f"{message}it: {_unreliable(fit)}")
-
-
-def _unreliable(fit: Fit) -> str:
-    """Return why a fit is not to be relied on."""
-    if isinstance(fit, PosteriorFit):
-        return " ".join(fit.diagnostics.messages())
-    return fit.convergence.value
