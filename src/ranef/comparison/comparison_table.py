@@ -209,7 +209,9 @@ class Comparison(Printed):
         ranked = list(self.table.sort_values(by, ascending=False, kind="stable").index)
         tables = [_aligned(columns, ranked) for columns in (scored, points) if columns]
         if self.failures:
-            tables[0] = pd.concat([tables[0], _failed(tables[0].columns, list(self.failures))])
+            tables[0] = pd.concat(
+                [tables[0], pd.DataFrame(FAILED, list(self.failures), tables[0].columns)]
+            )
         is_said = (self.table["random"] == self.table.index).all()
         family = self._families()
         lines = [f"{name}: {self.table.loc[name, 'formula']}{family[name]}" for name in ranked]
@@ -374,11 +376,6 @@ def _aligned(columns: Columns, names: list[str]) -> pd.DataFrame:
     """Return columns of text side by side: one row for each model that has any of them."""
     table = pd.DataFrame(columns)
     return table.reindex([name for name in names if name in table.index]).fillna("")
-
-
-def _failed(columns: pd.Index[Any], names: list[str]) -> pd.DataFrame:
-    """Return a row for each model without numbers."""
-    return pd.DataFrame(FAILED, names, columns)
 
 
 def _finds_room(table: pd.DataFrame) -> bool:

@@ -291,7 +291,7 @@ def _tested(
     ratio = np.divide(estimate, se, out=np.full_like(se, np.nan), where=se > 0)
     numbers = {"estimate": estimate, "se": se, "lower": estimate - half, "upper": estimate + half}
     tests = {"t" if wanted.df else "z": ratio, "p_value": p_values(ratio, df, *family)}
-    return _spread(rows, _with_df(numbers, df, wanted) | tests)
+    return _spread(rows, numbers | ({"df": df} if wanted.df else {}) | tests)
 
 
 def _errors(
@@ -425,10 +425,6 @@ def _probability_above(fit: PosteriorFit, rows: NewRows) -> Array:
     mean, sd = np.broadcast_arrays(normal.mean, np.sqrt(normal.variance))
     z = np.divide(mean, sd, out=np.where(mean == 0, 0.0, np.copysign(np.inf, mean)), where=sd > 0)
     return np.asarray(normal.weights @ special.ndtr(z))
-
-
-def _with_df(numbers: dict[str, Array], df: Array, wanted: Wanted) -> dict[str, Array]:
-    return numbers | ({"df": df} if wanted.df else {})
 
 
 def _spread(rows: NewRows, numbers: dict[str, Array]) -> pd.DataFrame:

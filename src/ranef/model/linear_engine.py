@@ -184,15 +184,14 @@ class LinearEngine(SharedEngine):
             if centered:
                 raise FitError("the marginal form has no random effects that could be centered.")
             draws = self._sample(settings)
-            return self.sampled_fit(
-                draws, is_own=is_own, log_likelihood=log_likelihood, seed=settings.seed
-            )
-        if pymc_model is None:
-            pymc_model = pymc_hierarchical.hierarchical(self.design, self.priors, centered=centered)
-        draws = pymc_hierarchical.sample_pymc(pymc_model, settings, self.starts(settings.seed))
-        if pymc_marginal.is_marginal(pymc_model):
-            apart = pymc_marginal.taken_apart(draws, self.design)
-            draws = self._completed(*apart, seed=settings.seed)
+        else:
+            if pymc_model is None:
+                made = pymc_hierarchical.hierarchical(self.design, self.priors, centered=centered)
+                pymc_model = made
+            draws = pymc_hierarchical.sample_pymc(pymc_model, settings, self.starts(settings.seed))
+            if pymc_marginal.is_marginal(pymc_model):
+                apart = pymc_marginal.taken_apart(draws, self.design)
+                draws = self._completed(*apart, seed=settings.seed)
         return self.sampled_fit(
             draws, is_own=is_own, log_likelihood=log_likelihood, seed=settings.seed
         )

@@ -28,11 +28,11 @@ from ranef.likelihood.linear.optimum.average_information import (
     of_factors,
 )
 from ranef.likelihood.linear.optimum.starts import FEW_ROWS, moment_start, starts_from
-from ranef.likelihood.linear.reml import Report, Solution, at_optimum, telling, users_theta
+from ranef.likelihood.linear.reml import Report, Solution, at_optimum, on_users_scale, telling
 from ranef.numerics.finite_differences import forward_hessian, standardised_hessian
 from ranef.numerics.matrices import threads_for
 from ranef.numerics.minima.newton import newton
-from ranef.numerics.minimize import Optimum, Step, best_of
+from ranef.numerics.minimize import Optimum, best_of
 from ranef.posterior.generalized_posterior import GeneralizedPosterior
 from ranef.posterior.linear_posterior import LinearPosterior, Marginal, marginal
 from ranef.posterior.log_posterior import LogPosterior
@@ -247,7 +247,7 @@ class _Marginal(_Penalty):
         return self.target.cross.covariances
 
     def minimum(self, starts: Sequence[Array], theta: Array) -> Optimum:  # noqa: ARG002
-        tell = telling(self.target.cross, self.report)
+        tell = telling(self.target.cross.bases, self.covariances, self.report)
         return newton(self.curved, starts, simplify=self.simplify, report=tell)
 
     def likelihood(self, values: Array, theta: Array) -> LikelihoodSlopes | None:
@@ -325,10 +325,7 @@ class _Joint(_Penalty):
         return self.target.model.covariances
 
     def minimum(self, starts: Sequence[Array], theta: Array) -> Optimum:
-        def tell(step: Step) -> None:
-            if self.report is not None:
-                self.report(*self._on_users_scale(step))
-
+        tell = telling(self.target.model.bases, self.covariances, self.report)
         return best_of(self, starts, units=self.units(theta), simplify=self.simplify, report=tell)
 
     def likelihood(self, values: Array, theta: Array) -> LikelihoodSlopes | None:
@@ -359,7 +356,7 @@ class _Joint(_Penalty):
             Lambdas=Lambdas,
             modes=likelihood.modes,
             loglik=likelihood.value,
-            trace=tuple(map(self._on_users_scale, optimum.trace)),
+            trace=on_users_scale(joint.model.bases, self.covariances, optimum.trace),
             n_agq=joint.n_agq,
         )
 
@@ -386,9 +383,3 @@ class _Joint(_Penalty):
         values, _, _ = self._leading(x)
         sigma = values[self.target.space.n_given]
         return values, [sigma * f for f in factors(x[self.lead :], self.covariances)]
-
-    def _on_users_scale(self, step: Step) -> tuple[float, Array, float]:
-        """Return the objective at a step, theta on the user's scale, and what it predicts."""
-        model = self.target.model
-        Lambdas = factors(step.x[self.lead :], model.covariances)
-        return step.value, users_theta(model.bases, model.covariances, Lambdas), step.decrease

@@ -180,7 +180,7 @@ def influential(fit: Any, skipped: list[str]) -> Iterator[Finding]:
         skipped.append("influence of groups, as the mode of this posterior cannot be found")
         return
     for factor in factors:
-        units = units_of(fit.design, "group", factor) if _has_two(fit, factor) else None
+        units = units_of(fit.design, "group", factor) if fit.n_groups[factor] > 1 else None
         if units is None or units.codes is None:
             continue
         standing = _standing_out(fit, units)
@@ -204,10 +204,6 @@ def _standing_out(fit: Any, units: Units) -> Places:
             sizes += (b**2 / np.maximum((b**2).mean(axis=0), 1e-300)).sum(axis=1)
     first = [np.argsort(-one, kind="stable")[: TRIED // 2] for one in (distances, sizes)]
     return np.unique(np.concatenate(first))
-
-
-def _has_two(fit: Any, factor: str) -> bool:
-    return bool(fit.n_groups[factor] > 1)
 
 
 def _of_influence(fit: Any, table: Any, factor: str, m: int) -> Finding:

@@ -142,15 +142,17 @@ def minimum(
         objective,
         starts,
         simplify=lambda x: simplest(x, cross.covariances),
-        report=telling(cross, report),
+        report=telling(cross.bases, cross.covariances, report),
         propose=objective.proposed if objective.is_costly else None,
         beside=beside and (lambda x: beside(x, cross.covariances)),
     )
 
 
-def telling(cross: CrossProducts, report: Report | None) -> Callable[[Step], None] | None:
+def telling(
+    bases: Sequence[Array], covariances: Sequence[Covariance], report: Report | None
+) -> Callable[[Step], None] | None:
     """Return what tells of a step on the user's scale, if anybody is to be told."""
-    return report and (lambda step: report(*on_users_scale(cross, [step])[0]))
+    return report and (lambda step: report(*on_users_scale(bases, covariances, [step])[0]))
 
 
 def _falls_as_sigma_vanishes(
@@ -400,7 +402,7 @@ def at_optimum(
         convergence=converged,
         decrement=optimum.decrement,
         evaluations=optimum.evaluations,
-        trace=on_users_scale(cross, optimum.trace),
+        trace=on_users_scale(cross.bases, cross.covariances, optimum.trace),
     )
 
 
@@ -420,12 +422,12 @@ def basis_theta(cross: CrossProducts, theta: Array) -> Array:
 
 
 def on_users_scale(
-    cross: CrossProducts, steps: Sequence[Step]
+    bases: Sequence[Array], covariances: Sequence[Covariance], steps: Sequence[Step]
 ) -> tuple[tuple[float, Array, float], ...]:
     """Return the value, theta, and the predicted decrease of steps; theta stands last in each."""
-    x = np.array([step.x[len(step.x) - n_theta(cross.covariances) :] for step in steps])
-    if cross.covariances:
-        x = users_theta(cross.bases, cross.covariances, factors(x, cross.covariances))
+    x = np.array([step.x[len(step.x) - n_theta(covariances) :] for step in steps])
+    if covariances:
+        x = users_theta(bases, covariances, factors(x, covariances))
     return tuple((step.value, theta, step.decrease) for step, theta in zip(steps, x, strict=True))
 
 

@@ -33,14 +33,13 @@ class Packed:
         Sizes and positions, in the order in which `pack` writes and `compiled_density` reads them.
     numbers : ndarray of float
         Cross-products, bases and priors, likewise.
-    d, n_values : int
-        Numbers of coordinates and of values.
+    d : int
+        The number of coordinates.
     """
 
     counts: Integers
     numbers: Array
     d: int
-    n_values: int
 
 
 def suits(target: LinearPosterior) -> bool:
@@ -92,7 +91,6 @@ def pack(target: LinearPosterior) -> Packed:
         counts=np.concatenate([np.ravel(array) for array in counts]).astype(np.int64),
         numbers=np.concatenate([np.ravel(array) for array in numbers]).astype(np.float64),
         d=space.d,
-        n_values=len(space.known),
     )
 
 
