@@ -344,13 +344,16 @@ def in_words[**P, R](function: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(function)
     def called(*args: P.args, **options: P.kwargs) -> R:
-        if options:
-            parameters = signature(function).parameters
-            if not any(one.kind is one.VAR_KEYWORD for one in parameters.values()):
-                name = function.__qualname__.removesuffix(".__init__").split(".")[-1]
-                known = [one for one in parameters if one != "self"]
-                check_options(f"{name}()", options, known, () if name == "Model" else None)
-        return function(*args, **options)
+        try:
+            return function(*args, **options)
+        except TypeError as error:
+            refused = error
+        parameters = signature(function).parameters
+        if not any(one.kind is one.VAR_KEYWORD for one in parameters.values()):
+            name = function.__qualname__.removesuffix(".__init__").split(".")[-1]
+            known = [one for one in parameters if one != "self"]
+            check_options(f"{name}()", options, known, () if name == "Model" else None)
+        raise refused
 
     return called
 
