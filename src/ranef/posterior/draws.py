@@ -469,7 +469,7 @@ def _where_priors_hold(change: Array | None, values: Array) -> Array:
     return values if change is None else np.linalg.solve(change, values)
 
 
-def summarise(tree: DataTree, prob: float = 0.95) -> pd.DataFrame:
+def summarise(tree: DataTree, prob: float = 0.95, *, include_b: bool = False) -> pd.DataFrame:
     """Tabulate the posterior.
 
     Parameters
@@ -478,6 +478,8 @@ def summarise(tree: DataTree, prob: float = 0.95) -> pd.DataFrame:
         With a group `posterior`, dimensions (chain, draw, ...).
     prob : float
         Probability of the highest posterior density intervals.
+    include_b : bool
+        Whether to list the random effects too.
 
     Returns
     -------
@@ -491,7 +493,7 @@ def summarise(tree: DataTree, prob: float = 0.95) -> pd.DataFrame:
     FitError
         If `prob` does not lie between 0 and 1.
     """
-    draws = quantities(tree, include_b=False)
+    draws = quantities(tree, include_b=include_b)
     values = np.stack(list(draws.values()), axis=-1)
     lower, upper = hdi(values, prob)
     columns = {
