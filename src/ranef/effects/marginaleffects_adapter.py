@@ -118,9 +118,10 @@ def to_marginaleffects(
     -----
     Limits: the errors are those of the fixed effects, by the delta method with numerical
     derivatives (six digits); the variances are as if known, tests are normal, and random effects
-    of known groups, posteriors and other covariances (`vcov="HC3"`) are not there. Factors have
-    their levels in the order of the fit, also what the formula makes one, as `factor(x)`. Rows
-    whose mean the data do not determine are nan.
+    of known groups and other covariances (`vcov="HC3"`) are not there, nor are posteriors: the
+    package for Python, unlike that for R, asks its models for estimates and their covariance and
+    takes no draws. Factors have their levels in the order of the fit, also what the formula makes
+    one, as `factor(x)`. Rows whose mean the data do not determine are nan.
 
     Source: Arel-Bundock, Greifer & Heiss (2024), *Journal of Statistical Software* 111(9).
 

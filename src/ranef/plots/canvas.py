@@ -27,6 +27,7 @@ MAX_NAMED_POINTS = 30
 MIN_ROW_POINTS = 6.5  # of height, for a row with a name
 MAX_NAME_CHARACTERS = 32
 CHARACTER_WIDTH = 0.075  # inches, at the usual size of fonts
+WIDEST = 12.0  # inches, of a new figure
 TICK_WIDTH = 0.5  # inches, that a tick with its number needs
 LABEL_SHARE, HEAD_SHARE = 1.05, 1.15  # of the width of axes, that a label and a title take at most
 TICKS_SHARE = 0.6  # of the width of axes, that is left to them beside labels and a legend

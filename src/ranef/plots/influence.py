@@ -82,6 +82,7 @@ def influence(
     ordered = table.sort_values(order, key=np.abs, na_position="first", kind="stable")
     levels, m = [str(level) for level in ordered["level"]], len(ordered)
     width = canvas.labels_width(levels) + (4.4 if len(columns) == 1 else 2.5 * len(columns))
+    width = min(width, canvas.WIDEST)
     heads = [HEADS.get(name, name) for name in columns]
     grid = canvas.panels_of(heads, lambda *_: (width, canvas.rows_height(m) + 0.3), **style)
     for j, (axes, name) in enumerate(zip(grid, columns, strict=True)):

@@ -15,7 +15,6 @@ from ranef.plots.by_group.name_places import Room, settle, write_names
 
 LEAST_POINT = 2.2  # points, on a quantile plot
 EXTREMES = 3  # named at each end of a quantile plot
-WIDEST = 12.0  # inches
 TALLEST, MOST_BESIDE = 8.0, 4  # inches; and panels of terms that are not below each other then
 NO_WIDTH = "sd estimated as 0: that no differences are seen is not certainty"
 
@@ -119,7 +118,7 @@ def new_grid(rows: list[list[Panel]], kind: str, figsize: Size | None) -> Panels
         for row in rows
     ]
     width = max(named) + (4.4 if widest == 1 else 3.0 * widest)
-    size = min(width, WIDEST), min(sum(heights), 1.2 * TALLEST)
+    size = min(width, canvas.WIDEST), min(sum(heights), 1.2 * TALLEST)
     figure = canvas.new_figure(size, figsize)
     grid = figure.add_gridspec(len(rows), columns, height_ratios=heights)
     axes = []

@@ -18,7 +18,7 @@ from ranef.plots import canvas
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
 
-WIDTH, HEIGHT, WIDEST = 1.75, 1.55, 12.0  # of a panel, and of a figure, in inches
+WIDTH, HEIGHT = 1.75, 1.55  # of a panel, in inches
 LINES: dict[str, tuple[str, str, Any, float]] = {
     "own": ("by its rows alone", canvas.GREY, "-", 1.1),
     "model": ("the model", canvas.ACCENT, "-", 1.6),
@@ -188,7 +188,7 @@ def _new_axes(count: int, characters: int, figsize: Size | None) -> Panels:
     columns = min((c for c in near if 0 < c <= count), key=lambda c: -count % c)  # places left free
     rows = -(-count // columns)
     size = (
-        max(min(WIDTH * columns, WIDEST), 4.5),
+        max(min(WIDTH * columns, canvas.WIDEST), 4.5),
         HEIGHT * rows + 0.9 + canvas.CHARACTER_WIDTH * characters,
     )
     figure = canvas.new_figure(size, figsize)
