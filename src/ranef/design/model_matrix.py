@@ -17,11 +17,7 @@ import pandas as pd
 
 from ranef._typing import Array, Flags
 from ranef.design.columns.written_labels import is_spoilt, numbers_hint
-from ranef.design.data_frame import (
-    Categorical,
-    check_magnitude,
-    level_texts,
-)
+from ranef.design.data_frame import Categorical, check_magnitude, level_texts
 from ranef.design.evaluate import Interpreter, Value
 from ranef.errors import DataError, listed
 from ranef.formula.codings import Product, independent_products, indicators

@@ -103,11 +103,7 @@ def _places(
 
 
 def _at(
-    design: Design,
-    variable: str,
-    groups: Sequence[str],
-    at: Mapping[str, Any],
-    place: float,
+    design: Design, variable: str, groups: Sequence[str], at: Mapping[str, Any], place: float
 ) -> list[tuple[Array, Array]]:
     """Return columns and offset of the means at a place, and their derivatives there."""
 
