@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from designs import random_frame
 
+import ranef as rf
 from ranef.design.design import build_design
 from ranef.design.same_data import check_same_data
 from ranef.errors import DataError
@@ -107,3 +108,10 @@ def test_weights_and_offsets_can_be_parts_of_the_models():
     check(design("y ~ x"), design("y ~ x", offset="z"), offset=False)
     with pytest.raises(DataError, match="the offset differs"):
         check(design("y ~ x"), design("y ~ x", offset="z"), weights=False)
+
+
+def test_sums_that_differ_in_rounding_are_said_to_be_sums_and_not_other_responses():
+    one = rf.summarize("y ~ x + (1 | c)", FRAME, min_rows=0).design
+    check(one, one)
+    with pytest.raises(DataError, match="fits of sums that each model took of its data"):
+        check(one, one.with_rows(y=one.sufficient.y * (1 + 1e-15)))

@@ -53,7 +53,8 @@ def check_same_data(
     a, b = names
     first_rows, second_rows = first.sufficient, second.sufficient
     same_rows = first_rows.index.equals(second_rows.index) and _are_alike(first_rows, second_rows)
-    if not same_rows and not (first.has_rows and second.has_rows):
+    have_rows = first.has_rows and second.has_rows
+    if not have_rows and not (same_rows and np.array_equal(first_rows.y, second_rows.y)):
         sums = "sums" if first_rows.repeats is None else "counts"
         raise DataError(
             f"{a} and {b} are fits of {sums} that each model took of its data, which cannot be "
