@@ -65,6 +65,8 @@ import ranef as rf
 assert not {"numpy", "pandas", "scipy"} & set(sys.modules), "import ranef loads nothing"
 fit = rf.fit("Reaction ~ Days + (1 | Subject)", rf.load_dataset("sleepstudy"), "METHOD")
 str(fit), fit.ranef_table(), fit.shrinkage_table()
+seldom = {"scipy.integrate", "scipy.ndimage", "scipy.stats"} & set(sys.modules)
+assert not seldom, f"{seldom} are loaded by what needs them"
 print(sorted({name.split(".")[0] for name in sys.modules}))
 """
 

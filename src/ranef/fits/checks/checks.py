@@ -7,8 +7,8 @@ from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
+import scipy
 from numpy.typing import ArrayLike
-from scipy.ndimage import gaussian_filter1d
 
 from ranef._typing import Array, Axes, Panels, Seed, Style
 from ranef.arguments import check_counts, check_seed
@@ -376,4 +376,4 @@ def _grid(y: Array, ends: Support) -> tuple[Array, Array, float]:
 def _density(y: Array, edges: Array, width: float) -> Array:
     step = edges[1] - edges[0]
     counts = np.histogram(y, edges)[0] / (len(y) * step)
-    return np.asarray(gaussian_filter1d(counts, width / step, mode="reflect"))
+    return np.asarray(scipy.ndimage.gaussian_filter1d(counts, width / step, mode="reflect"))

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import scipy
 from scipy import linalg, sparse
 from scipy.sparse.csgraph import connected_components
-from scipy.stats import rankdata
 
 from ranef._typing import Array, Places
 from ranef.arguments import check_choice
@@ -84,8 +84,8 @@ def ranked(responses: Array, seed: int | None) -> Array:
     step = max(1, NUMBERS_AT_ONCE // width)
     for start in range(0, len(responses), step):
         some = responses[start : start + step]
-        below = rankdata(some, method="min", axis=1) - 1
-        equal = rankdata(some, method="max", axis=1) - below
+        below = scipy.stats.rankdata(some, method="min", axis=1) - 1
+        equal = scipy.stats.rankdata(some, method="max", axis=1) - below
         found[start : start + step] = (below + rng.random(some.shape) * equal) / width
     return np.clip(found, 1e-12, 1 - 1e-12)  # of a draw of zero
 

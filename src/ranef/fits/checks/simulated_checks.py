@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from ranef._typing import Array
 from ranef.fits.checks.check_page import LOOK, TROUBLE, Finding, graded
@@ -38,7 +38,7 @@ def _linear(fit: Any) -> Iterator[Finding]:
     fitted, size = fit.fitted(), np.abs(fit.residuals("standardized"))
     is_seen = np.isfinite(size)
     if np.ptp(fitted) > 0:
-        found = stats.spearmanr(fitted[is_seen], size[is_seen])
+        found = scipy.stats.spearmanr(fitted[is_seen], size[is_seen])
         said = f"Size of residuals against fitted values: rank correlation {found.statistic:.2f} "
         said += f"(p = {found.pvalue:.2g})."
         yield _finding("spread", said, float(found.pvalue), ".plot_residuals('scale')")

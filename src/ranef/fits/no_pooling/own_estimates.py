@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import special, stats
+from scipy import special
 
 from ranef._typing import Array, Codes, Flags, Integers
 from ranef.design.design import Design
@@ -249,7 +249,7 @@ def own_table(one: OwnEstimates, prob: float, *, pooled: bool, family: Family) -
     m, names = len(one.own), one.names
     if family.is_linear:
         sigma, df = one.spread(pooled=pooled)
-        quantile = np.where(df > 0, stats.t.ppf(0.5 + prob / 2, np.maximum(df, 1)), np.nan)
+        quantile = np.where(df > 0, special.stdtrit(np.maximum(df, 1), 0.5 + prob / 2), np.nan)
         how = "one residual sd of all groups" if pooled else "each group's own residual sd"
     else:
         sigma, df = np.ones(m), np.full(m, np.inf)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+import scipy
 
 from ranef._typing import Array
 from ranef.arguments import check_known
@@ -88,7 +88,7 @@ def of_draws(name: str, draws: Array) -> tuple[Array, Array] | None:
         ends = (-1.0, 1.0)
     elif draws.min() >= 0:
         ends = (0.0,)
-    kernel = stats.gaussian_kde(draws)
+    kernel = scipy.stats.gaussian_kde(draws)
     pad = 2 * float(np.sqrt(kernel.covariance[0, 0]))
     low = max(low - pad, ends[0]) if ends else low - pad
     high = min(high + pad, ends[1]) if len(ends) == 2 else high + pad
@@ -118,7 +118,7 @@ def _of_combination(row: Array, priors: Sequence[object], value: Array) -> Array
         if not isinstance(prior, Normal):
             return np.full(len(value), np.nan)
         mean, variance = mean + c * prior.mu, variance + (c * prior.sigma) ** 2
-    return np.asarray(stats.norm.pdf(value, mean, np.sqrt(variance)))
+    return np.asarray(scipy.stats.norm.pdf(value, mean, np.sqrt(variance)))
 
 
 def _estimates(fit: Any, names: Sequence[str]) -> Mapping[str, dict[str, float]]:

@@ -8,7 +8,7 @@ from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
-from scipy import linalg, special, stats
+from scipy import linalg, special
 
 from ranef._typing import Array, Axes, Style
 from ranef.design.design import Design
@@ -191,7 +191,7 @@ class Studies(Fitted):
             },
             index=["estimate", "lower", "upper"],
         ).T
-        p = float(stats.chi2.sf(q, df))
+        p = float(special.chdtrc(df, q))
         null = "all effects are the same"
         if self.design.fixed != ("Intercept",):
             null = "effects differ by the fixed effects only"

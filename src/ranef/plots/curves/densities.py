@@ -6,7 +6,7 @@ from typing import Unpack
 
 import numpy as np
 import pandas as pd
-from scipy.integrate import cumulative_trapezoid
+import scipy
 from scipy.special import ndtr, ndtri
 
 from ranef._typing import Axes, Panels, Size, Style
@@ -89,7 +89,7 @@ def draw_density(
 def draw_quantiles(axes: Axes, panel: pd.DataFrame, *, has_label: bool = True) -> None:
     """Draw the quantiles of one parameter's distribution against those of the normal one."""
     value, density = panel["value"].to_numpy(), panel["posterior"].to_numpy()
-    below = cumulative_trapezoid(density, value, initial=0)
+    below = scipy.integrate.cumulative_trapezoid(density, value, initial=0)
     below /= below[-1]
     inside = (below > ndtr(-FAR)) & (below < ndtr(FAR))
     axes.plot(value[inside], ndtri(below[inside]), color=canvas.ACCENT, linewidth=1.6, zorder=3)
