@@ -60,7 +60,8 @@ def check_same_data(
             f"{a} and {b} are fits of {sums} that each model took of its data, which cannot be "
             f"laid side by side. Take the largest model, whose {sums} serve all simpler random "
             "effects: rf.compare_structures(model), or fits of model.structures() for rf.anova and "
-            "rf.compare."
+            "rf.compare. Linear models with fewer fixed effects share a summary: "
+            "large = rf.Model(rf.summarize(formula, data)), and small = large.update(formula)."
         )
     if not same_rows:
         raise DataError(

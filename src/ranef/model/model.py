@@ -457,7 +457,7 @@ class Model(DataPictures, CriterionPictures, Printed):
     def _with_formula(self, text: str) -> Model:
         """Return a model of the same rows with other random effects."""
         if self._summary is not None:
-            model = Model(self._summary.with_random_effects(read_formula(text)))
+            model = Model(self._summary.with_formula(read_formula(text)))
             return model.with_priors(restricted(self._setting, model.design, self.family))
         repeats = self.design.sufficient.repeats
         rows, columns = self.design.sufficient.data, self._columns

@@ -196,6 +196,23 @@ def test_summaries_that_do_not_add_up_are_refused() -> None:
         one + _summarize("y ~ x + (1 | site)", text)
 
 
+def test_models_with_fewer_fixed_effects_share_a_summary() -> None:
+    large = rf.Model(_summarize("y ~ arm * x + z + (x | site)", weights="w"))
+    for formula in ("y ~ x + (1 | site)", ". ~ . - arm:x", "y ~ z + (0 + x | site)", "y ~ 1"):
+        small = large.update(formula)
+        rows = rf.Model(small.formula.text, FRAME, weights="w")
+        assert small.fit("ml").loglik == pytest.approx(rows.fit("ml").loglik, abs=1e-8)
+    small = large.update(". ~ . - arm:x")
+    tested = rf.anova(small.fit("ml"), large.fit("ml")).to_frame()
+    expected = rf.anova(
+        *(rf.Model(m.formula.text, FRAME, weights="w").fit("ml") for m in (small, large))
+    ).to_frame()
+    assert tested["p_value"].iloc[-1] == pytest.approx(expected["p_value"].iloc[-1], rel=1e-6)
+    for formula in ("log(y) ~ x + (1 | site)", "y ~ x + offset(z) + (1 | site)", "y ~ x:z"):
+        with pytest.raises(FitError, match=r"does not have the columns of .*Summarise the data"):
+            large.update(formula)
+
+
 def test_structures_of_other_columns_are_refused() -> None:
     model = rf.Model(_summarize("y ~ arm + (arm | site)"))
     with pytest.raises(FitError, match="does not have the columns of"):

@@ -165,15 +165,15 @@ class DataSummary(WithoutCaches):
         """
         stored_summary.save(path, self)
 
-    def with_random_effects(self, formula: Formula) -> DataSummary:
-        """Return the summary for a formula with other random effects, of columns that are here.
+    def with_formula(self, formula: Formula) -> DataSummary:
+        """Return the summary for another formula of the same response, of columns that are here.
 
         Raises
         ------
         FitError
             If it needs columns that the summary does not have.
         """
-        self._check_cells("takes no other random effects")
+        self._check_cells("takes no other formula")
         X, Zs = self._coded(self.formula)
         places: dict[tuple[str, str], tuple[int, int]] = {}
         place = 1 + len(X.names)
@@ -181,22 +181,30 @@ class DataSummary(WithoutCaches):
             for name in Z.names:
                 places[part.factor, name] = number, place
                 place += 1
-        same_X, new = self._coded(formula)
+        other_X, new = self._coded(formula)
         wanted = [
             (part, [(part.factor, name) for name in Z.names])
             for part, Z in zip(formula.random, new, strict=True)
         ]
-        unknown = [key for _, keys in wanted for key in keys if key not in places]
-        if unknown or same_X.names != X.names:
-            missing = listed(" of ".join(reversed(key)) for key in unknown) or listed(same_X.names)
+        unknown = [name for name in other_X.names if name not in X.names]
+        unknown += [
+            " of ".join(reversed(key)) for _, keys in wanted for key in keys if key not in places
+        ]
+        for old, other in (
+            ([self.response], [str(formula.response)]),
+            (self.formula.offsets, formula.offsets),
+        ):
+            unknown += map(str, other) if [*map(str, old)] != [*map(str, other)] else ()
+        if unknown:
             message = f"the summary of `{self.formula.text}` does not have the columns of "
-            raise FitError(f"{message}`{formula.text}`: {missing}. Summarise the data for it.")
-        chosen = [places[key][1] for _, keys in wanted for key in keys]
-        kept = [*range(1 + len(X.names)), *chosen, -2, -1]
+            message += f"`{formula.text}`: {listed(unknown)}. Summarise the data for it."
+            raise FitError(message)
+        fixed = [1 + X.names.index(name) for name in other_X.names]
+        kept = [0, *fixed, *(places[key][1] for _, keys in wanted for key in keys), -2, -1]
         return replace(
             self,
             formula=formula,
-            names=names_of(X, new),
+            names=names_of(other_X, new),
             groupings=tuple(self.groupings[places[keys[0]][0]] for _, keys in wanted),
             columns=self.columns[:, kept],
             unweighted=None if self.unweighted is None else self.unweighted[:, kept],

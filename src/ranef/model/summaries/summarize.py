@@ -185,7 +185,7 @@ def updated_summary(
     offset: str | ArrayLike | None = None,
     **others: object,
 ) -> DataSummary:
-    """Return a summary with other random effects, or with more rows.
+    """Return a summary for another formula of its columns, or with more rows.
 
     Parameters
     ----------
@@ -222,7 +222,7 @@ def updated_summary(
         summary = summary + new
     if isinstance(formula, str):
         text = updated(summary.formula, formula, {})
-        summary = summary.with_random_effects(read_formula(text))
+        summary = summary.with_formula(read_formula(text))
     return summary
 
 
