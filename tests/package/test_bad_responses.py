@@ -122,3 +122,15 @@ def test_a_random_effect_of_every_row_models_more_variance_than_poisson():
     frame = FRAME.assign(k=np.random.default_rng(5).poisson(np.exp(2 + noise)))
     fit = rf.fit("k ~ x + (1 | row)", frame, family="poisson")
     assert 0.7 < fit.varcorr().sd["row"].iloc[0] < 1.3
+
+
+def test_a_mean_of_zero_is_inside_under_the_root():
+    """A cell without events: with the log link it separates, with the root its mean is zero."""
+    frame = FRAME.assign(k=np.where(FRAME["f"] == "u", 0, FRAME["k"]))
+    fits = [
+        rf.fit(f"k ~ {x} + (1 | g)", frame, family="poisson", link="sqrt") for x in ("f", "0 + f")
+    ]
+    a, b = (fit.fixef().to_numpy() for fit in fits)
+    np.testing.assert_allclose(b, [a[0], a[0] + a[1], a[0] + a[2]], atol=1e-5)
+    assert b[0] == pytest.approx(0, abs=1e-5)
+    assert fits[0].objective == pytest.approx(fits[1].objective, abs=1e-6)

@@ -20,7 +20,7 @@ from scipy import optimize, special, stats
 
 import ranef as rf
 from ranef.families.names import find_family
-from ranef.fits.diagnostics import LITTLE, laplace_notes
+from ranef.fits.diagnostics import LITTLE, NO_ERRORS, laplace_notes
 
 CASES = {case["id"]: case for case in cases()}
 KINDS = "Known names: `response`, `link`, `observation`."
@@ -414,6 +414,22 @@ def test_the_note_says_in_which_direction_the_sd_is_off(events, is_rare):
     how = "mostly too large, severalfold where" if is_rare else "mostly too small: the"
     assert how in notes(fits[0])[0]
     assert laplace > 1.5 * exact if is_rare else laplace < exact
+
+
+def test_estimates_without_standard_errors_say_why():
+    """Two events in all: coefficients and variances grow together, and nothing holds them."""
+    rng, n = np.random.default_rng(18), 56
+    data = pd.DataFrame({"x": rng.normal(size=n), "f": rng.choice(list("ab"), n)})
+    data["g"], data["w"] = rng.integers(0, 14, n), rng.integers(1, 5, n)
+    data["y"] = 0
+    data.loc[rng.choice(n, 2, replace=False), "y"] = 1
+    fit = rf.fit("y ~ x + (x | g)", data, family="bernoulli", n_agq=5)
+    assert fit.se().isna().all()
+    assert NO_ERRORS in fit.summary().notes
+    assert ("trouble", NO_ERRORS) in [(f.verdict, f.text) for f in fit.check().findings]
+    better = rf.fit("y ~ x + (x | g)", data, "map", family="bernoulli", n_agq=5)
+    assert better.se().notna().all()
+    assert NO_ERRORS not in better.summary().notes
 
 
 def test_the_remedy_fits_the_model():

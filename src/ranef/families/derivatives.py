@@ -186,8 +186,9 @@ class Distribution:
 
     def expected(self, link: Link, eta: Array, w: Array, psi: Array) -> Array:
         """Return the expected information of eta."""
-        x, first, _, _ = self.inner(link, eta)
-        return self.information(x, w, *psi) * (first * first)
+        with np.errstate(all="ignore"):  # a mean of zero may be inside, as under the root
+            x, first, _, _ = self.inner(link, eta)
+            return self.information(x, w, *psi) * (first * first)
 
 
 def is_count(y: Array) -> Flags:

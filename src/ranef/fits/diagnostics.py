@@ -28,6 +28,11 @@ MAX_KHAT = 0.7
 MAX_ERROR = 1e-3
 SMALL_SD = 1e-4  # a relative sd that counts as zero
 LITTLE = 2.0  # information of a level, below which Laplace's approximation is poor
+NO_ERRORS = (
+    "There are no standard errors: the log-likelihood is flat about these estimates, or rises. "
+    "Where a few events or an exact fit let coefficients and variances grow together, it has no "
+    'maximum; with proper priors model.fit("map") has one.'
+)
 RARE = 0.15  # a share of events, below which sds by it are mostly too large
 NODES = {1: 25, 2: 11, 3: 7}  # points of a quadrature, by its dimensions
 MARGINAL = "sample the marginal form, which is the default"

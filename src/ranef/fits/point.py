@@ -17,7 +17,7 @@ from ranef.design.new_data.new_rows import NewRows
 from ranef.errors import Convergence, FitError, probability
 from ranef.families.family import Family
 from ranef.fits.bootstrap_table import Bootstrap, errors_of_effects, numbers_of, parameters_of
-from ranef.fits.diagnostics import laplace_notes, singular_note
+from ranef.fits.diagnostics import NO_ERRORS, laplace_notes, singular_note
 from ranef.fits.engine import Engine
 from ranef.fits.fit import Fit
 from ranef.fits.fitted import Numbers
@@ -465,6 +465,8 @@ class PointFit(PointMatrices, Fit):
         if not self.design.terms:
             return [] if self.family.is_linear else [self.convergence.value]
         notes = [self.convergence.value]
+        if np.isnan(self.estimate.vcov).any():
+            notes.append(NO_ERRORS)
         notes += self._undetermined()
         notes += [
             singular_note(t, Lambda)

@@ -14,7 +14,7 @@ from ranef.fits.checks.case_deletion import influence_table, is_affordable, one_
 from ranef.fits.checks.check_page import FINE, LOOK, TROUBLE, Check, Finding, graded
 from ranef.fits.checks.point_values import refitted
 from ranef.fits.checks.simulated_checks import residual_patterns
-from ranef.fits.diagnostics import laplace_notes, nodes_of, singular_note
+from ranef.fits.diagnostics import NO_ERRORS, laplace_notes, nodes_of, singular_note
 from ranef.fits.predictions.estimated_rows import means_of_likelihood
 from ranef.leave_one_out.elpd import Units, units_of
 from ranef.posterior.draws import quantities
@@ -65,6 +65,9 @@ def convergence(fit: Any) -> Iterator[Finding]:
     found, how = fit.estimate, fit.convergence
     if not how.ok:
         yield Finding(TROUBLE, "convergence", how.value, found.decrement, ".trace")
+        return
+    if np.isnan(found.vcov).any():
+        yield Finding(TROUBLE, "convergence", NO_ERRORS, found.decrement, '.fit("map")')
         return
     said = "The estimates are in closed form."
     if len(fit.theta) or not fit.family.is_linear:
