@@ -258,7 +258,6 @@ def test_a_unit_that_needs_nodes_of_its_own():
     own = Case("y ~ 1 + (1 | g)", outliers(), priors)
     found = own.exactly("g")
     assert found.repaired.tolist() == [place == 3 for place in range(8)]
-    assert found.method == "quadrature, 1 of 8 on nodes of their own"
     for place in (2, 3):
         assert found.elpd[place] == pytest.approx(own.refit(own.units("g"), place), abs=1e-4)
     draws = own.by_draws("g")
