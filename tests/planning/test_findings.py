@@ -39,6 +39,12 @@ def test_tests_of_linear_models(find, asked, test):
     assert findings(find, asked)[0].test == test
 
 
+@pytest.mark.parametrize("asked", [None, "chi2", "bootstrap"])
+def test_a_smaller_model_is_tested_as_wanted(asked):
+    assert findings("~ f * x + (1 | g)", asked)[0].test == (asked or "bootstrap")
+    assert findings("~ f + x + (x | g)", asked)[0].test == (asked or "chi2")
+
+
 def test_tests_of_generalised_models():
     formula = "y ~ f + (1 | g)"
     assert findings("f", None, formula, "poisson")[0].test == "chi2"

@@ -46,6 +46,18 @@ def test_the_average_over_groups_moves_with_the_variance():
     assert with_all["sd"].iloc[0] == pytest.approx(error, rel=1e-6)
 
 
+def test_a_typical_group_of_a_generalised_model_moves_on_the_scale_of_the_link():
+    data, formula = (
+        rf.load_dataset("cbpp"),
+        "cbind(incidence, size - incidence) ~ period + (1 | herd)",
+    )
+    fit = rf.fit(formula, data, family="binomial")
+    rows, asked = pd.DataFrame({"period": ["1"]}), {"prob": 0.95, "kind": "link"}
+    found = fit.predict(rows, "population", **asked, uncertainty="all", n=60, seed=1)
+    spread = fit.bootstrap(60, seed=1).estimates["Intercept"] - fit.fixef()["Intercept"]
+    assert found["sd"].iloc[0] == pytest.approx(np.sqrt(np.mean(spread**2)), rel=1e-9)
+
+
 @pytest.mark.parametrize("method", ["reml", "quadrature"])
 def test_an_uncertainty_that_is_not_known_is_refused(method):
     fit = fit_of("one factor", method)
