@@ -224,9 +224,9 @@ def test_units_of_the_sleep_study_equal_refits(place):
 )
 def test_few_nodes_say_what_the_lattice_says(name, factor, monkeypatch):
     own = case(name)
-    monkeypatch.setattr(gaussian_loo, "MAX_ELEMENTS_OF_LATTICE", np.inf)
+    monkeypatch.setattr(gaussian_loo, "MAX_ELEMENTS_OF_NODE", np.inf)
     of_lattice = own.exactly(factor)
-    monkeypatch.setattr(gaussian_loo, "MAX_ELEMENTS_OF_LATTICE", 0)
+    monkeypatch.setattr(gaussian_loo, "MAX_ELEMENTS_OF_NODE", 0)
     of_few = own.exactly(factor)
     assert (of_few.elpd != of_lattice.elpd).any() or name == "all known"
     np.testing.assert_allclose(of_few.elpd, of_lattice.elpd, atol=1e-4)

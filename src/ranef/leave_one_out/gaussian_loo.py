@@ -44,7 +44,7 @@ MIN_DRAWS = 500  # that are used in any case
 DRAWS_WITHOUT_UNIT = 2_000  # from the posterior without a unit
 FIRST_FALL = 17.0  # of the log density, down to which nodes are taken at first
 MAX_FALL_OF_SIGMA = 32.0  # of the log density along the axis of sigma
-MAX_ELEMENTS_OF_LATTICE = 10**8  # at all nodes, beyond which few nodes are found and tried first
+MAX_ELEMENTS_OF_NODE = 6_000  # beyond which few nodes are found and tried first
 MAX_ERROR = 5e-5  # relative, of p(y_-A)
 
 
@@ -271,8 +271,7 @@ def integrated(
     """
     left = held.only(chosen)
     elpd, lpd, error = np.empty(len(chosen)), np.empty(len(chosen)), np.full(len(chosen), np.inf)
-    nodes, values = exact.coarse.log_density.shape
-    if nodes * (left.size + len(chosen) * values) > MAX_ELEMENTS_OF_LATTICE:
+    if left.size + len(chosen) * exact.coarse.log_density.shape[1] > MAX_ELEMENTS_OF_NODE:
         elpd, lpd, error = _by_few_nodes(left, exact.few)
     for lattice in _lattices(exact):
         poor = np.flatnonzero(~(error < MAX_ERROR))
