@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ranef._typing import Array
 from ranef.design.columns.written_labels import numbers_hint
 from ranef.design.design import Design, RandomTerm, full_rank
 from ranef.design.model_matrix import independent_columns
@@ -73,8 +72,7 @@ def _check_effects(design: Design, term: RandomTerm, rows: TermRows, family: Fam
     """Refuse random effects whose variance is not to be told from the distribution of a row."""
     effects, n = term.n_levels * term.n_coefs, design.n_obs
     size = f"{term.n_levels} levels of `{term.factor}` x {term.n_coefs}"
-    is_open = not family.is_linear or _can_be_residual(term, rows, design.sufficient.weights)
-    if family.has_sigma and effects >= n and is_open:
+    if family.has_sigma and effects >= n and _can_be_residual(design, term, rows, family):
         raise DataError(
             f"{term.text} has {effects} random effects ({size}) for {n} rows, so that their "
             f"variance and the residual variance cannot be told apart; {_BAYESIAN}"
@@ -83,15 +81,16 @@ def _check_effects(design: Design, term: RandomTerm, rows: TermRows, family: Fam
         raise DataError(f"{_single_trials(term)}; {_BAYESIAN}")
 
 
-def _can_be_residual(term: RandomTerm, rows: TermRows, weights: Array) -> bool:
+def _can_be_residual(design: Design, term: RandomTerm, rows: TermRows, family: Family) -> bool:
     """Whether random effects can have the covariance of residuals: Z_j C Z_j' = W_j^-1 for all j.
 
     Independent coefficients can where a diagonal C does, and only where no level has more rows
-    than coefficients. Correlated ones count as if they could.
+    than coefficients. Correlated ones, those of other families and of rows that are known by pairs
+    of levels count as if they could.
     """
-    n, k = len(rows.codes), term.n_coefs
-    if term.covariance.pairs:
+    if not family.is_linear or term.covariance.pairs or design.sufficient.is_paired:
         return True
+    n, k, weights = len(rows.codes), term.n_coefs, design.sufficient.weights
     if np.bincount(rows.codes).max() > k:
         return False
     order = np.argsort(rows.codes)

@@ -56,13 +56,16 @@ def check_same_data(
     have_rows = first.has_rows and second.has_rows
     if not have_rows and not (same_rows and np.array_equal(first_rows.y, second_rows.y)):
         sums = "sums" if first_rows.repeats is None else "counts"
-        raise DataError(
+        message = (
             f"{a} and {b} are fits of {sums} that each model took of its data, which cannot be "
             f"laid side by side. Take the largest model, whose {sums} serve all simpler random "
             "effects: rf.compare_structures(model), or fits of model.structures() for rf.anova and "
-            "rf.compare. Linear models with fewer fixed effects share a summary: "
-            "large = rf.Model(rf.summarize(formula, data)), and small = large.update(formula)."
+            "rf.compare."
         )
+        if first_rows.repeats is None:
+            message += " Models with fewer fixed effects share a summary: "
+            message += "large = rf.Model(rf.summarize(formula, data)), small = large.update(...)."
+        raise DataError(message)
     if not same_rows:
         raise DataError(
             f"{a} and {b} are fits of different rows ({first.n_obs} and {second.n_obs}: "

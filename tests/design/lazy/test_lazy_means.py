@@ -105,6 +105,10 @@ def test_new_groups_have_effects_of_zero_and_incomplete_rows_no_mean() -> None:
     with pytest.raises(DataError, match="a level of `site` that the model has not seen, `new`: pr"):
         fit.predict(pl.from_pandas(new).lazy())
     assert np.isfinite(_rows(fit.predict(pl.from_pandas(new[:2]).lazy(), terms=[]))).all()
+    numbered = FRAME.assign(site=FRAME["site"].str[1:].astype(int))
+    fit = rf.Model("y ~ x + (x | site)", numbered).fit()
+    with pytest.raises(DataError, match="`site` has the text `'0'` where the model has the number"):
+        fit.predict(pl.from_pandas(numbered.astype({"site": str})).lazy())
 
 
 def test_posteriors_and_other_links() -> None:

@@ -114,7 +114,9 @@ def test_other_sums_of_the_same_data_are_no_rows_to_compare() -> None:
     assert str(error.value) == (
         "fit 1 and fit 2 are fits of sums that each model took of its data, which cannot be laid "
         "side by side. Take the largest model, whose sums serve all simpler random effects: "
-        "rf.compare_structures(model), or fits of model.structures() for rf.anova and rf.compare."
+        "rf.compare_structures(model), or fits of model.structures() for rf.anova and rf.compare. "
+        "Models with fewer fixed effects share a summary: "
+        "large = rf.Model(rf.summarize(formula, data)), small = large.update(...)."
     )
     assert rf.anova(*[one.fit() for one in model.structures().values()]).to_frame().shape[0] == 2
 
@@ -183,6 +185,9 @@ def test_what_needs_the_rows_is_refused() -> None:
         infinite = ENGINES["polars"](FRAME.assign(w=np.inf))
         with pytest.raises(DataError, match=rf"{option}= is infinite or not a number in some row"):
             rf.Model("y ~ x + (1 | site)", infinite, **{option: "w"})
+    for formula in ("arm ~ x", "y ~ x + offset(arm)", "y ~ I(arm * 2)"):
+        with pytest.raises(DataError, match=r"`arm` is not numeric: it has the type String\."):
+            rf.Model(f"{formula} + (1 | site)", lazy)
     many = FRAME.assign(label=[f"{i}" for i in FRAME.index])
     with pytest.raises(
         DataError, match=r"the model has 501 different columns, whose products .* 20"

@@ -15,7 +15,7 @@ from typing import Any, cast
 import pandas as pd
 
 from ranef._typing import Array
-from ranef.design.data_frame import level_texts
+from ranef.design.data_frame import coded, level_texts
 from ranef.design.design import Design, RandomTerm
 from ranef.design.evaluate import Interpreter
 from ranef.design.lazy.expressions import CodedExpressions, number, numeric
@@ -200,7 +200,11 @@ class LazyMeans:
         new = found[~found.isin(known)]
         if not len(new):
             return
-        words = [":".join(map(str, one)) for one in new]
+        for key in keys:
+            levels = pd.Index(labels[key]).unique()
+            if doubt := coded(key, pd.Series(there[key]).sort_values(), levels).doubt:
+                raise DataError(doubt)
+        words = sorted(":".join(map(str, one)) for one in new)
         levels = "a level" if len(words) == 1 else f"{len(words):,} levels"
         message = f"the data have {levels} of `{factor}` that the model has not seen, "
         groups = [term.factor for term in self.design.terms]

@@ -77,8 +77,8 @@ def lazy_summary(
     table = complete_table(formula, data, weights, offset, missing)
     factors = _factors(formula, table)
     known = {name: levels[name] if name in levels else table.levels(name) for name in factors}
-    nodes = formula.response, *coded_factors(formula)
-    _check_values(table, [node for node in nodes if _is_measured(node, table)])
+    measured = [node for node in coded_factors(formula) if _is_measured(node, table)]
+    _check_values(table, [formula.response, *formula.offsets, *measured])
     ranges = table.ranges(formula.predictors())
     rows = interpreter_of(formula, ranges, known, len(formula.predictors()) ** 2 + len(factors))
     X, Zs = code(rows, formula.fixed), [code(rows, part.terms) for part in formula.random]
@@ -120,6 +120,9 @@ def _check_values(table: LazyTable, nodes: Sequence[Node]) -> None:
     """Refuse expressions that have no lazy form, or values that are no numbers or extreme."""
     import narwhals.stable.v2 as nw
 
+    for name in columns_of(nodes):
+        if name in table.labels:
+            raise DataError(f"`{name}` is not numeric: it has the type {table.schema[name]}.")
     values = {f"`{node}`": numeric(node) for node in nodes}
     values |= {} if table.weights is None else {"weights=": table.weights}
     values |= {} if table.offset is None else {"offset=": table.offset}
