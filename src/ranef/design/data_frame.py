@@ -121,8 +121,8 @@ def open_frame(data: object) -> Source:
 
 def _taken(frame: pd.DataFrame, names: list[str], used: list[str]) -> pd.DataFrame:
     """Return a copy of some columns of a pandas frame, by their names as text."""
-    taken = frame.iloc[:, [names.index(name) for name in used]]
-    taken.columns = pd.Index(used)
+    taken = frame.take([names.index(name) for name in used], axis=1)
+    taken.columns, taken.attrs = pd.Index(used), {}  # pandas copies attributes with every column
     return taken
 
 
