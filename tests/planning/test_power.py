@@ -163,3 +163,11 @@ def test_what_cannot_be_planned_is_said(pilot, options, error, said):
     with pytest.raises(error) as caught:
         rf.power(**arguments)
     assert said in str(caught.value)
+
+
+def test_responses_out_of_reach_are_refused():
+    design = pd.DataFrame({"x": np.tile([0, 1], 10), "g": np.repeat(range(10), 2)})
+    with pytest.raises(FitError, match=r"row 0 has a response of 1e\+18, which is out of reach"):
+        rf.power(
+            "y ~ x + (1 | g)", "x", design=design, beta=[800, 1], theta=[0.5], family="poisson", n=2
+        )

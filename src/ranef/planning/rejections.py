@@ -16,7 +16,6 @@ from ranef.comparison.nesting import extra, obstacle
 from ranef.comparison.null_distributions import chi_bar_squared
 from ranef.covariances.covariance import factors, theta_of
 from ranef.design.design import Design
-from ranef.design.new_data.new_rows import own_rows, with_strangers
 from ranef.errors import FitError
 from ranef.families.family import Family
 from ranef.families.gaussian import GAUSSIAN
@@ -34,8 +33,7 @@ from ranef.likelihood.generalized import maximum
 from ranef.likelihood.generalized.glmm import prepare
 from ranef.likelihood.linear import reml
 from ranef.likelihood.linear.crossproducts import cross_products
-from ranef.likelihood.predictions import drawn_rows
-from ranef.planning.stated_parameters import Truth
+from ranef.planning.stated_parameters import Truth, planned_responses
 
 SOME = 9  # studies of a generalised model whose estimates of the smaller one are averaged
 TYPICAL = 200  # the same of a linear model
@@ -225,8 +223,7 @@ def drawn_response(
     design: Design, family: Family, truth: Truth, seed: np.random.SeedSequence
 ) -> Array:
     """Return the response of a study, shape (n,)."""
-    rows, rng = with_strangers(own_rows(design)), np.random.default_rng(seed)
-    return np.asarray(drawn_rows(design, family, rows, truth.draws(1), rng, kind="observation")[0])
+    return np.asarray(planned_responses(design, family, truth, 1, np.random.default_rng(seed))[0])
 
 
 def true_theta(design: Design, truth: Truth) -> Array:

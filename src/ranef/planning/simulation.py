@@ -11,15 +11,13 @@ from numpy.typing import ArrayLike
 
 from ranef._typing import Array, Seed
 from ranef.arguments import check_counts, check_seed
-from ranef.design.new_data.new_rows import own_rows, with_strangers
 from ranef.errors import FitError
 from ranef.families.family import Family
 from ranef.families.links import Link
 from ranef.formula.syntax import Column
-from ranef.likelihood.predictions import drawn_rows
 from ranef.numerics.memory import check_memory
 from ranef.planning.planned_rows import Plan
-from ranef.planning.stated_parameters import own_parameters, stated
+from ranef.planning.stated_parameters import own_parameters, planned_responses, stated
 
 
 def simulate(
@@ -105,23 +103,8 @@ def simulate(
         f"{n:,} responses of {planned.n_obs:,} rows",
         "Take fewer at a time (`n=`).",
     )
-    rng, rows = np.random.default_rng(seed), with_strangers(own_rows(planned))
-    with np.errstate(over="ignore", divide="ignore"):
-        y = drawn_rows(planned, plan.family, rows, truth.draws(n), rng, kind="observation").T
-    _check_reach(y, plan.family)
+    y = planned_responses(planned, plan.family, truth, n, np.random.default_rng(seed)).T
     return _framed(plan, planned.rows.weights, y) if frame else y
-
-
-def _check_reach(y: Array, family: Family) -> None:
-    """Refuse responses that are larger than counts or numbers can be, or smaller."""
-    out = ~((y >= family.range.least) & (y <= family.range.most))
-    if out.any() and not family.is_bounded:
-        row, place = np.argwhere(out)[0]
-        raise FitError(
-            f"row {row} has a response of {y[row, place]:.3g}, which is out of reach: `beta` and "
-            f"`theta` hold on the scale of the {family.link.name} link. Give smaller ones, or "
-            "predictors in larger units."
-        )
 
 
 def _framed(plan: Plan, trials: Array, y: Array) -> pd.DataFrame:

@@ -16,9 +16,10 @@ from ranef.arguments import by_name, check_known, check_numbers
 from ranef.covariances.covariance import factors, sd_and_corr
 from ranef.design.design import Design, RandomTerm
 from ranef.design.labels import corr_name, sd_name, theta_names
+from ranef.design.new_data.new_rows import own_rows, with_strangers
 from ranef.errors import FitError, listed, suggestion
 from ranef.families.family import Family
-from ranef.likelihood.predictions import Draws
+from ranef.likelihood.predictions import Draws, drawn_rows
 
 MIN_EIGENVALUE = -1e-10  # of a matrix of correlations, by rounding
 
@@ -225,3 +226,27 @@ def _root(term: RandomTerm, values: Mapping[str, float]) -> Array:
             f"has the eigenvalue {lengths[0]:.3g}."
         )
     return np.asarray(sds[:, None] * axes * np.sqrt(np.maximum(lengths, 0.0)))
+
+
+def planned_responses(
+    design: Design, family: Family, truth: Truth, n: int, rng: np.random.Generator
+) -> Array:
+    """Return responses of new groups in the rows of a design, shape (n, rows).
+
+    Raises
+    ------
+    FitError
+        If some are larger than counts or numbers can be, or smaller.
+    """
+    rows = with_strangers(own_rows(design))
+    with np.errstate(over="ignore", divide="ignore"):
+        y = drawn_rows(design, family, rows, truth.draws(n), rng, kind="observation")
+    out = ~((y >= family.range.least) & (y <= family.range.most))
+    if out.any() and not family.is_bounded:
+        place, row = np.argwhere(out)[0]
+        raise FitError(
+            f"row {row} has a response of {y[place, row]:.3g}, which is out of reach: `beta` and "
+            f"`theta` hold on the scale of the {family.link.name} link. Give smaller ones, or "
+            "predictors in larger units."
+        )
+    return y
