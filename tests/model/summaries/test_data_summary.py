@@ -208,9 +208,12 @@ def test_models_with_fewer_fixed_effects_share_a_summary() -> None:
         *(rf.Model(m.formula.text, FRAME, weights="w").fit("ml") for m in (small, large))
     ).to_frame()
     assert tested["p_value"].iloc[-1] == pytest.approx(expected["p_value"].iloc[-1], rel=1e-6)
-    for formula in ("log(y) ~ x + (1 | site)", "y ~ x + offset(z) + (1 | site)", "y ~ x:z"):
-        with pytest.raises(FitError, match=r"does not have the columns of .*Summarise the data"):
-            large.update(formula)
+    with pytest.raises(FitError, match=r"does not have the columns of .*Summarise the data"):
+        large.update("y ~ x:z")
+    shifted = rf.Model(_summarize("y ~ x + offset(z) + (1 | site)"))
+    for model, formula in ((large, "log(y) ~ x"), (large, "y ~ x + offset(z)"), (shifted, "y ~ x")):
+        with pytest.raises(FitError, match=r"has the sums of `y`.*, and .*Summarise the data"):
+            model.update(formula)
 
 
 def test_structures_of_other_columns_are_refused() -> None:

@@ -174,6 +174,15 @@ class DataSummary(WithoutCaches):
             If it needs columns that the summary does not have.
         """
         self._check_cells("takes no other formula")
+        of, needed = (
+            [str(node) for node in (one.response, *one.offsets)] for one in (self.formula, formula)
+        )
+        if needed != of:
+            message = f"the summary of `{self.formula.text}` has the sums of {listed(of)}, and "
+            message += (
+                f"`{formula.text}` needs those of {listed(needed)}. Summarise the data for it."
+            )
+            raise FitError(message)
         X, Zs = self._coded(self.formula)
         places: dict[tuple[str, str], tuple[int, int]] = {}
         place = 1 + len(X.names)
@@ -190,11 +199,6 @@ class DataSummary(WithoutCaches):
         unknown += [
             " of ".join(reversed(key)) for _, keys in wanted for key in keys if key not in places
         ]
-        for old, other in (
-            ([self.response], [str(formula.response)]),
-            (self.formula.offsets, formula.offsets),
-        ):
-            unknown += map(str, other) if [*map(str, old)] != [*map(str, other)] else ()
         if unknown:
             message = f"the summary of `{self.formula.text}` does not have the columns of "
             message += f"`{formula.text}`: {listed(unknown)}. Summarise the data for it."
