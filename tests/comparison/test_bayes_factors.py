@@ -1,11 +1,11 @@
 """Bayes factors: by hand, and the reasons why there are none."""
 
 from dataclasses import replace
-from functools import cache
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from comparison_cases import dyestuff, fitted
 
 import ranef as rf
 from ranef.comparison.bayes_factors import bayes_factors, no_bayes_factors, prior_probabilities
@@ -13,18 +13,6 @@ from ranef.errors import FitError
 from ranef.posterior.prior_sensitivity import SCALES
 
 P = rf.priors
-DYESTUFF = "Yield ~ 1 + (1 | Batch)"
-
-
-def dyestuff():
-    return rf.load_dataset("Dyestuff")
-
-
-@cache
-def fitted(formula=DYESTUFF, rows=30, family="gaussian", **priors):
-    """Return a quick posterior fit."""
-    model = rf.Model(formula, dyestuff().head(rows), family=family, priors=dict(priors))
-    return model.fit("laplace", draws=400, seed=1)
 
 
 def marginal(value, error, steepness):

@@ -1,28 +1,14 @@
 """Fits that can be compared, and those that cannot."""
 
 from dataclasses import replace
-from functools import cache
 
 import numpy as np
 import pytest
-from comparison_cases import yields
+from comparison_cases import DYESTUFF, dyestuff, fitted, yields
 
 import ranef as rf
 from ranef.comparison.comparable import check_comparable, named_fits
 from ranef.fits.diagnostics import ImportanceDiagnostics
-
-DYESTUFF = "Yield ~ 1 + (1 | Batch)"
-
-
-def dyestuff():
-    return rf.load_dataset("Dyestuff")
-
-
-@cache
-def fitted(formula=DYESTUFF, rows=30, family="gaussian", **priors):
-    """Return a quick posterior fit."""
-    model = rf.Model(formula, dyestuff().head(rows), family=family, priors=dict(priors))
-    return model.fit("laplace", draws=400, seed=1)
 
 
 def test_fits_by_name():

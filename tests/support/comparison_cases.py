@@ -5,6 +5,7 @@ from functools import cache
 import ranef as rf
 
 P = rf.priors
+DYESTUFF = "Yield ~ 1 + (1 | Batch)"
 
 
 TAU = P.HalfStudentT(3, 59.3)
@@ -32,12 +33,22 @@ def structures():
     return rf.compare_structures(sleep(), seed=1, progressbar=False)
 
 
+def dyestuff():
+    return rf.load_dataset("Dyestuff")
+
+
 @cache
-def yields(formula="Yield ~ 1 + (1 | Batch)", method="quadrature", **priors):
+def fitted(formula=DYESTUFF, rows=30, family="gaussian", **priors):
+    """Return a quick posterior fit."""
+    model = rf.Model(formula, dyestuff().head(rows), family=family, priors=dict(priors))
+    return model.fit("laplace", draws=400, seed=1)
+
+
+@cache
+def yields(formula=DYESTUFF, method="quadrature", **priors):
     """Return a fit of the smallest data set."""
-    data = rf.load_dataset("Dyestuff")
     options = {} if method in ("reml", "ml", "map") else {"seed": 1}
-    return rf.Model(formula, data, priors=dict(priors)).fit(method, **options)
+    return rf.Model(formula, dyestuff(), priors=dict(priors)).fit(method, **options)
 
 
 @cache
