@@ -23,7 +23,6 @@ from ranef.printing.frames import captioned
 METHODS = ("pairs", "reference", "sequential")
 
 type Variables = str | Sequence[str]
-type Pairs = Integers
 
 
 def means(
@@ -189,7 +188,7 @@ def _adjustment(adjust: str | None, method: str) -> str:
     return chosen
 
 
-def _pairs(method: str, size: int, base: int) -> Pairs:
+def _pairs(method: str, size: int, base: int) -> Integers:
     """Return the numbers of the means that are compared, shape (m, 2)."""
     found = {
         "pairs": list(combinations(range(size), 2)),

@@ -40,9 +40,9 @@ from ranef.likelihood.linear.optimum.average_information import (
 from ranef.likelihood.linear.optimum.starts import (
     FEW_ROWS,
     far_starts,
-    great,
     moment_start,
     starts_from,
+    with_great_sds,
     without_one,
 )
 from ranef.numerics.matrices import threads_for
@@ -98,7 +98,7 @@ def estimate(
         starts = starts_from(moments, covariances, several=several) + far_starts(cross)
         fewer = condensed(cross, evaluations=EVALUATIONS)
         objective = CurvedCriterion(fewer, sigma, reml=reml)
-        beside = None if objective.is_costly else without_one if few else great
+        beside = None if objective.is_costly else without_one if few else with_great_sds
         optimum = minimum(objective, starts, report=report, beside=beside)
         if sigma is None and _falls_as_sigma_vanishes(
             cross, optimum, starts if few else [], reml=reml

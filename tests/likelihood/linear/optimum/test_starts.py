@@ -14,10 +14,10 @@ from ranef.likelihood.linear.expected_information import inner_products
 from ranef.likelihood.linear.optimum.starts import (
     GREAT_SIZE,
     far_starts,
-    great,
     moment_start,
     multiple_of_identity,
     starts_from,
+    with_great_sds,
     without_one,
 )
 
@@ -102,7 +102,7 @@ def test_great_relative_sds_are_tried_beside_an_optimum_that_has_one():
         rf.Model("y ~ x + (x | i) + (1 | j)", random_frame(np.random.default_rng(2))).design
     )
     here, one = np.array([0.2, 0.1, 9.0, 3.0]), np.array([0.2, 8.0, 9.0, 3.0])
-    assert great(here, cross.covariances) == []
-    (start,) = great(one, cross.covariances)
+    assert with_great_sds(here, cross.covariances) == []
+    (start,) = with_great_sds(one, cross.covariances)
     np.testing.assert_array_equal(start, multiple_of_identity(GREAT_SIZE, cross.covariances))
-    assert great(np.empty(0), ()) == []
+    assert with_great_sds(np.empty(0), ()) == []

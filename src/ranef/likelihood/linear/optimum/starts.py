@@ -99,8 +99,8 @@ def without_one(theta: Array, covariances: Sequence[Covariance]) -> list[Array]:
     return starts
 
 
-def great(theta: Array, covariances: Sequence[Covariance]) -> list[Array]:
-    """Return a start of great relative sds beside an optimum that has one.
+def with_great_sds(theta: Array, covariances: Sequence[Covariance]) -> list[Array]:
+    """Return a start of great relative sds beside an optimum that has one, else none.
 
     Where the effects of one term hide the residuals, those of another are easily lost.
     """
