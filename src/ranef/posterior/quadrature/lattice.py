@@ -476,7 +476,7 @@ def _grown_outwards(
     new = np.sort(_keys(box[((box * steps) ** 2).sum(axis=1) <= MIN_RADIUS**2]))
     keys, logp, seen = new[:0], np.empty(0), new
     while len(new) and len(keys) <= MAX_NODES:
-        new_logp = density(_places(new, dimension))
+        new_logp = density(_of_keys(new, dimension))
         advance(len(new))
         keys, logp = np.concatenate([keys, new]), np.append(logp, new_logp)
         growing = new[new_logp > logp.max() - cut]
@@ -487,7 +487,7 @@ def _grown_outwards(
     is_edge = np.zeros(len(keys), dtype=bool)
     if len(new):
         is_edge[-len(new_logp) :] = True
-    return _places(keys, dimension), logp > logp.max() - cut, is_edge
+    return _of_keys(keys, dimension), logp > logp.max() - cut, is_edge
 
 
 def _keys(places: Integers) -> Integers:
@@ -495,7 +495,7 @@ def _keys(places: Integers) -> Integers:
     return np.asarray((places + 10_000) @ 20_000 ** np.arange(places.shape[1], dtype=np.int64))
 
 
-def _places(keys: Integers, dimension: int) -> Integers:
+def _of_keys(keys: Integers, dimension: int) -> Integers:
     """Return the places that keys stand for."""
     powers = 20_000 ** np.arange(dimension, dtype=np.int64)
     return np.asarray(keys[:, None] // powers % 20_000 - 10_000)
