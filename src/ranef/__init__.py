@@ -1,11 +1,17 @@
 """Hierarchical models: one lme4-style formula, REML, ML and Bayesian fits with the same names.
 
-Everything is loaded when it is first used, so that `import ranef` costs nothing.
+Everything is loaded when it is first used, so that `import ranef` costs nothing, and a fit what it
+needs: a module that is imported as one, `from ranef.plots import residuals`, runs when something of
+it is asked for.
 """
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from importlib import import_module
+from importlib.machinery import ModuleSpec, PathFinder
+from importlib.util import LazyLoader
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -47,6 +53,20 @@ if TYPE_CHECKING:
     from ranef.planning.simulation import simulate
     from ranef.posterior.marginal_likelihood import MarginalLikelihood
     from ranef.posterior.quadrature.marginal_densities import Curve
+
+
+class _WhenUsed:
+    """Finds the modules of the package, which then run when they are first used."""
+
+    @staticmethod
+    def find_spec(name: str, path: Sequence[str] | None, _: object = None) -> ModuleSpec | None:
+        spec = PathFinder.find_spec(name, path) if name.startswith("ranef.") else None
+        if spec is not None and spec.loader and spec.submodule_search_locations is None:
+            spec.loader = LazyLoader(spec.loader)
+        return spec
+
+
+sys.meta_path.insert(0, _WhenUsed)
 
 __version__: str  # of the installed package, read when it is asked for
 

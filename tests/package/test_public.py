@@ -70,6 +70,21 @@ assert not seldom, f"{seldom} are loaded by what needs them"
 print(sorted({name.split(".")[0] for name in sys.modules}))
 """
 
+MODULES = """
+import sys
+import types
+import ranef as rf
+rf.fit("Reaction ~ Days + (Days | Subject)", rf.load_dataset("sleepstudy"))
+print(*(name for name, module in sys.modules.items() if type(module) is types.ModuleType))
+"""
+
+
+def run(code):
+    """Return what a process prints."""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
 
 def test_the_public_names():
     assert ranef.__all__ == NAMES
@@ -106,8 +121,22 @@ def test_what_is_not_there():
 
 @pytest.mark.parametrize("method", ["reml", "map", "quadrature"])
 def test_a_fit_that_does_not_draw_loads_no_heavy_library(method):
-    code = FIT.replace("METHOD", method)
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "'ranef'" in done.stdout
-    assert not [name for name in HEAVY if f"'{name}'" in done.stdout]
+    printed = run(FIT.replace("METHOD", method))
+    assert "'ranef'" in printed
+    assert not [name for name in HEAVY if f"'{name}'" in printed]
+
+
+def test_a_point_estimate_runs_no_module_of_posteriors_and_pictures():
+    names = run(MODULES).split()
+    assert "ranef.likelihood.linear.reml" in names
+    rooms = (
+        "generalized",
+        "bootstrap",
+        "profile",
+        "quadrature",
+        "sampling",
+        "leave_one_out",
+        "by_group",
+    )
+    modules = [name for name in names if name.startswith("ranef.")]
+    assert not [name for name in modules if name.rpartition(".")[0].endswith(rooms)]

@@ -15,10 +15,9 @@ from ranef.arguments import check_known, file_path
 from ranef.design.design import Design, RandomTerm
 from ranef.design.labels import corr_name, sd_name
 from ranef.errors import FitError, RanefError, listed
-from ranef.explorer.content import Marks, Names, content
-from ranef.explorer.page_file import html_page
+from ranef.explorer import content, page_file
 from ranef.families.family import Family
-from ranef.posterior.quadrature.marginal_densities import Curve
+from ranef.posterior.quadrature import marginal_densities
 
 INSTEAD = "fit.plot_shrinkage() draws the shrinkage of any fit"
 
@@ -96,8 +95,10 @@ class Explorable(ABC):
         default = (
             f"{self.design.response} of {reml.n_obs} {nouns[2]} from {term.n_levels} {nouns[1]}"
         )
-        names = Names(str(title or default), nouns, response, coefs)
-        page = html_page(content(reml.design, _marks(reml, *self._curves()), names))
+        names = content.Names(str(title or default), nouns, response, coefs)
+        page = page_file.html_page(
+            content.content(reml.design, _marks(reml, *self._curves()), names)
+        )
         path.write_text(page, encoding="utf-8")
         return path
 
@@ -106,7 +107,7 @@ class Explorable(ABC):
         fit: Any = self
         return fit if self.method == method else fit.asked.refit(method)
 
-    def _curves(self) -> tuple[dict[str, Curve | None], str]:
+    def _curves(self) -> tuple[dict[str, marginal_densities.Curve | None], str]:
         """Return the posterior densities of the variance parameters, or why there are none."""
         term, names = self.design.terms[0], {"sigma": "sigma"}
         names |= {f"sd{i}": sd_name(term, i) for i in range(term.n_coefs)}
@@ -153,11 +154,13 @@ def _of_several(design: Design) -> str:
     return f"{message}Fit a model with one of them; {INSTEAD}, a term at a time (`term=`)."
 
 
-def _marks(reml: Any, curves: dict[str, Curve | None], missing: str) -> Marks:
+def _marks(
+    reml: Any, curves: dict[str, marginal_densities.Curve | None], missing: str
+) -> content.Marks:
     (term,) = reml.design.terms
     varcorr = reml.varcorr()
     corr = varcorr.corr[term.label].to_numpy()[0, -1] if term.covariance.pairs else np.nan
-    return Marks(
+    return content.Marks(
         beta=reml.fixef().to_numpy(),
         sigma=reml.sigma,
         criterion=reml.objective,

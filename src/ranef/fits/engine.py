@@ -16,13 +16,10 @@ import numpy as np
 from ranef._typing import Array, Executor, FilePath, Flags, Places
 from ranef.design.design import Design
 from ranef.design.rows.rows import TermRows
-from ranef.leave_one_out.elpd import Scores, Units
+from ranef.leave_one_out import elpd
 from ranef.likelihood.estimate import Estimate, FittedModel, Replicates
-from ranef.likelihood.profile.likelihood_profile import Profile
-from ranef.posterior.draws import Marginals
-from ranef.posterior.marginal_likelihood import MarginalLikelihood
-from ranef.posterior.prior_sensitivity import Sensitivity
-from ranef.posterior.savage_dickey import DensityRatio
+from ranef.likelihood.profile import likelihood_profile
+from ranef.posterior import draws, marginal_likelihood, prior_sensitivity, savage_dickey
 from ranef.priors.assignment import Priors
 
 if TYPE_CHECKING:
@@ -159,17 +156,20 @@ class Engine[F](Protocol):
     @abstractmethod
     def scores(
         self,
-        posterior: Marginals,
-        units: Units,
+        posterior: draws.Marginals,
+        units: elpd.Units,
         rng: np.random.Generator,
         executor: Executor | None,
-    ) -> Scores:
+    ) -> elpd.Scores:
         """Return the log predictive densities of units that are left out."""
 
     @abstractmethod
     def evidence(
-        self, posterior: Marginals, rng: np.random.Generator, known: MarginalLikelihood | None
-    ) -> MarginalLikelihood:
+        self,
+        posterior: draws.Marginals,
+        rng: np.random.Generator,
+        known: marginal_likelihood.MarginalLikelihood | None,
+    ) -> marginal_likelihood.MarginalLikelihood:
         """Return log p(y); improper priors leave a constant open.
 
         Parameters
@@ -182,15 +182,15 @@ class Engine[F](Protocol):
 
     @abstractmethod
     def sensitivity(
-        self, posterior: Marginals, scales: Array, effects: Collection[str] = ()
-    ) -> Sensitivity:
+        self, posterior: draws.Marginals, scales: Array, effects: Collection[str] = ()
+    ) -> prior_sensitivity.Sensitivity:
         """Return how log p(y) changes with the scale of the priors of all sds, or of some effects.
 
         Improper priors of what is not scaled do not matter.
         """
 
     @abstractmethod
-    def savage_dickey(self, posterior: Marginals, name: str) -> DensityRatio:
+    def savage_dickey(self, posterior: draws.Marginals, name: str) -> savage_dickey.DensityRatio:
         """Return the Bayes factor of the model without a parameter."""
 
     # ----------------------------------------------------------------------- point estimates
@@ -203,7 +203,7 @@ class Engine[F](Protocol):
         *,
         prob: float,
         executor: Executor | None,
-    ) -> Profile:
+    ) -> likelihood_profile.Profile:
         """Return the profile likelihood of parameters."""
 
     @abstractmethod

@@ -22,21 +22,19 @@ from ranef.design.lazy.lazy_table import open_lazy
 from ranef.design.new_data.new_rows import NewRows, own_rows
 from ranef.errors import Convergence, FitError, listed, probability
 from ranef.explorer.explore import Explorable
+from ranef.fits import tables
 from ranef.fits.anew import Anew
 from ranef.fits.checks.checks import Checks
 from ranef.fits.engine import records_of
 from ranef.fits.no_pooling.pooling import Pooling
 from ranef.fits.other_names import missing
 from ranef.fits.pictures.pictures import Pictures
+from ranef.fits.predictions import coefficient_table, lazy_predictions, prediction_table
 from ranef.fits.predictions.asked_rows import asked_rows
-from ranef.fits.predictions.coefficient_table import coefficient_rows, drawn_coefficients
-from ranef.fits.predictions.lazy_predictions import lazy_prediction
-from ranef.fits.predictions.prediction_table import Intervals, Question, prediction_table, question
+from ranef.fits.reports import principal_components
 from ranef.fits.reports.icc_and_r2 import Explained
-from ranef.fits.reports.principal_components import PrincipalComponents, pca_table
 from ranef.fits.reports.studies import Studies
 from ranef.fits.reports.tidy_tables import Reports
-from ranef.fits.tables import rows_in_words, tidy_effects
 from ranef.likelihood.predictions import Draws, drawn_rows, linear_predictor
 from ranef.numerics.memory import WithoutCaches
 from ranef.printing.frames import Table
@@ -195,9 +193,9 @@ class Fit(WithoutCaches, Anew, Explained, Pictures, Checks, Studies, Pooling, Ex
         lazy = None if self.engine is None else open_lazy(self.engine.lazy_data)
         if lazy is not None:
             return cast("Array", self.predict(lazy))
-        return self._expected(own_rows(self.design), Question())
+        return self._expected(own_rows(self.design), prediction_table.Question())
 
-    def re_pca(self) -> PrincipalComponents:
+    def re_pca(self) -> principal_components.PrincipalComponents:
         """Return the principal components of each term's covariance, as lme4's `rePCA`.
 
         Returns
@@ -206,7 +204,7 @@ class Fit(WithoutCaches, Anew, Explained, Pictures, Checks, Studies, Pooling, Ex
             Prints itself; `.to_frame()` has the sd and share of each component: those near zero
             are not supported by the data.
         """
-        return pca_table(self.design, self.varcorr())
+        return principal_components.pca_table(self.design, self.varcorr())
 
     def predict(
         self,
@@ -310,7 +308,7 @@ class Fit(WithoutCaches, Anew, Explained, Pictures, Checks, Studies, Pooling, Ex
         0  1509.9  20.0  1470.6  1549.2
         1  1527.5  46.3  1436.8  1618.2
         """
-        asked = question(groups, kind, prob, interval)
+        asked = prediction_table.question(groups, kind, prob, interval)
         seed = check_seed(seed)
         check_counts(n=1 if n is None else n)
         if (lazy := open_lazy(new_data)) is not None:
@@ -325,7 +323,9 @@ class Fit(WithoutCaches, Anew, Explained, Pictures, Checks, Studies, Pooling, Ex
         if prob is None:
             return rows.spread(expected)
         intervals = self._intervals(asked, uncertainty, n, seed)
-        return prediction_table(rows, expected, asked, intervals, self.design.response)
+        return prediction_table.prediction_table(
+            rows, expected, asked, intervals, self.design.response
+        )
 
     def draws_of(
         self,
@@ -406,15 +406,22 @@ class Fit(WithoutCaches, Anew, Explained, Pictures, Checks, Studies, Pooling, Ex
         1     B  Intercept    1527.9  20.0  1488.6  1567.2
         """
         seed = check_seed(seed)
-        asked, terms = Question(kind="link", prob=probability(prob)), self.design.terms
-        of_terms = [coefficient_rows(self.design, term.label) for term in terms]
+        asked, terms = (
+            prediction_table.Question(kind="link", prob=probability(prob)),
+            self.design.terms,
+        )
+        of_terms = [coefficient_table.coefficient_rows(self.design, term.label) for term in terms]
         if draws:
             rng = np.random.default_rng(seed)
             drawn = [self._draws_of(rows, asked, n, rng) for rows, _ in of_terms]
-            return drawn_coefficients(terms, [names for _, names in of_terms], drawn)
+            return coefficient_table.drawn_coefficients(
+                terms, [names for _, names in of_terms], drawn
+            )
         intervals = self._intervals(asked, uncertainty, n, seed)
         values = [(self._expected(rows, asked), *intervals.of(rows)) for rows, _ in of_terms]
-        return tidy_effects(terms, values, intervals.words(), [names for _, names in of_terms])
+        return tables.tidy_effects(
+            terms, values, intervals.words(), [names for _, names in of_terms]
+        )
 
     def _labels(self, terms: str | Sequence[str] | None) -> list[str] | None:
         """Return the labels of the terms that take part; None for all."""
@@ -423,11 +430,11 @@ class Fit(WithoutCaches, Anew, Explained, Pictures, Checks, Studies, Pooling, Ex
         return [self._term(label).label for label in ([terms] if isinstance(terms, str) else terms)]
 
     def _lazy_prediction(
-        self, data: Any, asked: Question, terms: list[str] | None, *, draws: bool
+        self, data: Any, asked: prediction_table.Question, terms: list[str] | None, *, draws: bool
     ) -> Any:
         """Return lazy rows with a column of predictions."""
         effects = {k: b for k, b in self._b().items() if terms is None or k in terms}
-        return lazy_prediction(
+        return lazy_predictions.lazy_prediction(
             data,
             self.design,
             self.family,
@@ -437,7 +444,7 @@ class Fit(WithoutCaches, Anew, Explained, Pictures, Checks, Studies, Pooling, Ex
             draws=draws,
         )
 
-    def _expected(self, rows: NewRows, asked: Question) -> Array:
+    def _expected(self, rows: NewRows, asked: prediction_table.Question) -> Array:
         """Return the predictions of rows, shape (n,)."""
         if asked.kind == "link" or self.family.mean_is_eta:
             return linear_predictor(rows, rows.terms, np.asarray(self.fixef()), self._b())
@@ -448,7 +455,11 @@ class Fit(WithoutCaches, Anew, Explained, Pictures, Checks, Studies, Pooling, Ex
         """Return the means of rows, over new groups where these are of some, shape (n,)."""
 
     def _draws_of(
-        self, rows: NewRows, asked: Question, n: int | None, rng: np.random.Generator
+        self,
+        rows: NewRows,
+        asked: prediction_table.Question,
+        n: int | None,
+        rng: np.random.Generator,
     ) -> Array:
         """Return draws of what is asked of rows, shape (draws, rows)."""
         draws = self._draws_for(rows, n, rng)
@@ -461,8 +472,12 @@ class Fit(WithoutCaches, Anew, Explained, Pictures, Checks, Studies, Pooling, Ex
 
     @abstractmethod
     def _intervals(
-        self, asked: Question, uncertainty: str | None, n: int | None, seed: int | None
-    ) -> Intervals:
+        self,
+        asked: prediction_table.Question,
+        uncertainty: str | None,
+        n: int | None,
+        seed: int | None,
+    ) -> prediction_table.Intervals:
         """Return the way to standard deviations and intervals of rows."""
 
     @abstractmethod
@@ -483,7 +498,7 @@ class Fit(WithoutCaches, Anew, Explained, Pictures, Checks, Studies, Pooling, Ex
         counts = [
             f"{count} level{'s' * (count != 1)} of {name}" for name, count in self.n_groups.items()
         ]
-        rows = rows_in_words(self.design, self.family, knows_sigma=self.knows_sigma)
+        rows = tables.rows_in_words(self.design, self.family, knows_sigma=self.knows_sigma)
         facts = [self.design.formula.text, "; ".join([rows, *counts])]
         if self.design.success:
             facts.insert(1, f"success: {self.design.success}")

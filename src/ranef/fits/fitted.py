@@ -16,8 +16,8 @@ from ranef.design.design import Design, RandomTerm
 from ranef.design.labels import parameter_names
 from ranef.errors import FitError
 from ranef.families.family import Family
+from ranef.fits import tables
 from ranef.fits.engine import Engine
-from ranef.fits.tables import VarCorr
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +65,7 @@ class Fitted(ABC):
         """Return the fixed effects by name: estimates, or posterior means."""
 
     @abstractmethod
-    def varcorr(self) -> VarCorr:
+    def varcorr(self) -> tables.VarCorr:
         """Return standard deviations and correlations of the random effects."""
 
     @property

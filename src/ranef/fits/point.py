@@ -16,12 +16,12 @@ from ranef.design.design import Design
 from ranef.design.new_data.new_rows import NewRows
 from ranef.errors import Convergence, FitError, probability
 from ranef.families.family import Family
-from ranef.fits.bootstrap_table import Bootstrap, errors_of_effects, numbers_of, parameters_of
-from ranef.fits.diagnostics import NO_ERRORS, laplace_notes, singular_note
+from ranef.fits import bootstrap_table, diagnostics, tables
 from ranef.fits.engine import Engine
 from ranef.fits.fit import Fit
 from ranef.fits.fitted import Numbers
 from ranef.fits.pictures.point_matrices import PointMatrices
+from ranef.fits.predictions import prediction_table
 from ranef.fits.predictions.estimated_rows import (
     DRAWS,
     OBSERVATIONS,
@@ -31,12 +31,10 @@ from ranef.fits.predictions.estimated_rows import (
     intervals_around_estimates,
     means_of_likelihood,
 )
-from ranef.fits.predictions.prediction_table import Intervals, Question, normal_quantile
 from ranef.fits.reports.tidy_tables import correlation_of_fixed
-from ranef.fits.tables import VarCorr, tidy_effects
 from ranef.likelihood.estimate import Estimate, FittedModel
 from ranef.likelihood.predictions import Draws
-from ranef.likelihood.profile.likelihood_profile import Profile
+from ranef.likelihood.profile import likelihood_profile
 from ranef.printing.frames import captioned
 from ranef.printing.summary import Summary
 
@@ -99,12 +97,12 @@ class PointFit(PointMatrices, Fit):
         names = pd.Index(self.design.fixed)
         return pd.DataFrame(self.estimate.vcov, index=names, columns=names)
 
-    def varcorr(self) -> VarCorr:
+    def varcorr(self) -> tables.VarCorr:
         covs = [self.sigma**2 * Lambda @ Lambda.T for Lambda in self.estimate.Lambdas]
         has_sigma = self.family.has_sigma and not self.knows_sigma
         moments = [(*sd_and_corr(cov), cov) for cov in covs]
         sigmas = self.sigma, self.sigma**2
-        return VarCorr.of(self.design.terms, moments, sigmas, has_sigma=has_sigma)
+        return tables.VarCorr.of(self.design.terms, moments, sigmas, has_sigma=has_sigma)
 
     def _numbers(self) -> Numbers:
         cov = self.varcorr().cov
@@ -153,8 +151,8 @@ class PointFit(PointMatrices, Fit):
         """
         chosen, seed = self._uncertainty(uncertainty), check_seed(seed)
         sds = [np.sqrt(variance) for variance in self._effect_variances(chosen, n, seed)]
-        z, modes = normal_quantile(prob), zip(self.estimate.b, sds, strict=True)
-        return tidy_effects(
+        z, modes = prediction_table.normal_quantile(prob), zip(self.estimate.b, sds, strict=True)
+        return tables.tidy_effects(
             self.design.terms,
             [(b, sd, b - z * sd, b + z * sd) for b, sd in modes],
             f"conditional mode with {100 * prob:g} % interval, {_INTERVALS[chosen]}",
@@ -169,7 +167,7 @@ class PointFit(PointMatrices, Fit):
         found = self.estimate
         if uncertainty == "all":
             at = [effects for *_, effects in self._replicates(n, seed)]
-            return errors_of_effects(found.b, found.b_cov, at)
+            return bootstrap_table.errors_of_effects(found.b, found.b_cov, at)
         variances = [np.diagonal(cov, axis1=1, axis2=2) for cov in found.b_cov]
         if uncertainty == "none":
             return variances
@@ -180,7 +178,7 @@ class PointFit(PointMatrices, Fit):
     def _replicates(self, n: int, seed: int | None) -> list[Replicate]:
         """Return parameters estimated from simulated responses, and the data's effects at these."""
         rows = self.bootstrap(n, seed=seed).estimates.to_numpy()
-        parameters = [parameters_of(row, self.design, self.family) for row in rows]
+        parameters = [bootstrap_table.parameters_of(row, self.design, self.family) for row in rows]
         return [(*one, self.asked.effects_at(*one)) for one in parameters]
 
     def _mean(self, rows: NewRows) -> Array:
@@ -191,8 +189,12 @@ class PointFit(PointMatrices, Fit):
         return estimated_draws(self.fitted_model, rows, self.engine, n, rng)
 
     def _intervals(
-        self, asked: Question, uncertainty: str | None, n: int | None, seed: int | None
-    ) -> Intervals:
+        self,
+        asked: prediction_table.Question,
+        uncertainty: str | None,
+        n: int | None,
+        seed: int | None,
+    ) -> prediction_table.Intervals:
         chosen, replicates = self._uncertainty(uncertainty), None
         rng = np.random.default_rng(seed)
         if chosen == "all":
@@ -248,7 +250,7 @@ class PointFit(PointMatrices, Fit):
             return self.profile(prob=max(prob, 0.95), **options).confint(prob)
         if method == "bootstrap":
             return self.bootstrap(**options).confint(prob)
-        fixef, half = self.fixef(), normal_quantile(prob) * self.se()
+        fixef, half = self.fixef(), prediction_table.normal_quantile(prob) * self.se()
         table = pd.DataFrame({"lower": fixef - half, "upper": fixef + half})
         return captioned(table, interval=f"{100 * prob:g} % Wald intervals")
 
@@ -258,7 +260,7 @@ class PointFit(PointMatrices, Fit):
         *,
         prob: float = 0.99,
         executor: Executor | None = None,
-    ) -> Profile:
+    ) -> likelihood_profile.Profile:
         """Return the profile likelihood: how the deviance rises away from the estimates.
 
         Parameters
@@ -289,7 +291,7 @@ class PointFit(PointMatrices, Fit):
         *,
         seed: Seed = None,
         executor: Executor | None = None,
-    ) -> Bootstrap:
+    ) -> bootstrap_table.Bootstrap:
         """Simulate responses from the fit and fit each of them again.
 
         Parameters
@@ -311,7 +313,7 @@ class PointFit(PointMatrices, Fit):
             With `.estimates`, `.confint()`, `.se()`, `.bias()`, and how many refits failed.
         """
         of_fit = PointFit.estimates if statistic is None else statistic
-        original = numbers_of(of_fit(self))
+        original = bootstrap_table.numbers_of(of_fit(self))
         replicates = self.asked.replicate(
             self.fitted_model,
             n,
@@ -320,7 +322,7 @@ class PointFit(PointMatrices, Fit):
             seed=check_seed(seed),
             executor=executor,
         )
-        return Bootstrap.of(replicates, original, _NAMES[self.method])
+        return bootstrap_table.Bootstrap.of(replicates, original, _NAMES[self.method])
 
     @property
     def fitted_model(self) -> FittedModel:
@@ -466,10 +468,10 @@ class PointFit(PointMatrices, Fit):
             return [] if self.family.is_linear else [self.convergence.value]
         notes = [self.convergence.value]
         if np.isnan(self.estimate.vcov).any():
-            notes.append(NO_ERRORS)
+            notes.append(diagnostics.NO_ERRORS)
         notes += self._undetermined()
         notes += [
-            singular_note(t, Lambda)
+            diagnostics.singular_note(t, Lambda)
             for t, Lambda, singular in zip(
                 self.design.terms, self.estimate.Lambdas, self.estimate.singular, strict=True
             )
@@ -488,7 +490,7 @@ class PointFit(PointMatrices, Fit):
                 "the data; its posterior shows how little."
             )
         if self.approximation.startswith("Laplace"):
-            notes += laplace_notes(
+            notes += diagnostics.laplace_notes(
                 self.design, self.family, means_of_likelihood(self.fitted_model), self.parameters
             )
         return notes
@@ -503,7 +505,9 @@ class _StatisticOfFit:
     names: tuple[object, ...]
 
     def __call__(self, design: Design, estimate: Estimate) -> Array:
-        numbers = numbers_of(self.of_fit(replace(self.fit, design=design, estimate=estimate)))
+        numbers = bootstrap_table.numbers_of(
+            self.of_fit(replace(self.fit, design=design, estimate=estimate))
+        )
         if tuple(numbers.index) != self.names:
             raise FitError(
                 "the statistic must have the same names for every fit; it has "

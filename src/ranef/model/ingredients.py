@@ -18,9 +18,9 @@ from ranef.design.design import Design, leaving_out
 from ranef.design.lazy.lazy_table import has_values, open_lazy
 from ranef.errors import FitError, RanefWarning
 from ranef.fits.fit import Fit
+from ranef.formula import updates
 from ranef.formula.syntax import Call, Column
 from ranef.formula.terms import read_formula
-from ranef.formula.updates import updated
 from ranef.model.summaries.data_summary import DataSummary
 from ranef.model.summaries.summarize import updated_summary
 from ranef.numerics.memory import WithoutCaches
@@ -119,7 +119,11 @@ def updated_model(
     if data is not None:
         _check_rows(arguments, changes)
     functions = design.recipe.functions
-    text = design.formula.text if formula is None else updated(design.formula, formula, functions)
+    text = (
+        design.formula.text
+        if formula is None
+        else updates.updated(design.formula, formula, functions)
+    )
     data = made_of.data if data is None else data
     if data is None:
         raise FitError("the lazy data of this model were left behind: give them as data=.")
@@ -177,7 +181,7 @@ def with_plain_response(design: Design, y: Array) -> Design:
     """
     rows, formula = design.rows, design.formula
     if not isinstance(formula.response, Column):
-        named = updated(formula, f"`{design.response}` ~ .", design.recipe.functions)
+        named = updates.updated(formula, f"`{design.response}` ~ .", design.recipe.functions)
         is_counted = isinstance(formula.response, Call) and formula.response.function == "cbind"
         formula = read_formula(named, design.recipe.functions)
         if is_counted:

@@ -17,30 +17,29 @@ from ranef.covariances.covariance import factors
 from ranef.design import identifiability
 from ranef.design.design import Design
 from ranef.errors import FitError
-from ranef.fits.diagnostics import QuadratureDiagnostics
+from ranef.fits import diagnostics
+from ranef.fits import posterior as posterior_fits
 from ranef.fits.fit import Fit
 from ranef.fits.point import PointFit
-from ranef.fits.posterior import PosteriorFit, QuadratureFit
-from ranef.leave_one_out.elpd import Scores, Units
-from ranef.leave_one_out.gaussian_loo import exact_scores, linear_scores
+from ranef.leave_one_out import elpd, gaussian_loo
+from ranef.likelihood import mixed_model_equations
 from ranef.likelihood.estimate import FittedModel
 from ranef.likelihood.linear import blocked_cholesky, reml
 from ranef.likelihood.linear.crossproducts import CrossProducts, spanned_terms
 from ranef.likelihood.linear.degrees_of_freedom import contrast, table
-from ranef.likelihood.mixed_model_equations import MixedModelEquations
-from ranef.likelihood.profile import search
-from ranef.likelihood.profile.constrained import Surface
+from ranef.likelihood.profile import constrained, search
 from ranef.model.shared_engine import Data, SharedEngine, checked
-from ranef.posterior import laplace, mode
+from ranef.posterior import (
+    laplace,
+    linear_posterior,
+    marginal_likelihood,
+    mode,
+    prior_sensitivity,
+    savage_dickey,
+)
 from ranef.posterior.draws import Marginals, check_room, enough, tree
-from ranef.posterior.linear_posterior import Derived, LinearPosterior, log_marginal, target_of
-from ranef.posterior.marginal_likelihood import MarginalLikelihood
-from ranef.posterior.prior_sensitivity import Sensitivity, from_lattice, with_scaled_effects
-from ranef.posterior.quadrature import lattice
-from ranef.posterior.quadrature.moments import Exact, LatticeMarginals
+from ranef.posterior.quadrature import lattice, moments
 from ranef.posterior.sampling import nuts, pymc_hierarchical, pymc_marginal
-from ranef.posterior.sampling.pymc_hierarchical import PyMCModel
-from ranef.posterior.savage_dickey import DensityRatio, savage_dickey
 from ranef.priors import propriety
 from ranef.priors.assignment import Priors, resolve
 from ranef.progress import reporting
@@ -69,15 +68,15 @@ class LinearEngine(SharedEngine):
         return "quadrature" if lattice.is_feasible(self.density) else "laplace"
 
     @cached_property
-    def density(self) -> LinearPosterior:
+    def density(self) -> linear_posterior.LinearPosterior:
         kept = [self.design.fixed.index(name) for name in self.data.estimable.fixed]
-        return target_of(self.design, self.data.cross, kept, self.priors)
+        return linear_posterior.target_of(self.design, self.data.cross, kept, self.priors)
 
-    def density_under(self, priors: Priors) -> LinearPosterior:
+    def density_under(self, priors: Priors) -> linear_posterior.LinearPosterior:
         """Return the posterior density under other priors."""
         return replace(self, priors=priors).density
 
-    def surface(self, model: FittedModel) -> Surface:
+    def surface(self, model: FittedModel) -> constrained.Surface:
         return search.linear_surface(model, self.data.cross, self.priors.known_sigma)
 
     @cached_property
@@ -126,7 +125,12 @@ class LinearEngine(SharedEngine):
         return self._mode(reduced.density, design, priors, verbose=verbose)
 
     def _mode(
-        self, density: LinearPosterior, design: Design, priors: Priors, *, verbose: bool
+        self,
+        density: linear_posterior.LinearPosterior,
+        design: Design,
+        priors: Priors,
+        *,
+        verbose: bool,
     ) -> PointFit:
         found = mode.posterior_mode(density, reporting(verbose=verbose))
         estimate = replace(found, n_known=priors.n_known)
@@ -134,26 +138,28 @@ class LinearEngine(SharedEngine):
 
     # -------------------------------------------------------------------------------- posteriors
 
-    def laplace(self, *, draws: int = 4000, seed: int | None = None) -> PosteriorFit:
+    def laplace(self, *, draws: int = 4000, seed: int | None = None) -> posterior_fits.PosteriorFit:
         """Approximate the posterior at its mode, and correct the draws by importance weights."""
         self._check_posterior()
         return self.weighted_fit(self.density, draws, seed, linear=True)
 
-    def quadrature(self, *, draws: int = 4000, seed: int | None = None) -> QuadratureFit:
+    def quadrature(
+        self, *, draws: int = 4000, seed: int | None = None
+    ) -> posterior_fits.QuadratureFit:
         """Integrate over the variance parameters; draws are made when they are asked for."""
         self._check_posterior()
         check_counts(draws=draws)
         lattice.check_feasible(self.density)
-        exact = Exact.of(self.density)
+        exact = moments.Exact.of(self.density)
         if seed is None:  # draws that are made later, or from a file, are the same
             seed = int(np.random.default_rng().integers(2**63))
         return checked(
-            QuadratureFit(
+            posterior_fits.QuadratureFit(
                 self.design,
                 self.family,
                 "quadrature",
-                LatticeMarginals(self.design, self.priors, exact, draws, seed),
-                QuadratureDiagnostics(exact.lattice.log_density.size, exact.error),
+                moments.LatticeMarginals(self.design, self.priors, exact, draws, seed),
+                diagnostics.QuadratureDiagnostics(exact.lattice.log_density.size, exact.error),
                 self.evidence_of(exact.log_evidence, exact.error, "quadrature"),
                 self,
                 seed,
@@ -166,9 +172,9 @@ class LinearEngine(SharedEngine):
         form: str | None = None,
         centered: bool = False,
         log_likelihood: bool = False,
-        pymc_model: PyMCModel | None = None,
+        pymc_model: pymc_hierarchical.PyMCModel | None = None,
         **sampling: Any,
-    ) -> PosteriorFit:
+    ) -> posterior_fits.PosteriorFit:
         """Sample the posterior by NUTS: its marginal form without PyMC, all else with it."""
         self._check_posterior()
         settings = Sampling(**sampling)
@@ -234,14 +240,16 @@ class LinearEngine(SharedEngine):
     def scores(
         self,
         posterior: Marginals,
-        units: Units,
+        units: elpd.Units,
         rng: np.random.Generator,
         executor: Executor | None,
-    ) -> Scores:
-        if isinstance(posterior, LatticeMarginals):
+    ) -> elpd.Scores:
+        if isinstance(posterior, moments.LatticeMarginals):
             exact, priors = posterior.exact, self.priors
-            return exact_scores(exact, self.design, units, priors=priors, executor=executor)
-        return linear_scores(
+            return gaussian_loo.exact_scores(
+                exact, self.design, units, priors=priors, executor=executor
+            )
+        return gaussian_loo.linear_scores(
             self.density,
             self.design,
             units,
@@ -253,40 +261,49 @@ class LinearEngine(SharedEngine):
         )
 
     def evidence(
-        self, posterior: Marginals, rng: np.random.Generator, known: MarginalLikelihood | None
-    ) -> MarginalLikelihood:
-        if not isinstance(posterior, LatticeMarginals):
+        self,
+        posterior: Marginals,
+        rng: np.random.Generator,
+        known: marginal_likelihood.MarginalLikelihood | None,
+    ) -> marginal_likelihood.MarginalLikelihood:
+        if not isinstance(posterior, moments.LatticeMarginals):
             return super().evidence(posterior, rng, known)
         exact = posterior.exact
-        return MarginalLikelihood(exact.log_evidence, exact.error, "quadrature")
+        return marginal_likelihood.MarginalLikelihood(exact.log_evidence, exact.error, "quadrature")
 
     def sensitivity(
         self, posterior: Marginals, scales: Array, effects: Collection[str] = ()
-    ) -> Sensitivity:
-        if not isinstance(posterior, LatticeMarginals):
+    ) -> prior_sensitivity.Sensitivity:
+        if not isinstance(posterior, moments.LatticeMarginals):
             return super().sensitivity(posterior, scales, effects)
         exact = posterior.exact
         if not effects:
-            return from_lattice(exact, scales)
-        others = [with_scaled_effects(self.priors, effects, float(s)) for s in scales]
+            return prior_sensitivity.from_lattice(exact, scales)
+        others = [
+            prior_sensitivity.with_scaled_effects(self.priors, effects, float(s)) for s in scales
+        ]
         found = [
-            exact if s == 1 else Exact.of(self.density_under(priors), max_error=MAX_ERROR_OF_SCALE)
+            exact
+            if s == 1
+            else moments.Exact.of(self.density_under(priors), max_error=MAX_ERROR_OF_SCALE)
             for s, priors in zip(scales, others, strict=True)
         ]
         log_ratio = np.array([one.log_evidence - exact.log_evidence for one in found])
-        return Sensitivity(scales, log_ratio, np.array([one.error + exact.error for one in found]))
+        return prior_sensitivity.Sensitivity(
+            scales, log_ratio, np.array([one.error + exact.error for one in found])
+        )
 
-    def savage_dickey(self, posterior: Marginals, name: str) -> DensityRatio:
-        if not isinstance(posterior, LatticeMarginals):
+    def savage_dickey(self, posterior: Marginals, name: str) -> savage_dickey.DensityRatio:
+        if not isinstance(posterior, moments.LatticeMarginals):
             posterior = self.quadrature().marginals
-        return savage_dickey(posterior.exact, name, self.priors, self.density_under)
+        return savage_dickey.savage_dickey(posterior.exact, name, self.priors, self.density_under)
 
-    def equations(self, model: FittedModel) -> MixedModelEquations:
+    def equations(self, model: FittedModel) -> mixed_model_equations.MixedModelEquations:
         bases, design = self.data.cross.bases, self.design_of(model)
         Lambdas = [T @ f for T, f in zip(bases, model.estimate.Lambdas, strict=True)]
         factorized = blocked_cholesky.factorize(self.data.cross, Lambdas)
         sigma, weights = model.estimate.sigma, design.sufficient.weights
-        return MixedModelEquations(design, factorized, bases, sigma, weights)
+        return mixed_model_equations.MixedModelEquations(design, factorized, bases, sigma, weights)
 
     def effects_of(self, model: FittedModel, Y: Array) -> Iterator[tuple[Array, list[Array]]]:
         equations = self.equations(model)
@@ -325,7 +342,7 @@ class LinearEngine(SharedEngine):
             )
         return model.method == "reml"
 
-    def marginal(self, theta: ArrayLike, sigma: float) -> Derived:
+    def marginal(self, theta: ArrayLike, sigma: float) -> linear_posterior.Derived:
         """Return log p(y | theta, sigma) with its derivatives; see `Model.log_marginal`."""
         density = self.density
         if density.space.n_given:
@@ -335,4 +352,6 @@ class LinearEngine(SharedEngine):
         check_positive(sigma=sigma)
         users = factors(self.checked_theta(theta), density.cross.covariances)
         Lambdas = [T @ f for T, f in zip(density.cross.bases, users, strict=True)]
-        return log_marginal(density.cross, density.fixed, Lambdas, float(sigma), np.empty(0))
+        return linear_posterior.log_marginal(
+            density.cross, density.fixed, Lambdas, float(sigma), np.empty(0)
+        )

@@ -31,27 +31,20 @@ from ranef.fits.other_names import missing as no_such_name
 from ranef.formula.structures import LIMIT, structures
 from ranef.formula.terms import read_formula
 from ranef.likelihood.linear import reml
-from ranef.model import storage
-from ranef.model.archive import damage, read
+from ranef.model import archive, describe, generalized_engine, storage
 from ranef.model.criterion_grid import CriterionPictures
-from ranef.model.describe import describe
-from ranef.model.generalized_engine import GeneralizedEngine
 from ranef.model.ingredients import Ingredients, updated_model
 from ranef.model.linear_engine import FORMS, LinearEngine
 from ranef.model.shared_engine import Data
+from ranef.model.summaries import stored_summary
 from ranef.model.summaries.data_summary import DataSummary
-from ranef.model.summaries.stored_summary import SUMMARY
 from ranef.model.summaries.summarize import brought_here, from_file
 from ranef.numerics.memory import within_memory
-from ranef.posterior.sampling import pymc_hierarchical, pymc_marginal
-from ranef.posterior.sampling.pymc_hierarchical import PyMCModel, choose
-from ranef.posterior.sampling.pymc_priors import prior_table
+from ranef.posterior.sampling import pymc_hierarchical, pymc_marginal, pymc_priors
 from ranef.printing.summary import Printed, Summary
-from ranef.priors import propriety
+from ranef.priors import prior_predictive, propriety
 from ranef.priors.assignment import resolve
 from ranef.priors.distributions import Constant, Prior
-from ranef.priors.prior_predictive import prior_predictive
-from ranef.priors.propriety import keeps_from_zero
 from ranef.priors.user_priors import PriorSetting, restricted, with_known
 
 
@@ -153,7 +146,7 @@ class Model(DataPictures, CriterionPictures, Printed):
             )
             self.family = self.family.fitted_to(self.design.distinct.y)
         sigma = priors.get("sigma") if isinstance(priors, Mapping) else None
-        if not (isinstance(sigma, Prior) and keeps_from_zero(sigma)):
+        if not (isinstance(sigma, Prior) and propriety.keeps_from_zero(sigma)):
             identifiability.check_response(self.design, self.family)
         self.priors = resolve(self.design, priors, self.family)
         self._setting = priors
@@ -167,9 +160,11 @@ class Model(DataPictures, CriterionPictures, Printed):
 
     def summary(self) -> Summary:
         """Return what `print(model)` says as an object: text, HTML, `.to_frame()` (the priors)."""
-        choices = () if self.family.is_linear else choose(self.design, self.family)
+        choices = (
+            () if self.family.is_linear else pymc_hierarchical.choose(self.design, self.family)
+        )
         reasons = [choice.reason for choice in choices]
-        return describe(self.design, self.family, self.priors.rows(), reasons)
+        return describe.describe(self.design, self.family, self.priors.rows(), reasons)
 
     def fit(
         self, method: str | None = None, *, file: FilePath | None = None, **options: Any
@@ -381,7 +376,7 @@ class Model(DataPictures, CriterionPictures, Printed):
 
     def to_pymc(
         self, form: str = "hierarchical", *, centered: bool | Mapping[str, bool] = False
-    ) -> PyMCModel:
+    ) -> pymc_hierarchical.PyMCModel:
         """Build the model in PyMC, to read, to extend or to sample by hand.
 
         Parameters
@@ -474,7 +469,7 @@ class Model(DataPictures, CriterionPictures, Printed):
 
     def prior_table(self) -> pd.DataFrame:
         """Return the priors as they stand in the compiled PyMC model, in the response's units."""
-        return prior_table(self.to_pymc())
+        return pymc_priors.prior_table(self.to_pymc())
 
     def prior_predictive(self, n: int = 1000, seed: Seed = None) -> DataTree:
         """Draw parameters from their priors, and a response for each draw.
@@ -491,7 +486,7 @@ class Model(DataPictures, CriterionPictures, Printed):
         xarray.DataTree
             Groups `prior`, `prior_predictive` and `observed_data`, as ArviZ has them.
         """
-        return prior_predictive(self.design, self.priors, n, seed, self.family)
+        return prior_predictive.prior_predictive(self.design, self.priors, n, seed, self.family)
 
     def log_likelihood(
         self,
@@ -562,9 +557,9 @@ class Model(DataPictures, CriterionPictures, Printed):
     # ------------------------------------------------------------------------------ inside
 
     @cached_property
-    def engine(self) -> LinearEngine | GeneralizedEngine:
+    def engine(self) -> LinearEngine | generalized_engine.GeneralizedEngine:
         """The ways to fit a model of this kind, and the answers to what its fits ask."""
-        kind = LinearEngine if self.family.is_linear else GeneralizedEngine
+        kind = LinearEngine if self.family.is_linear else generalized_engine.GeneralizedEngine
         return kind(Data(self.design, self.family), self.priors, self._setting, self._ingredients)
 
     def _linear(self, name: str, other: str) -> LinearEngine:
@@ -643,13 +638,13 @@ def load(
     >>> round(again.curve("sd_Batch[Intercept]").mean, 1)
     47.3
     """
-    archive = read(path, storage.KINDS)
-    if SUMMARY in archive.record:
-        return from_file(path, archive.record[SUMMARY])
-    stored = storage.of_archive(path, archive)
-    with damage(path):
-        if SUMMARY in stored.model:
-            summary = from_file(path, stored.model[SUMMARY])
+    kept = archive.read(path, storage.KINDS)
+    if stored_summary.SUMMARY in kept.record:
+        return from_file(path, kept.record[stored_summary.SUMMARY])
+    stored = storage.of_archive(path, kept)
+    with archive.damage(path):
+        if stored_summary.SUMMARY in stored.model:
+            summary = from_file(path, stored.model[stored_summary.SUMMARY])
             model = Model(summary, priors=stored.model["priors"])
         else:
             model = Model(

@@ -18,44 +18,28 @@ from ranef.design.design import Design, full_rank
 from ranef.design.labels import parameter_names
 from ranef.errors import ConvergenceWarning, DataWarning, FitError, listed, warn
 from ranef.families.family import Family
-from ranef.fits.diagnostics import ImportanceDiagnostics
+from ranef.fits import diagnostics
+from ranef.fits import posterior as posterior_fits
 from ranef.fits.engine import Engine
 from ranef.fits.fit import Fit
 from ranef.fits.point import PointFit
-from ranef.fits.posterior import PosteriorFit
-from ranef.likelihood.bootstrap.bootstrap import Statistic, null_statistics, replicate
+from ranef.likelihood.bootstrap import bootstrap
 from ranef.likelihood.estimate import Estimate, FittedModel, Replicates
-from ranef.likelihood.generalized.glmm import (
-    Generalized,
-    UsersLikelihood,
-    check_n_agq,
-    prepare,
-    users_likelihood,
-)
+from ranef.likelihood.generalized import glmm
 from ranef.likelihood.linear.crossproducts import CrossProducts, cross_products
 from ranef.likelihood.linear.exact_fit import check_residual_variation
 from ranef.likelihood.linear.expected_information import InnerProducts, inner_products
 from ranef.likelihood.linear.flat_directions import FlatDirections, flat_directions
-from ranef.likelihood.profile import search
-from ranef.likelihood.profile.constrained import Surface
-from ranef.likelihood.profile.likelihood_profile import Profile
+from ranef.likelihood.profile import constrained, likelihood_profile, search
 from ranef.model import storage
 from ranef.model.ingredients import Ingredients, Updates
 from ranef.numerics.memory import WithoutCaches
-from ranef.posterior import laplace
+from ranef.posterior import laplace, log_posterior, marginal_likelihood, prior_sensitivity
 from ranef.posterior.draws import DrawnMarginals, Marginals, check_room, enough, tree
-from ranef.posterior.log_posterior import LogPosterior
-from ranef.posterior.marginal_likelihood import MarginalLikelihood, approximated, log_evidence
-from ranef.posterior.prior_sensitivity import (
-    Sensitivity,
-    from_draws,
-    from_effects,
-    with_scaled_effects,
-)
-from ranef.posterior.quadrature.lattice import is_feasible
+from ranef.posterior.quadrature import lattice
+from ranef.priors import propriety
 from ranef.priors.assignment import Priors
 from ranef.priors.distributions import Constant
-from ranef.priors.propriety import is_proper_prior
 from ranef.priors.user_priors import PriorSetting
 
 N_STARTS = 40  # for chains to choose from
@@ -100,9 +84,9 @@ class Data(WithoutCaches):
         return cache(partial(flat_directions, self.inner_products, self.cross, self.estimable))
 
     @cached_property
-    def generalized(self) -> Generalized:
+    def generalized(self) -> glmm.Generalized:
         """The estimable design in the basis of a generalised model."""
-        return prepare(self.estimable, self.family)
+        return glmm.prepare(self.estimable, self.family)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -143,18 +127,18 @@ class SharedEngine(WithoutCaches, Updates, Engine[Fit]):
 
     @property
     @abstractmethod
-    def density(self) -> LogPosterior:
+    def density(self) -> log_posterior.LogPosterior:
         """The posterior density."""
 
     @abstractmethod
-    def surface(self, model: FittedModel) -> Surface:
+    def surface(self, model: FittedModel) -> constrained.Surface:
         """Return the deviance around its maximum."""
 
     def design_of(self, model: FittedModel) -> Design:
         """Return the design that a fit is of, with its rows."""
         return self.design if model.design.fixed == self.design.fixed else self.data.estimable
 
-    def sampled_density(self, posterior: Marginals) -> LogPosterior:  # noqa: ARG002
+    def sampled_density(self, posterior: Marginals) -> log_posterior.LogPosterior:  # noqa: ARG002
         """Return the density that the draws of a posterior are from."""
         return self.density
 
@@ -193,8 +177,8 @@ class SharedEngine(WithoutCaches, Updates, Engine[Fit]):
         return PointFit(design, self.family, method, estimate, self)
 
     def weighted_fit(
-        self, density: LogPosterior, draws: int, seed: int | None, *, linear: bool
-    ) -> PosteriorFit:
+        self, density: log_posterior.LogPosterior, draws: int, seed: int | None, *, linear: bool
+    ) -> posterior_fits.PosteriorFit:
         """Approximate a posterior at its mode, and correct the draws by importance weights."""
         check_counts(draws=draws)
         check_room(self.design, draws)
@@ -207,14 +191,14 @@ class SharedEngine(WithoutCaches, Updates, Engine[Fit]):
             approximation.log_evidence, approximation.mcse, "importance sampling"
         )
         if evidence is not None:
-            evidence = approximated(density, evidence, approximation.x)
+            evidence = marginal_likelihood.approximated(density, evidence, approximation.x)
         return checked(
-            PosteriorFit(
+            posterior_fits.PosteriorFit(
                 self.design,
                 self.family,
                 "laplace",
                 DrawnMarginals(self.design, self.family, table, independent=True),
-                ImportanceDiagnostics(
+                diagnostics.ImportanceDiagnostics(
                     draws, approximation.khat, approximation.ess, converged, linear=linear
                 ),
                 evidence,
@@ -237,21 +221,29 @@ class SharedEngine(WithoutCaches, Updates, Engine[Fit]):
 
     def sampled_fit(
         self, draws: DataTree, *, is_own: bool, log_likelihood: bool, seed: int | None
-    ) -> PosteriorFit:
+    ) -> posterior_fits.PosteriorFit:
         """Return the fit of a sampled posterior, with the log-likelihood of every row if wanted.
 
         A PyMC model that the user has changed has no engine: it is not known of what it is a model.
         """
         marginals = DrawnMarginals(self.design, self.family, draws)
         engine = self if is_own else None
-        fit = PosteriorFit(self.design, self.family, "mcmc", marginals, engine=engine, seed=seed)
+        fit = posterior_fits.PosteriorFit(
+            self.design, self.family, "mcmc", marginals, engine=engine, seed=seed
+        )
         if log_likelihood:
             fit.add_groups("log_likelihood")
         return checked(fit)
 
-    def evidence_of(self, value: float, mcse: float, method: str) -> MarginalLikelihood | None:
+    def evidence_of(
+        self, value: float, mcse: float, method: str
+    ) -> marginal_likelihood.MarginalLikelihood | None:
         """Return log p(y), which improper priors leave undefined."""
-        return MarginalLikelihood(value, mcse, method) if is_proper_prior(self.priors) else None
+        return (
+            marginal_likelihood.MarginalLikelihood(value, mcse, method)
+            if propriety.is_proper_prior(self.priors)
+            else None
+        )
 
     # --------------------------------------------------------------------------- identification
 
@@ -293,7 +285,7 @@ class SharedEngine(WithoutCaches, Updates, Engine[Fit]):
 
     def likelihood(
         self, theta: ArrayLike, beta: ArrayLike, parameters: Mapping[str, float] | None, n_agq: int
-    ) -> UsersLikelihood:
+    ) -> glmm.UsersLikelihood:
         """Return the likelihood at a user's parameters; see `Model.log_likelihood`."""
         by_parameter: object = {} if parameters is None else parameters
         if not isinstance(by_parameter, Mapping):
@@ -306,9 +298,9 @@ class SharedEngine(WithoutCaches, Updates, Engine[Fit]):
             if not own.takes(by_parameter[own.name]):
                 given = by_parameter[own.name]
                 raise FitError(f"`{own.name}` must be a {own.kind}, got {given!r}.")
-        points = check_n_agq(self.design, n_agq, least=1)
+        points = glmm.check_n_agq(self.design, n_agq, least=1)
         names = self.data.estimable.fixed
-        return users_likelihood(
+        return glmm.users_likelihood(
             self.data.generalized,
             self.checked_theta(theta),
             check_numbers("beta", by_name("beta", beta, names), len(names)),
@@ -323,7 +315,7 @@ class SharedEngine(WithoutCaches, Updates, Engine[Fit]):
         *,
         prob: float,
         executor: Executor | None,
-    ) -> Profile:
+    ) -> likelihood_profile.Profile:
         if names is None and self.priors.known_sigma is not None:
             names = [n for n in parameter_names(model.design, model.family) if n != "sigma"]
         surface = self.surface(model)
@@ -333,14 +325,14 @@ class SharedEngine(WithoutCaches, Updates, Engine[Fit]):
         self,
         model: FittedModel,
         n: int,
-        statistic: Statistic,
+        statistic: bootstrap.Statistic,
         *,
         all_parameters: bool,
         seed: int | None,
         executor: Executor | None,
     ) -> Replicates:
         self.priors.check_free_sigma("a parametric bootstrap", "fit.profile()")
-        return replicate(
+        return bootstrap.replicate(
             model, n, statistic, all_parameters=all_parameters, seed=seed, executor=executor
         )
 
@@ -349,44 +341,55 @@ class SharedEngine(WithoutCaches, Updates, Engine[Fit]):
     ) -> tuple[Array, Flags]:
         self.priors.check_free_sigma("a simulated null distribution", 'test="mixture"')
         data = self.data.estimable
-        return null_statistics(null, data, n, seed=seed, first=first, executor=executor)
+        return bootstrap.null_statistics(null, data, n, seed=seed, first=first, executor=executor)
 
     # -------------------------------------------------------------------------------- posteriors
 
     def evidence(
-        self, posterior: Marginals, rng: np.random.Generator, known: MarginalLikelihood | None
-    ) -> MarginalLikelihood:
-        is_exact = is_feasible(self.density)
+        self,
+        posterior: Marginals,
+        rng: np.random.Generator,
+        known: marginal_likelihood.MarginalLikelihood | None,
+    ) -> marginal_likelihood.MarginalLikelihood:
+        is_exact = lattice.is_feasible(self.density)
         if posterior.chains is None and known is not None and not is_exact:
             return known  # of weighted proposals, which the draws are resampled from
         points = None
         if posterior.chains is not None and not is_exact:
             points = self.density.space.point(self.by_chain(posterior), edge=0.0)
-        return log_evidence(self.sampled_density(posterior), draws=points, rng=rng)
+        return marginal_likelihood.log_evidence(
+            self.sampled_density(posterior), draws=points, rng=rng
+        )
 
     def sensitivity(
         self, posterior: Marginals, scales: Array, effects: Collection[str] = ()
-    ) -> Sensitivity:
+    ) -> prior_sensitivity.Sensitivity:
         if effects:
             change, beta = self.priors.change, posterior.drawn.beta
             beta = beta if change is None else np.linalg.solve(change, beta.T).T
             by_chain = beta.reshape(posterior.chains or len(beta), -1, beta.shape[-1])
-            return self._beyond_draws(from_effects(self.priors, effects, by_chain, scales), effects)
-        return from_draws(self.density, self.by_chain(posterior), scales)
+            return self._beyond_draws(
+                prior_sensitivity.from_effects(self.priors, effects, by_chain, scales), effects
+            )
+        return prior_sensitivity.from_draws(self.density, self.by_chain(posterior), scales)
 
-    def _beyond_draws(self, found: Sensitivity, effects: Collection[str]) -> Sensitivity:
+    def _beyond_draws(
+        self, found: prior_sensitivity.Sensitivity, effects: Collection[str]
+    ) -> prior_sensitivity.Sensitivity:
         """Return a sensitivity with p(y) computed anew where draws do not reach."""
         log_ratio, mcse = found.log_ratio.copy(), found.mcse.copy()
         lost = np.flatnonzero(~np.isfinite(mcse))
         rng = np.random.default_rng(0)
-        own = log_evidence(self.density, rng=rng) if lost.size else None
+        own = marginal_likelihood.log_evidence(self.density, rng=rng) if lost.size else None
         for i in lost:
-            priors = with_scaled_effects(self.priors, effects, float(found.scales[i]))
-            other = log_evidence(replace(self, priors=priors).density, rng=rng)
+            priors = prior_sensitivity.with_scaled_effects(
+                self.priors, effects, float(found.scales[i])
+            )
+            other = marginal_likelihood.log_evidence(replace(self, priors=priors).density, rng=rng)
             assert own is not None
             log_ratio[i] = other.value - own.value
             mcse[i] = np.hypot(other.mcse, own.mcse)
-        return Sensitivity(found.scales, log_ratio, mcse)
+        return prior_sensitivity.Sensitivity(found.scales, log_ratio, mcse)
 
     def by_chain(self, posterior: Marginals) -> Array:
         """Return the values of all draws, shape (chains, draws, n_values)."""
@@ -394,7 +397,7 @@ class SharedEngine(WithoutCaches, Updates, Engine[Fit]):
         return values.reshape(posterior.chains or 1, -1, values.shape[-1])
 
 
-def checked[F: PosteriorFit](fit: F) -> F:
+def checked[F: posterior_fits.PosteriorFit](fit: F) -> F:
     """Warn if a posterior is not to be relied on."""
     if not fit.converged:
         warn(" ".join(fit.diagnostics.messages()), ConvergenceWarning)

@@ -14,9 +14,7 @@ from ranef._typing import Array, Axes, Panels, Seed, Style
 from ranef.arguments import check_counts, check_seed
 from ranef.errors import FitError, listed, probability
 from ranef.families.family import Support
-from ranef.fits.checks.case_deletion import influence_table, row_distances, units_to_leave_out
-from ranef.fits.checks.check_lines import check
-from ranef.fits.checks.check_page import Check
+from ranef.fits.checks import case_deletion, check_lines, check_page
 from ranef.fits.checks.point_values import refitted, values_at
 from ranef.fits.checks.residual_kinds import SIMULATIONS, residuals
 from ranef.fits.checks.residual_tables import Residuals
@@ -27,7 +25,7 @@ from ranef.plots import influence, predicted_responses
 class Checks(Residuals):
     """Residuals, leverages and influence of any fit."""
 
-    def check(self) -> Check:
+    def check(self) -> check_page.Check:
         """Return one page of what is known about this fit, and what to do about it.
 
         Returns
@@ -59,7 +57,7 @@ class Checks(Residuals):
         >>> fit.check().worst
         'look'
         """
-        return check(self)
+        return check_lines.check(self)
 
     # ---------------------------------------------------------------------------- residuals
 
@@ -216,7 +214,9 @@ class Checks(Residuals):
         0.784
         """
         pearson = self.residuals("pearson")
-        return row_distances(pearson, self.leverage(), self.sigma, len(self.design.fixed))
+        return case_deletion.row_distances(
+            pearson, self.leverage(), self.sigma, len(self.design.fixed)
+        )
 
     def influence(
         self,
@@ -273,8 +273,8 @@ class Checks(Residuals):
         """
         fit: Any = self
         seed = check_seed(seed)
-        units, places = units_to_leave_out(self.design, unit, group, levels)
-        table = influence_table(refitted(fit), units, places)
+        units, places = case_deletion.units_to_leave_out(self.design, unit, group, levels)
+        table = case_deletion.influence_table(refitted(fit), units, places)
         if not hasattr(fit, "marginals"):
             return table
         scores = fit.scores(unit, group, seed=seed)

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import scipy
 from scipy import linalg, sparse
-from scipy.sparse.csgraph import connected_components
 
 from ranef._typing import Array, Places
 from ranef.arguments import check_choice
@@ -150,4 +149,6 @@ def components(design: Design) -> Places:
     ends = np.concatenate(places)
     rows = np.tile(np.arange(n), len(places))
     graph = sparse.coo_array((np.ones(len(rows)), (rows, ends)), shape=(starts, starts))
-    return np.asarray(connected_components(graph, directed=False)[1][:n], dtype=np.intp)
+    return np.asarray(
+        sparse.csgraph.connected_components(graph, directed=False)[1][:n], dtype=np.intp
+    )

@@ -15,7 +15,7 @@ from ranef.design.design import Design
 from ranef.design.groups import is_nested
 from ranef.errors import FitError
 from ranef.families.family import Family
-from ranef.fits.no_pooling.group_lines import points_table, predictor_of
+from ranef.fits.no_pooling import group_lines, own_columns, own_estimates
 from ranef.fits.no_pooling.group_pictures import (
     along_label,
     ordered,
@@ -23,10 +23,8 @@ from ranef.fits.no_pooling.group_pictures import (
     places_of,
     response_label,
 )
-from ranef.fits.no_pooling.own_columns import GroupingColumns, factor_of
-from ranef.fits.no_pooling.own_estimates import Estimates, own_estimates
+from ranef.plots import canvas
 from ranef.plots.by_group import dot_plots, trellis
-from ranef.plots.canvas import MAX_NAMED_ROWS
 
 KINDS = ("dots", "lattice")
 
@@ -95,8 +93,8 @@ class DataPictures(ABC):
         >>> [label.get_text() for label in axes.get_yticklabels()]
         ['F', 'D', 'A', 'B', 'C', 'E']
         """
-        columns = factor_of(self.design, self._factor(factor))
-        along = predictor_of(self.design, columns, x)
+        columns = own_columns.factor_of(self.design, self._factor(factor))
+        along = group_lines.predictor_of(self.design, columns, x)
         usual = "dots" if along is None else "lattice"
         if check_choice("kind", kind or usual, KINDS, "is no kind of plot") == "dots":
             return self._dots(columns, order, groups, style)
@@ -106,11 +104,11 @@ class DataPictures(ABC):
                 'use kind="dots".'
             )
         start = _without_effects(self)
-        one = own_estimates(self.design, columns, start)
+        one = own_estimates.own_estimates(self.design, columns, start)
         chosen = ordered(one, along, order, groups, page)
         lines, *_ = own_lines(self.design, self.family, one, start.beta, chosen)
         return trellis.trellis(
-            points_table(self.design, columns, self.family, along),
+            group_lines.points_table(self.design, columns, self.family, along),
             lines,
             levels=columns.levels.to_numpy()[chosen.chosen].tolist(),
             title=chosen.said,
@@ -121,13 +119,13 @@ class DataPictures(ABC):
 
     def _dots(
         self,
-        columns: GroupingColumns,
+        columns: own_columns.GroupingColumns,
         order: str | None,
         groups: Sequence[object] | None,
         style: dict[str, Any],
     ) -> Panels | Axes:
         check_choice("order", order or "mean", dot_plots.ORDERS, "is not an order of dots")
-        points = points_table(self.design, columns, self.family, None)
+        points = group_lines.points_table(self.design, columns, self.family, None)
         other = self._crossed(columns)
         if other is not None and len(points) == self.design.n_obs:
             points["by"] = other.grouping.levels.to_numpy()[other.codes]
@@ -137,7 +135,7 @@ class DataPictures(ABC):
         draw: Callable[..., Panels | Axes] = dot_plots.dots
         is_one = not (style.get("ax") is None or isinstance(style["ax"], Iterable))
         n_rows = points["level"].nunique() + (0 if outer is None else outer.n_levels)
-        if outer is not None and not is_one and n_rows <= MAX_NAMED_ROWS:
+        if outer is not None and not is_one and n_rows <= canvas.MAX_NAMED_ROWS:
             points, draw = _in_panels(points, columns, outer), dot_plots.nested_dots
         return draw(
             points,
@@ -148,7 +146,7 @@ class DataPictures(ABC):
             **style,
         )
 
-    def _crossed(self, columns: GroupingColumns) -> Any:
+    def _crossed(self, columns: own_columns.GroupingColumns) -> Any:
         """Return the rows of another factor of few levels that is crossed with this one, if any."""
         for term in self.design.rows.terms:
             is_other = term.factor != columns.name and term.n_levels <= dot_plots.FEW
@@ -156,7 +154,7 @@ class DataPictures(ABC):
                 return term
         return None
 
-    def _outer(self, columns: GroupingColumns) -> Any:
+    def _outer(self, columns: own_columns.GroupingColumns) -> Any:
         """Return the rows of the finest factor that this one is nested in, if any."""
         found = [
             term
@@ -175,7 +173,9 @@ class DataPictures(ABC):
         return factors[name]
 
 
-def _in_panels(points: pd.DataFrame, columns: GroupingColumns, outer: Any) -> pd.DataFrame:
+def _in_panels(
+    points: pd.DataFrame, columns: own_columns.GroupingColumns, outer: Any
+) -> pd.DataFrame:
     """Return the points of nested groups with their outer group, whose name theirs is without."""
     _, first = np.unique(columns.codes, return_index=True)
     above = pd.Series(outer.grouping.levels.to_numpy()[outer.codes[first]], index=columns.levels)
@@ -187,7 +187,7 @@ def _in_panels(points: pd.DataFrame, columns: GroupingColumns, outer: Any) -> pd
     return points.assign(panel=panel, level=names)
 
 
-def _without_effects(model: Any) -> Estimates:
+def _without_effects(model: Any) -> own_estimates.Estimates:
     """Return the estimates of a model without its random effects."""
     design, family = model.design, model.family
     if family.is_linear:
@@ -201,7 +201,7 @@ def _without_effects(model: Any) -> Estimates:
         kept = [design.fixed.index(name) for name in model.engine.data.estimable.fixed]
         beta, psi = np.zeros(len(design.fixed)), start.psi
         beta[kept] = start.to_users @ start.gamma
-    return Estimates(
+    return own_estimates.Estimates(
         beta=beta,
         b={term.label: np.zeros((term.n_levels, term.n_coefs)) for term in design.terms},
         covs={term.label: np.zeros((term.n_coefs, term.n_coefs)) for term in design.terms},

@@ -15,20 +15,10 @@ from ranef.arguments import check_choice, check_counts, check_known
 from ranef.design.design import Design
 from ranef.errors import FitError, probability
 from ranef.families.family import Family
+from ranef.fits import tables
 from ranef.fits.fitted import Fitted
-from ranef.fits.no_pooling.axis_labels import AxisLabels
-from ranef.fits.no_pooling.group_lines import (
-    enclosing_terms,
-    own_means,
-    points_table,
-    predictor_of,
-    quietly_asked,
-    typical_rows,
-)
-from ranef.fits.no_pooling.own_columns import GroupingColumns, factor_of
-from ranef.fits.no_pooling.own_estimates import Estimates, OwnEstimates, own_estimates
+from ranef.fits.no_pooling import axis_labels, group_lines, own_columns, own_estimates
 from ranef.fits.predictions.asked_rows import asked_rows
-from ranef.fits.tables import effect_labels
 from ranef.plots.by_group import dot_plots, pairs, trellis
 
 MOST_PANELS = 36  # of a page
@@ -53,7 +43,7 @@ class Along:
 
 
 def ordered(
-    one: OwnEstimates,
+    one: own_estimates.OwnEstimates,
     x: str | None,
     order: str | None,
     groups: Sequence[object] | None,
@@ -100,7 +90,7 @@ def ordered(
     return Along(x, rank, said)
 
 
-def places_of(factor: GroupingColumns, groups: Sequence[object]) -> set[int]:
+def places_of(factor: own_columns.GroupingColumns, groups: Sequence[object]) -> set[int]:
     """Return the positions of groups among the levels of their factor.
 
     Raises
@@ -116,14 +106,14 @@ def places_of(factor: GroupingColumns, groups: Sequence[object]) -> set[int]:
 
 
 def own_lines(
-    design: Design, family: Family, one: OwnEstimates, beta: Array, along: Along
+    design: Design, family: Family, one: own_estimates.OwnEstimates, beta: Array, along: Along
 ) -> tuple[pd.DataFrame, pd.DataFrame | None, Any]:
     """Return the lines of groups by their own estimates, the rows that they are of, and which.
 
     Without a way to make rows anew, as where the offset is an array, they are some of those of the
     data, for which None is returned; otherwise all of those that are returned.
     """
-    labels = enclosing_terms(design, one.factor)
+    labels = group_lines.enclosing_terms(design, one.factor)
     if design.recipe.offset == "":
         values = np.zeros(design.n_obs)
         if along.x is not None:
@@ -133,13 +123,17 @@ def own_lines(
         rows = asked_rows(design, None, "known", labels).part(places)
         levels = one.factor.levels.to_numpy()[one.factor.codes[places]]
         table = pd.DataFrame({"level": levels, "x": values[places]})
-        return table.assign(own=own_means(design, one, family, beta, rows)), None, places
-    frame = typical_rows(design, one.factor, along.x, along.chosen)
-    rows = quietly_asked(lambda: asked_rows(design, frame, "known", labels))
+        return (
+            table.assign(own=group_lines.own_means(design, one, family, beta, rows)),
+            None,
+            places,
+        )
+    frame = group_lines.typical_rows(design, one.factor, along.x, along.chosen)
+    rows = group_lines.quietly_asked(lambda: asked_rows(design, frame, "known", labels))
     per = len(frame) // len(along.chosen)
     levels = np.repeat(one.factor.levels.to_numpy()[along.chosen], per)
     x = np.zeros(len(frame)) if along.x is None else frame[along.x].array
-    own = rows.spread(own_means(design, one, family, beta, rows))
+    own = rows.spread(group_lines.own_means(design, one, family, beta, rows))
     return pd.DataFrame({"level": levels, "x": x, "own": own}), frame, slice(None)
 
 
@@ -149,13 +143,13 @@ def response_label(design: Design, family: Family) -> str:
     if family.has_trials or design.success:
         counts = re.fullmatch(r"cbind\((.+?),.*\)", label)
         return f"share of {counts[1] if counts else label}"
-    unit = AxisLabels(design, family).units.get(design.response)
+    unit = axis_labels.AxisLabels(design, family).units.get(design.response)
     return f"{label}, {unit}" if unit else label
 
 
 def along_label(design: Design, family: Family, x: str) -> str:
     """Return what stands at the axis of a predictor."""
-    unit = AxisLabels(design, family).units.get(x)
+    unit = axis_labels.AxisLabels(design, family).units.get(x)
     return f"{x}, {unit}" if unit and unit.lower() != x.lower() else x
 
 
@@ -215,18 +209,22 @@ class GroupPictures(Fitted):
         40   308  9.0  440.1  430.7       345.6
         """
         one = self._groups_alone(term, hold=hold)
-        along = ordered(one, predictor_of(self.design, one.factor, x), order, groups, page)
+        along = ordered(
+            one, group_lines.predictor_of(self.design, one.factor, x), order, groups, page
+        )
         return self._lines(one, along, prob)
 
-    def _lines(self, one: OwnEstimates, along: Along, prob: float | None) -> pd.DataFrame:
+    def _lines(
+        self, one: own_estimates.OwnEstimates, along: Along, prob: float | None
+    ) -> pd.DataFrame:
         fit: Any = self
         beta = fit.fixef().to_numpy()
         table, frame, places = own_lines(self.design, self.family, one, beta, along)
-        labels = enclosing_terms(self.design, one.factor)
+        labels = group_lines.enclosing_terms(self.design, one.factor)
         prob = 0.95 if prob is None and hasattr(self, "posterior") else prob
         asked = {} if prob is None else {"prob": probability(prob)}
-        found = quietly_asked(lambda: fit.predict(frame, terms=labels, **asked))
-        typical = quietly_asked(lambda: fit.predict(frame, groups="population"))
+        found = group_lines.quietly_asked(lambda: fit.predict(frame, terms=labels, **asked))
+        typical = group_lines.quietly_asked(lambda: fit.predict(frame, groups="population"))
         table["model"] = np.asarray(found if prob is None else found["mean"])[places]
         table["population"] = typical[places]
         if prob is not None:
@@ -279,8 +277,8 @@ class GroupPictures(Fitted):
         18
         """
         one = self._groups_alone(term, hold=hold)
-        x = predictor_of(self.design, one.factor, x)
-        points = points_table(self.design, one.factor, self.family, x)
+        x = group_lines.predictor_of(self.design, one.factor, x)
+        points = group_lines.points_table(self.design, one.factor, self.family, x)
         label = response_label(self.design, self.family)
         if x is None:
             everyone = one.factor.levels if groups is None else groups
@@ -333,7 +331,7 @@ class GroupPictures(Fitted):
         factor, names = one.factor, pd.Index(one.factor.coefs)
         estimate, population = one.model - one.population * (not total), one.population
         is_one = (np.ptp(population, axis=0) <= 1e-9 * np.abs(population).max(axis=0)).all()
-        table = effect_labels(factor.name, factor.levels, factor.coefs)
+        table = tables.effect_labels(factor.name, factor.levels, factor.coefs)
         return pairs.pairs(
             table.assign(estimate=estimate.ravel()),
             covariance=self._covariance(factor) if is_one or not total else None,
@@ -342,12 +340,12 @@ class GroupPictures(Fitted):
             **style,
         )
 
-    def _groups_alone(self, term: str | None, *, hold: bool) -> OwnEstimates:
-        factor = factor_of(self.design, self._term(term).factor)
-        return own_estimates(self.design, factor, self._as_estimated(), hold=hold)
+    def _groups_alone(self, term: str | None, *, hold: bool) -> own_estimates.OwnEstimates:
+        factor = own_columns.factor_of(self.design, self._term(term).factor)
+        return own_estimates.own_estimates(self.design, factor, self._as_estimated(), hold=hold)
 
-    def _as_estimated(self) -> Estimates:
-        return Estimates(
+    def _as_estimated(self) -> own_estimates.Estimates:
+        return own_estimates.Estimates(
             beta=np.asarray(self.fixef(), dtype=np.float64),
             b=self._b(),
             covs=self._covs(),
@@ -359,9 +357,9 @@ class GroupPictures(Fitted):
     def _covs(self) -> dict[str, Array]:
         return {label: cov.to_numpy() for label, cov in self.varcorr().cov.items()}
 
-    def _covariance(self, factor: GroupingColumns) -> pd.DataFrame:
+    def _covariance(self, factor: own_columns.GroupingColumns) -> pd.DataFrame:
         """Return the covariance of the random effects of all terms of a factor."""
         return pd.DataFrame(factor.covariance(self._covs()), factor.coefs, factor.coefs)
 
-    def _axis_labels(self) -> AxisLabels:
-        return AxisLabels(self.design, self.family)
+    def _axis_labels(self) -> axis_labels.AxisLabels:
+        return axis_labels.AxisLabels(self.design, self.family)

@@ -8,8 +8,8 @@ import pandas as pd
 
 from ranef._typing import Axes, Panels
 from ranef.errors import probability
+from ranef.fits.no_pooling import own_estimates
 from ranef.fits.no_pooling.group_pictures import GroupPictures
-from ranef.fits.no_pooling.own_estimates import own_table, shrinkage_table
 from ranef.plots import random_effects
 
 
@@ -68,7 +68,7 @@ class Pooling(GroupPictures):
              own  model  population  reliability  shrinkage
         A  62.27  60.85       60.05         0.36       0.64
         """
-        return shrinkage_table(
+        return own_estimates.shrinkage_table(
             self.design, self._groups_alone(term, hold=hold), self._as_estimated()
         )
 
@@ -110,7 +110,7 @@ class Pooling(GroupPictures):
         1   308       Days     21.76   2.82   16.20   27.33  144.0
         """
         one = self._groups_alone(term, hold=hold)
-        return own_table(one, probability(prob), pooled=pooled, family=self.family)
+        return own_estimates.own_table(one, probability(prob), pooled=pooled, family=self.family)
 
     def plot_caterpillar(
         self,
@@ -213,7 +213,7 @@ class Pooling(GroupPictures):
         """
         one = self._groups_alone(term, hold=hold)
         return random_effects.shrinkage(
-            shrinkage_table(self.design, one, self._as_estimated()),
+            own_estimates.shrinkage_table(self.design, one, self._as_estimated()),
             coefs=coefs,
             covariance=self._covariance(one.factor),
             xlabels=self._axis_labels().of_all(one.factor.coefs, ""),

@@ -12,9 +12,9 @@ from ranef._typing import Array
 from ranef.design.new_data.new_rows import NewRows, own_rows
 from ranef.design.rows.rows import TermRows
 from ranef.families.derivatives import differenced
-from ranef.fits.bootstrap_table import errors_of_effects
+from ranef.fits import bootstrap_table
 from ranef.fits.engine import Engine, Equations
-from ranef.fits.predictions.prediction_table import Intervals, Question, Spread, spread_of_estimate
+from ranef.fits.predictions import prediction_table
 from ranef.likelihood.estimate import FittedModel
 from ranef.likelihood.predictions import (
     Draws,
@@ -122,7 +122,9 @@ def with_errors_of_variances(
         else:
             spread = spread + of_groups
         moved.append(([at[:, None]], [spread[:, None, None]]))
-    total = errors_of_effects([eta[:, None]], [(own + between)[:, None, None]], moved)[0][:, 0]
+    total = bootstrap_table.errors_of_effects(
+        [eta[:, None]], [(own + between)[:, None, None]], moved
+    )[0][:, 0]
     return replace(normal, variance=(np.maximum(total - between, 0.0) + shared)[None])
 
 
@@ -140,13 +142,13 @@ def means_of_likelihood(model: FittedModel) -> Array:
 def intervals_around_estimates[F](
     model: FittedModel,
     engine: Engine[F] | None,
-    asked: Question,
+    asked: prediction_table.Question,
     draws_of: Callable[[NewRows], Array],
     *,
     fixed: bool,
     replicates: Sequence[Replicate] | None,
     said: str,
-) -> Intervals:
+) -> prediction_table.Intervals:
     """Return the way to errors and intervals of rows.
 
     Parameters
@@ -166,13 +168,15 @@ def intervals_around_estimates[F](
     average = asked.is_average and not model.family.mean_is_eta
     solved = None if engine is None else cache(lambda: engine.equations(model))
 
-    def spread_of(rows: NewRows) -> Spread:
+    def spread_of(rows: NewRows) -> prediction_table.Spread:
         normal = estimated_rows(model, rows, solved, fixed=fixed)
         if replicates is not None:
             normal = with_errors_of_variances(model, rows, normal, replicates, average=average)
-        return spread_of_estimate(model.family, rows, normal, asked, draws_of)
+        return prediction_table.spread_of_estimate(model.family, rows, normal, asked, draws_of)
 
-    return Intervals(spread_of, OBSERVATIONS, f"{100 * (asked.prob or 0):g} % interval", said)
+    return prediction_table.Intervals(
+        spread_of, OBSERVATIONS, f"{100 * (asked.prob or 0):g} % interval", said
+    )
 
 
 def estimated_draws[F](

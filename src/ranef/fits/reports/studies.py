@@ -17,8 +17,7 @@ from ranef.errors import FitError, probability
 from ranef.fits.fitted import Fitted
 from ranef.plots import forest
 from ranef.posterior.draws import covariances_of, hdi
-from ranef.posterior.quadrature.marginal_densities import mixture
-from ranef.posterior.quadrature.moments import LatticeMarginals
+from ranef.posterior.quadrature import marginal_densities, moments
 from ranef.printing.frames import captioned
 from ranef.printing.summary import Summary
 
@@ -227,7 +226,7 @@ class Studies(Fitted):
 
 def settings_of(fit: Any) -> Settings:
     """Return the variances of a fit, and the fixed effects given them: one, nodes, or draws."""
-    if isinstance(marginals := getattr(fit, "marginals", None), LatticeMarginals):
+    if isinstance(marginals := getattr(fit, "marginals", None), moments.LatticeMarginals):
         mixture = marginals.exact.mixture
         covs = [covariances_of(marginals, term) for term in fit.design.terms]
         beta, beta_cov = marginals.exact.beta(mixture)
@@ -332,7 +331,9 @@ def interval(weights: Array, means: Array, sds: Array, prob: float) -> tuple[flo
     if not sds.any():  # draws of what nothing is left to be integrated out of
         lower, upper = hdi(means[None], prob)
         return mean, float(lower), float(upper)
-    return mean, *mixture(weights, means, np.maximum(sds, MIN_RELATIVE_SD * sds.max())).hdi(prob)
+    return mean, *marginal_densities.mixture(
+        weights, means, np.maximum(sds, MIN_RELATIVE_SD * sds.max())
+    ).hdi(prob)
 
 
 def intervals(

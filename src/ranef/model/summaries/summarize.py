@@ -16,13 +16,10 @@ from ranef.design.lazy.lazy_cells import CountedRows, counted_rows
 from ranef.design.lazy.lazy_table import open_lazy
 from ranef.errors import DataError, FitError, listed
 from ranef.families.family import Family
+from ranef.formula import updates
 from ranef.formula.terms import Formula, columns_of, read_formula
-from ranef.formula.updates import updated
-from ranef.model.summaries import stored_summary
+from ranef.model.summaries import lazy_sums, stand_ins, stored_summary, triangular_rows
 from ranef.model.summaries.data_summary import DataSummary, Grouping, names_of
-from ranef.model.summaries.lazy_sums import lazy_summary
-from ranef.model.summaries.stand_ins import coded_factors, ranges_of
-from ranef.model.summaries.triangular_rows import distinct_columns
 
 
 def summarize(
@@ -88,7 +85,7 @@ def summarize(
     _check_levels(given, read)
     if (lazy := open_lazy(data)) is not None:
         options: dict[str, Any] = {"weights": weights, "offset": offset, "missing": missing}
-        summary = lazy_summary(read, lazy, levels=given, **options)
+        summary = lazy_sums.lazy_summary(read, lazy, levels=given, **options)
         _check_counts(summary, min_rows)
         return summary
     design = build_design(read, data, weights=weights, offset=offset, missing=missing, levels=given)
@@ -110,7 +107,7 @@ def summarize(
         response=design.response,
         names=names_of(recipe.X, [Z for Z, _ in parts]),
         levels=dict(recipe.memory.levels),
-        ranges=ranges_of(frame[[str(name) for name in read.predictors()]]),
+        ranges=stand_ins.ranges_of(frame[[str(name) for name in read.predictors()]]),
         groupings=tuple(Grouping(factor.levels, factor.codes) for _, factor in parts),
         columns=columns * np.sqrt(rows.weights)[:, None],
         counts=np.ones(len(columns), dtype=np.int64),
@@ -173,7 +170,7 @@ def brought_here(
     read = read_formula(formula, {})
     if not family.is_linear:
         return counted_rows(read, lazy, family, **options)
-    return lazy_summary(read, lazy, levels={}, may_pair=True, **options)
+    return lazy_sums.lazy_summary(read, lazy, levels={}, may_pair=True, **options)
 
 
 def updated_summary(
@@ -221,7 +218,7 @@ def updated_summary(
         )
         summary = summary + new
     if isinstance(formula, str):
-        text = updated(summary.formula, formula, {})
+        text = updates.updated(summary.formula, formula, {})
         summary = summary.with_formula(read_formula(text))
     return summary
 
@@ -232,7 +229,7 @@ def _check_levels(given: Mapping[str, pd.Index[Any]], formula: Formula) -> None:
     def fault(label: str) -> str:
         return f"levels= names `{label}`, which is no column of the terms of the formula."
 
-    check_known(given, columns_of(coded_factors(formula)), fault, error=DataError)
+    check_known(given, columns_of(stand_ins.coded_factors(formula)), fault, error=DataError)
     for label, levels in given.items():
         if not levels.is_unique:
             raise DataError(
@@ -242,7 +239,7 @@ def _check_levels(given: Mapping[str, pd.Index[Any]], formula: Formula) -> None:
 
 def _check_counts(summary: DataSummary, min_rows: int | None) -> None:
     """Refuse cells of so few rows that the summary gives them away."""
-    width = len(np.unique(distinct_columns(summary.columns)[1]))
+    width = len(np.unique(triangular_rows.distinct_columns(summary.columns)[1]))
     needed = width + 1 if min_rows is None else min_rows
     counts = summary.counts[summary.counts > 0]
     few = np.flatnonzero(counts < needed)
