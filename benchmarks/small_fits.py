@@ -2,7 +2,8 @@
 
 Processor seconds of one thread, the least of several runs: models of the teaching data sets from
 formula to matrices, their fits, and what follows a fit of `sleepstudy` by quadrature. Last, whole
-processes from their start: a REML fit, and a posterior by NUTS. `--source DIR` measures another
+processes from their start, with the bytecode that an installation has: a REML fit, and a posterior
+by NUTS. `--source DIR` measures another
 copy of the package beside this one, in turns.
 """
 
@@ -16,6 +17,7 @@ import time
 import warnings
 
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed package has its bytecode
 SLEEP = "Reaction ~ Days + (Days | Subject)"
 FORMULAS = {
     "sleepstudy": (SLEEP, "gaussian"),
