@@ -6,11 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from ranef.design import evaluate
 from ranef.design.data_frame import Categorical
+from ranef.design.design import build_design
 from ranef.design.evaluate import Interpreter, Memory
 from ranef.errors import DataError, FormulaError
 from ranef.formula.functions import ELEMENTWISE, FUNCTIONS
 from ranef.formula.syntax import parse
+from ranef.formula.terms import read_formula
 
 X = [1.0, 4, 2, 8, 5, 7, 3, 9, 6, 0, 2, 5]
 FRAME = pd.DataFrame(
@@ -399,3 +402,11 @@ def test_expressions_without_a_value(text, carets, message):
 )
 def test_values_that_cannot_be_used(text, message):
     assert refusal(text, DataError) == message
+
+
+def test_a_factor_is_coded_once(monkeypatch):
+    coded, labels = evaluate.coded, []
+    monkeypatch.setattr(evaluate, "coded", lambda *args: labels.append(args[0]) or coded(*args))
+    frame = pd.DataFrame({"y": [1.0, 3.0, 2.0, 5.0], "f": list("abab"), "g": list("aabb")})
+    build_design(read_formula("y ~ f + (1 | f:g) + (1 | g)"), frame)
+    assert labels == ["f", "g"]

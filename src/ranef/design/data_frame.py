@@ -389,12 +389,13 @@ def coded(label: str, series: pd.Series[Any], levels: pd.Index[Any] | None = Non
         _refuse_two_types(label, own, kinds_of(labels) if labels.dtype == object else set())
     known, found = own if levels is None else levels, np.append(places, -1)[codes]
     found = found.astype(np.int64)
-    new, strangers = pd.factorize(codes[found < 0])
-    numbers = found.copy()
-    numbers[found < 0] = len(known) + new
-    unseen = tuple(own[strangers])
-    doubt = _doubt(label, known, unseen)
-    return Categorical(found, known, numbers, unseen=unseen, doubt=doubt)
+    if (is_new := found < 0).any():
+        new, strangers = pd.factorize(codes[is_new])
+        numbers, unseen = found.copy(), tuple(own[strangers])
+        numbers[is_new] = len(known) + new
+        doubt = _doubt(label, known, unseen)
+        return Categorical(found, known, numbers, unseen=unseen, doubt=doubt)
+    return Categorical(found, known, found)
 
 
 def _refuse_two_types(label: str, levels: pd.Index[Any], kinds: set[str]) -> None:
@@ -434,9 +435,11 @@ def _doubt(label: str, levels: pd.Index[Any], unseen: tuple[object, ...]) -> str
 def _distinct(series: pd.Series[Any]) -> tuple[Codes, pd.Index[Any]]:
     """Return the level of each row, and the levels that occur, in category order or sorted."""
     if isinstance(series.dtype, pd.CategoricalDtype):
-        used, codes = np.unique(series.cat.codes, return_inverse=True)
-        has_missing = int(used[0] < 0) if len(used) else 0
-        return codes - has_missing, series.cat.categories[used[has_missing:]]
+        codes = np.asarray(series.cat.codes, dtype=np.int64)
+        used = np.flatnonzero(np.bincount(codes + 1)[1:])
+        places = np.full(len(series.cat.categories) + 1, -1)  # the last is of missing values
+        places[used] = np.arange(len(used))
+        return places[codes], series.cat.categories[used]
     codes, labels = pd.factorize(series)
     values = np.asarray(labels)
     if values.dtype.kind == "f" and _are_whole(values):

@@ -81,6 +81,7 @@ class Interpreter:
     text: str
     memory: Memory
     functions: Functions
+    _factors: dict[str, Categorical] = field(default_factory=dict, repr=False)
 
     def error(self, message: str, node: Node) -> FormulaError:
         return FormulaError(message, self.text, node.span)
@@ -115,7 +116,16 @@ class Interpreter:
         return np.asarray(values, dtype=np.float64)
 
     def categorical(self, node: Node) -> Categorical:
-        """Return values as a factor of the levels that occur, in category order or sorted."""
+        """Return values as a factor of the levels that occur, in category order or sorted.
+
+        It is coded once, as a factor of the fixed effects may have random ones too.
+        """
+        label = str(node)
+        if label not in self._factors:
+            self._factors[label] = self._factor_of(node, label)
+        return self._factors[label]
+
+    def _factor_of(self, node: Node, label: str) -> Categorical:
         values = self.series(node) if isinstance(node, Column) else self.evaluate(node)
         if isinstance(values, Categorical):
             return values
@@ -124,7 +134,6 @@ class Interpreter:
         series = pd.Series(values)
         if series.dtype.kind == "f":
             self.finite(series.to_numpy(), node)
-        label = str(node)
         factor = coded(label, series, self.memory.levels.get(label))
         self.memory.levels.setdefault(label, factor.levels)
         return factor
