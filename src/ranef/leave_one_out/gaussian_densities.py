@@ -318,10 +318,9 @@ def _without_rows(total: Array, rows: Array, index: Places, sigma: Array) -> Arr
     stops = np.flatnonzero(np.diff(index, append=-1)) + 1
     for start, stop in pairwise((0, *stops.tolist())):
         map_ = maps[start:stop].transpose(1, 2, 0).reshape(r + 1, -1)
-        squares = (rows[index[start]] @ map_) ** 2
-        parts = np.split(squares, r + 1, axis=1)
-        left = 1 - sum(parts[:r])
-        changes[:, start:stop] = np.log(left) - parts[r] / (left * sigma[start:stop] ** 2)
+        squares = ((rows[index[start]] @ map_) ** 2).reshape(-1, r + 1, stop - start)
+        left = 1 - sum(squares[:, j] for j in range(r))
+        changes[:, start:stop] = np.log(left) - squares[:, r] / (left * sigma[start:stop] ** 2)
     return changes
 
 
