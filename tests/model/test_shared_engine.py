@@ -6,8 +6,11 @@ from functools import cache
 import numpy as np
 import pytest
 from reference_cases import REFERENCE
+from scipy import linalg
+from threadpoolctl import threadpool_info, threadpool_limits
 
 import ranef as rf
+from ranef.leave_one_out import gaussian_densities
 from ranef.model import shared_engine
 
 CASES = json.loads((REFERENCE / "inference.json").read_text())
@@ -167,3 +170,27 @@ def test_what_the_data_can_carry_is_asked_once(monkeypatch):
     assert first.objective == again.objective
     model.fit("ml")
     assert asked[2:] == ["check_residual_variation"]
+
+
+def test_what_is_solved_for_all_rows_takes_one_thread(monkeypatch):
+    seen = {}
+
+    def watched(owner, name):
+        function = getattr(owner, name)
+
+        def call(*args, **kwargs):
+            if max(np.shape(args[0]) + np.shape(args[1])) >= 180:
+                pools = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
+                seen.setdefault(name, set()).update(pool["num_threads"] for pool in pools)
+            return function(*args, **kwargs)
+
+        monkeypatch.setattr(owner, name, call)
+
+    watched(linalg, "solve_triangular")
+    watched(np.linalg, "lstsq")
+    watched(gaussian_densities, "_without_rows")
+    with threadpool_limits(2, "blas"):
+        model = rf.Model("Reaction ~ Days + (Days | Subject)", rf.load_dataset("sleepstudy"))
+        model.fit().ranef_table()
+        model.fit("quadrature", seed=1).loo("observation")
+    assert seen == {"solve_triangular": {1}, "lstsq": {1}, "_without_rows": {1}}

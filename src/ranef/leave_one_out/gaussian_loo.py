@@ -28,6 +28,7 @@ from ranef.leave_one_out.gaussian_densities import HeldOut, held_out
 from ranef.likelihood.linear.crossproducts import cross_products
 from ranef.numerics.bridge_sampling import bridge
 from ranef.numerics.importance_sampling import good_khat
+from ranef.numerics.matrices import threads_for
 from ranef.posterior import laplace
 from ranef.posterior.linear_posterior import LinearPosterior, target_of
 from ranef.posterior.quadrature import lattice as lattices
@@ -142,9 +143,10 @@ def exact_scores(
     """
     held = held_out(exact.target, design, units)
     check_left_proper(design, units, priors)
-    elpd, lpd, error, anew = integrated(
-        held, np.arange(units.size), exact, design, priors, executor=executor
-    )
+    with threads_for(held.C.shape[1]):
+        elpd, lpd, error, anew = integrated(
+            held, np.arange(units.size), exact, design, priors, executor=executor
+        )
     estimates = (elpd, lpd, np.full(units.size, np.nan), error)
     return Scores.of(units, estimates, anew, exact.lattice.log_density.size, "quadrature")
 

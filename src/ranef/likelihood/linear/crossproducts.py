@@ -27,7 +27,7 @@ from ranef.design.rows.rows import Rows, TermRows
 from ranef.errors import listed
 from ranef.likelihood.linear.crossed_rows import CrossedRows, crossed_rows
 from ranef.likelihood.linear.sums.level_sums import LevelSums, level_sums
-from ranef.numerics.matrices import orthonormal, spans
+from ranef.numerics.matrices import orthonormal, spans, threads_for
 from ranef.numerics.memory import check_memory
 
 SPARSE_SIZE = 500_000  # elements of a block of the rest from which on sparsity pays
@@ -148,6 +148,11 @@ def cross_products(design: Design) -> CrossProducts:
     Source: Bates et al. (2015), *Journal of Statistical Software* 67(1), section 3.4.
     """
     check_effects(design.sufficient.terms, design.sufficient.X.shape[1])
+    with threads_for(design.sufficient.X.shape[1]):
+        return _cross_products(design)
+
+
+def _cross_products(design: Design) -> CrossProducts:
     root = np.sqrt(design.sufficient.weights)
     Q, R = orthonormal(design.sufficient.X * root[:, None])
     y = design.sufficient.y - design.sufficient.offset

@@ -18,6 +18,7 @@ from ranef._typing import Array, Codes
 from ranef.design.groups import transposed
 from ranef.design.rows.pair_sums import PairSums
 from ranef.design.rows.rows import Rows, TermRows
+from ranef.numerics.matrices import threads_for
 
 
 class LevelSums(ABC):
@@ -66,10 +67,11 @@ def level_sums(rows: Rows, bases: Sequence[Array], fixed: Array) -> LevelSums:
     """
     if rows.condensed is None or rows.condensed.pairs is None:
         root = np.sqrt(rows.weights)[:, None]
-        columns = [
-            linalg.solve_triangular(T, (term.columns * root).T, trans="T").T
-            for term, T in zip(rows.terms, bases, strict=True)
-        ]
+        with threads_for(0):
+            columns = [
+                linalg.solve_triangular(T, (term.columns * root).T, trans="T").T
+                for term, T in zip(rows.terms, bases, strict=True)
+            ]
         return _OfRows(rows.terms, columns, fixed)
     return _OfPairs(rows.condensed.pairs.of_bases(tuple(bases)), fixed)
 
