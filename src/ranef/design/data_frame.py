@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from ranef._typing import Array, Codes, Places
+from ranef._typing import Array, Codes, Flags, Places
 from ranef.arguments import is_one_of
 from ranef.design.columns.written_labels import kinds_of, readings, typed
 from ranef.errors import DataError, DataWarning, FormulaError, listed, suggestion, warn
@@ -141,10 +141,9 @@ def complete_rows(
         If no row is left, if `missing="raise"` and a value is missing, or if weights are not
         positive or not finite.
     """
-    absent = _absent(columns, {f"{weights_as}=": weights, "offset=": offset})
-    incomplete = absent.to_numpy().any(axis=1)
-    rows = absent.index[incomplete]
-    report_missing(absent.sum().to_dict(), len(rows), len(columns), missing, rows)
+    absent, incomplete = _absent(columns, {f"{weights_as}=": weights, "offset=": offset})
+    rows = columns.index[incomplete]
+    report_missing(absent, len(rows), len(columns), missing, rows)
     if len(rows):
         columns = columns.loc[~incomplete]
         weights, offset = (v if v is None else v[~incomplete] for v in (weights, offset))
@@ -163,20 +162,23 @@ def complete_new_rows(
     DataWarning
         When a row is incomplete, and so has no prediction.
     """
-    absent = _absent(columns, {"offset=": offset})
-    incomplete = absent.to_numpy().any(axis=1)
+    absent, incomplete = _absent(columns, {"offset=": offset})
     if incomplete.any():
-        rows, counts = absent.index[incomplete], _counts(absent.sum().to_dict())
+        rows, counts = columns.index[incomplete], _counts(absent)
         message = f"nan is predicted for {len(rows)} of {len(columns)} rows, for missing values in "
         warn(f"{message}{counts}: {listed(rows)}.", DataWarning)
     known = np.zeros(len(columns)) if offset is None else offset
     return columns.loc[~incomplete], known[~incomplete], np.flatnonzero(~incomplete)
 
 
-def _absent(columns: pd.DataFrame, others: Mapping[str, Array | None]) -> pd.DataFrame:
-    """Return where values are missing, in columns and in other numbers."""
+def _absent(
+    columns: pd.DataFrame, others: Mapping[str, Array | None]
+) -> tuple[dict[str, int], Flags]:
+    """Return how many values columns and other numbers miss, and which rows miss any."""
     numbers = {name: np.isnan(values) for name, values in others.items() if values is not None}
-    return columns.isna().assign(**numbers) if numbers else columns.isna()
+    are_absent = np.column_stack([columns.isna().to_numpy(dtype=bool), *numbers.values()])
+    counts = are_absent.sum(axis=0).tolist()
+    return dict(zip([*columns, *numbers], counts, strict=True)), are_absent.any(axis=1)
 
 
 def _counts(absent: Mapping[Any, int]) -> str:
