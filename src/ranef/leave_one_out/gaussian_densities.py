@@ -288,7 +288,9 @@ class HeldOut:
                 log_ratio += (rss_without - rss) / sigma**2
             log_ratio += shares.log_det[:, index]
             log_ratio -= constant + 2 * self.n_rows[:, None] * np.log(sigma)
-        return np.where(np.isfinite(log_ratio), log_ratio / 2, np.nan)
+            log_ratio /= 2
+        log_ratio[~np.isfinite(log_ratio)] = np.nan
+        return log_ratio
 
 
 def _without_rows(total: Array, rows: Array, index: Places, sigma: Array) -> Array:

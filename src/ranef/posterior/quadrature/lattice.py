@@ -336,9 +336,10 @@ class Lattice(WithoutCaches):
 
     def outermost(self) -> tuple[Flags, Places]:
         """Return the nodes with a neighbour outside the lattice, and the ends of the axis."""
-        keys, outer = _keys(self.z), np.zeros(len(self.z), dtype=bool)
+        known, outer = np.sort(_keys(self.z)), np.zeros(len(self.z), dtype=bool)
         for move in np.eye(self.z.shape[1], dtype=np.int64):
-            outer |= ~np.isin(_keys(self.z + move), keys) | ~np.isin(_keys(self.z - move), keys)
+            for neighbours in (self.z + move, self.z - move):
+                outer |= ~_are_among(_keys(neighbours), known)
         ends = np.array([0, len(self.axis) - 1] if len(self.axis) > 1 else [], dtype=np.intp)
         return outer, ends
 
@@ -482,7 +483,7 @@ def _grown_outwards(
         growing = new[new_logp > logp.max() - cut]
         around = np.sort((moves[:, None] + growing).ravel(), kind="stable")  # merges sorted runs
         around = around[np.diff(around, prepend=-1) > 0]
-        new = around[seen[np.searchsorted(seen[:-1], around)] != around]
+        new = around[~_are_among(around, seen)]
         seen = np.sort(np.concatenate([seen, new]), kind="stable")
     is_edge = np.zeros(len(keys), dtype=bool)
     if len(new):
@@ -493,6 +494,11 @@ def _grown_outwards(
 def _keys(places: Integers) -> Integers:
     """Return one number for each place, shape (N, dimension); no coordinate reaches 10,000."""
     return np.asarray((places + 10_000) @ 20_000 ** np.arange(places.shape[1], dtype=np.int64))
+
+
+def _are_among(keys: Integers, known: Integers) -> Flags:
+    """Return which keys are among others, which are sorted."""
+    return np.asarray(known[np.searchsorted(known[:-1], keys)] == keys)
 
 
 def _of_keys(keys: Integers, dimension: int) -> Integers:
