@@ -17,7 +17,7 @@ from scipy import linalg
 from ranef._typing import Array, Places
 from ranef.design.design import Design, full_rank
 from ranef.families.family import Family
-from ranef.likelihood.generalized.gauss_hermite import Likelihood, Rule, rule
+from ranef.likelihood.generalized.gauss_hermite import Likelihood, Rule, if_any, rule
 from ranef.likelihood.generalized.glmm import Generalized, prepare
 from ranef.likelihood.generalized.many_modes import log_densities, modes_of
 from ranef.likelihood.generalized.pieces import Piece, Points, go_together, pieces_of
@@ -209,12 +209,7 @@ class GeneralizedPosterior(LogPosterior):
 
     def evaluate(self, setting: Setting) -> Likelihood | None:
         """Return the likelihood of a setting, or None where it cannot be computed."""
-        try:
-            likelihood = self.model.likelihood(setting, self._u, self.n_agq)
-        except (NoModesError, np.linalg.LinAlgError):
-            return None
-        derivatives = (likelihood.rows, likelihood.psi, *likelihood.Lambdas)
-        return likelihood if all(np.isfinite(d).all() for d in derivatives) else None
+        return if_any(lambda: self.model.likelihood(setting, self._u, self.n_agq))
 
     @cached_property
     def term_changes(self) -> list[Array]:

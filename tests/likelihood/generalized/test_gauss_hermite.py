@@ -21,8 +21,8 @@ from nonlinear import (
 )
 from scipy import integrate, stats
 
-from ranef.likelihood.generalized.gauss_hermite import laplace, quadrature, rule
-from ranef.likelihood.generalized.pirls import find_modes
+from ranef.likelihood.generalized.gauss_hermite import if_any, laplace, quadrature, rule
+from ranef.likelihood.generalized.pirls import NoModesError, find_modes
 from ranef.likelihood.linear import blocked_cholesky
 from ranef.likelihood.linear.crossproducts import cross_products
 from ranef.likelihood.linear.reml import profiled
@@ -146,6 +146,19 @@ def test_the_gradient_holds_where_a_variance_is_zero():
     point = random_point(model, 9)
     point.theta[1:] = 0.0
     check_gradient(model, point, 5)
+
+
+def test_there_is_a_likelihood_only_where_it_and_its_derivatives_are_finite():
+    model = model_of(ONE, KNOWN["poisson"])
+    found = likelihood(model, random_point(model, 2), 1)
+
+    def fails():
+        raise NoModesError("there are none")
+
+    assert if_any(lambda: found) is found
+    assert if_any(lambda: replace(found, value=np.inf)) is None
+    assert if_any(lambda: replace(found, Lambdas=[np.nan * L for L in found.Lambdas])) is None
+    assert if_any(fails) is None
 
 
 def test_any_number_of_points_is_exact_for_the_normal_distribution():

@@ -16,7 +16,7 @@ Source: Pinheiro & Bates (1995), *J. Comput. Graph. Stat.* 4, 12-35; Liu & Pierc
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
@@ -25,7 +25,7 @@ import numpy as np
 from scipy import special
 
 from ranef._typing import Array, Codes
-from ranef.likelihood.generalized.pirls import Modes, Setting
+from ranef.likelihood.generalized.pirls import Modes, NoModesError, Setting
 from ranef.likelihood.linear import blocked_cholesky
 
 
@@ -200,6 +200,18 @@ class Likelihood:
     Lambdas: list[Array]
     psi: Array
     modes: Modes
+
+
+def if_any(likelihood: Callable[[], Likelihood]) -> Likelihood | None:
+    """Return a likelihood, or None where there is none or its derivatives are not finite."""
+    with np.errstate(all="ignore"):
+        try:
+            result = likelihood()
+        except (NoModesError, np.linalg.LinAlgError):
+            return None
+    derivatives = (result.rows, result.psi, *result.Lambdas)
+    is_finite = np.isfinite(result.value) and all(np.isfinite(d).all() for d in derivatives)
+    return result if is_finite else None
 
 
 def laplace_value(modes: Modes) -> float:

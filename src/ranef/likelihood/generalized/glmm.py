@@ -288,10 +288,9 @@ def users_likelihood(
     users = factors(theta, model.covariances)
     Lambdas = [sigma * T @ f for T, f in zip(model.bases, users, strict=True)]
     gamma = np.linalg.solve(model.to_users, beta)
-    try:
-        setting = model.at(gamma, Lambdas, psi)
-        likelihood = model.likelihood(setting, model.zeros(), n_agq)
-    except (NoModesError, np.linalg.LinAlgError):
+    setting = model.at(gamma, Lambdas, psi)
+    likelihood = gauss_hermite.if_any(lambda: model.likelihood(setting, model.zeros(), n_agq))
+    if likelihood is None:
         nowhere = dict.fromkeys(own_parameters, np.nan)
         return UsersLikelihood(-np.inf, theta * np.nan, beta * np.nan, nowhere)
     slopes = [sigma * T.T @ slope for T, slope in zip(model.bases, likelihood.Lambdas, strict=True)]

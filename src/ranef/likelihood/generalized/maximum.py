@@ -21,9 +21,9 @@ from ranef.covariances.covariance import factors, pull_back, simplest, theta_of
 from ranef.errors import Convergence, FitError
 from ranef.families.family import Family
 from ranef.likelihood.estimate import Estimate
-from ranef.likelihood.generalized import gauss_hermite
+from ranef.likelihood.generalized.gauss_hermite import Likelihood, if_any, laplace
 from ranef.likelihood.generalized.glmm import Generalized, diagonal_parts
-from ranef.likelihood.generalized.pirls import Modes, NoModesError, find_modes
+from ranef.likelihood.generalized.pirls import Modes, find_modes
 from ranef.likelihood.linear import blocked_cholesky
 from ranef.likelihood.linear.optimum.starts import FEW_ROWS, starts_from
 from ranef.likelihood.linear.reml import MIN_RELATIVE_SD, Report, smallest_sd, users_theta
@@ -73,9 +73,7 @@ class Vector:
         """Return the vector of parameters."""
         return np.concatenate([gamma[: self.p], self.model.family.linked(psi), theta])
 
-    def objective(
-        self, x: Array, likelihood: gauss_hermite.Likelihood | None
-    ) -> tuple[float, Array]:
+    def objective(self, x: Array, likelihood: Likelihood | None) -> tuple[float, Array]:
         """Return -2 log-likelihood and its gradient; infinite where there is no likelihood."""
         if likelihood is None:
             return np.inf, np.zeros_like(x)
@@ -153,21 +151,9 @@ def joint_objective(model: Generalized, u: list[Array], n_agq: int) -> Objective
     def objective(x: Array) -> tuple[float, Array]:
         gamma, psi, Lambdas = vector.parts(x)
         setting = model.at(gamma, Lambdas, psi)
-        return vector.objective(x, _quietly(lambda: model.likelihood(setting, u, n_agq)))
+        return vector.objective(x, if_any(lambda: model.likelihood(setting, u, n_agq)))
 
     return objective
-
-
-def _quietly(likelihood: Callable[[], gauss_hermite.Likelihood]) -> gauss_hermite.Likelihood | None:
-    """Return a likelihood, or None where there is none."""
-    with np.errstate(all="ignore"):
-        try:
-            result = likelihood()
-        except (NoModesError, np.linalg.LinAlgError):
-            return None
-    derivatives = (result.rows, result.psi, *result.Lambdas)
-    is_finite = np.isfinite(result.value) and all(np.isfinite(d).all() for d in derivatives)
-    return result if is_finite else None
 
 
 type _Start = tuple[Array, Modes]  # links of own parameters and theta, and conditional modes there
@@ -190,9 +176,7 @@ class _Stage:
         return self.optimum.x, self.modes
 
 
-def _likelihood(
-    model: Generalized, x: Array, u: list[Array], gamma: Array
-) -> gauss_hermite.Likelihood | None:
+def _likelihood(model: Generalized, x: Array, u: list[Array], gamma: Array) -> Likelihood | None:
     """Return Laplace's likelihood with the coefficients of the conditional modes, if there is one.
 
     Parameters
@@ -206,7 +190,7 @@ def _likelihood(
     """
     _, psi, Lambdas = Vector(model, joint=False).parts(x)
     setting = model.profile(Lambdas, psi)
-    return _quietly(lambda: gauss_hermite.laplace(setting, find_modes(setting, u, gamma)))
+    return if_any(lambda: laplace(setting, find_modes(setting, u, gamma)))
 
 
 def _start(model: Generalized, theta: Array) -> _Start | None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -25,8 +25,9 @@ from ranef.covariances.covariance import Covariance, factors, pull_back
 from ranef.covariances.triangular_factors import MIN_RELATIVE_SD, by_root, canonical
 from ranef.families.links import LOG, Link
 from ranef.likelihood.estimate import Estimate
+from ranef.likelihood.generalized.gauss_hermite import Likelihood, if_any
 from ranef.likelihood.generalized.glmm import Generalized
-from ranef.likelihood.generalized.pirls import NoModesError, find_modes
+from ranef.likelihood.generalized.pirls import find_modes
 from ranef.likelihood.linear import blocked_cholesky, reml
 from ranef.likelihood.linear.crossproducts import CrossProducts
 from ranef.likelihood.profile.likelihood_profile import Scale
@@ -391,22 +392,20 @@ class Nonlinear(Surface):
         self, gamma: Array, linked: Array, roots: Sequence[Array]
     ) -> tuple[float, Array, Array, list[Array]]:
         """Return the deviance and its derivatives by gamma, links of psi and roots."""
-        n_agq = self.estimate.n_agq
-        with np.errstate(all="ignore"):
-            try:
-                Lambdas = [canonical(root) for root in roots] if n_agq > 1 else roots
-                setting = self.model.at(gamma, Lambdas, self.model.family.unlinked(linked))
-                result = self.model.likelihood(setting, self._u, n_agq)
-                slopes = result.Lambdas
-                if n_agq > 1:
-                    slopes = list(map(by_root, roots, Lambdas, slopes))
-                value, by_gamma = -2 * result.value, -2 * self.model.X.T @ result.rows
-                derivatives = by_gamma, result.psi, *slopes
-                if np.isfinite(value) and all(np.isfinite(d).all() for d in derivatives):
-                    return value, by_gamma, -2 * result.psi, [-2 * slope for slope in slopes]
-            except (NoModesError, np.linalg.LinAlgError):
-                pass
-        return np.inf, 0 * gamma, 0 * linked, [np.zeros_like(root) for root in roots]
+        model, n_agq = self.model, self.estimate.n_agq
+
+        def likelihood() -> Likelihood:
+            Lambdas = [canonical(root) for root in roots] if n_agq > 1 else roots
+            setting = model.at(gamma, Lambdas, model.family.unlinked(linked))
+            result = model.likelihood(setting, self._u, n_agq)
+            if n_agq == 1:
+                return result
+            return replace(result, Lambdas=list(map(by_root, roots, Lambdas, result.Lambdas)))
+
+        if (result := if_any(likelihood)) is None:
+            return np.inf, 0 * gamma, 0 * linked, [np.zeros_like(root) for root in roots]
+        by_gamma = -2 * model.X.T @ result.rows
+        return -2 * result.value, by_gamma, -2 * result.psi, [-2 * S for S in result.Lambdas]
 
 
 @dataclass(frozen=True, eq=False)
