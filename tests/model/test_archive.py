@@ -167,6 +167,15 @@ def test_what_differs_is_not_the_same(first, second):
     assert not same(first, second)
 
 
+def test_arrays_may_be_the_same_but_for_rounding():
+    first = {"a": (np.array([1.0, 1e6]), np.arange(3))}
+    second = {"a": (np.array([1.001, 1e6]), np.arange(3))}
+    assert same(first, second, rounding=1e-8)
+    assert not same(first, second)
+    assert not same(first, second, rounding=1e-12)
+    assert not same(first, {"a": (first["a"][0][:1], np.arange(3))}, rounding=1e-8)
+
+
 # ------------------------------------------------------------------------ what is no such file
 
 

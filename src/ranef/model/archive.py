@@ -148,16 +148,23 @@ def unpack(packed: Any, arrays: Mapping[str, NDArray[Any]], kinds: Kinds) -> Any
     return readers[kind](said)
 
 
-def same(first: Any, second: Any) -> bool:
-    """Whether two values that files hold are the same, arrays number by number."""
+def same(first: Any, second: Any, *, rounding: float = 0.0) -> bool:
+    """Whether two values that files hold are the same, arrays number by number.
+
+    With `rounding` numbers of arrays may differ by that share of the largest one.
+    """
     if isinstance(first, np.ndarray) and isinstance(second, np.ndarray):
-        return first.dtype == second.dtype and np.array_equal(
-            first, second, equal_nan=first.dtype.kind == "f"
-        )
+        if rounding:
+            size = rounding * np.abs(first).max(initial=0.0)
+            return first.shape == second.shape and np.allclose(first, second, rounding, size)
+        is_float = first.dtype.kind == "f"
+        return first.dtype == second.dtype and np.array_equal(first, second, equal_nan=is_float)
     if isinstance(first, Mapping) and isinstance(second, Mapping):
-        return list(first) == list(second) and all(same(first[key], second[key]) for key in first)
+        pairs = [(first[key], second.get(key)) for key in first]
+        return list(first) == list(second) and all(same(*pair, rounding=rounding) for pair in pairs)
     if isinstance(first, list | tuple) and isinstance(second, list | tuple):
-        return len(first) == len(second) and all(map(same, first, second))
+        pairs = list(zip(first, second, strict=False))
+        return len(first) == len(second) and all(same(*pair, rounding=rounding) for pair in pairs)
     if isinstance(first, float) and isinstance(second, float):
         return first == second or (math.isnan(first) and math.isnan(second))
     return type(first) is type(second) and bool(first == second)

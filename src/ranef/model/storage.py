@@ -154,7 +154,7 @@ def kept(
     if file_path(path).exists():
         stored = open_file(path)
         is_same = same(stored.request, request) and _is_said(stored.model, said(engine))
-        if is_same and _are_close(stored.matrices, matrices(engine.design)):
+        if is_same and same(stored.matrices, matrices(engine.design), rounding=CLOSE):
             return restored(stored, engine)
     fit = make()
     save(path, engine, records_of(fit), request)
@@ -199,7 +199,7 @@ def _is_said(stored: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
         return same(stored, now)
     one, other = ({**model, SUMMARY: None} for model in (stored, now))
     moments = (stored_summary.moments_of(model[SUMMARY]) for model in (stored, now))
-    return same(one, other) and _are_close(*moments)
+    return same(one, other) and same(*moments, rounding=CLOSE)
 
 
 def _by_name(setting: Mapping[str, Any]) -> dict[str, Any]:
@@ -272,20 +272,6 @@ def matrices(design: Design) -> dict[str, Any]:
     }
 
 
-def _are_close(first: Any, second: Any) -> bool:
-    """Whether the matrices of two designs are the same but for rounding."""
-    if isinstance(first, np.ndarray) and isinstance(second, np.ndarray):
-        size = np.abs(first).max(initial=0.0)
-        return first.shape == second.shape and np.allclose(
-            first, second, rtol=CLOSE, atol=CLOSE * size
-        )
-    if isinstance(first, Mapping) and isinstance(second, Mapping):
-        return list(first) == list(second) and all(_are_close(first[k], second[k]) for k in first)
-    if isinstance(first, tuple) and isinstance(second, tuple):
-        return len(first) == len(second) and all(map(_are_close, first, second))
-    return bool(first == second)
-
-
 # ------------------------------------------------------------------------------------- the fit
 
 
@@ -329,7 +315,7 @@ def restored(stored: Stored, engine: SharedEngine) -> Fit:
     FitError
         If the model has other matrices than when the fit was saved.
     """
-    if not _are_close(stored.matrices, matrices(engine.design)):
+    if not same(stored.matrices, matrices(engine.design), rounding=CLOSE):
         raise FitError(
             f"the fit in `{stored.path}` was saved with other model matrices than its formula and "
             "data give here: functions= that compute something else, or another version of ranef."
