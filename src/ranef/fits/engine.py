@@ -15,8 +15,8 @@ import numpy as np
 
 from ranef._typing import Array, Executor, FilePath, Flags, Places
 from ranef.design.design import Design
-from ranef.design.rows.rows import TermRows
 from ranef.leave_one_out import elpd
+from ranef.likelihood import mixed_model_equations
 from ranef.likelihood.estimate import Estimate, FittedModel, Replicates
 from ranef.likelihood.profile import likelihood_profile
 from ranef.posterior import draws, marginal_likelihood, prior_sensitivity, savage_dickey
@@ -24,37 +24,6 @@ from ranef.priors.assignment import Priors
 
 if TYPE_CHECKING:
     import pandas as pd
-    from scipy import sparse
-
-
-class Equations(Protocol):
-    """The joint errors of estimated fixed and random effects, beta-hat and b-hat.
-
-    The error b-hat - b is e - A (beta-hat - beta), and e, independent of beta-hat, is the error at
-    known fixed effects.
-    """
-
-    @property
-    def modes_by_fixed(self) -> list[Array]:
-        """A, by how much modes fall as fixed effects rise, shape (m, k, p), term by term."""
-
-    def conditional_variances(self, terms: Sequence[TermRows]) -> Array:
-        """Return the variance of z'e of rows, shape (n,); effects of new levels are left out."""
-
-    def variances_of_sums(self, sums: Sequence[sparse.csr_array]) -> Array:
-        """Return the variances of sums of e, shape (r,); of each term (r, m k) coefficients."""
-
-    def conditional_draws(self, n: int, rng: np.random.Generator) -> list[Array]:
-        """Return n draws of e, shape (n, m, k), term by term."""
-
-    @property
-    def fitted_by_fixed(self) -> Array:
-        """By how much fitted values rise as fixed effects do, shape (n, p)."""
-
-    @property
-    def leverages(self) -> Array:
-        """By how much each fitted value rises with its own response, shape (n,)."""
-
 
 OF_MODEL = ("design", "family", "engine")  # fields of a fit that a model makes again
 
@@ -232,7 +201,7 @@ class Engine[F](Protocol):
         """
 
     @abstractmethod
-    def equations(self, model: FittedModel) -> Equations:
+    def equations(self, model: FittedModel) -> mixed_model_equations.MixedModelEquations:
         """Return Henderson's mixed-model equations at the estimates: the errors of all effects."""
 
     @abstractmethod

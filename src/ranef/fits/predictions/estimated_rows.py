@@ -13,8 +13,9 @@ from ranef.design.new_data.new_rows import NewRows, own_rows
 from ranef.design.rows.rows import TermRows
 from ranef.families.derivatives import differenced
 from ranef.fits import bootstrap_table
-from ranef.fits.engine import Engine, Equations
+from ranef.fits.engine import Engine
 from ranef.fits.predictions import prediction_table
+from ranef.likelihood import mixed_model_equations
 from ranef.likelihood.estimate import FittedModel
 from ranef.likelihood.predictions import (
     Draws,
@@ -29,7 +30,7 @@ from ranef.posterior.draws import check_room
 DRAWS = 1000  # around estimates, where no number is asked for
 OBSERVATIONS = 4000  # that are drawn for the interval of one
 
-type Solved = Callable[[], Equations]
+type Solved = Callable[[], mixed_model_equations.MixedModelEquations]
 type Replicate = tuple[Array, Array, list[Array], tuple[list[Array], list[Array]]]
 """Fixed effects, own parameters, a root of each covariance; modes and their covariances."""
 
