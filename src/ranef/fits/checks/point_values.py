@@ -20,24 +20,17 @@ def values_at(fit: Any) -> FittedModel:
         return fitted
     design, parameters = fit.design, dict(fit.parameters)
     sigma = parameters.pop("sigma", 1.0)
-    effects = fit.marginals.effect_moments
-    covs = [fit.varcorr().cov[term.label].to_numpy() for term in design.terms]
-    theta = fit.theta
-    shapes = [term.covariance for term in design.terms]
     estimate = Estimate(
-        theta=theta,
-        Lambdas=tuple(factors(theta, shapes)),
+        theta=(theta := fit.theta),
+        Lambdas=tuple(factors(theta, [term.covariance for term in design.terms])),
         beta=fit.fixef().to_numpy(),
         vcov=fit.vcov().to_numpy(),
         sigma=sigma,
-        b=tuple(mean for mean, _ in effects),
-        b_cov=tuple(
-            sd[:, :, None] ** 2 * np.eye(len(cov))
-            for (_, sd), cov in zip(effects, covs, strict=True)
-        ),
+        b=(),  # nothing that is computed here asks for effects
+        b_cov=(),
         objective=np.nan,
         loglik=np.nan,
-        singular=(False,) * len(covs),
+        singular=(),
         convergence=Convergence.CHECKED,
         decrement=np.nan,
         evaluations=0,

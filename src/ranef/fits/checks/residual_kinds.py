@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 import scipy
-from scipy import linalg, sparse
+from scipy import linalg
 
 from ranef._typing import Array, Places
 from ranef.arguments import check_choice
-from ranef.design.design import Design
+from ranef.design.groups import row_components
 from ranef.errors import FitError, listed
 from ranef.fits.checks.point_values import values_at
 
@@ -120,7 +120,7 @@ def whitened(fit: Any, left: Array) -> Array:
 def _covariances(fit: Any) -> Iterator[tuple[Places, Array]]:
     """Yield sets of rows that depend on each other, and the covariance of their responses."""
     design, model = fit.design, values_at(fit)
-    codes = components(design)
+    codes = row_components([term.codes for term in design.rows.terms] or [np.arange(design.n_obs)])
     order = np.argsort(codes, kind="stable")
     for rows in np.split(order, np.cumsum(np.bincount(codes))[:-1]):
         if len(rows) > MAX_COMPONENT:
@@ -136,19 +136,3 @@ def _covariances(fit: Any) -> Iterator[tuple[Places, Array]]:
             same = term.codes[rows][:, None] == term.codes[rows]
             covariance += same * (half @ half.T)
         yield rows, covariance
-
-
-def components(design: Design) -> Places:
-    """Return for each row the number of the set of rows that depend on each other."""
-    n, places, starts = design.n_obs, [], design.n_obs
-    for term in design.rows.terms:
-        places.append(starts + term.codes)
-        starts += term.n_levels
-    if not places:
-        return np.arange(n)
-    ends = np.concatenate(places)
-    rows = np.tile(np.arange(n), len(places))
-    graph = sparse.coo_array((np.ones(len(rows)), (rows, ends)), shape=(starts, starts))
-    return np.asarray(
-        sparse.csgraph.connected_components(graph, directed=False)[1][:n], dtype=np.intp
-    )
