@@ -480,10 +480,6 @@ class Fit(WithoutCaches, Anew, Explained, Pictures, Checks, Studies, Pooling, Ex
     ) -> prediction_table.Intervals:
         """Return the way to standard deviations and intervals of rows."""
 
-    @abstractmethod
-    def _drawn(self, n: int, rng: np.random.Generator) -> Draws:
-        """Return parameters and random effects for n data sets."""
-
     # -------------------------------------------------------------------------- printing
 
     @property

@@ -15,7 +15,6 @@ from ranef.covariances.covariance import sd_and_corr
 from ranef.design.design import Design
 from ranef.design.new_data.new_rows import NewRows
 from ranef.errors import Convergence, FitError, probability
-from ranef.families.family import Family
 from ranef.fits import bootstrap_table, diagnostics, tables
 from ranef.fits.engine import Engine
 from ranef.fits.fit import Fit
@@ -79,10 +78,6 @@ class PointFit(PointMatrices, Fit):
     (319.6543, 49.5101)
     """
 
-    design: Design
-    family: Family
-    method: str
-    estimate: Estimate
     engine: Engine[Fit] | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -334,10 +329,6 @@ class PointFit(PointMatrices, Fit):
         return self.estimate.sigma
 
     @property
-    def parameters(self) -> dict[str, float]:
-        return self.fitted_model.parameters
-
-    @property
     def theta(self) -> Array:
         return self.estimate.theta.copy()
 
@@ -440,11 +431,6 @@ class PointFit(PointMatrices, Fit):
         ratio = fixed["estimate"] / fixed["se"].where(fixed["se"] > 0)  # none of what is known
         fixed["t" if self.family.is_linear and not self.knows_sigma else "z"] = ratio
         return fixed.join(self.confint()), "Fixed effects, with 95 % Wald intervals"
-
-    @property
-    def approximation(self) -> str:
-        """How the random effects of a generalised model were integrated out; empty for others."""
-        return self.fitted_model.approximation
 
     def _figures(self) -> str:
         is_plain = self.method == "ml" and not self.family.is_linear

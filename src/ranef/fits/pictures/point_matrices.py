@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-from abc import ABC
-
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import sparse
 
 from ranef._typing import Array
-from ranef.design.design import Design
 from ranef.errors import FitError
-from ranef.families.family import Family
 from ranef.likelihood import textbook_matrices
-from ranef.likelihood.estimate import Estimate
+from ranef.likelihood.estimate import FittedModel
 
 
-class PointMatrices(ABC):
+class PointMatrices(FittedModel):
     """The matrices that a point fit has of its model."""
-
-    design: Design
-    family: Family
-    estimate: Estimate
 
     def lambda_blocks(self) -> dict[str, pd.DataFrame]:
         """Return each term's relative covariance factor, k x k, by label."""
