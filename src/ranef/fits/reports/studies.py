@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Unpack
 
@@ -13,11 +12,14 @@ from scipy import linalg, special
 from ranef._typing import Array, Axes, Style
 from ranef.design.design import Design
 from ranef.design.labels import sd_name
+from ranef.design.new_data.new_rows import own_rows
 from ranef.errors import FitError, probability
 from ranef.fits.fitted import Fitted
+from ranef.fits.predictions import prediction_table
+from ranef.likelihood.predictions import NormalRows
 from ranef.plots import forest
-from ranef.posterior.draws import covariances_of, hdi
-from ranef.posterior.quadrature import marginal_densities, moments
+from ranef.posterior.draws import covariances_of
+from ranef.posterior.quadrature import moments
 from ranef.printing.frames import captioned
 from ranef.printing.summary import Summary
 
@@ -84,15 +86,14 @@ class Studies(Fitted):
         self._check_known("a forest")
         prob, rows, settings = probability(prob), self.design.rows, settings_of(self)
         half = special.ndtri(0.5 + prob / 2) * settings.sigma[0] / np.sqrt(rows.weights)
-        found = intervals(settings.weights, row_means(self.design, settings), prob)
-        table = pd.DataFrame(found, columns=["estimate", "lower", "upper"])
+        table = _means_table(self, row_means(self.design, settings), prob)
         own = {"own": rows.y, "own_lower": rows.y - half, "own_upper": rows.y + half}
         table = pd.DataFrame({"kind": "study", "label": _labels(self.design)} | own).join(table)
         if self.design.fixed == ("Intercept",) and _only_intercepts(self.design):
             ends = {"mean": self._common(prob)}
             if self.design.terms:
-                ends["new"] = interval(settings.weights, *new_means(settings), prob)
-            more = pd.DataFrame(list(ends.values()), columns=["estimate", "lower", "upper"])
+                ends["new"] = _means_table(self, new_mean(settings), prob).iloc[0]
+            more = pd.DataFrame(list(ends.values()), columns=table.columns[-3:])
             more.insert(0, "label", list(ends))
             more.insert(0, "kind", list(ends))
             table = pd.concat([table, more], ignore_index=True)[list(table.columns)]
@@ -272,9 +273,6 @@ def _cochran(design: Design, sigma2: float) -> tuple[float, int, float]:
 # ---------------------------------------------------------------------------- the mean of each row
 
 
-MIN_RELATIVE_SD = 1e-6  # of a component of a mixture, over the largest: below is rounding
-
-
 @dataclass(frozen=True, eq=False)
 class Settings:
     """Covariances with the distribution of beta given them; there may be several.
@@ -298,10 +296,10 @@ class Settings:
     sigma: Array
 
 
-def row_means(design: Design, settings: Settings) -> tuple[Array, Array]:
-    """Return mean and sd of the mean of each row in every setting, shape (C, n)."""
+def row_means(design: Design, settings: Settings) -> NormalRows:
+    """Return the mean of each row, in every setting."""
     rows = design.rows
-    means, sds = (np.empty((len(settings.weights), design.n_obs)) for _ in range(2))
+    means, variances = (np.empty((len(settings.weights), design.n_obs)) for _ in range(2))
     y, pairs = rows.y - rows.offset, [t.codes[:, None] == t.codes for t in rows.terms]
     for c, (beta, beta_cov) in enumerate(zip(settings.beta, settings.beta_cov, strict=True)):
         G = np.zeros((design.n_obs, design.n_obs))
@@ -312,33 +310,24 @@ def row_means(design: Design, settings: Settings) -> tuple[Array, Array]:
         B = rows.X - A @ rows.X
         means[c] = rows.offset + rows.X @ beta + A @ (y - rows.X @ beta)
         variance = np.diag(G) - (A * G).sum(axis=1) + ((B @ beta_cov) * B).sum(axis=1)
-        sds[c] = np.sqrt(np.maximum(variance, 0.0))
-    return means, sds
+        variances[c] = np.maximum(variance, 0.0)
+    return _normal(settings, means, variances)
 
 
-def new_means(settings: Settings) -> tuple[Array, Array]:
-    """Return mean and sd of the mean of a new level of every term, intercepts all of them, (C,)."""
+def new_mean(settings: Settings) -> NormalRows:
+    """Return the mean of a new level of every term, intercepts all of them."""
     variance = settings.beta_cov[:, 0, 0] + sum(cov[:, 0, 0] for cov in settings.covs)
-    return settings.beta[:, 0], np.sqrt(variance)
+    return _normal(settings, settings.beta[:, :1], variance[:, None])
 
 
-def interval(weights: Array, means: Array, sds: Array, prob: float) -> tuple[float, float, float]:
-    """Return the mean of a mixture of normals, and its highest density interval."""
-    mean = float(weights @ means)
-    if len(weights) == 1:
-        half = float(special.ndtri(0.5 + prob / 2) * sds[0])
-        return mean, mean - half, mean + half
-    if not sds.any():  # draws of what nothing is left to be integrated out of
-        lower, upper = hdi(means[None], prob)
-        return mean, float(lower), float(upper)
-    return mean, *marginal_densities.mixture(
-        weights, means, np.maximum(sds, MIN_RELATIVE_SD * sds.max())
-    ).hdi(prob)
+def _normal(settings: Settings, means: Array, variances: Array) -> NormalRows:
+    return NormalRows(settings.weights, means, variances, np.zeros((1, 1)), np.empty((0, 1)))
 
 
-def intervals(
-    weights: Array, moments: tuple[Array, Array], prob: float
-) -> list[tuple[float, float, float]]:
-    """Return the mean and the interval of each column of means and sds, shape (C, n)."""
-    columns: Sequence[tuple[Array, Array]] = list(zip(moments[0].T, moments[1].T, strict=True))
-    return [interval(weights, mean, sd, prob) for mean, sd in columns]
+def _means_table(fit: Fitted, normal: NormalRows, prob: float) -> pd.DataFrame:
+    """Return means with their intervals."""
+    tables, is_point = prediction_table, len(normal.weights) == 1
+    spread_of = tables.spread_of_estimate if is_point else tables.spread_of_posterior
+    rows, asked = own_rows(fit.design), tables.Question(kind="link", prob=prob)
+    _, lower, upper = spread_of(fit.family, rows, normal, asked, lambda _: normal.mean)
+    return pd.DataFrame({"estimate": normal.expected, "lower": lower, "upper": upper})
