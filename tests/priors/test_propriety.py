@@ -32,7 +32,7 @@ from ranef.priors.distributions import (
     StudentT,
     Uniform,
 )
-from ranef.priors.propriety import _moments, check_proper, is_proper_prior
+from ranef.priors.propriety import check_proper, is_proper_prior
 
 PROPER = "Give it a proper prior with priors=, such as HalfNormal or HalfStudentT."
 
@@ -495,7 +495,7 @@ def test_a_proper_prior_holds_a_flat_slope_back_if_its_tails_are_light(intercept
 )  # fmt: skip
 def test_the_order_of_the_moments(prior, order):
     """A prior with an order up to the number of flat effects is counted as one of them."""
-    assert _moments(prior) == order
+    assert prior.moments == order
 
 
 def test_brms_has_flat_slopes_and_a_t_intercept():

@@ -40,9 +40,14 @@ class Prior(ABC):
         return True
 
     @property
+    def moments(self) -> float:
+        """The order below which the prior has moments."""
+        return math.inf
+
+    @property
     def has_mean(self) -> bool:
         """Whether the prior has a finite mean."""
-        return True
+        return self.moments > 1
 
     def times(self, s: float) -> Self:
         """Return the prior with its scale multiplied by s; the same prior where it has none.
@@ -89,9 +94,9 @@ class StudentT(Prior):
     positive = False
 
     @property
-    def has_mean(self) -> bool:
-        """Whether the tails are light enough for a mean."""
-        return self.nu > 1
+    def moments(self) -> float:
+        """Its degrees of freedom."""
+        return self.nu
 
 
 @dataclass(frozen=True)
@@ -113,9 +118,9 @@ class HalfStudentT(Prior):
     positive = True
 
     @property
-    def has_mean(self) -> bool:
-        """Whether the tails are light enough for a mean."""
-        return self.nu > 1
+    def moments(self) -> float:
+        """Its degrees of freedom."""
+        return self.nu
 
 
 @dataclass(frozen=True)
@@ -125,7 +130,7 @@ class HalfCauchy(Prior):
     beta: float
     scales = ("beta",)
     positive = True
-    has_mean = False
+    moments = 1.0
 
 
 @dataclass(frozen=True)
@@ -168,9 +173,9 @@ class InverseGamma(Prior):
     positive = True
 
     @property
-    def has_mean(self) -> bool:
-        """Whether the tail is light enough for a mean."""
-        return self.alpha > 1
+    def moments(self) -> float:
+        """Its `alpha`."""
+        return self.alpha
 
 
 @dataclass(frozen=True)
@@ -231,7 +236,7 @@ class Flat(Prior):
 
     positive = True  # where its parameter is
     proper = False
-    has_mean = False
+    moments = 0.0
 
 
 @dataclass(frozen=True)

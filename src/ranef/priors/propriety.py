@@ -60,13 +60,10 @@ from ranef.priors.assignment import Priors
 from ranef.priors.distributions import (
     Constant,
     Gamma,
-    HalfCauchy,
-    HalfStudentT,
     InverseGamma,
     LogNormal,
     Prior,
     Relative,
-    StudentT,
     Uniform,
 )
 
@@ -217,7 +214,7 @@ def _check_pinned(design: Design, priors: Priors, names: Sequence[str], family: 
             "link, whose likelihood is not known to fall to zero fast enough as the linear "
             f"predictor goes to infinity. Give {_proper_ones(names)} with priors=, such as Normal."
         )
-    free = [_moments(prior) <= len(names) for prior in priors.beta]
+    free = [prior.moments <= len(names) for prior in priors.beta]
     fixed = tuple(name for name, is_free in zip(priors.fixed, free, strict=True) if is_free)
     X = _columns_of_priors(design, priors)[:, free]
     free_design = replace(design.with_rows(X=X), fixed=fixed)
@@ -229,15 +226,6 @@ def _check_pinned(design: Design, priors: Priors, names: Sequence[str], family: 
             f"{'it' if len(separated) == 1 else 'them'}. Give {_proper_ones(separated)} with "
             "priors=, such as Normal."
         )
-
-
-def _moments(prior: Prior) -> float:
-    """Return the order below which a prior has moments."""
-    if isinstance(prior, StudentT | HalfStudentT):
-        return prior.nu
-    if isinstance(prior, HalfCauchy | InverseGamma):
-        return 1.0 if isinstance(prior, HalfCauchy) else prior.alpha
-    return math.inf if prior.proper else 0.0
 
 
 def _flat_on(names: Sequence[str]) -> str:
