@@ -14,7 +14,6 @@ import shutil
 import sys
 import threading
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -53,15 +52,7 @@ class _Job:
         return f"{self.doing}: {self.done:.0f}{of}"
 
 
-class _Screen(ABC):
-    """Where a line can be written over."""
-
-    @abstractmethod
-    def write(self, line: str) -> None:
-        """Write a line in place of the last one."""
-
-
-class _Terminal(_Screen):
+class _Terminal:
     """The last line of a terminal."""
 
     def write(self, line: str) -> None:
@@ -70,7 +61,7 @@ class _Terminal(_Screen):
         sys.stderr.flush()
 
 
-class _Notebook(_Screen):
+class _Notebook:
     """One output below the cell, which is written over."""
 
     def __init__(self) -> None:
@@ -89,7 +80,7 @@ class _Display:
     is_silent: bool = False
     since: float = 0.0
     looked: float = 0.0
-    screen: _Screen | None = None
+    screen: _Terminal | _Notebook | None = None
 
     def begin(self, job: _Job) -> None:
         """Note a job; the first starts the clock."""
