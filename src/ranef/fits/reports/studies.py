@@ -92,7 +92,7 @@ class Studies(Fitted):
         if self.design.fixed == ("Intercept",) and _only_intercepts(self.design):
             ends = {"mean": self._common(prob)}
             if self.design.terms:
-                ends["new"] = _means_table(self, new_mean(settings), prob).iloc[0]
+                ends["new"] = tuple(_means_table(self, new_mean(settings), prob).iloc[0])
             more = pd.DataFrame(list(ends.values()), columns=table.columns[-3:])
             more.insert(0, "label", list(ends))
             more.insert(0, "kind", list(ends))
