@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from ranef._typing import Array, Executor, FilePath, Flags, Places
-from ranef.design.design import Design
 from ranef.leave_one_out import elpd
 from ranef.likelihood import mixed_model_equations
-from ranef.likelihood.estimate import Estimate, FittedModel, Replicates
+from ranef.likelihood.estimate import FittedModel, Replicates
 from ranef.likelihood.profile import likelihood_profile
 from ranef.posterior import draws, marginal_likelihood, prior_sensitivity, savage_dickey
 from ranef.priors.assignment import Priors
@@ -180,7 +179,7 @@ class Engine[F](Protocol):
         self,
         model: FittedModel,
         n: int,
-        statistic: Callable[[Design, Estimate], Array],
+        statistic: Callable[[FittedModel], Array],
         *,
         all_parameters: bool,
         seed: int | None,
@@ -193,7 +192,7 @@ class Engine[F](Protocol):
         model : FittedModel
         n : int
         statistic : callable
-            From a design and its estimate to numbers.
+            From a refit, the model with another response and estimate, to numbers.
         all_parameters : bool
             Whether these are all parameters, in the order of `design.labels.parameter_names`.
         seed : int, optional

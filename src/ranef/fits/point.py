@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,7 +13,6 @@ import pandas as pd
 from ranef._typing import Array, Executor, Seed
 from ranef.arguments import check_choice, check_options, check_seed
 from ranef.covariances.covariance import sd_and_corr
-from ranef.design.design import Design
 from ranef.design.new_data.new_rows import NewRows
 from ranef.errors import Convergence, FitError, probability
 from ranef.fits import bootstrap_table, diagnostics, tables
@@ -31,7 +31,7 @@ from ranef.fits.predictions.estimated_rows import (
     means_of_likelihood,
 )
 from ranef.fits.reports.tidy_tables import correlation_of_fixed
-from ranef.likelihood.estimate import Estimate, FittedModel
+from ranef.likelihood.estimate import FittedModel
 from ranef.likelihood.predictions import Draws
 from ranef.likelihood.profile import likelihood_profile
 from ranef.printing.frames import captioned
@@ -310,9 +310,9 @@ class PointFit(PointMatrices, Fit):
         of_fit = PointFit.estimates if statistic is None else statistic
         original = bootstrap_table.numbers_of(of_fit(self))
         replicates = self.asked.replicate(
-            self.fitted_model,
+            replace(self, engine=None),
             n,
-            _StatisticOfFit(replace(self, engine=None), of_fit, tuple(original.index)),
+            partial(_numbers_of_refit, of_fit, tuple(original.index)),
             all_parameters=statistic is None,
             seed=check_seed(seed),
             executor=executor,
@@ -482,21 +482,14 @@ class PointFit(PointMatrices, Fit):
         return notes
 
 
-@dataclass(frozen=True, eq=False)
-class _StatisticOfFit:
-    """A user's function of a fit as a function of designs and estimates."""
-
-    fit: PointFit
-    of_fit: Callable[[PointFit], Any]
-    names: tuple[object, ...]
-
-    def __call__(self, design: Design, estimate: Estimate) -> Array:
-        numbers = bootstrap_table.numbers_of(
-            self.of_fit(replace(self.fit, design=design, estimate=estimate))
+def _numbers_of_refit(
+    of_fit: Callable[[PointFit], Any], names: tuple[object, ...], refit: Any
+) -> Array:
+    """Return what a user's function says of a refit, whose names are those of the data's fit."""
+    numbers = bootstrap_table.numbers_of(of_fit(refit))
+    if tuple(numbers.index) != names:
+        raise FitError(
+            "the statistic must have the same names for every fit; it has "
+            f"{list(numbers.index)} for a replicate, {list(names)} for the data."
         )
-        if tuple(numbers.index) != self.names:
-            raise FitError(
-                "the statistic must have the same names for every fit; it has "
-                f"{list(numbers.index)} for a replicate, {list(self.names)} for the data."
-            )
-        return np.asarray(numbers, dtype=np.float64)
+    return np.asarray(numbers, dtype=np.float64)

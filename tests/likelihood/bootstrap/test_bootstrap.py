@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ from scipy import stats
 
 import ranef as rf
 from ranef.errors import FitError
-from ranef.fits.point import _StatisticOfFit
+from ranef.fits.point import _numbers_of_refit
 from ranef.likelihood.bootstrap import bootstrap
 from ranef.likelihood.bootstrap.bootstrap import (
     null_statistics,
@@ -161,10 +162,10 @@ def sd_ratio(fit):
 
 
 def test_the_work_can_be_sent_to_other_processes(sleep):
-    of_fit = _StatisticOfFit(replace(sleep, engine=None), sd_ratio, ("statistic",))
+    of_refit = partial(_numbers_of_refit, sd_ratio, ("statistic",))
     for task in (
         bootstrap._together(sleep.fitted_model),
-        bootstrap._RowByRow(sleep.fitted_model, of_fit),
+        bootstrap._RowByRow(replace(sleep, engine=None), of_refit),
     ):
         sent = pickle.loads(pickle.dumps(task))
         seeds = seeds_of_replicates(1, 2)

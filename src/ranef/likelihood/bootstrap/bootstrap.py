@@ -53,7 +53,7 @@ from ranef.likelihood.predictions import Draws, drawn_responses
 from ranef.progress import mapped, running
 
 type Seeds = Sequence[np.random.SeedSequence]
-type Statistic = Callable[[Design, Estimate], Array]
+type Statistic = Callable[[FittedModel], Array]
 
 BATCH_TOGETHER = 2500  # replicates of a task that are fitted together
 BATCH_GENERALIZED = 100  # ... of a generalised model
@@ -80,7 +80,7 @@ def replicate(
     n : int
         Number of replicates.
     statistic : callable
-        From a design and its estimate to numbers, shape (d,).
+        From a refit, the model with another response and estimate, to numbers, shape (d,).
     all_parameters : bool
         Whether these are the numbers of `design.labels.parameter_names`, which a linear model has
         without rows.
@@ -233,7 +233,7 @@ class _RowByRow:
         design = self.model.design
         refits = [refitted(self.model, design.with_rows(y=response)) for response in y]
         failed = np.array([refit is None for refit in refits])
-        rows = [self.statistic(refit.design, refit.estimate) for refit in refits if refit]
+        rows = [self.statistic(refit) for refit in refits if refit]
         values = np.full((len(refits), len(rows[0]) if rows else 1), np.nan)
         if rows:
             values[~failed] = rows
@@ -323,8 +323,8 @@ def _side(model: FittedModel, fitted: FittedModel | None) -> _RowByRow:
     return _RowByRow(model, _deviance, refits, _deviances)
 
 
-def _deviance(_: Design, estimate: Estimate) -> Array:
-    return np.array([-2 * estimate.loglik])
+def _deviance(refit: FittedModel) -> Array:
+    return np.array([-2 * refit.estimate.loglik])
 
 
 def _deviances(_: Design, refits: GeneralizedRefits) -> Array:
