@@ -23,10 +23,6 @@ class _OneCorrelation(Covariance):
         return 2
 
     @property
-    def has_correlations(self) -> bool:
-        return True
-
-    @property
     def sd_groups(self) -> tuple[tuple[int, ...], ...]:
         return (tuple(range(self.k)),)
 

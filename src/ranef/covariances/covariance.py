@@ -66,9 +66,9 @@ class Covariance(ABC):
         """The number of elements of theta."""
 
     @property
-    @abstractmethod
     def has_correlations(self) -> bool:
         """Whether coefficients can be correlated."""
+        return self.n_correlations > 0
 
     @abstractmethod
     def theta_names(self, label: str, coefs: Sequence[str]) -> list[str]:
@@ -159,12 +159,12 @@ class Covariance(ABC):
         variables on (-1, 1).
         """
 
-    @abstractmethod
     def partials(self, free: Sequence[Any]) -> Sequence[Any]:
-        """Return the partial correlations, row by row, from the free parameters.
+        """Return the partial correlations, row by row, from the free parameters: by default these.
 
         By arithmetic alone, so that these can be the variables of any package.
         """
+        return free
 
     @abstractmethod
     def factor_of(self, sds: Array, correlations: Array) -> Array:
@@ -273,10 +273,6 @@ class Unstructured(_FreeElements):
     def free_elements(self) -> Elements:
         return _triangle(self.k)
 
-    @property
-    def has_correlations(self) -> bool:
-        return self.k > 1
-
     def theta_of(self, root: Array) -> Array:
         return np.asarray(lower_factor(root)[..., *self.free_elements])
 
@@ -298,9 +294,6 @@ class Unstructured(_FreeElements):
     def correlation_shapes(self, eta: float) -> Array:
         """Return b as Lewandowski, Kurowicka & Joe (2009) have it, section 2.4."""
         return np.asarray(eta + (self.k - 2 - np.tril_indices(self.k, -1)[1]) / 2)
-
-    def partials(self, free: Sequence[Any]) -> Sequence[Any]:
-        return free
 
     def factor_of(self, sds: Array, correlations: Array) -> Array:
         return np.asarray(sds[..., None] * unit_factor(correlations, self.k))
@@ -333,10 +326,6 @@ class Diagonal(_FreeElements):
     def free_elements(self) -> Elements:
         return _diagonal(self.k)
 
-    @property
-    def has_correlations(self) -> bool:
-        return False
-
     def theta_of(self, root: Array) -> Array:
         return np.linalg.norm(root, axis=-1)
 
@@ -352,9 +341,6 @@ class Diagonal(_FreeElements):
 
     def correlation_shapes(self, eta: float) -> Array:  # noqa: ARG002 -- none
         return np.empty(0)
-
-    def partials(self, free: Sequence[Any]) -> Sequence[Any]:
-        return free
 
     def factor_of(self, sds: Array, correlations: Array) -> Array:  # noqa: ARG002 -- there are none
         return self.factor(sds)
