@@ -40,9 +40,9 @@ from ranef.model.summaries import stored_summary
 from ranef.model.summaries.data_summary import DataSummary
 from ranef.model.summaries.summarize import brought_here, from_file
 from ranef.numerics.memory import within_memory
-from ranef.posterior.sampling import pymc_hierarchical, pymc_marginal, pymc_priors
+from ranef.posterior.sampling import pymc_hierarchical, pymc_marginal
 from ranef.printing.summary import Printed, Summary
-from ranef.priors import prior_predictive, propriety
+from ranef.priors import prior_predictive, prior_table, propriety
 from ranef.priors.assignment import resolve
 from ranef.priors.distributions import Constant, Prior
 from ranef.priors.user_priors import PriorSetting, restricted, with_known
@@ -468,8 +468,8 @@ class Model(DataPictures, CriterionPictures, Printed):
         return model.with_priors(restricted(self._setting, model.design, self.family))
 
     def prior_table(self) -> pd.DataFrame:
-        """Return the priors as they stand in the compiled PyMC model, in the response's units."""
-        return pymc_priors.prior_table(self.to_pymc())
+        """Return the priors of all parameters, in the response's units."""
+        return prior_table.prior_table(self.priors)
 
     def prior_predictive(self, n: int = 1000, seed: Seed = None) -> DataTree:
         """Draw parameters from their priors, and a response for each draw.

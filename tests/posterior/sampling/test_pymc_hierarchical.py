@@ -17,6 +17,7 @@ import pymc as pm
 import pytest
 import xarray as xr
 from pymc.model.transform.conditioning import remove_value_transforms
+from pymc_prior_cases import priors_in
 from reference_cases import REFERENCE
 from scipy import stats
 
@@ -30,7 +31,7 @@ from ranef.fits.diagnostics import diagnose
 from ranef.formula.terms import read_formula
 from ranef.likelihood.generalized.cells import cells_of
 from ranef.posterior.draws import summarise
-from ranef.posterior.sampling import pymc_hierarchical, pymc_priors
+from ranef.posterior.sampling import pymc_hierarchical
 from ranef.posterior.sampling.pymc_hierarchical import (
     MIN_CENTRED_INFORMATION,
     _choice,
@@ -359,9 +360,8 @@ def test_parameters_of_a_family_are_variables_in_the_table_and_in_the_tree():
     priors = resolve(made, "default", family)
     model = pymc_hierarchical.hierarchical(made, priors, family)
     assert "sigma" not in model.named_vars
-    table = pymc_priors.prior_table(model)
-    assert list(table.itertuples(index=False, name=None)) == as_rows(priors)
-    assert table["parameter"].tolist() == ["beta", "beta", "shape", "sd_g"]
+    assert priors_in(model) == as_rows(priors)
+    assert [row.parameter for row in priors.rows()] == ["beta", "beta", "shape", "sd_g"]
     tree = pymc_hierarchical.sample_pymc(
         model, Sampling(draws=20, tune=50, chains=1, seed=1, progressbar=False)
     )
@@ -374,9 +374,8 @@ def test_the_table_of_a_family_with_two_parameters():
     family = find_family("t")
     for given in ("default", "flat", {"nu": Constant(4), "sigma": Flat()}):
         priors = resolve(made, given, family)
-        table = pymc_priors.prior_table(pymc_hierarchical.hierarchical(made, priors, family))
-        assert list(table.itertuples(index=False, name=None)) == as_rows(priors)
-        assert table["parameter"].tolist() == ["beta", "beta", "sigma", "nu"]
+        assert priors_in(pymc_hierarchical.hierarchical(made, priors, family)) == as_rows(priors)
+        assert [row.parameter for row in priors.rows()] == ["beta", "beta", "sigma", "nu"]
 
 
 def test_a_factor_may_be_called_as_a_parameter_of_the_family():
@@ -547,7 +546,7 @@ def test_scalar_and_diagonal_terms_have_no_correlations():
 def test_a_model_without_fixed_effects():
     model = model_of("y ~ 0 + (1 | g)", small_data())
     assert {rv.name for rv in model.free_RVs} == {"sigma", "sd_g", "b_g"}
-    assert list(pymc_priors.prior_table(model)["parameter"]) == ["sigma", "sd_g"]
+    assert [parameter for parameter, *_ in priors_in(model)] == ["sigma", "sd_g"]
 
 
 def test_a_model_without_any_effects():
@@ -587,7 +586,7 @@ def test_a_term_gives_way_to_the_coefficients_of_another():
 
 
 def as_rows(priors):
-    return [(r.parameter, r.coef, str(r.prior), r.note) for r in priors.rows()]
+    return [(r.parameter, r.coef, str(r.prior)) for r in priors.rows()]
 
 
 MIXED = {
@@ -621,25 +620,14 @@ MIXED = {
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("centered", [False, True])
-def test_the_table_read_from_the_model_is_the_one_of_the_records(priors, centered):
+def test_the_priors_read_from_the_model_are_those_of_the_records(priors, centered):
     data = small_data()
     if isinstance(priors, dict):
         priors = {key: prior for key, prior in priors.items() if key != "Days"}
     made = design("y ~ v + x + (x + v | g) + (1 | h)", data)
     resolved = resolve(made, priors)
-    table = pymc_priors.prior_table(
-        pymc_hierarchical.hierarchical(made, resolved, centered=centered)
-    )
-    assert list(table.columns) == ["parameter", "coef", "prior", "note"]
-    assert list(table.itertuples(index=False, name=None)) == as_rows(resolved)
-
-
-def test_the_table_leaves_out_what_was_added_to_the_model():
-    model = model_of("y ~ x", small_data())
-    before = pymc_priors.prior_table(model)
-    with model:
-        pm.Normal("mine")
-    assert pymc_priors.prior_table(model).equals(before)
+    model = pymc_hierarchical.hierarchical(made, resolved, centered=centered)
+    assert priors_in(model) == as_rows(resolved)
 
 
 def test_mixed_priors_keep_the_order_of_the_coefficients():
@@ -792,7 +780,7 @@ from ranef.covariances.covariance import Unstructured
 from ranef.datasets import load_dataset
 from ranef.design.design import build_design
 from ranef.formula.terms import read_formula
-from ranef.posterior.sampling import pymc_hierarchical, pymc_priors
+from ranef.posterior.sampling import pymc_hierarchical
 from ranef.priors.assignment import TermPriors, resolve
 
 formula = read_formula("Reaction ~ Days + (Days | Subject)")

@@ -8,11 +8,12 @@ import pytensor
 import pytest
 from designs import STRUCTURES
 from marginal_cases import PRIORS, everything
+from pymc_prior_cases import priors_in
 
 import ranef as rf
 from ranef.likelihood.linear.crossproducts import cross_products
 from ranef.posterior.linear_posterior import target_of
-from ranef.posterior.sampling import nuts, pymc_hierarchical, pymc_priors
+from ranef.posterior.sampling import nuts, pymc_hierarchical
 from ranef.posterior.sampling.pymc_marginal import marginal_model
 from ranef.priors.distributions import HalfNormal, Relative, StudentT, Uniform
 
@@ -86,12 +87,13 @@ def test_names_and_dimensions_are_those_of_the_hierarchical_model():
     assert [p.name for p in marginal.potentials] == ["log_marginal"]
 
 
-def test_prior_table_reads_what_is_not_integrated_out():
+def test_a_model_has_the_priors_of_what_is_not_integrated_out():
     model, _, marginal = sleep({"Days": StudentT(3, 0, 10), "sd": Relative(HalfNormal(2))})
-    whole = pymc_priors.prior_table(pymc_hierarchical.hierarchical(model.design, model.priors))
-    found = pymc_priors.prior_table(marginal)
-    normal = (whole["parameter"] == "beta") & (whole["coef"] == "Intercept")
-    assert found.to_numpy().tolist() == whole[~normal].to_numpy().tolist()
+    whole = priors_in(pymc_hierarchical.hierarchical(model.design, model.priors))
+    assert priors_in(marginal) == [row for row in whole if row[:2] != ("beta", "Intercept")]
+    first, *others = [line.strip() for line in str(marginal).split("\n")]
+    assert first == "Days ~ StudentT(3, 0, 10)"
+    assert not [line for line in others if line.startswith("Intercept")]
 
 
 @pytest.fixture(scope="module")

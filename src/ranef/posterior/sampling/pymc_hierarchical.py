@@ -31,11 +31,10 @@ from ranef.posterior.linear_posterior import target_of
 from ranef.posterior.sampling import pymc_starts
 from ranef.posterior.sampling.nuts import numeric_statistics
 from ranef.posterior.sampling.pymc_effects import random_effects
-from ranef.posterior.sampling.pymc_priors import FAMILY_PARAMETERS, model_class
-from ranef.priors.assignment import AT_MEAN, Priors, TermPriors, resolve
+from ranef.posterior.sampling.pymc_text import model_class
+from ranef.priors.assignment import Priors, TermPriors, resolve
 from ranef.priors.distributions import Constant, Flat, Prior
 from ranef.priors.random_variables import PriorPart, is_helper, parts
-from ranef.priors.scales import moved_coefs
 
 if TYPE_CHECKING:
     import pymc as pm
@@ -43,6 +42,7 @@ if TYPE_CHECKING:
 type PyMCModel = pm.Model  # for annotations where PyMC is not imported
 type Variable = Any  # a PyTensor variable; PyMC's functions carry no types
 
+FAMILY_PARAMETERS = "family_parameters"  # the coordinate that names the variables of a family
 VALUES = "values"  # the variable from which a marginal model computes its likelihood
 MIN_CENTRED_INFORMATION = 2.5  # times the prior: even at 2, at 1.3 tails of sd suffer, at 3 win
 MIN_RELATIVE_WEIGHT = 1e-10  # of a row, relative to the largest
@@ -103,7 +103,7 @@ def hierarchical(
     psi_priors = {"sigma": priors.sigma, **dict(priors.parameters)}
     rows = design.distinct if rows is None else rows
     coords |= {"obs": labels(rows.index), FAMILY_PARAMETERS: family.parameters}
-    with model_class()(coords=coords) as model:
+    with model_class()(priors.rows(), coords=coords) as model:
         offset, X = rows.offset, rows.X
         summands = [pm.Data("offset", offset, dims="obs")] if design.has_offset else []
         if design.fixed:
@@ -228,7 +228,6 @@ def _fixed_effects(priors: Priors) -> Variable:
     if priors.change is None:
         return random_vector("beta", priors.beta, "fixed")
     at_mean = random_vector("at_mean_beta", priors.beta, "fixed")
-    note_moved("at_mean_beta", priors.fixed, priors.change, AT_MEAN)
     return pm.Deterministic("beta", (priors.change * at_mean).sum(-1), dims="fixed")
 
 
@@ -254,29 +253,10 @@ def add_covariance(priors: TermPriors, sd: Variable, unit: Variable, dims: Dims)
 
     label = priors.label
     if (change := priors.change) is not None:
-        note_moved(f"nearest_sd_{label}", priors.coefs, change, priors.note)
         factor = (change[:, :, None] * (sd[:, None] * unit)).sum(1)
         sd = pm.Deterministic(f"sd_{label}", (factor**2).sum(-1) ** 0.5, dims=dims[1])
         unit = factor / sd[:, None]
     pm.Deterministic(f"corr_{label}", (unit[:, None, :] * unit).sum(-1), dims=dims[1:])
-
-
-def note_moved(name: str, coefs: Sequence[str], change: Array, note: str) -> None:
-    """Record in the model the coefficients of a variable that differ at zero predictors, and why.
-
-    Parameters
-    ----------
-    name : str
-    coefs : sequence of str
-    change : ndarray, shape (k, k)
-    note : str
-        Where the priors hold.
-    """
-    import pymc as pm
-
-    model = pm.modelcontext(None)
-    model.add_coord(f"{name}_moved", moved_coefs(coefs, change))
-    model.add_coord(f"{name}_place", (note,))
 
 
 def standard_deviations(priors: TermPriors, sigma: Variable, dim: str) -> Variable:

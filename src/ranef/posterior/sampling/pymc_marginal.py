@@ -16,9 +16,9 @@ from ranef.design.design import Design
 from ranef.design.labels import Dims, coordinates, variables
 from ranef.posterior.linear_posterior import LinearPosterior
 from ranef.posterior.sampling import density_arrays, pymc_hierarchical
-from ranef.posterior.sampling.pymc_priors import model_class
+from ranef.posterior.sampling.pymc_text import model_class
 from ranef.posterior.transforms import given_effects
-from ranef.priors.assignment import AT_MEAN, Priors, TermPriors
+from ranef.priors.assignment import Priors, TermPriors
 from ranef.priors.random_variables import parts
 
 if TYPE_CHECKING:
@@ -65,7 +65,9 @@ def marginal_model(design: Design, priors: Priors, target: LinearPosterior) -> p
         term.covariance.check_free("the marginal form in PyMC")
     dims, coords = coordinates(design)
     numbers = density_arrays.pack(target)
-    with model_class()(coords=coords) as model:
+    given = [priors.fixed[j] for j in given_effects(priors)]
+    rows = [row for row in priors.rows() if row.parameter != "beta" or row.coef in given]
+    with model_class()(rows, coords=coords) as model:
         effects = _given_effects(priors)
         sigma = pymc_hierarchical.random_variable("sigma", [priors.sigma])
         values = [*effects, sigma[None]]
@@ -109,8 +111,6 @@ def _given_effects(priors: Priors) -> list[Variable]:
         if part.places[0] in given:
             variable = pymc_hierarchical.random_part(part)
             effects |= {j: variable[i : i + 1] for i, j in enumerate(part.places)}
-    if given and priors.change is not None:
-        pymc_hierarchical.note_moved("at_mean_beta", priors.fixed, priors.change, AT_MEAN)
     return [effects[j] for j in given]
 
 
