@@ -16,8 +16,8 @@ import numpy as np
 import pandas as pd
 
 from ranef._typing import Array, Axes, Panels, Style
-from ranef.arguments import check_choice
-from ranef.errors import DataError, RanefError, suggestion
+from ranef.arguments import check_choice, check_known
+from ranef.errors import DataError, RanefError
 from ranef.plots import canvas
 from ranef.plots.by_group.arrows import Groups, draw_groups, new_single
 from ranef.plots.by_group.caterpillars import Panel, draw_panel, finish, new_grid, share_limits
@@ -206,12 +206,8 @@ def _checked_coefs(table: pd.DataFrame, coefs: str | Sequence[str] | None) -> tu
     """Return the coefficients to draw of one term's table, by default its first two."""
     names = names_in(table["coef"])
     drawn = names[:2] if coefs is None else (coefs,) if isinstance(coefs, str) else tuple(coefs)
-    for coef in drawn:
-        if coef not in names:
-            term = table["term"].iloc[0]
-            raise DataError(
-                f"The term `{term}` has no coefficient `{coef}`. {suggestion(coef, names)}"
-            )
+    fault = f"The term `{table['term'].iloc[0]}` has no coefficient"
+    check_known(drawn, names, lambda coef: f"{fault} `{coef}`.", error=DataError)
     if len(drawn) not in (1, 2):
         raise RanefError(f"`coefs` must name one or two coefficients to draw, not {len(drawn)}.")
     return drawn

@@ -17,12 +17,12 @@ import pandas as pd
 import scipy
 
 from ranef._typing import Array, Dataset, DataTree, Places
-from ranef.arguments import is_one_of
+from ranef.arguments import check_known
 from ranef.covariances.partial_correlations import cholesky_of_correlations, correlations
 from ranef.design.design import Design, RandomTerm
 from ranef.design.labels import by_row, coordinates, named, observed
 from ranef.design.new_data.new_rows import NewRows
-from ranef.errors import FitError, probability, suggestion
+from ranef.errors import FitError, probability
 from ranef.families.family import Family
 from ranef.families.gaussian import GAUSSIAN
 from ranef.likelihood.predictions import (
@@ -158,9 +158,7 @@ class DrawnMarginals:
             If there is no such variable.
         """
         group = self.tree["posterior"]
-        if not is_one_of(name, variables := list(map(str, group.data_vars))):
-            known = suggestion(str(name), variables)
-            raise FitError(f"the posterior has no variable {name!r}. {known}")
+        check_known([name], group.data_vars, lambda _: f"the posterior has no variable {name!r}.")
         values = group[name].to_numpy()
         return np.asarray(values.reshape(-1, *values.shape[2:]))
 

@@ -28,7 +28,8 @@ import scipy
 from scipy import special
 
 from ranef._typing import Array, Axes, Panels
-from ranef.errors import FitError, probability, suggestion
+from ranef.arguments import check_known
+from ranef.errors import FitError, probability
 from ranef.numerics.matrices import ReadOnly
 from ranef.plots.zeta import ZetaPanel, zeta_plots
 from ranef.printing.frames import captioned
@@ -326,11 +327,8 @@ class Profile(Printed):
     def _chosen(self, names: str | Sequence[str] | None) -> list[str]:
         drawable = [name for name, curve in self.curves.items() if len(curve.x) > 1]
         wanted = drawable if names is None else [names] if isinstance(names, str) else list(names)
+        check_known(wanted, self.curves, lambda name: f"the profile has no parameter {name!r}.")
         for name in wanted:
-            if name not in self.curves:
-                raise FitError(
-                    f"the profile has no parameter {name!r}. {suggestion(str(name), self.curves)}"
-                )
             if name not in drawable:
                 raise FitError(f"`{name}` has no profile to draw: {self.curves[name].notes[0]}")
         if not wanted:

@@ -22,10 +22,10 @@ import pandas as pd
 from scipy import special
 
 from ranef._typing import Array, Executor
-from ranef.arguments import is_one_of
+from ranef.arguments import check_known
 from ranef.design.design import RandomTerm
 from ranef.design.labels import parameter_names
-from ranef.errors import FitError, suggestion
+from ranef.errors import FitError
 from ranef.likelihood.estimate import Estimate, FittedModel
 from ranef.likelihood.generalized.glmm import Generalized
 from ranef.likelihood.linear import reml
@@ -100,9 +100,7 @@ def profile(
     wanted: list[str] = (
         list(given) if isinstance(given, list | tuple | pd.Index | pd.Series) else [given]
     )
-    for name in wanted:
-        if not is_one_of(name, parameters):
-            raise FitError(f"there is no parameter {name!r}. {suggestion(str(name), parameters)}")
+    check_known(wanted, parameters, lambda name: f"there is no parameter {name!r}.")
     freed = _freed(model.design.terms)
     also = [sd for name in wanted for sd in freed.get(name, ())]
     needed = list(dict.fromkeys([*wanted, *also]))

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ranef._typing import Array, Dataset, DataTree
-from ranef.arguments import Sampling
+from ranef.arguments import Sampling, check_known
 from ranef.design.design import Design, full_rank
 from ranef.design.labels import KINDS, Dims, coordinates, labels
 from ranef.design.rows.rows import Rows
-from ranef.errors import FitError, suggestion
+from ranef.errors import FitError
 from ranef.families.family import Family
 from ranef.families.gaussian import GAUSSIAN
 from ranef.likelihood.estimate import Estimate
@@ -129,10 +129,9 @@ def _centered(design: Design, centered: bool | Mapping[str, bool]) -> dict[str, 
     """Return for each term whether its random effects are sampled as they are."""
     labels = [term.label for term in design.terms]
     by_label = centered if isinstance(centered, Mapping) else dict.fromkeys(labels, centered)
-    unknown = [label for label in by_label if label not in labels]
-    if unknown:
-        hint = suggestion(str(unknown[0]), labels)
-        raise FitError(f"centered: there is no random-effects term {unknown[0]!r}. {hint}")
+    check_known(
+        by_label, labels, lambda label: f"centered: there is no random-effects term {label!r}."
+    )
     values: list[object] = list(by_label.values())
     if wrong := [value for value in values if not isinstance(value, bool)]:
         raise FitError(
