@@ -164,7 +164,7 @@ def sd_ratio(fit):
 def test_the_work_can_be_sent_to_other_processes(sleep):
     of_refit = partial(_numbers_of_refit, sd_ratio, ("statistic",))
     for task in (
-        bootstrap._together(sleep.fitted_model),
+        bootstrap._task(sleep.fitted_model, of_refit, all_parameters=True)[0],
         bootstrap._RowByRow(replace(sleep, engine=None), of_refit),
     ):
         sent = pickle.loads(pickle.dumps(task))

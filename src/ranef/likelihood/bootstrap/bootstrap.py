@@ -122,9 +122,10 @@ type Task = Callable[[Seeds], tuple[Array, Flags]]
 def _task(model: FittedModel, statistic: Statistic, *, all_parameters: bool) -> tuple[Task, int]:
     """Return what fits the replicates of some seeds, and of how many at a time."""
     if all_parameters and model.family.is_linear:
-        together = _together(model)
-        shared = together.refitter.shared
-        return together, BATCH_ONE_BY_ONE if shared is None else BATCH_TOGETHER
+        design, found, cross = model.design, model.estimate, cross_products(model.design)
+        again = refitter(design, cross, found.theta, reml=model.method == "reml")
+        together = partial(_together, span(design), null_of(found), again, found.beta)
+        return together, BATCH_ONE_BY_ONE if again.shared is None else BATCH_TOGETHER
     refits = generalized_refitter(model) if all_parameters else None
     size = BATCH_ONE_BY_ONE if refits is None else BATCH_GENERALIZED
     return _RowByRow(model, statistic, refits, _generalized_parameters), size
@@ -142,27 +143,13 @@ def _check(method: str, n: int) -> None:
 # ------------------------------------------------------------------------- many at a time
 
 
-@dataclass(frozen=True, eq=False)
-class _Together:
-    """Draws and refits responses of a Gaussian model; returns all parameters, and which failed."""
-
-    columns: Span
-    null: Null
-    refitter: Refitter
-    beta: Array
-
-    def __call__(self, seeds: Seeds) -> tuple[Array, Flags]:
-        cross = self.refitter.cross
-        sums = simulated(self.columns, self.null, seeds)
-        drawn = responses(self.columns, sums, cross, beta=self.beta)
-        refits = self.refitter.refit(drawn)
-        return parameters(self.refitter, refits), refits.failed
-
-
-def _together(model: FittedModel) -> _Together:
-    design, estimate, cross = model.design, model.estimate, cross_products(model.design)
-    refits = refitter(design, cross, estimate.theta, reml=model.method == "reml")
-    return _Together(span(design), null_of(estimate), refits, estimate.beta)
+def _together(
+    columns: Span, null: Null, model: Refitter, beta: Array, seeds: Seeds
+) -> tuple[Array, Flags]:
+    """Draw and refit responses of a Gaussian model; return all parameters, and which failed."""
+    drawn = responses(columns, simulated(columns, null, seeds), model.cross, beta=beta)
+    refits = model.refit(drawn)
+    return parameters(model, refits), refits.failed
 
 
 def parameters(model: Refitter, refits: Refits) -> Array:
