@@ -97,6 +97,14 @@ def test_tails_have_no_holes(link):
     assert (np.diff(sides[1][0]) <= 0).all()
 
 
+def test_logit_of_one_outcome_alone():
+    """The chance of a success at eta is that of a failure at -eta."""
+    (A, A1, A2, _), (B, *_) = LOGIT.log_chances(FAR)
+    np.testing.assert_allclose(LOGIT.log_slopes(FAR), (A, A1, A2), rtol=1e-15)
+    np.testing.assert_allclose(LOGIT.log_value(FAR), A, rtol=1e-15)
+    np.testing.assert_allclose(LOGIT.log_probabilities(FAR), (A, B), rtol=1e-15)
+
+
 def test_tails_of_the_logit():
     A, B = LOGIT.log_chances(np.array([-40.0, 40.0]))
     e = np.exp(-40.0)

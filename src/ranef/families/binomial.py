@@ -31,6 +31,10 @@ def binomial_density(y: Array, mu: Array, w: Array) -> Array:
 
 def binomial_kernel(link: Link, y: Array, eta: Array, w: Array, psi: Array) -> Expansion:  # noqa: ARG001
     """Return the expansion of the binomial distribution, without its constant."""
+    signs = _signs(y, w)
+    if link.log_slopes is not None and signs is not None:
+        value, first, second = link.log_slopes(signs * eta)
+        return Expansion(value, signs * first, -second)
     (A, A1, A2, _), (B, B1, B2, _) = link.log_chances(eta)
     successes = w * y
     failures = w - successes
@@ -40,6 +44,9 @@ def binomial_kernel(link: Link, y: Array, eta: Array, w: Array, psi: Array) -> E
 
 def binomial_value(link: Link, y: Array, eta: Array, w: Array, psi: Array) -> Array:  # noqa: ARG001
     """Return the log density of the binomial distribution, without its constant."""
+    signs = _signs(y, w)
+    if link.log_value is not None and signs is not None:
+        return link.log_value(signs * eta)
     return _log_kernel(y, *link.log_probabilities(eta), w)
 
 
@@ -56,13 +63,16 @@ def binomial_expected(link: Link, eta: Array, w: Array, psi: Array) -> Array:  #
     return -w * A[1] * B[1]
 
 
+def _signs(y: Array, w: Array) -> Array | None:
+    """Return 1 for successes and -1 for failures of single trials; None where there are others."""
+    signs = 2 * y - 1
+    return signs if (w == 1).all() and (np.abs(signs) == 1).all() else None
+
+
 def _log_kernel(y: Array, A: Array, B: Array, w: Array) -> Array:
     """Return the log density from log mu and log(1 - mu), without its constant."""
     if (w == 1).all():
-        success = y == 1
-        if (success | (y == 0)).all():  # the usual case, and the quick one
-            return np.where(success, A, B)
-        return np.where(y == 0, B, np.where(success, A, y * A + (1 - y) * B))
+        return np.where(y == 0, B, np.where(y == 1, A, y * A + (1 - y) * B))
     return np.asarray(-w * (divergence(y, A) + divergence(1 - y, B)))
 
 

@@ -50,8 +50,9 @@ class Link:
         log mu and its first three derivatives and, for a mean between 0 and 1, log(1 - mu) and
         its derivatives: a tuple of one or two curves. From `curve` if not given, which loses
         digits in the tails.
-    log_values : callable, optional
-        log mu and log(1 - mu) alone, where that is quicker than `logs`.
+    log_value, log_slopes : callable, optional
+        Of a link with mu(-eta) = 1 - mu(eta): log mu alone, and log mu with its first two
+        derivatives, where that is quicker than `logs`.
     latent_variance : float, optional
         Of a probability: the variance of the variable whose distribution function it is.
     normal_mean : callable (eta, variance), optional
@@ -76,7 +77,8 @@ class Link:
     pymc: Callable[[Any, Any], Any] | None = None
     curve: Callable[[Array], Curve] | None = None
     logs: Callable[[Array], tuple[Curve, ...]] | None = None
-    log_values: Callable[[Array], tuple[Array, Array]] | None = None
+    log_value: Callable[[Array], Array] | None = None
+    log_slopes: Callable[[Array], tuple[Array, Array, Array]] | None = None
     latent_variance: float | None = None
     normal_mean: Callable[[Array, Array], Array] | None = None
     is_sigmoid: bool = False
@@ -125,8 +127,8 @@ class Link:
 
     def log_probabilities(self, eta: Array) -> tuple[Array, Array]:
         """Return log mu and log(1 - mu)."""
-        if self.log_values is not None:
-            return self.log_values(eta)
+        if self.log_value is not None:
+            return self.log_value(eta), self.log_value(-eta)
         A, B = self.log_chances(eta)
         return A[0], B[0]
 
@@ -210,9 +212,15 @@ def _logit_logs(eta: Array) -> tuple[Curve, Curve]:
     )
 
 
-def _logit_log_values(eta: Array) -> tuple[Array, Array]:
-    log_large = np.log1p(np.exp(-np.abs(eta)))
-    return np.minimum(eta, 0) - log_large, -np.maximum(eta, 0) - log_large
+def _logit_log_value(eta: Array) -> Array:
+    return np.asarray(np.minimum(eta, 0) - np.log1p(np.exp(-np.abs(eta))))
+
+
+def _logit_log_slopes(eta: Array) -> tuple[Array, Array, Array]:
+    e = np.exp(-np.abs(eta))
+    large = 1 / (1 + e)
+    small = e * large
+    return np.minimum(eta, 0) - np.log1p(e), np.where(eta < 0, large, small), -small * large
 
 
 def _logit_graph(math: Any, eta: Any) -> Any:
@@ -398,7 +406,8 @@ LOGIT = Link(
     pymc=_logit_graph,
     curve=_logit_curve,
     logs=_logit_logs,
-    log_values=_logit_log_values,
+    log_value=_logit_log_value,
+    log_slopes=_logit_log_slopes,
     latent_variance=np.pi**2 / 3,
     is_sigmoid=True,
     multiplies="odds",

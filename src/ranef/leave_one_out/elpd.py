@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from scipy import special
 
 from ranef._typing import Array, Codes, Flags, Places
 from ranef.arguments import check_choice
@@ -28,7 +27,7 @@ from ranef.design.design import Design
 from ranef.errors import DataError, FitError, listed, suggestion
 from ranef.numerics.importance_sampling import good_khat, smoothed_columns
 from ranef.numerics.markov_chains import ess_mean
-from ranef.numerics.matrices import ReadOnly, summed_by
+from ranef.numerics.matrices import ReadOnly, chunks, summed_by
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
 MIN_EFFICIENCY = 1e-3  # effective number of draws over their number
 OBSERVATION, GROUP = "observation", "group"  # the units
 MAX_EQUAL_RANGE = 1e-9  # range of log densities that differ by rounding only
+NUMBERS_AT_A_TIME = 100_000  # of draws of the units that are smoothed together
 MIN_SHARE_OF_OTHERS = 1e-9  # of a combination's squared length: less, and a unit alone has it
 
 
@@ -210,20 +210,30 @@ def smoothed_scores(log_p: Array, reff: ArrayLike = 1.0) -> tuple[Array, Array, 
     The error of the self-normalised mean m of p_s with weights w_s is, to first order, the root
     of sum w_s^2 (p_s - m)^2; that of its logarithm is taken from a log-normal distribution.
     """
-    log_p = np.asarray(log_p, dtype=np.float64)
-    reffs = np.broadcast_to(np.asarray(reff, dtype=np.float64), log_p.shape[1])
-    finite = np.isfinite(log_p).all(axis=0)
-    elpd, lpd, khat, mcse = np.full((4, log_p.shape[1]), np.nan)
-    khat[~finite] = np.inf
-    log_p, reffs = log_p[:, finite], reffs[finite]
-    lpd[finite] = special.logsumexp(log_p, axis=0) - np.log(len(log_p))
-    weights, khat[finite] = smoothed_columns(-log_p, reffs)
-    of_weights = special.logsumexp(log_p, b=weights, axis=0)
-    relative_variance = ((weights * np.expm1(log_p - of_weights)) ** 2).sum(axis=0) / reffs
-    elpd[finite], mcse[finite] = of_weights, np.sqrt(np.log1p(relative_variance))
-    equal = np.flatnonzero(finite)[np.ptp(log_p, axis=0) < MAX_EQUAL_RANGE]
-    elpd[equal], khat[equal], mcse[equal] = lpd[equal], np.nan, 0.0
+    U = np.shape(log_p)[1]
+    reffs, scores = np.broadcast_to(reff, U), np.empty((4, U))
+    for some in chunks(U, max(1, NUMBERS_AT_A_TIME // max(len(log_p), 1))):
+        scores[:, some] = _smoothed(np.asarray(log_p[:, some], dtype=np.float64), reffs[some])
+    elpd, lpd, khat, mcse = scores
     return elpd, lpd, khat, mcse
+
+
+def _smoothed(log_p: Array, reffs: Array) -> Array:
+    """Return elpd, lpd, khat and mcse of some units, shape (4, U)."""
+    scores = np.full((4, log_p.shape[1]), np.nan)
+    finite = np.isfinite(log_p).all(axis=0)
+    scores[2, ~finite] = np.inf
+    log_p, reffs = log_p[:, finite], reffs[finite]
+    top = log_p.max(axis=0)
+    p = np.exp(log_p - top)  # SciPy's logsumexp takes several times as long
+    weights, khat = smoothed_columns(-log_p, reffs)
+    lpd, of_weights = np.log(p.mean(axis=0)), (weights * p).sum(axis=0)
+    variance = ((weights * (p / of_weights - 1)) ** 2).sum(axis=0) / reffs
+    elpd, mcse = np.log(of_weights), np.sqrt(np.log1p(variance))
+    equal = np.ptp(log_p, axis=0) < MAX_EQUAL_RANGE
+    elpd[equal], khat[equal], mcse[equal] = lpd[equal], np.nan, 0.0
+    scores[:, finite] = elpd + top, lpd + top, khat, mcse
+    return scores
 
 
 def to_arviz(scores: Scores) -> ELPDData:

@@ -51,7 +51,7 @@ from ranef.priors.assignment import Priors
 from ranef.priors.distributions import Flat
 from ranef.progress import mapped, tracked
 
-POINTS = {1: (7, 13, 25, 49), 2: (7, 13, 25), 3: (5, 9)}  # by the number of effects
+POINTS = {1: (7, 13, 25, 49), 2: (5, 7, 13, 25), 3: (5, 9)}  # by the number of effects
 MAX_LOG_ERROR = 1e-4  # of a log density, between one number of points and the next
 MAX_SHARE_OFF = 0.1  # of the log densities of rows, that may have a larger error
 LAPLACE = "Laplace's approximation"
