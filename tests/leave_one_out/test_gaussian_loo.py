@@ -236,6 +236,18 @@ def test_few_nodes_say_what_the_lattice_says(name, factor, monkeypatch):
     assert (np.abs(rough.elpd - of_lattice.elpd) < rough.mcse + of_lattice.mcse + 1e-6).mean() > 0.9
 
 
+@pytest.mark.parametrize("most", [0.0, np.inf], ids=["medium", "coarse"])
+def test_lattices_agree(most, monkeypatch):
+    """A lattice that errs as much as a unit may is not tried: the next one has shorter steps."""
+    own = case("Penicillin")
+    of_all = own.exactly("sample")
+    monkeypatch.setattr(gaussian_loo, "MAX_ERROR_OF_ALL", most)
+    sizes = [len(lattice.z) for lattice in gaussian_loo._lattices(own.exact)]
+    assert sizes == sorted(sizes)
+    assert len(sizes) == (4 if most else 2)
+    np.testing.assert_allclose(own.exactly("sample").elpd, of_all.elpd, atol=1e-4)
+
+
 def test_what_is_known_from_within():
     """With all variances known lpd and elpd are the same; else lpd is a mean over nodes."""
     own = case("all known")

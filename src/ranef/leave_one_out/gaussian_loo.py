@@ -47,6 +47,7 @@ FIRST_FALL = 17.0  # of the log density, down to which nodes are taken at first
 MAX_FALL_OF_SIGMA = 32.0  # of the log density along the axis of sigma
 MAX_ELEMENTS_OF_NODE = 6_000  # beyond which few nodes are found and tried first
 MAX_ERROR = 5e-5  # relative, of p(y_-A)
+MAX_ERROR_OF_ALL = 2e-5  # ... of p(y), of a lattice that may do for p(y_-A)
 
 
 def linear_scores(
@@ -275,10 +276,8 @@ def integrated(
     elpd, lpd, error = np.empty(len(chosen)), np.empty(len(chosen)), np.full(len(chosen), np.inf)
     if left.size + len(chosen) * exact.coarse.log_density.shape[1] > MAX_ELEMENTS_OF_NODE:
         elpd, lpd, error = _by_few_nodes(left, exact.few)
-    for lattice in _lattices(exact):
-        poor = np.flatnonzero(~(error < MAX_ERROR))
-        if not len(poor):
-            break
+    lattices = _lattices(exact)
+    while len(poor := np.flatnonzero(~(error < MAX_ERROR))) and (lattice := next(lattices, None)):
         log_without, lpd[poor], error[poor] = _integrals(held.only(chosen[poor]), lattice)
         elpd[poor] = exact.log_evidence - log_without
     anew = ~(error < MAX_ERROR)
@@ -310,8 +309,11 @@ def _by_few_nodes(held: HeldOut, few: FewNodes) -> tuple[Array, Array, Array]:
 
 def _lattices(exact: Exact) -> Iterator[Lattice]:
     """Yield lattices over the posterior, from few nodes of the coarsest to all of its fit."""
-    yield exact.coarse.down_to(FIRST_FALL)
-    yield from (exact.coarse, exact.lattice)
+    if exact.coarse.error < MAX_ERROR_OF_ALL:
+        yield exact.coarse.down_to(FIRST_FALL)
+        yield exact.coarse
+    yield exact.medium
+    yield exact.lattice
 
 
 def _integrals(held: HeldOut, lattice: Lattice) -> tuple[Array, Array, Array]:

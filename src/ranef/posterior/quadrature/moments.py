@@ -42,7 +42,7 @@ from ranef.posterior.quadrature.node_mixtures import Mixture, heaviest, mixture_
 from ranef.posterior.quadrature.whitening import Frame, frame
 from ranef.priors.assignment import Priors
 
-COARSE_STEP = 0.8  # between the nodes, in standard deviations
+COARSE_STEP, MEDIUM_STEP = 0.8, 0.65  # between the nodes, in standard deviations
 MIN_RELATIVE_VARIANCE = 1e-14  # of a random effect at a node
 NEGLIGIBLE = 1e-7  # share of the posterior in nodes that are left out
 MAX_RANGE_OVER_WIDTH = 4000  # of the range of an effect to a component of its density
@@ -96,6 +96,11 @@ class Exact(WithoutCaches):
     def coarse(self) -> Lattice:
         """A coarse lattice, for smooth densities and ratios of integrals: relative error 1e-5."""
         return lattice(self.frame, even_steps(self.frame, COARSE_STEP))
+
+    @cached_property
+    def medium(self) -> Lattice:
+        """A lattice for ratios of integrals that need more nodes than the coarse one has."""
+        return lattice(self.frame, even_steps(self.frame, MEDIUM_STEP))
 
     @cached_property
     def few(self) -> FewNodes:
