@@ -27,8 +27,10 @@ def test_an_equation_is_left_less_right():
 def test_weights_are_compared_with_zero():
     found = rf.hypothesis(fit_of("cake"), {"recipe[T.B]": 1, "recipe[T.C]": -1.0})
     same = rf.hypothesis(fit_of("cake"), "recipe[T.B] = `recipe[T.C]`")
-    assert found["hypothesis"].tolist() == ["1 * recipe[T.B] + -1 * recipe[T.C] = 0"]
+    assert found["hypothesis"].tolist() == ["recipe[T.B] - recipe[T.C] = 0"]
     np.testing.assert_array_equal(found.iloc[:, 1:], same.iloc[:, 1:])
+    negative = rf.hypothesis(fit_of("cake"), {"recipe[T.B]": -1, "recipe[T.C]": 0.5})
+    assert negative["hypothesis"].tolist() == ["-recipe[T.B] + 0.5 * recipe[T.C] = 0"]
     product = rf.hypothesis(fit_of("cake"), "recipe[T.B]:temp - 1 = 0")
     assert product["estimate"][0] == pytest.approx(fit_of("cake").fixef()["recipe[T.B]:temp"] - 1)
 

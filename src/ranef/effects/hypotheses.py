@@ -183,4 +183,8 @@ def _text(asked: object) -> str:
     """Return a hypothesis in words, weights as a sum."""
     if not isinstance(asked, Mapping):
         return str(asked)
-    return f"{' + '.join(f'{weight:g} * {name}' for name, weight in asked.items())} = 0"
+    terms = (
+        f"{'-' if weight < 0 else '+'} {'' if abs(weight) == 1 else f'{abs(weight):g} * '}{name}"
+        for name, weight in asked.items()
+    )
+    return re.sub(r"^([+-]) ", lambda sign: sign[1].strip("+"), " ".join(terms) or "0") + " = 0"
