@@ -88,12 +88,14 @@ class PairedFactor(Factor):
         ------
         FitError
         """
+        of = f"levels of `{self.name}`"
+        if self.pairs:
+            of = f"pairs of levels, of `{self.name}` and {listed(self.pairs)}"
         raise FitError(
-            f"this model has the cross-products of its data by pairs of levels, of `{self.name}` "
-            f"and {listed(self.pairs)}; what leaves out, draws or shows whole groups needs those "
-            "of all combinations of levels: take rf.Model(rf.summarize(formula, data, "
-            "min_rows=0)), which has as many rows as there are combinations, or collect a part of "
-            "the groups."
+            f"this model has the cross-products of its data by {of}; what leaves out, draws or "
+            "shows whole groups needs those of all combinations of levels: take "
+            "rf.Model(rf.summarize(formula, data, min_rows=0)), which has as many rows as there "
+            "are combinations, or collect a part of the groups."
         )
 
     @property

@@ -6,7 +6,7 @@ The columns are those of R's `model.matrix`, in its order; their names are those
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import product
@@ -123,11 +123,14 @@ class Origin:
         The columns of the data that it uses.
     powers : mapping of Predictor to int
         The numeric predictors that it is a product of, with their powers.
+    coded : tuple of str
+        The names of the indicators and contrasts that it is a product of.
     """
 
     term: int
     variables: frozenset[str]
     powers: Mapping[Predictor, int] = field(default_factory=dict)
+    coded: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,7 +208,7 @@ def code(interpreter: Interpreter, terms: Sequence[Term], old: Columns | None = 
         names=names,
         values=_multiplied(names, [parts for _, parts in made], n),
         numeric=tuple(not has_levels[i] for i, _ in made),
-        origins=tuple(Origin(i, used[i], _powers(parts)) for i, parts in made),
+        origins=tuple(Origin(i, used[i], *_origin(parts)) for i, parts in made),
         codings={k: _in_words(v) for k, v in values.items() if isinstance(v, Categorical)},
         products=products,
     )
@@ -423,13 +426,13 @@ def _multiplied(names: Sequence[str], made: Sequence[tuple[_Part, ...]], n: int)
     return columns
 
 
-def _powers(parts: Iterable[_Part]) -> Mapping[Predictor, int]:
-    """Return the powers of the numeric predictors in a column."""
+def _origin(parts: Sequence[_Part]) -> tuple[Mapping[Predictor, int], tuple[str, ...]]:
+    """Return the powers of the numeric predictors in a column, and its coded parts."""
     powers: Counter[Predictor] = Counter()
     for part in parts:
         if part.predictor is not None:
             powers.update(powers_of(*part.predictor))
-    return powers
+    return powers, tuple(part.name for part in parts if part.predictor is None)
 
 
 def _label(predictor: Predictor) -> str:

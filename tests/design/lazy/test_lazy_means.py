@@ -57,6 +57,7 @@ CASES = {
     "nested": ("y ~ x + I(x^2) + log(z) + b + (1 | site/unit)", {}),
     "coded": ("y ~ factor(year) + C(arm, contr.sum) + offset(z) + (arm || site)", {"offset": "o"}),
     "crossed": ("y ~ x + (1 | unit) + (0 + x | site)", {}),
+    "comparisons": ("y ~ I(x > 0) * z + I(arm == 'a'):x + arm:b + (I(x > 0) | site)", {}),
 }
 
 

@@ -9,7 +9,7 @@ import pytest
 
 import ranef as rf
 from ranef.errors import DataError, FitError
-from ranef.model.summaries import lazy_pairs
+from ranef.model.summaries import lazy_basis, lazy_pairs
 from ranef.numerics.memory import check_memory
 
 CASES: dict[str, tuple[str, Mapping[str, object]]] = {
@@ -22,6 +22,8 @@ CASES: dict[str, tuple[str, Mapping[str, object]]] = {
     "nested": ("y ~ x + (1 | site/unit) + (0 + arm | rater)", {}),
     "two terms of a factor": ("y ~ x + (1 | site) + (0 + x | site) + (1 | rater)", {}),
     "dependent": ("y ~ x + I(2 * x) + (1 | site) + (1 | rater)", {}),
+    "two fixed factors": ("y ~ arm * x + label + (1 | site) + (arm | rater)", {"weights": "w"}),
+    "comparisons": ("y ~ I(x > 0) + I(arm == 'a'):x + (I(x > 0) | site) + (1 | rater)", {}),
 }
 
 
@@ -42,6 +44,7 @@ def _frame(n: int = 500) -> pd.DataFrame:
             "rater": np.array(list("vwxyz"))[rater],
             "w": rng.uniform(0.5, 2, size=n),
             "o": rng.normal(size=n),
+            "label": rng.choice([f"l{i}" for i in range(30)], size=n),
         }
     )[rows]
 
@@ -52,7 +55,7 @@ LAZY = pl.from_pandas(FRAME).lazy()
 
 @pytest.fixture(autouse=True)
 def _by_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lazy_pairs, "MAX_SUMS", 0)
+    monkeypatch.setattr(lazy_basis, "MAX_SUMS", 0)
 
 
 @pytest.mark.filterwarnings("ignore:the fixed effects are linearly dependent")

@@ -9,7 +9,7 @@ import pytest
 
 import ranef as rf
 from ranef.errors import DataError, FitError
-from ranef.model.summaries import lazy_pairs
+from ranef.model.summaries import lazy_basis
 from ranef.model.summaries.data_summary import DataSummary
 
 LEVELS = {"arm": ["a", "b", "c"]}
@@ -89,7 +89,7 @@ def test_a_file_keeps_a_fit_of_a_summary_without_rows(tmp_path: Path, method: st
 def test_a_file_keeps_a_fit_of_lazy_data(
     tmp_path: Path, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lazy_pairs, "MAX_SUMS", most)
+    monkeypatch.setattr(lazy_basis, "MAX_SUMS", most)
     lazy, path = pl.from_pandas(FRAME.drop(columns="day")).lazy(), tmp_path / "fit.zip"
     model = rf.Model("y ~ x + (x | site) + (1 | arm)", lazy, weights="w")
     assert model.design.sufficient.is_paired == (most == 0)

@@ -1,31 +1,30 @@
 """Parts of a formula as expressions that an engine of lazy frames evaluates row by row.
 
-Numbers and arithmetic have expressions. A coded column is a product of powers of numeric predictors
-with a function of the levels of its factors; that function is read off rows that have every
-combination of these levels, so that any coding of any factor goes the same way.
+Numbers, arithmetic and comparisons have expressions. A coded column is a product of measured
+predictors, whatever the row, with a share that the levels of factors and the truth of comparisons
+decide. Rows of one cell, with the same of these, have one share, which is read off a row that
+stands for the cell, so that any coding of any factor goes the same way.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import product
-from math import prod
+import operator
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from ranef._typing import Array
-from ranef.design.evaluate import Interpreter
+from ranef._typing import Array, Codes, Flags
+from ranef.design.evaluate import Interpreter, Value
 from ranef.design.lazy.lazy_table import Expr, needs_rows
-from ranef.design.model_matrix import Columns, Origin, code
+from ranef.design.model_matrix import Columns, code
 from ranef.errors import DataError
+from ranef.formula.functions import FUNCTIONS
 from ranef.formula.syntax import Binary, Call, Column, Literal, Node, Paren, Unary
 from ranef.formula.terms import Term
-
-INNER = 0.6180339887  # of the way through a range, where few expressions are zero
-MAX_CELLS = 10_000  # combinations of the levels of the factors of one column
 
 _FUNCTIONS: Mapping[str, Callable[[Any], Any]] = {
     "log": lambda x: x.log(),
@@ -39,6 +38,17 @@ _FUNCTIONS: Mapping[str, Callable[[Any], Any]] = {
     "sin": lambda x: x.sin(),
     "cos": lambda x: x.cos(),
 }
+_COMPARISONS: Mapping[str, Callable[[Any, Any], Any]] = {
+    "==": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+
+type Types = Mapping[str, Any]
+"""The types of the columns of labels, by name."""
 
 
 def number(value: float) -> Expr:
@@ -56,39 +66,108 @@ def combination(names: Sequence[str], shares: Array) -> Expr:
     return sum(parts[1:], start=parts[0]) if parts else number(0)
 
 
-def numeric(node: Node) -> Expr:  # noqa: PLR0911 -- one for each kind of node
-    """Return an arithmetic expression of columns.
+def numeric(node: Node, labels: Types) -> Expr:  # noqa: PLR0911 -- one for each kind of node
+    """Return an arithmetic expression of columns, in which truth values are 0 and 1.
 
     Raises
     ------
     DataError
-        If it has no lazy form.
+        If it has no lazy form, or calculates with labels.
     """
     import narwhals.stable.v2 as nw
 
     match node:
+        case Column(name=name) if name in labels:
+            raise DataError(f"`{name}` is not numeric: it has the type {labels[name]}.")
         case Column():
             return nw.col(node.name).cast(nw.Float64)
         case Literal(value=bool() | int() | float() as value):
             return number(value)
         case Paren(inner=inner) | Call(function="I", args=(inner,)):
-            return numeric(inner)
+            return numeric(inner, labels)
         case Unary(op=op, operand=inner):
-            return number(0) - numeric(inner) if op == "-" else numeric(inner)
+            operand = numeric(inner, labels)
+            return number(0) - operand if op == "-" else operand
         case Binary(op="+" | "-" | "*" | "/" as op, left=left, right=right):
-            a, b = numeric(left), numeric(right)
+            a, b = numeric(left, labels), numeric(right, labels)
             return {"+": a.__add__, "-": a.__sub__, "*": a.__mul__, "/": a.__truediv__}[op](b)
         case Binary(op="^" | "**", left=left, right=Literal(value=int() | float() as power)):
-            return numeric(left) ** power
+            return numeric(left, labels) ** power
+        case Binary(op=op) if op in _COMPARISONS:
+            return _comparison(node, labels).cast(nw.Float64)
         case Call(function=function, args=(inner,)) if function.removeprefix("np.") in _FUNCTIONS:
-            found: Expr = _FUNCTIONS[function.removeprefix("np.")](numeric(inner))
+            found: Expr = _FUNCTIONS[function.removeprefix("np.")](numeric(inner, labels))
             return found
     raise DataError(needs_rows(f"`{node}`"))
 
 
+def _comparison(node: Binary, labels: Types) -> Expr:
+    """Return whether a comparison holds: of numbers, or of labels with each other."""
+    import narwhals.stable.v2 as nw
+
+    sides: list[Any] = []
+    for side in (node.left, node.right):
+        match side:
+            case Column(name=name) if name in labels:
+                sides.append(nw.col(name).cast(nw.String))
+            case Literal(value=str() as text):
+                sides.append(nw.lit(text))
+    if not sides:
+        sides = [numeric(side, labels) for side in (node.left, node.right)]
+    elif len(sides) == 1 or node.op not in ("==", "!="):
+        message = f"`{node}` compares labels with numbers, or orders labels; "
+        raise DataError(f"{message}labels can be compared by `==` and `!=`.")
+    found: Expr = _COMPARISONS[node.op](*sides)
+    return found
+
+
+def key_of(node: Node, labels: Types, truths: Iterable[str]) -> tuple[str, Expr] | None:
+    """Return what decides the level of a factor of a term, with its name; None if it is measured.
+
+    Raises
+    ------
+    DataError
+        If it is a factor of what is calculated.
+    """
+    import narwhals.stable.v2 as nw
+
+    is_call = isinstance(node, Call) and FUNCTIONS.get(node.function) == "categorical"
+    inner = node.args[0] if isinstance(node, Call) and is_call else node
+    while isinstance(inner, Paren) or (isinstance(inner, Call) and inner.function == "I"):
+        inner = inner.inner if isinstance(inner, Paren) else inner.args[0]
+    if isinstance(inner, Binary) and inner.op in _COMPARISONS:
+        return str(inner), _comparison(inner, labels)
+    if isinstance(inner, Column) and (is_call or inner.name in labels or inner.name in truths):
+        return inner.name, nw.col(inner.name)
+    if is_call:
+        raise DataError(needs_rows(f"`{node}`"))
+    return None
+
+
+@dataclass(frozen=True)
+class CellRows(Interpreter):
+    """Rows that stand for cells: all that is measured is one, and comparisons are columns.
+
+    Attributes
+    ----------
+    measured : frozenset of str
+        The labels of the factors of terms that are measured.
+    """
+
+    measured: frozenset[str] = field(default_factory=frozenset)
+
+    def value(self, node: Node) -> Value:
+        """Return the values of a factor of a term."""
+        return np.ones(len(self.frame)) if str(node) in self.measured else super().value(node)
+
+    def comparison(self, node: Binary) -> Flags:
+        """Return a column."""
+        return self.frame[str(node)].to_numpy(dtype=bool)
+
+
 @dataclass(frozen=True, eq=False)
-class CodedExpressions:
-    """What the columns of some terms are, level by level and predictor by predictor.
+class CodedCells:
+    """What the columns of some terms are, cell by cell.
 
     Attributes
     ----------
@@ -97,64 +176,74 @@ class CodedExpressions:
         Of rows that stand in for the data.
     rows : Interpreter
         Of such rows.
-    levels : mapping of str to Index
-        The levels of the factors that are columns of the data, by name.
+    labels : mapping of str to type
+        The columns of labels.
+    truths : iterable of str
+        Those of truth values.
+    named : mapping of str to Expr, optional
+        What decides the shares, by its name, where rows have it as columns.
     """
 
-    terms: tuple[Term, ...]
+    terms: Sequence[Term]
     columns: Columns
     rows: Interpreter
-    levels: Mapping[str, pd.Index[Any]]
+    labels: Types
+    truths: Iterable[str]
+    named: Mapping[str, Expr] = field(default_factory=dict)
 
-    def expressions(self) -> list[Expr]:
-        """Return each column as an expression."""
-        return [self._expression(j) for j in range(len(self.columns.names))]
-
-    def _expression(self, j: int) -> Expr:
-        import narwhals.stable.v2 as nw
-
-        origin = self.columns.origins[j]
-        measured = [numeric(_whole(p)) ** power for p, power in origin.powers.items()]
-        by_level = number(0)
-        cells, shares = self._shares(j, origin)
-        for cell, share in zip(cells, shares, strict=True):
-            if share:
-                is_cell = [(nw.col(n) == level).cast(nw.Float64) for n, level in cell.items()]
-                by_level = by_level + prod(is_cell, start=number(share))
-        return prod(measured, start=by_level)
-
-    def _shares(self, j: int, origin: Origin) -> tuple[list[dict[str, Any]], Array]:
-        """Return combinations of levels, and what the predictors are multiplied by in each."""
-        names = sorted(origin.variables & set(self.levels))
-        if (size := prod(len(self.levels[name]) for name in names)) > MAX_CELLS:
-            raise DataError(
-                f"`{self.columns.names[j]}` depends on {size:,} combinations of levels, more than "
-                f"the {MAX_CELLS:,} that are looked at."
-            )
-        cells = [
-            dict(zip(names, levels, strict=True))
-            for levels in product(*(self.levels[name] for name in names))
+    @cached_property
+    def measured(self) -> list[tuple[Node, ...]]:
+        """The measured predictors that each column is a share of the product of."""
+        return [
+            tuple(factor for factor in term.factors if self._key(factor) is None)
+            for term in self._of_columns()
         ]
-        first = self.rows.frame.iloc[[0] * len(cells)].reset_index(drop=True)
-        for name in first.columns:
-            column = self.rows.frame[name]
-            if name in names:
-                first[name] = np.array([cell[name] for cell in cells], dtype=object)
-                first[name] = first[name].astype(column.dtype)
-            elif column.dtype.kind in "iuf" and name not in self.levels:
-                low, high = float(column.min()), float(column.max())
-                first[name] = (low + INNER * (high - low)) or 1.0
-        rows = Interpreter(first, self.rows.text, self.rows.memory, {})
-        values = code(rows, self.terms, self.columns).values[:, j]
-        size_of = np.ones(len(cells))
-        for (node, column_of), power in origin.powers.items():
-            size_of *= rows.numeric(_whole((node, column_of))) ** power
-        return cells, np.where(values == 0, 0.0, values / size_of)
+
+    @cached_property
+    def keys(self) -> list[dict[str, Expr]]:
+        """What the share of each column depends on."""
+        found = [[self._key(factor) for factor in term.factors] for term in self._of_columns()]
+        there = [dict(key for key in of_column if key is not None) for of_column in found]
+        return [{k: self.named.get(k, key) for k, key in one.items()} for one in there]
+
+    def shares(self, cells: Mapping[str, Any], size: int) -> Array:
+        """Return what the product of its predictors is multiplied by in each column.
+
+        Parameters
+        ----------
+        cells : mapping of str to array
+            Levels and truth values of each cell, by what decides them. Columns that depend on
+            others than these have no meaning.
+        size : int
+            The number of cells.
+
+        Returns
+        -------
+        ndarray, shape (size, columns)
+        """
+        frame = self.rows.frame.iloc[[0] * size].reset_index(drop=True)
+        names = [name for of_column in self.keys for name in of_column]
+        for name in dict.fromkeys(names):
+            if name in cells and name in frame:
+                values = pd.Series(np.asarray(cells[name], dtype=object), dtype=object)
+                frame[name] = values.astype(frame[name].dtype)
+            elif name not in frame:
+                frame[name] = np.asarray(cells.get(name, np.zeros(size)), dtype=bool)
+        measured = frozenset(str(node) for nodes in self.measured for node in nodes)
+        of, memory = self.rows, self.rows.memory
+        standing = CellRows(frame, of.text, memory, of.functions, measured)
+        return code(standing, self.terms, self.columns).values
+
+    def _key(self, factor: Node) -> tuple[str, Expr] | None:
+        return key_of(factor, self.labels, self.truths)
+
+    def _of_columns(self) -> list[Term]:
+        return [self.terms[origin.term] for origin in self.columns.origins]
 
 
-def _whole(predictor: tuple[Node, int]) -> Node:
-    """Return the expression of a predictor that is one column."""
-    node, column = predictor
-    if column:
-        raise DataError(f"`{node}` needs the rows: make columns of it before.")
-    return node
+def combinations_of(cells: Mapping[str, Any]) -> tuple[dict[str, Any], Codes]:
+    """Return the different rows of some columns, and which of them each row is."""
+    frame = pd.DataFrame({name: np.asarray(values) for name, values in cells.items()})
+    numbers = frame.groupby([*frame], sort=False).ngroup().to_numpy()
+    different = frame.drop_duplicates()
+    return {name: different[name] for name in cells}, numbers.astype(np.int64)

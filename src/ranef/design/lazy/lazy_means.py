@@ -8,21 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
-from operator import methodcaller
-from typing import Any, cast
+from math import prod
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from ranef._typing import Array
 from ranef.design.data_frame import coded, level_texts
 from ranef.design.design import Design, RandomTerm
 from ranef.design.evaluate import Interpreter
-from ranef.design.lazy.expressions import CodedExpressions, number, numeric
-from ranef.design.lazy.lazy_table import OWN, Expr, LazyFrame, arrays, has_values
+from ranef.design.lazy.expressions import CodedCells, key_of, number, numeric
+from ranef.design.lazy.lazy_table import OWN, Expr, LazyFrame, arrays, has_values, labels_in
+from ranef.design.lazy.tables_beside import with_shares, with_table
 from ranef.design.model_matrix import Columns
 from ranef.errors import DataError, FormulaError, listed, suggestion
 from ranef.formula.terms import RandomPart, Term, columns_of
+
+COMPLETE = f"{OWN}complete"
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,26 +67,30 @@ class LazyMeans:
         DataError
             If there is a column of that name, a level is not known, or something needs the rows.
         """
+        import narwhals.stable.v2 as nw
+
         columns = data.collect_schema()
         if name in columns:
             message = f"the data have a column `{name}`, which is what predictions are called: "
             raise DataError(f"{message}rename it.")
-        self._check_columns(columns)
+        used = self._check_columns(columns)
         self._check_levels(data)
-        rows = data
-        total = self._fixed()
+        rows = data.with_columns(has_values(data, used).alias(COMPLETE))
+        rows, total = self._fixed(rows)
         for place, (term, part, Z) in enumerate(self._terms()):
-            rows, effects = self._joined(rows, place, term, part)
-            for z, effect in zip(self._expressions(part.terms, Z), effects, strict=True):
+            rows, effects = self._joined(rows, f"g{place}", term, part)
+            rows, columns_of_Z = self._coded(rows, f"z{place}", part.terms, Z, np.eye(len(Z.names)))
+            for z, effect in zip(columns_of_Z, effects, strict=True):
                 total = total + z * effect
-        return rows.with_columns(change(total).alias(name)).select(*columns, name).to_native()
+        mean = nw.when(nw.col(COMPLETE)).then(change(total)).otherwise(nw.lit(None, nw.Float64))
+        return rows.with_columns(mean.alias(name)).select(*columns, name).to_native()
 
     def _terms(self) -> list[tuple[RandomTerm, RandomPart, Columns]]:
         both = zip(self.design.terms, self.design.recipe.random, strict=True)
         return [(term, *coded) for term, coded in both if term.label in self.effects]
 
-    def _fixed(self) -> Expr:
-        """Return the fixed part of the linear predictor, with the offset."""
+    def _fixed(self, rows: LazyFrame) -> tuple[LazyFrame, Expr]:
+        """Return the fixed part of the linear predictor, with the offset, and rows that have it."""
         import narwhals.stable.v2 as nw
 
         formula, recipe = self.design.formula, self.design.recipe
@@ -91,59 +98,58 @@ class LazyMeans:
             message = f"{listed(self.design.dropped)} was left out as a combination of others: of "
             message += "which rows the data determine the mean is found row by row; "
             raise DataError(f"{message}collect the rows, or leave the column out of the formula.")
-        parts = [numeric(node) for node in formula.offsets]
+        parts = [numeric(node, labels_in(rows.collect_schema())) for node in formula.offsets]
         if recipe.offset is not None:
             if not recipe.offset:
                 message = "the offset= of the model is an array, which has no values for other "
                 raise DataError(f"{message}rows: make it a column.")
             parts.append(nw.col(recipe.offset).cast(nw.Float64))
-        coded = self._expressions(formula.fixed, recipe.X)
-        parts += [x * number(b) for x, b in zip(coded, self.beta, strict=True)]
-        return sum(parts, number(0))
+        beta = self.beta[:, None]
+        rows, coded_parts = self._coded(rows, "x", formula.fixed, recipe.X, beta)
+        return rows, sum([*parts, *coded_parts], number(0))
 
-    def _expressions(self, terms: Sequence[Term], columns: Columns) -> list[Expr]:
-        """Return coded columns as expressions."""
+    def _coded(
+        self, rows: LazyFrame, name: str, terms: Sequence[Term], columns: Columns, mix: Array
+    ) -> tuple[LazyFrame, list[Expr]]:
+        """Return combinations of coded columns as expressions, and rows that have their parts.
+
+        Parameters
+        ----------
+        rows : LazyFrame
+        name : str
+            Begins the names of these parts.
+        terms, columns
+            As coded.
+        mix : ndarray, shape (columns, wanted)
+        """
         memory, frame = self.design.recipe.memory, self.design.sufficient.data.columns
-        truths = [name for name in frame if frame[name].dtype.kind == "b"]
-        levels = dict(memory.levels) | {str(n): pd.Index([False, True]) for n in truths}
-        rows = Interpreter(frame, self.design.formula.text, memory, self.design.recipe.functions)
-        return CodedExpressions(tuple(terms), columns, rows, levels).expressions()
+        labels = labels_in(rows.collect_schema())
+        truths = [str(n) for n in frame if frame[n].dtype.kind == "b"]
+        of = Interpreter(frame, self.design.formula.text, memory, self.design.recipe.functions)
+        cells = CodedCells(terms, columns, of, labels, truths)
+        wanted = {(nodes, t): None for nodes in cells.measured for t in range(mix.shape[1])}
+        parts = [
+            mix[:, t] * np.array([one == nodes for one in cells.measured]) for nodes, t in wanted
+        ]
+        rows, shares = with_shares(rows, name, cells, np.column_stack(parts))
+        totals = [number(0) for _ in mix.T]
+        for (nodes, t), share in zip(wanted, shares, strict=True):
+            if share is not None:
+                totals[t] = totals[t] + prod((numeric(one, labels) for one in nodes), start=share)
+        return rows, totals
 
     # -------------------------------------------------------------------------- random effects
 
     def _joined(
-        self, rows: LazyFrame, place: int, term: RandomTerm, part: RandomPart
+        self, rows: LazyFrame, name: str, term: RandomTerm, part: RandomPart
     ) -> tuple[LazyFrame, list[Expr]]:
         """Return rows with the effects of their levels of a term, and these as expressions."""
         import narwhals.stable.v2 as nw
 
-        keys, values = [*columns_of(part.group)], self.effects[term.label]
-        labels = self._labels(term, part)
-        own = {key: f"{OWN}{place}_{i}" for i, key in enumerate(keys)}
-        names = [f"{OWN}{place}b{j}" for j in range(values.shape[1])]
-        schema = rows.collect_schema()
-        are_text = {key: schema[key] in (nw.Enum, nw.Categorical) for key in keys}
-        table = pd.DataFrame({own[key]: labels[key] for key in keys}).assign(
-            **dict(zip(names, values.T, strict=True))
-        )
-        small = beside(rows, table)
-        small = small.with_columns(
-            nw.col(name).cast(nw.String if are_text[key] else schema[key])
-            for key, name in own.items()
-        )
-        copies = {
-            name: nw.col(key).cast(nw.String) if are_text[key] else nw.col(key)
-            for key, name in own.items()
-        }
-        joined = rows.with_columns(**copies).join(small, on=[*own.values()], how="left")
-        is_known = [~nw.col(key).is_null() for key in keys]
-        effects = [
-            nw.when(nw.all_horizontal(*is_known, ignore_nulls=False))
-            .then(nw.col(name).fill_null(0.0))
-            .otherwise(nw.lit(None, nw.Float64))
-            for name in names
-        ]
-        return joined, effects
+        labels, values = self._labels(term, part), self.effects[term.label]
+        own = {f"{OWN}{name}_{i}": key for i, key in enumerate(columns_of(part.group))}
+        rows = rows.with_columns(**{copy: nw.col(key) for copy, key in own.items()})
+        return with_table(rows, name, {copy: labels[key] for copy, key in own.items()}, values)
 
     def _labels(self, term: RandomTerm, part: RandomPart) -> dict[str, Any]:
         """Return the values of the grouping columns of each level."""
@@ -165,27 +171,31 @@ class LazyMeans:
 
     # -------------------------------------------------------------------------------- refusals
 
-    def _check_columns(self, schema: Mapping[str, Any]) -> None:
-        formula = self.design.formula
+    def _check_columns(self, schema: Mapping[str, Any]) -> list[str]:
+        """Return the columns that are used; refuse data that lack one."""
+        formula, offset = self.design.formula, self.design.recipe.offset
         nodes = [factor for term in formula.fixed for factor in term.factors]
         nodes += [*formula.offsets]
         for _, part, _ in self._terms():
             nodes += [*part.group, *(f for term in part.terms for f in term.factors)]
-        for name, span in columns_of(nodes).items():
+        used = columns_of(nodes)
+        for name, span in used.items():
             if name not in schema:
                 hint = suggestion(name, [*schema])
                 message = f"the column `{name}` is not in the data. {hint}"
                 raise FormulaError(message, formula.text, span)
+        return list(dict.fromkeys([*used, *([offset] if offset else [])]))
 
     def _check_levels(self, data: LazyFrame) -> None:
         """Refuse levels of coded factors, and of groups that must be known, that are not known."""
         formula, known = self.design.formula, self.design.recipe.memory.levels
         terms = [*formula.fixed, *(t for _, part, _ in self._terms() for t in part.terms)]
-        factors = {str(node): node for term in terms for node in term.factors}
+        labels = labels_in(data.collect_schema())
+        factors = {str(factor): factor for term in terms for factor in term.factors}
         for label, node in factors.items():
-            (name,) = columns_of([node]) if label in known else ("",)
-            if name:
-                self._check_known(data, [name], {name: known[label].to_numpy()}, label)
+            name = (key_of(node, labels, ()) or ("",))[0]
+            if name in known:
+                self._check_known(data, [name], {name: known[name].to_numpy()}, label)
         for term, part, _ in self._terms() if self.are_known else ():
             labels = self._labels(term, part)
             self._check_known(data, [*labels], labels, term.factor)
@@ -214,39 +224,3 @@ class LazyMeans:
                 "predict with groups='new' (a new group) or groups='population' (a typical one)."
             )
         raise DataError(f"{message}{listed(words)}: {remedy}")
-
-
-# A constant text, run on the connection that the data are of: a relation of another does not join.
-_on_connection = methodcaller("query", "ranef_data", "select * from table_of_levels")
-
-
-def beside(data: LazyFrame, table_of_levels: pd.DataFrame) -> LazyFrame:
-    """Return a small table as a lazy frame of the engine of some data.
-
-    Raises
-    ------
-    DataError
-        If it is not known how a table comes to that engine.
-    """
-    import narwhals.stable.v2 as nw
-
-    native: Any = data.to_native()
-    engine = data.implementation
-    if engine.is_duckdb():
-        made = _on_connection(native)  # which finds the table by its name
-    elif engine.is_polars():
-        made = import_module("polars").from_pandas(table_of_levels).lazy()
-    elif engine.is_ibis():
-        made = import_module("ibis").memtable(_arrow(table_of_levels))
-    elif engine.is_dask():
-        made = import_module("dask.dataframe").from_pandas(table_of_levels, npartitions=1)
-    elif engine.is_pyspark():
-        made = native.sparkSession.createDataFrame(_arrow(table_of_levels))
-    else:
-        message = f"it is not known how a table of levels comes to {engine}: "
-        raise DataError(f"{message}collect the rows to be predicted.")
-    return cast("LazyFrame", nw.from_native(made).lazy())
-
-
-def _arrow(table: pd.DataFrame) -> Any:
-    return import_module("pyarrow").Table.from_pandas(table, preserve_index=False)

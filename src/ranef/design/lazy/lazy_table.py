@@ -62,8 +62,10 @@ class LazyTable:
     rows : LazyFrame
     schema : mapping of str to type
         Of the columns of the data.
-    labels, truths : set of str
-        The columns that are neither numbers nor truth values, and those of truth values.
+    labels : mapping of str to type
+        The columns that are neither numbers nor truth values.
+    truths : set of str
+        Those of truth values.
     weights, offset : Expr or None
     n, left_out : int
         The number of rows, and of those that miss a value.
@@ -71,7 +73,7 @@ class LazyTable:
 
     rows: LazyFrame
     schema: Mapping[str, Any]
-    labels: set[str]
+    labels: Mapping[str, Any]
     truths: set[str]
     weights: Expr | None
     offset: Expr | None
@@ -164,6 +166,13 @@ def _categories(rows: LazyFrame, name: str) -> pd.Index[Any] | None:
     return None
 
 
+def labels_in(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the columns that are neither numbers nor truth values, with their types."""
+    import narwhals.stable.v2 as nw
+
+    return {n: kind for n, kind in schema.items() if not kind.is_numeric() and kind != nw.Boolean}
+
+
 def has_values(data: LazyFrame, names: Iterable[str]) -> Expr:
     """Return whether a row has a value in each of some columns, which nulls and NaN are not."""
     import narwhals.stable.v2 as nw
@@ -215,5 +224,5 @@ def complete_table(
         None if v is None else nw.col(str(v)).cast(nw.Float64) for v in (weights, offset)
     )
     truths = {name for name in names if schema[name] == nw.Boolean}
-    labels = {name for name in names if not schema[name].is_numeric()} - truths
+    labels = labels_in({name: schema[name] for name in names})
     return LazyTable(kept, schema, labels, truths, weighting, shift, n - incomplete, incomplete)

@@ -1,91 +1,44 @@
 """Sums of lazy data by level and by pairs of levels of grouping factors.
 
-One query for each set of grouping columns: for every term its own, for every two terms those of
-both. What comes here is a row for each level, and for each pair of levels that meet.
+One query for each set of columns that rows are grouped by: for every term its own, for every two
+terms those of both. What comes here are products of the measured columns; those of the columns that
+are coded from levels are worked out here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from itertools import batched, combinations, combinations_with_replacement, product
+from itertools import combinations, product
 from typing import Any
 
 import numpy as np
-from scipy import linalg
+from scipy import sparse
 
-from ranef._typing import Array, Codes
+from ranef._typing import Array, Codes, Places
 from ranef.design.design import grouping_of
 from ranef.design.evaluate import Interpreter, Memory
 from ranef.design.groups import Factor
-from ranef.design.lazy.expressions import combination
-from ranef.design.lazy.lazy_table import (
-    OWN,
-    ROWS,
-    Expr,
-    LazyFrame,
-    arrays,
-    check_unchanged,
-    labels_of,
-)
+from ranef.design.lazy.lazy_table import OWN, ROWS, labels_of
 from ranef.design.rows.pair_sums import PairSums, PairTable
-from ranef.formula.terms import Formula, columns_of
+from ranef.formula.terms import columns_of
+from ranef.model.summaries import lazy_basis
 from ranef.model.summaries.data_summary import Grouping
+from ranef.model.summaries.lazy_basis import (
+    DEPENDENT,
+    LOGS,
+    WEIGHT,
+    LazyBasis,
+    cross_products,
+    root_of,
+    sums_of,
+)
+from ranef.model.summaries.triangular_rows import distinct_columns
 from ranef.numerics.memory import BYTES, available, check_memory
 
-MAX_SUMS = 2_000_000  # of cells; beyond these crossed factors are summed by pairs of levels
-QUERIED_SUMS = 500  # in one query
 PAIR_NUMBERS = 4  # for each pair beside its products: its labels, and the levels that they are
-LOGS, WEIGHT = f"{OWN}logs", f"{OWN}weight"
-
-
-@dataclass(frozen=True, eq=False)
-class LazyBasis:
-    """A basis of the columns of a model, nearly orthonormal over all rows.
-
-    Attributes
-    ----------
-    rows : LazyFrame
-        Its r columns, those of the keys, and the weights if there are any.
-    names : list of str
-        Of the r columns.
-    keys : list of str
-        The columns of the grouping factors.
-    back : ndarray, shape (r, c)
-        The columns are those of the basis times it.
-    unweighted : ndarray, shape (c, c)
-        Rows with the cross-products of the columns, without weights.
-    n_known : int
-        How many of the basis, the first, the fixed columns, offset and response depend on.
-    """
-
-    rows: LazyFrame
-    names: list[str]
-    keys: list[str]
-    back: Array
-    unweighted: Array
-    n_known: int
-
-    @cached_property
-    def is_weighted(self) -> bool:
-        """Whether the rows have weights."""
-        return WEIGHT in self.rows.collect_schema()
-
-    @cached_property
-    def n_cells(self) -> int:
-        """The number of combinations of the keys that occur."""
-        import narwhals.stable.v2 as nw
-
-        cells = self.rows.select(*self.keys).unique()
-        return int(arrays(cells.select(nw.len().alias(ROWS)))[ROWS][0])
-
-
-def has_many_cells(basis: LazyBasis, n: int) -> bool:
-    """Whether the cross-products of the cells of n rows are too many to be all kept."""
-    r = len(basis.names)
-    sums = r * (r + 1) // 2
-    return n * sums > MAX_SUMS and basis.n_cells * sums > MAX_SUMS
+LEAST = 1e-10  # of the response's length: less is left of it by no model of its own
+SPAN = 1e-12  # of an eigenvalue of all cross-products, of columns of one length: no direction
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,6 +53,8 @@ class Summed:
     log_weights : ndarray, shape (r,)
     groupings : list of Grouping
         Of the random terms, in the formula's order.
+    unweighted : ndarray, shape (u, c), or None
+        Rows with the cross-products of the columns without weights, where there are any.
     pairs : PairSums, optional
         Cross-products of the random terms by pairs of levels, where the rows have no level.
     """
@@ -108,138 +63,171 @@ class Summed:
     counts: Codes
     log_weights: Array
     groupings: list[Grouping]
+    unweighted: Array | None
     pairs: PairSums | None = None
 
 
-def by_pairs(basis: LazyBasis, formula: Formula, memory: Memory, places: Sequence[range]) -> Summed:
+def less_fixed(basis: LazyBasis) -> LazyBasis:
+    """Return the basis in which the response is less what the fixed columns explain of it.
+
+    What measured columns explain is not in the basis; what levels do may be much more than what is
+    left, and leave it with few digits.
+    """
+    f, every = len(basis.beta), np.arange(len(basis.parts[0]))
+    if not basis.keys or not (basis.back[:, -1] * ~basis.back[:, :-1].any(axis=1)).any():
+        return basis
+    _, products = _Sums(basis, is_weighted=basis.is_weighted).of([], every, every, _nowhere)
+    rows = root_of(products[0]) @ basis.parts[2]
+    X, y = rows[:, :f], rows[:, -1]
+    length = np.linalg.norm(X, axis=0)
+    length[length == 0] = 1.0
+    beta = np.linalg.lstsq(X / length, y, rcond=DEPENDENT)[0] / length
+    least = LEAST * np.linalg.norm(y)
+    return basis.less(beta, max(float(np.linalg.norm(y - X @ beta)), float(least)))
+
+
+def unweighted(basis: LazyBasis) -> Array | None:
+    """Return rows with the cross-products of the columns without weights, where there are any."""
+    if not basis.is_weighted:
+        return None
+    every = np.arange(len(basis.parts[0]))
+    _, products = _Sums(basis, is_weighted=False).of([], every, every, _nowhere)
+    return basis.whole(_times(root_of(products[0]), basis.parts[2]))
+
+
+def _times(rows: Array, coefs: Array) -> Array:
+    """Return combinations of columns, in which equal ones are equal to the last digit."""
+    distinct, copies = distinct_columns(coefs)
+    return np.asarray((rows @ distinct)[:, copies])
+
+
+def by_pairs(basis: LazyBasis, memory: Memory, places: Sequence[range]) -> Summed:
     """Return the sums of the random terms of a formula by levels and by pairs of levels.
 
     Parameters
     ----------
     basis : LazyBasis
-    formula : Formula
     memory : Memory
         Takes the levels of the grouping factors.
     places : sequence of range
         The columns of each term, in the formula's order.
     """
-    found, products = cross_products(basis.rows, basis.names, weights=basis.is_weighted)
-    C = np.linalg.cholesky(products[0]).T
+    sums, coefs = _Sums(basis, is_weighted=basis.is_weighted), basis.parts[2]
+    every = np.arange(len(coefs))
+    _, products = sums.of([], every, every, _nowhere)
+    size = np.sqrt(np.diag(products[0]))
+    size[size == 0] = 1.0
+    values, vectors = np.linalg.eigh(products[0] / np.outer(size, size))
+    is_kept = values > SPAN * values[-1]
+    C = (vectors * size[:, None])[:, is_kept].T * np.sqrt(values[is_kept])[:, None]
+    inverse = (vectors / size[:, None])[:, is_kept] / np.sqrt(values[is_kept])
     counts, logs = np.zeros(len(C), dtype=np.int64), np.zeros(len(C))
-    counts[0] = int(found[ROWS][0])
-    logs[0] = float(found[LOGS][0]) if basis.is_weighted else 0.0
-    wanted = _Wanted.of(basis, formula, [basis.back[:, list(one)] for one in places])
-    f = basis.n_known
-    inverse = linalg.solve_triangular(C[:f, :f], np.eye(f))
+    totals = sums.totals()
+    counts[0], logs[0] = int(totals[ROWS][0]), float(totals.get(LOGS, [0.0])[0])
+    terms = [_Term.of(coefs[:, list(one)]) for one in places]
     factors, own, fixed = [], [], []
-    for i in range(len(formula.random)):
-        factor, D, F = wanted.by_level(i, memory)
+    for i, term in enumerate(terms):
+        factor, D, F = sums.by_level(i, term, memory)
         factors.append(factor)
         own.append(D)
         fixed.append(F @ inverse)
     pairs = {
-        (i, j): wanted.by_pair(i, j, memory, (factors[i], factors[j]), int(counts[0]))
+        (i, j): sums.by_pair((i, j), (terms[i], terms[j]), (factors[i], factors[j]), memory)
         for i, j in combinations(range(len(factors)), 2)
     }
-    sums = PairSums(tuple(own), tuple(fixed), tuple(wanted.changes), pairs)
+    found = PairSums(tuple(own), tuple(fixed), tuple(term.change for term in terms), pairs)
     nowhere = np.full(len(C), -1, dtype=np.int64)
     groupings = [Grouping(factor.levels, nowhere) for factor in factors]
-    return Summed(C @ basis.back, counts, logs, groupings, sums)
+    return Summed(basis.whole(_times(C, coefs)), counts, logs, groupings, unweighted(basis), found)
+
+
+def _nowhere(found: Mapping[Any, Any]) -> Codes:
+    """Return one and the same level for all cells."""
+    return np.zeros(len(found[ROWS]), dtype=np.int64)
 
 
 @dataclass(frozen=True, eq=False)
-class _Wanted:
-    """The basis columns of each random term, as columns of lazy rows.
+class _Term:
+    """The columns of a random term, as combinations of the parts of a basis.
 
     Attributes
     ----------
-    rows : LazyFrame
-    known : list of str
-        The columns that fixed effects, offset and response depend on.
-    terms : list of list of str
-        The basis columns of each term.
-    changes : list of ndarray, shape (k, k)
-        The columns of the term are those of its basis times it.
-    formula : Formula
+    parts : ndarray of int, shape (u,)
+    unit : ndarray, shape (u, k)
+        The term's own basis is the parts times it.
+    change : ndarray, shape (k, k)
+        The columns of the term are those of its own basis times it.
+    """
+
+    parts: Places
+    unit: Array
+    change: Array
+
+    @staticmethod
+    def of(coefs: Array) -> _Term:
+        """Return the term whose columns have these coefficients, shape (all parts, k)."""
+        parts = np.flatnonzero(coefs.any(axis=1))
+        own = coefs[parts]
+        if own.shape[0] < own.shape[1]:
+            return _Term(parts, np.eye(len(own)), own)
+        return _Term(parts, *np.linalg.qr(own))
+
+
+@dataclass(frozen=True, eq=False)
+class _Sums:
+    """Sums of products of the parts of a basis.
+
+    Attributes
+    ----------
+    basis : LazyBasis
     is_weighted : bool
     """
 
-    rows: LazyFrame
-    known: list[str]
-    terms: list[list[str]]
-    changes: list[Array]
-    formula: Formula
+    basis: LazyBasis
     is_weighted: bool
 
-    @staticmethod
-    def of(basis: LazyBasis, formula: Formula, backs: Sequence[Array]) -> _Wanted:
-        """Return the columns of terms whose coefficients in a basis are given."""
-        made: dict[str, Any] = {}
-        terms, changes = [], []
-        for t, back in enumerate(backs):
-            U, T = (
-                np.linalg.qr(back) if back.shape[0] >= back.shape[1] else (np.eye(len(back)), back)
-            )
-            names = []
-            for j, shares in enumerate(U.T):
-                (used,) = np.nonzero(shares)
-                if len(used) == 1:
-                    T[j] *= shares[used[0]]
-                    names.append(basis.names[used[0]])
-                else:
-                    names.append(f"{OWN}z{t}_{j}")
-                    made[names[-1]] = combination(basis.names, shares)
-            terms.append(names)
-            changes.append(T)
-        rows = basis.rows.with_columns(**made) if made else basis.rows
-        known = basis.names[: basis.n_known]
-        return _Wanted(rows, known, terms, changes, formula, basis.is_weighted)
+    def by_level(self, i: int, term: _Term, memory: Memory) -> tuple[Factor, Array, Array]:
+        """Return the grouping factor of a term, and its sums by level with itself and all parts."""
+        keys = [*columns_of(self.basis.formula.random[i].group)]
+        every = np.arange(len(self.basis.parts[0]))
+        factors: list[Factor] = []
 
-    def by_level(self, i: int, memory: Memory) -> tuple[Factor, Array, Array]:
-        """Return the grouping factor of a term and its sums by level."""
-        names, known = self.terms[i], self.known
-        inner, across = [*combinations_with_replacement(names, 2)], [*product(names, known)]
-        keys = columns_of(self.formula.random[i].group)
-        found = self._sums([*inner, *across], keys)
-        factor = self._factor(i, found, keys, memory)
-        m, k = len(factor.levels), len(names)
-        D, F = np.empty((m, k, k)), np.empty((m, k, len(known)))
-        for a, one in enumerate(names):
-            for b, other in enumerate(names[a:], a):
-                D[factor.codes, a, b] = D[factor.codes, b, a] = found[one, other]
-            for b, other in enumerate(known):
-                F[factor.codes, a, b] = found[one, other]
-        return factor, D, F
+        def level(found: Mapping[Any, Any]) -> Codes:
+            factors.append(self._factor(i, found, keys, memory))
+            return factors[-1].codes
+
+        _, F = self.of(keys, term.parts, every, level)
+        F = term.unit.T @ F
+        return factors[-1], F[..., term.parts] @ term.unit, F
 
     def by_pair(
-        self, i: int, j: int, memory: Memory, factors: tuple[Factor, Factor], n: int
+        self,
+        ij: tuple[int, int],
+        terms: tuple[_Term, _Term],
+        factors: tuple[Factor, Factor],
+        memory: Memory,
     ) -> PairTable:
         """Return the sums of two terms by pairs of levels."""
-        first, second = self.terms[i], self.terms[j]
-        parts = self.formula.random[i], self.formula.random[j]
+        parts = [self.basis.formula.random[t] for t in ij]
         keys = list(dict.fromkeys(columns_of(node for part in parts for node in part.group)))
-        self._check_pairs(keys, factors, n, len(first) * len(second))
-        found = self._sums([*product(first, second)], keys)
-        levels, others = (self._factor(t, found, keys, memory).codes for t in (i, j))
-        products = np.empty((len(levels), len(first), len(second)))
-        for a, one in enumerate(first):
-            for b, other in enumerate(second):
-                products[:, a, b] = found[one, other]
-        return PairTable(levels, others, products)
+        one, other = terms
+        self._check_pairs(keys, factors, one.unit.shape[1] * other.unit.shape[1])
+        m = len(factors[1].levels)
 
-    def _check_pairs(
-        self, keys: Sequence[str], factors: tuple[Factor, Factor], n: int, size: int
-    ) -> None:
+        def level(found: Mapping[Any, Any]) -> Codes:
+            first, second = (self._factor(t, found, keys, memory).codes for t in ij)
+            return first * m + second
+
+        pairs, products = self.of(keys, one.parts, other.parts, level)
+        return PairTable(pairs // m, pairs % m, one.unit.T @ products @ other.unit)
+
+    def _check_pairs(self, keys: Sequence[str], factors: tuple[Factor, Factor], size: int) -> None:
         """Refuse a table of pairs that would not fit into memory; count them if it might not."""
         one, other = factors
-        most = min(n, len(one.levels) * len(other.levels))
-        bytes_free = available()
-        if BYTES * most * (size + PAIR_NUMBERS) < bytes_free:
+        most = min(int(self.totals()[ROWS][0]), len(one.levels) * len(other.levels))
+        if BYTES * most * (size + PAIR_NUMBERS) < available():
             return
-        import narwhals.stable.v2 as nw
-
-        met = self.rows.select(*keys).unique().select(nw.len().alias(ROWS))
-        pairs = int(arrays(met)[ROWS][0])
+        pairs = self.basis.n_cells(keys)
         what = f"`{one.name}` and `{other.name}` meet in {pairs:,} pairs of levels, whose table"
         remedy = (
             f"Leave one of the two out, or take a part of the levels of `{one.name}`, as a filter "
@@ -251,58 +239,102 @@ class _Wanted:
         self, i: int, found: Mapping[Any, Any], keys: Iterable[str], memory: Memory
     ) -> Factor:
         """Return the grouping factor of a term on the rows of a result."""
-        labels = labels_of(self.rows, keys, found)
-        rows = Interpreter(labels, self.formula.text, memory, {})
-        return grouping_of(rows, self.formula.random[i], None)
+        labels = labels_of(self.basis.rows, keys, found)
+        rows = Interpreter(labels, self.basis.formula.text, memory, {})
+        return grouping_of(rows, self.basis.formula.random[i], None)
 
-    def _sums(self, pairs: Sequence[tuple[str, str]], keys: Iterable[str]) -> dict[Any, Any]:
-        """Return sums of products of columns, by their names, and the keys they are of."""
+    def totals(self) -> dict[str, Any]:
+        """Return the number of rows, and the sum of the logarithms of their weights."""
+        some = self.basis.names[:1]
+        return cross_products(self.basis.rows, some, weights=self.is_weighted)[0]
+
+    def of(
+        self,
+        keys: Sequence[str],
+        left: Places,
+        right: Places,
+        level: Callable[[Mapping[Any, Any]], Codes],
+    ) -> tuple[Codes, Array]:
+        """Return sums of products of parts, level by level.
+
+        Parameters
+        ----------
+        keys : sequence of str
+            The columns that levels are combinations of.
+        left, right : ndarray of int, shape (a,) and (b,)
+            The parts.
+        level : callable
+            Numbers the levels of some cells.
+
+        Returns
+        -------
+        levels : ndarray of int, shape (m,)
+            Their numbers, in order.
+        products : ndarray, shape (m, a, b)
+        """
+        columns, of_basis, _ = self.basis.parts
+        levels, products = np.empty(0, dtype=np.int64), np.empty((0, len(left), len(right)))
+        for wanted, one, other in self._blocks(keys, left, right):
+            found = self._sums(
+                keys, wanted, {*product(of_basis[left[one]], of_basis[right[other]])}
+            )
+            levels, place = np.unique(level(found), return_inverse=True)
+            if not len(products):
+                products = np.zeros((len(levels), len(left), len(right)))
+            left_shares = self.basis.shares(found, columns[left[one]])
+            right_shares = self.basis.shares(found, columns[right[other]])
+            for k, h in {*product(of_basis[left[one]], of_basis[right[other]])}:
+                (a,), (b,) = (
+                    np.nonzero(of_basis[parts] == number)
+                    for parts, number in ((left[one], k), (right[other], h))
+                )
+                S = sparse.coo_array(left_shares[:, a])
+                values, at = S.data * found[k, h][S.row], place[S.row] * len(a) + S.col
+                turned = sparse.csr_array(
+                    (values, (at, S.row)), shape=(len(levels) * len(a), len(place))
+                )
+                made = (turned @ right_shares[:, b]).toarray()
+                products[:, one[a][:, None], other[b]] = made.reshape(len(levels), len(a), len(b))
+        return levels, products
+
+    def _blocks(
+        self, keys: Sequence[str], left: Places, right: Places
+    ) -> Iterator[tuple[list[str], Places, Places]]:
+        """Yield which parts are multiplied by which in one query, and what decides their shares.
+
+        All of them, unless their cells are many and those of each two kinds of parts are fewer.
+        """
+        kinds = [self.basis.depends_on[j] for j in self.basis.parts[0]]
+        of_left, of_right = [kinds[part] for part in left], [kinds[part] for part in right]
+        pairs = [*product(dict.fromkeys(of_left), dict.fromkeys(of_right))]
+        every = sorted({key for kind in (*of_left, *of_right) for key in kind})
+        if {*every} in ({*a, *b} for a, b in pairs) or self._are_few(keys, every):
+            yield every, np.arange(len(left)), np.arange(len(right))
+            return
+        for a, b in pairs:
+            first = np.flatnonzero([kind == a for kind in of_left])
+            yield sorted({*a, *b}), first, np.flatnonzero([kind == b for kind in of_right])
+
+    def _are_few(self, keys: Sequence[str], wanted: Sequence[str]) -> bool:
+        r, names = len(self.basis.names), [*keys, *(self.basis.keys[key] for key in wanted)]
+        return (
+            self.basis.n_cells(list(dict.fromkeys(names))) * r * (r + 1) / 2 <= lazy_basis.MAX_SUMS
+        )
+
+    def _sums(
+        self, keys: Sequence[str], wanted: Sequence[str], pairs: Iterable[tuple[int, int]]
+    ) -> dict[Any, Any]:
+        """Return sums of products of columns of the basis, by their numbers, and cells."""
         import narwhals.stable.v2 as nw
 
-        names = {pair: f"{OWN}{i}" for i, pair in enumerate(dict.fromkeys(pairs))}
-        columns = {name: nw.col(a) * nw.col(b) for (a, b), name in names.items()}
+        names = {tuple(sorted(pair)): "" for pair in pairs}
+        names = {pair: f"{OWN}{i}" for i, pair in enumerate(names)}
+        basis = self.basis.names
+        columns = {name: nw.col(basis[k]) * nw.col(basis[h]) for (k, h), name in names.items()}
         if self.is_weighted:
             columns = {name: column * nw.col(WEIGHT) for name, column in columns.items()}
-        found = _sums_of(self.rows, columns, list(keys))
-        return {pair: found[name] for pair, name in names.items()} | {k: found[k] for k in keys}
-
-
-def cross_products(
-    rows: LazyFrame, names: Sequence[str], *, weights: bool, keys: Sequence[str] = ()
-) -> tuple[dict[str, Any], Array]:
-    """Return sums by cell: how many rows and the like, and products of columns, (cells, r, r)."""
-    import narwhals.stable.v2 as nw
-
-    pairs = [*combinations_with_replacement(range(len(names)), 2)]
-    columns = {f"{OWN}{i}_{j}": nw.col(names[i]) * nw.col(names[j]) for i, j in pairs}
-    if weights:
-        columns = {name: column * nw.col(WEIGHT) for name, column in columns.items()}
-        columns[LOGS] = nw.col(WEIGHT).log()
-    found = _sums_of(rows, columns, keys)
-    square = np.zeros((len(found[ROWS]), len(names), len(names)))
-    for i, j in pairs:
-        square[:, i, j] = square[:, j, i] = found[f"{OWN}{i}_{j}"]
-    return found, square
-
-
-def _sums_of(rows: LazyFrame, columns: Mapping[str, Expr], keys: Sequence[str]) -> dict[str, Any]:
-    """Return the number of rows and the sums of columns by cell, in the order of its keys.
-
-    One query has a part of the sums, as the time to plan it goes with their number squared.
-
-    Raises
-    ------
-    DataError
-        If the number of rows changes from one query to the next.
-    """
-    import narwhals.stable.v2 as nw
-
-    found: dict[str, Any] = {}
-    for names in batched(columns, QUERIED_SUMS, strict=False):
-        some = rows.select(*keys, **{name: columns[name] for name in names})
-        sums = [nw.len().alias(ROWS), *(nw.col(name).sum() for name in names)]
-        part = arrays(some.group_by(*keys).agg(*sums).sort(*keys) if keys else some.select(*sums))
-        if found:
-            check_unchanged(int(found[ROWS].sum()), int(part[ROWS].sum()))
-        found |= part
-    return found
+        cells = list(dict.fromkeys([*keys, *(self.basis.keys[key] for key in wanted)]))
+        found = sums_of(self.basis.rows, columns, cells)
+        products = {(k, h): found[name] for (k, h), name in names.items()}
+        products |= {(h, k): values for (k, h), values in products.items()}
+        return products | {key: found[key] for key in [*cells, ROWS]}

@@ -1,8 +1,7 @@
 """Summaries of lazy data: an engine sums products of columns by cell, and no row comes here.
 
-Columns are first summed as they are, less their means; these sums give a basis in which they are
-orthonormal over all rows. Then products of basis columns, which the engine computes row by row, are
-summed by cell: the rounding of the first sums is in the basis and not in what is measured with it
+Products of the columns of a basis, which the engine computes row by row, are summed by cell: the
+rounding of the sums that gave the basis is in the basis and not in what is measured with it
 (CholeskyQR2: Yamamoto, Nakatsukasa, Yanagisawa & Fukaya 2015, *Electronic Transactions on Numerical
 Analysis* 44, section 2).
 """
@@ -10,23 +9,20 @@ Analysis* 44, section 2).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import linalg
 
 from ranef._typing import Array, Codes
 from ranef.design.data_frame import check_magnitude
 from ranef.design.design import grouping_of
 from ranef.design.evaluate import Interpreter, Memory
-from ranef.design.lazy.expressions import CodedExpressions, combination, number, numeric
+from ranef.design.lazy.expressions import combinations_of, key_of, numeric
 from ranef.design.lazy.lazy_table import (
     OWN,
     ROWS,
-    Expr,
     LazyFrame,
     LazyTable,
     arrays,
@@ -34,29 +30,19 @@ from ranef.design.lazy.lazy_table import (
     complete_table,
     labels_of,
 )
-from ranef.design.model_matrix import Columns, code
+from ranef.design.model_matrix import code
 from ranef.errors import DataError, listed
-from ranef.formula.functions import FUNCTIONS
-from ranef.formula.syntax import Call, Column, Node
+from ranef.formula.syntax import Call, Node
 from ranef.formula.terms import Formula, columns_of
 from ranef.model.summaries.data_summary import DataSummary, Grouping, names_of
-from ranef.model.summaries.lazy_pairs import (
-    LOGS,
-    WEIGHT,
-    LazyBasis,
-    Summed,
-    by_pairs,
-    cross_products,
-    has_many_cells,
-)
+from ranef.model.summaries.lazy_basis import LOGS, MAX_SUMS, LazyBasis, basis_of, cross_products
+from ranef.model.summaries.lazy_pairs import Summed, by_pairs, less_fixed, unweighted
 from ranef.model.summaries.stand_ins import coded_factors, interpreter_of
-from ranef.model.summaries.triangular_rows import distinct_columns
+from ranef.model.summaries.triangular_rows import condensed_rows
 from ranef.numerics.memory import check_memory
 
-MAX_COLUMNS = 200  # of a lazy model: 20,100 sums
 CELL_COPIES = 4  # of the sums of a cell while they arrive
-CONSTANT = 1e-11  # of the length of a column: what its mean leaves of it, if it does not vary
-DEPENDENT = 1e-6  # of a column's length, whose square the sums have with errors of 1e-13
+AT_ONE_TIME = 4_000_000  # numbers of rows that are coded before they become fewer
 NOTHING = 1e-15  # of an eigenvalue of a cell's cross-products, relative to that of all rows
 
 
@@ -75,23 +61,24 @@ def lazy_summary(
     Where it `may_pair` and combinations of levels are many, it is one by pairs of levels.
     """
     table = complete_table(formula, data, weights, offset, missing)
-    factors = _factors(formula, table)
-    known = {name: levels[name] if name in levels else table.levels(name) for name in factors}
-    measured = [node for node in coded_factors(formula) if _is_measured(node, table)]
+    factors = coded_factors(formula)
+    keys = {node: key_of(node, table.labels, table.truths) for node in factors}
+    measured = [node for node, key in keys.items() if key is None]
     _check_values(table, [formula.response, *formula.offsets, *measured])
+    coded = {key[0] for node, key in keys.items() if key is not None and isinstance(node, Call)}
+    names = [n for n in columns_of(factors) if n in table.labels or n in coded]
+    known = {name: levels[name] if name in levels else table.levels(name) for name in names}
     ranges = table.ranges(formula.predictors())
-    rows = interpreter_of(formula, ranges, known, len(formula.predictors()) ** 2 + len(factors))
+    rows = interpreter_of(formula, ranges, known, len(formula.predictors()) ** 2 + len(names))
     X, Zs = code(rows, formula.fixed), [code(rows, part.terms) for part in formula.random]
-    keys = [tuple(columns_of(part.group)) for part in formula.random]
-    columns = _columns(formula, table, rows, X, Zs)
-    basis = _basis(table, columns, list(dict.fromkeys(name for one in keys for name in one)))
-    memory, are_crossed = Memory({}, dict(known)), len({frozenset(one) for one in keys}) > 1
-    if may_pair and are_crossed and has_many_cells(basis, table.n):
+    basis = less_fixed(basis_of(formula, table, rows, X, Zs))
+    memory = Memory({}, dict(known))
+    if may_pair and basis.has_many_cells(table.n):
         ends = np.cumsum([1 + len(X.names), *(len(Z.names) for Z in Zs)])
         places = [range(a, b) for a, b in pairwise(ends.tolist())]
-        found = by_pairs(basis, formula, memory, places)
+        found = by_pairs(basis, memory, places)
     else:
-        found = _by_cell(basis, formula, memory)
+        found = _by_cell(basis, memory)
     check_unchanged(table.n, int(found.counts.sum()))
     return DataSummary(
         formula=formula,
@@ -103,27 +90,18 @@ def lazy_summary(
         columns=found.columns,
         counts=found.counts,
         log_weights=found.log_weights,
-        unweighted=None if table.weights is None else basis.unweighted,
+        unweighted=found.unweighted,
         offset=offset if isinstance(offset, str) else None,
         pairs=found.pairs,
         left_out=table.left_out,
     )
 
 
-def _is_measured(node: Node, table: LazyTable) -> bool:
-    is_call = isinstance(node, Call) and FUNCTIONS.get(node.function) == "categorical"
-    is_column = isinstance(node, Column) and node.name in table.labels | table.truths
-    return not (is_call or is_column)
-
-
 def _check_values(table: LazyTable, nodes: Sequence[Node]) -> None:
     """Refuse expressions that have no lazy form, or values that are no numbers or extreme."""
     import narwhals.stable.v2 as nw
 
-    for name in columns_of(nodes):
-        if name in table.labels:
-            raise DataError(f"`{name}` is not numeric: it has the type {table.schema[name]}.")
-    values = {f"`{node}`": numeric(node) for node in nodes}
+    values = {f"`{node}`": numeric(node, table.labels) for node in nodes}
     values |= {} if table.weights is None else {"weights=": table.weights}
     values |= {} if table.offset is None else {"offset=": table.offset}
     if not values:
@@ -138,174 +116,48 @@ def _check_values(table: LazyTable, nodes: Sequence[Node]) -> None:
         check_magnitude(subject, found[f"{name}size"])
 
 
-def _factors(formula: Formula, table: LazyTable) -> list[str]:
-    """Return the columns that are coded as factors: labels, and what `factor()` makes ones of."""
-    found = []
-    for node in coded_factors(formula):
-        is_call = isinstance(node, Call) and FUNCTIONS.get(node.function) == "categorical"
-        inner = node.args[0] if isinstance(node, Call) and is_call else node
-        if isinstance(inner, Column) and (is_call or inner.name in table.labels):
-            found.append(inner.name)
-    return list(dict.fromkeys(found))
-
-
-# ------------------------------------------------------------------------------------- the sums
-
-
-@dataclass(frozen=True, eq=False)
-class _Columns:
-    """The columns of a model as expressions: ones, fixed, random, offset, response.
-
-    Attributes
-    ----------
-    names : list of str
-    expressions : list of Expr
-    stood : ndarray, shape (rows, c - 2)
-        All but offset and response, of rows that stand in for the data.
-    n_fixed : int
-        The number of ones and fixed columns, which are the first.
-    has_offset : bool
-    """
-
-    names: list[str]
-    expressions: list[Expr]
-    stood: Array
-    n_fixed: int
-    has_offset: bool
-
-    def distinct(self) -> tuple[list[int], int, Codes]:
-        """Return the columns that differ, how many are fixed or the response, and the copies.
-
-        Those of the fixed effects, the offset and the response are the first. A column is a copy of
-        the one at its place among them; -1 for a column of zeros.
-        """
-        c = len(self.names)
-        _, copies = distinct_columns(self.stood)
-        first = np.unique(copies, return_index=True)[1]
-        of_fixed = [j for j in first.tolist() if j < self.n_fixed]
-        known = [*of_fixed, *([c - 2] if self.has_offset else []), c - 1]
-        order = [*known, *(j for j in first.tolist() if j >= self.n_fixed)]
-        found = {j: place for place, j in enumerate(order)}
-        places = [found[int(first[copy])] for copy in copies]
-        return order, len(known), np.array([*places, found.get(c - 2, -1), found[c - 1]])
-
-
-def _columns(
-    formula: Formula, table: LazyTable, rows: Interpreter, X: Columns, Zs: Sequence[Columns]
-) -> _Columns:
-    """Return the columns of a formula's terms, coded on rows that stand in for the data."""
-    levels = dict(rows.memory.levels) | {name: pd.Index([False, True]) for name in table.truths}
-    coded_terms = [(formula.fixed, X)]
-    coded_terms += [(part.terms, Z) for part, Z in zip(formula.random, Zs, strict=True)]
-    made = [
-        expression
-        for terms, columns in coded_terms
-        for expression in CodedExpressions(terms, columns, rows, levels).expressions()
-    ]
-    offsets = [*map(numeric, formula.offsets), *([] if table.offset is None else [table.offset])]
-    stood = [np.ones((len(rows.frame), 1)), X.values, *(Z.values for Z in Zs)]
-    return _Columns(
-        names=["1", *names_of(X, Zs), "the offset", str(formula.response)],
-        expressions=[number(1), *made, sum(offsets, number(0)), numeric(formula.response)],
-        stood=np.column_stack(stood),
-        n_fixed=1 + len(X.names),
-        has_offset=bool(offsets),
-    )
-
-
-def _basis(table: LazyTable, columns: _Columns, keys: Sequence[str]) -> LazyBasis:
-    """Return the basis of columns, whose first are ones."""
-    import narwhals.stable.v2 as nw
-
-    order, n_known, copies = columns.distinct()
-    if len(order) > MAX_COLUMNS:
-        raise DataError(
-            f"the model has {len(order):,} different columns, whose products lazy data would have "
-            f"to sum up; {MAX_COLUMNS} are taken. A factor of many levels can be a grouping "
-            "factor, as in `(1 | f)`; else collect the data."
-        )
-    raw = {f"{OWN}{j}": columns.expressions[place] for j, place in enumerate(order)}
-    weights = {} if table.weights is None else {WEIGHT: table.weights}
-    rows = table.rows.select(*keys, **weights, **raw)
-    least = [nw.col(WEIGHT).min()] if weights else []
-    means = arrays(rows.select(*least, *(nw.col(name).mean() for name in raw)))
-    at = np.array([float(means[name][0]) for name in raw])
-    if bad := [
-        columns.names[j] for j, at_j in zip(order, at, strict=True) if not np.isfinite(at_j)
-    ]:
-        raise DataError(f"{listed(bad)} is infinite or not a number in some rows.")
-    at[0] = 0.0
-    rows = rows.with_columns(*(nw.col(n) - number(at[j]) for j, n in enumerate(raw) if at[j]))
-    if weights and not means[WEIGHT][0] > 0:
-        raise DataError("weights= must be positive: they are zero or negative in some rows.")
-    unweighted = _root(cross_products(rows, [*raw], weights=False)[1][0])
-    root = unweighted
-    if weights:
-        root = _root(cross_products(rows, [*raw], weights=True)[1][0])
-    kept, back = _triangle(root, CONSTANT * np.abs(at) * np.linalg.norm(root[:, 0]))
-    shares = linalg.solve_triangular(back[:, kept], np.eye(len(kept)))
-    basis = {
-        f"{OWN}q{k}": combination([f"{OWN}{j}" for j in kept], shares[:, k])
-        for k in range(len(kept))
-    }
-    back += np.outer(back[:, 0], at)
-    unweighted = unweighted + np.outer(unweighted[:, 0], at)
-    rows = rows.select(*keys, *weights, **basis)
-    back, unweighted = (
-        np.hstack([A, np.zeros((len(A), 1))])[:, copies] for A in (back, unweighted)
-    )
-    n_known = sum(place < n_known for place in kept)
-    return LazyBasis(rows, [*basis], [*keys], back, unweighted, n_known)
-
-
-def _by_cell(basis: LazyBasis, formula: Formula, memory: Memory) -> Summed:
-    """Return rows with the cross-products that the data have in each cell of the keys."""
-    r, keys = len(basis.names), basis.keys
+def _by_cell(basis: LazyBasis, memory: Memory) -> Summed:
+    """Return rows with the cross-products that the data have for each combination of levels."""
+    r, groups = len(basis.names), basis.groups
+    keys = list(dict.fromkeys([*groups, *basis.keys.values()]))
     if keys:
-        what = f"the cross-products of {basis.n_cells:,} cells of {listed(keys)}"
-        check_memory(float(basis.n_cells) * CELL_COPIES * r**2, what, "Cross fewer factors.")
+        cells = basis.n_cells(keys)
+        size, c = float(cells) * r, basis.back.shape[1]
+        if size * c > MAX_SUMS:
+            size = min(size, float(basis.n_cells(groups)) * len(basis.parts[0]))
+        what = f"the cross-products of {cells:,} cells of {listed(keys)}"
+        check_memory(float(cells) * CELL_COPIES * r**2 + size * c, what, "Cross fewer factors.")
     found, products = cross_products(basis.rows, basis.names, weights=basis.is_weighted, keys=keys)
+    of_groups = Interpreter(labels_of(basis.rows, groups, found), basis.formula.text, memory, {})
+    factors = [grouping_of(of_groups, part, None) for part in basis.formula.random]
+    shares = basis.shares(found, np.arange(basis.back.shape[1])).tocsr()
+    group = combinations_of({name: found[name] for name in groups})[1] if groups else None
+    group = np.zeros(len(products), dtype=np.int64) if group is None else group
+    step = max(1, AT_ONE_TIME // (r * shares.shape[1]))
+    order = np.argsort(group, kind="stable")
+    starts = np.flatnonzero(np.diff(group[order], prepend=-1))
+    breaks = starts[np.flatnonzero(np.diff(starts // step, prepend=0))]
+    size, made = np.linalg.eigvalsh(products)[:, -1].max(), []
+    for some in np.split(order, breaks):
+        if len(some):
+            rows, cell = _roots(products[some], size)
+            columns = (rows @ basis.back) * shares[some[cell]].toarray()
+            made.append(condensed_rows(columns, group[some[cell]]))
+    columns = np.concatenate([rows for rows, _ in made])
+    of_row = np.concatenate([numbers for _, numbers in made])
+    first, places = np.flatnonzero(np.diff(of_row, prepend=-1)), order[starts]
+    counts, log_weights = np.zeros(len(columns), dtype=np.int64), np.zeros(len(columns))
+    counts[first] = np.bincount(group, found[ROWS]).astype(np.int64)
+    log_weights[first] = np.bincount(group, found[LOGS]) if basis.is_weighted else 0.0
+    groupings = [Grouping(one.levels, one.codes[places[of_row]]) for one in factors]
+    of_rows = basis.whole(columns)
+    return Summed(of_rows, counts, log_weights, groupings, unweighted(basis))
+
+
+def _roots(products: Array, size: float) -> tuple[Array, Codes]:
+    """Return rows with the cross-products of each cell, and the cells of these rows."""
     values, vectors = np.linalg.eigh(products)
-    size = values[:, -1].max()
     is_kept = values > NOTHING * size
     is_kept[:, -1] = True  # a row for each cell
     roots = (vectors * np.sqrt(np.maximum(values, 0.0))[:, None]).mT
-    cell = np.nonzero(is_kept)[0].astype(np.int64)
-    first = np.flatnonzero(np.diff(cell, prepend=-1))
-    counts, log_weights = np.zeros(len(cell), dtype=np.int64), np.zeros(len(cell))
-    counts[first] = found[ROWS]
-    log_weights[first] = found[LOGS] if basis.is_weighted else 0.0
-    labels = labels_of(basis.rows, keys, found).reindex(range(len(products)))
-    of_cells = Interpreter(labels, formula.text, memory, {})
-    factors = [grouping_of(of_cells, part, None) for part in formula.random]
-    groupings = [Grouping(one.levels, one.codes[cell]) for one in factors]
-    return Summed(roots[is_kept] @ basis.back, counts, log_weights, groupings)
-
-
-def _root(products: Array) -> Array:
-    """Return rows that have these cross-products."""
-    size = np.sqrt(np.diag(products))
-    unit = np.where(size > 0, size, 1.0)
-    values, vectors = np.linalg.eigh(products / np.outer(unit, unit))
-    return np.asarray((vectors * np.sqrt(np.maximum(values, 0.0))).T * size)
-
-
-def _triangle(root: Array, rounding: Array) -> tuple[list[int], Array]:
-    """Return the columns that are no combinations of earlier ones, and a triangular root.
-
-    Parameters
-    ----------
-    root : ndarray, shape (r, c)
-    rounding : ndarray, shape (c,)
-        What may be left of each column if it is a combination.
-    """
-    kept: list[int] = []
-    shares = np.zeros((root.shape[1], root.shape[1]))
-    for j, column in enumerate(root.T):
-        shares[kept, j] = np.linalg.lstsq(root[:, kept], column, rcond=None)[0]
-        left = np.linalg.norm(column - root @ shares[:, j])
-        if left > max(DEPENDENT * np.linalg.norm(column), rounding[j]):
-            kept.append(j)
-            shares[:, j] = np.eye(len(shares))[j]
-    shares[:, ~root.any(axis=0)] = 0.0
-    return kept, np.linalg.qr(root[:, kept], mode="r") @ shares[kept]
+    return roots[is_kept], np.nonzero(is_kept)[0]
