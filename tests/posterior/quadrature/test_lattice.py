@@ -197,13 +197,35 @@ def test_error_bounds_that_of_coarser_rules(formula, seed):
 
 def test_error_says_that_a_lattice_was_not_finished(monkeypatch):
     exact = sleep_exact(" + (Days || Subject)")
-    monkeypatch.setattr(lattice, "MAX_NODES", 100)
+    monkeypatch.setattr(lattice, "MAX_VALUES", 1300)
     monkeypatch.setattr(lattice, "MIN_RADIUS", 1.5)
     found = lattice.lattice(exact.frame, np.full(3, 0.6))
     missing = abs(found.log_evidence - exact.log_evidence)
     assert found.is_edge.any()
     assert 1e-3 < missing < found.error
     assert not exact.lattice.is_edge.any()
+
+
+def test_four_sds_beside_a_known_sigma_reach_their_tails():
+    """Sds of separate parts of the data: the evidence is that of the parts."""
+    rng = np.random.default_rng(5)
+    data = pd.DataFrame({"part": np.repeat(range(4), 12), "g": np.tile(list("aabbcc"), 8)})
+    data["y"] = rng.normal(size=len(data))
+    for i in range(4):
+        data["abcd"[i]] = 1.0 * (data["part"] == i)
+    priors = {"sigma": Constant(1.0), "sd": HalfNormal(1.0)}
+    whole = Exact.of(density("y ~ 0 + (0 + a + b + c + d || g)", data, priors))
+    parts = [Exact.of(density("y ~ 0 + (1 | g)", part, priors)) for _, part in data.groupby("part")]
+    assert whole.log_evidence == pytest.approx(sum(part.log_evidence for part in parts), abs=1e-6)
+    assert whole.error < 1e-6
+    assert not whole.lattice.is_edge.any()
+
+
+def test_a_finer_lattice_that_is_not_finished_is_not_taken(monkeypatch):
+    target = density("y ~ x + (x || g)", slopes_frame(0, 24), "default")
+    coarse = Exact.of(target, max_error=1.0)
+    monkeypatch.setattr(lattice, "MAX_VALUES", coarse.lattice.log_density.size + 1)
+    assert Exact.of(target, max_error=0.0).log_evidence == coarse.log_evidence
 
 
 # ---------------------------------------------------------------------------------- units

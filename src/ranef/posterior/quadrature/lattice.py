@@ -43,9 +43,8 @@ MAX_ERROR = 1e-6  # relative, of p(y)
 MAX_BEYOND_EDGE = 10.0  # ratio of the density beyond an edge to that at it
 CUT = 20.0  # fall of the log density at which the lattice ends
 MIN_RADIUS = 5.0  # standard deviations around the mode that are always taken
-MAX_NODES = 60_000
 MAX_REFINEMENTS = 4
-MAX_VALUES = 1_000_000  # of the density, beyond which there is no refinement
+MAX_VALUES = 1_000_000  # of the density, beyond which nothing grows and there is no refinement
 FINER = 0.75  # ratio of steps to those before
 OUTSIDE = 2.0  # ratio of the density outside to that of the outermost nodes
 MAX_AXIS = 400  # values of sigma
@@ -362,7 +361,10 @@ def integrate(frame: Frame, max_error: float | None = None) -> Lattice:
         if integrated.error < max_error or integrated.log_density.size > MAX_VALUES:
             break
         steps = steps * FINER
-        integrated = lattice(frame.aligned(steps), steps)
+        finer = lattice(frame.aligned(steps), steps)
+        if finer.error > integrated.error:  # there are too many nodes to reach the tails
+            break
+        integrated = finer
     return integrated
 
 
@@ -398,7 +400,7 @@ def lattice(frame: Frame, steps: Array, *, cut: float = CUT) -> Lattice:
         waves.append(Lattice(frame, steps, z, nodes, axis, slope, spread, inside))
         return log_sums(waves[-1].log_density)
 
-    z, kept, is_edge = _grown(steps[:heavy], density_of, cut)
+    z, kept, is_edge = _grown(steps[:heavy], density_of, cut, MAX_VALUES // len(axis))
     nodes = Nodes.joined([wave.nodes for wave in waves])[kept]
     density = np.concatenate([wave.log_density for wave in waves])[kept]
     grown = Lattice(frame, steps, z[kept], nodes, axis, slope, spread, is_edge[kept])
@@ -453,22 +455,22 @@ def log_sums(x: Array) -> Array:
 
 
 def _grown(
-    steps: Array, density: Callable[[Integers], Array], cut: float
+    steps: Array, density: Callable[[Integers], Array], cut: float, limit: int
 ) -> tuple[Integers, Flags, Flags]:
     """Evaluate a density outwards from a ball around the origin, until it is negligible.
 
     Returns all places in the order in which they were evaluated, those that count, and those
-    at the edge, whose neighbours were not evaluated as there are too many.
+    at the edge, whose neighbours were not evaluated as there are more than the limit.
     """
     if not len(steps):
         place = np.zeros((1, 0), dtype=np.int64)
         return place, density(place) > -np.inf, np.zeros(1, dtype=bool)
     with running("Integrating, nodes") as advance:
-        return _grown_outwards(steps, density, cut, advance)
+        return _grown_outwards(steps, density, cut, limit, advance)
 
 
 def _grown_outwards(
-    steps: Array, density: Callable[[Integers], Array], cut: float, advance: Advance
+    steps: Array, density: Callable[[Integers], Array], cut: float, limit: int, advance: Advance
 ) -> tuple[Integers, Flags, Flags]:
     dimension = len(steps)
     moves = _keys(_moves(steps)) - _keys(np.zeros((1, dimension), dtype=np.int64))
@@ -476,7 +478,7 @@ def _grown_outwards(
     box = np.stack(np.meshgrid(*reach, indexing="ij"), axis=-1).reshape(-1, dimension)
     new = np.sort(_keys(box[((box * steps) ** 2).sum(axis=1) <= MIN_RADIUS**2]))
     keys, logp, seen = new[:0], np.empty(0), new
-    while len(new) and len(keys) <= MAX_NODES:
+    while len(new) and len(keys) <= limit:
         new_logp = density(_of_keys(new, dimension))
         advance(len(new))
         keys, logp = np.concatenate([keys, new]), np.append(logp, new_logp)
