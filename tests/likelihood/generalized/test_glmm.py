@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from designs import STRUCTURES
 from nonlinear import ALL, KNOWN, OWN, central, direction, made, packed, random_model, random_point
 
+import ranef as rf
 from ranef.covariances.covariance import Unstructured, factors
 from ranef.errors import DataError, FitError
 from ranef.likelihood.generalized.glmm import check_n_agq, diagonal_parts, prepare, users_likelihood
@@ -177,6 +179,18 @@ def test_the_scale_of_a_predictor_does_not_matter_to_the_basis(scale):
     for one, two in zip(other.problem.Z.blocks, model.problem.Z.blocks, strict=True):
         np.testing.assert_allclose(one.columns, two.columns, rtol=1e-6, atol=1e-9)
     np.testing.assert_allclose(other.Lambdas[0], model.Lambdas[0], rtol=1e-5)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e12])
+def test_the_scale_of_a_response_does_not_matter_to_the_t_distribution(scale):
+    rng = np.random.default_rng(2)
+    data = pd.DataFrame({"x": rng.normal(size=60), "g": np.arange(60) % 6})
+    data["y"] = 3 * data["x"] + rng.standard_t(4, size=60) + data["g"] / 2
+    small = rf.fit("y ~ x + (1 | g)", data, family="t")
+    large = rf.fit("y ~ x + (1 | g)", data.assign(y=scale * data["y"]), family="t")
+    assert large.loglik == pytest.approx(small.loglik - 60 * np.log(scale), abs=1e-6)
+    np.testing.assert_allclose(large.fixef() / scale, small.fixef(), rtol=1e-5)
+    assert large.sigma / scale == pytest.approx(small.sigma, rel=1e-4)
 
 
 def test_parts_of_a_matrix_of_all_terms():

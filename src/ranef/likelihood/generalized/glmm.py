@@ -32,7 +32,7 @@ from ranef.numerics.minimize import minimize
 
 TINY = np.finfo(np.float64).tiny
 ROUNDS_OF_START = 3  # of a model without random effects and the family's own parameters, in turn
-MAX_LINKED_PARAMETER = 10.0  # in absolute value, of an own parameter to start with
+MAX_LINKED_CHANGE = 10.0  # in absolute value, of an own parameter to start with
 MAX_START_DISTANCE = 6.0  # of a linear predictor from a constant one
 MAX_START_VARIANCE = 9.0  # of effects over the error of a row, that is not doubted
 GROWTH_OF_START = 16.0  # of the variances that are tried beyond
@@ -235,7 +235,8 @@ def _first_guess(design: Design, rows: Rows, bare: Problem) -> tuple[Array, Arra
     family, unweighted = bare.family, design.unweighted
     gamma, psi = _without_random_effects(design, rows, bare)
     constant = _constant(family, design, rows) - unweighted.mean(unweighted.offset)
-    gamma = _within_reach(rows.X, gamma, constant)
+    if not family.link.is_identity:
+        gamma = _within_reach(rows.X, gamma, constant)
     if family.link.positive and not (rows.offset + rows.X @ gamma > 0).all():
         message = f"with the {family.link.name} link the linear predictor has to be positive, and "
         message += f"no fixed effects make it so in every row of `{design.response}`: add an "
@@ -372,8 +373,9 @@ def _own_parameters(problem: Problem, eta: Array, psi: Array) -> Array:
             return np.inf, np.zeros_like(linked)
         return -float(value), -slope
 
-    optimum = minimize(objective, family.linked(psi), max_iterations=50)
-    return family.unlinked(np.clip(optimum.x, -MAX_LINKED_PARAMETER, MAX_LINKED_PARAMETER))
+    start = family.linked(psi)
+    change = minimize(objective, start, max_iterations=50).x - start
+    return family.unlinked(start + np.clip(change, -MAX_LINKED_CHANGE, MAX_LINKED_CHANGE))
 
 
 def _constant(family: Family, design: Design, rows: Rows) -> Array:
