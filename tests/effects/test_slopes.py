@@ -112,3 +112,11 @@ def test_slopes_at_the_ends_of_a_spline():
         assert slope == pytest.approx(weights @ values / step, rel=1e-3)
     with pytest.raises(rf.DataError, match="leaves the range"):
         rf.slopes(fit, "Days", at={"Days": 9.5})
+
+
+@pytest.mark.parametrize("value", [0.0, 3.0])
+def test_a_predictor_that_does_not_vary_has_no_slope_that_is_known(value):
+    data = rf.load_dataset("sleepstudy").assign(dose=value)
+    found = rf.slopes(rf.fit("Reaction ~ Days + dose + (1 | Subject)", data), "dose")
+    assert found["dose"].tolist() == [value]
+    assert found["estimate"].isna().all()

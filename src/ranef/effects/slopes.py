@@ -113,7 +113,8 @@ def _at(
         return both.reshape(-1, len(values), both.shape[1]).swapaxes(0, 1)
 
     own = design.sufficient.data.columns[variable].to_numpy(dtype=np.float64)
-    where, step = np.array([place]), np.array(RELATIVE_STEP * np.ptp(own))
+    reach = np.ptp(own) or max(1.0, np.abs(own).max())  # a constant has a unit, if no slope
+    where, step = np.array([place]), np.array(RELATIVE_STEP * reach)
     try:
         values = differenced(columns, where, step)[:2]
     except DataError:
