@@ -200,7 +200,7 @@ def test_gradient_equals_central_differences(formula, priors):
     own = target(formula, structured(), priors, weights="w")
     penalty = mode._Marginal(own)
     rng = np.random.default_rng(5)
-    identity = multiple_of_identity(1.0, own.cross.covariances)
+    identity = multiple_of_identity(1.0, penalty.covariances)
     first = np.concatenate([penalty.start(), identity])
     x = first + 0.1 * rng.normal(size=len(first))
     _, found = penalty(x)
@@ -222,6 +222,49 @@ def test_a_known_sd_is_refused():
         "the prior of `sd_c[Intercept]` is a constant: a posterior mode keeps no standard "
         'deviation of random effects fixed; use method="mcmc" or "laplace".'
     )
+
+
+@pytest.mark.parametrize(
+    ("priors", "name", "where"),
+    [
+        ({"corr": LKJ(0.5)}, "corr_c[Intercept, x]", "correlations of -1 and 1"),
+        ({"sd": Gamma(0.5, 1)}, "sd_c[Intercept]", "zero"),
+    ],
+)
+def test_a_prior_without_a_mode_is_refused(priors, name, where):
+    own = target("y ~ x + (x | c)", structured(), priors)
+    with pytest.raises(FitError) as error:
+        mode.posterior_mode(own)
+    assert str(error.value) == (
+        f"the prior of `{name}` has no greatest density, but rises without end towards {where}, so "
+        "that there is no mode: use another prior, such as LKJ(2) or HalfNormal(1), or "
+        'method="mcmc" or "laplace".'
+    )
+
+
+def flat_slopes(seed, groups=10, n=120):
+    """Rows whose slopes and contrasts vary no more between groups than by chance."""
+    rng = np.random.default_rng(seed)
+    frame = pd.DataFrame({"x": rng.normal(size=n), "g": rng.integers(0, groups, n)})
+    frame["f"] = rng.choice(list("abc"), n)
+    frame["y"] = frame["x"] + rng.normal(size=groups)[frame["g"]] + rng.normal(size=n)
+    return frame
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("terms", [("(f | g)", 3), ("(x + f | g)", 4)], ids=lambda terms: terms[0])
+def test_a_mode_where_sds_vanish_is_that_without_them(terms, seed):
+    """At sds of zero, where no correlation is seen, a prior adds its own density there."""
+    (term, k), scale = terms, 2.0
+    priors = {"sd": HalfStudentT(3, scale), "sigma": HalfStudentT(3, 2), "corr": LKJ(3)}
+    found = mode.posterior_mode(target(f"y ~ x + {term}", flat_slopes(seed), priors))
+    alone = mode.posterior_mode(target("y ~ x + (1 | g)", flat_slopes(seed), priors))
+    others = -2 * (k - 1) * np.log(2 * stats.t(3, 0, scale).pdf(0))
+    assert found.convergence.ok
+    assert found.objective <= alone.objective + others + 1e-7
+    if not np.array(found.Lambdas[0])[1:].any():
+        assert found.objective == pytest.approx(alone.objective + others, abs=1e-7)
+        assert found.theta[0] == pytest.approx(alone.theta[0], rel=1e-6)
 
 
 @pytest.mark.parametrize("c", [1e-6, -1e5])

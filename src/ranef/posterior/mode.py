@@ -1,8 +1,9 @@
 """The posterior mode of the variance parameters: maximum a posteriori, or penalised likelihood.
 
 beta and b are integrated out, so that with flat priors this is REML. Priors count as densities of
-sds, correlation matrices and sigma themselves, and the optimiser works on the elements of Lambda
-as for REML: a variance of zero is an ordinary point.
+sds, correlation matrices and sigma themselves. The optimiser works on the elements of Lambda as for
+REML, so that a variance of zero is an ordinary point; where correlations have a prior, on sds and
+partial correlations, for the same reason.
 
 Source: Chung, Rabe-Hesketh, Dorie, Gelman & Liu (2013), *Psychometrika* 78, 685-709.
 """
@@ -10,14 +11,23 @@ Source: Chung, Rabe-Hesketh, Dorie, Gelman & Liu (2013), *Psychometrika* 78, 685
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 from scipy import linalg
 
 from ranef._typing import Array
-from ranef.covariances.covariance import Covariance, factors, pull_back, simplest, theta_of
+from ranef.covariances.by_sds import BySds, with_smooth_correlations
+from ranef.covariances.covariance import (
+    Covariance,
+    by_term,
+    factors,
+    pull_back,
+    simplest,
+    theta_of,
+)
 from ranef.errors import FitError
 from ranef.likelihood.estimate import Estimate
 from ranef.likelihood.generalized.maximum import NOWHERE, covariance_of, gathered
@@ -32,7 +42,7 @@ from ranef.likelihood.linear.reml import Report, Solution, at_optimum, on_users_
 from ranef.numerics.finite_differences import forward_hessian, standardised_hessian
 from ranef.numerics.matrices import threads_for
 from ranef.numerics.minima.newton import newton
-from ranef.numerics.minimize import Optimum, best_of
+from ranef.numerics.minimize import Optimum, Step, best_of
 from ranef.posterior.generalized_posterior import GeneralizedPosterior
 from ranef.posterior.linear_posterior import LinearPosterior, Marginal, marginal
 from ranef.posterior.log_posterior import LogPosterior
@@ -51,7 +61,7 @@ def posterior_mode(target: LinearPosterior, report: Report | None = None) -> Est
     Raises
     ------
     FitError
-        If a prior fixes the sd of a random effect.
+        If a prior fixes the sd of a random effect, or has no mode.
     """
     penalty = _Marginal(target, report)
     return penalty.at(_best(penalty, moment_start(target.cross), few=target.cross.n <= FEW_ROWS))
@@ -69,7 +79,7 @@ def estimate_jointly(joint: GeneralizedPosterior, report: Report | None = None) 
     Raises
     ------
     FitError
-        If a prior fixes the sd of a random effect.
+        If a prior fixes the sd of a random effect, or has no mode.
     """
     penalty, model = _Joint(joint, report), joint.model
     sigma = joint.space.values(joint.start())[0][joint.space.n_given]
@@ -81,8 +91,9 @@ def _best(penalty: _Penalty, theta: Array, *, few: bool) -> Optimum:
     """Return the best optimum of three starts with few rows, where there can be several."""
     with threads_for(penalty.target.width):
         lead = penalty.start()
-        thetas = starts_from(theta, penalty.covariances, several=few)
-        return penalty.minimum([np.append(lead, start) for start in thetas], theta)
+        start = theta_of(factors(theta, penalty.structures), penalty.covariances)
+        thetas = starts_from(start, penalty.covariances, several=few)
+        return penalty.minimum([np.append(lead, start) for start in thetas], start)
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,11 +135,41 @@ class _Penalty(ABC):
                     f"the prior of `{space.names[place]}` is a constant: a posterior mode keeps no "
                     'standard deviation of random effects fixed; use method="mcmc" or "laplace".'
                 )
+        for place, c in zip(space.free, space.coordinates, strict=True):
+            if (where := c.without_mode) is not None:
+                raise FitError(
+                    f"the prior of `{space.names[place]}` has no greatest density, but rises "
+                    f"without end towards {where}, so that there is no mode: use another prior, "
+                    'such as LKJ(2) or HalfNormal(1), or method="mcmc" or "laplace".'
+                )
 
     @property
     @abstractmethod
-    def covariances(self) -> tuple[Covariance, ...]:
+    def structures(self) -> tuple[Covariance, ...]:
         """The covariance of each term."""
+
+    @cached_property
+    def powers(self) -> list[float]:
+        """The power of each term's determinant of correlations that is its prior; zero if none."""
+        space = self.target.space
+        coordinates = dict(zip(space.free.tolist(), space.coordinates, strict=True))
+        partials = [partial for _, partial in space.places]
+        return [coordinates[p.start].b if p.stop > p.start else 0.0 for p in partials]
+
+    @cached_property
+    def covariances(self) -> tuple[Covariance, ...]:
+        """The covariance of each term, by the parameters that are searched."""
+        return with_smooth_correlations(self.structures, self.target.bases, self.powers)
+
+    def of_structures(self, step: Step) -> Step:
+        """Return a step with theta as the structures have it."""
+        theta = theta_of(factors(step.x[self.lead :], self.covariances), self.structures)
+        return replace(step, x=np.append(step.x[: self.lead], theta))
+
+    def telling(self, bases: Sequence[Array]) -> Callable[[Step], None] | None:
+        """Return what tells of a step on the user's scale, if anybody is to be told."""
+        tell = telling(bases, self.structures, self.report)
+        return tell and (lambda step: tell(self.of_structures(step)))
 
     @abstractmethod
     def likelihood(self, values: Array, theta: Array) -> LikelihoodSlopes | None:
@@ -180,17 +221,14 @@ class _Penalty(ABC):
     def of_priors(self, x: Array) -> tuple[float, Array]:
         """Return -2 times the log density of the priors, and its gradient; may be infinite."""
         lead, gradient = self.lead, np.zeros_like(x)
-        Lambdas = factors(x[lead:], self.covariances)
+        thetas = by_term(x[lead:], self.covariances)
         with np.errstate(all="ignore"):
             values, logp, (slopes, chain) = self._leading(x)
             sigma = values[self.target.space.n_given]
-            try:
-                priors = [self._prior(t, Lambda, sigma) for t, Lambda in enumerate(Lambdas)]
-            except np.linalg.LinAlgError:
-                return np.inf, gradient
+            priors = [self._prior(t, theta, sigma) for t, theta in enumerate(thetas)]
             has_sigma = self.target.space.free[:lead] == self.target.space.n_given
             gradient[:lead] = slopes + has_sigma * sum(p[2] for p in priors) * chain
-            gradient[lead:] = pull_back([p[1] for p in priors], x[lead:], self.covariances)
+            gradient[lead:] = np.concatenate([gradient[:0], *(p[1] for p in priors)])
             return -2 * (logp + sum(p[0] for p in priors)), -2 * gradient
 
     def _leading(self, x: Array) -> tuple[Array, float, tuple[Array, Array]]:
@@ -209,31 +247,34 @@ class _Penalty(ABC):
             chain[i] = slope / value if place == space.n_given else slope
         return values, logp, (slopes, chain)
 
-    def _prior(self, term: int, Lambda: Array, sigma: float) -> tuple[float, Array, float]:
-        """Return the log prior of a term, and its derivatives by Lambda and by log sigma."""
-        target, space = self.target, self.target.space
-        sd, partial = space.places[term]
-        back = np.linalg.inv(target.bases[term])
-        R = back @ Lambda
-        lengths = np.linalg.norm(R, axis=1)
-        by_row, by_sigma, logp = np.zeros(len(R)), 0.0, 0.0
+    def _prior(self, term: int, theta: Array, sigma: float) -> tuple[float, Array, float]:
+        """Return the log prior of a term, and its derivatives by theta and by log sigma."""
+        covariance = self.covariances[term]
+        if isinstance(covariance, BySds):
+            sds = np.abs(covariance.sds(theta))
+            logp, by_theta = covariance.log_density(theta, self.powers[term])
+            by_row, of_sds, by_sigma = self._prior_of_sds(term, sds, sigma)
+            by_theta[: len(sds)] = np.where(sds > 0, by_row / theta[: len(sds)], 0.0)
+            return logp + of_sds, by_theta, by_sigma
+        back = np.linalg.inv(self.target.bases[term])
+        R = back @ covariance.factor(theta)
+        sds = np.linalg.norm(R, axis=1)
+        by_row, logp, by_sigma = self._prior_of_sds(term, sds, sigma)
+        by_R = np.where(sds > 0, by_row / sds**2, 0.0)[:, None] * R
+        return logp, covariance.pull_back(back.T @ by_R, theta), by_sigma
+
+    def _prior_of_sds(self, term: int, sds: Array, sigma: float) -> tuple[Array, float, float]:
+        """Return the log prior's derivatives by the log sds of a term, itself, and by log sigma."""
+        space, by_row, logp, by_sigma = self.target.space, np.zeros(len(sds)), 0.0, 0.0
         coordinates = dict(zip(space.free.tolist(), space.coordinates, strict=True))
-        for row, place in enumerate(range(sd.start, sd.stop)):
-            c, scale = coordinates[place], 1.0 if space.relative[place] else sigma
-            log_sd = np.log(max(scale * lengths[row], MIN_VALUE))
-            _, _, log_prior, slope = c.at(log_sd, natural=True)
+        for row, sd in enumerate(sds):
+            place = space.places[term][0].start + row
+            scale = 1.0 if space.relative[place] else sigma
+            log_sd = np.log(max(scale * sd, MIN_VALUE))
+            _, _, log_prior, by_row[row] = coordinates[place].at(log_sd, natural=True)
             logp += log_prior
-            by_row[row] = slope
-            by_sigma += 0.0 if space.relative[place] else slope
-        by_R, seen = np.zeros_like(R), lengths > 0
-        power = coordinates[partial.start].b if partial.stop > partial.start else 0.0
-        if power and seen.sum() > 1:  # det(corr)^power; without correlations where an sd is zero
-            cov = R[seen] @ R[seen].T
-            logp += power * float(np.linalg.slogdet(cov)[1] - 2 * np.log(lengths[seen]).sum())
-            by_R[seen] += 2 * power * np.linalg.solve(cov, R[seen])
-            by_row -= 2 * power
-        by_R[seen] += (by_row[seen] / lengths[seen] ** 2)[:, None] * R[seen]
-        return logp, back.T @ by_R, by_sigma
+            by_sigma += 0.0 if space.relative[place] else by_row[row]
+        return by_row, logp, by_sigma
 
 
 @dataclass(frozen=True, eq=False)
@@ -243,11 +284,11 @@ class _Marginal(_Penalty):
     target: LinearPosterior
 
     @property
-    def covariances(self) -> tuple[Covariance, ...]:
+    def structures(self) -> tuple[Covariance, ...]:
         return self.target.cross.covariances
 
     def minimum(self, starts: Sequence[Array], theta: Array) -> Optimum:  # noqa: ARG002
-        tell = telling(self.target.cross.bases, self.covariances, self.report)
+        tell = self.telling(self.target.cross.bases)
         return newton(self.curved, starts, simplify=self.simplify, report=tell)
 
     def likelihood(self, values: Array, theta: Array) -> LikelihoodSlopes | None:
@@ -312,7 +353,8 @@ class _Marginal(_Penalty):
             sigma=sigma,
             loglik=density.value,
         )
-        return at_optimum(target.cross, optimum, factorized, solution)
+        found = replace(optimum, trace=tuple(map(self.of_structures, optimum.trace)))
+        return at_optimum(target.cross, found, factorized, solution)
 
 
 class _Joint(_Penalty):
@@ -321,11 +363,11 @@ class _Joint(_Penalty):
     target: GeneralizedPosterior
 
     @property
-    def covariances(self) -> tuple[Covariance, ...]:
+    def structures(self) -> tuple[Covariance, ...]:
         return self.target.model.covariances
 
     def minimum(self, starts: Sequence[Array], theta: Array) -> Optimum:
-        tell = telling(self.target.model.bases, self.covariances, self.report)
+        tell = self.telling(self.target.model.bases)
         return best_of(self, starts, units=self.units(theta), simplify=self.simplify, report=tell)
 
     def likelihood(self, values: Array, theta: Array) -> LikelihoodSlopes | None:
@@ -356,7 +398,9 @@ class _Joint(_Penalty):
             Lambdas=Lambdas,
             modes=likelihood.modes,
             loglik=likelihood.value,
-            trace=on_users_scale(joint.model.bases, self.covariances, optimum.trace),
+            trace=on_users_scale(
+                joint.model.bases, self.structures, list(map(self.of_structures, optimum.trace))
+            ),
             n_agq=joint.n_agq,
         )
 
@@ -365,8 +409,18 @@ class _Joint(_Penalty):
         joint = self.target
         sigma = joint.space.values(joint.start())[0][joint.space.n_given]
         sds = joint.model.theta_units([sigma * f for f in factors(theta, self.covariances)])
+        units = [
+            np.append(
+                np.diag(structure.factor(of_term / sigma)), np.full(len(structure.pairs), 0.5)
+            )
+            if isinstance(covariance, BySds)
+            else of_term / sigma
+            for of_term, structure, covariance in zip(
+                by_term(sds, self.structures), self.structures, self.covariances, strict=True
+            )
+        ]
         leading = joint.units()[: self.lead, : self.lead]
-        return np.asarray(linalg.block_diag(leading, np.diag(sds / sigma)))
+        return np.asarray(linalg.block_diag(leading, np.diag(np.concatenate([sds[:0], *units]))))
 
     def _covariance(self, x: Array) -> Array:
         """Return the covariance of the fixed effects, zero for those that are known."""

@@ -249,6 +249,13 @@ class Coordinate:
     constant: float = 0.0
     prior: Prior | None = None
 
+    @property
+    def without_mode(self) -> str | None:
+        """Where the density of the parameter itself rises without end, if it does."""
+        if self.family == POWER and self.b < 0:
+            return "correlations of -1 and 1"
+        return "zero" if self.family == GAMMA and self.a < 1 else None
+
     def at(self, x: Any, *, natural: bool = False) -> tuple[Any, Any, Any, Any]:
         """Return what `evaluate` does, the log density with its constant.
 
