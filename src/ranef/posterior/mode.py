@@ -136,7 +136,7 @@ class _Penalty(ABC):
                     'standard deviation of random effects fixed; use method="mcmc" or "laplace".'
                 )
         for place, c in zip(space.free, space.coordinates, strict=True):
-            if (where := c.without_mode) is not None:
+            if place > space.n_given and (where := c.without_mode) is not None:
                 raise FitError(
                     f"the prior of `{space.names[place]}` has no greatest density, but rises "
                     f"without end towards {where}, so that there is no mode: use another prior, "
