@@ -94,6 +94,34 @@ def test_an_offset_is_taken_from_the_response_on_its_own_scale_only():
         assert refusal(identifiability.check_response, built, family) == message
 
 
+LEVELS = FRAME.assign(y=0.1 + 0.2 * FRAME["g"].map({"a": 0, "b": 1, "c": 2, "d": 3}))
+
+
+@pytest.mark.parametrize("family", [GAMMA, BETA], ids=named)
+@pytest.mark.parametrize("random", ["(1 | g)", "(1 + x | g)", "(1 | row) + (1 | g)"])
+def test_a_response_constant_within_groups_leaves_no_scale(family, random):
+    scale = replace(family, parameters=family.parameters or ("sigma",))
+    found = refusal(identifiability.check_scale, design(f"y ~ 1 + {random}", family, LEVELS), scale)
+    assert found == (
+        "the model fits the response `y` exactly: it is constant within the levels of `g`, and "
+        f"there is no residual variation to estimate {scale.parameters[0]} from. Take one row of "
+        "each level, without random effects of `g`."
+    )
+
+
+@pytest.mark.parametrize(
+    "formula", ["y ~ x + (0 + x | g)", "y ~ (1 | row)", "y ~ offset(z) + (1 | g)", "z ~ (1 | g)"]
+)
+def test_a_response_that_random_intercepts_do_not_fit_has_a_scale(formula):
+    identifiability.check_scale(design(formula, GAUSSIAN, LEVELS), GAUSSIAN)
+
+
+def test_counts_constant_within_groups_have_no_scale_to_lose():
+    identifiability.check_scale(
+        design("y ~ (1 | g)", POISSON, LEVELS.assign(y=1)), NEGATIVE_BINOMIAL
+    )
+
+
 # ----------------------------------------------------------------- what cannot be identified
 
 

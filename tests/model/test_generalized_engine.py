@@ -60,6 +60,15 @@ def test_separation_has_no_maximum_but_a_mode():
         assert np.isfinite(separated.fit("map").fixef()).all()
 
 
+@pytest.mark.parametrize("method", ["ml", "map", "laplace"])
+@pytest.mark.parametrize("family", ["t", "gamma", "beta"])
+def test_a_response_constant_within_groups_is_refused_by_every_method(family, method):
+    data = pd.DataFrame({"g": np.arange(60) % 6})
+    data["y"] = (1 + data["g"]) / 10
+    with pytest.raises(rf.DataError, match="it is constant within the levels of `g`, and there is"):
+        rf.fit("y ~ 1 + (1 | g)", data, method, family=family)
+
+
 # --------------------------------------------------------------------- errors of random effects
 
 KINDS = [

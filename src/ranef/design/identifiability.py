@@ -142,6 +142,42 @@ def check_varies(design: Design) -> None:
             raise DataError(message)
 
 
+def constant_within(design: Design) -> str | None:
+    """Return a grouping factor within whose levels the response does not vary, but for offsets."""
+    rows = design.sufficient
+    y = rows.y - rows.offset
+    for term in () if rows.is_paired else rows.terms:
+        first = np.unique(term.codes, return_index=True)[1]
+        if len(first) < len(y) and np.array_equal(y, y[first][term.codes]):
+            return term.factor
+    return None
+
+
+def no_residual(design: Design, factor: str, scale: str) -> str:
+    """Return what is said of a response that does not vary within groups."""
+    return (
+        f"the model fits the response `{design.response}` exactly: it is constant within the "
+        f"levels of `{factor}`, and there is no residual variation to estimate {scale} from. Take "
+        f"one row of each level, without random effects of `{factor}`."
+    )
+
+
+def check_scale(design: Design, family: Family) -> None:
+    """Refuse a response without a link that varies within groups whose intercepts are random.
+
+    The density of a continuous response grows without end there as its scale goes to zero.
+
+    Raises
+    ------
+    DataError
+    """
+    if family.is_discrete or not family.parameters or design.sufficient.offset.any():
+        return
+    factor = constant_within(design)
+    if any(INTERCEPT in term.coefs and term.factor == factor for term in design.terms):
+        raise DataError(no_residual(design, str(factor), family.parameters[0]))
+
+
 def check_separation(design: Design, family: Family) -> None:
     """Refuse fixed effects without a maximum likelihood estimate, given the response.
 

@@ -108,6 +108,7 @@ class GeneralizedEngine(SharedEngine):
         """Fit by maximum likelihood."""
         points = check_n_agq(self.design, n_agq)
         self._check_estimable()
+        identifiability.check_scale(self.data.estimable, self.family)
         identifiability.warn_pure(self.data.estimable, self.family)
         self.check_told_apart("ml")
         estimate = maximum.maximum_likelihood(
@@ -119,7 +120,7 @@ class GeneralizedEngine(SharedEngine):
     def map(self, *, n_agq: int = 1, verbose: bool = False) -> PointFit:
         """Find the mode of the posterior of all parameters but the random effects."""
         points = check_n_agq(self.design, n_agq, least=1)
-        identifiability.check_varies(self.data.estimable)
+        self._check_varies()
         identifiability.warn_posterior(self.design, self.family)
         self.check_told_apart("map")
         design, priors = self.design, self.priors
@@ -183,10 +184,16 @@ class GeneralizedEngine(SharedEngine):
 
     def _check_posterior(self) -> None:
         """Refuse data and priors that have no posterior, and warn where it says little."""
-        identifiability.check_varies(self.data.estimable)
+        self._check_varies()
         propriety.check_proper(self.design, self.priors, self.family)
         identifiability.warn_posterior(self.design, self.family)
         self.check_told_apart("posterior")
+
+    def _check_varies(self) -> None:
+        """Refuse data that say nothing of an sd, or that let sigma go to zero if its prior does."""
+        identifiability.check_varies(self.data.estimable)
+        if not (self.family.has_sigma and propriety.keeps_from_zero(self.priors.sigma)):
+            identifiability.check_scale(self.data.estimable, self.family)
 
     # ----------------------------------------------------------------------------------- answers
 

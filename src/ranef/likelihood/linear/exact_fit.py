@@ -24,6 +24,7 @@ import numpy as np
 
 from ranef._typing import Array
 from ranef.design.design import Design
+from ranef.design.identifiability import constant_within, no_residual
 from ranef.errors import DataError
 from ranef.likelihood.linear import blocked_cholesky
 from ranef.likelihood.linear.blocked_cholesky import Factorized
@@ -87,17 +88,9 @@ def _message(design: Design, cross: CrossProducts, *, fits_any: bool) -> str:
             "and the likelihood has no maximum: it rises without end as sigma goes to zero. Use "
             'method="reml", or "map" and Bayesian fits with proper priors, or a simpler model.'
         )
-    rows, message = design.sufficient, f"the model fits the response `{design.response}` exactly: "
-    y = rows.y - rows.offset
-    for term in () if rows.is_paired else rows.terms:
-        first = np.unique(term.codes, return_index=True)[1]
-        if np.array_equal(y, y[first][term.codes]):
-            message += (
-                f"it is constant within the levels of `{term.factor}`, and {NO_RESIDUAL}. Take one "
-                f"row of each level, without random effects of `{term.factor}`. "
-            )
-            return message + KNOWN_SIGMA
-    return f"{message}{NO_RESIDUAL}. {KNOWN_SIGMA}"
+    if (factor := constant_within(design)) is not None:
+        return f"{no_residual(design, factor, 'sigma')} {KNOWN_SIGMA}"
+    return f"the model fits the response `{design.response}` exactly: {NO_RESIDUAL}. {KNOWN_SIGMA}"
 
 
 def _rounding(design: Design) -> float:

@@ -487,9 +487,7 @@ def _grown_outwards(
         around = around[np.diff(around, prepend=-1) > 0]
         new = around[~_are_among(around, seen)]
         seen = np.sort(np.concatenate([seen, new]), kind="stable")
-    is_edge = np.zeros(len(keys), dtype=bool)
-    if len(new):
-        is_edge[-len(new_logp) :] = True
+    is_edge = np.arange(len(keys)) >= len(keys) - (len(new_logp) if len(new) else 0)
     return _of_keys(keys, dimension), logp > logp.max() - cut, is_edge
 
 
