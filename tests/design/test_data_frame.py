@@ -247,7 +247,7 @@ def test_only_the_columns_in_use_are_read():
             pd.Series(1.0, index=range(1, N + 1)),
             "the index of {what}= differs from that of the data: pass a plain array.",
         ),
-        ([np.inf] + [1.0] * (N - 1), "{what}= is infinite in the rows `0`."),
+        ([np.inf] + [1.0] * (N - 1), "{what}= is infinite in 1 of 24 rows: `0`."),
     ],
     ids=lambda v: type(v).__name__,
 )
@@ -263,7 +263,8 @@ def test_weights_are_positive(values):
     with pytest.raises(DataError) as error:
         designed("y ~ 1", with_pandas(), weights=[1] * (N - 2) + values)
     assert str(error.value) == (
-        "weights= must be positive; zero or negative in the rows `22` and `23`. Leave out the rows "
+        "weights= must be positive; zero or negative in 2 of 24 rows: `22` and `23`. Leave out the "
+        "rows "
         "that should not count."
     )
     assert (

@@ -284,7 +284,7 @@ def test_values_that_are_no_binomial_response(response, column, values, message)
             "n",
             [0, -2],
             (
-                "weights= must be positive; zero or negative in the rows `r1` and `r2`. "
+                "weights= must be positive; zero or negative in 2 of 12 rows: `r1` and `r2`. "
                 "Leave out the rows that should not count."
             ),
         ),

@@ -189,6 +189,7 @@ def test_missing_values_are_counted(convert):
     )
 
 
+FIRST = "`0` and `1`."
 LEAVE_OUT = "Leave out the rows that should not count."
 
 
@@ -198,10 +199,10 @@ LEAVE_OUT = "Leave out the rows that should not count."
         ("w", "weights='w' is not a column of the data. Known names: `y`, `x`, `z`, `g`, `f`."),
         ("f", "weights= is not numeric."),
         ([1.0] * 59, "weights= has shape (59,), expected (60,)."),
-        ([np.inf] + [1.0] * 59, "weights= is infinite in the rows `0`."),
+        ([np.inf] + [1.0] * 59, "weights= is infinite in 1 of 60 rows: `0`."),
         (
             [0.0, -1.0] + [1.0] * 58,
-            f"weights= must be positive; zero or negative in the rows `0` and `1`. {LEAVE_OUT}",
+            f"weights= must be positive; zero or negative in 2 of 60 rows: {FIRST} {LEAVE_OUT}",
         ),
     ],
     ids=["name", "labels", "length", "infinite", "not positive"],

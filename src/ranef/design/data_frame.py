@@ -132,6 +132,8 @@ def complete_rows(
     offset: Array | None,
     missing: str,
     weights_as: str = "weights",
+    *,
+    counts: Codes | None = None,
 ) -> CompleteRows:
     """Leave out the rows with missing values, with a warning that counts them.
 
@@ -148,7 +150,7 @@ def complete_rows(
         columns = columns.loc[~incomplete]
         weights, offset = (v if v is None else v[~incomplete] for v in (weights, offset))
     kept = CompleteRows(columns, weights, offset, len(rows))
-    _check_extras(kept)
+    _check_extras(kept, columns.index if counts is None else counts)
     return kept
 
 
@@ -220,17 +222,33 @@ def report_missing(
         warn(f"{share} left out for missing values in {counts}.", DataWarning)
 
 
-def _check_extras(rows: CompleteRows) -> None:
+def in_rows(bad: Flags, rows: pd.Index[Any] | Codes) -> str:
+    """Return how many rows something is true of, and which: by their labels, or by their counts.
+
+    Examples
+    --------
+    >>> bad = np.array([True, False, True])
+    >>> in_rows(bad, pd.Index(["a", "b", "c"]))
+    '2 of 3 rows: `a` and `c`'
+    >>> in_rows(bad, np.array([10, 1, 2]))
+    '12 of 13 rows'
+    """
+    if isinstance(rows, np.ndarray):
+        return f"{rows[bad].sum():,} of {rows.sum():,} rows"
+    return f"{bad.sum():,} of {len(bad):,} rows: {listed(rows[bad])}"
+
+
+def _check_extras(rows: CompleteRows, labels: pd.Index[Any] | Codes) -> None:
     for name, values in (("weights=", rows.weights), ("offset=", rows.offset)):
         if values is not None and not np.isfinite(values).all():
-            bad = listed(rows.columns.index[~np.isfinite(values)])
-            raise DataError(f"{name} is infinite in the rows {bad}.")
+            raise DataError(f"{name} is infinite in {in_rows(~np.isfinite(values), labels)}.")
         if values is not None:
             check_magnitude(name, values)
     if rows.weights is not None and (rows.weights <= 0).any():
-        bad = listed(rows.columns.index[rows.weights <= 0])
-        message = f"weights= must be positive; zero or negative in the rows {bad}. "
-        raise DataError(message + "Leave out the rows that should not count.")
+        message = (
+            f"weights= must be positive; zero or negative in {in_rows(rows.weights <= 0, labels)}"
+        )
+        raise DataError(f"{message}. Leave out the rows that should not count.")
 
 
 def check_magnitude(subject: str, values: Array) -> None:

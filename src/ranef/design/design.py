@@ -297,10 +297,10 @@ def build_design(
     source = open_frame(data)
     used = source.columns(formula.columns(), formula.text)
     numbers = source.values(weights, "weights"), source.values(offset, "offset")
-    complete = complete_rows(used, *numbers, missing, weights_as)
+    complete = complete_rows(used, *numbers, missing, weights_as, counts=counts)
     complete = replace(complete, left_out=complete.left_out + left_out)
     memory = Memory(levels={} if levels is None else dict(levels))
-    interpreter = Interpreter(complete.columns, formula.text, memory, functions)
+    interpreter = Interpreter(complete.columns, formula.text, memory, functions, counts)
     X = code(interpreter, formula.fixed)
     random = [_coded(interpreter, part) for part in formula.random]
     response = read_response(interpreter, formula.response, family, complete.weights)

@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ranef._typing import Array, Flags
+from ranef._typing import Array, Codes, Flags
 from ranef.design.columns.written_labels import numbers_hint
 from ranef.design.data_frame import (
     Categorical,
     check_magnitude,
     coded,
+    in_rows,
     plain,
     refuse_complex,
     refuse_times,
@@ -75,12 +76,21 @@ class Interpreter:
         The states learnt from the data of a model; reused with new data.
     functions : mapping of str to callable
         The user's own functions: arrays in, an array of the same length out.
+    counts : ndarray of int, shape (n,), optional
+        How often each row occurs in the data, if these are its different rows.
     """
 
     frame: pd.DataFrame
     text: str
     memory: Memory
     functions: Functions
+    counts: Codes | None = None
+
+    @property
+    def rows(self) -> pd.Index[Any] | Codes:
+        """What errors say of rows: their labels, or how often each occurs."""
+        return self.frame.index if self.counts is None else self.counts
+
     _factors: dict[str, Categorical] = field(default_factory=dict, repr=False)
 
     def error(self, message: str, node: Node) -> FormulaError:
@@ -143,8 +153,8 @@ class Interpreter:
         bad = ~np.isfinite(values).all(axis=tuple(range(1, values.ndim)))
         if bad.any():
             raise DataError(
-                f"`{node}` is infinite or not a number in {bad.sum()} of {len(bad)} rows: "
-                f"{listed(self.frame.index[bad])}. Correct these values or leave the rows out."
+                f"`{node}` is infinite or not a number in {in_rows(bad, self.rows)}. Correct these "
+                "values or leave the rows out."
             )
         check_magnitude(f"`{node}`", values)
         return values

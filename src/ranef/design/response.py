@@ -15,9 +15,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from ranef._typing import Array, Flags
+from ranef._typing import Array, Codes, Flags
 from ranef.design.columns.written_labels import numbers_hint
-from ranef.design.data_frame import Categorical, check_magnitude, open_frame
+from ranef.design.data_frame import Categorical, check_magnitude, in_rows, open_frame
 from ranef.design.evaluate import Interpreter, one_column
 from ranef.errors import DataError, listed
 from ranef.families.family import Family
@@ -90,7 +90,7 @@ def read_response(
     """
     if isinstance(node, Call) and node.function == "cbind":
         return _of_two_counts(interpreter, node, family, weights)
-    values, label, rows = interpreter.value(node), str(node), interpreter.frame.index
+    values, label, rows = interpreter.value(node), str(node), interpreter.rows
     success = ""
     if isinstance(values, Categorical):
         y, success = _of_levels(values, node, family)
@@ -207,7 +207,7 @@ def _of_two_counts(
     interpreter: Interpreter, node: Call, family: Family, weights: Array | None
 ) -> Response:
     """Read `cbind(successes, failures)`."""
-    label, rows = str(node), interpreter.frame.index
+    label, rows = str(node), interpreter.rows
     if not family.has_trials:
         message = (
             f'`cbind` makes a response for family="binomial"; the {family.name} family takes one '
@@ -228,7 +228,7 @@ def _of_two_counts(
 
 
 def _count(interpreter: Interpreter, node: Node, response: str) -> Array:
-    subject, rows = f"`{node}`", interpreter.frame.index
+    subject, rows = f"`{node}`", interpreter.rows
     counts = one_column(interpreter.numeric(node), subject)
     remedy = f"`{response}` takes counts: of successes, and of failures (not of trials)."
     _refuse(counts < 0, subject, "negative", rows, remedy)
@@ -264,7 +264,7 @@ def _of_levels(factor: Categorical, node: Node, family: Family) -> tuple[Array, 
 
 
 def _of_trials(
-    y: Array, label: str, family: Family, trials: Array | None, rows: pd.Index
+    y: Array, label: str, family: Family, trials: Array | None, rows: pd.Index[Any] | Codes
 ) -> tuple[Array, Array]:
     """Check proportions and their numbers of trials."""
     subject = f"`{label}`"
@@ -290,7 +290,7 @@ def _of_trials(
     return np.round(y * trials) / trials, trials
 
 
-def _supported(y: Array, label: str, family: Family, rows: pd.Index) -> Array:
+def _supported(y: Array, label: str, family: Family, rows: pd.Index[Any] | Codes) -> Array:
     """Check a response of any other family."""
     name = family.name
     refuse = partial(_refuse, subject=f"`{label}`", rows=rows)
@@ -323,10 +323,9 @@ def _supported(y: Array, label: str, family: Family, rows: pd.Index) -> Array:
     return y
 
 
-def _refuse(bad: Flags, subject: str, fault: str, rows: pd.Index, remedy: str) -> None:
+def _refuse(bad: Flags, subject: str, fault: str, rows: pd.Index[Any] | Codes, remedy: str) -> None:
     if bad.any():
-        share = f"{bad.sum()} of {len(bad)} rows"
-        raise DataError(f"{subject} is {fault} in {share}: {listed(rows[bad])}. {remedy}")
+        raise DataError(f"{subject} is {fault} in {in_rows(bad, rows)}. {remedy}")
 
 
 def _is_fractional(values: Array, tolerance: float) -> Flags:

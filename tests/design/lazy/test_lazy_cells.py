@@ -190,3 +190,23 @@ def test_models_of_the_same_counts_are_compared() -> None:
     simpler = rf.Model("one ~ a + (1 | g)", _lazy(), family="bernoulli").fit()
     with pytest.raises(DataError, match="of counts that each model took of its data, which cannot"):
         rf.anova(simpler, one)
+
+
+@pytest.mark.parametrize(
+    ("formula", "options"),
+    [
+        ("lost ~ a + (1 | g)", {"family": "poisson"}),
+        ("cbind(won, lost) ~ a + (1 | g)", {}),
+        ("count ~ log(a) + (1 | g)", {"family": "poisson"}),
+        ("count ~ arm + (1 | g)", {"family": "poisson", "weights": "a"}),
+    ],
+)
+def test_errors_count_the_rows_of_the_data(formula: str, options: dict[str, Any]) -> None:
+    frame = FRAME.assign(lost=FRAME["count"] - 1)
+    said = []
+    for data in (frame, pl.from_pandas(frame).lazy()):
+        with pytest.raises(DataError) as error:
+            rf.Model(formula, data, **{"family": "binomial", **options})
+        said.append(str(error.value))
+    places = said[0].index("rows: ") + 4
+    assert said[1] == said[0][:places] + said[0][said[0].index(".", places) :]

@@ -57,6 +57,8 @@ CASES = {
     "nested": ("y ~ x + I(x^2) + log(z) + b + (1 | site/unit)", {}),
     "coded": ("y ~ factor(year) + C(arm, contr.sum) + offset(z) + (arm || site)", {"offset": "o"}),
     "crossed": ("y ~ x + (1 | unit) + (0 + x | site)", {}),
+    "labels in I()": ("y ~ 0 + I(arm):x + (1 | site)", {}),
+    "no fixed effects": ("y ~ 0 + (1 | site)", {}),
     "comparisons": ("y ~ I(x > 0) * z + I(arm == 'a'):x + arm:b + (I(x > 0) | site)", {}),
 }
 
@@ -120,6 +122,8 @@ def test_posteriors_and_other_links() -> None:
     np.testing.assert_allclose(_rows(counts.predict(lazy)), counts.predict(FRAME), rtol=1e-8)
     eta = _rows(counts.predict(lazy, kind="link"), "link")
     np.testing.assert_allclose(eta, counts.predict(FRAME, kind="link"), atol=1e-10)
+    counted = rf.Model("count ~ b * arm + (1 | site)", lazy, family="poisson").fit()
+    np.testing.assert_allclose(_rows(counted.fitted()), counted.predict(FRAME), rtol=1e-10)
     yes = rf.Model("b ~ x + (1 | site)", FRAME, family="bernoulli").fit()
     np.testing.assert_allclose(_rows(yes.predict(lazy)), yes.predict(FRAME), rtol=1e-8)
     with pytest.raises(FitError, match="'new' groups of a poisson model with log link are no expr"):

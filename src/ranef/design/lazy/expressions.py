@@ -231,7 +231,7 @@ class CodedCells:
                 frame[name] = np.asarray(cells.get(name, np.zeros(size)), dtype=bool)
         measured = frozenset(str(node) for nodes in self.measured for node in nodes)
         of, memory = self.rows, self.rows.memory
-        standing = CellRows(frame, of.text, memory, of.functions, measured)
+        standing = CellRows(frame, of.text, memory, of.functions, measured=measured)
         return code(standing, self.terms, self.columns).values
 
     def _key(self, factor: Node) -> tuple[str, Expr] | None:

@@ -75,7 +75,8 @@ class LazyMeans:
             raise DataError(f"{message}rename it.")
         used = self._check_columns(columns)
         self._check_levels(data)
-        rows = data.with_columns(has_values(data, used).alias(COMPLETE))
+        is_complete = has_values(data, used) if used else nw.lit(value=True)
+        rows = data.with_columns(is_complete.alias(COMPLETE))
         rows, total = self._fixed(rows)
         for place, (term, part, Z) in enumerate(self._terms()):
             rows, effects = self._joined(rows, f"g{place}", term, part)
@@ -122,16 +123,18 @@ class LazyMeans:
             As coded.
         mix : ndarray, shape (columns, wanted)
         """
+        import narwhals.stable.v2 as nw
+
         memory, frame = self.design.recipe.memory, self.design.sufficient.data.columns
-        labels = labels_in(rows.collect_schema())
-        truths = [str(n) for n in frame if frame[n].dtype.kind == "b"]
+        schema = rows.collect_schema()
+        labels, truths = labels_in(schema), [n for n, kind in schema.items() if kind == nw.Boolean]
         of = Interpreter(frame, self.design.formula.text, memory, self.design.recipe.functions)
         cells = CodedCells(terms, columns, of, labels, truths)
         wanted = {(nodes, t): None for nodes in cells.measured for t in range(mix.shape[1])}
-        parts = [
-            mix[:, t] * np.array([one == nodes for one in cells.measured]) for nodes, t in wanted
-        ]
-        rows, shares = with_shares(rows, name, cells, np.column_stack(parts))
+        parts = np.zeros((len(mix), len(wanted)))
+        for part, (nodes, t) in zip(parts.T, wanted, strict=True):
+            part[:] = mix[:, t] * np.array([one == nodes for one in cells.measured])
+        rows, shares = with_shares(rows, name, cells, parts)
         totals = [number(0) for _ in mix.T]
         for (nodes, t), share in zip(wanted, shares, strict=True):
             if share is not None:

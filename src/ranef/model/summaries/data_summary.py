@@ -183,14 +183,14 @@ class DataSummary(WithoutCaches):
                 f"`{formula.text}` needs those of {listed(needed)}. Summarise the data for it."
             )
             raise FitError(message)
-        X, Zs = self._coded(self.formula)
+        X, Zs = _coded(self.formula, self._interpreter(self.formula))
         places: dict[tuple[str, str], tuple[int, int]] = {}
         place = 1 + len(X.names)
         for number, (part, Z) in enumerate(zip(self.formula.random, Zs, strict=True)):
             for name in Z.names:
                 places[part.factor, name] = number, place
                 place += 1
-        other_X, new = self._coded(formula)
+        other_X, new = _coded(formula, self._interpreter(formula))
         wanted = [
             (part, [(part.factor, name) for name in Z.names])
             for part, Z in zip(formula.random, new, strict=True)
@@ -230,7 +230,7 @@ class DataSummary(WithoutCaches):
     def _design(self, columns: Array, counts: Codes, log_weights: Array) -> Design:
         """Return the design of rows that stand for those of the data."""
         formula, interpreter = self.formula, self._interpreter(self.formula)
-        X, Zs = self._coded(formula)
+        X, Zs = _coded(formula, interpreter)
         if (names := names_of(X, Zs)) != self.names:
             message = f"the summary has the columns {listed(self.names)}, and its formula makes "
             raise FitError(f"{message}{listed(names)}: it is of another version of ranef.")
@@ -293,11 +293,6 @@ class DataSummary(WithoutCaches):
         """Return an interpreter of rows that stand in for those of the data."""
         return interpreter_of(formula, self.ranges, self.levels, len(self.names))
 
-    def _coded(self, formula: Formula) -> tuple[Columns, list[Columns]]:
-        """Return the columns of a formula's fixed and random terms, of rows that stand in."""
-        rows = self._interpreter(formula)
-        return code(rows, formula.fixed), [code(rows, part.terms) for part in formula.random]
-
     def condensed(self) -> DataSummary:
         """Return the summary with the fewest rows that have its cross-products in every cell."""
         cells = self._cells
@@ -351,6 +346,11 @@ class DataSummary(WithoutCaches):
                 f"one summary has offset={self.offset!r} and the other offset={other.offset!r}: "
             )
             raise DataError(f"{message}give both the same.")
+
+
+def _coded(formula: Formula, rows: Interpreter) -> tuple[Columns, list[Columns]]:
+    """Return the columns of a formula's fixed and random terms, of rows that stand in."""
+    return code(rows, formula.fixed), [code(rows, part.terms) for part in formula.random]
 
 
 def _cells(codes: Sequence[Codes], n: int) -> Codes:
