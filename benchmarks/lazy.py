@@ -3,7 +3,8 @@
 `uv run benchmarks/lazy.py [rows]` writes Parquet of that many rows (1,000,000) with 100,000 levels
 into a temporary directory, and fits `y ~ arm * x + (x | g)` through DuckDB in a process of its own.
 `uv run benchmarks/lazy.py grades` does so for 1,685,394 grades in a CSV file, by pairs of levels;
-`uv run benchmarks/lazy.py engines` compares engines with a frame in memory, on 1,000,000 rows.
+`uv run benchmarks/lazy.py engines` compares engines with a frame in memory, on 1,000,000 rows;
+`uv run benchmarks/lazy.py factors` times fixed factors of many levels on them, in CPU seconds.
 """
 
 import importlib.util
@@ -35,6 +36,15 @@ CASES = {
     "offset": ("y ~ arm * x + (x | g)", {"offset": "o"}),
     "codings": ("y ~ C(arm, contr.sum) * x + C(year, contr.helmert) + (arm || h)", {}),
 }
+FACTORS = (
+    "y ~ f5 * x + (x | g)",
+    "y ~ f100 + x + (1 | h)",
+    "y ~ f100 * x + (1 | g)",
+    "y ~ f1000 + x + (1 | h)",
+    "y ~ f20 * f30 + x + (1 | h)",
+    "y ~ f1000 + x + (1 | g) + (1 | h)",
+    "y ~ f100 + f1000 + x + (1 | g) + (1 | h)",
+)
 
 
 def write_rows(folder: Path, n: int) -> str:
@@ -96,6 +106,24 @@ def engines() -> None:
             print(
                 f"  {engine:8} REML {change:+.0e}, theta {theta:.0e}, beta {beta:.0e}", flush=True
             )
+
+
+def factors() -> None:
+    """Print how long scans and fit take where fixed factors have many levels."""
+    rng, frame = np.random.default_rng(5), thousand_thousand()
+    for m in (5, 20, 30, 100, 1000):
+        level = rng.integers(0, m, len(frame))
+        frame[f"f{m}"] = np.char.add("l", level.astype(str))
+        frame["y"] += rng.normal(size=m)[level]
+    for formula in FACTORS:
+        for engine, of in {"polars": polars, "duckdb": duckdb_}.items():
+            data, start = of(frame), time.process_time()
+            model = rf.Model(formula, data)
+            scanned = time.process_time()
+            fit = model.fit()
+            took = time.process_time() - scanned
+            print(f"{engine:7} {formula:42} {len(fit.fixef()):5,} coefficients: scans "
+                  f"{scanned - start:.1f} s, fit {took:.1f} s", flush=True)  # fmt: skip
 
 
 def thousand_thousand() -> pd.DataFrame:
@@ -165,6 +193,9 @@ def main(asked: str) -> None:
     if asked == "engines":
         warnings.simplefilter("ignore")
         engines()
+        return
+    if asked == "factors":
+        factors()
         return
     name = "grades" if asked == "grades" else "rows"
     with tempfile.TemporaryDirectory() as folder:
