@@ -1,9 +1,9 @@
 """Random effects of a Gaussian model eliminated at many points: a grid or draws of variances.
 
-With one grouping factor all levels of all points are eliminated together, elementwise; so are, for
-the density alone, those of the larger of crossed factors, and then the others of all points. Any
-other structure goes through `blocked_cholesky.factorize` point by point. Small matrices are stored
-with their two dimensions first, so that every operation runs along points and levels.
+With one grouping factor all levels of all points are eliminated together, elementwise; so are those
+of the larger of crossed factors, and then the others of all points. Any other structure, and one
+with too many effects, goes through `blocked_cholesky.factorize` point by point. Small matrices are
+stored with their two dimensions first, so that every operation runs along points and levels.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ import numpy as np
 
 from ranef._typing import Array
 from ranef.likelihood.linear import blocked_cholesky
-from ranef.likelihood.linear.crossproducts import ChainFactor, CrossProducts
+from ranef.likelihood.linear.crossproducts import CrossProducts
 from ranef.numerics.matrices import (
+    Elements,
     chunks,
     elementwise_backward,
     elementwise_factor,
@@ -50,8 +51,8 @@ def reduced(cross: CrossProducts, Lambdas: Sequence[Array]) -> tuple[Array, Arra
     with threads_for(len(cross.fixed)), np.errstate(all="ignore"):
         if _has_one_link(cross):
             for chunk in _chunks(points, cross):
-                at = _reduced(cross, [Lambda[chunk] for Lambda in Lambdas])
-                logdet[chunk], products[chunk] = at
+                at = _Eliminated.of(cross, [Lambda[chunk] for Lambda in Lambdas])
+                logdet[chunk], products[chunk] = at.logdet, at.reduced
             return logdet, products
         for i in range(points):
             try:
@@ -96,10 +97,13 @@ def effects(
         for m, shape in zip(cross.n_levels, cross.covariances, strict=True)
     ]
     with threads_for(len(cross.fixed)), np.errstate(all="ignore"):
-        if _is_one_factor(cross):
+        if _has_one_link(cross):
             for chunk in _chunks(points, cross):
-                gamma[chunk], full = gammas(chunk, *_reduced(cross, [Lambdas[0][chunk]]))
-                b[0][chunk] = _effects(cross.chain[0], Lambdas[0][chunk], full, b[0][chunk])
+                at = _Eliminated.of(cross, [Lambda[chunk] for Lambda in Lambdas])
+                gamma[chunk], full = gammas(chunk, at.logdet, at.reduced)
+                drawn = at.effects(full, [noise[chunk] for noise in b])
+                for effects_of_term, draws in zip(b, drawn, strict=True):
+                    effects_of_term[chunk] = draws
             return gamma, b
         for i in range(points):
             factorized = blocked_cholesky.factorize(cross, [Lambda[i] for Lambda in Lambdas])
@@ -145,9 +149,14 @@ def moments(cross: CrossProducts, Lambdas: Sequence[Array]) -> list[Moments]:
     ]
     contrasts = np.vstack([np.zeros((1, p)), np.eye(p)])
     with threads_for(len(cross.fixed)), np.errstate(all="ignore"):
-        if _is_one_factor(cross):
-            for chunk in _chunks(points, cross):
-                _moments(cross.chain[0], Lambdas[0][chunk], by_term[0], chunk)
+        if _has_one_link(cross):
+            for chunk in _chunks(
+                points, cross, len(cross.fixed) * cross.sizes[cross.chain[0].term]
+            ):
+                at = _Eliminated.of(cross, [Lambda[chunk] for Lambda in Lambdas])
+                for of_term, found in zip(by_term, at.moments(), strict=True):
+                    of_term.mean[chunk], of_term.slope[chunk] = found.mean, found.slope
+                    of_term.cov[chunk] = found.cov
             return by_term
         for i in range(points):
             factorized = blocked_cholesky.factorize(cross, [Lambda[i] for Lambda in Lambdas])
@@ -160,19 +169,115 @@ def moments(cross: CrossProducts, Lambdas: Sequence[Array]) -> list[Moments]:
     return by_term
 
 
-def _moments(link: ChainFactor, Lambda: Array, of_term: Moments, chunk: slice) -> None:
-    """Fill in the moments of one factor at some points: Y C and Y, as Y = V'V."""
-    R, L = elementwise_factor(link.front, Lambda)
-    V = np.stack(
-        [np.stack(np.broadcast_arrays(*elementwise_forward(R, row)), -1) for row in L], axis=-2
-    )
-    Y = V @ V.swapaxes(-1, -2)
-    YC = Y @ link.rest.dense()
-    of_term.mean[chunk], of_term.slope[chunk], of_term.cov[chunk] = YC[..., -1], -YC[..., :-1], Y
+@dataclass(frozen=True, eq=False)
+class _Eliminated:
+    """Random effects eliminated at points: the levels of one factor, then the rest.
+
+    Attributes
+    ----------
+    cross : CrossProducts
+    Lambdas : list of ndarray, shape (points, k, k)
+    R, Lambda : list of list of ndarray
+        The elements of the levels' Cholesky factors, and of their relative factor.
+    root : ndarray, shape (points, q, q)
+        The Cholesky factor of what is left of the q effects of the rest.
+    half : ndarray, shape (points, q, p + 1)
+        `root`^-1 times what is right of them.
+    logdet : ndarray, shape (points,)
+    reduced : ndarray, shape (points, p + 1, p + 1)
+    """
+
+    cross: CrossProducts
+    Lambdas: list[Array]
+    R: Elements
+    Lambda: Elements
+    root: Array
+    half: Array
+    logdet: Array
+    reduced: Array
+
+    @staticmethod
+    def of(cross: CrossProducts, Lambdas: list[Array]) -> _Eliminated:
+        """Eliminate all effects."""
+        link, q, k = cross.chain[0], cross.q_rest, cross.chain[0].k
+        C, Lambda = link.rest.dense(), Lambdas[link.term]
+        R, L = elementwise_factor(link.front, Lambda)
+        logdet = 2 * (link.counts * np.log(np.prod([R[i][i] for i in range(k)], axis=0))).sum(1)
+        V = [elementwise_forward(R, L[a]) for a in range(k)]  # columns of R^-1 Lambda'
+        w = C.shape[2]
+        products = np.broadcast_to(cross.rest, (len(Lambda), w, w)).reshape(-1, w * w).copy()
+        for a in range(k):
+            for b in range(a + 1):  # Y_ab = V_.a' V_.b
+                Y = sum(V[a][i] * V[b][i] for i in range(k))
+                pairs = np.einsum("lu,lv->luv", C[:, a], C[:, b])
+                pairs = pairs if a == b else pairs + pairs.swapaxes(1, 2)
+                products -= Y @ pairs.reshape(-1, w * w)
+        S = products.reshape(-1, w, w)
+        for side in (S, S.mT):
+            _scale(cross, [Lambda.mT for Lambda in Lambdas], side)
+        S[:, np.arange(q), np.arange(q)] += 1.0
+        root = stack_cholesky_or_nan(S[:, :q, :q])
+        half = np.linalg.solve(root, S[:, :q, q:])
+        logdet += 2 * np.log(np.diagonal(root, axis1=1, axis2=2)).sum(axis=1)
+        reduced = S[:, q:, q:] - half.mT @ half
+        return _Eliminated(cross, Lambdas, R, L, root, half, logdet, reduced)
+
+    def _of_rest(self, right: Array) -> Array:
+        """Return Lambda `root`'^-1 times columns, shape (points, q, c)."""
+        found = np.linalg.solve(self.root.mT, right)
+        _scale(self.cross, self.Lambdas, found)
+        return found
+
+    def effects(self, gamma: Array, noise: Sequence[Array]) -> list[Array]:
+        """Return draws of the effects of each term, shape (points, m, k), from N(0, sigma^2)."""
+        link, points, b = self.cross.chain[0], len(gamma), list(noise)
+        k, C = link.k, link.rest.dense()
+        contrast = np.column_stack([-gamma, np.ones(points)])
+        z = np.empty((points, self.cross.q_rest))
+        for term, place in self.cross.rest_terms:
+            z[:, place] = noise[term].reshape(points, -1)
+        rest = self._of_rest(self.half @ contrast[:, :, None] + z[:, :, None])[:, :, 0]
+        for term, place in self.cross.rest_terms:
+            b[term] = rest[:, place].reshape(b[term].shape)
+        contrast = np.column_stack([-rest, contrast])
+        sums = [contrast @ C[:, a].T for a in range(k)]
+        right = [np.asarray(sum(self.Lambda[a][i] * sums[a] for a in range(k))) for i in range(k)]
+        forward = elementwise_forward(self.R, right)
+        half = [h + noise[link.term][:, :, i] for i, h in enumerate(forward)]
+        u = elementwise_backward(self.R, half)
+        elements = [sum(self.Lambda[a][i] * u[i] for i in range(k)) for a in range(k)]
+        b[link.term] = np.stack(elements, axis=-1)
+        return b
+
+    def moments(self) -> list[Moments]:
+        """Return the moments of each term given gamma, with Y = V V' those of the levels alone."""
+        cross, q = self.cross, self.cross.q_rest
+        rows = [elementwise_forward(self.R, row) for row in self.Lambda]
+        V = np.stack([np.stack(np.broadcast_arrays(*row), -1) for row in rows], axis=-2)
+        Y = V @ V.mT
+        YC = Y @ cross.chain[0].rest.dense()
+        rest, root = map(self._of_rest, (self.half, np.broadcast_to(np.eye(q), self.root.shape)))
+        across = YC[..., :q] @ root[:, None]
+        of_link = _moments(YC[..., q:] - YC[..., :q] @ rest[:, None], Y + across @ across.mT)
+        by_term = [of_link] * len(cross.sizes)
+        for term, place in cross.rest_terms:
+            shape = (len(rest), cross.n_levels[term], cross.covariances[term].k, -1)
+            half = root[:, place].reshape(shape)
+            by_term[term] = _moments(rest[:, place].reshape(shape), half @ half.mT)
+        return by_term
 
 
-def _is_one_factor(cross: CrossProducts) -> bool:
-    return len(cross.chain) == 1 == len(cross.covariances) and cross.chain[0].rest.is_dense
+def _moments(of_fixed: Array, cov: Array) -> Moments:
+    """Return moments from the effects that go with each of [X y], shape (points, m, k, p + 1)."""
+    return Moments(of_fixed[..., -1], -of_fixed[..., :-1], cov)
+
+
+def _scale(cross: CrossProducts, factors: Sequence[Array], rows: Array) -> None:
+    """Multiply the rows of the effects of the rest by the factors of their terms, in place."""
+    for term, place in cross.rest_terms:
+        factor = factors[term][:, None]
+        blocks = rows[:, place].reshape(len(rows), -1, factor.shape[-1], rows.shape[2])
+        rows[:, place] = (factor @ blocks).reshape(len(rows), -1, rows.shape[2])
 
 
 def _has_one_link(cross: CrossProducts) -> bool:
@@ -182,53 +287,7 @@ def _has_one_link(cross: CrossProducts) -> bool:
     return is_dense and size <= CHUNK
 
 
-def _chunks(points: int, cross: CrossProducts) -> Iterator[slice]:
+def _chunks(points: int, cross: CrossProducts, size: int = 0) -> Iterator[slice]:
+    """Yield points in chunks, each point having arrays of a size."""
     link, w = cross.chain[0], len(cross.fixed)
-    return chunks(points, max(1, CHUNK // max(len(link.front) * link.k**2, w * w)))
-
-
-def _reduced(cross: CrossProducts, Lambdas: Sequence[Array]) -> tuple[Array, Array]:
-    link = cross.chain[0]
-    C, Lambda = link.rest.dense(), Lambdas[link.term]
-    R, L = elementwise_factor(link.front, Lambda)
-    k, w = link.k, C.shape[2]
-    logdet = 2 * (link.counts * np.log(np.prod([R[i][i] for i in range(k)], axis=0))).sum(axis=1)
-    V = [elementwise_forward(R, L[a]) for a in range(k)]  # columns of R^-1 Lambda'
-    products = np.broadcast_to(cross.rest, (len(Lambda), w, w)).reshape(-1, w * w).copy()
-    for a in range(k):
-        for b in range(a + 1):  # Y_ab = V_.a' V_.b
-            Y = sum(V[a][i] * V[b][i] for i in range(k))
-            pairs = np.einsum("lu,lv->luv", C[:, a], C[:, b])
-            pairs = pairs if a == b else pairs + pairs.swapaxes(1, 2)
-            products -= Y @ pairs.reshape(-1, w * w)
-    return _without_rest(cross, Lambdas, logdet, products.reshape(-1, w, w))
-
-
-def _without_rest(
-    cross: CrossProducts, Lambdas: Sequence[Array], logdet: Array, S: Array
-) -> tuple[Array, Array]:
-    """Eliminate the random effects of the rest, whose cross-products are S, (points, w, w)."""
-    q = cross.q_rest
-    if not q:
-        return logdet, S
-    for term, place in cross.rest_terms:
-        turn = Lambdas[term].mT[:, None]
-        for side in (S, S.mT):
-            blocks = side[:, place].reshape(len(S), -1, turn.shape[-1], S.shape[2])
-            side[:, place] = (turn @ blocks).reshape(len(S), -1, S.shape[2])
-    S[:, np.arange(q), np.arange(q)] += 1.0
-    L = stack_cholesky_or_nan(S[:, :q, :q])
-    half = np.linalg.solve(L, S[:, :q, q:])
-    logdet = logdet + 2 * np.log(np.diagonal(L, axis1=1, axis2=2)).sum(axis=1)
-    return logdet, S[:, q:, q:] - half.mT @ half
-
-
-def _effects(link: ChainFactor, Lambda: Array, gamma: Array, noise: Array) -> Array:
-    k, C = link.k, link.rest.dense()
-    contrast = np.column_stack([-gamma, np.ones(len(gamma))])
-    sums = [contrast @ C[:, a].T for a in range(k)]
-    R, L = elementwise_factor(link.front, Lambda)
-    right = [np.asarray(sum(L[a][i] * sums[a] for a in range(k))) for i in range(k)]
-    half = [h + noise[:, :, i] for i, h in enumerate(elementwise_forward(R, right))]
-    u = elementwise_backward(R, half)
-    return np.stack([sum(L[a][i] * u[i] for i in range(k)) for a in range(k)], axis=-1)
+    return chunks(points, max(1, CHUNK // max(len(link.front) * link.k**2, w * w, size)))
