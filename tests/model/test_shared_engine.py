@@ -10,9 +10,26 @@ from scipy import linalg
 from threadpoolctl import threadpool_info, threadpool_limits
 
 import ranef as rf
+from ranef.design import model_matrix
+from ranef.effects import joint_tests
 from ranef.leave_one_out import gaussian_densities
+from ranef.likelihood.bootstrap import bootstrap
+from ranef.likelihood.linear import crossproducts, exact_fit, expected_information
 from ranef.model import shared_engine
+from ranef.priors import assignment
 
+WITH_ALL_ROWS = [
+    (linalg, "solve_triangular"),
+    (model_matrix, "_independent"),
+    (assignment, "_resolved"),
+    (crossproducts, "_cross_products"),
+    (exact_fit, "_rounding"),
+    (expected_information, "_traces"),
+    (joint_tests, "term_contrasts"),
+    (bootstrap, "span"),
+    (bootstrap, "simulated"),
+    (gaussian_densities, "_without_rows"),
+]
 CASES = json.loads((REFERENCE / "inference.json").read_text())
 
 
@@ -172,25 +189,26 @@ def test_what_the_data_can_carry_is_asked_once(monkeypatch):
     assert asked[2:] == ["check_residual_variation"]
 
 
-def test_what_is_solved_for_all_rows_takes_one_thread(monkeypatch):
+def test_what_is_done_with_all_rows_takes_one_thread(monkeypatch):
     seen = {}
 
     def watched(owner, name):
         function = getattr(owner, name)
 
         def call(*args, **kwargs):
-            if max(np.shape(args[0]) + np.shape(args[1])) >= 180:
-                pools = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
-                seen.setdefault(name, set()).update(pool["num_threads"] for pool in pools)
+            pools = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
+            seen.setdefault(name, set()).update(pool["num_threads"] for pool in pools)
             return function(*args, **kwargs)
 
         monkeypatch.setattr(owner, name, call)
 
-    watched(linalg, "solve_triangular")
-    watched(np.linalg, "lstsq")
-    watched(gaussian_densities, "_without_rows")
+    for owner, name in WITH_ALL_ROWS:
+        watched(owner, name)
     with threadpool_limits(2, "blas"):
         model = rf.Model("Reaction ~ Days + (Days | Subject)", rf.load_dataset("sleepstudy"))
-        model.fit().ranef_table()
+        fit = model.fit()
+        fit.ranef_table()
+        rf.joint_tests(fit)
+        fit.bootstrap(5, seed=1)
         model.fit("quadrature", seed=1).loo("observation")
-    assert seen == {"solve_triangular": {1}, "lstsq": {1}, "_without_rows": {1}}
+    assert seen == {name: {1} for _, name in WITH_ALL_ROWS}

@@ -39,7 +39,7 @@ from ranef.errors import DataError, FitError, listed
 from ranef.families.family import Family
 from ranef.families.gaussian import GAUSSIAN
 from ranef.formula.terms import Formula, RandomPart
-from ranef.numerics.matrices import ReadOnly
+from ranef.numerics.matrices import ReadOnly, threads_for
 
 
 @dataclass(frozen=True, eq=False)
@@ -521,7 +521,8 @@ def _renewed(term: RandomTerm, rows: TermRows, unweighted: TermRows, *, n: int) 
 
 
 def _mean_products(columns: Array, n: int) -> Array:
-    return np.asarray(columns.T @ columns / n)
+    with threads_for(columns.shape[1]):
+        return np.asarray(columns.T @ columns / n)
 
 
 def grouping_of(interpreter: Interpreter, part: RandomPart, old: RandomTerm | None) -> Factor:

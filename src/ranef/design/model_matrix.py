@@ -24,6 +24,7 @@ from ranef.formula.codings import Product, independent_products, indicators
 from ranef.formula.powers import Predictor, powers_of
 from ranef.formula.syntax import Node
 from ranef.formula.terms import INTERCEPT, Term, columns_of
+from ranef.numerics.matrices import threads_for
 from ranef.numerics.memory import check_memory
 
 MAX_COLUMNS = 10_000  # of all terms together
@@ -256,6 +257,11 @@ def independent_columns(X: Array) -> list[int]:
     >>> independent_columns(np.array([[1.0, 2.0, 0.0], [1.0, 2.0, 1.0], [1.0, 2.0, 5.0]]))
     [0, 2]
     """
+    with threads_for(X.shape[1]):
+        return _independent(X)
+
+
+def _independent(X: Array) -> list[int]:
     products = X.T @ X
     lengths = np.sqrt(np.diag(products))
     kept = np.flatnonzero(lengths > 0)

@@ -39,6 +39,7 @@ from ranef.fits.fit import Fit
 from ranef.fits.point import PointFit
 from ranef.fits.posterior import PosteriorFit
 from ranef.formula.terms import Term
+from ranef.numerics.matrices import threads_for
 from ranef.printing.frames import captioned
 
 ASYMPTOTIC = "asymptotic"
@@ -150,7 +151,8 @@ def joint_tests(
     assert isinstance(fit, PointFit)
     has_f = fit.family.is_linear and fit.method in ("reml", "ml") and not fit.knows_sigma
     kind = df or ("satterthwaite" if has_f else ASYMPTOTIC)
-    contrasts = term_contrasts(fit.design, type, None if fit.family.is_linear else fit.vcov())
+    with threads_for(len(fit.design.fixed)):
+        contrasts = term_contrasts(fit.design, type, None if fit.family.is_linear else fit.vcov())
     rows = [_chi2(fit, L) if kind == ASYMPTOTIC else _f(fit, L, kind) for L in contrasts.values()]
     table = pd.DataFrame(rows, index=pd.Index(contrasts, name="term"))
     return captioned(table, test=f"Type {'I' * type} {TESTS[kind]}")

@@ -22,6 +22,7 @@ from ranef.design.model_matrix import NearestPlace
 from ranef.errors import FitError
 from ranef.families.family import Family
 from ranef.families.gaussian import GAUSSIAN
+from ranef.numerics.matrices import threads_for
 from ranef.priors.distributions import LKJ, Constant, Prior
 from ranef.priors.named_sets import PriorSet
 from ranef.priors.scales import Change, centring, column_scale, moved_coefs, with_known_errors
@@ -312,6 +313,11 @@ def resolve(design: Design, priors: PriorSetting = "default", family: Family = G
     sigma                HalfStudentT(3, 56.33)
     sd_Subject Intercept HalfNormal(50)
     """
+    with threads_for(len(design.fixed)):
+        return _resolved(design, priors, family)
+
+
+def _resolved(design: Design, priors: PriorSetting, family: Family) -> Priors:
     user = read_user_priors(design, priors, family)
     base, X = user.base, design.unweighted.X
     beta = {name: user.of_effect(name) for name in design.fixed}

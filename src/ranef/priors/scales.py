@@ -21,7 +21,6 @@ from ranef.design.model_matrix import Origin
 from ranef.design.rows.rows import Rows
 from ranef.errors import DataError
 from ranef.families.family import Family
-from ranef.numerics.matrices import threads_for
 from ranef.priors.distributions import Exponential, HalfNormal, HalfStudentT, Prior
 
 MAD_TO_SD = 1.4826  # standard deviation over median absolute deviation, if normal
@@ -228,8 +227,7 @@ def centring(columns: Array, centres: Sequence[tuple[int, ...]]) -> Array:
     for centre, members in together.items():
         left = np.array(members)
         for chosen in (list(centre), list(centre[:1])):
-            with threads_for(len(centres)):
-                shares = np.linalg.lstsq(scaled[:, chosen], scaled[:, left], rcond=None)[0]
+            shares = np.linalg.lstsq(scaled[:, chosen], scaled[:, left], rcond=None)[0]
             residuals = scaled[:, left] - scaled[:, chosen] @ shares
             is_done = np.linalg.norm(residuals, axis=0) > MIN_RESIDUAL
             done = left[is_done]

@@ -50,6 +50,7 @@ from ranef.likelihood.generalized.pirls import NoModesError
 from ranef.likelihood.linear import reml
 from ranef.likelihood.linear.crossproducts import cross_products
 from ranef.likelihood.predictions import Draws, drawn_responses
+from ranef.numerics.matrices import threads_for
 from ranef.progress import mapped, running
 
 type Seeds = Sequence[np.random.SeedSequence]
@@ -123,8 +124,9 @@ def _task(model: FittedModel, statistic: Statistic, *, all_parameters: bool) -> 
     """Return what fits the replicates of some seeds, and of how many at a time."""
     if all_parameters and model.family.is_linear:
         design, found, cross = model.design, model.estimate, cross_products(model.design)
-        again = refitter(design, cross, found.theta, reml=model.method == "reml")
-        together = partial(_together, span(design), null_of(found), again, found.beta)
+        with threads_for(len(cross.fixed)):
+            again = refitter(design, cross, found.theta, reml=model.method == "reml")
+            together = partial(_together, span(design), null_of(found), again, found.beta)
         return together, BATCH_ONE_BY_ONE if again.shared is None else BATCH_TOGETHER
     refits = generalized_refitter(model) if all_parameters else None
     size = BATCH_ONE_BY_ONE if refits is None else BATCH_GENERALIZED
@@ -147,9 +149,10 @@ def _together(
     columns: Span, null: Null, model: Refitter, beta: Array, seeds: Seeds
 ) -> tuple[Array, Flags]:
     """Draw and refit responses of a Gaussian model; return all parameters, and which failed."""
-    drawn = responses(columns, simulated(columns, null, seeds), model.cross, beta=beta)
-    refits = model.refit(drawn)
-    return parameters(model, refits), refits.failed
+    with threads_for(len(model.cross.fixed)):
+        drawn = responses(columns, simulated(columns, null, seeds), model.cross, beta=beta)
+        refits = model.refit(drawn)
+        return parameters(model, refits), refits.failed
 
 
 def parameters(model: Refitter, refits: Refits) -> Array:

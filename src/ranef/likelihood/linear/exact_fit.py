@@ -70,10 +70,10 @@ def check_residual_variation(design: Design, cross: CrossProducts, *, reml: bool
     """
     if cross.p >= cross.n:
         return
-    if np.sqrt(cross.fixed[-1, -1]) <= _rounding(design):
-        message = f"the fixed effects fit the response `{design.response}` exactly: there is no "
-        raise DataError(message + "residual variation to model.")
     with threads_for(len(cross.fixed)):
+        if np.sqrt(cross.fixed[-1, -1]) <= _rounding(design):
+            message = f"the fixed effects fit the response `{design.response}` exactly: there is "
+            raise DataError(message + "no residual variation to model.")
         for chosen in _subsets(cross):
             fit = _Fit(design, cross, chosen)
             if fit.is_unbounded(reml=reml):

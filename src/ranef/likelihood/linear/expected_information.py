@@ -117,12 +117,13 @@ def inner_products(cross: CrossProducts) -> InnerProducts:
     D = elements.toarray()[None] if len(F) <= MAX_DENSE_EFFECTS else elements.tocsr()
     one_set = _Sets(cross.n_levels, tuple(c.k for c in cross.covariances))
     T, S, P = np.zeros((d + 1, d + 1)), np.zeros((d + 1, d + 1)), np.zeros((d + 1, p, p))
-    T[:d, :d], T[:d, d] = _traces(units, one_set, D)
     rows = max(1, NUMBERS_OF_A_BATCH // max(1, d * len(F)))
-    for columns in chunks(p, rows):
-        EF = _applied(units, one_set, F[None, :, columns])[:, 0]
-        P[:d, :, columns] = F.T @ EF
-        S[:d, :d] += [[np.vdot(left, D @ right) for right in EF] for left in EF]
+    with threads_for(len(cross.fixed)):
+        T[:d, :d], T[:d, d] = _traces(units, one_set, D)
+        for columns in chunks(p, rows):
+            EF = _applied(units, one_set, F[None, :, columns])[:, 0]
+            P[:d, :, columns] = F.T @ EF
+            S[:d, :d] += [[np.vdot(left, D @ right) for right in EF] for left in EF]
     S[:d, d], P[d] = np.einsum("iaa->i", P[:d]), np.eye(p)
     T[d, :d], S[d, :d], T[d, d], S[d, d] = T[:d, d], S[:d, d], cross.n, p
     return InnerProducts(T, T - 2 * S + np.einsum("iab,jba->ij", P, P), units)
