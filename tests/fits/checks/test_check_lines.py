@@ -182,3 +182,9 @@ def test_a_fit_without_fixed_effects_or_without_a_model_is_checked():
     page = replace(fit, engine=None).check()
     assert page.to_frame()["topic"].tolist() == ["convergence", "boundary", "groups", "information"]
     assert page.skipped == ("influence, residuals and priors, as this fit has no model to ask",)
+
+
+def test_a_formula_with_quoted_names_is_not_quoted_again():
+    data = rf.load_dataset("sleepstudy").rename(columns={"Days": "days awake"})
+    page = str(rf.fit("Reaction ~ `days awake` + (1 | Subject)", data).check())
+    assert page.splitlines()[0] == "Check of Reaction ~ `days awake` + (1 | Subject), REML"

@@ -49,7 +49,9 @@ def check(fit: Any) -> Check:
         findings += [finding for ask in asked for finding in ask(fit, skipped)]
     method = {"reml": "REML", "ml": "ML", "map": "MAP", "mcmc": "MCMC"}.get(fit.method, fit.method)
     how = "" if hasattr(fit, "marginals") else fit.approximation
-    title = f"Check of `{fit.design.formula.text}`, {method}{f', {how}' if how else ''}"
+    text = fit.design.formula.text
+    formula = text if "`" in text else f"`{text}`"
+    title = f"Check of {formula}, {method}{f', {how}' if how else ''}"
     return Check(title, tuple(findings), tuple(skipped))
 
 
