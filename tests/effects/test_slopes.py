@@ -117,6 +117,8 @@ def test_slopes_at_the_ends_of_a_spline():
 @pytest.mark.parametrize("value", [0.0, 3.0])
 def test_a_predictor_that_does_not_vary_has_no_slope_that_is_known(value):
     data = rf.load_dataset("sleepstudy").assign(dose=value)
-    found = rf.slopes(rf.fit("Reaction ~ Days + dose + (1 | Subject)", data), "dose")
+    with pytest.warns(rf.DataWarning, match="`dose` left out as a combination of the columns"):
+        fit = rf.fit("Reaction ~ Days + dose + (1 | Subject)", data)
+    found = rf.slopes(fit, "dose")
     assert found["dose"].tolist() == [value]
     assert found["estimate"].isna().all()
