@@ -231,6 +231,21 @@ def test_one_factor_of_many_levels_is_summed_by_level(
             other.bootstrap(10, seed=1)
 
 
+@pytest.mark.parametrize("most", [0, 10**9])
+@pytest.mark.parametrize("engine", ["polars", "duckdb"])
+def test_levels_that_differ_much_more_than_rows_leave_digits(
+    engine: str, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lazy_basis, "MAX_UNCROSSED", most)
+    frame = FRAME.assign(y=FRAME["y"] + 1e4 * (FRAME["arm"] == "b") * (1 + FRAME["x"]))
+    formula, options = "y ~ arm * x + (1 | site)", {"weights": "w", "offset": "o"}
+    one, other = (
+        rf.Model(formula, data, **options).fit() for data in (frame, ENGINES[engine](frame))
+    )
+    assert other.loglik == pytest.approx(one.loglik, abs=1e-8)
+    np.testing.assert_allclose(one.theta, other.theta, rtol=1e-9)
+
+
 @pytest.mark.parametrize("options", [{}, {"family": "bernoulli"}])
 def test_data_that_change_while_they_are_read_are_refused(options: Mapping[str, str]) -> None:
     lengths = count(500, -1)

@@ -37,7 +37,8 @@ from ranef.model.summaries.triangular_rows import distinct_columns
 from ranef.numerics.memory import BYTES, available, check_memory
 
 PAIR_NUMBERS = 4  # for each pair beside its products: its labels, and the levels that they are
-LEAST = 1e-10  # of the response's length: less is left of it by no model of its own
+MUCH = 0.1  # of the response's length: what is left has digits enough
+LEAST = 1e-10  # likewise: less than that is rounding
 SPAN = 1e-12  # of an eigenvalue of all cross-products, of columns of one length: no direction
 
 
@@ -74,7 +75,8 @@ def less_fixed(basis: LazyBasis) -> LazyBasis:
     left, and leave it with few digits.
     """
     f, every = len(basis.beta), np.arange(len(basis.parts[0]))
-    if not basis.keys or not (basis.back[:, -1] * ~basis.back[:, :-1].any(axis=1)).any():
+    whole = float(np.linalg.norm(basis.back[~basis.back[:, :-1].any(axis=1), -1]))
+    if not basis.keys or not whole:
         return basis
     _, products = _Sums(basis, is_weighted=basis.is_weighted).of([], every, every, _nowhere)
     rows = root_of(products[0]) @ basis.parts[2]
@@ -82,8 +84,8 @@ def less_fixed(basis: LazyBasis) -> LazyBasis:
     length = np.linalg.norm(X, axis=0)
     length[length == 0] = 1.0
     beta = np.linalg.lstsq(X / length, y, rcond=DEPENDENT)[0] / length
-    least = LEAST * np.linalg.norm(y)
-    return basis.less(beta, max(float(np.linalg.norm(y - X @ beta)), float(least)))
+    left = float(np.linalg.norm(y - X @ beta))
+    return basis if left > MUCH * whole else basis.less(beta, max(left, LEAST * whole))
 
 
 def unweighted(basis: LazyBasis) -> Array | None:
