@@ -203,9 +203,10 @@ class Design:
             sums = "cross-products" if self._rows is None else self._rows.made_from
             raise FitError(
                 f"this model has no rows: it was made from {sums} alone. What is said of single "
-                "rows (such as fitted values, residuals, checks) needs a model of the data "
-                "themselves, or of some groups of them; estimates, intervals, random effects, "
-                "predict(new_data), means and comparisons of models need no rows."
+                "rows (such as fitted values, residuals, checks, rf.comparisons over the rows) "
+                "needs a model of the data themselves, or of some groups of them; estimates, "
+                "intervals, random effects, predict(new_data), rf.means, rf.anova and rf.compare "
+                "need no rows."
             )
         return self._rows
 
