@@ -132,3 +132,18 @@ def test_errors_of_effects_contain_those_of_all_parameters(counts):
     np.testing.assert_allclose(found["sd"], np.sqrt(expected), rtol=1e-6)
     with pytest.raises(FitError, match=r"has no parametric bootstrap"):
         rf.fit("k ~ x + (1 | g)", counts, "map", family="poisson").ranef_table(uncertainty="all")
+
+
+def test_a_known_scale_needs_no_variation_within_groups():
+    """Equal rows of a group are one row that counts so often."""
+    own = {"Intercept": rf.priors.Normal(0, 2), "sd": rf.priors.HalfNormal(1)}
+    priors = own | {"phi": rf.priors.Constant(20.0)}
+    p = np.random.default_rng(1).beta(3, 3, 8)
+    one = pd.DataFrame({"p": p, "g": list("abcdefgh"), "w": 4.0})
+    rows = one.loc[np.repeat(one.index, 4)].reset_index(drop=True)
+    found = rf.Model("p ~ 1 + (1 | g)", rows, "beta", priors=priors).fit("map")
+    same = rf.Model("p ~ 1 + (1 | g)", one, "beta", priors=priors, weights="w").fit("map")
+    np.testing.assert_allclose(found.theta, same.theta, rtol=1e-5)
+    np.testing.assert_allclose(found.fixef(), same.fixef(), rtol=1e-5)
+    with pytest.raises(rf.DataError, match="no residual variation to estimate phi"):
+        rf.Model("p ~ 1 + (1 | g)", rows, "beta", priors=own).fit("map")

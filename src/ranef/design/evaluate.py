@@ -85,13 +85,14 @@ class Interpreter:
     memory: Memory
     functions: Functions
     counts: Codes | None = None
+    _factors: dict[str, Categorical] = field(
+        init=False, default_factory=dict, repr=False, compare=False
+    )  # of this frame alone: not of another one that takes its place
 
     @property
     def rows(self) -> pd.Index[Any] | Codes:
         """What errors say of rows: their labels, or how often each occurs."""
         return self.frame.index if self.counts is None else self.counts
-
-    _factors: dict[str, Categorical] = field(default_factory=dict, repr=False)
 
     def error(self, message: str, node: Node) -> FormulaError:
         return FormulaError(message, self.text, node.span)

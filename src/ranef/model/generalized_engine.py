@@ -39,6 +39,7 @@ from ranef.posterior.sampling.pymc_hierarchical import PyMCModel, choose
 from ranef.posterior.savage_dickey import DensityRatio
 from ranef.priors import propriety
 from ranef.priors.assignment import resolve
+from ranef.priors.distributions import Constant
 from ranef.progress import reporting
 
 
@@ -190,9 +191,12 @@ class GeneralizedEngine(SharedEngine):
         self.check_told_apart("posterior")
 
     def _check_varies(self) -> None:
-        """Refuse data that say nothing of an sd, or that let sigma go to zero if its prior does."""
+        """Refuse data that say nothing of an sd, or of a scale that is not known from its prior."""
         identifiability.check_varies(self.data.estimable)
-        if not (self.family.has_sigma and propriety.keeps_from_zero(self.priors.sigma)):
+        own = {"sigma": self.priors.sigma, **dict(self.priors.parameters)}
+        scales = [own[name] for name in self.family.parameters[:1]]
+        is_kept = self.family.has_sigma and propriety.keeps_from_zero(self.priors.sigma)
+        if not is_kept and not any(isinstance(scale, Constant) for scale in scales):
             identifiability.check_scale(self.data.estimable, self.family)
 
     # ----------------------------------------------------------------------------------- answers

@@ -84,3 +84,22 @@ def test_rows_of_no_known_group(design):
         assert one.is_new.all()
         np.testing.assert_array_equal(alike.grouping.numbers, old.n_levels + old.codes)
         assert set(one.grouping.numbers) == {old.n_levels}
+
+
+def test_factors_are_coded_anew_where_rows_have_no_mean():
+    """A factor of the fixed effects has random ones, too: of the rows that are left."""
+    data = pd.DataFrame(
+        {
+            "g": np.repeat(list("abcdef"), 10),
+            "f": np.tile(list("uuvvw"), 12),
+            "e": np.tile(list("pqpqp"), 12),  # no w with q
+            "y": np.random.default_rng(1).normal(size=60),
+        }
+    )
+    with pytest.warns(rf.DataWarning, match="linearly dependent"):
+        fit = rf.Model("y ~ f * e + (0 + f | g)", data).fit("reml")
+    new = pd.DataFrame({"g": list("aabc"), "f": list("wuvu"), "e": list("qpqq")})
+    with pytest.warns(rf.DataWarning, match="nan is predicted for 1 of 4 rows"):
+        found = fit.predict(new)
+    assert np.isnan(found[0])
+    np.testing.assert_array_equal(found[1:], fit.predict(new.iloc[1:]))

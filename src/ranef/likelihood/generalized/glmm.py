@@ -32,7 +32,7 @@ from ranef.numerics.minimize import minimize
 
 TINY = np.finfo(np.float64).tiny
 ROUNDS_OF_START = 3  # of a model without random effects and the family's own parameters, in turn
-MAX_LINKED_CHANGE = 10.0  # in absolute value, of an own parameter to start with
+MAX_LINKED_CHANGE = 10.0  # of the link of an own parameter, by the search for its start
 MAX_START_DISTANCE = 6.0  # of a linear predictor from a constant one
 MAX_START_VARIANCE = 9.0  # of effects over the error of a row, that is not doubted
 GROWTH_OF_START = 16.0  # of the variances that are tried beyond
