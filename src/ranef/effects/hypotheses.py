@@ -187,4 +187,4 @@ def _text(asked: object) -> str:
         f"{'-' if weight < 0 else '+'} {'' if abs(weight) == 1 else f'{abs(weight):g} * '}{name}"
         for name, weight in asked.items()
     )
-    return re.sub(r"^([+-]) ", lambda sign: sign[1].strip("+"), " ".join(terms) or "0") + " = 0"
+    return re.sub(r"^\+ |(?<=^-) ", "", " ".join(terms) or "0") + " = 0"

@@ -16,14 +16,12 @@ from scipy import linalg, special
 from ranef._typing import Array, Places
 from ranef.numerics.constants import LOG_PI
 from ranef.numerics.markov_chains import ess_mean
-from ranef.numerics.matrices import chunks
 
 WIDENING = 1.05  # of proposals, over the widths fitted to draws
 MIN_WIDTH = 0.2  # on either side, in standard deviations of the draws
 FEW_DRAWS = 225  # that are effective, up to which a fifth of them is the tail
 MIN_TAIL = 5  # draws that a tail can be fitted to
 PRIOR_SHAPE, PRIOR_DRAWS = 0.5, 10  # of a tail: its prior mean, and the draws that this is worth
-NUMBERS_AT_A_TIME = 300_000  # of the tails that are fitted together
 CENTRES = np.linspace(-1.0, 1.0, 41)  # tried along each axis, in standard deviations
 
 
@@ -146,11 +144,8 @@ def smoothed_columns(log_ratios: Array, reff: Array) -> tuple[Array, Array]:
     sizes = np.where(S * reff > FEW_DRAWS, 3 * np.sqrt(S / reff), S / 5)
     sizes = np.minimum(sizes, S - 1).astype(np.intp)
     for size in np.unique(sizes[sizes >= MIN_TAIL]).tolist():
-        of_size = np.flatnonzero(sizes == size)
-        step = max(1, NUMBERS_AT_A_TIME // (size * _tail_candidates(size)))
-        for some in chunks(len(of_size), step):
-            units = of_size[some]
-            weights[units], khat[units] = _with_smoothed_tails(weights[units], size)
+        units = np.flatnonzero(sizes == size)
+        weights[units], khat[units] = _with_smoothed_tails(weights[units], size)
     khat[np.ptp(logs, axis=1) == 0] = np.nan
     return (weights / weights.sum(axis=1, keepdims=True)).T, khat
 
@@ -180,11 +175,6 @@ def _with_smoothed_tails(weights: Array, size: int) -> tuple[Array, Array]:
     return new, np.where(usable, k, np.inf)
 
 
-def _tail_candidates(n: int) -> int:
-    """Return at how many points the likelihood of a tail of n numbers is evaluated."""
-    return 30 + int(n**0.5)
-
-
 def _pareto_fit(x: Array) -> tuple[Array, Array]:
     """Return shapes k and scales of generalised Pareto distributions; nan where there is no fit.
 
@@ -196,7 +186,7 @@ def _pareto_fit(x: Array) -> tuple[Array, Array]:
     Source: Zhang & Stephens (2009), *Technometrics* 51, 316-325, with the prior of the shape of
     Vehtari et al. (2024), appendix C.
     """
-    n, m = x.shape[1], _tail_candidates(x.shape[1])
+    n, m = x.shape[1], 30 + int(x.shape[1] ** 0.5)
     quartile = x[:, int(n / 4 + 0.5) - 1]
     b = (1 - np.sqrt(m / (np.arange(1, m + 1) - 0.5))) / (3 * quartile[:, None]) + 1 / x[:, -1:]
     k = np.log1p(-b[:, :, None] * x[:, None]).mean(axis=2)
