@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -135,3 +136,7 @@ def test_what_is_no_path_of_a_file(path):
     with pytest.raises(FitError) as error:
         file_path(path)
     assert str(error.value) == f'a file is given by its path, such as "fit.zip", got {path!r}.'
+
+
+def test_the_folder_of_the_user():
+    assert file_path("~/fit.zip") == Path.home() / "fit.zip"

@@ -369,7 +369,7 @@ def answering(kind: type) -> None:
 
 
 def file_path(path: object) -> Path:
-    """Return the path of a file, or refuse what is none.
+    """Return the path of a file, `~` being the user's folder, or refuse what is none.
 
     Raises
     ------
@@ -383,5 +383,5 @@ def file_path(path: object) -> Path:
     ranef.errors.FitError: a file is given by its path, such as "fit.zip", got 3.
     """
     if isinstance(path, str) or (isinstance(path, PathLike) and isinstance(fspath(path), str)):
-        return Path(path)
+        return Path(path).expanduser()
     raise FitError(f'a file is given by its path, such as "fit.zip", got {path!r}.')

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -341,6 +343,39 @@ def test_a_folder_is_no_file(tmp_path):
     with pytest.raises(IsADirectoryError) as caught:
         write(tmp_path, Archive(RECORD, {}), KINDS, ABOUT)
     assert str(caught.value) == f"`{tmp_path}` is a folder: name a file in it, `{tmp_path}/fit`."
+
+
+def test_a_device_is_no_file(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(FitError, match="is a device, which no file is to take the place of"):
+        write(tmp_path / "pipe", Archive(RECORD, {}), KINDS, ABOUT)
+    assert not (tmp_path / "pipe").is_file()
+
+
+def test_a_folder_that_nothing_may_be_written_into(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(PermissionError, match="nothing may be written into the folder"):
+        write(tmp_path / "fit.zip", Archive(RECORD, {}), KINDS, ABOUT)
+
+
+def test_a_link_leads_to_the_new_file_and_permissions_stay(path, tmp_path):
+    path.chmod(0o640)
+    (tmp_path / "link.zip").symlink_to(path)
+    write(tmp_path / "link.zip", Archive({"f": 1}, {}), KINDS, ABOUT)
+    assert (tmp_path / "link.zip").is_symlink()
+    assert read(path, KINDS).record == {"f": 1}
+    assert path.stat().st_mode & 0o777 == 0o640
+
+
+def test_threads_may_write_one_file_at_once(path):
+    def written(number):
+        for _ in range(5):
+            write(path, Archive({"f": number}, {}), KINDS, ABOUT)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(written, range(4)))
+    assert read(path, KINDS).record["f"] in range(4)
+    assert list(path.parent.iterdir()) == [path]
 
 
 def test_a_file_that_there_is_not_is_named_in_full(tmp_path, monkeypatch):

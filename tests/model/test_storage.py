@@ -448,6 +448,26 @@ def test_other_functions_are_a_change(tmp_path, counted):
         assert len(counted) == made
 
 
+@pytest.mark.parametrize(
+    "formula",
+    ["y ~ f1(x) + (1 | g)", "y ~ x + (f1(x) | g)", "y ~ big + f1(x) + (1 | g)"],
+)
+def test_a_function_that_turns_a_scale_round_is_a_change(formula, tmp_path, counted):
+    path = tmp_path / "fit.zip"
+    data = BASE.assign(x=np.arange(len(BASE)) % 6 / 5, big=np.linspace(1e9, 2e9, len(BASE)))
+    for function in (lambda x: x * 1.0, lambda x: 1.0 - x):  # of one mean and mean square
+        rf.fit(formula, data, functions={"f1": function}, file=path)
+    assert len(counted) == 2
+
+
+def test_a_function_of_the_offset_that_changes_is_a_change(tmp_path, counted):
+    path = tmp_path / "fit.zip"
+    for factor, made in ((2, 1), (2, 1), (3, 2)):
+        functions = {"f1": lambda x, factor=factor: x * factor}
+        rf.fit("y ~ x + offset(f1(z)) + (1 | g)", BASE, functions=functions, file=path)
+        assert len(counted) == made
+
+
 def test_a_file_that_is_none_of_ours_is_not_replaced(tmp_path):
     path = tmp_path / "notes.txt"
     path.write_text("important")
@@ -456,7 +476,15 @@ def test_a_file_that_is_none_of_ours_is_not_replaced(tmp_path):
     assert path.read_text() == "important"
 
 
-def test_what_cannot_be_kept_is_said_before_the_work(tmp_path):
+def test_what_cannot_be_kept_is_said_before_the_work(tmp_path, monkeypatch):
     model = rf.Model("y ~ x + (1 | g)", BASE)
     with pytest.raises(FitError, match="a file cannot hold <object"):
         model.fit("mcmc", pymc_model=object(), file=tmp_path / "fit.zip")
+    made = []
+    monkeypatch.setattr(type(model.engine), "methods", {"reml": lambda: made.append(1)})
+    with pytest.raises(FileNotFoundError, match="there is no folder"):
+        model.fit("reml", file=tmp_path / "none" / "fit.zip")
+    odd = BASE.assign(g=[(v,) for v in BASE["g"]])
+    with pytest.raises(rf.DataError, match="a file cannot hold the value"):
+        rf.Model("y ~ x + (1 | g)", odd).fit("reml", file=tmp_path / "fit.zip")
+    assert not made

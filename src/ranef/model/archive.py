@@ -12,11 +12,14 @@ import json
 import math
 import os
 import re
+import shutil
+import uuid
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -187,17 +190,13 @@ def write(path: FilePath, archive: Archive, kinds: Kinds, about: Mapping[str, st
 
     Raises
     ------
-    FileNotFoundError
-        If there is no folder for it.
+    OSError, FitError
+        As of `place_of`.
     """
     import xarray as xr
     from zarr.storage import MemoryStore
 
-    path = file_path(path)
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"there is no folder `{path.parent}` to save `{path.name}` in.")
-    if path.is_dir():
-        raise IsADirectoryError(f"`{path}` is a folder: name a file in it, `{path / 'fit'}`.")
+    target = place_of(path)
     arrays: Arrays = {}
     body = {
         "format": FORMAT,
@@ -213,17 +212,40 @@ def write(path: FilePath, archive: Archive, kinds: Kinds, about: Mapping[str, st
     tree = xr.DataTree.from_dict({"/": root, f"/{ARRAYS}": xr.Dataset(by_name), **groups})
     members: dict[str, Any] = {}
     tree.to_zarr(MemoryStore(members), zarr_format=2, consolidated=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    unfinished = target.with_name(f".{uuid.uuid4().hex}")  # of this process and thread alone
     try:
-        with zipfile.ZipFile(unfinished, "w", zipfile.ZIP_DEFLATED) as file:
+        with zipfile.ZipFile(unfinished, "x", zipfile.ZIP_DEFLATED) as file:
             for name, member in sorted(members.items()):
                 info = zipfile.ZipInfo(name, _FIRST_DAY)
                 info.compress_type = zipfile.ZIP_DEFLATED
                 file.writestr(info, member.to_bytes())
             file.comment = _count(file)
-        unfinished.replace(path)
+        if target.exists():
+            shutil.copymode(target, unfinished)
+        unfinished.replace(target)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def place_of(path: FilePath) -> Path:
+    """Return where a file of a path is to be written: of a link what it leads to.
+
+    Raises
+    ------
+    FileNotFoundError, IsADirectoryError, PermissionError, FitError
+        If there is no folder for it, or something that is not to be replaced by a file.
+    """
+    path = file_path(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder `{path.parent}` to save `{path.name}` in.")
+    if path.is_dir():
+        raise IsADirectoryError(f"`{path}` is a folder: name a file in it, `{path / 'fit'}`.")
+    if path.exists() and not path.is_file():
+        raise FitError(f"`{path}` is a device, which no file is to take the place of.")
+    target = path.resolve()
+    if not os.access(target.parent, os.W_OK):
+        raise PermissionError(f"nothing may be written into the folder `{target.parent}`.")
+    return target
 
 
 def _plain(group: Dataset) -> Dataset:

@@ -29,7 +29,7 @@ from ranef.fits.fit import Fit
 from ranef.fits.point import PointFit
 from ranef.fits.posterior import PosteriorFit, QuadratureFit
 from ranef.likelihood.estimate import Estimate
-from ranef.model.archive import Archive, damage, pack, read, same, write
+from ranef.model.archive import Archive, damage, pack, place_of, read, same, write
 from ranef.model.stored_columns import column_of, index_of, stored_column, stored_index
 from ranef.model.summaries import stored_summary
 from ranef.model.summaries.stored_summary import SUMMARY
@@ -58,7 +58,8 @@ KINDS: dict[str, type] = {
 }
 SILENT = ("verbose", "progressbar", "cores")  # options that do not change a fit
 COUNTS, LEFT_OUT = "counts", "left_out"  # of equal rows, and of those that miss a value
-CLOSE = 1e-6  # relative change of a mean of a matrix that is rounding
+CLOSE = 1e-6  # relative change of a mean of a column that is rounding
+GOLDEN_RATIO = (1 + 5**0.5) / 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,10 +151,12 @@ def kept(
     """
     by_name = {name: value for name, value in options.items() if name not in SILENT}
     request = {"method": method, "options": by_name}
-    pack(request, {}, KINDS)  # or it is said before the work is done that this cannot be kept
+    model = said(engine)
+    pack((model, request), {}, KINDS)  # or it is said before the work that this cannot be kept
+    place_of(path)
     if file_path(path).exists():
         stored = open_file(path)
-        is_same = same(stored.request, request) and _is_said(stored.model, said(engine))
+        is_same = same(stored.request, request) and _is_said(stored.model, model)
         if is_same and same(stored.matrices, matrices(engine.design), rounding=CLOSE):
             return restored(stored, engine)
     fit = make()
@@ -262,12 +265,23 @@ def arguments_of(stored: Stored) -> dict[str, Any]:
 
 
 def matrices(design: Design) -> dict[str, Any]:
-    """Return names of the columns of a design, and the mean and mean square of each."""
+    """Return names of the columns of a design, and three numbers of each.
+
+    They are in the column's own units, so that rounding is relative to them: the mean, a sum in
+    which each row of data has another share, and the root of the mean square.
+    """
     rows, n = design.unweighted, design.n_obs
+    shares = rows.ones if rows.condensed else np.modf(np.arange(n) * GOLDEN_RATIO)[0]
+    blocks = (rows.X, rows.offset[:, None], *(term.columns for term in rows.terms))
+    moments = [
+        np.column_stack(
+            [rows.ones @ block / n, shares @ block / n, np.sqrt((block**2).sum(axis=0) / n)]
+        )
+        for block in blocks
+    ]
     return {
         "fixed": design.fixed,
-        "mean": rows.ones @ rows.X / n,
-        "mean_square": (rows.X**2).sum(axis=0) / n,
+        "columns": tuple(np.concatenate(moments)),
         "terms": tuple((t.label, t.coefs, t.n_levels, t.lengths) for t in design.terms),
     }
 
