@@ -25,9 +25,10 @@ from ranef.priors.distributions import Gamma
 
 LEVEL = 0.01  # of all quantities of all structures together
 UNRELIABLE = 0.4  # most fits that may say of themselves that they are not to be relied on
-SMALL = {"one factor": 50, "three coefficients": 40}
+SMALL = {"one factor": 50, "three coefficients": 40, "poisson": 40}
 SIMULATIONS = 1000
-FEWER = {"three coefficients by NUTS": 300}
+SLOW = ("three coefficients by NUTS", "poisson, defaults", "negative binomial")
+FEWER = dict.fromkeys((*SLOW, "inverse Gaussian, defaults"), 300)
 
 
 # ---------------------------------------------------------------------- is it uniform: the test
@@ -90,18 +91,30 @@ def test_log_likelihoods_are_normal_densities():
     for i, level in enumerate(term.codes):
         Z[i, 2 * level : 2 * level + 2] = term.columns[i]
     G = np.kron(np.eye(term.n_levels), np.diag(own[f"sd_{term.label}"][0] ** 2))
-    got = quantities(design, own, found.y)
+    got = quantities(structure.truth, own, found.y)
     law = stats.multivariate_normal(mean, Z @ G @ Z.T + np.diag(noise))
     assert got["log p(y | variances)"][0] == pytest.approx(law.logpdf(found.y), rel=1e-10)
     law = stats.multivariate_normal(mean + Z @ own[f"b_{term.label}"][0].ravel(), np.diag(noise))
     assert got["log p(y | b)"][0] == pytest.approx(law.logpdf(found.y), rel=1e-10)
 
 
+def test_the_log_likelihood_of_a_generalised_model_is_that_of_scipy():
+    structure = STRUCTURES["poisson"]
+    design = structure.truth.design
+    found = simulate(structure, np.random.default_rng(3))
+    own = found.parameters
+    eta = design.rows.X @ own["beta"][0] + own["b_g"][0, design.rows.terms[0].codes, 0]
+    got = quantities(structure.truth, own, found.y)
+    wanted = stats.poisson.logpmf(found.y, np.exp(eta)).sum()
+    assert got["log p(y | b)"][0] == pytest.approx(wanted, rel=1e-10)
+    assert "sigma" not in got
+
+
 def test_effects_are_those_of_the_smallest_and_of_the_largest_group():
     structure = STRUCTURES["one factor"]
     design = structure.truth.design
     found = simulate(structure, np.random.default_rng(4))
-    got = quantities(design, found.parameters, found.y)
+    got = quantities(structure.truth, found.parameters, found.y)
     b = dict(zip(design.terms[0].levels, found.parameters["b_g"][0, :, 0], strict=True))
     assert got["b_g[small, Intercept]"][0] == b[0]
     assert got["b_g[large, Intercept]"][0] == b[1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -349,6 +350,16 @@ def test_nothing_is_nan_far_out(found, is_natural):
         values = np.array(at(found, far, is_natural=is_natural))
     assert not np.isnan(values).any()
     assert (values[2] < np.inf).all()
+
+
+def test_values_far_out_are_infinite_without_a_warning():
+    space = space_of(FULL)
+    far = np.full((2, space.d), [[-800.0], [800.0]])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        values, logp = space.values(far)
+    assert np.isinf(values[1, space.places[0][0]]).all()
+    assert not (logp > -800).any()
 
 
 @pytest.mark.parametrize("found", ALL, ids=str)

@@ -20,7 +20,7 @@ from itertools import combinations
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy import special, stats
 from threadpoolctl import threadpool_limits
 
 import ranef as rf
@@ -37,7 +37,7 @@ from ranef.priors.distributions import (
     Relative,
     StudentT,
 )
-from ranef.priors.prior_predictive import prior_draws
+from ranef.priors.prior_predictive import prior_draws, response
 
 DRAWS = 99  # a rank has 100 places
 LIKELIHOODS = ("log p(y | b)", "log p(y | variances)")
@@ -62,6 +62,7 @@ class Structure:
     assumed : dict
         What the fit takes instead for some of them: a mistake.
     weights : str, optional
+    family : str
     method : str
     options : dict
         Of the fit.
@@ -76,6 +77,7 @@ class Structure:
     priors: Mapping | str
     assumed: Mapping = field(default_factory=dict)
     weights: str | None = None
+    family: str = "gaussian"
     method: str = "quadrature"
     options: Mapping = field(default_factory=lambda: {"draws": DRAWS})
     thin: int = 1
@@ -84,7 +86,13 @@ class Structure:
     @cached_property
     def truth(self):
         """The model that responses are simulated from."""
-        return self._model(self.data()["reference"], {})
+        return self._model(self._reference, {})
+
+    @cached_property
+    def _reference(self):
+        """A response of the family, at which the scale of default priors is told."""
+        frame = self.data()
+        return REFERENCES[self.family](frame["reference"], frame["trials"])
 
     def model(self, y):
         """Return the model of a response as the fit takes it."""
@@ -92,12 +100,11 @@ class Structure:
 
     def _model(self, y, assumed):
         frame = self.data().assign(y=np.asarray(y))
+        of = partial(rf.Model, self.formula, family=self.family, weights=self.weights)
         if not isinstance(self.priors, str):
-            priors = {**self.priors, **assumed}
-            return rf.Model(self.formula, frame, weights=self.weights, priors=priors)
-        model = rf.Model(self.formula, frame, weights=self.weights)
-        reference = frame.assign(y=frame["reference"])
-        model.priors = rf.Model(self.formula, reference, priors=self.priors).priors
+            return of(frame, priors={**self.priors, **assumed})
+        model = of(frame)
+        model.priors = of(frame.assign(y=self._reference), priors=self.priors).priors
         return model
 
 
@@ -107,6 +114,7 @@ def _frame(sizes, seed):
     frame = pd.DataFrame({"g": np.repeat(np.arange(len(sizes)), sizes)})
     frame["x"], frame["z"] = rng.normal(2, 1, n), rng.uniform(-1, 2, n)
     frame["o"], frame["w"] = rng.normal(size=n), rng.uniform(0.2, 4, n)
+    frame["trials"] = np.resize([1.0, 5.0, 12.0], n)
     frame["reference"] = 1 + frame["x"] * rng.normal(1, 1, len(sizes))[frame["g"]]
     frame["reference"] += rng.normal(size=n)
     return frame
@@ -140,7 +148,19 @@ def nested():
     return frame.assign(s=np.array([0, 0, 1, 1, 1, 2, 2, 2, 2, 3, 4, 4])[frame["g"]])
 
 
+REFERENCES = {
+    "gaussian": lambda eta, _: eta,
+    "t": lambda eta, _: eta,
+    "bernoulli": lambda eta, _: (eta > eta.mean()).astype(float),
+    "binomial": lambda eta, trials: np.round(trials * special.expit(eta / 4)) / trials,
+    "poisson": lambda eta, _: np.floor(np.exp(eta / 2)),
+    "negative_binomial": lambda eta, _: np.floor(np.exp(eta / 2)),
+    "gamma": lambda eta, _: np.exp(eta / 2),
+    "inverse_gaussian": lambda eta, _: np.exp(eta / 2),
+    "beta": lambda eta, _: special.expit(eta / 4),
+}
 BETA = {"Intercept": Normal(1, 2), "x": Normal(-0.5, 1)}
+SMALL_BETA = {"Intercept": Normal(0.5, 0.7), "x": Normal(-0.3, 0.4)}
 
 THREE = Structure(
     "y ~ x + z + (x + z | g)",
@@ -149,6 +169,21 @@ THREE = Structure(
     method="laplace",
     options={"draws": 1000},
 )
+
+
+def generalized(family, formula, data, *, n_agq=1, **priors):
+    """Return a generalised structure, by draws of Laplace's approximation that are weighted."""
+    return Structure(
+        formula,
+        data,
+        SMALL_BETA | priors if priors else "default",
+        weights="trials" if family == "binomial" else None,
+        family=family,
+        method="laplace",
+        options={"draws": 1000, "n_agq": n_agq},
+        thin=10,
+    )
+
 
 STRUCTURES = {
     "one factor": Structure(
@@ -205,6 +240,25 @@ STRUCTURES = {
         options={"tune": 500, "cores": 1, "progressbar": False},
         thin=20,
     ),
+    "bernoulli": generalized("bernoulli", "y ~ x + (1 | g)", unbalanced, n_agq=9, sd=Gamma(2, 3)),
+    "bernoulli, defaults": generalized("bernoulli", "y ~ x + (1 | g)", unbalanced, n_agq=9),
+    "binomial, slopes": generalized(
+        "binomial", "y ~ x + (x | g)", slopes, sd=HalfNormal(0.6), corr=LKJ(1.5)
+    ),
+    "binomial, defaults": generalized("binomial", "y ~ x + (x || g)", slopes),
+    "poisson": generalized("poisson", "y ~ x + (1 | g)", unbalanced, n_agq=7, sd=HalfNormal(0.7)),
+    "poisson, crossed": generalized(
+        "poisson", "y ~ x + (1 | g) + (1 | h)", crossed, sd=Gamma(2, 4)
+    ),
+    "poisson, defaults": generalized("poisson", "y ~ x + (x | g)", slopes),
+    "negative binomial": generalized(
+        "negative_binomial", "y ~ x + (1 | s/g)", nested, sd=HalfNormal(0.5), shape=Gamma(4, 1)
+    ),
+    "negative binomial, defaults": generalized("negative_binomial", "y ~ x + (1 | g)", unbalanced),
+    "gamma, defaults": generalized("gamma", "y ~ x + (1 | g)", unbalanced),
+    "inverse Gaussian, defaults": generalized("inverse_gaussian", "y ~ x + (1 | g)", unbalanced),
+    "beta, defaults": generalized("beta", "y ~ x + (1 | g)", unbalanced),
+    "t, defaults": generalized("t", "y ~ x + (1 | g)", unbalanced),
 }
 
 
@@ -222,9 +276,13 @@ class Simulation:
 def simulate(structure, rng):
     """Draw parameters and a response."""
     model = structure.truth
-    own, design = prior_draws(model.design, model.priors, 1, rng), model.design
-    mean, sd = _conditional(design, own)
-    return Simulation(own, rng.normal(mean[0], sd[0]))
+    own, design, family = (
+        prior_draws(model.design, model.priors, 1, rng),
+        model.design,
+        model.family,
+    )
+    y = response(family, _predictor(design, own), design.rows.weights, _own(family, own), rng)
+    return Simulation(own, y[0])
 
 
 def pit(structure, simulation, seed):
@@ -243,16 +301,21 @@ def pit(structure, simulation, seed):
         By rank among the draws under the name of the quantity, by its density under
         "density of <name>".
     """
-    model = structure.model(simulation.y)
+    truth = quantities(structure.truth, simulation.parameters, simulation.y)
+    unknown = dict.fromkeys(truth, np.nan)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", rf.errors.ConvergenceWarning)
+        warnings.simplefilter("ignore", rf.errors.DataWarning)
         options = {"seed": seed, **structure.options}
-        fit = model.fit(structure.method, **options)
-    truth = quantities(fit.design, simulation.parameters, simulation.y)
+        try:
+            model = structure.model(simulation.y)
+            fit = model.fit(structure.method, **options)
+        except rf.errors.RanefError:
+            return unknown
     if not fit.converged:
-        return dict.fromkeys(truth, np.nan)
+        return unknown
     rng = np.random.default_rng(seed)
-    drawn = quantities(fit.design, drawn_parameters(fit, structure.thin), simulation.y)
+    drawn = quantities(model, drawn_parameters(fit, structure.thin), simulation.y)
     found = {name: _rank(drawn[name], value[0], rng) for name, value in truth.items()}
     curves = _curves(fit, truth) if structure.method == "quadrature" else {}
     for name in rng.permutation(list(curves))[: structure.curves]:
@@ -260,21 +323,23 @@ def pit(structure, simulation, seed):
     return found
 
 
-def quantities(design, own, y):
+def quantities(model, own, y):
     """Return every quantity by its name, shape (draws,).
 
     All parameters; the effects of the smallest and of the largest group of each term; the
-    log-likelihood given the effects, and that with the random effects integrated out, which
-    depend on everything at once.
+    log-likelihood given the effects, and of a linear model that with the random effects
+    integrated out, which depend on everything at once.
 
     Parameters
     ----------
-    design : Design
+    model : Model
     own : dict of str to ndarray
         As `prior_draws` has them.
     y : ndarray, shape (rows,)
     """
-    found = dict(zip(design.fixed, own["beta"].T, strict=True)) | {"sigma": own["sigma"]}
+    design, family = model.design, model.family
+    found = dict(zip(design.fixed, own["beta"].T, strict=True))
+    found |= {name: own[name] for name in family.parameters}
     for term in design.terms:
         label = term.label
         for j, coef in enumerate(term.coefs):
@@ -285,20 +350,22 @@ def quantities(design, own, y):
             found[f"corr_{label}[{term.coefs[i]}, {term.coefs[j]}]"] = own[f"corr_{label}"][:, i, j]
         for name, level, j in _effects(design, term):
             found[name] = own[f"b_{label}"][:, level, j]
-    mean, sd = _conditional(design, own)
-    both = stats.norm.logpdf(y, mean, sd).sum(axis=1), _log_integrated(design, own, y)
-    return found | dict(zip(LIKELIHOODS, both, strict=True))
+    eta, psi = _predictor(design, own), _own(family, own)
+    given_effects = family.log_density_at(y, eta, design.rows.weights, psi).sum(axis=1)
+    found |= {LIKELIHOODS[0]: given_effects}
+    return found | ({LIKELIHOODS[1]: _log_integrated(design, own, y)} if family.is_linear else {})
 
 
 def drawn_parameters(fit, thin):
     """Return the draws of a posterior as those of a prior."""
     kinds = [kind for term in fit.design.terms for kind in (f"b_{term.label}", f"sd_{term.label}")]
-    drawn = {name: fit.draws(name)[::thin] for name in ("beta", "sigma", *kinds)}
+    names = ("beta", *fit.family.parameters, *kinds)
+    drawn = {name: fit.draws(name)[::thin] for name in names}
     for term in fit.design.terms:
         name, independent = f"corr_{term.label}", np.eye(term.n_coefs)
         has_corr = term.covariance.has_correlations
         corr = fit.draws(name)[::thin] if has_corr else independent
-        drawn[name] = np.broadcast_to(corr, (len(drawn["sigma"]), *independent.shape))
+        drawn[name] = np.broadcast_to(corr, (len(drawn["beta"]), *independent.shape))
     return drawn
 
 
@@ -327,12 +394,17 @@ def _rank(drawn, value, rng):
     return float((below + rng.integers(ties + 1) + rng.uniform()) / (len(drawn) + 1))
 
 
-def _conditional(design, own):
-    """Return mean and sd of the response given all effects, shape (draws, rows)."""
-    mean = own["beta"] @ design.rows.X.T + design.rows.offset
+def _predictor(design, own):
+    """Return the linear predictor given all effects, shape (draws, rows)."""
+    eta = own["beta"] @ design.rows.X.T + design.rows.offset
     for term in design.rows.terms:
-        mean = mean + np.einsum("drk,rk->dr", own[f"b_{term.label}"][:, term.codes], term.columns)
-    return mean, own["sigma"][:, None] / np.sqrt(design.rows.weights)
+        eta = eta + np.einsum("drk,rk->dr", own[f"b_{term.label}"][:, term.codes], term.columns)
+    return eta
+
+
+def _own(family, own):
+    """Return the family's own parameters, shape (parameters, draws, 1)."""
+    return np.array([own[name][:, None] for name in family.parameters])
 
 
 def _log_integrated(design, own, y):

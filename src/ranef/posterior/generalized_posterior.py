@@ -107,8 +107,7 @@ class GeneralizedPosterior(LogPosterior):
             if self._pieces is None:
                 points = tracked("Evaluating the posterior", values)
                 logp += [self._value(self.setting(point)) for point in points]
-                return logp
-            for piece in self._pieces:
+            for piece in self._pieces or ():
                 logp += self.log_densities(piece, values, self._nodes(piece.q)).sum(axis=1)
         return np.where(np.isfinite(logp), logp, -np.inf)
 

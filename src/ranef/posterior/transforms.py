@@ -118,10 +118,11 @@ class Space:
         """
         values = np.broadcast_to(self.known, (*x.shape[:-1], len(self.known))).copy()
         logp = np.zeros(x.shape[:-1])
-        for i, (c, place) in enumerate(zip(self.coordinates, self.free, strict=True)):
-            values[..., place], _, log_prior, _ = c.at(x[..., i], natural=natural)
-            logp += log_prior
-        values[..., self.relative] *= values[..., self.n_given, None]
+        with np.errstate(over="ignore", invalid="ignore"):  # far out a value is infinite
+            for i, (c, place) in enumerate(zip(self.coordinates, self.free, strict=True)):
+                values[..., place], _, log_prior, _ = c.at(x[..., i], natural=natural)
+                logp += log_prior
+            values[..., self.relative] *= values[..., self.n_given, None]
         return values, logp
 
     def point(self, values: Array, *, edge: float = EDGE) -> Array:
