@@ -38,6 +38,7 @@ CURVES = {
     "exponential": (stats.expon(0, 5), curve_of(stats.expon(0, 5), 1e-11, 170, 801, log=True)),
     "log-normal": (stats.lognorm(0.8), curve_of(stats.lognorm(0.8), 2e-3, 500, log=True)),
     "skewed": (stats.skewnorm(6), curve_of(stats.skewnorm(6), -1.2, 7)),
+    "far": (stats.norm(), curve_of(stats.norm(), -38.4, 38.4, 2001)),
 }
 ALL = pytest.mark.parametrize(("distribution", "curve"), CURVES.values(), ids=CURVES)
 

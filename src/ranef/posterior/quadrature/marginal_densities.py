@@ -34,6 +34,7 @@ from ranef.printing.digits import as_strings
 from ranef.printing.summary import InNotebook
 
 INTERVAL = 0.95  # probability of the interval that is printed
+LEAST_PROBABILITY = 1e-80  # between values that are interpolated: its cube is a number
 TAIL = 1e-12  # probability that may lie outside the grid of a mixture
 POINTS = 401  # that are drawn
 STEPS_OF_MIXTURE = (0.02, 0.03)  # between points, at the narrowest component in its sds
@@ -100,10 +101,10 @@ class Curve(InNotebook):
     @cached_property
     def _at_probability(self) -> scipy.interpolate.PchipInterpolator:
         """The values and the logarithms of the density, by the probability below."""
-        inner = np.concatenate([[True], np.diff(self._cumulative) > 0])
+        inner = np.concatenate([[True], np.diff(self._cumulative) > LEAST_PROBABILITY])
         logs = np.log(np.maximum(self.density, np.finfo(np.float64).tiny))
         table = np.column_stack([self.values, logs])[inner]
-        return scipy.interpolate.PchipInterpolator(self._cumulative[inner], table)
+        return _monotone(self._cumulative[inner], table)
 
     @cached_property
     def _near_zero(self) -> float:
@@ -125,7 +126,7 @@ class Curve(InNotebook):
         x = np.asarray(x, dtype=np.float64)
         if self.from_zero:  # next to zero the density is level
             x = np.where(x >= 0, np.maximum(x, self._near_zero), x)
-        t = scipy.interpolate.PchipInterpolator(self.values, self.t, extrapolate=False)(x)
+        t = _monotone(self.values, self.t, extrapolate=False)(x)
         density = scipy.interpolate.make_interp_spline(self.t, self.density, k=5)(t)
         return np.maximum(np.nan_to_num(density), 0.0)
 
@@ -133,9 +134,9 @@ class Curve(InNotebook):
         """Return the probability of values up to x."""
         x = np.asarray(x, dtype=np.float64)
         t = np.interp(x, self.values, self.t)
-        inner = scipy.interpolate.PchipInterpolator(self.values, self.t, extrapolate=False)(x)
+        inner = _monotone(self.values, self.t, extrapolate=False)(x)
         t = np.where(np.isfinite(inner), inner, t)
-        return np.clip(scipy.interpolate.PchipInterpolator(self.t, self._cumulative)(t), 0.0, 1.0)
+        return np.clip(_monotone(self.t, self._cumulative)(t), 0.0, 1.0)
 
     def quantile(self, q: ArrayLike) -> Array:
         """Return the value with probability q, from 0 to 1, below it."""
@@ -198,6 +199,12 @@ class Curve(InNotebook):
     def _expected(self, of: Array) -> float:
         weights = self.density * self.slope
         return float((weights * of).sum() / weights.sum())
+
+
+def _monotone(x: Array, y: Array, **options: bool) -> scipy.interpolate.PchipInterpolator:
+    """Return the interpolant that rises and falls with its points."""
+    with np.errstate(over="ignore"):  # the reciprocal of a slope that is hardly a number
+        return scipy.interpolate.PchipInterpolator(x, y, **options)
 
 
 def tabulated(
