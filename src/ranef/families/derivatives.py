@@ -53,11 +53,12 @@ class Expansion:
 
     def plus(self, constant: Array) -> Expansion:
         """Return the expansion of this log density and a constant."""
-        return (
-            self
-            if constant.ndim == 0 and not constant
-            else replace(self, value=self.value + constant)
-        )
+        return replace(self, value=with_constant(self.value, constant))
+
+
+def with_constant(value: Array, constant: Array) -> Array:
+    """Return log densities and the constant that was kept apart, which is one zero if none was."""
+    return value if constant.ndim == 0 and not constant else np.asarray(value + constant)
 
 
 @dataclass(frozen=True)

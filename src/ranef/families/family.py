@@ -30,6 +30,7 @@ from ranef.families.derivatives import (
     Further,
     differenced,
     slopes_of,
+    with_constant,
 )
 from ranef.families.links import IDENTITY, LOG, LOGIT, Link
 
@@ -494,7 +495,7 @@ class Family:
             return self.expansion(y, eta, w, psi, constant).value
         inside, eta = self._domain(eta)
         constant = self.constant(y, w) if constant is None else constant
-        value = self.expand.value(self.link, y, eta, w, psi) + constant
+        value = with_constant(self.expand.value(self.link, y, eta, w, psi), constant)
         return np.where(inside, value, -np.inf) if not inside.all() else value
 
     def further_expansion(self, y: Array, eta: Array, w: Array, psi: Array) -> Further:

@@ -213,14 +213,26 @@ def _logit_logs(eta: Array) -> tuple[Curve, Curve]:
 
 
 def _logit_log_value(eta: Array) -> Array:
-    return np.asarray(np.minimum(eta, 0) - np.log1p(np.exp(-np.abs(eta))))
+    odds = _logit_odds_against(eta)
+    log_p = np.log1p(odds, out=odds)
+    return np.minimum(eta, np.negative(log_p, out=log_p), out=log_p)
 
 
 def _logit_log_slopes(eta: Array) -> tuple[Array, Array, Array]:
-    e = np.exp(-np.abs(eta))
-    large = 1 / (1 + e)
-    small = e * large
-    return np.minimum(eta, 0) - np.log1p(e), np.where(eta < 0, large, small), -small * large
+    odds = _logit_odds_against(eta)
+    p = 1 + odds
+    np.divide(1, p, out=p)
+    first = odds * p
+    second = np.multiply(first, p, out=p)
+    log_p = np.log1p(odds, out=odds)
+    log_p = np.minimum(eta, np.negative(log_p, out=log_p), out=log_p)
+    return log_p, first, np.negative(second, out=second)
+
+
+def _logit_odds_against(eta: Array) -> Array:
+    """Return (1 - mu) / mu, in a new array: of large ones each takes longer than its numbers."""
+    odds = np.negative(eta)
+    return np.exp(np.minimum(odds, MAX_EXPONENT, out=odds), out=odds)
 
 
 def _logit_graph(math: Any, eta: Any) -> Any:

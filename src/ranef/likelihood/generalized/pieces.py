@@ -73,7 +73,7 @@ class Piece:
     places : ndarray of int, shape (N, K)
         Where the effects of each row are among the q of its component.
     columns : ndarray, shape (N, K)
-    constant : ndarray, shape (N,)
+    constant : ndarray, shape (N,) or ()
         The part of the rows' log density that is of the responses alone.
     """
 
@@ -289,7 +289,7 @@ def piece_of(problem: Problem, components: Sequence[Places]) -> Piece:
         levels=levels,
         places=np.hstack(places),
         columns=np.hstack(columns),
-        constant=np.broadcast_to(problem.constant, problem.y.shape)[rows],
+        constant=problem.constant[rows] if problem.constant.ndim else problem.constant,
     )
 
 
