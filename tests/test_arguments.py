@@ -14,12 +14,14 @@ from ranef.arguments import (
     check_counts,
     check_known,
     check_options,
+    check_positive,
     check_seed,
     file_path,
     in_words,
 )
-from ranef.errors import DataError, FitError
+from ranef.errors import DataError, FitError, probability
 
+NEW_ROWS = 'New rows are given to predict(), for draws with kind="observation", draws=True.'
 ABSENT = 'Random effects are left out by groups="population", and chosen by terms=.'
 
 
@@ -111,6 +113,8 @@ def test_names_that_are_not_known_are_refused_whatever_they_are(name):
         ("level", ["n"], "Known names: `n`."),
         ("re_form", ["kind"], ABSENT),
         ("newdata", ["new_data"], "Did you mean `new_data`?"),
+        ("newdata", ["fit", "at"], "It is `at`."),
+        ("new_data", ["n"], NEW_ROWS),
     ],
 )
 def test_options_of_other_packages_lead_on(option, known, hint):
@@ -140,3 +144,19 @@ def test_what_is_no_path_of_a_file(path):
 
 def test_the_folder_of_the_user():
     assert file_path("~/fit.zip") == Path.home() / "fit.zip"
+
+
+@pytest.mark.parametrize(
+    ("call", "start"),
+    [
+        (lambda frame: check_counts(n=frame), "`n` must be a positive whole number"),
+        (check_seed, "`seed` must be None, a whole number"),
+        (probability, "`prob` must lie between 0 and 1"),
+        (lambda frame: check_positive(sigma=frame), "`sigma` must be a positive number"),
+    ],
+)
+def test_a_table_in_the_place_of_a_number_is_not_printed_in_an_error(call, start):
+    with pytest.raises(FitError) as error:
+        call(pd.DataFrame({"x": range(100)}))
+    assert str(error.value).startswith(start)
+    assert str(error.value).endswith(", got a DataFrame.")

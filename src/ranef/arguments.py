@@ -16,7 +16,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from ranef._typing import Array, Seed
-from ranef.errors import FitError, RanefError, listed, suggestion
+from ranef.errors import FitError, RanefError, in_short, listed, suggestion
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def check_counts(**counts: object) -> None:
     """
     for name, count in counts.items():
         if not _is_integer(count) or count < 1:
-            raise FitError(f"`{name}` must be a positive whole number, got {count!r}.")
+            raise FitError(f"`{name}` must be a positive whole number, got {in_short(count)}.")
 
 
 def check_choice(
@@ -109,7 +109,7 @@ def check_choice(
     """
     names = list(choices)
     if not isinstance(value, str) or value not in names:
-        raise error(f"{name}={value!r} {fault}. {suggestion(str(value), names)}")
+        raise error(f"{name}={in_short(value)} {fault}. {suggestion(str(value), names)}")
     return value
 
 
@@ -168,7 +168,7 @@ def check_positive(**numbers: object) -> None:
             or not isinstance(number, int | float | np.number)
             or not 1e-100 < number < 1e100
         ):
-            raise FitError(f"`{name}` must be a positive number, got {number!r}.")
+            raise FitError(f"`{name}` must be a positive number, got {in_short(number)}.")
 
 
 def by_name(what: str, values: Any, names: Sequence[str]) -> Any:
@@ -204,7 +204,7 @@ def check_numbers(name: str, values: ArrayLike, size: int) -> Array:
     try:
         numbers = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError):
-        raise FitError(f"{name} must be numbers, got {values!r}.") from None
+        raise FitError(f"{name} must be numbers, got {in_short(values)}.") from None
     if numbers.shape != (size,):
         raise FitError(f"{name} has shape {numbers.shape}, expected ({size},).")
     if not np.isfinite(numbers).all():
@@ -248,7 +248,8 @@ def check_seed(seed: Seed) -> int | None:
         return int(np.random.default_rng(seed).integers(2**63))
     if seed is not None and (not _is_integer(seed) or seed < 0):
         raise FitError(
-            f"`seed` must be None, a whole number from 0 on or a numpy Generator, got {seed!r}."
+            "`seed` must be None, a whole number from 0 on or a numpy Generator, got "
+            f"{in_short(seed)}."
         )
     return None if seed is None else int(seed)
 
@@ -284,6 +285,7 @@ _OF_ANSWERS = {  # and when a fit is asked
     **dict.fromkeys(("re_form", "re_formula", "include_group_specific"), _WITHOUT_EFFECTS),
     **dict.fromkeys(("allow_new_levels", "sample_new_groups"), 'It is groups="new".'),
     **dict.fromkeys(("condvar", "postvar"), "`fit.ranef_table()` has their standard deviations."),
+    "new_data": 'New rows are given to predict(), for draws with kind="observation", draws=True.',
     **dict.fromkeys(("se_fit", "ci_fit"), "prob=0.95 gives standard errors and intervals."),
     "refit": "REML fits with other fixed effects are fitted by ML for it, without being asked.",
 }
@@ -293,6 +295,7 @@ _ALIKE = (  # names for the same, of which a function has one at most
     ("variables", "variable", "specs", "var", "wrt"),
     ("kind", "type", "scale"),
     ("new_data", "data", "grid", "dataset"),
+    ("at", "newdata", "new_data", "grid"),
     ("df", "ddf", "vcov", "lmer_df", "dof"),
     ("by", "condition", "group_by"),
     ("mu", "mean", "loc"),
@@ -384,4 +387,4 @@ def file_path(path: object) -> Path:
     """
     if isinstance(path, str) or (isinstance(path, PathLike) and isinstance(fspath(path), str)):
         return Path(path).expanduser()
-    raise FitError(f'a file is given by its path, such as "fit.zip", got {path!r}.')
+    raise FitError(f'a file is given by its path, such as "fit.zip", got {in_short(path)}.')

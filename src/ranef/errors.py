@@ -21,6 +21,7 @@ from numbers import Real
 from pathlib import Path
 
 _MAX_NAMES = 40  # in an error
+_LINE = 80  # letters
 _PACKAGE = f"{Path(__file__).parent}{os.sep}"
 
 
@@ -132,7 +133,19 @@ def probability(prob: object, name: str = "prob") -> float:
     """
     if isinstance(prob, Real) and 0 < float(prob) < 1:
         return float(prob)
-    raise FitError(f"`{name}` must lie between 0 and 1, got {prob!r}.")
+    raise FitError(f"`{name}` must lie between 0 and 1, got {in_short(prob)}.")
+
+
+def in_short(value: object) -> str:
+    """Return a value as Python writes it, or its type if that is longer than a line.
+
+    Examples
+    --------
+    >>> in_short("a"), in_short(list(range(99)))
+    ("'a'", 'a list')
+    """
+    text = repr(value)
+    return text if len(text) <= _LINE and "\n" not in text else f"a {type(value).__name__}"
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:

@@ -588,3 +588,24 @@ def test_columns_are_copies_that_keep_labels_and_attributes():
     assert taken.index.tolist() == ["a", "b"]
     taken.loc["a", "y"] = 5.0
     assert frame.loc["a", "y"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("levels", "new"),
+    [
+        (pd.to_datetime(["2020-03-04", "2020-04-03"]), ["04/03/2020", "03/04/2020"]),
+        (pd.to_datetime(["2020-03-04", "2020-04-03"]), ["2020-03-04", "March 4, 2020"]),
+        (pd.to_timedelta([1, 2], unit="h"), ["1 hours", "2h"]),
+        (pd.period_range("2020-01", periods=2, freq="M"), ["2020-01", "Jan 2020"]),
+    ],
+)
+@pytest.mark.parametrize("dtype", ["str", object, "category"])
+def test_text_is_no_time_however_it_may_be_read(levels, new, dtype):
+    assert coded("g", pd.Series(new, dtype=dtype), levels).codes.tolist() == [-1, -1]
+
+
+def test_times_are_the_same_in_other_types():
+    levels = pd.date_range("2020-03-04", periods=3, tz="Europe/Berlin")
+    utc = pd.Series(levels.tz_convert("UTC"))
+    for same in (utc, utc.astype(object), pd.Series(list(levels.to_pydatetime()), dtype=object)):
+        assert coded("day", same, levels).codes.tolist() == [0, 1, 2]

@@ -400,7 +400,7 @@ def coded(label: str, series: pd.Series[Any], levels: pd.Index[Any] | None = Non
     """
     try:
         codes, own = _distinct(series)
-        places = np.arange(len(own)) if levels is None else levels.get_indexer(own)
+        places = np.arange(len(own)) if levels is None else _places_in(levels, own)
     except (TypeError, ValueError, NotImplementedError):
         message = f"`{label}` has values that cannot be levels, such as {series.iloc[0]!r}."
         raise DataError(message) from None
@@ -416,6 +416,12 @@ def coded(label: str, series: pd.Series[Any], levels: pd.Index[Any] | None = Non
         doubt = _doubt(label, known, unseen)
         return Categorical(found, known, numbers, unseen=unseen, doubt=doubt)
     return Categorical(found, known, found)
+
+
+def _places_in(levels: pd.Index[Any], own: pd.Index[Any]) -> Places:
+    """Return where labels stand among levels, -1 for others: text is no date, whatever it reads."""
+    is_other = own.dtype != levels.dtype and own.dtype.kind == "O"
+    return (levels.astype(object) if is_other else levels).get_indexer(own)
 
 
 def _refuse_two_types(label: str, levels: pd.Index[Any], kinds: set[str]) -> None:

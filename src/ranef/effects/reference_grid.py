@@ -17,7 +17,7 @@ from ranef.design.design import Design
 from ranef.design.evaluate import Interpreter
 from ranef.design.new_data.new_rows import NewRows, new_rows, rows_of
 from ranef.design.rows.rows import TermRows
-from ranef.errors import FitError
+from ranef.errors import FitError, in_short
 from ranef.formula.terms import columns_of
 from ranef.numerics.memory import check_memory
 
@@ -163,7 +163,9 @@ def names_of(argument: str, variables: object) -> list[str]:
     """
     names = [variables] if isinstance(variables, str) else variables
     if not isinstance(names, Iterable) or not all(isinstance(name, str) for name in names):
-        raise FitError(f"{argument} takes the name of a column, or several, got {variables!r}.")
+        raise FitError(
+            f"{argument} takes the name of a column, or several, got {in_short(variables)}."
+        )
     return list(dict.fromkeys(names))
 
 
@@ -175,7 +177,9 @@ def given_values(at: object) -> dict[str, list[Any]]:
     FitError
     """
     if at is not None and not isinstance(at, Mapping):
-        raise FitError(f"at= is a dict from predictors to values, {{'x': [0, 1]}}, got {at!r}.")
+        raise FitError(
+            f"at= is a dict from predictors to values, {{'x': [0, 1]}}, got {in_short(at)}."
+        )
     found = {}
     for name, given in (at or {}).items():
         is_one = isinstance(given, str) or np.ndim(given) == 0
