@@ -295,7 +295,7 @@ _ALIKE = (  # names for the same, of which a function has one at most
     ("variables", "variable", "specs", "var", "wrt"),
     ("kind", "type", "scale"),
     ("new_data", "data", "grid", "dataset"),
-    ("at", "newdata", "new_data", "grid"),
+    ("at", "newdata", "grid"),
     ("df", "ddf", "vcov", "lmer_df", "dof"),
     ("by", "condition", "group_by"),
     ("mu", "mean", "loc"),
