@@ -83,7 +83,7 @@ def cholesky_of_correlations(corr: Array) -> Array:
 
 
 def correlations(U: Array) -> Array:
-    """Return U U' with a diagonal of exactly one, shape (..., k, k)."""
+    """Return U U' with a diagonal of exactly one, shape (..., k, k), from U of k rows."""
     corr = U @ U.swapaxes(-1, -2)
-    corr[..., np.arange(U.shape[-1]), np.arange(U.shape[-1])] = 1.0
+    corr[..., np.arange(U.shape[-2]), np.arange(U.shape[-2])] = 1.0
     return np.clip(corr, -1.0, 1.0)

@@ -37,7 +37,13 @@ from ranef.likelihood.linear.optimum.average_information import (
     by_theta,
     of_factors,
 )
-from ranef.likelihood.linear.optimum.starts import FEW_ROWS, moment_start, starts_from
+from ranef.likelihood.linear.optimum.starts import (
+    FEW_ROWS,
+    all_starts,
+    moment_start,
+    starts_beside,
+    starts_from,
+)
 from ranef.likelihood.linear.reml import Report, Solution, at_optimum, on_users_scale, telling
 from ranef.numerics.finite_differences import forward_hessian, standardised_hessian
 from ranef.numerics.matrices import threads_for
@@ -64,7 +70,8 @@ def posterior_mode(target: LinearPosterior, report: Report | None = None) -> Est
         If a prior fixes the sd of a random effect, or has no mode.
     """
     penalty = _Marginal(target, report)
-    return penalty.at(_best(penalty, moment_start(target.cross), few=target.cross.n <= FEW_ROWS))
+    few, start = target.cross.n <= FEW_ROWS, moment_start(target.cross)
+    return penalty.at(_best(penalty, start, all_starts, few=few))
 
 
 def estimate_jointly(joint: GeneralizedPosterior, report: Report | None = None) -> Estimate:
@@ -84,15 +91,17 @@ def estimate_jointly(joint: GeneralizedPosterior, report: Report | None = None) 
     penalty, model = _Joint(joint, report), joint.model
     sigma = joint.space.values(joint.start())[0][joint.space.n_given]
     start = theta_of([f / sigma for f in model.Lambdas], model.covariances)
-    return penalty.at(_best(penalty, start, few=model.n_obs <= FEW_ROWS))
+    return penalty.at(_best(penalty, start, starts_from, few=model.n_obs <= FEW_ROWS))
 
 
-def _best(penalty: _Penalty, theta: Array, *, few: bool) -> Optimum:
-    """Return the best optimum of three starts with few rows, where there can be several."""
+def _best(
+    penalty: _Penalty, theta: Array, others: Callable[..., list[Array]], *, few: bool
+) -> Optimum:
+    """Return the best optimum of several starts with few rows, where there can be several."""
     with threads_for(penalty.target.width):
         lead = penalty.start()
         start = theta_of(factors(theta, penalty.structures), penalty.covariances)
-        thetas = starts_from(start, penalty.covariances, several=few)
+        thetas = others(start, penalty.covariances, several=few)
         return penalty.minimum([np.append(lead, start) for start in thetas], start)
 
 
@@ -289,7 +298,13 @@ class _Marginal(_Penalty):
 
     def minimum(self, starts: Sequence[Array], theta: Array) -> Optimum:  # noqa: ARG002
         tell = self.telling(self.target.cross.bases)
-        return newton(self.curved, starts, simplify=self.simplify, report=tell)
+        few, lead = self.target.cross.n <= FEW_ROWS, self.lead
+
+        def beside(x: Array) -> list[Array]:
+            thetas = starts_beside(x[lead:], self.covariances, few=few)
+            return [np.append(x[:lead], theta) for theta in thetas]
+
+        return newton(self.curved, starts, simplify=self.simplify, report=tell, beside=beside)
 
     def likelihood(self, values: Array, theta: Array) -> LikelihoodSlopes | None:
         target, g = self.target, self.target.space.n_given

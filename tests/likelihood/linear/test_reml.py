@@ -298,6 +298,20 @@ def test_a_third_optimum_without_one_of_the_coefficients_is_found():
     assert fit.theta[1] == 0
 
 
+@pytest.mark.parametrize(("seed", "theta"), [(4, [0.2, 0.4]), (5, [0.0, 0.4])])
+def test_beside_a_singular_optimum_of_two_hundred_rows_a_lower_one_is_found(seed, theta):
+    """The mean slope stands in the random effects: it is in the slopes, or in the residuals."""
+    rng = np.random.default_rng(seed)
+    frame = pd.DataFrame({"g": np.arange(200) % 10, "x": rng.normal(5, 1, 200)})
+    frame["y"] = 0.5 * frame["x"] + rng.normal(size=200)
+    model = rf.Model("y ~ 1 + (x || g)", frame)
+    assert model.fit().objective < model.criterion(theta)
+    flat = rf.Model("y ~ 1 + (x || g)", frame, priors="flat")
+    found = model.fit("ml"), flat.fit("map")
+    assert found[0].objective < model.criterion(theta, "ml")
+    assert found[1].theta == pytest.approx(model.fit().theta, abs=1e-4)
+
+
 def moved(data):
     """Yield the same data in other units, and in another order."""
     yield data

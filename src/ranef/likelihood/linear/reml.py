@@ -39,11 +39,9 @@ from ranef.likelihood.linear.optimum.average_information import (
 )
 from ranef.likelihood.linear.optimum.starts import (
     FEW_ROWS,
-    far_starts,
+    all_starts,
     moment_start,
-    starts_from,
-    with_great_sds,
-    without_one,
+    starts_beside,
 )
 from ranef.numerics.matrices import threads_for
 from ranef.numerics.minima.newton import newton
@@ -74,10 +72,10 @@ def estimate(
 ) -> Estimate:
     """Minimise the profiled deviance (ML) or the REML criterion.
 
-    Starts from the moments of the data, and where an evaluation is cheap and the lowest minimum has
-    great relative sds, from such ones; with few rows, where the criterion can have several minima,
-    from larger covariances and from strong correlations too, and from the lowest minimum without
-    one of its coefficients. Keeps the lowest.
+    Starts from the moments of the data, and where an evaluation is cheap and the lowest minimum is
+    singular, from there with a great sd of what has none; with few rows, where the criterion can
+    have several minima, from larger covariances and from strong correlations too, and from the
+    lowest minimum without one of its coefficients. Keeps the lowest.
 
     Parameters
     ----------
@@ -94,12 +92,10 @@ def estimate(
     covariances, few = cross.covariances, cross.n <= FEW_ROWS
     with threads_for(len(cross.fixed)):
         moments = moment_start(cross, products)
-        several = few or sigma is not None
-        starts = starts_from(moments, covariances, several=several) + far_starts(cross)
+        starts = all_starts(moments, covariances, several=few or sigma is not None)
         fewer = condensed(cross, evaluations=EVALUATIONS)
         objective = CurvedCriterion(fewer, sigma, reml=reml)
-        beside = None if objective.is_costly else without_one if few else with_great_sds
-        optimum = minimum(objective, starts, report=report, beside=beside)
+        optimum = minimum(objective, starts, report=report, beside=not objective.is_costly)
         if sigma is None and _falls_as_sigma_vanishes(
             cross, optimum, starts if few else [], reml=reml
         ):
@@ -134,17 +130,18 @@ def minimum(
     starts: Sequence[Array],
     *,
     report: Report | None = None,
-    beside: Callable[[Array, Sequence[Covariance]], Sequence[Array]] | None = None,
+    beside: bool = False,
 ) -> Optimum:
     """Minimise a criterion from some starts, theta in the basis, and beside the lowest minimum."""
     cross = objective.cross
+    few = cross.n <= FEW_ROWS
     return newton(
         objective,
         starts,
         simplify=lambda x: simplest(x, cross.covariances),
         report=telling(cross.bases, cross.covariances, report),
         propose=objective.proposed if objective.is_costly else None,
-        beside=beside and (lambda x: beside(x, cross.covariances)),
+        beside=(lambda x: starts_beside(x, cross.covariances, few=few)) if beside else None,
     )
 
 

@@ -13,11 +13,13 @@ from ranef.likelihood.linear.crossproducts import cross_products
 from ranef.likelihood.linear.expected_information import inner_products
 from ranef.likelihood.linear.optimum.starts import (
     GREAT_SIZE,
+    all_starts,
     far_starts,
     moment_start,
     multiple_of_identity,
+    starts_beside,
     starts_from,
-    with_great_sds,
+    with_one_more,
     without_one,
 )
 
@@ -71,17 +73,15 @@ def test_starts_of_small_samples():
     assert one is start
     assert [other.tolist() for other in others] == [[1, 0, 1, 1], [3, 0, 3, 3]]
     assert starts_from(start, cross.covariances, several=False) == [start]
-    great, up, down = far_starts(cross)
+    great, up, down = far_starts(cross.covariances)
     np.testing.assert_array_equal(great, multiple_of_identity(GREAT_SIZE, cross.covariances))
     for theta, sign in ((up, 1), (down, -1)):
         Lambda = factors(theta, cross.covariances)[0]
         cov = Lambda @ Lambda.T
         assert cov[0, 1] / np.sqrt(cov[0, 0] * cov[1, 1]) == pytest.approx(sign, abs=0.02)
-    many = cross_products(
-        rf.Model("y ~ x + (x | c)", random_frame(np.random.default_rng(2))).design
-    )
-    assert many.n > 100
-    assert far_starts(many) == []
+    assert len(all_starts(start, cross.covariances, several=True)) == 6
+    assert all_starts(start, cross.covariances, several=False) == [start]
+    assert far_starts(()) == []
 
 
 def test_starts_beside_an_optimum_leave_one_coefficient_out():
@@ -97,12 +97,16 @@ def test_starts_beside_an_optimum_leave_one_coefficient_out():
     assert without_one(np.array([2.0]), covariances[1:]) == []
 
 
-def test_great_relative_sds_are_tried_beside_an_optimum_that_has_one():
-    cross = cross_products(
-        rf.Model("y ~ x + (x | i) + (1 | j)", random_frame(np.random.default_rng(2))).design
-    )
-    here, one = np.array([0.2, 0.1, 9.0, 3.0]), np.array([0.2, 8.0, 9.0, 3.0])
-    assert with_great_sds(here, cross.covariances) == []
-    (start,) = with_great_sds(one, cross.covariances)
-    np.testing.assert_array_equal(start, multiple_of_identity(GREAT_SIZE, cross.covariances))
-    assert with_great_sds(np.empty(0), ()) == []
+def test_starts_beside_a_singular_optimum_have_what_it_lacks():
+    frame = random_frame(np.random.default_rng(2))
+    covariances = cross_products(rf.Model("y ~ x + (x | c) + (1 | i)", frame).design).covariances
+    one, other = with_one_more(np.array([2.0, 2.0, 0.0, 0.0]), covariances)
+    before, after = (factors(np.array(x), covariances)[0] for x in ([2.0, 2.0, 0.0, 0.0], one))
+    change = after @ after.T - before @ before.T  # of a combination that had no variance
+    np.testing.assert_allclose(change, GREAT_SIZE**2 * np.array([[1, -1], [-1, 1]]) / 2)
+    assert one[3] == 0
+    np.testing.assert_allclose(other, [2, 2, 0, GREAT_SIZE])
+    assert with_one_more(np.array([2.0, 2.0, 1.0, 1.0]), covariances) == []
+    assert with_one_more(np.empty(0), ()) == []
+    few, many = (starts_beside(one, covariances, few=few) for few in (True, False))
+    assert len(few) == len(many) + 2

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ranef._typing import Array
-from ranef.covariances.covariance import Covariance, factors, theta_of
+from ranef.covariances.covariance import NEARLY_ZERO_SD, Covariance, factors, theta_of
 from ranef.likelihood.linear.crossproducts import CrossProducts, residual_sums
 from ranef.likelihood.linear.expected_information import InnerProducts, inner_products
 from ranef.numerics.matrices import spans
@@ -24,7 +24,6 @@ from ranef.numerics.matrices import spans
 FEW_ROWS = 100  # up to which several starts are tried
 SIZES_OF_OTHER_STARTS = (1.0, 3.0)  # relative sds
 GREAT_SIZE = 30.0  # a relative sd of a start
-FAR_FROM_ONE = 10.0  # a relative sd, beside which others may have been missed
 SHARE_OF_ITS_OWN = 0.1  # of the sd of a coefficient of a start that varies with the others
 VARIANCES = (0.01, 1e4)  # relative: the least and the greatest of a start by moments
 MIN_UNEXPLAINED = 1e-2  # of the residual variance, that is left to sigma
@@ -67,10 +66,9 @@ def starts_from(start: Array, covariances: Sequence[Covariance], *, several: boo
     return [start, *(multiple_of_identity(size, covariances) for size in sizes)]
 
 
-def far_starts(cross: CrossProducts) -> list[Array]:
-    """Return starts far from the others, where there are few rows: great or correlated effects."""
-    covariances = cross.covariances
-    if cross.n > FEW_ROWS or not covariances:
+def far_starts(covariances: Sequence[Covariance]) -> list[Array]:
+    """Return starts far from the others: great or correlated effects."""
+    if not covariances:
         return []
     starts = [multiple_of_identity(GREAT_SIZE, covariances)]
     for sign in (1.0, -1.0) if any(c.has_correlations for c in covariances) else ():
@@ -81,6 +79,18 @@ def far_starts(cross: CrossProducts) -> list[Array]:
             roots.append(SIZES_OF_OTHER_STARTS[-1] * root)
         starts.append(theta_of(roots, covariances))
     return starts
+
+
+def all_starts(start: Array, covariances: Sequence[Covariance], *, several: bool) -> list[Array]:
+    """Return a start, theta in the basis, and if several are wanted near and far ones."""
+    starts = starts_from(start, covariances, several=several)
+    return starts + far_starts(covariances) if several else starts
+
+
+def starts_beside(theta: Array, covariances: Sequence[Covariance], *, few: bool) -> list[Array]:
+    """Return starts beside an optimum, with few rows without one of its coefficients too."""
+    starts = with_one_more(theta, covariances)
+    return starts + without_one(theta, covariances) if few else starts
 
 
 def without_one(theta: Array, covariances: Sequence[Covariance]) -> list[Array]:
@@ -99,15 +109,20 @@ def without_one(theta: Array, covariances: Sequence[Covariance]) -> list[Array]:
     return starts
 
 
-def with_great_sds(theta: Array, covariances: Sequence[Covariance]) -> list[Array]:
-    """Return a start of great relative sds beside an optimum that has one, else none.
+def with_one_more(theta: Array, covariances: Sequence[Covariance]) -> list[Array]:
+    """Return starts beside a singular optimum: its theta with a great sd where it has none.
 
-    Where the effects of one term hide the residuals, those of another are easily lost.
+    Where the effects of one coefficient hide the residuals or stand in for those of another, the
+    other is easily lost.
     """
     found = factors(theta, covariances)
-    if max((np.linalg.norm(root, 2) for root in found), default=0.0) < FAR_FROM_ONE:
-        return []
-    return [multiple_of_identity(GREAT_SIZE, covariances)]
+    starts = []
+    for term, root in enumerate(found):
+        axes, sds, _ = np.linalg.svd(root)
+        for axis in axes.T[sds < NEARLY_ZERO_SD]:
+            wider = np.column_stack([root, GREAT_SIZE * axis])
+            starts.append(theta_of([*found[:term], wider, *found[term + 1 :]], covariances))
+    return starts
 
 
 def multiple_of_identity(size: float, covariances: Sequence[Covariance]) -> Array:
