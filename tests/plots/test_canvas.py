@@ -71,6 +71,7 @@ def test_many_rows_are_lower_and_still_named() -> None:
 
 def test_names_keep_their_two_ends() -> None:
     assert short("x" * 32) == "x" * 32
+    assert short("a\nb") == "a b"
     cut = short("a" * 20 + "b" * 20)
     assert cut == "a" * 15 + "…" + "b" * 16
 

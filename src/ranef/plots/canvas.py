@@ -190,8 +190,8 @@ def labels_width(levels: Sequence[str]) -> float:
 
 
 def short(name: str, most: int = MAX_NAME_CHARACTERS) -> str:
-    """Return a name with its middle left out where it is too long."""
-    half = most // 2
+    """Return a name in one line, with its middle left out where it is too long."""
+    name, half = " ".join(name.split("\n")), most // 2
     return name if len(name) <= most else f"{name[: half - 1]}…{name[-half:]}"
 
 

@@ -150,10 +150,34 @@ def test_what_is_found_row_by_row_is_refused() -> None:
     by_array = rf.Model("y ~ x + (1 | site)", FRAME, offset=FRAME["o"].to_numpy()).fit()
     with pytest.raises(DataError, match="the offset= of the model is an array"):
         by_array.predict(lazy)
-    with pytest.warns(rf.DataWarning, match="linearly dependent"):
-        dropped = rf.Model("y ~ x + I(2 * x) + (1 | site)", FRAME).fit()
-    with pytest.raises(DataError, match=r"`I\(2 \* x\)` was left out as a combination of others"):
-        dropped.predict(lazy)
     coloned = rf.Model("y ~ x + (1 | site:unit)", FRAME.assign(site=FRAME["site"] + ":")).fit()
     with pytest.raises(DataError, match="labels of `site:unit` have a colon within"):
         coloned.predict(lazy)
+
+
+@pytest.mark.parametrize("engine", list(ENGINES))
+@pytest.mark.parametrize(
+    "formula",
+    [
+        "y ~ x + I(2 * x) + double + (1 | site)",
+        "y ~ arm + capital + x:capital + (1 | site)",
+        "y ~ b * factor(year) + (1 | site)",
+    ],
+)
+def test_rows_whose_mean_the_data_do_not_determine(engine: str, formula: str) -> None:
+    frame = FRAME[~(FRAME["b"] & (FRAME["year"] == 1991))]  # a cell without rows
+    frame = frame.assign(double=3 + 2 * frame["x"], capital=frame["arm"].str.upper())
+    new = frame.assign(double=frame["double"] + (frame["row"] % 5 == 0), b=True)
+    new["capital"] = np.where(new["row"] % 7 == 0, "A", new["capital"])
+    new.loc[new.index[3], "x"] = np.nan
+    with pytest.warns(rf.DataWarning, match="linearly dependent|left out"):
+        fit = rf.Model(formula, frame).fit()
+    with pytest.warns(rf.DataWarning, match="nan is predicted"):
+        expected = fit.predict(new)
+    with pytest.warns(rf.DataWarning, match=r"null is predicted for [\d,]+ rows") as caught:
+        found = _rows(fit.predict(ENGINES[engine](new))).to_numpy(dtype=float)
+    is_nan = np.isnan(expected)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    is_used = is_nan & ~(new["x"].isna() & ("x" in formula)).to_numpy()
+    assert f"for {is_used.sum()} rows" in str(caught[0].message)
+    assert 0 < is_nan.sum() < len(new)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import polars as pl
 import pytest
 
 import ranef as rf
 from ranef.fits.checks.case_deletion import one_step_distances
+from ranef.model.summaries import lazy_basis
 
 
 def lines(fit):
@@ -188,3 +190,46 @@ def test_a_formula_with_quoted_names_is_not_quoted_again():
     data = rf.load_dataset("sleepstudy").rename(columns={"Days": "days awake"})
     page = str(rf.fit("Reaction ~ `days awake` + (1 | Subject)", data).check())
     assert page.splitlines()[0] == "Check of Reaction ~ `days awake` + (1 | Subject), REML"
+
+
+def _without_rows(kind):
+    rng = np.random.default_rng(11)
+    g, h = rng.integers(9, size=400), rng.integers(3, size=400)
+    x = rng.integers(4, size=400)
+    y = x + rng.normal(size=9)[g] + rng.normal(size=3)[h] + rng.normal(size=400)
+    data = {"y": y, "x": x, "double": 2 * x, "good": (y > 1).astype(int), "g": g, "h": h}
+    formula, options = "y ~ x + double + (x | g) + (1 | h)", {"method": "reml"}
+    if kind == "counted":
+        formula, options = "good ~ x + (1 | g)", {"method": "ml", "family": "bernoulli"}
+    if kind == "posterior":
+        options = {"method": "laplace", "seed": 1, "draws": 500}
+    lazy = pl.DataFrame(data).lazy()
+    given = (rf.summarize(formula, data), None) if kind == "summary" else (formula, lazy)
+    method = options.pop("method")
+    of_fit = {name: options.pop(name) for name in ("seed", "draws") if name in options}
+    fits = [rf.Model(*one, **options).fit(method, **of_fit) for one in (given, (formula, data))]
+    assert not fits[0].design.has_rows
+    return fits
+
+
+@pytest.mark.filterwarnings("ignore:the fixed effects are linearly dependent")
+@pytest.mark.parametrize("kind", ["summary", "lazy", "pairs", "counted", "posterior"])
+def test_a_fit_without_rows_is_checked_for_what_needs_none(kind, monkeypatch):
+    if kind == "pairs":
+        monkeypatch.setattr(lazy_basis, "MAX_SUMS", 0)
+    without, with_rows = _without_rows(kind)
+    found, full = without.check().to_frame(), with_rows.check().to_frame()
+    expected = full[full["topic"].isin(found["topic"])]
+    assert set(found["topic"]) >= {"convergence", "groups", "information"}
+    assert found["topic"].tolist() == expected["topic"].tolist()
+    assert found["verdict"].tolist() == expected["verdict"].tolist()
+    if without.design.sufficient.is_paired:
+        assert kind == "pairs"
+        said = found.loc[found["topic"] == "groups", "text"].tolist()
+        assert [text.split(".")[0] for text in said] == ["9 levels of g", "3 levels of h"]
+    elif kind != "posterior":
+        assert kind != "pairs"
+        assert found["text"].tolist() == expected["text"].tolist()
+    (skipped,) = without.check().skipped
+    made_from = "counts of equal rows" if kind == "counted" else "cross-products"
+    assert skipped.startswith(f"influence and residuals, as this model was made from {made_from} ")

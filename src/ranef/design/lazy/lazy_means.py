@@ -21,11 +21,11 @@ from ranef.design.evaluate import Interpreter
 from ranef.design.lazy.expressions import CodedCells, key_of, number, numeric
 from ranef.design.lazy.lazy_table import OWN, Expr, LazyFrame, arrays, has_values, labels_in
 from ranef.design.lazy.tables_beside import with_shares, with_table
-from ranef.design.model_matrix import Columns
-from ranef.errors import DataError, FormulaError, listed, suggestion
+from ranef.design.model_matrix import MULTIPLE_OF_ERRORS, ROUNDING, Columns
+from ranef.errors import DataError, DataWarning, FormulaError, listed, suggestion, warn
 from ranef.formula.terms import RandomPart, Term, columns_of
 
-COMPLETE = f"{OWN}complete"
+COMPLETE, ESTIMABLE = f"{OWN}complete", f"{OWN}estimable"
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +77,7 @@ class LazyMeans:
         self._check_levels(data)
         is_complete = has_values(data, used) if used else nw.lit(value=True)
         rows = data.with_columns(is_complete.alias(COMPLETE))
-        rows, total = self._fixed(rows)
+        rows, total = self._fixed(self._estimable(rows))
         for place, (term, part, Z) in enumerate(self._terms()):
             rows, effects = self._joined(rows, f"g{place}", term, part)
             rows, columns_of_Z = self._coded(rows, f"z{place}", part.terms, Z, np.eye(len(Z.names)))
@@ -95,19 +95,52 @@ class LazyMeans:
         import narwhals.stable.v2 as nw
 
         formula, recipe = self.design.formula, self.design.recipe
-        if self.design.dropped:
-            message = f"{listed(self.design.dropped)} was left out as a combination of others: of "
-            message += "which rows the data determine the mean is found row by row; "
-            raise DataError(f"{message}collect the rows, or leave the column out of the formula.")
         parts = [numeric(node, labels_in(rows.collect_schema())) for node in formula.offsets]
         if recipe.offset is not None:
             if not recipe.offset:
                 message = "the offset= of the model is an array, which has no values for other "
                 raise DataError(f"{message}rows: make it a column.")
             parts.append(nw.col(recipe.offset).cast(nw.Float64))
-        beta = self.beta[:, None]
+        beta = np.zeros((len(recipe.X.names), 1))
+        beta[[recipe.X.names.index(name) for name in self.design.fixed], 0] = self.beta
         rows, coded_parts = self._coded(rows, "x", formula.fixed, recipe.X, beta)
         return rows, sum([*parts, *coded_parts], number(0))
+
+    def _estimable(self, rows: LazyFrame) -> LazyFrame:
+        """Return rows of which only those are complete whose mean the data determine.
+
+        Warns
+        -----
+        DataWarning
+            When there are others.
+        """
+        import narwhals.stable.v2 as nw
+
+        if not self.design.dropped:
+            return rows
+        X, formula = self.design.recipe.X, self.design.formula
+        places, A = np.array(X.independent, dtype=np.intp), X.dependences.coefs
+        parts = {
+            j: {int(places[i]): float(A[i, j]) for i in np.flatnonzero(A[:, j])}
+            for j in set(range(len(X.names))) - {*X.independent}
+        }
+        involved = sorted({j for dropped, basis in parts.items() for j in (dropped, *basis)})
+        mix = np.eye(len(X.names))[:, involved]
+        rows, columns = self._coded(rows, "d", formula.fixed, X, mix)
+        values, are_as_there = dict(zip(involved, columns, strict=True)), nw.lit(value=True)
+        for dropped, basis in parts.items():
+            terms = [values[dropped], *(values[j] * -share for j, share in basis.items())]
+            size = sum([term.abs() for term in terms], number(0))
+            tolerance = size * ROUNDING + float(X.dependences.errors[dropped] * MULTIPLE_OF_ERRORS)
+            are_as_there &= sum(terms, number(0)).abs() <= tolerance
+        rows = rows.with_columns((nw.col(COMPLETE) & are_as_there).alias(ESTIMABLE))
+        others = rows.filter(nw.col(COMPLETE) & ~nw.col(ESTIMABLE))
+        if count := int(arrays(others.select(nw.len().alias("n")))["n"][0]):
+            names = listed(X.names[j] for j in parts)
+            message = f"null is predicted for {count:,} rows, as the data do not determine the mean"
+            message += f": in the data the values of {names} follow from other columns, there they "
+            warn(f"{message}do not.", DataWarning)
+        return rows.with_columns(nw.col(ESTIMABLE).alias(COMPLETE))
 
     def _coded(
         self, rows: LazyFrame, name: str, terms: Sequence[Term], columns: Columns, mix: Array

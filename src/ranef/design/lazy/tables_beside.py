@@ -42,9 +42,11 @@ def with_shares(
     for place, (kind, keys) in enumerate(kinds.items()):
         are = np.array([tuple(one) == kind for one in cells.keys])
         (used,) = np.nonzero(mix[are].any(axis=0))
+        if not len(used):
+            continue
         own = {key: f"{OWN}{name}{place}_{i}" for i, key in enumerate(keys)}
         there: dict[str, Any] = {}
-        if keys and len(used):
+        if keys:
             rows = rows.with_columns(**{own[key]: value for key, value in keys.items()})
             has_level = [~nw.col(column).is_null() for column in own.values()]
             there = arrays(rows.filter(*has_level).select(*own.values()).unique())

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ranef._typing import Array, Places
+from ranef.design.labels import named
 from ranef.design.rows.rows import TermRows
 from ranef.errors import Convergence, RanefError, listed
 from ranef.fits.checks.case_deletion import influence_table, is_affordable, one_step_distances
@@ -18,7 +19,7 @@ from ranef.fits.diagnostics import NO_ERRORS, laplace_notes, nodes_of, singular_
 from ranef.fits.predictions.estimated_rows import means_of_likelihood
 from ranef.leave_one_out.elpd import Units, units_of
 from ranef.posterior.draws import quantities
-from ranef.priors.prior_predictive import prior_predictive
+from ranef.priors.prior_predictive import prior_draws
 
 SMALLEST = 1e-9  # of a criterion, that is told from rounding
 FEW_LEVELS = 5  # Gelman & Hill (2007), section 12.9
@@ -45,8 +46,14 @@ def check(fit: Any) -> Check:
     if fit.engine is None:
         skipped.append("influence, residuals and priors, as this fit has no model to ask")
     else:
-        asked = (influential, residual_patterns, laplace, prior_and_data)
-        findings += [finding for ask in asked for finding in ask(fit, skipped)]
+        by_rows = (influential, residual_patterns, laplace) if fit.design.has_rows else ()
+        findings += [finding for ask in (*by_rows, prior_and_data) for finding in ask(fit, skipped)]
+        if not by_rows:
+            known = fit.design.sufficient.made_from
+            skipped.append(
+                f"influence and residuals, as this model was made from {known} alone and they need "
+                "the rows: check a model of the data themselves, or of some groups of them"
+            )
     method = {"reml": "REML", "ml": "ML", "map": "MAP", "mcmc": "MCMC"}.get(fit.method, fit.method)
     how = "" if hasattr(fit, "marginals") else fit.approximation
     text = fit.design.formula.text
@@ -112,11 +119,13 @@ def identifiability(fit: Any) -> Iterator[Finding]:
 
 def groups(fit: Any) -> Iterator[Finding]:
     """Yield how many groups there are, and how much they say."""
-    for term in fit.design.rows.terms:
-        counts = np.bincount(term.codes, minlength=term.n_levels)
-        said = f"{term.n_levels} levels of {term.factor}, {_range(counts)} each"
-        silent = "; ".join(_undetermined(term, fit.design.term(term.label).coefs))
-        said += f"; {silent}." if silent else "."
+    rows = fit.design.sufficient
+    for term in rows.terms:
+        said = f"{term.n_levels} levels of {term.factor}"
+        if not rows.is_paired:
+            said += f", {_range(rows.counts(term.codes, term.n_levels))} each"
+            said += "".join(_undetermined(term, fit.design.term(term.label).coefs))
+        said += "."
         are_enough = term.n_levels >= FEW_LEVELS
         said += "" if are_enough else " So few hardly determine a standard deviation."
         has_no_other = are_enough or hasattr(fit, "marginals") or fit.engine is None
@@ -136,16 +145,17 @@ def _undetermined(term: TermRows, coefs: tuple[str, ...]) -> Iterator[str]:
         return
     lengths = np.sqrt((term.columns**2).sum(axis=0))
     Z = term.columns / np.where(lengths > 0, lengths, 1.0)
+    ends = np.cumsum(np.bincount(term.codes, minlength=term.n_levels))
+    of_levels = np.split(np.argsort(term.codes, kind="stable"), ends[:-1])
     for j, coef in enumerate(coefs):
         others = np.delete(Z, j, axis=1)
         silent = 0
-        for level in range(term.n_levels):
-            rows = term.codes == level
+        for rows in of_levels:
             left, own = others[rows], Z[rows, j]
             fitted = left @ np.linalg.lstsq(left, own, rcond=None)[0]
             silent += bool(np.linalg.norm(own - fitted) < 1e-8)
         if silent:
-            yield f"{silent} tell nothing of their own about `{coef}`"
+            yield f"; {silent} tell nothing of their own about `{coef}`"
 
 
 def reliability(fit: Any) -> Iterator[Finding]:
@@ -269,11 +279,12 @@ def prior_and_data(fit: Any, skipped: list[str]) -> Iterator[Finding]:
     if not hasattr(fit, "marginals"):
         return
     try:
-        drawn = prior_predictive(fit.design, fit.asked.priors, PRIOR_DRAWS, 1, fit.family)
+        draws = prior_draws(fit.design, fit.asked.priors, PRIOR_DRAWS, np.random.default_rng(1))
     except RanefError:
         skipped.append("prior against posterior, as a prior is improper")
         return
-    prior, posterior = _numbers(drawn["prior"]), _numbers(fit.posterior["posterior"])
+    drawn = named(fit.design, {name: one[None] for name, one in draws.items()}, fit.family)
+    prior, posterior = _numbers(drawn), _numbers(fit.posterior["posterior"].to_dataset())
     conflicts, unlearnt = {}, {}
     for name in [one for one in posterior if one in prior and np.ptp(prior[one]) > 0]:
         share = float(np.mean(prior[name] <= posterior[name].mean()))
@@ -302,5 +313,5 @@ def _numbers(group: Any) -> dict[str, Array]:
     """Return the draws of every number of a group of a posterior's tree, by name."""
     import xarray as xr
 
-    tree = xr.DataTree.from_dict({"posterior": group.to_dataset()})
+    tree = xr.DataTree.from_dict({"posterior": group})
     return {name: np.ravel(draws) for name, draws in quantities(tree, include_b=False).items()}

@@ -47,8 +47,8 @@ class Checks(Residuals):
         at 0.01 with a ratio of 1.5); a change of an sd by 5 % from Laplace's approximation to
         quadrature; posterior means with a tail probability below 0.01 under their prior (Evans &
         Moshonov 2006), and posteriors as wide as nine tenths of it. Of many groups only the six
-        that stand out are left out. What takes long is not computed, and said. With a dozen lines,
-        one p-value below 0.05 is no surprise.
+        that stand out are left out. What takes long, or needs rows that are not here, is not
+        computed, and said. With a dozen lines, one p-value below 0.05 is no surprise.
 
         Examples
         --------
