@@ -326,7 +326,7 @@ def sums_of(rows: LazyFrame, columns: Mapping[str, Expr], keys: Sequence[str]) -
     import narwhals.stable.v2 as nw
 
     found: dict[str, Any] = {}
-    for names in batched(columns, QUERIED_SUMS, strict=False):
+    for names in batched(columns, QUERIED_SUMS):
         some = rows.select(*keys, **{name: columns[name] for name in names})
         sums = [nw.len().alias(ROWS), *(nw.col(name).sum() for name in names)]
         part = arrays(some.group_by(*keys).agg(*sums).sort(*keys) if keys else some.select(*sums))
