@@ -105,7 +105,7 @@ class Coding:
 
 def indicators(codes: Codes, levels: NDArray[np.integer]) -> Array:
     """Return which of some levels each row has, as numbers, shape (n, levels)."""
-    return np.asarray(codes[:, None] == levels, dtype=np.float64)
+    return np.asarray(levels[:, None] == codes, dtype=np.float64).T  # column by column
 
 
 def independent_products(terms: Iterable[Mapping[str, bool]]) -> Iterator[list[Product]]:

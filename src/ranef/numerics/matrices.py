@@ -449,7 +449,7 @@ def orthonormal(X: Array) -> tuple[Array, Array]:
                 if np.ptp(np.log(np.diag(L))) > np.log(MAX_RATIO):
                     raise np.linalg.LinAlgError
                 upper = L.T * scale
-                Q = blas.dtrsm(1.0, upper, Q.T, trans_a=1).T
+                Q = blas.dtrsm(1.0, upper, Q, side=1, overwrite_b=Q is not X)
                 R = upper @ R
             return Q, R
     Q, R = np.linalg.qr(X)

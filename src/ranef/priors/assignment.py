@@ -10,7 +10,7 @@ A prior that the user gives holds for the coefficient as the user sees it, uncen
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -329,11 +329,17 @@ def _resolved(design: Design, priors: PriorSetting, family: Family) -> Priors:
     corr = [user.first(f"corr_{term.label}", "corr") for term in design.terms]
     centres = _centres(design, base, beta)
     change = None if centres is None else centring(X, centres)
-    columns = X if change is None else X @ change
+
+    def centred(j: int) -> Array:
+        if change is None:
+            return X[:, j]
+        parts = np.flatnonzero(change[:, j])
+        return np.asarray(X[:, parts] @ change[parts, j])
+
     return Priors(
         fixed=design.fixed,
         beta=tuple(
-            prior or _base_prior(design, family, base, columns, j)
+            prior or _base_prior(design, family, base, centred, j)
             for j, prior in enumerate(beta.values())
         ),
         change=change,
@@ -368,11 +374,13 @@ def _centres(
     return [tuple(i for i in centre if i not in fixed_by_user) for centre in centres]
 
 
-def _base_prior(design: Design, family: Family, base: PriorSet, columns: Array, j: int) -> Prior:
+def _base_prior(
+    design: Design, family: Family, base: PriorSet, centred: Callable[[int], Array], j: int
+) -> Prior:
     """Return the prior of a fixed effect in a named set."""
     if design.fixed[j] == "Intercept":
         return base.intercept(design, family)
-    return base.slope(design, family, columns, j)
+    return base.slope(design, family, centred, j)
 
 
 def _term_priors(
@@ -393,7 +401,7 @@ def _term_priors(
         columns, change = columns @ nearest.change, nearest.change
     units = np.array(
         [
-            1 / column_scale(design.unweighted, column, numeric=numeric)
+            1 / column_scale(design.unweighted, column) if numeric else 1.0
             for column, numeric in zip(columns.T, term.numeric, strict=True)
         ]
     )

@@ -46,6 +46,8 @@ _BOUNDARY_RATE = 1e-4  # of a Gamma prior in units of the sd's scale: its pull i
 _SHIFTED_LINKS = ("log", "inverse", "inverse_squared")  # for which brms moves a zero to 0.1
 _BRMS_LINKS = ("identity", "sqrt", *_SHIFTED_LINKS)  # on whose scale brms takes the response
 
+type Columns = Callable[[int], Array]
+
 
 @dataclass(frozen=True)
 class PriorSet:
@@ -54,8 +56,8 @@ class PriorSet:
     Attributes
     ----------
     intercept : function of (design, family)
-    slope : function of (design, family, columns, j)
-        Of a fixed effect other than the intercept; `columns` is X, centred if it is.
+    slope : function of (design, family, centred, j)
+        Of a fixed effect other than the intercept; `centred(j)` is its column, centred if it is.
     sigma : function of (design, family)
         Asked for only where the family has a sigma.
     parameter : function of (family, name)
@@ -74,7 +76,7 @@ class PriorSet:
     """
 
     intercept: Callable[[Design, Family], Prior]
-    slope: Callable[[Design, Family, Array, int], Prior]
+    slope: Callable[[Design, Family, Columns, int], Prior]
     sigma: Callable[[Design, Family], Prior]
     parameter: Callable[[Family, str], Prior]
     sd: Callable[[Design, Family, RandomTerm, float], Prior]
@@ -91,10 +93,10 @@ def _default_intercept(design: Design, family: Family) -> Normal:
     return Normal(scale.location, scale.intercept)
 
 
-def _default_slope(design: Design, family: Family, columns: Array, j: int) -> Normal:
+def _default_slope(design: Design, family: Family, centred: Columns, j: int) -> Normal:
     scale = link_scale(design, family).slope
     return Normal(
-        0, scale / column_scale(design.unweighted, columns[:, j], numeric=design.numeric[j])
+        0, scale / column_scale(design.unweighted, centred(j)) if design.numeric[j] else scale
     )
 
 
@@ -190,9 +192,9 @@ def _rstanarm_intercept(design: Design, family: Family) -> Normal:
     )
 
 
-def _rstanarm_slope(design: Design, family: Family, columns: Array, j: int) -> Normal:
+def _rstanarm_slope(design: Design, family: Family, centred: Columns, j: int) -> Normal:
     scale = _rstanarm_scale(design, family) if family.is_linear else 1.0
-    return Normal(0, 2.5 * scale / (design.unweighted.spread(columns[:, j]) or 1.0))
+    return Normal(0, 2.5 * scale / (design.unweighted.spread(centred(j)) or 1.0))
 
 
 def _rstanarm_sigma(design: Design, family: Family) -> Prior:

@@ -134,9 +134,9 @@ def with_known_errors(design: Design, family: Family, sigma: float) -> Design:
     return design.with_rows(y=design.rows.y + errors - errors.mean())
 
 
-def column_scale(rows: Rows, column: Array, *, numeric: bool) -> float:
+def column_scale(rows: Rows, column: Array) -> float:
     """Return the standard deviation of a numeric column; the size of its values if constant."""
-    return (rows.spread(column) or abs(rows.mean(column)) or 1.0) if numeric else 1.0
+    return rows.spread(column) or abs(rows.mean(column)) or 1.0
 
 
 def median(values: Array, counts: Codes | None = None) -> float:
@@ -219,7 +219,6 @@ def centring(columns: Array, centres: Sequence[tuple[int, ...]]) -> Array:
     change = np.eye(columns.shape[1])
     size = np.linalg.norm(columns, axis=0)
     size[size == 0] = 1.0
-    scaled = columns / size
     together: dict[tuple[int, ...], list[int]] = {}
     for j, centre in enumerate(centres):
         if centre:
@@ -227,8 +226,10 @@ def centring(columns: Array, centres: Sequence[tuple[int, ...]]) -> Array:
     for centre, members in together.items():
         left = np.array(members)
         for chosen in (list(centre), list(centre[:1])):
-            shares = np.linalg.lstsq(scaled[:, chosen], scaled[:, left], rcond=None)[0]
-            residuals = scaled[:, left] - scaled[:, chosen] @ shares
+            basis, residuals = columns[:, chosen] / size[chosen], columns[:, left]
+            residuals /= size[left]
+            shares = np.linalg.lstsq(basis, residuals, rcond=None)[0]
+            residuals -= basis @ shares
             is_done = np.linalg.norm(residuals, axis=0) > MIN_RESIDUAL
             done = left[is_done]
             change[np.ix_(chosen, done)] = -shares[:, is_done] * size[done] / size[chosen, None]

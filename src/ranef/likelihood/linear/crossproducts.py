@@ -165,7 +165,8 @@ def _cross_products(design: Design) -> CrossProducts:
     weighted = [term.columns * root[:, None] for term in terms]
     bases = tuple(basis(Z, term) for Z, term in zip(weighted, design.terms, strict=True))
     chain, others = chain_of(terms, TermRows.meets)
-    fixed = np.column_stack([Q, residual])
+    fixed = np.empty((len(residual), len(R) + 1))  # row by row, as sparse matrices multiply it
+    fixed[:, :-1], fixed[:, -1] = Q, residual
     sums = level_sums(design.sufficient, bases, fixed)
     inner, across = _rest(sums, others, fixed.shape[1])
     return CrossProducts(
