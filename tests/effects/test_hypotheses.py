@@ -71,7 +71,7 @@ def test_a_posterior_has_the_probability_of_the_larger_side():
         ("Days =", FormulaError, "expected a column, a number or `(`"),
         ("exp(Days) = 1", FormulaError, "there is no fixed effect `exp(Days)`."),
         ("Days.__class__", FormulaError, "there is no fixed effect `Days.__class__`"),
-        ("Days[0]", FormulaError, "subscripts are not allowed"),
+        ("Days[0]", FormulaError, "subscripts and lists are not allowed"),
         ("Days - Days = 1", FitError, "has no coefficient with a weight."),
         ({}, FitError, "has no coefficient with a weight."),
         ([], FitError, "there is no hypothesis"),

@@ -135,6 +135,7 @@ def test_a_series_goes_by_its_labels(fit, sleep):
         (np.ones(3), r"the new response has shape \(3,\), expected \(180,\)"),
         (["a"] * 180, "the new response is not numeric"),
         (np.r_[np.nan, np.ones(179)], "missing or infinite in 1 of 180 rows: `0`"),
+        (np.ma.array(range(180), mask=[True] + [False] * 179), "missing or infinite in 1 of 180"),
         (pd.Series(np.ones(180), range(5, 185)), "without `0`, `1`, `2`, `3` and `4`"),
         (np.ones(180), "the response `Reaction` is constant"),
     ],

@@ -74,6 +74,16 @@ def test_names_of_the_package(name, expected):
     assert said(rf, name) == f"module 'ranef' has no attribute {name!r}{expected}"
 
 
+def test_a_posterior_says_who_has_what_is_written_instead(fit, model):
+    kind = 'which a PointFit has: fit by method="reml", "ml" or "map".'
+    quadrature = model.fit("quadrature", draws=100)
+    for name, written in (("deviance", "objective"), ("llf", "loglik"), ("bootMer", "bootstrap()")):
+        expected = f"a QuadratureFit has no `{name}`; write `fit.{written}`, {kind}"
+        assert said(quadrature, name) == expected
+    assert said(fit, "waic").startswith("a PointFit has no `waic`; write `fit.loo()`, which a Post")
+    assert said(quadrature, "waic") == "a QuadratureFit has no `waic`; write `fit.loo()`."
+
+
 def test_a_model_says_what_a_fit_has(model):
     assert said(model, "fixef") == (
         'a Model has no `fixef`; a PointFit has: fit by method="reml", "ml" or "map".'

@@ -27,6 +27,11 @@ from ranef.formula.syntax import (
     walk,
 )
 
+NO_LISTS = (
+    "subscripts and lists are not allowed in a formula: levels have the order of the column, "
+    "pd.Categorical(f, ['b', 'a'])."
+)
+
 
 def grouped(node):
     """Return an expression with brackets around all that an operator binds."""
@@ -228,8 +233,9 @@ def test_bars_and_heights():
         ("y ~ f(, x)", "      ^", "expected a column, a number or `(`, found `,`."),
         ("y ~ ()", "     ^", "expected a column, a number or `(`, found `)`."),
         ("y ~ f(a = 1, b)", "             ^", "a positional argument cannot follow a named one."),
-        ("y ~ x[0]", "     ^", "subscripts are not allowed in a formula."),
-        ("y ~ x]", "     ^", "subscripts are not allowed in a formula."),
+        ("y ~ x[0]", "     ^", NO_LISTS),
+        ("y ~ x]", "     ^", NO_LISTS),
+        ("y ~ C(f, levels=['b', 'a'])", "                ^", NO_LISTS),
         ("y ~ {x}", "    ^", "braces are not allowed in a formula."),
         ("y ~ x}", "     ^", "braces are not allowed in a formula."),
         (

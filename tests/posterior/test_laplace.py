@@ -71,6 +71,27 @@ def test_start_is_a_usual_point(name):
     assert np.isfinite(target(x)[0])
 
 
+@pytest.mark.parametrize(
+    ("name", "formula", "scale"),
+    [
+        ("sleepstudy", "Reaction ~ Days + (Days | Subject)", 1e-22),
+        ("sleepstudy", "Reaction ~ Days + (Days | Subject)", 1e25),
+        ("Pastes", "strength ~ 1 + (1 | sample)", 1e-36),
+    ],
+)
+@pytest.mark.filterwarnings("error")
+def test_the_search_is_the_same_in_any_unit_of_the_response(name, formula, scale):
+    data = rf.load_dataset(name)
+    y = formula.split()[0]
+    target, other = (rf.Model(formula, data.assign(**{y: data[y] * c})).engine.density
+                     for c in (1.0, scale))  # fmt: skip
+    mode, moved = find_mode(target), find_mode(other)
+    assert moved.convergence.ok
+    assert abs(moved.evaluations - mode.evaluations) < 10
+    is_scale = [not name.startswith("corr") for name in target.space.free_names]
+    np.testing.assert_allclose(moved.x - mode.x, np.log(scale) * np.array(is_scale), atol=1e-5)
+
+
 def test_start_keeps_what_is_known():
     target = schools(Constant(3.0))
     assert target.start().shape == (0,)

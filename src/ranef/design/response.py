@@ -137,7 +137,7 @@ def given_response(
     if isinstance(values, pd.Series):
         values = _by_label(values, rows)
     try:
-        y = np.asarray(values, dtype=np.float64)
+        y = np.ma.filled(np.ma.asarray(values, dtype=np.float64), np.nan)
     except (TypeError, ValueError):
         message = "the new response is not numeric: give it as the model holds it and "
         raise DataError(f"{message}`fit.simulate()` returns it.") from None

@@ -6,6 +6,7 @@ ArviZ.
 
 from __future__ import annotations
 
+import re
 import sys
 from functools import wraps
 from inspect import isfunction
@@ -142,11 +143,15 @@ def missing(one: object, name: str, kinds: tuple[type, ...]) -> AttributeError:
     `rf.joint_tests(fit)`.
     """
     message = f"a {type(one).__name__} has no `{name}`"
-    kind = next((kind for kind in kinds if hasattr(kind, name)), None)
-    if kind is not None:
-        has_it = f"a {kind.__name__} has: fit by method={kind.made_by}"  # type: ignore[attr-defined]
-        return _complete(f"{message}; {has_it}.", name)
+    if any(hasattr(kind, name) for kind in kinds):
+        return _complete(f"{message}; {_has_it(name, kinds)}.", name)
     return _error(message, name, one, kinds)
+
+
+def _has_it(name: str, kinds: tuple[type, ...]) -> str:
+    """Say which kind of fit has a name, and how it is made."""
+    kind: Any = next(kind for kind in kinds if hasattr(kind, name))
+    return f"a {kind.__name__} has: fit by method={kind.made_by}"
 
 
 def missing_in_package(name: str) -> AttributeError:
@@ -184,7 +189,9 @@ def _error(message: str, name: str, one: object, kinds: tuple[type, ...]) -> Att
         written = f"rf.{name}(...)"
     if written is None:
         return AttributeError(message, name=name, obj=one)
-    return _complete(f"{message}; write `{written}`.", name)
+    lacked = [each for each in re.findall(r"\bfit\.(\w+)", written) if not hasattr(type(one), each)]
+    where = f", which {_has_it(lacked[0], kinds)}" if lacked and isinstance(one, kinds) else ""
+    return _complete(f"{message}; write `{written}`{where}.", name)
 
 
 def _complete(message: str, name: str) -> AttributeError:

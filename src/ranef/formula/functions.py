@@ -127,6 +127,8 @@ ELSEWHERE: dict[str, str] = {
     "interaction": "combinations of levels are `a:b`, as terms and as groups",
     "gr": "a grouping factor is a column, or columns joined with `:` or `/`",
     "mm": "there are no groups with several memberships",
+    **dict.fromkeys(("weights", "se"), "they are given to the model, as `weights=` or `se=`"),
+    "mvbind": "a model has one response",
     "trials": "counts of successes and failures are `cbind(successes, failures)`",
     "p": "proportions of trials are `y` with `weights=` the numbers of trials",
     "prop": "proportions of trials are `y` with `weights=` the numbers of trials",

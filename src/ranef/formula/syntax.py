@@ -121,8 +121,11 @@ _TOKEN = re.compile(
     re.VERBOSE,
 )
 _REFUSED = {
-    "[": "subscripts are not allowed in a formula",
-    "]": "subscripts are not allowed in a formula",
+    **dict.fromkeys(
+        "[]",
+        "subscripts and lists are not allowed in a formula: levels have the order of the column, "
+        "pd.Categorical(f, ['b', 'a'])",
+    ),
     "{": "braces are not allowed in a formula",
     "}": "braces are not allowed in a formula",
     ".": (

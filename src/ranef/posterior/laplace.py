@@ -87,7 +87,8 @@ def find_mode(target: LogPosterior) -> Mode:
 
     def objective(x: Array) -> tuple[float, Array]:
         logp, gradient = target(x)
-        return (-logp, -gradient) if np.isfinite(logp) else (np.inf, np.zeros_like(x))
+        is_finite = np.isfinite(logp) and np.isfinite(gradient).all()
+        return (-logp, -gradient) if is_finite else (np.inf, np.zeros_like(x))
 
     with threads_for(target.width):
         optimum = minimize(objective, target.start(), units=units)

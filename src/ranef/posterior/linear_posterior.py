@@ -38,6 +38,8 @@ from ranef.posterior.transforms import Space, given_effects, space_of
 from ranef.priors.assignment import Priors
 from ranef.priors.distributions import Flat, Normal
 
+MIN_SQUARES = 1e-28  # of residuals, relative to those of fitted values: less is rounding
+FIRST_SQUARES = 1e-12  # of residuals where fixed effects fit exactly, relative to the same
 MIN_SINGULAR_RATIO = 1e-7  # of dependent columns that span a direction of their own
 
 type Derived = tuple[float, list[Array], float, Array]  # by Lambdas, sigma, given effects
@@ -406,8 +408,11 @@ class LinearPosterior(LogPosterior):
     def first_values(self) -> tuple[Array, list[Array]]:
         cross, fixed = self.cross, self.fixed
         columns = np.column_stack([fixed.given, fixed.J])
-        effects = np.linalg.lstsq(columns, cross.R @ cross.beta_ols, rcond=None)[0]
-        sigma = np.sqrt(max(cross.fixed[-1, -1], 1e-12) / max(cross.n - cross.p, 1))
+        fitted, squares = cross.R @ cross.beta_ols, cross.fixed[-1, -1]
+        effects = np.linalg.lstsq(columns, fitted, rcond=None)[0]
+        if squares <= MIN_SQUARES * (explained := fitted @ fitted):
+            squares = FIRST_SQUARES * (explained or 1.0)
+        sigma = np.sqrt(squares / max(cross.n - cross.p, 1))
         Lambdas = factors(moment_start(cross), cross.covariances)
         leading = np.append(effects[: self.space.n_given], sigma)
         return leading, [sigma * Lambda for Lambda in Lambdas]
