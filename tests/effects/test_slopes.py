@@ -119,7 +119,9 @@ def test_a_predictor_that_does_not_vary_has_no_slope_that_is_known(value):
     data = rf.load_dataset("sleepstudy").assign(dose=value)
     with pytest.warns(rf.DataWarning, match="`dose` left out as a combination of the columns"):
         fit = rf.fit("Reaction ~ Days + dose + (1 | Subject)", data)
-    with pytest.warns(rf.DataWarning, match="as the data do not determine the mean"):
+    said = "nan stands for 1 of 1 slopes of `dose`, which the data do not determine: "
+    with pytest.warns(rf.DataWarning, match=said) as warned:
         found = rf.slopes(fit, "dose")
+    assert len(warned) == 1
     assert found["dose"].tolist() == [value]
     assert found["estimate"].isna().all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,7 +20,7 @@ from ranef.effects.reference_grid import (
     names_of,
     reference_values,
 )
-from ranef.errors import DataError, FitError
+from ranef.errors import DataError, DataWarning, FitError, warn
 from ranef.families.derivatives import STENCIL_REACH, differenced
 from ranef.fits.fit import Fit
 from ranef.printing.frames import captioned
@@ -75,13 +76,19 @@ def slopes(
     wanted = wanted_of(fit, kind, prob, df)
     groups, given = names_of("by=", by), given_values(at)
     places = _places(fit.design, variable, groups, given)
-    found = [_at(fit.design, variable, groups, given, place) for place in places]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataWarning)  # it is of rows beside the places
+        found = [_at(fit.design, variable, groups, given, place) for place in places]
+        labels = cells(fit.design, groups, given | {variable: places[:1]}).labels
     columns, offsets = ([[part[j] for part in pair] for pair in found] for j in (0, 1))
     here, slope = (
         rows_of(np.concatenate([X[i] for X in columns]), np.concatenate([o[i] for o in offsets]))
         for i in (0, 1)
     )
-    labels = cells(fit.design, groups, given | {variable: places[:1]}).labels
+    if unknown := len(slope.asked) - len(slope.X):
+        why = "a cell is empty, or its values do not vary or follow from those of other columns"
+        share = f"{unknown} of {len(slope.asked)} slopes of `{variable}`"
+        warn(f"nan stands for {share}, which the data do not determine: {why}.", DataWarning)
     keys = pd.concat([labels.assign(**{variable: place}) for place in places], ignore_index=True)
     table = pd.concat([keys, of_slopes(fit, here, slope, wanted)], axis=1)
     return captioned(table, interval=interval_words(fit, wanted))
