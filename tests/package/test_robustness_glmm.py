@@ -14,7 +14,7 @@ from ranef.design.design import full_rank
 from ranef.errors import RanefError
 from ranef.families.names import find_family
 from ranef.likelihood.generalized.glmm import prepare
-from ranef.likelihood.generalized.maximum import joint_objective
+from ranef.likelihood.generalized.maximum import JointObjective
 from ranef.numerics.minimize import minimize
 
 STRUCTURES = (
@@ -79,7 +79,7 @@ def at_estimates(fit):
     Lambdas = [np.tril(np.linalg.qr(L.T, mode="r").T) for L in Lambdas]
     own = np.log(list(fit.parameters.values()))
     x = np.concatenate([gamma, own, theta_of(Lambdas, model.covariances)])
-    return joint_objective(model, model.zeros(), max(fit.estimate.n_agq, 1)), x
+    return JointObjective(model, model.zeros(), max(fit.estimate.n_agq, 1)), x
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ import ranef as rf
 from ranef.covariances.covariance import theta_of
 from ranef.errors import Convergence
 from ranef.families.names import find_family
-from ranef.likelihood.generalized import maximum
+from ranef.likelihood.generalized import maximum, pirls
 from ranef.likelihood.generalized.glmm import prepare, users_likelihood
 from ranef.likelihood.linear import reml
 from ranef.likelihood.linear.crossproducts import cross_products
@@ -467,3 +467,22 @@ def test_a_second_optimum_that_the_first_stage_does_not_see_is_found(seed, theta
     model = rf.Model(formula, data, family="binomial")
     assert model.fit().loglik >= model.log_likelihood(theta, [beta]) - 1e-9
     assert model.fit().loglik > model.fit(n_agq=0).loglik + 0.2
+
+
+def test_conditional_modes_are_searched_from_those_of_the_lowest_value(monkeypatch):
+    """The same values and slopes, in a few steps instead of many where effects are great."""
+    rng = np.random.default_rng(0)
+    data = pd.DataFrame({"g": np.arange(20) % 7, "x": rng.normal(size=20)})
+    data["y"] = np.clip(rng.beta(0.5, 0.5, 20), 1e-6, 1 - 1e-6)
+    model = prepare(design_of("y ~ x + (x | g)", data), find_family("beta"))
+    x = np.array([0.2, -0.1, np.log(40.0), 10.0, -2.5, 10.0])
+    objective, steps = maximum.JointObjective(model, model.zeros(), 1), []
+    objective(x * 1.01), objective(x)
+    step = pirls._newton_step
+    monkeypatch.setattr(pirls, "_newton_step", lambda *given: steps.append(1) or step(*given))
+    anew = maximum.JointObjective(model, model.zeros(), 1)(x * 1.001)
+    n_anew = len(steps)
+    warm = objective(x * 1.001)
+    assert warm[0] == pytest.approx(anew[0], abs=1e-9)
+    np.testing.assert_allclose(warm[1], anew[1], rtol=1e-6, atol=1e-6)
+    assert len(steps) - n_anew <= n_anew / 2

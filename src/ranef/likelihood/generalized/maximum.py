@@ -11,7 +11,7 @@ Source: Bates et al. (2015), *Journal of Statistical Software* 67(1), for the tw
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import linalg
@@ -27,9 +27,16 @@ from ranef.likelihood.generalized.pirls import Modes, find_modes
 from ranef.likelihood.linear import blocked_cholesky
 from ranef.likelihood.linear.optimum.starts import FEW_ROWS, starts_from
 from ranef.likelihood.linear.reml import MIN_RELATIVE_SD, Report, smallest_sd, users_theta
-from ranef.numerics.finite_differences import Objective, standardised_hessian, units_of
+from ranef.numerics.finite_differences import standardised_hessian, units_of
 from ranef.numerics.matrices import threads_for
-from ranef.numerics.minimize import Optimum, Step, lowest, minimize
+from ranef.numerics.minimize import (
+    DECREMENT_TOLERANCE,
+    Optimum,
+    Step,
+    lowest,
+    minimize,
+    rounding_of,
+)
 
 NOWHERE = (
     "the likelihood cannot be computed where the search for its maximum starts: the linear "
@@ -136,24 +143,38 @@ def joint_units(model: Generalized, modes: Modes, psi: Array, Lambdas: Sequence[
     return linalg.block_diag(units_of(information), np.diag(others))
 
 
-def joint_objective(model: Generalized, u: list[Array], n_agq: int) -> Objective:
-    """Return -2 log-likelihood of gamma, links of psi, and theta, with its gradient.
+@dataclass(eq=False)
+class JointObjective:
+    """-2 log-likelihood of gamma, links of psi, and theta, with its gradient.
 
-    Parameters
+    Attributes
     ----------
     model : Generalized
     u : list of ndarray, shape (m, k)
-        Where every search for conditional modes starts.
+        Where the search for conditional modes starts: those of the lowest value so far, if it is
+        lower by more than rounding, so that differences are those of one function.
     n_agq : int
+    least : float
+        The lowest value so far; -inf if modes are always searched from the same ones.
     """
-    vector = Vector(model, joint=True)
 
-    def objective(x: Array) -> tuple[float, Array]:
+    model: Generalized
+    u: list[Array]
+    n_agq: int
+    least: float = np.inf
+
+    def __call__(self, x: Array) -> tuple[float, Array]:
+        vector = Vector(self.model, joint=True)
         gamma, psi, Lambdas = vector.parts(x)
-        setting = model.at(gamma, Lambdas, psi)
-        return vector.objective(x, if_any(lambda: model.likelihood(setting, u, n_agq)))
-
-    return objective
+        setting = self.model.at(gamma, Lambdas, psi)
+        found = if_any(lambda: self.model.likelihood(setting, self.u, self.n_agq))
+        value, gradient = vector.objective(x, found)
+        if found is not None and value < self.least - max(
+            DECREMENT_TOLERANCE, float(rounding_of(value))
+        ):
+            self.u = found.modes.u if np.isfinite(self.least) else self.u
+            self.least = value
+        return value, gradient
 
 
 type _Start = tuple[Array, Modes]  # links of own parameters and theta, and conditional modes there
@@ -220,15 +241,15 @@ def _jointly(
 ) -> _Stage:
     """Return the optimum over all parameters."""
     vector, modes = Vector(model, joint=True), start[1]
-    x = np.append(modes.gamma, start[0])
+    x, objective = np.append(modes.gamma, start[0]), JointObjective(model, modes.u, n_agq)
     optimum = minimize(
-        joint_objective(model, modes.u, n_agq),
+        objective,
         x,
         units=joint_units(model, modes, *vector.parts(x)[1:]),
         simplify=vector.simplified,
         report=report,
     )
-    return _Stage(optimum, modes)
+    return _Stage(optimum, replace(modes, u=objective.u))
 
 
 def _at_optimum(model: Generalized, vector: Vector, end: _Stage, n_agq: int) -> Estimate:
@@ -238,7 +259,8 @@ def _at_optimum(model: Generalized, vector: Vector, end: _Stage, n_agq: int) -> 
     modes = find_modes(model.at(gamma, Lambdas, psi), end.modes.u, np.empty(0))
     x = Vector(model, joint=True).packed(gamma, psi, vector.theta(optimum.x))
     units, p = joint_units(model, modes, psi, Lambdas), len(gamma)
-    hessian = standardised_hessian(joint_objective(model, modes.u, max(n_agq, 1)), x, units)
+    objective = JointObjective(model, modes.u, max(n_agq, 1), -np.inf)
+    hessian = standardised_hessian(objective, x, units)
     to_users = model.to_users @ units[:p, :p]
 
     return gathered(
