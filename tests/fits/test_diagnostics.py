@@ -203,8 +203,8 @@ def test_a_clean_bill_is_one_sentence():
             {"divergences": 3},
             (
                 "3 of 4000 draws diverged, so a part of the posterior may be missing. "
-                "Raise `target_accept` (to 0.99, say), sample the marginal form, which is the "
-                "default, or give stronger "
+                "Raise `target_accept` (to 0.99, say), sample the marginal form (the "
+                "default) if this is the hierarchical one, or give stronger "
                 "priors."
             ),
         ),
@@ -212,8 +212,8 @@ def test_a_clean_bill_is_one_sentence():
             {"rhat": 1.0234},
             (
                 "R-hat of `Days` is 1.0234, above 1.01: the chains do not agree. Raise `tune` "
-                "and `draws`; if that does not help, sample the marginal form, which is the "
-                "default, or give stronger priors."
+                "and `draws`; if that does not help, sample the marginal form (the "
+                "default) if this is the hierarchical one, or give stronger priors."
             ),
         ),
         (
@@ -234,7 +234,8 @@ def test_a_clean_bill_is_one_sentence():
             {"bfmi": 0.2},
             (
                 "E-BFMI is 0.20, below 0.3: the chains hardly reach the tails. Raise `tune`, "
-                "sample the marginal form, which is the default, or give stronger priors."
+                "sample the marginal form (the default) if this is the hierarchical one, or give "
+                "stronger priors."
             ),
         ),
     ],

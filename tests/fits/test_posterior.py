@@ -377,8 +377,8 @@ def test_a_marginal_form_is_advised_for_linear_models_only():
     linear = known_posterior(model_of("one factor"))
     let_one_diverge(linear)
     assert linear.diagnostics.messages()[0].endswith(
-        "Raise `target_accept` (to 0.99, say), sample the marginal form, which is the default, or "
-        "give stronger priors."
+        "Raise `target_accept` (to 0.99, say), sample the marginal form (the default) if this is "
+        "the hierarchical one, or give stronger priors."
     )
 
 

@@ -35,7 +35,7 @@ NO_ERRORS = (
 )
 RARE = 0.15  # a share of events, below which sds by it are mostly too large
 NODES = {1: 25, 2: 11, 3: 7}  # points of a quadrature, by its dimensions
-MARGINAL = "sample the marginal form, which is the default"
+MARGINAL = "sample the marginal form (the default) if this is the hierarchical one"
 STRONGER = "give stronger priors"
 OTHER_FORM = "sample the random effects in the other form (`centered=`)"
 
