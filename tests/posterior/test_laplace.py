@@ -145,6 +145,22 @@ def test_draws_from_a_normal_posterior():
     assert abs((z**2).mean() - 1) < 4 * np.sqrt(2 / found.ess)
 
 
+def test_a_density_that_ends_beside_its_mode_has_no_normal_approximation():
+    """Counts of zero and of 10^20 in one model."""
+    rng = np.random.default_rng(1)
+    x, g = rng.normal(2, 1, 20), np.repeat(np.arange(4), 5)
+    y = np.floor(np.exp(1 + x * np.linspace(-14, 14, 4)[g]))
+    model = rf.Model("y ~ x + (x | g)", {"y": y, "x": x, "g": g}, family="poisson")
+    with pytest.raises(rf.FitError, match="has no normal approximation: look for responses"):
+        model.fit("laplace", seed=1)
+
+
+def test_a_mode_without_curvature_has_no_normal_approximation(monkeypatch):
+    monkeypatch.setattr(laplace, "standardised_hessian", lambda *_: np.full((1, 1), np.nan))
+    with pytest.raises(rf.FitError, match="has no normal approximation"):
+        find_mode(normal_target())
+
+
 def test_without_coordinates_there_is_nothing_to_approximate():
     found = approximate(schools(Constant(3.0)), draws=7, rng=generator())
     y, cov = SCHOOLS["y"], np.diag(1 / SCHOOLS["w"] + 9) + 25.0

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ranef._typing import Array
-from ranef.errors import Convergence
+from ranef.errors import Convergence, FitError
 from ranef.numerics.constants import LOG_2PI
 from ranef.numerics.finite_differences import standardised_hessian
 from ranef.numerics.importance_sampling import SplitT, log_mean, smoothed, systematic
@@ -27,6 +27,11 @@ NU = 4.0  # degrees of freedom of the proposals: few, as the log of an sd has an
 REACH = 3.5  # how far out, in standard deviations, the widths of the proposals are fitted
 FEWEST = 200  # proposals: of fewer there is no tail to be smoothed
 NARROWEST, WIDEST = 0.5, 6.0  # widths, relative to those of the normal approximation
+NOWHERE_AROUND = (
+    "the posterior density cannot be computed around the highest point that was found, so that it "
+    "has no normal approximation: look for responses that are far from all others, or give "
+    "stronger priors."
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +87,13 @@ class Approximation:
 
 
 def find_mode(target: LogPosterior) -> Mode:
-    """Maximise the posterior density of the coordinates."""
+    """Maximise the posterior density of the coordinates.
+
+    Raises
+    ------
+    FitError
+        If the density cannot be computed around the highest point.
+    """
     units = target.units()
 
     def objective(x: Array) -> tuple[float, Array]:
@@ -90,9 +101,11 @@ def find_mode(target: LogPosterior) -> Mode:
         is_finite = np.isfinite(logp) and np.isfinite(gradient).all()
         return (-logp, -gradient) if is_finite else (np.inf, np.zeros_like(x))
 
-    with threads_for(target.width):
+    with threads_for(target.width), np.errstate(over="ignore", invalid="ignore"):
         optimum = minimize(objective, target.start(), units=units)
         hessian = standardised_hessian(objective, optimum.x, units)
+    if not np.isfinite(hessian).all():
+        raise FitError(NOWHERE_AROUND)
     values, vectors = np.linalg.eigh(hessian) if len(hessian) else (np.ones(0), np.eye(0))
     curved = np.maximum(values, 1e-6 * np.abs(values).max(initial=0.0))
     spread = units @ (vectors / np.sqrt(curved))
@@ -114,6 +127,11 @@ def approximate(target: LogPosterior, *, draws: int, rng: np.random.Generator) -
     draws : int
         Number of draws; twice as many proposals are made, and at least `FEWEST`.
     rng : Generator
+
+    Raises
+    ------
+    FitError
+        As of `find_mode`.
     """
     mode = find_mode(target)
     if not target.space.d:
@@ -122,6 +140,8 @@ def approximate(target: LogPosterior, *, draws: int, rng: np.random.Generator) -
     size = max(2 * draws, FEWEST)
     x, logq = _proposals(target, mode).draw(size, rng)
     ratios = target.log_density(x) - logq
+    if not np.isfinite(ratios).any():
+        raise FitError(NOWHERE_AROUND)
     weights, khat = smoothed(ratios)
     chosen = systematic(weights, draws, rng)
     evidence = log_mean(ratios, weights)
