@@ -10,6 +10,7 @@ from pathlib import Path
 import ranef as rf
 
 folder = Path(sys.argv[1] if len(sys.argv) > 1 else ".")
+folder.mkdir(parents=True, exist_ok=True)
 show = sys.stderr.isatty()
 
 # 1. Reaction times: do subjects differ in how fast they tire, and does that go with their start?

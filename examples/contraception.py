@@ -10,6 +10,7 @@ from pathlib import Path
 import ranef as rf
 
 folder = Path(sys.argv[1] if len(sys.argv) > 1 else ".")
+folder.mkdir(parents=True, exist_ok=True)
 
 # Use of contraception by 1,934 women in 60 districts of Bangladesh (1988-89 Fertility Survey)
 survey = rf.load_dataset("Contraception")

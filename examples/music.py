@@ -13,6 +13,7 @@ import pandas as pd
 import ranef as rf
 
 folder = Path(sys.argv[1] if len(sys.argv) > 1 else ".")
+folder.mkdir(parents=True, exist_ok=True)
 
 # 1. Thirty-seven musicians note how anxious they are before each of some performances.
 rng = np.random.default_rng(961)

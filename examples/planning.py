@@ -11,6 +11,7 @@ import pandas as pd
 import ranef as rf
 
 folder = Path(sys.argv[1] if len(sys.argv) > 1 else ".")
+folder.mkdir(parents=True, exist_ok=True)
 formula = "Reaction ~ Days + (Days | Subject)"
 
 # 1. Nothing is measured yet: the rows of the study, and all parameters as they might be.

@@ -13,6 +13,7 @@ import ranef as rf
 from ranef.priors import Constant, Exponential, Flat, HalfNormal, HalfStudentT
 
 folder = Path(sys.argv[1] if len(sys.argv) > 1 else ".")
+folder.mkdir(parents=True, exist_ok=True)
 
 # 1. Yields of six batches, made up so that batches differ less than chance would have them.
 yields = rf.load_dataset("Dyestuff2")

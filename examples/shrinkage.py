@@ -15,6 +15,7 @@ import ranef as rf
 from ranef.priors import Constant, Flat
 
 folder = Path(sys.argv[1] if len(sys.argv) > 1 else ".")
+folder.mkdir(parents=True, exist_ok=True)
 rng = np.random.default_rng(1)
 sizes = np.sort(np.r_[[2, 2, 2, 3, 3, 30], rng.integers(2, 15, 34)])
 codes = np.repeat(np.arange(40), sizes)

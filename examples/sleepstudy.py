@@ -10,6 +10,7 @@ from pathlib import Path
 import ranef as rf
 
 folder = Path(sys.argv[1] if len(sys.argv) > 1 else ".")
+folder.mkdir(parents=True, exist_ok=True)
 
 # Reaction times (ms) of 18 subjects over ten days with three hours of sleep (Belenky et al. 2003)
 sleep = rf.load_dataset("sleepstudy")

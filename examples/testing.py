@@ -13,6 +13,7 @@ from scipy import stats
 import ranef as rf
 
 folder = Path(sys.argv[1] if len(sys.argv) > 1 else ".")
+folder.mkdir(parents=True, exist_ok=True)
 pastes = rf.load_dataset("Pastes")
 small = rf.fit("strength ~ 1 + (1 | sample)", pastes, "ml")
 large = rf.fit("strength ~ 1 + (1 | batch) + (1 | sample)", pastes, "ml")

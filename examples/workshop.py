@@ -10,6 +10,7 @@ from pathlib import Path
 import ranef as rf
 
 folder = Path(sys.argv[1] if len(sys.argv) > 1 else ".")
+folder.mkdir(parents=True, exist_ok=True)
 
 # What is printed: the REML criterion, or for a binary response the deviance.
 printed = {
