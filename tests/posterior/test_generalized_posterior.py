@@ -17,6 +17,7 @@ from ranef.errors import FitError
 from ranef.formula.terms import read_formula
 from ranef.likelihood.generalized import maximum
 from ranef.likelihood.generalized.glmm import prepare, users_likelihood
+from ranef.likelihood.linear.optimum.starts import starts_from
 from ranef.posterior import laplace, mode
 from ranef.posterior.generalized_posterior import joint_of
 from ranef.priors.assignment import resolve
@@ -352,7 +353,7 @@ def test_the_mode_is_where_its_gradient_vanishes():
     found = mode.estimate_jointly(joint)
     assert found.convergence.ok
     penalty = mode._Joint(joint)
-    again = mode._best(penalty, np.array([0.3, 0.1, 0.2]), few=False)
+    again = mode._best(penalty, np.array([0.3, 0.1, 0.2]), starts_from, few=False)
     assert again.value == pytest.approx(found.objective, abs=1e-7)
     assert found.objective > -2 * found.loglik - 100
 
