@@ -361,14 +361,3 @@ def test_the_mode_of_large_counts_has_the_errors_of_the_likelihood(size, family,
     found, likelihood = model.fit("map"), model.fit("ml")
     assert found.converged
     np.testing.assert_allclose(found.se(), likelihood.se(), rtol=0.03)
-
-
-@pytest.mark.parametrize("noise", [1e-12, 1e-9])
-def test_a_response_that_effects_fit_nearly_exactly_has_no_mode(noise):
-    rng = np.random.default_rng(1)
-    g, h, (x, z) = rng.integers(6, size=120), rng.integers(5, size=120), rng.normal(size=(2, 120))
-    a, b, c = rng.normal(size=6), rng.normal(size=6), rng.normal(size=5)
-    y = x + a[g] + b[g] * x + c[h] * z + noise * rng.normal(size=120)
-    data = {"y": y, "x": x, "z": z, "g": g, "h": h}
-    with pytest.raises(rf.DataError, match="fits the response `y` nearly exactly"):
-        rf.fit("y ~ x + (x || g) + (0 + z | h)", data, "map")

@@ -44,14 +44,7 @@ from ranef.likelihood.linear.optimum.starts import (
     starts_beside,
     starts_from,
 )
-from ranef.likelihood.linear.reml import (
-    Report,
-    Solution,
-    at_optimum,
-    ended,
-    on_users_scale,
-    telling,
-)
+from ranef.likelihood.linear.reml import Report, Solution, at_optimum, on_users_scale, telling
 from ranef.numerics.finite_differences import forward_hessian, standardised_hessian
 from ranef.numerics.matrices import threads_for
 from ranef.numerics.minima.newton import newton
@@ -375,8 +368,7 @@ class _Marginal(_Penalty):
             sigma=sigma,
             loglik=density.value,
         )
-        trace, how = map(self.of_structures, optimum.trace), ended(optimum, target.cross, sigma)
-        found = replace(optimum, trace=tuple(trace), convergence=how)
+        found = replace(optimum, trace=tuple(map(self.of_structures, optimum.trace)))
         return at_optimum(target.cross, found, factorized, solution)
 
 

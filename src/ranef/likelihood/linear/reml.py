@@ -108,21 +108,21 @@ def estimate(
             factorized = blocked_cholesky.factorize(cross, factors(optimum.x, covariances))
             blocked_cholesky.inner_inverse(factorized, overwrite=True)
         solution = _solution(factorized, sigma, reml=reml)
-        how = ended(optimum, cross, solution.sigma)
-        optimum = replace(optimum, value=-2 * solution.loglik, convergence=how)
+        ended = _ended(optimum, cross, solution.sigma)
+        optimum = replace(optimum, value=-2 * solution.loglik, convergence=ended)
         found = at_optimum(cross, optimum, factorized, solution, inverted=True)
         return replace(found, n_known=int(sigma is not None))
 
 
-def ended(optimum: Optimum, cross: CrossProducts, sigma: float) -> Convergence:
+def _ended(optimum: Optimum, cross: CrossProducts, sigma: float) -> Convergence:
     """Say how a search ended, given the rounding of the criterion by that of y'y in r^2."""
-    how, rounding = optimum.convergence, np.finfo(np.float64).eps * cross.fixed[-1, -1] / sigma**2
-    if how is Convergence.EXACT:
-        return how
+    ended, rounding = optimum.convergence, np.finfo(np.float64).eps * cross.fixed[-1, -1] / sigma**2
+    if ended is Convergence.EXACT:
+        return ended
     if not rounding < MAX_ROUNDING:
         return Convergence.ROUNDED
     is_enough = optimum.decrement <= rounding <= LITTLE_ROUNDING
-    return Convergence.CONVERGED if is_enough and not how.ok else how
+    return Convergence.CONVERGED if is_enough and not ended.ok else ended
 
 
 def minimum(
