@@ -440,11 +440,12 @@ def test_what_does_not_matter_is_no_change(tmp_path, counted, capsys):
     assert not capsys.readouterr().out
 
 
-def test_other_functions_are_a_change(tmp_path, counted):
+@pytest.mark.parametrize("formula", ["y ~ f1(x) + (1 | g)", "y ~ x + offset(f1(z)) + (1 | g)"])
+def test_other_functions_are_a_change(formula, tmp_path, counted):
     path = tmp_path / "fit.zip"
     for factor, made in ((2, 1), (2, 1), (3, 2)):
         functions = {"f1": lambda x, factor=factor: x * factor}
-        rf.fit("y ~ f1(x) + (1 | g)", BASE, functions=functions, file=path)
+        rf.fit(formula, BASE, functions=functions, file=path)
         assert len(counted) == made
 
 
@@ -458,14 +459,6 @@ def test_a_function_that_turns_a_scale_round_is_a_change(formula, tmp_path, coun
     for function in (lambda x: x * 1.0, lambda x: 1.0 - x):  # of one mean and mean square
         rf.fit(formula, data, functions={"f1": function}, file=path)
     assert len(counted) == 2
-
-
-def test_a_function_of_the_offset_that_changes_is_a_change(tmp_path, counted):
-    path = tmp_path / "fit.zip"
-    for factor, made in ((2, 1), (2, 1), (3, 2)):
-        functions = {"f1": lambda x, factor=factor: x * factor}
-        rf.fit("y ~ x + offset(f1(z)) + (1 | g)", BASE, functions=functions, file=path)
-        assert len(counted) == made
 
 
 def test_a_file_that_is_none_of_ours_is_not_replaced(tmp_path):

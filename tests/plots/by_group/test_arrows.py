@@ -107,6 +107,16 @@ def test_a_few_populations_have_regions_of_their_own():
     ]
 
 
+def test_a_region_in_a_cloud_of_points_has_no_name():
+    rng = np.random.default_rng(1)
+    table = groups(np.zeros(600)).assign(model=rng.normal(size=1200), own=rng.normal(size=1200))
+    axes = shrinkage(table, covariance=np.eye(2))
+    assert len(contours(axes)) == 2
+    assert "50 %" not in [text.get_text() for text in axes.texts]
+    few = shrinkage(groups(np.zeros(6)), covariance=np.eye(2))
+    assert {"50 %", "95 %"} <= {text.get_text() for text in few.texts}
+
+
 def test_many_populations_have_marks_and_no_regions():
     axes = shrinkage(groups(np.arange(12.0)), covariance=np.eye(2))
     assert len(diamonds(axes)) == 12

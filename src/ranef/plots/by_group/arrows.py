@@ -12,7 +12,7 @@ from scipy.special import ndtri
 
 from ranef._typing import Array, Axes, Flags, Style
 from ranef.plots import canvas
-from ranef.plots.by_group.name_places import Room, at_ends, settle, text_size, write_names
+from ranef.plots.by_group.name_places import NO_ROOM, Room, at_ends, settle, text_size, write_names
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -208,7 +208,11 @@ def _name_contour(room: Room, contour: Array, prob: float) -> None:
     )  # fmt: skip
     size, points = text_size(text), room.points(contour)
     below = (points[:, 1] - points[:, 1].min()) / 100.0  # the lowest, all else the same
-    best = int(np.argmin(room.costs(points, size + 1.0) + below))
+    costs = room.costs(points, size + 1.0) + below
+    best = int(np.argmin(costs))
+    if costs[best] >= NO_ROOM:
+        text.remove()
+        return
     text.xy = tuple(contour[best])
     text.set_position(tuple(contour[best]))
     room.take(points[best], size + 1.0)

@@ -17,6 +17,7 @@ DISTANCES = (3.0, 7.0, 13.0, 21.0, 31.0, 43.0, 57.0)  # from the mark to the tex
 LINE_FROM = 10.0  # points; a name that is farther away has a line to its mark
 MARGIN = np.array([3.0, 1.0])  # points beside and above a text
 COSTS = {"mark": 1e4, "text": 1e4, "outside": 1e5, "line": 40.0}
+NO_ROOM = min(COSTS["mark"], COSTS["text"])  # a cost from which something is covered
 
 
 class Room:
@@ -128,7 +129,7 @@ def write_names(
         liking = (steps + 3.0 * wanted).ravel()
         costs = room.costs(anchor + offsets, size) + liking
         best = int(np.argmin(costs))
-        if costs[best] >= min(COSTS["mark"], COSTS["text"]) and not force:
+        if costs[best] >= NO_ROOM and not force:
             text.remove()
             left.append(name)
             continue
