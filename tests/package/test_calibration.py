@@ -11,10 +11,10 @@ import pandas as pd
 import pytest
 from calibration import (
     STRUCTURES,
-    Simulation,
     calibrate,
     holm,
     judge,
+    levels_mixed_up,
     p_value,
     quantities,
     simulate,
@@ -138,12 +138,6 @@ def check(found):
 
 def test_posteriors_are_calibrated():
     check({name: calibrate(STRUCTURES[name], n, seed=7) for name, n in SMALL.items()})
-
-
-def levels_mixed_up(simulation):
-    own = simulation.parameters
-    mixed = {name: np.roll(b, 1, axis=1) for name, b in own.items() if name.startswith("b_")}
-    return Simulation(own | mixed, simulation.y)
 
 
 def test_effects_of_other_levels_are_found():

@@ -98,6 +98,24 @@ class Structure:
         """Return the model of a response as the fit takes it."""
         return self._model(y, self.assumed)
 
+    def posterior(self, y, seed):
+        """Return draws of all quantities, and what makes their densities.
+
+        None where the fit does not vouch for itself.
+        """
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", rf.errors.ConvergenceWarning)
+            warnings.simplefilter("ignore", rf.errors.DataWarning)
+            try:
+                model = self.model(y)
+                fit = model.fit(self.method, **{"seed": seed, **self.options})
+            except rf.errors.RanefError:
+                return None
+        if not fit.converged:
+            return None
+        drawn = quantities(model, drawn_parameters(fit, self.thin), y)
+        return drawn, _curves(fit, drawn) if self.method == "quadrature" else {}
+
     def _model(self, y, assumed):
         frame = self.data().assign(y=np.asarray(y))
         of = partial(rf.Model, self.formula, family=self.family, weights=self.weights)
@@ -302,22 +320,12 @@ def pit(structure, simulation, seed):
         "density of <name>".
     """
     truth = quantities(structure.truth, simulation.parameters, simulation.y)
-    unknown = dict.fromkeys(truth, np.nan)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", rf.errors.ConvergenceWarning)
-        warnings.simplefilter("ignore", rf.errors.DataWarning)
-        options = {"seed": seed, **structure.options}
-        try:
-            model = structure.model(simulation.y)
-            fit = model.fit(structure.method, **options)
-        except rf.errors.RanefError:
-            return unknown
-    if not fit.converged:
-        return unknown
+    posterior = structure.posterior(simulation.y, seed)
+    if posterior is None:
+        return dict.fromkeys(truth, np.nan)
+    drawn, curves = posterior
     rng = np.random.default_rng(seed)
-    drawn = quantities(model, drawn_parameters(fit, structure.thin), simulation.y)
     found = {name: _rank(drawn[name], value[0], rng) for name, value in truth.items()}
-    curves = _curves(fit, truth) if structure.method == "quadrature" else {}
     for name in rng.permutation(list(curves))[: structure.curves]:
         found[f"density of {name}"] = float(curves[name]().cdf(truth[name][0]))
     return found
@@ -449,6 +457,13 @@ def calibrate(structure, n, seed, *, workers=1, flaw=None):
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, context, threadpool_limits, (1,)) as pool:
         return pd.DataFrame(list(pool.map(once, seeds, chunksize=5)))
+
+
+def levels_mixed_up(simulation):
+    """Return a simulation whose effects are those of other levels: a flaw."""
+    own = simulation.parameters
+    mixed = {name: np.roll(b, 1, axis=1) for name, b in own.items() if name.startswith("b_")}
+    return Simulation(own | mixed, simulation.y)
 
 
 def _once(structure, flaw, seed):
