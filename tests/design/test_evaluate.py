@@ -410,3 +410,16 @@ def test_a_factor_is_coded_once(monkeypatch):
     frame = pd.DataFrame({"y": [1.0, 3.0, 2.0, 5.0], "f": list("abab"), "g": list("aabb")})
     build_design(read_formula("y ~ f + (1 | f:g) + (1 | g)"), frame)
     assert labels == ["f", "g"]
+
+
+def test_the_values_of_a_predictor_are_computed_once():
+    calls = []
+
+    def own(x):
+        calls.append(len(x))
+        return x + 1.0
+
+    frame = pd.DataFrame({"y": [1.0, 2, 4, 3, 5, 7], "x": np.arange(6.0), "g": list("aabbcc")})
+    formula = read_formula("y ~ own(x) + (own(x) | g)", {"own": own})
+    build_design(formula, frame, functions={"own": own})
+    assert calls == [6]

@@ -83,12 +83,9 @@ class CompleteRows:
 
     def frame(self, **names: str | None) -> pd.DataFrame:
         """Return the columns, with weights and offset added under new names."""
-        frame = self.columns.copy()
         arrays = {"weights": self.weights, "offset": self.offset}
-        for array, name in names.items():
-            if name and name not in frame:
-                frame[name] = arrays[array]
-        return frame
+        missing = {k: v for k, v in names.items() if v and v not in self.columns}
+        return self.columns.assign(**{name: arrays[array] for array, name in missing.items()})
 
 
 def open_frame(data: object) -> Source:
@@ -122,7 +119,8 @@ def open_frame(data: object) -> Source:
 def _taken(frame: pd.DataFrame, names: list[str], used: list[str]) -> pd.DataFrame:
     """Return a copy of some columns of a pandas frame, by their names as text."""
     taken = frame.take([names.index(name) for name in used], axis=1)
-    taken.columns = pd.Index(used)
+    if list(taken.columns) != used:
+        taken.columns = pd.Index(used)
     return taken
 
 
@@ -461,11 +459,11 @@ def _doubt(label: str, levels: pd.Index[Any], unseen: tuple[object, ...]) -> str
 def _distinct(series: pd.Series[Any]) -> tuple[Codes, pd.Index[Any]]:
     """Return the level of each row, and the levels that occur, in category order or sorted."""
     if isinstance(series.dtype, pd.CategoricalDtype):
-        codes = np.asarray(series.cat.codes, dtype=np.int64)
+        codes, categories = series.array.codes.astype(np.int64), series.array.categories
         used = np.flatnonzero(np.bincount(codes + 1)[1:])
-        places = np.full(len(series.cat.categories) + 1, -1)  # the last is of missing values
+        places = np.full(len(categories) + 1, -1)  # the last is of missing values
         places[used] = np.arange(len(used))
-        return places[codes], series.cat.categories[used]
+        return places[codes], categories[used]
     codes, labels = pd.factorize(series)
     values = np.asarray(labels)
     if values.dtype.kind == "f" and _are_whole(values):

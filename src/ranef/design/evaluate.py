@@ -88,6 +88,7 @@ class Interpreter:
     _factors: dict[str, Categorical] = field(
         init=False, default_factory=dict, repr=False, compare=False
     )  # of this frame alone: not of another one that takes its place
+    _values: dict[Node, Value] = field(init=False, default_factory=dict, repr=False, compare=False)
 
     @property
     def rows(self) -> pd.Index[Any] | Codes:
@@ -100,10 +101,17 @@ class Interpreter:
     def value(self, node: Node) -> Value:
         """Return the values of a factor of a term: numbers, truth values or a categorical.
 
+        They are computed once, as a predictor of the fixed effects may have random ones too.
+
         Returns
         -------
         ndarray of shape (n,) or (n, k), or Categorical
         """
+        if node not in self._values:
+            self._values[node] = self._value_of(node)
+        return self._values[node]
+
+    def _value_of(self, node: Node) -> Value:
         values = self.evaluate(node)
         if isinstance(values, Categorical):
             return values
