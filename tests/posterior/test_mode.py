@@ -6,7 +6,7 @@ import large_counts
 import numpy as np
 import pandas as pd
 import pytest
-from designs import STRUCTURES, random_frame
+from designs import STRUCTURES, between_and_within, random_frame
 from scipy import optimize, stats
 
 import ranef as rf
@@ -68,6 +68,13 @@ def test_flat_priors_make_reml_on_the_dyestuffs(formula, data):
     np.testing.assert_allclose(mode.theta, expected.theta, atol=1e-5)
     np.testing.assert_allclose(mode.se(), expected.se(), rtol=1e-5)
     assert mode.is_singular == expected.is_singular == (data == "Dyestuff2")
+
+
+def test_of_two_optima_the_mode_is_at_that_of_reml():
+    model = rf.Model("y ~ x + (1 | f) + (1 | g)", between_and_within(30, 3), priors="flat")
+    found, expected = model.fit("map"), model.fit()
+    assert found.objective == pytest.approx(expected.objective, abs=1e-6)
+    assert found.fixef()["x"] == pytest.approx(3.5, abs=0.3)
 
 
 # ---------------------------------------------------------- against the same density, dense

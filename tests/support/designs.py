@@ -96,6 +96,17 @@ class Dense:
     r2: float
 
 
+def between_and_within(ratio: float, slope: float, n: int = 200) -> pd.DataFrame:
+    """Return rows whose slope of x is 0.5 between levels of f, and greater by `slope` within."""
+    rng = np.random.default_rng(1)
+    f, g, within = rng.integers(0, 20, n), rng.integers(0, 10, n), rng.normal(size=n)
+    means = ratio * rng.normal(size=20)
+    within -= (np.bincount(f, within) / np.bincount(f))[f]
+    effects = rng.normal(size=20)[f] + rng.normal(size=10)[g]
+    y = 1 + 0.5 * means[f] + (0.5 + slope) * within + effects + rng.normal(size=n)
+    return pd.DataFrame({"y": y, "x": means[f] + within, "f": f, "g": g})
+
+
 def dense(design: Design, cross: CrossProducts, Lambdas: list[NDArray[np.float64]]) -> Dense:
     """Compute everything from the n x n covariance matrix V / sigma^2 of y."""
     X, y, n, p = design.rows.X, design.rows.y - design.rows.offset, *design.rows.X.shape

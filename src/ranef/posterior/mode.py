@@ -41,6 +41,7 @@ from ranef.likelihood.linear.optimum.starts import (
     FEW_ROWS,
     all_starts,
     moment_start,
+    no_pooling_starts,
     starts_beside,
     starts_from,
 )
@@ -52,7 +53,7 @@ from ranef.numerics.minimize import Optimum, Step, best_of
 from ranef.posterior.generalized_posterior import GeneralizedPosterior
 from ranef.posterior.linear_posterior import LinearPosterior, Marginal, marginal
 from ranef.posterior.log_posterior import LogPosterior
-from ranef.posterior.transforms import MIN_VALUE
+from ranef.posterior.transforms import MIN_VALUE, coordinate_of
 
 
 def posterior_mode(target: LinearPosterior, report: Report | None = None) -> Estimate:
@@ -298,11 +299,17 @@ class _Marginal(_Penalty):
 
     def minimum(self, starts: Sequence[Array], theta: Array) -> Optimum:  # noqa: ARG002
         tell = self.telling(self.target.cross.bases)
-        few, lead = self.target.cross.n <= FEW_ROWS, self.lead
+        cross, lead, space = self.target.cross, self.lead, self.target.space
 
-        def beside(x: Array) -> list[Array]:
-            thetas = starts_beside(x[lead:], self.covariances, few=few)
-            return [np.append(x[:lead], theta) for theta in thetas]
+        def beside(best: Optimum) -> list[Array]:
+            found, given = best.x[lead:], best.x[:lead]
+            thetas = starts_beside(found, self.covariances, few=cross.n <= FEW_ROWS)
+            starts = [np.append(given, x) for x in thetas]
+            for x, sigma in no_pooling_starts(cross, self.covariances):
+                moved = coordinate_of(space.coordinates[lead - 1], sigma) if lead else 0.0
+                start = np.append(np.where(space.free[:lead] == space.n_given, moved, given), x)
+                starts += [start] if self(start)[0] < best.value else []
+            return starts
 
         return newton(self.curved, starts, simplify=self.simplify, report=tell, beside=beside)
 

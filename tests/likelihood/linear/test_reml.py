@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from designs import STRUCTURES, dense, random_frame
+from designs import STRUCTURES, between_and_within, dense, random_frame
 
 import ranef as rf
 from ranef.covariances.covariance import factors
@@ -310,6 +310,19 @@ def test_beside_a_singular_optimum_of_two_hundred_rows_a_lower_one_is_found(seed
     found = model.fit("ml"), flat.fit("map")
     assert found[0].objective < model.criterion(theta, "ml")
     assert found[1].theta == pytest.approx(model.fit().theta, abs=1e-4)
+
+
+@pytest.mark.parametrize("method", ["reml", "ml"])
+@pytest.mark.parametrize(("ratio", "slope"), [(10, 3), (30, 3), (100, 3), (1000, 4), (1e4, 5)])
+def test_of_slopes_between_and_within_levels_the_likelier_is_found(ratio, slope, method):
+    """A predictor's means by level differ more than its values do within; see Simpson's paradox."""
+    model = rf.Model("y ~ x + (1 | f) + (1 | g)", between_and_within(ratio, slope))
+    cross, fit = model.engine.data.cross, model.fit(method)
+    assert fit.converged
+    assert fit.fixef()["x"] == pytest.approx(slope + 0.5, abs=0.5)
+    within = [slope * ratio * np.ones((1, 1)), np.ones((1, 1))]
+    expected = dense(model.design, cross, within)
+    assert fit.objective < (expected.reml if method == "reml" else expected.deviance)
 
 
 def moved(data):

@@ -271,9 +271,9 @@ def tilted_wells(x):
 def test_a_lower_minimum_beside_the_one_found():
     asked = []
 
-    def beside(x):
-        asked.append(x)
-        return [-x]
+    def beside(best):
+        asked.append(best.x)
+        return [-best.x]
 
     right = newton(tilted_wells, [np.array([1.5])])
     left = newton(tilted_wells, [np.array([1.5])], beside=beside)

@@ -223,7 +223,7 @@ class _Fit:
         least = MAX_PENALISED_SHARE * self.cross.fixed[-1, -1]
         if self.cross.q_rest > MAX_DIRECT and self.surely_leaves(least, LARGE_SDS[1]):
             return False
-        if _penalised(self.factorized(LARGE_SDS[1]))[0] > least:
+        if penalised(self.factorized(LARGE_SDS[1]))[0] > least:
             return False
         if self.fits_any:
             return not reml and self.ranks[0] < self.cross.n
@@ -237,7 +237,7 @@ class _Fit:
         """
         design = self.design
         if design.sufficient.is_paired:
-            some, less = (_penalised(self.factorized(sd))[0] for sd in LARGE_SDS)
+            some, less = (penalised(self.factorized(sd))[0] for sd in LARGE_SDS)
             return less < SHRUNK * some
         for _ in range(REFINEMENTS):
             design = design.with_rows(y=self._residuals(design), offset=np.zeros(design.n_obs))
@@ -248,7 +248,7 @@ class _Fit:
         """Return what a penalised fit leaves of every row."""
         cross = cross_products(design)
         factorized = self.factorized(LARGE_SDS[1], cross)
-        gamma = _penalised(factorized)[1]
+        gamma = penalised(factorized)[1]
         beta = cross.beta_ols + np.linalg.solve(cross.R, gamma)
         y = design.sufficient.y - design.sufficient.offset - design.sufficient.X @ beta
         effects = blocked_cholesky.modes(factorized, gamma)
@@ -257,7 +257,7 @@ class _Fit:
         return y
 
 
-def _penalised(factorized: Factorized) -> tuple[float, Array]:
+def penalised(factorized: Factorized) -> tuple[float, Array]:
     """Return the penalised residual sum of squares, and the fixed effects in the basis.
 
     Directions that random effects take over as a whole, as the mean of a few levels with very many

@@ -41,6 +41,7 @@ from ranef.likelihood.linear.optimum.starts import (
     FEW_ROWS,
     all_starts,
     moment_start,
+    no_pooling_starts,
     starts_beside,
 )
 from ranef.numerics.matrices import threads_for
@@ -134,14 +135,19 @@ def minimum(
 ) -> Optimum:
     """Minimise a criterion from some starts, theta in the basis, and beside the lowest minimum."""
     cross = objective.cross
-    few = cross.n <= FEW_ROWS
+
+    def others(best: Optimum) -> list[Array]:
+        starts = starts_beside(best.x, cross.covariances, few=cross.n <= FEW_ROWS)
+        unpooled = no_pooling_starts(cross, cross.covariances)
+        return starts + [x for x, _ in unpooled if objective(x)[0] < best.value]
+
     return newton(
         objective,
         starts,
         simplify=lambda x: simplest(x, cross.covariances),
         report=telling(cross.bases, cross.covariances, report),
         propose=objective.proposed if objective.is_costly else None,
-        beside=(lambda x: starts_beside(x, cross.covariances, few=few)) if beside else None,
+        beside=others if beside else None,
     )
 
 

@@ -186,7 +186,7 @@ def newton(
     simplify: Callable[[Array], Array] | None = None,
     report: Callable[[Step], None] | None = None,
     propose: Callable[[Array], Array] | None = None,
-    beside: Callable[[Array], Sequence[Array]] | None = None,
+    beside: Callable[[Optimum], Sequence[Array]] | None = None,
 ) -> Optimum:
     """Minimise a smooth function from each of several starts, and return the lowest optimum.
 
@@ -224,7 +224,7 @@ def newton(
     with counted(EVALUATING, objective) as called:
         search = _Search(called, simpler, tell, [], propose)
         best = lowest(_optima(search, starts))
-        return best if beside is None else lowest([best, *_optima(search, beside(best.x))])
+        return best if beside is None else lowest([best, *_optima(search, beside(best))])
 
 
 def _optima(first: _Search, starts: Sequence[Array]) -> Iterator[Optimum]:

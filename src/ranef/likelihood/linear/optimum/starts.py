@@ -17,13 +17,16 @@ import numpy as np
 
 from ranef._typing import Array
 from ranef.covariances.covariance import NEARLY_ZERO_SD, Covariance, factors, theta_of
+from ranef.likelihood.linear import blocked_cholesky
 from ranef.likelihood.linear.crossproducts import CrossProducts, residual_sums
+from ranef.likelihood.linear.exact_fit import penalised
 from ranef.likelihood.linear.expected_information import InnerProducts, inner_products
 from ranef.numerics.matrices import spans
 
 FEW_ROWS = 100  # up to which several starts are tried
 SIZES_OF_OTHER_STARTS = (1.0, 3.0)  # relative sds
 GREAT_SIZE = 30.0  # a relative sd of a start
+ENDLESS_SIZE = 1e5  # a relative sd with which next to nothing is pooled
 SHARE_OF_ITS_OWN = 0.1  # of the sd of a coefficient of a start that varies with the others
 VARIANCES = (0.01, 1e4)  # relative: the least and the greatest of a start by moments
 MIN_UNEXPLAINED = 1e-2  # of the residual variance, that is left to sigma
@@ -52,12 +55,39 @@ def moment_start(cross: CrossProducts, products: InnerProducts | None = None) ->
     variance = max(
         variance, MIN_UNEXPLAINED * cross.fixed[-1, -1] / max(cross.n - cross.p, 1), TINY
     )
-    roots = []
-    for units, span in zip(products.units, spans(map(len, products.units)), strict=True):
-        relative = np.tensordot(elements[span], units, axes=1) / variance
-        values, vectors = np.linalg.eigh(relative)
-        roots.append(vectors * np.sqrt(np.clip(values, *VARIANCES)))
-    return theta_of(roots, cross.covariances)
+    pairs = zip(products.units, spans(map(len, products.units)), strict=True)
+    relative = [np.tensordot(elements[span], units, axes=1) / variance for units, span in pairs]
+    return theta_of([_root(C, *VARIANCES) for C in relative], cross.covariances)
+
+
+def _root(covariance: Array, least: float, greatest: float) -> Array:
+    """Return a root of a covariance, its variances being kept between bounds."""
+    values, vectors = np.linalg.eigh(covariance)
+    return np.asarray(vectors * np.sqrt(np.clip(values, least, greatest)))
+
+
+def no_pooling_starts(
+    cross: CrossProducts, covariances: Sequence[Covariance]
+) -> list[tuple[Array, float]]:
+    """Return theta in the basis, and sigma, by effects without pooling, if rows are enough.
+
+    The fixed effects are then those within levels. Where they differ from those between levels, as
+    in Simpson's paradox, there can be an optimum for each: one takes what differs between levels
+    for random effects, the other what differs within levels for residuals.
+    """
+    left = cross.n - cross.p - sum(cross.sizes)
+    if left <= 0 or not covariances:
+        return []
+    try:
+        factorized = blocked_cholesky.factorize(
+            cross, [ENDLESS_SIZE * np.eye(c.k) for c in covariances]
+        )
+    except np.linalg.LinAlgError:
+        return []
+    r2, gamma = penalised(factorized)
+    effects, variance = blocked_cholesky.modes(factorized, gamma), max(r2 / left, TINY)
+    roots = [_root(b.T @ b / (len(b) * variance), VARIANCES[0], np.inf) for b in effects]
+    return [(theta_of(roots, covariances), np.sqrt(variance))]
 
 
 def starts_from(start: Array, covariances: Sequence[Covariance], *, several: bool) -> list[Array]:
