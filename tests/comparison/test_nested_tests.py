@@ -79,3 +79,17 @@ def test_studies_have_the_mixture_of_a_known_sigma():
     ]:
         with pytest.raises(rf.FitError, match=reason):
             rf.anova(common, random, test=test)
+
+
+def test_a_known_sigma_is_no_effect_to_be_tested():
+    data = rf.load_dataset("sleepstudy")
+    small, large = "Reaction ~ Days + (1 | Subject)", "Reaction ~ Days + (Days | Subject)"
+    known = [{"sigma": rf.priors.Constant(sigma)} for sigma in (25.0, 30.0)]
+    one = rf.fit(large, data, "ml", priors=known[0])
+    for formula in (small, large):
+        with pytest.raises(rf.FitError, match=r"sigma is estimated in .* and known, 25, in"):
+            rf.anova(rf.fit(formula, data, "ml"), one)
+        with pytest.raises(rf.FitError, match=r"sigma is known, 30, in .* and known, 25, in"):
+            rf.anova(rf.fit(formula, data, "ml", priors=known[1]), one)
+    both = rf.anova(rf.fit(small, data, "ml", priors=known[0]), one, test="chi2")
+    assert both.comparisons[0].df == 2

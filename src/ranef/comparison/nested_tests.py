@@ -142,8 +142,15 @@ def pair_of(small: PointFit, large: PointFit, number: int) -> Pair:
     Raises
     ------
     FitError
-        If the models are the same, or the larger one is not at its maximum.
+        If the models are the same, the larger one is not at its maximum, or one sigma is known.
     """
+    if (small.knows_sigma or large.knows_sigma) and small.sigma != large.sigma:
+        known = [f"known, {f.sigma:.4g}," if f.knows_sigma else "estimated" for f in (small, large)]
+        raise FitError(
+            f"sigma is {known[0]} in `{text_of(small)}` and {known[1]} in `{text_of(large)}`: "
+            "likelihood ratios here test fixed and random effects, with the same known sigma in "
+            "both, or with none. AIC compares the two: fit.aic."
+        )
     new_parameters = extra(small.design, large.design)
     if new_parameters.total == 0:
         message = (

@@ -302,7 +302,7 @@ class _Marginal(_Penalty):
         cross, lead, space = self.target.cross, self.lead, self.target.space
 
         def beside(best: Optimum) -> list[Array]:
-            found, given = best.x[lead:], best.x[:lead]
+            given, found = np.split(best.x, [lead])
             thetas = starts_beside(found, self.covariances, few=cross.n <= FEW_ROWS)
             starts = [np.append(given, x) for x in thetas]
             for x, sigma in no_pooling_starts(cross, self.covariances):
@@ -325,15 +325,9 @@ class _Marginal(_Penalty):
         information = self._information(factorized, density, values, theta)
         scores = blocked_cholesky.scores(factorized, density.slope, overwrite=True)
         slopes = [2 * G @ Lambda for G, Lambda in zip(scores, factorized.Lambdas, strict=True)]
-        return LikelihoodSlopes(
-            density.value,
-            np.append(density.d_given, density.d_sigma * values[g]),
-            [-slope / 2 for slope in slopes],
-            information
-            + linalg.block_diag(
-                np.zeros((g + 1, g + 1)), of_factors(slopes, scores, theta, self.covariances)
-            ),
-        )
+        information[g + 1 :, g + 1 :] += of_factors(slopes, scores, theta, self.covariances)
+        leading = np.append(density.d_given, density.d_sigma * values[g])
+        return LikelihoodSlopes(density.value, leading, [-s / 2 for s in slopes], information)
 
     def _information(
         self,
