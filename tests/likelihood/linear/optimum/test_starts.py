@@ -17,6 +17,7 @@ from ranef.likelihood.linear.optimum.starts import (
     far_starts,
     moment_start,
     multiple_of_identity,
+    no_pooling_starts,
     starts_beside,
     starts_from,
     with_one_more,
@@ -110,3 +111,21 @@ def test_starts_beside_a_singular_optimum_have_what_it_lacks():
     assert with_one_more(np.empty(0), ()) == []
     few, many = (starts_beside(one, covariances, few=few) for few in (True, False))
     assert len(few) == len(many) + 2
+
+
+def test_the_start_without_pooling_is_least_squares_of_all_levels():
+    frame = random_frame(np.random.default_rng(1), 60)
+    cross = cross_products(rf.Model("y ~ x + (1 | i)", frame).design)
+    [(theta, sigma)] = no_pooling_starts(cross, cross.covariances)
+    dummies = (frame["i"].to_numpy()[:, None] == np.arange(7)).astype(float)
+    columns = np.column_stack([dummies, frame["x"]])
+    estimates, rss, _, _ = np.linalg.lstsq(columns, frame["y"].to_numpy())
+    assert sigma**2 == pytest.approx(rss.item() / (60 - 2 - 7), rel=1e-6)
+    spread = np.mean((estimates[:7] - estimates[:7].mean()) ** 2)
+    assert users_factor(cross, theta).item() ** 2 == pytest.approx(spread / sigma**2, rel=1e-6)
+
+
+def test_without_rows_to_spare_there_is_no_start_without_pooling():
+    frame = pd.DataFrame({"y": np.arange(6.0) ** 2, "g": np.arange(6)})
+    cross = cross_products(rf.Model("y ~ 1 + (1 | g)", frame.iloc[[0, 1, 2, 3, 4, 5, 5]]).design)
+    assert no_pooling_starts(cross, cross.covariances) == []
