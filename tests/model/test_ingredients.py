@@ -155,12 +155,3 @@ def test_fits_of_lazy_data_travel_without_them(sleep):
         with pytest.raises(FitError, match="the lazy data of this model were left behind: give th"):
             sent.update(". ~ . - z")
         assert sent.update(data=twice).loglik == pytest.approx(fit.loglik, rel=1e-10)
-
-
-def test_a_refit_takes_over_what_does_not_depend_on_the_response(sleep):
-    fit = rf.fit(SLEEP, sleep, weights="w")
-    again = fit.refit(y := sleep["Reaction"] + 30 * sleep["z"])
-    assert again.asked.data.inner_products is fit.asked.data.inner_products
-    afresh = rf.fit(SLEEP, sleep.assign(Reaction=y), weights="w")
-    np.testing.assert_array_equal(again.estimate.theta, afresh.estimate.theta)
-    assert again.objective == afresh.objective

@@ -237,7 +237,7 @@ class Updates(ABC):
             identifiability.check_response(design, family)
         changed: Self = replace(
             engine,
-            data=self.data.with_response(design, family),
+            data=replace(self.data, design=design, family=family),
             priors=resolve(design, self.setting, family),
             ingredients=None if made_of is None else made_of.with_rows(design),
         )

@@ -88,13 +88,6 @@ class Data(WithoutCaches):
         """The estimable design in the basis of a generalised model."""
         return glmm.prepare(self.estimable, self.family)
 
-    def with_response(self, design: Design, family: Family) -> Data:
-        """Return the data with another response, and what is known whatever the response."""
-        other = replace(self, design=design, family=family)
-        known = {"inner_products", "flat_directions"} & vars(self).keys()
-        vars(other).update({name: getattr(self, name) for name in known})
-        return other
-
 
 @dataclass(frozen=True, eq=False, repr=False)
 class SharedEngine(WithoutCaches, Updates, Engine[Fit]):
