@@ -119,8 +119,7 @@ def open_frame(data: object) -> Source:
 def _taken(frame: pd.DataFrame, names: list[str], used: list[str]) -> pd.DataFrame:
     """Return a copy of some columns of a pandas frame, by their names as text."""
     taken = frame.take([names.index(name) for name in used], axis=1)
-    if list(taken.columns) != used:
-        taken.columns = pd.Index(used)
+    taken.columns = pd.Index(used)
     return taken
 
 

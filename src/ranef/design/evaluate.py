@@ -85,9 +85,10 @@ class Interpreter:
     memory: Memory
     functions: Functions
     counts: Codes | None = None
+    # what is known of this frame alone: not of another one that takes its place
     _factors: dict[str, Categorical] = field(
         init=False, default_factory=dict, repr=False, compare=False
-    )  # of this frame alone: not of another one that takes its place
+    )
     _values: dict[Node, Value] = field(init=False, default_factory=dict, repr=False, compare=False)
 
     @property

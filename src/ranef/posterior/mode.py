@@ -306,6 +306,7 @@ class _Marginal(_Penalty):
             thetas = starts_beside(found, self.covariances, few=cross.n <= FEW_ROWS)
             starts = [np.append(given, x) for x in thetas]
             for x, sigma in no_pooling_starts(cross, self.covariances):
+                # sigma is the last of what is given, where it is not known
                 moved = coordinate_of(space.coordinates[lead - 1], sigma) if lead else 0.0
                 start = np.append(np.where(space.free[:lead] == space.n_given, moved, given), x)
                 starts += [start] if self(start)[0] < best.value else []

@@ -313,7 +313,7 @@ def test_beside_a_singular_optimum_of_two_hundred_rows_a_lower_one_is_found(seed
 
 
 @pytest.mark.parametrize("method", ["reml", "ml"])
-@pytest.mark.parametrize(("ratio", "slope"), [(10, 3), (30, 3), (100, 3), (1000, 4), (1e4, 5)])
+@pytest.mark.parametrize(("ratio", "slope"), [(30, 3), (1000, 4), (1e4, 5)])
 def test_of_slopes_between_and_within_levels_the_likelier_is_found(ratio, slope, method):
     """A predictor's means by level differ more than its values do within; see Simpson's paradox."""
     model = rf.Model("y ~ x + (1 | f) + (1 | g)", between_and_within(ratio, slope))
