@@ -25,7 +25,8 @@ from point_estimates import report, seconds
 import ranef as rf
 from ranef.likelihood.linear.crossproducts import cross_products
 from ranef.posterior.linear_posterior import target_of
-from ranef.posterior.sampling import nuts
+from ranef.posterior.sampling import density_for_nutpie
+from ranef.posterior.sampling.density_arrays import pack
 
 FORMULA = "Reaction ~ Days + (Days | Subject)"
 
@@ -183,7 +184,7 @@ def rows() -> None:
         cross = cross_products(model.design)
         target = target_of(model.design, cross, range(cross.p), model.priors)
         read = time.perf_counter() - start
-        density, x = nuts.density(target), np.full(target.space.d, 0.1)
+        density, x = density_for_nutpie.density(pack(target)), np.full(target.space.d, 0.1)
 
         def thousand(density=density, x=x):
             for _ in range(1000):

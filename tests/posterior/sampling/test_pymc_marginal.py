@@ -13,7 +13,7 @@ from pymc_prior_cases import priors_in
 import ranef as rf
 from ranef.likelihood.linear.crossproducts import cross_products
 from ranef.posterior.linear_posterior import target_of
-from ranef.posterior.sampling import nuts, pymc_hierarchical
+from ranef.posterior.sampling import density_arrays, density_for_nutpie, pymc_hierarchical
 from ranef.posterior.sampling.pymc_marginal import marginal_model
 from ranef.priors.distributions import HalfNormal, Relative, StudentT, Uniform
 
@@ -116,7 +116,7 @@ def test_an_extended_model_samples_its_own_posterior(sampled):
     target, _, posterior = sampled
     axes = [np.linspace(3.1, 3.6, 150), np.linspace(2.5, 4.8, 150)]
     points = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 2)
-    density = nuts.density(target)
+    density = density_for_nutpie.density(density_arrays.pack(target))
     logp = np.array([density(point)[0] for point in points])
     logp -= 0.5 * (np.exp(points[:, 0]) - 28.0) ** 2
     share = np.exp(logp - logp.max()) / np.exp(logp - logp.max()).sum()

@@ -14,6 +14,8 @@ from typing import Any, cast
 
 import numba
 from numba.core.caching import FunctionCache
+from numba.core.ccallback import CFunc
+from numba.core.typing.templates import Signature
 
 
 def compiled[F: Callable[..., Any]](function: F, sources: Sequence[ModuleType]) -> F:
@@ -28,9 +30,27 @@ def compiled[F: Callable[..., Any]](function: F, sources: Sequence[ModuleType]) 
         All that it is compiled from, its own module included.
     """
     dispatcher = numba.njit(function, error_model="numpy", nogil=True)
-    with suppress(RuntimeError, OSError):  # no place to write to: it is compiled in every process
-        dispatcher._cache = _Kept(function, revision(sources))  # noqa: SLF001 -- as `cache=True` does
+    _keep(dispatcher, function, sources)
     return cast(F, dispatcher)
+
+
+def c_function(signature: Signature, sources: Sequence[ModuleType]) -> Callable[..., CFunc]:
+    """Compile a function that C calls by its address, or read it from where it was kept."""
+
+    def made(function: Callable[..., Any]) -> CFunc:
+        types = signature.args, signature.return_type
+        called = CFunc(function, types, locals={}, options={"error_model": "numpy"})
+        _keep(called, function, sources)
+        called.compile()
+        return called
+
+    return made
+
+
+def _keep(made: Any, function: Callable[..., Any], sources: Sequence[ModuleType]) -> None:
+    """Let Numba keep what is made of a function, as `cache=True` does."""
+    with suppress(RuntimeError, OSError):  # no place to write to: it is compiled in every process
+        made._cache = _Kept(function, revision(sources))  # noqa: SLF001
 
 
 def inner[F: Callable[..., Any]](function: F) -> F:

@@ -5,9 +5,7 @@ Nutpie is given a density to call; nothing is compiled for the model at hand.
 
 from __future__ import annotations
 
-import os
 import sys
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from importlib import import_module
@@ -27,7 +25,6 @@ type Density = Callable[[Array], tuple[float, Array]]
 
 _KNOWN = ("chain", "draw", "tuning")  # of what nutpie says of each draw
 MAX_STARTS = 20  # tried by a chain, each at half the distance: 2^-20 times the scale at the last
-MIN_THREADED_SECONDS = 5e-5  # of an evaluation; threads would wait longer than they save below
 
 
 def sample(
@@ -40,7 +37,6 @@ def sample(
     target : LinearPosterior
         The log posterior density.
     settings : Sampling
-        Where the density takes microseconds, chains run one after the other, which is faster.
     start, scale : ndarray, shape (d,)
         The chains start at independent normal points with this mean and standard deviation;
         nearer to `start` where the density is zero there.
@@ -55,22 +51,9 @@ def sample(
     if not target.space.d:
         return np.empty((chains, draws, 0)), _no_stats(chains, draws)
     nutpie = _imported()
-    from nutpie.compiled_pyfunc import from_pyfunc
-
     with threads_for(target.cross.q_rest):
-        logp = density(target)
-        model = from_pyfunc(
-            target.space.d,
-            make_logp_fn=lambda: logp,
-            make_expand_fn=lambda *_: _as_drawn,
-            expanded_dtypes=[np.dtype(np.float64)],
-            expanded_shapes=[(target.space.d,)],
-            expanded_names=["x"],
-            make_initial_point_fn=partial(_near, logp, start, scale),
-        )
-        cores = settings.cores or _processors()
-        cores = min(chains, cores) if _seconds(logp, start) > MIN_THREADED_SECONDS else 1
-        options = settings.of_nutpie() | {"cores": cores, "return_raw_trace": True}
+        model = _nutpie_model(target, start, scale)
+        options = settings.of_nutpie() | {"return_raw_trace": True}
         draws_of, statistics_of = nutpie.sample(model, **options).get_arrow_trace()
     return _arrays(draws_of, statistics_of, settings)
 
@@ -128,20 +111,25 @@ def numeric_statistics(tree: DataTree) -> Dataset:
     return statistics.drop_vars([n for n, values in statistics.items() if values.dtype == object])
 
 
-def density(target: LinearPosterior) -> Density:
-    """Return the fastest function for the log posterior density and its gradient."""
-    if not density_arrays.suits(target):
-        return target
-    from ranef.posterior.sampling import compiled_density
+def _nutpie_model(target: LinearPosterior, start: Array, scale: Array) -> Any:
+    """Return a model of nutpie with the fastest function for the density and its gradient."""
+    if density_arrays.suits(target):
+        from ranef.posterior.sampling import density_for_nutpie
 
-    posterior, model = compiled_density.posterior, density_arrays.pack(target)
-    counts, numbers, d = model.counts, model.numbers, model.d
+        packed = density_arrays.pack(target)
+        logp = density_for_nutpie.density(packed)
+        return density_for_nutpie.nutpie_model(packed, partial(_near, logp, start, scale))
+    from nutpie.compiled_pyfunc import from_pyfunc
 
-    def compiled(x: Array) -> tuple[float, Array]:
-        gradient = np.empty(d)
-        return posterior(x, counts, numbers, gradient), gradient
-
-    return compiled
+    return from_pyfunc(
+        target.space.d,
+        make_logp_fn=lambda: target,
+        make_expand_fn=lambda *_: _as_drawn,
+        expanded_dtypes=[np.dtype(np.float64)],
+        expanded_shapes=[(target.space.d,)],
+        expanded_names=["x"],
+        make_initial_point_fn=partial(_near, target, start, scale),
+    )
 
 
 def _as_drawn(x: Array) -> dict[str, Array]:
@@ -153,20 +141,6 @@ def _near(logp: Density, start: Array, scale: Array, seed: int) -> Array:
     step = scale * np.random.default_rng(seed).standard_normal(len(start))
     points = (start + 0.5**i * step for i in range(MAX_STARTS))
     return next((x for x in points if np.isfinite(logp(x)[0])), start)
-
-
-def _seconds(logp: Density, x: Array) -> float:
-    """Return the seconds of one evaluation once the function is compiled."""
-    logp(x)
-    begin, count = time.perf_counter(), 10
-    for _ in range(count):
-        logp(x)
-    return (time.perf_counter() - begin) / count
-
-
-def _processors() -> int:
-    available: Any = getattr(os, "process_cpu_count", os.cpu_count)  # the first from 3.13 on
-    return available() or 1
 
 
 def _no_stats(chains: int, draws: int) -> Dataset:
