@@ -102,7 +102,7 @@ def test_large_models_are_sampled_in_numpy(dyestuff, monkeypatch):
     settings = near(dyestuff) | QUIET | {"draws": 20, "tune": 50, "chains": 2}
     compiled, _ = sample(dyestuff, **settings)
     monkeypatch.setattr(density_arrays, "MAX_ELEMENTS", 0)
-    monkeypatch.setattr(density_for_nutpie, "posterior", None)
+    monkeypatch.setattr(density_for_nutpie, "nutpie_model", None)
     plain, _ = sample(dyestuff, **settings)
     assert plain.shape == (2, 20, 2)
     np.testing.assert_allclose(plain[:, 0], compiled[:, 0], atol=1.0)

@@ -52,7 +52,7 @@ def revision() -> int:
 evaluate = inner(transforms.evaluate)
 
 
-@kept
+@numba.njit(inline="always", error_model="numpy")  # into the C function of `density_for_nutpie`
 def posterior(x: Array, counts: Integers, numbers: Array, gradient: Array) -> float:
     """Return the log posterior density at x, shape (d,), and write its gradient.
 

@@ -5,6 +5,7 @@ Importing this module imports Numba.
 
 from __future__ import annotations
 
+import ctypes
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +14,7 @@ import numpy as np
 from numba import types
 from numba.np.numpy_support import carray
 
-from ranef._typing import Array
+from ranef._typing import Array, Integers
 from ranef.posterior.sampling import compiled_density
 from ranef.posterior.sampling.compilation import c_function
 from ranef.posterior.sampling.compiled_density import posterior
@@ -46,12 +47,22 @@ def c_copy(d: int, _n: int, x: Any, drawn: Any, _data: Any) -> int:
 
 def density(packed: Packed) -> Callable[[Array], tuple[float, Array]]:
     """Return the log posterior density with its gradient, as a function of Python."""
+    data, doubles = _data(packed), ctypes.POINTER(ctypes.c_double)
 
-    def compiled(x: Array) -> tuple[float, Array]:
-        gradient = np.empty(packed.d)
-        return posterior(x, packed.counts, packed.numbers, gradient), gradient
+    def called(x: Array) -> tuple[float, Array]:
+        gradient, value = np.empty(packed.d), np.empty(1)
+        pointers = (a.ctypes.data_as(doubles) for a in (x, gradient, value))
+        code = c_posterior.ctypes(packed.d, *pointers, data.ctypes.data)
+        return float(value[0] if code == 0 else -np.inf), gradient
 
-    return compiled
+    return called
+
+
+def _data(packed: Packed) -> Integers:
+    """Return one array of all that the density reads, its sizes first."""
+    counts, numbers = packed.counts, packed.numbers
+    sizes = np.array([len(counts), len(numbers)])
+    return np.concatenate([sizes, counts, numbers.view(np.int64)])
 
 
 def nutpie_model(packed: Packed, starts: Callable[[int], Array]) -> Any:
@@ -65,8 +76,7 @@ def nutpie_model(packed: Packed, starts: Callable[[int], Array]) -> Any:
     """
     from nutpie.compile_pymc import CompiledPyMCModel
 
-    counts, numbers, d = packed.counts, packed.numbers, packed.d
-    sizes = np.array([len(counts), len(numbers)])
+    d = packed.d
     return CompiledPyMCModel(
         dims={},
         compiled_logp_func=c_posterior,
@@ -74,7 +84,7 @@ def nutpie_model(packed: Packed, starts: Callable[[int], Array]) -> Any:
         initial_point_func=starts,
         shared_data={},
         shared_var_keys={},
-        user_data=np.concatenate([sizes, counts, numbers.view(np.int64)]),
+        user_data=_data(packed),
         n_expanded=d,
         shape_info=(["x"], [slice(0, d)], [(d,)]),
         logp_func=None,
