@@ -5,7 +5,6 @@ Importing this module imports Numba.
 
 from __future__ import annotations
 
-import ctypes
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -47,12 +46,13 @@ def c_copy(d: int, _n: int, x: Any, drawn: Any, _data: Any) -> int:
 
 def density(packed: Packed) -> Callable[[Array], tuple[float, Array]]:
     """Return the log posterior density with its gradient, as a function of Python."""
-    data, doubles = _data(packed), ctypes.POINTER(ctypes.c_double)
+    data, in_c = _data(packed), c_posterior.ctypes
+    doubles: Any = in_c.argtypes[1]
 
     def called(x: Array) -> tuple[float, Array]:
         gradient, value = np.empty(packed.d), np.empty(1)
         pointers = (a.ctypes.data_as(doubles) for a in (x, gradient, value))
-        code = c_posterior.ctypes(packed.d, *pointers, data.ctypes.data)
+        code = in_c(packed.d, *pointers, data.ctypes.data)
         return float(value[0] if code == 0 else -np.inf), gradient
 
     return called
