@@ -39,7 +39,7 @@ def test_draws_and_statistics_are_those_that_nutpie_converts(dyestuff, monkeypat
     trees = []
 
     def sample_twice(model, **options):
-        trees.append(whole(model, **options | {"return_raw_trace": False}))
+        trees.append(whole(model, **options | {"return_raw_trace": False, "blocking": True}))
         return whole(model, **options)
 
     whole = nutpie.sample
@@ -129,6 +129,15 @@ def test_where_the_density_is_zero_a_draw_diverges_and_sampling_goes_on(dyestuff
     x, stats = sample(dyestuff, **near(dyestuff), **QUIET, draws=200, tune=200, chains=2)
     assert stats["diverging"].any()
     assert x[:, :, 1].max() < 4.0
+
+
+def test_an_interrupt_ends_sampling_without_a_fit(dyestuff, monkeypatch):
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys.modules["nutpie.sample"]._BackgroundSampler, "wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        sample(dyestuff, **near(dyestuff), **QUIET, draws=200, chains=2)
 
 
 def test_statistics_are_numbers(dyestuff):

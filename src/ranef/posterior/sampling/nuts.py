@@ -50,11 +50,11 @@ def sample(
     chains, draws = settings.chains, settings.draws
     if not target.space.d:
         return np.empty((chains, draws, 0)), _no_stats(chains, draws)
-    nutpie = _imported()
     with threads_for(target.cross.q_rest):
+        _import_without_arviz()
         model = _nutpie_model(target, start, scale)
-        options = settings.of_nutpie() | {"return_raw_trace": True}
-        draws_of, statistics_of = nutpie.sample(model, **options).get_arrow_trace()
+        trace = to_the_end(model, **settings.of_nutpie(), return_raw_trace=True)
+        draws_of, statistics_of = trace.get_arrow_trace()
     return _arrays(draws_of, statistics_of, settings)
 
 
@@ -65,17 +65,26 @@ class _Later(ModuleType):
         return getattr(import_module(self.__name__), name)
 
 
-def _imported() -> Any:
-    """Return nutpie without ArviZ and all its plots, which it would load to convert draws."""
+def to_the_end(model: Any, **options: Any) -> Any:
+    """Return what `nutpie.sample` does; an interrupt stops it, where nutpie gives what there is."""
+    import nutpie
+
+    sampler = nutpie.sample(model, blocking=False, **options)
+    try:
+        return sampler.wait()
+    except BaseException:
+        sampler.cancel()
+        raise
+
+
+def _import_without_arviz() -> None:
+    """Import nutpie without ArviZ and all its plots, which it would load to convert draws."""
     if not {"arviz", "nutpie"} & set(sys.modules):
         sys.modules["arviz"] = _Later("arviz")
         try:
             import_module("nutpie")
         finally:
             del sys.modules["arviz"]
-    import nutpie
-
-    return nutpie
 
 
 def _arrays(

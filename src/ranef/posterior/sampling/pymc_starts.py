@@ -16,6 +16,7 @@ import scipy
 
 from ranef._typing import Array, Dataset, DataTree
 from ranef.errors import FitError
+from ranef.posterior.sampling.nuts import to_the_end
 
 if TYPE_CHECKING:
     import pymc as pm
@@ -44,15 +45,13 @@ def sample(model: pm.Model, compiled: Any, starts: Dataset | None, **options: An
     FitError
         If they cannot, from there or from where the density is flatter.
     """
-    import nutpie
-
     density = density_of(compiled)
     points = _first_points(model, compiled, starts)
     for tried in (points, [_ascended(density, x) for x in points[: options["chains"]]]):
         usable = [x for x in tried if _is_usable(density, x)]
         if usable:
             try:
-                tree: DataTree = nutpie.sample(_from(compiled, usable), **options)
+                tree: DataTree = to_the_end(_from(compiled, usable), **options)
             except BaseException as error:  # a panic of the sampler is no Exception
                 if not _says_no_start(error):
                     raise
