@@ -40,6 +40,18 @@ def test_leverages_and_distances_of_rows_are_those_of_lme4(name):
     np.testing.assert_allclose(fit.residuals("standardized"), case["standardized"], atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("formula", "data", "total"),
+    [
+        ("Yield ~ 1 + (1 | Batch)", "Dyestuff", 4.695160317792145),
+        ("Reaction ~ 1 + Days + (1 + Days | Subject)", "sleepstudy", 28.611525700136877),
+    ],
+)
+def test_leverages_add_up_to_those_of_mixedmodels_jl(formula, data, total):
+    fit = rf.fit(formula, rf.load_dataset(data), "ml")
+    assert fit.leverage().sum() == pytest.approx(total, rel=1e-5)  # as near as its tests ask
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_changes_are_those_of_refits_in_r(name):
     case, fit = CASES[name], fitted(CASES[name])
