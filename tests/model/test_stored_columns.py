@@ -86,6 +86,7 @@ def test_labels_of_rows_come_back(index):
     again = index_of(through_json(stored_index(index)))
     assert again.equals(index)
     assert (list(again.names), again.dtype) == (list(index.names), index.dtype)
+    assert type(again) is type(index)
 
 
 def test_a_label_is_said_with_its_kind():

@@ -7,7 +7,7 @@ labels behind these numbers are text, numbers, dates and times, intervals of num
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
@@ -101,18 +101,19 @@ def column_of(stored: dict[str, Any]) -> pd.Series[Any]:
 
 def stored_index(index: pd.Index[Any]) -> dict[str, Any]:
     """Return the labels of rows as arrays, numbers and text."""
+    names = [None if name is None else stored_label(name) for name in index.names]
+    if isinstance(index, pd.RangeIndex):
+        return {"names": names, "range": [index.start, index.stop, index.step]}
     levels = [index.get_level_values(i) for i in range(index.nlevels)]
-    return {
-        "names": [None if name is None else stored_label(name) for name in index.names],
-        "levels": [stored_column(pd.Series(level)) for level in levels],
-    }
+    return {"names": names, "levels": [stored_column(pd.Series(level)) for level in levels]}
 
 
 def index_of(stored: dict[str, Any]) -> pd.Index[Any]:
     """Return the labels of rows from what `stored_index` made of them."""
-    names: Iterable[Any] = [None if name is None else label_of(name) for name in stored["names"]]
+    names = [None if name is None else label_of(name) for name in stored["names"]]
+    if "range" in stored:
+        return pd.RangeIndex(range(*stored["range"]), name=names[0])
     levels: list[pd.Index[Any]] = [pd.Index(column_of(level)) for level in stored["levels"]]
     if len(levels) == 1:
-        levels[0].name = next(iter(names))
-        return levels[0]
-    return pd.MultiIndex.from_arrays(levels, names=list(names))
+        return levels[0].rename(names[0])
+    return pd.MultiIndex.from_arrays(levels, names=names)

@@ -111,14 +111,18 @@ class GeneralizedPosterior(LogPosterior):
                 logp += self.log_densities(piece, values, self._nodes(piece.q)).sum(axis=1)
         return np.where(np.isfinite(logp), logp, -np.inf)
 
-    def bias(self, x: Array) -> float:
-        """Return about the error of log p(y), by more nodes, or by draws of the random effects."""
+    def correction(self, x: Array) -> tuple[float, float]:
+        """Return what log p(y) lacks, by more nodes or by draws of the random effects.
+
+        The true log p(y) is the approximate one and log E exp(off), over its posterior: `off` says
+        at a draw how far log p(y | values) is off.
+        """
         with threads_for(self.width), np.errstate(all="ignore"):
             x = evenly(x, min(map(self._affordable, self._every_piece), default=MAX_DRAWS))
             off = sum(self._deviations(piece, x) for piece in self._every_piece)
         second, third = cumulant_terms(np.asarray(off))
         chance = second.std() / np.sqrt(len(second))
-        return float(np.hypot(second.mean(), chance) + abs(third.mean()))
+        return float(second.mean()), float(chance + abs(third.mean()))
 
     def _deviations(self, piece: Piece, x: Array) -> Array:
         """Return log ratios, shape (points,), whose exponentials have the right mean.

@@ -69,15 +69,15 @@ class LogPosterior(ABC):
         """How the random effects are integrated out, in words; empty where that is exact."""
         return ""
 
-    def bias(self, x: Array) -> float:  # noqa: ARG002 -- there is none
-        """Return about the error of log p(y) that `approximation` makes.
+    def correction(self, x: Array) -> tuple[float, float]:  # noqa: ARG002 -- there is none
+        """Return what `approximation` lacks of log p(y), and about how far that may be off.
 
         Parameters
         ----------
         x : ndarray, shape (draws, d)
             From the posterior.
         """
-        return 0.0
+        return 0.0, 0.0
 
     @abstractmethod
     def first_values(self) -> tuple[Array, list[Array]]:

@@ -52,8 +52,8 @@ class MarginalLikelihood(InNotebook):
     method : str
         How it was computed.
     bias : float
-        About how far the approximation of the integral over random effects is off, from more
-        nodes or from draws of the effects; 0 where they integrate out in closed form.
+        About how far the integral over random effects may still be off: an approximation of it is
+        corrected by more nodes or by draws of the effects. 0 where it has a closed form.
     """
 
     value: float
@@ -104,7 +104,7 @@ def log_evidence(
 
 
 def approximated(target: LogPosterior, sampled: MarginalLikelihood, x: Array) -> MarginalLikelihood:
-    """Return log p(y) with the error of the integral over random effects, and how it was done.
+    """Return log p(y) corrected for the approximate integral over random effects.
 
     Parameters
     ----------
@@ -115,8 +115,9 @@ def approximated(target: LogPosterior, sampled: MarginalLikelihood, x: Array) ->
     """
     if not target.approximation:
         return sampled
-    method = f"{sampled.method}, random effects by {target.approximation}"
-    return replace(sampled, method=method, bias=target.bias(x))
+    lacking, bias = target.correction(x)
+    method = f"{sampled.method}, random effects by {target.approximation}, corrected"
+    return replace(sampled, value=sampled.value + lacking, method=method, bias=bias)
 
 
 def _by_quadrature(target: LogPosterior) -> MarginalLikelihood | None:
