@@ -19,7 +19,7 @@ import ranef as rf
 from fits import FORMULAS, fit_of, frame, known_posterior, model_of
 from ranef.errors import DataError, FitError, FormulaError
 from ranef.families.links import LOG
-from ranef.model import storage
+from ranef.model import archive, storage
 
 SLEEP = "Reaction ~ Days + (Days | Subject)"
 
@@ -327,7 +327,7 @@ def with_model(path, **changes):
     with zipfile.ZipFile(path, "w") as new:
         for name, content in contents.items():
             new.writestr(name, content)
-        new.comment = f"ranef {len(contents)}".encode()
+        new.comment = archive._seal(new)
 
 
 @pytest.mark.parametrize(

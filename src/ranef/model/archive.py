@@ -219,7 +219,7 @@ def write(path: FilePath, archive: Archive, kinds: Kinds, about: Mapping[str, st
                 info = zipfile.ZipInfo(name, _FIRST_DAY)
                 info.compress_type = zipfile.ZIP_DEFLATED
                 file.writestr(info, member.to_bytes())
-            file.comment = _count(file)
+            file.comment = _seal(file)
         if target.exists():
             shutil.copymode(target, unfinished)
         unfinished.replace(target)
@@ -338,8 +338,8 @@ def _opened(path: FilePath) -> tuple[dict[str, Any], dict[str, Dataset]]:
                 f"`{path}` was saved by ranef {body['version']}, in format {body['format']} of its "
                 f"files; this is ranef {version(PACKAGE)}, which reads up to {FORMAT}: update it."
             )
-        if file.comment != _count(file):
-            raise ValueError("members are missing")  # which Zarr would take for empty ones
+        if file.comment != _seal(file):  # Zarr takes missing members for empty ones
+            raise ValueError("its parts are not those that were saved")
         _check_members(file, path)
         members = {name: file.read(name) for name in file.namelist()}  # checks each of them
     in_buffer = default_buffer_prototype().buffer.from_bytes
@@ -350,9 +350,10 @@ def _opened(path: FilePath) -> tuple[dict[str, Any], dict[str, Dataset]]:
     return body, {name: child.to_dataset().load() for name, child in tree.children.items()}
 
 
-def _count(file: zipfile.ZipFile) -> bytes:
-    """Return what the comment of a complete file says: how many members it has."""
-    return f"{PACKAGE} {len(file.namelist())}".encode()
+def _seal(file: zipfile.ZipFile) -> bytes:
+    """Return what the comment of a file says that is as it was saved: a checksum of its members."""
+    contents = sorted((member.filename, member.CRC) for member in file.infolist())
+    return f"{PACKAGE} {zlib.crc32(repr(contents).encode()):08x}".encode()
 
 
 def _check_members(file: zipfile.ZipFile, path: FilePath) -> None:
