@@ -486,3 +486,37 @@ def test_conditional_modes_are_searched_from_those_of_the_lowest_value(monkeypat
     assert warm[0] == pytest.approx(anew[0], abs=1e-9)
     np.testing.assert_allclose(warm[1], anew[1], rtol=1e-6, atol=1e-6)
     assert len(steps) - n_anew <= n_anew / 2
+
+
+# ------------------------------------------------- slopes that differ within and between levels
+
+
+def opposed(family, ratio):
+    """Return rows whose predictor has means by level `ratio` times its spread within levels.
+
+    The slope is 0.5 within levels; between them it is negative.
+    """
+    rng, g = np.random.default_rng(1), np.repeat(np.arange(20), 15)
+    mean = rng.normal(size=20)
+    x = mean[g] * ratio + rng.normal(size=300)
+    within = x - mean[g] * ratio
+    eta = 1.0 + 0.5 * within + 1.5 * (0.2 * rng.normal(size=20) - mean)[g]
+    y = {
+        "poisson": rng.poisson,
+        "gamma": lambda mu: rng.gamma(5, mu / 5),
+        "negative_binomial": lambda mu: rng.negative_binomial(3, 3 / (3 + mu)),
+    }[family](np.exp(eta))
+    return pd.DataFrame({"y": y, "x": x, "g": g.astype(str)})
+
+
+@pytest.mark.parametrize("effects", ["(1 | g)", "(x | g)"])
+@pytest.mark.parametrize(
+    ("family", "ratio"), [("poisson", 100), ("gamma", 100), ("negative_binomial", 10)]
+)
+def test_the_lower_of_two_optima_is_that_of_slopes_within_levels(family, ratio, effects):
+    fit = rf.fit(f"y ~ x + {effects}", opposed(family, ratio), family=family)
+    dummies = rf.fit("y ~ x + g", opposed(family, ratio), family=family)
+    assert fit.fixef()["x"] == pytest.approx(dummies.fixef()["x"], abs=2.5 * dummies.se()["x"])
+    model = fit.engine.data.generalized
+    great = maximum._start(model, maximum.multiple_of_identity(30.0, model.covariances))
+    assert fit.estimate.objective < maximum._jointly(model, great, 1, None).value + 1e-4

@@ -346,7 +346,7 @@ def _without_random_effects(design: Design, rows: Rows, bare: Problem) -> tuple[
         gamma = modes.gamma
         if not len(psi):
             break
-        psi = _own_parameters(bare, modes.eta, psi)
+        psi = own_parameters(bare, modes.eta, psi)
     return gamma, psi
 
 
@@ -360,7 +360,7 @@ def _within_reach(X: Array, gamma: Array, constant: Array) -> Array:
     return np.asarray(np.linalg.lstsq(X, nearer, rcond=None)[0])
 
 
-def _own_parameters(problem: Problem, eta: Array, psi: Array) -> Array:
+def own_parameters(problem: Problem, eta: Array, psi: Array) -> Array:
     """Maximise the likelihood of the family's own parameters at a linear predictor."""
     family = problem.family
 

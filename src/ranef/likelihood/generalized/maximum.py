@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from scipy import linalg
@@ -22,10 +23,15 @@ from ranef.errors import Convergence, FitError
 from ranef.families.family import Family
 from ranef.likelihood.estimate import Estimate
 from ranef.likelihood.generalized.gauss_hermite import Likelihood, if_any, laplace
-from ranef.likelihood.generalized.glmm import Generalized, diagonal_parts
+from ranef.likelihood.generalized.glmm import Generalized, diagonal_parts, own_parameters
 from ranef.likelihood.generalized.pirls import Modes, find_modes
 from ranef.likelihood.linear import blocked_cholesky
-from ranef.likelihood.linear.optimum.starts import FEW_ROWS, starts_from
+from ranef.likelihood.linear.optimum.starts import (
+    FEW_ROWS,
+    multiple_of_identity,
+    starts_from,
+    theta_of_effects,
+)
 from ranef.likelihood.linear.reml import MIN_RELATIVE_SD, Report, smallest_sd, users_theta
 from ranef.numerics.finite_differences import standardised_hessian, units_of
 from ranef.numerics.matrices import threads_for
@@ -44,6 +50,8 @@ NOWHERE = (
     "or use another link; for relative risks, with the log link of a probability, the maximum may "
     'lie where the mean of a row is 1, and family="poisson" estimates the same coefficients.'
 )
+ENDLESS_SIZE = 1e4  # a relative sd with which next to nothing is pooled
+ROUNDS_OF_POOLING = 2  # of effects and their covariance
 MAX_LINKED_PARAMETER = np.log(1e4)  # beyond which a shape does as well as an infinite one
 MAX_DECREMENT_AT_LIMIT = 1e-2  # of the objective, where an own parameter is beyond that
 MIN_RELATIVE_CURVATURE = 1e-8  # over the largest curvature
@@ -121,9 +129,13 @@ def maximum_likelihood(
             raise FitError(NOWHERE)
         if n_agq:
             starts[0] = _profiled(model, starts[0], tell_first).start
-            best = lowest(_jointly(model, start, n_agq, tell(vector)) for start in starts)
+            ended = partial(_jointly, model, n_agq=n_agq, report=tell(vector))
         else:
-            best = lowest(_profiled(model, start, tell_first) for start in starts)
+            ended = partial(_profiled, model, report=tell_first)
+        best = lowest(map(ended, starts))
+        unpooled = _unpooled_start(model, best.value)
+        if unpooled is not None:
+            best = lowest([best, ended(unpooled)])
         return _at_optimum(model, vector, best, n_agq)
 
 
@@ -214,11 +226,34 @@ def _likelihood(model: Generalized, x: Array, u: list[Array], gamma: Array) -> L
     return if_any(lambda: laplace(setting, find_modes(setting, u, gamma)))
 
 
-def _start(model: Generalized, theta: Array) -> _Start | None:
-    """Return a start with the family's own first guess of its parameters, if there is one."""
-    x = Vector(model, joint=False).packed(model.gamma, model.psi, theta)
+def _start(
+    model: Generalized, theta: Array, psi: Array | None = None, highest: float = np.inf
+) -> _Start | None:
+    """Return a start, if -2 log-likelihood is lower there.
+
+    The family's own parameters are its first guess by default.
+    """
+    x = Vector(model, joint=False).packed(model.gamma, model.psi if psi is None else psi, theta)
     found = _likelihood(model, x, model.zeros(), model.gamma)
-    return None if found is None else (x, found.modes)
+    return None if found is None or not -2 * found.value < highest else (x, found.modes)
+
+
+def _unpooled_start(model: Generalized, highest: float) -> _Start | None:
+    """Return a start by effects without pooling, then with little; see `no_pooling_starts`."""
+    covariances, psi = model.covariances, model.psi
+    if not covariances:
+        return None
+    theta = multiple_of_identity(ENDLESS_SIZE, covariances)
+    for _ in range(ROUNDS_OF_POOLING):
+        start = _start(model, theta, psi)
+        if start is None:
+            return None
+        _, modes = start
+        psi = own_parameters(model.problem, modes.eta, psi)
+        Lambdas = factors(theta, covariances)
+        effects = [u @ Lambda.T for u, Lambda in zip(modes.u, Lambdas, strict=True)]
+        theta = theta_of_effects(effects, covariances)
+    return _start(model, theta, psi, highest)
 
 
 def _profiled(model: Generalized, start: _Start, report: Callable[[Step], None] | None) -> _Stage:

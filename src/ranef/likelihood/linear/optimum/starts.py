@@ -60,6 +60,14 @@ def moment_start(cross: CrossProducts, products: InnerProducts | None = None) ->
     return theta_of([_root(C, *VARIANCES) for C in relative], cross.covariances)
 
 
+def theta_of_effects(
+    effects: Sequence[Array], covariances: Sequence[Covariance], variance: float = 1.0
+) -> Array:
+    """Return theta in the basis of covariances that are those of effects, shape (m, k) each."""
+    moments = [b.T @ b / (len(b) * variance) for b in effects]
+    return theta_of([_root(C, VARIANCES[0], np.inf) for C in moments], covariances)
+
+
 def _root(covariance: Array, least: float, greatest: float) -> Array:
     """Return a root of a covariance, its variances being kept between bounds."""
     values, vectors = np.linalg.eigh(covariance)
@@ -86,8 +94,7 @@ def no_pooling_starts(
         return []
     r2, gamma = penalised(factorized)
     effects, variance = blocked_cholesky.modes(factorized, gamma), max(r2 / left, TINY)
-    roots = [_root(b.T @ b / (len(b) * variance), VARIANCES[0], np.inf) for b in effects]
-    return [(theta_of(roots, covariances), np.sqrt(variance))]
+    return [(theta_of_effects(effects, covariances, variance), np.sqrt(variance))]
 
 
 def starts_from(start: Array, covariances: Sequence[Covariance], *, several: bool) -> list[Array]:
