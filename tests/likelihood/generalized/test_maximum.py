@@ -511,7 +511,7 @@ def opposed(family, ratio):
 
 @pytest.mark.parametrize("effects", ["(1 | g)", "(x | g)"])
 @pytest.mark.parametrize(
-    ("family", "ratio"), [("poisson", 100), ("gamma", 100), ("negative_binomial", 10)]
+    ("family", "ratio"), [("poisson", 100), ("gamma", 100), ("negative_binomial", 12)]
 )
 def test_the_lower_of_two_optima_is_that_of_slopes_within_levels(family, ratio, effects):
     fit = rf.fit(f"y ~ x + {effects}", opposed(family, ratio), family=family)
