@@ -244,11 +244,18 @@ def outcome(path):
         return str(error)
 
 
-def test_a_later_format_is_said(path):
-    changed(path, **{".zattrs": in_body(lambda b: b.update(format=2, version="9.1", more=1))})
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (3, "Update it."),
+        (1, "Save the fit again; or remove the file, so that it can be made anew."),
+    ],
+)
+def test_another_format_is_said(path, number, remedy):
+    changed(path, **{".zattrs": in_body(lambda b: b.update(format=number, version="9.1", more=1))})
     assert message(path) == (
-        "`PATH` was saved by ranef 9.1, in format 2 of its files; this is ranef 0.1.0, which reads "
-        "up to 1: update it."
+        f"`PATH` was saved by ranef 9.1, in format {number} of its files; this is ranef 0.1.0, "
+        f"which reads format 2. {remedy}"
     )
 
 

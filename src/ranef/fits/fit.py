@@ -283,18 +283,18 @@ class Fit(WithoutCaches, Anew, Explained, Pictures, Checks, Studies, Pooling, Ex
         Intervals of a posterior are highest density intervals. A point fit has normal intervals
         on the scale of the link, with the joint error of fixed and random effects by Henderson's
         mixed-model equations and errors on the scale of the response by the delta method; the
-        variances are as if known, which with few groups makes intervals too short. Of 1,600
+        variances are as if known, which with few groups makes intervals too short. Of 2,000
         simulated data sets, intercepts and slopes varying, 95 % intervals held (the first number
         with 18 groups of 10 rows, the second with 6 groups of 6)
 
         ======================  ==============  =========================
         the truth               REML            posterior, default priors
         ======================  ==============  =========================
-        mean of a known group   94.4 %, 91.5 %  94.7 %, 94.8 %
-        new row of one          94.4 %, 93.3 %  95.3 %, 95.1 %
-        mean of a new group     93.5 %, 89.0 %  96.0 %, 97.1 %
-        new row of one          94.6 %, 91.9 %  95.3 %, 97.0 %
-        a typical group         94.1 %, 90.1 %  96.3 %, 96.4 %
+        mean of a known group   94.6 %, 91.5 %  95.1 %, 95.0 %
+        new row of one          94.6 %, 93.0 %  95.3 %, 95.2 %
+        mean of a new group     93.6 %, 89.2 %  96.3 %, 97.1 %
+        new row of one          94.7 %, 91.6 %  95.5 %, 97.0 %
+        a typical group         94.1 %, 90.3 %  96.6 %, 96.8 %
         ======================  ==============  =========================
 
         Intervals of single observations that are not normal are quantiles of draws.

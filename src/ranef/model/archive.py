@@ -33,7 +33,7 @@ from ranef.numerics.memory import BYTES, check_memory
 type Kinds = Mapping[str, type]
 type Arrays = dict[str, NDArray[Any]]
 
-FORMAT = 1
+FORMAT = 2
 PACKAGE = "ranef"
 MARK = PACKAGE  # the attribute that says what a file is
 IN_LINE = 50  # numbers of an array that stand among the text
@@ -333,10 +333,11 @@ def _opened(path: FilePath) -> tuple[dict[str, Any], dict[str, Dataset]]:
         if MARK not in attributes:
             raise FitError(f"`{path}` is not a file that fit.save() has made.")
         body = json.loads(attributes[MARK])
-        if body["format"] > FORMAT:
+        if body["format"] != FORMAT:
+            remedy = "Update it." if body["format"] > FORMAT else _REMEDY
             raise FitError(
                 f"`{path}` was saved by ranef {body['version']}, in format {body['format']} of its "
-                f"files; this is ranef {version(PACKAGE)}, which reads up to {FORMAT}: update it."
+                f"files; this is ranef {version(PACKAGE)}, which reads format {FORMAT}. {remedy}"
             )
         if file.comment != _seal(file):  # Zarr takes missing members for empty ones
             raise ValueError("its parts are not those that were saved")

@@ -518,5 +518,6 @@ def test_the_lower_of_two_optima_is_that_of_slopes_within_levels(family, ratio, 
     dummies = rf.fit("y ~ x + g", opposed(family, ratio), family=family)
     assert fit.fixef()["x"] == pytest.approx(dummies.fixef()["x"], abs=2.5 * dummies.se()["x"])
     model = fit.engine.data.generalized
-    great = maximum._start(model, maximum.multiple_of_identity(30.0, model.covariances))
+    theta = maximum.multiple_of_identity(30.0, model.covariances)
+    great = maximum._start(model, theta, model.psi)
     assert fit.estimate.objective < maximum._jointly(model, great, 1, None).value + 1e-4

@@ -27,6 +27,7 @@ from ranef.likelihood.generalized.glmm import Generalized, diagonal_parts, own_p
 from ranef.likelihood.generalized.pirls import Modes, find_modes
 from ranef.likelihood.linear import blocked_cholesky
 from ranef.likelihood.linear.optimum.starts import (
+    ENDLESS_SIZE,
     FEW_ROWS,
     multiple_of_identity,
     starts_from,
@@ -50,7 +51,6 @@ NOWHERE = (
     "or use another link; for relative risks, with the log link of a probability, the maximum may "
     'lie where the mean of a row is 1, and family="poisson" estimates the same coefficients.'
 )
-ENDLESS_SIZE = 1e4  # a relative sd with which next to nothing is pooled
 ROUNDS_OF_POOLING = 2  # of effects and their covariance
 MAX_LINKED_PARAMETER = np.log(1e4)  # beyond which a shape does as well as an infinite one
 MAX_DECREMENT_AT_LIMIT = 1e-2  # of the objective, where an own parameter is beyond that
@@ -124,7 +124,8 @@ def maximum_likelihood(
     thetas = starts_from(first, model.covariances, several=few)
     vector, tell_first = Vector(model, joint=n_agq > 0), tell(Vector(model, joint=False))
     with threads_for(model.problem.Z.q_rest):
-        starts = [start for theta in thetas if (start := _start(model, theta)) is not None]
+        tried = (_start(model, theta, model.psi) for theta in thetas)
+        starts = [start for start in tried if start is not None]
         if not starts:
             raise FitError(NOWHERE)
         if n_agq:
@@ -226,14 +227,9 @@ def _likelihood(model: Generalized, x: Array, u: list[Array], gamma: Array) -> L
     return if_any(lambda: laplace(setting, find_modes(setting, u, gamma)))
 
 
-def _start(
-    model: Generalized, theta: Array, psi: Array | None = None, highest: float = np.inf
-) -> _Start | None:
-    """Return a start, if -2 log-likelihood is lower there.
-
-    The family's own parameters are its first guess by default.
-    """
-    x = Vector(model, joint=False).packed(model.gamma, model.psi if psi is None else psi, theta)
+def _start(model: Generalized, theta: Array, psi: Array, highest: float = np.inf) -> _Start | None:
+    """Return a start, if -2 log-likelihood can be computed there and is lower."""
+    x = Vector(model, joint=False).packed(model.gamma, psi, theta)
     found = _likelihood(model, x, model.zeros(), model.gamma)
     return None if found is None or not -2 * found.value < highest else (x, found.modes)
 

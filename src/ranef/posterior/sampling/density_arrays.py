@@ -8,6 +8,7 @@ given effects, and y less the linear predictor of the fixed effects at their *or
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -40,6 +41,12 @@ class Packed:
     counts: Integers
     numbers: Array
     d: int
+
+    @cached_property
+    def in_one(self) -> Integers:
+        """The sizes of both arrays, and their bits, as C is given them."""
+        sizes = np.array([len(self.counts), len(self.numbers)])
+        return np.concatenate([sizes, self.counts, self.numbers.view(np.int64)])
 
 
 def suits(target: LinearPosterior) -> bool:

@@ -13,7 +13,7 @@ import numpy as np
 from numba import types
 from numba.np.numpy_support import carray
 
-from ranef._typing import Array, Integers
+from ranef._typing import Array
 from ranef.posterior.sampling import compiled_density
 from ranef.posterior.sampling.compilation import c_function
 from ranef.posterior.sampling.compiled_density import posterior
@@ -46,7 +46,7 @@ def c_copy(d: int, _n: int, x: Any, drawn: Any, _data: Any) -> int:
 
 def density(packed: Packed) -> Callable[[Array], tuple[float, Array]]:
     """Return the log posterior density with its gradient, as a function of Python."""
-    data, in_c = _data(packed), c_posterior.ctypes
+    data, in_c = packed.in_one, c_posterior.ctypes
     doubles: Any = in_c.argtypes[1]
 
     def called(x: Array) -> tuple[float, Array]:
@@ -56,13 +56,6 @@ def density(packed: Packed) -> Callable[[Array], tuple[float, Array]]:
         return float(value[0] if code == 0 else -np.inf), gradient
 
     return called
-
-
-def _data(packed: Packed) -> Integers:
-    """Return one array of all that the density reads, its sizes first."""
-    counts, numbers = packed.counts, packed.numbers
-    sizes = np.array([len(counts), len(numbers)])
-    return np.concatenate([sizes, counts, numbers.view(np.int64)])
 
 
 def nutpie_model(packed: Packed, starts: Callable[[int], Array]) -> Any:
@@ -84,7 +77,7 @@ def nutpie_model(packed: Packed, starts: Callable[[int], Array]) -> Any:
         initial_point_func=starts,
         shared_data={},
         shared_var_keys={},
-        user_data=_data(packed),
+        user_data=packed.in_one,
         n_expanded=d,
         shape_info=(["x"], [slice(0, d)], [(d,)]),
         logp_func=None,
