@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -184,11 +185,14 @@ def rows() -> None:
         cross = cross_products(model.design)
         target = target_of(model.design, cross, range(cross.p), model.priors)
         read = time.perf_counter() - start
-        density, x = density_for_nutpie.density(pack(target)), np.full(target.space.d, 0.1)
+        packed, in_c = pack(target), density_for_nutpie.c_posterior.ctypes
+        of_c = [np.full(packed.d, 0.1), np.empty(packed.d), np.empty(1)]
+        pointers = [array.ctypes.data_as(in_c.argtypes[1]) for array in of_c]
+        call = partial(in_c, packed.d, *pointers, packed.in_one.ctypes.data)
 
-        def thousand(density=density, x=x):
+        def thousand(call=call):
             for _ in range(1000):
-                density(x)
+                call()
 
         gradient = seconds(thousand) / 1000
         whole = seconds(lambda model=model: model.fit("mcmc", seed=1, progressbar=False), runs=3)
